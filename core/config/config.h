@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * config.h: the merged tree of all documents, the differences between two of them, and writing one
+ * out. Pure functions over immutable data: [any thread], meant for the worker.
+ */
+#ifndef SEGUE_CONFIG_CONFIG_H
+#define SEGUE_CONFIG_CONFIG_H
+
+#include "tree.h"
+
+/* The merged tree. Maps merge, the later document wins; everything else replaces. Counted. */
+typedef struct segue__config segue__config;
+struct segue__config {
+  int refs; /* atomic */
+  segue__document **documents; /* in declared order; a reference on each */
+  size_t document_count;
+  segue__arena arena; /* the nodes that merging made new */
+  segue_node root;    /* a map */
+};
+
+/* Merges parsed documents; takes its own references. n may be 0 (an empty map). */
+int segue__config_merge(segue__config **out, segue__document *const *docs, size_t n,
+                        segue_error *err);
+segue__config *segue__config_ref(segue__config *config);
+void segue__config_unref(segue__config *config); /* NULL allowed */
+/* The document a node came from; NULL if it is not of this config. O(log n). */
+const segue__document *segue__config_document(const segue__config *config, const segue_node *node);
+
+/* Structural difference. Subtrees of equal hash are not entered; lists are compared item by item
+ * after common ends are taken off. */
+typedef enum segue__change_op { SEGUE__ADD, SEGUE__REMOVE, SEGUE__CHANGE } segue__change_op;
+typedef struct segue__change {
+  segue__change_op op;
+  char *path; /* owned by the list */
+  const segue_node *from, *to; /* borrowed from the two trees; NULL where there is none */
+} segue__change;
+#define SEGUE__CHANGES_MAX 1000
+typedef struct segue__changes {
+  segue__change *items;
+  size_t count, capacity, total; /* total counts those past SEGUE__CHANGES_MAX too */
+} segue__changes;
+int segue__diff(const segue_node *from, const segue_node *to, segue__changes *out);
+void segue__changes_deinit(segue__changes *changes);
+
+/* JSON text of a node (RFC 8259). indent 0 = compact. 64-bit integers are written exactly; floats
+ * with the fewest digits that read back equal; .inf and .nan as strings. */
+void segue__json_write(segue__buf *out, const segue_node *node, unsigned indent);
+/* A JSON string literal with quotes. */
+void segue__json_string(segue__buf *out, const char *s, size_t len);
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * snapshot.h: publishing one immutable snapshot to readers on any thread. Readers are either in a
+ * read section (per-thread slot, a plain store and a load; the writer pays with membarrier(2)) or
+ * hold a counted reference. A replaced snapshot is freed after a grace period by a thread of its
+ * own, so that a slow reader delays only the freeing.
+ */
+#ifndef SEGUE_CONFIG_SNAPSHOT_H
+#define SEGUE_CONFIG_SNAPSHOT_H
+
+#include "config.h"
+
+struct segue_snapshot {
+  long refs; /* atomic */
+  uint64_t generation;
+  char hash[33]; /* of the merged config, hex */
+  segue__config *config; /* a reference */
+};
+
+/* config: the new snapshot takes its own reference. Returned with one reference. */
+int segue__snapshot_new(segue_snapshot **out, uint64_t generation, segue__config *config);
+
+/* The place readers look at. One per instance. */
+typedef struct segue__publication segue__publication;
+int segue__publication_new(segue__publication **out);
+/* All readers must be gone. Frees the live snapshot's reference; joins the reclamation thread. */
+void segue__publication_free(segue__publication *p);
+/* Makes `next` live (takes a reference; NULL allowed); the old one's reference is dropped after a
+ * grace period. Never waits. Control thread. */
+int segue__publish(segue__publication *p, const segue_snapshot *next);
+/* The live one without a reference: control thread only. */
+const segue_snapshot *segue__publication_get(const segue__publication *p);
+/* A reference on the live one. [any thread] */
+const segue_snapshot *segue__publication_acquire(segue__publication *p);
+/* Runs fn(data) on the reclamation thread after all sections open now have ended: for whatever else
+ * readers may see (instances under `swap`). Never waits. */
+int segue__publication_defer(segue__publication *p, void (*fn)(void *data), void *data);
+
+#endif

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * tree.h: documents and the immutable trees parsed from them. A tree is built once (by a parser or a
+ * builder), then only read, from any thread. Nodes of a merged config point into the trees of its
+ * documents; a config holds references on them, so an unchanged document is never parsed again.
+ */
+#ifndef SEGUE_CONFIG_TREE_H
+#define SEGUE_CONFIG_TREE_H
+
+#include "../os/error.h"
+#include "../os/mem.h"
+#include "../segue.h"
+
+/* 128-bit content hash (XXH3). Equal hash <=> equal value: maps hash without regard to the order of
+ * their members, positions and comments do not count, 1 and 1.0 differ. */
+typedef struct segue__hash {
+  uint64_t lo, hi;
+} segue__hash;
+
+bool segue__hash_equal(segue__hash a, segue__hash b);
+segue__hash segue__hash_bytes(const void *data, size_t len, segue__hash seed);
+void segue__hash_hex(segue__hash hash, char out[33]);
+
+enum { SEGUE__NODE_UNSIGNED = 1 }; /* flags: an integer above INT64_MAX, read v.u */
+
+typedef struct segue__member segue__member;
+struct segue_node {
+  uint8_t type; /* segue_type */
+  uint8_t flags;
+  uint16_t reserved;
+  uint32_t document; /* segue__document.id */
+  uint32_t line, column;
+  uint32_t count; /* items, members, bytes of a string */
+  union {
+    bool b;
+    int64_t i;
+    uint64_t u;
+    double f;
+    const char *s; /* terminated; may contain NUL bytes only if the format allows: never here */
+    const segue_node *items;
+    const segue__member *members; /* maps of more than 8: a hash index lies behind the members */
+  } v;
+  segue__hash hash;
+};
+
+struct segue__member {
+  const char *key;
+  uint32_t key_len, line, column; /* of the key */
+  segue_node value;
+};
+
+typedef enum segue__format { SEGUE__YAML, SEGUE__JSON, SEGUE__BUILT } segue__format;
+
+/* What a document may be at most; zero fields mean the default. */
+typedef struct segue__limits {
+  size_t bytes;     /* 64 MiB */
+  uint32_t depth;   /* 128 */
+  uint32_t nodes;   /* 4 million, aliases counted each time they are expanded */
+} segue__limits;
+
+/* What one source delivered: bytes, format, revision; after parsing also the tree. Counted. */
+typedef struct segue__document segue__document;
+struct segue__document {
+  int refs;         /* atomic */
+  uint32_t id;      /* unique within an instance, never reused */
+  char *source;     /* name of the source in the policy */
+  char *name;       /* file name or key, for positions */
+  segue__format format;
+  char *revision;   /* the source's own, or NULL */
+  char *data;       /* the bytes, terminated; NULL for built ones */
+  size_t len;
+  bool expand;      /* expand ${NAME} in scalars while parsing */
+  segue__hash hash; /* of the bytes (and of the expanded values) */
+  segue__arena arena;
+  segue_node root;  /* valid after parsing: a map */
+};
+
+/* data moves into the document, also on failure. Names are copied. */
+int segue__document_new(segue__document **out, uint32_t id, const char *source, const char *name,
+                        segue__format format, char *data, size_t len);
+segue__document *segue__document_ref(segue__document *doc);   /* [any thread] */
+void segue__document_unref(segue__document *doc);             /* [any thread]; NULL allowed */
+
+/* Parses data into root, by format. Called once, off the loop. On failure err carries file, line,
+ * column and path. Refuses: 0 bytes (SEGUE_EEMPTY), invalid UTF-8, NUL bytes, duplicate keys, more
+ * than one YAML document, a top level that is not a map, everything over a limit. A document of
+ * nothing but comments is an empty map. */
+typedef const char *(*segue__getenv)(void *data, const char *name);
+int segue__document_parse(segue__document *doc, const segue__limits *limits, segue__getenv getenv,
+                          void *getenv_data, segue_error *err);
+
+/* Builder: for parsers, environment variables and values given in a policy. Calls nest like the
+ * tree; a map wants a key before each value. The first failure sticks; finish returns it. Strings
+ * are copied into the document's arena. */
+typedef struct segue__builder segue__builder;
+int segue__builder_new(segue__builder **out, segue__document *doc, const segue__limits *limits);
+void segue__builder_free(segue__builder *b);
+void segue__builder_at(segue__builder *b, uint32_t line, uint32_t column); /* position of the next */
+int segue__builder_key(segue__builder *b, const char *key, size_t len);
+int segue__builder_null(segue__builder *b);
+int segue__builder_bool(segue__builder *b, bool value);
+int segue__builder_int(segue__builder *b, int64_t value);
+int segue__builder_uint(segue__builder *b, uint64_t value);
+int segue__builder_float(segue__builder *b, double value);
+int segue__builder_string(segue__builder *b, const char *s, size_t len);
+int segue__builder_begin(segue__builder *b, segue_type list_or_map);
+int segue__builder_end(segue__builder *b);
+int segue__builder_finish(segue__builder *b, segue_error *err); /* fills doc->root */
+
+#endif

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * http.h: one HTTP/1.1 server (RFC 9112) for the admin API and the ingress. It lives on one libuv
+ * loop and is used on that loop's thread only. It owns every time limit and every buffer: a request
+ * is handed over complete (head and body) and answered whenever the handler likes.
+ */
+#ifndef SEGUE_HTTP_HTTP_H
+#define SEGUE_HTTP_HTTP_H
+
+#include "../os/error.h"
+#include "../os/mem.h"
+
+struct uv_loop_s;
+
+/* Zero fields mean the default in brackets. Times cover the whole of a thing, never one read. */
+typedef struct segue__http_limits {
+  uint32_t head_bytes;       /* request line and headers [16 KiB] -> 431 */
+  uint32_t header_count;     /* [100] -> 431 */
+  uint64_t body_bytes;       /* [1 MiB] -> 413 */
+  uint32_t connections;      /* [1024], past it 503 and close */
+  uint32_t requests_per_connection; /* [0 = no limit] */
+  uint64_t head_ms;          /* first byte to end of head [10 s] -> 408 */
+  uint64_t body_ms;          /* end of head to end of body [30 s] -> 408 */
+  uint64_t idle_ms;          /* between requests [75 s] */
+  uint64_t write_ms;         /* a client that does not read its answer [30 s] */
+  uint32_t write_bytes;      /* most bytes waiting for a slow client of a stream [1 MiB] */
+} segue__http_limits;
+
+typedef struct segue__http_server segue__http_server;
+typedef struct segue__http_listener segue__http_listener;
+typedef struct segue__http_request segue__http_request;
+
+typedef struct segue__http_text {
+  const char *s; /* not terminated */
+  size_t len;
+} segue__http_text;
+
+typedef struct segue__http_header {
+  segue__http_text name, value; /* value trimmed of white space */
+} segue__http_header;
+
+/* A request: everything borrowed until it is answered. */
+struct segue__http_request {
+  segue__http_text method; /* "GET" */
+  const char *path;        /* decoded, dot segments removed, terminated: "/-/reload" */
+  segue__http_text query;  /* raw, without "?" */
+  const segue__http_header *headers;
+  size_t header_count;
+  segue__http_text host;   /* the one Host header, or authority of an absolute target */
+  segue__http_text body;
+  char peer[64];           /* "127.0.0.1:53412", "unix:pid=71,uid=0" */
+  bool local;              /* came in on a unix socket */
+  void *user;              /* the handler's */
+  /* Set by the handler before it returns if it answers later: the client left, or the server
+   * closes. After it the request is gone and must not be answered. */
+  void (*on_gone)(segue__http_request *request);
+};
+
+/* Header by name (case does not matter), or NULL. */
+const segue__http_text *segue__http_header_get(const segue__http_request *request,
+                                               const char *name);
+/* Query parameter, percent-decoded into buf; false if absent or too long. */
+bool segue__http_query_get(const segue__http_request *request, const char *name, char *buf,
+                           size_t size);
+
+/* Answers; exactly once, during the handler or later on the same thread. content_type NULL: none.
+ * headers: extra lines "Name: value\r\n...", or NULL. HEAD gets no body. Copies what it keeps. */
+void segue__http_respond(segue__http_request *request, int status, const char *content_type,
+                         const char *headers, const void *body, size_t len);
+/* Answers piece by piece (chunked). write returns UV_ENOBUFS once the client is write_bytes behind:
+ * the connection is then closed and on_gone called. */
+void segue__http_stream_begin(segue__http_request *request, int status, const char *content_type,
+                              const char *headers);
+int segue__http_stream_write(segue__http_request *request, const void *data, size_t len);
+void segue__http_stream_end(segue__http_request *request);
+
+int segue__http_server_new(segue__http_server **out, struct uv_loop_s *loop,
+                           const segue__http_limits *limits,
+                           void (*on_request)(void *data, segue__http_request *request),
+                           void *data);
+/* Closes listeners at once; connections after the answer they wait for, at the latest after
+ * grace_ms; then cb, and the server is freed. */
+void segue__http_server_close(segue__http_server *server, uint64_t grace_ms,
+                              void (*cb)(void *data), void *data);
+size_t segue__http_connections(const segue__http_server *server);
+
+/* Addresses: "127.0.0.1:9090", "[::1]:9090", "localhost:9090", "unix:/run/x.sock". */
+typedef struct segue__http_address {
+  bool is_unix, loopback;
+  uint16_t port;
+  char text[128]; /* normalised: equal text <=> equal address */
+  char path[108]; /* unix */
+  unsigned char sockaddr[128];
+} segue__http_address;
+int segue__http_address_parse(const char *text, segue__http_address *out, segue_error *err);
+
+/* Binds and listens; err tells who has the port where that can be known. mode: of a unix socket
+ * (0600). A stale unix socket (nobody answers) is replaced, a live one is UV_EADDRINUSE. */
+int segue__http_listen(segue__http_server *server, const segue__http_address *address,
+                       unsigned mode, segue__http_listener **out, segue_error *err);
+/* Stops accepting, closes the fd, unlinks a unix socket. Connections go on. NULL allowed. */
+void segue__http_listener_close(segue__http_listener *listener);
+const segue__http_address *segue__http_listener_address(const segue__http_listener *listener);
+
+#endif

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * module.h: module instances and their operations: who may call what when, deadlines, and what
+ * happens to a done that comes late or twice. Knows nothing of reloads; the transaction drives it.
+ * Control thread, except segue_op_done and segue_op_cancelled.
+ */
+#ifndef SEGUE_MODULE_MODULE_H
+#define SEGUE_MODULE_MODULE_H
+
+#include "../config/snapshot.h"
+#include "../os/log.h"
+#include "../os/loop.h"
+#include "gate.h"
+
+/* X(name, text) */
+#define SEGUE__REPLACES(X) X(SWAP, "swap") X(HANDOVER, "handover") X(RESTART, "restart")
+typedef enum segue__replace {
+#define X(name, text) SEGUE__##name,
+  SEGUE__REPLACES(X)
+#undef X
+} segue__replace;
+
+#define SEGUE__MODULE_STATES(X)                                                                    \
+  X(BUILDING, "building")                                                                          \
+  X(READY, "ready")                                                                                \
+  X(SERVING, "serving")                                                                            \
+  X(DRAINING, "draining")                                                                          \
+  X(STOPPED, "stopped")                                                                            \
+  X(FAILED, "failed")
+typedef enum segue__module_state {
+#define X(name, text) SEGUE__MODULE_##name,
+  SEGUE__MODULE_STATES(X)
+#undef X
+} segue__module_state;
+const char *segue__module_state_name(segue__module_state state);
+const char *segue__replace_name(segue__replace replace);
+
+/* What a policy says of one module. Owned by the policy. */
+typedef struct segue__module_spec {
+  char *name;
+  char *kind;                  /* "c", "lua", ... as written */
+  segue__replace replace;
+  char *config;                /* path of its slice; NULL or "" = the whole config */
+  char **needs;                /* names of modules that start before this one */
+  size_t needs_count;
+  uint64_t prepare_ms, start_ms, drain_ms, stop_ms; /* 0 = defaults below */
+  segue__hash inputs;          /* bytes of code, template, argv: a change is a reason to replace */
+  const segue_module_ops *ops; /* how to run it; outlives the policy */
+  void *userdata;
+} segue__module_spec;
+
+#define SEGUE__PREPARE_MS 30000
+#define SEGUE__START_MS 30000
+#define SEGUE__DRAIN_MS 10000
+#define SEGUE__STOP_MS 10000
+
+typedef enum segue__verb { SEGUE__PREPARE, SEGUE__START, SEGUE__DRAIN, SEGUE__STOP } segue__verb;
+
+/* One instance of a module. Each verb runs at most once in its life. */
+typedef struct segue__instance segue__instance;
+typedef void (*segue__verb_cb)(segue__instance *instance, segue__verb verb, int status,
+                               const segue_error *error, void *data);
+
+int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__log *log,
+                        const segue__module_spec *spec, const segue_snapshot *next,
+                        const segue_snapshot *prev);
+/* Calls the operation; cb runs once, never before this returns, with 0, the operation's error, or
+ * SEGUE_ETIMEDOUT after deadline_ms. */
+void segue__instance_call(segue__instance *instance, segue__verb verb, uint64_t deadline_ms,
+                          segue__verb_cb cb, void *data);
+/* Gives the instance up: it is destroyed now, or as soon as its outstanding operation is done. */
+void segue__instance_release(segue__instance *instance);
+segue__module_state segue__instance_state(const segue__instance *instance);
+
+#endif

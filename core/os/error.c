@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Errors as text: names and meanings of codes, and the position in front of a message.
+ */
+#include "error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+#include "mem.h"
+
+const char *segue_error_name(int code) {
+  switch (code) {
+  case 0:
+    return "OK";
+#define X(name, number, meaning)                                                                   \
+  case number:                                                                                     \
+    return "SEGUE_E" #name;
+    SEGUE_ERRORS(X)
+#undef X
+#define X(name, meaning)                                                                           \
+  case UV_##name:                                                                                  \
+    return #name;
+    UV_ERRNO_MAP(X)
+#undef X
+  default:
+    return "UNKNOWN";
+  }
+}
+
+const char *segue_strerror(int code) {
+  switch (code) {
+  case 0:
+    return "no error";
+#define X(name, number, meaning)                                                                   \
+  case number:                                                                                     \
+    return meaning;
+    SEGUE_ERRORS(X)
+#undef X
+#define X(name, meaning)                                                                           \
+  case UV_##name:                                                                                  \
+    return meaning;
+    UV_ERRNO_MAP(X)
+#undef X
+  default:
+    return "unknown error";
+  }
+}
+
+const char *segue_version(void) {
+  return SEGUE_VERSION;
+}
+
+const char *segue_type_name(segue_type type) {
+  static const char *const names[] = {"null",   "boolean", "integer", "float",
+                                      "string", "list",    "map"};
+  return (unsigned)type <= SEGUE_MAP ? names[type] : "unknown";
+}
+
+size_t segue_error_format(const segue_error *error, char *buf, size_t size) {
+  const char *place = error->file[0] ? error->file : error->source;
+  char where[400] = "";
+  if (place[0] && error->line && error->column)
+    snprintf(where, sizeof where, "%s:%u:%u: ", place, error->line, error->column);
+  else if (place[0] && error->line)
+    snprintf(where, sizeof where, "%s:%u: ", place, error->line);
+  else if (place[0])
+    snprintf(where, sizeof where, "%s: ", place);
+  int n = snprintf(buf, size, "%s%s%s%s%s", where,
+                   error->message[0] ? error->message : segue_strerror(error->code),
+                   error->path[0] ? " (at " : "", error->path, error->path[0] ? ")" : "");
+  return n < 0 ? 0 : (size_t)n;
+}
+
+static void copy(char *to, size_t size, const char *from) {
+  size_t len = strlen(from);
+  if (len >= size)
+    len = size - 1;
+  memcpy(to, from, len);
+  to[len] = 0;
+}
+
+int segue__error_set(segue_error *err, int code, const char *format, ...) {
+  if (!err)
+    return code;
+  memset(err, 0, sizeof *err);
+  err->code = code;
+  va_list args;
+  va_start(args, format);
+  vsnprintf(err->message, sizeof err->message, format, args);
+  va_end(args);
+  return code;
+}
+
+void segue__error_at(segue_error *err, const char *file, uint32_t line, uint32_t column) {
+  if (!err)
+    return;
+  if (file)
+    copy(err->file, sizeof err->file, file);
+  if (line)
+    err->line = line;
+  if (column)
+    err->column = column;
+}
+
+void segue__error_path(segue_error *err, const char *path) {
+  if (err && path)
+    copy(err->path, sizeof err->path, path);
+}
+
+void segue__error_source(segue_error *err, const char *source) {
+  if (err && source)
+    copy(err->source, sizeof err->source, source);
+}
+
+void segue__errors_init(segue__errors *list) {
+  memset(list, 0, sizeof *list);
+}
+
+void segue__errors_deinit(segue__errors *list) {
+  segue__free(list->items);
+  memset(list, 0, sizeof *list);
+}
+
+void segue__errors_add(segue__errors *list, const segue_error *err) {
+  list->total++;
+  if (list->count == SEGUE__ERRORS_MAX)
+    return;
+  if (list->count == list->capacity) {
+    size_t capacity = list->capacity ? list->capacity * 2 : 4;
+    segue_error *items = segue__realloc(list->items, capacity * sizeof *items);
+    if (!items)
+      return;
+    list->items = items;
+    list->capacity = capacity;
+  }
+  list->items[list->count++] = *err;
+}

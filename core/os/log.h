@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * log.h: log entries on their way to the host's sink: level, group, one message and key=value
+ * fields. Arguments are not evaluated when the level is off; a message repeated within a second is
+ * folded and its count is told when it changes. The core never prints: what an entry looks like is
+ * the sink's affair.
+ */
+#ifndef SEGUE_OS_LOG_H
+#define SEGUE_OS_LOG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum segue__level { SEGUE__ERROR, SEGUE__WARN, SEGUE__INFO, SEGUE__DEBUG } segue__level;
+
+typedef struct segue__log_field {
+  const char *key;
+  const char *text; /* NULL: number */
+  int64_t number;
+} segue__log_field;
+
+#define SEGUE__LOG_FIELDS_MAX 16
+typedef struct segue__log_entry {
+  segue__level level;
+  const char *group; /* "reload", "watch", "http", "policy" ... */
+  const char *message;
+  const segue__log_field *fields;
+  size_t field_count;
+} segue__log_entry;
+
+typedef struct segue__log {
+  segue__level level; /* entries above it are off */
+  void (*sink)(void *data, const segue__log_entry *entry); /* NULL: nothing is logged */
+  void *data;
+} segue__log;
+
+/* segue__log(log, SEGUE__INFO, "reload", "applied", "id", 'u', (uint64_t)7, "cause", 's', "http",
+ * NULL). Types: 's' const char* (NULL -> "-"), 'd' int64_t, 'u' uint64_t. Fields past
+ * SEGUE__LOG_FIELDS_MAX are dropped. */
+#define segue__log(log, lvl, ...)                                                                  \
+  do {                                                                                             \
+    if ((log)->sink && (lvl) <= (log)->level) segue__log_write((log), (lvl), __VA_ARGS__);         \
+  } while (0)
+void segue__log_write(const segue__log *log, segue__level level, const char *group,
+                      const char *message, ...);
+const char *segue__level_name(segue__level level);
+int segue__level_parse(const char *name, segue__level *out);
+
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * loop.h: what the engine needs of an event loop, and no more: timers, messages from other threads,
+ * and jobs on a worker thread. The daemon drives it with libuv (segue__loop_open_uv); the engine's
+ * specs drive it by hand under a simulated clock (segue__loop_open_manual). Everything is called on
+ * the control thread except what is marked [any thread].
+ */
+#ifndef SEGUE_OS_LOOP_H
+#define SEGUE_OS_LOOP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct segue__loop segue__loop;
+struct uv_loop_s;
+
+/* Real loop on top of a libuv loop that stays the caller's. Returns 0 or a negative code. */
+int segue__loop_open_uv(segue__loop **out, struct uv_loop_s *uv);
+/* Manual loop: time stands still until segue__loop_advance; jobs run inside segue__loop_step. */
+int segue__loop_open_manual(segue__loop **out, uint64_t start_ms, int64_t wall_ms);
+/* Stops timers, waits for the worker's current job (abandoned ones excepted), closes the libuv
+ * handles; closed_cb runs when the last one is gone and the loop is freed. For a manual loop the
+ * callback runs before the call returns. */
+void segue__loop_close(segue__loop *loop, void (*closed_cb)(void *data), void *data);
+
+uint64_t segue__loop_now_ms(const segue__loop *loop); /* monotonic */
+int64_t segue__loop_wall_ms(const segue__loop *loop); /* milliseconds since 1970 */
+struct uv_loop_s *segue__loop_uv(const segue__loop *loop); /* NULL for a manual one */
+
+/* Manual loops only. step delivers messages and runs queued jobs until nothing is left to do now;
+ * returns how many things it did. advance moves both clocks by ms, firing timers in order at their
+ * own instants with a step after each. jump_wall moves the wall clock only. */
+size_t segue__loop_step(segue__loop *loop);
+void segue__loop_advance(segue__loop *loop, uint64_t ms);
+void segue__loop_jump_wall(segue__loop *loop, int64_t ms);
+
+/* Timers: one-shot, caller's memory (zeroed before first use). Starting a running one re-arms it;
+ * stop is harmless on an idle one. Cost: O(log n). The callback may start, stop or free it. */
+typedef struct segue__timer segue__timer;
+struct segue__timer {
+  void (*cb)(segue__timer *timer);
+  void *data;
+  uint64_t due_ms;
+  uint64_t order; /* ties fire in the order they were started */
+  size_t slot;    /* 1-based position in the heap; 0 = idle */
+};
+int segue__timer_start(segue__loop *loop, segue__timer *timer, uint64_t delay_ms,
+                       void (*cb)(segue__timer *timer));
+void segue__timer_stop(segue__loop *loop, segue__timer *timer);
+bool segue__timer_active(const segue__timer *timer);
+
+/* Messages: intrusive, so posting cannot fail. fn runs once on the control thread, in order of
+ * posting. A message may be posted again from its own fn on. [any thread] */
+typedef struct segue__message segue__message;
+struct segue__message {
+  segue__message *next;
+  void (*fn)(segue__message *message);
+};
+void segue__post(segue__loop *loop, segue__message *message);
+
+/* Jobs: run() on the worker thread, then done() on the control thread. One at a time, in order.
+ * A job that hangs is abandoned: its done() never runs, abandoned() runs on the control thread when
+ * (if) run() ends, to free it; later jobs go to a new worker. At most SEGUE__WORKERS_MAX hang at
+ * once; past that submit returns UV_EAGAIN. */
+#define SEGUE__WORKERS_MAX 4
+typedef struct segue__job segue__job;
+struct segue__job {
+  void (*run)(segue__job *job);       /* worker thread; sees plain C data only */
+  void (*done)(segue__job *job);      /* control thread */
+  void (*abandoned)(segue__job *job); /* control thread */
+  segue__message message;
+  segue__job *next;
+  void *worker;
+  int state;
+};
+int segue__job_submit(segue__loop *loop, segue__job *job);
+void segue__job_abandon(segue__loop *loop, segue__job *job);
+
+#endif

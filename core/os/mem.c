@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Allocation: the C library's, with a switch in test builds that makes the n-th call fail; the
+ * arena behind trees; the buffer behind everything that is written out.
+ */
+#include "mem.h"
+
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef SEGUE_TEST
+static size_t fail_at; /* calls until one fails; 0 = never */
+static size_t live;
+
+static int fails(void) {
+  size_t n = __atomic_load_n(&fail_at, __ATOMIC_RELAXED);
+  if (!n)
+    return 0;
+  return __atomic_sub_fetch(&fail_at, 1, __ATOMIC_RELAXED) == 0;
+}
+
+void segue__mem_fail_at(size_t n) {
+  __atomic_store_n(&fail_at, n, __ATOMIC_RELAXED);
+}
+
+size_t segue__mem_live(void) {
+  return __atomic_load_n(&live, __ATOMIC_RELAXED);
+}
+
+#define FAILS() fails()
+#define COUNT(p, delta) ((p) ? (void)__atomic_add_fetch(&live, (delta), __ATOMIC_RELAXED) : (void)0)
+#else
+#define FAILS() 0
+#define COUNT(p, delta) ((void)0)
+#endif
+
+void *segue__malloc(size_t size) {
+  void *p = FAILS() ? NULL : malloc(size ? size : 1);
+  COUNT(p, 1);
+  return p;
+}
+
+void *segue__calloc(size_t count, size_t size) {
+  void *p = FAILS() ? NULL : calloc(count ? count : 1, size ? size : 1);
+  COUNT(p, 1);
+  return p;
+}
+
+void *segue__realloc(void *p, size_t size) {
+  void *q = FAILS() ? NULL : realloc(p, size ? size : 1);
+  if (!p)
+    COUNT(q, 1);
+  return q;
+}
+
+void segue__free(void *p) {
+  COUNT(p, -1);
+  free(p);
+}
+
+char *segue__strdup(const char *s) {
+  return s ? segue__strndup(s, strlen(s)) : NULL;
+}
+
+char *segue__strndup(const char *s, size_t len) {
+  char *copy = segue__malloc(len + 1);
+  if (!copy)
+    return NULL;
+  memcpy(copy, s, len);
+  copy[len] = 0;
+  return copy;
+}
+
+struct segue__arena_block {
+  struct segue__arena_block *next;
+  size_t size;
+};
+
+/* Blocks double from 4 KiB to 256 KiB: a small file costs little, a large one few calls. */
+enum { FIRST_BLOCK = 4096, LARGEST_BLOCK = 262144 };
+
+void segue__arena_init(segue__arena *a) {
+  memset(a, 0, sizeof *a);
+}
+
+void segue__arena_deinit(segue__arena *a) {
+  for (struct segue__arena_block *block = a->head; block;) {
+    struct segue__arena_block *next = block->next;
+    segue__free(block);
+    block = next;
+  }
+  memset(a, 0, sizeof *a);
+}
+
+static int grow(segue__arena *a, size_t size) {
+  size_t block_size = a->head ? a->head->size * 2 : FIRST_BLOCK;
+  if (block_size > LARGEST_BLOCK)
+    block_size = LARGEST_BLOCK;
+  if (block_size < size + sizeof(struct segue__arena_block))
+    block_size = size + sizeof(struct segue__arena_block);
+  struct segue__arena_block *block = segue__malloc(block_size);
+  if (!block)
+    return 0;
+  block->next = a->head;
+  block->size = block_size;
+  a->head = block;
+  a->next = (char *)(block + 1);
+  a->end = (char *)block + block_size;
+  return 1;
+}
+
+void *segue__arena_alloc(segue__arena *a, size_t size) {
+  if (size > SIZE_MAX / 2)
+    return NULL;
+  size = (size + 7) & ~(size_t)7;
+  if ((size_t)(a->end - a->next) < size && !grow(a, size))
+    return NULL;
+  void *p = a->next;
+  a->next += size;
+  a->used += size;
+  return p;
+}
+
+char *segue__arena_strndup(segue__arena *a, const char *s, size_t len) {
+  char *copy = segue__arena_alloc(a, len + 1);
+  if (!copy)
+    return NULL;
+  if (len)
+    memcpy(copy, s, len);
+  copy[len] = 0;
+  return copy;
+}
+
+void segue__buf_init(segue__buf *b) {
+  memset(b, 0, sizeof *b);
+}
+
+void segue__buf_deinit(segue__buf *b) {
+  segue__free(b->data);
+  memset(b, 0, sizeof *b);
+}
+
+static int reserve(segue__buf *b, size_t more) {
+  if (b->failed)
+    return 0;
+  if (b->cap - b->len > more)
+    return 1;
+  size_t cap = b->cap ? b->cap * 2 : 256;
+  while (cap - b->len <= more)
+    cap *= 2;
+  char *data = segue__realloc(b->data, cap);
+  if (!data) {
+    b->failed = 1;
+    return 0;
+  }
+  b->data = data;
+  b->cap = cap;
+  return 1;
+}
+
+void segue__buf_add(segue__buf *b, const void *data, size_t len) {
+  if (!reserve(b, len))
+    return;
+  if (len)
+    memcpy(b->data + b->len, data, len);
+  b->len += len;
+  b->data[b->len] = 0;
+}
+
+void segue__buf_adds(segue__buf *b, const char *s) {
+  segue__buf_add(b, s, strlen(s));
+}
+
+void segue__buf_addc(segue__buf *b, char c) {
+  segue__buf_add(b, &c, 1);
+}
+
+void segue__buf_addf(segue__buf *b, const char *format, ...) {
+  va_list args, again;
+  va_start(args, format);
+  va_copy(again, args);
+  char small[256];
+  int n = vsnprintf(small, sizeof small, format, args);
+  if (n >= 0 && (size_t)n < sizeof small) {
+    segue__buf_add(b, small, (size_t)n);
+  } else if (n >= 0 && reserve(b, (size_t)n)) {
+    vsnprintf(b->data + b->len, (size_t)n + 1, format, again);
+    b->len += (size_t)n;
+  }
+  va_end(again);
+  va_end(args);
+}

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * engine.h: the reload engine: one queue, one transaction at a time, and the truth about each.
+ * Control thread throughout. Start reading at engine.c (queue) and txn.c (phases).
+ */
+#ifndef SEGUE_RELOAD_ENGINE_H
+#define SEGUE_RELOAD_ENGINE_H
+
+#include "policy.h"
+
+typedef struct segue__engine segue__engine;
+
+/* X(name, text, automatic): what asks for a reload. Automatic ones are debounced and skip what was
+ * refused before; the others start at once. */
+#define SEGUE__TRIGGERS(X)                                                                         \
+  X(START, "start", false)                                                                         \
+  X(SIGNAL, "signal", false)                                                                       \
+  X(WATCH, "watch", true)                                                                          \
+  X(HTTP, "http", false)                                                                           \
+  X(CONTROL, "control", false)                                                                     \
+  X(POLL, "poll", true)                                                                            \
+  X(PUSH, "push", true)                                                                            \
+  X(RETRY, "retry", true)
+typedef enum segue__trigger {
+#define X(name, text, automatic) SEGUE__BY_##name,
+  SEGUE__TRIGGERS(X)
+#undef X
+} segue__trigger;
+const char *segue__trigger_name(segue__trigger trigger);
+
+#define SEGUE__OUTCOMES(X)                                                                         \
+  X(APPLIED, "applied")                                                                            \
+  X(UNCHANGED, "unchanged")                                                                        \
+  X(HELD, "held")                                                                                  \
+  X(REJECTED, "rejected")                                                                          \
+  X(FAILED, "failed")                                                                              \
+  X(REVERTED, "reverted")
+typedef enum segue__outcome {
+#define X(name, text) SEGUE__##name,
+  SEGUE__OUTCOMES(X)
+#undef X
+  SEGUE__OUTCOME_COUNT
+} segue__outcome;
+const char *segue__outcome_name(segue__outcome outcome);
+
+#define SEGUE__PHASES(X)                                                                           \
+  X(COLLECT, "collect")                                                                            \
+  X(CHECK, "check")                                                                                \
+  X(PLAN, "plan")                                                                                  \
+  X(PREPARING, "prepare")                                                                          \
+  X(COMMIT, "commit")                                                                              \
+  X(CONFIRM, "confirm")                                                                            \
+  X(SETTLED, "settled")
+typedef enum segue__phase {
+#define X(name, text) SEGUE__PHASE_##name,
+  SEGUE__PHASES(X)
+#undef X
+  SEGUE__PHASE_COUNT
+} segue__phase;
+const char *segue__phase_name(segue__phase phase);
+
+/* What a plan does with a module. */
+#define SEGUE__ACTIONS(X)                                                                          \
+  X(KEEP, "keep")                                                                                  \
+  X(ADD, "add")                                                                                    \
+  X(SWAP, "swap")                                                                                  \
+  X(HANDOVER, "handover")                                                                          \
+  X(RESTART, "restart")                                                                            \
+  X(REMOVE, "remove")
+typedef enum segue__action {
+#define X(name, text) SEGUE__ACTION_##name,
+  SEGUE__ACTIONS(X)
+#undef X
+} segue__action;
+const char *segue__action_name(segue__action action);
+
+typedef struct segue__plan_step {
+  segue__action action;
+  char *module;
+  char *why; /* "bidder.timeout changed", "code changed", "new" ... */
+} segue__plan_step;
+
+/* The truth about one run. Counted, immutable once announced, so that answers, log, history and
+ * event stream show the same. */
+typedef struct segue__result {
+  int refs;
+  uint64_t id;              /* 1, 2, 3 ... within the life of the daemon */
+  bool plan_only;           /* nothing was done */
+  bool skipped;             /* automatic, and this input was refused before: nothing ran */
+  bool undo_failed;
+  segue__trigger trigger;
+  char *cause;              /* who and what: "SIGHUP", "config.yaml changed, +2 more triggers" */
+  segue__outcome outcome;
+  segue__phase phase;       /* the last one reached */
+  uint64_t generation;      /* live after this run; 0 = none */
+  char hash[33];            /* of the live config after it */
+  int64_t started_wall_ms, ended_wall_ms;
+  uint64_t phase_us[SEGUE__PHASE_COUNT];
+  segue__errors errors;     /* why not applied; warnings of an applied one */
+  segue__plan_step *steps;
+  size_t step_count;
+  segue__changes changes;   /* from and to are NULL here; texts instead: */
+  char **change_texts;      /* JSON of the new value (NULL for a removal), cut at 200 bytes */
+} segue__result;
+segue__result *segue__result_ref(segue__result *result);
+void segue__result_unref(segue__result *result);
+
+typedef struct segue__request {
+  segue__trigger trigger;
+  const char *cause;    /* copied */
+  bool force;           /* run even if nothing changed */
+  bool plan_only;       /* stop after plan, do nothing */
+  const char *if_match; /* generation number or hash that must be live, else SEGUE_ECONFLICT; NULL */
+} segue__request;
+
+/* Waits for the outcome of a run that begins after the request. Caller's memory; in use until cb
+ * ran or segue__engine_forget. status 0 with a result; SEGUE_ECONFLICT, SEGUE_ECLOSED without;
+ * SEGUE_EDEFERRED without: a rate limit or the policy put the run off, it will happen. */
+typedef struct segue__waiter segue__waiter;
+struct segue__waiter {
+  void (*cb)(segue__waiter *waiter, int status, segue__result *result);
+  void *data;
+  segue__waiter *prev, *next; /* the engine's */
+  char *if_match;
+  void *run;
+};
+
+/* Asks for a reload. waiter may be NULL (signals, watches). Returns 0 or a negative code (then the
+ * waiter's cb never runs). cb never runs before this returns. */
+int segue__engine_request(segue__engine *engine, const segue__request *request,
+                          segue__waiter *waiter);
+void segue__engine_forget(segue__engine *engine, segue__waiter *waiter);
+
+/* Follows every step of every run: log, metrics, event stream, record. Caller's memory. result is
+ * complete in SETTLED only. */
+typedef struct segue__observer segue__observer;
+struct segue__observer {
+  void (*on_phase)(segue__observer *observer, const segue__result *result, segue__phase phase);
+  void *data;
+  segue__observer *next;
+};
+void segue__engine_observe(segue__engine *engine, segue__observer *observer);
+void segue__engine_unobserve(segue__engine *engine, segue__observer *observer);
+
+/* The triggers and listeners of a policy, set up and taken down with the transaction. stage binds
+ * and opens what `next` has and the live one has not; errors fail the reload. settle makes it the
+ * live set and closes what is gone; discard undoes stage. */
+typedef struct segue__triggers_ops {
+  int (*stage)(void *data, const segue__policy *next, segue__errors *errors);
+  void (*settle)(void *data);
+  void (*discard)(void *data);
+  void *data;
+} segue__triggers_ops;
+
+typedef struct segue__engine_options {
+  size_t size;
+  segue__loop *loop;
+  const segue__os *os; /* NULL: default */
+  const segue__log *log;
+  segue__publication *publication;
+  segue__policy_loader loader; /* load NULL: `policy` below never changes */
+  const char *policy_path;     /* for the loader */
+  segue__policy *policy;       /* used when there is no loader; a reference is taken */
+  segue__limits limits;
+  segue__triggers_ops triggers; /* NULL functions: none */
+} segue__engine_options;
+
+int segue__engine_new(segue__engine **out, const segue__engine_options *options);
+/* Finishes or undoes the running transaction, answers every waiter, drains and stops all modules in
+ * reverse order; then cb. */
+void segue__engine_stop(segue__engine *engine, void (*cb)(void *data), void *data);
+void segue__engine_free(segue__engine *engine); /* stopped, or never asked for anything */
+
+/* For status, metrics and the policy's hooks. Borrowed until the loop goes on. */
+const segue_snapshot *segue__engine_live(const segue__engine *engine);     /* NULL: none yet */
+const segue_snapshot *segue__engine_previous(const segue__engine *engine); /* the one before */
+const segue__policy *segue__engine_policy(const segue__engine *engine);    /* live one, or NULL */
+const segue__result *segue__engine_running(const segue__engine *engine);   /* NULL: idle */
+bool segue__engine_pending(const segue__engine *engine);
+uint64_t segue__engine_deferred_until_ms(const segue__engine *engine); /* loop time; 0 = no */
+/* The last results, newest first; index 0 .. count-1. */
+#define SEGUE__RESULTS_MAX 100
+size_t segue__engine_result_count(const segue__engine *engine);
+const segue__result *segue__engine_result(const segue__engine *engine, size_t index);
+
+typedef struct segue__engine_stats {
+  uint64_t runs, outcomes[SEGUE__OUTCOME_COUNT], skipped, triggers[8], coalesced;
+  int64_t last_success_wall_ms; /* 0 = never */
+  bool last_successful;
+} segue__engine_stats;
+const segue__engine_stats *segue__engine_stats_get(const segue__engine *engine);
+
+typedef struct segue__module_status {
+  const char *name, *kind, *replace;
+  segue__module_state state;
+  segue__gate_state gate;
+  uint64_t generation;
+  size_t draining; /* old instances that are still going */
+  const segue_error *error; /* why it failed; NULL */
+} segue__module_status;
+size_t segue__engine_module_count(const segue__engine *engine);
+void segue__engine_module_status(const segue__engine *engine, size_t index,
+                                 segue__module_status *out);
+
+typedef struct segue__source_status {
+  const char *name, *kind;
+  size_t documents;
+  uint64_t fetches, failures, consecutive_failures;
+  int64_t last_success_wall_ms;
+  const segue_error *error; /* the last failure, NULL after a success */
+} segue__source_status;
+size_t segue__engine_source_count(const segue__engine *engine);
+void segue__engine_source_status(const segue__engine *engine, size_t index,
+                                 segue__source_status *out);
+
+/* ---- For the policy's reload hook. Each ends by cb, never before it returns. ---- */
+typedef void (*segue__txn_cb)(void *data, int status, const segue_error *error);
+void segue__txn_prepare(segue__txn *txn, segue__txn_cb cb, void *data);
+void segue__txn_commit(segue__txn *txn, segue__txn_cb cb, void *data);
+void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data);
+/* Ends it before commit: outcome rejected; or put off by delay_ms (answered SEGUE_EDEFERRED). */
+void segue__txn_reject(segue__txn *txn, const char *why);
+void segue__txn_defer(segue__txn *txn, uint64_t delay_ms, const char *why);
+const segue__result *segue__txn_result(const segue__txn *txn); /* cause, changes, steps */
+const segue_snapshot *segue__txn_next(const segue__txn *txn);
+const segue_snapshot *segue__txn_prev(const segue__txn *txn); /* NULL: first */
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * policy.h: what a policy says, as plain C data, and its hooks as function pointers. The engine runs
+ * from this alone: the Lua binding fills it from reload.lua, embedders and specs fill it by hand.
+ * NULL hooks mean the defaults.
+ */
+#ifndef SEGUE_RELOAD_POLICY_H
+#define SEGUE_RELOAD_POLICY_H
+
+#include "../module/module.h"
+#include "../source/source.h"
+
+typedef struct segue__txn segue__txn;
+typedef struct segue__policy segue__policy;
+
+typedef enum segue__trigger_type {
+  SEGUE__TRIGGER_SIGNAL,
+  SEGUE__TRIGGER_WATCH,
+  SEGUE__TRIGGER_HTTP,
+  SEGUE__TRIGGER_POLL
+} segue__trigger_type;
+
+typedef struct segue__trigger_spec {
+  segue__trigger_type type;
+  int signum;           /* signal */
+  char *action;         /* signal: "reload" (more later) */
+  char *address;        /* http: "127.0.0.1:9090" */
+  uint64_t interval_ms; /* poll; watch: rescan (0 = default) */
+} segue__trigger_spec;
+
+/* A file whose bytes are part of the policy: reload.lua and what it loads. */
+typedef struct segue__input {
+  char *path;
+  segue__hash hash;
+} segue__input;
+
+/* Hooks. Each ends by exactly one segue_op_done on the op it is given; see segue.h for late and
+ * double ones. Called on the control thread. */
+typedef struct segue__policy_ops {
+  /* 0 = good; SEGUE_EVETO = refused by the policy, SEGUE_EPOLICY = the hook has a bug. prev is NULL
+   * for the first generation. */
+  void (*check)(void *impl, segue_op *op, const segue_snapshot *next, const segue_snapshot *prev);
+  /* Runs the transaction (segue__txn_prepare and so on) instead of prepare-commit-confirm. */
+  void (*reload)(void *impl, segue_op *op, segue__txn *txn);
+  /* Is the new generation healthy? Called again until it is or `within` is over. */
+  void (*probe)(void *impl, segue_op *op);
+  /* Called once when the last reference is dropped. */
+  void (*free)(void *impl);
+} segue__policy_ops;
+
+struct segue__policy {
+  int refs; /* control thread only */
+  char *name;
+  segue__input *inputs;
+  size_t input_count;
+  segue__source *sources;
+  size_t source_count;
+  segue__trigger_spec *triggers;
+  size_t trigger_count;
+  segue__module_spec *modules;
+  size_t module_count;
+  uint64_t debounce_min_ms, debounce_max_ms; /* defaults 50 and 1000 */
+  uint64_t min_interval_ms;
+  uint64_t collect_ms, check_ms, reload_ms; /* phase deadlines; defaults 30 s, 5 s, 10 min */
+  bool confirm;                              /* the fields below count */
+  uint64_t confirm_hold_ms, confirm_within_ms;
+  bool has_check, has_reload, has_probe; /* which hooks the policy has */
+  const segue__policy_ops *ops;          /* NULL: none */
+  void *impl;
+};
+
+/* Zeroed but for the defaults; one reference. */
+int segue__policy_new(segue__policy **out);
+segue__policy *segue__policy_ref(segue__policy *policy);
+void segue__policy_unref(segue__policy *policy); /* frees all arrays and strings with segue__free */
+/* Names unique, needs known and without a cycle, durations sane. Errors are added. */
+int segue__policy_validate(const segue__policy *policy, segue__errors *errors);
+
+/* Where policies come from. load evaluates the file in a fresh state, on the control thread, within
+ * its own time limit. */
+typedef struct segue__policy_loader {
+  int (*load)(void *data, const char *path, segue__policy **out, segue__errors *errors);
+  void *data;
+} segue__policy_loader;
+
+#endif

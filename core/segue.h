@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * segue.h: the whole public C surface of libsegue. Segue changes the configuration and the modules
+ * of a running server without dropping a request; this header is the contract an embedder reads.
+ *
+ * Rules that hold for every function unless its comment says otherwise:
+ *   - Thread: the control thread of the instance (the thread inside segue_run). Functions marked
+ *     [any thread] may be called from every thread.
+ *   - Errors: 0 or a count is success; a negative value is a libuv code (UV_ENOENT and the like) or
+ *     one of SEGUE_E* below. The story (file, line, one sentence) goes into the caller's
+ *     segue_error where a function takes one; it may be NULL.
+ *   - Ownership is the verb: new -> you free; acquire/ref -> you give back; get borrows until the
+ *     next change. Strings passed in are copied. free, unref and close accept NULL.
+ *   - Units are in the names: _ms is milliseconds.
+ * The library never prints, exits, aborts or installs a signal handler.
+ */
+#ifndef SEGUE_H
+#define SEGUE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define SEGUE_VERSION_MAJOR 0
+#define SEGUE_VERSION_MINOR 1
+#define SEGUE_VERSION_PATCH 0
+#define SEGUE_VERSION "0.1.0"
+
+#if defined(SEGUE_CDEF)
+#define SEGUE_API
+#else
+#define SEGUE_API __attribute__((visibility("default")))
+#endif
+
+/* ---- Errors ---------------------------------------------------------------------------------- */
+
+/* X(name, number, meaning). System failures use libuv's numbers (above -5000). */
+#define SEGUE_ERRORS(X)                                                                            \
+  X(SYNTAX, -5001, "the text is not well formed")                                                  \
+  X(ENCODING, -5002, "the text is not valid UTF-8")                                                \
+  X(LIMIT, -5003, "a limit was exceeded")                                                          \
+  X(TYPE, -5004, "the value has another type")                                                     \
+  X(RANGE, -5005, "the value does not fit")                                                        \
+  X(PATH, -5006, "no value at this path")                                                          \
+  X(EMPTY, -5007, "the document is empty")                                                         \
+  X(USAGE, -5008, "the call or option is wrong")                                                   \
+  X(POLICY, -5009, "the policy has an error")                                                      \
+  X(VETO, -5010, "the policy refused the configuration")                                           \
+  X(HELD, -5011, "a guard holds the last good data")                                               \
+  X(TIMEOUT, -5012, "a time limit passed")                                                         \
+  X(MODULE, -5013, "a module failed")                                                              \
+  X(UNDO, -5014, "undoing a change failed")                                                        \
+  X(PROBE, -5015, "the new generation was not confirmed")                                          \
+  X(CONFLICT, -5016, "the live generation is another one")                                         \
+  X(FROZEN, -5017, "reloads are frozen")                                                           \
+  X(CLOSED, -5018, "the instance is shutting down")                                                \
+  X(RECORD, -5019, "the durable record could not be written")                                      \
+  X(CANCELLED, -5020, "the operation was cancelled")                                               \
+  X(DEFERRED, -5021, "the reload was put off")                                                     \
+  X(SCHEMA, -5022, "the configuration breaks its schema")                                          \
+  X(SOURCE, -5023, "a source could not be read")
+
+enum segue_error_code {
+#define X(name, number, meaning) SEGUE_E##name = number,
+  SEGUE_ERRORS(X)
+#undef X
+};
+
+/* One failure, told so that a person can act on it. Plain data, owned by the caller. Strings are
+ * truncated to fit and always terminated; fields that do not apply are "" or 0. */
+typedef struct segue_error {
+  int code;
+  uint32_t line;     /* 1-based; 0 = unknown */
+  uint32_t column;   /* 1-based, in bytes */
+  char source[96];   /* name of the source or module it concerns */
+  char file[256];    /* file or document name */
+  char path[256];    /* path in the tree: listen[0].port */
+  char message[512]; /* one sentence: what is wrong and what to do */
+} segue_error;
+
+/* Name ("SEGUE_ESYNTAX", "ENOENT") and meaning of a code; never NULL. [any thread] */
+SEGUE_API const char *segue_error_name(int code);
+SEGUE_API const char *segue_strerror(int code);
+
+/* Writes "file:line:column: message (at path)" into buf; returns the length it would have needed,
+ * like snprintf. [any thread] */
+SEGUE_API size_t segue_error_format(const segue_error *error, char *buf, size_t size);
+
+/* Version of the library that is linked, "0.1.0". [any thread] */
+SEGUE_API const char *segue_version(void);
+
+/* ---- Configuration: nodes and snapshots ------------------------------------------------------ */
+
+typedef struct segue segue;
+typedef struct segue_snapshot segue_snapshot; /* one immutable config with generation and hash */
+typedef struct segue_node segue_node;         /* a value in it; lives as long as its snapshot */
+
+typedef enum segue_type {
+  SEGUE_NULL,
+  SEGUE_BOOL,
+  SEGUE_INT,
+  SEGUE_FLOAT,
+  SEGUE_STRING,
+  SEGUE_LIST,
+  SEGUE_MAP
+} segue_type;
+
+/* "null", "boolean", "integer", "float", "string", "list", "map". [any thread] */
+SEGUE_API const char *segue_type_name(segue_type type);
+
+/* All node functions: [any thread] that holds the snapshot; NULL node is treated as "not there". */
+SEGUE_API segue_type segue_node_type(const segue_node *node);
+/* Number of items, members or bytes; 0 for other types. */
+SEGUE_API size_t segue_node_count(const segue_node *node);
+/* Item of a list, or member of a map in document order; NULL past the end. *key may be NULL. */
+SEGUE_API const segue_node *segue_node_at(const segue_node *node, size_t index, const char **key);
+/* Member by key (O(1)), or NULL. */
+SEGUE_API const segue_node *segue_node_member(const segue_node *node, const char *key);
+/* Node at a path such as listen[0].port or a."odd key".b; "" is the node itself. NULL if absent
+ * or if the path is malformed. */
+SEGUE_API const segue_node *segue_node_get(const segue_node *node, const char *path);
+/* Typed reads: 0, SEGUE_EPATH (node NULL), SEGUE_ETYPE or SEGUE_ERANGE; *out untouched on failure.
+ * An integer reads as a double; a float does not read as an integer. */
+SEGUE_API int segue_node_bool(const segue_node *node, bool *out);
+SEGUE_API int segue_node_int(const segue_node *node, int64_t *out);
+SEGUE_API int segue_node_uint(const segue_node *node, uint64_t *out);
+SEGUE_API int segue_node_double(const segue_node *node, double *out);
+SEGUE_API int segue_node_string(const segue_node *node, const char **out, size_t *length);
+/* Where a value came from. file borrows from the snapshot. */
+SEGUE_API int segue_node_origin(const segue_snapshot *snapshot, const segue_node *node,
+                                const char **source, const char **file, uint32_t *line,
+                                uint32_t *column);
+
+/* Snapshots. root is never NULL. hash is 32 lower-case hex digits, borrowed. [any thread] */
+SEGUE_API const segue_node *segue_snapshot_root(const segue_snapshot *snapshot);
+SEGUE_API uint64_t segue_snapshot_generation(const segue_snapshot *snapshot);
+SEGUE_API const char *segue_snapshot_hash(const segue_snapshot *snapshot);
+/* Counted references: may be kept for as long as you like, never delay a reload. [any thread] */
+SEGUE_API const segue_snapshot *segue_snapshot_ref(const segue_snapshot *snapshot);
+SEGUE_API void segue_snapshot_unref(const segue_snapshot *snapshot);
+/* A reference to the live snapshot, NULL before the first generation. [any thread] */
+SEGUE_API const segue_snapshot *segue_snapshot_acquire(segue *s);
+
+/* ---- Modules --------------------------------------------------------------------------------- */
+
+/* One call of a module operation. Each operation is called on the control thread and ends by
+ * exactly one segue_op_done, from any thread, during the call or later. A second done is ignored
+ * and reported. When a deadline passes the engine goes on without waiting and segue_op_cancelled
+ * turns true; a late done is still wanted, because the instance is not destroyed before it. */
+typedef struct segue_op segue_op;
+
+/* status 0, or a negative code; error may be NULL and is copied. [any thread] */
+SEGUE_API void segue_op_done(segue_op *op, int status, const segue_error *error);
+SEGUE_API bool segue_op_cancelled(const segue_op *op); /* [any thread] */
+
+/* What a module gets to see: the whole snapshot and its own part of it (NULL if the path that the
+ * policy names is not in the configuration). Borrowed for the life of the instance. */
+typedef struct segue_slice {
+  const segue_snapshot *snapshot;
+  const segue_node *config;
+} segue_slice;
+
+/* The life cycle. Unset operations succeed at once. */
+typedef struct segue_module_ops {
+  size_t size; /* sizeof(segue_module_ops) */
+  /* Builds the next instance beside the live one and stores it in *instance before done. Takes no
+   * exclusive resource. prev is NULL at the first start. */
+  void (*prepare)(void *userdata, segue_op *op, const segue_slice *next, const segue_slice *prev,
+                  void **instance);
+  /* Begins to serve; may take exclusive resources. */
+  void (*start)(void *instance, segue_op *op);
+  /* Lets what is inside finish; nothing new arrives. */
+  void (*drain)(void *instance, segue_op *op);
+  /* Gives up exclusive resources. */
+  void (*stop)(void *instance, segue_op *op);
+  /* Frees; cannot fail. Called once for every instance that prepare stored, after all its
+   * operations are done. */
+  void (*destroy)(void *instance);
+} segue_module_ops;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
