@@ -10,8 +10,11 @@
 
 struct segue__instance;
 
-typedef enum segue__gate_state { SEGUE__GATE_SHUT, SEGUE__GATE_OPEN, SEGUE__GATE_REFUSING }
-    segue__gate_state;
+typedef enum segue__gate_state {
+  SEGUE__GATE_SHUT,
+  SEGUE__GATE_OPEN,
+  SEGUE__GATE_REFUSING
+} segue__gate_state;
 
 typedef struct segue__gate {
   segue__gate_state state;

@@ -11,6 +11,7 @@
 #include "../os/log.h"
 #include "../os/loop.h"
 #include "gate.h"
+#include "op.h"
 
 /* X(name, text) */
 #define SEGUE__REPLACES(X) X(SWAP, "swap") X(HANDOVER, "handover") X(RESTART, "restart")
@@ -20,12 +21,12 @@ typedef enum segue__replace {
 #undef X
 } segue__replace;
 
-#define SEGUE__MODULE_STATES(X)                                                                    \
-  X(BUILDING, "building")                                                                          \
-  X(READY, "ready")                                                                                \
-  X(SERVING, "serving")                                                                            \
-  X(DRAINING, "draining")                                                                          \
-  X(STOPPED, "stopped")                                                                            \
+#define SEGUE__MODULE_STATES(X) \
+  X(BUILDING, "building")       \
+  X(READY, "ready")             \
+  X(SERVING, "serving")         \
+  X(DRAINING, "draining")       \
+  X(STOPPED, "stopped")         \
   X(FAILED, "failed")
 typedef enum segue__module_state {
 #define X(name, text) SEGUE__MODULE_##name,
@@ -38,10 +39,10 @@ const char *segue__replace_name(segue__replace replace);
 /* What a policy says of one module. Owned by the policy. */
 typedef struct segue__module_spec {
   char *name;
-  char *kind;                  /* "c", "lua", ... as written */
+  char *kind; /* "c", "lua", ... as written */
   segue__replace replace;
-  char *config;                /* path of its slice; NULL or "" = the whole config */
-  char **needs;                /* names of modules that start before this one */
+  char *config; /* path of its slice; NULL or "" = the whole config */
+  char **needs; /* names of modules that start before this one */
   size_t needs_count;
   uint64_t prepare_ms, start_ms, drain_ms, stop_ms; /* 0 = defaults below */
   segue__hash inputs;          /* bytes of code, template, argv: a change is a reason to replace */
@@ -61,15 +62,28 @@ typedef struct segue__instance segue__instance;
 typedef void (*segue__verb_cb)(segue__instance *instance, segue__verb verb, int status,
                                const segue_error *error, void *data);
 
+/* Instances that were given up while an operation was outstanding; one list per engine. */
+typedef struct segue__limbo {
+  segue__instance *head;
+  size_t count;
+} segue__limbo;
+
+/* Takes references on the snapshots; remembers ops, userdata and slice of spec, not spec itself. */
 int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__log *log,
                         const segue__module_spec *spec, const segue_snapshot *next,
-                        const segue_snapshot *prev);
+                        const segue_snapshot *prev, segue__limbo *limbo);
 /* Calls the operation; cb runs once, never before this returns, with 0, the operation's error, or
- * SEGUE_ETIMEDOUT after deadline_ms. */
+ * SEGUE_ETIMEOUT after deadline_ms. */
 void segue__instance_call(segue__instance *instance, segue__verb verb, uint64_t deadline_ms,
                           segue__verb_cb cb, void *data);
-/* Gives the instance up: it is destroyed now, or as soon as its outstanding operation is done. */
+/* Gives the instance up: it is destroyed now, or as soon as its outstanding operation is done.
+ * NULL allowed. */
 void segue__instance_release(segue__instance *instance);
+/* Shutdown: what hangs in limbo is left to its fate (leaked, and said so in the log); returns how
+ * many are about to finish by themselves and must be waited for. */
+size_t segue__limbo_abandon(segue__limbo *limbo);
 segue__module_state segue__instance_state(const segue__instance *instance);
+uint64_t segue__instance_generation(const segue__instance *instance);
+void *segue__instance_object(const segue__instance *instance);
 
 #endif

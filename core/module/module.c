@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Module instances. An instance outlives everything that may still want to tell it something: it
+ * goes only when it was released and none of its operations is outstanding.
+ */
+#include "module.h"
+
+#include <string.h>
+#include <uv.h>
+
+struct segue__instance {
+  segue__loop *loop;
+  const segue__log *log;
+  char *name;
+  segue_module_ops ops;
+  void *userdata;
+  segue_slice next, prev;
+  void *object;
+  segue_op op[4];
+  segue__verb_cb cb[4];
+  void *cb_data[4];
+  segue__module_state state;
+  bool released;
+  segue__limbo *limbo;
+  segue__instance *limbo_next;
+};
+
+static void answered(segue_op *op, int status, const segue_error *error);
+static void finished(segue_op *op);
+static void destroy_if_done(segue__instance *instance);
+static segue_slice slice_of(const segue_snapshot *snapshot, const char *path);
+
+static const char *const verb_names[] = {"prepare", "start", "drain", "stop"};
+
+const char *segue__module_state_name(segue__module_state state) {
+  static const char *const names[] = {
+#define X(name, text) text,
+      SEGUE__MODULE_STATES(X)
+#undef X
+  };
+  return names[state];
+}
+
+const char *segue__replace_name(segue__replace replace) {
+  static const char *const names[] = {
+#define X(name, text) text,
+      SEGUE__REPLACES(X)
+#undef X
+  };
+  return names[replace];
+}
+
+int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__log *log,
+                        const segue__module_spec *spec, const segue_snapshot *next,
+                        const segue_snapshot *prev, segue__limbo *limbo) {
+  *out = NULL;
+  segue__instance *instance = segue__calloc(1, sizeof *instance);
+  if (!instance) return UV_ENOMEM;
+  instance->name = segue__strdup(spec->name);
+  if (!instance->name) {
+    segue__free(instance);
+    return UV_ENOMEM;
+  }
+  instance->next = slice_of(next, spec->config);
+  instance->prev = slice_of(prev, spec->config);
+  instance->loop = loop;
+  instance->log = log;
+  size_t size = spec->ops->size < sizeof instance->ops ? spec->ops->size : sizeof instance->ops;
+  memcpy(&instance->ops, spec->ops, size);
+  instance->userdata = spec->userdata;
+  instance->limbo = limbo;
+  instance->state = SEGUE__MODULE_BUILDING;
+  segue_snapshot_ref(next);
+  if (prev) segue_snapshot_ref(prev);
+  *out = instance;
+  return 0;
+}
+
+static void call_out(segue__instance *instance, segue__verb verb, segue_op *op) {
+  static const segue__module_state entering[] = {SEGUE__MODULE_BUILDING, SEGUE__MODULE_READY,
+                                                 SEGUE__MODULE_DRAINING, SEGUE__MODULE_DRAINING};
+  instance->state = entering[verb];
+  segue_module_ops *ops = &instance->ops;
+  if (verb == SEGUE__PREPARE && ops->prepare)
+    ops->prepare(instance->userdata, op, &instance->next,
+                 instance->prev.snapshot ? &instance->prev : NULL, &instance->object);
+  else if (verb == SEGUE__START && ops->start)
+    ops->start(instance->object, op);
+  else if (verb == SEGUE__DRAIN && ops->drain)
+    ops->drain(instance->object, op);
+  else if (verb == SEGUE__STOP && ops->stop)
+    ops->stop(instance->object, op);
+  else
+    segue_op_done(op, 0, NULL);
+}
+
+void segue__instance_call(segue__instance *instance, segue__verb verb, uint64_t deadline_ms,
+                          segue__verb_cb cb, void *data) {
+  segue_op *op = &instance->op[verb];
+  instance->cb[verb] = cb;
+  instance->cb_data[verb] = data;
+  segue__op_begin(op, instance->loop, deadline_ms, answered, finished, instance);
+  call_out(instance, verb, op);
+}
+
+void segue__instance_release(segue__instance *instance) {
+  if (!instance || instance->released) return;
+  instance->released = true;
+  instance->limbo_next = instance->limbo->head;
+  instance->limbo->head = instance;
+  instance->limbo->count++;
+  destroy_if_done(instance);
+}
+
+size_t segue__limbo_abandon(segue__limbo *limbo) {
+  size_t coming = 0;
+  for (segue__instance *i = limbo->head; i; i = i->limbo_next) {
+    for (int verb = 0; verb < 4; verb++) {
+      if (!segue__op_outstanding(&i->op[verb])) continue;
+      if (!segue__op_orphan(&i->op[verb]))
+        coming++;
+      else
+        segue__log(i->log, SEGUE__ERROR, "module", "an operation never finished: instance leaked",
+                   "module", 's', i->name, "operation", 's', verb_names[verb], NULL);
+    }
+  }
+  return coming;
+}
+
+segue__module_state segue__instance_state(const segue__instance *instance) {
+  return instance->state;
+}
+
+uint64_t segue__instance_generation(const segue__instance *instance) {
+  return segue_snapshot_generation(instance->next.snapshot);
+}
+
+void *segue__instance_object(const segue__instance *instance) {
+  return instance->object;
+}
+
+static segue_slice slice_of(const segue_snapshot *snapshot, const char *path) {
+  segue_slice slice = {snapshot, NULL};
+  if (snapshot) slice.config = segue_node_get(segue_snapshot_root(snapshot), path ? path : "");
+  return slice;
+}
+
+static void answered(segue_op *op, int status, const segue_error *error) {
+  segue__instance *instance = op->data;
+  segue__verb verb = (segue__verb)(op - instance->op);
+  static const segue__module_state after[] = {SEGUE__MODULE_READY, SEGUE__MODULE_SERVING,
+                                              SEGUE__MODULE_DRAINING, SEGUE__MODULE_STOPPED};
+  instance->state = status < 0 ? SEGUE__MODULE_FAILED : after[verb];
+  segue_error named = {0};
+  if (error) {
+    named = *error;
+    segue__error_source(&named, instance->name);
+    if (status == SEGUE_ETIMEOUT)
+      segue__error_set(&named, status, "module '%s': %s was not done after %llu ms", instance->name,
+                       verb_names[verb], (unsigned long long)op->deadline_ms);
+  }
+  instance->cb[verb](instance, verb, status, error ? &named : NULL, instance->cb_data[verb]);
+}
+
+/* After the deadline: nobody waits for it but the memory. */
+static void finished(segue_op *op) {
+  segue__instance *instance = op->data;
+  segue__log(instance->log, SEGUE__WARN, "module", "an operation finished after its deadline",
+             "module", 's', instance->name, "operation", 's', verb_names[op - instance->op], NULL);
+  destroy_if_done(instance);
+}
+
+static void report_doubles(const segue__instance *instance) {
+  for (int verb = 0; verb < 4; verb++) {
+    int extra = __atomic_load_n(&instance->op[verb].extra, __ATOMIC_RELAXED);
+    if (extra)
+      segue__log(instance->log, SEGUE__WARN, "module",
+                 "an operation said done more than once: the first one counted", "module", 's',
+                 instance->name, "operation", 's', verb_names[verb], "times", 'd',
+                 (int64_t)extra + 1, NULL);
+  }
+}
+
+static void destroy_if_done(segue__instance *instance) {
+  if (!instance->released) return;
+  for (int verb = 0; verb < 4; verb++)
+    if (segue__op_outstanding(&instance->op[verb])) return;
+  segue__instance **link = &instance->limbo->head;
+  while (*link != instance)
+    link = &(*link)->limbo_next;
+  *link = instance->limbo_next;
+  instance->limbo->count--;
+  report_doubles(instance);
+  if (instance->object && instance->ops.destroy) instance->ops.destroy(instance->object);
+  segue_snapshot_unref(instance->next.snapshot);
+  segue_snapshot_unref(instance->prev.snapshot);
+  segue__free(instance->name);
+  segue__free(instance);
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Operations that end when the callee says so. A done may come from any thread and at any time, so
+ * it does nothing but win or lose one atomic exchange and post a message; all decisions are made on
+ * the control thread.
+ */
+#include "op.h"
+
+#include <string.h>
+
+#include "../os/error.h"
+
+enum { IDLE, PENDING, DONE, ORPHANED };
+
+static void deliver(segue__message *message);
+static void deadline_passed(segue__timer *timer);
+
+#define OP_OF(ptr, member) ((segue_op *)((char *)(ptr)-offsetof(segue_op, member)))
+
+void segue__op_begin(segue_op *op, segue__loop *loop, uint64_t deadline_ms,
+                     void (*answered)(segue_op *, int, const segue_error *),
+                     void (*finished)(segue_op *), void *data) {
+  memset(op, 0, sizeof *op);
+  op->answered = answered;
+  op->finished = finished;
+  op->data = data;
+  op->loop = loop;
+  op->deadline_ms = deadline_ms;
+  op->message.fn = deliver;
+  __atomic_store_n(&op->state, PENDING, __ATOMIC_RELEASE);
+  /* A timer that cannot be armed means no memory at all: the operation then has no deadline. */
+  if (deadline_ms) (void)segue__timer_start(loop, &op->deadline, deadline_ms, deadline_passed);
+}
+
+void segue_op_done(segue_op *op, int status, const segue_error *error) {
+  int expected = PENDING;
+  if (!__atomic_compare_exchange_n(&op->state, &expected, DONE, false, __ATOMIC_ACQ_REL,
+                                   __ATOMIC_ACQUIRE)) {
+    __atomic_add_fetch(&op->extra, 1, __ATOMIC_RELAXED);
+    return;
+  }
+  /* Past the exchange the fields are this thread's until the message is delivered. */
+  op->status = status > 0 ? 0 : status;
+  if (error && status < 0)
+    op->error = *error;
+  else if (status < 0)
+    segue__error_set(&op->error, status, "%s", segue_strerror(status));
+  segue__post(op->loop, &op->message);
+}
+
+bool segue_op_cancelled(const segue_op *op) {
+  return __atomic_load_n(&op->cancelled, __ATOMIC_ACQUIRE) != 0;
+}
+
+void segue__op_on_cancel(segue_op *op, void (*fn)(void *data), void *data) {
+  op->on_cancel = fn;
+  op->cancel_data = data;
+}
+
+bool segue__op_outstanding(const segue_op *op) {
+  return op->loop && !op->is_finished;
+}
+
+bool segue__op_orphan(segue_op *op) {
+  int expected = PENDING;
+  segue__timer_stop(op->loop, &op->deadline);
+  return __atomic_compare_exchange_n(&op->state, &expected, ORPHANED, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_ACQUIRE);
+}
+
+static void deliver(segue__message *message) {
+  segue_op *op = OP_OF(message, message);
+  segue__timer_stop(op->loop, &op->deadline);
+  op->is_finished = true;
+  op->on_cancel = NULL;
+  if (op->was_answered) {
+    op->finished(op);
+    return;
+  }
+  op->was_answered = true;
+  op->answered(op, op->status, op->status < 0 ? &op->error : NULL);
+}
+
+/* The answer is given from a copy: the callee may write op->error at this very moment. */
+static void give_up(segue_op *op, const segue_error *error) {
+  op->was_answered = true;
+  __atomic_store_n(&op->cancelled, 1, __ATOMIC_RELEASE);
+  void (*on_cancel)(void *) = op->on_cancel;
+  op->on_cancel = NULL;
+  if (on_cancel) on_cancel(op->cancel_data);
+  op->answered(op, error->code, error);
+}
+
+static void deadline_passed(segue__timer *timer) {
+  segue_op *op = OP_OF(timer, deadline);
+  segue_error error;
+  segue__error_set(&error, SEGUE_ETIMEOUT, "not done after %llu ms",
+                   (unsigned long long)op->deadline_ms);
+  give_up(op, &error);
+}
+
+static void cancel_now(segue__timer *timer) {
+  segue_op *op = OP_OF(timer, deadline);
+  segue_error error = {0};
+  int code = (int)(intptr_t)timer->data;
+  segue__error_set(&error, code, "%s", segue_strerror(code));
+  give_up(op, &error);
+}
+
+void segue__op_cancel(segue_op *op, int code) {
+  if (op->was_answered || op->is_finished) return;
+  op->deadline.data = (void *)(intptr_t)code;
+  (void)segue__timer_start(op->loop, &op->deadline, 0, cancel_now);
+}
