@@ -1,27 +1,287 @@
 # SPDX-License-Identifier: MIT
-# `make help` lists the targets. BUILD=dir chooses where things are built.
+# `make help` lists the targets. BUILD=dir chooses where things are built; SAN=address|thread builds
+# an instrumented variant in a folder of its own below it.
 BUILD ?= build
 CC ?= cc
 CFLAGS ?= -O2 -g
-LUAJIT_A := /usr/lib/x86_64-linux-gnu/libluajit-5.1.a
-WARN := -Wall -Wextra -Werror
-CPPFLAGS_ALL := -D_GNU_SOURCE -I/usr/include/luajit-2.1 $(CPPFLAGS)
-CFLAGS_ALL := -std=c11 -fPIC -fvisibility=hidden -pthread $(WARN) $(CFLAGS)
-LIBS := -luv -lyaml -lxxhash -lm -ldl -pthread
+PREFIX ?= /usr/local
+DESTDIR ?=
+SPEC ?= spec
+JOBS ?= 1
+FUZZ_SECONDS ?= 600
+VERSION := $(shell sed -n 's/^\#define SEGUE_VERSION "\(.*\)"/\1/p' core/segue.h)
+ABI := 0
 
+# ---- Debian packages: each named once -------------------------------------------------------------
+# What `make`, `make run` and `make test` need; `make deps` installs what is missing.
+DEPS :=
+DEPS += gcc                # the compiler (and the C library's headers)
+DEPS += libc6-dev
+DEPS += pkg-config         # finds the libraries below
+DEPS += libuv1-dev         # event loop
+DEPS += libyaml-dev        # YAML events
+DEPS += libxxhash-dev      # content hashes
+DEPS += libluajit2-5.1-dev # policies; the flavour that lives beside nginx's Lua module
+DEPS += luajit2            # runs the specs
+DEPS += lua-busted         # spec framework
+DEPS += lua-luv            # processes, sockets and timers in specs
+DEPS += lua-cjson          # an independent JSON reader, to judge ours
+DEPS += curl               # an independent HTTP client, to judge our server
+# What `make lint`, the sanitizers and the fuzzers need on top.
+DEV_DEPS :=
+DEV_DEPS += clang             # second opinion on warnings; libFuzzer
+DEV_DEPS += libclang-rt-14-dev # libFuzzer's and the sanitizers' run time for clang
+DEV_DEPS += clang-format      # layout of the C files
+DEV_DEPS += clang-tidy        # static analysis
+DEV_DEPS += g++               # the public header must compile as C++
+DEV_DEPS += lua-check         # luacheck
+DEV_DEPS += valgrind          # second opinion on memory
+# What `make bench` compares with.
+BENCH_DEPS :=
+BENCH_DEPS += nginx-light # nginx -s reload
+BENCH_DEPS += prometheus  # POST /-/reload
+BENCH_DEPS += caddy       # POST /load
+BENCH_DEPS += lua-yaml    # YAML straight into Lua tables
+
+# ---- Flags ----------------------------------------------------------------------------------------
+# Variables that ask pkg-config are expanded when used, because `make deps` may install it first.
+PKGS := libuv yaml-0.1 libxxhash
+WARN := -Wall -Wextra -Werror
+LUAJIT_A = $(shell pkg-config --variable=libdir luajit)/libluajit-5.1.a
+ALL_CPPFLAGS = -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) luajit) \
+  -DSEGUE_PREFIX='"$(PREFIX)"' $(CPPFLAGS)
+ALL_CFLAGS = -std=c11 -fPIC -pthread $(WARN) $(SAN_CFLAGS) $(CFLAGS)
+LIBS = $(shell pkg-config --libs $(PKGS)) -lm -ldl -pthread
+
+ifeq ($(SAN),)
+OUT := $(BUILD)
+else ifeq ($(SAN),address)
+OUT := $(BUILD)/asan
+SAN_CFLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+SAN_PRELOAD = $(shell $(CC) -print-file-name=libasan.so)
+else ifeq ($(SAN),thread)
+OUT := $(BUILD)/tsan
+SAN_CFLAGS := -fsanitize=thread -fno-omit-frame-pointer
+SAN_PRELOAD = $(shell $(CC) -print-file-name=libtsan.so)
+else
+$(error SAN is "address", "thread" or empty, not "$(SAN)")
+endif
+
+# ---- Files ----------------------------------------------------------------------------------------
 CORE_SRC := $(filter-out core/daemon/%,$(wildcard core/*.c core/*/*.c))
 DAEMON_SRC := $(wildcard core/daemon/*.c)
-CORE_OBJ := $(CORE_SRC:%.c=$(BUILD)/%.o)
-DAEMON_OBJ := $(DAEMON_SRC:%.c=$(BUILD)/%.o)
+HARNESS_SRC := $(wildcard spec/support/*.c)
+HEADERS := $(wildcard core/*.h core/*/*.h spec/support/*.h)
+CORE_OBJ := $(CORE_SRC:%.c=$(OUT)/obj/%.o)
+DAEMON_OBJ := $(DAEMON_SRC:%.c=$(OUT)/obj/%.o)
+SPEC_OUT := $(OUT)/spec
+SPEC_CORE_OBJ := $(CORE_SRC:%.c=$(SPEC_OUT)/obj/%.o)
+SPEC_DAEMON_OBJ := $(DAEMON_SRC:%.c=$(SPEC_OUT)/obj/%.o)
+HARNESS_OBJ := $(HARNESS_SRC:%.c=$(SPEC_OUT)/obj/%.o)
+C_FILES := $(CORE_SRC) $(DAEMON_SRC) $(wildcard plugins/*/*.c examples/*/*.c spec/*/*.c)
+LIBRARIES := $(OUT)/libsegue.a $(OUT)/libsegue.so
+# The binary and the libraries appear as soon as there is something to put into them.
+PRODUCTS := $(if $(CORE_SRC),$(LIBRARIES)) $(if $(DAEMON_SRC),$(OUT)/segue)
+SPEC_PRODUCTS := $(SPEC_OUT)/libsegue-spec.so $(SPEC_OUT)/cdef.h \
+  $(if $(DAEMON_SRC),$(SPEC_OUT)/segue)
 
 .PHONY: all
-all: $(BUILD)/segue
+all: $(PRODUCTS) ## build segue, libsegue.a and libsegue.so into build/ (the default)
 
-$(BUILD)/%.o: %.c
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+# ---- Building -------------------------------------------------------------------------------------
+# A change of compiler or flags rebuilds everything that was built with the old ones.
+FLAGS_NOW = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LDFLAGS)
+$(OUT)/flags: FORCE
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
+	@echo '$(subst ','\'',$(FLAGS_NOW))' | cmp -s - $@ || echo '$(subst ','\'',$(FLAGS_NOW))' > $@
+.PHONY: FORCE
+FORCE:
 
-$(BUILD)/segue: $(CORE_OBJ) $(DAEMON_OBJ)
-	$(CC) $(CFLAGS_ALL) $(LDFLAGS) -Wl,-E $^ $(LUAJIT_A) $(LIBS) -o $@
+$(OUT)/obj/%.o: %.c $(OUT)/flags
+	@mkdir -p $(@D)
+	@echo "  cc      $<"
+	@$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -fvisibility=hidden -MMD -MP -c $< -o $@
+
+# Test builds: fault points and the failing allocator are in, every symbol can be reached.
+$(SPEC_OUT)/obj/%.o: %.c $(OUT)/flags
+	@mkdir -p $(@D)
+	@echo "  cc-spec $<"
+	@$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -DSEGUE_TEST -I. -Icore -MMD -MP -c $< -o $@
+
+# Which files there are is part of what a link depends on: a removed source must go from the result.
+$(OUT)/sources: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CORE_SRC) $(DAEMON_SRC) $(HARNESS_SRC)' | cmp -s - $@ || \
+	  echo '$(CORE_SRC) $(DAEMON_SRC) $(HARNESS_SRC)' > $@
+
+$(OUT)/libsegue.a: $(CORE_OBJ) $(OUT)/sources
+	@rm -f $@
+	@echo "  ar      $@"
+	@ar rcs $@ $(CORE_OBJ)
+
+$(OUT)/libsegue.so: $(CORE_OBJ) $(OUT)/sources
+	@echo "  link    $@"
+	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libsegue.so.$(ABI) -Wl,--exclude-libs,ALL \
+	  $(CORE_OBJ) $(LUAJIT_A) $(LIBS) -o $@
+	@ln -sf libsegue.so $(OUT)/libsegue.so.$(ABI)
+
+# All of LuaJIT goes in and is exported, so that Lua modules written in C find it in the binary.
+LINK_BINARY = $(CC) $(ALL_CFLAGS) $(LDFLAGS) -Wl,-E $(1) \
+  -Wl,--whole-archive $(LUAJIT_A) -Wl,--no-whole-archive $(LIBS) -o $@
+
+$(OUT)/segue: $(CORE_OBJ) $(DAEMON_OBJ) $(OUT)/sources
+	@echo "  link    $@"
+	@$(call LINK_BINARY,$(CORE_OBJ) $(DAEMON_OBJ))
+
+$(SPEC_OUT)/segue: $(SPEC_CORE_OBJ) $(SPEC_DAEMON_OBJ) $(OUT)/sources
+	@echo "  link    $@"
+	@$(call LINK_BINARY,$(SPEC_CORE_OBJ) $(SPEC_DAEMON_OBJ))
+
+# Loaded into luajit by the specs: Lua's own symbols come from that process.
+$(SPEC_OUT)/libsegue-spec.so: $(SPEC_CORE_OBJ) $(HARNESS_OBJ) $(OUT)/sources
+	@echo "  link    $@"
+	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared $(SPEC_CORE_OBJ) $(HARNESS_OBJ) $(LIBS) -o $@
+
+$(SPEC_OUT)/cdef.h: spec/support/cdef.lua $(HEADERS) $(wildcard spec/support/cdef/*) $(OUT)/sources
+	@mkdir -p $(@D)
+	@echo "  cdef    $@"
+	@CC="$(CC)" luajit spec/support/cdef.lua $@ $(HEADERS)
 
 -include $(CORE_OBJ:.o=.d) $(DAEMON_OBJ:.o=.d)
+-include $(SPEC_CORE_OBJ:.o=.d) $(SPEC_DAEMON_OBJ:.o=.d) $(HARNESS_OBJ:.o=.d)
+
+# ---- Using it -------------------------------------------------------------------------------------
+.PHONY: run
+run: deps ## install what is missing, build, and run examples/quickstart in the foreground
+	@$(MAKE) --no-print-directory all
+	@cd examples/quickstart && exec ../../$(OUT)/segue run
+
+.PHONY: deps
+deps: ## install the Debian packages that are missing (needs root or sudo)
+	@sh spec/support/deps.sh $(DEPS)
+
+.PHONY: dev-deps
+dev-deps: deps ## install what lint, sanitizers and fuzzers need as well
+	@sh spec/support/deps.sh $(DEV_DEPS)
+
+.PHONY: install
+install: all ## install into PREFIX (default /usr/local), below DESTDIR
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include \
+	  $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/share/segue
+	$(if $(DAEMON_SRC),install -m 755 $(OUT)/segue $(DESTDIR)$(PREFIX)/bin/segue)
+	install -m 644 core/segue.h $(DESTDIR)$(PREFIX)/include/segue.h
+	install -m 644 $(OUT)/libsegue.a $(DESTDIR)$(PREFIX)/lib/libsegue.a
+	install -m 755 $(OUT)/libsegue.so $(DESTDIR)$(PREFIX)/lib/libsegue.so.$(VERSION)
+	ln -sf libsegue.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libsegue.so.$(ABI)
+	ln -sf libsegue.so.$(ABI) $(DESTDIR)$(PREFIX)/lib/libsegue.so
+	cp -R lua $(DESTDIR)$(PREFIX)/share/segue/
+	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' core/dist/segue.pc.in \
+	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/segue.pc
+
+.PHONY: uninstall
+uninstall: ## remove what install put there
+	rm -f $(DESTDIR)$(PREFIX)/bin/segue $(DESTDIR)$(PREFIX)/include/segue.h \
+	  $(DESTDIR)$(PREFIX)/lib/libsegue.a $(DESTDIR)$(PREFIX)/lib/libsegue.so* \
+	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/segue.pc
+	rm -rf $(DESTDIR)$(PREFIX)/share/segue
+
+.PHONY: clean
+clean: ## remove everything that was built
+	rm -rf $(BUILD)
+
+# ---- Checking it ----------------------------------------------------------------------------------
+RUN_SPECS = SEGUE_SPEC_BUILD=$(SPEC_OUT) SEGUE_BUILD=$(OUT) SEGUE_SPEC_JOBS=$(JOBS) \
+  luajit spec/support/run.lua $(SPEC)
+
+.PHONY: specs-built
+specs-built: $(SPEC_PRODUCTS) $(PRODUCTS)
+
+.PHONY: test
+test: deps ## install what is missing, build, run the specs: make test [SPEC=path] [JOBS=n]
+	@$(MAKE) --no-print-directory specs-built
+	@$(RUN_SPECS)
+
+.PHONY: asan
+asan: dev-deps ## the same specs under AddressSanitizer, LeakSanitizer and UBSan
+	@$(MAKE) --no-print-directory SAN=address specs-built
+	@$(MAKE) --no-print-directory SAN=address asan-run
+
+.PHONY: asan-run
+asan-run:
+	@SEGUE_SPEC_PRELOAD=$(SAN_PRELOAD) \
+	  ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=1 \
+	  UBSAN_OPTIONS=print_stacktrace=1 $(RUN_SPECS)
+
+.PHONY: tsan
+tsan: dev-deps ## the unit specs under ThreadSanitizer
+	@$(MAKE) --no-print-directory SAN=thread specs-built
+	@$(MAKE) --no-print-directory SAN=thread \
+	  SPEC=$(if $(filter-out spec,$(SPEC)),$(SPEC),spec/unit) tsan-run
+
+.PHONY: tsan-run
+tsan-run:
+	@SEGUE_SPEC_PRELOAD=$(SAN_PRELOAD) TSAN_OPTIONS=halt_on_error=0:exitcode=66 $(RUN_SPECS)
+
+.PHONY: valgrind
+valgrind: dev-deps ## the unit specs under valgrind's memcheck: make valgrind [SPEC=path]
+	@$(MAKE) --no-print-directory specs-built
+	@SEGUE_SPEC_WRAP="valgrind -q --error-exitcode=65 --leak-check=no" \
+	  $(MAKE) --no-print-directory SPEC=$(if $(filter-out spec,$(SPEC)),$(SPEC),spec/unit) \
+	  valgrind-run
+
+.PHONY: valgrind-run
+valgrind-run:
+	@$(RUN_SPECS)
+
+.PHONY: lint
+lint: dev-deps ## layout, warnings of gcc and clang, clang-tidy, luacheck, and the rules of the house
+	@$(MAKE) --no-print-directory specs-built
+	@CPPFLAGS="$(subst ",\",$(ALL_CPPFLAGS))" sh spec/support/lint.sh $(C_FILES)
+
+.PHONY: format
+format: ## lay out every C file
+	@clang-format -i $(C_FILES) $(HEADERS)
+
+# ---- Fuzzing --------------------------------------------------------------------------------------
+FUZZ_SRC := $(wildcard spec/fuzz/*.c)
+FUZZERS := $(FUZZ_SRC:spec/fuzz/%.c=$(BUILD)/fuzz/%)
+FUZZ_CFLAGS = -std=c11 -g -O1 -DSEGUE_TEST -I. -Icore -fno-omit-frame-pointer \
+  -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+$(BUILD)/fuzz/%: spec/fuzz/%.c $(CORE_SRC) $(HEADERS)
+	@mkdir -p $(@D)
+	@echo "  fuzz    $@"
+	@clang $(ALL_CPPFLAGS) $(FUZZ_CFLAGS) $< $(CORE_SRC) $(LUAJIT_A) $(LIBS) -o $@
+
+.PHONY: fuzzers
+fuzzers: $(FUZZERS)
+
+.PHONY: fuzz
+fuzz: dev-deps ## run every fuzzer for FUZZ_SECONDS (default 600) each
+	@$(MAKE) --no-print-directory fuzzers
+	@sh spec/support/fuzz.sh $(BUILD)/fuzz $(FUZZ_SECONDS)
+
+.PHONY: fuzz-smoke
+fuzz-smoke: ## run all fuzzers for a minute in all
+	@$(MAKE) --no-print-directory fuzz \
+	  FUZZ_SECONDS=$$((60 / $(if $(FUZZ_SRC),$(words $(FUZZ_SRC)),1)))
+
+# ---- Measuring it ---------------------------------------------------------------------------------
+BENCH_SRC := $(wildcard spec/bench/*.c)
+BENCHES := $(BENCH_SRC:spec/bench/%.c=$(BUILD)/bench/%)
+$(BUILD)/bench/%: spec/bench/%.c $(BUILD)/libsegue.a $(HEADERS)
+	@mkdir -p $(@D)
+	@echo "  bench   $@"
+	@$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -I. -Icore $< $(BUILD)/libsegue.a $(LUAJIT_A) $(LIBS) -o $@
+
+.PHONY: benches
+benches: $(PRODUCTS) $(BENCHES)
+
+.PHONY: bench
+bench: deps ## figures beside what Debian offers: make bench [ROW=name] [CHECK=1]
+	@sh spec/support/deps.sh $(BENCH_DEPS)
+	@$(MAKE) --no-print-directory benches
+	@SEGUE_BUILD=$(BUILD) CHECK=$(CHECK) ROW=$(ROW) luajit spec/bench/run.lua

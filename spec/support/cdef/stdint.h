@@ -1,0 +1,1 @@
+/* Empty: LuaJIT knows these types itself. */

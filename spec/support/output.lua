@@ -1,0 +1,54 @@
+-- SPDX-License-Identifier: MIT
+-- busted output handler: one line per spec that did not pass, as it happens, and the counts written
+-- to the file that SEGUE_SPEC_RESULT names, where run.lua adds them up. A pending spec counts as
+-- failed: a spec that does not run is a hole.
+return function(options)
+  local busted = require "busted"
+  local handler = require "busted.outputHandlers.base"()
+  local pretty = require "pl.pretty"
+  local inspect = os.getenv("SEGUE_SPEC_VERBOSE")
+
+  local function message_of(entry)
+    local message = entry.message
+    if type(message) == "table" then message = pretty.write(message) end
+    return message == nil and "(error without a message)" or tostring(message)
+  end
+
+  local function describe(kind, entry)
+    local trace = entry.element.trace or entry.trace
+    local where = trace and trace.short_src and (trace.short_src .. ":" .. trace.currentline) or "?"
+    io.write(("%s %s (%s)\n"):format(kind, entry.name, where))
+    io.write("    ", (message_of(entry):gsub("\n", "\n    ")), "\n")
+    if entry.trace and entry.trace.traceback then
+      io.write("    ", (entry.trace.traceback:gsub("^%s+", ""):gsub("\n", "\n    ")), "\n")
+    end
+  end
+
+  handler.testEnd = function(element, _, status)
+    if inspect then
+      io.write(("  %-8s %s\n"):format(status, handler.getFullName(element)))
+      io.flush()
+    end
+    return nil, true
+  end
+
+  handler.suiteEnd = function()
+    for _, entry in ipairs(handler.failures) do describe("FAILED", entry) end
+    for _, entry in ipairs(handler.errors) do describe("ERROR", entry) end
+    for _, entry in ipairs(handler.pendings) do describe("NOT RUN", entry) end
+    io.flush()
+    local path = os.getenv("SEGUE_SPEC_RESULT")
+    if path then
+      local file = assert(io.open(path, "w"))
+      file:write(("%d %d\n"):format(handler.successesCount,
+        handler.failuresCount + handler.errorsCount + handler.pendingsCount))
+      file:close()
+    end
+    return nil, true
+  end
+
+  busted.subscribe({ "test", "end" }, handler.testEnd, { predicate = handler.cancelOnPending })
+  busted.subscribe({ "suite", "end" }, handler.suiteEnd)
+  local _ = options
+  return handler
+end
