@@ -15,13 +15,13 @@ const char *segue_error_name(int code) {
   switch (code) {
   case 0:
     return "OK";
-#define X(name, number, meaning)                                                                   \
-  case number:                                                                                     \
+#define X(name, number, meaning) \
+  case number:                   \
     return "SEGUE_E" #name;
     SEGUE_ERRORS(X)
 #undef X
-#define X(name, meaning)                                                                           \
-  case UV_##name:                                                                                  \
+#define X(name, meaning) \
+  case UV_##name:        \
     return #name;
     UV_ERRNO_MAP(X)
 #undef X
@@ -34,13 +34,13 @@ const char *segue_strerror(int code) {
   switch (code) {
   case 0:
     return "no error";
-#define X(name, number, meaning)                                                                   \
-  case number:                                                                                     \
+#define X(name, number, meaning) \
+  case number:                   \
     return meaning;
     SEGUE_ERRORS(X)
 #undef X
-#define X(name, meaning)                                                                           \
-  case UV_##name:                                                                                  \
+#define X(name, meaning) \
+  case UV_##name:        \
     return meaning;
     UV_ERRNO_MAP(X)
 #undef X
@@ -76,15 +76,13 @@ size_t segue_error_format(const segue_error *error, char *buf, size_t size) {
 
 static void copy(char *to, size_t size, const char *from) {
   size_t len = strlen(from);
-  if (len >= size)
-    len = size - 1;
+  if (len >= size) len = size - 1;
   memcpy(to, from, len);
   to[len] = 0;
 }
 
 int segue__error_set(segue_error *err, int code, const char *format, ...) {
-  if (!err)
-    return code;
+  if (!err) return code;
   memset(err, 0, sizeof *err);
   err->code = code;
   va_list args;
@@ -95,24 +93,18 @@ int segue__error_set(segue_error *err, int code, const char *format, ...) {
 }
 
 void segue__error_at(segue_error *err, const char *file, uint32_t line, uint32_t column) {
-  if (!err)
-    return;
-  if (file)
-    copy(err->file, sizeof err->file, file);
-  if (line)
-    err->line = line;
-  if (column)
-    err->column = column;
+  if (!err) return;
+  if (file) copy(err->file, sizeof err->file, file);
+  if (line) err->line = line;
+  if (column) err->column = column;
 }
 
 void segue__error_path(segue_error *err, const char *path) {
-  if (err && path)
-    copy(err->path, sizeof err->path, path);
+  if (err && path) copy(err->path, sizeof err->path, path);
 }
 
 void segue__error_source(segue_error *err, const char *source) {
-  if (err && source)
-    copy(err->source, sizeof err->source, source);
+  if (err && source) copy(err->source, sizeof err->source, source);
 }
 
 void segue__errors_init(segue__errors *list) {
@@ -126,13 +118,11 @@ void segue__errors_deinit(segue__errors *list) {
 
 void segue__errors_add(segue__errors *list, const segue_error *err) {
   list->total++;
-  if (list->count == SEGUE__ERRORS_MAX)
-    return;
+  if (list->count == SEGUE__ERRORS_MAX) return;
   if (list->count == list->capacity) {
     size_t capacity = list->capacity ? list->capacity * 2 : 4;
     segue_error *items = segue__realloc(list->items, capacity * sizeof *items);
-    if (!items)
-      return;
+    if (!items) return;
     list->items = items;
     list->capacity = capacity;
   }

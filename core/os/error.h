@@ -25,6 +25,7 @@ typedef struct segue__errors {
 
 void segue__errors_init(segue__errors *list);
 void segue__errors_deinit(segue__errors *list);
-void segue__errors_add(segue__errors *list, const segue_error *err); /* out of memory: counted only */
+void segue__errors_add(segue__errors *list,
+                       const segue_error *err); /* out of memory: counted only */
 
 #endif

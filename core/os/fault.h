@@ -2,17 +2,20 @@
  *
  * fault.h: named fault points, in test builds only. A spec arms a point ("commit.2=fail",
  * "settle.record=kill"), by segue__fault_arm or the environment variable SEGUE_FAULTS (comma
- * separated), and afterwards asserts that it was reached. In other builds the macro is 0.
+ * separated), and afterwards asserts that it was reached. "commit#3=fail" strikes the third time
+ * only, counted from when it is armed. In other builds the macro is 0.
  */
 #ifndef SEGUE_OS_FAULT_H
 #define SEGUE_OS_FAULT_H
 
 #ifdef SEGUE_TEST
 /* 0, or the negative code to fail with (UV_EIO for "fail"; "fail:-28" chooses). "kill" sends
- * SIGKILL to the process and does not return. [any thread] */
+ * SIGKILL to the process and does not return. All of this: [any thread]. */
 int segue__fault(const char *point);
-void segue__fault_arm(const char *spec); /* NULL disarms all and forgets what was reached */
-int segue__fault_reached(const char *point); /* how often */
+/* Adds to what is armed; NULL disarms all and forgets what was reached. Returns UV_EINVAL if spec
+ * is not understood, UV_ENOSPC past 64 points; nothing of it is armed then. */
+int segue__fault_arm(const char *spec);
+int segue__fault_reached(const char *point); /* how often, armed or not */
 #define SEGUE_FAULT(point) segue__fault(point)
 #else
 #define SEGUE_FAULT(point) 0

@@ -28,22 +28,36 @@ typedef struct segue__log_entry {
   size_t field_count;
 } segue__log_entry;
 
+/* Remembers the last entry, so that an endless repetition becomes one line and a count. Several
+ * logs may share one. */
+typedef struct segue__log_fold segue__log_fold;
+segue__log_fold *segue__log_fold_new(void); /* NULL: out of memory, then nothing is folded */
+void segue__log_fold_free(segue__log_fold *fold);
+
 typedef struct segue__log {
   segue__level level; /* entries above it are off */
-  void (*sink)(void *data, const segue__log_entry *entry); /* NULL: nothing is logged */
+  void (*sink)(void *data,
+               const segue__log_entry *entry); /* [any thread]; NULL: nothing is logged */
   void *data;
+  segue__log_fold *fold; /* NULL: repeats are not folded */
 } segue__log;
 
 /* segue__log(log, SEGUE__INFO, "reload", "applied", "id", 'u', (uint64_t)7, "cause", 's', "http",
  * NULL). Types: 's' const char* (NULL -> "-"), 'd' int64_t, 'u' uint64_t. Fields past
- * SEGUE__LOG_FIELDS_MAX are dropped. */
-#define segue__log(log, lvl, ...)                                                                  \
-  do {                                                                                             \
-    if ((log)->sink && (lvl) <= (log)->level) segue__log_write((log), (lvl), __VA_ARGS__);         \
+ * SEGUE__LOG_FIELDS_MAX are dropped. An unsigned number past INT64_MAX is told as INT64_MAX. log
+ * may be NULL. [any thread] */
+#define segue__log(log, lvl, ...)                                                      \
+  do {                                                                                 \
+    if (segue__log_enabled((log), (lvl))) segue__log_write((log), (lvl), __VA_ARGS__); \
   } while (0)
+static inline int segue__log_enabled(const segue__log *log, segue__level level) {
+  return log && log->sink && level <= log->level;
+}
 void segue__log_write(const segue__log *log, segue__level level, const char *group,
                       const char *message, ...);
+/* Tells the count of a repetition that is still going on: for shutdown. */
+void segue__log_flush(const segue__log *log);
 const char *segue__level_name(segue__level level);
-int segue__level_parse(const char *name, segue__level *out);
+int segue__level_parse(const char *name, segue__level *out); /* UV_EINVAL: no such level */
 
 #endif

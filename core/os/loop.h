@@ -19,21 +19,27 @@ struct uv_loop_s;
 int segue__loop_open_uv(segue__loop **out, struct uv_loop_s *uv);
 /* Manual loop: time stands still until segue__loop_advance; jobs run inside segue__loop_step. */
 int segue__loop_open_manual(segue__loop **out, uint64_t start_ms, int64_t wall_ms);
-/* Stops timers, waits for the worker's current job (abandoned ones excepted), closes the libuv
- * handles; closed_cb runs when the last one is gone and the loop is freed. For a manual loop the
- * callback runs before the call returns. */
+/* Stops timers, abandons queued jobs, lets the worker's current job end (its done() still runs;
+ * abandoned ones are not waited for, and a job that never comes back is leaked with its thread),
+ * delivers what was posted, closes the libuv handles; closed_cb runs when the last one is gone and
+ * the loop is freed. For a manual loop the callback runs before the call returns, or when the step
+ * or advance that it is called from is over. From the call on, timer_start and job_submit return
+ * UV_ECANCELED. NULL is allowed. */
 void segue__loop_close(segue__loop *loop, void (*closed_cb)(void *data), void *data);
 
-uint64_t segue__loop_now_ms(const segue__loop *loop); /* monotonic */
-int64_t segue__loop_wall_ms(const segue__loop *loop); /* milliseconds since 1970 */
+uint64_t segue__loop_now_ms(const segue__loop *loop);      /* monotonic */
+int64_t segue__loop_wall_ms(const segue__loop *loop);      /* milliseconds since 1970 */
 struct uv_loop_s *segue__loop_uv(const segue__loop *loop); /* NULL for a manual one */
 
-/* Manual loops only. step delivers messages and runs queued jobs until nothing is left to do now;
- * returns how many things it did. advance moves both clocks by ms, firing timers in order at their
- * own instants with a step after each. jump_wall moves the wall clock only. */
+/* Manual loops only. step delivers messages, runs queued jobs and fires timers that are due until
+ * nothing is left to do now; returns how many things it did. advance moves both clocks by ms,
+ * firing timers in order at their own instants with a step after each. jump_wall moves the wall
+ * clock only. While jobs are held they stay queued, as if the worker were hung; they can be
+ * abandoned. */
 size_t segue__loop_step(segue__loop *loop);
 void segue__loop_advance(segue__loop *loop, uint64_t ms);
 void segue__loop_jump_wall(segue__loop *loop, int64_t ms);
+void segue__loop_hold_jobs(segue__loop *loop, bool hold);
 
 /* Timers: one-shot, caller's memory (zeroed before first use). Starting a running one re-arms it;
  * stop is harmless on an idle one. Cost: O(log n). The callback may start, stop or free it. */
@@ -60,9 +66,11 @@ struct segue__message {
 void segue__post(segue__loop *loop, segue__message *message);
 
 /* Jobs: run() on the worker thread, then done() on the control thread. One at a time, in order.
+ * Caller's memory, zeroed before first use, in use until done() or abandoned() ran.
  * A job that hangs is abandoned: its done() never runs, abandoned() runs on the control thread when
- * (if) run() ends, to free it; later jobs go to a new worker. At most SEGUE__WORKERS_MAX hang at
- * once; past that submit returns UV_EAGAIN. */
+ * (if) run() ends, to free it; later jobs go to a new worker. A job that is still queued is never
+ * run. abandon is harmless on a job that is not submitted. At most SEGUE__WORKERS_MAX hang at once;
+ * past that submit returns UV_EAGAIN, and what was queued waits until one of them comes back. */
 #define SEGUE__WORKERS_MAX 4
 typedef struct segue__job segue__job;
 struct segue__job {

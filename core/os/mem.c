@@ -17,8 +17,7 @@ static size_t live;
 
 static int fails(void) {
   size_t n = __atomic_load_n(&fail_at, __ATOMIC_RELAXED);
-  if (!n)
-    return 0;
+  if (!n) return 0;
   return __atomic_sub_fetch(&fail_at, 1, __ATOMIC_RELAXED) == 0;
 }
 
@@ -51,8 +50,7 @@ void *segue__calloc(size_t count, size_t size) {
 
 void *segue__realloc(void *p, size_t size) {
   void *q = FAILS() ? NULL : realloc(p, size ? size : 1);
-  if (!p)
-    COUNT(q, 1);
+  if (!p) COUNT(q, 1);
   return q;
 }
 
@@ -67,8 +65,7 @@ char *segue__strdup(const char *s) {
 
 char *segue__strndup(const char *s, size_t len) {
   char *copy = segue__malloc(len + 1);
-  if (!copy)
-    return NULL;
+  if (!copy) return NULL;
   memcpy(copy, s, len);
   copy[len] = 0;
   return copy;
@@ -97,13 +94,11 @@ void segue__arena_deinit(segue__arena *a) {
 
 static int grow(segue__arena *a, size_t size) {
   size_t block_size = a->head ? a->head->size * 2 : FIRST_BLOCK;
-  if (block_size > LARGEST_BLOCK)
-    block_size = LARGEST_BLOCK;
+  if (block_size > LARGEST_BLOCK) block_size = LARGEST_BLOCK;
   if (block_size < size + sizeof(struct segue__arena_block))
     block_size = size + sizeof(struct segue__arena_block);
   struct segue__arena_block *block = segue__malloc(block_size);
-  if (!block)
-    return 0;
+  if (!block) return 0;
   block->next = a->head;
   block->size = block_size;
   a->head = block;
@@ -113,11 +108,9 @@ static int grow(segue__arena *a, size_t size) {
 }
 
 void *segue__arena_alloc(segue__arena *a, size_t size) {
-  if (size > SIZE_MAX / 2)
-    return NULL;
+  if (size > SIZE_MAX / 2) return NULL;
   size = (size + 7) & ~(size_t)7;
-  if ((size_t)(a->end - a->next) < size && !grow(a, size))
-    return NULL;
+  if ((size_t)(a->end - a->next) < size && !grow(a, size)) return NULL;
   void *p = a->next;
   a->next += size;
   a->used += size;
@@ -126,10 +119,8 @@ void *segue__arena_alloc(segue__arena *a, size_t size) {
 
 char *segue__arena_strndup(segue__arena *a, const char *s, size_t len) {
   char *copy = segue__arena_alloc(a, len + 1);
-  if (!copy)
-    return NULL;
-  if (len)
-    memcpy(copy, s, len);
+  if (!copy) return NULL;
+  if (len) memcpy(copy, s, len);
   copy[len] = 0;
   return copy;
 }
@@ -144,10 +135,8 @@ void segue__buf_deinit(segue__buf *b) {
 }
 
 static int reserve(segue__buf *b, size_t more) {
-  if (b->failed)
-    return 0;
-  if (b->cap - b->len > more)
-    return 1;
+  if (b->failed) return 0;
+  if (b->cap - b->len > more) return 1;
   size_t cap = b->cap ? b->cap * 2 : 256;
   while (cap - b->len <= more)
     cap *= 2;
@@ -162,10 +151,8 @@ static int reserve(segue__buf *b, size_t more) {
 }
 
 void segue__buf_add(segue__buf *b, const void *data, size_t len) {
-  if (!reserve(b, len))
-    return;
-  if (len)
-    memcpy(b->data + b->len, data, len);
+  if (!reserve(b, len)) return;
+  if (len) memcpy(b->data + b->len, data, len);
   b->len += len;
   b->data[b->len] = 0;
 }

@@ -30,7 +30,8 @@ typedef struct segue__arena {
 
 void segue__arena_init(segue__arena *a);
 void segue__arena_deinit(segue__arena *a);
-void *segue__arena_alloc(segue__arena *a, size_t size); /* 8-byte aligned; NULL when out of memory */
+void *segue__arena_alloc(segue__arena *a,
+                         size_t size); /* 8-byte aligned; NULL when out of memory */
 char *segue__arena_strndup(segue__arena *a, const char *s, size_t len);
 
 /* Growable byte buffer. After a failed append `failed` is set and all further appends do nothing,

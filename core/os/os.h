@@ -28,7 +28,7 @@ typedef struct segue__write {
   const char *path;
   const void *data;
   size_t len;
-  unsigned mode;  /* 0 = keep the existing file's, else 0600 */
+  unsigned mode;   /* 0 = keep the existing file's, else 0600 */
   bool keep_owner; /* give the new file the owner of the one it replaces */
 } segue__write;
 

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Fault points: what is armed, and what was reached. Test builds only; the tables are the one piece
+ * of global state in the core, because a fault point has nothing at hand but its name.
+ */
+#include "fault.h"
+
+#ifdef SEGUE_TEST
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+enum { POINTS_MAX = 64, REACHED_MAX = 256, NAME_BYTES = 64, KILL = 1 };
+
+typedef struct armed_point {
+  char name[NAME_BYTES];
+  int code;   /* negative, or KILL */
+  int strike; /* n-th time only; 0 = always */
+  int seen;   /* since it was armed */
+} armed_point;
+
+typedef struct reached_point {
+  char name[NAME_BYTES];
+  int count;
+} reached_point;
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static armed_point armed[POINTS_MAX];
+static int armed_count;
+static reached_point reached[REACHED_MAX];
+static int reached_count;
+static bool environment_read;
+
+/* "name[#n]=fail[:code]" or "name[#n]=kill" of len bytes. */
+static int parse_one(const char *text, size_t len, armed_point *out) {
+  char copy[160], action[64];
+  if (len >= sizeof copy) return UV_EINVAL;
+  memcpy(copy, text, len);
+  copy[len] = 0;
+  memset(out, 0, sizeof *out);
+  int end = -1;
+  if (sscanf(copy, "%63[^#=]#%d=%63s", out->name, &out->strike, action) != 3) {
+    out->strike = 0;
+    if (sscanf(copy, "%63[^#=]=%63s", out->name, action) != 2) return UV_EINVAL;
+  } else if (out->strike < 1) {
+    return UV_EINVAL;
+  }
+  if (!strcmp(action, "kill"))
+    out->code = KILL;
+  else if (!strcmp(action, "fail"))
+    out->code = UV_EIO;
+  else if (sscanf(action, "fail:%d%n", &out->code, &end) != 1 || action[end] || out->code >= 0)
+    return UV_EINVAL;
+  return 0;
+}
+
+static int arm_locked(const char *spec) {
+  int before = armed_count;
+  while (*spec) {
+    size_t len = strcspn(spec, ",");
+    int rc = armed_count == POINTS_MAX ? UV_ENOSPC : parse_one(spec, len, &armed[armed_count]);
+    if (rc) {
+      armed_count = before;
+      return rc;
+    }
+    armed_count++;
+    spec += len + (spec[len] == ',');
+  }
+  return 0;
+}
+
+static void read_environment_locked(void) {
+  if (environment_read) return;
+  environment_read = true;
+  const char *spec = getenv("SEGUE_FAULTS");
+  if (spec && arm_locked(spec)) {
+    fprintf(stderr, "SEGUE_FAULTS is not understood: %s\n", spec);
+    abort();
+  }
+}
+
+int segue__fault_arm(const char *spec) {
+  int rc = 0;
+  pthread_mutex_lock(&mutex);
+  read_environment_locked();
+  if (spec)
+    rc = arm_locked(spec);
+  else
+    armed_count = reached_count = 0;
+  pthread_mutex_unlock(&mutex);
+  return rc;
+}
+
+static reached_point *find_reached(const char *name) {
+  for (int i = 0; i < reached_count; i++)
+    if (!strcmp(reached[i].name, name)) return &reached[i];
+  return NULL;
+}
+
+static void count_reached(const char *name) {
+  reached_point *point = find_reached(name);
+  if (!point && reached_count < REACHED_MAX) {
+    point = &reached[reached_count++];
+    point->count = 0;
+    snprintf(point->name, sizeof point->name, "%s", name);
+  }
+  if (point) point->count++;
+}
+
+static int strike_locked(const char *name) {
+  for (int i = 0; i < armed_count; i++) {
+    armed_point *point = &armed[i];
+    if (strcmp(point->name, name)) continue;
+    point->seen++;
+    if (!point->strike || point->strike == point->seen) return point->code;
+  }
+  return 0;
+}
+
+int segue__fault(const char *name) {
+  pthread_mutex_lock(&mutex);
+  read_environment_locked();
+  count_reached(name);
+  int code = strike_locked(name);
+  pthread_mutex_unlock(&mutex);
+  if (code != KILL) return code;
+  kill(getpid(), SIGKILL);
+  for (;;)
+    pause();
+}
+
+int segue__fault_reached(const char *name) {
+  pthread_mutex_lock(&mutex);
+  reached_point *point = find_reached(name);
+  int count = point ? point->count : 0;
+  pthread_mutex_unlock(&mutex);
+  return count;
+}
+
+#else
+typedef int segue__fault_is_for_tests; /* an empty translation unit is not ISO C */
+#endif

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Log entries: variadic arguments become fields, repeats become a count. What the caller passes is
+ * handed to the sink as it is; nothing is formatted or allocated on the way.
+ */
+#include "log.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+#include <uv.h>
+
+#include "mem.h"
+
+enum { FOLD_MS = 1000, NAME_MAX_BYTES = 128 };
+
+struct segue__log_fold {
+  pthread_mutex_t mutex;
+  uint64_t hash; /* of the last entry; 0 = none */
+  uint64_t since_ms;
+  int64_t repeats;
+  segue__level level;
+  char group[32], message[NAME_MAX_BYTES];
+};
+
+segue__log_fold *segue__log_fold_new(void) {
+  segue__log_fold *fold = segue__calloc(1, sizeof *fold);
+  if (fold) pthread_mutex_init(&fold->mutex, NULL);
+  return fold;
+}
+
+void segue__log_fold_free(segue__log_fold *fold) {
+  if (!fold) return;
+  pthread_mutex_destroy(&fold->mutex);
+  segue__free(fold);
+}
+
+static uint64_t now_ms(void) {
+  struct timespec ts;
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* FNV-1a, with the terminator, so that "ab","c" and "a","bc" differ. */
+static uint64_t hash_bytes(uint64_t hash, const void *data, size_t len) {
+  const unsigned char *bytes = data;
+  for (size_t i = 0; i < len; i++)
+    hash = (hash ^ bytes[i]) * 1099511628211u;
+  return hash;
+}
+
+static uint64_t hash_entry(const segue__log_entry *entry) {
+  uint64_t hash = 14695981039346656037u ^ (uint64_t)entry->level;
+  hash = hash_bytes(hash, entry->group, strlen(entry->group) + 1);
+  hash = hash_bytes(hash, entry->message, strlen(entry->message) + 1);
+  for (size_t i = 0; i < entry->field_count; i++) {
+    const segue__log_field *field = &entry->fields[i];
+    hash = hash_bytes(hash, field->key, strlen(field->key) + 1);
+    if (field->text)
+      hash = hash_bytes(hash, field->text, strlen(field->text) + 1);
+    else
+      hash = hash_bytes(hash, &field->number, sizeof field->number);
+  }
+  return hash ? hash : 1;
+}
+
+static void tell_repeats(const segue__log *log, segue__log_fold *fold) {
+  if (!fold->repeats) return;
+  segue__log_field field = {"times", NULL, fold->repeats};
+  char message[NAME_MAX_BYTES + 16] = "repeated: ";
+  strncat(message, fold->message, sizeof message - 11);
+  segue__log_entry entry = {fold->level, fold->group, message, &field, 1};
+  fold->repeats = 0;
+  log->sink(log->data, &entry);
+}
+
+static void copy(char *to, size_t size, const char *from) {
+  size_t len = strnlen(from, size - 1);
+  memcpy(to, from, len);
+  to[len] = 0;
+}
+
+/* The mutex is held over the sink, so that a count stands before what comes after it. */
+static void emit_folded(const segue__log *log, const segue__log_entry *entry) {
+  segue__log_fold *fold = log->fold;
+  uint64_t hash = hash_entry(entry), now = now_ms();
+  pthread_mutex_lock(&fold->mutex);
+  if (hash == fold->hash && now - fold->since_ms < FOLD_MS) {
+    fold->repeats++;
+  } else {
+    tell_repeats(log, fold);
+    fold->hash = hash;
+    fold->since_ms = now;
+    fold->level = entry->level;
+    copy(fold->group, sizeof fold->group, entry->group);
+    copy(fold->message, sizeof fold->message, entry->message);
+    log->sink(log->data, entry);
+  }
+  pthread_mutex_unlock(&fold->mutex);
+}
+
+void segue__log_flush(const segue__log *log) {
+  if (!log || !log->sink || !log->fold) return;
+  pthread_mutex_lock(&log->fold->mutex);
+  tell_repeats(log, log->fold);
+  log->fold->hash = 0;
+  pthread_mutex_unlock(&log->fold->mutex);
+}
+
+/* Fills one field from the arguments; an unknown type letter ends the list, because what follows
+ * cannot be read. */
+static int read_field(segue__log_field *field, const char *key, int type, va_list *args) {
+  *field = (segue__log_field){.key = key};
+  if (type == 's') {
+    const char *text = va_arg(*args, const char *);
+    field->text = text ? text : "-";
+  } else if (type == 'd') {
+    field->number = va_arg(*args, int64_t);
+  } else if (type == 'u') {
+    uint64_t number = va_arg(*args, uint64_t);
+    field->number = number > INT64_MAX ? INT64_MAX : (int64_t)number;
+  } else {
+    return 0;
+  }
+  return 1;
+}
+
+void segue__log_write(const segue__log *log, segue__level level, const char *group,
+                      const char *message, ...) {
+  if (!segue__log_enabled(log, level)) return;
+  segue__log_field fields[SEGUE__LOG_FIELDS_MAX];
+  segue__log_entry entry = {level, group, message, fields, 0};
+  va_list args;
+  va_start(args, message);
+  for (const char *key; entry.field_count < SEGUE__LOG_FIELDS_MAX;) {
+    if (!(key = va_arg(args, const char *))) break;
+    int type = va_arg(args, int);
+    if (!read_field(&fields[entry.field_count], key, type, &args)) break;
+    entry.field_count++;
+  }
+  va_end(args);
+  if (log->fold)
+    emit_folded(log, &entry);
+  else
+    log->sink(log->data, &entry);
+}
+
+static const char *const level_names[] = {"error", "warn", "info", "debug"};
+
+const char *segue__level_name(segue__level level) {
+  return (unsigned)level <= SEGUE__DEBUG ? level_names[level] : "unknown";
+}
+
+int segue__level_parse(const char *name, segue__level *out) {
+  for (int i = 0; i <= SEGUE__DEBUG; i++) {
+    if (strcasecmp(name, level_names[i])) continue;
+    *out = (segue__level)i;
+    return 0;
+  }
+  return UV_EINVAL;
+}
