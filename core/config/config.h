@@ -11,7 +11,7 @@
 /* The merged tree. Maps merge, the later document wins; everything else replaces. Counted. */
 typedef struct segue__config segue__config;
 struct segue__config {
-  int refs; /* atomic */
+  int refs;                    /* atomic */
   segue__document **documents; /* in declared order; a reference on each */
   size_t document_count;
   segue__arena arena; /* the nodes that merging made new */
@@ -31,7 +31,7 @@ const segue__document *segue__config_document(const segue__config *config, const
 typedef enum segue__change_op { SEGUE__ADD, SEGUE__REMOVE, SEGUE__CHANGE } segue__change_op;
 typedef struct segue__change {
   segue__change_op op;
-  char *path; /* owned by the list */
+  char *path;                  /* owned by the list */
   const segue_node *from, *to; /* borrowed from the two trees; NULL where there is none */
 } segue__change;
 #define SEGUE__CHANGES_MAX 1000

@@ -13,7 +13,7 @@
 struct segue_snapshot {
   long refs; /* atomic */
   uint64_t generation;
-  char hash[33]; /* of the merged config, hex */
+  char hash[33];         /* of the merged config, hex */
   segue__config *config; /* a reference */
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tree.h: documents and the immutable trees parsed from them. A tree is built once (by a parser or a
- * builder), then only read, from any thread. Nodes of a merged config point into the trees of its
+ * tree.h: documents and the immutable trees parsed from them. A tree is built once (by a parser or
+ * a builder), then only read, from any thread. Nodes of a merged config point into the trees of its
  * documents; a config holds references on them, so an unchanged document is never parsed again.
  */
 #ifndef SEGUE_CONFIG_TREE_H
@@ -53,33 +53,33 @@ typedef enum segue__format { SEGUE__YAML, SEGUE__JSON, SEGUE__BUILT } segue__for
 
 /* What a document may be at most; zero fields mean the default. */
 typedef struct segue__limits {
-  size_t bytes;     /* 64 MiB */
-  uint32_t depth;   /* 128 */
-  uint32_t nodes;   /* 4 million, aliases counted each time they are expanded */
+  size_t bytes;   /* 64 MiB */
+  uint32_t depth; /* 128 */
+  uint32_t nodes; /* 4 million, aliases counted each time they are expanded */
 } segue__limits;
 
 /* What one source delivered: bytes, format, revision; after parsing also the tree. Counted. */
 typedef struct segue__document segue__document;
 struct segue__document {
-  int refs;         /* atomic */
-  uint32_t id;      /* unique within an instance, never reused */
-  char *source;     /* name of the source in the policy */
-  char *name;       /* file name or key, for positions */
+  int refs;     /* atomic */
+  uint32_t id;  /* unique within an instance, never reused */
+  char *source; /* name of the source in the policy */
+  char *name;   /* file name or key, for positions */
   segue__format format;
-  char *revision;   /* the source's own, or NULL */
-  char *data;       /* the bytes, terminated; NULL for built ones */
+  char *revision; /* the source's own, or NULL */
+  char *data;     /* the bytes, terminated; NULL for built ones */
   size_t len;
   bool expand;      /* expand ${NAME} in scalars while parsing */
   segue__hash hash; /* of the bytes (and of the expanded values) */
   segue__arena arena;
-  segue_node root;  /* valid after parsing: a map */
+  segue_node root; /* valid after parsing: a map */
 };
 
 /* data moves into the document, also on failure. Names are copied. */
 int segue__document_new(segue__document **out, uint32_t id, const char *source, const char *name,
                         segue__format format, char *data, size_t len);
-segue__document *segue__document_ref(segue__document *doc);   /* [any thread] */
-void segue__document_unref(segue__document *doc);             /* [any thread]; NULL allowed */
+segue__document *segue__document_ref(segue__document *doc); /* [any thread] */
+void segue__document_unref(segue__document *doc);           /* [any thread]; NULL allowed */
 
 /* Parses data into root, by format. Called once, off the loop. On failure err carries file, line,
  * column and path. Refuses: 0 bytes (SEGUE_EEMPTY), invalid UTF-8, NUL bytes, duplicate keys, more
@@ -95,7 +95,8 @@ int segue__document_parse(segue__document *doc, const segue__limits *limits, seg
 typedef struct segue__builder segue__builder;
 int segue__builder_new(segue__builder **out, segue__document *doc, const segue__limits *limits);
 void segue__builder_free(segue__builder *b);
-void segue__builder_at(segue__builder *b, uint32_t line, uint32_t column); /* position of the next */
+void segue__builder_at(segue__builder *b, uint32_t line,
+                       uint32_t column); /* position of the next */
 int segue__builder_key(segue__builder *b, const char *key, size_t len);
 int segue__builder_null(segue__builder *b);
 int segue__builder_bool(segue__builder *b, bool value);

@@ -14,16 +14,16 @@ struct uv_loop_s;
 
 /* Zero fields mean the default in brackets. Times cover the whole of a thing, never one read. */
 typedef struct segue__http_limits {
-  uint32_t head_bytes;       /* request line and headers [16 KiB] -> 431 */
-  uint32_t header_count;     /* [100] -> 431 */
-  uint64_t body_bytes;       /* [1 MiB] -> 413 */
-  uint32_t connections;      /* [1024], past it 503 and close */
+  uint32_t head_bytes;              /* request line and headers [16 KiB] -> 431 */
+  uint32_t header_count;            /* [100] -> 431 */
+  uint64_t body_bytes;              /* [1 MiB] -> 413 */
+  uint32_t connections;             /* [1024], past it 503 and close */
   uint32_t requests_per_connection; /* [0 = no limit] */
-  uint64_t head_ms;          /* first byte to end of head [10 s] -> 408 */
-  uint64_t body_ms;          /* end of head to end of body [30 s] -> 408 */
-  uint64_t idle_ms;          /* between requests [75 s] */
-  uint64_t write_ms;         /* a client that does not read its answer [30 s] */
-  uint32_t write_bytes;      /* most bytes waiting for a slow client of a stream [1 MiB] */
+  uint64_t head_ms;                 /* first byte to end of head [10 s] -> 408 */
+  uint64_t body_ms;                 /* end of head to end of body [30 s] -> 408 */
+  uint64_t idle_ms;                 /* between requests [75 s] */
+  uint64_t write_ms;                /* a client that does not read its answer [30 s] */
+  uint32_t write_bytes;             /* most bytes waiting for a slow client of a stream [1 MiB] */
 } segue__http_limits;
 
 typedef struct segue__http_server segue__http_server;
@@ -46,11 +46,11 @@ struct segue__http_request {
   segue__http_text query;  /* raw, without "?" */
   const segue__http_header *headers;
   size_t header_count;
-  segue__http_text host;   /* the one Host header, or authority of an absolute target */
+  segue__http_text host; /* the one Host header, or authority of an absolute target */
   segue__http_text body;
-  char peer[64];           /* "127.0.0.1:53412", "unix:pid=71,uid=0" */
-  bool local;              /* came in on a unix socket */
-  void *user;              /* the handler's */
+  char peer[64]; /* "127.0.0.1:53412", "unix:pid=71,uid=0" */
+  bool local;    /* came in on a unix socket */
+  void *user;    /* the handler's */
   /* Set by the handler before it returns if it answers later: the client left, or the server
    * closes. After it the request is gone and must not be answered. */
   void (*on_gone)(segue__http_request *request);
@@ -80,8 +80,8 @@ int segue__http_server_new(segue__http_server **out, struct uv_loop_s *loop,
                            void *data);
 /* Closes listeners at once; connections after the answer they wait for, at the latest after
  * grace_ms; then cb, and the server is freed. */
-void segue__http_server_close(segue__http_server *server, uint64_t grace_ms,
-                              void (*cb)(void *data), void *data);
+void segue__http_server_close(segue__http_server *server, uint64_t grace_ms, void (*cb)(void *data),
+                              void *data);
 size_t segue__http_connections(const segue__http_server *server);
 
 /* Addresses: "127.0.0.1:9090", "[::1]:9090", "localhost:9090", "unix:/run/x.sock". */

@@ -21,12 +21,12 @@ typedef enum segue__replace {
 #undef X
 } segue__replace;
 
-#define SEGUE__MODULE_STATES(X) \
-  X(BUILDING, "building")       \
-  X(READY, "ready")             \
-  X(SERVING, "serving")         \
-  X(DRAINING, "draining")       \
-  X(STOPPED, "stopped")         \
+#define SEGUE__MODULE_STATES(X)                                                                    \
+  X(BUILDING, "building")                                                                          \
+  X(READY, "ready")                                                                                \
+  X(SERVING, "serving")                                                                            \
+  X(DRAINING, "draining")                                                                          \
+  X(STOPPED, "stopped")                                                                            \
   X(FAILED, "failed")
 typedef enum segue__module_state {
 #define X(name, text) SEGUE__MODULE_##name,

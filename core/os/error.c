@@ -15,13 +15,13 @@ const char *segue_error_name(int code) {
   switch (code) {
   case 0:
     return "OK";
-#define X(name, number, meaning) \
-  case number:                   \
+#define X(name, number, meaning)                                                                   \
+  case number:                                                                                     \
     return "SEGUE_E" #name;
     SEGUE_ERRORS(X)
 #undef X
-#define X(name, meaning) \
-  case UV_##name:        \
+#define X(name, meaning)                                                                           \
+  case UV_##name:                                                                                  \
     return #name;
     UV_ERRNO_MAP(X)
 #undef X
@@ -34,13 +34,13 @@ const char *segue_strerror(int code) {
   switch (code) {
   case 0:
     return "no error";
-#define X(name, number, meaning) \
-  case number:                   \
+#define X(name, number, meaning)                                                                   \
+  case number:                                                                                     \
     return meaning;
     SEGUE_ERRORS(X)
 #undef X
-#define X(name, meaning) \
-  case UV_##name:        \
+#define X(name, meaning)                                                                           \
+  case UV_##name:                                                                                  \
     return meaning;
     UV_ERRNO_MAP(X)
 #undef X

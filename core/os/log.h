@@ -46,9 +46,9 @@ typedef struct segue__log {
  * NULL). Types: 's' const char* (NULL -> "-"), 'd' int64_t, 'u' uint64_t. Fields past
  * SEGUE__LOG_FIELDS_MAX are dropped. An unsigned number past INT64_MAX is told as INT64_MAX. log
  * may be NULL. [any thread] */
-#define segue__log(log, lvl, ...)                                                      \
-  do {                                                                                 \
-    if (segue__log_enabled((log), (lvl))) segue__log_write((log), (lvl), __VA_ARGS__); \
+#define segue__log(log, lvl, ...)                                                                  \
+  do {                                                                                             \
+    if (segue__log_enabled((log), (lvl))) segue__log_write((log), (lvl), __VA_ARGS__);             \
   } while (0)
 static inline int segue__log_enabled(const segue__log *log, segue__level level) {
   return log && log->sink && level <= log->level;

@@ -19,10 +19,9 @@ static int loop_new(segue__loop **out) {
   *out = NULL;
   segue__loop *loop = segue__calloc(1, sizeof *loop);
   if (!loop) return UV_ENOMEM;
-  int rc = pthread_mutex_init(&loop->mutex, NULL);
-  if (rc) {
+  if (pthread_mutex_init(&loop->mutex, NULL)) {
     segue__free(loop);
-    return -rc;
+    return UV_ENOMEM;
   }
   loop->refs = 1;
   *out = loop;

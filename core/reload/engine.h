@@ -39,7 +39,7 @@ typedef enum segue__outcome {
 #define X(name, text) SEGUE__##name,
   SEGUE__OUTCOMES(X)
 #undef X
-  SEGUE__OUTCOME_COUNT
+      SEGUE__OUTCOME_COUNT
 } segue__outcome;
 const char *segue__outcome_name(segue__outcome outcome);
 
@@ -55,7 +55,7 @@ typedef enum segue__phase {
 #define X(name, text) SEGUE__PHASE_##name,
   SEGUE__PHASES(X)
 #undef X
-  SEGUE__PHASE_COUNT
+      SEGUE__PHASE_COUNT
 } segue__phase;
 const char *segue__phase_name(segue__phase phase);
 
@@ -84,33 +84,34 @@ typedef struct segue__plan_step {
  * event stream show the same. */
 typedef struct segue__result {
   int refs;
-  uint64_t id;              /* 1, 2, 3 ... within the life of the daemon */
-  bool plan_only;           /* nothing was done */
-  bool skipped;             /* automatic, and this input was refused before: nothing ran */
+  uint64_t id;    /* 1, 2, 3 ... within the life of the daemon */
+  bool plan_only; /* nothing was done */
+  bool skipped;   /* automatic, and this input was refused before: nothing ran */
   bool undo_failed;
   segue__trigger trigger;
-  char *cause;              /* who and what: "SIGHUP", "config.yaml changed, +2 more triggers" */
+  char *cause; /* who and what: "SIGHUP", "config.yaml changed, +2 more triggers" */
   segue__outcome outcome;
-  segue__phase phase;       /* the last one reached */
-  uint64_t generation;      /* live after this run; 0 = none */
-  char hash[33];            /* of the live config after it */
+  segue__phase phase;  /* the last one reached */
+  uint64_t generation; /* live after this run; 0 = none */
+  char hash[33];       /* of the live config after it */
   int64_t started_wall_ms, ended_wall_ms;
   uint64_t phase_us[SEGUE__PHASE_COUNT];
-  segue__errors errors;     /* why not applied; warnings of an applied one */
+  segue__errors errors; /* why not applied; warnings of an applied one */
   segue__plan_step *steps;
   size_t step_count;
-  segue__changes changes;   /* from and to are NULL here; texts instead: */
-  char **change_texts;      /* JSON of the new value (NULL for a removal), cut at 200 bytes */
+  segue__changes changes; /* from and to are NULL here; texts instead: */
+  char **change_texts;    /* JSON of the new value (NULL for a removal), cut at 200 bytes */
 } segue__result;
 segue__result *segue__result_ref(segue__result *result);
 void segue__result_unref(segue__result *result);
 
 typedef struct segue__request {
   segue__trigger trigger;
-  const char *cause;    /* copied */
-  bool force;           /* run even if nothing changed */
-  bool plan_only;       /* stop after plan, do nothing */
-  const char *if_match; /* generation number or hash that must be live, else SEGUE_ECONFLICT; NULL */
+  const char *cause; /* copied */
+  bool force;        /* run even if nothing changed */
+  bool plan_only;    /* stop after plan, do nothing */
+  const char
+      *if_match; /* generation number or hash that must be live, else SEGUE_ECONFLICT; NULL */
 } segue__request;
 
 /* Waits for the outcome of a run that begins after the request. Caller's memory; in use until cb
@@ -195,7 +196,7 @@ typedef struct segue__module_status {
   segue__module_state state;
   segue__gate_state gate;
   uint64_t generation;
-  size_t draining; /* old instances that are still going */
+  size_t draining;          /* old instances that are still going */
   const segue_error *error; /* why it failed; NULL */
 } segue__module_status;
 size_t segue__engine_module_count(const segue__engine *engine);

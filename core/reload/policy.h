@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * policy.h: what a policy says, as plain C data, and its hooks as function pointers. The engine runs
- * from this alone: the Lua binding fills it from reload.lua, embedders and specs fill it by hand.
- * NULL hooks mean the defaults.
+ * policy.h: what a policy says, as plain C data, and its hooks as function pointers. The engine
+ * runs from this alone: the Lua binding fills it from reload.lua, embedders and specs fill it by
+ * hand. NULL hooks mean the defaults.
  */
 #ifndef SEGUE_RELOAD_POLICY_H
 #define SEGUE_RELOAD_POLICY_H
@@ -62,7 +62,7 @@ struct segue__policy {
   uint64_t debounce_min_ms, debounce_max_ms; /* defaults 50 and 1000 */
   uint64_t min_interval_ms;
   uint64_t collect_ms, check_ms, reload_ms; /* phase deadlines; defaults 30 s, 5 s, 10 min */
-  bool confirm;                              /* the fields below count */
+  bool confirm;                             /* the fields below count */
   uint64_t confirm_hold_ms, confirm_within_ms;
   bool has_check, has_reload, has_probe; /* which hooks the policy has */
   const segue__policy_ops *ops;          /* NULL: none */

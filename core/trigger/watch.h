@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * watch.h: watching files through inotify on their directories. Sees saves by rename, ConfigMap
- * "..data" swaps, files and folders that are not there yet, moved folders and queue overflow; a slow
- * rescan sees what inotify cannot (NFS, bind mounts). It says only that something may have changed:
- * the content's hash decides, elsewhere.
+ * "..data" swaps, files and folders that are not there yet, moved folders and queue overflow; a
+ * slow rescan sees what inotify cannot (NFS, bind mounts). It says only that something may have
+ * changed: the content's hash decides, elsewhere.
  */
 #ifndef SEGUE_TRIGGER_WATCH_H
 #define SEGUE_TRIGGER_WATCH_H

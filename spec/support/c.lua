@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- The C library under test, called through LuaJIT's FFI: `local C = require "spec.support.c"`.
 -- C.name calls or reads what libsegue-spec.so and its headers declare; the functions below help
--- with errors, strings and memory. The JIT is off: C calls back into Lua, which compiled code forbids.
+-- with errors, strings and memory. The JIT is off: C calls back into Lua, which compiled code
+-- forbids.
 local ffi = require "ffi"
 local build = os.getenv("SEGUE_SPEC_BUILD") or "build/spec"
 
@@ -15,7 +16,13 @@ local function declarations()
 end
 ffi.cdef(declarations())
 
-local lib = ffi.load((build:sub(1, 1) == "/" and "" or "./") .. build .. "/libsegue-spec.so")
+local path = (build:sub(1, 1) == "/" and "" or "./") .. build .. "/libsegue-spec.so"
+local lib = ffi.load(path)
+-- The library stays mapped until the process ends: a thread may still be in it, and a leak report
+-- must be able to name its functions.
+ffi.cdef "void *dlopen(const char *path, int flags);"
+local RTLD_NOW, RTLD_NODELETE = 0x2, 0x1000
+assert(ffi.C.dlopen(path, RTLD_NOW + RTLD_NODELETE) ~= nil)
 
 local M = { lib = lib, ffi = ffi, NULL = nil, build = build }
 

@@ -1,0 +1,139 @@
+-- SPDX-License-Identifier: MIT
+-- The rules of the house that no compiler knows: which folder may include which, what lies at the
+-- top level, how long a file may be. Prints each breach as file:line; exit code 1 if there is one.
+local breaches = 0
+local function breach(where, format, ...)
+  breaches = breaches + 1
+  io.stderr:write(where, ": ", format:format(...), "\n")
+end
+
+local function list(command)
+  local lines = {}
+  local pipe = assert(io.popen(command))
+  for line in pipe:lines() do lines[#lines + 1] = line end
+  pipe:close()
+  return lines
+end
+local function exists(path)
+  local file = io.open(path)
+  if file then file:close() end
+  return file ~= nil
+end
+
+-- What each folder of core/ may include, besides itself and core/segue.h.
+local may = {
+  os = {},
+  config = { "os" },
+  http = { "os" },
+  trigger = { "os" },
+  source = { "os", "config" },
+  module = { "os", "config" },
+  reload = { "os", "config", "source", "module" },
+  admin = { "os", "config", "source", "module", "reload", "http", "trigger" },
+  bind = { "os", "config", "source", "module", "reload" },
+  daemon = { "os", "config", "source", "module", "reload", "http", "trigger", "admin", "bind" },
+  dist = {},
+}
+local allowed = {}
+for folder, others in pairs(may) do
+  allowed[folder] = { [folder] = true }
+  for _, other in ipairs(others) do allowed[folder][other] = true end
+end
+allowed["."] = {} -- core/*.c puts the parts together for embedders: everything but bind and daemon
+for folder in pairs(may) do allowed["."][folder] = folder ~= "bind" and folder ~= "daemon" end
+
+-- "core/config" .. "../os/mem.h" -> "core/os/mem.h"
+local function resolve(folder, include)
+  local parts = {}
+  for part in (folder .. "/" .. include):gmatch("[^/]+") do
+    if part == ".." then parts[#parts] = nil elseif part ~= "." then parts[#parts + 1] = part end
+  end
+  return table.concat(parts, "/")
+end
+
+local function check_include(path, number, line)
+  local library = line:match('^%s*#%s*include%s+[<"](lua[%w]*%.h)[>"]')
+    or line:match('^%s*#%s*include%s+[<"](lauxlib%.h)[>"]')
+  if library and not path:match("^core/bind/") and not path:match("^plugins/")
+      and not path:match("^spec/") then
+    breach(path .. ":" .. number, "%s: only core/bind and plugins may know Lua", library)
+  end
+  local include = line:match('^%s*#%s*include%s+"([^"]+)"')
+  if not include or not path:match("^core/") then return end
+  local folder = path:match("^core/([^/]+)/") or "."
+  local target = resolve(path:match("^(.*)/[^/]+$"), include)
+  local other = target:match("^core/([^/]+)/")
+  if other and not (allowed[folder] and allowed[folder][other]) then
+    breach(path .. ":" .. number, "core/%s may not include core/%s", folder, other)
+  end
+  if not exists(target) then
+    breach(path .. ":" .. number, '"%s" is not there; write it relative to the file', include)
+  end
+end
+
+local function check_file(path)
+  local number, first, bytes = 0, nil, 0
+  for line in io.lines(path) do
+    number = number + 1
+    bytes = bytes + #line
+    if number <= 2 then first = (first or "") .. line end
+    if line:find("[ \t]$") then breach(path .. ":" .. number, "white space at the end") end
+    if line:find("\t") then breach(path .. ":" .. number, "a tab") end
+    if path:match("%.[ch]$") then check_include(path, number, line) end
+    if line:find("%f[%w]TODO%f[%W]") or line:find("%f[%w]FIXME%f[%W]") then
+      breach(path .. ":" .. number, "unfinished: do it or say why not")
+    end
+  end
+  if not (first or ""):find("SPDX-License-Identifier: MIT", 1, true) then
+    breach(path .. ":1", "the SPDX line is missing")
+  end
+  if path:match("%.[ch]$") and number > 800 then
+    breach(path, "%d lines; past 800 a file is split", number)
+  end
+end
+
+for _, path in ipairs(list("find . -type f "
+    .. "\\( -name '*.[ch]' -o -name '*.lua' -o -name '*.sh' \\) -not -path './build*' "
+    .. "-not -path '*/cdef/*' -not -path '*/fixtures/*' -not -path '*/corpus/*' "
+    .. "-printf '%P\\n' | sort")) do
+  if path ~= "spec/support/house.lua" then check_file(path) end
+end
+
+-- Verbs that only a program may use: the library never prints, exits or takes a signal.
+-- (fault.c is in test builds only.)
+for _, path in ipairs(list("find core -name '*.c' -not -path 'core/daemon/*' "
+    .. "-not -name fault.c | sort")) do
+  local number = 0
+  for line in io.lines(path) do
+    number = number + 1
+    for _, verb in ipairs { "printf", "puts", "exit", "abort", "perror", "signal", "sigaction" } do
+      if line:find("%f[%w_]" .. verb .. "%(") and not line:find("^%s*[/*]") then
+        breach(path .. ":" .. number, "%s(): a library never does that", verb)
+      end
+    end
+    for _, verb in ipairs { "malloc", "calloc", "realloc", "free", "strdup", "strndup" } do
+      if path ~= "core/os/mem.c" and line:find("%f[%w_]" .. verb .. "%(")
+          and not line:find("^%s*[/*]") and not line:find("[%.>]" .. verb .. "%(") then
+        breach(path .. ":" .. number, "%s(): segue__%s can be made to fail", verb, verb)
+      end
+    end
+  end
+end
+
+local top = { core = 1, lua = 1, plugins = 1, examples = 1, spec = 1, Makefile = 1,
+  ["README.md"] = 1, LICENSE = 1, ["CHANGELOG.md"] = 1, build = 1 }
+for _, name in ipairs(list("ls")) do
+  if not top[name] then breach(name, "does not belong at the top level") end
+end
+local folders = list("find core plugins examples -maxdepth 1 -mindepth 1 -type d 2>/dev/null"
+  .. " | sort")
+for _, folder in ipairs { "core", "lua", "plugins", "examples", "spec" } do
+  folders[#folders + 1] = folder
+end
+for _, folder in ipairs(folders) do
+  if not exists(folder .. "/README.md") and #list("find " .. folder .. " -type f 2>/dev/null") > 0 then
+    breach(folder, "has no README.md: what lives here, what it may call, where to start reading")
+  end
+end
+
+os.exit(breaches == 0 and 0 or 1)
