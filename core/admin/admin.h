@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * admin.h: the admin API of one instance: what an operator, Prometheus, a browser and the command
+ * line ask for, over loopback TCP and over the control socket. It reads the engine and asks it for
+ * reloads; it changes nothing itself. Control thread throughout. Start reading at admin.c (routes).
+ */
+#ifndef SEGUE_ADMIN_ADMIN_H
+#define SEGUE_ADMIN_ADMIN_H
+
+#include "../http/http.h"
+#include "../reload/engine.h"
+
+typedef struct segue__admin segue__admin;
+
+typedef struct segue__admin_options {
+  size_t size;
+  segue__loop *loop; /* on libuv */
+  const segue__log *log;
+  const char *policy_path; /* told in status; may be NULL */
+  const char *state;       /* told in status; may be NULL */
+} segue__admin_options;
+
+int segue__admin_new(segue__admin **out, const segue__admin_options *options);
+/* The engine it speaks for: set once, before the loop runs. Begins to observe it. */
+void segue__admin_attach(segue__admin *admin, segue__engine *engine);
+/* The engine is about to be freed: what still arrives is answered 503. */
+void segue__admin_detach(segue__admin *admin);
+/* Cuts event streams, closes listeners at once and connections after the answer they wait for (at
+ * the latest after grace_ms), frees the admin API, then cb. */
+void segue__admin_close(segue__admin *admin, uint64_t grace_ms, void (*cb)(void *data), void *data);
+
+/* The control socket: a listener that no policy owns. */
+int segue__admin_listen_control(segue__admin *admin, const char *path, segue_error *err);
+
+/* Policy listeners, as segue__triggers_ops wants them. An address that both sets name keeps its
+ * socket. */
+int segue__admin_stage(segue__admin *admin, const segue__policy *next, segue__errors *errors);
+void segue__admin_settle(segue__admin *admin);
+void segue__admin_discard(segue__admin *admin);
+/* Refuses what may not be listened on: a malformed address, one that is not loopback. */
+int segue__admin_check(const segue__policy *policy, segue__errors *errors);
+
+/* Is every module running a good generation? If not, why is filled with one sentence. */
+bool segue__admin_ready(const segue__engine *engine, char *why, size_t size);
+
+/* The candidate nearest to word, or NULL if none is near enough to be meant. */
+const char *segue__nearest(const char *word, const char *const *candidates, size_t count);
+
+/* Writes every settled run to the log: one line, and one more for each error. */
+void segue__announce(const segue__log *log, const segue__result *result);
+
+#endif

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * GET /api/v1/events: server-sent events, one for each phase that a reload reaches. Events are
+ * numbered; a client that comes back with Last-Event-ID gets those it missed, as far as they are
+ * kept. Whoever reads too slowly is cut off by the server's write limit.
+ */
+#include "internal.h"
+#include "render.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+enum { HEARTBEAT_MS = 15000, RETRY_MS = 2000 };
+
+struct segue__event_stream {
+  segue__admin *admin;
+  segue__http_request *request;
+  segue__event_stream *prev, *next;
+};
+
+static void on_heartbeat(segue__timer *timer);
+
+void segue__events_init(segue__admin *admin) {
+  admin->events.heartbeat.data = admin;
+  admin->events.next_id = 1;
+}
+
+static void drop(segue__event_stream *stream) {
+  segue__events *events = &stream->admin->events;
+  if (stream->prev)
+    stream->prev->next = stream->next;
+  else
+    events->streams = stream->next;
+  if (stream->next) stream->next->prev = stream->prev;
+  if (!events->streams) segue__timer_stop(stream->admin->loop, &events->heartbeat);
+  segue__free(stream);
+}
+
+static void on_gone(segue__http_request *request) {
+  drop(request->user);
+}
+
+/* A client that is too far behind is closed by the server, which then calls on_gone. */
+static void send_all(segue__admin *admin, const char *text, size_t len) {
+  for (segue__event_stream *stream = admin->events.streams, *next; stream; stream = next) {
+    next = stream->next;
+    segue__http_stream_write(stream->request, text, len);
+  }
+}
+
+static void on_heartbeat(segue__timer *timer) {
+  segue__admin *admin = timer->data;
+  send_all(admin, ":\n\n", 3);
+  if (admin->events.streams) segue__timer_start(admin->loop, timer, HEARTBEAT_MS, on_heartbeat);
+}
+
+void segue__events_phase(segue__admin *admin, const segue__result *result, segue__phase phase) {
+  segue__events *events = &admin->events;
+  uint64_t id = events->next_id++;
+  segue__buf text;
+  segue__buf_init(&text);
+  segue__buf_addf(&text, "id: %" PRIu64 "\nevent: %s\ndata: ", id, segue__phase_name(phase));
+  if (phase == SEGUE__PHASE_SETTLED) {
+    segue__render_result_json(&text, result, false);
+  } else {
+    segue__buf_addf(&text, "{\"id\":%" PRIu64 ",\"phase\":\"%s\",\"trigger\":\"%s\",", result->id,
+                    segue__phase_name(phase), segue__trigger_name(result->trigger));
+    segue__render_member(&text, "cause", result->cause);
+    segue__buf_addf(&text, ",\"plan_only\":%s}", result->plan_only ? "true" : "false");
+  }
+  segue__buf_adds(&text, "\n\n");
+  char **slot = &events->kept[id % SEGUE__EVENTS_KEPT];
+  segue__free(*slot);
+  *slot = NULL;
+  if (text.failed) {
+    segue__buf_deinit(&text);
+    return;
+  }
+  send_all(admin, text.data, text.len);
+  *slot = text.data; /* the buffer's memory is kept */
+}
+
+/* What came after the last event that this client saw; nothing for one that is new here. */
+static void replay(segue__admin *admin, segue__http_request *request) {
+  const segue__http_text *header = segue__http_header_get(request, "Last-Event-ID");
+  char number[24];
+  if (!header || header->len >= sizeof number) return;
+  memcpy(number, header->s, header->len);
+  number[header->len] = 0;
+  uint64_t next = admin->events.next_id, from = strtoull(number, NULL, 10) + 1;
+  if (from > next) return;
+  if (next - from > SEGUE__EVENTS_KEPT) from = next - SEGUE__EVENTS_KEPT;
+  for (; from < next; from++) {
+    const char *text = admin->events.kept[from % SEGUE__EVENTS_KEPT];
+    if (text) segue__http_stream_write(request, text, strlen(text));
+  }
+}
+
+static int stream_open(segue__admin *admin, segue__http_request *request) {
+  segue__events *events = &admin->events;
+  segue__event_stream *stream = segue__calloc(1, sizeof *stream);
+  if (!stream) return UV_ENOMEM;
+  if (!events->streams &&
+      segue__timer_start(admin->loop, &events->heartbeat, HEARTBEAT_MS, on_heartbeat) < 0) {
+    segue__free(stream);
+    return UV_ENOMEM;
+  }
+  stream->admin = admin;
+  stream->request = request;
+  stream->next = events->streams;
+  if (stream->next) stream->next->prev = stream;
+  events->streams = stream;
+  request->user = stream;
+  request->on_gone = on_gone;
+  return 0;
+}
+
+void segue__handle_events(segue__admin *admin, segue__http_request *request, const char *rest) {
+  (void)rest;
+  static const char type[] = "text/event-stream";
+  static const char headers[] = "Cache-Control: no-store\r\n";
+  char hello[48];
+  if (segue__method_is(request, "HEAD")) {
+    segue__http_respond(request, 200, type, headers, NULL, 0);
+    return;
+  }
+  if (stream_open(admin, request) < 0) {
+    segue__answer_error(request, 503, NULL, "out of memory for another event stream");
+    return;
+  }
+  segue__http_stream_begin(request, 200, type, headers);
+  int len = snprintf(hello, sizeof hello, "retry: %d\n\n", RETRY_MS);
+  segue__http_stream_write(request, hello, (size_t)len);
+  replay(admin, request);
+}
+
+void segue__events_close(segue__admin *admin) {
+  while (admin->events.streams) {
+    segue__http_request *request = admin->events.streams->request;
+    request->on_gone = NULL;
+    drop(admin->events.streams);
+    segue__http_stream_end(request);
+  }
+  for (size_t i = 0; i < SEGUE__EVENTS_KEPT; i++) {
+    segue__free(admin->events.kept[i]);
+    admin->events.kept[i] = NULL;
+  }
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * GET /metrics: the engine, its sources and modules in Prometheus's words.
+ */
+#include "internal.h"
+
+#include <inttypes.h>
+
+static void number(segue__buf *out, const char *name, const char *type, const char *help,
+                   uint64_t value) {
+  segue__metrics_head(out, name, type, help);
+  segue__buf_addf(out, "%s %" PRIu64 "\n", name, value);
+}
+
+static void seconds(segue__buf *out, const char *name, const char *help, int64_t wall_ms) {
+  segue__metrics_head(out, name, "gauge", help);
+  segue__buf_addf(out, "%s %.3f\n", name, (double)wall_ms / 1e3);
+}
+
+static void config_metrics(segue__buf *out, const segue__engine *engine) {
+  const segue__engine_stats *stats = segue__engine_stats_get(engine);
+  const segue_snapshot *live = segue__engine_live(engine);
+  char why[512];
+  segue__metrics_head(out, "segue_build_info", "gauge", "Always 1; the version is in the label.");
+  segue__buf_addf(out, "segue_build_info{version=\"%s\"} 1\n", segue_version());
+  number(out, "segue_config_last_reload_successful", "gauge",
+         "Whether the last reload was applied or found nothing changed.", stats->last_successful);
+  seconds(out, "segue_config_last_reload_success_timestamp_seconds",
+          "When the last successful reload ended, in seconds since 1970; 0 is never.",
+          stats->last_success_wall_ms);
+  number(out, "segue_config_generation", "gauge", "The generation that is live; 0 is none.",
+         live ? segue_snapshot_generation(live) : 0);
+  number(out, "segue_ready", "gauge", "Whether every module runs a good generation.",
+         segue__admin_ready(engine, why, sizeof why));
+}
+
+static void reload_metrics(segue__buf *out, const segue__engine *engine) {
+  const segue__engine_stats *stats = segue__engine_stats_get(engine);
+  segue__metrics_head(out, "segue_reloads_total", "counter", "Reloads by their outcome.");
+  for (int i = 0; i < SEGUE__OUTCOME_COUNT; i++)
+    segue__buf_addf(out, "segue_reloads_total{outcome=\"%s\"} %" PRIu64 "\n",
+                    segue__outcome_name((segue__outcome)i), stats->outcomes[i]);
+  segue__metrics_head(out, "segue_triggers_total", "counter", "What asked for reloads.");
+  for (int i = 0; i < 8; i++)
+    segue__buf_addf(out, "segue_triggers_total{trigger=\"%s\"} %" PRIu64 "\n",
+                    segue__trigger_name((segue__trigger)i), stats->triggers[i]);
+  number(out, "segue_triggers_coalesced_total", "counter",
+         "Requests that joined a run that others had asked for.", stats->coalesced);
+  number(out, "segue_reloads_skipped_total", "counter",
+         "Automatic runs that met an input that was refused before.", stats->skipped);
+  number(out, "segue_reload_running", "gauge", "Whether a reload runs now.",
+         segue__engine_running(engine) != NULL);
+  number(out, "segue_reload_pending", "gauge", "Whether another run waits.",
+         segue__engine_pending(engine));
+}
+
+static void labelled(segue__buf *out, const char *name, const char *label, const char *value) {
+  segue__buf_addf(out, "%s{%s=", name, label);
+  segue__metrics_label(out, value);
+  segue__buf_adds(out, "} ");
+}
+
+/* One family over all sources: the format wants the samples of a family in one block. */
+static void source_family(segue__buf *out, const segue__engine *engine, const char *name,
+                          const char *type, const char *help,
+                          double (*value)(const segue__source_status *source)) {
+  segue__metrics_head(out, name, type, help);
+  for (size_t i = 0; i < segue__engine_source_count(engine); i++) {
+    segue__source_status source;
+    segue__engine_source_status(engine, i, &source);
+    labelled(out, name, "source", source.name);
+    segue__buf_addf(out, "%.17g\n", value(&source));
+  }
+}
+
+static double source_up(const segue__source_status *source) {
+  return source->consecutive_failures == 0 && source->fetches > 0;
+}
+static double source_documents(const segue__source_status *source) {
+  return (double)source->documents;
+}
+static double source_fetches(const segue__source_status *source) {
+  return (double)source->fetches;
+}
+static double source_failures(const segue__source_status *source) {
+  return (double)source->failures;
+}
+static double source_success(const segue__source_status *source) {
+  return (double)source->last_success_wall_ms / 1e3;
+}
+
+static void source_metrics(segue__buf *out, const segue__engine *engine) {
+  source_family(out, engine, "segue_source_up", "gauge", "Whether the last fetch succeeded.",
+                source_up);
+  source_family(out, engine, "segue_source_documents", "gauge", "Documents it delivered last.",
+                source_documents);
+  source_family(out, engine, "segue_source_fetches_total", "counter", "Fetches.", source_fetches);
+  source_family(out, engine, "segue_source_failures_total", "counter", "Fetches that failed.",
+                source_failures);
+  source_family(out, engine, "segue_source_last_success_timestamp_seconds", "gauge",
+                "When it was last fetched, in seconds since 1970; 0 is never.", source_success);
+}
+
+static void module_states(segue__buf *out, const segue__module_status *module) {
+#define X(name_, text_)                               \
+  segue__buf_adds(out, "segue_module_state{module="); \
+  segue__metrics_label(out, module->name);            \
+  segue__buf_addf(out, ",state=\"%s\"} %d\n", text_, module->state == SEGUE__MODULE_##name_);
+  SEGUE__MODULE_STATES(X)
+#undef X
+}
+
+static void module_family(segue__buf *out, const segue__engine *engine, const char *name,
+                          const char *help, double (*value)(const segue__module_status *module)) {
+  segue__metrics_head(out, name, "gauge", help);
+  for (size_t i = 0; i < segue__engine_module_count(engine); i++) {
+    segue__module_status module;
+    segue__engine_module_status(engine, i, &module);
+    labelled(out, name, "module", module.name);
+    segue__buf_addf(out, "%.17g\n", value(&module));
+  }
+}
+
+static double module_generation(const segue__module_status *module) {
+  return (double)module->generation;
+}
+static double module_draining(const segue__module_status *module) {
+  return (double)module->draining;
+}
+static double gate_open(const segue__module_status *module) {
+  return module->gate == SEGUE__GATE_OPEN;
+}
+
+static void module_metrics(segue__buf *out, const segue__engine *engine) {
+  segue__metrics_head(out, "segue_module_state", "gauge", "1 for the state a module is in.");
+  for (size_t i = 0; i < segue__engine_module_count(engine); i++) {
+    segue__module_status module;
+    segue__engine_module_status(engine, i, &module);
+    module_states(out, &module);
+  }
+  module_family(out, engine, "segue_module_generation", "The generation a module runs.",
+                module_generation);
+  module_family(out, engine, "segue_module_draining", "Old instances that still drain.",
+                module_draining);
+  module_family(out, engine, "segue_gate_open", "Whether a module's gate lets callers in.",
+                gate_open);
+}
+
+void segue__handle_metrics(segue__admin *admin, segue__http_request *request, const char *rest) {
+  (void)rest;
+  segue__buf body;
+  segue__buf_init(&body);
+  config_metrics(&body, admin->engine);
+  reload_metrics(&body, admin->engine);
+  segue__metrics_write(&body, &admin->metrics);
+  source_metrics(&body, admin->engine);
+  module_metrics(&body, admin->engine);
+  number(&body, "segue_http_connections", "gauge", "Open connections of the admin API.",
+         segue__http_connections(admin->server));
+  segue__metrics_process(&body);
+  segue__answer(request, 200, "text/plain; version=0.0.4; charset=utf-8", NULL, &body);
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What was: the last reloads, the configuration that is live, and the difference between two of
+ * them.
+ */
+#include "internal.h"
+#include "render.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool number_parse(const char *text, uint64_t *out) {
+  char *end;
+  errno = 0;
+  unsigned long long n = strtoull(text, &end, 10);
+  if (text[0] < '0' || text[0] > '9' || *end || errno) return false;
+  *out = n;
+  return true;
+}
+
+void segue__handle_reloads(segue__admin *admin, segue__http_request *request, const char *rest) {
+  (void)rest;
+  char text[32];
+  uint64_t limit = SEGUE__RESULTS_MAX;
+  if (segue__http_query_get(request, "limit", text, sizeof text) && !number_parse(text, &limit)) {
+    segue__answer_error(request, 400, NULL, "limit must be a whole number, not \"%s\"", text);
+    return;
+  }
+  segue__buf body;
+  segue__buf_init(&body);
+  segue__buf_addc(&body, '[');
+  size_t count = segue__engine_result_count(admin->engine);
+  for (size_t i = 0; i < count && i < limit; i++) {
+    if (i) segue__buf_addc(&body, ',');
+    segue__render_result_json(&body, segue__engine_result(admin->engine, i), false);
+  }
+  segue__buf_adds(&body, "]\n");
+  segue__answer_json(request, 200, &body);
+}
+
+static const segue__result *find_result(const segue__engine *engine, uint64_t id) {
+  for (size_t i = 0; i < segue__engine_result_count(engine); i++)
+    if (segue__engine_result(engine, i)->id == id) return segue__engine_result(engine, i);
+  return NULL;
+}
+
+void segue__handle_one_reload(segue__admin *admin, segue__http_request *request, const char *rest) {
+  uint64_t id;
+  if (!number_parse(rest, &id)) {
+    segue__answer_error(request, 404, NULL, "\"%.40s\" is not the number of a reload", rest);
+    return;
+  }
+  const segue__result *result = find_result(admin->engine, id);
+  if (!result) {
+    segue__answer_error(request, 404, NULL,
+                        "reload %" PRIu64 " is not among the last %d that are kept", id,
+                        SEGUE__RESULTS_MAX);
+    return;
+  }
+  segue__buf body;
+  segue__buf_init(&body);
+  segue__render_result_json(&body, result, true);
+  segue__buf_addc(&body, '\n');
+  segue__answer_json(request, 200, &body);
+}
+
+/* ---- /config --------------------------------------------------------------------------------- */
+
+static bool none_match(const segue__http_request *request, const char *etag) {
+  const segue__http_text *value = segue__http_header_get(request, "If-None-Match");
+  if (!value) return false;
+  return segue__text_is(*value, "*") || memmem(value->s, value->len, etag, strlen(etag)) != NULL;
+}
+
+static void config_headers(char *buf, size_t size, const segue_snapshot *live) {
+  snprintf(buf, size,
+           "ETag: \"%s\"\r\nSegue-Generation: %" PRIu64 "\r\nCache-Control: no-cache\r\n",
+           segue_snapshot_hash(live), segue_snapshot_generation(live));
+}
+
+void segue__handle_config(segue__admin *admin, segue__http_request *request, const char *rest) {
+  (void)rest;
+  const segue_snapshot *live = segue__engine_live(admin->engine);
+  if (!live) {
+    segue__answer_error(request, 404, NULL, "no configuration is live yet");
+    return;
+  }
+  char path[512] = "", etag[40], headers[160];
+  snprintf(etag, sizeof etag, "\"%s\"", segue_snapshot_hash(live));
+  config_headers(headers, sizeof headers, live);
+  if (none_match(request, etag)) {
+    segue__http_respond(request, 304, NULL, headers, NULL, 0);
+    return;
+  }
+  segue__http_query_get(request, "path", path, sizeof path);
+  const segue_node *node = segue_node_get(segue_snapshot_root(live), path);
+  if (!node) {
+    segue__answer_error(request, 404, headers, "the configuration has no value at %s", path);
+    return;
+  }
+  segue__buf body;
+  segue__buf_init(&body);
+  segue__json_write(&body, node, 2);
+  segue__buf_addc(&body, '\n');
+  segue__answer(request, 200, "application/json", headers, &body);
+}
+
+/* ---- /diff ----------------------------------------------------------------------------------- */
+
+/* "live", "previous", or a generation that is still held. */
+static const segue_snapshot *find_generation(const segue__engine *engine, const char *text) {
+  const segue_snapshot *live = segue__engine_live(engine);
+  const segue_snapshot *previous = segue__engine_previous(engine);
+  uint64_t n;
+  if (strcmp(text, "live") == 0) return live;
+  if (strcmp(text, "previous") == 0) return previous;
+  if (!number_parse(text, &n)) return NULL;
+  if (live && segue_snapshot_generation(live) == n) return live;
+  return previous && segue_snapshot_generation(previous) == n ? previous : NULL;
+}
+
+static void side_json(segue__buf *out, const char *key, const segue_snapshot *snapshot) {
+  segue__buf_addf(out, "\"%s\":{\"generation\":%" PRIu64 ",\"hash\":\"%s\"}", key,
+                  segue_snapshot_generation(snapshot), segue_snapshot_hash(snapshot));
+}
+
+static void change_json(segue__buf *out, const segue__change *change) {
+  static const char *const ops[] = {"add", "remove", "change"};
+  segue__buf_addf(out, "{\"op\":\"%s\",", ops[change->op]);
+  segue__render_member(out, "path", change->path);
+  segue__buf_adds(out, ",\"from\":");
+  segue__render_value(out, change->from);
+  segue__buf_adds(out, ",\"to\":");
+  segue__render_value(out, change->to);
+  segue__buf_addc(out, '}');
+}
+
+static void diff_answer(segue__http_request *request, const segue_snapshot *from,
+                        const segue_snapshot *to) {
+  segue__changes changes;
+  if (segue__diff(segue_snapshot_root(from), segue_snapshot_root(to), &changes) < 0) {
+    segue__answer_error(request, 500, NULL, "out of memory while comparing");
+    return;
+  }
+  segue__buf body;
+  segue__buf_init(&body);
+  segue__buf_addc(&body, '{');
+  side_json(&body, "from", from);
+  segue__buf_addc(&body, ',');
+  side_json(&body, "to", to);
+  segue__buf_addf(&body, ",\"change_count\":%zu,\"changes\":[", changes.total);
+  for (size_t i = 0; i < changes.count; i++) {
+    if (i) segue__buf_addc(&body, ',');
+    change_json(&body, &changes.items[i]);
+  }
+  segue__buf_adds(&body, "]}\n");
+  segue__changes_deinit(&changes);
+  segue__answer_json(request, 200, &body);
+}
+
+static const segue_snapshot *side_of(segue__admin *admin, segue__http_request *request,
+                                     const char *name) {
+  const segue_snapshot *found = find_generation(admin->engine, name);
+  uint64_t n;
+  if (found) return found;
+  if (number_parse(name, &n))
+    segue__answer_error(request, 404, NULL,
+                        "generation %s is not held: only the live one and the one before are",
+                        name);
+  else if (strcmp(name, "live") == 0 || strcmp(name, "previous") == 0)
+    segue__answer_error(request, 404, NULL, "there is no %s generation yet", name);
+  else
+    segue__answer_error(request, 400, NULL,
+                        "\"%.40s\" names no generation: use a number, live, previous or next",
+                        name);
+  return NULL;
+}
+
+void segue__handle_diff(segue__admin *admin, segue__http_request *request, const char *rest) {
+  char from[64] = "previous", to[64] = "live";
+  segue__http_query_get(request, "to", to, sizeof to);
+  if (strcmp(to, "next") == 0) strcpy(from, "live");
+  segue__http_query_get(request, "from", from, sizeof from);
+  if (strcmp(to, "next") == 0) {
+    if (strcmp(from, "live") == 0)
+      segue__handle_plan(admin, request, rest);
+    else
+      segue__answer_error(request, 400, NULL, "to=next compares with from=live only");
+    return;
+  }
+  const segue_snapshot *a = side_of(admin, request, from);
+  const segue_snapshot *b = a ? side_of(admin, request, to) : NULL;
+  if (b) diff_answer(request, a, b);
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * internal.h: what the files of the admin API share: its state, the signature of a handler, and how
+ * answers are sent.
+ */
+#ifndef SEGUE_ADMIN_INTERNAL_H
+#define SEGUE_ADMIN_INTERNAL_H
+
+#include "admin.h"
+#include "metrics.h"
+
+typedef struct segue__reload_call segue__reload_call;
+typedef struct segue__event_stream segue__event_stream;
+typedef struct segue__admin_listener segue__admin_listener;
+
+/* Events that a client may ask for again after it lost its connection (Last-Event-ID). */
+#define SEGUE__EVENTS_KEPT 128
+
+typedef struct segue__events {
+  segue__event_stream *streams;
+  segue__timer heartbeat;
+  uint64_t next_id;
+  char *kept[SEGUE__EVENTS_KEPT]; /* by id modulo */
+} segue__events;
+
+struct segue__admin {
+  segue__loop *loop;
+  const segue__log *log;
+  segue__engine *engine; /* NULL: not attached, or gone */
+  segue__http_server *server;
+  segue__http_listener *control;
+  segue__admin_listener *listeners;
+  segue__reload_call *calls; /* whoever waits for a reload */
+  segue__events events;
+  segue__metrics metrics;
+  segue__observer observer;
+  char *policy_path, *state;
+  int64_t started_wall_ms;
+  uint64_t started_ms;
+  void (*closed_cb)(void *data);
+  void *closed_data;
+};
+
+/* rest: what follows the route's path, for routes that end in "/". */
+typedef void segue__handler(segue__admin *admin, segue__http_request *request, const char *rest);
+segue__handler segue__handle_reload, segue__handle_plan, segue__handle_healthy, segue__handle_ready,
+    segue__handle_metrics, segue__handle_status, segue__handle_modules, segue__handle_sources,
+    segue__handle_config, segue__handle_reloads, segue__handle_one_reload, segue__handle_diff,
+    segue__handle_events, segue__handle_index;
+
+/* Sends the buffer and frees it; 500 if it ran out of memory. headers may be NULL. */
+void segue__answer(segue__http_request *request, int status, const char *type, const char *headers,
+                   segue__buf *body);
+void segue__answer_json(segue__http_request *request, int status, segue__buf *body);
+/* One sentence: JSON {"error": ...} where the client or the path wants JSON, else text. */
+void segue__answer_error(segue__http_request *request, int status, const char *headers,
+                         const char *format, ...) __attribute__((format(printf, 4, 5)));
+bool segue__wants_json(const segue__http_request *request);
+bool segue__text_is(segue__http_text text, const char *s);
+bool segue__method_is(const segue__http_request *request, const char *method);
+
+/* 0, or 403 with why: a request that a browser sends on behalf of another site. */
+int segue__guard_check(const segue__http_request *request, char *why, size_t size);
+
+void segue__calls_close(segue__admin *admin);
+void segue__events_init(segue__admin *admin);
+void segue__events_close(segue__admin *admin);
+void segue__events_phase(segue__admin *admin, const segue__result *result, segue__phase phase);
+/* Every listener of the policy and the control socket; for status. */
+void segue__listeners_json(segue__buf *out, const segue__admin *admin);
+void segue__listeners_close(segue__admin *admin);
+
+#endif

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * POST /-/reload and POST /api/v1/plan: ask the engine, wait for the outcome of a run that began
+ * after the question, answer with it. A client that leaves, or waits no longer, is forgotten; the
+ * run goes on.
+ */
+#include "internal.h"
+#include "render.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+struct segue__reload_call {
+  segue__waiter waiter;
+  segue__timer timer;
+  segue__admin *admin;
+  segue__http_request *request;
+  segue__reload_call *prev, *next;
+  char if_match[64];
+  uint64_t wait_ms;
+  bool limited; /* wait_ms counts */
+  bool json, plan, force;
+};
+
+static void on_outcome(segue__waiter *waiter, int status, segue__result *result);
+static void on_gone(segue__http_request *request);
+static void on_waited(segue__timer *timer);
+
+/* "5s", "200ms", "2m", "1.5" (seconds) */
+static bool duration_parse(const char *text, uint64_t *ms) {
+  static const struct {
+    const char *unit;
+    double ms;
+  } units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
+  char *end;
+  double n = strtod(text, &end);
+  if (end == text || !isfinite(n) || n < 0 || n > 1e6) return false;
+  for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+    if (strcmp(end, units[i].unit) == 0) {
+      *ms = (uint64_t)(n * units[i].ms);
+      return true;
+    }
+  return false;
+}
+
+/* 3, "3", W/"3" and the same with a hash; * is whatever is live. */
+static void if_match_get(const segue__http_request *request, char *buf, size_t size) {
+  const segue__http_text *header = segue__http_header_get(request, "If-Match");
+  buf[0] = 0;
+  if (!header) return;
+  segue__http_text t = *header;
+  if (t.len >= 2 && t.s[0] == 'W' && t.s[1] == '/') t.s += 2, t.len -= 2;
+  if (t.len >= 2 && t.s[0] == '"' && t.s[t.len - 1] == '"') t.s += 1, t.len -= 2;
+  snprintf(buf, size, "%.*s", (int)(t.len < size ? t.len : size - 1), t.s);
+}
+
+static bool truthy(const segue__http_request *request, const char *name) {
+  char text[16];
+  return segue__http_query_get(request, name, text, sizeof text) && strcmp(text, "0") != 0 &&
+         strcmp(text, "false") != 0 && strcmp(text, "no") != 0;
+}
+
+static bool matches_live(const segue__engine *engine, const char *if_match) {
+  const segue_snapshot *live = segue__engine_live(engine);
+  char number[24];
+  if (!live) return false;
+  snprintf(number, sizeof number, "%" PRIu64, segue_snapshot_generation(live));
+  return strcmp(if_match, "*") == 0 || strcmp(if_match, number) == 0 ||
+         strcmp(if_match, segue_snapshot_hash(live)) == 0;
+}
+
+static void conflict(segue__admin *admin, segue__http_request *request, const char *if_match) {
+  const segue_snapshot *live = segue__engine_live(admin->engine);
+  if (live)
+    segue__answer_error(request, 412, NULL,
+                        "If-Match wants %s, but generation %" PRIu64 " (%s) is live: look at what "
+                        "changed, then ask again",
+                        if_match, segue_snapshot_generation(live), segue_snapshot_hash(live));
+  else
+    segue__answer_error(request, 412, NULL, "If-Match wants %s, but no generation is live yet",
+                        if_match);
+}
+
+static void refused(segue__http_request *request, int status) {
+  if (status == SEGUE_ECLOSED)
+    segue__answer_error(request, 503, "Retry-After: 1\r\n",
+                        "segue is shutting down: this reload will not happen");
+  else if (status == SEGUE_EDEFERRED)
+    segue__answer_error(request, 202, NULL, "the reload was put off: it will happen by itself");
+  else
+    segue__answer_error(request, 500, NULL, "the reload could not be asked for: %s",
+                        segue_strerror(status));
+}
+
+static void call_request(const segue__reload_call *call, segue__request *out, char *cause,
+                         size_t size) {
+  const segue__http_request *request = call->request;
+  snprintf(cause, size, "%.*s %s from %s", (int)request->method.len, request->method.s,
+           request->path, request->peer);
+  *out = (segue__request){
+      .trigger = request->local ? SEGUE__BY_CONTROL : SEGUE__BY_HTTP,
+      .cause = cause,
+      .force = call->force,
+      .plan_only = call->plan,
+      .if_match = call->if_match[0] ? call->if_match : NULL,
+  };
+}
+
+/* Nobody waits: what can be told at once is told, the rest is in the log and in /api/v1/reloads. */
+static void ask_only(segue__reload_call *call) {
+  segue__admin *admin = call->admin;
+  segue__request ask;
+  char cause[256];
+  if (call->if_match[0] && !matches_live(admin->engine, call->if_match)) {
+    conflict(admin, call->request, call->if_match);
+    return;
+  }
+  call_request(call, &ask, cause, sizeof cause);
+  ask.if_match = NULL;
+  int rc = segue__engine_request(admin->engine, &ask, NULL);
+  if (rc < 0)
+    refused(call->request, rc);
+  else
+    segue__answer_error(call->request, 202, NULL, "the reload was asked for");
+}
+
+static void unlink_call(segue__reload_call *call) {
+  if (call->prev)
+    call->prev->next = call->next;
+  else
+    call->admin->calls = call->next;
+  if (call->next) call->next->prev = call->prev;
+  segue__timer_stop(call->admin->loop, &call->timer);
+  call->request->on_gone = NULL;
+  segue__free(call);
+}
+
+static void ask_and_wait(const segue__reload_call *draft) {
+  segue__admin *admin = draft->admin;
+  segue__http_request *http = draft->request;
+  segue__request ask;
+  char cause[256];
+  segue__reload_call *call = segue__malloc(sizeof *call);
+  if (!call) {
+    refused(http, UV_ENOMEM);
+    return;
+  }
+  *call = *draft;
+  call->waiter.cb = on_outcome;
+  call->waiter.data = call;
+  call->timer.data = call;
+  call_request(call, &ask, cause, sizeof cause);
+  call->next = admin->calls;
+  if (call->next) call->next->prev = call;
+  admin->calls = call;
+  http->user = call;
+  http->on_gone = on_gone;
+  int rc = segue__engine_request(admin->engine, &ask, &call->waiter);
+  if (rc == 0 && call->limited &&
+      (rc = segue__timer_start(admin->loop, &call->timer, call->wait_ms, on_waited)) < 0)
+    segue__engine_forget(admin->engine, &call->waiter);
+  if (rc < 0) {
+    unlink_call(call);
+    refused(http, rc);
+  }
+}
+
+static void ask(segue__admin *admin, segue__http_request *request, bool plan) {
+  segue__reload_call draft = {.admin = admin, .request = request, .plan = plan};
+  char wait[32];
+  if (segue__http_query_get(request, "wait", wait, sizeof wait)) {
+    draft.limited = true;
+    if (!duration_parse(wait, &draft.wait_ms)) {
+      segue__answer_error(request, 400, NULL,
+                          "wait must be a duration such as 5s or 200ms, not \"%s\"", wait);
+      return;
+    }
+  }
+  draft.json = segue__wants_json(request);
+  draft.force = truthy(request, "force");
+  if_match_get(request, draft.if_match, sizeof draft.if_match);
+  if (strcmp(draft.if_match, "*") == 0 && segue__engine_live(admin->engine)) draft.if_match[0] = 0;
+  if (draft.limited && draft.wait_ms == 0 && !plan)
+    ask_only(&draft);
+  else
+    ask_and_wait(&draft);
+}
+
+void segue__handle_reload(segue__admin *admin, segue__http_request *request, const char *rest) {
+  (void)rest;
+  ask(admin, request, false);
+}
+
+void segue__handle_plan(segue__admin *admin, segue__http_request *request, const char *rest) {
+  (void)rest;
+  ask(admin, request, true);
+}
+
+static void answer(segue__http_request *request, bool json, bool plan,
+                   const segue__result *result) {
+  segue__buf body;
+  segue__buf_init(&body);
+  if (json) {
+    segue__render_result_json(&body, result, true);
+    segue__buf_addc(&body, '\n');
+  } else if (plan) {
+    segue__render_plan_text(&body, result);
+  } else {
+    segue__render_result_text(&body, result);
+  }
+  segue__answer(request, segue__render_status(result->outcome),
+                json ? "application/json" : "text/plain; charset=utf-8",
+                "Cache-Control: no-store\r\n", &body);
+}
+
+static void on_outcome(segue__waiter *waiter, int status, segue__result *result) {
+  segue__reload_call *call = waiter->data;
+  segue__admin *admin = call->admin;
+  segue__http_request *request = call->request;
+  bool json = call->json, plan = call->plan;
+  char if_match[sizeof call->if_match];
+  memcpy(if_match, call->if_match, sizeof if_match);
+  unlink_call(call);
+  if (status == SEGUE_ECONFLICT)
+    conflict(admin, request, if_match);
+  else if (status < 0 || !result)
+    refused(request, status);
+  else
+    answer(request, json, plan, result);
+}
+
+static void on_waited(segue__timer *timer) {
+  segue__reload_call *call = timer->data;
+  segue__http_request *request = call->request;
+  segue__engine_forget(call->admin->engine, &call->waiter);
+  unlink_call(call);
+  segue__answer_error(request, 504, NULL,
+                      "the reload takes longer than the wait that was asked for: it goes on, its "
+                      "outcome will be in /api/v1/reloads");
+}
+
+static void on_gone(segue__http_request *request) {
+  segue__reload_call *call = request->user;
+  if (call->admin->engine) segue__engine_forget(call->admin->engine, &call->waiter);
+  unlink_call(call);
+}
+
+void segue__calls_close(segue__admin *admin) {
+  while (admin->calls) {
+    segue__reload_call *call = admin->calls;
+    segue__http_request *request = call->request;
+    segue__engine_forget(admin->engine, &call->waiter);
+    unlink_call(call);
+    refused(request, SEGUE_ECLOSED);
+  }
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * render.h: one reload, an error, an instant: as text for people and as JSON for programs. The
+ * admin API and the command line print the same.
+ */
+#ifndef SEGUE_ADMIN_RENDER_H
+#define SEGUE_ADMIN_RENDER_H
+
+#include "../reload/engine.h"
+
+/* HTTP status that tells an outcome. */
+int segue__render_status(segue__outcome outcome);
+
+/* "applied: generation 3 is live (reload 7, 1.2 ms)" and a line for each error. */
+void segue__render_result_text(segue__buf *out, const segue__result *result);
+/* What a reload would do, step by step and change by change. */
+void segue__render_plan_text(segue__buf *out, const segue__result *result);
+/* detail: with steps and changes. */
+void segue__render_result_json(segue__buf *out, const segue__result *result, bool detail);
+
+void segue__render_error_text(segue__buf *out, const segue_error *error); /* one line, no newline */
+void segue__render_error_json(segue__buf *out, const segue_error *error); /* NULL: null */
+void segue__render_errors_json(segue__buf *out, const segue__errors *errors);
+
+/* `"key":"value"` with value escaped; NULL is null. */
+void segue__render_member(segue__buf *out, const char *key, const char *value);
+/* "2026-11-22T15:51:33.120Z"; null for 0. */
+void segue__render_time(segue__buf *out, int64_t wall_ms);
+/* A node as JSON; one of more than 4 KiB as a JSON string of its beginning. */
+void segue__render_value(segue__buf *out, const segue_node *node);
+/* "1.2 ms", "15 s" */
+void segue__render_duration(segue__buf *out, uint64_t microseconds);
+uint64_t segue__render_total_us(const segue__result *result);
+
+#endif

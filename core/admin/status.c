@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What is: status, modules, sources, readiness and metrics, read from the engine at the moment of
+ * asking.
+ */
+#include "internal.h"
+#include "render.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static void modules_json(segue__buf *out, const segue__engine *engine);
+static void sources_json(segue__buf *out, const segue__engine *engine);
+
+static bool module_good(const segue__module_status *module) {
+  return module->state == SEGUE__MODULE_SERVING && module->gate != SEGUE__GATE_REFUSING;
+}
+
+bool segue__admin_ready(const segue__engine *engine, char *why, size_t size) {
+  if (!segue__engine_live(engine)) {
+    const segue__result *last =
+        segue__engine_result_count(engine) ? segue__engine_result(engine, 0) : NULL;
+    snprintf(why, size, "no generation is live: %s%s",
+             last ? "the last load was " : "the first load has not finished",
+             last ? segue__outcome_name(last->outcome) : "");
+    return false;
+  }
+  for (size_t i = 0; i < segue__engine_module_count(engine); i++) {
+    segue__module_status module;
+    segue__engine_module_status(engine, i, &module);
+    if (module_good(&module)) continue;
+    snprintf(why, size, "module %s is %s%s%s", module.name, segue__module_state_name(module.state),
+             module.error ? ": " : "", module.error ? module.error->message : "");
+    return false;
+  }
+  return true;
+}
+
+void segue__handle_healthy(segue__admin *admin, segue__http_request *request, const char *rest) {
+  (void)admin, (void)rest;
+  segue__http_respond(request, 200, "text/plain; charset=utf-8", "Cache-Control: no-store\r\n",
+                      "healthy\n", 8);
+}
+
+void segue__handle_ready(segue__admin *admin, segue__http_request *request, const char *rest) {
+  (void)rest;
+  char why[512];
+  segue__buf body;
+  segue__buf_init(&body);
+  bool ready = segue__admin_ready(admin->engine, why, sizeof why);
+  if (ready)
+    segue__buf_addf(&body, "ready: generation %" PRIu64 "\n",
+                    segue_snapshot_generation(segue__engine_live(admin->engine)));
+  else
+    segue__buf_addf(&body, "not ready: %s\n", why);
+  segue__answer(request, ready ? 200 : 503, "text/plain; charset=utf-8",
+                "Cache-Control: no-store\r\n", &body);
+}
+
+static void running_json(segue__buf *out, const segue__engine *engine) {
+  const segue__result *running = segue__engine_running(engine);
+  if (!running) {
+    segue__buf_adds(out, "null");
+    return;
+  }
+  segue__buf_addf(out, "{\"id\":%" PRIu64 ",\"phase\":\"%s\",", running->id,
+                  segue__phase_name(running->phase));
+  segue__render_member(out, "cause", running->cause);
+  segue__buf_adds(out, ",\"started\":");
+  segue__render_time(out, running->started_wall_ms);
+  segue__buf_addc(out, '}');
+}
+
+static void status_live(segue__buf *out, segue__admin *admin) {
+  const segue_snapshot *live = segue__engine_live(admin->engine);
+  const segue__policy *policy = segue__engine_policy(admin->engine);
+  char why[512];
+  bool ready = segue__admin_ready(admin->engine, why, sizeof why);
+  segue__render_member(out, "name", policy ? policy->name : NULL);
+  segue__buf_addf(out, ",\"ready\":%s,", ready ? "true" : "false");
+  segue__render_member(out, "not_ready_because", ready ? NULL : why);
+  segue__buf_addf(out, ",\"generation\":%" PRIu64 ",", live ? segue_snapshot_generation(live) : 0);
+  segue__render_member(out, "hash", live ? segue_snapshot_hash(live) : NULL);
+}
+
+static void status_process(segue__buf *out, const segue__admin *admin) {
+  segue__buf_addf(out, ",\"version\":\"%s\",\"pid\":%ld,\"started\":", segue_version(),
+                  (long)getpid());
+  segue__render_time(out, admin->started_wall_ms);
+  segue__buf_addf(out, ",\"uptime_s\":%.1f,",
+                  (double)(segue__loop_now_ms(admin->loop) - admin->started_ms) / 1e3);
+  segue__render_member(out, "policy", admin->policy_path);
+  segue__buf_addc(out, ',');
+  segue__render_member(out, "state", admin->state);
+  segue__buf_adds(out, ",\"listeners\":");
+  segue__listeners_json(out, admin);
+}
+
+static void status_queue(segue__buf *out, const segue__admin *admin) {
+  const segue__engine *engine = admin->engine;
+  const segue__engine_stats *stats = segue__engine_stats_get(engine);
+  uint64_t deferred = segue__engine_deferred_until_ms(engine);
+  uint64_t now = segue__loop_now_ms(admin->loop);
+  segue__buf_adds(out, ",\"running\":");
+  running_json(out, engine);
+  segue__buf_addf(out, ",\"pending\":%s,\"deferred_ms\":%" PRIu64,
+                  segue__engine_pending(engine) ? "true" : "false",
+                  deferred > now ? deferred - now : 0);
+  segue__buf_addf(out, ",\"last_reload_successful\":%s,\"last_success\":",
+                  stats->last_successful ? "true" : "false");
+  segue__render_time(out, stats->last_success_wall_ms);
+  segue__buf_addf(out, ",\"reloads\":%" PRIu64 ",\"last\":", stats->runs);
+  if (segue__engine_result_count(engine))
+    segue__render_result_json(out, segue__engine_result(engine, 0), false);
+  else
+    segue__buf_adds(out, "null");
+}
+
+void segue__handle_status(segue__admin *admin, segue__http_request *request, const char *rest) {
+  (void)rest;
+  segue__buf body;
+  segue__buf_init(&body);
+  segue__buf_addc(&body, '{');
+  status_live(&body, admin);
+  status_process(&body, admin);
+  status_queue(&body, admin);
+  segue__buf_adds(&body, ",\"modules\":");
+  modules_json(&body, admin->engine);
+  segue__buf_adds(&body, ",\"sources\":");
+  sources_json(&body, admin->engine);
+  segue__buf_adds(&body, "}\n");
+  segue__answer_json(request, 200, &body);
+}
+
+void segue__handle_modules(segue__admin *admin, segue__http_request *request, const char *rest) {
+  (void)rest;
+  segue__buf body;
+  segue__buf_init(&body);
+  modules_json(&body, admin->engine);
+  segue__buf_addc(&body, '\n');
+  segue__answer_json(request, 200, &body);
+}
+
+void segue__handle_sources(segue__admin *admin, segue__http_request *request, const char *rest) {
+  (void)rest;
+  segue__buf body;
+  segue__buf_init(&body);
+  sources_json(&body, admin->engine);
+  segue__buf_addc(&body, '\n');
+  segue__answer_json(request, 200, &body);
+}
+
+static const char *gate_name(segue__gate_state state) {
+  return state == SEGUE__GATE_OPEN ? "open" : state == SEGUE__GATE_SHUT ? "shut" : "refusing";
+}
+
+static void modules_json(segue__buf *out, const segue__engine *engine) {
+  segue__buf_addc(out, '[');
+  for (size_t i = 0; i < segue__engine_module_count(engine); i++) {
+    segue__module_status module;
+    segue__engine_module_status(engine, i, &module);
+    segue__buf_adds(out, i ? ",{" : "{");
+    segue__render_member(out, "name", module.name);
+    segue__buf_addc(out, ',');
+    segue__render_member(out, "kind", module.kind);
+    segue__buf_addf(out,
+                    ",\"replace\":\"%s\",\"state\":\"%s\",\"gate\":\"%s\",\"generation\":%" PRIu64
+                    ",\"draining\":%zu,\"error\":",
+                    module.replace, segue__module_state_name(module.state), gate_name(module.gate),
+                    module.generation, module.draining);
+    segue__render_error_json(out, module.error);
+    segue__buf_addc(out, '}');
+  }
+  segue__buf_addc(out, ']');
+}
+
+static void sources_json(segue__buf *out, const segue__engine *engine) {
+  segue__buf_addc(out, '[');
+  for (size_t i = 0; i < segue__engine_source_count(engine); i++) {
+    segue__source_status source;
+    segue__engine_source_status(engine, i, &source);
+    segue__buf_adds(out, i ? ",{" : "{");
+    segue__render_member(out, "name", source.name);
+    segue__buf_addc(out, ',');
+    segue__render_member(out, "kind", source.kind);
+    segue__buf_addf(out,
+                    ",\"documents\":%zu,\"fetches\":%" PRIu64 ",\"failures\":%" PRIu64
+                    ",\"consecutive_failures\":%" PRIu64 ",\"last_success\":",
+                    source.documents, source.fetches, source.failures, source.consecutive_failures);
+    segue__render_time(out, source.last_success_wall_ms);
+    segue__buf_adds(out, ",\"error\":");
+    segue__render_error_json(out, source.error);
+    segue__buf_addc(out, '}');
+  }
+  segue__buf_addc(out, ']');
+}
