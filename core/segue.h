@@ -182,6 +182,86 @@ typedef struct segue_module_ops {
   void (*destroy)(void *instance);
 } segue_module_ops;
 
+/* ---- The instance ---------------------------------------------------------------------------- */
+
+typedef enum segue_level { SEGUE_ERROR, SEGUE_WARN, SEGUE_INFO, SEGUE_DEBUG } segue_level;
+
+typedef struct segue_log_field {
+  const char *key;
+  const char *text; /* NULL: number */
+  int64_t number;
+} segue_log_field;
+
+/* One entry on its way to the host. Borrowed while the sink runs. */
+typedef struct segue_log_entry {
+  segue_level level;
+  const char *group; /* "reload", "http", "watch" ... */
+  const char *message;
+  const segue_log_field *fields;
+  size_t field_count;
+} segue_log_entry;
+
+/* What came of a reload. Borrowed while the callback runs. */
+typedef struct segue_report {
+  uint64_t id;
+  const char *outcome; /* "applied", "unchanged", "held", "rejected", "failed", "reverted" */
+  uint64_t generation; /* live now; 0 = none */
+  const char *hash;    /* of the live configuration; "" = none */
+  const segue_error *errors;
+  size_t error_count;
+} segue_report;
+
+/* status 0: applied or unchanged. Negative: not; report tells why, and is NULL where no reload ran
+ * (SEGUE_ECLOSED, SEGUE_EDEFERRED). Never called before the function that asked has returned. */
+typedef void (*segue_report_cb)(void *data, int status, const segue_report *report);
+
+/* Filled by segue_options_init; zero means the default. Strings are copied. */
+typedef struct segue_options {
+  size_t size;
+  void *uv_loop; /* the host's uv_loop_t *, which it runs; NULL: a loop of its own, segue_run */
+  const char *policy; /* path of a reload.lua; NULL: none */
+  const char *config; /* without a policy: a configuration file, watched for changes; or NULL */
+  const char *state; /* state folder; NULL: $STATE_DIRECTORY, else .segue beside the policy. Without
+                        a policy there is none unless it is named here */
+  const char *socket;  /* control socket; NULL: control.sock in the state folder */
+  const char *lua_dir; /* folder of the Lua half; NULL: found from the installation */
+  segue_level log_level;
+  void (*on_log)(void *data, const segue_log_entry *entry); /* [any thread]; NULL: no log */
+  segue_report_cb on_start;       /* what came of the first load; the instance goes on either way */
+  void (*on_stopped)(void *data); /* the last thing an instance says */
+  void *data;
+} segue_options;
+
+SEGUE_API void segue_options_init(segue_options *options);
+
+/* Makes an instance that does nothing yet. error: NULL or the caller's. */
+SEGUE_API int segue_new(segue **out, const segue_options *options, segue_error *error);
+
+/* Offers a module under a name: a policy refers to it by kind = "c", plugin = name; without a
+ * policy it runs with the whole configuration, replaced by handover. Before segue_start. ops
+ * outlives the instance. */
+SEGUE_API int segue_module_register(segue *s, const char *name, const segue_module_ops *ops,
+                                    void *userdata);
+
+/* Takes the state folder, opens the control socket, asks for the first load. What comes of that is
+ * told by on_start. On failure nothing has begun, and only segue_close may follow. */
+SEGUE_API int segue_start(segue *s, segue_error *error);
+
+/* Runs the instance's own loop until it has stopped. SEGUE_EUSAGE on a host's loop. */
+SEGUE_API int segue_run(segue *s);
+
+/* Asks for a reload; cb may be NULL. 0, or a negative code and cb never runs. */
+SEGUE_API int segue_reload(segue *s, bool force, segue_report_cb cb, void *data);
+
+/* Finishes or undoes the running reload, answers whoever waits, stops the modules, closes
+ * everything; then on_stopped. More calls change nothing. [any thread] between segue_start and
+ * on_stopped. */
+SEGUE_API void segue_stop(segue *s);
+
+/* Frees a stopped instance. One that still runs is stopped first: on its own loop before this
+ * returns, on a host's loop while that goes on. Readers must be gone. NULL allowed. */
+SEGUE_API void segue_close(segue *s);
+
 #ifdef __cplusplus
 }
 #endif

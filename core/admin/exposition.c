@@ -102,9 +102,9 @@ static void source_metrics(segue__buf *out, const segue__engine *engine) {
 }
 
 static void module_states(segue__buf *out, const segue__module_status *module) {
-#define X(name_, text_)                               \
-  segue__buf_adds(out, "segue_module_state{module="); \
-  segue__metrics_label(out, module->name);            \
+#define X(name_, text_)                                                                            \
+  segue__buf_adds(out, "segue_module_state{module=");                                              \
+  segue__metrics_label(out, module->name);                                                         \
   segue__buf_addf(out, ",state=\"%s\"} %d\n", text_, module->state == SEGUE__MODULE_##name_);
   SEGUE__MODULE_STATES(X)
 #undef X

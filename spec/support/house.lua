@@ -39,8 +39,8 @@ for folder, others in pairs(may) do
   allowed[folder] = { [folder] = true }
   for _, other in ipairs(others) do allowed[folder][other] = true end
 end
-allowed["."] = {} -- core/*.c puts the parts together for embedders: everything but bind and daemon
-for folder in pairs(may) do allowed["."][folder] = folder ~= "bind" and folder ~= "daemon" end
+allowed["."] = {} -- core/*.c puts the parts together for embedders: everything but the daemon
+for folder in pairs(may) do allowed["."][folder] = folder ~= "daemon" end
 
 -- "core/config" .. "../os/mem.h" -> "core/os/mem.h"
 local function resolve(folder, include)

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The state folder. One process at a time holds its lock (flock, so that the lock dies with its
+ * holder however that happens); the lock file tells who. The control socket belongs into the
+ * folder, but a unix socket's path is short: under a long one it moves to the user's run-time
+ * folder, under a name made from the state folder's, where the command line finds it again.
+ */
+#include "state.h"
+
+#include "config/tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+/* "a/b/reload.lua" -> "a/b/.segue" */
+static char *beside(const char *policy_path) {
+  const char *slash = policy_path ? strrchr(policy_path, '/') : NULL;
+  segue__buf path;
+  segue__buf_init(&path);
+  if (slash) segue__buf_add(&path, policy_path, (size_t)(slash - policy_path) + 1);
+  segue__buf_adds(&path, ".segue");
+  if (!path.failed) return path.data;
+  segue__buf_deinit(&path);
+  return NULL;
+}
+
+static char *named(const char *state, const char *policy_path) {
+  const char *env = getenv("STATE_DIRECTORY");
+  if (state && *state) return segue__strdup(state);
+  if (env && *env) return segue__strndup(env, strcspn(env, ":"));
+  return beside(policy_path);
+}
+
+int segue__state_find(const char *state, const char *policy_path, char **out, segue_error *err) {
+  char real[PATH_MAX];
+  *out = named(state, policy_path);
+  if (!*out) return segue__error_set(err, UV_ENOMEM, "out of memory");
+  if (!realpath(*out, real)) return 0;
+  char *absolute = segue__strdup(real);
+  if (absolute) {
+    segue__free(*out);
+    *out = absolute;
+  }
+  return 0;
+}
+
+static int make_folder(const char *folder, segue_error *err) {
+  struct stat st;
+  if (mkdir(folder, 0700) < 0 && errno != EEXIST)
+    return segue__error_set(err, -errno,
+                            "cannot make the state folder %s: %s; choose another with --state",
+                            folder, strerror(errno));
+  if (stat(folder, &st) < 0)
+    return segue__error_set(err, -errno, "cannot use the state folder %s: %s", folder,
+                            strerror(errno));
+  if (!S_ISDIR(st.st_mode))
+    return segue__error_set(err, UV_ENOTDIR,
+                            "the state folder %s is not a folder: choose another with --state",
+                            folder);
+  return 0;
+}
+
+static int taken(int fd, const char *folder, segue_error *err) {
+  char pid[32] = "";
+  ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
+  pid[n > 0 ? strcspn(pid, "\n") : 0] = 0;
+  return segue__error_set(err, UV_EBUSY,
+                          "another segue (pid %s) uses the state folder %s: stop it or choose "
+                          "another with --state",
+                          pid[0] ? pid : "unknown", folder);
+}
+
+static int take_lock(const char *folder, int *out, segue_error *err) {
+  char path[PATH_MAX + 8], pid[32];
+  snprintf(path, sizeof path, "%s/lock", folder);
+  int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0)
+    return segue__error_set(err, -errno, "cannot open %s: %s; choose another folder with --state",
+                            path, strerror(errno));
+  if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+    int rc = errno == EWOULDBLOCK
+                 ? taken(fd, folder, err)
+                 : segue__error_set(err, -errno, "cannot lock %s: %s", path, strerror(errno));
+    close(fd);
+    return rc;
+  }
+  int len = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
+  if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)len, 0) != len) {
+    int rc = segue__error_set(err, -errno, "cannot write %s: %s", path, strerror(errno));
+    close(fd);
+    return rc;
+  }
+  *out = fd;
+  return 0;
+}
+
+int segue__state_open(segue__state *out, const char *folder, segue_error *err) {
+  char real[PATH_MAX];
+  memset(out, 0, sizeof *out);
+  out->lock_fd = -1;
+  int rc = make_folder(folder, err);
+  if (rc < 0) return rc;
+  if (!realpath(folder, real))
+    return segue__error_set(err, -errno, "cannot use the state folder %s: %s", folder,
+                            strerror(errno));
+  out->folder = segue__strdup(real);
+  if (!out->folder) return segue__error_set(err, UV_ENOMEM, "out of memory");
+  rc = take_lock(real, &out->lock_fd, err);
+  if (rc == 0) rc = segue__state_socket(real, true, out->socket, err);
+  if (rc < 0) segue__state_close(out);
+  return rc;
+}
+
+void segue__state_close(segue__state *state) {
+  if (!state->folder) return;
+  if (state->lock_fd >= 0)
+    close(state->lock_fd); /* the file stays: removing it would race with the next holder */
+  segue__free(state->folder);
+  memset(state, 0, sizeof *state);
+  state->lock_fd = -1;
+}
+
+/* A folder of this user that nobody else can write to. */
+static int private_folder(const char *path, bool make, segue_error *err) {
+  struct stat st;
+  if (make && mkdir(path, 0700) < 0 && errno != EEXIST)
+    return segue__error_set(err, -errno, "cannot make the run-time folder %s: %s", path,
+                            strerror(errno));
+  if (lstat(path, &st) < 0)
+    return segue__error_set(err, -errno, "there is no run-time folder %s: %s", path,
+                            strerror(errno));
+  if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022))
+    return segue__error_set(err, UV_EPERM,
+                            "%s is not a folder that is yours alone: remove it, or choose a "
+                            "socket with --socket",
+                            path);
+  return 0;
+}
+
+int segue__state_socket(const char *folder, bool make, char out[SEGUE__SOCKET_MAX + 1],
+                        segue_error *err) {
+  size_t size = SEGUE__SOCKET_MAX + 1;
+  if ((size_t)snprintf(out, size, "%s/control.sock", folder) < size) return 0;
+  char base[64], hash[33];
+  const char *runtime = getenv("XDG_RUNTIME_DIR");
+  if (runtime && *runtime && strlen(runtime) < sizeof base - 8)
+    snprintf(base, sizeof base, "%s/segue", runtime);
+  else
+    snprintf(base, sizeof base, "/tmp/segue-%ld", (long)geteuid());
+  int rc = private_folder(base, make, err);
+  if (rc < 0) return rc;
+  segue__hash_hex(segue__hash_bytes(folder, strlen(folder), (segue__hash){0, 0}), hash);
+  snprintf(out, size, "%s/%.16s.sock", base, hash);
+  return 0;
+}
