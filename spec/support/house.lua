@@ -131,7 +131,8 @@ for _, folder in ipairs { "core", "lua", "plugins", "examples", "spec" } do
   folders[#folders + 1] = folder
 end
 for _, folder in ipairs(folders) do
-  if not exists(folder .. "/README.md") and #list("find " .. folder .. " -type f 2>/dev/null") > 0 then
+  local empty = #list("find " .. folder .. " -type f 2>/dev/null") == 0
+  if not empty and not exists(folder .. "/README.md") then
     breach(folder, "has no README.md: what lives here, what it may call, where to start reading")
   end
 end

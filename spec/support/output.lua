@@ -6,6 +6,7 @@ return function(options)
   local busted = require "busted"
   local handler = require "busted.outputHandlers.base"()
   local pretty = require "pl.pretty"
+  local uv = require "luv"
   local inspect = os.getenv("SEGUE_SPEC_VERBOSE")
 
   local function message_of(entry)
@@ -37,6 +38,9 @@ return function(options)
     for _, entry in ipairs(handler.errors) do describe("ERROR", entry) end
     for _, entry in ipairs(handler.pendings) do describe("NOT RUN", entry) end
     io.flush()
+    -- luv crashes if the state is closed while a handle is still closing.
+    uv.walk(function(handle) if not handle:is_closing() then handle:close() end end)
+    uv.run("nowait")
     local path = os.getenv("SEGUE_SPEC_RESULT")
     if path then
       local file = assert(io.open(path, "w"))

@@ -93,6 +93,24 @@ local function read(path)
   return text
 end
 
+-- Processes that a spec file left behind, found by the environment that it gave them; they are
+-- killed. Returns their command lines.
+local function leftovers(result)
+  local mark, found = "SEGUE_SPEC_RESULT=" .. result, {}
+  local dir = uv.fs_scandir("/proc")
+  while dir do
+    local name = uv.fs_scandir_next(dir)
+    if not name then break end
+    local env = name:match("^%d+$") and read("/proc/" .. name .. "/environ")
+    if env and ("\0" .. env):find("\0" .. mark .. "\0", 1, true) then
+      local line = read("/proc/" .. name .. "/cmdline") or ""
+      found[#found + 1] = name .. " " .. line:gsub("%z", " ")
+      uv.kill(tonumber(name), "sigkill")
+    end
+  end
+  return found
+end
+
 -- Starts one file; its entry gets output, code, signal, passed and failed when it is done.
 local function start(entry, on_done)
   local result = os.tmpname()
@@ -115,30 +133,32 @@ local function start(entry, on_done)
     if entry.timed_out then why = ("did not end within %d s"):format(timeout_ms / 1000)
     elseif entry.signal ~= 0 then why = "was killed by signal " .. entry.signal
     elseif not passed then why = "ended with code " .. entry.code .. " before its specs were done"
-    elseif entry.code ~= 0 and entry.failed == 0 then why = "ended with code " .. entry.code end
+    elseif entry.code ~= 0 and entry.failed == 0 then why = "ended with code " .. entry.code
+    elseif #entry.left > 0 then
+      why = "left processes behind:\n    " .. table.concat(entry.left, "\n    ")
+    end
     if why then
       entry.failed = entry.failed + 1
       entry.output[#entry.output + 1] = ("FAILED %s %s\n"):format(entry.path, why)
     end
     on_done(entry)
   end
-  local handle, pid
-  handle, pid = uv.spawn(program, { args = argv, stdio = { nil, pipes[1], pipes[2] },
-    env = environment(result), detached = true }, function(code, signal)
+  local handle, problem
+  handle, problem = uv.spawn(program, { args = argv, stdio = { nil, pipes[1], pipes[2] },
+    env = environment(result) }, function(code, signal)
     entry.code, entry.signal = code, signal
     timer:close()
     handle:close()
-    -- Whatever a spec left behind belongs to its process group.
-    uv.kill(-pid, "sigkill")
+    entry.left = leftovers(result)
     part_done()
   end)
   if not handle then
-    io.stderr:write("luajit cannot be started: ", tostring(pid), "\n")
+    io.stderr:write("luajit cannot be started: ", tostring(problem), "\n")
     os.exit(1)
   end
   timer:start(timeout_ms, 0, function()
     entry.timed_out = true
-    uv.kill(-pid, "sigkill")
+    leftovers(result)
   end)
   for _, pipe in ipairs(pipes) do
     pipe:read_start(function(_, data)

@@ -1,0 +1,199 @@
+-- SPDX-License-Identifier: MIT
+-- The daemon under test: build/spec/segue, started as an operator would, in a folder of its own.
+--   local segue = require "spec.support.segue"
+--   local d = segue.start { policy = "return {...}", files = { ["config.yaml"] = "a: 1" } }
+--   d:http { method = "POST", path = "/-/reload" }.status
+--   after_each(segue.cleanup)
+local cjson = require "cjson"
+local http = require "spec.support.http"
+local process = require "spec.support.process"
+local port = require "spec.support.port"
+local tempdir = require "spec.support.tempdir"
+local uv = require "luv"
+local wait = require "spec.support.wait"
+
+local M = {}
+local Daemon = {}
+Daemon.__index = Daemon
+local started = {}
+
+local build = os.getenv("SEGUE_SPEC_BUILD") or "build/spec"
+if build:sub(1, 1) ~= "/" then build = uv.cwd() .. "/" .. build end
+M.binary = build .. "/segue"
+M.tree = uv.cwd()
+
+--- Runs the command line to its end: M.cli({ "check", "-c", path }, { cwd, env, stdin }). Returns
+--- the process: code, stdout, stderr.
+function M.cli(args, options)
+  options = options or {}
+  local command = { M.binary, cwd = options.cwd, env = options.env, stdin = options.stdin,
+    deadline_ms = options.deadline_ms, name = "segue " .. (args[1] or "") }
+  for _, arg in ipairs(args) do command[#command + 1] = arg end
+  return process.run(command)
+end
+
+--- A folder with a policy and files, not started: for the command line. "@PORT@" in any text
+--- becomes a free port, the same one throughout.
+function M.folder(options)
+  local self = setmetatable({ dir = options.dir or tempdir.new(), port = port.free(),
+    options = options }, Daemon)
+  for name, text in pairs(options.files or {}) do self.dir:write(name, self:fill(text)) end
+  if options.policy then self.dir:write("reload.lua", self:fill(options.policy)) end
+  return self
+end
+
+--- Starts the daemon and waits until it is ready. options: policy (text of reload.lua), files (name
+--- -> text), args (more arguments), env, dir (a tempdir to use again), ready = false (do not wait).
+function M.start(options)
+  local self = M.folder(options)
+  self:spawn()
+  if options.ready ~= false then self:wait_ready() end
+  return self
+end
+
+--- Text with the daemon's port in place of "@PORT@".
+function Daemon:fill(text)
+  return (text:gsub("@PORT@", tostring(self.port)))
+end
+
+--- Starts the process (again, after it ended) without waiting.
+function Daemon:spawn()
+  local command = { M.binary, "run", "-c", self.dir:at("reload.lua"), cwd = self.dir.path,
+    env = self.options.env, name = "segue run" }
+  for _, arg in ipairs(self.options.args or {}) do command[#command + 1] = arg end
+  self.process = process.start(command)
+  started[self] = true
+  return self.process
+end
+
+--- Path of the control socket.
+function Daemon:socket()
+  return self.dir:at(".segue/control.sock")
+end
+
+--- Waits until /-/ready says 200 on the control socket.
+function Daemon:wait_ready(deadline_ms)
+  wait.until_true(function()
+    if not self.process:running() then
+      error("the daemon ended before it was ready: " .. self.process:describe(), 0)
+    end
+    if not uv.fs_stat(self:socket()) then return false end
+    local connection = http.connect({ socket = self:socket() }, true)
+    if not connection then return false end
+    connection:write(http.format { path = "/-/ready" })
+    local ok, response = pcall(connection.read_response, connection)
+    connection:close()
+    return ok and response.status == 200
+  end, deadline_ms, function() return "ready: " .. self.process:describe() end)
+end
+
+local function shown(self, fn, ...)
+  local ok, result = pcall(fn, ...)
+  if not ok then error(tostring(result) .. "\n" .. self.process:describe(), 3) end
+  return result
+end
+
+--- One request to the HTTP listener on self.port: d:http { method, path, headers, body }, or
+--- d:http "/-/ready". The daemon's log is part of the error if no answer comes.
+function Daemon:http(request)
+  if type(request) == "string" then request = { path = request } end
+  request.port = request.port or self.port
+  return shown(self, http.request, request)
+end
+
+--- The same on the control socket.
+function Daemon:control(request)
+  if type(request) == "string" then request = { path = request } end
+  request.socket = self:socket()
+  return shown(self, http.request, request)
+end
+
+--- GET path on the control socket, decoded from JSON; raises unless the status is 200.
+function Daemon:json(path)
+  local response = self:control(path)
+  if response.status ~= 200 then
+    error(("GET %s: %d %s"):format(path, response.status, response.body), 2)
+  end
+  return cjson.decode(response.body)
+end
+
+--- POST /-/reload on the control socket; returns status and the decoded answer.
+function Daemon:reload(query)
+  local response = self:control { method = "POST", path = "/-/reload" .. (query or ""),
+    headers = { Accept = "application/json" }, deadline_ms = 30000 }
+  local ok, answer = pcall(cjson.decode, response.body)
+  return response.status, ok and answer or response.body
+end
+
+--- The merged configuration that is live.
+function Daemon:config()
+  return self:json("/api/v1/config")
+end
+
+--- Waits until predicate(config) holds for the live configuration.
+function Daemon:wait_config(predicate, deadline_ms)
+  return wait.until_true(function() return predicate(self:config()) end, deadline_ms,
+    function() return "the configuration: " .. self.process:describe() end)
+end
+
+--- Runs the command line against this daemon: d:cli("reload", "--json").
+function Daemon:cli(command, ...)
+  return M.cli({ command, "-c", self.dir:at("reload.lua"), ... }, { cwd = self.dir.path })
+end
+
+function Daemon:signal(name) self.process:kill(name) end
+function Daemon:log() return self.process.output end
+
+--- Waits for a Lua pattern in the log.
+function Daemon:wait_log(pattern, deadline_ms, from)
+  return self.process:wait_output(pattern, deadline_ms, from)
+end
+
+--- Stops it with TERM and judges how it went: exit code 0, not by KILL, no sanitizer report, no
+--- child left. Raises with the log otherwise.
+function Daemon:stop(deadline_ms)
+  if not started[self] then return end
+  started[self] = nil
+  local children = self.process:running() and self.process:children() or {}
+  local had_ended = not self.process:running()
+  local code, signal = self.process:stop(deadline_ms)
+  local why
+  if self.process.was_killed then why = "did not stop on SIGTERM"
+  elseif had_ended then why = "had ended before it was stopped"
+  elseif code ~= 0 or signal ~= 0 then why = "did not stop cleanly"
+  elseif self.process.output:find("Sanitizer", 1, true) then why = "was reported by a sanitizer" end
+  for _, pid in ipairs(children) do
+    if uv.fs_stat("/proc/" .. pid) then why = why or ("left its child %d behind"):format(pid) end
+  end
+  if why then error("the daemon " .. why .. ": " .. self.process:describe(), 2) end
+end
+
+--- Kills it as a power cut would; it can be spawned again.
+function Daemon:crash()
+  self.process:kill("kill")
+  self.process:wait_exit()
+  started[self] = nil
+end
+
+--- Forgets it after an end that the spec wanted; returns code and signal.
+function Daemon:wait_exit(deadline_ms)
+  local code, signal = self.process:wait_exit(deadline_ms)
+  started[self] = nil
+  return code, signal
+end
+
+--- For after_each: stops every daemon, judges it, removes the folders. What went wrong is raised
+--- after everything is cleaned up.
+function M.cleanup()
+  local list, problem = {}, nil
+  for self in pairs(started) do list[#list + 1] = self end
+  for _, self in ipairs(list) do
+    local ok, err = pcall(self.stop, self)
+    if not ok then problem = problem or err end
+  end
+  process.stop_all()
+  tempdir.remove_all()
+  if problem then error(problem, 0) end
+end
+
+return M

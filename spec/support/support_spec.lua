@@ -1,0 +1,255 @@
+-- SPDX-License-Identifier: MIT
+-- The specs' own tools, because a tool that cannot fail proves nothing.
+local http = require "spec.support.http"
+local port = require "spec.support.port"
+local process = require "spec.support.process"
+local tempdir = require "spec.support.tempdir"
+local uv = require "luv"
+local wait = require "spec.support.wait"
+
+after_each(function()
+  process.stop_all()
+  tempdir.remove_all()
+end)
+
+describe("wait", function()
+  it("returns what the predicate returned", function()
+    local fired
+    local timer = uv.new_timer()
+    timer:start(1, 0, function() fired = "yes" end)
+    assert.equal("yes", wait.until_true(function() return fired end))
+    timer:close()
+  end)
+
+  it("raises at the deadline and says what did not come", function()
+    assert.has_error(function()
+      wait.until_true(function() return false end, 20, "the bus")
+    end, "nothing came within 20 ms: the bus")
+  end)
+end)
+
+describe("process", function()
+  it("gives exit code and both outputs", function()
+    local p = process.run { "sh", "-c", "echo out; echo err >&2; cat; exit 3", stdin = "in" }
+    assert.equal(3, p.code)
+    assert.equal("out\nin", p.stdout)
+    assert.equal("err\n", p.stderr)
+  end)
+
+  it("passes environment and working directory", function()
+    local p = process.run { "sh", "-c", "echo $COLOUR $GONE; pwd", cwd = "/",
+      env = { COLOUR = "red", GONE = false } }
+    assert.equal("red\n/\n", p.stdout)
+  end)
+
+  it("waits for output and returns what it captured", function()
+    local p = process.start { "sh", "-c", "echo port=123; read x" , stdin = nil }
+    local _, captured = p:wait_output("port=(%d+)")
+    assert.equal("123", captured)
+  end)
+
+  it("says so when the output can never come, with the log", function()
+    local p = process.start { "sh", "-c", "echo nothing else" }
+    local ok, message = pcall(p.wait_output, p, "miracle")
+    assert.is_false(ok)
+    assert.truthy(message:find("miracle", 1, true))
+    assert.truthy(message:find("nothing else", 1, true))
+  end)
+
+  it("kills what does not listen to TERM", function()
+    local p = process.start { "sh", "-c", "trap '' TERM; echo armed; while :; do sleep 1; done" }
+    p:wait_output("armed")
+    local _, signal = p:stop(50)
+    assert.equal(9, signal)
+    assert.is_true(p.was_killed)
+  end)
+
+  it("stops everything that still runs", function()
+    local p = process.start { "sleep", "100" }
+    assert.equal(1, process.stop_all())
+    assert.is_false(p:running())
+    assert.equal(0, process.stop_all())
+  end)
+
+  it("raises when the program does not exist", function()
+    assert.has_error(function() process.start { "/no/such/program" } end)
+  end)
+end)
+
+describe("tempdir", function()
+  it("saves by rename: the file has another inode and the new text", function()
+    local dir = tempdir.new()
+    dir:write("sub/a.yaml", "a: 1")
+    local before = uv.fs_stat(dir:at("sub/a.yaml")).ino
+    dir:save("sub/a.yaml", "a: 2")
+    assert.equal("a: 2", dir:read("sub/a.yaml"))
+    assert.not_equal(before, uv.fs_stat(dir:at("sub/a.yaml")).ino)
+    assert.same({ "a.yaml" }, dir:list("sub"))
+  end)
+
+  it("swaps a ConfigMap as a whole", function()
+    local dir = tempdir.new()
+    dir:configmap { ["a.yaml"] = "a: 1", ["b.yaml"] = "b: 1" }
+    dir:configmap { ["a.yaml"] = "a: 2", ["b.yaml"] = "b: 2" }
+    assert.equal("a: 2", dir:read("a.yaml"))
+    assert.equal("b: 2", dir:read("b.yaml"))
+    assert.equal("..data/a.yaml", uv.fs_readlink(dir:at("a.yaml")))
+    assert.same({ "..data", "..v2", "a.yaml", "b.yaml" }, dir:list())
+  end)
+
+  it("removes everything, also what is locked", function()
+    local dir = tempdir.new()
+    dir:write("locked/x", "")
+    uv.fs_chmod(dir:at("locked"), 0)
+    dir:remove()
+    assert.is_nil(uv.fs_stat(dir.path))
+  end)
+end)
+
+-- A server that answers every connection with fixed bytes as soon as it has read something.
+local function serve(bytes, keep_open)
+  local server = uv.new_tcp()
+  server:bind("127.0.0.1", 0)
+  local clients = {}
+  server:listen(128, function()
+    local client = uv.new_tcp()
+    server:accept(client)
+    clients[#clients + 1] = client
+    client:read_start(function(_, data)
+      if data then
+        server_read = (server_read or "") .. data -- luacheck: ignore
+        client:write(bytes)
+        if not keep_open then client:shutdown(function() client:close() end) end
+      elseif not client:is_closing() then
+        client:close()
+      end
+    end)
+  end)
+  return server:getsockname().port, function()
+    server:close()
+    for _, client in ipairs(clients) do if not client:is_closing() then client:close() end end
+    uv.run("nowait")
+  end
+end
+
+describe("http", function()
+  local close
+  local function answer(bytes, keep_open)
+    local where
+    where, close = serve(bytes, keep_open)
+    return where
+  end
+  after_each(function() if close then close() end close = nil end)
+
+  it("reads a body by its length and leaves the connection to the server", function()
+    local where = answer("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b\r\n\r\nhello", true)
+    local response = http.request { port = where }
+    assert.equal(200, response.status)
+    assert.equal("OK", response.reason)
+    assert.equal("b", response.headers["x-a"])
+    assert.equal("hello", response.body)
+  end)
+
+  it("reads chunks with extensions and trailers", function()
+    local where = answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+      .. "5;x=y\r\nhello\r\n1\r\n!\r\n0\r\nT: v\r\n\r\n", true)
+    assert.equal("hello!", http.request { port = where }.body)
+  end)
+
+  it("reads up to the end where no length is given", function()
+    local where = answer("HTTP/1.1 200 OK\r\n\r\nall of it")
+    assert.equal("all of it", http.request { port = where }.body)
+  end)
+
+  it("tells answers on one connection apart", function()
+    local one = "HTTP/1.1 204 No Content\r\n\r\n"
+    local two = "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno"
+    local connection = http.connect { port = answer(one .. two, true) }
+    connection:write("x")
+    assert.equal(204, connection:read_response().status)
+    assert.equal("no", connection:read_response().body)
+    connection:close()
+  end)
+
+  it("raises when the answer is cut short", function()
+    local where = answer("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhello")
+    local ok, message = pcall(http.request, { port = where })
+    assert.is_false(ok)
+    assert.truthy(message:find("before the answer was complete", 1, true))
+  end)
+
+  it("raises when nobody listens", function()
+    assert.has_error(function() http.request { port = port.free() } end)
+    assert.same({ nil, "ECONNREFUSED" }, { http.connect({ port = port.free() }, true) })
+  end)
+
+  it("asks many at once and keeps their order", function()
+    local where = answer("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true)
+    local requests = {}
+    for i = 1, 200 do requests[i] = { port = where, path = "/" .. i } end
+    requests[100] = { port = port.free() }
+    local answers = http.all(requests)
+    assert.equal(200, #answers)
+    for i = 1, 200 do
+      if i == 100 then assert.equal("ECONNREFUSED", answers[i].error)
+      else assert.equal("ok", answers[i].body) end
+    end
+  end)
+
+  it("formats a request with what was given and what is needed", function()
+    assert.equal("POST /x HTTP/1.1\r\nHost: h\r\nAccept: */*\r\nContent-Length: 2\r\n\r\nhi",
+      http.format { method = "POST", path = "/x", host = "h", headers = { Accept = "*/*" },
+        body = "hi" })
+  end)
+end)
+
+describe("the runner", function()
+  local function run(text, env)
+    local dir = tempdir.new()
+    dir:write("x_spec.lua", text)
+    env = env or {}
+    return process.run { "luajit", "spec/support/run.lua", dir.path, env = env }
+  end
+
+  it("counts and ends with the one line", function()
+    local p = run [[describe("x", function()
+      it("passes", function() end)
+      it("fails", function() assert.equal(1, 2) end)
+      it("raises", function() error("boom") end)
+      pending("waits")
+    end)]]
+    assert.equal("1 passed, 3 failed", p.stdout:match("([^\n]*)\n$"))
+    assert.equal(1, p.code)
+    assert.truthy(p.stdout:find("boom", 1, true))
+  end)
+
+  it("is content when everything passes", function()
+    local p = run [[it("passes", function() end)]]
+    assert.equal("1 passed, 0 failed", p.stdout:match("([^\n]*)\n$"))
+    assert.equal(0, p.code)
+  end)
+
+  it("counts a crash, a syntax error and a hang as failures", function()
+    for _, text in ipairs { [[it("x", function() os.exit(0) end)]], "this is no Lua",
+      [[require("luv").kill(require("luv").os_getpid(), "sigsegv")]],
+      [[it("hangs", function() while true do end end)]] } do
+      local p = run(text, { SEGUE_SPEC_TIMEOUT = "1" })
+      assert.equal("0 passed, 1 failed", p.stdout:match("([^\n]*)\n$"))
+      assert.equal(1, p.code)
+    end
+  end)
+
+  it("fails when there was nothing to run", function()
+    local p = run ""
+    assert.equal("0 passed, 1 failed", p.stdout:match("([^\n]*)\n$"))
+    assert.equal(1, p.code)
+  end)
+
+  it("finds and kills a process that a spec left behind", function()
+    local p = run [[it("x", function() os.execute("setsid sleep 77 >/dev/null 2>&1 &") end)]]
+    assert.equal("1 passed, 1 failed", p.stdout:match("([^\n]*)\n$"))
+    local pid = p.stdout:match("left processes behind:\n%s+(%d+)")
+    assert.truthy(pid)
+    wait.until_true(function() return not uv.fs_stat("/proc/" .. pid .. "/exe") end)
+  end)
+end)
