@@ -8,11 +8,14 @@
 
 #include "tree.h"
 
-/* The merged tree. Maps merge, the later document wins; everything else replaces. Counted. */
+/* The merged tree. Maps merge, the later document wins; everything else replaces (null too: that is
+ * how a later document takes a value away). Members keep the order in which they first appear. A
+ * map that merging made has the position of the last one that went into it. Counted. */
 typedef struct segue__config segue__config;
 struct segue__config {
   int refs;                    /* atomic */
   segue__document **documents; /* in declared order; a reference on each */
+  segue__document **by_id;     /* the same, sorted by id */
   size_t document_count;
   segue__arena arena; /* the nodes that merging made new */
   segue_node root;    /* a map */
@@ -26,8 +29,9 @@ void segue__config_unref(segue__config *config); /* NULL allowed */
 /* The document a node came from; NULL if it is not of this config. O(log n). */
 const segue__document *segue__config_document(const segue__config *config, const segue_node *node);
 
-/* Structural difference. Subtrees of equal hash are not entered; lists are compared item by item
- * after common ends are taken off. */
+/* Structural difference. Subtrees of equal hash are not entered; maps are compared by key; lists
+ * item by item after common ends are taken off: what one of them has more is added or removed. The
+ * path of what was removed from a list is that in the old one. */
 typedef enum segue__change_op { SEGUE__ADD, SEGUE__REMOVE, SEGUE__CHANGE } segue__change_op;
 typedef struct segue__change {
   segue__change_op op;

@@ -38,7 +38,7 @@ struct segue_node {
     double f;
     const char *s; /* terminated; may contain NUL bytes only if the format allows: never here */
     const segue_node *items;
-    const segue__member *members; /* maps of more than 8: a hash index lies behind the members */
+    const segue__member *members; /* what lies behind members and items: see node.h */
   } v;
   segue__hash hash;
 };
@@ -46,17 +46,30 @@ struct segue_node {
 struct segue__member {
   const char *key;
   uint32_t key_len, line, column; /* of the key */
+  uint32_t key_hash;
   segue_node value;
 };
 
+/* Member by a key that need not be terminated; NULL if absent or if node is not a map. O(1). */
+const segue__member *segue__node_find(const segue_node *node, const char *key, size_t len);
+
 typedef enum segue__format { SEGUE__YAML, SEGUE__JSON, SEGUE__BUILT } segue__format;
 
-/* What a document may be at most; zero fields mean the default. */
+/* What a document may be at most; zero fields mean the default. depth is never more than
+ * SEGUE__DEPTH_MAX, whatever is asked for: what walks a tree may recurse. */
+#define SEGUE__DEPTH_MAX 1000
 typedef struct segue__limits {
   size_t bytes;   /* 64 MiB */
   uint32_t depth; /* 128 */
   uint32_t nodes; /* 4 million, aliases counted each time they are expanded */
 } segue__limits;
+
+/* A variable that ${NAME} asked for while the document was parsed, and what it was then. */
+typedef struct segue__variable segue__variable;
+struct segue__variable {
+  segue__variable *next;
+  const char *name, *value; /* value NULL: it was not set */
+};
 
 /* What one source delivered: bytes, format, revision; after parsing also the tree. Counted. */
 typedef struct segue__document segue__document;
@@ -70,33 +83,43 @@ struct segue__document {
   char *data;     /* the bytes, terminated; NULL for built ones */
   size_t len;
   bool expand;      /* expand ${NAME} in scalars while parsing */
-  segue__hash hash; /* of the bytes (and of the expanded values) */
+  segue__hash hash; /* of the bytes and of the variables; of the tree if there are no bytes */
   segue__arena arena;
-  segue_node root; /* valid after parsing: a map */
+  segue__variable *variables; /* that were expanded; in the arena */
+  segue_node root;            /* valid after parsing: a map */
 };
 
-/* data moves into the document, also on failure. Names are copied. */
+/* data comes from segue__malloc, is terminated, and moves into the document, also on failure. It is
+ * NULL for a document that a builder fills. Names are copied. */
 int segue__document_new(segue__document **out, uint32_t id, const char *source, const char *name,
                         segue__format format, char *data, size_t len);
 segue__document *segue__document_ref(segue__document *doc); /* [any thread] */
 void segue__document_unref(segue__document *doc);           /* [any thread]; NULL allowed */
 
-/* Parses data into root, by format. Called once, off the loop. On failure err carries file, line,
- * column and path. Refuses: 0 bytes (SEGUE_EEMPTY), invalid UTF-8, NUL bytes, duplicate keys, more
- * than one YAML document, a top level that is not a map, everything over a limit. A document of
- * nothing but comments is an empty map. */
+/* Parses data into root, by format (a built document is left as it is). Called once, off the loop.
+ * On failure err carries file, line, column and path. Refuses: 0 bytes or nothing but white space
+ * (SEGUE_EEMPTY), invalid UTF-8 (UTF-16 too), NUL bytes, duplicate keys, more than one YAML
+ * document, a top level that is not a map, everything over a limit. A UTF-8 byte order mark is
+ * skipped. A document of nothing but comments is an empty map.
+ * With doc->expand: ${NAME}, ${NAME:-default} (also where NAME is empty; up to the first "}") and
+ * $${ for a literal ${ in values, not in keys. A plain YAML scalar gets its type after expansion,
+ * everything quoted stays a string. getenv NULL: no variable is set. */
 typedef const char *(*segue__getenv)(void *data, const char *name);
 int segue__document_parse(segue__document *doc, const segue__limits *limits, segue__getenv getenv,
                           void *getenv_data, segue_error *err);
 
 /* Builder: for parsers, environment variables and values given in a policy. Calls nest like the
  * tree; a map wants a key before each value. The first failure sticks; finish returns it. Strings
- * are copied into the document's arena. */
+ * are copied into the document's arena; they must be UTF-8 without NUL. Duplicate keys are refused
+ * when their map ends. */
 typedef struct segue__builder segue__builder;
 int segue__builder_new(segue__builder **out, segue__document *doc, const segue__limits *limits);
 void segue__builder_free(segue__builder *b);
-void segue__builder_at(segue__builder *b, uint32_t line,
-                       uint32_t column); /* position of the next */
+/* Position of what comes next, until the next call. */
+void segue__builder_at(segue__builder *b, uint32_t line, uint32_t column);
+/* The scalar that a text stands for in the YAML 1.2 core schema: null, boolean, number or string.
+ */
+int segue__builder_plain(segue__builder *b, const char *s, size_t len);
 int segue__builder_key(segue__builder *b, const char *key, size_t len);
 int segue__builder_null(segue__builder *b);
 int segue__builder_bool(segue__builder *b, bool value);

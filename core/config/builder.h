@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * builder.h: the builder from the inside, for the parsers: text that is already checked, shared
+ * subtrees, merge keys, and errors with position and path.
+ */
+#ifndef SEGUE_CONFIG_BUILDER_H
+#define SEGUE_CONFIG_BUILDER_H
+
+#include "node.h"
+
+/* A container that is open. Its own entry lies just below its children. */
+typedef struct segue__frame {
+  size_t start;    /* its first child in entries */
+  uint32_t nodes;  /* counted before it */
+  uint32_t height; /* of the highest child so far */
+  size_t merge;    /* entry of its merge key, 0 = none */
+  segue_type type;
+  bool keyed; /* a key waits for its value */
+} segue__frame;
+
+struct segue__builder {
+  segue__document *doc;
+  uint32_t depth_max, nodes_max;
+  segue__entry *entries; /* all children of all open containers */
+  size_t count, capacity;
+  segue__frame *frames;
+  size_t depth, frame_capacity;
+  uint32_t line, column;
+  uint32_t nodes; /* so far, shared ones counted each time */
+  /* The value that was completed last: what an anchor names. */
+  const segue__entry *last;
+  uint32_t last_nodes, last_height;
+  struct {
+    uint64_t hash;
+    const char *key;
+    uint32_t len;
+  } keys[256]; /* keys seen lately: equal ones share their text */
+  int status;
+  segue_error error;
+};
+
+static inline bool segue__builder_wants_key(const segue__builder *b) {
+  return b->depth && b->frames[b->depth - 1].type == SEGUE_MAP && !b->frames[b->depth - 1].keyed;
+}
+
+/* Fails the build, unless it failed before: position and path are those of the next value. */
+int segue__builder_fail(segue__builder *b, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* For SEGUE_ERANGE from scalar.h: says which number and what to do. */
+int segue__builder_fail_range(segue__builder *b, const char *s, size_t len);
+/* As their namesakes; the text is known to be UTF-8 without NUL. */
+int segue__builder_add_key(segue__builder *b, const char *key, size_t len);
+int segue__builder_add_string(segue__builder *b, const char *s, size_t len);
+/* A scalar that is resolved already; position and hash are filled in. */
+int segue__builder_add_scalar(segue__builder *b, segue_node node);
+/* The next value comes from "<<": its members are added to the map where they are not there. */
+int segue__builder_merge_key(segue__builder *b);
+/* A value that was built before, with what it counts for and how deep it is. */
+int segue__builder_share(segue__builder *b, const segue_node *node, uint32_t nodes,
+                         uint32_t height);
+
+#endif

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Documents: counted bytes with a name, and the way from bytes to a tree that all formats share:
+ * size, encoding, emptiness, then the parser of the format.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "builder.h"
+#include "parse.h"
+#include "utf8.h"
+
+enum { BYTES_DEFAULT = 64 << 20 };
+
+int segue__document_new(segue__document **out, uint32_t id, const char *source, const char *name,
+                        segue__format format, char *data, size_t len) {
+  *out = NULL;
+  segue__document *doc = segue__calloc(1, sizeof *doc);
+  if (!doc) {
+    segue__free(data);
+    return UV_ENOMEM;
+  }
+  doc->refs = 1;
+  doc->id = id;
+  doc->format = format;
+  doc->data = data;
+  doc->len = len;
+  segue__arena_init(&doc->arena);
+  doc->source = segue__strdup(source ? source : "");
+  doc->name = segue__strdup(name ? name : "");
+  if (!doc->source || !doc->name) {
+    segue__document_unref(doc);
+    return UV_ENOMEM;
+  }
+  doc->root.type = SEGUE_MAP;
+  if (data) doc->hash = segue__hash_bytes(data, len, (segue__hash){0, 0});
+  *out = doc;
+  return 0;
+}
+
+segue__document *segue__document_ref(segue__document *doc) {
+  __atomic_add_fetch(&doc->refs, 1, __ATOMIC_RELAXED);
+  return doc;
+}
+
+void segue__document_unref(segue__document *doc) {
+  if (!doc || __atomic_sub_fetch(&doc->refs, 1, __ATOMIC_ACQ_REL)) return;
+  segue__arena_deinit(&doc->arena);
+  segue__free(doc->source);
+  segue__free(doc->name);
+  segue__free(doc->revision);
+  segue__free(doc->data);
+  segue__free(doc);
+}
+
+/* Line and column of a byte of the document. */
+static void place(segue__builder *b, const char *text, size_t offset) {
+  uint32_t line = 1;
+  size_t start = 0;
+  for (const char *p; (p = memchr(text + start, '\n', offset - start)); line++)
+    start = (size_t)(p - text) + 1;
+  segue__builder_at(b, line, (uint32_t)(offset - start) + 1);
+}
+
+static int check_encoding(segue__builder *b, const char *text, size_t len) {
+  const unsigned char *u = (const unsigned char *)text;
+  if (len >= 2 && ((u[0] == 0xff && u[1] == 0xfe) || (u[0] == 0xfe && u[1] == 0xff))) {
+    place(b, text, 0);
+    return segue__builder_fail(b, SEGUE_EENCODING, "the file is UTF-16: save it as UTF-8");
+  }
+  const char *nul = memchr(text, 0, len);
+  size_t good = segue__utf8_check(text, len);
+  if (nul && (size_t)(nul - text) <= good) {
+    place(b, text, (size_t)(nul - text));
+    return segue__builder_fail(b, SEGUE_EENCODING,
+                               "here is a NUL byte: configuration is text, is this a binary file?");
+  }
+  if (good != len) {
+    place(b, text, good);
+    return segue__builder_fail(b, SEGUE_EENCODING,
+                               "byte 0x%02x is not valid UTF-8: save the file as UTF-8",
+                               (unsigned)u[good]);
+  }
+  return 0;
+}
+
+static int check_bytes(segue__builder *b, const char *text, size_t len, size_t max) {
+  if (len > max)
+    return segue__builder_fail(b, SEGUE_ELIMIT,
+                               "the document has %zu bytes, more than the limit of %zu: split it",
+                               len, max);
+  if (strspn(text, " \t\r\n") == len)
+    return segue__builder_fail(b, SEGUE_EEMPTY,
+                               "the file is empty: was it cut short? (a "
+                               "comment or {} says that this is meant)");
+  return check_encoding(b, text, len);
+}
+
+int segue__document_parse(segue__document *doc, const segue__limits *limits, segue__getenv getenv,
+                          void *getenv_data, segue_error *err) {
+  if (doc->format == SEGUE__BUILT) return 0;
+  segue__builder *b;
+  int rc = segue__builder_new(&b, doc, limits);
+  if (rc) return segue__error_set(err, rc, "out of memory while parsing %s", doc->name);
+  const char *text = doc->data ? doc->data : "";
+  size_t len = doc->data ? doc->len : 0;
+  size_t max = limits && limits->bytes ? limits->bytes : (size_t)BYTES_DEFAULT;
+  if (len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) {
+    text += 3;
+    len -= 3;
+  }
+  segue__parse parse = {
+      .builder = b, .text = text, .len = len, .getenv = getenv, .getenv_data = getenv_data};
+  if (!check_bytes(b, text, len, max)) {
+    if (doc->format == SEGUE__JSON)
+      segue__json_parse(&parse);
+    else
+      segue__yaml_parse(&parse);
+  }
+  segue__buf_deinit(&parse.expanded);
+  rc = segue__builder_finish(b, err);
+  segue__builder_free(b);
+  return rc;
+}

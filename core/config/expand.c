@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * ${NAME} in values. Each variable that was looked at is kept with the document and goes into its
+ * hash: the same bytes under another environment are another document.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "parse.h"
+#include "utf8.h"
+
+/* Repeated names are common and come close together: only so many are looked through. */
+enum { LOOK_BACK = 32 };
+
+static int fail_memory(segue__parse *parse) {
+  return segue__builder_fail(parse->builder, UV_ENOMEM, "out of memory while expanding variables");
+}
+
+static const segue__variable *known(const segue__document *doc, const char *name, size_t len) {
+  const segue__variable *v = doc->variables;
+  for (int i = 0; v && i < LOOK_BACK; i++, v = v->next)
+    if (!strncmp(v->name, name, len) && !v->name[len]) return v;
+  return NULL;
+}
+
+static int look_up(segue__parse *parse, const char *name, size_t len, const segue__variable **out) {
+  segue__document *doc = parse->builder->doc;
+  *out = known(doc, name, len);
+  if (*out) return 0;
+  segue__variable *v = segue__arena_alloc(&doc->arena, sizeof *v);
+  char *copy = segue__arena_strndup(&doc->arena, name, len);
+  if (!v || !copy) return fail_memory(parse);
+  *v = (segue__variable){.next = doc->variables, .name = copy};
+  const char *value = parse->getenv ? parse->getenv(parse->getenv_data, copy) : NULL;
+  if (value) {
+    size_t value_len = strlen(value);
+    if (segue__utf8_check(value, value_len) != value_len)
+      return segue__builder_fail(parse->builder, SEGUE_EENCODING,
+                                 "environment variable %s is not valid UTF-8", copy);
+    v->value = segue__arena_strndup(&doc->arena, value, value_len);
+    if (!v->value) return fail_memory(parse);
+  }
+  doc->variables = v;
+  doc->hash = segue__hash_bytes(copy, len, doc->hash);
+  doc->hash = segue__hash_bytes(v->value, v->value ? strlen(v->value) + 1 : 0, doc->hash);
+  *out = v;
+  return 0;
+}
+
+static size_t name_length(const char *s, const char *end) {
+  size_t n = 0;
+  while (s + n < end && (s[n] == '_' || (s[n] >= '0' && s[n] <= '9' && n) ||
+                         ((s[n] | 32) >= 'a' && (s[n] | 32) <= 'z')))
+    n++;
+  return n;
+}
+
+/* One ${...}; *at is behind "${" and moves behind "}". */
+static int expand_one(segue__parse *parse, const char **at, const char *end) {
+  const char *name = *at, *close = memchr(name, '}', (size_t)(end - name));
+  size_t len = name_length(name, end);
+  const char *rest = name + len;
+  if (!close)
+    return segue__builder_fail(parse->builder, SEGUE_ESYNTAX,
+                               "'${%.*s' has no '}': write $${ for a literal ${",
+                               segue__text_cut((size_t)(end - name)), name);
+  bool has_default = close - rest >= 2 && rest[0] == ':' && rest[1] == '-';
+  if (!len || (rest != close && !has_default))
+    return segue__builder_fail(parse->builder, SEGUE_ESYNTAX,
+                               "'${%.*s}' is not ${NAME} or ${NAME:-default}: write $${ for a "
+                               "literal ${",
+                               segue__text_cut((size_t)(close - name)), name);
+  const segue__variable *v;
+  if (look_up(parse, name, len, &v)) return parse->builder->status;
+  if (has_default && (!v->value || !v->value[0]))
+    segue__buf_add(&parse->expanded, rest + 2, (size_t)(close - rest - 2));
+  else if (v->value)
+    segue__buf_adds(&parse->expanded, v->value);
+  else
+    return segue__builder_fail(parse->builder, SEGUE_ESOURCE,
+                               "environment variable %s is not set: set it or write ${%s:-default}",
+                               v->name, v->name);
+  *at = close + 1;
+  return 0;
+}
+
+int segue__expand(segue__parse *parse, const char **s, size_t *len) {
+  if (!parse->builder->doc->expand || !memchr(*s, '$', *len)) return 0;
+  const char *p = *s, *end = *s + *len;
+  segue__buf *out = &parse->expanded;
+  out->len = 0;
+  segue__buf_adds(out, ""); /* makes room: an empty result has its data too */
+  while (p < end) {
+    const char *dollar = memchr(p, '$', (size_t)(end - p));
+    segue__buf_add(out, p, (size_t)((dollar ? dollar : end) - p));
+    if (!dollar) break;
+    p = dollar + 1;
+    if (end - p >= 2 && p[0] == '$' && p[1] == '{') {
+      segue__buf_adds(out, "${");
+      p += 2;
+    } else if (p < end && *p == '{') {
+      p++;
+      if (expand_one(parse, &p, end)) return parse->builder->status;
+    } else {
+      segue__buf_addc(out, '$');
+    }
+  }
+  if (out->failed || !out->data) return fail_memory(parse);
+  *s = out->data;
+  *len = out->len;
+  return 0;
+}

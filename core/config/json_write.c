@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Trees as JSON. What comes out is JSON whatever goes in: bytes that are not UTF-8 become U+FFFD.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "config.h"
+#include "scalar.h"
+#include "utf8.h"
+
+static void write_escape(segue__buf *out, unsigned char c) {
+  static const char names[] = "\"\"\\\\\bb\ff\nn\rr\tt";
+  for (const char *p = names; *p; p += 2)
+    if ((unsigned char)*p == c) {
+      segue__buf_addc(out, '\\');
+      segue__buf_addc(out, p[1]);
+      return;
+    }
+  segue__buf_addf(out, "\\u%04x", c);
+}
+
+void segue__json_string(segue__buf *out, const char *s, size_t len) {
+  segue__buf_addc(out, '"');
+  size_t start = 0, i = 0;
+  while (i < len) {
+    unsigned char c = (unsigned char)s[i];
+    if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') {
+      i++;
+      continue;
+    }
+    size_t n = c < 0x80 ? 0 : segue__utf8_next(s + i, len - i);
+    if (n) {
+      i += n;
+      continue;
+    }
+    segue__buf_add(out, s + start, i - start);
+    if (c < 0x80)
+      write_escape(out, c);
+    else
+      segue__buf_adds(out, "\xef\xbf\xbd");
+    start = ++i;
+  }
+  segue__buf_add(out, s + start, len - start);
+  segue__buf_addc(out, '"');
+}
+
+static void write_float(segue__buf *out, double value) {
+  char text[SEGUE__FLOAT_SIZE];
+  if (value != value) {
+    segue__buf_adds(out, "\".nan\"");
+  } else if (value - value != 0) {
+    segue__buf_adds(out, value < 0 ? "\"-.inf\"" : "\".inf\"");
+  } else {
+    segue__float_write(value, text);
+    segue__buf_adds(out, text);
+  }
+}
+
+static void new_line(segue__buf *out, unsigned indent, unsigned depth) {
+  static const char spaces[] = "                ";
+  if (!indent) return;
+  segue__buf_addc(out, '\n');
+  for (size_t n = (size_t)indent * depth; n;) {
+    size_t part = n < sizeof spaces - 1 ? n : sizeof spaces - 1;
+    segue__buf_add(out, spaces, part);
+    n -= part;
+  }
+}
+
+static void write_node(segue__buf *out, const segue_node *node, unsigned indent, unsigned depth);
+
+static void write_children(segue__buf *out, const segue_node *node, unsigned indent,
+                           unsigned depth) {
+  bool map = node->type == SEGUE_MAP;
+  segue__buf_addc(out, map ? '{' : '[');
+  for (uint32_t i = 0; i < node->count && !out->failed; i++) {
+    if (i) segue__buf_addc(out, ',');
+    new_line(out, indent, depth + 1);
+    if (map) {
+      segue__json_string(out, node->v.members[i].key, node->v.members[i].key_len);
+      segue__buf_adds(out, indent ? ": " : ":");
+    }
+    write_node(out, map ? &node->v.members[i].value : &node->v.items[i], indent, depth + 1);
+  }
+  if (node->count) new_line(out, indent, depth);
+  segue__buf_addc(out, map ? '}' : ']');
+}
+
+static void write_node(segue__buf *out, const segue_node *node, unsigned indent, unsigned depth) {
+  switch (node->type) {
+  case SEGUE_NULL:
+    segue__buf_adds(out, "null");
+    break;
+  case SEGUE_BOOL:
+    segue__buf_adds(out, node->v.b ? "true" : "false");
+    break;
+  case SEGUE_INT:
+    if (node->flags & SEGUE__NODE_UNSIGNED)
+      segue__buf_addf(out, "%" PRIu64, node->v.u);
+    else
+      segue__buf_addf(out, "%" PRId64, node->v.i);
+    break;
+  case SEGUE_FLOAT:
+    write_float(out, node->v.f);
+    break;
+  case SEGUE_STRING:
+    segue__json_string(out, node->v.s, node->count);
+    break;
+  default:
+    write_children(out, node, indent, depth);
+  }
+}
+
+void segue__json_write(segue__buf *out, const segue_node *node, unsigned indent) {
+  write_node(out, node, indent, 0);
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Merging: all documents at once, level by level, so that the cost is that of reading each map
+ * once, however many documents there are. What only one document speaks about is not copied: the
+ * merged tree points into that document's.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#include "config.h"
+#include "node.h"
+
+/* A member of one of the maps, and the one of the same key in the next map that has it. */
+typedef struct cell {
+  const segue__member *member;
+  uint32_t next; /* cell + 1, 0 = none */
+  uint32_t last; /* in the first cell of a key: the last one's index */
+} cell;
+
+/* One level: the members of n maps, gathered by key. */
+typedef struct level {
+  cell *cells;
+  uint32_t *firsts;        /* first cell of each key, in order of appearance */
+  uint32_t *index;         /* open addressing: key + 1, 0 = free */
+  const segue_node **maps; /* scratch for the level below */
+  segue__entry *entries;
+  size_t mask, cell_count, key_count;
+} level;
+
+static void level_deinit(level *l) {
+  segue__free(l->cells);
+  segue__free(l->firsts);
+  segue__free(l->index);
+  segue__free(l->maps);
+  segue__free(l->entries);
+}
+
+static int level_init(level *l, const segue_node *const *maps, size_t n) {
+  size_t total = 0, slots = 16;
+  for (size_t i = 0; i < n; i++)
+    total += maps[i]->count;
+  while (slots < 2 * total)
+    slots *= 2;
+  memset(l, 0, sizeof *l);
+  l->mask = slots - 1;
+  l->cells = segue__malloc(total * sizeof *l->cells);
+  l->firsts = segue__malloc(total * sizeof *l->firsts);
+  l->index = segue__calloc(slots, sizeof *l->index);
+  l->maps = segue__malloc(n * sizeof *l->maps);
+  l->entries = segue__malloc(total * sizeof *l->entries);
+  if (l->cells && l->firsts && l->index && l->maps && l->entries) return 0;
+  level_deinit(l);
+  return UV_ENOMEM;
+}
+
+static void level_add(level *l, const segue__member *m) {
+  uint32_t own = (uint32_t)l->cell_count++;
+  l->cells[own] = (cell){.member = m, .last = own};
+  size_t at = m->key_hash & l->mask;
+  for (; l->index[at]; at = (at + 1) & l->mask) {
+    cell *first = &l->cells[l->firsts[l->index[at] - 1]];
+    if (!segue__key_equal(first->member, m)) continue;
+    l->cells[first->last].next = own + 1;
+    first->last = own;
+    return;
+  }
+  l->firsts[l->key_count++] = own;
+  l->index[at] = (uint32_t)l->key_count;
+}
+
+static int merge_maps(segue__arena *arena, const segue_node *const *maps, size_t n,
+                      segue_node *out);
+
+/* One key: the last value wins, together with the maps right before it if it is a map. */
+static int merge_key(segue__arena *arena, level *l, size_t key) {
+  const cell *c = &l->cells[l->firsts[key]];
+  segue__entry *entry = &l->entries[key];
+  entry->member = *l->cells[c->last].member;
+  entry->key = segue__key_hash(entry->member.key, entry->member.key_len);
+  size_t n = 0;
+  for (;; c = &l->cells[c->next - 1]) {
+    if (c->member->value.type == SEGUE_MAP)
+      l->maps[n++] = &c->member->value;
+    else
+      n = 0;
+    if (!c->next) break;
+  }
+  return n > 1 ? merge_maps(arena, l->maps, n, &entry->member.value) : 0;
+}
+
+/* Takes out what changes nothing: empty maps, and a map equal to the one before it. */
+static size_t reduce(const segue_node *const *maps, size_t n, const segue_node **out) {
+  size_t kept = 0;
+  for (size_t i = 0; i < n; i++)
+    if (maps[i]->count && !(kept && segue__hash_equal(out[kept - 1]->hash, maps[i]->hash)))
+      out[kept++] = maps[i];
+  if (!kept) out[kept++] = maps[n - 1];
+  return kept;
+}
+
+static int merge_level(segue__arena *arena, const segue_node *const *maps, size_t n,
+                       segue_node *out) {
+  level l;
+  int rc = level_init(&l, maps, n);
+  if (rc) return rc;
+  for (size_t i = 0; i < n; i++)
+    for (uint32_t k = 0; k < maps[i]->count; k++)
+      level_add(&l, &maps[i]->v.members[k]);
+  for (size_t key = 0; !rc && key < l.key_count; key++)
+    rc = merge_key(arena, &l, key);
+  size_t same[2];
+  *out = *maps[n - 1];
+  if (!rc) rc = segue__map_seal(arena, out, l.entries, l.key_count, same);
+  level_deinit(&l);
+  return rc;
+}
+
+static int merge_maps(segue__arena *arena, const segue_node *const *maps, size_t n,
+                      segue_node *out) {
+  const segue_node **kept = segue__malloc(n * sizeof *kept);
+  if (!kept) return UV_ENOMEM;
+  int rc = 0;
+  n = reduce(maps, n, kept);
+  if (n == 1)
+    *out = *kept[0];
+  else
+    rc = merge_level(arena, kept, n, out);
+  segue__free(kept);
+  return rc;
+}
+
+static int merge_roots(segue__config *config) {
+  size_t n = config->document_count, same[2];
+  config->root = (segue_node){.type = SEGUE_MAP};
+  if (!n) return segue__map_seal(&config->arena, &config->root, NULL, 0, same);
+  const segue_node **roots = segue__malloc(n * sizeof *roots);
+  if (!roots) return UV_ENOMEM;
+  for (size_t i = 0; i < n; i++)
+    roots[i] = &config->documents[i]->root;
+  int rc = merge_maps(&config->arena, roots, n, &config->root);
+  segue__free(roots);
+  return rc;
+}
+
+static int by_id(const void *a, const void *b) {
+  uint32_t x = (*(segue__document *const *)a)->id, y = (*(segue__document *const *)b)->id;
+  return (x > y) - (x < y);
+}
+
+static int take_documents(segue__config *config, segue__document *const *docs, size_t n) {
+  config->documents = segue__malloc(n * sizeof *docs);
+  config->by_id = segue__malloc(n * sizeof *docs);
+  if (!config->documents || !config->by_id) return UV_ENOMEM;
+  for (size_t i = 0; i < n; i++)
+    config->documents[i] = config->by_id[i] = segue__document_ref(docs[i]);
+  config->document_count = n;
+  if (n) qsort(config->by_id, n, sizeof *config->by_id, by_id);
+  return 0;
+}
+
+int segue__config_merge(segue__config **out, segue__document *const *docs, size_t n,
+                        segue_error *err) {
+  *out = NULL;
+  segue__config *config = segue__calloc(1, sizeof *config);
+  if (!config)
+    return segue__error_set(err, UV_ENOMEM, "out of memory while merging %zu documents", n);
+  config->refs = 1;
+  segue__arena_init(&config->arena);
+  int rc = take_documents(config, docs, n);
+  if (!rc) rc = merge_roots(config);
+  if (rc) {
+    segue__config_unref(config);
+    return segue__error_set(err, rc, "out of memory while merging %zu documents", n);
+  }
+  *out = config;
+  return 0;
+}
+
+segue__config *segue__config_ref(segue__config *config) {
+  __atomic_add_fetch(&config->refs, 1, __ATOMIC_RELAXED);
+  return config;
+}
+
+void segue__config_unref(segue__config *config) {
+  if (!config || __atomic_sub_fetch(&config->refs, 1, __ATOMIC_ACQ_REL)) return;
+  for (size_t i = 0; i < config->document_count; i++)
+    segue__document_unref(config->documents[i]);
+  segue__free(config->documents);
+  segue__free(config->by_id);
+  segue__arena_deinit(&config->arena);
+  segue__free(config);
+}
+
+const segue__document *segue__config_document(const segue__config *config, const segue_node *node) {
+  size_t low = 0, high = config->document_count;
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    if (config->by_id[middle]->id < node->document)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  if (low == config->document_count || config->by_id[low]->id != node->document) return NULL;
+  return config->by_id[low];
+}

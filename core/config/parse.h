@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * parse.h: what the parsers of all formats share. Failures go into the builder.
+ */
+#ifndef SEGUE_CONFIG_PARSE_H
+#define SEGUE_CONFIG_PARSE_H
+
+#include "builder.h"
+
+typedef struct segue__parse {
+  segue__builder *builder;
+  const char *text; /* UTF-8 without NUL and byte order mark, terminated */
+  size_t len;
+  segue__getenv getenv; /* may be NULL */
+  void *getenv_data;
+  segue__buf expanded;
+} segue__parse;
+
+int segue__yaml_parse(segue__parse *parse);
+int segue__json_parse(segue__parse *parse);
+
+/* Replaces ${...} in a value if the document asks for it: *s and *len then point into
+ * parse->expanded, until the next call. */
+int segue__expand(segue__parse *parse, const char **s, size_t *len);
+
+#endif

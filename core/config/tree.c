@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Trees: content hashes, the layout of containers, and the public functions that read nodes. The
+ * hash of a map adds up the hashes of its members, so that their order does not count and chunks of
+ * it can be compared on their own.
+ */
+#include "tree.h"
+
+#include <string.h>
+#include <uv.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "node.h"
+
+/* One seed per kind of value keeps 1, 1.0, "1" and [1] apart. */
+enum { SEED_KEY = 16, SEED_MEMBER, SEED_CHUNK, SEED_CHAIN };
+
+static segue__hash hash_of(const void *data, size_t len, uint64_t seed) {
+  XXH128_hash_t h = XXH3_128bits_withSeed(data, len, seed);
+  return (segue__hash){h.low64, h.high64};
+}
+
+bool segue__hash_equal(segue__hash a, segue__hash b) {
+  return a.lo == b.lo && a.hi == b.hi;
+}
+
+segue__hash segue__hash_bytes(const void *data, size_t len, segue__hash seed) {
+  segue__hash pair[2] = {seed, hash_of(data ? data : "", data ? len : 0, 0)};
+  return hash_of(pair, sizeof pair, SEED_CHAIN);
+}
+
+void segue__hash_hex(segue__hash hash, char out[33]) {
+  static const char digits[] = "0123456789abcdef";
+  for (int i = 0; i < 16; i++) {
+    out[i] = digits[hash.hi >> (60 - 4 * i) & 15];
+    out[i + 16] = digits[hash.lo >> (60 - 4 * i) & 15];
+  }
+  out[32] = 0;
+}
+
+segue__hash segue__key_hash(const char *key, size_t len) {
+  return hash_of(key, len, SEED_KEY);
+}
+
+bool segue__key_equal(const segue__member *a, const segue__member *b) {
+  return a->key_hash == b->key_hash && a->key_len == b->key_len &&
+         (a->key == b->key || !memcmp(a->key, b->key, a->key_len));
+}
+
+void segue__node_hash(segue_node *node) {
+  switch (node->type) {
+  case SEGUE_NULL:
+    node->hash = hash_of("", 0, SEGUE_NULL + 1);
+    break;
+  case SEGUE_BOOL:
+    node->hash = hash_of(node->v.b ? "t" : "f", 1, SEGUE_BOOL + 1);
+    break;
+  case SEGUE_INT: /* an unsigned one differs from the negative number of the same bits */
+    node->hash = hash_of(&node->v.u, 8, SEGUE_INT + 1 + 32 * (uint64_t)node->flags);
+    break;
+  case SEGUE_FLOAT: { /* every NaN is the same value here */
+    uint64_t bits = UINT64_C(0x7ff8000000000000);
+    if (node->v.f == node->v.f) memcpy(&bits, &node->v.f, 8);
+    node->hash = hash_of(&bits, 8, SEGUE_FLOAT + 1);
+    break;
+  }
+  default:
+    node->hash = hash_of(node->v.s, node->count, SEGUE_STRING + 1);
+  }
+}
+
+/* ---- Containers ------------------------------------------------------------------------------ */
+
+static size_t chunks_of(size_t n) {
+  return n < SEGUE__CHUNK ? 0 : (n + SEGUE__CHUNK - 1) / SEGUE__CHUNK;
+}
+
+static size_t slots_of(size_t n) {
+  if (n <= SEGUE__LINEAR) return 0;
+  size_t slots = 32;
+  while (slots < 2 * n)
+    slots *= 2;
+  return slots;
+}
+
+const segue__hash *segue__node_chunks(const segue_node *node) {
+  if (node->count < SEGUE__CHUNK) return NULL;
+  if (node->type == SEGUE_LIST) return (const segue__hash *)(node->v.items + node->count);
+  return (const segue__hash *)(node->v.members + node->count);
+}
+
+static const uint32_t *index_of(const segue_node *map) {
+  const segue__hash *chunks = (const segue__hash *)(map->v.members + map->count);
+  return (const uint32_t *)(chunks + chunks_of(map->count));
+}
+
+/* An empty container has a block too: NULL means out of memory. */
+static void *block(segue__arena *arena, size_t size) {
+  return segue__arena_alloc(arena, size ? size : 1);
+}
+
+static segue__hash hash_items(const segue_node *items, size_t n) {
+  segue__hash hashes[SEGUE__CHUNK];
+  for (size_t i = 0; i < n; i++)
+    hashes[i] = items[i].hash;
+  return hash_of(hashes, n * sizeof *hashes, SEED_CHUNK);
+}
+
+int segue__list_seal(segue__arena *arena, segue_node *node, const segue__entry *entries, size_t n) {
+  size_t chunk_count = chunks_of(n);
+  segue_node *items = block(arena, n * sizeof *items + chunk_count * sizeof(segue__hash));
+  if (!items) return UV_ENOMEM;
+  for (size_t i = 0; i < n; i++)
+    items[i] = entries[i].member.value;
+  node->count = (uint32_t)n;
+  node->v.items = items;
+  segue__hash *chunks = (segue__hash *)(items + n);
+  for (size_t i = 0; i < chunk_count; i++) {
+    size_t start = i * SEGUE__CHUNK;
+    chunks[i] = hash_items(items + start, n - start < SEGUE__CHUNK ? n - start : SEGUE__CHUNK);
+  }
+  segue__hash all = chunk_count ? hash_of(chunks, chunk_count * sizeof *chunks, SEED_CHUNK)
+                                : hash_items(items, n);
+  uint64_t end[3] = {all.lo, all.hi, n};
+  node->hash = hash_of(end, sizeof end, SEGUE_LIST + 1);
+  return 0;
+}
+
+static segue__hash hash_member(const segue__entry *entry) {
+  segue__hash pair[2] = {entry->key, entry->member.value.hash};
+  return hash_of(pair, sizeof pair, SEED_MEMBER);
+}
+
+static void add_hash(segue__hash *sum, segue__hash h) {
+  sum->lo += h.lo;
+  sum->hi += h.hi + (sum->lo < h.lo);
+}
+
+static bool same_key(const segue__entry *a, const segue__entry *b) {
+  return segue__hash_equal(a->key, b->key) && segue__key_equal(&a->member, &b->member);
+}
+
+/* Finds two entries of the same key, or fills the index if there is one. */
+static bool index_entries(uint32_t *index, size_t slots, const segue__entry *entries, size_t n,
+                          size_t same[2]) {
+  for (size_t i = 0; i < n; i++) {
+    same[1] = i;
+    if (!slots) {
+      for (size_t k = 0; k < i; k++)
+        if (same_key(&entries[k], &entries[i])) {
+          same[0] = k;
+          return false;
+        }
+      continue;
+    }
+    size_t at = entries[i].member.key_hash & (slots - 1);
+    for (; index[at]; at = (at + 1) & (slots - 1))
+      if (same_key(&entries[index[at] - 1], &entries[i])) {
+        same[0] = index[at] - 1;
+        return false;
+      }
+    index[at] = (uint32_t)i + 1;
+  }
+  return true;
+}
+
+int segue__map_seal(segue__arena *arena, segue_node *node, segue__entry *entries, size_t n,
+                    size_t same[2]) {
+  size_t chunk_count = chunks_of(n), slots = slots_of(n);
+  segue__member *members = block(arena, n * sizeof *members + chunk_count * sizeof(segue__hash) +
+                                            slots * sizeof(uint32_t));
+  if (!members) return UV_ENOMEM;
+  segue__hash *chunks = (segue__hash *)(members + n);
+  uint32_t *index = (uint32_t *)(chunks + chunk_count);
+  if (slots) memset(index, 0, slots * sizeof *index);
+  segue__hash sum = {0, 0}, before = {0, 0};
+  for (size_t i = 0; i < n; i++) {
+    entries[i].member.key_hash = (uint32_t)entries[i].key.lo;
+    members[i] = entries[i].member;
+    add_hash(&sum, hash_member(&entries[i]));
+    if (chunk_count && ((i + 1) % SEGUE__CHUNK == 0 || i + 1 == n)) {
+      chunks[i / SEGUE__CHUNK] =
+          (segue__hash){sum.lo - before.lo, sum.hi - before.hi - (sum.lo < before.lo)};
+      before = sum;
+    }
+  }
+  if (!index_entries(index, slots, entries, n, same)) return SEGUE_ESYNTAX;
+  node->count = (uint32_t)n;
+  node->v.members = members;
+  uint64_t end[3] = {sum.lo, sum.hi, n};
+  node->hash = hash_of(end, sizeof end, SEGUE_MAP + 1);
+  return 0;
+}
+
+const segue__member *segue__node_find(const segue_node *node, const char *key, size_t len) {
+  if (!node || node->type != SEGUE_MAP) return NULL;
+  const segue__member *members = node->v.members;
+  if (node->count <= SEGUE__LINEAR) {
+    for (uint32_t i = 0; i < node->count; i++)
+      if (members[i].key_len == len && !memcmp(members[i].key, key, len)) return &members[i];
+    return NULL;
+  }
+  const uint32_t *index = index_of(node);
+  size_t mask = slots_of(node->count) - 1;
+  uint32_t hash = (uint32_t)segue__key_hash(key, len).lo;
+  for (size_t at = hash & mask; index[at]; at = (at + 1) & mask) {
+    const segue__member *m = &members[index[at] - 1];
+    if (m->key_hash == hash && m->key_len == len && !memcmp(m->key, key, len)) return m;
+  }
+  return NULL;
+}
+
+/* ---- Public ---------------------------------------------------------------------------------- */
+
+segue_type segue_node_type(const segue_node *node) {
+  return node ? (segue_type)node->type : SEGUE_NULL;
+}
+
+size_t segue_node_count(const segue_node *node) {
+  return node && node->type >= SEGUE_STRING ? node->count : 0;
+}
+
+const segue_node *segue_node_at(const segue_node *node, size_t index, const char **key) {
+  const segue_node *found = NULL;
+  const char *name = NULL;
+  if (node && node->type == SEGUE_LIST && index < node->count) {
+    found = &node->v.items[index];
+  } else if (node && node->type == SEGUE_MAP && index < node->count) {
+    found = &node->v.members[index].value;
+    name = node->v.members[index].key;
+  }
+  if (key) *key = name;
+  return found;
+}
+
+const segue_node *segue_node_member(const segue_node *node, const char *key) {
+  const segue__member *m = segue__node_find(node, key, strlen(key));
+  return m ? &m->value : NULL;
+}
+
+static int check_type(const segue_node *node, segue_type type) {
+  return !node ? SEGUE_EPATH : node->type == type ? 0 : SEGUE_ETYPE;
+}
+
+int segue_node_bool(const segue_node *node, bool *out) {
+  int rc = check_type(node, SEGUE_BOOL);
+  if (!rc) *out = node->v.b;
+  return rc;
+}
+
+int segue_node_int(const segue_node *node, int64_t *out) {
+  int rc = check_type(node, SEGUE_INT);
+  if (!rc && node->flags & SEGUE__NODE_UNSIGNED) rc = SEGUE_ERANGE;
+  if (!rc) *out = node->v.i;
+  return rc;
+}
+
+int segue_node_uint(const segue_node *node, uint64_t *out) {
+  int rc = check_type(node, SEGUE_INT);
+  if (!rc && !(node->flags & SEGUE__NODE_UNSIGNED) && node->v.i < 0) rc = SEGUE_ERANGE;
+  if (!rc) *out = node->v.u;
+  return rc;
+}
+
+int segue_node_double(const segue_node *node, double *out) {
+  if (node && node->type == SEGUE_INT) {
+    *out = node->flags & SEGUE__NODE_UNSIGNED ? (double)node->v.u : (double)node->v.i;
+    return 0;
+  }
+  int rc = check_type(node, SEGUE_FLOAT);
+  if (!rc) *out = node->v.f;
+  return rc;
+}
+
+int segue_node_string(const segue_node *node, const char **out, size_t *length) {
+  int rc = check_type(node, SEGUE_STRING);
+  if (rc) return rc;
+  *out = node->v.s;
+  if (length) *length = node->count;
+  return 0;
+}

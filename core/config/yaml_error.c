@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What libyaml says, in words for the person who wrote the file: what is wrong here, and what to
+ * do. Also positions: libyaml counts characters, the tree counts bytes.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+#include "utf8.h"
+#include "yaml.h"
+
+void segue__yaml_cursor_init(segue__yaml_cursor *c, const char *text, size_t len) {
+  *c = (segue__yaml_cursor){.text = text, .end = text + len, .line = text, .byte = text};
+  c->ascii = true;
+  for (size_t i = 0; i < len && c->ascii; i++)
+    c->ascii = (unsigned char)text[i] < 0x80;
+}
+
+static bool continues(char c) {
+  return ((unsigned char)c & 0xc0) == 0x80;
+}
+
+/* Moves a pointer that has `from` characters before it to where it has `to`. */
+static const char *move(const segue__yaml_cursor *c, const char *p, size_t from, size_t to) {
+  for (; from < to && p < c->end; from++)
+    for (p++; p < c->end && continues(*p); p++) {
+    }
+  for (; from > to && p > c->text; from--)
+    for (p--; p > c->text && continues(*p); p--) {
+    }
+  return p;
+}
+
+const char *segue__yaml_locate(segue__yaml_cursor *c, const yaml_mark_t *mark, uint32_t *column) {
+  if (c->ascii) {
+    *column = (uint32_t)mark->column + 1;
+    size_t len = (size_t)(c->end - c->text);
+    return c->text + (mark->index < len ? mark->index : len);
+  }
+  size_t line_index = mark->index - mark->column;
+  c->line = move(c, c->line, c->line_index, line_index);
+  c->line_index = line_index;
+  if (c->index < line_index || c->index > mark->index) {
+    c->byte = c->line;
+    c->index = line_index;
+  }
+  c->byte = move(c, c->byte, c->index, mark->index);
+  c->index = mark->index;
+  *column = (uint32_t)(c->byte - c->line) + 1;
+  return c->byte;
+}
+
+/* X(what libyaml's problem starts with, our sentence). "%u" is the line where the construct began.
+ */
+static const struct {
+  const char *problem, *sentence;
+} sentences[] = {
+    {"mapping values are not allowed",
+     "a ':' is not expected here: quote the value if the colon belongs to it, else check the "
+     "indentation"},
+    {"block sequence entries are not allowed",
+     "a '-' is not expected here: a list starts on its own line"},
+    {"mapping keys are not allowed", "a '?' is not expected here: quote it if it is text"},
+    {"did not find expected key",
+     "a key is expected here: check the indentation against line %u, where this map begins"},
+    {"did not find expected '-' indicator",
+     "a '-' is expected here: check the indentation against line %u, where this list begins"},
+    {"did not find expected ',' or ']'",
+     "',' or ']' is expected here: the list of line %u is not closed"},
+    {"did not find expected ',' or '}'",
+     "',' or '}' is expected here: the map of line %u is not closed"},
+    {"could not find expected ':'", "the key of line %u is not followed by ':': a line is missing "
+                                    "one, or a value is not indented"},
+    {"found unexpected end of stream", "the quoted string that starts in line %u is not closed"},
+    {"found unexpected document indicator",
+     "the quoted string that starts in line %u is not closed"},
+    {"found undefined tag handle", "this tag is not known: remove it"},
+    {"did not find expected <document start>",
+     "text follows where the document ends: check the indentation"},
+    {"found unknown escape character",
+     "this escape is not known: write \\\\ for a backslash, or use single quotes"},
+    {"did not find expected alphabetic or numeric character",
+     "a name of letters and digits is expected after '&' or '*': quote the value if it is text"},
+    {"did not find expected comment or line break",
+     "only a comment can follow here: put the text on the next line"},
+    {"found invalid Unicode character code",
+     "this escape is no character: characters above U+FFFF are written \\UXXXXXXXX"},
+    {"found incompatible YAML document", "this YAML version is not known: remove the %%YAML line"},
+    {"control characters are not allowed",
+     "a control character is not allowed here: write it as an escape in double quotes"},
+};
+
+static int fail_start(segue__builder *b, char c) {
+  if (c == '\t') return segue__builder_fail(b, SEGUE_ESYNTAX, "a tab cannot indent: use spaces");
+  return segue__builder_fail(b, SEGUE_ESYNTAX,
+                             "a plain value cannot start with '%c': put it in quotes", c);
+}
+
+int segue__yaml_fail(segue__parse *parse, const yaml_parser_t *p, segue__yaml_cursor *cursor) {
+  segue__builder *b = parse->builder;
+  if (p->error == YAML_MEMORY_ERROR)
+    return segue__builder_fail(b, UV_ENOMEM, "out of memory while parsing YAML");
+  yaml_mark_t mark = p->problem_mark;
+  if (p->error == YAML_READER_ERROR) /* it has an offset, but the parser has not come there yet */
+    mark = p->mark;
+  uint32_t column;
+  const char *at = segue__yaml_locate(cursor, &mark, &column);
+  segue__builder_at(b, (uint32_t)mark.line + 1, column);
+  const char *problem = p->problem ? p->problem : "this is not YAML";
+  if (!strncmp(problem, "found character that cannot start any token", 43))
+    return fail_start(b, at < cursor->end ? *at : ' ');
+  uint32_t began = (uint32_t)p->context_mark.line + 1;
+  for (size_t i = 0; i < sizeof sentences / sizeof *sentences; i++) {
+    if (strncmp(problem, sentences[i].problem, strlen(sentences[i].problem)) != 0) continue;
+    char text[256];
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    snprintf(text, sizeof text, sentences[i].sentence, began);
+#pragma GCC diagnostic pop
+    return segue__builder_fail(b, SEGUE_ESYNTAX, "%s", text);
+  }
+  if (p->context)
+    return segue__builder_fail(b, SEGUE_ESYNTAX, "%s (%s that begins in line %u)", problem,
+                               p->context, began);
+  return segue__builder_fail(b, SEGUE_ESYNTAX, "%s", problem);
+}
