@@ -2,7 +2,8 @@
  *
  * http.h: one HTTP/1.1 server (RFC 9112) for the admin API and the ingress. It lives on one libuv
  * loop and is used on that loop's thread only. It owns every time limit and every buffer: a request
- * is handed over complete (head and body) and answered whenever the handler likes.
+ * is handed over complete (head and body) and answered whenever the handler likes. SIGPIPE must be
+ * ignored, or blocked on that thread.
  */
 #ifndef SEGUE_HTTP_HTTP_H
 #define SEGUE_HTTP_HTTP_H
@@ -42,7 +43,7 @@ typedef struct segue__http_header {
 /* A request: everything borrowed until it is answered. */
 struct segue__http_request {
   segue__http_text method; /* "GET" */
-  const char *path;        /* decoded, dot segments removed, terminated: "/-/reload" */
+  const char *path;        /* decoded but for %2F and %25, dot segments removed, terminated */
   segue__http_text query;  /* raw, without "?" */
   const segue__http_header *headers;
   size_t header_count;
@@ -52,7 +53,9 @@ struct segue__http_request {
   bool local;    /* came in on a unix socket */
   void *user;    /* the handler's */
   /* Set by the handler before it returns if it answers later: the client left, or the server
-   * closes. After it the request is gone and must not be answered. */
+   * closes. Called from the loop, never inside another call. After it the request is gone and must
+   * not be answered. A client that only shut its writing side (FIN) has not left. Without it the
+   * answer to a client that left is dropped. */
   void (*on_gone)(segue__http_request *request);
 };
 
@@ -67,8 +70,9 @@ bool segue__http_query_get(const segue__http_request *request, const char *name,
  * headers: extra lines "Name: value\r\n...", or NULL. HEAD gets no body. Copies what it keeps. */
 void segue__http_respond(segue__http_request *request, int status, const char *content_type,
                          const char *headers, const void *body, size_t len);
-/* Answers piece by piece (chunked). write returns UV_ENOBUFS once the client is write_bytes behind:
- * the connection is then closed and on_gone called. */
+/* Answers piece by piece (chunked; HTTP/1.0 until the connection closes). write returns UV_ENOBUFS
+ * once the client is write_bytes behind, or another negative code when it left: the connection is
+ * closed, and on_gone is called a little later unless the stream was ended meanwhile. */
 void segue__http_stream_begin(segue__http_request *request, int status, const char *content_type,
                               const char *headers);
 int segue__http_stream_write(segue__http_request *request, const void *data, size_t len);

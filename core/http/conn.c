@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One connection: bytes in, requests out, one at a time and in order. Reading never stops while
+ * there is room, also while a handler thinks, because a client that leaves is only seen by reading.
+ *
+ * A client that shuts its writing side (FIN) after a request is still answered; on TCP that cannot
+ * be told from one that closed. A reset (or, on a unix socket, a close) is noticed and reported.
+ */
+#include "conn.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static int fd_of(const segue__http_conn *conn) {
+  uv_os_fd_t fd = -1;
+  return uv_fileno(&conn->uv.handle, &fd) == 0 ? fd : -1;
+}
+
+bool segue__http_conn_pending(segue__http_conn *conn) {
+  int bytes = 0;
+  return ioctl(fd_of(conn), FIONREAD, &bytes) == 0 && bytes > 0;
+}
+
+/* ---- The end --------------------------------------------------------------------------------- */
+
+static void on_closed(uv_handle_t *handle) {
+  segue__http_conn *conn = handle->data;
+  segue__http_server *server = conn->server;
+  server->connections--;
+  if (conn->refused) server->refused--;
+  segue__free(conn);
+  segue__http_server_check(server);
+}
+
+/* Closes at once. A request that its handler has not answered yet is told from the loop, never from
+ * inside a call of the handler's. */
+void segue__http_conn_lost(segue__http_conn *conn) {
+  segue__http_exchange *exchange = conn->exchange;
+  if (conn->state == SEGUE__HTTP_CLOSED) return;
+  if (exchange && conn->state == SEGUE__HTTP_HANDLED && !exchange->answered) {
+    exchange->conn = NULL;
+    exchange->next = conn->server->left;
+    conn->server->left = exchange;
+    segue__http_wake(conn->server);
+  } else {
+    segue__http_exchange_release(exchange);
+  }
+  conn->exchange = NULL;
+  conn->state = SEGUE__HTTP_CLOSED;
+  segue__http_queue_leave(conn);
+  uv_close(&conn->uv.handle, on_closed);
+}
+
+/* The last answer is out. Closing with unread bytes in the kernel would reset the connection and
+ * take the answer away from the client: so shut our side and wait for the client's (RFC 9112 9.6).
+ */
+static void finish(segue__http_conn *conn) {
+  if (conn->eof || !conn->linger || shutdown(fd_of(conn), SHUT_WR) != 0) {
+    segue__http_conn_lost(conn);
+    return;
+  }
+  segue__http_exchange_release(conn->exchange);
+  conn->exchange = NULL;
+  conn->state = SEGUE__HTTP_LINGERING;
+  segue__http_queue_set(conn, SEGUE__HTTP_LINGER);
+}
+
+void segue__http_conn_expired(segue__http_conn *conn) {
+  struct pollfd p = {.fd = fd_of(conn)};
+  uint64_t taken = conn->queued - segue__http_unwritten(conn);
+  switch (conn->queue) {
+  case SEGUE__HTTP_HEAD:
+    segue__http_refuse(conn, 408, "the head of the request took too long");
+    break;
+  case SEGUE__HTTP_BODY:
+    segue__http_refuse(conn, 408, "the body of the request took too long");
+    break;
+  case SEGUE__HTTP_WRITE:
+    if (taken - conn->taken_mark >= SEGUE__HTTP_PROGRESS)
+      segue__http_queue_set(conn, SEGUE__HTTP_WRITE);
+    else
+      segue__http_conn_lost(conn);
+    break;
+  case SEGUE__HTTP_PEEK:
+    if (poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLHUP)))
+      segue__http_conn_lost(conn);
+    else
+      segue__http_queue_set(conn, SEGUE__HTTP_PEEK);
+    break;
+  default: /* idle or lingering */
+    segue__http_conn_lost(conn);
+    break;
+  }
+}
+
+/* ---- Reading --------------------------------------------------------------------------------- */
+
+static bool discards(const segue__http_conn *conn) {
+  return conn->state == SEGUE__HTTP_LINGERING ||
+         (conn->state == SEGUE__HTTP_FLUSHING && conn->close_after);
+}
+
+static uv_buf_t rest_of(char *base, size_t cap, size_t used) {
+  return uv_buf_init(base + used, (unsigned)(cap - used > 1 << 30 ? 1 << 30 : cap - used));
+}
+
+/* The part of a body that is still to come, straight into its own buffer. */
+static uv_buf_t body_buffer(segue__http_exchange *exchange) {
+  size_t left = (size_t)exchange->head.content_length - exchange->body_len;
+  size_t want = left < SEGUE__HTTP_INPUT ? left : SEGUE__HTTP_INPUT;
+  if (segue__http_body_room(exchange, want) != 0) return uv_buf_init(NULL, 0);
+  uv_buf_t buf = rest_of(exchange->body, exchange->body_cap, exchange->body_len);
+  if (buf.len > left) buf.len = left;
+  return buf;
+}
+
+static bool reads_apart(const segue__http_conn *conn) {
+  return conn->state == SEGUE__HTTP_IN_BODY && conn->exchange->body_apart &&
+         conn->exchange->head.has_length;
+}
+
+/* An empty buffer makes libuv report UV_ENOBUFS: out of memory. */
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
+  segue__http_conn *conn = handle->data;
+  (void)suggested;
+  *buf = uv_buf_init(conn->server->sink, sizeof conn->server->sink);
+  if (discards(conn) || conn->state == SEGUE__HTTP_CLOSED) return;
+  if (!conn->exchange) conn->exchange = segue__http_exchange_acquire(conn);
+  segue__http_exchange *exchange = conn->exchange;
+  if (!exchange) {
+    *buf = uv_buf_init(NULL, 0);
+  } else if (reads_apart(conn)) {
+    *buf = body_buffer(exchange);
+  } else {
+    if (exchange->in_len == exchange->in_cap && conn->state == SEGUE__HTTP_IN_HEAD)
+      segue__http_exchange_grow(exchange, conn->server->limits.head_bytes + 1);
+    *buf = rest_of(exchange->in, exchange->in_cap, exchange->in_len);
+  }
+}
+
+static void read_failed(segue__http_conn *conn, ssize_t status) {
+  if (status == UV_ENOBUFS && conn->state <= SEGUE__HTTP_IN_BODY) {
+    segue__http_refuse(conn, 503, "out of memory");
+    return;
+  }
+  if (status != UV_EOF || conn->state == SEGUE__HTTP_LINGERING) {
+    segue__http_conn_lost(conn);
+    return;
+  }
+  conn->eof = true;
+  if (conn->state == SEGUE__HTTP_HANDLED)
+    segue__http_conn_wait(conn);
+  else if (conn->state == SEGUE__HTTP_FLUSHING)
+    return;
+  else if (conn->exchange && conn->exchange->in_len)
+    segue__http_conn_pump(conn); /* finds that nothing more will come */
+  else
+    segue__http_conn_lost(conn);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
+  segue__http_conn *conn = stream->data;
+  segue__http_exchange *exchange = conn->exchange;
+  (void)buf;
+  if (conn->state == SEGUE__HTTP_CLOSED || discards(conn)) {
+    if (n < 0 && conn->state != SEGUE__HTTP_CLOSED) read_failed(conn, n);
+    return;
+  }
+  if (n < 0) {
+    read_failed(conn, n);
+    return;
+  }
+  if (reads_apart(conn))
+    exchange->body_len += (size_t)n;
+  else
+    exchange->in_len += (size_t)n;
+  if (exchange->in_len == 0) { /* a wake-up without bytes */
+    segue__http_exchange_release(exchange);
+    conn->exchange = NULL;
+    return;
+  }
+  segue__http_conn_pump(conn);
+}
+
+/* ---- From bytes to a request ----------------------------------------------------------------- */
+
+static void dispatch(segue__http_conn *conn) {
+  segue__http_server *server = conn->server;
+  segue__http_exchange *exchange = conn->exchange;
+  segue__http_head *head = &exchange->head;
+  segue__http_request *request = &exchange->request;
+  request->method = head->method;
+  request->query = head->query;
+  request->headers = head->headers;
+  request->header_count = head->header_count;
+  request->host = head->host;
+  request->body.s = exchange->body_apart ? exchange->body : exchange->in + head->length;
+  request->body.len = exchange->body_apart ? exchange->body_len : (size_t)head->content_length;
+  request->local = conn->is_unix;
+  request->user = NULL;
+  request->on_gone = NULL;
+  memcpy(request->peer, conn->peer, sizeof request->peer);
+  exchange->silent = head->method.len == 4 && memcmp(head->method.s, "HEAD", 4) == 0;
+  conn->state = SEGUE__HTTP_HANDLED;
+  conn->in_handler = true;
+  server->on_request(server->data, request);
+  conn->in_handler = false;
+  if (conn->state == SEGUE__HTTP_HANDLED) segue__http_conn_wait(conn);
+}
+
+/* The path is decoded where it stands: the result is never longer, and the byte after it, a space
+ * or "?", makes room for the terminator. */
+static bool set_path(segue__http_conn *conn) {
+  segue__http_exchange *exchange = conn->exchange;
+  segue__http_text path = exchange->head.path;
+  exchange->request.path = "/";
+  if (!path.len) return true;
+  char *raw = exchange->in + (path.s - exchange->in);
+  exchange->request.path = raw;
+  if (*raw == '*')
+    raw[1] = 0;
+  else if (segue__http_path_decode(raw, path.len, raw) < 0) {
+    segue__http_refuse(conn, 400, "the path has a malformed escape or leads above the root");
+    return false;
+  }
+  return true;
+}
+
+/* Makes room for what is to come. The buffer may move here: the head is then parsed again. */
+static int body_prepare(segue__http_exchange *exchange) {
+  segue__http_head *head = &exchange->head;
+  if (head->has_length && head->length + head->content_length <= exchange->in_cap) return 0;
+  exchange->body_apart = true;
+  if (head->chunked && exchange->in_cap - head->length < 1024) {
+    if (segue__http_exchange_grow(exchange, exchange->in_cap * 2) != 0) return UV_ENOMEM;
+    segue__http_parse_head(exchange->in, exchange->in_len, head);
+  }
+  exchange->chunked = (segue__http_chunked){0};
+  if (head->chunked) return 0;
+  size_t here = exchange->in_len - head->length;
+  exchange->in_len = head->length;
+  return segue__http_body_add(exchange, exchange->in + head->length, here);
+}
+
+static bool body_begin(segue__http_conn *conn) {
+  segue__http_exchange *exchange = conn->exchange;
+  segue__http_head *head = &exchange->head;
+  if (head->content_length > conn->server->limits.body_bytes) {
+    segue__http_refuse(conn, 413, "the body is larger than this server takes");
+    return false;
+  }
+  bool nothing_yet = exchange->in_len == head->length;
+  exchange->used = head->length;
+  if (body_prepare(exchange) != 0) {
+    segue__http_refuse(conn, 503, "out of memory");
+    return false;
+  }
+  if (!set_path(conn)) return false;
+  if (head->expect_continue && nothing_yet) {
+    uv_buf_t interim = uv_buf_init("HTTP/1.1 100 Continue\r\n\r\n", 25);
+    if (segue__http_write(conn, &interim, 1) < 0) {
+      segue__http_conn_lost(conn);
+      return false;
+    }
+  }
+  conn->state = SEGUE__HTTP_IN_BODY;
+  return true;
+}
+
+static segue__http_parsed parse(segue__http_exchange *exchange) {
+  while (segue__http_head_ready(exchange->in, exchange->in_len, &exchange->scanned)) {
+    segue__http_parsed r = segue__http_parse_head(exchange->in, exchange->in_len, &exchange->head);
+    if (r != SEGUE__HTTP_MORE) return r;
+    exchange->head.method.len = 0; /* the buffer may move before the next try */
+  }
+  return SEGUE__HTTP_MORE;
+}
+
+static bool head_step(segue__http_conn *conn) {
+  segue__http_exchange *exchange = conn->exchange;
+  segue__http_head *head = &exchange->head;
+  segue__http_parsed r = parse(exchange);
+  uint32_t limit = conn->server->limits.head_bytes;
+  if ((r == SEGUE__HTTP_MORE && exchange->in_len > limit) ||
+      (r == SEGUE__HTTP_OK && head->length > limit)) {
+    segue__http_refuse(conn, 431, "the head of the request is too large");
+  } else if (r == SEGUE__HTTP_BAD) {
+    segue__http_refuse(conn, head->status, head->reason);
+  } else if (r == SEGUE__HTTP_MORE && conn->eof) {
+    segue__http_refuse(conn, 400, "the request ends early");
+  } else if (r == SEGUE__HTTP_MORE) {
+    if (conn->queue != SEGUE__HTTP_HEAD) segue__http_queue_set(conn, SEGUE__HTTP_HEAD);
+  } else if (head->chunked || head->content_length) {
+    return body_begin(conn);
+  } else {
+    exchange->used = head->length;
+    if (set_path(conn)) {
+      dispatch(conn);
+      return true;
+    }
+  }
+  return false;
+}
+
+/* Decodes what is there; the bytes after the body, if any, move up to the head. */
+static segue__http_parsed chunked_step(segue__http_conn *conn) {
+  segue__http_exchange *exchange = conn->exchange;
+  size_t at = exchange->head.length;
+  segue__http_parsed r = SEGUE__HTTP_DATA;
+  while (r == SEGUE__HTTP_DATA) {
+    size_t consumed, len;
+    const char *data;
+    r = segue__http_chunked_next(&exchange->chunked, exchange->in + at, exchange->in_len - at,
+                                 &consumed, &data, &len);
+    at += consumed;
+    if (exchange->body_len + len > conn->server->limits.body_bytes) {
+      segue__http_refuse(conn, 413, "the body is larger than this server takes");
+      return SEGUE__HTTP_BAD;
+    }
+    if (segue__http_body_add(exchange, data, len) != 0) {
+      segue__http_refuse(conn, 503, "out of memory");
+      return SEGUE__HTTP_BAD;
+    }
+  }
+  if (r == SEGUE__HTTP_BAD) {
+    segue__http_refuse(conn, 400, "the chunked body is malformed");
+    return r;
+  }
+  memmove(exchange->in + exchange->head.length, exchange->in + at, exchange->in_len - at);
+  exchange->in_len -= at - exchange->head.length;
+  return r;
+}
+
+static bool body_step(segue__http_conn *conn) {
+  segue__http_exchange *exchange = conn->exchange;
+  segue__http_head *head = &exchange->head;
+  bool complete;
+  if (head->chunked) {
+    segue__http_parsed r = chunked_step(conn);
+    if (r == SEGUE__HTTP_BAD) return false;
+    complete = r == SEGUE__HTTP_OK;
+  } else if (exchange->body_apart) {
+    complete = exchange->body_len == head->content_length;
+  } else {
+    complete = exchange->in_len - head->length >= head->content_length;
+    exchange->used = head->length + (complete ? (size_t)head->content_length : 0);
+  }
+  if (complete)
+    dispatch(conn);
+  else if (conn->eof)
+    segue__http_refuse(conn, 400, "the request ends early");
+  else if (conn->queue != SEGUE__HTTP_BODY)
+    segue__http_queue_set(conn, SEGUE__HTTP_BODY);
+  return complete;
+}
+
+static void pause_if_full(segue__http_conn *conn) {
+  segue__http_exchange *exchange = conn->exchange;
+  if (conn->paused || conn->eof || !exchange || discards(conn) ||
+      exchange->in_len < exchange->in_cap ||
+      (conn->state != SEGUE__HTTP_HANDLED && conn->state != SEGUE__HTTP_FLUSHING))
+    return;
+  uv_read_stop(&conn->uv.stream);
+  conn->paused = true;
+  if (conn->state == SEGUE__HTTP_HANDLED) segue__http_conn_wait(conn);
+}
+
+void segue__http_conn_pump(segue__http_conn *conn) {
+  bool more = true;
+  while (more) {
+    if (conn->state == SEGUE__HTTP_IN_HEAD && conn->exchange && conn->exchange->in_len)
+      more = head_step(conn);
+    else
+      more = conn->state == SEGUE__HTTP_IN_BODY && body_step(conn);
+  }
+  pause_if_full(conn);
+}
+
+/* ---- After an answer ------------------------------------------------------------------------- */
+
+void segue__http_conn_wait(segue__http_conn *conn) {
+  if (segue__http_unwritten(conn)) {
+    if (conn->queue != SEGUE__HTTP_WRITE) segue__http_queue_set(conn, SEGUE__HTTP_WRITE);
+  } else {
+    segue__http_queue_set(conn, conn->paused || conn->eof ? SEGUE__HTTP_PEEK : SEGUE__HTTP_BUSY);
+  }
+}
+
+static void resume(segue__http_conn *conn) {
+  if (conn->paused && !conn->eof) {
+    conn->paused = false;
+    if (uv_read_start(&conn->uv.stream, on_alloc, on_read) != 0) segue__http_conn_lost(conn);
+  }
+}
+
+/* Everything is with the kernel: on to the next request, or to the end. */
+void segue__http_conn_flushed(segue__http_conn *conn) {
+  if (conn->close_after) {
+    resume(conn);
+    if (conn->state != SEGUE__HTTP_CLOSED) finish(conn);
+    return;
+  }
+  conn->state = SEGUE__HTTP_IN_HEAD;
+  if (conn->exchange && conn->exchange->in_len) {
+    segue__http_queue_set(conn, SEGUE__HTTP_READY);
+    if (!conn->in_handler) segue__http_wake(conn->server);
+  } else if (conn->eof || (conn->server->closing && !segue__http_conn_pending(conn))) {
+    segue__http_conn_lost(conn);
+    return;
+  } else {
+    segue__http_queue_set(conn, SEGUE__HTTP_IDLE);
+  }
+  resume(conn);
+}
+
+/* The answer is complete, though maybe still queued. What the client has sent beyond its request
+ * moves to the front. */
+void segue__http_conn_answered(segue__http_conn *conn) {
+  segue__http_exchange *exchange = conn->exchange;
+  size_t rest = exchange ? exchange->in_len - exchange->used : 0;
+  if (rest && !conn->close_after) {
+    memmove(exchange->in, exchange->in + exchange->used, rest);
+    exchange->in_len = rest;
+    segue__http_exchange_reset(exchange);
+  } else {
+    conn->linger |= rest > 0;
+    segue__http_exchange_release(exchange);
+    conn->exchange = NULL;
+  }
+  conn->state = SEGUE__HTTP_FLUSHING;
+  if (segue__http_unwritten(conn))
+    segue__http_queue_set(conn, SEGUE__HTTP_WRITE);
+  else
+    segue__http_conn_flushed(conn);
+}
+
+/* ---- The beginning --------------------------------------------------------------------------- */
+
+static int attach(segue__http_conn *conn, int fd) {
+  uv_loop_t *loop = conn->server->loop;
+  int r = conn->is_unix ? uv_pipe_init(loop, &conn->uv.pipe, 0) : uv_tcp_init(loop, &conn->uv.tcp);
+  if (r) return r;
+  conn->uv.handle.data = conn;
+  return conn->is_unix ? uv_pipe_open(&conn->uv.pipe, fd) : uv_tcp_open(&conn->uv.tcp, fd);
+}
+
+/* A handle that libuv refused to open still has to be closed the long way. */
+static void abandon(segue__http_conn *conn, int fd) {
+  close(fd);
+  conn->state = SEGUE__HTTP_CLOSED;
+  uv_close(&conn->uv.handle, on_closed);
+}
+
+static bool over_limit(const segue__http_server *server) {
+  return server->connections - server->refused >= server->limits.connections;
+}
+
+int segue__http_conn_open(segue__http_server *server, int fd, bool is_unix, const char *peer) {
+  bool refuse = over_limit(server);
+  segue__http_conn *conn = NULL;
+  if (!refuse || server->refused < SEGUE__HTTP_REFUSED_MAX) conn = segue__calloc(1, sizeof *conn);
+  if (!conn) {
+    close(fd);
+    return UV_ENOMEM;
+  }
+  conn->server = server;
+  conn->is_unix = is_unix;
+  conn->refused = refuse;
+  snprintf(conn->peer, sizeof conn->peer, "%s", peer);
+  server->connections++;
+  server->refused += refuse;
+  int r = attach(conn, fd);
+  if (r) {
+    abandon(conn, fd);
+    return r;
+  }
+  segue__http_queue_set(conn, SEGUE__HTTP_IDLE);
+  r = uv_read_start(&conn->uv.stream, on_alloc, on_read);
+  if (r)
+    segue__http_conn_lost(conn);
+  else if (refuse)
+    segue__http_refuse(conn, 503, "there are too many connections");
+  return r;
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * conn.h: the inside of the server, shared by its files only. A connection is small and owns no
+ * buffer; whatever belongs to one request (input buffer, header array, body) is an exchange, taken
+ * from the server's pool when the first byte arrives and given back when the answer is out. So an
+ * idle connection costs one struct, and a busy server allocates nothing per request.
+ */
+#ifndef SEGUE_HTTP_CONN_H
+#define SEGUE_HTTP_CONN_H
+
+#include <time.h>
+#include <uv.h>
+
+#include "parse.h"
+
+typedef struct segue__http_conn segue__http_conn;
+typedef struct segue__http_exchange segue__http_exchange;
+
+/* What a connection waits for. Every connection is in exactly one queue; all entries of a queue
+ * have the same time limit, so its order of arrival is its order of expiry, and one timer for the
+ * whole server suffices. */
+typedef enum segue__http_queue {
+  SEGUE__HTTP_IDLE,   /* the first byte of a request; idle_ms */
+  SEGUE__HTTP_HEAD,   /* the rest of a head; head_ms */
+  SEGUE__HTTP_BODY,   /* the rest of a body; body_ms */
+  SEGUE__HTTP_WRITE,  /* the client to read; write_ms */
+  SEGUE__HTTP_LINGER, /* the client to close, after our last word */
+  SEGUE__HTTP_PEEK,   /* the handler, while nothing is read: looks for a reset now and then */
+  SEGUE__HTTP_BUSY,   /* the handler; no limit */
+  SEGUE__HTTP_READY,  /* its turn: bytes of the next request are here already; no limit */
+  SEGUE__HTTP_QUEUES
+} segue__http_queue;
+
+typedef enum segue__http_state {
+  SEGUE__HTTP_IN_HEAD,   /* before or inside a head */
+  SEGUE__HTTP_IN_BODY,   /* inside a body */
+  SEGUE__HTTP_HANDLED,   /* the handler has the request */
+  SEGUE__HTTP_FLUSHING,  /* answered; bytes are still queued */
+  SEGUE__HTTP_LINGERING, /* our side is shut; what comes is thrown away */
+  SEGUE__HTTP_CLOSED     /* the handle is closing */
+} segue__http_state;
+
+enum {
+  SEGUE__HTTP_INPUT = 4096,      /* first size of an input buffer */
+  SEGUE__HTTP_BODY_KEEP = 16384, /* body buffers up to this size stay in the pool */
+  SEGUE__HTTP_POOL_MAX = 32,     /* exchanges that stay in the pool */
+  SEGUE__HTTP_REFUSED_MAX = 64,  /* connections past the limit that still get their 503 */
+  SEGUE__HTTP_LINGER_MS = 3000,
+  SEGUE__HTTP_PEEK_MS = 250,
+  SEGUE__HTTP_ACCEPT_RETRY_MS = 100, /* after running out of descriptors */
+  SEGUE__HTTP_PROGRESS = 65536       /* bytes a slow client must take per write_ms */
+};
+
+typedef struct segue__http_link {
+  struct segue__http_link *prev, *next;
+} segue__http_link;
+
+struct segue__http_conn {
+  segue__http_link link; /* first: a link is its connection */
+  union {
+    uv_handle_t handle;
+    uv_stream_t stream;
+    uv_tcp_t tcp;
+    uv_pipe_t pipe;
+  } uv;
+  segue__http_server *server;
+  segue__http_exchange *exchange; /* NULL while idle */
+  uint64_t due_ms;
+  uint64_t queued;     /* bytes ever handed to uv_write ... */
+  uint64_t taken_mark; /* ... and how many were gone when the write limit started */
+  uint32_t requests;
+  uint8_t state, queue;
+  bool paused;      /* reading is stopped: the input buffer is full */
+  bool eof;         /* the client has shut its side */
+  bool close_after; /* this answer is the last */
+  bool linger;      /* the client may still be sending: give it time to read the answer */
+  bool in_handler;
+  bool refused; /* past the connection limit */
+  bool is_unix;
+  char peer[64];
+};
+
+struct segue__http_exchange {
+  segue__http_request request; /* first: a request is its exchange */
+  segue__http_conn *conn;      /* NULL: the client left */
+  segue__http_server *server;  /* NULL: the server need not be told any more */
+  segue__http_exchange *next;  /* in the pool, or in the list of those who left */
+  segue__http_head head;
+  char *in;
+  size_t in_cap, in_len;
+  size_t scanned; /* see segue__http_head_ready */
+  size_t used;    /* bytes of the current request at the start of in */
+  char *body;     /* where the body does not fit into in */
+  size_t body_cap, body_len;
+  segue__http_chunked chunked;
+  bool body_apart; /* the body is in body */
+  bool answered, streaming, silent, chunked_out;
+  segue__http_header headers[];
+};
+
+struct segue__http_listener {
+  uv_poll_t poll; /* first */
+  segue__http_server *server;
+  segue__http_listener *next;
+  segue__http_address address;
+  int fd;
+  bool paused; /* out of descriptors */
+};
+
+struct segue__http_server {
+  uv_loop_t *loop;
+  uv_timer_t timer;
+  uv_idle_t idle; /* runs while somebody left or is ready */
+  segue__http_limits limits;
+  void (*on_request)(void *data, segue__http_request *request);
+  void *data;
+  segue__http_link queues[SEGUE__HTTP_QUEUES];
+  uint64_t span_ms[SEGUE__HTTP_QUEUES];
+  uint64_t timer_due, accept_due, close_due; /* UINT64_MAX: never */
+  segue__http_listener *listeners;
+  segue__http_exchange *pool, *left;
+  unsigned pooled;
+  unsigned handles; /* timer, idle and listeners whose close callback is due */
+  size_t connections, refused;
+  segue__buf out; /* the head of the answer that is being written */
+  time_t date_at;
+  char date[48]; /* "Date: ...\r\n" */
+  bool closing, finished;
+  void (*close_cb)(void *data);
+  void *close_data;
+  char sink[8192]; /* for bytes that nobody wants */
+};
+
+/* server.c */
+void segue__http_queue_set(segue__http_conn *conn, segue__http_queue queue);
+void segue__http_queue_leave(segue__http_conn *conn);
+void segue__http_timer_arm(segue__http_server *server, uint64_t due_ms);
+void segue__http_wake(segue__http_server *server);         /* runs the idle handle */
+void segue__http_server_check(segue__http_server *server); /* finishes a close */
+
+/* exchange.c */
+segue__http_exchange *segue__http_exchange_acquire(segue__http_conn *conn);
+void segue__http_exchange_release(segue__http_exchange *exchange);
+void segue__http_exchange_reset(segue__http_exchange *exchange); /* for the next request */
+int segue__http_exchange_grow(segue__http_exchange *exchange, size_t limit);
+int segue__http_body_add(segue__http_exchange *exchange, const char *data, size_t len);
+int segue__http_body_room(segue__http_exchange *exchange, size_t more);
+
+/* conn.c. open takes the descriptor over, also when it fails. */
+int segue__http_conn_open(segue__http_server *server, int fd, bool is_unix, const char *peer);
+void segue__http_conn_pump(segue__http_conn *conn);
+void segue__http_conn_lost(segue__http_conn *conn);
+void segue__http_conn_answered(segue__http_conn *conn);
+void segue__http_conn_flushed(segue__http_conn *conn);
+void segue__http_conn_wait(segue__http_conn *conn);    /* the queue that fits, while handled */
+bool segue__http_conn_pending(segue__http_conn *conn); /* unread bytes in the kernel */
+void segue__http_conn_expired(segue__http_conn *conn);
+
+/* write.c */
+int segue__http_write(segue__http_conn *conn, const uv_buf_t *bufs, unsigned count);
+size_t segue__http_unwritten(const segue__http_conn *conn);
+
+/* respond.c */
+void segue__http_refuse(segue__http_conn *conn, int status, const char *reason);
+
+/* listener.c */
+void segue__http_listener_accept(segue__http_listener *listener);
+void segue__http_listener_resume(segue__http_listener *listener);
+
+#endif

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Listening sockets. They are made and accepted from here and not by libuv: the descriptor can be
+ * handed to another process, a socket file never exists with the wrong mode, and running out of
+ * descriptors pauses accepting (clients wait in the kernel's queue) instead of spinning or
+ * dropping.
+ */
+#include "conn.h"
+#include "holder.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+enum { BACKLOG = 1024, ACCEPTS_PER_TURN = 64 };
+
+/* ---- Accepting ------------------------------------------------------------------------------- */
+
+static void name_peer(int fd, const struct sockaddr_storage *from, char *out, size_t size) {
+  char host[INET6_ADDRSTRLEN] = "?";
+  if (from->ss_family == AF_INET) {
+    const struct sockaddr_in *in = (const struct sockaddr_in *)from;
+    inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
+    snprintf(out, size, "%s:%u", host, ntohs(in->sin_port));
+  } else if (from->ss_family == AF_INET6) {
+    const struct sockaddr_in6 *in = (const struct sockaddr_in6 *)from;
+    inet_ntop(AF_INET6, &in->sin6_addr, host, sizeof host);
+    snprintf(out, size, "[%s]:%u", host, ntohs(in->sin6_port));
+  } else {
+    struct ucred who = {.pid = 0, .uid = (uid_t)-1};
+    socklen_t len = sizeof who;
+    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len);
+    snprintf(out, size, "unix:pid=%d,uid=%u", (int)who.pid, (unsigned)who.uid);
+  }
+}
+
+/* What concerns one connection that is already gone (accept(2) passes its network errors on). */
+static bool passes(int error) {
+  return error == EINTR || error == ECONNABORTED || error == EPROTO || error == ENETDOWN ||
+         error == ENOPROTOOPT || error == EHOSTDOWN || error == ENONET || error == EHOSTUNREACH ||
+         error == EOPNOTSUPP || error == ENETUNREACH || error == EPERM;
+}
+
+static void pause_accepting(segue__http_listener *listener) {
+  segue__http_server *server = listener->server;
+  uv_poll_stop(&listener->poll);
+  listener->paused = true;
+  server->accept_due = uv_now(server->loop) + SEGUE__HTTP_ACCEPT_RETRY_MS;
+  segue__http_timer_arm(server, server->accept_due);
+}
+
+void segue__http_listener_accept(segue__http_listener *listener) {
+  for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+    struct sockaddr_storage from = {.ss_family = AF_UNSPEC};
+    socklen_t len = sizeof from;
+    char peer[64];
+    int fd = accept4(listener->fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+    if (fd < 0 && passes(errno)) continue;
+    if (fd < 0) {
+      pause_accepting(listener);
+      return;
+    }
+    name_peer(fd, &from, peer, sizeof peer);
+    segue__http_conn_open(listener->server, fd, listener->address.is_unix, peer);
+  }
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events) {
+  (void)status; /* an error shows in accept4 */
+  (void)events;
+  segue__http_listener_accept((segue__http_listener *)poll);
+}
+
+void segue__http_listener_resume(segue__http_listener *listener) {
+  listener->paused = false;
+  if (uv_poll_start(&listener->poll, UV_READABLE, on_readable) != 0)
+    pause_accepting(listener);
+  else
+    segue__http_listener_accept(listener);
+}
+
+/* ---- Binding --------------------------------------------------------------------------------- */
+
+static socklen_t sockaddr_size(const segue__http_address *address) {
+  sa_family_t family = ((const struct sockaddr *)(const void *)address->sockaddr)->sa_family;
+  if (family == AF_UNIX) return sizeof(struct sockaddr_un);
+  return family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+}
+
+/* Each sentence names the address, what is wrong and what to do. */
+static int tell(const segue__http_address *address, int error, segue_error *err) {
+  char holder[128];
+  switch (error) {
+  case EADDRINUSE:
+    if (address->is_unix)
+      return segue__error_set(err, UV_EADDRINUSE,
+                              "another process answers on %s: stop it or choose another path",
+                              address->path);
+    if (segue__http_port_holder(address->port, holder, sizeof holder))
+      return segue__error_set(err, UV_EADDRINUSE,
+                              "%s is in use by %s: choose another port or stop it", address->text,
+                              holder);
+    return segue__error_set(err, UV_EADDRINUSE,
+                            "%s is in use by another process: choose another port or stop it "
+                            "(ss -ltnp shows which)",
+                            address->text);
+  case EADDRNOTAVAIL:
+    return segue__error_set(err, UV_EADDRNOTAVAIL,
+                            "%s is not an address of this machine: choose one that is (ip addr "
+                            "shows them)",
+                            address->text);
+  case EACCES:
+  case EPERM:
+    return segue__error_set(err, UV_EACCES,
+                            address->is_unix
+                                ? "%s cannot be made: its folder is not writable for this user"
+                                : "%s may not be opened by this user: choose a port above 1023 or "
+                                  "grant CAP_NET_BIND_SERVICE",
+                            address->is_unix ? address->path : address->text);
+  case ENOENT:
+  case ENOTDIR:
+    return segue__error_set(err, UV_ENOENT, "%s cannot be made: its folder does not exist",
+                            address->path);
+  case EMFILE:
+  case ENFILE:
+    return segue__error_set(
+        err, -error, "%s cannot be opened: too many open files (raise ulimit -n)", address->text);
+  default:
+    return segue__error_set(err, -error, "%s cannot be opened: %s", address->text,
+                            uv_strerror(-error));
+  }
+}
+
+/* Whether somebody accepts on the socket file: 0 (free to replace) or an errno. */
+static int probe(const segue__http_address *address) {
+  struct stat st;
+  if (lstat(address->path, &st) != 0) return errno == ENOENT ? 0 : errno;
+  if (!S_ISSOCK(st.st_mode)) return EEXIST;
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return errno;
+  int r =
+      connect(fd, (const struct sockaddr *)(const void *)address->sockaddr, sockaddr_size(address));
+  int error = r == 0 || errno == EAGAIN ? EADDRINUSE : errno;
+  close(fd);
+  return error == ECONNREFUSED || error == ENOENT ? 0 : error;
+}
+
+/* On Linux the mode of the descriptor before bind, less the umask, is that of the file: so it never
+ * exists with more rights than wanted. chmod adds what the umask took away. */
+static int bind_unix(int fd, const segue__http_address *address, unsigned mode) {
+  int error = probe(address);
+  if (error) return error;
+  if (unlink(address->path) != 0 && errno != ENOENT) return errno;
+  if (fchmod(fd, mode) != 0 || bind(fd, (const struct sockaddr *)(const void *)address->sockaddr,
+                                    sockaddr_size(address)) != 0)
+    return errno;
+  return chmod(address->path, mode) == 0 ? 0 : errno;
+}
+
+/* TCP_NODELAY is inherited by what is accepted. An IPv6 socket is for IPv6 only, so that [::] and
+ * 0.0.0.0 are two addresses, whatever the machine's default is. */
+static int bind_tcp(int fd, segue__http_address *address) {
+  int on = 1;
+  struct sockaddr *sockaddr = (struct sockaddr *)(void *)address->sockaddr;
+  socklen_t len = sockaddr_size(address);
+  if (sockaddr->sa_family == AF_INET6 &&
+      setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on) != 0)
+    return errno;
+  if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+      setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0 ||
+      bind(fd, sockaddr, len) != 0 || getsockname(fd, sockaddr, &len) != 0)
+    return errno;
+  if (address->port == 0) {
+    address->port = ntohs(((struct sockaddr_in *)(void *)sockaddr)->sin_port);
+    char *colon = strrchr(address->text, ':');
+    snprintf(colon, sizeof address->text - (size_t)(colon - address->text), ":%u", address->port);
+  }
+  return 0;
+}
+
+/* The descriptor, or the negative code that err tells about. */
+static int open_socket(segue__http_address *address, unsigned mode, segue_error *err) {
+  const struct sockaddr *sockaddr = (const struct sockaddr *)(const void *)address->sockaddr;
+  int fd = socket(sockaddr->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  int error = fd < 0 ? errno : 0;
+  if (!error) error = address->is_unix ? bind_unix(fd, address, mode) : bind_tcp(fd, address);
+  if (!error && listen(fd, BACKLOG) != 0) error = errno;
+  if (!error) return fd;
+  if (fd >= 0) close(fd);
+  if (error == EEXIST)
+    return segue__error_set(err, UV_EEXIST,
+                            "%s exists and is not a socket: remove it or choose another path",
+                            address->path);
+  return tell(address, error, err);
+}
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+static int start(segue__http_listener *listener) {
+  segue__http_server *server = listener->server;
+  int r = uv_poll_init(server->loop, &listener->poll, listener->fd);
+  if (r) {
+    close(listener->fd);
+    if (listener->address.is_unix) unlink(listener->address.path);
+    segue__free(listener);
+    return r;
+  }
+  listener->next = server->listeners;
+  server->listeners = listener;
+  server->handles++;
+  r = uv_poll_start(&listener->poll, UV_READABLE, on_readable);
+  if (r) segue__http_listener_close(listener);
+  return r;
+}
+
+int segue__http_listen(segue__http_server *server, const segue__http_address *address,
+                       unsigned mode, segue__http_listener **out, segue_error *err) {
+  *out = NULL;
+  if (server->closing)
+    return segue__error_set(err, SEGUE_ECLOSED, "%s cannot be opened: the server is closing",
+                            address->text);
+  segue__http_listener *listener = segue__calloc(1, sizeof *listener);
+  if (!listener)
+    return segue__error_set(err, UV_ENOMEM, "%s cannot be opened: out of memory", address->text);
+  listener->server = server;
+  listener->address = *address;
+  listener->fd = open_socket(&listener->address, mode ? mode : 0600, err);
+  if (listener->fd < 0) {
+    int r = listener->fd;
+    segue__free(listener);
+    return r;
+  }
+  int r = start(listener);
+  if (r) return segue__error_set(err, r, "%s cannot be watched: %s", address->text, uv_strerror(r));
+  *out = listener;
+  return 0;
+}
+
+static void on_listener_closed(uv_handle_t *handle) {
+  segue__http_listener *listener = (segue__http_listener *)handle;
+  segue__http_server *server = listener->server;
+  server->handles--;
+  segue__free(listener);
+  segue__http_server_check(server);
+}
+
+/* Who has connected already is let in first: the kernel would reset them. */
+void segue__http_listener_close(segue__http_listener *listener) {
+  if (!listener) return;
+  segue__http_listener **at = &listener->server->listeners;
+  while (*at && *at != listener)
+    at = &(*at)->next;
+  if (*at) *at = listener->next;
+  segue__http_listener_accept(listener);
+  uv_close((uv_handle_t *)&listener->poll, on_listener_closed);
+  close(listener->fd);
+  if (listener->address.is_unix) unlink(listener->address.path);
+}
+
+const segue__http_address *segue__http_listener_address(const segue__http_listener *listener) {
+  return &listener->address;
+}

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Answers: status line and headers into the server's one head buffer, a small body beside them, and
+ * out in a single write. Large bodies go as a second piece, uncopied unless the socket is full.
+ */
+#include "conn.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { INLINE_BODY = 4096 };
+
+/* RFC 9110 15, the ones a server of ours or its handlers may send. */
+static const char *const phrases[] = {
+    [200] = "OK",
+    [201] = "Created",
+    [202] = "Accepted",
+    [204] = "No Content",
+    [206] = "Partial Content",
+    [301] = "Moved Permanently",
+    [302] = "Found",
+    [303] = "See Other",
+    [304] = "Not Modified",
+    [307] = "Temporary Redirect",
+    [308] = "Permanent Redirect",
+    [400] = "Bad Request",
+    [401] = "Unauthorized",
+    [403] = "Forbidden",
+    [404] = "Not Found",
+    [405] = "Method Not Allowed",
+    [406] = "Not Acceptable",
+    [408] = "Request Timeout",
+    [409] = "Conflict",
+    [410] = "Gone",
+    [412] = "Precondition Failed",
+    [413] = "Content Too Large",
+    [415] = "Unsupported Media Type",
+    [417] = "Expectation Failed",
+    [421] = "Misdirected Request",
+    [422] = "Unprocessable Content",
+    [423] = "Locked",
+    [428] = "Precondition Required",
+    [429] = "Too Many Requests",
+    [431] = "Request Header Fields Too Large",
+    [500] = "Internal Server Error",
+    [501] = "Not Implemented",
+    [502] = "Bad Gateway",
+    [503] = "Service Unavailable",
+    [504] = "Gateway Timeout",
+    [505] = "HTTP Version Not Supported",
+};
+
+static const char *phrase(int status) {
+  bool known = status >= 0 && (size_t)status < sizeof phrases / sizeof *phrases;
+  return known && phrases[status] ? phrases[status] : "Unknown";
+}
+
+/* One per second and server. (snprintf with names of our own: strftime's follow the locale.) */
+static const char *date_line(segue__http_server *server) {
+  static const char days[] = "SunMonTueWedThuFriSat";
+  static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+  time_t now = time(NULL);
+  if (now != server->date_at) {
+    struct tm tm;
+    gmtime_r(&now, &tm);
+    snprintf(server->date, sizeof server->date, "Date: %.3s, %02d %.3s %04d %02d:%02d:%02d GMT\r\n",
+             days + tm.tm_wday * 3, tm.tm_mday % 100, months + tm.tm_mon * 3,
+             (tm.tm_year + 1900) % 10000, tm.tm_hour % 100, tm.tm_min % 100, tm.tm_sec % 100);
+    server->date_at = now;
+  }
+  return server->date;
+}
+
+static void add_number(segue__buf *out, uint64_t n) {
+  char digits[20];
+  size_t at = sizeof digits;
+  do
+    digits[--at] = (char)('0' + n % 10);
+  while (n /= 10);
+  segue__buf_add(out, digits + at, sizeof digits - at);
+}
+
+/* 1xx, 204 and 304 have no body and no length (RFC 9110 8.6). */
+static bool bodiless(int status) {
+  return status < 200 || status == 204 || status == 304;
+}
+
+typedef struct answer {
+  int status;
+  const char *content_type, *headers;
+  uint64_t length; /* UINT64_MAX: not known */
+} answer;
+
+static void build_head(segue__http_conn *conn, const answer *a, bool http10, bool chunked) {
+  segue__buf *out = &conn->server->out;
+  out->len = 0;
+  out->failed = 0;
+  segue__buf_add(out, "HTTP/1.1 ", 9);
+  add_number(out, (uint64_t)a->status);
+  segue__buf_addc(out, ' ');
+  segue__buf_adds(out, phrase(a->status));
+  segue__buf_add(out, "\r\n", 2);
+  segue__buf_adds(out, date_line(conn->server));
+  if (a->content_type) {
+    segue__buf_add(out, "Content-Type: ", 14);
+    segue__buf_adds(out, a->content_type);
+    segue__buf_add(out, "\r\n", 2);
+  }
+  if (!bodiless(a->status) && a->length != UINT64_MAX) {
+    segue__buf_add(out, "Content-Length: ", 16);
+    add_number(out, a->length);
+    segue__buf_add(out, "\r\n", 2);
+  }
+  if (chunked) segue__buf_adds(out, "Transfer-Encoding: chunked\r\n");
+  if (conn->close_after)
+    segue__buf_adds(out, "Connection: close\r\n");
+  else if (http10)
+    segue__buf_adds(out, "Connection: keep-alive\r\n");
+  if (a->headers) segue__buf_adds(out, a->headers);
+  segue__buf_add(out, "\r\n", 2);
+}
+
+/* Sends the head in out and a body. */
+static int send_all(segue__http_conn *conn, const void *body, size_t len) {
+  segue__buf *out = &conn->server->out;
+  if (len && len <= INLINE_BODY) segue__buf_add(out, body, len);
+  if (out->failed) return UV_ENOMEM;
+  uv_buf_t bufs[2] = {{.base = out->data, .len = out->len}, {.base = (char *)body, .len = len}};
+  return segue__http_write(conn, bufs, len > INLINE_BODY ? 2 : 1);
+}
+
+/* Whether the answer to come is the last one, and whether the client may still be sending. */
+static void decide_close(segue__http_conn *conn, segue__http_exchange *exchange) {
+  segue__http_server *server = conn->server;
+  uint32_t most = server->limits.requests_per_connection;
+  conn->requests++;
+  if (!exchange->head.keep_alive) {
+    conn->close_after = true;
+  } else if (server->closing || (most && conn->requests >= most)) {
+    conn->close_after = conn->linger = true;
+  } else if (conn->eof && exchange->in_len == exchange->used) {
+    conn->close_after = true;
+  }
+}
+
+void segue__http_respond(segue__http_request *request, int status, const char *content_type,
+                         const char *headers, const void *body, size_t len) {
+  segue__http_exchange *exchange = (segue__http_exchange *)request;
+  segue__http_conn *conn = exchange->conn;
+  exchange->answered = true;
+  if (!conn) { /* gone: released from the list of those who left, or here */
+    if (!exchange->server) segue__http_exchange_release(exchange);
+    return;
+  }
+  decide_close(conn, exchange);
+  answer a = {status, content_type, headers, len};
+  build_head(conn, &a, exchange->head.minor == 0, false);
+  if (send_all(conn, body, exchange->silent || bodiless(status) ? 0 : len) < 0)
+    segue__http_conn_lost(conn);
+  else
+    segue__http_conn_answered(conn);
+}
+
+/* What the server itself says, before a handler has seen anything. */
+void segue__http_refuse(segue__http_conn *conn, int status, const char *reason) {
+  segue__http_exchange *exchange = conn->exchange;
+  bool head =
+      exchange && exchange->head.method.len == 4 && memcmp(exchange->head.method.s, "HEAD", 4) == 0;
+  char text[128];
+  int len = snprintf(text, sizeof text, "%s\n", reason);
+  conn->close_after = conn->linger = true;
+  answer a = {status, "text/plain; charset=utf-8", status == 503 ? "Retry-After: 1\r\n" : NULL,
+              (uint64_t)len};
+  build_head(conn, &a, false, false);
+  if (send_all(conn, text, head ? 0 : (size_t)len) < 0)
+    segue__http_conn_lost(conn);
+  else
+    segue__http_conn_answered(conn);
+}
+
+/* ---- Streams --------------------------------------------------------------------------------- */
+
+void segue__http_stream_begin(segue__http_request *request, int status, const char *content_type,
+                              const char *headers) {
+  segue__http_exchange *exchange = (segue__http_exchange *)request;
+  segue__http_conn *conn = exchange->conn;
+  exchange->streaming = true;
+  if (!conn) return;
+  decide_close(conn, exchange);
+  bool body = !exchange->silent && !bodiless(status);
+  exchange->chunked_out = body && exchange->head.minor > 0;
+  if (body && exchange->head.minor == 0)
+    conn->close_after = true; /* HTTP/1.0: the end of the connection is the end of the body */
+  exchange->silent = !body;
+  answer a = {status, content_type, headers, UINT64_MAX};
+  bool says_chunked = exchange->head.minor > 0 && !bodiless(status);
+  build_head(conn, &a, exchange->head.minor == 0, says_chunked);
+  if (send_all(conn, NULL, 0) < 0)
+    segue__http_conn_lost(conn);
+  else if (!conn->in_handler)
+    segue__http_conn_wait(conn);
+}
+
+static int write_piece(segue__http_exchange *exchange, const void *data, size_t len) {
+  segue__http_conn *conn = exchange->conn;
+  char size[24];
+  uv_buf_t bufs[3];
+  unsigned count = 0;
+  if (exchange->chunked_out)
+    bufs[count++] = uv_buf_init(size, (unsigned)snprintf(size, sizeof size, "%zx\r\n", len));
+  bufs[count].base = (char *)data;
+  bufs[count++].len = len;
+  if (exchange->chunked_out) bufs[count++] = uv_buf_init("\r\n", 2);
+  size_t before = segue__http_unwritten(conn);
+  if (before && before + len > conn->server->limits.write_bytes) return UV_ENOBUFS;
+  int r = segue__http_write(conn, bufs, count);
+  if (r == 0 && segue__http_unwritten(conn) > conn->server->limits.write_bytes) r = UV_ENOBUFS;
+  return r;
+}
+
+int segue__http_stream_write(segue__http_request *request, const void *data, size_t len) {
+  segue__http_exchange *exchange = (segue__http_exchange *)request;
+  segue__http_conn *conn = exchange->conn;
+  if (!conn) return UV_ECONNRESET;
+  if (exchange->silent || !len) return 0;
+  int r = write_piece(exchange, data, len);
+  if (r < 0)
+    segue__http_conn_lost(conn);
+  else if (!conn->in_handler)
+    segue__http_conn_wait(conn);
+  return r;
+}
+
+void segue__http_stream_end(segue__http_request *request) {
+  segue__http_exchange *exchange = (segue__http_exchange *)request;
+  segue__http_conn *conn = exchange->conn;
+  exchange->answered = true;
+  if (!conn) {
+    if (!exchange->server) segue__http_exchange_release(exchange);
+    return;
+  }
+  uv_buf_t end = uv_buf_init("0\r\n\r\n", 5);
+  if (exchange->chunked_out && segue__http_write(conn, &end, 1) < 0)
+    segue__http_conn_lost(conn);
+  else
+    segue__http_conn_answered(conn);
+}

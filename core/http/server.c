@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The server: its queues of waiting connections and the one timer that serves them all, the list of
+ * requests whose client left, and an orderly end.
+ */
+#include "conn.h"
+
+#include <string.h>
+
+static const uint64_t NEVER = UINT64_MAX;
+
+/* ---- Queues and the timer -------------------------------------------------------------------- */
+
+static void on_timer(uv_timer_t *timer);
+
+void segue__http_timer_arm(segue__http_server *server, uint64_t due_ms) {
+  if (due_ms >= server->timer_due || server->finished) return;
+  uint64_t now = uv_now(server->loop);
+  server->timer_due = due_ms;
+  uv_timer_start(&server->timer, on_timer, due_ms > now ? due_ms - now : 0, 0);
+}
+
+void segue__http_queue_leave(segue__http_conn *conn) {
+  segue__http_link *link = &conn->link;
+  if (link->next) {
+    link->prev->next = link->next;
+    link->next->prev = link->prev;
+    link->next = link->prev = NULL;
+  }
+}
+
+void segue__http_queue_set(segue__http_conn *conn, segue__http_queue queue) {
+  segue__http_server *server = conn->server;
+  segue__http_link *link = &conn->link, *end = &server->queues[queue];
+  segue__http_queue_leave(conn);
+  link->next = end;
+  link->prev = end->prev;
+  end->prev->next = link;
+  end->prev = link;
+  conn->queue = (uint8_t)queue;
+  if (queue == SEGUE__HTTP_WRITE) conn->taken_mark = conn->queued - segue__http_unwritten(conn);
+  uint64_t span = server->span_ms[queue];
+  conn->due_ms = span == NEVER ? NEVER : uv_now(server->loop) + span;
+  segue__http_timer_arm(server, conn->due_ms);
+}
+
+static segue__http_conn *first(segue__http_server *server, segue__http_queue queue) {
+  segue__http_link *end = &server->queues[queue];
+  return end->next == end ? NULL : (segue__http_conn *)end->next;
+}
+
+static void close_all(segue__http_server *server) {
+  for (int queue = 0; queue < SEGUE__HTTP_QUEUES; queue++)
+    for (segue__http_conn *conn; (conn = first(server, (segue__http_queue)queue));)
+      segue__http_conn_lost(conn);
+}
+
+static void resume_accepting(segue__http_server *server) {
+  server->accept_due = NEVER;
+  for (segue__http_listener *l = server->listeners; l; l = l->next)
+    if (l->paused) segue__http_listener_resume(l);
+}
+
+static uint64_t least(uint64_t a, uint64_t b) {
+  return a < b ? a : b;
+}
+
+/* Expiring a connection puts it at the end of a queue, due later than now, or closes it: so each
+ * loop ends. */
+static void on_timer(uv_timer_t *timer) {
+  segue__http_server *server = timer->data;
+  uint64_t now = uv_now(server->loop), due = NEVER;
+  server->timer_due = 0; /* nothing arms the timer from below */
+  for (int queue = 0; queue < SEGUE__HTTP_QUEUES; queue++)
+    for (segue__http_conn *conn;
+         (conn = first(server, (segue__http_queue)queue)) && conn->due_ms <= now;)
+      segue__http_conn_expired(conn);
+  if (server->accept_due <= now) resume_accepting(server);
+  if (server->close_due <= now) {
+    server->close_due = NEVER;
+    close_all(server);
+  }
+  for (int queue = 0; queue < SEGUE__HTTP_QUEUES; queue++) {
+    segue__http_conn *conn = first(server, (segue__http_queue)queue);
+    due = conn ? least(due, conn->due_ms) : due;
+  }
+  due = least(due, least(server->accept_due, server->close_due));
+  server->timer_due = NEVER;
+  if (due != NEVER) segue__http_timer_arm(server, due);
+}
+
+/* ---- Requests whose client left, connections whose turn it is -------------------------------- */
+
+static void tell_gone(segue__http_server *server) {
+  segue__http_exchange *exchange = server->left;
+  server->left = exchange->next;
+  if (!exchange->answered && !exchange->request.on_gone) {
+    exchange->server = NULL; /* its handler answers sooner or later; that frees it */
+    return;
+  }
+  if (!exchange->answered) exchange->request.on_gone(&exchange->request);
+  segue__http_exchange_release(exchange);
+}
+
+static void on_idle(uv_idle_t *idle) {
+  segue__http_server *server = idle->data;
+  while (server->left)
+    tell_gone(server);
+  segue__http_link *end = &server->queues[SEGUE__HTTP_READY];
+  size_t turns = 0; /* only those who are ready now: one turn each */
+  for (segue__http_link *l = end->next; l != end; l = l->next)
+    turns++;
+  for (segue__http_conn *conn; turns && (conn = first(server, SEGUE__HTTP_READY)); turns--) {
+    segue__http_queue_set(conn, SEGUE__HTTP_HEAD);
+    segue__http_conn_pump(conn);
+  }
+  if (!server->left && !first(server, SEGUE__HTTP_READY)) uv_idle_stop(idle);
+  segue__http_server_check(server);
+}
+
+void segue__http_wake(segue__http_server *server) {
+  uv_idle_start(&server->idle, on_idle);
+}
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+static void set_limits(segue__http_limits *l) {
+  l->head_bytes = l->head_bytes ? l->head_bytes : 16384;
+  l->header_count = l->header_count ? l->header_count : 100;
+  l->body_bytes = l->body_bytes ? l->body_bytes : 1048576;
+  l->connections = l->connections ? l->connections : 1024;
+  l->head_ms = l->head_ms ? l->head_ms : 10000;
+  l->body_ms = l->body_ms ? l->body_ms : 30000;
+  l->idle_ms = l->idle_ms ? l->idle_ms : 75000;
+  l->write_ms = l->write_ms ? l->write_ms : 30000;
+  l->write_bytes = l->write_bytes ? l->write_bytes : 1048576;
+}
+
+static void set_queues(segue__http_server *server) {
+  for (int i = 0; i < SEGUE__HTTP_QUEUES; i++) {
+    server->queues[i].next = server->queues[i].prev = &server->queues[i];
+    server->span_ms[i] = NEVER;
+  }
+  server->span_ms[SEGUE__HTTP_IDLE] = server->limits.idle_ms;
+  server->span_ms[SEGUE__HTTP_HEAD] = server->limits.head_ms;
+  server->span_ms[SEGUE__HTTP_BODY] = server->limits.body_ms;
+  server->span_ms[SEGUE__HTTP_WRITE] = server->limits.write_ms;
+  server->span_ms[SEGUE__HTTP_LINGER] = SEGUE__HTTP_LINGER_MS;
+  server->span_ms[SEGUE__HTTP_PEEK] = SEGUE__HTTP_PEEK_MS;
+}
+
+int segue__http_server_new(segue__http_server **out, struct uv_loop_s *loop,
+                           const segue__http_limits *limits,
+                           void (*on_request)(void *data, segue__http_request *request),
+                           void *data) {
+  *out = NULL;
+  segue__http_server *server = segue__calloc(1, sizeof *server);
+  if (!server) return UV_ENOMEM;
+  server->loop = loop;
+  if (limits) server->limits = *limits;
+  server->on_request = on_request;
+  server->data = data;
+  server->timer_due = server->accept_due = server->close_due = NEVER;
+  set_limits(&server->limits);
+  set_queues(server);
+  uv_timer_init(loop, &server->timer);
+  uv_idle_init(loop, &server->idle);
+  server->timer.data = server->idle.data = server;
+  server->handles = 2;
+  *out = server;
+  return 0;
+}
+
+size_t segue__http_connections(const segue__http_server *server) {
+  return server->connections;
+}
+
+static void destroy(segue__http_server *server) {
+  void (*cb)(void *data) = server->close_cb;
+  void *data = server->close_data;
+  for (segue__http_exchange *e; (e = server->pool);) {
+    server->pool = e->next;
+    e->server = NULL;
+    segue__http_exchange_release(e);
+  }
+  segue__buf_deinit(&server->out);
+  segue__free(server);
+  if (cb) cb(data);
+}
+
+static void on_handle_closed(uv_handle_t *handle) {
+  segue__http_server *server = handle->data;
+  if (--server->handles == 0) destroy(server);
+}
+
+/* The timer and the idle handle are the last to go. */
+void segue__http_server_check(segue__http_server *server) {
+  if (!server->closing || server->finished || server->connections || server->left ||
+      server->handles > 2)
+    return;
+  server->finished = true;
+  uv_close((uv_handle_t *)&server->timer, on_handle_closed);
+  uv_close((uv_handle_t *)&server->idle, on_handle_closed);
+}
+
+void segue__http_server_close(segue__http_server *server, uint64_t grace_ms, void (*cb)(void *data),
+                              void *data) {
+  if (!server || server->closing) return;
+  server->close_cb = cb;
+  server->close_data = data;
+  while (server->listeners)
+    segue__http_listener_close(server->listeners);
+  server->closing = true;
+  uv_update_time(server->loop);
+  server->close_due = uv_now(server->loop) + grace_ms;
+  segue__http_timer_arm(server, server->close_due);
+  segue__http_link *end = &server->queues[SEGUE__HTTP_IDLE], *next;
+  for (segue__http_link *l = end->next; l != end; l = next) {
+    next = l->next;
+    segue__http_conn *conn = (segue__http_conn *)l;
+    if (!conn->in_handler && !segue__http_conn_pending(conn)) segue__http_conn_lost(conn);
+  }
+  segue__http_server_check(server);
+}

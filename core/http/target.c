@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Paths and queries: percent-decoding and dot segments (RFC 3986). Decoding comes first, because
+ * "%2e" and "." are the same character; slashes that were escaped stay escaped, so that a decoded
+ * path has exactly the segments the client sent.
+ */
+#include "parse.h"
+
+#include <string.h>
+
+static int hex(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* The byte that "%XY" at s stands for, or -1. */
+static int escaped(const char *s, const char *end) {
+  if (end - s < 3 || hex(s[1]) < 0 || hex(s[2]) < 0) return -1;
+  return hex(s[1]) * 16 + hex(s[2]);
+}
+
+static size_t decode(const char *raw, size_t len, char *out, bool *ok) {
+  const char *end = raw + len;
+  size_t n = 0;
+  for (const char *s = raw; s < end; s++) {
+    if (*s != '%') {
+      out[n++] = *s;
+      continue;
+    }
+    int c = escaped(s, end);
+    if (c <= 0) {
+      *ok = false;
+      return 0;
+    }
+    s += 2;
+    if (c == '/' || c == '%') {
+      memcpy(out + n, c == '/' ? "%2F" : "%25", 3);
+      n += 3;
+    } else {
+      out[n++] = (char)c;
+    }
+  }
+  return n;
+}
+
+/* Drops the last segment of the n bytes at out; the new length. */
+static size_t drop_segment(const char *out, size_t n) {
+  while (n > 0 && out[n - 1] != '/')
+    n--;
+  return n ? n - 1 : 0;
+}
+
+/* Copies segment after segment to the front; each starts with its slash. */
+static int remove_dots(char *path, size_t len) {
+  size_t n = 0;
+  for (size_t at = 0; at < len;) {
+    const char *next = memchr(path + at + 1, '/', len - at - 1);
+    size_t end = next ? (size_t)(next - path) : len, size = end - at;
+    bool one = size == 2 && path[at + 1] == '.';
+    bool two = size == 3 && path[at + 1] == '.' && path[at + 2] == '.';
+    if (two && n == 0) return SEGUE_ESYNTAX;
+    if (two) n = drop_segment(path, n);
+    if (!one && !two) {
+      memmove(path + n, path + at, size);
+      n += size;
+    } else if (end == len) {
+      path[n++] = '/';
+    }
+    at = end;
+  }
+  return (int)n;
+}
+
+int segue__http_path_decode(const char *raw, size_t len, char *out) {
+  bool ok = true;
+  if (len == 0 || len > 1 << 30 || raw[0] != '/') return SEGUE_ESYNTAX;
+  size_t n = decode(raw, len, out, &ok);
+  if (!ok) return SEGUE_ESYNTAX;
+  int r = remove_dots(out, n);
+  if (r >= 0) out[r] = 0;
+  return r;
+}
+
+/* Decodes one name or value of a query; its length, or -1. */
+static int query_decode(const char *s, const char *end, char *out, size_t size) {
+  size_t n = 0;
+  for (; s < end; s++) {
+    int c = *s == '+' ? ' ' : (unsigned char)*s;
+    if (*s == '%') {
+      c = escaped(s, end);
+      s += 2;
+    }
+    if (c <= 0 || n + 1 >= size) return -1;
+    out[n++] = (char)c;
+  }
+  out[n] = 0;
+  return (int)n;
+}
+
+bool segue__http_query_find(segue__http_text query, const char *name, char *buf, size_t size) {
+  const char *s = query.s, *end = query.s + query.len;
+  while (s < end) {
+    const char *stop = memchr(s, '&', (size_t)(end - s));
+    if (!stop) stop = end;
+    const char *equals = memchr(s, '=', (size_t)(stop - s));
+    char key[64];
+    int n = query_decode(s, equals ? equals : stop, key, sizeof key);
+    if (n >= 0 && strcmp(key, name) == 0)
+      return size && query_decode(equals ? equals + 1 : stop, stop, buf, size) >= 0;
+    s = stop + (stop < end);
+  }
+  return false;
+}

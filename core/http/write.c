@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Writing: straight to the socket while it takes bytes; what it does not take is copied once and
+ * queued. Answers of ordinary size never see the queue.
+ */
+#include "conn.h"
+
+#include <string.h>
+
+typedef struct pending {
+  uv_write_t req;
+  segue__http_conn *conn;
+  char data[];
+} pending;
+
+size_t segue__http_unwritten(const segue__http_conn *conn) {
+  return uv_stream_get_write_queue_size(&conn->uv.stream);
+}
+
+static void on_written(uv_write_t *req, int status) {
+  pending *rest = (pending *)req;
+  segue__http_conn *conn = rest->conn;
+  segue__free(rest);
+  if (conn->state == SEGUE__HTTP_CLOSED) return;
+  if (status < 0)
+    segue__http_conn_lost(conn);
+  else if (segue__http_unwritten(conn) == 0 && conn->state == SEGUE__HTTP_FLUSHING)
+    segue__http_conn_flushed(conn);
+  else if (segue__http_unwritten(conn) == 0 && conn->state == SEGUE__HTTP_HANDLED)
+    segue__http_conn_wait(conn);
+}
+
+static int queue_rest(segue__http_conn *conn, const uv_buf_t *bufs, unsigned count, size_t skip,
+                      size_t rest) {
+  pending *p = segue__malloc(sizeof *p + rest);
+  if (!p) return UV_ENOMEM;
+  size_t at = 0;
+  for (unsigned i = 0; i < count; i++) {
+    size_t from = skip < bufs[i].len ? skip : bufs[i].len;
+    skip -= from;
+    if (bufs[i].len > from) memcpy(p->data + at, bufs[i].base + from, bufs[i].len - from);
+    at += bufs[i].len - from;
+  }
+  p->conn = conn;
+  uv_buf_t buf = uv_buf_init(p->data, 0);
+  buf.len = rest; /* past the 32 bits of uv_buf_init */
+  int r = uv_write(&p->req, &conn->uv.stream, &buf, 1, on_written);
+  if (r)
+    segue__free(p);
+  else
+    conn->queued += rest;
+  return r;
+}
+
+/* Copies what it keeps. A negative result: the connection is of no more use, but the caller still
+ * has to call segue__http_conn_lost. */
+int segue__http_write(segue__http_conn *conn, const uv_buf_t *bufs, unsigned count) {
+  size_t total = 0, done = 0;
+  for (unsigned i = 0; i < count; i++)
+    total += bufs[i].len;
+  if (segue__http_unwritten(conn) == 0) {
+    int r = uv_try_write(&conn->uv.stream, bufs, count);
+    if (r < 0 && r != UV_EAGAIN) return r;
+    done = r < 0 ? 0 : (size_t)r;
+  }
+  return done == total ? 0 : queue_rest(conn, bufs, count, done, total - done);
+}
