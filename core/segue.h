@@ -139,11 +139,116 @@ SEGUE_API int segue_node_origin(const segue_snapshot *snapshot, const segue_node
 SEGUE_API const segue_node *segue_snapshot_root(const segue_snapshot *snapshot);
 SEGUE_API uint64_t segue_snapshot_generation(const segue_snapshot *snapshot);
 SEGUE_API const char *segue_snapshot_hash(const segue_snapshot *snapshot);
-/* Counted references: may be kept for as long as you like, never delay a reload. [any thread] */
+/* Counted references: may be kept for as long as you like, never delay a reload. ref wants a
+ * snapshot that cannot go away meanwhile: one that is referenced, or inside of a read section.
+ * [any thread] */
 SEGUE_API const segue_snapshot *segue_snapshot_ref(const segue_snapshot *snapshot);
 SEGUE_API void segue_snapshot_unref(const segue_snapshot *snapshot);
 /* A reference to the live snapshot, NULL before the first generation. [any thread] */
 SEGUE_API const segue_snapshot *segue_snapshot_acquire(segue *s);
+
+/* ---- Reading the live snapshot ----------------------------------------------------------------
+ */
+
+/* A read section is the cheap way to read the configuration on a hot path: begin answers the live
+ * snapshot (NULL before the first generation), and nothing reachable from it is freed before end.
+ * Neither ever blocks, fails, allocates (after the first use by a thread) or writes to memory that
+ * another thread reads often; a reload never waits for a section, only the freeing of what it
+ * replaced does. So keep sections short: no waiting, no I/O. What has to last longer takes a
+ * reference with segue_snapshot_ref inside of the section.
+ * Sections nest; an inner one may see a newer snapshot than the outer one. Begin and end are called
+ * by the same thread, and by threads only (not by signal handlers). In a child after fork, sections
+ * may be ended and nothing else. All sections have ended before segue is closed.
+ *
+ * Two ways: segue_read_begin/end serve any thread; the thread's slot is made at its first section
+ * and goes when the thread exits. segue_reader_begin/end use a slot that the caller made, and cost
+ * about half as much. The functions are inline: the layout of the structs below is part of the
+ * library's binary interface. SEGUE_NO_INLINE declares them as ordinary functions instead. */
+typedef struct segue_reader segue_reader;
+
+/* A slot for a thread: used by one thread at a time, freed outside of its sections. NULL: out of
+ * memory. A slot that outlives its instance may only be freed. [any thread] */
+SEGUE_API segue_reader *segue_reader_new(segue *s);
+SEGUE_API void segue_reader_free(segue_reader *reader); /* [any thread]; NULL allowed */
+
+#ifdef SEGUE_NO_INLINE
+SEGUE_API const segue_snapshot *segue_reader_begin(segue_reader *reader);
+SEGUE_API void segue_reader_end(segue_reader *reader);
+SEGUE_API const segue_snapshot *segue_read_begin(segue *s); /* [any thread] */
+SEGUE_API void segue_read_end(segue *s);                    /* [any thread] */
+#else
+
+/* What readers look at, and the clock that tells old sections from new ones. Every instance begins
+ * with a pointer to its own. Private; here because the functions below are inline. */
+typedef struct segue__live {
+  const segue_snapshot *snapshot;
+  uint64_t epoch; /* never 0 */
+} segue__live;
+
+struct segue_reader {
+  uint64_t epoch; /* when the section began, 0 outside */
+  uint32_t nested;
+  uint32_t fenced; /* the system has no membarrier(2): the reader pays */
+  segue__live *live;
+} __attribute__((aligned(64)));
+
+SEGUE_API extern __thread segue_reader *segue__thread_reader
+    __attribute__((tls_model("initial-exec")));
+SEGUE_API const segue_snapshot *segue__read_begin(segue__live *live);
+SEGUE_API void segue__read_end(segue__live *live);
+
+/* ThreadSanitizer does not see membarrier(2): builds with it order the two accesses themselves. */
+#if defined(__SANITIZE_THREAD__)
+#define SEGUE__TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SEGUE__TSAN 1
+#endif
+#endif
+
+static inline const segue_snapshot *segue_reader_begin(segue_reader *reader) {
+  if (reader->epoch) {
+    reader->nested++;
+    return __atomic_load_n(&reader->live->snapshot, __ATOMIC_ACQUIRE);
+  }
+  /* The writer replaces the snapshot, then advances the epoch: who sees the new epoch sees the new
+   * snapshot. The store must be visible before the load is done; the writer sees to that. */
+  uint64_t epoch = __atomic_load_n(&reader->live->epoch, __ATOMIC_ACQUIRE);
+#ifdef SEGUE__TSAN
+  __atomic_store_n(&reader->epoch, epoch, __ATOMIC_SEQ_CST);
+  return __atomic_load_n(&reader->live->snapshot, __ATOMIC_SEQ_CST);
+#else
+  __atomic_store_n(&reader->epoch, epoch, __ATOMIC_RELEASE);
+  if (__builtin_expect(reader->fenced, 0)) __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  __atomic_signal_fence(__ATOMIC_SEQ_CST);
+  return __atomic_load_n(&reader->live->snapshot, __ATOMIC_ACQUIRE);
+#endif
+}
+
+static inline void segue_reader_end(segue_reader *reader) {
+  if (reader->nested)
+    reader->nested--;
+  else
+    __atomic_store_n(&reader->epoch, (uint64_t)0, __ATOMIC_RELEASE);
+}
+
+static inline const segue_snapshot *segue_read_begin(segue *s) {
+  segue__live *live = *(segue__live **)(void *)s;
+  segue_reader *reader = segue__thread_reader;
+  if (__builtin_expect(reader && __atomic_load_n(&reader->live, __ATOMIC_RELAXED) == live, 1))
+    return segue_reader_begin(reader);
+  return segue__read_begin(live);
+}
+
+static inline void segue_read_end(segue *s) {
+  segue__live *live = *(segue__live **)(void *)s;
+  segue_reader *reader = segue__thread_reader;
+  if (__builtin_expect(reader && __atomic_load_n(&reader->live, __ATOMIC_RELAXED) == live, 1))
+    segue_reader_end(reader);
+  else
+    segue__read_end(live);
+}
+#endif
 
 /* ---- Modules --------------------------------------------------------------------------------- */
 

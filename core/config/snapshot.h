@@ -20,20 +20,31 @@ struct segue_snapshot {
 /* config: the new snapshot takes its own reference. Returned with one reference. */
 int segue__snapshot_new(segue_snapshot **out, uint64_t generation, segue__config *config);
 
-/* The place readers look at. One per instance. */
+/* The place readers look at. One per instance. An instance begins with a pointer to what read
+ * sections look at: struct segue { struct segue__live *live; ... }, live from _live below. */
 typedef struct segue__publication segue__publication;
 int segue__publication_new(segue__publication **out);
-/* All readers must be gone. Frees the live snapshot's reference; joins the reclamation thread. */
+struct segue__live *segue__publication_live(segue__publication *p);
+/* All sections have ended; slots may still exist. What was deferred is run. Frees the live
+ * snapshot's reference; joins the reclamation thread. */
 void segue__publication_free(segue__publication *p);
 /* Makes `next` live (takes a reference; NULL allowed); the old one's reference is dropped after a
- * grace period. Never waits. Control thread. */
+ * grace period. Never waits. The first call starts the reclamation thread. Fails only before
+ * anything is changed. Control thread. */
 int segue__publish(segue__publication *p, const segue_snapshot *next);
 /* The live one without a reference: control thread only. */
 const segue_snapshot *segue__publication_get(const segue__publication *p);
 /* A reference on the live one. [any thread] */
 const segue_snapshot *segue__publication_acquire(segue__publication *p);
+/* A slot for read sections, see segue_reader_new. [any thread] */
+int segue__publication_reader(segue__publication *p, segue_reader **out);
 /* Runs fn(data) on the reclamation thread after all sections open now have ended: for whatever else
- * readers may see (instances under `swap`). Never waits. */
+ * readers may see (instances under `swap`). Never waits. [any thread] */
 int segue__publication_defer(segue__publication *p, void (*fn)(void *data), void *data);
+
+#ifdef SEGUE_TEST
+/* As if membarrier(2) were not there: for slots made from now on. */
+void segue__publication_use_fences(segue__publication *p);
+#endif
 
 #endif

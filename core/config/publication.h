@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * publication.h: a publication from the inside: snapshot.c publishes and reclaims, reader.c keeps
+ * the slots of the threads.
+ */
+#ifndef SEGUE_CONFIG_PUBLICATION_H
+#define SEGUE_CONFIG_PUBLICATION_H
+
+#include <pthread.h>
+
+#include "snapshot.h"
+
+typedef struct segue__retired segue__retired;
+
+/* A slot. What a section touches has a cache line of its own; the line behind it is kept free of
+ * other slots because processors fetch lines in pairs. */
+typedef struct segue__slot segue__slot;
+struct segue__slot {
+  segue_reader reader;
+  segue__publication *owner; /* NULL: its publication is gone; under the slots' lock */
+  segue__slot *prev, *next;  /* in the publication */
+  segue__slot *thread_next;  /* in the thread that it was made for */
+  void *memory;              /* what was allocated: the slot is aligned in it */
+} __attribute__((aligned(128)));
+
+struct segue__publication {
+  segue__live live __attribute__((aligned(128)));
+  pthread_mutex_t lock __attribute__((aligned(128)));
+  pthread_cond_t wake;
+  segue__slot *slots;
+  segue__retired *first, **last; /* what waits for a grace period, in order */
+  segue__retired *spare;         /* for the next publish, which then cannot fail */
+  pthread_t thread;
+  bool started, stopping, fenced;
+  unsigned unslotted; /* sections of threads that could not get a slot */
+  void *memory;
+};
+
+/* Memory of which the result is aligned to 128 bytes; *memory is what segue__free takes. */
+void *segue__aligned_alloc(size_t size, void **memory);
+/* Forgets the slots of a publication that goes. */
+void segue__slots_detach(segue__publication *p);
+
+#endif

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Snapshots and their publication. Epochs with asymmetric barriers: a reader stores the epoch into
+ * its slot and loads the pointer, with no barrier between; after an exchange the reclamation thread
+ * advances the epoch and lets membarrier(2) put the barrier into every running thread, so that each
+ * slot now shows its section or the section sees the new pointer. Then it waits for the slots that
+ * show an older epoch. All waiting is done by that thread: libuv's pool is for nothing that may
+ * hang.
+ */
+#include "snapshot.h"
+
+#include <errno.h>
+#include <linux/membarrier.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "publication.h"
+
+/* ---- Snapshots ------------------------------------------------------------------------------- */
+
+int segue__snapshot_new(segue_snapshot **out, uint64_t generation, segue__config *config) {
+  *out = segue__calloc(1, sizeof **out);
+  if (!*out) return UV_ENOMEM;
+  (*out)->refs = 1;
+  (*out)->generation = generation;
+  (*out)->config = segue__config_ref(config);
+  segue__hash_hex(config->root.hash, (*out)->hash);
+  return 0;
+}
+
+const segue_snapshot *segue_snapshot_ref(const segue_snapshot *snapshot) {
+  __atomic_add_fetch(&((segue_snapshot *)snapshot)->refs, 1, __ATOMIC_RELAXED);
+  return snapshot;
+}
+
+void segue_snapshot_unref(const segue_snapshot *snapshot) {
+  segue_snapshot *own = (segue_snapshot *)snapshot;
+  if (!own || __atomic_sub_fetch(&own->refs, 1, __ATOMIC_ACQ_REL)) return;
+  segue__config_unref(own->config);
+  segue__free(own);
+}
+
+const segue_node *segue_snapshot_root(const segue_snapshot *snapshot) {
+  return &snapshot->config->root;
+}
+
+uint64_t segue_snapshot_generation(const segue_snapshot *snapshot) {
+  return snapshot->generation;
+}
+
+const char *segue_snapshot_hash(const segue_snapshot *snapshot) {
+  return snapshot->hash;
+}
+
+int segue_node_origin(const segue_snapshot *snapshot, const segue_node *node, const char **source,
+                      const char **file, uint32_t *line, uint32_t *column) {
+  const segue__document *doc = node ? segue__config_document(snapshot->config, node) : NULL;
+  if (!doc) return SEGUE_EPATH;
+  if (source) *source = doc->source;
+  if (file) *file = doc->name;
+  if (line) *line = node->line;
+  if (column) *column = node->column;
+  return 0;
+}
+
+/* ---- Reclamation ----------------------------------------------------------------------------- */
+
+struct segue__retired {
+  segue__retired *next;
+  void (*fn)(void *data);
+  void *data;
+};
+
+static void drop_snapshot(void *data) {
+  segue_snapshot_unref(data);
+}
+
+static int membarrier(int command) {
+  return (int)syscall(__NR_membarrier, command, 0, 0);
+}
+
+static void pause_ns(long ns) {
+  nanosleep(&(struct timespec){.tv_nsec = ns}, NULL);
+}
+
+/* No section is open that began before `epoch`. */
+static bool quiet(segue__publication *p, uint64_t epoch) {
+  bool is_quiet = !__atomic_load_n(&p->unslotted, __ATOMIC_SEQ_CST);
+  pthread_mutex_lock(&p->lock);
+  for (segue__slot *slot = p->slots; is_quiet && slot; slot = slot->next) {
+    uint64_t began = __atomic_load_n(&slot->reader.epoch, __ATOMIC_SEQ_CST);
+    is_quiet = !began || began >= epoch;
+  }
+  pthread_mutex_unlock(&p->lock);
+  return is_quiet;
+}
+
+static bool is_stopping(segue__publication *p) {
+  pthread_mutex_lock(&p->lock);
+  bool stopping = p->stopping;
+  pthread_mutex_unlock(&p->lock);
+  return stopping;
+}
+
+static void wait_for_readers(segue__publication *p) {
+  uint64_t epoch = __atomic_add_fetch(&p->live.epoch, 1, __ATOMIC_SEQ_CST);
+  /* The barrier was registered and cannot fail, unless a sandbox came later and forbids it: then
+   * nothing is freed any more before the publication goes, when no section is open. */
+  while (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) && !p->fenced && !is_stopping(p))
+    pause_ns(10000000);
+  int tries = 0;
+  for (long ns = 20000; !quiet(p, epoch);) {
+    if (tries++ < 8) {
+      sched_yield();
+      continue;
+    }
+    pause_ns(ns);
+    ns = ns < 5000000 ? ns * 2 : ns;
+  }
+}
+
+static void run_all(segue__retired *item) {
+  while (item) {
+    segue__retired *next = item->next;
+    item->fn(item->data);
+    segue__free(item);
+    item = next;
+  }
+}
+
+static void *reclaim(void *data) {
+  segue__publication *p = data;
+  pthread_mutex_lock(&p->lock);
+  for (;;) {
+    while (!p->first && !p->stopping)
+      pthread_cond_wait(&p->wake, &p->lock);
+    segue__retired *items = p->first;
+    if (!items) break;
+    p->first = NULL;
+    p->last = &p->first;
+    pthread_mutex_unlock(&p->lock);
+    wait_for_readers(p);
+    run_all(items);
+    pthread_mutex_lock(&p->lock);
+  }
+  pthread_mutex_unlock(&p->lock);
+  return NULL;
+}
+
+/* The thread takes no signals: they are the host's. */
+static int start_thread(segue__publication *p) {
+  if (p->started) return 0;
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int rc = pthread_create(&p->thread, NULL, reclaim, p);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  p->started = !rc;
+  return -rc;
+}
+
+static int reserve_spare(segue__publication *p) {
+  if (!p->spare) p->spare = segue__malloc(sizeof *p->spare);
+  return p->spare ? 0 : UV_ENOMEM;
+}
+
+/* Under the lock, with a thread and a spare. */
+static void retire(segue__publication *p, void (*fn)(void *data), void *data) {
+  segue__retired *item = p->spare;
+  p->spare = NULL;
+  *item = (segue__retired){.fn = fn, .data = data};
+  *p->last = item;
+  p->last = &item->next;
+  pthread_cond_signal(&p->wake);
+}
+
+/* ---- Publication ----------------------------------------------------------------------------- */
+
+int segue__publication_new(segue__publication **out) {
+  *out = NULL;
+  void *memory;
+  segue__publication *p = segue__aligned_alloc(sizeof *p, &memory);
+  if (!p) return UV_ENOMEM;
+  memset(p, 0, sizeof *p);
+  p->memory = memory;
+  p->live.epoch = 1;
+  p->last = &p->first;
+  p->fenced = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) != 0;
+  int rc = -pthread_mutex_init(&p->lock, NULL);
+  if (!rc && (rc = -pthread_cond_init(&p->wake, NULL))) pthread_mutex_destroy(&p->lock);
+  if (rc) {
+    segue__free(memory);
+    return rc;
+  }
+  *out = p;
+  return 0;
+}
+
+void segue__publication_free(segue__publication *p) {
+  if (!p) return;
+  if (p->started) {
+    pthread_mutex_lock(&p->lock);
+    p->stopping = true;
+    pthread_cond_signal(&p->wake);
+    pthread_mutex_unlock(&p->lock);
+    pthread_join(p->thread, NULL);
+  }
+  segue__slots_detach(p);
+  segue_snapshot_unref(p->live.snapshot);
+  segue__free(p->spare);
+  pthread_cond_destroy(&p->wake);
+  pthread_mutex_destroy(&p->lock);
+  segue__free(p->memory);
+}
+
+int segue__publish(segue__publication *p, const segue_snapshot *next) {
+  pthread_mutex_lock(&p->lock);
+  int rc = start_thread(p);
+  if (!rc) rc = reserve_spare(p);
+  if (!rc) {
+    if (next) segue_snapshot_ref(next);
+    const segue_snapshot *old = __atomic_exchange_n(&p->live.snapshot, next, __ATOMIC_SEQ_CST);
+    if (old) retire(p, drop_snapshot, (void *)old);
+  }
+  pthread_mutex_unlock(&p->lock);
+  return rc;
+}
+
+int segue__publication_defer(segue__publication *p, void (*fn)(void *data), void *data) {
+  pthread_mutex_lock(&p->lock);
+  int rc = start_thread(p);
+  if (!rc) rc = reserve_spare(p);
+  if (!rc) retire(p, fn, data);
+  pthread_mutex_unlock(&p->lock);
+  return rc;
+}
+
+struct segue__live *segue__publication_live(segue__publication *p) {
+  return &p->live;
+}
+
+const segue_snapshot *segue__publication_get(const segue__publication *p) {
+  return __atomic_load_n(&p->live.snapshot, __ATOMIC_ACQUIRE);
+}
+
+const segue_snapshot *segue__publication_acquire(segue__publication *p) {
+  const segue_snapshot *snapshot = segue__read_begin(&p->live);
+  if (snapshot) segue_snapshot_ref(snapshot);
+  segue__read_end(&p->live);
+  return snapshot;
+}
+
+const segue_snapshot *segue_snapshot_acquire(segue *s) {
+  return segue__publication_acquire((segue__publication *)*(segue__live **)(void *)s);
+}
+
+#ifdef SEGUE_TEST
+void segue__publication_use_fences(segue__publication *p) {
+  p->fenced = true;
+}
+#endif
