@@ -2,6 +2,11 @@
  *
  * source.h: where configuration comes from. A source spec is plain data in a policy; its kind's
  * operations deliver documents. The built-in kinds file, dir, env and value read on the worker.
+ *   file   one file; absent and optional: no document
+ *   dir    the files that match folder/glob, sorted by byte value, a document each; a missing
+ * folder is an error unless optional, no match is none env    one document of the variables whose
+ * names begin with prefix: the rest, in lower case, split at separator, is the path; values get
+ * their type by the YAML core schema value  the document that the policy built
  */
 #ifndef SEGUE_SOURCE_SOURCE_H
 #define SEGUE_SOURCE_SOURCE_H

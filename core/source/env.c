@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Kind `env`: environment variables as a document. Names are sorted by path, so that one pass
+ * builds the tree and a name that is a value and a map at once stands beside its rival.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#include "kinds.h"
+
+/* Between the keys of a path: below every byte that a name has, so that paths sort key by key. */
+enum { BETWEEN = '\1' };
+
+typedef struct variable {
+  const char *text; /* NAME=value, borrowed from the environment */
+  const char *value;
+  int name_len;
+  char *path; /* keys in lower case */
+} variable;
+
+typedef struct variables {
+  variable *items;
+  size_t count, capacity;
+} variables;
+
+static void variables_deinit(variables *list) {
+  for (size_t i = 0; i < list->count; i++)
+    segue__free(list->items[i].path);
+  segue__free(list->items);
+}
+
+static int fail_memory(const segue__source *source, segue_error *err) {
+  int rc = segue__error_set(err, UV_ENOMEM, "out of memory while reading %s", source->name);
+  segue__error_source(err, source->name);
+  return rc;
+}
+
+/* Writes the path of a name into `path`, which is as long. False: a key in it is empty. */
+static bool to_path(const char *name, size_t len, const char *separator, char *path) {
+  size_t sep = strlen(separator), n = 0;
+  for (size_t i = 0; i < len;) {
+    if (sep && len - i >= sep && !memcmp(name + i, separator, sep)) {
+      if (!n || path[n - 1] == BETWEEN) return false;
+      path[n++] = BETWEEN;
+      i += sep;
+    } else {
+      char c = name[i++];
+      path[n++] = c >= 'A' && c <= 'Z' ? (char)(c | 32) : c;
+    }
+  }
+  path[n] = 0;
+  return n && path[n - 1] != BETWEEN;
+}
+
+static int add(const segue__source *source, variables *list, const char *text, segue_error *err) {
+  const char *equals = strchr(text, '='), *separator = source->separator;
+  size_t prefix = strlen(source->prefix ? source->prefix : "");
+  size_t len = (size_t)(equals - text) - prefix;
+  if (list->count == list->capacity) {
+    size_t capacity = list->capacity ? list->capacity * 2 : 16;
+    variable *items = segue__realloc(list->items, capacity * sizeof *items);
+    if (!items) return fail_memory(source, err);
+    list->items = items;
+    list->capacity = capacity;
+  }
+  variable *v = &list->items[list->count];
+  *v = (variable){text, equals + 1, (int)(equals - text), segue__malloc(len + 1)};
+  if (!v->path) return fail_memory(source, err);
+  list->count++;
+  if (to_path(text + prefix, len, separator ? separator : "__", v->path)) return 0;
+  int rc = segue__error_set(err, SEGUE_ESOURCE,
+                            "environment variable %.*s has an empty key in its name: rename it",
+                            v->name_len, text);
+  segue__error_source(err, source->name);
+  return rc;
+}
+
+static int collect(const segue__source *source, char **environ, variables *list, segue_error *err) {
+  const char *prefix = source->prefix ? source->prefix : "";
+  int rc = 0;
+  for (char **e = environ; !rc && e && *e; e++)
+    if (!strncmp(*e, prefix, strlen(prefix)) && strchr(*e, '=') > *e)
+      rc = add(source, list, *e, err);
+  return rc;
+}
+
+static int by_path(const void *a, const void *b) {
+  return strcmp(((const variable *)a)->path, ((const variable *)b)->path);
+}
+
+/* Two variables for one place, or one for a place inside of the other's. */
+static int check_rivals(const segue__source *source, const variables *list, segue_error *err) {
+  for (size_t i = 1; i < list->count; i++) {
+    const variable *a = &list->items[i - 1], *b = &list->items[i];
+    size_t len = strlen(a->path);
+    if (strncmp(a->path, b->path, len) != 0 || (b->path[len] && b->path[len] != BETWEEN)) continue;
+    int rc = segue__error_set(
+        err, SEGUE_ESOURCE, "environment variables %.*s and %.*s %s: remove one", a->name_len,
+        a->text, b->name_len, b->text,
+        b->path[len] ? "make the same key a value and a map" : "stand for the same key");
+    segue__error_source(err, source->name);
+    return rc;
+  }
+  return 0;
+}
+
+/* Length of the leading keys that two paths share, and how many these are. */
+static size_t shared(const char *a, const char *b, size_t *keys) {
+  size_t len = 0;
+  *keys = 0;
+  for (size_t i = 0; a[i] && a[i] == b[i]; i++)
+    if (a[i] == BETWEEN) {
+      len = i + 1;
+      ++*keys;
+    }
+  return len;
+}
+
+/* Ends the maps that the path leaves, begins those that it enters, and sets the value. */
+static int build_one(segue__builder *b, const variable *v, const char *before, size_t *depth) {
+  size_t keys;
+  const char *key = v->path + shared(before, v->path, &keys);
+  for (; *depth > keys; --*depth)
+    segue__builder_end(b);
+  for (const char *next; (next = strchr(key, BETWEEN)); key = next + 1) {
+    segue__builder_key(b, key, (size_t)(next - key));
+    segue__builder_begin(b, SEGUE_MAP);
+    ++*depth;
+  }
+  segue__builder_key(b, key, strlen(key));
+  return segue__builder_plain(b, v->value, strlen(v->value));
+}
+
+static int build(segue__builder *b, const variables *list, segue_error *err) {
+  size_t depth = 0;
+  const char *before = "";
+  segue__builder_begin(b, SEGUE_MAP);
+  for (size_t i = 0; i < list->count; i++) {
+    const variable *v = &list->items[i];
+    int rc = build_one(b, v, before, &depth);
+    if (rc && rc != UV_ENOMEM) {
+      segue_error why;
+      segue__builder_finish(b, &why);
+      segue__error_set(err, rc, "environment variable %.*s: %s", v->name_len, v->text, why.message);
+      segue__error_path(err, why.path);
+      return rc;
+    }
+    before = v->path;
+  }
+  for (; depth; depth--)
+    segue__builder_end(b);
+  segue__builder_end(b);
+  return segue__builder_finish(b, err);
+}
+
+static int build_document(const segue__source *source, const variables *list,
+                          const segue__limits *limits, uint32_t id, segue__document **out,
+                          segue_error *err) {
+  segue__builder *b = NULL;
+  int rc = segue__document_new(out, id, source->name, source->name, SEGUE__BUILT, NULL, 0);
+  if (!rc) rc = segue__builder_new(&b, *out, limits);
+  if (rc) {
+    segue__document_unref(*out);
+    return fail_memory(source, err);
+  }
+  rc = build(b, list, err);
+  segue__builder_free(b);
+  if (!rc) return 0;
+  segue__error_source(err, source->name);
+  segue__document_unref(*out);
+  return rc;
+}
+
+static segue__document *known(const segue__source *source, const segue__documents *previous,
+                              const segue__document *doc) {
+  for (size_t i = 0; previous && i < previous->count; i++) {
+    segue__document *old = previous->items[i];
+    if (old->format == SEGUE__BUILT && !strcmp(old->source, source->name) &&
+        segue__hash_equal(old->hash, doc->hash))
+      return old;
+  }
+  return NULL;
+}
+
+static int fetch_env(const segue__source *source, const segue__os *os, const segue__limits *limits,
+                     const segue__documents *previous, uint32_t *next_id, segue__documents *out,
+                     segue_error *err) {
+  variables list = {NULL, 0, 0};
+  segue__document *doc = NULL;
+  int rc = collect(source, os->environ(os->data), &list, err);
+  if (!rc && list.count) qsort(list.items, list.count, sizeof *list.items, by_path);
+  if (!rc) rc = check_rivals(source, &list, err);
+  if (!rc) rc = build_document(source, &list, limits, (*next_id)++, &doc, err);
+  variables_deinit(&list);
+  if (rc) return rc;
+  segue__document *old = known(source, previous, doc);
+  if (old) {
+    segue__document_unref(doc);
+    doc = segue__document_ref(old);
+  }
+  return segue__documents_add(out, doc) ? fail_memory(source, err) : 0;
+}
+
+static int watch_nothing(const segue__source *source, segue__names *paths) {
+  (void)source, (void)paths;
+  return 0;
+}
+
+const segue__source_kind segue__source_env = {"env", fetch_env, watch_nothing};

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Kinds `file` and `dir`. The content decides whether a document is new: the same bytes, under the
+ * same values of the variables they mention, are the document that is there already.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "kinds.h"
+
+enum { BYTES_DEFAULT = 64 << 20, LISTINGS = 3 };
+
+typedef struct fetcher {
+  const segue__source *source;
+  const segue__os *os;
+  size_t bytes_max;
+  const segue__documents *previous;
+  size_t hint; /* where in previous the next file is looked for first: both are sorted */
+  uint32_t *next_id;
+  segue__documents *out;
+  segue_error *err;
+} fetcher;
+
+static segue__format format_of(const segue__source *source, const char *path) {
+  if (source->format >= 0) return (segue__format)source->format;
+  size_t len = strlen(path);
+  return len >= 5 && !strcmp(path + len - 5, ".json") ? SEGUE__JSON : SEGUE__YAML;
+}
+
+static bool same_variables(const segue__document *doc, const segue__os *os) {
+  for (const segue__variable *v = doc->variables; v; v = v->next) {
+    const char *now = os->getenv(os->data, v->name);
+    if (!now != !v->value || (now && strcmp(now, v->value) != 0)) return false;
+  }
+  return true;
+}
+
+static segue__document *known(fetcher *f, const char *path, const segue__bytes *bytes) {
+  segue__format format = format_of(f->source, path);
+  size_t n = f->previous ? f->previous->count : 0;
+  for (size_t i = 0; i < n; i++) {
+    size_t at = (f->hint + i) % n;
+    segue__document *doc = f->previous->items[at];
+    if (doc->format == format && doc->expand == f->source->expand && doc->len == bytes->len &&
+        doc->data && !strcmp(doc->name, path) && !strcmp(doc->source, f->source->name) &&
+        !memcmp(doc->data, bytes->data, bytes->len) && same_variables(doc, f->os)) {
+      f->hint = at + 1;
+      return doc;
+    }
+  }
+  return NULL;
+}
+
+static int fail_memory(const fetcher *f, const char *path) {
+  int rc = segue__error_set(f->err, UV_ENOMEM, "out of memory while reading %s", path);
+  segue__error_source(f->err, f->source->name);
+  return rc;
+}
+
+/* Delivers one file. err is set by the reader where it fails. */
+static int fetch_file(fetcher *f, const char *path) {
+  segue__bytes bytes = {NULL, 0};
+  int rc = f->os->read_file(f->os->data, path, f->bytes_max, &bytes, f->err);
+  if (rc) {
+    segue__error_at(f->err, path, 0, 0);
+    segue__error_source(f->err, f->source->name);
+    return rc;
+  }
+  segue__document *doc = known(f, path, &bytes);
+  if (doc) {
+    segue__free(bytes.data);
+    segue__document_ref(doc);
+  } else {
+    rc = segue__document_new(&doc, (*f->next_id)++, f->source->name, path,
+                             format_of(f->source, path), bytes.data, bytes.len);
+    if (rc) return fail_memory(f, path);
+    doc->expand = f->source->expand;
+  }
+  return segue__documents_add(f->out, doc) ? fail_memory(f, path) : 0;
+}
+
+static fetcher fetcher_of(const segue__source *source, const segue__os *os,
+                          const segue__limits *limits, const segue__documents *previous,
+                          uint32_t *next_id, segue__documents *out, segue_error *err) {
+  size_t max = limits && limits->bytes ? limits->bytes : (size_t)BYTES_DEFAULT;
+  return (fetcher){source, os, max, previous, 0, next_id, out, err};
+}
+
+/* Forgives that something is absent, not that it cannot be read. */
+static int forgive_absence(const segue__source *source, int rc, segue_error *err) {
+  if (!source->optional || rc != UV_ENOENT) return rc;
+  if (err) memset(err, 0, sizeof *err);
+  return 0;
+}
+
+static int fetch_one(const segue__source *source, const segue__os *os, const segue__limits *limits,
+                     const segue__documents *previous, uint32_t *next_id, segue__documents *out,
+                     segue_error *err) {
+  fetcher f = fetcher_of(source, os, limits, previous, next_id, out, err);
+  return forgive_absence(source, fetch_file(&f, source->path), err);
+}
+
+static int fetch_listing(fetcher *f, const segue__names *names) {
+  int rc = 0;
+  for (size_t i = 0; !rc && i < names->count; i++)
+    rc = fetch_file(f, names->items[i]);
+  return rc;
+}
+
+static void drop_from(segue__documents *docs, size_t count) {
+  while (docs->count > count)
+    segue__document_unref(docs->items[--docs->count]);
+}
+
+/* A file that goes between listing and reading is no error: the folder is listed again. */
+static int fetch_dir(const segue__source *source, const segue__os *os, const segue__limits *limits,
+                     const segue__documents *previous, uint32_t *next_id, segue__documents *out,
+                     segue_error *err) {
+  fetcher f = fetcher_of(source, os, limits, previous, next_id, out, err);
+  size_t before = out->count;
+  int rc = UV_ENOENT;
+  for (int i = 0; i < LISTINGS && rc == UV_ENOENT; i++) {
+    segue__names names = {NULL, 0};
+    drop_from(out, before);
+    rc = os->list_files(os->data, source->path, &names, err);
+    if (rc) {
+      segue__error_source(err, source->name);
+      return forgive_absence(source, rc, err);
+    }
+    rc = fetch_listing(&f, &names);
+    segue__names_deinit(&names);
+  }
+  if (rc) drop_from(out, before);
+  return rc;
+}
+
+static int watch_path(const segue__source *source, segue__names *paths) {
+  return segue__source_watch_path(paths, source->path);
+}
+
+const segue__source_kind segue__source_file = {"file", fetch_one, watch_path};
+const segue__source_kind segue__source_dir = {"dir", fetch_dir, watch_path};

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * kinds.h: the built-in kinds of sources; source.c lists them.
+ */
+#ifndef SEGUE_SOURCE_KINDS_H
+#define SEGUE_SOURCE_KINDS_H
+
+#include "source.h"
+
+extern const segue__source_kind segue__source_file;
+extern const segue__source_kind segue__source_dir;
+extern const segue__source_kind segue__source_env;
+extern const segue__source_kind segue__source_value;
+
+/* Appends a copy of a path. */
+int segue__source_watch_path(segue__names *paths, const char *path);
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What sources share: the list of kinds, lists of documents, and the kind `value`.
+ */
+#include "source.h"
+
+#include <string.h>
+#include <uv.h>
+
+#include "kinds.h"
+
+const segue__source_kind *segue__source_kind_find(const char *name) {
+  static const segue__source_kind *const kinds[] = {&segue__source_file, &segue__source_dir,
+                                                    &segue__source_env, &segue__source_value};
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+    if (!strcmp(kinds[i]->name, name)) return kinds[i];
+  return NULL;
+}
+
+void segue__source_deinit(segue__source *source) {
+  segue__free(source->name);
+  segue__free(source->path);
+  segue__free(source->prefix);
+  segue__free(source->separator);
+  segue__document_unref(source->value);
+  memset(source, 0, sizeof *source);
+}
+
+void segue__documents_deinit(segue__documents *docs) {
+  for (size_t i = 0; i < docs->count; i++)
+    segue__document_unref(docs->items[i]);
+  segue__free(docs->items);
+  memset(docs, 0, sizeof *docs);
+}
+
+/* The reference moves in also where this fails: then it is given back. */
+int segue__documents_add(segue__documents *docs, segue__document *doc) {
+  if (docs->count == docs->capacity) {
+    size_t capacity = docs->capacity ? docs->capacity * 2 : 4;
+    segue__document **items = segue__realloc(docs->items, capacity * sizeof(*items));
+    if (!items) {
+      segue__document_unref(doc);
+      return UV_ENOMEM;
+    }
+    docs->items = items;
+    docs->capacity = capacity;
+  }
+  docs->items[docs->count++] = doc;
+  return 0;
+}
+
+int segue__source_watch_path(segue__names *paths, const char *path) {
+  char **items = segue__realloc(paths->items, (paths->count + 1) * sizeof(*items));
+  if (!items) return UV_ENOMEM;
+  paths->items = items;
+  items[paths->count] = segue__strdup(path);
+  if (!items[paths->count]) return UV_ENOMEM;
+  paths->count++;
+  return 0;
+}
+
+static int fetch_value(const segue__source *source, const segue__os *os,
+                       const segue__limits *limits, const segue__documents *previous,
+                       uint32_t *next_id, segue__documents *out, segue_error *err) {
+  (void)os, (void)limits, (void)previous, (void)next_id;
+  if (!source->value) return 0;
+  int rc = segue__documents_add(out, segue__document_ref(source->value));
+  return rc ? segue__error_set(err, rc, "out of memory while reading %s", source->name) : 0;
+}
+
+static int watch_nothing(const segue__source *source, segue__names *paths) {
+  (void)source, (void)paths;
+  return 0;
+}
+
+const segue__source_kind segue__source_value = {"value", fetch_value, watch_nothing};
