@@ -147,6 +147,10 @@ void segue__log_write(const segue__log *log, segue__level level, const char *gro
     log->sink(log->data, &entry);
 }
 
+int segue__log_enabled(const segue__log *log, segue__level level) {
+  return log && log->sink && level <= log->level;
+}
+
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
 const char *segue__level_name(segue__level level) {

@@ -50,9 +50,7 @@ typedef struct segue__log {
   do {                                                                                             \
     if (segue__log_enabled((log), (lvl))) segue__log_write((log), (lvl), __VA_ARGS__);             \
   } while (0)
-static inline int segue__log_enabled(const segue__log *log, segue__level level) {
-  return log && log->sink && level <= log->level;
-}
+int segue__log_enabled(const segue__log *log, segue__level level);
 void segue__log_write(const segue__log *log, segue__level level, const char *group,
                       const char *message, ...);
 /* Tells the count of a repetition that is still going on: for shutdown. */

@@ -2,12 +2,14 @@
  *
  * os.h: the file system and processes behind one struct of function pointers that tests replace.
  * (The clock, timers and threads are loop.h.) segue__os_default() is the real one. The functions
- * block; they are called on the worker thread, spawn excepted.
+ * block and are for the worker thread, except spawn,
+ * which never waits and is for the control thread.
  */
 #ifndef SEGUE_OS_OS_H
 #define SEGUE_OS_OS_H
 
 #include "../segue.h"
+#include "spawn.h"
 
 /* Bytes of one file as they were at one instant. */
 typedef struct segue__bytes {
@@ -21,9 +23,13 @@ typedef struct segue__names {
   size_t count;
 } segue__names;
 void segue__names_deinit(segue__names *names);
+/* Appends folder[0 .. folder_len) followed by name, copied. Start from a zeroed struct, and add
+ * only by this function. Does not sort. */
+int segue__names_add(segue__names *names, const char *folder, size_t folder_len, const char *name);
 
-/* How a file is written: all of it or nothing, durably (temporary file beside it, fsync, rename,
- * fsync of the folder). */
+/* How a file is written: all of it or nothing, durably (temporary file ".NAME.segue-XXXXXXXX"
+ * beside it, fsync, rename, fsync of the folder). Where path is a symbolic link, the file that it
+ * leads to is replaced, not the link. */
 typedef struct segue__write {
   const char *path;
   const void *data;
@@ -35,16 +41,25 @@ typedef struct segue__write {
 typedef struct segue__os {
   void *data; /* for the functions' own use; passed as first argument */
   /* Reads a regular file of at most max bytes. A file that changes while it is read is read again
-   * (up to 5 times). err names the file and what to do: missing, unreadable, a directory, a device
-   * or pipe, a loop of symbolic links, too large. err->code is the UV_ or SEGUE_E code. */
+   * (up to 5 times). err names the file and what to do. Codes: UV_ENOENT missing, UV_EACCES
+   * unreadable, UV_EISDIR a directory, UV_EFTYPE a device, pipe or socket, UV_ELOOP a loop of
+   * symbolic links, SEGUE_ELIMIT too large, UV_EAGAIN never at rest, else the system's. */
   int (*read_file)(void *data, const char *path, size_t max, segue__bytes *out, segue_error *err);
-  /* Regular files that match a glob pattern ("conf.d/" followed by "*.yaml"), sorted. Hidden names
-   * (leading dot) match only a pattern that starts with a dot. No match is success with count 0;
-   * a folder that is missing or unreadable is an error. */
+  /* Regular files that match a glob pattern ("conf.d/" followed by "*.yaml"), sorted; wildcards in
+   * the last part only (SEGUE_EUSAGE). Hidden names (leading dot) match only a pattern that starts
+   * with a dot. A symbolic link that leads nowhere is listed, so that reading it tells of it
+   * instead of its content being quietly absent. No match is success with count 0; a folder that is
+   * missing or unreadable is an error. */
   int (*list_files)(void *data, const char *pattern, segue__names *out, segue_error *err);
+  /* UV_ENOSPC, UV_EROFS, UV_EBUSY (a mount point, which no rename can replace) and so on; whatever
+   * fails, no temporary file stays behind. After a failed fsync of the folder the new file is in
+   * place and only its durability is unknown. */
   int (*write_file)(void *data, const segue__write *w, segue_error *err);
   const char *(*getenv)(void *data, const char *name);
   char **(*environ)(void *data); /* NULL-terminated "NAME=value" array, borrowed */
+  /* See spawn.h. Control thread. */
+  int (*spawn)(void *data, segue__loop *loop, const segue__spawn_options *options,
+               segue__spawn **out, segue_error *err);
 } segue__os;
 
 const segue__os *segue__os_default(void);

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Reading a file as it was at one instant, and listing a folder. A file that somebody saves in
+ * place can be caught half-written: its size, times and inode are compared before and after, and it
+ * is read again until they agree. (A writer who pauses in the middle cannot be told from one who
+ * has finished; its next write is a new event, and parser and schema stand in between.)
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "error.h"
+#include "explain.h"
+#include "file.h"
+#include "mem.h"
+
+enum { TRIES = 5, AGAIN = 1 };
+
+static bool same(const struct stat *a, const struct stat *b) {
+  return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+         a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+static const char *type_name(mode_t mode) {
+  if (S_ISFIFO(mode)) return "a named pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  return "a device";
+}
+
+static int check_type(const char *path, const struct stat *st, segue_error *err) {
+  char shown[SEGUE__SHOWN_MAX];
+  if (S_ISREG(st->st_mode)) return 0;
+  const char *name = segue__shown(path, shown);
+  if (S_ISDIR(st->st_mode))
+    return segue__error_set(err, UV_EISDIR,
+                            "cannot read %s: it is a directory; name a file, or all of them with a "
+                            "dir source (%s/*.yaml)",
+                            name, name);
+  return segue__error_set(err, UV_EFTYPE, "cannot read %s: it is %s, not a regular file", name,
+                          type_name(st->st_mode));
+}
+
+static int too_large(const char *path, uint64_t size, bool at_least, size_t max, segue_error *err) {
+  char shown[SEGUE__SHOWN_MAX];
+  return segue__error_set(err, SEGUE_ELIMIT,
+                          "%s is %s%llu bytes; the limit is %zu: raise limits.bytes or split the "
+                          "file",
+                          segue__shown(path, shown), at_least ? "at least " : "",
+                          (unsigned long long)size, max);
+}
+
+/* The type is looked at before the file is opened: opening a device can have effects. */
+static int open_regular(const char *path, struct stat *st, segue_error *err) {
+  if (stat(path, st)) return segue__explain(err, -errno, "read", path);
+  int rc = check_type(path, st, err);
+  if (rc) return rc;
+  int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  if (fd < 0) return segue__explain(err, -errno, "read", path);
+  rc = fstat(fd, st) ? segue__explain(err, -errno, "read", path) : check_type(path, st, err);
+  if (!rc) return fd;
+  close(fd);
+  return rc;
+}
+
+static int grow(segue__bytes *bytes, size_t *capacity, size_t max) {
+  size_t next = *capacity < 4096 ? 4096 : *capacity * 2;
+  if (next > max + 1 || next < *capacity) next = max + 1;
+  char *data = segue__realloc(bytes->data, next + 1);
+  if (!data) return UV_ENOMEM;
+  bytes->data = data;
+  *capacity = next;
+  return 0;
+}
+
+/* Reads to the end, of at most max + 1 bytes: one more tells that the limit is passed. The size is
+ * only a hint; files under /proc say 0. */
+static int read_all(int fd, size_t hint, size_t max, segue__bytes *bytes) {
+  size_t capacity = hint + 1;
+  bytes->len = 0;
+  bytes->data = segue__malloc(capacity + 1);
+  if (!bytes->data) return UV_ENOMEM;
+  for (;;) {
+    if (bytes->len == capacity) {
+      if (capacity > max) return 0;
+      int rc = grow(bytes, &capacity, max);
+      if (rc) return rc;
+    }
+    ssize_t n = read(fd, bytes->data + bytes->len, capacity - bytes->len);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return -errno;
+    if (n == 0) break;
+    bytes->len += (size_t)n;
+  }
+  bytes->data[bytes->len] = 0;
+  return 0;
+}
+
+static int read_open(int fd, const char *path, const struct stat *before, size_t max,
+                     segue__bytes *out, segue_error *err) {
+  if (before->st_size > 0 && (uint64_t)before->st_size > max)
+    return too_large(path, (uint64_t)before->st_size, false, max, err);
+  int rc = read_all(fd, (size_t)before->st_size, max, out);
+  if (!rc && SEGUE_FAULT("read.changed")) return AGAIN;
+  if (rc == -ESTALE) return AGAIN; /* NFS: replaced under our hands */
+  if (rc) return segue__explain(err, rc, "read", path);
+  if (out->len > max) return too_large(path, out->len, true, max, err);
+  struct stat after, now;
+  if (fstat(fd, &after) || !same(before, &after)) return AGAIN;
+  return stat(path, &now) || !same(before, &now) ? AGAIN : 0;
+}
+
+static int read_once(const char *path, size_t max, segue__bytes *out, segue_error *err) {
+  struct stat st;
+  int fd = open_regular(path, &st, err);
+  if (fd < 0) return fd;
+  int rc = read_open(fd, path, &st, max, out, err);
+  close(fd);
+  if (!rc) return 0;
+  segue__free(out->data);
+  *out = (segue__bytes){0};
+  return rc;
+}
+
+int segue__file_read(void *data, const char *path, size_t max, segue__bytes *out,
+                     segue_error *err) {
+  (void)data;
+  char shown[SEGUE__SHOWN_MAX];
+  *out = (segue__bytes){0};
+  if (max > SIZE_MAX / 4) max = SIZE_MAX / 4;
+  for (int i = 0; i < TRIES; i++) {
+    int rc = read_once(path, max, out, err);
+    if (rc != AGAIN) return rc;
+  }
+  return segue__error_set(err, UV_EAGAIN,
+                          "cannot read %s: it changed each of %d times while it was read; write it "
+                          "to another name and rename it",
+                          segue__shown(path, shown), TRIES);
+}
+
+/* ---- Listing ---- */
+
+void segue__names_deinit(segue__names *names) {
+  for (size_t i = 0; i < names->count; i++)
+    segue__free(names->items[i]);
+  segue__free(names->items);
+  *names = (segue__names){0};
+}
+
+/* The array's room is the next power of two, so it need not be stored. */
+int segue__names_add(segue__names *names, const char *folder, size_t folder_len, const char *name) {
+  size_t count = names->count;
+  if ((count & (count - 1)) == 0) {
+    char **items = segue__realloc(names->items, (count ? count * 2 : 1) * sizeof *items);
+    if (!items) return UV_ENOMEM;
+    names->items = items;
+  }
+  size_t len = strlen(name);
+  char *path = segue__malloc(folder_len + len + 1);
+  if (!path) return UV_ENOMEM;
+  if (folder_len) memcpy(path, folder, folder_len);
+  memcpy(path + folder_len, name, len + 1);
+  names->items[names->count++] = path;
+  return 0;
+}
+
+static int compare(const void *a, const void *b) {
+  return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* A link that leads nowhere counts, a file that vanished meanwhile does not. */
+static bool is_listed(int folder, const struct dirent *entry) {
+  struct stat st;
+  if (entry->d_type == DT_REG) return true;
+  if (entry->d_type != DT_LNK && entry->d_type != DT_UNKNOWN) return false;
+  if (!fstatat(folder, entry->d_name, &st, 0)) return S_ISREG(st.st_mode);
+  return !fstatat(folder, entry->d_name, &st, AT_SYMLINK_NOFOLLOW);
+}
+
+static int list_open(DIR *dir, const char *pattern, const char *glob, segue__names *out) {
+  for (;;) {
+    errno = 0;
+    const struct dirent *entry = readdir(dir);
+    if (!entry) return -errno;
+    if (fnmatch(glob, entry->d_name, FNM_PERIOD) || !is_listed(dirfd(dir), entry)) continue;
+    int rc = segue__names_add(out, pattern, (size_t)(glob - pattern), entry->d_name);
+    if (rc) return rc;
+  }
+}
+
+int segue__file_list(void *data, const char *pattern, segue__names *out, segue_error *err) {
+  (void)data;
+  char shown[SEGUE__SHOWN_MAX];
+  *out = (segue__names){0};
+  const char *slash = strrchr(pattern, '/'), *glob = slash ? slash + 1 : pattern;
+  size_t len = (size_t)(glob - pattern);
+  if (!*glob || strcspn(pattern, "*?[") < len)
+    return segue__error_set(err, SEGUE_EUSAGE,
+                            "cannot list %s: the last part, and only it, is a pattern, such as "
+                            "conf.d/*.yaml",
+                            segue__shown(pattern, shown));
+  char *folder = len ? segue__strndup(pattern, len > 1 ? len - 1 : 1) : segue__strdup(".");
+  if (!folder) return segue__error_set(err, UV_ENOMEM, "out of memory");
+  DIR *dir = opendir(folder);
+  int rc = dir ? list_open(dir, pattern, glob, out) : -errno;
+  if (rc) segue__explain(err, rc, "list", folder);
+  if (dir) closedir(dir);
+  segue__free(folder);
+  if (rc)
+    segue__names_deinit(out);
+  else if (out->count)
+    qsort(out->items, out->count, sizeof *out->items, compare);
+  return rc;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The real operating system, as the struct that tests replace.
+ */
+#include "os.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "file.h"
+
+static const char *get_variable(void *data, const char *name) {
+  (void)data;
+  return getenv(name);
+}
+
+static char **get_environment(void *data) {
+  (void)data;
+  return environ;
+}
+
+static int spawn(void *data, segue__loop *loop, const segue__spawn_options *options,
+                 segue__spawn **out, segue_error *err) {
+  (void)data;
+  return segue__spawn_start(loop, options, out, err);
+}
+
+const segue__os *segue__os_default(void) {
+  static const segue__os os = {
+      .read_file = segue__file_read,
+      .list_files = segue__file_list,
+      .write_file = segue__file_write,
+      .getenv = get_variable,
+      .environ = get_environment,
+      .spawn = spawn,
+  };
+  return &os;
+}
