@@ -3,7 +3,7 @@
  * watch.h: watching files through inotify on their directories. Sees saves by rename, ConfigMap
  * "..data" swaps, files and folders that are not there yet, moved folders and queue overflow; a
  * slow rescan sees what inotify cannot (NFS, bind mounts). It says only that something may have
- * changed: the content's hash decides, elsewhere.
+ * changed: the content's hash decides, elsewhere. Control thread.
  */
 #ifndef SEGUE_TRIGGER_WATCH_H
 #define SEGUE_TRIGGER_WATCH_H
@@ -13,17 +13,31 @@
 #include "../os/os.h"
 
 typedef struct segue__watch segue__watch;
-/* path: one that changed, or NULL after an overflow or rescan. */
+/* path: one that changed (of a pattern: the file that matched), or NULL after an overflow or
+ * rescan. Borrowed. May call segue__watch_set and segue__watch_close. */
 typedef void (*segue__watch_cb)(void *data, const char *path);
 
 #define SEGUE__RESCAN_MS 30000
 
+/* Needs a real loop (UV_ENOTSUP). Where the system has no inotify instance left it works by rescan
+ * alone; see segue__watch_problem. */
 int segue__watch_new(segue__watch **out, segue__loop *loop, const segue__log *log,
                      segue__watch_cb cb, void *data);
 /* Replaces the set of watched paths (files, or "dir/glob" patterns); unchanged ones are not
- * touched. Paths need not exist. rescan_ms 0 = SEGUE__RESCAN_MS. */
+ * touched. Paths need not exist. rescan_ms 0 = SEGUE__RESCAN_MS. On failure (out of memory) the old
+ * set stays. */
 int segue__watch_set(segue__watch *watch, const segue__names *paths, uint64_t rescan_ms,
                      segue_error *err);
+/* Was any watched path, or a link or folder on the way to it, touched since then? For who has read
+ * the files before the watch began: what happened in between made no event. May say yes too often.
+ */
+bool segue__watch_touched_since(segue__watch *watch, int64_t wall_ms);
+/* One sentence if the kernel's limits force it to rescan every SEGUE__RESCAN_LIMITED_MS instead of
+ * being told; NULL if all is well. Also logged once. Borrowed until the next change. */
+#define SEGUE__RESCAN_LIMITED_MS 2000
+const char *segue__watch_problem(const segue__watch *watch);
+/* The cb runs when the handle is closed and the watch freed. NULL is allowed; then cb runs at once.
+ */
 void segue__watch_close(segue__watch *watch, void (*cb)(void *data), void *data);
 
 #endif

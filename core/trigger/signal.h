@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * signal.h: signals as callbacks on the loop. Only where the process is ours: embedded, the library
+ * takes no signals. Control thread.
+ */
+#ifndef SEGUE_TRIGGER_SIGNAL_H
+#define SEGUE_TRIGGER_SIGNAL_H
+
+#include "../os/loop.h"
+
+/* "HUP" or "SIGHUP", in any case -> its number; UV_EINVAL for a name that is unknown or that no
+ * handler may have. */
+int segue__signal_parse(const char *name, int *out);
+/* "SIGHUP"; a phrase for a number without a name here. */
+const char *segue__signal_name(int signum);
+
+/* Each delivery is told, though the kernel folds those that are too fast. Needs a real loop. */
+typedef struct segue__signal segue__signal;
+int segue__signal_new(segue__signal **out, segue__loop *loop, int signum,
+                      void (*cb)(void *data, int signum), void *data);
+/* The signal's default action is back when this returns, if nobody else listens for it; closed_cb
+ * (may be NULL) runs when it is freed. NULL is allowed; then closed_cb runs at once. */
+void segue__signal_close(segue__signal *signal, void (*closed_cb)(void *data), void *data);
+
+#endif

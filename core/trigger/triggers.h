@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * triggers.h: the triggers that a policy names, except its listeners: signals, file watch, polls.
+ * They change with the policy, inside the transaction: see segue__triggers_ops. Control thread.
+ */
+#ifndef SEGUE_TRIGGER_TRIGGERS_H
+#define SEGUE_TRIGGER_TRIGGERS_H
+
+#include "../reload/engine.h"
+
+typedef struct segue__triggers segue__triggers;
+
+typedef struct segue__triggers_options {
+  size_t size; /* sizeof(segue__triggers_options) */
+  segue__loop *loop;
+  const segue__log *log;
+  bool signals;  /* false: signal triggers are left out (embedded) */
+  uint64_t seed; /* of the polls' jitter; 0: from the system */
+  /* Asks for a reload; cause ("SIGHUP", "config.yaml changed", "poll every 30s") is borrowed. May
+   * be called between stage and settle. */
+  void (*on_trigger)(void *data, segue__trigger trigger, const char *cause);
+  /* When the running transaction began to read (wall clock). What is watched for the first time and
+   * was touched since then asks for one more reload once the policy is live, because no event told
+   * of it. NULL: a minute ago. */
+  int64_t (*since_wall_ms)(void *data);
+  void *data;
+} segue__triggers_options;
+
+int segue__triggers_new(segue__triggers **out, const segue__triggers_options *options);
+/* Sets up what next names and the live policy has not; the live triggers go on. What is the same in
+ * both is not touched: a poll keeps its rhythm. New polls start with settle. Errors are added. */
+int segue__triggers_stage(segue__triggers *triggers, const segue__policy *next,
+                          segue__errors *errors);
+void segue__triggers_settle(segue__triggers *triggers);
+void segue__triggers_discard(segue__triggers *triggers);
+/* See segue__watch_problem; NULL if there is none. */
+const char *segue__triggers_problem(const segue__triggers *triggers);
+/* Nothing is told from here on; cb runs when every handle is closed and the set freed. NULL is
+ * allowed; then cb runs at once. */
+void segue__triggers_close(segue__triggers *triggers, void (*cb)(void *data), void *data);
+
+#endif

@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Watching: the set of paths, the events, the callbacks. Events are read in batches; a batch marks
+ * the paths that it concerns, then paths whose way has changed are resolved anew, and only then are
+ * the callbacks called, once for each path. So a storm of events in a busy folder costs a
+ * comparison each and no allocation, and a callback always finds the next change already being
+ * watched for.
+ */
+#include "watch.h"
+
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../os/error.h"
+#include "../os/fault.h"
+#include "../os/mem.h"
+#include "watch_parts.h"
+
+enum {
+  BATCH_BYTES = 65536,
+  BATCHES_MAX = 16, /* for each turn of the loop, so that a storm does not hold up the rest */
+  FEW = 8           /* paths to resolve one by one; more are resolved all at once */
+};
+
+static void on_events(uv_poll_t *poll, int status, int events);
+static void on_rescan(segue__timer *timer);
+
+/* ---- Life ---- */
+
+static int open_inotify(segue__watch *watch) {
+  int code = SEGUE_FAULT("watch.open");
+  watch->fd = code ? -1 : inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+  if (watch->fd < 0) {
+    segue__watch_set_problem(watch, code ? code : -errno, "files");
+    return 0;
+  }
+  int rc = uv_poll_init(segue__loop_uv(watch->loop), &watch->poll, watch->fd);
+  if (rc) return rc;
+  watch->polling = true;
+  watch->poll.data = watch;
+  return uv_poll_start(&watch->poll, UV_READABLE, on_events);
+}
+
+int segue__watch_new(segue__watch **out, segue__loop *loop, const segue__log *log,
+                     segue__watch_cb cb, void *data) {
+  *out = NULL;
+  if (!segue__loop_uv(loop)) return UV_ENOTSUP;
+  segue__watch *watch = segue__calloc(1, sizeof *watch);
+  if (!watch) return UV_ENOMEM;
+  watch->loop = loop;
+  watch->log = log;
+  watch->cb = cb;
+  watch->data = data;
+  watch->rescan.data = watch;
+  int rc = open_inotify(watch);
+  if (rc) {
+    segue__watch_close(watch, NULL, NULL);
+    return rc;
+  }
+  *out = watch;
+  return 0;
+}
+
+static void path_free(watched_path *path) {
+  if (!path) return;
+  segue__free(path->path);
+  segue__free(path);
+}
+
+static void release(segue__watch *watch) {
+  void (*cb)(void *) = watch->closed_cb;
+  void *data = watch->closed_data;
+  for (size_t i = 0; i < watch->count; i++)
+    path_free(watch->paths[i]);
+  segue__free(watch->paths);
+  segue__free(watch);
+  if (cb) cb(data);
+}
+
+static void on_closed(uv_handle_t *handle) {
+  release(handle->data);
+}
+
+/* A watch that is closed in its own callback is freed when the callback has returned. */
+static void finish_close(segue__watch *watch) {
+  if (watch->polling)
+    uv_close((uv_handle_t *)&watch->poll, on_closed);
+  else
+    release(watch);
+}
+
+void segue__watch_close(segue__watch *watch, void (*cb)(void *data), void *data) {
+  if (!watch) {
+    if (cb) cb(data);
+    return;
+  }
+  watch->closing = true;
+  watch->closed_cb = cb;
+  watch->closed_data = data;
+  segue__timer_stop(watch->loop, &watch->rescan);
+  segue__watch_scan_forget(watch);
+  for (int i = 0; i < DIR_BUCKETS; i++)
+    while (watch->dirs[i])
+      segue__watch_dir_forget(watch, watch->dirs[i]);
+  if (watch->polling) uv_poll_stop(&watch->poll);
+  if (watch->fd >= 0) close(watch->fd);
+  watch->fd = -1;
+  if (!watch->in_callback) finish_close(watch);
+}
+
+/* ---- The set ---- */
+
+static watched_path *path_new(const char *text) {
+  watched_path *path = segue__calloc(1, sizeof *path);
+  if (!path) return NULL;
+  path->path = segue__strdup(text);
+  if (!path->path) {
+    segue__free(path);
+    return NULL;
+  }
+  const char *slash = strrchr(path->path, '/'), *last = slash ? slash + 1 : path->path;
+  if (strpbrk(last, "*?[")) path->glob = last;
+  return path;
+}
+
+static int compare_paths(const void *a, const void *b) {
+  return strcmp((*(watched_path *const *)a)->path, (*(watched_path *const *)b)->path);
+}
+
+static watched_path *find_path(const segue__watch *watch, const char *text) {
+  size_t low = 0, high = watch->count;
+  while (low < high) {
+    size_t middle = (low + high) / 2;
+    int order = strcmp(watch->paths[middle]->path, text);
+    if (!order) return watch->paths[middle];
+    if (order < 0)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return NULL;
+}
+
+/* A sorted list without doubles; what is watched already is taken over. */
+static int collect(const segue__watch *watch, const segue__names *names, watched_path **list,
+                   size_t *count) {
+  *count = 0;
+  for (size_t i = 0; i < names->count; i++) {
+    watched_path *path = find_path(watch, names->items[i]);
+    if (!path) path = path_new(names->items[i]);
+    if (!path) return UV_ENOMEM;
+    list[(*count)++] = path;
+  }
+  qsort(list, *count, sizeof *list, compare_paths);
+  size_t kept = 0;
+  for (size_t i = 0; i < *count; i++) {
+    if (kept && !strcmp(list[kept - 1]->path, list[i]->path)) {
+      if (list[i] != list[kept - 1]) path_free(list[i]);
+    } else {
+      list[kept++] = list[i];
+    }
+  }
+  *count = kept;
+  return 0;
+}
+
+static bool contains(watched_path **list, size_t count, const watched_path *path) {
+  return count && bsearch(&path, list, count, sizeof *list, compare_paths) != NULL;
+}
+
+/* Frees the members of list that are not in other. */
+static void free_others(segue__watch *watch, watched_path **list, size_t count,
+                        watched_path **other, size_t other_count) {
+  for (size_t i = 0; i < count; i++) {
+    if (contains(other, other_count, list[i])) continue;
+    segue__watch_unresolve(watch, list[i]);
+    path_free(list[i]);
+  }
+}
+
+static int arm_new(segue__watch *watch, watched_path **list, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    if (contains(watch->paths, watch->count, list[i])) continue;
+    int rc = segue__watch_resolve(watch, list[i]);
+    if (rc) return rc;
+    list[i]->print = segue__watch_print(list[i]->path, list[i]->glob);
+    list[i]->print_known = true;
+  }
+  return 0;
+}
+
+static void arm_rescan(segue__watch *watch) {
+  uint64_t ms = watch->rescan_ms;
+  if (watch->problem[0] && ms > SEGUE__RESCAN_LIMITED_MS) ms = SEGUE__RESCAN_LIMITED_MS;
+  segue__timer_start(watch->loop, &watch->rescan, ms, on_rescan);
+}
+
+static void recount_flagged(segue__watch *watch) {
+  watch->flagged = 0;
+  for (size_t i = 0; i < watch->count; i++)
+    watch->flagged += watch->paths[i]->flagged;
+}
+
+int segue__watch_set(segue__watch *watch, const segue__names *names, uint64_t rescan_ms,
+                     segue_error *err) {
+  size_t count = 0;
+  watched_path **list = segue__calloc(names->count, sizeof *list);
+  int rc = list ? collect(watch, names, list, &count) : UV_ENOMEM;
+  if (!rc) rc = arm_new(watch, list, count);
+  if (rc) {
+    if (list) free_others(watch, list, count, watch->paths, watch->count);
+    segue__free(list);
+    segue__watch_sweep(watch);
+    return segue__error_set(err, rc, "cannot watch the files: out of memory");
+  }
+  free_others(watch, watch->paths, watch->count, list, count);
+  segue__free(watch->paths);
+  watch->paths = list;
+  watch->count = count;
+  watch->set_version++;
+  watch->rescan_ms = rescan_ms ? rescan_ms : SEGUE__RESCAN_MS;
+  segue__watch_sweep(watch);
+  recount_flagged(watch);
+  arm_rescan(watch);
+  return 0;
+}
+
+const char *segue__watch_problem(const segue__watch *watch) {
+  return watch->problem[0] ? watch->problem : NULL;
+}
+
+/* ---- Events ---- */
+
+void segue__watch_flag(segue__watch *watch, watched_path *path, bool moved) {
+  path->events++;
+  path->moved |= moved;
+  if (path->flagged) return;
+  path->flagged = true;
+  path->changed[0] = 0;
+  watch->flagged++;
+}
+
+static void flag_dir(segue__watch *watch, watched_dir *dir) {
+  for (size_t i = 0; i < dir->count; i++)
+    segue__watch_flag(watch, dir->interests[i].owner, true);
+}
+
+/* What is at the name now, where that matters. A plain file that was just created is still empty:
+ * its writer closes it next, and that is the event to wait for. (One that is not empty was linked
+ * here complete.) */
+static bool is_worth_telling(const watched_dir *dir, const struct inotify_event *event,
+                             bool *is_link) {
+  char path[PATH_MAX + NAME_MAX + 2];
+  struct stat st;
+  *is_link = false;
+  if (!(event->mask & (IN_CREATE | IN_MOVED_TO))) return true;
+  size_t len = strlen(dir->path);
+  memcpy(path, dir->path, len);
+  path[len] = '/';
+  strcpy(path + len + 1, event->name);
+  if (lstat(path, &st)) return true;
+  *is_link = S_ISLNK(st.st_mode);
+  return !(event->mask & IN_CREATE) || !S_ISREG(st.st_mode) || st.st_size > 0;
+}
+
+static void match_name(segue__watch *watch, watched_dir *dir, interest *in,
+                       const struct inotify_event *event) {
+  bool is_link;
+  watched_path *path = in->owner;
+  if (in->kind == STEP) {
+    segue__watch_flag(watch, path, true);
+    return;
+  }
+  if (!is_worth_telling(dir, event, &is_link)) return;
+  bool content_only = event->mask & (IN_CLOSE_WRITE | IN_ATTRIB);
+  bool moved = !content_only && (in->kind == FINAL || is_link || path->has_links);
+  segue__watch_flag(watch, path, moved);
+  if (path->glob) strcpy(path->changed, in->kind == PATTERN ? event->name : "");
+}
+
+static void match(segue__watch *watch, watched_dir *dir, const struct inotify_event *event) {
+  uint32_t hash = segue__watch_name_hash(event->name);
+  for (size_t i = 0; i < dir->count; i++) {
+    interest *in = &dir->interests[i];
+    if (in->kind == ANCESTOR) continue;
+    bool hit = in->kind == PATTERN ? !fnmatch(in->name, event->name, FNM_PERIOD)
+                                   : in->name_hash == hash && !strcmp(in->name, event->name);
+    if (hit) match_name(watch, dir, in, event);
+  }
+}
+
+static void take_event(segue__watch *watch, const struct inotify_event *event, bool *overflow) {
+  if (event->mask & IN_Q_OVERFLOW) {
+    *overflow = true;
+    return;
+  }
+  watched_dir *dir = segue__watch_dir_find(watch, event->wd);
+  if (!dir) return; /* let go meanwhile */
+  if (event->mask & (IN_IGNORED | IN_UNMOUNT | IN_DELETE_SELF | IN_MOVE_SELF) || !event->len)
+    flag_dir(watch, dir);
+  else
+    match(watch, dir, event);
+  if (event->mask & IN_IGNORED) segue__watch_dir_forget(watch, dir);
+}
+
+static void read_events(segue__watch *watch, bool *overflow) {
+  _Alignas(struct inotify_event) char batch[BATCH_BYTES];
+  for (int i = 0; i < BATCHES_MAX; i++) {
+    ssize_t len = read(watch->fd, batch, sizeof batch);
+    if (len < 0 && errno == EINTR) continue;
+    if (len <= 0) return;
+    for (char *at = batch; at < batch + len;) {
+      const struct inotify_event *event = (const struct inotify_event *)at;
+      take_event(watch, event, overflow);
+      at += sizeof *event + event->len;
+    }
+  }
+}
+
+void segue__watch_renew(segue__watch *watch) {
+  size_t moved = 0;
+  for (size_t i = 0; i < watch->count; i++)
+    moved += watch->paths[i]->moved;
+  if (!moved) return;
+  if (moved > FEW) segue__watch_unresolve(watch, NULL);
+  for (size_t i = 0; i < watch->count; i++) {
+    watched_path *path = watch->paths[i];
+    if (!path->moved && moved <= FEW) continue;
+    if (moved <= FEW) segue__watch_unresolve(watch, path);
+    path->moved = false;
+    /* Out of memory: what could not be armed is seen by the rescan. */
+    int rc = segue__watch_resolve(watch, path);
+    if (rc) segue__watch_set_problem(watch, rc, path->path);
+  }
+  segue__watch_sweep(watch);
+}
+
+static void flag_all(segue__watch *watch) {
+  for (size_t i = 0; i < watch->count; i++)
+    segue__watch_flag(watch, watch->paths[i], true);
+}
+
+static void note_prints(segue__watch *watch) {
+  for (size_t i = 0; i < watch->count; i++) {
+    watched_path *path = watch->paths[i];
+    if (path->flagged && !path->glob) path->print = segue__watch_print(path->path, NULL);
+  }
+  segue__watch_scan_adopt(watch);
+}
+
+static void on_events(uv_poll_t *poll, int status, int events) {
+  (void)status, (void)events;
+  segue__watch *watch = poll->data;
+  bool overflow = false;
+  if (watch->closing) return;
+  read_events(watch, &overflow);
+  if (overflow) {
+    segue__log(watch->log, SEGUE__WARN, "watch",
+               "more file events than the kernel keeps; looking at all files (raise "
+               "fs.inotify.max_queued_events)",
+               NULL);
+    flag_all(watch);
+  }
+  if (!watch->flagged && !overflow) return;
+  segue__watch_renew(watch);
+  note_prints(watch);
+  if (watch->problem[0]) arm_rescan(watch);
+  segue__watch_tell(watch, overflow);
+}
+
+/* ---- Callbacks ---- */
+
+/* The next path that is due; its flag is taken down. */
+static watched_path *next_flagged(segue__watch *watch) {
+  for (size_t i = 0; watch->flagged && i < watch->count; i++) {
+    watched_path *path = watch->paths[i];
+    if (!path->flagged) continue;
+    path->flagged = false;
+    watch->flagged--;
+    return path;
+  }
+  return NULL;
+}
+
+/* The name is copied: the callback may replace the set. */
+static void tell_path(segue__watch *watch, const watched_path *path) {
+  char text[PATH_MAX + NAME_MAX + 1];
+  size_t len = strnlen(path->path, PATH_MAX - 1);
+  if (path->glob && path->changed[0]) len = (size_t)(path->glob - path->path);
+  if (len > PATH_MAX - 1) len = PATH_MAX - 1;
+  memcpy(text, path->path, len);
+  strcpy(text + len, path->glob ? path->changed : "");
+  watch->cb(watch->data, text);
+}
+
+static void forget_flags(segue__watch *watch) {
+  for (size_t i = 0; i < watch->count; i++)
+    watch->paths[i]->flagged = false;
+  watch->flagged = 0;
+}
+
+void segue__watch_tell(segue__watch *watch, bool anything) {
+  watch->in_callback++;
+  if (anything) {
+    forget_flags(watch);
+    watch->cb(watch->data, NULL);
+  }
+  while (!watch->closing) {
+    const watched_path *path = next_flagged(watch);
+    if (!path) break;
+    tell_path(watch, path);
+  }
+  watch->in_callback--;
+  if (watch->closing && !watch->in_callback) finish_close(watch);
+}
+
+static void on_rescan(segue__timer *timer) {
+  segue__watch *watch = timer->data;
+  if (watch->problem[0] && watch->fd >= 0) { /* perhaps the limit has been raised */
+    watch->problem[0] = 0;
+    for (size_t i = 0; i < watch->count; i++)
+      watch->paths[i]->moved = true;
+    segue__watch_renew(watch);
+  }
+  if (!watch->scan_hangs) segue__watch_scan_start(watch);
+  arm_rescan(watch);
+}

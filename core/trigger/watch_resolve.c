@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * From a path to the folders that matter to it. The path is walked part by part as the kernel
+ * would, through symbolic links, and on every folder on the way there is an inotify watch: on those
+ * where a name decides (a link, the first part that is missing, the file itself) a full one, on the
+ * others only for their own moving or vanishing, so that a busy /tmp on the way costs nothing.
+ *
+ * A watch is always set before the look at what it guards, and from the root down. Whatever changes
+ * after the look has therefore made an event, and the walk is done again.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../os/fault.h"
+#include "../os/mem.h"
+#include "watch_parts.h"
+
+enum {
+  OWN_EVENTS = IN_MOVE_SELF | IN_DELETE_SELF,
+  NAME_EVENTS = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB,
+  HOW = IN_ONLYDIR | IN_DONT_FOLLOW,
+  LINKS_MAX = 40, /* the kernel's own limit */
+  RACES_MAX = 8,
+  PATTERN_LINKS_MAX = 4096
+};
+
+static watched_dir **bucket(segue__watch *watch, int wd) {
+  return &watch->dirs[(unsigned)wd % DIR_BUCKETS];
+}
+
+watched_dir *segue__watch_dir_find(segue__watch *watch, int wd) {
+  for (watched_dir *dir = *bucket(watch, wd); dir; dir = dir->next)
+    if (dir->wd == wd) return dir;
+  return NULL;
+}
+
+static void dir_free(watched_dir *dir) {
+  for (size_t i = 0; i < dir->count; i++)
+    segue__free(dir->interests[i].name);
+  segue__free(dir->interests);
+  segue__free(dir->path);
+  segue__free(dir);
+}
+
+void segue__watch_dir_forget(segue__watch *watch, watched_dir *dir) {
+  watched_dir **at = bucket(watch, dir->wd);
+  while (*at != dir)
+    at = &(*at)->next;
+  *at = dir->next;
+  dir_free(dir);
+}
+
+/* FNV-1a: most names in a busy folder are told apart without a string comparison. */
+uint32_t segue__watch_name_hash(const char *name) {
+  uint32_t hash = 2166136261u;
+  for (; *name; name++)
+    hash = (hash ^ (unsigned char)*name) * 16777619u;
+  return hash;
+}
+
+void segue__watch_set_problem(segue__watch *watch, int code, const char *place) {
+  if (watch->problem[0]) return;
+  const char *what = code == UV_ENOSPC   ? "the limit of watches is reached: raise "
+                                           "fs.inotify.max_user_watches"
+                     : code == UV_EMFILE ? "the limit of inotify instances or open files is "
+                                           "reached: raise fs.inotify.max_user_instances"
+                                         : segue_strerror(code);
+  snprintf(watch->problem, sizeof watch->problem,
+           "cannot watch %.100s (%s); looking every %d s instead", place, what,
+           SEGUE__RESCAN_LIMITED_MS / 1000);
+  if (!strcmp(watch->problem, watch->told)) return;
+  strcpy(watch->told, watch->problem);
+  segue__log(watch->log, SEGUE__WARN, "watch", watch->problem, NULL);
+}
+
+/* ---- Arming ---- */
+
+static watched_dir *dir_new(segue__watch *watch, int wd, const char *path) {
+  watched_dir *dir = segue__calloc(1, sizeof *dir);
+  char *copy = segue__strdup(path);
+  if (!dir || !copy) {
+    segue__free(dir);
+    segue__free(copy);
+    inotify_rm_watch(watch->fd, wd);
+    return NULL;
+  }
+  dir->wd = wd;
+  dir->path = copy;
+  dir->next = *bucket(watch, wd);
+  *bucket(watch, wd) = dir;
+  return dir;
+}
+
+/* What one path wants of a folder stands together at the end of the list. */
+static bool has_interest(const watched_dir *dir, const watched_path *owner, interest_kind kind,
+                         const char *name) {
+  for (size_t i = dir->count; i-- && dir->interests[i].owner == owner;)
+    if (dir->interests[i].kind == kind && (!name || !strcmp(dir->interests[i].name, name)))
+      return true;
+  return false;
+}
+
+static int add_interest(watched_dir *dir, watched_path *owner, interest_kind kind,
+                        const char *name) {
+  if (kind != FINAL && has_interest(dir, owner, kind, name)) return 0;
+  if (dir->count == dir->capacity) {
+    size_t capacity = dir->capacity ? dir->capacity * 2 : 4;
+    interest *grown = segue__realloc(dir->interests, capacity * sizeof *grown);
+    if (!grown) return UV_ENOMEM;
+    dir->interests = grown;
+    dir->capacity = capacity;
+  }
+  interest one = {owner, kind, 0, NULL};
+  if (name) {
+    one.name = segue__strdup(name);
+    if (!one.name) return UV_ENOMEM;
+    one.name_hash = segue__watch_name_hash(name);
+  }
+  dir->interests[dir->count++] = one;
+  return 0;
+}
+
+/* Returns 0, UV_ENOMEM, or what stands in the way. Limits and missing permission are remembered as
+ * a problem and are no failure: the rescan goes on. */
+static int arm(segue__watch *watch, const char *path, watched_path *owner, interest_kind kind,
+               const char *name) {
+  if (watch->fd < 0) return 0;
+  uint32_t mask = OWN_EVENTS | HOW | IN_MASK_ADD | (kind == ANCESTOR ? 0 : NAME_EVENTS);
+  int code = SEGUE_FAULT("watch.add");
+  int wd = code ? -1 : inotify_add_watch(watch->fd, path, mask);
+  if (wd < 0) {
+    if (!code) code = -errno;
+    if (code == UV_ENOENT || code == UV_ENOTDIR || code == UV_ELOOP) return code;
+    /* Who may pass through a folder but not list it cannot watch it either, and need not know. */
+    if (code != UV_EACCES || kind != ANCESTOR) segue__watch_set_problem(watch, code, path);
+    return 0;
+  }
+  watched_dir *dir = segue__watch_dir_find(watch, wd);
+  if (!dir) dir = dir_new(watch, wd, path);
+  if (!dir) return UV_ENOMEM;
+  if (kind != ANCESTOR) dir->full = true;
+  return add_interest(dir, owner, kind, name);
+}
+
+/* ---- Walking ---- */
+
+typedef struct walk {
+  segue__watch *watch;
+  watched_path *owner;
+  char here[PATH_MAX]; /* an existing folder, without links in it */
+  char next[PATH_MAX]; /* here/part */
+  char part[NAME_MAX + 1];
+  char rest[PATH_MAX]; /* still to go */
+  bool last;           /* part is the last one */
+  bool has_pattern;    /* the last one is a pattern */
+  bool at_pattern;     /* and we have come to it */
+  int links;
+} walk;
+
+enum { ON = 0, STOP = 1 };
+
+/* Takes the next part off rest. */
+static bool take_part(walk *w) {
+  size_t skip = strspn(w->rest, "/"), len = strcspn(w->rest + skip, "/");
+  if (!len || len > NAME_MAX) return false;
+  memcpy(w->part, w->rest + skip, len);
+  w->part[len] = 0;
+  size_t end = skip + len;
+  end += strspn(w->rest + end, "/");
+  w->last = !w->rest[end];
+  memmove(w->rest, w->rest + end, strlen(w->rest + end) + 1);
+  int n = snprintf(w->next, sizeof w->next, "%s%s%s", w->here, !strcmp(w->here, "/") ? "" : "/",
+                   w->part);
+  return n < PATH_MAX;
+}
+
+static int enter(walk *w) {
+  int rc = arm(w->watch, w->next, w->owner, ANCESTOR, NULL);
+  if (!rc) strcpy(w->here, w->next);
+  return rc;
+}
+
+/* Puts the target of the link in front of the rest. */
+static int follow(walk *w) {
+  char target[PATH_MAX], joined[PATH_MAX];
+  ssize_t len = readlink(w->next, target, sizeof target - 1);
+  if (len <= 0 || ++w->links > LINKS_MAX) return STOP;
+  target[len] = 0;
+  int n = snprintf(joined, sizeof joined, "%s/%s", target, w->rest);
+  if (n >= PATH_MAX) return STOP;
+  strcpy(w->rest, joined);
+  if (target[0] != '/') return ON;
+  strcpy(w->here, "/");
+  return arm(w->watch, "/", w->owner, ANCESTOR, NULL);
+}
+
+/* Goes over one part: ON, STOP, or out of memory. A folder that turns into something else between
+ * the look and the watch is looked at again. */
+static int step(walk *w) {
+  bool armed = false;
+  for (int race = 0; race < RACES_MAX; race++) {
+    struct stat st;
+    bool there = !lstat(w->next, &st);
+    if (there && S_ISDIR(st.st_mode) && !w->last) {
+      int rc = enter(w);
+      if (!rc || rc == UV_ENOMEM) return rc;
+      continue;
+    }
+    if (!armed) {
+      int rc = arm(w->watch, w->here, w->owner, w->last ? FINAL : STEP, w->part);
+      if (rc) return rc == UV_ENOMEM ? rc : STOP; /* gone: the folder above has told */
+      armed = true;
+      continue;
+    }
+    return there && S_ISLNK(st.st_mode) ? follow(w) : STOP;
+  }
+  return STOP;
+}
+
+static int walk_on(walk *w) {
+  if (!strcmp(w->part, ".")) return ON;
+  if (!strcmp(w->part, "..")) return enter(w) == UV_ENOMEM ? UV_ENOMEM : ON;
+  return step(w);
+}
+
+static int walk_all(walk *w) {
+  int rc = arm(w->watch, w->here, w->owner, ANCESTOR, NULL);
+  while (!rc && take_part(w)) {
+    w->at_pattern = w->last && w->has_pattern;
+    if (w->at_pattern) return arm(w->watch, w->here, w->owner, PATTERN, w->part);
+    rc = walk_on(w);
+  }
+  return rc == UV_ENOMEM ? rc : 0;
+}
+
+static bool is_link(int folder, const struct dirent *entry) {
+  struct stat st;
+  if (entry->d_type != DT_UNKNOWN) return entry->d_type == DT_LNK;
+  return !fstatat(folder, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) && S_ISLNK(st.st_mode);
+}
+
+/* Files that match a pattern may be links themselves (all those of a ConfigMap are): where they
+ * lead is watched too. Their number is bounded; the rescan sees the rest. */
+static int walk_links(const walk *folder, const char *glob) {
+  DIR *dir = opendir(folder->here);
+  int rc = 0, links = 0;
+  for (const struct dirent *entry; dir && !rc && (entry = readdir(dir));) {
+    if (!is_link(dirfd(dir), entry) || fnmatch(glob, entry->d_name, FNM_PERIOD)) continue;
+    if (++links > PATTERN_LINKS_MAX) break;
+    walk w = {.watch = folder->watch, .owner = folder->owner};
+    strcpy(w.here, folder->here);
+    strcpy(w.rest, entry->d_name);
+    rc = walk_all(&w);
+  }
+  folder->owner->has_links = links > 0;
+  if (dir) closedir(dir);
+  return rc;
+}
+
+int segue__watch_resolve(segue__watch *watch, watched_path *path) {
+  walk w = {.watch = watch, .owner = path, .has_pattern = path->glob != NULL};
+  path->has_links = false;
+  if (watch->fd < 0 || strlen(path->path) >= sizeof w.rest) return 0;
+  strcpy(w.here, path->path[0] == '/' ? "/" : ".");
+  strcpy(w.rest, path->path);
+  int rc = walk_all(&w);
+  return !rc && w.at_pattern ? walk_links(&w, path->glob) : rc;
+}
+
+/* ---- Letting go ---- */
+
+static void drop_interests(watched_dir *dir, const watched_path *owner) {
+  size_t kept = 0;
+  for (size_t i = 0; i < dir->count; i++) {
+    if (owner && dir->interests[i].owner != owner)
+      dir->interests[kept++] = dir->interests[i];
+    else
+      segue__free(dir->interests[i].name);
+  }
+  dir->count = kept;
+}
+
+void segue__watch_unresolve(segue__watch *watch, const watched_path *path) {
+  for (int i = 0; i < DIR_BUCKETS; i++)
+    for (watched_dir *dir = watch->dirs[i]; dir; dir = dir->next)
+      drop_interests(dir, path);
+}
+
+static bool needs_names(const watched_dir *dir) {
+  for (size_t i = 0; i < dir->count; i++)
+    if (dir->interests[i].kind != ANCESTOR) return true;
+  return false;
+}
+
+/* Names in the folder are of no interest any more. By its path another folder may be met: that one
+ * gets back what it had, and the event of the exchange is already on its way. */
+static void make_quiet(segue__watch *watch, watched_dir *dir) {
+  int wd = inotify_add_watch(watch->fd, dir->path, OWN_EVENTS | HOW);
+  dir->full = false;
+  if (wd < 0 || wd == dir->wd) return;
+  const watched_dir *other = segue__watch_dir_find(watch, wd);
+  if (!other)
+    inotify_rm_watch(watch->fd, wd);
+  else if (other->full)
+    inotify_add_watch(watch->fd, dir->path, OWN_EVENTS | NAME_EVENTS | HOW | IN_MASK_ADD);
+}
+
+void segue__watch_sweep(segue__watch *watch) {
+  for (int i = 0; i < DIR_BUCKETS; i++) {
+    for (watched_dir *dir = watch->dirs[i], *next; dir; dir = next) {
+      next = dir->next;
+      if (!dir->count) {
+        inotify_rm_watch(watch->fd, dir->wd);
+        segue__watch_dir_forget(watch, dir);
+      } else if (dir->full && !needs_names(dir)) {
+        make_quiet(watch, dir);
+      }
+    }
+  }
+}

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The slow look: a fingerprint of each watched path, taken on the worker (a network file system may
+ * hang), compared with the last one. It stands in for events that inotify cannot give. A
+ * fingerprint is made of inode, size and times, and yet this is not change detection by mtime: it
+ * only decides whether to look, so that an idle daemon does not read and hash everything twice a
+ * minute for nothing; what has changed is still decided by the content's hash.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fnmatch.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../os/mem.h"
+#include "watch_parts.h"
+
+enum { SCAN_LIMIT_MS = 2000 };
+
+typedef struct scanned {
+  char *path;
+  const char *glob;
+  size_t index; /* in the watch's list */
+  uint64_t events, print;
+} scanned;
+
+struct watch_scan {
+  segue__job job;      /* first */
+  segue__watch *watch; /* NULL: closed meanwhile */
+  uint64_t set_version;
+  bool adopt; /* the events have told already: only take note */
+  size_t count;
+  scanned items[];
+};
+
+static uint64_t mix(uint64_t hash, uint64_t value) {
+  hash = (hash ^ value) * 0x9e3779b97f4a7c15u;
+  return hash ^ (hash >> 29);
+}
+
+static int64_t nanoseconds(struct timespec ts) {
+  return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+/* rc is what stat returned. A folder counts only by its identity: other files come and go in it. */
+static uint64_t print_stat(int rc, const struct stat *st) {
+  uint64_t hash = 7;
+  if (rc) return mix(hash, (uint64_t)errno);
+  hash = mix(mix(hash, st->st_dev), st->st_ino);
+  if (S_ISDIR(st->st_mode)) return hash;
+  hash = mix(mix(hash, (uint64_t)st->st_size), st->st_mode);
+  hash = mix(hash, (uint64_t)nanoseconds(st->st_mtim));
+  return mix(hash, (uint64_t)nanoseconds(st->st_ctim));
+}
+
+static uint64_t hash_name(const char *name) {
+  uint64_t hash = 11;
+  for (; *name; name++)
+    hash = (hash ^ (unsigned char)*name) * 1099511628211u;
+  return hash;
+}
+
+/* The sum does not depend on the order in which the folder lists its files. */
+static uint64_t print_matches(const char *folder, const char *glob) {
+  uint64_t sum = 0;
+  DIR *dir = opendir(folder);
+  if (!dir) return mix(5, (uint64_t)errno);
+  for (const struct dirent *entry; (entry = readdir(dir));) {
+    struct stat st;
+    if (fnmatch(glob, entry->d_name, FNM_PERIOD)) continue;
+    int rc = fstatat(dirfd(dir), entry->d_name, &st, 0);
+    sum += mix(hash_name(entry->d_name), print_stat(rc, &st));
+  }
+  closedir(dir);
+  return sum;
+}
+
+/* The folder of path, "." or "/" where there is none. */
+static void folder_of(const char *path, char folder[PATH_MAX]) {
+  const char *slash = strrchr(path, '/');
+  size_t len = slash ? (size_t)(slash - path) : 0;
+  if (!slash || len >= PATH_MAX) {
+    strcpy(folder, ".");
+    return;
+  }
+  if (!len) len = 1;
+  memcpy(folder, path, len);
+  folder[len] = 0;
+}
+
+uint64_t segue__watch_print(const char *path, const char *glob) {
+  char folder[PATH_MAX];
+  struct stat st;
+  folder_of(path, folder);
+  uint64_t hash = print_stat(stat(folder, &st), &st);
+  if (glob) return mix(hash, print_matches(folder, glob));
+  int rc = stat(path, &st);
+  return mix(hash, print_stat(rc, &st));
+}
+
+/* ---- Touched ---- */
+
+static bool is_since(const struct stat *st, int64_t since_ns) {
+  return nanoseconds(st->st_ctim) >= since_ns;
+}
+
+/* Whether the folder itself was moved, rather than something in it: that leaves its mtime alone. */
+static bool folder_moved(const char *path, int64_t since_ns) {
+  struct stat st;
+  return stat(path, &st) ||
+         (is_since(&st, since_ns) && nanoseconds(st.st_ctim) > nanoseconds(st.st_mtim));
+}
+
+/* A name that is missing may have been removed just now: then the folder tells. */
+static bool name_touched(const watched_dir *dir, const char *name, int64_t since_ns) {
+  char path[PATH_MAX + NAME_MAX + 2];
+  struct stat st;
+  snprintf(path, sizeof path, "%s/%s", dir->path, name);
+  return (lstat(path, &st) && stat(dir->path, &st)) || is_since(&st, since_ns);
+}
+
+static bool matches_touched(const watched_dir *dir, const char *glob, int64_t since_ns) {
+  struct stat st;
+  bool touched = stat(dir->path, &st) || is_since(&st, since_ns);
+  DIR *open_dir = touched ? NULL : opendir(dir->path);
+  for (const struct dirent *entry; open_dir && !touched && (entry = readdir(open_dir));)
+    if (!fnmatch(glob, entry->d_name, FNM_PERIOD))
+      touched = name_touched(dir, entry->d_name, since_ns);
+  if (open_dir) closedir(open_dir);
+  return touched;
+}
+
+static bool interest_touched(const watched_dir *dir, const interest *in, int64_t since_ns) {
+  if (in->kind == ANCESTOR) return folder_moved(dir->path, since_ns);
+  if (in->kind == PATTERN) return matches_touched(dir, in->name, since_ns);
+  return name_touched(dir, in->name, since_ns);
+}
+
+bool segue__watch_touched_since(segue__watch *watch, int64_t wall_ms) {
+  /* The kernel stamps files by a clock that is up to a tick behind. */
+  int64_t since_ns = (wall_ms - 10) * 1000000;
+  if (watch->problem[0]) return watch->count > 0;
+  for (int i = 0; i < DIR_BUCKETS; i++)
+    for (const watched_dir *dir = watch->dirs[i]; dir; dir = dir->next)
+      for (size_t k = 0; k < dir->count; k++)
+        if (interest_touched(dir, &dir->interests[k], since_ns)) return true;
+  return false;
+}
+
+/* ---- On the worker ---- */
+
+static void scan_free(watch_scan *scan) {
+  for (size_t i = 0; i < scan->count; i++)
+    segue__free(scan->items[i].path);
+  segue__free(scan);
+}
+
+static void run(segue__job *job) {
+  watch_scan *scan = (watch_scan *)job;
+  for (size_t i = 0; i < scan->count; i++)
+    scan->items[i].print = segue__watch_print(scan->items[i].path, scan->items[i].glob);
+}
+
+/* Returns whether anything is another than at the last look. */
+static bool compare(segue__watch *watch, const watch_scan *scan) {
+  bool differs = false;
+  for (size_t i = 0; i < scan->count; i++) {
+    const scanned *item = &scan->items[i];
+    watched_path *path = watch->paths[item->index];
+    if (path->events != item->events) continue; /* overtaken: the next look decides */
+    bool changed = path->print_known && path->print != item->print;
+    path->print = item->print;
+    path->print_known = true;
+    if (!changed || scan->adopt) continue;
+    differs = true;
+    path->moved = true; /* perhaps mounted over: what was armed may be the wrong folder */
+  }
+  return differs;
+}
+
+static void done(segue__job *job) {
+  watch_scan *scan = (watch_scan *)job;
+  segue__watch *watch = scan->watch;
+  bool differs = false;
+  if (watch) {
+    watch->scan = NULL;
+    segue__timer_stop(watch->loop, &watch->scan_limit);
+    if (scan->set_version == watch->set_version) differs = compare(watch, scan);
+  }
+  scan_free(scan);
+  if (!watch || !differs) return;
+  segue__watch_renew(watch);
+  segue__watch_tell(watch, true);
+}
+
+static void abandoned(segue__job *job) {
+  watch_scan *scan = (watch_scan *)job;
+  if (scan->watch) {
+    scan->watch->scan = NULL;
+    scan->watch->scan_hangs = false;
+  }
+  scan_free(scan);
+}
+
+static void on_limit(segue__timer *timer) {
+  segue__watch *watch = timer->data;
+  if (!watch->scan) return;
+  watch->scan_hangs = true;
+  segue__log(watch->log, SEGUE__WARN, "watch",
+             "looking at the watched files takes too long; is a network file system away?",
+             "limit_ms", 'd', (int64_t)SCAN_LIMIT_MS, NULL);
+  segue__job_abandon(watch->loop, &watch->scan->job);
+}
+
+/* ---- Starting ---- */
+
+static bool wanted(const watched_path *path, bool adopt) {
+  return !adopt || (path->glob && path->flagged);
+}
+
+static int take_paths(watch_scan *scan, const segue__watch *watch) {
+  for (size_t i = 0; i < watch->count; i++) {
+    const watched_path *path = watch->paths[i];
+    if (!wanted(path, scan->adopt)) continue;
+    char *copy = segue__strdup(path->path);
+    if (!copy) return UV_ENOMEM;
+    scan->items[scan->count++] =
+        (scanned){copy, path->glob ? copy + (path->glob - path->path) : NULL, i, path->events, 0};
+  }
+  return 0;
+}
+
+static void start(segue__watch *watch, bool adopt) {
+  if (watch->scan || watch->closing || !watch->count) return;
+  watch_scan *scan = segue__calloc(1, sizeof *scan + watch->count * sizeof scan->items[0]);
+  if (!scan) return; /* the next look is not far */
+  scan->adopt = adopt;
+  scan->set_version = watch->set_version;
+  scan->watch = watch;
+  scan->job = (segue__job){.run = run, .done = done, .abandoned = abandoned};
+  if (take_paths(scan, watch) || segue__job_submit(watch->loop, &scan->job)) {
+    scan_free(scan);
+    return;
+  }
+  watch->scan = scan;
+  watch->scan_limit.data = watch;
+  segue__timer_start(watch->loop, &watch->scan_limit, SCAN_LIMIT_MS, on_limit);
+}
+
+void segue__watch_scan_start(segue__watch *watch) {
+  start(watch, false);
+}
+
+/* Takes note of what patterns match now, before the callbacks: jobs run in order, so whatever the
+ * callback has read later is at least as new, and nothing can fall in between. If a scan is under
+ * way nothing is noted, and the next one tells once more than it must. */
+void segue__watch_scan_adopt(segue__watch *watch) {
+  for (size_t i = 0; i < watch->count; i++) {
+    if (!wanted(watch->paths[i], true)) continue;
+    start(watch, true);
+    return;
+  }
+}
+
+void segue__watch_scan_forget(segue__watch *watch) {
+  segue__timer_stop(watch->loop, &watch->scan_limit);
+  if (watch->scan) watch->scan->watch = NULL;
+  watch->scan = NULL;
+}
