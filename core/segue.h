@@ -283,7 +283,8 @@ typedef struct segue_module_ops {
   /* Gives up exclusive resources. */
   void (*stop)(void *instance, segue_op *op);
   /* Frees; cannot fail. Called once for every instance that prepare stored, after all its
-   * operations are done. */
+   * operations are done. stop need not have come before: an instance whose start failed or came too
+   * late is destroyed as it is, with whatever it holds. */
   void (*destroy)(void *instance);
 } segue_module_ops;
 

@@ -19,6 +19,7 @@ struct segue__instance {
   segue_op op[4];
   segue__verb_cb cb[4];
   void *cb_data[4];
+  uint64_t drain_ms, stop_ms;
   segue__module_state state;
   bool released;
   segue__limbo *limbo;
@@ -68,6 +69,8 @@ int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__l
   size_t size = spec->ops->size < sizeof instance->ops ? spec->ops->size : sizeof instance->ops;
   memcpy(&instance->ops, spec->ops, size);
   instance->userdata = spec->userdata;
+  instance->drain_ms = spec->drain_ms ? spec->drain_ms : SEGUE__DRAIN_MS;
+  instance->stop_ms = spec->stop_ms ? spec->stop_ms : SEGUE__STOP_MS;
   instance->limbo = limbo;
   instance->state = SEGUE__MODULE_BUILDING;
   segue_snapshot_ref(next);
@@ -103,6 +106,11 @@ void segue__instance_call(segue__instance *instance, segue__verb verb, uint64_t 
   call_out(instance, verb, op);
 }
 
+void segue__instance_cancel(segue__instance *instance, segue__verb verb) {
+  if (segue__op_outstanding(&instance->op[verb]))
+    segue__op_cancel(&instance->op[verb], SEGUE_ECANCELLED);
+}
+
 void segue__instance_release(segue__instance *instance) {
   if (!instance || instance->released) return;
   instance->released = true;
@@ -133,6 +141,12 @@ segue__module_state segue__instance_state(const segue__instance *instance) {
 
 uint64_t segue__instance_generation(const segue__instance *instance) {
   return segue_snapshot_generation(instance->next.snapshot);
+}
+
+void segue__instance_deadlines(const segue__instance *instance, uint64_t *drain_ms,
+                               uint64_t *stop_ms) {
+  *drain_ms = instance->drain_ms;
+  *stop_ms = instance->stop_ms;
 }
 
 void *segue__instance_object(const segue__instance *instance) {

@@ -76,6 +76,9 @@ int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__l
  * SEGUE_ETIMEOUT after deadline_ms. */
 void segue__instance_call(segue__instance *instance, segue__verb verb, uint64_t deadline_ms,
                           segue__verb_cb cb, void *data);
+/* Does not wait for this operation any longer: it ends with SEGUE_ECANCELLED. Harmless if it is not
+ * under way. */
+void segue__instance_cancel(segue__instance *instance, segue__verb verb);
 /* Gives the instance up: it is destroyed now, or as soon as its outstanding operation is done.
  * NULL allowed. */
 void segue__instance_release(segue__instance *instance);
@@ -84,6 +87,9 @@ void segue__instance_release(segue__instance *instance);
 size_t segue__limbo_abandon(segue__limbo *limbo);
 segue__module_state segue__instance_state(const segue__instance *instance);
 uint64_t segue__instance_generation(const segue__instance *instance);
+/* Time limits of drain and stop, as its policy said. */
+void segue__instance_deadlines(const segue__instance *instance, uint64_t *drain_ms,
+                               uint64_t *stop_ms);
 void *segue__instance_object(const segue__instance *instance);
 
 #endif

@@ -87,6 +87,7 @@ typedef struct segue__result {
   uint64_t id;    /* 1, 2, 3 ... within the life of the daemon */
   bool plan_only; /* nothing was done */
   bool skipped;   /* automatic, and this input was refused before: nothing ran */
+  bool deferred;  /* the policy put it off: it will run later */
   bool undo_failed;
   segue__trigger trigger;
   char *cause; /* who and what: "SIGHUP", "config.yaml changed, +2 more triggers" */

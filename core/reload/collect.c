@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Collect: from files and variables to one merged, hashed and compared config, in one job on the
+ * worker. The job owns copies or references of all it touches, so a job that hangs (a dead NFS
+ * mount) can be left behind without anybody waiting for it.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "../os/fault.h"
+#include "txn.h"
+
+enum { INPUT_BYTES = 16 << 20 };
+
+static void run(segue__job *job);
+static void done(segue__job *job);
+static void abandoned(segue__job *job);
+
+static segue__source_state *state_of(const segue__engine *engine, const segue__source *source) {
+  for (size_t i = 0; i < engine->source_count; i++)
+    if (!strcmp(engine->sources[i].name, source->name) &&
+        !strcmp(engine->sources[i].kind, source->kind->name))
+      return &engine->sources[i];
+  return NULL;
+}
+
+static int copy_documents(segue__documents *to, const segue__documents *from) {
+  for (size_t i = 0; i < from->count; i++) {
+    int rc = segue__documents_add(to, segue__document_ref(from->items[i]));
+    if (rc < 0) return rc;
+  }
+  return 0;
+}
+
+int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
+  segue__engine *engine = txn->engine;
+  segue__collect *collect = segue__calloc(1, sizeof *collect);
+  if (!collect) return UV_ENOMEM;
+  size_t n = txn->policy->source_count;
+  collect->job.run = run;
+  collect->job.done = done;
+  collect->job.abandoned = abandoned;
+  collect->txn = txn;
+  collect->os = engine->os;
+  collect->limits = engine->options.limits;
+  collect->policy = segue__policy_ref(txn->policy);
+  collect->look_at_inputs = look_at_inputs;
+  collect->next_document = engine->next_document;
+  segue__errors_init(&collect->errors);
+  collect->previous = segue__calloc(n, sizeof *collect->previous);
+  collect->documents = segue__calloc(n, sizeof *collect->documents);
+  collect->fetched = segue__calloc(n, sizeof *collect->fetched);
+  int rc = collect->previous && collect->documents && collect->fetched ? 0 : UV_ENOMEM;
+  for (size_t i = 0; i < n && !rc; i++) {
+    const segue__source_state *state = state_of(engine, &txn->policy->sources[i]);
+    if (state) rc = copy_documents(&collect->previous[i], &state->documents);
+  }
+  if (engine->live) collect->live = (segue_snapshot *)segue_snapshot_ref(engine->live);
+  if (!rc) rc = segue__job_submit(engine->loop, &collect->job);
+  if (rc < 0) {
+    segue__collect_free(collect);
+    return rc;
+  }
+  txn->collect = collect;
+  return 0;
+}
+
+void segue__collect_free(segue__collect *collect) {
+  if (!collect) return;
+  size_t n = collect->policy->source_count;
+  for (size_t i = 0; i < n; i++) {
+    if (collect->previous) segue__documents_deinit(&collect->previous[i]);
+    if (collect->documents) segue__documents_deinit(&collect->documents[i]);
+  }
+  segue__free(collect->previous);
+  segue__free(collect->documents);
+  segue__free(collect->fetched);
+  segue__changes_deinit(&collect->changes);
+  segue__errors_deinit(&collect->errors);
+  segue__config_unref(collect->config);
+  segue_snapshot_unref(collect->live);
+  segue__policy_unref(collect->policy);
+  segue__free(collect);
+}
+
+static void add_error(segue__collect *collect, const segue_error *error) {
+  segue__errors_add(&collect->errors, error);
+  if (error->code > -5000 || error->code == SEGUE_ESOURCE || error->code == SEGUE_ETIMEOUT)
+    collect->unreadable = true;
+}
+
+/* The bytes of the policy count as input: a changed one has to be loaded anew. */
+static void look_at_inputs(segue__collect *collect) {
+  for (size_t i = 0; i < collect->policy->input_count && !collect->inputs_changed; i++) {
+    const segue__input *input = &collect->policy->inputs[i];
+    segue__bytes bytes = {0};
+    segue_error ignored; /* the loader says it better */
+    if (collect->os->read_file(collect->os->data, input->path, INPUT_BYTES, &bytes, &ignored) < 0 ||
+        !segue__hash_equal(segue__hash_bytes(bytes.data, bytes.len, (segue__hash){0, 0}),
+                           input->hash))
+      collect->inputs_changed = true;
+    segue__free(bytes.data);
+  }
+}
+
+static void mix(segue__hash *into, const void *data, size_t len) {
+  *into = segue__hash_bytes(data, len, *into);
+}
+
+static void fetch(segue__collect *collect, size_t i) {
+  const segue__source *source = &collect->policy->sources[i];
+  segue_error error = {0};
+  int rc = SEGUE_FAULT("collect.fetch");
+  if (rc < 0)
+    segue__error_set(&error, rc, "source '%s' cannot be read", source->name);
+  else
+    rc = source->kind->fetch(source, collect->os, &collect->limits, &collect->previous[i],
+                             &collect->next_document, &collect->documents[i], &error);
+  if (rc < 0) {
+    segue__error_source(&error, source->name);
+    add_error(collect, &error);
+    mix(&collect->raw, &rc, sizeof rc);
+    return;
+  }
+  collect->fetched[i] = true;
+}
+
+static void parse(segue__collect *collect, segue__document *doc) {
+  mix(&collect->raw, doc->name, strlen(doc->name));
+  if (doc->data)
+    mix(&collect->raw, doc->data, doc->len);
+  else
+    mix(&collect->raw, &doc->root.hash, sizeof doc->root.hash);
+  if (doc->root.type == SEGUE_MAP) return; /* handed on from the last fetch */
+  segue_error error = {0};
+  if (segue__document_parse(doc, &collect->limits, collect->os->getenv, collect->os->data, &error) <
+      0) {
+    segue__error_source(&error, doc->source);
+    add_error(collect, &error);
+  }
+}
+
+static int merge(segue__collect *collect, segue_error *error) {
+  segue__documents all = {0};
+  int rc = 0;
+  for (size_t i = 0; i < collect->policy->source_count && !rc; i++)
+    rc = copy_documents(&all, &collect->documents[i]);
+  if (rc < 0)
+    segue__error_set(error, rc, "%s", segue_strerror(rc));
+  else
+    rc = segue__config_merge(&collect->config, all.items, all.count, error);
+  segue__documents_deinit(&all);
+  return rc;
+}
+
+static void run(segue__job *job) {
+  segue__collect *collect = (segue__collect *)job;
+  const segue__policy *policy = collect->policy;
+  if (collect->look_at_inputs) look_at_inputs(collect);
+  if (collect->inputs_changed) return;
+  for (size_t i = 0; i < policy->input_count; i++)
+    mix(&collect->raw, &policy->inputs[i].hash, sizeof policy->inputs[i].hash);
+  for (size_t i = 0; i < policy->module_count; i++)
+    mix(&collect->raw, &policy->modules[i].inputs, sizeof policy->modules[i].inputs);
+  collect->input = collect->raw;
+  for (size_t i = 0; i < policy->source_count; i++)
+    fetch(collect, i);
+  for (size_t i = 0; i < policy->source_count; i++)
+    for (size_t j = 0; j < collect->documents[i].count; j++)
+      parse(collect, collect->documents[i].items[j]);
+  if (collect->errors.total) return;
+  segue_error error = {0};
+  static const segue_node nothing = {.type = SEGUE_MAP};
+  int rc = merge(collect, &error);
+  if (!rc && (rc = segue__diff(collect->live ? segue_snapshot_root(collect->live) : &nothing,
+                               &collect->config->root, &collect->changes)) < 0)
+    segue__error_set(&error, rc, "%s", segue_strerror(rc));
+  if (rc < 0)
+    add_error(collect, &error);
+  else
+    mix(&collect->input, &collect->config->root.hash, sizeof collect->config->root.hash);
+}
+
+static void remember(segue__engine *engine, segue__collect *collect, size_t i) {
+  const segue__source *source = &collect->policy->sources[i];
+  segue__source_state *state = state_of(engine, source);
+  if (!state) {
+    segue__source_state *more =
+        segue__realloc(engine->sources, (engine->source_count + 1) * sizeof *more);
+    if (!more) return; /* only a cache: the next fetch parses again */
+    engine->sources = more;
+    state = &more[engine->source_count];
+    memset(state, 0, sizeof *state);
+    state->name = segue__strdup(source->name);
+    state->kind = segue__strdup(source->kind->name);
+    if (!state->name || !state->kind) {
+      segue__free(state->name);
+      segue__free(state->kind);
+      return;
+    }
+    engine->source_count++;
+  }
+  state->fetches++;
+  bool good = collect->fetched[i];
+  for (size_t j = 0; j < collect->documents[i].count; j++)
+    good = good && collect->documents[i].items[j]->root.type == SEGUE_MAP;
+  if (!good) {
+    state->failures++;
+    state->consecutive_failures++;
+    for (size_t j = 0; j < collect->errors.count; j++)
+      if (!strcmp(collect->errors.items[j].source, source->name))
+        state->error = collect->errors.items[j];
+    return;
+  }
+  segue__documents_deinit(&state->documents);
+  if (copy_documents(&state->documents, &collect->documents[i]) < 0)
+    segue__documents_deinit(&state->documents);
+  state->consecutive_failures = 0;
+  state->error.code = 0;
+  state->last_success_wall_ms = segue__loop_wall_ms(engine->loop);
+}
+
+static void done(segue__job *job) {
+  segue__collect *collect = (segue__collect *)job;
+  segue__txn *txn = collect->txn;
+  txn->engine->next_document = collect->next_document;
+  if (!collect->inputs_changed)
+    for (size_t i = 0; i < collect->policy->source_count; i++)
+      remember(txn->engine, collect, i);
+  segue__txn_collected(txn);
+}
+
+static void abandoned(segue__job *job) {
+  segue__collect_free((segue__collect *)job);
+}

@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Prepare, commit and the undo log. Every step that could need undoing pushes its inverse first or
+ * at once; undo runs the log backwards. What readers and callers see changes in one place only:
+ * flip.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+#include "../os/fault.h"
+#include "txn.h"
+
+static void prepare_next(segue__txn *txn);
+static void prepared(segue__instance *instance, segue__verb verb, int status,
+                     const segue_error *error, void *data);
+static void commit_next(segue__txn *txn);
+static void stepped(segue__instance *instance, segue__verb verb, int status,
+                    const segue_error *error, void *data);
+static void flip(segue__txn *txn);
+static void undo_next(segue__txn *txn);
+static void undo_stepped(segue__instance *instance, segue__verb verb, int status,
+                         const segue_error *error, void *data);
+
+static uint64_t deadline(uint64_t ms, uint64_t otherwise) {
+  return ms ? ms : otherwise;
+}
+
+static bool builds(const segue__step *step) {
+  return step->action != SEGUE__ACTION_KEEP && step->action != SEGUE__ACTION_REMOVE;
+}
+
+static void step_failed(segue__txn *txn, int code, const char *what) {
+  segue_error error;
+  segue__error_set(&error, code, "%s: %s", what, segue_strerror(code));
+  segue__txn_step_end(txn, &error);
+}
+
+static int push(segue__txn *txn, segue__undo_kind kind, segue__step *step) {
+  if (txn->undo_count == txn->undo_capacity) {
+    size_t capacity = txn->undo_capacity ? txn->undo_capacity * 2 : 16;
+    segue__undo *undo = segue__realloc(txn->undo, capacity * sizeof *undo);
+    if (!undo) return UV_ENOMEM;
+    txn->undo = undo;
+    txn->undo_capacity = capacity;
+  }
+  txn->undo[txn->undo_count++] = (segue__undo){kind, step};
+  return 0;
+}
+
+/* "commit.2": the point before the step with that number, counted from 1. */
+static int fault_at(const char *phase, size_t number) {
+  char point[32];
+  snprintf(point, sizeof point, "%s.%zu", phase, number);
+  return SEGUE_FAULT(point);
+}
+
+/* ---- Prepare ---- */
+
+static int stage(segue__txn *txn) {
+  const segue__triggers_ops *triggers = &txn->engine->options.triggers;
+  if (!triggers->stage || txn->policy == txn->engine->policy) return 0;
+  size_t before = txn->result->errors.count;
+  segue__errors errors;
+  segue__errors_init(&errors);
+  int rc = triggers->stage(triggers->data, txn->policy, &errors);
+  for (size_t i = 0; i < errors.count; i++)
+    segue__txn_fail(txn, &errors.items[i]);
+  segue__errors_deinit(&errors);
+  if (rc < 0 && txn->result->errors.count == before)
+    step_failed(txn, rc, "triggers");
+  else if (rc < 0)
+    segue__txn_step_end(txn, NULL);
+  if (rc < 0) return rc;
+  txn->staged = true;
+  return push(txn, SEGUE__UNDO_STAGE, NULL);
+}
+
+void segue__prepare_run(segue__txn *txn) {
+  txn->cursor = 0;
+  /* Room for every undo entry there can be, so that none fails once something was done. */
+  txn->undo = segue__calloc(3 * txn->step_count + 2, sizeof *txn->undo);
+  if (!txn->undo) {
+    step_failed(txn, UV_ENOMEM, "prepare");
+    return;
+  }
+  txn->undo_capacity = 3 * txn->step_count + 2;
+  if (stage(txn) == 0) prepare_next(txn);
+}
+
+static void prepare_next(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  while (txn->cursor < txn->step_count && !builds(&txn->steps[txn->cursor]))
+    txn->cursor++;
+  int rc = fault_at("prepare", txn->cursor + 1);
+  if (txn->failed || rc < 0 || txn->cursor == txn->step_count) {
+    txn->prepared = !txn->failed && rc == 0;
+    if (rc < 0)
+      step_failed(txn, rc, "prepare");
+    else
+      segue__txn_step_end(txn, NULL);
+    return;
+  }
+  segue__step *step = &txn->steps[txn->cursor];
+  step->module = segue__module_get(engine, step->spec);
+  rc = step->module ? segue__instance_new(&step->next, engine->loop, engine->log, step->spec,
+                                          txn->next, engine->live, &engine->limbo)
+                    : UV_ENOMEM;
+  if (rc < 0) {
+    step_failed(txn, rc, step->spec->name);
+    return;
+  }
+  push(txn, SEGUE__UNDO_BUILT, step);
+  segue__instance_call(step->next, SEGUE__PREPARE,
+                       deadline(step->spec->prepare_ms, SEGUE__PREPARE_MS), prepared, txn);
+}
+
+static void prepared(segue__instance *instance, segue__verb verb, int status,
+                     const segue_error *error, void *data) {
+  (void)instance;
+  (void)verb;
+  segue__txn *txn = data;
+  if (status < 0) {
+    segue__txn_step_end(txn, error);
+    return;
+  }
+  txn->cursor++;
+  prepare_next(txn);
+}
+
+/* ---- Commit ---- */
+
+void segue__commit_run(segue__txn *txn) {
+  txn->cursor = 0;
+  commit_next(txn);
+}
+
+static void start(segue__txn *txn, segue__step *step) {
+  segue__instance_call(step->next, SEGUE__START, deadline(step->spec->start_ms, SEGUE__START_MS),
+                       stepped, txn);
+}
+
+/* A restart drains and stops the old one first: from here on only a fresh instance can undo it. */
+static void restart(segue__txn *txn, segue__step *step) {
+  segue__gate_shut(&step->module->gate);
+  push(txn, SEGUE__UNDO_STOPPED, step);
+  segue__instance_call(step->old, SEGUE__DRAIN, deadline(step->spec->drain_ms, SEGUE__DRAIN_MS),
+                       stepped, txn);
+}
+
+static void commit_next(segue__txn *txn) {
+  while (txn->cursor < txn->step_count && !builds(&txn->steps[txn->cursor]))
+    txn->cursor++;
+  int rc = fault_at("commit", txn->cursor + 1);
+  if (rc < 0) {
+    step_failed(txn, rc, "commit");
+  } else if (txn->failed) {
+    segue__txn_step_end(txn, NULL);
+  } else if (txn->cursor == txn->step_count) {
+    flip(txn);
+  } else {
+    segue__step *step = &txn->steps[txn->cursor];
+    if (step->action == SEGUE__ACTION_RESTART)
+      restart(txn, step);
+    else
+      start(txn, step);
+  }
+}
+
+/* A drain that fails or runs over is cut: the old instance stops all the same. */
+static void stepped(segue__instance *instance, segue__verb verb, int status,
+                    const segue_error *error, void *data) {
+  segue__txn *txn = data;
+  segue__step *step = &txn->steps[txn->cursor];
+  if (verb == SEGUE__DRAIN) {
+    if (status < 0)
+      segue__log(txn->engine->log, SEGUE__WARN, "reload", "drain cut short", "module", 's',
+                 step->module->name, "error", 's', error->message, NULL);
+    segue__instance_call(instance, SEGUE__STOP, deadline(step->spec->stop_ms, SEGUE__STOP_MS),
+                         stepped, txn);
+    return;
+  }
+  if (status < 0 || txn->failed) {
+    if (verb == SEGUE__START && status == 0) push(txn, SEGUE__UNDO_STARTED, step);
+    segue__txn_step_end(txn, status < 0 ? error : NULL);
+    return;
+  }
+  if (verb == SEGUE__STOP) {
+    start(txn, step);
+    return;
+  }
+  push(txn, SEGUE__UNDO_STARTED, step);
+  txn->cursor++;
+  commit_next(txn);
+}
+
+/* Snapshot and gates, in one step on the control thread: from here on arrivals meet the new
+ * generation, and those that waited at a shut gate go in. Nothing in here can fail half-way. */
+static void flip(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  int rc = SEGUE_FAULT("commit.flip");
+  if (!rc && engine->options.publication)
+    rc = segue__publish(engine->options.publication, txn->next);
+  if (rc < 0) {
+    step_failed(txn, rc, "publish");
+    return;
+  }
+  push(txn, SEGUE__UNDO_FLIP, NULL);
+  txn->was_live = engine->live;
+  engine->live = (segue_snapshot *)segue_snapshot_ref(txn->next);
+  engine->last_generation = txn->next->generation;
+  txn->flipped = true;
+  for (size_t i = 0; i < txn->step_count; i++) {
+    segue__step *step = &txn->steps[i];
+    if (builds(step)) {
+      step->module->live = step->next;
+      segue__gate_open(&step->module->gate, step->next);
+    } else if (step->action == SEGUE__ACTION_REMOVE) {
+      step->module->live = NULL;
+      segue__gate_refuse(&step->module->gate);
+    }
+  }
+  segue__txn_step_end(txn, NULL);
+}
+
+/* ---- Settled ---- */
+
+static void forget_sources(segue__engine *engine) {
+  for (size_t i = 0; i < engine->source_count;) {
+    segue__source_state *state = &engine->sources[i];
+    bool used = false;
+    for (size_t j = 0; j < engine->policy->source_count && !used; j++)
+      used = !strcmp(engine->policy->sources[j].name, state->name) &&
+             !strcmp(engine->policy->sources[j].kind->name, state->kind);
+    if (used) {
+      i++;
+      continue;
+    }
+    segue__free(state->name);
+    segue__free(state->kind);
+    segue__documents_deinit(&state->documents);
+    *state = engine->sources[--engine->source_count];
+  }
+}
+
+/* The engine's list follows the order of starting, so that shutdown can go through it backwards. */
+static void order_modules(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  size_t placed = 0;
+  for (size_t i = 0; i < txn->step_count; i++) {
+    if (txn->steps[i].action == SEGUE__ACTION_REMOVE) continue;
+    size_t at = placed;
+    while (at < engine->module_count && engine->modules[at] != txn->steps[i].module)
+      at++;
+    if (at == engine->module_count) continue;
+    memmove(&engine->modules[placed + 1], &engine->modules[placed],
+            (at - placed) * sizeof(segue__module *));
+    engine->modules[placed++] = txn->steps[i].module;
+  }
+}
+
+void segue__commit_settle(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  if (txn->staged && engine->options.triggers.settle)
+    engine->options.triggers.settle(engine->options.triggers.data);
+  order_modules(txn);
+  for (size_t i = 0; i < txn->step_count; i++) {
+    segue__step *step = &txn->steps[i];
+    if (builds(step)) step->module->failed = false;
+    if (step->action == SEGUE__ACTION_REMOVE) step->module->removed = true;
+    if (step->action == SEGUE__ACTION_RESTART)
+      segue__instance_release(step->old);
+    else if (step->old && step->action != SEGUE__ACTION_KEEP)
+      segue__retire(engine, step->module, step->old, step->action == SEGUE__ACTION_SWAP);
+    else if (step->action == SEGUE__ACTION_REMOVE)
+      segue__module_remove(engine, step->module);
+  }
+  segue_snapshot_unref(engine->previous);
+  engine->previous = txn->was_live;
+  txn->was_live = NULL;
+  engine->live_input = txn->input;
+  if (engine->policy != txn->policy) {
+    segue__policy_unref(engine->policy);
+    engine->policy = segue__policy_ref(txn->policy);
+    forget_sources(engine);
+  }
+}
+
+/* ---- Undo ---- */
+
+void segue__undo_run(segue__txn *txn, void (*undone)(segue__txn *txn)) {
+  txn->undone = undone;
+  undo_next(txn);
+}
+
+static void undo_flip(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  /* Publishing an older snapshot allocates nothing new in the publication. */
+  if (engine->options.publication) segue__publish(engine->options.publication, txn->was_live);
+  segue_snapshot_unref(engine->live);
+  engine->live = txn->was_live;
+  txn->was_live = NULL;
+  for (size_t i = 0; i < txn->step_count; i++) {
+    segue__step *step = &txn->steps[i];
+    if (step->action == SEGUE__ACTION_KEEP) continue;
+    step->module->live = step->old;
+    if (step->action == SEGUE__ACTION_RESTART)
+      segue__gate_shut(&step->module->gate);
+    else if (step->old)
+      segue__gate_open(&step->module->gate, step->old);
+    else
+      segue__gate_refuse(&step->module->gate);
+  }
+}
+
+/* True: it is under way, undo_stepped goes on. */
+static bool undo_started(segue__txn *txn, segue__step *step) {
+  if (txn->flipped && step->action != SEGUE__ACTION_RESTART) {
+    segue__retire(txn->engine, step->module, step->next, step->action == SEGUE__ACTION_SWAP);
+    step->next = NULL;
+    return false;
+  }
+  bool drain = txn->flipped;
+  segue__instance_call(step->next, drain ? SEGUE__DRAIN : SEGUE__STOP,
+                       drain ? deadline(step->spec->drain_ms, SEGUE__DRAIN_MS)
+                             : deadline(step->spec->stop_ms, SEGUE__STOP_MS),
+                       undo_stepped, txn);
+  return true;
+}
+
+static const segue__module_spec *spec_before(const segue__engine *engine, const char *name) {
+  for (size_t i = 0; i < engine->policy->module_count; i++)
+    if (!strcmp(engine->policy->modules[i].name, name)) return &engine->policy->modules[i];
+  return NULL;
+}
+
+static void undo_failed(segue__txn *txn, segue__step *step, const segue_error *error) {
+  segue__module *module = step->module;
+  segue__instance_release(txn->fresh);
+  txn->fresh = NULL;
+  module->live = NULL;
+  module->failed = true;
+  module->error = *error;
+  segue__gate_refuse(&module->gate);
+  txn->result->undo_failed = true;
+  segue__result_error(txn->result, error);
+}
+
+static bool undo_stopped(segue__txn *txn, segue__step *step) {
+  segue__engine *engine = txn->engine;
+  const segue__module_spec *spec = spec_before(engine, step->module->name);
+  segue__instance_release(step->old);
+  step->old = NULL;
+  step->module->live = NULL;
+  int rc = SEGUE_FAULT("undo.fresh");
+  if (!rc)
+    rc = segue__instance_new(&txn->fresh, engine->loop, engine->log, spec, engine->live, NULL,
+                             &engine->limbo);
+  if (rc < 0) {
+    segue_error error;
+    segue__error_set(&error, rc, "module '%s' could not be brought back: %s", step->module->name,
+                     segue_strerror(rc));
+    undo_failed(txn, step, &error);
+    return false;
+  }
+  segue__instance_call(txn->fresh, SEGUE__PREPARE, deadline(spec->prepare_ms, SEGUE__PREPARE_MS),
+                       undo_stepped, txn);
+  return true;
+}
+
+/* The entry at the end of the log is the one under way. */
+static void undo_next(segue__txn *txn) {
+  while (txn->undo_count) {
+    segue__undo *undo = &txn->undo[txn->undo_count - 1];
+    bool waits = false;
+    if (undo->kind == SEGUE__UNDO_FLIP) {
+      undo_flip(txn);
+    } else if (undo->kind == SEGUE__UNDO_STARTED) {
+      waits = undo_started(txn, undo->step);
+    } else if (undo->kind == SEGUE__UNDO_STOPPED) {
+      waits = undo_stopped(txn, undo->step);
+    } else if (undo->kind == SEGUE__UNDO_BUILT) {
+      segue__instance_release(undo->step->next);
+      undo->step->next = NULL;
+      if (!undo->step->module->live && !undo->step->module->failed &&
+          undo->step->action == SEGUE__ACTION_ADD)
+        segue__module_remove(txn->engine, undo->step->module);
+    } else {
+      txn->engine->options.triggers.discard(txn->engine->options.triggers.data);
+    }
+    if (waits) return;
+    txn->undo_count--;
+  }
+  txn->undone(txn);
+}
+
+static void undo_stepped(segue__instance *instance, segue__verb verb, int status,
+                         const segue_error *error, void *data) {
+  segue__txn *txn = data;
+  segue__step *step = txn->undo[txn->undo_count - 1].step;
+  if (verb == SEGUE__DRAIN) {
+    segue__instance_call(instance, SEGUE__STOP, deadline(step->spec->stop_ms, SEGUE__STOP_MS),
+                         undo_stepped, txn);
+    return;
+  }
+  if (verb == SEGUE__STOP) {
+    if (status < 0) segue__result_error(txn->result, error);
+  } else if (status < 0) {
+    undo_failed(txn, step, error);
+  } else if (verb == SEGUE__PREPARE) {
+    const segue__module_spec *spec = spec_before(txn->engine, step->module->name);
+    segue__instance_call(instance, SEGUE__START, deadline(spec->start_ms, SEGUE__START_MS),
+                         undo_stepped, txn);
+    return;
+  } else {
+    step->module->live = instance;
+    segue__gate_open(&step->module->gate, instance);
+    txn->fresh = NULL;
+  }
+  txn->undo_count--;
+  undo_next(txn);
+}

@@ -1,0 +1,565 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The queue: triggers join the one pending run, which starts when its debounce, its rate limit and
+ * the running transaction let it; whoever waits is answered by a run that began after it asked. And
+ * the memory of what came of each run.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#include "txn.h"
+
+enum { RETRY_FIRST_MS = 1000, RETRY_MOST_MS = 60000, CAUSE_MOST = 400 };
+
+static void kicked(segue__message *message);
+static void start_due(segue__timer *timer);
+static void retry_due(segue__timer *timer);
+
+static const bool automatic[] = {
+#define X(name, text, is_automatic) is_automatic,
+    SEGUE__TRIGGERS(X)
+#undef X
+};
+
+int segue__engine_new(segue__engine **out, const segue__engine_options *options) {
+  *out = NULL;
+  segue__engine *engine = segue__calloc(1, sizeof *engine);
+  if (!engine) return UV_ENOMEM;
+  engine->options = *options;
+  engine->loop = options->loop;
+  engine->log = options->log;
+  engine->os = options->os ? options->os : segue__os_default();
+  engine->policy_path = segue__strdup(options->policy_path);
+  if (options->policy_path && !engine->policy_path) {
+    segue__free(engine);
+    return UV_ENOMEM;
+  }
+  if (engine->options.policy) segue__policy_ref(engine->options.policy);
+  engine->kick.fn = kicked;
+  engine->start_timer.data = engine;
+  engine->retry_timer.data = engine;
+  engine->random = (uint64_t)segue__loop_wall_ms(engine->loop) * 2654435761U + 88172645463325252ULL;
+  engine->next_document = 1;
+  *out = engine;
+  return 0;
+}
+
+static void free_sources(segue__engine *engine) {
+  for (size_t i = 0; i < engine->source_count; i++) {
+    segue__free(engine->sources[i].name);
+    segue__free(engine->sources[i].kind);
+    segue__documents_deinit(&engine->sources[i].documents);
+  }
+  segue__free(engine->sources);
+}
+
+void segue__engine_free(segue__engine *engine) {
+  if (!engine) return;
+  segue__timer_stop(engine->loop, &engine->start_timer);
+  segue__timer_stop(engine->loop, &engine->retry_timer);
+  for (size_t i = 0; i < SEGUE__RESULTS_MAX; i++)
+    segue__result_unref(engine->results[i]);
+  for (size_t i = 0; i < engine->module_count; i++) {
+    segue__free(engine->modules[i]->name);
+    segue__free(engine->modules[i]->kind);
+    segue__free(engine->modules[i]->old);
+    segue__free(engine->modules[i]);
+  }
+  segue__free(engine->modules);
+  free_sources(engine);
+  segue_snapshot_unref(engine->live);
+  segue_snapshot_unref(engine->previous);
+  segue__policy_unref(engine->policy);
+  segue__policy_unref(engine->options.policy);
+  segue__free(engine->policy_path);
+  segue__free(engine);
+}
+
+uint64_t segue__engine_now_us(const segue__engine *engine) {
+  return segue__loop_uv(engine->loop) ? uv_hrtime() / 1000
+                                      : segue__loop_now_ms(engine->loop) * 1000;
+}
+
+/* ---- Asking ---- */
+
+static segue__run *run_new(segue__engine *engine, const segue__request *request) {
+  segue__run *run = segue__calloc(1, sizeof *run);
+  if (!run) return NULL;
+  run->id = ++engine->next_id;
+  run->trigger = request->trigger;
+  run->plan_only = request->plan_only;
+  run->first_ms = segue__loop_now_ms(engine->loop);
+  run->due_ms = UINT64_MAX;
+  segue__buf_init(&run->cause);
+  return run;
+}
+
+void segue__run_free(segue__run *run) {
+  if (!run) return;
+  segue__buf_deinit(&run->cause);
+  segue__free(run);
+}
+
+static void merge_request(segue__engine *engine, segue__run *run, const segue__request *request) {
+  uint64_t now = segue__loop_now_ms(engine->loop);
+  const char *cause = request->cause ? request->cause : segue__trigger_name(request->trigger);
+  if (!run->cause.len)
+    segue__buf_adds(&run->cause, cause);
+  else if (run->cause.len + strlen(cause) < CAUSE_MOST && !strstr(run->cause.data, cause))
+    segue__buf_addf(&run->cause, ", %s", cause);
+  else
+    run->joined++;
+  run->force |= request->force;
+  run->unconditional |= !request->if_match;
+  if (!automatic[request->trigger] && !run->explicit_) {
+    /* The one who asks by name is whom the run is for. */
+    run->explicit_ = true;
+    run->trigger = request->trigger;
+  }
+  const segue__policy *policy = engine->policy;
+  uint64_t quiet = policy ? policy->debounce_min_ms : 50;
+  uint64_t most = policy ? policy->debounce_max_ms : 1000;
+  if (run->explicit_ || request->trigger == SEGUE__BY_RETRY) {
+    run->due_ms = now;
+    if (run->explicit_) run->not_before_ms = 0;
+  } else {
+    run->due_ms = now + quiet < run->first_ms + most ? now + quiet : run->first_ms + most;
+  }
+}
+
+static void add_waiter(segue__run *run, segue__waiter *waiter) {
+  segue__waiter **link = &run->waiters;
+  waiter->prev = NULL;
+  while (*link) {
+    waiter->prev = *link;
+    link = &(*link)->next;
+  }
+  *link = waiter;
+  waiter->next = NULL;
+  waiter->run = run;
+}
+
+static void remove_waiter(segue__waiter *waiter) {
+  segue__run *run = waiter->run;
+  if (waiter->prev)
+    waiter->prev->next = waiter->next;
+  else
+    run->waiters = waiter->next;
+  if (waiter->next) waiter->next->prev = waiter->prev;
+  segue__free(waiter->if_match);
+  waiter->if_match = NULL;
+  waiter->run = NULL;
+}
+
+int segue__engine_request(segue__engine *engine, const segue__request *request,
+                          segue__waiter *waiter) {
+  if (engine->stopping) return SEGUE_ECLOSED;
+  char *if_match = segue__strdup(request->if_match);
+  if (waiter && request->if_match && !if_match) return UV_ENOMEM;
+  segue__run **slot = request->plan_only ? &engine->pending_plan : &engine->pending;
+  if (!*slot) {
+    *slot = run_new(engine, request);
+    if (!*slot) {
+      segue__free(if_match);
+      return UV_ENOMEM;
+    }
+  } else {
+    engine->stats.coalesced++;
+  }
+  engine->stats.triggers[request->trigger]++;
+  merge_request(engine, *slot, request);
+  if (waiter) {
+    waiter->if_match = if_match;
+    add_waiter(*slot, waiter);
+  } else {
+    segue__free(if_match);
+  }
+  segue__engine_schedule(engine);
+  return 0;
+}
+
+void segue__engine_forget(segue__engine *engine, segue__waiter *waiter) {
+  (void)engine;
+  if (waiter->run) remove_waiter(waiter);
+}
+
+static void answer(segue__waiter *waiter, int status, segue__result *result) {
+  remove_waiter(waiter);
+  waiter->cb(waiter, status, result);
+}
+
+static void answer_all(segue__run *run, int status, segue__result *result) {
+  while (run->waiters)
+    answer(run->waiters, status, result);
+}
+
+/* ---- Starting ---- */
+
+/* Decisions are made from a message, never inside somebody's call. */
+void segue__engine_schedule(segue__engine *engine) {
+  if (engine->kicked) return;
+  engine->kicked = true;
+  segue__post(engine->loop, &engine->kick);
+}
+
+static bool matches(const segue__engine *engine, const char *if_match) {
+  char number[24];
+  size_t len = strlen(if_match);
+  if (len > 1 && if_match[0] == '"' && if_match[len - 1] == '"') {
+    if_match++;
+    len -= 2;
+  }
+  if (len == 1 && *if_match == '*') return engine->live != NULL;
+  snprintf(number, sizeof number, "%" PRIu64, engine->live ? engine->live->generation : 0);
+  return (len == strlen(number) && !memcmp(if_match, number, len)) ||
+         (engine->live && len == 32 && !memcmp(if_match, engine->live->hash, 32));
+}
+
+/* Those whose condition does not hold are told so; false: nobody is left who wants the run. */
+static bool conditions_hold(segue__engine *engine, segue__run *run) {
+  bool any = run->unconditional;
+  for (segue__waiter *waiter = run->waiters, *next; waiter; waiter = next) {
+    next = waiter->next;
+    if (waiter->if_match && !matches(engine, waiter->if_match))
+      answer(waiter, SEGUE_ECONFLICT, NULL);
+    else if (waiter->if_match)
+      any = true;
+  }
+  return any;
+}
+
+static uint64_t start_at(const segue__engine *engine, const segue__run *run) {
+  uint64_t at = run->due_ms > run->not_before_ms ? run->due_ms : run->not_before_ms;
+  uint64_t interval = engine->policy ? engine->policy->min_interval_ms : 0;
+  if (interval && engine->started_once && engine->last_start_ms + interval > at)
+    at = engine->last_start_ms + interval;
+  return at;
+}
+
+static void start(segue__engine *engine, segue__run **slot) {
+  segue__run *run = *slot;
+  *slot = NULL;
+  if (!conditions_hold(engine, run)) {
+    segue__run_free(run);
+    segue__engine_schedule(engine);
+    return;
+  }
+  if (!run->plan_only) {
+    engine->last_start_ms = segue__loop_now_ms(engine->loop);
+    engine->started_once = true;
+    segue__timer_stop(engine->loop, &engine->retry_timer);
+  }
+  if (segue__txn_start(engine, run) == 0)
+    return;
+  answer_all(run, UV_ENOMEM, NULL);
+  segue__run_free(run);
+  segue__engine_schedule(engine);
+}
+
+static void kicked(segue__message *message) {
+  segue__engine *engine = (segue__engine *)((char *)message - offsetof(segue__engine, kick));
+  engine->kicked = false;
+  if (engine->txn || engine->recovering || engine->stopping) {
+    segue__engine_check_stopped(engine);
+    return;
+  }
+  segue__run *run = engine->pending;
+  uint64_t now = segue__loop_now_ms(engine->loop);
+  uint64_t at = run ? start_at(engine, run) : UINT64_MAX;
+  if (run && at <= now) {
+    start(engine, &engine->pending);
+  } else if (engine->pending_plan) {
+    start(engine, &engine->pending_plan);
+  } else if (run) {
+    if (run->explicit_ && at > run->due_ms) answer_all(run, SEGUE_EDEFERRED, NULL);
+    segue__timer_start(engine->loop, &engine->start_timer, at - now, start_due);
+  }
+}
+
+static void start_due(segue__timer *timer) {
+  segue__engine *engine = timer->data;
+  segue__engine_schedule(engine);
+}
+
+/* ---- Ending ---- */
+
+void segue__engine_notify(segue__engine *engine, const segue__result *result, segue__phase phase) {
+  for (segue__observer *o = engine->observers, *next; o; o = next) {
+    next = o->next;
+    o->on_phase(o, result, phase);
+  }
+}
+
+/* Doubling from a second to a minute, with up to a fifth taken off, so that many daemons that
+ * failed together do not come back together. */
+uint64_t segue__engine_backoff_ms(segue__engine *engine, unsigned attempt) {
+  uint64_t ms = RETRY_FIRST_MS;
+  while (attempt-- && ms < RETRY_MOST_MS)
+    ms *= 2;
+  if (ms > RETRY_MOST_MS) ms = RETRY_MOST_MS;
+  engine->random ^= engine->random << 13;
+  engine->random ^= engine->random >> 7;
+  engine->random ^= engine->random << 17;
+  return ms - engine->random % (ms / 5 + 1);
+}
+
+static void retry_due(segue__timer *timer) {
+  segue__engine *engine = timer->data;
+  if (engine->txn || engine->stopping) return;
+  if (segue__recover_needed(engine) && !engine->recovering) {
+    segue__recover(engine);
+    segue__timer_start(engine->loop, &engine->retry_timer,
+                       segue__engine_backoff_ms(engine, engine->retries++), retry_due);
+    return;
+  }
+  segue__result *last =
+      engine->result_count
+          ? engine->results[(engine->result_next + SEGUE__RESULTS_MAX - 1) % SEGUE__RESULTS_MAX]
+          : NULL;
+  segue__request request = {.trigger = SEGUE__BY_RETRY, .cause = "retry"};
+  if (last && last->outcome == SEGUE__FAILED) segue__engine_request(engine, &request, NULL);
+}
+
+static void remember_outcome(segue__engine *engine, const segue__txn *txn) {
+  const segue__result *result = txn->result;
+  static const segue__hash unknown;
+  engine->stats.runs++;
+  engine->stats.outcomes[result->outcome]++;
+  bool good = result->outcome == SEGUE__APPLIED || result->outcome == SEGUE__UNCHANGED;
+  engine->stats.last_successful = good;
+  if (good) engine->stats.last_success_wall_ms = result->ended_wall_ms;
+  bool refused = !good && result->outcome != SEGUE__FAILED;
+  if (refused && !segue__hash_equal(txn->raw, unknown)) {
+    engine->refused = true;
+    engine->refused_input = txn->raw;
+    engine->refused_outcome = result->outcome;
+  } else if (result->outcome == SEGUE__APPLIED) {
+    engine->refused = false;
+  }
+  if (good) engine->retries = 0;
+  if (result->outcome == SEGUE__FAILED)
+    segue__timer_start(engine->loop, &engine->retry_timer,
+                       segue__engine_backoff_ms(engine, engine->retries++), retry_due);
+}
+
+static void keep_result(segue__engine *engine, segue__result *result) {
+  segue__result_unref(engine->results[engine->result_next]);
+  engine->results[engine->result_next] = segue__result_ref(result);
+  engine->result_next = (engine->result_next + 1) % SEGUE__RESULTS_MAX;
+  if (engine->result_count < SEGUE__RESULTS_MAX) engine->result_count++;
+}
+
+static void free_txn(segue__txn *txn) {
+  for (size_t i = 0; i < txn->step_count; i++)
+    if (txn->steps[i].next && txn->steps[i].module &&
+        txn->steps[i].next != txn->steps[i].module->live)
+      segue__instance_release(txn->steps[i].next);
+  segue__timer_stop(txn->engine->loop, &txn->timer);
+  segue__free(txn->steps);
+  segue__free(txn->undo);
+  segue__changes_deinit(&txn->changes);
+  segue_snapshot_unref(txn->next);
+  segue_snapshot_unref(txn->was_live);
+  segue__policy_unref(txn->policy);
+  segue__result_unref(txn->result);
+  segue__free(txn);
+}
+
+/* A run that the policy put off goes back into the queue, before whatever came meanwhile. */
+static void put_back(segue__engine *engine, segue__run *run) {
+  segue__run *later = engine->pending;
+  run->put_off = false;
+  run->explicit_ = false;
+  run->due_ms = 0;
+  run->first_ms = segue__loop_now_ms(engine->loop);
+  if (later) {
+    run->joined += 1 + later->joined;
+    run->force |= later->force;
+    run->unconditional = true;
+    if (later->explicit_) {
+      run->explicit_ = true;
+      run->not_before_ms = 0;
+      run->trigger = later->trigger;
+    }
+    while (later->waiters) {
+      segue__waiter *waiter = later->waiters;
+      later->waiters = waiter->next;
+      if (later->waiters) later->waiters->prev = NULL;
+      add_waiter(run, waiter);
+    }
+    segue__run_free(later);
+  }
+  engine->pending = run;
+}
+
+void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
+  segue__result *result = segue__result_ref(txn->result);
+  segue__run *run = txn->run;
+  bool put_off = run->put_off && !txn->failed && result->outcome == SEGUE__UNCHANGED;
+  result->deferred = put_off;
+  if (result->skipped)
+    engine->stats.skipped++;
+  else if (!result->plan_only && !put_off)
+    remember_outcome(engine, txn);
+  if (!result->skipped && !result->plan_only && !put_off) keep_result(engine, result);
+  engine->txn = NULL;
+  free_txn(txn);
+  segue__engine_notify(engine, result, SEGUE__PHASE_SETTLED);
+  answer_all(run, put_off ? SEGUE_EDEFERRED : 0, put_off ? NULL : result);
+  if (put_off && !engine->stopping)
+    put_back(engine, run);
+  else
+    segue__run_free(run);
+  segue__result_unref(result);
+  segue__engine_schedule(engine);
+}
+
+/* ---- Stopping ---- */
+
+void segue__engine_stop(segue__engine *engine, void (*cb)(void *data), void *data) {
+  engine->stopping = true;
+  engine->stopped_cb = cb;
+  engine->stopped_data = data;
+  segue__timer_stop(engine->loop, &engine->start_timer);
+  segue__timer_stop(engine->loop, &engine->retry_timer);
+  segue__run **slots[] = {&engine->pending, &engine->pending_plan};
+  for (size_t i = 0; i < 2; i++) {
+    segue__run *run = *slots[i];
+    *slots[i] = NULL;
+    if (run) answer_all(run, SEGUE_ECLOSED, NULL);
+    segue__run_free(run);
+  }
+  if (engine->txn) segue__txn_abort(engine->txn);
+  segue__engine_schedule(engine);
+}
+
+static bool modules_live(const segue__engine *engine) {
+  for (size_t i = 0; i < engine->module_count; i++)
+    if (engine->modules[i]->live) return true;
+  return false;
+}
+
+/* Hooks that never returned are left to their fate; what they hold is theirs. */
+static size_t abandon_hooks(segue__engine *engine) {
+  size_t coming = 0;
+  for (segue__hook *hook = (segue__hook *)engine->hooks; hook; hook = hook->next)
+    if (!segue__op_orphan(&hook->op)) coming++;
+  return coming;
+}
+
+static void look_again(segue__timer *timer) {
+  segue__engine_check_stopped(timer->data);
+}
+
+void segue__engine_check_stopped(segue__engine *engine) {
+  if (!engine->stopping || engine->txn || engine->recovering || engine->retirees ||
+      !engine->stopped_cb)
+    return;
+  if (modules_live(engine)) {
+    segue__retire_all(engine);
+    return;
+  }
+  if (segue__limbo_abandon(&engine->limbo) + abandon_hooks(engine) > 0) {
+    segue__timer_start(engine->loop, &engine->start_timer, 1, look_again);
+    return;
+  }
+  void (*cb)(void *) = engine->stopped_cb;
+  engine->stopped_cb = NULL;
+  cb(engine->stopped_data);
+}
+
+/* ---- Looking ---- */
+
+void segue__engine_observe(segue__engine *engine, segue__observer *observer) {
+  observer->next = engine->observers;
+  engine->observers = observer;
+}
+
+void segue__engine_unobserve(segue__engine *engine, segue__observer *observer) {
+  segue__observer **link = &engine->observers;
+  while (*link && *link != observer)
+    link = &(*link)->next;
+  if (*link) *link = observer->next;
+}
+
+const segue_snapshot *segue__engine_live(const segue__engine *engine) {
+  return engine->live;
+}
+
+const segue_snapshot *segue__engine_previous(const segue__engine *engine) {
+  return engine->previous;
+}
+
+const segue__policy *segue__engine_policy(const segue__engine *engine) {
+  return engine->policy;
+}
+
+const segue__result *segue__engine_running(const segue__engine *engine) {
+  return engine->txn ? engine->txn->result : NULL;
+}
+
+bool segue__engine_pending(const segue__engine *engine) {
+  return engine->pending != NULL;
+}
+
+uint64_t segue__engine_deferred_until_ms(const segue__engine *engine) {
+  const segue__run *run = engine->pending;
+  if (!run || engine->txn) return 0;
+  uint64_t at = start_at(engine, run);
+  return at > run->due_ms ? at : 0;
+}
+
+size_t segue__engine_result_count(const segue__engine *engine) {
+  return engine->result_count;
+}
+
+const segue__result *segue__engine_result(const segue__engine *engine, size_t index) {
+  if (index >= engine->result_count) return NULL;
+  return engine
+      ->results[(engine->result_next + SEGUE__RESULTS_MAX - 1 - index) % SEGUE__RESULTS_MAX];
+}
+
+const segue__engine_stats *segue__engine_stats_get(const segue__engine *engine) {
+  return &engine->stats;
+}
+
+size_t segue__engine_module_count(const segue__engine *engine) {
+  return engine->module_count;
+}
+
+void segue__engine_module_status(const segue__engine *engine, size_t index,
+                                 segue__module_status *out) {
+  const segue__module *module = engine->modules[index];
+  memset(out, 0, sizeof *out);
+  out->name = module->name;
+  out->kind = module->kind;
+  out->replace = segue__replace_name(module->replace);
+  out->gate = module->gate.state;
+  out->draining = module->old_count;
+  out->state = module->failed ? SEGUE__MODULE_FAILED : SEGUE__MODULE_STOPPED;
+  if (module->live) {
+    out->state = segue__instance_state(module->live);
+    out->generation = segue__instance_generation(module->live);
+  }
+  out->error = module->failed ? &module->error : NULL;
+}
+
+size_t segue__engine_source_count(const segue__engine *engine) {
+  return engine->source_count;
+}
+
+void segue__engine_source_status(const segue__engine *engine, size_t index,
+                                 segue__source_status *out) {
+  const segue__source_state *state = &engine->sources[index];
+  out->name = state->name;
+  out->kind = state->kind;
+  out->documents = state->documents.count;
+  out->fetches = state->fetches;
+  out->failures = state->failures;
+  out->consecutive_failures = state->consecutive_failures;
+  out->last_success_wall_ms = state->last_success_wall_ms;
+  out->error = state->error.code ? &state->error : NULL;
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The plan: which modules a change touches, what is done with each, in which order, and why. What
+ * `segue plan` prints is what a reload does.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "../config/path.h"
+#include "txn.h"
+
+/* Depth-first over needs: mark 1 = being visited, 2 = placed. */
+static int place(const segue__module_spec *modules, size_t count, size_t i, unsigned char *mark,
+                 size_t *order, size_t *placed, size_t *at) {
+  if (mark[i] == 2) return 0;
+  if (mark[i] == 1) {
+    *at = i;
+    return -1;
+  }
+  mark[i] = 1;
+  for (size_t n = 0; n < modules[i].needs_count; n++)
+    for (size_t j = 0; j < count; j++)
+      if (!strcmp(modules[j].name, modules[i].needs[n]) &&
+          place(modules, count, j, mark, order, placed, at) < 0)
+        return -1;
+  mark[i] = 2;
+  order[(*placed)++] = i;
+  return 0;
+}
+
+int segue__plan_order(const segue__module_spec *modules, size_t count, size_t *order, size_t *at) {
+  unsigned char *mark = segue__calloc(count, 1);
+  if (!mark) return UV_ENOMEM;
+  size_t placed = 0;
+  int rc = 0;
+  for (size_t i = 0; i < count && !rc; i++)
+    rc = place(modules, count, i, mark, order, &placed, at);
+  segue__free(mark);
+  return rc;
+}
+
+static const segue__module_spec *live_spec(const segue__engine *engine, const char *name) {
+  const segue__policy *policy = engine->policy;
+  for (size_t i = 0; policy && i < policy->module_count; i++)
+    if (!strcmp(policy->modules[i].name, name)) return &policy->modules[i];
+  return NULL;
+}
+
+static segue__hash slice_hash(const segue_snapshot *snapshot, const char *path) {
+  const segue_node *node = segue_node_get(segue_snapshot_root(snapshot), path ? path : "");
+  return node ? node->hash : (segue__hash){0, 0};
+}
+
+static bool same_text(const char *a, const char *b) {
+  return !strcmp(a ? a : "", b ? b : "");
+}
+
+static bool below(const char *path, const char *slice) {
+  size_t len = slice ? strlen(slice) : 0;
+  return !len ||
+         (!strncmp(path, slice, len) && (path[len] == 0 || path[len] == '.' || path[len] == '['));
+}
+
+/* "bidder.timeout changed, +2 more" */
+static char *why_slice(const segue__txn *txn, const char *slice) {
+  static const char *const verbs[] = {"added", "removed", "changed"};
+  const segue__change *first = NULL;
+  size_t more = 0;
+  for (size_t i = 0; i < txn->changes.count; i++) {
+    const segue__change *change = &txn->changes.items[i];
+    bool hit = below(change->path, slice) || (slice && below(slice, change->path));
+    if (hit && first)
+      more++;
+    else if (hit)
+      first = change;
+  }
+  segue__buf text;
+  segue__buf_init(&text);
+  if (first)
+    segue__buf_addf(&text, "%s %s", first->path, verbs[first->op]);
+  else
+    segue__buf_addf(&text, "%s changed", slice && *slice ? slice : "the configuration");
+  if (more) segue__buf_addf(&text, ", +%zu more", more);
+  char *why = text.failed ? NULL : segue__strdup(text.data);
+  segue__buf_deinit(&text);
+  return why;
+}
+
+static segue__action action_of(segue__replace replace) {
+  static const segue__action actions[] = {SEGUE__ACTION_SWAP, SEGUE__ACTION_HANDOVER,
+                                          SEGUE__ACTION_RESTART};
+  return actions[replace];
+}
+
+/* The action for one module of the next policy, and the reason (owned). NULL: out of memory. */
+static char *judge(const segue__txn *txn, const segue__module_spec *spec, segue__step *step) {
+  segue__engine *engine = txn->engine;
+  const segue__module_spec *was = live_spec(engine, spec->name);
+  segue__module *module = segue__module_find(engine, spec->name);
+  step->spec = spec;
+  step->module = module;
+  step->old = module ? module->live : NULL;
+  if (!step->old) {
+    step->action = SEGUE__ACTION_ADD;
+    return segue__strdup(module && module->failed ? "it has failed" : "new");
+  }
+  step->action = action_of(spec->replace);
+  if (!was || !same_text(was->kind, spec->kind) || was->ops != spec->ops)
+    return segue__strdup("its kind changed");
+  if (!segue__hash_equal(was->inputs, spec->inputs)) return segue__strdup("its code changed");
+  if (!same_text(was->config, spec->config))
+    return segue__strdup("its part of the configuration is another one");
+  if (!segue__hash_equal(slice_hash(engine->live, was->config),
+                         slice_hash(txn->next, spec->config)))
+    return why_slice(txn, spec->config);
+  if (txn->run->force) return segue__strdup("forced");
+  step->action = SEGUE__ACTION_KEEP;
+  return segue__strdup("unchanged");
+}
+
+static bool in_next(const segue__policy *policy, const char *name) {
+  for (size_t i = 0; i < policy->module_count; i++)
+    if (!strcmp(policy->modules[i].name, name)) return true;
+  return false;
+}
+
+static int tell(segue__txn *txn, size_t index, const char *name, char *why) {
+  segue__plan_step *told = &txn->result->steps[index];
+  told->action = txn->steps[index].action;
+  told->why = why;
+  told->module = segue__strdup(name);
+  txn->result->step_count = index + 1;
+  return told->why && told->module ? 0 : UV_ENOMEM;
+}
+
+/* Steps in the order of commit: needs before those that need them; removed modules last, in the
+ * reverse of the order in which they came. */
+int segue__plan_make(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  const segue__policy *policy = txn->policy;
+  size_t max = policy->module_count + engine->module_count;
+  size_t *order = segue__calloc(policy->module_count, sizeof *order);
+  size_t at = 0;
+  txn->steps = segue__calloc(max, sizeof *txn->steps);
+  txn->result->steps = segue__calloc(max, sizeof *txn->result->steps);
+  int rc = UV_ENOMEM;
+  if (!order || !txn->steps || !txn->result->steps) goto done;
+  rc = segue__plan_order(policy->modules, policy->module_count, order, &at);
+  for (size_t i = 0; i < policy->module_count && !rc; i++) {
+    const segue__module_spec *spec = &policy->modules[order[i]];
+    char *why = judge(txn, spec, &txn->steps[i]);
+    txn->step_count = i + 1;
+    rc = tell(txn, i, spec->name, why);
+  }
+  for (size_t i = engine->module_count; i-- > 0 && !rc;) {
+    segue__module *module = engine->modules[i];
+    if (in_next(policy, module->name) || (!module->live && !module->failed)) continue;
+    segue__step *step = &txn->steps[txn->step_count];
+    step->action = SEGUE__ACTION_REMOVE;
+    step->module = module;
+    step->old = module->live;
+    rc = tell(txn, txn->step_count++, module->name, segue__strdup("no longer declared"));
+  }
+done:
+  segue__free(order);
+  return rc;
+}

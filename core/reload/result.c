@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Results: what is told about a run, to everybody alike.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "txn.h"
+
+enum { CHANGES_TOLD = 100, CHANGE_TEXT = 200 };
+
+#define NAMES(LIST)                                                                                \
+  static const char *const names[] = {LIST(X)};                                                    \
+  return names[i]
+
+const char *segue__trigger_name(segue__trigger i) {
+#define X(name, text, automatic) text,
+  NAMES(SEGUE__TRIGGERS);
+#undef X
+}
+
+const char *segue__outcome_name(segue__outcome i) {
+#define X(name, text) text,
+  NAMES(SEGUE__OUTCOMES);
+}
+
+const char *segue__phase_name(segue__phase i) {
+  NAMES(SEGUE__PHASES);
+}
+
+const char *segue__action_name(segue__action i) {
+  NAMES(SEGUE__ACTIONS);
+#undef X
+}
+
+int segue__result_new(segue__result **out, const segue__run *run) {
+  segue__result *result = segue__calloc(1, sizeof *result);
+  *out = result;
+  if (!result) return UV_ENOMEM;
+  result->refs = 1;
+  result->id = run->id;
+  result->plan_only = run->plan_only;
+  result->trigger = run->trigger;
+  segue__errors_init(&result->errors);
+  if (run->joined)
+    result->cause = segue__malloc(run->cause.len + 40);
+  else
+    result->cause = segue__strdup(run->cause.data ? run->cause.data : "");
+  if (!result->cause) {
+    segue__free(result);
+    *out = NULL;
+    return UV_ENOMEM;
+  }
+  if (run->joined)
+    snprintf(result->cause, run->cause.len + 40, "%s, +%zu more",
+             run->cause.data ? run->cause.data : "", run->joined);
+  return 0;
+}
+
+segue__result *segue__result_ref(segue__result *result) {
+  result->refs++;
+  return result;
+}
+
+void segue__result_unref(segue__result *result) {
+  if (!result || --result->refs > 0) return;
+  segue__free(result->cause);
+  segue__errors_deinit(&result->errors);
+  for (size_t i = 0; i < result->step_count; i++) {
+    segue__free(result->steps[i].module);
+    segue__free(result->steps[i].why);
+  }
+  segue__free(result->steps);
+  for (size_t i = 0; i < result->changes.count; i++)
+    segue__free(result->change_texts[i]);
+  segue__free(result->change_texts);
+  segue__changes_deinit(&result->changes);
+  segue__free(result);
+}
+
+void segue__result_error(segue__result *result, const segue_error *error) {
+  segue__errors_add(&result->errors, error);
+}
+
+static char *text_of(const segue_node *node) {
+  segue__buf text;
+  segue__buf_init(&text);
+  segue__json_write(&text, node, 0);
+  if (!text.failed && text.len > CHANGE_TEXT) {
+    size_t end = CHANGE_TEXT;
+    while (end > 0 && ((unsigned char)text.data[end] & 0xC0) == 0x80)
+      end--; /* not in the middle of a character */
+    text.len = end;
+    segue__buf_adds(&text, "...");
+  }
+  char *copy = text.failed ? NULL : segue__strdup(text.data);
+  segue__buf_deinit(&text);
+  return copy;
+}
+
+/* Paths and texts are copied: a result outlives the snapshots it tells of. */
+int segue__result_take_changes(segue__result *result, const segue__changes *changes) {
+  size_t count = changes->count < CHANGES_TOLD ? changes->count : CHANGES_TOLD;
+  result->changes.total = changes->total;
+  if (!count) return 0;
+  result->changes.items = segue__calloc(count, sizeof *result->changes.items);
+  result->change_texts = segue__calloc(count, sizeof *result->change_texts);
+  if (!result->changes.items || !result->change_texts) return UV_ENOMEM;
+  result->changes.capacity = count;
+  for (size_t i = 0; i < count; i++) {
+    segue__change *change = &result->changes.items[i];
+    change->op = changes->items[i].op;
+    change->path = segue__strdup(changes->items[i].path);
+    result->changes.count = i + 1;
+    if (changes->items[i].to) result->change_texts[i] = text_of(changes->items[i].to);
+    if (!change->path || (changes->items[i].to && !result->change_texts[i])) return UV_ENOMEM;
+  }
+  return 0;
+}

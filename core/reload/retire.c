@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What goes on between and after transactions: old instances drain, stop and go in the background;
+ * modules that undo could not bring back are tried again; at shutdown all of them end in order.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "txn.h"
+
+enum { OLD_MAX = 2 };
+
+struct segue__retiree {
+  segue__engine *engine;
+  segue__module *module;
+  segue__instance *instance;
+  segue__message grace_over;
+  uint64_t drain_ms, stop_ms;
+  bool draining;
+  segue__retiree *next;
+};
+
+static void retire_begin(segue__message *message);
+static void retired_step(segue__instance *instance, segue__verb verb, int status,
+                         const segue_error *error, void *data);
+
+segue__module *segue__module_find(const segue__engine *engine, const char *name) {
+  for (size_t i = 0; i < engine->module_count; i++)
+    if (!strcmp(engine->modules[i]->name, name)) return engine->modules[i];
+  return NULL;
+}
+
+static int set_text(char **to, const char *text) {
+  char *copy = segue__strdup(text ? text : "");
+  if (!copy) return UV_ENOMEM;
+  segue__free(*to);
+  *to = copy;
+  return 0;
+}
+
+segue__module *segue__module_get(segue__engine *engine, const segue__module_spec *spec) {
+  segue__module *module = segue__module_find(engine, spec->name);
+  if (!module) {
+    segue__module **more =
+        segue__realloc(engine->modules, (engine->module_count + 1) * sizeof(segue__module *));
+    if (!more) return NULL;
+    engine->modules = more;
+    module = segue__calloc(1, sizeof *module);
+    if (!module || set_text(&module->name, spec->name) < 0) {
+      segue__free(module);
+      return NULL;
+    }
+    segue__gate_init(&module->gate);
+    engine->modules[engine->module_count++] = module;
+  }
+  module->removed = false;
+  module->replace = spec->replace;
+  return set_text(&module->kind, spec->kind) < 0 ? NULL : module;
+}
+
+/* Only once nothing of it is left; called again when its last old instance has gone. */
+void segue__module_remove(segue__engine *engine, segue__module *module) {
+  module->removed = true;
+  if (module->live || module->old_count) return;
+  for (size_t i = 0; i < engine->module_count; i++) {
+    if (engine->modules[i] != module) continue;
+    memmove(&engine->modules[i], &engine->modules[i + 1],
+            (engine->module_count - i - 1) * sizeof(segue__module *));
+    engine->module_count--;
+    break;
+  }
+  segue__free(module->name);
+  segue__free(module->kind);
+  segue__free(module->old);
+  segue__free(module);
+}
+
+/* ---- Old instances ---- */
+
+static int remember_old(segue__module *module, segue__instance *instance) {
+  segue__instance **old =
+      segue__realloc(module->old, (module->old_count + 1) * sizeof(segue__instance *));
+  if (!old) return UV_ENOMEM;
+  module->old = old;
+  old[module->old_count++] = instance;
+  return 0;
+}
+
+static void forget_old(segue__module *module, const segue__instance *instance) {
+  for (size_t i = 0; i < module->old_count; i++) {
+    if (module->old[i] != instance) continue;
+    memmove(&module->old[i], &module->old[i + 1],
+            (module->old_count - i - 1) * sizeof(segue__instance *));
+    module->old_count--;
+    return;
+  }
+}
+
+static void grace_over(void *data) {
+  segue__retiree *retiree = data;
+  segue__post(retiree->engine->loop, &retiree->grace_over);
+}
+
+void segue__retire(segue__engine *engine, segue__module *module, segue__instance *instance,
+                   bool after_grace) {
+  segue__retiree *retiree = segue__calloc(1, sizeof *retiree);
+  if (!retiree || remember_old(module, instance) < 0) {
+    /* No memory to let it drain in peace: it goes at once, which its destroy must bear. */
+    segue__free(retiree);
+    segue__log(engine->log, SEGUE__ERROR, "module", "out of memory: an old instance is cut off",
+               "module", 's', module->name, NULL);
+    segue__instance_release(instance);
+    return;
+  }
+  retiree->engine = engine;
+  retiree->module = module;
+  retiree->instance = instance;
+  retiree->grace_over.fn = retire_begin;
+  retiree->next = engine->retirees;
+  engine->retirees = retiree;
+  segue__instance_deadlines(instance, &retiree->drain_ms, &retiree->stop_ms);
+  if (module->old_count > OLD_MAX) {
+    segue__log(engine->log, SEGUE__WARN, "module", "too many old instances: the oldest is cut",
+               "module", 's', module->name, NULL);
+    segue__instance_cancel(module->old[0], SEGUE__DRAIN);
+  }
+  if (!after_grace || !engine->options.publication ||
+      segue__publication_defer(engine->options.publication, grace_over, retiree) < 0)
+    retire_begin(&retiree->grace_over);
+}
+
+static void retire_begin(segue__message *message) {
+  segue__retiree *retiree =
+      (segue__retiree *)((char *)message - offsetof(segue__retiree, grace_over));
+  retiree->draining = true;
+  segue__instance_call(retiree->instance, SEGUE__DRAIN, retiree->drain_ms, retired_step, retiree);
+}
+
+static void retired(segue__retiree *retiree) {
+  segue__engine *engine = retiree->engine;
+  segue__retiree **link = &engine->retirees;
+  while (*link != retiree)
+    link = &(*link)->next;
+  *link = retiree->next;
+  forget_old(retiree->module, retiree->instance);
+  segue__instance_release(retiree->instance);
+  if (retiree->module->removed) segue__module_remove(engine, retiree->module);
+  segue__free(retiree);
+  if (engine->stopping) segue__retire_all(engine);
+}
+
+static void retired_step(segue__instance *instance, segue__verb verb, int status,
+                         const segue_error *error, void *data) {
+  segue__retiree *retiree = data;
+  if (status < 0)
+    segue__log(retiree->engine->log, SEGUE__WARN, "module",
+               verb == SEGUE__DRAIN ? "drain cut short" : "an old instance did not stop", "module",
+               's', retiree->module->name, "error", 's', error->message, NULL);
+  if (verb == SEGUE__DRAIN)
+    segue__instance_call(instance, SEGUE__STOP, retiree->stop_ms, retired_step, retiree);
+  else
+    retired(retiree);
+}
+
+/* Last come, first gone: modules are kept in the order in which they started. */
+void segue__retire_all(segue__engine *engine) {
+  for (size_t i = engine->module_count; i-- > 0 && !engine->retirees;) {
+    segue__module *module = engine->modules[i];
+    segue__gate_refuse(&module->gate);
+    segue__instance *live = module->live;
+    module->live = NULL;
+    if (live) segue__retire(engine, module, live, false);
+  }
+  segue__engine_check_stopped(engine);
+}
+
+/* ---- Failed modules ---- */
+
+bool segue__recover_needed(const segue__engine *engine) {
+  for (size_t i = 0; i < engine->module_count; i++)
+    if (engine->modules[i]->failed && !engine->modules[i]->live && !engine->modules[i]->removed)
+      return true;
+  return false;
+}
+
+typedef struct recovery {
+  segue__engine *engine;
+  segue__module *module;
+  const segue__module_spec *spec; /* of the live policy, which stays while this runs */
+  size_t index;
+} recovery;
+
+static void recover_next(recovery *r);
+
+static void recovered_step(segue__instance *instance, segue__verb verb, int status,
+                           const segue_error *error, void *data) {
+  recovery *r = data;
+  if (status < 0) {
+    r->module->error = *error;
+    segue__log(r->engine->log, SEGUE__ERROR, "module", "still failed, will be tried again",
+               "module", 's', r->module->name, "error", 's', error->message, NULL);
+    segue__instance_release(instance);
+  } else if (verb == SEGUE__PREPARE) {
+    segue__instance_call(instance, SEGUE__START,
+                         r->spec->start_ms ? r->spec->start_ms : SEGUE__START_MS, recovered_step,
+                         r);
+    return;
+  } else {
+    r->module->live = instance;
+    r->module->failed = false;
+    segue__gate_open(&r->module->gate, instance);
+    segue__log(r->engine->log, SEGUE__INFO, "module", "recovered", "module", 's', r->module->name,
+               NULL);
+  }
+  r->index++;
+  recover_next(r);
+}
+
+static const segue__module_spec *find_spec(const segue__policy *policy, const char *name) {
+  for (size_t i = 0; policy && i < policy->module_count; i++)
+    if (!strcmp(policy->modules[i].name, name)) return &policy->modules[i];
+  return NULL;
+}
+
+static void recover_next(recovery *r) {
+  segue__engine *engine = r->engine;
+  for (; r->index < engine->module_count && !engine->stopping; r->index++) {
+    r->module = engine->modules[r->index];
+    r->spec = find_spec(engine->policy, r->module->name);
+    segue__instance *instance;
+    if (!r->module->failed || r->module->live || !r->spec ||
+        segue__instance_new(&instance, engine->loop, engine->log, r->spec, engine->live, NULL,
+                            &engine->limbo) < 0)
+      continue;
+    segue__instance_call(instance, SEGUE__PREPARE,
+                         r->spec->prepare_ms ? r->spec->prepare_ms : SEGUE__PREPARE_MS,
+                         recovered_step, r);
+    return;
+  }
+  engine->recovering = false;
+  segue__free(r);
+  segue__engine_schedule(engine);
+}
+
+void segue__recover(segue__engine *engine) {
+  recovery *r = segue__calloc(1, sizeof *r);
+  if (!r) {
+    segue__engine_schedule(engine);
+    return;
+  }
+  r->engine = engine;
+  engine->recovering = true;
+  recover_next(r);
+}

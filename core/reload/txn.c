@@ -1,0 +1,545 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One run through its phases: collect, check, plan, then prepare, commit and confirm, by the
+ * policy's reload hook or, where it has none, in just that order. Every way out leads through
+ * conclude: either everything is live and settled, or everything is undone.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "txn.h"
+
+static void load_policy(segue__txn *txn);
+static void collect(segue__txn *txn, bool look_at_inputs);
+static void collect_timeout(segue__timer *timer);
+static void check(segue__txn *txn);
+static void checked(segue_op *op, int status, const segue_error *error);
+static void plan(segue__txn *txn);
+static void act(segue__txn *txn);
+static void hook_returned(segue_op *op, int status, const segue_error *error);
+static void hook_through(segue_op *op);
+static void probe(segue__txn *txn);
+static void conclude(segue__txn *txn);
+static void end(segue__txn *txn, segue__outcome outcome);
+
+int segue__txn_start(segue__engine *engine, segue__run *run) {
+  segue__txn *txn = segue__calloc(1, sizeof *txn);
+  if (!txn || segue__result_new(&txn->result, run) < 0) {
+    segue__free(txn);
+    return UV_ENOMEM;
+  }
+  txn->engine = engine;
+  txn->run = run;
+  txn->phase_start_us = segue__engine_now_us(engine);
+  txn->result->started_wall_ms = segue__loop_wall_ms(engine->loop);
+  engine->txn = txn;
+  segue__txn_enter(txn, SEGUE__PHASE_COLLECT);
+  if (engine->policy) {
+    txn->policy = segue__policy_ref(engine->policy);
+    collect(txn, engine->options.loader.load != NULL);
+  } else {
+    load_policy(txn);
+  }
+  return 0;
+}
+
+void segue__txn_enter(segue__txn *txn, segue__phase phase) {
+  uint64_t now = segue__engine_now_us(txn->engine);
+  txn->result->phase_us[txn->phase] += now - txn->phase_start_us;
+  txn->phase = txn->result->phase = phase;
+  txn->phase_start_us = now;
+  if (phase != SEGUE__PHASE_SETTLED) segue__engine_notify(txn->engine, txn->result, phase);
+}
+
+void segue__txn_fail(segue__txn *txn, const segue_error *error) {
+  segue__result_error(txn->result, error);
+  if (txn->failed) return;
+  txn->failed = true;
+  txn->failure = *error;
+}
+
+static void fail(segue__txn *txn, int code, const char *what) {
+  segue_error error;
+  segue__error_set(&error, code, "%s: %s", what, segue_strerror(code));
+  segue__txn_fail(txn, &error);
+}
+
+void segue__txn_abort(segue__txn *txn) {
+  if (txn->failed) return;
+  segue_error error;
+  segue__error_set(&error, SEGUE_ECLOSED, "the daemon is shutting down");
+  if (txn->phase == SEGUE__PHASE_COLLECT && txn->collect) {
+    segue__txn_fail(txn, &error);
+    segue__timer_start(txn->engine->loop, &txn->timer, 0, collect_timeout);
+  } else if (txn->phase == SEGUE__PHASE_CONFIRM && segue__timer_active(&txn->timer)) {
+    txn->confirm_until_ms = 0; /* not confirmed, so undone */
+    segue__timer_start(txn->engine->loop, &txn->timer, 0, txn->timer.cb);
+  } else if (txn->phase == SEGUE__PHASE_CONFIRM && txn->hook) {
+    txn->confirm_until_ms = 0;
+    segue__op_cancel(&txn->hook->op, SEGUE_ECLOSED);
+  } else if (!txn->flipped) {
+    segue__txn_fail(txn, &error);
+    if (txn->hook) segue__op_cancel(&txn->hook->op, SEGUE_ECLOSED);
+    if (txn->reload_hook) segue__op_cancel(&txn->reload_hook->op, SEGUE_ECLOSED);
+  }
+}
+
+/* ---- Collect ---- */
+
+static void load_policy(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  const segue__policy_loader *loader = &engine->options.loader;
+  segue__policy *policy = NULL;
+  int rc = 0;
+  if (!loader->load)
+    policy = engine->options.policy ? segue__policy_ref(engine->options.policy) : NULL;
+  else
+    rc = loader->load(loader->data, engine->policy_path, &policy, &txn->result->errors);
+  if (!rc && policy) rc = segue__policy_validate(policy, &txn->result->errors);
+  if (rc < 0 || !policy) {
+    segue__policy_unref(policy);
+    txn->failed = true;
+    segue__error_set(&txn->failure, rc < 0 ? rc : SEGUE_EPOLICY, "the policy cannot be used");
+    if (txn->result->errors.count)
+      txn->failure = txn->result->errors.items[0];
+    else
+      segue__result_error(txn->result, &txn->failure);
+    conclude(txn);
+    return;
+  }
+  segue__policy_unref(txn->policy);
+  txn->policy = policy;
+  collect(txn, false);
+}
+
+static void collect(segue__txn *txn, bool look_at_inputs) {
+  int rc = segue__collect_start(txn, look_at_inputs);
+  if (rc == UV_EAGAIN)
+    fail(txn, SEGUE_ETIMEOUT, "earlier reads of the sources still hang");
+  else if (rc < 0)
+    fail(txn, rc, "collect");
+  if (rc < 0) {
+    conclude(txn);
+    return;
+  }
+  txn->timer.data = txn;
+  segue__timer_start(txn->engine->loop, &txn->timer, txn->policy->collect_ms, collect_timeout);
+}
+
+static void collect_timeout(segue__timer *timer) {
+  segue__txn *txn = timer->data;
+  txn->collect->txn = NULL;
+  segue__job_abandon(txn->engine->loop, &txn->collect->job);
+  txn->collect = NULL;
+  if (!txn->failed) {
+    segue_error error;
+    segue__error_set(&error, SEGUE_ETIMEOUT, "the sources were not read after %llu ms",
+                     (unsigned long long)txn->policy->collect_ms);
+    segue__txn_fail(txn, &error);
+  }
+  conclude(txn);
+}
+
+static bool settle_unchanged(const segue__txn *txn) {
+  const segue__engine *engine = txn->engine;
+  return engine->live && !txn->run->force && segue__hash_equal(txn->input, engine->live_input) &&
+         txn->policy == engine->policy;
+}
+
+void segue__txn_collected(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  segue__collect *job = txn->collect;
+  segue__timer_stop(engine->loop, &txn->timer);
+  txn->collect = NULL;
+  if (job->inputs_changed && !txn->failed) {
+    segue__collect_free(job);
+    load_policy(txn);
+    return;
+  }
+  txn->raw = job->raw;
+  txn->input = job->input;
+  for (size_t i = 0; i < job->errors.count; i++)
+    segue__txn_fail(txn, &job->errors.items[i]);
+  if (txn->failed && job->unreadable) txn->failure.code = SEGUE_ESOURCE;
+  bool automatic = !txn->run->explicit_ && !txn->run->force;
+  bool skip = automatic && engine->refused && segue__hash_equal(txn->raw, engine->refused_input);
+  int rc = 0;
+  if (!txn->failed && !skip)
+    rc = segue__snapshot_new(&txn->next, engine->last_generation + 1, job->config);
+  if (rc < 0) fail(txn, rc, "snapshot");
+  txn->changes = job->changes;
+  memset(&job->changes, 0, sizeof job->changes);
+  if (!rc && txn->next && segue__result_take_changes(txn->result, &txn->changes) < 0)
+    fail(txn, UV_ENOMEM, "changes");
+  if (skip) {
+    txn->result->skipped = true;
+    end(txn, engine->refused_outcome);
+  } else if (txn->failed) {
+    conclude(txn);
+  } else if (settle_unchanged(txn)) {
+    end(txn, SEGUE__UNCHANGED);
+  } else {
+    check(txn);
+  }
+  segue__collect_free(job); /* the snapshot has its own reference on the config */
+}
+
+/* ---- Check and plan ---- */
+
+segue__hook *segue__hook_new(segue__txn *txn, uint64_t deadline_ms,
+                             void (*answered)(segue_op *, int, const segue_error *)) {
+  segue__hook *hook = segue__calloc(1, sizeof *hook);
+  if (!hook) return NULL;
+  segue__op_begin(&hook->op, txn->engine->loop, deadline_ms, answered, hook_through, txn->engine);
+  hook->policy = segue__policy_ref(txn->policy);
+  hook->txn = txn;
+  txn->hook = hook;
+  return hook;
+}
+
+static void free_hook(segue__hook *hook) {
+  segue__policy_unref(hook->policy);
+  segue__free(hook);
+}
+
+void segue__hook_answered(segue__hook *hook) {
+  segue__engine *engine = hook->op.data;
+  if (hook->txn->hook == hook) hook->txn->hook = NULL;
+  hook->txn = NULL;
+  if (!segue__op_outstanding(&hook->op)) {
+    free_hook(hook);
+    return;
+  }
+  hook->next = (segue__hook *)engine->hooks;
+  engine->hooks = &hook->op;
+}
+
+static void hook_through(segue_op *op) {
+  segue__engine *engine = op->data;
+  segue__hook **link = (segue__hook **)&engine->hooks;
+  while (*link != (segue__hook *)op)
+    link = &(*link)->next;
+  *link = (*link)->next;
+  free_hook((segue__hook *)op);
+  segue__engine_check_stopped(engine);
+}
+
+static void check(segue__txn *txn) {
+  const segue__policy *policy = txn->policy;
+  segue__txn_enter(txn, SEGUE__PHASE_CHECK);
+  if (!policy->has_check) {
+    plan(txn);
+    return;
+  }
+  segue__hook *hook = segue__hook_new(txn, policy->check_ms, checked);
+  if (!hook) {
+    fail(txn, UV_ENOMEM, "check");
+    conclude(txn);
+    return;
+  }
+  policy->ops->check(policy->impl, &hook->op, txn->next, txn->engine->live);
+}
+
+static void checked(segue_op *op, int status, const segue_error *error) {
+  segue__hook *hook = (segue__hook *)op;
+  segue__txn *txn = hook->txn;
+  if (status == SEGUE_ETIMEOUT) {
+    segue_error late;
+    segue__error_set(&late, status, "the policy's check was not done after %llu ms",
+                     (unsigned long long)txn->policy->check_ms);
+    segue__txn_fail(txn, &late);
+  } else if (status < 0) {
+    segue__txn_fail(txn, error);
+  }
+  segue__hook_answered(hook);
+  if (txn->failed)
+    conclude(txn);
+  else
+    plan(txn);
+}
+
+static void plan(segue__txn *txn) {
+  segue__txn_enter(txn, SEGUE__PHASE_PLAN);
+  int rc = segue__plan_make(txn);
+  if (rc < 0) {
+    fail(txn, rc, "plan");
+    conclude(txn);
+  } else if (txn->run->plan_only) {
+    end(txn, SEGUE__APPLIED);
+  } else {
+    act(txn);
+  }
+}
+
+/* ---- Prepare, commit, confirm: by default or by the policy's hook ---- */
+
+static void default_next(void *data, int status, const segue_error *error) {
+  segue__txn *txn = data;
+  (void)error; /* kept by segue__txn_step_end */
+  if (status < 0 || txn->failed || txn->confirmed)
+    conclude(txn);
+  else if (txn->flipped)
+    segue__txn_confirm(txn, default_next, txn);
+  else if (txn->prepared)
+    segue__txn_commit(txn, default_next, txn);
+  else
+    segue__txn_prepare(txn, default_next, txn);
+}
+
+static void act(segue__txn *txn) {
+  const segue__policy *policy = txn->policy;
+  if (!policy->has_reload) {
+    default_next(txn, 0, NULL);
+    return;
+  }
+  txn->reload_hook = segue__hook_new(txn, policy->reload_ms, hook_returned);
+  if (!txn->reload_hook) {
+    fail(txn, UV_ENOMEM, "reload");
+    conclude(txn);
+    return;
+  }
+  txn->hook = NULL; /* it lives on beside the probes */
+  policy->ops->reload(policy->impl, &txn->reload_hook->op, txn);
+}
+
+static void confirmed_after_hook(void *data, int status, const segue_error *error) {
+  (void)status;
+  (void)error;
+  conclude(data);
+}
+
+/* The hook may return, throw or run out of time while one of its steps is under way; then that step
+ * is waited for first: steps have deadlines of their own. */
+static void hook_returned(segue_op *op, int status, const segue_error *error) {
+  segue__hook *hook = (segue__hook *)op;
+  segue__txn *txn = hook->txn;
+  txn->reload_hook = NULL;
+  if (status == SEGUE_ETIMEOUT) {
+    segue_error late;
+    segue__error_set(&late, status, "the policy's reload was not done after %llu ms",
+                     (unsigned long long)txn->policy->reload_ms);
+    segue__txn_fail(txn, &late);
+  } else if (status < 0 && !txn->rejected && !txn->failed) {
+    segue__txn_fail(txn, error);
+  } else if (!txn->flipped && !txn->failed && !txn->rejected && !txn->run->put_off) {
+    segue_error lazy;
+    segue__error_set(&lazy, SEGUE_EPOLICY,
+                     "the policy's reload returned without txn:commit(), so nothing was changed");
+    segue__txn_fail(txn, &lazy);
+  }
+  segue__hook_answered(hook);
+  if (txn->step_cb) {
+    txn->step_cb = confirmed_after_hook;
+    txn->step_data = txn;
+  } else if (txn->flipped && !txn->failed && !txn->confirmed) {
+    segue__txn_confirm(txn, confirmed_after_hook, txn);
+  } else {
+    conclude(txn);
+  }
+}
+
+static void step_message(segue__message *message) {
+  segue__txn *txn = (segue__txn *)((char *)message - offsetof(segue__txn, step_message));
+  segue__txn_cb cb = txn->step_cb;
+  txn->step_posted = false;
+  txn->step_cb = NULL;
+  cb(txn->step_data, txn->failed ? txn->failure.code : 0, txn->failed ? &txn->failure : NULL);
+}
+
+void segue__txn_step_end(segue__txn *txn, const segue_error *error) {
+  if (error) segue__txn_fail(txn, error);
+  if (txn->step_posted) return;
+  txn->step_posted = true;
+  txn->step_message.fn = step_message;
+  segue__post(txn->engine->loop, &txn->step_message);
+}
+
+/* False: the step cannot begin, and its cb is on the way (or misuse was reported to it). */
+static bool step_begin(segue__txn *txn, segue__txn_cb cb, void *data, bool ready,
+                       const char *misuse) {
+  if (txn->step_cb) {
+    segue_error error;
+    segue__error_set(&error, SEGUE_EPOLICY, "a step of this transaction is still under way");
+    cb(data, error.code, &error);
+    return false;
+  }
+  txn->step_cb = cb;
+  txn->step_data = data;
+  if (txn->failed || txn->rejected || txn->run->put_off || !ready) {
+    segue_error error;
+    segue__error_set(&error, SEGUE_EPOLICY, "%s",
+                     ready ? "the reload was already rejected or put off" : misuse);
+    segue__txn_step_end(txn, txn->failed ? NULL : &error);
+    return false;
+  }
+  return true;
+}
+
+void segue__txn_prepare(segue__txn *txn, segue__txn_cb cb, void *data) {
+  if (!step_begin(txn, cb, data, !txn->prepared, "txn:prepare() was called twice")) return;
+  segue__txn_enter(txn, SEGUE__PHASE_PREPARING);
+  segue__prepare_run(txn);
+}
+
+void segue__txn_commit(segue__txn *txn, segue__txn_cb cb, void *data) {
+  if (!step_begin(txn, cb, data, txn->prepared && !txn->flipped,
+                  txn->flipped ? "txn:commit() was called twice"
+                               : "txn:commit() needs txn:prepare() before it"))
+    return;
+  segue__txn_enter(txn, SEGUE__PHASE_COMMIT);
+  segue__commit_run(txn);
+}
+
+void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data) {
+  if (!step_begin(txn, cb, data, txn->flipped && !txn->confirmed,
+                  "txn:confirm() needs txn:commit() before it, and is called once"))
+    return;
+  segue__txn_enter(txn, SEGUE__PHASE_CONFIRM);
+  if (!txn->policy->confirm || !txn->policy->has_probe) {
+    txn->confirmed = true;
+    segue__txn_step_end(txn, NULL);
+    return;
+  }
+  txn->confirm_until_ms = segue__loop_now_ms(txn->engine->loop) + txn->policy->confirm_within_ms;
+  probe(txn);
+}
+
+/* ---- Confirm ---- */
+
+enum { PROBE_PAUSE_MS = 200 };
+
+static void not_confirmed(segue__txn *txn, const segue_error *why) {
+  segue_error error;
+  if (txn->engine->stopping)
+    segue__error_set(&error, SEGUE_EPROBE,
+                     "the daemon is shutting down before the new generation "
+                     "was confirmed");
+  else
+    segue__error_set(&error, SEGUE_EPROBE,
+                     "the new generation was not healthy within %llu ms%s%.400s",
+                     (unsigned long long)txn->policy->confirm_within_ms, why ? ": " : "",
+                     why ? why->message : "");
+  segue__txn_step_end(txn, &error);
+}
+
+static void probe_again(segue__timer *timer) {
+  segue__txn *txn = timer->data;
+  if (txn->confirm_until_ms <= segue__loop_now_ms(txn->engine->loop))
+    not_confirmed(txn, NULL);
+  else
+    probe(txn);
+}
+
+static void probed(segue_op *op, int status, const segue_error *error) {
+  segue__hook *hook = (segue__hook *)op;
+  segue__txn *txn = hook->txn;
+  segue__loop *loop = txn->engine->loop;
+  uint64_t now = segue__loop_now_ms(loop), hold = txn->policy->confirm_hold_ms;
+  segue_error why = {0};
+  if (error) why = *error;
+  segue__hook_answered(hook);
+  if (status == 0 && !txn->healthy) txn->healthy_since_ms = now;
+  txn->healthy = status == 0;
+  if (txn->healthy && now - txn->healthy_since_ms >= hold) {
+    txn->confirmed = true;
+    segue__txn_step_end(txn, NULL);
+    return;
+  }
+  uint64_t pause = PROBE_PAUSE_MS;
+  if (txn->healthy && txn->healthy_since_ms + hold - now < pause)
+    pause = txn->healthy_since_ms + hold - now;
+  if (now + pause > txn->confirm_until_ms) {
+    not_confirmed(txn, status < 0 ? &why : NULL);
+    return;
+  }
+  txn->timer.data = txn;
+  segue__timer_start(loop, &txn->timer, pause, probe_again);
+}
+
+static void probe(segue__txn *txn) {
+  uint64_t left = txn->confirm_until_ms - segue__loop_now_ms(txn->engine->loop);
+  segue__hook *hook = segue__hook_new(txn, left ? left : 1, probed);
+  if (!hook) {
+    segue_error error;
+    segue__error_set(&error, UV_ENOMEM, "confirm: out of memory");
+    segue__txn_step_end(txn, &error);
+    return;
+  }
+  txn->policy->ops->probe(txn->policy->impl, &hook->op);
+}
+
+/* ---- For the reload hook ---- */
+
+void segue__txn_reject(segue__txn *txn, const char *why) {
+  if (txn->flipped || txn->rejected || txn->failed) return;
+  segue_error error;
+  segue__error_set(&error, SEGUE_EVETO, "%s", why && *why ? why : "the policy refused the reload");
+  segue__result_error(txn->result, &error);
+  txn->rejected = true;
+}
+
+void segue__txn_defer(segue__txn *txn, uint64_t delay_ms, const char *why) {
+  if (txn->flipped || txn->rejected || txn->failed) return;
+  segue_error error;
+  segue__error_set(&error, SEGUE_EDEFERRED, "%s", why && *why ? why : "the policy put it off");
+  segue__result_error(txn->result, &error);
+  txn->run->put_off = true;
+  txn->run->not_before_ms = segue__loop_now_ms(txn->engine->loop) + delay_ms;
+}
+
+const segue__result *segue__txn_result(const segue__txn *txn) {
+  return txn->result;
+}
+
+const segue_snapshot *segue__txn_next(const segue__txn *txn) {
+  return txn->next;
+}
+
+const segue_snapshot *segue__txn_prev(const segue__txn *txn) {
+  return txn->engine->live;
+}
+
+/* ---- The way out ---- */
+
+/* Before commit nothing was visible: the content is to blame (rejected) or the world (failed). From
+ * commit on, what was done has been undone. */
+static segue__outcome outcome_of(const segue__txn *txn) {
+  if (txn->rejected) return SEGUE__REJECTED;
+  if (txn->phase >= SEGUE__PHASE_COMMIT) return SEGUE__REVERTED;
+  int code = txn->failure.code;
+  if (code == SEGUE_EHELD) return SEGUE__HELD;
+  if (txn->phase >= SEGUE__PHASE_PLAN && code == SEGUE_EPOLICY)
+    return SEGUE__REVERTED; /* a bug in its reload hook: doing it again will not help */
+  if (txn->phase >= SEGUE__PHASE_PREPARING) return SEGUE__FAILED;
+  if (code > -5000 || code == SEGUE_ESOURCE || code == SEGUE_ECLOSED ||
+      (code == SEGUE_ETIMEOUT && txn->phase == SEGUE__PHASE_COLLECT))
+    return SEGUE__FAILED;
+  return txn->phase == SEGUE__PHASE_PLAN ? SEGUE__FAILED : SEGUE__REJECTED;
+}
+
+static void undone(segue__txn *txn) {
+  end(txn, txn->run->put_off && !txn->failed ? SEGUE__UNCHANGED : outcome_of(txn));
+}
+
+static void conclude(segue__txn *txn) {
+  if (txn->flipped && !txn->failed) {
+    segue__commit_settle(txn);
+    end(txn, SEGUE__APPLIED);
+  } else {
+    segue__undo_run(txn, undone);
+  }
+}
+
+static void end(segue__txn *txn, segue__outcome outcome) {
+  segue__engine *engine = txn->engine;
+  segue__result *result = txn->result;
+  segue__phase reached = txn->phase;
+  segue__txn_enter(txn, SEGUE__PHASE_SETTLED);
+  result->phase = reached;
+  result->outcome = outcome;
+  result->generation = engine->live ? engine->live->generation : 0;
+  if (engine->live) memcpy(result->hash, engine->live->hash, sizeof result->hash);
+  result->ended_wall_ms = segue__loop_wall_ms(engine->loop);
+  if (outcome == SEGUE__APPLIED && !result->plan_only) result->phase = SEGUE__PHASE_SETTLED;
+  segue__engine_finished(engine, txn);
+}

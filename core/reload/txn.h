@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * txn.h: what the files of this folder share: the engine's and the transaction's insides. Who does
+ * what:
+ *   engine.c   queue, waiters, when a run starts, the record of results
+ *   txn.c      one run through its phases; outcome
+ *   collect.c  read, parse, merge, hash, diff: one job off the loop
+ *   plan.c     old and new -> ordered steps
+ *   commit.c   prepare, commit, and the undo log
+ *   retire.c   old instances drain in the background; failed modules recover
+ *   result.c   the truth about one run
+ */
+#ifndef SEGUE_RELOAD_TXN_H
+#define SEGUE_RELOAD_TXN_H
+
+#include "engine.h"
+
+/* ---- Queue: one running, one pending (and one pending plan, which changes nothing). ---- */
+typedef struct segue__run {
+  uint64_t id;
+  segue__trigger trigger;
+  segue__buf cause;
+  size_t joined;      /* triggers that came after the first */
+  bool explicit_;     /* somebody asked by name: no debounce */
+  bool unconditional; /* at least one trigger without If-Match */
+  bool force, plan_only, put_off;
+  uint64_t first_ms, due_ms, not_before_ms;
+  segue__waiter *waiters; /* in order of asking */
+} segue__run;
+
+/* What the engine knows of a module, across policies and generations. */
+typedef struct segue__module {
+  char *name, *kind;
+  segue__replace replace;
+  segue__gate gate;
+  segue__instance *live;
+  segue__instance **old; /* draining in the background, oldest first */
+  size_t old_count;
+  bool failed;  /* no instance could be brought back; retried */
+  bool removed; /* goes when its last instance is gone */
+  segue_error error;
+} segue__module;
+
+typedef struct segue__source_state {
+  char *name, *kind;
+  segue__documents documents; /* of the last good fetch: handed to the next one */
+  uint64_t fetches, failures, consecutive_failures;
+  int64_t last_success_wall_ms;
+  segue_error error;
+} segue__source_state;
+
+typedef struct segue__retiree segue__retiree;
+
+struct segue__engine {
+  segue__engine_options options;
+  segue__loop *loop;
+  const segue__os *os;
+  const segue__log *log;
+  char *policy_path;
+
+  segue__policy *policy; /* live, or NULL */
+  segue_snapshot *live;  /* a reference each */
+  segue_snapshot *previous;
+  uint64_t last_generation;  /* numbers that ever went live are not used again */
+  segue__hash live_input;    /* input hash of the live generation */
+  segue__hash refused_input; /* raw hash of what was refused last */
+  bool refused;
+  segue__outcome refused_outcome;
+
+  segue__module **modules;
+  size_t module_count;
+  segue__limbo limbo;
+  segue__retiree *retirees;
+  bool recovering;
+  segue_op *hooks; /* policy hooks that outlived their deadline, chained by data */
+
+  segue__source_state *sources; /* of the live policy's sources, by name and kind */
+  size_t source_count;
+  uint32_t next_document;
+
+  segue__run *pending, *pending_plan;
+  segue__txn *txn; /* running */
+  uint64_t next_id;
+  uint64_t last_start_ms;
+  bool started_once;
+  segue__message kick;
+  bool kicked;
+  segue__timer start_timer, retry_timer;
+  unsigned retries;
+  uint64_t random;
+
+  segue__result *results[SEGUE__RESULTS_MAX]; /* ring */
+  size_t result_count, result_next;
+  segue__observer *observers;
+  segue__engine_stats stats;
+
+  bool stopping;
+  void (*stopped_cb)(void *data);
+  void *stopped_data;
+};
+
+/* ---- One run ---- */
+typedef struct segue__step {
+  segue__action action;
+  const segue__module_spec *spec; /* of the next policy; NULL for REMOVE */
+  segue__module *module;          /* NULL for ADD until commit makes it */
+  segue__instance *next, *old;
+} segue__step;
+
+typedef enum segue__undo_kind {
+  SEGUE__UNDO_STAGE,   /* discard staged triggers */
+  SEGUE__UNDO_BUILT,   /* release the next instance */
+  SEGUE__UNDO_STARTED, /* stop it (drain first if it has served), release it */
+  SEGUE__UNDO_STOPPED, /* a fresh instance from the previous snapshot, then open the gate to it */
+  SEGUE__UNDO_FLIP     /* publish the previous snapshot, point the gates back */
+} segue__undo_kind;
+
+typedef struct segue__undo {
+  segue__undo_kind kind;
+  segue__step *step; /* NULL for STAGE and FLIP */
+} segue__undo;
+
+/* A hook of the policy while it runs; may outlive the transaction. */
+typedef struct segue__hook {
+  segue_op op; /* first: the op is the hook */
+  segue__policy *policy;
+  segue__txn *txn; /* NULL once it was answered */
+  struct segue__hook *next;
+} segue__hook;
+
+struct segue__txn {
+  segue__engine *engine;
+  segue__run *run;
+  segue__result *result;
+  segue__phase phase;
+  uint64_t phase_start_us;
+
+  segue__policy *policy; /* the one that judges this run: the live one or its successor */
+  struct segue__collect *collect;
+  segue_snapshot *next;
+  segue_snapshot *was_live; /* after the flip: what undo brings back (a reference) */
+  segue__hash input, raw;
+  segue__changes changes;
+
+  segue__step *steps;
+  size_t step_count;
+  size_t cursor; /* step that prepare or commit is at */
+  segue__undo *undo;
+  size_t undo_count, undo_capacity;
+  bool prepared, flipped, confirmed, rejected, staged;
+
+  segue_error failure; /* code 0: none */
+  bool failed;
+  segue__hook *hook;        /* check or probe that is running */
+  segue__hook *reload_hook; /* the policy's reload, which spans prepare to confirm */
+  segue__timer timer;       /* collect's deadline, confirm's pauses */
+  uint64_t confirm_until_ms, healthy_since_ms;
+  bool healthy;
+
+  /* The call in flight of prepare, commit or confirm. */
+  segue__txn_cb step_cb;
+  void *step_data;
+  segue__message step_message; /* answers that are known at once still come later */
+  bool step_posted;
+  void (*undone)(segue__txn *txn);
+  segue__instance *fresh; /* the one that undo brings back for a restarted module */
+};
+
+/* engine.c */
+void segue__engine_schedule(segue__engine *engine);
+void segue__engine_finished(segue__engine *engine, segue__txn *txn); /* announces, then frees txn */
+void segue__engine_notify(segue__engine *engine, const segue__result *result, segue__phase phase);
+void segue__engine_check_stopped(segue__engine *engine);
+uint64_t segue__engine_backoff_ms(segue__engine *engine, unsigned attempt);
+uint64_t segue__engine_now_us(const segue__engine *engine);
+void segue__run_free(segue__run *run);
+
+/* txn.c */
+int segue__txn_start(segue__engine *engine, segue__run *run); /* 0: takes run */
+void segue__txn_abort(segue__txn *txn); /* shutdown: before the flip undo, after it finish */
+void segue__txn_enter(segue__txn *txn, segue__phase phase);
+void segue__txn_fail(segue__txn *txn, const segue_error *error); /* remembers the first */
+segue__hook *segue__hook_new(segue__txn *txn, uint64_t deadline_ms,
+                             void (*answered)(segue_op *, int, const segue_error *));
+/* The answer is in: detaches it from the transaction and frees it, now or when it is through. */
+void segue__hook_answered(segue__hook *hook);
+
+/* collect.c: cb is called once, on the control thread, with the outcome in txn->collect. */
+typedef struct segue__collect {
+  segue__job job;
+  segue__txn *txn; /* NULL: abandoned */
+  const segue__os *os;
+  segue__limits limits;
+  segue__policy *policy; /* a reference */
+  bool look_at_inputs;
+  segue__documents *previous; /* per source of policy */
+  segue_snapshot *live;       /* a reference, NULL: none */
+  uint32_t next_document;
+  /* out */
+  bool inputs_changed;
+  segue__documents *documents; /* per source */
+  bool *fetched;               /* per source */
+  segue__config *config;
+  segue__hash input, raw;
+  segue__changes changes;
+  segue__errors errors;
+  bool unreadable; /* at least one error is the world's, not the content's */
+} segue__collect;
+int segue__collect_start(segue__txn *txn, bool look_at_inputs);
+void segue__collect_free(segue__collect *collect);
+void segue__txn_collected(segue__txn *txn); /* txn.c: the job is done */
+
+/* plan.c */
+int segue__plan_make(segue__txn *txn);
+/* Order in which modules start: needs first, else as declared. order has count entries. -1: cycle,
+ * *at is a module on it. */
+int segue__plan_order(const segue__module_spec *modules, size_t count, size_t *order, size_t *at);
+
+/* commit.c: each ends by txn->step_cb */
+void segue__prepare_run(segue__txn *txn);
+void segue__commit_run(segue__txn *txn);
+void segue__undo_run(segue__txn *txn, void (*undone)(segue__txn *txn));
+void segue__txn_step_end(segue__txn *txn, const segue_error *error); /* NULL: good */
+void segue__commit_settle(
+    segue__txn *txn); /* the old ones retire, the new policy is the live one */
+
+/* retire.c */
+segue__module *segue__module_find(const segue__engine *engine, const char *name);
+segue__module *segue__module_get(segue__engine *engine,
+                                 const segue__module_spec *spec); /* or new */
+void segue__module_remove(segue__engine *engine, segue__module *module);
+/* Drains, stops and releases it in the background; after_grace: not before every read section that
+ * is open now has ended. */
+void segue__retire(segue__engine *engine, segue__module *module, segue__instance *instance,
+                   bool after_grace);
+/* Brings failed modules back from the live generation, one after the other; schedules at the end.
+ */
+bool segue__recover_needed(const segue__engine *engine);
+void segue__recover(segue__engine *engine);
+void segue__retire_all(
+    segue__engine *engine); /* shutdown; segue__engine_check_stopped at the end */
+
+/* result.c */
+int segue__result_new(segue__result **out, const segue__run *run);
+void segue__result_error(segue__result *result, const segue_error *error);
+int segue__result_take_changes(segue__result *result, const segue__changes *changes);
+
+#endif
