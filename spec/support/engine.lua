@@ -1,0 +1,282 @@
+-- SPDX-License-Identifier: MIT
+-- An engine under a simulated clock with scripted files, modules and hooks:
+--   local e = engine.new { files = { ["a.yaml"] = "x: 1" }, modules = { { "db", "restart" } } }
+--   local w = e:reload(); e:step(); assert.equal("applied", w:outcome())
+local C = require "spec.support.c"
+local ffi = C.ffi
+
+local Engine = {}
+Engine.__index = Engine
+
+local M = { OK = 0, FAIL = 1, LATER = 2, TWICE = 3, THREAD = 4, FAIL_ONCE = 5, FAIL_AND_OK = 6 }
+M.verbs = { prepare = 0, start = 1, drain = 2, stop = 3 }
+local replaces = { swap = 0, handover = 1, restart = 2 }
+local triggers = { start = 0, signal = 1, watch = 2, http = 3, control = 4, poll = 5, push = 6 }
+
+local function strings(list)
+  if not list or #list == 0 then return nil, 0 end
+  local out = ffi.cast("char **", C.segue__calloc(#list, ffi.sizeof("char *")))
+  for i, s in ipairs(list) do out[i - 1] = C.segue__strdup(s) end
+  return out, #list
+end
+
+local function array(type, n)
+  return ffi.cast(type .. " *", C.segue__calloc(n, ffi.sizeof(type)))
+end
+
+--- A policy as C data. spec: sources (paths), modules ({ name, replace, config=, needs=, ... }),
+--- check, reload, probe (what the hooks do), and any number field of segue__policy.
+function Engine:policy(spec)
+  local out = ffi.new("segue__policy *[1]")
+  C.check(C.segue__policy_new(out))
+  local p = out[0]
+  local inputs = spec.inputs or { "reload.lua" }
+  p.inputs, p.input_count = array("segue__input", #inputs), #inputs
+  for i, path in ipairs(inputs) do
+    p.inputs[i - 1].path = C.segue__strdup(path)
+    local text = self.text[path] or ""
+    p.inputs[i - 1].hash = C.segue__hash_bytes(text, #text, ffi.new("segue__hash"))
+  end
+  local sources = spec.sources or { "a.yaml" }
+  p.sources, p.source_count = array("segue__source", #sources), #sources
+  for i, path in ipairs(sources) do
+    local s = p.sources[i - 1]
+    s.kind, s.format = C.segue__source_kind_find("file"), -1
+    s.name, s.path = C.segue__strdup(path), C.segue__strdup(path)
+  end
+  local modules = spec.modules or {}
+  p.modules, p.module_count = array("segue__module_spec", math.max(#modules, 1)), #modules
+  for i, m in ipairs(modules) do
+    local s = p.modules[i - 1]
+    s.name, s.kind = C.segue__strdup(m[1]), C.segue__strdup("c")
+    s.replace = replaces[m[2] or "handover"]
+    s.config = m.config and C.segue__strdup(m.config) or nil
+    s.needs, s.needs_count = strings(m.needs)
+    s.ops, s.userdata = C.scripted_module_ops(), self:module(m[1])
+    for _, key in ipairs { "prepare_ms", "start_ms", "drain_ms", "stop_ms" } do
+      s[key] = m[key] or 0
+    end
+    if m.exclusive then self:module(m[1]).exclusive = true end
+  end
+  for key, value in pairs(spec.set or {}) do p[key] = value end
+  p.has_check, p.has_reload, p.has_probe = spec.check ~= nil, spec.reload ~= nil, spec.probe ~= nil
+  p.confirm = spec.probe ~= nil
+  local hooks = C.scripted_hooks_new(self.world)
+  table.insert(self.hooks_all, hooks)
+  self.hooks = hooks
+  hooks.check = spec.check or 0
+  hooks.probe = spec.probe or 0
+  if spec.check_code then hooks.check_code = spec.check_code end
+  if spec.reload then ffi.copy(hooks.script, spec.reload) end
+  hooks.defer_ms = spec.defer_ms or 0
+  p.ops, p.impl = C.scripted_policy_ops(), hooks
+  return p
+end
+
+--- What the loader hands out from now on; the text of reload.lua changes with it.
+function Engine:set_policy(spec)
+  self.version = (self.version or 0) + 1
+  self:write("reload.lua", "-- version " .. self.version)
+  C.scripted_loader_put(self.loader, self:policy(spec))
+  return self.hooks
+end
+
+function Engine:module(name)
+  if not self.modules[name] then
+    self.modules[name] = C.scripted_module_new(self.world, name)
+  end
+  return self.modules[name]
+end
+
+function Engine:deed(name, verb, deed)
+  self:module(name).deed[M.verbs[verb]] = deed
+end
+
+function Engine:finish(name, verb, status)
+  return C.scripted_finish(self:module(name), M.verbs[verb], status or 0)
+end
+
+function Engine:write(path, text)
+  self.text[path] = text
+  C.scripted_files_set(self.files, path, text, #text)
+end
+
+function Engine:remove(path)
+  self.text[path] = nil
+  C.scripted_files_del(self.files, path)
+end
+
+local Waiter = {}
+Waiter.__index = Waiter
+function Waiter:answered() return self.c.calls > 0 end
+function Waiter:status() return C.name(self.c.status) end
+function Waiter:result() return self.c.result ~= nil and self.c.result or nil end
+function Waiter:outcome()
+  if self.c.calls == 0 then return "nothing yet" end
+  if self.c.result == nil then return C.name(self.c.status) end
+  return C.str(C.segue__outcome_name(self.c.result.outcome))
+end
+function Waiter:error(i)
+  local errors = self.c.result.errors
+  return tonumber(errors.count) > (i or 0) and C.err(errors.items + (i or 0)) or nil
+end
+function Waiter:generation() return tonumber(self.c.result.generation) end
+--- "a=handover b=keep"
+function Waiter:plan()
+  local words = {}
+  for i = 0, tonumber(self.c.result.step_count) - 1 do
+    local s = self.c.result.steps[i]
+    words[#words + 1] = C.str(s.module) .. "=" .. C.str(C.segue__action_name(s.action))
+  end
+  return table.concat(words, " ")
+end
+function Waiter:why(i) return C.str(self.c.result.steps[i or 0].why) end
+
+--- Asks for a reload; options: trigger (default "http"), cause, force, plan, if_match.
+function Engine:reload(options)
+  options = options or {}
+  local request = ffi.new("segue__request")
+  request.trigger = triggers[options.trigger or "http"]
+  request.cause = options.cause
+  request.force, request.plan_only = options.force or false, options.plan or false
+  request.if_match = options.if_match
+  local w = setmetatable({ c = C.scripted_waiter_new() }, Waiter)
+  table.insert(self.waiters, w)
+  w.rc = C.segue__engine_request(self.c, request, w.c.waiter)
+  return w
+end
+
+--- A trigger nobody waits for.
+function Engine:trigger(kind, cause)
+  local request = ffi.new("segue__request")
+  request.trigger, request.cause = triggers[kind], cause
+  return C.segue__engine_request(self.c, request, nil)
+end
+
+function Engine:forget(w) C.segue__engine_forget(self.c, w.c.waiter) end
+function Engine:step() return C.segue__loop_step(self.loop) end
+function Engine:advance(ms) C.segue__loop_advance(self.loop, ms) end
+
+--- What happened since the last call, one line each.
+function Engine:journal()
+  local text = C.buf(self.world.journal)
+  self.world.journal.len = 0
+  return text
+end
+
+function Engine:generation()
+  local live = C.segue__engine_live(self.c)
+  return live ~= nil and tonumber(C.segue_snapshot_generation(live)) or 0
+end
+
+--- The value that readers see at a path, as JSON.
+function Engine:value(path)
+  local live = C.segue__publication_get(self.publication)
+  if live == nil then return nil end
+  local node = C.segue_node_get(C.segue_snapshot_root(live), path)
+  local buf = ffi.new("segue__buf")
+  C.segue__json_write(buf, node, 0)
+  local text = C.buf(buf)
+  C.segue__buf_deinit(buf)
+  return text
+end
+
+local gates = { [0] = "shut", "open", "refusing" }
+
+--- { state = "serving", gate = "open", generation = 2, draining = 0, error = nil }
+function Engine:status(name)
+  local out = ffi.new("segue__module_status")
+  for i = 0, tonumber(C.segue__engine_module_count(self.c)) - 1 do
+    C.segue__engine_module_status(self.c, i, out)
+    if C.str(out.name) == name then
+      return {
+        state = C.str(C.segue__module_state_name(out.state)),
+        gate = gates[tonumber(ffi.cast("int", out.gate))],
+        generation = tonumber(out.generation), draining = tonumber(out.draining),
+        error = out.error ~= nil and C.err(out.error).message or nil,
+      }
+    end
+  end
+end
+
+--- Every gate is open at the end, except those of failed modules.
+function Engine:gates()
+  local out, words = ffi.new("segue__module_status"), {}
+  for i = 0, tonumber(C.segue__engine_module_count(self.c)) - 1 do
+    C.segue__engine_module_status(self.c, i, out)
+    words[#words + 1] = C.str(out.name) .. "=" .. gates[tonumber(ffi.cast("int", out.gate))]
+  end
+  return table.concat(words, " ")
+end
+
+--- Stops and frees everything; raises if an instance, a hook or memory is left.
+function Engine:close(leaks_allowed)
+  C.segue__fault_arm(nil)
+  C.segue__mem_fail_at(0)
+  local stopped = ffi.new("bool[1]")
+  C.scripted_engine_stop(self.c, stopped)
+  for _ = 1, 100 do
+    self:step()
+    if stopped[0] then break end
+    self:advance(60000)
+  end
+  assert(stopped[0], "the engine did not stop")
+  for _, w in ipairs(self.waiters) do C.scripted_waiter_free(w.c) end
+  C.segue__engine_unobserve(self.c, self.observer)
+  C.segue__engine_free(self.c)
+  C.scripted_observer_free(self.observer)
+  C.scripted_loader_free(self.loader)
+  C.segue__publication_free(self.publication)
+  C.segue__loop_close(self.loop, nil, nil)
+  C.scripted_files_free(self.files)
+  for _, hooks in ipairs(self.hooks_all) do
+    if not leaks_allowed then assert(hooks.freed == 1, "a policy was not freed once") end
+    C.scripted_hooks_free(hooks)
+  end
+  local instances = tonumber(self.world.instances)
+  for _, m in pairs(self.modules) do C.scripted_module_free(m) end
+  C.scripted_world_free(self.world)
+  if not leaks_allowed then
+    assert(instances == 0, instances .. " instances were not destroyed")
+    local left = tonumber(C.segue__mem_live()) - self.memory
+    assert(left == 0, left .. " allocations were not freed")
+  end
+end
+
+--- A new engine: files (name -> text), and what policy() takes. Not started.
+function M.new(spec)
+  local e = setmetatable({ text = {}, modules = {}, waiters = {}, hooks_all = {} }, Engine)
+  e.memory = tonumber(C.segue__mem_live())
+  e.world = C.scripted_world_new()
+  e.files = C.scripted_files_new()
+  e.loader = C.scripted_loader_new()
+  e.triggers = ffi.new("scripted_triggers")
+  local out = ffi.new("segue__loop *[1]")
+  C.check(C.segue__loop_open_manual(out, 1000000, 1700000000000LL))
+  e.loop = out[0]
+  local publication = ffi.new("segue__publication *[1]")
+  C.check(C.segue__publication_new(publication))
+  e.publication = publication[0]
+  for path, text in pairs(spec.files or { ["a.yaml"] = "x: 1\n" }) do e:write(path, text) end
+  e:set_policy(spec)
+  local engine = ffi.new("segue__engine *[1]")
+  C.check(C.scripted_engine_new(engine, e.loop, C.scripted_files_os(e.files), e.publication,
+    e.loader, e.triggers, e.world))
+  e.c = engine[0]
+  e.observer = C.scripted_observer_new(e.world)
+  C.segue__engine_observe(e.c, e.observer)
+  return e
+end
+
+--- As new, and with its first generation live.
+function M.started(spec)
+  local e = M.new(spec)
+  local w = e:reload { trigger = "start", cause = "start" }
+  e:step()
+  assert(w:outcome() == "applied", "the first generation: " .. w:outcome() ..
+    (w:result() and w:error() and (": " .. w:error().text) or ""))
+  e:journal()
+  return e
+end
+
+return M

@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Scripted modules, hooks, files, policies and waiters. See scripted.h.
+ */
+#include "scripted.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+typedef struct instance {
+  scripted_module *module;
+  uint64_t generation;
+  bool holds;
+} instance;
+
+scripted_world *scripted_world_new(void) {
+  return segue__calloc(1, sizeof(scripted_world));
+}
+
+void scripted_world_free(scripted_world *world) {
+  segue__buf_deinit(&world->journal);
+  segue__free(world);
+}
+
+scripted_module *scripted_module_new(scripted_world *world, const char *name) {
+  scripted_module *module = segue__calloc(1, sizeof *module);
+  module->world = world;
+  snprintf(module->name, sizeof module->name, "%s", name);
+  return module;
+}
+
+void scripted_module_free(scripted_module *module) {
+  segue__free(module);
+}
+
+static void *done_thread(void *op) {
+  segue_op_done(op, 0, NULL);
+  return NULL;
+}
+
+static void fail(segue_op *op, const char *what, const char *verb) {
+  segue_error error = {.code = SEGUE_EMODULE};
+  snprintf(error.message, sizeof error.message, "%s: %s was told to fail", what, verb);
+  segue_op_done(op, SEGUE_EMODULE, &error);
+}
+
+static void perform(scripted_module *module, int verb, segue_op *op, const char *name) {
+  pthread_t thread;
+  switch (module->deed[verb]) {
+  case SCRIPTED_OK:
+    segue_op_done(op, 0, NULL);
+    break;
+  case SCRIPTED_FAIL_ONCE:
+    module->deed[verb] = SCRIPTED_OK;
+    fail(op, module->name, name);
+    break;
+  case SCRIPTED_FAIL:
+    fail(op, module->name, name);
+    break;
+  case SCRIPTED_LATER:
+    module->kept[verb] = op;
+    break;
+  case SCRIPTED_TWICE:
+    segue_op_done(op, 0, NULL);
+    fail(op, module->name, name);
+    break;
+  case SCRIPTED_FAIL_AND_OK:
+    fail(op, module->name, name);
+    segue_op_done(op, 0, NULL);
+    break;
+  case SCRIPTED_THREAD:
+    pthread_create(&thread, NULL, done_thread, op);
+    pthread_join(thread, NULL);
+    break;
+  }
+}
+
+static void note(const instance *i, const char *verb) {
+  segue__buf_addf(&i->module->world->journal, "%s.%s %llu\n", i->module->name, verb,
+                  (unsigned long long)i->generation);
+}
+
+static void module_prepare(void *userdata, segue_op *op, const segue_slice *next,
+                           const segue_slice *prev, void **out) {
+  (void)prev;
+  scripted_module *module = userdata;
+  instance *i = segue__calloc(1, sizeof *i);
+  i->module = module;
+  i->generation = segue_snapshot_generation(next->snapshot);
+  module->world->instances++;
+  *out = i;
+  note(i, "prepare");
+  perform(module, SEGUE__PREPARE, op, "prepare");
+}
+
+static void module_start(void *object, segue_op *op) {
+  instance *i = object;
+  note(i, "start");
+  char *holder = i->module->world->holder;
+  if (i->module->exclusive && *holder) {
+    segue_error error = {.code = SEGUE_EMODULE};
+    snprintf(error.message, sizeof error.message, "%s: the resource is taken", i->module->name);
+    segue_op_done(op, SEGUE_EMODULE, &error);
+    return;
+  }
+  if (i->module->exclusive && i->module->deed[SEGUE__START] != SCRIPTED_FAIL &&
+      i->module->deed[SEGUE__START] != SCRIPTED_FAIL_ONCE) {
+    strcpy(holder, i->module->name);
+    i->holds = true;
+  }
+  perform(i->module, SEGUE__START, op, "start");
+}
+
+static void module_drain(void *object, segue_op *op) {
+  note(object, "drain");
+  perform(((instance *)object)->module, SEGUE__DRAIN, op, "drain");
+}
+
+static void give_back(instance *i) {
+  if (i->holds)
+    i->module->world->holder[0] = 0;
+  i->holds = false;
+}
+
+static void module_stop(void *object, segue_op *op) {
+  instance *i = object;
+  note(i, "stop");
+  if (i->module->deed[SEGUE__STOP] == SCRIPTED_OK)
+    give_back(i);
+  perform(i->module, SEGUE__STOP, op, "stop");
+}
+
+static void module_destroy(void *object) {
+  instance *i = object;
+  note(i, "destroy");
+  give_back(i);
+  i->module->world->instances--;
+  segue__free(i);
+}
+
+const segue_module_ops *scripted_module_ops(void) {
+  static const segue_module_ops ops = {sizeof ops,   module_prepare, module_start,
+                                       module_drain, module_stop,    module_destroy};
+  return &ops;
+}
+
+bool scripted_finish(scripted_module *module, int verb, int status) {
+  segue_op *op = module->kept[verb];
+  module->kept[verb] = NULL;
+  if (op)
+    segue_op_done(op, status, NULL);
+  return op != NULL;
+}
+
+/* ---- Hooks ---- */
+
+scripted_hooks *scripted_hooks_new(scripted_world *world) {
+  scripted_hooks *hooks = segue__calloc(1, sizeof *hooks);
+  hooks->world = world;
+  hooks->check_code = SEGUE_EVETO;
+  return hooks;
+}
+
+void scripted_hooks_free(scripted_hooks *hooks) {
+  segue__free(hooks);
+}
+
+static void hook_deed(int *deed, segue_op *op, segue_op **kept, int code, const char *name) {
+  segue_error error = {.code = code};
+  snprintf(error.message, sizeof error.message, "%s says no", name);
+  if (*deed == SCRIPTED_LATER) {
+    *kept = op;
+  } else if (*deed == SCRIPTED_FAIL || *deed == SCRIPTED_FAIL_ONCE) {
+    if (*deed == SCRIPTED_FAIL_ONCE)
+      *deed = SCRIPTED_OK;
+    segue_op_done(op, code, &error);
+  } else {
+    segue_op_done(op, 0, NULL);
+  }
+}
+
+static void hook_check(void *impl, segue_op *op, const segue_snapshot *next,
+                       const segue_snapshot *prev) {
+  scripted_hooks *hooks = impl;
+  segue__buf_addf(&hooks->world->journal, "check %llu %llu\n",
+                  (unsigned long long)segue_snapshot_generation(next),
+                  prev ? (unsigned long long)segue_snapshot_generation(prev) : 0ULL);
+  hook_deed(&hooks->check, op, &hooks->check_op, hooks->check_code, "check");
+}
+
+static void hook_probe(void *impl, segue_op *op) {
+  scripted_hooks *hooks = impl;
+  segue__buf_adds(&hooks->world->journal, "probe\n");
+  hook_deed(&hooks->probe, op, &hooks->probe_op, SEGUE_EPROBE, "probe");
+}
+
+static bool word(scripted_hooks *hooks, const char *what) {
+  size_t len = strlen(what);
+  while (*hooks->at == ' ')
+    hooks->at++;
+  if (strncmp(hooks->at, what, len) || (hooks->at[len] && hooks->at[len] != ' '))
+    return false;
+  hooks->at += len;
+  return true;
+}
+
+static void script_go(void *data, int status, const segue_error *error) {
+  scripted_hooks *hooks = data;
+  segue_op *op = hooks->reload_op;
+  if (status < 0) {
+    segue__buf_addf(&hooks->world->journal, "script %s\n", segue_error_name(status));
+    segue_op_done(op, status, error);
+  } else if (word(hooks, "prepare")) {
+    segue__txn_prepare(hooks->txn, script_go, hooks);
+  } else if (word(hooks, "commit")) {
+    segue__txn_commit(hooks->txn, script_go, hooks);
+  } else if (word(hooks, "confirm")) {
+    segue__txn_confirm(hooks->txn, script_go, hooks);
+  } else if (word(hooks, "reject")) {
+    segue__txn_reject(hooks->txn, "not today");
+    script_go(hooks, 0, NULL);
+  } else if (word(hooks, "defer")) {
+    segue__txn_defer(hooks->txn, hooks->defer_ms, "maintenance");
+    script_go(hooks, 0, NULL);
+  } else if (word(hooks, "fail")) {
+    segue_error bug = {.code = SEGUE_EPOLICY, .message = "reload.lua:7: boom"};
+    segue_op_done(op, SEGUE_EPOLICY, &bug);
+  } else if (!word(hooks, "hang")) {
+    segue_op_done(op, 0, NULL);
+  }
+}
+
+static void hook_reload(void *impl, segue_op *op, segue__txn *txn) {
+  scripted_hooks *hooks = impl;
+  hooks->reload_op = op;
+  hooks->txn = txn;
+  hooks->at = hooks->script;
+  script_go(hooks, 0, NULL);
+}
+
+static void hook_free(void *impl) {
+  ((scripted_hooks *)impl)->freed++;
+}
+
+const segue__policy_ops *scripted_policy_ops(void) {
+  static const segue__policy_ops ops = {
+      .check = hook_check, .reload = hook_reload, .probe = hook_probe, .free = hook_free};
+  return &ops;
+}
+
+/* ---- Files ---- */
+
+typedef struct file {
+  char *path, *data;
+  size_t len;
+} file;
+
+struct scripted_files {
+  segue__os os;
+  file items[64];
+};
+
+static int files_read(void *data, const char *path, size_t max, segue__bytes *out,
+                      segue_error *err) {
+  scripted_files *files = data;
+  for (size_t i = 0; i < 64; i++) {
+    const file *f = &files->items[i];
+    if (!f->path || strcmp(f->path, path))
+      continue;
+    if (f->len > max)
+      return segue__error_set(err, SEGUE_ELIMIT, "%s is too large", path);
+    out->data = segue__strndup(f->data, f->len);
+    out->len = f->len;
+    return out->data ? 0 : segue__error_set(err, UV_ENOMEM, "out of memory");
+  }
+  return segue__error_set(err, UV_ENOENT, "%s does not exist", path);
+}
+
+static const char *files_getenv(void *data, const char *name) {
+  (void)data;
+  (void)name;
+  return NULL;
+}
+
+scripted_files *scripted_files_new(void) {
+  scripted_files *files = segue__calloc(1, sizeof *files);
+  files->os = *segue__os_default();
+  files->os.data = files;
+  files->os.read_file = files_read;
+  files->os.getenv = files_getenv;
+  return files;
+}
+
+void scripted_files_del(scripted_files *files, const char *path) {
+  for (size_t i = 0; i < 64; i++) {
+    file *f = &files->items[i];
+    if (!f->path || strcmp(f->path, path))
+      continue;
+    segue__free(f->path);
+    segue__free(f->data);
+    memset(f, 0, sizeof *f);
+  }
+}
+
+void scripted_files_set(scripted_files *files, const char *path, const char *data, size_t len) {
+  scripted_files_del(files, path);
+  for (size_t i = 0; i < 64; i++) {
+    file *f = &files->items[i];
+    if (f->path)
+      continue;
+    *f = (file){segue__strdup(path), segue__strndup(data, len), len};
+    return;
+  }
+}
+
+void scripted_files_free(scripted_files *files) {
+  for (size_t i = 0; i < 64; i++) {
+    segue__free(files->items[i].path);
+    segue__free(files->items[i].data);
+  }
+  segue__free(files);
+}
+
+const segue__os *scripted_files_os(scripted_files *files) {
+  return &files->os;
+}
+
+/* ---- Loader, triggers, waiters, observer ---- */
+
+scripted_loader *scripted_loader_new(void) {
+  return segue__calloc(1, sizeof(scripted_loader));
+}
+
+void scripted_loader_free(scripted_loader *loader) {
+  segue__policy_unref(loader->next);
+  segue__free(loader);
+}
+
+void scripted_loader_put(scripted_loader *loader, segue__policy *policy) {
+  segue__policy_unref(loader->next);
+  loader->next = policy;
+}
+
+static int loader_load(void *data, const char *path, segue__policy **out, segue__errors *errors) {
+  scripted_loader *loader = data;
+  loader->loads++;
+  *out = NULL;
+  if (loader->message[0]) {
+    segue_error error;
+    segue__error_set(&error, SEGUE_EPOLICY, "%s", loader->message);
+    segue__error_at(&error, path, 1, 0);
+    segue__errors_add(errors, &error);
+    return SEGUE_EPOLICY;
+  }
+  *out = segue__policy_ref(loader->next);
+  return 0;
+}
+
+segue__policy_loader scripted_loader_get(scripted_loader *loader) {
+  return (segue__policy_loader){loader_load, loader};
+}
+
+static int triggers_stage(void *data, const segue__policy *next, segue__errors *errors) {
+  (void)next;
+  scripted_triggers *triggers = data;
+  triggers->stages++;
+  if (!triggers->fail)
+    return 0;
+  segue_error error;
+  segue__error_set(&error, UV_EADDRINUSE, "127.0.0.1:1 is in use");
+  segue__errors_add(errors, &error);
+  return UV_EADDRINUSE;
+}
+
+static void triggers_settle(void *data) {
+  ((scripted_triggers *)data)->settles++;
+}
+
+static void triggers_discard(void *data) {
+  ((scripted_triggers *)data)->discards++;
+}
+
+segue__triggers_ops scripted_triggers_ops(scripted_triggers *triggers) {
+  return (segue__triggers_ops){triggers_stage, triggers_settle, triggers_discard, triggers};
+}
+
+static void waiter_told(segue__waiter *waiter, int status, segue__result *result) {
+  scripted_waiter *w = (scripted_waiter *)waiter;
+  w->calls++;
+  w->status = status;
+  w->result = result ? segue__result_ref(result) : NULL;
+}
+
+scripted_waiter *scripted_waiter_new(void) {
+  scripted_waiter *w = segue__calloc(1, sizeof *w);
+  w->waiter.cb = waiter_told;
+  return w;
+}
+
+void scripted_waiter_free(scripted_waiter *waiter) {
+  segue__result_unref(waiter->result);
+  segue__free(waiter);
+}
+
+static void observed(segue__observer *observer, const segue__result *result, segue__phase phase) {
+  scripted_world *world = observer->data;
+  segue__buf_addf(&world->journal, "#%llu %s", (unsigned long long)result->id,
+                  segue__phase_name(phase));
+  if (phase == SEGUE__PHASE_SETTLED)
+    segue__buf_addf(&world->journal, " %s%s%s", segue__outcome_name(result->outcome),
+                    result->skipped ? " skipped" : "", result->deferred ? " deferred" : "");
+  segue__buf_addc(&world->journal, '\n');
+}
+
+segue__observer *scripted_observer_new(scripted_world *world) {
+  segue__observer *observer = segue__calloc(1, sizeof *observer);
+  observer->on_phase = observed;
+  observer->data = world;
+  return observer;
+}
+
+void scripted_observer_free(segue__observer *observer) {
+  segue__free(observer);
+}
+
+static void log_line(void *data, const segue__log_entry *entry) {
+  segue__buf_addf(&((scripted_world *)data)->journal, "! %s: %s\n", entry->group, entry->message);
+}
+
+int scripted_engine_new(segue__engine **out, segue__loop *loop, const segue__os *os,
+                        segue__publication *publication, scripted_loader *loader,
+                        scripted_triggers *triggers, scripted_world *log_to) {
+  static segue__log log; /* one engine at a time in specs */
+  log = (segue__log){SEGUE__DEBUG, log_line, log_to};
+  segue__engine_options options = {.size = sizeof options,
+                                   .loop = loop,
+                                   .os = os,
+                                   .log = &log,
+                                   .publication = publication,
+                                   .loader = scripted_loader_get(loader),
+                                   .policy_path = "reload.lua",
+                                   .triggers = scripted_triggers_ops(triggers)};
+  return segue__engine_new(out, &options);
+}
+
+static void engine_stopped(void *data) {
+  *(bool *)data = true;
+}
+
+void scripted_engine_stop(segue__engine *engine, bool *stopped) {
+  *stopped = false;
+  segue__engine_stop(engine, engine_stopped, stopped);
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * scripted.h: modules and policy hooks that do what a spec tells them, and write down what was asked
+ * of them: the engine's partners in its specs.
+ */
+#ifndef SPEC_SUPPORT_SCRIPTED_H
+#define SPEC_SUPPORT_SCRIPTED_H
+
+#include "../../core/reload/engine.h"
+
+/* What a scripted operation does. LATER and HANG alike keep the op; scripted_finish ends it. */
+enum scripted_deed {
+  SCRIPTED_OK,
+  SCRIPTED_FAIL,
+  SCRIPTED_LATER,
+  SCRIPTED_TWICE,     /* done, and done again at once */
+  SCRIPTED_THREAD,    /* done from another thread */
+  SCRIPTED_FAIL_ONCE, /* fails, and is OK from then on */
+  SCRIPTED_FAIL_AND_OK /* done with an error, then done with success */
+};
+
+typedef struct scripted_world {
+  segue__buf journal; /* one line per call: "a.prepare 2\n" */
+  size_t instances;   /* alive */
+  char holder[64];    /* name of the module instance that holds the exclusive resource, or "" */
+} scripted_world;
+
+typedef struct scripted_module {
+  scripted_world *world;
+  char name[32];
+  int deed[4];      /* by segue__verb */
+  bool exclusive;   /* start takes the world's one resource, stop (or destroy) gives it back */
+  segue_op *kept[4];
+} scripted_module;
+
+scripted_world *scripted_world_new(void);
+void scripted_world_free(scripted_world *world);
+scripted_module *scripted_module_new(scripted_world *world, const char *name);
+void scripted_module_free(scripted_module *module);
+const segue_module_ops *scripted_module_ops(void);
+/* Ends a kept operation; false if none is kept. */
+bool scripted_finish(scripted_module *module, int verb, int status);
+
+/* Hooks: check is a deed; probe is a deed; reload is a script of words: prepare commit confirm
+ * reject defer fail hang (stops at the first that fails, and then ends with its error). */
+typedef struct scripted_hooks {
+  scripted_world *world;
+  int check, probe;
+  int check_code; /* of a failing check: SEGUE_EVETO or SEGUE_EPOLICY */
+  char script[64];
+  uint64_t defer_ms;
+  segue_op *check_op, *probe_op, *reload_op;
+  segue__txn *txn;
+  const char *at;
+  int freed;
+} scripted_hooks;
+
+scripted_hooks *scripted_hooks_new(scripted_world *world);
+void scripted_hooks_free(scripted_hooks *hooks);
+const segue__policy_ops *scripted_policy_ops(void);
+
+/* Files in memory behind segue__os: path -> bytes, or an error. */
+typedef struct scripted_files scripted_files;
+scripted_files *scripted_files_new(void);
+void scripted_files_free(scripted_files *files);
+void scripted_files_set(scripted_files *files, const char *path, const char *data, size_t len);
+void scripted_files_del(scripted_files *files, const char *path);
+const segue__os *scripted_files_os(scripted_files *files);
+
+/* A loader that hands out the policy put into it last, or fails with a message. */
+typedef struct scripted_loader {
+  segue__policy *next; /* a reference */
+  char message[128];   /* not empty: fail with this */
+  size_t loads;
+} scripted_loader;
+scripted_loader *scripted_loader_new(void);
+void scripted_loader_free(scripted_loader *loader);
+void scripted_loader_put(scripted_loader *loader, segue__policy *policy); /* takes the reference */
+segue__policy_loader scripted_loader_get(scripted_loader *loader);
+
+/* Triggers: counts, and fails when told. */
+typedef struct scripted_triggers {
+  int stages, settles, discards;
+  bool fail;
+} scripted_triggers;
+segue__triggers_ops scripted_triggers_ops(scripted_triggers *triggers);
+
+/* Waiters that remember what they were told. */
+typedef struct scripted_waiter {
+  segue__waiter waiter; /* first */
+  int calls, status;
+  segue__result *result; /* a reference, or NULL */
+} scripted_waiter;
+scripted_waiter *scripted_waiter_new(void);
+void scripted_waiter_free(scripted_waiter *waiter);
+
+/* Writes phases and outcomes into the world's journal: "#1 check". */
+segue__observer *scripted_observer_new(scripted_world *world);
+void scripted_observer_free(segue__observer *observer);
+
+/* Engine options in one call; everything borrowed but the policy. */
+int scripted_engine_new(segue__engine **out, segue__loop *loop, const segue__os *os,
+                        segue__publication *publication, scripted_loader *loader,
+                        scripted_triggers *triggers, scripted_world *log_to);
+/* Stops the engine; *stopped becomes true. */
+void scripted_engine_stop(segue__engine *engine, bool *stopped);
+
+#endif

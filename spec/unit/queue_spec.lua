@@ -1,0 +1,248 @@
+-- SPDX-License-Identifier: MIT
+local engine = require "spec.support.engine"
+
+describe("the reload queue", function()
+  local e
+  after_each(function()
+    if e then e:close() end
+    e = nil
+  end)
+
+  it("loads the first generation and answers who waits", function()
+    e = engine.new {}
+    local w = e:reload { trigger = "start", cause = "start" }
+    assert.is_false(w:answered())
+    e:step()
+    assert.equal("applied", w:outcome())
+    assert.equal(1, w:generation())
+    assert.equal("1", e:value("x"))
+  end)
+
+  it("never answers before the request returned, and answers once", function()
+    e = engine.started {}
+    local w = e:reload()
+    assert.equal(0, w.c.calls)
+    e:step()
+    e:advance(100000)
+    assert.equal(1, w.c.calls)
+  end)
+
+  it("answers unchanged when nothing changed, and does it all when forced", function()
+    e = engine.started { modules = { { "m", "handover" } } }
+    local a = e:reload()
+    e:step()
+    assert.equal("unchanged", a:outcome())
+    local b = e:reload { force = true }
+    e:step()
+    assert.equal("applied", b:outcome())
+    assert.equal("m=handover", b:plan())
+    assert.equal("forced", b:why())
+    assert.equal(2, b:generation())
+  end)
+
+  it("takes a comment for no change", function()
+    e = engine.started {}
+    e:write("a.yaml", "# a comment\nx: 1\n")
+    local w = e:reload()
+    e:step()
+    assert.equal("unchanged", w:outcome())
+  end)
+
+  it("waits for quiet after automatic triggers", function()
+    e = engine.started { set = { debounce_min_ms = 50, debounce_max_ms = 1000 } }
+    e:write("a.yaml", "x: 2")
+    e:trigger("watch", "a.yaml changed")
+    for _ = 1, 5 do
+      e:advance(40)
+      assert.equal("1", e:value("x"))
+      e:trigger("watch", "a.yaml changed")
+    end
+    e:advance(49)
+    assert.equal("1", e:value("x"))
+    e:advance(1)
+    assert.equal("2", e:value("x"))
+  end)
+
+  it("does not wait for quiet longer than the maximum", function()
+    e = engine.started { set = { debounce_min_ms = 50, debounce_max_ms = 200 } }
+    e:write("a.yaml", "x: 2")
+    e:trigger("watch", "a.yaml changed")
+    for _ = 1, 4 do
+      e:advance(49)
+      e:trigger("watch", "a.yaml changed")
+    end
+    assert.equal("1", e:value("x"))
+    e:advance(4)
+    assert.equal("2", e:value("x"))
+  end)
+
+  it("starts at once for a request and absorbs what was pending", function()
+    e = engine.started {}
+    e:write("a.yaml", "x: 2")
+    e:trigger("watch", "a.yaml changed")
+    local w = e:reload { cause = "POST" }
+    e:step()
+    assert.equal("applied", w:outcome())
+    assert.equal("a.yaml changed, POST", require("ffi").string(w:result().cause))
+    e:journal()
+    e:advance(5000)
+    assert.equal("", e:journal())
+  end)
+
+  it("coalesces what arrives during a run into exactly one more run that starts after it", function()
+    e = engine.started { modules = { { "m", "handover" } } }
+    e:deed("m", "prepare", engine.LATER)
+    e:write("a.yaml", "x: 2")
+    local first = e:reload()
+    e:step()
+    e:write("a.yaml", "x: 3")
+    local late = {}
+    for i = 1, 10 do late[i] = e:reload { force = i == 5 } end
+    e:trigger("watch", "a.yaml changed")
+    e:step()
+    assert.is_false(first:answered())
+    e:deed("m", "prepare", engine.OK)
+    e:finish("m", "prepare")
+    e:step()
+    assert.equal("applied", first:outcome())
+    assert.equal(2, first:generation())
+    for _, w in ipairs(late) do
+      assert.equal("applied", w:outcome())
+      assert.equal(3, w:generation())
+      assert.equal(tonumber(late[1]:result().id), tonumber(w:result().id))
+    end
+    e:journal()
+    e:advance(10000)
+    assert.equal("", e:journal())
+  end)
+
+  it("defers by the rate limit, says so, and does not drop", function()
+    e = engine.started { set = { min_interval_ms = 10000 } }
+    e:write("a.yaml", "x: 2")
+    local w = e:reload()
+    e:step()
+    assert.equal("SEGUE_EDEFERRED", w:outcome())
+    assert.equal("1", e:value("x"))
+    e:advance(9998)
+    assert.equal("1", e:value("x"))
+    e:advance(10)
+    assert.equal("2", e:value("x"))
+  end)
+
+  it("tells a waiter whose If-Match does not hold, and runs for the others", function()
+    e = engine.started {}
+    e:write("a.yaml", "x: 2")
+    local wrong, right = e:reload { if_match = "7" }, e:reload { if_match = '"1"' }
+    e:step()
+    assert.equal("SEGUE_ECONFLICT", wrong:outcome())
+    assert.equal("applied", right:outcome())
+    local alone = e:reload { if_match = "1" }
+    e:write("a.yaml", "x: 3")
+    e:step()
+    assert.equal("SEGUE_ECONFLICT", alone:outcome())
+    assert.equal("2", e:value("x"))
+  end)
+
+  it("accepts the hash of the live configuration as If-Match", function()
+    e = engine.started {}
+    local hash = require("ffi").string(e.waiters[1]:result().hash)
+    e:write("a.yaml", "x: 2")
+    local w = e:reload { if_match = '"' .. hash .. '"' }
+    e:step()
+    assert.equal("applied", w:outcome())
+  end)
+
+  it("forgets a waiter that left", function()
+    e = engine.started {}
+    e:write("a.yaml", "x: 2")
+    local w = e:reload()
+    e:forget(w)
+    e:step()
+    assert.is_false(w:answered())
+    assert.equal("2", e:value("x"))
+  end)
+
+  it("skips an automatic run of an input that was rejected, until it changes", function()
+    e = engine.started { check = engine.OK }
+    e.hooks.check = engine.FAIL
+    e:write("a.yaml", "x: 2")
+    e:trigger("watch", "a.yaml changed")
+    e:advance(100)
+    assert.truthy(e:journal():find("settled rejected\n", 1, true))
+    e:trigger("poll", "poll")
+    e:advance(100)
+    local journal = e:journal()
+    assert.truthy(journal:find("settled rejected skipped", 1, true))
+    assert.falsy(journal:find("check 2", 1, true))
+    -- who asks by name gets a real run
+    local w = e:reload()
+    e:step()
+    assert.equal("rejected", w:outcome())
+    assert.truthy(e:journal():find("check 2", 1, true))
+    -- and so does a changed input
+    e.hooks.check = engine.OK
+    e:write("a.yaml", "x: 3")
+    e:trigger("watch", "a.yaml changed")
+    e:advance(100)
+    assert.equal("3", e:value("x"))
+  end)
+
+  it("tries a failed one again with growing pauses until it works", function()
+    e = engine.started {}
+    e:remove("a.yaml")
+    local w = e:reload()
+    e:step()
+    assert.equal("failed", w:outcome())
+    e:journal()
+    e:advance(1000)
+    assert.truthy(e:journal():find("settled failed", 1, true))
+    e:advance(700)
+    assert.equal("", e:journal())
+    e:write("a.yaml", "x: 2")
+    e:advance(2000)
+    assert.equal("2", e:value("x"))
+    e:journal()
+    e:advance(300000)
+    assert.equal("", e:journal())
+  end)
+
+  it("stops: answers who waits, finishes or undoes, then stops the modules in reverse order", function()
+    e = engine.started { modules = { { "a" }, { "b", "handover", needs = { "a" } } } }
+    e:deed("b", "prepare", engine.LATER)
+    e:write("a.yaml", "x: 2")
+    local running = e:reload()
+    e:step()
+    local waiting = e:reload()
+    local ffi = require "ffi"
+    local stopped = ffi.new("bool[1]")
+    local C = require "spec.support.c"
+    e:journal()
+    C.scripted_engine_stop(e.c, stopped)
+    assert.equal("SEGUE_ECLOSED", waiting:outcome())
+    e:step()
+    assert.is_false(stopped[0])
+    e:finish("b", "prepare")
+    e:step()
+    assert.equal("failed", running:outcome())
+    assert.is_true(stopped[0])
+    local journal = e:journal()
+    local b, a = journal:find("b.stop 1", 1, true), journal:find("a.stop 1", 1, true)
+    assert.truthy(a and b and b < a, journal)
+    assert.equal("SEGUE_ECLOSED", C.name(e:trigger("http", "late")))
+    e.loader, e.c_closed = e.loader, true
+  end)
+
+  it("lets the policy put a run off, and runs it later", function()
+    e = engine.started {}
+    e:set_policy { reload = "defer", defer_ms = 300000 }
+    local w = e:reload()
+    e:step()
+    assert.equal("SEGUE_EDEFERRED", w:outcome())
+    assert.truthy(e:journal():find("settled unchanged deferred", 1, true))
+    e:advance(299000)
+    assert.equal("", e:journal())
+    e:set_policy { reload = "prepare commit confirm" }
+    e:advance(2000)
+    assert.truthy(e:journal():find("settled applied", 1, true))
+  end)
+end)

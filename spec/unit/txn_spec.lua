@@ -1,0 +1,512 @@
+-- SPDX-License-Identifier: MIT
+local C = require "spec.support.c"
+local engine = require "spec.support.engine"
+local replaces = { "swap", "handover", "restart" }
+
+describe("a transaction", function()
+  local e
+  after_each(function()
+    if e then e:close() end
+    e = nil
+  end)
+
+  local function change(options)
+    e.version_x = (e.version_x or 1) + 1
+    e:write("a.yaml", "x: " .. e.version_x)
+    local w = e:reload(options)
+    e:step()
+    return w
+  end
+
+  it("goes through its phases in order", function()
+    e = engine.started { check = engine.OK, modules = { { "m" } } }
+    change()
+    assert.equal("#2 collect\n#2 check\ncheck 2 1\n#2 plan\n#2 prepare\nm.prepare 2\n"
+      .. "#2 commit\nm.start 2\n#2 confirm\n#2 settled applied\nm.drain 1\nm.stop 1\nm.destroy 1\n",
+      (e:journal():gsub("m%.drain 1\n#2 settled applied\n", "#2 settled applied\nm.drain 1\n")))
+  end)
+
+  describe("that is refused before anything happens", function()
+    for name, case in pairs {
+      ["broken syntax"] = { text = "x: [1", outcome = "rejected", code = "SEGUE_ESYNTAX" },
+      ["an empty file"] = { text = "", outcome = "rejected", code = "SEGUE_EEMPTY" },
+      ["a list at the top"] = { text = "- 1", outcome = "rejected", code = "SEGUE_ETYPE" },
+    } do
+      it("names " .. name .. " and its place", function()
+        e = engine.started { modules = { { "m" } } }
+        e:write("a.yaml", case.text)
+        local w = e:reload()
+        e:step()
+        assert.equal(case.outcome, w:outcome())
+        assert.equal(case.code, w:error().name)
+        assert.equal("a.yaml", w:error().file)
+        assert.equal("1", e:value("x"))
+        assert.falsy(e:journal():find("m.prepare 2", 1, true))
+        assert.equal(1, w:generation())
+      end)
+    end
+
+    it("tells all broken documents, not only the first", function()
+      e = engine.new { files = { ["a.yaml"] = "x: [", ["b.yaml"] = "y: [" },
+                       sources = { "a.yaml", "b.yaml" } }
+      local w = e:reload { trigger = "start" }
+      e:step()
+      assert.equal("rejected", w:outcome())
+      assert.equal("a.yaml", w:error(0).file)
+      assert.equal("b.yaml", w:error(1).file)
+    end)
+
+    it("takes a missing file for a failure of the world", function()
+      e = engine.started {}
+      e:remove("a.yaml")
+      local w = e:reload()
+      e:step()
+      assert.equal("failed", w:outcome())
+      assert.equal("ENOENT", w:error().name)
+    end)
+
+    it("believes a veto", function()
+      e = engine.started { check = engine.OK }
+      e.hooks.check = engine.FAIL
+      local w = change()
+      assert.equal("rejected", w:outcome())
+      assert.equal("SEGUE_EVETO", w:error().name)
+      assert.equal("check says no", w:error().message)
+    end)
+
+    it("rejects when check has a bug or runs out of time", function()
+      e = engine.started { check = engine.OK, check_code = C.SEGUE_EPOLICY }
+      e.hooks.check = engine.FAIL
+      assert.equal("rejected", change():outcome())
+      e.hooks.check = engine.LATER
+      local w = change()
+      assert.is_false(w:answered())
+      e:advance(5000)
+      assert.equal("rejected", w:outcome())
+      assert.equal("SEGUE_ETIMEOUT", w:error().name)
+      C.segue_op_done(e.hooks.check_op, 0, nil) -- late: ignored, but the hook is freed
+      e:step()
+      e.hooks.check = engine.OK
+      assert.equal("applied", change():outcome())
+    end)
+
+    it("says so when collect hangs, and goes on without it", function()
+      e = engine.started {}
+      C.segue__fault_arm("collect.fetch=fail")
+      local w = change()
+      assert.equal("failed", w:outcome())
+      assert.equal(1, C.segue__fault_reached("collect.fetch"))
+    end)
+  end)
+
+  describe("with a changed policy", function()
+    it("loads it and lets the new one judge", function()
+      e = engine.started { check = engine.OK }
+      local old = e.hooks
+      e:set_policy { check = engine.FAIL }
+      local w = e:reload()
+      e:step()
+      assert.equal("rejected", w:outcome())
+      assert.equal(0, old.freed)
+      assert.equal(1, e.hooks.freed + 0 + (e.loader.next ~= nil and 1 or 0))
+      e:set_policy { check = engine.OK }
+      local good = e:reload()
+      e:step()
+      assert.equal("applied", good:outcome())
+      assert.equal(1, old.freed)
+      assert.equal(2, e.triggers.stages)
+      assert.equal(2, e.triggers.settles)
+    end)
+
+    it("keeps the old one when the new cannot be loaded", function()
+      e = engine.started {}
+      e:write("reload.lua", "-- broken")
+      require("ffi").copy(e.loader.message, "unexpected symbol near 'x'")
+      local w = e:reload()
+      e:step()
+      assert.equal("rejected", w:outcome())
+      assert.equal("reload.lua:1: unexpected symbol near 'x'", w:error().text)
+      assert.equal(1, w:generation())
+    end)
+
+    it("fails when its triggers cannot be set up, and undoes", function()
+      e = engine.started { modules = { { "m" } } }
+      e:set_policy { modules = { { "m" } } }
+      e.triggers.fail = true
+      local w = change()
+      assert.equal("failed", w:outcome())
+      assert.equal("127.0.0.1:1 is in use", w:error().message)
+      assert.equal(0, e.triggers.discards)
+      e.triggers.fail = false
+      e:deed("m", "prepare", engine.FAIL)
+      e:set_policy { modules = { { "m" } } }
+      assert.equal("failed", change():outcome())
+      assert.equal(1, e.triggers.discards)
+    end)
+
+    it("refuses modules that need each other in a circle, or what is not there", function()
+      e = engine.started {}
+      e:set_policy { modules = { { "a", "swap", needs = { "b" } }, { "b", "swap", needs = { "a" } },
+                                 { "c", "swap", needs = { "nobody" } } } }
+      local w = e:reload()
+      e:step()
+      assert.equal("rejected", w:outcome())
+      assert.truthy(w:error().message:find("module 'c' needs 'nobody'", 1, true))
+      e:set_policy { modules = { { "a", "swap", needs = { "b" } }, { "b", "swap", needs = { "a" } } } }
+      local circle = e:reload()
+      e:step()
+      assert.truthy(circle:error().message:find("break the circle", 1, true))
+    end)
+  end)
+
+  describe("planning", function()
+    it("touches only modules whose slice changed, in the order of needs", function()
+      e = engine.started {
+        files = { ["a.yaml"] = "log: {level: info}\nbid: {timeout: 5}\n" },
+        modules = { { "bid", "handover", config = "bid", needs = { "log" } },
+                    { "log", "swap", config = "log" } } }
+      e:write("a.yaml", "log: {level: info}\nbid: {timeout: 6}\n")
+      local w = e:reload { plan = true }
+      e:step()
+      assert.equal("log=keep bid=handover", w:plan())
+      assert.equal("bid.timeout changed", w:why(1))
+      assert.equal("1", tostring(e:generation()))
+      local done = e:reload()
+      e:step()
+      assert.equal(w:plan(), done:plan())
+      assert.equal(2, done:generation())
+    end)
+
+    it("adds and removes modules", function()
+      e = engine.started { modules = { { "a" }, { "b" } } }
+      e:set_policy { modules = { { "b" }, { "c" } } }
+      local w = e:reload()
+      e:step()
+      assert.equal("applied", w:outcome())
+      assert.equal("b=keep c=add a=remove", w:plan())
+      e:step()
+      assert.equal("b=open c=open", e:gates())
+      local journal = e:journal()
+      assert.truthy(journal:find("a.drain 1\na.stop 1\na.destroy 1", 1, true), journal)
+    end)
+  end)
+
+  for _, replace in ipairs(replaces) do
+    describe("that replaces a module by " .. replace, function()
+      before_each(function()
+        e = engine.started {
+          files = { ["a.yaml"] = "x: 1" },
+          modules = { { "m", replace, exclusive = replace == "restart", drain_ms = 5000 } } }
+      end)
+
+      it("brings the new one in and the old one out", function()
+        assert.equal("applied", change():outcome())
+        e:step()
+        assert.same({ state = "serving", gate = "open", generation = 2, draining = 0 },
+          e:status("m"))
+        assert.equal(1, tonumber(e.world.instances))
+      end)
+
+      for _, verb in ipairs { "prepare", "start" } do
+        for _, deed in ipairs { "FAIL", "LATER", "FAIL_AND_OK" } do
+          it("leaves the old one when " .. verb .. " does " .. deed, function()
+            e:deed("m", verb, engine[deed])
+            local before = e:generation()
+            local w = change()
+            -- the replacement that undo needs after a restart must be able to start
+            if verb == "start" then e:deed("m", verb, engine.OK) end
+            if deed == "LATER" then
+              assert.is_false(w:answered())
+              e:advance(30000)
+            end
+            assert.equal(verb == "prepare" and "failed" or "reverted", w:outcome())
+            assert.equal(deed == "LATER" and "SEGUE_ETIMEOUT" or "SEGUE_EMODULE", w:error().name)
+            assert.equal(before, e:generation())
+            assert.equal("1", e:value("x"))
+            if deed == "LATER" then
+              e:deed("m", "prepare", engine.OK)
+              e:finish("m", verb)
+              e:step()
+            end
+            e:deed("m", "prepare", engine.OK)
+            e:advance(70000)
+            assert.equal("m=open", e:gates())
+            assert.equal("serving", e:status("m").state)
+            assert.equal(1, tonumber(e.world.instances))
+            if e:generation() == 1 then assert.equal("applied", change():outcome()) end
+          end)
+        end
+      end
+
+      for _, deed in ipairs { "TWICE", "THREAD" } do
+        for _, verb in ipairs { "prepare", "start", "drain", "stop" } do
+          it("counts one answer when " .. verb .. " is done " .. deed, function()
+            e:deed("m", verb, engine[deed])
+            assert.equal("applied", change():outcome())
+            e:step()
+            assert.equal("serving", e:status("m").state)
+            e:deed("m", verb, engine.OK)
+          end)
+        end
+      end
+
+      it("cuts a drain that runs over", function()
+        e:deed("m", "drain", engine.LATER)
+        local w = change()
+        assert.equal(replace ~= "restart", w:answered())
+        e:advance(5000)
+        assert.equal("applied", w:outcome())
+        e:step()
+        assert.equal(2, tonumber(e.world.instances)) -- the op is outstanding: not destroyed yet
+        e:finish("m", "drain")
+        e:step()
+        assert.equal(1, tonumber(e.world.instances))
+      end)
+
+      it("is undone when it is not confirmed", function()
+        e:set_policy { modules = { { "m", replace, exclusive = replace == "restart" } },
+                       probe = engine.FAIL, set = { confirm_within_ms = 2000 } }
+        local w = change()
+        assert.is_false(w:answered())
+        assert.equal("2", e:value("x")) -- it is live while it is on trial
+        e:advance(2000)
+        e:step()
+        assert.equal("reverted", w:outcome())
+        assert.equal("SEGUE_EPROBE", w:error().name)
+        assert.equal("1", e:value("x"))
+        assert.equal(1, w:generation())
+        assert.equal("open", e:status("m").gate)
+        assert.equal(1, tonumber(e.world.instances))
+      end)
+
+      it("survives every memory failure with the old or the new one whole", function()
+        local done
+        for n = 1, 400 do
+          e:write("a.yaml", "x: " .. (n + 1))
+          local before = e:generation()
+          C.segue__mem_fail_at(n)
+          local w = e:reload()
+          if w.rc == 0 then
+            e:step()
+            C.segue__mem_fail_at(0)
+            e:advance(60000)
+            assert.is_true(w:answered(), "n = " .. n)
+          end
+          C.segue__mem_fail_at(0)
+          local x = e:value("x")
+          assert.truthy(x, "n = " .. n)
+          assert.equal("m=open", e:gates(), "n = " .. n)
+          if w.rc == 0 and w:outcome() == "applied" and e:generation() > before then
+            done = (done or 0) + 1
+            if done > 60 then break end
+          end
+          e:reload()
+          e:step()
+          e:advance(120000)
+          assert.equal(tostring(n + 1), e:value("x"), "n = " .. n)
+          e:journal()
+        end
+        e:step()
+      end)
+    end)
+  end
+
+  describe("with several modules", function()
+    local function three(replace)
+      return { { "a", replace, exclusive = false }, { "b", replace, needs = { "a" } },
+               { "c", replace, needs = { "b" } } }
+    end
+
+    for _, replace in ipairs(replaces) do
+      it("undoes in reverse order when the last one fails to start (" .. replace .. ")", function()
+        e = engine.started { modules = three(replace) }
+        e:deed("c", "start", engine.FAIL_ONCE)
+        local w = change()
+        e:step()
+        assert.equal("reverted", w:outcome())
+        assert.equal("1", e:value("x"))
+        assert.equal("a=open b=open c=open", e:gates())
+        local journal = e:journal()
+        local b, a = journal:find("b.stop 2", 1, true), journal:find("a.stop 2", 1, true)
+        assert.truthy(a and b and b < a, journal)
+        assert.equal(3, tonumber(e.world.instances))
+        assert.equal("applied", change():outcome())
+        e:step()
+        assert.equal(3, tonumber(e.world.instances))
+      end)
+
+      for point = 1, 4 do
+        it(("undoes at fault point commit.%d (%s)"):format(point, replace), function()
+          e = engine.started { modules = three(replace) }
+          C.segue__fault_arm(("commit.%d=fail"):format(point))
+          local w = change()
+          e:step()
+          assert.equal(1, C.segue__fault_reached("commit." .. point))
+          assert.equal("reverted", w:outcome())
+          assert.equal("1", e:value("x"))
+          assert.equal("a=open b=open c=open", e:gates())
+          assert.equal(3, tonumber(e.world.instances))
+        end)
+      end
+
+      it("undoes when publishing fails (" .. replace .. ")", function()
+        e = engine.started { modules = three(replace) }
+        C.segue__fault_arm("commit.flip=fail")
+        local w = change()
+        e:step()
+        assert.equal("reverted", w:outcome())
+        assert.equal(1, C.segue__fault_reached("commit.flip"))
+        assert.equal("a=open b=open c=open", e:gates())
+      end)
+    end
+
+    it("publishes once, after the last start", function()
+      e = engine.started { modules = three("handover") }
+      e:deed("c", "start", engine.LATER)
+      local w = change()
+      assert.equal("1", e:value("x"))
+      e:finish("c", "start")
+      e:step()
+      assert.equal("2", e:value("x"))
+      assert.equal("applied", w:outcome())
+    end)
+  end)
+
+  it("tells when undo fails, refuses at the gate, and brings the module back later", function()
+    e = engine.started { modules = { { "m", "restart", exclusive = true } } }
+    e:deed("m", "start", engine.FAIL)
+    local w = change()
+    e:step()
+    assert.equal("reverted", w:outcome())
+    assert.is_true(w:result().undo_failed)
+    assert.equal("failed", e:status("m").state)
+    assert.equal("refusing", e:status("m").gate)
+    e:deed("m", "start", engine.OK)
+    e:advance(2000)
+    assert.equal("serving", e:status("m").state)
+    assert.equal(1, e:status("m").generation)
+    assert.equal("open", e:status("m").gate)
+  end)
+
+  it("keeps at most two old instances and cuts the oldest", function()
+    e = engine.started { modules = { { "m", "handover", drain_ms = 3600000 } } }
+    e:deed("m", "drain", engine.LATER)
+    for _ = 1, 4 do
+      assert.equal("applied", change():outcome())
+      e:step()
+    end
+    assert.truthy(e:status("m").draining <= 2)
+    assert.truthy(e:journal():find("the oldest is cut", 1, true))
+    e:deed("m", "drain", engine.OK)
+  end)
+
+  describe("confirm", function()
+    it("wants health for as long as hold says", function()
+      e = engine.started {}
+      e:set_policy { probe = engine.OK,
+                     set = { confirm_hold_ms = 2000, confirm_within_ms = 10000 } }
+      local w = change()
+      e:advance(1500)
+      assert.is_false(w:answered())
+      e.hooks.probe = engine.FAIL_ONCE -- starts the hold anew
+      e:advance(600)
+      assert.is_false(w:answered())
+      e:advance(2400)
+      assert.equal("applied", w:outcome())
+    end)
+
+    it("cuts a probe that hangs at the end of within", function()
+      e = engine.started {}
+      e:set_policy { probe = engine.LATER, set = { confirm_within_ms = 3000 } }
+      local w = change()
+      e:advance(3000)
+      assert.equal("reverted", w:outcome())
+      C.segue_op_done(e.hooks.probe_op, 0, nil)
+      e:step()
+    end)
+
+    it("queues triggers meanwhile", function()
+      e = engine.started {}
+      e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = 1000 } }
+      local first = change()
+      local second = e:reload()
+      e:advance(900)
+      assert.is_false(second:answered())
+      e.hooks.probe = engine.OK
+      e:advance(400)
+      assert.equal("applied", first:outcome())
+      assert.equal("unchanged", second:outcome())
+    end)
+  end)
+
+  describe("run by the policy's hook", function()
+    local function with(script, spec)
+      spec = spec or {}
+      spec.modules = { { "m", spec.replace or "handover" } }
+      e = engine.started { modules = spec.modules }
+      spec.reload = script
+      e:set_policy(spec)
+      return change()
+    end
+
+    it("does the same as the default", function()
+      assert.equal("applied", with("prepare commit confirm"):outcome())
+      assert.equal(2, e:status("m").generation)
+    end)
+
+    it("is confirmed even if the hook forgets to", function()
+      local w = with("prepare commit", { probe = engine.FAIL, set = { confirm_within_ms = 500 } })
+      e:advance(500)
+      assert.equal("reverted", w:outcome())
+    end)
+
+    for _, script in ipairs { "prepare", "", "prepare fail", "fail", "commit", "confirm",
+                              "prepare prepare" } do
+      it("undoes everything after '" .. script .. "'", function()
+        for _, replace in ipairs(replaces) do
+          local w = with(script, { replace = replace })
+          e:step()
+          assert.equal("reverted", w:outcome())
+          assert.equal("SEGUE_EPOLICY", w:error().name)
+          assert.equal("m=open", e:gates())
+          assert.equal("1", e:value("x"))
+          assert.equal(1, tonumber(e.world.instances))
+          e:close()
+          e = nil
+        end
+      end)
+    end
+
+    it("undoes what was committed when the hook fails after it", function()
+      for _, replace in ipairs(replaces) do
+        local w = with("prepare commit fail", { replace = replace })
+        e:step()
+        assert.equal("reverted", w:outcome())
+        assert.equal("1", e:value("x"))
+        assert.equal("m=open", e:gates())
+        assert.equal(1, tonumber(e.world.instances))
+        e:close()
+        e = nil
+      end
+    end)
+
+    it("takes its no", function()
+      local w = with("prepare reject")
+      assert.equal("rejected", w:outcome())
+      assert.equal("not today", w:error().message)
+      assert.equal(1, tonumber(e.world.instances))
+    end)
+
+    it("cuts a hook that hangs, and undoes", function()
+      local w = with("prepare commit hang", { set = { reload_ms = 60000 } })
+      assert.is_false(w:answered())
+      e:advance(60000)
+      e:step()
+      assert.equal("reverted", w:outcome())
+      assert.equal("SEGUE_ETIMEOUT", w:error().name)
+      assert.equal("1", e:value("x"))
+      C.segue_op_done(e.hooks.reload_op, 0, nil)
+      e:step()
+    end)
+  end)
+end)
