@@ -433,7 +433,7 @@ int scripted_engine_new(segue__engine **out, segue__loop *loop, const segue__os 
                         segue__publication *publication, scripted_loader *loader,
                         scripted_triggers *triggers, scripted_world *log_to) {
   static segue__log log; /* one engine at a time in specs */
-  log = (segue__log){SEGUE__DEBUG, log_line, log_to};
+  log = (segue__log){.level = SEGUE__DEBUG, .sink = log_line, .data = log_to};
   segue__engine_options options = {.size = sizeof options,
                                    .loop = loop,
                                    .os = os,
