@@ -419,6 +419,7 @@ int segue__builder_finish(segue__builder *b, segue_error *err) {
     return b->status;
   }
   b->doc->root = b->entries[0].member.value;
+  b->doc->parsed = true;
   if (!b->doc->data) b->doc->hash = b->doc->root.hash;
   return 0;
 }

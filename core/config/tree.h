@@ -86,7 +86,8 @@ struct segue__document {
   segue__hash hash; /* of the bytes and of the variables; of the tree if there are no bytes */
   segue__arena arena;
   segue__variable *variables; /* that were expanded; in the arena */
-  segue_node root;            /* valid after parsing: a map */
+  bool parsed;                /* root is what the bytes say; set by segue__builder_finish */
+  segue_node root;            /* a map, empty until then */
 };
 
 /* data comes from segue__malloc, is terminated, and moves into the document, also on failure. It is

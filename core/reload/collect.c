@@ -131,7 +131,7 @@ static void parse(segue__collect *collect, segue__document *doc) {
     mix(&collect->raw, doc->data, doc->len);
   else
     mix(&collect->raw, &doc->root.hash, sizeof doc->root.hash);
-  if (doc->root.type == SEGUE_MAP) return; /* handed on from the last fetch */
+  if (doc->parsed) return; /* handed on from the last fetch */
   segue_error error = {0};
   if (segue__document_parse(doc, &collect->limits, collect->os->getenv, collect->os->data, &error) <
       0) {
@@ -203,7 +203,7 @@ static void remember(segue__engine *engine, segue__collect *collect, size_t i) {
   state->fetches++;
   bool good = collect->fetched[i];
   for (size_t j = 0; j < collect->documents[i].count; j++)
-    good = good && collect->documents[i].items[j]->root.type == SEGUE_MAP;
+    good = good && collect->documents[i].items[j]->parsed;
   if (!good) {
     state->failures++;
     state->consecutive_failures++;

@@ -252,8 +252,7 @@ static void start(segue__engine *engine, segue__run **slot) {
     engine->started_once = true;
     segue__timer_stop(engine->loop, &engine->retry_timer);
   }
-  if (segue__txn_start(engine, run) == 0)
-    return;
+  if (segue__txn_start(engine, run) == 0) return;
   answer_all(run, UV_ENOMEM, NULL);
   segue__run_free(run);
   segue__engine_schedule(engine);
@@ -405,6 +404,9 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   else if (!result->plan_only && !put_off)
     remember_outcome(engine, txn);
   if (!result->skipped && !result->plan_only && !put_off) keep_result(engine, result);
+  if (segue__recover_needed(engine) && !segue__timer_active(&engine->retry_timer))
+    segue__timer_start(engine->loop, &engine->retry_timer,
+                       segue__engine_backoff_ms(engine, engine->retries++), retry_due);
   engine->txn = NULL;
   free_txn(txn);
   segue__engine_notify(engine, result, SEGUE__PHASE_SETTLED);

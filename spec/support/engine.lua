@@ -132,7 +132,8 @@ function Waiter:plan()
 end
 function Waiter:why(i) return C.str(self.c.result.steps[i or 0].why) end
 
---- Asks for a reload; options: trigger (default "http"), cause, force, plan, if_match.
+--- Asks for a reload; options: trigger (default "http"), cause, force, plan, if_match, fail_at (the
+--- allocation that fails).
 function Engine:reload(options)
   options = options or {}
   local request = ffi.new("segue__request")
@@ -142,6 +143,7 @@ function Engine:reload(options)
   request.if_match = options.if_match
   local w = setmetatable({ c = C.scripted_waiter_new() }, Waiter)
   table.insert(self.waiters, w)
+  C.segue__mem_fail_at(options.fail_at or 0)
   w.rc = C.segue__engine_request(self.c, request, w.c.waiter)
   return w
 end
@@ -160,7 +162,7 @@ function Engine:advance(ms) C.segue__loop_advance(self.loop, ms) end
 --- What happened since the last call, one line each.
 function Engine:journal()
   local text = C.buf(self.world.journal)
-  self.world.journal.len = 0
+  self.world.journal.len, self.world.journal.failed = 0, 0
   return text
 end
 
@@ -174,6 +176,7 @@ function Engine:value(path)
   local live = C.segue__publication_get(self.publication)
   if live == nil then return nil end
   local node = C.segue_node_get(C.segue_snapshot_root(live), path)
+  if node == nil then return nil end
   local buf = ffi.new("segue__buf")
   C.segue__json_write(buf, node, 0)
   local text = C.buf(buf)

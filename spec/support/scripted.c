@@ -60,7 +60,7 @@ static void perform(scripted_module *module, int verb, segue_op *op, const char 
     fail(op, module->name, name);
     break;
   case SCRIPTED_LATER:
-    module->kept[verb] = op;
+    module->kept[verb][module->kept_count[verb]++] = op;
     break;
   case SCRIPTED_TWICE:
     segue_op_done(op, 0, NULL);
@@ -87,6 +87,10 @@ static void module_prepare(void *userdata, segue_op *op, const segue_slice *next
   (void)prev;
   scripted_module *module = userdata;
   instance *i = segue__calloc(1, sizeof *i);
+  if (!i) {
+    segue_op_done(op, UV_ENOMEM, NULL);
+    return;
+  }
   i->module = module;
   i->generation = segue_snapshot_generation(next->snapshot);
   module->world->instances++;
@@ -119,16 +123,15 @@ static void module_drain(void *object, segue_op *op) {
 }
 
 static void give_back(instance *i) {
-  if (i->holds)
-    i->module->world->holder[0] = 0;
+  if (i->holds) i->module->world->holder[0] = 0;
   i->holds = false;
 }
 
 static void module_stop(void *object, segue_op *op) {
   instance *i = object;
   note(i, "stop");
-  if (i->module->deed[SEGUE__STOP] == SCRIPTED_OK)
-    give_back(i);
+  int deed = i->module->deed[SEGUE__STOP];
+  if (deed != SCRIPTED_FAIL && deed != SCRIPTED_LATER) give_back(i);
   perform(i->module, SEGUE__STOP, op, "stop");
 }
 
@@ -147,11 +150,11 @@ const segue_module_ops *scripted_module_ops(void) {
 }
 
 bool scripted_finish(scripted_module *module, int verb, int status) {
-  segue_op *op = module->kept[verb];
-  module->kept[verb] = NULL;
-  if (op)
-    segue_op_done(op, status, NULL);
-  return op != NULL;
+  int count = module->kept_count[verb];
+  module->kept_count[verb] = 0;
+  for (int i = 0; i < count; i++)
+    segue_op_done(module->kept[verb][i], status, NULL);
+  return count > 0;
 }
 
 /* ---- Hooks ---- */
@@ -173,8 +176,7 @@ static void hook_deed(int *deed, segue_op *op, segue_op **kept, int code, const 
   if (*deed == SCRIPTED_LATER) {
     *kept = op;
   } else if (*deed == SCRIPTED_FAIL || *deed == SCRIPTED_FAIL_ONCE) {
-    if (*deed == SCRIPTED_FAIL_ONCE)
-      *deed = SCRIPTED_OK;
+    if (*deed == SCRIPTED_FAIL_ONCE) *deed = SCRIPTED_OK;
     segue_op_done(op, code, &error);
   } else {
     segue_op_done(op, 0, NULL);
@@ -200,8 +202,7 @@ static bool word(scripted_hooks *hooks, const char *what) {
   size_t len = strlen(what);
   while (*hooks->at == ' ')
     hooks->at++;
-  if (strncmp(hooks->at, what, len) || (hooks->at[len] && hooks->at[len] != ' '))
-    return false;
+  if (strncmp(hooks->at, what, len) || (hooks->at[len] && hooks->at[len] != ' ')) return false;
   hooks->at += len;
   return true;
 }
@@ -267,10 +268,8 @@ static int files_read(void *data, const char *path, size_t max, segue__bytes *ou
   scripted_files *files = data;
   for (size_t i = 0; i < 64; i++) {
     const file *f = &files->items[i];
-    if (!f->path || strcmp(f->path, path))
-      continue;
-    if (f->len > max)
-      return segue__error_set(err, SEGUE_ELIMIT, "%s is too large", path);
+    if (!f->path || strcmp(f->path, path)) continue;
+    if (f->len > max) return segue__error_set(err, SEGUE_ELIMIT, "%s is too large", path);
     out->data = segue__strndup(f->data, f->len);
     out->len = f->len;
     return out->data ? 0 : segue__error_set(err, UV_ENOMEM, "out of memory");
@@ -296,8 +295,7 @@ scripted_files *scripted_files_new(void) {
 void scripted_files_del(scripted_files *files, const char *path) {
   for (size_t i = 0; i < 64; i++) {
     file *f = &files->items[i];
-    if (!f->path || strcmp(f->path, path))
-      continue;
+    if (!f->path || strcmp(f->path, path)) continue;
     segue__free(f->path);
     segue__free(f->data);
     memset(f, 0, sizeof *f);
@@ -308,8 +306,7 @@ void scripted_files_set(scripted_files *files, const char *path, const char *dat
   scripted_files_del(files, path);
   for (size_t i = 0; i < 64; i++) {
     file *f = &files->items[i];
-    if (f->path)
-      continue;
+    if (f->path) continue;
     *f = (file){segue__strdup(path), segue__strndup(data, len), len};
     return;
   }
@@ -366,8 +363,7 @@ static int triggers_stage(void *data, const segue__policy *next, segue__errors *
   (void)next;
   scripted_triggers *triggers = data;
   triggers->stages++;
-  if (!triggers->fail)
-    return 0;
+  if (!triggers->fail) return 0;
   segue_error error;
   segue__error_set(&error, UV_EADDRINUSE, "127.0.0.1:1 is in use");
   segue__errors_add(errors, &error);

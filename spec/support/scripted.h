@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * scripted.h: modules and policy hooks that do what a spec tells them, and write down what was asked
- * of them: the engine's partners in its specs.
+ * scripted.h: modules and policy hooks that do what a spec tells them, and write down what was
+ * asked of them: the engine's partners in its specs.
  */
 #ifndef SPEC_SUPPORT_SCRIPTED_H
 #define SPEC_SUPPORT_SCRIPTED_H
@@ -13,9 +13,9 @@ enum scripted_deed {
   SCRIPTED_OK,
   SCRIPTED_FAIL,
   SCRIPTED_LATER,
-  SCRIPTED_TWICE,     /* done, and done again at once */
-  SCRIPTED_THREAD,    /* done from another thread */
-  SCRIPTED_FAIL_ONCE, /* fails, and is OK from then on */
+  SCRIPTED_TWICE,      /* done, and done again at once */
+  SCRIPTED_THREAD,     /* done from another thread */
+  SCRIPTED_FAIL_ONCE,  /* fails, and is OK from then on */
   SCRIPTED_FAIL_AND_OK /* done with an error, then done with success */
 };
 
@@ -28,9 +28,10 @@ typedef struct scripted_world {
 typedef struct scripted_module {
   scripted_world *world;
   char name[32];
-  int deed[4];      /* by segue__verb */
-  bool exclusive;   /* start takes the world's one resource, stop (or destroy) gives it back */
-  segue_op *kept[4];
+  int deed[4];    /* by segue__verb */
+  bool exclusive; /* start takes the world's one resource, stop (or destroy) gives it back */
+  segue_op *kept[4][8];
+  int kept_count[4];
 } scripted_module;
 
 scripted_world *scripted_world_new(void);
@@ -38,7 +39,7 @@ void scripted_world_free(scripted_world *world);
 scripted_module *scripted_module_new(scripted_world *world, const char *name);
 void scripted_module_free(scripted_module *module);
 const segue_module_ops *scripted_module_ops(void);
-/* Ends a kept operation; false if none is kept. */
+/* Ends the kept operations of this verb; false if none is kept. */
 bool scripted_finish(scripted_module *module, int verb, int status);
 
 /* Hooks: check is a deed; probe is a deed; reload is a script of words: prepare commit confirm

@@ -3,6 +3,12 @@ local C = require "spec.support.c"
 local engine = require "spec.support.engine"
 local replaces = { "swap", "handover", "restart" }
 
+-- Arms one fault point; what was reached before does not count.
+local function arm(point)
+  C.segue__fault_arm(nil)
+  C.segue__fault_arm(point .. "=fail")
+end
+
 describe("a transaction", function()
   local e
   after_each(function()
@@ -92,7 +98,7 @@ describe("a transaction", function()
 
     it("says so when collect hangs, and goes on without it", function()
       e = engine.started {}
-      C.segue__fault_arm("collect.fetch=fail")
+      arm "collect.fetch"
       local w = change()
       assert.equal("failed", w:outcome())
       assert.equal(1, C.segue__fault_reached("collect.fetch"))
@@ -187,7 +193,7 @@ describe("a transaction", function()
       e:step()
       assert.equal("b=open c=open", e:gates())
       local journal = e:journal()
-      assert.truthy(journal:find("a.drain 1\na.stop 1\na.destroy 1", 1, true), journal)
+      assert.truthy(journal:find("a%.drain 1.*a%.stop 1.*a%.destroy 1"), journal)
     end)
   end)
 
@@ -230,7 +236,7 @@ describe("a transaction", function()
             end
             e:deed("m", "prepare", engine.OK)
             e:advance(70000)
-            assert.equal("m=open", e:gates())
+            assert.equal("m=open", e:gates(), e:journal())
             assert.equal("serving", e:status("m").state)
             assert.equal(1, tonumber(e.world.instances))
             if e:generation() == 1 then assert.equal("applied", change():outcome()) end
@@ -261,6 +267,7 @@ describe("a transaction", function()
         e:finish("m", "drain")
         e:step()
         assert.equal(1, tonumber(e.world.instances))
+        e:deed("m", "drain", engine.OK)
       end)
 
       it("is undone when it is not confirmed", function()
@@ -284,8 +291,7 @@ describe("a transaction", function()
         for n = 1, 400 do
           e:write("a.yaml", "x: " .. (n + 1))
           local before = e:generation()
-          C.segue__mem_fail_at(n)
-          local w = e:reload()
+          local w = e:reload { fail_at = n }
           if w.rc == 0 then
             e:step()
             C.segue__mem_fail_at(0)
@@ -338,7 +344,7 @@ describe("a transaction", function()
       for point = 1, 4 do
         it(("undoes at fault point commit.%d (%s)"):format(point, replace), function()
           e = engine.started { modules = three(replace) }
-          C.segue__fault_arm(("commit.%d=fail"):format(point))
+          arm("commit." .. point)
           local w = change()
           e:step()
           assert.equal(1, C.segue__fault_reached("commit." .. point))
@@ -351,7 +357,7 @@ describe("a transaction", function()
 
       it("undoes when publishing fails (" .. replace .. ")", function()
         e = engine.started { modules = three(replace) }
-        C.segue__fault_arm("commit.flip=fail")
+        arm "commit.flip"
         local w = change()
         e:step()
         assert.equal("reverted", w:outcome())
@@ -398,6 +404,7 @@ describe("a transaction", function()
     assert.truthy(e:status("m").draining <= 2)
     assert.truthy(e:journal():find("the oldest is cut", 1, true))
     e:deed("m", "drain", engine.OK)
+    assert.is_true(e:finish("m", "drain"))
   end)
 
   describe("confirm", function()
@@ -427,7 +434,7 @@ describe("a transaction", function()
 
     it("queues triggers meanwhile", function()
       e = engine.started {}
-      e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = 1000 } }
+      e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = 2000 } }
       local first = change()
       local second = e:reload()
       e:advance(900)
