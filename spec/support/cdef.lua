@@ -29,10 +29,12 @@ local function preprocess(text, quiet)
 end
 
 -- Constants: macros whose value is a number, which the preprocessor would swallow.
+local seen = {}
 local function constants(path, into)
   for line in io.lines(path) do
     local name, value = line:match("^#define%s+(SEGUE_[A-Z_0-9]+)%s+(%-?%d+)%s*")
-    if name then
+    if name and not seen[name] then
+      seen[name] = true
       into[#into + 1] = ("static const int %s = %s;"):format(name, value)
     end
   end
