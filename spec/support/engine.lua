@@ -156,8 +156,18 @@ function Engine:trigger(kind, cause)
 end
 
 function Engine:forget(w) C.segue__engine_forget(self.c, w.c.waiter) end
-function Engine:step() return C.segue__loop_step(self.loop) end
-function Engine:advance(ms) C.segue__loop_advance(self.loop, ms) end
+-- Old instances under `swap` wait for a grace period, which another thread waits for.
+function Engine:step()
+  repeat
+    C.segue__loop_step(self.loop)
+    C.scripted_settle(self.publication)
+  until C.segue__loop_step(self.loop) == 0
+end
+
+function Engine:advance(ms)
+  C.segue__loop_advance(self.loop, ms)
+  self:step()
+end
 
 --- What happened since the last call, one line each.
 function Engine:journal()

@@ -5,6 +5,7 @@
 #include "scripted.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 #include <uv.h>
@@ -448,4 +449,17 @@ static void engine_stopped(void *data) {
 void scripted_engine_stop(segue__engine *engine, bool *stopped) {
   *stopped = false;
   segue__engine_stop(engine, engine_stopped, stopped);
+}
+
+static void settled(void *data) {
+  sem_post(data);
+}
+
+void scripted_settle(segue__publication *publication) {
+  sem_t done;
+  sem_init(&done, 0, 0);
+  if (segue__publication_defer(publication, settled, &done) == 0)
+    while (sem_wait(&done) != 0) {
+    }
+  sem_destroy(&done);
 }

@@ -106,4 +106,7 @@ int scripted_engine_new(segue__engine **out, segue__loop *loop, const segue__os 
 /* Stops the engine; *stopped becomes true. */
 void scripted_engine_stop(segue__engine *engine, bool *stopped);
 
+/* Waits until the reclamation thread has done what it was given so far. */
+void scripted_settle(segue__publication *publication);
+
 #endif
