@@ -22,6 +22,7 @@ DEPS += libuv1-dev         # event loop
 DEPS += libyaml-dev        # YAML events
 DEPS += libxxhash-dev      # content hashes
 DEPS += libluajit2-5.1-dev # policies; the flavour that lives beside nginx's Lua module
+DEPS += libcurl4-openssl-dev # HTTP client; loaded on first use, never linked
 DEPS += luajit2            # runs the specs
 DEPS += lua-busted         # spec framework
 DEPS += lua-luv            # processes, sockets and timers in specs

@@ -40,6 +40,8 @@ void segue__http_queue_set(segue__http_conn *conn, segue__http_queue queue) {
   conn->queue = (uint8_t)queue;
   if (queue == SEGUE__HTTP_WRITE) conn->taken_mark = conn->queued - segue__http_unwritten(conn);
   uint64_t span = server->span_ms[queue];
+  if (queue != SEGUE__HTTP_IDLE && span != NEVER)
+    uv_update_time(server->loop); /* a handler may have taken long; idle time is not that exact */
   conn->due_ms = span == NEVER ? NEVER : uv_now(server->loop) + span;
   segue__http_timer_arm(server, conn->due_ms);
 }

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The server under test on a thread of its own; a spec talks to it through sockets like anybody
+ * else, and asks the thread for the rest, one question at a time.
+ */
+#include "http_harness.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "core/http/conn.h"
+
+typedef struct job {
+  uv_timer_t timer; /* first */
+  struct job *next;
+  http_harness *h;
+  segue__http_request *request;
+  int left, every_ms;
+} job;
+
+struct http_harness {
+  uv_loop_t loop;
+  uv_async_t async;
+  uv_thread_t thread;
+  uv_mutex_t mutex;
+  uv_cond_t cond;
+  void (*ask)(http_harness *h);
+  segue__http_server *server;
+  job *held;
+  int requests, held_count, gone, refused, ended, open_handles;
+  /* of the question */
+  segue__http_limits limits;
+  const char *address;
+  unsigned mode;
+  segue__http_listener *listener;
+  segue_error *err;
+  uint64_t number;
+  int result;
+};
+
+/* ---- Handlers -------------------------------------------------------------------------------- */
+
+static void count(int *counter, int delta) {
+  __atomic_add_fetch(counter, delta, __ATOMIC_SEQ_CST);
+}
+
+static void free_job(uv_handle_t *handle) {
+  free(handle);
+}
+
+static void end_job(job *j) {
+  uv_timer_stop(&j->timer);
+  uv_close((uv_handle_t *)&j->timer, free_job);
+  count(&j->h->held_count, -1);
+}
+
+static void unhold(job *j) {
+  for (job **at = &j->h->held; *at; at = &(*at)->next)
+    if (*at == j) {
+      *at = j->next;
+      return;
+    }
+}
+
+static void on_gone(segue__http_request *request) {
+  job *j = request->user;
+  count(&j->h->gone, 1);
+  unhold(j);
+  end_job(j);
+}
+
+static job *new_job(http_harness *h, segue__http_request *request) {
+  job *j = calloc(1, sizeof *j);
+  j->h = h;
+  j->request = request;
+  uv_timer_init(&h->loop, &j->timer);
+  count(&h->held_count, 1);
+  request->user = j;
+  request->on_gone = on_gone;
+  return j;
+}
+
+static void on_later(uv_timer_t *timer) {
+  job *j = (job *)timer;
+  segue__http_respond(j->request, 200, "text/plain", NULL, "late\n", 5);
+  end_job(j);
+}
+
+static void on_drip(uv_timer_t *timer) {
+  job *j = (job *)timer;
+  if (j->left-- > 0) {
+    segue__http_stream_write(j->request, "drop\n", 5);
+    return;
+  }
+  segue__http_stream_end(j->request);
+  end_job(j);
+}
+
+static void hold(http_harness *h, segue__http_request *request, bool silent) {
+  job *j = new_job(h, request);
+  if (silent) request->on_gone = NULL;
+  j->next = h->held;
+  h->held = j;
+}
+
+static void inspect(segue__http_request *r) {
+  segue__buf out;
+  segue__buf_init(&out);
+  segue__buf_addf(&out, "method=%.*s\npath=%s\nquery=%.*s\nhost=%.*s\nheaders=%zu\n",
+                  (int)r->method.len, r->method.s, r->path, (int)r->query.len,
+                  r->query.s ? r->query.s : "", (int)r->host.len, r->host.s ? r->host.s : "",
+                  r->header_count);
+  const segue__http_text *x = segue__http_header_get(r, "x-TEST");
+  segue__buf_addf(&out, "x-test=%.*s\nbody=%.*s\npeer=%s\nlocal=%d\n", x ? (int)x->len : 0,
+                  x ? x->s : "", (int)r->body.len, r->body.s, r->peer, r->local);
+  segue__http_respond(r, 200, "text/plain", "X-Extra: yes\r\n", out.data, out.len);
+  segue__buf_deinit(&out);
+}
+
+static void send_size(segue__http_request *r, size_t size) {
+  char *body = malloc(size + 1);
+  for (size_t i = 0; i < size; i++)
+    body[i] = (char)('a' + i % 26);
+  segue__http_respond(r, 200, "application/octet-stream", NULL, body, size);
+  free(body);
+}
+
+static void stream(http_harness *h, segue__http_request *r, int pieces, int size) {
+  char *piece = malloc((size_t)size);
+  memset(piece, 's', (size_t)size);
+  int code = 0;
+  segue__http_stream_begin(r, 200, "text/plain", NULL);
+  for (int i = 0; i < pieces && code == 0; i++)
+    code = segue__http_stream_write(r, piece, (size_t)size);
+  if (code) __atomic_store_n(&h->refused, code, __ATOMIC_SEQ_CST);
+  segue__http_stream_end(r);
+  free(piece);
+}
+
+/* Leaves the refused stream open: on_gone must come. */
+static void flood(http_harness *h, segue__http_request *r) {
+  static const char piece[65536];
+  job *j = new_job(h, r);
+  int code = 0;
+  (void)j;
+  segue__http_stream_begin(r, 200, NULL, NULL);
+  while (code == 0)
+    code = segue__http_stream_write(r, piece, sizeof piece);
+  __atomic_store_n(&h->refused, code, __ATOMIC_SEQ_CST);
+}
+
+static void drip(http_harness *h, segue__http_request *r, int pieces, int every_ms) {
+  job *j = new_job(h, r);
+  j->left = pieces;
+  segue__http_stream_begin(r, 200, "text/event-stream", NULL);
+  uv_timer_start(&j->timer, on_drip, (uint64_t)every_ms, (uint64_t)every_ms);
+}
+
+static void on_request(void *data, segue__http_request *r) {
+  http_harness *h = data;
+  int a = 0, b = 0;
+  count(&h->requests, 1);
+  if (sscanf(r->path, "/later/%d", &a) == 1)
+    uv_timer_start(&new_job(h, r)->timer, on_later, (uint64_t)a, 0);
+  else if (sscanf(r->path, "/size/%d", &a) == 1)
+    send_size(r, (size_t)a);
+  else if (sscanf(r->path, "/status/%d", &a) == 1)
+    segue__http_respond(r, a, "text/plain", NULL, "status\n", 7);
+  else if (sscanf(r->path, "/stream/%d/%d", &a, &b) == 2)
+    stream(h, r, a, b);
+  else if (sscanf(r->path, "/drip/%d/%d", &a, &b) == 2)
+    drip(h, r, a, b);
+  else if (strcmp(r->path, "/flood") == 0)
+    flood(h, r);
+  else if (strcmp(r->path, "/hold") == 0 || strcmp(r->path, "/silent") == 0)
+    hold(h, r, r->path[1] == 's');
+  else if (strcmp(r->path, "/echo") == 0)
+    segue__http_respond(r, 200, NULL, NULL, r->body.s, r->body.len);
+  else
+    inspect(r);
+}
+
+/* ---- The thread and its questions ------------------------------------------------------------ */
+
+static void on_async(uv_async_t *async) {
+  http_harness *h = async->data;
+  uv_mutex_lock(&h->mutex);
+  if (h->ask) h->ask(h);
+  h->ask = NULL;
+  uv_cond_broadcast(&h->cond);
+  uv_mutex_unlock(&h->mutex);
+}
+
+static void run(void *data) {
+  http_harness *h = data;
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &set, NULL);
+  uv_run(&h->loop, UV_RUN_DEFAULT);
+  h->open_handles = uv_loop_close(&h->loop) ? 1 : 0;
+  uv_mutex_lock(&h->mutex);
+  h->ended = 1;
+  uv_cond_broadcast(&h->cond);
+  uv_mutex_unlock(&h->mutex);
+}
+
+static void ask(http_harness *h, void (*question)(http_harness *h)) {
+  uv_mutex_lock(&h->mutex);
+  h->ask = question;
+  uv_async_send(&h->async);
+  while (h->ask && !h->ended)
+    uv_cond_wait(&h->cond, &h->mutex);
+  uv_mutex_unlock(&h->mutex);
+}
+
+int http_harness_new(http_harness **out, const segue__http_limits *limits) {
+  http_harness *h = calloc(1, sizeof *h);
+  uv_loop_init(&h->loop);
+  uv_async_init(&h->loop, &h->async, on_async);
+  h->async.data = h;
+  uv_mutex_init(&h->mutex);
+  uv_cond_init(&h->cond);
+  int r = segue__http_server_new(&h->server, &h->loop, limits, on_request, h);
+  if (r) {
+    uv_close((uv_handle_t *)&h->async, NULL);
+    uv_run(&h->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&h->loop);
+    free(h);
+    return r;
+  }
+  uv_thread_create(&h->thread, run, h);
+  *out = h;
+  return 0;
+}
+
+static void do_listen(http_harness *h) {
+  segue__http_address address;
+  h->result = segue__http_address_parse(h->address, &address, h->err);
+  if (h->result == 0)
+    h->result = segue__http_listen(h->server, &address, h->mode, &h->listener, h->err);
+}
+
+int http_harness_listen(http_harness *h, const char *address, unsigned mode,
+                        segue__http_listener **listener, segue_error *err) {
+  h->address = address;
+  h->mode = mode;
+  h->err = err;
+  h->listener = NULL;
+  ask(h, do_listen);
+  *listener = h->listener;
+  return h->result;
+}
+
+static void do_unlisten(http_harness *h) {
+  segue__http_listener_close(h->listener);
+}
+
+void http_harness_unlisten(http_harness *h, segue__http_listener *listener) {
+  h->listener = listener;
+  ask(h, do_unlisten);
+}
+
+int http_harness_port(http_harness *h, segue__http_listener *listener) {
+  (void)h; /* the address of a listener never changes */
+  return segue__http_listener_address(listener)->port;
+}
+
+static void do_connections(http_harness *h) {
+  h->number = h->server ? segue__http_connections(h->server) : 0;
+}
+
+size_t http_harness_connections(http_harness *h) {
+  ask(h, do_connections);
+  return (size_t)h->number;
+}
+
+static int get(const int *counter) {
+  return __atomic_load_n(counter, __ATOMIC_SEQ_CST);
+}
+
+int http_harness_requests(const http_harness *h) {
+  return get(&h->requests);
+}
+
+int http_harness_held(const http_harness *h) {
+  return get(&h->held_count);
+}
+
+int http_harness_gone(const http_harness *h) {
+  return get(&h->gone);
+}
+
+int http_harness_refused(const http_harness *h) {
+  return get(&h->refused);
+}
+
+static void do_release(http_harness *h) {
+  while (h->held) {
+    job *j = h->held;
+    h->held = j->next;
+    segue__http_respond(j->request, 200, "text/plain", NULL, "released\n", 9);
+    end_job(j);
+  }
+}
+
+void http_harness_release(http_harness *h) {
+  ask(h, do_release);
+}
+
+static void on_server_closed(void *data) {
+  http_harness *h = data;
+  h->server = NULL;
+  do_release(h); /* who is held without on_gone */
+  uv_close((uv_handle_t *)&h->async, NULL);
+}
+
+static void do_close(http_harness *h) {
+  segue__http_server_close(h->server, h->number, on_server_closed, h);
+}
+
+void http_harness_close(http_harness *h, uint64_t grace_ms) {
+  h->number = grace_ms;
+  ask(h, do_close);
+}
+
+int http_harness_free(http_harness *h) {
+  int late = 0;
+  uv_mutex_lock(&h->mutex);
+  while (!h->ended && !late)
+    late = uv_cond_timedwait(&h->cond, &h->mutex, 10000000000ull);
+  uv_mutex_unlock(&h->mutex);
+  if (!h->ended) return -1;
+  uv_thread_join(&h->thread);
+  int left = h->open_handles;
+  uv_mutex_destroy(&h->mutex);
+  uv_cond_destroy(&h->cond);
+  free(h);
+  return left;
+}
+
+/* ---- The process ----------------------------------------------------------------------------- */
+
+static int taken[65536], taken_count;
+static struct rlimit before;
+
+int http_harness_use_fds(unsigned limit) {
+  getrlimit(RLIMIT_NOFILE, &before);
+  struct rlimit low = {.rlim_cur = limit, .rlim_max = before.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &low);
+  int fd;
+  while (taken_count < 65536 && (fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+    taken[taken_count++] = fd;
+  return taken_count;
+}
+
+void http_harness_free_fds(void) {
+  if (!taken_count) return;
+  while (taken_count)
+    close(taken[--taken_count]);
+  setrlimit(RLIMIT_NOFILE, &before);
+}
+
+size_t http_harness_connection_size(void) {
+  return sizeof(segue__http_conn);
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * http_harness.h: an HTTP server on a thread of its own, with handlers that a spec chooses by path:
+ *   /echo           the body            /inspect       what the handler saw, a line per field
+ *   /size/N         N bytes             /later/MS      "late" after MS
+ *   /hold           never, until harness_release answers all that are held
+ *   /silent         as /hold, without on_gone
+ *   /status/N       that status         /stream/N/SIZE N pieces of SIZE bytes
+ *   /flood          pieces until one is refused; the code is kept
+ *   /drip/N/MS      N pieces, one every MS
+ */
+#ifndef SEGUE_SPEC_HTTP_HARNESS_H
+#define SEGUE_SPEC_HTTP_HARNESS_H
+
+#include "core/http/http.h"
+
+typedef struct http_harness http_harness;
+
+/* Starts thread and server, without a listener. limits may be NULL. */
+int http_harness_new(http_harness **out, const segue__http_limits *limits);
+int http_harness_listen(http_harness *h, const char *address, unsigned mode,
+                        segue__http_listener **listener, segue_error *err);
+void http_harness_unlisten(http_harness *h, segue__http_listener *listener);
+int http_harness_port(http_harness *h, segue__http_listener *listener);
+size_t http_harness_connections(http_harness *h);
+int http_harness_requests(const http_harness *h); /* handed to a handler so far */
+int http_harness_held(const http_harness *h);     /* not answered and not gone */
+int http_harness_gone(const http_harness *h);     /* on_gone calls */
+int http_harness_refused(const http_harness *h);  /* code of the last stream_write that failed */
+void http_harness_release(http_harness *h);
+/* Begins to close; http_harness_free waits for the end, which must come within 10 s. */
+void http_harness_close(http_harness *h, uint64_t grace_ms);
+int http_harness_free(http_harness *h); /* handles left on the loop, or -1: it does not end */
+
+/* Opens descriptors until there are no more; returns how many. free_fds closes all of them. */
+int http_harness_use_fds(unsigned limit);
+void http_harness_free_fds(void);
+size_t http_harness_connection_size(void); /* of the one block that a connection is */
+
+#endif

@@ -1,0 +1,86 @@
+-- SPDX-License-Identifier: MIT
+-- The HTTP server under test, from Lua: `local server = require "spec.support.http_server"`;
+-- `local s = server.start { head_ms = 100 }`; s.port; s:connect(); s:stop().
+local C = require "spec.support.c"
+local http = require "spec.support.http"
+local wait = require "spec.support.wait"
+
+local M = {}
+local Server = {}
+Server.__index = Server
+
+--- Starts a server with the given limits on a free loopback port (or on limits.address).
+function M.start(limits)
+  limits = limits or {}
+  local address = limits.address or "127.0.0.1:0"
+  local l = C.new("segue__http_limits")
+  for key, value in pairs(limits) do
+    if key ~= "address" then l[key] = value end
+  end
+  local out = C.new("http_harness *[1]")
+  C.check(C.http_harness_new(out, l))
+  local self = setmetatable({ h = out[0], clients = {} }, Server)
+  self.listener, self.port = self:listen(address)
+  self.where = address:match("^unix:") and { socket = address:sub(6) } or { port = self.port }
+  return self
+end
+
+--- Adds a listener; returns it and its port.
+function Server:listen(address, mode)
+  local listener, e = C.new("segue__http_listener *[1]"), C.error()
+  C.check(C.http_harness_listen(self.h, address, mode or 0, listener, e), e)
+  return listener[0], C.http_harness_port(self.h, listener[0])
+end
+
+--- The error of a listen that must fail.
+function Server:listen_error(address)
+  local listener, e = C.new("segue__http_listener *[1]"), C.error()
+  local code = C.http_harness_listen(self.h, address, 0, listener, e)
+  assert(code < 0, "listening on " .. address .. " succeeded")
+  assert(listener[0] == nil)
+  return C.err(e)
+end
+
+function Server:connect()
+  local client = http.connect(self.where)
+  self.clients[#self.clients + 1] = client
+  return client
+end
+
+--- Sends bytes on a connection of its own and returns the answer.
+function Server:ask(bytes, deadline_ms)
+  local client = self:connect()
+  client:write(bytes)
+  local response = client:read_response(deadline_ms)
+  client:close()
+  return response
+end
+
+function Server:requests() return C.http_harness_requests(self.h) end
+function Server:held() return C.http_harness_held(self.h) end
+function Server:gone() return C.http_harness_gone(self.h) end
+function Server:refused() return C.http_harness_refused(self.h) end
+function Server:connections() return tonumber(C.http_harness_connections(self.h)) end
+function Server:release() C.http_harness_release(self.h) end
+function Server:unlisten(listener) C.http_harness_unlisten(self.h, listener) end
+function Server:close(grace_ms)
+  C.http_harness_close(self.h, grace_ms or 0)
+  self.closing = true
+end
+
+--- Waits until fn() is true.
+function Server:until_true(fn, what) -- luacheck: no self
+  wait.until_true(fn, 5000, what)
+end
+
+--- Ends the server; raises unless it ends cleanly, with nothing left behind.
+function Server:stop()
+  if not self.h then return end
+  for _, client in ipairs(self.clients) do client:close() end
+  if not self.closing then self:close(0) end
+  local left = C.http_harness_free(self.h)
+  self.h = nil
+  assert(left == 0, "the server did not end cleanly: " .. left)
+end
+
+return M

@@ -1,0 +1,196 @@
+-- SPDX-License-Identifier: MIT
+-- Addresses and listening sockets: what is understood, what equals what, and what an error says.
+local C = require "spec.support.c"
+local ffi = C.ffi
+local servers = require "spec.support.http_server"
+local uv = require "luv"
+
+local function parse(text)
+  local address, e = C.new("segue__http_address[1]"), C.error()
+  local code = C.segue__http_address_parse(text, address, e)
+  if code ~= 0 then return nil, C.err(e) end
+  return { text = ffi.string(address[0].text), port = address[0].port,
+    loopback = address[0].loopback, unix = address[0].is_unix, path = ffi.string(address[0].path) }
+end
+
+describe("an address", function()
+  it("is normalised, so that equal texts mean equal sockets", function()
+    for text, normal in pairs {
+      ["127.0.0.1:9090"] = "127.0.0.1:9090", ["localhost:9090"] = "127.0.0.1:9090",
+      ["LocalHost:0"] = "127.0.0.1:0", ["0.0.0.0:80"] = "0.0.0.0:80", ["[::1]:9090"] = "[::1]:9090",
+      ["[0:0::1]:9090"] = "[::1]:9090", ["[2001:DB8::00a]:1"] = "[2001:db8::a]:1",
+      ["127.9.9.9:65535"] = "127.9.9.9:65535", ["unix:/run/x.sock"] = "unix:/run/x.sock",
+      ["unix://run/./a//x.sock"] = "unix:/run/a/x.sock",
+    } do
+      assert.equal(normal, parse(text).text, text)
+      assert.equal(normal, parse(normal).text)
+    end
+  end)
+
+  it("knows whether it is of this machine only", function()
+    for text, loopback in pairs {
+      ["127.0.0.1:1"] = true, ["127.1.2.3:1"] = true, ["[::1]:1"] = true,
+      ["localhost:1"] = true, ["unix:/x"] = true, ["0.0.0.0:1"] = false, ["[::]:1"] = false,
+      ["10.0.0.1:1"] = false, ["128.0.0.1:1"] = false } do
+      assert.equal(loopback, parse(text).loopback, text)
+    end
+  end)
+
+  it("is refused with a sentence that says how to write it", function()
+    for text, pattern in pairs {
+      [""] = "is not an address: write 127", ["9090"] = "is not an address",
+      [":9090"] = "is not an address", ["::1:9090"] = "is not an address",
+      ["[::1]"] = "is not an address", ["[]:1"] = "is not an address",
+      ["127.0.0.1"] = "is not an address", ["127.0.0.1:"] = "the port of",
+      ["127.0.0.1:99999"] = "the port of", ["127.0.0.1:+1"] = "the port of",
+      ["127.0.0.1:080"] = "the port of", ["127.0.0.1:http"] = "the port of",
+      ["example.com:80"] = "names are not looked up", ["127.1:80"] = "names are not looked up",
+      ["[127.0.0.1]:80"] = "names are not looked up", ["[::ffff:1.2.3.4]:80"] = "not looked up",
+      ["[localhost]:80"] = "names are not looked up", ["unix:x.sock"] = "is not an absolute path",
+      ["unix:@x"] = "is not an absolute path", ["unix:"] = "is not an absolute path",
+      ["unix:/"] = "does not name a socket", ["unix:/a/"] = "does not name a socket",
+      ["unix:/a/../b"] = "does not name a socket",
+      ["unix:/" .. ("x"):rep(107)] = "too long for a unix socket",
+      [("x"):rep(300) .. ":1"] = "is not an address",
+    } do
+      local address, e = parse(text)
+      assert.is_nil(address, text)
+      assert.equal("SEGUE_EUSAGE", e.name)
+      assert.matches(pattern, e.message, 1, true)
+    end
+  end)
+end)
+
+describe("listening", function()
+  local server, path
+  before_each(function()
+    server = servers.start()
+    path = os.tmpname()
+    os.remove(path)
+  end)
+  after_each(function()
+    server:stop()
+    os.remove(path)
+  end)
+
+  local function ask(where)
+    local client = require("spec.support.http").connect(where)
+    client:write("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    local r = client:read_response()
+    client:close()
+    return r
+  end
+
+  it("on port 0 tells the port", function()
+    assert.is_true(server.port > 0)
+    assert.equal("127.0.0.1:" .. server.port,
+      ffi.string(C.segue__http_listener_address(server.listener).text))
+  end)
+
+  it("on a port in use says by whom", function()
+    local e = server:listen_error("127.0.0.1:" .. server.port)
+    assert.equal("EADDRINUSE", e.name)
+    assert.matches("^127%.0%.0%.1:" .. server.port .. " is in use by [%w%-_.:]+ %(pid "
+      .. uv.os_getpid() .. "%): choose another port or stop it$", e.message)
+  end)
+
+  it("on an address of another machine says so", function()
+    local e = server:listen_error("192.0.2.1:1")
+    assert.equal("EADDRNOTAVAIL", e.name)
+    assert.matches("192.0.2.1:1 is not an address of this machine", e.message, 1, true)
+  end)
+
+  it("on IPv6 serves it", function()
+    local _, port = server:listen("[::1]:0")
+    local r = ask { address = "::1", port = port }
+    assert.matches("peer=%[::1%]:%d+\n", r.body)
+  end)
+
+  it("on a unix socket sets its mode and knows the peer", function()
+    local listener = server:listen("unix:" .. path, tonumber("640", 8))
+    local st = assert(uv.fs_stat(path))
+    assert.equal("socket", st.type)
+    assert.equal(tonumber("640", 8), st.mode % 512)
+    assert.matches("peer=unix:pid=" .. uv.os_getpid() .. ",uid=%d+\nlocal=1",
+      ask { socket = path }.body)
+    server:unlisten(listener)
+    assert.is_nil((uv.fs_stat(path)))
+    server:listen("unix:" .. path)
+    assert.equal(tonumber("600", 8), uv.fs_stat(path).mode % 512)
+  end)
+
+  it("on a unix socket that is alive is refused", function()
+    server:listen("unix:" .. path)
+    local e = server:listen_error("unix:" .. path)
+    assert.equal("EADDRINUSE", e.name)
+    assert.equal("another process answers on " .. path .. ": stop it or choose another path",
+      e.message)
+    assert.equal(200, ask { socket = path }.status)
+  end)
+
+  it("on a unix socket that was left behind replaces it", function()
+    local process = require "spec.support.process"
+    local run = process.run { "luajit", "-e", ([[
+      local uv = require "luv"
+      local p = uv.new_pipe(false)
+      assert(p:bind(%q))
+      p:listen(1, function() end)
+      os.exit(0, false)
+    ]]):format(path) }
+    assert.equal(0, run.code, run.output)
+    assert.equal("socket", assert(uv.fs_stat(path)).type)
+    server:listen("unix:" .. path)
+    assert.equal(200, ask { socket = path }.status)
+  end)
+
+  it("on a path that is something else leaves it alone", function()
+    local file = assert(io.open(path, "w"))
+    file:write("precious")
+    file:close()
+    local e = server:listen_error("unix:" .. path)
+    assert.equal("EEXIST", e.name)
+    assert.equal(path .. " exists and is not a socket: remove it or choose another path", e.message)
+    assert.equal("precious", io.open(path):read("*a"))
+  end)
+
+  it("in a folder that does not exist says so", function()
+    local e = server:listen_error("unix:" .. path .. "/none/x.sock")
+    assert.equal("ENOENT", e.name)
+    assert.matches("its folder does not exist", e.message, 1, true)
+  end)
+
+  it("without memory or descriptors fails cleanly", function()
+    C.segue__mem_fail_at(1)
+    local e = server:listen_error("127.0.0.1:0")
+    C.segue__mem_fail_at(0)
+    assert.equal("ENOMEM", e.name)
+    C.http_harness_use_fds(300)
+    local few = server:listen_error("127.0.0.1:0")
+    C.http_harness_free_fds()
+    assert.equal("EMFILE", few.name)
+    assert.matches("too many open files", few.message, 1, true)
+  end)
+end)
+
+describe("a server", function()
+  it("that cannot be made for lack of memory leaves nothing behind", function()
+    local live = tonumber(C.segue__mem_live())
+    local out = C.new("http_harness *[1]")
+    C.segue__mem_fail_at(1)
+    local code = C.http_harness_new(out, nil)
+    C.segue__mem_fail_at(0)
+    assert.equal("ENOMEM", C.name(code))
+    assert.equal(live, tonumber(C.segue__mem_live()))
+  end)
+
+  it("gives all its memory back", function()
+    local live = tonumber(C.segue__mem_live())
+    local server = servers.start()
+    for _ = 1, 20 do
+      server:ask("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n"
+        .. ("x"):rep(20000))
+    end
+    server:stop()
+    assert.equal(live, tonumber(C.segue__mem_live()))
+  end)
+end)
