@@ -1,0 +1,94 @@
+-- SPDX-License-Identifier: MIT
+-- The rows of the table that need no server: parsing, comparing, reading. The C drivers beside this
+-- file measure our side, so that nothing but the core is in the figure.
+local client = require "spec.bench.client"
+local process = require "spec.support.process"
+local tempdir = require "spec.support.tempdir"
+
+local M = {}
+local build = os.getenv("SEGUE_BUILD") or "build"
+
+-- Runs a driver: { name = value } from its "name value" lines.
+local function driver(...)
+  local p = process.run { build .. "/bench/" .. (...), select(2, ...) }
+  if p.code ~= 0 then error(p:describe()) end
+  local figures = {}
+  for name, value in p.stdout:gmatch("([%w_]+) ([%d.e+-]+)\n") do
+    figures[name] = tonumber(value)
+  end
+  return figures
+end
+
+-- Services as people write them: strings, numbers, flags, a list and a nested map each.
+local function services_yaml(n)
+  local list = { "# services\n" }
+  for i = 1, n do
+    list[#list + 1] = ([[
+service-%d:
+  host: 10.%d.%d.%d
+  port: %d
+  enabled: %s
+  weight: %.2f
+  description: "backend number %d of the pool"
+  tags: [blue, zone-%d, canary]
+  health: { path: /healthz, interval: 5s, retries: 3 }
+]]):format(i, i % 256, i % 251, i % 241, 1024 + i % 60000, i % 2 == 0 and "true" or "false",
+      i / 7, i, i % 9)
+  end
+  return table.concat(list)
+end
+
+local function services_json(n, changed)
+  local list = {}
+  for i = 1, n do
+    list[i] = ([["service-%d":{"host":"10.%d.%d.%d","port":%d,"enabled":%s,"weight":%.2f,]]
+      .. [["description":"backend number %d of the pool","tags":["blue","zone-%d","canary"],]]
+      .. [["health":{"path":"/healthz","interval":"5s","retries":%d}}]]):format(i, i % 256, i % 251,
+      i % 241, 1024 + i % 60000, i % 2 == 0 and "true" or "false", i / 7, i, i % 9,
+      i == changed and 4 or 3)
+  end
+  return "{" .. table.concat(list, ",\n") .. "}\n"
+end
+
+-- MB/s of a Lua function over text; the best of several rounds.
+local function rate(text, rounds, fn)
+  local best = math.huge
+  for _ = 1, rounds do
+    collectgarbage()
+    local began = client.now()
+    fn(text)
+    best = math.min(best, client.now() - began)
+  end
+  return #text / 1e6 / best
+end
+
+M.yaml = { title = "YAML -> tree with positions, 5 MB", run = function(report)
+  local dir = tempdir.new()
+  local figures = driver("parse", dir:write("a.yaml", services_yaml(22000)), "yaml")
+  report { ours = figures.segue, theirs = figures.events, peer = "libyaml's events", unit = "MB/s",
+    at_least = 0.6 }
+  -- Lua's reader is measured on less: it takes seconds for a megabyte.
+  local lua_yaml = require "yaml"
+  report { ours = figures.segue, theirs = rate(services_yaml(2200), 2, lua_yaml.load),
+    peer = "lua-yaml", unit = "MB/s", at_least = 6 }
+end }
+
+M.json = { title = "JSON -> tree with positions, 5 MB", run = function(report)
+  local dir = tempdir.new()
+  local text = services_json(25000)
+  local figures = driver("parse", dir:write("a.json", text), "json")
+  local cjson = require "cjson"
+  report { ours = figures.segue, theirs = rate(text, 5, cjson.decode), peer = "lua-cjson",
+    unit = "MB/s", at_least = 0.6 }
+end }
+
+M.diff = { title = "merge and diff of 10 MB, one key changed", run = function(report)
+  local dir = tempdir.new()
+  local n = 50000
+  local figures = driver("diff", dir:write("a.json", services_json(n)),
+    dir:write("b.json", services_json(n, 31415)))
+  report { ours = figures.diff, theirs = figures.parse, peer = "its own parsing", unit = "ms",
+    at_most = 0.01 }
+end }
+
+return M
