@@ -3,6 +3,7 @@
  * Structural difference. Time goes with what changed, not with the size of the trees: equal hashes
  * end the descent, and wide containers are compared chunk by chunk (node.h) before child by child.
  */
+#include <assert.h>
 #include <string.h>
 #include <uv.h>
 
@@ -64,6 +65,7 @@ static bool same_chunk(const segue_node *a, const segue_node *b, size_t i) {
 /* The member of `map` with m's key: mostly the one at *hint, which then moves on. */
 static const segue__member *counterpart(const segue_node *map, const segue__member *m,
                                         size_t *hint) {
+  assert(m); /* a map that counts members has them */
   if (*hint < map->count && segue__key_equal(&map->v.members[*hint], m))
     return &map->v.members[(*hint)++];
   const segue__member *found = segue__node_find(map, m->key, m->key_len);

@@ -68,7 +68,7 @@ M.yaml = { title = "YAML -> tree with positions, 5 MB", run = function(report)
   report { ours = figures.segue, theirs = figures.events, peer = "libyaml's events", unit = "MB/s",
     at_least = 0.6 }
   -- Lua's reader is measured on less: it takes seconds for a megabyte.
-  local lua_yaml = require "yaml"
+  local lua_yaml = require "lyaml"
   report { ours = figures.segue, theirs = rate(services_yaml(2200), 2, lua_yaml.load),
     peer = "lua-yaml", unit = "MB/s", at_least = 6 }
 end }
