@@ -204,8 +204,8 @@ static int value(reader *r) {
 }
 
 static int key(reader *r) {
-  const char *s;
-  size_t len;
+  const char *s = NULL;
+  size_t len = 0;
   skip_space(r);
   if (r->p == r->end || *r->p != '"') return fail_expected(r, "a key in double quotes");
   at(r, r->p);

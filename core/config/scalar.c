@@ -6,6 +6,7 @@
  */
 #include "scalar.h"
 
+#include <assert.h>
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,6 +63,7 @@ static const char *scan(const char *s, const char *end, decimal *d) {
 static bool short_float(const decimal *d, double *out) {
   uint64_t digits = 0;
   if (d->whole_len + d->fraction_len > 18) return false;
+  assert(d->fraction || !d->fraction_len);
   for (size_t i = 0; i < d->whole_len; i++)
     digits = digits * 10 + (uint64_t)(d->whole[i] - '0');
   for (size_t i = 0; i < d->fraction_len; i++)

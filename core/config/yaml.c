@@ -202,7 +202,7 @@ static int scalar_key(reader *r, const yaml_event_t *e, const char *s, size_t le
     return segue__builder_fail(r->b, SEGUE_ETYPE,
                                len ? "a key cannot be null: quote it if it is text"
                                    : "there is no key before the ':'");
-  if (tag_type(tag) == TAG_UNKNOWN && strcmp(tag, "!") != 0) return fail_tag(r, tag);
+  if (tag && tag_type(tag) == TAG_UNKNOWN && strcmp(tag, "!") != 0) return fail_tag(r, tag);
   if (segue__builder_add_key(r->b, s, len)) return r->b->status;
   if (!e->data.scalar.anchor) return 0;
   anchor *a = name_anchor(r, (const char *)e->data.scalar.anchor);

@@ -91,4 +91,20 @@ M.diff = { title = "merge and diff of 10 MB, one key changed", run = function(re
     at_most = 0.01 }
 end }
 
+M.read = { title = "reading the config, a writer every ms", run = function(report)
+  local f = driver("read")
+  for threads = 1, 2 do
+    local function line(ours, theirs, peer, goal)
+      report { ours = f[ours .. "_" .. threads], theirs = f[theirs .. "_" .. threads], peer = peer,
+        unit = ("ns, %d thread%s"):format(threads, threads > 1 and "s" or ""), at_most = goal }
+    end
+    line("registered", "plain", "plain pointer", 2)
+    line("any", "plain", "same, any thread", 4)
+    line("registered", "rwlock", "pthread rwlock", 0.2)
+    line("counted", "rwlock", "same, counted ref.")
+  end
+  report { ours = f.registered_2, theirs = f.registered_1, peer = "2 threads to 1", unit = "ns",
+    at_most = 1.5 }
+end }
+
 return M

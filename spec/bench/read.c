@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * read: what it costs to look at the configuration on a hot path, on 1 and on 2 threads, while a
+ * writer publishes a new snapshot every millisecond: a plain pointer (which could not be freed), a
+ * read section of a thread with a slot of its own, one of any thread, a counted reference, and a
+ * pthread rwlock. Prints "name_threads nanoseconds" lines, the best of several rounds.
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "config/snapshot.h"
+
+enum { ROUNDS = 5, THREADS = 2, BATCH = 1000 };
+#define ROUND_NS 60000000.0
+
+/* How an instance begins, see segue.h: this is all that readers look at. */
+typedef struct host {
+  segue__live *live;
+  segue__publication *publication;
+} host;
+
+static host instance;
+static const segue_snapshot *plain;
+static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
+static int stop;
+
+static double now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+typedef enum way { PLAIN, REGISTERED, ANY_THREAD, COUNTED, RWLOCK, WAYS } way;
+static const char *const names[WAYS] = {"plain", "registered", "any", "counted", "rwlock"};
+
+static uint64_t read_plain(uint64_t sum) {
+  const segue_snapshot *s = __atomic_load_n(&plain, __ATOMIC_ACQUIRE);
+  return sum + s->generation;
+}
+
+static uint64_t read_registered(segue_reader *reader, uint64_t sum) {
+  const segue_snapshot *s = segue_reader_begin(reader);
+  sum += s->generation;
+  segue_reader_end(reader);
+  return sum;
+}
+
+static uint64_t read_any(uint64_t sum) {
+  const segue_snapshot *s = segue_read_begin((segue *)&instance);
+  sum += s->generation;
+  segue_read_end((segue *)&instance);
+  return sum;
+}
+
+static uint64_t read_counted(uint64_t sum) {
+  const segue_snapshot *s = segue__publication_acquire(instance.publication);
+  sum += s->generation;
+  segue_snapshot_unref(s);
+  return sum;
+}
+
+static uint64_t read_rwlock(uint64_t sum) {
+  pthread_rwlock_rdlock(&lock);
+  sum += plain->generation;
+  pthread_rwlock_unlock(&lock);
+  return sum;
+}
+
+typedef struct task {
+  way how;
+  double ns; /* for one read, result */
+  uint64_t sum;
+} task;
+
+/* The loop is the same for all; `how` does not change, so the branch costs the same nothing. */
+#define LOOP(read)                                                                                 \
+  do {                                                                                             \
+    for (int i = 0; i < BATCH; i++) {                                                              \
+      sum = read;                                                                                  \
+      __asm__ volatile("" : "+r"(sum)::"memory");                                                  \
+    }                                                                                              \
+  } while (0)
+
+static void *reader_main(void *arg) {
+  task *t = arg;
+  segue_reader *slot = NULL;
+  if (segue__publication_reader(instance.publication, &slot)) exit(1);
+  double began = now_ns(), now = began;
+  uint64_t sum = 0, batches = 0;
+  for (; now - began < ROUND_NS; now = now_ns(), batches++) {
+    if (t->how == PLAIN)
+      LOOP(read_plain(sum));
+    else if (t->how == REGISTERED)
+      LOOP(read_registered(slot, sum));
+    else if (t->how == ANY_THREAD)
+      LOOP(read_any(sum));
+    else if (t->how == COUNTED)
+      LOOP(read_counted(sum));
+    else
+      LOOP(read_rwlock(sum));
+  }
+  t->ns = (now - began) / (double)(batches * BATCH);
+  t->sum = sum;
+  segue_reader_free(slot);
+  return NULL;
+}
+
+/* Publishes every millisecond. The old snapshots stay, because the plain pointer has no protection:
+ * that is the difference that the other ways pay for. */
+static void *writer_main(void *arg) {
+  segue_snapshot **snapshots = arg;
+  for (unsigned i = 0; !__atomic_load_n(&stop, __ATOMIC_RELAXED); i++) {
+    const segue_snapshot *next = snapshots[i % 2];
+    if (segue__publish(instance.publication, next)) exit(1);
+    pthread_rwlock_wrlock(&lock);
+    __atomic_store_n(&plain, next, __ATOMIC_RELEASE);
+    pthread_rwlock_unlock(&lock);
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+  }
+  return NULL;
+}
+
+static double measure(way how, int threads) {
+  double best = 1e9;
+  for (int round = 0; round < ROUNDS; round++) {
+    task tasks[THREADS];
+    pthread_t ids[THREADS];
+    double sum = 0;
+    for (int i = 0; i < threads; i++) {
+      tasks[i] = (task){.how = how};
+      if (pthread_create(&ids[i], NULL, reader_main, &tasks[i])) exit(1);
+    }
+    for (int i = 0; i < threads; i++) {
+      pthread_join(ids[i], NULL);
+      sum += tasks[i].ns;
+    }
+    if (sum / threads < best) best = sum / threads;
+  }
+  return best;
+}
+
+int main(void) {
+  segue_snapshot *snapshots[2];
+  segue__config *config;
+  if (segue__config_merge(&config, NULL, 0, NULL)) return 1;
+  if (segue__publication_new(&instance.publication)) return 1;
+  instance.live = segue__publication_live(instance.publication);
+  for (int i = 0; i < 2; i++)
+    if (segue__snapshot_new(&snapshots[i], (uint64_t)i + 1, config)) return 1;
+  plain = snapshots[0];
+  if (segue__publish(instance.publication, plain)) return 1;
+  pthread_t writer;
+  if (pthread_create(&writer, NULL, writer_main, snapshots)) return 1;
+  for (way how = 0; how < WAYS; how++)
+    for (int threads = 1; threads <= THREADS; threads++)
+      printf("%s_%d %.3f\n", names[how], threads, measure(how, threads));
+  __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+  pthread_join(writer, NULL);
+  segue__publication_free(instance.publication);
+  for (int i = 0; i < 2; i++)
+    segue_snapshot_unref(snapshots[i]);
+  segue__config_unref(config);
+  return 0;
+}
