@@ -89,7 +89,7 @@ describe("the reload queue", function()
     assert.equal("", e:journal())
   end)
 
-  it("coalesces what arrives during a run into exactly one more run that starts after it", function()
+  it("coalesces what arrives during a run into exactly one more that starts after it", function()
     e = engine.started { modules = { { "m", "handover" } } }
     e:deed("m", "prepare", engine.LATER)
     e:write("a.yaml", "x: 2")
@@ -206,7 +206,7 @@ describe("the reload queue", function()
     assert.equal("", e:journal())
   end)
 
-  it("stops: answers who waits, finishes or undoes, then stops the modules in reverse order", function()
+  it("stops: answers who waits, ends the run, then stops the modules in reverse order", function()
     e = engine.started { modules = { { "a" }, { "b", "handover", needs = { "a" } } } }
     e:deed("b", "prepare", engine.LATER)
     e:write("a.yaml", "x: 2")

@@ -158,7 +158,8 @@ describe("a transaction", function()
       e:step()
       assert.equal("rejected", w:outcome())
       assert.truthy(w:error().message:find("module 'c' needs 'nobody'", 1, true))
-      e:set_policy { modules = { { "a", "swap", needs = { "b" } }, { "b", "swap", needs = { "a" } } } }
+      e:set_policy { modules = { { "a", "swap", needs = { "b" } },
+        { "b", "swap", needs = { "a" } } } }
       local circle = e:reload()
       e:step()
       assert.truthy(circle:error().message:find("break the circle", 1, true))
