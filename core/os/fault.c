@@ -114,13 +114,14 @@ static void count_reached(const char *name) {
 }
 
 static int strike_locked(const char *name) {
+  int code = 0;
   for (int i = 0; i < armed_count; i++) {
     armed_point *point = &armed[i];
     if (strcmp(point->name, name)) continue;
     point->seen++;
-    if (!point->strike || point->strike == point->seen) return point->code;
+    if (!code && (!point->strike || point->strike == point->seen)) code = point->code;
   }
-  return 0;
+  return code;
 }
 
 int segue__fault(const char *name) {
