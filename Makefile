@@ -242,6 +242,20 @@ valgrind-run:
 lint: dev-deps ## layout, warnings of gcc and clang, clang-tidy, luacheck, and the rules of the house
 	@$(MAKE) --no-print-directory specs-built
 	@CPPFLAGS="$(subst ",\",$(ALL_CPPFLAGS))" sh spec/support/lint.sh $(C_FILES)
+	@echo "  lint    clang-tidy"
+	@$(MAKE) --no-print-directory -k -j$$(nproc) tidy
+	@echo "lint: clean"
+
+# A file is analysed again when its object had to be built again: it or a header of it has changed.
+TIDY := $(patsubst %.c,$(OUT)/tidy/%.ok,$(CORE_SRC) $(DAEMON_SRC) $(HARNESS_SRC))
+.PHONY: tidy
+tidy: $(TIDY)
+
+$(OUT)/tidy/%.ok: $(SPEC_OUT)/obj/%.o .clang-tidy
+	@mkdir -p $(@D)
+	@clang-tidy --quiet $*.c -- -std=c11 -pthread -I. -Icore -DSEGUE_TEST $(ALL_CPPFLAGS) \
+	  >$@.log 2>&1 || { cat $@.log; exit 1; }
+	@touch $@
 
 .PHONY: format
 format: ## lay out every C file
