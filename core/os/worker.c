@@ -213,12 +213,16 @@ void segue__job_abandon(segue__loop *loop, segue__job *job) {
 }
 
 bool segue__job_run_next(segue__loop *loop) {
+  pthread_mutex_lock(&loop->mutex);
   segue__job *job = loop->hold_jobs ? NULL : pop_locked(loop);
+  if (job) job->state = RUNNING;
+  pthread_mutex_unlock(&loop->mutex);
   if (!job) return false;
-  job->state = RUNNING;
   job->run(job);
+  pthread_mutex_lock(&loop->mutex); /* other threads post messages meanwhile */
   if (job->state == RUNNING) job->state = ENDED;
   finish_locked(loop, job);
+  pthread_mutex_unlock(&loop->mutex);
   return true;
 }
 

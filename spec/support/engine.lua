@@ -242,8 +242,11 @@ function Engine:close(leaks_allowed)
   C.segue__publication_free(self.publication)
   C.segue__loop_close(self.loop, nil, nil)
   C.scripted_files_free(self.files)
-  for _, hooks in ipairs(self.hooks_all) do
-    if not leaks_allowed then assert(hooks.freed == 1, "a policy was not freed once") end
+  for i, hooks in ipairs(self.hooks_all) do
+    if not leaks_allowed then
+      assert(hooks.freed == 1, ("policy %d (reload '%s') was freed %d times"):format(i,
+        C.str(hooks.script), hooks.freed))
+    end
     C.scripted_hooks_free(hooks)
   end
   local instances = tonumber(self.world.instances)

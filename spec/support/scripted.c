@@ -171,11 +171,22 @@ void scripted_hooks_free(scripted_hooks *hooks) {
   segue__free(hooks);
 }
 
-static void hook_deed(int *deed, segue_op *op, segue_op **kept, int code, const char *name) {
+static void keep(scripted_hooks *hooks, segue_op *op) {
+  hooks->kept[hooks->kept_count++] = op;
+}
+
+void scripted_hooks_finish(scripted_hooks *hooks) {
+  int count = hooks->kept_count;
+  hooks->kept_count = 0;
+  for (int i = 0; i < count; i++)
+    segue_op_done(hooks->kept[i], 0, NULL);
+}
+
+static void hook_deed(scripted_hooks *hooks, int *deed, segue_op *op, int code, const char *name) {
   segue_error error = {.code = code};
   snprintf(error.message, sizeof error.message, "%s says no", name);
   if (*deed == SCRIPTED_LATER) {
-    *kept = op;
+    keep(hooks, op);
   } else if (*deed == SCRIPTED_FAIL || *deed == SCRIPTED_FAIL_ONCE) {
     if (*deed == SCRIPTED_FAIL_ONCE) *deed = SCRIPTED_OK;
     segue_op_done(op, code, &error);
@@ -190,13 +201,13 @@ static void hook_check(void *impl, segue_op *op, const segue_snapshot *next,
   segue__buf_addf(&hooks->world->journal, "check %llu %llu\n",
                   (unsigned long long)segue_snapshot_generation(next),
                   prev ? (unsigned long long)segue_snapshot_generation(prev) : 0ULL);
-  hook_deed(&hooks->check, op, &hooks->check_op, hooks->check_code, "check");
+  hook_deed(hooks, &hooks->check, op, hooks->check_code, "check");
 }
 
 static void hook_probe(void *impl, segue_op *op) {
   scripted_hooks *hooks = impl;
   segue__buf_adds(&hooks->world->journal, "probe\n");
-  hook_deed(&hooks->probe, op, &hooks->probe_op, SEGUE_EPROBE, "probe");
+  hook_deed(hooks, &hooks->probe, op, SEGUE_EPROBE, "probe");
 }
 
 static bool word(scripted_hooks *hooks, const char *what) {
@@ -234,11 +245,18 @@ static void script_go(void *data, int status, const segue_error *error) {
   }
 }
 
+/* Cancelled in the middle of a step, or hanging: done comes when the spec says so. */
+static void reload_cancelled(void *data) {
+  scripted_hooks *hooks = data;
+  keep(hooks, hooks->reload_op);
+}
+
 static void hook_reload(void *impl, segue_op *op, segue__txn *txn) {
   scripted_hooks *hooks = impl;
   hooks->reload_op = op;
   hooks->txn = txn;
   hooks->at = hooks->script;
+  segue__op_on_cancel(op, reload_cancelled, hooks);
   script_go(hooks, 0, NULL);
 }
 

@@ -30,7 +30,7 @@ typedef struct scripted_module {
   char name[32];
   int deed[4];    /* by segue__verb */
   bool exclusive; /* start takes the world's one resource, stop (or destroy) gives it back */
-  segue_op *kept[4][8];
+  segue_op *kept[4][256];
   int kept_count[4];
 } scripted_module;
 
@@ -50,7 +50,9 @@ typedef struct scripted_hooks {
   int check_code; /* of a failing check: SEGUE_EVETO or SEGUE_EPOLICY */
   char script[64];
   uint64_t defer_ms;
-  segue_op *check_op, *probe_op, *reload_op;
+  segue_op *kept[64]; /* of hooks told to be LATER or to hang */
+  int kept_count;
+  segue_op *reload_op;
   segue__txn *txn;
   const char *at;
   int freed;
@@ -58,6 +60,8 @@ typedef struct scripted_hooks {
 
 scripted_hooks *scripted_hooks_new(scripted_world *world);
 void scripted_hooks_free(scripted_hooks *hooks);
+/* Ends what check, probe and reload kept. */
+void scripted_hooks_finish(scripted_hooks *hooks);
 const segue__policy_ops *scripted_policy_ops(void);
 
 /* Files in memory behind segue__os: path -> bytes, or an error. */

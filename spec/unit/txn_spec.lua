@@ -90,7 +90,7 @@ describe("a transaction", function()
       e:advance(5000)
       assert.equal("rejected", w:outcome())
       assert.equal("SEGUE_ETIMEOUT", w:error().name)
-      C.segue_op_done(e.hooks.check_op, 0, nil) -- late: ignored, but the hook is freed
+      C.scripted_hooks_finish(e.hooks) -- late: ignored, but the hook is freed
       e:step()
       e.hooks.check = engine.OK
       assert.equal("applied", change():outcome())
@@ -271,6 +271,30 @@ describe("a transaction", function()
         e:deed("m", "drain", engine.OK)
       end)
 
+      -- a restart stops it before the flip: see below
+      for _, deed in ipairs(replace == "restart" and {} or { "FAIL", "LATER" }) do
+        it("does not go back when the old one's stop does " .. deed .. " after the flip", function()
+          e:deed("m", "stop", engine[deed])
+          assert.equal("applied", change():outcome())
+          e:advance(10000)
+          assert.equal(0, e:status("m").draining)
+          assert.equal(2, e:status("m").generation)
+          assert.truthy(e:journal():find("an old instance did not stop", 1, true))
+          e:deed("m", "stop", engine.OK)
+          e:finish("m", "stop")
+          e:step()
+          assert.equal(1, tonumber(e.world.instances))
+        end)
+      end
+
+      it("does the drain it was asked for even if the drain fails", function()
+        e:deed("m", "drain", engine.FAIL)
+        assert.equal("applied", change():outcome())
+        e:step()
+        assert.truthy(e:journal():find("drain cut short", 1, true))
+        assert.equal(1, tonumber(e.world.instances))
+      end)
+
       it("is undone when it is not confirmed", function()
         e:set_policy { modules = { { "m", replace, exclusive = replace == "restart" } },
                        probe = engine.FAIL, set = { confirm_within_ms = 2000 } }
@@ -317,6 +341,40 @@ describe("a transaction", function()
       end)
     end)
   end
+
+  for _, deed in ipairs { "FAIL", "LATER" } do
+    it("brings a fresh old one back when a restart's stop does " .. deed, function()
+      e = engine.started { modules = { { "m", "restart" } } }
+      e:deed("m", "stop", engine[deed])
+      local w = change()
+      e:deed("m", "stop", engine.OK)
+      e:advance(10000)
+      assert.equal("reverted", w:outcome())
+      assert.equal("1", e:value("x"))
+      assert.same({ state = "serving", gate = "open", generation = 1, draining = 0 },
+        e:status("m"))
+      assert.truthy(e:journal():find("m.prepare 1", 1, true))
+      e:finish("m", "stop")
+      e:step()
+      assert.equal(1, tonumber(e.world.instances))
+    end)
+  end
+
+  it("holds the gate shut from the drain of a restart to the flip", function()
+    e = engine.started { modules = { { "m", "restart" } } }
+    for _, verb in ipairs { "drain", "stop", "start" } do e:deed("m", verb, engine.LATER) end
+    local w = change()
+    for _, verb in ipairs { "drain", "stop", "start" } do
+      assert.equal("shut", e:status("m").gate)
+      assert.equal("1", e:value("x"))
+      e:deed("m", verb, engine.OK)
+      assert.is_true(e:finish("m", verb), verb)
+      e:step()
+    end
+    assert.equal("applied", w:outcome())
+    assert.equal("open", e:status("m").gate)
+    assert.equal("2", e:value("x"))
+  end)
 
   describe("with several modules", function()
     local function three(replace)
@@ -429,7 +487,7 @@ describe("a transaction", function()
       local w = change()
       e:advance(3000)
       assert.equal("reverted", w:outcome())
-      C.segue_op_done(e.hooks.probe_op, 0, nil)
+      C.scripted_hooks_finish(e.hooks)
       e:step()
     end)
 
@@ -513,7 +571,7 @@ describe("a transaction", function()
       assert.equal("reverted", w:outcome())
       assert.equal("SEGUE_ETIMEOUT", w:error().name)
       assert.equal("1", e:value("x"))
-      C.segue_op_done(e.hooks.reload_op, 0, nil)
+      C.scripted_hooks_finish(e.hooks)
       e:step()
     end)
   end)
