@@ -29,7 +29,8 @@ struct segue__publication {
   pthread_cond_t wake;
   segue__slot *slots;
   segue__retired *first, **last; /* what waits for a grace period, in order */
-  segue__retired *spare;         /* for the next publish, which then cannot fail */
+  segue__retired *spares;        /* for the next publishes, which then cannot fail */
+  unsigned spare_count;
   pthread_t thread;
   bool started, stopping, fenced;
   unsigned unslotted; /* sections of threads that could not get a slot */

@@ -164,15 +164,22 @@ static int start_thread(segue__publication *p) {
   return -rc;
 }
 
-static int reserve_spare(segue__publication *p) {
-  if (!p->spare) p->spare = segue__malloc(sizeof *p->spare);
-  return p->spare ? 0 : UV_ENOMEM;
+static int reserve_spares(segue__publication *p, unsigned count) {
+  while (p->spare_count < count) {
+    segue__retired *spare = segue__malloc(sizeof *spare);
+    if (!spare) return UV_ENOMEM;
+    spare->next = p->spares;
+    p->spares = spare;
+    p->spare_count++;
+  }
+  return 0;
 }
 
 /* Under the lock, with a thread and a spare. */
 static void retire(segue__publication *p, void (*fn)(void *data), void *data) {
-  segue__retired *item = p->spare;
-  p->spare = NULL;
+  segue__retired *item = p->spares;
+  p->spares = item->next;
+  p->spare_count--;
   *item = (segue__retired){.fn = fn, .data = data};
   *p->last = item;
   p->last = &item->next;
@@ -212,16 +219,28 @@ void segue__publication_free(segue__publication *p) {
   }
   segue__slots_detach(p);
   segue_snapshot_unref(p->live.snapshot);
-  segue__free(p->spare);
+  while (p->spares) {
+    segue__retired *next = p->spares->next;
+    segue__free(p->spares);
+    p->spares = next;
+  }
   pthread_cond_destroy(&p->wake);
   pthread_mutex_destroy(&p->lock);
   segue__free(p->memory);
 }
 
+int segue__publication_reserve(segue__publication *p, unsigned count) {
+  pthread_mutex_lock(&p->lock);
+  int rc = start_thread(p);
+  if (!rc) rc = reserve_spares(p, count);
+  pthread_mutex_unlock(&p->lock);
+  return rc;
+}
+
 int segue__publish(segue__publication *p, const segue_snapshot *next) {
   pthread_mutex_lock(&p->lock);
   int rc = start_thread(p);
-  if (!rc) rc = reserve_spare(p);
+  if (!rc) rc = reserve_spares(p, 1);
   if (!rc) {
     if (next) segue_snapshot_ref(next);
     const segue_snapshot *old = __atomic_exchange_n(&p->live.snapshot, next, __ATOMIC_SEQ_CST);
@@ -234,7 +253,7 @@ int segue__publish(segue__publication *p, const segue_snapshot *next) {
 int segue__publication_defer(segue__publication *p, void (*fn)(void *data), void *data) {
   pthread_mutex_lock(&p->lock);
   int rc = start_thread(p);
-  if (!rc) rc = reserve_spare(p);
+  if (!rc) rc = reserve_spares(p, 1);
   if (!rc) retire(p, fn, data);
   pthread_mutex_unlock(&p->lock);
   return rc;

@@ -28,6 +28,9 @@ struct segue__live *segue__publication_live(segue__publication *p);
 /* All sections have ended; slots may still exist. What was deferred is run. Frees the live
  * snapshot's reference; joins the reclamation thread. */
 void segue__publication_free(segue__publication *p);
+/* Makes sure that the next `count` publishes cannot fail, whatever becomes of the memory: who makes
+ * a snapshot live must be able to bring the old one back. */
+int segue__publication_reserve(segue__publication *p, unsigned count);
 /* Makes `next` live (takes a reference; NULL allowed); the old one's reference is dropped after a
  * grace period. Never waits. The first call starts the reclamation thread. Fails only before
  * anything is changed. Control thread. */

@@ -200,6 +200,8 @@ static void flip(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   int rc = SEGUE_FAULT("commit.flip");
   if (!rc && engine->options.publication)
+    rc = segue__publication_reserve(engine->options.publication, 2); /* one for the way back */
+  if (!rc && engine->options.publication)
     rc = segue__publish(engine->options.publication, txn->next);
   if (rc < 0) {
     step_failed(txn, rc, "publish");
@@ -295,7 +297,7 @@ void segue__undo_run(segue__txn *txn, void (*undone)(segue__txn *txn)) {
 
 static void undo_flip(segue__txn *txn) {
   segue__engine *engine = txn->engine;
-  /* Publishing an older snapshot allocates nothing new in the publication. */
+  /* Cannot fail: flip reserved it. */
   if (engine->options.publication) segue__publish(engine->options.publication, txn->was_live);
   segue_snapshot_unref(engine->live);
   engine->live = txn->was_live;

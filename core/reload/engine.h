@@ -215,8 +215,8 @@ size_t segue__engine_source_count(const segue__engine *engine);
 void segue__engine_source_status(const segue__engine *engine, size_t index,
                                  segue__source_status *out);
 
-/* ---- For the policy's reload hook. Each ends by cb, never before it returns; but once the hook's op
- * was cancelled (segue__op_on_cancel tells) neither does cb come nor may txn be touched. ---- */
+/* ---- For the policy's reload hook. Each ends by cb, never before it returns; but once the hook's
+ * op was cancelled (segue__op_on_cancel tells) neither does cb come nor may txn be touched. ---- */
 typedef void (*segue__txn_cb)(void *data, int status, const segue_error *error);
 void segue__txn_prepare(segue__txn *txn, segue__txn_cb cb, void *data);
 void segue__txn_commit(segue__txn *txn, segue__txn_cb cb, void *data);

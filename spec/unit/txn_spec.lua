@@ -311,6 +311,32 @@ describe("a transaction", function()
         assert.equal(1, tonumber(e.world.instances))
       end)
 
+      it("is undone when it is not confirmed, whatever becomes of the memory", function()
+        e:set_policy { modules = { { "m", replace } }, probe = engine.OK,
+                       set = { confirm_within_ms = 1000 } }
+        assert.equal("applied", change():outcome())
+        for n = 1, 150 do
+          e.hooks.probe = engine.FAIL
+          local live = e:value("x")
+          e:write("a.yaml", "x: 1000" .. n)
+          local w = e:reload { fail_at = n }
+          e:step()
+          e:advance(10000) -- one that failed is tried again, and then reverted
+          C.segue__mem_fail_at(0)
+          assert.is_true(w.rc ~= 0 or w:outcome() ~= "applied", "n = " .. n)
+          assert.equal(live, e:value("x"), "n = " .. n)
+          e.hooks.probe = engine.OK
+          e:advance(120000)
+          e:write("a.yaml", "x: " .. n)
+          e:reload()
+          e:step()
+          e:advance(120000)
+          assert.equal(tostring(n), e:value("x"), "n = " .. n)
+          assert.equal("m=open", e:gates())
+          e:journal()
+        end
+      end)
+
       it("survives every memory failure with the old or the new one whole", function()
         local done
         for n = 1, 400 do
