@@ -59,7 +59,8 @@ void segue__http_conn_lost(segue__http_conn *conn) {
  * take the answer away from the client: so shut our side and wait for the client's (RFC 9112 9.6).
  */
 static void finish(segue__http_conn *conn) {
-  if (conn->eof || !conn->linger || shutdown(fd_of(conn), SHUT_WR) != 0) {
+  bool linger = conn->linger || segue__http_conn_pending(conn);
+  if (conn->eof || !linger || shutdown(fd_of(conn), SHUT_WR) != 0) {
     segue__http_conn_lost(conn);
     return;
   }

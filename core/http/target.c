@@ -35,8 +35,9 @@ static size_t decode(const char *raw, size_t len, char *out, bool *ok) {
     }
     s += 2;
     if (c == '/' || c == '%') {
-      memcpy(out + n, c == '/' ? "%2F" : "%25", 3);
-      n += 3;
+      out[n++] = '%';
+      out[n++] = '2';
+      out[n++] = c == '/' ? 'F' : '5';
     } else {
       out[n++] = (char)c;
     }
