@@ -70,8 +70,16 @@ static void finish(segue__http_conn *conn) {
   segue__http_queue_set(conn, SEGUE__HTTP_LINGER);
 }
 
-void segue__http_conn_expired(segue__http_conn *conn) {
+/* Nothing is read: ask whether the client is gone. */
+static void peek(segue__http_conn *conn) {
   struct pollfd p = {.fd = fd_of(conn)};
+  if (poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLHUP)))
+    segue__http_conn_lost(conn);
+  else
+    segue__http_conn_wait(conn);
+}
+
+void segue__http_conn_expired(segue__http_conn *conn) {
   uint64_t taken = conn->queued - segue__http_unwritten(conn);
   switch (conn->queue) {
   case SEGUE__HTTP_HEAD:
@@ -87,10 +95,7 @@ void segue__http_conn_expired(segue__http_conn *conn) {
       segue__http_conn_lost(conn);
     break;
   case SEGUE__HTTP_PEEK:
-    if (poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLHUP)))
-      segue__http_conn_lost(conn);
-    else
-      segue__http_queue_set(conn, SEGUE__HTTP_PEEK);
+    peek(conn);
     break;
   default: /* idle or lingering */
     segue__http_conn_lost(conn);
@@ -154,7 +159,7 @@ static void read_failed(segue__http_conn *conn, ssize_t status) {
   }
   conn->eof = true;
   if (conn->state == SEGUE__HTTP_HANDLED)
-    segue__http_conn_wait(conn);
+    peek(conn);
   else if (conn->state == SEGUE__HTTP_FLUSHING)
     return;
   else if (conn->exchange && conn->exchange->in_len)
