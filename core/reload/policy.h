@@ -40,6 +40,9 @@ typedef struct segue__policy_ops {
   /* 0 = good; SEGUE_EVETO = refused by the policy, SEGUE_EPOLICY = the hook has a bug. prev is NULL
    * for the first generation. */
   void (*check)(void *impl, segue_op *op, const segue_snapshot *next, const segue_snapshot *prev);
+  /* Adds everything that the last check found to `out`, if that is more than the one error it was
+   * done with (which is the first of them). May be NULL. */
+  void (*explain)(void *impl, segue__errors *out);
   /* Runs the transaction (segue__txn_prepare and so on) instead of prepare-commit-confirm. */
   void (*reload)(void *impl, segue_op *op, segue__txn *txn);
   /* Is the new generation healthy? Called again until it is or `within` is over. */

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * budget.h: CPU time for calls into Lua. The JIT is never on in these states, so a hook reaches
+ * every loop. The hook costs nothing until it is needed: a timer on the thread's CPU clock sends a
+ * signal to this very thread, whose handler arms the hook. Without a signal (embedded) a count hook
+ * is always on. Once the time is over the hook throws at every instruction, so that no pcall
+ * swallows it, until the call has been left.
+ */
+#ifndef SEGUE_BIND_BUDGET_H
+#define SEGUE_BIND_BUDGET_H
+
+#include <stdint.h>
+
+typedef struct segue__budget segue__budget;
+struct segue__lua;
+
+/* signum 0: by count hook. */
+int segue__budget_new(segue__budget **out, int signum);
+void segue__budget_free(segue__budget *budget);
+
+/* What enter replaces and leave puts back; calls nest. */
+typedef struct segue__slice {
+  struct segue__lua *lua;
+  uint64_t end_ns;
+} segue__slice;
+void segue__budget_enter(segue__budget *budget, struct segue__lua *lua, uint64_t cpu_ms,
+                         segue__slice *outer);
+void segue__budget_leave(segue__budget *budget, const segue__slice *outer);
+/* For a new state: the count hook, where there is no signal. */
+void segue__budget_adopt(segue__budget *budget, struct segue__lua *lua);
+
+#endif

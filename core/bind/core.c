@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The module segue.core: what the Lua half is built from. Thin functions that policies may find
+ * too, so each checks its arguments like a public one.
+ */
+#include <math.h>
+#include <signal.h>
+#include <string.h>
+#include <strings.h>
+
+#include "../config/path.h"
+#include "task.h"
+#include "value.h"
+
+/* where(v [, key or path]) -> file, line, column; nothing if it is not there. */
+static const segue_node *find(lua_State *L, const segue__value *value, int key) {
+  if (lua_isnoneornil(L, key)) return value->node;
+  const segue_node *node = segue__value_find(L, value, key);
+  if (!node && lua_type(L, key) == LUA_TSTRING)
+    node = segue_node_get(value->node, lua_tostring(L, key));
+  return node;
+}
+
+static int where(lua_State *L) {
+  segue__value *value = segue__value_test(L, 1);
+  if (!value) return luaL_argerror(L, 1, "a config value expected");
+  const segue_node *node = find(L, value, 2);
+  const char *source, *file;
+  uint32_t line, column;
+  if (!node || segue_node_origin(value->snapshot, node, &source, &file, &line, &column)) return 0;
+  lua_pushstring(L, file && *file ? file : source);
+  lua_pushnumber(L, line);
+  lua_pushnumber(L, column);
+  return 3;
+}
+
+/* get(v, path) -> value, type name; nothing if there is no such path. */
+static int get(lua_State *L) {
+  segue__value *value = segue__value_test(L, 1);
+  if (!value) return luaL_argerror(L, 1, "a config value expected");
+  const segue_node *node = segue_node_get(value->node, luaL_checkstring(L, 2));
+  if (!node) return 0;
+  segue__value_push(L, value->snapshot, node);
+  lua_pushstring(L, segue_type_name(segue_node_type(node)));
+  return 2;
+}
+
+static int kind(lua_State *L) {
+  segue__value *value = segue__value_test(L, 1);
+  segue__wide wide;
+  if (value)
+    lua_pushstring(L, segue_type_name(value->node->type));
+  else if (segue__int_test(L, 1, &wide))
+    lua_pushliteral(L, "integer");
+  else if (segue__value_is_null(L, 1))
+    lua_pushliteral(L, "null");
+  else
+    lua_pushnil(L);
+  return 1;
+}
+
+/* path(parent, key) -> the parent's path and the key, quoted where it must be */
+static int path(lua_State *L) {
+  segue__buf b;
+  segue__buf_init(&b);
+  const char *parent = luaL_checkstring(L, 1);
+  bool index = lua_type(L, 2) == LUA_TNUMBER;
+  size_t len = 0;
+  const char *key = index ? NULL : luaL_checklstring(L, 2, &len);
+  segue__buf_adds(&b, parent);
+  if (index)
+    segue__path_add_index(&b, (size_t)lua_tonumber(L, 2));
+  else
+    segue__path_add_key(&b, key, len);
+  bool ok = !b.failed;
+  if (ok) lua_pushlstring(L, b.data, b.len);
+  segue__buf_deinit(&b);
+  return ok ? 1 : luaL_error(L, "out of memory");
+}
+
+/* log(level, message, fields) */
+static int write_log(lua_State *L) {
+  const segue__log *log = segue__lua_of(L)->log;
+  int level = (int)luaL_checkinteger(L, 1);
+  const char *message = luaL_checkstring(L, 2), *key[8] = {NULL}, *text[8] = {NULL};
+  int n = 0;
+  lua_settop(L, 3);
+  if (!log || !log->sink || level > (int)log->level) return 0;
+  lua_createtable(L, 8, 0); /* keeps the texts alive */
+  for (lua_pushnil(L); n < 8 && lua_istable(L, 3) && lua_next(L, 3); n++) {
+    lua_pushvalue(L, -2);
+    key[n] = lua_tostring(L, -1);
+    lua_rawseti(L, 4, 2 * n + 1);
+    lua_getglobal(L, "tostring");
+    lua_insert(L, -2);
+    lua_call(L, 1, 1);
+    text[n] = lua_tostring(L, -1);
+    lua_rawseti(L, 4, 2 * n + 2);
+  }
+  segue__log_write(log, (segue__level)level, "policy", message, key[0], 's', text[0], key[1], 's',
+                   text[1], key[2], 's', text[2], key[3], 's', text[3], key[4], 's', text[4],
+                   key[5], 's', text[5], key[6], 's', text[6], key[7], 's', text[7], NULL);
+  return 0;
+}
+
+/* place(level) -> file, line of the caller's caller outside of the Lua half */
+static int place(lua_State *L) {
+  segue__place at;
+  if (!segue__lua_place(segue__lua_of(L), L, 1, &at)) return 0;
+  lua_pushstring(L, at.file);
+  lua_pushnumber(L, at.line);
+  return 2;
+}
+
+/* signal(name) -> number; nil if it cannot be used as a trigger */
+static int signal_number(lua_State *L) {
+  static const struct {
+    const char *name;
+    int number;
+  } usable[] = {{"HUP", SIGHUP}, {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"WINCH", SIGWINCH}};
+  const char *name = luaL_checkstring(L, 1);
+  if (!strncmp(name, "SIG", 3)) name += 3;
+  for (size_t i = 0; i < sizeof usable / sizeof *usable; i++) {
+    if (strcmp(usable[i].name, name)) continue;
+    lua_pushnumber(L, usable[i].number);
+    return 1;
+  }
+  lua_pushnil(L);
+  return 1;
+}
+
+/* line_of(key) -> the line of the policy where `key =` stands, if it stands there once. */
+static bool is_name(char c) {
+  return c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+static bool assigned_at(const char *text, const char *at, const char *key) {
+  if (at > text && (is_name(at[-1]) || at[-1] == '.')) return false;
+  at += strlen(key);
+  at += strspn(at, " \t");
+  return at[0] == '=' && at[1] != '=';
+}
+
+static int line_of(lua_State *L) {
+  const char *key = luaL_checkstring(L, 1);
+  const segue__program *program = segue__lua_of(L)->program;
+  if (!program || !program->count || !*key) return 0;
+  const char *text = program->chunks[0].text, *found = NULL;
+  for (const char *at = strstr(text, key); at; at = strstr(at + 1, key)) {
+    if (!assigned_at(text, at, key)) continue;
+    if (found) return 0;
+    found = at;
+  }
+  if (!found) return 0;
+  int line = 1;
+  for (; text < found; text++)
+    line += *text == '\n';
+  lua_pushnumber(L, line);
+  return 1;
+}
+
+void segue__core_open(lua_State *L) {
+  static const luaL_Reg functions[] = {{"where", where},
+                                       {"get", get},
+                                       {"kind", kind},
+                                       {"path", path},
+                                       {"log", write_log},
+                                       {"place", place},
+                                       {"signal", signal_number},
+                                       {"line_of", line_of},
+                                       {"sleep", segue__sleep},
+                                       {"int", segue__int_new},
+                                       {NULL, NULL}};
+  segue__value_open(L);
+  lua_createtable(L, 0, 16);
+  luaL_setfuncs(L, functions, 0);
+  segue__value_push_null(L);
+  lua_setfield(L, -2, "null");
+  lua_newtable(L); /* what survives a reload of the policy */
+  lua_pushvalue(L, -1);
+  lua_setfield(L, LUA_REGISTRYINDEX, "segue.state");
+  lua_setfield(L, -2, "state");
+  lua_setfield(L, LUA_REGISTRYINDEX, "segue.core");
+}

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * From the table that the Lua half has judged to segue__policy. The table is ours, complete and of
+ * the right types; what can still go wrong is memory, and what only C knows: kinds of modules and
+ * values as documents.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "policy.h"
+#include "value.h"
+
+/* ---- Fields of the table at index ---- */
+
+static char *text(lua_State *L, int index, const char *key) {
+  lua_getfield(L, index, key);
+  char *copy = lua_type(L, -1) == LUA_TSTRING ? segue__strdup(lua_tostring(L, -1)) : NULL;
+  if (!copy && !lua_isnil(L, -1)) luaL_error(L, "out of memory");
+  lua_pop(L, 1);
+  return copy;
+}
+
+static uint64_t number(lua_State *L, int index, const char *key, uint64_t otherwise) {
+  lua_getfield(L, index, key);
+  uint64_t n = lua_type(L, -1) == LUA_TNUMBER ? (uint64_t)lua_tonumber(L, -1) : otherwise;
+  lua_pop(L, 1);
+  return n;
+}
+
+static bool flag(lua_State *L, int index, const char *key) {
+  lua_getfield(L, index, key);
+  bool on = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return on;
+}
+
+static bool is(lua_State *L, int index, const char *key, const char *value) {
+  lua_getfield(L, index, key);
+  bool same = lua_type(L, -1) == LUA_TSTRING && !strcmp(lua_tostring(L, -1), value);
+  lua_pop(L, 1);
+  return same;
+}
+
+/* Pushes the list `key` and makes room for its items, whose number is returned. */
+static size_t list(lua_State *L, int index, const char *key, size_t item_size, void *items) {
+  lua_getfield(L, index, key);
+  size_t n = lua_istable(L, -1) ? lua_objlen(L, -1) : 0;
+  void *memory = n ? segue__calloc(n, item_size) : NULL;
+  if (n && !memory) luaL_error(L, "out of memory");
+  memcpy(items, &memory, sizeof memory);
+  return n;
+}
+
+static void place(lua_State *L, int index, segue_error *err) {
+  lua_getfield(L, index, "file");
+  segue__error_at(err, lua_tostring(L, -1), (uint32_t)number(L, index, "line", 0), 0);
+  lua_pop(L, 1);
+}
+
+/* ---- Values as documents --------------------------------------------------------------------- */
+
+static void build(lua_State *L, int index, segue__builder *b);
+
+static void build_number(lua_Number n, segue__builder *b) {
+  if (n == floor(n) && fabs(n) <= 9007199254740992.0)
+    segue__builder_int(b, (int64_t)n);
+  else
+    segue__builder_float(b, n);
+}
+
+static void build_list(lua_State *L, int index, segue__builder *b) {
+  int n = (int)lua_objlen(L, index);
+  segue__builder_begin(b, SEGUE_LIST);
+  for (int i = 1; i <= n; i++) {
+    lua_rawgeti(L, index, i);
+    build(L, lua_gettop(L), b);
+    lua_pop(L, 1);
+  }
+  segue__builder_end(b);
+}
+
+/* The Lua half has put the keys in order: { keys = {...}, values = {...} }. */
+static void build_map(lua_State *L, int index, segue__builder *b) {
+  lua_getfield(L, index, "keys");
+  lua_getfield(L, index, "values");
+  int keys = lua_gettop(L) - 1, n = (int)lua_objlen(L, keys);
+  segue__builder_begin(b, SEGUE_MAP);
+  for (int i = 1; i <= n; i++) {
+    size_t len;
+    lua_rawgeti(L, keys, i);
+    const char *key = lua_tolstring(L, -1, &len);
+    segue__builder_key(b, key, len);
+    lua_rawgeti(L, keys + 1, i);
+    build(L, lua_gettop(L), b);
+    lua_pop(L, 2);
+  }
+  segue__builder_end(b);
+  lua_pop(L, 2);
+}
+
+static void build(lua_State *L, int index, segue__builder *b) {
+  segue__wide wide;
+  size_t len;
+  luaL_checkstack(L, 8, "segue.value");
+  switch (lua_type(L, index)) {
+  case LUA_TBOOLEAN:
+    segue__builder_bool(b, lua_toboolean(L, index));
+    break;
+  case LUA_TNUMBER:
+    build_number(lua_tonumber(L, index), b);
+    break;
+  case LUA_TSTRING: {
+    const char *s = lua_tolstring(L, index, &len);
+    segue__builder_string(b, s, len);
+    break;
+  }
+  case LUA_TTABLE:
+    lua_getfield(L, index, "keys");
+    bool map = lua_istable(L, -1);
+    lua_pop(L, 1);
+    if (map)
+      build_map(L, index, b);
+    else
+      build_list(L, index, b);
+    break;
+  default:
+    if (!segue__int_test(L, index, &wide))
+      segue__builder_null(b);
+    else if (wide > INT64_MAX)
+      segue__builder_uint(b, (uint64_t)wide);
+    else
+      segue__builder_int(b, (int64_t)wide);
+  }
+}
+
+/* The document of segue.value at index. It hangs on the source at once, so that nothing leaks. */
+static int build_document(lua_State *L, int index, segue__loaded *loaded, segue__source *source,
+                          segue_error *err) {
+  segue__builder *b = NULL;
+  lua_getfield(L, index, "file");
+  const char *file = lua_tostring(L, -1);
+  int rc = segue__document_new(&source->value, loaded->loader->next_document++, source->name,
+                               file ? file : source->name, SEGUE__BUILT, NULL, 0);
+  lua_pop(L, 1);
+  if (!rc) rc = segue__builder_new(&b, source->value, NULL);
+  if (rc) return segue__error_set(err, rc, "segue.value: out of memory");
+  segue__builder_at(b, (uint32_t)number(L, index, "line", 0), 0);
+  lua_getfield(L, index, "value");
+  int top = lua_gettop(L);
+  build(L, top, b);
+  lua_pop(L, 1);
+  rc = segue__builder_finish(b, err);
+  segue__builder_free(b);
+  if (rc) place(L, index, err);
+  return rc;
+}
+
+/* ---- Parts of the policy --------------------------------------------------------------------- */
+
+static int take_source(lua_State *L, int index, segue__loaded *loaded, segue__source *source,
+                       segue_error *err) {
+  char *kind = text(L, index, "kind");
+  source->kind = kind ? segue__source_kind_find(kind) : NULL;
+  segue__free(kind);
+  source->name = text(L, index, "name");
+  source->path = text(L, index, "path");
+  source->prefix = text(L, index, "prefix");
+  source->separator = text(L, index, "separator");
+  source->format = is(L, index, "format", "yaml")   ? SEGUE__YAML
+                   : is(L, index, "format", "json") ? SEGUE__JSON
+                                                    : -1;
+  source->optional = flag(L, index, "optional");
+  source->expand = flag(L, index, "expand");
+  if (!source->kind) return segue__error_set(err, SEGUE_EPOLICY, "a source of unknown kind");
+  return is(L, index, "kind", "value") ? build_document(L, index, loaded, source, err) : 0;
+}
+
+static void take_trigger(lua_State *L, int index, segue__trigger_spec *trigger) {
+  trigger->type = is(L, index, "kind", "signal")  ? SEGUE__TRIGGER_SIGNAL
+                  : is(L, index, "kind", "watch") ? SEGUE__TRIGGER_WATCH
+                  : is(L, index, "kind", "http")  ? SEGUE__TRIGGER_HTTP
+                                                  : SEGUE__TRIGGER_POLL;
+  trigger->signum = (int)number(L, index, "signum", 0);
+  trigger->interval_ms = number(L, index, "interval_ms", 0);
+  trigger->action = text(L, index, "action");
+  trigger->address = text(L, index, "address");
+}
+
+static int resolve(lua_State *L, int index, segue__loaded *loaded, segue__module_spec *module,
+                   segue_error *err) {
+  const segue__lua_options *options = &loaded->loader->options;
+  const char *values[SEGUE__KIND_KEYS_MAX] = {NULL};
+  int top = lua_gettop(L), rc = SEGUE_EPOLICY;
+  luaL_checkstack(L, SEGUE__KIND_KEYS_MAX + 4, "a module");
+  segue__error_set(err, rc, "there is no kind of module '%s'", module->kind);
+  for (size_t i = 0; i < options->kind_count; i++) {
+    const segue__module_kind *kind = &options->kinds[i];
+    if (strcmp(kind->name, module->kind)) continue;
+    for (int k = 0; kind->keys && kind->keys[k] && k < SEGUE__KIND_KEYS_MAX; k++) {
+      lua_getfield(L, index, kind->keys[k]); /* stays on the stack while it is borrowed */
+      values[k] = lua_tostring(L, -1);
+    }
+    rc = kind->resolve(kind, loaded->program.folder, values, module, err);
+    break;
+  }
+  lua_settop(L, top);
+  if (rc && !err->file[0]) place(L, index, err);
+  if (rc) segue__error_source(err, module->name);
+  return rc;
+}
+
+static int take_module(lua_State *L, int index, segue__loaded *loaded, segue__module_spec *module,
+                       segue_error *err) {
+  module->name = text(L, index, "name");
+  module->kind = text(L, index, "kind");
+  module->config = text(L, index, "config");
+#define X(name, value)                                                                             \
+  if (is(L, index, "replace", value)) module->replace = SEGUE__##name;
+  SEGUE__REPLACES(X)
+#undef X
+  module->prepare_ms = number(L, index, "prepare_ms", 0);
+  module->start_ms = number(L, index, "start_ms", 0);
+  module->drain_ms = number(L, index, "drain_ms", 0);
+  module->stop_ms = number(L, index, "stop_ms", 0);
+  size_t n = list(L, index, "needs", sizeof *module->needs, &module->needs);
+  for (size_t i = 0; i < n; i++, module->needs_count++) {
+    lua_rawgeti(L, -1, (int)i + 1);
+    module->needs[i] = segue__strdup(lua_tostring(L, -1));
+    if (!module->needs[i]) return luaL_error(L, "out of memory");
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  return resolve(L, index, loaded, module, err);
+}
+
+static int take_sources(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
+                        segue_error *err) {
+  size_t n = list(L, index, "sources", sizeof *policy->sources, &policy->sources);
+  int rc = 0;
+  for (size_t i = 0; i < n && !rc; i++) {
+    lua_rawgeti(L, -1, (int)i + 1);
+    policy->source_count++;
+    rc = take_source(L, lua_gettop(L), loaded, &policy->sources[i], err);
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  return rc;
+}
+
+static void take_triggers(lua_State *L, int index, segue__policy *policy) {
+  size_t n = list(L, index, "triggers", sizeof *policy->triggers, &policy->triggers);
+  for (size_t i = 0; i < n; i++) {
+    lua_rawgeti(L, -1, (int)i + 1);
+    policy->trigger_count++;
+    take_trigger(L, lua_gettop(L), &policy->triggers[i]);
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+}
+
+static int take_modules(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
+                        segue_error *err) {
+  size_t n = list(L, index, "modules", sizeof *policy->modules, &policy->modules);
+  int rc = 0;
+  for (size_t i = 0; i < n && !rc; i++) {
+    lua_rawgeti(L, -1, (int)i + 1);
+    policy->module_count++;
+    rc = take_module(L, lua_gettop(L), loaded, &policy->modules[i], err);
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  return rc;
+}
+
+int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
+                          segue_error *err) {
+  policy->name = text(L, index, "name");
+#define TAKE(field) policy->field = number(L, index, #field, policy->field)
+  TAKE(debounce_min_ms);
+  TAKE(debounce_max_ms);
+  TAKE(min_interval_ms);
+  TAKE(collect_ms);
+  TAKE(check_ms);
+  TAKE(reload_ms);
+  TAKE(confirm_hold_ms);
+  TAKE(confirm_within_ms);
+#undef TAKE
+  policy->confirm = flag(L, index, "confirm");
+  take_triggers(L, index, policy);
+  int rc = take_sources(L, index, loaded, policy, err);
+  return rc ? rc : take_modules(L, index, loaded, policy, err);
+}
+
+void segue__errors_extract(lua_State *L, int index, int code, segue__errors *out) {
+  size_t n = lua_istable(L, index) ? lua_objlen(L, index) : 0;
+  for (size_t i = 1; i <= n; i++) {
+    segue_error err;
+    lua_rawgeti(L, index, (int)i);
+    segue__lua_describe(L, lua_gettop(L), NULL, &err);
+    err.code = code;
+    segue__errors_add(out, &err);
+    lua_pop(L, 1);
+  }
+}

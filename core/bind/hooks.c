@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A policy's hooks: check, reload and the probe, each a task that ends its operation. What check
+ * returns is judged here: true accepts; nil and a reason refuses; anything else is a bug.
+ */
+#include <string.h>
+
+#include "policy.h"
+#include "store.h"
+#include "task.h"
+#include "txn.h"
+#include "value.h"
+
+/* One call of a hook. */
+struct run {
+  segue__loaded *loaded;
+  int hook;
+  segue_op *op;
+  const segue_snapshot *next, *prev; /* borrowed until the first resume */
+  segue__txn_handle *txn;
+  segue__task *task;
+};
+
+static void cancelled(void *data) {
+  struct run *run = data;
+  segue__task_cancel(run->task);
+}
+
+static int begin(lua_State *co, void *data, segue_error *err) {
+  (void)err;
+  struct run *run = data;
+  lua_rawgeti(co, LUA_REGISTRYINDEX, run->loaded->hooks[run->hook]);
+  if (run->hook == SEGUE__HOOK_RELOAD) {
+    segue__txn_push(co, run->txn);
+    return 1;
+  }
+  if (run->hook == SEGUE__HOOK_PROBE) return 0;
+  segue__value_push(co, run->next, segue_snapshot_root(run->next));
+  segue__value_push(co, run->prev, run->prev ? segue_snapshot_root(run->prev) : NULL);
+  return 2;
+}
+
+static void done(void *data, int status, const segue_error *err) {
+  struct run *run = data;
+  segue_op *op = run->op;
+  if (run->txn) run->txn->txn = NULL;
+  segue__txn_handle_unref(run->txn);
+  run->loaded->last_used = ++run->loaded->loader->uses;
+  segue__free(run);
+  segue__op_on_cancel(op, NULL, NULL);
+  segue_op_done(op, status, err);
+}
+
+/* ---- Results --------------------------------------------------------------------------------- */
+
+static const char *hook_name(const struct run *run) {
+  return run->hook == SEGUE__HOOK_CHECK ? "check" : "probe";
+}
+
+/* The reason is one text, or a list of problems as segue.validate collects them. */
+static int refuse(lua_State *co, struct run *run, int code, segue_error *err) {
+  segue__errors *found = &run->loaded->found;
+  if (lua_type(co, 2) == LUA_TSTRING) return segue__error_set(err, code, "%s", lua_tostring(co, 2));
+  if (lua_istable(co, 2)) {
+    segue__errors_extract(co, 2, code, found);
+    if (found->count) {
+      *err = found->items[0];
+      return code;
+    }
+  }
+  return segue__error_set(err, SEGUE_EPOLICY,
+                          "%s refused with a %s as its reason: return nil and a text that says why",
+                          hook_name(run), luaL_typename(co, 2));
+}
+
+static int finish(lua_State *co, int n, void *data, segue_error *err) {
+  struct run *run = data;
+  int code = run->hook == SEGUE__HOOK_CHECK ? SEGUE_EVETO : SEGUE_EPROBE;
+  if (run->hook == SEGUE__HOOK_RELOAD) return 0;
+  if (n >= 1 && lua_type(co, 1) == LUA_TBOOLEAN && lua_toboolean(co, 1)) return 0;
+  bool refused = n >= 1 && !lua_toboolean(co, 1);
+  if (refused && n >= 2 && !lua_isnil(co, 2)) return refuse(co, run, code, err);
+  const char *what = n ? luaL_typename(co, 1) : "nothing";
+  if (refused) what = lua_isnil(co, 1) ? "nil without a reason" : "false without a reason";
+  return segue__error_set(err, SEGUE_EPOLICY,
+                          "%s returned %s: return true, or nil and a text that says why not",
+                          hook_name(run), what);
+}
+
+/* ---- Starting -------------------------------------------------------------------------------- */
+
+/* A state that hit a limit is replaced; segue.state survives. */
+static int repair(segue__loaded *loaded, segue_error *err) {
+  if (loaded->lua && !segue__lua_is_broken(loaded->lua)) return 0;
+  segue__buf saved;
+  segue__buf_init(&saved);
+  if (loaded->lua) segue__store_save(loaded->lua, &saved);
+  segue__lua_free(loaded->lua);
+  loaded->lua = NULL;
+  for (int i = 0; i < SEGUE__HOOK_COUNT; i++)
+    loaded->hooks[i] = LUA_NOREF;
+  int rc = segue__loaded_evaluate(loaded, NULL, &saved, NULL, err);
+  segue__buf_deinit(&saved);
+  if (!rc) {
+    segue__log(loaded->loader->log, SEGUE__WARN, "policy", "the policy's state was built anew",
+               "file", 's', loaded->program.chunks[0].path, NULL);
+    return 0;
+  }
+  segue__lua_free(loaded->lua);
+  loaded->lua = NULL;
+  return rc;
+}
+
+/* One millisecond less than the engine waits, so that the story told is the more precise one. */
+static uint64_t limit_of(const segue__loaded *loaded, int hook) {
+  uint64_t ms = hook == SEGUE__HOOK_CHECK    ? loaded->check_ms
+                : hook == SEGUE__HOOK_RELOAD ? loaded->reload_ms
+                                             : loaded->confirm_within_ms;
+  return ms > 1 ? ms - 1 : ms;
+}
+
+static void start(struct run *run) {
+  static const char *const names[] = {
+#define X(name, text) text,
+      SEGUE__HOOKS(X)
+#undef X
+  };
+  segue__loaded *loaded = run->loaded;
+  segue_error err;
+  int rc = repair(loaded, &err);
+  if (rc) {
+    done(run, rc, &err);
+    return;
+  }
+  segue__op_on_cancel(run->op, cancelled, run);
+  segue__task_options options = {.name = names[run->hook],
+                                 .limit_ms = limit_of(loaded, run->hook),
+                                 .slice_cpu_ms = loaded->loader->options.slice_cpu_ms,
+                                 .begin = begin,
+                                 .finish = finish,
+                                 .done = done,
+                                 .data = run,
+                                 .slot = &run->task};
+  segue__task_start(loaded->lua, &options);
+}
+
+static void no_memory(segue_op *op, int hook) {
+  segue_error err;
+  (void)hook;
+  segue__error_set(&err, UV_ENOMEM, "the policy's hook: out of memory");
+  segue_op_done(op, UV_ENOMEM, &err);
+}
+
+static struct run *run_new(void *impl, segue_op *op, int hook) {
+  struct run *run = segue__calloc(1, sizeof *run);
+  if (!run) {
+    no_memory(op, hook);
+    return NULL;
+  }
+  run->loaded = impl;
+  run->op = op;
+  run->hook = hook;
+  return run;
+}
+
+static void check(void *impl, segue_op *op, const segue_snapshot *next,
+                  const segue_snapshot *prev) {
+  struct run *run = run_new(impl, op, SEGUE__HOOK_CHECK);
+  if (!run) return;
+  segue__errors_deinit(&run->loaded->found);
+  run->next = next;
+  run->prev = prev;
+  start(run);
+}
+
+static void reload(void *impl, segue_op *op, segue__txn *txn) {
+  struct run *run = run_new(impl, op, SEGUE__HOOK_RELOAD);
+  if (!run) return;
+  if (segue__txn_handle_new(&run->txn, txn)) {
+    segue__free(run);
+    no_memory(op, SEGUE__HOOK_RELOAD);
+    return;
+  }
+  start(run);
+}
+
+static void probe(void *impl, segue_op *op) {
+  struct run *run = run_new(impl, op, SEGUE__HOOK_PROBE);
+  if (run) start(run);
+}
+
+static void explain(void *impl, segue__errors *out) {
+  segue__loaded *loaded = impl;
+  for (size_t i = 0; i < loaded->found.count; i++)
+    segue__errors_add(out, &loaded->found.items[i]);
+}
+
+static void release(void *impl) {
+  segue__loaded_free(impl);
+}
+
+const segue__policy_ops segue__lua_policy_ops = {
+    .check = check, .reload = reload, .probe = probe, .explain = explain, .free = release};

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The loader: reads a policy, evaluates it in a fresh state, has the Lua half judge the table it
+ * returns, and hands out a segue__policy. A state that hit a limit is built anew from the bytes
+ * that were read then.
+ */
+#include "loader.h"
+
+#include <string.h>
+
+#include "policy.h"
+#include "store.h"
+#include "task.h"
+
+enum { DEFAULT_MIB = 256, DEFAULT_LOAD_MS = 5000, DEFAULT_SLICE_MS = 1000 };
+
+static int load(void *data, const char *path, segue__policy **out, segue__errors *errors);
+
+int segue__lua_loader_new(segue__lua_loader **out, segue__loop *loop, const segue__log *log,
+                          const segue__os *os, const segue__lua_options *options) {
+  static const segue__log silent;
+  *out = NULL;
+  segue__lua_loader *loader = segue__calloc(1, sizeof *loader);
+  if (!loader) return UV_ENOMEM;
+  loader->loop = loop;
+  loader->log = log ? log : &silent;
+  loader->os = os ? os : segue__os_default();
+  loader->options = *options;
+  loader->next_document = UINT32_C(1) << 31; /* the engine counts from below */
+  if (!loader->options.memory_bytes)
+    loader->options.memory_bytes = (size_t)DEFAULT_MIB * 1024 * 1024;
+  if (!loader->options.load_cpu_ms) loader->options.load_cpu_ms = DEFAULT_LOAD_MS;
+  if (!loader->options.slice_cpu_ms) loader->options.slice_cpu_ms = DEFAULT_SLICE_MS;
+  if (segue__budget_new(&loader->budget, options->signal)) {
+    segue__free(loader);
+    return UV_ENOMEM;
+  }
+  *out = loader;
+  return 0;
+}
+
+void segue__lua_loader_free(segue__lua_loader *loader) {
+  if (!loader) return;
+  segue__budget_free(loader->budget);
+  segue__free(loader);
+}
+
+segue__policy_loader segue__lua_loader_get(segue__lua_loader *loader) {
+  return (segue__policy_loader){load, loader};
+}
+
+void segue__lua_loader_stats(const segue__lua_loader *loader, segue__lua_stats *out) {
+  memset(out, 0, sizeof *out);
+  for (const segue__loaded *loaded = loader->loaded; loaded; loaded = loaded->next) {
+    if (!loaded->lua) continue;
+    out->states++;
+    out->refs += loaded->lua->refs;
+    out->bytes += loaded->lua->bytes;
+    out->tasks += segue__task_count(loaded->lua);
+  }
+}
+
+/* ---- One policy ------------------------------------------------------------------------------ */
+
+static segue__loaded *loaded_new(segue__lua_loader *loader, const char *path) {
+  segue__loaded *loaded = segue__calloc(1, sizeof *loaded);
+  if (!loaded) return NULL;
+  const char *slash = strrchr(path, '/');
+  size_t len = slash ? (size_t)(slash - path) : 0;
+  loaded->loader = loader;
+  loaded->program.folder = slash && !len ? segue__strdup("/") : segue__strndup(path, len);
+  for (int i = 0; i < SEGUE__HOOK_COUNT; i++)
+    loaded->hooks[i] = LUA_NOREF;
+  loaded->next = loader->loaded;
+  if (loader->loaded) loader->loaded->prev = loaded;
+  loader->loaded = loaded;
+  if (loaded->program.folder) return loaded;
+  segue__loaded_free(loaded);
+  return NULL;
+}
+
+void segue__loaded_free(segue__loaded *loaded) {
+  if (!loaded) return;
+  if (loaded->prev)
+    loaded->prev->next = loaded->next;
+  else
+    loaded->loader->loaded = loaded->next;
+  if (loaded->next) loaded->next->prev = loaded->prev;
+  segue__lua_free(loaded->lua);
+  segue__errors_deinit(&loaded->found);
+  segue__program_deinit(&loaded->program);
+  segue__free(loaded);
+}
+
+struct evaluation {
+  segue__loaded *loaded;
+  segue__policy *policy;
+  const segue__buf *saved;
+  segue__errors *errors;
+  bool judged; /* the errors say what is wrong */
+};
+
+static void push_kinds(lua_State *L, const segue__lua_options *options) {
+  lua_createtable(L, 0, (int)options->kind_count);
+  for (size_t i = 0; i < options->kind_count; i++) {
+    const char *const *key = options->kinds[i].keys;
+    lua_newtable(L);
+    for (int n = 1; key && *key; key++, n++) {
+      lua_pushstring(L, *key);
+      lua_rawseti(L, -2, n);
+    }
+    lua_setfield(L, -2, options->kinds[i].name);
+  }
+}
+
+static void require_library(lua_State *L, const char *name) {
+  lua_getglobal(L, "require");
+  lua_pushstring(L, name);
+  lua_call(L, 1, 1);
+}
+
+/* Runs the policy; leaves its first result and how many there were. */
+static int run_chunk(lua_State *L, const segue__chunk *chunk) {
+  int base = lua_gettop(L);
+  lua_pushfstring(L, "@%s", chunk->path);
+  if (luaL_loadbufferx(L, chunk->text, chunk->len, lua_tostring(L, -1), "t")) lua_error(L);
+  lua_call(L, 0, LUA_MULTRET);
+  int n = lua_gettop(L) - base - 1;
+  lua_settop(L, base + 2);
+  return n;
+}
+
+static void take_hooks(lua_State *L, int index, segue__loaded *loaded) {
+  static const char *const names[] = {
+#define X(name, text) text,
+      SEGUE__HOOKS(X)
+#undef X
+  };
+  for (int i = 0; i < SEGUE__HOOK_COUNT; i++) {
+    lua_getfield(L, index, names[i]);
+    if (lua_isfunction(L, -1))
+      loaded->hooks[i] = segue__lua_ref(segue__lua_of(L), L);
+    else
+      lua_pop(L, 1);
+  }
+}
+
+static int evaluate(lua_State *L, void *data, segue_error *err) {
+  struct evaluation *e = data;
+  segue__loaded *loaded = e->loaded;
+  const segue__chunk main = loaded->program.chunks[0]; /* modules may move the array */
+  require_library(L, "segue");
+  require_library(L, "segue.policy"); /* 2 */
+  if (e->saved) segue__store_load(L, e->saved);
+  int n = run_chunk(L, &main); /* 4: the result */
+  lua_getfield(L, 2, "judge");
+  lua_pushvalue(L, 4);
+  lua_pushnumber(L, n);
+  lua_createtable(L, 0, 4);
+  lua_pushstring(L, main.path);
+  lua_setfield(L, -2, "path");
+  lua_pushstring(L, loaded->program.folder);
+  lua_setfield(L, -2, "folder");
+  push_kinds(L, &loaded->loader->options);
+  lua_setfield(L, -2, "kinds");
+  lua_call(L, 3, 2); /* 5: the checked table or nil, 6: problems */
+  if (!lua_istable(L, 5)) {
+    segue__errors_extract(L, 6, SEGUE_EPOLICY, e->errors);
+    e->judged = true;
+    return segue__error_set(err, SEGUE_EPOLICY, "the policy is not valid");
+  }
+  take_hooks(L, 5, loaded);
+  loaded->program.sealed = true;
+  return e->policy ? segue__policy_extract(L, 5, loaded, e->policy, err) : 0;
+}
+
+int segue__loaded_evaluate(segue__loaded *loaded, segue__policy *policy, const segue__buf *saved,
+                           segue__errors *errors, segue_error *err) {
+  segue__lua_loader *loader = loaded->loader;
+  segue__lua_setup setup = {.loop = loader->loop,
+                            .log = loader->log,
+                            .os = loader->os,
+                            .budget = loader->budget,
+                            .program = &loaded->program,
+                            .lua_dir = loader->options.lua_dir,
+                            .bytes_max = loader->options.memory_bytes};
+  struct evaluation e = {loaded, policy, saved, errors, false};
+  int rc = segue__lua_new(&loaded->lua, &setup, err);
+  if (!rc)
+    rc = segue__lua_call(loaded->lua, "loading the policy", loader->options.load_cpu_ms, evaluate,
+                         &e, err);
+  if (!rc) return 0;
+  if (!err->file[0]) segue__error_at(err, loaded->program.chunks[0].path, 0, 0);
+  if (!e.judged && errors) segue__errors_add(errors, err);
+  return rc;
+}
+
+static int add_inputs(segue__loaded *loaded, segue__policy *policy) {
+  const segue__program *program = &loaded->program;
+  policy->inputs = segue__calloc(program->count, sizeof *policy->inputs);
+  if (!policy->inputs) return UV_ENOMEM;
+  for (size_t i = 0; i < program->count; i++) {
+    policy->inputs[i].path = segue__strdup(program->chunks[i].path);
+    policy->inputs[i].hash = program->chunks[i].hash;
+    if (!policy->inputs[i].path) return UV_ENOMEM;
+    policy->input_count++;
+  }
+  return 0;
+}
+
+/* segue.state of the policy whose hook ended last. */
+static void save_latest(segue__lua_loader *loader, segue__buf *saved) {
+  segue__loaded *latest = NULL;
+  for (segue__loaded *l = loader->loaded; l; l = l->next) {
+    if (l->lua && (!latest || l->last_used > latest->last_used)) latest = l;
+  }
+  if (latest) segue__store_save(latest->lua, saved);
+}
+
+static int fill(segue__loaded *loaded, const char *path, segue__policy *policy,
+                segue__errors *errors, segue_error *err) {
+  const segue__chunk *chunk;
+  segue__buf saved;
+  segue__buf_init(&saved);
+  save_latest(loaded->loader, &saved);
+  int rc = segue__program_add(&loaded->program, loaded->loader->os, NULL, path, &chunk, err);
+  if (rc)
+    segue__errors_add(errors, err);
+  else
+    rc = segue__loaded_evaluate(loaded, policy, &saved, errors, err);
+  segue__buf_deinit(&saved);
+  if (rc) return rc;
+  if (add_inputs(loaded, policy)) {
+    rc = segue__error_set(err, UV_ENOMEM, "%s: out of memory", path);
+    segue__errors_add(errors, err);
+  }
+  return rc;
+}
+
+static int load(void *data, const char *path, segue__policy **out, segue__errors *errors) {
+  segue_error err;
+  segue__policy *policy = NULL;
+  *out = NULL;
+  segue__loaded *loaded = loaded_new(data, path);
+  if (!loaded || segue__policy_new(&policy)) {
+    segue__loaded_free(loaded);
+    segue__error_set(&err, UV_ENOMEM, "%s: out of memory", path);
+    segue__errors_add(errors, &err);
+    return UV_ENOMEM;
+  }
+  policy->impl = loaded;
+  policy->ops = &segue__lua_policy_ops; /* frees `loaded` with the policy */
+  int rc = fill(loaded, path, policy, errors, &err);
+  if (rc) {
+    segue__policy_unref(policy);
+    return rc;
+  }
+  loaded->check_ms = policy->check_ms;
+  loaded->reload_ms = policy->reload_ms;
+  loaded->confirm_within_ms = policy->confirm_within_ms;
+  policy->has_check = loaded->hooks[SEGUE__HOOK_CHECK] != LUA_NOREF;
+  policy->has_reload = loaded->hooks[SEGUE__HOOK_RELOAD] != LUA_NOREF;
+  policy->has_probe = loaded->hooks[SEGUE__HOOK_PROBE] != LUA_NOREF;
+  *out = policy;
+  return 0;
+}
+
+/* ---- The kind "c" ---------------------------------------------------------------------------- */
+
+static int resolve_c(const segue__module_kind *kind, const char *folder, const char *const *values,
+                     segue__module_spec *spec, segue_error *err) {
+  (void)folder;
+  const segue__host_modules *modules = kind->data;
+  const char *name = values[0] ? values[0] : spec->name;
+  for (size_t i = 0; i < modules->count; i++) {
+    if (strcmp(modules->items[i].name, name)) continue;
+    spec->ops = modules->items[i].ops;
+    spec->userdata = modules->items[i].userdata;
+    return 0;
+  }
+  return segue__error_set(err, SEGUE_EPOLICY,
+                          "there is no C module '%s': the host program registered %zu%s%s", name,
+                          modules->count, modules->count ? ", such as " : "",
+                          modules->count ? modules->items[0].name : "");
+}
+
+segue__module_kind segue__module_kind_c(segue__host_modules *modules) {
+  static const char *const keys[] = {"plugin", NULL};
+  return (segue__module_kind){"c", keys, resolve_c, modules};
+}

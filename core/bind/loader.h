@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * loader.h: policies from reload.lua. What the daemon and embedders need of the binding, without
+ * knowing Lua: a loader that evaluates a policy in a fresh Lua state and fills a segue__policy
+ * whose hooks run in that state. The state lives until the policy's last reference is dropped.
+ * Control thread.
+ */
+#ifndef SEGUE_BIND_LOADER_H
+#define SEGUE_BIND_LOADER_H
+
+#include "../os/loop.h"
+#include "../reload/policy.h"
+
+/* A kind of module that policies may name. keys: what such a module is described by, besides
+ * replace, config, needs and the time limits; all texts. NULL-terminated. */
+#define SEGUE__KIND_KEYS_MAX 16
+typedef struct segue__module_kind segue__module_kind;
+struct segue__module_kind {
+  const char *name;
+  const char *const *keys; /* NULL: none */
+  /* Sets spec->ops, spec->userdata and spec->inputs, from the name and from values (one for each
+   * key, NULL where the policy has none; borrowed). folder is the policy's ("" = the current one).
+   * err names what is wrong. */
+  int (*resolve)(const segue__module_kind *kind, const char *folder, const char *const *values,
+                 segue__module_spec *spec, segue_error *err);
+  void *data;
+};
+
+/* Modules that the host registered, for the kind "c": found by the key `plugin`, else by name. */
+typedef struct segue__host_module {
+  const char *name;
+  const segue_module_ops *ops;
+  void *userdata;
+} segue__host_module;
+typedef struct segue__host_modules {
+  const segue__host_module *items;
+  size_t count;
+} segue__host_modules;
+/* The kind "c" over such a list, which must live as long as the loader. */
+segue__module_kind segue__module_kind_c(segue__host_modules *modules);
+
+typedef struct segue__lua_options {
+  size_t size;
+  const char *lua_dir; /* the folder that holds segue/init.lua */
+  /* A real-time signal for the time budget: its handler (SA_SIGINFO | SA_RESTART, installed by the
+   * program) calls segue__budget_on_signal(info->si_value.sival_ptr). 0: the budget is kept by a
+   * count hook, which costs speed and needs no signal. */
+  int signal;
+  size_t memory_bytes;   /* per state; 0 = 256 MiB */
+  uint64_t load_cpu_ms;  /* CPU time for evaluating a policy; 0 = 5 s */
+  uint64_t slice_cpu_ms; /* CPU time between two waits of a hook; 0 = 1 s */
+  const segue__module_kind *kinds;
+  size_t kind_count;
+} segue__lua_options;
+
+typedef struct segue__lua_loader segue__lua_loader;
+/* loop, log, os and everything in options but the struct itself are borrowed. */
+int segue__lua_loader_new(segue__lua_loader **out, segue__loop *loop, const segue__log *log,
+                          const segue__os *os, const segue__lua_options *options);
+/* All its policies must be gone. NULL allowed. */
+void segue__lua_loader_free(segue__lua_loader *loader);
+/* For segue__engine_options.loader. */
+segue__policy_loader segue__lua_loader_get(segue__lua_loader *loader);
+
+/* [any thread, in a signal handler] */
+void segue__budget_on_signal(void *budget);
+
+/* For status and leak checks: what all states of the loader hold. */
+typedef struct segue__lua_stats {
+  size_t states, tasks, refs, bytes;
+} segue__lua_stats;
+void segue__lua_loader_stats(const segue__lua_loader *loader, segue__lua_stats *out);
+
+#endif

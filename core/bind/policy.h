@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * policy.h: what loader.c, hooks.c and extract.c share: one loaded policy.
+ */
+#ifndef SEGUE_BIND_POLICY_H
+#define SEGUE_BIND_POLICY_H
+
+#include "../module/op.h"
+#include "../reload/engine.h"
+#include "loader.h"
+#include "state.h"
+
+/* Hooks by number; the names are those in the policy. */
+#define SEGUE__HOOKS(X)                                                                            \
+  X(CHECK, "check") X(RELOAD, "reload") X(PROBE, "probe") X(STRATEGY, "strategy")
+enum {
+#define X(name, text) SEGUE__HOOK_##name,
+  SEGUE__HOOKS(X)
+#undef X
+      SEGUE__HOOK_COUNT
+};
+
+typedef struct segue__loaded segue__loaded;
+struct segue__loaded {
+  segue__lua_loader *loader;
+  segue__program program;
+  segue__lua *lua;
+  int hooks[SEGUE__HOOK_COUNT]; /* references */
+  segue__errors found;          /* everything the last check found */
+  uint64_t check_ms, reload_ms, confirm_within_ms;
+  uint64_t last_used; /* when a hook of it last ended, by the loader's count */
+  segue__loaded *prev, *next;
+};
+
+struct segue__lua_loader {
+  segue__loop *loop;
+  const segue__log *log;
+  const segue__os *os;
+  segue__lua_options options;
+  segue__budget *budget;
+  segue__loaded *loaded;
+  uint32_t next_document;
+  uint64_t uses;
+};
+
+/* hooks.c */
+extern const segue__policy_ops segue__lua_policy_ops;
+
+/* loader.c: evaluates the program in a fresh state; policy NULL: only the hooks are wanted. saved:
+ * for segue.state; may be NULL. */
+int segue__loaded_evaluate(segue__loaded *loaded, segue__policy *policy, const segue__buf *saved,
+                           segue__errors *errors, segue_error *err);
+void segue__loaded_free(segue__loaded *loaded);
+
+/* extract.c: inside a call; the checked table is at index. */
+int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
+                          segue_error *err);
+/* A list of {message, file, line, column, path} at index. */
+void segue__errors_extract(lua_State *L, int index, int code, segue__errors *out);
+
+#endif

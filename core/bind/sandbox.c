@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The sandbox: which of Lua's own functions a policy gets. What is not on the list is removed; a
+ * few are replaced by versions with limits. There is no io, package, debug, jit or ffi to begin
+ * with: their libraries are never opened, and without jit nothing is ever compiled.
+ */
+#include <lualib.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "state.h"
+
+/* A longer text can still be built, piece by piece, under the memory limit. */
+enum { REP_MAX = 16 * 1024 * 1024 };
+
+static const char *const globals[] = {
+    "_G",         "_VERSION", "assert", "bit",    "error",        "getmetatable",
+    "ipairs",     "math",     "next",   "os",     "pairs",        "pcall",
+    "rawequal",   "rawget",   "rawset", "select", "string",       "table",
+    "tonumber",   "tostring", "type",   "unpack", "setmetatable", "xpcall",
+    "loadstring", "load",     NULL};
+static const char *const strings[] = {"byte",  "char",  "find", "format",  "gmatch", "gsub",  "len",
+                                      "lower", "match", "rep",  "reverse", "sub",    "upper", NULL};
+static const char *const times[] = {"clock", "date", "difftime", "time", NULL};
+
+static bool listed(const char *const *list, const char *name) {
+  for (; *list; list++) {
+    if (!strcmp(*list, name)) return true;
+  }
+  return false;
+}
+
+/* Removes from the table on top every member that is not listed. */
+static void keep_only(lua_State *L, const char *const *list) {
+  lua_pushnil(L);
+  while (lua_next(L, -2)) {
+    lua_pop(L, 1);
+    if (lua_type(L, -1) == LUA_TSTRING && listed(list, lua_tostring(L, -1))) continue;
+    lua_pushvalue(L, -1);
+    lua_pushnil(L);
+    lua_rawset(L, -4); /* clearing a member is allowed while walking */
+  }
+}
+
+static void open_library(lua_State *L, lua_CFunction open, const char *name) {
+  lua_pushcfunction(L, open);
+  lua_pushstring(L, name);
+  lua_call(L, 1, 0);
+}
+
+static int string_rep(lua_State *L) {
+  size_t len, gap = 0;
+  luaL_checklstring(L, 1, &len);
+  lua_Number n = luaL_checknumber(L, 2);
+  luaL_optlstring(L, 3, "", &gap);
+  if (n > 1 && n * (lua_Number)(len + gap) > REP_MAX)
+    return luaL_error(L, "string.rep: the result would be longer than %d MiB", REP_MAX >> 20);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, 1);
+  return 1;
+}
+
+/* For functions that call back into Lua through C with large frames. */
+static int guarded(lua_State *L) {
+  segue__lua_guard(L);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+  return lua_gettop(L);
+}
+
+/* Replaces member `name` of the table on top by fn with the original as upvalue. */
+static void wrap(lua_State *L, const char *name, lua_CFunction fn) {
+  lua_getfield(L, -1, name);
+  lua_pushcclosure(L, fn, 1);
+  lua_setfield(L, -2, name);
+}
+
+/* Methods of strings come from a private copy: what a policy does to the table `string` stays
+ * there, and the metatable cannot be reached. */
+static void freeze_strings(lua_State *L) {
+  lua_getglobal(L, "string");
+  lua_createtable(L, 0, 16);
+  lua_pushnil(L);
+  while (lua_next(L, -3)) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, -4);
+  }
+  lua_pushliteral(L, "");
+  lua_getmetatable(L, -1);
+  lua_pushvalue(L, -3);
+  lua_setfield(L, -2, "__index");
+  lua_pushliteral(L, "string");
+  lua_setfield(L, -2, "__metatable");
+  lua_pop(L, 4);
+}
+
+static int os_getenv(lua_State *L) {
+  const segue__os *os = segue__lua_of(L)->os;
+  lua_pushstring(L, os->getenv(os->data, luaL_checkstring(L, 1)));
+  return 1;
+}
+
+/* print goes to the log. */
+static int print(lua_State *L) {
+  segue__lua *lua = segue__lua_of(L);
+  int n = lua_gettop(L);
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  for (int i = 1; i <= n; i++) {
+    if (i > 1) luaL_addchar(&b, ' ');
+    lua_getglobal(L, "tostring");
+    lua_pushvalue(L, i);
+    lua_call(L, 1, 1);
+    if (lua_type(L, -1) != LUA_TSTRING)
+      return luaL_error(L, "tostring must return a text to print");
+    luaL_addvalue(&b);
+  }
+  luaL_pushresult(&b);
+  segue__log(lua->log, SEGUE__INFO, "policy", lua_tostring(L, -1), NULL);
+  return 0;
+}
+
+void segue__sandbox_open(lua_State *L) {
+  open_library(L, luaopen_base, "");
+  open_library(L, luaopen_table, LUA_TABLIBNAME);
+  open_library(L, luaopen_string, LUA_STRLIBNAME);
+  open_library(L, luaopen_math, LUA_MATHLIBNAME);
+  open_library(L, luaopen_bit, LUA_BITLIBNAME);
+  open_library(L, luaopen_os, LUA_OSLIBNAME);
+  lua_pushvalue(L, LUA_GLOBALSINDEX);
+  keep_only(L, globals);
+  lua_getfield(L, -1, "os");
+  keep_only(L, times);
+  lua_pushcfunction(L, os_getenv);
+  lua_setfield(L, -2, "getenv");
+  lua_pop(L, 1);
+  lua_getfield(L, -1, "string");
+  keep_only(L, strings);
+  wrap(L, "rep", string_rep);
+  wrap(L, "gsub", guarded);
+  wrap(L, "format", guarded);
+  lua_pop(L, 1);
+  lua_getfield(L, -1, "table");
+  wrap(L, "sort", guarded);
+  lua_pop(L, 2);
+  lua_pushcfunction(L, print);
+  lua_setglobal(L, "print");
+  freeze_strings(L);
+}

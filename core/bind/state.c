@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Lua states: the allocator that limits and counts, the protected call, and errors as segue_error.
+ */
+#include "state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../segue.h"
+#include "task.h"
+
+/* Frames of C functions that call Lua may use this much of the stack, one inside the other. */
+enum { STACK_MAX = 512 * 1024 };
+
+static void *allocate(void *data, void *p, size_t old_size, size_t new_size) {
+  segue__lua *lua = data;
+  if (!p) old_size = 0;
+  if (!new_size) {
+    segue__free(p);
+    lua->bytes -= old_size;
+    return NULL;
+  }
+  bool over = new_size > old_size && lua->bytes - old_size + new_size > lua->bytes_max;
+  void *q = over ? NULL : segue__realloc(p, new_size);
+  if (q)
+    lua->bytes += new_size - old_size;
+  else
+    lua->spoiled = true;
+  return q;
+}
+
+segue__lua *segue__lua_of(lua_State *L) {
+  void *data;
+  lua_getallocf(L, &data);
+  return data;
+}
+
+bool segue__lua_is_broken(const segue__lua *lua) {
+  return lua->spoiled || lua->overran;
+}
+
+static int open_all(lua_State *L, void *data, segue_error *err) {
+  (void)data, (void)err;
+  segue__sandbox_open(L);
+  segue__coroutine_open(L);
+  segue__core_open(L);
+  segue__tables_open(L);
+  segue__require_open(L);
+  return 0;
+}
+
+int segue__lua_new(segue__lua **out, const segue__lua_setup *setup, segue_error *err) {
+  *out = NULL;
+  segue__lua *lua = segue__calloc(1, sizeof *lua);
+  if (!lua) goto no_memory;
+  lua->loop = setup->loop;
+  lua->log = setup->log;
+  lua->os = setup->os;
+  lua->budget = setup->budget;
+  lua->program = setup->program;
+  lua->lua_dir = setup->lua_dir;
+  lua->bytes_max = setup->bytes_max;
+  lua->L = lua_newstate(allocate, lua);
+  if (!lua->L) goto no_memory;
+  segue__budget_adopt(lua->budget, lua);
+  int rc = segue__lua_call(lua, "opening Lua", 1000, open_all, NULL, err);
+  if (rc) {
+    segue__lua_free(lua);
+    return rc;
+  }
+  *out = lua;
+  return 0;
+no_memory:
+  segue__free(lua);
+  return segue__error_set(err, UV_ENOMEM, "no memory for a Lua state");
+}
+
+static void destroy(segue__lua *lua) {
+  lua_close(lua->L);
+  segue__free(lua->traceback);
+  segue__free(lua);
+}
+
+void segue__lua_free(segue__lua *lua) {
+  if (!lua) return;
+  lua->closing = true;
+  segue__task_cancel_all(lua);
+  if (!lua->depth) destroy(lua);
+}
+
+/* ---- Calls ----------------------------------------------------------------------------------- */
+
+struct call {
+  segue__lua *lua;
+  const char *what;
+  uint64_t cpu_ms;
+  segue__lua_body body;
+  void *data;
+  segue_error *err;
+  int status;
+};
+
+static int run_body(lua_State *L) {
+  struct call *call = lua_touserdata(L, 1);
+  lua_settop(L, 0);
+  call->status = call->body(L, call->data, call->err);
+  return 0;
+}
+
+/* Runs at the place of the error: the stack is still there. */
+static int keep_traceback(lua_State *L) {
+  segue__lua *lua = segue__lua_of(L);
+  segue__lua_place(lua, L, 1, &lua->place);
+  luaL_traceback(L, L, NULL, 1);
+  segue__free(lua->traceback);
+  lua->traceback = segue__strdup(lua_tostring(L, -1));
+  lua_pop(L, 1);
+  return 1;
+}
+
+static int protected_call(lua_State *L) {
+  struct call *call = lua_touserdata(L, 1);
+  segue__lua *lua = call->lua;
+  segue__slice outer;
+  lua_pushcfunction(L, keep_traceback);
+  lua_pushcfunction(L, run_body);
+  lua_pushlightuserdata(L, call);
+  segue__budget_enter(lua->budget, lua, call->cpu_ms, &outer);
+  int rc = lua_pcall(L, 1, 0, -3);
+  segue__budget_leave(lua->budget, &outer);
+  if (rc && !segue__lua_is_broken(lua)) {
+    call->status = segue__lua_describe(L, -1, NULL, call->err);
+    segue__lua_log_traceback(lua, call->what, lua->traceback);
+  } else if (rc) {
+    call->status = SEGUE_EPOLICY;
+  }
+  return 0;
+}
+
+/* A limit overrides whatever the call itself made of it. */
+static int broken(segue__lua *lua, const char *what, uint64_t cpu_ms, segue_error *err) {
+  if (lua->spoiled) {
+    segue__error_set(err, SEGUE_ELIMIT,
+                     "%s needed more than %zu MiB of memory; the policy's state is built anew",
+                     what, lua->bytes_max >> 20);
+    segue__error_at(err, lua->place.file, lua->place.line, 0);
+    return SEGUE_ELIMIT;
+  }
+  segue__error_set(err, SEGUE_ETIMEOUT,
+                   "%s used more than %llu ms of CPU time: is there an endless loop?", what,
+                   (unsigned long long)cpu_ms);
+  segue__error_at(err, lua->place.file, lua->place.line, 0);
+  return SEGUE_ETIMEOUT;
+}
+
+int segue__lua_call(segue__lua *lua, const char *what, uint64_t cpu_ms, segue__lua_body body,
+                    void *data, segue_error *err) {
+  segue_error scratch;
+  if (!err) err = &scratch;
+  if (segue__lua_is_broken(lua))
+    return segue__error_set(err, SEGUE_EPOLICY, "%s: the policy's state has hit a limit", what);
+  struct call call = {lua, what, cpu_ms, body, data, err, 0};
+  if (!lua->depth++) lua->stack_base = __builtin_frame_address(0);
+  memset(&lua->place, 0, sizeof lua->place);
+  int top = lua_gettop(lua->L);
+  int rc = lua_cpcall(lua->L, protected_call, &call);
+  if (rc) call.status = segue__error_set(err, UV_ENOMEM, "%s: out of memory", what);
+  lua_settop(lua->L, top);
+  if (segue__lua_is_broken(lua)) {
+    call.status = broken(lua, what, cpu_ms, err);
+    segue__lua_log_traceback(lua, what, lua->traceback);
+  }
+  segue__free(lua->traceback);
+  lua->traceback = NULL;
+  if (!--lua->depth && lua->closing) destroy(lua);
+  return call.status;
+}
+
+void segue__lua_guard(lua_State *L) {
+  const char *base = segue__lua_of(L)->stack_base, *here = __builtin_frame_address(0);
+  size_t used = base > here ? (size_t)(base - here) : (size_t)(here - base);
+  if (used > STACK_MAX) luaL_error(L, "stack overflow (calls nest too deeply)");
+  luaL_checkstack(L, LUA_MINSTACK, "calls nest too deeply");
+}
+
+/* ---- Errors ---------------------------------------------------------------------------------- */
+
+bool segue__lua_place(const segue__lua *lua, lua_State *thread, int level, segue__place *out) {
+  lua_Debug ar;
+  for (; lua_getstack(thread, level, &ar); level++) {
+    lua_getinfo(thread, "Sl", &ar);
+    if (ar.currentline <= 0) continue;
+    const char *name = *ar.source == '@' ? ar.source + 1 : ar.short_src;
+    size_t prefix = strlen(lua->lua_dir);
+    if (!strncmp(name, lua->lua_dir, prefix) && !strncmp(name + prefix, "/segue/", 7))
+      continue; /* the Lua half */
+    snprintf(out->file, sizeof out->file, "%s", name);
+    out->line = (uint32_t)ar.currentline;
+    return true;
+  }
+  return false;
+}
+
+void segue__lua_note_place(segue__lua *lua, lua_State *L, lua_Debug *ar) {
+  (void)ar;
+  segue__lua_place(lua, L, 0, &lua->place);
+  luaL_traceback(L, L, NULL, 0);
+  segue__free(lua->traceback);
+  lua->traceback = segue__strdup(lua_tostring(L, -1));
+  lua_pop(L, 1);
+}
+
+void segue__lua_log_traceback(segue__lua *lua, const char *what, const char *traceback) {
+  if (!traceback) return;
+  segue__log(lua->log, SEGUE__WARN, "policy", "an error in the policy", "hook", 's', what,
+             "traceback", 's', traceback, NULL);
+}
+
+void segue__lua_parse_message(const segue__lua *lua, const char *text, segue_error *err) {
+  segue__error_set(err, SEGUE_EPOLICY, "%s", text);
+  for (const char *colon = strchr(text, ':'); colon; colon = strchr(colon + 1, ':')) {
+    size_t digits = strspn(colon + 1, "0123456789");
+    if (!digits || strncmp(colon + 1 + digits, ": ", 2)) continue;
+    char name[256];
+    snprintf(name, sizeof name, "%.*s", (int)(colon - text), text);
+    segue__error_set(err, SEGUE_EPOLICY, "%s", colon + 1 + digits + 2);
+    segue__error_at(err, segue__program_path(lua->program, name),
+                    (uint32_t)strtoul(colon + 1, NULL, 10), 0);
+    return;
+  }
+}
+
+static const char *field(lua_State *L, int index, const char *key) {
+  lua_pushstring(L, key);
+  lua_rawget(L, index);
+  const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : NULL;
+  lua_pop(L, 1); /* the table still holds it */
+  return text;
+}
+
+static uint32_t field_number(lua_State *L, int index, const char *key) {
+  lua_pushstring(L, key);
+  lua_rawget(L, index);
+  lua_Number n = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : 0;
+  lua_pop(L, 1);
+  return n > 0 && n < 4e9 ? (uint32_t)n : 0;
+}
+
+/* Fills err from a table with message, file, line, column, path. */
+static bool describe_table(lua_State *L, int index, segue_error *err) {
+  const char *message = field(L, index, "message");
+  if (!message) return false;
+  segue__error_set(err, SEGUE_EPOLICY, "%s", message);
+  segue__error_at(err, field(L, index, "file"), field_number(L, index, "line"),
+                  field_number(L, index, "column"));
+  segue__error_path(err, field(L, index, "path"));
+  return true;
+}
+
+static void describe_other(lua_State *L, int index, segue_error *err) {
+  int type = lua_type(L, index);
+  if (type == LUA_TNIL || type == LUA_TNONE) {
+    segue__error_set(err, SEGUE_EPOLICY,
+                     "error() was called with nil: give it a text that says what is wrong");
+  } else if ((type == LUA_TTABLE || type == LUA_TUSERDATA) &&
+             luaL_callmeta(L, index, "__tostring")) {
+    const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "?";
+    segue__error_set(err, SEGUE_EPOLICY, "%s", text);
+    lua_pop(L, 1);
+  } else {
+    segue__error_set(err, SEGUE_EPOLICY,
+                     "error() was called with a %s: give it a text that says what is wrong",
+                     lua_typename(L, type));
+  }
+}
+
+static int describe_body(lua_State *L) {
+  segue_error *err = lua_touserdata(L, 2);
+  segue__lua *lua = segue__lua_of(L);
+  if (lua_type(L, 1) == LUA_TSTRING)
+    segue__lua_parse_message(lua, lua_tostring(L, 1), err);
+  else if (lua_type(L, 1) != LUA_TTABLE || !describe_table(L, 1, err))
+    describe_other(L, 1, err);
+  return 0;
+}
+
+int segue__lua_describe(lua_State *L, int index, lua_State *thread, segue_error *err) {
+  segue__lua *lua = segue__lua_of(L);
+  if (thread) segue__lua_place(lua, thread, 0, &lua->place);
+  lua_pushvalue(L, index);
+  lua_pushcfunction(L, describe_body);
+  lua_insert(L, -2);
+  lua_pushlightuserdata(L, err);
+  if (lua_pcall(L, 2, 0, 0)) {
+    segue__error_set(err, SEGUE_EPOLICY, "an error was thrown whose text cannot be made");
+    lua_pop(L, 1);
+  }
+  if (!err->file[0]) segue__error_at(err, lua->place.file, lua->place.line, 0);
+  return SEGUE_EPOLICY;
+}
+
+/* ---- References ------------------------------------------------------------------------------ */
+
+int segue__lua_ref(segue__lua *lua, lua_State *L) {
+  int ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  if (ref != LUA_REFNIL) lua->refs++;
+  return ref;
+}
+
+void segue__lua_unref(segue__lua *lua, int ref) {
+  if (ref == LUA_NOREF || ref == LUA_REFNIL) return;
+  luaL_unref(lua->L, LUA_REGISTRYINDEX, ref);
+  lua->refs--;
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * state.h: one Lua state that runs users' code: what it may use, how much of it, and the one
+ * function through which every call into it passes. Only core/bind includes this header.
+ */
+#ifndef SEGUE_BIND_STATE_H
+#define SEGUE_BIND_STATE_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <uv.h>
+
+#include "../config/tree.h"
+#include "../os/error.h"
+#include "../os/log.h"
+#include "../os/loop.h"
+#include "../os/os.h"
+#include "budget.h"
+
+/* The text of one chunk: the policy itself (module NULL) or a module beside it. */
+typedef struct segue__chunk {
+  char *module;
+  char *path;
+  char *text;
+  size_t len;
+  segue__hash hash;
+} segue__chunk;
+
+/* Everything a policy was made of, so that its state can be built anew from the same bytes. */
+typedef struct segue__program {
+  char *folder; /* of the policy; "" = the current one */
+  segue__chunk *chunks;
+  size_t count, capacity;
+  bool sealed; /* loaded: no chunk may be added any more */
+} segue__program;
+void segue__program_deinit(segue__program *program);
+/* Reads a file and appends it; what is there already is found again without reading. */
+int segue__program_add(segue__program *program, const segue__os *os, const char *module,
+                       const char *path, const segue__chunk **out, segue_error *err);
+/* The full path for a name that Lua cut to "...tail"; else the name. */
+const char *segue__program_path(const segue__program *program, const char *name);
+
+typedef struct segue__lua segue__lua;
+struct segue__task;
+
+/* Where a call was when its time was over. */
+typedef struct segue__place {
+  char file[256];
+  uint32_t line;
+} segue__place;
+
+struct segue__lua {
+  lua_State *L;
+  segue__loop *loop;
+  const segue__log *log;
+  const segue__os *os;
+  segue__budget *budget;
+  segue__program *program;
+  const char *lua_dir;
+  size_t bytes, bytes_max;
+  bool spoiled; /* an allocation was refused: its results cannot be trusted */
+  bool overran; /* a call used up its CPU time */
+  bool closing; /* to be closed as soon as the running call is left */
+  int depth;    /* calls that are running */
+  const char *stack_base;
+  size_t refs;
+  struct segue__task *tasks, *current;
+  segue__place place;
+  char *traceback;
+};
+
+typedef struct segue__lua_setup {
+  segue__loop *loop;
+  const segue__log *log;
+  const segue__os *os;
+  segue__budget *budget;
+  segue__program *program;
+  const char *lua_dir;
+  size_t bytes_max;
+} segue__lua_setup;
+
+/* A state with the sandbox in place. Everything in setup is borrowed. */
+int segue__lua_new(segue__lua **out, const segue__lua_setup *setup, segue_error *err);
+/* Cancels its tasks and closes it, at the latest when the running call is left. NULL allowed. */
+void segue__lua_free(segue__lua *lua);
+segue__lua *segue__lua_of(lua_State *L);
+/* Hit a limit: it refuses calls, and has to be built anew. */
+bool segue__lua_is_broken(const segue__lua *lua);
+
+/* The way into Lua. body runs protected, within cpu_ms of CPU time; whatever it throws, or the
+ * limit it breaks, ends up in err (with file and line) and its traceback in the log. The stack is
+ * as before afterwards. body may also fail by returning a negative code with *err filled. what
+ * names the call in messages: "check". */
+typedef int (*segue__lua_body)(lua_State *L, void *data, segue_error *err);
+int segue__lua_call(segue__lua *lua, const char *what, uint64_t cpu_ms, segue__lua_body body,
+                    void *data, segue_error *err);
+
+/* Turns the error value at index into err: texts with their position, our own error tables, and
+ * whatever else was thrown. thread is the one that threw it. Throws only for lack of memory. */
+int segue__lua_describe(lua_State *L, int index, lua_State *thread, segue_error *err);
+/* Splits "file:line: text". */
+void segue__lua_parse_message(const segue__lua *lua, const char *text, segue_error *err);
+void segue__lua_note_place(segue__lua *lua, lua_State *L, lua_Debug *ar);
+/* The innermost Lua function of a thread: file and line; false if there is none. */
+bool segue__lua_place(const segue__lua *lua, lua_State *thread, int level, segue__place *out);
+void segue__lua_log_traceback(segue__lua *lua, const char *what, const char *traceback);
+
+/* Raises if too much of the C stack is in use: calls that nest through C are not limited by Lua. */
+void segue__lua_guard(lua_State *L);
+
+/* Counted references to values. */
+int segue__lua_ref(segue__lua *lua, lua_State *L); /* pops the value */
+void segue__lua_unref(segue__lua *lua, int ref);
+
+/* ---- Parts of the sandbox, each in a file of its own ---- */
+void segue__sandbox_open(lua_State *L);   /* sandbox.c: libraries, reduced */
+void segue__require_open(lua_State *L);   /* require.c: require, load */
+void segue__core_open(lua_State *L);      /* core.c: the module segue.core */
+void segue__tables_open(lua_State *L);    /* tables.c: pairs, type ... that know config values */
+void segue__coroutine_open(lua_State *L); /* coroutine.c */
+
+#endif

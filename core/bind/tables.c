@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The functions of Lua that take tables, taught to take config values: type, pairs, ipairs, next,
+ * rawget, unpack, getmetatable and table.*. What would change a config value is refused. Anything
+ * else is handed to Lua's own function, which is the upvalue.
+ */
+#include <math.h>
+
+#include "value.h"
+
+static int original(lua_State *L) {
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
+  return lua_gettop(L);
+}
+
+static int type(lua_State *L) {
+  luaL_checkany(L, 1);
+  if (segue__value_test(L, 1))
+    lua_pushliteral(L, "table");
+  else
+    lua_pushstring(L, luaL_typename(L, 1));
+  return 1;
+}
+
+static int next(lua_State *L) {
+  lua_settop(L, 2);
+  segue__value *value = segue__value_test(L, 1);
+  if (value) return segue__value_next(L, value, 2);
+  luaL_checktype(L, 1, LUA_TTABLE);
+  if (lua_next(L, 1)) return 2;
+  lua_pushnil(L);
+  return 1;
+}
+
+/* upvalues: Lua's pairs, our next */
+static int pairs(lua_State *L) {
+  if (!segue__value_test(L, 1)) return original(L);
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_pushvalue(L, 1);
+  lua_pushnil(L);
+  return 3;
+}
+
+static int next_in_list(lua_State *L) {
+  segue__value *value = segue__value_test(L, 1);
+  size_t i = (size_t)luaL_checknumber(L, 2);
+  if (!value || value->node->type != SEGUE_LIST || i >= value->node->count) return 0;
+  lua_pushnumber(L, (lua_Number)i + 1);
+  segue__value_push_item(L, value, i);
+  return 2;
+}
+
+/* upvalues: Lua's ipairs, next_in_list */
+static int ipairs(lua_State *L) {
+  if (!segue__value_test(L, 1)) return original(L);
+  lua_pushvalue(L, lua_upvalueindex(2));
+  lua_pushvalue(L, 1);
+  lua_pushnumber(L, 0);
+  return 3;
+}
+
+static int rawget(lua_State *L) {
+  if (!segue__value_test(L, 1)) return original(L);
+  lua_settop(L, 2);
+  lua_gettable(L, 1);
+  return 1;
+}
+
+static int getmetatable(lua_State *L) {
+  if (!segue__value_test(L, 1)) return original(L);
+  lua_pushnil(L);
+  return 1;
+}
+
+static int refuse(lua_State *L) {
+  for (int i = 1; i <= lua_gettop(L); i++) {
+    if (segue__value_test(L, i))
+      return luaL_error(L, "config values cannot be changed: use segue.copy(v)");
+  }
+  return original(L);
+}
+
+/* Bounds i..j as arguments at..at+1, by default the whole list. */
+static bool bounds(lua_State *L, const segue__value *value, int at, lua_Number *i, lua_Number *j) {
+  lua_Number count = value->node->type == SEGUE_LIST ? value->node->count : 0;
+  *i = luaL_optnumber(L, at, 1);
+  *j = luaL_optnumber(L, at + 1, count);
+  return *i <= *j;
+}
+
+static int unpack(lua_State *L) {
+  segue__value *value = segue__value_test(L, 1);
+  if (!value) return original(L);
+  lua_Number i, j;
+  if (!bounds(L, value, 2, &i, &j)) return 0;
+  if (j - i >= 8000 || !lua_checkstack(L, (int)(j - i) + 1))
+    return luaL_error(L, "too many results to unpack");
+  int n = 0;
+  for (; i <= j; i++, n++) {
+    lua_pushnumber(L, i);
+    lua_gettable(L, 1);
+  }
+  return n;
+}
+
+static int concat(lua_State *L) {
+  segue__value *value = segue__value_test(L, 1);
+  if (!value) return original(L);
+  size_t gap_len;
+  const char *gap = luaL_optlstring(L, 2, "", &gap_len);
+  lua_Number i, j;
+  bool any = bounds(L, value, 3, &i, &j);
+  luaL_Buffer b;
+  luaL_buffinit(L, &b);
+  for (lua_Number at = i; any && at <= j; at++) {
+    if (at > i) luaL_addlstring(&b, gap, gap_len);
+    lua_pushnumber(L, at);
+    lua_gettable(L, 1);
+    segue__wide wide;
+    if (segue__int_test(L, -1, &wide)) {
+      luaL_callmeta(L, -1, "__tostring");
+      lua_remove(L, -2);
+    }
+    if (!lua_isstring(L, -1))
+      return luaL_error(L, "invalid value (%s) at index %d in table for 'concat'",
+                        luaL_typename(L, -1), (int)at);
+    luaL_addvalue(&b);
+  }
+  luaL_pushresult(&b);
+  return 1;
+}
+
+static int getn(lua_State *L) {
+  segue__value *value = segue__value_test(L, 1);
+  if (!value) return original(L);
+  lua_pushnumber(L, value->node->type == SEGUE_LIST ? value->node->count : 0);
+  return 1;
+}
+
+/* foreach(t, f), foreachi(t, f) */
+static int foreach (lua_State *L) {
+  segue__value *value = segue__value_test(L, 1);
+  if (!value) return original(L);
+  segue__lua_guard(L);
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  lua_settop(L, 2);
+  lua_pushnil(L);
+  while (segue__value_next(L, value, 3) == 2) { /* f key value -> 4: key, 5: value */
+    lua_pushvalue(L, 2);
+    lua_pushvalue(L, 4);
+    lua_pushvalue(L, 5);
+    lua_call(L, 2, 1);
+    if (!lua_isnil(L, -1)) return 1;
+    lua_pushvalue(L, 4);
+    lua_replace(L, 3);
+    lua_settop(L, 3);
+  }
+  return 0;
+}
+
+/* move(a, f, e, t [, b]): out of a config value into a table */
+static int move(lua_State *L) {
+  segue__value *value = segue__value_test(L, 1);
+  if (!value) return refuse(L);
+  lua_Number f = luaL_checknumber(L, 2), e = luaL_checknumber(L, 3), t = luaL_checknumber(L, 4);
+  luaL_checktype(L, 5, LUA_TTABLE);
+  for (lua_Number i = f; i <= e; i++) {
+    lua_pushnumber(L, t + (i - f));
+    lua_pushnumber(L, i);
+    lua_gettable(L, 1);
+    lua_settable(L, 5);
+  }
+  lua_settop(L, 5);
+  return 1;
+}
+
+/* Replaces member `name` of the table on top by fn with its old value as upvalue. */
+static void replace(lua_State *L, const char *name, lua_CFunction fn) {
+  lua_getfield(L, -1, name);
+  lua_pushcclosure(L, fn, 1);
+  lua_setfield(L, -2, name);
+}
+
+static void replace_iterator(lua_State *L, const char *name, lua_CFunction fn,
+                             lua_CFunction iterator) {
+  lua_getfield(L, -1, name);
+  lua_pushcfunction(L, iterator);
+  lua_pushcclosure(L, fn, 2);
+  lua_setfield(L, -2, name);
+}
+
+void segue__tables_open(lua_State *L) {
+  static const struct {
+    const char *name;
+    lua_CFunction fn;
+  } in_globals[] = {{"type", type},     {"next", next},           {"rawget", rawget},
+                    {"rawset", refuse}, {"setmetatable", refuse}, {"getmetatable", getmetatable},
+                    {"unpack", unpack}},
+    in_table[] = {{"concat", concat},    {"insert", refuse}, {"remove", refuse},
+                  {"sort", refuse},      {"getn", getn},     {"foreach", foreach},
+                  {"foreachi", foreach}, {"maxn", getn},     {"move", move}};
+  lua_pushvalue(L, LUA_GLOBALSINDEX);
+  replace_iterator(L, "pairs", pairs, next);
+  replace_iterator(L, "ipairs", ipairs, next_in_list);
+  for (size_t i = 0; i < sizeof in_globals / sizeof *in_globals; i++)
+    replace(L, in_globals[i].name, in_globals[i].fn);
+  lua_getfield(L, -1, "table");
+  for (size_t i = 0; i < sizeof in_table / sizeof *in_table; i++)
+    replace(L, in_table[i].name, in_table[i].fn);
+  lua_pop(L, 2);
+}

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Tasks: starting, waiting, resuming and ending coroutines. A task ends in one place (end), and a
+ * task whose coroutine is running is only marked, because its stack is in use.
+ */
+#include "task.h"
+
+#include <string.h>
+
+struct segue__task {
+  segue__lua *lua;
+  lua_State *co;
+  int ref; /* of the coroutine */
+  segue__task_options options;
+  segue__timer limit;
+  segue__wait *wait;
+  bool running, over;
+  int status;
+  segue_error error;
+  segue__task *prev, *next;
+};
+
+static char owned_key; /* registry: weak set of all tasks' coroutines */
+
+struct step {
+  segue__task *task;
+  segue__wait_push push;
+  void *data;
+  bool first, again; /* again: it waits for something new */
+};
+
+static void resume(segue__task *task, segue__wait_push push, void *data, bool first);
+
+static void link_task(segue__task *task) {
+  segue__lua *lua = task->lua;
+  task->next = lua->tasks;
+  if (lua->tasks) lua->tasks->prev = task;
+  lua->tasks = task;
+}
+
+static void unlink_task(segue__task *task) {
+  if (task->prev)
+    task->prev->next = task->next;
+  else
+    task->lua->tasks = task->next;
+  if (task->next) task->next->prev = task->prev;
+}
+
+/* The only end of a task. */
+static void end(segue__task *task) {
+  segue__lua *lua = task->lua;
+  segue__wait *wait = task->wait;
+  segue__timer_stop(lua->loop, &task->limit);
+  task->wait = NULL;
+  if (wait) {
+    wait->task = NULL;
+    wait->cancel(wait);
+  }
+  unlink_task(task);
+  segue__lua_unref(lua, task->ref);
+  if (task->options.slot) *task->options.slot = NULL;
+  task->options.done(task->options.data, task->status, &task->error);
+  segue__free(task);
+}
+
+static void fail(segue__task *task, int status) {
+  task->status = status;
+  end(task);
+}
+
+static void fail_cancelled(segue__task *task) {
+  fail(task,
+       segue__error_set(&task->error, SEGUE_ECANCELLED, "%s was cancelled", task->options.name));
+}
+
+static void limit_passed(segue__timer *timer) {
+  segue__task *task = timer->data;
+  segue__place place = {"", 0};
+  segue__lua_place(task->lua, task->co, 0, &place);
+  segue__error_set(&task->error, SEGUE_ETIMEOUT,
+                   "%s took longer than %llu ms; it was waiting for %s", task->options.name,
+                   (unsigned long long)task->options.limit_ms,
+                   task->wait ? task->wait->what : "nothing");
+  segue__error_at(&task->error, place.file, place.line, 0);
+  fail(task, SEGUE_ETIMEOUT);
+}
+
+static void own(lua_State *L) { /* the coroutine on top of L is a task's */
+  lua_pushlightuserdata(L, &owned_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "k");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+    lua_pushlightuserdata(L, &owned_key);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, LUA_REGISTRYINDEX);
+  }
+  lua_pushvalue(L, -2);
+  lua_pushboolean(L, 1);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
+}
+
+bool segue__task_owns(lua_State *L, lua_State *co) {
+  lua_pushlightuserdata(L, &owned_key);
+  lua_rawget(L, LUA_REGISTRYINDEX);
+  if (lua_isnil(L, -1)) {
+    lua_pop(L, 1);
+    return false;
+  }
+  lua_pushthread(co);
+  if (co != L) lua_xmove(co, L, 1);
+  lua_rawget(L, -2);
+  bool owned = lua_toboolean(L, -1);
+  lua_pop(L, 2);
+  return owned;
+}
+
+void segue__task_start(segue__lua *lua, const segue__task_options *options) {
+  segue__task *task = segue__calloc(1, sizeof *task);
+  if (!task) {
+    segue_error err;
+    segue__error_set(&err, UV_ENOMEM, "%s: out of memory", options->name);
+    options->done(options->data, UV_ENOMEM, &err);
+    return;
+  }
+  task->lua = lua;
+  task->options = *options;
+  task->ref = LUA_NOREF;
+  task->limit.data = task;
+  link_task(task);
+  if (options->slot) *options->slot = task;
+  if (options->limit_ms &&
+      segue__timer_start(lua->loop, &task->limit, options->limit_ms, limit_passed)) {
+    segue__error_set(&task->error, UV_ENOMEM, "%s: out of memory", options->name);
+    fail(task, UV_ENOMEM);
+    return;
+  }
+  resume(task, NULL, NULL, true);
+}
+
+/* ---- Running --------------------------------------------------------------------------------- */
+
+static int create(lua_State *L, segue__task *task) {
+  lua_State *co = lua_newthread(L);
+  own(L);
+  task->ref = segue__lua_ref(task->lua, L);
+  task->co = co;
+  return task->options.begin(co, task->options.data, &task->error);
+}
+
+static void note_traceback(lua_State *L, segue__task *task) {
+  luaL_traceback(L, task->co, NULL, 0);
+  segue__lua_log_traceback(task->lua, task->options.name, lua_tostring(L, -1));
+  lua_pop(L, 1);
+}
+
+/* Errors of a coroutine are described from its stack, which is still as it was. */
+static int describe(lua_State *L, segue__task *task, segue_error *err) {
+  if (segue__lua_is_broken(task->lua)) return SEGUE_EPOLICY;
+  lua_xmove(task->co, L, 1);
+  int status = segue__lua_describe(L, lua_gettop(L), task->co, err);
+  note_traceback(L, task);
+  return status;
+}
+
+static int step_body(lua_State *L, void *data, segue_error *err) {
+  struct step *step = data;
+  segue__task *task = step->task;
+  int n = 0;
+  if (step->first) n = create(L, task);
+  if (n < 0) {
+    *err = task->error;
+    return n;
+  }
+  lua_State *co = task->co;
+  luaL_checkstack(co, LUA_MINSTACK, "a task");
+  if (step->push) n = step->push(co, step->data);
+  int rc = lua_resume(co, n);
+  if (rc == LUA_YIELD) {
+    step->again = task->wait != NULL;
+    if (step->again || task->over) return 0;
+    return segue__error_set(err, SEGUE_EPOLICY, "%s yielded where nothing is waited for",
+                            task->options.name);
+  }
+  if (rc) return describe(L, task, err);
+  return task->options.finish ? task->options.finish(co, lua_gettop(co), task->options.data, err)
+                              : 0;
+}
+
+static void resume(segue__task *task, segue__wait_push push, void *data, bool first) {
+  segue__lua *lua = task->lua;
+  segue__task *outer = lua->current;
+  struct step step = {task, push, data, first, false};
+  lua->current = task;
+  task->running = true;
+  lua->depth++; /* the state must outlive this function */
+  int status = segue__lua_call(lua, task->options.name, task->options.slice_cpu_ms, step_body,
+                               &step, &task->error);
+  task->running = false;
+  lua->current = outer;
+  if (task->over)
+    fail_cancelled(task);
+  else if (status || !step.again)
+    fail(task, status);
+  else if (task->wait->start)
+    task->wait->start(task->wait);
+  if (!--lua->depth && lua->closing) segue__lua_free(lua);
+}
+
+void segue__task_cancel(segue__task *task) {
+  if (!task) return;
+  if (task->running)
+    task->over = true;
+  else
+    fail_cancelled(task);
+}
+
+void segue__task_cancel_all(segue__lua *lua) {
+  for (segue__task *task = lua->tasks; task;) {
+    bool running = task->running;
+    segue__task *next = task->next;
+    segue__task_cancel(task);
+    task = running ? next : lua->tasks; /* a cancelled one may have cancelled others */
+  }
+}
+
+size_t segue__task_count(const segue__lua *lua) {
+  size_t n = 0;
+  for (const segue__task *task = lua->tasks; task; task = task->next)
+    n++;
+  return n;
+}
+
+/* ---- Waiting --------------------------------------------------------------------------------- */
+
+void segue__wait_check(lua_State *L, const char *what) {
+  segue__lua *lua = segue__lua_of(L);
+  segue__task *task = lua->current;
+  if (!task)
+    luaL_error(L, "%s waits, and the policy cannot wait while it is being loaded: use it in a hook",
+               what);
+  if (task->co != L) luaL_error(L, "%s cannot wait inside a coroutine of the policy's own", what);
+  if (!lua_isyieldable(L))
+    luaL_error(L,
+               "%s cannot wait here: it was called through a function that cannot be left, "
+               "such as table.sort or string.gsub",
+               what);
+}
+
+int segue__wait_begin(lua_State *L, segue__wait *wait, const char *what) {
+  segue__task *task = segue__lua_of(L)->current;
+  wait->task = task;
+  wait->what = what;
+  task->wait = wait;
+  return lua_yield(L, 0);
+}
+
+void segue__wait_end(segue__wait *wait, segue__wait_push push, void *data) {
+  segue__task *task = wait->task;
+  wait->task = NULL;
+  task->wait = NULL;
+  resume(task, push, data, false);
+}
+
+struct sleep {
+  segue__wait wait;
+  segue__timer timer;
+  segue__loop *loop;
+};
+
+static void sleep_over(segue__timer *timer) {
+  struct sleep *sleep = timer->data;
+  segue__wait_end(&sleep->wait, NULL, NULL);
+  segue__free(sleep);
+}
+
+static void sleep_cancel(segue__wait *wait) {
+  struct sleep *sleep = (struct sleep *)wait; /* its first member */
+  segue__timer_stop(sleep->loop, &sleep->timer);
+  segue__free(sleep);
+}
+
+int segue__sleep(lua_State *L) {
+  lua_Number ms = luaL_checknumber(L, 1);
+  if (!(ms >= 0 && ms <= 1e13)) return luaL_error(L, "segue.sleep: the time is out of range");
+  segue__wait_check(L, "segue.sleep");
+  struct sleep *sleep = segue__calloc(1, sizeof *sleep);
+  if (!sleep) return luaL_error(L, "segue.sleep: out of memory");
+  sleep->loop = segue__lua_of(L)->loop;
+  sleep->timer.data = sleep;
+  if (segue__timer_start(sleep->loop, &sleep->timer, (uint64_t)ms, sleep_over)) {
+    segue__free(sleep);
+    return luaL_error(L, "segue.sleep: out of memory");
+  }
+  sleep->wait.cancel = sleep_cancel;
+  return segue__wait_begin(L, &sleep->wait, "segue.sleep");
+}

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The transaction in Lua. prepare, commit and confirm wait: the engine is called after Lua has been
+ * left, and its answer resumes the task with true, or nil, message, code. The rest are plain reads.
+ */
+#include "txn.h"
+
+#include <string.h>
+
+#include "task.h"
+#include "value.h"
+
+static const char metatable[] = "segue.txn";
+
+struct step {
+  segue__wait wait;
+  segue__txn *txn;
+  void (*call)(segue__txn *txn, segue__txn_cb cb, void *data);
+  int status;
+  segue_error error;
+};
+
+int segue__txn_handle_new(segue__txn_handle **out, segue__txn *txn) {
+  *out = segue__calloc(1, sizeof **out);
+  if (!*out) return UV_ENOMEM;
+  (*out)->refs = 1;
+  (*out)->txn = txn;
+  return 0;
+}
+
+void segue__txn_handle_unref(segue__txn_handle *handle) {
+  if (handle && --handle->refs == 0) segue__free(handle);
+}
+
+static segue__txn *check(lua_State *L) {
+  segue__txn_handle **box = luaL_checkudata(L, 1, metatable);
+  if (!*box || !(*box)->txn)
+    luaL_error(L, "this transaction is over: txn can be used in its reload hook only");
+  return (*box)->txn;
+}
+
+/* ---- prepare, commit, confirm ---- */
+
+static int push_answer(lua_State *co, void *data) {
+  struct step *step = data;
+  if (!step->status) {
+    lua_pushboolean(co, 1);
+    return 1;
+  }
+  lua_pushnil(co);
+  lua_pushstring(co, step->error.message[0] ? step->error.message : segue_strerror(step->status));
+  lua_pushstring(co, segue_error_name(step->status));
+  return 3;
+}
+
+static void answered(void *data, int status, const segue_error *error) {
+  struct step *step = data;
+  step->status = status;
+  if (error) step->error = *error;
+  if (step->wait.task) segue__wait_end(&step->wait, push_answer, step);
+  segue__free(step);
+}
+
+static void start_step(segue__wait *wait) {
+  struct step *step = (struct step *)wait; /* its first member */
+  step->call(step->txn, answered, step);
+}
+
+/* The engine's answer still comes, and frees the step. */
+static void let_go(segue__wait *wait) {
+  (void)wait;
+}
+
+static int wait_for(lua_State *L, const char *what,
+                    void (*call)(segue__txn *, segue__txn_cb, void *)) {
+  segue__txn *txn = check(L);
+  segue__wait_check(L, what);
+  struct step *step = segue__calloc(1, sizeof *step);
+  if (!step) return luaL_error(L, "%s: out of memory", what);
+  step->txn = txn;
+  step->call = call;
+  step->wait.start = start_step;
+  step->wait.cancel = let_go;
+  return segue__wait_begin(L, &step->wait, what);
+}
+
+static int prepare(lua_State *L) {
+  return wait_for(L, "txn:prepare", segue__txn_prepare);
+}
+
+static int commit(lua_State *L) {
+  return wait_for(L, "txn:commit", segue__txn_commit);
+}
+
+static int confirm(lua_State *L) {
+  return wait_for(L, "txn:confirm", segue__txn_confirm);
+}
+
+/* ---- The rest ---- */
+
+static int reject(lua_State *L) {
+  segue__txn *txn = check(L);
+  segue__txn_reject(txn, luaL_checkstring(L, 2));
+  return 0;
+}
+
+/* defer(milliseconds, why): the Lua half turns durations into milliseconds. */
+static int defer(lua_State *L) {
+  segue__txn *txn = check(L);
+  lua_Number ms = luaL_checknumber(L, 2);
+  if (!(ms >= 0 && ms <= 1e13)) return luaL_error(L, "txn:defer: the time is out of range");
+  segue__txn_defer(txn, (uint64_t)ms, luaL_checkstring(L, 3));
+  return 0;
+}
+
+/* True if the change at `path` concerns `asked`: the same place, above or below it. */
+static bool concerns(const char *path, const char *asked) {
+  size_t a = strlen(path), b = strlen(asked), n = a < b ? a : b;
+  if (strncmp(path, asked, n) != 0) return false;
+  const char *rest = a > b ? path + n : asked + n;
+  return !n || !*rest || *rest == '.' || *rest == '[';
+}
+
+static int changed(lua_State *L) {
+  const segue__changes *changes = &segue__txn_result(check(L))->changes;
+  const char *asked = luaL_optstring(L, 2, NULL);
+  if (!asked) lua_createtable(L, (int)changes->count, 0);
+  for (size_t i = 0; i < changes->count; i++) {
+    if (asked && !concerns(changes->items[i].path, asked)) continue;
+    if (asked) {
+      lua_pushboolean(L, 1);
+      return 1;
+    }
+    lua_pushstring(L, changes->items[i].path);
+    lua_rawseti(L, -2, (int)i + 1);
+  }
+  /* Past the limit the list is not complete: then anything may have changed. */
+  if (asked) lua_pushboolean(L, changes->total > changes->count);
+  return 1;
+}
+
+static void push_plan(lua_State *L, const segue__result *result) {
+  lua_createtable(L, (int)result->step_count, 0);
+  for (size_t i = 0; i < result->step_count; i++) {
+    const segue__plan_step *step = &result->steps[i];
+    lua_createtable(L, 0, 3);
+    lua_pushstring(L, step->module);
+    lua_setfield(L, -2, "module");
+    lua_pushstring(L, segue__action_name(step->action));
+    lua_setfield(L, -2, "action");
+    lua_pushstring(L, step->why);
+    lua_setfield(L, -2, "why");
+    lua_rawseti(L, -2, (int)i + 1);
+  }
+}
+
+static void push_root(lua_State *L, const segue_snapshot *snapshot) {
+  segue__value_push(L, snapshot, snapshot ? segue_snapshot_root(snapshot) : NULL);
+}
+
+static int index_txn(lua_State *L) {
+  const char *key = luaL_checkstring(L, 2);
+  lua_pushvalue(L, 2);
+  lua_rawget(L, lua_upvalueindex(1));
+  if (!lua_isnil(L, -1)) return 1;
+  segue__txn *txn = check(L);
+  const segue__result *result = segue__txn_result(txn);
+  if (!strcmp(key, "cause"))
+    lua_pushstring(L, result->cause);
+  else if (!strcmp(key, "trigger"))
+    lua_pushstring(L, segue__trigger_name(result->trigger));
+  else if (!strcmp(key, "id"))
+    lua_pushnumber(L, (lua_Number)result->id);
+  else if (!strcmp(key, "next"))
+    push_root(L, segue__txn_next(txn));
+  else if (!strcmp(key, "prev"))
+    push_root(L, segue__txn_prev(txn));
+  else if (!strcmp(key, "plan"))
+    push_plan(L, result);
+  else
+    return luaL_error(L,
+                      "txn has no '%s': it has prepare, commit, confirm, reject, defer, changed, "
+                      "cause, trigger, id, next, prev and plan",
+                      key);
+  return 1;
+}
+
+static int refuse_write(lua_State *L) {
+  return luaL_error(L, "txn cannot be changed");
+}
+
+static int collect(lua_State *L) {
+  segue__txn_handle **box = lua_touserdata(L, 1);
+  segue__txn_handle_unref(*box);
+  *box = NULL;
+  return 0;
+}
+
+static int to_string(lua_State *L) {
+  segue__txn_handle **box = luaL_checkudata(L, 1, metatable);
+  if (*box && (*box)->txn)
+    lua_pushfstring(L, "transaction %d", (int)segue__txn_result((*box)->txn)->id);
+  else
+    lua_pushliteral(L, "transaction (over)");
+  return 1;
+}
+
+static void push_metatable(lua_State *L) {
+  static const luaL_Reg methods[] = {{"prepare", prepare}, {"commit", commit}, {"confirm", confirm},
+                                     {"reject", reject},   {"defer", defer},   {"changed", changed},
+                                     {NULL, NULL}};
+  if (!luaL_newmetatable(L, metatable)) return;
+  lua_createtable(L, 0, 8);
+  luaL_setfuncs(L, methods, 0);
+  lua_getfield(L, LUA_REGISTRYINDEX, "segue.core");
+  lua_getfield(L, -1, "wrap_defer"); /* the Lua half's, which knows durations */
+  lua_getfield(L, -3, "defer");
+  lua_call(L, 1, 1);
+  lua_setfield(L, -3, "defer");
+  lua_pop(L, 1);
+  lua_pushcclosure(L, index_txn, 1);
+  lua_setfield(L, -2, "__index");
+  lua_pushcfunction(L, refuse_write);
+  lua_setfield(L, -2, "__newindex");
+  lua_pushcfunction(L, collect);
+  lua_setfield(L, -2, "__gc");
+  lua_pushcfunction(L, to_string);
+  lua_setfield(L, -2, "__tostring");
+  lua_pushboolean(L, 0);
+  lua_setfield(L, -2, "__metatable");
+}
+
+void segue__txn_push(lua_State *L, segue__txn_handle *handle) {
+  segue__txn_handle **box = lua_newuserdata(L, sizeof(*box));
+  *box = NULL;
+  push_metatable(L);
+  lua_setmetatable(L, -2);
+  *box = handle;
+  handle->refs++;
+}

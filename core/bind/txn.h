@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * txn.h: the transaction as the reload hook sees it.
+ */
+#ifndef SEGUE_BIND_TXN_H
+#define SEGUE_BIND_TXN_H
+
+#include "../reload/engine.h"
+#include "state.h"
+
+/* Counted: the hook's and the userdata's. txn is NULL once the transaction is over. */
+typedef struct segue__txn_handle {
+  int refs;
+  segue__txn *txn;
+} segue__txn_handle;
+
+int segue__txn_handle_new(segue__txn_handle **out, segue__txn *txn);
+void segue__txn_handle_unref(segue__txn_handle *handle);
+/* Pushes a userdata that takes a reference of its own. */
+void segue__txn_push(lua_State *L, segue__txn_handle *handle);
+
+#endif

@@ -1,0 +1,190 @@
+-- SPDX-License-Identifier: MIT
+-- Constructors of sources, triggers and probes: plain tables that say what they are (`tag`, `kind`)
+-- and where they were made (`file`, `line`). Wrong arguments are thrown at the caller's line.
+local core = require "segue.core"
+local check = require "segue.check"
+local duration = require "segue.duration"
+
+local M = {}
+
+local function tagged(tag, kind, fields)
+  fields.tag, fields.kind = tag, kind
+  fields.file, fields.line = core.place()
+  return fields
+end
+
+local function argument(name, value, kind)
+  local wrong = check.value(value, kind)
+  if wrong then error(("%s: its argument %s"):format(name, wrong), 3) end
+  return value
+end
+
+local function expansion(name, expand)
+  if expand ~= nil and expand ~= "env" then
+    error(("%s: expand must be \"env\", which puts environment variables in for ${NAME}"):format(
+      name), 3)
+  end
+  return expand == "env"
+end
+
+local file_keys = { format = { "yaml", "json" }, optional = "boolean", expand = "string" }
+
+--- A source: one YAML or JSON file, relative to the policy's folder.
+---@param path string
+---@param options? { format?: "yaml"|"json", optional?: boolean, expand?: "env" }
+---@return segue.Source
+function M.file(path, options)
+  argument("segue.file", path, "text")
+  local o = check.options("segue.file", options, file_keys)
+  local expand = expansion("segue.file", o.expand)
+  return tagged("source", "file",
+    { path = path, format = o.format, optional = o.optional or false, expand = expand })
+end
+
+--- A source: the files that match a pattern such as "conf.d/*.yaml", in the order of their names.
+---@param pattern string
+---@param options? { format?: "yaml"|"json", optional?: boolean, expand?: "env" }
+---@return segue.Source
+function M.dir(pattern, options)
+  argument("segue.dir", pattern, "text")
+  local o = check.options("segue.dir", options, file_keys)
+  local expand = expansion("segue.dir", o.expand)
+  if not pattern:match("([^/]*)$"):find("[*?%[]") then
+    error(("segue.dir: '%s' has no pattern in its last part: write '%s/*.yaml'"):format(pattern,
+      (pattern:gsub("/+$", ""))), 2)
+  end
+  return tagged("source", "dir",
+    { path = pattern, format = o.format, optional = o.optional or false, expand = expand })
+end
+
+--- A source: environment variables that begin with a prefix. APP_LISTEN__PORT=80 under the prefix
+--- "APP_" is listen.port.
+---@param options { prefix: string, separator?: string }
+---@return segue.Source
+function M.env(options)
+  local o = check.options("segue.env", options, { prefix = "text", separator = "text" })
+  if not o.prefix then error("segue.env: prefix is missing: segue.env { prefix = \"APP_\" }", 2) end
+  return tagged("source", "env", { prefix = o.prefix, separator = o.separator })
+end
+
+-- A table as { keys, values } in the order of the keys, a list as it is. Plain data only.
+local function plain(value, path, depth)
+  local kind = core.kind(value)
+  if kind == "map" or kind == "list" then
+    return nil, path, "is a config value: copy it with segue.copy"
+  end
+  local type_name = type(value)
+  if kind or type_name == "string" or type_name == "number" or type_name == "boolean" then
+    return value
+  end
+  if type_name ~= "table" then return nil, path, "is a " .. type_name .. ": plain data only" end
+  if depth > 100 then return nil, path, "is nested too deeply, or contains itself" end
+  local keys, count = {}, 0
+  for key in pairs(value) do
+    count = count + 1
+    keys[count] = key
+  end
+  if count > 0 and #value == count then
+    local list = {}
+    for i = 1, count do
+      local item, at, why = plain(value[i], core.path(path, i - 1), depth + 1)
+      if item == nil then return nil, at, why end
+      list[i] = item
+    end
+    return list
+  end
+  for _, key in ipairs(keys) do
+    if type(key) ~= "string" then
+      return nil, path, "is neither a list (keys 1, 2, 3 ...) nor a map (keys that are texts)"
+    end
+  end
+  table.sort(keys)
+  local values = {}
+  for i, key in ipairs(keys) do
+    local item, at, why = plain(value[key], core.path(path, key), depth + 1)
+    if item == nil then return nil, at, why end
+    values[i] = item
+  end
+  return { keys = keys, values = values }
+end
+
+--- A source: values written in the policy itself, as defaults for instance. An empty table is an
+--- empty map.
+---@param value table
+---@return segue.Source
+function M.value(value)
+  argument("segue.value", value, "table")
+  local converted, at, why = plain(value, "", 0)
+  if not converted then
+    error(("segue.value: %s %s"):format(at == "" and "the value" or at, why), 2)
+  end
+  if not converted.keys then error("segue.value: a map is wanted, with texts as keys", 2) end
+  return tagged("source", "value", { value = converted })
+end
+
+--- A trigger: a signal to the daemon: HUP, USR1, USR2 or WINCH.
+---@param name string
+---@param action? "reload"
+---@return segue.Trigger
+function M.signal(name, action)
+  argument("segue.signal", name, "text")
+  local signum = core.signal(name)
+  if not signum then
+    error(("segue.signal: '%s' cannot be a trigger: use HUP, USR1, USR2 or WINCH"):format(name), 2)
+  end
+  if action ~= nil and action ~= "reload" then
+    error(("segue.signal: unknown action '%s': this version knows \"reload\""):format(
+      tostring(action)), 2)
+  end
+  return tagged("trigger", "signal", { signum = signum, signal = name, action = "reload" })
+end
+
+--- A trigger: changes of the files that the policy names, and of the policy.
+---@param options? { rescan?: string|number }
+---@return segue.Trigger
+function M.watch(options)
+  local o = check.options("segue.watch", options, { rescan = "duration" })
+  return tagged("trigger", "watch", { interval_ms = o.rescan and duration.parse(o.rescan) or 0 })
+end
+
+--- A trigger and the admin API: an HTTP listener on a loopback address, or "unix:/path".
+---@param address string
+---@return segue.Trigger
+function M.http(address)
+  argument("segue.http", address, "text")
+  local port = tonumber(address:match(":(%d+)$"))
+  if not address:match("^unix:.") and not (port and port <= 65535) then
+    error(("segue.http: '%s' is not an address: write \"127.0.0.1:9090\", \"[::1]:9090\" or "
+      .. "\"unix:/run/app.sock\""):format(address), 2)
+  end
+  return tagged("trigger", "http", { address = address })
+end
+
+--- A trigger: asks the sources again and again.
+---@param interval string|number
+---@return segue.Trigger
+function M.poll(interval)
+  local ms, wrong = duration.parse(interval)
+  if not ms then error("segue.poll: the interval " .. wrong, 2) end
+  if ms < 100 then error("segue.poll: the interval must be at least \"100ms\"", 2) end
+  return tagged("trigger", "poll", { interval_ms = ms })
+end
+
+M.probe = {}
+
+--- A probe for `confirm`: a function that returns true, or nil and why not.
+---@param fn fun(): boolean?, string?
+---@return segue.Probe
+function M.probe.call(fn)
+  argument("segue.probe.call", fn, "function")
+  return tagged("probe", "call", { call = fn })
+end
+
+setmetatable(M.probe, {
+  __index = function(_, name)
+    error(("there is no segue.probe.%s in this version: known is segue.probe.call"):format(
+      tostring(name)), 2)
+  end,
+})
+
+return M

@@ -1,0 +1,98 @@
+-- SPDX-License-Identifier: MIT
+-- segue: what policies use. `local segue = require "segue"`.
+local core = require "segue.core"
+local suggest = require "segue.suggest"
+local duration = require "segue.duration"
+local constructors = require "segue.constructors"
+
+---@class segue.Source
+---@class segue.Trigger
+---@class segue.Probe
+
+---@class segue
+---@field state table what survives a reload of the policy: plain data, copied from state to state
+---@field null userdata an explicit null in a list
+local segue = { version = "0.1.0", state = core.state, null = core.null, int = core.int }
+for name, constructor in pairs(constructors) do segue[name] = constructor end
+segue.validate = require "segue.validate"
+
+--- Waits. Hooks only: while a policy is being loaded nothing can wait.
+---@param time string|number
+function segue.sleep(time)
+  local ms, wrong = duration.parse(time)
+  if not ms then error("segue.sleep: the time " .. wrong, 2) end
+  return core.sleep(ms)
+end
+
+--- Where a config value, its member `key`, or the value at a path in it was written:
+--- "file:line:column", or nil if there is no such value.
+---@param value any
+---@param key? string|number
+---@return string?
+function segue.where(value, key)
+  local kind = core.kind(value)
+  if kind ~= "map" and kind ~= "list" then
+    error("segue.where wants a config value, and a key in it", 2)
+  end
+  local file, line, column = core.where(value, key)
+  return file and ("%s:%d:%d"):format(file, line, column)
+end
+
+local function copy(value, depth)
+  if type(value) ~= "table" then return value end
+  if depth > 200 then error("segue.copy: the value is nested too deeply, or contains itself", 0) end
+  local result = {}
+  for key, item in pairs(value) do result[key] = copy(item, depth + 1) end
+  return result
+end
+
+--- An ordinary table with the same content, all the way down.
+---@generic T
+---@param value T
+---@return T
+function segue.copy(value)
+  return copy(value, 1)
+end
+
+local function equal(a, b, depth)
+  if a == b then return true end
+  if type(a) ~= "table" or type(b) ~= "table" or depth > 200 then return false end
+  local count = 0
+  for key, item in pairs(a) do
+    count = count + 1
+    if not equal(item, b[key], depth + 1) then return false end
+  end
+  for _ in pairs(b) do count = count - 1 end
+  return count == 0
+end
+
+--- True if two values have the same content, plain tables and config values mixed as you like.
+---@param a any
+---@param b any
+---@return boolean
+function segue.equal(a, b)
+  return equal(a, b, 1)
+end
+
+segue.log = {}
+for level, name in pairs { [0] = "error", "warn", "info", "debug" } do
+  --- Writes to the daemon's log, with up to eight fields.
+  ---@param message string
+  ---@param fields? table<string, any>
+  segue.log[name] = function(message, fields)
+    if type(message) ~= "string" then
+      error(("segue.log.%s: the message must be a text, not a %s"):format(name, type(message)), 2)
+    end
+    if fields ~= nil and type(fields) ~= "table" then
+      error(("segue.log.%s: fields must be a table, not a %s"):format(name, type(fields)), 2)
+    end
+    core.log(level, message, fields)
+  end
+end
+
+return setmetatable(segue, {
+  __index = function(_, name)
+    error(("there is no segue.%s in this version: %s"):format(tostring(name),
+      suggest.hint(tostring(name), suggest.keys(segue))), 2)
+  end,
+})

@@ -1,0 +1,255 @@
+-- SPDX-License-Identifier: MIT
+-- Judges the table that a policy returns, key by key, and turns it into what the core wants:
+-- durations in milliseconds, paths from the policy's folder. Everything wrong is reported, each with
+-- file and line where they can be known.
+local core = require "segue.core"
+local check = require "segue.check"
+local duration = require "segue.duration"
+local suggest = require "segue.suggest"
+
+-- Captured now: what a policy does to the globals must not reach this.
+local pairs, ipairs, type, tostring, next = pairs, ipairs, type, tostring, next
+local sort, concat = table.sort, table.concat
+
+-- txn:defer takes durations.
+core.wrap_defer = function(defer)
+  return function(txn, time, why)
+    local ms, wrong = duration.parse(time)
+    if not ms then error("txn:defer: the time " .. wrong, 2) end
+    if type(why) ~= "string" then error("txn:defer: say why, as a text", 2) end
+    return defer(txn, ms, why)
+  end
+end
+
+local keys = {
+  name = "text", sources = "table", triggers = "table", debounce = "table",
+  min_interval = "duration", strategy = "function", check = "function", reload = "function",
+  modules = "table", confirm = "table", timeouts = "table",
+}
+local debounce_keys = { min = "duration", max = "duration" }
+local timeout_keys = { collect = "duration", check = "duration", reload = "duration" }
+local confirm_keys = { hold = "duration", within = "duration", probe = "probe" }
+local module_keys = {
+  kind = "text", replace = { "swap", "handover", "restart" }, config = "text", needs = "texts",
+  prepare = "duration", start = "duration", drain = "duration", stop = "duration",
+}
+
+local function is_list(t)
+  local count = 0
+  for _ in pairs(t) do count = count + 1 end
+  return count == #t
+end
+
+-- One judgement: the context, the problems so far, the result.
+local Judge = {}
+Judge.__index = Judge
+
+function Judge:problem(message, key, at)
+  local file, line = self.path, nil
+  if at and at.file then
+    file, line = at.file, at.line
+  elseif key then
+    line = core.line_of(key)
+  end
+  self.problems[#self.problems + 1] = { message = message, file = file, line = line }
+end
+
+-- Reports faults of table t, whose place in the policy is `prefix`.
+function Judge:keys(t, known, prefix)
+  local before = #self.problems
+  check.table(t, known, function(key, message)
+    local where = prefix == "" and "" or prefix .. ": "
+    self:problem(where .. message, type(key) == "string" and key or nil)
+  end)
+  return #self.problems == before
+end
+
+local function ms_of(t, key)
+  return t and t[key] ~= nil and duration.parse(t[key]) or nil
+end
+
+function Judge:folder_path(path)
+  if path:sub(1, 1) == "/" or self.folder == "" then return path end
+  return (self.folder == "/" and "" or self.folder) .. "/" .. path
+end
+
+-- Items of sources or triggers: made by a constructor, or nothing.
+function Judge:tagged(list, name, tag, example)
+  local items = {}
+  if not is_list(list) then
+    self:problem(("%s must be a list: %s = { %s }"):format(name, name, example), name)
+    return items
+  end
+  for i, item in ipairs(list) do
+    if type(item) == "table" and item.tag == tag then
+      items[#items + 1] = item
+    else
+      local got = type(item) == "table" and item.tag and "a " .. tostring(item.tag)
+        or type(item) == "function" and "a function that was not called"
+        or "a " .. type(item)
+      self:problem(("%s[%d] must be a %s such as %s, not %s"):format(name, i, tag, example, got),
+        name, type(item) == "table" and item or nil)
+    end
+  end
+  return items
+end
+
+local source_fields = { "kind", "prefix", "separator", "format", "optional", "expand", "value",
+  "file", "line" }
+
+function Judge:sources(list)
+  local result, named = {}, {}
+  for _, item in ipairs(self:tagged(list, "sources", "source", 'segue.file "config.yaml"')) do
+    local source = {}
+    for _, field in ipairs(source_fields) do source[field] = item[field] end
+    source.path = item.path and self:folder_path(item.path)
+    local name = item.path or item.kind == "env" and "env " .. item.prefix or item.kind
+    named[name] = (named[name] or 0) + 1
+    source.name = named[name] > 1 and item.kind == "value" and name .. " " .. named[name] or name
+    if named[name] > 1 and item.kind ~= "value" then
+      self:problem(("source '%s' is declared twice: remove one"):format(name), nil, item)
+    end
+    result[#result + 1] = source
+  end
+  if #result == 0 and #self.problems == 0 then
+    self:problem('sources is empty: name at least one, such as segue.file "config.yaml"', "sources")
+  end
+  return result
+end
+
+function Judge:module(name, module)
+  local where = "modules." .. tostring(name)
+  if type(name) ~= "string" or not name:match("^[%w_-]+$") then
+    self:problem(("modules: '%s' is not a name: use letters, digits, _ and -"):format(
+      tostring(name)), "modules")
+    return nil
+  end
+  if type(module) ~= "table" then
+    self:problem(("%s must be a table, not a %s"):format(where, type(module)), name)
+    return nil
+  end
+  local kind = self.kinds[module.kind]
+  if type(module.kind) ~= "string" or not kind then
+    local kinds = suggest.keys(self.kinds)
+    local known = #kinds > 0 and "available are: " .. concat(kinds, ", ")
+      or "this program offers none"
+    self:problem(("%s: there is no kind of module '%s'; %s"):format(where, tostring(module.kind),
+      known), name)
+    return nil
+  end
+  local known = {}
+  for key, wanted in pairs(module_keys) do known[key] = wanted end
+  for _, key in ipairs(kind) do known[key] = "text" end
+  if not self:keys(module, known, where) then return nil end
+  local result = { name = name, kind = module.kind, replace = module.replace or "handover",
+    config = module.config, needs = module.needs, prepare_ms = ms_of(module, "prepare"),
+    start_ms = ms_of(module, "start"), drain_ms = ms_of(module, "drain"),
+    stop_ms = ms_of(module, "stop"), file = self.path, line = core.line_of(name) }
+  for _, key in ipairs(kind) do result[key] = module[key] end
+  return result
+end
+
+function Judge:modules(modules)
+  local names, result = {}, {}
+  for name in pairs(modules) do names[#names + 1] = name end
+  sort(names, function(a, b) return tostring(a) < tostring(b) end)
+  for _, name in ipairs(names) do
+    result[#result + 1] = self:module(name, modules[name])
+  end
+  return result
+end
+
+function Judge:probe(probe)
+  if probe == nil or type(probe) == "function" then return probe end
+  if type(probe) == "table" and probe.tag == "probe" then return probe.call end
+  self:problem(("confirm: probe must be a function or segue.probe.call(function), not a %s"):format(
+    type(probe)), "probe")
+end
+
+function Judge:confirm(confirm, result)
+  local plain = {}
+  for key, value in pairs(confirm) do plain[key] = value end
+  plain.probe = nil
+  result.probe = self:probe(confirm.probe)
+  if not self:keys(plain, confirm_keys, "confirm") then return end
+  result.confirm = true
+  result.confirm_hold_ms = ms_of(confirm, "hold") or 0
+  result.confirm_within_ms = ms_of(confirm, "within") or 10000
+  if confirm.probe == nil then
+    self:problem("confirm has no probe: give it a function that says whether all is well",
+      "confirm")
+  elseif result.confirm_hold_ms >= result.confirm_within_ms then
+    self:problem("confirm: hold must be shorter than within", "hold")
+  end
+end
+
+function Judge:times(policy, result)
+  local debounce, timeouts = policy.debounce, policy.timeouts
+  if debounce and self:keys(debounce, debounce_keys, "debounce") then
+    result.debounce_min_ms = ms_of(debounce, "min")
+    result.debounce_max_ms = ms_of(debounce, "max")
+    local low, high = result.debounce_min_ms or 50, result.debounce_max_ms or 1000
+    if low > high then
+      self:problem(("debounce: min (%d ms) is longer than max (%d ms)"):format(low, high),
+        "debounce")
+    end
+  end
+  if timeouts and self:keys(timeouts, timeout_keys, "timeouts") then
+    for key in pairs(timeout_keys) do
+      result[key .. "_ms"] = ms_of(timeouts, key)
+      if result[key .. "_ms"] == 0 then
+        self:problem(("timeouts: %s must be longer than 0"):format(key), key)
+      end
+    end
+  end
+  result.min_interval_ms = ms_of(policy, "min_interval")
+end
+
+function Judge:policy(policy)
+  local result = { name = "segue" }
+  -- Parts are judged where they have the right type at all.
+  if not self:keys(policy, keys, "") then return end
+  result.name = policy.name or "segue"
+  self:times(policy, result)
+  if policy.sources then
+    result.sources = self:sources(policy.sources)
+  else
+    self:problem('sources is missing: name at least one, such as sources = { segue.file '
+      .. '"config.yaml" }')
+  end
+  if policy.triggers then
+    result.triggers = self:tagged(policy.triggers, "triggers", "trigger", 'segue.signal "HUP"')
+  end
+  if policy.modules then result.modules = self:modules(policy.modules) end
+  if policy.confirm then self:confirm(policy.confirm, result) end
+  result.check, result.reload, result.strategy = policy.check, policy.reload, policy.strategy
+  return result
+end
+
+local M = {}
+
+--- Judges what a policy returned.
+---@param policy any
+---@param count integer how many values it returned
+---@param context { path: string, folder: string, kinds: table<string, string[]> }
+---@return table? checked
+---@return table[]? problems
+function M.judge(policy, count, context)
+  local judge = setmetatable({ path = context.path, folder = context.folder,
+    kinds = context.kinds, problems = {} }, Judge)
+  if count == 0 or policy == nil then
+    judge:problem("the policy returns nothing: end it with `return { sources = { ... } }`")
+  elseif type(policy) ~= "table" or core.kind(policy) then
+    judge:problem(("the policy returns a %s instead of a table: end it with "
+      .. "`return { sources = { ... } }`"):format(type(policy)))
+  elseif next(policy) == nil then
+    judge:problem('the policy returns an empty table: name at least a source, such as sources = { '
+      .. 'segue.file "config.yaml" }')
+  end
+  if #judge.problems > 0 then return nil, judge.problems end
+  local result = judge:policy(policy)
+  if #judge.problems > 0 then return nil, judge.problems end
+  return result
+end
+
+return M
