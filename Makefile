@@ -124,10 +124,11 @@ $(OUT)/libsegue.a: $(CORE_OBJ) $(OUT)/sources
 	@echo "  ar      $@"
 	@ar rcs $@ $(CORE_OBJ)
 
+# LuaJIT's static library is not position independent enough for a shared one: that links its .so.
 $(OUT)/libsegue.so: $(CORE_OBJ) $(OUT)/sources
 	@echo "  link    $@"
 	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libsegue.so.$(ABI) -Wl,--exclude-libs,ALL \
-	  $(CORE_OBJ) $(LUAJIT_A) $(LIBS) -o $@
+	  $(CORE_OBJ) $(shell pkg-config --libs luajit) $(LIBS) -o $@
 	@ln -sf libsegue.so $(OUT)/libsegue.so.$(ABI)
 
 # All of LuaJIT goes in and is exported, so that Lua modules written in C find it in the binary.

@@ -144,9 +144,8 @@ static void start(struct run *run) {
   segue__task_start(loaded->lua, &options);
 }
 
-static void no_memory(segue_op *op, int hook) {
+static void no_memory(segue_op *op) {
   segue_error err;
-  (void)hook;
   segue__error_set(&err, UV_ENOMEM, "the policy's hook: out of memory");
   segue_op_done(op, UV_ENOMEM, &err);
 }
@@ -154,7 +153,7 @@ static void no_memory(segue_op *op, int hook) {
 static struct run *run_new(void *impl, segue_op *op, int hook) {
   struct run *run = segue__calloc(1, sizeof *run);
   if (!run) {
-    no_memory(op, hook);
+    no_memory(op);
     return NULL;
   }
   run->loaded = impl;
@@ -178,7 +177,7 @@ static void reload(void *impl, segue_op *op, segue__txn *txn) {
   if (!run) return;
   if (segue__txn_handle_new(&run->txn, txn)) {
     segue__free(run);
-    no_memory(op, SEGUE__HOOK_RELOAD);
+    no_memory(op);
     return;
   }
   start(run);

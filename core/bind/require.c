@@ -143,20 +143,24 @@ static void load_library(lua_State *L, const char *name) {
   if (rc) lua_error(L);
 }
 
-static void load_module(lua_State *L, const char *name) {
+static int raise_missing(lua_State *L, const char *name, const char *path, const segue_error *err) {
+  if (err->code == UV_ENOENT)
+    return luaL_error(L, "module '%s' not found: there is no %s beside the policy", name, path);
+  if (err->code == SEGUE_EUSAGE)
+    return luaL_error(L, "require '%s' comes too late: require it at the top of the policy", name);
+  return raise_error(L, err);
+}
+
+static int load_module(lua_State *L, const char *name) {
   segue__lua *lua = segue__lua_of(L);
   const char *path = push_path(L, lua->program->folder ? lua->program->folder : "", name);
   const segue__chunk *chunk;
   segue_error err;
-  if (segue__program_add(lua->program, lua->os, name, path, &chunk, &err)) {
-    if (err.code == UV_ENOENT)
-      luaL_error(L, "module '%s' not found: there is no %s beside the policy", name, path);
-    if (err.code == SEGUE_EUSAGE)
-      luaL_error(L, "require '%s' comes too late: require it at the top of the policy", name);
-    raise_error(L, &err);
-  }
+  if (segue__program_add(lua->program, lua->os, name, path, &chunk, &err))
+    return raise_missing(L, name, path, &err);
   lua_pushfstring(L, "@%s", chunk->path);
-  if (luaL_loadbufferx(L, chunk->text, chunk->len, lua_tostring(L, -1), "t")) lua_error(L);
+  if (luaL_loadbufferx(L, chunk->text, chunk->len, lua_tostring(L, -1), "t")) return lua_error(L);
+  return 1;
 }
 
 static void registry_table(lua_State *L, void *key) {

@@ -8,6 +8,8 @@
 
 #include "value.h"
 
+enum { UNPACK_MAX = 7000 }; /* what the stack of a C function holds */
+
 static int original(lua_State *L) {
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_insert(L, 1);
@@ -82,27 +84,41 @@ static int refuse(lua_State *L) {
   return original(L);
 }
 
-/* Bounds i..j as arguments at..at+1, by default the whole list. */
-static bool bounds(lua_State *L, const segue__value *value, int at, lua_Number *i, lua_Number *j) {
+/* Bounds as arguments at and at+1, by default the whole list: the first index, and how many. */
+static int bounds(lua_State *L, const segue__value *value, int at, lua_Number *first) {
   lua_Number count = value->node->type == SEGUE_LIST ? value->node->count : 0;
-  *i = luaL_optnumber(L, at, 1);
-  *j = luaL_optnumber(L, at + 1, count);
-  return *i <= *j;
+  *first = luaL_optnumber(L, at, 1);
+  lua_Number last = luaL_optnumber(L, at + 1, count);
+  if (last - *first >= INT32_MAX) luaL_error(L, "too many items");
+  return last >= *first ? (int)(last - *first) + 1 : 0;
 }
 
 static int unpack(lua_State *L) {
   segue__value *value = segue__value_test(L, 1);
   if (!value) return original(L);
-  lua_Number i, j;
-  if (!bounds(L, value, 2, &i, &j)) return 0;
-  if (j - i >= 8000 || !lua_checkstack(L, (int)(j - i) + 1))
+  lua_Number first;
+  int n = bounds(L, value, 2, &first);
+  if (n > UNPACK_MAX || !lua_checkstack(L, n + 1))
     return luaL_error(L, "too many results to unpack");
-  int n = 0;
-  for (; i <= j; i++, n++) {
-    lua_pushnumber(L, i);
+  for (int i = 0; i < n; i++) {
+    lua_pushnumber(L, first + i);
     lua_gettable(L, 1);
   }
   return n;
+}
+
+/* The text of item `index`, on the stack. */
+static void push_item_text(lua_State *L, lua_Number index) {
+  segue__wide wide;
+  lua_pushnumber(L, index);
+  lua_gettable(L, 1);
+  if (segue__int_test(L, -1, &wide)) {
+    luaL_callmeta(L, -1, "__tostring");
+    lua_remove(L, -2);
+  }
+  if (!lua_isstring(L, -1))
+    luaL_error(L, "invalid value (%s) at index %d in table for 'concat'", luaL_typename(L, -1),
+               (int)index);
 }
 
 static int concat(lua_State *L) {
@@ -110,22 +126,13 @@ static int concat(lua_State *L) {
   if (!value) return original(L);
   size_t gap_len;
   const char *gap = luaL_optlstring(L, 2, "", &gap_len);
-  lua_Number i, j;
-  bool any = bounds(L, value, 3, &i, &j);
+  lua_Number first;
+  int n = bounds(L, value, 3, &first);
   luaL_Buffer b;
   luaL_buffinit(L, &b);
-  for (lua_Number at = i; any && at <= j; at++) {
-    if (at > i) luaL_addlstring(&b, gap, gap_len);
-    lua_pushnumber(L, at);
-    lua_gettable(L, 1);
-    segue__wide wide;
-    if (segue__int_test(L, -1, &wide)) {
-      luaL_callmeta(L, -1, "__tostring");
-      lua_remove(L, -2);
-    }
-    if (!lua_isstring(L, -1))
-      return luaL_error(L, "invalid value (%s) at index %d in table for 'concat'",
-                        luaL_typename(L, -1), (int)at);
+  for (int i = 0; i < n; i++) {
+    if (i) luaL_addlstring(&b, gap, gap_len);
+    push_item_text(L, first + i);
     luaL_addvalue(&b);
   }
   luaL_pushresult(&b);
@@ -166,9 +173,11 @@ static int move(lua_State *L) {
   if (!value) return refuse(L);
   lua_Number f = luaL_checknumber(L, 2), e = luaL_checknumber(L, 3), t = luaL_checknumber(L, 4);
   luaL_checktype(L, 5, LUA_TTABLE);
-  for (lua_Number i = f; i <= e; i++) {
-    lua_pushnumber(L, t + (i - f));
-    lua_pushnumber(L, i);
+  if (e - f > INT32_MAX) return luaL_error(L, "too many elements to move");
+  int n = e >= f ? (int)(e - f) + 1 : 0;
+  for (int i = 0; i < n; i++) {
+    lua_pushnumber(L, t + i);
+    lua_pushnumber(L, f + i);
     lua_gettable(L, 1);
     lua_settable(L, 5);
   }

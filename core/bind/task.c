@@ -238,18 +238,20 @@ size_t segue__task_count(const segue__lua *lua) {
 
 /* ---- Waiting --------------------------------------------------------------------------------- */
 
-void segue__wait_check(lua_State *L, const char *what) {
-  segue__lua *lua = segue__lua_of(L);
-  segue__task *task = lua->current;
-  if (!task)
-    luaL_error(L, "%s waits, and the policy cannot wait while it is being loaded: use it in a hook",
-               what);
-  if (task->co != L) luaL_error(L, "%s cannot wait inside a coroutine of the policy's own", what);
+/* Why the caller cannot wait; NULL: it can. */
+static const char *cannot_wait(lua_State *L) {
+  segue__task *task = segue__lua_of(L)->current;
+  if (!task) return "waits, and a policy cannot wait while it is being loaded: use it in a hook";
+  if (task->co != L) return "cannot wait inside a coroutine of the policy's own";
   if (!lua_isyieldable(L))
-    luaL_error(L,
-               "%s cannot wait here: it was called through a function that cannot be left, "
-               "such as table.sort or string.gsub",
-               what);
+    return "cannot wait here: it was called through a function that cannot be left, such as "
+           "table.sort or string.gsub";
+  return NULL;
+}
+
+void segue__wait_check(lua_State *L, const char *what) {
+  const char *why = cannot_wait(L);
+  if (why) luaL_error(L, "%s %s", what, why);
 }
 
 int segue__wait_begin(lua_State *L, segue__wait *wait, const char *what) {

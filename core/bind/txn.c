@@ -34,9 +34,9 @@ void segue__txn_handle_unref(segue__txn_handle *handle) {
 
 static segue__txn *check(lua_State *L) {
   segue__txn_handle **box = luaL_checkudata(L, 1, metatable);
-  if (!*box || !(*box)->txn)
-    luaL_error(L, "this transaction is over: txn can be used in its reload hook only");
-  return (*box)->txn;
+  segue__txn *txn = *box ? (*box)->txn : NULL;
+  if (!txn) luaL_error(L, "this transaction is over: txn is for its own reload hook only");
+  return txn;
 }
 
 /* ---- prepare, commit, confirm ---- */

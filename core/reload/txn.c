@@ -240,16 +240,28 @@ static void check(segue__txn *txn) {
   policy->ops->check(policy->impl, &hook->op, txn->next, txn->engine->live);
 }
 
+/* The first of the policy's findings is the error it was done with; the others follow it. */
+static void add_findings(segue__txn *txn) {
+  const segue__policy_ops *ops = txn->policy->ops;
+  segue__errors found;
+  segue__errors_init(&found);
+  if (ops->explain) ops->explain(txn->policy->impl, &found);
+  for (size_t i = 1; i < found.count; i++)
+    segue__result_error(txn->result, &found.items[i]);
+  segue__errors_deinit(&found);
+}
+
 static void checked(segue_op *op, int status, const segue_error *error) {
   segue__hook *hook = (segue__hook *)op;
   segue__txn *txn = hook->txn;
-  if (status == SEGUE_ETIMEOUT) {
+  if (status == SEGUE_ETIMEOUT && segue_op_cancelled(op)) {
     segue_error late;
     segue__error_set(&late, status, "the policy's check was not done after %llu ms",
                      (unsigned long long)txn->policy->check_ms);
     segue__txn_fail(txn, &late);
   } else if (status < 0) {
     segue__txn_fail(txn, error);
+    add_findings(txn);
   }
   segue__hook_answered(hook);
   if (txn->failed)

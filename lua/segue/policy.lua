@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Judges the table that a policy returns, key by key, and turns it into what the core wants:
--- durations in milliseconds, paths from the policy's folder. Everything wrong is reported, each with
+-- Judges the table that a policy returns, key by key, and makes of it what the core wants:
 -- file and line where they can be known.
 local core = require "segue.core"
 local check = require "segue.check"

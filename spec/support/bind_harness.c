@@ -84,8 +84,8 @@ int bind_snapshot(const char *name, const char *yaml, uint64_t generation, segue
   segue__document *doc = NULL;
   segue__config *config = NULL;
   *out = NULL;
-  int rc = segue__document_new(&doc, ++id, name, name, SEGUE__YAML, segue__strdup(yaml),
-                               strlen(yaml));
+  int rc =
+      segue__document_new(&doc, ++id, name, name, SEGUE__YAML, segue__strdup(yaml), strlen(yaml));
   if (!rc) rc = segue__document_parse(doc, NULL, NULL, NULL, err);
   if (!rc) rc = segue__config_merge(&config, &doc, 1, err);
   if (!rc) rc = segue__snapshot_new(out, generation, config);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * bind_harness.h: drives the Lua binding from the specs: a manual loop, a log that is kept, a loader,
- * and policy hooks called as the engine calls them.
+ * bind_harness.h: drives the Lua binding from the specs: a manual loop, a log that is kept, a
+ * loader, and policy hooks called as the engine calls them.
  */
 #ifndef SEGUE_SPEC_BIND_HARNESS_H
 #define SEGUE_SPEC_BIND_HARNESS_H
