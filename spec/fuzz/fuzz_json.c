@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Any bytes as JSON: a tree or a complete error; what is accepted is the same after writing and
+ * reading it back, and written the same again.
+ */
+#include <assert.h>
+#include <string.h>
+
+#include "core/config/config.h"
+
+static segue__document *document(const void *data, size_t len) {
+  segue__document *doc;
+  char *copy = segue__strndup(data, len);
+  assert(copy);
+  assert(!segue__document_new(&doc, 1, "source", "file", SEGUE__JSON, copy, len));
+  return doc;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  segue__limits limits = {.nodes = 5000, .depth = 60};
+  segue__document *doc = document(data, size);
+  segue_error err = {0};
+  int rc = segue__document_parse(doc, &limits, NULL, NULL, &err);
+  if (rc) {
+    assert(err.code == rc && rc < 0 && err.message[0] && err.line <= size + 1 &&
+           err.column <= size + 1);
+  } else {
+    segue__buf json, twice;
+    segue__buf_init(&json);
+    segue__buf_init(&twice);
+    segue__json_write(&json, &doc->root, 0);
+    segue__document *again = document(json.data, json.len);
+    assert(!segue__document_parse(again, &limits, NULL, NULL, NULL));
+    assert(segue__hash_equal(doc->root.hash, again->root.hash));
+    segue__json_write(&twice, &again->root, 0);
+    assert(json.len == twice.len && !memcmp(json.data, twice.data, json.len));
+    segue__document_unref(again);
+    segue__buf_deinit(&json);
+    segue__buf_deinit(&twice);
+  }
+  segue__document_unref(doc);
+  return 0;
+}

@@ -1,0 +1,142 @@
+-- SPDX-License-Identifier: MIT
+-- Documents and trees for specs: parse a text, look at the tree as JSON or node by node.
+local C = require "spec.support.c"
+local ffi = C.ffi
+
+local M = {}
+local next_id = 0
+
+local formats = { yaml = C.SEGUE__YAML, json = C.SEGUE__JSON, built = C.SEGUE__BUILT }
+
+--- A document that is not parsed yet. options: format ("yaml", "json", "built"), name, source,
+--- expand. The collector gives its reference back.
+function M.new(text, options)
+  options = options or {}
+  next_id = next_id + 1
+  local out = ffi.new("segue__document *[1]")
+  local data, len = nil, 0
+  if text then data, len = C.bytes(text) end
+  C.check(C.segue__document_new(out, next_id, options.source or "source", options.name or "file",
+    formats[options.format or "yaml"], data, len))
+  out[0].expand = options.expand or false
+  return ffi.gc(out[0], C.segue__document_unref)
+end
+
+--- The limits that a table names, or nil.
+function M.limits(options)
+  if not options then return nil end
+  return ffi.new("segue__limits[1]", { options })
+end
+
+--- Parses a document: true, or nil and the error as a table. options: limits, env (a table).
+function M.read(doc, options)
+  options = options or {}
+  local err = C.error()
+  local rc
+  local limits = M.limits(options.limits)
+  if options.env then
+    local values = {} -- strings that C borrows
+    C.with("segue__getenv", function(_, name)
+      local value = options.env[ffi.string(name)]
+      if not value then return nil end
+      values[#values + 1] = ffi.new("char[?]", #value + 1, value)
+      return values[#values]
+    end, function(getenv)
+      rc = C.segue__document_parse(doc, limits, getenv, nil, err)
+    end)
+  else
+    rc = C.segue__document_parse(doc, limits, nil, nil, err)
+  end
+  if rc == 0 then return true end
+  local told = C.err(err)
+  assert(told.code == rc, "the error's code is what the call answered")
+  return nil, told
+end
+
+--- Parses a text: the document, or nil and the error.
+function M.parse(text, options)
+  local doc = M.new(text, options)
+  local ok, err = M.read(doc, options)
+  if not ok then
+    M.free(doc)
+    return nil, err
+  end
+  return doc
+end
+
+--- Parses a text that must be good.
+function M.good(text, options)
+  local doc, err = M.parse(text, options)
+  if not doc then error(err.text, 2) end
+  return doc
+end
+
+--- Gives a document's reference back now.
+function M.free(doc)
+  C.segue__document_unref(ffi.gc(doc, nil))
+end
+
+--- A tree as JSON.
+function M.json(node, indent)
+  local buf = ffi.new("segue__buf[1]")
+  C.segue__json_write(buf, node, indent or 0)
+  local text = C.buf(buf[0])
+  C.segue__buf_deinit(buf)
+  return text
+end
+
+--- What a text means, as JSON; or the error's text and table.
+function M.value(text, options)
+  local doc, err = M.parse(text, options)
+  if not doc then return err.text, err end
+  local json = M.json(doc.root)
+  M.free(doc)
+  return json
+end
+
+--- The hash of a node, in hex.
+function M.hash(node)
+  local hex = ffi.new("char[33]")
+  C.segue__hash_hex(node.hash, hex)
+  return ffi.string(hex)
+end
+
+--- The node at a path; raises if there is none.
+function M.at(doc, path)
+  local node = C.segue_node_get(doc.root, path)
+  if node == nil then error("nothing at " .. path, 2) end
+  return node
+end
+
+--- A config merged from documents; the collector gives its reference back.
+function M.merge(...)
+  local docs = { ... }
+  local list = ffi.new("segue__document *[?]", #docs + 1, docs)
+  local out, err = ffi.new("segue__config *[1]"), C.error()
+  C.check(C.segue__config_merge(out, list, #docs, err), err)
+  return ffi.gc(out[0], C.segue__config_unref)
+end
+
+--- The differences of two nodes as lines "+ path value", "- path value", "~ path old -> new", and
+--- how many there are.
+function M.diff(from, to)
+  local changes = ffi.new("segue__changes[1]")
+  C.check(C.segue__diff(from, to, changes))
+  local lines = {}
+  for i = 0, tonumber(changes[0].count) - 1 do
+    local c = changes[0].items[i]
+    local path = ffi.string(c.path)
+    if c.op == C.SEGUE__ADD then
+      lines[#lines + 1] = ("+ %s %s"):format(path, M.json(c.to))
+    elseif c.op == C.SEGUE__REMOVE then
+      lines[#lines + 1] = ("- %s %s"):format(path, M.json(c.from))
+    else
+      lines[#lines + 1] = ("~ %s %s -> %s"):format(path, M.json(c.from), M.json(c.to))
+    end
+  end
+  local total = tonumber(changes[0].total)
+  C.segue__changes_deinit(changes)
+  return lines, total
+end
+
+return M
