@@ -53,30 +53,33 @@ void segue__document_unref(segue__document *doc) {
   segue__free(doc);
 }
 
-/* Line and column of a byte of the document. */
-static void place(segue__builder *b, const char *text, size_t offset) {
+void segue__parse_at(const segue__parse *parse, size_t offset) {
+  const char *text = parse->text;
   uint32_t line = 1;
   size_t start = 0;
   for (const char *p; (p = memchr(text + start, '\n', offset - start)); line++)
     start = (size_t)(p - text) + 1;
-  segue__builder_at(b, line, (uint32_t)(offset - start) + 1);
+  segue__builder_at(parse->builder, line, (uint32_t)(offset - start) + 1);
 }
 
-static int check_encoding(segue__builder *b, const char *text, size_t len) {
+static int check_encoding(const segue__parse *parse) {
+  segue__builder *b = parse->builder;
+  const char *text = parse->text;
+  size_t len = parse->len;
   const unsigned char *u = (const unsigned char *)text;
   if (len >= 2 && ((u[0] == 0xff && u[1] == 0xfe) || (u[0] == 0xfe && u[1] == 0xff))) {
-    place(b, text, 0);
+    segue__parse_at(parse, 0);
     return segue__builder_fail(b, SEGUE_EENCODING, "the file is UTF-16: save it as UTF-8");
   }
   const char *nul = memchr(text, 0, len);
   size_t good = segue__utf8_check(text, len);
   if (nul && (size_t)(nul - text) <= good) {
-    place(b, text, (size_t)(nul - text));
+    segue__parse_at(parse, (size_t)(nul - text));
     return segue__builder_fail(b, SEGUE_EENCODING,
                                "here is a NUL byte: configuration is text, is this a binary file?");
   }
   if (good != len) {
-    place(b, text, good);
+    segue__parse_at(parse, good);
     return segue__builder_fail(b, SEGUE_EENCODING,
                                "byte 0x%02x is not valid UTF-8: save the file as UTF-8",
                                (unsigned)u[good]);
@@ -84,16 +87,16 @@ static int check_encoding(segue__builder *b, const char *text, size_t len) {
   return 0;
 }
 
-static int check_bytes(segue__builder *b, const char *text, size_t len, size_t max) {
-  if (len > max)
-    return segue__builder_fail(b, SEGUE_ELIMIT,
+static int check_bytes(const segue__parse *parse, size_t max) {
+  if (parse->len > max)
+    return segue__builder_fail(parse->builder, SEGUE_ELIMIT,
                                "the document has %zu bytes, more than the limit of %zu: split it",
-                               len, max);
-  if (strspn(text, " \t\r\n") == len)
-    return segue__builder_fail(b, SEGUE_EEMPTY,
-                               "the file is empty: was it cut short? (a "
-                               "comment or {} says that this is meant)");
-  return check_encoding(b, text, len);
+                               parse->len, max);
+  if (strspn(parse->text, " \t\r\n") == parse->len)
+    return segue__builder_fail(parse->builder, SEGUE_EEMPTY,
+                               "the file is empty: was it cut short? (a comment or {} says that "
+                               "this is meant)");
+  return check_encoding(parse);
 }
 
 int segue__document_parse(segue__document *doc, const segue__limits *limits, segue__getenv getenv,
@@ -111,7 +114,7 @@ int segue__document_parse(segue__document *doc, const segue__limits *limits, seg
   }
   segue__parse parse = {
       .builder = b, .text = text, .len = len, .getenv = getenv, .getenv_data = getenv_data};
-  if (!check_bytes(b, text, len, max)) {
+  if (!check_bytes(&parse, max)) {
     if (doc->format == SEGUE__JSON)
       segue__json_parse(&parse);
     else

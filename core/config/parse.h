@@ -16,6 +16,9 @@ typedef struct segue__parse {
   segue__buf expanded;
 } segue__parse;
 
+/* Gives the builder line and column of a byte of the text. */
+void segue__parse_at(const segue__parse *parse, size_t offset);
+
 int segue__yaml_parse(segue__parse *parse);
 int segue__json_parse(segue__parse *parse);
 

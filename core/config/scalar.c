@@ -224,7 +224,9 @@ static void lay_out(const char *digits, int count, int exponent, bool negative, 
 void segue__float_write(double value, char out[SEGUE__FLOAT_SIZE]) {
   char text[48], digits[24];
   int count = 0, exponent = 0;
-  for (int precision = 14; precision <= 16; precision++) {
+  /* Fifteen digits say all that was written with up to as many; only subnormals have fewer. */
+  int precision = value < 2.3e-308 && value > -2.3e-308 ? 0 : 14;
+  for (; precision <= 16; precision++) {
     snprintf(text, sizeof text, "%.*e", precision, value);
     const char *e = strrchr(text, 'e');
     count = 0;

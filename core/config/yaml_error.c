@@ -51,7 +51,7 @@ const char *segue__yaml_locate(segue__yaml_cursor *c, const yaml_mark_t *mark, u
   return c->byte;
 }
 
-/* X(what libyaml's problem starts with, our sentence). "%u" is the line where the construct began.
+/* What libyaml's problem starts with, and our sentence: "%u" is the line where the construct began.
  */
 static const struct {
   const char *problem, *sentence;
@@ -64,6 +64,8 @@ static const struct {
     {"mapping keys are not allowed", "a '?' is not expected here: quote it if it is text"},
     {"did not find expected key",
      "a key is expected here: check the indentation against line %u, where this map begins"},
+    {"did not find expected node content",
+     "a value is expected here: put text with special characters in quotes"},
     {"did not find expected '-' indicator",
      "a '-' is expected here: check the indentation against line %u, where this list begins"},
     {"did not find expected ',' or ']'",
@@ -102,15 +104,18 @@ int segue__yaml_fail(segue__parse *parse, const yaml_parser_t *p, segue__yaml_cu
   if (p->error == YAML_MEMORY_ERROR)
     return segue__builder_fail(b, UV_ENOMEM, "out of memory while parsing YAML");
   yaml_mark_t mark = p->problem_mark;
-  if (p->error == YAML_READER_ERROR) /* it has an offset, but the parser has not come there yet */
-    mark = p->mark;
   uint32_t column;
   const char *at = segue__yaml_locate(cursor, &mark, &column);
   segue__builder_at(b, (uint32_t)mark.line + 1, column);
+  if (p->error == YAML_READER_ERROR) /* knows the byte, and no mark */
+    segue__parse_at(parse, p->problem_offset < parse->len ? p->problem_offset : parse->len);
   const char *problem = p->problem ? p->problem : "this is not YAML";
   if (!strncmp(problem, "found character that cannot start any token", 43))
     return fail_start(b, at < cursor->end ? *at : ' ');
   uint32_t began = (uint32_t)p->context_mark.line + 1;
+  if (!strcmp(problem, "did not find expected key") && p->context_mark.line == mark.line)
+    return segue__builder_fail(
+        b, SEGUE_ESYNTAX, "a key is expected here: put text with special characters in quotes");
   for (size_t i = 0; i < sizeof sentences / sizeof *sentences; i++) {
     if (strncmp(problem, sentences[i].problem, strlen(sentences[i].problem)) != 0) continue;
     char text[256];

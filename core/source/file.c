@@ -135,7 +135,7 @@ static int fetch_dir(const segue__source *source, const segue__os *os, const seg
 }
 
 static int watch_path(const segue__source *source, segue__names *paths) {
-  return segue__source_watch_path(paths, source->path);
+  return segue__names_add(paths, "", 0, source->path);
 }
 
 const segue__source_kind segue__source_file = {"file", fetch_one, watch_path};

@@ -12,7 +12,4 @@ extern const segue__source_kind segue__source_dir;
 extern const segue__source_kind segue__source_env;
 extern const segue__source_kind segue__source_value;
 
-/* Appends a copy of a path. */
-int segue__source_watch_path(segue__names *paths, const char *path);
-
 #endif

@@ -49,16 +49,6 @@ int segue__documents_add(segue__documents *docs, segue__document *doc) {
   return 0;
 }
 
-int segue__source_watch_path(segue__names *paths, const char *path) {
-  char **items = segue__realloc(paths->items, (paths->count + 1) * sizeof(*items));
-  if (!items) return UV_ENOMEM;
-  paths->items = items;
-  items[paths->count] = segue__strdup(path);
-  if (!items[paths->count]) return UV_ENOMEM;
-  paths->count++;
-  return 0;
-}
-
 static int fetch_value(const segue__source *source, const segue__os *os,
                        const segue__limits *limits, const segue__documents *previous,
                        uint32_t *next_id, segue__documents *out, segue_error *err) {

@@ -108,6 +108,13 @@ function M.at(doc, path)
   return node
 end
 
+--- Allocations that are live when what the collector can free is freed.
+function M.live()
+  collectgarbage()
+  collectgarbage()
+  return tonumber(C.segue__mem_live())
+end
+
 --- A config merged from documents; the collector gives its reference back.
 function M.merge(...)
   local docs = { ... }

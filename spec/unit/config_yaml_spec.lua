@@ -37,7 +37,8 @@ describe("a YAML scalar", function()
         '{"v":[1.5,-0.5,2.0,1000.0,0.01,12.5,-0.0]}' },
       { "v: [.inf, -.Inf, +.INF, .nan, .NaN, .iNf, -.nan]",
         '{"v":[".inf","-.inf",".inf",".nan",".nan",".iNf","-.nan"]}' },
-      { "v: [2001-01-01, 12:30:45, v1, ::1]", '{"v":["2001-01-01","12:30:45","v1","::1"]}' },
+      { "v: [2001-01-01, 12:30:45, v1, a::1]",
+        '{"v":["2001-01-01","12:30:45","v1","a::1"]}' },
     }
     local doc = document.good("a: .inf\nb: .nan\nc: '.inf'\nd: 1.0\ne: 1")
     assert.equal(C.SEGUE_FLOAT, document.at(doc, "a").type)
@@ -151,7 +152,9 @@ describe("a YAML key", function()
   it("is refused as null, list or map", function()
     refuses {
       { "~: 1", "SEGUE_ETYPE", "file:1:1: a key cannot be null: quote it if it is text" },
-      { "a:\n  : 1", "SEGUE_ETYPE", "file:2:3: there is no key before the ':' (at a)" },
+      { "a: {? : 1}", "SEGUE_ETYPE", "file:1:7: there is no key before the ':' (at a)" },
+      { "a:\n  : 1", "SEGUE_ESYNTAX",
+        "file:2:3: a key is expected here: put text with special characters in quotes (at a)" },
       { "? [1]\n: 2", "SEGUE_ETYPE",
         "file:1:3: a list cannot be a key: keys are text (quote what starts with '[')" },
       { "{{a: 1}: 2}", "SEGUE_ETYPE",
@@ -206,7 +209,7 @@ describe("a YAML anchor", function()
     end
     local text, err = value(table.concat(lines, "\n"))
     assert.equal("SEGUE_ELIMIT", err.name)
-    assert.equal("file:7:24: the document has more than 4000000 values, aliases expanded: split it "
+    assert.equal("file:7:20: the document has more than 4000000 values, aliases expanded: split it "
       .. "(at a6[2])", text)
   end)
 
@@ -223,7 +226,8 @@ end)
 describe("a YAML merge key", function()
   it("adds what is not there; explicit keys win, then earlier maps", function()
     means {
-      { "x: &x {a: 1, b: 2}\ny: {<<: *x, b: 3, c: 4}", '{"x":{"a":1,"b":2},"y":{"b":3,"c":4,"a":1}}' },
+      { "x: &x {a: 1, b: 2}\ny: {<<: *x, b: 3, c: 4}",
+        '{"x":{"a":1,"b":2},"y":{"b":3,"c":4,"a":1}}' },
       { "y: {b: 3, <<: [{a: 1, b: 1}, {a: 2, c: 2}]}", '{"y":{"b":3,"a":1,"c":2}}' },
       { "y: {<<: {}}\nz: {<<: []}", '{"y":{},"z":{}}' },
     }
@@ -249,7 +253,7 @@ describe("a YAML merge key", function()
       { "a: {<<: [{b: 1}, 2]}", "SEGUE_ETYPE",
         "file:1:9: '<<' takes a map or a list of maps: give it those (at a)" },
       { "a:\n  <<: {}\n  <<: {}", "SEGUE_ESYNTAX",
-        "file:3:3: '<<' is here twice, first in line 2: give it a list of maps (at a.<<)" },
+        "file:3:3: '<<' is here twice, first in line 2: give it a list of maps (at a.\"<<\")" },
       { "a: {b: 1, <<: {c: 1}, b: 2}", "SEGUE_ESYNTAX",
         "file:1:23: key 'b' is here twice, in line 1 and in line 1: remove one (at a)" },
     }
@@ -258,7 +262,9 @@ end)
 
 describe("a YAML document", function()
   it("of comments or of nothing between markers is an empty map", function()
-    means { { "# nothing\n", "{}" }, { "---\n", "{}" }, { "---\n# x\n...\n", "{}" }, { "{}", "{}" } }
+    for _, text in ipairs { "# nothing\n", "---\n", "---\n# x\n...\n", "{}" } do
+      means { { text, "{}" } }
+    end
   end)
 
   it("with a byte order mark is read as if it had none", function()
@@ -308,7 +314,8 @@ describe("a YAML document", function()
       { "\254\255\0a", "SEGUE_EENCODING", "file:1:1: the file is UTF-16: save it as UTF-8" },
       { "a: 1\n\127ELF\0\1\255", "SEGUE_EENCODING",
         "file:2:5: here is a NUL byte: configuration is text, is this a binary file?" },
-      { 'a: "x\\0y"', "SEGUE_EENCODING", "file:1:4: \\0 is not allowed: strings end at NUL (at a)" },
+      { 'a: "x\\0y"', "SEGUE_EENCODING",
+        "file:1:4: \\0 is not allowed: strings end at NUL (at a)" },
     }
   end)
 
@@ -327,8 +334,10 @@ describe("a YAML document", function()
         "file:1:4: a plain value cannot start with '@': put it in quotes (at a)" },
       { "a: `x`", "SEGUE_ESYNTAX",
         "file:1:4: a plain value cannot start with '`': put it in quotes (at a)" },
-      { "a:\n  - 1\n b: 2", "SEGUE_ESYNTAX", "file:3:2: a '-' is expected here: check the "
+      { "a:\n  - 1\n  b: 2", "SEGUE_ESYNTAX", "file:3:3: a '-' is expected here: check the "
         .. "indentation against line 2, where this list begins (at a[1])" },
+      { "a: [b, ::1]", "SEGUE_ESYNTAX", "file:1:8: a value is expected here: put text with "
+        .. "special characters in quotes (at a[1])" },
       { "a: 1\n b: 2", "SEGUE_ESYNTAX", "file:2:3: a ':' is not expected here: quote the value if "
         .. "the colon belongs to it, else check the indentation" },
       { "a:\n  b: 1\n c: 2", "SEGUE_ESYNTAX", "file:3:2: a key is expected here: check the "
@@ -336,7 +345,8 @@ describe("a YAML document", function()
       { "a: 1\nb\n", "SEGUE_ESYNTAX", "file:3:1: the key of line 2 is not followed by ':': a line "
         .. "is missing one, or a value is not indented" },
       { 'a: "\\q"', "SEGUE_ESYNTAX",
-        "file:1:5: this escape is not known: write \\\\ for a backslash, or use single quotes (at a)" },
+        "file:1:5: this escape is not known: write \\\\ for a backslash, or use single quotes "
+        .. "(at a)" },
       { "a: !x!y z", "SEGUE_ESYNTAX", "file:1:4: this tag is not known: remove it (at a)" },
       { "a: \1", "SEGUE_ESYNTAX", "file:1:4: a control character is not allowed here: write it as "
         .. "an escape in double quotes" },
@@ -404,7 +414,8 @@ describe("a position", function()
 
   it("of an alias is that of what it names, of a merged member too", function()
     local doc = document.good("a: &x\n  k: 1\nb: *x\nc:\n  <<: *x\n")
-    assert.equal(2, document.at(doc, "b").line)
+    assert.equal(document.at(doc, "a").line, document.at(doc, "b").line)
+    assert.equal(2, document.at(doc, "b.k").line)
     assert.equal(2, document.at(doc, "c.k").line)
   end)
 end)

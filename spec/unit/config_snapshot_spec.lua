@@ -1,0 +1,281 @@
+-- SPDX-License-Identifier: MIT
+-- Snapshots: counted references, read sections, and that nothing goes while somebody looks at it.
+local C = require "spec.support.c"
+local document = require "spec.support.document"
+local wait = require "spec.support.wait"
+local ffi = C.ffi
+
+local function publication()
+  local out = ffi.new("segue__publication *[1]")
+  C.check(C.segue__publication_new(out))
+  return out[0]
+end
+
+-- A snapshot with one reference, which the caller gives back.
+local function snapshot(generation, text)
+  local doc = document.good(text or ("n: %d"):format(generation))
+  local config = document.merge(doc)
+  document.free(doc)
+  local out = ffi.new("segue_snapshot *[1]")
+  C.check(C.segue__snapshot_new(out, generation, config))
+  C.segue__config_unref(ffi.gc(config, nil))
+  return out[0]
+end
+
+local function publish(p, generation)
+  local s = snapshot(generation)
+  C.check(C.segue__publish(p, s))
+  C.segue_snapshot_unref(s)
+end
+
+-- The instance that public functions want: it begins with what is live.
+local function instance(p)
+  local memory = ffi.new("struct segue__live *[1]", { C.segue__publication_live(p) })
+  return ffi.cast("segue *", memory), memory
+end
+
+local function generation_of(s)
+  return s ~= nil and tonumber(C.segue_snapshot_generation(s)) or nil
+end
+
+describe("a snapshot", function()
+  it("has a root, a generation and the hash of its config", function()
+    local s = snapshot(7, "a: 1")
+    assert.equal(7, generation_of(s))
+    assert.equal('{"a":1}', document.json(C.segue_snapshot_root(s)))
+    assert.equal(document.hash(document.good("a: 1").root), C.str(C.segue_snapshot_hash(s)))
+    C.segue_snapshot_unref(s)
+  end)
+
+  it("knows where its values come from", function()
+    local config = document.merge(document.good("a: 1", { name = "one.yaml", source = "one" }),
+      document.good("b:\n  c: 2", { name = "two.yaml", source = "two" }))
+    local out = ffi.new("segue_snapshot *[1]")
+    C.check(C.segue__snapshot_new(out, 1, config))
+    local source, file = ffi.new("const char *[1]"), ffi.new("const char *[1]")
+    local line, column = ffi.new("uint32_t[1]"), ffi.new("uint32_t[1]")
+    local node = C.segue_node_get(C.segue_snapshot_root(out[0]), "b.c")
+    assert.equal(0, C.segue_node_origin(out[0], node, source, file, line, column))
+    assert.same({ "two", "two.yaml", 2, 6 },
+      { C.str(source[0]), C.str(file[0]), line[0], column[0] })
+    assert.equal(0, C.segue_node_origin(out[0], node, nil, nil, nil, nil))
+    assert.equal(C.SEGUE_EPATH, C.segue_node_origin(out[0], nil, source, file, line, column))
+    C.segue_snapshot_unref(out[0])
+  end)
+
+  it("lives until its last reference is given back", function()
+    local base = document.live()
+    local s = snapshot(1)
+    C.segue_snapshot_ref(s)
+    C.segue_snapshot_unref(s)
+    assert.equal(1, generation_of(s))
+    C.segue_snapshot_unref(s)
+    C.segue_snapshot_unref(nil)
+    assert.equal(base, document.live())
+  end)
+end)
+
+describe("a publication", function()
+  it("has nothing live before the first, and can be emptied", function()
+    local p = publication()
+    local s = instance(p)
+    assert.is_nil(generation_of(C.segue_read_begin(s)))
+    C.segue_read_end(s)
+    assert.is_nil(generation_of(C.segue_snapshot_acquire(s)))
+    publish(p, 1)
+    C.check(C.segue__publish(p, nil))
+    assert.is_nil(generation_of(C.segue__publication_get(p)))
+    C.segue__publication_free(p)
+  end)
+
+  it("shows the newest to everybody who begins to read", function()
+    local p = publication()
+    local s = instance(p)
+    local reader = C.segue_reader_new(s)
+    for generation = 1, 5 do
+      publish(p, generation)
+      assert.equal(generation, generation_of(C.segue__publication_get(p)))
+      assert.equal(generation, generation_of(C.segue_reader_begin(reader)))
+      C.segue_reader_end(reader)
+      assert.equal(generation, generation_of(C.segue_read_begin(s)))
+      C.segue_read_end(s)
+      local own = C.segue_snapshot_acquire(s)
+      assert.equal(generation, generation_of(own))
+      C.segue_snapshot_unref(own)
+    end
+    C.segue_reader_free(reader)
+    C.segue__publication_free(p)
+  end)
+
+  it("makes the same snapshot live again and again", function()
+    local p = publication()
+    local a, b = snapshot(1), snapshot(2)
+    for _ = 1, 10 do
+      C.check(C.segue__publish(p, a))
+      C.check(C.segue__publish(p, b))
+    end
+    C.check(C.segue__publish(p, a))
+    C.segue__publication_free(p)
+    assert.equal(1, generation_of(a))
+    assert.equal(1, tonumber(a.refs))
+    assert.equal(1, tonumber(b.refs))
+    C.segue_snapshot_unref(a)
+    C.segue_snapshot_unref(b)
+  end)
+
+  for _, way in ipairs { "registered", "any" } do
+    for _, barrier in ipairs { "membarrier", "fences" } do
+      it(("waits for the sections of %s threads with %s"):format(way, barrier), function()
+        local p = publication()
+        if barrier == "fences" then C.segue__publication_use_fences(p) end
+        publish(p, 1)
+        local old = snapshot(2)
+        C.check(C.segue__publish(p, old))
+        local section = C.segue__section_open(p, way == "registered")
+        local count, marker = ffi.new("int[1]"), ffi.new("int[1]")
+        publish(p, 3)
+        C.check(C.segue__publication_defer(p, C.segue__count_call, count))
+        -- The section began before: nothing that follows may run, and the old one is there.
+        for generation = 4, 50 do publish(p, generation) end
+        local later = C.segue__section_open(p, true)
+        assert.equal(50, tonumber(C.segue__section_generation(later)))
+        C.segue__section_close(later)
+        assert.equal(0, C.segue__count_read(count))
+        assert.equal(2, tonumber(old.refs))
+        assert.equal(2, tonumber(C.segue__section_generation(section)))
+        C.segue__section_close(section)
+        C.check(C.segue__publication_defer(p, C.segue__count_call, marker))
+        wait.until_true(function() return C.segue__count_read(marker) == 1 end)
+        assert.equal(1, C.segue__count_read(count))
+        assert.equal(1, tonumber(old.refs))
+        C.segue_snapshot_unref(old)
+        C.segue__publication_free(p)
+      end)
+    end
+  end
+
+  it("keeps the outer section open while inner ones end", function()
+    local p = publication()
+    local s = instance(p)
+    publish(p, 1)
+    local reader, count = C.segue_reader_new(s), ffi.new("int[1]")
+    local outer = C.segue_reader_begin(reader)
+    C.segue_reader_begin(reader)
+    C.segue_reader_begin(reader)
+    publish(p, 2)
+    assert.equal(2, generation_of(C.segue_reader_begin(reader)))
+    for _ = 1, 3 do C.segue_reader_end(reader) end
+    C.check(C.segue__publication_defer(p, C.segue__count_call, count))
+    -- Another thread's section ends in the meantime: the deferred call was due, were it not for us.
+    C.segue__section_close(C.segue__section_open(p, false))
+    assert.equal(1, generation_of(outer))
+    assert.equal(0, C.segue__count_read(count))
+    C.segue_reader_end(reader)
+    wait.until_true(function() return C.segue__count_read(count) == 1 end)
+    C.segue_reader_free(reader)
+    C.segue__publication_free(p)
+  end)
+
+  it("is not mixed up with another one by the same thread", function()
+    local a, b = publication(), publication()
+    local sa, sb = instance(a), instance(b)
+    publish(a, 1)
+    publish(b, 100)
+    assert.equal(1, generation_of(C.segue_read_begin(sa)))
+    assert.equal(100, generation_of(C.segue_read_begin(sb)))
+    assert.equal(1, generation_of(C.segue_read_begin(sa)))
+    local count = ffi.new("int[2]")
+    C.check(C.segue__publication_defer(a, C.segue__count_call, count))
+    C.check(C.segue__publication_defer(b, C.segue__count_call, count + 1))
+    C.segue_read_end(sa)
+    C.segue_read_end(sb)
+    wait.until_true(function() return C.segue__count_read(count + 1) == 1 end)
+    assert.equal(0, C.segue__count_read(count))
+    C.segue_read_end(sa)
+    wait.until_true(function() return C.segue__count_read(count) == 1 end)
+    C.segue__publication_free(a)
+    C.segue__publication_free(b)
+  end)
+
+  it("may go before the slots of its threads, which serve the next one", function()
+    -- The slot of this thread stays; it is made once.
+    local function round()
+      local p = publication()
+      local s = instance(p)
+      publish(p, 1)
+      assert.equal(1, generation_of(C.segue_read_begin(s)))
+      C.segue_read_end(s)
+      local reader = C.segue_reader_new(s)
+      C.segue__publication_free(p)
+      C.segue_reader_free(reader)
+    end
+    round()
+    local base = document.live()
+    for _ = 1, 20 do round() end
+    assert.equal(base, document.live())
+  end)
+
+  it("frees the slots of threads that exit", function()
+    local p = publication()
+    publish(p, 1)
+    C.segue__section_close(C.segue__section_open(p, false))
+    local base = document.live()
+    for _ = 1, 20 do C.segue__section_close(C.segue__section_open(p, false)) end
+    assert.equal(base, document.live())
+    C.segue__publication_free(p)
+  end)
+
+  it("runs what was deferred when it goes", function()
+    local p, count = publication(), ffi.new("int[1]")
+    for _ = 1, 100 do C.check(C.segue__publication_defer(p, C.segue__count_call, count)) end
+    C.segue__publication_free(p)
+    assert.equal(100, C.segue__count_read(count))
+  end)
+
+  it("opens sections also where there is no memory for a slot", function()
+    local p = publication()
+    publish(p, 1)
+    C.segue__mem_fail_at(2) -- the section's thread: its own memory, then the slot
+    local section = C.segue__section_open(p, false)
+    C.segue__mem_fail_at(0)
+    local count = ffi.new("int[1]")
+    assert.equal(1, tonumber(C.segue__section_generation(section)))
+    C.check(C.segue__publication_defer(p, C.segue__count_call, count))
+    C.segue__section_close(C.segue__section_open(p, true))
+    assert.equal(0, C.segue__count_read(count))
+    C.segue__section_close(section)
+    wait.until_true(function() return C.segue__count_read(count) == 1 end)
+    C.segue__publication_free(p)
+  end)
+
+  it("fails before anything is changed where there is no memory", function()
+    local p = publication()
+    publish(p, 1)
+    publish(p, 2)
+    local next_one = snapshot(3)
+    C.segue__mem_fail_at(1)
+    assert.equal("ENOMEM", C.name(C.segue__publish(p, next_one)))
+    C.segue__mem_fail_at(0)
+    assert.equal(2, generation_of(C.segue__publication_get(p)))
+    assert.equal(1, tonumber(next_one.refs))
+    C.segue_snapshot_unref(next_one)
+    C.segue__publication_free(p)
+  end)
+
+  for _, barrier in ipairs { "membarrier", "fences" } do
+    it("never shows a torn, freed or older snapshot, with " .. barrier, function()
+      local base
+      for round = 1, 2 do
+        local p, result = publication(), ffi.new("segue__readers_result[1]")
+        if barrier == "fences" then C.segue__publication_use_fences(p) end
+        C.check(C.segue__readers_run(p, 3000, result))
+        C.segue__publication_free(p)
+        assert.equal(0, tonumber(result[0].wrong))
+        assert.is_true(result[0].sections > 0)
+        assert.is_true(result[0].switches > 4)
+        if round == 1 then base = document.live() end
+      end
+      assert.equal(base, document.live())
+    end)
+  end
+end)
