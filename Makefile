@@ -228,6 +228,20 @@ tsan: dev-deps ## the unit specs under ThreadSanitizer
 tsan-run:
 	@SEGUE_SPEC_PRELOAD=$(SAN_PRELOAD) TSAN_OPTIONS=halt_on_error=0:exitcode=66 $(RUN_SPECS)
 
+.PHONY: mutants
+mutants: deps ## take safeguards out of the code one by one: the specs must notice each
+	@$(MAKE) --no-print-directory specs-built
+	@SEGUE_SPEC_BUILD=$(SPEC_OUT) luajit spec/fault/mutants.lua
+
+# The spec library with FILE compiled from SOURCE instead, into DIR.
+.PHONY: mutant-built
+mutant-built:
+	@$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -w -DSEGUE_TEST -I. -Icore -iquote $(dir $(FILE)) \
+	  -c $(SOURCE) -o $(DIR)/mutant.o
+	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared $(DIR)/mutant.o \
+	  $(filter-out %/$(FILE:.c=.o),$(SPEC_CORE_OBJ)) $(HARNESS_OBJ) $(LIBS) \
+	  -o $(DIR)/libsegue-spec.so
+
 .PHONY: valgrind
 valgrind: dev-deps ## the unit specs under valgrind's memcheck: make valgrind [SPEC=path]
 	@$(MAKE) --no-print-directory specs-built

@@ -212,12 +212,14 @@ function Engine:status(name)
   end
 end
 
---- Every gate is open at the end, except those of failed modules.
+--- "a=open b=refusing"; "astray" is an open gate that leads to another instance than the live one.
 function Engine:gates()
-  local out, words = ffi.new("segue__module_status"), {}
-  for i = 0, tonumber(C.segue__engine_module_count(self.c)) - 1 do
-    C.segue__engine_module_status(self.c, i, out)
-    words[#words + 1] = C.str(out.name) .. "=" .. gates[tonumber(ffi.cast("int", out.gate))]
+  local words = {}
+  for i = 0, tonumber(self.c.module_count) - 1 do
+    local m = self.c.modules[i]
+    local state = gates[tonumber(ffi.cast("int", m.gate.state))]
+    if state == "open" and m.gate.instance ~= m.live then state = "astray" end
+    words[#words + 1] = C.str(m.name) .. "=" .. state
   end
   return table.concat(words, " ")
 end

@@ -321,6 +321,13 @@ describe("writing a file", function()
     assert.equal("x", dir:read(name))
   end)
 
+  it("brings the file and then its folder to the disk", function()
+    local files, folders = C.spec_fsyncs_of_files(), C.spec_fsyncs_of_folders()
+    assert.is_true(write(dir:at("a"), "new"))
+    assert.equal(files + 1, C.spec_fsyncs_of_files())
+    assert.equal(folders + 1, C.spec_fsyncs_of_folders())
+  end)
+
   it("leaves the old file and no other at each fault", function()
     dir:write("a", "old")
     for _, point in ipairs { "write.temp", "write.sync", "write.rename" } do

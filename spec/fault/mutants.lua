@@ -1,0 +1,103 @@
+-- SPDX-License-Identifier: MIT
+-- Are the specs worth anything? Each mutant takes one safeguard out of the code; the specs named
+-- with it must turn red. `make mutants` runs this; it works on a copy and leaves the tree alone.
+local build = assert(os.getenv("SEGUE_SPEC_BUILD"), "run this by `make mutants`")
+
+local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua",
+               file = "spec/unit/os_file_spec.lua", watch = "spec/unit/watch_spec.lua",
+               http = "spec/unit/http_parse_spec.lua" }
+
+-- { what is taken out, file, code to replace (found exactly once), replacement, spec }
+local mutants = {
+  { "publishing the previous snapshot when undone", "core/reload/commit.c",
+    "segue__publish(engine->options.publication, txn->was_live);", ";", UNIT.txn },
+  { "pointing the gates back", "core/reload/commit.c",
+    "segue__gate_open(&step->module->gate, step->old);", ";", UNIT.txn },
+  { "stopping what was started", "core/reload/commit.c",
+    "waits = undo_started(txn, undo->step);", ";", UNIT.txn },
+  { "the fresh instance after an undone restart", "core/reload/commit.c",
+    "waits = undo_stopped(txn, undo->step);", ";", UNIT.txn },
+  { "tearing down what was built", "core/reload/commit.c",
+    "segue__instance_release(undo->step->next);", ";", UNIT.txn },
+  { "discarding staged triggers", "core/reload/commit.c",
+    "txn->engine->options.triggers.discard(txn->engine->options.triggers.data);", ";", UNIT.txn },
+  { "shutting the gate before a restart", "core/reload/commit.c",
+    "segue__gate_shut(&step->module->gate);\n  push(", "push(", UNIT.txn },
+  { "reserving what undo needs", "core/reload/commit.c",
+    "rc = segue__publication_reserve(engine->options.publication, 2);", "rc = 0;", UNIT.txn },
+  { "the waiter rule: a run that begins after the request", "core/reload/engine.c",
+    "segue__run **slot = request->plan_only ? &engine->pending_plan : &engine->pending;",
+    "segue__run **slot = request->plan_only ? &engine->pending_plan : engine->txn ? "
+    .. "&engine->txn->run : &engine->pending;", UNIT.queue },
+  { "deferring by the rate limit", "core/reload/engine.c",
+    "at = engine->last_start_ms + interval;", ";", UNIT.queue },
+  { "If-Match", "core/reload/engine.c",
+    "if (waiter->if_match && !matches(engine, waiter->if_match))",
+    "if (waiter->if_match && !waiter->cb)", UNIT.queue },
+  { "retrying what failed", "core/reload/engine.c",
+    "if (last && last->outcome == SEGUE__FAILED)", "if (!last)", UNIT.queue },
+  { "skipping what was refused", "core/reload/txn.c",
+    "bool skip = automatic && engine->refused", "bool skip = 0 && engine->refused", UNIT.queue },
+  { "believing a veto", "core/reload/txn.c",
+    "    segue__txn_fail(txn, error);\n  }\n  segue__hook_answered(hook);\n  if (txn->failed)",
+    "  }\n  segue__hook_answered(hook);\n  if (txn->failed)", UNIT.txn },
+  { "undoing a hook that returned without commit", "core/reload/txn.c",
+    "segue__txn_fail(txn, &lazy);", ";", UNIT.txn },
+  { "reverting what was not confirmed", "core/reload/txn.c",
+    "txn->healthy = status == 0;", "txn->healthy = true;", UNIT.txn },
+  { "waiting for an operation before destroying", "core/module/module.c",
+    "if (segue__op_outstanding(&instance->op[verb])) return;", ";", UNIT.txn },
+  { "the fsync of a written file", "core/os/file_write.c",
+    "if (!rc && fsync(fd)) rc = -errno;", ";", UNIT.file },
+  { "the fsync of its folder", "core/os/file_write.c",
+    "return fsync(t->folder) && errno", "return 0 && errno", UNIT.file },
+  { "counting one done only", "core/module/op.c",
+    "__atomic_add_fetch(&op->extra, 1, __ATOMIC_RELAXED);\n    return;",
+    "__atomic_add_fetch(&op->extra, 1, __ATOMIC_RELAXED);", UNIT.txn },
+}
+
+local function read(path)
+  local file = assert(io.open(path))
+  local text = file:read("*a")
+  file:close()
+  return text
+end
+
+local function squeeze(text)
+  return (text:gsub("%s+", " "))
+end
+
+-- White space between the words of the pattern may differ: the layout is clang-format's.
+local function replace(text, from, to, path)
+  local pattern = squeeze(from):gsub("[%^%$%(%)%%%.%[%]%*%+%-%?]", "%%%0"):gsub(" ", "%%s+")
+  local first, last = text:find(pattern)
+  assert(first, path .. ": this code is no longer there, mend the list of mutants: " .. from)
+  assert(not text:find(pattern, last + 1), path .. ": this code is there twice: " .. from)
+  return text:sub(1, first - 1) .. to .. text:sub(last + 1)
+end
+
+local function run(command)
+  return os.execute(command) == 0
+end
+
+local dir = build .. "/mutant"
+local passed, failed = 0, 0
+for _, mutant in ipairs(mutants) do
+  local what, path, from, to, spec = unpack(mutant)
+  assert(run("rm -rf " .. dir .. " && mkdir -p " .. dir))
+  local source = dir .. "/mutant.c"
+  local file = assert(io.open(source, "w"))
+  file:write(replace(read(path), from, to, path))
+  file:close()
+  assert(run(("make --no-print-directory mutant-built FILE=%s SOURCE=%s DIR=%s > %s/make.log 2>&1")
+    :format(path, source, dir, dir)), what .. ": the mutant does not compile:\n"
+    .. (io.open(dir .. "/make.log") and read(dir .. "/make.log") or ""))
+  assert(run(("cp %s/cdef.h %s/"):format(build, dir)))
+  local green = run(("SEGUE_SPEC_BUILD=%s timeout -k 1 60 luajit /usr/bin/busted "
+    .. "--helper=spec/support/helper.lua --pattern=_spec %s > %s/spec.log 2>&1")
+    :format(dir, spec, dir))
+  if green then failed = failed + 1 else passed = passed + 1 end
+  print((green and "NOT NOTICED  " or "noticed      ") .. what .. " (" .. spec .. ")")
+end
+print(("%d passed, %d failed"):format(passed, failed))
+os.exit(failed == 0 and 0 or 1)

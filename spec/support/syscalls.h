@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * syscalls.h: how often the code under test called what leaves no trace: fsync of a file and of a
+ * folder. The spec library's own fsync stands in front of the C library's.
+ */
+#ifndef SPEC_SUPPORT_SYSCALLS_H
+#define SPEC_SUPPORT_SYSCALLS_H
+
+int spec_fsyncs_of_files(void);
+int spec_fsyncs_of_folders(void);
+
+#endif
