@@ -66,11 +66,12 @@ size_t segue_error_format(const segue_error *error, char *buf, size_t size) {
     snprintf(where, sizeof where, "%s:%u:%u: ", place, error->line, error->column);
   else if (place[0] && error->line)
     snprintf(where, sizeof where, "%s:%u: ", place, error->line);
-  else if (place[0])
+  else if (place[0] && !strstr(error->message, place)) /* said once is enough */
     snprintf(where, sizeof where, "%s: ", place);
+  bool tell_path = error->path[0] && !strstr(error->message, error->path);
   int n = snprintf(buf, size, "%s%s%s%s%s", where,
                    error->message[0] ? error->message : segue_strerror(error->code),
-                   error->path[0] ? " (at " : "", error->path, error->path[0] ? ")" : "");
+                   tell_path ? " (at " : "", tell_path ? error->path : "", tell_path ? ")" : "");
   return n < 0 ? 0 : (size_t)n;
 }
 
