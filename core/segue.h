@@ -331,6 +331,10 @@ typedef struct segue_options {
                         a policy there is none unless it is named here */
   const char *socket;  /* control socket; NULL: control.sock in the state folder */
   const char *lua_dir; /* folder of the Lua half; NULL: found from the installation */
+  bool signals;        /* take the signals that the policy names as triggers; false: leave them */
+  int budget_signal;   /* a real-time signal for cutting runaway scripts, whose handler is
+                          segue_on_budget_signal (SA_SIGINFO | SA_RESTART, installed by the host);
+                          0: none, then scripts run slower */
   segue_level log_level;
   void (*on_log)(void *data, const segue_log_entry *entry); /* [any thread]; NULL: no log */
   segue_report_cb on_start;       /* what came of the first load; the instance goes on either way */
@@ -339,6 +343,10 @@ typedef struct segue_options {
 } segue_options;
 
 SEGUE_API void segue_options_init(segue_options *options);
+
+/* What the handler of options.budget_signal calls, with info->si_value.sival_ptr. [any thread, in a
+ * signal handler] */
+SEGUE_API void segue_on_budget_signal(void *value);
 
 /* Makes an instance that does nothing yet. error: NULL or the caller's. */
 SEGUE_API int segue_new(segue **out, const segue_options *options, segue_error *error);

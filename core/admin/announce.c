@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 static segue__level level_of(const segue__result *result) {
+  if (result->plan_only || result->deferred) return SEGUE__INFO;
   switch (result->outcome) {
   case SEGUE__APPLIED:
     return SEGUE__INFO;
@@ -26,7 +27,9 @@ static segue__level level_of(const segue__result *result) {
 static void message_of(const segue__result *result, char *buf, size_t size) {
   const char *outcome = segue__outcome_name(result->outcome);
   if (result->plan_only)
-    snprintf(buf, size, "planned: %s", outcome);
+    snprintf(buf, size, "planned: a reload would be %s", outcome);
+  else if (result->deferred)
+    snprintf(buf, size, "put off by the policy: it will run later");
   else if (result->skipped)
     snprintf(buf, size, "skipped: this input was %s before and has not changed", outcome);
   else if (!result->generation)
@@ -48,7 +51,7 @@ void segue__announce(const segue__log *log, const segue__result *result) {
   snprintf(took, sizeof took, "%.1fms", (double)segue__render_total_us(result) / 1e3);
   segue__log(log, level, "reload", message, "id", 'u', result->id, "cause", 's', result->cause,
              "changes", 'u', (uint64_t)result->changes.total, "took", 's', took, NULL);
-  if (result->skipped) return;
+  if (result->skipped || result->plan_only) return; /* known already; told to who asked */
   for (size_t i = 0; i < result->errors.count; i++) {
     char text[sizeof(segue_error) + 64];
     segue_error_format(&result->errors.items[i], text, sizeof text);

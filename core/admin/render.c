@@ -121,9 +121,10 @@ void segue__render_result_json(segue__buf *out, const segue__result *result, boo
   segue__buf_addf(
       out, ",\"duration_ms\":%.3f,\"phases_ms\":", (double)segue__render_total_us(result) / 1e3);
   phases_json(out, result);
-  segue__buf_addf(out, ",\"plan_only\":%s,\"skipped\":%s,\"undo_failed\":%s,\"errors\":",
+  segue__buf_addf(out,
+                  ",\"plan_only\":%s,\"skipped\":%s,\"undo_failed\":%s,\"deferred\":%s,\"errors\":",
                   result->plan_only ? "true" : "false", result->skipped ? "true" : "false",
-                  result->undo_failed ? "true" : "false");
+                  result->undo_failed ? "true" : "false", result->deferred ? "true" : "false");
   segue__render_errors_json(out, &result->errors);
   segue__buf_addf(out, ",\"error_count\":%zu,\"change_count\":%zu", result->errors.total,
                   result->changes.total);

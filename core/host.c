@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the host of an instance gave it: modules under names, a log sink, and where there is no
+ * reload.lua a configuration file, from which a policy is made by hand.
+ */
+#include "instance.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+void segue__host_log(void *data, const segue__log_entry *entry) {
+  const segue *s = data;
+  segue_log_field fields[SEGUE__LOG_FIELDS_MAX];
+  for (size_t i = 0; i < entry->field_count; i++)
+    fields[i] =
+        (segue_log_field){entry->fields[i].key, entry->fields[i].text, entry->fields[i].number};
+  segue_log_entry out = {(segue_level)entry->level, entry->group, entry->message, fields,
+                         entry->field_count};
+  s->options.on_log(s->options.data, &out);
+}
+
+void segue_on_budget_signal(void *value) {
+  segue__budget_on_signal(value);
+}
+
+static bool is_registered(const segue *s, const char *name) {
+  for (size_t i = 0; i < s->registered.count; i++)
+    if (strcmp(s->modules[i].name, name) == 0) return true;
+  return false;
+}
+
+int segue_module_register(segue *s, const char *name, const segue_module_ops *ops, void *userdata) {
+  if (s->stage != SEGUE__NEW || !name || !*name || !ops || ops->size != sizeof *ops ||
+      is_registered(s, name))
+    return SEGUE_EUSAGE;
+  size_t count = s->registered.count;
+  segue__host_module *grown = segue__realloc(s->modules, (count + 1) * sizeof *grown);
+  if (!grown) return UV_ENOMEM;
+  s->modules = grown;
+  s->registered.items = grown;
+  char *copy = segue__strdup(name);
+  if (!copy) return UV_ENOMEM;
+  grown[count] = (segue__host_module){copy, ops, userdata};
+  s->registered.count++;
+  return 0;
+}
+
+int segue__policy_blame(int status, segue__errors *errors) {
+  for (size_t i = 0; i < errors->count; i++)
+    if (errors->items[i].code == SEGUE_ETIMEOUT) errors->items[i].code = SEGUE_EPOLICY;
+  return status == SEGUE_ETIMEOUT ? SEGUE_EPOLICY : status;
+}
+
+bool segue__policy_names_signal(const segue *s, int signum) {
+  const segue__policy *policy = s->engine ? segue__engine_policy(s->engine) : NULL;
+  for (size_t i = 0; policy && i < policy->trigger_count; i++)
+    if (policy->triggers[i].type == SEGUE__TRIGGER_SIGNAL && policy->triggers[i].signum == signum)
+      return true;
+  return false;
+}
+
+void segue__host_modules_free(segue *s) {
+  for (size_t i = 0; i < s->registered.count; i++)
+    segue__free((char *)s->modules[i].name);
+  segue__free(s->modules);
+}
+
+static int add_source(segue__policy *policy, const char *path) {
+  policy->sources = segue__calloc(1, sizeof *policy->sources);
+  policy->triggers = segue__calloc(1, sizeof *policy->triggers);
+  if (!policy->sources || !policy->triggers) return UV_ENOMEM;
+  segue__source *source = &policy->sources[0];
+  source->kind = segue__source_kind_find("file");
+  source->name = segue__strdup(path);
+  source->path = segue__strdup(path);
+  source->format = -1;
+  policy->source_count = 1;
+  policy->triggers[0].type = SEGUE__TRIGGER_WATCH;
+  policy->trigger_count = 1;
+  return source->name && source->path ? 0 : UV_ENOMEM;
+}
+
+static int add_modules(segue__policy *policy, const segue *s) {
+  if (!s->registered.count) return 0;
+  policy->modules = segue__calloc(s->registered.count, sizeof *policy->modules);
+  if (!policy->modules) return UV_ENOMEM;
+  for (size_t i = 0; i < s->registered.count; i++) {
+    segue__module_spec *spec = &policy->modules[policy->module_count++];
+    spec->name = segue__strdup(s->modules[i].name);
+    spec->kind = segue__strdup("c");
+    spec->replace = SEGUE__HANDOVER;
+    spec->ops = s->modules[i].ops;
+    spec->userdata = s->modules[i].userdata;
+    if (!spec->name || !spec->kind) return UV_ENOMEM;
+  }
+  return 0;
+}
+
+int segue__host_policy(const segue *s, segue__policy **out) {
+  int rc = segue__policy_new(out);
+  if (rc < 0) return rc;
+  (*out)->name = segue__strdup("segue");
+  rc = (*out)->name ? 0 : UV_ENOMEM;
+  if (rc == 0 && s->options.config) rc = add_source(*out, s->options.config);
+  if (rc == 0) rc = add_modules(*out, s);
+  if (rc < 0) {
+    segue__policy_unref(*out);
+    *out = NULL;
+  }
+  return rc;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * instance.h: the parts of one instance, shared by the files that put it together (segue.c: its
+ * life; host.c: what the host gave it) and by the daemon, which knows more than a host may.
+ */
+#ifndef SEGUE_INSTANCE_H
+#define SEGUE_INSTANCE_H
+
+#include "admin/admin.h"
+#include "bind/loader.h"
+#include "config/snapshot.h"
+#include "reload/engine.h"
+#include "state.h"
+#include "trigger/triggers.h"
+
+typedef enum segue__stage {
+  SEGUE__NEW,
+  SEGUE__RUNNING,
+  SEGUE__STOPPING,
+  SEGUE__STOPPED
+} segue__stage;
+
+struct segue {
+  segue__publication *publication; /* first: reading needs nothing else */
+  segue_options options;           /* the strings in it are copies */
+  segue__stage stage;
+  bool close_when_stopped;
+  struct uv_loop_s *own_uv, *uv; /* own_uv: NULL on a host's loop */
+  segue__log log;
+  segue__host_module *modules; /* what registered points to */
+  segue__host_modules registered;
+  segue__module_kind kinds[1];
+  segue__state state;
+  segue__loop *loop;
+  segue__engine *engine;
+  segue__lua_loader *lua;
+  char *lua_dir;
+  segue__triggers *triggers;
+  segue__admin *admin;
+  segue__waiter first;
+  segue__message stop_message;
+  bool stop_asked; /* atomic */
+};
+
+/* The log, translated for the host. */
+void segue__host_log(void *data, const segue__log_entry *entry);
+/* The policy of an instance that has no reload.lua: its one configuration file and its modules. */
+int segue__host_policy(const segue *s, segue__policy **out);
+void segue__host_modules_free(segue *s);
+/* CPU time for evaluating a policy: the control thread does nothing else meanwhile. */
+#define SEGUE__POLICY_LOAD_MS 2000
+/* A policy that used its time up while it was loaded is to blame for that, not the world: loading
+ * it again will not help. Passes status on, and corrects it and the errors. */
+int segue__policy_blame(int status, segue__errors *errors);
+/* Does the live policy name this signal as a trigger? */
+bool segue__policy_names_signal(const segue *s, int signum);
+
+#endif

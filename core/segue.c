@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One instance: publication, loop, engine, Lua half, triggers and admin API, put together in the
+ * order in which they need each other and taken down in the reverse. Taking down is a chain of
+ * callbacks, because each part first finishes what it does; a start that fails goes down the same
+ * chain from wherever it got to.
+ */
+#include "instance.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#include "scripts.h"
+
+enum { GRACE_MS = 3000 };
+
+static void on_first(segue__waiter *waiter, int status, segue__result *result);
+static void on_stop_message(segue__message *message);
+static int begin(segue *s, segue_error *error);
+static void tear_down(segue *s);
+static void options_free(segue_options *options);
+static int options_copy(segue_options *to, const segue_options *from);
+static void free_now(segue *s);
+
+void segue_options_init(segue_options *options) {
+  memset(options, 0, sizeof *options);
+  options->size = sizeof *options;
+  options->log_level = SEGUE_INFO;
+}
+
+int segue_new(segue **out, const segue_options *options, segue_error *error) {
+  *out = NULL;
+  if (options->size != sizeof *options)
+    return segue__error_set(error, SEGUE_EUSAGE,
+                            "segue_options is of another version: call segue_options_init first");
+  segue *s = segue__calloc(1, sizeof *s);
+  if (!s) return segue__error_set(error, UV_ENOMEM, "out of memory");
+  s->state.lock_fd = -1;
+  s->log = (segue__log){.level = (segue__level)options->log_level,
+                        .sink = options->on_log ? segue__host_log : NULL,
+                        .data = s,
+                        .fold = options->on_log ? segue__log_fold_new() : NULL};
+  if (options_copy(&s->options, options) < 0 || segue__publication_new(&s->publication) < 0) {
+    free_now(s);
+    return segue__error_set(error, UV_ENOMEM, "out of memory");
+  }
+  *out = s;
+  return 0;
+}
+
+static int open_own_loop(segue *s, segue_error *error) {
+  s->own_uv = segue__calloc(1, sizeof *s->own_uv);
+  int rc = s->own_uv ? uv_loop_init(s->own_uv) : UV_ENOMEM;
+  if (rc < 0) {
+    segue__free(s->own_uv);
+    s->own_uv = NULL;
+    return segue__error_set(error, rc, "cannot make an event loop: %s", uv_strerror(rc));
+  }
+  s->uv = s->own_uv;
+  return 0;
+}
+
+int segue_start(segue *s, segue_error *error) {
+  if (s->stage != SEGUE__NEW)
+    return segue__error_set(error, SEGUE_EUSAGE, "this instance was started before");
+  s->uv = s->options.uv_loop;
+  int rc = s->uv ? 0 : open_own_loop(s, error);
+  if (rc < 0) return rc;
+  s->stage = SEGUE__RUNNING;
+  rc = begin(s, error);
+  if (rc == 0) return 0;
+  s->options.on_stopped = NULL;
+  s->stage = SEGUE__STOPPING;
+  tear_down(s);
+  return rc;
+}
+
+int segue_run(segue *s) {
+  if (s->options.uv_loop) return SEGUE_EUSAGE;
+  while (s->stage == SEGUE__RUNNING || s->stage == SEGUE__STOPPING)
+    uv_run(s->uv, UV_RUN_ONCE);
+  return 0;
+}
+
+void segue_stop(segue *s) {
+  if (s->loop && !__atomic_exchange_n(&s->stop_asked, true, __ATOMIC_ACQ_REL)) {
+    s->stop_message.fn = on_stop_message;
+    segue__post(s->loop, &s->stop_message);
+  }
+}
+
+void segue_close(segue *s) {
+  if (!s) return;
+  if (s->stage == SEGUE__RUNNING) segue_stop(s);
+  if (s->stage == SEGUE__RUNNING || s->stage == SEGUE__STOPPING) {
+    if (s->options.uv_loop) {
+      s->close_when_stopped = true;
+      return;
+    }
+    segue_run(s);
+  }
+  free_now(s);
+}
+
+/* ---- Reloads --------------------------------------------------------------------------------- */
+
+typedef struct reload_call {
+  segue__waiter waiter;
+  segue_report_cb cb;
+  void *data;
+} reload_call;
+
+static int status_of(const segue__result *result) {
+  if (result->outcome == SEGUE__APPLIED || result->outcome == SEGUE__UNCHANGED) return 0;
+  if (result->errors.count && result->errors.items[0].code < 0) return result->errors.items[0].code;
+  return result->outcome == SEGUE__REJECTED ? SEGUE_EVETO : SEGUE_EMODULE;
+}
+
+static void report(segue_report_cb cb, void *data, int status, const segue__result *result) {
+  if (!result) {
+    cb(data, status < 0 ? status : SEGUE_ECLOSED, NULL);
+    return;
+  }
+  segue_report r = {
+      .id = result->id,
+      .outcome = segue__outcome_name(result->outcome),
+      .generation = result->generation,
+      .hash = result->hash,
+      .errors = result->errors.items,
+      .error_count = result->errors.count,
+  };
+  cb(data, status < 0 ? status : status_of(result), &r);
+}
+
+static void on_reloaded(segue__waiter *waiter, int status, segue__result *result) {
+  reload_call call = *(reload_call *)waiter->data;
+  segue__free(waiter->data);
+  report(call.cb, call.data, status, result);
+}
+
+int segue_reload(segue *s, bool force, segue_report_cb cb, void *data) {
+  segue__request request = {.trigger = SEGUE__BY_CONTROL, .cause = "segue_reload", .force = force};
+  if (s->stage != SEGUE__RUNNING) return SEGUE_ECLOSED;
+  if (!cb) return segue__engine_request(s->engine, &request, NULL);
+  reload_call *call = segue__calloc(1, sizeof *call);
+  if (!call) return UV_ENOMEM;
+  *call = (reload_call){.waiter = {.cb = on_reloaded, .data = call}, .cb = cb, .data = data};
+  int rc = segue__engine_request(s->engine, &request, &call->waiter);
+  if (rc < 0) segue__free(call);
+  return rc;
+}
+
+static void on_first(segue__waiter *waiter, int status, segue__result *result) {
+  segue *s = waiter->data;
+  if (s->options.on_start) report(s->options.on_start, s->options.data, status, result);
+}
+
+/* ---- Putting together ------------------------------------------------------------------------ */
+
+/* New listeners and triggers open before anything is changed; a failure undoes the stage. */
+static int stage(void *data, const segue__policy *next, segue__errors *errors) {
+  segue *s = data;
+  int rc = segue__admin_stage(s->admin, next, errors);
+  if (rc < 0) return rc;
+  rc = segue__triggers_stage(s->triggers, next, errors);
+  if (rc < 0) segue__admin_discard(s->admin);
+  return rc;
+}
+
+static void settle(void *data) {
+  segue *s = data;
+  segue__admin_settle(s->admin);
+  segue__triggers_settle(s->triggers);
+}
+
+static void discard(void *data) {
+  segue *s = data;
+  segue__triggers_discard(s->triggers);
+  segue__admin_discard(s->admin);
+}
+
+/* A policy that asks to be listened on where it must not does not load. */
+static int load_policy(void *data, const char *path, segue__policy **out, segue__errors *errors) {
+  segue *s = data;
+  segue__policy_loader lua = segue__lua_loader_get(s->lua);
+  int rc = segue__policy_blame(lua.load(lua.data, path, out, errors), errors);
+  if (rc < 0) return rc;
+  rc = segue__admin_check(*out, errors);
+  if (rc < 0) {
+    segue__policy_unref(*out);
+    *out = NULL;
+  }
+  return rc;
+}
+
+static int open_state(segue *s, segue_error *error) {
+  char *folder;
+  if (!s->options.policy && !s->options.state) return 0;
+  int rc = segue__state_find(s->options.state, s->options.policy, &folder, error);
+  if (rc == 0) {
+    rc = segue__state_open(&s->state, folder, error);
+    segue__free(folder);
+  }
+  return rc;
+}
+
+static int open_lua(segue *s, segue_error *error) {
+  int rc = segue__scripts_find(s->options.lua_dir, &s->lua_dir, error);
+  if (rc < 0) return rc;
+  s->kinds[0] = segue__module_kind_c(&s->registered);
+  segue__lua_options options = {
+      .size = sizeof options,
+      .lua_dir = s->lua_dir,
+      .signal = s->options.budget_signal,
+      .load_cpu_ms = SEGUE__POLICY_LOAD_MS,
+      .kinds = s->kinds,
+      .kind_count = sizeof s->kinds / sizeof *s->kinds,
+  };
+  return segue__lua_loader_new(&s->lua, s->loop, &s->log, segue__os_default(), &options);
+}
+
+static int open_engine(segue *s, segue_error *error) {
+  segue__policy *policy = NULL;
+  segue__engine_options options = {
+      .size = sizeof options,
+      .loop = s->loop,
+      .log = &s->log,
+      .publication = s->publication,
+      .triggers = {.stage = stage, .settle = settle, .discard = discard, .data = s},
+  };
+  int rc = 0;
+  if (s->options.policy) {
+    rc = open_lua(s, error);
+    options.loader = (segue__policy_loader){.load = load_policy, .data = s};
+    options.policy_path = s->options.policy;
+  } else {
+    rc = segue__host_policy(s, &policy);
+    options.policy = policy;
+  }
+  if (rc == 0) rc = segue__engine_new(&s->engine, &options);
+  segue__policy_unref(policy);
+  return rc;
+}
+
+static int open_admin(segue *s, segue_error *error) {
+  char policy[PATH_MAX]; /* told in full, however it was written */
+  segue__admin_options options = {
+      .size = sizeof options,
+      .loop = s->loop,
+      .log = &s->log,
+      .policy_path =
+          s->options.policy && realpath(s->options.policy, policy) ? policy : s->options.policy,
+      .state = s->state.folder,
+  };
+  int rc = segue__admin_new(&s->admin, &options);
+  if (rc < 0)
+    return segue__error_set(error, rc, "cannot open the admin API: %s", segue_strerror(rc));
+  segue__admin_attach(s->admin, s->engine);
+  const char *socket = s->options.socket ? s->options.socket : s->state.socket;
+  return *socket ? segue__admin_listen_control(s->admin, socket, error) : 0;
+}
+
+static void on_trigger(void *data, segue__trigger trigger, const char *cause) {
+  segue *s = data;
+  segue__request request = {.trigger = trigger, .cause = cause};
+  int rc = segue__engine_request(s->engine, &request, NULL);
+  if (rc < 0 && rc != SEGUE_ECLOSED)
+    segue__log(&s->log, SEGUE__ERROR, "reload", "a trigger could not be taken up", "cause", 's',
+               cause, "error", 's', segue_strerror(rc), NULL);
+}
+
+static int64_t began_wall_ms(void *data) {
+  const segue *s = data;
+  const segue__result *running = segue__engine_running(s->engine);
+  return running ? running->started_wall_ms : segue__loop_wall_ms(s->loop);
+}
+
+static int open_triggers(segue *s) {
+  segue__triggers_options options = {
+      .size = sizeof options,
+      .loop = s->loop,
+      .log = &s->log,
+      .signals = s->options.signals,
+      .on_trigger = on_trigger,
+      .since_wall_ms = began_wall_ms,
+      .data = s,
+  };
+  return segue__triggers_new(&s->triggers, &options);
+}
+
+static int begin(segue *s, segue_error *error) {
+  segue__error_set(error, 0, "%s", "");
+  int rc = open_state(s, error);
+  if (rc == 0) rc = segue__loop_open_uv(&s->loop, s->uv);
+  if (rc == 0) rc = open_engine(s, error);
+  if (rc == 0) rc = open_triggers(s);
+  if (rc == 0) rc = open_admin(s, error);
+  if (rc == 0) {
+    segue__request request = {.trigger = SEGUE__BY_START, .cause = "start"};
+    s->first = (segue__waiter){.cb = on_first, .data = s};
+    rc = segue__engine_request(s->engine, &request, &s->first);
+  }
+  if (rc < 0 && error && !error->message[0])
+    segue__error_set(error, rc, "cannot start: %s", segue_strerror(rc));
+  return rc;
+}
+
+/* ---- Taking down ----------------------------------------------------------------------------- */
+
+static void on_loop_closed(void *data) {
+  segue *s = data;
+  s->loop = NULL;
+  segue__state_close(&s->state);
+  s->stage = SEGUE__STOPPED;
+  bool free_it = s->close_when_stopped;
+  void (*cb)(void *data) = s->options.on_stopped;
+  void *cb_data = s->options.data;
+  if (free_it) free_now(s);
+  if (cb) cb(cb_data);
+}
+
+static void on_admin_closed(void *data) {
+  segue *s = data;
+  s->admin = NULL;
+  segue__engine_free(s->engine);
+  s->engine = NULL;
+  segue__lua_loader_free(s->lua);
+  s->lua = NULL;
+  if (s->loop)
+    segue__loop_close(s->loop, on_loop_closed, s);
+  else
+    on_loop_closed(s);
+}
+
+static void on_triggers_closed(void *data) {
+  segue *s = data;
+  s->triggers = NULL;
+  if (s->admin)
+    segue__admin_close(s->admin, GRACE_MS, on_admin_closed, s);
+  else
+    on_admin_closed(s);
+}
+
+static void on_engine_stopped(void *data) {
+  segue *s = data;
+  if (s->triggers)
+    segue__triggers_close(s->triggers, on_triggers_closed, s);
+  else
+    on_triggers_closed(s);
+}
+
+static void tear_down(segue *s) {
+  if (s->engine)
+    segue__engine_stop(s->engine, on_engine_stopped, s);
+  else
+    on_engine_stopped(s);
+}
+
+static void on_stop_message(segue__message *message) {
+  segue *s = (segue *)((char *)message - offsetof(segue, stop_message));
+  if (s->stage != SEGUE__RUNNING) return;
+  s->stage = SEGUE__STOPPING;
+  segue__log(&s->log, SEGUE__INFO, "segue", "stopping", NULL);
+  tear_down(s);
+}
+
+static void free_now(segue *s) {
+  if (s->own_uv) {
+    uv_run(s->own_uv, UV_RUN_DEFAULT); /* what is still closing */
+    uv_loop_close(s->own_uv);
+    segue__free(s->own_uv);
+  }
+  segue__publication_free(s->publication);
+  segue__host_modules_free(s);
+  segue__free(s->lua_dir);
+  options_free(&s->options);
+  segue__log_flush(&s->log);
+  segue__log_fold_free(s->log.fold);
+  segue__free(s);
+}
+
+/* ---- Options --------------------------------------------------------------------------------- */
+
+static const size_t string_options[] = {
+    offsetof(segue_options, policy),  offsetof(segue_options, config),
+    offsetof(segue_options, state),   offsetof(segue_options, socket),
+    offsetof(segue_options, lua_dir),
+};
+enum { STRING_OPTIONS = sizeof string_options / sizeof *string_options };
+
+static char **string_option(segue_options *options, size_t i) {
+  return (char **)((char *)options + string_options[i]);
+}
+
+static int options_copy(segue_options *to, const segue_options *from) {
+  int rc = 0;
+  *to = *from;
+  for (size_t i = 0; i < STRING_OPTIONS; i++) {
+    char **text = string_option(to, i);
+    const char *original = *text;
+    *text = segue__strdup(original);
+    if (original && !*text) rc = UV_ENOMEM;
+  }
+  return rc;
+}
+
+static void options_free(segue_options *options) {
+  for (size_t i = 0; i < STRING_OPTIONS; i++)
+    segue__free(*string_option(options, i));
+}

@@ -1,0 +1,232 @@
+-- SPDX-License-Identifier: MIT
+-- One instance of the library as a host embeds it: on a loop of its own and on the host's, with a
+-- configuration file instead of a policy, and with memory that runs out anywhere.
+local C = require "spec.support.c"
+local tempdir = require "spec.support.tempdir"
+local ffi = C.ffi
+
+local live = {} -- callbacks and strings that C holds
+
+local function options(changes)
+  local o = C.new("segue_options[1]")
+  C.segue_options_init(o)
+  for name, value in pairs(changes) do
+    if type(value) == "function" then
+      local types = { on_start = "segue_report_cb", on_stopped = "void (*)(void *)" }
+      value = ffi.cast(types[name], value)
+    end
+    live[#live + 1] = value
+    o[0][name] = value
+  end
+  return o
+end
+
+local function new(o)
+  local out, err = C.new("segue *[1]"), C.error()
+  return C.segue_new(out, o, err), out[0], err
+end
+
+local function report(status, r)
+  if r == nil then return { status = status } end
+  local errors = {}
+  for i = 0, tonumber(r.error_count) - 1 do errors[i + 1] = C.text(r.errors + i) end
+  return { status = status, outcome = ffi.string(r.outcome), id = tonumber(r.id),
+    generation = tonumber(r.generation), hash = ffi.string(r.hash), errors = errors }
+end
+
+-- Runs a config file to its end on the instance's own loop; then(s) is called once it has started.
+local function run(config, on_started)
+  local reports, s = {}, nil
+  local o = options { config = config, on_start = function(_, status, r)
+    reports[#reports + 1] = report(status, r)
+    if on_started then on_started(s, reports) else C.segue_stop(s) end
+  end }
+  local rc
+  rc, s = new(o)
+  assert.equal(0, rc)
+  local err = C.error()
+  C.check(C.segue_start(s, err), err)
+  assert.equal(0, C.segue_run(s))
+  C.segue_close(s)
+  return reports
+end
+
+describe("an instance", function()
+  after_each(function()
+    live = {}
+    tempdir.remove_all()
+  end)
+
+  it("loads a configuration file and stops when it is told to", function()
+    local dir = tempdir.new()
+    local reports = run(dir:write("config.yaml", "a: 1\n"))
+    assert.equal(1, #reports)
+    assert.equal(0, reports[1].status)
+    assert.equal("applied", reports[1].outcome)
+    assert.equal(1, reports[1].generation)
+    assert.equal(32, #reports[1].hash)
+  end)
+
+  it("tells what is wrong with the first load, and goes on", function()
+    local dir = tempdir.new()
+    local path = dir:write("config.yaml", "a: 1\na: 2\n")
+    local again
+    local reports = run(path, function(s, reports)
+      assert.equal("rejected", reports[1].outcome)
+      dir:write("config.yaml", "a: 1\n")
+      again = ffi.cast("segue_report_cb", function(_, status, r)
+        reports[2] = report(status, r)
+        C.segue_stop(s)
+      end)
+      assert.equal(0, C.segue_reload(s, false, again, nil))
+    end)
+    assert.equal(C.SEGUE_ESYNTAX, reports[1].status)
+    assert.matches("config.yaml:2:1: ", reports[1].errors[1])
+    assert.equal(0, reports[1].generation)
+    assert.equal(0, reports[2].status)
+    assert.equal(1, reports[2].generation)
+    again:free()
+  end)
+
+  it("gives readers on any thread the live snapshot", function()
+    local dir = tempdir.new()
+    local value
+    run(dir:write("config.yaml", "a: {b: 42}\n"), function(s)
+      local snapshot = C.segue_snapshot_acquire(s)
+      local n = C.new("int64_t[1]")
+      C.check(C.segue_node_int(C.segue_node_get(C.segue_snapshot_root(snapshot), "a.b"), n))
+      value = tonumber(n[0])
+      C.segue_snapshot_unref(snapshot)
+      C.segue_stop(s)
+    end)
+    assert.equal(42, value)
+  end)
+
+  it("starts the modules that the host registered, with the whole configuration", function()
+    local dir = tempdir.new()
+    local calls = {}
+    local function done(name)
+      return function(_, op)
+        calls[#calls + 1] = name
+        C.segue_op_done(op, 0, nil)
+      end
+    end
+    local ops = C.new("segue_module_ops[1]")
+    ops[0].size = ffi.sizeof "segue_module_ops"
+    ops[0].prepare = function(_, op, next, _, instance)
+      calls[#calls + 1] = "prepare"
+      assert(next.config ~= nil)
+      instance[0] = ffi.cast("void *", 1)
+      C.segue_op_done(op, 0, nil)
+    end
+    ops[0].start, ops[0].drain, ops[0].stop = done "start", done "drain", done "stop"
+    ops[0].destroy = function() calls[#calls + 1] = "destroy" end
+    local s, rc
+    rc, s = new(options { config = dir:write("config.yaml", "a: 1\n"),
+      on_start = function() C.segue_stop(s) end })
+    assert.equal(0, rc)
+    assert.equal(0, C.segue_module_register(s, "one", ops, nil))
+    assert.equal(C.SEGUE_EUSAGE, C.segue_module_register(s, "one", ops, nil))
+    assert.equal(C.SEGUE_EUSAGE, C.segue_module_register(s, "", ops, nil))
+    C.check(C.segue_start(s, nil))
+    C.segue_run(s)
+    C.segue_close(s)
+    assert.same({ "prepare", "start", "drain", "stop", "destroy" }, calls)
+  end)
+
+  it("runs on the loop of its host, which closes it when it likes", function()
+    local dir = tempdir.new()
+    local loop = C.loop_new()
+    local started, stopped = false, false
+    local rc, s = new(options { uv_loop = loop.uv, config = dir:write("config.yaml", "a: 1\n"),
+      on_start = function() started = true end, on_stopped = function() stopped = true end })
+    assert.equal(0, rc)
+    C.check(C.segue_start(s, nil))
+    assert.equal(C.SEGUE_EUSAGE, C.segue_run(s))
+    C.run_until(loop, function() return started end)
+    C.segue_close(s) -- stops first
+    C.run_until(loop, function() return stopped end)
+    C.loop_close(loop)
+  end)
+
+  it("refuses a second start, and calls after its end", function()
+    local dir = tempdir.new()
+    run(dir:write("config.yaml", "a: 1\n"), function(s)
+      local err = C.error()
+      assert.equal(C.SEGUE_EUSAGE, C.segue_start(s, err))
+      assert.matches("started before", C.text(err))
+      C.segue_stop(s)
+      C.segue_stop(s)
+    end)
+    local rc, s = new(options {})
+    assert.equal(0, rc)
+    assert.equal(C.SEGUE_ECLOSED, C.segue_reload(s, false, nil, nil))
+    C.segue_close(s)
+    C.segue_close(nil)
+  end)
+
+  it("refuses options of another size", function()
+    local o = options {}
+    o[0].size = 8
+    local rc, s, err = new(o)
+    assert.equal(C.SEGUE_EUSAGE, rc)
+    assert.is_true(C.is_null(s))
+    assert.matches("segue_options_init", C.text(err))
+  end)
+
+  it("shares its state folder with nobody", function()
+    local dir = tempdir.new()
+    local config = dir:write("config.yaml", "a: 1\n")
+    run(config, function(first)
+      local rc, second = new(options { config = config, state = dir:at "state" })
+      assert.equal(0, rc)
+      assert.equal(0, C.segue_start(second, nil))
+      local rc3, third = new(options { config = config, state = dir:at "state" })
+      assert.equal(0, rc3)
+      local err = C.error()
+      assert.is_true(C.segue_start(third, err) < 0)
+      assert.matches("another segue %(pid %d+%) uses the state folder", C.text(err))
+      C.segue_close(third)
+      C.segue_close(second)
+      local rc4, fourth = new(options { config = config, state = dir:at "state" })
+      assert.equal(0, rc4)
+      C.check(C.segue_start(fourth, err), err)
+      C.segue_close(fourth)
+      C.segue_stop(first)
+    end)
+  end)
+
+  it("survives memory that runs out anywhere, and holds nothing afterwards", function()
+    local dir = tempdir.new()
+    local config, state = dir:write("config.yaml", "a: 1\nb: [1, 2]\n"), dir:at "state"
+    local function life()
+      local s, rc
+      local err = C.error()
+      rc, s = new(options { config = config, state = state, on_start = function()
+        C.segue_stop(s)
+      end })
+      if rc < 0 then return false end
+      rc = C.segue_start(s, err)
+      if rc == 0 then
+        C.segue_run(s)
+      else
+        assert.is_true(#C.text(err) > 0)
+      end
+      C.segue_close(s)
+      return rc == 0
+    end
+    assert.is_true(life())
+    local before = C.segue__mem_live()
+    local failures, n = 0, 0
+    repeat
+      n = n + 1
+      C.segue__mem_fail_at(n)
+      local ok = life()
+      local reached = not ok
+      C.segue__mem_fail_at(0)
+      if reached then failures = failures + 1 end
+      assert.equal(before, C.segue__mem_live(), "allocation " .. n)
+    until n >= 160
+    assert.is_true(failures > 10)
+  end)
+end)
