@@ -4,6 +4,7 @@
 -- file and line where they can be known.
 local core = require "segue.core"
 local check = require "segue.check"
+local constructors = require "segue.constructors"
 local duration = require "segue.duration"
 local suggest = require "segue.suggest"
 
@@ -219,6 +220,8 @@ function Judge:policy(policy)
   end
   if policy.triggers then
     result.triggers = self:tagged(policy.triggers, "triggers", "trigger", 'segue.signal "HUP"')
+  else -- what everybody expects; who wants none writes triggers = {}
+    result.triggers = { constructors.signal "HUP", constructors.watch() }
   end
   if policy.modules then result.modules = self:modules(policy.modules) end
   if policy.confirm then self:confirm(policy.confirm, result) end

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A process of its own may take a real-time signal; the library never does.
+ */
+#include "budget.h"
+
+#include <signal.h>
+
+#include "../segue.h"
+
+static void on_signal(int signum, siginfo_t *info, void *context) {
+  (void)signum, (void)context;
+  if (info->si_code == SI_TIMER) /* not one that somebody sent with kill */
+    segue_on_budget_signal(info->si_value.sival_ptr);
+}
+
+int segue__budget_signal(void) {
+  int signum = SIGRTMIN + 5;
+  struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART};
+  sigemptyset(&action.sa_mask);
+  return sigaction(signum, &action, NULL) == 0 ? signum : 0;
+}

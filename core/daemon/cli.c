@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The command line: one table of commands, one of options, and the parser and the help that read
+ * them. An option that a command does not know is an error, and both say what was probably meant.
+ */
+#include "cli.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../admin/admin.h"
+
+/* Which options a command knows. */
+enum {
+  POLICY = 1,
+  STATE = 2,
+  SOCKET = 4,
+  LUA_DIR = 8,
+  LOG = 16,
+  JSON = 32,
+  WAIT = 64,
+  FORCE = 128,
+  IF_MATCH = 256,
+  REMOTE = POLICY | STATE | SOCKET
+};
+
+typedef struct command {
+  const char *name, *arguments, *summary, *detail;
+  int (*run)(const segue__cli *cli);
+  unsigned options;
+  int max_args;
+} command;
+
+typedef struct option {
+  const char *name;  /* without the dashes */
+  char letter;       /* 0: none */
+  const char *value; /* what it takes; NULL: it is a flag */
+  const char *summary;
+  unsigned mask; /* 0: every command */
+  size_t offset; /* of its field in segue__cli */
+} option;
+
+static int version(const segue__cli *cli);
+static int help(const segue__cli *cli);
+
+static const command commands[] = {
+    {"run", "", "run the daemon in the foreground",
+     "Loads the policy and its configuration, then serves until SIGTERM or SIGINT.\n"
+     "Exit codes: 0 stopped, 3 the first load was rejected, 4 it failed (a port or the state\n"
+     "folder in use, a module that does not start).",
+     segue__cli_run, POLICY | STATE | SOCKET | LUA_DIR | LOG, 0},
+    {"check", "", "judge the policy with its configuration, without a daemon",
+     "Reads what a start would read and runs the policy's check; changes nothing.\n"
+     "Exit codes: 0 good, 3 not.",
+     segue__cli_check, POLICY | LUA_DIR | JSON | LOG, 0},
+    {"plan", "", "what a reload would do, step by step, without doing it",
+     "Asks the daemon; where none runs, everything is new.\n"
+     "Exit codes: as reload.",
+     segue__cli_plan, REMOTE | LUA_DIR | JSON | LOG, 0},
+    {"reload", "", "reload now, wait, and tell the outcome",
+     "Exit codes: 0 applied or unchanged, 3 rejected, 4 failed or reverted, 5 daemon not\n"
+     "reachable, 6 refused (held, conflict, put off), 1 anything else, such as --wait exceeded.",
+     segue__cli_reload, REMOTE | JSON | WAIT | FORCE | IF_MATCH, 0},
+    {"status", "", "what runs: generation, modules, sources, the last reload",
+     "Exit codes: 0 ready, 4 running but not ready, 5 daemon not reachable.", segue__cli_status,
+     REMOTE | JSON, 0},
+    {"diff", "[FROM [TO]]", "what changed between two generations",
+     "FROM and TO are generation numbers, live, previous, or (TO) next: what a reload would\n"
+     "bring. Default: previous live.",
+     segue__cli_diff, REMOTE | JSON, 2},
+    {"init", "[FOLDER]", "write a commented starter: reload.lua and config.yaml",
+     "Never overwrites a file.", segue__cli_init, 0, 1},
+    {"version", "", "print the version", NULL, version, 0, 0},
+    {"help", "[COMMAND]", "this text, or that of a command", NULL, help, 0, 1},
+};
+enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
+
+#define FIELD(name) offsetof(segue__cli, name)
+static const option options[] = {
+    {"policy", 'c', "FILE", "the policy (default: ./reload.lua)", POLICY, FIELD(policy)},
+    {"state", 0, "FOLDER",
+     "state folder (default: $STATE_DIRECTORY, else .segue beside the policy)", STATE,
+     FIELD(state)},
+    {"socket", 0, "PATH", "control socket (default: control.sock in the state folder)", SOCKET,
+     FIELD(socket)},
+    {"json", 0, NULL, "print JSON", JSON, FIELD(json)},
+    {"wait", 0, "TIME", "wait at most this long, such as 5s; 0 does not wait", WAIT, FIELD(wait)},
+    {"force", 0, NULL, "reload even if nothing changed", FORCE, FIELD(force)},
+    {"if-match", 0, "GENERATION", "only if this generation (number or hash) is live", IF_MATCH,
+     FIELD(if_match)},
+    {"log-format", 0, "FORMAT", "text or json", LOG, FIELD(log_format)},
+    {"log-level", 0, "LEVEL", "error, warn, info or debug", LOG, FIELD(log_level)},
+    {"lua-dir", 0, "FOLDER", "the Lua half (default: beside the program, or as installed)", LUA_DIR,
+     FIELD(lua_dir)},
+    {"help", 'h', NULL, "this text", 0, FIELD(help)},
+};
+enum { OPTION_COUNT = sizeof options / sizeof *options };
+
+/* ---- Output ---------------------------------------------------------------------------------- */
+
+int segue__cli_fail(int code, const char *format, ...) {
+  va_list args;
+  fputs("segue: ", stderr);
+  va_start(args, format);
+  vfprintf(stderr, format, args);
+  va_end(args);
+  fputc('\n', stderr);
+  return code;
+}
+
+int segue__cli_print(int code, segue__buf *text) {
+  bool failed = text->failed;
+  if (!failed && text->len)
+    failed = fwrite(text->data, 1, text->len, stdout) != text->len || fflush(stdout) != 0;
+  segue__buf_deinit(text);
+  return failed ? SEGUE__EXIT_UNEXPECTED : code;
+}
+
+bool segue__cli_colour(int fd) {
+  const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+  return isatty(fd) && !(no && *no) && !(term && strcmp(term, "dumb") == 0);
+}
+
+static int version(const segue__cli *cli) {
+  (void)cli;
+  printf("segue %s\n", segue_version());
+  return SEGUE__EXIT_OK;
+}
+
+static void help_options(unsigned mask) {
+  puts("\nOptions:");
+  for (size_t i = 0; i < OPTION_COUNT; i++) {
+    const option *o = &options[i];
+    char left[48];
+    if (o->mask && !(o->mask & mask)) continue;
+    snprintf(left, sizeof left, "%s%c%s--%s %s", o->letter ? "-" : "", o->letter ? o->letter : ' ',
+             o->letter ? ", " : "   ", o->name, o->value ? o->value : "");
+    printf("  %-24s %s\n", left, o->summary);
+  }
+}
+
+static void help_command(const command *c) {
+  printf("segue %s%s%s [OPTIONS]: %s\n", c->name, c->arguments[0] ? " " : "", c->arguments,
+         c->summary);
+  if (c->detail) printf("\n%s\n", c->detail);
+  help_options(c->options);
+}
+
+static void help_all(void) {
+  puts("segue: reloads configuration and modules of running servers, as one transaction\n"
+       "\nUsage: segue COMMAND [OPTIONS]\n\nCommands:");
+  for (size_t i = 0; i < COMMAND_COUNT; i++)
+    printf("  %-10s %-12s %s\n", commands[i].name, commands[i].arguments, commands[i].summary);
+  puts("\nsegue help COMMAND tells more of each.");
+}
+
+/* ---- Parsing --------------------------------------------------------------------------------- */
+
+static const command *find_command(const char *name) {
+  for (size_t i = 0; i < COMMAND_COUNT; i++)
+    if (strcmp(commands[i].name, name) == 0) return &commands[i];
+  return NULL;
+}
+
+static int unknown_command(const char *name) {
+  const char *names[COMMAND_COUNT];
+  for (size_t i = 0; i < COMMAND_COUNT; i++)
+    names[i] = commands[i].name;
+  const char *meant = segue__nearest(name, names, COMMAND_COUNT);
+  return segue__cli_fail(SEGUE__EXIT_USAGE, "there is no command \"%s\"%s%s%s", name,
+                         meant ? ": did you mean \"" : ": segue help lists them",
+                         meant ? meant : "", meant ? "\"?" : "");
+}
+
+static int help(const segue__cli *cli) {
+  if (!cli->arg_count) {
+    help_all();
+    return SEGUE__EXIT_OK;
+  }
+  const command *c = find_command(cli->args[0]);
+  if (!c) return unknown_command(cli->args[0]);
+  help_command(c);
+  return SEGUE__EXIT_OK;
+}
+
+/* name: as written, up to "=" if there is one */
+static const option *find_option(const char *arg, size_t len) {
+  for (size_t i = 0; i < OPTION_COUNT; i++) {
+    const option *o = &options[i];
+    if (arg[1] == '-' ? strlen(o->name) == len - 2 && strncmp(arg + 2, o->name, len - 2) == 0
+                      : len == 2 && o->letter == arg[1])
+      return o;
+  }
+  return NULL;
+}
+
+static int unknown_option(const command *c, const char *arg, size_t len) {
+  const char *names[OPTION_COUNT];
+  char word[64];
+  size_t count = 0;
+  for (size_t i = 0; i < OPTION_COUNT; i++)
+    if (!options[i].mask || (options[i].mask & c->options)) names[count++] = options[i].name;
+  snprintf(word, sizeof word, "%.*s", (int)(len < 60 ? len : 60), arg);
+  const char *meant = arg[1] == '-' ? segue__nearest(word + 2, names, count) : NULL;
+  return segue__cli_fail(SEGUE__EXIT_USAGE, "segue %s has no option %s%s%s", c->name, word,
+                         meant ? ": did you mean --" : ", see segue help ",
+                         meant ? meant : c->name);
+}
+
+static void set_option(segue__cli *cli, const option *o, const char *value) {
+  void *field = (char *)cli + o->offset;
+  if (o->value)
+    *(const char **)field = value;
+  else
+    *(bool *)field = true;
+}
+
+/* One option at argv[*i]; moves *i over its value. */
+static int parse_option(segue__cli *cli, const command *c, char **argv, int argc, int *i) {
+  const char *arg = argv[*i];
+  size_t len = arg[1] == '-' ? strcspn(arg, "=") : strlen(arg);
+  const option *o = find_option(arg, len);
+  if (!o || (o->mask && !(o->mask & c->options))) return unknown_option(c, arg, len);
+  const char *value = arg[len] == '=' ? arg + len + 1 : NULL;
+  if (value && !o->value) return segue__cli_fail(SEGUE__EXIT_USAGE, "--%s takes no value", o->name);
+  if (o->value && !value) {
+    if (*i + 1 >= argc)
+      return segue__cli_fail(SEGUE__EXIT_USAGE, "--%s needs a value: --%s %s", o->name, o->name,
+                             o->value);
+    value = argv[++*i];
+  }
+  set_option(cli, o, value);
+  return 0;
+}
+
+static int parse(segue__cli *cli, const command *c, char **argv, int argc) {
+  bool only_args = false;
+  for (int i = 2; i < argc; i++) {
+    if (!only_args && strcmp(argv[i], "--") == 0) {
+      only_args = true;
+    } else if (!only_args && argv[i][0] == '-' && argv[i][1]) {
+      int rc = parse_option(cli, c, argv, argc, &i);
+      if (rc) return rc;
+    } else if (cli->arg_count >= c->max_args) {
+      return segue__cli_fail(SEGUE__EXIT_USAGE, "segue %s does not take \"%s\": see segue help %s",
+                             c->name, argv[i], c->name);
+    } else {
+      cli->args[cli->arg_count++] = argv[i];
+    }
+  }
+  return 0;
+}
+
+static const char *command_name(int argc, char **argv) {
+  if (argc < 2) return NULL;
+  if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) return "help";
+  if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) return "version";
+  return argv[1];
+}
+
+int segue__cli_main(int argc, char **argv) {
+  segue__cli cli = {.policy = "reload.lua"};
+  const char *name = command_name(argc, argv);
+  signal(SIGPIPE, SIG_IGN);
+  if (!name) {
+    help_all();
+    return SEGUE__EXIT_USAGE;
+  }
+  const command *c = find_command(name);
+  if (!c && name[0] == '-')
+    return segue__cli_fail(SEGUE__EXIT_USAGE, "the command comes first: segue COMMAND %s", name);
+  if (!c) return unknown_command(name);
+  int rc = parse(&cli, c, argv, argc);
+  if (rc) return rc;
+  if (cli.help) {
+    help_command(c);
+    return SEGUE__EXIT_OK;
+  }
+  return c->run(&cli);
+}

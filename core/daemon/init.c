@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * `segue init`: a starter that runs as it is and explains itself.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli.h"
+
+static const char policy_text[] =
+    "-- The policy: where configuration comes from, what asks for a reload, what may go live.\n"
+    "-- segue check judges it, segue run serves it, segue plan tells what a reload would do.\n"
+    "local segue = require \"segue\"\n"
+    "\n"
+    "return {\n"
+    "  name = \"starter\",\n"
+    "\n"
+    "  -- Merged in this order: maps merge, anything else is replaced by the later source.\n"
+    "  sources = {\n"
+    "    segue.file \"config.yaml\",\n"
+    "  },\n"
+    "\n"
+    "  triggers = {\n"
+    "    segue.signal \"HUP\",         -- kill -HUP\n"
+    "    segue.watch(),              -- a file named above was saved\n"
+    "    segue.http \"127.0.0.1:9090\", -- curl -X POST 127.0.0.1:9090/-/reload, /metrics and "
+    "more\n"
+    "  },\n"
+    "\n"
+    "  -- The last word on a configuration: return nil and a reason to refuse it. What runs goes "
+    "on\n"
+    "  -- running, and whoever asked for the reload is told the reason. prev is nil at the start.\n"
+    "  check = function(next, prev)\n"
+    "    if not next.greeting then\n"
+    "      return nil, \"greeting is missing: give one, such as greeting: hello\"\n"
+    "    end\n"
+    "    return true\n"
+    "  end,\n"
+    "}\n";
+
+static const char config_text[] =
+    "# What reload.lua reads. Change it while segue runs and look at\n"
+    "#   curl 127.0.0.1:9090/api/v1/config\n"
+    "greeting: hello\n";
+
+static int write_new(const char *folder, const char *name, const char *text) {
+  char path[PATH_MAX];
+  size_t len = strlen(text);
+  if ((size_t)snprintf(path, sizeof path, "%s/%s", folder, name) >= sizeof path)
+    return segue__cli_fail(SEGUE__EXIT_FAILED, "the path %s/%s is too long", folder, name);
+  int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (fd < 0 && errno == EEXIST)
+    return segue__cli_fail(SEGUE__EXIT_FAILED,
+                           "%s is there already: segue init never overwrites a file", path);
+  if (fd < 0)
+    return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot write %s: %s", path, strerror(errno));
+  ssize_t n = write(fd, text, len);
+  if (close(fd) < 0 || n != (ssize_t)len)
+    return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot write %s: %s", path, strerror(errno));
+  printf("wrote %s\n", path);
+  return SEGUE__EXIT_OK;
+}
+
+static bool is_there(const char *folder, const char *name) {
+  char path[PATH_MAX];
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  return access(path, F_OK) == 0;
+}
+
+int segue__cli_init(const segue__cli *cli) {
+  const char *folder = cli->arg_count ? cli->args[0] : ".";
+  if (mkdir(folder, 0755) < 0 && errno != EEXIST)
+    return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot make the folder %s: %s", folder,
+                           strerror(errno));
+  const char *taken = is_there(folder, "reload.lua")    ? "reload.lua"
+                      : is_there(folder, "config.yaml") ? "config.yaml"
+                                                        : NULL;
+  if (taken)
+    return segue__cli_fail(SEGUE__EXIT_FAILED,
+                           "%s/%s is there already: segue init never overwrites a file", folder,
+                           taken);
+  int rc = write_new(folder, "reload.lua", policy_text);
+  if (rc == SEGUE__EXIT_OK) rc = write_new(folder, "config.yaml", config_text);
+  if (rc == SEGUE__EXIT_OK && strcmp(folder, ".") == 0)
+    puts("next: segue run");
+  else if (rc == SEGUE__EXIT_OK)
+    printf("next: segue run -c %s/reload.lua\n", folder);
+  return rc;
+}

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * `segue check`, and `segue plan` where no daemon runs: an engine of one's own that is asked for
+ * the plan of its first load. It opens no listener and no state folder, so it is safe beside a
+ * daemon that serves the same policy.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+#include "../admin/admin.h"
+#include "../admin/render.h"
+#include "../bind/loader.h"
+#include "../instance.h"
+#include "../scripts.h"
+#include "budget.h"
+#include "cli.h"
+#include "sink.h"
+
+typedef struct trial {
+  const segue__cli *cli;
+  segue__sink sink;
+  segue__log log;
+  uv_loop_t uv;
+  segue__loop *loop;
+  segue__publication *publication;
+  segue__lua_loader *lua;
+  char *lua_dir;
+  segue__engine *engine;
+  segue__waiter waiter;
+  segue__result *result;
+  int status;
+  bool engine_stopped;
+} trial;
+
+static void on_log(void *data, const segue__log_entry *entry) {
+  segue_log_field fields[SEGUE__LOG_FIELDS_MAX];
+  for (size_t i = 0; i < entry->field_count; i++)
+    fields[i] =
+        (segue_log_field){entry->fields[i].key, entry->fields[i].text, entry->fields[i].number};
+  segue_log_entry out = {(segue_level)entry->level, entry->group, entry->message, fields,
+                         entry->field_count};
+  segue__sink_write(data, &out);
+}
+
+static int load_policy(void *data, const char *path, segue__policy **out, segue__errors *errors) {
+  trial *t = data;
+  segue__policy_loader lua = segue__lua_loader_get(t->lua);
+  int rc = segue__policy_blame(lua.load(lua.data, path, out, errors), errors);
+  if (rc < 0 || (rc = segue__admin_check(*out, errors)) == 0) return rc;
+  segue__policy_unref(*out);
+  *out = NULL;
+  return rc;
+}
+
+static void on_outcome(segue__waiter *waiter, int status, segue__result *result) {
+  trial *t = waiter->data;
+  t->status = status;
+  t->result = result ? segue__result_ref(result) : NULL;
+}
+
+static int open_lua(trial *t, segue_error *err) {
+  int rc = segue__scripts_find(t->cli->lua_dir, &t->lua_dir, err);
+  if (rc < 0) return rc;
+  segue__lua_options options = {
+      .size = sizeof options,
+      .lua_dir = t->lua_dir,
+      .signal = segue__budget_signal(),
+      .load_cpu_ms = SEGUE__POLICY_LOAD_MS,
+  };
+  return segue__lua_loader_new(&t->lua, t->loop, &t->log, segue__os_default(), &options);
+}
+
+static int open_all(trial *t, segue_error *err) {
+  segue__engine_options options = {
+      .size = sizeof options,
+      .loader = {.load = load_policy, .data = t},
+      .policy_path = t->cli->policy,
+      .log = &t->log,
+  };
+  int rc = segue__loop_open_uv(&t->loop, &t->uv);
+  if (rc == 0) rc = segue__publication_new(&t->publication);
+  if (rc == 0) rc = open_lua(t, err);
+  options.loop = t->loop;
+  options.publication = t->publication;
+  if (rc == 0) rc = segue__engine_new(&t->engine, &options);
+  return rc;
+}
+
+static void on_engine_stopped(void *data) {
+  ((trial *)data)->engine_stopped = true;
+}
+
+static void close_all(trial *t) {
+  if (t->engine) {
+    segue__engine_stop(t->engine, on_engine_stopped, t);
+    while (!t->engine_stopped)
+      uv_run(&t->uv, UV_RUN_ONCE);
+    segue__engine_free(t->engine);
+  }
+  segue__lua_loader_free(t->lua);
+  segue__free(t->lua_dir);
+  if (t->loop) segue__loop_close(t->loop, NULL, NULL);
+  uv_run(&t->uv, UV_RUN_DEFAULT);
+  segue__publication_free(t->publication);
+  uv_loop_close(&t->uv);
+}
+
+/* 0 with t->result, or a negative code with err. */
+static int judge(trial *t, segue_error *err) {
+  segue__request request = {.trigger = SEGUE__BY_START, .cause = "check", .plan_only = true};
+  t->waiter = (segue__waiter){.cb = on_outcome, .data = t};
+  t->status = 1;
+  segue__error_set(err, 0, "%s", "");
+  int rc = open_all(t, err);
+  if (rc == 0) rc = segue__engine_request(t->engine, &request, &t->waiter);
+  while (rc == 0 && t->status == 1)
+    uv_run(&t->uv, UV_RUN_ONCE);
+  if (rc == 0) rc = t->status;
+  if (rc < 0 && !err->message[0])
+    segue__error_set(err, rc, "cannot judge %s: %s", t->cli->policy, segue_strerror(rc));
+  return rc;
+}
+
+static int plan_code(const segue__result *result) {
+  switch (result->outcome) {
+  case SEGUE__APPLIED:
+  case SEGUE__UNCHANGED:
+    return SEGUE__EXIT_OK;
+  case SEGUE__HELD:
+    return SEGUE__EXIT_REFUSED;
+  case SEGUE__REJECTED:
+    return SEGUE__EXIT_REJECTED;
+  default:
+    return SEGUE__EXIT_FAILED;
+  }
+}
+
+/* A judge says good or not; why is in the text. */
+static int check_code(const segue__result *result) {
+  return plan_code(result) == SEGUE__EXIT_OK ? SEGUE__EXIT_OK : SEGUE__EXIT_REJECTED;
+}
+
+static void check_text(segue__buf *out, const trial *t) {
+  const segue__result *result = t->result;
+  if (check_code(result) == SEGUE__EXIT_OK)
+    segue__buf_addf(out, "good: %s and its configuration\n", t->cli->policy);
+  else
+    segue__buf_addf(out, "%s: %s must not go live\n", segue__outcome_name(result->outcome),
+                    t->cli->policy);
+  for (size_t i = 0; i < result->errors.count; i++) {
+    segue__render_error_text(out, &result->errors.items[i]);
+    segue__buf_addc(out, '\n');
+  }
+}
+
+static int try_it(const segue__cli *cli, void (*text)(segue__buf *out, const trial *t),
+                  int (*code)(const segue__result *result)) {
+  trial t = {.cli = cli};
+  segue_error err;
+  segue__buf out;
+  int rc = segue__sink_init(&t.sink, cli);
+  if (rc) return rc;
+  t.log = (segue__log){.level = cli->log_level ? (segue__level)t.sink.level : SEGUE__WARN,
+                       .sink = on_log,
+                       .data = &t.sink};
+  if (uv_loop_init(&t.uv) < 0)
+    return segue__cli_fail(SEGUE__EXIT_UNEXPECTED, "cannot make an event loop");
+  rc = judge(&t, &err);
+  segue__buf_init(&out);
+  if (rc < 0) {
+    rc = segue__cli_fail(SEGUE__EXIT_UNEXPECTED, "%s", err.message);
+  } else {
+    if (cli->json) {
+      segue__render_result_json(&out, t.result, true);
+      segue__buf_addc(&out, '\n');
+    } else {
+      text(&out, &t);
+    }
+    rc = code(t.result);
+  }
+  segue__result_unref(t.result);
+  close_all(&t);
+  return segue__cli_print(rc, &out);
+}
+
+int segue__cli_check(const segue__cli *cli) {
+  return try_it(cli, check_text, check_code);
+}
+
+static void plan_text(segue__buf *out, const trial *t) {
+  segue__buf_adds(out, "no daemon runs with this policy: everything is new\n");
+  segue__render_plan_text(out, t->result);
+}
+
+int segue__cli_plan_offline(const segue__cli *cli) {
+  return try_it(cli, plan_text, plan_code);
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The commands that ask a running daemon: one request over the control socket, its answer on
+ * standard output, its status as exit code.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+#include "../http/client.h"
+#include "../state.h"
+#include "cli.h"
+
+typedef struct question {
+  const char *method, *path;
+  bool json;            /* how the answer is wanted */
+  const char *if_match; /* or NULL */
+} question;
+
+/* Where the daemon's socket is. */
+static int find_socket(const segue__cli *cli, char path[SEGUE__SOCKET_MAX + 1], segue_error *err) {
+  char *folder;
+  if (cli->socket) {
+    if ((size_t)snprintf(path, SEGUE__SOCKET_MAX + 1, "%s", cli->socket) > SEGUE__SOCKET_MAX)
+      return segue__error_set(err, UV_ENAMETOOLONG, "--socket is longer than %d bytes",
+                              SEGUE__SOCKET_MAX);
+    return 0;
+  }
+  int rc = segue__state_find(cli->state, cli->policy, &folder, err);
+  if (rc == 0) {
+    rc = segue__state_socket(folder, false, path, err);
+    segue__free(folder);
+  }
+  return rc;
+}
+
+static int ask(const segue__cli *cli, const question *q, segue__http_answer *out,
+               segue_error *err) {
+  char socket[SEGUE__SOCKET_MAX + 1], if_match[128];
+  const char *headers[3] = {q->json ? "Accept: application/json" : "Accept: text/plain"};
+  segue__http_call_options options;
+  int rc = find_socket(cli, socket, err);
+  if (rc < 0) return rc;
+  if (q->if_match) {
+    snprintf(if_match, sizeof if_match, "If-Match: %s", q->if_match);
+    headers[1] = if_match;
+  }
+  segue__http_call_options_init(&options);
+  options.socket_path = socket;
+  options.url = q->path;
+  options.method = q->method;
+  options.headers = headers;
+  return segue__http_call(&options, out, err);
+}
+
+static int exit_code(int status) {
+  switch (status) {
+  case 200:
+    return SEGUE__EXIT_OK;
+  case 422:
+    return SEGUE__EXIT_REJECTED;
+  case 500:
+    return SEGUE__EXIT_FAILED;
+  case 202:
+  case 409:
+  case 412:
+  case 423:
+  case 429:
+    return SEGUE__EXIT_REFUSED;
+  case 503:
+    return SEGUE__EXIT_UNREACHABLE;
+  default:
+    return SEGUE__EXIT_UNEXPECTED;
+  }
+}
+
+/* A good answer goes to standard output, so does any JSON; the rest is told as an error. */
+static int show(const segue__cli *cli, const segue__http_answer *answer, int code) {
+  bool result = answer->status == 200 || answer->status == 422 || answer->status == 409 ||
+                answer->status == 500 || code == SEGUE__EXIT_OK;
+  if (!cli->json && !result)
+    return segue__cli_fail(code, "%.*s", (int)strcspn(answer->body, "\n"), answer->body);
+  segue__buf out;
+  segue__buf_init(&out);
+  segue__buf_add(&out, answer->body, answer->len);
+  return segue__cli_print(code, &out);
+}
+
+static int unreachable(const segue_error *err) {
+  return segue__cli_fail(SEGUE__EXIT_UNREACHABLE, "%s", err->message);
+}
+
+/* A value for a query: everything but letters, digits, "-", "." and "_" is escaped. */
+static void add_escaped(segue__buf *out, const char *s) {
+  for (; *s; s++) {
+    unsigned char c = (unsigned char)*s;
+    if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+        strchr("-._", c))
+      segue__buf_addc(out, (char)c);
+    else
+      segue__buf_addf(out, "%%%02X", c);
+  }
+}
+
+int segue__cli_reload(const segue__cli *cli) {
+  segue_error err;
+  segue__http_answer answer = {0};
+  segue__buf path;
+  segue__buf_init(&path);
+  segue__buf_adds(&path, "/-/reload?");
+  if (cli->force) segue__buf_adds(&path, "force=1&");
+  if (cli->wait) {
+    segue__buf_adds(&path, "wait=");
+    add_escaped(&path, cli->wait);
+  }
+  question q = {"POST", path.data, cli->json, cli->if_match};
+  int rc = path.failed ? segue__error_set(&err, UV_ENOMEM, "out of memory")
+                       : ask(cli, &q, &answer, &err);
+  segue__buf_deinit(&path);
+  if (rc < 0) return unreachable(&err);
+  bool asked_not_to_wait = answer.status == 202 && cli->wait;
+  int code = asked_not_to_wait ? SEGUE__EXIT_OK : exit_code(answer.status);
+  if (answer.status == 400) code = SEGUE__EXIT_USAGE;
+  rc = show(cli, &answer, code);
+  segue__http_answer_deinit(&answer);
+  return rc;
+}
+
+int segue__cli_plan(const segue__cli *cli) {
+  segue_error err;
+  segue__http_answer answer = {0};
+  question q = {"POST", "/api/v1/plan", cli->json, NULL};
+  int rc = ask(cli, &q, &answer, &err);
+  if (rc == UV_ECONNREFUSED || rc == UV_ENOENT) return segue__cli_plan_offline(cli);
+  if (rc < 0) return unreachable(&err);
+  rc = show(cli, &answer, exit_code(answer.status));
+  segue__http_answer_deinit(&answer);
+  return rc;
+}
+
+typedef int table(segue__buf *out, const char *body, size_t len, bool colour);
+
+/* Prints a JSON answer as it is, or as a table; the table's result becomes the exit code by map. */
+static int show_table(const segue__cli *cli, const segue__http_answer *answer, table *draw,
+                      const int map[2]) {
+  segue__buf out;
+  segue__buf_init(&out);
+  int rc = draw(&out, answer->body, answer->len, segue__cli_colour(1));
+  if (rc < 0) {
+    segue__buf_deinit(&out);
+    return segue__cli_fail(SEGUE__EXIT_UNEXPECTED, "the daemon's answer cannot be read: %s",
+                           segue_strerror(rc));
+  }
+  if (cli->json) {
+    out.len = 0;
+    segue__buf_add(&out, answer->body, answer->len);
+  }
+  return segue__cli_print(map[rc > 0], &out);
+}
+
+int segue__cli_status(const segue__cli *cli) {
+  static const int map[2] = {SEGUE__EXIT_FAILED, SEGUE__EXIT_OK}; /* not ready, ready */
+  segue_error err;
+  segue__http_answer answer = {0};
+  question q = {"GET", "/api/v1/status", true, NULL};
+  int rc = ask(cli, &q, &answer, &err);
+  if (rc < 0) return unreachable(&err);
+  rc = answer.status == 200 ? show_table(cli, &answer, segue__table_status, map)
+                            : show(cli, &answer, exit_code(answer.status));
+  segue__http_answer_deinit(&answer);
+  return rc;
+}
+
+/* Names given as from and to; "next" alone is live against next. */
+static void diff_path(segue__buf *out, const segue__cli *cli) {
+  bool only_next = cli->arg_count == 1 && strcmp(cli->args[0], "next") == 0;
+  segue__buf_adds(out, "/api/v1/diff?");
+  if (only_next) {
+    segue__buf_adds(out, "to=next");
+    return;
+  }
+  if (cli->arg_count > 0) {
+    segue__buf_adds(out, "from=");
+    add_escaped(out, cli->args[0]);
+  }
+  if (cli->arg_count > 1) {
+    segue__buf_adds(out, "&to=");
+    add_escaped(out, cli->args[1]);
+  }
+}
+
+int segue__cli_diff(const segue__cli *cli) {
+  static const int map[2] = {SEGUE__EXIT_OK, SEGUE__EXIT_OK};
+  segue_error err;
+  segue__http_answer answer = {0};
+  segue__buf path;
+  segue__buf_init(&path);
+  diff_path(&path, cli);
+  bool next = cli->arg_count && strcmp(cli->args[cli->arg_count - 1], "next") == 0;
+  question q = {"GET", path.data, cli->json || !next, NULL};
+  int rc = path.failed ? segue__error_set(&err, UV_ENOMEM, "out of memory")
+                       : ask(cli, &q, &answer, &err);
+  segue__buf_deinit(&path);
+  if (rc < 0) return unreachable(&err);
+  if (answer.status == 200 && !next)
+    rc = show_table(cli, &answer, segue__table_diff, map);
+  else
+    rc = show(cli, &answer, answer.status == 400 ? SEGUE__EXIT_USAGE : exit_code(answer.status));
+  segue__http_answer_deinit(&answer);
+  return rc;
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * `segue run`: one instance of the library on a loop of the daemon's, and the process around it:
+ * signals, log, exit code. TERM and INT stop in good order; a second one ends the process at once.
+ * HUP belongs to the policy, but it must not kill a daemon whose policy does not name it.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "../instance.h"
+#include "budget.h"
+#include "cli.h"
+#include "sink.h"
+
+typedef struct process {
+  uv_loop_t loop;
+  uv_signal_t term, interrupt, hangup;
+  segue__sink sink;
+  segue *instance;
+  int exit_code;
+  bool stopping;
+} process;
+
+static void log_line(process *d, segue_level level, const char *message) {
+  segue_log_entry entry = {.level = level, .group = "segue", .message = message};
+  if (level <= d->sink.level) segue__sink_write(&d->sink, &entry);
+}
+
+static void on_log(void *data, const segue_log_entry *entry) {
+  segue__sink_write(&((process *)data)->sink, entry);
+}
+
+static void stop(process *d) {
+  d->stopping = true;
+  segue_stop(d->instance);
+}
+
+static void on_term(uv_signal_t *handle, int signum) {
+  process *d = handle->data;
+  if (d->stopping) _exit(128 + signum);
+  stop(d);
+}
+
+static void on_hangup(uv_signal_t *handle, int signum) {
+  process *d = handle->data;
+  if (!segue__policy_names_signal(d->instance, signum))
+    log_line(d, SEGUE_WARN,
+             "SIGHUP came, but the policy has no trigger segue.signal \"HUP\": nothing is done");
+}
+
+static int exit_code_of(const segue_report *report) {
+  if (report && strcmp(report->outcome, "rejected") == 0) return SEGUE__EXIT_REJECTED;
+  return report && strcmp(report->outcome, "held") == 0 ? SEGUE__EXIT_REFUSED : SEGUE__EXIT_FAILED;
+}
+
+/* Without a generation there is nothing to serve: the first load decides whether to go on. */
+static void on_start(void *data, int status, const segue_report *report) {
+  process *d = data;
+  if (status == 0 || d->stopping) return;
+  if (status == SEGUE_EDEFERRED) return;
+  d->exit_code = exit_code_of(report);
+  log_line(d, SEGUE_ERROR,
+           "the first load did not succeed, so there is nothing to run: mend what "
+           "is named above and start again (segue check judges it without running)");
+  stop(d);
+}
+
+static void close_signals(process *d) {
+  uv_close((uv_handle_t *)&d->term, NULL);
+  uv_close((uv_handle_t *)&d->interrupt, NULL);
+  uv_close((uv_handle_t *)&d->hangup, NULL);
+}
+
+static void on_stopped(void *data) {
+  process *d = data;
+  log_line(d, SEGUE_INFO, "stopped");
+  close_signals(d);
+}
+
+static int catch_one(process *d, uv_signal_t *handle, int signum, uv_signal_cb cb) {
+  int rc = uv_signal_init(&d->loop, handle);
+  handle->data = d;
+  return rc < 0 ? rc : uv_signal_start(handle, cb, signum);
+}
+
+static int catch_signals(process *d) {
+  int rc = catch_one(d, &d->term, SIGTERM, on_term);
+  if (rc == 0) rc = catch_one(d, &d->interrupt, SIGINT, on_term);
+  if (rc == 0) rc = catch_one(d, &d->hangup, SIGHUP, on_hangup);
+  return rc;
+}
+
+static int begin(process *d, const segue__cli *cli) {
+  segue_error error;
+  segue_options options;
+  segue_options_init(&options);
+  options.uv_loop = &d->loop;
+  options.policy = cli->policy;
+  options.state = cli->state;
+  options.socket = cli->socket;
+  options.lua_dir = cli->lua_dir;
+  options.signals = true;
+  options.budget_signal = segue__budget_signal();
+  options.log_level = d->sink.level;
+  options.on_log = on_log;
+  options.on_start = on_start;
+  options.on_stopped = on_stopped;
+  options.data = d;
+  int rc = segue_new(&d->instance, &options, &error);
+  if (rc == 0) rc = segue_start(d->instance, &error);
+  if (rc == 0) return SEGUE__EXIT_OK;
+  log_line(d, SEGUE_ERROR, error.message);
+  close_signals(d);
+  return SEGUE__EXIT_FAILED;
+}
+
+int segue__cli_run(const segue__cli *cli) {
+  process d = {.exit_code = SEGUE__EXIT_OK};
+  int rc = segue__sink_init(&d.sink, cli);
+  if (rc) return rc;
+  if (uv_loop_init(&d.loop) < 0 || catch_signals(&d) < 0)
+    return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot make an event loop: out of files or memory");
+  d.exit_code = begin(&d, cli);
+  if (d.exit_code != SEGUE__EXIT_OK) segue_close(d.instance);
+  uv_run(&d.loop, UV_RUN_DEFAULT);
+  if (d.exit_code == SEGUE__EXIT_OK || d.stopping) segue_close(d.instance);
+  uv_loop_close(&d.loop);
+  return d.exit_code;
+}

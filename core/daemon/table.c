@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The API's JSON as tables for people. It is read by the reader that configurations are read with.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+#include "../admin/render.h"
+#include "cli.h"
+
+/* Parses a JSON object; *out is freed with segue__document_unref. */
+static int parse(const char *body, size_t len, segue__document **out) {
+  char *copy = segue__strndup(body, len);
+  if (!copy) return UV_ENOMEM;
+  int rc = segue__document_new(out, 1, "answer", "answer", SEGUE__JSON, copy, len);
+  if (rc < 0) return rc;
+  rc = segue__document_parse(*out, NULL, NULL, NULL, NULL);
+  if (rc < 0) {
+    segue__document_unref(*out);
+    *out = NULL;
+  }
+  return rc;
+}
+
+static const char *text(const segue_node *node, const char *path) {
+  const char *s = NULL;
+  return segue_node_string(segue_node_get(node, path), &s, NULL) == 0 ? s : "-";
+}
+
+static int64_t number(const segue_node *node, const char *path) {
+  int64_t n = 0;
+  segue_node_int(segue_node_get(node, path), &n);
+  return n;
+}
+
+static bool flag(const segue_node *node, const char *path) {
+  bool b = false;
+  segue_node_bool(segue_node_get(node, path), &b);
+  return b;
+}
+
+static bool given(const segue_node *node, const char *path) {
+  const segue_node *value = segue_node_get(node, path);
+  return value && segue_node_type(value) != SEGUE_NULL;
+}
+
+static const char *paint(bool colour, const char *code) {
+  return colour ? code : "";
+}
+
+static void add_uptime(segue__buf *out, const segue_node *status) {
+  double s = 0;
+  segue_node_double(segue_node_get(status, "uptime_s"), &s);
+  unsigned long n = (unsigned long)s;
+  if (n >= 86400)
+    segue__buf_addf(out, "%lud %luh", n / 86400, n % 86400 / 3600);
+  else if (n >= 3600)
+    segue__buf_addf(out, "%luh %lum", n / 3600, n % 3600 / 60);
+  else if (n >= 60)
+    segue__buf_addf(out, "%lum %lus", n / 60, n % 60);
+  else
+    segue__buf_addf(out, "%lus", n);
+}
+
+static void add_errors(segue__buf *out, const segue_node *list, const char *indent) {
+  for (size_t i = 0; i < segue_node_count(list); i++) {
+    const segue_node *error = segue_node_at(list, i, NULL);
+    segue__buf_adds(out, indent);
+    if (given(error, "file")) segue__buf_addf(out, "%s:", text(error, "file"));
+    if (given(error, "line")) segue__buf_addf(out, "%" PRId64 ":", number(error, "line"));
+    if (given(error, "column")) segue__buf_addf(out, "%" PRId64 ":", number(error, "column"));
+    segue__buf_addf(out, "%s%s", given(error, "file") ? " " : "", text(error, "message"));
+    if (given(error, "path")) segue__buf_addf(out, " (at %s)", text(error, "path"));
+    segue__buf_addc(out, '\n');
+  }
+}
+
+static void add_head(segue__buf *out, const segue_node *status, bool colour) {
+  bool ready = flag(status, "ready");
+  segue__buf_addf(out, "%-12s %s%s%s", text(status, "name"),
+                  paint(colour, ready ? "\033[32m" : "\033[31m"), ready ? "ready" : "not ready",
+                  paint(colour, "\033[0m"));
+  if (!ready) segue__buf_addf(out, ": %s", text(status, "not_ready_because"));
+  segue__buf_addf(out, "\n%-12s %" PRId64 " (%s)\n%-12s ", "generation",
+                  number(status, "generation"), text(status, "hash"), "process");
+  segue__buf_addf(out, "pid %" PRId64 ", segue %s, up ", number(status, "pid"),
+                  text(status, "version"));
+  add_uptime(out, status);
+  segue__buf_addf(out, "\n%-12s %s\n", "policy", text(status, "policy"));
+  const segue_node *listeners = segue_node_get(status, "listeners");
+  for (size_t i = 0; i < segue_node_count(listeners); i++) {
+    const char *address = "-";
+    segue_node_string(segue_node_at(listeners, i, NULL), &address, NULL);
+    segue__buf_addf(out, "%-12s %s\n", i ? "" : "listens on", address);
+  }
+}
+
+static void add_last(segue__buf *out, const segue_node *status, bool colour) {
+  const segue_node *last = segue_node_get(status, "last");
+  if (given(status, "running"))
+    segue__buf_addf(out, "%-12s reload %" PRId64 " is in phase %s (%s)\n", "running",
+                    number(status, "running.id"), text(status, "running.phase"),
+                    text(status, "running.cause"));
+  if (number(status, "deferred_ms"))
+    segue__buf_addf(out, "%-12s the next reload in %" PRId64 " ms\n", "put off",
+                    number(status, "deferred_ms"));
+  if (!given(status, "last")) return;
+  bool good = flag(status, "last_reload_successful");
+  segue__buf_addf(out, "%-12s %s%s%s at %s (reload %" PRId64 ", %s)\n", "last reload",
+                  paint(colour, good ? "\033[32m" : "\033[31m"), text(last, "outcome"),
+                  paint(colour, "\033[0m"), text(last, "ended"), number(last, "id"),
+                  text(last, "cause"));
+  add_errors(out, segue_node_get(last, "errors"), "             ");
+}
+
+static void add_modules(segue__buf *out, const segue_node *list) {
+  if (segue_node_count(list))
+    segue__buf_addf(out, "\n%-16s %-10s %-10s %-10s %s\n", "MODULE", "STATE", "GATE", "REPLACE",
+                    "GENERATION");
+  for (size_t i = 0; i < segue_node_count(list); i++) {
+    const segue_node *module = segue_node_at(list, i, NULL);
+    segue__buf_addf(out, "%-16s %-10s %-10s %-10s %" PRId64 "\n", text(module, "name"),
+                    text(module, "state"), text(module, "gate"), text(module, "replace"),
+                    number(module, "generation"));
+    if (given(module, "error")) segue__buf_addf(out, "  %s\n", text(module, "error.message"));
+  }
+}
+
+static void add_sources(segue__buf *out, const segue_node *list) {
+  if (segue_node_count(list))
+    segue__buf_addf(out, "\n%-32s %-6s %9s %8s  %s\n", "SOURCE", "KIND", "DOCUMENTS", "FAILURES",
+                    "LAST SUCCESS");
+  for (size_t i = 0; i < segue_node_count(list); i++) {
+    const segue_node *source = segue_node_at(list, i, NULL);
+    segue__buf_addf(out, "%-32s %-6s %9" PRId64 " %8" PRId64 "  %s\n", text(source, "name"),
+                    text(source, "kind"), number(source, "documents"), number(source, "failures"),
+                    text(source, "last_success"));
+    if (given(source, "error")) segue__buf_addf(out, "  %s\n", text(source, "error.message"));
+  }
+}
+
+int segue__table_status(segue__buf *out, const char *body, size_t len, bool colour) {
+  segue__document *answer;
+  int rc = parse(body, len, &answer);
+  if (rc < 0) return rc;
+  const segue_node *status = &answer->root;
+  add_head(out, status, colour);
+  add_last(out, status, colour);
+  add_modules(out, segue_node_get(status, "modules"));
+  add_sources(out, segue_node_get(status, "sources"));
+  rc = flag(status, "ready");
+  segue__document_unref(answer);
+  return rc;
+}
+
+static void add_change(segue__buf *out, const segue_node *change, bool colour) {
+  const char *op = text(change, "op");
+  bool add = strcmp(op, "add") == 0, removal = strcmp(op, "remove") == 0;
+  segue__buf_addf(out, "%s%c %s",
+                  paint(colour, add       ? "\033[32m"
+                                : removal ? "\033[31m"
+                                          : "\033[33m"),
+                  add       ? '+'
+                  : removal ? '-'
+                            : '~',
+                  text(change, "path")[0] ? text(change, "path") : "(everything)");
+  segue__buf_adds(out, " = ");
+  if (!add) {
+    segue__json_write(out, segue_node_get(change, "from"), 0);
+    segue__buf_adds(out, removal ? "" : " -> ");
+  }
+  if (!removal) segue__json_write(out, segue_node_get(change, "to"), 0);
+  segue__buf_addf(out, "%s\n", paint(colour, "\033[0m"));
+}
+
+int segue__table_diff(segue__buf *out, const char *body, size_t len, bool colour) {
+  segue__document *answer;
+  int rc = parse(body, len, &answer);
+  if (rc < 0) return rc;
+  const segue_node *diff = &answer->root, *changes = segue_node_get(diff, "changes");
+  int64_t total = number(diff, "change_count");
+  segue__buf_addf(out, "generation %" PRId64 " -> %" PRId64 ": %" PRId64 " change%s\n",
+                  number(diff, "from.generation"), number(diff, "to.generation"), total,
+                  total == 1 ? "" : "s");
+  for (size_t i = 0; i < segue_node_count(changes); i++)
+    add_change(out, segue_node_at(changes, i, NULL), colour);
+  if ((int64_t)segue_node_count(changes) < total)
+    segue__buf_addf(out, "and %" PRId64 " more\n", total - (int64_t)segue_node_count(changes));
+  segue__document_unref(answer);
+  return 0;
+}

@@ -1,0 +1,258 @@
+-- SPDX-License-Identifier: MIT
+-- The command line: exit codes, help, usage errors, and every command with and without a daemon.
+local cjson = require "cjson"
+local segue = require "spec.support.segue"
+local tempdir = require "spec.support.tempdir"
+local uv = require "luv"
+
+local policy = [[
+local segue = require "segue"
+return {
+  name = "cli",
+  sources = { segue.file "config.yaml" },
+  triggers = { segue.signal "HUP" },
+  check = function(next)
+    if next.bad then return nil, "bad is set" end
+    return true
+  end,
+}
+]]
+
+local function start(config)
+  return segue.start { policy = policy, files = { ["config.yaml"] = config or "a: 1\n" } }
+end
+
+describe("segue", function()
+  after_each(segue.cleanup)
+
+  it("prints help and version", function()
+    local help = segue.cli { "help" }
+    assert.equal(0, help.code)
+    for _, command in ipairs { "run", "check", "plan", "reload", "status", "diff", "init" } do
+      assert.matches("\n  " .. command .. " ", help.stdout)
+      local one = segue.cli { "help", command }
+      assert.equal(0, one.code)
+      assert.matches("segue " .. command, one.stdout)
+      assert.equal(one.stdout, segue.cli({ command, "--help" }).stdout)
+    end
+    assert.equal(0, segue.cli({ "--help" }).code)
+    local version = segue.cli { "version" }
+    assert.matches("^segue %d+%.%d+%.%d+\n$", version.stdout)
+    assert.equal(version.stdout, segue.cli({ "--version" }).stdout)
+  end)
+
+  it("ends with code 2 and a hint when it is used wrongly", function()
+    local cases = {
+      { {}, "" },
+      { { "realod" }, "did you mean \"reload\"" },
+      { { "frobnicate" }, "segue help" },
+      { { "reload", "--froce" }, "did you mean %-%-force" },
+      { { "reload", "--log-level", "info" }, "%-%-log%-level" },
+      { { "reload", "extra" }, "extra" },
+      { { "run", "-c" }, "needs a value" },
+      { { "reload", "--force=1" }, "takes no value" },
+      { { "--json", "status" }, "the command comes first" },
+      { { "help", "stauts" }, "status" },
+      { { "run", "--log-level", "loud" }, "loud" },
+      { { "run", "--log-format", "xml" }, "xml" },
+    }
+    for _, case in ipairs(cases) do
+      local p = segue.cli(case[1])
+      assert.equal(2, p.code, table.concat(case[1], " ") .. ": " .. p.output)
+      assert.matches(case[2], p.stderr)
+    end
+  end)
+
+  describe("check", function()
+    it("ends with 0 for a good policy, and touches nothing", function()
+      local d = segue.folder { policy = policy, files = { ["config.yaml"] = "a: 1\n" } }
+      local p = d:cli "check"
+      assert.equal(0, p.code, p.output)
+      assert.matches("^good: ", p.stdout)
+      assert.same({ "config.yaml", "reload.lua" }, d.dir:list())
+    end)
+
+    it("ends with 3 and file:line:column for a bad one", function()
+      local d = segue.folder { policy = policy, files = { ["config.yaml"] = "a: 1\na: 2\n" } }
+      local p = d:cli "check"
+      assert.equal(3, p.code)
+      assert.matches("config%.yaml:2:1: ", p.stdout)
+      local json = d:cli("check", "--json")
+      assert.equal(3, json.code)
+      assert.equal(2, cjson.decode(json.stdout).errors[1].line)
+    end)
+
+    it("runs the policy's check", function()
+      local d = segue.folder { policy = policy, files = { ["config.yaml"] = "bad: 1\n" } }
+      local p = d:cli "check"
+      assert.equal(3, p.code)
+      assert.matches("bad is set", p.stdout)
+    end)
+
+    it("finds ./reload.lua by itself", function()
+      local d = segue.folder { policy = policy, files = { ["config.yaml"] = "a: 1\n" } }
+      assert.equal(0, segue.cli({ "check" }, { cwd = d.dir.path }).code)
+    end)
+
+    it("works beside a daemon that serves the same policy", function()
+      local d = start()
+      assert.equal(0, d:cli("check").code)
+      assert.equal(1, #d:json("/api/v1/reloads"))
+    end)
+  end)
+
+  describe("reload", function()
+    it("ends with 0 for applied and unchanged", function()
+      local d = start()
+      local p = d:cli "reload"
+      assert.equal(0, p.code)
+      assert.matches("^unchanged: generation 1 stays live", p.stdout)
+      p = d:cli("reload", "--force")
+      assert.equal(0, p.code)
+      assert.matches("^applied: generation 2 is live", p.stdout)
+    end)
+
+    it("ends with 3 for rejected and tells why", function()
+      local d = start()
+      d.dir:save("config.yaml", "bad: 1\n")
+      local p = d:cli "reload"
+      assert.equal(3, p.code)
+      assert.matches("bad is set", p.stdout)
+    end)
+
+    it("ends with 4 for failed", function()
+      local port, handle = require("spec.support.port").taken()
+      local d = start()
+      d.dir:save("reload.lua", (policy:gsub('segue.signal "HUP"',
+        ('segue.http "127.0.0.1:%d"'):format(port))))
+      local p = d:cli "reload"
+      assert.equal(4, p.code, p.output)
+      handle:close()
+    end)
+
+    it("ends with 5 where no daemon runs", function()
+      local d = segue.folder { policy = policy }
+      for _, command in ipairs { "reload", "status", "diff" } do
+        local p = d:cli(command)
+        assert.equal(5, p.code, p.output)
+        assert.matches("^segue: ", p.stderr)
+        assert.equal("", p.stdout)
+      end
+    end)
+
+    it("ends with 6 when another generation is live than was asked for", function()
+      local d = start()
+      local p = d:cli("reload", "--if-match", "9")
+      assert.equal(6, p.code, p.output)
+      assert.matches("generation 1", p.stderr)
+      assert.equal(0, d:cli("reload", "--if-match", "1").code)
+    end)
+
+    it("does not wait with --wait 0", function()
+      local d = start()
+      d.dir:save("config.yaml", "a: 2\n")
+      assert.equal(0, d:cli("reload", "--wait", "0").code)
+      d:wait_config(function(config) return config.a == 2 end)
+    end)
+
+    it("prints the whole answer as JSON", function()
+      local d = start()
+      d.dir:save("config.yaml", "a: 2\n")
+      local p = d:cli("reload", "--json")
+      assert.equal(0, p.code)
+      local answer = cjson.decode(p.stdout)
+      assert.equal("applied", answer.outcome)
+      assert.equal("a", answer.changes[1].path)
+    end)
+  end)
+
+  describe("plan", function()
+    it("tells what a reload would do, and does not do it", function()
+      local d = start()
+      d.dir:save("config.yaml", "a: 2\nb: 3\n")
+      local p = d:cli "plan"
+      assert.equal(0, p.code, p.output)
+      assert.matches("~ a = 2", p.stdout)
+      assert.matches("%+ b = 3", p.stdout)
+      assert.equal(1, d:config().a)
+      assert.equal(0, d:cli("reload").code)
+      assert.matches("nothing has changed", d:cli("plan").stdout)
+    end)
+
+    it("says everything is new where no daemon runs", function()
+      local d = segue.folder { policy = policy, files = { ["config.yaml"] = "a: 1\n" } }
+      local p = d:cli "plan"
+      assert.equal(0, p.code, p.output)
+      assert.matches("everything is new", p.stdout)
+      assert.is_nil(uv.fs_stat(d.dir:at ".segue"))
+    end)
+
+    it("ends with 3 for what would be rejected", function()
+      local d = start()
+      d.dir:save("config.yaml", "bad: 2\n")
+      local p = d:cli "plan"
+      assert.equal(3, p.code)
+      assert.matches("would be rejected", p.stdout)
+      assert.matches("bad is set", p.stdout)
+    end)
+  end)
+
+  it("status tells what runs, as a table and as JSON", function()
+    local d = start()
+    local p = d:cli "status"
+    assert.equal(0, p.code)
+    assert.matches("^cli +ready\n", p.stdout)
+    assert.matches("generation +1 %(%x+%)", p.stdout)
+    assert.matches("pid " .. d.process.pid, p.stdout)
+    assert.matches("config%.yaml +file", p.stdout)
+    assert.is_nil(p.stdout:find("\27", 1, true)) -- not a terminal
+    local json = d:cli("status", "--json")
+    assert.equal(1, cjson.decode(json.stdout).generation)
+    d.dir:save("config.yaml", "a: [\n")
+    d:cli "reload"
+    assert.matches("rejected", d:cli("status").stdout)
+    assert.matches("config%.yaml:%d+:%d+: ", d:cli("status").stdout)
+  end)
+
+  it("diff tells what changed", function()
+    local d = start "a: 1\nb: 2\n"
+    d.dir:save("config.yaml", "a: 5\nc: [1]\n")
+    d:reload()
+    local p = d:cli "diff"
+    assert.equal(0, p.code, p.output)
+    assert.matches("generation 1 %-> 2: 3 changes", p.stdout)
+    assert.matches("\n~ a = 1 %-> 5\n", p.stdout)
+    assert.matches("\n%- b = 2\n", p.stdout)
+    assert.matches("\n%+ c = %[1%]\n", p.stdout)
+    assert.equal(3, cjson.decode(d:cli("diff", "1", "2", "--json").stdout).change_count)
+    d.dir:save("config.yaml", "a: 6\n")
+    assert.matches("~ a = 6", d:cli("diff", "next").stdout)
+    assert.equal(2, d:cli("diff", "tomorrow").code)
+    local gone = d:cli("diff", "77")
+    assert.equal(1, gone.code)
+    assert.matches("not held", gone.stderr)
+  end)
+
+  describe("init", function()
+    it("writes a starter that check calls good, and never overwrites", function()
+      local dir = tempdir.new()
+      local p = segue.cli { "init", dir:at "new" }
+      assert.equal(0, p.code, p.output)
+      assert.same({ "config.yaml", "reload.lua" }, dir:list "new")
+      local check = segue.cli { "check", "-c", dir:at "new/reload.lua" }
+      assert.equal(0, check.code, check.output)
+      dir:write("new/config.yaml", "mine: 1\n")
+      local again = segue.cli { "init", dir:at "new" }
+      assert.equal(4, again.code)
+      assert.matches("never overwrites", again.stderr)
+      assert.equal("mine: 1\n", dir:read "new/config.yaml")
+    end)
+
+    it("leaves nothing half done where one of the two files exists", function()
+      local dir = tempdir.new()
+      dir:write("config.yaml", "mine: 1\n")
+      assert.equal(4, segue.cli({ "init" }, { cwd = dir.path }).code)
+      assert.same({ "config.yaml" }, dir:list())
+    end)
+  end)
+end)

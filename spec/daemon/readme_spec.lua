@@ -1,0 +1,103 @@
+-- SPDX-License-Identifier: MIT
+-- The README does what it says: its walk through the quickstart is run, command by command, and
+-- what it prints is compared. Times differ from run to run, and the port is one that is free.
+local process = require "spec.support.process"
+local segue = require "spec.support.segue"
+local tempdir = require "spec.support.tempdir"
+local wait = require "spec.support.wait"
+local uv = require "luv"
+
+local function read(path)
+  local file = assert(io.open(path))
+  local text = file:read("*a")
+  file:close()
+  return text
+end
+
+-- Commands after "$ ", each with the lines that follow it.
+local function walk(text)
+  local steps = {}
+  for line in text:match("\n```console\n(.-)\n```\n"):gmatch("[^\n]+") do
+    local command = line:match("^%$ (.+)$")
+    if command then
+      steps[#steps + 1] = { command = command, output = "" }
+    else
+      steps[#steps].output = steps[#steps].output .. line .. "\n"
+    end
+  end
+  return steps
+end
+
+local function plain(text)
+  return (text:gsub("%(reload %d+, [%d.]+ %a+%)", "(reload)"))
+end
+
+describe("the README", function()
+  local readme = read "README.md"
+  after_each(segue.cleanup)
+
+  local function quickstart()
+    local tree = tempdir.new()
+    local port = require("spec.support.port").free()
+    local function fill(text) return (text:gsub("9090", tostring(port))) end
+    for _, name in ipairs { "reload.lua", "config.yaml" } do
+      tree:write("examples/quickstart/" .. name, fill(read("examples/quickstart/" .. name)))
+    end
+    tree:mkdir "build"
+    tree:link(segue.binary, "build/segue")
+    local daemon = process.start { tree:at "build/segue", "run",
+      cwd = tree:at "examples/quickstart" }
+    daemon:wait_output "generation 1 is live"
+    return tree, fill, daemon
+  end
+
+  it("walks through the quickstart as it says", function()
+    local tree, fill, daemon = quickstart()
+    local steps = walk(readme)
+    assert.is_true(#steps > 8)
+    for _, step in ipairs(steps) do
+      local from = #daemon.output
+      local run = process.run { "sh", "-c", fill(step.command), cwd = tree.path }
+      assert.equal(0, run.code, step.command .. ": " .. run.output)
+      assert.equal(plain(step.output), plain(run.stdout), step.command)
+      if step.command:match("^kill %-HUP") then
+        daemon:wait_output("cause=\"?[^\n]*SIGHUP", nil, from)
+      end
+    end
+    local code = daemon:stop()
+    assert.equal(0, code, daemon:describe())
+  end)
+
+  it("runs in the folder that `make run` runs in", function()
+    local make = process.run { "make", "-n", "run", cwd = uv.cwd() }
+    assert.matches("cd examples/quickstart && exec %S*build/segue run", make.stdout)
+  end)
+
+  it("starts a folder of one's own with segue init", function()
+    local command = readme:match("`build/segue (init [%w-]+)`")
+    local dir = tempdir.new()
+    assert.equal("init my-folder", command)
+    assert.equal(0, segue.cli({ "init", "my-folder" }, { cwd = dir.path }).code)
+    assert.equal(0, segue.cli({ "check", "-c", "my-folder/reload.lua" }, { cwd = dir.path }).code)
+  end)
+
+  it("shows a policy that is good", function()
+    local d = segue.folder { policy = readme:match("\n```lua\n(.-)\n```\n"),
+      files = { ["config.yaml"] = "listen: x\n" } }
+    assert.equal(0, d:cli("check").code)
+  end)
+
+  it("names every command, endpoint and exit code that there is", function()
+    local help = segue.cli({ "help" }).stdout
+    for command in help:gmatch("\n  (%l+) ") do
+      assert.is_truthy(readme:find(command, 1, true), command)
+    end
+    local d = segue.start { policy = "local segue = require 'segue'\nreturn { "
+      .. "sources = { segue.value {} }, triggers = { segue.http '127.0.0.1:@PORT@' } }\n" }
+    for path in d:http("/").body:gmatch("/%S+") do
+      local short = path:gsub("^/api/v1", "")
+      assert.is_truthy(readme:find(short, 1, true), path)
+    end
+    wait.pump()
+  end)
+end)

@@ -1,0 +1,180 @@
+-- SPDX-License-Identifier: MIT
+-- Everything that asks a running daemon for a reload, end to end.
+local http = require "spec.support.http"
+local segue = require "spec.support.segue"
+local tempdir = require "spec.support.tempdir"
+
+local function policy(triggers)
+  return [[
+local segue = require "segue"
+return {
+  name = "triggers",
+  sources = { segue.file "config.yaml" },
+  debounce = { min = "5ms", max = "100ms" },
+]] .. (triggers and "  triggers = { " .. triggers .. " },\n" or "") .. "}\n"
+end
+
+local function start(triggers, dir)
+  return segue.start { policy = policy(triggers), dir = dir,
+    files = not dir and { ["config.yaml"] = "n: 1\n" } or nil }
+end
+
+local function becomes(d, n)
+  d:wait_config(function(config) return config.n == n end)
+end
+
+describe("a reload is asked for by", function()
+  after_each(segue.cleanup)
+
+  it("SIGHUP", function()
+    local d = start 'segue.signal "HUP"'
+    d.dir:write("config.yaml", "n: 2\n")
+    d:signal "hup"
+    becomes(d, 2)
+    assert.equal("signal", d:json("/api/v1/reloads")[1].trigger)
+  end)
+
+  it("a file written in place", function()
+    local d = start "segue.watch()"
+    d.dir:write("config.yaml", "n: 2\n")
+    becomes(d, 2)
+    assert.equal("watch", d:json("/api/v1/reloads")[1].trigger)
+  end)
+
+  it("a file saved by rename, again and again", function()
+    local d = start "segue.watch()"
+    for n = 2, 6 do
+      d.dir:save("config.yaml", ("n: %d\n"):format(n))
+      becomes(d, n)
+    end
+  end)
+
+  it("a ConfigMap swap", function()
+    local dir = tempdir.new()
+    dir:configmap { ["config.yaml"] = "n: 1\n" }
+    local d = start("segue.watch()", dir)
+    for n = 2, 4 do
+      dir:configmap { ["config.yaml"] = ("n: %d\n"):format(n) }
+      becomes(d, n)
+    end
+  end)
+
+  it("curl -X POST", function()
+    local d = start 'segue.http "127.0.0.1:@PORT@"'
+    d.dir:write("config.yaml", "n: 2\n")
+    local curl = require("spec.support.process").run { "curl", "-sS", "-X", "POST",
+      ("http://127.0.0.1:%d/-/reload"):format(d.port) }
+    assert.equal(0, curl.code)
+    assert.matches("^applied: generation 2 is live", curl.stdout)
+    becomes(d, 2)
+  end)
+
+  it("PUT", function()
+    local d = start 'segue.http "127.0.0.1:@PORT@"'
+    d.dir:write("config.yaml", "n: 2\n")
+    assert.equal(200, d:http { method = "PUT", path = "/-/reload" }.status)
+    becomes(d, 2)
+  end)
+
+  it("a poll timer", function()
+    local d = start 'segue.poll "100ms"'
+    d.dir:write("config.yaml", "n: 2\n")
+    becomes(d, 2)
+    assert.equal("poll", d:json("/api/v1/reloads")[1].trigger)
+  end)
+
+  it("segue reload", function()
+    local d = start 'segue.signal "HUP"'
+    d.dir:write("config.yaml", "n: 2\n")
+    local cli = d:cli "reload"
+    assert.equal(0, cli.code, cli.output)
+    assert.matches("^applied: generation 2 is live", cli.stdout)
+    assert.equal(2, d:config().n)
+  end)
+
+  it("HUP and saved files where the policy names no triggers", function()
+    local d = start(nil)
+    d.dir:save("config.yaml", "n: 2\n")
+    becomes(d, 2)
+    d:signal "hup"
+    d:wait_log "cause=SIGHUP"
+  end)
+end)
+
+describe("SIGHUP for a policy that does not name it", function()
+  after_each(segue.cleanup)
+
+  it("is told and does no harm", function()
+    local d = start "segue.watch()"
+    d:signal "hup"
+    d:wait_log "SIGHUP came, but the policy has no trigger"
+    assert.equal(200, d:control("/-/ready").status)
+  end)
+end)
+
+describe("a bad file that is saved", function()
+  after_each(segue.cleanup)
+
+  it("never goes live, is told with its place, and the next good one is", function()
+    local d = start "segue.watch()"
+    d.dir:save("config.yaml", "n: 2\nn: 3\n")
+    d:wait_log "config%.yaml:2:1: "
+    assert.equal(1, d:config().n)
+    d.dir:save("config.yaml", "n: 4\n")
+    becomes(d, 4)
+  end)
+end)
+
+describe("1,000 concurrent POST /-/reload while the file changes", function()
+  after_each(segue.cleanup)
+
+  it("are all answered, each by a run that began after it was asked", function()
+    local uv = require "luv"
+    local cjson = require "cjson"
+    local wait = require "spec.support.wait"
+    local d = start 'segue.http "127.0.0.1:@PORT@"'
+    local waves, size = 20, 50
+    local connections = {}
+    for wave = 1, waves do
+      -- What a request of this wave asks for is on disk before it is sent.
+      d.dir:save("config.yaml", ("n: %d\n"):format(wave + 1))
+      for _ = 1, size do
+        local c = http.connect { port = d.port }
+        c:write(http.format { method = "POST", path = "/-/reload", port = d.port,
+          headers = { Accept = "application/json" } })
+        c.wave = wave
+        connections[#connections + 1] = c
+      end
+      uv.run "nowait"
+    end
+    local answers = {}
+    for i, c in ipairs(connections) do
+      local r = c:read_response(30000)
+      assert.equal(200, r.status)
+      answers[i] = cjson.decode(r.body)
+      c:close()
+    end
+    assert.equal(waves * size, #answers)
+    -- Which hash stands for which n: every run that applied something was asked for by one of them.
+    local n_of, runs = {}, {}
+    for _, answer in ipairs(answers) do
+      runs[answer.id] = true
+      for _, change in ipairs(answer.changes) do
+        n_of[answer.hash] = assert(tonumber(change.to_text:match("%d+")))
+      end
+    end
+    local last = 0
+    for i, answer in ipairs(answers) do
+      local n = n_of[answer.hash]
+      assert.is_number(n, "an answer names a configuration that no reload brought")
+      assert.is_true(n >= connections[i].wave + 1,
+        ("asked for %d, answered with %d"):format(connections[i].wave + 1, n))
+      last = math.max(last, n)
+    end
+    assert.equal(waves + 1, last)
+    wait.until_true(function() return d:config().n == waves + 1 end)
+    local count = 0
+    for _ in pairs(runs) do count = count + 1 end
+    assert.is_true(count < #answers / 2, count .. " runs for 1,000 requests: nothing was coalesced")
+  end)
+end)
