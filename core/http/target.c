@@ -24,20 +24,19 @@ static size_t decode(const char *raw, size_t len, char *out, bool *ok) {
   const char *end = raw + len;
   size_t n = 0;
   for (const char *s = raw; s < end; s++) {
-    if (*s && *s != '%') {
+    if (*s != '%') {
       out[n++] = *s;
       continue;
     }
-    int c = *s ? escaped(s, end) : 0;
+    int c = escaped(s, end);
     if (c <= 0) {
       *ok = false;
       return 0;
     }
     s += 2;
     if (c == '/' || c == '%') {
-      out[n++] = '%';
-      out[n++] = '2';
-      out[n++] = c == '/' ? 'F' : '5';
+      memcpy(out + n, c == '/' ? "%2F" : "%25", 3);
+      n += 3;
     } else {
       out[n++] = (char)c;
     }
