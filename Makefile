@@ -279,12 +279,19 @@ format: ## lay out every C file
 # ---- Fuzzing --------------------------------------------------------------------------------------
 FUZZ_SRC := $(wildcard spec/fuzz/*.c)
 FUZZERS := $(FUZZ_SRC:spec/fuzz/%.c=$(BUILD)/fuzz/%)
-FUZZ_CFLAGS = -std=c11 -g -O1 -DSEGUE_TEST -I. -Icore -fno-omit-frame-pointer \
-  -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
-$(BUILD)/fuzz/%: spec/fuzz/%.c $(CORE_SRC) $(HEADERS)
+FUZZ_OBJ := $(CORE_SRC:%.c=$(BUILD)/fuzz-obj/%.o)
+FUZZ_CFLAGS = -std=c11 -pthread -g -O1 -DSEGUE_TEST -I. -Icore -fno-omit-frame-pointer \
+  -fsanitize=address,undefined -fno-sanitize-recover=undefined
+$(BUILD)/fuzz-obj/%.o: %.c $(OUT)/flags
+	@mkdir -p $(@D)
+	@echo "  cc-fuzz $<"
+	@clang $(ALL_CPPFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer-no-link -MMD -MP -c $< -o $@
+$(BUILD)/fuzz/%: spec/fuzz/%.c $(FUZZ_OBJ)
 	@mkdir -p $(@D)
 	@echo "  fuzz    $@"
-	@clang $(ALL_CPPFLAGS) $(FUZZ_CFLAGS) $< $(CORE_SRC) $(LUAJIT_A) $(LIBS) -o $@
+	@clang $(ALL_CPPFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer $< $(FUZZ_OBJ) $(LUAJIT_A) $(LIBS) -o $@
+.SECONDARY: $(FUZZ_OBJ)
+-include $(FUZZ_OBJ:.o=.d)
 
 .PHONY: fuzzers
 fuzzers: $(FUZZERS)

@@ -154,9 +154,9 @@ static int raise_missing(lua_State *L, const char *name, const char *path, const
 static int load_module(lua_State *L, const char *name) {
   segue__lua *lua = segue__lua_of(L);
   const char *path = push_path(L, lua->program->folder ? lua->program->folder : "", name);
-  const segue__chunk *chunk;
+  const segue__chunk *chunk = NULL;
   segue_error err;
-  if (segue__program_add(lua->program, lua->os, name, path, &chunk, &err))
+  if (segue__program_add(lua->program, lua->os, name, path, &chunk, &err) || !chunk)
     return raise_missing(L, name, path, &err);
   lua_pushfstring(L, "@%s", chunk->path);
   if (luaL_loadbufferx(L, chunk->text, chunk->len, lua_tostring(L, -1), "t")) return lua_error(L);

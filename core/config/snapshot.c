@@ -175,11 +175,16 @@ static int reserve_spares(segue__publication *p, unsigned count) {
   return 0;
 }
 
-/* Under the lock, with a thread and a spare. */
-static void retire(segue__publication *p, void (*fn)(void *data), void *data) {
+static segue__retired *take_spare(segue__publication *p) {
   segue__retired *item = p->spares;
   p->spares = item->next;
   p->spare_count--;
+  return item;
+}
+
+/* Under the lock, with a thread. */
+static void retire(segue__publication *p, segue__retired *item, void (*fn)(void *data),
+                   void *data) {
   *item = (segue__retired){.fn = fn, .data = data};
   *p->last = item;
   p->last = &item->next;
@@ -244,18 +249,21 @@ int segue__publish(segue__publication *p, const segue_snapshot *next) {
   if (!rc) {
     if (next) segue_snapshot_ref(next);
     const segue_snapshot *old = __atomic_exchange_n(&p->live.snapshot, next, __ATOMIC_SEQ_CST);
-    if (old) retire(p, drop_snapshot, (void *)old);
+    if (old) retire(p, take_spare(p), drop_snapshot, (void *)old);
   }
   pthread_mutex_unlock(&p->lock);
   return rc;
 }
 
+/* Spares are for publishing alone. */
 int segue__publication_defer(segue__publication *p, void (*fn)(void *data), void *data) {
+  segue__retired *item = segue__malloc(sizeof *item);
+  if (!item) return UV_ENOMEM;
   pthread_mutex_lock(&p->lock);
   int rc = start_thread(p);
-  if (!rc) rc = reserve_spares(p, 1);
-  if (!rc) retire(p, fn, data);
+  if (!rc) retire(p, item, fn, data);
   pthread_mutex_unlock(&p->lock);
+  if (rc) segue__free(item);
   return rc;
 }
 

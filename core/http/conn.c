@@ -59,7 +59,8 @@ void segue__http_conn_lost(segue__http_conn *conn) {
  * take the answer away from the client: so shut our side and wait for the client's (RFC 9112 9.6).
  */
 static void finish(segue__http_conn *conn) {
-  if (conn->eof || !conn->linger || shutdown(fd_of(conn), SHUT_WR) != 0) {
+  bool linger = conn->linger || segue__http_conn_pending(conn);
+  if (conn->eof || !linger || shutdown(fd_of(conn), SHUT_WR) != 0) {
     segue__http_conn_lost(conn);
     return;
   }
@@ -69,8 +70,16 @@ static void finish(segue__http_conn *conn) {
   segue__http_queue_set(conn, SEGUE__HTTP_LINGER);
 }
 
-void segue__http_conn_expired(segue__http_conn *conn) {
+/* Nothing is read: ask whether the client is gone. */
+static void peek(segue__http_conn *conn) {
   struct pollfd p = {.fd = fd_of(conn)};
+  if (poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLHUP)))
+    segue__http_conn_lost(conn);
+  else
+    segue__http_conn_wait(conn);
+}
+
+void segue__http_conn_expired(segue__http_conn *conn) {
   uint64_t taken = conn->queued - segue__http_unwritten(conn);
   switch (conn->queue) {
   case SEGUE__HTTP_HEAD:
@@ -86,10 +95,7 @@ void segue__http_conn_expired(segue__http_conn *conn) {
       segue__http_conn_lost(conn);
     break;
   case SEGUE__HTTP_PEEK:
-    if (poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLHUP)))
-      segue__http_conn_lost(conn);
-    else
-      segue__http_queue_set(conn, SEGUE__HTTP_PEEK);
+    peek(conn);
     break;
   default: /* idle or lingering */
     segue__http_conn_lost(conn);
@@ -153,7 +159,7 @@ static void read_failed(segue__http_conn *conn, ssize_t status) {
   }
   conn->eof = true;
   if (conn->state == SEGUE__HTTP_HANDLED)
-    segue__http_conn_wait(conn);
+    peek(conn);
   else if (conn->state == SEGUE__HTTP_FLUSHING)
     return;
   else if (conn->exchange && conn->exchange->in_len)

@@ -8,6 +8,7 @@
 #ifndef SEGUE_HTTP_CONN_H
 #define SEGUE_HTTP_CONN_H
 
+#include <sys/types.h>
 #include <time.h>
 #include <uv.h>
 
@@ -48,6 +49,7 @@ enum {
   SEGUE__HTTP_LINGER_MS = 3000,
   SEGUE__HTTP_PEEK_MS = 250,
   SEGUE__HTTP_ACCEPT_RETRY_MS = 100, /* after running out of descriptors */
+  SEGUE__HTTP_FRESH_MS = 250,        /* for the first request of a new client while closing */
   SEGUE__HTTP_PROGRESS = 65536       /* bytes a slow client must take per write_ms */
 };
 
@@ -104,6 +106,8 @@ struct segue__http_listener {
   segue__http_listener *next;
   segue__http_address address;
   int fd;
+  dev_t file_dev; /* of a unix socket's file: only that one is removed */
+  ino_t file_ino;
   bool paused; /* out of descriptors */
 };
 
@@ -116,7 +120,7 @@ struct segue__http_server {
   void *data;
   segue__http_link queues[SEGUE__HTTP_QUEUES];
   uint64_t span_ms[SEGUE__HTTP_QUEUES];
-  uint64_t timer_due, accept_due, close_due; /* UINT64_MAX: never */
+  uint64_t timer_due, accept_due, fresh_due, close_due; /* UINT64_MAX: never */
   segue__http_listener *listeners;
   segue__http_exchange *pool, *left;
   unsigned pooled;
@@ -164,7 +168,6 @@ size_t segue__http_unwritten(const segue__http_conn *conn);
 void segue__http_refuse(segue__http_conn *conn, int status, const char *reason);
 
 /* listener.c */
-void segue__http_listener_accept(segue__http_listener *listener);
 void segue__http_listener_resume(segue__http_listener *listener);
 
 #endif

@@ -55,8 +55,8 @@ static void pause_accepting(segue__http_listener *listener) {
   segue__http_timer_arm(server, server->accept_due);
 }
 
-void segue__http_listener_accept(segue__http_listener *listener) {
-  for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+static void accept_some(segue__http_listener *listener, int most) {
+  for (int i = 0; i < most; i++) {
     struct sockaddr_storage from = {.ss_family = AF_UNSPEC};
     socklen_t len = sizeof from;
     char peer[64];
@@ -75,7 +75,7 @@ void segue__http_listener_accept(segue__http_listener *listener) {
 static void on_readable(uv_poll_t *poll, int status, int events) {
   (void)status; /* an error shows in accept4 */
   (void)events;
-  segue__http_listener_accept((segue__http_listener *)poll);
+  accept_some((segue__http_listener *)poll, ACCEPTS_PER_TURN);
 }
 
 void segue__http_listener_resume(segue__http_listener *listener) {
@@ -83,7 +83,7 @@ void segue__http_listener_resume(segue__http_listener *listener) {
   if (uv_poll_start(&listener->poll, UV_READABLE, on_readable) != 0)
     pause_accepting(listener);
   else
-    segue__http_listener_accept(listener);
+    accept_some(listener, ACCEPTS_PER_TURN);
 }
 
 /* ---- Binding --------------------------------------------------------------------------------- */
@@ -161,7 +161,11 @@ static int bind_unix(int fd, const segue__http_address *address, unsigned mode) 
   if (fchmod(fd, mode) != 0 || bind(fd, (const struct sockaddr *)(const void *)address->sockaddr,
                                     sockaddr_size(address)) != 0)
     return errno;
-  return chmod(address->path, mode) == 0 ? 0 : errno;
+  if (chmod(address->path, mode) != 0 || listen(fd, BACKLOG) != 0) {
+    error = errno;
+    unlink(address->path);
+  }
+  return error;
 }
 
 /* TCP_NODELAY is inherited by what is accepted. An IPv6 socket is for IPv6 only, so that [::] and
@@ -175,7 +179,8 @@ static int bind_tcp(int fd, segue__http_address *address) {
     return errno;
   if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
       setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0 ||
-      bind(fd, sockaddr, len) != 0 || getsockname(fd, sockaddr, &len) != 0)
+      bind(fd, sockaddr, len) != 0 || listen(fd, BACKLOG) != 0 ||
+      getsockname(fd, sockaddr, &len) != 0)
     return errno;
   if (address->port == 0) {
     address->port = ntohs(((struct sockaddr_in *)(void *)sockaddr)->sin_port);
@@ -191,7 +196,6 @@ static int open_socket(segue__http_address *address, unsigned mode, segue_error 
   int fd = socket(sockaddr->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   int error = fd < 0 ? errno : 0;
   if (!error) error = address->is_unix ? bind_unix(fd, address, mode) : bind_tcp(fd, address);
-  if (!error && listen(fd, BACKLOG) != 0) error = errno;
   if (!error) return fd;
   if (fd >= 0) close(fd);
   if (error == EEXIST)
@@ -203,12 +207,28 @@ static int open_socket(segue__http_address *address, unsigned mode, segue_error 
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
+/* Another process may have put its own socket there since. */
+static void remove_file(const segue__http_listener *listener) {
+  struct stat st;
+  if (listener->address.is_unix && lstat(listener->address.path, &st) == 0 &&
+      st.st_dev == listener->file_dev && st.st_ino == listener->file_ino)
+    unlink(listener->address.path);
+}
+
+static void remember_file(segue__http_listener *listener) {
+  struct stat st;
+  if (listener->address.is_unix && lstat(listener->address.path, &st) == 0) {
+    listener->file_dev = st.st_dev;
+    listener->file_ino = st.st_ino;
+  }
+}
+
 static int start(segue__http_listener *listener) {
   segue__http_server *server = listener->server;
   int r = uv_poll_init(server->loop, &listener->poll, listener->fd);
   if (r) {
     close(listener->fd);
-    if (listener->address.is_unix) unlink(listener->address.path);
+    remove_file(listener);
     segue__free(listener);
     return r;
   }
@@ -237,6 +257,7 @@ int segue__http_listen(segue__http_server *server, const segue__http_address *ad
     segue__free(listener);
     return r;
   }
+  remember_file(listener);
   int r = start(listener);
   if (r) return segue__error_set(err, r, "%s cannot be watched: %s", address->text, uv_strerror(r));
   *out = listener;
@@ -258,10 +279,10 @@ void segue__http_listener_close(segue__http_listener *listener) {
   while (*at && *at != listener)
     at = &(*at)->next;
   if (*at) *at = listener->next;
-  segue__http_listener_accept(listener);
+  accept_some(listener, BACKLOG);
   uv_close((uv_handle_t *)&listener->poll, on_listener_closed);
   close(listener->fd);
-  if (listener->address.is_unix) unlink(listener->address.path);
+  remove_file(listener);
 }
 
 const segue__http_address *segue__http_listener_address(const segue__http_listener *listener) {

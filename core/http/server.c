@@ -57,6 +57,17 @@ static void close_all(segue__http_server *server) {
       segue__http_conn_lost(conn);
 }
 
+/* While the server closes. Bytes that are in the kernel already are a request that was made. */
+static void close_idle(segue__http_server *server, bool fresh_too) {
+  segue__http_link *end = &server->queues[SEGUE__HTTP_IDLE], *next;
+  for (segue__http_link *l = end->next; l != end; l = next) {
+    segue__http_conn *conn = (segue__http_conn *)l;
+    next = l->next;
+    if (!conn->in_handler && (fresh_too || conn->requests) && !segue__http_conn_pending(conn))
+      segue__http_conn_lost(conn);
+  }
+}
+
 static void resume_accepting(segue__http_server *server) {
   server->accept_due = NEVER;
   for (segue__http_listener *l = server->listeners; l; l = l->next)
@@ -78,6 +89,10 @@ static void on_timer(uv_timer_t *timer) {
          (conn = first(server, (segue__http_queue)queue)) && conn->due_ms <= now;)
       segue__http_conn_expired(conn);
   if (server->accept_due <= now) resume_accepting(server);
+  if (server->fresh_due <= now) {
+    server->fresh_due = NEVER;
+    close_idle(server, true);
+  }
   if (server->close_due <= now) {
     server->close_due = NEVER;
     close_all(server);
@@ -86,7 +101,7 @@ static void on_timer(uv_timer_t *timer) {
     segue__http_conn *conn = first(server, (segue__http_queue)queue);
     due = conn ? least(due, conn->due_ms) : due;
   }
-  due = least(due, least(server->accept_due, server->close_due));
+  due = least(due, least(server->accept_due, least(server->fresh_due, server->close_due)));
   server->timer_due = NEVER;
   if (due != NEVER) segue__http_timer_arm(server, due);
 }
@@ -162,7 +177,7 @@ int segue__http_server_new(segue__http_server **out, struct uv_loop_s *loop,
   if (limits) server->limits = *limits;
   server->on_request = on_request;
   server->data = data;
-  server->timer_due = server->accept_due = server->close_due = NEVER;
+  server->timer_due = server->accept_due = server->fresh_due = server->close_due = NEVER;
   set_limits(&server->limits);
   set_queues(server);
   uv_timer_init(loop, &server->timer);
@@ -215,12 +230,8 @@ void segue__http_server_close(segue__http_server *server, uint64_t grace_ms, voi
   server->closing = true;
   uv_update_time(server->loop);
   server->close_due = uv_now(server->loop) + grace_ms;
-  segue__http_timer_arm(server, server->close_due);
-  segue__http_link *end = &server->queues[SEGUE__HTTP_IDLE], *next;
-  for (segue__http_link *l = end->next; l != end; l = next) {
-    next = l->next;
-    segue__http_conn *conn = (segue__http_conn *)l;
-    if (!conn->in_handler && !segue__http_conn_pending(conn)) segue__http_conn_lost(conn);
-  }
+  server->fresh_due = uv_now(server->loop) + SEGUE__HTTP_FRESH_MS;
+  segue__http_timer_arm(server, least(server->fresh_due, server->close_due));
+  close_idle(server, false);
   segue__http_server_check(server);
 }

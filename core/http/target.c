@@ -24,19 +24,20 @@ static size_t decode(const char *raw, size_t len, char *out, bool *ok) {
   const char *end = raw + len;
   size_t n = 0;
   for (const char *s = raw; s < end; s++) {
-    if (*s != '%') {
+    if (*s && *s != '%') {
       out[n++] = *s;
       continue;
     }
-    int c = escaped(s, end);
+    int c = *s ? escaped(s, end) : 0;
     if (c <= 0) {
       *ok = false;
       return 0;
     }
     s += 2;
     if (c == '/' || c == '%') {
-      memcpy(out + n, c == '/' ? "%2F" : "%25", 3);
-      n += 3;
+      out[n++] = '%';
+      out[n++] = '2';
+      out[n++] = c == '/' ? 'F' : '5';
     } else {
       out[n++] = (char)c;
     }

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Event loops for specs: `local loop = Loop.uv()` or `Loop.manual()`, `loop:close()`. Callbacks made
--- with loop:cb live as long as the loop; an error raised in one is raised again by the next run_until.
+-- Event loops for specs: `local loop = Loop.uv()` or `Loop.manual()`, `loop:close()`. Callbacks
+-- made with loop:cb live as long as the loop; an error raised in one is raised again by run_until.
 local C = require "spec.support.c"
 local ffi = C.ffi
 local M = {}

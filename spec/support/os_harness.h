@@ -14,6 +14,8 @@ typedef struct os_harness_job os_harness_job;
 os_harness_job *os_harness_job_new(int number, bool hang);
 int os_harness_job_submit(segue__loop *loop, os_harness_job *job);
 void os_harness_job_abandon(segue__loop *loop, os_harness_job *job);
+/* Remembers a job that is lost with its thread, so that the leak checker knows of it. */
+void os_harness_job_lose(os_harness_job *job);
 void os_harness_release(void); /* all that hang now */
 int os_harness_hanging(void);  /* how many are inside run() and wait */
 /* Moves the journal, "; "-separated, into buf and empties it. */

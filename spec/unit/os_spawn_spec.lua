@@ -42,7 +42,8 @@ end)
 local function start(argv, o)
   o = o or {}
   local self = { chunks = {} }
-  local options, out, e = ffi.new("segue__spawn_options[1]"), ffi.new("segue__spawn *[1]"), C.error()
+  local options, e = ffi.new("segue__spawn_options[1]"), C.error()
+  local out = ffi.new("segue__spawn *[1]")
   local args, env = strings(argv), o.env and strings(o.env)
   options[0].size = ffi.sizeof("segue__spawn_options")
   options[0].argv, options[0].env, options[0].cwd = args, env, o.cwd
@@ -93,7 +94,8 @@ describe("a command", function()
   end)
 
   it("gets its arguments, environment, folder and input as they were given", function()
-    local child = run({ "/bin/sh", "-c", 'printf "%s|" "$@" "$X" "$(pwd)" "$(cat)"', "sh", "a b", "" },
+    local script = 'printf "%s|" "$@" "$X" "$(pwd)" "$(cat)"'
+    local child = run({ "/bin/sh", "-c", script, "sh", "a b", "" },
       { env = { "X=y z", "PATH=/bin:/usr/bin" }, cwd = dir.path, input = "in\nput" })
     assert.equal(("a b||y z|%s|in\nput|"):format(dir.path), child.out)
     assert.equal("0", sh("cat | wc -c").out:match("%d+"))
@@ -151,7 +153,8 @@ end)
 describe("the time limit", function()
   it("ends a command that hangs", function()
     local child = run({ "sleep", "100" }, { timeout_ms = 50 })
-    assert.same({ -1, 15, true, false }, { child.code, child.signal, child.timed_out, child.stopped })
+    assert.same({ -1, 15, true, false },
+      { child.code, child.signal, child.timed_out, child.stopped })
     assert.is_true(child.ms >= 49 and child.ms < 5000)
   end)
 
@@ -170,7 +173,7 @@ describe("the time limit", function()
     end
   end)
 
-  it("lets a command end in its own way within the grace, and takes what it leaves along", function()
+  it("lets a command end in its own way, and takes what it leaves along", function()
     local script = "trap 'echo bye; exit 7' TERM; (trap '' TERM; sleep 100) & echo $!; wait"
     local pid
     local child = run({ "sh", "-c", script }, { timeout_ms = 150,
@@ -181,7 +184,8 @@ describe("the time limit", function()
   end)
 
   it("wakes a command that is stopped, so that it can end", function()
-    local child = start({ "sh", "-c", "trap 'exit 4' TERM; kill -STOP $$; exit 5" }, { timeout_ms = 100 })
+    local script = "trap 'exit 4' TERM; kill -STOP $$; exit 5"
+    local child = start({ "sh", "-c", script }, { timeout_ms = 100 })
     loop:run_until(function() return child.ended end)
     assert.same({ 4, true }, { child.code, child.timed_out })
   end)

@@ -394,7 +394,8 @@ describe("the rescan", function()
     dir:write("conf/a", "1")
     dir:write("other/a", "2")
     assert.is_true(set({ dir:at("conf/a") }, 20))
-    if os.execute(("mount --bind %s %s 2>/dev/null"):format(dir:at("other"), dir:at("conf"))) == 0 then
+    local mount = ("mount --bind %s %s 2>/dev/null"):format(dir:at("other"), dir:at("conf"))
+    if os.execute(mount) == 0 then
       local ok, err = pcall(told, "ALL")
       if ok then
         dir:write("conf/a", "333")
