@@ -59,7 +59,7 @@ static void finish(running *r);
 
 static void stream_end(stream *s) {
   if (s->fd < 0) return;
-  uv_poll_stop(&s->poll);
+  if (s->poll.data) uv_poll_stop(&s->poll);
   close(s->fd);
   s->fd = -1;
 }

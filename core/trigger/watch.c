@@ -200,6 +200,12 @@ static void arm_rescan(segue__watch *watch) {
   segue__timer_start(watch->loop, &watch->rescan, ms, on_rescan);
 }
 
+/* A problem that has just come up: the next look must not be far. */
+static void hurry_rescan(segue__watch *watch) {
+  uint64_t soon = segue__loop_now_ms(watch->loop) + SEGUE__RESCAN_LIMITED_MS;
+  if (watch->problem[0] && watch->rescan.due_ms > soon) arm_rescan(watch);
+}
+
 static void recount_flagged(segue__watch *watch) {
   watch->flagged = 0;
   for (size_t i = 0; i < watch->count; i++)
@@ -369,7 +375,7 @@ static void on_events(uv_poll_t *poll, int status, int events) {
   if (!watch->flagged && !overflow) return;
   segue__watch_renew(watch);
   note_prints(watch);
-  if (watch->problem[0]) arm_rescan(watch);
+  hurry_rescan(watch);
   segue__watch_tell(watch, overflow);
 }
 

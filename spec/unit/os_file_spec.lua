@@ -354,21 +354,40 @@ describe("writing a file", function()
     assert.same({ "a" }, dir:list())
   end)
 
+  -- Writes "new" to the file a in another process; returns what that process said.
+  local function write_elsewhere(wrap, faults)
+    local script = ([[
+      local C = require "spec.support.c"
+      local w, e = C.ffi.new("segue__write[1]"), C.error()
+      w[0].path, w[0].data, w[0].len = "%s", "new", 3
+      C.segue__os_default().write_file(nil, w, e)
+      print("survived")]]):format(dir:at("a"))
+    local file = dir:write("script.lua", script)
+    -- A sanitizer's library must come first in that process as well.
+    local pipe = io.popen(("%s env LD_PRELOAD=%s ASAN_OPTIONS=detect_leaks=0 SEGUE_FAULTS=%s "
+      .. "luajit %s 2>&1"):format(wrap, os.getenv("SEGUE_SPEC_PRELOAD") or "", faults, file))
+    local said = pipe:read("*a")
+    pipe:close()
+    return said
+  end
+
+  it("syncs the file before it is renamed, and the folder after", function()
+    local trace = dir:at("trace")
+    local said = write_elsewhere("strace -y -o " .. trace .. " -e trace=fsync,renameat", "")
+    assert.truthy(said:find("survived", 1, true), said)
+    local order = {}
+    for line in io.lines(trace) do
+      local call, path = line:match("^(%w+)%(%d+<([^>]*)>")
+      if call == "fsync" and path == dir.path then call = "fsync folder" end
+      if call then order[#order + 1] = call end
+    end
+    assert.same({ "fsync", "renameat", "fsync folder" }, order)
+  end)
+
   it("leaves the old or the new file, whole, when it is killed at any point", function()
     for _, point in ipairs { "write.temp", "write.sync", "write.rename", "write.dirsync" } do
       dir:write("a", "old")
-      local script = ([[
-        local C = require "spec.support.c"
-        local w, e = C.ffi.new("segue__write[1]"), C.error()
-        w[0].path, w[0].data, w[0].len = "%s", "new", 3
-        C.segue__os_default().write_file(nil, w, e)
-        print("survived")]]):format(dir:at("a"))
-      local file = dir:write("script.lua", script)
-      -- A sanitizer's library must come first in that process as well.
-      local pipe = io.popen(("LD_PRELOAD=%s ASAN_OPTIONS=detect_leaks=0 SEGUE_FAULTS=%s=kill "
-        .. "luajit %s 2>&1"):format(os.getenv("SEGUE_SPEC_PRELOAD") or "", point, file))
-      local said = pipe:read("*a")
-      pipe:close()
+      local said = write_elsewhere("", point .. "=kill")
       assert.is_nil(said:find("survived", 1, true), said)
       assert.is_nil(said:find("luajit:", 1, true), said)
       assert.equal(point == "write.dirsync" and "new" or "old", dir:read("a"))

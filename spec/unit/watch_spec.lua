@@ -360,6 +360,55 @@ describe("a pattern", function()
   end)
 end)
 
+describe("a path that is shaken", function()
+  -- Another process does to the path whatever can be done, as fast as it can; what counts is that
+  -- the last state is told of, without the help of a rescan.
+  local script = [[
+    cd "$1" || exit 1
+    n=0
+    next() { n=$(( (n * 1103515245 + 12345) % 2147483648 )); op=$(( n / 65536 % 8 )); }
+    n=$2
+    i=0
+    while [ $i -lt 150 ]; do
+      i=$((i + 1))
+      next
+      case $op in
+      0) mkdir -p r1/conf; echo $i > r1/conf/a ;;
+      1) mkdir -p r2/conf; echo $i > r2/conf/a.new; mv r2/conf/a.new r2/conf/a ;;
+      2) ln -sfn r1 t; mv -T t live ;;
+      3) ln -sfn r2 t; mv -T t live ;;
+      4) rm -rf r3; mv r1 r3 ;;
+      5) rm -rf r2 ;;
+      6) rm -rf old; mv r2 old; mkdir -p r2/conf; ln -sf "$1/real" r2/conf/a; echo $i > real ;;
+      7) rm -f live ;;
+      esac 2>/dev/null
+    done
+    mkdir -p r1/conf
+    ln -sfn r1 t; mv -T t live
+    echo last-$2 > r1/conf/a
+  ]]
+
+  it("is followed to its last state", function()
+    dir:write("shake.sh", script)
+    assert.is_true(set { dir:at("live/conf/a"), dir:at("live/conf/*"), dir:at("real") })
+    for seed = 1, 6 do
+      local handle, ended
+      handle = uv.spawn("sh", { args = { dir:at("shake.sh"), dir.path, tostring(seed) } },
+        function() ended = true handle:close() end)
+      assert(handle)
+      local last, file_told
+      loop:run_until(function()
+        uv.run("nowait")
+        for _, one in ipairs(seen) do file_told = file_told or one == dir:at("live/conf/a") end
+        if #seen > 0 then
+          seen, last = {}, dir:read("live/conf/a")
+        end
+        return ended and last == "last-" .. seed .. "\n" and file_told
+      end)
+    end
+  end)
+end)
+
 describe("more events than the kernel keeps", function()
   it("are answered by a look at everything, and the watch goes on", function()
     dir:mkdir("d")
