@@ -144,10 +144,13 @@ $(SPEC_OUT)/segue: $(SPEC_CORE_OBJ) $(SPEC_DAEMON_OBJ) $(OUT)/sources
 	@echo "  link    $@"
 	@$(call LINK_BINARY,$(SPEC_CORE_OBJ) $(SPEC_DAEMON_OBJ))
 
+# Calls that leave no trace are counted on their way: spec/support/syscalls.h.
+SPEC_WRAP := -Wl,--wrap=fsync
+
 # Loaded into luajit by the specs: Lua's own symbols come from that process.
 $(SPEC_OUT)/libsegue-spec.so: $(SPEC_CORE_OBJ) $(HARNESS_OBJ) $(OUT)/sources
 	@echo "  link    $@"
-	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared $(SPEC_CORE_OBJ) $(HARNESS_OBJ) $(LIBS) -o $@
+	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(SPEC_WRAP) -shared $(SPEC_CORE_OBJ) $(HARNESS_OBJ) $(LIBS) -o $@
 
 $(SPEC_OUT)/cdef.h: spec/support/cdef.lua $(HEADERS) $(wildcard spec/support/cdef/*) $(OUT)/sources
 	@mkdir -p $(@D)
@@ -239,7 +242,7 @@ mutants: deps ## take safeguards out of the code one by one: the specs must noti
 mutant-built:
 	@$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -w -DSEGUE_TEST -I. -Icore -iquote $(dir $(FILE)) \
 	  -c $(SOURCE) -o $(DIR)/mutant.o
-	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared $(DIR)/mutant.o \
+	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(SPEC_WRAP) -shared $(DIR)/mutant.o \
 	  $(filter-out %/$(FILE:.c=.o),$(SPEC_CORE_OBJ)) $(HARNESS_OBJ) $(LIBS) \
 	  -o $(DIR)/libsegue-spec.so
 

@@ -10,7 +10,9 @@
 
 static int files, folders;
 
-int fsync(int fd) {
+int __wrap_fsync(int fd);
+
+int __wrap_fsync(int fd) {
   struct stat st;
   if (fstat(fd, &st) == 0)
     __atomic_add_fetch(S_ISDIR(st.st_mode) ? &folders : &files, 1, __ATOMIC_RELAXED);

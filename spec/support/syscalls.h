@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * syscalls.h: how often the code under test called what leaves no trace: fsync of a file and of a
- * folder. The spec library's own fsync stands in front of the C library's.
+ * folder. The spec library is linked with --wrap=fsync.
  */
 #ifndef SPEC_SUPPORT_SYSCALLS_H
 #define SPEC_SUPPORT_SYSCALLS_H
