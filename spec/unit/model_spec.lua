@@ -31,11 +31,13 @@ local function walk(seed)
       probe = random(4) == 1 and (good and engine.OK or random(3) - 1) or nil,
       reload = not good and random(3) == 1 and scripts[random(#scripts)] or nil,
       defer_ms = 20000,
-      set = { confirm_within_ms = 2000, reload_ms = 30000, min_interval_ms = random(3) == 1 and 500 or 0 },
+      set = { confirm_within_ms = 2000, reload_ms = 30000,
+        min_interval_ms = random(3) == 1 and 500 or 0 },
     }
   end
 
-  local e = engine.started { modules = { { "a", "restart" }, { "b", "handover" }, { "c", "swap" } } }
+  local e = engine.started { modules = { { "a", "restart" }, { "b", "handover" },
+    { "c", "swap" } } }
   local hooks = { e.hooks }
   local waiting = {}
   for x = 2, 40 do
@@ -52,7 +54,9 @@ local function walk(seed)
     waiting[#waiting + 1] = e:reload { force = random(4) == 1 }
     if random(3) == 1 then e:step() end
     e:advance(({ 1, 60, 700, 5000, 40000 })[random(5)])
-    if random(3) == 1 then e:finish(names[random(3)], verbs[random(4)], random(2) == 1 and 0 or -5013) end
+    if random(3) == 1 then
+      e:finish(names[random(3)], verbs[random(4)], random(2) == 1 and 0 or -5013)
+    end
     -- what readers see is always a whole generation, and its x the one of that generation
     local seen = e:value("x")
     assert(seen, "readers see nothing")
@@ -80,7 +84,8 @@ local function walk(seed)
     .. (last:result() and last:error() and last:error().text or "") .. "\n" .. e:journal())
   assert(e:value("x") == "1000", story .. "the last configuration is not live: " .. e:value("x"))
   for i, w in ipairs(waiting) do
-    assert(w.rc ~= 0 or w.c.calls == 1, story .. "waiter " .. i .. " was told " .. w.c.calls .. " times")
+    assert(w.rc ~= 0 or w.c.calls == 1, story .. "waiter " .. i .. " was told "
+      .. w.c.calls .. " times")
   end
   assert(not e:gates():find("shut"), story .. e:gates())
   assert(not e:gates():find("refusing"), story .. e:gates() .. "\n" .. e:journal())
