@@ -59,23 +59,39 @@ static int kind(lua_State *L) {
   return 1;
 }
 
+/* A buffer that the collector frees if something is thrown before it is done with. */
+static int free_buffer(lua_State *L) {
+  segue__buf_deinit(lua_touserdata(L, 1));
+  return 0;
+}
+
+static segue__buf *push_buffer(lua_State *L) {
+  segue__buf *b = lua_newuserdata(L, sizeof *b);
+  segue__buf_init(b);
+  if (luaL_newmetatable(L, "segue.buffer")) {
+    lua_pushcfunction(L, free_buffer);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  return b;
+}
+
 /* path(parent, key) -> the parent's path and the key, quoted where it must be */
 static int path(lua_State *L) {
-  segue__buf b;
-  segue__buf_init(&b);
+  size_t len = 0;
   const char *parent = luaL_checkstring(L, 1);
   bool index = lua_type(L, 2) == LUA_TNUMBER;
-  size_t len = 0;
   const char *key = index ? NULL : luaL_checklstring(L, 2, &len);
-  segue__buf_adds(&b, parent);
+  segue__buf *b = push_buffer(L);
+  segue__buf_adds(b, parent);
   if (index)
-    segue__path_add_index(&b, (size_t)lua_tonumber(L, 2));
+    segue__path_add_index(b, (size_t)lua_tonumber(L, 2));
   else
-    segue__path_add_key(&b, key, len);
-  bool ok = !b.failed;
-  if (ok) lua_pushlstring(L, b.data, b.len);
-  segue__buf_deinit(&b);
-  return ok ? 1 : luaL_error(L, "out of memory");
+    segue__path_add_key(b, key, len);
+  if (b->failed) return luaL_error(L, "out of memory");
+  lua_pushlstring(L, b->len ? b->data : "", b->len);
+  segue__buf_deinit(b);
+  return 1;
 }
 
 /* log(level, message, fields) */

@@ -41,9 +41,7 @@ static int resume_with(lua_State *L, lua_State *co, int nargs) {
   segue__lua_guard(L);
   const char *state = status_of(L, co);
   if (*state != 's' || segue__task_owns(L, co)) {
-    lua_pushfstring(L, "cannot resume a %s", *state != 's' ? state : "task of Segue's");
-    lua_pushliteral(L, " coroutine");
-    lua_concat(L, 2);
+    lua_pushfstring(L, "cannot resume a %s coroutine", *state != 's' ? state : "task's");
     return -1;
   }
   if (nargs > MOVED_MAX || !lua_checkstack(co, nargs)) return luaL_error(L, "too many arguments");

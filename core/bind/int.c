@@ -127,7 +127,7 @@ static int modulo(lua_State *L) {
     lua_pushnumber(L, x - floor(x / y) * y);
     return 1;
   }
-  if (!b) return luaL_error(L, "attempt to perform 'n %%%% 0'");
+  if (!b) return luaL_error(L, "attempt to perform 'n%%%%0'");
   segue__wide rest = a % b;
   segue__int_push(L, rest && (rest < 0) != (b < 0) ? rest + b : rest);
   return 1;

@@ -42,6 +42,7 @@ int segue__lua_loader_new(segue__lua_loader **out, segue__loop *loop, const segu
 void segue__lua_loader_free(segue__lua_loader *loader) {
   if (!loader) return;
   segue__budget_free(loader->budget);
+  segue__buf_deinit(&loader->saved);
   segue__free(loader);
 }
 
@@ -79,8 +80,18 @@ static segue__loaded *loaded_new(segue__lua_loader *loader, const char *path) {
   return NULL;
 }
 
+/* What the policy whose hook ended last leaves is what the next one finds. */
+static void keep_state(segue__loaded *loaded) {
+  segue__lua_loader *loader = loaded->loader;
+  if (!loaded->lua || loaded->last_used <= loader->saved_use) return;
+  segue__buf_deinit(&loader->saved);
+  segue__store_save(loaded->lua, &loader->saved);
+  loader->saved_use = loaded->last_used;
+}
+
 void segue__loaded_free(segue__loaded *loaded) {
   if (!loaded) return;
+  keep_state(loaded);
   if (loaded->prev)
     loaded->prev->next = loaded->next;
   else
@@ -122,11 +133,10 @@ static void require_library(lua_State *L, const char *name) {
 /* Runs the policy; leaves its first result and how many there were. */
 static int run_chunk(lua_State *L, const segue__chunk *chunk) {
   int base = lua_gettop(L);
-  lua_pushfstring(L, "@%s", chunk->path);
-  if (luaL_loadbufferx(L, chunk->text, chunk->len, lua_tostring(L, -1), "t")) lua_error(L);
+  segue__chunk_load(L, chunk);
   lua_call(L, 0, LUA_MULTRET);
-  int n = lua_gettop(L) - base - 1;
-  lua_settop(L, base + 2);
+  int n = lua_gettop(L) - base;
+  lua_settop(L, base + 1);
   return n;
 }
 
@@ -152,9 +162,9 @@ static int evaluate(lua_State *L, void *data, segue_error *err) {
   require_library(L, "segue");
   require_library(L, "segue.policy"); /* 2 */
   if (e->saved) segue__store_load(L, e->saved);
-  int n = run_chunk(L, &main); /* 4: the result */
+  int n = run_chunk(L, &main); /* 3: the result */
   lua_getfield(L, 2, "judge");
-  lua_pushvalue(L, 4);
+  lua_pushvalue(L, 3);
   lua_pushnumber(L, n);
   lua_createtable(L, 0, 4);
   lua_pushstring(L, main.path);
@@ -163,15 +173,15 @@ static int evaluate(lua_State *L, void *data, segue_error *err) {
   lua_setfield(L, -2, "folder");
   push_kinds(L, &loaded->loader->options);
   lua_setfield(L, -2, "kinds");
-  lua_call(L, 3, 2); /* 5: the checked table or nil, 6: problems */
-  if (!lua_istable(L, 5)) {
-    segue__errors_extract(L, 6, SEGUE_EPOLICY, e->errors);
+  lua_call(L, 3, 2); /* 4: the checked table or nil, 5: problems */
+  if (!lua_istable(L, 4)) {
+    segue__errors_extract(L, 5, SEGUE_EPOLICY, e->errors);
     e->judged = true;
     return segue__error_set(err, SEGUE_EPOLICY, "the policy is not valid");
   }
-  take_hooks(L, 5, loaded);
+  take_hooks(L, 4, loaded);
   loaded->program.sealed = true;
-  return e->policy ? segue__policy_extract(L, 5, loaded, e->policy, err) : 0;
+  return e->policy ? segue__policy_extract(L, 4, loaded, e->policy, err) : 0;
 }
 
 int segue__loaded_evaluate(segue__loaded *loaded, segue__policy *policy, const segue__buf *saved,
@@ -208,13 +218,19 @@ static int add_inputs(segue__loaded *loaded, segue__policy *policy) {
   return 0;
 }
 
-/* segue.state of the policy whose hook ended last. */
+/* segue.state as the hook that ended last left it: in a state that lives, or in what was kept. */
 static void save_latest(segue__lua_loader *loader, segue__buf *saved) {
   segue__loaded *latest = NULL;
+  uint64_t last = loader->saved_use;
   for (segue__loaded *l = loader->loaded; l; l = l->next) {
-    if (l->lua && (!latest || l->last_used > latest->last_used)) latest = l;
+    if (!l->lua || l->last_used < last) continue;
+    latest = l;
+    last = l->last_used;
   }
-  if (latest) segue__store_save(latest->lua, saved);
+  if (latest)
+    segue__store_save(latest->lua, saved);
+  else
+    segue__buf_add(saved, loader->saved.data, loader->saved.len);
 }
 
 static int fill(segue__loaded *loaded, const char *path, segue__policy *policy,

@@ -41,6 +41,8 @@ struct segue__lua_loader {
   segue__loaded *loaded;
   uint32_t next_document;
   uint64_t uses;
+  segue__buf saved; /* segue.state of a policy that is gone */
+  uint64_t saved_use;
 };
 
 /* hooks.c */

@@ -76,6 +76,16 @@ const char *segue__program_path(const segue__program *program, const char *name)
   return name;
 }
 
+int segue__chunk_load(lua_State *L, const segue__chunk *chunk) {
+  if (chunk->len && *chunk->text == LUA_SIGNATURE[0])
+    return luaL_error(L, "%s:1: this is Lua bytecode, which nothing verifies: give the source text",
+                      chunk->path);
+  lua_pushfstring(L, "@%s", chunk->path);
+  if (luaL_loadbufferx(L, chunk->text, chunk->len, lua_tostring(L, -1), "t")) return lua_error(L);
+  lua_remove(L, -2);
+  return 1;
+}
+
 /* ---- load ------------------------------------------------------------------------------------ */
 
 /* load(text or function, name): like Lua's own, text only. upvalue: Lua's own load. */
@@ -130,6 +140,7 @@ static void load_library(lua_State *L, const char *name) {
   segue__lua *lua = segue__lua_of(L);
   const char *path = !strcmp(name, "segue") ? push_path(L, lua->lua_dir, "segue.init")
                                             : push_path(L, lua->lua_dir, name);
+  const char *chunk_name = lua_pushfstring(L, "@%s", path);
   segue__bytes bytes;
   segue_error err;
   if (lua->os->read_file(lua->os->data, path, FILE_MAX, &bytes, &err)) {
@@ -137,8 +148,8 @@ static void load_library(lua_State *L, const char *name) {
       luaL_error(L, "there is no module '%s' in this version (looked for %s)", name, path);
     raise_error(L, &err);
   }
-  lua_pushfstring(L, "@%s", path);
-  int rc = luaL_loadbufferx(L, bytes.data, bytes.len, lua_tostring(L, -1), "t");
+  /* Nothing may be thrown while the bytes are ours. */
+  int rc = luaL_loadbufferx(L, bytes.data, bytes.len, chunk_name, "t");
   segue__free(bytes.data);
   if (rc) lua_error(L);
 }
@@ -158,9 +169,7 @@ static int load_module(lua_State *L, const char *name) {
   segue_error err;
   if (segue__program_add(lua->program, lua->os, name, path, &chunk, &err) || !chunk)
     return raise_missing(L, name, path, &err);
-  lua_pushfstring(L, "@%s", chunk->path);
-  if (luaL_loadbufferx(L, chunk->text, chunk->len, lua_tostring(L, -1), "t")) return lua_error(L);
-  return 1;
+  return segue__chunk_load(L, chunk);
 }
 
 static void registry_table(lua_State *L, void *key) {

@@ -11,7 +11,16 @@
 #include "task.h"
 
 /* Frames of C functions that call Lua may use this much of the stack, one inside the other. */
-enum { STACK_MAX = 512 * 1024 };
+enum { STACK_MAX = 512 * 1024, RESERVE = 64 * 1024 };
+
+/* LuaJIT crashes if an allocation fails while it makes a state: then memory that was put aside is
+ * given back, the state is finished, and closed again. */
+static void *use_reserve(segue__lua *lua, void *p, size_t size) {
+  if (!lua->reserve) return NULL;
+  segue__free(lua->reserve);
+  lua->reserve = NULL;
+  return segue__realloc(p, size);
+}
 
 static void *allocate(void *data, void *p, size_t old_size, size_t new_size) {
   segue__lua *lua = data;
@@ -23,10 +32,12 @@ static void *allocate(void *data, void *p, size_t old_size, size_t new_size) {
   }
   bool over = new_size > old_size && lua->bytes - old_size + new_size > lua->bytes_max;
   void *q = over ? NULL : segue__realloc(p, new_size);
-  if (q)
-    lua->bytes += new_size - old_size;
-  else
+  if (!q) {
     lua->spoiled = true;
+    lua->over_limit = over;
+    q = use_reserve(lua, p, new_size);
+  }
+  if (q) lua->bytes += new_size - old_size;
   return q;
 }
 
@@ -61,8 +72,11 @@ int segue__lua_new(segue__lua **out, const segue__lua_setup *setup, segue_error 
   lua->program = setup->program;
   lua->lua_dir = setup->lua_dir;
   lua->bytes_max = setup->bytes_max;
-  lua->L = lua_newstate(allocate, lua);
-  if (!lua->L) goto no_memory;
+  lua->reserve = segue__malloc(RESERVE);
+  if (lua->reserve) lua->L = lua_newstate(allocate, lua);
+  segue__free(lua->reserve);
+  lua->reserve = NULL;
+  if (!lua->L || lua->spoiled) goto no_memory;
   segue__budget_adopt(lua->budget, lua);
   int rc = segue__lua_call(lua, "opening Lua", 1000, open_all, NULL, err);
   if (rc) {
@@ -72,6 +86,7 @@ int segue__lua_new(segue__lua **out, const segue__lua_setup *setup, segue_error 
   *out = lua;
   return 0;
 no_memory:
+  if (lua && lua->L) lua_close(lua->L);
   segue__free(lua);
   return segue__error_set(err, UV_ENOMEM, "no memory for a Lua state");
 }
@@ -140,18 +155,17 @@ static int protected_call(lua_State *L) {
 
 /* A limit overrides whatever the call itself made of it. */
 static int broken(segue__lua *lua, const char *what, uint64_t cpu_ms, segue_error *err) {
-  if (lua->spoiled) {
-    segue__error_set(err, SEGUE_ELIMIT,
-                     "%s needed more than %zu MiB of memory; the policy's state is built anew",
-                     what, lua->bytes_max >> 20);
-    segue__error_at(err, lua->place.file, lua->place.line, 0);
-    return SEGUE_ELIMIT;
-  }
-  segue__error_set(err, SEGUE_ETIMEOUT,
-                   "%s used more than %llu ms of CPU time: is there an endless loop?", what,
-                   (unsigned long long)cpu_ms);
+  int code = SEGUE_ETIMEOUT;
+  if (lua->spoiled && lua->over_limit)
+    code = segue__error_set(err, SEGUE_ELIMIT, "%s needed more than %zu MiB of memory", what,
+                            lua->bytes_max >> 20);
+  else if (lua->spoiled)
+    code = segue__error_set(err, UV_ENOMEM, "%s: the machine is out of memory", what);
+  else
+    segue__error_set(err, code, "%s used more than %llu ms of CPU time: is there an endless loop?",
+                     what, (unsigned long long)cpu_ms);
   segue__error_at(err, lua->place.file, lua->place.line, 0);
-  return SEGUE_ETIMEOUT;
+  return code;
 }
 
 int segue__lua_call(segue__lua *lua, const char *what, uint64_t cpu_ms, segue__lua_body body,

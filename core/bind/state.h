@@ -37,6 +37,8 @@ void segue__program_deinit(segue__program *program);
 /* Reads a file and appends it; what is there already is found again without reading. */
 int segue__program_add(segue__program *program, const segue__os *os, const char *module,
                        const char *path, const segue__chunk **out, segue_error *err);
+/* Pushes the chunk as a function; raises if its text is wrong. */
+int segue__chunk_load(lua_State *L, const segue__chunk *chunk);
 /* The full path for a name that Lua cut to "...tail"; else the name. */
 const char *segue__program_path(const segue__program *program, const char *name);
 
@@ -58,10 +60,12 @@ struct segue__lua {
   segue__program *program;
   const char *lua_dir;
   size_t bytes, bytes_max;
-  bool spoiled; /* an allocation was refused: its results cannot be trusted */
-  bool overran; /* a call used up its CPU time */
-  bool closing; /* to be closed as soon as the running call is left */
-  int depth;    /* calls that are running */
+  void *reserve;   /* while the state is being made */
+  bool spoiled;    /* an allocation was refused: its results cannot be trusted */
+  bool over_limit; /* because of bytes_max, not for lack of memory */
+  bool overran;    /* a call used up its CPU time */
+  bool closing;    /* to be closed as soon as the running call is left */
+  int depth;       /* calls that are running */
   const char *stack_base;
   size_t refs;
   struct segue__task *tasks, *current;

@@ -188,8 +188,10 @@ static int step_body(lua_State *L, void *data, segue_error *err) {
                             task->options.name);
   }
   if (rc) return describe(L, task, err);
-  return task->options.finish ? task->options.finish(co, lua_gettop(co), task->options.data, err)
-                              : 0;
+  int status =
+      task->options.finish ? task->options.finish(co, lua_gettop(co), task->options.data, err) : 0;
+  lua_settop(co, 0); /* or it would seem to be suspended */
+  return status;
 }
 
 static void resume(segue__task *task, segue__wait_push push, void *data, bool first) {

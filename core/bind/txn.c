@@ -25,11 +25,15 @@ int segue__txn_handle_new(segue__txn_handle **out, segue__txn *txn) {
   if (!*out) return UV_ENOMEM;
   (*out)->refs = 1;
   (*out)->txn = txn;
+  const segue_snapshot *prev = segue__txn_prev(txn);
+  if (prev) (*out)->prev = segue_snapshot_ref(prev);
   return 0;
 }
 
 void segue__txn_handle_unref(segue__txn_handle *handle) {
-  if (handle && --handle->refs == 0) segue__free(handle);
+  if (!handle || --handle->refs > 0) return;
+  segue_snapshot_unref(handle->prev);
+  segue__free(handle);
 }
 
 static segue__txn *check(lua_State *L) {
@@ -174,7 +178,7 @@ static int index_txn(lua_State *L) {
   else if (!strcmp(key, "next"))
     push_root(L, segue__txn_next(txn));
   else if (!strcmp(key, "prev"))
-    push_root(L, segue__txn_prev(txn));
+    push_root(L, (*(segue__txn_handle **)lua_touserdata(L, 1))->prev);
   else if (!strcmp(key, "plan"))
     push_plan(L, result);
   else

@@ -12,6 +12,7 @@
 typedef struct segue__txn_handle {
   int refs;
   segue__txn *txn;
+  const segue_snapshot *prev; /* a reference on what was live at the start; NULL: the first */
 } segue__txn_handle;
 
 int segue__txn_handle_new(segue__txn_handle **out, segue__txn *txn);

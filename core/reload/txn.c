@@ -437,7 +437,7 @@ static void not_confirmed(segue__txn *txn, const segue_error *why) {
 static void probe_again(segue__timer *timer) {
   segue__txn *txn = timer->data;
   if (txn->confirm_until_ms <= segue__loop_now_ms(txn->engine->loop))
-    not_confirmed(txn, NULL);
+    not_confirmed(txn, txn->unhealthy.code ? &txn->unhealthy : NULL);
   else
     probe(txn);
 }
@@ -450,6 +450,7 @@ static void probed(segue_op *op, int status, const segue_error *error) {
   segue_error why = {0};
   if (error) why = *error;
   segue__hook_answered(hook);
+  if (status < 0) txn->unhealthy = why;
   if (status == 0 && !txn->healthy) txn->healthy_since_ms = now;
   txn->healthy = status == 0;
   if (txn->healthy && now - txn->healthy_since_ms >= hold) {

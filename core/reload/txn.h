@@ -156,6 +156,7 @@ struct segue__txn {
   segue__timer timer;       /* collect's deadline, confirm's pauses */
   uint64_t confirm_until_ms, healthy_since_ms;
   bool healthy;
+  segue_error unhealthy; /* what the probe said last; code 0: nothing yet */
 
   /* The call in flight of prepare, commit or confirm. */
   segue__txn_cb step_cb;

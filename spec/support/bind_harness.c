@@ -56,7 +56,9 @@ int bind_open(bind_harness **out, const bind_options *options) {
                             .slice_cpu_ms = options->slice_cpu_ms,
                             .kinds = &kind_c,
                             .kind_count = 1};
-  if (!rc) rc = segue__lua_loader_new(&bind->loader, bind->loop, &bind->log, NULL, &lua);
+  bind->os = options->os;
+  if (!rc)
+    rc = segue__lua_loader_new(&bind->loader, bind->loop, &bind->log, options->os, &lua);
   *out = bind;
   return rc;
 }
@@ -140,6 +142,7 @@ segue__engine *bind_engine(bind_harness *bind, const char *path, segue__publicat
   segue__engine *engine = NULL;
   segue__engine_options options = {.size = sizeof options,
                                    .loop = bind->loop,
+                                   .os = bind->os,
                                    .log = &bind->log,
                                    .publication = publication,
                                    .loader = segue__lua_loader_get(bind->loader),

@@ -13,11 +13,13 @@
 typedef struct bind_harness {
   segue__loop *loop;
   segue__log log;
+  const segue__os *os;
   segue__lua_loader *loader;
   segue__buf logged; /* lines "level group: message key=value ..." */
 } bind_harness;
 
 typedef struct bind_options {
+  const segue__os *os;
   const char *lua_dir;
   bool use_signal;
   size_t memory_bytes;

@@ -1,0 +1,308 @@
+-- SPDX-License-Identifier: MIT
+-- reload.lua: what is taken over, what is refused, and how the refusal is worded.
+local C = require "spec.support.c"
+local bind = require "spec.support.bind"
+local ffi = C.ffi
+
+local head = 'local segue = require "segue"\n'
+local b
+before_each(function() b = bind.open() end)
+after_each(function()
+  local open = b
+  b = nil
+  if open then open:close() end
+end)
+
+local function returns(body) return head .. "return {\n" .. body .. "\n}\n" end
+local function with(body) return returns("sources = { segue.value { a = 1 } },\n" .. body) end
+
+describe("a policy", function()
+  it("is taken over field by field", function()
+    b:write("defaults.json", "{}")
+    local p = assert(b:load(returns [[
+      name = "adserver",
+      sources = {
+        segue.value { listen = { port = 80 }, hosts = { "a", "b" } },
+        segue.file("config.yaml", { optional = true, expand = "env" }),
+        segue.dir("conf.d/*.yaml", { format = "json" }),
+        segue.env { prefix = "APP_", separator = "_" },
+      },
+      triggers = { segue.signal "HUP", segue.watch { rescan = "5s" },
+                   segue.http "127.0.0.1:9090", segue.poll(1.5) },
+      debounce = { min = "10ms", max = "2s" }, min_interval = "1m30s",
+      timeouts = { collect = "1s", check = "2s", reload = 3 },
+      confirm = { hold = "1s", within = "4s", probe = function() return true end },
+      check = function() return true end,
+      reload = function(txn) txn:prepare() end,
+      strategy = function() return "pull" end,
+    ]]))
+    assert.equal("adserver", ffi.string(p.name))
+    assert.equal(4, tonumber(p.source_count))
+    assert.equal("config.yaml", ffi.string(p.sources[1].path))
+    assert.is_true(p.sources[1].optional)
+    assert.is_true(p.sources[1].expand)
+    assert.equal("conf.d/*.yaml", ffi.string(p.sources[2].path))
+    assert.equal("dir", ffi.string(p.sources[2].kind.name))
+    assert.equal(C.SEGUE__JSON, p.sources[2].format)
+    assert.equal("APP_", ffi.string(p.sources[3].prefix))
+    assert.equal("env APP_", ffi.string(p.sources[3].name))
+    assert.equal(4, tonumber(p.trigger_count))
+    assert.equal(1, p.triggers[0].signum)
+    assert.equal(5000, tonumber(p.triggers[1].interval_ms))
+    assert.equal("127.0.0.1:9090", ffi.string(p.triggers[2].address))
+    assert.equal(1500, tonumber(p.triggers[3].interval_ms))
+    assert.equal(10, tonumber(p.debounce_min_ms))
+    assert.equal(2000, tonumber(p.debounce_max_ms))
+    assert.equal(90000, tonumber(p.min_interval_ms))
+    assert.equal(1000, tonumber(p.collect_ms))
+    assert.equal(2000, tonumber(p.check_ms))
+    assert.equal(3000, tonumber(p.reload_ms))
+    assert.is_true(p.confirm)
+    assert.equal(1000, tonumber(p.confirm_hold_ms))
+    assert.equal(4000, tonumber(p.confirm_within_ms))
+    assert.is_true(p.has_check and p.has_reload and p.has_probe)
+  end)
+
+  it("builds the tree of segue.value, exact and with its position", function()
+    local p = assert(b:load(returns [[
+      sources = { segue.value {
+        list = { 1, 2.5, "x", false }, empty = {}, big = segue.int("18446744073709551615"),
+        none = segue.null, deep = { ["odd key"] = { n = -3 } } } }, ]]))
+    local doc = p.sources[0].value
+    local text = C.new("segue__buf[1]")
+    C.segue__json_write(text, doc.root, 0)
+    assert.equal('{"big":18446744073709551615,"deep":{"odd key":{"n":-3}},"empty":{},'
+      .. '"list":[1,2.5,"x",false],"none":null}', C.buf(text[0]))
+    C.segue__buf_deinit(text)
+    assert.equal(3, doc.root.line)
+    assert.equal("reload.lua", ffi.string(doc.name))
+  end)
+
+  it("has paths from its own folder", function()
+    local p = assert(b:load(returns 'sources = { segue.file "c.yaml", segue.file "/abs.yaml" }',
+      "etc/app/reload.lua"))
+    assert.equal("etc/app/c.yaml", ffi.string(p.sources[0].path))
+    assert.equal("/abs.yaml", ffi.string(p.sources[1].path))
+    assert.equal("etc/app/reload.lua", ffi.string(p.inputs[0].path))
+  end)
+
+  it("names the modules that it requires as inputs, with the hash of their bytes", function()
+    b:write("checks/ports.lua", "return { limit = 10 }")
+    local p = assert(b:load('local ports = require "checks.ports"\n'
+      .. with "check = function() return ports.limit == 10 end"))
+    assert.equal(2, tonumber(p.input_count))
+    assert.equal("checks/ports.lua", ffi.string(p.inputs[1].path))
+    local zero = C.new("segue__hash")
+    local text = "return { limit = 10 }"
+    assert.is_true(C.segue__hash_equal(C.segue__hash_bytes(text, #text, zero), p.inputs[1].hash))
+  end)
+end)
+
+describe("a policy that is not one", function()
+  local cases = {
+    { "has a syntax error", "return {\n  x = = 1 }", "unexpected symbol near '='", 2 },
+    { "returns nothing", "local x = 1", "the policy returns nothing" },
+    { "returns nil", "return nil", "the policy returns nothing" },
+    { "returns a text", "return 'x'", "returns a string instead of a table" },
+    { "returns an empty table", "return {}", "empty table" },
+    { "is empty", "", "the policy returns nothing" },
+    { "throws", "\nerror('no luck')", "no luck", 2 },
+    { "throws a table", "\nerror({ code = 1 })", "error() was called with a table", 2 },
+    { "throws a table with a message", "error({ message = 'as a table' })", "as a table", 1 },
+    { "throws nil", "\n\nerror(nil)", "error() was called with nil", 3 },
+    { "is bytecode", string.dump(function() return {} end), "bytecode" },
+    { "calls a nil", "local x\nx()", "attempt to call local 'x'", 2 },
+    { "recurses without end", "local function f() return 1 + f() end\nf()", "stack overflow", 1 },
+    { "has no sources", "return { name = 'x' }", "sources is missing" },
+    { "has an empty list of sources", "return {\nsources = {} }", "sources is empty", 2 },
+    { "waits while it is loaded", head .. "segue.sleep(1)", "cannot wait while it is being loaded",
+      2 },
+    { "uses a source that does not exist", head .. "\nreturn { sources = { segue.etcd {} } }",
+      "there is no segue.etcd in this version: ", 3 },
+    { "requires a module that is not there", "\nrequire 'nothing.here'",
+      "module 'nothing.here' not found: there is no nothing/here.lua", 2 },
+    { "requires what leads out of its folder", "require '../secrets'", "a module's name", 1 },
+    { "requires a library module that is not there", "require 'segue.nothing'",
+      "there is no module 'segue.nothing'", 1 },
+  }
+  for _, case in ipairs(cases) do
+    it("that " .. case[1] .. " is refused with a clear sentence", function()
+      local e = b:refused(case[2])
+      assert.truthy(e.message:find(case[3], 1, true), e.text)
+      assert.equal("reload.lua", e.file)
+      if case[4] then assert.equal(case[4], e.line) end
+      assert.equal(C.SEGUE_EPOLICY, e.code)
+    end)
+  end
+
+  it("is missing: the error names the file", function()
+    local policy, errs = b:load(nil, "nowhere.lua")
+    assert.is_nil(policy)
+    assert.truthy(errs[1].text:find("nowhere.lua", 1, true))
+  end)
+
+  it("has a module with an error: the error names the module's line", function()
+    b:write("part.lua", "\nlocal x = = 1")
+    local e = b:refused('require "part"')
+    assert.equal("part.lua", e.file)
+    assert.equal(2, e.line)
+  end)
+
+  it("has modules that require each other: the error says so", function()
+    b:write("a.lua", 'return require "b"')
+    b:write("b.lua", 'return require "a"')
+    assert.truthy(b:refused('require "a"').message:find("requires itself", 1, true))
+  end)
+
+  it("keeps the full name of a long path", function()
+    local path = ("folder/"):rep(12) .. "reload.lua"
+    local _, errs = b:load("\nlocal x = nil + 1", path)
+    assert.equal(path, errs[1].file)
+    assert.equal(2, errs[1].line)
+    _, errs = b:load("\nreturn = 1", path)
+    assert.equal(path, errs[1].file)
+  end)
+end)
+
+describe("keys and values", function()
+  local cases = {
+    { "an unknown key", "debounse = { min = '1s' },",
+      "unknown key 'debounse': did you mean 'debounce'?", 4 },
+    { "an unknown key far from all", "zzzzzz = 1,", "unknown key 'zzzzzz': known are check, ", 4 },
+    { "a key of a later version", 'schema = "x.json",', "unknown key 'schema'", 4 },
+    { "a number as key", "[1] = 2,", "unknown key '1'" },
+    { "an unknown key below", "debounce = { mim = '1s' },",
+      "debounce: unknown key 'mim': did you mean 'min'?", 4 },
+    { "a wrong type", "check = 7,", "check must be a function, not a number", 4 },
+    { "a wrong name", "name = {},", "name must be a string, not a table", 4 },
+    { "a wrong duration", "min_interval = 'soon',", "min_interval 'soon' is not a duration", 4 },
+    { "a negative duration", "min_interval = -1,", "min_interval '-1' is out of range", 4 },
+    { "no unit", "min_interval = '10',", "'10' is not a duration", 4 },
+    { "debounce upside down", "debounce = { min = '2s', max = '1s' },", "is longer than max", 4 },
+    { "a trigger among the sources", "triggers = { segue.file 'x' },",
+      "triggers[1] must be a trigger such as segue.signal \"HUP\", not a source", 4 },
+    { "a constructor not called", "triggers = { segue.watch },", "a function that was not called",
+      4 },
+    { "triggers not in a list", "triggers = segue.watch(),", "triggers must be a list", 4 },
+    { "confirm without a probe", "confirm = { within = '1s' },", "confirm has no probe", 4 },
+    { "a probe of another kind", "confirm = { probe = 'x' },", "probe must be a function", 4 },
+    { "hold beyond within", "confirm = { hold = '9s', within = '5s', probe = print },",
+      "hold must be shorter", 4 },
+    { "a zero timeout", "timeouts = { check = 0 },", "check must be longer than 0", 4 },
+    { "modules that are none", "modules = { 1 },", "'1' is not a name", 4 },
+    { "a module of an unknown kind", "modules = { web = { kind = 'lua' } },",
+      "modules.web: there is no kind of module 'lua'; available are: c", 4 },
+    { "a C module that is not registered", "modules = { web = { kind = 'c' } },",
+      "there is no C module 'web'", 4 },
+    { "an unknown key of a module", "modules = { web = { kind = 'c', drian = '1s' } },",
+      "modules.web: unknown key 'drian': did you mean 'drain'?", 4 },
+    { "a wrong strategy", "modules = { web = { kind = 'c', replace = 'x' } },",
+      "replace must be one of swap, handover, restart, not 'x'", 4 },
+    { "needs that is no list", "modules = { web = { kind = 'c', needs = 'b' } },",
+      "needs must be a list of texts", 4 },
+  }
+  for _, case in ipairs(cases) do
+    it(case[1] .. " is refused, with the line", function()
+      local e = b:refused(with("\n" .. case[2]))
+      assert.truthy(e.message:find(case[3], 1, true), e.text)
+      assert.equal("reload.lua", e.file)
+      if case[4] then assert.equal(5, e.line, e.text) end
+    end)
+  end
+
+  it("are all judged: several faults are all told", function()
+    local _, errs = b:refused(with "nmae = 1, check = 2,\n min_interval = 'x',")
+    assert.equal(3, #errs)
+  end)
+
+  it("do not guess a line where a key stands twice", function()
+    local e = b:refused(with "debounse = 1, \n strategy = function() local t = { debounse = 2 } end")
+    assert.equal(0, e.line)
+    assert.equal("reload.lua", e.file)
+  end)
+end)
+
+describe("a constructor", function()
+  local cases = {
+    { "segue.file {}", "segue.file: its argument must be a string, not a table" },
+    { "segue.file ''", "segue.file: its argument must not be empty" },
+    { "segue.file('x', { formt = 'yaml' })", "unknown key 'formt': did you mean 'format'?" },
+    { "segue.file('x', { format = 'toml' })", "format must be one of yaml, json, not 'toml'" },
+    { "segue.file('x', { expand = 'all' })", 'expand must be "env"' },
+    { "segue.file('x', 'y')", "options must be a table, not a string" },
+    { "segue.dir 'conf.d'", "has no pattern in its last part" },
+    { "segue.env {}", "prefix is missing" },
+    { "segue.value(1)", "its argument must be a table" },
+    { "segue.value { 1, 2 }", "a map is wanted" },
+    { "segue.value { a = { [1] = 1, b = 2 } }", "a is neither a list" },
+    { "segue.value { a = { b = print } }", "a.b is a function: plain data only" },
+    { "segue.signal 'KILL'", "'KILL' cannot be a trigger: use HUP" },
+    { "segue.signal('HUP', 'reopen')", "unknown action 'reopen'" },
+    { "segue.http 'localhost'", "'localhost' is not an address" },
+    { "segue.http '127.0.0.1:99999'", "is not an address" },
+    { "segue.poll 'x'", "the interval 'x' is not a duration" },
+    { "segue.poll '1ms'", "must be at least" },
+    { "segue.probe.call(1)", "must be a function" },
+    { "segue.probe.http 'x'", "there is no segue.probe.http in this version" },
+    { "segue.fiel 'x'", "there is no segue.fiel in this version: did you mean 'file'?" },
+    { "segue.run { 'ls' }", "there is no segue.run in this version" },
+  }
+  for _, case in ipairs(cases) do
+    it("refuses " .. case[1] .. " at its caller's line", function()
+      local e = b:refused(head .. "\n\nlocal x = " .. case[1])
+      assert.truthy(e.message:find(case[2], 1, true), e.text)
+      assert.equal(4, e.line)
+      assert.equal("reload.lua", e.file)
+    end)
+  end
+
+  it("refuses a value that contains itself", function()
+    local e = b:refused(head .. "local t = {}\nt.t = t\nreturn { sources = { segue.value(t) } }")
+    assert.truthy(e.message:find("contains itself", 1, true))
+    assert.equal(4, e.line)
+  end)
+end)
+
+describe("modules of a policy", function()
+  it("are resolved by name or plugin, with all that is said of them", function()
+    local ops = C.new("segue_module_ops")
+    b:close()
+    b = bind.open { modules = { { "log", ops, nil }, { "bid", ops, nil } } }
+    local p = assert(b:load(with [[modules = {
+      second = { kind = "c", plugin = "bid", replace = "restart", config = "x.y", needs = { "log" },
+                 prepare = "1s", start = "2s", drain = "3s", stop = "4s" },
+      log = { kind = "c" } } ]]))
+    assert.equal(2, tonumber(p.module_count))
+    local log, second = p.modules[0], p.modules[1]
+    assert.equal("log", ffi.string(log.name))
+    assert.equal(C.SEGUE__HANDOVER, log.replace)
+    assert.is_true(log.ops == ops)
+    assert.equal("second", ffi.string(second.name))
+    assert.equal(C.SEGUE__RESTART, second.replace)
+    assert.equal("x.y", ffi.string(second.config))
+    assert.equal(1, tonumber(second.needs_count))
+    assert.equal("log", ffi.string(second.needs[0]))
+    assert.same({ 1000, 2000, 3000, 4000 }, { tonumber(second.prepare_ms),
+      tonumber(second.start_ms), tonumber(second.drain_ms), tonumber(second.stop_ms) })
+  end)
+end)
+
+describe("loading", function()
+  it("survives every allocation that fails, and says so", function()
+    local text = returns [[ sources = { segue.file "a.yaml", segue.value { a = { 1, 2 } } },
+      triggers = { segue.signal "HUP", segue.http "127.0.0.1:1" },
+      check = function() return true end ]]
+    b:write("reload.lua", text)
+    local n, failed = 1, 0
+    while true do
+      C.segue__mem_fail_at(n)
+      local policy = b:load(nil)
+      C.segue__mem_fail_at(0)
+      if policy then b:unload(policy) else failed = failed + 1 end
+      if policy and n > 200 and failed < n - 100 then break end
+      n = n + (n < 60 and 1 or 7)
+      if n > 12000 then break end
+    end
+    assert.is_true(failed > 60)
+  end)
+end)

@@ -1,0 +1,232 @@
+-- SPDX-License-Identifier: MIT
+-- Policies under the engine: what a reload hook can do with its transaction, the policy's own
+-- reload, and the errors as a caller sees them.
+local C = require "spec.support.c"
+local bind = require "spec.support.bind"
+
+local b
+before_each(function()
+  b = bind.open()
+  b:write("config.yaml", "port: 80\n")
+end)
+after_each(function()
+  local open = b
+  b = nil
+  if open then open:close() end
+end)
+
+local function write(body)
+  b:write("reload.lua", 'local segue = require "segue"\nreturn { '
+    .. 'sources = { segue.file "config.yaml" },\n' .. body .. " }")
+end
+local function start(body)
+  write(body)
+  b:engine()
+  return b:reload()
+end
+local function change(text)
+  b:write("config.yaml", text)
+  return b:reload()
+end
+local live = function()
+  local snapshot = C.segue__publication_get(b.publication)
+  return snapshot ~= nil and tonumber(C.segue_snapshot_generation(snapshot)) or 0
+end
+
+describe("a policy under the engine", function()
+  it("applies a good configuration and keeps it when the next is refused", function()
+    local first = start [[check = function(next)
+      if next.port > 100 then return nil, "port is too high" end
+      return true
+    end]]
+    assert.equal("applied", first.outcome)
+    local second = change "port: 101\n"
+    assert.equal("rejected", second.outcome)
+    assert.equal("port is too high", second.errors[1].message)
+    assert.equal(1, live())
+    assert.equal("applied", change("port: 99\n").outcome)
+    assert.equal(2, live())
+  end)
+  it("hands on every problem that validation found", function()
+    local result = start [[check = function(next)
+      return segue.validate(next):required("host"):integer("port", { max = 10 })
+        :string("port"):result()
+    end]]
+    assert.equal("rejected", result.outcome)
+    local texts = {}
+    for i, e in ipairs(result.errors) do texts[i] = e.text end
+    assert.same({ "config.yaml:1:1: host is required (at host)",
+      "config.yaml:1:7: port must be at most 10, not 80 (at port)",
+      "config.yaml:1:7: port must be a text, not an integer (at port)" }, texts)
+  end)
+  it("tells a bug of check with its line, and the loop that does not end", function()
+    assert.equal("reload.lua:3: oops", start("check = function() error 'oops' end").errors[1].text)
+  end)
+  it("waits in check as long as it needs", function()
+    assert.equal("applied", start("check = function() segue.sleep '3s' return true end").outcome)
+  end)
+  it("is rejected when its check takes too long", function()
+    local result = start [[timeouts = { check = "1s" },
+      check = function() segue.sleep '3s' return true end]]
+    assert.equal("rejected", result.outcome)
+    assert.truthy(result.errors[1].message:find("check", 1, true))
+  end)
+end)
+
+describe("the policy's own reload", function()
+  it("puts a changed policy in charge, and keeps the old one when the new is wrong", function()
+    assert.equal("applied", start("check = function() return true end").outcome)
+    write "check = function() return nil, 'new rules' end"
+    local refused = b:reload()
+    assert.equal("rejected", refused.outcome)
+    assert.equal("new rules", refused.errors[1].message)
+    write "chekc = 1"
+    local wrong = b:reload()
+    assert.equal("rejected", wrong.outcome)
+    assert.equal("reload.lua:3: unknown key 'chekc': did you mean 'check'?", wrong.errors[1].text)
+    assert.equal(1, live())
+    write "check = function(next, prev) return prev.port == 80 end"
+    assert.equal("applied", change("port: 81\n").outcome)
+    assert.equal(1, b:stats().states)
+  end)
+  it("notices a change of a module that it requires", function()
+    b:write("rules.lua", "return { max = 100 }")
+    b:write("reload.lua", [[local segue, rules = require "segue", require "rules"
+      return { sources = { segue.file "config.yaml" }, check = function(next)
+        if next.port > rules.max then return nil, "above " .. rules.max end
+        return true
+      end }]])
+    b:engine()
+    assert.equal("applied", b:reload().outcome)
+    b:write("rules.lua", "return { max = 50 }")
+    assert.equal("above 50", b:reload().errors[1].message)
+  end)
+end)
+
+describe("the reload hook", function()
+  it("drives the transaction, and sees what it is about", function()
+    local result = start [[reload = function(txn)
+      assert(txn.cause == "a spec" and txn.trigger == "http" and txn.id == 1 and txn.prev == nil)
+      assert(txn.next.port == 80 and tostring(txn) == "transaction 1")
+      assert(type(txn.plan) == "table" and #txn.plan == 0)
+      assert(txn:prepare() and txn:commit() and txn:confirm())
+    end]]
+    assert.equal("applied", result.outcome)
+    assert.equal(1, live())
+  end)
+  it("sees what changed", function()
+    start [[reload = function(txn)
+      if txn.prev then
+        local paths = txn:changed()
+        assert(#paths == 2, #paths)
+        assert(txn:changed("a") and txn:changed("a.b") and txn:changed("port"))
+        assert(not txn:changed("por") and not txn:changed("other"))
+      end
+      txn:prepare() txn:commit() txn:confirm()
+    end]]
+    local result = change "port: 81\na: { b: 1 }\n"
+    assert.equal("applied", result.outcome, result.errors[1] and result.errors[1].text)
+  end)
+  it("may wait between the steps", function()
+    assert.equal("applied", start([[reload = function(txn)
+      txn:prepare() segue.sleep "5s" txn:commit()
+    end]]).outcome)
+  end)
+  it("rejects", function()
+    local result = start [[reload = function(txn) return txn:reject("not on Fridays") end]]
+    assert.equal("rejected", result.outcome)
+    assert.equal("not on Fridays", result.errors[1].message)
+    assert.equal(0, live())
+  end)
+  it("defers, and the reload comes later", function()
+    local result = start [[reload = function(txn)
+      segue.state.times = (segue.state.times or 0) + 1
+      if segue.state.times == 1 then return txn:defer("5s", "not yet") end
+      txn:prepare() txn:commit()
+    end]]
+    assert.equal("SEGUE_EDEFERRED", C.name(result.status))
+    assert.equal(0, live())
+    b:advance(6000)
+    assert.equal(1, live())
+  end)
+  it("that returns without commit is reverted", function()
+    local result = start "reload = function(txn) txn:prepare() end"
+    assert.not_equal("applied", result.outcome)
+    assert.equal(0, live())
+  end)
+  it("that throws undoes what was done, and tells the line", function()
+    assert.equal("applied", start("reload = function(txn) txn:prepare() txn:commit() "
+      .. "if txn.prev then error 'second thoughts' end end").outcome)
+    local result = change "port: 81\n"
+    assert.equal("reverted", result.outcome)
+    assert.equal("reload.lua:3: second thoughts", result.errors[1].text)
+    local snapshot = C.segue__publication_get(b.publication)
+    local port = C.new("int64_t[1]")
+    C.segue_node_int(C.segue_node_get(C.segue_snapshot_root(snapshot), "port"), port)
+    assert.equal(80, tonumber(port[0]))
+  end)
+  it("is told of misuse as nil, message, code", function()
+    local result = start [[reload = function(txn)
+      local ok, message, code = txn:commit()
+      assert(ok == nil and message:find("needs txn:prepare", 1, true), message)
+      assert(code == "SEGUE_EUSAGE" or code == "SEGUE_EPOLICY", code)
+      txn:reject("seen")
+    end]]
+    assert.not_equal("applied", result.outcome)
+    assert.equal(0, live())
+  end)
+  it("cannot keep its transaction", function()
+    start [[reload = function(txn)
+      if kept then
+        local ok, why = pcall(kept.prepare, kept)
+        assert(not ok and why:find("this transaction is over", 1, true), why)
+        assert(tostring(kept) == "transaction (over)")
+      end
+      kept = txn
+      txn:prepare() txn:commit()
+    end]]
+    local result = change "port: 82\n"
+    assert.equal("applied", result.outcome, result.errors[1] and result.errors[1].text)
+  end)
+  local misuses = {
+    { "txn.nothing()", "txn has no 'nothing': it has prepare" },
+    { "txn.x = 1", "txn cannot be changed" },
+    { "txn:defer('later', 'x')", "txn:defer: the time 'later' is not a duration" },
+    { "txn:defer('1s')", "txn:defer: say why" },
+    { "table.sort({ 1, 2 }, function() txn:prepare() end)", "txn:prepare cannot wait here" },
+    { "coroutine.wrap(function() txn:prepare() end)()", "txn:prepare cannot wait inside" },
+  }
+  for _, case in ipairs(misuses) do
+    it("refuses " .. case[1], function()
+      local result = start("reload = function(txn) " .. case[1] .. " end")
+      assert.truthy(result.errors[1].text:find(case[2], 1, true), result.errors[1].text)
+      assert.equal(3, result.errors[1].line)
+    end)
+  end
+  it("is ended at its limit; nothing is left waiting", function()
+    local result = start [[timeouts = { reload = "2s" },
+      reload = function(txn) txn:prepare() segue.sleep "1h" end]]
+    assert.not_equal("applied", result.outcome)
+    assert.equal(0, b:stats().tasks)
+  end)
+end)
+
+describe("confirm", function()
+  it("asks the probe until it is good", function()
+    local result = start [[confirm = { within = "10s", probe = function()
+      segue.state.asked = (segue.state.asked or 0) + 1
+      if segue.state.asked < 4 then return nil, "warming up" end
+      return true
+    end }]]
+    assert.equal("applied", result.outcome)
+  end)
+  it("undoes everything when the probe stays bad", function()
+    start [[confirm = { within = "2s", probe = function()
+      return segue.state.bad == nil, "sick"
+    end }, check = function(next) segue.state.bad = next.port == 81 or nil return true end]]
+    assert.equal(1, live())
+    local result = change "port: 81\n"
+    assert.equal("reverted", result.outcome)
+    assert.truthy(result.errors[1].message:find("sick", 1, true), result.errors[1].text)
+  end)
+end)
