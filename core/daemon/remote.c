@@ -53,6 +53,19 @@ static int ask(const segue__cli *cli, const question *q, segue__http_answer *out
   return segue__http_call(&options, out, err);
 }
 
+/* The same with a path that was built; frees it. */
+static int ask_at(const segue__cli *cli, question q, segue__buf *path, segue__http_answer *out,
+                  segue_error *err) {
+  int rc = UV_ENOMEM;
+  q.path = path->data;
+  if (path->failed || !path->data)
+    segue__error_set(err, rc, "out of memory");
+  else
+    rc = ask(cli, &q, out, err);
+  segue__buf_deinit(path);
+  return rc;
+}
+
 static int exit_code(int status) {
   switch (status) {
   case 200:
@@ -113,10 +126,7 @@ int segue__cli_reload(const segue__cli *cli) {
     segue__buf_adds(&path, "wait=");
     add_escaped(&path, cli->wait);
   }
-  question q = {"POST", path.data, cli->json, cli->if_match};
-  int rc = path.failed ? segue__error_set(&err, UV_ENOMEM, "out of memory")
-                       : ask(cli, &q, &answer, &err);
-  segue__buf_deinit(&path);
+  int rc = ask_at(cli, (question){"POST", NULL, cli->json, cli->if_match}, &path, &answer, &err);
   if (rc < 0) return unreachable(&err);
   bool asked_not_to_wait = answer.status == 202 && cli->wait;
   int code = asked_not_to_wait ? SEGUE__EXIT_OK : exit_code(answer.status);
@@ -197,10 +207,7 @@ int segue__cli_diff(const segue__cli *cli) {
   segue__buf_init(&path);
   diff_path(&path, cli);
   bool next = cli->arg_count && strcmp(cli->args[cli->arg_count - 1], "next") == 0;
-  question q = {"GET", path.data, cli->json || !next, NULL};
-  int rc = path.failed ? segue__error_set(&err, UV_ENOMEM, "out of memory")
-                       : ask(cli, &q, &answer, &err);
-  segue__buf_deinit(&path);
+  int rc = ask_at(cli, (question){"GET", NULL, cli->json || !next, NULL}, &path, &answer, &err);
   if (rc < 0) return unreachable(&err);
   if (answer.status == 200 && !next)
     rc = show_table(cli, &answer, segue__table_diff, map);

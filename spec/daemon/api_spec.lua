@@ -127,7 +127,7 @@ describe("the admin API", function()
     end)
 
     it("answers 202 while a rate limit puts it off, and the run happens by itself", function()
-      local d = start { policy = policy:gsub('name = "api"', 'name = "api", min_interval = "400ms"') }
+      local d = start { policy = policy:gsub("sources", 'min_interval = "400ms", sources') }
       d.dir:write("config.yaml", "port: 2\n")
       local r = d:http { method = "POST", path = "/-/reload" }
       assert.equal(202, r.status, r.body)

@@ -166,11 +166,13 @@ return { name = "x", sources = { segue.value {} }, triggers = { segue.http "nowh
 ]], "nowhere at all" },
     { "has a check that raises a table", [[
 local segue = require "segue"
-return { name = "x", sources = { segue.value {} }, triggers = {}, check = function() error { code = 1 } end }
-]], "reload%.lua:2: error%(%) was called with a table" },
+return { name = "x", sources = { segue.value {} },
+  check = function() error { code = 1 } end }
+]], "reload%.lua:3: error%(%) was called with a table" },
     { "has a check that never ends", [[
 local segue = require "segue"
-return { name = "x", sources = { segue.value {} }, triggers = {}, check = function() while true do end end }
+return { name = "x", sources = { segue.value {} },
+  check = function() while true do end end }
 ]], "check" },
     { "has a check that swallows its own end", [[
 local segue = require "segue"
@@ -180,7 +182,8 @@ end }
 ]], "check" },
     { "has a check that refuses", [[
 local segue = require "segue"
-return { name = "x", sources = { segue.value {} }, triggers = {}, check = function() return nil, "not on Fridays" end }
+return { name = "x", sources = { segue.value {} },
+  check = function() return nil, "not on Fridays" end }
 ]], "not on Fridays" },
   }
 

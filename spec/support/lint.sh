@@ -4,7 +4,8 @@
 # the rules of the house (spec/support/house.lua). Arguments: the C files. All checks run, so that one
 # pass shows everything; the exit code is that of the worst.
 set -u
-flags="-std=c11 -fsyntax-only -pthread -Wall -Wextra -Werror -I. -Icore $CPPFLAGS"
+# Unquoted below, so the quotes that the shell would take off are taken off here.
+flags="-std=c11 -fsyntax-only -pthread -Wall -Wextra -Werror -I. -Icore $(echo "$CPPFLAGS" | tr -d \')"
 headers=$(find core spec -name '*.h' -not -path 'spec/support/cdef/*')
 failed=0
 
