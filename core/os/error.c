@@ -4,6 +4,7 @@
  */
 #include "error.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -59,6 +60,20 @@ const char *segue_type_name(segue_type type) {
   return (unsigned)type <= SEGUE_MAP ? names[type] : "unknown";
 }
 
+static bool of_name(char c) {
+  return isalnum((unsigned char)c) || (c && strchr("_-./[]", c)) || (unsigned char)c > 127;
+}
+
+/* Whether the sentence says the name already, as a whole: once is enough. A plain word may stand
+ * there for something else. */
+static bool says(const char *message, const char *name) {
+  size_t len = strlen(name);
+  if (!strpbrk(name, "./[")) return false;
+  for (const char *at = strstr(message, name); at; at = strstr(at + 1, name))
+    if ((at == message || !of_name(at[-1])) && !of_name(at[len])) return true;
+  return false;
+}
+
 size_t segue_error_format(const segue_error *error, char *buf, size_t size) {
   const char *place = error->file[0] ? error->file : error->source;
   char where[400] = "";
@@ -66,9 +81,9 @@ size_t segue_error_format(const segue_error *error, char *buf, size_t size) {
     snprintf(where, sizeof where, "%s:%u:%u: ", place, error->line, error->column);
   else if (place[0] && error->line)
     snprintf(where, sizeof where, "%s:%u: ", place, error->line);
-  else if (place[0] && !strstr(error->message, place)) /* said once is enough */
+  else if (place[0] && !says(error->message, place))
     snprintf(where, sizeof where, "%s: ", place);
-  bool tell_path = error->path[0] && !strstr(error->message, error->path);
+  bool tell_path = error->path[0] && !says(error->message, error->path);
   int n = snprintf(buf, size, "%s%s%s%s%s", where,
                    error->message[0] ? error->message : segue_strerror(error->code),
                    tell_path ? " (at " : "", tell_path ? error->path : "", tell_path ? ")" : "");
