@@ -216,7 +216,7 @@ describe("keys and values", function()
   end)
 
   it("do not guess a line where a key stands twice", function()
-    local e = b:refused(with "debounse = 1, \n strategy = function() local t = { debounse = 2 } end")
+    local e = b:refused(with "debounse = 1,\n check = function() return { debounse = 2 } end")
     assert.equal(0, e.line)
     assert.equal("reload.lua", e.file)
   end)

@@ -55,9 +55,9 @@ describe("a policy under the engine", function()
     assert.equal("rejected", result.outcome)
     local texts = {}
     for i, e in ipairs(result.errors) do texts[i] = e.text end
-    assert.same({ "config.yaml:1:1: host is required (at host)",
-      "config.yaml:1:7: port must be at most 10, not 80 (at port)",
-      "config.yaml:1:7: port must be a text, not an integer (at port)" }, texts)
+    assert.same({ "config.yaml:1:1: host is required",
+      "config.yaml:1:7: port must be at most 10, not 80",
+      "config.yaml:1:7: port must be a text, not an integer" }, texts)
   end)
   it("tells a bug of check with its line, and the loop that does not end", function()
     assert.equal("reload.lua:3: oops", start("check = function() error 'oops' end").errors[1].text)

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Tasks: hooks that wait, under a simulated clock: sleep, limit, cancel, and where waiting is refused.
+-- Tasks: hooks that wait, under a simulated clock: sleep, limit, cancel, and where waiting is
+-- refused.
 local bind = require "spec.support.bind"
 
 local b
@@ -59,7 +60,8 @@ describe("segue.sleep", function()
     { "waiting within gsub", "('x'):gsub('x', function() segue.sleep(1) end)", "cannot wait here" },
     { "waiting within a coroutine", "coroutine.wrap(function() segue.sleep(1) end)()",
       "cannot wait inside a coroutine of the policy's own" },
-    { "a yield of the hook itself", "coroutine.yield(1)", "coroutine.yield outside of a coroutine" },
+    { "a yield of the hook itself", "coroutine.yield(1)",
+      "coroutine.yield outside of a coroutine" },
   }
   for _, case in ipairs(refusals) do
     it("refuses " .. case[1] .. " before anything has started", function()
@@ -132,12 +134,9 @@ describe("a task", function()
     assert.is_true(answer.ok, answer.text)
   end)
   it("leaves nothing behind when its policy's state is broken by another", function()
-    local p = policy [[if next.wait then segue.sleep "10s" return true end
-      if next.spin then while true do end end
-      return true]]
     b:close()
     b = bind.open { slice_ms = 30 }
-    p = policy [[if next.wait then segue.sleep "4s" return true end
+    local p = policy [[if next.wait then segue.sleep "4s" return true end
       if next.spin then while true do end end
       return true]]
     local waiting = b:start_check(p, "wait: true")

@@ -204,7 +204,8 @@ weights: { x: 1.5, y: -1 }
 id: 18446744073709551615
 ]]
   local function found(body)
-    local answer = b:run("local v = segue.validate(next)\n" .. body .. "\nreturn v:result()", config)
+    local answer = b:run(("local v = segue.validate(next)\n%s\nreturn v:result()"):format(body),
+      config)
     assert.equal("SEGUE_EVETO", answer.status, answer.text)
     return b:explain(b.policies[#b.policies])
   end
@@ -221,23 +222,22 @@ id: 18446744073709551615
     local texts = {}
     for i, e in ipairs(errs) do texts[i] = e.text end
     assert.same({
-      "config.yaml:1:1: absent is required (at absent)",
-      "config.yaml:8:8: empty is required, not null (at empty)",
-      "config.yaml:2:7: port must be between 1 and 65535, not 99999 (at port)",
-      "config.yaml:3:7: mode must be one of 'fast', 'safe', not 'fats' (at mode)",
-      "config.yaml:6:22: servers[1].port must be an integer, not a text (at servers[1].port)",
-      "config.yaml:7:5: servers[2].port is required (at servers[2].port)",
-      "config.yaml:7:13: servers[2].name is the same as in servers[0]: it must be unique "
-        .. "(at servers[2].name)",
-      "config.yaml:9:23: weights.y must be at least 0, not -1 (at weights.y)",
-      "config.yaml:1:9: listen must be a host and a port, not '127.0.0.1' (at listen)",
+      "config.yaml:1:1: absent is required",
+      "config.yaml:8:8: empty is required, not null",
+      "config.yaml:2:7: port must be between 1 and 65535, not 99999",
+      "config.yaml:3:7: mode must be one of 'fast', 'safe', not 'fats'",
+      "config.yaml:6:22: servers[1].port must be an integer, not a text",
+      "config.yaml:7:5: servers[2].port is required",
+      "config.yaml:7:13: servers[2].name is the same as in servers[0]: it must be unique",
+      "config.yaml:9:23: weights.y must be at least 0, not -1",
+      "config.yaml:1:9: listen must be a host and a port, not '127.0.0.1'",
     }, texts)
   end)
 
   it("accepts what is right, and does not judge what is not there", function()
     local answer = b:run([[
-      return segue.validate(next):string("listen", { min = 1, max = 20 }):list("servers", { min = 3 })
-        :map("weights"):boolean("absent"):integer("id", { min = 5 }):unique("servers")
+      return segue.validate(next):string("listen", { min = 1, max = 20 })
+        :list("servers", { min = 3 }):map("weights"):boolean("absent"):integer("id", { min = 5 }):unique("servers")
         :check("port", true, "no"):result()]], config)
     assert.is_true(answer.ok, answer.text)
   end)

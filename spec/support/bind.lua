@@ -18,7 +18,7 @@ for _, name in ipairs { "init", "check", "constructors", "duration", "policy", "
   file:close()
 end
 
---- options: signal (false: count hook), memory, load_ms, slice_ms, modules ({ name, ops, userdata })
+--- options: signal (false: count hook), memory, load_ms, slice_ms, modules: { name, ops, userdata }
 function M.open(options)
   options = options or {}
   collectgarbage()
@@ -157,7 +157,7 @@ end }]]):format(body))
 end
 
 --- Everything the last check found.
-function Bind:explain(policy)
+function Bind.explain(_, policy)
   local errors = ffi.new("segue__errors[1]")
   C.bind_explain(policy, errors)
   return list(errors)
