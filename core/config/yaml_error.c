@@ -12,9 +12,10 @@
 
 void segue__yaml_cursor_init(segue__yaml_cursor *c, const char *text, size_t len) {
   *c = (segue__yaml_cursor){.text = text, .end = text + len, .line = text, .byte = text};
-  c->ascii = true;
-  for (size_t i = 0; i < len && c->ascii; i++)
-    c->ascii = (unsigned char)text[i] < 0x80;
+  unsigned char any = 0;
+  for (size_t i = 0; i < len; i++)
+    any |= (unsigned char)text[i];
+  c->ascii = any < 0x80;
 }
 
 static bool continues(char c) {

@@ -262,6 +262,21 @@ describe("a publication", function()
     C.segue__publication_free(p)
   end)
 
+  it("cannot fail to publish what was reserved", function()
+    local p = publication()
+    local a, b = snapshot(1), snapshot(2)
+    C.check(C.segue__publish(p, a))
+    C.check(C.segue__publication_reserve(p, 2))
+    C.segue__mem_fail_at(1)
+    assert.equal(0, C.segue__publish(p, b))
+    assert.equal(0, C.segue__publish(p, a))
+    assert.equal("ENOMEM", C.name(C.segue__publish(p, b)))
+    assert.equal(1, generation_of(C.segue__publication_get(p)))
+    C.segue_snapshot_unref(a)
+    C.segue_snapshot_unref(b)
+    C.segue__publication_free(p)
+  end)
+
   for _, barrier in ipairs { "membarrier", "fences" } do
     it("never shows a torn, freed or older snapshot, with " .. barrier, function()
       local base
