@@ -19,7 +19,8 @@ enum { REGISTERED, ANY, COUNTED, SHORT_LIVED, KINDS };
 typedef struct readers {
   segue instance;
   unsigned publishes;
-  int running; /* atomic */
+  int running;          /* atomic */
+  uint64_t seen[KINDS]; /* atomic: switches of each reader, for the writer */
   segue__readers_result results[KINDS];
 } readers;
 
@@ -40,6 +41,7 @@ static void judge(reader *r, const segue_snapshot *snapshot) {
       last != generation || generation < r->newest)
     result->wrong++;
   result->switches += generation != r->newest;
+  __atomic_store_n(&r->all->seen[r->kind], result->switches, __ATOMIC_RELAXED);
   r->newest = generation;
 }
 
@@ -102,6 +104,13 @@ static int publish_one(segue__publication *p, uint64_t generation) {
   return rc;
 }
 
+/* Every reader was at work while the snapshots changed. */
+static bool all_have_seen(const readers *all, uint64_t switches) {
+  for (int i = 0; i < KINDS; i++)
+    if (__atomic_load_n(&all->seen[i], __ATOMIC_RELAXED) < switches) return false;
+  return true;
+}
+
 int segue__readers_run(segue__publication *p, unsigned publishes, segue__readers_result *out) {
   readers all = {.instance = {segue__publication_live(p)}, .running = 1};
   reader each[KINDS];
@@ -111,7 +120,8 @@ int segue__readers_run(segue__publication *p, unsigned publishes, segue__readers
     each[started] = (reader){.all = &all, .kind = started};
     rc = -pthread_create(&threads[started], NULL, read_all, &each[started]);
   }
-  for (unsigned i = 1; !rc && i <= publishes; i++)
+  unsigned most = publishes * 200;
+  for (unsigned i = 1; !rc && (i <= publishes || (i < most && !all_have_seen(&all, 10))); i++)
     rc = publish_one(p, i);
   __atomic_store_n(&all.running, 0, __ATOMIC_RELEASE);
   memset(out, 0, sizeof *out);

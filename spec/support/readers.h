@@ -14,7 +14,8 @@ typedef struct segue__readers_result {
 } segue__readers_result;
 
 /* Runs four reader threads (registered, any thread, counted references, and short-lived threads)
- * while the caller's thread publishes `publishes` snapshots. */
+ * while the caller's thread publishes `publishes` snapshots, and more until each reader has seen
+ * ten of them come. */
 int segue__readers_run(segue__publication *p, unsigned publishes, segue__readers_result *out);
 
 /* A section of a thread of its own: open it, look at it, end it. */
