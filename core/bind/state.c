@@ -22,6 +22,22 @@ static void *use_reserve(segue__lua *lua, void *p, size_t size) {
   return segue__realloc(p, size);
 }
 
+#ifdef SEGUE_TEST
+int segue__lua_stress;
+
+static void stress(lua_State *L, bool fresh) {
+  if (!segue__lua_stress) return;
+  if (fresh) {
+    lua_gc(L, LUA_GCSETPAUSE, 0);
+    lua_gc(L, LUA_GCSETSTEPMUL, 1000);
+  }
+  lua_gc(L, LUA_GCCOLLECT, 0);
+}
+#define STRESS(L, fresh) stress(L, fresh)
+#else
+#define STRESS(L, fresh) ((void)0)
+#endif
+
 static void *allocate(void *data, void *p, size_t old_size, size_t new_size) {
   segue__lua *lua = data;
   if (!p) old_size = 0;
@@ -78,6 +94,7 @@ int segue__lua_new(segue__lua **out, const segue__lua_setup *setup, segue_error 
   lua->reserve = NULL;
   if (!lua->L || lua->spoiled) goto no_memory;
   segue__budget_adopt(lua->budget, lua);
+  STRESS(lua->L, true);
   int rc = segue__lua_call(lua, "opening Lua", 1000, open_all, NULL, err);
   if (rc) {
     segue__lua_free(lua);
@@ -141,9 +158,11 @@ static int protected_call(lua_State *L) {
   lua_pushcfunction(L, keep_traceback);
   lua_pushcfunction(L, run_body);
   lua_pushlightuserdata(L, call);
+  STRESS(L, false);
   segue__budget_enter(lua->budget, lua, call->cpu_ms, &outer);
   int rc = lua_pcall(L, 1, 0, -3);
   segue__budget_leave(lua->budget, &outer);
+  STRESS(L, false);
   if (rc && !segue__lua_is_broken(lua)) {
     call->status = segue__lua_describe(L, -1, NULL, call->err);
     segue__lua_log_traceback(lua, call->what, lua->traceback);

@@ -83,6 +83,11 @@ typedef struct segue__lua_setup {
   size_t bytes_max;
 } segue__lua_setup;
 
+#ifdef SEGUE_TEST
+/* New states collect without a pause, and everything before and after each call. */
+extern int segue__lua_stress;
+#endif
+
 /* A state with the sandbox in place. Everything in setup is borrowed. */
 int segue__lua_new(segue__lua **out, const segue__lua_setup *setup, segue_error *err);
 /* Cancels its tasks and closes it, at the latest when the running call is left. NULL allowed. */

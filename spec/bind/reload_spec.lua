@@ -54,7 +54,9 @@ describe("a policy under the engine", function()
     end]]
     assert.equal("rejected", result.outcome)
     local texts = {}
-    for i, e in ipairs(result.errors) do texts[i] = e.text end
+    for i, e in ipairs(result.errors) do
+      texts[i] = ("%s:%d:%d: %s"):format(e.file, e.line, e.column, e.message)
+    end
     assert.same({ "config.yaml:1:1: host is required",
       "config.yaml:1:7: port must be at most 10, not 80",
       "config.yaml:1:7: port must be a text, not an integer" }, texts)

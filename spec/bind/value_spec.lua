@@ -144,7 +144,7 @@ describe("a config value", function()
     assert.is_true(answer.ok, answer.text)
   end)
 
-  it("gives its snapshot back when the collector takes it, and when the state goes first", function()
+  it("gives its snapshot back, whether the collector or the state is first", function()
     local p = assert(b:load [[local segue = require "segue"
       return { sources = { segue.value {} }, check = function(next)
         segue.state.n = (segue.state.n or 0) + 1
@@ -220,7 +220,10 @@ id: 18446744073709551615
       v:number("weights.*", { min = 0 })
       v:pattern("listen", "^%d+%.%d+$", "a host and a port")]]
     local texts = {}
-    for i, e in ipairs(errs) do texts[i] = e.text end
+    for i, e in ipairs(errs) do
+      texts[i] = ("%s:%d:%d: %s"):format(e.file, e.line, e.column, e.message)
+      assert.equal(1, (e.message:find(e.path, 1, true)))
+    end
     assert.same({
       "config.yaml:1:1: absent is required",
       "config.yaml:8:8: empty is required, not null",
@@ -237,7 +240,8 @@ id: 18446744073709551615
   it("accepts what is right, and does not judge what is not there", function()
     local answer = b:run([[
       return segue.validate(next):string("listen", { min = 1, max = 20 })
-        :list("servers", { min = 3 }):map("weights"):boolean("absent"):integer("id", { min = 5 }):unique("servers")
+        :list("servers", { min = 3 }):map("weights"):boolean("absent")
+        :integer("id", { min = 5 }):unique("servers")
         :check("port", true, "no"):result()]], config)
     assert.is_true(answer.ok, answer.text)
   end)

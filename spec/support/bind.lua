@@ -6,7 +6,7 @@
 local C = require "spec.support.c"
 local ffi = C.ffi
 
-local M = {}
+local M = { stress = false }
 local Bind = {}
 Bind.__index = Bind
 
@@ -37,6 +37,7 @@ function M.open(options)
   o.os = C.scripted_files_os(self.files)
   o.lua_dir, o.use_signal = "lua", options.signal ~= false
   o.memory_bytes, o.load_cpu_ms = options.memory or 0, options.load_ms or 0
+  o.stress = M.stress
   o.slice_cpu_ms = options.slice_ms or 0
   o.modules, o.module_count = self.modules, #modules
   local out = ffi.new("bind_harness *[1]")

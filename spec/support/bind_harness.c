@@ -41,9 +41,12 @@ static int take_signal(void) {
   return signum;
 }
 
+extern int segue__lua_stress; /* core/bind/state.h, which includes lua.h */
+
 int bind_open(bind_harness **out, const bind_options *options) {
   bind_harness *bind = segue__calloc(1, sizeof *bind);
   if (!bind) return -1;
+  segue__lua_stress = options->stress;
   bind->log = (segue__log){.level = SEGUE__DEBUG, .sink = keep, .data = bind};
   int rc = segue__loop_open_manual(&bind->loop, 1000, 1700000000000);
   host = (segue__host_modules){options->modules, options->module_count};
@@ -57,8 +60,7 @@ int bind_open(bind_harness **out, const bind_options *options) {
                             .kinds = &kind_c,
                             .kind_count = 1};
   bind->os = options->os;
-  if (!rc)
-    rc = segue__lua_loader_new(&bind->loader, bind->loop, &bind->log, options->os, &lua);
+  if (!rc) rc = segue__lua_loader_new(&bind->loader, bind->loop, &bind->log, options->os, &lua);
   *out = bind;
   return rc;
 }

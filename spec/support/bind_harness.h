@@ -21,7 +21,7 @@ typedef struct bind_harness {
 typedef struct bind_options {
   const segue__os *os;
   const char *lua_dir;
-  bool use_signal;
+  bool use_signal, stress;
   size_t memory_bytes;
   uint64_t load_cpu_ms, slice_cpu_ms;
   const segue__host_module *modules;
