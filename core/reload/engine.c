@@ -403,7 +403,9 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
     engine->stats.skipped++;
   else if (!result->plan_only && !put_off)
     remember_outcome(engine, txn);
-  if (!result->skipped && !result->plan_only && !put_off) keep_result(engine, result);
+  /* A look that found nothing is not worth a place among the last results. */
+  bool idle = result->outcome == SEGUE__UNCHANGED && !run->explicit_;
+  if (!result->skipped && !result->plan_only && !put_off && !idle) keep_result(engine, result);
   if (segue__recover_needed(engine) && !segue__timer_active(&engine->retry_timer))
     segue__timer_start(engine->loop, &engine->retry_timer,
                        segue__engine_backoff_ms(engine, engine->retries++), retry_due);

@@ -19,6 +19,7 @@ static void act(segue__txn *txn);
 static void hook_returned(segue_op *op, int status, const segue_error *error);
 static void hook_through(segue_op *op);
 static void probe(segue__txn *txn);
+static void not_confirmed(segue__txn *txn, const segue_error *why);
 static void conclude(segue__txn *txn);
 static void end(segue__txn *txn, segue__outcome outcome);
 
@@ -410,6 +411,10 @@ void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data) {
   if (!txn->policy->confirm || !txn->policy->has_probe) {
     txn->confirmed = true;
     segue__txn_step_end(txn, NULL);
+    return;
+  }
+  if (txn->engine->stopping) {
+    not_confirmed(txn, NULL);
     return;
   }
   txn->confirm_until_ms = segue__loop_now_ms(txn->engine->loop) + txn->policy->confirm_within_ms;

@@ -40,6 +40,19 @@ describe("the reload queue", function()
     assert.equal(2, b:generation())
   end)
 
+  it("does not keep looks that found nothing among the last results", function()
+    e = engine.started {}
+    for _ = 1, 3 do
+      e:trigger("poll", "poll")
+      e:advance(100)
+    end
+    local C = require "spec.support.c"
+    assert.equal(1, tonumber(C.segue__engine_result_count(e.c)))
+    e:reload()
+    e:step()
+    assert.equal(2, tonumber(C.segue__engine_result_count(e.c)))
+  end)
+
   it("takes a comment for no change", function()
     e = engine.started {}
     e:write("a.yaml", "# a comment\nx: 1\n")
