@@ -100,6 +100,7 @@ static int write_log(lua_State *L) {
   int level = (int)luaL_checkinteger(L, 1);
   const char *message = luaL_checkstring(L, 2), *key[8] = {NULL}, *text[8] = {NULL};
   int n = 0;
+  segue__lua_guard(L);
   lua_settop(L, 3);
   if (!log || !log->sink || level > (int)log->level) return 0;
   lua_createtable(L, 8, 0); /* keeps the texts alive */

@@ -108,6 +108,7 @@ static int print(lua_State *L) {
   segue__lua *lua = segue__lua_of(L);
   int n = lua_gettop(L);
   luaL_Buffer b;
+  segue__lua_guard(L);
   luaL_buffinit(L, &b);
   for (int i = 1; i <= n; i++) {
     if (i > 1) luaL_addchar(&b, ' ');

@@ -219,15 +219,19 @@ void segue__lua_guard(lua_State *L) {
 
 /* ---- Errors ---------------------------------------------------------------------------------- */
 
+/* A file of the Lua half: policies' authors want to see their own. */
+static bool in_library(const segue__lua *lua, const char *file) {
+  size_t prefix = strlen(lua->lua_dir);
+  return !strncmp(file, lua->lua_dir, prefix) && !strncmp(file + prefix, "/segue/", 7);
+}
+
 bool segue__lua_place(const segue__lua *lua, lua_State *thread, int level, segue__place *out) {
   lua_Debug ar;
   for (; lua_getstack(thread, level, &ar); level++) {
     lua_getinfo(thread, "Sl", &ar);
     if (ar.currentline <= 0) continue;
     const char *name = *ar.source == '@' ? ar.source + 1 : ar.short_src;
-    size_t prefix = strlen(lua->lua_dir);
-    if (!strncmp(name, lua->lua_dir, prefix) && !strncmp(name + prefix, "/segue/", 7))
-      continue; /* the Lua half */
+    if (in_library(lua, name)) continue;
     snprintf(out->file, sizeof out->file, "%s", name);
     out->line = (uint32_t)ar.currentline;
     return true;
@@ -329,7 +333,8 @@ int segue__lua_describe(lua_State *L, int index, lua_State *thread, segue_error 
     segue__error_set(err, SEGUE_EPOLICY, "an error was thrown whose text cannot be made");
     lua_pop(L, 1);
   }
-  if (!err->file[0]) segue__error_at(err, lua->place.file, lua->place.line, 0);
+  if (!err->file[0] || (in_library(lua, err->file) && lua->place.line))
+    segue__error_at(err, lua->place.file, lua->place.line, 0);
   return SEGUE_EPOLICY;
 }
 

@@ -11,6 +11,7 @@
 enum { UNPACK_MAX = 7000 }; /* what the stack of a C function holds */
 
 static int original(lua_State *L) {
+  segue__lua_guard(L);
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_insert(L, 1);
   lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);

@@ -68,6 +68,17 @@ describe("check", function()
     { "recursion through tostring in format",
       "local t = {} setmetatable(t, { __tostring = function() return ('%s'):format(t) end }) "
       .. "print(t)", "stack overflow", 4 },
+    { "recursion through print",
+      "local t = {} setmetatable(t, { __tostring = function() print(t) return 'x' end }) print(t)",
+      "stack overflow", 4 },
+    { "recursion through the log",
+      "local t = {} setmetatable(t, { __tostring = function() segue.log.info('x', { t = t }) "
+      .. "return 'x' end }) print(t)", "stack overflow", 4 },
+    { "recursion through tostring",
+      "local t = {} setmetatable(t, { __tostring = function() return (tostring(t)) end }) print(t)",
+      "stack overflow", 4 },
+    { "recursion through foreach",
+      "local function f() table.foreach({ 1 }, f) end f()", "stack overflow", 4 },
   }
   for _, case in ipairs(errors) do
     it("that throws " .. case[1] .. " is a bug of the policy, told with its place", function()

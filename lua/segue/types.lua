@@ -1,0 +1,58 @@
+---@meta
+-- SPDX-License-Identifier: MIT
+-- Types of policies, for editors that understand LuaCATS annotations. Nothing loads this file.
+
+--- "50ms", "1.5s", "2m", "1h30m", "1d", or a number of seconds.
+---@alias segue.Duration string|number
+
+--- What reload.lua returns.
+---@class segue.Policy
+---@field name? string
+---@field sources segue.Source[] later ones override earlier ones
+---@field triggers? segue.Trigger[]
+---@field debounce? { min?: segue.Duration, max?: segue.Duration }
+---@field min_interval? segue.Duration
+---@field timeouts? { collect?: segue.Duration, check?: segue.Duration, reload?: segue.Duration }
+---@field check? fun(next: segue.Config, prev?: segue.Config): boolean?, (string|table)?
+---@field reload? fun(txn: segue.Transaction)
+---@field strategy? fun(source: table): "pull"|"push"
+---@field modules? table<string, segue.Module>
+---@field confirm? segue.Confirm
+
+---@class segue.Confirm
+---@field probe segue.Probe|fun(): boolean?, string?
+---@field hold? segue.Duration how long the probe must stay good
+---@field within? segue.Duration else everything is undone
+
+---@class segue.Module
+---@field kind string
+---@field replace? "swap"|"handover"|"restart"
+---@field config? string the path of its part of the configuration
+---@field needs? string[] names of modules that start before it
+---@field prepare? segue.Duration
+---@field start? segue.Duration
+---@field drain? segue.Duration
+---@field stop? segue.Duration
+
+--- A map or list of the configuration: a table that cannot be changed.
+---@alias segue.Config table
+
+---@class segue.Transaction
+---@field id integer
+---@field cause string who asked, and for what
+---@field trigger string
+---@field next segue.Config
+---@field prev? segue.Config what was live at the start; nil for the first
+---@field plan { module: string, action: string, why: string }[]
+--- Builds everything new beside what runs. Waits.
+---@field prepare fun(self: segue.Transaction): boolean?, string?, string?
+--- Puts it into service. Waits. Like the others: true, or nil, message, code.
+---@field commit fun(self: segue.Transaction): boolean?, string?, string?
+--- Asks the probe. Waits.
+---@field confirm fun(self: segue.Transaction): boolean?, string?, string?
+--- Ends the transaction: the outcome is `rejected`.
+---@field reject fun(self: segue.Transaction, why: string)
+--- Ends the transaction for now; it is run again later.
+---@field defer fun(self: segue.Transaction, time: segue.Duration, why: string)
+--- The paths that changed; with a path: whether anything at, above or below it changed.
+---@field changed fun(self: segue.Transaction, path?: string): string[]|boolean
