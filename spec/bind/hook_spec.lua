@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Hooks: what check may return, errors of every shape, limits, and what a policy cannot reach.
+local C = require "spec.support.c"
 local bind = require "spec.support.bind"
 
 local b
@@ -222,6 +223,41 @@ describe("a state that hit a limit", function()
     local answer = b:run("return #('x'):rep(1e9) > 0")
     assert.truthy(answer.message:find("would be longer than 16 MiB", 1, true), answer.text)
     assert.is_true(b:run("return ('ab'):rep(3, '-') == 'ab-ab-ab' and ('x'):rep(0) == ''").ok)
+  end)
+end)
+
+describe("memory that runs out in a hook", function()
+  it("is an answer, and the next call is served", function()
+    local p = assert(b:load [[local segue = require "segue"
+      return { sources = { segue.value {} }, check = function(next)
+        segue.state.n = (segue.state.n or 0) + 1
+        segue.sleep "1s"
+        local v = segue.validate(next)
+        v:integer("list[*].port", { max = 5 }):unique("list", "name")
+        if #segue.copy(next).list ~= 2 then error "lost" end
+        return v:result()
+      end }]])
+    local failed = 0
+    for n = 1, 400 do
+      local next = b:snapshot "list: [{ name: a, port: 1 }, { name: a, port: 9 }]"
+      C.segue__mem_fail_at(n)
+      local c = C.bind_check(b.c, p, next, nil, 60000)
+      if c ~= nil then
+        b.calls[#b.calls + 1] = c
+        b:step()
+        for _ = 1, 20 do b:advance(100) end
+        C.segue__mem_fail_at(0)
+        assert.is_true(c.over, "n = " .. n)
+        assert.is_true(c.status < 0, "n = " .. n)
+        if c.status ~= C.SEGUE_EVETO then failed = failed + 1 end
+      end
+      C.segue__mem_fail_at(0)
+      b:drop_snapshots()
+    end
+    assert.is_true(failed > 50)
+    assert.equal("SEGUE_EVETO", b:check(p,
+      "list: [{ name: a, port: 1 }, { name: a, port: 9 }]").status)
+    assert.equal(2, #b:explain(p))
   end)
 end)
 

@@ -120,6 +120,7 @@ static bind_call *call_new(bind_harness *bind, uint64_t deadline_ms) {
 bind_call *bind_check(bind_harness *bind, segue__policy *policy, const segue_snapshot *next,
                       const segue_snapshot *prev, uint64_t deadline_ms) {
   bind_call *call = call_new(bind, deadline_ms);
+  if (!call) return NULL;
   policy->ops->check(policy->impl, &call->op, next, prev);
   return call;
 }
