@@ -8,8 +8,10 @@
 #include "instance.h"
 
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <uv.h>
 
 #include "scripts.h"
@@ -77,10 +79,26 @@ int segue_start(segue *s, segue_error *error) {
   return rc;
 }
 
-int segue_run(segue *s) {
-  if (s->options.uv_loop) return SEGUE_EUSAGE;
+/* Writing to a client that left must not kill the host: the signal is held back while the loop runs
+ * on this thread, and one that came from our writes is thrown away. */
+static void run_own_loop(segue *s) {
+  sigset_t pipe, before, pending;
+  const struct timespec at_once = {0, 0};
+  sigemptyset(&pipe);
+  sigaddset(&pipe, SIGPIPE);
+  sigpending(&pending);
+  bool theirs = sigismember(&pending, SIGPIPE);
+  pthread_sigmask(SIG_BLOCK, &pipe, &before);
   while (s->stage == SEGUE__RUNNING || s->stage == SEGUE__STOPPING)
     uv_run(s->uv, UV_RUN_ONCE);
+  while (!theirs && sigtimedwait(&pipe, NULL, &at_once) == SIGPIPE)
+    ;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+int segue_run(segue *s) {
+  if (s->options.uv_loop) return SEGUE_EUSAGE;
+  run_own_loop(s);
   return 0;
 }
 

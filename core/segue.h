@@ -324,7 +324,8 @@ typedef void (*segue_report_cb)(void *data, int status, const segue_report *repo
 /* Filled by segue_options_init; zero means the default. Strings are copied. */
 typedef struct segue_options {
   size_t size;
-  void *uv_loop; /* the host's uv_loop_t *, which it runs; NULL: a loop of its own, segue_run */
+  void *uv_loop; /* the host's uv_loop_t *, which it runs, with SIGPIPE ignored or blocked; NULL: a
+                    loop of its own, segue_run */
   const char *policy; /* path of a reload.lua; NULL: none */
   const char *config; /* without a policy: a configuration file, watched for changes; or NULL */
   const char *state; /* state folder; NULL: $STATE_DIRECTORY, else .segue beside the policy. Without

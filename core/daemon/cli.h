@@ -53,6 +53,8 @@ bool segue__cli_colour(int fd);
 
 /* status as human table; body is the answer of /api/v1/status. 0 or a negative code. */
 int segue__table_status(segue__buf *out, const char *body, size_t len, bool colour);
+/* The sentence in an answer that is an error, as JSON or as text. */
+void segue__table_error(const char *body, size_t len, char *out, size_t size);
 int segue__table_diff(segue__buf *out, const char *body, size_t len, bool colour);
 
 #endif

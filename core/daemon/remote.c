@@ -91,8 +91,11 @@ static int exit_code(int status) {
 static int show(const segue__cli *cli, const segue__http_answer *answer, int code) {
   bool result = answer->status == 200 || answer->status == 422 || answer->status == 409 ||
                 answer->status == 500 || code == SEGUE__EXIT_OK;
-  if (!cli->json && !result)
-    return segue__cli_fail(code, "%.*s", (int)strcspn(answer->body, "\n"), answer->body);
+  if (!cli->json && !result) {
+    char text[1024];
+    segue__table_error(answer->body, answer->len, text, sizeof text);
+    return segue__cli_fail(code, "%s", text);
+  }
   segue__buf out;
   segue__buf_init(&out);
   segue__buf_add(&out, answer->body, answer->len);

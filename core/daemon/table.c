@@ -46,6 +46,18 @@ static bool given(const segue_node *node, const char *path) {
   return value && segue_node_type(value) != SEGUE_NULL;
 }
 
+void segue__table_error(const char *body, size_t len, char *out, size_t size) {
+  segue__document *answer = NULL;
+  const char *sentence = NULL;
+  if (len && body[0] == '{' && parse(body, len, &answer) == 0)
+    segue_node_string(segue_node_get(&answer->root, "error"), &sentence, NULL);
+  if (sentence)
+    snprintf(out, size, "%s", sentence);
+  else
+    snprintf(out, size, "%.*s", (int)strcspn(body, "\n"), body);
+  segue__document_unref(answer);
+}
+
 static const char *paint(bool colour, const char *code) {
   return colour ? code : "";
 }

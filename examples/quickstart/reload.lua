@@ -31,9 +31,8 @@ return {
     v:required("upstreams[*].address")
     v:integer("upstreams[*].weight", { min = 1, max = 100 })
     v:unique("upstreams", "name")
-    if prev and next.listen ~= prev.listen then
-      return nil, "listen cannot change at run time: restart the server for that"
-    end
+    v:check("listen", not prev or next.listen == prev.listen,
+      "cannot change at run time: restart the server for that")
     return v:result()
   end,
 }

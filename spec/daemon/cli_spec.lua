@@ -230,7 +230,7 @@ describe("segue", function()
     assert.equal(2, d:cli("diff", "tomorrow").code)
     local gone = d:cli("diff", "77")
     assert.equal(1, gone.code)
-    assert.matches("not held", gone.stderr)
+    assert.matches("^segue: generation 77 is not held", gone.stderr)
   end)
 
   describe("init", function()

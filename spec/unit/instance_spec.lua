@@ -149,6 +149,16 @@ describe("an instance", function()
     C.loop_close(loop)
   end)
 
+  it("is not killed by a client that left, on its own loop", function()
+    ffi.cdef "int raise(int signum);"
+    local dir = tempdir.new()
+    local SIGPIPE = 13
+    run(dir:write("config.yaml", "a: 1\n"), function(s)
+      assert.equal(0, ffi.C.raise(SIGPIPE))
+      C.segue_stop(s)
+    end)
+  end)
+
   it("refuses a second start, and calls after its end", function()
     local dir = tempdir.new()
     run(dir:write("config.yaml", "a: 1\n"), function(s)
