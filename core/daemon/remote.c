@@ -8,7 +8,7 @@
 #include <uv.h>
 
 #include "../http/client.h"
-#include "../state.h"
+#include "../instance/state_folder.h"
 #include "cli.h"
 
 typedef struct question {

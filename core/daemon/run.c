@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "../instance.h"
+#include "../instance/instance.h"
 #include "budget.h"
 #include "cli.h"
 #include "sink.h"

@@ -31,7 +31,9 @@ local may = {
   reload = { "os", "config", "source", "module" },
   admin = { "os", "config", "source", "module", "reload", "http", "trigger" },
   bind = { "os", "config", "source", "module", "reload" },
-  daemon = { "os", "config", "source", "module", "reload", "http", "trigger", "admin", "bind" },
+  instance = { "os", "config", "source", "module", "reload", "http", "trigger", "admin", "bind" },
+  daemon = { "os", "config", "source", "module", "reload", "http", "trigger", "admin", "bind",
+    "instance" },
   dist = {},
 }
 local allowed = {}
@@ -39,8 +41,6 @@ for folder, others in pairs(may) do
   allowed[folder] = { [folder] = true }
   for _, other in ipairs(others) do allowed[folder][other] = true end
 end
-allowed["."] = {} -- core/*.c puts the parts together for embedders: everything but the daemon
-for folder in pairs(may) do allowed["."][folder] = folder ~= "daemon" end
 
 -- "core/config" .. "../os/mem.h" -> "core/os/mem.h"
 local function resolve(folder, include)
@@ -60,11 +60,11 @@ local function check_include(path, number, line)
   end
   local include = line:match('^%s*#%s*include%s+"([^"]+)"')
   if not include or not path:match("^core/") then return end
-  local folder = path:match("^core/([^/]+)/") or "."
+  local folder = path:match("^core/([^/]+)/")
   local target = resolve(path:match("^(.*)/[^/]+$"), include)
   local other = target:match("^core/([^/]+)/")
   if other and not (allowed[folder] and allowed[folder][other]) then
-    breach(path .. ":" .. number, "core/%s may not include core/%s", folder, other)
+    breach(path .. ":" .. number, "core/%s may not include core/%s", folder or "", other)
   end
   if not exists(target) then
     breach(path .. ":" .. number, '"%s" is not there; write it relative to the file', include)

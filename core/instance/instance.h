@@ -6,12 +6,12 @@
 #ifndef SEGUE_INSTANCE_H
 #define SEGUE_INSTANCE_H
 
-#include "admin/admin.h"
-#include "bind/loader.h"
-#include "config/snapshot.h"
-#include "reload/engine.h"
-#include "state.h"
-#include "trigger/triggers.h"
+#include "../admin/admin.h"
+#include "../bind/loader.h"
+#include "../config/snapshot.h"
+#include "../reload/engine.h"
+#include "../trigger/triggers.h"
+#include "state_folder.h"
 
 typedef enum segue__stage {
   SEGUE__NEW,

@@ -5,9 +5,9 @@
  * folder, but a unix socket's path is short: under a long one it moves to the user's run-time
  * folder, under a name made from the state folder's, where the command line finds it again.
  */
-#include "state.h"
+#include "state_folder.h"
 
-#include "config/tree.h"
+#include "../config/tree.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -6,8 +6,8 @@
 #ifndef SEGUE_STATE_H
 #define SEGUE_STATE_H
 
-#include "os/error.h"
-#include "os/mem.h"
+#include "../os/error.h"
+#include "../os/mem.h"
 
 /* Longest path a unix socket can have. */
 #define SEGUE__SOCKET_MAX 107

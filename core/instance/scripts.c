@@ -13,7 +13,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "segue.h"
+#include "../segue.h"
 
 #ifndef SEGUE_PREFIX
 #define SEGUE_PREFIX "/usr/local"

@@ -5,8 +5,8 @@
 #ifndef SEGUE_SCRIPTS_H
 #define SEGUE_SCRIPTS_H
 
-#include "os/error.h"
-#include "os/mem.h"
+#include "../os/error.h"
+#include "../os/mem.h"
 
 /* given, else $SEGUE_LUA_DIR, else near the program or the library, else where it is installed.
  * *out is the caller's. */
