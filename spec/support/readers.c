@@ -47,7 +47,7 @@ static void judge(reader *r, const segue_snapshot *snapshot) {
 
 static void read_once(reader *r, segue_reader *slot) {
   segue *s = &r->all->instance;
-  if (r->kind == REGISTERED) {
+  if (slot) {
     judge(r, segue_reader_begin(slot));
     judge(r, segue_reader_begin(slot)); /* sections nest */
     segue_reader_end(slot);
