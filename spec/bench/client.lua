@@ -14,6 +14,7 @@ int close(int fd);
 typedef struct { uint16_t family, port; uint32_t address; char zero[8]; } bench_sockaddr_in;
 typedef struct { long seconds, microseconds; } bench_timeval;
 typedef struct { long seconds, nanoseconds; } bench_timespec;
+int nanosleep(const bench_timespec *time, bench_timespec *rest);
 int clock_gettime(int clock, bench_timespec *now);
 ]]
 
@@ -29,6 +30,12 @@ local MSG_NOSIGNAL = 0x4000
 function M.now()
   ffi.C.clock_gettime(1, timespec)
   return tonumber(timespec.seconds) + tonumber(timespec.nanoseconds) * 1e-9
+end
+
+--- Gives the processor away for some seconds.
+function M.pause(seconds)
+  timespec.seconds, timespec.nanoseconds = 0, seconds * 1e9
+  ffi.C.nanosleep(timespec, nil)
 end
 
 local function open(port)
