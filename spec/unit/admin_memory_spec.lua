@@ -1,0 +1,90 @@
+-- SPDX-License-Identifier: MIT
+-- The admin API while memory runs out: every request gets an answer or a closed connection, the
+-- next one is answered as if nothing had been, and nothing is held in the end.
+local C = require "spec.support.c"
+local http = require "spec.support.http"
+local tempdir = require "spec.support.tempdir"
+local uv = require "luv"
+local wait = require "spec.support.wait"
+local ffi = C.ffi
+
+-- An instance on a libuv loop that luv's loop drives, so that client and server share the process.
+local function start(dir)
+  local self = { loop = C.loop_new(), socket = dir:at "control.sock" }
+  local options = C.new("segue_options[1]")
+  C.segue_options_init(options)
+  local config = dir:write("config.yaml", "a: {b: [1, 2, 3]}\nname: x\n")
+  options[0].uv_loop, options[0].config = self.loop.uv, config
+  options[0].state, options[0].socket = dir.path, self.socket
+  local stopped
+  self.on_stopped = ffi.cast("void (*)(void *)", function() stopped = true end)
+  options[0].on_stopped = self.on_stopped
+  local out = C.new("segue *[1]")
+  C.check(C.segue_new(out, options, nil))
+  C.check(C.segue_start(out[0], nil))
+  self.pump = uv.new_timer()
+  self.pump:start(1, 1, function() C.uv_run(self.loop.uv, 2) end)
+  function self.close()
+    C.segue_close(out[0])
+    wait.until_true(function() return stopped end)
+    self.pump:close()
+    C.loop_close(self.loop)
+    self.on_stopped:free()
+  end
+  return self
+end
+
+-- The answer, or nil where the connection was closed instead.
+local function ask(server, request)
+  request.socket = server.socket
+  local connection = http.connect(request, true)
+  if not connection then return nil end
+  connection:write(http.format(request))
+  wait.until_true(function()
+    return connection.ended or connection.input:find("\r\n\r\n", 1, true)
+  end, 5000, function() return request.path .. " was never answered" end)
+  connection:close()
+  return tonumber(connection.input:match("^HTTP/1.1 (%d+)"))
+end
+
+local requests = {
+  { path = "/api/v1/status", want = 200 },
+  { path = "/api/v1/config", want = 200 },
+  { path = "/api/v1/reloads", want = 200 },
+  { path = "/metrics", want = 200 },
+  { path = "/api/v1/events", want = 200 },
+  { method = "POST", path = "/-/reload?force=1", want = 200 },
+  { method = "POST", path = "/-/reload?wait=5s", want = 200 },
+  { method = "POST", path = "/api/v1/plan", want = 200 },
+  { path = "/api/v1/diff", want = 200 },
+  { path = "/-/relaod", want = 404 },
+}
+
+describe("the admin API", function()
+  after_each(tempdir.remove_all)
+
+  it("survives memory that runs out anywhere in a request", function()
+    local before = C.segue__mem_live()
+    local server = start(tempdir.new())
+    wait.until_true(function() return ask(server, { path = "/-/ready" }) == 200 end)
+    ask(server, { method = "POST", path = "/-/reload?force=1" }) -- so that there is a previous one
+    local failed = 0
+    for _, request in ipairs(requests) do
+      for n = 1, 25 do
+        C.segue__mem_fail_at(n)
+        local status = ask(server, request)
+        C.segue__mem_fail_at(0)
+        if status ~= request.want then failed = failed + 1 end
+        assert.is_true(status == nil or status == request.want or status >= 500,
+          ("%s: %s"):format(request.path, status))
+      end
+      assert.equal(request.want, ask(server, request), request.path)
+    end
+    assert.is_true(failed > 10)
+    server.close()
+    wait.until_true(function() return C.segue__mem_live() == before end, 5000, function()
+      return ("%d allocations are held, %d before"):format(tonumber(C.segue__mem_live()),
+        tonumber(before))
+    end)
+  end)
+end)
