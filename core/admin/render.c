@@ -241,7 +241,7 @@ void segue__render_value(segue__buf *out, const segue_node *node) {
   }
   segue__buf text;
   segue__buf_init(&text);
-  segue__json_write(&text, node, 0);
+  segue__json_write_start(&text, node, VALUE_MAX + 1);
   if (text.failed) {
     out->failed = 1;
   } else if (text.len <= VALUE_MAX) {

@@ -49,6 +49,9 @@ void segue__changes_deinit(segue__changes *changes);
 /* JSON text of a node (RFC 8259). indent 0 = compact. 64-bit integers are written exactly; floats
  * with the fewest digits that read back equal; .inf and .nan as strings. */
 void segue__json_write(segue__buf *out, const segue_node *node, unsigned indent);
+/* Of a value that is told in a few words: the first `limit` bytes are those of segue__json_write,
+ * what follows is not to be used. The time goes with limit, not with the value. out is empty. */
+void segue__json_write_start(segue__buf *out, const segue_node *node, size_t limit);
 /* A JSON string literal with quotes. */
 void segue__json_string(segue__buf *out, const char *s, size_t len);
 

@@ -68,26 +68,34 @@ static void new_line(segue__buf *out, unsigned indent, unsigned depth) {
   }
 }
 
-static void write_node(segue__buf *out, const segue_node *node, unsigned indent, unsigned depth);
+/* Nothing is begun any more once out holds `limit` bytes. */
+typedef struct style {
+  unsigned indent;
+  size_t limit;
+} style;
 
-static void write_children(segue__buf *out, const segue_node *node, unsigned indent,
+static void write_node(segue__buf *out, const segue_node *node, const style *style, unsigned depth);
+
+static void write_children(segue__buf *out, const segue_node *node, const style *style,
                            unsigned depth) {
+  unsigned indent = style->indent;
   bool map = node->type == SEGUE_MAP;
   segue__buf_addc(out, map ? '{' : '[');
-  for (uint32_t i = 0; i < node->count && !out->failed; i++) {
+  for (uint32_t i = 0; i < node->count && !out->failed && out->len < style->limit; i++) {
     if (i) segue__buf_addc(out, ',');
     new_line(out, indent, depth + 1);
     if (map) {
       segue__json_string(out, node->v.members[i].key, node->v.members[i].key_len);
       segue__buf_adds(out, indent ? ": " : ":");
     }
-    write_node(out, map ? &node->v.members[i].value : &node->v.items[i], indent, depth + 1);
+    write_node(out, map ? &node->v.members[i].value : &node->v.items[i], style, depth + 1);
   }
   if (node->count) new_line(out, indent, depth);
   segue__buf_addc(out, map ? '}' : ']');
 }
 
-static void write_node(segue__buf *out, const segue_node *node, unsigned indent, unsigned depth) {
+static void write_node(segue__buf *out, const segue_node *node, const style *style,
+                       unsigned depth) {
   switch (node->type) {
   case SEGUE_NULL:
     segue__buf_adds(out, "null");
@@ -105,13 +113,17 @@ static void write_node(segue__buf *out, const segue_node *node, unsigned indent,
     write_float(out, node->v.f);
     break;
   case SEGUE_STRING:
-    segue__json_string(out, node->v.s, node->count);
+    segue__json_string(out, node->v.s, node->count < style->limit ? node->count : style->limit);
     break;
   default:
-    write_children(out, node, indent, depth);
+    write_children(out, node, style, depth);
   }
 }
 
 void segue__json_write(segue__buf *out, const segue_node *node, unsigned indent) {
-  write_node(out, node, indent, 0);
+  write_node(out, node, &(style){.indent = indent, .limit = SIZE_MAX}, 0);
+}
+
+void segue__json_write_start(segue__buf *out, const segue_node *node, size_t limit) {
+  write_node(out, node, &(style){.limit = limit}, 0);
 }

@@ -10,7 +10,7 @@
 #include "../os/fault.h"
 #include "txn.h"
 
-enum { INPUT_BYTES = 16 << 20 };
+enum { INPUT_BYTES = 16 << 20, LARGE_BYTES = 1 << 18 };
 
 static void run(segue__job *job);
 static void done(segue__job *job);
@@ -42,8 +42,10 @@ int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
   collect->job.abandoned = abandoned;
   collect->txn = txn;
   collect->os = engine->os;
+  collect->publication = engine->options.publication;
   collect->limits = engine->options.limits;
   collect->policy = segue__policy_ref(txn->policy);
+  collect->source_count = n;
   collect->look_at_inputs = look_at_inputs;
   collect->next_document = engine->next_document;
   segue__errors_init(&collect->errors);
@@ -65,10 +67,17 @@ int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
   return 0;
 }
 
-void segue__collect_free(segue__collect *collect) {
-  if (!collect) return;
-  size_t n = collect->policy->source_count;
-  for (size_t i = 0; i < n; i++) {
+static size_t bytes_of(const segue__documents *documents, size_t count) {
+  size_t bytes = 0;
+  for (size_t i = 0; documents && i < count; i++)
+    for (size_t j = 0; j < documents[i].count; j++)
+      bytes += documents[i].items[j]->len;
+  return bytes;
+}
+
+static void free_data(void *data) {
+  segue__collect *collect = data;
+  for (size_t i = 0; i < collect->source_count; i++) {
     if (collect->previous) segue__documents_deinit(&collect->previous[i]);
     if (collect->documents) segue__documents_deinit(&collect->documents[i]);
   }
@@ -79,8 +88,24 @@ void segue__collect_free(segue__collect *collect) {
   segue__errors_deinit(&collect->errors);
   segue__config_unref(collect->config);
   segue_snapshot_unref(collect->live);
-  segue__policy_unref(collect->policy);
   segue__free(collect);
+}
+
+static void free_here(segue__collect *collect) {
+  segue__policy_unref(collect->policy);
+  free_data(collect);
+}
+
+/* The last references to large trees may be here: those go off the loop. The policy is the control
+ * thread's. */
+void segue__collect_free(segue__collect *collect) {
+  if (!collect) return;
+  size_t bytes = bytes_of(collect->previous, collect->source_count) +
+                 bytes_of(collect->documents, collect->source_count);
+  segue__policy_unref(collect->policy);
+  if (!collect->publication || bytes < LARGE_BYTES ||
+      segue__publication_defer(collect->publication, free_data, collect) < 0)
+    free_data(collect);
 }
 
 static void add_error(segue__collect *collect, const segue_error *error) {
@@ -231,5 +256,5 @@ static void done(segue__job *job) {
 }
 
 static void abandoned(segue__job *job) {
-  segue__collect_free((segue__collect *)job);
+  free_here((segue__collect *)job);
 }

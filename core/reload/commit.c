@@ -277,7 +277,7 @@ void segue__commit_settle(segue__txn *txn) {
     else if (step->action == SEGUE__ACTION_REMOVE)
       segue__module_remove(engine, step->module);
   }
-  segue_snapshot_unref(engine->previous);
+  segue__engine_drop(engine, engine->previous);
   engine->previous = txn->was_live;
   txn->was_live = NULL;
   engine->live_input = txn->input;
@@ -299,7 +299,7 @@ static void undo_flip(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   /* Cannot fail: flip reserved it. */
   if (engine->options.publication) segue__publish(engine->options.publication, txn->was_live);
-  segue_snapshot_unref(engine->live);
+  segue__engine_drop(engine, engine->live);
   engine->live = txn->was_live;
   txn->was_live = NULL;
   for (size_t i = 0; i < txn->step_count; i++) {

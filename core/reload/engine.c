@@ -351,6 +351,17 @@ static void keep_result(segue__engine *engine, segue__result *result) {
   if (engine->result_count < SEGUE__RESULTS_MAX) engine->result_count++;
 }
 
+static void drop(void *data) {
+  segue_snapshot_unref(data);
+}
+
+void segue__engine_drop(segue__engine *engine, const segue_snapshot *snapshot) {
+  segue__publication *publication = engine->options.publication;
+  if (snapshot &&
+      (!publication || segue__publication_defer(publication, drop, (void *)snapshot) < 0))
+    segue_snapshot_unref(snapshot);
+}
+
 static void free_txn(segue__txn *txn) {
   for (size_t i = 0; i < txn->step_count; i++)
     if (txn->steps[i].next && txn->steps[i].module &&
@@ -360,8 +371,8 @@ static void free_txn(segue__txn *txn) {
   segue__free(txn->steps);
   segue__free(txn->undo);
   segue__changes_deinit(&txn->changes);
-  segue_snapshot_unref(txn->next);
-  segue_snapshot_unref(txn->was_live);
+  segue__engine_drop(txn->engine, txn->next);
+  segue__engine_drop(txn->engine, txn->was_live);
   segue__policy_unref(txn->policy);
   segue__result_unref(txn->result);
   segue__free(txn);

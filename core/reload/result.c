@@ -85,7 +85,7 @@ void segue__result_error(segue__result *result, const segue_error *error) {
 static char *text_of(const segue_node *node) {
   segue__buf text;
   segue__buf_init(&text);
-  segue__json_write(&text, node, 0);
+  segue__json_write_start(&text, node, CHANGE_TEXT + 1);
   if (!text.failed && text.len > CHANGE_TEXT) {
     size_t end = CHANGE_TEXT;
     while (end > 0 && ((unsigned char)text.data[end] & 0xC0) == 0x80)

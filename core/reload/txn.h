@@ -175,6 +175,8 @@ void segue__engine_check_stopped(segue__engine *engine);
 uint64_t segue__engine_backoff_ms(segue__engine *engine, unsigned attempt);
 uint64_t segue__engine_now_us(const segue__engine *engine);
 void segue__run_free(segue__run *run);
+/* Drops a reference off the loop where that can be: freeing a large tree takes milliseconds. */
+void segue__engine_drop(segue__engine *engine, const segue_snapshot *snapshot);
 
 /* txn.c */
 int segue__txn_start(segue__engine *engine, segue__run *run); /* 0: takes run */
@@ -191,8 +193,10 @@ typedef struct segue__collect {
   segue__job job;
   segue__txn *txn; /* NULL: abandoned */
   const segue__os *os;
+  segue__publication *publication;
   segue__limits limits;
   segue__policy *policy; /* a reference */
+  size_t source_count;
   bool look_at_inputs;
   segue__documents *previous; /* per source of policy */
   segue_snapshot *live;       /* a reference, NULL: none */

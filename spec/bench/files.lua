@@ -10,7 +10,7 @@ local build = os.getenv("SEGUE_BUILD") or "build"
 
 -- Runs a driver: { name = value } from its "name value" lines.
 local function driver(...)
-  local p = process.run { build .. "/bench/" .. (...), select(2, ...) }
+  local p = process.run { build .. "/bench/" .. (...), deadline_ms = 180000, select(2, ...) }
   if p.code ~= 0 then error(p:describe()) end
   local figures = {}
   for name, value in p.stdout:gmatch("([%w_]+) ([%d.e+-]+)\n") do
@@ -89,6 +89,27 @@ M.diff = { title = "merge and diff of 10 MB, one key changed", run = function(re
     dir:write("b.json", services_json(n, 31415)))
   report { ours = figures.diff, theirs = figures.parse, peer = "its own parsing", unit = "ms",
     at_most = 0.01 }
+end }
+
+-- Everything is another one: every service is below another key.
+local function moved(text, key)
+  return key .. ":\n  " .. text:gsub("\n(.)", "\n  %1")
+end
+
+M.stall = { title = "loop turn while 10 MB reload 100 times", run = function(report)
+  local dir = tempdir.new()
+  local text = services_yaml(44000)
+  local one = dir:write("one.yaml", text)
+  local function line(f, what)
+    report { ours = f.cpu_p999, theirs = 10, peer = "10 ms", unit = "ms CPU p99.9, " .. what,
+      at_most = 1 }
+    report { ours = f.wall_p999, peer = "(on the clock)", unit = "ms p99.9, " .. what }
+    report { ours = f.reload, peer = "(for the record)", unit = "ms a reload, " .. what }
+  end
+  line(driver("stall", one, dir:write("two.yaml", (text:gsub("weight: 1.00", "weight: 1.01"))), 100),
+    "one key")
+  line(driver("stall", dir:write("a.yaml", moved(text, "a")), dir:write("b.yaml", moved(text, "b")),
+    100), "all keys")
 end }
 
 M.read = { title = "reading the config, a writer every ms", run = function(report)

@@ -219,6 +219,19 @@ describe("the JSON writer", function()
     end
   end)
 
+  it("begins a long value without writing the rest of it", function()
+    local text = '{"a":[1,2,{"b":"' .. ("x"):rep(5000) .. '"}],"c":[' .. ("[7],"):rep(5000) .. '8]}'
+    local doc = document.good(text, { format = "json" })
+    for _, limit in ipairs { 0, 1, 7, 20, 300, 6000, 10000 } do
+      local buf = C.new("segue__buf[1]")
+      C.segue__json_write_start(buf, doc.root, limit)
+      local start = C.buf(buf[0])
+      C.segue__buf_deinit(buf)
+      assert.equal(text:sub(1, limit), start:sub(1, limit))
+      assert.is_true(#start <= limit * 2 + 100, #start)
+    end
+  end)
+
   it("is read by others", function()
     local text = '{"a":[1,2.5,"x\\ny",true],"b":{"c":"é"}}'
     local doc = document.good(text, { format = "json" })
