@@ -184,6 +184,8 @@ static void sources_json(segue__buf *out, const segue__engine *engine) {
     segue__render_member(out, "name", source.name);
     segue__buf_addc(out, ',');
     segue__render_member(out, "kind", source.kind);
+    segue__buf_addc(out, ',');
+    segue__render_member(out, "strategy", source.push ? "push" : "pull");
     segue__buf_addf(out,
                     ",\"documents\":%zu,\"fetches\":%" PRIu64 ",\"failures\":%" PRIu64
                     ",\"consecutive_failures\":%" PRIu64 ",\"last_success\":",

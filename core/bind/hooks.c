@@ -11,6 +11,8 @@
 #include "txn.h"
 #include "value.h"
 
+enum { STRATEGY_MS = 5000 }; /* what the engine waits for it */
+
 /* One call of a hook. */
 struct run {
   segue__loaded *loaded;
@@ -18,12 +20,32 @@ struct run {
   segue_op *op;
   const segue_snapshot *next, *prev; /* borrowed until the first resume */
   segue__txn_handle *txn;
+  const segue__source_health *source;
+  bool *push; /* strategy's answer */
   segue__task *task;
 };
 
 static void cancelled(void *data) {
   struct run *run = data;
   segue__task_cancel(run->task);
+}
+
+/* { name =, kind =, failures =, healthy =, can_push =, error = } */
+static void push_source(lua_State *co, const segue__source_health *source) {
+  lua_createtable(co, 0, 6);
+  lua_pushstring(co, source->name);
+  lua_setfield(co, -2, "name");
+  lua_pushstring(co, source->kind);
+  lua_setfield(co, -2, "kind");
+  lua_pushnumber(co, (lua_Number)source->failures);
+  lua_setfield(co, -2, "failures");
+  lua_pushboolean(co, source->failures == 0);
+  lua_setfield(co, -2, "healthy");
+  lua_pushboolean(co, source->can_push);
+  lua_setfield(co, -2, "can_push");
+  if (!source->error) return;
+  lua_pushstring(co, source->error);
+  lua_setfield(co, -2, "error");
 }
 
 static int begin(lua_State *co, void *data, segue_error *err) {
@@ -35,6 +57,10 @@ static int begin(lua_State *co, void *data, segue_error *err) {
     return 1;
   }
   if (run->hook == SEGUE__HOOK_PROBE) return 0;
+  if (run->hook == SEGUE__HOOK_STRATEGY) {
+    push_source(co, run->source);
+    return 1;
+  }
   segue__value_push(co, run->next, segue_snapshot_root(run->next));
   segue__value_push(co, run->prev, run->prev ? segue_snapshot_root(run->prev) : NULL);
   return 2;
@@ -73,8 +99,22 @@ static int refuse(lua_State *co, struct run *run, int code, segue_error *err) {
                           hook_name(run), luaL_typename(co, 2));
 }
 
+static int decide(lua_State *co, int n, const struct run *run, segue_error *err) {
+  const char *answer = n >= 1 && lua_type(co, 1) == LUA_TSTRING ? lua_tostring(co, 1) : "";
+  if (strcmp(answer, "push") != 0 && strcmp(answer, "pull") != 0)
+    return segue__error_set(err, SEGUE_EPOLICY,
+                            "strategy answered %s for source '%s': return \"pull\" or \"push\"",
+                            *answer ? answer
+                            : n     ? luaL_typename(co, 1)
+                                    : "nothing",
+                            run->source->name);
+  *run->push = answer[2] == 's';
+  return 0;
+}
+
 static int finish(lua_State *co, int n, void *data, segue_error *err) {
   struct run *run = data;
+  if (run->hook == SEGUE__HOOK_STRATEGY) return decide(co, n, run, err);
   int code = run->hook == SEGUE__HOOK_CHECK ? SEGUE_EVETO : SEGUE_EPROBE;
   if (run->hook == SEGUE__HOOK_RELOAD) return 0;
   if (n >= 1 && lua_type(co, 1) == LUA_TBOOLEAN && lua_toboolean(co, 1)) return 0;
@@ -113,9 +153,10 @@ static int repair(segue__loaded *loaded, segue_error *err) {
 
 /* One millisecond less than the engine waits, so that the story told is the more precise one. */
 static uint64_t limit_of(const segue__loaded *loaded, int hook) {
-  uint64_t ms = hook == SEGUE__HOOK_CHECK    ? loaded->check_ms
-                : hook == SEGUE__HOOK_RELOAD ? loaded->reload_ms
-                                             : loaded->confirm_within_ms;
+  uint64_t ms = hook == SEGUE__HOOK_CHECK      ? loaded->check_ms
+                : hook == SEGUE__HOOK_RELOAD   ? loaded->reload_ms
+                : hook == SEGUE__HOOK_STRATEGY ? STRATEGY_MS
+                                               : loaded->confirm_within_ms;
   return ms > 1 ? ms - 1 : ms;
 }
 
@@ -188,6 +229,14 @@ static void probe(void *impl, segue_op *op) {
   if (run) start(run);
 }
 
+static void strategy(void *impl, segue_op *op, const segue__source_health *source, bool *push) {
+  struct run *run = run_new(impl, op, SEGUE__HOOK_STRATEGY);
+  if (!run) return;
+  run->source = source;
+  run->push = push;
+  start(run);
+}
+
 static void explain(void *impl, segue__errors *out) {
   segue__loaded *loaded = impl;
   for (size_t i = 0; i < loaded->found.count; i++)
@@ -198,5 +247,9 @@ static void release(void *impl) {
   segue__loaded_free(impl);
 }
 
-const segue__policy_ops segue__lua_policy_ops = {
-    .check = check, .reload = reload, .probe = probe, .explain = explain, .free = release};
+const segue__policy_ops segue__lua_policy_ops = {.check = check,
+                                                 .reload = reload,
+                                                 .probe = probe,
+                                                 .strategy = strategy,
+                                                 .explain = explain,
+                                                 .free = release};

@@ -277,6 +277,7 @@ static int load(void *data, const char *path, segue__policy **out, segue__errors
   policy->has_check = loaded->hooks[SEGUE__HOOK_CHECK] != LUA_NOREF;
   policy->has_reload = loaded->hooks[SEGUE__HOOK_RELOAD] != LUA_NOREF;
   policy->has_probe = loaded->hooks[SEGUE__HOOK_PROBE] != LUA_NOREF;
+  policy->has_strategy = loaded->hooks[SEGUE__HOOK_STRATEGY] != LUA_NOREF;
   *out = policy;
   return 0;
 }

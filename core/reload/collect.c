@@ -218,6 +218,7 @@ static void remember(segue__engine *engine, segue__collect *collect, size_t i) {
     memset(state, 0, sizeof *state);
     state->name = segue__strdup(source->name);
     state->kind = segue__strdup(source->kind->name);
+    state->source_kind = source->kind;
     if (!state->name || !state->kind) {
       segue__free(state->name);
       segue__free(state->kind);

@@ -285,6 +285,8 @@ void segue__commit_settle(segue__txn *txn) {
     segue__policy_unref(engine->policy);
     engine->policy = segue__policy_ref(txn->policy);
     forget_sources(engine);
+    for (size_t i = 0; i < engine->source_count; i++)
+      engine->sources[i].asked = false;
   }
 }
 

@@ -429,6 +429,7 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   else
     segue__run_free(run);
   segue__result_unref(result);
+  segue__strategy_ask(engine);
   segue__engine_schedule(engine);
 }
 
@@ -577,4 +578,5 @@ void segue__engine_source_status(const segue__engine *engine, size_t index,
   out->consecutive_failures = state->consecutive_failures;
   out->last_success_wall_ms = state->last_success_wall_ms;
   out->error = state->error.code ? &state->error : NULL;
+  out->push = state->push;
 }

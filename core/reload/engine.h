@@ -210,6 +210,7 @@ typedef struct segue__source_status {
   uint64_t fetches, failures, consecutive_failures;
   int64_t last_success_wall_ms;
   const segue_error *error; /* the last failure, NULL after a success */
+  bool push;                /* the policy's strategy; false: it is pulled */
 } segue__source_status;
 size_t segue__engine_source_count(const segue__engine *engine);
 void segue__engine_source_status(const segue__engine *engine, size_t index,

@@ -34,6 +34,14 @@ typedef struct segue__input {
   segue__hash hash;
 } segue__input;
 
+/* What a strategy is decided on. */
+typedef struct segue__source_health {
+  const char *name, *kind;
+  uint64_t failures; /* in a row; 0: the last fetch succeeded */
+  const char *error; /* of the last one, NULL after a success */
+  bool can_push;
+} segue__source_health;
+
 /* Hooks. Each ends by exactly one segue_op_done on the op it is given; see segue.h for late and
  * double ones. Called on the control thread. */
 typedef struct segue__policy_ops {
@@ -47,6 +55,9 @@ typedef struct segue__policy_ops {
   void (*reload)(void *impl, segue_op *op, segue__txn *txn);
   /* Is the new generation healthy? Called again until it is or `within` is over. */
   void (*probe)(void *impl, segue_op *op);
+  /* Pull or push: stores its decision in *push before done. Asked when a source is new and whenever
+   * its health changes; source and push stay until the op is done. */
+  void (*strategy)(void *impl, segue_op *op, const segue__source_health *source, bool *push);
   /* Called once when the last reference is dropped. */
   void (*free)(void *impl);
 } segue__policy_ops;
@@ -67,8 +78,8 @@ struct segue__policy {
   uint64_t collect_ms, check_ms, reload_ms; /* phase deadlines; defaults 30 s, 5 s, 10 min */
   bool confirm;                             /* the fields below count */
   uint64_t confirm_hold_ms, confirm_within_ms;
-  bool has_check, has_reload, has_probe; /* which hooks the policy has */
-  const segue__policy_ops *ops;          /* NULL: none */
+  bool has_check, has_reload, has_probe, has_strategy; /* which hooks the policy has */
+  const segue__policy_ops *ops;                        /* NULL: none */
   void *impl;
 };
 

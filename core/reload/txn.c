@@ -187,12 +187,19 @@ void segue__txn_collected(segue__txn *txn) {
 
 /* ---- Check and plan ---- */
 
-segue__hook *segue__hook_new(segue__txn *txn, uint64_t deadline_ms,
+segue__hook *segue__hook_new(segue__engine *engine, segue__policy *policy, uint64_t deadline_ms,
                              void (*answered)(segue_op *, int, const segue_error *)) {
   segue__hook *hook = segue__calloc(1, sizeof *hook);
   if (!hook) return NULL;
-  segue__op_begin(&hook->op, txn->engine->loop, deadline_ms, answered, hook_through, txn->engine);
-  hook->policy = segue__policy_ref(txn->policy);
+  segue__op_begin(&hook->op, engine->loop, deadline_ms, answered, hook_through, engine);
+  hook->policy = segue__policy_ref(policy);
+  return hook;
+}
+
+segue__hook *segue__txn_hook_new(segue__txn *txn, uint64_t deadline_ms,
+                                 void (*answered)(segue_op *, int, const segue_error *)) {
+  segue__hook *hook = segue__hook_new(txn->engine, txn->policy, deadline_ms, answered);
+  if (!hook) return NULL;
   hook->txn = txn;
   txn->hook = hook;
   return hook;
@@ -200,12 +207,13 @@ segue__hook *segue__hook_new(segue__txn *txn, uint64_t deadline_ms,
 
 static void free_hook(segue__hook *hook) {
   segue__policy_unref(hook->policy);
+  segue__free(hook->source);
   segue__free(hook);
 }
 
 void segue__hook_answered(segue__hook *hook) {
   segue__engine *engine = hook->op.data;
-  if (hook->txn->hook == hook) hook->txn->hook = NULL;
+  if (hook->txn && hook->txn->hook == hook) hook->txn->hook = NULL;
   hook->txn = NULL;
   if (!segue__op_outstanding(&hook->op)) {
     free_hook(hook);
@@ -232,7 +240,7 @@ static void check(segue__txn *txn) {
     plan(txn);
     return;
   }
-  segue__hook *hook = segue__hook_new(txn, policy->check_ms, checked);
+  segue__hook *hook = segue__txn_hook_new(txn, policy->check_ms, checked);
   if (!hook) {
     fail(txn, UV_ENOMEM, "check");
     conclude(txn);
@@ -305,7 +313,7 @@ static void act(segue__txn *txn) {
     default_next(txn, 0, NULL);
     return;
   }
-  txn->reload_hook = segue__hook_new(txn, policy->reload_ms, hook_returned);
+  txn->reload_hook = segue__txn_hook_new(txn, policy->reload_ms, hook_returned);
   if (!txn->reload_hook) {
     fail(txn, UV_ENOMEM, "reload");
     conclude(txn);
@@ -476,7 +484,7 @@ static void probed(segue_op *op, int status, const segue_error *error) {
 
 static void probe(segue__txn *txn) {
   uint64_t left = txn->confirm_until_ms - segue__loop_now_ms(txn->engine->loop);
-  segue__hook *hook = segue__hook_new(txn, left ? left : 1, probed);
+  segue__hook *hook = segue__txn_hook_new(txn, left ? left : 1, probed);
   if (!hook) {
     segue_error error;
     segue__error_set(&error, UV_ENOMEM, "confirm: out of memory");

@@ -7,6 +7,7 @@
  *   collect.c  read, parse, merge, hash, diff: one job off the loop
  *   plan.c     old and new -> ordered steps
  *   commit.c   prepare, commit, and the undo log
+ *   strategy.c pull or push, asked anew when a source's health changes
  *   retire.c   old instances drain in the background; failed modules recover
  *   result.c   the truth about one run
  */
@@ -47,6 +48,10 @@ typedef struct segue__source_state {
   uint64_t fetches, failures, consecutive_failures;
   int64_t last_success_wall_ms;
   segue_error error;
+  bool push;  /* what the policy decided */
+  bool asked; /* it was asked, when failures in a row were: */
+  uint64_t asked_failures;
+  const segue__source_kind *source_kind;
 } segue__source_state;
 
 typedef struct segue__retiree segue__retiree;
@@ -72,6 +77,7 @@ struct segue__engine {
   segue__limbo limbo;
   segue__retiree *retirees;
   bool recovering;
+  bool asking;     /* a strategy hook is under way */
   segue_op *hooks; /* policy hooks that outlived their deadline, chained by data */
 
   segue__source_state *sources; /* of the live policy's sources, by name and kind */
@@ -124,7 +130,11 @@ typedef struct segue__undo {
 typedef struct segue__hook {
   segue_op op; /* first: the op is the hook */
   segue__policy *policy;
-  segue__txn *txn; /* NULL once it was answered */
+  segue__txn *txn; /* NULL once it was answered, and for hooks outside of transactions */
+  char *source;    /* strategy: name of the source that it was asked about */
+  segue__source_health health;
+  segue_error error;
+  bool push;
   struct segue__hook *next;
 } segue__hook;
 
@@ -183,8 +193,10 @@ int segue__txn_start(segue__engine *engine, segue__run *run); /* 0: takes run */
 void segue__txn_abort(segue__txn *txn); /* shutdown: before the flip undo, after it finish */
 void segue__txn_enter(segue__txn *txn, segue__phase phase);
 void segue__txn_fail(segue__txn *txn, const segue_error *error); /* remembers the first */
-segue__hook *segue__hook_new(segue__txn *txn, uint64_t deadline_ms,
+segue__hook *segue__hook_new(segue__engine *engine, segue__policy *policy, uint64_t deadline_ms,
                              void (*answered)(segue_op *, int, const segue_error *));
+segue__hook *segue__txn_hook_new(segue__txn *txn, uint64_t deadline_ms,
+                                 void (*answered)(segue_op *, int, const segue_error *));
 /* The answer is in: detaches it from the transaction and frees it, now or when it is through. */
 void segue__hook_answered(segue__hook *hook);
 
@@ -244,6 +256,9 @@ bool segue__recover_needed(const segue__engine *engine);
 void segue__recover(segue__engine *engine);
 void segue__retire_all(
     segue__engine *engine); /* shutdown; segue__engine_check_stopped at the end */
+
+/* strategy.c: asks the policy about sources whose health changed. */
+void segue__strategy_ask(segue__engine *engine);
 
 /* result.c */
 int segue__result_new(segue__result **out, const segue__run *run);

@@ -60,12 +60,13 @@ function Engine:policy(spec)
   end
   for key, value in pairs(spec.set or {}) do p[key] = value end
   p.has_check, p.has_reload, p.has_probe = spec.check ~= nil, spec.reload ~= nil, spec.probe ~= nil
-  p.confirm = spec.probe ~= nil
+  p.confirm, p.has_strategy = spec.probe ~= nil, spec.strategy ~= nil
   local hooks = C.scripted_hooks_new(self.world)
   table.insert(self.hooks_all, hooks)
   self.hooks = hooks
   hooks.check = spec.check or 0
   hooks.probe = spec.probe or 0
+  hooks.strategy = spec.strategy or 0
   if spec.check_code then hooks.check_code = spec.check_code end
   if spec.reload then ffi.copy(hooks.script, spec.reload) end
   hooks.defer_ms = spec.defer_ms or 0

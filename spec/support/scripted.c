@@ -260,13 +260,23 @@ static void hook_reload(void *impl, segue_op *op, segue__txn *txn) {
   script_go(hooks, 0, NULL);
 }
 
+static void hook_strategy(void *impl, segue_op *op, const segue__source_health *source,
+                          bool *push) {
+  scripted_hooks *hooks = impl;
+  segue__buf_addf(&hooks->world->journal, "strategy %s %llu\n", source->name,
+                  (unsigned long long)source->failures);
+  *push = true;
+  hook_deed(hooks, &hooks->strategy, op, SEGUE_EPOLICY, "strategy");
+}
+
 static void hook_free(void *impl) {
   ((scripted_hooks *)impl)->freed++;
 }
 
 const segue__policy_ops *scripted_policy_ops(void) {
   static const segue__policy_ops ops = {
-      .check = hook_check, .reload = hook_reload, .probe = hook_probe, .free = hook_free};
+      .check = hook_check,       .reload = hook_reload, .probe = hook_probe,
+      .strategy = hook_strategy, .free = hook_free};
   return &ops;
 }
 

@@ -244,6 +244,60 @@ describe("the reload queue", function()
     assert.equal("SEGUE_ECLOSED", C.name(e:trigger("http", "late")))
   end)
 
+  describe("asking for a strategy", function()
+    local function asked(journal)
+      local list = {}
+      for line in journal:gmatch("strategy [^\n]+") do list[#list + 1] = line end
+      return list
+    end
+
+    it("does so when a source is new and whenever its health changes", function()
+      e = engine.new { strategy = engine.OK, files = { ["a.yaml"] = "x: 1", ["b.yaml"] = "y: 1" },
+                       sources = { "a.yaml", "b.yaml" } }
+      e:reload { trigger = "start" }
+      e:step()
+      assert.same({ "strategy a.yaml 0", "strategy b.yaml 0" }, asked(e:journal()))
+      e:reload { force = true }
+      e:step()
+      assert.same({}, asked(e:journal()))
+      e:remove("b.yaml")
+      e:reload()
+      e:step()
+      assert.same({ "strategy b.yaml 1" }, asked(e:journal()))
+      e:write("b.yaml", "y: 2")
+      e:reload()
+      e:step()
+      local journal = e:journal()
+      assert.same({ "strategy b.yaml 0" }, asked(journal))
+      assert.truthy(journal:find("cannot push: it is pulled", 1, true))
+    end)
+
+    it("asks a new policy anew", function()
+      e = engine.started { strategy = engine.OK }
+      e:set_policy { strategy = engine.OK }
+      e:reload()
+      e:step()
+      assert.same({ "strategy a.yaml 0" }, asked(e:journal()))
+    end)
+
+    it("goes on when the hook fails or hangs", function()
+      e = engine.started {}
+      e:set_policy { strategy = engine.FAIL }
+      e:reload()
+      e:step()
+      assert.truthy(e:journal():find("the strategy hook failed", 1, true))
+      e:set_policy { strategy = engine.LATER }
+      e:write("a.yaml", "x: 2")
+      local w = e:reload()
+      e:step()
+      assert.equal("applied", w:outcome())
+      e:advance(5000)
+      assert.truthy(e:journal():find("the strategy hook failed", 1, true))
+      require("spec.support.c").scripted_hooks_finish(e.hooks)
+      e:step()
+    end)
+  end)
+
   it("lets the policy put a run off, and runs it later", function()
     e = engine.started {}
     e:set_policy { reload = "defer", defer_ms = 300000 }
