@@ -8,6 +8,11 @@ local uv = require "luv"
 local wait = require "spec.support.wait"
 local ffi = C.ffi
 
+-- As segue_options.uv_loop wants it of a host.
+ffi.cdef "void (*signal(int signum, void (*handler)(int)))(int);"
+local SIGPIPE, SIG_IGN = 13, ffi.cast("void (*)(int)", 1)
+ffi.C.signal(SIGPIPE, SIG_IGN)
+
 -- An instance on a libuv loop that luv's loop drives, so that client and server share the process.
 local function start(dir)
   local self = { loop = C.loop_new(), socket = dir:at "control.sock" }
