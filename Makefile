@@ -50,8 +50,7 @@ BENCH_DEPS += lua-yaml    # YAML straight into Lua tables
 PKGS := libuv yaml-0.1 libxxhash
 WARN := -Wall -Wextra -Werror
 LUAJIT_A = $(shell pkg-config --variable=libdir luajit)/libluajit-5.1.a
-ALL_CPPFLAGS = -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) luajit) \
-  -DSEGUE_PREFIX='"$(PREFIX)"' $(CPPFLAGS)
+ALL_CPPFLAGS = -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) luajit) $(CPPFLAGS)
 ALL_CFLAGS = -std=c11 -fPIC -pthread $(WARN) $(SAN_CFLAGS) $(CFLAGS)
 LIBS = $(shell pkg-config --libs $(PKGS)) -lm -ldl -pthread
 
@@ -107,6 +106,13 @@ $(OUT)/obj/%.o: %.c $(OUT)/flags
 	@mkdir -p $(@D)
 	@echo "  cc      $<"
 	@$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -fvisibility=hidden -MMD -MP -c $< -o $@
+
+# Where it is installed concerns one file only: another PREFIX does not rebuild the others.
+$(OUT)/prefix: FORCE
+	@mkdir -p $(@D)
+	@echo '$(PREFIX)' | cmp -s - $@ || echo '$(PREFIX)' > $@
+$(OUT)/obj/core/instance/scripts.o: $(OUT)/prefix
+$(OUT)/obj/core/instance/scripts.o: private CPPFLAGS += -DSEGUE_PREFIX='"$(PREFIX)"'
 
 # Test builds: fault points and the failing allocator are in, every symbol can be reached.
 $(SPEC_OUT)/obj/%.o: %.c $(OUT)/flags
@@ -200,7 +206,8 @@ clean: ## remove everything that was built
 	rm -rf $(BUILD)
 
 # ---- Checking it ----------------------------------------------------------------------------------
-RUN_SPECS = SEGUE_SPEC_BUILD=$(SPEC_OUT) SEGUE_BUILD=$(OUT) SEGUE_SPEC_JOBS=$(JOBS) \
+RUN_SPECS = SEGUE_SPEC_BUILD=$(SPEC_OUT) SEGUE_BUILD=$(OUT) SEGUE_SPEC_TOP=$(BUILD) \
+  SEGUE_SPEC_SAN=$(SAN) SEGUE_SPEC_CFLAGS="$(SAN_CFLAGS)" SEGUE_SPEC_JOBS=$(JOBS) \
   luajit spec/support/run.lua $(SPEC)
 
 .PHONY: specs-built
