@@ -58,6 +58,20 @@ describe("segue run", function()
     assert.equal(0, (d:wait_exit(30000)), d:log())
   end)
 
+  it("is not ready during the first load, says why, and stops in good order even then", function()
+    local d = segue.start { policy = policy, files = { ["config.yaml"] = large(400000) },
+      ready = false }
+    d:wait_log "control socket open"
+    local r = d:control "/-/ready"
+    assert.equal(503, r.status)
+    assert.matches("no generation is live", r.body)
+    assert.equal(200, d:control("/-/healthy").status)
+    assert.equal(404, d:control("/api/v1/config").status)
+    assert.equal(4, d:cli("status").code)
+    d:signal "term"
+    assert.equal(0, (d:wait_exit(30000)), d:log())
+  end)
+
   it("ends at once on a second TERM", function()
     local d = segue.start { policy = policy, files = files }
     d.dir:save("config.yaml", large(300000))
