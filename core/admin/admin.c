@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <uv.h>
 
 typedef enum method { GET = 1, POST = 2, PUT = 4 } method;
@@ -41,6 +42,15 @@ enum { ROUTE_COUNT = sizeof routes / sizeof *routes };
 static void on_request(void *data, segue__http_request *request);
 static void on_phase(segue__observer *observer, const segue__result *result, segue__phase phase);
 
+/* Whatever clients do, a reload finds descriptors for the files it reads: ports and unix sockets
+ * may take three eighths each. */
+static uint32_t room_for_connections(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= 4096) return 1024;
+  uint32_t room = (uint32_t)(limit.rlim_cur * 3 / 8);
+  return room < 4 ? 4 : room < 1024 ? room : 1024;
+}
+
 int segue__admin_new(segue__admin **out, const segue__admin_options *options) {
   *out = NULL;
   segue__admin *admin = segue__calloc(1, sizeof *admin);
@@ -54,7 +64,8 @@ int segue__admin_new(segue__admin **out, const segue__admin_options *options) {
   admin->state = segue__strdup(options->state);
   if ((options->policy_path && !admin->policy_path) || (options->state && !admin->state)) goto fail;
   segue__events_init(admin);
-  rc = segue__http_server_new(&admin->server, segue__loop_uv(options->loop), NULL, on_request,
+  segue__http_limits limits = {.connections = room_for_connections()};
+  rc = segue__http_server_new(&admin->server, segue__loop_uv(options->loop), &limits, on_request,
                               admin);
   if (rc < 0) goto fail;
   *out = admin;

@@ -31,6 +31,7 @@ static void on_closed(uv_handle_t *handle) {
   segue__http_conn *conn = handle->data;
   segue__http_server *server = conn->server;
   server->connections--;
+  server->local -= conn->is_unix && !conn->refused;
   if (conn->refused) server->refused--;
   segue__free(conn);
   segue__http_server_check(server);
@@ -158,7 +159,9 @@ static void read_failed(segue__http_conn *conn, ssize_t status) {
     return;
   }
   conn->eof = true;
-  if (conn->state == SEGUE__HTTP_HANDLED)
+  if (conn->state == SEGUE__HTTP_HANDLED && conn->exchange->streaming)
+    segue__http_conn_lost(conn); /* nobody ends his side to listen to what may never end */
+  else if (conn->state == SEGUE__HTTP_HANDLED)
     peek(conn);
   else if (conn->state == SEGUE__HTTP_FLUSHING)
     return;
@@ -461,12 +464,13 @@ static void abandon(segue__http_conn *conn, int fd) {
   uv_close(&conn->uv.handle, on_closed);
 }
 
-static bool over_limit(const segue__http_server *server) {
-  return server->connections - server->refused >= server->limits.connections;
+static bool over_limit(const segue__http_server *server, bool is_unix) {
+  size_t remote = server->connections - server->refused - server->local;
+  return (is_unix ? server->local : remote) >= server->limits.connections;
 }
 
 int segue__http_conn_open(segue__http_server *server, int fd, bool is_unix, const char *peer) {
-  bool refuse = over_limit(server);
+  bool refuse = over_limit(server, is_unix);
   segue__http_conn *conn = NULL;
   if (!refuse || server->refused < SEGUE__HTTP_REFUSED_MAX) conn = segue__calloc(1, sizeof *conn);
   if (!conn) {
@@ -479,6 +483,7 @@ int segue__http_conn_open(segue__http_server *server, int fd, bool is_unix, cons
   snprintf(conn->peer, sizeof conn->peer, "%s", peer);
   server->connections++;
   server->refused += refuse;
+  server->local += is_unix && !refuse;
   int r = attach(conn, fd);
   if (r) {
     abandon(conn, fd);

@@ -126,6 +126,7 @@ struct segue__http_server {
   unsigned pooled;
   unsigned handles; /* timer, idle and listeners whose close callback is due */
   size_t connections, refused;
+  size_t local;   /* of connections, through unix sockets; without the refused */
   segue__buf out; /* the head of the answer that is being written */
   time_t date_at;
   char date[48]; /* "Date: ...\r\n" */

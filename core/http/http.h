@@ -15,10 +15,12 @@ struct uv_loop_s;
 
 /* Zero fields mean the default in brackets. Times cover the whole of a thing, never one read. */
 typedef struct segue__http_limits {
-  uint32_t head_bytes;              /* request line and headers [16 KiB] -> 431 */
-  uint32_t header_count;            /* [100] -> 431 */
-  uint64_t body_bytes;              /* [1 MiB] -> 413 */
-  uint32_t connections;             /* [1024], past it 503 and close */
+  uint32_t head_bytes;   /* request line and headers [16 KiB] -> 431 */
+  uint32_t header_count; /* [100] -> 431 */
+  uint64_t body_bytes;   /* [1 MiB] -> 413 */
+  /* [1024], past it 503 and close. Unix sockets have as many of their own: whoever crowds the ports
+   * does not lock the operator out. */
+  uint32_t connections;
   uint32_t requests_per_connection; /* [0 = no limit] */
   uint64_t head_ms;                 /* first byte to end of head [10 s] -> 408 */
   uint64_t body_ms;                 /* end of head to end of body [30 s] -> 408 */
@@ -72,7 +74,8 @@ void segue__http_respond(segue__http_request *request, int status, const char *c
                          const char *headers, const void *body, size_t len);
 /* Answers piece by piece (chunked; HTTP/1.0 until the connection closes). write returns UV_ENOBUFS
  * once the client is write_bytes behind, or another negative code when it left: the connection is
- * closed, and on_gone is called a little later unless the stream was ended meanwhile. */
+ * closed, and on_gone is called a little later unless the stream was ended meanwhile. A client that
+ * shuts its side (FIN) while a stream is under way has left. */
 void segue__http_stream_begin(segue__http_request *request, int status, const char *content_type,
                               const char *headers);
 int segue__http_stream_write(segue__http_request *request, const void *data, size_t len);

@@ -7,6 +7,8 @@
 
 #ifdef SEGUE_TEST
 
+#include "mem.h"
+
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -142,6 +144,31 @@ int segue__fault_reached(const char *name) {
   int count = point ? point->count : 0;
   pthread_mutex_unlock(&mutex);
   return count;
+}
+
+/* ---- Memory ---------------------------------------------------------------------------------- */
+
+static bool memory_chosen;
+
+static void on_memory_signal(int signum, siginfo_t *info, void *context) {
+  (void)signum;
+  (void)context;
+  segue__mem_fail_at((size_t)info->si_value.sival_int);
+}
+
+__attribute__((constructor)) static void read_memory(void) {
+  const char *n = getenv("SEGUE_MEM_FAIL_AT");
+  struct sigaction action = {.sa_sigaction = on_memory_signal, .sa_flags = SA_SIGINFO | SA_RESTART};
+  if (!n) return;
+  memory_chosen = true;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGRTMAX, &action, NULL);
+  segue__mem_fail_at(strtoul(n, NULL, 10));
+}
+
+void segue__fault_memory(void) {
+  static const char text[] = "an allocation was made to fail\n";
+  if (memory_chosen && write(STDERR_FILENO, text, sizeof text - 1) < 0) memory_chosen = false;
 }
 
 #else

@@ -4,6 +4,9 @@
  * "settle.record=kill"), by segue__fault_arm or the environment variable SEGUE_FAULTS (comma
  * separated), and afterwards asserts that it was reached. "commit#3=fail" strikes the third time
  * only, counted from when it is armed. In other builds the macro is 0.
+ * Memory fails likewise: SEGUE_MEM_FAIL_AT=n makes the n-th allocation of the process fail and says
+ * so on standard error. While the variable is set ("0": not yet), SIGRTMAX sent with a value n
+ * (sigqueue) makes the n-th allocation from then on fail.
  */
 #ifndef SEGUE_OS_FAULT_H
 #define SEGUE_OS_FAULT_H
@@ -16,6 +19,7 @@ int segue__fault(const char *point);
  * is not understood, UV_ENOSPC past 64 points; nothing of it is armed then. */
 int segue__fault_arm(const char *spec);
 int segue__fault_reached(const char *point); /* how often, armed or not */
+void segue__fault_memory(void);              /* an allocation was made to fail */
 #define SEGUE_FAULT(point) segue__fault(point)
 #else
 #define SEGUE_FAULT(point) 0

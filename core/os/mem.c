@@ -12,13 +12,19 @@
 #include <string.h>
 
 #ifdef SEGUE_TEST
+#include "fault.h"
+
 static size_t fail_at; /* calls until one fails; 0 = never */
 static size_t live;
+static size_t calls;
 
 static int fails(void) {
+  __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED);
   size_t n = __atomic_load_n(&fail_at, __ATOMIC_RELAXED);
   if (!n) return 0;
-  return __atomic_sub_fetch(&fail_at, 1, __ATOMIC_RELAXED) == 0;
+  if (__atomic_sub_fetch(&fail_at, 1, __ATOMIC_RELAXED)) return 0;
+  segue__fault_memory();
+  return 1;
 }
 
 void segue__mem_fail_at(size_t n) {
@@ -27,6 +33,10 @@ void segue__mem_fail_at(size_t n) {
 
 size_t segue__mem_live(void) {
   return __atomic_load_n(&live, __ATOMIC_RELAXED);
+}
+
+size_t segue__mem_calls(void) {
+  return __atomic_load_n(&calls, __ATOMIC_RELAXED);
 }
 
 #define FAILS() fails()

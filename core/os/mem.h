@@ -18,7 +18,8 @@ void segue__free(void *p);
 #ifdef SEGUE_TEST
 /* The n-th allocation from now (1 = the next) fails once, counted over all threads; 0 = never. */
 void segue__mem_fail_at(size_t n);
-size_t segue__mem_live(void); /* allocations not yet freed */
+size_t segue__mem_live(void);  /* allocations not yet freed */
+size_t segue__mem_calls(void); /* how often memory was asked for */
 #endif
 
 /* Arena: bump allocation, freed as a whole. Not thread safe; zeroed memory is not promised. */

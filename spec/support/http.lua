@@ -7,6 +7,7 @@ local wait = require "spec.support.wait"
 local M = {}
 local Connection = {}
 Connection.__index = Connection
+local connections = {}
 
 --- Opens a connection: M.connect { port = 9090 } or { socket = "/path" }. Raises if refused.
 --- M.connect(where, true) returns nil and the error's name instead.
@@ -29,6 +30,7 @@ function M.connect(where, soft)
     if soft then return nil, self.error end
     error(("cannot connect to %s: %s"):format(where.socket or where.port, self.error), 2)
   end
+  connections[self] = true
   if not where.socket then self.handle:nodelay(true) end
   self.handle:read_start(function(err, data)
     if data then
@@ -38,6 +40,14 @@ function M.connect(where, soft)
     end
   end)
   return self
+end
+
+--- Closes every connection that is still open: for after_each.
+function M.close_all()
+  local list = {}
+  for self in pairs(connections) do list[#list + 1] = self end
+  for _, self in ipairs(list) do self:close() end
+  wait.pump()
 end
 
 --- Sends bytes as they are.
@@ -51,6 +61,7 @@ function Connection:shutdown()
 end
 
 function Connection:close()
+  connections[self] = nil
   if not self.handle:is_closing() then self.handle:close() end
 end
 

@@ -137,6 +137,24 @@ function Process:rss_kib()
   end
 end
 
+--- What each of its file descriptors past the standard ones is: "socket", "pipe", a path,
+--- "anon_inode:[eventfd]" ... -> how many there are.
+function Process:open_files()
+  local kinds = {}
+  local folder = ("/proc/%d/fd"):format(self.pid)
+  local dir = uv.fs_scandir(folder)
+  while dir do
+    local name = uv.fs_scandir_next(dir)
+    if not name then break end
+    local what = tonumber(name) > 2 and uv.fs_readlink(folder .. "/" .. name)
+    if what then
+      what = what:gsub("^(%l+):%[%d+%]$", "%1")
+      kinds[what] = (kinds[what] or 0) + 1
+    end
+  end
+  return kinds
+end
+
 --- Process ids of its children.
 function Process:children()
   local list = {}

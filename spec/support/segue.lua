@@ -62,6 +62,7 @@ function Daemon:spawn()
     env = self.options.env, name = "segue run" }
   for _, arg in ipairs(self.options.args or {}) do command[#command + 1] = arg end
   self.process = process.start(command)
+  self.baseline = nil
   started[self] = true
   return self.process
 end
@@ -85,6 +86,8 @@ function Daemon:wait_ready(deadline_ms)
     connection:close()
     return ok and response.status == 200
   end, deadline_ms, function() return "ready: " .. self.process:describe() end)
+  self.baseline = self.baseline or
+    { files = self.process:open_files(), threads = self.process:threads() }
 end
 
 local function shown(self, fn, ...)
@@ -149,6 +152,87 @@ function Daemon:wait_log(pattern, deadline_ms, from)
   return self.process:wait_output(pattern, deadline_ms, from)
 end
 
+local function fd_links(pid)
+  local links, folder = {}, ("/proc/%d/fd/"):format(pid)
+  local dir = uv.fs_scandir(folder)
+  while dir do
+    local name = uv.fs_scandir_next(dir)
+    if not name then break end
+    if tonumber(name) > 2 then links[#links + 1] = uv.fs_readlink(folder .. name) end
+  end
+  return links
+end
+
+-- Sockets that listen; the others are connections.
+local function listening(pid)
+  local n = 0
+  for _, name in ipairs { "tcp", "tcp6", "unix" } do
+    local mine = {}
+    for _, fd in ipairs(fd_links(pid)) do
+      local inode = fd:match("^socket:%[(%d+)%]$")
+      if inode then mine[inode] = true end
+    end
+    for line in io.lines(("/proc/%d/net/%s"):format(pid, name)) do
+      local state, inode
+      if name == "unix" then
+        state, inode = line:match("^%x+: %x+ %x+ (%x+) %x+ %x+ +(%d+)")
+        if state == "00010000" and mine[inode] then n = n + 1 end
+      else
+        state, inode = line:match("^ *%d+: %S+ %S+ (%x%x) %S+ %S+ %S+ +%d+ +%d+ (%d+)")
+        if state == "0A" and mine[inode] then n = n + 1 end
+      end
+    end
+  end
+  return n
+end
+
+-- What is not as it was when the daemon was ready, or nil: connections, pipes, children, files, and
+-- threads beyond those that any daemon may start later (worker, reclamation).
+local function left_open(self)
+  local now = self.process:open_files()
+  local sockets = (now.socket or 0) - listening(self.process.pid)
+  if sockets > 0 then return sockets .. " sockets" end
+  for what, count in pairs(now) do
+    local limit = self.baseline.files[what] or 0
+    if what == "anon_inode:inotify" or what == "inotify" then limit = 1 end
+    if what ~= "socket" and count > limit then
+      return ("%d of %s (%d when it was ready)"):format(count, what, limit)
+    end
+  end
+  local children = self.process:children()
+  if #children > 0 then return #children .. " children" end
+  local threads = self.process:threads()
+  if threads > self.baseline.threads + 2 then
+    return ("%d threads (%d when it was ready)"):format(threads, self.baseline.threads)
+  end
+end
+
+local function is_idle(self)
+  local c = uv.fs_stat(self:socket()) and http.connect({ socket = self:socket() }, true)
+  if not c then return false end
+  c:write(http.format { path = "/api/v1/status" })
+  local ok, response = pcall(c.read_response, c, 3000)
+  c:close()
+  if not ok or response.status ~= 200 then return false end
+  local status = cjson.decode(response.body)
+  return status.running == cjson.null
+end
+
+--- Raises unless an idle daemon holds what it held when it was ready, and no more. The spec's own
+--- connections are closed for that.
+function Daemon:judge_open(deadline_ms)
+  if not self.baseline or not self.process:running() then return end
+  http.close_all()
+  if not is_idle(self) then return end
+  local left
+  wait.until_true(function()
+    left = self.process:running() and left_open(self)
+    return not left
+  end, deadline_ms or 5000, function()
+    return "the end of " .. tostring(left) .. ": " .. self.process:describe()
+  end)
+end
+
 --- Stops it with TERM and judges how it went: exit code 0, not by KILL, no sanitizer report, no
 --- child left. Raises with the log otherwise.
 function Daemon:stop(deadline_ms)
@@ -188,7 +272,9 @@ function M.cleanup()
   local list, problem = {}, nil
   for self in pairs(started) do list[#list + 1] = self end
   for _, self in ipairs(list) do
-    local ok, err = pcall(self.stop, self)
+    local ok, err = pcall(self.judge_open, self)
+    if not ok then problem = problem or "the daemon still held something: " .. err end
+    ok, err = pcall(self.stop, self)
     if not ok then problem = problem or err end
   end
   process.stop_all()
