@@ -14,10 +14,9 @@ local function run(options)
 end
 
 local function make(target)
-  -- The make that runs the specs must not hand its job slots to this one.
   return run { "make", "--no-print-directory", target, "DESTDIR=" .. dir.path,
     "BUILD=" .. os.getenv("SEGUE_SPEC_TOP"), "SAN=" .. os.getenv("SEGUE_SPEC_SAN"),
-    env = { MAKEFLAGS = false, MFLAGS = false, MAKELEVEL = false }, deadline_ms = 120000 }
+    deadline_ms = 120000 }
 end
 
 local function pkg_config(...)

@@ -61,11 +61,16 @@ local function files(paths)
   return list
 end
 
+-- What the make that runs the specs hands down (its variables, its job slots) is not for those that
+-- the specs run.
+local not_passed = { LUA_PATH = true, SEGUE_SPEC_RESULT = true, MAKEFLAGS = true, MFLAGS = true,
+  MAKELEVEL = true, MAKEOVERRIDES = true, SAN = true, SPEC = true, JOBS = true }
+
 local function environment(result)
   local env = { "SEGUE_SPEC_RESULT=" .. result,
     "LUA_PATH=./?.lua;./lua/?.lua;./lua/?/init.lua;;" }
   for name, value in pairs(uv.os_environ()) do
-    if name ~= "LUA_PATH" and name ~= "SEGUE_SPEC_RESULT" then
+    if not not_passed[name] then
       env[#env + 1] = name .. "=" .. value
     end
   end
