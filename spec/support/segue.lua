@@ -43,7 +43,9 @@ function M.folder(options)
 end
 
 --- Starts the daemon and waits until it is ready. options: policy (text of reload.lua), files (name
---- -> text), args (more arguments), env, dir (a tempdir to use again), ready = false (do not wait).
+--- -> text), args (more arguments), env, dir (a tempdir to use again),
+--- under (a command that starts it: { "prlimit", ... }),
+--- ready = false (do not wait).
 function M.start(options)
   local self = M.folder(options)
   self:spawn()
@@ -61,6 +63,7 @@ function Daemon:spawn()
   local command = { M.binary, "run", "-c", self.dir:at("reload.lua"), cwd = self.dir.path,
     env = self.options.env, name = "segue run" }
   for _, arg in ipairs(self.options.args or {}) do command[#command + 1] = arg end
+  for i, word in ipairs(self.options.under or {}) do table.insert(command, i, word) end
   self.process = process.start(command)
   self.baseline = nil
   started[self] = true
