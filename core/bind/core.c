@@ -9,6 +9,7 @@
 #include <strings.h>
 
 #include "../config/path.h"
+#include "outside.h"
 #include "task.h"
 #include "value.h"
 
@@ -189,8 +190,13 @@ void segue__core_open(lua_State *L) {
                                        {"int", segue__int_new},
                                        {NULL, NULL}};
   segue__value_open(L);
-  lua_createtable(L, 0, 16);
+  lua_createtable(L, 0, 32);
   luaL_setfuncs(L, functions, 0);
+  segue__run_open(L);
+  segue__fetch_open(L);
+  segue__files_open(L);
+  segue__resolve_open(L);
+  segue__spawn_open(L);
   segue__value_push_null(L);
   lua_setfield(L, -2, "null");
   lua_newtable(L); /* what survives a reload of the policy */

@@ -179,6 +179,7 @@ static void take_trigger(lua_State *L, int index, segue__trigger_spec *trigger) 
   trigger->type = is(L, index, "kind", "signal")  ? SEGUE__TRIGGER_SIGNAL
                   : is(L, index, "kind", "watch") ? SEGUE__TRIGGER_WATCH
                   : is(L, index, "kind", "http")  ? SEGUE__TRIGGER_HTTP
+                  : is(L, index, "kind", "task")  ? SEGUE__TRIGGER_TASK
                                                   : SEGUE__TRIGGER_POLL;
   trigger->signum = (int)number(L, index, "signum", 0);
   trigger->interval_ms = number(L, index, "interval_ms", 0);

@@ -129,8 +129,7 @@ static int finish(lua_State *co, int n, void *data, segue_error *err) {
 
 /* ---- Starting -------------------------------------------------------------------------------- */
 
-/* A state that hit a limit is replaced; segue.state survives. */
-static int repair(segue__loaded *loaded, segue_error *err) {
+int segue__loaded_repair(segue__loaded *loaded, segue_error *err) {
   if (loaded->lua && !segue__lua_is_broken(loaded->lua)) return 0;
   segue__buf saved;
   segue__buf_init(&saved);
@@ -168,7 +167,7 @@ static void start(struct run *run) {
   };
   segue__loaded *loaded = run->loaded;
   segue_error err;
-  int rc = repair(loaded, &err);
+  int rc = segue__loaded_repair(loaded, &err);
   if (rc) {
     done(run, rc, &err);
     return;
@@ -252,4 +251,6 @@ const segue__policy_ops segue__lua_policy_ops = {.check = check,
                                                  .probe = probe,
                                                  .strategy = strategy,
                                                  .explain = explain,
+                                                 .triggers_start = segue__watchers_start,
+                                                 .triggers_stop = segue__watchers_stop,
                                                  .free = release};

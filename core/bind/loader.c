@@ -31,7 +31,9 @@ int segue__lua_loader_new(segue__lua_loader **out, segue__loop *loop, const segu
     loader->options.memory_bytes = (size_t)DEFAULT_MIB * 1024 * 1024;
   if (!loader->options.load_cpu_ms) loader->options.load_cpu_ms = DEFAULT_LOAD_MS;
   if (!loader->options.slice_cpu_ms) loader->options.slice_cpu_ms = DEFAULT_SLICE_MS;
-  if (segue__budget_new(&loader->budget, options->signal)) {
+  if (segue__budget_new(&loader->budget, options->signal) ||
+      segue__outside_new(&loader->outside, loop, loader->log)) {
+    segue__budget_free(loader->budget);
     segue__free(loader);
     return UV_ENOMEM;
   }
@@ -39,11 +41,18 @@ int segue__lua_loader_new(segue__lua_loader **out, segue__loop *loop, const segu
   return 0;
 }
 
+void segue__lua_loader_close(segue__lua_loader *loader, void (*cb)(void *data), void *data) {
+  segue__outside *outside = loader ? loader->outside : NULL;
+  if (loader) {
+    segue__budget_free(loader->budget);
+    segue__buf_deinit(&loader->saved);
+    segue__free(loader);
+  }
+  segue__outside_close(outside, cb, data);
+}
+
 void segue__lua_loader_free(segue__lua_loader *loader) {
-  if (!loader) return;
-  segue__budget_free(loader->budget);
-  segue__buf_deinit(&loader->saved);
-  segue__free(loader);
+  segue__lua_loader_close(loader, NULL, NULL);
 }
 
 segue__policy_loader segue__lua_loader_get(segue__lua_loader *loader) {
@@ -91,6 +100,7 @@ static void keep_state(segue__loaded *loaded) {
 
 void segue__loaded_free(segue__loaded *loaded) {
   if (!loaded) return;
+  segue__watchers_stop(loaded);
   keep_state(loaded);
   if (loaded->prev)
     loaded->prev->next = loaded->next;
@@ -100,6 +110,7 @@ void segue__loaded_free(segue__loaded *loaded) {
   segue__lua_free(loaded->lua);
   segue__errors_deinit(&loaded->found);
   segue__program_deinit(&loaded->program);
+  segue__free(loaded->trigger_fns);
   segue__free(loaded);
 }
 
@@ -180,6 +191,7 @@ static int evaluate(lua_State *L, void *data, segue_error *err) {
     return segue__error_set(err, SEGUE_EPOLICY, "the policy is not valid");
   }
   take_hooks(L, 4, loaded);
+  if (segue__watchers_take(L, 4, loaded)) return segue__error_set(err, UV_ENOMEM, "out of memory");
   loaded->program.sealed = true;
   return e->policy ? segue__policy_extract(L, 4, loaded, e->policy, err) : 0;
 }
@@ -192,6 +204,7 @@ int segue__loaded_evaluate(segue__loaded *loaded, segue__policy *policy, const s
                             .os = loader->os,
                             .budget = loader->budget,
                             .program = &loaded->program,
+                            .outside = loader->outside,
                             .lua_dir = loader->options.lua_dir,
                             .bytes_max = loader->options.memory_bytes};
   struct evaluation e = {loaded, policy, saved, errors, false};

@@ -57,7 +57,11 @@ typedef struct segue__lua_loader segue__lua_loader;
 /* loop, log, os and everything in options but the struct itself are borrowed. */
 int segue__lua_loader_new(segue__lua_loader **out, segue__loop *loop, const segue__log *log,
                           const segue__os *os, const segue__lua_options *options);
-/* All its policies must be gone. NULL allowed. */
+/* All its policies must be gone. cb comes when what they started outside is over too (commands that
+ * were told to stop, connections), at once if there is nothing; the loop must not be closed before.
+ * NULL loader and cb are allowed. */
+void segue__lua_loader_close(segue__lua_loader *loader, void (*cb)(void *data), void *data);
+/* The same for who need not know. */
 void segue__lua_loader_free(segue__lua_loader *loader);
 /* For segue__engine_options.loader. */
 segue__policy_loader segue__lua_loader_get(segue__lua_loader *loader);

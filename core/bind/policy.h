@@ -8,6 +8,7 @@
 #include "../module/op.h"
 #include "../reload/engine.h"
 #include "loader.h"
+#include "outside.h"
 #include "state.h"
 
 /* Hooks by number; the names are those in the policy. */
@@ -21,12 +22,16 @@ enum {
 };
 
 typedef struct segue__loaded segue__loaded;
+typedef struct segue__watchers segue__watchers;
 struct segue__loaded {
   segue__lua_loader *loader;
   segue__program program;
   segue__lua *lua;
   int hooks[SEGUE__HOOK_COUNT]; /* references */
   segue__errors found;          /* everything the last check found */
+  int *trigger_fns;             /* references: what segue.trigger was given */
+  size_t trigger_count;
+  segue__watchers *watchers; /* NULL: they do not run */
   uint64_t check_ms, reload_ms, confirm_within_ms;
   uint64_t last_used; /* when a hook of it last ended, by the loader's count */
   segue__loaded *prev, *next;
@@ -38,6 +43,7 @@ struct segue__lua_loader {
   const segue__os *os;
   segue__lua_options options;
   segue__budget *budget;
+  segue__outside *outside;
   segue__loaded *loaded;
   uint32_t next_document;
   uint64_t uses;
@@ -45,7 +51,8 @@ struct segue__lua_loader {
   uint64_t saved_use;
 };
 
-/* hooks.c */
+/* hooks.c: a state that hit a limit is replaced; segue.state survives. */
+int segue__loaded_repair(segue__loaded *loaded, segue_error *err);
 extern const segue__policy_ops segue__lua_policy_ops;
 
 /* loader.c: evaluates the program in a fresh state; policy NULL: only the hooks are wanted. saved:
@@ -53,6 +60,11 @@ extern const segue__policy_ops segue__lua_policy_ops;
 int segue__loaded_evaluate(segue__loaded *loaded, segue__policy *policy, const segue__buf *saved,
                            segue__errors *errors, segue_error *err);
 void segue__loaded_free(segue__loaded *loaded);
+
+/* trigger.c. take: inside a call; the checked table is at index. */
+int segue__watchers_take(lua_State *L, int index, segue__loaded *loaded);
+void segue__watchers_start(void *impl, void (*fire)(void *data, const char *cause), void *data);
+void segue__watchers_stop(void *impl);
 
 /* extract.c: inside a call; the checked table is at index. */
 int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,

@@ -86,6 +86,7 @@ int segue__lua_new(segue__lua **out, const segue__lua_setup *setup, segue_error 
   lua->os = setup->os;
   lua->budget = setup->budget;
   lua->program = setup->program;
+  lua->outside = setup->outside;
   lua->lua_dir = setup->lua_dir;
   lua->bytes_max = setup->bytes_max;
   lua->reserve = segue__malloc(RESERVE);

@@ -59,6 +59,8 @@ struct segue__lua {
   segue__budget *budget;
   segue__program *program;
   const char *lua_dir;
+  struct segue__outside *outside;
+  size_t outside_bytes; /* held for it by what it started */
   size_t bytes, bytes_max;
   void *reserve;   /* while the state is being made */
   bool spoiled;    /* an allocation was refused: its results cannot be trusted */
@@ -79,6 +81,7 @@ typedef struct segue__lua_setup {
   const segue__os *os;
   segue__budget *budget;
   segue__program *program;
+  struct segue__outside *outside;
   const char *lua_dir;
   size_t bytes_max;
 } segue__lua_setup;

@@ -15,6 +15,8 @@ struct segue__task {
   segue__timer limit;
   segue__wait *wait;
   bool running, over;
+  segue__task *parent; /* it ends with this one at the latest */
+  size_t children;
   int status;
   segue_error error;
   segue__task *prev, *next;
@@ -46,6 +48,19 @@ static void unlink_task(segue__task *task) {
   if (task->next) task->next->prev = task->prev;
 }
 
+static void fail_cancelled(segue__task *task);
+
+static void cancel_children(segue__task *task) {
+  while (task->children) {
+    segue__task *child = task->lua->tasks;
+    while (child->parent != task)
+      child = child->next;
+    child->parent = NULL;
+    task->children--;
+    segue__task_cancel(child);
+  }
+}
+
 /* The only end of a task. */
 static void end(segue__task *task) {
   segue__lua *lua = task->lua;
@@ -56,6 +71,8 @@ static void end(segue__task *task) {
     wait->task = NULL;
     wait->cancel(wait);
   }
+  cancel_children(task);
+  if (task->parent) task->parent->children--;
   unlink_task(task);
   segue__lua_unref(lua, task->ref);
   if (task->options.slot) *task->options.slot = NULL;
@@ -143,6 +160,33 @@ void segue__task_start(segue__lua *lua, const segue__task_options *options) {
   resume(task, NULL, NULL, true);
 }
 
+static void start_now(segue__timer *timer) {
+  segue__task *task = timer->data;
+  uint64_t ms = task->options.limit_ms;
+  if (ms && segue__timer_start(task->lua->loop, timer, ms, limit_passed))
+    fail(task, segue__error_set(&task->error, UV_ENOMEM, "%s: out of memory", task->options.name));
+  else
+    resume(task, NULL, NULL, true);
+}
+
+int segue__task_start_child(segue__lua *lua, const segue__task_options *options) {
+  segue__task *task = segue__calloc(1, sizeof *task);
+  if (!task) return UV_ENOMEM;
+  task->lua = lua;
+  task->options = *options;
+  task->ref = LUA_NOREF;
+  task->limit.data = task;
+  if (segue__timer_start(lua->loop, &task->limit, 0, start_now)) {
+    segue__free(task);
+    return UV_ENOMEM;
+  }
+  link_task(task);
+  task->parent = lua->current;
+  if (task->parent) task->parent->children++;
+  if (options->slot) *options->slot = task;
+  return 0;
+}
+
 /* ---- Running --------------------------------------------------------------------------------- */
 
 static int create(lua_State *L, segue__task *task) {
@@ -222,6 +266,18 @@ void segue__task_cancel(segue__task *task) {
     fail_cancelled(task);
 }
 
+static void cancel_now(segue__timer *timer) {
+  fail_cancelled(timer->data);
+}
+
+void segue__task_cancel_soon(segue__task *task) {
+  if (!task || task->over) return;
+  task->over = true; /* nothing resumes it any more */
+  if (task->running) return;
+  /* A timer that is running has its place; one that is not and gets none waits for its event. */
+  segue__timer_start(task->lua->loop, &task->limit, 0, cancel_now);
+}
+
 void segue__task_cancel_all(segue__lua *lua) {
   for (segue__task *task = lua->tasks; task;) {
     bool running = task->running;
@@ -236,6 +292,10 @@ size_t segue__task_count(const segue__lua *lua) {
   for (const segue__task *task = lua->tasks; task; task = task->next)
     n++;
   return n;
+}
+
+uint64_t segue__task_slice_ms(const segue__task *task) {
+  return task->options.slice_cpu_ms;
 }
 
 /* ---- Waiting --------------------------------------------------------------------------------- */
@@ -268,7 +328,10 @@ void segue__wait_end(segue__wait *wait, segue__wait_push push, void *data) {
   segue__task *task = wait->task;
   wait->task = NULL;
   task->wait = NULL;
-  resume(task, push, data, false);
+  if (task->over)
+    fail_cancelled(task);
+  else
+    resume(task, push, data, false);
 }
 
 struct sleep {

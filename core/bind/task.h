@@ -38,10 +38,16 @@ typedef struct segue__task_options {
 } segue__task_options;
 
 void segue__task_start(segue__lua *lua, const segue__task_options *options);
+/* From Lua: begins with the next turn of the loop, and ends at the latest with the task that runs
+ * now. Returns 0, or UV_ENOMEM and done never runs. */
+int segue__task_start_child(segue__lua *lua, const segue__task_options *options);
+/* From Lua: ends it where it waits, when Lua has been left. NULL allowed. */
+void segue__task_cancel_soon(segue__task *task);
 /* Ends it where it waits. NULL allowed. */
 void segue__task_cancel(segue__task *task);
 void segue__task_cancel_all(segue__lua *lua);
 size_t segue__task_count(const segue__lua *lua);
+uint64_t segue__task_slice_ms(const segue__task *task);
 /* True for the coroutine of a task, also of one that is over. */
 bool segue__task_owns(lua_State *L, lua_State *co);
 

@@ -30,7 +30,7 @@ typedef struct trial {
   segue__waiter waiter;
   segue__result *result;
   int status;
-  bool engine_stopped;
+  bool engine_stopped, lua_closed;
 } trial;
 
 static void on_log(void *data, const segue__log_entry *entry) {
@@ -91,6 +91,10 @@ static void on_engine_stopped(void *data) {
   ((trial *)data)->engine_stopped = true;
 }
 
+static void on_lua_closed(void *data) {
+  ((trial *)data)->lua_closed = true;
+}
+
 static void close_all(trial *t) {
   if (t->engine) {
     segue__engine_stop(t->engine, on_engine_stopped, t);
@@ -98,7 +102,9 @@ static void close_all(trial *t) {
       uv_run(&t->uv, UV_RUN_ONCE);
     segue__engine_free(t->engine);
   }
-  segue__lua_loader_free(t->lua);
+  segue__lua_loader_close(t->lua, on_lua_closed, t);
+  while (!t->lua_closed)
+    uv_run(&t->uv, UV_RUN_ONCE);
   segue__free(t->lua_dir);
   if (t->loop) segue__loop_close(t->loop, NULL, NULL);
   uv_run(&t->uv, UV_RUN_DEFAULT);

@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * The client on libcurl's easy interface, found with dlopen: linking it would cost every start of
- * the daemon some thirty libraries.
+ * The client on libcurl's easy interface.
  */
 #include "client.h"
 
-#include <curl/curl.h>
-#include <dlfcn.h>
-#include <pthread.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -16,46 +12,13 @@
 #include <uv.h>
 
 #include "../os/mem.h"
+#include "libcurl.h"
 
 enum { ANSWER_BYTES = 64 << 20 };
 
-/* curl.h wraps these in type-checking macros; here they are called through pointers. */
-static struct {
-  __typeof__(&curl_global_init) global_init;
-  __typeof__(&curl_easy_init) easy_init;
-  __typeof__(&(curl_easy_setopt)) setopt;
-  __typeof__(&curl_easy_perform) perform;
-  __typeof__(&(curl_easy_getinfo)) getinfo;
-  __typeof__(&curl_easy_cleanup) cleanup;
-  __typeof__(&curl_slist_append) append;
-  __typeof__(&curl_slist_free_all) free_all;
-  __typeof__(&curl_easy_strerror) strerror;
-} curl;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static bool loaded;
-
-static bool find(void *library, const char *name, void *out) {
-  void *symbol = dlsym(library, name);
-  memcpy(out, &symbol, sizeof symbol);
-  return symbol != NULL;
-}
-
-static void load(void) {
-  void *lib = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
-  loaded = lib && find(lib, "curl_global_init", &curl.global_init) &&
-           find(lib, "curl_easy_init", &curl.easy_init) &&
-           find(lib, "curl_easy_setopt", &curl.setopt) &&
-           find(lib, "curl_easy_perform", &curl.perform) &&
-           find(lib, "curl_easy_getinfo", &curl.getinfo) &&
-           find(lib, "curl_easy_cleanup", &curl.cleanup) &&
-           find(lib, "curl_slist_append", &curl.append) &&
-           find(lib, "curl_slist_free_all", &curl.free_all) &&
-           find(lib, "curl_easy_strerror", &curl.strerror) &&
-           curl.global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
-}
-
 /* One call under way. */
 typedef struct call {
+  const segue__curl *curl;
   const segue__http_call_options *options;
   CURL *easy;
   struct curl_slist *lines;
@@ -70,7 +33,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *data) {
   call *c = data;
   long status = 0;
   (void)size; /* always 1 */
-  curl.getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);
+  c->curl->getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);
   if (c->options->on_data && status >= 200 && status < 300) {
     c->stopped = c->options->on_data(c->options->data, bytes, count) != 0;
     return c->stopped ? 0 : count;
@@ -94,7 +57,7 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
 }
 
 static bool add_line(call *c, const char *line) {
-  struct curl_slist *lines = curl.append(c->lines, line);
+  struct curl_slist *lines = c->curl->append(c->lines, line);
   if (lines) c->lines = lines;
   return lines != NULL;
 }
@@ -104,8 +67,8 @@ static int set_url(call *c, segue__buf *url) {
   if (o->url[0] == '/') segue__buf_adds(url, "http://localhost");
   segue__buf_adds(url, o->url);
   if (url->failed) return UV_ENOMEM;
-  curl.setopt(c->easy, CURLOPT_URL, url->data);
-  if (o->socket_path) curl.setopt(c->easy, CURLOPT_UNIX_SOCKET_PATH, o->socket_path);
+  c->curl->setopt(c->easy, CURLOPT_URL, url->data);
+  if (o->socket_path) c->curl->setopt(c->easy, CURLOPT_UNIX_SOCKET_PATH, o->socket_path);
   return 0;
 }
 
@@ -116,33 +79,33 @@ static int set_request(call *c) {
   for (size_t i = 0; ok && o->headers && o->headers[i]; i++)
     ok = add_line(c, o->headers[i]);
   if (o->body) {
-    curl.setopt(c->easy, CURLOPT_POST, 1L);
-    curl.setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)o->body_len);
-    curl.setopt(c->easy, CURLOPT_POSTFIELDS, o->body);
+    c->curl->setopt(c->easy, CURLOPT_POST, 1L);
+    c->curl->setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)o->body_len);
+    c->curl->setopt(c->easy, CURLOPT_POSTFIELDS, o->body);
   } else if (o->method && strcmp(o->method, "HEAD") == 0) {
-    curl.setopt(c->easy, CURLOPT_NOBODY, 1L);
+    c->curl->setopt(c->easy, CURLOPT_NOBODY, 1L);
   } else if (o->method && strcmp(o->method, "GET") != 0) {
-    curl.setopt(c->easy, CURLOPT_POST, 1L);
-    curl.setopt(c->easy, CURLOPT_POSTFIELDSIZE, 0L);
-    curl.setopt(c->easy, CURLOPT_POSTFIELDS, "");
+    c->curl->setopt(c->easy, CURLOPT_POST, 1L);
+    c->curl->setopt(c->easy, CURLOPT_POSTFIELDSIZE, 0L);
+    c->curl->setopt(c->easy, CURLOPT_POSTFIELDS, "");
   }
   if (o->method && strcmp(o->method, "HEAD") != 0)
-    curl.setopt(c->easy, CURLOPT_CUSTOMREQUEST, o->method);
-  curl.setopt(c->easy, CURLOPT_HTTPHEADER, c->lines);
+    c->curl->setopt(c->easy, CURLOPT_CUSTOMREQUEST, o->method);
+  c->curl->setopt(c->easy, CURLOPT_HTTPHEADER, c->lines);
   return ok ? 0 : UV_ENOMEM;
 }
 
 static void set_rest(call *c) {
-  curl.setopt(c->easy, CURLOPT_NOSIGNAL, 1L);
-  curl.setopt(c->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-  curl.setopt(c->easy, CURLOPT_PROTOCOLS_STR, "http");
-  curl.setopt(c->easy, CURLOPT_FOLLOWLOCATION, 0L);
-  curl.setopt(c->easy, CURLOPT_PROXY, "");
-  curl.setopt(c->easy, CURLOPT_TIMEOUT_MS, (long)c->options->timeout_ms);
-  curl.setopt(c->easy, CURLOPT_WRITEFUNCTION, on_body);
-  curl.setopt(c->easy, CURLOPT_WRITEDATA, c);
-  curl.setopt(c->easy, CURLOPT_HEADERFUNCTION, on_header);
-  curl.setopt(c->easy, CURLOPT_HEADERDATA, c);
+  c->curl->setopt(c->easy, CURLOPT_NOSIGNAL, 1L);
+  c->curl->setopt(c->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+  c->curl->setopt(c->easy, CURLOPT_PROTOCOLS_STR, "http");
+  c->curl->setopt(c->easy, CURLOPT_FOLLOWLOCATION, 0L);
+  c->curl->setopt(c->easy, CURLOPT_PROXY, "");
+  c->curl->setopt(c->easy, CURLOPT_TIMEOUT_MS, (long)c->options->timeout_ms);
+  c->curl->setopt(c->easy, CURLOPT_WRITEFUNCTION, on_body);
+  c->curl->setopt(c->easy, CURLOPT_WRITEDATA, c);
+  c->curl->setopt(c->easy, CURLOPT_HEADERFUNCTION, on_header);
+  c->curl->setopt(c->easy, CURLOPT_HEADERDATA, c);
 }
 
 static int tell_connect(const call *c, segue_error *err) {
@@ -181,14 +144,14 @@ static int tell(const call *c, CURLcode code, segue_error *err) {
   default:
     return segue__error_set(err, UV_ECONNRESET, "%s broke off %s: %s", who,
                             c->connected ? "in the middle of its answer" : "without an answer",
-                            curl.strerror(code));
+                            c->curl->strerror(code));
   }
 }
 
 static int finish(call *c, CURLcode code, segue__http_answer *out, segue_error *err) {
   long status = 0;
   if (code != CURLE_OK && !c->stopped) return tell(c, code, err);
-  curl.getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);
+  c->curl->getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);
   segue__buf_add(&c->body, "", 0);
   segue__buf_add(&c->headers, "", 0);
   if (c->body.failed || c->headers.failed) return tell(c, CURLE_OUT_OF_MEMORY, err);
@@ -209,10 +172,6 @@ static int check(const segue__http_call_options *o, segue_error *err) {
   if (o->socket_path && strlen(o->socket_path) >= sizeof un.sun_path)
     return segue__error_set(err, SEGUE_EUSAGE, "%.200s is too long for a unix socket",
                             o->socket_path);
-  pthread_once(&once, load);
-  if (!loaded)
-    return segue__error_set(err, UV_ENOSYS,
-                            "libcurl.so.4 cannot be loaded: install the package libcurl4");
   return 0;
 }
 
@@ -221,21 +180,24 @@ int segue__http_call(const segue__http_call_options *options, segue__http_answer
   memset(out, 0, sizeof *out);
   int r = check(options, err);
   if (r) return r;
-  call c = {.options = options,
+  const segue__curl *curl = segue__curl_load(err);
+  if (!curl) return UV_ENOSYS;
+  call c = {.curl = curl,
+            .options = options,
             .most = options->answer_bytes ? options->answer_bytes : ANSWER_BYTES};
   segue__buf url;
   segue__buf_init(&url);
-  c.easy = curl.easy_init();
+  c.easy = c.curl->easy_init();
   r = c.easy ? set_url(&c, &url) : UV_ENOMEM;
   if (r == 0) r = set_request(&c);
   if (r) {
     segue__error_set(err, r, "the call to %s ran out of memory", options->url);
   } else {
     set_rest(&c);
-    r = finish(&c, curl.perform(c.easy), out, err);
+    r = finish(&c, c.curl->perform(c.easy), out, err);
   }
-  if (c.easy) curl.cleanup(c.easy);
-  curl.free_all(c.lines);
+  if (c.easy) c.curl->cleanup(c.easy);
+  c.curl->free_all(c.lines);
   segue__buf_deinit(&url);
   segue__buf_deinit(&c.body);
   segue__buf_deinit(&c.headers);

@@ -339,17 +339,22 @@ static void on_loop_closed(void *data) {
   if (cb) cb(cb_data);
 }
 
-static void on_admin_closed(void *data) {
+static void on_lua_closed(void *data) {
   segue *s = data;
-  s->admin = NULL;
-  segue__engine_free(s->engine);
-  s->engine = NULL;
-  segue__lua_loader_free(s->lua);
-  s->lua = NULL;
   if (s->loop)
     segue__loop_close(s->loop, on_loop_closed, s);
   else
     on_loop_closed(s);
+}
+
+static void on_admin_closed(void *data) {
+  segue *s = data;
+  segue__lua_loader *lua = s->lua;
+  s->admin = NULL;
+  segue__engine_free(s->engine);
+  s->engine = NULL;
+  s->lua = NULL;
+  segue__lua_loader_close(lua, on_lua_closed, s);
 }
 
 static void on_triggers_closed(void *data) {

@@ -43,7 +43,7 @@ struct running {
   stream streams[2];
   segue__timer limit, linger;
   int open_handles;
-  bool exited, finishing, stopping;
+  bool exited, finishing, stopping, paused;
   uint64_t started_ms, kill_ms, linger_ms;
   int stop_signal;
   size_t capture;
@@ -54,6 +54,7 @@ struct running {
 };
 
 static void finish(running *r);
+static void on_linger(segue__timer *timer);
 
 /* ---- Output ---- */
 
@@ -129,6 +130,36 @@ static void on_limit(segue__timer *timer) {
 
 /* ---- Exit ---- */
 
+/* What the pipes hold is read before it is over, so the wait for their end begins with the reading
+ * where that was paused. */
+static void end_or_linger(running *r) {
+  if (r->paused && !output_ended(r)) return;
+  if (output_ended(r) || segue__timer_start(r->loop, &r->linger, r->linger_ms, on_linger))
+    finish(r);
+}
+
+static void pause_reading(segue__spawn *spawn, bool paused) {
+  running *r = (running *)spawn;
+  if (r->finishing || r->paused == paused) return;
+  r->paused = paused;
+  for (int i = 0; i < 2; i++) {
+    stream *s = &r->streams[i];
+    if (s->fd < 0) continue;
+    if (paused)
+      uv_poll_stop(&s->poll);
+    else if (uv_poll_start(&s->poll, UV_READABLE, on_readable))
+      stream_end(s);
+  }
+  if (paused)
+    segue__timer_stop(r->loop, &r->linger);
+  else if (r->exited)
+    end_or_linger(r);
+}
+
+void segue__spawn_pause(segue__spawn *spawn, bool paused) {
+  if (spawn && spawn->pause) spawn->pause(spawn, paused);
+}
+
 static void on_linger(segue__timer *timer) {
   running *r = timer->data;
   r->result.output_cut = true;
@@ -159,8 +190,7 @@ static void on_exited(uv_poll_t *poll, int status, int events) {
   r->exited = true;
   r->result.duration_ms = segue__loop_now_ms(r->loop) - r->started_ms;
   segue__timer_stop(r->loop, &r->limit);
-  if (output_ended(r) || segue__timer_start(r->loop, &r->linger, r->linger_ms, on_linger))
-    finish(r);
+  end_or_linger(r);
 }
 
 static void release(running *r) {
@@ -277,7 +307,7 @@ int segue__spawn_start(segue__loop *loop, const segue__spawn_options *options, s
     release(r);
     return rc;
   }
-  r->head = (segue__spawn){child.pid, stop};
+  r->head = (segue__spawn){child.pid, stop, pause_reading};
   r->pidfd = child.pidfd;
   rc = watch_child(r, &child, options->timeout_ms);
   if (rc) return fail_watch(r, rc, options->argv[0], err);

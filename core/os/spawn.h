@@ -33,6 +33,13 @@ typedef struct segue__spawn_result {
 #define SEGUE__SPAWN_LINGER_MS 200
 #define SEGUE__SPAWN_CAPTURE 65536
 
+/* Whom a child runs as. */
+typedef struct segue__spawn_user {
+  unsigned uid, gid;
+  const unsigned *groups; /* supplementary ones */
+  size_t group_count;
+} segue__spawn_user;
+
 /* Everything is copied. Zero means the default. */
 typedef struct segue__spawn_options {
   size_t size;             /* sizeof(segue__spawn_options) */
@@ -40,7 +47,8 @@ typedef struct segue__spawn_options {
                               else it is looked up in the PATH of env */
   const char *const *env;  /* NULL-terminated "NAME=value"; NULL: this process's */
   const char *cwd;         /* NULL: this process's */
-  const void *input;       /* its standard input, all of it; NULL: empty */
+  const segue__spawn_user *user; /* NULL: this process's; another one needs root */
+  const void *input;             /* its standard input, all of it; NULL: empty */
   size_t input_len;
   uint64_t timeout_ms; /* 0: none */
   int stop_signal;     /* first signal at the time limit or stop; 0: SIGTERM */
@@ -61,6 +69,7 @@ typedef struct segue__spawn segue__spawn;
 struct segue__spawn {
   int pid;
   void (*stop)(segue__spawn *spawn);
+  void (*pause)(segue__spawn *spawn, bool paused); /* may be NULL */
 };
 
 /* Starts the child in a session and process group of its own, with default signal dispositions, an
@@ -73,5 +82,8 @@ int segue__spawn_start(segue__loop *loop, const segue__spawn_options *options, s
                        segue_error *err);
 /* As if the time limit had passed. Harmless when that is under way. */
 void segue__spawn_stop(segue__spawn *spawn);
+/* While paused its output is not read: the child waits as soon as its pipes are full. Time limits
+ * go on. */
+void segue__spawn_pause(segue__spawn *spawn, bool paused);
 
 #endif

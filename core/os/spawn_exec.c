@@ -193,6 +193,11 @@ static int check_folder(const segue__spawn_options *o, segue_error *err) {
 static int exec_error(segue_error *err, int code, const char *program) {
   char shown[SEGUE__SHOWN_MAX];
   const char *name = segue__shown(program, shown);
+  if (code == UV_EPERM)
+    return segue__error_set(err, code,
+                            "cannot run %s as another user: only root may do that; run the daemon "
+                            "as root, or leave the user out",
+                            name);
   if (code == UV_ENOENT)
     return segue__error_set(err, code,
                             "cannot run %s: the interpreter or loader that it names is missing; "
@@ -285,7 +290,9 @@ int segue__child_start(const segue__spawn_options *o, segue__child *out, segue_e
   if (!rc) rc = find_program(o, &found, err);
   if (!rc) rc = files_open(&files, o, err);
   if (rc) return rc;
-  rc = spawn_with(found.path + found.skip, &files, o, &out->pid);
+  const char *path = found.path + found.skip;
+  rc = o->user ? segue__child_spawn_as(path, files.input, files.write_end, o, &out->pid)
+               : spawn_with(path, &files, o, &out->pid);
   if (rc) {
     exec_error(err, rc, found.path);
   } else {

@@ -18,4 +18,9 @@ typedef struct segue__child {
 /* On failure nothing is held. */
 int segue__child_start(const segue__spawn_options *options, segue__child *out, segue_error *err);
 
+/* spawn_user.c: as options->user, which posix_spawn cannot do. ends: of standard output and error.
+ */
+int segue__child_spawn_as(const char *program, int input, const int ends[2],
+                          const segue__spawn_options *options, pid_t *pid);
+
 #endif

@@ -17,7 +17,8 @@ typedef enum segue__trigger_type {
   SEGUE__TRIGGER_SIGNAL,
   SEGUE__TRIGGER_WATCH,
   SEGUE__TRIGGER_HTTP,
-  SEGUE__TRIGGER_POLL
+  SEGUE__TRIGGER_POLL,
+  SEGUE__TRIGGER_TASK /* the policy's own: segue__policy_ops.triggers_start */
 } segue__trigger_type;
 
 typedef struct segue__trigger_spec {
@@ -58,6 +59,10 @@ typedef struct segue__policy_ops {
   /* Pull or push: stores its decision in *push before done. Asked when a source is new and whenever
    * its health changes; source and push stay until the op is done. */
   void (*strategy)(void *impl, segue_op *op, const segue__source_health *source, bool *push);
+  /* The policy's own triggers run from settle until they are stopped, or the policy is freed. fire
+   * asks for a reload, not before triggers_start returned; cause is borrowed. May be NULL. */
+  void (*triggers_start)(void *impl, void (*fire)(void *data, const char *cause), void *data);
+  void (*triggers_stop)(void *impl);
   /* Called once when the last reference is dropped. */
   void (*free)(void *impl);
 } segue__policy_ops;

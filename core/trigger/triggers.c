@@ -39,6 +39,7 @@ struct segue__triggers {
   item *items;
   segue__watch *watch; /* from the first policy with a watch on */
   files live, next;
+  segue__policy *live_tasks, *next_tasks; /* counted; NULL: no triggers of their own */
   bool staged;
   bool missed; /* something changed before it was watched */
   segue__timer late;
@@ -276,6 +277,40 @@ static void on_late(segue__timer *timer) {
   tell(timer->data, SEGUE__BY_WATCH, "files changed while their watch began");
 }
 
+/* ---- The policy's own ---- */
+
+static void on_fire(void *data, const char *cause) {
+  tell(data, SEGUE__BY_PUSH, cause);
+}
+
+static segue__policy *stage_tasks(const segue__policy *next) {
+  bool any = false;
+  for (size_t i = 0; i < next->trigger_count; i++)
+    any = any || next->triggers[i].type == SEGUE__TRIGGER_TASK;
+  if (!any || !next->ops || !next->ops->triggers_start) return NULL;
+  return segue__policy_ref((segue__policy *)next);
+}
+
+static void stop_tasks(segue__triggers *t) {
+  segue__policy *policy = t->live_tasks;
+  t->live_tasks = NULL;
+  if (policy) policy->ops->triggers_stop(policy->impl);
+  segue__policy_unref(policy);
+}
+
+/* Those of a policy that stays live go on undisturbed. */
+static void settle_tasks(segue__triggers *t) {
+  segue__policy *next = t->next_tasks;
+  t->next_tasks = NULL;
+  if (next && next == t->live_tasks) {
+    segue__policy_unref(next);
+    return;
+  }
+  stop_tasks(t);
+  t->live_tasks = next;
+  if (next) next->ops->triggers_start(next->impl, on_fire, t);
+}
+
 /* ---- The transaction ---- */
 
 static int stage_one(segue__triggers *t, const segue__trigger_spec *spec, segue_error *err) {
@@ -292,6 +327,7 @@ int segue__triggers_stage(segue__triggers *t, const segue__policy *next, segue__
   for (size_t i = 0; i < next->trigger_count && !rc; i++)
     rc = stage_one(t, &next->triggers[i], &err);
   if (!rc) rc = stage_watch(t, next, &err);
+  if (!rc) t->next_tasks = stage_tasks(next);
   if (!rc) return 0;
   segue__errors_add(errors, &err);
   segue__triggers_discard(t);
@@ -307,6 +343,7 @@ void segue__triggers_settle(segue__triggers *t) {
   }
   drop_unused(t);
   start_polls(t);
+  settle_tasks(t);
   files_deinit(&t->live);
   t->live = t->next;
   t->next = (files){0};
@@ -323,6 +360,8 @@ void segue__triggers_discard(segue__triggers *t) {
   for (item *one = t->items; one; one = one->next)
     one->in_next = false;
   drop_unused(t);
+  segue__policy_unref(t->next_tasks);
+  t->next_tasks = NULL;
   files_deinit(&t->next);
   watch_only(t, &t->live);
 }
@@ -340,6 +379,8 @@ void segue__triggers_close(segue__triggers *t, void (*cb)(void *data), void *dat
   t->closed_cb = cb;
   t->closed_data = data;
   t->closing++; /* until all have been asked to close */
+  stop_tasks(t);
+  segue__policy_unref(t->next_tasks);
   segue__timer_stop(t->options.loop, &t->late);
   for (item *one = t->items; one; one = one->next)
     one->in_live = one->in_next = false;

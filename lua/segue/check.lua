@@ -32,6 +32,13 @@ function kinds.duration(value)
   return wrong
 end
 
+function kinds.count(value)
+  if type(value) ~= "number" then return ("must be a number, not a %s"):format(type(value)) end
+  if value < 1 or value > 2 ^ 50 or value % 1 ~= 0 then
+    return ("must be a whole number, 1 or more, not %s"):format(tostring(value))
+  end
+end
+
 function kinds.texts(value)
   if type(value) ~= "table" then
     return ("must be a list of texts, not a %s"):format(type(value))

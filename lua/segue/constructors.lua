@@ -4,6 +4,8 @@
 local core = require "segue.core"
 local check = require "segue.check"
 local duration = require "segue.duration"
+local fetch = require "segue.fetch"
+local run = require "segue.run"
 
 local M = {}
 
@@ -170,6 +172,15 @@ function M.poll(interval)
   return tagged("trigger", "poll", { interval_ms = ms })
 end
 
+--- A trigger of one's own: a task that lives with the policy and calls fire(cause) when a reload is
+--- due. It may wait for anything; if it ends with an error it begins again, later each time.
+---@param fn fun(fire: fun(cause?: string))
+---@return segue.Trigger
+function M.trigger(fn)
+  argument("segue.trigger", fn, "function")
+  return tagged("trigger", "task", { call = fn })
+end
+
 M.probe = {}
 
 --- A probe for `confirm`: a function that returns true, or nil and why not.
@@ -180,10 +191,65 @@ function M.probe.call(fn)
   return tagged("probe", "call", { call = fn })
 end
 
+--- A probe: a URL that must answer with a status.
+---@param url string
+---@param options? { status?: integer, timeout?: string|number }
+---@return segue.Probe
+function M.probe.http(url, options)
+  argument("segue.probe.http", url, "text")
+  if not url:find("^https?://.") then
+    error(("segue.probe.http: '%s' is not a URL: write \"http://127.0.0.1:8080/healthz\""):format(
+      url), 2)
+  end
+  local o = check.options("segue.probe.http", options, { status = "count", timeout = "duration" })
+  local wanted = o.status or 200
+  return tagged("probe", "http", { call = function()
+    local answer, why, code = fetch { url = url, timeout = o.timeout or "2s" }
+    if not answer then return nil, why, code end
+    if answer.status == wanted then return true end
+    return nil, ("%s answered %d, and %d is wanted"):format(url, answer.status, wanted)
+  end })
+end
+
+--- A probe: something must accept connections on "127.0.0.1:80", "[::1]:80" or
+--- "unix:/run/app.sock".
+---@param address string
+---@param options? { timeout?: string|number }
+---@return segue.Probe
+function M.probe.tcp(address, options)
+  argument("segue.probe.tcp", address, "text")
+  local o = check.options("segue.probe.tcp", options, { timeout = "duration" })
+  local path = address:match("^unix:(.+)$")
+  if not path and not address:match("^[^/%s]+:%d+$") then
+    error(("segue.probe.tcp: '%s' is not an address: write \"127.0.0.1:80\", \"[::1]:80\" or "
+      .. "\"unix:/run/app.sock\""):format(address), 2)
+  end
+  local url = path and "http://localhost" or "http://" .. address
+  local ms = duration.parse(o.timeout or "2s")
+  return tagged("probe", "tcp", { call = function()
+    local ok, why, code = core.fetch(url, nil, nil, nil, ms, ms, 0, 0, path, nil, nil, nil, false,
+      false, true)()
+    if not ok then return nil, why, code end
+    return true
+  end })
+end
+
+--- A probe: a command that must exit with code 0. Arguments as those of segue.run.
+---@param command string[]|segue.Command
+---@return segue.Probe
+function M.probe.command(command)
+  local spec = run.spec("segue.probe.command", command)
+  return tagged("probe", "command", { call = function()
+    local result, why, code = run.start(spec)
+    if not result then return nil, why, code end
+    return result.ok, result.message
+  end })
+end
+
 setmetatable(M.probe, {
   __index = function(_, name)
-    error(("there is no segue.probe.%s in this version: known is segue.probe.call"):format(
-      tostring(name)), 2)
+    error(("there is no segue.probe.%s in this version: known are call, command, http and tcp")
+      :format(tostring(name)), 2)
   end,
 })
 

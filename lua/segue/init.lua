@@ -15,6 +15,9 @@ local constructors = require "segue.constructors"
 local segue = { version = "0.1.0", state = core.state, null = core.null, int = core.int }
 for name, constructor in pairs(constructors) do segue[name] = constructor end
 segue.validate = require "segue.validate"
+segue.run, segue.fetch = require("segue.run").run, require "segue.fetch"
+for name, fn in pairs(require "segue.files") do segue[name] = fn end
+for name, fn in pairs(require "segue.tasks") do segue[name] = fn end
 
 --- Waits. Hooks only: while a policy is being loaded nothing can wait.
 ---@param time string|number

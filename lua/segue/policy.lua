@@ -163,7 +163,8 @@ end
 function Judge:probe(probe)
   if probe == nil or type(probe) == "function" then return probe end
   if type(probe) == "table" and probe.tag == "probe" then return probe.call end
-  self:problem(("confirm: probe must be a function or segue.probe.call(function), not a %s"):format(
+  self:problem(("confirm: probe must be a function, or made by segue.probe.http and its like, not "
+      .. "a %s"):format(
     type(probe)), "probe")
 end
 

@@ -243,9 +243,10 @@ describe("a constructor", function()
     { "segue.poll 'x'", "the interval 'x' is not a duration" },
     { "segue.poll '1ms'", "must be at least" },
     { "segue.probe.call(1)", "must be a function" },
-    { "segue.probe.http 'x'", "there is no segue.probe.http in this version" },
+    { "segue.probe.http 'x'", "'x' is not a URL: write \"http://127.0.0.1:8080/healthz\"" },
+    { "segue.probe.htpt 'x'", "there is no segue.probe.htpt in this version" },
     { "segue.fiel 'x'", "there is no segue.fiel in this version: did you mean 'file'?" },
-    { "segue.run { 'ls' }", "there is no segue.run in this version" },
+    { "segue.run { 'ls' }", "segue.run waits, and a policy cannot wait while it is being loaded" },
   }
   for _, case in ipairs(cases) do
     it("refuses " .. case[1] .. " at its caller's line", function()

@@ -5,16 +5,17 @@
 -- close fails if memory, a Lua state, a task or a reference was left behind.
 local C = require "spec.support.c"
 local ffi = C.ffi
+local uv = require "luv"
 
 local M = { stress = false }
 local Bind = {}
 Bind.__index = Bind
 
 local library = {}
-for _, name in ipairs { "init", "check", "constructors", "duration", "policy", "suggest",
-  "validate" } do
-  local file = assert(io.open("lua/segue/" .. name .. ".lua"))
-  library["lua/segue/" .. name .. ".lua"] = file:read("*a")
+local dir = assert(uv.fs_scandir("lua/segue"))
+for name in function() return uv.fs_scandir_next(dir) end do
+  local file = assert(io.open("lua/segue/" .. name))
+  library["lua/segue/" .. name] = file:read("*a")
   file:close()
 end
 

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * outside.h: what tasks start in the outside world: commands, requests, file jobs, name look-ups.
+ * Each is a segue__io: made from checked arguments without any effect, started when its task first
+ * waits for it (after Lua has been left), and answered event by event. Who is no longer waited for
+ * is stopped; its memory goes when both Lua and the outside have let go of it. A segue__outside is
+ * what all states of a loader share, and what has to be over before the loop can close.
+ */
+#ifndef SEGUE_BIND_OUTSIDE_H
+#define SEGUE_BIND_OUTSIDE_H
+
+#include "../http/fetch.h"
+#include "task.h"
+
+/* The way back for threads that may return after everything is gone. */
+typedef struct segue__bridge {
+  pthread_mutex_t mutex;
+  segue__loop *loop; /* NULL: nobody is there any more */
+  size_t refs, threads;
+} segue__bridge;
+
+typedef struct segue__outside {
+  segue__loop *loop;
+  const segue__log *log;
+  segue__fetcher *fetcher; /* from the first request on */
+  segue__bridge *bridge;   /* from the first look-up on */
+  size_t open;             /* commands that are not over */
+  bool closing;
+  void (*closed_cb)(void *data);
+  void *closed_data;
+} segue__outside;
+
+int segue__outside_new(segue__outside **out, segue__loop *loop, const segue__log *log);
+/* Waits for the commands, which have been told to stop; then cb, at once if nothing is open. The
+ * Lua states must be closed. NULL outside is allowed. */
+void segue__outside_close(segue__outside *outside, void (*cb)(void *data), void *data);
+
+typedef struct segue__io segue__io;
+
+typedef struct segue__io_kind {
+  const char *metatable; /* "segue.run", also for messages */
+  size_t size;           /* of the struct that begins with a segue__io */
+  /* Outside of Lua. Failures are events like any other: fill io->error and call segue__io_ready. */
+  void (*start)(segue__io *io);
+  /* Protected: pushes the event that is there, returns how many values. */
+  int (*push)(lua_State *co, segue__io *io);
+  /* Nobody waits any more: end it soon. Only while it is alive. */
+  void (*stop)(segue__io *io);
+  void (*free)(segue__io *io); /* what it owns; not io */
+} segue__io_kind;
+
+struct segue__io {
+  segue__wait wait; /* first */
+  const segue__io_kind *kind;
+  segue__lua *lua; /* NULL: its state has let go of it */
+  segue__outside *outside;
+  segue__io **box; /* the userdata */
+  segue__message message;
+  size_t charged;
+  bool posted, starting, started;
+  bool ready;   /* an event is there */
+  bool alive;   /* the outside holds it */
+  bool counted; /* and the loop cannot close before it is over */
+  bool stopped;
+  bool over; /* the last event is there, or was taken */
+  segue_error error;
+};
+
+/* Pushes a userdata and returns its zeroed io; raises for lack of memory. */
+void *segue__io_new(lua_State *L, const segue__io_kind *kind);
+/* Lua: next(io) -> event. Starts it the first time. */
+int segue__io_next(lua_State *L);
+/* From the outside: an event is there. Resumes the task if it waits (never within start). */
+void segue__io_ready(segue__io *io);
+/* It holds on to io until segue__io_end, which may free it. counted: see above. */
+void segue__io_begin(segue__io *io, bool counted);
+void segue__io_end(segue__io *io);
+/* Its last event is there; then segue__io_end, if it was alive. */
+void segue__io_finish(segue__io *io);
+/* Bytes held for a state outside of it count against its memory limit. False: past it, and
+ * io->error says so. */
+bool segue__io_charge(segue__io *io, size_t bytes);
+/* nil, message, code from io->error. */
+int segue__io_push_error(lua_State *co, const segue__io *io);
+
+/* ---- Arguments, which the Lua half has checked; texts are copied ---- */
+char *segue__arg_text(lua_State *L, int index);               /* NULL for nil */
+char *segue__arg_bytes(lua_State *L, int index, size_t *len); /* NULL for nil */
+uint64_t segue__arg_number(lua_State *L, int index);          /* 0 for nil */
+/* NULL-terminated copy of a list of texts; NULL for nil. */
+char **segue__arg_texts(lua_State *L, int index);
+void segue__texts_free(char **texts);
+/* A path relative to the policy's folder. */
+char *segue__arg_path(lua_State *L, int index);
+
+/* What segue.core gets of this, file by file; the table is on top. */
+void segue__run_open(lua_State *L);     /* run.c */
+void segue__fetch_open(lua_State *L);   /* fetch.c */
+void segue__files_open(lua_State *L);   /* files.c */
+void segue__resolve_open(lua_State *L); /* resolve.c */
+void segue__spawn_open(lua_State *L);   /* spawn.c: tasks of tasks */
+
+#endif

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One request: from options to libcurl's, what its callbacks keep, and what went wrong in one
+ * sentence. The callbacks run within libcurl, so they only take notes.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "fetch_parts.h"
+
+enum { HEAD_BYTES = 256 << 10, CHUNK_BYTES = 64 << 10 };
+
+/* ---- Bytes ----------------------------------------------------------------------------------- */
+
+static size_t on_body(char *bytes, size_t size, size_t count, void *data) {
+  segue__fetch *f = data;
+  (void)size; /* always 1 */
+  if (f->on_data && f->content.len >= CHUNK_BYTES) {
+    f->held = true;
+    return CURL_WRITEFUNC_PAUSE;
+  }
+  f->too_large = f->max_bytes && f->total + count > f->max_bytes;
+  f->unaffordable = !f->too_large && f->reserve && !f->on_data && !f->reserve(f->data, count);
+  if (f->too_large || f->unaffordable) return 0;
+  segue__buf_add(&f->content, bytes, count);
+  f->total += count;
+  if (f->on_data) segue__fetch_queue(f);
+  return f->content.failed ? 0 : count;
+}
+
+/* Each answer starts with its status line; the one before it was an interim one or a redirect. */
+static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
+  segue__fetch *f = data;
+  (void)size;
+  if (count > 5 && memcmp(bytes, "HTTP/", 5) == 0) f->headers.len = 0;
+  f->answered = true;
+  f->head_too_large = f->headers.len + count > HEAD_BYTES;
+  if (f->head_too_large) return 0;
+  segue__buf_add(&f->headers, bytes, count);
+  return f->headers.failed ? 0 : count;
+}
+
+/* ---- Options --------------------------------------------------------------------------------- */
+
+/* The URL as messages show it: without user and password, query and fragment. */
+static char *show(const char *url, const char *socket_path) {
+  segue__buf b;
+  const char *rest = strstr(url, "://");
+  size_t scheme = rest ? (size_t)(rest - url) + 3 : 0;
+  const char *host = url + scheme, *at = NULL;
+  size_t authority = strcspn(host, "/?#");
+  for (size_t i = 0; i < authority; i++) {
+    if (host[i] == '@') at = host + i;
+  }
+  segue__buf_init(&b);
+  segue__buf_add(&b, url, scheme);
+  if (at) host = at + 1;
+  size_t len = strcspn(host, "?#");
+  segue__buf_add(&b, host, len < 200 ? len : 200);
+  if (len > 200) segue__buf_adds(&b, "...");
+  if (socket_path) segue__buf_addf(&b, " on %.108s", socket_path);
+  if (!b.failed) return b.data;
+  segue__buf_deinit(&b);
+  return NULL;
+}
+
+static bool add_line(segue__fetch *f, const char *line) {
+  struct curl_slist *lines = f->fetcher->curl->append(f->lines, line);
+  if (lines) f->lines = lines;
+  return lines != NULL;
+}
+
+static bool has_header(const segue__fetch_options *o, const char *name) {
+  size_t len = strlen(name);
+  for (const char *const *line = o->headers; line && *line; line++) {
+    if (!strncasecmp(*line, name, len) && (*line)[len] == ':') return true;
+  }
+  return false;
+}
+
+/* A name alone takes libcurl's own header away: the wait for 100 is worth nothing here, and what a
+ * body is only its sender knows. */
+static bool add_headers(segue__fetch *f, const segue__fetch_options *o) {
+  bool ok = add_line(f, "Expect:");
+  if (ok && !has_header(o, "Content-Type")) ok = add_line(f, "Content-Type:");
+  if (ok && !has_header(o, "User-Agent")) ok = add_line(f, "User-Agent: segue/" SEGUE_VERSION);
+  for (const char *const *line = o->headers; ok && line && *line; line++) {
+    size_t name = strcspn(*line, ":");
+    const char *value = *line + name + ((*line)[name] == ':');
+    bool empty = value[strspn(value, " \t")] == 0;
+    char *copy = segue__strdup(*line);
+    if (copy && empty) copy[name] = ';'; /* libcurl's way to send a header without a value */
+    if (copy && empty) copy[name + 1] = 0;
+    ok = copy && add_line(f, copy);
+    segue__free(copy);
+  }
+  return ok;
+}
+
+static void set_method(segue__fetch *f) {
+  const segue__curl *curl = f->fetcher->curl;
+  const char *method = f->method;
+  bool post = f->body || (method && !strcmp(method, "POST"));
+  if (post) {
+    curl->setopt(f->easy, CURLOPT_POST, 1L);
+    curl->setopt(f->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)f->body_len);
+    curl->setopt(f->easy, CURLOPT_POSTFIELDS, f->body ? f->body : "");
+  } else if (method && !strcmp(method, "HEAD")) {
+    curl->setopt(f->easy, CURLOPT_NOBODY, 1L);
+  }
+  if (!method || !strcmp(method, "HEAD")) return;
+  /* Named only where libcurl would choose another, so that redirects keep their rules. */
+  if (strcmp(method, post ? "POST" : "GET") != 0)
+    curl->setopt(f->easy, CURLOPT_CUSTOMREQUEST, method);
+}
+
+static void set_protocols(segue__fetch *f) {
+  const segue__curl *curl = f->fetcher->curl;
+  /* Who asked for https is not led to http. */
+  const char *next = f->secure ? "https" : "http,https";
+  long next_bits = f->secure ? CURLPROTO_HTTPS : CURLPROTO_HTTP | CURLPROTO_HTTPS;
+  curl->setopt(f->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+  if (!curl->setopt(f->easy, CURLOPT_PROTOCOLS_STR, "http,https")) {
+    curl->setopt(f->easy, CURLOPT_REDIR_PROTOCOLS_STR, next);
+    return;
+  }
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+  curl->setopt(f->easy, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
+  curl->setopt(f->easy, CURLOPT_REDIR_PROTOCOLS, next_bits);
+#pragma GCC diagnostic pop
+}
+
+static void set_tls(segue__fetch *f, const segue__fetch_options *o) {
+  const segue__curl *curl = f->fetcher->curl;
+  if (o->ca) curl->setopt(f->easy, CURLOPT_CAINFO, o->ca);
+  if (o->cert) curl->setopt(f->easy, CURLOPT_SSLCERT, o->cert);
+  if (o->key) curl->setopt(f->easy, CURLOPT_SSLKEY, o->key);
+  curl->setopt(f->easy, CURLOPT_SSL_VERIFYPEER, o->insecure ? 0L : 1L);
+  curl->setopt(f->easy, CURLOPT_SSL_VERIFYHOST, o->insecure ? 0L : 2L);
+}
+
+static void set_limits(segue__fetch *f, const segue__fetch_options *o) {
+  const segue__curl *curl = f->fetcher->curl;
+  curl->setopt(f->easy, CURLOPT_NOSIGNAL, 1L);
+  curl->setopt(f->easy, CURLOPT_PROXY, "");
+  curl->setopt(f->easy, CURLOPT_FOLLOWLOCATION, o->redirects ? 1L : 0L);
+  curl->setopt(f->easy, CURLOPT_MAXREDIRS, (long)o->redirects);
+  curl->setopt(f->easy, CURLOPT_TIMEOUT_MS, (long)f->timeout_ms);
+  curl->setopt(f->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)f->connect_ms);
+  if (f->max_bytes) curl->setopt(f->easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)f->max_bytes);
+  if (f->connect_only) curl->setopt(f->easy, CURLOPT_CONNECT_ONLY, 1L);
+  /* Removing a request must not wait for its look-up; libraries older than this option do. */
+  (void)curl->setopt(f->easy, CURLOPT_QUICK_EXIT, 1L);
+}
+
+static void set_callbacks(segue__fetch *f) {
+  const segue__curl *curl = f->fetcher->curl;
+  curl->setopt(f->easy, CURLOPT_WRITEFUNCTION, on_body);
+  curl->setopt(f->easy, CURLOPT_WRITEDATA, f);
+  curl->setopt(f->easy, CURLOPT_HEADERFUNCTION, on_header);
+  curl->setopt(f->easy, CURLOPT_HEADERDATA, f);
+  curl->setopt(f->easy, CURLOPT_ERRORBUFFER, f->problem);
+  curl->setopt(f->easy, CURLOPT_PRIVATE, f);
+  curl->setopt(f->easy, CURLOPT_CLOSESOCKETFUNCTION, segue__fetcher_close_socket);
+  curl->setopt(f->easy, CURLOPT_CLOSESOCKETDATA, f->fetcher);
+}
+
+static int copy_options(segue__fetch *f, const segue__fetch_options *o) {
+  f->url = segue__strdup(o->url);
+  f->shown = show(o->url, o->socket_path);
+  f->method = segue__strdup(o->method);
+  f->body = o->body ? segue__strndup(o->body, o->body_len) : NULL;
+  f->body_len = o->body_len;
+  f->timeout_ms = o->timeout_ms;
+  f->connect_ms = o->connect_ms ? o->connect_ms : SEGUE__FETCH_CONNECT_MS;
+  f->max_bytes = o->max_bytes || o->on_data ? o->max_bytes : SEGUE__FETCH_BYTES;
+  f->secure = !strncasecmp(o->url, "https:", 6);
+  f->connect_only = o->connect_only;
+  f->on_data = o->on_data;
+  f->reserve = o->reserve;
+  f->on_done = o->on_done;
+  f->data = o->data;
+  return f->url && f->shown && (f->method || !o->method) && (f->body || !o->body) ? 0 : UV_ENOMEM;
+}
+
+static int check(const segue__fetch_options *o, segue_error *err) {
+  struct sockaddr_un un;
+  if (strncasecmp(o->url, "http://", 7) != 0 && strncasecmp(o->url, "https://", 8) != 0)
+    return segue__error_set(err, SEGUE_EUSAGE,
+                            "\"%.200s\" cannot be fetched: a URL begins with http:// or https://",
+                            o->url);
+  if (o->socket_path && strlen(o->socket_path) >= sizeof un.sun_path)
+    return segue__error_set(err, SEGUE_EUSAGE,
+                            "%.200s is too long for the path of a unix socket: at most %zu bytes",
+                            o->socket_path, sizeof un.sun_path - 1);
+  return 0;
+}
+
+int segue__fetch_set(segue__fetch *f, const segue__fetch_options *o, segue_error *err) {
+  int rc = check(o, err);
+  if (rc) return rc;
+  f->easy = f->fetcher->curl->easy_init();
+  if (!f->easy || copy_options(f, o) || !add_headers(f, o))
+    return segue__error_set(err, UV_ENOMEM, "out of memory for a request to %.200s", o->url);
+  f->fetcher->curl->setopt(f->easy, CURLOPT_URL, f->url);
+  f->fetcher->curl->setopt(f->easy, CURLOPT_HTTPHEADER, f->lines);
+  if (o->socket_path) f->fetcher->curl->setopt(f->easy, CURLOPT_UNIX_SOCKET_PATH, o->socket_path);
+  set_method(f);
+  set_protocols(f);
+  set_tls(f, o);
+  set_limits(f, o);
+  set_callbacks(f);
+  return 0;
+}
+
+void segue__fetch_free(segue__fetch *f) {
+  if (f->easy) f->fetcher->curl->cleanup(f->easy);
+  f->fetcher->curl->free_all(f->lines);
+  segue__free(f->url);
+  segue__free(f->shown);
+  segue__free(f->method);
+  segue__free(f->body);
+  segue__buf_deinit(&f->headers);
+  segue__buf_deinit(&f->content);
+  segue__free(f);
+}
+
+/* ---- Errors ---------------------------------------------------------------------------------- */
+
+static int tell_connect(const segue__fetch *f, segue_error *err) {
+  long number = 0;
+  f->fetcher->curl->getinfo(f->easy, CURLINFO_OS_ERRNO, &number);
+  int code = number ? -(int)number : UV_ECONNREFUSED;
+  if (code == UV_ECONNREFUSED)
+    return segue__error_set(err, code, "nobody answers on %s: is the server running?", f->shown);
+  return segue__error_set(err, code, "cannot connect to %s: %s", f->shown, segue_strerror(code));
+}
+
+static int tell_timeout(const segue__fetch *f, segue_error *err) {
+  curl_off_t connected = 0;
+  f->fetcher->curl->getinfo(f->easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
+  uint64_t ms = segue__loop_now_ms(f->fetcher->loop) - f->started_ms;
+  bool connecting = !connected && (!f->timeout_ms || ms < f->timeout_ms);
+  if (connecting || !connected)
+    return segue__error_set(err, SEGUE_ETIMEOUT, "no connection to %s within %llu ms", f->shown,
+                            (unsigned long long)(connecting ? f->connect_ms : f->timeout_ms));
+  return segue__error_set(err, SEGUE_ETIMEOUT, "%s gave no complete answer within %llu ms",
+                          f->shown, (unsigned long long)f->timeout_ms);
+}
+
+static int tell_limit(const segue__fetch *f, segue_error *err) {
+  if (f->head_too_large)
+    return segue__error_set(err, SEGUE_ELIMIT,
+                            "the headers of %s are larger than %d bytes; they are not read",
+                            f->shown, HEAD_BYTES);
+  if (f->unaffordable)
+    return segue__error_set(err, SEGUE_ELIMIT,
+                            "the answer of %s does not fit into the memory that is left for it",
+                            f->shown);
+  return segue__error_set(err, SEGUE_ELIMIT,
+                          "the answer of %s is larger than %llu bytes: raise max_bytes", f->shown,
+                          (unsigned long long)f->max_bytes);
+}
+
+static const char *detail(const segue__fetch *f) {
+  return f->problem[0] ? f->problem : f->fetcher->curl->strerror(f->code);
+}
+
+int segue__fetch_tell(const segue__fetch *f, segue_error *err) {
+  if (f->too_large || f->unaffordable || f->head_too_large) return tell_limit(f, err);
+  if (f->headers.failed || f->content.failed)
+    return segue__error_set(err, UV_ENOMEM, "out of memory for the answer of %s", f->shown);
+  switch (f->code) {
+  case CURLE_COULDNT_CONNECT:
+    return tell_connect(f, err);
+  case CURLE_COULDNT_RESOLVE_HOST:
+    return segue__error_set(err, UV_EAI_NONAME, "the host of %s is not known: %s", f->shown,
+                            detail(f));
+  case CURLE_OPERATION_TIMEDOUT:
+    return tell_timeout(f, err);
+  case CURLE_FILESIZE_EXCEEDED:
+    return tell_limit(f, err);
+  case CURLE_OUT_OF_MEMORY:
+    return segue__error_set(err, UV_ENOMEM, "out of memory for a request to %s", f->shown);
+  case CURLE_URL_MALFORMAT:
+  case CURLE_UNSUPPORTED_PROTOCOL:
+    return segue__error_set(err, SEGUE_EUSAGE, "%s cannot be fetched: %s", f->shown, detail(f));
+  case CURLE_TOO_MANY_REDIRECTS:
+    return segue__error_set(err, SEGUE_ELIMIT, "%s leads from one redirect to the next: %s",
+                            f->shown, detail(f));
+  case CURLE_PEER_FAILED_VERIFICATION:
+  case CURLE_SSL_CACERT_BADFILE:
+  case CURLE_SSL_CERTPROBLEM:
+  case CURLE_SSL_CONNECT_ERROR:
+    return segue__error_set(err, UV_EPROTO, "no trusted connection to %s: %s", f->shown, detail(f));
+  case CURLE_WEIRD_SERVER_REPLY:
+    return segue__error_set(err, UV_EPROTO, "%s does not answer in HTTP: %s", f->shown, detail(f));
+  default:
+    return segue__error_set(err, UV_ECONNRESET, "%s broke off %s: %s", f->shown,
+                            f->answered ? "in the middle of its answer" : "without an answer",
+                            detail(f));
+  }
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Finding libcurl and its functions, once for the process.
+ */
+#include "libcurl.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <string.h>
+#include <uv.h>
+
+static segue__curl curl;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static bool loaded;
+
+static bool find(void *library, const char *name, void *out) {
+  char plain[64];
+  size_t n = 0;
+  for (; *name && n + 1 < sizeof plain; name++) {
+    if (*name != '(' && *name != ')') plain[n++] = *name;
+  }
+  plain[n] = 0;
+  void *symbol = dlsym(library, plain);
+  memcpy(out, &symbol, sizeof symbol);
+  return symbol != NULL;
+}
+
+static void load(void) {
+  void *lib = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
+  loaded = lib != NULL;
+#define X(name, function) loaded = loaded && find(lib, #function, &curl.name);
+  SEGUE__CURL_FUNCTIONS(X)
+#undef X
+  loaded = loaded && curl.global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
+}
+
+const segue__curl *segue__curl_load(segue_error *err) {
+  pthread_once(&once, load);
+  if (loaded) return &curl;
+  segue__error_set(err, UV_ENOSYS, "libcurl.so.4 cannot be loaded: install the package libcurl4");
+  return NULL;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Starting a child as another user. posix_spawn cannot change the user, so this forks: it copies
+ * page tables, which costs more the larger we are, and between fork and exec only what is safe in a
+ * signal handler may be called. What fails there comes back through a pipe that exec closes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "spawn_exec.h"
+
+enum { SIGNALS = 65 };
+
+_Static_assert(sizeof(uid_t) == sizeof(unsigned) && sizeof(gid_t) == sizeof(unsigned),
+               "ids are told as unsigned");
+
+/* The C library's functions would change all threads of the process that this no longer is. */
+static int change_user(const segue__spawn_user *user) {
+  if (syscall(SYS_setgroups, user->group_count, user->groups)) return -errno;
+  if (syscall(SYS_setresgid, user->gid, user->gid, user->gid)) return -errno;
+  if (syscall(SYS_setresuid, user->uid, user->uid, user->uid)) return -errno;
+  return 0;
+}
+
+static int arrange_files(int input, const int ends[2], bool join, int report) {
+  if (dup2(input, 0) < 0 || dup2(ends[0], 1) < 0 || dup2(join ? 1 : ends[1], 2) < 0) return -errno;
+  /* All but the report, which exec closes. */
+  if (dup2(report, 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC)) return -errno;
+  return syscall(SYS_close_range, 4, ~0u, 0) ? -errno : 0;
+}
+
+static void reset_signals(void) {
+  struct sigaction action = {.sa_handler = SIG_DFL};
+  sigset_t none;
+  for (int signum = 1; signum < SIGNALS; signum++)
+    (void)sigaction(signum, &action, NULL); /* not all can be set */
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static _Noreturn void become(const char *program, int input, const int ends[2], int report,
+                             const segue__spawn_options *o) {
+  setsid();
+  reset_signals();
+  int rc = arrange_files(input, ends, o->join_output, report);
+  if (rc == 0) report = 3;
+  if (rc == 0) rc = change_user(o->user);
+  if (rc == 0 && o->cwd && chdir(o->cwd)) rc = -errno;
+  if (rc == 0) {
+    execve(program, (char *const *)o->argv, o->env ? (char *const *)o->env : environ);
+    rc = -errno;
+  }
+  while (write(report, &rc, sizeof rc) < 0 && errno == EINTR)
+    ;
+  _exit(127);
+}
+
+/* 0 when the pipe ends without a word: exec has closed it. */
+static int await_exec(int fd) {
+  int code = 0;
+  ssize_t n;
+  do
+    n = read(fd, &code, sizeof code);
+  while (n < 0 && errno == EINTR);
+  return n == (ssize_t)sizeof code ? code : 0;
+}
+
+int segue__child_spawn_as(const char *program, int input, const int ends[2],
+                          const segue__spawn_options *options, pid_t *pid) {
+  int report[2];
+  sigset_t all, old;
+  if (pipe2(report, O_CLOEXEC)) return -errno;
+  /* Above what the child arranges, and no handler of ours may run in it. */
+  int high = fcntl(report[1], F_DUPFD_CLOEXEC, 4);
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &old);
+  *pid = high < 0 ? -1 : fork();
+  if (*pid == 0) become(program, input, ends, high, options);
+  int rc = *pid < 0 ? -errno : 0;
+  pthread_sigmask(SIG_SETMASK, &old, NULL);
+  if (high >= 0) close(high);
+  close(report[1]);
+  if (rc == 0) rc = await_exec(report[0]);
+  close(report[0]);
+  if (rc && *pid > 0) {
+    while (waitpid(*pid, NULL, 0) < 0 && errno == EINTR)
+      ;
+  }
+  return rc;
+}
