@@ -143,15 +143,27 @@ void segue__budget_on_signal(void *data) {
   errno = saved;
 }
 
+bool segue__budget_is_spent(const segue__budget *budget) {
+  return budget->running && cpu_ns() >= budget->end_ns;
+}
+
 /* The first time it notes where the call was; then it throws, again and again. */
-static void hook(lua_State *L, lua_Debug *ar) {
+static void overrun(lua_State *L, lua_Debug *ar) {
   segue__lua *lua = segue__lua_of(L);
-  segue__budget *budget = lua->budget;
   if (!lua->overran) {
-    if (budget->running != lua || cpu_ns() < budget->end_ns) return;
     lua->overran = true;
     arm_always(L);
     segue__lua_note_place(lua, L, ar);
   }
   luaL_error(L, "out of CPU time");
+}
+
+static void hook(lua_State *L, lua_Debug *ar) {
+  segue__lua *lua = segue__lua_of(L);
+  segue__budget *budget = lua->budget;
+  if (lua->overran || (budget->running == lua && cpu_ns() >= budget->end_ns)) overrun(L, ar);
+}
+
+void segue__budget_raise(lua_State *L) {
+  overrun(L, NULL);
 }

@@ -9,10 +9,12 @@
 #ifndef SEGUE_BIND_BUDGET_H
 #define SEGUE_BIND_BUDGET_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct segue__budget segue__budget;
 struct segue__lua;
+struct lua_State;
 
 /* signum 0: by count hook. */
 int segue__budget_new(segue__budget **out, int signum);
@@ -26,6 +28,9 @@ typedef struct segue__slice {
 void segue__budget_enter(segue__budget *budget, struct segue__lua *lua, uint64_t cpu_ms,
                          segue__slice *outer);
 void segue__budget_leave(segue__budget *budget, const segue__slice *outer);
+/* For C functions that no hook reaches: the running call has used up its time; then raise. */
+bool segue__budget_is_spent(const segue__budget *budget);
+void segue__budget_raise(struct lua_State *L);
 /* For a new state: the count hook, where there is no signal. */
 void segue__budget_adopt(segue__budget *budget, struct segue__lua *lua);
 

@@ -10,9 +10,6 @@
 
 #include "state.h"
 
-/* A longer text can still be built, piece by piece, under the memory limit. */
-enum { REP_MAX = 16 * 1024 * 1024 };
-
 static const char *const globals[] = {
     "_G",         "_VERSION", "assert", "bit",    "error",        "getmetatable",
     "ipairs",     "math",     "next",   "os",     "pairs",        "pcall",
@@ -46,19 +43,6 @@ static void open_library(lua_State *L, lua_CFunction open, const char *name) {
   lua_pushcfunction(L, open);
   lua_pushstring(L, name);
   lua_call(L, 1, 0);
-}
-
-static int string_rep(lua_State *L) {
-  size_t len, gap = 0;
-  luaL_checklstring(L, 1, &len);
-  lua_Number n = luaL_checknumber(L, 2);
-  luaL_optlstring(L, 3, "", &gap);
-  if (n > 1 && n * (lua_Number)(len + gap) > REP_MAX)
-    return luaL_error(L, "string.rep: the result would be longer than %d MiB", REP_MAX >> 20);
-  lua_pushvalue(L, lua_upvalueindex(1));
-  lua_insert(L, 1);
-  lua_call(L, lua_gettop(L) - 1, 1);
-  return 1;
 }
 
 /* For functions that call back into Lua through C with large frames. */
@@ -140,13 +124,9 @@ void segue__sandbox_open(lua_State *L) {
   lua_pop(L, 1);
   lua_getfield(L, -1, "string");
   keep_only(L, strings);
-  wrap(L, "rep", string_rep);
-  wrap(L, "gsub", guarded);
   wrap(L, "format", guarded);
-  lua_pop(L, 1);
-  lua_getfield(L, -1, "table");
-  wrap(L, "sort", guarded);
   lua_pop(L, 2);
+  segue__string_open(L);
   lua_pushcfunction(L, print);
   lua_setglobal(L, "print");
   freeze_strings(L);

@@ -126,6 +126,7 @@ void segue__lua_unref(segue__lua *lua, int ref);
 
 /* ---- Parts of the sandbox, each in a file of its own ---- */
 void segue__sandbox_open(lua_State *L);   /* sandbox.c: libraries, reduced */
+void segue__string_open(lua_State *L);    /* string.c: patterns, long texts and lists */
 void segue__require_open(lua_State *L);   /* require.c: require, load */
 void segue__core_open(lua_State *L);      /* core.c: the module segue.core */
 void segue__tables_open(lua_State *L);    /* tables.c: pairs, type ... that know config values */

@@ -1,0 +1,39 @@
+-- SPDX-License-Identifier: MIT
+-- The string functions of policies are ours: what they answer is compared with Lua's own.
+local C = require "spec.support.c"
+local ffi = C.ffi
+
+local file = assert(io.open("spec/support/string_cases.lua"))
+local cases = file:read("*a")
+file:close()
+
+local function eval(text, cpu_ms)
+  local out, e = ffi.new("segue__buf[1]"), C.error()
+  local rc = C.bind_eval(text, #text, cpu_ms or 60000, out, e)
+  local result = C.buf(out[0])
+  C.segue__buf_deinit(out)
+  if rc ~= 0 then return nil, C.err(e) end
+  return result
+end
+
+local function lines(text)
+  local list = {}
+  for line in (text .. "\n"):gmatch("(.-)\n") do list[#list + 1] = line end
+  return list
+end
+
+for what, count in pairs { find = 5000, match = 5000, gmatch = 5000, gsub = 5000,
+  format = 5000 } do
+  describe("string." .. what, function()
+    it("answers as Lua does", function()
+      for seed = 1, 3 do
+        local host = assert(loadstring(cases))(seed, count, what)
+        local ours = assert(eval(("return (function(...) %s end)(%d, %d, %q)"):format(cases, seed,
+          count, what)))
+        local a, b = lines(host), lines(ours)
+        assert.equal(count, #a)
+        for i = 1, count do assert.equal(a[i], b[i]) end
+      end
+    end)
+  end)
+end
