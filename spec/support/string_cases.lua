@@ -50,7 +50,9 @@ local function pattern(depth)
     return "(" .. single() .. pick(quantifiers) .. ")"
   end)
 end
-local function any_pattern() return pick { "", "", "", "", "^" } .. pattern(0) .. pick { "", "", "", "$" } end
+local function any_pattern()
+  return pick { "", "", "", "", "^" } .. pattern(0) .. pick { "", "", "", "$" }
+end
 
 local function show(...)
   local t = {}
@@ -119,6 +121,7 @@ local lines = {}
 for i = 1, count do
   local input, output = uses[what]()
   for k = 1, 4 do input[k] = ("%q"):format(tostring(input[k])) end
-  lines[i] = (what .. "(" .. table.concat(input, ", ") .. ") = " .. output):gsub("\n", "\\n"):gsub("%z", "\\0")
+  local line = what .. "(" .. table.concat(input, ", ") .. ") = " .. output
+  lines[i] = line:gsub("\n", "\\n"):gsub("%z", "\\0")
 end
 return table.concat(lines, "\n")
