@@ -50,8 +50,14 @@ void segue__handle_ready(segue__admin *admin, segue__http_request *request, cons
   segue__buf_init(&body);
   bool ready = segue__admin_ready(admin->engine, why, sizeof why);
   if (ready)
-    segue__buf_addf(&body, "ready: generation %" PRIu64 "\n",
+    segue__buf_addf(&body, "ready: generation %" PRIu64,
                     segue_snapshot_generation(segue__engine_live(admin->engine)));
+  if (ready && segue__engine_stale_since(admin->engine)) {
+    segue__buf_adds(&body, ", stale since ");
+    segue__render_time(&body, segue__engine_stale_since(admin->engine));
+  }
+  if (ready)
+    segue__buf_addc(&body, '\n');
   else
     segue__buf_addf(&body, "not ready: %s\n", why);
   segue__answer(request, ready ? 200 : 503, "text/plain; charset=utf-8",
@@ -82,6 +88,8 @@ static void status_live(segue__buf *out, segue__admin *admin) {
   segue__render_member(out, "not_ready_because", ready ? NULL : why);
   segue__buf_addf(out, ",\"generation\":%" PRIu64 ",", live ? segue_snapshot_generation(live) : 0);
   segue__render_member(out, "hash", live ? segue_snapshot_hash(live) : NULL);
+  segue__buf_adds(out, ",\"stale_since\":");
+  segue__render_time(out, segue__engine_stale_since(admin->engine));
 }
 
 static void status_process(segue__buf *out, const segue__admin *admin) {

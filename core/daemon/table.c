@@ -95,6 +95,10 @@ static void add_head(segue__buf *out, const segue_node *status, bool colour) {
                   paint(colour, ready ? "\033[32m" : "\033[31m"), ready ? "ready" : "not ready",
                   paint(colour, "\033[0m"));
   if (!ready) segue__buf_addf(out, ": %s", text(status, "not_ready_because"));
+  if (given(status, "stale_since"))
+    segue__buf_addf(out, ", %sstale since %s%s: the sources give nothing good",
+                    paint(colour, "\033[33m"), text(status, "stale_since"),
+                    paint(colour, "\033[0m"));
   segue__buf_addf(out, "\n%-12s %" PRId64 " (%s)\n%-12s ", "generation",
                   number(status, "generation"), text(status, "hash"), "process");
   segue__buf_addf(out, "pid %" PRId64 ", segue %s, up ", number(status, "pid"),

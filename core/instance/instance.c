@@ -172,6 +172,8 @@ int segue_reload(segue *s, bool force, segue_report_cb cb, void *data) {
 
 static void on_first(segue__waiter *waiter, int status, segue__result *result) {
   segue *s = waiter->data;
+  bool live = result && result->generation;
+  if (!live && status == 0 && segue__start_from_last_good(s, on_first) == 0) return;
   if (s->options.on_start) report(s->options.on_start, s->options.data, status, result);
 }
 
@@ -226,6 +228,7 @@ static int open_state(segue *s, segue_error *error) {
 
 static int open_lua(segue *s, segue_error *error) {
   int rc = segue__scripts_find(s->options.lua_dir, &s->lua_dir, error);
+  if (rc == 0) rc = segue__open_last_good(s);
   if (rc < 0) return rc;
   s->kinds[0] = segue__module_kind_c(&s->registered);
   segue__lua_options options = {
@@ -236,7 +239,7 @@ static int open_lua(segue *s, segue_error *error) {
       .kinds = s->kinds,
       .kind_count = sizeof s->kinds / sizeof *s->kinds,
   };
-  return segue__lua_loader_new(&s->lua, s->loop, &s->log, segue__os_default(), &options);
+  return segue__lua_loader_new(&s->lua, s->loop, &s->log, segue__instance_os(s), &options);
 }
 
 static int open_engine(segue *s, segue_error *error) {
@@ -257,7 +260,9 @@ static int open_engine(segue *s, segue_error *error) {
     rc = segue__host_policy(s, &policy);
     options.policy = policy;
   }
+  options.os = segue__instance_os(s);
   if (rc == 0) rc = segue__engine_new(&s->engine, &options);
+  if (rc == 0) segue__watch_last_good(s);
   segue__policy_unref(policy);
   return rc;
 }
@@ -341,6 +346,8 @@ static void on_loop_closed(void *data) {
 
 static void on_lua_closed(void *data) {
   segue *s = data;
+  segue__last_good_free(s->last_good);
+  s->last_good = NULL;
   if (s->loop)
     segue__loop_close(s->loop, on_loop_closed, s);
   else
@@ -351,6 +358,7 @@ static void on_admin_closed(void *data) {
   segue *s = data;
   segue__lua_loader *lua = s->lua;
   s->admin = NULL;
+  if (s->loop) segue__timer_stop(s->loop, &s->try_again);
   segue__engine_free(s->engine);
   s->engine = NULL;
   s->lua = NULL;

@@ -10,6 +10,7 @@
 #include "../bind/loader.h"
 #include "../config/snapshot.h"
 #include "../reload/engine.h"
+#include "../reload/last_good.h"
 #include "../trigger/triggers.h"
 #include "state_folder.h"
 
@@ -37,10 +38,23 @@ struct segue {
   char *lua_dir;
   segue__triggers *triggers;
   segue__admin *admin;
+  segue__last_good *last_good; /* NULL: no state folder */
+  segue__observer observer;    /* tells last_good what was good */
+  segue__timer try_again;      /* after a start from the last good generation */
+  bool replaying;
+  void (*after_replay)(segue__waiter *waiter, int status, segue__result *result);
+  segue__last_good_info replayed;
   segue__waiter first;
   segue__message stop_message;
   bool stop_asked; /* atomic */
 };
+
+/* start.c: starting from the last good generation where the sources give none. */
+int segue__open_last_good(segue *s);
+void segue__watch_last_good(segue *s); /* the engine is there */
+const segue__os *segue__instance_os(const segue *s);
+/* 0: a run that replays it was asked for, and cb will tell. */
+int segue__start_from_last_good(segue *s, void (*cb)(segue__waiter *, int, segue__result *));
 
 /* The log, translated for the host. */
 void segue__host_log(void *data, const segue__log_entry *entry);

@@ -528,6 +528,18 @@ uint64_t segue__engine_deferred_until_ms(const segue__engine *engine) {
   return at > run->due_ms ? at : 0;
 }
 
+void segue__engine_set_stale(segue__engine *engine, int64_t since_wall_ms) {
+  engine->stale_since_wall_ms = since_wall_ms;
+}
+
+int64_t segue__engine_stale_since(const segue__engine *engine) {
+  return engine->stale_since_wall_ms;
+}
+
+int64_t segue__engine_wall_ms(const segue__engine *engine) {
+  return segue__loop_wall_ms(engine->loop);
+}
+
 size_t segue__engine_result_count(const segue__engine *engine) {
   return engine->result_count;
 }

@@ -185,6 +185,12 @@ uint64_t segue__engine_deferred_until_ms(const segue__engine *engine); /* loop t
 size_t segue__engine_result_count(const segue__engine *engine);
 const segue__result *segue__engine_result(const segue__engine *engine, size_t index);
 
+/* When what is live was good last, while the sources cannot give a good generation; 0: it is not
+ * stale. Set by who brought it back (instance.c), cleared by it too. */
+void segue__engine_set_stale(segue__engine *engine, int64_t since_wall_ms);
+int64_t segue__engine_stale_since(const segue__engine *engine);
+int64_t segue__engine_wall_ms(const segue__engine *engine); /* the engine's clock */
+
 typedef struct segue__engine_stats {
   uint64_t runs, outcomes[SEGUE__OUTCOME_COUNT], skipped, triggers[8], coalesced;
   int64_t last_success_wall_ms; /* 0 = never */

@@ -100,6 +100,7 @@ struct segue__engine {
   segue__observer *observers;
   segue__engine_stats stats;
 
+  int64_t stale_since_wall_ms; /* 0: what is live is what the sources say */
   bool stopping;
   void (*stopped_cb)(void *data);
   void *stopped_data;

@@ -1,0 +1,198 @@
+-- SPDX-License-Identifier: MIT
+local segue = require "spec.support.segue"
+local wait = require "spec.support.wait"
+
+describe("a start without good sources", function()
+  after_each(segue.cleanup)
+
+  local policy = [[
+    local segue = require "segue"
+    local limits = require "limits"
+    return {
+      name = "last",
+      sources = { segue.file "config.yaml", segue.dir("conf.d/*.yaml", { optional = true }) },
+      triggers = { segue.watch(), segue.http "127.0.0.1:@PORT@" },
+      check = function(next)
+        if next.x > limits.most then return nil, "x is too large" end
+        return true
+      end,
+    }]]
+
+  -- The answer does not wait for the disk; a spec that counts on it does.
+  local function on_disk(d, slot)
+    wait.until_true(function() return d.dir:read(".segue/last-good." .. slot) end, 5000, slot)
+  end
+
+  local function start()
+    local d = segue.start { policy = policy, files = {
+      ["config.yaml"] = "x: 1\n", ["limits.lua"] = "return { most = 10 }\n",
+      ["conf.d/a.yaml"] = "y: 2\n" } }
+    on_disk(d, "a")
+    return d
+  end
+
+  local function stop(d, crash)
+    if crash then d:crash() else d:stop() end
+  end
+
+  local function again(d, args)
+    d.options.args = args
+    d:spawn()
+    d:wait_ready()
+  end
+
+  local function stale(d)
+    local since = d:json("/api/v1/status").stale_since
+    return type(since) == "string"
+  end
+
+  for what, break_it in pairs {
+    ["when a file is gone"] = function(d) d.dir:delete("config.yaml") end,
+    ["when a file is broken"] = function(d) d.dir:write("config.yaml", "x: [") end,
+    ["when a file is empty"] = function(d) d.dir:write("config.yaml", "") end,
+    ["when the policy is broken"] = function(d) d.dir:write("reload.lua", "return {") end,
+    ["when the policy is gone"] = function(d) d.dir:delete("reload.lua") end,
+    ["when a module of the policy is gone"] = function(d) d.dir:delete("limits.lua") end,
+    ["when the policy refuses what is there"] = function(d) d.dir:write("config.yaml", "x: 11\n") end,
+  } do
+    it("serves the last good generation " .. what .. ", and says so", function()
+      local d = start()
+      stop(d)
+      break_it(d)
+      again(d)
+      assert.same({ x = 1, y = 2 }, d:config())
+      assert.is_true(stale(d))
+      assert.truthy(d:http { path = "/-/ready" }.body:find("stale since", 1, true))
+      assert.truthy(d:http { path = "/metrics" }.body:find("segue_config_stale_seconds %d*%.%d*[1-9]"))
+      assert.truthy(d:log():find("started from the last good generation on disk", 1, true))
+      assert.truthy(d:cli("status").stdout:find("stale since", 1, true))
+      d:stop()
+    end)
+  end
+
+  it("is not stale any more once the sources are back", function()
+    local d = start()
+    stop(d)
+    d.dir:delete("config.yaml")
+    again(d)
+    assert.is_true(stale(d))
+    d.dir:write("config.yaml", "x: 5\n")
+    d:wait_config(function(c) return c.x == 5 end)
+    assert.is_false(stale(d))
+    assert.truthy(d:log():find("nothing is stale any more", 1, true))
+    -- what is good now is what the next start falls back to
+    stop(d)
+    d.dir:delete("config.yaml")
+    again(d)
+    assert.equal(5, d:config().x)
+    d:stop()
+  end)
+
+  it("is not stale any more when the same bytes come back", function()
+    local d = start()
+    stop(d)
+    os.rename(d.dir:at("config.yaml"), d.dir:at("away"))
+    again(d)
+    os.rename(d.dir:at("away"), d.dir:at("config.yaml"))
+    d:wait_log("nothing is stale any more")
+    assert.is_false(stale(d))
+    d:stop()
+  end)
+
+  it("replays what was, not a mixture with what is there now", function()
+    local d = start()
+    stop(d)
+    d.dir:write("config.yaml", "x: [")
+    d.dir:write("conf.d/b.yaml", "z: 3\n")
+    again(d)
+    assert.same({ x = 1, y = 2 }, d:config())
+    d:stop()
+  end)
+
+  it("never keeps what was rejected", function()
+    local d = start()
+    d.dir:write("config.yaml", "x: 11\n")
+    assert.equal(422, (d:reload()))
+    stop(d)
+    again(d)
+    assert.equal(1, d:config().x)
+    assert.is_true(stale(d))
+    d:stop()
+  end)
+
+  it("survives kill -9 with a generation that was good", function()
+    local d = start()
+    for x = 2, 10 do
+      d.dir:write("config.yaml", ("x: %d\n"):format(x))
+      assert.equal(200, (d:reload()))
+      stop(d, true)
+      d.dir:delete("config.yaml")
+      again(d)
+      local c = d:config()
+      assert.equal(2, c.y)
+      -- the disk may be a generation or two behind, but it is one that was good, and whole
+      assert.truthy(c.x >= 1 and c.x <= x, "x is " .. c.x .. " after " .. x)
+      d.dir:write("config.yaml", ("x: %d\n"):format(x))
+      d:wait_config(function(now) return now.x == x end)
+    end
+    d:stop()
+  end)
+
+  for _, point in ipairs { "last_good.open", "last_good.write", "last_good.sync" } do
+    it("survives kill -9 at " .. point, function()
+      local d = start()
+      stop(d)
+      d.options.env = { SEGUE_FAULTS = point .. "=kill" }
+      d.dir:write("config.yaml", "x: 7\n")
+      d:spawn()
+      d:wait_exit()
+      d.options.env = nil
+      d.dir:delete("config.yaml")
+      again(d)
+      assert.truthy(d:config().x == 1 or d:config().x == 7)
+      d:stop()
+    end)
+  end
+
+  it("falls back to the other slot when one is damaged, and says so", function()
+    local d = start()
+    d.dir:write("config.yaml", "x: 2\n")
+    assert.equal(200, (d:reload()))
+    on_disk(d, "b")
+    stop(d)
+    local slot = d.dir:read(".segue/last-good.b")
+    d.dir:write(".segue/last-good.b", slot:sub(1, -3) .. "zz")
+    d.dir:delete("config.yaml")
+    again(d)
+    assert.equal(1, d:config().x)
+    assert.truthy(d:log():find("last-good.b", 1, true))
+    d:stop()
+  end)
+
+  it("is refused when both slots are damaged, with the reason the sources gave", function()
+    local d = start()
+    stop(d)
+    d.dir:write(".segue/last-good.a", "rubbish")
+    d.dir:delete("config.yaml")
+    d:spawn()
+    assert.equal(4, (d:wait_exit()))
+    assert.truthy(d:log():find("config.yaml: it does not exist", 1, true))
+  end)
+
+  it("keeps its files from others", function()
+    local d = start()
+    stop(d)
+    local handle = io.popen("stat -c %a " .. d.dir:at(".segue/last-good.a"))
+    assert.equal("600\n", handle:read("*a"))
+    handle:close()
+  end)
+
+  it("says so when the disk is full, and goes on", function()
+    local d = segue.start { policy = policy, env = { SEGUE_FAULTS = "last_good.write=fail:-28" },
+      files = { ["config.yaml"] = "x: 1\n", ["limits.lua"] = "return { most = 10 }\n" } }
+    d:wait_log("cannot be kept for a start without its files")
+    assert.equal(200, (d:reload()))
+    wait.until_true(function() return d:config().x == 1 end, 1000, "config")
+    d:stop()
+  end)
+end)
