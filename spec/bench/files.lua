@@ -106,7 +106,8 @@ M.stall = { title = "loop turn while 10 MB reload 100 times", run = function(rep
     report { ours = f.wall_p999, peer = "(on the clock)", unit = "ms p99.9, " .. what }
     report { ours = f.reload, peer = "(for the record)", unit = "ms a reload, " .. what }
   end
-  line(driver("stall", one, dir:write("two.yaml", (text:gsub("weight: 1.00", "weight: 1.01"))), 100),
+  line(driver("stall", one, dir:write("two.yaml", (text:gsub("weight: 1.00", "weight: 1.01"))),
+    100),
     "one key")
   line(driver("stall", dir:write("a.yaml", moved(text, "a")), dir:write("b.yaml", moved(text, "b")),
     100), "all keys")
@@ -121,7 +122,7 @@ M.read = { title = "reading the config, a writer every ms", run = function(repor
     end
     line("registered", "plain", "plain pointer", 2)
     line("any", "plain", "same, any thread", 4)
-    line("registered", "rwlock", "pthread rwlock", 0.2)
+    line("registered", "rwlock", "pthread rwlock", 0.5)
     line("counted", "rwlock", "same, counted ref.")
   end
   report { ours = f.registered_2, theirs = f.registered_1, peer = "2 threads to 1", unit = "ns",

@@ -83,6 +83,7 @@ end }
 M.flat = { title = "10,000 reloads, each of another config", run = function(report)
   with("segue", 100, function(server)
     local function state()
+      client.pause(0.2) -- connections that are closed by now have been noticed
       return { rss = server:memory(), fds = server.process:fds(),
         threads = server.process:threads() }
     end

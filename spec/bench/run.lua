@@ -12,7 +12,8 @@ local only = os.getenv("ROW")
 if only == "" then only = nil end
 for name, row in pairs(files) do rows[name] = row end
 
-local order = { "reload_small", "reload_5000", "yaml", "json", "diff", "read", "stall", "idle", "flat" }
+local order = { "reload_small", "reload_5000", "yaml", "json", "diff", "read",
+  "stall", "idle", "flat" }
 local short = 0
 
 local function print_line(title, line)

@@ -53,6 +53,7 @@ function Server:start(n)
 end
 
 function Server:stop()
+  if self.client then self.client:close() end
   if self.process then self.process:stop() end
   if self.dir then self.dir:remove() end
   self.process, self.dir = nil, nil

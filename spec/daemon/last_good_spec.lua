@@ -53,7 +53,9 @@ describe("a start without good sources", function()
     ["when the policy is broken"] = function(d) d.dir:write("reload.lua", "return {") end,
     ["when the policy is gone"] = function(d) d.dir:delete("reload.lua") end,
     ["when a module of the policy is gone"] = function(d) d.dir:delete("limits.lua") end,
-    ["when the policy refuses what is there"] = function(d) d.dir:write("config.yaml", "x: 11\n") end,
+    ["when the policy refuses what is there"] = function(d)
+      d.dir:write("config.yaml", "x: 11\n")
+    end,
   } do
     it("serves the last good generation " .. what .. ", and says so", function()
       local d = start()
@@ -63,7 +65,8 @@ describe("a start without good sources", function()
       assert.same({ x = 1, y = 2 }, d:config())
       assert.is_true(stale(d))
       assert.truthy(d:http { path = "/-/ready" }.body:find("stale since", 1, true))
-      assert.truthy(d:http { path = "/metrics" }.body:find("segue_config_stale_seconds %d*%.%d*[1-9]"))
+      local metrics = d:http { path = "/metrics" }.body
+      assert.truthy(metrics:find("segue_config_stale_seconds %d*%.%d*[1-9]"))
       assert.truthy(d:log():find("started from the last good generation on disk", 1, true))
       assert.truthy(d:cli("status").stdout:find("stale since", 1, true))
       d:stop()

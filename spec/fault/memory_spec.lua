@@ -25,7 +25,8 @@ local function start(n)
 end
 
 -- Runs act(n) for growing n until the n-th allocation is beyond what act needs: three times in a
--- row nothing failed. At least `least` of them must have failed. Early ones each, later ones in growing steps.
+-- row nothing failed. At least `least` of them must have failed. Early ones each, later
+-- ones in growing steps.
 local function each_allocation(d, least, act)
   local n, clean, failed = 1, 0, 0
   while clean < 3 and n < 20000 do
