@@ -128,7 +128,14 @@ local function count(path)
 end
 
 --- How many file descriptors and threads it has, and its resident memory in KiB.
-function Process:fds() return count(("/proc/%d/fd"):format(self.pid)) end
+--- How many file descriptors it has open. The last good generation on its way to the disk does not
+--- count: that file closes by itself.
+function Process:fds()
+  local n = 0
+  for _, times in pairs(self:open_files(-1)) do n = n + times end
+  return n
+end
+
 function Process:threads() return count(("/proc/%d/task"):format(self.pid)) end
 function Process:rss_kib()
   for line in io.lines(("/proc/%d/status"):format(self.pid)) do
@@ -139,15 +146,15 @@ end
 
 --- What each of its file descriptors past the standard ones is: "socket", "pipe", a path,
 --- "anon_inode:[eventfd]" ... -> how many there are.
-function Process:open_files()
+function Process:open_files(above)
   local kinds = {}
   local folder = ("/proc/%d/fd"):format(self.pid)
   local dir = uv.fs_scandir(folder)
   while dir do
     local name = uv.fs_scandir_next(dir)
     if not name then break end
-    local what = tonumber(name) > 2 and uv.fs_readlink(folder .. "/" .. name)
-    if what then
+    local what = tonumber(name) > (above or 2) and uv.fs_readlink(folder .. "/" .. name)
+    if what and not what:find("last-good.", 1, true) then
       what = what:gsub("^(%l+):%[%d+%]$", "%1")
       kinds[what] = (kinds[what] or 0) + 1
     end
