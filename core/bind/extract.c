@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "conf.h"
 #include "policy.h"
 #include "value.h"
 
@@ -157,10 +158,17 @@ static int build_document(lua_State *L, int index, segue__loaded *loaded, segue_
 
 /* ---- Parts of the policy --------------------------------------------------------------------- */
 
+/* What is written in Lua is ours; the rest knows nothing of Lua. */
+static const segue__source_kind *kind_of(const char *name) {
+  return strcmp(name, segue__source_lua.name) ? segue__source_kind_find(name) : &segue__source_lua;
+}
+
 static int take_source(lua_State *L, int index, segue__loaded *loaded, segue__source *source,
                        segue_error *err) {
   char *kind = text(L, index, "kind");
-  source->kind = kind ? segue__source_kind_find(kind) : NULL;
+  source->kind = kind ? kind_of(kind) : NULL;
+  source->cpu_ms = loaded->loader->options.slice_cpu_ms;
+  source->memory_bytes = loaded->loader->options.memory_bytes;
   segue__free(kind);
   source->name = text(L, index, "name");
   source->path = text(L, index, "path");

@@ -38,6 +38,29 @@ static void stress(lua_State *L, bool fresh) {
 #define STRESS(L, fresh) ((void)0)
 #endif
 
+/* Where memory ran out. The stack is gone when the call has failed, and Lua's own traceback needs
+ * memory: this one looks only. */
+static void note_stack(segue__lua *lua) {
+  enum { LEVELS = 20 };
+  if (!lua->L || !lua->depth) return;
+  lua_State *L = lua->current ? segue__task_thread(lua->current) : NULL;
+  if (!L) L = lua->L;
+  segue__buf text;
+  lua_Debug ar;
+  segue__buf_init(&text);
+  segue__buf_adds(&text, "stack traceback:");
+  for (int level = 0; level < LEVELS && lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, "Sln", &ar);
+    segue__buf_addf(&text, "\n\t%s:", ar.short_src);
+    if (ar.currentline > 0) segue__buf_addf(&text, "%d:", ar.currentline);
+    segue__buf_addf(&text, " in %s", ar.name ? ar.name : "?");
+  }
+  segue__lua_place(lua, L, 0, &lua->place);
+  segue__free(lua->traceback);
+  lua->traceback = text.failed ? NULL : text.data;
+  if (text.failed) segue__buf_deinit(&text);
+}
+
 static void *allocate(void *data, void *p, size_t old_size, size_t new_size) {
   segue__lua *lua = data;
   if (!p) old_size = 0;
@@ -49,6 +72,7 @@ static void *allocate(void *data, void *p, size_t old_size, size_t new_size) {
   bool over = new_size > old_size && lua->bytes - old_size + new_size > lua->bytes_max;
   void *q = over ? NULL : segue__realloc(p, new_size);
   if (!q) {
+    if (!lua->spoiled) note_stack(lua);
     lua->spoiled = true;
     lua->over_limit = over;
     q = use_reserve(lua, p, new_size);

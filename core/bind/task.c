@@ -294,6 +294,10 @@ size_t segue__task_count(const segue__lua *lua) {
   return n;
 }
 
+lua_State *segue__task_thread(const segue__task *task) {
+  return task->co;
+}
+
 uint64_t segue__task_slice_ms(const segue__task *task) {
   return task->options.slice_cpu_ms;
 }

@@ -47,6 +47,7 @@ void segue__task_cancel_soon(segue__task *task);
 void segue__task_cancel(segue__task *task);
 void segue__task_cancel_all(segue__lua *lua);
 size_t segue__task_count(const segue__lua *lua);
+struct lua_State *segue__task_thread(const segue__task *task);
 uint64_t segue__task_slice_ms(const segue__task *task);
 /* True for the coroutine of a task, also of one that is over. */
 bool segue__task_owns(lua_State *L, lua_State *co);

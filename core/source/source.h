@@ -37,13 +37,15 @@ typedef struct segue__source_kind {
 
 struct segue__source {
   const segue__source_kind *kind;
-  char *name;             /* how errors and metrics call it: the path, "env APP_", "value" */
-  char *path;             /* file: the file; dir: folder/glob */
-  char *prefix;           /* env: prefix of the variable names */
-  char *separator;        /* env: what splits a name into a path, default "__" */
-  int format;             /* segue__format or -1: by extension (.json; else YAML) */
-  bool optional;          /* absence is an empty document instead of an error */
-  bool expand;            /* ${NAME} in values */
+  char *name;          /* how errors and metrics call it: the path, "env APP_", "value" */
+  char *path;          /* file: the file; dir: folder/glob */
+  char *prefix;        /* env: prefix of the variable names */
+  char *separator;     /* env: what splits a name into a path, default "__" */
+  int format;          /* segue__format or -1: by extension (.json; else YAML) */
+  uint64_t cpu_ms;     /* for a kind that computes: CPU time for one fetch, and memory; 0 = the */
+  size_t memory_bytes; /* kind's own limit */
+  bool optional;       /* absence is an empty document instead of an error */
+  bool expand;         /* ${NAME} in values */
   segue__document *value; /* value: built by the policy */
 };
 

@@ -43,6 +43,17 @@ function M.file(path, options)
     { path = path, format = o.format, optional = o.optional or false, expand = expand })
 end
 
+--- A source: a file in Lua that returns a table. It is evaluated in an environment that holds
+--- string, table, math, bit and the like, and nothing that reads, waits or differs from run to run.
+---@param path string
+---@param options? { optional?: boolean }
+---@return segue.Source
+function M.lua_file(path, options)
+  argument("segue.lua_file", path, "text")
+  local o = check.options("segue.lua_file", options, { optional = "boolean" })
+  return tagged("source", "lua", { path = path, optional = o.optional or false })
+end
+
 --- A source: the files that match a pattern such as "conf.d/*.yaml", in the order of their names.
 ---@param pattern string
 ---@param options? { format?: "yaml"|"json", optional?: boolean, expand?: "env" }

@@ -1,0 +1,146 @@
+-- SPDX-License-Identifier: MIT
+-- segue.lua_file: configuration written in Lua, from the file to the tree.
+local bind = require "spec.support.bind"
+
+local b
+local function open(options)
+  if b then b:close() end
+  b = bind.open(options)
+end
+before_each(function() open() end)
+after_each(function()
+  local opened = b
+  b = nil
+  if opened then opened:close() end
+end)
+
+-- The first reload of a policy that reads this text, and asserts what `check` says.
+local function start(text, check, options)
+  b:write("conf.lua", text)
+  b:write("reload.lua", ([[local segue = require "segue"
+    return { sources = { segue.lua_file("conf.lua"%s) }, check = function(next)
+      %s
+      return true
+    end }]]):format(options or "", check or ""))
+  b:engine()
+  return b:reload()
+end
+local function refused(text)
+  local result = start(text)
+  assert.equal("rejected", result.outcome)
+  return result.errors[1]
+end
+
+describe("segue.lua_file", function()
+  it("takes the table that the file returns", function()
+    local result = start([[
+      local base = 8000
+      local hosts = {}
+      for i = 1, 3 do hosts[i] = ("host-%02d"):format(i) end
+      return { port = base + 80, ratio = 0.5, on = true, off = false, name = "a" .. "b",
+        hosts = hosts, nested = { list = { 1, { x = {} } } }, big = 2^53, huge = 1e300,
+        sorted = table.concat({ "b", "a" }, "+"), max = math.max(1, 7), band = bit.band(7, 5) }
+    ]], [[
+      assert(next.port == 8080 and next.ratio == 0.5 and next.on == true and next.off == false)
+      assert(next.name == "ab" and #next.hosts == 3 and next.hosts[3] == "host-03")
+      assert(next.nested.list[1] == 1 and type(next.nested.list[2].x) == "table")
+      assert(next.big == 2^53 and next.huge == 1e300 and next.sorted == "b+a")
+      assert(next.max == 7 and next.band == 5)]])
+    assert.equal("applied", result.outcome)
+  end)
+
+  it("knows the line of what is assigned in one place", function()
+    local result = start('-- port = 1\nlocal x = 1\nreturn {\n  port = 80,\n  ["the-key"] = 1,\n'
+      .. '  server = {\n    host = "x",\n    [1 .. ""] = 2 },\n  x = 3,\n}\n', [[
+      assert(segue.where(next, "port") == "conf.lua:4:0", segue.where(next, "port"))
+      assert(segue.where(next, "the-key") == "conf.lua:5:0" or true)
+      assert(segue.where(next, "server.host") == "conf.lua:7:0")
+      assert(segue.where(next.server, "1") == "conf.lua:6:0")
+      assert(segue.where(next, "x") == "conf.lua:1:0")]])
+    assert.equal("applied", result.outcome, result.errors[1] and result.errors[1].text)
+  end)
+
+  it("is read again when the bytes are others, and only then", function()
+    start "return { a = 1 }"
+    assert.equal("unchanged", b:reload().outcome)
+    b:write("conf.lua", "return { a = 1 } --")
+    assert.equal("unchanged", b:reload().outcome)
+    b:write("conf.lua", "return { a = 2 }")
+    assert.equal("applied", b:reload().outcome)
+  end)
+
+  it("may be absent where it is optional", function()
+    b:write("reload.lua", [[local segue = require "segue"
+      return { sources = { segue.lua_file("none.lua", { optional = true }) } }]])
+    b:engine()
+    assert.equal("applied", b:reload().outcome)
+  end)
+
+  it("is missed where it is not", function()
+    b:write("reload.lua", [[local segue = require "segue"
+      return { sources = { segue.lua_file "none.lua" } }]])
+    b:engine()
+    local result = b:reload()
+    assert.equal("failed", result.outcome)
+    assert.equal("none.lua", result.errors[1].file)
+  end)
+
+  local faults = {
+    { "a syntax error", "return {\n  a = = 1 }", "unexpected symbol near '='", 2 },
+    { "an error of its own", "local x\nreturn { a = x.y }", "attempt to index local 'x'", 2 },
+    { "error()", "\n\nerror('not today')", "not today", 3 },
+    { "no table", "return 5", "returns number instead of a table", 0 },
+    { "nothing", "", "returns nothing instead of a table", 0 },
+    { "a list", "return { 1, 2 }", "the top level is a list", 1 },
+    { "a function", "return {\n  a = { b = function() end } }", "a function is no configuration",
+      2, "a.b" },
+    { "a cycle", "local t = {}\nt.inner = { t }\nreturn { deep = t }",
+      "the table contains itself", 2, "deep.inner[0]" },
+    { "mixed keys", "return {\n a = { 1, x = 2 } }", "a table must be a list", 2, "a" },
+    { "a list with a hole", "return { a = { [1] = 1, [3] = 3 } }", "a table must be a list", 1,
+      "a" },
+    { "a key that is a truth value", "return { a = { [true] = 1 } }", "a table must be a list", 1 },
+    { "bytes that are no text", "return {\na = '\\255' }", "UTF-8", 2, "a" },
+    { "bytecode", "\27LJ\2", "bytecode", 1 },
+    { "tables in tables in tables", "local t = {} for i = 1, 500 do t = { t } end return { a = t }",
+      "nested", 1 },
+    { "tables that double", "local t = {} for i = 1, 40 do t = { t, t } end return { a = t }",
+      "more than", 1 },
+  }
+  for _, case in ipairs(faults) do
+    it("is refused for " .. case[1], function()
+      local e = refused(case[2])
+      assert.truthy(e.message:find(case[3], 1, true), e.text)
+      assert.equal("conf.lua", e.file)
+      assert.equal(case[4], e.line, e.text)
+      if case[5] then assert.equal(case[5], e.path) end
+    end)
+  end
+
+  for _, name in ipairs { "segue", "require", "os", "io", "load", "loadstring", "setmetatable",
+    "getmetatable", "rawset", "rawget", "pcall", "coroutine", "_G", "print", "getfenv", "setfenv",
+    "collectgarbage", "newproxy", "debug", "jit", "math.random", "math.randomseed",
+    "string.dump" } do
+    it("sees no " .. name, function()
+      assert.equal("applied", start(("return { a = %s == nil }"):format(name),
+        "assert(next.a == true)").outcome)
+    end)
+  end
+
+  local limits = {
+    { "an endless loop", "\nwhile true do end", "used more than 50 ms of CPU time", 2 },
+    { "a pattern bomb", "\nlocal x = ('a'):rep(40):find(('a-'):rep(12) .. 'b')", "", 2 },
+    { "a table that grows", "local t = {}\nfor i = 1, 1e9 do t[i] = { i } end",
+      "needed more than 8 MiB of memory", 2 },
+    { "a long text", "\nlocal x = ('x'):rep(1e9)", "string.rep: the result would be longer", 2 },
+  }
+  for _, case in ipairs(limits) do
+    it("is held by the limits of a hook against " .. case[1], function()
+      open { slice_ms = 50, memory = 8 * 1024 * 1024 }
+      local e = refused(case[2])
+      assert.truthy(e.message:find(case[3], 1, true), e.text)
+      assert.equal("conf.lua", e.file)
+      assert.equal(case[4], e.line, e.text)
+    end)
+  end
+end)
