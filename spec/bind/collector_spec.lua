@@ -6,7 +6,7 @@ local bind = require "spec.support.bind"
 describe("with the collector at work all the time:", function()
   setup(function() bind.stress = true end)
   teardown(function() bind.stress = false end)
-  for _, name in ipairs { "value", "task", "reload", "conf" } do
+  for _, name in ipairs { "value", "task", "reload" } do
     describe(name, function()
       setfenv(assert(loadfile("spec/bind/" .. name .. "_spec.lua")), getfenv())()
     end)

@@ -7,7 +7,7 @@ local function open(options)
   if b then b:close() end
   b = bind.open(options)
 end
-before_each(function() open() end)
+before_each(function() open { slice_ms = 60000 } end)
 after_each(function()
   local opened = b
   b = nil
