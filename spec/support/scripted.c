@@ -274,9 +274,11 @@ static void hook_free(void *impl) {
 }
 
 const segue__policy_ops *scripted_policy_ops(void) {
-  static const segue__policy_ops ops = {
-      .check = hook_check,       .reload = hook_reload, .probe = hook_probe,
-      .strategy = hook_strategy, .free = hook_free};
+  static const segue__policy_ops ops = {.check = hook_check,
+                                        .reload = hook_reload,
+                                        .probe = hook_probe,
+                                        .strategy = hook_strategy,
+                                        .free = hook_free};
   return &ops;
 }
 

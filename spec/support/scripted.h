@@ -50,7 +50,7 @@ typedef struct scripted_hooks {
   int check_code; /* of a failing check: SEGUE_EVETO or SEGUE_EPOLICY */
   char script[64];
   uint64_t defer_ms;
-  int strategy; /* a deed; SCRIPTED_OK wishes for a push */
+  int strategy;       /* a deed; SCRIPTED_OK wishes for a push */
   segue_op *kept[64]; /* of hooks told to be LATER or to hang */
   int kept_count;
   segue_op *reload_op;
