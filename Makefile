@@ -29,6 +29,7 @@ DEPS += lua-luv            # processes, sockets and timers in specs
 DEPS += lua-cjson          # an independent JSON reader, to judge ours
 DEPS += strace             # shows that files are synced, and in which order
 DEPS += util-linux         # specs under limits and in mount namespaces of their own
+DEPS += openssl            # certificates and a TLS server, to judge our client
 DEPS += curl               # an independent HTTP client, to judge our server
 # What `make lint`, the sanitizers and the fuzzers need on top.
 DEV_DEPS :=

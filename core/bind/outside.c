@@ -80,19 +80,37 @@ static void stop(segue__io *io) {
   io->posted = posted;
 }
 
+/* Lua has no more to do with it. */
+static void let_go(segue__io *io) {
+  if (!io->box) return;
+  discharge(io);
+  *io->box = NULL;
+  io->box = NULL;
+  io->lua = NULL;
+}
+
 static int push_event(lua_State *co, void *data) {
   segue__io *io = data;
   io->ready = false;
   int n = io->kind->push(co, io);
-  if (io->over) discharge(io);
+  if (io->over && !io->ready) let_go(io); /* nothing of it waits for the collector */
   return n;
+}
+
+/* Resumes the task; io is held meanwhile. */
+static void hand_over(segue__io *io) {
+  bool posted = io->posted;
+  io->posted = true;
+  segue__wait_end(&io->wait, push_event, io);
+  io->posted = posted;
+  free_if_over(io);
 }
 
 static void deliver(segue__message *message) {
   segue__io *io = (segue__io *)((char *)message - offsetof(segue__io, message));
   io->posted = false;
   if (io->ready && io->wait.task)
-    segue__wait_end(&io->wait, push_event, io);
+    hand_over(io);
   else
     free_if_over(io);
 }
@@ -101,7 +119,7 @@ void segue__io_ready(segue__io *io) {
   io->ready = true;
   if (!io->wait.task) return;
   if (!io->starting) {
-    segue__wait_end(&io->wait, push_event, io);
+    hand_over(io);
   } else if (!io->posted) { /* the task has only just been left */
     io->posted = true;
     io->message.fn = deliver;
@@ -164,7 +182,11 @@ int segue__io_next(lua_State *L) {
   segue__io **box = lua_touserdata(L, 1);
   segue__io *io = box ? *box : NULL;
   if (!io) return luaL_error(L, "this operation is over");
-  if (io->ready) return push_event(L, io);
+  if (io->ready) {
+    int n = push_event(L, io);
+    free_if_over(io);
+    return n;
+  }
   segue__wait_check(L, io->kind->metatable);
   if (io->wait.task) return luaL_error(L, "%s is waited for by another task", io->kind->metatable);
   if (io->over) return luaL_error(L, "%s: this operation is over", io->kind->metatable);
@@ -178,10 +200,7 @@ int segue__io_next(lua_State *L) {
 static int collect(lua_State *L) {
   segue__io **box = lua_touserdata(L, 1), *io = *box;
   if (!io) return 0;
-  *box = NULL;
-  discharge(io);
-  io->box = NULL;
-  io->lua = NULL;
+  let_go(io);
   stop(io);
   free_if_over(io);
   return 0;

@@ -154,6 +154,7 @@ static void set_limits(segue__fetch *f, const segue__fetch_options *o) {
   curl->setopt(f->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)f->connect_ms);
   if (f->max_bytes) curl->setopt(f->easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)f->max_bytes);
   if (f->connect_only) curl->setopt(f->easy, CURLOPT_CONNECT_ONLY, 1L);
+  if (f->connect_only) curl->setopt(f->easy, CURLOPT_FORBID_REUSE, 1L);
   /* Removing a request must not wait for its look-up; libraries older than this option do. */
   (void)curl->setopt(f->easy, CURLOPT_QUICK_EXIT, 1L);
 }
@@ -287,8 +288,13 @@ int segue__fetch_tell(const segue__fetch *f, segue_error *err) {
     return tell_limit(f, err);
   case CURLE_OUT_OF_MEMORY:
     return segue__error_set(err, UV_ENOMEM, "out of memory for a request to %s", f->shown);
+  case CURLE_UNSUPPORTED_PROTOCOL: /* of a redirect; or what came is no HTTP/1 */
+    if (!f->answered)
+      return segue__error_set(err, UV_EPROTO, "%s does not answer in HTTP: %s", f->shown,
+                              detail(f));
+    return segue__error_set(err, SEGUE_EUSAGE, "%s leads where nothing can be fetched: %s",
+                            f->shown, detail(f));
   case CURLE_URL_MALFORMAT:
-  case CURLE_UNSUPPORTED_PROTOCOL:
     return segue__error_set(err, SEGUE_EUSAGE, "%s cannot be fetched: %s", f->shown, detail(f));
   case CURLE_TOO_MANY_REDIRECTS:
     return segue__error_set(err, SEGUE_ELIMIT, "%s leads from one redirect to the next: %s",

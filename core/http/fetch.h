@@ -3,7 +3,7 @@
  * fetch.h: HTTP requests on the loop: libcurl's multi interface, loaded on first use. Everything is
  * called on the control thread; callbacks run from the loop, never within libcurl, and may start
  * and cancel requests. HTTP/1.1 only, no proxies, no signals; connections are kept for reuse while
- * there is something to do and for half a minute after.
+ * there is something to do and for three seconds after.
  */
 #ifndef SEGUE_HTTP_FETCH_H
 #define SEGUE_HTTP_FETCH_H

@@ -11,7 +11,7 @@
 
 #include "fetch_parts.h"
 
-enum { IDLE_MS = 30000, KEPT_CONNECTIONS = 256, SPARE_FILES = 64, LEAST_REQUESTS = 64 };
+enum { IDLE_MS = 3000, KEPT_CONNECTIONS = 256, SPARE_FILES = 64, LEAST_REQUESTS = 64 };
 
 static void act(segue__fetcher *fetcher, curl_socket_t fd, int events);
 static void schedule(segue__fetcher *fetcher);

@@ -178,15 +178,19 @@ static int find_program(const segue__spawn_options *o, program *out, segue_error
                           name, path);
 }
 
-static int check_folder(const segue__spawn_options *o, segue_error *err) {
+static int folder_error(segue_error *err, int code, const segue__spawn_options *o) {
   char shown[SEGUE__SHOWN_MAX];
+  return segue__error_set(err, code, "cannot run %.100s in folder %s%s: %s", o->argv[0],
+                          segue__shown(o->cwd, shown), o->user ? " as that user" : "",
+                          segue_strerror(code));
+}
+
+static int check_folder(const segue__spawn_options *o, segue_error *err) {
   struct stat st;
   if (!o->cwd) return 0;
   int rc = stat(o->cwd, &st) ? -errno : S_ISDIR(st.st_mode) ? 0 : UV_ENOTDIR;
   if (!rc && faccessat(AT_FDCWD, o->cwd, X_OK, AT_EACCESS)) rc = -errno;
-  if (!rc) return 0;
-  return segue__error_set(err, rc, "cannot run %.100s in folder %s: %s", o->argv[0],
-                          segue__shown(o->cwd, shown), segue_strerror(rc));
+  return rc ? folder_error(err, rc, o) : 0;
 }
 
 /* exec itself failed although the file is there. */
@@ -291,9 +295,12 @@ int segue__child_start(const segue__spawn_options *o, segue__child *out, segue_e
   if (!rc) rc = files_open(&files, o, err);
   if (rc) return rc;
   const char *path = found.path + found.skip;
-  rc = o->user ? segue__child_spawn_as(path, files.input, files.write_end, o, &out->pid)
+  bool in_folder = false;
+  rc = o->user ? segue__child_spawn_as(path, files.input, files.write_end, o, &out->pid, &in_folder)
                : spawn_with(path, &files, o, &out->pid);
-  if (rc) {
+  if (rc && in_folder) {
+    folder_error(err, rc, o);
+  } else if (rc) {
     exec_error(err, rc, found.path);
   } else {
     out->pidfd = open_pidfd(out->pid);

@@ -19,8 +19,8 @@ typedef struct segue__child {
 int segue__child_start(const segue__spawn_options *options, segue__child *out, segue_error *err);
 
 /* spawn_user.c: as options->user, which posix_spawn cannot do. ends: of standard output and error.
- */
+ * *in_folder: it is the folder that the user may not enter. */
 int segue__child_spawn_as(const char *program, int input, const int ends[2],
-                          const segue__spawn_options *options, pid_t *pid);
+                          const segue__spawn_options *options, pid_t *pid, bool *in_folder);
 
 #endif

@@ -18,6 +18,12 @@
 
 enum { SIGNALS = 65 };
 
+/* What the child tells. */
+typedef struct failure {
+  int code;
+  bool in_folder;
+} failure;
+
 _Static_assert(sizeof(uid_t) == sizeof(unsigned) && sizeof(gid_t) == sizeof(unsigned),
                "ids are told as unsigned");
 
@@ -52,28 +58,31 @@ static _Noreturn void become(const char *program, int input, const int ends[2], 
   int rc = arrange_files(input, ends, o->join_output, report);
   if (rc == 0) report = 3;
   if (rc == 0) rc = change_user(o->user);
-  if (rc == 0 && o->cwd && chdir(o->cwd)) rc = -errno;
-  if (rc == 0) {
+  failure what = {rc, false};
+  if (rc == 0 && o->cwd && chdir(o->cwd)) what = (failure){-errno, true};
+  if (what.code == 0) {
     execve(program, (char *const *)o->argv, o->env ? (char *const *)o->env : environ);
-    rc = -errno;
+    what.code = -errno;
   }
-  while (write(report, &rc, sizeof rc) < 0 && errno == EINTR)
+  while (write(report, &what, sizeof what) < 0 && errno == EINTR)
     ;
   _exit(127);
 }
 
 /* 0 when the pipe ends without a word: exec has closed it. */
-static int await_exec(int fd) {
-  int code = 0;
+static int await_exec(int fd, bool *in_folder) {
+  failure what = {0, false};
   ssize_t n;
   do
-    n = read(fd, &code, sizeof code);
+    n = read(fd, &what, sizeof what);
   while (n < 0 && errno == EINTR);
-  return n == (ssize_t)sizeof code ? code : 0;
+  if (n != (ssize_t)sizeof what) return 0;
+  *in_folder = what.in_folder;
+  return what.code;
 }
 
 int segue__child_spawn_as(const char *program, int input, const int ends[2],
-                          const segue__spawn_options *options, pid_t *pid) {
+                          const segue__spawn_options *options, pid_t *pid, bool *in_folder) {
   int report[2];
   sigset_t all, old;
   if (pipe2(report, O_CLOEXEC)) return -errno;
@@ -87,7 +96,7 @@ int segue__child_spawn_as(const char *program, int input, const int ends[2],
   pthread_sigmask(SIG_SETMASK, &old, NULL);
   if (high >= 0) close(high);
   close(report[1]);
-  if (rc == 0) rc = await_exec(report[0]);
+  if (rc == 0) rc = await_exec(report[0], in_folder);
   close(report[0]);
   if (rc && *pid > 0) {
     while (waitpid(*pid, NULL, 0) < 0 && errno == EINTR)

@@ -48,7 +48,8 @@ int bind_open(bind_harness **out, const bind_options *options) {
   if (!bind) return -1;
   segue__lua_stress = options->stress;
   bind->log = (segue__log){.level = SEGUE__DEBUG, .sink = keep, .data = bind};
-  int rc = segue__loop_open_manual(&bind->loop, 1000, 1700000000000);
+  int rc = options->uv ? segue__loop_open_uv(&bind->loop, options->uv)
+                       : segue__loop_open_manual(&bind->loop, 1000, 1700000000000);
   host = (segue__host_modules){options->modules, options->module_count};
   kind_c = segue__module_kind_c(&host);
   segue__lua_options lua = {.size = sizeof lua,
@@ -75,6 +76,24 @@ void bind_close(bind_harness *bind) {
   segue__loop_close(bind->loop, closed, NULL);
   segue__buf_deinit(&bind->logged);
   segue__free(bind);
+}
+
+static void loop_closed(void *data) {
+  bind_harness *bind = data;
+  bool *over = bind->over;
+  segue__buf_deinit(&bind->logged);
+  segue__free(bind);
+  *over = true;
+}
+
+static void lua_closed(void *data) {
+  bind_harness *bind = data;
+  segue__loop_close(bind->loop, loop_closed, bind);
+}
+
+void bind_close_uv(bind_harness *bind, bool *over) {
+  bind->over = over;
+  segue__lua_loader_close(bind->loader, lua_closed, bind);
 }
 
 int bind_load(bind_harness *bind, const char *path, segue__policy **out, segue__errors *errors) {

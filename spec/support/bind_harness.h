@@ -15,6 +15,7 @@ typedef struct bind_harness {
   segue__log log;
   const segue__os *os;
   segue__lua_loader *loader;
+  bool *over;
   segue__buf logged; /* lines "level group: message key=value ..." */
 } bind_harness;
 
@@ -22,6 +23,7 @@ typedef struct bind_options {
   const segue__os *os;
   const char *lua_dir;
   bool use_signal, stress;
+  struct uv_loop_s *uv; /* NULL: a manual loop */
   size_t memory_bytes;
   uint64_t load_cpu_ms, slice_cpu_ms;
   const segue__host_module *modules;
@@ -30,6 +32,8 @@ typedef struct bind_options {
 
 int bind_open(bind_harness **out, const bind_options *options);
 void bind_close(bind_harness *bind);
+/* On a uv loop: run it until *over, which may be at once. */
+void bind_close_uv(bind_harness *bind, bool *over);
 int bind_load(bind_harness *bind, const char *path, segue__policy **out, segue__errors *errors);
 
 /* One snapshot from YAML text. */
