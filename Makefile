@@ -21,6 +21,7 @@ DEPS += pkg-config         # finds the libraries below
 DEPS += libuv1-dev         # event loop
 DEPS += libyaml-dev        # YAML events
 DEPS += libxxhash-dev      # content hashes
+DEPS += libpcre2-dev       # patterns of schemas
 DEPS += libluajit2-5.1-dev # policies; the flavour that lives beside nginx's Lua module
 DEPS += libcurl4-openssl-dev # HTTP client; loaded on first use, never linked
 DEPS += luajit2            # runs the specs
@@ -49,7 +50,7 @@ BENCH_DEPS += lua-yaml    # YAML straight into Lua tables
 
 # ---- Flags ----------------------------------------------------------------------------------------
 # Variables that ask pkg-config are expanded when used, because `make deps` may install it first.
-PKGS := libuv yaml-0.1 libxxhash
+PKGS := libuv yaml-0.1 libxxhash libpcre2-8
 WARN := -Wall -Wextra -Werror
 LUAJIT_A = $(shell pkg-config --variable=libdir luajit)/libluajit-5.1.a
 ALL_CPPFLAGS = -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) luajit) $(CPPFLAGS)

@@ -407,7 +407,7 @@ int segue__builder_finish(segue__builder *b, segue_error *err) {
   if (!b->status && (b->depth || !b->count))
     segue__builder_fail(b, SEGUE_EUSAGE,
                         b->depth ? "a list or map is still open" : "there is no value");
-  if (!b->status && b->entries[0].member.value.type != SEGUE_MAP) {
+  if (!b->status && !b->doc->foreign && b->entries[0].member.value.type != SEGUE_MAP) {
     const segue_node *root = &b->entries[0].member.value;
     segue__builder_at(b, root->line, root->column);
     segue__builder_fail(b, SEGUE_ETYPE,

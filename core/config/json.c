@@ -70,7 +70,7 @@ static int hex4(const char *p, const char *end) {
 /* \uXXXX, two of them for what lies above U+FFFF; p is behind "\u". */
 static const char *unicode(reader *r, const char *p) {
   int code = hex4(p, r->end);
-  if (code <= 0) {
+  if (code < 0 || (code == 0 && !r->b->doc->foreign)) {
     fail(r, p - 2,
          code ? "\\u wants four hex digits" : "\\u0000 is not allowed: strings end at NUL");
     return NULL;
@@ -158,6 +158,7 @@ static int number(reader *r) {
   const char *start = r->p;
   int rc = segue__scalar_json(start, (size_t)(r->end - start), &used, &node);
   at(r, start);
+  if (rc == SEGUE_ERANGE && r->b->doc->foreign) rc = segue__scalar_wide(start, used, &node);
   if (rc == SEGUE_ERANGE) return segue__builder_fail_range(r->b, start, used);
   if (rc == UV_ENOMEM) return segue__builder_fail(r->b, rc, "out of memory while reading a number");
   if (rc)

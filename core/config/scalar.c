@@ -191,6 +191,12 @@ int segue__scalar_json(const char *s, size_t len, size_t *used, segue_node *node
   return good ? to_number(&d, node) : SEGUE_ESYNTAX;
 }
 
+int segue__scalar_wide(const char *s, size_t len, segue_node *node) {
+  decimal d;
+  if (scan(s, s + len, &d) != s + len || d.is_float || !d.whole_len) return SEGUE_ERANGE;
+  return to_float(&d, node);
+}
+
 /* Digits and exponent are laid out here and not by printf: its point depends on the locale. */
 static void lay_out(const char *digits, int count, int exponent, bool negative, char *out) {
   if (negative) *out++ = '-';

@@ -15,6 +15,10 @@ int segue__scalar_resolve(const char *s, size_t len, segue_node *node);
  * none (*used is where it goes wrong). SEGUE_ERANGE as above. */
 int segue__scalar_json(const char *s, size_t len, size_t *used, segue_node *node);
 
+/* For SEGUE_ERANGE from the above: a decimal integer as a float, as near as that comes.
+ * SEGUE_ERANGE: it is too large for that too. */
+int segue__scalar_wide(const char *s, size_t len, segue_node *node);
+
 /* The fewest digits that read back as the same number; finite numbers only. Always has a "." or
  * an "e", so that it reads back as a float. */
 enum { SEGUE__FLOAT_SIZE = 40 };

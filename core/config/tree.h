@@ -36,7 +36,7 @@ struct segue_node {
     int64_t i;
     uint64_t u;
     double f;
-    const char *s; /* terminated; may contain NUL bytes only if the format allows: never here */
+    const char *s; /* terminated; contains NUL bytes only in foreign documents */
     const segue_node *items;
     const segue__member *members; /* what lies behind members and items: see node.h */
   } v;
@@ -82,12 +82,15 @@ struct segue__document {
   char *revision; /* the source's own, or NULL */
   char *data;     /* the bytes, terminated; NULL for built ones */
   size_t len;
-  bool expand;      /* expand ${NAME} in scalars while parsing */
+  bool expand; /* expand ${NAME} in scalars while parsing */
+  /* Not configuration but any JSON value (a schema, a file to judge): any type may stand at the top
+   * level, \u0000 in strings, and an integer beyond 64 bits reads as a float. */
+  bool foreign;
   segue__hash hash; /* of the bytes and of the variables; of the tree if there are no bytes */
   segue__arena arena;
   segue__variable *variables; /* that were expanded; in the arena */
   bool parsed;                /* root is what the bytes say; set by segue__builder_finish */
-  segue_node root;            /* a map, empty until then */
+  segue_node root;            /* a map (unless foreign), empty until then */
 };
 
 /* data comes from segue__malloc, is terminated, and moves into the document, also on failure. It is

@@ -179,7 +179,9 @@ static int tagged(reader *r, const char *s, size_t len, const char *tag) {
 
 static int plain(reader *r, const char *s, size_t len) {
   segue_node node;
-  switch (segue__scalar_resolve(s, len, &node)) {
+  int rc = segue__scalar_resolve(s, len, &node);
+  if (rc == SEGUE_ERANGE && r->b->doc->foreign) rc = segue__scalar_wide(s, len, &node);
+  switch (rc) {
   case 0:
     return segue__builder_add_scalar(r->b, node);
   case SEGUE_ERANGE:
@@ -225,7 +227,8 @@ static int on_scalar(reader *r, const yaml_event_t *e) {
   const char *s = (const char *)e->data.scalar.value;
   const char *tag = (const char *)e->data.scalar.tag;
   size_t len = e->data.scalar.length;
-  if (e->data.scalar.style == YAML_DOUBLE_QUOTED_SCALAR_STYLE && memchr(s, 0, len))
+  if (!r->b->doc->foreign && e->data.scalar.style == YAML_DOUBLE_QUOTED_SCALAR_STYLE &&
+      memchr(s, 0, len))
     return segue__builder_fail(r->b, SEGUE_EENCODING, "\\0 is not allowed: strings end at NUL");
   if (segue__builder_wants_key(r->b)) return scalar_key(r, e, s, len);
   /* A document of comments, or of "---" alone: nothing is set. */

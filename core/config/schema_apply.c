@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Keywords whose subschemas judge the same value: references, combinations and conditions. Where
+ * one of several forms must fit and none does, what is told is what is wrong with the nearest one:
+ * the form whose first breach lies deepest in the value.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "schema_parts.h"
+
+static const segue__sub *target_of(const segue__validation *v, const segue__keyword *k) {
+  if (k->dynamic < 0) return k->sub;
+  for (size_t i = 0; i < v->scope_count; i++)
+    for (const segue__anchor *a = v->scope[i]->anchors; a; a = a->next)
+      if (a->dynamic == k->dynamic) return a->sub;
+  return k->sub;
+}
+
+bool segue__check_ref(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
+                      const segue__place *place, size_t marks) {
+  (void)sub;
+  if (k->dynamic >= 0 && !segue__validate_step(v, place, v->scope_count)) return false;
+  return segue__validate_sub(v, target_of(v, k), place, marks);
+}
+
+bool segue__check_all_of(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
+                         const segue__place *place, size_t marks) {
+  (void)sub;
+  bool good = true;
+  for (uint32_t i = 0; i < k->sub_count && (good || v->findings); i++)
+    good = segue__validate_sub(v, k->subs[i], place, marks) && good;
+  return good;
+}
+
+/* ---- anyOf and oneOf ------------------------------------------------------------------------- */
+
+/* What a form is called: its title, its type, where it refers to. */
+static void add_form(segue__buf *out, const segue__sub *form) {
+  char shown[SEGUE__SHOWN_SIZE];
+  if (form->title) {
+    segue__buf_adds(out, form->title);
+    return;
+  }
+  for (uint32_t i = 0; i < form->keyword_count; i++) {
+    const segue__keyword *k = &form->keywords[i];
+    const char *slash = !strcmp(k->def->name, "$ref") ? strrchr(k->value->v.s, '/') : NULL;
+    if (!strcmp(k->def->name, "type"))
+      segue__buf_adds(out, segue__finding_types(k->number, shown));
+    else if (!strcmp(k->def->name, "const"))
+      segue__buf_adds(out, segue__finding_show(k->value, shown));
+    else if (slash && slash[1])
+      segue__buf_adds(out, slash + 1);
+    else
+      continue;
+    return;
+  }
+  segue__buf_adds(out, "one by other rules");
+}
+
+static void tell_forms(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
+                       const segue__place *place) {
+  char shown[SEGUE__SHOWN_SIZE];
+  segue__buf forms;
+  segue__buf_init(&forms);
+  for (uint32_t i = 0; i < k->sub_count && forms.len < 200; i++) {
+    if (i) segue__buf_adds(&forms, i + 1 == k->sub_count ? " or " : ", ");
+    add_form(&forms, k->subs[i]);
+  }
+  segue__finding_add(v, sub, k, place, "is %s: %s is wanted", segue__finding_value(v, place, shown),
+                     forms.failed || !forms.data ? "another form" : forms.data);
+  segue__buf_deinit(&forms);
+}
+
+/* No form fits; reach has how far each one got. */
+static bool tell_none(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
+                      const segue__place *place, unsigned best_reach, uint32_t best, bool alone) {
+  if (v->status || !v->findings) {
+    if (v->reach < best_reach) v->reach = best_reach;
+    return false;
+  }
+  if ((!alone || best_reach <= place->depth) && k->sub_count > 1) {
+    tell_forms(v, sub, k, place);
+    return false;
+  }
+  /* The breaches of the nearest form say it all; its own verdict is known. */
+  segue__validate_sub(v, k->subs[best], place, 0);
+  return false;
+}
+
+typedef struct tally {
+  uint32_t hits, first, second; /* forms that fit */
+  uint32_t best;
+  unsigned best_reach;
+  bool alone; /* no other form got as far as the best */
+} tally;
+
+static tally try_forms(segue__validation *v, const segue__keyword *k, const segue__place *place,
+                       size_t marks, bool first_is_enough) {
+  tally t = {.alone = true};
+  unsigned reach = v->reach;
+  for (uint32_t i = 0; i < k->sub_count && !v->status; i++) {
+    v->reach = 0;
+    if (segue__validate_try(v, k->subs[i], place, marks)) {
+      *(t.hits ? &t.second : &t.first) = i;
+      if (t.hits++ == 0 ? first_is_enough : !marks && !first_is_enough) break;
+    } else if (i == 0 || v->reach > t.best_reach) {
+      t.best = i;
+      t.best_reach = v->reach;
+      t.alone = true;
+    } else if (v->reach == t.best_reach) {
+      t.alone = false;
+    }
+  }
+  v->reach = reach;
+  return t;
+}
+
+bool segue__check_any_of(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
+                         const segue__place *place, size_t marks) {
+  tally t = try_forms(v, k, place, marks, !marks);
+  return t.hits ? !v->status : tell_none(v, sub, k, place, t.best_reach, t.best, t.alone);
+}
+
+bool segue__check_one_of(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
+                         const segue__place *place, size_t marks) {
+  tally t = try_forms(v, k, place, marks, false);
+  if (v->status) return false;
+  if (!t.hits) return tell_none(v, sub, k, place, t.best_reach, t.best, t.alone);
+  if (t.hits == 1) return true;
+  return segue__finding_add(v, sub, k, place,
+                            "fits forms %u and %u of %u at once: exactly one may fit", t.first + 1,
+                            t.second + 1, k->sub_count);
+}
+
+/* ---- Conditions ------------------------------------------------------------------------------ */
+
+bool segue__check_not(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
+                      const segue__place *place, size_t marks) {
+  char shown[SEGUE__SHOWN_SIZE];
+  (void)marks;
+  unsigned reach = v->reach;
+  bool fits = segue__validate_quietly(v, k->sub, place, 0);
+  v->reach = reach;
+  if (v->status) return false;
+  return !fits || segue__finding_add(v, sub, k, place, "is %s: it must not be like that",
+                                     segue__finding_value(v, place, shown));
+}
+
+bool segue__check_if(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
+                     const segue__place *place, size_t marks) {
+  (void)sub;
+  if (!k->beside && !k->also && !marks) return true;
+  unsigned reach = v->reach;
+  bool fits = segue__validate_try(v, k->sub, place, marks);
+  v->reach = reach;
+  const segue__keyword *next = fits ? k->beside : k->also;
+  if (v->status) return false;
+  return !next || segue__validate_sub(v, next->sub, place, marks);
+}
+
+bool segue__check_dependent_schemas(segue__validation *v, const segue__sub *sub,
+                                    const segue__keyword *k, const segue__place *place,
+                                    size_t marks) {
+  (void)sub;
+  bool good = true;
+  if (place->node->type != SEGUE_MAP) return true;
+  for (uint32_t i = 0; i < k->sub_count && (good || v->findings); i++) {
+    const segue__member *m = &k->value->v.members[i];
+    if (segue__node_find(place->node, m->key, m->key_len))
+      good = segue__validate_sub(v, k->subs[i], place, marks) && good;
+  }
+  return good;
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What is said about a breach: "weight is 500: at most 100 is allowed", where in the user's file,
+ * and which rule of the schema says so. Values are shown in short; secrets are not shown.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "schema_parts.h"
+#include "utf8.h"
+
+enum { SHOWN_MAX = 60 };
+
+/* ---- Values ---------------------------------------------------------------------------------- */
+
+static void cut_text(char *out, const char *text, size_t len) {
+  size_t keep = len < SHOWN_MAX ? len : SHOWN_MAX;
+  while (keep < len && keep && ((unsigned char)text[keep] & 0xc0) == 0x80)
+    keep--; /* not in the middle of a character */
+  snprintf(out, SEGUE__SHOWN_SIZE, "%.*s%s", (int)keep, text, keep < len ? "..." : "");
+}
+
+const char *segue__finding_show(const segue_node *node, char out[SEGUE__SHOWN_SIZE]) {
+  if (node->type == SEGUE_MAP || node->type == SEGUE_LIST) {
+    bool map = node->type == SEGUE_MAP;
+    snprintf(out, SEGUE__SHOWN_SIZE, node->count ? "a %s of %u" : "an empty %s",
+             map ? "map" : "list", node->count);
+    return out;
+  }
+  segue__buf text;
+  segue__buf_init(&text);
+  segue__json_write(&text, node, 0);
+  cut_text(out, text.data && !text.failed ? text.data : "?", text.failed ? 1 : text.len);
+  segue__buf_deinit(&text);
+  return out;
+}
+
+bool segue__finding_secret(const segue__validation *v, const segue__place *place) {
+  segue__path_step steps[64];
+  size_t depth = place->depth;
+  segue__path path = {.steps = steps, .count = depth};
+  if (depth > sizeof steps / sizeof *steps) {
+    path.steps = segue__malloc(depth * sizeof *steps);
+    if (!path.steps) return true;
+  }
+  for (const segue__place *p = place; p->up; p = p->up)
+    path.steps[p->depth - 1] = (segue__path_step){.key = p->member ? p->member->key : NULL,
+                                                  .key_len = p->member ? p->member->key_len : 0,
+                                                  .index = p->index};
+  bool secret = segue__schema_secret(v->schema, &path);
+  if (path.steps != steps) segue__free(path.steps);
+  return secret;
+}
+
+const char *segue__finding_value(segue__validation *v, const segue__place *place,
+                                 char out[SEGUE__SHOWN_SIZE]) {
+  out[0] = 0;
+  if (!v->findings) return out; /* nothing will be told */
+  if (place->node->type < SEGUE_LIST && !place->at_key && segue__finding_secret(v, place)) {
+    snprintf(out, SEGUE__SHOWN_SIZE, "a secret that is not shown");
+    return out;
+  }
+  return segue__finding_show(place->node, out);
+}
+
+const char *segue__finding_types(uint64_t mask, char out[SEGUE__SHOWN_SIZE]) {
+  static const char *const names[] = {"null",   "true or false", "an integer", "a number",
+                                      "a text", "a list",        "a map"};
+  size_t len = 0;
+  uint64_t left = mask;
+  out[0] = 0;
+  for (unsigned i = 0; i < 7; i++) {
+    if (!(mask >> i & 1)) continue;
+    left &= ~(UINT64_C(1) << i);
+    len += (size_t)snprintf(out + len, SEGUE__SHOWN_SIZE - len, "%s%s",
+                            !len    ? ""
+                            : !left ? " or "
+                                    : ", ",
+                            names[i]);
+  }
+  return out;
+}
+
+/* ---- Slips of the hand ----------------------------------------------------------------------- */
+
+enum { NAME_MAX_LEN = 24 };
+
+static char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? (char)(c | 32) : c;
+}
+
+unsigned segue__schema_distance(const char *a, size_t alen, const char *b, size_t blen) {
+  unsigned row[NAME_MAX_LEN + 1];
+  if (alen > NAME_MAX_LEN || blen > NAME_MAX_LEN) return 99;
+  for (unsigned j = 0; j <= blen; j++)
+    row[j] = j;
+  for (unsigned i = 1; i <= alen; i++) {
+    unsigned corner = row[0];
+    row[0] = i;
+    for (unsigned j = 1; j <= blen; j++) {
+      unsigned replace = corner + (lower(a[i - 1]) != lower(b[j - 1]));
+      corner = row[j];
+      unsigned least = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
+      row[j] = replace < least ? replace : least;
+    }
+  }
+  return row[blen];
+}
+
+const char *segue__schema_nearest(const char *key, size_t len, const segue_node *map) {
+  const char *best = NULL;
+  unsigned least = len > 5 ? 3 : 2;
+  for (uint32_t i = 0; len > 2 && i < map->count && i < 1000; i++) {
+    const segue__member *m = &map->v.members[i];
+    unsigned d = segue__schema_distance(key, len, m->key, m->key_len);
+    if (d >= least) continue;
+    least = d;
+    best = m->key;
+  }
+  return best;
+}
+
+/* ---- Where ----------------------------------------------------------------------------------- */
+
+static void add_path(segue__buf *out, const segue__place *place) {
+  if (!place->up) return;
+  add_path(out, place->up);
+  if (place->member)
+    segue__path_add_key(out, place->member->key, place->member->key_len);
+  else
+    segue__path_add_index(out, place->index);
+}
+
+static void add_pointer(segue__buf *out, const segue__place *place) {
+  if (!place->up) return;
+  add_pointer(out, place->up);
+  segue__buf_addc(out, '/');
+  if (!place->member) segue__buf_addf(out, "%u", place->index);
+  for (uint32_t i = 0; place->member && i < place->member->key_len; i++) {
+    char c = place->member->key[i];
+    if (c == '~' || c == '/')
+      segue__buf_adds(out, c == '~' ? "~0" : "~1");
+    else
+      segue__buf_addc(out, c);
+  }
+}
+
+/* How a sentence about it begins: its key, with the indexes behind it. */
+static void add_subject(segue__buf *out, const segue__place *place) {
+  if (!place->up) {
+    segue__buf_adds(out, out->len ? "" : "the top level");
+  } else if (place->member) {
+    uint32_t len = place->member->key_len;
+    if (place->at_key && place->node != &place->member->value) segue__buf_adds(out, "the key ");
+    segue__buf_add(out, place->member->key, (size_t)segue__text_cut(len));
+  } else {
+    if (!place->up->up)
+      segue__buf_adds(out, "item ");
+    else
+      add_subject(out, place->up);
+    segue__path_add_index(out, place->index);
+  }
+}
+
+static void locate(const segue__validation *v, segue_error *err, const segue__place *place) {
+  const segue__document *doc = NULL;
+  if (v->options && v->options->config)
+    doc = segue__config_document(v->options->config, place->node);
+  if (!doc && v->options && v->options->document &&
+      (v->options->document->id == place->node->document || !place->up))
+    doc = v->options->document;
+  bool key = place->at_key && place->member;
+  segue__error_at(err, doc ? doc->name : NULL, key ? place->member->line : place->node->line,
+                  key ? place->member->column : place->node->column);
+  segue__error_source(err, doc ? doc->source : NULL);
+}
+
+static char *rule_path(const segue__validation *v, const segue__sub *sub,
+                       const segue__keyword *keyword) {
+  segue__buf text;
+  segue__buf_init(&text);
+  if (sub->resource->doc != v->schema->root->resource->doc)
+    segue__buf_adds(&text, sub->resource->doc->name);
+  segue__buf_addf(&text, "#%s%s%s", sub->location, keyword ? "/" : "",
+                  keyword ? keyword->def->name : "");
+  char *copy = text.failed ? NULL : segue__strdup(text.data);
+  segue__buf_deinit(&text);
+  return copy;
+}
+
+static char *pointer_of(const segue__place *place) {
+  segue__buf text;
+  segue__buf_init(&text);
+  add_pointer(&text, place);
+  char *copy = text.failed ? NULL : segue__strdup(text.data ? text.data : "");
+  segue__buf_deinit(&text);
+  return copy;
+}
+
+static segue__finding *add(segue__findings *list) {
+  list->total++;
+  if (list->count == SEGUE__ERRORS_MAX) return NULL;
+  if (list->count == list->capacity) {
+    size_t capacity = list->capacity ? list->capacity * 2 : 4;
+    segue__finding *items = segue__realloc(list->items, capacity * sizeof *items);
+    if (!items) return NULL;
+    list->items = items;
+    list->capacity = capacity;
+  }
+  segue__finding *f = &list->items[list->count];
+  memset(f, 0, sizeof *f);
+  return f;
+}
+
+static void fill(const segue__validation *v, segue__finding *f, const segue__sub *sub,
+                 const segue__keyword *keyword, const segue__place *place) {
+  segue__buf path;
+  segue__buf_init(&path);
+  add_path(&path, place);
+  if (!path.failed && path.data) segue__error_path(&f->error, path.data);
+  segue__buf_deinit(&path);
+  locate(v, &f->error, place);
+  f->keyword = keyword ? keyword->def->name : "";
+  f->pointer = pointer_of(place);
+  if (!sub) return;
+  f->schema_path = rule_path(v, sub, keyword);
+  f->schema_file = sub->resource->doc->name;
+  f->schema_line = keyword ? keyword->line : sub->node->line;
+  f->schema_column = keyword ? keyword->column : sub->node->column;
+}
+
+bool segue__finding_add(segue__validation *v, const segue__sub *sub, const segue__keyword *keyword,
+                        const segue__place *place, const char *format, ...) {
+  /* A constant that differs tells another form, not one that is nearly right. */
+  bool form = keyword && (keyword->def->check == segue__check_const ||
+                          keyword->def->check == segue__check_enum);
+  unsigned reach = place->depth - (form && place->depth);
+  if (v->reach < reach) v->reach = reach;
+  if (!v->findings) return false;
+  segue__finding *f = add(v->findings);
+  if (!f) return false;
+  v->findings->count++;
+  char sentence[400];
+  segue__buf subject;
+  va_list args;
+  va_start(args, format);
+  vsnprintf(sentence, sizeof sentence, format, args);
+  va_end(args);
+  segue__buf_init(&subject);
+  add_subject(&subject, place);
+  segue__error_set(&f->error, SEGUE_ESCHEMA, "%s %s",
+                   subject.failed || !subject.data ? "the value" : subject.data, sentence);
+  segue__buf_deinit(&subject);
+  fill(v, f, sub, keyword, place);
+  return false;
+}
+
+void segue__findings_deinit(segue__findings *findings) {
+  for (size_t i = 0; i < findings->count; i++) {
+    segue__free(findings->items[i].pointer);
+    segue__free(findings->items[i].schema_path);
+  }
+  segue__free(findings->items);
+  memset(findings, 0, sizeof *findings);
+}

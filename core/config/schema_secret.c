@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Which values are secrets: a path is followed through all subschemas that could apply to it, with
+ * conditions and alternatives taken as met. One that says writeOnly on the way is enough.
+ */
+#include <string.h>
+
+#include "schema_parts.h"
+
+/* Subschemas that speak about one place: a list, and a bit for each that is in it. */
+typedef struct set {
+  const segue__sub **items;
+  uint32_t count;
+  uint64_t *bits;
+} set;
+
+static void add(set *s, const segue__sub *sub) {
+  uint64_t bit = UINT64_C(1) << sub->index % 64;
+  if (s->bits[sub->index / 64] & bit) return;
+  s->bits[sub->index / 64] |= bit;
+  s->items[s->count++] = sub;
+}
+
+static bool is(const segue__keyword *k, const char *name) {
+  return strcmp(k->def->name, name) == 0;
+}
+
+/* A dynamic reference may lead to any anchor of its name. */
+static void add_dynamic(const segue__schema *schema, set *s, int32_t dynamic) {
+  for (const segue__resource *r = schema->resources; r; r = r->next)
+    for (const segue__anchor *a = r->anchors; a; a = a->next)
+      if (a->dynamic == dynamic) add(s, a->sub);
+}
+
+/* Adds what judges the same value; true: one of them is marked. */
+static bool close_set(const segue__schema *schema, set *s) {
+  for (uint32_t i = 0; i < s->count; i++) {
+    const segue__sub *sub = s->items[i];
+    if (sub->secret) return true;
+    for (uint32_t j = 0; j < sub->keyword_count; j++) {
+      const segue__keyword *k = &sub->keywords[j];
+      if (!k->def->in_place) continue;
+      if (k->dynamic >= 0) add_dynamic(schema, s, k->dynamic);
+      if (k->sub) add(s, k->sub);
+      for (uint32_t n = 0; n < k->sub_count; n++)
+        add(s, k->subs[n]);
+    }
+  }
+  return false;
+}
+
+static void member_subs(const segue__sub *sub, const char *key, size_t len, set *next) {
+  for (uint32_t j = 0; j < sub->keyword_count; j++) {
+    const segue__keyword *k = &sub->keywords[j];
+    if (is(k, "properties")) {
+      const segue__member *m = segue__node_find(k->value, key, len);
+      if (m) add(next, k->subs[m - k->value->v.members]);
+    } else if (is(k, "patternProperties")) {
+      for (uint32_t n = 0; n < k->sub_count; n++)
+        if (segue__regex_match(k->regexes[n], key, len) != 0) add(next, k->subs[n]);
+    } else if (is(k, "additionalProperties") || is(k, "unevaluatedProperties")) {
+      add(next, k->sub);
+    }
+  }
+}
+
+static void item_subs(const segue__sub *sub, size_t index, set *next) {
+  for (uint32_t j = 0; j < sub->keyword_count; j++) {
+    const segue__keyword *k = &sub->keywords[j];
+    if (is(k, "prefixItems") && index < k->sub_count)
+      add(next, k->subs[index]);
+    else if (is(k, "items") || is(k, "contains") || is(k, "unevaluatedItems"))
+      add(next, k->sub);
+  }
+}
+
+static bool follow(const segue__schema *schema, const segue__path *path, set *now, set *next) {
+  size_t words = (size_t)schema->sub_count / 64 + 1;
+  add(now, schema->root);
+  for (size_t i = 0;; i++) {
+    if (close_set(schema, now)) return true;
+    if (i == path->count) return false;
+    next->count = 0;
+    memset(next->bits, 0, words * sizeof *next->bits);
+    for (uint32_t n = 0; n < now->count; n++) {
+      const segue__path_step *step = &path->steps[i];
+      if (step->key)
+        member_subs(now->items[n], step->key, step->key_len, next);
+      else
+        item_subs(now->items[n], step->index, next);
+    }
+    set swap = *now;
+    *now = *next;
+    *next = swap;
+  }
+}
+
+bool segue__schema_secret(const segue__schema *schema, const segue__path *path) {
+  if (!schema->any_secret) return false;
+  size_t words = (size_t)schema->sub_count / 64 + 1;
+  set sets[2];
+  for (int i = 0; i < 2; i++)
+    sets[i] = (set){.items = segue__malloc((size_t)schema->sub_count * sizeof(const segue__sub *)),
+                    .bits = segue__calloc(words, sizeof(uint64_t))};
+  bool memory = sets[0].items && sets[0].bits && sets[1].items && sets[1].bits;
+  bool secret = !memory || follow(schema, path, &sets[0], &sets[1]);
+  for (int i = 0; i < 2; i++) {
+    segue__free((void *)sets[i].items);
+    segue__free(sets[i].bits);
+  }
+  return secret;
+}
