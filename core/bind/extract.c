@@ -295,6 +295,8 @@ int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue_
   TAKE(confirm_within_ms);
 #undef TAKE
   policy->confirm = flag(L, index, "confirm");
+  policy->schema = text(L, index, "schema");
+  policy->formats_ignored = flag(L, index, "formats_ignored");
   take_triggers(L, index, policy);
   int rc = take_sources(L, index, loaded, policy, err);
   return rc ? rc : take_modules(L, index, loaded, policy, err);

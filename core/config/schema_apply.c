@@ -35,14 +35,11 @@ bool segue__check_all_of(segue__validation *v, const segue__sub *sub, const segu
 
 /* ---- anyOf and oneOf ------------------------------------------------------------------------- */
 
-/* What a form is called: its title, its type, where it refers to. */
-static void add_form(segue__buf *out, const segue__sub *form) {
+/* What a form is called: its title, its type, where it refers to. False: it has no such name. */
+static bool add_form(segue__buf *out, const segue__sub *form) {
   char shown[SEGUE__SHOWN_SIZE];
-  if (form->title) {
-    segue__buf_adds(out, form->title);
-    return;
-  }
-  for (uint32_t i = 0; i < form->keyword_count; i++) {
+  if (form->title) segue__buf_adds(out, form->title);
+  for (uint32_t i = 0; i < form->keyword_count && !form->title; i++) {
     const segue__keyword *k = &form->keywords[i];
     const char *slash = !strcmp(k->def->name, "$ref") ? strrchr(k->value->v.s, '/') : NULL;
     if (!strcmp(k->def->name, "type"))
@@ -53,9 +50,9 @@ static void add_form(segue__buf *out, const segue__sub *form) {
       segue__buf_adds(out, slash + 1);
     else
       continue;
-    return;
+    return true;
   }
-  segue__buf_adds(out, "one by other rules");
+  return form->title != NULL;
 }
 
 static void tell_forms(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
@@ -63,12 +60,18 @@ static void tell_forms(segue__validation *v, const segue__sub *sub, const segue_
   char shown[SEGUE__SHOWN_SIZE];
   segue__buf forms;
   segue__buf_init(&forms);
-  for (uint32_t i = 0; i < k->sub_count && forms.len < 200; i++) {
+  bool named = true;
+  for (uint32_t i = 0; i < k->sub_count && named && forms.len < 200; i++) {
     if (i) segue__buf_adds(&forms, i + 1 == k->sub_count ? " or " : ", ");
-    add_form(&forms, k->subs[i]);
+    named = add_form(&forms, k->subs[i]);
   }
-  segue__finding_add(v, sub, k, place, "is %s: %s is wanted", segue__finding_value(v, place, shown),
-                     forms.failed || !forms.data ? "another form" : forms.data);
+  segue__finding_value(v, place, shown);
+  if (named && !forms.failed && forms.data)
+    segue__finding_add(v, sub, k, place, "is %s: %s is wanted", shown, forms.data);
+  else
+    segue__finding_add(v, sub, k, place,
+                       "is %s: it fits none of the %u forms that are allowed here", shown,
+                       k->sub_count);
   segue__buf_deinit(&forms);
 }
 

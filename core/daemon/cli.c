@@ -27,6 +27,7 @@ enum {
   WAIT = 64,
   FORCE = 128,
   IF_MATCH = 256,
+  SCHEMA = 512,
   REMOTE = POLICY | STATE | SOCKET
 };
 
@@ -55,10 +56,13 @@ static const command commands[] = {
      "Exit codes: 0 stopped, 3 the first load was rejected, 4 it failed (a port or the state\n"
      "folder in use, a module that does not start).",
      segue__cli_run, POLICY | STATE | SOCKET | LUA_DIR | LOG, 0},
-    {"check", "", "judge the policy with its configuration, without a daemon",
+    {"check", "[FILE]", "judge the policy with its configuration, without a daemon",
      "Reads what a start would read and runs the policy's check; changes nothing.\n"
-     "Exit codes: 0 good, 3 not.",
-     segue__cli_check, POLICY | LUA_DIR | JSON | LOG, 0},
+     "Exit codes: 0 good, 3 not.\n"
+     "With --schema SCHEMA it judges one FILE by one JSON Schema (draft 2020-12) instead; both "
+     "may\n"
+     "be YAML or JSON. Exit codes: 0 valid, 3 not, 4 a file cannot be read or the schema is wrong.",
+     segue__cli_check, POLICY | LUA_DIR | JSON | LOG | SCHEMA, 1},
     {"plan", "", "what a reload would do, step by step, without doing it",
      "Asks the daemon; where none runs, everything is new.\n"
      "Exit codes: as reload.",
@@ -94,6 +98,9 @@ static const option options[] = {
     {"force", 0, NULL, "reload even if nothing changed", FORCE, FIELD(force)},
     {"if-match", 0, "GENERATION", "only if this generation (number or hash) is live", IF_MATCH,
      FIELD(if_match)},
+    {"schema", 0, "SCHEMA", "judge FILE by this schema", SCHEMA, FIELD(schema)},
+    {"formats", 0, NULL, "with --schema: \"format\" is a rule, not a remark", SCHEMA,
+     FIELD(formats)},
     {"log-format", 0, "FORMAT", "text or json", LOG, FIELD(log_format)},
     {"log-level", 0, "LEVEL", "error, warn, info or debug", LOG, FIELD(log_level)},
     {"lua-dir", 0, "FOLDER", "the Lua half (default: beside the program, or as installed)", LUA_DIR,

@@ -23,8 +23,8 @@ enum {
 };
 
 typedef struct segue__cli {
-  const char *policy, *state, *socket, *lua_dir, *log_format, *log_level, *wait, *if_match;
-  bool json, force, help;
+  const char *policy, *state, *socket, *lua_dir, *log_format, *log_level, *wait, *if_match, *schema;
+  bool json, force, help, formats;
   const char *args[4];
   int arg_count;
 } segue__cli;
@@ -32,6 +32,7 @@ typedef struct segue__cli {
 /* Each returns an exit code. */
 int segue__cli_run(const segue__cli *cli);
 int segue__cli_check(const segue__cli *cli);
+int segue__cli_judge(const segue__cli *cli); /* check --schema */
 int segue__cli_plan(const segue__cli *cli);
 int segue__cli_reload(const segue__cli *cli);
 int segue__cli_status(const segue__cli *cli);

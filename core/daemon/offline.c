@@ -191,6 +191,13 @@ static int try_it(const segue__cli *cli, void (*text)(segue__buf *out, const tri
 }
 
 int segue__cli_check(const segue__cli *cli) {
+  if (cli->schema && !cli->arg_count)
+    return segue__cli_fail(SEGUE__EXIT_USAGE, "segue check --schema %s: which FILE?", cli->schema);
+  if (cli->schema) return segue__cli_judge(cli);
+  if (cli->arg_count || cli->formats)
+    return segue__cli_fail(SEGUE__EXIT_USAGE,
+                           "segue check judges %s by a schema only with --schema SCHEMA",
+                           cli->arg_count ? cli->args[0] : "a file");
   return try_it(cli, check_text, check_code);
 }
 

@@ -87,6 +87,7 @@ static void free_data(void *data) {
   segue__changes_deinit(&collect->changes);
   segue__errors_deinit(&collect->errors);
   segue__config_unref(collect->config);
+  segue__document_unref(collect->schema_doc);
   segue_snapshot_unref(collect->live);
   segue__free(collect);
 }
@@ -165,6 +166,30 @@ static void parse(segue__collect *collect, segue__document *doc) {
   }
 }
 
+/* The schema's bytes count as input; what they say is looked at in the check phase. */
+static void read_schema(segue__collect *collect) {
+  const char *path = collect->policy->schema;
+  segue__bytes bytes = {0};
+  segue_error error = {0};
+  if (!path) return;
+  int rc = collect->os->read_file(collect->os->data, path, INPUT_BYTES, &bytes, &error);
+  if (rc == 0) {
+    size_t len = strlen(path);
+    bool json = len >= 5 && !strcmp(path + len - 5, ".json");
+    rc = segue__document_new(&collect->schema_doc, collect->next_document++, "schema", path,
+                             json ? SEGUE__JSON : SEGUE__YAML, bytes.data, bytes.len);
+    if (rc < 0) segue__error_set(&error, rc, "schema %s: out of memory", path);
+  }
+  if (rc < 0) {
+    add_error(collect, &error);
+    mix(&collect->raw, &rc, sizeof rc);
+    return;
+  }
+  collect->schema_doc->foreign = true;
+  mix(&collect->raw, path, strlen(path));
+  mix(&collect->raw, &collect->schema_doc->hash, sizeof collect->schema_doc->hash);
+}
+
 static int merge(segue__collect *collect, segue_error *error) {
   segue__documents all = {0};
   int rc = 0;
@@ -187,6 +212,7 @@ static void run(segue__job *job) {
     mix(&collect->raw, &policy->inputs[i].hash, sizeof policy->inputs[i].hash);
   for (size_t i = 0; i < policy->module_count; i++)
     mix(&collect->raw, &policy->modules[i].inputs, sizeof policy->modules[i].inputs);
+  read_schema(collect);
   collect->input = collect->raw;
   for (size_t i = 0; i < policy->source_count; i++)
     fetch(collect, i);

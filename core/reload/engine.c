@@ -72,6 +72,7 @@ void segue__engine_free(segue__engine *engine) {
   free_sources(engine);
   segue_snapshot_unref(engine->live);
   segue_snapshot_unref(engine->previous);
+  segue__schema_unref(engine->schema);
   segue__policy_unref(engine->policy);
   segue__policy_unref(engine->options.policy);
   segue__free(engine->policy_path);
@@ -371,6 +372,7 @@ static void free_txn(segue__txn *txn) {
   segue__free(txn->steps);
   segue__free(txn->undo);
   segue__changes_deinit(&txn->changes);
+  segue__document_unref(txn->schema_doc);
   segue__engine_drop(txn->engine, txn->next);
   segue__engine_drop(txn->engine, txn->was_live);
   segue__policy_unref(txn->policy);

@@ -13,6 +13,8 @@ static void load_policy(segue__txn *txn);
 static void collect(segue__txn *txn, bool look_at_inputs);
 static void collect_timeout(segue__timer *timer);
 static void check(segue__txn *txn);
+static void judge_timeout(segue__timer *timer);
+static void check_by_policy(segue__txn *txn);
 static void checked(segue_op *op, int status, const segue_error *error);
 static void plan(segue__txn *txn);
 static void act(segue__txn *txn);
@@ -72,6 +74,9 @@ void segue__txn_abort(segue__txn *txn) {
   if (txn->phase == SEGUE__PHASE_COLLECT && txn->collect) {
     segue__txn_fail(txn, &error);
     segue__timer_start(txn->engine->loop, &txn->timer, 0, collect_timeout);
+  } else if (txn->judge) {
+    segue__txn_fail(txn, &error);
+    segue__timer_start(txn->engine->loop, &txn->timer, 0, judge_timeout);
   } else if (txn->phase == SEGUE__PHASE_CONFIRM && segue__timer_active(&txn->timer)) {
     txn->confirm_until_ms = 0; /* not confirmed, so undone */
     segue__timer_start(txn->engine->loop, &txn->timer, 0, txn->timer.cb);
@@ -157,6 +162,8 @@ void segue__txn_collected(segue__txn *txn) {
     load_policy(txn);
     return;
   }
+  txn->schema_doc = job->schema_doc;
+  job->schema_doc = NULL;
   txn->raw = job->raw;
   txn->input = job->input;
   for (size_t i = 0; i < job->errors.count; i++)
@@ -233,9 +240,54 @@ static void hook_through(segue_op *op) {
   segue__engine_check_stopped(engine);
 }
 
+/* The schema first: the policy's check sees only what fits it. */
 static void check(segue__txn *txn) {
-  const segue__policy *policy = txn->policy;
   segue__txn_enter(txn, SEGUE__PHASE_CHECK);
+  if (!txn->schema_doc) {
+    check_by_policy(txn);
+    return;
+  }
+  int rc = segue__judge_start(txn);
+  if (rc < 0) {
+    fail(txn, rc == UV_EAGAIN ? SEGUE_ETIMEOUT : rc, "check by schema");
+    conclude(txn);
+    return;
+  }
+  txn->timer.data = txn;
+  segue__timer_start(txn->engine->loop, &txn->timer, txn->policy->check_ms, judge_timeout);
+}
+
+static void judge_timeout(segue__timer *timer) {
+  segue__txn *txn = timer->data;
+  txn->judge->txn = NULL;
+  segue__job_abandon(txn->engine->loop, &txn->judge->job);
+  txn->judge = NULL;
+  if (!txn->failed) {
+    segue_error error;
+    segue__error_set(&error, SEGUE_ETIMEOUT, "the check by %s was not done after %llu ms",
+                     txn->policy->schema, (unsigned long long)txn->policy->check_ms);
+    segue__txn_fail(txn, &error);
+  }
+  conclude(txn);
+}
+
+void segue__txn_judged(segue__txn *txn) {
+  segue__judge *judge = txn->judge;
+  segue__timer_stop(txn->engine->loop, &txn->timer);
+  txn->judge = NULL;
+  for (size_t i = 0; i < judge->errors.count; i++)
+    segue__txn_fail(txn, &judge->errors.items[i]);
+  if (judge->lost) fail(txn, judge->lost, "check by schema");
+  if (judge->errors.count) txn->result->errors.total += judge->errors.total - judge->errors.count;
+  segue__judge_free(judge);
+  if (txn->failed)
+    conclude(txn);
+  else
+    check_by_policy(txn);
+}
+
+static void check_by_policy(segue__txn *txn) {
+  const segue__policy *policy = txn->policy;
   if (!policy->has_check) {
     plan(txn);
     return;

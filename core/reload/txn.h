@@ -5,6 +5,7 @@
  *   engine.c   queue, waiters, when a run starts, the record of results
  *   txn.c      one run through its phases; outcome
  *   collect.c  read, parse, merge, hash, diff: one job off the loop
+ *   judge.c    the schema: one job off the loop
  *   plan.c     old and new -> ordered steps
  *   commit.c   prepare, commit, and the undo log
  *   strategy.c pull or push, asked anew when a source's health changes
@@ -14,6 +15,7 @@
 #ifndef SEGUE_RELOAD_TXN_H
 #define SEGUE_RELOAD_TXN_H
 
+#include "../config/schema.h"
 #include "engine.h"
 
 /* ---- Queue: one running, one pending (and one pending plan, which changes nothing). ---- */
@@ -66,6 +68,9 @@ struct segue__engine {
   segue__policy *policy; /* live, or NULL */
   segue_snapshot *live;  /* a reference each */
   segue_snapshot *previous;
+  segue__schema *schema; /* the one compiled last, of these bytes */
+  segue__hash schema_hash;
+  bool schema_formats;
   uint64_t last_generation;  /* numbers that ever went live are not used again */
   segue__hash live_input;    /* input hash of the live generation */
   segue__hash refused_input; /* raw hash of what was refused last */
@@ -148,6 +153,8 @@ struct segue__txn {
 
   segue__policy *policy; /* the one that judges this run: the live one or its successor */
   struct segue__collect *collect;
+  struct segue__judge *judge;
+  segue__document *schema_doc; /* a reference, NULL: the policy has no schema */
   segue_snapshot *next;
   segue_snapshot *was_live; /* after the flip: what undo brings back (a reference) */
   segue__hash input, raw;
@@ -222,11 +229,30 @@ typedef struct segue__collect {
   segue__hash input, raw;
   segue__changes changes;
   segue__errors errors;
+  segue__document *schema_doc;
   bool unreadable; /* at least one error is the world's, not the content's */
 } segue__collect;
 int segue__collect_start(segue__txn *txn, bool look_at_inputs);
 void segue__collect_free(segue__collect *collect);
 void segue__txn_collected(segue__txn *txn); /* txn.c: the job is done */
+
+/* judge.c: validates txn->next by txn->schema_doc. */
+typedef struct segue__judge {
+  segue__job job;
+  segue__txn *txn;
+  segue__limits limits;
+  bool formats;
+  uint64_t time_ms;
+  segue__document *doc; /* a reference each */
+  segue__config *config;
+  segue__schema *schema; /* NULL: to be compiled */
+  /* out */
+  segue__errors errors, warnings;
+  int lost; /* a failure that there was no memory to tell */
+} segue__judge;
+int segue__judge_start(segue__txn *txn);
+void segue__judge_free(segue__judge *judge);
+void segue__txn_judged(segue__txn *txn); /* txn.c: the job is done */
 
 /* plan.c */
 int segue__plan_make(segue__txn *txn);

@@ -202,7 +202,7 @@ static int add_sources(const segue__policy *policy, segue__names *names) {
     int rc = segue__names_add(names, "", 0, policy->inputs[i].path);
     if (rc) return rc;
   }
-  return 0;
+  return policy->schema ? segue__names_add(names, "", 0, policy->schema) : 0;
 }
 
 static int add_names(segue__names *to, const segue__names *from) {

@@ -27,6 +27,11 @@ function kinds.text(value)
   if value:find("%z") then return "must not contain a zero byte" end
 end
 
+kinds["text or table"] = function(value)
+  if type(value) == "table" then return nil end
+  return kinds.text(value)
+end
+
 function kinds.duration(value)
   local _, wrong = duration.parse(value)
   return wrong

@@ -25,10 +25,11 @@ end
 local keys = {
   name = "text", sources = "table", triggers = "table", debounce = "table",
   min_interval = "duration", strategy = "function", check = "function", reload = "function",
-  modules = "table", confirm = "table", timeouts = "table",
+  modules = "table", confirm = "table", timeouts = "table", schema = "text or table",
 }
 local debounce_keys = { min = "duration", max = "duration" }
 local timeout_keys = { collect = "duration", check = "duration", reload = "duration" }
+local schema_keys = { path = "text", formats = { "assert", "ignore" } }
 local confirm_keys = { hold = "duration", within = "duration", probe = "probe" }
 local module_keys = {
   kind = "text", replace = { "swap", "handover", "restart" }, config = "text", needs = "texts",
@@ -207,6 +208,19 @@ function Judge:times(policy, result)
   result.min_interval_ms = ms_of(policy, "min_interval")
 end
 
+-- "config.schema.json", or { path = ..., formats = "ignore" } for schemas whose `format` is only a
+-- remark.
+function Judge:schema(schema, result)
+  if type(schema) == "string" then schema = { path = schema } end
+  if not self:keys(schema, schema_keys, "schema") then return end
+  if not schema.path then
+    self:problem('schema names no file: schema = { path = "config.schema.json" }', "schema")
+    return
+  end
+  result.schema = self:folder_path(schema.path)
+  result.formats_ignored = schema.formats == "ignore"
+end
+
 function Judge:policy(policy)
   local result = { name = "segue" }
   -- Parts are judged where they have the right type at all.
@@ -225,6 +239,7 @@ function Judge:policy(policy)
     result.triggers = { constructors.signal "HUP", constructors.watch() }
   end
   if policy.modules then result.modules = self:modules(policy.modules) end
+  if policy.schema then self:schema(policy.schema, result) end
   if policy.confirm then self:confirm(policy.confirm, result) end
   result.check, result.reload, result.strategy = policy.check, policy.reload, policy.strategy
   return result

@@ -13,6 +13,7 @@
 ---@field debounce? { min?: segue.Duration, max?: segue.Duration }
 ---@field min_interval? segue.Duration
 ---@field timeouts? { collect?: segue.Duration, check?: segue.Duration, reload?: segue.Duration }
+---@field schema? string|{ path: string, formats?: "assert"|"ignore" } JSON Schema, draft 2020-12
 ---@field check? fun(next: segue.Config, prev?: segue.Config): boolean?, (string|table)?
 ---@field reload? fun(txn: segue.Transaction)
 ---@field strategy? fun(source: table): "pull"|"push"

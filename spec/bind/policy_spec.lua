@@ -169,7 +169,7 @@ describe("keys and values", function()
     { "an unknown key", "debounse = { min = '1s' },",
       "unknown key 'debounse': did you mean 'debounce'?", 4 },
     { "an unknown key far from all", "zzzzzz = 1,", "unknown key 'zzzzzz': known are check, ", 4 },
-    { "a key of a later version", 'schema = "x.json",', "unknown key 'schema'", 4 },
+    { "a key of a later version", 'dashboard = "x",', "unknown key 'dashboard'", 4 },
     { "a number as key", "[1] = 2,", "unknown key '1'" },
     { "an unknown key below", "debounce = { mim = '1s' },",
       "debounce: unknown key 'mim': did you mean 'min'?", 4 },

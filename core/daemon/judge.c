@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * `segue check --schema SCHEMA FILE`: one file judged by one schema, without a policy. Both may be
+ * YAML or JSON and any JSON value.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+#include "../admin/render.h"
+#include "../config/schema.h"
+#include "../os/os.h"
+#include "cli.h"
+
+enum { FILE_BYTES = 64 << 20, ID_SCHEMA = 1, ID_FILE = 2 };
+
+typedef struct verdict {
+  const segue__cli *cli;
+  segue__document *schema_doc, *doc;
+  segue__schema *schema;
+  segue__errors errors, warnings; /* of the schema, or of reading */
+  segue__findings findings;
+  int code;
+} verdict;
+
+static segue__format format_of(const char *path) {
+  size_t len = strlen(path);
+  return len >= 5 && !strcmp(path + len - 5, ".json") ? SEGUE__JSON : SEGUE__YAML;
+}
+
+/* 0; else the error is kept, and the code says whether the file could be read at all. */
+static int load(verdict *v, const char *path, uint32_t id, segue__document **out, int broken) {
+  segue__bytes bytes = {0};
+  segue_error err = {0};
+  const segue__os *os = segue__os_default();
+  int rc = os->read_file(os->data, path, FILE_BYTES, &bytes, &err);
+  v->code = SEGUE__EXIT_FAILED;
+  if (rc == 0) {
+    rc = segue__document_new(out, id, "", path, format_of(path), bytes.data, bytes.len);
+    if (rc < 0) segue__error_set(&err, rc, "%s: out of memory", path);
+  }
+  if (rc == 0) {
+    v->code = broken;
+    (*out)->foreign = true;
+    rc = segue__document_parse(*out, NULL, NULL, NULL, &err);
+  }
+  if (rc < 0) segue__errors_add(&v->errors, &err);
+  return rc;
+}
+
+static void judge(verdict *v) {
+  const segue__cli *cli = v->cli;
+  segue__schema_options options = {
+      .size = sizeof options, .formats = cli->formats, .warnings = &v->warnings};
+  if (load(v, cli->schema, ID_SCHEMA, &v->schema_doc, SEGUE__EXIT_FAILED)) return;
+  if (segue__schema_new(&v->schema, v->schema_doc, &options, &v->errors)) return;
+  if (load(v, cli->args[0], ID_FILE, &v->doc, SEGUE__EXIT_REJECTED)) return;
+  segue__validate_options where = {.size = sizeof where, .document = v->doc};
+  int rc = segue__schema_validate(v->schema, &v->doc->root, &v->findings, &where);
+  v->code = rc == 0               ? SEGUE__EXIT_OK
+            : rc == SEGUE_ESCHEMA ? SEGUE__EXIT_REJECTED
+                                  : SEGUE__EXIT_FAILED;
+}
+
+/* ---- As JSON --------------------------------------------------------------------------------- */
+
+static void add_json(segue__buf *out, const segue_error *e, const segue__finding *f) {
+  segue__buf_addc(out, '{');
+  segue__render_member(out, "path", e->path);
+  segue__buf_addc(out, ',');
+  segue__render_member(out, "pointer", f ? f->pointer : NULL);
+  segue__buf_addc(out, ',');
+  segue__render_member(out, "file", e->file);
+  segue__buf_addf(out, ",\"line\":%u,\"column\":%u,", e->line, e->column);
+  segue__render_member(out, "keyword", f ? f->keyword : NULL);
+  segue__buf_addc(out, ',');
+  segue__render_member(out, "schema_path", f ? f->schema_path : NULL);
+  segue__buf_addc(out, ',');
+  segue__render_member(out, "message", e->message);
+  segue__buf_addc(out, '}');
+}
+
+/* "valid" is null where there is no verdict: the schema is refused, a file cannot be read. */
+static void as_json(segue__buf *out, const verdict *v) {
+  segue__buf_addf(out, "{\"valid\":%s,\"errors\":[",
+                  v->code == SEGUE__EXIT_OK         ? "true"
+                  : v->code == SEGUE__EXIT_REJECTED ? "false"
+                                                    : "null");
+  for (size_t i = 0; i < v->errors.count; i++) {
+    if (i) segue__buf_addc(out, ',');
+    add_json(out, &v->errors.items[i], NULL);
+  }
+  for (size_t i = 0; i < v->findings.count; i++) {
+    if (i) segue__buf_addc(out, ',');
+    add_json(out, &v->findings.items[i].error, &v->findings.items[i]);
+  }
+  segue__buf_addf(out, "],\"error_count\":%zu,\"warnings\":[", v->errors.total + v->findings.total);
+  for (size_t i = 0; i < v->warnings.count; i++) {
+    if (i) segue__buf_addc(out, ',');
+    add_json(out, &v->warnings.items[i], NULL);
+  }
+  segue__buf_adds(out, "]}\n");
+}
+
+/* ---- As text --------------------------------------------------------------------------------- */
+
+static void as_text(segue__buf *out, const verdict *v) {
+  for (size_t i = 0; i < v->warnings.count; i++) {
+    segue__buf_adds(out, "warning: ");
+    segue__render_error_text(out, &v->warnings.items[i]);
+    segue__buf_addc(out, '\n');
+  }
+  if (v->code == SEGUE__EXIT_OK)
+    segue__buf_addf(out, "good: %s fits %s\n", v->cli->args[0], v->cli->schema);
+  for (size_t i = 0; i < v->errors.count; i++) {
+    segue__render_error_text(out, &v->errors.items[i]);
+    segue__buf_addc(out, '\n');
+  }
+  for (size_t i = 0; i < v->findings.count; i++) {
+    const segue__finding *f = &v->findings.items[i];
+    segue__render_error_text(out, &f->error);
+    if (f->schema_path)
+      segue__buf_addf(out, "\n    rule: %s:%u:%u %s", f->schema_file, f->schema_line,
+                      f->schema_column, f->schema_path);
+    segue__buf_addc(out, '\n');
+  }
+  size_t more = v->findings.total - v->findings.count;
+  if (more) segue__buf_addf(out, "... and %zu more\n", more);
+}
+
+int segue__cli_judge(const segue__cli *cli) {
+  verdict v = {.cli = cli};
+  segue__buf out;
+  segue__buf_init(&out);
+  segue__errors_init(&v.errors);
+  segue__errors_init(&v.warnings);
+  judge(&v);
+  if (cli->json)
+    as_json(&out, &v);
+  else
+    as_text(&out, &v);
+  segue__findings_deinit(&v.findings);
+  segue__errors_deinit(&v.errors);
+  segue__errors_deinit(&v.warnings);
+  segue__schema_unref(v.schema);
+  segue__document_unref(v.schema_doc);
+  segue__document_unref(v.doc);
+  return segue__cli_print(v.code, &out);
+}

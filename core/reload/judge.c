@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Judging by schema: the first thing that the check phase does, in a job on the worker. The job
+ * owns references of all it touches. What it compiled is kept in the engine for as long as the
+ * bytes of the schema stay the same.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "../os/fault.h"
+#include "txn.h"
+
+static void run(segue__job *job);
+static void done(segue__job *job);
+static void abandoned(segue__job *job);
+
+int segue__judge_start(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  segue__judge *judge = segue__calloc(1, sizeof *judge);
+  if (!judge) return UV_ENOMEM;
+  judge->job.run = run;
+  judge->job.done = done;
+  judge->job.abandoned = abandoned;
+  judge->txn = txn;
+  judge->limits = engine->options.limits;
+  judge->formats = !txn->policy->formats_ignored;
+  judge->time_ms = txn->policy->check_ms;
+  judge->doc = segue__document_ref(txn->schema_doc);
+  judge->config = segue__config_ref(txn->next->config);
+  if (engine->schema && engine->schema_formats == judge->formats &&
+      segue__hash_equal(engine->schema_hash, judge->doc->hash))
+    judge->schema = segue__schema_ref(engine->schema);
+  segue__errors_init(&judge->errors);
+  segue__errors_init(&judge->warnings);
+  int rc = segue__job_submit(engine->loop, &judge->job);
+  if (rc < 0) {
+    segue__judge_free(judge);
+    return rc;
+  }
+  txn->judge = judge;
+  return 0;
+}
+
+void segue__judge_free(segue__judge *judge) {
+  if (!judge) return;
+  segue__schema_unref(judge->schema);
+  segue__document_unref(judge->doc);
+  segue__config_unref(judge->config);
+  segue__errors_deinit(&judge->errors);
+  segue__errors_deinit(&judge->warnings);
+  segue__free(judge);
+}
+
+static int compile(segue__judge *judge) {
+  segue_error error = {0};
+  segue__schema_options options = {
+      .size = sizeof options, .formats = judge->formats, .warnings = &judge->warnings};
+  int rc = SEGUE_FAULT("check.schema");
+  if (rc < 0)
+    segue__error_set(&error, rc, "the schema cannot be compiled: %s", segue_strerror(rc));
+  else if (!judge->doc->parsed)
+    rc = segue__document_parse(judge->doc, &judge->limits, NULL, NULL, &error);
+  if (rc < 0) {
+    segue__errors_add(&judge->errors, &error);
+    return rc;
+  }
+  return segue__schema_new(&judge->schema, judge->doc, &options, &judge->errors);
+}
+
+static void run(segue__job *job) {
+  segue__judge *judge = (segue__judge *)job;
+  if (!judge->schema && compile(judge) < 0) return;
+  segue__findings findings = {0};
+  segue__validate_options options = {
+      .size = sizeof options, .config = judge->config, .time_ms = judge->time_ms};
+  int rc = segue__schema_validate(judge->schema, &judge->config->root, &findings, &options);
+  for (size_t i = 0; i < findings.count; i++)
+    segue__errors_add(&judge->errors, &findings.items[i].error);
+  if (rc < 0 && !judge->errors.count) { /* no memory to say it in */
+    judge->errors.total++;
+    judge->lost = rc;
+  } else if (findings.count) {
+    judge->errors.total += findings.total - findings.count;
+  }
+  segue__findings_deinit(&findings);
+}
+
+static void keep(segue__engine *engine, segue__judge *judge) {
+  for (size_t i = 0; i < judge->warnings.count; i++) {
+    const segue_error *w = &judge->warnings.items[i];
+    segue__log(engine->log, SEGUE__WARN, "schema", w->message, "file", 's', w->file, "line", 'd',
+               (int64_t)w->line, "path", 's', w->path, NULL);
+  }
+  if (!judge->schema || judge->schema == engine->schema) return;
+  segue__schema_unref(engine->schema);
+  engine->schema = segue__schema_ref(judge->schema);
+  engine->schema_hash = judge->doc->hash;
+  engine->schema_formats = judge->formats;
+}
+
+static void done(segue__job *job) {
+  segue__judge *judge = (segue__judge *)job;
+  keep(judge->txn->engine, judge);
+  segue__txn_judged(judge->txn);
+}
+
+static void abandoned(segue__job *job) {
+  segue__judge_free((segue__judge *)job);
+}
