@@ -306,8 +306,9 @@ segue__sub *segue__compile_scan(segue__compile *c, const segue_node *node, segue
   if (node->type == SEGUE_BOOL) {
     sub->always = node->v.b ? 1 : 2;
   } else if (node->type != SEGUE_MAP) {
-    segue__compile_fail(c, "a schema is a map of keywords, true or false: this is a %s",
-                        segue_type_name((segue_type)node->type));
+    char shown[SEGUE__SHOWN_SIZE];
+    segue__compile_fail(c, "a schema is a map of keywords, true or false: this is %s",
+                        segue__finding_show(node, shown));
   } else {
     identify(c, sub);
     if (!sub->resource->root) sub->resource->root = sub;

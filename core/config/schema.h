@@ -72,8 +72,8 @@ bool segue__schema_secret(const segue__schema *schema, const segue__path *path);
 
 /* A document whose root is `root` with the defaults of `properties` put in where members are
  * missing: through references, allOf and items, not through conditions. Where two speak about one
- * member the first counts. Nodes of root are shared, so what they come from must outlive it. A
- * default stands at its position in the schema. */
+ * member the first counts. Nodes of root and of the schema are shared: both must outlive it. A
+ * default has its position in the schema. SEGUE_ELIMIT: defaults inside of defaults without end. */
 int segue__schema_defaults(const segue__schema *schema, const segue_node *root,
                            segue__document **out, segue_error *err);
 

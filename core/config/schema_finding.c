@@ -249,7 +249,7 @@ bool segue__finding_add(segue__validation *v, const segue__sub *sub, const segue
   va_end(args);
   segue__buf_init(&subject);
   add_subject(&subject, place);
-  segue__error_set(&f->error, SEGUE_ESCHEMA, "%s %s",
+  segue__error_set(&f->error, v->code ? v->code : SEGUE_ESCHEMA, "%s %s",
                    subject.failed || !subject.data ? "the value" : subject.data, sentence);
   segue__buf_deinit(&subject);
   fill(v, f, sub, keyword, place);

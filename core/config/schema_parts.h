@@ -240,6 +240,7 @@ struct segue__validation {
   segue__findings *findings; /* NULL while nothing is told */
   segue__findings *all;      /* what the caller gave */
   int status;                /* not 0: everything ends */
+  int code;                  /* of what is told; 0: SEGUE_ESCHEMA */
   unsigned depth;            /* of nested schemas */
   unsigned reach;            /* deepest place of a breach since it was set to 0 */
   uint64_t steps, deadline;  /* left; in nanoseconds */

@@ -125,6 +125,7 @@ static bool read_property(reader *r, const char *at, atom *a) {
                 "this property of characters is not known: write a general category, a binary "
                 "property or Script=...");
   }
+  if (a->text.failed) r->out->failed = 1;
   if (negate) a->set = a->set == 'p' ? 'P' : 'p';
   r->p = close + 1;
   return true;

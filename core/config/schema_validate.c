@@ -26,6 +26,7 @@ static uint64_t now_ns(void) {
 bool segue__validate_stop(segue__validation *v, const segue__place *place, int code) {
   if (v->status) return false;
   v->findings = v->all; /* this is told, quiet or not */
+  v->code = code;
   if (code == UV_ENOMEM)
     segue__finding_add(v, NULL, NULL, place, "cannot be validated: out of memory");
   else

@@ -19,7 +19,7 @@ enum { IDLE, QUEUED, RUNNING, ENDED, ABANDONED };
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define STACK_BYTES (4u << 20)
 #else
-#define STACK_BYTES (512u << 10)
+#define STACK_BYTES (1u << 20)
 #endif
 
 struct segue__worker {

@@ -94,6 +94,82 @@ describe("segue", function()
       assert.equal(0, segue.cli({ "check" }, { cwd = d.dir.path }).code)
     end)
 
+    it("judges the configuration by the policy's schema", function()
+      local d = segue.folder {
+        policy = [[
+local segue = require "segue"
+return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
+  check = function(next) error("not asked") end }
+]],
+        files = { ["config.yaml"] = "listen: x\nwieght: 1\n", ["config.schema.yaml"] =
+          "properties: { weight: { type: integer }, listen: { type: string } }\n"
+          .. "additionalProperties: false\n" } }
+      local p = d:cli "check"
+      assert.equal(3, p.code, p.output)
+      assert.matches('config%.yaml:2:1: wieght is not a known key here: did you mean "weight"?',
+        p.stdout)
+      assert.is_nil(p.stdout:find("not asked", 1, true))
+    end)
+
+    describe("--schema", function()
+      local files = {
+        ["s.yaml"] = "properties:\n  weight: { maximum: 100 }\n  at: { format: ipv4 }\n",
+        ["good.json"] = '{"weight":100,"at":"x"}', ["bad.yaml"] = "a: 1\nweight: 500\n",
+        ["broken.yaml"] = "a: [", ["any.json"] = "[7]", ["wrong.json"] = '{"type":"objekt"}',
+        ["false.json"] = "false",
+      }
+      local function check(...)
+        local d = segue.folder { files = files }
+        return segue.cli({ "check", "--schema", ... }, { cwd = d.dir.path })
+      end
+      it("says good, or what is wrong and by which rule", function()
+        local p = check("s.yaml", "good.json")
+        assert.equal(0, p.code, p.output)
+        assert.equal("good: good.json fits s.yaml\n", p.stdout)
+        p = check("s.yaml", "bad.yaml")
+        assert.equal(3, p.code)
+        assert.equal("bad.yaml:2:9: weight is 500: at most 100 is allowed (at weight)\n"
+          .. "    rule: s.yaml:2:13 #/properties/weight/maximum\n", p.stdout)
+        assert.equal(0, check("s.yaml", "any.json").code)
+        assert.equal(3, check("false.json", "any.json").code)
+      end)
+      it("takes formats for rules where that is asked for", function()
+        local p = check("s.yaml", "good.json", "--formats")
+        assert.equal(3, p.code)
+        assert.matches("at is \"x\": an IPv4 address such as 192.0.2.1 is wanted", p.stdout)
+      end)
+      it("prints a verdict and the errors as JSON", function()
+        local p = check("s.yaml", "bad.yaml", "--json")
+        assert.equal(3, p.code)
+        assert.same({ valid = false, error_count = 1, warnings = {}, errors = { {
+          path = "weight", pointer = "/weight", file = "bad.yaml", line = 2, column = 9,
+          keyword = "maximum", schema_path = "#/properties/weight/maximum",
+          message = "weight is 500: at most 100 is allowed" } } }, cjson.decode(p.stdout))
+        p = check("s.yaml", "good.json", "--json")
+        assert.same({ valid = true, error_count = 0, warnings = {}, errors = {} },
+          cjson.decode(p.stdout))
+      end)
+      it("ends with 3 for a file that is broken, with 4 for what cannot be judged", function()
+        local p = check("s.yaml", "broken.yaml", "--json")
+        assert.equal(3, p.code)
+        assert.equal("broken.yaml", cjson.decode(p.stdout).errors[1].file)
+        for _, case in ipairs { { "s.yaml", "none.yaml" }, { "none.json", "any.json" },
+          { "wrong.json", "any.json" }, { "broken.yaml", "any.json" } } do
+          p = check(case[1], case[2], "--json")
+          assert.equal(4, p.code, p.output)
+          local answer = cjson.decode(p.stdout)
+          assert.equal(cjson.null, answer.valid)
+          assert.equal(1, #answer.errors)
+        end
+      end)
+      it("wants a file, and a file wants it", function()
+        assert.matches("which FILE", check("s.yaml").stderr)
+        assert.equal(2, check("s.yaml").code)
+        assert.equal(2, segue.cli({ "check", "good.json" }).code)
+        assert.equal(2, segue.cli({ "check", "--formats" }).code)
+      end)
+    end)
+
     it("works beside a daemon that serves the same policy", function()
       local d = start()
       assert.equal(0, d:cli("check").code)

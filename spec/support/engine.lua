@@ -59,6 +59,7 @@ function Engine:policy(spec)
     if m.exclusive then self:module(m[1]).exclusive = true end
   end
   for key, value in pairs(spec.set or {}) do p[key] = value end
+  p.schema = spec.schema and C.segue__strdup(spec.schema) or nil
   p.has_check, p.has_reload, p.has_probe = spec.check ~= nil, spec.reload ~= nil, spec.probe ~= nil
   p.confirm, p.has_strategy = spec.probe ~= nil, spec.strategy ~= nil
   local hooks = C.scripted_hooks_new(self.world)

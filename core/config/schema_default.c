@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Defaults: a tree with what the schema says about missing members put in. Only maps and lists on
+ * the way to what was put in are made anew; all else is shared. A default may have defaults inside,
+ * so their number and depth are limited: a schema could ask for endlessly many.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "node.h"
+#include "schema_parts.h"
+
+enum { FILLED_MAX = 100000, NESTED_MAX = 160 };
+
+typedef struct filler {
+  segue__arena *arena;
+  unsigned filled, depth;
+} filler;
+
+static int fill(filler *f, const segue__sub *sub, segue_node *node);
+
+/* The default that a subschema has, or what it refers to. */
+static const segue_node *find_default(const segue__sub *sub) {
+  for (uint32_t i = 0; i < sub->keyword_count; i++)
+    if (!strcmp(sub->keywords[i].def->name, "default")) return sub->keywords[i].value;
+  const segue_node *found = NULL;
+  for (uint32_t i = 0; i < sub->keyword_count && !found; i++) {
+    const segue__keyword *k = &sub->keywords[i];
+    if (!strcmp(k->def->name, "$ref")) found = find_default(k->sub);
+    for (uint32_t j = 0; k->def->check == segue__check_all_of && j < k->sub_count && !found; j++)
+      found = find_default(k->subs[j]);
+  }
+  return found;
+}
+
+static int seal(filler *f, segue_node *node, segue__entry *entries, size_t count) {
+  size_t same[2];
+  if (node->type == SEGUE_LIST) return segue__list_seal(f->arena, node, entries, count);
+  return segue__map_seal(f->arena, node, entries, count, same);
+}
+
+static int fill_properties(filler *f, const segue__keyword *k, segue_node *node) {
+  uint32_t count = node->count;
+  bool changed = false;
+  int rc = 0;
+  segue__entry *entries = segue__calloc((size_t)count + k->sub_count, sizeof *entries);
+  if (!entries) return UV_ENOMEM;
+  for (uint32_t i = 0; i < count; i++)
+    entries[i] =
+        (segue__entry){.member = node->v.members[i],
+                       .key = segue__key_hash(node->v.members[i].key, node->v.members[i].key_len)};
+  for (uint32_t j = 0; j < k->sub_count && !rc; j++) {
+    const segue__member *p = &k->value->v.members[j];
+    const segue__member *have = segue__node_find(node, p->key, p->key_len);
+    const segue_node *value = have ? NULL : find_default(k->subs[j]);
+    if (!have && !value) continue;
+    segue__entry *entry = &entries[have ? have - node->v.members : count];
+    segue__hash before = entry->member.value.hash;
+    if (!have) {
+      entry->member = *p;
+      entry->member.value = *value;
+      entry->key = segue__key_hash(p->key, p->key_len);
+      count++;
+      if (++f->filled > FILLED_MAX) rc = SEGUE_ELIMIT;
+    }
+    if (!rc) rc = fill(f, k->subs[j], &entry->member.value);
+    changed = changed || !have || !segue__hash_equal(before, entry->member.value.hash);
+  }
+  if (!rc && changed) rc = seal(f, node, entries, count);
+  segue__free(entries);
+  return rc;
+}
+
+static int fill_items(filler *f, const segue__keyword *k, segue_node *node) {
+  bool prefix = k->def->shape == SEGUE__SHAPE_LIST, changed = false;
+  uint32_t first = prefix || !k->beside ? 0 : k->beside->sub_count;
+  int rc = 0;
+  segue__entry *entries = segue__calloc((size_t)node->count + 1, sizeof *entries);
+  if (!entries) return UV_ENOMEM;
+  for (uint32_t i = 0; i < node->count && !rc; i++) {
+    segue_node *item = &entries[i].member.value;
+    *item = node->v.items[i];
+    if (prefix && i < k->sub_count)
+      rc = fill(f, k->subs[i], item);
+    else if (!prefix && i >= first)
+      rc = fill(f, k->sub, item);
+    changed = changed || !segue__hash_equal(item->hash, node->v.items[i].hash);
+  }
+  if (!rc && changed) rc = seal(f, node, entries, node->count);
+  segue__free(entries);
+  return rc;
+}
+
+static int fill_keyword(filler *f, const segue__keyword *k, segue_node *node) {
+  const segue__keyword_def *def = k->def;
+  if (def->check == segue__check_properties && node->type == SEGUE_MAP)
+    return fill_properties(f, k, node);
+  if ((def->check == segue__check_items || def->check == segue__check_prefix_items) &&
+      node->type == SEGUE_LIST)
+    return fill_items(f, k, node);
+  if (def->check == segue__check_ref && k->dynamic < 0) return fill(f, k->sub, node);
+  int rc = 0;
+  for (uint32_t i = 0; def->check == segue__check_all_of && i < k->sub_count && !rc; i++)
+    rc = fill(f, k->subs[i], node);
+  return rc;
+}
+
+static int fill(filler *f, const segue__sub *sub, segue_node *node) {
+  int rc = 0;
+  if (node->type < SEGUE_LIST) return 0;
+  if (++f->depth > NESTED_MAX) rc = SEGUE_ELIMIT;
+  for (int in_place = 0; in_place < 2; in_place++) /* its own members come first */
+    for (uint32_t i = 0; i < sub->keyword_count && !rc; i++)
+      if (sub->keywords[i].def->in_place == in_place) rc = fill_keyword(f, &sub->keywords[i], node);
+  f->depth--;
+  return rc;
+}
+
+int segue__schema_defaults(const segue__schema *schema, const segue_node *root,
+                           segue__document **out, segue_error *err) {
+  const char *name = schema->root->resource->doc->name;
+  int rc = segue__document_new(out, 0, "defaults", name, SEGUE__BUILT, NULL, 0);
+  if (rc) return segue__error_set(err, rc, "%s: out of memory", name);
+  filler f = {.arena = &(*out)->arena};
+  segue_node filled = *root;
+  rc = fill(&f, schema->root, &filled);
+  if (rc == 0) {
+    (*out)->root = filled;
+    (*out)->hash = filled.hash;
+    (*out)->parsed = true;
+    return 0;
+  }
+  segue__document_unref(*out);
+  *out = NULL;
+  return rc == SEGUE_ELIMIT
+             ? segue__error_set(err, rc,
+                                "%s: its defaults ask for more than %d values or nest deeper than "
+                                "%d: does one contain itself?",
+                                name, FILLED_MAX, NESTED_MAX)
+             : segue__error_set(err, rc, "%s: out of memory", name);
+}

@@ -1,0 +1,321 @@
+-- SPDX-License-Identifier: MIT
+-- What each keyword lets through and what it says when it does not.
+local schema = require "spec.support.schema"
+
+-- Each: a schema, what fits it, and what does not with the text that is told (without "file:" and
+-- the path, which "a finding" below is about).
+local function judges(text, good, bad, options)
+  local compiled, why = schema.compile(text, options)
+  assert.is_truthy(compiled, not compiled and table.concat(why, "; ") or nil)
+  for _, value in ipairs(good) do
+    assert.equal("", schema.told(compiled, value), text .. " refuses " .. value)
+  end
+  for value, told in pairs(bad) do
+    local list = {}
+    for line in (told .. "\n"):gmatch("(.-)\n") do list[#list + 1] = "file:" .. line end
+    local found = (schema.told(compiled, value) .. "\n"):gsub(" %(at [^\n]*%)\n", "\n")
+    assert.equal(table.concat(list, "\n") .. "\n", found, text .. " by " .. value)
+  end
+end
+
+describe("a schema's type", function()
+  it("takes 1.0 for an integer, and every integer for a number", function()
+    judges('{"type":"integer"}', { "1", "1.0", "-3e2", "1e300" }, {
+      ["1.5"] = "1:1: the top level is 1.5: an integer is wanted",
+      ['"1"'] = '1:1: the top level is "1": an integer is wanted',
+      ["null"] = "1:1: the top level is null: an integer is wanted",
+    })
+    judges('{"type":"number"}', { "1", "1.5" }, { ["true"] =
+      "1:1: the top level is true: a number is wanted" })
+  end)
+  it("names all that are allowed", function()
+    judges('{"type":["null","array","object"]}', { "null", "[]", "{}" }, {
+      ['"x"'] = '1:1: the top level is "x": null, a list or a map is wanted',
+    })
+    judges('{"type":["boolean","string"]}', { "false", '"x"' }, {
+      ["[1,2]"] = "1:1: the top level is a list of 2: true or false or a text is wanted",
+    })
+  end)
+  it("is all that is told where it is wrong", function()
+    judges('{"type":"string","minLength":3,"minimum":7}', { '"abc"' }, {
+      ["5"] = "1:1: the top level is 5: a text is wanted" })
+  end)
+end)
+
+describe("const and enum", function()
+  it("compare by value: 1 is 1.0, maps have no order", function()
+    judges('{"const":{"a":1,"b":[2.0]}}', { '{"b":[2],"a":1.0}' }, {
+      ['{"a":1,"b":[true]}'] = "1:1: the top level is a map of 2: it must be a map of 2" })
+    judges('{"enum":["x",1,null,[1]]}', { '"x"', "1.0", "null", "[1.0]" }, {
+      ["true"] = '1:1: the top level is true: it must be "x", 1, null or a list of 1',
+      ["[1,1]"] = '1:1: the top level is a list of 2: it must be "x", 1, null or a list of 1',
+    })
+    judges('{"const":false}', { "false" }, {
+      ["0"] = "1:1: the top level is 0: it must be false" })
+    judges('{"const":9223372036854775807}', { "9223372036854775807" }, {
+      ["9223372036854775808"] =
+        "1:1: the top level is 9223372036854775808: it must be 9223372036854775807" })
+    judges('{"const":0}', { "0", "0.0", "-0.0" }, {})
+    judges('{"const":"a\\u0000b"}', { '"a\\u0000b"' }, {
+      ['"a"'] = '1:1: the top level is "a": it must be "a\\u0000b"' })
+  end)
+  it("cut long lists short", function()
+    local values = {}
+    for i = 1, 100 do values[i] = '"value' .. i .. '"' end
+    assert.matches('it must be "value1", .*, %d+ more$',
+      schema.told('{"enum":[' .. table.concat(values, ",") .. "]}", "1"))
+  end)
+end)
+
+describe("numbers", function()
+  it("have limits that are exact over 64 bits", function()
+    judges('{"maximum":100}', { "100", "1e2", "-5", '"x"' }, {
+      ["101"] = "1:1: the top level is 101: at most 100 is allowed" })
+    judges('{"maximum":9007199254740992}', { "9007199254740992" }, {
+      ["9007199254740993"] =
+        "1:1: the top level is 9007199254740993: at most 9007199254740992 is allowed" })
+    judges('{"minimum":9223372036854775807.0}', { "9223372036854775808", "18446744073709551615" }, {
+      ["9223372036854775807"] = "1:1: the top level is 9223372036854775807: at least " ..
+        "9.223372036854776e18 is allowed" })
+    judges('{"exclusiveMinimum":0,"exclusiveMaximum":1.5}', { "0.1", "1" }, {
+      ["0"] = "1:1: the top level is 0: only more than 0 is allowed",
+      ["1.5"] = "1:1: the top level is 1.5: only less than 1.5 is allowed" })
+    judges('{"minimum":-1}', { "-1", "0" }, {
+      ["-9223372036854775808"] =
+        "1:1: the top level is -9223372036854775808: at least -1 is allowed" })
+  end)
+  it("that are none (.nan) are within no limits", function()
+    for _, rule in ipairs { "maximum", "minimum", "exclusiveMaximum", "exclusiveMinimum" } do
+      assert.is_false(schema.fits('{"' .. rule .. '":1}', "yaml:.nan"))
+    end
+    assert.is_false(schema.fits('{"multipleOf":1}', "yaml:.inf"))
+    assert.is_false(schema.fits('{"type":"integer"}', "yaml:.inf"))
+    assert.is_true(schema.fits('{"minimum":1}', "yaml:.inf"))
+  end)
+  it("are multiples by the digits that were written", function()
+    judges('{"multipleOf":0.01}', { "19.99", "0", "4.35", "1e300", "-0.07" }, {
+      ["0.001"] = "1:1: the top level is 0.001: it must be a multiple of 0.01" })
+    judges('{"multipleOf":0.0001}', { "0.0075" }, {
+      ["0.00751"] = "1:1: the top level is 0.00751: it must be a multiple of 0.0001" })
+    judges('{"multipleOf":3}', { "18446744073709551615", "3e300", "-9", "9.0" }, {
+      ["18446744073709551614"] =
+        "1:1: the top level is 18446744073709551614: it must be a multiple of 3",
+      ["1.5"] = "1:1: the top level is 1.5: it must be a multiple of 3" })
+    assert.is_true(schema.fits('{"multipleOf":0.5}', "1e308"))
+    assert.is_false(schema.fits('{"multipleOf":0.123456789}', "1e308"))
+    assert.is_true(schema.fits('{"multipleOf":1e-8}', "12391239123"))
+    assert.is_true(schema.fits('{"multipleOf":5e-324}', "1e-300"))
+  end)
+end)
+
+describe("texts", function()
+  it("are counted in characters, not bytes", function()
+    judges('{"maxLength":2,"minLength":1}', { '"ab"', '"€😀"', "7" }, {
+      ['""'] = "1:1: the top level has 0 characters: at least 1 is wanted",
+      ['"€€€"'] = "1:1: the top level has 3 characters: at most 2 are allowed" })
+  end)
+  it("match a pattern anywhere unless it is anchored", function()
+    judges('{"pattern":"b+"}', { '"abc"', "1" }, {
+      ['"ac"'] = '1:1: the top level is "ac": it must match b+' })
+    judges('{"pattern":"^a$"}', { '"a"' }, {
+      ['"a\\n"'] = '1:1: the top level is "a\\n": it must match ^a$' })
+  end)
+  it("are shown in short", function()
+    local told = schema.told('{"maxLength":1,"const":0}', '"' .. ("é"):rep(100) .. '"')
+    assert.matches("^file:1:1: the top level is \"[é]+%.%.%.: it must be 0\n", told)
+    assert.is_true(#told < 250)
+  end)
+end)
+
+describe("lists", function()
+  it("are counted", function()
+    judges('{"minItems":1,"maxItems":2}', { "[1]", "[1,2]", "{}" }, {
+      ["[]"] = "1:1: the top level has 0 items: at least 1 is wanted",
+      ["[1,2,3]"] = "1:1: the top level has 3 items: at most 2 are allowed" })
+  end)
+  it("have items by place, and the rest by items", function()
+    judges('{"prefixItems":[{"type":"string"},true],"items":{"type":"integer"}}',
+      { "[]", '["a"]', '["a",null,1,2]' }, {
+        ['[1,2,"c"]'] = "1:2: item [0] is 1: a text is wanted\n"
+          .. '1:6: item [2] is "c": an integer is wanted' })
+    judges('{"prefixItems":[true],"items":false}', { "[1]" }, {
+      ["[1,2,3]"] = "1:4: item [1] is one item too many: 1 at most" })
+  end)
+  it("contain what they must, so many times", function()
+    judges('{"contains":{"type":"string"}}', { '[1,"a"]', '["a","b"]' }, {
+      ["[1]"] = "1:1: the top level has 0 items of the kind that it must contain: at least 1 is "
+        .. "wanted" })
+    judges('{"contains":{"type":"string"},"minContains":2,"maxContains":3}', { '["a","b",1]' }, {
+      ['["a"]'] = "1:1: the top level has 1 item of the kind that it must contain: at least 2 are "
+        .. "wanted",
+      ['["a","b","c","d"]'] = "1:1: the top level has more items of a kind than it may contain: at "
+        .. "most 3 are allowed" })
+    judges('{"contains":{"const":1},"minContains":0}', { "[]", "[2]" }, {})
+  end)
+  it("are unique by value", function()
+    judges('{"uniqueItems":true}', { "[]", '[1,true,"1",[1],{"a":1}]', "[0,false]" }, {
+      ["[1,2,1.0]"] = "1:6: item [2] equals item 0 of the same list: each may be there once",
+      ['[{"a":1,"b":[1.0]},{"b":[1],"a":1}]'] = "1:20: item [1] equals item 0 of the same list: "
+        .. "each may be there once" })
+    judges('{"uniqueItems":false}', { "[1,1]" }, {})
+  end)
+  it("are unique in time that grows with their length", function()
+    local items = {}
+    for i = 1, 200000 do items[i] = i .. (i % 2 == 0 and ".0" or "") end
+    assert.is_true(schema.fits('{"uniqueItems":true}', "[" .. table.concat(items, ",") .. "]",
+      { time_ms = 5000 }))
+  end)
+end)
+
+describe("maps", function()
+  it("have members that are named, matched or additional", function()
+    judges('{"properties":{"a":{"type":"integer"}},"patternProperties":{"^x":{"type":"null"}},'
+      .. '"additionalProperties":{"type":"string"}}', { '{"a":1,"x1":null,"z":"s"}', "[]" }, {
+        ['{"a":"1","x":1,"z":2}'] = '1:6: a is "1": an integer is wanted\n'
+          .. "1:14: x is 1: null is wanted\n1:20: z is 2: a text is wanted" })
+  end)
+  it("tell unknown keys, where they stand, and what was meant", function()
+    judges('{"properties":{"timeout":true,"host":true},"additionalProperties":false}',
+      { '{"host":1}' }, {
+        ['{"a":{},"timeuot":1}'] = "1:2: a is not a known key here\n"
+          .. '1:9: timeuot is not a known key here: did you mean "timeout"?' })
+  end)
+  it("require keys, alone or beside others", function()
+    judges('{"required":["a","b"]}', { '{"a":1,"b":null}', "1" }, {
+      ['{"c":1}'] = '1:1: the top level lacks "a", which is required\n'
+        .. '1:1: the top level lacks "b", which is required' })
+    judges('{"dependentRequired":{"tls":["cert"]}}', { "{}", '{"tls":1,"cert":2}' }, {
+      ['{"tls":1}'] = '1:1: the top level lacks "cert", which is required beside "tls"' })
+  end)
+  it("are counted, and their keys judged", function()
+    judges('{"minProperties":1,"maxProperties":1}', { '{"a":1}' }, {
+      ["{}"] = "1:1: the top level has 0 members: at least 1 is wanted",
+      ['{"a":1,"b":2}'] = "1:1: the top level has 2 members: at most 1 is allowed" })
+    judges('{"propertyNames":{"maxLength":2}}', { '{"ab":1}' }, {
+      ['{"a":1,"abc":2}'] = "1:8: the key abc has 3 characters: at most 2 are allowed" })
+  end)
+end)
+
+describe("combinations", function()
+  it("of all tell each breach", function()
+    judges('{"allOf":[{"minimum":1},{"multipleOf":2}]}', { "2" }, {
+      ["-1"] = "1:1: the top level is -1: at least 1 is allowed\n"
+        .. "1:1: the top level is -1: it must be a multiple of 2" })
+  end)
+  it("of any tell the forms by name, or what is wrong with the nearest", function()
+    judges('{"anyOf":[{"type":"string"},{"title":"a port","maximum":9}]}', { '"a"', "3" }, {
+      ["10"] = "1:1: the top level is 10: a text or a port is wanted" })
+    judges('{"anyOf":[{"minimum":5},{"maximum":1}]}', { "5" }, {
+      ["3"] = "1:1: the top level is 3: it fits none of the 2 forms that are allowed here" })
+    judges('{"oneOf":[{"type":"null"},{"type":"object","properties":{"a":{"type":"null"}}}]}',
+      { "null" }, {
+      ['{"a":{"b":1}}'] = "1:6: a is a map of 1: null is wanted" })
+  end)
+  it("tell forms apart by a constant", function()
+    judges([[{"oneOf":[
+      {"required":["kind"],"properties":{"kind":{"const":"tcp"},"port":{"type":"integer"}}},
+      {"required":["kind"],"properties":{"kind":{"const":"unix"},"path":{"type":"string"}}}]}]],
+      { '{"kind":"tcp","port":1}', '{"kind":"unix"}' }, {
+        ['{"kind":"unix","path":1}'] = "1:23: path is 1: a text is wanted",
+        ['{"kind":"tcp","port":"x"}'] = '1:22: port is "x": an integer is wanted' })
+  end)
+  it("of exactly one tell which fit", function()
+    judges('{"oneOf":[{"minimum":1},{"minimum":2},{"minimum":3}]}', { "1" }, {
+      ["2"] = "1:1: the top level fits forms 1 and 2 of 3 at once: exactly one may fit" })
+  end)
+  it("negate, and follow conditions", function()
+    judges('{"not":{"type":"integer"}}', { '"a"' }, {
+      ["1"] = "1:1: the top level is 1: it must not be like that" })
+    judges('{"if":{"required":["tls"]},"then":{"required":["cert"]},"else":{"required":["plain"]}}',
+      { '{"tls":1,"cert":1}', '{"plain":1}' }, {
+        ['{"tls":1}'] = '1:1: the top level lacks "cert", which is required',
+        ["{}"] = '1:1: the top level lacks "plain", which is required' })
+    judges('{"dependentSchemas":{"a":{"required":["b"]}}}', { "{}", '{"a":1,"b":1}' }, {
+      ['{"a":1}'] = '1:1: the top level lacks "b", which is required' })
+  end)
+  it("are nothing where a schema is true, and everything where it is false", function()
+    judges("true", { "1", "{}" }, {})
+    judges("false", {}, { ["1"] = "1:1: the top level is not allowed here" })
+    judges('{"properties":{"a":false}}', { "{}" }, { ['{"a":1}'] = "1:6: a is not allowed here" })
+  end)
+end)
+
+describe("what is left over", function()
+  it("is known through references, combinations and conditions", function()
+    local text = [[{"$ref":"#/$defs/base","properties":{"a":true},
+      "allOf":[{"patternProperties":{"^x":true}}],
+      "anyOf":[{"required":["k"],"properties":{"k":true}},{"properties":{"never":false}}],
+      "if":{"required":["i"],"properties":{"i":true}},"then":{"properties":{"t":true}},
+      "dependentSchemas":{"a":{"properties":{"d":true}}},
+      "unevaluatedProperties":false, "$defs":{"base":{"properties":{"b":true}}}}]]
+    judges(text, { '{"a":1,"b":2,"x1":3,"k":4,"i":5,"t":6,"d":7}' }, {
+      ['{"d":1}'] = "1:2: d is not a known key here",
+      ['{"t":1,"b":2}'] = "1:2: t is not a known key here" })
+  end)
+  it("counts only what a branch that holds has judged", function()
+    judges('{"anyOf":[{"properties":{"a":{"const":1}},"required":["a"]},{"required":["b"]}],'
+      .. '"unevaluatedProperties":false}', { '{"a":1}' }, {
+        ['{"a":1,"b":2}'] = "1:8: b is not a known key here",
+        ['{"a":2,"b":2}'] = "1:2: a is not a known key here\n1:8: b is not a known key here" })
+    judges('{"not":{"properties":{"a":false}},"unevaluatedProperties":false}', {}, {
+      ['{"a":1}'] = "1:2: a is not a known key here" })
+  end)
+  it("of a list is told by item", function()
+    judges('{"prefixItems":[true],"contains":{"const":7},"unevaluatedItems":false}', { "[1,7,7]" },
+      { ["[1,7,8]"] = "1:6: item [2] is an item that nothing provides for" })
+    judges('{"anyOf":[{"prefixItems":[true,{"const":1}]},true],'
+      .. '"unevaluatedItems":{"type":"string"}}', { '[0,1,"a"]' }, {
+        ["[0,2]"] = "1:2: item [0] is 0: a text is wanted\n"
+          .. "1:4: item [1] is 2: a text is wanted" })
+  end)
+  it("is told only when all else holds", function()
+    judges('{"properties":{"a":{"type":"null"}},"unevaluatedProperties":false}', {}, {
+      ['{"a":1,"b":2}'] = "1:6: a is 1: null is wanted" })
+  end)
+end)
+
+describe("a finding", function()
+  it("has place, rule and position in the user's file and in the schema", function()
+    local _, list = schema.judge([[yaml:
+properties:
+  upstreams:
+    items: {$ref: "#/$defs/up~1stream"}
+$defs:
+  up/stream:
+    properties:
+      weight: {maximum: 100}
+]], [[yaml:
+listen: x
+upstreams:
+  - name: a
+    weight: 500
+]])
+    assert.same({ text = "file:4:13: weight is 500: at most 100 is allowed (at upstreams[0].weight)",
+      keyword = "maximum", pointer = "/upstreams/0/weight",
+      schema_path = "#/$defs/up~1stream/properties/weight/maximum", schema_file = "schema",
+      schema_line = 7, schema_column = 16 }, list[1])
+    assert.equal(1, list.total)
+  end)
+  it("escapes keys in paths and pointers", function()
+    local _, list = schema.judge('{"additionalProperties":{"type":"null"}}', '{"a/b~c.d":1}')
+    assert.equal("/a~1b~0c.d", list[1].pointer)
+    assert.equal('file:1:12: a/b~c.d is 1: null is wanted (at "a/b~c.d")', list[1].text)
+  end)
+  it("is kept a hundred times and counted always", function()
+    local items = ("1,"):rep(249) .. "1"
+    local code, list = schema.judge('{"items":{"type":"null"}}', "[" .. items .. "]")
+    assert.equal("SEGUE_ESCHEMA", code)
+    assert.equal(100, #list)
+    assert.equal(250, list.total)
+  end)
+  it("does not show a secret", function()
+    local text = [[{"properties":{"db":{"writeOnly":true,"properties":{"password":{"maxLength":3}},
+      "patternProperties":{"^p":{"pattern":"^a"}}},"keys":{"items":{"$ref":"#/$defs/key"}}},
+      "allOf":[{"properties":{"token":{"anyOf":[{"writeOnly":true}]}}}],
+      "additionalProperties":{"type":"integer"},"$defs":{"key":{"writeOnly":true,"const":1}}}]]
+    local told = schema.told(text,
+      '{"db":{"password":"hunter2"},"keys":["hunter2"],"token":"hunter2"}')
+    assert.is_nil(told:find("hunter2"))
+    assert.matches("keys%[0%] is a secret that is not shown: it must be 1", told)
+  end)
+end)
