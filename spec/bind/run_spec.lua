@@ -238,7 +238,7 @@ describe("segue.run", function()
     it("is ended by cancel, and the task with it", function()
       a:run [[
         local t = segue.spawn(function() segue.run { shell = "echo $$ > pid; exec sleep 60" } end)
-        while not segue.stat("pid") do segue.sleep "5ms" end
+        while (segue.read("pid") or "") == "" do segue.sleep "5ms" end
         t:cancel()
         local r, why, code = t:wait()
         eq(nil, r) eq("segue.spawn was cancelled", why) eq("SEGUE_ECANCELLED", code)
