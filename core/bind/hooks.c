@@ -66,15 +66,28 @@ static int begin(lua_State *co, void *data, segue_error *err) {
   return 2;
 }
 
+/* A tail call leaves no line behind: then the hook's own has to do. */
+static segue_error with_place(const struct run *run, int status, const segue_error *err) {
+  const segue__place *place = &run->loaded->places[run->hook];
+  segue_error told;
+  memset(&told, 0, sizeof told);
+  if (err) told = *err;
+  if (err && !told.file[0] &&
+      (status == SEGUE_EPOLICY || status == SEGUE_ETIMEOUT || status == SEGUE_ELIMIT))
+    segue__error_at(&told, place->file, place->line, 0);
+  return told;
+}
+
 static void done(void *data, int status, const segue_error *err) {
   struct run *run = data;
   segue_op *op = run->op;
+  segue_error told = with_place(run, status, err);
   if (run->txn) run->txn->txn = NULL;
   segue__txn_handle_unref(run->txn);
   run->loaded->last_used = ++run->loaded->loader->uses;
   segue__free(run);
   segue__op_on_cancel(op, NULL, NULL);
-  segue_op_done(op, status, err);
+  segue_op_done(op, status, err ? &told : NULL);
 }
 
 /* ---- Results --------------------------------------------------------------------------------- */

@@ -12,7 +12,7 @@
 #include "store.h"
 #include "task.h"
 
-enum { DEFAULT_MIB = 256, DEFAULT_LOAD_MS = 5000, DEFAULT_SLICE_MS = 1000 };
+enum { DEFAULT_MIB = 256, DEFAULT_LOAD_MS = 1000, DEFAULT_SLICE_MS = 200 };
 
 static int load(void *data, const char *path, segue__policy **out, segue__errors *errors);
 
@@ -159,10 +159,13 @@ static void take_hooks(lua_State *L, int index, segue__loaded *loaded) {
   };
   for (int i = 0; i < SEGUE__HOOK_COUNT; i++) {
     lua_getfield(L, index, names[i]);
-    if (lua_isfunction(L, -1))
+    if (lua_isfunction(L, -1)) {
+      lua_pushvalue(L, -1);
+      segue__lua_place_of(segue__lua_of(L), L, &loaded->places[i]);
       loaded->hooks[i] = segue__lua_ref(segue__lua_of(L), L);
-    else
+    } else {
       lua_pop(L, 1);
+    }
   }
 }
 

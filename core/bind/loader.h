@@ -46,9 +46,10 @@ typedef struct segue__lua_options {
    * program) calls segue__budget_on_signal(info->si_value.sival_ptr). 0: the budget is kept by a
    * count hook, which costs speed and needs no signal. */
   int signal;
-  size_t memory_bytes;   /* per state; 0 = 256 MiB */
-  uint64_t load_cpu_ms;  /* CPU time for evaluating a policy; 0 = 5 s */
-  uint64_t slice_cpu_ms; /* CPU time between two waits of a hook; 0 = 1 s */
+  size_t memory_bytes; /* per state; 0 = 256 MiB */
+  /* CPU time for evaluating a policy, 0 = 1 s, and between two waits of a hook, 0 = 200 ms. For so
+   * long, at most, a script can keep the loop from everything else. */
+  uint64_t load_cpu_ms, slice_cpu_ms;
   const segue__module_kind *kinds;
   size_t kind_count;
 } segue__lua_options;

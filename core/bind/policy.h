@@ -27,9 +27,10 @@ struct segue__loaded {
   segue__lua_loader *loader;
   segue__program program;
   segue__lua *lua;
-  int hooks[SEGUE__HOOK_COUNT]; /* references */
-  segue__errors found;          /* everything the last check found */
-  int *trigger_fns;             /* references: what segue.trigger was given */
+  int hooks[SEGUE__HOOK_COUNT];           /* references */
+  segue__place places[SEGUE__HOOK_COUNT]; /* where they are written */
+  segue__errors found;                    /* everything the last check found */
+  int *trigger_fns;                       /* references: what segue.trigger was given */
   size_t trigger_count;
   segue__watchers *watchers; /* NULL: they do not run */
   uint64_t check_ms, reload_ms, confirm_within_ms;

@@ -93,6 +93,8 @@ static int load_text(lua_State *L) {
   segue__lua_guard(L);
   if (lua_type(L, 1) != LUA_TSTRING && lua_type(L, 1) != LUA_TFUNCTION)
     return luaL_argerror(L, 1, "a text or a function expected");
+  if (lua_type(L, 1) == LUA_TSTRING && lua_objlen(L, 1) > FILE_MAX)
+    return luaL_argerror(L, 1, "the text is longer than 4 MiB");
   bool has_env = lua_gettop(L) >= 4;
   lua_settop(L, has_env ? 4 : 2);
   lua_pushvalue(L, lua_upvalueindex(1));

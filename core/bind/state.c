@@ -98,6 +98,10 @@ static int open_all(lua_State *L, void *data, segue_error *err) {
   segue__core_open(L);
   segue__tables_open(L);
   segue__require_open(L);
+  /* The registry's list of free places exists from now on: giving one back, which happens outside
+   * of protected calls, never allocates. */
+  lua_pushboolean(L, 1);
+  luaL_unref(L, LUA_REGISTRYINDEX, luaL_ref(L, LUA_REGISTRYINDEX));
   return 0;
 }
 
@@ -264,6 +268,16 @@ bool segue__lua_place(const segue__lua *lua, lua_State *thread, int level, segue
   return false;
 }
 
+void segue__lua_place_of(const segue__lua *lua, lua_State *L, segue__place *out) {
+  lua_Debug ar;
+  lua_getinfo(L, ">S", &ar);
+  memset(out, 0, sizeof *out);
+  if (ar.linedefined < 0) return; /* a function in C */
+  const char *name = *ar.source == '@' ? ar.source + 1 : ar.short_src;
+  snprintf(out->file, sizeof out->file, "%s", segue__program_path(lua->program, name));
+  out->line = ar.linedefined ? (uint32_t)ar.linedefined : 1;
+}
+
 void segue__lua_note_place(segue__lua *lua, lua_State *L, lua_Debug *ar) {
   (void)ar;
   segue__lua_place(lua, L, 0, &lua->place);
@@ -373,6 +387,6 @@ int segue__lua_ref(segue__lua *lua, lua_State *L) {
 
 void segue__lua_unref(segue__lua *lua, int ref) {
   if (ref == LUA_NOREF || ref == LUA_REFNIL) return;
-  luaL_unref(lua->L, LUA_REGISTRYINDEX, ref);
+  if (!lua->spoiled) luaL_unref(lua->L, LUA_REGISTRYINDEX, ref);
   lua->refs--;
 }

@@ -115,6 +115,8 @@ void segue__lua_parse_message(const segue__lua *lua, const char *text, segue_err
 void segue__lua_note_place(segue__lua *lua, lua_State *L, lua_Debug *ar);
 /* The innermost Lua function of a thread: file and line; false if there is none. */
 bool segue__lua_place(const segue__lua *lua, lua_State *thread, int level, segue__place *out);
+/* Where the function on top, which is popped, begins. */
+void segue__lua_place_of(const segue__lua *lua, lua_State *L, segue__place *out);
 void segue__lua_log_traceback(segue__lua *lua, const char *what, const char *traceback);
 
 /* Raises if too much of the C stack is in use: calls that nest through C are not limited by Lua. */

@@ -15,7 +15,7 @@
 
 /* A longer text can still be built, piece by piece, under the memory limit. */
 enum { TEXT_MAX = 16 * 1024 * 1024, CONCAT_MAX = 64 * 1024 * 1024 };
-enum { CALLBACK_STEPS = 64, SORT_PLAIN = 10000 };
+enum { PATTERN_MAX = 256 * 1024, CALLBACK_STEPS = 64, SORT_PLAIN = 10000 };
 
 /* Compiled patterns up to some fifty bytes live on the C stack. */
 enum { SMALL = 2048 };
@@ -34,7 +34,7 @@ static bool may_go_on(void *data) {
 static const segue__pattern *compile(lua_State *L, int index, bool anchor, memory *memory) {
   size_t len;
   const char *text = luaL_checklstring(L, index, &len);
-  size_t size = len < TEXT_MAX ? segue__pattern_size(len) : 0;
+  size_t size = len < PATTERN_MAX ? segue__pattern_size(len) : 0;
   if (!size) luaL_argerror(L, index, "the pattern is too long");
   void *at = size <= sizeof memory->small ? memory->small : lua_newuserdata(L, size);
   return segue__pattern_compile(at, text, len, anchor);
@@ -162,7 +162,7 @@ static int string_gmatch(lua_State *L) {
   size_t len;
   luaL_checkstring(L, 1);
   const char *text = luaL_checklstring(L, 2, &len);
-  if (len >= TEXT_MAX) return luaL_argerror(L, 2, "the pattern is too long");
+  if (len >= PATTERN_MAX) return luaL_argerror(L, 2, "the pattern is too long");
   lua_settop(L, 2);
   iterator *it = lua_newuserdata(L, HEAD + segue__pattern_size(len));
   it->pattern = segue__pattern_compile((char *)it + HEAD, text, len, false);
@@ -184,9 +184,10 @@ typedef struct text {
 } text;
 
 static void grow(text *t, size_t more) {
-  if (more > t->max - t->len)
+  if (t->len + more > t->max)
     luaL_error(t->L, "string.gsub: the result would be longer than %d MiB", (int)(t->max >> 20));
   size_t cap = t->cap * 2 < t->len + more ? t->len + more : t->cap * 2;
+  if (cap > t->max) cap = t->max;
   char *data = lua_newuserdata(t->L, cap);
   memcpy(data, t->data, t->len);
   lua_replace(t->L, t->slot);

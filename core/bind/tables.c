@@ -8,7 +8,10 @@
 
 #include "value.h"
 
-enum { UNPACK_MAX = 7000 }; /* what the stack of a C function holds */
+enum {
+  UNPACK_MAX = 7000, /* what the stack of a C function holds */
+  MOVE_MAX = 1 << 20 /* no hook reaches a loop in C */
+};
 
 static int original(lua_State *L) {
   segue__lua_guard(L);
@@ -174,7 +177,7 @@ static int move(lua_State *L) {
   if (!value) return refuse(L);
   lua_Number f = luaL_checknumber(L, 2), e = luaL_checknumber(L, 3), t = luaL_checknumber(L, 4);
   luaL_checktype(L, 5, LUA_TTABLE);
-  if (e - f > INT32_MAX) return luaL_error(L, "too many elements to move");
+  if (e - f >= MOVE_MAX) return luaL_error(L, "too many elements to move");
   int n = e >= f ? (int)(e - f) + 1 : 0;
   for (int i = 0; i < n; i++) {
     lua_pushnumber(L, t + i);

@@ -62,7 +62,7 @@ void segue__host_log(void *data, const segue__log_entry *entry);
 int segue__host_policy(const segue *s, segue__policy **out);
 void segue__host_modules_free(segue *s);
 /* CPU time for evaluating a policy: the control thread does nothing else meanwhile. */
-#define SEGUE__POLICY_LOAD_MS 2000
+#define SEGUE__POLICY_LOAD_MS 1000
 /* A policy that used its time up while it was loaded is to blame for that, not the world: loading
  * it again will not help. Passes status on, and corrects it and the errors. */
 int segue__policy_blame(int status, segue__errors *errors);

@@ -387,7 +387,7 @@ static void hook_returned(segue_op *op, int status, const segue_error *error) {
   segue__hook *hook = (segue__hook *)op;
   segue__txn *txn = hook->txn;
   txn->reload_hook = NULL;
-  if (status == SEGUE_ETIMEOUT) {
+  if (status == SEGUE_ETIMEOUT && segue_op_cancelled(op)) {
     segue_error late;
     segue__error_set(&late, status, "the policy's reload was not done after %llu ms",
                      (unsigned long long)txn->policy->reload_ms);
@@ -496,6 +496,7 @@ static void not_confirmed(segue__txn *txn, const segue_error *why) {
                      "the new generation was not healthy within %llu ms%s%.400s",
                      (unsigned long long)txn->policy->confirm_within_ms, why ? ": " : "",
                      why ? why->message : "");
+  if (why) segue__error_at(&error, why->file, why->line, why->column);
   segue__txn_step_end(txn, &error);
 }
 
