@@ -10,7 +10,7 @@
 #include "../os/fault.h"
 #include "txn.h"
 
-enum { INPUT_BYTES = 16 << 20, LARGE_BYTES = 1 << 18 };
+enum { INPUT_BYTES = 16 << 20, LARGE_BYTES = 1 << 18, LOOKS = 10 };
 
 static void run(segue__job *job);
 static void done(segue__job *job);
@@ -133,22 +133,126 @@ static void mix(segue__hash *into, const void *data, size_t len) {
   *into = segue__hash_bytes(data, len, *into);
 }
 
-static void fetch(segue__collect *collect, size_t i) {
-  const segue__source *source = &collect->policy->sources[i];
+/* ---- Reading all sources as of one instant ---- */
+
+/* What one look at all sources gave: per source its documents, or why not. */
+typedef struct look {
+  segue__documents *documents;
+  segue_error *errors; /* code 0: none */
+} look;
+
+static int look_init(look *l, size_t n) {
+  l->documents = segue__calloc(n, sizeof *l->documents);
+  l->errors = segue__calloc(n, sizeof *l->errors);
+  return l->documents && l->errors ? 0 : UV_ENOMEM;
+}
+
+static void look_clear(look *l, size_t n) {
+  for (size_t i = 0; l->documents && i < n; i++)
+    segue__documents_deinit(&l->documents[i]);
+  if (l->errors && n) memset(l->errors, 0, n * sizeof *l->errors);
+}
+
+static void look_deinit(look *l, size_t n) {
+  look_clear(l, n);
+  segue__free(l->documents);
+  segue__free(l->errors);
+}
+
+static void look_at_all(segue__collect *collect, const segue__documents *previous, look *out) {
+  for (size_t i = 0; i < collect->source_count; i++) {
+    const segue__source *source = &collect->policy->sources[i];
+    segue_error *error = &out->errors[i];
+    int rc = source->kind->fetch(source, collect->os, &collect->limits, &previous[i],
+                                 &collect->next_document, &out->documents[i], error);
+    error->code = rc < 0 ? rc : 0;
+    if (rc < 0) segue__documents_deinit(&out->documents[i]);
+  }
+}
+
+static bool same_documents(const segue__documents *a, const segue__documents *b) {
+  if (a->count != b->count) return false;
+  for (size_t i = 0; i < a->count; i++)
+    if (a->items[i] != b->items[i]) return false;
+  return true;
+}
+
+/* One file is read as of one instant, and nothing new needs no second look. */
+static bool one_look_will_do(const segue__collect *collect, const look *l) {
+  size_t count = 0;
+  bool changed = false;
+  for (size_t i = 0; i < collect->source_count; i++) {
+    if (l->errors[i].code) return false;
+    count += l->documents[i].count;
+    changed = changed || !same_documents(&collect->previous[i], &l->documents[i]);
+  }
+  return count < 2 || !changed;
+}
+
+static bool same_look(const look *a, const look *b, size_t n) {
+  for (size_t i = 0; i < n; i++)
+    if (a->errors[i].code != b->errors[i].code ||
+        !same_documents(&a->documents[i], &b->documents[i]))
+      return false;
+  return true;
+}
+
+/* Files that belong together change together (a ConfigMap's swap) while they are read one after the
+ * other, and what is being replaced is missing for a moment. So all are looked at again until two
+ * looks in a row find the same. */
+static int look_until_steady(segue__collect *collect, look *now, look *before) {
+  size_t n = collect->source_count;
+  look_at_all(collect, collect->previous, now);
+  if (one_look_will_do(collect, now)) return 0;
+  for (int i = 0; i < LOOKS; i++) {
+    look swapped = *before;
+    *before = *now;
+    *now = swapped;
+    look_clear(now, n);
+    look_at_all(collect, before->documents, now);
+    if (same_look(now, before, n)) return 0;
+  }
+  return UV_EAGAIN;
+}
+
+static void take_look(segue__collect *collect, look *l) {
+  for (size_t i = 0; i < collect->source_count; i++) {
+    if (l->errors[i].code) {
+      segue__error_source(&l->errors[i], collect->policy->sources[i].name);
+      add_error(collect, &l->errors[i]);
+      mix(&collect->raw, &l->errors[i].code, sizeof l->errors[i].code);
+      continue;
+    }
+    collect->documents[i] = l->documents[i];
+    l->documents[i] = (segue__documents){0};
+    collect->fetched[i] = true;
+  }
+}
+
+static void fetch(segue__collect *collect) {
+  size_t n = collect->source_count;
+  look now = {0}, before = {0};
   segue_error error = {0};
   int rc = SEGUE_FAULT("collect.fetch");
-  if (rc < 0)
-    segue__error_set(&error, rc, "source '%s' cannot be read", source->name);
-  else
-    rc = source->kind->fetch(source, collect->os, &collect->limits, &collect->previous[i],
-                             &collect->next_document, &collect->documents[i], &error);
-  if (rc < 0) {
-    segue__error_source(&error, source->name);
+  if (!rc) rc = look_init(&now, n);
+  if (!rc) rc = look_init(&before, n);
+  if (!rc) rc = look_until_steady(collect, &now, &before);
+  if (rc == UV_EAGAIN) {
+    segue__error_set(
+        &error, rc,
+        "the sources changed each of %d times while they were read: replace files that "
+        "belong together in one step, and not all the time",
+        LOOKS);
     add_error(collect, &error);
-    mix(&collect->raw, &rc, sizeof rc);
-    return;
+  } else if (rc < 0) {
+    segue__error_set(&error, rc, "the sources cannot be read: %s", segue_strerror(rc));
+    add_error(collect, &error);
+  } else {
+    take_look(collect, &now);
   }
-  collect->fetched[i] = true;
+  if (rc < 0) mix(&collect->raw, &rc, sizeof rc);
+  look_deinit(&now, n);
+  look_deinit(&before, n);
 }
 
 static void parse(segue__collect *collect, segue__document *doc) {
@@ -214,8 +318,7 @@ static void run(segue__job *job) {
     mix(&collect->raw, &policy->modules[i].inputs, sizeof policy->modules[i].inputs);
   read_schema(collect);
   collect->input = collect->raw;
-  for (size_t i = 0; i < policy->source_count; i++)
-    fetch(collect, i);
+  fetch(collect);
   for (size_t i = 0; i < policy->source_count; i++)
     for (size_t j = 0; j < collect->documents[i].count; j++)
       parse(collect, collect->documents[i].items[j]);

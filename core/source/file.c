@@ -15,7 +15,7 @@ typedef struct fetcher {
   const segue__os *os;
   size_t bytes_max;
   const segue__documents *previous;
-  size_t hint; /* where in previous the next file is looked for first: both are sorted */
+  size_t hint; /* where in previous the next file is: both are sorted */
   uint32_t *next_id;
   segue__documents *out;
   segue_error *err;
@@ -35,18 +35,21 @@ static bool same_variables(const segue__document *doc, const segue__os *os) {
   return true;
 }
 
+static bool same_document(const fetcher *f, const segue__document *doc, const char *path,
+                          const segue__bytes *bytes) {
+  return doc->format == format_of(f->source, path) && doc->expand == f->source->expand &&
+         doc->len == bytes->len && doc->data && !strcmp(doc->source, f->source->name) &&
+         !memcmp(doc->data, bytes->data, bytes->len) && same_variables(doc, f->os);
+}
+
+/* Names come in order and are in order in previous, so each is passed once. */
 static segue__document *known(fetcher *f, const char *path, const segue__bytes *bytes) {
-  segue__format format = format_of(f->source, path);
   size_t n = f->previous ? f->previous->count : 0;
-  for (size_t i = 0; i < n; i++) {
-    size_t at = (f->hint + i) % n;
-    segue__document *doc = f->previous->items[at];
-    if (doc->format == format && doc->expand == f->source->expand && doc->len == bytes->len &&
-        doc->data && !strcmp(doc->name, path) && !strcmp(doc->source, f->source->name) &&
-        !memcmp(doc->data, bytes->data, bytes->len) && same_variables(doc, f->os)) {
-      f->hint = at + 1;
-      return doc;
-    }
+  for (; f->hint < n; f->hint++) {
+    segue__document *doc = f->previous->items[f->hint];
+    int order = strcmp(doc->name, path);
+    if (order == 0 && same_document(f, doc, path, bytes)) return doc;
+    if (order >= 0) return NULL;
   }
   return NULL;
 }
@@ -102,6 +105,7 @@ static int fetch_one(const segue__source *source, const segue__os *os, const seg
 
 static int fetch_listing(fetcher *f, const segue__names *names) {
   int rc = 0;
+  f->hint = 0;
   for (size_t i = 0; !rc && i < names->count; i++)
     rc = fetch_file(f, names->items[i]);
   return rc;

@@ -7,6 +7,9 @@ local process = require "spec.support.process"
 ffi.cdef [[
 typedef union { int number; void *pointer; } faults_sigval;
 int sigqueue(int pid, int signum, faults_sigval value);
+int unshare(int flags);
+unsigned getuid(void);
+unsigned getgid(void);
 ]]
 
 local M = {}
@@ -28,11 +31,31 @@ function M.memory_failures(d)
   return select(2, d:log():gsub("an allocation was made to fail\n", ""))
 end
 
---- Runs a shell script as root in a mount namespace of its own, with its arguments: returns the
---- process. What is mounted in it is gone when it ends.
-function M.in_namespace(script, ...)
-  return process.start { "unshare", "-m", "--propagation", "private", "sh", "-ec", script, "sh",
-    ... }
+local CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
+
+--- Gives this process, and all that it starts from now on, a mount namespace of its own: what is
+--- mounted in it is seen by nobody else and gone when it ends. Root, or whoever may have a user
+--- namespace. Called once, before any thread is started.
+function M.own_mounts()
+  local uid, gid = ffi.C.getuid(), ffi.C.getgid()
+  assert(ffi.C.unshare(uid == 0 and CLONE_NEWNS or CLONE_NEWNS + CLONE_NEWUSER) == 0,
+    "this process may not have mounts of its own")
+  if uid ~= 0 then
+    for name, text in pairs { setgroups = "deny", uid_map = "0 " .. uid .. " 1",
+      gid_map = "0 " .. gid .. " 1" } do
+      local file = assert(io.open("/proc/self/" .. name, "w"))
+      assert(file:write(text))
+      assert(file:close())
+    end
+  end
+  M.run("mount", "--make-rprivate", "/")
+end
+
+--- Runs a program to its end; raises with its output unless it succeeds.
+function M.run(...)
+  local p = process.run { ... }
+  if p.code ~= 0 then error(p:describe(), 2) end
+  return p.stdout
 end
 
 return M
