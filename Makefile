@@ -283,7 +283,7 @@ tidy: $(TIDY)
 $(OUT)/tidy/%.ok: $(SPEC_OUT)/obj/%.o .clang-tidy
 	@mkdir -p $(@D)
 	@clang-tidy --quiet $*.c -- -std=c11 -pthread -I. -Icore -DSEGUE_TEST $(ALL_CPPFLAGS) \
-	  >$@.log 2>&1 || { cat $@.log; exit 1; }
+	  >$@.log 2>&1 || { grep -A 3 "error:" $@.log; exit 1; }
 	@touch $@
 
 .PHONY: format

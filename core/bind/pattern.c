@@ -7,6 +7,7 @@
  */
 #include "pattern.h"
 
+#include <assert.h>
 #include <string.h>
 
 enum {
@@ -431,6 +432,7 @@ static const char *match_lazy(segue__match *m, const char *s, const item *it) {
     }
     const char *end = deeper(m, s, next);
     if (end || m->error) return end;
+    assert(s);
     if (s == m->end || !fits(it, *s)) return NULL;
   }
 }
