@@ -125,7 +125,8 @@ end
 --- Loads a policy; body is that of its check.
 function Async:policy(body, more)
   local path = self.dir:write("reload.lua", prelude .. ([[
-return { sources = { segue.value {} }, triggers = {}, timeouts = { check = "60s" }, %s check = function(next, prev)
+return { sources = { segue.value {} }, triggers = {}, timeouts = { check = "60s" }, %s
+check = function(next, prev)
 %s
 return true end }]]):format(more or "", body))
   local errors, out = ffi.new("segue__errors[1]"), ffi.new("segue__policy *[1]")

@@ -82,8 +82,10 @@ describe("a schema warns", function()
     local _, warnings = schema.compile('{"propertis":{},"Required":[],"dependencies":{},'
       .. '"x-mine":1,"comment":"","format":"colour"}')
     assert.same({
-      'schema:1:2: "propertis" is not a keyword and checks nothing: did you mean "properties"? (at #)',
-      'schema:1:17: "Required" is not a keyword and checks nothing: did you mean "required"? (at #)',
+      'schema:1:2: "propertis" is not a keyword and checks nothing: '
+        .. 'did you mean "properties"? (at #)',
+      'schema:1:17: "Required" is not a keyword and checks nothing: '
+        .. 'did you mean "required"? (at #)',
       'schema:1:31: "dependencies" is not a keyword of draft 2020-12 and checks nothing: use '
         .. "dependentRequired or dependentSchemas (at #)",
       'schema:1:60: "comment" is not a keyword and checks nothing: did you mean "$comment"? (at #)',
@@ -138,7 +140,8 @@ describe("references", function()
     local meta = '{"$id":"http://example.com/meta","$vocabulary":{'
       .. '"https://json-schema.org/draft/2020-12/vocab/core":true,'
       .. '"https://json-schema.org/draft/2020-12/vocab/applicator":true%s}}'
-    local text = '{"$schema":"http://example.com/meta","properties":{"a":{"type":"string"},"b":false}}'
+    local text = '{"$schema":"http://example.com/meta",'
+      .. '"properties":{"a":{"type":"string"},"b":false}}'
     local options = { bundle = { meta = meta:format("") } }
     assert.is_true(schema.fits(text, '{"a":1}', options))
     assert.is_false(schema.fits(text, '{"b":1}', options))
@@ -190,7 +193,8 @@ describe("patterns", function()
       { "a{", "must be written \\{" }, { "a}", "must be written with a backslash" },
       { "\\a", "this escape is not part of ECMA-262 (at character 1)" },
       { "x\\Z", "this escape is not part of ECMA-262 (at character 2)" },
-      { "\\Qa\\E", "not part" }, { "\\K", "not part" }, { "\\h", "not part" }, { "\\R", "not part" },
+      { "\\Qa\\E", "not part" }, { "\\K", "not part" }, { "\\h", "not part" },
+      { "\\R", "not part" },
       { "(?i)a", "this kind of group is not part of ECMA-262" }, { "(?>a)", "kind of group" },
       { "(?P<n>a)", "kind of group" }, { "(?#x)", "kind of group" }, { "(*UTF)", "repeated" },
       { "(a", "a ( is not closed" }, { "a)", "there is no ( for this )" },
@@ -222,7 +226,8 @@ describe("formats", function()
   local cases = {
     ipv4 = { { "127.0.0.1", "255.255.255.255" }, { "256.1.1.1", "1.1.1", "01.1.1.1", "1.1.1.1 " } },
     ipv6 = { { "::", "::1", "2001:db8::ff", "::ffff:1.2.3.4", "1:2:3:4:5:6:7::" },
-      { ":::", "1::2::3", "12345::", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "::1%eth0", ":1", "1:" } },
+      { ":::", "1::2::3", "12345::", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9",
+        "::1%eth0", ":1", "1:" } },
     hostname = { { "a", "example.com", "xn--nxasmq6b" }, { "", "-a", "a-", "a..b", "a_b",
       ("a"):rep(64), "a." } },
     uri = { { "https://u@example.com:80/a?b#c", "urn:x:y", "http://[::1]/" },
@@ -233,12 +238,15 @@ describe("formats", function()
       { "2030-02-29T00:00:00Z", "2030-01-01T24:00:00Z", "2030-01-01T00:00:00", "2030-01-01" } },
     date = { { "2024-02-29" }, { "2023-02-29", "2024-13-01", "2024-1-1", "24-01-01" } },
     time = { { "00:00:00Z", "23:59:60Z" }, { "12:00:60Z", "1:00:00Z", "00:00:00+24:00", "00:00" } },
-    duration = { { "P1Y2M3DT4H5M6S", "PT1M", "P4W" }, { "P", "PT", "P1YT", "1D", "P1D2H", "P1W1D" } },
+    duration = { { "P1Y2M3DT4H5M6S", "PT1M", "P4W" },
+      { "P", "PT", "P1YT", "1D", "P1D2H", "P1W1D" } },
     uuid = { { "2eb8aa08-AA98-11ea-b4aa-73b441d16380" }, { "2eb8aa08aa9811eab4aa73b441d16380" } },
     regex = { { "^a$" }, { "^(a", "\\Z" } },
     ["json-pointer"] = { { "", "/a/~0~1" }, { "a", "/~", "/~2" } },
-    ["segue-duration"] = { { "10s", "1h30m", "0.5s", "250ms", "2d" }, { "", "10", "s", "10 s", "1w" } },
-    ["segue-bytesize"] = { { "64MiB", "1.5GB", "10", "3kB" }, { "", "MiB", "64 MiB", "1mb", "1Gib" } },
+    ["segue-duration"] = { { "10s", "1h30m", "0.5s", "250ms", "2d" },
+      { "", "10", "s", "10 s", "1w" } },
+    ["segue-bytesize"] = { { "64MiB", "1.5GB", "10", "3kB" },
+      { "", "MiB", "64 MiB", "1mb", "1Gib" } },
   }
   it("assert where that is asked for", function()
     for name, case in pairs(cases) do

@@ -290,7 +290,8 @@ upstreams:
   - name: a
     weight: 500
 ]])
-    assert.same({ text = "file:4:13: weight is 500: at most 100 is allowed (at upstreams[0].weight)",
+    assert.same({
+      text = "file:4:13: weight is 500: at most 100 is allowed (at upstreams[0].weight)",
       keyword = "maximum", pointer = "/upstreams/0/weight",
       schema_path = "#/$defs/up~1stream/properties/weight/maximum", schema_file = "schema",
       schema_line = 7, schema_column = 16 }, list[1])
