@@ -44,6 +44,7 @@ DEV_DEPS += valgrind          # second opinion on memory
 # What `make bench` compares with.
 BENCH_DEPS :=
 BENCH_DEPS += nginx-light # nginx -s reload
+BENCH_DEPS += wrk         # load for the HTTP rows
 BENCH_DEPS += prometheus  # POST /-/reload
 BENCH_DEPS += caddy       # POST /load
 BENCH_DEPS += lua-yaml    # YAML straight into Lua tables

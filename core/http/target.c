@@ -100,6 +100,7 @@ static int query_decode(const char *s, const char *end, char *out, size_t size) 
 }
 
 bool segue__http_query_find(segue__http_text query, const char *name, char *buf, size_t size) {
+  if (!query.len) return false;
   const char *s = query.s, *end = query.s + query.len;
   while (s < end) {
     const char *stop = memchr(s, '&', (size_t)(end - s));

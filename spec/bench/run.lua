@@ -4,6 +4,7 @@
 -- falls short of its goal.
 local rows = require "spec.bench.rows"
 local files = require "spec.bench.files"
+local serving = require "spec.bench.serving"
 local process = require "spec.support.process"
 local tempdir = require "spec.support.tempdir"
 
@@ -11,9 +12,10 @@ local check = os.getenv("CHECK") == "1"
 local only = os.getenv("ROW")
 if only == "" then only = nil end
 for name, row in pairs(files) do rows[name] = row end
+for name, row in pairs(serving) do rows[name] = row end
 
 local order = { "reload_small", "reload_5000", "yaml", "json", "diff", "read",
-  "stall", "idle", "flat" }
+  "stall", "http", "idle_connections", "change", "two_changes", "idle", "flat" }
 local short = 0
 
 local function print_line(title, line)
