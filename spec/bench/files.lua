@@ -96,6 +96,16 @@ local function moved(text, key)
   return key .. ":\n  " .. text:gsub("\n(.)", "\n  %1")
 end
 
+M.async = { title = "policies' tasks", run = function(report)
+  local dir = tempdir.new()
+  local f = driver("async", require("luv").cwd() .. "/lua", dir.path)
+  report { ours = f.call, peer = "(for the record)", unit = "ns a budgeted call into Lua" }
+  report { ours = f.wait, peer = "(for the record)", unit = "ns to wait and go on" }
+  report { ours = f.run, theirs = f.spawn, peer = "posix_spawn, waitpid", unit = "us /bin/true",
+    at_most = 2 }
+  report { ours = f.fetch, peer = "(for the record)", unit = "KiB each of 1,000 fetches" }
+end }
+
 M.stall = { title = "loop turn while 10 MB reload 100 times", run = function(report)
   local dir = tempdir.new()
   local text = services_yaml(44000)

@@ -1,0 +1,69 @@
+-- SPDX-License-Identifier: MIT
+-- The example does what its README says.
+local segue = require "spec.support.segue"
+local uv = require "luv"
+
+local function read(path)
+  local file = assert(io.open(path))
+  local text = file:read("*a")
+  file:close()
+  return text
+end
+
+describe("examples/apply", function()
+  after_each(segue.cleanup)
+
+  local function start()
+    local d = segue.folder { policy = read "examples/apply/reload.lua", files = {
+      ["config.yaml"] = read "examples/apply/config.yaml",
+      server = read "examples/apply/server" } }
+    assert(uv.fs_chmod(d.dir:at("server"), 493)) -- 0755
+    d:spawn()
+    d:wait_ready()
+    d:wait_log("generation 1 is live")
+    return d
+  end
+
+  local function reload(d, text)
+    d.dir:save("config.yaml", text)
+    local status, answer = d:reload()
+    return status, answer.outcome, answer.errors and answer.errors[1] and answer.errors[1].message
+  end
+
+  it("applies what the server takes", function()
+    local d = start()
+    assert.equal("port 8080\nworkers 4\n", d.dir:read("live.conf"))
+    assert.equal(200, (reload(d, "port: 9090\n")))
+    assert.equal("port 9090\n", d.dir:read("live.conf"))
+  end)
+
+  it("rejects what the server's check refuses, and touches nothing", function()
+    local d = start()
+    local status, outcome, message = reload(d, "port: abc\n")
+    assert.equal(422, status)
+    assert.equal("rejected", outcome)
+    assert.equal("./server check exited with code 1: port 'abc' is not a number", message)
+    assert.equal("port 8080\nworkers 4\n", d.dir:read("live.conf"))
+    assert.equal(8080, d:config().port)
+  end)
+
+  it("undoes what the server cannot apply", function()
+    local d = start()
+    local status, outcome, message = reload(d, "port: 6666\n")
+    assert.equal(500, status)
+    assert.equal("reverted", outcome)
+    assert.matches("%./server apply exited with code 1: cannot bind port 6666: in use", message)
+    assert.equal("port 8080\nworkers 4\n", d.dir:read("live.conf"))
+    assert.equal(8080, d:config().port)
+    assert.equal(200, (reload(d, "port: 9091\n")))
+    assert.equal("port 9091\n", d.dir:read("live.conf"))
+  end)
+
+  it("says what to do when the server is not there", function()
+    local d = start()
+    d.dir:delete("server")
+    local _, outcome, message = reload(d, "port: 9092\n")
+    assert.equal("rejected", outcome)
+    assert.matches("cannot run .*/server: it does not exist", message)
+  end)
+end)

@@ -1,0 +1,43 @@
+-- SPDX-License-Identifier: MIT
+-- A server that reads its own configuration is asked whether it would take the next one, and told
+-- to take it. If it cannot, it gets the previous one back and the reload is undone.
+local segue = require "segue"
+
+-- What the server reads: one "key value" line for each setting, in the order of the keys.
+local function text_of(config)
+  local lines = {}
+  for key, value in pairs(config) do
+    lines[#lines + 1] = ("%s %s\n"):format(key, tostring(value))
+  end
+  table.sort(lines)
+  return table.concat(lines)
+end
+
+-- A command that cannot be started and one that fails are the same trouble here.
+local function server(command, config)
+  local result, message = segue.run { "./server", command, stdin = text_of(config),
+    timeout = "10s" }
+  if not result then return nil, message end
+  return result.ok, result.message
+end
+
+return {
+  name = "apply",
+  sources = { segue.file "config.yaml" },
+  triggers = { segue.signal "HUP", segue.watch() },
+
+  reload = function(txn)
+    txn:prepare()
+    local good, why = server("check", txn.next) -- as `nginx -t` would
+    if not good then return txn:reject(why) end
+
+    txn:commit()
+    local applied
+    applied, why = server("apply", txn.next) -- as `nginx -s reload` would
+    if not applied then
+      if txn.prev then server("apply", txn.prev) end
+      error(why, 0) -- whatever was committed is undone
+    end
+    txn:confirm()
+  end,
+}
