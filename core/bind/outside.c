@@ -230,7 +230,10 @@ void *segue__io_new(lua_State *L, const segue__io_kind *kind) {
   push_metatable(L, kind);
   lua_setmetatable(L, -2);
   segue__io *io = segue__calloc(1, kind->size);
-  if (!io) luaL_error(L, "%s: out of memory", kind->metatable);
+  if (!io) {
+    luaL_error(L, "%s: out of memory", kind->metatable);
+    return NULL; /* never: it has raised */
+  }
   io->kind = kind;
   io->lua = segue__lua_of(L);
   io->outside = io->lua->outside;
