@@ -2,6 +2,7 @@
 -- A hundred thousand files in a watched folder, and more events than the kernel keeps.
 local faults = require "spec.support.faults"
 local segue = require "spec.support.segue"
+local tempdir = require "spec.support.tempdir"
 local wait = require "spec.support.wait"
 
 local policy = [[
@@ -21,7 +22,7 @@ describe(many .. " files in a watched folder", function()
   after_each(segue.cleanup)
 
   it("are one configuration; a change is found among them, and so is a flood of changes", function()
-    local d = segue.folder { policy = policy }
+    local d = segue.folder { policy = policy, dir = tempdir.new "/dev/shm" }
     d.dir:mkdir "conf.d"
     faults.run("sh", "-c", "cd " .. d.dir:at "conf.d" .. [[ &&
       seq 1 ]] .. many .. [[ | awk '{ f = "f" $1 ".yaml"; print "k" $1 ": 1" > f; close(f) }']])

@@ -24,9 +24,10 @@ local function remove(path)
   end
 end
 
---- A new empty folder; its path is short, so that unix sockets fit into it.
-function M.new()
-  local path = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/segue-XXXXXX"))
+--- A new empty folder; its path is short, so that unix sockets fit into it. below: another place
+--- than $TMPDIR, such as a file system in memory.
+function M.new(below)
+  local path = assert(uv.fs_mkdtemp((below or os.getenv("TMPDIR") or "/tmp") .. "/segue-XXXXXX"))
   local self = setmetatable({ path = path }, Dir)
   made[self] = true
   return self
