@@ -48,6 +48,7 @@ BENCH_DEPS += wrk         # load for the HTTP rows
 BENCH_DEPS += prometheus  # POST /-/reload
 BENCH_DEPS += caddy       # POST /load
 BENCH_DEPS += lua-yaml    # YAML straight into Lua tables
+BENCH_DEPS += python3-jsonschema # JSON Schema
 
 # ---- Flags ----------------------------------------------------------------------------------------
 # Variables that ask pkg-config are expanded when used, because `make deps` may install it first.

@@ -7,6 +7,8 @@
 
 #include "schema_parts.h"
 
+enum { FEW = 8 };
+
 uint64_t segue__type_bits(const segue_node *node) {
   static const uint8_t bits[] = {
       SEGUE__T_NULL,   SEGUE__T_BOOLEAN, SEGUE__T_INTEGER | SEGUE__T_NUMBER,
@@ -53,8 +55,9 @@ bool segue__check_enum(segue__validation *v, const segue__sub *sub, const segue_
                        const segue__place *place, size_t marks) {
   char shown[SEGUE__SHOWN_SIZE];
   (void)marks;
-  segue__hash hash = segue__value_hash(place->node);
-  if (!segue__validate_step(v, place, 1 + k->value->count / 8)) return false;
+  uint64_t work = k->value->count / 8;
+  segue__hash hash = segue__value_hash(place->node, &work);
+  if (!segue__validate_step(v, place, work)) return false;
   for (uint32_t i = 0; i < k->value->count; i++)
     if (segue__hash_equal(k->hashes[i], hash) &&
         segue__value_equal(&k->value->v.items[i], place->node))
@@ -146,6 +149,7 @@ bool segue__check_max_length(segue__validation *v, const segue__sub *sub, const 
                              const segue__place *place, size_t marks) {
   (void)marks;
   if (place->node->type != SEGUE_STRING || place->node->count <= k->number) return true;
+  if (!segue__validate_step(v, place, place->node->count / 64)) return false;
   uint64_t count = characters(place->node);
   return count <= k->number || tell_count(v, sub, k, place, count, "character");
 }
@@ -154,6 +158,7 @@ bool segue__check_min_length(segue__validation *v, const segue__sub *sub, const 
                              const segue__place *place, size_t marks) {
   (void)marks;
   if (place->node->type != SEGUE_STRING) return true;
+  if (!segue__validate_step(v, place, place->node->count / 64)) return false;
   uint64_t count = characters(place->node);
   return count >= k->number || tell_count(v, sub, k, place, count, "character");
 }
@@ -175,6 +180,7 @@ bool segue__check_format(segue__validation *v, const segue__sub *sub, const segu
   char shown[SEGUE__SHOWN_SIZE];
   (void)marks;
   if (!k->format || place->node->type != SEGUE_STRING) return true;
+  if (!segue__validate_step(v, place, place->node->count / 16)) return false;
   int rc = k->format->check(place->node->v.s, place->node->count);
   if (rc < 0) return segue__validate_stop(v, place, rc);
   return rc || segue__finding_add(v, sub, k, place, "is %s: %s is wanted",
@@ -211,6 +217,21 @@ bool segue__check_min_properties(segue__validation *v, const segue__sub *sub,
          tell_count(v, sub, k, place, place->node->count, "member");
 }
 
+/* Of a few items each is compared with each. */
+static bool find_twin_of_few(const segue_node *list, uint32_t *i, uint32_t *twin) {
+  for (*i = 1; *i < list->count; ++*i)
+    for (*twin = 0; *twin < *i; ++*twin)
+      if (segue__value_equal(&list->v.items[*twin], &list->v.items[*i])) return true;
+  return false;
+}
+
+static bool tell_twin(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
+                      const segue__place *place, uint32_t i, uint32_t twin) {
+  segue__place child = segue__place_item(place, i);
+  return segue__finding_add(v, sub, k, &child,
+                            "equals item %u of the same list: each may be there once", twin);
+}
+
 /* The slots of a table of items by hash: item + 1, 0 = free. */
 static bool find_twin(const segue_node *list, const segue__hash *hashes, uint32_t *slots,
                       size_t mask, uint32_t i, uint32_t *twin) {
@@ -231,26 +252,25 @@ bool segue__check_unique(segue__validation *v, const segue__sub *sub, const segu
   const segue_node *list = place->node;
   if (!k->value->v.b || list->type != SEGUE_LIST || list->count < 2) return true;
   if (!segue__validate_step(v, place, list->count)) return false;
+  uint32_t i = 0, twin = 0;
+  if (list->count <= FEW)
+    return !find_twin_of_few(list, &i, &twin) || tell_twin(v, sub, k, place, i, twin);
   size_t size = 4;
   while (size < 2 * (size_t)list->count)
     size *= 2;
   segue__hash *hashes = segue__malloc(list->count * sizeof *hashes);
   uint32_t *slots = segue__calloc(size, sizeof *slots);
   bool twins = false, memory = hashes && slots;
-  uint32_t i = 0, twin = 0;
+  uint64_t work = 0;
   for (; memory && i < list->count && !twins; i++) {
-    hashes[i] = segue__value_hash(&list->v.items[i]);
+    hashes[i] = segue__value_hash(&list->v.items[i], &work);
     twins = find_twin(list, hashes, slots, size - 1, i, &twin);
   }
   segue__free(hashes);
   segue__free(slots);
   if (!memory) return segue__validate_stop(v, place, UV_ENOMEM);
-  if (!twins) return true;
-  segue__place child = segue__place_item(place, i - 1);
-  return segue__finding_add(v, sub, k, &child,
-                            "equals item %u of the same list: each may be there "
-                            "once",
-                            twin);
+  if (!segue__validate_step(v, place, work)) return false;
+  return !twins || tell_twin(v, sub, k, place, i - 1, twin);
 }
 
 static bool require(segue__validation *v, const segue__sub *sub, const segue__keyword *k,

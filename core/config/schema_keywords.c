@@ -138,7 +138,7 @@ static int compile_enum(segue__compile *c, segue__sub *sub, segue__keyword *k) {
   if (k->value->type != SEGUE_LIST) return segue__compile_fail(c, "it must be a list of values");
   k->hashes = segue__compile_alloc(c, k->value->count * sizeof *k->hashes);
   for (uint32_t i = 0; k->hashes && i < k->value->count; i++)
-    k->hashes[i] = segue__value_hash(&k->value->v.items[i]);
+    k->hashes[i] = segue__value_hash(&k->value->v.items[i], NULL);
   if (k->hashes && !k->value->count)
     segue__compile_warn(c, "the list is empty: nothing is allowed");
   return c->status;

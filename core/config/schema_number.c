@@ -159,17 +159,18 @@ static segue__hash hash_float(const segue_node *node) {
   return whole.hash;
 }
 
-segue__hash segue__value_hash(const segue_node *node) {
+segue__hash segue__value_hash(const segue_node *node, uint64_t *work) {
+  if (work) ++*work;
   if (node->type == SEGUE_FLOAT) return hash_float(node);
   if (node->type < SEGUE_LIST) return node->hash;
   segue__hash all = {node->type, node->count};
   for (uint32_t i = 0; i < node->count; i++) {
     if (node->type == SEGUE_LIST) {
-      segue__hash item = segue__value_hash(&node->v.items[i]);
+      segue__hash item = segue__value_hash(&node->v.items[i], work);
       all = segue__hash_bytes(&item, sizeof item, all);
     } else { /* the order does not count */
       const segue__member *m = &node->v.members[i];
-      segue__hash h = segue__hash_bytes(m->key, m->key_len, segue__value_hash(&m->value));
+      segue__hash h = segue__hash_bytes(m->key, m->key_len, segue__value_hash(&m->value, work));
       all.lo += h.lo;
       all.hi += h.hi;
     }

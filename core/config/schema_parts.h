@@ -28,8 +28,9 @@ bool segue__number_integral(const segue_node *node);                 /* 1.0 is *
 bool segue__number_multiple(const segue_node *value, const segue_node *divisor);
 /* Equality as the draft has it: 1 equals 1.0, maps without regard to order. */
 bool segue__value_equal(const segue_node *a, const segue_node *b);
-/* Equal values have equal hashes. */
-segue__hash segue__value_hash(const segue_node *node);
+/* Equal values have equal hashes. Adds the number of values that were looked at to *work (NULL
+ * allowed). */
+segue__hash segue__value_hash(const segue_node *node, uint64_t *work);
 
 /* ---- Patterns and formats -------------------------------------------------------------------- */
 
@@ -37,8 +38,14 @@ typedef struct segue__regex segue__regex;
 /* Translates and compiles; failure: SEGUE_ESYNTAX with why in err, or UV_ENOMEM. */
 int segue__regex_new(segue__regex **out, const char *pattern, size_t len, segue_error *err);
 void segue__regex_free(segue__regex *regex); /* NULL allowed */
+/* What matching needs and may use again; zeroed before the first match, of one thread. */
+typedef struct segue__matcher {
+  void *memory, *context, *data;
+} segue__matcher;
+void segue__matcher_deinit(segue__matcher *matcher);
 /* 1 found, 0 not, SEGUE_ELIMIT too much work, UV_ENOMEM. */
-int segue__regex_match(const segue__regex *regex, const char *text, size_t len);
+int segue__regex_match(const segue__regex *regex, segue__matcher *matcher, const char *text,
+                       size_t len);
 /* ECMA-262 to PCRE2. */
 int segue__regex_translate(const char *pattern, size_t len, segue__buf *out, segue_error *err);
 /* What stands between the braces of \p{...} in PCRE2's words; false: ECMA-262 has no such one. */
@@ -245,6 +252,7 @@ struct segue__validation {
   unsigned reach;            /* deepest place of a breach since it was set to 0 */
   uint64_t steps, deadline;  /* left; in nanoseconds */
   uint64_t since;            /* steps since the clock was read */
+  segue__matcher matcher;
   const segue__resource **scope;
   size_t scope_count, scope_capacity;
   /* Marks: which members or items have been evaluated, a bit each; a set is named by its offset +

@@ -497,19 +497,28 @@ void segue__regex_free(segue__regex *regex) {
   segue__free(regex);
 }
 
-int segue__regex_match(const segue__regex *regex, const char *text, size_t len) {
-  pcre2_general_context *memory = pcre2_general_context_create(allocate, release, NULL);
-  pcre2_match_context *context = memory ? pcre2_match_context_create(memory) : NULL;
-  pcre2_match_data *data = context ? pcre2_match_data_create(1, memory) : NULL;
-  int rc = PCRE2_ERROR_NOMEMORY;
-  if (data) {
-    pcre2_set_match_limit(context, MATCH_LIMIT);
-    pcre2_set_heap_limit(context, HEAP_KIB);
-    rc = pcre2_match(regex->code, (PCRE2_SPTR)text, len, 0, PCRE2_NO_UTF_CHECK, data, context);
-  }
-  pcre2_match_data_free(data);
-  pcre2_match_context_free(context);
-  pcre2_general_context_free(memory);
+static int prepare(segue__matcher *m) {
+  if (m->data) return 0;
+  if (!m->memory) m->memory = pcre2_general_context_create(allocate, release, NULL);
+  if (m->memory && !m->context) m->context = pcre2_match_context_create(m->memory);
+  if (m->context) m->data = pcre2_match_data_create(1, m->memory);
+  if (!m->data) return UV_ENOMEM;
+  pcre2_set_match_limit(m->context, MATCH_LIMIT);
+  pcre2_set_heap_limit(m->context, HEAP_KIB);
+  return 0;
+}
+
+void segue__matcher_deinit(segue__matcher *m) {
+  pcre2_match_data_free(m->data);
+  pcre2_match_context_free(m->context);
+  pcre2_general_context_free(m->memory);
+  *m = (segue__matcher){0};
+}
+
+int segue__regex_match(const segue__regex *regex, segue__matcher *m, const char *text, size_t len) {
+  if (prepare(m)) return UV_ENOMEM;
+  int rc =
+      pcre2_match(regex->code, (PCRE2_SPTR)text, len, 0, PCRE2_NO_UTF_CHECK, m->data, m->context);
   if (rc >= 0) return 1;
   if (rc == PCRE2_ERROR_NOMATCH) return 0;
   return rc == PCRE2_ERROR_NOMEMORY ? UV_ENOMEM : SEGUE_ELIMIT;

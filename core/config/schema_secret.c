@@ -12,6 +12,7 @@ typedef struct set {
   const segue__sub **items;
   uint32_t count;
   uint64_t *bits;
+  segue__matcher *matcher;
 } set;
 
 static void add(set *s, const segue__sub *sub) {
@@ -57,7 +58,7 @@ static void member_subs(const segue__sub *sub, const char *key, size_t len, set 
       if (m) add(next, k->subs[m - k->value->v.members]);
     } else if (is(k, "patternProperties")) {
       for (uint32_t n = 0; n < k->sub_count; n++)
-        if (segue__regex_match(k->regexes[n], key, len) != 0) add(next, k->subs[n]);
+        if (segue__regex_match(k->regexes[n], next->matcher, key, len) != 0) add(next, k->subs[n]);
     } else if (is(k, "additionalProperties") || is(k, "unevaluatedProperties")) {
       add(next, k->sub);
     }
@@ -98,15 +99,18 @@ static bool follow(const segue__schema *schema, const segue__path *path, set *no
 bool segue__schema_secret(const segue__schema *schema, const segue__path *path) {
   if (!schema->any_secret) return false;
   size_t words = (size_t)schema->sub_count / 64 + 1;
+  segue__matcher matcher = {0};
   set sets[2];
   for (int i = 0; i < 2; i++)
     sets[i] = (set){.items = segue__malloc((size_t)schema->sub_count * sizeof(const segue__sub *)),
-                    .bits = segue__calloc(words, sizeof(uint64_t))};
+                    .bits = segue__calloc(words, sizeof(uint64_t)),
+                    .matcher = &matcher};
   bool memory = sets[0].items && sets[0].bits && sets[1].items && sets[1].bits;
   bool secret = !memory || follow(schema, path, &sets[0], &sets[1]);
   for (int i = 0; i < 2; i++) {
     segue__free((void *)sets[i].items);
     segue__free(sets[i].bits);
   }
+  segue__matcher_deinit(&matcher);
   return secret;
 }

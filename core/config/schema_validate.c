@@ -52,7 +52,7 @@ bool segue__validate_match(segue__validation *v, const segue__place *place,
                            const segue__regex *regex, const char *text, size_t len) {
   /* Matching may be slow in itself: the clock is read more often. */
   if (!segue__validate_step(v, place, 64 + len / 16)) return false;
-  int rc = segue__regex_match(regex, text, len);
+  int rc = segue__regex_match(regex, &v->matcher, text, len);
   return rc < 0 ? segue__validate_stop(v, place, rc) : rc == 1;
 }
 
@@ -180,6 +180,7 @@ int segue__schema_validate(const segue__schema *schema, const segue_node *root,
                          .deadline = now_ns() + time_ms * UINT64_C(1000000)};
   segue__place place = {.node = root};
   bool good = segue__validate_sub(&v, schema->root, &place, 0);
+  segue__matcher_deinit(&v.matcher);
   segue__free((void *)v.scope);
   segue__free(v.bits);
   return v.status ? v.status : good ? 0 : SEGUE_ESCHEMA;

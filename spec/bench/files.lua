@@ -91,6 +91,41 @@ M.diff = { title = "merge and diff of 10 MB, one key changed", run = function(re
     at_most = 0.01 }
 end }
 
+local services_schema = [[{
+  "$schema": "https://json-schema.org/draft/2020-12/schema",
+  "type": "object",
+  "propertyNames": { "pattern": "^[a-z]+-[0-9]+$" },
+  "additionalProperties": { "$ref": "#/$defs/service" },
+  "$defs": { "service": {
+    "type": "object",
+    "required": ["host", "port", "enabled"],
+    "additionalProperties": false,
+    "properties": {
+      "host": { "type": "string", "minLength": 1, "maxLength": 253 },
+      "port": { "type": "integer", "minimum": 1, "maximum": 65535 },
+      "enabled": { "type": "boolean" },
+      "weight": { "type": "number", "minimum": 0 },
+      "description": { "type": "string", "maxLength": 200 },
+      "tags": { "type": "array", "items": { "type": "string" }, "uniqueItems": true },
+      "health": { "oneOf": [
+        { "type": "null" },
+        { "type": "object", "required": ["path"], "properties": {
+          "path": { "type": "string", "pattern": "^/" },
+          "interval": { "enum": ["1s", "5s", "10s"] },
+          "retries": { "type": "integer", "minimum": 0, "maximum": 10 } } } ] } } } } }
+]]
+
+M.schema = { title = "10,000 items judged by a JSON Schema", run = function(report)
+  local dir = tempdir.new()
+  local schema = dir:write("schema.json", services_schema)
+  local file = dir:write("a.json", services_json(10000))
+  local figures = driver("schema", schema, file)
+  local p = process.run { "python3", "spec/bench/schema.py", schema, file, deadline_ms = 180000 }
+  if p.code ~= 0 then error(p:describe()) end
+  report { ours = figures.segue, theirs = tonumber(p.stdout:match("jsonschema ([%d.]+)")),
+    peer = "python3-jsonschema", unit = "ms", at_most = 0.1 }
+end }
+
 -- Everything is another one: every service is below another key.
 local function moved(text, key)
   return key .. ":\n  " .. text:gsub("\n(.)", "\n  %1")

@@ -82,13 +82,14 @@ describe("a schema warns", function()
     local _, warnings = schema.compile('{"propertis":{},"Required":[],"dependencies":{},'
       .. '"x-mine":1,"comment":"","format":"colour"}')
     assert.same({
-      'schema:1:2: "propertis" is not a keyword and checks nothing: '
-        .. 'did you mean "properties"? (at #)',
-      'schema:1:17: "Required" is not a keyword and checks nothing: '
-        .. 'did you mean "required"? (at #)',
+      'schema:1:2: "propertis" is not a keyword and checks nothing: did you mean "properties"? '
+        .. "(at #)",
+      'schema:1:17: "Required" is not a keyword and checks nothing: did you mean "required"? '
+        .. "(at #)",
       'schema:1:31: "dependencies" is not a keyword of draft 2020-12 and checks nothing: use '
         .. "dependentRequired or dependentSchemas (at #)",
-      'schema:1:60: "comment" is not a keyword and checks nothing: did you mean "$comment"? (at #)',
+      'schema:1:60: "comment" is not a keyword and checks nothing: did you mean "$comment"? '
+        .. "(at #)",
       'schema:1:73: format: "colour" is not a known format: it is not checked (at #/format)',
     }, warnings)
   end)
@@ -226,8 +227,8 @@ describe("formats", function()
   local cases = {
     ipv4 = { { "127.0.0.1", "255.255.255.255" }, { "256.1.1.1", "1.1.1", "01.1.1.1", "1.1.1.1 " } },
     ipv6 = { { "::", "::1", "2001:db8::ff", "::ffff:1.2.3.4", "1:2:3:4:5:6:7::" },
-      { ":::", "1::2::3", "12345::", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9",
-        "::1%eth0", ":1", "1:" } },
+      { ":::", "1::2::3", "12345::", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "::1%eth0", ":1",
+        "1:" } },
     hostname = { { "a", "example.com", "xn--nxasmq6b" }, { "", "-a", "a-", "a..b", "a_b",
       ("a"):rep(64), "a." } },
     uri = { { "https://u@example.com:80/a?b#c", "urn:x:y", "http://[::1]/" },

@@ -31,7 +31,7 @@ describe("a transaction with a schema", function()
     return table.concat(lines, "\n")
   end
 
-  it("goes live with what fits, and rejects what does not before the policy is asked", function()
+  it("goes live with what fits, and rejects all else before the policy is asked", function()
     e = started { check = engine.OK, modules = { { "m" } } }
     assert.equal("applied", reload("x: 9\n"):outcome())
     e:journal()
