@@ -6,7 +6,8 @@
  *   schema_refs.c      references: URIs, anchors, pointers; circles
  *   schema_uri.c       resolving one URI against another
  *   schema_meta.c      the metaschemas of the draft
- *   schema_regex.c     patterns, from ECMA-262 to PCRE2; schema_property.c: \p{...}
+ *   schema_regex.c     patterns, from ECMA-262 to PCRE2 (schema_property.c: \p{...}), and
+ *                      schema_match.c, which runs them
  *   schema_format.c    formats; schema_format_uri.c those of RFC 3986 and mail
  *   schema_number.c    exact comparison and multiples; equality of values
  *   schema_validate.c  the walk; schema_apply.c, schema_children.c: keywords with subschemas

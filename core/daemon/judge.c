@@ -3,6 +3,7 @@
  * `segue check --schema SCHEMA FILE`: one file judged by one schema, without a policy. Both may be
  * YAML or JSON and any JSON value.
  */
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include <uv.h>
@@ -65,6 +66,7 @@ static void judge(verdict *v) {
 /* ---- As JSON --------------------------------------------------------------------------------- */
 
 static void add_json(segue__buf *out, const segue_error *e, const segue__finding *f) {
+  assert(e);
   segue__buf_addc(out, '{');
   segue__render_member(out, "path", e->path);
   segue__buf_addc(out, ',');
