@@ -4,6 +4,7 @@
  * worker. The job owns copies or references of all it touches, so a job that hangs (a dead NFS
  * mount) can be left behind without anybody waiting for it.
  */
+#include <assert.h>
 #include <string.h>
 #include <uv.h>
 
@@ -216,6 +217,7 @@ static int look_until_steady(segue__collect *collect, look *now, look *before) {
 }
 
 static void take_look(segue__collect *collect, look *l) {
+  assert(l->errors);
   for (size_t i = 0; i < collect->source_count; i++) {
     if (l->errors[i].code) {
       segue__error_source(&l->errors[i], collect->policy->sources[i].name);
