@@ -45,22 +45,6 @@ static void open_library(lua_State *L, lua_CFunction open, const char *name) {
   lua_call(L, 1, 0);
 }
 
-/* For functions that call back into Lua through C with large frames. */
-static int guarded(lua_State *L) {
-  segue__lua_guard(L);
-  lua_pushvalue(L, lua_upvalueindex(1));
-  lua_insert(L, 1);
-  lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-  return lua_gettop(L);
-}
-
-/* Replaces member `name` of the table on top by fn with the original as upvalue. */
-static void wrap(lua_State *L, const char *name, lua_CFunction fn) {
-  lua_getfield(L, -1, name);
-  lua_pushcclosure(L, fn, 1);
-  lua_setfield(L, -2, name);
-}
-
 /* Methods of strings come from a private copy: what a policy does to the table `string` stays
  * there, and the metatable cannot be reached. */
 static void freeze_strings(lua_State *L) {
@@ -124,7 +108,6 @@ void segue__sandbox_open(lua_State *L) {
   lua_pop(L, 1);
   lua_getfield(L, -1, "string");
   keep_only(L, strings);
-  wrap(L, "format", guarded);
   lua_pop(L, 2);
   segue__string_open(L);
   lua_pushcfunction(L, print);

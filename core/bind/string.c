@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * string.find, match, gmatch, gsub and rep, and table.concat and sort: ours instead of LuaJIT's,
- * because no hook reaches those. They do the same, count what they do against the CPU budget of the
- * call, and refuse results that are too long.
+ * string.find, match, gmatch, gsub, rep and format, and table.concat and sort: ours instead of
+ * LuaJIT's, because no hook reaches those. They do the same, count what they do against the CPU
+ * budget of the call, and refuse results that are too long.
  */
 #include <lualib.h>
 #include <math.h>
@@ -341,7 +341,8 @@ static int string_gsub(lua_State *L) {
   return 2;
 }
 
-/* ---- rep, concat, sort ----------------------------------------------------------------------- */
+/* ---- rep, format, concat, sort
+ * ----------------------------------------------------------------------- */
 
 /* Calls the original, which is the upvalue, with the arguments on the stack. */
 static int original(lua_State *L, int results) {
@@ -358,6 +359,17 @@ static int string_rep(lua_State *L) {
   luaL_optlstring(L, 3, "", &gap);
   if (n > 1 && n * (lua_Number)(len + gap) > TEXT_MAX)
     return luaL_error(L, "string.rep: the result would be longer than %d MiB", TEXT_MAX >> 20);
+  return original(L, 1);
+}
+
+/* Widths and precisions have at most two digits: it is the texts that make a result long. */
+static int string_format(lua_State *L) {
+  size_t sum = 0;
+  segue__lua_guard(L);
+  for (int i = lua_gettop(L); i > 0; i--)
+    sum += lua_type(L, i) == LUA_TSTRING ? lua_objlen(L, i) : 0;
+  if (sum > CONCAT_MAX)
+    return luaL_error(L, "string.format: the result would be longer than %d MiB", CONCAT_MAX >> 20);
   return original(L, 1);
 }
 
@@ -428,6 +440,7 @@ void segue__string_open(lua_State *L) {
   lua_getglobal(L, "string");
   luaL_setfuncs(L, functions, 0);
   wrap(L, "rep", string_rep);
+  wrap(L, "format", string_format);
   lua_getglobal(L, "table");
   wrap(L, "concat", table_concat);
   wrap(L, "sort", table_sort);

@@ -158,6 +158,12 @@ M.stall = { title = "loop turn while 10 MB reload 100 times", run = function(rep
     100), "all keys")
 end }
 
+M.pattern = { title = "patterns that count their steps", run = function(report)
+  local f = driver("pattern")
+  report { ours = f.ours, theirs = f.luajit, peer = "LuaJIT's own", unit = "ns each",
+    at_most = 2 }
+end }
+
 M.read = { title = "reading the config, a writer every ms", run = function(report)
   local f = driver("read")
   for threads = 1, 2 do

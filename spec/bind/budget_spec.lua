@@ -104,6 +104,8 @@ describe("a result that is too long", function()
       "string.gsub: the result" },
     { "of table.concat", "local x, t = ('x'):rep(1e6), {} for i = 1, 100 do t[i] = x end "
       .. "local r = table.concat(t)", "table.concat: the result would be longer than" },
+    { "of string.format", "local x = ('x'):rep(16e6) "
+      .. "local r = ('%s%s%s%s%s'):format(x, x, x, x, x)", "string.format: the result" },
     { "of a width", "local r = ('%9999d'):format(1)", "invalid" },
     { "of a precision", "local r = ('%.9999f'):format(1)", "invalid" },
     { "of a pattern", "local r = ('x'):find(('.'):rep(1e6))", "the pattern is too long" },

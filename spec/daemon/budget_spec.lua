@@ -1,0 +1,193 @@
+-- SPDX-License-Identifier: MIT
+-- Policies that hurt, in the daemon: each is an outcome that names file and line, in the answer and
+-- with its traceback in the log, and the daemon goes on serving.
+local cjson = require "cjson"
+local http = require "spec.support.http"
+local segue = require "spec.support.segue"
+local uv = require "luv"
+
+-- What check does when the configuration asks for it, one line each.
+local acts = {
+  { "spin", "while true do end", "200 ms of CPU time" },
+  { "pcall_loop", "while true do pcall(error) end", "200 ms of CPU time" },
+  { "coroutine_spin", "while true do coroutine.wrap(function() coroutine.yield() end)() end",
+    "200 ms of CPU time" },
+  { "handler_loop", "while true do xpcall(error, function() while true do end end) end",
+    "200 ms of CPU time" },
+  { "pattern_bomb", "local x = ('a'):rep(40):find(('a-'):rep(12) .. 'b')", "pattern too complex" },
+  { "pattern_bombs", "while true do pcall(string.find, ('a'):rep(40), ('a-'):rep(12) .. 'b') end",
+    "200 ms of CPU time" },
+  { "long_text", "local x = ('x'):rep(1e9)", "string.rep: the result would be longer" },
+  { "table", "local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1000) .. i end", "" },
+  { "doubling", "local s = ('x'):rep(1e6) while true do s = s .. s end", "256 MiB of memory" },
+  { "formats", "while true do local x = ('%99.99f'):format(1e300) end", "200 ms of CPU time" },
+  { "metatable", "getmetatable('').__index = nil", "attempt to index" },
+  { "recursion", "local function f() return 1 + f() end f()", "stack overflow" },
+  { "c_recursion", "local function f() return (('x'):gsub('x', f)) end f()", "stack overflow" },
+  { "pcall_recursion", "local function f() pcall(f) error('deep', 2) end f()", "" },
+  { "index_chain", "local t = setmetatable({}, { __index = function(t, k) return t[k + 1] end }) "
+    .. "local x = t[1]", "stack overflow" },
+  { "an_error", "error('broken')", "broken" },
+  { "no_text", "error({})", "error() was called with a table" },
+  { "bytecode", "assert(load('\\27LJ\\2\\0\\0'))", "attempt to load chunk with wrong mode" },
+  { "ffi", "require('ffi').cdef 'void exit(int);'", "comes too late" },
+  { "jit", "jit.on()", "attempt to index global 'jit'" },
+  { "debug", "debug.sethook()", "attempt to index global 'debug'" },
+  { "os_exit", "os.exit(1)", "attempt to call field 'exit'" },
+  { "io", "io.open('/etc/passwd')", "attempt to index global 'io'" },
+  { "getfenv", "getfenv(0).x = 1", "attempt to call global 'getfenv'" },
+  { "newproxy", "newproxy(true)", "attempt to call global 'newproxy'" },
+  { "collectgarbage", "collectgarbage('stop')", "attempt to call global 'collectgarbage'" },
+  { "shared", "setmetatable(segue.null, {})", "" },
+  { "waits_in_gsub", "local x = ('x'):gsub('x', function() segue.sleep(1) end)",
+    "cannot wait here" },
+}
+
+local head = [[
+local segue = require "segue"
+local acts, private = {}, 0
+]]
+local body = {}
+for _, act in ipairs(acts) do
+  body[#body + 1] = ("function acts.%s() %s end"):format(act[1], act[2])
+end
+local policy = head .. table.concat(body, "\n") .. [[
+
+return {
+  name = "budget",
+  sources = { segue.file "config.yaml" },
+  triggers = { segue.http "127.0.0.1:@PORT@" },
+  check = function(next)
+    private = private + 1
+    segue.state.checks = (segue.state.checks or 0) + 1
+    if next.act == "count" then return nil, segue.state.checks .. " checks" end
+    if next.act ~= "none" then acts[next.act]() end
+    return true
+  end,
+}
+]]
+
+local function ms(fn)
+  local began = uv.hrtime()
+  fn()
+  return (uv.hrtime() - began) / 1e6
+end
+
+local function reload(d)
+  local response = d:http { method = "POST", path = "/-/reload",
+    headers = { Accept = "application/json" }, deadline_ms = 30000 }
+  return response.status, cjson.decode(response.body)
+end
+
+describe("the daemon, with a policy whose check", function()
+  after_each(segue.cleanup)
+
+  it("does everything that hurts, goes on serving", function()
+    local d = segue.start { policy = policy, files = { ["config.yaml"] = "act: none\nn: 0\n" } }
+    local generation = d:json("/api/v1/status").generation
+    for i, act in ipairs(acts) do
+      local from = #d:log()
+      d.dir:save("config.yaml", ("act: %s\nn: %d\n"):format(act[1], i))
+      local status, answer = reload(d)
+      assert.is_true(status == 422 or status == 500, act[1] .. ": " .. status)
+      local e = answer.errors[1]
+      assert.truthy(e.message:find(act[3], 1, true), act[1] .. ": " .. e.message)
+      assert.truthy(e.file:find("reload.lua", 1, true), act[1])
+      assert.equal(2 + i, e.line, act[1] .. ": " .. e.message)
+      d:wait_log("traceback.*reload%.lua:" .. (2 + i), 5000, from)
+      assert.equal(200, d:http "/-/healthy".status)
+      assert.equal(generation, d:json("/api/v1/status").generation)
+      assert.equal("none", d:config().act)
+    end
+    d.dir:save("config.yaml", "act: count\n")
+    local _, answer = reload(d)
+    assert.equal((#acts + 2) .. " checks", answer.errors[1].message)
+    d.dir:save("config.yaml", "act: none\nn: 1000\n")
+    assert.equal(200, (reload(d)))
+    assert.equal(1000, d:config().n)
+  end)
+
+  it("spins, is away for no longer than the budget of a hook", function()
+    local d = segue.start { policy = policy, files = { ["config.yaml"] = "act: none\n" } }
+    d.dir:save("config.yaml", "act: spin\n")
+    local spinning = http.connect { port = d.port }
+    spinning:write(http.format { method = "POST", path = "/-/reload", port = d.port })
+    local longest = 0
+    local limit = uv.hrtime() + 1e9
+    while uv.hrtime() < limit do
+      longest = math.max(longest, ms(function()
+        assert.equal(200, d:http "/-/healthy".status)
+      end))
+    end
+    assert.is_true(longest > 100, "nothing was spinning")
+    -- 200 ms of CPU time; what other programs take of the machine comes on top.
+    assert.is_true(longest < 1500, ("a request took %d ms"):format(longest))
+    assert.equal(422, spinning:read_response(10000).status)
+    spinning:close()
+  end)
+end)
+
+describe("the daemon, with a policy that", function()
+  after_each(segue.cleanup)
+  local good = [[local segue = require "segue"
+return { sources = { segue.file "config.yaml" }, %s }]]
+  local bad = {
+    { "spins at its top level", "while true do end\n" .. good:format "", "CPU time", 1 },
+    { "eats memory at its top level", "local t = {} while true do t[#t + 1] = { 1 } end", "", 1 },
+    { "is bytecode", "\27LJ\2\0", "bytecode", 1 },
+    { "spins in reload", good:format "reload = function() while true do end end",
+      "CPU time", 2 },
+    { "throws in reload", good:format "reload = function() error 'broken' end", "broken", 2 },
+    { "spins in its probe",
+      good:format "confirm = { within = '1s', probe = function() while true do end end }",
+      "CPU time", 2 },
+    { "throws in its probe",
+      good:format "confirm = { within = '1s', probe = function() error 'broken' end }",
+      "broken", 2 },
+  }
+  for _, case in ipairs(bad) do
+    it(case[1] .. " keeps the policy that it has", function()
+      local d = segue.start { policy = good:format "", files = { ["config.yaml"] = "n: 1\n" } }
+      d.dir:save("config.yaml", "n: 2\n")
+      d.dir:save("reload.lua", case[2])
+      local status, answer = d:reload()
+      assert.is_true(status == 422 or status == 500, tostring(status))
+      local e = answer.errors[1]
+      assert.truthy(e.message:find(case[3], 1, true), e.message)
+      assert.truthy(e.file:find("reload.lua", 1, true), e.message)
+      assert.equal(case[4], e.line, e.message)
+      assert.equal(1, d:config().n)
+      d.dir:save("reload.lua", good:format "" .. " --")
+      assert.equal(200, (d:reload()))
+      assert.equal(2, d:config().n)
+    end)
+  end
+
+  for name, task in pairs { ["throws in a trigger"] = "error 'broken'",
+    ["spins in a trigger"] = "while true do end" } do
+    it(name .. " serves, and says so in its log", function()
+      local d = segue.start { policy = good:format(
+        "triggers = { segue.trigger(function()\n" .. task .. " end) }"),
+        files = { ["config.yaml"] = "n: 1\n" } }
+      d:wait_log("reload%.lua:3")
+      d.dir:save("config.yaml", "n: 2\n")
+      assert.equal(200, (d:reload()))
+      assert.equal(2, d:config().n)
+    end)
+  end
+
+  it("reads configuration in Lua takes a good one, and refuses one that spins", function()
+    local d = segue.start {
+      policy = 'local segue = require "segue"\nreturn { sources = { segue.lua_file "conf.lua" } }',
+      files = { ["conf.lua"] = "return { n = 1 + 1 }" } }
+    assert.equal(2, d:config().n)
+    d.dir:save("conf.lua", "\nwhile true do end")
+    local status, answer = d:reload()
+    assert.equal(422, status)
+    assert.truthy(answer.errors[1].file:find("conf.lua", 1, true))
+    assert.equal(2, answer.errors[1].line)
+    -- It is evaluated on the worker: the loop answers meanwhile, and the watch sees the repair.
+    d.dir:save("conf.lua", "return { n = 3 }")
+    d:wait_config(function(config) return config.n == 3 end)
+  end)
+end)
