@@ -41,6 +41,7 @@ DEV_DEPS += clang-tidy        # static analysis
 DEV_DEPS += g++               # the public header must compile as C++
 DEV_DEPS += lua-check         # luacheck
 DEV_DEPS += valgrind          # second opinion on memory
+AFL_DEPS := afl++        # make fuzz AFL=1
 # What `make bench` compares with.
 BENCH_DEPS :=
 BENCH_DEPS += nginx-light # nginx -s reload
@@ -234,11 +235,12 @@ asan-run:
 	  ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=1 \
 	  UBSAN_OPTIONS=print_stacktrace=1 $(RUN_SPECS)
 
+TSAN_DAEMON := $(addprefix spec/daemon/,triggers_spec.lua lifecycle_spec.lua api_spec.lua)
 .PHONY: tsan
-tsan: dev-deps ## the unit specs under ThreadSanitizer
+tsan: dev-deps ## the specs of the parts and of the running daemon under ThreadSanitizer
 	@$(MAKE) --no-print-directory SAN=thread specs-built
 	@$(MAKE) --no-print-directory SAN=thread \
-	  SPEC=$(if $(filter-out spec,$(SPEC)),$(SPEC),spec/unit) tsan-run
+	  SPEC="$(if $(filter-out spec,$(SPEC)),$(SPEC),spec/unit $(TSAN_DAEMON))" tsan-run
 
 .PHONY: tsan-run
 tsan-run:
@@ -259,8 +261,11 @@ mutant-built:
 	  -o $(DIR)/libsegue-spec.so
 
 .PHONY: valgrind
-valgrind: dev-deps ## the unit specs under valgrind's memcheck: make valgrind [SPEC=path]
+valgrind: dev-deps ## the unit specs and the quickstart under valgrind's memcheck: [SPEC=path]
 	@$(MAKE) --no-print-directory specs-built
+	@SEGUE_SPEC_UNDER="valgrind -q --error-exitcode=65 --leak-check=full" SEGUE_SPEC_TIMEOUT=600 \
+	  $(MAKE) --no-print-directory SPEC="spec/daemon/readme_spec.lua spec/daemon/triggers_spec.lua" \
+	  valgrind-run
 	@SEGUE_SPEC_WRAP="valgrind -q --error-exitcode=65 --leak-check=no" \
 	  $(MAKE) --no-print-directory SPEC=$(if $(filter-out spec,$(SPEC)),$(SPEC),spec/unit) \
 	  valgrind-run
@@ -309,13 +314,29 @@ $(BUILD)/fuzz/%: spec/fuzz/%.c $(FUZZ_OBJ)
 .SECONDARY: $(FUZZ_OBJ)
 -include $(FUZZ_OBJ:.o=.d)
 
+# The same targets under AFL++, which mutates otherwise and so finds other things.
+AFL_FUZZERS := $(FUZZ_SRC:spec/fuzz/%.c=$(BUILD)/afl/%)
+AFL_OBJ := $(CORE_SRC:%.c=$(BUILD)/afl-obj/%.o)
+$(BUILD)/afl-obj/%.o: %.c $(OUT)/flags
+	@mkdir -p $(@D)
+	@echo "  cc-afl  $<"
+	@AFL_QUIET=1 afl-clang-fast $(ALL_CPPFLAGS) $(FUZZ_CFLAGS) -MMD -MP -c $< -o $@
+$(BUILD)/afl/%: spec/fuzz/%.c $(AFL_OBJ)
+	@mkdir -p $(@D)
+	@echo "  afl     $@"
+	@AFL_QUIET=1 afl-clang-fast $(ALL_CPPFLAGS) $(FUZZ_CFLAGS) -fsanitize=fuzzer $< $(AFL_OBJ) \
+	  $(LUAJIT_A) $(LIBS) -o $@
+.SECONDARY: $(AFL_OBJ)
+-include $(AFL_OBJ:.o=.d)
+
 .PHONY: fuzzers
 fuzzers: $(FUZZERS)
 
 .PHONY: fuzz
-fuzz: dev-deps ## run every fuzzer for FUZZ_SECONDS (default 600) each
-	@$(MAKE) --no-print-directory fuzzers
-	@sh spec/support/fuzz.sh $(BUILD)/fuzz $(FUZZ_SECONDS)
+fuzz: dev-deps ## run every fuzzer for FUZZ_SECONDS (default 600) each: [AFL=1] by AFL++
+	@$(if $(AFL),sh spec/support/deps.sh $(AFL_DEPS))
+	@$(MAKE) --no-print-directory $(if $(AFL),$(AFL_FUZZERS),fuzzers)
+	@sh spec/support/$(if $(AFL),afl,fuzz).sh $(BUILD)/$(if $(AFL),afl,fuzz) $(FUZZ_SECONDS)
 
 .PHONY: fuzz-smoke
 fuzz-smoke: ## run all fuzzers for a minute in all

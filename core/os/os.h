@@ -40,6 +40,10 @@ typedef struct segue__write {
 
 typedef struct segue__os {
   void *data; /* for the functions' own use; passed as first argument */
+  /* NULL, or: data stays until it is released as often as it was held. A job that hangs in a read
+   * may outlive whoever started it. [any thread] */
+  void (*hold)(void *data);
+  void (*release)(void *data);
   /* Reads a regular file of at most max bytes. A file that changes while it is read is read again
    * (up to 5 times). err names the file and what to do. Codes: UV_ENOENT missing, UV_EACCES
    * unreadable, UV_EISDIR a directory, UV_EFTYPE a device, pipe or socket, UV_ELOOP a loop of

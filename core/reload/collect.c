@@ -42,7 +42,8 @@ int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
   collect->job.done = done;
   collect->job.abandoned = abandoned;
   collect->txn = txn;
-  collect->os = engine->os;
+  collect->os = *engine->os;
+  if (collect->os.hold) collect->os.hold(collect->os.data);
   collect->publication = engine->options.publication;
   collect->limits = engine->options.limits;
   collect->policy = segue__policy_ref(txn->policy);
@@ -90,6 +91,7 @@ static void free_data(void *data) {
   segue__config_unref(collect->config);
   segue__document_unref(collect->schema_doc);
   segue_snapshot_unref(collect->live);
+  if (collect->os.release) collect->os.release(collect->os.data);
   segue__free(collect);
 }
 
@@ -122,7 +124,7 @@ static void look_at_inputs(segue__collect *collect) {
     const segue__input *input = &collect->policy->inputs[i];
     segue__bytes bytes = {0};
     segue_error ignored; /* the loader says it better */
-    if (collect->os->read_file(collect->os->data, input->path, INPUT_BYTES, &bytes, &ignored) < 0 ||
+    if (collect->os.read_file(collect->os.data, input->path, INPUT_BYTES, &bytes, &ignored) < 0 ||
         !segue__hash_equal(segue__hash_bytes(bytes.data, bytes.len, (segue__hash){0, 0}),
                            input->hash))
       collect->inputs_changed = true;
@@ -164,7 +166,7 @@ static void look_at_all(segue__collect *collect, const segue__documents *previou
   for (size_t i = 0; i < collect->source_count; i++) {
     const segue__source *source = &collect->policy->sources[i];
     segue_error *error = &out->errors[i];
-    int rc = source->kind->fetch(source, collect->os, &collect->limits, &previous[i],
+    int rc = source->kind->fetch(source, &collect->os, &collect->limits, &previous[i],
                                  &collect->next_document, &out->documents[i], error);
     error->code = rc < 0 ? rc : 0;
     if (rc < 0) segue__documents_deinit(&out->documents[i]);
@@ -265,7 +267,7 @@ static void parse(segue__collect *collect, segue__document *doc) {
     mix(&collect->raw, &doc->root.hash, sizeof doc->root.hash);
   if (doc->parsed) return; /* handed on from the last fetch */
   segue_error error = {0};
-  if (segue__document_parse(doc, &collect->limits, collect->os->getenv, collect->os->data, &error) <
+  if (segue__document_parse(doc, &collect->limits, collect->os.getenv, collect->os.data, &error) <
       0) {
     segue__error_source(&error, doc->source);
     add_error(collect, &error);
@@ -278,7 +280,7 @@ static void read_schema(segue__collect *collect) {
   segue__bytes bytes = {0};
   segue_error error = {0};
   if (!path) return;
-  int rc = collect->os->read_file(collect->os->data, path, INPUT_BYTES, &bytes, &error);
+  int rc = collect->os.read_file(collect->os.data, path, INPUT_BYTES, &bytes, &error);
   if (rc == 0) {
     size_t len = strlen(path);
     bool json = len >= 5 && !strcmp(path + len - 5, ".json");

@@ -58,6 +58,7 @@ typedef struct archive {
 } archive;
 
 struct segue__last_good {
+  long refs;    /* atomic: the owner and every job that reads through it */
   segue__os os; /* ours: watches or replays */
   const segue__os *real;
   const segue__log *log;
@@ -178,6 +179,9 @@ static char **all_variables(void *data) {
   segue__last_good *lg = data;
   return lg->real->environ(lg->real->data);
 }
+
+static void hold(void *data);
+static void release(void *data);
 
 /* ---- Writing ---- */
 
@@ -429,7 +433,10 @@ int segue__last_good_new(segue__last_good **out, const segue__os *os, const segu
   if (!lg) return UV_ENOMEM;
   lg->real = os;
   lg->log = log;
+  lg->refs = 1;
   lg->os = (segue__os){.data = lg,
+                       .hold = hold,
+                       .release = release,
                        .read_file = read_file,
                        .list_files = list_files,
                        .write_file = write_file,
@@ -462,15 +469,14 @@ int segue__last_good_new(segue__last_good **out, const segue__os *os, const segu
   return 0;
 }
 
-void segue__last_good_free(segue__last_good *lg) {
-  if (!lg) return;
-  if (lg->started) {
-    pthread_mutex_lock(&lg->lock);
-    lg->stopping = true;
-    pthread_cond_signal(&lg->wake);
-    pthread_mutex_unlock(&lg->lock);
-    pthread_join(lg->thread, NULL);
-  }
+static void hold(void *data) {
+  segue__last_good *lg = data;
+  __atomic_add_fetch(&lg->refs, 1, __ATOMIC_RELAXED);
+}
+
+static void release(void *data) {
+  segue__last_good *lg = data;
+  if (__atomic_sub_fetch(&lg->refs, 1, __ATOMIC_ACQ_REL)) return;
   list_clear(&lg->now);
   list_clear(&lg->next.files);
   archive_free(lg->replay);
@@ -481,6 +487,18 @@ void segue__last_good_free(segue__last_good *lg) {
   pthread_cond_destroy(&lg->idle);
   pthread_mutex_destroy(&lg->lock);
   segue__free(lg);
+}
+
+void segue__last_good_free(segue__last_good *lg) {
+  if (!lg) return;
+  if (lg->started) {
+    pthread_mutex_lock(&lg->lock);
+    lg->stopping = true;
+    pthread_cond_signal(&lg->wake);
+    pthread_mutex_unlock(&lg->lock);
+    pthread_join(lg->thread, NULL);
+  }
+  release(lg);
 }
 
 const segue__os *segue__last_good_os(const segue__last_good *lg) {

@@ -212,7 +212,7 @@ void segue__hook_answered(segue__hook *hook);
 typedef struct segue__collect {
   segue__job job;
   segue__txn *txn; /* NULL: abandoned */
-  const segue__os *os;
+  segue__os os;    /* a copy, held */
   segue__publication *publication;
   segue__limits limits;
   segue__policy *policy; /* a reference */
