@@ -14,11 +14,13 @@
 #include "budget.h"
 #include "cli.h"
 #include "sink.h"
+#include "systemd.h"
 
 typedef struct process {
   uv_loop_t loop;
   uv_signal_t term, interrupt, hangup;
   segue__sink sink;
+  segue__systemd systemd;
   segue *instance;
   int exit_code;
   bool stopping;
@@ -35,6 +37,7 @@ static void on_log(void *data, const segue_log_entry *entry) {
 
 static void stop(process *d) {
   d->stopping = true;
+  segue__systemd_stopping(&d->systemd);
   segue_stop(d->instance);
 }
 
@@ -59,8 +62,11 @@ static int exit_code_of(const segue_report *report) {
 /* Without a generation there is nothing to serve: the first load decides whether to go on. */
 static void on_start(void *data, int status, const segue_report *report) {
   process *d = data;
-  if (status == 0 || d->stopping) return;
-  if (status == SEGUE_EDEFERRED) return;
+  if (d->stopping) return;
+  if (status == 0 || status == SEGUE_EDEFERRED) {
+    segue__systemd_started(&d->systemd, status);
+    return;
+  }
   d->exit_code = exit_code_of(report);
   log_line(d, SEGUE_ERROR,
            "the first load did not succeed, so there is nothing to run: mend what "
@@ -68,7 +74,8 @@ static void on_start(void *data, int status, const segue_report *report) {
   stop(d);
 }
 
-static void close_signals(process *d) {
+static void close_handles(process *d) {
+  segue__systemd_close(&d->systemd);
   uv_close((uv_handle_t *)&d->term, NULL);
   uv_close((uv_handle_t *)&d->interrupt, NULL);
   uv_close((uv_handle_t *)&d->hangup, NULL);
@@ -77,7 +84,7 @@ static void close_signals(process *d) {
 static void on_stopped(void *data) {
   process *d = data;
   log_line(d, SEGUE_INFO, "stopped");
-  close_signals(d);
+  close_handles(d);
 }
 
 static int catch_one(process *d, uv_signal_t *handle, int signum, uv_signal_cb cb) {
@@ -111,9 +118,12 @@ static int begin(process *d, const segue__cli *cli) {
   options.data = d;
   int rc = segue_new(&d->instance, &options, &error);
   if (rc == 0) rc = segue_start(d->instance, &error);
-  if (rc == 0) return SEGUE__EXIT_OK;
+  if (rc == 0) {
+    segue__systemd_watch(&d->systemd, d->instance);
+    return SEGUE__EXIT_OK;
+  }
   log_line(d, SEGUE_ERROR, error.message);
-  close_signals(d);
+  close_handles(d);
   return SEGUE__EXIT_FAILED;
 }
 
@@ -123,6 +133,7 @@ int segue__cli_run(const segue__cli *cli) {
   if (rc) return rc;
   if (uv_loop_init(&d.loop) < 0 || catch_signals(&d) < 0)
     return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot make an event loop: out of files or memory");
+  segue__systemd_open(&d.systemd, &d.loop, &d.sink);
   d.exit_code = begin(&d, cli);
   if (d.exit_code != SEGUE__EXIT_OK) segue_close(d.instance);
   uv_run(&d.loop, UV_RUN_DEFAULT);

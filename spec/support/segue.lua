@@ -169,7 +169,7 @@ local function fd_links(pid)
   return links
 end
 
--- Sockets that listen; the others are connections.
+-- Sockets that are no connections: they listen, or are for datagrams (those to a service manager).
 local function listening(pid)
   local n = 0
   for _, name in ipairs { "tcp", "tcp6", "unix" } do
@@ -181,8 +181,9 @@ local function listening(pid)
     for line in io.lines(("/proc/%d/net/%s"):format(pid, name)) do
       local state, inode
       if name == "unix" then
-        state, inode = line:match("^%x+: %x+ %x+ (%x+) %x+ %x+ +(%d+)")
-        if state == "00010000" and mine[inode] then n = n + 1 end
+        local kind
+        state, kind, inode = line:match("^%x+: %x+ %x+ (%x+) (%x+) %x+ +(%d+)")
+        if (state == "00010000" or kind == "0002") and mine[inode] then n = n + 1 end
       else
         state, inode = line:match("^ *%d+: %S+ %S+ (%x%x) %S+ %S+ %S+ +%d+ +%d+ (%d+)")
         if state == "0A" and mine[inode] then n = n + 1 end

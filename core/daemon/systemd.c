@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * When the service manager is told what. A run that somebody asked for is RELOADING from its first
+ * step on, because a manager that sent the signal waits for that; one that began by itself (a poll,
+ * a watch) only from where it is known that something has changed. Whatever came of it, READY ends
+ * it: the daemon serves on, and the outcome is in STATUS and in the exit code of `segue reload`.
+ * The watchdog is fed by a timer of the loop, so that a loop which is stuck is noticed.
+ */
+#include "systemd.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../admin/render.h"
+#include "../config/utf8.h"
+
+/* How long a start, reload or stop may be silent, how often it asks for more time, and how much. */
+enum { PATIENCE_FIRST_MS = 1000, PATIENCE_MS = 5000, MORE_USEC = 20000000, AGAIN_MS = 50 };
+enum { STATUS_CUT = 400 };
+
+static void warn(const segue__systemd *s, const char *message) {
+  segue_log_entry entry = {.level = SEGUE_WARN, .group = "systemd", .message = message};
+  if (entry.level <= s->sink->level) segue__sink_write(s->sink, &entry);
+}
+
+/* ---- Sending --------------------------------------------------------------------------------- */
+
+static void again(uv_timer_t *timer) {
+  segue__systemd *s = timer->data;
+  if (segue__notify_flush(s->socket) == 0) uv_timer_stop(timer);
+}
+
+/* keep: what is not repeated by itself must arrive, be it late. */
+static void tell(segue__systemd *s, const char *text, bool keep) {
+  int rc = segue__notify_send(s->socket, text, keep);
+  if (rc == UV_EAGAIN && keep) {
+    uv_timer_start(&s->again, again, AGAIN_MS, AGAIN_MS);
+  } else if (rc < 0 && rc != UV_EAGAIN && !s->complained) {
+    char message[160];
+    s->complained = true;
+    snprintf(message, sizeof message, "the service manager cannot be told at $NOTIFY_SOCKET: %s",
+             segue_strerror(rc));
+    warn(s, message);
+  }
+}
+
+static void tell_status(segue__systemd *s, const char *state) {
+  char text[sizeof s->status + 128];
+  snprintf(text, sizeof text, "%s%sSTATUS=%s", state, *state ? "\n" : "", s->status);
+  tell(s, text, true);
+}
+
+static void on_watchdog(uv_timer_t *timer) {
+  tell(timer->data, "WATCHDOG=1", false);
+}
+
+static void on_patience(uv_timer_t *timer) {
+  char text[64];
+  snprintf(text, sizeof text, "EXTEND_TIMEOUT_USEC=%d", MORE_USEC);
+  tell(timer->data, text, false);
+}
+
+static void be_patient(segue__systemd *s) {
+  uv_timer_start(&s->patience, on_patience, PATIENCE_FIRST_MS, PATIENCE_MS);
+}
+
+/* ---- Words ----------------------------------------------------------------------------------- */
+
+/* One line of valid UTF-8 that is not too long: a manager throws anything else away. */
+static void set_status(segue__systemd *s, const char *text, size_t len) {
+  size_t used = 0;
+  while (len && used < STATUS_CUT) {
+    size_t n = segue__utf8_next(text, len);
+    bool odd = !n || (unsigned char)*text < 32 || *text == 127;
+    if (odd)
+      s->status[used++] = n ? ' ' : '?';
+    else
+      for (size_t i = 0; i < n; i++)
+        s->status[used++] = text[i];
+    text += n ? n : 1;
+    len -= n ? n : 1;
+  }
+  s->status[used] = 0;
+}
+
+static void add_time(segue__buf *out, int64_t wall_ms) {
+  segue__buf quoted;
+  segue__buf_init(&quoted);
+  segue__render_time(&quoted, wall_ms);
+  if (!quoted.failed && quoted.len > 2) segue__buf_add(out, quoted.data + 1, quoted.len - 2);
+  segue__buf_deinit(&quoted);
+}
+
+/* "rejected: generation 2 stays live (reload 3, 0.2 ms): config.yaml:13:1: ..." */
+static void describe(segue__systemd *s, const segue__result *result) {
+  bool good = result->outcome == SEGUE__APPLIED || result->outcome == SEGUE__UNCHANGED;
+  int64_t stale = good ? 0 : segue__engine_stale_since(s->instance->engine);
+  segue__buf line;
+  segue__buf_init(&line);
+  if (stale) {
+    segue__buf_adds(&line, "stale since ");
+    add_time(&line, stale);
+    segue__buf_adds(&line, "; ");
+  }
+  segue__render_result_text(&line, result);
+  char *end = line.failed ? NULL : strchr(line.data, '\n');
+  if (end) {
+    line.len = (size_t)(end - line.data);
+    if (result->errors.count) {
+      segue__buf_adds(&line, ": ");
+      segue__render_error_text(&line, &result->errors.items[0]);
+    }
+  }
+  if (!line.failed) set_status(s, line.data, line.len);
+  segue__buf_deinit(&line);
+}
+
+static void say(segue__systemd *s, const char *text) {
+  set_status(s, text, strlen(text));
+}
+
+/* ---- Runs ------------------------------------------------------------------------------------ */
+
+static bool began_by_itself(segue__trigger trigger) {
+  static const bool automatic[] = {
+#define X(name, text, is_automatic) is_automatic,
+      SEGUE__TRIGGERS(X)
+#undef X
+  };
+  return automatic[trigger];
+}
+
+static void run_begins(segue__systemd *s, const segue__result *result) {
+  struct timespec now;
+  char state[96], doing[256];
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  snprintf(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64,
+           (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000);
+  snprintf(doing, sizeof doing, "reload %" PRIu64 " (%.150s); generation %" PRIu64 " is live",
+           result->id, result->cause,
+           segue__engine_live(s->instance->engine)
+               ? segue_snapshot_generation(segue__engine_live(s->instance->engine))
+               : 0);
+  say(s, doing);
+  tell_status(s, state);
+  s->reloading = true;
+  be_patient(s);
+}
+
+static void run_ends(segue__systemd *s, const segue__result *result) {
+  bool idle = result->skipped || (result->outcome == SEGUE__UNCHANGED && !s->reloading);
+  if (result->deferred)
+    say(s, "put off by the policy: the reload runs later");
+  else if (!idle)
+    describe(s, result);
+  if (s->reloading) {
+    s->reloading = false;
+    uv_timer_stop(&s->patience);
+    tell_status(s, "READY=1");
+  } else if (s->ready && !idle) {
+    tell_status(s, "");
+  }
+}
+
+static void on_phase(segue__observer *observer, const segue__result *result, segue__phase phase) {
+  segue__systemd *s = observer->data;
+  if (result->plan_only || s->stopping) return;
+  if (phase == SEGUE__PHASE_SETTLED)
+    run_ends(s, result);
+  else if (s->ready && !s->reloading &&
+           (phase != SEGUE__PHASE_COLLECT || !began_by_itself(result->trigger)))
+    run_begins(s, result);
+}
+
+void segue__systemd_watch(segue__systemd *s, segue *instance) {
+  if (!s->socket) return;
+  s->instance = instance;
+  s->observer = (segue__observer){.on_phase = on_phase, .data = s};
+  segue__engine_observe(instance->engine, &s->observer);
+}
+
+static void describe_stale(segue__systemd *s, int64_t since_wall_ms) {
+  segue__buf text;
+  segue__buf_init(&text);
+  segue__buf_adds(&text, "stale since ");
+  add_time(&text, since_wall_ms);
+  segue__buf_adds(&text, ": the last good generation is live, the sources give nothing good");
+  if (!text.failed) set_status(s, text.data, text.len);
+  segue__buf_deinit(&text);
+}
+
+/* A start that the policy put off counts as ready: triggers and the admin API are there, and a unit
+ * must not time out because its policy wants to wait. */
+void segue__systemd_started(segue__systemd *s, int status) {
+  if (!s->socket || s->stopping) return;
+  int64_t stale = segue__engine_stale_since(s->instance->engine);
+  if (status == SEGUE_EDEFERRED)
+    say(s, "waiting: the policy put the first load off");
+  else if (stale)
+    describe_stale(s, stale);
+  uv_timer_stop(&s->patience);
+  s->ready = true;
+  tell_status(s, "READY=1");
+}
+
+/* What a start failed by stays the last word. */
+void segue__systemd_stopping(segue__systemd *s) {
+  if (!s->socket || s->stopping) return;
+  s->stopping = true;
+  if (s->ready) say(s, "stopping");
+  tell_status(s, "STOPPING=1");
+  be_patient(s);
+}
+
+/* ---- Beginning and end ----------------------------------------------------------------------- */
+
+/* Half of the time that the manager waits, in milliseconds; 0: it does not watch this process. */
+static uint64_t watchdog_ms(const char *usec, const char *pid) {
+  char *end = NULL;
+  if (!usec || *usec < '0' || *usec > '9') return 0;
+  if (pid && *pid && strtoll(pid, NULL, 10) != getpid()) return 0;
+  errno = 0;
+  unsigned long long limit = strtoull(usec, &end, 10);
+  if (errno || *end || !limit) return 0;
+  return limit / 2000 ? limit / 2000 : 1;
+}
+
+static void add_timer(segue__systemd *s, uv_loop_t *loop, uv_timer_t *timer) {
+  uv_timer_init(loop, timer); /* cannot fail */
+  timer->data = s;
+}
+
+void segue__systemd_open(segue__systemd *s, uv_loop_t *loop, const segue__sink *sink) {
+  segue_error err;
+  const char *address = getenv("NOTIFY_SOCKET");
+  uint64_t watchdog = watchdog_ms(getenv("WATCHDOG_USEC"), getenv("WATCHDOG_PID"));
+  *s = (segue__systemd){.sink = sink};
+  if (address && *address && segue__notify_open(&s->socket, address, &err) < 0)
+    warn(s, err.message);
+  unsetenv("NOTIFY_SOCKET");
+  unsetenv("WATCHDOG_USEC");
+  unsetenv("WATCHDOG_PID");
+  if (!s->socket) return;
+  add_timer(s, loop, &s->watchdog);
+  add_timer(s, loop, &s->patience);
+  add_timer(s, loop, &s->again);
+  if (watchdog) uv_timer_start(&s->watchdog, on_watchdog, watchdog, watchdog);
+  say(s, "the first load");
+  tell_status(s, "");
+  be_patient(s);
+}
+
+void segue__systemd_close(segue__systemd *s) {
+  if (!s->socket) return;
+  uv_close((uv_handle_t *)&s->watchdog, NULL);
+  uv_close((uv_handle_t *)&s->patience, NULL);
+  uv_close((uv_handle_t *)&s->again, NULL);
+  segue__notify_close(s->socket);
+  s->socket = NULL;
+}
