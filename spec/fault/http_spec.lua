@@ -45,9 +45,6 @@ local function limit_files(d, n)
   assert.equal(0, p.code, p.output)
 end
 
--- A sanitizer keeps what was freed.
-local roomy = segue.binary:find("san/", 1, true) and 16 or 1
-
 local RELOAD = "POST /-/reload?force=1 HTTP/1.1\r\nHost: localhost\r\n"
 
 describe("the daemon's HTTP", function()
@@ -215,7 +212,7 @@ describe("the daemon's HTTP", function()
   end)
 
   it("lets 1,000 slow clients take nothing from anybody, and ends each in time", function()
-    local d = start { under = { "prlimit", "--nofile=4096" } }
+    local d = start { under = { "prlimit", "--nofile=4096" }, measured = true }
     local open, answered = 0, 0
     local handles = {}
     local began = uv.hrtime()
@@ -256,7 +253,7 @@ describe("the daemon's HTTP", function()
     local seconds = (uv.hrtime() - began) / 1e9
     assert.is_true(seconds > 9.5 and seconds < 20, seconds)
     assert.is_true(rounds > 20, rounds)
-    assert.is_true(d.process:rss_kib() < 30 * 1024 * roomy, d.process:rss_kib())
+    assert.is_true(d.process:rss_kib() < segue.roomy_kib(30 * 1024), d.process:rss_kib())
     good(d)
   end)
 
@@ -319,7 +316,7 @@ describe("the daemon's HTTP", function()
   end)
 
   it("cuts off who reads no events, and keeps neither memory nor others waiting", function()
-    local d = start()
+    local d = start { measured = true }
     local mute = uv.new_tcp()
     local ended
     mute:connect("127.0.0.1", d.port, function(err)
@@ -348,7 +345,8 @@ describe("the daemon's HTTP", function()
       if ended then break end -- 5 with c, 4 without the mute one
     end
     assert.is_true(ended, "it was not cut off")
-    assert.is_true(d.process:rss_kib() - before < 16 * 1024 * roomy, d.process:rss_kib() - before)
+    local more = d.process:rss_kib() - before
+    assert.is_true(more < segue.roomy_kib(16 * 1024), more)
     mute:close()
     assert.is_nil(reader.ended)
     c:close()

@@ -48,6 +48,7 @@ end
 --- Starts the daemon and waits until it is ready. options: policy (text of reload.lua), files (name
 --- -> text), args (more arguments), env, dir (a tempdir to use again),
 --- under (a command that starts it: { "prlimit", ... }),
+--- measured (the spec judges its memory: a sanitizer then keeps less of what was freed),
 --- ready = false (do not wait).
 function M.start(options)
   local self = M.folder(options)
@@ -61,10 +62,29 @@ function Daemon:fill(text)
   return (text:gsub("@PORT@", tostring(self.port)))
 end
 
+-- An address sanitizer keeps 256 MB of freed memory back, to find who still uses it: that is more
+-- than any limit worth a name.
+local function measured_env(env)
+  local given = env and env.ASAN_OPTIONS or os.getenv "ASAN_OPTIONS"
+  local changed = { ASAN_OPTIONS = (given and given .. ":" or "")
+    .. "quarantine_size_mb=4:thread_local_quarantine_size_kb=64" }
+  for name, value in pairs(env or {}) do
+    if name ~= "ASAN_OPTIONS" then changed[name] = value end
+  end
+  return changed
+end
+
+--- What of n KiB a daemon's growth may come to: a sanitizer needs three times as much for the same,
+--- and keeps a little back.
+function M.roomy_kib(n)
+  return M.binary:find("san/", 1, true) and 3 * n + 16 * 1024 or n
+end
+
 --- Starts the process (again, after it ended) without waiting.
 function Daemon:spawn()
   local command = { M.binary, "run", "-c", self.dir:at("reload.lua"), cwd = self.dir.path,
-    env = self.options.env, name = "segue run" }
+    env = self.options.measured and measured_env(self.options.env) or self.options.env,
+    name = "segue run" }
   for _, arg in ipairs(self.options.args or {}) do command[#command + 1] = arg end
   for i, word in ipairs(self.options.under or under) do table.insert(command, i, word) end
   self.process = process.start(command)
