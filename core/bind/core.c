@@ -95,29 +95,70 @@ static int path(lua_State *L) {
   return 1;
 }
 
+enum { LOG_FIELDS = 8 };
+
+typedef struct log_fields {
+  int n;
+  const char *key[LOG_FIELDS], *text[LOG_FIELDS]; /* in order of their keys */
+} log_fields;
+
+/* Makes room for key; -1 if eight come before it. Which eight are told does not depend on the order
+ * of the table. */
+static int insert_key(log_fields *fields, const char *key) {
+  int at = fields->n;
+  while (at > 0 && strcmp(fields->key[at - 1], key) > 0)
+    at--;
+  if (at == LOG_FIELDS) return -1;
+  if (fields->n < LOG_FIELDS) fields->n++;
+  for (int i = fields->n - 1; i > at; i--)
+    fields->key[i] = fields->key[i - 1];
+  fields->key[at] = key;
+  return at;
+}
+
+/* Stack: fields at 3, the table that keeps keys alive at 4: keys that are numbers become texts. */
+static void read_keys(lua_State *L, log_fields *fields) {
+  for (lua_pushnil(L); lua_istable(L, 3) && lua_next(L, 3); lua_pop(L, 1)) {
+    lua_pushvalue(L, -2);
+    const char *key = lua_tostring(L, -1);
+    if (key && insert_key(fields, key) >= 0) {
+      lua_pushvalue(L, -3);
+      lua_settable(L, 4); /* text of the key -> the key */
+    } else {
+      lua_pop(L, 1);
+    }
+  }
+}
+
+/* Stack: the table that keeps texts alive at 5. */
+static void read_texts(lua_State *L, log_fields *fields) {
+  for (int i = 0; i < fields->n; i++) {
+    lua_getglobal(L, "tostring");
+    lua_getfield(L, 4, fields->key[i]);
+    lua_rawget(L, 3);
+    lua_call(L, 1, 1);
+    fields->text[i] = lua_tostring(L, -1);
+    lua_rawseti(L, 5, i + 1);
+  }
+}
+
 /* log(level, message, fields) */
 static int write_log(lua_State *L) {
   const segue__log *log = segue__lua_of(L)->log;
   int level = (int)luaL_checkinteger(L, 1);
-  const char *message = luaL_checkstring(L, 2), *key[8] = {NULL}, *text[8] = {NULL};
-  int n = 0;
+  const char *message = luaL_checkstring(L, 2);
+  log_fields f = {0};
   segue__lua_guard(L);
   lua_settop(L, 3);
   if (!log || !log->sink || level > (int)log->level) return 0;
-  lua_createtable(L, 8, 0); /* keeps the texts alive */
-  for (lua_pushnil(L); n < 8 && lua_istable(L, 3) && lua_next(L, 3); n++) {
-    lua_pushvalue(L, -2);
-    key[n] = lua_tostring(L, -1);
-    lua_rawseti(L, 4, 2 * n + 1);
-    lua_getglobal(L, "tostring");
-    lua_insert(L, -2);
-    lua_call(L, 1, 1);
-    text[n] = lua_tostring(L, -1);
-    lua_rawseti(L, 4, 2 * n + 2);
-  }
-  segue__log_write(log, (segue__level)level, "policy", message, key[0], 's', text[0], key[1], 's',
-                   text[1], key[2], 's', text[2], key[3], 's', text[3], key[4], 's', text[4],
-                   key[5], 's', text[5], key[6], 's', text[6], key[7], 's', text[7], NULL);
+  lua_createtable(L, 0, LOG_FIELDS);
+  lua_createtable(L, LOG_FIELDS, 0);
+  read_keys(L, &f);
+  read_texts(L, &f);
+  segue__log_write(log, (segue__level)level, "policy", message, f.key[0], 's', f.text[0], f.key[1],
+                   's', f.text[1], f.key[2], 's', f.text[2], f.key[3], 's', f.text[3], f.key[4],
+                   's', f.text[4], f.key[5], 's', f.text[5], f.key[6], 's', f.text[6], f.key[7],
+                   's', f.text[7], NULL);
   return 0;
 }
 

@@ -16,6 +16,9 @@
 #include "sink.h"
 #include "systemd.h"
 
+/* How long an end waits for whoever reads the log. */
+enum { LAST_WORDS_MS = 1000, HASTY_WORDS_MS = 100 };
+
 typedef struct process {
   uv_loop_t loop;
   uv_signal_t term, interrupt, hangup;
@@ -43,7 +46,10 @@ static void stop(process *d) {
 
 static void on_term(uv_signal_t *handle, int signum) {
   process *d = handle->data;
-  if (d->stopping) _exit(128 + signum);
+  if (d->stopping) {
+    segue__sink_flush(&d->sink, HASTY_WORDS_MS);
+    _exit(128 + signum);
+  }
   stop(d);
 }
 
@@ -127,17 +133,26 @@ static int begin(process *d, const segue__cli *cli) {
   return SEGUE__EXIT_FAILED;
 }
 
+static void serve(process *d, const segue__cli *cli) {
+  segue__systemd_open(&d->systemd, &d->loop, &d->sink);
+  d->exit_code = begin(d, cli);
+  if (d->exit_code != SEGUE__EXIT_OK) segue_close(d->instance);
+  uv_run(&d->loop, UV_RUN_DEFAULT);
+  if (d->exit_code == SEGUE__EXIT_OK || d->stopping) segue_close(d->instance);
+  uv_loop_close(&d->loop);
+}
+
 int segue__cli_run(const segue__cli *cli) {
   process d = {.exit_code = SEGUE__EXIT_OK};
   int rc = segue__sink_init(&d.sink, cli);
   if (rc) return rc;
   if (uv_loop_init(&d.loop) < 0 || catch_signals(&d) < 0)
     return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot make an event loop: out of files or memory");
-  segue__systemd_open(&d.systemd, &d.loop, &d.sink);
-  d.exit_code = begin(&d, cli);
-  if (d.exit_code != SEGUE__EXIT_OK) segue_close(d.instance);
-  uv_run(&d.loop, UV_RUN_DEFAULT);
-  if (d.exit_code == SEGUE__EXIT_OK || d.stopping) segue_close(d.instance);
-  uv_loop_close(&d.loop);
+  rc = segue__sink_start(&d.sink);
+  if (rc < 0)
+    return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot start the thread that writes the log: %s",
+                           segue_strerror(rc));
+  serve(&d, cli);
+  segue__sink_stop(&d.sink, LAST_WORDS_MS);
   return d.exit_code;
 }

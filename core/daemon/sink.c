@@ -2,12 +2,14 @@
  *
  * Log entries as lines on standard error: text for people, JSON for machines. A line is one write,
  * so that threads and other processes on the same pipe do not cut it. Control characters never
- * reach the terminal: messages may quote what a stranger sent.
+ * reach the terminal: messages may quote what a stranger sent. While the daemon serves, a thread
+ * does the writing: a terminal that was stopped or a collector that hangs must not stop it too.
  */
 #include "sink.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -53,16 +55,19 @@ static void add_clean(segue__buf *out, const char *s, bool quoted) {
   }
 }
 
+/* Quoted where it would not be read as one word. */
+static void add_word(segue__buf *out, const char *s) {
+  bool quoted = !s[0] || strpbrk(s, " \"=\\\t\r\n");
+  if (quoted) segue__buf_addc(out, '"');
+  add_clean(out, s, quoted);
+  if (quoted) segue__buf_addc(out, '"');
+}
+
 static void add_text_value(segue__buf *out, const segue_log_field *field) {
-  if (!field->text) {
+  if (field->text)
+    add_word(out, field->text);
+  else
     segue__buf_addf(out, "%" PRId64, field->number);
-  } else if (field->text[0] && !strpbrk(field->text, " \"=\\\t\r\n")) {
-    add_clean(out, field->text, false);
-  } else {
-    segue__buf_addc(out, '"');
-    add_clean(out, field->text, true);
-    segue__buf_addc(out, '"');
-  }
 }
 
 static void add_text(segue__buf *out, const segue__sink *sink, const segue_log_entry *entry) {
@@ -73,7 +78,9 @@ static void add_text(segue__buf *out, const segue__sink *sink, const segue_log_e
                   entry->group);
   add_clean(out, entry->message, false);
   for (size_t i = 0; i < entry->field_count; i++) {
-    segue__buf_addf(out, " %s=", entry->fields[i].key);
+    segue__buf_addc(out, ' ');
+    add_word(out, entry->fields[i].key);
+    segue__buf_addc(out, '=');
     add_text_value(out, &entry->fields[i]);
   }
   segue__buf_addc(out, '\n');
@@ -87,13 +94,85 @@ static void add_json(segue__buf *out, const segue_log_entry *entry) {
   segue__json_string(out, entry->message, strlen(entry->message));
   for (size_t i = 0; i < entry->field_count; i++) {
     const segue_log_field *field = &entry->fields[i];
-    segue__buf_addf(out, ",\"%s\":", field->key);
+    segue__buf_addc(out, ',');
+    segue__json_string(out, field->key, strlen(field->key));
+    segue__buf_addc(out, ':');
     if (field->text)
       segue__json_string(out, field->text, strlen(field->text));
     else
       segue__buf_addf(out, "%" PRId64, field->number);
   }
   segue__buf_adds(out, "}\n");
+}
+
+static void add_entry(segue__buf *out, const segue__sink *sink, const segue_log_entry *entry) {
+  if (sink->json)
+    add_json(out, entry);
+  else
+    add_text(out, sink, entry);
+}
+
+/* ---- Lines on their way ---------------------------------------------------------------------- */
+
+enum { CRASH_MS = 500 };
+static const int deadly[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+enum { DEADLY = sizeof deadly / sizeof *deadly };
+
+/* Of the process, because a signal handler and a thread that outlives its sink find them here. */
+static segue__log_queue *on_the_way;
+static segue__sink manner;
+
+static void tell_lost(void *data, segue__buf *out, uint64_t count, int error) {
+  const segue__sink *sink = data;
+  segue_log_field fields[] = {{"lines", NULL, (int64_t)count}, {"error", strerror(error), 0}};
+  segue_log_entry entry = {
+      .level = SEGUE_WARN,
+      .group = "segue",
+      .message = error ? "log lines were lost: standard error could not be written"
+                       : "log lines were dropped: whoever reads standard error is too slow",
+      .fields = fields,
+      .field_count = error ? 2 : 1,
+  };
+  add_entry(out, sink, &entry);
+}
+
+/* What was logged before a crash is what is needed most. The thread goes on writing meanwhile; then
+ * the signal does what it would have done. */
+static void on_deadly(int signum) {
+  segue__log_queue *queue = __atomic_load_n(&on_the_way, __ATOMIC_ACQUIRE);
+  if (queue) segue__log_queue_flush(queue, CRASH_MS);
+  raise(signum);
+}
+
+/* Who handles one already (a sanitizer) keeps it. */
+static void watch_deadly(void) {
+  struct sigaction action = {.sa_handler = on_deadly,
+                             .sa_flags = (int)(SA_RESETHAND | SA_NODEFER | SA_ONSTACK)};
+  struct sigaction before;
+  for (int i = 0; i < DEADLY; i++)
+    if (sigaction(deadly[i], NULL, &before) == 0 && !(before.sa_flags & SA_SIGINFO) &&
+        before.sa_handler == SIG_DFL)
+      sigaction(deadly[i], &action, NULL);
+}
+
+int segue__sink_start(segue__sink *sink) {
+  manner = *sink;
+  segue__log_queue_options options = {.fd = 2, .tell_lost = tell_lost, .data = &manner};
+  int rc = segue__log_queue_open(&sink->queue, &options);
+  if (rc < 0) return rc;
+  __atomic_store_n(&on_the_way, sink->queue, __ATOMIC_RELEASE);
+  watch_deadly();
+  return 0;
+}
+
+void segue__sink_flush(const segue__sink *sink, unsigned limit_ms) {
+  if (sink->queue) segue__log_queue_flush(sink->queue, limit_ms);
+}
+
+void segue__sink_stop(segue__sink *sink, unsigned limit_ms) {
+  __atomic_store_n(&on_the_way, NULL, __ATOMIC_RELEASE);
+  segue__log_queue_close(sink->queue, limit_ms);
+  sink->queue = NULL;
 }
 
 static void write_all(const char *data, size_t len) {
@@ -109,10 +188,12 @@ static void write_all(const char *data, size_t len) {
 void segue__sink_write(const segue__sink *sink, const segue_log_entry *entry) {
   segue__buf line;
   segue__buf_init(&line);
-  if (sink->json)
-    add_json(&line, entry);
+  add_entry(&line, sink, entry);
+  if (line.failed)
+    ;
+  else if (sink->queue)
+    segue__log_queue_add(sink->queue, line.data, line.len);
   else
-    add_text(&line, sink, entry);
-  if (!line.failed) write_all(line.data, line.len);
+    write_all(line.data, line.len);
   segue__buf_deinit(&line);
 }

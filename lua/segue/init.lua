@@ -79,7 +79,7 @@ end
 
 segue.log = {}
 for level, name in pairs { [0] = "error", "warn", "info", "debug" } do
-  --- Writes to the daemon's log, with up to eight fields.
+  --- Writes to the daemon's log, with up to eight fields, in the order of their keys.
   ---@param message string
   ---@param fields? table<string, any>
   segue.log[name] = function(message, fields)

@@ -334,6 +334,17 @@ describe("the sandbox", function()
     assert.truthy(b:logged():find("info policy: a nil 1.5 true", 1, true), b:logged())
     assert.truthy(b:logged():find("warn policy: look port=80", 1, true), b:logged())
   end)
+  it("logs fields in the order of their keys, of many the first eight", function()
+    b:run([[local few, many = {}, {}
+      for c in ("qwertz"):gmatch(".") do few[c] = c end
+      for c in ("qwertyuiopasdfghjklzxcvbnm"):gmatch(".") do many[c] = c end
+      few[7], few[true] = "seven", "not told"
+      segue.log.warn("few", few)
+      segue.log.warn("many", many)
+      return true]])
+    assert.truthy(b:logged():find("few 7=seven e=e q=q r=r t=t w=w z=z\n", 1, true), b:logged())
+    assert.truthy(b:logged():find("many a=a b=b c=c d=d e=e f=f g=g h=h\n", 1, true), b:logged())
+  end)
   it("gives no way out of config values and transactions", function()
     assert.is_true(b:run([[assert(getmetatable(segue.null) == false)
       assert(getmetatable(segue.int(5)) == false)
