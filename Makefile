@@ -24,6 +24,7 @@ DEPS += libxxhash-dev      # content hashes
 DEPS += libpcre2-dev       # patterns of schemas
 DEPS += libluajit2-5.1-dev # policies; the flavour that lives beside nginx's Lua module
 DEPS += libcurl4-openssl-dev # HTTP client; loaded on first use, never linked
+DEPS += libssl-dev         # TLS of the admin API; loaded on first use, never linked
 DEPS += luajit2            # runs the specs
 DEPS += lua-busted         # spec framework
 DEPS += lua-luv            # processes, sockets and timers in specs

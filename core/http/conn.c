@@ -33,6 +33,8 @@ static void on_closed(uv_handle_t *handle) {
   server->connections--;
   server->local -= conn->is_unix && !conn->refused;
   if (conn->refused) server->refused--;
+  segue__http_listener_left(conn->listener);
+  segue__tls_free(conn->tls);
   segue__free(conn);
   segue__http_server_check(server);
 }
@@ -60,6 +62,10 @@ void segue__http_conn_lost(segue__http_conn *conn) {
  * take the answer away from the client: so shut our side and wait for the client's (RFC 9112 9.6).
  */
 static void finish(segue__http_conn *conn) {
+  if (conn->tls) {
+    segue__tls_end(conn->tls);
+    if (segue__http_flush_tls(conn) < 0 || segue__http_unwritten(conn)) conn->linger = false;
+  }
   bool linger = conn->linger || segue__http_conn_pending(conn);
   if (conn->eof || !linger || shutdown(fd_of(conn), SHUT_WR) != 0) {
     segue__http_conn_lost(conn);
@@ -106,6 +112,8 @@ void segue__http_conn_expired(segue__http_conn *conn) {
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
+static void tls_received(segue__http_conn *conn, const char *data, size_t len);
+
 static bool discards(const segue__http_conn *conn) {
   return conn->state == SEGUE__HTTP_LINGERING ||
          (conn->state == SEGUE__HTTP_FLUSHING && conn->close_after);
@@ -130,23 +138,25 @@ static bool reads_apart(const segue__http_conn *conn) {
          conn->exchange->head.has_length;
 }
 
+/* Where the next bytes of requests go. No base: out of memory; no length: there is no room. */
+static uv_buf_t room(segue__http_conn *conn) {
+  if (!conn->exchange) conn->exchange = segue__http_exchange_acquire(conn);
+  segue__http_exchange *exchange = conn->exchange;
+  if (!exchange) return uv_buf_init(NULL, 0);
+  if (reads_apart(conn)) return body_buffer(exchange);
+  if (exchange->in_len == exchange->in_cap && conn->state == SEGUE__HTTP_IN_HEAD)
+    segue__http_exchange_grow(exchange, conn->server->limits.head_bytes + 1);
+  return rest_of(exchange->in, exchange->in_cap, exchange->in_len);
+}
+
 /* An empty buffer makes libuv report UV_ENOBUFS: out of memory. */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
   segue__http_conn *conn = handle->data;
   (void)suggested;
-  *buf = uv_buf_init(conn->server->sink, sizeof conn->server->sink);
-  if (discards(conn) || conn->state == SEGUE__HTTP_CLOSED) return;
-  if (!conn->exchange) conn->exchange = segue__http_exchange_acquire(conn);
-  segue__http_exchange *exchange = conn->exchange;
-  if (!exchange) {
-    *buf = uv_buf_init(NULL, 0);
-  } else if (reads_apart(conn)) {
-    *buf = body_buffer(exchange);
-  } else {
-    if (exchange->in_len == exchange->in_cap && conn->state == SEGUE__HTTP_IN_HEAD)
-      segue__http_exchange_grow(exchange, conn->server->limits.head_bytes + 1);
-    *buf = rest_of(exchange->in, exchange->in_cap, exchange->in_len);
-  }
+  if (conn->tls || discards(conn) || conn->state == SEGUE__HTTP_CLOSED)
+    *buf = uv_buf_init(conn->server->sink, sizeof conn->server->sink);
+  else
+    *buf = room(conn);
 }
 
 static void read_failed(segue__http_conn *conn, ssize_t status) {
@@ -158,6 +168,7 @@ static void read_failed(segue__http_conn *conn, ssize_t status) {
     segue__http_conn_lost(conn);
     return;
   }
+  if (conn->eof) return; /* after a farewell of TLS */
   conn->eof = true;
   if (conn->state == SEGUE__HTTP_HANDLED && conn->exchange->streaming)
     segue__http_conn_lost(conn); /* nobody ends his side to listen to what may never end */
@@ -171,28 +182,117 @@ static void read_failed(segue__http_conn *conn, ssize_t status) {
     segue__http_conn_lost(conn);
 }
 
-static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
-  segue__http_conn *conn = stream->data;
+/* n bytes are where room said. */
+static void received(segue__http_conn *conn, size_t n) {
   segue__http_exchange *exchange = conn->exchange;
-  (void)buf;
-  if (conn->state == SEGUE__HTTP_CLOSED || discards(conn)) {
-    if (n < 0 && conn->state != SEGUE__HTTP_CLOSED) read_failed(conn, n);
-    return;
-  }
-  if (n < 0) {
-    read_failed(conn, n);
-    return;
-  }
   if (reads_apart(conn))
-    exchange->body_len += (size_t)n;
+    exchange->body_len += n;
   else
-    exchange->in_len += (size_t)n;
+    exchange->in_len += n;
   if (exchange->in_len == 0) { /* a wake-up without bytes */
     segue__http_exchange_release(exchange);
     conn->exchange = NULL;
     return;
   }
   segue__http_conn_pump(conn);
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
+  segue__http_conn *conn = stream->data;
+  if (conn->state == SEGUE__HTTP_CLOSED || discards(conn)) {
+    if (n < 0 && conn->state != SEGUE__HTTP_CLOSED) read_failed(conn, n);
+  } else if (n < 0) {
+    read_failed(conn, n);
+  } else if (conn->tls) {
+    tls_received(conn, buf->base, (size_t)n);
+  } else {
+    received(conn, (size_t)n);
+  }
+}
+
+/* ---- Reading through TLS --------------------------------------------------------------------- */
+
+static void tls_failed(segue__http_conn *conn) {
+  segue__http_server *server = conn->server;
+  if (!segue__tls_established(conn->tls) && server->events.on_tls_failure)
+    server->events.on_tls_failure(server->data, conn->peer, conn->listener->door,
+                                  segue__tls_why(conn->tls));
+  conn->close_after = conn->linger = true; /* the alert has to arrive */
+  conn->state = SEGUE__HTTP_FLUSHING;
+  if (segue__http_flush_tls(conn) < 0)
+    segue__http_conn_lost(conn);
+  else if (segue__http_unwritten(conn))
+    segue__http_queue_set(conn, SEGUE__HTTP_WRITE);
+  else
+    segue__http_conn_flushed(conn);
+}
+
+/* The time limit of a head counts for the handshake too, and anew for the first head. */
+static bool shake_hands(segue__http_conn *conn) {
+  int rc = segue__tls_handshake(conn->tls);
+  if (rc == UV_EPROTO) {
+    tls_failed(conn);
+  } else if (segue__http_flush_tls(conn) < 0) {
+    segue__http_conn_lost(conn);
+  } else if (rc == 0) {
+    segue__http_queue_set(conn, SEGUE__HTTP_IDLE);
+    return true;
+  } else if (conn->queue != SEGUE__HTTP_HEAD) {
+    segue__http_queue_set(conn, SEGUE__HTTP_HEAD);
+  }
+  return false;
+}
+
+/* One piece of what has been fed, on to the requests; false: there is no more, or no room. */
+static bool tls_step(segue__http_conn *conn) {
+  uv_buf_t buf = room(conn);
+  if (!buf.base) {
+    read_failed(conn, UV_ENOBUFS);
+    return false;
+  }
+  if (!buf.len) return false;
+  int n = segue__tls_read(conn->tls, buf.base, buf.len);
+  if (n > 0) {
+    received(conn, (size_t)n);
+    return true;
+  }
+  if (conn->state != SEGUE__HTTP_HANDLED && !conn->exchange->in_len) {
+    segue__http_exchange_release(conn->exchange);
+    conn->exchange = NULL;
+  }
+  if (n == UV_EOF)
+    read_failed(conn, UV_EOF);
+  else if (n != UV_EAGAIN)
+    segue__http_conn_lost(conn);
+  else if (segue__http_flush_tls(conn) < 0) /* a change of keys is answered */
+    segue__http_conn_lost(conn);
+  return false;
+}
+
+static void tls_pull(segue__http_conn *conn) {
+  if (!segue__tls_established(conn->tls) && !shake_hands(conn)) return;
+  while (conn->state != SEGUE__HTTP_CLOSED && !conn->eof && !discards(conn) && tls_step(conn))
+    ;
+}
+
+/* A browser or a script that was given http:// is told so, in plain words. */
+static bool speaks_http(const segue__http_conn *conn, const char *data) {
+  return !conn->tls_begun && *data >= 'A' && *data <= 'Z';
+}
+
+static void tls_received(segue__http_conn *conn, const char *data, size_t len) {
+  if (conn->eof || !len) return;
+  if (speaks_http(conn, data)) {
+    segue__tls_free(conn->tls);
+    conn->tls = NULL;
+    segue__http_refuse(conn, 400, "this port speaks TLS: ask by https://");
+    return;
+  }
+  conn->tls_begun = true;
+  if (segue__tls_feed(conn->tls, data, len) < 0)
+    segue__http_conn_lost(conn);
+  else
+    tls_pull(conn);
 }
 
 /* ---- From bytes to a request ----------------------------------------------------------------- */
@@ -210,6 +310,10 @@ static void dispatch(segue__http_conn *conn) {
   request->body.s = exchange->body_apart ? exchange->body : exchange->in + head->length;
   request->body.len = exchange->body_apart ? exchange->body_len : (size_t)head->content_length;
   request->local = conn->is_unix;
+  request->tls = conn->tls != NULL;
+  request->client = conn->tls ? segue__tls_peer(conn->tls) : NULL;
+  request->door = conn->listener->door;
+  request->who[0] = 0;
   request->user = NULL;
   request->on_gone = NULL;
   memcpy(request->peer, conn->peer, sizeof request->peer);
@@ -378,6 +482,15 @@ static void pause_if_full(segue__http_conn *conn) {
   if (conn->state == SEGUE__HTTP_HANDLED) segue__http_conn_wait(conn);
 }
 
+/* Whose turn it is: also one that was paused, and has bytes that were decrypted or not yet. */
+void segue__http_conn_turn(segue__http_conn *conn) {
+  segue__http_conn_pump(conn);
+  if (!conn->tls || conn->state == SEGUE__HTTP_CLOSED || conn->paused) return;
+  tls_pull(conn);
+  if (conn->state == SEGUE__HTTP_IN_HEAD && !conn->exchange && conn->queue == SEGUE__HTTP_HEAD)
+    segue__http_queue_set(conn, SEGUE__HTTP_IDLE);
+}
+
 void segue__http_conn_pump(segue__http_conn *conn) {
   bool more = true;
   while (more) {
@@ -402,7 +515,13 @@ void segue__http_conn_wait(segue__http_conn *conn) {
 static void resume(segue__http_conn *conn) {
   if (conn->paused && !conn->eof) {
     conn->paused = false;
-    if (uv_read_start(&conn->uv.stream, on_alloc, on_read) != 0) segue__http_conn_lost(conn);
+    if (uv_read_start(&conn->uv.stream, on_alloc, on_read) != 0) {
+      segue__http_conn_lost(conn);
+    } else if (conn->tls && !discards(conn) &&
+               segue__tls_buffered(conn->tls)) { /* what was fed before is not in the kernel */
+      segue__http_queue_set(conn, SEGUE__HTTP_READY);
+      segue__http_wake(conn->server);
+    }
   }
 }
 
@@ -469,7 +588,9 @@ static bool over_limit(const segue__http_server *server, bool is_unix) {
   return (is_unix ? server->local : remote) >= server->limits.connections;
 }
 
-int segue__http_conn_open(segue__http_server *server, int fd, bool is_unix, const char *peer) {
+int segue__http_conn_open(segue__http_listener *listener, int fd, const char *peer) {
+  segue__http_server *server = listener->server;
+  bool is_unix = listener->address.is_unix;
   bool refuse = over_limit(server, is_unix);
   segue__http_conn *conn = NULL;
   if (!refuse || server->refused < SEGUE__HTTP_REFUSED_MAX) conn = segue__calloc(1, sizeof *conn);
@@ -478,13 +599,22 @@ int segue__http_conn_open(segue__http_server *server, int fd, bool is_unix, cons
     return UV_ENOMEM;
   }
   conn->server = server;
+  conn->listener = listener;
   conn->is_unix = is_unix;
   conn->refused = refuse;
   snprintf(conn->peer, sizeof conn->peer, "%s", peer);
   server->connections++;
+  listener->connections++;
   server->refused += refuse;
   server->local += is_unix && !refuse;
   int r = attach(conn, fd);
+  if (r == 0 && listener->tls) {
+    r = segue__tls_new(&conn->tls, listener->tls);
+    if (r) {
+      segue__http_conn_lost(conn);
+      return r;
+    }
+  }
   if (r) {
     abandon(conn, fd);
     return r;

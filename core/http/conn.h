@@ -66,6 +66,8 @@ struct segue__http_conn {
     uv_pipe_t pipe;
   } uv;
   segue__http_server *server;
+  segue__http_listener *listener; /* that it came in by; stays as long as it has connections */
+  segue__tls *tls;                /* NULL: plain */
   segue__http_exchange *exchange; /* NULL while idle */
   uint64_t due_ms;
   uint64_t queued;     /* bytes ever handed to uv_write ... */
@@ -77,7 +79,8 @@ struct segue__http_conn {
   bool close_after; /* this answer is the last */
   bool linger;      /* the client may still be sending: give it time to read the answer */
   bool in_handler;
-  bool refused; /* past the connection limit */
+  bool refused;   /* past the connection limit */
+  bool tls_begun; /* at least one byte came, and it was no plain HTTP */
   bool is_unix;
   char peer[64];
 };
@@ -109,6 +112,11 @@ struct segue__http_listener {
   dev_t file_dev; /* of a unix socket's file: only that one is removed */
   ino_t file_ino;
   bool paused; /* out of descriptors */
+  bool closed; /* the poll handle is gone; freed with the last connection */
+  size_t connections;
+  segue__tls_context *tls; /* NULL: plain */
+  void *door;
+  void (*free_door)(void *door);
 };
 
 struct segue__http_server {
@@ -118,6 +126,7 @@ struct segue__http_server {
   segue__http_limits limits;
   void (*on_request)(void *data, segue__http_request *request);
   void *data;
+  segue__http_events events;
   segue__http_link queues[SEGUE__HTTP_QUEUES];
   uint64_t span_ms[SEGUE__HTTP_QUEUES];
   uint64_t timer_due, accept_due, fresh_due, close_due; /* UINT64_MAX: never */
@@ -152,8 +161,9 @@ int segue__http_body_add(segue__http_exchange *exchange, const char *data, size_
 int segue__http_body_room(segue__http_exchange *exchange, size_t more);
 
 /* conn.c. open takes the descriptor over, also when it fails. */
-int segue__http_conn_open(segue__http_server *server, int fd, bool is_unix, const char *peer);
+int segue__http_conn_open(segue__http_listener *listener, int fd, const char *peer);
 void segue__http_conn_pump(segue__http_conn *conn);
+void segue__http_conn_turn(segue__http_conn *conn);
 void segue__http_conn_lost(segue__http_conn *conn);
 void segue__http_conn_answered(segue__http_conn *conn);
 void segue__http_conn_flushed(segue__http_conn *conn);
@@ -164,11 +174,14 @@ void segue__http_conn_expired(segue__http_conn *conn);
 /* write.c */
 int segue__http_write(segue__http_conn *conn, const uv_buf_t *bufs, unsigned count);
 size_t segue__http_unwritten(const segue__http_conn *conn);
+/* Sends what TLS has to say: 0 or as segue__http_write. */
+int segue__http_flush_tls(segue__http_conn *conn);
 
 /* respond.c */
 void segue__http_refuse(segue__http_conn *conn, int status, const char *reason);
 
 /* listener.c */
+void segue__http_listener_left(segue__http_listener *listener); /* one connection is gone */
 void segue__http_listener_resume(segue__http_listener *listener);
 
 #endif

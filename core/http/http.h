@@ -10,6 +10,7 @@
 
 #include "../os/error.h"
 #include "../os/mem.h"
+#include "tls.h"
 
 struct uv_loop_s;
 
@@ -53,7 +54,11 @@ struct segue__http_request {
   segue__http_text body;
   char peer[64]; /* "127.0.0.1:53412", "unix:pid=71,uid=0" */
   bool local;    /* came in on a unix socket */
-  void *user;    /* the handler's */
+  bool tls;
+  const segue__tls_client *client; /* by its certificate; NULL: it showed none */
+  void *door;                      /* of the listener it came in by: segue__http_listener_set */
+  char who[128];                   /* the handler's, empty before: who asks, as far as is known */
+  void *user;                      /* the handler's */
   /* Set by the handler before it returns if it answers later: the client left, or the server
    * closes. Called from the loop, never inside another call. After it the request is gone and must
    * not be answered. A client that only shut its writing side (FIN) has not left. Without it the
@@ -90,6 +95,15 @@ int segue__http_server_new(segue__http_server **out, struct uv_loop_s *loop,
 void segue__http_server_close(segue__http_server *server, uint64_t grace_ms, void (*cb)(void *data),
                               void *data);
 size_t segue__http_connections(const segue__http_server *server);
+/* Events for logs and metrics; each may be NULL. */
+typedef struct segue__http_events {
+  /* A request is answered, or begins to be (streams); status 0: its client left before. The request
+   * must only be looked at. */
+  void (*on_answer)(void *data, const segue__http_request *request, int status);
+  /* A handshake failed. door: of the listener. */
+  void (*on_tls_failure)(void *data, const char *peer, void *door, const char *why);
+} segue__http_events;
+void segue__http_server_watch(segue__http_server *server, const segue__http_events *events);
 
 /* Addresses: "127.0.0.1:9090", "[::1]:9090", "localhost:9090", "unix:/run/x.sock". */
 typedef struct segue__http_address {
@@ -108,5 +122,11 @@ int segue__http_listen(segue__http_server *server, const segue__http_address *ad
 /* Stops accepting, closes the fd, unlinks a unix socket. Connections go on. NULL allowed. */
 void segue__http_listener_close(segue__http_listener *listener);
 const segue__http_address *segue__http_listener_address(const segue__http_listener *listener);
+/* What connections that come from now on speak (tls NULL: plain HTTP; a reference is taken), and
+ * what their requests say about the listener: door is handed to all of them, also on connections
+ * that are open, and to free_door when the listener and its last connection are gone, or when
+ * another one takes its place. */
+void segue__http_listener_set(segue__http_listener *listener, segue__tls_context *tls, void *door,
+                              void (*free_door)(void *door));
 
 #endif

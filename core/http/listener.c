@@ -68,7 +68,7 @@ static void accept_some(segue__http_listener *listener, int most) {
       return;
     }
     name_peer(fd, &from, peer, sizeof peer);
-    segue__http_conn_open(listener->server, fd, listener->address.is_unix, peer);
+    segue__http_conn_open(listener, fd, peer);
   }
 }
 
@@ -264,11 +264,23 @@ int segue__http_listen(segue__http_server *server, const segue__http_address *ad
   return 0;
 }
 
+static void free_unused(segue__http_listener *listener) {
+  if (!listener->closed || listener->connections) return;
+  segue__http_listener_set(listener, NULL, NULL, NULL);
+  segue__free(listener);
+}
+
+void segue__http_listener_left(segue__http_listener *listener) {
+  listener->connections--;
+  free_unused(listener);
+}
+
 static void on_listener_closed(uv_handle_t *handle) {
   segue__http_listener *listener = (segue__http_listener *)handle;
   segue__http_server *server = listener->server;
   server->handles--;
-  segue__free(listener);
+  listener->closed = true;
+  free_unused(listener);
   segue__http_server_check(server);
 }
 
@@ -287,4 +299,14 @@ void segue__http_listener_close(segue__http_listener *listener) {
 
 const segue__http_address *segue__http_listener_address(const segue__http_listener *listener) {
   return &listener->address;
+}
+
+void segue__http_listener_set(segue__http_listener *listener, segue__tls_context *tls, void *door,
+                              void (*free_door)(void *door)) {
+  if (tls) segue__tls_context_ref(tls);
+  segue__tls_context_unref(listener->tls);
+  if (listener->free_door) listener->free_door(listener->door);
+  listener->tls = tls;
+  listener->door = door;
+  listener->free_door = free_door;
 }

@@ -143,11 +143,19 @@ static void decide_close(segue__http_conn *conn, segue__http_exchange *exchange)
   }
 }
 
+/* A server that is gone already wants to know nothing. */
+static void tell(const segue__http_exchange *exchange, int status) {
+  const segue__http_server *server = exchange->server;
+  if (server && server->events.on_answer)
+    server->events.on_answer(server->data, &exchange->request, status);
+}
+
 void segue__http_respond(segue__http_request *request, int status, const char *content_type,
                          const char *headers, const void *body, size_t len) {
   segue__http_exchange *exchange = (segue__http_exchange *)request;
   segue__http_conn *conn = exchange->conn;
   exchange->answered = true;
+  tell(exchange, status);
   if (!conn) { /* gone: released from the list of those who left, or here */
     if (!exchange->server) segue__http_exchange_release(exchange);
     return;
@@ -164,6 +172,10 @@ void segue__http_respond(segue__http_request *request, int status, const char *c
 /* What the server itself says, before a handler has seen anything. */
 void segue__http_refuse(segue__http_conn *conn, int status, const char *reason) {
   segue__http_exchange *exchange = conn->exchange;
+  if (conn->tls && !segue__tls_established(conn->tls)) { /* there is no way to say it */
+    segue__http_conn_lost(conn);
+    return;
+  }
   bool head =
       exchange && exchange->head.method.len == 4 && memcmp(exchange->head.method.s, "HEAD", 4) == 0;
   char text[128];
@@ -185,6 +197,7 @@ void segue__http_stream_begin(segue__http_request *request, int status, const ch
   segue__http_exchange *exchange = (segue__http_exchange *)request;
   segue__http_conn *conn = exchange->conn;
   exchange->streaming = true;
+  tell(exchange, status);
   if (!conn) return;
   decide_close(conn, exchange);
   bool body = !exchange->silent && !bodiless(status);

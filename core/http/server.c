@@ -115,7 +115,10 @@ static void tell_gone(segue__http_server *server) {
     exchange->server = NULL; /* its handler answers sooner or later; that frees it */
     return;
   }
-  if (!exchange->answered) exchange->request.on_gone(&exchange->request);
+  if (!exchange->answered) {
+    if (server->events.on_answer) server->events.on_answer(server->data, &exchange->request, 0);
+    exchange->request.on_gone(&exchange->request);
+  }
   segue__http_exchange_release(exchange);
 }
 
@@ -129,7 +132,7 @@ static void on_idle(uv_idle_t *idle) {
     turns++;
   for (segue__http_conn *conn; turns && (conn = first(server, SEGUE__HTTP_READY)); turns--) {
     segue__http_queue_set(conn, SEGUE__HTTP_HEAD);
-    segue__http_conn_pump(conn);
+    segue__http_conn_turn(conn);
   }
   if (!server->left && !first(server, SEGUE__HTTP_READY)) uv_idle_stop(idle);
   segue__http_server_check(server);
@@ -190,6 +193,10 @@ int segue__http_server_new(segue__http_server **out, struct uv_loop_s *loop,
 
 size_t segue__http_connections(const segue__http_server *server) {
   return server->connections;
+}
+
+void segue__http_server_watch(segue__http_server *server, const segue__http_events *events) {
+  server->events = *events;
 }
 
 static void destroy(segue__http_server *server) {

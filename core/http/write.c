@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Writing: straight to the socket while it takes bytes; what it does not take is copied once and
- * queued. Answers of ordinary size never see the queue.
+ * queued. Answers of ordinary size never see the queue. Under TLS what is written is what came of
+ * the bytes, and limits count that.
  */
 #include "conn.h"
 
@@ -52,9 +53,7 @@ static int queue_rest(segue__http_conn *conn, const uv_buf_t *bufs, unsigned cou
   return r;
 }
 
-/* Copies what it keeps. A negative result: the connection is of no more use, but the caller still
- * has to call segue__http_conn_lost. */
-int segue__http_write(segue__http_conn *conn, const uv_buf_t *bufs, unsigned count) {
+static int write_plain(segue__http_conn *conn, const uv_buf_t *bufs, unsigned count) {
   size_t total = 0, done = 0;
   for (unsigned i = 0; i < count; i++)
     total += bufs[i].len;
@@ -64,4 +63,25 @@ int segue__http_write(segue__http_conn *conn, const uv_buf_t *bufs, unsigned cou
     done = r < 0 ? 0 : (size_t)r;
   }
   return done == total ? 0 : queue_rest(conn, bufs, count, done, total - done);
+}
+
+int segue__http_flush_tls(segue__http_conn *conn) {
+  char *data = NULL;
+  size_t len = segue__tls_outgoing(conn->tls, &data);
+  if (!len) return 0;
+  uv_buf_t buf = uv_buf_init(data, 0);
+  buf.len = len; /* past the 32 bits of uv_buf_init */
+  int r = write_plain(conn, &buf, 1);
+  segue__tls_taken(conn->tls);
+  return r;
+}
+
+/* Copies what it keeps. A negative result: the connection is of no more use, but the caller still
+ * has to call segue__http_conn_lost. */
+int segue__http_write(segue__http_conn *conn, const uv_buf_t *bufs, unsigned count) {
+  if (!conn->tls) return write_plain(conn, bufs, count);
+  int r = 0;
+  for (unsigned i = 0; i < count && r == 0; i++)
+    r = segue__tls_write(conn->tls, bufs[i].base, bufs[i].len);
+  return r ? r : segue__http_flush_tls(conn);
 }

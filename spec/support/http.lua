@@ -144,6 +144,8 @@ local function parse(text, ended, head_only)
   end
 end
 
+M.parse = parse
+
 --- Waits for one whole answer: status, reason, headers (lower-case names), body. head_only: the
 --- answer to HEAD. Interim answers (100) are returned as answers of their own.
 function Connection:read_response(deadline_ms, head_only)

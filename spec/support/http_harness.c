@@ -33,11 +33,12 @@ struct http_harness {
   void (*ask)(http_harness *h);
   segue__http_server *server;
   job *held;
-  int requests, held_count, gone, refused, ended, open_handles;
+  int requests, held_count, gone, refused, tls_failures, ended, open_handles;
   /* of the question */
   segue__http_limits limits;
   const char *address;
   unsigned mode;
+  const char *cert, *key, *ca;
   segue__http_listener *listener;
   segue_error *err;
   uint64_t number;
@@ -119,6 +120,7 @@ static void inspect(segue__http_request *r) {
   const segue__http_text *x = segue__http_header_get(r, "x-TEST");
   segue__buf_addf(&out, "x-test=%.*s\nbody=%.*s\npeer=%s\nlocal=%d\n", x ? (int)x->len : 0,
                   x ? x->s : "", (int)r->body.len, r->body.s, r->peer, r->local);
+  if (r->tls) segue__buf_addf(&out, "client=%s\n", r->client ? r->client->names : "-");
   segue__http_respond(r, 200, "text/plain", "X-Extra: yes\r\n", out.data, out.len);
   segue__buf_deinit(&out);
 }
@@ -220,6 +222,12 @@ static void ask(http_harness *h, void (*question)(http_harness *h)) {
   uv_mutex_unlock(&h->mutex);
 }
 
+static void on_tls_failure(void *data, const char *peer, void *door, const char *why) {
+  http_harness *h = data;
+  (void)peer, (void)door, (void)why;
+  count(&h->tls_failures, 1);
+}
+
 int http_harness_new(http_harness **out, const segue__http_limits *limits) {
   http_harness *h = calloc(1, sizeof *h);
   uv_loop_init(&h->loop);
@@ -235,6 +243,7 @@ int http_harness_new(http_harness **out, const segue__http_limits *limits) {
     free(h);
     return r;
   }
+  segue__http_server_watch(h->server, &(segue__http_events){.on_tls_failure = on_tls_failure});
   uv_thread_create(&h->thread, run, h);
   *out = h;
   return 0;
@@ -256,6 +265,43 @@ int http_harness_listen(http_harness *h, const char *address, unsigned mode,
   ask(h, do_listen);
   *listener = h->listener;
   return h->result;
+}
+
+static segue__tls_file pem(const char *name, const char *text) {
+  return (segue__tls_file){name, text, text ? strlen(text) : 0};
+}
+
+static void do_set_tls(http_harness *h) {
+  segue__tls_context *tls;
+  segue__tls_options options = {.size = sizeof options,
+                                .cert = pem("cert.pem", h->cert),
+                                .key = pem("key.pem", h->key),
+                                .client_ca = pem("ca.pem", h->ca)};
+  h->result = segue__tls_context_new(&tls, &options, h->err);
+  if (h->result < 0) return;
+  segue__http_listener_set(h->listener, tls, NULL, NULL);
+  segue__tls_context_unref(tls);
+}
+
+int http_harness_change_tls(http_harness *h, segue__http_listener *listener, const char *cert,
+                            const char *key, const char *ca, segue_error *err) {
+  h->listener = listener;
+  h->cert = cert;
+  h->key = key;
+  h->ca = ca;
+  h->err = err;
+  ask(h, do_set_tls);
+  return h->result;
+}
+
+int http_harness_listen_tls(http_harness *h, const char *address, const char *cert, const char *key,
+                            const char *ca, segue__http_listener **listener, segue_error *err) {
+  int rc = http_harness_listen(h, address, 0, listener, err);
+  return rc < 0 ? rc : http_harness_change_tls(h, *listener, cert, key, ca, err);
+}
+
+int http_harness_tls_failures(const http_harness *h) {
+  return __atomic_load_n(&h->tls_failures, __ATOMIC_SEQ_CST);
 }
 
 static void do_unlisten(http_harness *h) {

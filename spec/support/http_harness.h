@@ -20,6 +20,13 @@ typedef struct http_harness http_harness;
 int http_harness_new(http_harness **out, const segue__http_limits *limits);
 int http_harness_listen(http_harness *h, const char *address, unsigned mode,
                         segue__http_listener **listener, segue_error *err);
+/* The same with TLS: PEM texts; ca NULL: clients show no certificate. */
+int http_harness_listen_tls(http_harness *h, const char *address, const char *cert, const char *key,
+                            const char *ca, segue__http_listener **listener, segue_error *err);
+/* Another certificate for what connects from now on. */
+int http_harness_change_tls(http_harness *h, segue__http_listener *listener, const char *cert,
+                            const char *key, const char *ca, segue_error *err);
+int http_harness_tls_failures(const http_harness *h);
 void http_harness_unlisten(http_harness *h, segue__http_listener *listener);
 int http_harness_port(http_harness *h, segue__http_listener *listener);
 size_t http_harness_connections(http_harness *h);

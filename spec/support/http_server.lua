@@ -32,6 +32,24 @@ function Server:listen(address, mode)
   return listener[0], C.http_harness_port(self.h, listener[0])
 end
 
+--- Adds a listener with TLS: certificate and key as of spec.support.certificates, ca a PEM text or
+--- nil. Returns it and its port.
+function Server:listen_tls(issued, ca)
+  local listener, e = C.new("segue__http_listener *[1]"), C.error()
+  C.check(C.http_harness_listen_tls(self.h, "127.0.0.1:0", issued.cert_text, issued.key_text, ca,
+    listener, e), e)
+  return listener[0], C.http_harness_port(self.h, listener[0])
+end
+
+--- Another certificate for it; nil, or what is wrong with it.
+function Server:change_tls(listener, cert, key, ca)
+  local e = C.error()
+  local code = C.http_harness_change_tls(self.h, listener, cert, key, ca, e)
+  if code < 0 then return C.err(e) end
+end
+
+function Server:tls_failures() return C.http_harness_tls_failures(self.h) end
+
 --- The error of a listen that must fail.
 function Server:listen_error(address)
   local listener, e = C.new("segue__http_listener *[1]"), C.error()

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Finding OpenSSL and its functions, once for the process. libcrypto comes with libssl, and what is
+ * looked up in one is found in the other.
+ */
+#include "openssl.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <string.h>
+#include <uv.h>
+
+static segue__openssl openssl;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static bool loaded;
+
+static bool find(void *library, const char *name, void *out) {
+  void *symbol = dlsym(library, name);
+  memcpy(out, &symbol, sizeof symbol);
+  return symbol != NULL;
+}
+
+static void load(void) {
+  void *lib = dlopen("libssl.so.3", RTLD_NOW | RTLD_LOCAL);
+  loaded = lib != NULL;
+#define X(name) loaded = loaded && find(lib, #name, &openssl.name);
+  SEGUE__OPENSSL_FUNCTIONS(X)
+#undef X
+}
+
+const segue__openssl *segue__openssl_load(segue_error *err) {
+  pthread_once(&once, load);
+  if (loaded) return &openssl;
+  segue__error_set(err, UV_ENOSYS, "libssl.so.3 cannot be loaded: install the package libssl3");
+  return NULL;
+}

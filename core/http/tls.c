@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * TLS on OpenSSL's memory BIOs. TLS 1.2 and up, ciphers with forward secrecy and authentication
+ * only, no compression, no renegotiation (a client that asks for it is told no), HTTP/1.1 by ALPN.
+ * Session tickets belong to a context: a new certificate or CA means new keys for them, so that
+ * nobody resumes what the old ones allowed.
+ */
+#include "tls.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <uv.h>
+
+#include "../os/mem.h"
+#include "openssl.h"
+
+enum { SUBJECT_MAX = 256, OUTGOING_KEEP = 65536, NAMES_MAX = 4096 };
+
+struct segue__tls_context {
+  long refs;
+  const segue__openssl *ssl;
+  SSL_CTX *ctx;
+  char subject[SUBJECT_MAX];
+  int64_t expires;
+};
+
+struct segue__tls {
+  segue__tls_context *context;
+  SSL *ssl;
+  BIO *in, *out; /* the SSL's */
+  bool established;
+  const char *why;
+  segue__tls_client client;
+  char *names; /* of client */
+};
+
+/* ---- Contexts -------------------------------------------------------------------------------- */
+
+static const char *reason(const segue__openssl *o) {
+  const char *text = o->ERR_reason_error_string(o->ERR_peek_last_error());
+  return text ? text : "not in the PEM format";
+}
+
+static int refuse(const segue__tls_context *c, const segue__tls_file *file, const char *what,
+                  segue_error *err) {
+  segue__error_set(err, SEGUE_EPOLICY, "%s cannot be used as %s: %s", file->name, what,
+                   reason(c->ssl));
+  segue__error_at(err, file->name, 0, 0);
+  c->ssl->ERR_clear_error();
+  return SEGUE_EPOLICY;
+}
+
+static BIO *open_file(const segue__tls_context *c, const segue__tls_file *file) {
+  return c->ssl->BIO_new_mem_buf(file->data, (int)file->len);
+}
+
+static void note_expiry(segue__tls_context *c, const X509 *x509) {
+  struct tm tm;
+  if (c->ssl->ASN1_TIME_to_tm(c->ssl->X509_get0_notAfter(x509), &tm) != 1) return;
+  int64_t at = timegm(&tm);
+  if (!c->expires || at < c->expires) c->expires = at;
+}
+
+/* The context takes a reference of its own on the certificate, but not on what is added to the
+ * chain. */
+static bool use_certificate(segue__tls_context *c, X509 *x509, bool first) {
+  note_expiry(c, x509);
+  if (!first) return c->ssl->SSL_CTX_ctrl(c->ctx, SSL_CTRL_CHAIN_CERT, 1, x509) == 1;
+  c->ssl->X509_NAME_oneline(c->ssl->X509_get_subject_name(x509), c->subject, sizeof c->subject);
+  return c->ssl->SSL_CTX_use_certificate(c->ctx, x509) == 1;
+}
+
+static bool add_authority(segue__tls_context *c, X509 *x509, bool first) {
+  (void)first;
+  return c->ssl->X509_STORE_add_cert(c->ssl->SSL_CTX_get_cert_store(c->ctx), x509) == 1 &&
+         c->ssl->SSL_CTX_add_client_CA(c->ctx, x509) == 1;
+}
+
+/* Calls take for each certificate of a file; at least one there must be. */
+static int each_certificate(segue__tls_context *c, const segue__tls_file *file, const char *what,
+                            bool (*take)(segue__tls_context *c, X509 *x509, bool first),
+                            segue_error *err) {
+  BIO *bio = open_file(c, file);
+  if (!bio) return segue__error_set(err, UV_ENOMEM, "%s: out of memory", file->name);
+  size_t count = 0;
+  bool good = true;
+  X509 *x509;
+  c->ssl->ERR_clear_error();
+  while (good && (x509 = c->ssl->PEM_read_bio_X509(bio, NULL, NULL, NULL))) {
+    good = take(c, x509, count++ == 0);
+    c->ssl->X509_free(x509);
+  }
+  /* The end of the file is an error too, and the only good one. */
+  unsigned long last = c->ssl->ERR_peek_last_error();
+  bool ended = ERR_GET_LIB(last) == ERR_LIB_PEM && ERR_GET_REASON(last) == PEM_R_NO_START_LINE;
+  int rc = good && count && ended ? 0 : refuse(c, file, what, err);
+  c->ssl->BIO_free(bio);
+  c->ssl->ERR_clear_error();
+  return rc;
+}
+
+static int no_passphrase(char *buf, int size, int writing, void *data) {
+  (void)buf, (void)size, (void)writing, (void)data;
+  return -1;
+}
+
+static int use_key(segue__tls_context *c, const segue__tls_options *options, segue_error *err) {
+  const segue__openssl *o = c->ssl;
+  BIO *bio = open_file(c, &options->key);
+  if (!bio) return segue__error_set(err, UV_ENOMEM, "%s: out of memory", options->key.name);
+  EVP_PKEY *key = o->PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL);
+  o->BIO_free(bio);
+  if (!key && memmem(options->key.data, options->key.len, "ENCRYPTED", 9)) {
+    o->ERR_clear_error();
+    segue__error_set(err, SEGUE_EPOLICY,
+                     "%s is encrypted, and nobody is there to ask for its passphrase: store the "
+                     "key without one, readable for this user only",
+                     options->key.name);
+    segue__error_at(err, options->key.name, 0, 0);
+    return SEGUE_EPOLICY;
+  }
+  if (!key) return refuse(c, &options->key, "a private key", err);
+  bool good = o->SSL_CTX_use_PrivateKey(c->ctx, key) == 1 && o->SSL_CTX_check_private_key(c->ctx);
+  o->EVP_PKEY_free(key);
+  if (good) return 0;
+  o->ERR_clear_error();
+  segue__error_set(err, SEGUE_EPOLICY,
+                   "the key in %s does not belong to the certificate in %s: replace both together",
+                   options->key.name, options->cert.name);
+  segue__error_at(err, options->key.name, 0, 0);
+  return SEGUE_EPOLICY;
+}
+
+/* Clients that offer ALPN without HTTP/1.1 are told so by the handshake (RFC 7301). */
+static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+                           const unsigned char *in, unsigned in_len, void *data) {
+  static const unsigned char http11[] = "http/1.1";
+  (void)ssl, (void)data;
+  for (unsigned i = 0; i < in_len; i += in[i] + 1u) {
+    if (in[i] != sizeof http11 - 1 || i + 1 + in[i] > in_len) continue;
+    if (memcmp(in + i + 1, http11, in[i]) != 0) continue;
+    *out = in + i + 1;
+    *out_len = in[i];
+    return SSL_TLSEXT_ERR_OK;
+  }
+  return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+static bool set_rules(segue__tls_context *c) {
+  const segue__openssl *o = c->ssl;
+  static const unsigned char id[] = "segue";
+  o->SSL_CTX_set_options(c->ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+                                     SSL_OP_PRIORITIZE_CHACHA | SSL_OP_NO_COMPRESSION);
+  o->SSL_CTX_ctrl(c->ctx, SSL_CTRL_MODE, SSL_MODE_RELEASE_BUFFERS, NULL);
+  o->SSL_CTX_set_alpn_select_cb(c->ctx, choose_protocol, NULL);
+  o->SSL_CTX_set_default_passwd_cb(c->ctx, no_passphrase);
+  return o->SSL_CTX_ctrl(c->ctx, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_2_VERSION, NULL) == 1 &&
+         o->SSL_CTX_set_cipher_list(c->ctx, "ECDHE+AESGCM:ECDHE+CHACHA20") == 1 &&
+         o->SSL_CTX_set_session_id_context(c->ctx, id, sizeof id - 1) == 1;
+}
+
+static int fill(segue__tls_context *c, const segue__tls_options *options, segue_error *err) {
+  c->ctx = c->ssl->SSL_CTX_new(c->ssl->TLS_server_method());
+  if (!c->ctx || !set_rules(c)) return segue__error_set(err, UV_ENOMEM, "TLS cannot be set up");
+  int rc = each_certificate(c, &options->cert, "a certificate", use_certificate, err);
+  if (!rc) rc = use_key(c, options, err);
+  if (rc || !options->client_ca.len) return rc;
+  c->ssl->SSL_CTX_set_verify(
+      c->ctx, SSL_VERIFY_PEER | (options->client_optional ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT),
+      NULL);
+  /* Whoever is named is trusted, also an authority that another one has signed. */
+  c->ssl->X509_STORE_set_flags(c->ssl->SSL_CTX_get_cert_store(c->ctx), X509_V_FLAG_PARTIAL_CHAIN);
+  return each_certificate(c, &options->client_ca, "the CA of clients", add_authority, err);
+}
+
+int segue__tls_context_new(segue__tls_context **out, const segue__tls_options *options,
+                           segue_error *err) {
+  *out = NULL;
+  const segue__openssl *o = segue__openssl_load(err);
+  if (!o) return UV_ENOSYS;
+  segue__tls_context *c = segue__calloc(1, sizeof *c);
+  if (!c) return segue__error_set(err, UV_ENOMEM, "%s: out of memory", options->cert.name);
+  c->refs = 1;
+  c->ssl = o;
+  o->ERR_clear_error();
+  int rc = fill(c, options, err);
+  if (rc < 0)
+    segue__tls_context_unref(c);
+  else
+    *out = c;
+  return rc;
+}
+
+segue__tls_context *segue__tls_context_ref(segue__tls_context *context) {
+  context->refs++;
+  return context;
+}
+
+void segue__tls_context_unref(segue__tls_context *context) {
+  if (!context || --context->refs > 0) return;
+  context->ssl->SSL_CTX_free(context->ctx);
+  segue__free(context);
+}
+
+const char *segue__tls_context_subject(const segue__tls_context *context) {
+  return context->subject;
+}
+
+int64_t segue__tls_context_expires(const segue__tls_context *context) {
+  return context->expires;
+}
+
+/* ---- Who the client is ----------------------------------------------------------------------- */
+
+/* A name with a zero byte in it would be taken for its beginning: it is passed over. */
+static void add_name(const segue__openssl *o, const ASN1_STRING *text, segue__buf *out) {
+  const char *s = text ? (const char *)o->ASN1_STRING_get0_data(text) : NULL;
+  size_t len = s ? (size_t)o->ASN1_STRING_length(text) : 0;
+  if (!len || memchr(s, 0, len) || out->len + len + 1 > NAMES_MAX) return;
+  segue__buf_add(out, s, len);
+  segue__buf_addc(out, 0);
+}
+
+static void add_subject(const segue__openssl *o, const X509 *x509, segue__buf *out) {
+  const X509_NAME *subject = o->X509_get_subject_name(x509);
+  int at = o->X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+  if (at >= 0) add_name(o, o->X509_NAME_ENTRY_get_data(o->X509_NAME_get_entry(subject, at)), out);
+  if (out->len) return;
+  char line[SUBJECT_MAX];
+  o->X509_NAME_oneline(subject, line, sizeof line);
+  segue__buf_add(out, line, strlen(line) + 1);
+}
+
+static void add_alternatives(const segue__openssl *o, const X509 *x509, segue__buf *out) {
+  GENERAL_NAMES *names = o->X509_get_ext_d2i(x509, NID_subject_alt_name, NULL, NULL);
+  const OPENSSL_STACK *stack = (const OPENSSL_STACK *)names;
+  for (int i = 0; names && i < o->OPENSSL_sk_num(stack); i++) {
+    const GENERAL_NAME *name = o->OPENSSL_sk_value(stack, i);
+    if (name->type == GEN_DNS || name->type == GEN_EMAIL || name->type == GEN_URI)
+      add_name(o, name->d.ia5, out);
+  }
+  o->GENERAL_NAMES_free(names);
+}
+
+/* 0, or UV_ENOMEM: a client whose name is not known is not let in. */
+static int know_client(segue__tls *tls) {
+  const segue__openssl *o = tls->context->ssl;
+  X509 *x509 = o->SSL_get1_peer_certificate(tls->ssl);
+  if (!x509) return 0;
+  segue__buf names;
+  segue__buf_init(&names);
+  add_subject(o, x509, &names);
+  add_alternatives(o, x509, &names);
+  o->X509_free(x509);
+  if (names.failed || !names.data) {
+    segue__buf_deinit(&names);
+    return UV_ENOMEM;
+  }
+  tls->names = names.data;
+  tls->client = (segue__tls_client){names.data, names.len};
+  return 0;
+}
+
+const segue__tls_client *segue__tls_peer(const segue__tls *tls) {
+  return tls->names ? &tls->client : NULL;
+}
+
+/* ---- Connections ----------------------------------------------------------------------------- */
+
+int segue__tls_new(segue__tls **out, segue__tls_context *context) {
+  const segue__openssl *o = context->ssl;
+  *out = NULL;
+  segue__tls *tls = segue__calloc(1, sizeof *tls);
+  if (!tls) return UV_ENOMEM;
+  tls->ssl = o->SSL_new(context->ctx);
+  tls->in = o->BIO_new(o->BIO_s_mem());
+  tls->out = o->BIO_new(o->BIO_s_mem());
+  if (!tls->ssl || !tls->in || !tls->out) {
+    o->SSL_free(tls->ssl);
+    o->BIO_free(tls->in);
+    o->BIO_free(tls->out);
+    o->ERR_clear_error();
+    segue__free(tls);
+    return UV_ENOMEM;
+  }
+  o->SSL_set_bio(tls->ssl, tls->in, tls->out);
+  o->SSL_set_accept_state(tls->ssl);
+  tls->context = segue__tls_context_ref(context);
+  *out = tls;
+  return 0;
+}
+
+void segue__tls_free(segue__tls *tls) {
+  if (!tls) return;
+  tls->context->ssl->SSL_free(tls->ssl); /* and its BIOs */
+  segue__tls_context_unref(tls->context);
+  segue__free(tls->names);
+  segue__free(tls);
+}
+
+int segue__tls_feed(segue__tls *tls, const char *data, size_t len) {
+  return tls->context->ssl->BIO_write(tls->in, data, (int)len) == (int)len ? 0 : UV_ENOMEM;
+}
+
+static int failed(segue__tls *tls) {
+  const segue__openssl *o = tls->context->ssl;
+  long verified = o->SSL_get_verify_result(tls->ssl);
+  const char *text = verified != X509_V_OK ? o->X509_verify_cert_error_string(verified)
+                                           : o->ERR_reason_error_string(o->ERR_peek_error());
+  tls->why = text ? text : "the connection broke off";
+  o->ERR_clear_error();
+  return UV_EPROTO;
+}
+
+/* The meaning of a result that is not good. */
+static int outcome(segue__tls *tls, int result) {
+  switch (tls->context->ssl->SSL_get_error(tls->ssl, result)) {
+  case SSL_ERROR_WANT_READ:
+  case SSL_ERROR_WANT_WRITE:
+    return UV_EAGAIN;
+  case SSL_ERROR_ZERO_RETURN:
+    return UV_EOF;
+  default:
+    return failed(tls);
+  }
+}
+
+int segue__tls_handshake(segue__tls *tls) {
+  if (tls->established) return 0;
+  tls->context->ssl->ERR_clear_error();
+  int result = tls->context->ssl->SSL_do_handshake(tls->ssl);
+  if (result != 1) {
+    int rc = outcome(tls, result);
+    return rc == UV_EOF ? failed(tls) : rc;
+  }
+  if (know_client(tls) < 0) {
+    tls->why = "out of memory";
+    return UV_EPROTO;
+  }
+  tls->established = true;
+  return 0;
+}
+
+bool segue__tls_established(const segue__tls *tls) {
+  return tls->established;
+}
+
+int segue__tls_read(segue__tls *tls, char *buf, size_t size) {
+  tls->context->ssl->ERR_clear_error();
+  int n = tls->context->ssl->SSL_read(tls->ssl, buf, size > 1 << 30 ? 1 << 30 : (int)size);
+  return n > 0 ? n : outcome(tls, n);
+}
+
+bool segue__tls_buffered(const segue__tls *tls) {
+  const segue__openssl *o = tls->context->ssl;
+  return o->SSL_pending(tls->ssl) > 0 || o->BIO_ctrl(tls->in, BIO_CTRL_PENDING, 0, NULL) > 0;
+}
+
+int segue__tls_write(segue__tls *tls, const char *data, size_t len) {
+  while (len) {
+    int part = len > 1 << 30 ? 1 << 30 : (int)len;
+    tls->context->ssl->ERR_clear_error();
+    int n = tls->context->ssl->SSL_write(tls->ssl, data, part);
+    if (n <= 0) return outcome(tls, n) == UV_EAGAIN ? UV_ENOMEM : UV_EPROTO;
+    data += n;
+    len -= (size_t)n;
+  }
+  return 0;
+}
+
+void segue__tls_end(segue__tls *tls) {
+  tls->context->ssl->ERR_clear_error();
+  tls->context->ssl->SSL_shutdown(tls->ssl);
+  tls->context->ssl->ERR_clear_error();
+}
+
+size_t segue__tls_outgoing(const segue__tls *tls, char **data) {
+  long len = tls->context->ssl->BIO_ctrl(tls->out, BIO_CTRL_INFO, 0, data);
+  return len > 0 ? (size_t)len : 0;
+}
+
+/* A BIO keeps the memory of the largest thing it ever held: after a large answer it is replaced. */
+void segue__tls_taken(segue__tls *tls) {
+  const segue__openssl *o = tls->context->ssl;
+  char *data;
+  BIO *fresh = segue__tls_outgoing(tls, &data) > OUTGOING_KEEP ? o->BIO_new(o->BIO_s_mem()) : NULL;
+  if (fresh) {
+    o->SSL_set0_wbio(tls->ssl, fresh);
+    tls->out = fresh;
+  } else {
+    o->BIO_ctrl(tls->out, BIO_CTRL_RESET, 0, NULL);
+  }
+}
+
+const char *segue__tls_why(const segue__tls *tls) {
+  return tls->why ? tls->why : "no reason is known";
+}

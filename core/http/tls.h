@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * tls.h: TLS 1.2 and 1.3 for the server, without sockets: bytes of the network go in and out by
+ * calls, so that the connection decides when something is read and written. OpenSSL is loaded by
+ * the first context. Everything on one thread, that of the server.
+ */
+#ifndef SEGUE_HTTP_TLS_H
+#define SEGUE_HTTP_TLS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../os/error.h"
+
+/* One file's bytes, and the name that errors call it by. len 0: there is none. */
+typedef struct segue__tls_file {
+  const char *name, *data;
+  size_t len;
+} segue__tls_file;
+
+typedef struct segue__tls_options {
+  size_t size;
+  segue__tls_file cert;      /* PEM: the certificate, then what leads to its CA */
+  segue__tls_file key;       /* PEM, not encrypted */
+  segue__tls_file client_ca; /* PEM: who signs clients; none: clients show no certificate */
+  bool client_optional;      /* a client without one is let in */
+} segue__tls_options;
+
+/* Key, certificate and rules, for any number of connections. Counted. */
+typedef struct segue__tls_context segue__tls_context;
+/* SEGUE_EPOLICY: what is in the files will not do, err says which and why; UV_ENOSYS: OpenSSL is
+ * not installed; UV_ENOMEM. */
+int segue__tls_context_new(segue__tls_context **out, const segue__tls_options *options,
+                           segue_error *err);
+segue__tls_context *segue__tls_context_ref(segue__tls_context *context);
+void segue__tls_context_unref(segue__tls_context *context); /* NULL allowed */
+/* Who the certificate is for, in one line; and when it, or one that it leans on, expires (seconds
+ * since 1970). Borrowed. */
+const char *segue__tls_context_subject(const segue__tls_context *context);
+int64_t segue__tls_context_expires(const segue__tls_context *context);
+
+/* A client by its verified certificate: its names, each terminated, one behind the other: first the
+ * common name (or the whole subject), then DNS names, mail addresses and URIs. */
+typedef struct segue__tls_client {
+  const char *names;
+  size_t len;
+} segue__tls_client;
+
+/* One connection. */
+typedef struct segue__tls segue__tls;
+int segue__tls_new(segue__tls **out, segue__tls_context *context); /* takes a reference */
+void segue__tls_free(segue__tls *tls);                             /* NULL allowed */
+/* What came from the network. 0 or UV_ENOMEM. */
+int segue__tls_feed(segue__tls *tls, const char *data, size_t len);
+/* Goes on with the handshake: 0 it is over, UV_EAGAIN more has to come, UV_EPROTO it failed. */
+int segue__tls_handshake(segue__tls *tls);
+bool segue__tls_established(const segue__tls *tls);
+/* Plain bytes, more than 0; UV_EAGAIN: none yet; UV_EOF: the client has ended its side; UV_EPROTO.
+ * After the handshake. */
+int segue__tls_read(segue__tls *tls, char *buf, size_t size);
+/* Is there anything that was fed and not read? */
+bool segue__tls_buffered(const segue__tls *tls);
+/* Encrypts all of it. 0, UV_ENOMEM, UV_EPROTO. */
+int segue__tls_write(segue__tls *tls, const char *data, size_t len);
+/* Says farewell (close_notify). */
+void segue__tls_end(segue__tls *tls);
+/* What has to go to the network; borrowed until the next call. taken: it is gone. */
+size_t segue__tls_outgoing(const segue__tls *tls, char **data);
+void segue__tls_taken(segue__tls *tls);
+/* Why it failed, in words. */
+const char *segue__tls_why(const segue__tls *tls);
+/* NULL: the client showed no certificate. */
+const segue__tls_client *segue__tls_peer(const segue__tls *tls);
+
+#endif
