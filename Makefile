@@ -33,6 +33,9 @@ DEPS += strace             # shows that files are synced, and in which order
 DEPS += util-linux         # specs under limits and in mount namespaces of their own
 DEPS += openssl            # certificates and a TLS server, to judge our client
 DEPS += curl               # an independent HTTP client, to judge our server
+DEPS += systemd            # judges the unit: systemd-analyze verify, security, syscall-filter
+DEPS += zsh                # tries its completion (bash is there anyway)
+DEPS += mandoc             # judges and renders the man pages
 # What `make lint`, the sanitizers and the fuzzers need on top.
 DEV_DEPS :=
 DEV_DEPS += clang             # second opinion on warnings; libFuzzer
@@ -187,6 +190,15 @@ deps: ## install the Debian packages that are missing (needs root or sudo)
 dev-deps: deps ## install what lint, sanitizers and fuzzers need as well
 	@sh spec/support/deps.sh $(DEV_DEPS)
 
+# On Debian, zsh looks for completions that packages bring elsewhere than for those of an operator.
+UNIT_DIR = $(PREFIX)/lib/systemd/system
+BASH_DIR = $(PREFIX)/share/bash-completion/completions
+ZSH_DIR = $(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
+MAN_DIR = $(PREFIX)/share/man
+# One policy is /etc/segue/reload.lua; the template makes of each of its places one for an instance.
+INSTANCE_OF = -e 's|/etc/segue/reload|/etc/segue/%i/reload|g; s|/run/segue/|/run/segue/%i/|g' \
+  -e 's,^\(State\|Runtime\)Directory=segue$$,&/%i,; s,^Description=Segue,& %i,' -e '/^\# segue with/d'
+
 .PHONY: install
 install: all ## install into PREFIX (default /usr/local), below DESTDIR
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include \
@@ -200,12 +212,22 @@ install: all ## install into PREFIX (default /usr/local), below DESTDIR
 	cp -R lua $(DESTDIR)$(PREFIX)/share/segue/
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' core/dist/segue.pc.in \
 	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/segue.pc
+	install -d $(DESTDIR)$(UNIT_DIR) $(DESTDIR)$(BASH_DIR) $(DESTDIR)$(ZSH_DIR) \
+	  $(DESTDIR)$(MAN_DIR)/man1 $(DESTDIR)$(MAN_DIR)/man5
+	sed 's|/usr/bin/|$(PREFIX)/bin/|' core/dist/segue.service > $(DESTDIR)$(UNIT_DIR)/segue.service
+	sed $(INSTANCE_OF) $(DESTDIR)$(UNIT_DIR)/segue.service > $(DESTDIR)$(UNIT_DIR)/segue@.service
+	$(OUT)/segue completion bash > $(DESTDIR)$(BASH_DIR)/segue
+	$(OUT)/segue completion zsh > $(DESTDIR)$(ZSH_DIR)/_segue
+	install -m 644 core/dist/segue.1 $(DESTDIR)$(MAN_DIR)/man1/segue.1
+	install -m 644 core/dist/reload.lua.5 $(DESTDIR)$(MAN_DIR)/man5/reload.lua.5
 
 .PHONY: uninstall
 uninstall: ## remove what install put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/segue $(DESTDIR)$(PREFIX)/include/segue.h \
 	  $(DESTDIR)$(PREFIX)/lib/libsegue.a $(DESTDIR)$(PREFIX)/lib/libsegue.so* \
-	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/segue.pc
+	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/segue.pc $(DESTDIR)$(UNIT_DIR)/segue.service \
+	  $(DESTDIR)$(UNIT_DIR)/segue@.service $(DESTDIR)$(BASH_DIR)/segue $(DESTDIR)$(ZSH_DIR)/_segue \
+	  $(DESTDIR)$(MAN_DIR)/man1/segue.1 $(DESTDIR)$(MAN_DIR)/man5/reload.lua.5
 	rm -rf $(DESTDIR)$(PREFIX)/share/segue
 
 .PHONY: clean

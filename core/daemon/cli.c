@@ -4,6 +4,7 @@
  * them. An option that a command does not know is an error, and both say what was probably meant.
  */
 #include "cli.h"
+#include "cli_table.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -31,21 +32,8 @@ enum {
   REMOTE = POLICY | STATE | SOCKET
 };
 
-typedef struct command {
-  const char *name, *arguments, *summary, *detail;
-  int (*run)(const segue__cli *cli);
-  unsigned options;
-  int max_args;
-} command;
-
-typedef struct option {
-  const char *name;  /* without the dashes */
-  char letter;       /* 0: none */
-  const char *value; /* what it takes; NULL: it is a flag */
-  const char *summary;
-  unsigned mask; /* 0: every command */
-  size_t offset; /* of its field in segue__cli */
-} option;
+typedef segue__command command;
+typedef segue__option option;
 
 static int version(const segue__cli *cli);
 static int help(const segue__cli *cli);
@@ -80,6 +68,10 @@ static const command commands[] = {
      segue__cli_diff, REMOTE | JSON, 2},
     {"init", "[FOLDER]", "write a commented starter: reload.lua and config.yaml",
      "Never overwrites a file.", segue__cli_init, 0, 1},
+    {"completion", "SHELL", "print the completion of a shell: bash or zsh",
+     "It is installed with the program. By hand: source <(segue completion bash), or put what\n"
+     "segue completion zsh prints into a file _segue in a folder of $fpath.",
+     segue__cli_completion, 0, 1},
     {"version", "", "print the version", NULL, version, 0, 0},
     {"help", "[COMMAND]", "this text, or that of a command", NULL, help, 0, 1},
 };
@@ -108,6 +100,18 @@ static const option options[] = {
     {"help", 'h', NULL, "this text", 0, FIELD(help)},
 };
 enum { OPTION_COUNT = sizeof options / sizeof *options };
+
+const segue__command *segue__cli_command(size_t index) {
+  return index < COMMAND_COUNT ? &commands[index] : NULL;
+}
+
+const segue__option *segue__cli_option(size_t index) {
+  return index < OPTION_COUNT ? &options[index] : NULL;
+}
+
+bool segue__cli_takes(const segue__command *c, const segue__option *o) {
+  return !o->mask || (o->mask & c->options);
+}
 
 /* ---- Output ---------------------------------------------------------------------------------- */
 
@@ -212,7 +216,7 @@ static int unknown_option(const command *c, const char *arg, size_t len) {
   char word[64];
   size_t count = 0;
   for (size_t i = 0; i < OPTION_COUNT; i++)
-    if (!options[i].mask || (options[i].mask & c->options)) names[count++] = options[i].name;
+    if (segue__cli_takes(c, &options[i])) names[count++] = options[i].name;
   snprintf(word, sizeof word, "%.*s", (int)(len < 60 ? len : 60), arg);
   const char *meant = arg[1] == '-' ? segue__nearest(word + 2, names, count) : NULL;
   return segue__cli_fail(SEGUE__EXIT_USAGE, "segue %s has no option %s%s%s", c->name, word,
@@ -233,7 +237,7 @@ static int parse_option(segue__cli *cli, const command *c, char **argv, int argc
   const char *arg = argv[*i];
   size_t len = arg[1] == '-' ? strcspn(arg, "=") : strlen(arg);
   const option *o = find_option(arg, len);
-  if (!o || (o->mask && !(o->mask & c->options))) return unknown_option(c, arg, len);
+  if (!o || !segue__cli_takes(c, o)) return unknown_option(c, arg, len);
   const char *value = arg[len] == '=' ? arg + len + 1 : NULL;
   if (value && !o->value) return segue__cli_fail(SEGUE__EXIT_USAGE, "--%s takes no value", o->name);
   if (o->value && !value) {

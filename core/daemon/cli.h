@@ -38,6 +38,7 @@ int segue__cli_reload(const segue__cli *cli);
 int segue__cli_status(const segue__cli *cli);
 int segue__cli_diff(const segue__cli *cli);
 int segue__cli_init(const segue__cli *cli);
+int segue__cli_completion(const segue__cli *cli);
 
 /* The plan of a first load, where no daemon runs. */
 int segue__cli_plan_offline(const segue__cli *cli);

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * `segue completion SHELL`: completions for bash and zsh, written out of the table of commands, so
+ * that they cannot lag behind it. What a value or an argument is, is told by its name there: a FILE
+ * is completed as a file.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli_table.h"
+
+/* What stands for what. words: the choices; else how each shell completes it. */
+typedef struct kind {
+  const char *name, *words, *bash, *zsh;
+} kind;
+
+static const kind kinds[] = {
+    {"FILE", NULL, "compgen -f --", "_files"},
+    {"DIR|FILE", NULL, "compgen -f --", "_files"},
+    {"PATH", NULL, "compgen -f --", "_files"},
+    {"SCHEMA", NULL, "compgen -f --", "_files"},
+    {"FOLDER", NULL, "compgen -d --", "_files -/"},
+    {"COMMAND", "", NULL, NULL}, /* the commands themselves */
+    {"FORMAT", "text json", NULL, NULL},
+    {"LEVEL", "error warn info debug", NULL, NULL},
+    {"SHELL", "bash zsh", NULL, NULL},
+    {"FROM", "live previous next", NULL, NULL},
+};
+
+/* "[FROM [TO]]" is a FROM. NULL: nothing is known of it. */
+static const kind *kind_of(const char *text) {
+  size_t skip = strspn(text, "["), len = strcspn(text + skip, " ]");
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+    if (strlen(kinds[i].name) == len && strncmp(kinds[i].name, text + skip, len) == 0)
+      return &kinds[i];
+  return NULL;
+}
+
+static void add_command_names(segue__buf *out) {
+  const segue__command *c;
+  for (size_t i = 0; (c = segue__cli_command(i)); i++)
+    segue__buf_addf(out, "%s%s", i ? " " : "", c->name);
+}
+
+/* ---- bash ------------------------------------------------------------------------------------ */
+
+static void bash_words(segue__buf *out, const kind *k) {
+  if (k && k->bash) {
+    segue__buf_addf(out, "compopt -o filenames; mapfile -t COMPREPLY < <(%s \"$word\")", k->bash);
+    return;
+  }
+  segue__buf_adds(out, "mapfile -t COMPREPLY < <(compgen -W \"");
+  if (k && !*k->words)
+    add_command_names(out);
+  else if (k)
+    segue__buf_adds(out, k->words);
+  segue__buf_adds(out, "\" -- \"$word\")");
+}
+
+static void bash_values(segue__buf *out) {
+  const segue__option *o;
+  for (size_t i = 0; (o = segue__cli_option(i)); i++) {
+    if (!o->value) continue;
+    segue__buf_addf(out, "    --%s", o->name);
+    if (o->letter) segue__buf_addf(out, "|-%c", o->letter);
+    segue__buf_adds(out, ") ");
+    bash_words(out, kind_of(o->value));
+    segue__buf_adds(out, "; return ;;\n");
+  }
+}
+
+static void bash_command(segue__buf *out, const segue__command *c) {
+  const segue__option *o;
+  segue__buf_addf(out, "    %s)\n      if [[ $word == -* ]]; then\n", c->name);
+  segue__buf_adds(out, "        mapfile -t COMPREPLY < <(compgen -W \"");
+  for (size_t i = 0; (o = segue__cli_option(i)); i++) {
+    if (!segue__cli_takes(c, o)) continue;
+    segue__buf_addf(out, "--%s ", o->name);
+    if (o->letter) segue__buf_addf(out, "-%c ", o->letter);
+  }
+  segue__buf_adds(out, "\" -- \"$word\")\n");
+  if (c->max_args) {
+    segue__buf_adds(out, "      else\n        ");
+    bash_words(out, kind_of(c->arguments));
+    segue__buf_addc(out, '\n');
+  }
+  segue__buf_adds(out, "      fi ;;\n");
+}
+
+/* "=" is a word of its own for bash: "--state=/va" are three. */
+static void bash(segue__buf *out) {
+  const segue__command *c;
+  segue__buf_adds(out, "# bash completion for segue, printed by: segue completion bash\n"
+                       "_segue() {\n"
+                       "  local word=${COMP_WORDS[COMP_CWORD]} option=${COMP_WORDS[COMP_CWORD-1]}\n"
+                       "  COMPREPLY=()\n"
+                       "  if [[ $word == = ]]; then\n"
+                       "    word=\n"
+                       "  elif [[ $option == = && $COMP_CWORD -ge 3 ]]; then\n"
+                       "    option=${COMP_WORDS[COMP_CWORD-2]}\n"
+                       "  fi\n"
+                       "  if [[ $COMP_CWORD -eq 1 ]]; then\n"
+                       "    mapfile -t COMPREPLY < <(compgen -W \"");
+  add_command_names(out);
+  segue__buf_adds(out, " --help --version\" -- \"$word\")\n    return\n  fi\n"
+                       "  case $option in\n");
+  bash_values(out);
+  segue__buf_adds(out, "  esac\n  case ${COMP_WORDS[1]} in\n");
+  for (size_t i = 0; (c = segue__cli_command(i)); i++)
+    bash_command(out, c);
+  segue__buf_adds(out, "  esac\n}\ncomplete -F _segue segue\n");
+}
+
+/* ---- zsh ------------------------------------------------------------------------------------- */
+
+/* Inside single quotes, and inside the brackets or between the colons of a specification. */
+static void zsh_text(segue__buf *out, const char *s) {
+  for (; *s; s++) {
+    if (*s == '\'')
+      segue__buf_adds(out, "'\\''");
+    else if (strchr("[]:\\", *s))
+      segue__buf_addf(out, "\\%c", *s);
+    else
+      segue__buf_addc(out, *s);
+  }
+}
+
+static void zsh_action(segue__buf *out, const char *value) {
+  const kind *k = kind_of(value);
+  segue__buf_addf(out, "%s:", k ? k->name : value);
+  if (k && k->zsh)
+    segue__buf_adds(out, k->zsh);
+  else if (k && !*k->words)
+    segue__buf_adds(out, "_segue_commands");
+  else if (k)
+    segue__buf_addf(out, "(%s)", k->words);
+}
+
+static void zsh_option(segue__buf *out, const segue__option *o) {
+  if (o->letter)
+    segue__buf_addf(out, "        '(-%c --%s)'{-%c%s,--%s%s}'[", o->letter, o->name, o->letter,
+                    o->value ? "+" : "", o->name, o->value ? "=" : "");
+  else
+    segue__buf_addf(out, "        '--%s%s[", o->name, o->value ? "=" : "");
+  zsh_text(out, o->summary);
+  segue__buf_addc(out, ']');
+  if (o->value) {
+    segue__buf_addc(out, ':');
+    zsh_action(out, o->value);
+  }
+  segue__buf_adds(out, "' \\\n");
+}
+
+static void zsh_command(segue__buf *out, const segue__command *c) {
+  const segue__option *o;
+  segue__buf_addf(out, "    %s)\n      _arguments \\\n", c->name);
+  for (size_t i = 0; (o = segue__cli_option(i)); i++)
+    if (segue__cli_takes(c, o)) zsh_option(out, o);
+  if (c->max_args) {
+    segue__buf_addf(out, "        '%s:", c->max_args > 1 ? "*" : "1");
+    zsh_action(out, c->arguments);
+    segue__buf_adds(out, "' \\\n");
+  }
+  segue__buf_adds(out, "        && return 0 ;;\n");
+}
+
+static void zsh(segue__buf *out) {
+  const segue__command *c;
+  segue__buf_adds(out, "#compdef segue\n"
+                       "# zsh completion for segue, printed by: segue completion zsh\n"
+                       "_segue_commands() {\n  local -a commands=(\n");
+  for (size_t i = 0; (c = segue__cli_command(i)); i++) {
+    segue__buf_addf(out, "    '%s:", c->name);
+    zsh_text(out, c->summary);
+    segue__buf_adds(out, "'\n");
+  }
+  segue__buf_adds(out, "  )\n  _describe -t commands command commands\n}\n"
+                       "_segue() {\n"
+                       "  if (( CURRENT == 2 )); then\n    _segue_commands\n    return\n  fi\n"
+                       "  local command=$words[2]\n"
+                       "  shift words\n  (( CURRENT-- ))\n"
+                       "  case $command in\n");
+  for (size_t i = 0; (c = segue__cli_command(i)); i++)
+    zsh_command(out, c);
+  segue__buf_adds(out, "  esac\n  return 1\n}\n"
+                       "if [[ $funcstack[1] == _segue ]]; then\n  _segue \"$@\"\n"
+                       "else\n  compdef _segue segue\nfi\n");
+}
+
+int segue__cli_completion(const segue__cli *cli) {
+  segue__buf out;
+  const char *shell = cli->arg_count ? cli->args[0] : "";
+  segue__buf_init(&out);
+  if (strcmp(shell, "bash") == 0)
+    bash(&out);
+  else if (strcmp(shell, "zsh") == 0)
+    zsh(&out);
+  else
+    return segue__cli_fail(SEGUE__EXIT_USAGE,
+                           "segue completion wants the name of a shell, bash or zsh%s%s",
+                           *shell ? ", not " : "", shell);
+  return segue__cli_print(SEGUE__EXIT_OK, &out);
+}

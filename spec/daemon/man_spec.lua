@@ -1,0 +1,154 @@
+-- SPDX-License-Identifier: MIT
+-- The man pages: well formed, and nothing that can be typed is missing. What there is, is asked of
+-- the program and read from the sources of the Lua half.
+local process = require "spec.support.process"
+local segue = require "spec.support.segue"
+
+local function read(path)
+  local file = assert(io.open(path))
+  local text = file:read("*a")
+  file:close()
+  return text
+end
+
+local function has_word(text, word)
+  return text:find("%f[%w_.-]" .. word:gsub("%p", "%%%0") .. "%f[^%w_-]") ~= nil
+end
+
+local pages = { "core/dist/segue.1", "core/dist/reload.lua.5" }
+
+describe("the man pages", function()
+  after_each(segue.cleanup)
+
+  it("are well formed", function()
+    for _, page in ipairs(pages) do
+      local p = process.run { "mandoc", "-T", "lint", page }
+      for line in p.output:gmatch("[^\n]+") do
+        -- Those that are not installed here, and how old the index of this machine is.
+        assert(line:find("referenced manual not found", 1, true) or line:find("mandoc.db", 1, true),
+          line)
+      end
+    end
+  end)
+
+  it("can be read", function()
+    for _, page in ipairs(pages) do
+      local p = process.run { "mandoc", "-T", "ascii", page }
+      assert.equal(0, p.code)
+      assert.matches("NAME", (p.stdout:gsub("[^\n]\b", "")))
+    end
+  end)
+
+  describe("segue(1)", function()
+    local page = read(pages[1])
+
+    it("has every command, and no other", function()
+      local help, seen = segue.cli({ "help" }).stdout:match("Commands:\n(.-)\n\n"), {}
+      for name in help:gmatch("%f[^\n%z]  (%S+)") do
+        assert.truthy(page:find("\n.It Cm " .. name .. "%f[^%w-]"), name)
+        seen[name] = true
+      end
+      for name in page:gmatch("\n%.It Cm (%S+)") do
+        assert.is_true(seen[name], name .. " is no command")
+      end
+      assert.is_true(seen.reload)
+    end)
+
+    it("has every option, and no other", function()
+      local seen = {}
+      for name in page:gmatch("\n%.It Cm (%S+)") do
+        for option in segue.cli({ "help", name }).stdout:match("Options:\n(.*)")
+          :gmatch("%f[^\n%z]  [^\n]-%-%-([%w-]+)") do
+          assert.truthy(page:find("\n.It Fl[^\n]* %-" .. option:gsub("%-", "%%-") .. "%f[^%w-]"),
+            option)
+          seen[option] = true
+        end
+      end
+      for option in page:gmatch("Fl %-([%w-]+)") do
+        assert.is_true(seen[option], option .. " is no option")
+      end
+    end)
+
+    it("has every exit code, and no other", function()
+      local section, seen = page:match("\n%.Sh EXIT STATUS(.-)\n%.Sh "), {}
+      for code in read("core/daemon/cli.h"):gmatch("SEGUE__EXIT_%w+ = (%d+)") do
+        assert.truthy(section:find("\n.It " .. code .. "\n", 1, true), code)
+        seen[code] = true
+      end
+      for code in section:gmatch("\n%.It (%d+)\n") do assert.is_true(seen[code], code) end
+    end)
+
+    it("has every variable of the environment that the program reads", function()
+      local p = process.run { "grep", "-rhoE", 'getenv\\("[A-Z_]+"\\)', "core/daemon",
+        "core/instance" }
+      local count = 0
+      for name in p.stdout:gmatch('"([A-Z_]+)"') do
+        count = count + 1
+        assert.is_true(name == "TERM" or has_word(page, name), name)
+      end
+      assert.is_true(count > 4)
+    end)
+  end)
+
+  describe("reload.lua(5)", function()
+    local page = read(pages[2])
+
+    it("has every function and value of the library", function()
+      local d = segue.folder { files = { ["config.yaml"] = "a: 1" }, policy = [[
+        local segue = require "segue"
+        local function walk(t, prefix)
+          for name, value in pairs(t) do
+            if type(value) == "table" and name ~= "state" then walk(value, prefix .. name .. ".")
+            else print(("member %s%s %s"):format(prefix, name, type(value))) end
+          end
+        end
+        walk(segue, "segue.")
+        return { sources = { segue.file "config.yaml" } }
+      ]] }
+      local said, count = d:cli("check", "--log-level", "info").stderr, 0
+      for name, kind in said:gmatch("member (%S+) (%w+)") do
+        count = count + 1
+        assert.truthy(page:find(kind == "function" and "Fn " .. name or "Va " .. name, 1, true),
+          name)
+      end
+      assert.is_true(count > 35, said)
+    end)
+
+    it("has every key of a policy, and of every table of options", function()
+      local count = 0
+      local function all_of(keys, where)
+        for key in keys:gmatch("([%w_]+) = ") do
+          count = count + 1
+          assert.is_true(has_word(page, key), key .. " of " .. where)
+        end
+      end
+      for path in process.run({ "find", "lua/segue", "-name", "*.lua" }).stdout:gmatch("%S+") do
+        local text = read(path)
+        for name, keys in text:gmatch("local ([%w_]*keys) = (%b{})") do
+          all_of(keys, path .. " " .. name)
+        end
+        for name, keys in text:gmatch('check%.options%("([%w.]+)", [%w_]+, (%b{})') do
+          all_of(keys, name)
+        end
+      end
+      assert.is_true(count > 60)
+    end)
+
+    it("has everything of a transaction, a validator and a task", function()
+      local txn, count = read("core/bind/txn.c"), 0
+      local function known(name, where)
+        count = count + 1
+        assert.is_true(has_word(page, name), where .. " " .. name)
+      end
+      for name in txn:match("luaL_Reg methods%[%] = (%b{})"):gmatch('{"(%w+)"') do
+        known("txn:" .. name, "txn")
+      end
+      for name in txn:gmatch('strcmp%(key, "(%w+)"%)') do known(name, "txn") end
+      for name in read("lua/segue/validate.lua"):gmatch("function Validator:([%w_]+)") do
+        known(name, "validator")
+      end
+      for name in read("lua/segue/tasks.lua"):gmatch("methods%.(%w+)") do known(name, "task") end
+      assert.is_true(count > 20)
+    end)
+  end)
+end)
