@@ -46,7 +46,7 @@ static const command commands[] = {
      segue__cli_run, POLICY | STATE | SOCKET | LUA_DIR | LOG, 0},
     {"check", "[FILE]", "judge the policy with its configuration, without a daemon",
      "Reads what a start would read and runs the policy's check; changes nothing.\n"
-     "Exit codes: 0 good, 3 not.\n"
+     "Exit codes: 0 good, 3 not, 4 it cannot tell: a file cannot be read.\n"
      "With --schema SCHEMA it judges one FILE by one JSON Schema (draft 2020-12) instead; both "
      "may\n"
      "be YAML or JSON. Exit codes: 0 valid, 3 not, 4 a file cannot be read or the schema is wrong.",

@@ -142,26 +142,21 @@ static int plan_code(const segue__result *result) {
   }
 }
 
-/* A judge says good or not; why is in the text. */
-static int check_code(const segue__result *result) {
-  return plan_code(result) == SEGUE__EXIT_OK ? SEGUE__EXIT_OK : SEGUE__EXIT_REJECTED;
-}
-
 static void check_text(segue__buf *out, const trial *t) {
   const segue__result *result = t->result;
-  if (check_code(result) == SEGUE__EXIT_OK)
+  if (plan_code(result) == SEGUE__EXIT_OK)
     segue__buf_addf(out, "good: %s and its configuration\n", t->cli->policy);
   else
-    segue__buf_addf(out, "%s: %s must not go live\n", segue__outcome_name(result->outcome),
-                    t->cli->policy);
+    segue__buf_addf(out, "%s: %s %s\n", segue__outcome_name(result->outcome), t->cli->policy,
+                    plan_code(result) == SEGUE__EXIT_FAILED ? "could not be judged"
+                                                            : "must not go live");
   for (size_t i = 0; i < result->errors.count; i++) {
     segue__render_error_text(out, &result->errors.items[i]);
     segue__buf_addc(out, '\n');
   }
 }
 
-static int try_it(const segue__cli *cli, void (*text)(segue__buf *out, const trial *t),
-                  int (*code)(const segue__result *result)) {
+static int try_it(const segue__cli *cli, void (*text)(segue__buf *out, const trial *t)) {
   trial t = {.cli = cli};
   segue_error err;
   segue__buf out;
@@ -183,7 +178,7 @@ static int try_it(const segue__cli *cli, void (*text)(segue__buf *out, const tri
     } else {
       text(&out, &t);
     }
-    rc = code(t.result);
+    rc = plan_code(t.result);
   }
   segue__result_unref(t.result);
   close_all(&t);
@@ -198,7 +193,7 @@ int segue__cli_check(const segue__cli *cli) {
     return segue__cli_fail(SEGUE__EXIT_USAGE,
                            "segue check judges %s by a schema only with --schema SCHEMA",
                            cli->arg_count ? cli->args[0] : "a file");
-  return try_it(cli, check_text, check_code);
+  return try_it(cli, check_text);
 }
 
 static void plan_text(segue__buf *out, const trial *t) {
@@ -207,5 +202,5 @@ static void plan_text(segue__buf *out, const trial *t) {
 }
 
 int segue__cli_plan_offline(const segue__cli *cli) {
-  return try_it(cli, plan_text, plan_code);
+  return try_it(cli, plan_text);
 }

@@ -309,6 +309,19 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
     assert.matches("^segue: generation 77 is not held", gone.stderr)
   end)
 
+  it("ends with 4 wherever the policy cannot be read, with 5 where a daemon should be", function()
+    local dir = tempdir.new()
+    for code, commands in pairs { [4] = { "check", "plan", "run" },
+      [5] = { "reload", "status", "diff" } } do
+      for _, command in ipairs(commands) do
+        local p = segue.cli({ command, "-c", "missing.lua" }, { cwd = dir.path })
+        assert.equal(code, p.code, command .. ": " .. p.output)
+        local name = code == 4 and "missing.lua: it does not exist" or "control.sock"
+        assert.truthy(p.output:find(name, 1, true), p.output)
+      end
+    end
+  end)
+
   describe("init", function()
     it("writes a starter that check calls good, and never overwrites", function()
       local dir = tempdir.new()
