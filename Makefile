@@ -230,6 +230,17 @@ uninstall: ## remove what install put there
 	  $(DESTDIR)$(MAN_DIR)/man1/segue.1 $(DESTDIR)$(MAN_DIR)/man5/reload.lua.5
 	rm -rf $(DESTDIR)$(PREFIX)/share/segue
 
+# Where it is installed is compiled in, so it is linked apart, from the objects that are there.
+DEB := $(OUT)/deb
+DEB_OUT = $(DEB)/build$(OUT:$(BUILD)%=%)
+.PHONY: deb
+deb: all ## pack what install puts into /usr as build/segue_VERSION_ARCH.deb
+	@rm -rf $(DEB)
+	@mkdir -p $(DEB_OUT)
+	@cp -a $(OUT)/obj $(OUT)/flags $(OUT)/sources $(DEB_OUT)
+	@$(MAKE) --no-print-directory install PREFIX=/usr BUILD=$(DEB)/build DESTDIR=$(DEB)/root >/dev/null
+	@sh core/dist/deb.sh $(DEB)/root $(VERSION) $(OUT)
+
 .PHONY: clean
 clean: ## remove everything that was built
 	rm -rf $(BUILD)
