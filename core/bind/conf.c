@@ -302,4 +302,4 @@ static int watch(const segue__source *source, segue__names *paths) {
   return segue__names_add(paths, "", 0, source->path);
 }
 
-const segue__source_kind segue__source_lua = {"lua", fetch, watch};
+const segue__source_kind segue__source_lua = {"lua", fetch, watch, NULL};

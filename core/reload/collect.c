@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Collect: from files and variables to one merged, hashed and compared config, in one job on the
- * worker. The job owns copies or references of all it touches, so a job that hangs (a dead NFS
- * mount) can be left behind without anybody waiting for it.
+ * Collect: from sources to one merged, hashed and compared config. What is asked over a network is
+ * fetched first, all of it at once; the rest, and all parsing, is one job on the worker. The job
+ * owns copies or references of all it touches, so a job that hangs (a dead NFS mount) can be left
+ * behind without anybody waiting for it.
  */
 #include <assert.h>
 #include <string.h>
@@ -17,14 +18,6 @@ static void run(segue__job *job);
 static void done(segue__job *job);
 static void abandoned(segue__job *job);
 
-static segue__source_state *state_of(const segue__engine *engine, const segue__source *source) {
-  for (size_t i = 0; i < engine->source_count; i++)
-    if (!strcmp(engine->sources[i].name, source->name) &&
-        !strcmp(engine->sources[i].kind, source->kind->name))
-      return &engine->sources[i];
-  return NULL;
-}
-
 static int copy_documents(segue__documents *to, const segue__documents *from) {
   for (size_t i = 0; i < from->count; i++) {
     int rc = segue__documents_add(to, segue__document_ref(from->items[i]));
@@ -33,11 +26,110 @@ static int copy_documents(segue__documents *to, const segue__documents *from) {
   return 0;
 }
 
+static bool is_feed(const segue__collect *collect, size_t i) {
+  return collect->policy->sources[i].kind->feed != NULL;
+}
+
+/* Nobody has asked it yet, or it is worth asking again. */
+static bool needs_pull(const segue__txn *txn, const segue__source *source) {
+  if (!source->kind->feed) return false;
+  const segue__source_state *state = segue__source_find(txn->engine, source);
+  if (txn->run->pull || !state || !state->fetches) return true;
+  return !state->feed.has && !source->optional;
+}
+
+static bool pulls_any(const segue__txn *txn) {
+  for (size_t i = 0; i < txn->policy->source_count; i++)
+    if (needs_pull(txn, &txn->policy->sources[i])) return true;
+  return false;
+}
+
+/* What asynchronous sources delivered last, and why there is nothing of them. */
+static int take_feed(segue__collect *collect, segue__source_state *state, size_t i) {
+  const segue__source *source = &collect->policy->sources[i];
+  if (!state) return UV_ENOMEM;
+  state->feed.went_on_without = state->consecutive_failures > 0;
+  if (state->feed.has) return copy_documents(&collect->previous[i], &state->documents);
+  if (source->optional) return 0;
+  collect->away[i] = state->error;
+  if (!state->error.code)
+    segue__error_set(&collect->away[i], SEGUE_ESOURCE, "%s has delivered nothing yet",
+                     source->name);
+  return 0;
+}
+
+static int submit(segue__collect *collect) {
+  segue__engine *engine = collect->txn->engine;
+  int rc = 0;
+  for (size_t i = 0; i < collect->source_count && !rc; i++) {
+    segue__source_state *state = segue__source_find(engine, &collect->policy->sources[i]);
+    if (is_feed(collect, i))
+      rc = take_feed(collect, state, i);
+    else if (state)
+      rc = copy_documents(&collect->previous[i], &state->documents);
+  }
+  collect->stage = SEGUE__COLLECT_READ;
+  collect->next_document = engine->next_document;
+  return rc ? rc : segue__job_submit(engine->loop, &collect->job);
+}
+
+/* A fetch that cannot even begin is a failure of its source like any other. */
+static int pull(segue__collect *collect) {
+  segue__engine *engine = collect->txn->engine;
+  segue__policy *policy = collect->policy;
+  collect->stage = SEGUE__COLLECT_PULL;
+  for (size_t i = 0; i < collect->source_count; i++) {
+    const segue__source *source = &policy->sources[i];
+    if (!needs_pull(collect->txn, source)) continue;
+    int rc = segue__feed_pull(engine, policy, source, collect);
+    if (!rc)
+      collect->pulls++;
+    else if (rc == UV_ENOMEM)
+      return rc;
+    else
+      segue__feed_refused(engine, source, rc);
+  }
+  return collect->pulls ? 0 : submit(collect);
+}
+
+static void give_up(segue__collect *collect, int rc) {
+  segue__txn *txn = collect->txn;
+  segue__feeds_let_go(txn->engine, collect);
+  segue__collect_free(collect);
+  segue__txn_collect_failed(txn, rc);
+}
+
+void segue__collect_pulled(segue__collect *collect) {
+  if (--collect->pulls) return;
+  int rc = submit(collect);
+  if (rc < 0) give_up(collect, rc);
+}
+
+void segue__collect_abandon(segue__collect *collect) {
+  segue__engine *engine = collect->txn->engine;
+  if (collect->stage == SEGUE__COLLECT_PULL) {
+    segue__feeds_let_go(engine, collect);
+    segue__collect_free(collect);
+    return;
+  }
+  collect->txn = NULL;
+  segue__job_abandon(engine->loop, &collect->job);
+}
+
+static int make_room(segue__collect *collect) {
+  size_t n = collect->source_count;
+  collect->previous = segue__calloc(n, sizeof *collect->previous);
+  collect->away = segue__calloc(n, sizeof *collect->away);
+  collect->documents = segue__calloc(n, sizeof *collect->documents);
+  collect->fetched = segue__calloc(n, sizeof *collect->fetched);
+  return collect->previous && collect->away && collect->documents && collect->fetched ? 0
+                                                                                      : UV_ENOMEM;
+}
+
 int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
   segue__engine *engine = txn->engine;
   segue__collect *collect = segue__calloc(1, sizeof *collect);
   if (!collect) return UV_ENOMEM;
-  size_t n = txn->policy->source_count;
   collect->job.run = run;
   collect->job.done = done;
   collect->job.abandoned = abandoned;
@@ -47,21 +139,18 @@ int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
   collect->publication = engine->options.publication;
   collect->limits = engine->options.limits;
   collect->policy = segue__policy_ref(txn->policy);
-  collect->source_count = n;
+  collect->source_count = txn->policy->source_count;
   collect->look_at_inputs = look_at_inputs;
-  collect->next_document = engine->next_document;
   segue__errors_init(&collect->errors);
-  collect->previous = segue__calloc(n, sizeof *collect->previous);
-  collect->documents = segue__calloc(n, sizeof *collect->documents);
-  collect->fetched = segue__calloc(n, sizeof *collect->fetched);
-  int rc = collect->previous && collect->documents && collect->fetched ? 0 : UV_ENOMEM;
-  for (size_t i = 0; i < n && !rc; i++) {
-    const segue__source_state *state = state_of(engine, &txn->policy->sources[i]);
-    if (state) rc = copy_documents(&collect->previous[i], &state->documents);
-  }
   if (engine->live) collect->live = (segue_snapshot *)segue_snapshot_ref(engine->live);
-  if (!rc) rc = segue__job_submit(engine->loop, &collect->job);
+  bool pulls = pulls_any(txn);
+  int rc = make_room(collect);
+  if (!rc && pulls && look_at_inputs) /* who is asked is the policy's decision */
+    rc = segue__job_submit(engine->loop, &collect->job);
+  else if (!rc)
+    rc = pulls ? pull(collect) : submit(collect);
   if (rc < 0) {
+    segue__feeds_let_go(engine, collect);
     segue__collect_free(collect);
     return rc;
   }
@@ -84,6 +173,7 @@ static void free_data(void *data) {
     if (collect->documents) segue__documents_deinit(&collect->documents[i]);
   }
   segue__free(collect->previous);
+  segue__free(collect->away);
   segue__free(collect->documents);
   segue__free(collect->fetched);
   segue__changes_deinit(&collect->changes);
@@ -162,12 +252,46 @@ static void look_deinit(look *l, size_t n) {
   segue__free(l->errors);
 }
 
+/* What was delivered is shared, and may be held by a job that hangs: only a document that is parsed
+ * already is handed on, the others are copied. */
+static int own_document(segue__collect *collect, const segue__source *source,
+                        const segue__document *came, segue__documents *out) {
+  segue__document *doc = NULL;
+  char *bytes = segue__strndup(came->data, came->len);
+  if (!bytes) return UV_ENOMEM;
+  int rc = segue__document_new(&doc, collect->next_document++, source->name, came->name,
+                               came->format, bytes, came->len);
+  if (rc) return rc;
+  doc->expand = source->expand;
+  return segue__documents_add(out, doc);
+}
+
+/* before: what the last look made of it, so that it is made once; nothing if that look failed. */
+static int look_at_feed(segue__collect *collect, size_t i, const segue__documents *before,
+                        segue__documents *out, segue_error *error) {
+  const segue__source *source = &collect->policy->sources[i];
+  const segue__documents *delivered = &collect->previous[i];
+  if (before->count == delivered->count) delivered = before;
+  int rc = collect->away[i].code;
+  if (rc) *error = collect->away[i];
+  for (size_t j = 0; j < delivered->count && !rc; j++) {
+    segue__document *doc = delivered->items[j];
+    bool ready = doc->parsed || doc->id;
+    rc = ready ? segue__documents_add(out, segue__document_ref(doc))
+               : own_document(collect, source, doc, out);
+    if (rc < 0) segue__error_set(error, rc, "out of memory for what %s delivered", source->name);
+  }
+  return rc;
+}
+
 static void look_at_all(segue__collect *collect, const segue__documents *previous, look *out) {
   for (size_t i = 0; i < collect->source_count; i++) {
     const segue__source *source = &collect->policy->sources[i];
     segue_error *error = &out->errors[i];
-    int rc = source->kind->fetch(source, &collect->os, &collect->limits, &previous[i],
-                                 &collect->next_document, &out->documents[i], error);
+    int rc = is_feed(collect, i)
+                 ? look_at_feed(collect, i, &previous[i], &out->documents[i], error)
+                 : source->kind->fetch(source, &collect->os, &collect->limits, &previous[i],
+                                       &collect->next_document, &out->documents[i], error);
     error->code = rc < 0 ? rc : 0;
     if (rc < 0) segue__documents_deinit(&out->documents[i]);
   }
@@ -224,6 +348,7 @@ static void take_look(segue__collect *collect, look *l) {
     if (l->errors[i].code) {
       segue__error_source(&l->errors[i], collect->policy->sources[i].name);
       add_error(collect, &l->errors[i]);
+      if (is_feed(collect, i)) collect->unreadable = true;
       mix(&collect->raw, &l->errors[i].code, sizeof l->errors[i].code);
       continue;
     }
@@ -315,7 +440,7 @@ static void run(segue__job *job) {
   segue__collect *collect = (segue__collect *)job;
   const segue__policy *policy = collect->policy;
   if (collect->look_at_inputs) look_at_inputs(collect);
-  if (collect->inputs_changed) return;
+  if (collect->inputs_changed || collect->stage == SEGUE__COLLECT_LOOK) return;
   for (size_t i = 0; i < policy->input_count; i++)
     mix(&collect->raw, &policy->inputs[i].hash, sizeof policy->inputs[i].hash);
   for (size_t i = 0; i < policy->module_count; i++)
@@ -339,25 +464,37 @@ static void run(segue__job *job) {
     mix(&collect->input, &collect->config->root.hash, sizeof collect->config->root.hash);
 }
 
+static void keep_error(const segue__collect *collect, const char *source, segue_error *out) {
+  for (size_t j = 0; j < collect->errors.count; j++)
+    if (!strcmp(collect->errors.items[j].source, source)) *out = collect->errors.items[j];
+}
+
+/* What was parsed takes the place of the bytes, unless something newer came meanwhile. */
+static void remember_feed(segue__source_state *state, segue__collect *collect, size_t i) {
+  const segue__documents *came = &collect->previous[i], *read = &collect->documents[i];
+  if (!collect->fetched[i] || came->count != read->count || came->count != state->documents.count)
+    return;
+  bool good = true;
+  for (size_t j = 0; j < came->count; j++) {
+    if (state->documents.items[j] != came->items[j]) return;
+    good = good && read->items[j]->parsed;
+  }
+  for (size_t j = 0; j < came->count; j++) {
+    if (!read->items[j]->parsed || read->items[j] == came->items[j]) continue;
+    segue__document_unref(state->documents.items[j]);
+    state->documents.items[j] = segue__document_ref(read->items[j]);
+  }
+  state->content.code = 0;
+  if (!good) keep_error(collect, state->name, &state->content);
+}
+
 static void remember(segue__engine *engine, segue__collect *collect, size_t i) {
   const segue__source *source = &collect->policy->sources[i];
-  segue__source_state *state = state_of(engine, source);
-  if (!state) {
-    segue__source_state *more =
-        segue__realloc(engine->sources, (engine->source_count + 1) * sizeof *more);
-    if (!more) return; /* only a cache: the next fetch parses again */
-    engine->sources = more;
-    state = &more[engine->source_count];
-    memset(state, 0, sizeof *state);
-    state->name = segue__strdup(source->name);
-    state->kind = segue__strdup(source->kind->name);
-    state->source_kind = source->kind;
-    if (!state->name || !state->kind) {
-      segue__free(state->name);
-      segue__free(state->kind);
-      return;
-    }
-    engine->source_count++;
+  segue__source_state *state = segue__source_get(engine, source);
+  if (!state) return; /* only a cache: the next fetch parses again */
+  if (is_feed(collect, i)) {
+    remember_feed(state, collect, i);
+    return;
   }
   state->fetches++;
   bool good = collect->fetched[i];
@@ -366,9 +503,7 @@ static void remember(segue__engine *engine, segue__collect *collect, size_t i) {
   if (!good) {
     state->failures++;
     state->consecutive_failures++;
-    for (size_t j = 0; j < collect->errors.count; j++)
-      if (!strcmp(collect->errors.items[j].source, source->name))
-        state->error = collect->errors.items[j];
+    keep_error(collect, source->name, &state->error);
     return;
   }
   segue__documents_deinit(&state->documents);
@@ -382,10 +517,17 @@ static void remember(segue__engine *engine, segue__collect *collect, size_t i) {
 static void done(segue__job *job) {
   segue__collect *collect = (segue__collect *)job;
   segue__txn *txn = collect->txn;
-  txn->engine->next_document = collect->next_document;
-  if (!collect->inputs_changed)
-    for (size_t i = 0; i < collect->policy->source_count; i++)
+  if (collect->stage == SEGUE__COLLECT_LOOK && !collect->inputs_changed && !txn->failed) {
+    collect->look_at_inputs = false;
+    int rc = pull(collect);
+    if (rc < 0) give_up(collect, rc);
+    return;
+  }
+  if (collect->stage == SEGUE__COLLECT_READ) {
+    txn->engine->next_document = collect->next_document;
+    for (size_t i = 0; i < collect->source_count && !collect->inputs_changed; i++)
       remember(txn->engine, collect, i);
+  }
   segue__txn_collected(txn);
 }
 

@@ -227,24 +227,6 @@ static void flip(segue__txn *txn) {
 
 /* ---- Settled ---- */
 
-static void forget_sources(segue__engine *engine) {
-  for (size_t i = 0; i < engine->source_count;) {
-    segue__source_state *state = &engine->sources[i];
-    bool used = false;
-    for (size_t j = 0; j < engine->policy->source_count && !used; j++)
-      used = !strcmp(engine->policy->sources[j].name, state->name) &&
-             !strcmp(engine->policy->sources[j].kind->name, state->kind);
-    if (used) {
-      i++;
-      continue;
-    }
-    segue__free(state->name);
-    segue__free(state->kind);
-    segue__documents_deinit(&state->documents);
-    *state = engine->sources[--engine->source_count];
-  }
-}
-
 /* The engine's list follows the order of starting, so that shutdown can go through it backwards. */
 static void order_modules(segue__txn *txn) {
   segue__engine *engine = txn->engine;
@@ -284,9 +266,10 @@ void segue__commit_settle(segue__txn *txn) {
   if (engine->policy != txn->policy) {
     segue__policy_unref(engine->policy);
     engine->policy = segue__policy_ref(txn->policy);
-    forget_sources(engine);
+    segue__sources_forget(engine);
     for (size_t i = 0; i < engine->source_count; i++)
-      engine->sources[i].asked = false;
+      engine->sources[i]->asked = false;
+    segue__feeds_settle(engine);
   }
 }
 

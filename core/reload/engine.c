@@ -47,15 +47,6 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
   return 0;
 }
 
-static void free_sources(segue__engine *engine) {
-  for (size_t i = 0; i < engine->source_count; i++) {
-    segue__free(engine->sources[i].name);
-    segue__free(engine->sources[i].kind);
-    segue__documents_deinit(&engine->sources[i].documents);
-  }
-  segue__free(engine->sources);
-}
-
 void segue__engine_free(segue__engine *engine) {
   if (!engine) return;
   segue__timer_stop(engine->loop, &engine->start_timer);
@@ -69,7 +60,7 @@ void segue__engine_free(segue__engine *engine) {
     segue__free(engine->modules[i]);
   }
   segue__free(engine->modules);
-  free_sources(engine);
+  segue__sources_free(engine);
   segue_snapshot_unref(engine->live);
   segue_snapshot_unref(engine->previous);
   segue__schema_unref(engine->schema);
@@ -114,6 +105,7 @@ static void merge_request(segue__engine *engine, segue__run *run, const segue__r
   else
     run->joined++;
   run->force |= request->force;
+  run->pull |= !request->as_held && request->trigger != SEGUE__BY_WATCH;
   run->unconditional |= !request->if_match;
   if (!automatic[request->trigger] && !run->explicit_) {
     /* The one who asks by name is whom the run is for. */
@@ -240,6 +232,19 @@ static uint64_t start_at(const segue__engine *engine, const segue__run *run) {
   return at;
 }
 
+/* There was no memory to begin: who waited was told so; triggers that nobody waits for are not
+ * lost. */
+static void try_later(segue__engine *engine, segue__run *run) {
+  if (run->plan_only || !run->unconditional || engine->pending) {
+    segue__run_free(run);
+  } else {
+    run->explicit_ = false;
+    run->due_ms = segue__loop_now_ms(engine->loop) + RETRY_FIRST_MS;
+    engine->pending = run;
+  }
+  segue__engine_schedule(engine);
+}
+
 static void start(segue__engine *engine, segue__run **slot) {
   segue__run *run = *slot;
   *slot = NULL;
@@ -255,8 +260,7 @@ static void start(segue__engine *engine, segue__run **slot) {
   }
   if (segue__txn_start(engine, run) == 0) return;
   answer_all(run, UV_ENOMEM, NULL);
-  segue__run_free(run);
-  segue__engine_schedule(engine);
+  try_later(engine, run);
 }
 
 static void kicked(segue__message *message) {
@@ -275,7 +279,9 @@ static void kicked(segue__message *message) {
     start(engine, &engine->pending_plan);
   } else if (run) {
     if (run->explicit_ && at > run->due_ms) answer_all(run, SEGUE_EDEFERRED, NULL);
-    segue__timer_start(engine->loop, &engine->start_timer, at - now, start_due);
+    /* No memory for a timer: rather too early than never. */
+    if (segue__timer_start(engine->loop, &engine->start_timer, at - now, start_due) < 0)
+      start(engine, &engine->pending);
   }
 }
 
@@ -293,6 +299,13 @@ void segue__engine_notify(segue__engine *engine, const segue__result *result, se
   }
 }
 
+uint64_t segue__engine_random(segue__engine *engine) {
+  engine->random ^= engine->random << 13;
+  engine->random ^= engine->random >> 7;
+  engine->random ^= engine->random << 17;
+  return engine->random;
+}
+
 /* Doubling from a second to a minute, with up to a fifth taken off, so that many daemons that
  * failed together do not come back together. */
 uint64_t segue__engine_backoff_ms(segue__engine *engine, unsigned attempt) {
@@ -300,10 +313,7 @@ uint64_t segue__engine_backoff_ms(segue__engine *engine, unsigned attempt) {
   while (attempt-- && ms < RETRY_MOST_MS)
     ms *= 2;
   if (ms > RETRY_MOST_MS) ms = RETRY_MOST_MS;
-  engine->random ^= engine->random << 13;
-  engine->random ^= engine->random >> 7;
-  engine->random ^= engine->random << 17;
-  return ms - engine->random % (ms / 5 + 1);
+  return ms - segue__engine_random(engine) % (ms / 5 + 1);
 }
 
 static void retry_due(segue__timer *timer) {
@@ -390,6 +400,7 @@ static void put_back(segue__engine *engine, segue__run *run) {
   if (later) {
     run->joined += 1 + later->joined;
     run->force |= later->force;
+    run->pull |= later->pull;
     run->unconditional = true;
     if (later->explicit_) {
       run->explicit_ = true;
@@ -431,6 +442,7 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   else
     segue__run_free(run);
   segue__result_unref(result);
+  segue__sources_forget(engine);
   segue__strategy_ask(engine);
   segue__engine_schedule(engine);
 }
@@ -450,6 +462,7 @@ void segue__engine_stop(segue__engine *engine, void (*cb)(void *data), void *dat
     if (run) answer_all(run, SEGUE_ECLOSED, NULL);
     segue__run_free(run);
   }
+  segue__feeds_stop(engine);
   if (engine->txn) segue__txn_abort(engine->txn);
   segue__engine_schedule(engine);
 }
@@ -480,7 +493,9 @@ void segue__engine_check_stopped(segue__engine *engine) {
     segue__retire_all(engine);
     return;
   }
-  if (segue__limbo_abandon(&engine->limbo) + abandon_hooks(engine) > 0) {
+  if (segue__feeds_waiting(engine)) return;
+  if (segue__limbo_abandon(&engine->limbo) + abandon_hooks(engine) + segue__feeds_abandon(engine) >
+      0) {
     segue__timer_start(engine->loop, &engine->start_timer, 1, look_again);
     return;
   }
@@ -575,22 +590,4 @@ void segue__engine_module_status(const segue__engine *engine, size_t index,
     out->generation = segue__instance_generation(module->live);
   }
   out->error = module->failed ? &module->error : NULL;
-}
-
-size_t segue__engine_source_count(const segue__engine *engine) {
-  return engine->source_count;
-}
-
-void segue__engine_source_status(const segue__engine *engine, size_t index,
-                                 segue__source_status *out) {
-  const segue__source_state *state = &engine->sources[index];
-  out->name = state->name;
-  out->kind = state->kind;
-  out->documents = state->documents.count;
-  out->fetches = state->fetches;
-  out->failures = state->failures;
-  out->consecutive_failures = state->consecutive_failures;
-  out->last_success_wall_ms = state->last_success_wall_ms;
-  out->error = state->error.code ? &state->error : NULL;
-  out->push = state->push;
 }

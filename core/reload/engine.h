@@ -86,6 +86,7 @@ typedef struct segue__result {
   int refs;
   uint64_t id;    /* 1, 2, 3 ... within the life of the daemon */
   bool plan_only; /* nothing was done */
+  size_t away;    /* sources that were away: what they had delivered before was used */
   bool skipped;   /* automatic, and this input was refused before: nothing ran */
   bool deferred;  /* the policy put it off: it will run later */
   bool undo_failed;
@@ -111,6 +112,8 @@ typedef struct segue__request {
   const char *cause; /* copied */
   bool force;        /* run even if nothing changed */
   bool plan_only;    /* stop after plan, do nothing */
+  bool as_held;      /* take what asynchronous sources delivered last, do not ask them; so does a
+                      * watch, which is about files */
   const char
       *if_match; /* generation number or hash that must be live, else SEGUE_ECONFLICT; NULL */
 } segue__request;
@@ -214,9 +217,16 @@ typedef struct segue__source_status {
   const char *name, *kind;
   size_t documents;
   uint64_t fetches, failures, consecutive_failures;
+  uint64_t watch_failures; /* in a row */
   int64_t last_success_wall_ms;
   const segue_error *error; /* the last failure, NULL after a success */
   bool push;                /* the policy's strategy; false: it is pulled */
+  bool up;                  /* the last fetch was good and can be read */
+  bool held;                /* it is away, and what it delivered last is used */
+  const char *activity;     /* idle, fetching, watching, backing off */
+  const char *revision;     /* or NULL */
+  uint64_t stale_ms;        /* since the last success, while it is not up */
+  uint64_t next_ms;         /* until it is pulled by the clock; 0 = it is not */
 } segue__source_status;
 size_t segue__engine_source_count(const segue__engine *engine);
 void segue__engine_source_status(const segue__engine *engine, size_t index,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Strategies: whether a source is pulled or pushes is the policy's decision, made when the source
- * is new and made anew whenever its health changes. Asked between transactions, one source at a
+ * is new and made anew whenever its health changes. Asked one source at a
  * time; nobody waits for the answer, and a hook that fails leaves the last decision as it was.
  */
 #include <string.h>
@@ -13,7 +13,7 @@ enum { STRATEGY_MS = 5000 };
 
 static segue__source_state *state_named(segue__engine *engine, const char *name) {
   for (size_t i = 0; i < engine->source_count; i++)
-    if (!strcmp(engine->sources[i].name, name)) return &engine->sources[i];
+    if (!strcmp(engine->sources[i]->name, name)) return engine->sources[i];
   return NULL;
 }
 
@@ -27,6 +27,7 @@ static void decide(segue__engine *engine, segue__source_state *state, const segu
     segue__log(engine->log, SEGUE__INFO, "source", push ? "pushes now" : "is pulled now", "source",
                's', state->name, NULL);
   state->push = push;
+  segue__feed_decided(engine, state);
 }
 
 static void answered(segue_op *op, int status, const segue_error *error) {
@@ -55,12 +56,15 @@ static bool ask(segue__engine *engine, segue__source_state *state) {
   engine->asking = true;
   hook->source = name;
   hook->push = state->push;
-  hook->error = state->error;
+  hook->error = state->error.code            ? state->error
+                : state->feed.watch_failures ? state->feed.watch_error
+                                             : (segue_error){0};
   hook->health = (segue__source_health){
       .name = name,
-      .kind = state->source_kind->name,
-      .failures = state->consecutive_failures,
-      .error = state->error.code ? hook->error.message : NULL,
+      .kind = state->kind->name,
+      .failures = segue__source_failures(state),
+      .error = hook->error.code ? hook->error.message : NULL,
+      .can_push = state->feed.source && state->feed.source->pushes,
   };
   policy->ops->strategy(policy->impl, &hook->op, &hook->health, &hook->push);
   return true;
@@ -70,10 +74,12 @@ void segue__strategy_ask(segue__engine *engine) {
   if (engine->asking || engine->stopping || !engine->policy || !engine->policy->has_strategy)
     return;
   for (size_t i = 0; i < engine->source_count; i++) {
-    segue__source_state *state = &engine->sources[i];
-    if (state->asked && state->asked_failures == state->consecutive_failures) continue;
+    segue__source_state *state = engine->sources[i];
+    if (state->kind->feed && !state->feed.source) continue; /* of a policy that is being tried */
+    uint64_t failures = segue__source_failures(state);
+    if (state->asked && state->asked_failures == failures) continue;
     state->asked = true;
-    state->asked_failures = state->consecutive_failures;
+    state->asked_failures = failures;
     if (ask(engine, state)) return;
   }
 }

@@ -118,13 +118,17 @@ static void load_policy(segue__txn *txn) {
   collect(txn, false);
 }
 
+static void collect_failed(segue__txn *txn, int code) {
+  if (code == UV_EAGAIN)
+    fail(txn, SEGUE_ETIMEOUT, "earlier reads of the sources still hang");
+  else
+    fail(txn, code, "collect");
+}
+
 static void collect(segue__txn *txn, bool look_at_inputs) {
   int rc = segue__collect_start(txn, look_at_inputs);
-  if (rc == UV_EAGAIN)
-    fail(txn, SEGUE_ETIMEOUT, "earlier reads of the sources still hang");
-  else if (rc < 0)
-    fail(txn, rc, "collect");
   if (rc < 0) {
+    collect_failed(txn, rc);
     conclude(txn);
     return;
   }
@@ -132,10 +136,16 @@ static void collect(segue__txn *txn, bool look_at_inputs) {
   segue__timer_start(txn->engine->loop, &txn->timer, txn->policy->collect_ms, collect_timeout);
 }
 
+void segue__txn_collect_failed(segue__txn *txn, int code) {
+  segue__timer_stop(txn->engine->loop, &txn->timer);
+  txn->collect = NULL;
+  collect_failed(txn, code);
+  conclude(txn);
+}
+
 static void collect_timeout(segue__timer *timer) {
   segue__txn *txn = timer->data;
-  txn->collect->txn = NULL;
-  segue__job_abandon(txn->engine->loop, &txn->collect->job);
+  segue__collect_abandon(txn->collect);
   txn->collect = NULL;
   if (!txn->failed) {
     segue_error error;
@@ -609,9 +619,20 @@ static void conclude(segue__txn *txn) {
   }
 }
 
+/* What is held for sources that are away is told with every outcome, after its reasons. */
+static void tell_of_the_away(segue__txn *txn) {
+  for (size_t i = 0; txn->policy && i < txn->policy->source_count; i++) {
+    segue_error error;
+    if (!segue__source_is_held(txn->engine, &txn->policy->sources[i], &error)) continue;
+    txn->result->away++;
+    segue__result_error(txn->result, &error);
+  }
+}
+
 static void end(segue__txn *txn, segue__outcome outcome) {
   segue__engine *engine = txn->engine;
   segue__result *result = txn->result;
+  tell_of_the_away(txn);
   segue__phase reached = txn->phase;
   segue__txn_enter(txn, SEGUE__PHASE_SETTLED);
   result->phase = reached;

@@ -8,6 +8,8 @@
  *   judge.c    the schema: one job off the loop
  *   plan.c     old and new -> ordered steps
  *   commit.c   prepare, commit, and the undo log
+ *   sources.c  what is known of each source
+ *   feed.c     the life of sources that are asked over a network: pulls, watches, back-off
  *   strategy.c pull or push, asked anew when a source's health changes
  *   retire.c   old instances drain in the background; failed modules recover
  *   result.c   the truth about one run
@@ -17,6 +19,7 @@
 
 #include "../config/schema.h"
 #include "engine.h"
+#include "feed.h"
 
 /* ---- Queue: one running, one pending (and one pending plan, which changes nothing). ---- */
 typedef struct segue__run {
@@ -27,6 +30,7 @@ typedef struct segue__run {
   bool explicit_;     /* somebody asked by name: no debounce */
   bool unconditional; /* at least one trigger without If-Match */
   bool force, plan_only, put_off;
+  bool pull; /* asynchronous sources are asked; else what they delivered last is taken */
   uint64_t first_ms, due_ms, not_before_ms;
   segue__waiter *waiters; /* in order of asking */
 } segue__run;
@@ -43,18 +47,6 @@ typedef struct segue__module {
   bool removed; /* goes when its last instance is gone */
   segue_error error;
 } segue__module;
-
-typedef struct segue__source_state {
-  char *name, *kind;
-  segue__documents documents; /* of the last good fetch: handed to the next one */
-  uint64_t fetches, failures, consecutive_failures;
-  int64_t last_success_wall_ms;
-  segue_error error;
-  bool push;  /* what the policy decided */
-  bool asked; /* it was asked, when failures in a row were: */
-  uint64_t asked_failures;
-  const segue__source_kind *source_kind;
-} segue__source_state;
 
 typedef struct segue__retiree segue__retiree;
 
@@ -85,8 +77,9 @@ struct segue__engine {
   bool asking;     /* a strategy hook is under way */
   segue_op *hooks; /* policy hooks that outlived their deadline, chained by data */
 
-  segue__source_state *sources; /* of the live policy's sources, by name and kind */
+  segue__source_state **sources; /* of the live policy, and of one that is being tried */
   size_t source_count;
+  segue__feed_call *feed_calls; /* fetches and watches that are not through */
   uint32_t next_document;
 
   segue__run *pending, *pending_plan;
@@ -190,6 +183,7 @@ void segue__engine_schedule(segue__engine *engine);
 void segue__engine_finished(segue__engine *engine, segue__txn *txn); /* announces, then frees txn */
 void segue__engine_notify(segue__engine *engine, const segue__result *result, segue__phase phase);
 void segue__engine_check_stopped(segue__engine *engine);
+uint64_t segue__engine_random(segue__engine *engine);
 uint64_t segue__engine_backoff_ms(segue__engine *engine, unsigned attempt);
 uint64_t segue__engine_now_us(const segue__engine *engine);
 void segue__run_free(segue__run *run);
@@ -208,9 +202,17 @@ segue__hook *segue__txn_hook_new(segue__txn *txn, uint64_t deadline_ms,
 /* The answer is in: detaches it from the transaction and frees it, now or when it is through. */
 void segue__hook_answered(segue__hook *hook);
 
-/* collect.c: cb is called once, on the control thread, with the outcome in txn->collect. */
-typedef struct segue__collect {
+/* collect.c: ends in segue__txn_collected, or segue__txn_collect_failed, on the control thread. */
+typedef enum segue__collect_stage {
+  SEGUE__COLLECT_LOOK, /* is the policy still what it was? a job, only where a pull would follow */
+  SEGUE__COLLECT_PULL, /* asynchronous sources are fetched, all at once */
+  SEGUE__COLLECT_READ  /* the rest: a job */
+} segue__collect_stage;
+
+struct segue__collect {
   segue__job job;
+  segue__collect_stage stage;
+  size_t pulls;    /* under way */
   segue__txn *txn; /* NULL: abandoned */
   segue__os os;    /* a copy, held */
   segue__publication *publication;
@@ -219,6 +221,7 @@ typedef struct segue__collect {
   size_t source_count;
   bool look_at_inputs;
   segue__documents *previous; /* per source of policy */
+  segue_error *away;          /* per source: why there is nothing of it; code 0: there is */
   segue_snapshot *live;       /* a reference, NULL: none */
   uint32_t next_document;
   /* out */
@@ -231,10 +234,14 @@ typedef struct segue__collect {
   segue__errors errors;
   segue__document *schema_doc;
   bool unreadable; /* at least one error is the world's, not the content's */
-} segue__collect;
+};
 int segue__collect_start(segue__txn *txn, bool look_at_inputs);
 void segue__collect_free(segue__collect *collect);
-void segue__txn_collected(segue__txn *txn); /* txn.c: the job is done */
+void segue__collect_pulled(segue__collect *collect); /* one of its fetches is over */
+/* Leaves it behind, whatever it is at; collect is gone. */
+void segue__collect_abandon(segue__collect *collect);
+void segue__txn_collected(segue__txn *txn);                /* txn.c: the job is done */
+void segue__txn_collect_failed(segue__txn *txn, int code); /* txn.c: a job could not begin */
 
 /* judge.c: validates txn->next by txn->schema_doc. */
 typedef struct segue__judge {

@@ -207,4 +207,4 @@ static int watch_nothing(const segue__source *source, segue__names *paths) {
   return 0;
 }
 
-const segue__source_kind segue__source_env = {"env", fetch_env, watch_nothing};
+const segue__source_kind segue__source_env = {"env", fetch_env, watch_nothing, NULL};

@@ -142,5 +142,5 @@ static int watch_path(const segue__source *source, segue__names *paths) {
   return segue__names_add(paths, "", 0, source->path);
 }
 
-const segue__source_kind segue__source_file = {"file", fetch_one, watch_path};
-const segue__source_kind segue__source_dir = {"dir", fetch_dir, watch_path};
+const segue__source_kind segue__source_file = {"file", fetch_one, watch_path, NULL};
+const segue__source_kind segue__source_dir = {"dir", fetch_dir, watch_path, NULL};

@@ -23,7 +23,16 @@ void segue__source_deinit(segue__source *source) {
   segue__free(source->prefix);
   segue__free(source->separator);
   segue__document_unref(source->value);
+  for (size_t i = 0; i < source->guard.required_count; i++)
+    segue__free(source->guard.required[i]);
+  segue__free(source->guard.required);
   memset(source, 0, sizeof *source);
+}
+
+void segue__delivery_deinit(segue__delivery *delivery) {
+  segue__documents_deinit(&delivery->documents);
+  segue__free(delivery->revision);
+  memset(delivery, 0, sizeof *delivery);
 }
 
 void segue__documents_deinit(segue__documents *docs) {
@@ -63,4 +72,4 @@ static int watch_nothing(const segue__source *source, segue__names *paths) {
   return 0;
 }
 
-const segue__source_kind segue__source_value = {"value", fetch_value, watch_nothing};
+const segue__source_kind segue__source_value = {"value", fetch_value, watch_nothing, NULL};

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
  * source.h: where configuration comes from. A source spec is plain data in a policy; its kind's
- * operations deliver documents. The built-in kinds file, dir, env and value read on the worker.
- *   file   one file; absent and optional: no document
- *   dir    the files that match folder/glob, sorted by byte value, a document each; a missing
- * folder is an error unless optional, no match is none env    one document of the variables whose
- * names begin with prefix: the rest, in lower case, split at separator, is the path; values get
- * their type by the YAML core schema value  the document that the policy built
+ * operations deliver documents. Kinds are of two sorts. Those that read what is at hand do so on
+ * the worker; of these, four are built in: file: one file; absent and optional: no document. dir:
+ * the files that match folder/glob, sorted by byte value, a document each; a missing folder is an
+ * error unless optional, no match is none. env: one document of the variables whose names begin
+ * with prefix: the rest, in lower case, split at separator, is the path; values get their type by
+ * the YAML core schema. value: the document that the policy built. Those that ask somebody far away
+ * are asynchronous and live on the control thread: they fetch and, if they can, watch. Retry,
+ * fallback and what is held meanwhile are the engine's, alike for all.
  */
 #ifndef SEGUE_SOURCE_SOURCE_H
 #define SEGUE_SOURCE_SOURCE_H
@@ -22,6 +24,34 @@ typedef struct segue__documents {
 void segue__documents_deinit(segue__documents *docs);
 int segue__documents_add(segue__documents *docs, segue__document *doc); /* takes the reference */
 
+/* What an asynchronous source delivers at once: all that it has. */
+typedef struct segue__delivery {
+  bool unchanged;             /* what was delivered last is still all; no documents */
+  bool ask;                   /* watch only: something changed, fetch it; no documents */
+  char *revision;             /* the source's own, owned; NULL: it has none, or the same */
+  segue__documents documents; /* bytes that are not parsed (any id), or built ones */
+} segue__delivery;
+void segue__delivery_deinit(segue__delivery *delivery);
+
+/* Who is told of pushes. Control thread. Takes what is in delivery, which is empty afterwards. */
+typedef struct segue__emitter {
+  void (*emit)(void *data, segue__delivery *delivery);
+  void *data;
+} segue__emitter;
+
+/* Asynchronous kinds. Control thread; each ends by exactly one segue_op_done, from any thread, and
+ * hears of a cancel by segue__op_on_cancel. revision is that of what is held, NULL: nothing is, or
+ * it has none; borrowed for the call. */
+typedef struct segue__feed_ops {
+  /* Fills *out before a done with 0; out stays until the op is through. */
+  void (*fetch)(const segue__source *source, const char *revision, segue__delivery *out,
+                segue_op *op);
+  /* Runs until it fails, ends or is cancelled, and emits what changes. emitter stays until the op
+   * is through. Only called for sources that push. */
+  void (*watch)(const segue__source *source, const char *revision, const segue__emitter *emitter,
+                segue_op *op);
+} segue__feed_ops;
+
 /* A kind of source. */
 typedef struct segue__source_kind {
   const char *name;
@@ -30,10 +60,22 @@ typedef struct segue__source_kind {
    * and it is not parsed again. next_id numbers new documents. */
   int (*fetch)(const segue__source *source, const segue__os *os, const segue__limits *limits,
                const segue__documents *previous, uint32_t *next_id, segue__documents *out,
-               segue_error *err);
+               segue_error *err); /* NULL: asynchronous */
   /* Paths whose change means that the source may have changed; appended, copied. */
   int (*watch)(const segue__source *source, segue__names *paths);
+  const segue__feed_ops *feed; /* NULL: it reads on the worker */
 } segue__source_kind;
+
+/* What a source must look like before it may go live; zeroed: anything. Items are the members of a
+ * map or the items of a list at the root of a document, summed over the documents of the source. */
+typedef struct segue__guard {
+  uint64_t min_items;
+  bool shrink_limited;
+  double max_shrink; /* the part of the items applied last that may go, 0 to 1 */
+  char **required;   /* paths, owned; each is in at least one document */
+  size_t required_count;
+  uint64_t max_age_ms; /* of what is held for a source that is away; 0 = any */
+} segue__guard;
 
 struct segue__source {
   const segue__source_kind *kind;
@@ -47,6 +89,17 @@ struct segue__source {
   bool optional;       /* absence is an empty document instead of an error */
   bool expand;         /* ${NAME} in values */
   segue__document *value; /* value: built by the policy */
+  segue__guard guard;
+
+  /* Asynchronous kinds. Times of 0 are the defaults in brackets. */
+  bool pushes;           /* it can watch */
+  segue__hash spec;      /* what is held for a source stays its own while this is the same */
+  uint64_t interval_ms;  /* between pulls [none; 30 s while a watch that is wanted is down] */
+  uint64_t safety_ms;    /* between pulls beside a watch that runs [5 min] */
+  uint64_t retry_min_ms; /* first and longest pause after a failure, with full jitter [1 s] */
+  uint64_t retry_max_ms; /* [1 min] */
+  void *impl;            /* the kind's own, borrowed: it goes with the policy */
+  size_t index;
 };
 
 /* "file", "dir", "env", "value"; NULL if there is no such kind. */

@@ -24,7 +24,8 @@ local function array(type, n)
   return ffi.cast(type .. " *", C.segue__calloc(n, ffi.sizeof(type)))
 end
 
---- A policy as C data. spec: sources (paths), modules ({ name, replace, config=, needs=, ... }),
+--- A policy as C data. spec: sources (paths, or tables for network_source), guards (by number),
+--- modules ({ name, replace, config=, needs=, ... }),
 --- check, reload, probe (what the hooks do), and any number field of segue__policy.
 function Engine:policy(spec)
   local out = ffi.new("segue__policy *[1]")
@@ -41,8 +42,13 @@ function Engine:policy(spec)
   p.sources, p.source_count = array("segue__source", #sources), #sources
   for i, path in ipairs(sources) do
     local s = p.sources[i - 1]
-    s.kind, s.format = C.segue__source_kind_find("file"), -1
-    s.name, s.path = C.segue__strdup(path), C.segue__strdup(path)
+    if type(path) == "table" then
+      self:network_source(s, path)
+    else
+      s.kind, s.format = C.segue__source_kind_find("file"), -1
+      s.name, s.path = C.segue__strdup(path), C.segue__strdup(path)
+    end
+    if spec.guards and spec.guards[i] then self:guard(s.guard, spec.guards[i]) end
   end
   local modules = spec.modules or {}
   p.modules, p.module_count = array("segue__module_spec", math.max(#modules, 1)), #modules
@@ -73,6 +79,58 @@ function Engine:policy(spec)
   hooks.defer_ms = spec.defer_ms or 0
   p.ops, p.impl = C.scripted_policy_ops(), hooks
   return p
+end
+
+-- { "net", pushes = true, optional =, interval_ms =, safety_ms =, retry_min_ms =, spec = number }
+function Engine:network_source(s, spec)
+  s.kind, s.format = C.scripted_source_kind(), -1
+  s.name, s.impl = C.segue__strdup(spec[1]), self:source(spec[1])
+  for key, value in pairs(spec) do
+    if type(key) == "string" and key ~= "spec" then s[key] = value end
+  end
+  s.spec.lo = spec.spec or 1
+end
+
+--- { min_items = 1, max_shrink = 0.5, required = { "a.b" }, max_age_ms = 1000 }
+function Engine:guard(guard, spec) -- luacheck: no self
+  guard.min_items, guard.max_age_ms = spec.min_items or 0, spec.max_age_ms or 0
+  guard.shrink_limited, guard.max_shrink = spec.max_shrink ~= nil, spec.max_shrink or 0
+  guard.required, guard.required_count = strings(spec.required)
+end
+
+--- The scripted asynchronous source of a name: told what to do by its fields.
+function Engine:source(name)
+  if not self.network[name] then
+    self.network[name] = C.scripted_source_new(self.world, name)
+  end
+  return self.network[name]
+end
+
+--- What a source has from now on.
+function Engine:deliver(name, text, revision)
+  local s = self:source(name)
+  ffi.copy(s.text, text)
+  ffi.copy(s.revision, revision or "")
+end
+
+function Engine:emit(name, ask) C.scripted_source_emit(self:source(name), ask or false) end
+function Engine:end_watch(name, status)
+  C.scripted_source_end_watch(self:source(name), status or 0)
+end
+
+--- How a source stands, as the status tells it.
+function Engine:source_status(name)
+  local out = ffi.new("segue__source_status")
+  for i = 0, tonumber(C.segue__engine_source_count(self.c)) - 1 do
+    C.segue__engine_source_status(self.c, i, out)
+    if C.str(out.name) == name then
+      return { up = out.up, held = out.held, push = out.push, activity = C.str(out.activity),
+        revision = C.str(out.revision), stale_ms = tonumber(out.stale_ms),
+        next_ms = tonumber(out.next_ms), failures = tonumber(out.consecutive_failures),
+        watch_failures = tonumber(out.watch_failures), fetches = tonumber(out.fetches),
+        error = out.error ~= nil and C.err(out.error).message or nil }
+    end
+  end
 end
 
 --- What the loader hands out from now on; the text of reload.lua changes with it.
@@ -255,6 +313,7 @@ function Engine:close(leaks_allowed)
   end
   local instances = tonumber(self.world.instances)
   for _, m in pairs(self.modules) do C.scripted_module_free(m) end
+  for _, s in pairs(self.network) do C.scripted_source_free(s) end
   C.scripted_world_free(self.world)
   if not leaks_allowed then
     assert(instances == 0, instances .. " instances were not destroyed")
@@ -265,7 +324,8 @@ end
 
 --- A new engine: files (name -> text), and what policy() takes. Not started.
 function M.new(spec)
-  local e = setmetatable({ text = {}, modules = {}, waiters = {}, hooks_all = {} }, Engine)
+  local e = setmetatable({ text = {}, modules = {}, waiters = {}, hooks_all = {},
+    network = {} }, Engine)
   e.memory = tonumber(C.segue__mem_live())
   e.world = C.scripted_world_new()
   e.files = C.scripted_files_new()

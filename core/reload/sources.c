@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The engine's list of sources: what is known of each, by name, kind and (where that is asked over
+ * a network) by its options, so that what one source delivered is never taken for another's.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "txn.h"
+
+static bool is_of(const segue__source_state *state, const segue__source *source) {
+  return state->kind == source->kind && !strcmp(state->name, source->name) &&
+         segue__hash_equal(state->spec, source->spec);
+}
+
+segue__source_state *segue__source_find(const segue__engine *engine, const segue__source *source) {
+  for (size_t i = 0; i < engine->source_count; i++)
+    if (is_of(engine->sources[i], source)) return engine->sources[i];
+  return NULL;
+}
+
+static bool make_room(segue__engine *engine) {
+  segue__source_state **more =
+      segue__realloc(engine->sources, (engine->source_count + 1) * sizeof *more);
+  if (more) engine->sources = more;
+  return more != NULL;
+}
+
+segue__source_state *segue__source_get(segue__engine *engine, const segue__source *source) {
+  segue__source_state *state = segue__source_find(engine, source);
+  if (state || !make_room(engine)) return state;
+  state = segue__calloc(1, sizeof *state);
+  if (!state) return NULL;
+  state->kind = source->kind;
+  state->spec = source->spec;
+  state->feed.engine = engine;
+  state->feed.pull_timer.data = state->feed.watch_timer.data = state;
+  state->name = segue__strdup(source->name);
+  if (!state->name) {
+    segue__free(state);
+    return NULL;
+  }
+  engine->sources[engine->source_count++] = state;
+  return state;
+}
+
+static void free_state(segue__engine *engine, segue__source_state *state) {
+  segue__feed_halt(engine, state);
+  for (segue__feed_call *call = engine->feed_calls; call; call = call->next)
+    if (call->state == state) call->state = NULL;
+  segue__documents_deinit(&state->documents);
+  segue__free(state->feed.revision);
+  segue__free(state->name);
+  segue__free(state);
+}
+
+static bool is_live(const segue__engine *engine, const segue__source_state *state) {
+  for (size_t i = 0; i < engine->policy->source_count; i++)
+    if (is_of(state, &engine->policy->sources[i])) return true;
+  return false;
+}
+
+void segue__sources_forget(segue__engine *engine) {
+  for (size_t i = 0; engine->policy && i < engine->source_count;) {
+    segue__source_state *state = engine->sources[i];
+    if (is_live(engine, state)) {
+      i++;
+    } else {
+      free_state(engine, state);
+      engine->sources[i] = engine->sources[--engine->source_count];
+    }
+  }
+}
+
+void segue__sources_free(segue__engine *engine) {
+  for (size_t i = 0; i < engine->source_count; i++)
+    free_state(engine, engine->sources[i]);
+  segue__free(engine->sources);
+  engine->sources = NULL;
+  engine->source_count = 0;
+}
+
+uint64_t segue__source_failures(const segue__source_state *state) {
+  return state->consecutive_failures + state->feed.watch_failures;
+}
+
+bool segue__source_up(const segue__source_state *state) {
+  return state->fetches > 0 && !state->consecutive_failures && !state->content.code;
+}
+
+bool segue__source_is_held(const segue__engine *engine, const segue__source *source,
+                           segue_error *why) {
+  const segue__source_state *state = source->kind->feed ? segue__source_find(engine, source) : NULL;
+  if (!state || !state->consecutive_failures || (!state->feed.has && !source->optional))
+    return false;
+  int64_t wall = segue__loop_wall_ms(engine->loop), since = state->last_success_wall_ms;
+  *why = state->error;
+  if (state->feed.has)
+    segue__error_set(why, state->error.code, "%.300s; what %.100s delivered %lld s ago is held",
+                     state->error.message, state->name,
+                     wall > since ? (long long)((wall - since) / 1000) : 0LL);
+  else
+    segue__error_set(why, state->error.code, "%.300s; %.100s is optional, and goes without",
+                     state->error.message, state->name);
+  segue__error_source(why, state->name);
+  return true;
+}
+
+/* ---- Looking ---- */
+
+size_t segue__engine_source_count(const segue__engine *engine) {
+  return engine->source_count;
+}
+
+static const char *activity(const segue__source_state *state) {
+  const segue__feed *feed = &state->feed;
+  if (feed->pull) return "fetching";
+  if (feed->watch && !feed->watch->answered && !feed->watch->dropped) return "watching";
+  return segue__source_failures(state) && feed->source ? "backing off" : "idle";
+}
+
+static const segue_error *trouble(const segue__source_state *state) {
+  if (state->error.code) return &state->error;
+  if (state->content.code) return &state->content;
+  return state->feed.watch_failures ? &state->feed.watch_error : NULL;
+}
+
+void segue__engine_source_status(const segue__engine *engine, size_t index,
+                                 segue__source_status *out) {
+  const segue__source_state *state = engine->sources[index];
+  uint64_t now = segue__loop_now_ms(engine->loop);
+  int64_t wall = segue__loop_wall_ms(engine->loop);
+  bool pulls = segue__timer_active(&state->feed.pull_timer);
+  *out = (segue__source_status){
+      .name = state->name,
+      .kind = state->kind->name,
+      .documents = state->documents.count,
+      .fetches = state->fetches,
+      .failures = state->failures,
+      .consecutive_failures = state->consecutive_failures,
+      .watch_failures = state->feed.watch_failures,
+      .last_success_wall_ms = state->last_success_wall_ms,
+      .error = trouble(state),
+      .push = state->push,
+      .up = segue__source_up(state),
+      .held = state->feed.has && state->consecutive_failures > 0,
+      .activity = activity(state),
+      .revision = state->feed.revision,
+      .next_ms =
+          pulls && state->feed.pull_timer.due_ms > now ? state->feed.pull_timer.due_ms - now : 0,
+  };
+  if (state->last_success_wall_ms && !out->up && wall > state->last_success_wall_ms)
+    out->stale_ms = (uint64_t)(wall - state->last_success_wall_ms);
+}

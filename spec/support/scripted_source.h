@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * scripted_source.h: an asynchronous source that does what a spec tells it, and writes down in the
+ * world's journal what was asked of it: "net.fetch r1", "net.watch -", "net.cancel".
+ */
+#ifndef SPEC_SUPPORT_SCRIPTED_SOURCE_H
+#define SPEC_SUPPORT_SCRIPTED_SOURCE_H
+
+#include "scripted.h"
+
+typedef struct scripted_source {
+  scripted_world *world;
+  char name[32];
+  int fetch, watch;  /* deeds: of watch, SCRIPTED_LATER runs until it is told to end */
+  bool deaf;         /* does not end when it is cancelled */
+  bool unchanged;    /* fetch says: not modified */
+  char text[8192];   /* of its one document; "" = no document */
+  char revision[32]; /* "" = none */
+  segue_op *fetches[64];
+  segue__delivery *outs[64];
+  int fetch_count;
+  segue_op *watch_op;
+  const segue__emitter *emitter;
+  int watching, watching_most; /* now, and at most at once */
+} scripted_source;
+
+scripted_source *scripted_source_new(scripted_world *world, const char *name);
+void scripted_source_free(scripted_source *source);
+const segue__source_kind *scripted_source_kind(void);
+/* Ends the fetches that were kept. */
+int scripted_source_finish(scripted_source *source, int status);
+/* Pushes what it has now; ask: only says that something changed. */
+void scripted_source_emit(scripted_source *source, bool ask);
+/* The watch ends, with 0 or an error. */
+void scripted_source_end_watch(scripted_source *source, int status);
+
+#endif

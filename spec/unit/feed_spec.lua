@@ -1,0 +1,569 @@
+-- SPDX-License-Identifier: MIT
+-- The life of asynchronous sources under a simulated clock: pulls, pushes, fallback and back-off,
+-- what is held while they are away, and policies that come and go.
+local engine = require "spec.support.engine"
+local C = require "spec.support.c"
+
+local e
+local function started(spec)
+  spec = spec or {}
+  spec.sources = spec.sources or { "a.yaml", { "net", pushes = spec.pushes or false } }
+  e = engine.new(spec)
+  e:deliver("net", "n: 1\n", "r1")
+  if spec.prepare then spec.prepare(e) end
+  local w = e:reload { trigger = "start", cause = "start" }
+  e:step()
+  assert.equal("applied", w:outcome())
+  e:journal()
+  return e
+end
+
+local function reload(options)
+  local w = e:reload(options)
+  e:step()
+  return w
+end
+
+local function count(text, what)
+  return select(2, text:gsub(what:gsub("%p", "%%%0"), ""))
+end
+
+describe("a source that is pulled", function()
+  after_each(function()
+    if e then e:close() end
+    e = nil
+  end)
+
+  it("is fetched at the start and merged in its place", function()
+    started()
+    assert.equal("1", e:value("n"))
+    assert.equal("1", e:value("x"))
+    local s = e:source_status("net")
+    assert.is_true(s.up)
+    assert.equal("r1", s.revision)
+    assert.equal("idle", s.activity)
+    assert.equal(0, s.next_ms)
+  end)
+
+  it("is asked by every request, and told what is held", function()
+    started()
+    e:deliver("net", "n: 2\n", "r2")
+    local w = reload()
+    assert.equal("applied", w:outcome())
+    assert.equal("2", e:value("n"))
+    assert.truthy(e:journal():find("net.fetch r1", 1, true))
+    assert.equal("unchanged", reload():outcome())
+    assert.truthy(e:journal():find("net.fetch r2", 1, true))
+  end)
+
+  it("is not asked when a file changed", function()
+    started()
+    e:deliver("net", "n: 2\n", "r2")
+    e:write("a.yaml", "x: 2\n")
+    e:trigger("watch", "a.yaml changed")
+    e:advance(1000)
+    assert.equal("2", e:value("x"))
+    assert.equal("1", e:value("n"))
+    assert.falsy(e:journal():find("net.fetch", 1, true))
+  end)
+
+  it("that has not changed keeps what it delivered", function()
+    started()
+    e:source("net").unchanged = true
+    assert.equal("unchanged", reload():outcome())
+    e:write("a.yaml", "x: 2\n")
+    assert.equal("applied", reload():outcome())
+    assert.equal("1", e:value("n"))
+  end)
+
+  it("that says so at first is a failure", function()
+    e = engine.new { sources = { { "net" } } }
+    e:source("net").unchanged = true
+    local w = reload()
+    assert.equal("failed", w:outcome())
+    assert.truthy(w:error().message:find("has delivered nothing", 1, true))
+    assert.equal("net", w:error().source)
+  end)
+
+  it("is polled by its own clock, with jitter, and asks for a reload when it changed", function()
+    started { sources = { "a.yaml", { "net", interval_ms = 10000 } } }
+    local next_ms = e:source_status("net").next_ms
+    assert.is_true(next_ms >= 9000 and next_ms <= 11000, tostring(next_ms))
+    e:advance(11000)
+    local journal = e:journal()
+    assert.equal(1, count(journal, "net.fetch r1"))
+    assert.falsy(journal:find("collect", 1, true))
+    e:deliver("net", "n: 2\n", "r2")
+    e:advance(12000)
+    assert.equal("2", e:value("n"))
+    local stats = C.segue__engine_stats_get(e.c)
+    assert.equal(1, tonumber(stats.triggers[5]))
+  end)
+
+  it("is fetched once for many requests at a time", function()
+    started()
+    e:source("net").fetch = engine.LATER
+    local a, b = e:reload(), e:reload()
+    e:step()
+    local late = e:reload()
+    e:step()
+    assert.is_false(a:answered())
+    e:deliver("net", "n: 2\n")
+    e:source("net").fetch = engine.OK
+    C.scripted_source_finish(e:source("net"), 0)
+    e:step()
+    assert.equal("applied", a:outcome())
+    assert.equal("applied", b:outcome())
+    assert.equal("unchanged", late:outcome())
+    assert.equal(2, count(e:journal(), "net.fetch"))
+  end)
+
+  it("that is broken rejects, and the same bytes are not tried again by themselves", function()
+    started { sources = { "a.yaml", { "net", interval_ms = 10000 } } }
+    e:deliver("net", "n: [", "r2")
+    local w = reload()
+    assert.equal("rejected", w:outcome())
+    assert.equal("net", w:error().source)
+    local s = e:source_status("net")
+    assert.is_false(s.up)
+    assert.truthy(s.error)
+    e:journal()
+    e:advance(60000)
+    assert.falsy(e:journal():find("check", 1, true))
+    e:deliver("net", "n: 3\n", "r3")
+    e:advance(12000)
+    assert.equal("3", e:value("n"))
+    assert.is_true(e:source_status("net").up)
+  end)
+
+  it("that emptied its list of documents is empty, which a guard may mind", function()
+    started()
+    e:deliver("net", "")
+    assert.equal("applied", reload():outcome())
+    assert.is_nil(e:value("n"))
+  end)
+end)
+
+describe("a source that is away", function()
+  after_each(function()
+    if e then e:close() end
+    e = nil
+  end)
+
+  it("fails the first start where nothing of it is held, and is retried", function()
+    e = engine.new { sources = { "a.yaml", { "net" } } }
+    e:source("net").fetch = engine.FAIL
+    local w = reload { trigger = "start" }
+    assert.equal("failed", w:outcome())
+    assert.equal("net is not to be reached", w:error().message)
+    assert.equal("net", w:error().source)
+    e:source("net").fetch = engine.OK
+    e:deliver("net", "n: 1\n")
+    e:advance(2000)
+    assert.equal("1", e:value("n"))
+  end)
+
+  it("is absent at the first start where it is optional, and comes later", function()
+    e = engine.new { sources = { "a.yaml", { "net", optional = true } } }
+    e:source("net").fetch = engine.FAIL
+    local w = reload { trigger = "start" }
+    assert.equal("applied", w:outcome())
+    assert.truthy(w:error().message:find("is optional, and goes without", 1, true))
+    assert.equal("1", e:value("x"))
+    e:source("net").fetch = engine.OK
+    e:deliver("net", "n: 1\n")
+    e:advance(70000)
+    assert.equal("1", e:value("n"))
+  end)
+
+  it("holds what it delivered while the others go on", function()
+    started()
+    e:source("net").fetch = engine.FAIL
+    e:advance(3000)
+    e:write("a.yaml", "x: 2\n")
+    local w = reload()
+    assert.equal("applied", w:outcome())
+    assert.equal("2", e:value("x"))
+    assert.equal("1", e:value("n"))
+    assert.equal(1, tonumber(w:result().away))
+    assert.equal("net is not to be reached; what net delivered 3 s ago is held",
+      w:error().message)
+    local s = e:source_status("net")
+    assert.is_false(s.up)
+    assert.is_true(s.held)
+    assert.equal(3000, s.stale_ms)
+    assert.equal("backing off", s.activity)
+    assert.is_true(s.next_ms > 0)
+  end)
+
+  it("is asked again with back-off up to a minute, and says when it is back", function()
+    started()
+    e:source("net").fetch = engine.FAIL
+    reload()
+    e:journal()
+    local pauses = {}
+    for _ = 1, 40 do
+      local before, pause = e:source_status("net").fetches, e:source_status("net").next_ms
+      assert.is_true(pause > 0 and pause <= 60000, tostring(pause))
+      pauses[#pauses + 1] = pause
+      e:advance(pause)
+      assert.equal(before + 1, e:source_status("net").fetches)
+    end
+    assert.is_true(pauses[1] <= 2000)
+    local longest = math.max(unpack(pauses))
+    assert.is_true(longest > 10000, tostring(longest))
+    e:source("net").fetch = engine.OK
+    e:advance(60000)
+    assert.is_true(e:source_status("net").up)
+    local journal = e:journal()
+    assert.equal(1, count(journal, "the source is back"))
+    -- a run tells everybody that nothing is held any more
+    assert.truthy(journal:find("settled unchanged", 1, true))
+  end)
+
+  it("has pauses of its own where the policy says so", function()
+    started { sources = { "a.yaml", { "net", retry_min_ms = 100, retry_max_ms = 200 } } }
+    e:source("net").fetch = engine.FAIL
+    reload()
+    for _ = 1, 10 do
+      local pause = e:source_status("net").next_ms
+      assert.is_true(pause > 0 and pause <= 200)
+      e:advance(pause)
+    end
+  end)
+
+  it("that never answers costs a part of the time for collecting, not the run", function()
+    started { set = { collect_ms = 4000 } }
+    e:source("net").fetch = engine.LATER
+    e:write("a.yaml", "x: 2\n")
+    local w = reload()
+    e:advance(2999)
+    assert.is_false(w:answered())
+    e:advance(1)
+    assert.equal("applied", w:outcome())
+    assert.equal("net was not fetched within 3000 ms; what net delivered 3 s ago is held",
+      w:error().message)
+    assert.truthy(e:journal():find("net.fetch_cancel", 1, true))
+  end)
+
+  it("and deaf is given up on, and refused once too many calls are stuck", function()
+    started { set = { collect_ms = 400 } }
+    local s = e:source("net")
+    s.fetch, s.deaf = engine.LATER, true
+    for _ = 1, 4 do
+      local w = reload()
+      e:advance(300)
+      assert.equal("unchanged", w:outcome())
+    end
+    local w = reload()
+    assert.truthy(w:error().message:find("4 earlier fetches have not come back", 1, true))
+    C.scripted_source_finish(s, 0)
+    s.fetch = engine.OK
+    e:step()
+    assert.equal("unchanged", reload():outcome())
+    assert.is_true(e:source_status("net").up)
+  end)
+
+  it("answers twice without harm", function()
+    started()
+    e:source("net").fetch = engine.TWICE
+    e:deliver("net", "n: 2\n")
+    assert.equal("applied", reload():outcome())
+    assert.is_true(e:source_status("net").up)
+  end)
+end)
+
+describe("a source that pushes", function()
+  after_each(function()
+    if e then e:close() end
+    e = nil
+  end)
+
+  local function pushing(spec)
+    spec = spec or {}
+    spec.pushes = true
+    started(spec)
+    e:step()
+    return e
+  end
+
+  it("is watched from the first generation on, and asked once more then", function()
+    e = engine.new { sources = { { "net", pushes = true } } }
+    e:deliver("net", "n: 1\n", "r1")
+    reload()
+    local journal = e:journal()
+    assert.truthy(journal:find("net.watch r1\nnet.fetch r1", 1, true) or
+      journal:find("net.watch r1.*net.fetch r1"), journal)
+    assert.equal("watching", e:source_status("net").activity)
+    assert.is_true(e:source_status("net").push)
+  end)
+
+  it("asks for a reload with what it emits, without being fetched", function()
+    pushing()
+    e:deliver("net", "n: 2\n", "r2")
+    e:emit("net")
+    e:advance(50)
+    assert.equal("2", e:value("n"))
+    assert.falsy(e:journal():find("net.fetch", 1, true))
+    assert.equal("r2", e:source_status("net").revision)
+  end)
+
+  it("asks for nothing when it emits the same", function()
+    pushing()
+    e:emit("net")
+    e:advance(1000)
+    assert.falsy(e:journal():find("collect", 1, true))
+  end)
+
+  it("may say only that something changed, and is fetched", function()
+    pushing()
+    e:deliver("net", "n: 2\n", "r2")
+    e:emit("net", true)
+    e:advance(100)
+    assert.equal("2", e:value("n"))
+    assert.truthy(e:journal():find("net.fetch r1", 1, true))
+  end)
+
+  it("is fetched again where a fetch was under way when it said so", function()
+    pushing()
+    e:source("net").fetch = engine.LATER
+    e:emit("net", true)
+    e:step()
+    e:emit("net", true)
+    e:source("net").fetch = engine.OK
+    C.scripted_source_finish(e:source("net"), 0)
+    e:deliver("net", "n: 2\n", "r2")
+    e:advance(100)
+    assert.equal("2", e:value("n"))
+  end)
+
+  it("debounces a burst into one run, and the last counts", function()
+    pushing()
+    for i = 2, 30 do
+      e:deliver("net", "n: " .. i .. "\n")
+      e:emit("net")
+    end
+    e:advance(60)
+    assert.equal("30", e:value("n"))
+    assert.equal(1, count(e:journal(), "settled applied"))
+  end)
+
+  it("overtakes a fetch that began before", function()
+    pushing()
+    e:source("net").fetch = engine.LATER
+    local w = reload()
+    e:deliver("net", "n: 9\n", "r9")
+    e:emit("net")
+    e:deliver("net", "n: 3\n", "r3") -- what the slow fetch saw
+    C.scripted_source_finish(e:source("net"), 0)
+    e:source("net").fetch = engine.OK
+    e:deliver("net", "n: 9\n", "r9")
+    e:advance(100)
+    assert.equal("applied", w:outcome())
+    assert.equal("9", e:value("n"))
+    assert.equal("r9", e:source_status("net").revision)
+  end)
+
+  it("is pulled beside a healthy push every five minutes, give or take", function()
+    pushing()
+    e:advance(6000)
+    e:journal()
+    local pause = e:source_status("net").next_ms
+    assert.is_true(pause >= 260000 and pause <= 330000, tostring(pause))
+    e:deliver("net", "n: 2\n", "r2") -- and the push forgot to say so
+    e:advance(331000)
+    assert.equal("2", e:value("n"))
+  end)
+
+  it("falls back to pulls when the watch fails, and wins back", function()
+    pushing()
+    e:advance(6000)
+    local s = e:source("net")
+    s.watch = engine.FAIL
+    e:journal()
+    e:end_watch("net", -104)
+    e:step()
+    local status = e:source_status("net")
+    assert.equal(1, status.watch_failures)
+    assert.is_true(status.up)
+    assert.truthy(status.error)
+    e:deliver("net", "n: 2\n", "r2")
+    e:advance(2000)
+    assert.equal("2", e:value("n"))
+    e:advance(300000)
+    local tries = count(e:journal(), "net.watch")
+    assert.is_true(tries >= 5 and tries < 40, tostring(tries))
+    s.watch = engine.LATER
+    e:advance(70000)
+    assert.equal("watching", e:source_status("net").activity)
+    assert.equal(0, e:source_status("net").watch_failures)
+    assert.truthy(e:journal():find("the source pushes again", 1, true))
+    assert.equal(1, s.watching_most)
+  end)
+
+  it("takes a watch that ends by itself for a failure", function()
+    pushing()
+    e:end_watch("net", 0)
+    e:step()
+    assert.equal("the watch ended by itself", e:source_status("net").error)
+    e:advance(1100)
+    assert.equal("watching", e:source_status("net").activity)
+  end)
+
+  it("is asked for what changed while it was not watched", function()
+    pushing()
+    e:end_watch("net", 0)
+    e:deliver("net", "n: 2\n", "r2")
+    e:advance(2100)
+    assert.equal("2", e:value("n"))
+  end)
+
+  it("is never watched twice, also when it is deaf to a cancel", function()
+    pushing()
+    local s = e:source("net")
+    s.deaf = true
+    e:set_policy { sources = { "a.yaml", { "net", pushes = true } } }
+    assert.equal("applied", reload():outcome())
+    e:advance(20000)
+    assert.equal(1, s.watching)
+    e:end_watch("net", -125)
+    e:step()
+    assert.equal(1, s.watching)
+    assert.equal(1, s.watching_most)
+    assert.equal("watching", e:source_status("net").activity)
+    s.deaf = false
+  end)
+end)
+
+describe("a policy that changes", function()
+  after_each(function()
+    if e then e:close() end
+    e = nil
+  end)
+
+  it("moves a watch, keeps what is held, and leaves no gap", function()
+    started { pushes = true }
+    local s = e:source("net")
+    e:set_policy { sources = { "a.yaml", { "net", pushes = true } } }
+    assert.equal("applied", reload():outcome())
+    e:step()
+    assert.equal(1, s.watching)
+    assert.equal(1, s.watching_most)
+    local journal = e:journal()
+    assert.truthy(journal:find("net.cancel\nnet.watch r1", 1, true), journal)
+    assert.truthy(journal:match("net.watch r1.*net.fetch r1"), journal)
+    e:deliver("net", "n: 5\n")
+    e:emit("net")
+    e:advance(100)
+    assert.equal("5", e:value("n"))
+  end)
+
+  it("that is refused leaves the watch and what is held untouched", function()
+    started { pushes = true }
+    e:advance(6000)
+    e:journal()
+    e:set_policy { sources = { "a.yaml", { "net", pushes = true, spec = 2 } },
+      check = engine.FAIL }
+    assert.equal("rejected", reload():outcome())
+    assert.falsy(e:journal():find("net.cancel", 1, true))
+    assert.equal(1, tonumber(C.segue__engine_source_count(e.c)) - 1)
+    assert.equal("watching", e:source_status("net").activity)
+  end)
+
+  it("never takes what one source delivered for another's", function()
+    started()
+    e:source("net").fetch = engine.FAIL
+    e:set_policy { sources = { "a.yaml", { "net", spec = 2 } } }
+    assert.equal("failed", reload():outcome())
+    assert.equal("1", e:value("n"))
+    e:set_policy { sources = { "a.yaml", { "net", spec = 1, interval_ms = 5000 } } }
+    assert.equal("applied", reload():outcome())
+    assert.is_true(e:source_status("net").held)
+  end)
+
+  it("takes a source away with its clock and its watch", function()
+    started { pushes = true }
+    e:set_policy { sources = { "a.yaml" } }
+    assert.equal("applied", reload():outcome())
+    assert.is_nil(e:source_status("net"))
+    assert.equal(0, e:source("net").watching)
+    e:journal()
+    e:advance(600000)
+    assert.falsy(e:journal():find("net", 1, true))
+  end)
+
+  it("is looked at before anybody is asked in its name", function()
+    started()
+    e:journal()
+    e:set_policy { sources = { "a.yaml", { "net", spec = 2 } } }
+    reload()
+    assert.equal(1, count(e:journal(), "net.fetch"))
+  end)
+end)
+
+describe("the strategy of a source that can push", function()
+  after_each(function()
+    if e then e:close() end
+    e = nil
+  end)
+
+  it("is asked when the watch fails and when it is back", function()
+    started { pushes = true, strategy = engine.OK }
+    e:advance(6000)
+    assert.equal("watching", e:source_status("net").activity)
+    e:journal()
+    e:end_watch("net", -104)
+    e:advance(20000)
+    local journal = e:journal()
+    assert.truthy(journal:find("strategy net 1", 1, true), journal)
+    assert.truthy(journal:match("strategy net 1.*strategy net 0"), journal)
+    assert.equal("watching", e:source_status("net").activity)
+  end)
+end)
+
+describe("stopping", function()
+  it("ends watches and fetches, also deaf ones", function()
+    e = engine.new { sources = { { "net", pushes = true } } }
+    e:deliver("net", "n: 1\n")
+    reload()
+    e:source("net").fetch = engine.LATER
+    reload()
+    e:close()
+    e = nil
+  end)
+
+  it("in the middle of the first fetch answers who waits", function()
+    e = engine.new { sources = { { "net" } } }
+    e:source("net").fetch = engine.LATER
+    local w = reload()
+    local stopped = C.new("bool[1]")
+    C.scripted_engine_stop(e.c, stopped)
+    e:step()
+    assert.equal("failed", w:outcome())
+    e:close()
+    e = nil
+  end)
+end)
+
+describe("memory that runs out", function()
+  it("anywhere in the life of a source is an error and leaves nothing behind", function()
+    for at = 1, 120 do
+      e = engine.new { sources = { "a.yaml", { "net", pushes = true } } }
+      e:deliver("net", "n: 1\n", "r1")
+      reload { trigger = "start" }
+      e:deliver("net", "n: 2\n", "r2")
+      C.segue__mem_fail_at(at)
+      e:emit("net")
+      e:trigger("poll", "poll")
+      e:advance(100)
+      e:end_watch("net", 0)
+      e:advance(5000)
+      C.segue__mem_fail_at(0)
+      e:advance(700000)
+      assert.equal("2", e:value("n"), "allocation " .. at .. ": " .. e:journal())
+      assert.equal("watching", e:source_status("net").activity)
+      e:close()
+      e = nil
+    end
+  end)
+end)
