@@ -2,10 +2,16 @@
  *
  * The CPU budget: a POSIX timer per thread, a signal to that thread, and a hook. LuaJIT allows
  * lua_sethook in a signal handler of the thread that runs the state, and nowhere else from outside.
+ *
+ * Setting a timer and reading the thread's clock cost more than a short call does. So a timer that
+ * was set for an earlier call stays set as long as it goes off in time for this one: its handler
+ * looks at the clock and sets it anew. And the clock is read once in a while; from there the
+ * monotonic clock, which costs no system call, says how far it can have gone at most.
  */
 #include "budget.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
@@ -20,24 +26,32 @@
 #define sigev_notify_thread_id _sigev_un._tid
 #endif
 
-enum { COUNT = 10000, AGAIN_MS = 5 };
+enum { COUNT = 10000, AGAIN_MS = 5, LOOK_NS = 1000000 };
 
 struct segue__budget {
   int signum;
   bool has_timer;
   timer_t timer;
-  pid_t tid; /* of the thread the timer belongs to */
-  /* Read by the signal handler on the same thread. */
+  pthread_t thread; /* that the timer and the reading below belong to */
+  /* CPU time of the thread when it was last read, and what the monotonic clock said. */
+  uint64_t read_cpu_ns, read_at_ns;
+  /* Also used by the signal handler on the same thread. */
   segue__lua *volatile running;
   volatile uint64_t end_ns; /* CPU time of the thread */
+  volatile bool armed;      /* the timer will go off, at goes_off_ns */
+  volatile uint64_t goes_off_ns;
 };
 
 static void hook(lua_State *L, lua_Debug *ar);
 
-static uint64_t cpu_ns(void) {
+static uint64_t clock_ns(clockid_t clock) {
   struct timespec ts;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+  clock_gettime(clock, &ts);
   return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static uint64_t cpu_ns(void) {
+  return clock_ns(CLOCK_THREAD_CPUTIME_ID);
 }
 
 int segue__budget_new(segue__budget **out, int signum) {
@@ -49,7 +63,7 @@ int segue__budget_new(segue__budget **out, int signum) {
 
 static void drop_timer(segue__budget *budget) {
   if (budget->has_timer) timer_delete(budget->timer);
-  budget->has_timer = false;
+  budget->has_timer = budget->armed = false;
 }
 
 void segue__budget_free(segue__budget *budget) {
@@ -58,31 +72,43 @@ void segue__budget_free(segue__budget *budget) {
   segue__free(budget);
 }
 
-/* The timer is made by the thread it watches, at its first call. */
+/* CPU time of this thread, by less than LOOK_NS too much: a call gets that as a present. */
+static uint64_t about_cpu_ns(segue__budget *budget) {
+  uint64_t now = clock_ns(CLOCK_MONOTONIC);
+  if (!pthread_equal(budget->thread, pthread_self())) {
+    drop_timer(budget);
+    budget->thread = pthread_self();
+    budget->read_at_ns = 0;
+  }
+  if (now - budget->read_at_ns >= LOOK_NS) {
+    budget->read_at_ns = now;
+    budget->read_cpu_ns = cpu_ns();
+  }
+  return budget->read_cpu_ns + (now - budget->read_at_ns);
+}
+
+/* The timer is made by the thread it watches, when it is first needed. */
 static bool ensure_timer(segue__budget *budget) {
-  pid_t tid = (pid_t)syscall(SYS_gettid);
-  if (budget->has_timer && budget->tid == tid) return true;
-  drop_timer(budget);
+  if (budget->has_timer) return true;
   struct sigevent event;
   memset(&event, 0, sizeof event);
   event.sigev_notify = SIGEV_THREAD_ID;
   event.sigev_signo = budget->signum;
   event.sigev_value.sival_ptr = budget;
-  event.sigev_notify_thread_id = tid;
-  if (timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &budget->timer)) return false;
-  budget->tid = tid;
-  budget->has_timer = true;
-  return true;
+  event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
+  budget->has_timer = timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &budget->timer) == 0;
+  return budget->has_timer;
 }
 
-/* Fires again until the call is left: a signal may come just before the hook can be armed. */
-static void set_timer(segue__budget *budget, uint64_t delay_ns) {
+/* Safe in a signal handler. */
+static bool set_timer(segue__budget *budget, uint64_t at_ns) {
   struct itimerspec spec;
   memset(&spec, 0, sizeof spec);
-  spec.it_value.tv_sec = (time_t)(delay_ns / 1000000000u);
-  spec.it_value.tv_nsec = (long)(delay_ns % 1000000000u);
-  if (delay_ns) spec.it_interval.tv_nsec = AGAIN_MS * 1000000;
-  timer_settime(budget->timer, 0, &spec, NULL);
+  spec.it_value.tv_sec = (time_t)(at_ns / 1000000000u);
+  spec.it_value.tv_nsec = (long)(at_ns % 1000000000u);
+  budget->goes_off_ns = at_ns;
+  budget->armed = timer_settime(budget->timer, TIMER_ABSTIME, &spec, NULL) == 0;
+  return budget->armed;
 }
 
 static void arm_count(lua_State *L) {
@@ -104,42 +130,49 @@ void segue__budget_adopt(segue__budget *budget, segue__lua *lua) {
   if (!budget->signum) arm_count(lua->L);
 }
 
-static void start(segue__budget *budget) {
-  segue__lua *lua = budget->running;
-  uint64_t now = cpu_ns();
-  uint64_t left = budget->end_ns > now ? budget->end_ns - now : 1;
+/* Makes sure that somebody looks when the time of the running call is over. */
+static void watch(segue__budget *budget) {
   if (!budget->signum) return;
-  if (ensure_timer(budget))
-    set_timer(budget, left);
-  else
-    arm_count(lua->L); /* no timer to be had: slower, and as safe */
+  if (budget->armed && budget->goes_off_ns <= budget->end_ns) return;
+  if (!ensure_timer(budget) || !set_timer(budget, budget->end_ns))
+    arm_count(budget->running->L); /* no timer to be had: slower, and as safe */
+}
+
+/* The handler may come in between: it sees no call, or one with its own end. */
+static void switch_to(segue__budget *budget, segue__lua *lua, uint64_t end_ns) {
+  budget->running = NULL;
+  budget->end_ns = end_ns;
+  budget->running = lua;
+  if (lua) watch(budget);
 }
 
 void segue__budget_enter(segue__budget *budget, segue__lua *lua, uint64_t cpu_ms,
                          segue__slice *outer) {
   outer->lua = budget->running;
   outer->end_ns = budget->end_ns;
-  budget->end_ns = cpu_ns() + cpu_ms * 1000000u;
-  budget->running = lua;
-  start(budget);
+  switch_to(budget, lua, about_cpu_ns(budget) + cpu_ms * 1000000u);
 }
 
 void segue__budget_leave(segue__budget *budget, const segue__slice *outer) {
   segue__lua *lua = budget->running;
-  budget->running = outer->lua;
-  budget->end_ns = outer->end_ns;
-  if (budget->signum && budget->has_timer) set_timer(budget, 0);
+  switch_to(budget, NULL, outer->end_ns);
   disarm(budget, lua);
-  if (!budget->running) return;
-  start(budget);
-  if (budget->running->overran) arm_always(budget->running->L);
+  if (!outer->lua) return;
+  switch_to(budget, outer->lua, outer->end_ns);
+  if (outer->lua->overran) arm_always(outer->lua->L);
 }
 
+/* A call that is over its time is looked at again: the hook may not have been where the loop is. */
 void segue__budget_on_signal(void *data) {
   segue__budget *budget = data;
   int saved = errno;
   segue__lua *lua = budget->running;
-  if (lua && cpu_ns() >= budget->end_ns) arm_always(lua->L);
+  budget->armed = false;
+  if (lua) {
+    uint64_t now = cpu_ns(), end = budget->end_ns;
+    if (now >= end) arm_always(lua->L);
+    set_timer(budget, now >= end ? now + AGAIN_MS * 1000000u : end);
+  }
   errno = saved;
 }
 
