@@ -45,9 +45,11 @@ DEV_DEPS += clang-tidy        # static analysis
 DEV_DEPS += g++               # the public header must compile as C++
 DEV_DEPS += lua-check         # luacheck
 DEV_DEPS += valgrind          # second opinion on memory
+PEER_DEPS := libh2o-dev       # an HTTP server on libuv, in spec/bench/h2o.c
+DEV_DEPS += $(PEER_DEPS)
 AFL_DEPS := afl++        # make fuzz AFL=1
 # What `make bench` compares with.
-BENCH_DEPS :=
+BENCH_DEPS := $(PEER_DEPS)
 BENCH_DEPS += nginx-light # nginx -s reload
 BENCH_DEPS += wrk         # load for the HTTP rows
 BENCH_DEPS += prometheus  # POST /-/reload
@@ -385,6 +387,7 @@ $(BUILD)/bench/%: spec/bench/%.c $(BUILD)/libsegue.a $(HEADERS)
 	@echo "  bench   $@"
 	@$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -I. -Icore $< $(BUILD)/libsegue.a $(LUAJIT_A) $(LIBS) -o $@
 
+$(BUILD)/bench/h2o: private LIBS += -lh2o -lssl -lcrypto
 .PHONY: benches
 benches: $(PRODUCTS) $(BENCHES)
 
