@@ -36,6 +36,7 @@ DEPS += curl               # an independent HTTP client, to judge our server
 DEPS += systemd            # judges the unit: systemd-analyze verify, security, syscall-filter
 DEPS += zsh                # tries its completion (bash is there anyway)
 DEPS += mandoc             # judges and renders the man pages
+DEPS += nginx-light        # an independent HTTP server, to judge our client; peer of the figures
 # What `make lint`, the sanitizers and the fuzzers need on top.
 DEV_DEPS :=
 DEV_DEPS += clang             # second opinion on warnings; libFuzzer
@@ -50,7 +51,6 @@ DEV_DEPS += $(PEER_DEPS)
 AFL_DEPS := afl++        # make fuzz AFL=1
 # What `make bench` compares with.
 BENCH_DEPS := $(PEER_DEPS)
-BENCH_DEPS += nginx-light # nginx -s reload
 BENCH_DEPS += wrk         # load for the HTTP rows
 BENCH_DEPS += prometheus  # POST /-/reload
 BENCH_DEPS += caddy       # POST /load

@@ -8,6 +8,7 @@
 #include "conf.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -175,7 +176,38 @@ static void push_environment(lua_State *L) {
 typedef struct evaluation {
   segue__chunk chunk;
   conversion c;
+  char callers[96]; /* lines that led to the error, innermost first: "7, 12" */
 } evaluation;
+
+enum { CALLERS_MAX = 8 };
+
+/* The traceback goes to the log in general. Here it becomes part of the error: this may be a job
+ * that outlives whoever has the log. All frames are of the one file; the first is the error's. */
+static void keep_callers(void *data, const segue__log_entry *entry) {
+  evaluation *e = data;
+  const char *at = NULL;
+  size_t len = 0;
+  for (size_t i = 0; i < entry->field_count; i++)
+    if (!strcmp(entry->fields[i].key, "traceback")) at = entry->fields[i].text;
+  for (int frame = 0; at && frame <= CALLERS_MAX; at = strchr(at + 1, '\n')) {
+    const char *in = strstr(at, ": in "), *end = strchr(at + 1, '\n');
+    if (!in || (end && in > end)) continue;
+    const char *digits = in;
+    while (digits > at && digits[-1] >= '0' && digits[-1] <= '9')
+      digits--;
+    if (digits == in || digits[-1] != ':' || !frame++) continue;
+    int n = snprintf(e->callers + len, sizeof e->callers - len, "%s%.*s", len ? ", " : "",
+                     (int)(in - digits), digits);
+    if (n < 0 || (size_t)n >= sizeof e->callers - len) break;
+    len += (size_t)n;
+  }
+}
+
+static void add_callers(const evaluation *e, segue_error *err) {
+  size_t len = err ? strlen(err->message) : 0;
+  if (!len || !e->callers[0]) return;
+  snprintf(err->message + len, sizeof err->message - len, " (called from line %s)", e->callers);
+}
 
 static int evaluate(lua_State *L, void *data, segue_error *err) {
   evaluation *e = data;
@@ -206,9 +238,9 @@ static int blame(int rc, segue_error *err) {
 }
 
 static int run(const segue__source *source, const segue__os *os, evaluation *e, segue_error *err) {
-  static const segue__log silent;
+  const segue__log log = {.level = SEGUE__WARN, .sink = keep_callers, .data = e};
   segue__program program = {.chunks = &e->chunk, .count = 1, .sealed = true};
-  segue__lua_setup setup = {.log = &silent,
+  segue__lua_setup setup = {.log = &log,
                             .os = os,
                             .program = &program,
                             .lua_dir = "\n", /* no file is of the Lua half */
@@ -222,6 +254,7 @@ static int run(const segue__source *source, const segue__os *os, evaluation *e, 
   if (!rc) rc = segue__lua_call(lua, "the file", cpu_ms, evaluate, e, err);
   segue__lua_free(lua);
   segue__budget_free(setup.budget);
+  if (rc) add_callers(e, err);
   return blame(rc, err);
 }
 

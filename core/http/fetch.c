@@ -159,6 +159,15 @@ static void set_limits(segue__fetch *f, const segue__fetch_options *o) {
   (void)curl->setopt(f->easy, CURLOPT_QUICK_EXIT, 1L);
 }
 
+/* As libcurl would, but whoever is told that there is no connection shall know why. */
+static curl_socket_t open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *address) {
+  segue__fetch *f = data;
+  (void)purpose;
+  int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+  f->socket_errno = fd < 0 ? errno : 0;
+  return fd < 0 ? CURL_SOCKET_BAD : fd;
+}
+
 static void set_callbacks(segue__fetch *f) {
   const segue__curl *curl = f->fetcher->curl;
   curl->setopt(f->easy, CURLOPT_WRITEFUNCTION, on_body);
@@ -167,6 +176,8 @@ static void set_callbacks(segue__fetch *f) {
   curl->setopt(f->easy, CURLOPT_HEADERDATA, f);
   curl->setopt(f->easy, CURLOPT_ERRORBUFFER, f->problem);
   curl->setopt(f->easy, CURLOPT_PRIVATE, f);
+  curl->setopt(f->easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+  curl->setopt(f->easy, CURLOPT_OPENSOCKETDATA, f);
   curl->setopt(f->easy, CURLOPT_CLOSESOCKETFUNCTION, segue__fetcher_close_socket);
   curl->setopt(f->easy, CURLOPT_CLOSESOCKETDATA, f->fetcher);
 }
@@ -236,6 +247,7 @@ void segue__fetch_free(segue__fetch *f) {
 static int tell_connect(const segue__fetch *f, segue_error *err) {
   long number = 0;
   f->fetcher->curl->getinfo(f->easy, CURLINFO_OS_ERRNO, &number);
+  if (f->socket_errno) number = f->socket_errno;
   int code = number ? -(int)number : UV_ECONNREFUSED;
   if (code == UV_ECONNREFUSED)
     return segue__error_set(err, code, "nobody answers on %s: is the server running?", f->shown);

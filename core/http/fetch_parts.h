@@ -55,6 +55,7 @@ struct segue__fetch {
   bool held;                                    /* libcurl was told to wait */
   bool waiting;                                 /* for segue__fetch_resume */
   bool done, queued, busy, gone;
+  int socket_errno; /* why there was no socket; libcurl keeps it to itself */
   CURLcode code;
   segue__fetch *prev, *next, *ready_prev, *ready_next;
 };

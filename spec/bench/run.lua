@@ -15,7 +15,8 @@ for name, row in pairs(files) do rows[name] = row end
 for name, row in pairs(serving) do rows[name] = row end
 
 local order = { "reload_small", "reload_5000", "yaml", "json", "schema", "diff", "read",
-  "stall", "pattern", "async", "http", "idle_connections", "change", "hook", "two_changes", "idle", "flat" }
+  "stall", "pattern", "async", "http", "idle_connections", "change", "hook", "two_changes",
+  "idle", "flat" }
 local short = 0
 
 local function print_line(title, line)

@@ -186,6 +186,18 @@ return { sources = { segue.file "config.yaml" }, %s }]]
     assert.equal(422, status)
     assert.truthy(answer.errors[1].file:find("conf.lua", 1, true))
     assert.equal(2, answer.errors[1].line)
+    -- An error has its place, and the lines that led to it.
+    d.dir:save("conf.lua", "local function inner(t)\n  return t.x.y\nend\n"
+      .. "local function outer(t)\n  local r = inner(t)\n  return r\nend\n"
+      .. "local n = outer({})\nreturn { n = n }\n")
+    status, answer = d:reload()
+    assert.equal(422, status)
+    assert.truthy(answer.errors[1].file:find("conf.lua", 1, true))
+    assert.equal(2, answer.errors[1].line)
+    assert.matches("attempt to index field 'x' %(a nil value%) %(called from line 5, 8%)",
+      answer.errors[1].message)
+    assert.matches("conf%.lua:2.*called from line 5, 8", d:log())
+    assert.equal(2, d:config().n)
     -- It is evaluated on the worker: the loop answers meanwhile, and the watch sees the repair.
     d.dir:save("conf.lua", "return { n = 3 }")
     d:wait_config(function(config) return config.n == 3 end)

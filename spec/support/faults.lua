@@ -10,6 +10,10 @@ int sigqueue(int pid, int signum, faults_sigval value);
 int unshare(int flags);
 unsigned getuid(void);
 unsigned getgid(void);
+int socket(int domain, int type, int protocol);
+int ioctl(int fd, unsigned long request, ...);
+int close(int fd);
+typedef struct { char name[16]; short flags; char rest[22]; } faults_ifreq;
 ]]
 
 local M = {}
@@ -31,14 +35,15 @@ function M.memory_failures(d)
   return select(2, d:log():gsub("an allocation was made to fail\n", ""))
 end
 
-local CLONE_NEWNS, CLONE_NEWUSER = 0x20000, 0x10000000
+local CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x10000000, 0x40000000
 
 --- Gives this process, and all that it starts from now on, a mount namespace of its own: what is
 --- mounted in it is seen by nobody else and gone when it ends. Root, or whoever may have a user
 --- namespace. Called once, before any thread is started.
-function M.own_mounts()
+function M.own_mounts(more)
   local uid, gid = ffi.C.getuid(), ffi.C.getgid()
-  assert(ffi.C.unshare(uid == 0 and CLONE_NEWNS or CLONE_NEWNS + CLONE_NEWUSER) == 0,
+  local flags = CLONE_NEWNS + (more or 0)
+  assert(ffi.C.unshare(uid == 0 and flags or flags + CLONE_NEWUSER) == 0,
     "this process may not have mounts of its own")
   if uid ~= 0 then
     for name, text in pairs { setgroups = "deny", uid_map = "0 " .. uid .. " 1",
@@ -49,6 +54,18 @@ function M.own_mounts()
     end
   end
   M.run("mount", "--make-rprivate", "/")
+end
+
+--- The same with a network of its own: a loopback interface where every port is free, and nothing
+--- else.
+function M.own_network()
+  M.own_mounts(CLONE_NEWNET)
+  local AF_INET, SOCK_DGRAM, SIOCSIFFLAGS, IFF_UP = 2, 2, 0x8914, 1
+  local request = ffi.new("faults_ifreq")
+  request.name, request.flags = "lo", IFF_UP
+  local fd = ffi.C.socket(AF_INET, SOCK_DGRAM, 0)
+  assert(ffi.C.ioctl(fd, SIOCSIFFLAGS, request) == 0, "the loopback interface does not come up")
+  ffi.C.close(fd)
 end
 
 --- Runs a program to its end; raises with its output unless it succeeds.

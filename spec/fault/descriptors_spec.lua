@@ -1,0 +1,224 @@
+-- SPDX-License-Identifier: MIT
+-- No descriptor is left for whatever needs one: each says so in a sentence that names what it could
+-- not open, and works again as soon as there is one.
+local cjson = require "cjson"
+local http = require "spec.support.http"
+local process = require "spec.support.process"
+local segue = require "spec.support.segue"
+local uv = require "luv"
+local wait = require "spec.support.wait"
+
+local TOO_MANY = "too many open files"
+
+local function limit(d, n)
+  local p = process.run { "prlimit", "--pid", tostring(d.process.pid), "--nofile=" .. n .. ":" }
+  assert.equal(0, p.code, p.output)
+end
+
+-- The numbers that are taken, and the lowest that is free.
+local function taken(d)
+  local numbers, list = {}, {}
+  local dir = uv.fs_scandir("/proc/" .. d.process.pid .. "/fd")
+  for name in function() return uv.fs_scandir_next(dir) end do
+    numbers[tonumber(name)] = true
+    list[#list + 1] = name
+  end
+  table.sort(list)
+  local free = 0
+  while numbers[free] do free = free + 1 end
+  return table.concat(list, " "), free
+end
+
+-- No further descriptor for the daemon. What is open for a moment (a file that is read, the last
+-- good generation on its way to the disk) gives its number back: that is waited for.
+local function exhaust(d)
+  local last, same, free = "", 0, nil
+  wait.until_true(function()
+    local now
+    now, free = taken(d)
+    same = now == last and same + 1 or 0
+    last = now
+    return same == 20
+  end, nil, "a daemon that is at rest")
+  limit(d, free)
+end
+
+local function relieve(d) limit(d, 1024) end
+
+-- A connection that is there before descriptors run out.
+local function operator(d)
+  local control = http.connect { socket = d:socket() }
+  local function ask(method, path)
+    control:write(http.format { method = method, path = path,
+      headers = { Accept = "application/json" } })
+    local r = control:read_response(30000)
+    local ok, answer = pcall(cjson.decode, r.body)
+    return r.status, ok and answer or r.body
+  end
+  assert.equal(200, (ask("GET", "/-/ready")))
+  return ask, control
+end
+
+local function policy(text) return 'local segue = require "segue"\n' .. text end
+
+describe("without a free descriptor", function()
+  after_each(segue.cleanup)
+
+  for _, source in ipairs {
+    { "segue.file", 'segue.file "conf/a.yaml"', "conf/a.yaml" },
+    { "segue.dir", 'segue.dir "conf/*.yaml"', "conf" },
+    { "segue.lua_file", 'segue.lua_file "conf/c.lua"', "conf/c.lua" },
+  } do
+    it(source[1] .. " fails the reload with its name, and the next one works", function()
+      local d = segue.start { policy = policy("return { sources = { " .. source[2] .. " } }"),
+        files = { ["conf/a.yaml"] = "n: 1\n", ["conf/c.lua"] = "return { n = 1 }" } }
+      local ask = operator(d)
+      exhaust(d)
+      for _ = 1, 3 do
+        local status, answer = ask("POST", "/-/reload")
+        assert.equal(500, status)
+        assert.equal("failed", answer.outcome)
+        assert.matches(TOO_MANY, answer.errors[1].message:lower())
+      end
+      assert.equal(1, select(2, ask("GET", "/api/v1/config")).n)
+      relieve(d)
+      d.dir:save("conf/a.yaml", "n: 2\n")
+      d.dir:save("conf/c.lua", "return { n = 2 }")
+      assert.equal(200, (ask("POST", "/-/reload")))
+      assert.equal(2, select(2, ask("GET", "/api/v1/config")).n)
+    end)
+  end
+
+  it("the sources that are named are those of the policy", function()
+    local d = segue.start { policy = policy 'return { sources = { segue.value {}, '
+      .. 'segue.file "config.yaml" } }', files = { ["config.yaml"] = "n: 1\n" } }
+    local ask = operator(d)
+    exhaust(d)
+    local _, answer = ask("POST", "/-/reload")
+    local e = answer.errors[1]
+    assert.matches("reload%.lua", tostring(e.file) .. e.message)
+    relieve(d)
+  end)
+
+  it("a changed file that is watched waits, is told, and is live when there is one", function()
+    local d = segue.start { policy = policy [[return { sources = { segue.file "config.yaml" },
+      triggers = { segue.watch { rescan = "500ms" } }, debounce = { min = "5ms" } }]],
+      files = { ["config.yaml"] = "n: 1\n" } }
+    local ask = operator(d)
+    exhaust(d)
+    d.dir:save("config.yaml", "n: 2\n")
+    d:wait_log("[Tt]oo many open files")
+    assert.equal(1, select(2, ask("GET", "/api/v1/config")).n)
+    relieve(d)
+    wait.until_true(function() return select(2, ask("GET", "/api/v1/config")).n == 2 end, 30000,
+      "the change, without another one")
+  end)
+
+  it("a watch that cannot be opened is told at the start, and the files are looked at", function()
+    local d = segue.start { policy = policy [[return { sources = { segue.file "config.yaml" },
+      triggers = { segue.watch { rescan = "300ms" } }, debounce = { min = "5ms" } }]],
+      files = { ["config.yaml"] = "n: 1\n" }, env = { SEGUE_FAULTS = "watch.open=fail:-24" },
+      ready = false }
+    d:wait_log("cannot watch files %(the limit of inotify instances or open files is reached")
+    d:wait_ready()
+    d.dir:save("config.yaml", "n: 2\n")
+    d:wait_config(function(config) return config.n == 2 end, 30000)
+  end)
+
+  it("clients of the port and of the control socket wait in the kernel, and are served", function()
+    local d = segue.start { policy = policy [[return { sources = { segue.file "config.yaml" },
+      triggers = { segue.http "127.0.0.1:@PORT@" } }]], files = { ["config.yaml"] = "n: 1\n" } }
+    local ask = operator(d)
+    for _ = 1, 3 do
+      exhaust(d)
+      local waiting = {}
+      for i, where in ipairs { { port = d.port }, { socket = d:socket() }, { port = d.port } } do
+        waiting[i] = http.connect(where)
+        waiting[i]:write(http.format { path = "/-/healthy" })
+      end
+      assert.equal(200, (ask("GET", "/-/healthy")))
+      for _, c in ipairs(waiting) do assert.equal("", c.input) end
+      relieve(d)
+      for _, c in ipairs(waiting) do
+        assert.equal(200, c:read_response().status)
+        c:close()
+      end
+      wait.until_true(function() -- their numbers are free again
+        return d.process:open_files().socket == 3
+      end)
+    end
+  end)
+
+  it("what a policy opens is an answer to the policy, with what could not be opened", function()
+    local d = segue.start { policy = policy [[
+      return { sources = { segue.value { n = 1 } }, check = function(_, prev)
+        if not prev then return true end
+        if segue.stat "wait" then
+          print "waiting for the last one"
+          local _, why, code
+          repeat
+            segue.sleep "10ms"
+            _, why, code = segue.read "reload.lua"
+          until code
+        end
+        local said = {}
+        local function try(name, ok, why, code)
+          said[#said + 1] = name .. ": " .. (ok and "ok" or code .. " " .. why)
+        end
+        try("run", segue.run { "/bin/true" })
+        try("fetch", segue.fetch { url = "http://127.0.0.1:@PORT@/-/healthy", timeout = "2s",
+          headers = { Connection = "close" } })
+        try("read", segue.read "reload.lua")
+        try("list", segue.list ".")
+        try("write", segue.write("new", "text"))
+        return nil, table.concat(said, "; ")
+      end, triggers = { segue.http "127.0.0.1:@PORT@" } }]] }
+    local ask, control = operator(d)
+    local function all_ok()
+      local _, answer = ask("POST", "/-/reload?force=1")
+      assert.equal("run: ok; fetch: ok; read: ok; list: ok; write: ok", answer.errors[1].message)
+    end
+    all_ok()
+    d.dir:write("wait", "")
+    for _ = 1, 3 do
+      local from = #d:log()
+      control:write "POST /-/reload?force=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+      d:wait_log("waiting for the last one", nil, from)
+      exhaust(d)
+      local r = control:read_response(30000)
+      assert.equal(422, r.status, r.body)
+      for _, sentence in ipairs { "run: EMFILE [^;]*/bin/true[^;]*too many open files",
+        "fetch: EMFILE [^;]*127%.0%.0%.1[^;]*too many open files",
+        "read: EMFILE [^;]*reload%.lua[^;]*too many open files",
+        "list: EMFILE [^;]*too many open files", "write: EMFILE [^;]*new: " } do
+        assert.matches(sentence, r.body:gsub("Too", "too"), nil)
+      end
+      relieve(d)
+    end
+    d.dir:delete "wait"
+    all_ok()
+  end)
+
+  it("a generation that cannot be kept is live, and told", function()
+    local d = segue.start { policy = policy [[
+      return { sources = { segue.file "config.yaml" }, check = function(next)
+        if next.wait then
+          local _, why, code
+          repeat
+            segue.sleep "10ms"
+            _, why, code = segue.read "config.yaml"
+          until code
+        end
+        return true
+      end }]], files = { ["config.yaml"] = "n: 1\n" } }
+    local _, control = operator(d)
+    d.dir:save("config.yaml", "n: 2\nwait: true\n")
+    control:write "POST /-/reload HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    wait.until_true(function() return d:json("/api/v1/status").running ~= cjson.null end)
+    exhaust(d)
+    assert.equal(200, control:read_response(30000).status)
+    d:wait_log "cannot be kept for a start without its files[^\n]*[Tt]oo many open files"
+    relieve(d)
+    assert.equal(2, d:config().n)
+  end)
+end)
