@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The admin API's table of routes, and the life of the API. A request passes the guard (who asks),
- * the table (what, and by which method), and is then its handler's.
+ * The admin API's table of routes, and the life of the API. A request is let in (access.c: who
+ * asks), finds its place in the table (what, and by which method), and is then its handler's.
  */
 #include "internal.h"
 #include "render.h"
@@ -68,6 +68,7 @@ int segue__admin_new(segue__admin **out, const segue__admin_options *options) {
   rc = segue__http_server_new(&admin->server, segue__loop_uv(options->loop), &limits, on_request,
                               admin);
   if (rc < 0) goto fail;
+  segue__access_watch(admin);
   *out = admin;
   return 0;
 fail:
@@ -105,6 +106,7 @@ void segue__admin_close(segue__admin *admin, uint64_t grace_ms, void (*cb)(void 
                         void *data) {
   segue__admin_detach(admin);
   segue__events_close(admin);
+  segue__timer_stop(admin->loop, &admin->certificate_timer);
   segue__listeners_close(admin);
   admin->closed_cb = cb;
   admin->closed_data = data;
@@ -170,14 +172,8 @@ static void dispatch(segue__admin *admin, segue__http_request *request, const ro
 
 static void on_request(void *data, segue__http_request *request) {
   segue__admin *admin = data;
-  char why[256];
   const char *rest;
-  int refused = segue__guard_check(request, why, sizeof why);
-  if (refused) {
-    segue__log(admin->log, SEGUE__WARN, "http", why, "peer", 's', request->peer, NULL);
-    segue__answer_error(request, refused, NULL, "%s", why);
-    return;
-  }
+  if (!segue__access_check(admin, request)) return;
   for (size_t i = 0; i < ROUTE_COUNT; i++)
     if (matches(&routes[i], request->path, &rest)) {
       dispatch(admin, request, &routes[i], rest);

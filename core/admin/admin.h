@@ -37,8 +37,10 @@ int segue__admin_listen_control(segue__admin *admin, const char *path, segue_err
 int segue__admin_stage(segue__admin *admin, const segue__policy *next, segue__errors *errors);
 void segue__admin_settle(segue__admin *admin);
 void segue__admin_discard(segue__admin *admin);
-/* Refuses what may not be listened on: a malformed address, one that is not loopback. */
-int segue__admin_check(const segue__policy *policy, segue__errors *errors);
+/* Judges the listeners of a policy, and makes their doors: refuses a malformed address, one that
+ * others can reach without a lock, certificates and tokens that will not do. Their files are read
+ * through os and become inputs of the policy. Called once, before the policy is used. */
+int segue__admin_check(segue__policy *policy, const segue__os *os, segue__errors *errors);
 
 /* Is every module running a good generation? If not, why is filled with one sentence. */
 bool segue__admin_ready(const segue__engine *engine, char *why, size_t size);

@@ -162,6 +162,8 @@ void segue__handle_metrics(segue__admin *admin, segue__http_request *request, co
   module_metrics(&body, admin->engine);
   number(&body, "segue_http_connections", "gauge", "Open connections of the admin API.",
          segue__http_connections(admin->server));
+  segue__access_metrics(&body, admin);
+  segue__certificates_metrics(&body, admin);
   segue__metrics_process(&body);
   segue__answer(request, 200, "text/plain; version=0.0.4; charset=utf-8", NULL, &body);
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Who may ask: anybody on this machine, but no web page of another site through the browser of
- * somebody on this machine. Two doors are shut: a name that resolves to the loopback address (the
- * Host header must be a loopback name), and a cross-site request (Origin must be this very host,
- * Sec-Fetch-Site must not say otherwise). Clients that are not browsers send neither header.
+ * No web page of another site asks through the browser of somebody who may. Two ways are shut: a
+ * name of theirs that resolves to our address (the Host header must be a name that is ours: on a
+ * loopback listener a loopback name, on others an address or what the policy lists), and a
+ * cross-site request (Origin must be this very host, Sec-Fetch-Site must not say otherwise).
+ * Clients that are not browsers send neither header.
  */
 #include "internal.h"
 
@@ -38,6 +39,17 @@ static bool host_name(segue__http_text host, char *buf, size_t size) {
   return true;
 }
 
+static bool is_address(const char *name) {
+  struct in6_addr any;
+  return inet_pton(AF_INET, name, &any) == 1 || inet_pton(AF_INET6, name, &any) == 1;
+}
+
+static bool listed(const segue__door *door, const char *name) {
+  for (size_t i = 0; i < door->host_count; i++)
+    if (strcasecmp(door->hosts[i], name) == 0) return true;
+  return false;
+}
+
 static bool loopback(const char *name) {
   struct in_addr v4;
   struct in6_addr v6;
@@ -47,25 +59,36 @@ static bool loopback(const char *name) {
 }
 
 /* scheme://host[:port], with host as in the Host header */
-static bool same_origin(segue__http_text origin, segue__http_text host) {
-  static const char scheme[] = "http://";
-  size_t skip = sizeof scheme - 1;
+static bool same_origin(segue__http_text origin, segue__http_text host, bool tls) {
+  const char *scheme = tls ? "https://" : "http://";
+  size_t skip = strlen(scheme);
   return origin.len == skip + host.len && strncasecmp(origin.s, scheme, skip) == 0 &&
          strncasecmp(origin.s + skip, host.s, host.len) == 0;
 }
 
+/* Names are only ours if the policy says so; nobody can make an address mean another machine. */
+static bool is_ours(const segue__door *door, const char *name) {
+  if (!door) return loopback(name);
+  if (listed(door, name)) return true;
+  if (door->loopback) return loopback(name);
+  return !door->host_count || is_address(name);
+}
+
 int segue__guard_check(const segue__http_request *request, char *why, size_t size) {
+  const segue__door *door = request->door;
   char name[256];
   if (request->local) return 0;
-  if (!host_name(request->host, name, sizeof name) || !loopback(name)) {
-    snprintf(why, size,
-             "the Host header \"%.*s\" is not a loopback name: ask for 127.0.0.1 or localhost",
-             (int)(request->host.len > 100 ? 100 : request->host.len), request->host.s);
+  if (!host_name(request->host, name, sizeof name) || !is_ours(door, name)) {
+    bool local = !door || (door->loopback && !door->host_count);
+    snprintf(why, size, "the Host header \"%.*s\" is %s",
+             (int)(request->host.len > 100 ? 100 : request->host.len), request->host.s,
+             local ? "not a loopback name: ask for 127.0.0.1 or localhost"
+                   : "no name of this listener: the policy lists those in hosts");
     return 403;
   }
   const segue__http_text *origin = segue__http_header_get(request, "Origin");
   const segue__http_text *site = segue__http_header_get(request, "Sec-Fetch-Site");
-  if ((origin && !same_origin(*origin, request->host)) ||
+  if ((origin && !same_origin(*origin, request->host, request->tls)) ||
       (site && !segue__text_is(*site, "same-origin") && !segue__text_is(*site, "none"))) {
     snprintf(why, size, "requests that a browser makes for another site are refused");
     return 403;

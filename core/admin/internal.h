@@ -7,12 +7,18 @@
 #define SEGUE_ADMIN_INTERNAL_H
 
 #include "admin.h"
+#include "door.h"
+#include "limiter.h"
 #include "metrics.h"
+#include "render.h"
 
 typedef struct segue__reload_call segue__reload_call;
 typedef struct segue__event_stream segue__event_stream;
 typedef struct segue__admin_listener segue__admin_listener;
 
+/* Who asked for what, as the cause of a reload: "POST /-/reload by token ops from 10.0.0.7:5000".
+ */
+#define SEGUE__CAUSE_SIZE 384
 /* Events that a client may ask for again after it lost its connection (Last-Event-ID). */
 #define SEGUE__EVENTS_KEPT 128
 
@@ -22,6 +28,23 @@ typedef struct segue__events {
   uint64_t next_id;
   char *kept[SEGUE__EVENTS_KEPT]; /* by id modulo */
 } segue__events;
+
+struct segue__admin_listener {
+  segue__http_listener *listener;
+  segue__admin_listener *next;
+  char key[128]; /* the address as the policy normalises it: with port 0 the bound one differs */
+  segue__door *door;      /* a reference on the live one, or of a new listener on the staged one */
+  segue__door *next_door; /* a reference on the one that is staged; NULL: none */
+  bool live;              /* named by the live policy */
+  bool wanted;            /* named by the policy that is staged */
+  int warned;             /* of its certificate: 1 expires soon, 2 has expired */
+  uint64_t warned_ms;
+};
+
+/* Who was not let in, and how often. */
+typedef struct segue__refusals {
+  uint64_t unauthorized, forbidden, rate, handshakes;
+} segue__refusals;
 
 struct segue__admin {
   segue__loop *loop;
@@ -34,6 +57,9 @@ struct segue__admin {
   segue__events events;
   segue__metrics metrics;
   segue__observer observer;
+  segue__limiter limiter;
+  segue__refusals refusals;
+  segue__timer certificate_timer;
   char *policy_path, *state;
   int64_t started_wall_ms;
   uint64_t started_ms;
@@ -58,6 +84,15 @@ void segue__answer_error(segue__http_request *request, int status, const char *h
 bool segue__wants_json(const segue__http_request *request);
 bool segue__text_is(segue__http_text text, const char *s);
 bool segue__method_is(const segue__http_request *request, const char *method);
+
+/* False: it was not let in, and has been answered. */
+bool segue__access_check(segue__admin *admin, segue__http_request *request);
+void segue__access_watch(segue__admin *admin); /* the server is there */
+void segue__access_metrics(segue__buf *out, const segue__admin *admin);
+/* Certificates that expire: says so, and looks again in time. */
+void segue__certificates_look(segue__admin *admin);
+void segue__certificates_json(segue__buf *out, const segue__admin *admin);
+void segue__certificates_metrics(segue__buf *out, const segue__admin *admin);
 
 /* 0, or 403 with why: a request that a browser sends on behalf of another site. */
 int segue__guard_check(const segue__http_request *request, char *why, size_t size);

@@ -11,39 +11,19 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <uv.h>
-
-struct segue__admin_listener {
-  segue__http_listener *listener;
-  segue__admin_listener *next;
-  char key[128]; /* the address as the policy normalises it: with port 0 the bound one differs */
-  bool live;     /* named by the live policy */
-  bool wanted;   /* named by the policy that is staged */
-};
 
 static bool is_http(const segue__trigger_spec *spec) {
   return spec->type == SEGUE__TRIGGER_HTTP;
 }
 
-static int address_check(const char *text, segue__http_address *out, segue_error *err) {
-  int rc = segue__http_address_parse(text, out, err);
-  if (rc < 0) return rc;
-  if (!out->is_unix && !out->loopback)
-    return segue__error_set(err, SEGUE_EPOLICY,
-                            "segue.http \"%s\": only loopback addresses and unix sockets may be "
-                            "listened on, because the admin API asks nobody for a password: use "
-                            "127.0.0.1:%u",
-                            text, out->port);
-  return 0;
-}
-
-int segue__admin_check(const segue__policy *policy, segue__errors *errors) {
+int segue__admin_check(segue__policy *policy, const segue__os *os, segue__errors *errors) {
   int status = 0;
   for (size_t i = 0; i < policy->trigger_count; i++) {
-    segue__http_address address;
-    segue_error err;
+    segue_error err = {0};
     if (!is_http(&policy->triggers[i])) continue;
-    int rc = address_check(policy->triggers[i].address, &address, &err);
+    int rc = segue__door_make(policy, &policy->triggers[i], os, &err);
     if (rc < 0) {
       segue__errors_add(errors, &err);
       status = rc;
@@ -59,22 +39,41 @@ static segue__admin_listener *find(segue__admin *admin, const char *key) {
   return item;
 }
 
-static int open_one(segue__admin *admin, const char *text, segue_error *err) {
+static void give_door(segue__admin_listener *item, segue__door *door) {
+  segue__door_unref(item->door);
+  item->door = door;
+  segue__http_listener_set(item->listener, door ? door->tls : NULL,
+                           door ? segue__door_ref(door) : NULL, segue__door_unref);
+}
+
+static segue__door *door_of(const segue__trigger_spec *trigger) {
+  return trigger->door ? segue__door_ref(trigger->door) : NULL;
+}
+
+/* A new one has its door from the start; one that is open keeps its own until the reload settles.
+ */
+static int open_one(segue__admin *admin, const segue__trigger_spec *trigger, segue_error *err) {
   segue__http_address address;
-  int rc = address_check(text, &address, err);
+  const char *text = trigger->address;
+  const segue__door *door = trigger->door;
+  int rc = segue__http_address_parse(text, &address, err);
   if (rc < 0) return rc;
   segue__admin_listener *item = find(admin, address.text);
   if (item) {
+    segue__door_unref(item->next_door);
+    item->next_door = door_of(trigger);
     item->wanted = true;
     return 0;
   }
   item = segue__calloc(1, sizeof *item);
   if (!item) return segue__error_set(err, UV_ENOMEM, "segue.http \"%s\": out of memory", text);
-  rc = segue__http_listen(admin->server, &address, 0600, &item->listener, err);
+  rc = segue__http_listen(admin->server, &address, door && door->mode ? door->mode : 0600,
+                          &item->listener, err);
   if (rc < 0) {
     segue__free(item);
     return rc;
   }
+  give_door(item, door_of(trigger));
   snprintf(item->key, sizeof item->key, "%s", address.text);
   item->wanted = true;
   item->next = admin->listeners;
@@ -88,7 +87,7 @@ int segue__admin_stage(segue__admin *admin, const segue__policy *next, segue__er
   for (size_t i = 0; i < next->trigger_count; i++) {
     segue_error err;
     if (!is_http(&next->triggers[i])) continue;
-    int rc = open_one(admin, next->triggers[i].address, &err);
+    int rc = open_one(admin, &next->triggers[i], &err);
     if (rc < 0) {
       segue__errors_add(errors, &err);
       segue__admin_discard(admin);
@@ -114,9 +113,34 @@ static void sweep(segue__admin *admin, bool (*keep)(const segue__admin_listener 
     if (item->live)
       segue__log(admin->log, SEGUE__INFO, "http", "closed", "address", 's', address_text(item),
                  NULL);
+    segue__door_unref(item->door);
+    segue__door_unref(item->next_door);
     segue__http_listener_close(item->listener);
     segue__free(item);
   }
+}
+
+/* The staged door takes the live one's place, also for connections that are open. */
+static void change_door(segue__admin *admin, segue__admin_listener *item) {
+  const segue__http_address *address = segue__http_listener_address(item->listener);
+  segue__door *door = item->next_door;
+  item->next_door = NULL;
+  if (!door) return;
+  unsigned mode = door->mode ? door->mode : 0600;
+  if (address->is_unix && item->door && item->door->mode != door->mode &&
+      chmod(address->path, mode) != 0)
+    segue__log(admin->log, SEGUE__ERROR, "http", "the socket's mode cannot be changed", "path", 's',
+               address->path, NULL);
+  if (door != item->door) item->warned = 0;
+  give_door(item, door);
+}
+
+static void warn_of_plain_tokens(const segue__admin *admin, const segue__door *door) {
+  if (door && door->tokens.count && !door->tls && !door->loopback)
+    segue__log(admin->log, SEGUE__WARN, "http",
+               "tokens travel in the clear on this listener: give it tls, unless a proxy before it "
+               "has it",
+               "address", 's', door->address, NULL);
 }
 
 static bool is_wanted(const segue__admin_listener *item) {
@@ -135,15 +159,23 @@ static bool is_never(const segue__admin_listener *item) {
 void segue__admin_settle(segue__admin *admin) {
   sweep(admin, is_wanted);
   for (segue__admin_listener *item = admin->listeners; item; item = item->next) {
-    if (!item->live)
+    change_door(admin, item);
+    if (!item->live) {
       segue__log(admin->log, SEGUE__INFO, "http", "listening", "address", 's', address_text(item),
                  NULL);
+      warn_of_plain_tokens(admin, item->door);
+    }
     item->live = true;
   }
+  segue__certificates_look(admin);
 }
 
 void segue__admin_discard(segue__admin *admin) {
   sweep(admin, is_live);
+  for (segue__admin_listener *item = admin->listeners; item; item = item->next) {
+    segue__door_unref(item->next_door);
+    item->next_door = NULL;
+  }
 }
 
 int segue__admin_listen_control(segue__admin *admin, const char *path, segue_error *err) {

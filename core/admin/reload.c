@@ -99,8 +99,8 @@ static void refused(segue__http_request *request, int status) {
 static void call_request(const segue__reload_call *call, segue__request *out, char *cause,
                          size_t size) {
   const segue__http_request *request = call->request;
-  snprintf(cause, size, "%.*s %s from %s", (int)request->method.len, request->method.s,
-           request->path, request->peer);
+  snprintf(cause, size, "%.*s %s%s%s from %s", (int)request->method.len, request->method.s,
+           request->path, request->who[0] ? " by " : "", request->who, request->peer);
   *out = (segue__request){
       .trigger = request->local ? SEGUE__BY_CONTROL : SEGUE__BY_HTTP,
       .cause = cause,
@@ -114,7 +114,7 @@ static void call_request(const segue__reload_call *call, segue__request *out, ch
 static void ask_only(segue__reload_call *call) {
   segue__admin *admin = call->admin;
   segue__request ask;
-  char cause[256];
+  char cause[SEGUE__CAUSE_SIZE];
   if (call->if_match[0] && !matches_live(admin->engine, call->if_match)) {
     conflict(admin, call->request, call->if_match);
     return;
@@ -143,7 +143,7 @@ static void ask_and_wait(const segue__reload_call *draft) {
   segue__admin *admin = draft->admin;
   segue__http_request *http = draft->request;
   segue__request ask;
-  char cause[256];
+  char cause[SEGUE__CAUSE_SIZE];
   segue__reload_call *call = segue__malloc(sizeof *call);
   if (!call) {
     refused(http, UV_ENOMEM);

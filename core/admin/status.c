@@ -103,6 +103,8 @@ static void status_process(segue__buf *out, const segue__admin *admin) {
   segue__render_member(out, "state", admin->state);
   segue__buf_adds(out, ",\"listeners\":");
   segue__listeners_json(out, admin);
+  segue__buf_adds(out, ",\"certificates\":");
+  segue__certificates_json(out, admin);
 }
 
 static void status_queue(segue__buf *out, const segue__admin *admin) {

@@ -193,6 +193,7 @@ static void take_trigger(lua_State *L, int index, segue__trigger_spec *trigger) 
   trigger->interval_ms = number(L, index, "interval_ms", 0);
   trigger->action = text(L, index, "action");
   trigger->address = text(L, index, "address");
+  if (trigger->type == SEGUE__TRIGGER_HTTP) segue__http_spec_extract(L, index, trigger);
 }
 
 static int resolve(lua_State *L, int index, segue__loaded *loaded, segue__module_spec *module,

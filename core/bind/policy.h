@@ -70,6 +70,8 @@ void segue__watchers_stop(void *impl);
 /* extract.c: inside a call; the checked table is at index. */
 int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
                           segue_error *err);
+/* extract_http.c: the judged table of an HTTP listener at index. */
+void segue__http_spec_extract(lua_State *L, int index, segue__trigger_spec *trigger);
 /* A list of {message, file, line, column, path} at index. */
 void segue__errors_extract(lua_State *L, int index, int code, segue__errors *out);
 

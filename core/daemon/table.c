@@ -111,6 +111,14 @@ static void add_head(segue__buf *out, const segue_node *status, bool colour) {
     segue_node_string(segue_node_at(listeners, i, NULL), &address, NULL);
     segue__buf_addf(out, "%-12s %s\n", i ? "" : "listens on", address);
   }
+  const segue_node *certificates = segue_node_get(status, "certificates");
+  for (size_t i = 0; i < segue_node_count(certificates); i++) {
+    const segue_node *certificate = segue_node_at(certificates, i, NULL);
+    if (given(certificate, "warning"))
+      segue__buf_addf(out, "%-12s %s%s: %s%s\n", "warning", paint(colour, "\033[33m"),
+                      text(certificate, "address"), text(certificate, "warning"),
+                      paint(colour, "\033[0m"));
+  }
 }
 
 static void add_last(segue__buf *out, const segue_node *status, bool colour) {

@@ -207,7 +207,7 @@ static int load_policy(void *data, const char *path, segue__policy **out, segue_
   segue__policy_loader lua = segue__lua_loader_get(s->lua);
   int rc = segue__policy_blame(lua.load(lua.data, path, out, errors), errors);
   if (rc < 0) return rc;
-  rc = segue__admin_check(*out, errors);
+  rc = segue__admin_check(*out, segue__instance_os(s), errors);
   if (rc < 0) {
     segue__policy_unref(*out);
     *out = NULL;

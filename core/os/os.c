@@ -4,7 +4,9 @@
  */
 #include "os.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "file.h"
@@ -17,6 +19,14 @@ static const char *get_variable(void *data, const char *name) {
 static char **get_environment(void *data) {
   (void)data;
   return environ;
+}
+
+static int file_mode(void *data, const char *path, unsigned *mode) {
+  struct stat st;
+  (void)data;
+  if (stat(path, &st) < 0) return -errno;
+  *mode = st.st_mode & 07777;
+  return 0;
 }
 
 static int spawn(void *data, segue__loop *loop, const segue__spawn_options *options,
@@ -32,6 +42,7 @@ const segue__os *segue__os_default(void) {
       .write_file = segue__file_write,
       .getenv = get_variable,
       .environ = get_environment,
+      .file_mode = file_mode,
       .spawn = spawn,
   };
   return &os;

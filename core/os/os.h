@@ -61,6 +61,9 @@ typedef struct segue__os {
   int (*write_file)(void *data, const segue__write *w, segue_error *err);
   const char *(*getenv)(void *data, const char *name);
   char **(*environ)(void *data); /* NULL-terminated "NAME=value" array, borrowed */
+  /* The permission bits of a file, through symbolic links; a negative code if they are not known.
+   * May be NULL. */
+  int (*file_mode)(void *data, const char *path, unsigned *mode);
   /* See spawn.h. Control thread. */
   int (*spawn)(void *data, segue__loop *loop, const segue__spawn_options *options,
                segue__spawn **out, segue_error *err);

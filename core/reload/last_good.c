@@ -424,6 +424,16 @@ static archive *newest(segue__last_good *lg, int *slot) {
   return best;
 }
 
+/* What is replayed has no mode of its own: it was judged when it was read. */
+static int file_mode(void *data, const char *path, unsigned *mode) {
+  segue__last_good *lg = data;
+  pthread_mutex_lock(&lg->lock);
+  bool replays = lg->replay != NULL;
+  pthread_mutex_unlock(&lg->lock);
+  if (replays || !lg->real->file_mode) return UV_ENOTSUP;
+  return lg->real->file_mode(lg->real->data, path, mode);
+}
+
 /* ---- Life ---- */
 
 int segue__last_good_new(segue__last_good **out, const segue__os *os, const segue__log *log,
@@ -442,6 +452,7 @@ int segue__last_good_new(segue__last_good **out, const segue__os *os, const segu
                        .write_file = write_file,
                        .getenv = get_variable,
                        .environ = all_variables,
+                       .file_mode = file_mode,
                        .spawn = os->spawn};
   pthread_mutex_init(&lg->lock, NULL);
   pthread_cond_init(&lg->wake, NULL);

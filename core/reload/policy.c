@@ -27,6 +27,19 @@ segue__policy *segue__policy_ref(segue__policy *policy) {
   return policy;
 }
 
+int segue__policy_add_input(segue__policy *policy, const char *path, segue__hash hash) {
+  for (size_t i = 0; i < policy->input_count; i++)
+    if (!strcmp(policy->inputs[i].path, path)) return 0;
+  segue__input *more =
+      segue__realloc(policy->inputs, (policy->input_count + 1) * sizeof *policy->inputs);
+  if (!more) return UV_ENOMEM;
+  policy->inputs = more;
+  char *copy = segue__strdup(path);
+  if (!copy) return UV_ENOMEM;
+  more[policy->input_count++] = (segue__input){copy, hash};
+  return 0;
+}
+
 static void free_modules(segue__policy *policy) {
   for (size_t i = 0; i < policy->module_count; i++) {
     segue__module_spec *module = &policy->modules[i];
@@ -51,6 +64,8 @@ void segue__policy_unref(segue__policy *policy) {
   for (size_t i = 0; i < policy->trigger_count; i++) {
     segue__free(policy->triggers[i].action);
     segue__free(policy->triggers[i].address);
+    segue__http_spec_free(policy->triggers[i].http);
+    if (policy->triggers[i].free_door) policy->triggers[i].free_door(policy->triggers[i].door);
   }
   free_modules(policy);
   segue__free(policy->inputs);

@@ -9,6 +9,7 @@
 
 #include "../module/module.h"
 #include "../source/source.h"
+#include "http_spec.h"
 
 typedef struct segue__txn segue__txn;
 typedef struct segue__policy segue__policy;
@@ -23,9 +24,12 @@ typedef enum segue__trigger_type {
 
 typedef struct segue__trigger_spec {
   segue__trigger_type type;
-  int signum;           /* signal */
-  char *action;         /* signal: "reload" (more later) */
-  char *address;        /* http: "127.0.0.1:9090" */
+  int signum;             /* signal */
+  char *action;           /* signal: "reload" (more later) */
+  char *address;          /* http: "127.0.0.1:9090" */
+  segue__http_spec *http; /* http: who may come in; NULL: the defaults */
+  void *door;             /* http: what was made of it, by whoever opens listeners */
+  void (*free_door)(void *door);
   uint64_t interval_ms; /* poll; watch: rescan (0 = default) */
 } segue__trigger_spec;
 
@@ -93,6 +97,8 @@ struct segue__policy {
 /* Zeroed but for the defaults; one reference. */
 int segue__policy_new(segue__policy **out);
 segue__policy *segue__policy_ref(segue__policy *policy);
+/* One more file whose bytes count as the policy's. */
+int segue__policy_add_input(segue__policy *policy, const char *path, segue__hash hash);
 void segue__policy_unref(segue__policy *policy); /* frees all arrays and strings with segue__free */
 /* Names unique, needs known and without a cycle, durations sane. Errors are added. */
 int segue__policy_validate(const segue__policy *policy, segue__errors *errors);

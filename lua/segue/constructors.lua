@@ -5,6 +5,7 @@ local core = require "segue.core"
 local check = require "segue.check"
 local duration = require "segue.duration"
 local fetch = require "segue.fetch"
+local http = require "segue.http"
 local run = require "segue.run"
 
 local M = {}
@@ -160,17 +161,14 @@ function M.watch(options)
   return tagged("trigger", "watch", { interval_ms = o.rescan and duration.parse(o.rescan) or 0 })
 end
 
---- A trigger and the admin API: an HTTP listener on a loopback address, or "unix:/path".
----@param address string
+--- A trigger and the admin API: an HTTP listener on a loopback address or "unix:/path"; or a table
+--- with any address, and who may come in: segue.http { "0.0.0.0:9443", tls = ..., tokens = ... }.
+---@param listener string|segue.HttpOptions
 ---@return segue.Trigger
-function M.http(address)
-  argument("segue.http", address, "text")
-  local port = tonumber(address:match(":(%d+)$"))
-  if not address:match("^unix:.") and not (port and port <= 65535) then
-    error(("segue.http: '%s' is not an address: write \"127.0.0.1:9090\", \"[::1]:9090\" or "
-      .. "\"unix:/run/app.sock\""):format(address), 2)
-  end
-  return tagged("trigger", "http", { address = address })
+function M.http(listener)
+  local spec, wrong = http.spec(listener)
+  if not spec then error("segue.http: " .. wrong, 2) end
+  return tagged("trigger", "http", spec)
 end
 
 --- A trigger: asks the sources again and again.

@@ -6,6 +6,7 @@ local core = require "segue.core"
 local check = require "segue.check"
 local constructors = require "segue.constructors"
 local duration = require "segue.duration"
+local http = require "segue.http"
 local suggest = require "segue.suggest"
 
 -- Captured now: what a policy does to the globals must not reach this.
@@ -235,6 +236,11 @@ function Judge:policy(policy)
   end
   if policy.triggers then
     result.triggers = self:tagged(policy.triggers, "triggers", "trigger", 'segue.signal "HUP"')
+    for i, trigger in ipairs(result.triggers) do
+      if trigger.kind == "http" then
+        result.triggers[i] = http.with_paths(trigger, function(p) return self:folder_path(p) end)
+      end
+    end
   else -- what everybody expects; who wants none writes triggers = {}
     result.triggers = { constructors.signal "HUP", constructors.watch() }
   end

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Who may ask what: how often, by which name, with which role; and the record of it in the log. To
+ * look (GET, HEAD) takes the role read, everything else operate. Users of this machine are known by
+ * the socket, others by their token or certificate; a plain loopback listener asks nobody.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+enum { HANDSHAKES_TOLD = 10 }; /* failed ones of one client; then one a second */
+
+/* What is known of who asks. */
+typedef struct identity {
+  segue__role role;
+  bool named;       /* by a token or a certificate */
+  bool wrong_token; /* showed one that nobody knows */
+} identity;
+
+static bool looks_only(const segue__http_request *request) {
+  return segue__method_is(request, "GET") || segue__method_is(request, "HEAD");
+}
+
+static bool is_public(const segue__http_request *request, const segue__door *door) {
+  if (!looks_only(request)) return false;
+  if (strcmp(request->path, "/metrics") == 0) return door->public_metrics;
+  bool health = strcmp(request->path, "/-/healthy") == 0 || strcmp(request->path, "/-/ready") == 0;
+  return health && door->public_health;
+}
+
+/* ---- Who ------------------------------------------------------------------------------------- */
+
+/* The token of "Authorization: Bearer TOKEN"; false: there is none of that kind. */
+static bool bearer(const segue__http_request *request, segue__http_text *out) {
+  static const char scheme[] = "Bearer ";
+  const segue__http_text *value = segue__http_header_get(request, "Authorization");
+  size_t skip = sizeof scheme - 1;
+  if (!value || value->len <= skip || strncasecmp(value->s, scheme, skip) != 0) return false;
+  out->s = value->s + skip;
+  out->len = value->len - skip;
+  while (out->len && *out->s == ' ')
+    out->s++, out->len--;
+  return true;
+}
+
+static segue__role better(segue__role a, segue__role b) {
+  return a > b ? a : b;
+}
+
+static segue__role role_of_user(const segue__http_request *request, const segue__door *door) {
+  const char *uid = strstr(request->peer, "uid=");
+  unsigned long n = uid ? strtoul(uid + 4, NULL, 10) : (unsigned long)-1;
+  if (uid && (n == 0 || n == geteuid())) return SEGUE__ROLE_OPERATE;
+  return door ? door->others : SEGUE__ROLE_READ;
+}
+
+static identity identify(segue__http_request *request, const segue__door *door) {
+  identity who = {.role = SEGUE__ROLE_NONE};
+  segue__http_text text;
+  const char *name;
+  if (request->local) who.role = role_of_user(request, door);
+  if (!request->local && (!door || !door->locked)) who.role = SEGUE__ROLE_OPERATE;
+  if (door && door->client_known && request->client) {
+    who.role = better(who.role, segue__door_client(door, request->client, &name));
+    who.named = true;
+    snprintf(request->who, sizeof request->who, "client %s", name);
+  }
+  if (!door || !door->tokens.count || !bearer(request, &text)) return who;
+  const segue__token *token = segue__tokens_find(&door->tokens, text.s, text.len);
+  who.wrong_token = !token;
+  if (!token) return who;
+  if (token->role >= who.role) snprintf(request->who, sizeof request->who, "token %s", token->name);
+  who.role = better(who.role, token->role);
+  who.named = true;
+  return who;
+}
+
+/* ---- Refusals -------------------------------------------------------------------------------- */
+
+static bool within_rate(segue__admin *admin, segue__http_request *request,
+                        const segue__door *door) {
+  bool first;
+  char header[48];
+  if (!door || door->rate <= 0) return true;
+  uint64_t key = segue__limiter_key(request->peer, door->salt);
+  uint64_t wait = segue__limiter_take(&admin->limiter, key, door->rate, door->burst,
+                                      segue__loop_now_ms(admin->loop), &first);
+  if (!wait) return true;
+  admin->refusals.rate++;
+  if (first)
+    segue__log(admin->log, SEGUE__WARN, "audit", "asks too often, and is told to wait", "peer", 's',
+               request->peer, "path", 's', request->path, NULL);
+  snprintf(header, sizeof header, "Retry-After: %" PRIu64 "\r\n", (wait + 999) / 1000);
+  segue__answer_error(request, 429, header, "too many requests: ask again in %" PRIu64 " s",
+                      (wait + 999) / 1000);
+  return false;
+}
+
+static void unauthorized(segue__admin *admin, segue__http_request *request, const identity *who) {
+  const segue__door *door = request->door;
+  const char *challenge = who->wrong_token
+                              ? "WWW-Authenticate: Bearer realm=\"segue\", error=\"invalid_token\""
+                                "\r\n"
+                              : "WWW-Authenticate: Bearer realm=\"segue\"\r\n";
+  admin->refusals.unauthorized++;
+  if (who->wrong_token)
+    segue__answer_error(request, 401, challenge, "this token is not known here");
+  else if (door->tokens.count)
+    segue__answer_error(request, 401, challenge, "who asks? Send Authorization: Bearer TOKEN%s",
+                        door->client_known ? ", or show a certificate" : "");
+  else
+    segue__answer_error(request, 403, NULL, "who asks? Show a certificate");
+}
+
+static void forbidden(segue__admin *admin, segue__http_request *request, const identity *who,
+                      segue__role needed) {
+  admin->refusals.forbidden++;
+  segue__answer_error(request, 403, NULL, "%s has the role %s: this takes the role %s",
+                      request->who[0] ? request->who : "this user", segue__role_name(who->role),
+                      segue__role_name(needed));
+}
+
+bool segue__access_check(segue__admin *admin, segue__http_request *request) {
+  const segue__door *door = request->door;
+  segue__role needed = looks_only(request) ? SEGUE__ROLE_READ : SEGUE__ROLE_OPERATE;
+  char why[256];
+  if (!within_rate(admin, request, door)) return false;
+  if (segue__guard_check(request, why, sizeof why)) {
+    admin->refusals.forbidden++;
+    segue__log(admin->log, SEGUE__WARN, "http", why, "peer", 's', request->peer, NULL);
+    segue__answer_error(request, 403, NULL, "%s", why);
+    return false;
+  }
+  identity who = identify(request, door);
+  if (door && is_public(request, door)) return true;
+  if (who.wrong_token || (who.role < needed && !who.named && !request->local)) {
+    unauthorized(admin, request, &who);
+    return false;
+  }
+  if (who.role >= needed) return true;
+  forbidden(admin, request, &who, needed);
+  return false;
+}
+
+/* ---- The record ------------------------------------------------------------------------------ */
+
+static void on_answer(void *data, const segue__http_request *request, int status) {
+  segue__admin *admin = data;
+  char method[24], code[16];
+  bool refused = status == 401 || status == 403;
+  if (status == 429 || (looks_only(request) && !refused)) return;
+  snprintf(method, sizeof method, "%.*s",
+           (int)(request->method.len < 20 ? request->method.len : 20), request->method.s);
+  snprintf(code, sizeof code, "%d", status);
+  segue__log(admin->log, refused ? SEGUE__WARN : SEGUE__INFO, "audit",
+             refused  ? "refused"
+             : status ? "answered"
+                      : "left before the answer",
+             "method", 's', method, "path", 's', request->path, "status", 's', code, "who", 's',
+             request->who[0] ? request->who : NULL, "peer", 's', request->peer, NULL);
+}
+
+static void on_tls_failure(void *data, const char *peer, void *door, const char *why) {
+  segue__admin *admin = data;
+  const segue__door *d = door;
+  bool first;
+  admin->refusals.handshakes++;
+  uint64_t key = segue__limiter_key(peer, d ? ~d->salt : 0);
+  if (segue__limiter_take(&admin->limiter, key, 1, HANDSHAKES_TOLD, segue__loop_now_ms(admin->loop),
+                          &first))
+    return;
+  segue__log(admin->log, SEGUE__WARN, "audit", "a TLS handshake failed", "peer", 's', peer, "why",
+             's', why, "address", 's', d ? d->address : NULL, NULL);
+}
+
+void segue__access_watch(segue__admin *admin) {
+  const segue__http_events events = {.on_answer = on_answer, .on_tls_failure = on_tls_failure};
+  segue__http_server_watch(admin->server, &events);
+}
+
+void segue__access_metrics(segue__buf *out, const segue__admin *admin) {
+  const segue__refusals *r = &admin->refusals;
+  segue__metrics_head(out, "segue_http_refused_total", "counter",
+                      "Requests to the admin API that were not let in.");
+  segue__buf_addf(out, "segue_http_refused_total{reason=\"unauthorized\"} %" PRIu64 "\n",
+                  r->unauthorized);
+  segue__buf_addf(out, "segue_http_refused_total{reason=\"forbidden\"} %" PRIu64 "\n",
+                  r->forbidden);
+  segue__buf_addf(out, "segue_http_refused_total{reason=\"rate\"} %" PRIu64 "\n", r->rate);
+  segue__metrics_head(out, "segue_tls_handshake_failures_total", "counter",
+                      "TLS handshakes that failed.");
+  segue__buf_addf(out, "segue_tls_handshake_failures_total %" PRIu64 "\n", r->handshakes);
+}

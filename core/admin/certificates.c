@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Certificates grow old while the daemon runs: it says so in time, in the log, in status and in
+ * metrics. Looked at when a reload settles, when one expires, and every hour.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "internal.h"
+
+enum { DAY_S = 86400, WARN_S = 14 * DAY_S, LOOK_MS = 3600 * 1000 };
+
+static int64_t left_s(const segue__admin *admin, const segue__door *door) {
+  return segue__tls_context_expires(door->tls) - segue__loop_wall_ms(admin->loop) / 1000;
+}
+
+/* Empty: there is nothing to say. */
+static void warning_of(int64_t left, char *buf, size_t size) {
+  buf[0] = 0;
+  if (left <= 0)
+    snprintf(buf, size, "the certificate has expired: replace it, clients refuse it");
+  else if (left < WARN_S)
+    snprintf(buf, size, "the certificate expires in %" PRId64 " %s: replace it in time",
+             left / (left < 2 * DAY_S ? 3600 : DAY_S), left < 2 * DAY_S ? "hours" : "days");
+}
+
+static void on_look(segue__timer *timer) {
+  segue__certificates_look(timer->data);
+}
+
+/* Said when it begins, when it gets worse, and once a day. */
+static void look_at(segue__admin *admin, segue__admin_listener *item, uint64_t *next_ms) {
+  const segue__door *door = item->door;
+  char warning[128];
+  int64_t left = left_s(admin, door);
+  uint64_t now = segue__loop_now_ms(admin->loop);
+  int stage = left <= 0 ? 2 : left < WARN_S;
+  if (left > 0 && (uint64_t)left * 1000 < *next_ms) *next_ms = (uint64_t)left * 1000 + 50;
+  warning_of(left, warning, sizeof warning);
+  bool again = now - item->warned_ms >= (uint64_t)DAY_S * 1000;
+  if (stage && (stage != item->warned || again)) {
+    segue__log(admin->log, stage == 2 ? SEGUE__ERROR : SEGUE__WARN, "http", warning, "address", 's',
+               door->address, "subject", 's', segue__tls_context_subject(door->tls), NULL);
+    item->warned_ms = now;
+  }
+  item->warned = stage;
+}
+
+void segue__certificates_look(segue__admin *admin) {
+  uint64_t next_ms = LOOK_MS;
+  bool any = false;
+  for (segue__admin_listener *item = admin->listeners; item; item = item->next) {
+    if (!item->live || !item->door || !item->door->tls) continue;
+    look_at(admin, item, &next_ms);
+    any = true;
+  }
+  admin->certificate_timer.data = admin;
+  segue__timer_stop(admin->loop, &admin->certificate_timer);
+  if (any) segue__timer_start(admin->loop, &admin->certificate_timer, next_ms, on_look);
+}
+
+void segue__certificates_json(segue__buf *out, const segue__admin *admin) {
+  const char *separator = "";
+  char warning[128];
+  segue__buf_addc(out, '[');
+  for (const segue__admin_listener *item = admin->listeners; item; item = item->next) {
+    if (!item->live || !item->door || !item->door->tls) continue;
+    int64_t expires = segue__tls_context_expires(item->door->tls);
+    warning_of(left_s(admin, item->door), warning, sizeof warning);
+    segue__buf_adds(out, separator);
+    segue__buf_addc(out, '{');
+    segue__render_member(out, "address", item->door->address);
+    segue__buf_addc(out, ',');
+    segue__render_member(out, "subject", segue__tls_context_subject(item->door->tls));
+    segue__buf_adds(out, ",\"expires\":");
+    segue__render_time(out, expires * 1000);
+    segue__buf_addc(out, ',');
+    segue__render_member(out, "warning", warning[0] ? warning : NULL);
+    segue__buf_addc(out, '}');
+    separator = ",";
+  }
+  segue__buf_addc(out, ']');
+}
+
+void segue__certificates_metrics(segue__buf *out, const segue__admin *admin) {
+  segue__metrics_head(out, "segue_tls_certificate_expiry_timestamp_seconds", "gauge",
+                      "When the certificate of a listener expires, in seconds since 1970.");
+  for (const segue__admin_listener *item = admin->listeners; item; item = item->next) {
+    if (!item->live || !item->door || !item->door->tls) continue;
+    segue__buf_adds(out, "segue_tls_certificate_expiry_timestamp_seconds{address=");
+    segue__metrics_label(out, item->door->address);
+    segue__buf_addf(out, "} %" PRId64 "\n", segue__tls_context_expires(item->door->tls));
+  }
+}

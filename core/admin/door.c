@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Making a door: files, certificates, tokens, and the rule that nobody opens one to the world
+ * without a lock.
+ */
+#include "door.h"
+
+#include <string.h>
+#include <uv.h>
+
+enum { FILE_BYTES = 1 << 20, RATE = 50, BURST = 100 };
+
+segue__door *segue__door_ref(segue__door *door) {
+  door->refs++;
+  return door;
+}
+
+void segue__door_unref(void *data) {
+  segue__door *door = data;
+  if (!door || --door->refs > 0) return;
+  segue__tokens_deinit(&door->tokens);
+  segue__tls_context_unref(door->tls);
+  for (size_t i = 0; i < door->client_count; i++)
+    segue__free(door->clients[i].name);
+  for (size_t i = 0; i < door->host_count; i++)
+    segue__free(door->hosts[i]);
+  segue__free(door->clients);
+  segue__free(door->hosts);
+  segue__free(door->address);
+  segue__free(door);
+}
+
+/* ---- Files ----------------------------------------------------------------------------------- */
+
+typedef struct reading {
+  segue__policy *policy;
+  const segue__os *os;
+  segue_error *err;
+} reading;
+
+/* What others may read is no secret. */
+static int check_mode(const reading *r, const char *path) {
+  unsigned mode;
+  if (!r->os->file_mode || r->os->file_mode(r->os->data, path, &mode) < 0 || !(mode & 07)) return 0;
+  segue__error_set(
+      r->err, SEGUE_EPOLICY,
+      "%s is open to every user of this machine (mode %04o), so it is no secret: chmod "
+      "o= %s, and make a new one",
+      path, mode, path);
+  segue__error_at(r->err, path, 0, 0);
+  return SEGUE_EPOLICY;
+}
+
+static int read_input(const reading *r, const char *path, bool secret, segue__bytes *out) {
+  memset(out, 0, sizeof *out);
+  int rc = r->os->read_file(r->os->data, path, FILE_BYTES, out, r->err);
+  if (!rc)
+    rc = segue__policy_add_input(r->policy, path,
+                                 segue__hash_bytes(out->data, out->len, (segue__hash){0, 0}));
+  if (!rc && secret) rc = check_mode(r, path);
+  if (rc == UV_ENOMEM) segue__error_set(r->err, rc, "%s: out of memory", path);
+  return rc;
+}
+
+static void forget(segue__bytes *bytes) {
+  if (bytes->data) explicit_bzero(bytes->data, bytes->len);
+  segue__free(bytes->data);
+}
+
+static segue__tls_file file_of(const char *name, const segue__bytes *bytes) {
+  return (segue__tls_file){name, bytes->data, bytes->len};
+}
+
+static int make_tls(const reading *r, const segue__http_spec *spec, segue__door *door) {
+  segue__bytes cert = {0}, key = {0}, ca = {0};
+  int rc = read_input(r, spec->cert, false, &cert);
+  if (!rc) rc = read_input(r, spec->key, true, &key);
+  if (!rc && spec->client_ca) rc = read_input(r, spec->client_ca, false, &ca);
+  if (!rc && spec->client_ca && !ca.len) {
+    rc = segue__error_set(r->err, SEGUE_EPOLICY, "%s is empty: it must hold the CA of clients",
+                          spec->client_ca);
+    segue__error_at(r->err, spec->client_ca, 0, 0);
+  }
+  segue__tls_options options = {.size = sizeof options,
+                                .cert = file_of(spec->cert, &cert),
+                                .key = file_of(spec->key, &key),
+                                .client_ca = file_of(spec->client_ca, &ca),
+                                .client_optional = spec->client_optional};
+  if (!rc) rc = segue__tls_context_new(&door->tls, &options, r->err);
+  forget(&key);
+  segue__free(cert.data);
+  segue__free(ca.data);
+  return rc;
+}
+
+static int make_tokens(const reading *r, const segue__http_spec *spec, segue__door *door) {
+  int rc = 0;
+  for (size_t i = 0; i < spec->token_count && !rc; i++) {
+    segue__bytes bytes;
+    rc = read_input(r, spec->tokens[i].file, true, &bytes);
+    if (!rc) rc = segue__tokens_add(&door->tokens, &spec->tokens[i], bytes.data, bytes.len, r->err);
+    forget(&bytes);
+  }
+  return rc;
+}
+
+/* ---- Rules ----------------------------------------------------------------------------------- */
+
+static int copy_names(const segue__http_spec *spec, segue__door *door) {
+  door->clients = segue__calloc(spec->client_count, sizeof *door->clients);
+  door->hosts = segue__calloc(spec->host_count, sizeof *door->hosts);
+  if ((spec->client_count && !door->clients) || (spec->host_count && !door->hosts))
+    return UV_ENOMEM;
+  for (size_t i = 0; i < spec->client_count; i++) {
+    door->clients[i].role = spec->clients[i].role;
+    door->clients[i].name = segue__strdup(spec->clients[i].name);
+    door->client_count++;
+    if (!door->clients[i].name) return UV_ENOMEM;
+  }
+  for (size_t i = 0; i < spec->host_count; i++) {
+    door->hosts[i] = segue__strdup(spec->hosts[i]);
+    door->host_count++;
+    if (!door->hosts[i]) return UV_ENOMEM;
+  }
+  return 0;
+}
+
+static int check_lock(const segue__trigger_spec *trigger, const segue__http_address *address,
+                      const segue__http_spec *spec, segue_error *err) {
+  bool locked = spec->token_count || (spec->client_ca && !spec->client_optional);
+  if (address->loopback || locked) return 0;
+  segue__error_set(err, SEGUE_EPOLICY,
+                   "segue.http \"%s\": others can reach this address, and whoever reaches it could "
+                   "reload: give it tokens = { { file = \"ops.token\", role = \"operate\" } } or "
+                   "tls = { cert = ..., key = ..., client_ca = ... }, or listen on %s:%u",
+                   trigger->address, address->text[0] == '[' ? "[::1]" : "127.0.0.1",
+                   address->port);
+  segue__error_at(err, spec->file, spec->line, 0);
+  return SEGUE_EPOLICY;
+}
+
+static void set_rules(segue__door *door, const segue__http_spec *spec,
+                      const segue__http_address *address) {
+  door->client_known = spec->client_ca != NULL;
+  door->client_required = spec->client_ca && !spec->client_optional;
+  door->locked = spec->token_count || spec->client_ca;
+  door->public_health = spec->public_health;
+  door->public_metrics = spec->public_metrics;
+  door->loopback = address->loopback;
+  door->mode = spec->mode;
+  door->others = spec->others;
+  door->rate = spec->rate >= 0 ? spec->rate : door->locked ? RATE : 0;
+  door->burst = spec->burst           ? spec->burst
+                : spec->rate < 0      ? BURST
+                : spec->rate * 2 > 10 ? spec->rate * 2
+                                      : 10;
+}
+
+int segue__door_make(segue__policy *policy, segue__trigger_spec *trigger, const segue__os *os,
+                     segue_error *err) {
+  static const segue__http_spec defaults = {.rate = -1, .others = SEGUE__ROLE_READ};
+  const segue__http_spec *spec = trigger->http ? trigger->http : &defaults;
+  reading r = {policy, os, err};
+  segue__http_address address;
+  int rc = segue__http_address_parse(trigger->address, &address, err);
+  if (!rc) rc = check_lock(trigger, &address, spec, err);
+  if (rc) {
+    if (!err->file[0]) segue__error_at(err, spec->file, spec->line, 0);
+    return rc;
+  }
+  segue__door *door = segue__calloc(1, sizeof *door);
+  if (!door) return segue__error_set(err, UV_ENOMEM, "segue.http: out of memory");
+  door->refs = 1;
+  set_rules(door, spec, &address);
+  door->address = segue__strdup(address.text);
+  door->salt = segue__hash_bytes(address.text, strlen(address.text), (segue__hash){0, 0}).lo;
+  rc = !door->address || copy_names(spec, door) < 0
+           ? segue__error_set(err, UV_ENOMEM, "segue.http: out of memory")
+           : 0;
+  if (!rc && spec->cert) rc = make_tls(&r, spec, door);
+  if (!rc) rc = make_tokens(&r, spec, door);
+  if (rc) {
+    segue__door_unref(door);
+    return rc;
+  }
+  trigger->door = door;
+  trigger->free_door = segue__door_unref;
+  return 0;
+}
+
+/* ---- Clients by certificate ------------------------------------------------------------------ */
+
+/* "*" stands for any text, once or more often. */
+static bool matches(const char *pattern, const char *name) {
+  const char *star = NULL, *from = NULL;
+  while (*name) {
+    if (*pattern == '*') {
+      star = pattern++;
+      from = name;
+    } else if (*pattern == *name) {
+      pattern++;
+      name++;
+    } else if (star) {
+      pattern = star + 1;
+      name = ++from;
+    } else {
+      return false;
+    }
+  }
+  while (*pattern == '*')
+    pattern++;
+  return !*pattern;
+}
+
+segue__role segue__door_client(const segue__door *door, const segue__tls_client *client,
+                               const char **name) {
+  segue__role role = door->client_count ? SEGUE__ROLE_NONE : SEGUE__ROLE_OPERATE;
+  *name = client->names;
+  for (const char *s = client->names; s < client->names + client->len; s += strlen(s) + 1)
+    for (size_t i = 0; i < door->client_count; i++)
+      if (door->clients[i].role > role && matches(door->clients[i].name, s)) {
+        role = door->clients[i].role;
+        *name = s;
+      }
+  return role;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * door.h: what one listener asks of who comes in: made from what the policy says and from the files
+ * it names, judged as a whole before anything listens, and never changed after: a reload makes
+ * another one. Counted; control thread.
+ */
+#ifndef SEGUE_ADMIN_DOOR_H
+#define SEGUE_ADMIN_DOOR_H
+
+#include "../http/http.h"
+#include "../reload/policy.h"
+#include "tokens.h"
+
+typedef struct segue__door {
+  int refs;
+  char *address; /* as the policy has it */
+  segue__tls_context *tls;
+  bool client_required, client_known; /* a certificate must, or may, be shown */
+  bool locked;                        /* somebody without a name has no role */
+  bool public_health, public_metrics;
+  bool loopback;      /* names of this machine only, unless others are given */
+  double rate, burst; /* rate 0: no limit */
+  uint64_t salt;      /* of the address: keeps the limits of listeners apart */
+  unsigned mode;
+  segue__role others;
+  segue__tokens tokens;
+  segue__client_spec *clients;
+  size_t client_count;
+  char **hosts;
+  size_t host_count;
+} segue__door;
+
+/* Reads the files that the trigger names, adds them to the policy's inputs, and puts what came of
+ * it into trigger->door. */
+int segue__door_make(segue__policy *policy, segue__trigger_spec *trigger, const segue__os *os,
+                     segue_error *err);
+segue__door *segue__door_ref(segue__door *door);
+void segue__door_unref(void *door); /* NULL allowed */
+
+/* What a client's certificate allows, and the name that says so. */
+segue__role segue__door_client(const segue__door *door, const segue__tls_client *client,
+                               const char **name);
+
+#endif

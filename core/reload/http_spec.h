@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * http_spec.h: what a policy says about one HTTP listener beyond its address: TLS, who may come in,
+ * and how often. Plain data; core/admin/door.c makes of it what judges requests.
+ */
+#ifndef SEGUE_RELOAD_HTTP_SPEC_H
+#define SEGUE_RELOAD_HTTP_SPEC_H
+
+#include "../os/error.h"
+
+/* What somebody may do: nothing, look, or change. */
+typedef enum segue__role { SEGUE__ROLE_NONE, SEGUE__ROLE_READ, SEGUE__ROLE_OPERATE } segue__role;
+const char *segue__role_name(segue__role role);
+
+/* Clients by a name in their certificate, "*" for any part of it. */
+typedef struct segue__client_spec {
+  char *name;
+  segue__role role;
+} segue__client_spec;
+
+typedef struct segue__token_spec {
+  char *file, *name;
+  segue__role role;
+} segue__token_spec;
+
+typedef struct segue__http_spec {
+  char *file; /* where it is written, or NULL */
+  uint32_t line;
+  char *cert, *key, *client_ca; /* paths; NULL: none */
+  bool client_optional;
+  segue__client_spec *clients;
+  size_t client_count;
+  segue__token_spec *tokens;
+  size_t token_count;
+  char **hosts;
+  size_t host_count;
+  bool public_health, public_metrics;
+  double rate; /* requests per second; 0: no limit; negative: the default */
+  uint32_t burst;
+  unsigned mode;      /* of a unix socket; 0: 0600 */
+  segue__role others; /* of users other than our own and root on a unix socket */
+} segue__http_spec;
+
+void segue__http_spec_free(segue__http_spec *spec); /* NULL allowed */
+
+#endif

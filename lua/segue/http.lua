@@ -1,0 +1,195 @@
+-- SPDX-License-Identifier: MIT
+-- What segue.http takes: an address, or a table with an address and who may come in by it. Judged
+-- key by key; what comes out is what core/bind/extract_http.c reads.
+local check = require "segue.check"
+local suggest = require "segue.suggest"
+
+---@alias segue.Role "read"|"operate"
+
+---@class segue.HttpTls
+---@field cert string PEM: the certificate, then what leads to its CA
+---@field key string PEM, for this user only
+---@field client_ca? string PEM: who signs the certificates of clients
+---@field client? "required"|"optional"
+---@field clients? { name: string, role: segue.Role }[] roles by name; all others have none
+
+---@class segue.HttpOptions
+---@field [1] string the address
+---@field tls? segue.HttpTls
+---@field tokens? { file: string, role: segue.Role, name?: string }[]
+---@field public? ("health"|"metrics")[]
+---@field hosts? string[]
+---@field rate? string "10/s", "600/m", or "none"
+---@field burst? integer
+---@field mode? string of a unix socket: "0660"
+---@field others? "none"|"read"|"operate" other users on a unix socket
+
+local roles = { "read", "operate" }
+local keys = {
+  tls = "table", tokens = "table", public = "texts", hosts = "texts", rate = "text",
+  burst = "count", mode = "text", others = { "none", "read", "operate" },
+}
+local tls_keys = { cert = "text", key = "text", client_ca = "text",
+  client = { "required", "optional" }, clients = "table" }
+local client_keys = { name = "text", role = roles }
+local token_keys = { file = "text", role = roles, name = "text" }
+local per = { s = 1, m = 60, h = 3600 }
+
+-- Raised in here, caught by M.spec: the first fault ends the judgement.
+local function wrong(format, ...)
+  error({ message = format:format(...) }, 0)
+end
+
+local function judge(t, known, where)
+  check.table(t, known, function(_, message) wrong("%s%s", where, message) end)
+end
+
+local function need(t, key, where, example)
+  if t[key] == nil then wrong("%s%s is missing: %s", where, key, example) end
+end
+
+-- A list of tables, each judged by `known`.
+local function each(list, name, known, example)
+  local count = 0
+  for _ in pairs(list) do count = count + 1 end
+  if count ~= #list or count == 0 then
+    wrong("%s must be a list: %s = { %s }", name, name, example)
+  end
+  for i, item in ipairs(list) do
+    local where = ("%s[%d]: "):format(name, i)
+    if type(item) ~= "table" then
+      wrong("%smust be a table such as %s, not a %s", where, example, type(item))
+    end
+    judge(item, known, where)
+    for key in pairs(known) do
+      if key ~= "name" or known == client_keys then need(item, key, where, example) end
+    end
+  end
+end
+
+local function tls_of(tls)
+  judge(tls, tls_keys, "tls: ")
+  need(tls, "cert", "tls: ", 'cert = "server.pem"')
+  need(tls, "key", "tls: ", 'key = "server.key"')
+  for _, key in ipairs { "client", "clients" } do
+    if tls[key] ~= nil and tls.client_ca == nil then
+      wrong("tls: %s says something only with client_ca, the CA that signs clients", key)
+    end
+  end
+  if tls.clients then
+    each(tls.clients, "tls: clients", client_keys, '{ name = "ops.example", role = "operate" }')
+  end
+end
+
+local function rate_of(rate)
+  if rate == nil then return nil end
+  if rate == "none" then return 0 end
+  local n, unit = rate:match("^(%d+)/([smh])$")
+  n = tonumber(n)
+  if not n or n == 0 then
+    wrong('rate must be like "10/s", "600/m" or "1000/h", or "none", not \'%s\'', rate)
+  end
+  return n / per[unit]
+end
+
+local function mode_of(mode, address)
+  if mode == nil then return nil end
+  local number = mode:match("^0?[0-7][0-7][0-7]$") and tonumber(mode, 8)
+  if not number then wrong('mode must be like "0660", not \'%s\'', mode) end
+  if not address:find("^unix:") then wrong("mode is for unix sockets: %s is none", address) end
+  return number
+end
+
+local function public_of(public)
+  local result = {}
+  for _, name in ipairs(public or {}) do
+    if name ~= "health" and name ~= "metrics" then
+      wrong("public: '%s' cannot be public: %s", name, suggest.hint(name, { "health", "metrics" }))
+    end
+    result[name] = true
+  end
+  return result
+end
+
+local function hosts_of(hosts)
+  for _, host in ipairs(hosts or {}) do
+    if not host:find("^[%w._%-]+$") then
+      wrong("hosts: '%s' is no host name: write it without scheme, port and slashes", host)
+    end
+  end
+  return hosts
+end
+
+local function address_of(address)
+  local fault = check.value(address, "text")
+  if fault then wrong("its address %s", fault) end
+  local port = tonumber(address:match(":(%d+)$"))
+  if not address:match("^unix:.") and not (port and port <= 65535) then
+    wrong("'%s' is not an address: write \"127.0.0.1:9090\", \"[::1]:9090\" or "
+      .. "\"unix:/run/app.sock\"", address)
+  end
+  return address
+end
+
+local function options_of(given)
+  local address, o = address_of(given[1]), {}
+  for key, value in pairs(given) do
+    if key ~= 1 then o[key] = value end
+  end
+  judge(o, keys, "")
+  if o.tls then tls_of(o.tls) end
+  if o.tokens then
+    each(o.tokens, "tokens", token_keys, '{ file = "ops.token", role = "operate" }')
+  end
+  if o.burst and not o.rate then wrong("burst says something only with rate") end
+  local is_unix = address:find("^unix:")
+  if o.tls and is_unix then wrong("tls is for TCP: %s is a unix socket", address) end
+  if o.others and not is_unix then wrong("others is for unix sockets: %s is none", address) end
+  local public = public_of(o.public)
+  return { address = address, tls = o.tls, tokens = o.tokens, hosts = hosts_of(o.hosts),
+    public_health = public.health, public_metrics = public.metrics, rate = rate_of(o.rate),
+    burst = o.burst, mode = mode_of(o.mode, address), others = o.others }
+end
+
+local M = {}
+
+--- The fields of the trigger, or nil and what is wrong.
+---@param given string|segue.HttpOptions
+---@return table?
+---@return string?
+function M.spec(given)
+  local ok, result = pcall(function()
+    if type(given) ~= "table" then return { address = address_of(given) } end
+    return options_of(given)
+  end)
+  if ok then return result end
+  if type(result) ~= "table" or not result.message then error(result, 0) end
+  return nil, result.message
+end
+
+--- The same with every path taken through fn: the policy's folder put before it.
+---@param trigger table
+---@param fn fun(path: string): string
+---@return table
+function M.with_paths(trigger, fn)
+  local copy = {}
+  for key, value in pairs(trigger) do copy[key] = value end
+  if trigger.tls then
+    copy.tls = {}
+    for key, value in pairs(trigger.tls) do copy.tls[key] = value end
+    for _, key in ipairs { "cert", "key", "client_ca" } do
+      copy.tls[key] = copy.tls[key] and fn(copy.tls[key])
+    end
+  end
+  if trigger.tokens then
+    copy.tokens = {}
+    for i, token in ipairs(trigger.tokens) do
+      local base = token.file:match("([^/]*)$")
+      copy.tokens[i] = { file = fn(token.file), role = token.role,
+        name = token.name or base:match("^(.+)%.[^.]*$") or base }
+    end
+  end
+  return copy
+end
+
+return M

@@ -1,0 +1,460 @@
+-- SPDX-License-Identifier: MIT
+-- The front door of a running daemon: TLS, certificates of clients, tokens, roles, host names,
+-- rates, users of a socket, and the record of who asked for what.
+local certificates = require "spec.support.certificates"
+local cjson = require "cjson"
+local http = require "spec.support.http"
+local process = require "spec.support.process"
+local segue = require "spec.support.segue"
+local tempdir = require "spec.support.tempdir"
+local tls = require "spec.support.tls"
+local uv = require "luv"
+local wait = require "spec.support.wait"
+
+local OPS, RO = "ops-token-0123456789", "ro-token-0123456789ab"
+
+local function policy(listener, more)
+  return ([[
+local segue = require "segue"
+return {
+  name = "door",
+  sources = { segue.file "config.yaml" },
+  triggers = { segue.http %s %s },
+}
+]]):format(listener, more or "")
+end
+
+local tokens = [[tokens = { { file = "ops.token", role = "operate" },
+  { file = "ro.token", role = "read" } }]]
+
+local function write_tokens(dir)
+  for name, text in pairs { ["ops.token"] = OPS .. "\n", ["ro.token"] = RO .. "\n" } do
+    uv.fs_chmod(dir:write(name, text), tonumber("600", 8))
+  end
+end
+
+-- A folder that survives the set-up of certificates; files go in before the daemon starts.
+local function start(listener, options)
+  options = options or {}
+  local dir = options.dir or tempdir.new()
+  write_tokens(dir)
+  return segue.start { dir = dir, policy = policy(listener, options.more),
+    files = { ["config.yaml"] = "a: 1\n" }, ready = options.ready }
+end
+
+local function bearer(token) return { Authorization = "Bearer " .. token } end
+
+local function put(dir, name, text, mode)
+  local path = dir:write(name, text)
+  uv.fs_chmod(path, tonumber(mode or "600", 8))
+  return path
+end
+
+local function refusal(d, pattern)
+  local status, answer = d:reload()
+  assert.equal(422, status, cjson.encode(answer))
+  assert.matches(pattern, answer.errors[1].message)
+  return answer.errors[1]
+end
+
+describe("the front door", function()
+  after_each(function()
+    http.close_all()
+    segue.cleanup()
+  end)
+
+  describe("of a listener with tokens", function()
+    local listener = "{ \"127.0.0.1:@PORT@\", " .. tokens .. " }"
+
+    it("lets nobody in without one, and says how", function()
+      local d = start(listener)
+      for _, path in ipairs { "/api/v1/status", "/metrics", "/-/ready", "/nothing", "/" } do
+        local r = d:http(path)
+        assert.equal(401, r.status, path)
+        assert.equal('Bearer realm="segue"', r.headers["www-authenticate"])
+        assert.matches("Authorization: Bearer TOKEN", r.body, 1, true)
+      end
+      for _, wrong in ipairs { "x", OPS:sub(1, -2), OPS .. "x", ("y"):rep(4000) } do
+        local r = d:http { path = "/api/v1/status", headers = bearer(wrong) }
+        assert.equal(401, r.status)
+        assert.matches('error="invalid_token"', r.headers["www-authenticate"])
+      end
+      local basic = d:http { path = "/", headers = { Authorization = "Basic " .. OPS } }
+      assert.equal(401, basic.status)
+    end)
+
+    it("knows who may look and who may change", function()
+      local d = start(listener)
+      assert.equal(200, d:http { path = "/api/v1/status", headers = bearer(RO) }.status)
+      assert.equal(200, d:http { path = "/api/v1/status", headers = bearer(OPS) }.status)
+      assert.equal(404, d:http { path = "/nothing", headers = bearer(RO) }.status)
+      for _, path in ipairs { "/-/reload", "/api/v1/plan" } do
+        local r = d:http { method = "POST", path = path, headers = bearer(RO) }
+        assert.equal(403, r.status)
+        assert.matches("token ro has the role read: this takes the role operate", r.body)
+        assert.equal(200, d:http { method = "POST", path = path, headers = bearer(OPS) }.status)
+      end
+    end)
+
+    it("tells who asked: in the cause of the reload and in the log", function()
+      local d = start(listener)
+      d:http { method = "POST", path = "/-/reload?force=1", headers = bearer(OPS) }
+      local last = d:json("/api/v1/reloads")[1]
+      assert.matches("^POST /%-/reload by token ops from 127%.0%.0%.1:%d+$", last.cause)
+      d:wait_log("audit.*answered.*POST.*/%-/reload.*200.*token ops.*127%.0%.0%.1")
+      d:http { method = "POST", path = "/-/reload", headers = bearer(RO) }
+      d:wait_log("audit.*refused.*POST.*403.*token ro")
+      d:http("/metrics")
+      d:wait_log("audit.*refused.*GET.*/metrics.*401")
+      assert.is_nil(d:log():find(OPS, 1, true))
+      assert.is_nil(d:log():find(RO, 1, true))
+      local metrics = d:control("/metrics").body
+      assert.matches('segue_http_refused_total{reason="unauthorized"} 1\n', metrics)
+      assert.matches('segue_http_refused_total{reason="forbidden"} 1\n', metrics)
+    end)
+
+    it("takes two tokens while one replaces the other, each by its line", function()
+      local d = start(listener)
+      local new = "new-token-0123456789"
+      put(d.dir, "ops.token", "# old\n" .. OPS .. "\n# new\n" .. new .. "\n")
+      assert.equal("applied", select(2, d:reload()).outcome)
+      for _, token in ipairs { OPS, new } do
+        assert.equal(200, d:http { method = "POST", path = "/-/reload", headers = bearer(token) }
+          .status)
+      end
+      d:wait_log("token ops:4")
+      put(d.dir, "ops.token", new .. "\n")
+      assert.equal("applied", select(2, d:reload()).outcome)
+      assert.equal(401, d:http { path = "/", headers = bearer(OPS) }.status)
+      assert.equal(200, d:http { path = "/", headers = bearer(new) }.status)
+    end)
+
+    it("asks anew on connections that are open", function()
+      local d = start(listener)
+      local c = http.connect { port = d.port }
+      c:write(http.format { path = "/", headers = bearer(OPS) })
+      assert.equal(200, c:read_response().status)
+      put(d.dir, "ops.token", "another-token-0123456\n")
+      assert.equal("applied", select(2, d:reload()).outcome)
+      c:write(http.format { path = "/", headers = bearer(OPS) })
+      assert.equal(401, c:read_response().status)
+    end)
+
+    it("watches the files, and goes on with what it has when they will not do", function()
+      local d = start(listener, { more = ", segue.watch()" })
+      local file = d.dir:at("ops.token")
+      local from = #d:log()
+      put(d.dir, "ops.token", "# none\n")
+      d:wait_log("ops%.token will not do: there is no token in it", nil, from)
+      assert.equal(200, d:http { path = "/", headers = bearer(OPS) }.status)
+      put(d.dir, "ops.token", "short\n")
+      assert.equal(file, refusal(d, "16 to 256 characters").file)
+      put(d.dir, "ops.token", "open-token-0123456789\n", "644")
+      refusal(d, "ops%.token is open to every user of this machine %(mode 0644%).*chmod o=")
+      os.remove(file)
+      local status, answer = d:reload()
+      assert.equal(500, status)
+      assert.matches("ops.token", answer.errors[1].message, 1, true)
+      assert.equal(200, d:http { path = "/", headers = bearer(OPS) }.status)
+      put(d.dir, "ops.token", "tomorrows-token-012345\n")
+      wait.until_true(function()
+        return d:http { path = "/", headers = bearer("tomorrows-token-012345") }.status == 200
+      end, nil, "the new token")
+    end)
+
+    it("opens what the policy calls public, and only that", function()
+      local d = start("{ \"127.0.0.1:@PORT@\", public = { \"health\", \"metrics\" }, " .. tokens
+        .. " }")
+      for _, path in ipairs { "/-/healthy", "/-/ready", "/metrics" } do
+        assert.equal(200, d:http(path).status)
+        assert.equal(200, d:http { path = path, method = "HEAD" }.status)
+        assert.equal(401, d:http { path = path, method = "POST" }.status)
+      end
+      for _, path in ipairs { "/", "/api/v1/status", "/metrics/", "/-/reload", "/api/v1/config" } do
+        assert.equal(401, d:http(path).status, path)
+      end
+    end)
+
+    it("withstands a flood of wrong tokens: 429 in the end, and the right one comes in", function()
+      local d = start("{ \"127.0.0.1:@PORT@\", rate = \"50/s\", burst = 20, " .. tokens .. " }")
+      local requests = {}
+      for i = 1, 200 do
+        requests[i] = { port = d.port, path = "/", headers = bearer("wrong-token-" .. 10000 + i) }
+      end
+      local counts = {}
+      for _, r in ipairs(http.all(requests)) do
+        counts[r.status] = (counts[r.status] or 0) + 1
+        if r.status == 429 then assert.matches("^%d+$", r.headers["retry-after"]) end
+      end
+      assert.equal(200, counts[401] + counts[429])
+      assert.is_true(counts[401] >= 20)
+      assert.is_true(counts[429] > 0)
+      wait.until_true(function()
+        return d:http { path = "/", headers = bearer(OPS) }.status == 200
+      end, nil, "a token that is right")
+      assert.matches('segue_http_refused_total{reason="rate"} [1-9]', d:control("/metrics").body)
+      d:wait_log("audit.*asks too often")
+    end)
+  end)
+
+  describe("of a plain loopback listener", function()
+    it("asks nobody, and is not limited", function()
+      local d = start("\"127.0.0.1:@PORT@\"")
+      for _ = 1, 300 do assert.equal(200, d:http("/-/healthy").status) end
+      local r = d:http { method = "POST", path = "/-/reload", headers = bearer("x") }
+      assert.equal(200, r.status)
+      d:wait_log("audit.*answered.*/%-/reload.*200")
+    end)
+
+    it("limits each client where the policy says so", function()
+      local d = start("{ \"127.0.0.1:@PORT@\", rate = \"1/h\", burst = 3 }")
+      for _ = 1, 3 do assert.equal(200, d:http("/-/healthy").status) end
+      local r = d:http("/-/healthy")
+      assert.equal(429, r.status)
+      assert.is_true(tonumber(r.headers["retry-after"]) > 3000)
+      assert.equal(200, d:control("/-/healthy").status)
+    end)
+
+    it("answers to loopback names and those that are listed", function()
+      local d = start("{ \"127.0.0.1:@PORT@\", hosts = { \"segue.example\" } }")
+      for host, status in pairs { ["segue.example"] = 200, ["SEGUE.example:80"] = 200,
+        ["localhost"] = 200, ["127.0.0.1"] = 200, ["evil.example"] = 403, ["10.0.0.1"] = 403 } do
+        assert.equal(status, d:http { path = "/", headers = { Host = host } }.status, host)
+      end
+      assert.matches("no name of this listener",
+        d:http { path = "/", headers = { Host = "evil.example" } }.body)
+    end)
+  end)
+
+  describe("of a unix socket", function()
+    local function ask_as(uid, d, method, path)
+      local p = process.run { "setpriv", "--reuid", tostring(uid), "--regid",
+        tostring(uid), "--clear-groups", "curl", "-s",
+        "-X", method, "--unix-socket", d.dir:at("app.sock"), "-w", "%{http_code}",
+        "http://localhost" .. path }
+      return p.stdout:match("(%d%d%d)$"), p.stdout
+    end
+
+    it("lets our own user and root change, others look, as far as the mode lets them in", function()
+      local dir = tempdir.new()
+      local address = ("%q"):format("unix:" .. dir:at("app.sock"))
+      local d = start("{ " .. address .. ", mode = \"0666\" }", { dir = dir })
+      uv.fs_chmod(dir.path, tonumber("755", 8))
+      assert.equal("200", (ask_as(0, d, "POST", "/-/reload")))
+      assert.equal("200", (ask_as(65534, d, "GET", "/api/v1/status")))
+      local status, text = ask_as(65534, d, "POST", "/-/reload")
+      assert.equal("403", status)
+      assert.matches("this user has the role read", text)
+      d:wait_log("audit.*refused.*403.*unix:pid=%d+,uid=65534")
+      d.dir:write("reload.lua", d:fill(policy(
+        "{ " .. address .. ", mode = \"0660\", others = \"operate\" }")))
+      assert.equal("applied", select(2, d:reload()).outcome)
+      assert.equal("000", (ask_as(65534, d, "GET", "/")))
+      d.dir:write("reload.lua", d:fill(policy(
+        "{ " .. address .. ", mode = \"0666\", others = \"operate\" }")))
+      assert.equal("applied", select(2, d:reload()).outcome)
+      assert.equal("200", (ask_as(65534, d, "POST", "/-/reload")))
+      assert.matches("from unix:pid=%d+,uid=65534$", d:json("/api/v1/reloads")[1].cause)
+    end)
+  end)
+
+  describe("through TLS", function()
+    local ca, dir
+
+    local function fresh()
+      dir = tempdir.new()
+      ca = certificates.authority(dir)
+      return ca:issue { name = "server" }
+    end
+
+    local function with_tls(more)
+      return "{ \"127.0.0.1:@PORT@\", tls = { cert = \"server.pem\", key = \"server.key\"" .. more
+    end
+
+    local function ask(d, request)
+      request.port, request.ca = d.port, ca.cert
+      return tls.request(request)
+    end
+
+    it("answers curl with token, and refuses plain HTTP", function()
+      fresh()
+      local d = start(with_tls(" }, " .. tokens .. " }"), { dir = dir })
+      local p = process.run { "curl", "-s", "--cacert", ca.cert, "-H", "Authorization: Bearer "
+        .. OPS, "-X", "POST", ("https://localhost:%d/-/reload"):format(d.port) }
+      assert.equal(0, p.code, p.output)
+      assert.matches("^unchanged: generation 1 stays live", p.stdout)
+      local r = d:http("/")
+      assert.equal(400, r.status)
+      assert.matches("https://", r.body)
+      assert.equal(401, ask(d, { path = "/" }).status)
+    end)
+
+    it("gives roles by the names in certificates", function()
+      fresh()
+      local ops = ca:issue { name = "ops", cn = "ops" }
+      local mon = ca:issue { name = "mon", cn = "mon", san = "DNS:a.mon.example" }
+      local other = ca:issue { name = "other" }
+      local d = start(with_tls([[, client_ca = "ca.pem", clients = {
+        { name = "ops", role = "operate" }, { name = "*.mon.example", role = "read" } } } }]]),
+        { dir = dir })
+      local function status(who, method)
+        return ask(d, { path = method and "/-/reload" or "/", method = method, cert = who.cert,
+          key = who.key }).status
+      end
+      assert.equal(200, status(ops))
+      assert.equal(200, status(ops, "POST"))
+      assert.equal(200, status(mon))
+      assert.equal(403, status(mon, "POST"))
+      assert.equal(403, status(other))
+      d:wait_log("audit.*refused.*403.*client a.mon.example")
+      d:wait_log("audit.*answered.*200.*client ops")
+      assert.matches("by client ops from 127", d:json("/api/v1/reloads")[1].cause)
+      local nobody = tls.new { port = d.port }
+      if nobody:handshake() then
+        nobody:write(http.format { path = "/" })
+        assert.is_false((pcall(nobody.read_response, nobody)))
+      end
+      d:wait_log("audit.*a TLS handshake failed.*peer did not return a certificate")
+      assert.matches("segue_tls_handshake_failures_total 1\n", d:control("/metrics").body)
+    end)
+
+    it("takes certificate or token where a certificate is optional", function()
+      fresh()
+      local ops = ca:issue { name = "ops" }
+      local d = start(with_tls([[, client_ca = "ca.pem", client = "optional" }, ]] .. tokens
+        .. " }"), { dir = dir })
+      assert.equal(200, ask(d, { path = "/", cert = ops.cert, key = ops.key }).status)
+      assert.equal(200, ask(d, { path = "/", headers = bearer(RO) }).status)
+      assert.equal(401, ask(d, { path = "/" }).status)
+      local both = ask(d, { path = "/", cert = ops.cert, key = ops.key, headers = bearer("wrong") })
+      assert.equal(401, both.status)
+    end)
+
+    it("shows a renewed certificate to new connections, keeps the open ones, and refuses what "
+      .. "will not do", function()
+      fresh()
+      local d = start(with_tls(" } }"), { dir = dir, more = ", segue.watch()" })
+      local open = tls.connect { port = d.port, ca = ca.cert }
+      open:write(http.format { path = "/" })
+      assert.equal(200, open:read_response().status)
+      local before = d:json("/api/v1/status").certificates[1]
+      assert.matches("CN=server", before.subject, 1, true)
+      assert.equal(cjson.null, before.warning)
+      local old_ca = ca
+      ca = certificates.authority(dir, "ca2")
+      local from = #d:log()
+      ca:issue { name = "server", cn = "renewed" }
+      d:wait_log("applied", nil, from)
+      wait.until_true(function()
+        return d:json("/api/v1/status").certificates[1].subject:find("CN=renewed", 1, true)
+      end, nil, "the renewed certificate")
+      assert.equal(200, ask(d, { path = "/" }).status)
+      assert.is_nil((tls.new { port = d.port, ca = old_ca.cert }:handshake()))
+      open:write(http.format { path = "/" })
+      assert.equal(200, open:read_response().status)
+      put(dir, "server.pem", "garbage\n")
+      refusal(d, "server%.pem cannot be used as a certificate")
+      put(dir, "server.pem", ca:issue { name = "elsewhere" }.cert_text)
+      refusal(d, "the key in .*server%.key does not belong to the certificate in .*server%.pem")
+      assert.equal(200, ask(d, { path = "/" }).status)
+      assert.equal(3, d:json("/api/v1/status").generation + 1)
+    end)
+
+    it("tells of a certificate that will expire, and of one that has, while it runs", function()
+      dir = tempdir.new()
+      ca = certificates.authority(dir)
+      local ends = os.time() + 6
+      ca:issue { name = "server", ends = ends }
+      local d = start(with_tls(" } }"), { dir = dir })
+      d:wait_log("the certificate expires in 0 hours: replace it in time")
+      assert.matches("expires in", d:json("/api/v1/status").certificates[1].warning)
+      assert.matches("segue_tls_certificate_expiry_timestamp_seconds{address=\"127.0.0.1:" .. d.port
+        .. "\"} " .. ends .. "\n", d:control("/metrics").body)
+      d:wait_log("the certificate has expired: replace it", 30000)
+      assert.matches("has expired", d:json("/api/v1/status").certificates[1].warning)
+      assert.matches("has expired", d:cli("status").stdout)
+      local _, why = tls.new { port = d.port, ca = ca.cert }:handshake()
+      assert.equal("certificate verify failed", why)
+      ca:issue { name = "server" }
+      assert.equal("applied", select(2, d:reload()).outcome)
+      assert.equal(200, ask(d, { path = "/" }).status)
+      assert.equal(cjson.null, d:json("/api/v1/status").certificates[1].warning)
+    end)
+
+    it("does not load with a key that everybody can read, or that is not there", function()
+      fresh()
+      uv.fs_chmod(dir:at("server.key"), tonumber("644", 8))
+      local folder = segue.folder { dir = dir, policy = policy(with_tls(" } }")),
+        files = { ["config.yaml"] = "a: 1\n" } }
+      local p = folder:cli("check")
+      assert.equal(3, p.code)
+      assert.matches("server%.key is open to every user of this machine", p.stdout)
+      os.remove(dir:at("server.key"))
+      p = folder:cli("check")
+      assert.equal(4, p.code)
+      assert.matches("server%.key", p.stdout)
+      p = segue.cli({ "run", "-c", dir:at("reload.lua") })
+      assert.equal(4, p.code)
+      assert.matches("server%.key", p.output)
+    end)
+
+    it("serves event streams, and ends them with a farewell", function()
+      fresh()
+      local d = start(with_tls(" } }"), { dir = dir })
+      local c = tls.connect { port = d.port, ca = ca.cert }
+      c:write(http.format { path = "/api/v1/events" })
+      d:reload("?force=1")
+      wait.until_true(function()
+        pcall(c.read_response, c, 50)
+        return c.input:find("event: settled", 1, true)
+      end, nil, "the event")
+      c:close()
+    end)
+
+    it("keeps 300 clients through a renewal", function()
+      fresh()
+      local d = start(with_tls(" } }"), { dir = dir })
+      local clients = {}
+      for i = 1, 300 do clients[i] = tls.connect { port = d.port, ca = ca.cert } end
+      ca:issue { name = "server", cn = "renewed" }
+      assert.equal("applied", select(2, d:reload()).outcome)
+      for _, c in ipairs(clients) do c:write(http.format { path = "/-/healthy" }) end
+      for _, c in ipairs(clients) do assert.equal(200, c:read_response(30000).status) end
+      for _, c in ipairs(clients) do c:close() end
+    end)
+  end)
+
+  describe("of an address that others can reach", function()
+    it("does not open without a lock, and the answer says where and how to mend it", function()
+      local cases = {
+        "\"0.0.0.0:@PORT@\"",
+        "{ \"0.0.0.0:@PORT@\", public = { \"health\" }, hosts = { \"a.example\" } }",
+        "{ \"[::]:@PORT@\" }",
+        "{ \"0.0.0.0:@PORT@\", tls = { cert = \"server.pem\", key = \"server.key\" } }",
+        "{ \"0.0.0.0:@PORT@\", tls = { cert = \"server.pem\", key = \"server.key\", "
+          .. "client_ca = \"ca.pem\", client = \"optional\" } }",
+      }
+      for _, listener in ipairs(cases) do
+        local folder = segue.folder { policy = policy(listener), files = { ["config.yaml"] = "" } }
+        local p = folder:cli("check")
+        assert.equal(3, p.code, listener)
+        assert.matches("reload%.lua:5: .*others can reach this address.*tokens = .*client_ca",
+          p.stdout)
+      end
+    end)
+
+    it("opens with tokens, says what is risky, and answers to its addresses", function()
+      local d = start("{ \"0.0.0.0:@PORT@\", hosts = { \"segue.example\" }, " .. tokens .. " }")
+      d:wait_log("tokens travel in the clear on this listener")
+      for host, status in pairs { ["segue.example"] = 200, ["10.1.2.3:99"] = 200, ["[::1]"] = 200,
+        ["evil.example"] = 403, ["localhost"] = 403 } do
+        local headers = bearer(RO)
+        headers.Host = host
+        assert.equal(status, d:http { path = "/", headers = headers }.status, host)
+      end
+      local headers = bearer(RO)
+      headers.Origin = "http://evil.example"
+      assert.equal(403, d:http { path = "/", headers = headers }.status)
+    end)
+  end)
+end)
