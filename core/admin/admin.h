@@ -42,7 +42,9 @@ void segue__admin_discard(segue__admin *admin);
  * through os and become inputs of the policy. Called once, before the policy is used. */
 int segue__admin_check(segue__policy *policy, const segue__os *os, segue__errors *errors);
 
-/* Is every module running a good generation? If not, why is filled with one sentence. */
+/* Is every module running a good generation? If not, why is filled with one sentence. The first
+ * generation is not good before it is confirmed; a later one that is being confirmed is, because a
+ * good one comes back if it fails. */
 bool segue__admin_ready(const segue__engine *engine, char *why, size_t size);
 
 /* The candidate nearest to word, or NULL if none is near enough to be meant. */

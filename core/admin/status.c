@@ -26,6 +26,10 @@ bool segue__admin_ready(const segue__engine *engine, char *why, size_t size) {
              last ? segue__outcome_name(last->outcome) : "");
     return false;
   }
+  if (segue__engine_on_trial(engine)) {
+    snprintf(why, size, "the first generation is not confirmed yet");
+    return false;
+  }
   for (size_t i = 0; i < segue__engine_module_count(engine); i++) {
     segue__module_status module;
     segue__engine_module_status(engine, i, &module);

@@ -526,6 +526,11 @@ const segue_snapshot *segue__engine_previous(const segue__engine *engine) {
   return engine->previous;
 }
 
+bool segue__engine_on_trial(const segue__engine *engine) {
+  const segue__txn *txn = engine->txn;
+  return txn && txn->flipped && !txn->confirmed && !txn->was_live;
+}
+
 const segue__policy *segue__engine_policy(const segue__engine *engine) {
   return engine->policy;
 }

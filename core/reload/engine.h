@@ -179,8 +179,11 @@ void segue__engine_free(segue__engine *engine); /* stopped, or never asked for a
 /* For status, metrics and the policy's hooks. Borrowed until the loop goes on. */
 const segue_snapshot *segue__engine_live(const segue__engine *engine);     /* NULL: none yet */
 const segue_snapshot *segue__engine_previous(const segue__engine *engine); /* the one before */
-const segue__policy *segue__engine_policy(const segue__engine *engine);    /* live one, or NULL */
-const segue__result *segue__engine_running(const segue__engine *engine);   /* NULL: idle */
+/* The live one is the first, and what confirms it has not had its say: there is nothing to go back
+ * to yet. */
+bool segue__engine_on_trial(const segue__engine *engine);
+const segue__policy *segue__engine_policy(const segue__engine *engine);  /* live one, or NULL */
+const segue__result *segue__engine_running(const segue__engine *engine); /* NULL: idle */
 bool segue__engine_pending(const segue__engine *engine);
 uint64_t segue__engine_deferred_until_ms(const segue__engine *engine); /* loop time; 0 = no */
 /* The last results, newest first; index 0 .. count-1. */

@@ -269,4 +269,40 @@ describe("a policy that changes", function()
     d:signal "usr1"
     d:wait_config(function(config) return config.a == 2 end)
   end)
+
+  it("is ready once its first generation is confirmed, and stays so while others are", function()
+    local d = segue.start { ready = false, files = { ["config.yaml"] = "n: 1\n" }, policy = [[
+local segue = require "segue"
+return {
+  sources = { segue.file "config.yaml" },
+  confirm = { within = "1m", probe = function()
+    local path = segue.state.n == 1 and "good" or "good too"
+    return segue.stat(path) ~= nil, path .. " is not there"
+  end },
+  check = function(next) segue.state.n = next.n return true end,
+}
+]] }
+    wait.until_true(function() return uv.fs_stat(d:socket()) end)
+    local function phase() return d:json("/api/v1/status").running end
+    local function confirming()
+      local run = phase()
+      return run ~= cjson.null and run.phase == "confirm"
+    end
+    wait.until_true(confirming)
+    local r = d:control "/-/ready"
+    assert.equal(503, r.status)
+    assert.equal("not ready: the first generation is not confirmed yet\n", r.body)
+    assert.equal(200, d:control("/-/healthy").status)
+    assert.equal(4, d:cli("status").code)
+    d.dir:write("good", "")
+    d:wait_ready()
+    d.dir:save("config.yaml", "n: 2\n")
+    assert.equal(202, (d:reload "?wait=0"))
+    wait.until_true(confirming)
+    assert.equal(200, d:control("/-/ready").status)
+    assert.equal(2, d:config().n)
+    d.dir:write("good too", "")
+    wait.until_true(function() return phase() == cjson.null end)
+    assert.equal("applied", d:json("/api/v1/status").last.outcome)
+  end)
 end)
