@@ -53,6 +53,7 @@ static int begin(lua_State *co, void *data, segue_error *err) {
   struct run *run = data;
   lua_rawgeti(co, LUA_REGISTRYINDEX, run->loaded->hooks[run->hook]);
   if (run->hook == SEGUE__HOOK_RELOAD) {
+    segue__lua_pace(co, segue__config_bytes(segue__txn_next(run->txn->txn)->config));
     segue__txn_push(co, run->txn);
     return 1;
   }
@@ -61,6 +62,7 @@ static int begin(lua_State *co, void *data, segue_error *err) {
     push_source(co, run->source);
     return 1;
   }
+  segue__lua_pace(co, segue__config_bytes(run->next->config));
   segue__value_push(co, run->next, segue_snapshot_root(run->next));
   segue__value_push(co, run->prev, run->prev ? segue_snapshot_root(run->prev) : NULL);
   return 2;

@@ -239,6 +239,17 @@ int segue__lua_call(segue__lua *lua, const char *what, uint64_t cpu_ms, segue__l
   return call.status;
 }
 
+/* A quarter is enough: the collector goes through twice its heap while twice its heap is held back,
+ * or one generation. */
+void segue__lua_pace(lua_State *L, size_t bytes) {
+  enum { STEP = 65536 };
+  segue__lua *lua = segue__lua_of(L);
+  lua->held_back += bytes / 4;
+  if (lua->held_back < STEP) return;
+  lua_gc(L, LUA_GCSTEP, lua->held_back > (size_t)1 << 30 ? 1 << 20 : (int)(lua->held_back >> 10));
+  lua->held_back = 0;
+}
+
 void segue__lua_guard(lua_State *L) {
   const char *base = segue__lua_of(L)->stack_base, *here = __builtin_frame_address(0);
   size_t used = base > here ? (size_t)(base - here) : (size_t)(here - base);

@@ -62,12 +62,13 @@ struct segue__lua {
   struct segue__outside *outside;
   size_t outside_bytes; /* held for it by what it started */
   size_t bytes, bytes_max;
-  void *reserve;   /* while the state is being made */
-  bool spoiled;    /* an allocation was refused: its results cannot be trusted */
-  bool over_limit; /* because of bytes_max, not for lack of memory */
-  bool overran;    /* a call used up its CPU time */
-  bool closing;    /* to be closed as soon as the running call is left */
-  int depth;       /* calls that are running */
+  size_t held_back; /* see segue__lua_pace */
+  void *reserve;    /* while the state is being made */
+  bool spoiled;     /* an allocation was refused: its results cannot be trusted */
+  bool over_limit;  /* because of bytes_max, not for lack of memory */
+  bool overran;     /* a call used up its CPU time */
+  bool closing;     /* to be closed as soon as the running call is left */
+  int depth;        /* calls that are running */
   const char *stack_base;
   size_t refs;
   struct segue__task *tasks, *current;
@@ -121,6 +122,10 @@ void segue__lua_log_traceback(segue__lua *lua, const char *what, const char *tra
 
 /* Raises if too much of the C stack is in use: calls that nest through C are not limited by Lua. */
 void segue__lua_guard(lua_State *L);
+
+/* Tells the collector of memory outside of its sight that values from now on may hold back. It
+ * sees a few bytes where a generation of the configuration hangs on them. Within a call. */
+void segue__lua_pace(lua_State *L, size_t bytes);
 
 /* Counted references to values. */
 int segue__lua_ref(segue__lua *lua, lua_State *L); /* pops the value */

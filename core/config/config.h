@@ -26,6 +26,8 @@ int segue__config_merge(segue__config **out, segue__document *const *docs, size_
                         segue_error *err);
 segue__config *segue__config_ref(segue__config *config);
 void segue__config_unref(segue__config *config); /* NULL allowed */
+/* Memory that goes with its last reference, if nobody else holds its documents. */
+size_t segue__config_bytes(const segue__config *config);
 /* The document a node came from; NULL if it is not of this config. O(log n). */
 const segue__document *segue__config_document(const segue__config *config, const segue_node *node);
 

@@ -182,6 +182,13 @@ segue__config *segue__config_ref(segue__config *config) {
   return config;
 }
 
+size_t segue__config_bytes(const segue__config *config) {
+  size_t bytes = sizeof *config + config->arena.used;
+  for (size_t i = 0; i < config->document_count; i++)
+    bytes += config->documents[i]->len + config->documents[i]->arena.used;
+  return bytes;
+}
+
 void segue__config_unref(segue__config *config) {
   if (!config || __atomic_sub_fetch(&config->refs, 1, __ATOMIC_ACQ_REL)) return;
   for (size_t i = 0; i < config->document_count; i++)

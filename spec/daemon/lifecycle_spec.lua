@@ -104,6 +104,30 @@ describe("segue run", function()
     c:close()
   end)
 
+  it("keeps no generation because the policy's collector has little to do", function()
+    local lines = {}
+    for i = 1, 2000 do lines[i] = ("key%d: { a: %d, b: some text, c: [1, 2, 3] }\n"):format(i, i) end
+    local text = table.concat(lines)
+    local d = segue.start { measured = true, files = { ["config.yaml"] = text }, policy = [[
+local segue = require "segue"
+return {
+  sources = { segue.file "config.yaml" },
+  check = function(next, prev) return next.key1.a == 1 and (not prev or prev.key2.a == 2) end,
+}
+]] }
+    local function reloads(from, to)
+      for i = from, to do
+        d.dir:save("config.yaml", ("%slast: %d\n"):format(text, i))
+        assert.equal(200, (d:reload()))
+      end
+    end
+    reloads(1, 10)
+    local before = d.process:rss_kib()
+    reloads(11, 110) -- 1 MB each
+    local more = d.process:rss_kib() - before
+    assert.is_true(more < segue.roomy_kib(16 * 1024), more)
+  end)
+
   it("writes no line twice as often as it happens, and JSON where that is asked for", function()
     local d = segue.start { policy = policy, files = files, args = { "--log-format", "json" } }
     d:reload()
