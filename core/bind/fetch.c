@@ -97,7 +97,7 @@ static void on_data(void *data, const char *bytes, size_t len) {
   request *r = data;
   segue__buf_add(&r->chunk, bytes, len);
   if (r->chunk.failed) {
-    segue__fetch_cancel(r->fetch);
+    if (r->fetch) segue__fetch_cancel(r->fetch);
     r->fetch = NULL;
     segue__error_set(&r->io.error, UV_ENOMEM, "segue.fetch: out of memory");
     segue__io_finish(&r->io);
@@ -162,8 +162,11 @@ static void start(segue__io *io) {
                                   .reserve = reserve,
                                   .on_done = on_done,
                                   .data = r};
-  int rc = open_fetcher(io->outside, &io->error);
-  if (!rc) rc = segue__fetch_start(io->outside->fetcher, &options, &r->fetch, &io->error);
+  const segue__stand_in *stand_in = io->outside->stand_in;
+  int rc = stand_in ? stand_in->fetch(stand_in->data, &options, &io->error)
+                    : open_fetcher(io->outside, &io->error);
+  if (!rc && !stand_in)
+    rc = segue__fetch_start(io->outside->fetcher, &options, &r->fetch, &io->error);
   if (rc) {
     segue__io_finish(io);
     return;
@@ -174,7 +177,11 @@ static void start(segue__io *io) {
 
 static void stop(segue__io *io) {
   request *r = of(io);
-  segue__fetch_cancel(r->fetch);
+  const segue__stand_in *stand_in = io->outside->stand_in;
+  if (stand_in)
+    stand_in->forget(stand_in->data, r);
+  else
+    segue__fetch_cancel(r->fetch);
   r->fetch = NULL;
   segue__io_end(io);
 }

@@ -20,6 +20,7 @@ typedef struct file {
   unsigned mode;
   uint64_t limit_ms;
   const segue__os *os;
+  const segue__stand_in *stand_in;
   segue__job job;
   segue__timer limit;
   int status;
@@ -56,7 +57,10 @@ static void work(segue__job *job) {
     f->status = f->os->list_files(f->os->data, f->path, &f->names, &f->failure);
     break;
   case STAT:
-    f->status = stat(f->path, &f->stat) ? -errno : 0;
+    if (f->stand_in)
+      f->status = f->stand_in->stat(f->stand_in->data, f->path, &f->stat);
+    else
+      f->status = stat(f->path, &f->stat) ? -errno : 0;
     if (f->status) segue__explain(&f->failure, f->status, "look at", f->path);
   }
 }
@@ -185,6 +189,7 @@ static file *new_file(lua_State *L, deed deed) {
   file *f = segue__io_new(L, &kinds[deed]); /* 5: whatever is raised below, it is freed with it */
   f->deed = deed;
   f->os = f->io.lua->os;
+  f->stand_in = f->io.outside->stand_in;
   f->path = segue__arg_path(L, 1);
   f->limit_ms = segue__arg_number(L, 2);
   return f;

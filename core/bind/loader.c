@@ -37,6 +37,7 @@ int segue__lua_loader_new(segue__lua_loader **out, segue__loop *loop, const segu
     segue__free(loader);
     return UV_ENOMEM;
   }
+  loader->outside->stand_in = options->stand_in;
   *out = loader;
   return 0;
 }

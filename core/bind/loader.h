@@ -52,6 +52,7 @@ typedef struct segue__lua_options {
   uint64_t load_cpu_ms, slice_cpu_ms;
   const segue__module_kind *kinds;
   size_t kind_count;
+  const struct segue__stand_in *stand_in; /* outside.h; NULL: this is no rehearsal */
 } segue__lua_options;
 
 typedef struct segue__lua_loader segue__lua_loader;

@@ -10,6 +10,7 @@
 #define SEGUE_BIND_OUTSIDE_H
 
 #include "../http/fetch.h"
+#include "../os/os.h"
 #include "task.h"
 
 /* The way back for threads that may return after everything is gone. */
@@ -19,8 +20,21 @@ typedef struct segue__bridge {
   size_t refs, threads;
 } segue__bridge;
 
+/* A rehearsal touches nothing: somebody stands in for requests, look-ups and what lies at a path.
+ * (Commands and the bytes of files are replaced in segue__os.) */
+struct stat;
+typedef struct segue__stand_in {
+  /* Calls on_done (and on_data before it) later, unless the request is forgotten. */
+  int (*fetch)(void *data, const segue__fetch_options *options, segue_error *err);
+  void (*forget)(void *data, const void *whose); /* options.data */
+  int (*resolve)(void *data, const char *name, segue__names *out, segue_error *err);
+  int (*stat)(void *data, const char *path, struct stat *out); /* worker thread */
+  void *data;
+} segue__stand_in;
+
 typedef struct segue__outside {
   segue__loop *loop;
+  const segue__stand_in *stand_in; /* NULL: this is no rehearsal */
   const segue__log *log;
   segue__fetcher *fetcher; /* from the first request on */
   segue__bridge *bridge;   /* from the first look-up on */

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "outside.h"
@@ -186,8 +187,25 @@ static int launch(resolve *r) {
   return rc;
 }
 
+/* In a rehearsal the answer is there at once. */
+static void ask_stand_in(resolve *r, const segue__stand_in *stand_in) {
+  segue__names names = {0};
+  int rc = stand_in->resolve(stand_in->data, r->name, &names, &r->io.error);
+  look_up *look = rc ? NULL : segue__calloc(1, sizeof *look);
+  if (!rc && !look) segue__error_set(&r->io.error, UV_ENOMEM, "segue.resolve: out of memory");
+  for (size_t i = 0; look && i < names.count && i < ADDRESSES_MAX; i++)
+    snprintf(look->addresses[look->count++], INET6_ADDRSTRLEN, "%s", names.items[i]);
+  r->look = look;
+  segue__names_deinit(&names);
+  segue__io_finish(&r->io);
+}
+
 static void start(segue__io *io) {
   resolve *r = of(io);
+  if (io->outside->stand_in) {
+    ask_stand_in(r, io->outside->stand_in);
+    return;
+  }
   int rc = launch(r);
   r->limit.data = r;
   if (!rc) {

@@ -29,6 +29,7 @@ enum {
   FORCE = 128,
   IF_MATCH = 256,
   SCHEMA = 512,
+  REPLAY = 1024,
   REMOTE = POLICY | STATE | SOCKET
 };
 
@@ -68,6 +69,12 @@ static const command commands[] = {
      segue__cli_diff, REMOTE | JSON, 2},
     {"init", "[FOLDER]", "write a commented starter: reload.lua and config.yaml",
      "Never overwrites a file.", segue__cli_init, 0, 1},
+    {"test", "[DIR|FILE]", "run the specs of a policy, under a simulated clock",
+     "Runs the files that end in _spec.lua with busted, which has to be installed (the Debian\n"
+     "package lua-busted). segue.testing gives them rehearsals of a policy, by default that of "
+     "-c.\n"
+     "Exit codes: 0 all passed, 3 not, 4 they cannot be run.",
+     segue__cli_test, POLICY | LUA_DIR | JSON, 1},
     {"completion", "SHELL", "print the completion of a shell: bash or zsh",
      "It is installed with the program. By hand: source <(segue completion bash), or put what\n"
      "segue completion zsh prints into a file _segue in a folder of $fpath.",

@@ -23,7 +23,8 @@ enum {
 };
 
 typedef struct segue__cli {
-  const char *policy, *state, *socket, *lua_dir, *log_format, *log_level, *wait, *if_match, *schema;
+  const char *policy, *state, *socket, *lua_dir, *log_format, *log_level, *wait, *if_match, *schema,
+      *replay;
   bool json, force, help, formats;
   const char *args[4];
   int arg_count;
@@ -39,6 +40,7 @@ int segue__cli_status(const segue__cli *cli);
 int segue__cli_diff(const segue__cli *cli);
 int segue__cli_init(const segue__cli *cli);
 int segue__cli_completion(const segue__cli *cli);
+int segue__cli_test(const segue__cli *cli);
 
 /* The plan of a first load, where no daemon runs. */
 int segue__cli_plan_offline(const segue__cli *cli);

@@ -13,6 +13,14 @@ local timeout_ms = 1000 * tonumber(os.getenv("SEGUE_SPEC_TIMEOUT") or "300")
 local jobs = tonumber(os.getenv("SEGUE_SPEC_JOBS") or "1")
 local folders = { "unit", "bind", "daemon", "embed", "plugin", "fault" }
 
+-- Specs of policies are run by `segue test`, as a user would: spec/daemon/test_spec.lua does that.
+local function is_of_a_policy(path)
+  local file = assert(io.open(path))
+  local text = file:read("*a")
+  file:close()
+  return text:find('require "segue.testing"', 1, true) ~= nil and not path:find("test_spec.lua$")
+end
+
 local function find(path, into)
   local stat = uv.fs_stat(path)
   if not stat then
@@ -35,7 +43,7 @@ local function find(path, into)
     local child = path .. "/" .. entry.name
     if entry.type == "directory" then
       find(child, into)
-    elseif entry.name:match("_spec%.lua$") then
+    elseif entry.name:match("_spec%.lua$") and not is_of_a_policy(child) then
       into[#into + 1] = child
     end
   end

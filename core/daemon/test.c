@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * `segue test`: specs of a policy, run in this process by busted.
+ */
+#include "../admin/admin.h"
+#include "../bind/testing.h"
+#include "../instance/scripts.h"
+#include "budget.h"
+#include "cli.h"
+
+int segue__cli_test(const segue__cli *cli) {
+  segue_error err;
+  char *lua_dir;
+  int verdict = 1;
+  const char *args[] = {cli->arg_count ? cli->args[0] : ".", NULL};
+  int rc = segue__scripts_find(cli->lua_dir, &lua_dir, &err);
+  if (rc == 0) {
+    segue__testing_options options = {.size = sizeof options,
+                                      .lua_dir = lua_dir,
+                                      .policy = cli->policy,
+                                      .replay = cli->replay,
+                                      .args = args,
+                                      .json = cli->json,
+                                      .signal = segue__budget_signal(),
+                                      .judge = segue__admin_check};
+    rc = segue__testing_run(&options, &verdict, &err);
+  }
+  segue__free(lua_dir);
+  if (rc < 0) return segue__cli_fail(SEGUE__EXIT_FAILED, "%s", err.message);
+  return verdict ? SEGUE__EXIT_REJECTED : SEGUE__EXIT_OK;
+}

@@ -1,0 +1,427 @@
+-- SPDX-License-Identifier: MIT
+-- segue.testing: a policy at work without a world, for specs that `segue test` runs. The engine and
+-- the policy are the real ones; the clock stands still until it is moved, and files, triggers,
+-- commands, requests and modules are the spec's.
+--   local t = testing.policy "reload.lua"
+--   t:file("config.yaml", "workers: 4")
+--   assert.equal("applied", t:start().outcome)
+--   t:file("config.yaml", "workers: 0")
+--   assert.equal("rejected", t:signal("HUP").outcome)
+local found, core = pcall(require, "segue.testing.core")
+if not found then
+  error("segue.testing is for specs that `segue test` runs: this program does not have it", 2)
+end
+local answers = require "segue.testing.answers"
+local duration = require "segue.duration"
+local suggest = require "segue.suggest"
+
+local testing = { null = core.null }
+
+---@class segue.TestResult
+---@field outcome "applied"|"unchanged"|"held"|"rejected"|"failed"|"reverted"|"deferred"|"refused"
+---@field id integer
+---@field trigger string
+---@field cause string
+---@field phase string the last one that it reached
+---@field generation integer live after it
+---@field errors { message: string, text: string, code: string, file?: string, line?: integer,
+---  column?: integer, path?: string, source?: string }[]
+---@field plan { module: string, action: string, why: string }[]
+---@field changes { op: "add"|"remove"|"change", path: string, to?: string }[] to: as JSON
+---@field started number seconds since 1970, by the simulated clock
+---@field seconds number that it took, by the simulated clock
+---@field skipped boolean this input was refused before
+---@field deferred boolean the policy, or min_interval, put it off
+---@field plan_only boolean
+---@field undo_failed boolean
+
+---@class segue.Rehearsal
+local Rehearsal = {}
+Rehearsal.__index = Rehearsal
+
+-- The spec, however many functions of ours lie between: what it does wrong is told at its line, and
+-- its files are found wherever it is run from.
+local function caller()
+  local level = 2
+  local info = debug.getinfo(level, "Sl")
+  while info and (info.what == "C" or info.source:find("/segue/testing.lua", 1, true)) do
+    level = level + 1
+    info = debug.getinfo(level, "Sl")
+  end
+  return info
+end
+
+local function raise(message)
+  local info = caller()
+  error(info and ("%s:%d: %s"):format(info.short_src, info.currentline, message) or message, 0)
+end
+
+local function absolute(path)
+  local info = caller()
+  if path:sub(1, 1) ~= "/" and info and info.source:sub(1, 1) == "@" then
+    path = (info.source:sub(2):match("^(.*)/[^/]*$") or ".") .. "/" .. path
+  end
+  local folder, name = path:match("^(.*)/([^/]*)$")
+  if not folder then folder, name = ".", path end
+  local real = core.folder(folder == "" and "/" or folder)
+  if not real then raise(("there is no folder %s"):format(folder)) end
+  return (real == "/" and "" or real) .. "/" .. name
+end
+
+local open = setmetatable({}, { __mode = "k" })
+local default_wait = "10m"
+
+local function options_of(name, given, known)
+  if given == nil then return {} end
+  if type(given) ~= "table" then
+    raise(("%s: options are a table, not a %s"):format(name, type(given)))
+  end
+  for key in pairs(given) do
+    if known[key] == nil then
+      raise(("%s: unknown option '%s': %s"):format(name, tostring(key),
+        suggest.hint(tostring(key), suggest.keys(known))))
+    end
+  end
+  return given
+end
+
+local function milliseconds(name, time)
+  local ms, wrong = duration.parse(time)
+  if not ms then raise(("%s: the time %s"):format(name, wrong)) end
+  return ms
+end
+
+local function text_argument(name, value)
+  if type(value) ~= "string" or value == "" then
+    raise(("%s wants a text, not %s"):format(name, value == "" and "an empty one" or "a "
+      .. type(value)))
+  end
+end
+
+local policy_options = { now = true, env = true, text = true }
+
+--- A rehearsal of a policy. path: relative to the folder of the spec; by default the policy that
+--- `segue test -c` names. options: `text` (the policy itself; then nothing is at path), `now`
+--- (seconds since 1970 that the clock shows at first), `env` (variables; by default there is none).
+---@param path? string
+---@param options? { text?: string, now?: number, env?: table<string, string> }
+---@return segue.Rehearsal
+function testing.policy(path, options)
+  local o = options_of("testing.policy", options, policy_options)
+  if path ~= nil then text_argument("testing.policy", path) end
+  path = absolute(path or core.policy)
+  local count = 0
+  for _ in pairs(open) do count = count + 1 end
+  if count > 8 then collectgarbage() end -- each has a thread of its own
+  local self = setmetatable({ path = path, folder = path:match("^(.*)/[^/]*$"), handlers = {},
+    commands_run = {}, requests_made = {}, operations_done = {} }, Rehearsal)
+  local weak = setmetatable({ self }, { __mode = "v" }) -- the core must not hold self
+  self.core = core.new(path, (o.now or 1767225600) * 1000, function(kind, question)
+    return answers[kind](weak[1], question)
+  end)
+  open[self] = true
+  if o.text then self.core:file(path, o.text) end
+  for name, value in pairs(o.env or {}) do self:env(name, value) end
+  return self
+end
+
+-- ---- The world ----
+
+function Rehearsal:at(path)
+  text_argument("a path", path)
+  return path:sub(1, 1) == "/" and path or self.folder .. "/" .. path
+end
+
+--- A file, relative to the policy's folder: its bytes, or nil: it is not there. Files that are not
+--- named are those of the disk, which is never written.
+---@param path string
+---@param text? string
+---@return segue.Rehearsal self
+function Rehearsal:file(path, text)
+  if text ~= nil and type(text) ~= "string" then
+    raise(("t:file: the content of %s is a text, not a %s"):format(path, type(text)))
+  end
+  if text then
+    self.core:file(self:at(path), text)
+  else
+    self.core:file(self:at(path), nil, "ENOENT", "no such file")
+  end
+  return self
+end
+
+--- From now on a file cannot be read: code such as "EACCES" or "EIO".
+---@param path string
+---@param code? string default "EIO"
+---@param message? string
+---@return segue.Rehearsal self
+function Rehearsal:fail(path, code, message)
+  self.core:file(self:at(path), nil, code or "EIO", message)
+  return self
+end
+
+--- The file of the disk counts again.
+---@param path string
+---@return segue.Rehearsal self
+function Rehearsal:restore(path)
+  self.core:unfile(self:at(path))
+  return self
+end
+
+--- What the policy wrote to a file (or the spec put there); nil: nothing.
+---@param path string
+---@return string?
+function Rehearsal:written(path)
+  return self.core:read(self:at(path))
+end
+
+--- A variable of the environment; nil: it is not set.
+---@param name string
+---@param value? string
+---@return segue.Rehearsal self
+function Rehearsal:env(name, value)
+  text_argument("t:env", name)
+  self.core:env(name, value)
+  return self
+end
+
+local function add_handler(self, kind, fn)
+  if type(fn) ~= "function" then
+    raise(("t:on_%s wants a function, not a %s"):format(kind, type(fn)))
+  end
+  self.handlers[kind] = self.handlers[kind] or {}
+  table.insert(self.handlers[kind], 1, fn)
+  return self
+end
+
+--- Answers commands of the policy: fn(argv, command) returns true (exit code 0), an exit code, a
+--- text (its output), a table { code, stdout, stderr, signal, seconds } or { error = "ENOENT",
+--- message = ... }; nil passes on to the function before. A command that none answers is refused,
+--- and fails the spec.
+---@param fn fun(argv: string[], command: { argv: string[], env: string[], cwd?: string,
+---  stdin?: string }): any
+---@return segue.Rehearsal self
+function Rehearsal:on_run(fn)
+  return add_handler(self, "run", fn)
+end
+
+--- Answers requests: fn(request) returns a status, a text (the body of a 200), a table { status,
+--- headers, body, seconds } or { error = "ECONNREFUSED", message = ... }, or nil as above. A TCP
+--- probe is a request too; true lets it connect.
+---@param fn fun(request: { url: string, method?: string, headers: string[], body?: string }): any
+---@return segue.Rehearsal self
+function Rehearsal:on_fetch(fn)
+  return add_handler(self, "fetch", fn)
+end
+
+--- Answers look-ups of hosts: fn(name) returns a list of addresses, { error = ... }, or nil.
+---@param fn fun(name: string): any
+---@return segue.Rehearsal self
+function Rehearsal:on_resolve(fn)
+  return add_handler(self, "resolve", fn)
+end
+
+--- Judges what modules do: fn(name, verb, config), verb being prepare, start, drain or stop, may
+--- return false and why: then it fails. Without it modules do as they are told.
+---@param fn fun(name: string, verb: string, config?: any): boolean?, string?
+---@return segue.Rehearsal self
+function Rehearsal:on_module(fn)
+  return add_handler(self, "module", fn)
+end
+
+-- ---- Triggers ----
+
+local function plain(result)
+  if result and result.deferred then result.outcome = "deferred" end
+  return result
+end
+
+-- What came of a trigger. A run that was put off has no result of its own when a rate limit did it.
+local function outcome(self, code, result, before)
+  if result then return plain(result) end
+  local last = self.core:results(before + 1)
+  for i = #last, 1, -1 do
+    if last[i].deferred then return plain(last[i]) end
+  end
+  local what = code == "SEGUE_EDEFERRED" and "deferred" or "refused"
+  return { outcome = what, code = code, deferred = what == "deferred", errors = {}, changes = {},
+    plan = {}, generation = self:generation() }
+end
+
+-- What the spec's functions raise meanwhile has its place already, or gets that of the call.
+local function in_core(self, method, ...)
+  local results = { pcall(self.core[method], self.core, ...) }
+  if results[1] then return unpack(results, 2, 4) end
+  if tostring(results[2]):find("^[^\n]-:%d+: ") then error(results[2], 0) end
+  raise(results[2])
+end
+
+local wait_options = { wait = true, force = true, if_match = true }
+
+local function fire(self, name, trigger, cause, options, plan_only)
+  local o = options_of(name, options, wait_options)
+  local before = self.core:state().results
+  local id = self.core:fire(trigger, cause, o.force, plan_only, o.if_match)
+  if o.wait == false then return nil end
+  local most = milliseconds(name, o.wait or default_wait)
+  local answered, code, result = in_core(self, "await", id, most)
+  if not answered then
+    local phase = self.core:state().phase
+    raise(("%s: nothing came of it within %s of simulated time: %s"):format(name,
+      o.wait or default_wait, phase and "the reload is in its phase " .. phase
+      or "it waits for its turn"))
+  end
+  return outcome(self, code, result, before)
+end
+
+--- The first load. Comes before every trigger.
+---@return segue.TestResult
+function Rehearsal:start()
+  if self.started then raise("t:start: this rehearsal has begun already") end
+  self.started = true
+  return fire(self, "t:start", "start", "start")
+end
+
+local function must_name(self, name, what, holds)
+  if not self.started then raise(("%s: t:start() comes first"):format(name)) end
+  for _, trigger in ipairs(self.core:triggers() or {}) do
+    if holds(trigger) then return end
+  end
+  raise(("%s: the policy that is live has no trigger %s, so nothing would happen"):format(name,
+    what))
+end
+
+local signals = { HUP = 1, USR1 = 10, USR2 = 12, WINCH = 28 }
+
+--- A signal, and what came of it. Like all triggers it moves the clock until it is answered, at
+--- most by options.wait (10m); wait = false only fires.
+---@param name string "HUP"
+---@param options? { wait?: segue.Duration|false }
+---@return segue.TestResult
+function Rehearsal:signal(name, options)
+  name = tostring(name):gsub("^SIG", "")
+  if not signals[name] then
+    raise(("t:signal: '%s' cannot be a trigger: use HUP, USR1, USR2 or WINCH"):format(name))
+  end
+  must_name(self, "t:signal", ("segue.signal %q"):format(name), function(trigger)
+    return trigger.type == "signal" and trigger.signum == signals[name]
+  end)
+  return fire(self, "t:signal", "signal", "SIG" .. name, options)
+end
+
+--- A change of a watched file is noticed. (t:file puts the new content there, and tells nobody.)
+---@param path string
+---@param options? { wait?: segue.Duration|false }
+---@return segue.TestResult
+function Rehearsal:watch(path, options)
+  must_name(self, "t:watch", "segue.watch()", function(trigger) return trigger.type == "watch" end)
+  return fire(self, "t:watch", "watch", self:at(path) .. " changed", options)
+end
+
+--- POST /-/reload on a listener of the policy.
+---@param options? { wait?: segue.Duration|false, force?: boolean, if_match?: string }
+---@return segue.TestResult
+function Rehearsal:http(options)
+  must_name(self, "t:http", "segue.http", function(trigger) return trigger.type == "http" end)
+  return fire(self, "t:http", "http", "POST /-/reload from 127.0.0.1", options)
+end
+
+--- A poll that is due now. (Those that the policy names come by themselves as the clock moves.)
+---@param options? { wait?: segue.Duration|false }
+---@return segue.TestResult
+function Rehearsal:poll(options)
+  must_name(self, "t:poll", "segue.poll", function(trigger) return trigger.type == "poll" end)
+  return fire(self, "t:poll", "poll", "poll", options)
+end
+
+--- `segue reload`: over the control socket, which is always there.
+---@param options? { wait?: segue.Duration|false, force?: boolean, if_match?: string }
+---@return segue.TestResult
+function Rehearsal:reload(options)
+  if not self.started then raise("t:reload: t:start() comes first") end
+  return fire(self, "t:reload", "control", "segue reload", options)
+end
+
+--- `segue plan`: what a reload would do, without doing it.
+---@return segue.TestResult
+function Rehearsal:plan()
+  return fire(self, "t:plan", "control", "segue plan", nil, true)
+end
+
+--- Moves the clock: timers, polls and tasks of the policy fire at their instants. Returns what came
+--- of reloads meanwhile.
+---@param time segue.Duration
+---@return segue.TestResult[]
+function Rehearsal:advance(time)
+  local before = self.core:state().results
+  in_core(self, "advance", milliseconds("t:advance", time))
+  return self:results(before + 1)
+end
+
+-- ---- What came ----
+
+--- What came of every run so far, also of plans and of those that were skipped or put off.
+---@param from? integer
+---@return segue.TestResult[]
+function Rehearsal:results(from)
+  local list = self.core:results(from or 1)
+  for _, result in ipairs(list) do plain(result) end
+  return list
+end
+
+--- The last of them; nil before the first.
+---@return segue.TestResult?
+function Rehearsal:last()
+  local list = self.core:results(math.max(1, self.core:state().results))
+  return plain(list[1])
+end
+
+--- The configuration that is live, or what is at a path in it, as a plain value.
+---@param path? string
+---@return any
+function Rehearsal:config(path) return (self.core:config(path)) end
+
+--- The generation that is live; 0: none.
+---@return integer
+function Rehearsal:generation() return self.core:state().generation end
+
+--- The clock: seconds since 1970.
+---@return number
+function Rehearsal:now() return self.core:state().wall_ms / 1000 end
+
+--- The phase of the reload that runs; nil: none does.
+---@return string?
+function Rehearsal:running() return self.core:state().phase end
+
+--- The sources of the live policy, with what its strategy decided for each.
+---@return { name: string, kind: string, strategy: "push"|"pull", failures: integer,
+---  documents: integer, error?: string }[]
+function Rehearsal:sources() return self.core:sources() end
+
+--- The commands, requests and module operations so far, in order.
+---@return { argv: string[], env: string[], cwd?: string, stdin?: string }[]
+function Rehearsal:commands() return self.commands_run end
+---@return { url: string, method?: string, headers: string[], body?: string }[]
+function Rehearsal:requests() return self.requests_made end
+---@return { name: string, verb: string, config?: any }[]
+function Rehearsal:operations() return self.operations_done end
+
+--- What was logged, line by line in one text.
+---@return string
+function Rehearsal:log() return self.core:log() end
+
+--- Ends it: modules stop, tasks end. The collector does that too.
+function Rehearsal:close()
+  open[self] = nil
+  self.core:close()
+end
+
+--- Replays a recorded incident against a policy: see segue.testing.replay.
+---@param path string a file that `segue record` wrote, relative to the folder of the spec
+---@param options? { policy?: string }
+function testing.replay(path, options)
+  local o = options_of("testing.replay", options, { policy = true })
+  text_argument("testing.replay", path)
+  return require("segue.testing.replay").run(absolute(path), o.policy and absolute(o.policy))
+end
+
+return testing
