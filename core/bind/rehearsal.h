@@ -46,7 +46,7 @@ typedef struct segue__rehearsal_options {
   int64_t wall_ms;                   /* what the clock shows at first */
   int signal;                        /* as in segue__lua_options */
   /* More that a policy is judged by when it was loaded; may be NULL. */
-  int (*judge)(const segue__policy *policy, segue__errors *errors);
+  int (*judge)(segue__policy *policy, const segue__os *os, segue__errors *errors);
   void (*ask)(void *data, segue__question *question);
   void *data;
 } segue__rehearsal_options;

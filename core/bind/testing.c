@@ -451,6 +451,9 @@ static int sources(lua_State *L) {
     set_text(L, "strategy", status.push ? "push" : "pull");
     set_number(L, "documents", (lua_Number)status.documents);
     set_number(L, "failures", (lua_Number)status.consecutive_failures);
+    set_flag(L, "up", status.up);
+    set_flag(L, "held", status.held);
+    set_text(L, "activity", status.activity);
     set_text(L, "error", status.error ? status.error->message : NULL);
     lua_rawseti(L, -2, (int)i + 1);
   }

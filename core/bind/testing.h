@@ -17,7 +17,7 @@ typedef struct segue__testing_options {
   bool json;
   int signal; /* as in segue__lua_options */
   /* More that a policy is judged by when it was loaded; may be NULL. */
-  int (*judge)(const segue__policy *policy, segue__errors *errors);
+  int (*judge)(segue__policy *policy, const segue__os *os, segue__errors *errors);
 } segue__testing_options;
 
 /* *verdict: 0 all passed, 1 not. A negative code, with err, if they cannot be run. Specs are

@@ -394,7 +394,7 @@ function Rehearsal:running() return self.core:state().phase end
 
 --- The sources of the live policy, with what its strategy decided for each.
 ---@return { name: string, kind: string, strategy: "push"|"pull", failures: integer,
----  documents: integer, error?: string }[]
+---  documents: integer, error?: string, up: boolean, held: boolean, activity: string }[]
 function Rehearsal:sources() return self.core:sources() end
 
 --- The commands, requests and module operations so far, in order.

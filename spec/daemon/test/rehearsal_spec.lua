@@ -277,7 +277,7 @@ describe("a rehearsal", function()
     local t = policy 'sources = { segue.file "a" }, triggers = { segue.http "0.0.0.0:80" }'
     local r = t:start()
     assert.equal("rejected", r.outcome)
-    assert.matches("loopback", r.errors[1].message)
+    assert.matches("others can reach this address", r.errors[1].message)
     r = policy("sourcess = {}"):start()
     assert.matches("did you mean", r.errors[1].message)
     r = policy("} while true do end return {"):start()
