@@ -134,17 +134,16 @@ static void build(lua_State *L, int index, segue__builder *b) {
   }
 }
 
-/* The document of segue.value at index. It hangs on the source at once, so that nothing leaks. */
-static int build_document(lua_State *L, int index, segue__loaded *loaded, segue__source *source,
-                          segue_error *err) {
+int segue__document_extract(lua_State *L, int index, segue__lua_loader *loader, const char *source,
+                            segue__document **out, segue_error *err) {
   segue__builder *b = NULL;
   lua_getfield(L, index, "file");
   const char *file = lua_tostring(L, -1);
-  int rc = segue__document_new(&source->value, loaded->loader->next_document++, source->name,
-                               file ? file : source->name, SEGUE__BUILT, NULL, 0);
+  int rc = segue__document_new(out, loader->next_document++, source, file ? file : source,
+                               SEGUE__BUILT, NULL, 0);
   lua_pop(L, 1);
-  if (!rc) rc = segue__builder_new(&b, source->value, NULL);
-  if (rc) return segue__error_set(err, rc, "segue.value: out of memory");
+  if (!rc) rc = segue__builder_new(&b, *out, NULL);
+  if (rc) return segue__error_set(err, rc, "%s: out of memory", source);
   segue__builder_at(b, (uint32_t)number(L, index, "line", 0), 0);
   lua_getfield(L, index, "value");
   int top = lua_gettop(L);
@@ -160,11 +159,63 @@ static int build_document(lua_State *L, int index, segue__loaded *loaded, segue_
 
 /* What is written in Lua is ours; the rest knows nothing of Lua. */
 static const segue__source_kind *kind_of(const char *name) {
-  return strcmp(name, segue__source_lua.name) ? segue__source_kind_find(name) : &segue__source_lua;
+  static const segue__source_kind *const ours[] = {&segue__source_lua, &segue__source_script,
+                                                   &segue__source_url};
+  for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+    if (!strcmp(name, ours[i]->name)) return ours[i];
+  return segue__source_kind_find(name);
+}
+
+static void take_guard(lua_State *L, int index, segue__guard *guard) {
+  lua_getfield(L, index, "guard");
+  int at = lua_gettop(L);
+  if (!lua_istable(L, at)) {
+    lua_pop(L, 1);
+    return;
+  }
+  guard->min_items = number(L, at, "min_items", 0);
+  guard->max_age_ms = number(L, at, "max_age_ms", 0);
+  lua_getfield(L, at, "max_shrink");
+  guard->shrink_limited = lua_isnumber(L, -1);
+  guard->max_shrink = lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  size_t n = list(L, at, "required", sizeof *guard->required, &guard->required);
+  for (size_t i = 0; i < n; i++) {
+    lua_rawgeti(L, -1, (int)i + 1);
+    guard->required[i] = segue__strdup(lua_tostring(L, -1));
+    if (!guard->required[i]) luaL_error(L, "out of memory");
+    guard->required_count++;
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 2);
+}
+
+static bool has_function(lua_State *L, int index, const char *key) {
+  lua_getfield(L, index, key);
+  bool has = lua_isfunction(L, -1);
+  lua_pop(L, 1);
+  return has;
+}
+
+/* What its state calls it is its number among its like: segue__scripts_take. */
+static void take_feed(lua_State *L, int index, segue__loaded *loaded, segue__source *source,
+                      size_t *feeds) {
+  lua_getfield(L, index, "spec");
+  size_t len = 0;
+  const char *spec = lua_tolstring(L, -1, &len);
+  if (spec) source->spec = segue__hash_bytes(spec, len, (segue__hash){0, 0});
+  lua_pop(L, 1);
+  source->impl = loaded;
+  source->index = (*feeds)++;
+  source->pushes = has_function(L, index, "watch");
+  source->interval_ms = number(L, index, "interval_ms", 0);
+  source->safety_ms = number(L, index, "safety_ms", 0);
+  source->retry_min_ms = number(L, index, "retry_min_ms", 0);
+  source->retry_max_ms = number(L, index, "retry_max_ms", 0);
 }
 
 static int take_source(lua_State *L, int index, segue__loaded *loaded, segue__source *source,
-                       segue_error *err) {
+                       size_t *feeds, segue_error *err) {
   char *kind = text(L, index, "kind");
   source->kind = kind ? kind_of(kind) : NULL;
   source->cpu_ms = loaded->loader->options.slice_cpu_ms;
@@ -180,7 +231,11 @@ static int take_source(lua_State *L, int index, segue__loaded *loaded, segue__so
   source->optional = flag(L, index, "optional");
   source->expand = flag(L, index, "expand");
   if (!source->kind) return segue__error_set(err, SEGUE_EPOLICY, "a source of unknown kind");
-  return is(L, index, "kind", "value") ? build_document(L, index, loaded, source, err) : 0;
+  take_guard(L, index, &source->guard);
+  if (source->kind->feed) take_feed(L, index, loaded, source, feeds);
+  if (!is(L, index, "kind", "value")) return 0;
+  /* It hangs on the source at once, so that nothing leaks. */
+  return segue__document_extract(L, index, loaded->loader, source->name, &source->value, err);
 }
 
 static void take_trigger(lua_State *L, int index, segue__trigger_spec *trigger) {
@@ -245,12 +300,12 @@ static int take_module(lua_State *L, int index, segue__loaded *loaded, segue__mo
 
 static int take_sources(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
                         segue_error *err) {
-  size_t n = list(L, index, "sources", sizeof *policy->sources, &policy->sources);
+  size_t n = list(L, index, "sources", sizeof *policy->sources, &policy->sources), feeds = 0;
   int rc = 0;
   for (size_t i = 0; i < n && !rc; i++) {
     lua_rawgeti(L, -1, (int)i + 1);
     policy->source_count++;
-    rc = take_source(L, lua_gettop(L), loaded, &policy->sources[i], err);
+    rc = take_source(L, lua_gettop(L), loaded, &policy->sources[i], &feeds, err);
     lua_pop(L, 1);
   }
   lua_pop(L, 1);

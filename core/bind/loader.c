@@ -112,6 +112,7 @@ void segue__loaded_free(segue__loaded *loaded) {
   segue__errors_deinit(&loaded->found);
   segue__program_deinit(&loaded->program);
   segue__free(loaded->trigger_fns);
+  segue__free(loaded->scripts);
   segue__free(loaded);
 }
 
@@ -195,7 +196,8 @@ static int evaluate(lua_State *L, void *data, segue_error *err) {
     return segue__error_set(err, SEGUE_EPOLICY, "the policy is not valid");
   }
   take_hooks(L, 4, loaded);
-  if (segue__watchers_take(L, 4, loaded)) return segue__error_set(err, UV_ENOMEM, "out of memory");
+  if (segue__watchers_take(L, 4, loaded) || segue__scripts_take(L, 4, loaded))
+    return segue__error_set(err, UV_ENOMEM, "out of memory");
   loaded->program.sealed = true;
   return e->policy ? segue__policy_extract(L, 4, loaded, e->policy, err) : 0;
 }

@@ -32,6 +32,8 @@ struct segue__loaded {
   segue__errors found;                    /* everything the last check found */
   int *trigger_fns;                       /* references: what segue.trigger was given */
   size_t trigger_count;
+  struct segue__script *scripts; /* sources that are written in Lua, in order */
+  size_t script_count;
   segue__watchers *watchers; /* NULL: they do not run */
   uint64_t check_ms, reload_ms, confirm_within_ms;
   uint64_t last_used; /* when a hook of it last ended, by the loader's count */
@@ -67,11 +69,23 @@ int segue__watchers_take(lua_State *L, int index, segue__loaded *loaded);
 void segue__watchers_start(void *impl, void (*fire)(void *data, const char *cause), void *data);
 void segue__watchers_stop(void *impl);
 
+/* script.c: sources written in Lua. take: inside a call; the checked table is at index. */
+typedef struct segue__script {
+  int fetch, watch; /* references */
+  uint64_t timeout_ms;
+} segue__script;
+int segue__scripts_take(lua_State *L, int index, segue__loaded *loaded);
+extern const segue__source_kind segue__source_script, segue__source_url;
+
 /* extract.c: inside a call; the checked table is at index. */
 int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
                           segue_error *err);
 /* extract_http.c: the judged table of an HTTP listener at index. */
 void segue__http_spec_extract(lua_State *L, int index, segue__trigger_spec *trigger);
+/* What the Lua half made of a table of plain data: { value =, file =, line = } at index. *out is
+ * set before anything is raised, so that it can hang where it is freed. */
+int segue__document_extract(lua_State *L, int index, segue__lua_loader *loader, const char *source,
+                            segue__document **out, segue_error *err);
 /* A list of {message, file, line, column, path} at index. */
 void segue__errors_extract(lua_State *L, int index, int code, segue__errors *out);
 

@@ -137,11 +137,20 @@ static int raise_error(lua_State *L, const segue_error *err) {
   return lua_error(L);
 }
 
+/* segue.plugin.NAME is plugins/NAME/init.lua, beside the folder of the Lua half. */
+static const char *push_library_path(lua_State *L, const char *name) {
+  static const char plugin[] = "segue.plugin.";
+  const char *dir = segue__lua_of(L)->lua_dir;
+  if (!strcmp(name, "segue")) return push_path(L, dir, "segue.init");
+  if (strncmp(name, plugin, sizeof plugin - 1) != 0) return push_path(L, dir, name);
+  const char *folder = lua_pushfstring(L, "%s/../plugins/%s", dir, name + sizeof plugin - 1);
+  return push_path(L, folder, "init");
+}
+
 /* Leaves the chunk's function on the stack. A file of the Lua half is read where it lies. */
 static void load_library(lua_State *L, const char *name) {
   segue__lua *lua = segue__lua_of(L);
-  const char *path = !strcmp(name, "segue") ? push_path(L, lua->lua_dir, "segue.init")
-                                            : push_path(L, lua->lua_dir, name);
+  const char *path = push_library_path(L, name);
   const char *chunk_name = lua_pushfstring(L, "@%s", path);
   segue__bytes bytes;
   segue_error err;

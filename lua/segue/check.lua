@@ -44,6 +44,37 @@ function kinds.count(value)
   end
 end
 
+function kinds.number(value)
+  if type(value) ~= "number" or value ~= value then
+    return ("must be a number, not a %s"):format(type(value))
+  end
+end
+
+local bytes = { [""] = 1, B = 1, KiB = 2 ^ 10, MiB = 2 ^ 20, GiB = 2 ^ 30, kB = 1e3, MB = 1e6,
+  GB = 1e9 }
+
+--- Bytes of a size: a number, or a text such as "16MiB"; nil and what is wrong with it otherwise.
+---@param value string|number
+---@return number?
+---@return string? message
+function M.size(value)
+  local number, unit = value, ""
+  if type(value) == "string" then number, unit = value:match("^(%d+%.?%d*) *(%a*)$") end
+  number = tonumber(number)
+  local n = number and bytes[unit] and number * bytes[unit]
+  if not n or type(value) == "boolean" then
+    return nil, ("must be a size such as \"16MiB\", not %s"):format(
+      type(value) == "string" and "'" .. value .. "'" or "a " .. type(value))
+  end
+  if not (n >= 1 and n <= 2 ^ 50) then return nil, "must be 1 byte or more" end
+  return math.floor(n)
+end
+
+function kinds.size(value)
+  local _, wrong = M.size(value)
+  return wrong
+end
+
 function kinds.texts(value)
   if type(value) ~= "table" then
     return ("must be a list of texts, not a %s"):format(type(value))

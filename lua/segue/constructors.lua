@@ -6,6 +6,8 @@ local check = require "segue.check"
 local duration = require "segue.duration"
 local fetch = require "segue.fetch"
 local http = require "segue.http"
+local guard = require "segue.guard"
+local plain = require "segue.plain"
 local run = require "segue.run"
 
 local M = {}
@@ -30,34 +32,43 @@ local function expansion(name, expand)
   return expand == "env"
 end
 
-local file_keys = { format = { "yaml", "json" }, optional = "boolean", expand = "string" }
+local file_keys = { format = { "yaml", "json" }, optional = "boolean", expand = "string",
+  guard = "table" }
+
+---@class segue.FileOptions
+---@field format? "yaml"|"json"
+---@field optional? boolean
+---@field expand? "env"
+---@field guard? segue.Guard
 
 --- A source: one YAML or JSON file, relative to the policy's folder.
 ---@param path string
----@param options? { format?: "yaml"|"json", optional?: boolean, expand?: "env" }
+---@param options? segue.FileOptions
 ---@return segue.Source
 function M.file(path, options)
   argument("segue.file", path, "text")
   local o = check.options("segue.file", options, file_keys)
   local expand = expansion("segue.file", o.expand)
   return tagged("source", "file",
-    { path = path, format = o.format, optional = o.optional or false, expand = expand })
+    { path = path, format = o.format, optional = o.optional or false, expand = expand,
+      guard = guard.parse("segue.file", o.guard) })
 end
 
 --- A source: a file in Lua that returns a table. It is evaluated in an environment that holds
 --- string, table, math, bit and the like, and nothing that reads, waits or differs from run to run.
 ---@param path string
----@param options? { optional?: boolean }
+---@param options? { optional?: boolean, guard?: segue.Guard }
 ---@return segue.Source
 function M.lua_file(path, options)
   argument("segue.lua_file", path, "text")
-  local o = check.options("segue.lua_file", options, { optional = "boolean" })
-  return tagged("source", "lua", { path = path, optional = o.optional or false })
+  local o = check.options("segue.lua_file", options, { optional = "boolean", guard = "table" })
+  return tagged("source", "lua", { path = path, optional = o.optional or false,
+    guard = guard.parse("segue.lua_file", o.guard) })
 end
 
 --- A source: the files that match a pattern such as "conf.d/*.yaml", in the order of their names.
 ---@param pattern string
----@param options? { format?: "yaml"|"json", optional?: boolean, expand?: "env" }
+---@param options? segue.FileOptions
 ---@return segue.Source
 function M.dir(pattern, options)
   argument("segue.dir", pattern, "text")
@@ -68,7 +79,8 @@ function M.dir(pattern, options)
       (pattern:gsub("/+$", ""))), 2)
   end
   return tagged("source", "dir",
-    { path = pattern, format = o.format, optional = o.optional or false, expand = expand })
+    { path = pattern, format = o.format, optional = o.optional or false, expand = expand,
+      guard = guard.parse("segue.dir", o.guard) })
 end
 
 --- A source: environment variables that begin with a prefix. APP_LISTEN__PORT=80 under the prefix
@@ -81,54 +93,13 @@ function M.env(options)
   return tagged("source", "env", { prefix = o.prefix, separator = o.separator })
 end
 
--- A table as { keys, values } in the order of the keys, a list as it is. Plain data only.
-local function plain(value, path, depth)
-  local kind = core.kind(value)
-  if kind == "map" or kind == "list" then
-    return nil, path, "is a config value: copy it with segue.copy"
-  end
-  local type_name = type(value)
-  if kind or type_name == "string" or type_name == "number" or type_name == "boolean" then
-    return value
-  end
-  if type_name ~= "table" then return nil, path, "is a " .. type_name .. ": plain data only" end
-  if depth > 100 then return nil, path, "is nested too deeply, or contains itself" end
-  local keys, count = {}, 0
-  for key in pairs(value) do
-    count = count + 1
-    keys[count] = key
-  end
-  if count > 0 and #value == count then
-    local list = {}
-    for i = 1, count do
-      local item, at, why = plain(value[i], core.path(path, i - 1), depth + 1)
-      if item == nil then return nil, at, why end
-      list[i] = item
-    end
-    return list
-  end
-  for _, key in ipairs(keys) do
-    if type(key) ~= "string" then
-      return nil, path, "is neither a list (keys 1, 2, 3 ...) nor a map (keys that are texts)"
-    end
-  end
-  table.sort(keys)
-  local values = {}
-  for i, key in ipairs(keys) do
-    local item, at, why = plain(value[key], core.path(path, key), depth + 1)
-    if item == nil then return nil, at, why end
-    values[i] = item
-  end
-  return { keys = keys, values = values }
-end
-
 --- A source: values written in the policy itself, as defaults for instance. An empty table is an
 --- empty map.
 ---@param value table
 ---@return segue.Source
 function M.value(value)
   argument("segue.value", value, "table")
-  local converted, at, why = plain(value, "", 0)
+  local converted, at, why = plain.convert(value)
   if not converted then
     error(("segue.value: %s %s"):format(at == "" and "the value" or at, why), 2)
   end

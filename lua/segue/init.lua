@@ -14,6 +14,7 @@ local constructors = require "segue.constructors"
 ---@field null userdata an explicit null in a list
 local segue = { version = "0.1.0", state = core.state, null = core.null, int = core.int }
 for name, constructor in pairs(constructors) do segue[name] = constructor end
+for name, constructor in pairs(require "segue.sources") do segue[name] = constructor end
 segue.validate = require "segue.validate"
 segue.run, segue.fetch = require("segue.run").run, require "segue.fetch"
 for name, fn in pairs(require "segue.files") do segue[name] = fn end

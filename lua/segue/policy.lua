@@ -98,7 +98,8 @@ function Judge:tagged(list, name, tag, example)
 end
 
 local source_fields = { "kind", "prefix", "separator", "format", "optional", "expand", "value",
-  "file", "line" }
+  "file", "line", "guard", "fetch", "watch", "spec", "timeout_ms", "interval_ms", "safety_ms",
+  "retry_min_ms", "retry_max_ms" }
 
 function Judge:sources(list)
   local result, named = {}, {}
@@ -106,7 +107,7 @@ function Judge:sources(list)
     local source = {}
     for _, field in ipairs(source_fields) do source[field] = item[field] end
     source.path = item.path and self:folder_path(item.path)
-    local name = item.path or item.kind == "env" and "env " .. item.prefix or item.kind
+    local name = item.name or item.path or item.kind == "env" and "env " .. item.prefix or item.kind
     named[name] = (named[name] or 0) + 1
     source.name = named[name] > 1 and item.kind == "value" and name .. " " .. named[name] or name
     if named[name] > 1 and item.kind ~= "value" then

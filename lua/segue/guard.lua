@@ -1,0 +1,41 @@
+-- SPDX-License-Identifier: MIT
+-- Guards of sources: what must be there before what a source delivers may go live.
+local check = require "segue.check"
+local duration = require "segue.duration"
+
+local M = {}
+
+local keys = { min_items = "count", max_shrink = "number", required = "texts",
+  max_age = "duration" }
+
+---@class segue.Guard
+---@field min_items? integer members or items at the root of its documents, at least
+---@field max_shrink? number the part of them, 0 to 1, that may go from one generation to the next
+---@field required? string[] paths that must be there: "listen.port"
+---@field max_age? string|number of what is held while the source is away
+
+--- Judges a guard and makes of it what the core wants; faults are thrown at the caller of the
+--- constructor `name`.
+---@param name string
+---@param guard segue.Guard?
+---@param level? integer
+---@return table?
+function M.parse(name, guard, level)
+  if guard == nil then return nil end
+  level = level or 3
+  check.table(guard, keys, function(_, message)
+    error(("%s: guard: %s"):format(name, message), level + 2)
+  end)
+  local shrink = guard.max_shrink
+  if shrink and not (shrink >= 0 and shrink <= 1) then
+    error(("%s: guard: max_shrink must be a part from 0 to 1, such as 0.5, not %s"):format(name,
+      tostring(shrink)), level)
+  end
+  for _, path in ipairs(guard.required or {}) do
+    if path == "" then error(("%s: guard: required names an empty path"):format(name), level) end
+  end
+  return { min_items = guard.min_items, max_shrink = shrink, required = guard.required,
+    max_age_ms = guard.max_age and duration.parse(guard.max_age) }
+end
+
+return M

@@ -1,0 +1,94 @@
+-- SPDX-License-Identifier: MIT
+-- Plain data: values of a policy as the core takes them, and as a text that tells whether two of
+-- them are the same.
+local core = require "segue.core"
+
+local pairs, ipairs, type, tostring = pairs, ipairs, type, tostring
+local sort, concat = table.sort, table.concat
+
+local M = {}
+
+-- A table as { keys, values } in the order of the keys, a list as it is. Plain data only.
+local function plain(value, path, depth)
+  local kind = core.kind(value)
+  if kind == "map" or kind == "list" then
+    return nil, path, "is a config value: copy it with segue.copy"
+  end
+  local type_name = type(value)
+  if kind or type_name == "string" or type_name == "number" or type_name == "boolean" then
+    return value
+  end
+  if type_name ~= "table" then return nil, path, "is a " .. type_name .. ": plain data only" end
+  if depth > 100 then return nil, path, "is nested too deeply, or contains itself" end
+  local keys, count = {}, 0
+  for key in pairs(value) do
+    count = count + 1
+    keys[count] = key
+  end
+  if count > 0 and #value == count then
+    local list = {}
+    for i = 1, count do
+      local item, at, why = plain(value[i], core.path(path, i - 1), depth + 1)
+      if item == nil then return nil, at, why end
+      list[i] = item
+    end
+    return list
+  end
+  for _, key in ipairs(keys) do
+    if type(key) ~= "string" then
+      return nil, path, "is neither a list (keys 1, 2, 3 ...) nor a map (keys that are texts)"
+    end
+  end
+  sort(keys)
+  local values = {}
+  for i, key in ipairs(keys) do
+    local item, at, why = plain(value[key], core.path(path, key), depth + 1)
+    if item == nil then return nil, at, why end
+    values[i] = item
+  end
+  return { keys = keys, values = values }
+end
+
+--- A value as the core takes it: lists as they are, maps as { keys, values } in order. nil, a path
+--- and what is wrong with the value there, if it is not plain data.
+---@param value any
+---@return any converted
+---@return string? path
+---@return string? message
+function M.convert(value)
+  return plain(value, "", 0)
+end
+
+local function write(value, out, depth)
+  if depth > 100 then
+    out[#out + 1] = "..."
+  elseif type(value) == "string" then
+    out[#out + 1] = ("%d:%s"):format(#value, value)
+  elseif type(value) == "table" then
+    local keys = {}
+    for key in pairs(value) do keys[#keys + 1] = key end
+    sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+    out[#out + 1] = "{"
+    for _, key in ipairs(keys) do
+      write(key, out, depth + 1)
+      write(value[key], out, depth + 1)
+    end
+    out[#out + 1] = "}"
+  elseif type(value) == "function" then
+    out[#out + 1] = "function"
+  else
+    out[#out + 1] = tostring(value)
+  end
+  out[#out + 1] = ","
+end
+
+--- A text that is the same for values with the same content. Functions are all alike.
+---@param value any
+---@return string
+function M.identity(value)
+  local out = {}
+  write(value, out, 0)
+  return concat(out)
+end
+
+return M

@@ -1,0 +1,380 @@
+-- SPDX-License-Identifier: MIT
+-- Sources written in Lua: what fetch and watch may deliver, how they fail, what a reload of the
+-- policy does to them; and every key of segue.source, segue.url and guards.
+local C = require "spec.support.c"
+local bind = require "spec.support.bind"
+
+local b
+local function open(options)
+  if b then b:close() end
+  b = bind.open(options)
+end
+before_each(function() open() end)
+after_each(function()
+  local opened = b
+  b = nil
+  if opened then opened:close() end
+end)
+
+-- The live configuration at a path, as JSON.
+local function value(path)
+  local live = C.segue__publication_get(b.publication)
+  local node = live ~= nil and C.segue_node_get(C.segue_snapshot_root(live), path)
+  if not node or node == nil then return nil end
+  local buf = C.new("segue__buf")
+  C.segue__json_write(buf, node, 0)
+  local text = C.buf(buf)
+  C.segue__buf_deinit(buf)
+  return text
+end
+
+local function status(name)
+  local out = C.new("segue__source_status")
+  for i = 0, tonumber(C.segue__engine_source_count(b.engine_c)) - 1 do
+    C.segue__engine_source_status(b.engine_c, i, out)
+    if C.str(out.name) == name then
+      return { up = out.up, held = out.held, activity = C.str(out.activity),
+        revision = C.str(out.revision), kind = C.str(out.kind),
+        error = out.error ~= nil and C.err(out.error) or nil }
+    end
+  end
+end
+
+local function policy(sources, more)
+  return ([[local segue = require "segue"
+    return { sources = { %s }, triggers = {}, %s }]]):format(sources, more or "")
+end
+
+-- A policy whose one source has this body of fetch.
+local function fetching(body, more)
+  return policy(([[segue.source { name = "net", fetch = function(self)
+%s
+end, %s }]]):format(body, more or ""))
+end
+
+local function start(text)
+  b:write("reload.lua", text)
+  b:engine()
+  return b:reload()
+end
+
+describe("fetch of a source in Lua", function()
+  local delivers = {
+    { "a table with the values", "return { n = 1, list = { 1, 2 } }", "n", "1" },
+    { "an empty table, which is an empty map", "return {}", "n", nil },
+    { "a list of texts", 'return { { text = "n: 1" }, { text = "n: 2" } }', "n", "2" },
+    { "JSON", [[return { { text = '{"n": 3}', format = "json" } }]], "n", "3" },
+    { "values among texts", 'return { { text = "n: 1" }, { value = { n = 4 } } }', "n", "4" },
+    { "what it waited for", 'segue.sleep "10ms" return { n = 5 }', "n", "5" },
+    { "its options", "return { n = self.options.x, m = self.name }", "n", "7",
+      "options = { x = 7 }" },
+    { "64-bit integers", 'return { n = segue.int "9007199254740993" }', "n", "9007199254740993" },
+    { "no revision at first", "return { n = self.revision == nil }", "n", "true" },
+  }
+  for _, case in ipairs(delivers) do
+    it("delivers " .. case[1], function()
+      local r = start(fetching(case[2], case[5]))
+      assert.equal("applied", r.outcome, r.errors[1] and r.errors[1].text)
+      assert.equal(case[4], value(case[3]))
+      assert.equal("source", status("net").kind)
+    end)
+  end
+
+  local failures = {
+    { "an error", 'error("no way")', "SEGUE_EPOLICY", "no way" },
+    { "a reason", 'return nil, "not today"', "SEGUE_ESOURCE", "not today" },
+    { "a reason and a code", 'return nil, "not today", "ECONNREFUSED"', "ECONNREFUSED",
+      "not today" },
+    { "a code of ours", 'return nil, "slow", "SEGUE_ETIMEOUT"', "SEGUE_ETIMEOUT", "slow" },
+    { "a code that does not exist", 'return nil, "odd", "EODD"', "SEGUE_ESOURCE", "odd" },
+    { "nothing", "", "SEGUE_EPOLICY", "fetch returned nil without a reason" },
+    { "false", "return false", "SEGUE_EPOLICY", "fetch returned false without a reason" },
+    { "a text", 'return "n: 1"', "SEGUE_EPOLICY", "delivered a string" },
+    { "a number", "return 7", "SEGUE_EPOLICY", "delivered a number" },
+    { "a list of numbers", "return { 1, 2 }", "SEGUE_EPOLICY", "document 1 is a number" },
+    { "a document without text", 'return { { name = "x" } }', "SEGUE_EPOLICY",
+      "must have a text or a value" },
+    { "a document with both", 'return { { text = "", value = {} } }', "SEGUE_EPOLICY",
+      "must have a text or a value" },
+    { "a document with a typing error", 'return { { txt = "n: 1" } }', "SEGUE_EPOLICY",
+      "did you mean" },
+    { "a document of unknown format", 'return { { text = "", format = "toml" } }', "SEGUE_EPOLICY",
+      "must be one of yaml, json" },
+    { "a list with a key", 'return { { text = "n: 1" }, x = 1 }', "SEGUE_EPOLICY",
+      "with the key 'x' in it" },
+    { "a document that is a list", "return { { value = { 1, 2 } } }", "SEGUE_EPOLICY",
+      "a document must be a map" },
+    { "a function in the values", "return { n = print }", "SEGUE_EPOLICY", "is a function" },
+    { "values that contain themselves", "local t = {} t.t = t return t", "SEGUE_EPOLICY",
+      "contains itself" },
+    { "a revision that is a table", "return { n = 1 }, {}", "SEGUE_EPOLICY",
+      "revision must be a short text" },
+    { "nothing new at first", "return true", "SEGUE_ESOURCE", "has delivered nothing" },
+    { "an endless loop", "while true do end", "SEGUE_ETIMEOUT", "CPU time" },
+    { "a wait that is too long", 'segue.sleep "1h"', "SEGUE_ETIMEOUT",
+      "fetch took longer than 2000 ms; it was waiting for segue.sleep", 'timeout = "2s"' },
+  }
+  for _, case in ipairs(failures) do
+    it("fails with " .. case[1], function()
+      local r = start(fetching(case[2], case[5]))
+      assert.equal("failed", r.outcome)
+      assert.equal(case[3], r.errors[1].name)
+      assert.truthy(r.errors[1].message:find(case[4], 1, true), r.errors[1].text)
+      assert.equal("net", r.errors[1].source)
+    end)
+  end
+
+  it("is told the revision, and may say that it still holds", function()
+    start(fetching([[
+      local n = (segue.state.n or 0) + 1
+      segue.state.n = n
+      segue.log.info("asked", { revision = tostring(self.revision) })
+      if n == 2 then return true end
+      return { n = n }, "r" .. n]]))
+    assert.equal("unchanged", b:reload().outcome)
+    assert.equal("r1", status("net").revision)
+    assert.equal("applied", b:reload().outcome)
+    assert.equal("3", value("n"))
+    local log = b:logged()
+    assert.truthy(log:match("revision=nil.*revision=r1.*revision=r1"), log)
+    assert.equal("r3", status("net").revision)
+  end)
+
+  it("holds what it delivered while it fails, also after it broke its state", function()
+    start(fetching([[
+      segue.state.n = (segue.state.n or 0) + 1
+      if segue.state.n == 2 then while true do end end
+      return { n = segue.state.n }]]))
+    local r = b:reload()
+    assert.equal("unchanged", r.outcome)
+    assert.truthy(r.errors[1].message:find("is held", 1, true))
+    assert.is_true(status("net").held)
+    assert.equal("1", value("n"))
+    assert.equal("applied", b:reload().outcome)
+    assert.equal("3", value("n"))
+  end)
+
+  it("says where a document is wrong", function()
+    local r = start(fetching('return { { name = "key/a", text = "n: 1" }, '
+      .. '{ name = "key/b", text = "x:\\n  - [" } }'))
+    assert.equal("rejected", r.outcome)
+    assert.equal("key/b", r.errors[1].file)
+    assert.equal("net", r.errors[1].source)
+  end)
+end)
+
+describe("watch of a source in Lua", function()
+  local function watching(body, more)
+    return policy(([[segue.source { name = "net",
+      fetch = function(self)
+        if segue.state.still and self.revision then return true end
+        return { n = segue.state.n or 0 }
+      end,
+      watch = function(self, emit)
+%s
+      end, %s }]]):format(body, more or ""))
+  end
+
+  it("emits values and revisions", function()
+    start(watching([[ segue.sleep "1s" emit({ n = 1 }, "r1") segue.sleep "1h" ]]))
+    assert.equal("0", value("n"))
+    assert.equal("watching", status("net").activity)
+    b:advance(1100)
+    assert.equal("1", value("n"))
+    assert.equal("r1", status("net").revision)
+  end)
+
+  it("emits many at once, and the last counts", function()
+    start(watching([[ for i = 1, 100 do emit { n = i } end segue.sleep "1h" ]]))
+    b:advance(1000)
+    assert.equal("100", value("n"))
+  end)
+
+  it("says that something changed, and fetch is called", function()
+    start(watching([[ segue.sleep "1s" segue.state.n = 9 emit() segue.sleep "1h" ]]))
+    b:advance(1100)
+    assert.equal("9", value("n"))
+  end)
+
+  it("that emits and ends has emitted", function()
+    start(watching([[ if self.revision ~= "last" then emit({ n = 3 }, "last") end ]]))
+    b:advance(100)
+    assert.equal("3", value("n"))
+  end)
+
+  it("that emits nonsense fails at its line, and is tried again", function()
+    start(watching([[ segue.sleep "10ms" emit(7) ]]))
+    b:advance(20)
+    local err = status("net").error
+    assert.truthy(err.message:find("delivered a number", 1, true), err.message)
+    b:advance(5000)
+    assert.truthy(select(2, b:logged():gsub("pushes no more", "")) >= 2)
+  end)
+
+  it("that returns nil and a reason has that reason", function()
+    start(watching([[ segue.sleep "10ms" return nil, "session lost", "ECONNRESET" ]]))
+    b:advance(20)
+    assert.equal("session lost", status("net").error.message)
+    assert.equal("ECONNRESET", status("net").error.name)
+  end)
+
+  it("that loops for ever is cut, and does not keep its state from being built anew", function()
+    start(watching([[ if segue.state.looped then segue.sleep "1h" end
+      segue.state.looped = true
+      while true do end ]]))
+    b:advance(5000)
+    assert.equal("watching", status("net").activity)
+    assert.equal("unchanged", b:reload().outcome)
+  end)
+
+  it("moves to the new state when the policy changes, and is never there twice", function()
+    local text = watching([[
+      segue.state.still = true
+      segue.log.info("watching", { version = "@V@", revision = tostring(self.revision) })
+      emit({ n = 1 }, "rev-@V@")
+      segue.sleep "1h"]])
+    start((text:gsub("@V@", "one")))
+    b:advance(1000)
+    assert.equal(1, b:stats().tasks)
+    b:write("reload.lua", (text:gsub("@V@", "two")))
+    assert.equal("applied", b:reload().outcome)
+    b:advance(1000)
+    assert.equal(1, b:stats().tasks)
+    assert.equal(1, b:stats().states)
+    local log = b:logged()
+    assert.truthy(log:find("revision=nil version=one", 1, true), log)
+    assert.truthy(log:find("revision=rev-one version=two", 1, true), log)
+    assert.equal("rev-two", status("net").revision)
+  end)
+
+  it("keeps what it emitted from an emit function that is called too late", function()
+    start(watching([[ segue.state.kept = nil kept = emit error("gone") ]]))
+    b:advance(100)
+    assert.equal("unchanged", b:reload().outcome)
+  end)
+end)
+
+describe("a plugin", function()
+  it("is found by its name and is written against the same functions", function()
+    b:write("lua/../plugins/kv/init.lua", [[
+      local segue = require "segue"
+      return function(options)
+        return segue.source { name = "kv " .. options.key, options = options,
+          fetch = function(self) return { [self.options.key] = "v" } end }
+      end]])
+    local r = start([[
+      local segue = require "segue"
+      local kv = require "segue.plugin.kv"
+      return { sources = { kv { key = "a" }, kv { key = "b" } } }]])
+    assert.equal("applied", r.outcome, r.errors[1] and r.errors[1].text)
+    assert.equal('"v"', value("b"))
+    assert.is_true(status("kv a").up)
+  end)
+
+  it("that is not there is told by its path", function()
+    local e = b:refused([[require "segue.plugin.nowhere"]])
+    assert.truthy(e.message:find("plugins/nowhere/init.lua", 1, true), e.message)
+  end)
+end)
+
+describe("what is wrong with", function()
+  local F = "fetch = function() end"
+  local cases = {
+    { "segue.source without a table", 'segue.source "x"', "segue.source wants a table" },
+    { "segue.source without a name", "segue.source { " .. F .. " }", "name is missing" },
+    { "segue.source without fetch", 'segue.source { name = "x" }', "fetch is missing" },
+    { "an empty name", 'segue.source { name = "", ' .. F .. " }", "name must not be empty" },
+    { "a fetch that is a text", 'segue.source { name = "x", fetch = "y" }',
+      "fetch must be a function" },
+    { "a watch that is a table", 'segue.source { name = "x", watch = {}, ' .. F .. " }",
+      "watch must be a function" },
+    { "an unknown key", 'segue.source { name = "x", guards = {}, ' .. F .. " }",
+      "did you mean 'guard'" },
+    { "a timeout of nothing", 'segue.source { name = "x", timeout = 0, ' .. F .. " }",
+      "timeout must be longer than 0" },
+    { "an interval that is too short", 'segue.source { name = "x", interval = "5ms", ' .. F .. "}",
+      'interval must be at least "100ms"' },
+    { "a safety that is no duration", 'segue.source { name = "x", safety = "often", ' .. F .. "}",
+      "safety 'often' is not a duration" },
+    { "an optional that is a text", 'segue.source { name = "x", optional = "yes", ' .. F .. "}",
+      "optional must be a boolean" },
+    { "options that are a text", 'segue.source { name = "x", options = "y", ' .. F .. "}",
+      "options must be a table" },
+    { "a format that is unknown", 'segue.source { name = "x", format = "toml", ' .. F .. "}",
+      "format must be one of yaml, json" },
+    { "a retry with its ends swapped",
+      'segue.source { name = "x", retry = { min = "2m", max = "1s" }, ' .. F .. "}",
+      "min must be longer than 0 and not longer than max" },
+    { "a retry with an unknown key", 'segue.source { name = "x", retry = { mix = "1s" }, ' .. F
+      .. "}", 'retry: unknown key' },
+    { "two sources of one name", 'segue.source { name = "x", ' .. F .. "}, "
+      .. 'segue.source { name = "x", ' .. F .. "}", "source 'x' is declared twice" },
+    { "segue.url of a number", "segue.url(7)", "segue.url wants a URL or a table" },
+    { "segue.url without a URL", "segue.url {}", "the URL is missing" },
+    { "a URL that is none", 'segue.url "ftp://x/y"', "is not a URL" },
+    { "a URL without a host", 'segue.url "http:///y"', "is not a URL" },
+    { "headers that are texts", 'segue.url { "http://h/", headers = "X: 1" }',
+      "headers must be a table" },
+    { "a header of two lines", 'segue.url { "http://h/", headers = { X = "1\\r\\nY: 2" } }',
+      "must be a name with a text of one line" },
+    { "a size that is none", 'segue.url { "http://h/", max_bytes = "lots" }',
+      "max_bytes must be a size such as" },
+    { "a size of nothing", 'segue.url { "http://h/", max_bytes = 0 }', "max_bytes must be 1 byte" },
+    { "redirects that are counted", 'segue.url { "http://h/", redirects = 3 }',
+      "redirects must be a boolean" },
+    { "tls with an unknown key", 'segue.url { "http://h/", tls = { verify = false } }',
+      "unknown key 'verify'" },
+    { "a certificate without a key", 'segue.url { "http://h/", tls = { cert = "c.pem" } }',
+      "cert and key belong together" },
+    { "a token beside an Authorization header",
+      'segue.url { "http://h/", token_file = "t", headers = { Authorization = "x" } }',
+      "exclude each other" },
+    { "a typing error", 'segue.url { "http://h/", interva = "1s" }', "did you mean 'interval'" },
+    { "a guard with an unknown key", 'segue.file("a", { guard = { min_item = 1 } })',
+      "did you mean 'min_items'" },
+    { "a guard that is a number", 'segue.url { "http://h/", guard = 7 }', "guard must be a table" },
+    { "min_items that is a part", 'segue.file("a", { guard = { min_items = 0.5 } })',
+      "min_items must be a whole number" },
+    { "max_shrink in percent", 'segue.dir("a/*", { guard = { max_shrink = 50 } })',
+      "max_shrink must be a part from 0 to 1" },
+    { "max_shrink that is a text", 'segue.dir("a/*", { guard = { max_shrink = "50%" } })',
+      "max_shrink must be a number" },
+    { "required that is a text", 'segue.lua_file("a", { guard = { required = "a.b" } })',
+      "required must be a list of texts" },
+    { "required with an empty path", 'segue.file("a", { guard = { required = { "" } } })',
+      "required names an empty path" },
+    { "max_age that is no duration", 'segue.url { "http://h/", guard = { max_age = "old" } }',
+      "max_age 'old' is not a duration" },
+  }
+  for _, case in ipairs(cases) do
+    it(case[1] .. " is told at its line", function()
+      local e = b:refused('local segue = require "segue"\n\nreturn { sources = { ' .. case[2]
+        .. " } }")
+      assert.truthy(e.message:find(case[3], 1, true), e.text)
+      assert.equal("reload.lua", e.file)
+      assert.equal(3, e.line)
+    end)
+  end
+
+  it("nothing: every key is taken", function()
+    local p = assert(b:load(policy([[
+      segue.url { "https://user:secret@host:8443/c.json?token=secret#x", headers = { X = "1" },
+        timeout = "1s", max_bytes = "1KiB", redirects = true, tls = { ca = "a", cert = "b",
+        key = "c", insecure = true }, format = "json", interval = "2s", optional = true,
+        retry = { min = "1s", max = "2s" },
+        guard = { min_items = 2, max_shrink = 0.25, required = { "a.b" }, max_age = "1h" } },
+      segue.source { name = "n", fetch = function() end, watch = function() end, safety = "1m",
+        interval = "3s", timeout = "4s", options = {}, format = "yaml", optional = false,
+        retry = {} }]])))
+    local url, script = p.sources[0], p.sources[1]
+    assert.equal("https://host:8443/c.json", C.str(url.name))
+    assert.equal(2000, tonumber(url.interval_ms))
+    assert.equal(2, tonumber(url.guard.min_items))
+    assert.equal(0.25, url.guard.max_shrink)
+    assert.equal("a.b", C.str(url.guard.required[0]))
+    assert.equal(3600000, tonumber(url.guard.max_age_ms))
+    assert.is_false(url.pushes)
+    assert.is_true(script.pushes)
+    assert.equal(60000, tonumber(script.safety_ms))
+  end)
+end)
