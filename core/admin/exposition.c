@@ -79,7 +79,16 @@ static void source_family(segue__buf *out, const segue__engine *engine, const ch
 }
 
 static double source_up(const segue__source_status *source) {
-  return source->consecutive_failures == 0 && source->fetches > 0;
+  return source->up;
+}
+static double source_held(const segue__source_status *source) {
+  return source->held;
+}
+static double source_push(const segue__source_status *source) {
+  return source->push;
+}
+static double source_stale(const segue__source_status *source) {
+  return (double)source->stale_ms / 1e3;
 }
 static double source_documents(const segue__source_status *source) {
   return (double)source->documents;
@@ -97,6 +106,12 @@ static double source_success(const segue__source_status *source) {
 static void source_metrics(segue__buf *out, const segue__engine *engine) {
   source_family(out, engine, "segue_source_up", "gauge", "Whether the last fetch succeeded.",
                 source_up);
+  source_family(out, engine, "segue_source_held", "gauge",
+                "Whether it is away and what it delivered last is used.", source_held);
+  source_family(out, engine, "segue_source_stale_seconds", "gauge",
+                "How long ago it delivered last, while it is not up.", source_stale);
+  source_family(out, engine, "segue_source_push", "gauge",
+                "Whether the policy wants it to push; 0: it is pulled.", source_push);
   source_family(out, engine, "segue_source_documents", "gauge", "Documents it delivered last.",
                 source_documents);
   source_family(out, engine, "segue_source_fetches_total", "counter", "Fetches.", source_fetches);

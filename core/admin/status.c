@@ -47,6 +47,17 @@ void segue__handle_healthy(segue__admin *admin, segue__http_request *request, co
                       "healthy\n", 8);
 }
 
+/* Sources whose last good documents are held: ready, and not the whole truth. */
+static void add_away(segue__buf *out, const segue__engine *engine) {
+  for (size_t i = 0; i < segue__engine_source_count(engine); i++) {
+    segue__source_status source;
+    segue__engine_source_status(engine, i, &source);
+    if (source.held)
+      segue__buf_addf(out, ", %s is away for %" PRIu64 " s and held", source.name,
+                      source.stale_ms / 1000);
+  }
+}
+
 void segue__handle_ready(segue__admin *admin, segue__http_request *request, const char *rest) {
   (void)rest;
   char why[512];
@@ -60,6 +71,7 @@ void segue__handle_ready(segue__admin *admin, segue__http_request *request, cons
     segue__buf_adds(&body, ", stale since ");
     segue__render_time(&body, segue__engine_stale_since(admin->engine));
   }
+  if (ready) add_away(&body, admin->engine);
   if (ready)
     segue__buf_addc(&body, '\n');
   else
@@ -189,6 +201,15 @@ static void modules_json(segue__buf *out, const segue__engine *engine) {
   segue__buf_addc(out, ']');
 }
 
+static void source_health(segue__buf *out, const segue__source_status *source) {
+  segue__buf_addf(out, ",\"up\":%s,\"held\":%s,\"activity\":\"%s\",", source->up ? "true" : "false",
+                  source->held ? "true" : "false", source->activity);
+  segue__render_member(out, "revision", source->revision);
+  segue__buf_addf(out, ",\"stale_s\":%.3f,\"next_pull_s\":%.3f,\"watch_failures\":%" PRIu64,
+                  (double)source->stale_ms / 1e3, (double)source->next_ms / 1e3,
+                  source->watch_failures);
+}
+
 static void sources_json(segue__buf *out, const segue__engine *engine) {
   segue__buf_addc(out, '[');
   for (size_t i = 0; i < segue__engine_source_count(engine); i++) {
@@ -200,6 +221,7 @@ static void sources_json(segue__buf *out, const segue__engine *engine) {
     segue__render_member(out, "kind", source.kind);
     segue__buf_addc(out, ',');
     segue__render_member(out, "strategy", source.push ? "push" : "pull");
+    source_health(out, &source);
     segue__buf_addf(out,
                     ",\"documents\":%zu,\"fetches\":%" PRIu64 ",\"failures\":%" PRIu64
                     ",\"consecutive_failures\":%" PRIu64 ",\"last_success\":",

@@ -152,16 +152,39 @@ static void add_modules(segue__buf *out, const segue_node *list) {
   }
 }
 
+static const char *health(const segue_node *source) {
+  if (flag(source, "up")) return "up";
+  return flag(source, "held") ? "held" : "down";
+}
+
+/* What is of interest only for some: beneath the line. */
+static void add_source_detail(segue__buf *out, const segue_node *source) {
+  double stale = 0, next = 0;
+  segue_node_double(segue_node_get(source, "stale_s"), &stale);
+  segue_node_double(segue_node_get(source, "next_pull_s"), &next);
+  if (given(source, "revision")) segue__buf_addf(out, "  revision %s\n", text(source, "revision"));
+  if (!flag(source, "up") && (stale > 0 || next > 0)) {
+    segue__buf_adds(out, "  ");
+    if (stale > 0) segue__buf_addf(out, "stale for %.0f s", stale);
+    if (next > 0) segue__buf_addf(out, "%stried again in %.1f s", stale > 0 ? ", " : "", next);
+    segue__buf_addc(out, '\n');
+  }
+  if (given(source, "error")) segue__buf_addf(out, "  %s\n", text(source, "error.message"));
+}
+
 static void add_sources(segue__buf *out, const segue_node *list) {
   if (segue_node_count(list))
-    segue__buf_addf(out, "\n%-32s %-6s %9s %8s  %s\n", "SOURCE", "KIND", "DOCUMENTS", "FAILURES",
-                    "LAST SUCCESS");
+    segue__buf_addf(out, "\n%-32s %-6s %-6s %-11s %9s %8s  %s\n", "SOURCE", "KIND", "HEALTH",
+                    "STRATEGY", "DOCUMENTS", "FAILURES", "LAST SUCCESS");
   for (size_t i = 0; i < segue_node_count(list); i++) {
     const segue_node *source = segue_node_at(list, i, NULL);
-    segue__buf_addf(out, "%-32s %-6s %9" PRId64 " %8" PRId64 "  %s\n", text(source, "name"),
-                    text(source, "kind"), number(source, "documents"), number(source, "failures"),
+    segue__buf_addf(out, "%-32s %-6s %-6s %-11s %9" PRId64 " %8" PRId64 "  %s\n",
+                    text(source, "name"), text(source, "kind"), health(source),
+                    strcmp(text(source, "activity"), "idle") == 0 ? text(source, "strategy")
+                                                                  : text(source, "activity"),
+                    number(source, "documents"), number(source, "failures"),
                     text(source, "last_success"));
-    if (given(source, "error")) segue__buf_addf(out, "  %s\n", text(source, "error.message"));
+    add_source_detail(out, source);
   }
 }
 

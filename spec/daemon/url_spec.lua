@@ -1,0 +1,292 @@
+-- SPDX-License-Identifier: MIT
+-- Sources that are URLs, in the daemon: nginx as the server that does what it should, and servers
+-- that drip, lie, never end, answer with a page for people, or leave.
+local certificates = require "spec.support.certificates"
+local segue = require "spec.support.segue"
+local tempdir = require "spec.support.tempdir"
+local wait = require "spec.support.wait"
+local web = require "spec.support.web"
+
+local function policy(sources, more)
+  return ([[
+    local segue = require "segue"
+    return {
+      sources = { segue.file "config.yaml", %s },
+      triggers = { segue.watch(), segue.http "127.0.0.1:@PORT@" },
+      %s
+    }]]):format(sources, more or "")
+end
+
+-- A daemon whose second source is a URL with these options.
+local function start(url, options, more)
+  options = options or ""
+  return segue.start {
+    files = { ["config.yaml"] = "x: 1\n", token = "first\n" },
+    policy = policy(('segue.url { "%s", retry = { min = "20ms", max = "100ms" }, %s }'):format(url,
+      options), more),
+  }
+end
+
+local function source(d)
+  for _, s in ipairs(d:json("/api/v1/sources")) do
+    if s.kind == "url" then return s end
+  end
+end
+
+describe("a URL as a source", function()
+  after_each(function()
+    web.cleanup()
+    segue.cleanup()
+  end)
+
+  it("is fetched from nginx, and asked with a condition from then on", function()
+    local nginx = web.nginx()
+    local d = start(nginx.url .. "/config.yaml")
+    assert.same({ x = 1, n = 1 }, d:config())
+    assert.equal(nginx.url .. "/config.yaml", source(d).name)
+    assert.equal(200, (d:reload()))
+    wait.until_true(function()
+      return (nginx.dir:read("access.log") or ""):find('" 304 0 ', 1, true)
+    end, nil, "a 304")
+    nginx.dir:write("www/config.yaml", "n: 22\n")
+    assert.equal("applied", select(2, d:reload()).outcome)
+    assert.same({ x = 1, n = 22 }, d:config())
+    d:stop()
+  end)
+
+  it("is polled by itself", function()
+    local nginx = web.nginx()
+    local d = start(nginx.url .. "/config.yaml", 'interval = "100ms"')
+    nginx.dir:write("www/config.yaml", "n: 333\n")
+    d:wait_config(function(c) return c.n == 333 end)
+    d:stop()
+  end)
+
+  it("goes by Last-Modified where there is no ETag", function()
+    local stamp = "Sun, 22 Nov 2026 10:00:00 GMT"
+    local w = web.serve(function(request, client)
+      if request.headers["if-modified-since"] == stamp then
+        client:write("HTTP/1.1 304 Not Modified\r\n\r\n")
+      else
+        client:write(web.answer("n: 1", { headers = "Last-Modified: " .. stamp .. "\r\n" }))
+      end
+    end)
+    local d = start(w.url .. "/c.yaml")
+    assert.equal(200, (d:reload()))
+    assert.equal(stamp, w.requests[#w.requests].headers["if-modified-since"])
+    assert.equal(stamp, source(d).revision)
+    d:stop()
+  end)
+
+  it("knows JSON by its type and by its name", function()
+    local w = web.serve(function(request, client)
+      client:write(web.answer('{"n": 5}', { type = request.path:find("api")
+        and "application/json; charset=utf-8" or "text/plain" }))
+    end)
+    local d = start(w.url .. "/api")
+    assert.equal(5, d:config().n)
+    d:stop()
+    d = start(w.url .. "/c.json?x=1")
+    assert.equal(5, d:config().n)
+    d:stop()
+  end)
+
+  it("sends headers and the token that the file holds now", function()
+    local w = web.serve(function(request, client)
+      local good = request.headers.authorization == "Bearer first" and request.headers["x-a"] == "b"
+      client:write(good and web.answer("n: 1") or web.answer("no", { status = "401 Unauthorized" }))
+    end)
+    local d = start(w.url, 'token_file = "token", headers = { ["X-A"] = "b" }')
+    assert.equal(1, d:config().n)
+    d.dir:write("token", "second\n")
+    w.handler = function(request, client)
+      client:write(request.headers.authorization == "Bearer second" and web.answer("n: 2")
+        or web.answer("no", { status = "401 Unauthorized" }))
+    end
+    assert.equal("applied", select(2, d:reload()).outcome)
+    d.dir:write("token", "two words\n")
+    local _, answer = d:reload()
+    assert.truthy(answer.errors[1].message:find("does not hold a token", 1, true))
+    d:stop()
+  end)
+
+  it("never shows what is secret in a URL", function()
+    local w = web.serve(function(_, client)
+      client:write(web.answer("no", { status = "403 Forbidden" }))
+    end)
+    local d = start("http://user:hunter2@127.0.0.1:" .. w.port .. "/c?key=hunter3",
+      "optional = true")
+    local name = w.url .. "/c"
+    assert.equal(name, source(d).name)
+    assert.truthy(source(d).error.message:find(name .. " answered 403: may we read it?", 1, true))
+    assert.truthy(w.requests[1].headers.authorization:find("^Basic "))
+    assert.equal("/c?key=hunter3", w.requests[1].path)
+    local shown = d:log() .. d:http("/metrics").body .. d:cli("status").stdout
+      .. d:control("/api/v1/status").body
+    assert.falsy(shown:find("hunter", 1, true))
+    d:stop()
+  end)
+
+  it("does not follow where it is led unless told to", function()
+    local w = web.serve(function(request, client)
+      if request.path == "/new" then return client:write(web.answer("n: 9")) end
+      client:write(web.answer("", { status = "302 Found", headers = "Location: /new\r\n" }))
+    end)
+    local d = start(w.url .. "/old", "optional = true")
+    assert.truthy(source(d).error.message:find("answered 302 and leads to /new: redirects = true",
+      1, true))
+    d:stop()
+    d = start(w.url .. "/old", "redirects = true")
+    assert.equal(9, d:config().n)
+    d:stop()
+  end)
+
+  it("trusts a server by its certificate, and not without", function()
+    local dir = tempdir.new()
+    local ca = certificates.authority(dir)
+    local server = ca:issue { name = "server", cn = "localhost" }
+    os.execute("chmod a+r " .. server.key)
+    local nginx = web.nginx { scheme = "https", listen = "ssl", server = ("ssl_certificate %s; "
+      .. "ssl_certificate_key %s;"):format(server.cert, server.key) }
+    local d = start(nginx.url .. "/config.yaml", ('tls = { ca = "%s" }'):format(ca.cert))
+    assert.equal(1, d:config().n)
+    d:stop()
+    d = start(nginx.url .. "/config.yaml", "optional = true")
+    assert.truthy(source(d).error.message:find("no trusted connection to " .. nginx.url, 1, true))
+    d:stop()
+    d = start(nginx.url .. "/config.yaml", "tls = { insecure = true }")
+    assert.equal(1, d:config().n)
+    d:stop()
+  end)
+end)
+
+describe("a server that", function()
+  after_each(function()
+    web.cleanup()
+    segue.cleanup()
+  end)
+
+  local big = "n: " .. ("x"):rep(5000) .. "\n"
+  local html = "<!DOCTYPE html>\n<html><body>Please log in</body></html>"
+  -- Each begins well and then goes wrong: what was there before is held, and the rest goes on.
+  local cases = {
+    { "answers 200 with HTML", function(_, client)
+      client:write(web.answer(html, { type = "text/html" }))
+    end, "answered 200 with HTML (text/html) where YAML or JSON is wanted" },
+    { "calls HTML plain text", function(_, client)
+      client:write(web.answer(html, { type = "text/plain" }))
+    end, "answered 200 with HTML (text/plain)" },
+    { "answers with a picture", function(_, client)
+      client:write(web.answer("\137PNG", { type = "image/png" }))
+    end, "answered with image/png, which is neither YAML nor JSON" },
+    { "answers with nothing", function(_, client)
+      client:write(web.answer(" \n"))
+    end, "answered 200 with nothing in it" },
+    { "answers 500", function(_, client)
+      client:write(web.answer("n: 2", { status = "500 Internal Server Error" }))
+    end, "answered 500" },
+    { "answers 304 to no condition", function(_, client)
+      client:write("HTTP/1.1 304 Not Modified\r\n\r\n")
+    end, "answered 304" },
+    { "promises more than it sends", function(_, client)
+      client:write(web.answer("n: 2\n", { length = 5000 }))
+      client:shutdown(function() web.close(client) end)
+    end, "broke off" },
+    { "resets the connection", function(_, client) web.reset(client) end, "broke off" },
+    { "resets it in the middle", function(_, client)
+      client:write("HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nn: 2\n", function()
+        web.reset(client)
+      end)
+    end, "" },
+    { "drips", function(_, client, server)
+      client:write("HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")
+      server:every(50, client, function() client:write("#") end)
+    end, "gave no complete answer within 300 ms" },
+    { "never answers", function() end, "gave no complete answer within 300 ms" },
+    { "never ends", function(_, client, server)
+      client:write("HTTP/1.1 200 OK\r\n\r\n")
+      server:every(1, client, function() client:write(big) end)
+    end, "is larger than 65536 bytes: raise max_bytes" },
+    { "says that it is too large", function(_, client)
+      client:write("HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n")
+    end, "is larger than 65536 bytes: raise max_bytes" },
+    { "does not speak HTTP", function(_, client)
+      client:write("SSH-2.0-OpenSSH_9.2\r\n")
+      client:shutdown(function() web.close(client) end)
+    end, "" },
+    { "goes away", function(_, client, server)
+      web.close(client)
+      server:stop()
+    end, "" },
+  }
+  for _, case in ipairs(cases) do
+    it(case[1] .. " leaves what it gave before in place", function()
+      local w = web.serve(function(_, client) client:write(web.answer("n: 1")) end)
+      local d = start(w.url, 'timeout = "300ms", max_bytes = "64KiB"')
+      w.handler = case[2]
+      d.dir:write("config.yaml", "x: 2\n")
+      local status, answer = d:reload()
+      assert.equal(200, status)
+      assert.equal(1, #answer.errors)
+      local message = answer.errors[1].message
+      assert.truthy(message:find(case[3], 1, true), message)
+      assert.truthy(message:find("is held", 1, true), message)
+      assert.same({ x = 2, n = 1 }, d:config())
+      local s = source(d)
+      assert.is_false(s.up)
+      assert.is_true(s.held)
+      assert.truthy(d:http("/-/ready").body:find(w.url .. " is away for", 1, true))
+      assert.truthy(d:http("/metrics").body:find('segue_source_up{source="' .. w.url .. '"} 0\n', 1,
+        true))
+      assert.truthy(d:cli("status").stdout:find("held", 1, true))
+      if w.handle:is_closing() then w:start_again() end
+      w.handler = function(_, client) client:write(web.answer("n: 7")) end
+      d:wait_config(function(c) return c.n == 7 end)
+      wait.until_true(function() return source(d).up end, nil, "a source that is up")
+      d:stop()
+    end)
+  end
+
+  it("is not there at the first start fails it, and says what to do", function()
+    local w = web.serve(function() end)
+    w:stop()
+    local d = segue.start { ready = false, files = { ["config.yaml"] = "x: 1\n" },
+      policy = policy(('segue.url "%s/c.yaml"'):format(w.url)) }
+    assert.equal(4, (d:wait_exit()))
+    assert.truthy(d:log():find("nobody answers on " .. w.url .. "/c.yaml: is the server running?",
+      1, true))
+  end)
+
+  it("comes later is awaited where the source is optional", function()
+    local w = web.serve(function(_, client) client:write(web.answer("n: 4")) end)
+    w:stop()
+    local d = start(w.url, "optional = true")
+    assert.same({ x = 1 }, d:config())
+    w:start_again()
+    d:wait_config(function(c) return c.n == 4 end)
+    d:stop()
+  end)
+end)
+
+describe("a look-up of a name that never ends", function()
+  after_each(segue.cleanup)
+
+  it("costs the source its time, and nothing else", function()
+    local dir = tempdir.new()
+    assert(os.execute("mkfifo " .. dir:at("hosts")) == 0)
+    local d = segue.start {
+      files = { ["config.yaml"] = "x: 1\n" },
+      -- who reads the list of hosts waits for somebody who writes it
+      under = { "unshare", "-rm", "sh", "-c", ('mount --bind %s /etc/hosts && exec "$@"'):format(
+        dir:at("hosts")), "sh" },
+      policy = policy('segue.url { "http://far.example/c.yaml", timeout = "300ms", '
+        .. 'optional = true, retry = { min = "1m", max = "1m" } }'),
+    }
+    assert.equal("SEGUE_ETIMEOUT", source(d).error.code)
+    assert.truthy(source(d).error.message:find("no connection to http://far.example/c.yaml within",
+      1, true), source(d).error.message)
+    d.dir:write("config.yaml", "x: 2\n")
+    d:wait_config(function(c) return c.x == 2 end)
+    d:stop()
+  end)
+end)
