@@ -88,6 +88,7 @@ void segue__admin_attach(segue__admin *admin, segue__engine *engine) {
 void segue__admin_detach(segue__admin *admin) {
   if (!admin->engine) return;
   segue__calls_close(admin);
+  segue__pages_close(admin);
   segue__engine_unobserve(admin->engine, &admin->observer);
   admin->engine = NULL;
 }

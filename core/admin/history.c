@@ -4,6 +4,7 @@
  * them.
  */
 #include "internal.h"
+#include "page.h"
 #include "render.h"
 
 #include <errno.h>
@@ -81,6 +82,11 @@ static void config_headers(char *buf, size_t size, const segue_snapshot *live) {
            segue_snapshot_hash(live), segue_snapshot_generation(live));
 }
 
+static void render_config(segue__buf *out, const segue__page_ask *ask) {
+  segue__json_write(out, ask->node, 2);
+  segue__buf_addc(out, '\n');
+}
+
 void segue__handle_config(segue__admin *admin, segue__http_request *request, const char *rest) {
   (void)rest;
   const segue_snapshot *live = segue__engine_live(admin->engine);
@@ -101,11 +107,8 @@ void segue__handle_config(segue__admin *admin, segue__http_request *request, con
     segue__answer_error(request, 404, headers, "the configuration has no value at %s", path);
     return;
   }
-  segue__buf body;
-  segue__buf_init(&body);
-  segue__json_write(&body, node, 2);
-  segue__buf_addc(&body, '\n');
-  segue__answer(request, 200, "application/json", headers, &body);
+  segue__page_ask ask = {.to = live, .node = node, .render = render_config};
+  segue__page_answer(admin, request, &ask, headers);
 }
 
 /* ---- /diff ----------------------------------------------------------------------------------- */
@@ -138,27 +141,23 @@ static void change_json(segue__buf *out, const segue__change *change) {
   segue__buf_addc(out, '}');
 }
 
-static void diff_answer(segue__http_request *request, const segue_snapshot *from,
-                        const segue_snapshot *to) {
+static void render_diff(segue__buf *out, const segue__page_ask *ask) {
   segue__changes changes;
-  if (segue__diff(segue_snapshot_root(from), segue_snapshot_root(to), &changes) < 0) {
-    segue__answer_error(request, 500, NULL, "out of memory while comparing");
+  if (segue__diff(segue_snapshot_root(ask->from), segue_snapshot_root(ask->to), &changes) < 0) {
+    out->failed = 1;
     return;
   }
-  segue__buf body;
-  segue__buf_init(&body);
-  segue__buf_addc(&body, '{');
-  side_json(&body, "from", from);
-  segue__buf_addc(&body, ',');
-  side_json(&body, "to", to);
-  segue__buf_addf(&body, ",\"change_count\":%zu,\"changes\":[", changes.total);
+  segue__buf_addc(out, '{');
+  side_json(out, "from", ask->from);
+  segue__buf_addc(out, ',');
+  side_json(out, "to", ask->to);
+  segue__buf_addf(out, ",\"change_count\":%zu,\"changes\":[", changes.total);
   for (size_t i = 0; i < changes.count; i++) {
-    if (i) segue__buf_addc(&body, ',');
-    change_json(&body, &changes.items[i]);
+    if (i) segue__buf_addc(out, ',');
+    change_json(out, &changes.items[i]);
   }
-  segue__buf_adds(&body, "]}\n");
+  segue__buf_adds(out, "]}\n");
   segue__changes_deinit(&changes);
-  segue__answer_json(request, 200, &body);
 }
 
 static const segue_snapshot *side_of(segue__admin *admin, segue__http_request *request,
@@ -193,5 +192,6 @@ void segue__handle_diff(segue__admin *admin, segue__http_request *request, const
   }
   const segue_snapshot *a = side_of(admin, request, from);
   const segue_snapshot *b = a ? side_of(admin, request, to) : NULL;
-  if (b) diff_answer(request, a, b);
+  segue__page_ask ask = {.from = a, .to = b, .render = render_diff};
+  if (b) segue__page_answer(admin, request, &ask, "Cache-Control: no-store\r\n");
 }

@@ -13,6 +13,7 @@
 #include "render.h"
 
 typedef struct segue__reload_call segue__reload_call;
+typedef struct segue__page segue__page;
 typedef struct segue__event_stream segue__event_stream;
 typedef struct segue__admin_listener segue__admin_listener;
 
@@ -54,6 +55,7 @@ struct segue__admin {
   segue__http_listener *control;
   segue__admin_listener *listeners;
   segue__reload_call *calls; /* whoever waits for a reload */
+  segue__page *page, *pages; /* the one that is being written, and those that wait */
   segue__events events;
   segue__metrics metrics;
   segue__observer observer;
@@ -98,6 +100,7 @@ void segue__certificates_metrics(segue__buf *out, const segue__admin *admin);
 int segue__guard_check(const segue__http_request *request, char *why, size_t size);
 
 void segue__calls_close(segue__admin *admin);
+void segue__pages_close(segue__admin *admin);
 void segue__events_init(segue__admin *admin);
 void segue__events_close(segue__admin *admin);
 void segue__events_phase(segue__admin *admin, const segue__result *result, segue__phase phase);

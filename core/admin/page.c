@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Pages that may be large: a configuration, or two that are compared. What a small one takes is
+ * less than a hop to another thread; a large one is written on the worker, so that nobody waits
+ * for it but who asked. One at a time, because reloads read their files on the same worker.
+ */
+#include "page.h"
+
+#include <string.h>
+
+#include "../config/config.h"
+#include "../config/snapshot.h"
+
+/* Memory of a tree that is written in a few hundred microseconds. */
+enum { SMALL_BYTES = 512 << 10 };
+
+struct segue__page {
+  segue__job job;
+  segue__admin *admin;          /* NULL: closed meanwhile */
+  segue__http_request *request; /* NULL: answered, or the client left */
+  segue__page *next;
+  segue__page_ask ask; /* with references on its snapshots */
+  segue__buf body;
+  char headers[192];
+};
+
+static void free_page(segue__page *page) {
+  segue_snapshot_unref(page->ask.from);
+  segue_snapshot_unref(page->ask.to);
+  segue__buf_deinit(&page->body);
+  segue__free(page);
+}
+
+static void render(segue__job *job) {
+  segue__page *page = (segue__page *)job;
+  page->ask.render(&page->body, &page->ask);
+}
+
+static void on_abandoned(segue__job *job) {
+  segue__page *page = (segue__page *)job;
+  if (page->admin && page->admin->page == page) page->admin->page = NULL;
+  free_page(page);
+}
+
+static void answer(segue__page *page) {
+  segue__http_request *request = page->request;
+  page->request = NULL;
+  request->on_gone = NULL;
+  segue__answer(request, 200, "application/json", page->headers, &page->body);
+  segue__buf_init(&page->body);
+}
+
+static void start_next(segue__admin *admin);
+
+static void on_rendered(segue__job *job) {
+  segue__page *page = (segue__page *)job;
+  segue__admin *admin = page->admin;
+  if (page->request) answer(page);
+  free_page(page);
+  if (!admin) return;
+  admin->page = NULL;
+  start_next(admin);
+}
+
+/* Where no thread can be had it is written here: late is better than not at all. */
+static void start_next(segue__admin *admin) {
+  while (admin->pages && !admin->page) {
+    segue__page *page = admin->pages;
+    admin->pages = page->next;
+    page->next = NULL;
+    page->job = (segue__job){.run = render, .done = on_rendered, .abandoned = on_abandoned};
+    if (segue__job_submit(admin->loop, &page->job) == 0) {
+      admin->page = page;
+      return;
+    }
+    render(&page->job);
+    answer(page);
+    free_page(page);
+  }
+}
+
+/* One that is being written is finished for nobody. */
+static void on_gone(segue__http_request *request) {
+  segue__page *page = request->user;
+  page->request = NULL;
+  if (page == page->admin->page) return;
+  segue__page **link = &page->admin->pages;
+  while (*link != page)
+    link = &(*link)->next;
+  *link = page->next;
+  free_page(page);
+}
+
+static int enqueue(segue__admin *admin, segue__http_request *request, const segue__page_ask *ask,
+                   const char *headers) {
+  size_t len = strlen(headers);
+  segue__page *page = segue__calloc(1, sizeof *page);
+  if (!page || len >= sizeof page->headers) {
+    segue__free(page);
+    return -1;
+  }
+  memcpy(page->headers, headers, len + 1);
+  page->ask = *ask;
+  if (ask->from) segue_snapshot_ref(ask->from);
+  segue_snapshot_ref(ask->to);
+  page->admin = admin;
+  page->request = request;
+  segue__buf_init(&page->body);
+  request->user = page;
+  request->on_gone = on_gone;
+  segue__page **link = &admin->pages;
+  while (*link)
+    link = &(*link)->next;
+  *link = page;
+  start_next(admin);
+  return 0;
+}
+
+static size_t bytes_of(const segue_snapshot *snapshot) {
+  return snapshot ? segue__config_bytes(snapshot->config) : 0;
+}
+
+void segue__page_answer(segue__admin *admin, segue__http_request *request,
+                        const segue__page_ask *ask, const char *headers) {
+  bool large = bytes_of(ask->from) + bytes_of(ask->to) > SMALL_BYTES;
+  if (large && segue__method_is(request, "HEAD")) { /* its length would have to be written out */
+    segue__http_stream_begin(request, 200, "application/json", headers);
+    segue__http_stream_end(request);
+    return;
+  }
+  if (large && enqueue(admin, request, ask, headers) == 0) return;
+  segue__buf body;
+  segue__buf_init(&body);
+  ask->render(&body, ask);
+  segue__answer(request, 200, "application/json", headers, &body);
+}
+
+static void refuse(segue__page *page) {
+  segue__http_request *request = page->request;
+  if (!request) return;
+  page->request = NULL;
+  request->on_gone = NULL;
+  segue__answer_error(request, 503, "Retry-After: 1\r\n", "segue is shutting down");
+}
+
+void segue__pages_close(segue__admin *admin) {
+  if (admin->page) { /* the loop waits for it, and frees it */
+    refuse(admin->page);
+    admin->page->admin = NULL;
+    admin->page = NULL;
+  }
+  while (admin->pages) {
+    segue__page *page = admin->pages;
+    admin->pages = page->next;
+    refuse(page);
+    free_page(page);
+  }
+}

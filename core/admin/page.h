@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * page.h: answers that are written from snapshots and may be large.
+ */
+#ifndef SEGUE_ADMIN_PAGE_H
+#define SEGUE_ADMIN_PAGE_H
+
+#include "internal.h"
+
+typedef struct segue__page_ask segue__page_ask;
+struct segue__page_ask {
+  const segue_snapshot *from, *to; /* from may be NULL */
+  const segue_node *node;          /* of `to`; for render */
+  /* Worker or control thread. Reads what is in ask, nothing else. */
+  void (*render)(segue__buf *out, const segue__page_ask *ask);
+};
+
+/* Answers 200 with what render writes: at once if the snapshots are small, else later from the
+ * worker. Takes references for as long as that lasts. A client that leaves is forgotten. */
+void segue__page_answer(segue__admin *admin, segue__http_request *request,
+                        const segue__page_ask *ask, const char *headers);
+
+#endif

@@ -1,0 +1,101 @@
+-- SPDX-License-Identifier: MIT
+-- Pages of a large configuration: written beside the event loop, whoever asks, leaves, or stops the
+-- daemon meanwhile.
+local cjson = require "cjson"
+local http = require "spec.support.http"
+local segue = require "spec.support.segue"
+local wait = require "spec.support.wait"
+
+local policy = [[
+local segue = require "segue"
+return { sources = { segue.file "config.yaml" }, triggers = { segue.http "127.0.0.1:@PORT@" } }
+]]
+
+local function text(n, last)
+  local lines = {}
+  for i = 1, n do lines[i] = ("key%d: { a: %d, b: some text, c: [1, 2, 3] }\n"):format(i, i) end
+  return table.concat(lines) .. "last: " .. last .. "\n"
+end
+
+local function start()
+  return segue.start { policy = policy, files = { ["config.yaml"] = text(20000, 1) } }
+end
+
+local function ask(path)
+  return "GET " .. path .. " HTTP/1.1\r\nHost: localhost\r\n\r\n"
+end
+
+describe("a large configuration", function()
+  after_each(segue.cleanup)
+
+  it("is answered whole, its parts too, and by its ETag alone without being written", function()
+    local d = start()
+    local r = d:http "/api/v1/config"
+    assert.equal(200, r.status)
+    local config = cjson.decode(r.body)
+    assert.equal(20000, config.key20000.a)
+    assert.equal(1, config.last)
+    assert.equal(3, cjson.decode(d:http("/api/v1/config?path=key7.c%5B2%5D").body))
+    local etag = r.headers.etag
+    local same = d:http { path = "/api/v1/config", headers = { ["If-None-Match"] = etag } }
+    assert.equal(304, same.status)
+    local head = d:http { path = "/api/v1/config", method = "HEAD" }
+    assert.equal(200, head.status)
+    assert.equal(etag, head.headers.etag)
+    assert.equal("", head.body)
+    d.dir:save("config.yaml", text(20000, 2))
+    assert.equal(200, (d:reload()))
+    local diff = cjson.decode(d:http("/api/v1/diff").body)
+    assert.equal(1, diff.change_count)
+    assert.equal("last", diff.changes[1].path)
+  end)
+
+  it("does not keep a small question waiting behind many large ones, nor a reload", function()
+    local d = start()
+    d.dir:save("config.yaml", (text(20000, 2):gsub("some text", "another")))
+    assert.equal(200, (d:reload()))
+    local many, waiting = {}, 0
+    for i = 1, 300 do -- each compares 20,000 values
+      many[i] = http.connect { port = d.port }
+      many[i]:write(ask "/api/v1/diff")
+    end
+    wait.until_true(function() return many[1].input ~= "" end)
+    assert.equal(200, d:http("/-/healthy").status)
+    for i = 1, 300 do waiting = waiting + (many[i].input == "" and 1 or 0) end
+    assert.is_true(waiting > 0, "all were written before a small question was answered")
+    d.dir:save("config.yaml", text(20000, 3))
+    assert.equal(200, (d:reload()))
+    for i = 1, 300 do
+      local r = many[i]:read_response(60000)
+      assert.equal(200, r.status)
+      if i % 50 == 0 then assert.equal(2, cjson.decode(r.body).to.generation) end -- as they asked
+    end
+  end)
+
+  it("is forgotten with the client that leaves, at any moment", function()
+    local d = start()
+    for i = 1, 30 do
+      local c = http.connect { port = d.port }
+      c:write(ask(i % 3 == 0 and "/api/v1/diff?from=live" or "/api/v1/config"))
+      c:close()
+      if i % 5 == 0 then assert.equal(200, d:http("/-/healthy").status) end
+    end
+    assert.equal(20000, cjson.decode(d:http("/api/v1/config").body).key20000.a)
+  end)
+
+  it("does not keep the daemon from stopping, and who waits is answered", function()
+    local d = start()
+    local many = {}
+    for i = 1, 10 do
+      many[i] = http.connect { port = d.port }
+      many[i]:write(ask "/api/v1/config")
+    end
+    wait.until_true(function() return many[1].input ~= "" end)
+    d:signal "term"
+    for i = 1, 10 do
+      local r = many[i]:read_response(30000)
+      assert.is_true(r.status == 200 or r.status == 503, r.status)
+    end
+    assert.equal(0, (d:wait_exit(30000)))
+  end)
+end)
