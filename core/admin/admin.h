@@ -29,8 +29,13 @@ void segue__admin_detach(segue__admin *admin);
  * the latest after grace_ms), frees the admin API, then cb. */
 void segue__admin_close(segue__admin *admin, uint64_t grace_ms, void (*cb)(void *data), void *data);
 
-/* The control socket: a listener that no policy owns. */
+/* The control socket: a listener that no policy owns. Again: in place of one whose file is gone. */
 int segue__admin_listen_control(segue__admin *admin, const char *path, segue_error *err);
+
+/* Is its file still there? */
+bool segue__admin_control_there(const segue__admin *admin);
+/* Whatever lies at its path now is another's: closing leaves it alone. */
+void segue__admin_control_disown(segue__admin *admin);
 
 /* Policy listeners, as segue__triggers_ops wants them. An address that both sets name keeps its
  * socket. */

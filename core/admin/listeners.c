@@ -186,11 +186,25 @@ int segue__admin_listen_control(segue__admin *admin, const char *path, segue_err
                             "the control socket's path %s is longer than 107 bytes: choose a "
                             "shorter one with --socket",
                             path);
+  segue__http_listener *control = NULL;
   int rc = segue__http_address_parse(text, &address, err);
-  if (rc == 0) rc = segue__http_listen(admin->server, &address, 0600, &admin->control, err);
-  if (rc == 0)
-    segue__log(admin->log, SEGUE__INFO, "http", "control socket open", "path", 's', path, NULL);
-  return rc;
+  if (rc == 0) rc = segue__http_listen(admin->server, &address, 0600, &control, err);
+  if (rc < 0) return rc;
+  if (admin->control) {
+    segue__http_listener_disown(admin->control);
+    segue__http_listener_close(admin->control);
+  }
+  admin->control = control;
+  segue__log(admin->log, SEGUE__INFO, "http", "control socket open", "path", 's', path, NULL);
+  return 0;
+}
+
+bool segue__admin_control_there(const segue__admin *admin) {
+  return admin->control && segue__http_listener_has_file(admin->control);
+}
+
+void segue__admin_control_disown(segue__admin *admin) {
+  if (admin->control) segue__http_listener_disown(admin->control);
 }
 
 void segue__listeners_json(segue__buf *out, const segue__admin *admin) {

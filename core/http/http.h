@@ -119,6 +119,10 @@ int segue__http_address_parse(const char *text, segue__http_address *out, segue_
  * (0600). A stale unix socket (nobody answers) is replaced, a live one is UV_EADDRINUSE. */
 int segue__http_listen(segue__http_server *server, const segue__http_address *address,
                        unsigned mode, segue__http_listener **out, segue_error *err);
+/* Is the file of a unix socket still at its path? */
+bool segue__http_listener_has_file(const segue__http_listener *listener);
+/* What lies at the path now is not its file, whatever it looks like: close will leave it alone. */
+void segue__http_listener_disown(segue__http_listener *listener);
 /* Stops accepting, closes the fd, unlinks a unix socket. Connections go on. NULL allowed. */
 void segue__http_listener_close(segue__http_listener *listener);
 const segue__http_address *segue__http_listener_address(const segue__http_listener *listener);

@@ -208,11 +208,18 @@ static int open_socket(segue__http_address *address, unsigned mode, segue_error 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
 /* Another process may have put its own socket there since. */
-static void remove_file(const segue__http_listener *listener) {
+bool segue__http_listener_has_file(const segue__http_listener *listener) {
   struct stat st;
-  if (listener->address.is_unix && lstat(listener->address.path, &st) == 0 &&
-      st.st_dev == listener->file_dev && st.st_ino == listener->file_ino)
-    unlink(listener->address.path);
+  return listener->address.is_unix && lstat(listener->address.path, &st) == 0 &&
+         S_ISSOCK(st.st_mode) && st.st_dev == listener->file_dev && st.st_ino == listener->file_ino;
+}
+
+void segue__http_listener_disown(segue__http_listener *listener) {
+  listener->file_ino = 0;
+}
+
+static void remove_file(const segue__http_listener *listener) {
+  if (segue__http_listener_has_file(listener)) unlink(listener->address.path);
 }
 
 static void remember_file(segue__http_listener *listener) {

@@ -320,6 +320,7 @@ static int begin(segue *s, segue_error *error) {
   if (rc == 0) rc = open_engine(s, error);
   if (rc == 0) rc = open_triggers(s);
   if (rc == 0) rc = open_admin(s, error);
+  if (rc == 0) rc = segue__start_housekeeping(s);
   if (rc == 0) {
     segue__request request = {.trigger = SEGUE__BY_START, .cause = "start"};
     s->first = (segue__waiter){.cb = on_first, .data = s};
@@ -358,7 +359,10 @@ static void on_admin_closed(void *data) {
   segue *s = data;
   segue__lua_loader *lua = s->lua;
   s->admin = NULL;
-  if (s->loop) segue__timer_stop(s->loop, &s->try_again);
+  if (s->loop) {
+    segue__timer_stop(s->loop, &s->try_again);
+    segue__timer_stop(s->loop, &s->housekeeping);
+  }
   segue__engine_free(s->engine);
   s->engine = NULL;
   s->lua = NULL;

@@ -40,6 +40,9 @@ struct segue {
   segue__admin *admin;
   segue__last_good *last_good; /* NULL: no state folder */
   segue__observer observer;    /* tells last_good what was good */
+  segue__timer housekeeping;   /* looks after the state folder */
+  bool folder_lost;            /* another process has it */
+  bool socket_told;            /* that it cannot be made anew */
   segue__timer try_again;      /* after a start from the last good generation */
   bool replaying;
   void (*after_replay)(segue__waiter *waiter, int status, segue__result *result);
@@ -48,6 +51,11 @@ struct segue {
   segue__message stop_message;
   bool stop_asked; /* atomic */
 };
+
+/* housekeeping.c: the state folder and the control socket while the instance runs. keep_folder:
+ * makes it anew if it was deleted; false: it is not ours, nothing may be written there. */
+int segue__start_housekeeping(segue *s);
+bool segue__keep_folder(segue *s);
 
 /* start.c: starting from the last good generation where the sources give none. */
 int segue__open_last_good(segue *s);

@@ -34,7 +34,7 @@ static void on_phase(segue__observer *observer, const segue__result *result, seg
       segue__log(&s->log, SEGUE__INFO, "reload", "the sources are back: nothing is stale any more",
                  "generation", 'u', result->generation, NULL);
     segue__engine_set_stale(s->engine, 0);
-    if (result->outcome == SEGUE__APPLIED)
+    if (result->outcome == SEGUE__APPLIED && segue__keep_folder(s))
       segue__last_good_save(s->last_good, result->generation, result->hash, result->ended_wall_ms);
   }
   segue__last_good_forget(s->last_good);

@@ -119,6 +119,24 @@ int segue__state_open(segue__state *out, const char *folder, segue_error *err) {
   return rc;
 }
 
+bool segue__state_is_ours(const segue__state *state) {
+  char path[PATH_MAX + 8];
+  struct stat held, there;
+  snprintf(path, sizeof path, "%s/lock", state->folder);
+  return fstat(state->lock_fd, &held) == 0 && lstat(path, &there) == 0 &&
+         held.st_dev == there.st_dev && held.st_ino == there.st_ino;
+}
+
+int segue__state_retake(segue__state *state, segue_error *err) {
+  int fd = -1;
+  int rc = make_folder(state->folder, err);
+  if (rc == 0) rc = take_lock(state->folder, &fd, err);
+  if (rc < 0) return rc;
+  close(state->lock_fd);
+  state->lock_fd = fd;
+  return 0;
+}
+
 void segue__state_close(segue__state *state) {
   if (!state->folder) return;
   if (state->lock_fd >= 0)

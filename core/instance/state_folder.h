@@ -6,6 +6,8 @@
 #ifndef SEGUE_STATE_H
 #define SEGUE_STATE_H
 
+#include <stdbool.h>
+
 #include "../os/error.h"
 #include "../os/mem.h"
 
@@ -25,6 +27,10 @@ typedef struct segue__state {
 /* Makes the folder (mode 0700) and takes its lock; a folder that another process has is UV_EBUSY,
  * and err names the process. */
 int segue__state_open(segue__state *out, const char *folder, segue_error *err);
+/* Is its lock still the one in the folder? No: the folder was deleted, and may be another's. */
+bool segue__state_is_ours(const segue__state *state);
+/* Makes a folder that was deleted anew and takes its lock, under the same conditions as open. */
+int segue__state_retake(segue__state *state, segue_error *err);
 void segue__state_close(segue__state *state); /* zeroed or open */
 
 /* Path of the control socket of an existing folder: control.sock in it, or where that would be too

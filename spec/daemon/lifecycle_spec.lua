@@ -3,6 +3,7 @@
 local cjson = require "cjson"
 local http = require "spec.support.http"
 local port = require "spec.support.port"
+local process = require "spec.support.process"
 local segue = require "spec.support.segue"
 local tempdir = require "spec.support.tempdir"
 local uv = require "luv"
@@ -328,5 +329,46 @@ return {
     d.dir:write("good too", "")
     wait.until_true(function() return phase() == cjson.null end)
     assert.equal("applied", d:json("/api/v1/status").last.outcome)
+  end)
+
+  local function remove(path) assert(os.execute("rm -rf " .. path) == 0) end
+
+  it("makes a deleted state folder or control socket anew", function()
+    local d = segue.start { policy = policy, files = files }
+    for _, what in ipairs { ".segue", ".segue/control.sock", ".segue/lock" } do
+      remove(d.dir:at(what))
+      wait.until_true(function()
+        return uv.fs_stat(d:socket()) and uv.fs_stat(d.dir:at ".segue/lock")
+      end)
+      wait.until_true(function() return d:cli("status").code == 0 end)
+      assert.equal(tostring(d.process.pid), d.dir:read(".segue/lock"):match "%d+")
+    end
+    d:wait_log "the state folder was deleted: it is made anew"
+    remove(d.dir:at ".segue")
+    d.dir:save("config.yaml", "n: 7\n")
+    assert.equal(200, d:http({ method = "POST", path = "/-/reload" }).status)
+    wait.until_true(function() return #d.dir:list ".segue" >= 3 end) -- kept at once
+    local other = d:cli "run"
+    assert.equal(4, other.code)
+    assert.matches("another segue %(pid " .. d.process.pid .. "%)", other.output)
+  end)
+
+  it("leaves a state folder alone that another daemon took, and takes it back later", function()
+    local d = segue.start { policy = policy, files = files }
+    local lock = d.dir:write("other/lock", "4711\n")
+    local holder = process.start { "flock", "-F", lock, "sh", "-c", "echo held; exec sleep 1000" }
+    holder:wait_output "held"
+    assert(uv.fs_rename(d.dir:at ".segue", d.dir:at "gone"))
+    assert(uv.fs_rename(d.dir:at "other", d.dir:at ".segue"))
+    d:wait_log "the state folder is lost.*another segue %(pid 4711%)"
+    d.dir:write(".segue/control.sock", "theirs")
+    d.dir:save("config.yaml", "n: 8\n")
+    assert.equal(200, d:http({ method = "POST", path = "/-/reload" }).status)
+    assert.same({ "control.sock", "lock" }, d.dir:list ".segue")
+    assert.equal("4711\n", d.dir:read ".segue/lock")
+    d.dir:delete ".segue/control.sock"
+    holder:stop()
+    d:wait_log "the state folder is free again"
+    wait.until_true(function() return d:cli("status").code == 0 end)
   end)
 end)

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The state folder while the instance runs. Somebody may delete it, or its socket: then both are
+ * made anew, or nobody could reach the daemon before its next start. If another process has taken
+ * it meanwhile it is that one's: this instance goes on without, says so, and takes it back when it
+ * is free.
+ */
+#include <uv.h>
+
+#include "instance.h"
+
+enum { LOOK_MS = 1000 };
+
+static void lost_to_another(segue *s, const segue_error *error) {
+  if (s->folder_lost) return;
+  s->folder_lost = true;
+  if (s->admin) segue__admin_control_disown(s->admin);
+  segue__log(&s->log, SEGUE__ERROR, "segue",
+             "the state folder is lost: until it is back there is no control socket in it, and no "
+             "generation is kept",
+             "error", 's', error->message, NULL);
+}
+
+bool segue__keep_folder(segue *s) {
+  segue_error error;
+  if (!s->state.folder || segue__state_is_ours(&s->state)) return true;
+  if (segue__state_retake(&s->state, &error) < 0) {
+    lost_to_another(s, &error);
+    return false;
+  }
+  if (s->admin) segue__admin_control_disown(s->admin);
+  segue__log(&s->log, SEGUE__WARN, "segue",
+             s->folder_lost ? "the state folder is free again: it is taken back, and the next "
+                              "generation will be kept in it"
+                            : "the state folder was deleted: it is made anew, and the next "
+                              "generation will be kept in it",
+             "path", 's', s->state.folder, NULL);
+  s->folder_lost = false;
+  return true;
+}
+
+static void keep_socket(segue *s) {
+  const char *path = s->options.socket ? s->options.socket : s->state.socket;
+  segue_error error;
+  if (!*path || segue__admin_control_there(s->admin)) return;
+  if (segue__admin_listen_control(s->admin, path, &error) == 0)
+    s->socket_told = false;
+  else if (!s->socket_told)
+    segue__log(&s->log, SEGUE__ERROR, "segue", "the control socket is gone and cannot be made anew",
+               "error", 's', error.message, NULL);
+  s->socket_told = !segue__admin_control_there(s->admin);
+}
+
+static void look(segue__timer *timer) {
+  segue *s = timer->data;
+  if (s->admin && segue__keep_folder(s)) keep_socket(s);
+  segue__timer_start(s->loop, timer, LOOK_MS, look);
+}
+
+int segue__start_housekeeping(segue *s) {
+  if (!s->state.folder && !s->options.socket) return 0;
+  s->housekeeping.data = s;
+  return segue__timer_start(s->loop, &s->housekeeping, LOOK_MS, look);
+}
