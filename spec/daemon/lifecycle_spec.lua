@@ -107,7 +107,7 @@ describe("segue run", function()
 
   it("keeps no generation because the policy's collector has little to do", function()
     local lines = {}
-    for i = 1, 2000 do lines[i] = ("key%d: { a: %d, b: some text, c: [1, 2, 3] }\n"):format(i, i) end
+    for i = 1, 2000 do lines[i] = ("key%d: { a: %d, b: text, c: [1, 2, 3] }\n"):format(i, i) end
     local text = table.concat(lines)
     local d = segue.start { measured = true, files = { ["config.yaml"] = text }, policy = [[
 local segue = require "segue"
