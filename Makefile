@@ -22,6 +22,7 @@ DEPS += libuv1-dev         # event loop
 DEPS += libyaml-dev        # YAML events
 DEPS += libxxhash-dev      # content hashes
 DEPS += libpcre2-dev       # patterns of schemas
+DEPS += libsqlite3-dev     # the history
 DEPS += libluajit2-5.1-dev # policies; the flavour that lives beside nginx's Lua module
 DEPS += libcurl4-openssl-dev # HTTP client; loaded on first use, never linked
 DEPS += libssl-dev         # TLS of the admin API; loaded on first use, never linked
@@ -60,7 +61,7 @@ BENCH_DEPS += python3-jsonschema # JSON Schema
 
 # ---- Flags ----------------------------------------------------------------------------------------
 # Variables that ask pkg-config are expanded when used, because `make deps` may install it first.
-PKGS := libuv yaml-0.1 libxxhash libpcre2-8
+PKGS := libuv yaml-0.1 libxxhash libpcre2-8 sqlite3
 WARN := -Wall -Wextra -Werror
 LUAJIT_A = $(shell pkg-config --variable=libdir luajit)/libluajit-5.1.a
 ALL_CPPFLAGS = -D_GNU_SOURCE $(shell pkg-config --cflags $(PKGS) luajit) $(CPPFLAGS)

@@ -62,7 +62,8 @@ extern "C" {
   X(CANCELLED, -5020, "the operation was cancelled")                                               \
   X(DEFERRED, -5021, "the reload was put off")                                                     \
   X(SCHEMA, -5022, "the configuration breaks its schema")                                          \
-  X(SOURCE, -5023, "a source could not be read")
+  X(SOURCE, -5023, "a source could not be read")                                                   \
+  X(UNCONFIRMED, -5024, "the new generation is live and waits for an operator")
 
 enum segue_error_code {
 #define X(name, number, meaning) SEGUE_E##name = number,

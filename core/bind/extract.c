@@ -349,8 +349,13 @@ int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue_
   TAKE(reload_ms);
   TAKE(confirm_hold_ms);
   TAKE(confirm_within_ms);
+  TAKE(history_reloads);
+  TAKE(history_generations);
+  TAKE(history_age_ms);
+  TAKE(history_bytes);
 #undef TAKE
   policy->confirm = flag(L, index, "confirm");
+  policy->confirm_by_operator = flag(L, index, "confirm_by_operator");
   policy->schema = text(L, index, "schema");
   policy->formats_ignored = flag(L, index, "formats_ignored");
   take_triggers(L, index, policy);

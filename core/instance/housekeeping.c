@@ -15,6 +15,7 @@ static void lost_to_another(segue *s, const segue_error *error) {
   if (s->folder_lost) return;
   s->folder_lost = true;
   if (s->admin) segue__admin_control_disown(s->admin);
+  if (s->record) segue__record_lose(s->record);
   segue__log(&s->log, SEGUE__ERROR, "segue",
              "the state folder is lost: until it is back there is no control socket in it, and no "
              "generation is kept",
@@ -36,6 +37,7 @@ bool segue__keep_folder(segue *s) {
                               "generation will be kept in it",
              "path", 's', s->state.folder, NULL);
   s->folder_lost = false;
+  if (s->record) segue__record_begin_anew(s->record, segue__engine_durable(s->engine));
   return true;
 }
 

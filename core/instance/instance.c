@@ -173,7 +173,10 @@ int segue_reload(segue *s, bool force, segue_report_cb cb, void *data) {
 static void on_first(segue__waiter *waiter, int status, segue__result *result) {
   segue *s = waiter->data;
   bool live = result && result->generation;
-  if (!live && status == 0 && segue__start_from_last_good(s, on_first) == 0) return;
+  bool held = result && result->outcome == SEGUE__HELD;
+  if (!live && status == 0 && segue__start_from_last_good(s, held, on_first) == 0) return;
+  if (status == SEGUE_EUNCONFIRMED) status = 0;
+  s->started = true;
   if (s->options.on_start) report(s->options.on_start, s->options.data, status, result);
 }
 
@@ -228,7 +231,7 @@ static int open_state(segue *s, segue_error *error) {
 
 static int open_lua(segue *s, segue_error *error) {
   int rc = segue__scripts_find(s->options.lua_dir, &s->lua_dir, error);
-  if (rc == 0) rc = segue__open_last_good(s);
+  if (rc == 0) rc = segue__open_record(s);
   if (rc < 0) return rc;
   s->kinds[0] = segue__module_kind_c(&s->registered);
   segue__lua_options options = {
@@ -261,8 +264,9 @@ static int open_engine(segue *s, segue_error *error) {
     options.policy = policy;
   }
   options.os = segue__instance_os(s);
+  options.record = s->record;
   if (rc == 0) rc = segue__engine_new(&s->engine, &options);
-  if (rc == 0) segue__watch_last_good(s);
+  if (rc == 0) segue__watch_sources(s);
   segue__policy_unref(policy);
   return rc;
 }
@@ -313,6 +317,15 @@ static int open_triggers(segue *s) {
   return segue__triggers_new(&s->triggers, &options);
 }
 
+/* While reloads are frozen nothing new goes live, not even by a start. */
+static int ask_for_first(segue *s) {
+  segue__request request = {.trigger = SEGUE__BY_START, .cause = "start"};
+  bool frozen = s->record && segue__record_found(s->record)->state.frozen;
+  if (frozen && segue__start_from_last_good(s, true, on_first) == 0) return 0;
+  s->first = (segue__waiter){.cb = on_first, .data = s};
+  return segue__engine_request(s->engine, &request, &s->first);
+}
+
 static int begin(segue *s, segue_error *error) {
   segue__error_set(error, 0, "%s", "");
   int rc = open_state(s, error);
@@ -321,11 +334,7 @@ static int begin(segue *s, segue_error *error) {
   if (rc == 0) rc = open_triggers(s);
   if (rc == 0) rc = open_admin(s, error);
   if (rc == 0) rc = segue__start_housekeeping(s);
-  if (rc == 0) {
-    segue__request request = {.trigger = SEGUE__BY_START, .cause = "start"};
-    s->first = (segue__waiter){.cb = on_first, .data = s};
-    rc = segue__engine_request(s->engine, &request, &s->first);
-  }
+  if (rc == 0) rc = ask_for_first(s);
   if (rc < 0 && error && !error->message[0])
     segue__error_set(error, rc, "cannot start: %s", segue_strerror(rc));
   return rc;
@@ -347,8 +356,8 @@ static void on_loop_closed(void *data) {
 
 static void on_lua_closed(void *data) {
   segue *s = data;
-  segue__last_good_free(s->last_good);
-  s->last_good = NULL;
+  segue__record_free(s->record);
+  s->record = NULL;
   if (s->loop)
     segue__loop_close(s->loop, on_loop_closed, s);
   else
@@ -363,6 +372,7 @@ static void on_admin_closed(void *data) {
     segue__timer_stop(s->loop, &s->try_again);
     segue__timer_stop(s->loop, &s->housekeeping);
   }
+  segue__record_forget(&s->replay);
   segue__engine_free(s->engine);
   s->engine = NULL;
   s->lua = NULL;

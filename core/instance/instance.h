@@ -10,7 +10,7 @@
 #include "../bind/loader.h"
 #include "../config/snapshot.h"
 #include "../reload/engine.h"
-#include "../reload/last_good.h"
+#include "../reload/record.h"
 #include "../trigger/triggers.h"
 #include "state_folder.h"
 
@@ -38,15 +38,16 @@ struct segue {
   char *lua_dir;
   segue__triggers *triggers;
   segue__admin *admin;
-  segue__last_good *last_good; /* NULL: no state folder */
-  segue__observer observer;    /* tells last_good what was good */
-  segue__timer housekeeping;   /* looks after the state folder */
-  bool folder_lost;            /* another process has it */
-  bool socket_told;            /* that it cannot be made anew */
-  segue__timer try_again;      /* after a start from the last good generation */
-  bool replaying;
+  segue__record *record;     /* NULL: no state folder, or no reload.lua */
+  segue__observer observer;  /* sees when the sources are good again */
+  segue__timer housekeeping; /* looks after the state folder */
+  bool folder_lost;          /* another process has it */
+  bool socket_told;          /* that it cannot be made anew */
+  segue__timer try_again;    /* after a start from the last good generation */
+  bool started;              /* the host was told what came of it */
+  bool replaying, held;      /* held: the sources are good, but were taken back */
   void (*after_replay)(segue__waiter *waiter, int status, segue__result *result);
-  segue__last_good_info replayed;
+  segue__record_call replay;
   segue__waiter first;
   segue__message stop_message;
   bool stop_asked; /* atomic */
@@ -57,12 +58,14 @@ struct segue {
 int segue__start_housekeeping(segue *s);
 bool segue__keep_folder(segue *s);
 
-/* start.c: starting from the last good generation where the sources give none. */
-int segue__open_last_good(segue *s);
-void segue__watch_last_good(segue *s); /* the engine is there */
+/* start.c: the record, and starting from the last good generation where the sources give none. */
+int segue__open_record(segue *s);
+void segue__watch_sources(segue *s); /* the engine is there */
 const segue__os *segue__instance_os(const segue *s);
-/* 0: a run that replays it was asked for, and cb will tell. */
-int segue__start_from_last_good(segue *s, void (*cb)(segue__waiter *, int, segue__result *));
+/* 0: a run that replays it was asked for, and cb will tell. held: because what the sources say was
+ * taken back, or reloads are frozen, not because they give nothing good. */
+int segue__start_from_last_good(segue *s, bool held,
+                                void (*cb)(segue__waiter *, int, segue__result *));
 
 /* The log, translated for the host. */
 void segue__host_log(void *data, const segue__log_entry *entry);

@@ -1,23 +1,30 @@
 /* SPDX-License-Identifier: MIT
  *
- * Starting when the sources give nothing good: the files of the last good generation are replayed
- * through the very same run, policy and checks included. What is live then is stale, and says so;
- * the sources are tried again, by the clock and by every trigger.
+ * The record of an instance, and starting when the sources give nothing good, or nothing that may
+ * go live: the files of the last good generation are replayed through the very same run, policy and
+ * checks included. Where the sources were to blame, what is live then is stale, and says so; they
+ * are tried again, by the clock and by every trigger.
  */
 #include <uv.h>
 
+#include "../admin/render.h"
 #include "instance.h"
 
 enum { TRY_AGAIN_MS = 1000 };
 
-int segue__open_last_good(segue *s) {
+int segue__open_record(segue *s) {
   if (!s->state.folder || !s->options.policy) return 0;
-  return segue__last_good_new(&s->last_good, segue__os_default(), &s->log, s->state.folder,
-                              s->lua_dir);
+  segue__record_options options = {.size = sizeof options,
+                                   .loop = s->loop,
+                                   .log = &s->log,
+                                   .folder = s->state.folder,
+                                   .pass = s->lua_dir,
+                                   .render = segue__render_result_json};
+  return segue__record_new(&s->record, &options);
 }
 
 const segue__os *segue__instance_os(const segue *s) {
-  return s->last_good ? segue__last_good_os(s->last_good) : segue__os_default();
+  return s->record ? segue__reads_os(segue__record_reads(s->record)) : segue__os_default();
 }
 
 static bool good(const segue__result *result) {
@@ -25,23 +32,27 @@ static bool good(const segue__result *result) {
          !result->plan_only && !result->skipped && !result->deferred;
 }
 
-static void on_phase(segue__observer *observer, const segue__result *result, segue__phase phase) {
-  segue *s = observer->data;
-  if (phase == SEGUE__PHASE_COLLECT) segue__last_good_forget(s->last_good);
-  if (phase != SEGUE__PHASE_SETTLED) return;
-  if (!s->replaying && good(result)) {
-    if (segue__engine_stale_since(s->engine))
-      segue__log(&s->log, SEGUE__INFO, "reload", "the sources are back: nothing is stale any more",
-                 "generation", 'u', result->generation, NULL);
-    segue__engine_set_stale(s->engine, 0);
-    if (result->outcome == SEGUE__APPLIED && segue__keep_folder(s))
-      segue__last_good_save(s->last_good, result->generation, result->hash, result->ended_wall_ms);
-  }
-  segue__last_good_forget(s->last_good);
+static void ignore(segue__waiter *waiter, int status, segue__result *result) {
+  (void)waiter, (void)status, (void)result;
 }
 
-void segue__watch_last_good(segue *s) {
-  if (!s->last_good) return;
+/* A first generation that was told of before anybody confirmed it, and then was not: back to the
+ * one before, which is on disk. */
+static void on_phase(segue__observer *observer, const segue__result *result, segue__phase phase) {
+  segue *s = observer->data;
+  if (phase == SEGUE__PHASE_COMMIT) (void)segue__keep_folder(s); /* before it is written to */
+  if (phase != SEGUE__PHASE_SETTLED || s->replaying) return;
+  if (s->started && !result->generation && !result->plan_only)
+    (void)segue__start_from_last_good(s, true, ignore);
+  if (!good(result)) return;
+  if (!segue__engine_stale_since(s->engine)) return;
+  segue__log(&s->log, SEGUE__INFO, "reload", "the sources are back: nothing is stale any more",
+             "generation", 'u', result->generation, NULL);
+  segue__engine_set_stale(s->engine, 0);
+}
+
+void segue__watch_sources(segue *s) {
+  if (!s->record) return;
   s->observer = (segue__observer){.on_phase = on_phase, .data = s};
   segue__engine_observe(s->engine, &s->observer);
 }
@@ -52,40 +63,55 @@ static void try_again(segue__timer *timer) {
   (void)segue__engine_request(s->engine, &request, NULL);
 }
 
-/* The replay is over: what comes now is read from the real files again. */
+static void say_what_is_live(segue *s) {
+  const segue__last_good *good = &segue__record_found(s->record)->last_good;
+  if (s->held) {
+    segue__log(&s->log, SEGUE__WARN, "reload",
+               "started from the last good generation on disk: what the sources say may not go "
+               "live now",
+               "kept_as", 'u', good->generation, "hash", 's', good->hash, NULL);
+    return;
+  }
+  segue__engine_set_stale(s->engine, good->wall_ms);
+  segue__log(&s->log, SEGUE__WARN, "reload",
+             "started from the last good generation on disk: it is stale until the sources give a "
+             "good one",
+             "kept_as", 'u', good->generation, "hash", 's', good->hash, NULL);
+  s->try_again.data = s;
+  segue__timer_start(s->loop, &s->try_again, TRY_AGAIN_MS, try_again);
+}
+
 static void replayed(segue__waiter *waiter, int status, segue__result *result) {
   segue *s = waiter->data;
-  segue__last_good_replay_stop(s->last_good);
   s->replaying = false;
   bool live = result && result->generation;
-  if (live) {
-    segue__engine_set_stale(s->engine, s->replayed.wall_ms);
-    segue__log(
-        &s->log, SEGUE__WARN, "reload",
-        "started from the last good generation on disk: it is stale until the sources give a "
-        "good one",
-        "kept_as", 'u', s->replayed.generation, "hash", 's', s->replayed.hash, NULL);
-    s->try_again.data = s;
-    segue__timer_start(s->loop, &s->try_again, TRY_AGAIN_MS, try_again);
-  } else {
+  if (live)
+    say_what_is_live(s);
+  else
     segue__log(&s->log, SEGUE__ERROR, "reload",
                "the last good generation on disk cannot be brought back either", NULL);
-  }
   s->after_replay(waiter, live ? 0 : status, result);
 }
 
-int segue__start_from_last_good(segue *s, void (*cb)(segue__waiter *, int, segue__result *)) {
-  if (!s->last_good || s->after_replay) return UV_ENOENT;
-  int rc = segue__last_good_replay(s->last_good, &s->replayed);
+static void files_read(segue__record_call *call, segue__record_answer *answer) {
+  segue *s = call->data;
+  s->first = (segue__waiter){.cb = replayed, .data = s};
+  int rc = answer->status;
+  if (!rc)
+    rc = segue__engine_replay(s->engine, answer->files, 0, SEGUE__BY_START, "last good generation",
+                              &s->first);
+  if (rc) replayed(&s->first, rc, NULL);
+}
+
+int segue__start_from_last_good(segue *s, bool held,
+                                void (*cb)(segue__waiter *, int, segue__result *)) {
+  if (!s->record || s->after_replay || !segue__record_found(s->record)->last_good.generation)
+    return UV_ENOENT;
+  s->replay = (segue__record_call){.cb = files_read, .data = s};
+  int rc = segue__record_last_good(s->record, &s->replay);
   if (rc) return rc;
   s->after_replay = cb;
   s->replaying = true;
-  s->first = (segue__waiter){.cb = replayed, .data = s};
-  segue__request request = {.trigger = SEGUE__BY_START, .cause = "last good generation"};
-  rc = segue__engine_request(s->engine, &request, &s->first);
-  if (rc) {
-    s->replaying = false;
-    segue__last_good_replay_stop(s->last_good);
-  }
-  return rc;
+  s->held = held;
+  return 0;
 }

@@ -210,7 +210,8 @@ static void flip(segue__txn *txn) {
   push(txn, SEGUE__UNDO_FLIP, NULL);
   txn->was_live = engine->live;
   engine->live = (segue_snapshot *)segue_snapshot_ref(txn->next);
-  engine->last_generation = txn->next->generation;
+  if (engine->last_generation < txn->next->generation)
+    engine->last_generation = txn->next->generation;
   txn->flipped = true;
   for (size_t i = 0; i < txn->step_count; i++) {
     segue__step *step = &txn->steps[i];
@@ -263,6 +264,13 @@ void segue__commit_settle(segue__txn *txn) {
   engine->previous = txn->was_live;
   txn->was_live = NULL;
   engine->live_input = txn->input;
+  txn->first_here = engine->resumes;
+  engine->resumes = false;
+  if (engine->record)
+    segue__record_limit(engine->record, &(segue__history_limits){txn->policy->history_reloads,
+                                                                 txn->policy->history_generations,
+                                                                 txn->policy->history_age_ms,
+                                                                 txn->policy->history_bytes});
   if (engine->policy != txn->policy) {
     segue__policy_unref(engine->policy);
     engine->policy = segue__policy_ref(txn->policy);

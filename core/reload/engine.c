@@ -38,6 +38,14 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
     return UV_ENOMEM;
   }
   if (engine->options.policy) segue__policy_ref(engine->options.policy);
+  engine->record = options->record;
+  if (engine->record) {
+    const segue__record_contents *found = segue__record_found(engine->record);
+    engine->durable = found->state;
+    engine->last_generation = found->generation;
+    engine->next_id = found->reload;
+    engine->resumes = true;
+  }
   engine->kick.fn = kicked;
   engine->start_timer.data = engine;
   engine->retry_timer.data = engine;
@@ -92,6 +100,7 @@ static segue__run *run_new(segue__engine *engine, const segue__request *request)
 void segue__run_free(segue__run *run) {
   if (!run) return;
   segue__buf_deinit(&run->cause);
+  segue__files_unref(run->files);
   segue__free(run);
 }
 
@@ -150,6 +159,8 @@ static void remove_waiter(segue__waiter *waiter) {
 int segue__engine_request(segue__engine *engine, const segue__request *request,
                           segue__waiter *waiter) {
   if (engine->stopping) return SEGUE_ECLOSED;
+  int held = segue__hold_request(engine, request);
+  if (held < 0) return held;
   char *if_match = segue__strdup(request->if_match);
   if (waiter && request->if_match && !if_match) return UV_ENOMEM;
   segue__run **slot = request->plan_only ? &engine->pending_plan : &engine->pending;
@@ -174,9 +185,35 @@ int segue__engine_request(segue__engine *engine, const segue__request *request,
   return 0;
 }
 
+/* Behind nothing but another replay: what is pending wants what the sources say, afterwards. */
+int segue__engine_replay(segue__engine *engine, segue__files *files, uint64_t restores,
+                         segue__trigger trigger, const char *cause, segue__waiter *waiter) {
+  if (engine->stopping) return SEGUE_ECLOSED;
+  if (engine->pending_replay) return UV_EBUSY;
+  segue__request request = {.trigger = trigger, .cause = cause};
+  segue__run *run = run_new(engine, &request);
+  if (!run) return UV_ENOMEM;
+  merge_request(engine, run, &request);
+  run->files = segue__files_ref(files);
+  run->restores = restores;
+  run->explicit_ = true;
+  engine->stats.triggers[trigger]++;
+  if (waiter) segue__run_wait(run, waiter);
+  engine->pending_replay = run;
+  segue__engine_schedule(engine);
+  return 0;
+}
+
+void segue__run_wait(segue__run *run, segue__waiter *waiter) {
+  waiter->if_match = NULL;
+  add_waiter(run, waiter);
+}
+
 void segue__engine_forget(segue__engine *engine, segue__waiter *waiter) {
-  (void)engine;
-  if (waiter->run) remove_waiter(waiter);
+  if (waiter->run)
+    remove_waiter(waiter);
+  else
+    segue__hold_forget(engine, waiter);
 }
 
 static void answer(segue__waiter *waiter, int status, segue__result *result) {
@@ -184,7 +221,7 @@ static void answer(segue__waiter *waiter, int status, segue__result *result) {
   waiter->cb(waiter, status, result);
 }
 
-static void answer_all(segue__run *run, int status, segue__result *result) {
+void segue__run_answer(segue__run *run, int status, segue__result *result) {
   while (run->waiters)
     answer(run->waiters, status, result);
 }
@@ -235,7 +272,7 @@ static uint64_t start_at(const segue__engine *engine, const segue__run *run) {
 /* There was no memory to begin: who waited was told so; triggers that nobody waits for are not
  * lost. */
 static void try_later(segue__engine *engine, segue__run *run) {
-  if (run->plan_only || !run->unconditional || engine->pending) {
+  if (run->plan_only || run->files || !run->unconditional || engine->pending) {
     segue__run_free(run);
   } else {
     run->explicit_ = false;
@@ -259,8 +296,24 @@ static void start(segue__engine *engine, segue__run **slot) {
     segue__timer_stop(engine->loop, &engine->retry_timer);
   }
   if (segue__txn_start(engine, run) == 0) return;
-  answer_all(run, UV_ENOMEM, NULL);
+  segue__run_answer(run, UV_ENOMEM, NULL);
   try_later(engine, run);
+}
+
+/* Even a daemon that is started while reloads are frozen wants a generation to serve. */
+static bool start_of_daemon(const segue__engine *engine) {
+  const segue__run *run = engine->pending_replay ? engine->pending_replay : engine->pending;
+  return run && run->trigger == SEGUE__BY_START;
+}
+
+/* Plans change nothing; the pending run waits, but nobody waits for it. */
+static void wait_frozen(segue__engine *engine) {
+  segue__run *replay = engine->pending_replay;
+  engine->pending_replay = NULL;
+  if (replay) segue__run_answer(replay, SEGUE_EFROZEN, NULL);
+  segue__run_free(replay);
+  if (engine->pending) segue__run_answer(engine->pending, SEGUE_EFROZEN, NULL);
+  if (engine->pending_plan) start(engine, &engine->pending_plan);
 }
 
 static void kicked(segue__message *message) {
@@ -270,15 +323,21 @@ static void kicked(segue__message *message) {
     segue__engine_check_stopped(engine);
     return;
   }
+  if (engine->durable.frozen && !start_of_daemon(engine)) {
+    wait_frozen(engine);
+    return;
+  }
   segue__run *run = engine->pending;
   uint64_t now = segue__loop_now_ms(engine->loop);
   uint64_t at = run ? start_at(engine, run) : UINT64_MAX;
-  if (run && at <= now) {
+  if (engine->pending_replay) {
+    start(engine, &engine->pending_replay);
+  } else if (run && at <= now) {
     start(engine, &engine->pending);
   } else if (engine->pending_plan) {
     start(engine, &engine->pending_plan);
   } else if (run) {
-    if (run->explicit_ && at > run->due_ms) answer_all(run, SEGUE_EDEFERRED, NULL);
+    if (run->explicit_ && at > run->due_ms) segue__run_answer(run, SEGUE_EDEFERRED, NULL);
     /* No memory for a timer: rather too early than never. */
     if (segue__timer_start(engine->loop, &engine->start_timer, at - now, start_due) < 0)
       start(engine, &engine->pending);
@@ -387,6 +446,7 @@ static void free_txn(segue__txn *txn) {
   segue__engine_drop(txn->engine, txn->was_live);
   segue__policy_unref(txn->policy);
   segue__result_unref(txn->result);
+  segue__files_unref(txn->files);
   segue__free(txn);
 }
 
@@ -418,6 +478,25 @@ static void put_back(segue__engine *engine, segue__run *run) {
   engine->pending = run;
 }
 
+static void record_settled(segue__engine *engine, const segue__txn *txn, bool kept) {
+  const segue__result *result = txn->result;
+  segue__record_run settled = {.result = result,
+                               .input = txn->input,
+                               .files = txn->files,
+                               .changes = &txn->changes,
+                               .fresh = txn->first_here,
+                               .resumed = txn->resumed};
+  if (result->outcome == SEGUE__APPLIED) settled.snapshot = engine->live;
+  if (kept) segue__record_settled(engine->record, &settled);
+  /* A generation that was taken back need not be confirmed any more; one that the daemon's end took
+   * back is resumed by its next start. */
+  if (engine->durable.unconfirmed && txn->opened && !engine->stopping) {
+    engine->durable.unconfirmed = false;
+    (void)segue__record_state(engine->record, &engine->durable, NULL);
+  }
+  segue__reads_end(segue__record_reads(engine->record));
+}
+
 void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   segue__result *result = segue__result_ref(txn->result);
   segue__run *run = txn->run;
@@ -429,14 +508,16 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
     remember_outcome(engine, txn);
   /* A look that found nothing is not worth a place among the last results. */
   bool idle = result->outcome == SEGUE__UNCHANGED && !run->explicit_;
-  if (!result->skipped && !result->plan_only && !put_off && !idle) keep_result(engine, result);
+  bool kept = !result->skipped && !result->plan_only && !put_off && !idle;
+  if (kept) keep_result(engine, result);
   if (segue__recover_needed(engine) && !segue__timer_active(&engine->retry_timer))
     segue__timer_start(engine->loop, &engine->retry_timer,
                        segue__engine_backoff_ms(engine, engine->retries++), retry_due);
   engine->txn = NULL;
+  if (engine->record) record_settled(engine, txn, kept);
   free_txn(txn);
   segue__engine_notify(engine, result, SEGUE__PHASE_SETTLED);
-  answer_all(run, put_off ? SEGUE_EDEFERRED : 0, put_off ? NULL : result);
+  segue__run_answer(run, put_off ? SEGUE_EDEFERRED : 0, put_off ? NULL : result);
   if (put_off && !engine->stopping)
     put_back(engine, run);
   else
@@ -455,11 +536,12 @@ void segue__engine_stop(segue__engine *engine, void (*cb)(void *data), void *dat
   engine->stopped_data = data;
   segue__timer_stop(engine->loop, &engine->start_timer);
   segue__timer_stop(engine->loop, &engine->retry_timer);
-  segue__run **slots[] = {&engine->pending, &engine->pending_plan};
-  for (size_t i = 0; i < 2; i++) {
+  segue__hold_close(engine);
+  segue__run **slots[] = {&engine->pending, &engine->pending_plan, &engine->pending_replay};
+  for (size_t i = 0; i < sizeof slots / sizeof *slots; i++) {
     segue__run *run = *slots[i];
     *slots[i] = NULL;
-    if (run) answer_all(run, SEGUE_ECLOSED, NULL);
+    if (run) segue__run_answer(run, SEGUE_ECLOSED, NULL);
     segue__run_free(run);
   }
   segue__feeds_stop(engine);

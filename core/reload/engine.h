@@ -9,6 +9,8 @@
 #include "policy.h"
 
 typedef struct segue__engine segue__engine;
+typedef struct segue__record segue__record;
+typedef struct segue__files segue__files;
 
 /* X(name, text, automatic): what asks for a reload. Automatic ones are debounced and skip what was
  * refused before; the others start at once. */
@@ -95,6 +97,7 @@ typedef struct segue__result {
   segue__outcome outcome;
   segue__phase phase;  /* the last one reached */
   uint64_t generation; /* live after this run; 0 = none */
+  uint64_t restores;   /* a rollback: the generation whose files were replayed; 0: none */
   char hash[33];       /* of the live config after it */
   int64_t started_wall_ms, ended_wall_ms;
   uint64_t phase_us[SEGUE__PHASE_COUNT];
@@ -119,8 +122,10 @@ typedef struct segue__request {
 } segue__request;
 
 /* Waits for the outcome of a run that begins after the request. Caller's memory; in use until cb
- * ran or segue__engine_forget. status 0 with a result; SEGUE_ECONFLICT, SEGUE_ECLOSED without;
- * SEGUE_EDEFERRED without: a rate limit or the policy put the run off, it will happen. */
+ * ran or segue__engine_forget. status 0 with a result; SEGUE_ECONFLICT, SEGUE_ECLOSED,
+ * SEGUE_EFROZEN without; SEGUE_EDEFERRED without: a rate limit or the policy put the run off, it
+ * will happen; SEGUE_EUNCONFIRMED with a result that is not complete: its generation is live, and
+ * an operator is waited for. */
 typedef struct segue__waiter segue__waiter;
 struct segue__waiter {
   void (*cb)(segue__waiter *waiter, int status, segue__result *result);
@@ -131,9 +136,34 @@ struct segue__waiter {
 };
 
 /* Asks for a reload. waiter may be NULL (signals, watches). Returns 0 or a negative code (then the
- * waiter's cb never runs). cb never runs before this returns. */
+ * waiter's cb never runs): SEGUE_EFROZEN for who asks by HTTP or control socket while reloads are
+ * frozen; every other trigger is remembered until they are not. cb never runs before this returns.
+ */
 int segue__engine_request(segue__engine *engine, const segue__request *request,
                           segue__waiter *waiter);
+
+/* A replay of files (a reference is taken) as a run of its own, before whatever is pending.
+ * restores: the generation that they made, to which it goes back; 0: it is the last good one, at a
+ * start. UV_EBUSY: another replay waits. */
+int segue__engine_replay(segue__engine *engine, segue__files *files, uint64_t restores,
+                         segue__trigger trigger, const char *cause, segue__waiter *waiter);
+/* Looks up a generation and replays it; what the sources say now does not come back by itself
+ * until it changes. generation 0: the one before the live one. by:
+ * who asks. While a generation waits to be confirmed, going back to the one before ends that wait.
+ * The waiter's status may be UV_ENOENT too: that generation is not kept. UV_EBUSY: another rollback
+ * is under way; SEGUE_ERECORD: nothing is kept, there is no state folder. */
+int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__trigger trigger,
+                           const char *by, segue__waiter *waiter);
+/* The generation that waits to be confirmed is good. SEGUE_ECONFLICT: none waits. */
+int segue__engine_confirm(segue__engine *engine, const char *by);
+
+/* No generation goes live until unfreeze; survives a restart. cb tells when that is durable (it may
+ * be NULL). SEGUE_ERECORD: it cannot be written, and is not done. */
+typedef void (*segue__frozen_cb)(void *data, int status, const segue_error *error);
+int segue__engine_freeze(segue__engine *engine, const char *by, const char *why,
+                         segue__frozen_cb cb, void *data);
+int segue__engine_unfreeze(segue__engine *engine, const char *by, segue__frozen_cb cb, void *data);
+void segue__engine_freeze_forget(segue__engine *engine, void *data); /* cb will not run */
 void segue__engine_forget(segue__engine *engine, segue__waiter *waiter);
 
 /* Follows every step of every run: log, metrics, event stream, record. Caller's memory. result is
@@ -168,6 +198,7 @@ typedef struct segue__engine_options {
   segue__policy *policy;       /* used when there is no loader; a reference is taken */
   segue__limits limits;
   segue__triggers_ops triggers; /* NULL functions: none */
+  segue__record *record;        /* opened, borrowed; NULL: nothing outlives the process */
 } segue__engine_options;
 
 int segue__engine_new(segue__engine **out, const segue__engine_options *options);
@@ -196,6 +227,21 @@ const segue__result *segue__engine_result(const segue__engine *engine, size_t in
 void segue__engine_set_stale(segue__engine *engine, int64_t since_wall_ms);
 int64_t segue__engine_stale_since(const segue__engine *engine);
 int64_t segue__engine_wall_ms(const segue__engine *engine); /* the engine's clock */
+
+/* Decisions of operators, for status. */
+typedef struct segue__hold {
+  bool frozen;
+  int64_t frozen_wall_ms;
+  const char *frozen_by, *frozen_why; /* borrowed until the loop goes on */
+  uint64_t missed;                    /* triggers that came meanwhile */
+  bool unconfirmed;                   /* the live generation is, until: */
+  int64_t unconfirmed_until_wall_ms;
+  bool by_operator; /* who has to confirm it */
+  bool pinned;      /* the live generation was brought back, and stays */
+  uint64_t pinned_generation;
+} segue__hold;
+void segue__engine_hold(const segue__engine *engine, segue__hold *out);
+const struct segue__durable *segue__engine_durable(const segue__engine *engine); /* as recorded */
 
 typedef struct segue__engine_stats {
   uint64_t runs, outcomes[SEGUE__OUTCOME_COUNT], skipped, triggers[8], coalesced;

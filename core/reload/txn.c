@@ -4,6 +4,7 @@
  * policy's reload hook or, where it has none, in just that order. Every way out leads through
  * conclude: either everything is live and settled, or everything is undone.
  */
+#include <stdio.h>
 #include <string.h>
 #include <uv.h>
 
@@ -22,8 +23,12 @@ static void hook_returned(segue_op *op, int status, const segue_error *error);
 static void hook_through(segue_op *op);
 static void probe(segue__txn *txn);
 static void not_confirmed(segue__txn *txn, const segue_error *why);
+static void wait_for_operator(segue__txn *txn);
 static void conclude(segue__txn *txn);
+static void settle(segue__txn *txn);
 static void end(segue__txn *txn, segue__outcome outcome);
+
+enum { RECORD_MS = 5000, PROBE_PAUSE_MS = 200 };
 
 int segue__txn_start(segue__engine *engine, segue__run *run) {
   segue__txn *txn = segue__calloc(1, sizeof *txn);
@@ -35,7 +40,9 @@ int segue__txn_start(segue__engine *engine, segue__run *run) {
   txn->run = run;
   txn->phase_start_us = segue__engine_now_us(engine);
   txn->result->started_wall_ms = segue__loop_wall_ms(engine->loop);
+  txn->result->restores = run->restores;
   engine->txn = txn;
+  if (engine->record) segue__reads_begin(segue__record_reads(engine->record), run->files);
   segue__txn_enter(txn, SEGUE__PHASE_COLLECT);
   if (engine->policy) {
     txn->policy = segue__policy_ref(engine->policy);
@@ -162,6 +169,32 @@ static bool settle_unchanged(const segue__txn *txn) {
          txn->policy == engine->policy;
 }
 
+/* What was live before a restart, and still is what the sources say, keeps its number. */
+static uint64_t next_generation(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  if (engine->resumes) {
+    const segue__last_good *good = &segue__record_found(engine->record)->last_good;
+    const segue__durable *d = &engine->durable;
+    txn->resumed = good->generation && segue__hash_equal(good->input, txn->input);
+    if (txn->resumed) return good->generation;
+    if (d->unconfirmed && segue__hash_equal(d->unconfirmed_raw, txn->raw))
+      return d->unconfirmed_generation;
+  }
+  return engine->last_generation + 1;
+}
+
+/* The sources say what was taken back: the one who asked is told, nobody else needs to be. */
+static void held_back(segue__txn *txn, const segue_error *why) {
+  if (!txn->engine->live) {
+    segue__txn_fail(txn, why);
+    conclude(txn);
+    return;
+  }
+  txn->result->skipped = !txn->run->explicit_;
+  segue__result_error(txn->result, why);
+  end(txn, SEGUE__UNCHANGED);
+}
+
 void segue__txn_collected(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   segue__collect *job = txn->collect;
@@ -179,11 +212,18 @@ void segue__txn_collected(segue__txn *txn) {
   for (size_t i = 0; i < job->errors.count; i++)
     segue__txn_fail(txn, &job->errors.items[i]);
   if (txn->failed && job->unreadable) txn->failure.code = SEGUE_ESOURCE;
+  if (!txn->run->files) engine->last_raw = txn->raw;
   bool automatic = !txn->run->explicit_ && !txn->run->force;
   bool skip = automatic && engine->refused && segue__hash_equal(txn->raw, engine->refused_input);
   int rc = 0;
+  segue_error why;
+  if (segue__hold_back(txn, &why)) {
+    segue__collect_free(job);
+    held_back(txn, &why);
+    return;
+  }
   if (!txn->failed && !skip)
-    rc = segue__snapshot_new(&txn->next, engine->last_generation + 1, job->config);
+    rc = segue__snapshot_new(&txn->next, next_generation(txn), job->config);
   if (rc < 0) fail(txn, rc, "snapshot");
   txn->changes = job->changes;
   memset(&job->changes, 0, sizeof job->changes);
@@ -469,16 +509,17 @@ void segue__txn_commit(segue__txn *txn, segue__txn_cb cb, void *data) {
                   txn->flipped ? "txn:commit() was called twice"
                                : "txn:commit() needs txn:prepare() before it"))
     return;
-  segue__txn_enter(txn, SEGUE__PHASE_COMMIT);
-  segue__commit_run(txn);
+  segue__hold_open(txn);
 }
 
 void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data) {
   if (!step_begin(txn, cb, data, txn->flipped && !txn->confirmed,
                   "txn:confirm() needs txn:commit() before it, and is called once"))
     return;
+  const segue__policy *policy = txn->policy;
   segue__txn_enter(txn, SEGUE__PHASE_CONFIRM);
-  if (!txn->policy->confirm || !txn->policy->has_probe) {
+  txn->waits_for_operator = policy->confirm && policy->confirm_by_operator;
+  if (!policy->confirm || (!policy->has_probe && !policy->confirm_by_operator)) {
     txn->confirmed = true;
     segue__txn_step_end(txn, NULL);
     return;
@@ -487,13 +528,14 @@ void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data) {
     not_confirmed(txn, NULL);
     return;
   }
-  txn->confirm_until_ms = segue__loop_now_ms(txn->engine->loop) + txn->policy->confirm_within_ms;
-  probe(txn);
+  txn->confirm_until_ms = segue__loop_now_ms(txn->engine->loop) + segue__hold_left_ms(txn);
+  if (txn->waits_for_operator)
+    wait_for_operator(txn);
+  else
+    probe(txn);
 }
 
 /* ---- Confirm ---- */
-
-enum { PROBE_PAUSE_MS = 200 };
 
 static void not_confirmed(segue__txn *txn, const segue_error *why) {
   segue_error error;
@@ -501,6 +543,13 @@ static void not_confirmed(segue__txn *txn, const segue_error *why) {
     segue__error_set(&error, SEGUE_EPROBE,
                      "the daemon is shutting down before the new generation "
                      "was confirmed");
+  else if (txn->decision == SEGUE__TAKE_BACK)
+    segue__error_set(&error, SEGUE_EPROBE, "the new generation was taken back by %s",
+                     txn->decided_by);
+  else if (txn->waits_for_operator)
+    segue__error_set(&error, SEGUE_EPROBE,
+                     "nobody confirmed the new generation within %llu ms: segue confirm does",
+                     (unsigned long long)txn->policy->confirm_within_ms);
   else
     segue__error_set(&error, SEGUE_EPROBE,
                      "the new generation was not healthy within %llu ms%s%.400s",
@@ -510,8 +559,42 @@ static void not_confirmed(segue__txn *txn, const segue_error *why) {
   segue__txn_step_end(txn, &error);
 }
 
+static void confirmed(segue__txn *txn) {
+  txn->confirmed = true;
+  segue__txn_step_end(txn, NULL);
+}
+
+/* True: an operator has decided. */
+static bool decided(segue__txn *txn) {
+  if (txn->decision == SEGUE__CONFIRM)
+    confirmed(txn);
+  else if (txn->decision == SEGUE__TAKE_BACK)
+    not_confirmed(txn, NULL);
+  return txn->decision != 0;
+}
+
+static void operator_waited_for(segue__timer *timer) {
+  segue__txn *txn = timer->data;
+  if (!decided(txn)) not_confirmed(txn, NULL);
+}
+
+/* Whoever asked for the reload may be the one who will confirm it: they are told that it is live.
+ */
+static void wait_for_operator(segue__txn *txn) {
+  segue__loop *loop = txn->engine->loop;
+  uint64_t now = segue__loop_now_ms(loop);
+  txn->timer.data = txn;
+  segue__timer_start(loop, &txn->timer,
+                     txn->confirm_until_ms > now ? txn->confirm_until_ms - now : 0,
+                     operator_waited_for);
+  txn->result->generation = txn->engine->live->generation;
+  memcpy(txn->result->hash, txn->engine->live->hash, sizeof txn->result->hash);
+  segue__run_answer(txn->run, SEGUE_EUNCONFIRMED, txn->result);
+}
+
 static void probe_again(segue__timer *timer) {
   segue__txn *txn = timer->data;
+  if (decided(txn)) return;
   if (txn->confirm_until_ms <= segue__loop_now_ms(txn->engine->loop))
     not_confirmed(txn, txn->unhealthy.code ? &txn->unhealthy : NULL);
   else
@@ -529,9 +612,9 @@ static void probed(segue_op *op, int status, const segue_error *error) {
   if (status < 0) txn->unhealthy = why;
   if (status == 0 && !txn->healthy) txn->healthy_since_ms = now;
   txn->healthy = status == 0;
+  if (decided(txn)) return;
   if (txn->healthy && now - txn->healthy_since_ms >= hold) {
-    txn->confirmed = true;
-    segue__txn_step_end(txn, NULL);
+    confirmed(txn);
     return;
   }
   uint64_t pause = PROBE_PAUSE_MS;
@@ -555,6 +638,54 @@ static void probe(segue__txn *txn) {
     return;
   }
   txn->policy->ops->probe(txn->policy->impl, &hook->op);
+}
+
+void segue__txn_decide(segue__txn *txn, segue__decision decision, const char *by) {
+  if (txn->decision) return; /* the first one counts */
+  txn->decision = decision;
+  snprintf(txn->decided_by, sizeof txn->decided_by, "%s", by);
+  segue__log(txn->engine->log, SEGUE__INFO, "reload",
+             decision == SEGUE__CONFIRM ? "the new generation is confirmed"
+                                        : "the new generation is taken back",
+             "by", 's', by, "generation", 'u', txn->engine->live->generation, NULL);
+  if (segue__timer_active(&txn->timer))
+    segue__timer_start(txn->engine->loop, &txn->timer, 0, txn->timer.cb);
+  else if (txn->hook)
+    segue__op_cancel(&txn->hook->op, SEGUE_ECANCELLED);
+}
+
+/* ---- The record ---- */
+
+static void record_end(segue__txn *txn, const segue_error *error) {
+  segue__timer_stop(txn->engine->loop, &txn->timer);
+  txn->recorded(txn, error);
+}
+
+void segue__txn_recorded(segue__record_call *call, segue__record_answer *answer) {
+  record_end(call->data, answer->status < 0 ? &answer->error : NULL);
+}
+
+static void record_timeout(segue__timer *timer) {
+  segue__txn *txn = timer->data;
+  segue_error error;
+  segue__record_forget(&txn->call);
+  segue__error_set(&error, SEGUE_ERECORD,
+                   "the state folder was not written to after %d ms: look at its disk", RECORD_MS);
+  record_end(txn, &error);
+}
+
+void segue__txn_record(segue__txn *txn, int status,
+                       void (*recorded)(segue__txn *txn, const segue_error *error)) {
+  txn->recorded = recorded;
+  if (status < 0) {
+    segue_error error;
+    segue__error_set(&error, SEGUE_ERECORD, "the state cannot be recorded: %s",
+                     segue_strerror(status));
+    recorded(txn, &error);
+    return;
+  }
+  txn->timer.data = txn;
+  segue__timer_start(txn->engine->loop, &txn->timer, RECORD_MS, record_timeout);
 }
 
 /* ---- For the reload hook ---- */
@@ -613,7 +744,7 @@ static void undone(segue__txn *txn) {
 static void conclude(segue__txn *txn) {
   if (txn->flipped && !txn->failed) {
     segue__commit_settle(txn);
-    end(txn, SEGUE__APPLIED);
+    settle(txn);
   } else {
     segue__undo_run(txn, undone);
   }
@@ -626,6 +757,35 @@ static void tell_of_the_away(segue__txn *txn) {
     if (!segue__source_is_held(txn->engine, &txn->policy->sources[i], &error)) continue;
     txn->result->away++;
     segue__result_error(txn->result, &error);
+  }
+}
+
+/* It is live whether or not it can be kept; but whoever hears of it may count on what is said. */
+static void settled(segue__txn *txn, const segue_error *error) {
+  if (error) segue__result_error(txn->result, error);
+  end(txn, SEGUE__APPLIED);
+}
+
+static void settle(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  segue__record *record = engine->record;
+  bool decisions = segue__hold_settle(txn);
+  if (!record) {
+    settled(txn, NULL);
+    return;
+  }
+  (void)segue__reads_take(segue__record_reads(record), &txn->files);
+  txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
+  txn->result->ended_wall_ms = segue__loop_wall_ms(engine->loop);
+  if (decisions && !txn->resumed) (void)segue__record_state(record, &engine->durable, NULL);
+  if (!txn->resumed) {
+    segue__record_run good = {
+        .result = txn->result, .snapshot = engine->live, .input = txn->input, .files = txn->files};
+    segue__txn_record(txn, segue__record_good(record, &good, &txn->call), settled);
+  } else if (decisions) {
+    segue__txn_record(txn, segue__record_state(record, &engine->durable, &txn->call), settled);
+  } else {
+    settled(txn, NULL);
   }
 }
 

@@ -11,6 +11,7 @@
  *   sources.c  what is known of each source
  *   feed.c     the life of sources that are asked over a network: pulls, watches, back-off
  *   strategy.c pull or push, asked anew when a source's health changes
+ *   hold.c     what operators decide: freeze, confirm, rollback
  *   retire.c   old instances drain in the background; failed modules recover
  *   result.c   the truth about one run
  */
@@ -20,6 +21,7 @@
 #include "../config/schema.h"
 #include "engine.h"
 #include "feed.h"
+#include "record.h"
 
 /* ---- Queue: one running, one pending (and one pending plan, which changes nothing). ---- */
 typedef struct segue__run {
@@ -30,7 +32,9 @@ typedef struct segue__run {
   bool explicit_;     /* somebody asked by name: no debounce */
   bool unconditional; /* at least one trigger without If-Match */
   bool force, plan_only, put_off;
-  bool pull; /* asynchronous sources are asked; else what they delivered last is taken */
+  bool pull;           /* asynchronous sources are asked; else what they delivered last is taken */
+  segue__files *files; /* a replay of these; NULL: of what the sources say */
+  uint64_t restores;   /* the generation they made */
   uint64_t first_ms, due_ms, not_before_ms;
   segue__waiter *waiters; /* in order of asking */
 } segue__run;
@@ -68,6 +72,13 @@ struct segue__engine {
   segue__hash refused_input; /* raw hash of what was refused last */
   bool refused;
   segue__outcome refused_outcome;
+  segue__hash last_raw; /* raw hash of what the sources said last */
+
+  segue__record *record;  /* NULL: nothing outlives the process */
+  segue__durable durable; /* what operators decided */
+  bool resumes;           /* nothing went live yet: numbers go on where they were */
+  struct segue__freeze *freezes;
+  struct segue__rollback *rollback; /* its files are being looked up */
 
   segue__module **modules;
   size_t module_count;
@@ -82,7 +93,7 @@ struct segue__engine {
   segue__feed_call *feed_calls; /* fetches and watches that are not through */
   uint32_t next_document;
 
-  segue__run *pending, *pending_plan;
+  segue__run *pending, *pending_plan, *pending_replay;
   segue__txn *txn; /* running */
   uint64_t next_id;
   uint64_t last_start_ms;
@@ -164,7 +175,16 @@ struct segue__txn {
   bool failed;
   segue__hook *hook;        /* check or probe that is running */
   segue__hook *reload_hook; /* the policy's reload, which spans prepare to confirm */
-  segue__timer timer;       /* collect's deadline, confirm's pauses */
+  segue__timer timer;       /* collect's deadline, confirm's pauses, the record's deadline */
+  segue__record_call call;  /* to the record */
+  void (*recorded)(segue__txn *txn, const segue_error *error); /* what follows it */
+  segue__files *files; /* what the generation was made from */
+  bool first_here;     /* the first one of this process */
+  bool resumed;        /* it has the number that it had before the daemon was started again */
+  bool opened;         /* the record says that it waits to be confirmed */
+  bool waits_for_operator;
+  int decision; /* of an operator: segue__decision; 0: none */
+  char decided_by[128];
   uint64_t confirm_until_ms, healthy_since_ms;
   bool healthy;
   segue_error unhealthy; /* what the probe said last; code 0: nothing yet */
@@ -291,6 +311,29 @@ void segue__recover(segue__engine *engine);
 void segue__retire_all(
     segue__engine *engine); /* shutdown; segue__engine_check_stopped at the end */
 
+/* An operator decides about a generation that waits to be confirmed. */
+typedef enum segue__decision { SEGUE__CONFIRM = 1, SEGUE__TAKE_BACK } segue__decision;
+void segue__txn_decide(segue__txn *txn, segue__decision decision, const char *by);
+/* Waits for what was asked of the record by txn->call (status: what asking it returned), at most
+ * RECORD_MS, then goes on with `recorded`; error NULL: it is durable. */
+void segue__txn_record(segue__txn *txn, int status,
+                       void (*recorded)(segue__txn *txn, const segue_error *error));
+void segue__txn_recorded(segue__record_call *call,
+                         segue__record_answer *answer);                     /* the call's cb */
+void segue__run_answer(segue__run *run, int status, segue__result *result); /* engine.c: all */
+void segue__run_wait(segue__run *run, segue__waiter *waiter);               /* engine.c: joins it */
+
+/* hold.c */
+void segue__hold_forget(segue__engine *engine, const segue__waiter *waiter);
+/* Is this what was taken back before, so that it does not go live by itself? why: one sentence. */
+bool segue__hold_back(const segue__txn *txn, segue_error *why);
+/* Before the flip of a generation that has to be confirmed: durable, then cb. */
+void segue__hold_open(segue__txn *txn);
+/* What a settled run means for the decisions. True: they changed and have to be written. */
+bool segue__hold_settle(segue__txn *txn);
+uint64_t segue__hold_left_ms(const segue__txn *txn); /* of the time to confirm */
+int segue__hold_request(segue__engine *engine, const segue__request *request);
+void segue__hold_close(segue__engine *engine); /* nobody is answered any more */
 /* strategy.c: asks the policy about sources whose health changed. */
 void segue__strategy_ask(segue__engine *engine);
 

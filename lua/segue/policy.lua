@@ -27,11 +27,15 @@ local keys = {
   name = "text", sources = "table", triggers = "table", debounce = "table",
   min_interval = "duration", strategy = "function", check = "function", reload = "function",
   modules = "table", confirm = "table", timeouts = "table", schema = "text or table",
+  history = "table",
 }
 local debounce_keys = { min = "duration", max = "duration" }
 local timeout_keys = { collect = "duration", check = "duration", reload = "duration" }
 local schema_keys = { path = "text", formats = { "assert", "ignore" } }
-local confirm_keys = { hold = "duration", within = "duration", probe = "probe" }
+local confirm_keys = { hold = "duration", within = "duration", probe = "probe",
+  by = { "probe", "operator" } }
+local history_keys = { reloads = "count", generations = "count", age = "duration",
+  max_bytes = "count" }
 local module_keys = {
   kind = "text", replace = { "swap", "handover", "restart" }, config = "text", needs = "texts",
   prepare = "duration", start = "duration", drain = "duration", stop = "duration",
@@ -179,13 +183,28 @@ function Judge:confirm(confirm, result)
   if not self:keys(plain, confirm_keys, "confirm") then return end
   result.confirm = true
   result.confirm_hold_ms = ms_of(confirm, "hold") or 0
-  result.confirm_within_ms = ms_of(confirm, "within") or 10000
-  if confirm.probe == nil then
-    self:problem("confirm has no probe: give it a function that says whether all is well",
-      "confirm")
+  local by_operator = confirm.by == "operator"
+  result.confirm_by_operator = by_operator
+  result.confirm_within_ms = ms_of(confirm, "within") or (by_operator and 600000 or 10000)
+  if by_operator and confirm.probe ~= nil then
+    self:problem('confirm: by = "operator" asks a person, so the probe would never be called: '
+      .. "leave one of them out", "probe")
+  elseif by_operator and confirm.hold ~= nil then
+    self:problem('confirm: hold is for probes: leave it out where by = "operator"', "hold")
+  elseif confirm.probe == nil and not by_operator then
+    self:problem("confirm has no probe: give it a function that says whether all is well, or "
+      .. 'by = "operator"', "confirm")
   elseif result.confirm_hold_ms >= result.confirm_within_ms then
     self:problem("confirm: hold must be shorter than within", "hold")
   end
+end
+
+function Judge:history(history, result)
+  if not self:keys(history, history_keys, "history") then return end
+  result.history_reloads = history.reloads
+  result.history_generations = history.generations
+  result.history_age_ms = ms_of(history, "age")
+  result.history_bytes = history.max_bytes
 end
 
 function Judge:times(policy, result)
@@ -248,6 +267,7 @@ function Judge:policy(policy)
   if policy.modules then result.modules = self:modules(policy.modules) end
   if policy.schema then self:schema(policy.schema, result) end
   if policy.confirm then self:confirm(policy.confirm, result) end
+  if policy.history then self:history(policy.history, result) end
   result.check, result.reload, result.strategy = policy.check, policy.reload, policy.strategy
   return result
 end

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The operator's decisions as lines of text.
+ */
+#include "durable.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#include "../os/mem.h"
+
+/* ---- Writing ---- */
+
+static void put_text(segue__buf *b, const char *name, const char *text) {
+  segue__buf_addf(b, "%s=", name);
+  for (; *text; text++) {
+    if (*text == '\\' || *text == '\n') segue__buf_addc(b, '\\');
+    segue__buf_addc(b, *text == '\n' ? 'n' : *text);
+  }
+  segue__buf_addc(b, '\n');
+}
+
+static void put_hash(segue__buf *b, const char *name, segue__hash hash) {
+  segue__buf_addf(b, "%s=%016" PRIx64 "%016" PRIx64 "\n", name, hash.hi, hash.lo);
+}
+
+int segue__durable_write(segue__slots *slots, const segue__durable *state) {
+  segue__buf b;
+  segue__buf_init(&b);
+  segue__slots_begin(slots, &b);
+  if (state->frozen) {
+    segue__buf_addf(&b, "frozen=%" PRId64 "\n", state->frozen_wall_ms);
+    put_text(&b, "frozen_by", state->frozen_by);
+    put_text(&b, "frozen_why", state->frozen_why);
+  }
+  if (state->unconfirmed) {
+    segue__buf_addf(&b, "unconfirmed=%" PRIu64 "\n", state->unconfirmed_generation);
+    put_hash(&b, "unconfirmed_raw", state->unconfirmed_raw);
+    segue__buf_addf(&b, "unconfirmed_until=%" PRId64 "\n", state->unconfirmed_until_wall_ms);
+  }
+  if (state->pinned) {
+    segue__buf_addf(&b, "pinned=%" PRIu64 "\n", state->pinned_generation);
+    put_hash(&b, "pinned_raw", state->pinned_raw);
+  }
+  int rc = segue__slots_write(slots, &b);
+  segue__buf_deinit(&b);
+  return rc;
+}
+
+/* ---- Reading ---- */
+
+static void get_text(const char *value, char *out, size_t size) {
+  size_t len = 0;
+  for (; *value && len + 1 < size; value++) {
+    char c = *value;
+    if (c == '\\' && value[1]) c = *++value == 'n' ? '\n' : *value;
+    out[len++] = c;
+  }
+  out[len] = 0;
+}
+
+static segue__hash get_hash(const char *value) {
+  segue__hash hash = {0};
+  if (strlen(value) != 32) return hash;
+  char high[17];
+  snprintf(high, sizeof high, "%.16s", value);
+  hash.hi = strtoull(high, NULL, 16);
+  hash.lo = strtoull(value + 16, NULL, 16);
+  return hash;
+}
+
+static void take(segue__durable *state, const char *name, const char *value) {
+  if (!strcmp(name, "frozen")) {
+    state->frozen = true;
+    state->frozen_wall_ms = strtoll(value, NULL, 10);
+  } else if (!strcmp(name, "frozen_by")) {
+    get_text(value, state->frozen_by, sizeof state->frozen_by);
+  } else if (!strcmp(name, "frozen_why")) {
+    get_text(value, state->frozen_why, sizeof state->frozen_why);
+  } else if (!strcmp(name, "unconfirmed")) {
+    state->unconfirmed = true;
+    state->unconfirmed_generation = strtoull(value, NULL, 10);
+  } else if (!strcmp(name, "unconfirmed_raw")) {
+    state->unconfirmed_raw = get_hash(value);
+  } else if (!strcmp(name, "unconfirmed_until")) {
+    state->unconfirmed_until_wall_ms = strtoll(value, NULL, 10);
+  } else if (!strcmp(name, "pinned")) {
+    state->pinned = true;
+    state->pinned_generation = strtoull(value, NULL, 10);
+  } else if (!strcmp(name, "pinned_raw")) {
+    state->pinned_raw = get_hash(value);
+  }
+}
+
+int segue__durable_read(segue__slots *slots, segue__durable *state) {
+  segue__bytes file;
+  const char *value;
+  size_t len;
+  *state = (segue__durable){0};
+  int rc = segue__slots_read(slots, &file, &value, &len);
+  if (rc) return rc;
+  char *text = segue__strndup(value, len), *rest = text;
+  segue__free(file.data);
+  if (!text) return UV_ENOMEM;
+  for (char *line; (line = strsep(&rest, "\n"));) {
+    char *equals = strchr(line, '=');
+    if (!equals) continue;
+    *equals = 0;
+    take(state, line, equals + 1);
+  }
+  segue__free(text);
+  return 0;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * durable.h: what an operator decided and a crash must not undo: a freeze, a generation that waits
+ * to be confirmed, a rollback that stays. Small, in two slots: state.a and state.b. Blocks: for the
+ * thread that records. The value is text, a line for each fact: name, "=", value, with "\\", "\n"
+ * escaped; unknown names are passed over.
+ */
+#ifndef SEGUE_RELOAD_DURABLE_H
+#define SEGUE_RELOAD_DURABLE_H
+
+#include "../config/tree.h"
+#include "slots.h"
+
+typedef struct segue__durable segue__durable;
+struct segue__durable {
+  bool frozen;
+  int64_t frozen_wall_ms;
+  char frozen_by[128], frozen_why[256];
+  /* A generation that is live and not confirmed yet: taken back if the deadline passes, also while
+   * no daemon runs. */
+  bool unconfirmed;
+  uint64_t unconfirmed_generation;
+  segue__hash unconfirmed_raw; /* of the sources that it was made from */
+  int64_t unconfirmed_until_wall_ms;
+  /* What the sources say now was taken back (rolled back from, or not confirmed): it does not go
+   * live by itself. */
+  bool pinned;
+  uint64_t pinned_generation; /* what was brought back instead */
+  segue__hash pinned_raw;     /* of the sources that were left */
+};
+
+#define SEGUE__DURABLE_MAGIC "SEGUEST1"
+
+int segue__durable_write(segue__slots *slots, const segue__durable *state);
+/* UV_ENOENT: there is none, *state is zeroed. */
+int segue__durable_read(segue__slots *slots, segue__durable *state);
+
+#endif

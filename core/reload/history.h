@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * history.h: what was, in SQLite (history.db, WAL, mode 0600): every reload with its cause,
+ * timings, changes and errors; every generation with the files and documents that made it, each
+ * content once. It may be lost without harm: a damaged one is set aside and begun anew. Blocks: for
+ * the thread that records.
+ */
+#ifndef SEGUE_RELOAD_HISTORY_H
+#define SEGUE_RELOAD_HISTORY_H
+
+#include "../config/snapshot.h"
+#include "../os/log.h"
+#include "reads.h"
+
+typedef struct segue__history segue__history;
+
+/* How much is kept; the newest generation always is. Zero fields mean the default. */
+typedef struct segue__history_limits {
+  uint64_t reloads;     /* 100,000 */
+  uint64_t generations; /* 1,000 */
+  uint64_t age_ms;      /* 365 days */
+  uint64_t bytes;       /* 256 MiB */
+} segue__history_limits;
+
+/* path: of the database; log is borrowed. The highest numbers that it knows: 0 if it is new. */
+int segue__history_open(segue__history **out, const segue__log *log, const char *path,
+                        uint64_t *generation, uint64_t *reload);
+void segue__history_close(segue__history *history); /* NULL allowed */
+void segue__history_limit(segue__history *history, const segue__history_limits *limits);
+
+/* One settled reload. */
+typedef struct segue__history_entry {
+  uint64_t id;
+  int64_t wall_ms;
+  const char *outcome;
+  const char *summary, *detail; /* JSON, as it is given back */
+  /* Where it made a generation: */
+  const segue_snapshot *snapshot; /* NULL: it did not */
+  segue__hash input;
+  const segue__files *files; /* NULL: they are not known, it cannot be brought back */
+  char *const *paths;        /* that changed */
+  size_t path_count;
+  bool more_paths; /* than are told */
+} segue__history_entry;
+
+/* UV_EBUSY: another process locks the database, try again. */
+int segue__history_add(segue__history *history, const segue__history_entry *entry);
+
+/* A JSON array of summaries, newest first: at most `limit`, with ids below `before` (0: all). */
+int segue__history_reloads(segue__history *history, uint64_t limit, uint64_t before,
+                           segue__buf *out);
+/* The detail of one. UV_ENOENT: it is not kept (any more). */
+int segue__history_reload(segue__history *history, uint64_t id, segue__buf *out);
+/* The newest generation below `number` whose files are kept. UV_ENOENT: none. */
+int segue__history_before(segue__history *history, uint64_t number, uint64_t *out);
+/* Files and configuration of a generation. UV_ENOENT: not kept. */
+int segue__history_files(segue__history *history, uint64_t generation, segue__files **out);
+int segue__history_snapshot(segue__history *history, uint64_t generation, segue_snapshot **out,
+                            segue_error *error);
+/* Which generation before `until` (inclusive) last touched the value at path: JSON {"generation",
+ * "path" (the change's own), "exact", "reload": summary}. UV_ENOENT: none that is kept. */
+int segue__history_why(segue__history *history, const char *path, uint64_t until, segue__buf *out);
+
+#endif

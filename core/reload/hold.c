@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What operators decide: freeze, confirm, rollback. The decisions are in engine->durable, and in
+ * the record before anybody is told that they hold; so a restart finds them.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+#include "txn.h"
+
+/* ---- Freeze ---------------------------------------------------------------------------------- */
+
+struct segue__freeze {
+  segue__record_call call;
+  segue__engine *engine;
+  segue__frozen_cb cb;
+  void *data;
+  segue__durable before;
+  struct segue__freeze *next;
+};
+
+static void freeze_end(struct segue__freeze *freeze, int status, const segue_error *error) {
+  segue__engine *engine = freeze->engine;
+  struct segue__freeze **link = &engine->freezes;
+  while (*link != freeze)
+    link = &(*link)->next;
+  *link = freeze->next;
+  if (status < 0) {
+    engine->durable.frozen = freeze->before.frozen;
+    engine->durable.frozen_wall_ms = freeze->before.frozen_wall_ms;
+    memcpy(engine->durable.frozen_by, freeze->before.frozen_by, sizeof freeze->before.frozen_by);
+    memcpy(engine->durable.frozen_why, freeze->before.frozen_why, sizeof freeze->before.frozen_why);
+  }
+  segue__log(engine->log, status < 0 ? SEGUE__ERROR : SEGUE__INFO, "reload",
+             status < 0               ? "a freeze cannot be recorded, so nothing was changed"
+             : engine->durable.frozen ? "reloads are frozen"
+                                      : "reloads are not frozen any more",
+             "by", 's', engine->durable.frozen_by, "why", 's', engine->durable.frozen_why, "error",
+             's', status < 0 ? error->message : NULL, NULL);
+  if (freeze->cb) freeze->cb(freeze->data, status, error);
+  segue__free(freeze);
+  segue__engine_schedule(engine);
+}
+
+static void freeze_recorded(segue__record_call *call, segue__record_answer *answer) {
+  freeze_end(call->data, answer->status, &answer->error);
+}
+
+static int set_frozen(segue__engine *engine, const segue__durable *next, segue__frozen_cb cb,
+                      void *data) {
+  struct segue__freeze *freeze = segue__calloc(1, sizeof *freeze);
+  if (!freeze) return UV_ENOMEM;
+  *freeze = (struct segue__freeze){.engine = engine,
+                                   .cb = cb,
+                                   .data = data,
+                                   .before = engine->durable,
+                                   .next = engine->freezes,
+                                   .call = {.cb = freeze_recorded, .data = freeze}};
+  int rc = engine->record ? segue__record_state(engine->record, next, &freeze->call) : 0;
+  if (rc < 0) {
+    segue__free(freeze);
+    return rc;
+  }
+  engine->freezes = freeze;
+  engine->durable = *next;
+  if (!engine->record) freeze_end(freeze, 0, NULL);
+  return 0;
+}
+
+int segue__engine_freeze(segue__engine *engine, const char *by, const char *why,
+                         segue__frozen_cb cb, void *data) {
+  segue__durable next = engine->durable;
+  if (engine->stopping) return SEGUE_ECLOSED;
+  next.frozen = true;
+  next.frozen_wall_ms = segue__loop_wall_ms(engine->loop);
+  snprintf(next.frozen_by, sizeof next.frozen_by, "%s", by);
+  snprintf(next.frozen_why, sizeof next.frozen_why, "%s", why);
+  return set_frozen(engine, &next, cb, data);
+}
+
+int segue__engine_unfreeze(segue__engine *engine, const char *by, segue__frozen_cb cb, void *data) {
+  segue__durable next = engine->durable;
+  if (engine->stopping) return SEGUE_ECLOSED;
+  next.frozen = false;
+  snprintf(next.frozen_by, sizeof next.frozen_by, "%s", by);
+  next.frozen_why[0] = 0;
+  return set_frozen(engine, &next, cb, data);
+}
+
+void segue__engine_freeze_forget(segue__engine *engine, void *data) {
+  for (struct segue__freeze *freeze = engine->freezes; freeze; freeze = freeze->next)
+    if (freeze->data == data) freeze->cb = NULL;
+}
+
+/* Who asks and waits is refused; what happens by itself waits for the end of the freeze. */
+int segue__hold_request(segue__engine *engine, const segue__request *request) {
+  bool asks = request->trigger == SEGUE__BY_HTTP || request->trigger == SEGUE__BY_CONTROL;
+  return engine->durable.frozen && asks && !request->plan_only ? SEGUE_EFROZEN : 0;
+}
+
+/* ---- Confirm --------------------------------------------------------------------------------- */
+
+static bool waits_for_confirm(const segue__engine *engine) {
+  const segue__txn *txn = engine->txn;
+  return txn && txn->phase == SEGUE__PHASE_CONFIRM && !txn->confirmed && !txn->failed &&
+         txn->confirm_until_ms;
+}
+
+int segue__engine_confirm(segue__engine *engine, const char *by) {
+  if (!waits_for_confirm(engine)) return SEGUE_ECONFLICT;
+  segue__txn_decide(engine->txn, SEGUE__CONFIRM, by);
+  return 0;
+}
+
+static bool needs_confirm(const segue__txn *txn) {
+  const segue__policy *policy = txn->policy;
+  return policy->confirm && (policy->has_probe || policy->confirm_by_operator);
+}
+
+static bool same_raw(const segue__txn *txn) {
+  const segue__durable *d = &txn->engine->durable;
+  return d->unconfirmed && segue__hash_equal(d->unconfirmed_raw, txn->raw);
+}
+
+static void opened(segue__txn *txn, const segue_error *error) {
+  if (error) {
+    segue__txn_step_end(txn, error);
+    return;
+  }
+  segue__txn_enter(txn, SEGUE__PHASE_COMMIT);
+  segue__commit_run(txn);
+}
+
+/* A daemon that is started again inside of the window goes on with what is left of it. */
+void segue__hold_open(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  if (!needs_confirm(txn) || !engine->record) {
+    opened(txn, NULL);
+    return;
+  }
+  segue__durable *d = &engine->durable;
+  if (!same_raw(txn)) {
+    d->unconfirmed_raw = txn->raw;
+    d->unconfirmed_until_wall_ms =
+        segue__loop_wall_ms(engine->loop) + (int64_t)txn->policy->confirm_within_ms;
+  }
+  txn->opened = true;
+  d->unconfirmed = true;
+  d->unconfirmed_generation = txn->next->generation;
+  txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
+  segue__txn_record(txn, segue__record_state(engine->record, d, &txn->call), opened);
+}
+
+uint64_t segue__hold_left_ms(const segue__txn *txn) {
+  uint64_t within = txn->policy->confirm_within_ms;
+  const segue__engine *engine = txn->engine;
+  if (!engine->record || !same_raw(txn)) return within;
+  int64_t left = engine->durable.unconfirmed_until_wall_ms - segue__loop_wall_ms(engine->loop);
+  return left < 0 ? 0 : (uint64_t)left < within ? (uint64_t)left : within;
+}
+
+/* ---- What was taken back --------------------------------------------------------------------- */
+
+static bool has_last_good(const segue__engine *engine) {
+  return engine->live ||
+         (engine->record && segue__record_found(engine->record)->last_good.generation);
+}
+
+bool segue__hold_back(const segue__txn *txn, segue_error *why) {
+  const segue__engine *engine = txn->engine;
+  const segue__durable *d = &engine->durable;
+  if (txn->run->files || txn->run->force || !has_last_good(engine)) return false;
+  if (d->pinned && segue__hash_equal(d->pinned_raw, txn->raw)) {
+    segue__error_set(why, SEGUE_EHELD,
+                     "what the sources say now was taken back: it goes live when they change, or "
+                     "by segue reload --force");
+    return true;
+  }
+  bool late = d->unconfirmed && !engine->live &&
+              d->unconfirmed_until_wall_ms <= segue__loop_wall_ms(engine->loop);
+  if (!late || !same_raw(txn)) return false;
+  segue__error_set(why, SEGUE_EHELD,
+                   "generation %llu was not confirmed in time, so what the sources say was taken "
+                   "back: it goes live when they change, or by segue reload --force",
+                   (unsigned long long)d->unconfirmed_generation);
+  return true;
+}
+
+bool segue__hold_settle(segue__txn *txn) {
+  static const segue__hash unknown;
+  segue__engine *engine = txn->engine;
+  segue__durable *d = &engine->durable;
+  bool was_pinned = d->pinned, was_unconfirmed = d->unconfirmed;
+  const segue__run *run = txn->run;
+  d->unconfirmed = false;
+  if (run->files && !run->restores) {
+    if (was_unconfirmed && d->unconfirmed_until_wall_ms <= segue__loop_wall_ms(engine->loop)) {
+      d->pinned = true; /* the deadline passed while no daemon ran */
+      d->pinned_generation = txn->next->generation;
+      d->pinned_raw = d->unconfirmed_raw;
+    }
+  } else if (run->restores) {
+    d->pinned = !segue__hash_equal(engine->last_raw, unknown) &&
+                !segue__hash_equal(engine->last_raw, txn->raw);
+    d->pinned_generation = run->restores;
+    d->pinned_raw = engine->last_raw;
+  } else {
+    d->pinned = false;
+  }
+  return was_unconfirmed || d->pinned || was_pinned;
+}
+
+/* ---- Rollback -------------------------------------------------------------------------------- */
+
+typedef struct segue__rollback {
+  segue__record_call call;
+  segue__engine *engine;
+  segue__trigger trigger;
+  segue__waiter *waiter; /* NULL: forgotten */
+  char by[128];
+} segue__rollback;
+
+static void looked_up(segue__record_call *call, segue__record_answer *answer) {
+  segue__rollback *rollback = call->data;
+  segue__engine *engine = rollback->engine;
+  segue__waiter *waiter = rollback->waiter;
+  char cause[224];
+  engine->rollback = NULL;
+  int rc = answer->status;
+  snprintf(cause, sizeof cause, "rollback to generation %llu by %s",
+           (unsigned long long)answer->number, rollback->by);
+  if (rc == 0)
+    rc = segue__engine_replay(engine, answer->files, answer->number, rollback->trigger, cause,
+                              waiter);
+  if (rc < 0 && waiter) waiter->cb(waiter, rc, NULL);
+  segue__free(rollback);
+}
+
+/* Going back from a generation that nobody has confirmed is not confirming it. */
+static bool end_confirm(segue__engine *engine, uint64_t generation, const char *by,
+                        segue__waiter *waiter) {
+  segue__txn *txn = engine->txn;
+  if (!waits_for_confirm(engine)) return false;
+  bool before = !generation || (txn->was_live && txn->was_live->generation == generation);
+  if (before && waiter) segue__run_wait(txn->run, waiter);
+  segue__txn_decide(txn, SEGUE__TAKE_BACK, by);
+  return before;
+}
+
+int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__trigger trigger,
+                           const char *by, segue__waiter *waiter) {
+  if (engine->stopping) return SEGUE_ECLOSED;
+  if (engine->durable.frozen) return SEGUE_EFROZEN;
+  if (end_confirm(engine, generation, by, waiter)) return 0;
+  if (!engine->record) return SEGUE_ERECORD;
+  if (engine->rollback || engine->pending_replay) return UV_EBUSY;
+  segue__rollback *rollback = segue__calloc(1, sizeof *rollback);
+  if (!rollback) return UV_ENOMEM;
+  *rollback = (segue__rollback){.engine = engine,
+                                .trigger = trigger,
+                                .waiter = waiter,
+                                .call = {.cb = looked_up, .data = rollback}};
+  snprintf(rollback->by, sizeof rollback->by, "%s", by);
+  int rc =
+      segue__record_files(engine->record, generation,
+                          engine->live ? engine->live->generation : UINT64_MAX, &rollback->call);
+  if (rc < 0)
+    segue__free(rollback);
+  else
+    engine->rollback = rollback;
+  return rc;
+}
+
+void segue__hold_forget(segue__engine *engine, const segue__waiter *waiter) {
+  if (engine->rollback && engine->rollback->waiter == waiter) engine->rollback->waiter = NULL;
+}
+
+/* ---- The end, and looking -------------------------------------------------------------------- */
+
+void segue__hold_close(segue__engine *engine) {
+  segue__rollback *rollback = engine->rollback;
+  engine->rollback = NULL;
+  if (rollback) {
+    segue__record_forget(&rollback->call);
+    if (rollback->waiter) rollback->waiter->cb(rollback->waiter, SEGUE_ECLOSED, NULL);
+    segue__free(rollback);
+  }
+  while (engine->freezes) {
+    struct segue__freeze *freeze = engine->freezes;
+    engine->freezes = freeze->next;
+    segue__record_forget(&freeze->call);
+    if (freeze->cb) freeze->cb(freeze->data, SEGUE_ECLOSED, NULL);
+    segue__free(freeze);
+  }
+}
+
+const segue__durable *segue__engine_durable(const segue__engine *engine) {
+  return &engine->durable;
+}
+
+void segue__engine_hold(const segue__engine *engine, segue__hold *out) {
+  const segue__durable *d = &engine->durable;
+  const segue__txn *txn = engine->txn;
+  *out = (segue__hold){.frozen = d->frozen,
+                       .frozen_wall_ms = d->frozen_wall_ms,
+                       .frozen_by = d->frozen_by,
+                       .frozen_why = d->frozen_why,
+                       .missed = d->frozen && engine->pending ? 1 + engine->pending->joined : 0,
+                       .pinned = d->pinned && engine->live,
+                       .pinned_generation = d->pinned_generation};
+  if (!waits_for_confirm(engine)) return;
+  uint64_t now = segue__loop_now_ms(engine->loop);
+  out->unconfirmed = true;
+  out->by_operator = txn->waits_for_operator;
+  out->unconfirmed_until_wall_ms =
+      segue__loop_wall_ms(engine->loop) +
+      (int64_t)(txn->confirm_until_ms > now ? txn->confirm_until_ms - now : 0);
+}

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What a run reads: copies of it while it reads the world, or the files it reads instead.
+ */
+#include "reads.h"
+
+#include <fnmatch.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#include "../os/error.h"
+#include "../os/mem.h"
+
+typedef struct copies {
+  segue__file *items; /* in the order of reading, twice what is read twice */
+  size_t count, capacity;
+  bool incomplete; /* out of memory: not to be kept */
+} copies;
+
+struct segue__reads {
+  long refs;    /* atomic: the owner and every job that reads through it */
+  segue__os os; /* ours */
+  const segue__os *real;
+  char *pass;
+  pthread_mutex_t lock;
+  copies now;
+  bool taken; /* nothing is copied until the next run */
+  segue__files *replay;
+};
+
+/* ---- Files ---- */
+
+static void file_free(segue__file *file) {
+  segue__free(file->path);
+  segue__free(file->data);
+}
+
+static int by_path(const void *a, const void *b) {
+  return strcmp(((const segue__file *)a)->path, ((const segue__file *)b)->path);
+}
+
+/* Stable, and what is nearly sorted already is sorted fast: there are few files, read in much the
+ * same order in each run. */
+static void sort(segue__file *items, size_t count) {
+  for (size_t i = 1; i < count; i++) {
+    segue__file item = items[i];
+    size_t at = i;
+    while (at > 0 && by_path(&items[at - 1], &item) > 0) {
+      items[at] = items[at - 1];
+      at--;
+    }
+    items[at] = item;
+  }
+}
+
+typedef struct numbered {
+  segue__file file;
+  size_t order;
+} numbered;
+
+static int by_path_then_order(const void *a, const void *b) {
+  const numbered *x = a, *y = b;
+  int order = strcmp(x->file.path, y->file.path);
+  return order ? order : x->order < y->order ? -1 : 1;
+}
+
+/* Thousands of files: with the help of their numbers. */
+static int sort_many(segue__file *items, size_t count) {
+  numbered *all = segue__malloc(count * sizeof *all);
+  if (!all) return UV_ENOMEM;
+  for (size_t i = 0; i < count; i++)
+    all[i] = (numbered){items[i], i};
+  qsort(all, count, sizeof *all, by_path_then_order);
+  for (size_t i = 0; i < count; i++)
+    items[i] = all[i].file;
+  segue__free(all);
+  return 0;
+}
+
+int segue__files_new(segue__files **out, segue__file *items, size_t count) {
+  enum { FEW = 64 };
+  *out = NULL;
+  segue__files *files = segue__calloc(1, sizeof *files);
+  if (!files) return UV_ENOMEM;
+  if (count <= FEW) {
+    sort(items, count);
+  } else if (sort_many(items, count) < 0) {
+    segue__free(files);
+    return UV_ENOMEM;
+  }
+  size_t kept = 0;
+  for (size_t i = 0; i < count; i++) {
+    if (kept && !strcmp(items[kept - 1].path, items[i].path)) file_free(&items[--kept]);
+    items[kept++] = items[i];
+  }
+  files->refs = 1;
+  files->items = items;
+  files->count = kept;
+  *out = files;
+  return 0;
+}
+
+segue__files *segue__files_ref(segue__files *files) {
+  if (files) __atomic_add_fetch(&files->refs, 1, __ATOMIC_RELAXED);
+  return files;
+}
+
+void segue__files_unref(segue__files *files) {
+  if (!files || __atomic_sub_fetch(&files->refs, 1, __ATOMIC_ACQ_REL)) return;
+  for (size_t i = 0; i < files->count; i++)
+    file_free(&files->items[i]);
+  segue__free(files->items);
+  segue__free(files);
+}
+
+const segue__file *segue__files_find(const segue__files *files, const char *path) {
+  segue__file key = {.path = (char *)path};
+  return files->count ? bsearch(&key, files->items, files->count, sizeof key, by_path) : NULL;
+}
+
+/* ---- Copying ---- */
+
+static void copies_clear(copies *list) {
+  for (size_t i = 0; i < list->count; i++)
+    file_free(&list->items[i]);
+  segue__free(list->items);
+  memset(list, 0, sizeof *list);
+}
+
+static void copies_add(copies *list, const char *path, const void *data, size_t len) {
+  if (list->count == list->capacity) {
+    size_t capacity = list->capacity ? list->capacity * 2 : 8;
+    segue__file *items = segue__realloc(list->items, capacity * sizeof *items);
+    if (!items) {
+      list->incomplete = true;
+      return;
+    }
+    list->items = items;
+    list->capacity = capacity;
+  }
+  segue__file item = {segue__strdup(path), segue__strndup(data, len), len};
+  if (item.path && item.data) {
+    list->items[list->count++] = item;
+    return;
+  }
+  file_free(&item);
+  list->incomplete = true;
+}
+
+static bool passed(const segue__reads *reads, const char *path) {
+  return reads->pass && !strncmp(path, reads->pass, strlen(reads->pass));
+}
+
+void segue__reads_keep(segue__reads *reads, const char *key, const void *data, size_t len) {
+  pthread_mutex_lock(&reads->lock);
+  if (!reads->taken && !reads->replay) copies_add(&reads->now, key, data, len);
+  pthread_mutex_unlock(&reads->lock);
+}
+
+/* ---- The os in between ---- */
+
+static int replay_read(const segue__files *files, const char *path, segue__bytes *out,
+                       segue_error *err) {
+  const segue__file *file = segue__files_find(files, path);
+  if (!file)
+    return segue__error_set(err, UV_ENOENT,
+                            "%s was not part of the generation that is brought back", path);
+  out->data = segue__strndup(file->data, file->len);
+  out->len = file->len;
+  return out->data ? 0 : segue__error_set(err, UV_ENOMEM, "out of memory while reading %s", path);
+}
+
+int segue__reads_kept(segue__reads *reads, const char *key, segue__bytes *out) {
+  pthread_mutex_lock(&reads->lock);
+  int rc = reads->replay ? replay_read(reads->replay, key, out, NULL) : UV_ENOENT;
+  pthread_mutex_unlock(&reads->lock);
+  return rc;
+}
+
+static int read_file(void *data, const char *path, size_t max, segue__bytes *out,
+                     segue_error *err) {
+  segue__reads *reads = data;
+  pthread_mutex_lock(&reads->lock);
+  const segue__files *replay = passed(reads, path) ? NULL : reads->replay;
+  int rc = replay ? replay_read(replay, path, out, err) : 0;
+  pthread_mutex_unlock(&reads->lock);
+  if (replay) return rc;
+  rc = reads->real->read_file(reads->real->data, path, max, out, err);
+  if (!rc && !passed(reads, path)) segue__reads_keep(reads, path, out->data, out->len);
+  return rc;
+}
+
+static int replay_list(const segue__files *files, const char *pattern, segue__names *out,
+                       segue_error *err) {
+  int rc = 0;
+  for (size_t i = 0; i < files->count && !rc; i++)
+    if (!fnmatch(pattern, files->items[i].path, FNM_PATHNAME | FNM_PERIOD))
+      rc = segue__names_add(out, "", 0, files->items[i].path);
+  if (rc) {
+    segue__names_deinit(out);
+    segue__error_set(err, rc, "out of memory while listing %s", pattern);
+  }
+  return rc;
+}
+
+static int list_files(void *data, const char *pattern, segue__names *out, segue_error *err) {
+  segue__reads *reads = data;
+  pthread_mutex_lock(&reads->lock);
+  const segue__files *replay = reads->replay;
+  int rc = replay ? replay_list(replay, pattern, out, err) : 0;
+  pthread_mutex_unlock(&reads->lock);
+  return replay ? rc : reads->real->list_files(reads->real->data, pattern, out, err);
+}
+
+static int write_file(void *data, const segue__write *w, segue_error *err) {
+  segue__reads *reads = data;
+  return reads->real->write_file(reads->real->data, w, err);
+}
+
+static const char *get_variable(void *data, const char *name) {
+  segue__reads *reads = data;
+  return reads->real->getenv(reads->real->data, name);
+}
+
+static char **all_variables(void *data) {
+  segue__reads *reads = data;
+  return reads->real->environ(reads->real->data);
+}
+
+/* What is replayed has no mode of its own: it was judged when it was read. */
+static int file_mode(void *data, const char *path, unsigned *mode) {
+  segue__reads *reads = data;
+  if (segue__reads_replaying(reads) || !reads->real->file_mode) return UV_ENOTSUP;
+  return reads->real->file_mode(reads->real->data, path, mode);
+}
+
+/* ---- Life ---- */
+
+static void hold(void *data) {
+  segue__reads *reads = data;
+  __atomic_add_fetch(&reads->refs, 1, __ATOMIC_RELAXED);
+}
+
+static void release(void *data) {
+  segue__reads *reads = data;
+  if (__atomic_sub_fetch(&reads->refs, 1, __ATOMIC_ACQ_REL)) return;
+  copies_clear(&reads->now);
+  segue__files_unref(reads->replay);
+  segue__free(reads->pass);
+  pthread_mutex_destroy(&reads->lock);
+  segue__free(reads);
+}
+
+int segue__reads_new(segue__reads **out, const segue__os *os, const char *pass) {
+  *out = NULL;
+  segue__reads *reads = segue__calloc(1, sizeof *reads);
+  if (!reads) return UV_ENOMEM;
+  reads->pass = segue__strdup(pass);
+  if (pass && !reads->pass) {
+    segue__free(reads);
+    return UV_ENOMEM;
+  }
+  reads->refs = 1;
+  reads->real = os;
+  reads->taken = true;
+  reads->os = (segue__os){.data = reads,
+                          .hold = hold,
+                          .release = release,
+                          .read_file = read_file,
+                          .list_files = list_files,
+                          .write_file = write_file,
+                          .getenv = get_variable,
+                          .environ = all_variables,
+                          .file_mode = file_mode,
+                          .spawn = os->spawn};
+  pthread_mutex_init(&reads->lock, NULL);
+  *out = reads;
+  return 0;
+}
+
+void segue__reads_free(segue__reads *reads) {
+  if (reads) release(reads);
+}
+
+const segue__os *segue__reads_os(const segue__reads *reads) {
+  return &reads->os;
+}
+
+/* ---- Runs ---- */
+
+static void set(segue__reads *reads, segue__files *files, bool taken) {
+  pthread_mutex_lock(&reads->lock);
+  segue__files *before = reads->replay;
+  copies old = reads->now;
+  memset(&reads->now, 0, sizeof reads->now);
+  reads->replay = segue__files_ref(files);
+  reads->taken = taken;
+  pthread_mutex_unlock(&reads->lock);
+  copies_clear(&old);
+  segue__files_unref(before);
+}
+
+void segue__reads_begin(segue__reads *reads, segue__files *files) {
+  set(reads, files, false);
+}
+
+void segue__reads_end(segue__reads *reads) {
+  set(reads, NULL, true);
+}
+
+int segue__reads_take(segue__reads *reads, segue__files **out) {
+  copies list = {0};
+  *out = NULL;
+  pthread_mutex_lock(&reads->lock);
+  if (reads->replay) {
+    *out = segue__files_ref(reads->replay);
+  } else {
+    list = reads->now;
+    memset(&reads->now, 0, sizeof reads->now);
+    reads->taken = true;
+  }
+  pthread_mutex_unlock(&reads->lock);
+  if (*out) return 0;
+  int rc = list.incomplete ? UV_ENOMEM : segue__files_new(out, list.items, list.count);
+  if (rc) copies_clear(&list);
+  return rc;
+}
+
+bool segue__reads_replaying(segue__reads *reads) {
+  pthread_mutex_lock(&reads->lock);
+  bool replaying = reads->replay != NULL;
+  pthread_mutex_unlock(&reads->lock);
+  return replaying;
+}

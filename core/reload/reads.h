@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * reads.h: what a run reads. It stands between a run and the file system: while a run reads the
+ * world, every file it reads is copied as it passes by, so that what is kept later is what was
+ * judged, whatever has become of the files since. A replay turns it round: the run reads what an
+ * earlier one did, policy included, and nothing of the world.
+ * Environment variables are not kept: they are there at every start.
+ */
+#ifndef SEGUE_RELOAD_READS_H
+#define SEGUE_RELOAD_READS_H
+
+#include "../os/os.h"
+
+/* Files as they were: sorted by path, each once, immutable. Counted. */
+typedef struct segue__file {
+  char *path, *data; /* data is terminated past len */
+  size_t len;
+} segue__file;
+typedef struct segue__files {
+  long refs; /* atomic */
+  segue__file *items;
+  size_t count;
+} segue__files;
+/* From items that are the caller's until it succeeds: sorts, and of a path that is there twice the
+ * later one stays. [any thread] */
+int segue__files_new(segue__files **out, segue__file *items, size_t count);
+segue__files *segue__files_ref(segue__files *files); /* [any thread]; NULL allowed */
+void segue__files_unref(segue__files *files);        /* [any thread]; NULL allowed */
+const segue__file *segue__files_find(const segue__files *files, const char *path);
+
+typedef struct segue__reads segue__reads;
+
+/* pass: paths that begin with it are neither copied nor replayed (the Lua half, which comes with
+ * the program); NULL: none. */
+int segue__reads_new(segue__reads **out, const segue__os *os, const char *pass);
+void segue__reads_free(segue__reads *reads); /* jobs that read through it keep it; NULL allowed */
+
+/* What the loader and the engine read through. Its functions: [any thread]. */
+const segue__os *segue__reads_os(const segue__reads *reads);
+
+/* Control thread. A run begins: what was copied before is forgotten. files: it is a replay of them
+ * (a reference is taken); NULL: it reads the world. */
+void segue__reads_begin(segue__reads *reads, segue__files *files);
+/* The run is over. */
+void segue__reads_end(segue__reads *reads);
+/* What the run has read so far, or what it replays; nothing is copied any more until the next run.
+ * UV_ENOMEM also where there was no memory for a copy. */
+int segue__reads_take(segue__reads *reads, segue__files **out);
+bool segue__reads_replaying(segue__reads *reads); /* [any thread] */
+
+/* For what does not come from a file (a document of a remote source): kept under a key that is no
+ * path, and read back in a replay. UV_ENOENT: no replay, or it has no such key. [any thread] */
+void segue__reads_keep(segue__reads *reads, const char *key, const void *data, size_t len);
+int segue__reads_kept(segue__reads *reads, const char *key, segue__bytes *out);
+
+#endif

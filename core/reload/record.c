@@ -1,0 +1,577 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The thread that records. Tasks come from the control thread, are done one at a time, and go back
+ * as messages of its loop; a task owns all that it needs, so the control thread never waits.
+ */
+#include "record.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <uv.h>
+
+#include "../os/mem.h"
+
+/* How often an addition to a history that another process locks is tried, and how long between. */
+enum { BUSY_TRIES = 100, BUSY_PAUSE_MS = 50, PATHS_MAX = 1000, WAITING_MAX = 1000 };
+
+typedef struct segue__record_task task;
+typedef int work(segue__record *record, task *t);
+
+struct segue__record_task {
+  segue__message message; /* first */
+  task *next;
+  work *run;
+  segue__record_call *call; /* control thread only */
+  segue__record_answer answer;
+  unsigned tries;
+  /* What the work needs. */
+  segue__durable state;
+  segue__last_good good;
+  segue__files *files;        /* a reference */
+  segue__history_entry entry; /* its strings, paths and snapshot are the task's */
+  bool fresh;                 /* the paths are to be found out */
+  uint64_t number, number2;
+  char *text;
+  segue__history_limits limits;
+};
+
+typedef struct queue {
+  task *first, **last;
+  size_t count;
+} queue;
+
+struct segue__record {
+  segue__loop *loop;
+  const segue__log *log;
+  void (*render)(segue__buf *out, const segue__result *result, bool detail);
+  char *history_path;
+  segue__reads *reads;
+  segue__record_contents found;
+  pthread_t thread;
+  pthread_mutex_t lock;
+  pthread_cond_t wake, idle;
+  queue urgent, later;
+  bool stopping, working;
+  /* The thread's. */
+  segue__slots last_good, state;
+  segue__history *history; /* the control thread asks whether there is one */
+  bool lost;               /* the folder is another process's */
+};
+
+static void free_paths(segue__history_entry *entry);
+
+/* ---- Tasks ----------------------------------------------------------------------------------- */
+
+static void task_free(task *t) {
+  segue__buf_deinit(&t->answer.text);
+  segue__files_unref(t->answer.files);
+  segue_snapshot_unref(t->answer.snapshot);
+  segue__files_unref(t->files);
+  segue_snapshot_unref(t->entry.snapshot);
+  free_paths(&t->entry);
+  segue__free((void *)t->entry.summary);
+  segue__free((void *)t->entry.detail);
+  segue__free(t->text);
+  segue__free(t);
+}
+
+static task *task_new(work *run, segue__record_call *call) {
+  task *t = segue__calloc(1, sizeof *t);
+  if (!t) return NULL;
+  t->run = run;
+  t->call = call;
+  segue__buf_init(&t->answer.text);
+  return t;
+}
+
+static void answered(segue__message *message) {
+  task *t = (task *)message;
+  segue__record_call *call = t->call;
+  if (call) {
+    call->task = NULL;
+    call->cb(call, &t->answer);
+  }
+  task_free(t);
+}
+
+void segue__record_forget(segue__record_call *call) {
+  if (call->task) call->task->call = NULL;
+  call->task = NULL;
+}
+
+static void push(segue__record *record, queue *q, task *t) {
+  if (t->call) t->call->task = t;
+  t->message.fn = answered;
+  pthread_mutex_lock(&record->lock);
+  *q->last = t;
+  q->last = &t->next;
+  q->count++;
+  pthread_cond_signal(&record->wake);
+  pthread_mutex_unlock(&record->lock);
+}
+
+static task *pop(queue *q) {
+  task *t = q->first;
+  if (!t) return NULL;
+  q->first = t->next;
+  if (!q->first) q->last = &q->first;
+  t->next = NULL;
+  q->count--;
+  return t;
+}
+
+/* Under the lock: the history is busy, so its queue rests, but what is urgent need not. */
+static void rest(segue__record *record) {
+  struct timespec until;
+  clock_gettime(CLOCK_MONOTONIC, &until);
+  until.tv_nsec += BUSY_PAUSE_MS * 1000000L;
+  if (until.tv_nsec >= 1000000000L) until.tv_sec++, until.tv_nsec -= 1000000000L;
+  while (!record->urgent.first && !record->stopping)
+    if (pthread_cond_timedwait(&record->wake, &record->lock, &until)) break;
+}
+
+static task *next(segue__record *record) {
+  for (;;) {
+    task *t = pop(&record->urgent);
+    if (!t) t = pop(&record->later);
+    if (t || record->stopping) return t;
+    pthread_cond_wait(&record->wake, &record->lock);
+  }
+}
+
+static void *thread(void *data) {
+  segue__record *record = data;
+  pthread_mutex_lock(&record->lock);
+  for (task *t; (t = next(record));) {
+    record->working = true;
+    pthread_mutex_unlock(&record->lock);
+    t->answer.status = t->run(record, t);
+    bool again = t->answer.status == UV_EBUSY && ++t->tries < BUSY_TRIES && !record->stopping;
+    if (!again) segue__post(record->loop, &t->message);
+    pthread_mutex_lock(&record->lock);
+    record->working = false;
+    if (again) {
+      t->next = record->later.first;
+      if (!t->next) record->later.last = &t->next;
+      record->later.first = t;
+      record->later.count++;
+      rest(record);
+    }
+    if (!record->urgent.first && !record->later.first) pthread_cond_broadcast(&record->idle);
+  }
+  pthread_mutex_unlock(&record->lock);
+  return NULL;
+}
+
+/* ---- What the thread does -------------------------------------------------------------------- */
+
+static void open_all(segue__record *record) {
+  segue__record_contents *found = &record->found;
+  segue__files *files = NULL;
+  int rc = segue__durable_read(&record->state, &found->state);
+  if (rc && rc != UV_ENOENT)
+    segue__log(record->log, SEGUE__ERROR, "record",
+               "the state cannot be read: freezes and rollbacks are forgotten", "error", 's',
+               segue_strerror(rc), NULL);
+  rc = segue__last_good_read(&record->last_good, &found->last_good, &files);
+  if (rc && rc != UV_ENOENT)
+    segue__log(record->log, SEGUE__ERROR, "record", "the last good generation cannot be read",
+               "error", 's', segue_strerror(rc), NULL);
+  segue__files_unref(files);
+  rc = segue__history_open(&record->history, record->log, record->history_path, &found->generation,
+                           &found->reload);
+  if (rc)
+    segue__log(record->log, SEGUE__ERROR, "record",
+               "the history cannot be opened: reloads go on without it", "file", 's',
+               record->history_path, "error", 's', segue_strerror(rc), NULL);
+  if (found->generation < found->last_good.generation)
+    found->generation = found->last_good.generation;
+  if (found->generation < found->state.unconfirmed_generation)
+    found->generation = found->state.unconfirmed_generation;
+}
+
+static int lose(segue__record *record, task *t) {
+  segue__history *history = record->history;
+  (void)t;
+  __atomic_store_n(&record->history, NULL, __ATOMIC_RELEASE);
+  segue__history_close(history);
+  record->lost = true;
+  return 0;
+}
+
+static int write_state(segue__record *record, task *t);
+
+static int begin_anew(segue__record *record, task *t) {
+  segue__history *history = NULL;
+  uint64_t generation, reload;
+  (void)lose(record, t);
+  record->lost = false;
+  int rc = segue__history_open(&history, record->log, record->history_path, &generation, &reload);
+  __atomic_store_n(&record->history, history, __ATOMIC_RELEASE);
+  if (rc)
+    segue__log(record->log, SEGUE__ERROR, "record",
+               "the history cannot be opened: reloads go on without it", "file", 's',
+               record->history_path, "error", 's', segue_strerror(rc), NULL);
+  return write_state(record, t);
+}
+
+static int is_lost(task *t) {
+  return segue__error_set(&t->answer.error, SEGUE_ERECORD,
+                          "the state folder is another process's: nothing can be kept there");
+}
+
+static int write_state(segue__record *record, task *t) {
+  if (record->lost) return is_lost(t);
+  int rc = segue__durable_write(&record->state, &t->state);
+  if (rc)
+    segue__error_set(&t->answer.error, SEGUE_ERECORD, "%s cannot be written: %s",
+                     segue__slots_next(&record->state), segue_strerror(rc));
+  return rc ? SEGUE_ERECORD : 0;
+}
+
+static int write_good(segue__record *record, task *t) {
+  if (record->lost) return is_lost(t);
+  int rc = t->files ? segue__last_good_write(&record->last_good, &t->good, t->files) : UV_ENOMEM;
+  if (rc == 0) {
+    segue__log(record->log, SEGUE__DEBUG, "record", "the last good generation is on disk",
+               "generation", 'u', t->good.generation, NULL);
+    return 0;
+  }
+  const char *file = segue__slots_next(&record->last_good);
+  segue__error_set(&t->answer.error, SEGUE_ERECORD,
+                   "generation %llu cannot be kept for a start without its files (the one before "
+                   "stays): %s: %s",
+                   (unsigned long long)t->good.generation, file, segue_strerror(rc));
+  segue__log(record->log, SEGUE__ERROR, "record",
+             "this generation cannot be kept for a start without its files: the one before stays",
+             "generation", 'u', t->good.generation, "file", 's', file, "error", 's',
+             segue_strerror(rc), NULL);
+  return SEGUE_ERECORD;
+}
+
+static int copy_paths(segue__history_entry *entry, const segue__changes *changes);
+
+static void free_paths(segue__history_entry *entry) {
+  for (size_t i = 0; i < entry->path_count; i++)
+    segue__free(entry->paths[i]);
+  segue__free((void *)entry->paths);
+  entry->paths = NULL;
+  entry->path_count = 0;
+}
+
+/* The first generation of a process has changed against the last one of the process before. */
+static int compare_with_last(segue__record *record, task *t) {
+  segue_snapshot *last = NULL;
+  segue__changes changes = {0};
+  segue_error error;
+  uint64_t number;
+  int rc = segue__history_before(record->history, t->entry.snapshot->generation, &number);
+  if (!rc) rc = segue__history_snapshot(record->history, number, &last, &error);
+  if (rc) return rc == UV_EBUSY ? rc : 0; /* there is none: everything is new */
+  rc = segue__diff(segue_snapshot_root(last), segue_snapshot_root(t->entry.snapshot), &changes);
+  free_paths(&t->entry);
+  if (!rc) rc = copy_paths(&t->entry, &changes);
+  segue__changes_deinit(&changes);
+  segue_snapshot_unref(last);
+  t->fresh = false;
+  return rc;
+}
+
+static int add_entry(segue__record *record, task *t) {
+  if (!record->history) return 0;
+  t->entry.files = t->files;
+  int rc = t->fresh && t->entry.snapshot ? compare_with_last(record, t) : 0;
+  if (!rc) rc = segue__history_add(record->history, &t->entry);
+  if (rc && (rc != UV_EBUSY || t->tries + 1 >= BUSY_TRIES || record->stopping))
+    segue__log(record->log, SEGUE__ERROR, "record", "a reload is missing in the history", "reload",
+               'u', t->entry.id, "error", 's',
+               rc == UV_EBUSY ? "another process locks it" : segue_strerror(rc), NULL);
+  return rc;
+}
+
+static int limit(segue__record *record, task *t) {
+  if (record->history) segue__history_limit(record->history, &t->limits);
+  return 0;
+}
+
+static int read_last_good(segue__record *record, task *t) {
+  segue__last_good info;
+  return segue__last_good_read(&record->last_good, &info, &t->answer.files);
+}
+
+static int ask_reloads(segue__record *record, task *t) {
+  if (!record->history) return UV_ENOENT;
+  return segue__history_reloads(record->history, t->number, t->number2, &t->answer.text);
+}
+
+static int ask_reload(segue__record *record, task *t) {
+  if (!record->history) return UV_ENOENT;
+  return segue__history_reload(record->history, t->number, &t->answer.text);
+}
+
+static int ask_files(segue__record *record, task *t) {
+  if (!record->history) return UV_ENOENT;
+  int rc = t->number ? 0 : segue__history_before(record->history, t->number2, &t->number);
+  t->answer.number = t->number;
+  return rc ? rc : segue__history_files(record->history, t->number, &t->answer.files);
+}
+
+static int ask_snapshot(segue__record *record, task *t) {
+  if (!record->history) return UV_ENOENT;
+  return segue__history_snapshot(record->history, t->number, &t->answer.snapshot, &t->answer.error);
+}
+
+static int ask_why(segue__record *record, task *t) {
+  if (!record->history) return UV_ENOENT;
+  return segue__history_why(record->history, t->text, t->number, &t->answer.text);
+}
+
+/* ---- What the control thread asks for -------------------------------------------------------- */
+
+const segue__record_contents *segue__record_found(const segue__record *record) {
+  return &record->found;
+}
+
+segue__reads *segue__record_reads(segue__record *record) {
+  return record->reads;
+}
+
+void segue__record_limit(segue__record *record, const segue__history_limits *limits) {
+  task *t = task_new(limit, NULL);
+  if (!t) return; /* what is kept stays as it was */
+  t->limits = *limits;
+  push(record, &record->later, t);
+}
+
+int segue__record_state(segue__record *record, const segue__durable *state,
+                        segue__record_call *call) {
+  task *t = task_new(write_state, call);
+  if (!t) return UV_ENOMEM;
+  t->state = *state;
+  push(record, &record->urgent, t);
+  return 0;
+}
+
+static int copy_paths(segue__history_entry *entry, const segue__changes *changes) {
+  size_t count = changes ? changes->count : 0;
+  if (count > PATHS_MAX) count = PATHS_MAX;
+  entry->more_paths = changes && changes->total > count;
+  if (!count) return 0;
+  char **paths = segue__calloc(count, sizeof *paths);
+  if (!paths) return UV_ENOMEM;
+  entry->paths = paths;
+  for (; entry->path_count < count; entry->path_count++)
+    if (!(paths[entry->path_count] = segue__strdup(changes->items[entry->path_count].path)))
+      return UV_ENOMEM;
+  return 0;
+}
+
+static const char *rendered(const segue__record *record, const segue__result *result, bool detail) {
+  segue__buf text;
+  segue__buf_init(&text);
+  record->render(&text, result, detail);
+  char *copy = text.failed ? NULL : segue__strndup(text.data, text.len);
+  segue__buf_deinit(&text);
+  return copy;
+}
+
+static bool has_room(segue__record *record) {
+  pthread_mutex_lock(&record->lock);
+  bool room = record->later.count < WAITING_MAX;
+  pthread_mutex_unlock(&record->lock);
+  return room;
+}
+
+void segue__record_settled(segue__record *record, const segue__record_run *settled) {
+  const segue__result *result = settled->result;
+  task *t = task_new(add_entry, NULL);
+  bool whole = false;
+  if (t) {
+    t->files = segue__files_ref(settled->files);
+    t->entry = (segue__history_entry){.id = result->id,
+                                      .wall_ms = result->ended_wall_ms,
+                                      .outcome = segue__outcome_name(result->outcome),
+                                      .summary = rendered(record, result, false),
+                                      .detail = rendered(record, result, true),
+                                      .input = settled->input};
+    t->fresh = settled->fresh;
+    if (settled->snapshot && !settled->resumed)
+      t->entry.snapshot = (segue_snapshot *)segue_snapshot_ref(settled->snapshot);
+    whole = t->entry.summary && t->entry.detail &&
+            (!t->entry.snapshot || copy_paths(&t->entry, settled->changes) == 0);
+  }
+  bool room = has_room(record);
+  if (whole && room) {
+    push(record, &record->later, t);
+    return;
+  }
+  if (t) task_free(t);
+  segue__log(record->log, SEGUE__ERROR, "record", "a reload is missing in the history", "reload",
+             'u', result->id, "error", 's',
+             room ? segue_strerror(UV_ENOMEM) : "the disk does not keep up", NULL);
+}
+
+int segue__record_good(segue__record *record, const segue__record_run *settled,
+                       segue__record_call *call) {
+  task *t = task_new(write_good, call);
+  if (!t) return UV_ENOMEM;
+  t->good.generation = settled->snapshot->generation;
+  t->good.wall_ms = settled->result->ended_wall_ms;
+  memcpy(t->good.hash, settled->snapshot->hash, sizeof t->good.hash);
+  t->good.input = settled->input;
+  t->files = segue__files_ref(settled->files); /* without them it fails, and says so */
+  push(record, &record->urgent, t);
+  return 0;
+}
+
+static int ask(segue__record *record, work *run, uint64_t number, uint64_t number2,
+               const char *text, segue__record_call *call) {
+  bool of_history = run != read_last_good;
+  if (of_history && !__atomic_load_n(&record->history, __ATOMIC_ACQUIRE)) return UV_ENOENT;
+  task *t = task_new(run, call);
+  if (!t) return UV_ENOMEM;
+  t->number = number;
+  t->number2 = number2;
+  t->text = segue__strdup(text);
+  if (text && !t->text) {
+    task_free(t);
+    return UV_ENOMEM;
+  }
+  push(record, of_history ? &record->later : &record->urgent, t);
+  return 0;
+}
+
+int segue__record_last_good(segue__record *record, segue__record_call *call) {
+  return ask(record, read_last_good, 0, 0, NULL, call);
+}
+
+int segue__record_reloads(segue__record *record, uint64_t limit, uint64_t before,
+                          segue__record_call *call) {
+  return ask(record, ask_reloads, limit, before, NULL, call);
+}
+
+int segue__record_reload(segue__record *record, uint64_t id, segue__record_call *call) {
+  return ask(record, ask_reload, id, 0, NULL, call);
+}
+
+int segue__record_files(segue__record *record, uint64_t generation, uint64_t live,
+                        segue__record_call *call) {
+  return ask(record, ask_files, generation, live, NULL, call);
+}
+
+int segue__record_snapshot(segue__record *record, uint64_t generation, segue__record_call *call) {
+  return ask(record, ask_snapshot, generation, 0, NULL, call);
+}
+
+int segue__record_why(segue__record *record, const char *path, uint64_t until,
+                      segue__record_call *call) {
+  return ask(record, ask_why, until, 0, path, call);
+}
+
+void segue__record_lose(segue__record *record) {
+  task *t = task_new(lose, NULL);
+  if (t) push(record, &record->urgent, t);
+}
+
+void segue__record_begin_anew(segue__record *record, const segue__durable *state) {
+  task *t = task_new(begin_anew, NULL);
+  if (!t) return;
+  t->state = *state;
+  push(record, &record->urgent, t);
+}
+
+void segue__record_flush(segue__record *record) {
+  pthread_mutex_lock(&record->lock);
+  while (record->urgent.first || record->later.first || record->working)
+    pthread_cond_wait(&record->idle, &record->lock);
+  pthread_mutex_unlock(&record->lock);
+}
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+static void free_parts(segue__record *record) {
+  segue__slots_deinit(&record->last_good);
+  segue__slots_deinit(&record->state);
+  segue__history_close(record->history);
+  segue__reads_free(record->reads);
+  segue__free(record->history_path);
+  pthread_cond_destroy(&record->wake);
+  pthread_cond_destroy(&record->idle);
+  pthread_mutex_destroy(&record->lock);
+  segue__free(record);
+}
+
+static char *path_in(const char *folder, const char *name) {
+  segue__buf path;
+  segue__buf_init(&path);
+  segue__buf_addf(&path, "%s/%s", folder, name);
+  char *copy = path.failed ? NULL : segue__strdup(path.data);
+  segue__buf_deinit(&path);
+  return copy;
+}
+
+static int init_parts(segue__record *record, const segue__record_options *options) {
+  record->history_path = path_in(options->folder, "history.db");
+  int rc = record->history_path ? 0 : UV_ENOMEM;
+  if (!rc)
+    rc = segue__slots_init(&record->last_good, record->log, options->folder, "last-good",
+                           SEGUE__LAST_GOOD_MAGIC);
+  if (!rc)
+    rc = segue__slots_init(&record->state, record->log, options->folder, "state",
+                           SEGUE__DURABLE_MAGIC);
+  if (!rc)
+    rc = segue__reads_new(&record->reads, options->os ? options->os : segue__os_default(),
+                          options->pass);
+  return rc;
+}
+
+/* The thread takes no signals: they are the host's. */
+static int start_thread(segue__record *record) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int rc = pthread_create(&record->thread, NULL, thread, record);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (!rc) pthread_setname_np(record->thread, "segue-record");
+  return -rc;
+}
+
+int segue__record_new(segue__record **out, const segue__record_options *options) {
+  *out = NULL;
+  segue__record *record = segue__calloc(1, sizeof *record);
+  if (!record) return UV_ENOMEM;
+  pthread_condattr_t monotonic;
+  pthread_condattr_init(&monotonic);
+  pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+  pthread_mutex_init(&record->lock, NULL);
+  pthread_cond_init(&record->wake, &monotonic);
+  pthread_cond_init(&record->idle, NULL);
+  pthread_condattr_destroy(&monotonic);
+  record->loop = options->loop;
+  record->log = options->log;
+  record->render = options->render;
+  record->urgent.last = &record->urgent.first;
+  record->later.last = &record->later.first;
+  int rc = init_parts(record, options);
+  if (!rc) open_all(record);
+  if (!rc) rc = start_thread(record);
+  if (rc) {
+    free_parts(record);
+    return rc;
+  }
+  *out = record;
+  return 0;
+}
+
+void segue__record_free(segue__record *record) {
+  if (!record) return;
+  pthread_mutex_lock(&record->lock);
+  record->stopping = true;
+  pthread_cond_signal(&record->wake);
+  pthread_mutex_unlock(&record->lock);
+  pthread_join(record->thread, NULL);
+  free_parts(record);
+}

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * record.h: what outlives the process, in the state folder: the last good generation, the
+ * operator's decisions, the history. One thread does all writing and reading of it, so that the
+ * loop never waits for a disk; whoever wants to know when something is durable passes a call.
+ * Control thread throughout.
+ *
+ * What a run waits for (the last good generation, the decisions) goes before what it does not (the
+ * history and questions about it), which is done in the order of asking.
+ */
+#ifndef SEGUE_RELOAD_RECORD_H
+#define SEGUE_RELOAD_RECORD_H
+
+#include "../os/loop.h"
+#include "durable.h"
+#include "engine.h"
+#include "history.h"
+#include "last_good.h"
+
+typedef struct segue__record segue__record;
+
+typedef struct segue__record_options {
+  size_t size;
+  segue__loop *loop;
+  const segue__log *log;
+  const char *folder;  /* the state folder, which exists */
+  const segue__os *os; /* what runs read through the record's own; NULL: default */
+  const char *pass;    /* see segue__reads_new */
+  /* A result as JSON for the history. */
+  void (*render)(segue__buf *out, const segue__result *result, bool detail);
+} segue__record_options;
+
+/* What comes of a call. Borrowed while cb runs; what is a reference may be taken by setting the
+ * field to NULL. */
+typedef struct segue__record_answer {
+  int status;      /* 0 or a negative code */
+  uint64_t number; /* of the generation that files belong to */
+  segue_error error;
+  segue__buf text;          /* JSON of a question */
+  segue__files *files;      /* a reference */
+  segue_snapshot *snapshot; /* a reference */
+} segue__record_answer;
+
+/* Caller's memory, in use until cb ran or segue__record_forget. */
+typedef struct segue__record_call segue__record_call;
+struct segue__record_call {
+  void (*cb)(segue__record_call *call, segue__record_answer *answer);
+  void *data;
+  struct segue__record_task *task;
+};
+void segue__record_forget(segue__record_call *call); /* cb will not run; harmless when it did */
+
+/* What was found in the state folder when it was opened. */
+typedef struct segue__record_contents {
+  segue__durable state;
+  segue__last_good last_good;  /* generation 0: none */
+  uint64_t generation, reload; /* the highest numbers that were ever given */
+} segue__record_contents;
+
+/* Opens everything, which blocks: for a start. What is damaged or cannot be opened is told in the
+ * log and gone without; only out of memory fails. */
+int segue__record_new(segue__record **out, const segue__record_options *options);
+/* Finishes what was asked for. NULL allowed. */
+void segue__record_free(segue__record *record);
+const segue__record_contents *segue__record_found(const segue__record *record);
+
+/* What loader and engine read through, and the runs that do (reads.h). */
+segue__reads *segue__record_reads(segue__record *record);
+
+/* How much history is kept, from now on. */
+void segue__record_limit(segue__record *record, const segue__history_limits *limits);
+
+/* The decisions as they are now. call NULL: nobody waits. */
+int segue__record_state(segue__record *record, const segue__durable *state,
+                        segue__record_call *call);
+
+/* A run has settled. snapshot: the generation that it made live, which becomes the last good one;
+ * call tells when that is durable. NULL: it made none, call is not used. Either way the history is
+ * told afterwards. */
+typedef struct segue__record_run {
+  const segue__result *result;
+  const segue_snapshot *snapshot;
+  segue__hash input;
+  segue__files *files; /* what it was made from; NULL: not known. References are taken */
+  const segue__changes *changes;
+  bool fresh;   /* the first one of this process: the history finds out what changed */
+  bool resumed; /* the generation that was recorded before: nothing new */
+} segue__record_run;
+int segue__record_good(segue__record *record, const segue__record_run *settled,
+                       segue__record_call *call);
+void segue__record_settled(segue__record *record, const segue__record_run *settled);
+
+/* Questions. UV_ENOENT: not kept. */
+int segue__record_last_good(segue__record *record, segue__record_call *call); /* files */
+int segue__record_reloads(segue__record *record, uint64_t limit, uint64_t before,
+                          segue__record_call *call);                                    /* text */
+int segue__record_reload(segue__record *record, uint64_t id, segue__record_call *call); /* text */
+/* generation 0: the newest one before `live`. */
+int segue__record_files(segue__record *record, uint64_t generation, uint64_t live,
+                        segue__record_call *call);
+int segue__record_snapshot(segue__record *record, uint64_t generation, segue__record_call *call);
+int segue__record_why(segue__record *record, const char *path, uint64_t until,
+                      segue__record_call *call); /* text */
+
+/* The folder is another process's now: nothing is written there any more. begin_anew: it is ours
+ * again and empty; the decisions are written again, the history begins anew. */
+void segue__record_lose(segue__record *record);
+void segue__record_begin_anew(segue__record *record, const segue__durable *state);
+
+/* Waits until nothing is left to write; for specs and shutdown. */
+void segue__record_flush(segue__record *record);
+
+#endif
