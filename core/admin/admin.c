@@ -34,7 +34,12 @@ static const route routes[] = {
     {"/api/v1/reloads", GET, false, segue__handle_reloads},
     {"/api/v1/reloads/", GET, false, segue__handle_one_reload},
     {"/api/v1/diff", GET, false, segue__handle_diff},
+    {"/api/v1/why", GET, false, segue__handle_why},
     {"/api/v1/plan", POST, false, segue__handle_plan},
+    {"/api/v1/rollback", POST, false, segue__handle_rollback},
+    {"/api/v1/confirm", POST, false, segue__handle_confirm},
+    {"/api/v1/freeze", POST, false, segue__handle_freeze},
+    {"/api/v1/unfreeze", POST, false, segue__handle_unfreeze},
     {"/api/v1/events", GET, false, segue__handle_events},
 };
 enum { ROUTE_COUNT = sizeof routes / sizeof *routes };
@@ -88,6 +93,7 @@ void segue__admin_attach(segue__admin *admin, segue__engine *engine) {
 void segue__admin_detach(segue__admin *admin) {
   if (!admin->engine) return;
   segue__calls_close(admin);
+  segue__questions_close(admin);
   segue__pages_close(admin);
   segue__engine_unobserve(admin->engine, &admin->observer);
   admin->engine = NULL;

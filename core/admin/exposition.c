@@ -35,6 +35,7 @@ static void config_metrics(segue__buf *out, const segue__engine *engine) {
           "How long ago what is live was good last, while the sources give nothing good; 0: it is "
           "what they say.",
           stale ? segue__engine_wall_ms(engine) - stale : 0);
+  segue__hold_metrics(out, engine);
   number(out, "segue_ready", "gauge", "Whether every module runs a good generation.",
          segue__admin_ready(engine, why, sizeof why));
 }

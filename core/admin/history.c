@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool number_parse(const char *text, uint64_t *out) {
+bool segue__number_parse(const char *text, uint64_t *out) {
   char *end;
   errno = 0;
   unsigned long long n = strtoull(text, &end, 10);
@@ -22,14 +22,20 @@ static bool number_parse(const char *text, uint64_t *out) {
   return true;
 }
 
+/* False: it is no number, and that was answered. */
+static bool number_get(segue__http_request *request, const char *name, uint64_t *out) {
+  char text[32];
+  if (!segue__http_query_get(request, name, text, sizeof text) || segue__number_parse(text, out))
+    return true;
+  segue__answer_error(request, 400, NULL, "%s must be a whole number, not \"%s\"", name, text);
+  return false;
+}
+
 void segue__handle_reloads(segue__admin *admin, segue__http_request *request, const char *rest) {
   (void)rest;
-  char text[32];
-  uint64_t limit = SEGUE__RESULTS_MAX;
-  if (segue__http_query_get(request, "limit", text, sizeof text) && !number_parse(text, &limit)) {
-    segue__answer_error(request, 400, NULL, "limit must be a whole number, not \"%s\"", text);
-    return;
-  }
+  uint64_t limit = SEGUE__RESULTS_MAX, before = 0;
+  if (!number_get(request, "limit", &limit) || !number_get(request, "before", &before)) return;
+  if (segue__record_ask_reloads(admin, request, limit, before)) return;
   segue__buf body;
   segue__buf_init(&body);
   segue__buf_addc(&body, '[');
@@ -50,11 +56,12 @@ static const segue__result *find_result(const segue__engine *engine, uint64_t id
 
 void segue__handle_one_reload(segue__admin *admin, segue__http_request *request, const char *rest) {
   uint64_t id;
-  if (!number_parse(rest, &id)) {
+  if (!segue__number_parse(rest, &id)) {
     segue__answer_error(request, 404, NULL, "\"%.40s\" is not the number of a reload", rest);
     return;
   }
   const segue__result *result = find_result(admin->engine, id);
+  if (!result && segue__record_ask_reload(admin, request, id)) return;
   if (!result) {
     segue__answer_error(request, 404, NULL,
                         "reload %" PRIu64 " is not among the last %d that are kept", id,
@@ -120,7 +127,7 @@ static const segue_snapshot *find_generation(const segue__engine *engine, const 
   uint64_t n;
   if (strcmp(text, "live") == 0) return live;
   if (strcmp(text, "previous") == 0) return previous;
-  if (!number_parse(text, &n)) return NULL;
+  if (!segue__number_parse(text, &n)) return NULL;
   if (live && segue_snapshot_generation(live) == n) return live;
   return previous && segue_snapshot_generation(previous) == n ? previous : NULL;
 }
@@ -160,22 +167,25 @@ static void render_diff(segue__buf *out, const segue__page_ask *ask) {
   segue__changes_deinit(&changes);
 }
 
-static const segue_snapshot *side_of(segue__admin *admin, segue__http_request *request,
-                                     const char *name) {
-  const segue_snapshot *found = find_generation(admin->engine, name);
+void segue__diff_answer(segue__admin *admin, segue__http_request *request,
+                        const segue_snapshot *from, const segue_snapshot *to) {
+  segue__page_ask ask = {.from = from, .to = to, .render = render_diff};
+  segue__page_answer(admin, request, &ask, "Cache-Control: no-store\r\n");
+}
+
+/* False: it cannot be, and that was answered. *found is NULL where the record has to be asked. */
+static bool side_of(segue__admin *admin, segue__http_request *request, const char *name,
+                    const segue_snapshot **found) {
   uint64_t n;
-  if (found) return found;
-  if (number_parse(name, &n))
-    segue__answer_error(request, 404, NULL,
-                        "generation %s is not held: only the live one and the one before are",
-                        name);
-  else if (strcmp(name, "live") == 0 || strcmp(name, "previous") == 0)
+  *found = find_generation(admin->engine, name);
+  if (*found || segue__number_parse(name, &n)) return true;
+  if (strcmp(name, "live") == 0 || strcmp(name, "previous") == 0)
     segue__answer_error(request, 404, NULL, "there is no %s generation yet", name);
   else
     segue__answer_error(request, 400, NULL,
                         "\"%.40s\" names no generation: use a number, live, previous or next",
                         name);
-  return NULL;
+  return false;
 }
 
 void segue__handle_diff(segue__admin *admin, segue__http_request *request, const char *rest) {
@@ -190,8 +200,8 @@ void segue__handle_diff(segue__admin *admin, segue__http_request *request, const
       segue__answer_error(request, 400, NULL, "to=next compares with from=live only");
     return;
   }
-  const segue_snapshot *a = side_of(admin, request, from);
-  const segue_snapshot *b = a ? side_of(admin, request, to) : NULL;
-  segue__page_ask ask = {.from = a, .to = b, .render = render_diff};
-  if (b) segue__page_answer(admin, request, &ask, "Cache-Control: no-store\r\n");
+  const char *names[2] = {from, to};
+  const segue_snapshot *sides[2];
+  if (side_of(admin, request, from, &sides[0]) && side_of(admin, request, to, &sides[1]))
+    segue__record_ask_diff(admin, request, names, sides);
 }

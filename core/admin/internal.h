@@ -14,6 +14,7 @@
 
 typedef struct segue__reload_call segue__reload_call;
 typedef struct segue__page segue__page;
+typedef struct segue__question segue__question;
 typedef struct segue__event_stream segue__event_stream;
 typedef struct segue__admin_listener segue__admin_listener;
 
@@ -54,8 +55,9 @@ struct segue__admin {
   segue__http_server *server;
   segue__http_listener *control;
   segue__admin_listener *listeners;
-  segue__reload_call *calls; /* whoever waits for a reload */
-  segue__page *page, *pages; /* the one that is being written, and those that wait */
+  segue__reload_call *calls;  /* whoever waits for a reload */
+  segue__page *page, *pages;  /* the one that is being written, and those that wait */
+  segue__question *questions; /* whoever waits for the record */
   segue__events events;
   segue__metrics metrics;
   segue__observer observer;
@@ -74,7 +76,8 @@ typedef void segue__handler(segue__admin *admin, segue__http_request *request, c
 segue__handler segue__handle_reload, segue__handle_plan, segue__handle_healthy, segue__handle_ready,
     segue__handle_metrics, segue__handle_status, segue__handle_modules, segue__handle_sources,
     segue__handle_config, segue__handle_reloads, segue__handle_one_reload, segue__handle_diff,
-    segue__handle_events, segue__handle_index;
+    segue__handle_events, segue__handle_index, segue__handle_why, segue__handle_rollback,
+    segue__handle_confirm, segue__handle_freeze, segue__handle_unfreeze;
 
 /* Sends the buffer and frees it; 500 if it ran out of memory. headers may be NULL. */
 void segue__answer(segue__http_request *request, int status, const char *type, const char *headers,
@@ -98,6 +101,25 @@ void segue__certificates_metrics(segue__buf *out, const segue__admin *admin);
 
 /* 0, or 403 with why: a request that a browser sends on behalf of another site. */
 int segue__guard_check(const segue__http_request *request, char *why, size_t size);
+
+/* Who asks, in a few words, for what is recorded. */
+void segue__who(const segue__http_request *request, char *out, size_t size);
+bool segue__number_parse(const char *text, uint64_t *out); /* a whole number and nothing else */
+
+/* record.c: false: there is no record, nothing was answered. */
+bool segue__record_ask_reloads(segue__admin *admin, segue__http_request *request, uint64_t limit,
+                               uint64_t before);
+bool segue__record_ask_reload(segue__admin *admin, segue__http_request *request, uint64_t id);
+/* Looks up the sides that are NULL by their numbers, then answers as segue__diff_answer. */
+void segue__record_ask_diff(segue__admin *admin, segue__http_request *request, const char *names[2],
+                            const segue_snapshot *sides[2]);
+void segue__diff_answer(segue__admin *admin, segue__http_request *request,
+                        const segue_snapshot *from, const segue_snapshot *to);
+void segue__questions_close(segue__admin *admin);
+
+/* decide.c: members "frozen", "unconfirmed" and "rolled_back_to", without braces; and metrics. */
+void segue__hold_json(segue__buf *out, const segue__engine *engine);
+void segue__hold_metrics(segue__buf *out, const segue__engine *engine);
 
 void segue__calls_close(segue__admin *admin);
 void segue__pages_close(segue__admin *admin);

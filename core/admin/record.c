@@ -73,8 +73,7 @@ void segue__questions_close(segue__admin *admin) {
 }
 
 static void cannot_say(segue__http_request *request, int status) {
-  segue__answer_error(request, 500, NULL, "the history cannot be read: %s",
-                      segue_strerror(status));
+  segue__answer_error(request, 500, NULL, "the history cannot be read: %s", segue_strerror(status));
 }
 
 /* ---- Reloads --------------------------------------------------------------------------------- */
@@ -172,8 +171,8 @@ static void next_side(segue__question *q) {
   segue_snapshot_unref(to);
 }
 
-void segue__record_ask_diff(segue__admin *admin, segue__http_request *request,
-                            const char *names[2], const segue_snapshot *sides[2]) {
+void segue__record_ask_diff(segue__admin *admin, segue__http_request *request, const char *names[2],
+                            const segue_snapshot *sides[2]) {
   segue__question *q = question_new(admin, request, on_side);
   if (!q) return;
   for (int side = 0; side < 2; side++) {

@@ -24,6 +24,8 @@ struct segue__reload_call {
   uint64_t wait_ms;
   bool limited; /* wait_ms counts */
   bool json, plan, force;
+  enum { RELOAD, ROLLBACK, CONFIRM } what;
+  uint64_t generation; /* to roll back to; 0: the one before */
 };
 
 static void on_outcome(segue__waiter *waiter, int status, segue__result *result);
@@ -85,8 +87,23 @@ static void conflict(segue__admin *admin, segue__http_request *request, const ch
                         if_match);
 }
 
+static void frozen(const segue__admin *admin, segue__http_request *request) {
+  segue__hold hold;
+  segue__engine_hold(admin->engine, &hold);
+  segue__answer_error(request, 423, NULL, "reloads are frozen by %s: %s (segue unfreeze ends that)",
+                      hold.frozen_by, hold.frozen_why);
+}
+
 static void refused(segue__http_request *request, int status) {
-  if (status == SEGUE_ECLOSED)
+  if (status == SEGUE_ERECORD)
+    segue__answer_error(request, 409, NULL,
+                        "there is nothing to go back to: this instance keeps no history");
+  else if (status == UV_ENOENT)
+    segue__answer_error(request, 404, NULL,
+                        "that generation is not kept (any more): segue history lists what is");
+  else if (status == UV_EBUSY)
+    segue__answer_error(request, 409, NULL, "another rollback is under way: ask again");
+  else if (status == SEGUE_ECLOSED)
     segue__answer_error(request, 503, "Retry-After: 1\r\n",
                         "segue is shutting down: this reload will not happen");
   else if (status == SEGUE_EDEFERRED)
@@ -110,22 +127,41 @@ static void call_request(const segue__reload_call *call, segue__request *out, ch
   };
 }
 
+void segue__who(const segue__http_request *request, char *out, size_t size) {
+  snprintf(out, size, "%s", request->peer);
+}
+
+static int ask_engine(segue__reload_call *call, segue__waiter *waiter) {
+  segue__engine *engine = call->admin->engine;
+  segue__request ask;
+  char cause[SEGUE__CAUSE_SIZE];
+  if (call->what == RELOAD) {
+    call_request(call, &ask, cause, sizeof cause);
+    if (!waiter) ask.if_match = NULL;
+    return segue__engine_request(engine, &ask, waiter);
+  }
+  segue__who(call->request, cause, sizeof cause);
+  if (call->what == CONFIRM) return segue__engine_confirm(engine, cause, waiter);
+  return segue__engine_rollback(engine, call->generation,
+                                call->request->local ? SEGUE__BY_CONTROL : SEGUE__BY_HTTP, cause,
+                                waiter);
+}
+
 /* Nobody waits: what can be told at once is told, the rest is in the log and in /api/v1/reloads. */
 static void ask_only(segue__reload_call *call) {
   segue__admin *admin = call->admin;
-  segue__request ask;
-  char cause[SEGUE__CAUSE_SIZE];
   if (call->if_match[0] && !matches_live(admin->engine, call->if_match)) {
     conflict(admin, call->request, call->if_match);
     return;
   }
-  call_request(call, &ask, cause, sizeof cause);
-  ask.if_match = NULL;
-  int rc = segue__engine_request(admin->engine, &ask, NULL);
-  if (rc < 0)
+  int rc = ask_engine(call, NULL);
+  if (rc == SEGUE_EFROZEN)
+    frozen(admin, call->request);
+  else if (rc < 0)
     refused(call->request, rc);
   else
-    segue__answer_error(call->request, 202, NULL, "the reload was asked for");
+    segue__answer_error(call->request, 202, NULL, "the %s was asked for",
+                        call->what == RELOAD ? "reload" : "rollback");
 }
 
 static void unlink_call(segue__reload_call *call) {
@@ -142,8 +178,6 @@ static void unlink_call(segue__reload_call *call) {
 static void ask_and_wait(const segue__reload_call *draft) {
   segue__admin *admin = draft->admin;
   segue__http_request *http = draft->request;
-  segue__request ask;
-  char cause[SEGUE__CAUSE_SIZE];
   segue__reload_call *call = segue__malloc(sizeof *call);
   if (!call) {
     refused(http, UV_ENOMEM);
@@ -153,24 +187,29 @@ static void ask_and_wait(const segue__reload_call *draft) {
   call->waiter.cb = on_outcome;
   call->waiter.data = call;
   call->timer.data = call;
-  call_request(call, &ask, cause, sizeof cause);
   call->next = admin->calls;
   if (call->next) call->next->prev = call;
   admin->calls = call;
   http->user = call;
   http->on_gone = on_gone;
-  int rc = segue__engine_request(admin->engine, &ask, &call->waiter);
+  int rc = ask_engine(call, &call->waiter);
   if (rc == 0 && call->limited &&
       (rc = segue__timer_start(admin->loop, &call->timer, call->wait_ms, on_waited)) < 0)
     segue__engine_forget(admin->engine, &call->waiter);
   if (rc < 0) {
+    bool confirm = call->what == CONFIRM;
     unlink_call(call);
-    refused(http, rc);
+    if (rc == SEGUE_EFROZEN)
+      frozen(admin, http);
+    else if (rc == SEGUE_ECONFLICT && confirm)
+      segue__answer_error(http, 409, NULL, "no generation waits to be confirmed");
+    else
+      refused(http, rc);
   }
 }
 
-static void ask(segue__admin *admin, segue__http_request *request, bool plan) {
-  segue__reload_call draft = {.admin = admin, .request = request, .plan = plan};
+static void ask(segue__reload_call draft) {
+  segue__http_request *request = draft.request;
   char wait[32];
   if (segue__http_query_get(request, "wait", wait, sizeof wait)) {
     draft.limited = true;
@@ -183,8 +222,9 @@ static void ask(segue__admin *admin, segue__http_request *request, bool plan) {
   draft.json = segue__wants_json(request);
   draft.force = truthy(request, "force");
   if_match_get(request, draft.if_match, sizeof draft.if_match);
-  if (strcmp(draft.if_match, "*") == 0 && segue__engine_live(admin->engine)) draft.if_match[0] = 0;
-  if (draft.limited && draft.wait_ms == 0 && !plan)
+  if (strcmp(draft.if_match, "*") == 0 && segue__engine_live(draft.admin->engine))
+    draft.if_match[0] = 0;
+  if (draft.limited && draft.wait_ms == 0 && !draft.plan && draft.what != CONFIRM)
     ask_only(&draft);
   else
     ask_and_wait(&draft);
@@ -192,15 +232,59 @@ static void ask(segue__admin *admin, segue__http_request *request, bool plan) {
 
 void segue__handle_reload(segue__admin *admin, segue__http_request *request, const char *rest) {
   (void)rest;
-  ask(admin, request, false);
+  ask((segue__reload_call){.admin = admin, .request = request});
+}
+
+void segue__handle_confirm(segue__admin *admin, segue__http_request *request, const char *rest) {
+  (void)rest;
+  ask((segue__reload_call){.admin = admin, .request = request, .what = CONFIRM});
+}
+
+void segue__handle_rollback(segue__admin *admin, segue__http_request *request, const char *rest) {
+  (void)rest;
+  segue__reload_call draft = {.admin = admin, .request = request, .what = ROLLBACK};
+  char to[32];
+  if (segue__http_query_get(request, "to", to, sizeof to) &&
+      (!segue__number_parse(to, &draft.generation) || !draft.generation))
+    segue__answer_error(request, 400, NULL, "to must be the number of a generation, not \"%s\"",
+                        to);
+  else
+    ask(draft);
 }
 
 void segue__handle_plan(segue__admin *admin, segue__http_request *request, const char *rest) {
   (void)rest;
-  ask(admin, request, true);
+  ask((segue__reload_call){.admin = admin, .request = request, .plan = true});
 }
 
-static void answer(segue__http_request *request, bool json, bool plan,
+/* Live, but somebody has to say that it is good. */
+static void unconfirmed(segue__admin *admin, segue__http_request *request, bool json,
+                        const segue__result *result) {
+  segue__hold hold;
+  segue__buf body;
+  segue__buf_init(&body);
+  segue__engine_hold(admin->engine, &hold);
+  if (json) {
+    segue__buf_addf(&body,
+                    "{\"id\":%" PRIu64 ",\"outcome\":\"unconfirmed\",\"generation\":%" PRIu64
+                    ",\"hash\":\"%s\",\"until\":",
+                    result->id, result->generation, result->hash);
+    segue__render_time(&body, hold.unconfirmed_until_wall_ms);
+    segue__buf_adds(&body, "}\n");
+  } else {
+    segue__buf_addf(&body, "unconfirmed: generation %" PRIu64 " is live until ",
+                    result->generation);
+    segue__render_time(&body, hold.unconfirmed_until_wall_ms);
+    segue__buf_addf(&body,
+                    " (reload %" PRIu64 ")\nsegue confirm makes it stay, segue rollback takes it "
+                    "back\n",
+                    result->id);
+  }
+  segue__answer(request, 200, json ? "application/json" : "text/plain; charset=utf-8",
+                "Cache-Control: no-store\r\n", &body);
+}
+
+static void answer(segue__http_request *request, bool json, bool plan, bool taken_back,
                    const segue__result *result) {
   segue__buf body;
   segue__buf_init(&body);
@@ -212,7 +296,7 @@ static void answer(segue__http_request *request, bool json, bool plan,
   } else {
     segue__render_result_text(&body, result);
   }
-  segue__answer(request, segue__render_status(result->outcome),
+  segue__answer(request, taken_back ? 200 : segue__render_status(result->outcome),
                 json ? "application/json" : "text/plain; charset=utf-8",
                 "Cache-Control: no-store\r\n", &body);
 }
@@ -224,13 +308,20 @@ static void on_outcome(segue__waiter *waiter, int status, segue__result *result)
   bool json = call->json, plan = call->plan;
   char if_match[sizeof call->if_match];
   memcpy(if_match, call->if_match, sizeof if_match);
+  /* Going back from a generation that nobody confirmed is just that. */
+  bool taken_back = call->what == ROLLBACK && status == 0 && result->outcome == SEGUE__REVERTED &&
+                    !result->undo_failed;
   unlink_call(call);
   if (status == SEGUE_ECONFLICT)
     conflict(admin, request, if_match);
+  else if (status == SEGUE_EFROZEN)
+    frozen(admin, request);
+  else if (status == SEGUE_EUNCONFIRMED)
+    unconfirmed(admin, request, json, result);
   else if (status < 0 || !result)
     refused(request, status);
   else
-    answer(request, json, plan, result);
+    answer(request, json, plan, taken_back, result);
 }
 
 static void on_waited(segue__timer *timer) {

@@ -61,7 +61,8 @@ void segue__render_result_text(segue__buf *out, const segue__result *result) {
   segue__buf_addf(out, " (reload %" PRIu64 ", ", result->id);
   segue__render_duration(out, segue__render_total_us(result));
   segue__buf_adds(out, result->undo_failed ? "; undoing it failed too)\n" : ")\n");
-  errors_text(out, result, result->outcome == SEGUE__APPLIED ? "warning: " : "");
+  bool good = result->outcome == SEGUE__APPLIED || result->outcome == SEGUE__UNCHANGED;
+  errors_text(out, result, good ? "warning: " : "");
 }
 
 static void errors_text(segue__buf *out, const segue__result *result, const char *prefix) {
@@ -114,6 +115,7 @@ void segue__render_result_json(segue__buf *out, const segue__result *result, boo
   segue__render_member(out, "hash", result->generation ? result->hash : NULL);
   segue__buf_addf(out, ",\"trigger\":\"%s\",", segue__trigger_name(result->trigger));
   segue__render_member(out, "cause", result->cause);
+  if (result->restores) segue__buf_addf(out, ",\"restores\":%" PRIu64, result->restores);
   segue__buf_addf(out, ",\"phase\":\"%s\",\"started\":", segue__phase_name(result->phase));
   segue__render_time(out, result->started_wall_ms);
   segue__buf_adds(out, ",\"ended\":");

@@ -106,6 +106,8 @@ static void status_live(segue__buf *out, segue__admin *admin) {
   segue__render_member(out, "hash", live ? segue_snapshot_hash(live) : NULL);
   segue__buf_adds(out, ",\"stale_since\":");
   segue__render_time(out, segue__engine_stale_since(admin->engine));
+  segue__buf_addc(out, ',');
+  segue__hold_json(out, admin->engine);
 }
 
 static void status_process(segue__buf *out, const segue__admin *admin) {

@@ -30,6 +30,7 @@ enum {
   IF_MATCH = 256,
   SCHEMA = 512,
   REPLAY = 1024,
+  LIMIT = 2048,
   REMOTE = POLICY | STATE | SOCKET
 };
 
@@ -67,6 +68,26 @@ static const command commands[] = {
      "FROM and TO are generation numbers, live, previous, or (TO) next: what a reload would\n"
      "bring. Default: previous live.",
      segue__cli_diff, REMOTE | JSON, 2},
+    {"history", "[ID]", "the last reloads, or all that is kept of one",
+     "Newest first: when, what came of it, the generation that was live afterwards, and who "
+     "asked.\n"
+     "Survives the daemon.",
+     segue__cli_history, REMOTE | JSON | LIMIT, 1},
+    {"why", "PATH", "who set a value: source, file and line, generation, trigger",
+     "PATH is like listen.port or upstreams[0].weight.", segue__cli_why, REMOTE | JSON, 1},
+    {"rollback", "[GENERATION]", "bring back a generation, files and policy and all",
+     "Without a number: the one before the live one. A reload like any other: checked, prepared,\n"
+     "confirmed. It stays until what the sources say changes, or segue reload --force.\n"
+     "Exit codes: as reload.",
+     segue__cli_rollback, REMOTE | JSON | WAIT, 1},
+    {"confirm", "", "the generation that waits to be confirmed is good",
+     "Exit codes: as reload; 6 if none waits.", segue__cli_confirm, REMOTE | JSON | WAIT, 0},
+    {"freeze", "WHY", "nothing new goes live until unfreeze, not even by a restart",
+     "Triggers are remembered; who asks for a reload is refused with the reason.",
+     segue__cli_freeze, REMOTE | JSON, 1},
+    {"unfreeze", "", "reloads go on; what was triggered meanwhile runs now",
+     "Exit codes: 0 done, 5 daemon not reachable, 6 reloads were not frozen.", segue__cli_unfreeze,
+     REMOTE | JSON, 0},
     {"init", "[FOLDER]", "write a commented starter: reload.lua and config.yaml",
      "Never overwrites a file.", segue__cli_init, 0, 1},
     {"test", "[DIR|FILE]", "run the specs of a policy, under a simulated clock",
@@ -100,6 +121,7 @@ static const option options[] = {
     {"schema", 0, "SCHEMA", "judge FILE by this schema", SCHEMA, FIELD(schema)},
     {"formats", 0, NULL, "with --schema: \"format\" is a rule, not a remark", SCHEMA,
      FIELD(formats)},
+    {"limit", 0, "N", "at most so many (default: 20)", LIMIT, FIELD(limit)},
     {"log-format", 0, "FORMAT", "text or json", LOG, FIELD(log_format)},
     {"log-level", 0, "LEVEL", "error, warn, info or debug", LOG, FIELD(log_level)},
     {"lua-dir", 0, "FOLDER", "the Lua half (default: beside the program, or as installed)", LUA_DIR,

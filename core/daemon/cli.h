@@ -24,7 +24,7 @@ enum {
 
 typedef struct segue__cli {
   const char *policy, *state, *socket, *lua_dir, *log_format, *log_level, *wait, *if_match, *schema,
-      *replay;
+      *replay, *limit;
   bool json, force, help, formats;
   const char *args[4];
   int arg_count;
@@ -38,6 +38,12 @@ int segue__cli_plan(const segue__cli *cli);
 int segue__cli_reload(const segue__cli *cli);
 int segue__cli_status(const segue__cli *cli);
 int segue__cli_diff(const segue__cli *cli);
+int segue__cli_history(const segue__cli *cli);
+int segue__cli_why(const segue__cli *cli);
+int segue__cli_rollback(const segue__cli *cli);
+int segue__cli_confirm(const segue__cli *cli);
+int segue__cli_freeze(const segue__cli *cli);
+int segue__cli_unfreeze(const segue__cli *cli);
 int segue__cli_init(const segue__cli *cli);
 int segue__cli_completion(const segue__cli *cli);
 int segue__cli_test(const segue__cli *cli);
@@ -60,5 +66,8 @@ int segue__table_status(segue__buf *out, const char *body, size_t len, bool colo
 /* The sentence in an answer that is an error, as JSON or as text. */
 void segue__table_error(const char *body, size_t len, char *out, size_t size);
 int segue__table_diff(segue__buf *out, const char *body, size_t len, bool colour);
+int segue__table_history(segue__buf *out, const char *body, size_t len, bool colour);
+int segue__table_reload(segue__buf *out, const char *body, size_t len, bool colour);
+int segue__table_why(segue__buf *out, const char *body, size_t len, bool colour);
 
 #endif

@@ -184,6 +184,108 @@ int segue__cli_status(const segue__cli *cli) {
   return rc;
 }
 
+/* ---- Operators' decisions ---- */
+
+/* One POST whose answer is shown as it is. */
+static int decide(const segue__cli *cli, segue__buf *path) {
+  segue_error err;
+  segue__http_answer answer = {0};
+  int rc = ask_at(cli, (question){"POST", NULL, cli->json, NULL}, path, &answer, &err);
+  if (rc < 0) return unreachable(&err);
+  bool asked_not_to_wait = answer.status == 202 && cli->wait;
+  int code = asked_not_to_wait ? SEGUE__EXIT_OK : exit_code(answer.status);
+  if (answer.status == 400) code = SEGUE__EXIT_USAGE;
+  if (answer.status == 404) code = SEGUE__EXIT_REFUSED;
+  rc = show(cli, &answer, code);
+  segue__http_answer_deinit(&answer);
+  return rc;
+}
+
+static void add_wait(segue__buf *path, const segue__cli *cli) {
+  if (!cli->wait) return;
+  segue__buf_adds(path, "&wait=");
+  add_escaped(path, cli->wait);
+}
+
+int segue__cli_rollback(const segue__cli *cli) {
+  segue__buf path;
+  segue__buf_init(&path);
+  segue__buf_adds(&path, "/api/v1/rollback?");
+  if (cli->arg_count) {
+    segue__buf_adds(&path, "to=");
+    add_escaped(&path, cli->args[0]);
+  }
+  add_wait(&path, cli);
+  return decide(cli, &path);
+}
+
+int segue__cli_confirm(const segue__cli *cli) {
+  segue__buf path;
+  segue__buf_init(&path);
+  segue__buf_adds(&path, "/api/v1/confirm?");
+  add_wait(&path, cli);
+  return decide(cli, &path);
+}
+
+int segue__cli_freeze(const segue__cli *cli) {
+  segue__buf path;
+  if (!cli->arg_count || !cli->args[0][0])
+    return segue__cli_fail(SEGUE__EXIT_USAGE,
+                           "say why, for whoever wonders at night: segue freeze \"release "
+                           "weekend\"");
+  segue__buf_init(&path);
+  segue__buf_adds(&path, "/api/v1/freeze?why=");
+  add_escaped(&path, cli->args[0]);
+  return decide(cli, &path);
+}
+
+int segue__cli_unfreeze(const segue__cli *cli) {
+  segue__buf path;
+  segue__buf_init(&path);
+  segue__buf_adds(&path, "/api/v1/unfreeze");
+  return decide(cli, &path);
+}
+
+/* ---- What was ---- */
+
+/* One GET, shown as a table. */
+static int look(const segue__cli *cli, segue__buf *path, table *draw) {
+  static const int map[2] = {SEGUE__EXIT_OK, SEGUE__EXIT_OK};
+  segue_error err;
+  segue__http_answer answer = {0};
+  int rc = ask_at(cli, (question){"GET", NULL, true, NULL}, path, &answer, &err);
+  if (rc < 0) return unreachable(&err);
+  int code =
+      answer.status == 400 || answer.status == 404 ? SEGUE__EXIT_USAGE : exit_code(answer.status);
+  rc = answer.status == 200 ? show_table(cli, &answer, draw, map) : show(cli, &answer, code);
+  segue__http_answer_deinit(&answer);
+  return rc;
+}
+
+int segue__cli_history(const segue__cli *cli) {
+  segue__buf path;
+  segue__buf_init(&path);
+  segue__buf_adds(&path, "/api/v1/reloads");
+  if (cli->arg_count) {
+    segue__buf_addc(&path, '/');
+    add_escaped(&path, cli->args[0]);
+    return look(cli, &path, segue__table_reload);
+  }
+  segue__buf_adds(&path, "?limit=");
+  add_escaped(&path, cli->limit ? cli->limit : "20");
+  return look(cli, &path, segue__table_history);
+}
+
+int segue__cli_why(const segue__cli *cli) {
+  segue__buf path;
+  if (!cli->arg_count)
+    return segue__cli_fail(SEGUE__EXIT_USAGE, "say of which value: segue why listen.port");
+  segue__buf_init(&path);
+  segue__buf_adds(&path, "/api/v1/why?path=");
+  add_escaped(&path, cli->args[0]);
+  return look(cli, &path, segue__table_why);
+}
+
 /* Names given as from and to; "next" alone is live against next. */
 static void diff_path(segue__buf *out, const segue__cli *cli) {
   bool only_next = cli->arg_count == 1 && strcmp(cli->args[0], "next") == 0;

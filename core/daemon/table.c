@@ -8,10 +8,9 @@
 #include <uv.h>
 
 #include "../admin/render.h"
-#include "cli.h"
+#include "table.h"
 
-/* Parses a JSON object; *out is freed with segue__document_unref. */
-static int parse(const char *body, size_t len, segue__document **out) {
+int segue__table_parse(const char *body, size_t len, segue__document **out) {
   char *copy = segue__strndup(body, len);
   if (!copy) return UV_ENOMEM;
   int rc = segue__document_new(out, 1, "answer", "answer", SEGUE__JSON, copy, len);
@@ -24,12 +23,12 @@ static int parse(const char *body, size_t len, segue__document **out) {
   return rc;
 }
 
-static const char *text(const segue_node *node, const char *path) {
+const char *segue__table_text(const segue_node *node, const char *path) {
   const char *s = NULL;
   return segue_node_string(segue_node_get(node, path), &s, NULL) == 0 ? s : "-";
 }
 
-static int64_t number(const segue_node *node, const char *path) {
+int64_t segue__table_number(const segue_node *node, const char *path) {
   int64_t n = 0;
   segue_node_int(segue_node_get(node, path), &n);
   return n;
@@ -41,7 +40,7 @@ static bool flag(const segue_node *node, const char *path) {
   return b;
 }
 
-static bool given(const segue_node *node, const char *path) {
+bool segue__table_given(const segue_node *node, const char *path) {
   const segue_node *value = segue_node_get(node, path);
   return value && segue_node_type(value) != SEGUE_NULL;
 }
@@ -49,7 +48,7 @@ static bool given(const segue_node *node, const char *path) {
 void segue__table_error(const char *body, size_t len, char *out, size_t size) {
   segue__document *answer = NULL;
   const char *sentence = NULL;
-  if (len && body[0] == '{' && parse(body, len, &answer) == 0)
+  if (len && body[0] == '{' && segue__table_parse(body, len, &answer) == 0)
     segue_node_string(segue_node_get(&answer->root, "error"), &sentence, NULL);
   if (sentence)
     snprintf(out, size, "%s", sentence);
@@ -58,7 +57,7 @@ void segue__table_error(const char *body, size_t len, char *out, size_t size) {
   segue__document_unref(answer);
 }
 
-static const char *paint(bool colour, const char *code) {
+const char *segue__table_paint(bool colour, const char *code) {
   return colour ? code : "";
 }
 
@@ -76,35 +75,62 @@ static void add_uptime(segue__buf *out, const segue_node *status) {
     segue__buf_addf(out, "%lus", n);
 }
 
-static void add_errors(segue__buf *out, const segue_node *list, const char *indent) {
+void segue__table_errors(segue__buf *out, const segue_node *list, const char *indent) {
   for (size_t i = 0; i < segue_node_count(list); i++) {
     const segue_node *error = segue_node_at(list, i, NULL);
     segue__buf_adds(out, indent);
-    if (given(error, "file")) segue__buf_addf(out, "%s:", text(error, "file"));
-    if (given(error, "line")) segue__buf_addf(out, "%" PRId64 ":", number(error, "line"));
-    if (given(error, "column")) segue__buf_addf(out, "%" PRId64 ":", number(error, "column"));
-    segue__buf_addf(out, "%s%s", given(error, "file") ? " " : "", text(error, "message"));
-    if (given(error, "path")) segue__buf_addf(out, " (at %s)", text(error, "path"));
+    if (segue__table_given(error, "file"))
+      segue__buf_addf(out, "%s:", segue__table_text(error, "file"));
+    if (segue__table_given(error, "line"))
+      segue__buf_addf(out, "%" PRId64 ":", segue__table_number(error, "line"));
+    if (segue__table_given(error, "column"))
+      segue__buf_addf(out, "%" PRId64 ":", segue__table_number(error, "column"));
+    segue__buf_addf(out, "%s%s", segue__table_given(error, "file") ? " " : "",
+                    segue__table_text(error, "message"));
+    if (segue__table_given(error, "path"))
+      segue__buf_addf(out, " (at %s)", segue__table_text(error, "path"));
     segue__buf_addc(out, '\n');
   }
 }
 
+static void add_decisions(segue__buf *out, const segue_node *status, bool colour) {
+  const char *on = segue__table_paint(colour, "\033[33m"),
+             *off = segue__table_paint(colour, "\033[0m");
+  if (segue__table_given(status, "frozen"))
+    segue__buf_addf(out, "\n%-12s %ssince %s%s by %s: %s", "frozen", on,
+                    segue__table_text(status, "frozen.since"), off,
+                    segue__table_text(status, "frozen.by"),
+                    segue__table_text(status, "frozen.why"));
+  if (segue__table_given(status, "unconfirmed"))
+    segue__buf_addf(out, "\n%-12s %suntil %s%s: %s", "unconfirmed", on,
+                    segue__table_text(status, "unconfirmed.until"), off,
+                    !strcmp(segue__table_text(status, "unconfirmed.by"), "operator")
+                        ? "segue confirm makes it stay"
+                        : "the probe is asked");
+  if (segue__table_given(status, "rolled_back_to"))
+    segue__buf_addf(out, "\n%-12s %sto generation %" PRId64 "%s until the sources change",
+                    "rolled back", on, segue__table_number(status, "rolled_back_to"), off);
+}
+
 static void add_head(segue__buf *out, const segue_node *status, bool colour) {
   bool ready = flag(status, "ready");
-  segue__buf_addf(out, "%-12s %s%s%s", text(status, "name"),
-                  paint(colour, ready ? "\033[32m" : "\033[31m"), ready ? "ready" : "not ready",
-                  paint(colour, "\033[0m"));
-  if (!ready) segue__buf_addf(out, ": %s", text(status, "not_ready_because"));
-  if (given(status, "stale_since"))
+  segue__buf_addf(out, "%-12s %s%s%s", segue__table_text(status, "name"),
+                  segue__table_paint(colour, ready ? "\033[32m" : "\033[31m"),
+                  ready ? "ready" : "not ready", segue__table_paint(colour, "\033[0m"));
+  if (!ready) segue__buf_addf(out, ": %s", segue__table_text(status, "not_ready_because"));
+  if (segue__table_given(status, "stale_since"))
     segue__buf_addf(out, ", %sstale since %s%s: the sources give nothing good",
-                    paint(colour, "\033[33m"), text(status, "stale_since"),
-                    paint(colour, "\033[0m"));
+                    segue__table_paint(colour, "\033[33m"),
+                    segue__table_text(status, "stale_since"),
+                    segue__table_paint(colour, "\033[0m"));
+  add_decisions(out, status, colour);
   segue__buf_addf(out, "\n%-12s %" PRId64 " (%s)\n%-12s ", "generation",
-                  number(status, "generation"), text(status, "hash"), "process");
-  segue__buf_addf(out, "pid %" PRId64 ", segue %s, up ", number(status, "pid"),
-                  text(status, "version"));
+                  segue__table_number(status, "generation"), segue__table_text(status, "hash"),
+                  "process");
+  segue__buf_addf(out, "pid %" PRId64 ", segue %s, up ", segue__table_number(status, "pid"),
+                  segue__table_text(status, "version"));
   add_uptime(out, status);
-  segue__buf_addf(out, "\n%-12s %s\n", "policy", text(status, "policy"));
+  segue__buf_addf(out, "\n%-12s %s\n", "policy", segue__table_text(status, "policy"));
   const segue_node *listeners = segue_node_get(status, "listeners");
   for (size_t i = 0; i < segue_node_count(listeners); i++) {
     const char *address = "-";
@@ -114,29 +140,32 @@ static void add_head(segue__buf *out, const segue_node *status, bool colour) {
   const segue_node *certificates = segue_node_get(status, "certificates");
   for (size_t i = 0; i < segue_node_count(certificates); i++) {
     const segue_node *certificate = segue_node_at(certificates, i, NULL);
-    if (given(certificate, "warning"))
-      segue__buf_addf(out, "%-12s %s%s: %s%s\n", "warning", paint(colour, "\033[33m"),
-                      text(certificate, "address"), text(certificate, "warning"),
-                      paint(colour, "\033[0m"));
+    if (segue__table_given(certificate, "warning"))
+      segue__buf_addf(out, "%-12s %s%s: %s%s\n", "warning", segue__table_paint(colour, "\033[33m"),
+                      segue__table_text(certificate, "address"),
+                      segue__table_text(certificate, "warning"),
+                      segue__table_paint(colour, "\033[0m"));
   }
 }
 
 static void add_last(segue__buf *out, const segue_node *status, bool colour) {
   const segue_node *last = segue_node_get(status, "last");
-  if (given(status, "running"))
+  if (segue__table_given(status, "running"))
     segue__buf_addf(out, "%-12s reload %" PRId64 " is in phase %s (%s)\n", "running",
-                    number(status, "running.id"), text(status, "running.phase"),
-                    text(status, "running.cause"));
-  if (number(status, "deferred_ms"))
+                    segue__table_number(status, "running.id"),
+                    segue__table_text(status, "running.phase"),
+                    segue__table_text(status, "running.cause"));
+  if (segue__table_number(status, "deferred_ms"))
     segue__buf_addf(out, "%-12s the next reload in %" PRId64 " ms\n", "put off",
-                    number(status, "deferred_ms"));
-  if (!given(status, "last")) return;
+                    segue__table_number(status, "deferred_ms"));
+  if (!segue__table_given(status, "last")) return;
   bool good = flag(status, "last_reload_successful");
   segue__buf_addf(out, "%-12s %s%s%s at %s (reload %" PRId64 ", %s)\n", "last reload",
-                  paint(colour, good ? "\033[32m" : "\033[31m"), text(last, "outcome"),
-                  paint(colour, "\033[0m"), text(last, "ended"), number(last, "id"),
-                  text(last, "cause"));
-  add_errors(out, segue_node_get(last, "errors"), "             ");
+                  segue__table_paint(colour, good ? "\033[32m" : "\033[31m"),
+                  segue__table_text(last, "outcome"), segue__table_paint(colour, "\033[0m"),
+                  segue__table_text(last, "ended"), segue__table_number(last, "id"),
+                  segue__table_text(last, "cause"));
+  segue__table_errors(out, segue_node_get(last, "errors"), "             ");
 }
 
 static void add_modules(segue__buf *out, const segue_node *list) {
@@ -145,10 +174,12 @@ static void add_modules(segue__buf *out, const segue_node *list) {
                     "GENERATION");
   for (size_t i = 0; i < segue_node_count(list); i++) {
     const segue_node *module = segue_node_at(list, i, NULL);
-    segue__buf_addf(out, "%-16s %-10s %-10s %-10s %" PRId64 "\n", text(module, "name"),
-                    text(module, "state"), text(module, "gate"), text(module, "replace"),
-                    number(module, "generation"));
-    if (given(module, "error")) segue__buf_addf(out, "  %s\n", text(module, "error.message"));
+    segue__buf_addf(out, "%-16s %-10s %-10s %-10s %" PRId64 "\n", segue__table_text(module, "name"),
+                    segue__table_text(module, "state"), segue__table_text(module, "gate"),
+                    segue__table_text(module, "replace"),
+                    segue__table_number(module, "generation"));
+    if (segue__table_given(module, "error"))
+      segue__buf_addf(out, "  %s\n", segue__table_text(module, "error.message"));
   }
 }
 
@@ -162,14 +193,16 @@ static void add_source_detail(segue__buf *out, const segue_node *source) {
   double stale = 0, next = 0;
   segue_node_double(segue_node_get(source, "stale_s"), &stale);
   segue_node_double(segue_node_get(source, "next_pull_s"), &next);
-  if (given(source, "revision")) segue__buf_addf(out, "  revision %s\n", text(source, "revision"));
+  if (segue__table_given(source, "revision"))
+    segue__buf_addf(out, "  revision %s\n", segue__table_text(source, "revision"));
   if (!flag(source, "up") && (stale > 0 || next > 0)) {
     segue__buf_adds(out, "  ");
     if (stale > 0) segue__buf_addf(out, "stale for %.0f s", stale);
     if (next > 0) segue__buf_addf(out, "%stried again in %.1f s", stale > 0 ? ", " : "", next);
     segue__buf_addc(out, '\n');
   }
-  if (given(source, "error")) segue__buf_addf(out, "  %s\n", text(source, "error.message"));
+  if (segue__table_given(source, "error"))
+    segue__buf_addf(out, "  %s\n", segue__table_text(source, "error.message"));
 }
 
 static void add_sources(segue__buf *out, const segue_node *list) {
@@ -178,19 +211,21 @@ static void add_sources(segue__buf *out, const segue_node *list) {
                     "STRATEGY", "DOCUMENTS", "FAILURES", "LAST SUCCESS");
   for (size_t i = 0; i < segue_node_count(list); i++) {
     const segue_node *source = segue_node_at(list, i, NULL);
-    segue__buf_addf(out, "%-32s %-6s %-6s %-11s %9" PRId64 " %8" PRId64 "  %s\n",
-                    text(source, "name"), text(source, "kind"), health(source),
-                    strcmp(text(source, "activity"), "idle") == 0 ? text(source, "strategy")
-                                                                  : text(source, "activity"),
-                    number(source, "documents"), number(source, "failures"),
-                    text(source, "last_success"));
+    segue__buf_addf(
+        out, "%-32s %-6s %-6s %-11s %9" PRId64 " %8" PRId64 "  %s\n",
+        segue__table_text(source, "name"), segue__table_text(source, "kind"), health(source),
+        strcmp(segue__table_text(source, "activity"), "idle") == 0
+            ? segue__table_text(source, "strategy")
+            : segue__table_text(source, "activity"),
+        segue__table_number(source, "documents"), segue__table_number(source, "failures"),
+        segue__table_text(source, "last_success"));
     add_source_detail(out, source);
   }
 }
 
 int segue__table_status(segue__buf *out, const char *body, size_t len, bool colour) {
   segue__document *answer;
-  int rc = parse(body, len, &answer);
+  int rc = segue__table_parse(body, len, &answer);
   if (rc < 0) return rc;
   const segue_node *status = &answer->root;
   add_head(out, status, colour);
@@ -203,34 +238,35 @@ int segue__table_status(segue__buf *out, const char *body, size_t len, bool colo
 }
 
 static void add_change(segue__buf *out, const segue_node *change, bool colour) {
-  const char *op = text(change, "op");
+  const char *op = segue__table_text(change, "op");
   bool add = strcmp(op, "add") == 0, removal = strcmp(op, "remove") == 0;
   segue__buf_addf(out, "%s%c %s",
-                  paint(colour, add       ? "\033[32m"
-                                : removal ? "\033[31m"
-                                          : "\033[33m"),
+                  segue__table_paint(colour, add       ? "\033[32m"
+                                             : removal ? "\033[31m"
+                                                       : "\033[33m"),
                   add       ? '+'
                   : removal ? '-'
                             : '~',
-                  text(change, "path")[0] ? text(change, "path") : "(everything)");
+                  segue__table_text(change, "path")[0] ? segue__table_text(change, "path")
+                                                       : "(everything)");
   segue__buf_adds(out, " = ");
   if (!add) {
     segue__json_write(out, segue_node_get(change, "from"), 0);
     segue__buf_adds(out, removal ? "" : " -> ");
   }
   if (!removal) segue__json_write(out, segue_node_get(change, "to"), 0);
-  segue__buf_addf(out, "%s\n", paint(colour, "\033[0m"));
+  segue__buf_addf(out, "%s\n", segue__table_paint(colour, "\033[0m"));
 }
 
 int segue__table_diff(segue__buf *out, const char *body, size_t len, bool colour) {
   segue__document *answer;
-  int rc = parse(body, len, &answer);
+  int rc = segue__table_parse(body, len, &answer);
   if (rc < 0) return rc;
   const segue_node *diff = &answer->root, *changes = segue_node_get(diff, "changes");
-  int64_t total = number(diff, "change_count");
+  int64_t total = segue__table_number(diff, "change_count");
   segue__buf_addf(out, "generation %" PRId64 " -> %" PRId64 ": %" PRId64 " change%s\n",
-                  number(diff, "from.generation"), number(diff, "to.generation"), total,
-                  total == 1 ? "" : "s");
+                  segue__table_number(diff, "from.generation"),
+                  segue__table_number(diff, "to.generation"), total, total == 1 ? "" : "s");
   for (size_t i = 0; i < segue_node_count(changes); i++)
     add_change(out, segue_node_at(changes, i, NULL), colour);
   if ((int64_t)segue_node_count(changes) < total)

@@ -154,8 +154,9 @@ int segue__engine_replay(segue__engine *engine, segue__files *files, uint64_t re
  * is under way; SEGUE_ERECORD: nothing is kept, there is no state folder. */
 int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__trigger trigger,
                            const char *by, segue__waiter *waiter);
-/* The generation that waits to be confirmed is good. SEGUE_ECONFLICT: none waits. */
-int segue__engine_confirm(segue__engine *engine, const char *by);
+/* The generation that waits to be confirmed is good; the waiter (or NULL) gets the outcome of its
+ * run. SEGUE_ECONFLICT: none waits. */
+int segue__engine_confirm(segue__engine *engine, const char *by, segue__waiter *waiter);
 
 /* No generation goes live until unfreeze; survives a restart. cb tells when that is durable (it may
  * be NULL). SEGUE_ERECORD: it cannot be written, and is not done. */
@@ -215,6 +216,7 @@ const segue_snapshot *segue__engine_previous(const segue__engine *engine); /* th
 bool segue__engine_on_trial(const segue__engine *engine);
 const segue__policy *segue__engine_policy(const segue__engine *engine);  /* live one, or NULL */
 const segue__result *segue__engine_running(const segue__engine *engine); /* NULL: idle */
+segue__record *segue__engine_record(const segue__engine *engine);         /* or NULL */
 bool segue__engine_pending(const segue__engine *engine);
 uint64_t segue__engine_deferred_until_ms(const segue__engine *engine); /* loop time; 0 = no */
 /* The last results, newest first; index 0 .. count-1. */

@@ -20,6 +20,26 @@ struct segue__freeze {
   struct segue__freeze *next;
 };
 
+static void log_freeze(const segue__engine *engine, int status, const segue_error *error) {
+  const segue__durable *d = &engine->durable;
+  if (status < 0)
+    segue__log(engine->log, SEGUE__ERROR, "reload",
+               "a freeze or its end cannot be recorded, so nothing was changed", "error", 's',
+               error->message, NULL);
+  else if (d->frozen)
+    segue__log(engine->log, SEGUE__WARN, "reload", "reloads are frozen", "by", 's', d->frozen_by,
+               "why", 's', d->frozen_why, NULL);
+  else
+    segue__log(engine->log, SEGUE__INFO, "reload", "reloads are not frozen any more", "by", 's',
+               d->frozen_by, NULL);
+}
+
+/* What was triggered before a restart that came during the freeze is not known any more. */
+static void look_again(segue__engine *engine) {
+  segue__request request = {.trigger = SEGUE__BY_RETRY, .cause = "the end of a freeze"};
+  (void)segue__engine_request(engine, &request, NULL);
+}
+
 static void freeze_end(struct segue__freeze *freeze, int status, const segue_error *error) {
   segue__engine *engine = freeze->engine;
   struct segue__freeze **link = &engine->freezes;
@@ -32,12 +52,8 @@ static void freeze_end(struct segue__freeze *freeze, int status, const segue_err
     memcpy(engine->durable.frozen_by, freeze->before.frozen_by, sizeof freeze->before.frozen_by);
     memcpy(engine->durable.frozen_why, freeze->before.frozen_why, sizeof freeze->before.frozen_why);
   }
-  segue__log(engine->log, status < 0 ? SEGUE__ERROR : SEGUE__INFO, "reload",
-             status < 0               ? "a freeze cannot be recorded, so nothing was changed"
-             : engine->durable.frozen ? "reloads are frozen"
-                                      : "reloads are not frozen any more",
-             "by", 's', engine->durable.frozen_by, "why", 's', engine->durable.frozen_why, "error",
-             's', status < 0 ? error->message : NULL, NULL);
+  log_freeze(engine, status, error);
+  if (status == 0 && !engine->durable.frozen) look_again(engine);
   if (freeze->cb) freeze->cb(freeze->data, status, error);
   segue__free(freeze);
   segue__engine_schedule(engine);
@@ -107,8 +123,9 @@ static bool waits_for_confirm(const segue__engine *engine) {
          txn->confirm_until_ms;
 }
 
-int segue__engine_confirm(segue__engine *engine, const char *by) {
+int segue__engine_confirm(segue__engine *engine, const char *by, segue__waiter *waiter) {
   if (!waits_for_confirm(engine)) return SEGUE_ECONFLICT;
+  if (waiter) segue__run_wait(engine->txn->run, waiter);
   segue__txn_decide(engine->txn, SEGUE__CONFIRM, by);
   return 0;
 }
@@ -297,6 +314,10 @@ void segue__hold_close(segue__engine *engine) {
 
 const segue__durable *segue__engine_durable(const segue__engine *engine) {
   return &engine->durable;
+}
+
+segue__record *segue__engine_record(const segue__engine *engine) {
+  return engine->record;
 }
 
 void segue__engine_hold(const segue__engine *engine, segue__hold *out) {
