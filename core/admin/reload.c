@@ -128,7 +128,7 @@ static void call_request(const segue__reload_call *call, segue__request *out, ch
 }
 
 void segue__who(const segue__http_request *request, char *out, size_t size) {
-  snprintf(out, size, "%s", request->peer);
+  snprintf(out, size, "%s%s%s", request->who, request->who[0] ? " from " : "", request->peer);
 }
 
 static int ask_engine(segue__reload_call *call, segue__waiter *waiter) {

@@ -73,11 +73,11 @@ static const command commands[] = {
      "asked.\n"
      "Survives the daemon.",
      segue__cli_history, REMOTE | JSON | LIMIT, 1},
-    {"why", "PATH", "who set a value: source, file and line, generation, trigger",
+    {"why", "PATH", "who set a value, where, and since which generation",
      "PATH is like listen.port or upstreams[0].weight.", segue__cli_why, REMOTE | JSON, 1},
     {"rollback", "[GENERATION]", "bring back a generation, files and policy and all",
      "Without a number: the one before the live one. A reload like any other: checked, prepared,\n"
-     "confirmed. It stays until what the sources say changes, or segue reload --force.\n"
+     "confirmed. It stays until what the sources say changes, or a forced reload.\n"
      "Exit codes: as reload.",
      segue__cli_rollback, REMOTE | JSON | WAIT, 1},
     {"confirm", "", "the generation that waits to be confirmed is good",

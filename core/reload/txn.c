@@ -770,6 +770,7 @@ static void settle(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   segue__record *record = engine->record;
   bool decisions = segue__hold_settle(txn);
+  segue__txn_enter(txn, SEGUE__PHASE_SETTLED);
   if (!record) {
     settled(txn, NULL);
     return;

@@ -19,9 +19,17 @@
 ---@field strategy? fun(source: table): "pull"|"push"
 ---@field modules? table<string, segue.Module>
 ---@field confirm? segue.Confirm
+---@field history? segue.History how much is kept
+
+---@class segue.History
+---@field reloads? integer
+---@field generations? integer
+---@field age? segue.Duration
+---@field max_bytes? integer
 
 ---@class segue.Confirm
----@field probe segue.Probe|fun(): boolean?, string?
+---@field probe? segue.Probe|fun(): boolean?, string?
+---@field by? "probe"|"operator" who confirms; operator: segue confirm
 ---@field hold? segue.Duration how long the probe must stay good
 ---@field within? segue.Duration else everything is undone
 

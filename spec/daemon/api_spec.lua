@@ -219,7 +219,7 @@ describe("the admin API", function()
       local d = start()
       local r = d:http("/api/v1/diff?from=7")
       assert.equal(404, r.status)
-      assert.matches("generation 7 is not held", decode(r).error)
+      assert.matches("generation 7 is not kept", decode(r).error)
       assert.equal(404, d:http("/api/v1/diff").status) -- there is no previous one yet
       assert.equal(400, d:http("/api/v1/diff?from=yesterday").status)
     end)

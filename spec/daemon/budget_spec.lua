@@ -139,7 +139,7 @@ return { sources = { segue.file "config.yaml" }, %s }]]
       "CPU time", 2 },
     { "throws in reload", good:format "reload = function() error 'broken' end", "broken", 2 },
     { "spins in its probe",
-      good:format "confirm = { within = '1s', probe = function() while true do end end }",
+      good:format "confirm = { within = '3s', probe = function() while true do end end }",
       "CPU time", 2 },
     { "throws in its probe",
       good:format "confirm = { within = '1s', probe = function() error 'broken' end }",

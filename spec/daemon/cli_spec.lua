@@ -306,7 +306,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
     assert.equal(2, d:cli("diff", "tomorrow").code)
     local gone = d:cli("diff", "77")
     assert.equal(1, gone.code)
-    assert.matches("^segue: generation 77 is not held", gone.stderr)
+    assert.matches("^segue: generation 77 is not kept", gone.stderr)
   end)
 
   it("ends with 4 wherever the policy cannot be read, with 5 where a daemon should be", function()

@@ -120,7 +120,7 @@ describe("completion", function()
 
     it("knows every command and every option, with what it does", function()
       local commands, order = known()
-      local text = type_keys("$'segue \\t'", "'print the version'")
+      local text = type_keys("$'segue \\t'", "'who set a value'")
       for _, name in ipairs(order) do assert.truthy(text:find("\n" .. name .. " "), name) end
       local script = dir:read "_segue"
       for _, name in ipairs(order) do

@@ -112,6 +112,7 @@ function Daemon:wait_ready(deadline_ms)
     connection:close()
     return ok and response.status == 200
   end, deadline_ms, function() return "ready: " .. self.process:describe() end)
+  self:wait_settled(deadline_ms)
   self.baseline = self.baseline or
     { files = self.process:open_files(), threads = self.process:threads() }
 end
@@ -161,8 +162,23 @@ end
 
 --- Waits until predicate(config) holds for the live configuration.
 function Daemon:wait_config(predicate, deadline_ms)
-  return wait.until_true(function() return predicate(self:config()) end, deadline_ms,
+  local found = wait.until_true(function() return predicate(self:config()) end, deadline_ms,
     function() return "the configuration: " .. self.process:describe() end)
+  self:wait_settled(deadline_ms)
+  return found
+end
+
+--- What is live is live before the record of it is durable and its outcome is told.
+function Daemon:wait_settled(deadline_ms)
+  local request = http.format { path = "/api/v1/status" }
+  wait.until_true(function()
+    local connection = http.connect({ socket = self:socket() }, true)
+    if not connection then return false end
+    connection:write(request)
+    local ok, response = pcall(connection.read_response, connection)
+    connection:close()
+    return ok and not response.body:find('"running":{[^}]*"phase":"settled"')
+  end, deadline_ms, function() return "settled: " .. self.process:describe() end)
 end
 
 --- Runs the command line against this daemon: d:cli("reload", "--json").
