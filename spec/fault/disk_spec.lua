@@ -84,7 +84,7 @@ describe("the last good generation", function()
 
   it("stays what it was while the disk is full, is served from there, and goes on when there is "
     .. "room", function()
-    local d = start "size=128k"
+    local d = start "size=1m"
     fill(d)
     reload_without(d, "[Ss]pace")
     serves_old(d)

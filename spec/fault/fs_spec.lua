@@ -175,7 +175,7 @@ describe("a disk that", function()
 
   it("is full does not stop reloads; the state folder that cannot be made is told", function()
     local d = segue.folder { policy = policy 'segue.file "config.yaml"' }
-    mount("-t", "tmpfs", "-o", "size=64k,nr_inodes=8", "tmpfs", d.dir.path)
+    mount("-t", "tmpfs", "-o", "size=1m,nr_inodes=24", "tmpfs", d.dir.path)
     d.dir:write("reload.lua", d.options.policy)
     d.dir:write("config.yaml", "n: 1\n")
     d:spawn()
@@ -191,7 +191,7 @@ describe("a disk that", function()
     end
     d:stop()
     d.dir:delete ".segue"
-    for i = 1, 8 do
+    for i = 1, 24 do
       local file = io.open(d.dir:at("inode" .. i), "w")
       if file then file:close() end
     end
