@@ -248,9 +248,9 @@ static int unknown_option(const command *c, const char *arg, size_t len) {
     if (segue__cli_takes(c, &options[i])) names[count++] = options[i].name;
   snprintf(word, sizeof word, "%.*s", (int)(len < 60 ? len : 60), arg);
   const char *meant = arg[1] == '-' ? segue__nearest(word + 2, names, count) : NULL;
-  return segue__cli_fail(SEGUE__EXIT_USAGE, "segue %s has no option %s%s%s", c->name, word,
-                         meant ? ": did you mean --" : ", see segue help ",
-                         meant ? meant : c->name);
+  return segue__cli_fail(SEGUE__EXIT_USAGE, "segue %s has no option %s%s%s%s", c->name, word,
+                         meant ? ": did you mean --" : ", see segue help ", meant ? meant : c->name,
+                         meant ? "?" : "");
 }
 
 static void set_option(segue__cli *cli, const option *o, const char *value) {

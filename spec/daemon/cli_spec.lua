@@ -46,7 +46,7 @@ describe("segue", function()
       { {}, "" },
       { { "realod" }, "did you mean \"reload\"" },
       { { "frobnicate" }, "segue help" },
-      { { "reload", "--froce" }, "did you mean %-%-force" },
+      { { "reload", "--froce" }, "did you mean %-%-force%?" },
       { { "reload", "--log-level", "info" }, "%-%-log%-level" },
       { { "reload", "extra" }, "extra" },
       { { "run", "-c" }, "needs a value" },
