@@ -23,7 +23,7 @@ struct segue__reload_call {
   char if_match[64];
   uint64_t wait_ms;
   bool limited; /* wait_ms counts */
-  bool json, plan, force;
+  bool json, plan, force, accept_shrink;
   enum { RELOAD, ROLLBACK, CONFIRM } what;
   uint64_t generation; /* to roll back to; 0: the one before */
 };
@@ -123,6 +123,7 @@ static void call_request(const segue__reload_call *call, segue__request *out, ch
       .cause = cause,
       .force = call->force,
       .plan_only = call->plan,
+      .accept_shrink = call->accept_shrink,
       .if_match = call->if_match[0] ? call->if_match : NULL,
   };
 }
@@ -221,6 +222,7 @@ static void ask(segue__reload_call draft) {
   }
   draft.json = segue__wants_json(request);
   draft.force = truthy(request, "force");
+  draft.accept_shrink = truthy(request, "accept-shrink");
   if_match_get(request, draft.if_match, sizeof draft.if_match);
   if (strcmp(draft.if_match, "*") == 0 && segue__engine_live(draft.admin->engine))
     draft.if_match[0] = 0;

@@ -17,6 +17,20 @@ static bool module_good(const segue__module_status *module) {
   return module->state == SEGUE__MODULE_SERVING && module->gate != SEGUE__GATE_REFUSING;
 }
 
+/* What is served stands on data that a guard calls too old. */
+static bool too_old(const segue__engine *engine, char *why, size_t size) {
+  for (size_t i = 0; i < segue__engine_source_count(engine); i++) {
+    segue__source_status source;
+    segue__engine_source_status(engine, i, &source);
+    if (!source.too_old) continue;
+    snprintf(why, size,
+             "source %s is away, and what is held of it is older than its max_age allows: %s",
+             source.name, source.error ? source.error->message : "");
+    return true;
+  }
+  return false;
+}
+
 bool segue__admin_ready(const segue__engine *engine, char *why, size_t size) {
   if (!segue__engine_live(engine)) {
     const segue__result *last =
@@ -38,7 +52,7 @@ bool segue__admin_ready(const segue__engine *engine, char *why, size_t size) {
              module.error ? ": " : "", module.error ? module.error->message : "");
     return false;
   }
-  return true;
+  return !too_old(engine, why, size);
 }
 
 void segue__handle_healthy(segue__admin *admin, segue__http_request *request, const char *rest) {

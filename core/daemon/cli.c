@@ -31,6 +31,7 @@ enum {
   SCHEMA = 512,
   REPLAY = 1024,
   LIMIT = 2048,
+  ACCEPT_SHRINK = 4096,
   REMOTE = POLICY | STATE | SOCKET
 };
 
@@ -60,7 +61,7 @@ static const command commands[] = {
     {"reload", "", "reload now, wait, and tell the outcome",
      "Exit codes: 0 applied or unchanged, 3 rejected, 4 failed or reverted, 5 daemon not\n"
      "reachable, 6 refused (held, conflict, put off), 1 anything else, such as --wait exceeded.",
-     segue__cli_reload, REMOTE | JSON | WAIT | FORCE | IF_MATCH, 0},
+     segue__cli_reload, REMOTE | JSON | WAIT | FORCE | IF_MATCH | ACCEPT_SHRINK, 0},
     {"status", "", "what runs: generation, modules, sources, the last reload",
      "Exit codes: 0 ready, 4 running but not ready, 5 daemon not reachable.", segue__cli_status,
      REMOTE | JSON, 0},
@@ -116,6 +117,8 @@ static const option options[] = {
     {"json", 0, NULL, "print JSON", JSON, FIELD(json)},
     {"wait", 0, "TIME", "wait at most this long, such as 5s; 0 does not wait", WAIT, FIELD(wait)},
     {"force", 0, NULL, "reload even if nothing changed", FORCE, FIELD(force)},
+    {"accept-shrink", 0, NULL, "once, let through what a guard holds for being too little",
+     ACCEPT_SHRINK, FIELD(accept_shrink)},
     {"if-match", 0, "GENERATION", "only if this generation (number or hash) is live", IF_MATCH,
      FIELD(if_match)},
     {"schema", 0, "SCHEMA", "judge FILE by this schema", SCHEMA, FIELD(schema)},

@@ -25,7 +25,7 @@ enum {
 typedef struct segue__cli {
   const char *policy, *state, *socket, *lua_dir, *log_format, *log_level, *wait, *if_match, *schema,
       *replay, *limit;
-  bool json, force, help, formats;
+  bool json, force, accept_shrink, help, formats;
   const char *args[4];
   int arg_count;
 } segue__cli;

@@ -125,6 +125,7 @@ int segue__cli_reload(const segue__cli *cli) {
   segue__buf_init(&path);
   segue__buf_adds(&path, "/-/reload?");
   if (cli->force) segue__buf_adds(&path, "force=1&");
+  if (cli->accept_shrink) segue__buf_adds(&path, "accept-shrink=1&");
   if (cli->wait) {
     segue__buf_adds(&path, "wait=");
     add_escaped(&path, cli->wait);

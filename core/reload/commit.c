@@ -271,6 +271,7 @@ void segue__commit_settle(segue__txn *txn) {
                                                                  txn->policy->history_generations,
                                                                  txn->policy->history_age_ms,
                                                                  txn->policy->history_bytes});
+  segue__guards_settle(txn);
   if (engine->policy != txn->policy) {
     segue__policy_unref(engine->policy);
     engine->policy = segue__policy_ref(txn->policy);

@@ -175,7 +175,9 @@ int segue__engine_request(segue__engine *engine, const segue__request *request,
   }
   engine->stats.triggers[request->trigger]++;
   merge_request(engine, *slot, request);
+  if (!waiter) (*slot)->accept_shrink |= request->accept_shrink;
   if (waiter) {
+    waiter->accept_shrink = request->accept_shrink;
     waiter->if_match = if_match;
     add_waiter(*slot, waiter);
   } else {
@@ -290,6 +292,8 @@ static void start(segue__engine *engine, segue__run **slot) {
     segue__engine_schedule(engine);
     return;
   }
+  for (const segue__waiter *waiter = run->waiters; waiter; waiter = waiter->next)
+    run->accept_shrink |= waiter->accept_shrink;
   if (!run->plan_only) {
     engine->last_start_ms = segue__loop_now_ms(engine->loop);
     engine->started_once = true;
@@ -441,6 +445,8 @@ static void free_txn(segue__txn *txn) {
   segue__free(txn->steps);
   segue__free(txn->undo);
   segue__changes_deinit(&txn->changes);
+  segue__errors_deinit(&txn->held);
+  segue__free(txn->items);
   segue__document_unref(txn->schema_doc);
   segue__engine_drop(txn->engine, txn->next);
   segue__engine_drop(txn->engine, txn->was_live);
@@ -453,7 +459,7 @@ static void free_txn(segue__txn *txn) {
 /* A run that the policy put off goes back into the queue, before whatever came meanwhile. */
 static void put_back(segue__engine *engine, segue__run *run) {
   segue__run *later = engine->pending;
-  run->put_off = false;
+  run->put_off = run->accept_shrink = false;
   run->explicit_ = false;
   run->due_ms = 0;
   run->first_ms = segue__loop_now_ms(engine->loop);
@@ -461,6 +467,7 @@ static void put_back(segue__engine *engine, segue__run *run) {
     run->joined += 1 + later->joined;
     run->force |= later->force;
     run->pull |= later->pull;
+    run->accept_shrink |= later->accept_shrink;
     run->unconditional = true;
     if (later->explicit_) {
       run->explicit_ = true;

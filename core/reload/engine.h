@@ -112,11 +112,13 @@ void segue__result_unref(segue__result *result);
 
 typedef struct segue__request {
   segue__trigger trigger;
-  const char *cause; /* copied */
-  bool force;        /* run even if nothing changed */
-  bool plan_only;    /* stop after plan, do nothing */
-  bool as_held;      /* take what asynchronous sources delivered last, do not ask them; so does a
-                      * watch, which is about files */
+  const char *cause;  /* copied */
+  bool force;         /* run even if nothing changed */
+  bool plan_only;     /* stop after plan, do nothing */
+  bool accept_shrink; /* guards of quantity (min_items, max_shrink, required) let it through, in the
+                       * run that the waiter waits for, and only while it does */
+  bool as_held;       /* take what asynchronous sources delivered last, do not ask them; so does a
+                       * watch, which is about files */
   const char
       *if_match; /* generation number or hash that must be live, else SEGUE_ECONFLICT; NULL */
 } segue__request;
@@ -132,6 +134,7 @@ struct segue__waiter {
   void *data;
   segue__waiter *prev, *next; /* the engine's */
   char *if_match;
+  bool accept_shrink;
   void *run;
 };
 
@@ -273,6 +276,7 @@ typedef struct segue__source_status {
   const segue_error *error; /* the last failure, NULL after a success */
   bool push;                /* the policy's strategy; false: it is pulled */
   bool up;                  /* the last fetch was good and can be read */
+  bool too_old;             /* and its guard allows that no longer */
   bool held;                /* it is away, and what it delivered last is used */
   const char *activity;     /* idle, fetching, watching, backing off */
   const char *revision;     /* or NULL */

@@ -65,6 +65,8 @@ struct segue__source_state {
   bool push;           /* what the policy decided */
   bool asked;          /* it was asked, when failures in a row were: */
   uint64_t asked_failures;
+  bool applied; /* the live generation has so many items of it: */
+  uint64_t applied_items;
   segue__feed feed; /* asynchronous kinds */
 };
 
@@ -80,6 +82,9 @@ uint64_t segue__source_failures(const segue__source_state *state);
  */
 bool segue__source_is_held(const segue__engine *engine, const segue__source *source,
                            segue_error *why);
+/* guard.c: away, and what is held is older than the guard allows. */
+bool segue__guard_too_old(const segue__engine *engine, const segue__source_state *state,
+                          const segue__guard *guard);
 bool segue__source_up(const segue__source_state *state);
 
 /* ---- feed.c ---- */

@@ -106,6 +106,16 @@ bool segue__source_is_held(const segue__engine *engine, const segue__source *sou
   return true;
 }
 
+/* What is held for sources that are away is told with every outcome, after its reasons. */
+void segue__sources_tell(segue__txn *txn) {
+  for (size_t i = 0; txn->policy && i < txn->policy->source_count; i++) {
+    segue_error error;
+    if (!segue__source_is_held(txn->engine, &txn->policy->sources[i], &error)) continue;
+    txn->result->away++;
+    segue__result_error(txn->result, &error);
+  }
+}
+
 /* ---- Looking ---- */
 
 size_t segue__engine_source_count(const segue__engine *engine) {
@@ -149,6 +159,8 @@ void segue__engine_source_status(const segue__engine *engine, size_t index,
       .next_ms =
           pulls && state->feed.pull_timer.due_ms > now ? state->feed.pull_timer.due_ms - now : 0,
   };
+  const segue__source *live = state->feed.source;
+  out->too_old = live && segue__guard_too_old(engine, state, &live->guard);
   if (state->last_success_wall_ms && !out->up && wall > state->last_success_wall_ms)
     out->stale_ms = (uint64_t)(wall - state->last_success_wall_ms);
 }

@@ -20,7 +20,6 @@ static void checked(segue_op *op, int status, const segue_error *error);
 static void plan(segue__txn *txn);
 static void act(segue__txn *txn);
 static void hook_returned(segue_op *op, int status, const segue_error *error);
-static void hook_through(segue_op *op);
 static void probe(segue__txn *txn);
 static void not_confirmed(segue__txn *txn, const segue_error *why);
 static void wait_for_operator(segue__txn *txn);
@@ -213,9 +212,10 @@ void segue__txn_collected(segue__txn *txn) {
     segue__txn_fail(txn, &job->errors.items[i]);
   if (txn->failed && job->unreadable) txn->failure.code = SEGUE_ESOURCE;
   if (!txn->run->files) engine->last_raw = txn->raw;
+  int rc = txn->failed ? 0 : segue__guards_judge(txn, job);
+  if (rc < 0) fail(txn, rc, "guards");
   bool automatic = !txn->run->explicit_ && !txn->run->force;
   bool skip = automatic && engine->refused && segue__hash_equal(txn->raw, engine->refused_input);
-  int rc = 0;
   segue_error why;
   if (segue__hold_back(txn, &why)) {
     segue__collect_free(job);
@@ -244,53 +244,7 @@ void segue__txn_collected(segue__txn *txn) {
 
 /* ---- Check and plan ---- */
 
-segue__hook *segue__hook_new(segue__engine *engine, segue__policy *policy, uint64_t deadline_ms,
-                             void (*answered)(segue_op *, int, const segue_error *)) {
-  segue__hook *hook = segue__calloc(1, sizeof *hook);
-  if (!hook) return NULL;
-  segue__op_begin(&hook->op, engine->loop, deadline_ms, answered, hook_through, engine);
-  hook->policy = segue__policy_ref(policy);
-  return hook;
-}
-
-segue__hook *segue__txn_hook_new(segue__txn *txn, uint64_t deadline_ms,
-                                 void (*answered)(segue_op *, int, const segue_error *)) {
-  segue__hook *hook = segue__hook_new(txn->engine, txn->policy, deadline_ms, answered);
-  if (!hook) return NULL;
-  hook->txn = txn;
-  txn->hook = hook;
-  return hook;
-}
-
-static void free_hook(segue__hook *hook) {
-  segue__policy_unref(hook->policy);
-  segue__free(hook->source);
-  segue__free(hook);
-}
-
-void segue__hook_answered(segue__hook *hook) {
-  segue__engine *engine = hook->op.data;
-  if (hook->txn && hook->txn->hook == hook) hook->txn->hook = NULL;
-  hook->txn = NULL;
-  if (!segue__op_outstanding(&hook->op)) {
-    free_hook(hook);
-    return;
-  }
-  hook->next = (segue__hook *)engine->hooks;
-  engine->hooks = &hook->op;
-}
-
-static void hook_through(segue_op *op) {
-  segue__engine *engine = op->data;
-  segue__hook **link = (segue__hook **)&engine->hooks;
-  while (*link != (segue__hook *)op)
-    link = &(*link)->next;
-  *link = (*link)->next;
-  free_hook((segue__hook *)op);
-  segue__engine_check_stopped(engine);
-}
-
-/* The schema first: the policy's check sees only what fits it. */
+/* The schema first, then the guards: the policy's check sees only what fits them. */
 static void check(segue__txn *txn) {
   segue__txn_enter(txn, SEGUE__PHASE_CHECK);
   if (!txn->schema_doc) {
@@ -338,6 +292,10 @@ void segue__txn_judged(segue__txn *txn) {
 
 static void check_by_policy(segue__txn *txn) {
   const segue__policy *policy = txn->policy;
+  if (segue__guards_hold(txn)) {
+    conclude(txn);
+    return;
+  }
   if (!policy->has_check) {
     plan(txn);
     return;
@@ -750,16 +708,6 @@ static void conclude(segue__txn *txn) {
   }
 }
 
-/* What is held for sources that are away is told with every outcome, after its reasons. */
-static void tell_of_the_away(segue__txn *txn) {
-  for (size_t i = 0; txn->policy && i < txn->policy->source_count; i++) {
-    segue_error error;
-    if (!segue__source_is_held(txn->engine, &txn->policy->sources[i], &error)) continue;
-    txn->result->away++;
-    segue__result_error(txn->result, &error);
-  }
-}
-
 /* It is live whether or not it can be kept; but whoever hears of it may count on what is said. */
 static void settled(segue__txn *txn, const segue_error *error) {
   if (error) segue__result_error(txn->result, error);
@@ -793,7 +741,7 @@ static void settle(segue__txn *txn) {
 static void end(segue__txn *txn, segue__outcome outcome) {
   segue__engine *engine = txn->engine;
   segue__result *result = txn->result;
-  tell_of_the_away(txn);
+  segue__sources_tell(txn);
   segue__phase reached = txn->phase;
   segue__txn_enter(txn, SEGUE__PHASE_SETTLED);
   result->phase = reached;

@@ -5,6 +5,8 @@
  *   engine.c   queue, waiters, when a run starts, the record of results
  *   txn.c      one run through its phases; outcome
  *   collect.c  read, parse, merge, hash, diff: one job off the loop
+ *   hook.c     the policy's hooks while they run
+ *   guard.c    is it too little, or too old?
  *   judge.c    the schema: one job off the loop
  *   plan.c     old and new -> ordered steps
  *   commit.c   prepare, commit, and the undo log
@@ -32,6 +34,7 @@ typedef struct segue__run {
   bool explicit_;     /* somebody asked by name: no debounce */
   bool unconditional; /* at least one trigger without If-Match */
   bool force, plan_only, put_off;
+  bool accept_shrink;  /* guards of quantity let it through: somebody who still waits says so */
   bool pull;           /* asynchronous sources are asked; else what they delivered last is taken */
   segue__files *files; /* a replay of these; NULL: of what the sources say */
   uint64_t restores;   /* the generation they made */
@@ -163,6 +166,8 @@ struct segue__txn {
   segue_snapshot *was_live; /* after the flip: what undo brings back (a reference) */
   segue__hash input, raw;
   segue__changes changes;
+  segue__errors held; /* what the guards say */
+  uint64_t *items;    /* per source of policy: what its documents have */
 
   segue__step *steps;
   size_t step_count;
@@ -262,6 +267,14 @@ void segue__collect_pulled(segue__collect *collect); /* one of its fetches is ov
 void segue__collect_abandon(segue__collect *collect);
 void segue__txn_collected(segue__txn *txn);                /* txn.c: the job is done */
 void segue__txn_collect_failed(segue__txn *txn, int code); /* txn.c: a job could not begin */
+
+/* guard.c: judge fills txn->held and txn->items from what was collected; hold fails the transaction
+ * if that is something. settle: what is live now is what the next run is compared with. */
+int segue__guards_judge(segue__txn *txn, const segue__collect *collect);
+bool segue__guards_hold(segue__txn *txn);
+void segue__guards_settle(segue__txn *txn);
+/* sources.c: what is held for sources that are away is told with every outcome. */
+void segue__sources_tell(segue__txn *txn);
 
 /* judge.c: validates txn->next by txn->schema_doc. */
 typedef struct segue__judge {

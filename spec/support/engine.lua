@@ -124,7 +124,8 @@ function Engine:source_status(name)
   for i = 0, tonumber(C.segue__engine_source_count(self.c)) - 1 do
     C.segue__engine_source_status(self.c, i, out)
     if C.str(out.name) == name then
-      return { up = out.up, held = out.held, push = out.push, activity = C.str(out.activity),
+      return { up = out.up, held = out.held, too_old = out.too_old, push = out.push,
+        activity = C.str(out.activity),
         revision = C.str(out.revision), stale_ms = tonumber(out.stale_ms),
         next_ms = tonumber(out.next_ms), failures = tonumber(out.consecutive_failures),
         watch_failures = tonumber(out.watch_failures), fetches = tonumber(out.fetches),
@@ -200,6 +201,7 @@ function Engine:reload(options)
   request.trigger = triggers[options.trigger or "http"]
   request.cause = options.cause
   request.force, request.plan_only = options.force or false, options.plan or false
+  request.accept_shrink = options.accept_shrink or false
   request.if_match = options.if_match
   local w = setmetatable({ c = C.scripted_waiter_new() }, Waiter)
   table.insert(self.waiters, w)

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Guards: absence of data is not data. What a source delivers is counted before it may go live;
+ * what looks like an accident is held, with the numbers, until the source says something else or an
+ * operator lets it through, once.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+#include "txn.h"
+
+#define LET_IT "look at the source, or let it through once: segue reload --accept-shrink"
+
+static uint64_t count_items(const segue__documents *documents) {
+  uint64_t items = 0;
+  for (size_t i = 0; i < documents->count; i++)
+    items += segue_node_count(&documents->items[i]->root);
+  return items;
+}
+
+/* What the live generation has of it, whatever options it was read with. */
+static bool find_applied(const segue__engine *engine, const segue__source *source,
+                         uint64_t *items) {
+  for (size_t i = 0; i < engine->source_count; i++) {
+    const segue__source_state *state = engine->sources[i];
+    if (!state->applied || state->kind != source->kind || strcmp(state->name, source->name) != 0)
+      continue;
+    *items = state->applied_items;
+    return true;
+  }
+  return false;
+}
+
+static void hold(segue__txn *txn, const segue__source *source, const segue_error *error) {
+  segue_error told = *error;
+  segue__error_source(&told, source->name);
+  segue__errors_add(&txn->held, &told);
+}
+
+static void judge_count(segue__txn *txn, const segue__source *source, uint64_t items) {
+  const segue__guard *guard = &source->guard;
+  segue_error error;
+  uint64_t before = 0;
+  if (items < guard->min_items) {
+    segue__error_set(&error, SEGUE_EHELD,
+                     "%.200s has %llu items, and its guard wants min_items = %llu: " LET_IT,
+                     source->name, (unsigned long long)items, (unsigned long long)guard->min_items);
+    hold(txn, source, &error);
+  }
+  if (!guard->shrink_limited || !find_applied(txn->engine, source, &before) || items >= before)
+    return;
+  double part = (double)(before - items) / (double)before;
+  if (part <= guard->max_shrink) return;
+  segue__error_set(&error, SEGUE_EHELD,
+                   "%.200s went from %llu items to %llu (%.0f %% less), and its guard allows "
+                   "max_shrink = %g: " LET_IT,
+                   source->name, (unsigned long long)before, (unsigned long long)items, part * 100,
+                   guard->max_shrink);
+  hold(txn, source, &error);
+}
+
+static bool is_there(const segue__documents *documents, const char *path) {
+  for (size_t i = 0; i < documents->count; i++)
+    if (segue_node_get(&documents->items[i]->root, path)) return true;
+  return false;
+}
+
+static void judge_required(segue__txn *txn, const segue__source *source,
+                           const segue__documents *documents) {
+  for (size_t i = 0; i < source->guard.required_count; i++) {
+    const char *path = source->guard.required[i];
+    segue_error error;
+    if (is_there(documents, path)) continue;
+    segue__error_set(&error, SEGUE_EHELD,
+                     "%.200s has nothing at %.100s, which its guard requires: " LET_IT,
+                     source->name, path);
+    segue__error_path(&error, path);
+    hold(txn, source, &error);
+  }
+}
+
+bool segue__guard_too_old(const segue__engine *engine, const segue__source_state *state,
+                          const segue__guard *guard) {
+  if (!guard->max_age_ms || !state->feed.has || !state->consecutive_failures) return false;
+  int64_t age = segue__loop_wall_ms(engine->loop) - state->last_success_wall_ms;
+  return age > 0 && (uint64_t)age > guard->max_age_ms;
+}
+
+/* No operator can make it younger. It is part of what is judged: the same bytes are good again as
+ * soon as the source is back. */
+static void judge_age(segue__txn *txn, const segue__source *source) {
+  const segue__source_state *state =
+      source->kind->feed ? segue__source_find(txn->engine, source) : NULL;
+  segue_error error;
+  if (!state || !segue__guard_too_old(txn->engine, state, &source->guard)) return;
+  segue__error_set(
+      &error, SEGUE_EHELD,
+      "%.200s is away, and what it delivered %lld s ago is older than max_age = %llu s "
+      "allows: bring it back (%.150s)",
+      source->name,
+      (long long)(segue__loop_wall_ms(txn->engine->loop) - state->last_success_wall_ms) / 1000,
+      (unsigned long long)(source->guard.max_age_ms / 1000), state->error.message);
+  hold(txn, source, &error);
+  txn->raw = segue__hash_bytes(source->name, strlen(source->name), txn->raw);
+}
+
+int segue__guards_judge(segue__txn *txn, const segue__collect *collect) {
+  size_t n = collect->source_count;
+  txn->items = segue__calloc(n, sizeof *txn->items);
+  if (n && !txn->items) return UV_ENOMEM;
+  for (size_t i = 0; i < n; i++) {
+    const segue__source *source = &collect->policy->sources[i];
+    txn->items[i] = count_items(&collect->documents[i]);
+    if (txn->run->files) continue; /* it was judged when it went live first */
+    judge_age(txn, source);
+    if (txn->run->accept_shrink || !collect->fetched[i]) continue;
+    judge_count(txn, source, txn->items[i]);
+    judge_required(txn, source, &collect->documents[i]);
+  }
+  return 0;
+}
+
+bool segue__guards_hold(segue__txn *txn) {
+  for (size_t i = 0; i < txn->held.count; i++)
+    segue__txn_fail(txn, &txn->held.items[i]);
+  if (txn->held.total && !txn->failed) { /* there was no memory to say more */
+    segue_error error;
+    segue__error_set(&error, SEGUE_EHELD, "a guard holds what a source delivered");
+    segue__txn_fail(txn, &error);
+  }
+  return txn->held.total > 0;
+}
+
+void segue__guards_settle(segue__txn *txn) {
+  for (size_t i = 0; txn->items && i < txn->policy->source_count; i++) {
+    segue__source_state *state = segue__source_get(txn->engine, &txn->policy->sources[i]);
+    if (!state) continue; /* nothing to compare with the next time */
+    state->applied = true;
+    state->applied_items = txn->items[i];
+  }
+}
