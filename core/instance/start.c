@@ -44,7 +44,7 @@ static void on_phase(segue__observer *observer, const segue__result *result, seg
   if (phase != SEGUE__PHASE_SETTLED || s->replaying) return;
   if (s->started && !result->generation && !result->plan_only)
     (void)segue__start_from_last_good(s, true, ignore);
-  if (!good(result)) return;
+  if (!good(result) || result->away) return; /* held is not back */
   if (!segue__engine_stale_since(s->engine)) return;
   segue__log(&s->log, SEGUE__INFO, "reload", "the sources are back: nothing is stale any more",
              "generation", 'u', result->generation, NULL);

@@ -32,7 +32,7 @@ static bool is_feed(const segue__collect *collect, size_t i) {
 
 /* Nobody has asked it yet, or it is worth asking again. */
 static bool needs_pull(const segue__txn *txn, const segue__source *source) {
-  if (!source->kind->feed) return false;
+  if (!source->kind->feed || txn->run->files) return false;
   const segue__source_state *state = segue__source_find(txn->engine, source);
   if (txn->run->pull || !state || !state->fetches) return true;
   return !state->feed.has && !source->optional;
@@ -44,12 +44,22 @@ static bool pulls_any(const segue__txn *txn) {
   return false;
 }
 
+static int keep_head(segue__collect *collect, const segue__source_state *state, size_t i) {
+  segue__kept *kept = &collect->kept[i];
+  kept->wall_ms = state->last_success_wall_ms;
+  kept->revision = segue__strdup(state->feed.revision);
+  return kept->revision || !state->feed.revision ? 0 : UV_ENOMEM;
+}
+
 /* What asynchronous sources delivered last, and why there is nothing of them. */
 static int take_feed(segue__collect *collect, segue__source_state *state, size_t i) {
   const segue__source *source = &collect->policy->sources[i];
   if (!state) return UV_ENOMEM;
   state->feed.went_on_without = state->consecutive_failures > 0;
-  if (state->feed.has) return copy_documents(&collect->previous[i], &state->documents);
+  if (state->feed.has) {
+    int rc = keep_head(collect, state, i);
+    return rc ? rc : copy_documents(&collect->previous[i], &state->documents);
+  }
   if (source->optional) return 0;
   collect->away[i] = state->error;
   if (!state->error.code)
@@ -58,12 +68,34 @@ static int take_feed(segue__collect *collect, segue__source_state *state, size_t
   return 0;
 }
 
+/* In a replay a source delivers what was kept of it. Where nothing newer is held, that is held. */
+static int take_kept(segue__collect *collect, segue__source_state *state, size_t i) {
+  const segue__source *source = &collect->policy->sources[i];
+  segue__documents documents = {0};
+  segue__kept head;
+  int rc = collect->reads ? segue__kept_read(collect->reads, source, &head, &documents) : UV_ENOENT;
+  if (rc == UV_ENOENT && source->optional) return 0;
+  if (rc) {
+    segue__error_set(&collect->away[i], rc == UV_ENOMEM ? rc : SEGUE_ESOURCE,
+                     "what %s delivered is not part of that generation", source->name);
+    return 0;
+  }
+  rc = copy_documents(&collect->previous[i], &documents);
+  if (!rc && state && !state->feed.has)
+    segue__feed_adopt(state, &documents, &head.revision, head.wall_ms);
+  segue__documents_deinit(&documents);
+  segue__kept_deinit(&head);
+  return rc;
+}
+
 static int submit(segue__collect *collect) {
   segue__engine *engine = collect->txn->engine;
   int rc = 0;
   for (size_t i = 0; i < collect->source_count && !rc; i++) {
     segue__source_state *state = segue__source_find(engine, &collect->policy->sources[i]);
-    if (is_feed(collect, i))
+    if (is_feed(collect, i) && collect->txn->run->files)
+      rc = take_kept(collect, segue__source_get(engine, &collect->policy->sources[i]), i);
+    else if (is_feed(collect, i))
       rc = take_feed(collect, state, i);
     else if (state)
       rc = copy_documents(&collect->previous[i], &state->documents);
@@ -120,10 +152,13 @@ static int make_room(segue__collect *collect) {
   size_t n = collect->source_count;
   collect->previous = segue__calloc(n, sizeof *collect->previous);
   collect->away = segue__calloc(n, sizeof *collect->away);
+  collect->kept = segue__calloc(n, sizeof *collect->kept);
   collect->documents = segue__calloc(n, sizeof *collect->documents);
   collect->fetched = segue__calloc(n, sizeof *collect->fetched);
-  return collect->previous && collect->away && collect->documents && collect->fetched ? 0
-                                                                                      : UV_ENOMEM;
+  return collect->previous && collect->away && collect->kept && collect->documents &&
+                 collect->fetched
+             ? 0
+             : UV_ENOMEM;
 }
 
 int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
@@ -136,6 +171,7 @@ int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
   collect->txn = txn;
   collect->os = *engine->os;
   if (collect->os.hold) collect->os.hold(collect->os.data);
+  if (engine->record) collect->reads = segue__record_reads(engine->record);
   collect->publication = engine->options.publication;
   collect->limits = engine->options.limits;
   collect->policy = segue__policy_ref(txn->policy);
@@ -171,9 +207,11 @@ static void free_data(void *data) {
   for (size_t i = 0; i < collect->source_count; i++) {
     if (collect->previous) segue__documents_deinit(&collect->previous[i]);
     if (collect->documents) segue__documents_deinit(&collect->documents[i]);
+    if (collect->kept) segue__kept_deinit(&collect->kept[i]);
   }
   segue__free(collect->previous);
   segue__free(collect->away);
+  segue__free(collect->kept);
   segue__free(collect->documents);
   segue__free(collect->fetched);
   segue__changes_deinit(&collect->changes);
@@ -423,6 +461,20 @@ static void read_schema(segue__collect *collect) {
   mix(&collect->raw, &collect->schema_doc->hash, sizeof collect->schema_doc->hash);
 }
 
+/* What came over a network becomes part of the generation, as files do when they are read. */
+static void keep(segue__collect *collect) {
+  for (size_t i = 0; collect->reads && i < collect->source_count; i++) {
+    segue_error error;
+    const segue__source *source = &collect->policy->sources[i];
+    if (!is_feed(collect, i) || !collect->fetched[i] || !collect->kept[i].wall_ms) continue;
+    int rc = segue__kept_write(collect->reads, source, &collect->kept[i], &collect->documents[i]);
+    if (rc) {
+      segue__error_set(&error, rc, "%s: out of memory", source->name);
+      add_error(collect, &error);
+    }
+  }
+}
+
 static int merge(segue__collect *collect, segue_error *error) {
   segue__documents all = {0};
   int rc = 0;
@@ -451,6 +503,7 @@ static void run(segue__job *job) {
   for (size_t i = 0; i < policy->source_count; i++)
     for (size_t j = 0; j < collect->documents[i].count; j++)
       parse(collect, collect->documents[i].items[j]);
+  keep(collect);
   if (collect->errors.total) return;
   segue_error error = {0};
   static const segue_node nothing = {.type = SEGUE_MAP};

@@ -212,6 +212,18 @@ static void failed(segue__engine *engine, segue__source_state *state, const segu
              "source", 's', state->name, "error", 's', text, NULL);
 }
 
+void segue__feed_adopt(segue__source_state *state, segue__documents *documents, char **revision,
+                       int64_t wall_ms) {
+  segue__documents_deinit(&state->documents);
+  segue__free(state->feed.revision);
+  state->documents = *documents;
+  state->feed.revision = *revision;
+  state->feed.has = true;
+  state->last_success_wall_ms = wall_ms;
+  memset(documents, 0, sizeof *documents);
+  *revision = NULL;
+}
+
 /* ---- Pulling ---- */
 
 int segue__feed_pull(segue__engine *engine, segue__policy *policy, const segue__source *source,

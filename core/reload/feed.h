@@ -94,6 +94,10 @@ int segue__feed_pull(segue__engine *engine, segue__policy *policy, const segue__
                      segue__collect *collect);
 /* A fetch could not begin: a failure of the source. */
 void segue__feed_refused(segue__engine *engine, const segue__source *source, int code);
+/* What was kept of it with a generation is all there is: it is held until something else comes.
+ * Takes the references and the revision. */
+void segue__feed_adopt(segue__source_state *state, segue__documents *documents, char **revision,
+                       int64_t wall_ms);
 /* Nobody waits for the fetches of this run any more. */
 void segue__feeds_let_go(segue__engine *engine, const segue__collect *collect);
 /* The live policy is another one: its sources get their clocks and watches. */

@@ -10,6 +10,7 @@
  *   judge.c    the schema: one job off the loop
  *   plan.c     old and new -> ordered steps
  *   commit.c   prepare, commit, and the undo log
+ *   kept.c     what sources delivered, among the files of a generation
  *   sources.c  what is known of each source
  *   feed.c     the life of sources that are asked over a network: pulls, watches, back-off
  *   strategy.c pull or push, asked anew when a source's health changes
@@ -234,6 +235,12 @@ typedef enum segue__collect_stage {
   SEGUE__COLLECT_READ  /* the rest: a job */
 } segue__collect_stage;
 
+/* With what a source delivered: which revision, and when. */
+typedef struct segue__kept {
+  char *revision; /* owned, or NULL */
+  int64_t wall_ms;
+} segue__kept;
+
 struct segue__collect {
   segue__job job;
   segue__collect_stage stage;
@@ -246,6 +253,8 @@ struct segue__collect {
   size_t source_count;
   bool look_at_inputs;
   segue__documents *previous; /* per source of policy */
+  segue__reads *reads;        /* where deliveries are kept, and read in a replay; NULL: nowhere */
+  segue__kept *kept;          /* per source: what is kept with its documents */
   segue_error *away;          /* per source: why there is nothing of it; code 0: there is */
   segue_snapshot *live;       /* a reference, NULL: none */
   uint32_t next_document;
@@ -275,6 +284,14 @@ bool segue__guards_hold(segue__txn *txn);
 void segue__guards_settle(segue__txn *txn);
 /* sources.c: what is held for sources that are away is told with every outcome. */
 void segue__sources_tell(segue__txn *txn);
+
+/* kept.c. write: on the worker. read: UV_ENOENT where nothing was kept of the source; *head is
+ * given back by deinit. */
+int segue__kept_write(segue__reads *reads, const segue__source *source, const segue__kept *head,
+                      const segue__documents *documents);
+int segue__kept_read(segue__reads *reads, const segue__source *source, segue__kept *head,
+                     segue__documents *out);
+void segue__kept_deinit(segue__kept *head);
 
 /* judge.c: validates txn->next by txn->schema_doc. */
 typedef struct segue__judge {

@@ -268,6 +268,88 @@ describe("a server that", function()
   end)
 end)
 
+describe("a start without the server", function()
+  after_each(function()
+    web.cleanup()
+    segue.cleanup()
+  end)
+
+  local function again(d)
+    d:stop()
+    d:spawn()
+    d:wait_ready()
+  end
+
+  it("serves what it delivered for the last good generation, says so, and goes on", function()
+    local w = web.serve(function(_, client)
+      client:write(web.answer("n: 1", { headers = 'ETag: "one"\r\n' }))
+    end)
+    local d = start(w.url .. "/c.yaml")
+    w:stop()
+    again(d)
+    assert.same({ x = 1, n = 1 }, d:config())
+    local s = source(d)
+    assert.is_true(s.held)
+    assert.equal('"one"', s.revision)
+    assert.truthy(d:log():find("started from the last good generation on disk", 1, true))
+    assert.is_string(d:json("/api/v1/status").stale_since)
+    -- the others go on, and what is held is still said to be
+    d.dir:write("config.yaml", "x: 2\n")
+    d:wait_config(function(c) return c.x == 2 end)
+    assert.equal(1, d:config().n)
+    assert.is_string(d:json("/api/v1/status").stale_since)
+    assert.truthy(d:http("/-/ready").body:find("stale since", 1, true))
+    -- the same bytes, by their revision
+    w.handler = function(request, client)
+      client:write(request.headers["if-none-match"] == '"one"'
+        and "HTTP/1.1 304 Not Modified\r\n\r\n" or web.answer("n: 3"))
+    end
+    w:start_again()
+    d:wait_log("nothing is stale any more")
+    assert.equal(1, d:config().n)
+    assert.is_true(source(d).up)
+    d:stop()
+  end)
+
+  it("is no start where nothing was kept", function()
+    local w = web.serve(function(_, client) client:write(web.answer("n: 1")) end)
+    local d = start(w.url .. "/c.yaml")
+    w:stop()
+    d:stop()
+    assert(os.execute("rm -rf " .. d.dir:at(".segue")) == 0)
+    d:spawn()
+    assert.equal(4, (d:wait_exit()))
+  end)
+
+  it("serves values that a source in Lua built", function()
+    local d = segue.start {
+      files = { ["config.yaml"] = "x: 1\n", ["up"] = "yes" },
+      policy = policy([[segue.source { name = "built", fetch = function()
+        local up, why, code = segue.read "up"
+        if not up then return nil, why, code end
+        return { list = { 1, 2 }, deep = { n = 1.5, t = true, s = "a\"b" } }
+      end }]]),
+    }
+    local before = d:json("/api/v1/status").hash
+    d.dir:delete("up")
+    again(d)
+    assert.equal(before, d:json("/api/v1/status").hash)
+    d:stop()
+  end)
+
+  it("comes back to what a source had delivered when rolled back", function()
+    local w = web.serve(function(_, client) client:write(web.answer("n: 1")) end)
+    local d = start(w.url .. "/c.yaml")
+    w.handler = function(_, client) client:write(web.answer("n: 2")) end
+    assert.equal("applied", select(2, d:reload()).outcome)
+    w.handler = function(_, client) web.reset(client) end
+    local cli = d:cli("rollback")
+    assert.equal(0, cli.code, cli.output)
+    assert.equal(1, d:config().n)
+    d:stop()
+  end)
+end)
+
 describe("a look-up of a name that never ends", function()
   after_each(segue.cleanup)
 

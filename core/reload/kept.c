@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What sources delivered over a network, among the files of a generation: so that a start without
+ * them, and a rollback, have it. A value (little endian): i64 wall ms of the delivery, u32 length
+ * of the revision or all ones for none, revision, u32 documents, then for each: u8 format, u32
+ * length of name, u64 length of data, name, data.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+#include "reads.h"
+#include "txn.h"
+
+enum { KEY_BYTES = 300 };
+
+static void key_of(const segue__source *source, char out[KEY_BYTES]) {
+  snprintf(out, KEY_BYTES, "source:%s", source->name);
+}
+
+/* ---- Writing ---- */
+
+static void put(segue__buf *b, uint64_t n, int bytes) {
+  for (int i = 0; i < bytes; i++)
+    segue__buf_addc(b, (char)(n >> (8 * i)));
+}
+
+/* What was never text is kept as one. */
+static void put_document(segue__buf *b, const segue__document *doc) {
+  segue__buf text;
+  segue__buf_init(&text);
+  bool built = doc->format == SEGUE__BUILT;
+  if (built) segue__json_write(&text, &doc->root, 0);
+  const char *data = built ? text.data : doc->data;
+  size_t len = built ? text.len : doc->len, name = strlen(doc->name);
+  if (text.failed) b->failed = 1;
+  put(b, built ? SEGUE__JSON : doc->format, 1);
+  put(b, name, 4);
+  put(b, len, 8);
+  segue__buf_add(b, doc->name, name);
+  segue__buf_add(b, data ? data : "", len);
+  segue__buf_deinit(&text);
+}
+
+int segue__kept_write(segue__reads *reads, const segue__source *source, const segue__kept *head,
+                      const segue__documents *documents) {
+  segue__buf b;
+  char key[KEY_BYTES];
+  size_t revision = head->revision ? strlen(head->revision) : 0;
+  key_of(source, key);
+  segue__buf_init(&b);
+  put(&b, (uint64_t)head->wall_ms, 8);
+  put(&b, head->revision ? revision : UINT32_MAX, 4);
+  segue__buf_add(&b, head->revision ? head->revision : "", revision);
+  put(&b, documents->count, 4);
+  for (size_t i = 0; i < documents->count; i++)
+    put_document(&b, documents->items[i]);
+  int rc = b.failed ? UV_ENOMEM : 0;
+  if (!rc) segue__reads_keep(reads, key, b.data, b.len);
+  segue__buf_deinit(&b);
+  return rc;
+}
+
+/* ---- Reading ---- */
+
+typedef struct cursor {
+  const char *at, *end;
+} cursor;
+
+static bool get(cursor *c, int bytes, uint64_t *out) {
+  if (c->end - c->at < bytes) return false;
+  *out = 0;
+  for (int i = bytes; i-- > 0;)
+    *out = *out << 8 | (unsigned char)c->at[i];
+  c->at += bytes;
+  return true;
+}
+
+static bool get_text(cursor *c, uint64_t len, char **out) {
+  if ((uint64_t)(c->end - c->at) < len) return false;
+  *out = segue__strndup(c->at, len);
+  c->at += len;
+  return true;
+}
+
+static int get_document(cursor *c, const char *source, segue__documents *out) {
+  uint64_t format, name_len, len;
+  char *name = NULL, *data = NULL;
+  segue__document *doc = NULL;
+  if (!get(c, 1, &format) || !get(c, 4, &name_len) || !get(c, 8, &len) || format > SEGUE__JSON ||
+      !get_text(c, name_len, &name))
+    return UV_EINVAL;
+  if (!get_text(c, len, &data)) {
+    segue__free(name);
+    return UV_EINVAL;
+  }
+  int rc = name && data ? 0 : UV_ENOMEM;
+  if (!rc)
+    rc = segue__document_new(&doc, 0, source, name, (segue__format)format, data, len);
+  else
+    segue__free(data);
+  segue__free(name);
+  return rc ? rc : segue__documents_add(out, doc);
+}
+
+int segue__kept_read(segue__reads *reads, const segue__source *source, segue__kept *head,
+                     segue__documents *out) {
+  char key[KEY_BYTES];
+  segue__bytes bytes = {0};
+  uint64_t wall, revision, count;
+  key_of(source, key);
+  *head = (segue__kept){0};
+  int rc = segue__reads_kept(reads, key, &bytes);
+  if (rc) return rc;
+  cursor c = {bytes.data, bytes.data + bytes.len};
+  if (!get(&c, 8, &wall) || !get(&c, 4, &revision) ||
+      (revision != UINT32_MAX && !get_text(&c, revision, &head->revision)) || !get(&c, 4, &count))
+    rc = UV_EINVAL;
+  else if (revision != UINT32_MAX && !head->revision)
+    rc = UV_ENOMEM;
+  for (uint64_t i = 0; !rc && i < count; i++)
+    rc = get_document(&c, source->name, out);
+  segue__free(bytes.data);
+  if (!rc) {
+    head->wall_ms = (int64_t)wall;
+    return 0;
+  }
+  segue__kept_deinit(head);
+  segue__documents_deinit(out);
+  return rc;
+}
+
+void segue__kept_deinit(segue__kept *head) {
+  segue__free(head->revision);
+  *head = (segue__kept){0};
+}
