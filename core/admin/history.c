@@ -90,7 +90,7 @@ static void config_headers(char *buf, size_t size, const segue_snapshot *live) {
 }
 
 static void render_config(segue__buf *out, const segue__page_ask *ask) {
-  segue__json_write(out, ask->node, 2);
+  segue__mask_write(out, ask->to->mask, ask->node, ask->path, 2, 0);
   segue__buf_addc(out, '\n');
 }
 
@@ -115,6 +115,7 @@ void segue__handle_config(segue__admin *admin, segue__http_request *request, con
     return;
   }
   segue__page_ask ask = {.to = live, .node = node, .render = render_config};
+  memcpy(ask.path, path, sizeof ask.path);
   segue__page_answer(admin, request, &ask, headers);
 }
 
@@ -137,20 +138,24 @@ static void side_json(segue__buf *out, const char *key, const segue_snapshot *sn
                   segue_snapshot_generation(snapshot), segue_snapshot_hash(snapshot));
 }
 
-static void change_json(segue__buf *out, const segue__change *change) {
+static void change_json(segue__buf *out, const segue__change *change, const segue__mask *mask) {
   static const char *const ops[] = {"add", "remove", "change"};
   segue__buf_addf(out, "{\"op\":\"%s\",", ops[change->op]);
   segue__render_member(out, "path", change->path);
+  if (segue__mask_hides(mask, change->path)) segue__buf_adds(out, ",\"secret\":true");
   segue__buf_adds(out, ",\"from\":");
-  segue__render_value(out, change->from);
+  segue__render_value(out, change->from, change->path, mask);
   segue__buf_adds(out, ",\"to\":");
-  segue__render_value(out, change->to);
+  segue__render_value(out, change->to, change->path, mask);
   segue__buf_addc(out, '}');
 }
 
 static void render_diff(segue__buf *out, const segue__page_ask *ask) {
   segue__changes changes;
-  if (segue__diff(segue_snapshot_root(ask->from), segue_snapshot_root(ask->to), &changes) < 0) {
+  segue__mask *mask = NULL;
+  if (segue__mask_join(&mask, ask->from->mask, ask->to->mask, NULL) < 0 ||
+      segue__diff(segue_snapshot_root(ask->from), segue_snapshot_root(ask->to), &changes) < 0) {
+    segue__mask_unref(mask);
     out->failed = 1;
     return;
   }
@@ -161,10 +166,11 @@ static void render_diff(segue__buf *out, const segue__page_ask *ask) {
   segue__buf_addf(out, ",\"change_count\":%zu,\"changes\":[", changes.total);
   for (size_t i = 0; i < changes.count; i++) {
     if (i) segue__buf_addc(out, ',');
-    change_json(out, &changes.items[i]);
+    change_json(out, &changes.items[i], mask);
   }
   segue__buf_adds(out, "]}\n");
   segue__changes_deinit(&changes);
+  segue__mask_unref(mask);
 }
 
 void segue__diff_answer(segue__admin *admin, segue__http_request *request,

@@ -11,6 +11,7 @@ typedef struct segue__page_ask segue__page_ask;
 struct segue__page_ask {
   const segue_snapshot *from, *to; /* from may be NULL */
   const segue_node *node;          /* of `to`; for render */
+  char path[512];                  /* where node is */
   /* Worker or control thread. Reads what is in ask, nothing else. */
   void (*render)(segue__buf *out, const segue__page_ask *ask);
 };

@@ -128,9 +128,18 @@ bool segue__record_ask_reload(segue__admin *admin, segue__http_request *request,
 
 static void next_side(segue__question *q);
 
+/* What is secret now was so then; where nothing is live, everything is. */
+static int hide_as_live(const segue__admin *admin, segue_snapshot *snapshot) {
+  const segue_snapshot *live = segue__engine_live(admin->engine);
+  if (!live) return segue__mask_all(&snapshot->mask);
+  snapshot->mask = segue__mask_ref(live->mask);
+  return 0;
+}
+
 static void on_side(segue__record_call *call, segue__record_answer *answer) {
   segue__question *q = call->data;
   int side = q->sides[0] ? 1 : 0;
+  if (answer->status == 0) answer->status = hide_as_live(q->admin, answer->snapshot);
   if (answer->status == 0) {
     q->sides[side] = answer->snapshot;
     answer->snapshot = NULL;
@@ -221,7 +230,7 @@ static void on_why(segue__record_call *call, segue__record_answer *answer) {
   segue__buf_addc(&body, '{');
   segue__render_member(&body, "path", q->path);
   segue__buf_addf(&body, ",\"live\":%" PRIu64 ",\"value\":", segue_snapshot_generation(q->live));
-  segue__render_value(&body, node);
+  segue__render_value(&body, node, q->path, q->live->mask);
   segue__buf_adds(&body, ",\"origin\":");
   origin_json(&body, q->live, node);
   segue__buf_adds(&body, ",\"change\":");

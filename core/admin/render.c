@@ -236,14 +236,15 @@ void segue__render_time(segue__buf *out, int64_t wall_ms) {
   segue__buf_addf(out, "\"%s.%03dZ\"", text, (int)(wall_ms % 1000));
 }
 
-void segue__render_value(segue__buf *out, const segue_node *node) {
+void segue__render_value(segue__buf *out, const segue_node *node, const char *path,
+                         const segue__mask *mask) {
   if (!node) {
     segue__buf_adds(out, "null");
     return;
   }
   segue__buf text;
   segue__buf_init(&text);
-  segue__json_write_start(&text, node, VALUE_MAX + 1);
+  segue__mask_write(&text, mask, node, path, 0, VALUE_MAX + 1);
   if (text.failed) {
     out->failed = 1;
   } else if (text.len <= VALUE_MAX) {

@@ -26,8 +26,10 @@ void segue__render_errors_json(segue__buf *out, const segue__errors *errors);
 void segue__render_member(segue__buf *out, const char *key, const char *value);
 /* "2026-11-22T15:51:33.120Z"; null for 0. */
 void segue__render_time(segue__buf *out, int64_t wall_ms);
-/* A node as JSON; one of more than 4 KiB as a JSON string of its beginning. */
-void segue__render_value(segue__buf *out, const segue_node *node);
+/* A node as JSON; one of more than 4 KiB as a JSON string of its beginning. path: where it is in a
+ * config, of which mask says what is secret (NULL: nothing). */
+void segue__render_value(segue__buf *out, const segue_node *node, const char *path,
+                         const segue__mask *mask);
 /* "1.2 ms", "15 s" */
 void segue__render_duration(segue__buf *out, uint64_t microseconds);
 uint64_t segue__render_total_us(const segue__result *result);

@@ -11,6 +11,8 @@
 #include "policy.h"
 #include "value.h"
 
+enum { SECRETS_MAX = 64 };
+
 /* ---- Fields of the table at index ---- */
 
 static char *text(lua_State *L, int index, const char *key) {
@@ -337,6 +339,23 @@ static int take_modules(lua_State *L, int index, segue__loaded *loaded, segue__p
   return rc;
 }
 
+/* Patterns of secrets, read by who knows what a pattern is. */
+static int take_secrets(lua_State *L, int index, segue__policy *policy, segue_error *err) {
+  lua_getfield(L, index, "secrets");
+  int n = lua_istable(L, -1) ? (int)lua_objlen(L, -1) : 0, list = lua_gettop(L), rc = 0;
+  const char *patterns[SECRETS_MAX];
+  luaL_checkstack(L, SECRETS_MAX + 4, "secrets");
+  for (int i = 0; i < n && i < SECRETS_MAX; i++) {
+    lua_rawgeti(L, list, i + 1); /* stays on the stack while it is borrowed */
+    patterns[i] = lua_tostring(L, -1);
+  }
+  if (n)
+    rc = segue__mask_new(&policy->mask, patterns, (size_t)(n < SECRETS_MAX ? n : SECRETS_MAX), err);
+  lua_settop(L, list - 1);
+  if (rc) segue__error_at(err, NULL, (uint32_t)number(L, index, "secrets_line", 0), 0);
+  return rc;
+}
+
 int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
                           segue_error *err) {
   policy->name = text(L, index, "name");
@@ -359,7 +378,9 @@ int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue_
   policy->schema = text(L, index, "schema");
   policy->formats_ignored = flag(L, index, "formats_ignored");
   take_triggers(L, index, policy);
-  int rc = take_sources(L, index, loaded, policy, err);
+  int rc = take_secrets(L, index, policy, err);
+  if (rc) segue__error_at(err, loaded->program.chunks[0].path, err->line, 0);
+  if (!rc) rc = take_sources(L, index, loaded, policy, err);
   return rc ? rc : take_modules(L, index, loaded, policy, err);
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "config.h"
+#include "mask_parts.h"
 #include "scalar.h"
 #include "utf8.h"
 
@@ -68,13 +69,39 @@ static void new_line(segue__buf *out, unsigned indent, unsigned depth) {
   }
 }
 
-/* Nothing is begun any more once out holds `limit` bytes. */
+/* Nothing is begun any more once out holds `limit` bytes. walk: follows the way down; NULL: there
+ * are no secrets, here or below. */
 typedef struct style {
   unsigned indent;
   size_t limit;
+  segue__mask_walk *walk;
 } style;
 
 static void write_node(segue__buf *out, const segue_node *node, const style *style, unsigned depth);
+
+static const segue_node *child_of(const segue_node *node, uint32_t i) {
+  return node->type == SEGUE_MAP ? &node->v.members[i].value : &node->v.items[i];
+}
+
+static void write_seen(segue__buf *out, const segue_node *node, const style *style, unsigned depth,
+                       segue__seen seen) {
+  struct style plain = *style;
+  plain.walk = NULL;
+  if (seen == SEGUE__SEEN_SECRET)
+    segue__json_string(out, SEGUE__MASKED, sizeof SEGUE__MASKED - 1);
+  else
+    write_node(out, node, seen == SEGUE__SEEN_CLEAR ? &plain : style, depth);
+}
+
+static void write_masked(segue__buf *out, const segue_node *node, uint32_t i, const style *style,
+                         unsigned depth) {
+  segue__path_step step = {.index = i};
+  if (node->type == SEGUE_MAP)
+    step = (segue__path_step){.key = node->v.members[i].key, .key_len = node->v.members[i].key_len};
+  segue__seen seen = segue__mask_walk_down(style->walk, &step);
+  write_seen(out, child_of(node, i), style, depth, seen);
+  segue__mask_walk_up(style->walk);
+}
 
 static void write_children(segue__buf *out, const segue_node *node, const style *style,
                            unsigned depth) {
@@ -88,7 +115,10 @@ static void write_children(segue__buf *out, const segue_node *node, const style 
       segue__json_string(out, node->v.members[i].key, node->v.members[i].key_len);
       segue__buf_adds(out, indent ? ": " : ":");
     }
-    write_node(out, map ? &node->v.members[i].value : &node->v.items[i], style, depth + 1);
+    if (style->walk)
+      write_masked(out, node, i, style, depth + 1);
+    else
+      write_node(out, child_of(node, i), style, depth + 1);
   }
   if (node->count) new_line(out, indent, depth);
   segue__buf_addc(out, map ? '}' : ']');
@@ -126,4 +156,29 @@ void segue__json_write(segue__buf *out, const segue_node *node, unsigned indent)
 
 void segue__json_write_start(segue__buf *out, const segue_node *node, size_t limit) {
   write_node(out, node, &(style){.limit = limit}, 0);
+}
+
+/* Follows the path to where node is. */
+static segue__seen walk_to(segue__mask_walk *walk, const char *text) {
+  segue__path path;
+  segue_error ignored;
+  if (segue__path_parse(&path, text, &ignored) < 0) return SEGUE__SEEN_SECRET;
+  segue__seen seen = segue__mask_walk_top(walk);
+  for (size_t i = 0; i < path.count && seen != SEGUE__SEEN_SECRET; i++)
+    seen = segue__mask_walk_down(walk, &path.steps[i]);
+  segue__path_deinit(&path);
+  return seen;
+}
+
+void segue__mask_write(segue__buf *out, const segue__mask *mask, const segue_node *node,
+                       const char *path, unsigned indent, size_t limit) {
+  style style = {.indent = indent, .limit = limit ? limit : SIZE_MAX};
+  if (!mask) {
+    write_node(out, node, &style, 0);
+  } else if (segue__mask_walk_new(&style.walk, mask) < 0) {
+    out->failed = 1;
+  } else {
+    write_seen(out, node, &style, 0, walk_to(style.walk, path));
+    segue__mask_walk_free(style.walk);
+  }
 }

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
  * Which values are secrets: a path is followed through all subschemas that could apply to it, with
- * conditions and alternatives taken as met. One that says writeOnly on the way is enough.
+ * conditions and alternatives taken as met. One that says writeOnly on the way is enough. Asked for
+ * one path, or step by step by who goes through a whole config.
  */
 #include <string.h>
+#include <uv.h>
 
+#include "mask_parts.h"
 #include "schema_parts.h"
 
 /* Subschemas that speak about one place: a list, and a bit for each that is in it. */
@@ -113,4 +116,105 @@ bool segue__schema_secret(const segue__schema *schema, const segue__path *path) 
   }
   segue__matcher_deinit(&matcher);
   return secret;
+}
+
+/* ---- A walk ---------------------------------------------------------------------------------- */
+
+struct segue__schema_walk {
+  const segue__schema *schema;
+  segue__matcher matcher;
+  set *sets; /* one for each depth */
+  segue__seen *seen;
+  size_t depth, capacity;
+  size_t starved; /* depths that there was no memory for */
+};
+
+static int set_init(segue__schema_walk *w, set *s) {
+  size_t words = (size_t)w->schema->sub_count / 64 + 1;
+  *s = (set){.items = segue__malloc((size_t)w->schema->sub_count * sizeof(const segue__sub *)),
+             .bits = segue__calloc(words, sizeof(uint64_t)),
+             .matcher = &w->matcher};
+  return s->items && s->bits ? 0 : UV_ENOMEM;
+}
+
+static int make_room(segue__schema_walk *w) {
+  size_t capacity = w->capacity + 8;
+  set *sets = segue__realloc(w->sets, capacity * sizeof *sets);
+  if (!sets) return UV_ENOMEM;
+  w->sets = sets;
+  segue__seen *seen = segue__realloc(w->seen, capacity * sizeof *seen);
+  if (!seen) return UV_ENOMEM;
+  w->seen = seen;
+  for (; w->capacity < capacity; w->capacity++)
+    if (set_init(w, &w->sets[w->capacity]) < 0) {
+      segue__free((void *)w->sets[w->capacity].items);
+      segue__free(w->sets[w->capacity].bits);
+      return UV_ENOMEM;
+    }
+  return 0;
+}
+
+static segue__seen judge(const segue__schema_walk *w, set *s) {
+  if (!s->count) return SEGUE__SEEN_CLEAR;
+  return close_set(w->schema, s) ? SEGUE__SEEN_SECRET : SEGUE__SEEN_OPEN;
+}
+
+int segue__schema_walk_new(segue__schema_walk **out, const segue__schema *schema) {
+  *out = NULL;
+  segue__schema_walk *w = segue__calloc(1, sizeof *w);
+  if (!w) return UV_ENOMEM;
+  w->schema = schema;
+  if (make_room(w) < 0) {
+    segue__schema_walk_free(w);
+    return UV_ENOMEM;
+  }
+  if (schema->any_secret) add(&w->sets[0], schema->root);
+  w->seen[0] = judge(w, &w->sets[0]);
+  *out = w;
+  return 0;
+}
+
+void segue__schema_walk_free(segue__schema_walk *walk) {
+  if (!walk) return;
+  for (size_t i = 0; i < walk->capacity; i++) {
+    segue__free((void *)walk->sets[i].items);
+    segue__free(walk->sets[i].bits);
+  }
+  segue__matcher_deinit(&walk->matcher);
+  segue__free(walk->sets);
+  segue__free(walk->seen);
+  segue__free(walk);
+}
+
+segue__seen segue__schema_walk_top(const segue__schema_walk *walk) {
+  return walk->seen[walk->depth];
+}
+
+/* Below a secret, and below where no schema speaks, nothing changes. Without memory the depth is
+ * not entered, but counted: what is below is taken for a secret. */
+segue__seen segue__schema_walk_down(segue__schema_walk *w, const segue__path_step *step) {
+  segue__seen above = w->starved ? SEGUE__SEEN_SECRET : w->seen[w->depth];
+  if (w->starved || (w->depth + 1 == w->capacity && make_room(w) < 0)) {
+    w->starved++;
+    return SEGUE__SEEN_SECRET;
+  }
+  const set *now = &w->sets[w->depth++];
+  set *next = &w->sets[w->depth];
+  next->count = 0;
+  memset(next->bits, 0, ((size_t)w->schema->sub_count / 64 + 1) * sizeof *next->bits);
+  for (uint32_t n = 0; above == SEGUE__SEEN_OPEN && n < now->count; n++) {
+    if (step->key)
+      member_subs(now->items[n], step->key, step->key_len, next);
+    else
+      item_subs(now->items[n], step->index, next);
+  }
+  w->seen[w->depth] = above == SEGUE__SEEN_OPEN ? judge(w, next) : above;
+  return w->seen[w->depth];
+}
+
+void segue__schema_walk_up(segue__schema_walk *walk) {
+  if (walk->starved)
+    walk->starved--;
+  else
+    walk->depth--;
 }

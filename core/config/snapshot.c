@@ -42,6 +42,7 @@ void segue_snapshot_unref(const segue_snapshot *snapshot) {
   segue_snapshot *own = (segue_snapshot *)snapshot;
   if (!own || __atomic_sub_fetch(&own->refs, 1, __ATOMIC_ACQ_REL)) return;
   segue__config_unref(own->config);
+  segue__mask_unref(own->mask);
   segue__free(own);
 }
 

@@ -9,12 +9,14 @@
 #define SEGUE_CONFIG_SNAPSHOT_H
 
 #include "config.h"
+#include "mask.h"
 
 struct segue_snapshot {
   long refs; /* atomic */
   uint64_t generation;
   char hash[33];         /* of the merged config, hex */
   segue__config *config; /* a reference */
+  segue__mask *mask;     /* what of it is secret; a reference, set before it is shown to anybody */
 };
 
 /* config: the new snapshot takes its own reference. Returned with one reference. */

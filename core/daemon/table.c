@@ -249,6 +249,14 @@ static void add_change(segue__buf *out, const segue_node *change, bool colour) {
                             : '~',
                   segue__table_text(change, "path")[0] ? segue__table_text(change, "path")
                                                        : "(everything)");
+  if (flag(change, "secret")) {
+    segue__buf_addf(out, " %s, a secret%s\n",
+                    add       ? "added"
+                    : removal ? "removed"
+                              : "changed",
+                    segue__table_paint(colour, "\033[0m"));
+    return;
+  }
   segue__buf_adds(out, " = ");
   if (!add) {
     segue__json_write(out, segue_node_get(change, "from"), 0);

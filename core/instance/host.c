@@ -9,7 +9,7 @@
 #include <string.h>
 #include <uv.h>
 
-void segue__host_log(void *data, const segue__log_entry *entry) {
+static void log_clean(void *data, const segue__log_entry *entry) {
   const segue *s = data;
   segue_log_field fields[SEGUE__LOG_FIELDS_MAX];
   for (size_t i = 0; i < entry->field_count; i++)
@@ -18,6 +18,14 @@ void segue__host_log(void *data, const segue__log_entry *entry) {
   segue_log_entry out = {(segue_level)entry->level, entry->group, entry->message, fields,
                          entry->field_count};
   s->options.on_log(s->options.data, &out);
+}
+
+void segue__host_log(void *data, const segue__log_entry *entry) {
+  segue *s = data;
+  if (segue__secrets_any(&s->secrets))
+    segue__secrets_log(&s->secrets, entry, log_clean, s);
+  else
+    log_clean(s, entry);
 }
 
 void segue_on_budget_signal(void *value) {

@@ -40,6 +40,7 @@ int segue_new(segue **out, const segue_options *options, segue_error *error) {
   segue *s = segue__calloc(1, sizeof *s);
   if (!s) return segue__error_set(error, UV_ENOMEM, "out of memory");
   s->state.lock_fd = -1;
+  segue__secrets_init(&s->secrets);
   s->log = (segue__log){.level = (segue__level)options->log_level,
                         .sink = options->on_log ? segue__host_log : NULL,
                         .data = s,
@@ -245,6 +246,16 @@ static int open_lua(segue *s, segue_error *error) {
   return segue__lua_loader_new(&s->lua, s->loop, &s->log, segue__instance_os(s), &options);
 }
 
+static void on_secrets(segue__observer *observer, const segue__mask *mask) {
+  segue *s = observer->data;
+  segue__secrets_add(&s->secrets, mask);
+}
+
+static void watch_secrets(segue *s) {
+  s->secret_observer = (segue__observer){.on_secrets = on_secrets, .data = s};
+  segue__engine_observe(s->engine, &s->secret_observer);
+}
+
 static int open_engine(segue *s, segue_error *error) {
   segue__policy *policy = NULL;
   segue__engine_options options = {
@@ -267,6 +278,7 @@ static int open_engine(segue *s, segue_error *error) {
   options.record = s->record;
   if (rc == 0) rc = segue__engine_new(&s->engine, &options);
   if (rc == 0) segue__watch_sources(s);
+  if (rc == 0) watch_secrets(s);
   segue__policy_unref(policy);
   return rc;
 }
@@ -423,6 +435,7 @@ static void free_now(segue *s) {
   options_free(&s->options);
   segue__log_flush(&s->log);
   segue__log_fold_free(s->log.fold);
+  segue__secrets_deinit(&s->secrets);
   segue__free(s);
 }
 

@@ -6,6 +6,8 @@
 #ifndef SEGUE_INSTANCE_H
 #define SEGUE_INSTANCE_H
 
+#include <pthread.h>
+
 #include "../admin/admin.h"
 #include "../bind/loader.h"
 #include "../config/snapshot.h"
@@ -21,6 +23,22 @@ typedef enum segue__stage {
   SEGUE__STOPPED
 } segue__stage;
 
+/* secrets.c: what the log must not say. */
+enum { SEGUE__SECRETS_KEPT = 4 };
+typedef struct segue__secrets {
+  pthread_mutex_t lock;
+  segue__mask *masks[SEGUE__SECRETS_KEPT]; /* a reference each; of the configs judged last */
+  size_t next;
+  bool any; /* atomic */
+} segue__secrets;
+void segue__secrets_init(segue__secrets *secrets);
+void segue__secrets_deinit(segue__secrets *secrets);
+void segue__secrets_add(segue__secrets *secrets, const segue__mask *mask);
+bool segue__secrets_any(const segue__secrets *secrets); /* [any thread] */
+/* Hands the entry to sink, without the secrets. [any thread] */
+void segue__secrets_log(segue__secrets *secrets, const segue__log_entry *entry,
+                        void (*sink)(void *data, const segue__log_entry *entry), void *data);
+
 struct segue {
   segue__publication *publication; /* first: reading needs nothing else */
   segue_options options;           /* the strings in it are copies */
@@ -28,6 +46,8 @@ struct segue {
   bool close_when_stopped;
   struct uv_loop_s *own_uv, *uv; /* own_uv: NULL on a host's loop */
   segue__log log;
+  segue__secrets secrets;
+  segue__observer secret_observer;
   segue__host_module *modules; /* what registered points to */
   segue__host_modules registered;
   segue__module_kind kinds[1];

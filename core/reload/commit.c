@@ -337,9 +337,10 @@ static void undo_failed(segue__txn *txn, segue__step *step, const segue_error *e
   module->live = NULL;
   module->failed = true;
   module->error = *error;
+  segue__engine_scrub(txn->engine, &module->error);
   segue__gate_refuse(&module->gate);
   txn->result->undo_failed = true;
-  segue__result_error(txn->result, error);
+  segue__txn_tell(txn, error);
 }
 
 static bool undo_stopped(segue__txn *txn, segue__step *step) {
@@ -400,7 +401,7 @@ static void undo_stepped(segue__instance *instance, segue__verb verb, int status
     return;
   }
   if (verb == SEGUE__STOP) {
-    if (status < 0) segue__result_error(txn->result, error);
+    if (status < 0) segue__txn_tell(txn, error);
   } else if (status < 0) {
     undo_failed(txn, step, error);
   } else if (verb == SEGUE__PREPARE) {

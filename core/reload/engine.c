@@ -358,7 +358,7 @@ static void start_due(segue__timer *timer) {
 void segue__engine_notify(segue__engine *engine, const segue__result *result, segue__phase phase) {
   for (segue__observer *o = engine->observers, *next; o; o = next) {
     next = o->next;
-    o->on_phase(o, result, phase);
+    if (o->on_phase) o->on_phase(o, result, phase);
   }
 }
 

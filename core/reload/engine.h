@@ -175,6 +175,9 @@ void segue__engine_forget(segue__engine *engine, segue__waiter *waiter);
 typedef struct segue__observer segue__observer;
 struct segue__observer {
   void (*on_phase)(segue__observer *observer, const segue__result *result, segue__phase phase);
+  /* What of the config that is judged is secret is known; before anybody else sees it. May be
+   * NULL, like on_phase. */
+  void (*on_secrets)(segue__observer *observer, const segue__mask *mask);
   void *data;
   segue__observer *next;
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Judging by schema: the first thing that the check phase does, in a job on the worker. The job
- * owns references of all it touches. What it compiled is kept in the engine for as long as the
- * bytes of the schema stay the same.
+ * Judging by schema, and finding the secrets: the first thing that the check phase does, in a job
+ * on the worker. The job owns references of all it touches. What it compiled is kept in the engine
+ * for as long as the bytes of the schema stay the same.
  */
 #include <string.h>
 #include <uv.h>
@@ -25,9 +25,10 @@ int segue__judge_start(segue__txn *txn) {
   judge->limits = engine->options.limits;
   judge->formats = !txn->policy->formats_ignored;
   judge->time_ms = txn->policy->check_ms;
-  judge->doc = segue__document_ref(txn->schema_doc);
+  judge->secrets = segue__mask_ref(txn->policy->mask);
+  judge->doc = txn->schema_doc ? segue__document_ref(txn->schema_doc) : NULL;
   judge->config = segue__config_ref(txn->next->config);
-  if (engine->schema && engine->schema_formats == judge->formats &&
+  if (judge->doc && engine->schema && engine->schema_formats == judge->formats &&
       segue__hash_equal(engine->schema_hash, judge->doc->hash))
     judge->schema = segue__schema_ref(engine->schema);
   segue__errors_init(&judge->errors);
@@ -43,6 +44,8 @@ int segue__judge_start(segue__txn *txn) {
 
 void segue__judge_free(segue__judge *judge) {
   if (!judge) return;
+  segue__mask_unref(judge->secrets);
+  segue__mask_unref(judge->mask);
   segue__schema_unref(judge->schema);
   segue__document_unref(judge->doc);
   segue__config_unref(judge->config);
@@ -67,9 +70,19 @@ static int compile(segue__judge *judge) {
   return segue__schema_new(&judge->schema, judge->doc, &options, &judge->errors);
 }
 
+/* A schema that cannot be read leaves nobody knowing what is secret: then everything is. */
+static int find_secrets(segue__judge *judge, bool schema_known) {
+  int rc = schema_known ? segue__mask_join(&judge->mask, judge->secrets, NULL, judge->schema)
+                        : segue__mask_all(&judge->mask);
+  if (!rc && judge->mask) rc = segue__mask_learn(judge->mask, &judge->config->root);
+  if (rc) judge->lost = rc;
+  return rc;
+}
+
 static void run(segue__job *job) {
   segue__judge *judge = (segue__judge *)job;
-  if (!judge->schema && compile(judge) < 0) return;
+  bool known = !judge->doc || judge->schema || compile(judge) == 0;
+  if (find_secrets(judge, known) < 0 || !known || !judge->doc) return;
   segue__findings findings = {0};
   segue__validate_options options = {
       .size = sizeof options, .config = judge->config, .time_ms = judge->time_ms};
@@ -91,7 +104,7 @@ static void keep(segue__engine *engine, segue__judge *judge) {
     segue__log(engine->log, SEGUE__WARN, "schema", w->message, "file", 's', w->file, "line", 'd',
                (int64_t)w->line, "path", 's', w->path, NULL);
   }
-  if (!judge->schema || judge->schema == engine->schema) return;
+  if (!judge->doc || !judge->schema || judge->schema == engine->schema) return;
   segue__schema_unref(engine->schema);
   engine->schema = segue__schema_ref(judge->schema);
   engine->schema_hash = judge->doc->hash;

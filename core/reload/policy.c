@@ -59,6 +59,7 @@ void segue__policy_unref(segue__policy *policy) {
   for (size_t i = 0; i < policy->input_count; i++)
     segue__free(policy->inputs[i].path);
   segue__free(policy->schema);
+  segue__mask_unref(policy->mask);
   for (size_t i = 0; i < policy->source_count; i++)
     segue__source_deinit(&policy->sources[i]);
   for (size_t i = 0; i < policy->trigger_count; i++) {

@@ -7,6 +7,7 @@
 #ifndef SEGUE_RELOAD_POLICY_H
 #define SEGUE_RELOAD_POLICY_H
 
+#include "../config/mask.h"
 #include "../module/module.h"
 #include "../source/source.h"
 #include "http_spec.h"
@@ -84,6 +85,7 @@ struct segue__policy {
   size_t module_count;
   char *schema;         /* path of a JSON Schema that the merged config must fit; NULL: none */
   bool formats_ignored; /* its "format" is an annotation; else it asserts */
+  segue__mask *mask;    /* what the policy calls secrets; NULL: nothing */
   uint64_t debounce_min_ms, debounce_max_ms; /* defaults 50 and 1000 */
   uint64_t min_interval_ms;
   uint64_t collect_ms, check_ms, reload_ms; /* phase deadlines; defaults 30 s, 5 s, 10 min */

@@ -197,6 +197,7 @@ static void recovered_step(segue__instance *instance, segue__verb verb, int stat
   recovery *r = data;
   if (status < 0) {
     r->module->error = *error;
+    segue__engine_scrub(r->engine, &r->module->error);
     segue__log(r->engine->log, SEGUE__ERROR, "module", "still failed, will be tried again",
                "module", 's', r->module->name, "error", 's', error->message, NULL);
     segue__instance_release(instance);

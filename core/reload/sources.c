@@ -112,7 +112,7 @@ void segue__sources_tell(segue__txn *txn) {
     segue_error error;
     if (!segue__source_is_held(txn->engine, &txn->policy->sources[i], &error)) continue;
     txn->result->away++;
-    segue__result_error(txn->result, &error);
+    segue__txn_tell(txn, &error);
   }
 }
 

@@ -60,8 +60,21 @@ void segue__txn_enter(segue__txn *txn, segue__phase phase) {
   if (phase != SEGUE__PHASE_SETTLED) segue__engine_notify(txn->engine, txn->result, phase);
 }
 
+/* What anybody says about a config may quote it: hooks, modules, commands. */
+void segue__engine_scrub(const segue__engine *engine, segue_error *error) {
+  const segue_snapshot *next = engine->txn ? engine->txn->next : NULL;
+  if (next) segue__mask_scrub(next->mask, error->message);
+  if (engine->live) segue__mask_scrub(engine->live->mask, error->message);
+}
+
+void segue__txn_tell(segue__txn *txn, const segue_error *error) {
+  segue_error told = *error;
+  segue__engine_scrub(txn->engine, &told);
+  segue__result_error(txn->result, &told);
+}
+
 void segue__txn_fail(segue__txn *txn, const segue_error *error) {
-  segue__result_error(txn->result, error);
+  segue__txn_tell(txn, error);
   if (txn->failed) return;
   txn->failed = true;
   txn->failure = *error;
@@ -190,7 +203,7 @@ static void held_back(segue__txn *txn, const segue_error *why) {
     return;
   }
   txn->result->skipped = !txn->run->explicit_;
-  segue__result_error(txn->result, why);
+  segue__txn_tell(txn, why);
   end(txn, SEGUE__UNCHANGED);
 }
 
@@ -227,8 +240,6 @@ void segue__txn_collected(segue__txn *txn) {
   if (rc < 0) fail(txn, rc, "snapshot");
   txn->changes = job->changes;
   memset(&job->changes, 0, sizeof job->changes);
-  if (!rc && txn->next && segue__result_take_changes(txn->result, &txn->changes) < 0)
-    fail(txn, UV_ENOMEM, "changes");
   if (skip) {
     txn->result->skipped = true;
     end(txn, engine->refused_outcome);
@@ -244,11 +255,25 @@ void segue__txn_collected(segue__txn *txn) {
 
 /* ---- Check and plan ---- */
 
+/* What has changed is told once it is known what of it may be: what either side hides is not. */
+static void tell_changes(segue__txn *txn) {
+  const segue_snapshot *live = txn->engine->live;
+  segue__mask *mask;
+  int rc = segue__mask_join(&mask, txn->next->mask, live ? live->mask : NULL, NULL);
+  if (!rc) rc = segue__result_take_changes(txn->result, &txn->changes, mask);
+  segue__mask_unref(mask);
+  if (rc < 0) fail(txn, rc, "changes");
+}
+
 /* The schema first, then the guards: the policy's check sees only what fits them. */
 static void check(segue__txn *txn) {
   segue__txn_enter(txn, SEGUE__PHASE_CHECK);
-  if (!txn->schema_doc) {
-    check_by_policy(txn);
+  if (!txn->schema_doc && !txn->policy->mask) {
+    tell_changes(txn);
+    if (txn->failed)
+      conclude(txn);
+    else
+      check_by_policy(txn);
     return;
   }
   int rc = segue__judge_start(txn);
@@ -269,7 +294,8 @@ static void judge_timeout(segue__timer *timer) {
   if (!txn->failed) {
     segue_error error;
     segue__error_set(&error, SEGUE_ETIMEOUT, "the check by %s was not done after %llu ms",
-                     txn->policy->schema, (unsigned long long)txn->policy->check_ms);
+                     txn->policy->schema ? txn->policy->schema : "the list of secrets",
+                     (unsigned long long)txn->policy->check_ms);
     segue__txn_fail(txn, &error);
   }
   conclude(txn);
@@ -279,6 +305,11 @@ void segue__txn_judged(segue__txn *txn) {
   segue__judge *judge = txn->judge;
   segue__timer_stop(txn->engine->loop, &txn->timer);
   txn->judge = NULL;
+  txn->next->mask = judge->mask;
+  judge->mask = NULL;
+  for (segue__observer *o = txn->engine->observers; o && txn->next->mask; o = o->next)
+    if (o->on_secrets) o->on_secrets(o, txn->next->mask);
+  if (!judge->lost || txn->next->mask) tell_changes(txn);
   for (size_t i = 0; i < judge->errors.count; i++)
     segue__txn_fail(txn, &judge->errors.items[i]);
   if (judge->lost) fail(txn, judge->lost, "check by schema");
@@ -316,7 +347,7 @@ static void add_findings(segue__txn *txn) {
   segue__errors_init(&found);
   if (ops->explain) ops->explain(txn->policy->impl, &found);
   for (size_t i = 1; i < found.count; i++)
-    segue__result_error(txn->result, &found.items[i]);
+    segue__txn_tell(txn, &found.items[i]);
   segue__errors_deinit(&found);
 }
 
@@ -652,7 +683,7 @@ void segue__txn_reject(segue__txn *txn, const char *why) {
   if (txn->flipped || txn->rejected || txn->failed) return;
   segue_error error;
   segue__error_set(&error, SEGUE_EVETO, "%s", why && *why ? why : "the policy refused the reload");
-  segue__result_error(txn->result, &error);
+  segue__txn_tell(txn, &error);
   txn->rejected = true;
 }
 
@@ -660,7 +691,7 @@ void segue__txn_defer(segue__txn *txn, uint64_t delay_ms, const char *why) {
   if (txn->flipped || txn->rejected || txn->failed) return;
   segue_error error;
   segue__error_set(&error, SEGUE_EDEFERRED, "%s", why && *why ? why : "the policy put it off");
-  segue__result_error(txn->result, &error);
+  segue__txn_tell(txn, &error);
   txn->run->put_off = true;
   txn->run->not_before_ms = segue__loop_now_ms(txn->engine->loop) + delay_ms;
 }
@@ -710,7 +741,7 @@ static void conclude(segue__txn *txn) {
 
 /* It is live whether or not it can be kept; but whoever hears of it may count on what is said. */
 static void settled(segue__txn *txn, const segue_error *error) {
-  if (error) segue__result_error(txn->result, error);
+  if (error) segue__txn_tell(txn, error);
   end(txn, SEGUE__APPLIED);
 }
 

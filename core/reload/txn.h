@@ -7,7 +7,7 @@
  *   collect.c  read, parse, merge, hash, diff: one job off the loop
  *   hook.c     the policy's hooks while they run
  *   guard.c    is it too little, or too old?
- *   judge.c    the schema: one job off the loop
+ *   judge.c    the schema, and what is secret: one job off the loop
  *   plan.c     old and new -> ordered steps
  *   commit.c   prepare, commit, and the undo log
  *   kept.c     what sources delivered, among the files of a generation
@@ -220,7 +220,12 @@ void segue__engine_drop(segue__engine *engine, const segue_snapshot *snapshot);
 int segue__txn_start(segue__engine *engine, segue__run *run); /* 0: takes run */
 void segue__txn_abort(segue__txn *txn); /* shutdown: before the flip undo, after it finish */
 void segue__txn_enter(segue__txn *txn, segue__phase phase);
-void segue__txn_fail(segue__txn *txn, const segue_error *error); /* remembers the first */
+/* Remembers the first. Secrets of the next and of the live config are taken out of the sentence. */
+void segue__txn_fail(segue__txn *txn, const segue_error *error);
+/* Adds an error to the result, without the secrets that it may quote. */
+void segue__txn_tell(segue__txn *txn, const segue_error *error);
+/* Takes the secrets of the live config, and of one that is judged, out of the sentence. */
+void segue__engine_scrub(const segue__engine *engine, segue_error *error);
 segue__hook *segue__hook_new(segue__engine *engine, segue__policy *policy, uint64_t deadline_ms,
                              void (*answered)(segue_op *, int, const segue_error *));
 segue__hook *segue__txn_hook_new(segue__txn *txn, uint64_t deadline_ms,
@@ -293,17 +298,19 @@ int segue__kept_read(segue__reads *reads, const segue__source *source, segue__ke
                      segue__documents *out);
 void segue__kept_deinit(segue__kept *head);
 
-/* judge.c: validates txn->next by txn->schema_doc. */
+/* judge.c: validates txn->next by txn->schema_doc, and finds out what of it is secret. */
 typedef struct segue__judge {
   segue__job job;
   segue__txn *txn;
   segue__limits limits;
   bool formats;
   uint64_t time_ms;
-  segue__document *doc; /* a reference each */
+  segue__document *doc; /* a reference each; NULL: the policy has no schema */
   segue__config *config;
+  segue__mask *secrets;  /* the policy's */
   segue__schema *schema; /* NULL: to be compiled */
   /* out */
+  segue__mask *mask; /* what of the config is secret; NULL: nothing */
   segue__errors errors, warnings;
   int lost; /* a failure that there was no memory to tell */
 } segue__judge;
@@ -370,6 +377,8 @@ void segue__strategy_ask(segue__engine *engine);
 /* result.c */
 int segue__result_new(segue__result **out, const segue__run *run);
 void segue__result_error(segue__result *result, const segue_error *error);
-int segue__result_take_changes(segue__result *result, const segue__changes *changes);
+/* mask: what is not shown. */
+int segue__result_take_changes(segue__result *result, const segue__changes *changes,
+                               const segue__mask *mask);
 
 #endif

@@ -27,7 +27,7 @@ local keys = {
   name = "text", sources = "table", triggers = "table", debounce = "table",
   min_interval = "duration", strategy = "function", check = "function", reload = "function",
   modules = "table", confirm = "table", timeouts = "table", schema = "text or table",
-  history = "table",
+  history = "table", secrets = "texts",
 }
 local debounce_keys = { min = "duration", max = "duration" }
 local timeout_keys = { collect = "duration", check = "duration", reload = "duration" }
@@ -242,6 +242,15 @@ function Judge:schema(schema, result)
   result.formats_ignored = schema.formats == "ignore"
 end
 
+-- Paths with wildcards. What is a path, the core knows.
+function Judge:secrets(secrets, result)
+  if #secrets > 64 then
+    self:problem(("secrets: at most 64 patterns, not %d"):format(#secrets), "secrets")
+    return
+  end
+  result.secrets, result.secrets_line = secrets, core.line_of("secrets")
+end
+
 function Judge:policy(policy)
   local result = { name = "segue" }
   -- Parts are judged where they have the right type at all.
@@ -266,6 +275,7 @@ function Judge:policy(policy)
   end
   if policy.modules then result.modules = self:modules(policy.modules) end
   if policy.schema then self:schema(policy.schema, result) end
+  if policy.secrets then self:secrets(policy.secrets, result) end
   if policy.confirm then self:confirm(policy.confirm, result) end
   if policy.history then self:history(policy.history, result) end
   result.check, result.reload, result.strategy = policy.check, policy.reload, policy.strategy

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Masks: making and joining them, asking about one path, and secrets in sentences. (Writing values
+ * is json_write.c's.)
+ */
+#include "mask.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#include "mask_parts.h"
+
+enum { VALUE_LEAST = 4, VALUE_HEAD = 8 };
+
+/* ---- Making ---------------------------------------------------------------------------------- */
+
+static void patterns_unref(segue__patterns *patterns) {
+  if (!patterns || __atomic_sub_fetch(&patterns->refs, 1, __ATOMIC_ACQ_REL)) return;
+  for (size_t i = 0; i < patterns->count; i++)
+    segue__pattern_deinit(&patterns->items[i]);
+  segue__free(patterns);
+}
+
+static segue__mask *mask_alloc(void) {
+  segue__mask *mask = segue__calloc(1, sizeof *mask);
+  if (mask) mask->refs = 1;
+  return mask;
+}
+
+int segue__mask_new(segue__mask **out, const char *const *patterns, size_t count,
+                    segue_error *err) {
+  *out = NULL;
+  if (count > SEGUE__PATTERNS_MAX)
+    return segue__error_set(err, SEGUE_EPOLICY, "secrets: at most %d patterns, not %zu",
+                            SEGUE__PATTERNS_MAX, count);
+  segue__mask *mask = mask_alloc();
+  segue__patterns *list = segue__calloc(1, sizeof *list + count * sizeof list->items[0]);
+  if (!mask || !list) {
+    segue__free(mask);
+    segue__free(list);
+    return segue__error_set(err, UV_ENOMEM, "secrets: out of memory");
+  }
+  int rc = 0;
+  list->refs = 1;
+  for (size_t i = 0; i < count && !rc; i++) {
+    rc = segue__pattern_parse(&list->items[i], patterns[i], err);
+    list->count += !rc;
+  }
+  if (rc) {
+    patterns_unref(list);
+    segue__free(mask);
+    return rc;
+  }
+  mask->patterns[mask->pattern_count++] = list;
+  *out = mask;
+  return 0;
+}
+
+int segue__mask_all(segue__mask **out) {
+  static const char *const everything[] = {"**"};
+  segue_error err;
+  return segue__mask_new(out, everything, 1, &err);
+}
+
+/* A part that is there already is not taken twice: masks of successive generations mostly share
+ * theirs. False: there are too many. */
+static bool take_patterns(segue__mask *to, segue__patterns *patterns) {
+  for (size_t i = 0; i < to->pattern_count; i++)
+    if (to->patterns[i] == patterns) return true;
+  if (to->pattern_count == SEGUE__MASK_PARTS) return false;
+  __atomic_add_fetch(&patterns->refs, 1, __ATOMIC_RELAXED);
+  to->patterns[to->pattern_count++] = patterns;
+  return true;
+}
+
+static bool take_schema(segue__mask *to, segue__schema *schema) {
+  for (size_t i = 0; i < to->schema_count; i++)
+    if (to->schemas[i] == schema) return true;
+  if (to->schema_count == SEGUE__MASK_PARTS) return false;
+  to->schemas[to->schema_count++] = segue__schema_ref(schema);
+  return true;
+}
+
+static bool take(segue__mask *to, const segue__mask *from) {
+  bool good = true;
+  for (size_t i = 0; from && i < from->pattern_count; i++)
+    good = good && take_patterns(to, from->patterns[i]);
+  for (size_t i = 0; from && i < from->schema_count; i++)
+    good = good && take_schema(to, from->schemas[i]);
+  return good;
+}
+
+int segue__mask_join(segue__mask **out, const segue__mask *a, const segue__mask *b,
+                     segue__schema *schema) {
+  *out = NULL;
+  if (!a && !b && !schema) return 0;
+  segue__mask *mask = mask_alloc();
+  if (!mask) return UV_ENOMEM;
+  if (take(mask, a) && take(mask, b) && (!schema || take_schema(mask, schema))) {
+    *out = mask;
+    return 0;
+  }
+  segue__mask_unref(mask);
+  return segue__mask_all(out); /* more than can be looked at: then nothing is shown */
+}
+
+segue__mask *segue__mask_ref(const segue__mask *mask) {
+  if (mask) __atomic_add_fetch(&((segue__mask *)mask)->refs, 1, __ATOMIC_RELAXED);
+  return (segue__mask *)mask;
+}
+
+static void forget(char *value) {
+  explicit_bzero(value, strlen(value));
+  segue__free(value);
+}
+
+void segue__mask_unref(segue__mask *mask) {
+  if (!mask || __atomic_sub_fetch(&mask->refs, 1, __ATOMIC_ACQ_REL)) return;
+  for (size_t i = 0; i < mask->pattern_count; i++)
+    patterns_unref(mask->patterns[i]);
+  for (size_t i = 0; i < mask->schema_count; i++)
+    segue__schema_unref(mask->schemas[i]);
+  for (size_t i = 0; i < mask->value_count; i++)
+    forget(mask->values[i]);
+  segue__free(mask->values);
+  segue__free(mask);
+}
+
+bool segue__mask_hides(const segue__mask *mask, const char *text) {
+  segue__path path;
+  segue__mask_walk *walk;
+  segue_error ignored;
+  if (!mask) return false;
+  if (segue__path_parse(&path, text, &ignored) < 0) return true;
+  segue__seen seen = SEGUE__SEEN_SECRET;
+  if (segue__mask_walk_new(&walk, mask) == 0) {
+    seen = segue__mask_walk_top(walk);
+    for (size_t i = 0; i < path.count && seen == SEGUE__SEEN_OPEN; i++)
+      seen = segue__mask_walk_down(walk, &path.steps[i]);
+    segue__mask_walk_free(walk);
+  }
+  segue__path_deinit(&path);
+  return seen == SEGUE__SEEN_SECRET;
+}
+
+/* ---- Secrets in sentences -------------------------------------------------------------------- */
+
+static int keep_value(segue__mask *mask, const char *s, size_t len) {
+  if (len < VALUE_LEAST || mask->value_count == SEGUE__SECRETS_MAX) return 0;
+  if (!mask->values) mask->values = segue__calloc(SEGUE__SECRETS_MAX, sizeof *mask->values);
+  char *copy = mask->values ? segue__strndup(s, len) : NULL;
+  if (!copy) return UV_ENOMEM;
+  mask->values[mask->value_count++] = copy;
+  return 0;
+}
+
+static int keep_node(segue__mask *mask, const segue_node *node) {
+  segue__buf text;
+  if (node->type == SEGUE_STRING) return keep_value(mask, node->v.s, node->count);
+  if (node->type != SEGUE_INT && node->type != SEGUE_FLOAT) return 0;
+  segue__buf_init(&text);
+  segue__json_write(&text, node, 0);
+  int rc = text.failed ? UV_ENOMEM : keep_value(mask, text.data, text.len);
+  segue__buf_deinit(&text);
+  return rc;
+}
+
+/* Below a secret (walk NULL) everything is one. */
+static int learn(segue__mask *mask, segue__mask_walk *walk, const segue_node *node) {
+  segue__seen seen = walk ? segue__mask_walk_top(walk) : SEGUE__SEEN_SECRET;
+  bool map = node->type == SEGUE_MAP, inner = map || node->type == SEGUE_LIST;
+  if (seen == SEGUE__SEEN_CLEAR) return 0;
+  if (!inner) return seen == SEGUE__SEEN_SECRET ? keep_node(mask, node) : 0;
+  if (seen == SEGUE__SEEN_SECRET) walk = NULL;
+  int rc = 0;
+  for (uint32_t i = 0; i < node->count && !rc && mask->value_count < SEGUE__SECRETS_MAX; i++) {
+    const segue__member *m = map ? &node->v.members[i] : NULL;
+    segue__path_step step = {
+        .key = m ? m->key : NULL, .key_len = m ? m->key_len : 0, .index = m ? 0 : i};
+    if (walk) segue__mask_walk_down(walk, &step);
+    rc = learn(mask, walk, m ? &m->value : &node->v.items[i]);
+    if (walk) segue__mask_walk_up(walk);
+  }
+  return rc;
+}
+
+static int longer_first(const void *a, const void *b) {
+  size_t m = strlen(*(char *const *)a), n = strlen(*(char *const *)b);
+  return m < n ? 1 : m > n ? -1 : 0;
+}
+
+int segue__mask_learn(segue__mask *mask, const segue_node *root) {
+  segue__mask_walk *walk;
+  int rc = segue__mask_walk_new(&walk, mask);
+  if (rc) return rc;
+  rc = learn(mask, walk, root);
+  segue__mask_walk_free(walk);
+  if (mask->value_count > 1)
+    qsort(mask->values, mask->value_count, sizeof *mask->values, longer_first);
+  return rc;
+}
+
+bool segue__mask_knows(const segue__mask *mask) {
+  return mask && mask->value_count;
+}
+
+/* How many bytes at text are this value, or enough of its beginning. */
+static size_t found_at(const char *text, const char *value) {
+  size_t n = 0;
+  while (value[n] && text[n] == value[n])
+    n++;
+  return !value[n] || n >= VALUE_HEAD ? n : 0;
+}
+
+static bool scrub_value(char *text, const char *value) {
+  static const size_t mask_len = sizeof SEGUE__MASKED - 1;
+  bool found = false;
+  for (char *at = text; (at = strchr(at, value[0]));) {
+    size_t n = found_at(at, value);
+    if (!n) {
+      at++;
+      continue;
+    }
+    memcpy(at, SEGUE__MASKED, mask_len);
+    memmove(at + mask_len, at + n, strlen(at + n) + 1);
+    at += mask_len;
+    found = true;
+  }
+  return found;
+}
+
+bool segue__mask_scrub(const segue__mask *mask, char *text) {
+  bool found = false;
+  for (size_t i = 0; mask && i < mask->value_count; i++)
+    found = scrub_value(text, mask->values[i]) || found;
+  return found;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * mask.h: which values of a config are secrets, and showing the rest. A mask is made of patterns
+ * from the policy and of a schema (writeOnly); both say what is one. Immutable, counted,
+ * [any thread]. Whoever shows values to anybody goes through here; a NULL mask hides nothing.
+ *
+ * Patterns are paths (path.h) in which a key may hold "*" for any part of it, a step may be "*" or
+ * "[*]" (any key, any index) or "**" (any number of steps, also none): db.password, **.token,
+ * users[*].*_key. All below a secret is one.
+ */
+#ifndef SEGUE_CONFIG_MASK_H
+#define SEGUE_CONFIG_MASK_H
+
+#include "config.h"
+#include "schema.h"
+
+#define SEGUE__MASKED "***"
+
+typedef struct segue__mask segue__mask;
+
+/* SEGUE_EPOLICY: a pattern is none, err says which and why. At most 64 patterns of 60 steps. */
+int segue__mask_new(segue__mask **out, const char *const *patterns, size_t count, segue_error *err);
+/* What either of two hides, NULL allowed; *out is NULL if both are. schema: and what it marks, NULL
+ * allowed (a reference is taken). Values that were learned are not taken along. */
+int segue__mask_join(segue__mask **out, const segue__mask *a, const segue__mask *b,
+                     segue__schema *schema);
+/* Hides everything. */
+int segue__mask_all(segue__mask **out);
+segue__mask *segue__mask_ref(const segue__mask *mask); /* NULL -> NULL */
+void segue__mask_unref(segue__mask *mask);             /* NULL allowed */
+
+/* Is the value at a path a secret? What cannot be known (out of memory, no path) is one. */
+bool segue__mask_hides(const segue__mask *mask, const char *path);
+/* The value at a path as JSON, with SEGUE__MASKED in place of secrets; as segue__json_write, or
+ * with a limit as segue__json_write_start. path: where node is in the config, "" for the root. */
+void segue__mask_write(segue__buf *out, const segue__mask *mask, const segue_node *node,
+                       const char *path, unsigned indent, size_t limit);
+
+/* ---- Secrets in sentences ---- */
+
+/* Learns the secret values of a config, so that they can be found in texts: strings of at least 4
+ * bytes and numbers of at least 4 digits, up to 1,000 of them. Before the mask is shared. */
+int segue__mask_learn(segue__mask *mask, const segue_node *root);
+/* Does it know any? */
+bool segue__mask_knows(const segue__mask *mask);
+/* Puts SEGUE__MASKED in place of every value it knows, or of the first 8 bytes of a long one and
+ * what goes on like it; in place, the text only gets shorter or stays as it is. True: something was
+ * found. */
+bool segue__mask_scrub(const segue__mask *mask, char *text);
+
+#endif

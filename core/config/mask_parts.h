@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * mask_parts.h: following a path through what a mask consists of, one step at a time.
+ */
+#ifndef SEGUE_CONFIG_MASK_PARTS_H
+#define SEGUE_CONFIG_MASK_PARTS_H
+
+#include "mask.h"
+#include "path.h"
+
+typedef enum segue__seen {
+  SEGUE__SEEN_CLEAR, /* no secret, here or below */
+  SEGUE__SEEN_OPEN,  /* no secret, but there may be some below */
+  SEGUE__SEEN_SECRET
+} segue__seen;
+
+/* Schema: from the root, a step down and back. Out of memory: SECRET. schema_secret.c. */
+typedef struct segue__schema_walk segue__schema_walk;
+int segue__schema_walk_new(segue__schema_walk **out, const segue__schema *schema);
+void segue__schema_walk_free(segue__schema_walk *walk);
+segue__seen segue__schema_walk_top(const segue__schema_walk *walk);
+segue__seen segue__schema_walk_down(segue__schema_walk *walk, const segue__path_step *step);
+void segue__schema_walk_up(segue__schema_walk *walk);
+
+/* Masks: the same. mask_walk.c. */
+typedef struct segue__mask_walk segue__mask_walk;
+int segue__mask_walk_new(segue__mask_walk **out, const segue__mask *mask);
+void segue__mask_walk_free(segue__mask_walk *walk);
+segue__seen segue__mask_walk_top(const segue__mask_walk *walk);
+segue__seen segue__mask_walk_down(segue__mask_walk *walk, const segue__path_step *step);
+void segue__mask_walk_up(segue__mask_walk *walk);
+
+/* One step of a pattern. */
+typedef enum segue__pattern_kind {
+  SEGUE__PATTERN_KEY,  /* text, "*" in it for any part */
+  SEGUE__PATTERN_ITEM, /* index */
+  SEGUE__PATTERN_ITEMS,
+  SEGUE__PATTERN_ANY,
+  SEGUE__PATTERN_DEEP
+} segue__pattern_kind;
+
+typedef struct segue__pattern_step {
+  segue__pattern_kind kind;
+  char *text;
+  size_t len, index;
+  bool literal; /* was quoted: "*" is itself */
+} segue__pattern_step;
+
+enum { SEGUE__PATTERN_STEPS = 60, SEGUE__PATTERNS_MAX = 64, SEGUE__SECRETS_MAX = 1000 };
+
+typedef struct segue__pattern {
+  segue__pattern_step steps[SEGUE__PATTERN_STEPS];
+  unsigned count;
+} segue__pattern;
+
+/* Counted: joined masks share them. */
+typedef struct segue__patterns {
+  int refs; /* atomic */
+  size_t count;
+  segue__pattern items[];
+} segue__patterns;
+
+enum { SEGUE__MASK_PARTS = 4 };
+
+struct segue__mask {
+  int refs; /* atomic */
+  segue__patterns *patterns[SEGUE__MASK_PARTS];
+  segue__schema *schemas[SEGUE__MASK_PARTS];
+  size_t pattern_count, schema_count; /* parts */
+  char **values;                      /* learned; longest first */
+  size_t value_count;
+};
+
+int segue__pattern_parse(segue__pattern *out, const char *text, segue_error *err);
+void segue__pattern_deinit(segue__pattern *pattern);
+/* Positions in a pattern as bits; the last one means: all of it was met. */
+uint64_t segue__pattern_begin(const segue__pattern *pattern);
+uint64_t segue__pattern_next(const segue__pattern *pattern, uint64_t state,
+                             const segue__path_step *step);
+bool segue__pattern_met(const segue__pattern *pattern, uint64_t state);
+
+#endif

@@ -1,0 +1,199 @@
+-- SPDX-License-Identifier: MIT
+-- Secrets: values that the schema marks or the policy names are shown nowhere, whatever is asked,
+-- whatever goes wrong, and whoever quotes them.
+local cjson = require "cjson"
+local http = require "spec.support.http"
+local segue = require "spec.support.segue"
+local wait = require "spec.support.wait"
+
+local FIRST, SECOND, TOKEN = "first-passw0rd", "second-passw0rd", "t0ken-of-the-payment-service"
+local ALL = { FIRST, SECOND, TOKEN }
+
+local schema = cjson.encode {
+  properties = {
+    db = { properties = { password = { type = "string", writeOnly = true, minLength = 8 } } },
+  },
+}
+
+local function config(password, more)
+  return ("db:\n  host: db.example\n  password: %s\npay:\n  token: %s\nport: 1\n%s"):format(
+    password, TOKEN, more or "")
+end
+
+local function policy(check, more)
+  return ([[
+local segue = require "segue"
+return {
+  name = "secrets",
+  sources = { segue.file "config.yaml" },
+  triggers = { segue.http "127.0.0.1:@PORT@" },
+  schema = "config.schema.json",
+  secrets = { "**.token" },
+  check = %s,
+  %s
+}
+]]):format(check or "nil", more or "")
+end
+
+local function start(check, more)
+  return segue.start { policy = policy(check, more),
+    files = { ["config.yaml"] = config(FIRST), ["config.schema.json"] = schema },
+    args = { "--log-level", "debug" } }
+end
+
+-- Everything that anybody can read of a daemon.
+local function everything(d)
+  local texts = { d:log() }
+  for _, path in ipairs { "/api/v1/status", "/api/v1/config", "/api/v1/config?path=db",
+    "/api/v1/config?path=db.password", "/api/v1/config?path=pay", "/api/v1/reloads",
+    "/api/v1/diff", "/api/v1/diff?to=next", "/api/v1/modules", "/api/v1/sources", "/metrics" } do
+    texts[#texts + 1] = d:control(path).body
+    texts[#texts + 1] = d:control { path = path, headers = { Accept = "text/plain" } }.body
+  end
+  for _, reload in ipairs(d:json "/api/v1/reloads") do
+    texts[#texts + 1] = d:control("/api/v1/reloads/" .. reload.id).body
+  end
+  for _, path in ipairs { "/api/v1/plan", "/-/reload" } do
+    texts[#texts + 1] = d:control { method = "POST", path = path }.body
+    texts[#texts + 1] = d:control { method = "POST", path = path,
+      headers = { Accept = "application/json" } }.body
+  end
+  for _, args in ipairs { { "status" }, { "diff" }, { "diff", "--json" }, { "plan" },
+    { "diff", "next" }, { "check" }, { "check", "--json" } } do
+    texts[#texts + 1] = d:cli(unpack(args)).output
+  end
+  return table.concat(texts, "\n")
+end
+
+local function shows_no_secret(text)
+  for _, secret in ipairs(ALL) do
+    local at = text:find(secret, 1, true)
+    assert(not at, at and ("a secret is shown: ..." .. text:sub(math.max(1, at - 200), at + 60)))
+  end
+end
+
+describe("a secret", function()
+  after_each(segue.cleanup)
+
+  it("is masked in the configuration, and what is beside it is shown", function()
+    local d = start()
+    local c = d:config()
+    assert.equal("***", c.db.password)
+    assert.equal("***", c.pay.token)
+    assert.equal("db.example", c.db.host)
+    assert.equal(1, c.port)
+    assert.equal('"***"\n', d:control("/api/v1/config?path=db.password").body)
+    assert.equal('{\n  "token": "***"\n}\n', d:control("/api/v1/config?path=pay").body)
+    shows_no_secret(everything(d))
+  end)
+
+  it("is masked in diff and plan, which say that it has changed", function()
+    local d = start()
+    d.dir:write("config.yaml", config(SECOND, "new: { token: " .. TOKEN .. " }\n"))
+    local plan = d:cli("plan").stdout
+    assert.matches('~ db%.password = "%*%*%*"', plan)
+    assert.matches('%+ new = {"token":"%*%*%*"}', plan)
+    shows_no_secret(plan)
+    assert.equal("applied", select(2, d:reload()).outcome)
+    local diff = d:json("/api/v1/diff")
+    local change = diff.changes[1]
+    assert.same({ op = "change", path = "db.password", secret = true, from = "***", to = "***" },
+      change)
+    assert.equal("***", diff.changes[2].to.token)
+    assert.matches("~ db%.password changed, a secret\n", d:cli("diff").stdout)
+    shows_no_secret(everything(d))
+  end)
+
+  it("stays masked when the next policy no longer calls it one", function()
+    local d = start()
+    local open = policy():gsub("secrets = .-,\n", ""):gsub("schema = .-,\n", "")
+    d.dir:write("reload.lua", d:fill(open))
+    d.dir:write("config.yaml", config(SECOND))
+    local answer = d:control { method = "POST", path = "/api/v1/plan" }.body
+    shows_no_secret(answer)
+    assert.matches("db.password", answer, 1, true)
+  end)
+
+  it("is not shown by what refuses it: the schema, the policy's check, a veto, an error", function()
+    local d = start([[function(next)
+      segue.log.info("looking at " .. next.db.password, { token = next.pay.token })
+      if next.fault == "veto" then return nil, "I do not like " .. next.db.password end
+      if next.fault == "error" then error("cannot use " .. next.pay.token:sub(1, 15) .. "...") end
+      local v = segue.validate(next)
+      if next.fault == "validate" then
+        v:one_of("db.password", { "a" }):string("pay.token", { max = 2 })
+      end
+      return v:result()
+    end]])
+    for _, case in ipairs { { "veto", "I do not like %*%*%*" }, { "error", "cannot use %*%*%*" },
+      { "validate", "db.password must be one of" } } do
+      d.dir:write("config.yaml", config(SECOND, "fault: " .. case[1] .. "\n"))
+      local status, answer = d:reload()
+      assert.equal(422, status)
+      assert.matches(case[2], answer.errors[1].message)
+      shows_no_secret(cjson.encode(answer))
+    end
+    d.dir:write("config.yaml", "db: { password: 12345678 }\npay: { token: " .. TOKEN .. " }\n")
+    local status, answer = d:reload()
+    assert.equal(422, status)
+    assert.matches("db.password", answer.errors[1].path)
+    assert.is_nil(cjson.encode(answer):find("12345678", 1, true))
+    shows_no_secret(everything(d))
+    d:wait_log("looking at %*%*%*")
+  end)
+
+  it("is not shown by a reload hook that fails, logs or puts off", function()
+    local d = start("nil", [[reload = function(txn)
+      segue.log.warn "reloading with password ]] .. FIRST .. [["
+      if segue.state.again then return txn:reject("not with ]] .. TOKEN .. [[") end
+      segue.state.again = true
+      txn:prepare() txn:commit()
+    end]])
+    d.dir:write("config.yaml", (config(FIRST):gsub("port: 1", "port: 2")))
+    local status, answer = d:reload()
+    assert.equal(422, status)
+    assert.equal("not with ***", answer.errors[1].message)
+    shows_no_secret(everything(d))
+  end)
+
+  it("is not shown in events", function()
+    local d = start([[function(next, prev)
+      if prev then return nil, "no " .. next.db.password end
+      return true
+    end]])
+    local c = http.connect { socket = d:socket() }
+    c:write(http.format { path = "/api/v1/events" })
+    d.dir:write("config.yaml", config(SECOND))
+    d:reload()
+    wait.until_true(function() return c.input:find("event: settled.-\n\n") end, nil, "the event")
+    shows_no_secret(c.input)
+    assert.matches("no %*%*%*", c.input)
+  end)
+
+  it("leaves nothing told of values while the schema cannot be read", function()
+    local d = start()
+    d.dir:write("config.schema.json", '{"properties": 7}')
+    d.dir:write("config.yaml", config(SECOND))
+    local status, answer = d:reload()
+    assert.equal(422, status)
+    local detail = d:json("/api/v1/reloads/" .. answer.id)
+    for _, change in ipairs(detail.changes) do assert.equal('"***"', change.to_text) end
+    assert.is_true(#detail.changes > 0)
+    shows_no_secret(everything(d))
+  end)
+
+  it("is a pattern of a path: what is none is refused with its line", function()
+    local folder = segue.folder { files = { ["config.yaml"] = "a: 1" }, policy = [[
+return {
+  sources = { require "segue".file "config.yaml" },
+  secrets = { "a..b" },
+}]] }
+    local p = folder:cli("check")
+    assert.equal(3, p.code)
+    assert.matches("reload%.lua:3: secrets: 'a%.%.b' is no pattern", p.stdout)
+    folder.dir:write("reload.lua", "return { sources = {}, secretes = {} }")
+    assert.matches("did you mean 'secrets'", folder:cli("check").stdout)
+    folder.dir:write("reload.lua", "return { sources = {}, secrets = 'x' }")
+    assert.matches("secrets must be a list of texts", folder:cli("check").stdout)
+  end)
+end)

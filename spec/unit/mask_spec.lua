@@ -1,0 +1,198 @@
+-- SPDX-License-Identifier: MIT
+-- Masks: which values are secrets, by patterns and by schema; writing the rest; secrets in texts.
+local C = require "spec.support.c"
+local ffi = C.ffi
+local document = require "spec.support.document"
+local schemas = require "spec.support.schema"
+
+local function mask_of(patterns)
+  local list = ffi.new("const char *[?]", #patterns + 1)
+  for i, text in ipairs(patterns) do list[i - 1] = text end
+  local out, e = C.new("segue__mask *[1]"), C.error()
+  local code = C.segue__mask_new(out, list, #patterns, e)
+  if code < 0 then return nil, C.err(e) end
+  return ffi.gc(out[0], C.segue__mask_unref)
+end
+
+local function written(mask, root, path, limit)
+  local node = path and C.segue_node_get(root, path) or root
+  local buf = C.new("segue__buf")
+  C.segue__mask_write(buf, mask, node, path or "", 0, limit or 0)
+  local text = C.buf(buf)
+  C.segue__buf_deinit(buf)
+  return text
+end
+
+local text = [[{"db":{"host":"h","password":"hunter2pass","port":5432},
+  "users":[{"name":"a","api_key":"key-aaaa"},{"name":"b","api_key":"key-bbbb"}],
+  "deep":{"er":{"token":"tttttttt"}},"token":["one-token","two-token"],"odd.key":"x","pin":123456}]]
+
+describe("a mask", function()
+  local doc, root
+  before_each(function()
+    doc = document.good(text, { format = "json" })
+    root = document.at(doc, "")
+  end)
+
+  local cases = {
+    { { "db.password" }, { "db.password" }, { "db", "db.host", "password", "users[0].name" } },
+    { { "db" }, { "db", "db.host", "db.password" }, { "users", "dbx" } },
+    { { "**.token" }, { "token", "token[0]", "deep.er.token" }, { "deep.er", "tokens" } },
+    { { "users[*].*_key" }, { "users[0].api_key", "users[9].x_key" },
+      { "users[0].name", "users.a.api_key", "users[0].key" } },
+    { { "users[1].api_key" }, { "users[1].api_key" }, { "users[0].api_key" } },
+    { { "*.password" }, { "db.password", "x.password" },
+      { "password", "a.b.password", "users[0].password" } },
+    { { "**" }, { "", "db", "anything[3].at.all" }, {} },
+    { { "deep.**.token" }, { "deep.token", "deep.er.token", "deep.a.b.c.token.x" }, { "token" } },
+    { { '"odd.key"' }, { '"odd.key"' }, { "odd", "odd.key" } },
+    { { '"a*"' }, { '"a*"' }, { "ab" } },
+    { { "a", "b.c" }, { "a", "a.x", "b.c" }, { "b", "c" } },
+  }
+  for _, case in ipairs(cases) do
+    it("of " .. table.concat(case[1], " and ") .. " hides what it says, and all below", function()
+      local mask = assert(mask_of(case[1]))
+      for _, path in ipairs(case[2]) do
+        assert.is_true(C.segue__mask_hides(mask, path), path)
+      end
+      for _, path in ipairs(case[3]) do
+        assert.is_false(C.segue__mask_hides(mask, path), path)
+      end
+    end)
+  end
+
+  it("hides what is no path, and nothing where there is none", function()
+    local mask = assert(mask_of { "a" })
+    assert.is_true(C.segue__mask_hides(mask, "a..b"))
+    assert.is_true(C.segue__mask_hides(mask, "["))
+    assert.is_false(C.segue__mask_hides(nil, "a"))
+  end)
+
+  it("writes the rest as it is", function()
+    local mask = assert(mask_of { "db.password", "**.token", "users[*].api_key" })
+    assert.equal('{"db":{"host":"h","password":"***","port":5432},"users":[{"name":"a",'
+      .. '"api_key":"***"},{"name":"b","api_key":"***"}],"deep":{"er":{"token":"***"}},'
+      .. '"token":"***","odd.key":"x","pin":123456}', written(mask, root))
+    assert.equal('"***"', written(mask, root, "db.password"))
+    assert.equal('"h"', written(mask, root, "db.host"))
+    assert.equal('"***"', written(mask, root, "token[1]"))
+    assert.equal('{"name":"a","api_key":"***"}', written(mask, root, "users[0]"))
+    assert.equal('{"er":{"token":"***"}}', written(mask, root, "deep"))
+    assert.equal('"***"', written(assert(mask_of { "**" }), root))
+    assert.equal(written(nil, root), written(assert(mask_of { "nowhere.at.all" }), root))
+    assert.equal('{"name":"a"', written(mask, root, "users[0]", 5):sub(1, 11))
+  end)
+
+  it("joins two: what either hides", function()
+    local out = C.new("segue__mask *[1]")
+    local a, b = assert(mask_of { "a" }), assert(mask_of { "b" })
+    C.check(C.segue__mask_join(out, a, b, nil))
+    for _, path in ipairs { "a", "b" } do
+      assert.is_true(C.segue__mask_hides(out[0], path))
+    end
+    assert.is_false(C.segue__mask_hides(out[0], "c"))
+    local more = out[0]
+    for i = 1, 8 do -- more than it has room for: then it hides everything
+      local next = C.new("segue__mask *[1]")
+      C.check(C.segue__mask_join(next, more, assert(mask_of { "x" .. i }), nil))
+      C.segue__mask_unref(more)
+      more = next[0]
+      assert.is_true(C.segue__mask_hides(more, "a"))
+      assert.is_true(C.segue__mask_hides(more, "x" .. i))
+    end
+    assert.is_true(C.segue__mask_hides(more, "c"))
+    C.segue__mask_unref(more)
+    C.check(C.segue__mask_join(out, nil, nil, nil))
+    assert.is_true(out[0] == nil)
+  end)
+
+  it("takes what a schema marks writeOnly, also through references and alternatives", function()
+    local schema = assert(schemas.compile([[{
+      "$defs": { "secret": { "type": "string", "writeOnly": true } },
+      "properties": {
+        "db": { "properties": { "password": { "$ref": "#/$defs/secret" } } },
+        "users": { "items": { "anyOf": [ { "properties": {
+          "api_key": { "$ref": "#/$defs/secret" } } }, { "type": "null" } ] } },
+        "deep": { "additionalProperties": { "writeOnly": true } } } }]]))
+    local out = C.new("segue__mask *[1]")
+    C.check(C.segue__mask_join(out, assert(mask_of { "pin" }), nil, schema))
+    local mask = ffi.gc(out[0], C.segue__mask_unref)
+    assert.equal('{"db":{"host":"h","password":"***","port":5432},"users":[{"name":"a",'
+      .. '"api_key":"***"},{"name":"b","api_key":"***"}],"deep":{"er":"***"},'
+      .. '"token":["one-token","two-token"],"odd.key":"x","pin":"***"}', written(mask, root))
+    assert.equal('"key-bbbb"', written(nil, root, "users[1].api_key"))
+    assert.equal('"***"', written(mask, root, "users[1].api_key"))
+    assert.equal('"***"', written(mask, root, "deep.er.token"))
+    assert.is_true(C.segue__mask_hides(mask, "deep.er.token"))
+    assert.is_false(C.segue__mask_hides(mask, "users[1].name"))
+  end)
+
+  it("says what is wrong with a pattern", function()
+    for _, bad in ipairs { "", ".", "a.", ".a", "a..b", "a[", "a[x]", "a[*", "a b", '"a', "[0]b",
+      ("a."):rep(60) .. "a", "a[9999999999]" } do
+      local mask, e = mask_of { "good", bad }
+      assert.is_nil(mask, bad)
+      assert.equal("SEGUE_EPOLICY", e.name)
+      assert.matches("is no pattern", e.message)
+    end
+    local many = {}
+    for i = 1, 65 do many[i] = "a" .. i end
+    assert.matches("at most 64", select(2, mask_of(many)).message)
+  end)
+
+  describe("that has learned the values", function()
+    local mask
+    before_each(function()
+      mask = assert(mask_of { "db", "**.token", "pin" })
+      C.check(C.segue__mask_learn(mask, root))
+    end)
+
+    local function scrub(s)
+      local buf = ffi.new("char[?]", #s + 1, s)
+      local found = C.segue__mask_scrub(mask, buf)
+      return ffi.string(buf), found
+    end
+
+    it("takes them out of sentences, wherever and however often", function()
+      assert.same({ "no *** here, '***'***", true },
+        { scrub "no hunter2pass here, 'hunter2pass'hunter2pass" })
+      assert.same({ "pin *** and port ***", true }, { scrub "pin 123456 and port 5432" })
+      assert.same({ "***/***/***", true }, { scrub "one-token/two-token/tttttttt" })
+      assert.same({ "***", true }, { scrub "hunter2pass" })
+      assert.same({ "nothing at all, not even hunter", false },
+        { scrub "nothing at all, not even hunter" })
+      assert.same({ "", false }, { scrub "" })
+    end)
+
+    it("takes out the beginning of a long one that was cut", function()
+      assert.same({ "got '***...'", true }, { scrub "got 'hunter2p...'" })
+      assert.same({ "got 'hunter2...'", false }, { scrub "got 'hunter2...'" })
+    end)
+
+    it("leaves short ones, which would be found everywhere", function()
+      assert.same({ "the host is h", false }, { scrub "the host is h" })
+    end)
+  end)
+
+  it("survives each allocation that fails: hides, or says so", function()
+    local mask = assert(mask_of { "db.password", "**.token" })
+    for n = 1, 20 do
+      C.segue__mem_fail_at(n)
+      local hidden = C.segue__mask_hides(mask, "db.password")
+      C.segue__mem_fail_at(0)
+      assert.is_true(hidden)
+      C.segue__mem_fail_at(n)
+      local buf = C.new("segue__buf")
+      C.segue__mask_write(buf, mask, root, "", 0, 0)
+      C.segue__mem_fail_at(0)
+      for _, secret in ipairs { "hunter2", "tttt", "one-token" } do
+        assert.is_nil(C.buf(buf):find(secret, 1, true))
+      end
+      C.segue__buf_deinit(buf)
+      C.segue__mem_fail_at(n)
+      local other, e = mask_of { "a.b", '"c"' }
+      C.segue__mem_fail_at(0)
+      assert.is_true(other ~= nil or e ~= nil)
+    end
+  end)
+end)
