@@ -98,10 +98,11 @@ static int open_all(lua_State *L, void *data, segue_error *err) {
   segue__core_open(L);
   segue__tables_open(L);
   segue__require_open(L);
-  /* The registry's list of free places exists from now on: giving one back, which happens outside
-   * of protected calls, never allocates. */
-  lua_pushboolean(L, 1);
-  luaL_unref(L, LUA_REGISTRYINDEX, luaL_ref(L, LUA_REGISTRYINDEX));
+  /* The registry's list of free places begins at 0 and ends with the number 0, never with nil: so
+   * its place is never taken away when the table grows, and giving a reference back, which happens
+   * outside of protected calls, never allocates. */
+  lua_pushinteger(L, 0);
+  lua_rawseti(L, LUA_REGISTRYINDEX, 0);
   return 0;
 }
 
