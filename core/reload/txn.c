@@ -20,14 +20,11 @@ static void checked(segue_op *op, int status, const segue_error *error);
 static void plan(segue__txn *txn);
 static void act(segue__txn *txn);
 static void hook_returned(segue_op *op, int status, const segue_error *error);
-static void probe(segue__txn *txn);
-static void not_confirmed(segue__txn *txn, const segue_error *why);
-static void wait_for_operator(segue__txn *txn);
 static void conclude(segue__txn *txn);
 static void settle(segue__txn *txn);
 static void end(segue__txn *txn, segue__outcome outcome);
 
-enum { RECORD_MS = 5000, PROBE_PAUSE_MS = 200 };
+enum { RECORD_MS = 5000 };
 
 int segue__txn_start(segue__engine *engine, segue__run *run) {
   segue__txn *txn = segue__calloc(1, sizeof *txn);
@@ -467,8 +464,8 @@ void segue__txn_step_end(segue__txn *txn, const segue_error *error) {
 }
 
 /* False: the step cannot begin, and its cb is on the way (or misuse was reported to it). */
-static bool step_begin(segue__txn *txn, segue__txn_cb cb, void *data, bool ready,
-                       const char *misuse) {
+bool segue__txn_step_begin(segue__txn *txn, segue__txn_cb cb, void *data, bool ready,
+                           const char *misuse) {
   if (txn->step_cb) {
     segue_error error;
     segue__error_set(&error, SEGUE_EPOLICY, "a step of this transaction is still under way");
@@ -488,159 +485,18 @@ static bool step_begin(segue__txn *txn, segue__txn_cb cb, void *data, bool ready
 }
 
 void segue__txn_prepare(segue__txn *txn, segue__txn_cb cb, void *data) {
-  if (!step_begin(txn, cb, data, !txn->prepared, "txn:prepare() was called twice")) return;
+  if (!segue__txn_step_begin(txn, cb, data, !txn->prepared, "txn:prepare() was called twice"))
+    return;
   segue__txn_enter(txn, SEGUE__PHASE_PREPARING);
   segue__prepare_run(txn);
 }
 
 void segue__txn_commit(segue__txn *txn, segue__txn_cb cb, void *data) {
-  if (!step_begin(txn, cb, data, txn->prepared && !txn->flipped,
-                  txn->flipped ? "txn:commit() was called twice"
-                               : "txn:commit() needs txn:prepare() before it"))
+  if (!segue__txn_step_begin(txn, cb, data, txn->prepared && !txn->flipped,
+                             txn->flipped ? "txn:commit() was called twice"
+                                          : "txn:commit() needs txn:prepare() before it"))
     return;
   segue__hold_open(txn);
-}
-
-void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data) {
-  if (!step_begin(txn, cb, data, txn->flipped && !txn->confirmed,
-                  "txn:confirm() needs txn:commit() before it, and is called once"))
-    return;
-  const segue__policy *policy = txn->policy;
-  segue__txn_enter(txn, SEGUE__PHASE_CONFIRM);
-  txn->waits_for_operator = policy->confirm && policy->confirm_by_operator;
-  if (!policy->confirm || (!policy->has_probe && !policy->confirm_by_operator)) {
-    txn->confirmed = true;
-    segue__txn_step_end(txn, NULL);
-    return;
-  }
-  if (txn->engine->stopping) {
-    not_confirmed(txn, NULL);
-    return;
-  }
-  txn->confirm_until_ms = segue__loop_now_ms(txn->engine->loop) + segue__hold_left_ms(txn);
-  if (txn->waits_for_operator)
-    wait_for_operator(txn);
-  else
-    probe(txn);
-}
-
-/* ---- Confirm ---- */
-
-static void not_confirmed(segue__txn *txn, const segue_error *why) {
-  segue_error error;
-  if (txn->engine->stopping)
-    segue__error_set(&error, SEGUE_EPROBE,
-                     "the daemon is shutting down before the new generation "
-                     "was confirmed");
-  else if (txn->decision == SEGUE__TAKE_BACK)
-    segue__error_set(&error, SEGUE_EPROBE, "the new generation was taken back by %s",
-                     txn->decided_by);
-  else if (txn->waits_for_operator)
-    segue__error_set(&error, SEGUE_EPROBE,
-                     "nobody confirmed the new generation within %llu ms: segue confirm does",
-                     (unsigned long long)txn->policy->confirm_within_ms);
-  else
-    segue__error_set(&error, SEGUE_EPROBE,
-                     "the new generation was not healthy within %llu ms%s%.400s",
-                     (unsigned long long)txn->policy->confirm_within_ms, why ? ": " : "",
-                     why ? why->message : "");
-  if (why) segue__error_at(&error, why->file, why->line, why->column);
-  segue__txn_step_end(txn, &error);
-}
-
-static void confirmed(segue__txn *txn) {
-  txn->confirmed = true;
-  segue__txn_step_end(txn, NULL);
-}
-
-/* True: an operator has decided. */
-static bool decided(segue__txn *txn) {
-  if (txn->decision == SEGUE__CONFIRM)
-    confirmed(txn);
-  else if (txn->decision == SEGUE__TAKE_BACK)
-    not_confirmed(txn, NULL);
-  return txn->decision != 0;
-}
-
-static void operator_waited_for(segue__timer *timer) {
-  segue__txn *txn = timer->data;
-  if (!decided(txn)) not_confirmed(txn, NULL);
-}
-
-/* Whoever asked for the reload may be the one who will confirm it: they are told that it is live.
- */
-static void wait_for_operator(segue__txn *txn) {
-  segue__loop *loop = txn->engine->loop;
-  uint64_t now = segue__loop_now_ms(loop);
-  txn->timer.data = txn;
-  segue__timer_start(loop, &txn->timer,
-                     txn->confirm_until_ms > now ? txn->confirm_until_ms - now : 0,
-                     operator_waited_for);
-  txn->result->generation = txn->engine->live->generation;
-  memcpy(txn->result->hash, txn->engine->live->hash, sizeof txn->result->hash);
-  segue__run_answer(txn->run, SEGUE_EUNCONFIRMED, txn->result);
-}
-
-static void probe_again(segue__timer *timer) {
-  segue__txn *txn = timer->data;
-  if (decided(txn)) return;
-  if (txn->confirm_until_ms <= segue__loop_now_ms(txn->engine->loop))
-    not_confirmed(txn, txn->unhealthy.code ? &txn->unhealthy : NULL);
-  else
-    probe(txn);
-}
-
-static void probed(segue_op *op, int status, const segue_error *error) {
-  segue__hook *hook = (segue__hook *)op;
-  segue__txn *txn = hook->txn;
-  segue__loop *loop = txn->engine->loop;
-  uint64_t now = segue__loop_now_ms(loop), hold = txn->policy->confirm_hold_ms;
-  segue_error why = {0};
-  if (error) why = *error;
-  segue__hook_answered(hook);
-  if (status < 0) txn->unhealthy = why;
-  if (status == 0 && !txn->healthy) txn->healthy_since_ms = now;
-  txn->healthy = status == 0;
-  if (decided(txn)) return;
-  if (txn->healthy && now - txn->healthy_since_ms >= hold) {
-    confirmed(txn);
-    return;
-  }
-  uint64_t pause = PROBE_PAUSE_MS;
-  if (txn->healthy && txn->healthy_since_ms + hold - now < pause)
-    pause = txn->healthy_since_ms + hold - now;
-  if (now + pause > txn->confirm_until_ms) {
-    not_confirmed(txn, status < 0 ? &why : NULL);
-    return;
-  }
-  txn->timer.data = txn;
-  segue__timer_start(loop, &txn->timer, pause, probe_again);
-}
-
-static void probe(segue__txn *txn) {
-  uint64_t left = txn->confirm_until_ms - segue__loop_now_ms(txn->engine->loop);
-  segue__hook *hook = segue__txn_hook_new(txn, left ? left : 1, probed);
-  if (!hook) {
-    segue_error error;
-    segue__error_set(&error, UV_ENOMEM, "confirm: out of memory");
-    segue__txn_step_end(txn, &error);
-    return;
-  }
-  txn->policy->ops->probe(txn->policy->impl, &hook->op);
-}
-
-void segue__txn_decide(segue__txn *txn, segue__decision decision, const char *by) {
-  if (txn->decision) return; /* the first one counts */
-  txn->decision = decision;
-  snprintf(txn->decided_by, sizeof txn->decided_by, "%s", by);
-  segue__log(txn->engine->log, SEGUE__INFO, "reload",
-             decision == SEGUE__CONFIRM ? "the new generation is confirmed"
-                                        : "the new generation is taken back",
-             "by", 's', by, "generation", 'u', txn->engine->live->generation, NULL);
-  if (segue__timer_active(&txn->timer))
-    segue__timer_start(txn->engine->loop, &txn->timer, 0, txn->timer.cb);
-  else if (txn->hook)
-    segue__op_cancel(&txn->hook->op, SEGUE_ECANCELLED);
 }
 
 /* ---- The record ---- */

@@ -14,6 +14,7 @@
  *   sources.c  what is known of each source
  *   feed.c     the life of sources that are asked over a network: pulls, watches, back-off
  *   strategy.c pull or push, asked anew when a source's health changes
+ *   confirm.c  a new generation proves itself, or is undone
  *   hold.c     what operators decide: freeze, confirm, rollback
  *   retire.c   old instances drain in the background; failed modules recover
  *   result.c   the truth about one run
@@ -226,6 +227,9 @@ void segue__txn_fail(segue__txn *txn, const segue_error *error);
 void segue__txn_tell(segue__txn *txn, const segue_error *error);
 /* Takes the secrets of the live config, and of one that is judged, out of the sentence. */
 void segue__engine_scrub(const segue__engine *engine, segue_error *error);
+/* False: the step cannot begin, and its cb is on the way (or misuse was reported to it). */
+bool segue__txn_step_begin(segue__txn *txn, segue__txn_cb cb, void *data, bool ready,
+                           const char *misuse);
 segue__hook *segue__hook_new(segue__engine *engine, segue__policy *policy, uint64_t deadline_ms,
                              void (*answered)(segue_op *, int, const segue_error *));
 segue__hook *segue__txn_hook_new(segue__txn *txn, uint64_t deadline_ms,

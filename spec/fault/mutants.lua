@@ -42,7 +42,7 @@ local mutants = {
     "segue__txn_fail(txn, error);\n    add_findings(txn);", "add_findings(txn);", UNIT.txn },
   { "undoing a hook that returned without commit", "core/reload/txn.c",
     "segue__txn_fail(txn, &lazy);", ";", UNIT.txn },
-  { "reverting what was not confirmed", "core/reload/txn.c",
+  { "reverting what was not confirmed", "core/reload/confirm.c",
     "txn->healthy = status == 0;", "txn->healthy = true;", UNIT.txn },
   { "waiting for an operation before destroying", "core/module/module.c",
     "if (segue__op_outstanding(&instance->op[verb])) return;", ";", UNIT.txn },

@@ -117,6 +117,7 @@ static void fuzz_chunked(const char *data, size_t len) {
 
 static uv_loop_t loop;
 static segue__http_server *server;
+static segue__http_listener *listener;
 static segue__http_request *held[64];
 static unsigned held_count;
 
@@ -170,7 +171,7 @@ static void fuzz_connection(const char *data, size_t len) {
   if (len < 1 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return;
   size_t step = (unsigned char)data[0] % 64 ? (size_t)(unsigned char)data[0] * 7 : len;
   data++, len--;
-  must(segue__http_conn_open(server, pair[0], true, "fuzz") == 0, "cannot open a connection");
+  must(segue__http_conn_open(listener, pair[0], "fuzz") == 0, "cannot open a connection");
   while (len) {
     size_t n = len < step ? len : step;
     ssize_t sent = send(pair[1], data, n, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -195,6 +196,9 @@ static void set_up(void) {
   segue__http_limits limits = {.head_bytes = 6000, .header_count = 20, .body_bytes = 5000};
   uv_loop_init(&loop);
   must(segue__http_server_new(&server, &loop, &limits, on_request, NULL) == 0, "no server");
+  segue__http_address address;
+  must(segue__http_address_parse("127.0.0.1:0", &address, NULL) == 0, "no address");
+  must(segue__http_listen(server, &address, 0, &listener, NULL) == 0, "no listener");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
