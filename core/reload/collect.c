@@ -469,7 +469,8 @@ static void keep(segue__collect *collect) {
     if (!is_feed(collect, i) || !collect->fetched[i] || !collect->kept[i].wall_ms) continue;
     int rc = segue__kept_write(collect->reads, source, &collect->kept[i], &collect->documents[i]);
     if (rc) {
-      segue__error_set(&error, rc, "%s: out of memory", source->name);
+      segue__error_set(&error, rc, "what %s delivered cannot be kept: %s", source->name,
+                       segue_strerror(rc));
       add_error(collect, &error);
     }
   }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "../os/fault.h"
 #include "txn.h"
 
 enum {
@@ -151,6 +152,8 @@ static void take_revision(segue__source_state *state, segue__delivery *delivery)
  * bytes keep their document, which is parsed already. */
 static int take(segue__source_state *state, segue__delivery *delivery, segue_error *err) {
   segue__documents next = {0};
+  int fault = SEGUE_FAULT("feed.take");
+  if (fault) return segue__error_set(err, fault, "%s", segue_strerror(fault));
   if (delivery->unchanged && !state->feed.has)
     return segue__error_set(err, SEGUE_ESOURCE,
                             "the source says that nothing has changed, but has delivered nothing");
@@ -233,7 +236,7 @@ int segue__feed_pull(segue__engine *engine, segue__policy *policy, const segue__
   drop(state->feed.pull);
   segue__timer_stop(engine->loop, &state->feed.pull_timer);
   if (stuck(engine, state) >= STUCK_MAX) return UV_EAGAIN;
-  segue__feed_call *call = call_new(engine, policy, state);
+  segue__feed_call *call = SEGUE_FAULT("feed.fetch") ? NULL : call_new(engine, policy, state);
   if (!call) return UV_ENOMEM;
   /* A run leaves time for what comes after: parsing and merging. */
   uint64_t ms = collect ? policy->collect_ms - policy->collect_ms / 4 : policy->collect_ms;
@@ -375,6 +378,12 @@ static void watch_due(segue__timer *timer) {
   }
 }
 
+/* A push that could not be taken is fetched. */
+static void lost(segue__engine *engine, segue__source_state *state, const segue_error *err) {
+  failed(engine, state, err);
+  pull_soon(engine, state, backoff(engine, state->feed.source, 0));
+}
+
 static void emitted(void *data, segue__delivery *delivery) {
   segue__feed_call *call = data;
   segue__engine *engine = call->engine;
@@ -392,7 +401,7 @@ static void emitted(void *data, segue__delivery *delivery) {
     if (state->feed.pull) state->feed.pull->overtaken = true;
     rc = take(state, delivery, &err);
     if (rc < 0)
-      failed(engine, state, &err);
+      lost(engine, state, &err);
     else
       succeeded(engine, state);
   }
@@ -409,7 +418,8 @@ static bool may_watch(const segue__engine *engine, const segue__source_state *st
 static void start_watch(segue__engine *engine, segue__source_state *state) {
   segue__feed *feed = &state->feed;
   if (!may_watch(engine, state)) return;
-  segue__feed_call *call = call_new(engine, engine->policy, state);
+  segue__feed_call *call =
+      SEGUE_FAULT("feed.watch") ? NULL : call_new(engine, engine->policy, state);
   feed->proven = false;
   (void)segue__timer_start(engine->loop, &feed->watch_timer, PROVEN_MS, watch_due);
   if (!call) return; /* the timer tries again */

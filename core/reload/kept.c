@@ -9,6 +9,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "../os/fault.h"
 #include "reads.h"
 #include "txn.h"
 
@@ -55,7 +56,7 @@ int segue__kept_write(segue__reads *reads, const segue__source *source, const se
   put(&b, documents->count, 4);
   for (size_t i = 0; i < documents->count; i++)
     put_document(&b, documents->items[i]);
-  int rc = b.failed ? UV_ENOMEM : 0;
+  int rc = b.failed ? UV_ENOMEM : SEGUE_FAULT("feed.keep");
   if (!rc) segue__reads_keep(reads, key, b.data, b.len);
   segue__buf_deinit(&b);
   return rc;

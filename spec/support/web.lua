@@ -11,6 +11,7 @@ local wait = require "spec.support.wait"
 
 local M = {}
 local open = {}
+local pipe -- a client that left must not end the specs
 
 --- A complete answer as bytes. options: status, type, headers (lines), length (another one than the
 --- truth).
@@ -46,6 +47,11 @@ end
 --- be replaced; server.requests are all that came.
 function M.serve(handler)
   local self = setmetatable({ handler = handler, requests = {}, clients = {}, timers = {} }, Server)
+  if not pipe then
+    pipe = uv.new_signal()
+    pipe:start("sigpipe", function() end)
+    pipe:unref()
+  end
   self.handle = uv.new_tcp()
   assert(self.handle:bind("127.0.0.1", 0))
   self.port = self.handle:getsockname().port
@@ -146,6 +152,8 @@ function M.cleanup()
     for _, timer in ipairs(server.timers) do timer:close() end
   end
   open = {}
+  if pipe then pipe:close() end
+  pipe = nil
   wait.pump()
 end
 
