@@ -40,6 +40,7 @@ static const route routes[] = {
     {"/api/v1/confirm", POST, false, segue__handle_confirm},
     {"/api/v1/freeze", POST, false, segue__handle_freeze},
     {"/api/v1/unfreeze", POST, false, segue__handle_unfreeze},
+    {"/api/v1/recording", POST, false, segue__handle_recording},
     {"/api/v1/events", GET, false, segue__handle_events},
 };
 enum { ROUTE_COUNT = sizeof routes / sizeof *routes };
@@ -95,6 +96,7 @@ void segue__admin_detach(segue__admin *admin) {
   segue__calls_close(admin);
   segue__questions_close(admin);
   segue__pages_close(admin);
+  segue__recording_close(admin);
   segue__engine_unobserve(admin->engine, &admin->observer);
   admin->engine = NULL;
 }
@@ -125,6 +127,7 @@ static void on_phase(segue__observer *observer, const segue__result *result, seg
   segue__events_phase(admin, result, phase);
   if (phase != SEGUE__PHASE_SETTLED) return;
   segue__metrics_add(&admin->metrics, result);
+  segue__recording_add(admin, result);
   segue__announce(admin->log, result);
 }
 

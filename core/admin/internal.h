@@ -6,6 +6,7 @@
 #ifndef SEGUE_ADMIN_INTERNAL_H
 #define SEGUE_ADMIN_INTERNAL_H
 
+#include "../reload/record.h"
 #include "admin.h"
 #include "door.h"
 #include "limiter.h"
@@ -48,6 +49,19 @@ typedef struct segue__refusals {
   uint64_t unauthorized, forbidden, rate, handshakes;
 } segue__refusals;
 
+/* recording.c: an incident as it is written down by a client. */
+#define SEGUE__ENTRIES_KEPT 16
+typedef struct segue__recording {
+  bool on, starting;
+  uint64_t count;                  /* entries so far; the last ones are kept, by number modulo */
+  char *kept[SEGUE__ENTRIES_KEPT]; /* NULL: there was no memory for it */
+  segue__files *files;             /* of the last entry */
+  segue__http_request *waiter;
+  uint64_t wanted; /* by it */
+  segue__record_call call;
+  segue__timer timer; /* until the waiter is told that there is nothing, or all is forgotten */
+} segue__recording;
+
 struct segue__admin {
   segue__loop *loop;
   const segue__log *log;
@@ -59,6 +73,7 @@ struct segue__admin {
   segue__page *page, *pages;  /* the one that is being written, and those that wait */
   segue__question *questions; /* whoever waits for the record */
   segue__events events;
+  segue__recording recording;
   segue__metrics metrics;
   segue__observer observer;
   segue__limiter limiter;
@@ -77,7 +92,7 @@ segue__handler segue__handle_reload, segue__handle_plan, segue__handle_healthy, 
     segue__handle_metrics, segue__handle_status, segue__handle_modules, segue__handle_sources,
     segue__handle_config, segue__handle_reloads, segue__handle_one_reload, segue__handle_diff,
     segue__handle_events, segue__handle_index, segue__handle_why, segue__handle_rollback,
-    segue__handle_confirm, segue__handle_freeze, segue__handle_unfreeze;
+    segue__handle_confirm, segue__handle_freeze, segue__handle_unfreeze, segue__handle_recording;
 
 /* Sends the buffer and frees it; 500 if it ran out of memory. headers may be NULL. */
 void segue__answer(segue__http_request *request, int status, const char *type, const char *headers,
@@ -120,6 +135,9 @@ void segue__questions_close(segue__admin *admin);
 /* decide.c: members "frozen", "unconfirmed" and "rolled_back_to", without braces; and metrics. */
 void segue__hold_json(segue__buf *out, const segue__engine *engine);
 void segue__hold_metrics(segue__buf *out, const segue__engine *engine);
+
+void segue__recording_add(segue__admin *admin, const segue__result *result);
+void segue__recording_close(segue__admin *admin);
 
 void segue__calls_close(segue__admin *admin);
 void segue__pages_close(segue__admin *admin);

@@ -32,8 +32,7 @@ static void on_outcome(segue__waiter *waiter, int status, segue__result *result)
 static void on_gone(segue__http_request *request);
 static void on_waited(segue__timer *timer);
 
-/* "5s", "200ms", "2m", "1.5" (seconds) */
-static bool duration_parse(const char *text, uint64_t *ms) {
+bool segue__duration_parse(const char *text, uint64_t *ms) {
   static const struct {
     const char *unit;
     double ms;
@@ -214,7 +213,7 @@ static void ask(segue__reload_call draft) {
   char wait[32];
   if (segue__http_query_get(request, "wait", wait, sizeof wait)) {
     draft.limited = true;
-    if (!duration_parse(wait, &draft.wait_ms)) {
+    if (!segue__duration_parse(wait, &draft.wait_ms)) {
       segue__answer_error(request, 400, NULL,
                           "wait must be a duration such as 5s or 200ms, not \"%s\"", wait);
       return;

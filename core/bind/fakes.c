@@ -80,11 +80,18 @@ static int file_failure(const segue__fake_file *file, segue_error *err) {
                           file->message ? file->message : segue_strerror(file->code));
 }
 
+/* Is the disk's file the one that counts? */
+static bool is_of_the_disk(const segue__rehearsal *r, const char *path) {
+  size_t len = strlen(r->options.lua_dir);
+  return !r->sealed || (strncmp(path, r->options.lua_dir, len) == 0 && path[len] == '/');
+}
+
 static int read_file(void *data, const char *path, size_t max, segue__bytes *out,
                      segue_error *err) {
   const segue__fake_file *file = find_file(data, path);
   const segue__os *real = segue__os_default();
-  if (!file) return real->read_file(real->data, path, max, out, err);
+  if (!file && is_of_the_disk(data, path)) return real->read_file(real->data, path, max, out, err);
+  if (!file) return segue__error_set(err, UV_ENOENT, "cannot read %s: it is not recorded", path);
   if (file->code) return file_failure(file, err);
   if (file->len > max)
     return segue__error_set(err, SEGUE_ELIMIT, "%s is larger than %zu bytes", path, max);
@@ -125,7 +132,7 @@ static int list_files(void *data, const char *pattern, segue__names *out, segue_
   bool any = false;
   for (size_t i = 0; i < r->file_count; i++)
     any = any || matches(pattern, r->files[i].path);
-  int rc = real->list_files(real->data, pattern, out, err);
+  int rc = r->sealed ? 0 : real->list_files(real->data, pattern, out, err);
   if (rc && (!any || rc != UV_ENOENT)) return rc;
   for (size_t i = 0; i < r->file_count; i++) {
     const segue__fake_file *file = &r->files[i];
@@ -148,6 +155,7 @@ static int write_file(void *data, const segue__write *w, segue_error *err) {
 
 static int stat_file(void *data, const char *path, struct stat *out) {
   const segue__fake_file *file = find_file(data, path);
+  if (!file && !is_of_the_disk(data, path)) return UV_ENOENT;
   if (!file) return stat(path, out) ? -errno : 0;
   if (file->code) return file->code;
   *out = (struct stat){.st_mode = S_IFREG | 0600, .st_size = (off_t)file->len};

@@ -503,6 +503,12 @@ static int log_text(lua_State *L) {
   return 1;
 }
 
+/* From now on there is nothing on the disk. */
+static int seal(lua_State *L) {
+  check(L)->r->sealed = true;
+  return 0;
+}
+
 /* folder(path) -> where it really is; nothing if it is not there */
 static int real_folder(lua_State *L) {
   char path[PATH_MAX];
@@ -511,21 +517,34 @@ static int real_folder(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg methods[] = {{"file", put_file},
-                                   {"unfile", remove_file},
-                                   {"read", read_file},
-                                   {"env", set_env},
-                                   {"fire", fire},
-                                   {"await", await},
-                                   {"advance", advance},
-                                   {"results", results},
-                                   {"config", config},
-                                   {"sources", sources},
-                                   {"triggers", triggers},
-                                   {"state", state},
-                                   {"log", log_text},
-                                   {"close", close_rehearsal},
-                                   {NULL, NULL}};
+/* json(text) -> value, or nil and why not */
+static int parse_json(lua_State *L) {
+  segue_error err = {0};
+  segue__document *doc = NULL;
+  size_t len = 0;
+  const char *text = luaL_checklstring(L, 1, &len);
+  char *copy = segue__malloc(len + 1);
+  if (!copy) return luaL_error(L, "out of memory");
+  memcpy(copy, text, len + 1);
+  int rc = segue__document_new(&doc, 1, "", "JSON", SEGUE__JSON, copy, len);
+  if (rc) return luaL_error(L, "out of memory");
+  doc->foreign = true;
+  rc = segue__document_parse(doc, NULL, NULL, NULL, &err);
+  if (rc == 0)
+    push_node(L, &doc->root);
+  else
+    lua_pushnil(L);
+  segue__document_unref(doc);
+  if (rc == 0) return 1;
+  lua_pushstring(L, err.message);
+  return 2;
+}
+
+static const luaL_Reg methods[] = {
+    {"file", put_file}, {"unfile", remove_file}, {"read", read_file},        {"env", set_env},
+    {"fire", fire},     {"await", await},        {"advance", advance},       {"results", results},
+    {"config", config}, {"sources", sources},    {"triggers", triggers},     {"state", state},
+    {"log", log_text},  {"seal", seal},          {"close", close_rehearsal}, {NULL, NULL}};
 
 static int open_core(lua_State *L) {
   const segue__testing_options *options = options_of(L);
@@ -541,6 +560,8 @@ static int open_core(lua_State *L) {
   lua_setfield(L, -2, "new");
   lua_pushcfunction(L, real_folder);
   lua_setfield(L, -2, "folder");
+  lua_pushcfunction(L, parse_json);
+  lua_setfield(L, -2, "json");
   lua_pushlightuserdata(L, NULL);
   lua_setfield(L, -2, "null");
   /* It is relative to the current folder, not to the spec that asks for it. */

@@ -32,6 +32,7 @@ enum {
   REPLAY = 1024,
   LIMIT = 2048,
   ACCEPT_SHRINK = 4096,
+  DURATION = 8192,
   REMOTE = POLICY | STATE | SOCKET
 };
 
@@ -95,13 +96,20 @@ static const command commands[] = {
      "Runs the files that end in _spec.lua with busted, which has to be installed (the Debian\n"
      "package lua-busted). segue.testing gives them rehearsals of a policy, by default that of "
      "-c.\n"
-     "Exit codes: 0 all passed, 3 not, 4 they cannot be run.",
-     segue__cli_test, POLICY | LUA_DIR | JSON, 1},
+     "With --replay a recorded incident is replayed against the policy instead, and what it would\n"
+     "have decided otherwise is told.\n"
+     "Exit codes: 0 all passed (nothing is decided otherwise), 3 not, 4 it cannot be run.",
+     segue__cli_test, POLICY | LUA_DIR | JSON | REPLAY, 1},
+    {"record", "[FILE]", "write down an incident for segue test --replay",
+     "From now on, what each reload reads, and what comes of it, until it is interrupted. FILE is "
+     "a\n"
+     "new one; by default it is printed. It holds whole files, secrets and all.",
+     segue__cli_record, REMOTE | DURATION, 1},
     {"completion", "SHELL", "print the completion of a shell: bash or zsh",
      "It is installed with the program. By hand: source <(segue completion bash), or put what\n"
      "segue completion zsh prints into a file _segue in a folder of $fpath.",
      segue__cli_completion, 0, 1},
-    {"version", "", "print the version", NULL, version, 0, 0},
+    {"version", "", "print the version", NULL, version, JSON, 0},
     {"help", "[COMMAND]", "this text, or that of a command", NULL, help, 0, 1},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
@@ -122,6 +130,9 @@ static const option options[] = {
     {"if-match", 0, "GENERATION", "only if this generation (number or hash) is live", IF_MATCH,
      FIELD(if_match)},
     {"schema", 0, "SCHEMA", "judge FILE by this schema", SCHEMA, FIELD(schema)},
+    {"replay", 0, "FILE", "replay what segue record wrote against the policy of -c", REPLAY,
+     FIELD(replay)},
+    {"for", 0, "TIME", "record for so long, such as 10m", DURATION, FIELD(duration)},
     {"formats", 0, NULL, "with --schema: \"format\" is a rule, not a remark", SCHEMA,
      FIELD(formats)},
     {"limit", 0, "N", "at most so many (default: 20)", LIMIT, FIELD(limit)},
@@ -171,8 +182,7 @@ bool segue__cli_colour(int fd) {
 }
 
 static int version(const segue__cli *cli) {
-  (void)cli;
-  printf("segue %s\n", segue_version());
+  printf(cli->json ? "{\"version\":\"%s\"}\n" : "segue %s\n", segue_version());
   return SEGUE__EXIT_OK;
 }
 

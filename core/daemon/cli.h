@@ -24,7 +24,7 @@ enum {
 
 typedef struct segue__cli {
   const char *policy, *state, *socket, *lua_dir, *log_format, *log_level, *wait, *if_match, *schema,
-      *replay, *limit;
+      *replay, *limit, *duration;
   bool json, force, accept_shrink, help, formats;
   const char *args[4];
   int arg_count;
@@ -47,6 +47,7 @@ int segue__cli_unfreeze(const segue__cli *cli);
 int segue__cli_init(const segue__cli *cli);
 int segue__cli_completion(const segue__cli *cli);
 int segue__cli_test(const segue__cli *cli);
+int segue__cli_record(const segue__cli *cli);
 
 /* The plan of a first load, where no daemon runs. */
 int segue__cli_plan_offline(const segue__cli *cli);

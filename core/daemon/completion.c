@@ -27,11 +27,13 @@ static const kind kinds[] = {
     {"FROM", "live previous next", NULL, NULL},
 };
 
-/* "[FROM [TO]]" is a FROM. NULL: nothing is known of it. */
-static const kind *kind_of(const char *text) {
+/* "[FROM [TO]]" is a FROM. The PATH of a command leads into the configuration, that of an option to
+ * a file. NULL: nothing is known of it. */
+static const kind *kind_of(const char *text, bool of_option) {
   size_t skip = strspn(text, "["), len = strcspn(text + skip, " ]");
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-    if (strlen(kinds[i].name) == len && strncmp(kinds[i].name, text + skip, len) == 0)
+    if ((of_option || strcmp(kinds[i].name, "PATH") != 0) && strlen(kinds[i].name) == len &&
+        strncmp(kinds[i].name, text + skip, len) == 0)
       return &kinds[i];
   return NULL;
 }
@@ -64,7 +66,7 @@ static void bash_values(segue__buf *out) {
     segue__buf_addf(out, "    --%s", o->name);
     if (o->letter) segue__buf_addf(out, "|-%c", o->letter);
     segue__buf_adds(out, ") ");
-    bash_words(out, kind_of(o->value));
+    bash_words(out, kind_of(o->value, true));
     segue__buf_adds(out, "; return ;;\n");
   }
 }
@@ -81,7 +83,7 @@ static void bash_command(segue__buf *out, const segue__command *c) {
   segue__buf_adds(out, "\" -- \"$word\")\n");
   if (c->max_args) {
     segue__buf_adds(out, "      else\n        ");
-    bash_words(out, kind_of(c->arguments));
+    bash_words(out, kind_of(c->arguments, false));
     segue__buf_addc(out, '\n');
   }
   segue__buf_adds(out, "      fi ;;\n");
@@ -125,8 +127,8 @@ static void zsh_text(segue__buf *out, const char *s) {
   }
 }
 
-static void zsh_action(segue__buf *out, const char *value) {
-  const kind *k = kind_of(value);
+static void zsh_action(segue__buf *out, const char *value, bool of_option) {
+  const kind *k = kind_of(value, of_option);
   segue__buf_addf(out, "%s:", k ? k->name : value);
   if (k && k->zsh)
     segue__buf_adds(out, k->zsh);
@@ -146,7 +148,7 @@ static void zsh_option(segue__buf *out, const segue__option *o) {
   segue__buf_addc(out, ']');
   if (o->value) {
     segue__buf_addc(out, ':');
-    zsh_action(out, o->value);
+    zsh_action(out, o->value, true);
   }
   segue__buf_adds(out, "' \\\n");
 }
@@ -158,7 +160,7 @@ static void zsh_command(segue__buf *out, const segue__command *c) {
     if (segue__cli_takes(c, o)) zsh_option(out, o);
   if (c->max_args) {
     segue__buf_addf(out, "        '%s:", c->max_args > 1 ? "*" : "1");
-    zsh_action(out, c->arguments);
+    zsh_action(out, c->arguments, false);
     segue__buf_adds(out, "' \\\n");
   }
   segue__buf_adds(out, "        && return 0 ;;\n");

@@ -10,6 +10,7 @@
 #include "../http/client.h"
 #include "../instance/state_folder.h"
 #include "cli.h"
+#include "remote.h"
 
 typedef struct question {
   const char *method, *path;
@@ -50,6 +51,20 @@ static int ask(const segue__cli *cli, const question *q, segue__http_answer *out
   options.url = q->path;
   options.method = q->method;
   options.headers = headers;
+  return segue__http_call(&options, out, err);
+}
+
+int segue__cli_call(const segue__cli *cli, const char *method, const char *path,
+                    uint64_t timeout_ms, segue__http_answer *out, segue_error *err) {
+  char socket[SEGUE__SOCKET_MAX + 1];
+  segue__http_call_options options;
+  int rc = find_socket(cli, socket, err);
+  if (rc < 0) return rc;
+  segue__http_call_options_init(&options);
+  options.socket_path = socket;
+  options.url = path;
+  options.method = method;
+  options.timeout_ms = timeout_ms;
   return segue__http_call(&options, out, err);
 }
 
@@ -100,6 +115,12 @@ static int show(const segue__cli *cli, const segue__http_answer *answer, int cod
   segue__buf_init(&out);
   segue__buf_add(&out, answer->body, answer->len);
   return segue__cli_print(code, &out);
+}
+
+int segue__cli_refused(const segue__http_answer *answer) {
+  char text[1024];
+  segue__table_error(answer->body, answer->len, text, sizeof text);
+  return segue__cli_fail(exit_code(answer->status), "%s", text);
 }
 
 static int unreachable(const segue_error *err) {

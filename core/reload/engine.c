@@ -485,6 +485,15 @@ static void put_back(segue__engine *engine, segue__run *run) {
   engine->pending = run;
 }
 
+static void tell_files(segue__engine *engine, segue__txn *txn) {
+  if (!txn->files) (void)segue__reads_take(segue__record_reads(engine->record), &txn->files);
+  txn->result->files = segue__files_ref(txn->files);
+}
+
+void segue__engine_keep_files(segue__engine *engine, bool keep) {
+  engine->keep_files = keep;
+}
+
 static void record_settled(segue__engine *engine, const segue__txn *txn, bool kept) {
   const segue__result *result = txn->result;
   segue__record_run settled = {.result = result,
@@ -521,9 +530,12 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
     segue__timer_start(engine->loop, &engine->retry_timer,
                        segue__engine_backoff_ms(engine, engine->retries++), retry_due);
   engine->txn = NULL;
+  if (engine->keep_files && engine->record) tell_files(engine, txn);
   if (engine->record) record_settled(engine, txn, kept);
   free_txn(txn);
   segue__engine_notify(engine, result, SEGUE__PHASE_SETTLED);
+  segue__files_unref(result->files);
+  result->files = NULL;
   segue__run_answer(run, put_off ? SEGUE_EDEFERRED : 0, put_off ? NULL : result);
   if (put_off && !engine->stopping)
     put_back(engine, run);

@@ -92,6 +92,9 @@ typedef struct segue__result {
   bool skipped;   /* automatic, and this input was refused before: nothing ran */
   bool deferred;  /* the policy put it off: it will run later */
   bool undo_failed;
+  bool forced;         /* it ran even if nothing had changed */
+  segue__files *files; /* what it read; only while observers are told that it settled, and only if
+                          they asked for it: segue__engine_keep_files */
   segue__trigger trigger;
   char *cause; /* who and what: "SIGHUP", "config.yaml changed, +2 more triggers" */
   segue__outcome outcome;
@@ -181,6 +184,8 @@ struct segue__observer {
   void *data;
   segue__observer *next;
 };
+/* From now on, results that observers are told of have the files that were read. */
+void segue__engine_keep_files(segue__engine *engine, bool keep);
 void segue__engine_observe(segue__engine *engine, segue__observer *observer);
 void segue__engine_unobserve(segue__engine *engine, segue__observer *observer);
 

@@ -40,6 +40,7 @@ int segue__result_new(segue__result **out, const segue__run *run) {
   result->refs = 1;
   result->id = run->id;
   result->plan_only = run->plan_only;
+  result->forced = run->force;
   result->trigger = run->trigger;
   segue__errors_init(&result->errors);
   if (run->joined)

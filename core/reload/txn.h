@@ -115,6 +115,7 @@ struct segue__engine {
   segue__engine_stats stats;
 
   int64_t stale_since_wall_ms; /* 0: what is live is what the sources say */
+  bool keep_files;             /* results have them while observers are told */
   bool stopping;
   void (*stopped_cb)(void *data);
   void *stopped_data;

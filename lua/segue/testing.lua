@@ -415,13 +415,23 @@ function Rehearsal:close()
   self.core:close()
 end
 
---- Replays a recorded incident against a policy: see segue.testing.replay.
----@param path string a file that `segue record` wrote, relative to the folder of the spec
----@param options? { policy?: string }
+local replay_options = { policy = true, on_run = true, on_fetch = true, on_resolve = true }
+
+--- Replays an incident that `segue record` wrote, relative to the folder of the spec, against its
+--- own policy or another one. What its commands and requests answered is not in it: they succeed
+--- unless on_run and on_fetch say otherwise.
+---@param path string
+---@param options? { policy?: string, on_run?: function, on_fetch?: function,
+---  on_resolve?: function }
+---@return segue.Replay
 function testing.replay(path, options)
-  local o = options_of("testing.replay", options, { policy = true })
+  local o = options_of("testing.replay", options, replay_options)
   text_argument("testing.replay", path)
-  return require("segue.testing.replay").run(absolute(path), o.policy and absolute(o.policy))
+  local report, why = require("segue.testing.replay").replay(absolute(path),
+    o.policy and absolute(o.policy),
+    { run = o.on_run, fetch = o.on_fetch, resolve = o.on_resolve })
+  if not report then raise(why) end
+  return report
 end
 
 return testing

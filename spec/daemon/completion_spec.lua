@@ -10,9 +10,8 @@ local function known()
   local list = segue.cli({ "help" }).stdout:match("Commands:\n(.-)\n\n")
   for name in list:gmatch("%f[^\n%z]  (%S+)") do
     local options = {}
-    for option in segue.cli({ "help", name }).stdout:gmatch("%-%-([%w-]+)") do
-      options[option] = true
-    end
+    local shown = segue.cli({ "help", name }).stdout:match("Options:\n(.*)")
+    for option in shown:gmatch("%f[^\n%z]  [^\n]-%-%-([%w-]+)") do options[option] = true end
     commands[name], order[#order + 1] = options, name
   end
   return commands, order
