@@ -214,6 +214,7 @@ static int broken(segue__lua *lua, const char *what, uint64_t cpu_ms, segue_erro
     segue__error_set(err, code, "%s used more than %llu ms of CPU time: is there an endless loop?",
                      what, (unsigned long long)cpu_ms);
   segue__error_at(err, lua->place.file, lua->place.line, 0);
+  if (!lua->fatal.code) lua->fatal = *err;
   return code;
 }
 

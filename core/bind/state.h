@@ -74,6 +74,7 @@ struct segue__lua {
   struct segue__task *tasks, *current;
   segue__place place;
   char *traceback;
+  segue_error fatal; /* what the call said that hit the limit first */
 };
 
 typedef struct segue__lua_setup {

@@ -85,9 +85,13 @@ static void fail(segue__task *task, int status) {
   end(task);
 }
 
+/* Where another call spoiled the state for all, that one is told. */
 static void fail_cancelled(segue__task *task) {
-  fail(task,
-       segue__error_set(&task->error, SEGUE_ECANCELLED, "%s was cancelled", task->options.name));
+  const segue_error *fatal = &task->lua->fatal;
+  segue__error_set(&task->error, SEGUE_ECANCELLED, "%s was cancelled%s%.400s", task->options.name,
+                   fatal->code ? ": " : "", fatal->message);
+  if (fatal->code) segue__error_at(&task->error, fatal->file, fatal->line, 0);
+  fail(task, SEGUE_ECANCELLED);
 }
 
 static void limit_passed(segue__timer *timer) {

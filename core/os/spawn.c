@@ -23,7 +23,7 @@
 #define P_PIDFD 3
 #endif
 
-enum { READ_BYTES = 65536 };
+enum { READ_BYTES = 65536, LAST_READS = 64 };
 
 typedef struct running running;
 
@@ -55,12 +55,15 @@ struct running {
 
 static void finish(running *r);
 static void on_linger(segue__timer *timer);
+static void on_stream_closed(uv_handle_t *handle);
 
 /* ---- Output ---- */
 
-static void stream_end(stream *s) {
+/* The handle goes first: it takes its descriptor's number out of the poll set, and once that is
+ * closed the number may be another child's. */
+static void stream_end(stream *s, uv_close_cb cb) {
   if (s->fd < 0) return;
-  if (s->poll.data) uv_poll_stop(&s->poll);
+  if (s->poll.data) uv_close((uv_handle_t *)&s->poll, cb);
   close(s->fd);
   s->fd = -1;
 }
@@ -94,7 +97,7 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
   stream *s = poll->data;
   running *r = s->owner;
   if (s->fd < 0) return;
-  if (status < 0 || !stream_read(s)) stream_end(s);
+  if (status < 0 || !stream_read(s)) stream_end(s, on_stream_closed);
   if (r->exited && output_ended(r)) finish(r);
 }
 
@@ -148,7 +151,7 @@ static void pause_reading(segue__spawn *spawn, bool paused) {
     if (paused)
       uv_poll_stop(&s->poll);
     else if (uv_poll_start(&s->poll, UV_READABLE, on_readable))
-      stream_end(s);
+      stream_end(s, on_stream_closed);
   }
   if (paused)
     segue__timer_stop(r->loop, &r->linger);
@@ -160,9 +163,22 @@ void segue__spawn_pause(segue__spawn *spawn, bool paused) {
   if (spawn && spawn->pause) spawn->pause(spawn, paused);
 }
 
+/* The loop may have been busy with other things all the while. What was written in time lies in the
+ * pipe, and whoever gets it may pause it. */
+static void read_rest(stream *s) {
+  uint64_t before = s->total + 1;
+  for (int n = 0; n < LAST_READS && s->fd >= 0 && !s->owner->paused && s->total != before; n++) {
+    before = s->total;
+    if (!stream_read(s)) stream_end(s, on_stream_closed);
+  }
+}
+
 static void on_linger(segue__timer *timer) {
   running *r = timer->data;
-  r->result.output_cut = true;
+  for (int i = 0; i < 2; i++)
+    read_rest(&r->streams[i]);
+  if (r->paused && !output_ended(r)) return;
+  r->result.output_cut = !output_ended(r);
   finish(r);
 }
 
@@ -218,10 +234,8 @@ static void on_stream_closed(uv_handle_t *handle) {
 }
 
 static void close_handles(running *r, uv_close_cb exit_cb, uv_close_cb stream_cb) {
-  for (int i = 0; i < 2; i++) {
-    stream_end(&r->streams[i]);
-    if (r->streams[i].poll.data) uv_close((uv_handle_t *)&r->streams[i].poll, stream_cb);
-  }
+  for (int i = 0; i < 2; i++)
+    stream_end(&r->streams[i], stream_cb);
   if (r->exit_poll.data) uv_close((uv_handle_t *)&r->exit_poll, exit_cb);
   close(r->pidfd);
 }

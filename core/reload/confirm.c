@@ -110,6 +110,9 @@ static void probed(segue_op *op, int status, const segue_error *error) {
   segue_error why = {0};
   if (error) why = *error;
   segue__hook_answered(hook);
+  /* The last probe may only have been cut off by the end: then an earlier one has more to say. */
+  bool cut_off = status == SEGUE_ETIMEOUT && now >= txn->confirm_until_ms;
+  if (cut_off && txn->unhealthy.code) why = txn->unhealthy;
   if (status < 0) txn->unhealthy = why;
   if (status == 0 && !txn->healthy) txn->healthy_since_ms = now;
   txn->healthy = status == 0;

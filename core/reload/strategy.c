@@ -34,11 +34,14 @@ static void answered(segue_op *op, int status, const segue_error *error) {
   segue__hook *hook = (segue__hook *)op;
   segue__engine *engine = op->data;
   segue__source_state *state = state_named(engine, hook->source);
-  if (status < 0)
+  char text[1024];
+  if (status < 0) {
+    segue_error_format(error, text, sizeof text);
     segue__log(engine->log, SEGUE__ERROR, "policy", "the strategy hook failed", "source", 's',
-               hook->source, "error", 's', error->message, NULL);
-  else if (state)
+               hook->source, "error", 's', text, NULL);
+  } else if (state) {
     decide(engine, state, hook);
+  }
   engine->asking = false;
   segue__hook_answered(hook);
   segue__strategy_ask(engine);

@@ -195,7 +195,7 @@ struct segue__txn {
   char decided_by[128];
   uint64_t confirm_until_ms, healthy_since_ms;
   bool healthy;
-  segue_error unhealthy; /* what the probe said last; code 0: nothing yet */
+  segue_error unhealthy; /* what counts of what the probe said; code 0: nothing yet */
 
   /* The call in flight of prepare, commit or confirm. */
   segue__txn_cb step_cb;

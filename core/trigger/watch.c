@@ -86,12 +86,14 @@ static void on_closed(uv_handle_t *handle) {
   release(handle->data);
 }
 
-/* A watch that is closed in its own callback is freed when the callback has returned. */
+/* A watch that is closed in its own callback is freed when the callback has returned. The handle
+ * goes before the descriptor: it takes the number out of the poll set, which may then be another's.
+ */
 static void finish_close(segue__watch *watch) {
-  if (watch->polling)
-    uv_close((uv_handle_t *)&watch->poll, on_closed);
-  else
-    release(watch);
+  bool polling = watch->polling;
+  if (polling) uv_close((uv_handle_t *)&watch->poll, on_closed);
+  if (watch->last_fd >= 0) close(watch->last_fd);
+  if (!polling) release(watch);
 }
 
 void segue__watch_close(segue__watch *watch, void (*cb)(void *data), void *data) {
@@ -108,7 +110,7 @@ void segue__watch_close(segue__watch *watch, void (*cb)(void *data), void *data)
     while (watch->dirs[i])
       segue__watch_dir_forget(watch, watch->dirs[i]);
   if (watch->polling) uv_poll_stop(&watch->poll);
-  if (watch->fd >= 0) close(watch->fd);
+  watch->last_fd = watch->fd;
   watch->fd = -1;
   if (!watch->in_callback) finish_close(watch);
 }

@@ -59,6 +59,7 @@ struct segue__watch {
   segue__watch_cb cb;
   void *data;
   int fd; /* -1: no inotify */
+  int last_fd; /* -1, or to be closed at the end */
   bool polling, closing;
   uv_poll_t poll;
   watched_path **paths;

@@ -299,3 +299,33 @@ describe("many commands", function()
     end
   end)
 end)
+
+describe("output", function()
+  -- A child that ended its output early gave up numbers of descriptors; they are the next child's.
+  it("is not lost where another child ends that had closed its own", function()
+    local function until_there(name)
+      return "while [ ! -e " .. dir:at(name) .. " ]; do sleep 0.01; done"
+    end
+    local before = C.os_harness_open_fds()
+    local first = assert(start { "sh", "-c", "exec >&- 2>&-; " .. until_there "end" })
+    loop:run_until(function() return C.os_harness_open_fds() == before + 1 end) -- its pidfd
+    local second = assert(start { "sh", "-c", until_there "go" .. "; echo mine; echo too >&2" })
+    dir:write("end", "")
+    loop:run_until(function() return first.ended end)
+    dir:write("go", "")
+    loop:run_until(function() return second.ended end)
+    assert.same({ "mine\n", "too\n", false, 0 },
+      { second.out, second.err, second.cut, second.code })
+  end)
+
+  it("that came while the loop was busy past the time for late output is read", function()
+    local late = assert(start({ "sh", "-c", "(while kill -0 $$; do sleep 0.01; done; echo late; "
+      .. "touch " .. dir:at "done" .. ") 2>&- & exit 0" }, { linger_ms = 20 }))
+    loop:run_until(function() return not uv.fs_stat("/proc/" .. late.pid) end) -- reaped
+    local deadline = uv.hrtime() + 10e9
+    while not uv.fs_stat(dir:at "done") and uv.hrtime() < deadline do uv.sleep(1) end
+    uv.sleep(50) -- the loop does not turn, and the time for late output passes
+    loop:run_until(function() return late.ended end)
+    assert.equal("late\n", late.out)
+  end)
+end)

@@ -1,0 +1,38 @@
+-- SPDX-License-Identifier: MIT
+-- What a policy can do to hurt, one line each: name, code, and a piece of the sentence that it leads
+-- to.
+return {
+  { "spin", "while true do end", "200 ms of CPU time" },
+  { "pcall_loop", "while true do pcall(error) end", "200 ms of CPU time" },
+  { "coroutine_spin", "while true do coroutine.wrap(function() coroutine.yield() end)() end",
+    "200 ms of CPU time" },
+  { "handler_loop", "while true do xpcall(error, function() while true do end end) end",
+    "200 ms of CPU time" },
+  { "pattern_bomb", "local x = ('a'):rep(40):find(('a-'):rep(12) .. 'b')", "pattern too complex" },
+  { "pattern_bombs", "while true do pcall(string.find, ('a'):rep(40), ('a-'):rep(12) .. 'b') end",
+    "200 ms of CPU time" },
+  { "long_text", "local x = ('x'):rep(1e9)", "string.rep: the result would be longer" },
+  { "table", "local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1000) .. i end", "" },
+  { "doubling", "local s = ('x'):rep(1e6) while true do s = s .. s end", "256 MiB of memory" },
+  { "formats", "while true do local x = ('%99.99f'):format(1e300) end", "200 ms of CPU time" },
+  { "metatable", "getmetatable('').__index = nil", "attempt to index" },
+  { "recursion", "local function f() return 1 + f() end f()", "stack overflow" },
+  { "c_recursion", "local function f() return (('x'):gsub('x', f)) end f()", "stack overflow" },
+  { "pcall_recursion", "local function f() pcall(f) error('deep', 2) end f()", "" },
+  { "index_chain", "local t = setmetatable({}, { __index = function(t, k) return t[k + 1] end }) "
+    .. "local x = t[1]", "stack overflow" },
+  { "an_error", "error('broken')", "broken" },
+  { "no_text", "error({})", "error() was called with a table" },
+  { "bytecode", "assert(load('\\27LJ\\2\\0\\0'))", "attempt to load chunk with wrong mode" },
+  { "ffi", "require('ffi').cdef 'void exit(int);'", "comes too late" },
+  { "jit", "jit.on()", "attempt to index global 'jit'" },
+  { "debug", "debug.sethook()", "attempt to index global 'debug'" },
+  { "os_exit", "os.exit(1)", "attempt to call field 'exit'" },
+  { "io", "io.open('/etc/passwd')", "attempt to index global 'io'" },
+  { "getfenv", "getfenv(0).x = 1", "attempt to call global 'getfenv'" },
+  { "newproxy", "newproxy(true)", "attempt to call global 'newproxy'" },
+  { "collectgarbage", "collectgarbage('stop')", "attempt to call global 'collectgarbage'" },
+  { "shared", "setmetatable(segue.null, {})", "" },
+  { "waits_in_gsub", "local x = ('x'):gsub('x', function() segue.sleep(1) end)",
+    "cannot wait here" },
+}
