@@ -200,13 +200,15 @@ static int require(lua_State *L) {
   segue__lua_guard(L);
   registry_table(L, &loading_key); /* 4 */
   lua_getfield(L, 4, name);
-  if (!lua_isnil(L, -1)) return luaL_error(L, "require '%s': the module requires itself", name);
-  lua_pushboolean(L, 1);
-  lua_setfield(L, 4, name);
+  if (!lua_isnil(L, -1))
+    return luaL_error(L, "require '%s': the module requires itself, or it ended in an error before",
+                      name);
   if (!strcmp(name, "segue") || !strncmp(name, "segue.", 6))
     load_library(L, name);
   else
     load_module(L, name);
+  lua_pushboolean(L, 1);
+  lua_setfield(L, 4, name);
   lua_pushvalue(L, 1);
   lua_call(L, 1, 1);
   if (lua_isnil(L, -1)) {
