@@ -438,8 +438,11 @@ static void hook_returned(segue_op *op, int status, const segue_error *error) {
   }
   segue__hook_answered(hook);
   if (txn->step_cb) {
+    segue__txn_cb cb = txn->step_cb;
+    void *data = txn->step_data;
     txn->step_cb = confirmed_after_hook;
     txn->step_data = txn;
+    cb(data, SEGUE_ECANCELLED, NULL); /* who asked for the step is told, and let go of */
   } else if (txn->flipped && !txn->failed && !txn->confirmed) {
     segue__txn_confirm(txn, confirmed_after_hook, txn);
   } else {

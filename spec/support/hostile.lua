@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What a policy can do to hurt, one line each: name, code, and a piece of the sentence that it leads
--- to.
+-- What a policy can do to hurt, one line each: name, code, and a piece of the sentence that comes
+-- of it.
 return {
   { "spin", "while true do end", "200 ms of CPU time" },
   { "pcall_loop", "while true do pcall(error) end", "200 ms of CPU time" },

@@ -222,6 +222,7 @@ static bool word(scripted_hooks *hooks, const char *what) {
 static void script_go(void *data, int status, const segue_error *error) {
   scripted_hooks *hooks = data;
   segue_op *op = hooks->reload_op;
+  if (status == SEGUE_ECANCELLED) return; /* the hook has ended before its step */
   if (status < 0) {
     segue__buf_addf(&hooks->world->journal, "script %s\n", segue_error_name(status));
     segue_op_done(op, status, error);
