@@ -58,7 +58,7 @@ struct segue__watch {
   const segue__log *log;
   segue__watch_cb cb;
   void *data;
-  int fd; /* -1: no inotify */
+  int fd;      /* -1: no inotify */
   int last_fd; /* -1, or to be closed at the end */
   bool polling, closing;
   uv_poll_t poll;
