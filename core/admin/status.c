@@ -31,6 +31,24 @@ static bool too_old(const segue__engine *engine, char *why, size_t size) {
   return false;
 }
 
+/* The policy wants that nothing stale is called ready. */
+static bool too_strict(const segue__engine *engine, char *why, size_t size) {
+  const segue__policy *policy = segue__engine_policy(engine);
+  if (!policy || !policy->ready_strict) return false;
+  if (segue__engine_stale_since(engine)) {
+    snprintf(why, size, "what is served is stale: the sources give nothing good");
+    return true;
+  }
+  for (size_t i = 0; i < segue__engine_source_count(engine); i++) {
+    segue__source_status source;
+    segue__engine_source_status(engine, i, &source);
+    if (!source.held) continue;
+    snprintf(why, size, "source %s is away, what it said last is held", source.name);
+    return true;
+  }
+  return false;
+}
+
 bool segue__admin_ready(const segue__engine *engine, char *why, size_t size) {
   if (!segue__engine_live(engine)) {
     const segue__result *last =
@@ -52,7 +70,7 @@ bool segue__admin_ready(const segue__engine *engine, char *why, size_t size) {
              module.error ? ": " : "", module.error ? module.error->message : "");
     return false;
   }
-  return !too_old(engine, why, size);
+  return !too_strict(engine, why, size) && !too_old(engine, why, size);
 }
 
 void segue__handle_healthy(segue__admin *admin, segue__http_request *request, const char *rest) {

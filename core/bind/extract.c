@@ -376,6 +376,8 @@ int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue_
   policy->confirm = flag(L, index, "confirm");
   policy->confirm_by_operator = flag(L, index, "confirm_by_operator");
   policy->schema = text(L, index, "schema");
+  policy->ready_strict = flag(L, index, "ready_strict");
+  policy->schema_defaults = flag(L, index, "schema_defaults");
   policy->formats_ignored = flag(L, index, "formats_ignored");
   take_triggers(L, index, policy);
   int rc = take_secrets(L, index, policy, err);

@@ -177,6 +177,26 @@ int segue__config_merge(segue__config **out, segue__document *const *docs, size_
   return 0;
 }
 
+int segue__config_fill(segue__config **out, segue__config *base, segue__document *filled,
+                       segue__document *schema) {
+  *out = NULL;
+  segue__config *config = segue__calloc(1, sizeof *config);
+  if (!config) return UV_ENOMEM;
+  config->refs = 1;
+  segue__arena_init(&config->arena);
+  config->base = segue__config_ref(base);
+  config->filled = segue__document_ref(filled);
+  config->schema = segue__document_ref(schema);
+  config->root = filled->root;
+  int rc = take_documents(config, base->documents, base->document_count);
+  if (rc) {
+    segue__config_unref(config);
+    return rc;
+  }
+  *out = config;
+  return 0;
+}
+
 segue__config *segue__config_ref(segue__config *config) {
   __atomic_add_fetch(&config->refs, 1, __ATOMIC_RELAXED);
   return config;
@@ -184,6 +204,7 @@ segue__config *segue__config_ref(segue__config *config) {
 
 size_t segue__config_bytes(const segue__config *config) {
   size_t bytes = sizeof *config + config->arena.used;
+  if (config->base) bytes += config->base->arena.used + config->filled->arena.used;
   for (size_t i = 0; i < config->document_count; i++)
     bytes += config->documents[i]->len + config->documents[i]->arena.used;
   return bytes;
@@ -196,11 +217,15 @@ void segue__config_unref(segue__config *config) {
   segue__free(config->documents);
   segue__free(config->by_id);
   segue__arena_deinit(&config->arena);
+  segue__config_unref(config->base);
+  segue__document_unref(config->filled);
+  segue__document_unref(config->schema);
   segue__free(config);
 }
 
 const segue__document *segue__config_document(const segue__config *config, const segue_node *node) {
   size_t low = 0, high = config->document_count;
+  if (config->schema && node->document == config->schema->id) return config->schema;
   while (low < high) {
     size_t middle = low + (high - low) / 2;
     if (config->by_id[middle]->id < node->document)

@@ -403,6 +403,10 @@ int segue__schema_new(segue__schema **out, segue__document *doc,
   return 0;
 }
 
+segue__document *segue__schema_document(const segue__schema *schema) {
+  return (segue__document *)schema->root->resource->doc; /* schema holds a reference */
+}
+
 segue__schema *segue__schema_ref(segue__schema *schema) {
   __atomic_add_fetch(&schema->refs, 1, __ATOMIC_RELAXED);
   return schema;

@@ -31,8 +31,9 @@ typedef struct segue__schema_options {
  * SEGUE_ELIMIT or UV_ENOMEM. One reference is returned. */
 int segue__schema_new(segue__schema **out, segue__document *doc,
                       const segue__schema_options *options, segue__errors *errors);
-segue__schema *segue__schema_ref(segue__schema *schema); /* [any thread] */
-void segue__schema_unref(segue__schema *schema);         /* [any thread]; NULL allowed */
+segue__document *segue__schema_document(const segue__schema *schema); /* borrowed */
+segue__schema *segue__schema_ref(segue__schema *schema);              /* [any thread] */
+void segue__schema_unref(segue__schema *schema); /* [any thread]; NULL allowed */
 
 /* One breach. error is complete: code, file, line, column, path and message. */
 typedef struct segue__finding {

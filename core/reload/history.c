@@ -277,24 +277,29 @@ static int add_document_bytes(segue__history *h, const segue__document *doc, int
   return rc;
 }
 
+static int add_document(segue__history *h, uint64_t generation, size_t position,
+                        const segue__document *doc) {
+  sqlite3_stmt *stmt;
+  segue__format format;
+  int64_t blob;
+  int rc = add_document_bytes(h, doc, &blob, &format);
+  if (!rc) rc = statement(h, SEGUE__ADD_DOCUMENT, &stmt);
+  if (rc) return rc;
+  sqlite3_bind_int64(stmt, 1, (int64_t)generation);
+  sqlite3_bind_int64(stmt, 2, (int64_t)position);
+  sqlite3_bind_text(stmt, 3, doc->source, -1, SQLITE_STATIC);
+  sqlite3_bind_text(stmt, 4, doc->name, -1, SQLITE_STATIC);
+  sqlite3_bind_int(stmt, 5, (int)format);
+  sqlite3_bind_int64(stmt, 6, blob);
+  return step(h, stmt);
+}
+
+/* With the defaults of a schema: as it came to be, since the schema is none of its documents. */
 static int add_documents(segue__history *h, uint64_t generation, const segue__config *config) {
+  if (config->filled) return add_document(h, generation, 0, config->filled);
   int rc = 0;
-  for (size_t i = 0; i < config->document_count && !rc; i++) {
-    const segue__document *doc = config->documents[i];
-    sqlite3_stmt *stmt;
-    segue__format format;
-    int64_t blob;
-    rc = add_document_bytes(h, doc, &blob, &format);
-    if (!rc) rc = statement(h, SEGUE__ADD_DOCUMENT, &stmt);
-    if (rc) break;
-    sqlite3_bind_int64(stmt, 1, (int64_t)generation);
-    sqlite3_bind_int64(stmt, 2, (int64_t)i);
-    sqlite3_bind_text(stmt, 3, doc->source, -1, SQLITE_STATIC);
-    sqlite3_bind_text(stmt, 4, doc->name, -1, SQLITE_STATIC);
-    sqlite3_bind_int(stmt, 5, (int)format);
-    sqlite3_bind_int64(stmt, 6, blob);
-    rc = step(h, stmt);
-  }
+  for (size_t i = 0; i < config->document_count && !rc; i++)
+    rc = add_document(h, generation, i, config->documents[i]);
   return rc;
 }
 

@@ -24,6 +24,8 @@ int segue__judge_start(segue__txn *txn) {
   judge->txn = txn;
   judge->limits = engine->options.limits;
   judge->formats = !txn->policy->formats_ignored;
+  judge->defaults = txn->policy->schema_defaults;
+  if (engine->live) judge->live = (segue_snapshot *)segue_snapshot_ref(engine->live);
   judge->time_ms = txn->policy->check_ms;
   judge->secrets = segue__mask_ref(txn->policy->mask);
   judge->doc = txn->schema_doc ? segue__document_ref(txn->schema_doc) : NULL;
@@ -49,6 +51,8 @@ void segue__judge_free(segue__judge *judge) {
   segue__schema_unref(judge->schema);
   segue__document_unref(judge->doc);
   segue__config_unref(judge->config);
+  segue_snapshot_unref(judge->live);
+  segue__changes_deinit(&judge->changes);
   segue__errors_deinit(&judge->errors);
   segue__errors_deinit(&judge->warnings);
   segue__free(judge);
@@ -79,9 +83,39 @@ static int find_secrets(segue__judge *judge, bool schema_known) {
   return rc;
 }
 
+/* Defaults go in first, so that they too are judged, and can be what is required. What has changed
+ * is looked at again: the live one has its defaults. */
+static int fill(segue__judge *judge) {
+  static const segue_node nothing = {.type = SEGUE_MAP};
+  segue_error error = {0};
+  segue__document *filled = NULL;
+  segue__config *config = NULL;
+  int rc = segue__schema_defaults(judge->schema, &judge->config->root, &filled, &error);
+  if (rc) {
+    segue__errors_add(&judge->errors, &error);
+    return rc;
+  }
+  /* The schema that is kept may have been compiled from an older document of the same bytes. */
+  rc = segue__config_fill(&config, judge->config, filled, segue__schema_document(judge->schema));
+  segue__document_unref(filled);
+  if (!rc)
+    rc = segue__diff(judge->live ? segue_snapshot_root(judge->live) : &nothing, &config->root,
+                     &judge->changes);
+  if (rc) {
+    segue__config_unref(config);
+    judge->lost = rc;
+    return rc;
+  }
+  segue__config_unref(judge->config);
+  judge->config = config;
+  judge->filled = true;
+  return 0;
+}
+
 static void run(segue__job *job) {
   segue__judge *judge = (segue__judge *)job;
   bool known = !judge->doc || judge->schema || compile(judge) == 0;
+  if (known && judge->doc && judge->defaults && fill(judge) < 0) return;
   if (find_secrets(judge, known) < 0 || !known || !judge->doc) return;
   segue__findings findings = {0};
   segue__validate_options options = {

@@ -84,6 +84,8 @@ struct segue__policy {
   segue__module_spec *modules;
   size_t module_count;
   char *schema;         /* path of a JSON Schema that the merged config must fit; NULL: none */
+  bool ready_strict;    /* what is stale is not ready */
+  bool schema_defaults; /* are filled in before anything is judged */
   bool formats_ignored; /* its "format" is an annotation; else it asserts */
   segue__mask *mask;    /* what the policy calls secrets; NULL: nothing */
   uint64_t debounce_min_ms, debounce_max_ms; /* defaults 50 and 1000 */

@@ -298,10 +298,25 @@ static void judge_timeout(segue__timer *timer) {
   conclude(txn);
 }
 
+/* The generation is that with the defaults. */
+static void take_filled(segue__txn *txn, segue__judge *judge) {
+  segue_snapshot *filled;
+  if (segue__snapshot_new(&filled, txn->next->generation, judge->config) < 0) {
+    judge->lost = UV_ENOMEM;
+    return;
+  }
+  segue__engine_drop(txn->engine, txn->next);
+  txn->next = filled;
+  segue__changes changes = txn->changes;
+  txn->changes = judge->changes;
+  judge->changes = changes;
+}
+
 void segue__txn_judged(segue__txn *txn) {
   segue__judge *judge = txn->judge;
   segue__timer_stop(txn->engine->loop, &txn->timer);
   txn->judge = NULL;
+  if (judge->filled) take_filled(txn, judge);
   txn->next->mask = judge->mask;
   judge->mask = NULL;
   for (segue__observer *o = txn->engine->observers; o && txn->next->mask; o = o->next)

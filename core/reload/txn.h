@@ -308,14 +308,17 @@ typedef struct segue__judge {
   segue__job job;
   segue__txn *txn;
   segue__limits limits;
-  bool formats;
+  bool formats, defaults;
   uint64_t time_ms;
+  segue_snapshot *live; /* a reference, NULL: none */
   segue__document *doc; /* a reference each; NULL: the policy has no schema */
   segue__config *config;
   segue__mask *secrets;  /* the policy's */
   segue__schema *schema; /* NULL: to be compiled */
   /* out */
-  segue__mask *mask; /* what of the config is secret; NULL: nothing */
+  bool filled;            /* config is another one now, with the defaults of the schema; */
+  segue__changes changes; /* and this is what has changed */
+  segue__mask *mask;      /* what of the config is secret; NULL: nothing */
   segue__errors errors, warnings;
   int lost; /* a failure that there was no memory to tell */
 } segue__judge;

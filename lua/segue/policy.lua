@@ -27,11 +27,11 @@ local keys = {
   name = "text", sources = "table", triggers = "table", debounce = "table",
   min_interval = "duration", strategy = "function", check = "function", reload = "function",
   modules = "table", confirm = "table", timeouts = "table", schema = "text or table",
-  history = "table", secrets = "texts",
+  history = "table", ready = { "serving", "strict" }, secrets = "texts",
 }
 local debounce_keys = { min = "duration", max = "duration" }
 local timeout_keys = { collect = "duration", check = "duration", reload = "duration" }
-local schema_keys = { path = "text", formats = { "assert", "ignore" } }
+local schema_keys = { path = "text", formats = { "assert", "ignore" }, defaults = "boolean" }
 local confirm_keys = { hold = "duration", within = "duration", probe = "probe",
   by = { "probe", "operator" } }
 local history_keys = { reloads = "count", generations = "count", age = "duration",
@@ -240,6 +240,7 @@ function Judge:schema(schema, result)
   end
   result.schema = self:folder_path(schema.path)
   result.formats_ignored = schema.formats == "ignore"
+  result.schema_defaults = schema.defaults
 end
 
 -- Paths with wildcards. What is a path, the core knows.
@@ -277,6 +278,7 @@ function Judge:policy(policy)
   if policy.schema then self:schema(policy.schema, result) end
   if policy.secrets then self:secrets(policy.secrets, result) end
   if policy.confirm then self:confirm(policy.confirm, result) end
+  result.ready_strict = policy.ready == "strict"
   if policy.history then self:history(policy.history, result) end
   result.check, result.reload, result.strategy = policy.check, policy.reload, policy.strategy
   return result

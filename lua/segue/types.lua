@@ -13,13 +13,19 @@
 ---@field debounce? { min?: segue.Duration, max?: segue.Duration }
 ---@field min_interval? segue.Duration
 ---@field timeouts? { collect?: segue.Duration, check?: segue.Duration, reload?: segue.Duration }
----@field schema? string|{ path: string, formats?: "assert"|"ignore" } JSON Schema, draft 2020-12
+---@field schema? string|segue.Schema JSON Schema, draft 2020-12
 ---@field check? fun(next: segue.Config, prev?: segue.Config): boolean?, (string|table)?
 ---@field reload? fun(txn: segue.Transaction)
 ---@field strategy? fun(source: table): "pull"|"push"
 ---@field modules? table<string, segue.Module>
 ---@field confirm? segue.Confirm
 ---@field history? segue.History how much is kept
+---@field ready? "serving"|"strict" strict: what is stale is not ready; default: serving
+
+---@class segue.Schema
+---@field path string
+---@field formats? "assert"|"ignore"
+---@field defaults? boolean fill them in before anything is judged
 
 ---@class segue.History
 ---@field reloads? integer

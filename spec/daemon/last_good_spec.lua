@@ -73,6 +73,23 @@ describe("a start without good sources", function()
     end)
   end
 
+  it("is not ready under ready = \"strict\", but serves", function()
+    local strict = policy:gsub('name = "last",', 'ready = "strict", %0')
+    local d = segue.start { policy = strict, files = {
+      ["config.yaml"] = "x: 1\n", ["limits.lua"] = "return { most = 10 }\n" } }
+    stop(d)
+    d.dir:delete("config.yaml")
+    d:spawn()
+    d:wait_log "started from the last good generation on disk"
+    wait.until_true(function() return d:http({ path = "/-/ready" }).status == 503 end)
+    assert.equal(1, d:config().x)
+    assert.matches("stale", d:http({ path = "/-/ready" }).body)
+    d.dir:write("config.yaml", "x: 5\n")
+    d:wait_ready()
+    assert.equal(5, d:config().x)
+    d:stop()
+  end)
+
   it("is not stale any more once the sources are back", function()
     local d = start()
     stop(d)
