@@ -33,7 +33,8 @@ enum {
   LIMIT = 2048,
   ACCEPT_SHRINK = 4096,
   DURATION = 8192,
-  REMOTE = POLICY | STATE | SOCKET
+  URL = 16384,
+  REMOTE = POLICY | STATE | SOCKET | URL
 };
 
 typedef segue__command command;
@@ -122,6 +123,12 @@ static const option options[] = {
      FIELD(state)},
     {"socket", 0, "PATH", "control socket (default: control.sock in the state folder)", SOCKET,
      FIELD(socket)},
+    {"url", 0, "URL", "ask a listener, such as https://host:9443, instead of the socket", URL,
+     FIELD(url)},
+    {"token-file", 0, "FILE", "with --url: a file with the token to show", URL, FIELD(token_file)},
+    {"cacert", 0, "FILE", "with --url: trust this CA (default: the system's)", URL, FIELD(cacert)},
+    {"cert", 0, "FILE", "with --url: the certificate to show", URL, FIELD(cert)},
+    {"key", 0, "FILE", "with --url: its key", URL, FIELD(key)},
     {"json", 0, NULL, "print JSON", JSON, FIELD(json)},
     {"wait", 0, "TIME", "wait at most this long, such as 5s; 0 does not wait", WAIT, FIELD(wait)},
     {"force", 0, NULL, "reload even if nothing changed", FORCE, FIELD(force)},

@@ -24,7 +24,7 @@ enum {
 
 typedef struct segue__cli {
   const char *policy, *state, *socket, *lua_dir, *log_format, *log_level, *wait, *if_match, *schema,
-      *replay, *limit, *duration;
+      *replay, *limit, *duration, *url, *token_file, *cacert, *cert, *key;
   bool json, force, accept_shrink, help, formats;
   const char *args[4];
   int arg_count;

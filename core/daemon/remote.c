@@ -7,9 +7,7 @@
 #include <string.h>
 #include <uv.h>
 
-#include "../http/client.h"
-#include "../instance/state_folder.h"
-#include "cli.h"
+#include "reach.h"
 #include "remote.h"
 
 typedef struct question {
@@ -18,54 +16,43 @@ typedef struct question {
   const char *if_match; /* or NULL */
 } question;
 
-/* Where the daemon's socket is. */
-static int find_socket(const segue__cli *cli, char path[SEGUE__SOCKET_MAX + 1], segue_error *err) {
-  char *folder;
-  if (cli->socket) {
-    if ((size_t)snprintf(path, SEGUE__SOCKET_MAX + 1, "%s", cli->socket) > SEGUE__SOCKET_MAX)
-      return segue__error_set(err, UV_ENAMETOOLONG, "--socket is longer than %d bytes",
-                              SEGUE__SOCKET_MAX);
-    return 0;
-  }
-  int rc = segue__state_find(cli->state, cli->policy, &folder, err);
-  if (rc == 0) {
-    rc = segue__state_socket(folder, false, path, err);
-    segue__free(folder);
-  }
-  return rc;
-}
-
 static int ask(const segue__cli *cli, const question *q, segue__http_answer *out,
                segue_error *err) {
-  char socket[SEGUE__SOCKET_MAX + 1], if_match[128];
-  const char *headers[3] = {q->json ? "Accept: application/json" : "Accept: text/plain"};
+  char if_match[128];
+  const char *headers[4] = {q->json ? "Accept: application/json" : "Accept: text/plain"};
+  size_t count = 1;
   segue__http_call_options options;
-  int rc = find_socket(cli, socket, err);
-  if (rc < 0) return rc;
+  segue__reach reach;
+  int rc = segue__reach_init(&reach, cli, q->path, err);
   if (q->if_match) {
     snprintf(if_match, sizeof if_match, "If-Match: %s", q->if_match);
-    headers[1] = if_match;
+    headers[count++] = if_match;
   }
+  if (reach.authorization[0]) headers[count] = reach.authorization;
   segue__http_call_options_init(&options);
-  options.socket_path = socket;
-  options.url = q->path;
+  segue__reach_set(&reach, cli, &options);
   options.method = q->method;
   options.headers = headers;
-  return segue__http_call(&options, out, err);
+  if (rc == 0) rc = segue__http_call(&options, out, err);
+  segue__reach_deinit(&reach);
+  return rc;
 }
 
 int segue__cli_call(const segue__cli *cli, const char *method, const char *path,
                     uint64_t timeout_ms, segue__http_answer *out, segue_error *err) {
-  char socket[SEGUE__SOCKET_MAX + 1];
+  const char *headers[2] = {NULL};
   segue__http_call_options options;
-  int rc = find_socket(cli, socket, err);
-  if (rc < 0) return rc;
+  segue__reach reach;
+  int rc = segue__reach_init(&reach, cli, path, err);
+  if (reach.authorization[0]) headers[0] = reach.authorization;
   segue__http_call_options_init(&options);
-  options.socket_path = socket;
-  options.url = path;
+  segue__reach_set(&reach, cli, &options);
   options.method = method;
+  options.headers = headers;
   options.timeout_ms = timeout_ms;
-  return segue__http_call(&options, out, err);
+  if (rc == 0) rc = segue__http_call(&options, out, err);
+  segue__reach_deinit(&reach);
+  return rc;
 }
 
 /* The same with a path that was built; frees it. */
@@ -90,6 +77,8 @@ static int exit_code(int status) {
   case 500:
     return SEGUE__EXIT_FAILED;
   case 202:
+  case 401:
+  case 403:
   case 409:
   case 412:
   case 423:
@@ -124,7 +113,8 @@ int segue__cli_refused(const segue__http_answer *answer) {
 }
 
 static int unreachable(const segue_error *err) {
-  return segue__cli_fail(SEGUE__EXIT_UNREACHABLE, "%s", err->message);
+  return segue__cli_fail(err->code == SEGUE_EUSAGE ? SEGUE__EXIT_USAGE : SEGUE__EXIT_UNREACHABLE,
+                         "%s", err->message);
 }
 
 /* A value for a query: everything but letters, digits, "-", "." and "_" is escaped. */
@@ -166,7 +156,8 @@ int segue__cli_plan(const segue__cli *cli) {
   segue__http_answer answer = {0};
   question q = {"POST", "/api/v1/plan", cli->json, NULL};
   int rc = ask(cli, &q, &answer, &err);
-  if (rc == UV_ECONNREFUSED || rc == UV_ENOENT) return segue__cli_plan_offline(cli);
+  bool nobody = rc == UV_ECONNREFUSED || rc == UV_ENOENT;
+  if (nobody && !cli->url) return segue__cli_plan_offline(cli);
   if (rc < 0) return unreachable(&err);
   rc = show(cli, &answer, exit_code(answer.status));
   segue__http_answer_deinit(&answer);

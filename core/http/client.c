@@ -27,6 +27,7 @@ typedef struct call {
   bool stopped; /* on_data has had enough */
   bool too_large;
   bool connected; /* a line of an answer came */
+  char detail[CURL_ERROR_SIZE];
 } call;
 
 static size_t on_body(char *bytes, size_t size, size_t count, void *data) {
@@ -97,8 +98,12 @@ static int set_request(call *c) {
 
 static void set_rest(call *c) {
   c->curl->setopt(c->easy, CURLOPT_NOSIGNAL, 1L);
+  c->curl->setopt(c->easy, CURLOPT_ERRORBUFFER, c->detail);
   c->curl->setopt(c->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-  c->curl->setopt(c->easy, CURLOPT_PROTOCOLS_STR, "http");
+  c->curl->setopt(c->easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  if (c->options->ca) c->curl->setopt(c->easy, CURLOPT_CAINFO, c->options->ca);
+  if (c->options->cert) c->curl->setopt(c->easy, CURLOPT_SSLCERT, c->options->cert);
+  if (c->options->key) c->curl->setopt(c->easy, CURLOPT_SSLKEY, c->options->key);
   c->curl->setopt(c->easy, CURLOPT_FOLLOWLOCATION, 0L);
   c->curl->setopt(c->easy, CURLOPT_PROXY, "");
   c->curl->setopt(c->easy, CURLOPT_TIMEOUT_MS, (long)c->options->timeout_ms);
@@ -141,6 +146,16 @@ static int tell(const call *c, CURLcode code, segue_error *err) {
     return segue__error_set(err, SEGUE_EUSAGE,
                             "\"%s\" is not an http:// URL: write http://127.0.0.1:9090/path",
                             c->options->url);
+  case CURLE_PEER_FAILED_VERIFICATION:
+    return segue__error_set(err, UV_EPROTO,
+                            "%s shows a certificate that is not trusted (%s): name the CA that "
+                            "signed it, and the host by a name that is in it",
+                            who, c->detail[0] ? c->detail : c->curl->strerror(code));
+  case CURLE_SSL_CACERT_BADFILE:
+  case CURLE_SSL_CERTPROBLEM:
+  case CURLE_SSL_CONNECT_ERROR:
+    return segue__error_set(err, UV_EPROTO, "no TLS with %s: %s", who,
+                            c->detail[0] ? c->detail : c->curl->strerror(code));
   default:
     return segue__error_set(err, UV_ECONNRESET, "%s broke off %s: %s", who,
                             c->connected ? "in the middle of its answer" : "without an answer",

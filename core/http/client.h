@@ -12,13 +12,16 @@
 typedef struct segue__http_call_options {
   size_t size;                /* sizeof(segue__http_call_options) */
   const char *socket_path;    /* a unix socket; NULL: the host of url */
-  const char *url;            /* "http://127.0.0.1:9090/-/reload"; with a socket "/-/reload" too */
+  const char *url;            /* "http://127.0.0.1:9090/-/reload", or https:// (UV_EPROTO: TLS
+                               * failed); with a socket "/-/reload" too */
   const char *method;         /* ["GET", or "POST" with a body] */
   const char *const *headers; /* "Name: value" each, NULL-terminated array, or NULL */
   const void *body;
   size_t body_len;
-  uint64_t timeout_ms; /* of the whole call [none] */
-  size_t answer_bytes; /* most bytes of a collected answer [64 MiB] */
+  uint64_t timeout_ms;    /* of the whole call [none] */
+  size_t answer_bytes;    /* most bytes of a collected answer [64 MiB] */
+  const char *ca;         /* PEM file: who signs the server's certificate [the system's] */
+  const char *cert, *key; /* PEM files of our own certificate [none] */
   /* Gets the body as it comes instead of the answer; a result other than 0 ends the call, which
    * then succeeds. Only for status 200 to 299; other bodies are collected. */
   int (*on_data)(void *data, const char *bytes, size_t len);

@@ -398,6 +398,51 @@ describe("the front door", function()
       assert.matches("server%.key", p.output)
     end)
 
+    it("is asked by the command line: by URL, with token or certificate", function()
+      fresh()
+      ca:issue { name = "server", san = "DNS:localhost" }
+      ca:issue { name = "ops" }
+      put(dir, "wrong.token", "nobody-knows-this-one\n")
+      put(dir, "empty.token", "# nothing\n")
+      local d = start(with_tls([[, client_ca = "ca.pem", client = "optional" }, ]] .. tokens
+        .. " }"), { dir = dir })
+      local url = "https://localhost:" .. d.port
+      local function cli(...) return segue.cli({ ... }, { cwd = dir.path }) end
+      local p = cli("reload", "--url", url .. "/", "--cacert", "ca.pem", "--token-file",
+        "ops.token")
+      assert.equal(0, p.code, p.output)
+      assert.matches("^unchanged: generation 1", p.stdout)
+      p = cli("status", "--url", url, "--cacert", "ca.pem", "--token-file", "ro.token")
+      assert.matches("^door +ready", p.stdout)
+      p = cli("plan", "--url", url, "--cacert", "ca.pem", "--cert", "ops.pem", "--key", "ops.key")
+      assert.equal(0, p.code, p.output)
+      p = cli("reload", "--url", url, "--cacert", "ca.pem", "--token-file", "ro.token")
+      assert.equal(6, p.code)
+      assert.matches("token ro has the role read", p.stderr)
+      p = cli("status", "--url", url, "--cacert", "ca.pem", "--token-file", "wrong.token")
+      assert.equal(6, p.code)
+      assert.matches("this token is not known here", p.stderr)
+      local wrong = {
+        { "the system does not trust it", 5, "not trusted", "--url", url },
+        { "another name", 5, "not trusted", "--url", "https://127.0.0.1:" .. d.port, "--cacert",
+          "ca.pem" },
+        { "no token", 2, "there is no token in empty.token", "--url", url, "--token-file",
+          "empty.token" },
+        { "no file", 5, "none.token", "--url", url, "--token-file", "none.token" },
+        { "no CA", 5, "none.pem", "--url", url, "--cacert", "none.pem" },
+        { "no URL", 2, "write https://host:port", "--url", "localhost" },
+        { "both", 2, "give one", "--url", url, "--socket", "x" },
+        { "no use", 2, "for %-%-url", "--token-file", "ops.token" },
+        { "nobody", 5, "nobody answers", "--url", "https://127.0.0.1:1" },
+      }
+      for _, case in ipairs(wrong) do
+        p = cli("status", unpack(case, 4))
+        assert.equal(case[2], p.code, case[1] .. ": " .. p.output)
+        assert.matches(case[3], p.stderr)
+        assert.is_nil(p.output:find(OPS, 1, true))
+      end
+    end)
+
     it("serves event streams, and ends them with a farewell", function()
       fresh()
       local d = start(with_tls(" } }"), { dir = dir })

@@ -46,7 +46,9 @@ local function everything(d)
   local texts = { d:log() }
   for _, path in ipairs { "/api/v1/status", "/api/v1/config", "/api/v1/config?path=db",
     "/api/v1/config?path=db.password", "/api/v1/config?path=pay", "/api/v1/reloads",
-    "/api/v1/diff", "/api/v1/diff?to=next", "/api/v1/modules", "/api/v1/sources", "/metrics" } do
+    "/api/v1/diff", "/api/v1/diff?to=next", "/api/v1/modules", "/api/v1/sources", "/metrics",
+    "/api/v1/why?path=db.password", "/api/v1/why?path=pay", "/api/v1/diff?from=1&to=2",
+    "/api/v1/diff?from=1&to=3" } do
     texts[#texts + 1] = d:control(path).body
     texts[#texts + 1] = d:control { path = path, headers = { Accept = "text/plain" } }.body
   end
@@ -59,7 +61,8 @@ local function everything(d)
       headers = { Accept = "application/json" } }.body
   end
   for _, args in ipairs { { "status" }, { "diff" }, { "diff", "--json" }, { "plan" },
-    { "diff", "next" }, { "check" }, { "check", "--json" } } do
+    { "diff", "next" }, { "check" }, { "check", "--json" }, { "history" }, { "history", "--json" },
+    { "why", "db.password" }, { "diff", "1", "2" } } do
     texts[#texts + 1] = d:cli(unpack(args)).output
   end
   return table.concat(texts, "\n")
@@ -102,6 +105,22 @@ describe("a secret", function()
     assert.equal("***", diff.changes[2].to.token)
     assert.matches("~ db%.password changed, a secret\n", d:cli("diff").stdout)
     shows_no_secret(everything(d))
+  end)
+
+  it("is masked in generations that the record brings back", function()
+    local d = start()
+    for port = 2, 4 do
+      d.dir:write("config.yaml", (config(port == 3 and SECOND or FIRST):gsub("port: 1", "port: "
+        .. port)))
+      assert.equal("applied", select(2, d:reload()).outcome)
+    end
+    local diff = d:json("/api/v1/diff?from=1&to=3")
+    assert.equal("db.password", diff.changes[1].path)
+    assert.equal("***", diff.changes[1].from)
+    assert.equal("***", d:json("/api/v1/why?path=db.password").value)
+    d:control { method = "POST", path = "/api/v1/rollback?to=1" }
+    shows_no_secret(everything(d))
+    assert.equal("***", d:config().db.password)
   end)
 
   it("stays masked when the next policy no longer calls it one", function()
