@@ -375,14 +375,15 @@ static int trigger_of(lua_State *L, int index) {
   return luaL_checkoption(L, index, NULL, names);
 }
 
-/* fire(trigger, cause, force, plan only, if match) -> number of it */
+/* fire(trigger, cause, force, plan only, if match, accept shrink) -> number of it */
 static int fire(lua_State *L) {
   testing *t = check(L);
   segue__request request = {.trigger = (segue__trigger)trigger_of(L, 2),
                             .cause = luaL_checkstring(L, 3),
                             .force = lua_toboolean(L, 4),
                             .plan_only = lua_toboolean(L, 5),
-                            .if_match = luaL_optstring(L, 6, NULL)};
+                            .if_match = luaL_optstring(L, 6, NULL),
+                            .accept_shrink = lua_toboolean(L, 7)};
   size_t index;
   int rc = segue__rehearsal_fire(t->r, &request, &index);
   if (rc) return luaL_error(L, "the trigger was not taken up: %s", segue_strerror(rc));

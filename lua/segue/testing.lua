@@ -255,12 +255,13 @@ local function in_core(self, method, ...)
   raise(results[2])
 end
 
-local wait_options = { wait = true, force = true, if_match = true }
+local wait_options = { wait = true, force = true, if_match = true, accept_shrink = true }
 
 local function fire(self, name, trigger, cause, options, plan_only)
   local o = options_of(name, options, wait_options)
   local before = self.core:state().results
-  local id = self.core:fire(trigger, cause, o.force, plan_only, o.if_match)
+  local id = self.core:fire(trigger, cause, o.force, plan_only, o.if_match,
+    o.accept_shrink)
   if o.wait == false then return nil end
   local most = milliseconds(name, o.wait or default_wait)
   local answered, code, result = in_core(self, "await", id, most)

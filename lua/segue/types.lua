@@ -16,7 +16,7 @@
 ---@field schema? string|segue.Schema JSON Schema, draft 2020-12
 ---@field check? fun(next: segue.Config, prev?: segue.Config): boolean?, (string|table)?
 ---@field reload? fun(txn: segue.Transaction)
----@field strategy? fun(source: table): "pull"|"push"
+---@field strategy? fun(source: segue.SourceHealth): "pull"|"push"
 ---@field modules? table<string, segue.Module>
 ---@field confirm? segue.Confirm
 ---@field history? segue.History how much is kept
@@ -26,6 +26,14 @@
 ---@field path string
 ---@field formats? "assert"|"ignore"
 ---@field defaults? boolean fill them in before anything is judged
+
+---@class segue.SourceHealth
+---@field name string
+---@field kind string
+---@field failures integer in a row, of fetches and watches; 0: all is well
+---@field healthy boolean
+---@field can_push boolean
+---@field error? string
 
 ---@class segue.History
 ---@field reloads? integer
