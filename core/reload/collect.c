@@ -33,7 +33,7 @@ static bool is_feed(const segue__collect *collect, size_t i) {
 /* Nobody has asked it yet, or it is worth asking again. */
 static bool needs_pull(const segue__txn *txn, const segue__source *source) {
   if (!source->kind->feed || txn->run->files) return false;
-  const segue__source_state *state = segue__source_find(txn->engine, source);
+  const segue__source_state *state = segue__source_get(txn->engine, txn->policy, source);
   if (txn->run->pull || !state || !state->fetches) return true;
   return !state->feed.has && !source->optional;
 }
@@ -92,9 +92,10 @@ static int submit(segue__collect *collect) {
   segue__engine *engine = collect->txn->engine;
   int rc = 0;
   for (size_t i = 0; i < collect->source_count && !rc; i++) {
-    segue__source_state *state = segue__source_find(engine, &collect->policy->sources[i]);
+    segue__source_state *state =
+        segue__source_get(engine, collect->policy, &collect->policy->sources[i]);
     if (is_feed(collect, i) && collect->txn->run->files)
-      rc = take_kept(collect, segue__source_get(engine, &collect->policy->sources[i]), i);
+      rc = take_kept(collect, state, i);
     else if (is_feed(collect, i))
       rc = take_feed(collect, state, i);
     else if (state)
@@ -119,7 +120,7 @@ static int pull(segue__collect *collect) {
     else if (rc == UV_ENOMEM)
       return rc;
     else
-      segue__feed_refused(engine, source, rc);
+      segue__feed_refused(engine, policy, source, rc);
   }
   return collect->pulls ? 0 : submit(collect);
 }
@@ -544,7 +545,7 @@ static void remember_feed(segue__source_state *state, segue__collect *collect, s
 
 static void remember(segue__engine *engine, segue__collect *collect, size_t i) {
   const segue__source *source = &collect->policy->sources[i];
-  segue__source_state *state = segue__source_get(engine, source);
+  segue__source_state *state = segue__source_get(engine, collect->policy, source);
   if (!state) return; /* only a cache: the next fetch parses again */
   if (is_feed(collect, i)) {
     remember_feed(state, collect, i);

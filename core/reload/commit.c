@@ -271,15 +271,15 @@ void segue__commit_settle(segue__txn *txn) {
                                                                  txn->policy->history_generations,
                                                                  txn->policy->history_age_ms,
                                                                  txn->policy->history_bytes});
-  segue__guards_settle(txn);
   if (engine->policy != txn->policy) {
     segue__policy_unref(engine->policy);
     engine->policy = segue__policy_ref(txn->policy);
-    segue__sources_forget(engine);
+    segue__sources_settle(engine);
     for (size_t i = 0; i < engine->source_count; i++)
       engine->sources[i]->asked = false;
     segue__feeds_settle(engine);
   }
+  segue__guards_settle(txn);
 }
 
 /* ---- Undo ---- */

@@ -231,7 +231,7 @@ void segue__feed_adopt(segue__source_state *state, segue__documents *documents, 
 
 int segue__feed_pull(segue__engine *engine, segue__policy *policy, const segue__source *source,
                      segue__collect *collect) {
-  segue__source_state *state = segue__source_get(engine, source);
+  segue__source_state *state = segue__source_get(engine, policy, source);
   if (!state) return UV_ENOMEM;
   drop(state->feed.pull);
   segue__timer_stop(engine->loop, &state->feed.pull_timer);
@@ -249,8 +249,9 @@ int segue__feed_pull(segue__engine *engine, segue__policy *policy, const segue__
   return 0;
 }
 
-void segue__feed_refused(segue__engine *engine, const segue__source *source, int code) {
-  segue__source_state *state = segue__source_find(engine, source);
+void segue__feed_refused(segue__engine *engine, const segue__policy *policy,
+                         const segue__source *source, int code) {
+  segue__source_state *state = segue__source_find(engine, policy, source);
   segue_error error;
   if (!state) return;
   segue__error_set(&error, code, "%s is not fetched: %d earlier fetches have not come back",
@@ -473,7 +474,7 @@ void segue__feed_decided(segue__engine *engine, segue__source_state *state) {
 /* ---- Policies come and go ---- */
 
 static void settle(segue__engine *engine, const segue__source *source) {
-  segue__source_state *state = segue__source_get(engine, source);
+  segue__source_state *state = segue__source_get(engine, engine->policy, source);
   if (!state) return; /* the next run makes it */
   segue__feed *feed = &state->feed;
   if (feed->source == source) return;

@@ -57,6 +57,7 @@ struct segue__source_state {
   const segue__source_kind *kind;
   char *name;
   segue__hash spec;
+  const segue__policy *trial; /* only this policy, which is not live yet, goes by it; NULL: live */
   segue__documents documents; /* of the last good fetch: handed to the next one */
   uint64_t fetches, failures, consecutive_failures;
   int64_t last_success_wall_ms;
@@ -71,17 +72,24 @@ struct segue__source_state {
 };
 
 /* ---- sources.c: the list ---- */
-segue__source_state *segue__source_find(const segue__engine *engine, const segue__source *source);
-segue__source_state *segue__source_get(segue__engine *engine, const segue__source *source);
-/* Those that the live policy does not name are forgotten; none while there is no policy. */
+/* By the source of a policy. One that is not live yet has states of its own, which begin with what
+ * the live ones hold: what it fetches is not the live policy's before it settles. get: or new. */
+segue__source_state *segue__source_find(const segue__engine *engine, const segue__policy *policy,
+                                        const segue__source *source);
+segue__source_state *segue__source_get(segue__engine *engine, const segue__policy *policy,
+                                       const segue__source *source);
+/* The live policy is another one: what was on trial with it is live. */
+void segue__sources_settle(segue__engine *engine);
+/* Those that the live policy does not name are forgotten, so are those of a trial that is over;
+ * none while there is no policy. */
 void segue__sources_forget(segue__engine *engine);
 void segue__sources_free(segue__engine *engine);
 /* Failures in a row of whatever way it is asked: what the strategy goes by. */
 uint64_t segue__source_failures(const segue__source_state *state);
 /* It is away, and a run went on with what is held (or, optional, without it); *why is that story.
  */
-bool segue__source_is_held(const segue__engine *engine, const segue__source *source,
-                           segue_error *why);
+bool segue__source_is_held(const segue__engine *engine, const segue__policy *policy,
+                           const segue__source *source, segue_error *why);
 /* guard.c: away, and what is held is older than the guard allows. */
 bool segue__guard_too_old(const segue__engine *engine, const segue__source_state *state,
                           const segue__guard *guard);
@@ -93,7 +101,8 @@ bool segue__source_up(const segue__source_state *state);
 int segue__feed_pull(segue__engine *engine, segue__policy *policy, const segue__source *source,
                      segue__collect *collect);
 /* A fetch could not begin: a failure of the source. */
-void segue__feed_refused(segue__engine *engine, const segue__source *source, int code);
+void segue__feed_refused(segue__engine *engine, const segue__policy *policy,
+                         const segue__source *source, int code);
 /* What was kept of it with a generation is all there is: it is held until something else comes.
  * Takes the references and the revision. */
 void segue__feed_adopt(segue__source_state *state, segue__documents *documents, char **revision,

@@ -91,7 +91,7 @@ bool segue__guard_too_old(const segue__engine *engine, const segue__source_state
  * soon as the source is back. */
 static void judge_age(segue__txn *txn, const segue__source *source) {
   const segue__source_state *state =
-      source->kind->feed ? segue__source_find(txn->engine, source) : NULL;
+      source->kind->feed ? segue__source_find(txn->engine, txn->policy, source) : NULL;
   segue_error error;
   if (!state || !segue__guard_too_old(txn->engine, state, &source->guard)) return;
   segue__error_set(
@@ -134,7 +134,8 @@ bool segue__guards_hold(segue__txn *txn) {
 
 void segue__guards_settle(segue__txn *txn) {
   for (size_t i = 0; txn->items && i < txn->policy->source_count; i++) {
-    segue__source_state *state = segue__source_get(txn->engine, &txn->policy->sources[i]);
+    segue__source_state *state =
+        segue__source_get(txn->engine, txn->policy, &txn->policy->sources[i]);
     if (!state) continue; /* nothing to compare with the next time */
     state->applied = true;
     state->applied_items = txn->items[i];

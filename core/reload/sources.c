@@ -8,15 +8,29 @@
 
 #include "txn.h"
 
+static void free_state(segue__engine *engine, segue__source_state *state);
+
 static bool is_of(const segue__source_state *state, const segue__source *source) {
   return state->kind == source->kind && !strcmp(state->name, source->name) &&
          segue__hash_equal(state->spec, source->spec);
 }
 
-segue__source_state *segue__source_find(const segue__engine *engine, const segue__source *source) {
+/* While no policy is live, the one that is being tried is as good as live. */
+static const segue__policy *trial_of(const segue__engine *engine, const segue__policy *policy) {
+  return engine->policy && policy != engine->policy ? policy : NULL;
+}
+
+static segue__source_state *find(const segue__engine *engine, const segue__policy *trial,
+                                 const segue__source *source) {
   for (size_t i = 0; i < engine->source_count; i++)
-    if (is_of(engine->sources[i], source)) return engine->sources[i];
+    if (engine->sources[i]->trial == trial && is_of(engine->sources[i], source))
+      return engine->sources[i];
   return NULL;
+}
+
+segue__source_state *segue__source_find(const segue__engine *engine, const segue__policy *policy,
+                                        const segue__source *source) {
+  return find(engine, trial_of(engine, policy), source);
 }
 
 static bool make_room(segue__engine *engine) {
@@ -26,22 +40,71 @@ static bool make_room(segue__engine *engine) {
   return more != NULL;
 }
 
-segue__source_state *segue__source_get(segue__engine *engine, const segue__source *source) {
-  segue__source_state *state = segue__source_find(engine, source);
+static int copy_held(segue__source_state *to, const segue__source_state *from) {
+  for (size_t i = 0; i < from->documents.count; i++) {
+    segue__document *doc = segue__document_ref(from->documents.items[i]);
+    if (segue__documents_add(&to->documents, doc) < 0) return UV_ENOMEM;
+  }
+  to->feed.revision = segue__strdup(from->feed.revision);
+  to->feed.has = from->feed.has;
+  to->fetches = from->fetches;
+  to->last_success_wall_ms = from->last_success_wall_ms;
+  to->consecutive_failures = from->consecutive_failures;
+  to->error = from->error;
+  return to->feed.revision || !from->feed.revision ? 0 : UV_ENOMEM;
+}
+
+segue__source_state *segue__source_get(segue__engine *engine, const segue__policy *policy,
+                                       const segue__source *source) {
+  const segue__policy *trial = trial_of(engine, policy);
+  const segue__source_state *live = trial ? find(engine, NULL, source) : NULL;
+  segue__source_state *state = find(engine, trial, source);
   if (state || !make_room(engine)) return state;
   state = segue__calloc(1, sizeof *state);
   if (!state) return NULL;
   state->kind = source->kind;
   state->spec = source->spec;
+  state->trial = trial;
   state->feed.engine = engine;
   state->feed.pull_timer.data = state->feed.watch_timer.data = state;
   state->name = segue__strdup(source->name);
-  if (!state->name) {
-    segue__free(state);
+  if (!state->name || (live && copy_held(state, live) < 0)) {
+    free_state(engine, state);
     return NULL;
   }
   engine->sources[engine->source_count++] = state;
   return state;
+}
+
+/* What the trial brought goes to the state that has the clock and the watch. */
+static void hand_over(segue__source_state *from, segue__source_state *to) {
+  segue__documents documents = to->documents;
+  char *revision = to->feed.revision;
+  to->documents = from->documents;
+  to->feed.revision = from->feed.revision;
+  from->documents = documents;
+  from->feed.revision = revision;
+  to->feed.has = from->feed.has;
+  to->feed.went_on_without = from->feed.went_on_without;
+  to->failures += from->failures;
+  to->fetches = from->fetches;
+  to->consecutive_failures = from->consecutive_failures;
+  to->last_success_wall_ms = from->last_success_wall_ms;
+  to->error = from->error;
+  to->content = from->content;
+}
+
+void segue__sources_settle(segue__engine *engine) {
+  for (size_t i = 0; i < engine->policy->source_count; i++) {
+    const segue__source *source = &engine->policy->sources[i];
+    segue__source_state *tried = find(engine, engine->policy, source);
+    segue__source_state *live = find(engine, NULL, source);
+    if (tried && live)
+      hand_over(tried, live);
+    else if (tried)
+      tried->trial = NULL;
+  }
+  segue__sources_forget(engine);
 }
 
 static void free_state(segue__engine *engine, segue__source_state *state) {
@@ -55,7 +118,7 @@ static void free_state(segue__engine *engine, segue__source_state *state) {
 }
 
 static bool is_live(const segue__engine *engine, const segue__source_state *state) {
-  for (size_t i = 0; i < engine->policy->source_count; i++)
+  for (size_t i = 0; !state->trial && i < engine->policy->source_count; i++)
     if (is_of(state, &engine->policy->sources[i])) return true;
   return false;
 }
@@ -88,9 +151,10 @@ bool segue__source_up(const segue__source_state *state) {
   return state->fetches > 0 && !state->consecutive_failures && !state->content.code;
 }
 
-bool segue__source_is_held(const segue__engine *engine, const segue__source *source,
-                           segue_error *why) {
-  const segue__source_state *state = source->kind->feed ? segue__source_find(engine, source) : NULL;
+bool segue__source_is_held(const segue__engine *engine, const segue__policy *policy,
+                           const segue__source *source, segue_error *why) {
+  const segue__source_state *state =
+      source->kind->feed ? segue__source_find(engine, policy, source) : NULL;
   if (!state || !state->consecutive_failures || (!state->feed.has && !source->optional))
     return false;
   int64_t wall = segue__loop_wall_ms(engine->loop), since = state->last_success_wall_ms;
@@ -110,7 +174,8 @@ bool segue__source_is_held(const segue__engine *engine, const segue__source *sou
 void segue__sources_tell(segue__txn *txn) {
   for (size_t i = 0; txn->policy && i < txn->policy->source_count; i++) {
     segue_error error;
-    if (!segue__source_is_held(txn->engine, &txn->policy->sources[i], &error)) continue;
+    if (!segue__source_is_held(txn->engine, txn->policy, &txn->policy->sources[i], &error))
+      continue;
     txn->result->away++;
     segue__txn_tell(txn, &error);
   }
@@ -119,7 +184,17 @@ void segue__sources_tell(segue__txn *txn) {
 /* ---- Looking ---- */
 
 size_t segue__engine_source_count(const segue__engine *engine) {
-  return engine->source_count;
+  size_t count = 0;
+  for (size_t i = 0; i < engine->source_count; i++)
+    count += !engine->sources[i]->trial;
+  return count;
+}
+
+static const segue__source_state *nth(const segue__engine *engine, size_t index) {
+  size_t i = 0;
+  while (engine->sources[i]->trial || index--)
+    i++;
+  return engine->sources[i];
 }
 
 static const char *activity(const segue__source_state *state) {
@@ -137,7 +212,7 @@ static const segue_error *trouble(const segue__source_state *state) {
 
 void segue__engine_source_status(const segue__engine *engine, size_t index,
                                  segue__source_status *out) {
-  const segue__source_state *state = engine->sources[index];
+  const segue__source_state *state = nth(engine, index);
   uint64_t now = segue__loop_now_ms(engine->loop);
   int64_t wall = segue__loop_wall_ms(engine->loop);
   bool pulls = segue__timer_active(&state->feed.pull_timer);

@@ -13,7 +13,8 @@ enum { STRATEGY_MS = 5000 };
 
 static segue__source_state *state_named(segue__engine *engine, const char *name) {
   for (size_t i = 0; i < engine->source_count; i++)
-    if (!strcmp(engine->sources[i]->name, name)) return engine->sources[i];
+    if (!engine->sources[i]->trial && !strcmp(engine->sources[i]->name, name))
+      return engine->sources[i];
   return NULL;
 }
 
@@ -78,7 +79,8 @@ void segue__strategy_ask(segue__engine *engine) {
     return;
   for (size_t i = 0; i < engine->source_count; i++) {
     segue__source_state *state = engine->sources[i];
-    if (state->kind->feed && !state->feed.source) continue; /* of a policy that is being tried */
+    if (state->trial || (state->kind->feed && !state->feed.source))
+      continue; /* of a policy that is being tried */
     uint64_t failures = segue__source_failures(state);
     if (state->asked && state->asked_failures == failures) continue;
     state->asked = true;

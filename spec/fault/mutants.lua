@@ -5,7 +5,8 @@ local build = assert(os.getenv("SEGUE_SPEC_BUILD"), "run this by `make mutants`"
 
 local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua",
                file = "spec/unit/os_file_spec.lua", watch = "spec/unit/watch_spec.lua",
-               http = "spec/unit/http_parse_spec.lua" }
+               http = "spec/unit/http_parse_spec.lua", feed = "spec/unit/feed_spec.lua",
+               guard = "spec/unit/guard_spec.lua" }
 
 -- { what is taken out, file, code to replace (found exactly once), replacement, spec }
 local mutants = {
@@ -50,6 +51,22 @@ local mutants = {
     "if (!rc && fsync(fd)) rc = -errno;", ";", UNIT.file },
   { "the fsync of its folder", "core/os/file_write.c",
     "return fsync(t->folder) && errno", "return 0 && errno", UNIT.file },
+  { "holding what a source delivered while it is away", "core/reload/collect.c",
+    "if (state->feed.has) {", "if (state->feed.has && !state->consecutive_failures) {", UNIT.feed },
+  { "never watching twice", "core/reload/feed.c",
+    "state->push && !feed->watch;", "state->push;", UNIT.feed },
+  { "fetching once a watch stands", "core/reload/feed.c",
+    "pull_soon(engine, state, 0); /* what changed before it began to watch */", ";", UNIT.feed },
+  { "trying a failed watch again", "core/reload/feed.c",
+    "(void)segue__timer_start(engine->loop, &feed->watch_timer, ms, watch_due);", ";", UNIT.feed },
+  { "keeping a trial's deliveries apart", "core/reload/sources.c",
+    "return engine->policy && policy != engine->policy ? policy : NULL;", "return NULL;",
+    UNIT.feed },
+  { "holding what shrank", "core/reload/guard.c",
+    "if (part <= guard->max_shrink) return;", "return;", UNIT.guard },
+  { "an acceptance that stays with its waiter", "core/reload/engine.c",
+    "if (!waiter) (*slot)->accept_shrink |= request->accept_shrink;",
+    "(*slot)->accept_shrink |= request->accept_shrink;", UNIT.guard },
   { "counting one done only", "core/module/op.c",
     "__atomic_add_fetch(&op->extra, 1, __ATOMIC_RELAXED);\n    return;",
     "__atomic_add_fetch(&op->extra, 1, __ATOMIC_RELAXED);", UNIT.txn },

@@ -466,8 +466,24 @@ describe("a policy that changes", function()
       check = engine.FAIL }
     assert.equal("rejected", reload():outcome())
     assert.falsy(e:journal():find("net.cancel", 1, true))
-    assert.equal(1, tonumber(C.segue__engine_source_count(e.c)) - 1)
+    assert.equal(2, tonumber(C.segue__engine_source_count(e.c)))
     assert.equal("watching", e:source_status("net").activity)
+  end)
+
+  it("that is refused leaves nothing of what it fetched, though its sources are the same", function()
+    started()
+    e:deliver("net", "n: 2\n", "r2")
+    e:set_policy { sources = { "a.yaml", { "net" } }, check = engine.FAIL }
+    assert.equal("rejected", reload():outcome())
+    assert.equal("r1", e:source_status("net").revision)
+    e:set_policy { sources = { "a.yaml", { "net" } } }
+    e:trigger("watch", "reload.lua changed")
+    e:advance(100)
+    assert.truthy(e:journal():find("settled applied", 1, true))
+    assert.equal("1", e:value("n"))
+    assert.equal("r1", e:source_status("net").revision)
+    assert.equal("applied", reload():outcome())
+    assert.equal("2", e:value("n"))
   end)
 
   it("never takes what one source delivered for another's", function()
