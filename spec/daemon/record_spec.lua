@@ -5,6 +5,7 @@ local process = require "spec.support.process"
 local segue = require "spec.support.segue"
 local uv = require "luv"
 local wait = require "spec.support.wait"
+local web = require "spec.support.web"
 
 local policy = [[
 local segue = require "segue"
@@ -21,7 +22,10 @@ local changed = policy:gsub("== 0", "== 6"):gsub("no workers", "six workers")
 local files = { ["config.yaml"] = "workers: 4\nsecret: 42\n" }
 
 describe("segue record", function()
-  after_each(segue.cleanup)
+  after_each(function()
+    web.cleanup()
+    segue.cleanup()
+  end)
 
   -- A recorder of daemon d that has begun.
   local function record(d, ...)
@@ -127,6 +131,33 @@ describe("segue record", function()
       end)]])
     p = segue.cli({ "test", d.dir.path })
     assert.equal(0, p.code, p:describe())
+  end)
+
+  it("has what was delivered over a network", function()
+    local text = "n: 1\n"
+    local far = web.serve(function(_, client) client:write(web.answer(text)) end)
+    local url = far.url .. "/config.yaml"
+    local d = segue.start { policy = ([[
+      local segue = require "segue"
+      return { name = "far",
+        sources = { segue.url { "%s", interval = "1h", retry = { min = "1h", max = "1h" } } },
+        triggers = { segue.signal "HUP" },
+        check = function(next) return next.n ~= 3, "three" end }
+    ]]):format(url) }
+    wait.until_true(function() return d:cli("history").stdout:find "applied" end)
+    local r = record(d)
+    text = "n: 2\n"
+    assert.equal(200, (d:reload()))
+    text = "n: 3\n"
+    assert.equal(422, (d:reload()))
+    wait_lines(d, 3)
+    r:kill "int"
+    r:wait_exit()
+    local p = replay(d)
+    assert.equal(0, p.code, p:describe())
+    local report = cjson.decode(p.stdout)
+    assert.same({ "applied", "rejected" }, { report.steps[1].replayed, report.steps[2].replayed })
+    assert.equal(0, report.requests)
   end)
 
   it("ends by itself after --for, and with the daemon", function()

@@ -64,11 +64,45 @@ local function full(head, path)
   return head.cwd .. "/" .. path
 end
 
-local function set_files(t, head, files, policy_text)
+local function number(text, at, size)
+  local n = 0
+  for i = at + size - 1, at, -1 do n = n * 256 + text:byte(i) end
+  return n, at + size
+end
+
+-- What a source delivered over a network is kept among the files (core/reload/kept.c says how): its
+-- first document, which is the only one of a URL.
+local function delivered(text)
+  local format, name_length, length
+  local revision, at = number(text, 9, 4)
+  if revision ~= 2 ^ 32 - 1 then at = at + revision end
+  local count
+  count, at = number(text, at, 4)
+  if count == 0 then return { body = "" } end
+  format, at = number(text, at, 1)
+  name_length, at = number(text, at, 4)
+  length, at = number(text, at, 8)
+  at = at + name_length
+  return { body = text:sub(at, at + length - 1),
+    headers = { ["Content-Type"] = format == 0 and "application/yaml" or "application/json" } }
+end
+
+local function set_files(t, head, files, policy_text, sources)
   for path, content in pairs(files or {}) do
+    local source = path:match("^source:(.*)$")
     path = full(head, path)
-    t:file(path, path == head.policy and policy_text or bytes(content))
+    if source then
+      sources[source] = delivered(bytes(content))
+    else
+      t:file(path, path == head.policy and policy_text or bytes(content))
+    end
   end
+end
+
+-- The name of a source that is a URL: without user, password and query.
+local function name_of(url)
+  local scheme, authority, path = url:match("^(%a+://)([^/?#]*)([^?#]*)")
+  return scheme and scheme .. authority:match("[^@]*$") .. path or url
 end
 
 local function is_of_the_world(err)
@@ -76,8 +110,10 @@ local function is_of_the_world(err)
 end
 
 -- Files that could not be read then cannot be read now.
-local function set_failures(t, head, entry)
+local function set_failures(t, head, entry, down)
+  for name in pairs(down) do down[name] = nil end
   for _, err in ipairs(entry.errors or {}) do
+    if type(err.source) == "string" and err.source ~= "" then down[err.source] = err end
     if is_of_the_world(err) then t:fail(full(head, err.file), err.code) end
   end
 end
@@ -143,11 +179,11 @@ local function fire(t, entry)
     errors = {}, changes = {}, plan = {}, trigger = entry.trigger, cause = entry.cause }
 end
 
-local function step(t, head, entry, policy_text)
+local function step(t, head, entry, policy_text, world)
   local wait_ms = entry.started_ms - t:now() * 1000
   if wait_ms > 0 then t.core:advance(math.floor(wait_ms)) end
-  set_files(t, head, entry.files, policy_text)
-  set_failures(t, head, entry)
+  set_files(t, head, entry.files, policy_text, world.sources)
+  set_failures(t, head, entry, world.down)
   local replayed = fire(t, entry)
   return { at = entry.started_ms / 1000, trigger = entry.trigger, cause = entry.cause,
     recorded = entry, replayed = replayed, differences = compare(head, entry, replayed) }
@@ -175,16 +211,23 @@ function M.replay(path, policy, more)
     requests = 0 }
   t:on_run(function() report.commands = report.commands + 1 return true end)
   t:on_fetch(function() report.requests = report.requests + 1 return true end)
+  local world = { sources = {}, down = {} }
+  t:on_fetch(function(request)
+    local name = name_of(request.url)
+    local err = world.sources[name] and world.down[name]
+    if err then return { error = err.code, message = err.message } end
+    return world.sources[name]
+  end)
   t:on_resolve(function() return { "127.0.0.1" } end)
   for kind, fn in pairs(more or {}) do t["on_" .. kind](t, fn) end
   for name, value in pairs(head.env or {}) do t:env(name, value) end
   t.core:seal()
   if policy_text then t:file(head.policy, policy_text) end
-  set_files(t, head, head.files, policy_text)
+  set_files(t, head, head.files, policy_text, world.sources)
   if head.files then t:start() end
   t.started = true
   for _, entry in ipairs(entries) do
-    local one = step(t, head, entry, policy_text)
+    local one = step(t, head, entry, policy_text, world)
     report.steps[#report.steps + 1] = one
     if #one.differences > 0 then report.differences = report.differences + 1 end
   end
