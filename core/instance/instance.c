@@ -171,10 +171,15 @@ int segue_reload(segue *s, bool force, segue_report_cb cb, void *data) {
   return rc;
 }
 
+/* Held by what an operator decided, and not by the guard of a source, whose error names it. */
+static bool taken_back(const segue__result *result) {
+  return result->errors.count && !result->errors.items[0].source[0];
+}
+
 static void on_first(segue__waiter *waiter, int status, segue__result *result) {
   segue *s = waiter->data;
   bool live = result && result->generation;
-  bool held = result && result->outcome == SEGUE__HELD;
+  bool held = result && result->outcome == SEGUE__HELD && taken_back(result);
   if (!live && status == 0 && segue__start_from_last_good(s, held, on_first) == 0) return;
   if (status == SEGUE_EUNCONFIRMED) status = 0;
   s->started = true;

@@ -44,6 +44,28 @@ describe("a guard in the daemon", function()
     d:stop()
   end)
 
+  it("holds at a start too: the last good generation serves, stale, until the source is back",
+  function()
+    local d = segue.start {
+      files = { ["config.yaml"] = "a: 1\nb: 2\n" },
+      policy = [[
+        local segue = require "segue"
+        return {
+          sources = { segue.file("config.yaml", { guard = { min_items = 2 } }) },
+          triggers = { segue.watch(), segue.http "127.0.0.1:@PORT@" },
+        }]],
+    }
+    d:stop()
+    d.dir:write("config.yaml", "a: 1\n")
+    d:spawn()
+    d:wait_ready()
+    assert.equal(2, d:config().b)
+    assert.equal("string", type(d:json("/api/v1/status").stale_since))
+    d.dir:write("config.yaml", "a: 1\nb: 3\n")
+    d:wait_config(function(c) return c.b == 3 end)
+    wait.until_true(function() return type(d:json("/api/v1/status").stale_since) ~= "string" end)
+  end)
+
   it("is not for other commands", function()
     local d = segue.folder { policy = "return {}" }
     local cli = d:cli("plan", "--accept-shrink")
