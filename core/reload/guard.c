@@ -19,6 +19,18 @@ static uint64_t count_items(const segue__documents *documents) {
   return items;
 }
 
+/* Nothing is live yet: what the generation had that was before the restart. */
+static bool find_recorded(const segue__engine *engine, const segue__source *source,
+                          uint64_t *items) {
+  const segue__last_good *good = &segue__record_found(engine->record)->last_good;
+  for (size_t i = 0; i < good->source_count; i++) {
+    if (strcmp(good->sources[i].source, source->name) != 0) continue;
+    *items = good->sources[i].items;
+    return true;
+  }
+  return false;
+}
+
 /* What the live generation has of it, whatever options it was read with. */
 static bool find_applied(const segue__engine *engine, const segue__source *source,
                          uint64_t *items) {
@@ -29,7 +41,7 @@ static bool find_applied(const segue__engine *engine, const segue__source *sourc
     *items = state->applied_items;
     return true;
   }
-  return false;
+  return engine->resumes && find_recorded(engine, source, items);
 }
 
 static void hold(segue__txn *txn, const segue__source *source, const segue_error *error) {

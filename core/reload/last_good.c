@@ -30,6 +30,13 @@ int segue__last_good_write(segue__slots *slots, const segue__last_good *info,
     segue__buf_add(&b, file->path, len);
     segue__buf_add(&b, file->data, file->len);
   }
+  segue__put_number(&b, info->source_count, 4);
+  for (size_t i = 0; i < info->source_count; i++) {
+    size_t len = strlen(info->sources[i].source);
+    segue__put_number(&b, len, 4);
+    segue__put_number(&b, info->sources[i].items, 8);
+    segue__buf_add(&b, info->sources[i].source, len);
+  }
   int rc = segue__slots_write(slots, &b);
   segue__buf_deinit(&b);
   return rc;
@@ -49,13 +56,45 @@ static const char *parse_file(const char *at, const char *end, segue__file *out)
   return NULL;
 }
 
-static int parse_files(const char *at, const char *end, size_t count, segue__files **out) {
+void segue__last_good_deinit(segue__last_good *info) {
+  for (size_t i = 0; i < info->source_count; i++)
+    segue__free(info->sources[i].source);
+  segue__free(info->sources);
+  info->sources = NULL;
+  info->source_count = 0;
+}
+
+static int parse_sources(const char *at, const char *end, segue__last_good *info) {
+  if (end - at < 4) return UV_EINVAL;
+  size_t count = segue__get_number(at, 4);
+  at += 4;
+  if (count > (size_t)(end - at) / FILE_HEADER) return UV_EINVAL;
+  info->sources = segue__calloc(count ? count : 1, sizeof *info->sources);
+  if (!info->sources) return UV_ENOMEM;
+  for (; info->source_count < count; info->source_count++) {
+    if (end - at < FILE_HEADER) return UV_EINVAL;
+    size_t len = segue__get_number(at, 4);
+    segue__source_items *source = &info->sources[info->source_count];
+    source->items = segue__get_number(at + 4, 8);
+    at += FILE_HEADER;
+    if ((size_t)(end - at) < len) return UV_EINVAL;
+    source->source = segue__strndup(at, len);
+    if (!source->source) return UV_ENOMEM;
+    at += len;
+  }
+  return 0;
+}
+
+/* *next: what follows them. */
+static int parse_files(const char *at, const char *end, size_t count, segue__files **out,
+                       const char **next) {
   if (count > (size_t)(end - at) / FILE_HEADER) return UV_EINVAL;
   segue__file *items = segue__calloc(count ? count : 1, sizeof *items);
   size_t done = 0;
   if (!items) return UV_ENOMEM;
   while (done < count && (at = parse_file(at, end, &items[done])))
     done++;
+  *next = at;
   int rc = done == count ? segue__files_new(out, items, count) : UV_EINVAL;
   if (rc == 0) return 0;
   for (size_t i = 0; i < done; i++) {
@@ -68,15 +107,21 @@ static int parse_files(const char *at, const char *end, size_t count, segue__fil
 
 int segue__last_good_read(segue__slots *slots, segue__last_good *info, segue__files **files) {
   segue__bytes file;
-  const char *at;
+  const char *at, *next = NULL;
   size_t len;
   *info = (segue__last_good){0};
   *files = NULL;
   int rc = segue__slots_read(slots, &file, &at, &len);
   if (rc) return rc;
-  rc = len < HEADER ? UV_EINVAL
-                    : parse_files(at + HEADER, at + len, segue__get_number(at + 64, 4), files);
-  if (rc == 0) {
+  rc = len < HEADER
+           ? UV_EINVAL
+           : parse_files(at + HEADER, at + len, segue__get_number(at + 64, 4), files, &next);
+  if (rc == 0) rc = parse_sources(next, at + len, info);
+  if (rc < 0) {
+    segue__last_good_deinit(info);
+    segue__files_unref(*files);
+    *files = NULL;
+  } else {
     info->generation = segue__get_number(at, 8);
     info->wall_ms = (int64_t)segue__get_number(at + 8, 8);
     memcpy(info->hash, at + 16, 32);

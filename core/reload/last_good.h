@@ -4,7 +4,8 @@
  * that a daemon can start when a file is gone or broken. Two slots, last-good.a and last-good.b.
  * Blocks: for the thread that records. The value (little endian): u64 generation, i64 wall ms, 32
  * bytes hash, 16 bytes input hash, u32 files, then for each: u32 length of path,
- * u64 length of data, path, data.
+ * u64 length of data, path, data; then u32 sources, and for each: u32 length of name, u64 items,
+ * name.
  */
 #ifndef SEGUE_RELOAD_LAST_GOOD_H
 #define SEGUE_RELOAD_LAST_GOOD_H
@@ -13,12 +14,21 @@
 #include "reads.h"
 #include "slots.h"
 
+/* How many items a source had, for the guard that judges what it delivers after a restart. */
+typedef struct segue__source_items {
+  char *source;
+  uint64_t items;
+} segue__source_items;
+
 typedef struct segue__last_good {
   uint64_t generation; /* 0: there is none */
   int64_t wall_ms;
   char hash[33];     /* of the configuration */
   segue__hash input; /* of all that went into it */
+  segue__source_items *sources;
+  size_t source_count;
 } segue__last_good;
+void segue__last_good_deinit(segue__last_good *info); /* zeroed or read */
 
 #define SEGUE__LAST_GOOD_MAGIC "SEGUELG2"
 

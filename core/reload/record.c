@@ -70,6 +70,7 @@ static void task_free(task *t) {
   segue__files_unref(t->answer.files);
   segue_snapshot_unref(t->answer.snapshot);
   segue__files_unref(t->files);
+  segue__last_good_deinit(&t->good);
   segue_snapshot_unref(t->entry.snapshot);
   free_paths(&t->entry);
   segue__free((void *)t->entry.summary);
@@ -299,7 +300,9 @@ static int limit(segue__record *record, task *t) {
 
 static int read_last_good(segue__record *record, task *t) {
   segue__last_good info;
-  return segue__last_good_read(&record->last_good, &info, &t->answer.files);
+  int rc = segue__last_good_read(&record->last_good, &info, &t->answer.files);
+  segue__last_good_deinit(&info);
+  return rc;
 }
 
 static int ask_reloads(segue__record *record, task *t) {
@@ -414,6 +417,20 @@ void segue__record_settled(segue__record *record, const segue__record_run *settl
              room ? segue_strerror(UV_ENOMEM) : "the disk does not keep up", NULL);
 }
 
+static int copy_items(segue__last_good *good, const segue__record_run *settled) {
+  size_t count = settled->items ? settled->source_count : 0;
+  if (!count) return 0;
+  good->sources = segue__calloc(count, sizeof *good->sources);
+  if (!good->sources) return UV_ENOMEM;
+  for (; good->source_count < count; good->source_count++) {
+    segue__source_items *to = &good->sources[good->source_count];
+    to->source = segue__strdup(settled->sources[good->source_count].name);
+    to->items = settled->items[good->source_count];
+    if (!to->source) return UV_ENOMEM;
+  }
+  return 0;
+}
+
 int segue__record_good(segue__record *record, const segue__record_run *settled,
                        segue__record_call *call) {
   task *t = task_new(write_good, call);
@@ -423,6 +440,10 @@ int segue__record_good(segue__record *record, const segue__record_run *settled,
   memcpy(t->good.hash, settled->snapshot->hash, sizeof t->good.hash);
   t->good.input = settled->input;
   t->files = segue__files_ref(settled->files); /* without them it fails, and says so */
+  if (copy_items(&t->good, settled) < 0) {
+    task_free(t);
+    return UV_ENOMEM;
+  }
   push(record, &record->urgent, t);
   return 0;
 }
@@ -495,6 +516,7 @@ void segue__record_flush(segue__record *record) {
 static void free_parts(segue__record *record) {
   segue__slots_deinit(&record->last_good);
   segue__slots_deinit(&record->state);
+  segue__last_good_deinit(&record->found.last_good);
   segue__history_close(record->history);
   segue__reads_free(record->reads);
   segue__free(record->history_path);

@@ -83,6 +83,9 @@ typedef struct segue__record_run {
   segue__hash input;
   segue__files *files; /* what it was made from; NULL: not known. References are taken */
   const segue__changes *changes;
+  const segue__source *sources; /* of the policy, and how many items each had; NULL: not known */
+  const uint64_t *items;
+  size_t source_count;
   bool fresh;   /* the first one of this process: the history finds out what changed */
   bool resumed; /* the generation that was recorded before: nothing new */
 } segue__record_run;

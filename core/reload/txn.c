@@ -633,8 +633,13 @@ static void settle(segue__txn *txn) {
   txn->result->ended_wall_ms = segue__loop_wall_ms(engine->loop);
   if (decisions && !txn->resumed) (void)segue__record_state(record, &engine->durable, NULL);
   if (!txn->resumed) {
-    segue__record_run good = {
-        .result = txn->result, .snapshot = engine->live, .input = txn->input, .files = txn->files};
+    segue__record_run good = {.result = txn->result,
+                              .snapshot = engine->live,
+                              .input = txn->input,
+                              .files = txn->files,
+                              .sources = txn->policy->sources,
+                              .items = txn->items,
+                              .source_count = txn->policy->source_count};
     segue__txn_record(txn, segue__record_good(record, &good, &txn->call), settled);
   } else if (decisions) {
     segue__txn_record(txn, segue__record_state(record, &engine->durable, &txn->call), settled);

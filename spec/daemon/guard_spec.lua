@@ -66,6 +66,30 @@ describe("a guard in the daemon", function()
     wait.until_true(function() return type(d:json("/api/v1/status").stale_since) ~= "string" end)
   end)
 
+  it("compares with what was before the restart", function()
+    local d = segue.start {
+      files = { ["config.yaml"] = "a: 1\nb: 2\nc: 3\nd: 4\n" },
+      policy = [[
+        local segue = require "segue"
+        return {
+          sources = { segue.file("config.yaml", { guard = { max_shrink = 0.5 } }) },
+          triggers = { segue.watch(), segue.http "127.0.0.1:@PORT@" },
+        }]],
+    }
+    d:crash()
+    d.dir:write("config.yaml", "a: 1\n")
+    d:spawn()
+    d:wait_ready()
+    assert.equal(4, d:config().d)
+    d:wait_log "went from 4 items to 1"
+    assert.equal(0, d:cli("reload", "--accept-shrink").code)
+    assert.same({ a = 1 }, d:config())
+    d:stop()
+    d:spawn()
+    d:wait_ready()
+    assert.same({ a = 1 }, d:config())
+  end)
+
   it("is not for other commands", function()
     local d = segue.folder { policy = "return {}" }
     local cli = d:cli("plan", "--accept-shrink")
