@@ -53,10 +53,12 @@ static int check_mode(const reading *r, const char *path) {
 
 static int read_input(const reading *r, const char *path, bool secret, segue__bytes *out) {
   memset(out, 0, sizeof *out);
-  int rc = r->os->read_file(r->os->data, path, FILE_BYTES, out, r->err);
-  if (!rc)
-    rc = segue__policy_add_input(r->policy, path,
-                                 segue__hash_bytes(out->data, out->len, (segue__hash){0, 0}));
+  int rc = segue__read_credential(r->os, path, FILE_BYTES, out, r->err);
+  segue__input input = {.path = (char *)path, .credential = true};
+  if (!rc) {
+    input.hash = segue__hash_bytes(out->data, out->len, (segue__hash){0, 0});
+    rc = segue__policy_add_input(r->policy, &input);
+  }
   if (!rc && secret) rc = check_mode(r, path);
   if (rc == UV_ENOMEM) segue__error_set(r->err, rc, "%s: out of memory", path);
   return rc;

@@ -225,7 +225,10 @@ static void ask(segue__reload_call draft) {
   if_match_get(request, draft.if_match, sizeof draft.if_match);
   if (strcmp(draft.if_match, "*") == 0 && segue__engine_live(draft.admin->engine))
     draft.if_match[0] = 0;
-  if (draft.limited && draft.wait_ms == 0 && !draft.plan && draft.what != CONFIRM)
+  if (draft.what != RELOAD && draft.if_match[0] &&
+      !matches_live(draft.admin->engine, draft.if_match))
+    conflict(draft.admin, request, draft.if_match);
+  else if (draft.limited && draft.wait_ms == 0 && !draft.plan && draft.what != CONFIRM)
     ask_only(&draft);
   else
     ask_and_wait(&draft);

@@ -17,6 +17,7 @@ typedef struct file {
   deed deed;
   char *path, *text;
   size_t len, max;
+  bool credential;
   unsigned mode;
   uint64_t limit_ms;
   const segue__os *os;
@@ -48,7 +49,9 @@ static void work(segue__job *job) {
   segue__write w = {f->path, f->text ? f->text : "", f->len, f->mode, true};
   switch (f->deed) {
   case READ:
-    f->status = f->os->read_file(f->os->data, f->path, f->max, &f->bytes, &f->failure);
+    f->status = f->credential
+                    ? segue__read_credential(f->os, f->path, f->max, &f->bytes, &f->failure)
+                    : f->os->read_file(f->os->data, f->path, f->max, &f->bytes, &f->failure);
     break;
   case WRITE:
     f->status = f->os->write_file(f->os->data, &w, &f->failure);
@@ -195,10 +198,13 @@ static file *new_file(lua_State *L, deed deed) {
   return f;
 }
 
-/* read(path, limit ms, most bytes), write(path, limit ms, text, mode), stat(path, limit ms),
- * list(pattern, limit ms) -> io. One event: the result; or nil, message, code. */
+/* read(path, limit ms, most bytes, is it a credential?), write(path, limit ms, text, mode),
+ * stat(path, limit ms), list(pattern, limit ms) -> io. One event: the result; or nil, message,
+ * code. */
 static int new_read(lua_State *L) {
-  new_file(L, READ)->max = (size_t)segue__arg_number(L, 3);
+  file *f = new_file(L, READ);
+  f->max = (size_t)segue__arg_number(L, 3);
+  f->credential = lua_toboolean(L, 4);
   return 1;
 }
 

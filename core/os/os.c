@@ -47,3 +47,8 @@ const segue__os *segue__os_default(void) {
   };
   return &os;
 }
+
+int segue__read_credential(const segue__os *os, const char *path, size_t max, segue__bytes *out,
+                           segue_error *err) {
+  return (os->read_credential ? os->read_credential : os->read_file)(os->data, path, max, out, err);
+}

@@ -64,11 +64,17 @@ typedef struct segue__os {
   /* The permission bits of a file, through symbolic links; a negative code if they are not known.
    * May be NULL. */
   int (*file_mode)(void *data, const char *path, unsigned *mode);
+  /* A credential (token, key, certificate): as it is in the world now, also where read_file gives
+   * what once was; its bytes are not kept. NULL: read_file does. */
+  int (*read_credential)(void *data, const char *path, size_t max, segue__bytes *out,
+                         segue_error *err);
   /* See spawn.h. Control thread. */
   int (*spawn)(void *data, segue__loop *loop, const segue__spawn_options *options,
                segue__spawn **out, segue_error *err);
 } segue__os;
 
 const segue__os *segue__os_default(void);
+int segue__read_credential(const segue__os *os, const char *path, size_t max, segue__bytes *out,
+                           segue_error *err);
 
 #endif

@@ -248,16 +248,27 @@ static void add_error(segue__collect *collect, const segue_error *error) {
 }
 
 /* The bytes of the policy count as input: a changed one has to be loaded anew. */
+static bool has_changed(const segue__collect *collect, const segue__input *input) {
+  const segue__os *os = &collect->os;
+  segue__bytes bytes = {0};
+  segue_error ignored; /* the loader says it better */
+  int rc = input->credential
+               ? segue__read_credential(os, input->path, INPUT_BYTES, &bytes, &ignored)
+               : os->read_file(os->data, input->path, INPUT_BYTES, &bytes, &ignored);
+  bool same =
+      !rc &&
+      segue__hash_equal(segue__hash_bytes(bytes.data, bytes.len, (segue__hash){0, 0}), input->hash);
+  if (bytes.data && input->credential) explicit_bzero(bytes.data, bytes.len);
+  segue__free(bytes.data);
+  return !same;
+}
+
 static void look_at_inputs(segue__collect *collect) {
-  for (size_t i = 0; i < collect->policy->input_count && !collect->inputs_changed; i++) {
+  for (size_t i = 0; i < collect->policy->input_count; i++) {
     const segue__input *input = &collect->policy->inputs[i];
-    segue__bytes bytes = {0};
-    segue_error ignored; /* the loader says it better */
-    if (collect->os.read_file(collect->os.data, input->path, INPUT_BYTES, &bytes, &ignored) < 0 ||
-        !segue__hash_equal(segue__hash_bytes(bytes.data, bytes.len, (segue__hash){0, 0}),
-                           input->hash))
-      collect->inputs_changed = true;
-    segue__free(bytes.data);
+    if (!has_changed(collect, input)) continue;
+    collect->inputs_changed = true;
+    if (input->credential) collect->credentials_changed = true;
   }
 }
 
@@ -490,17 +501,26 @@ static int merge(segue__collect *collect, segue_error *error) {
   return rc;
 }
 
+/* Credentials are part of what is live, but not of what the sources say: a new token must not end a
+ * rollback. */
+static void mix_inputs(const segue__collect *collect, bool credentials, segue__hash *into) {
+  const segue__policy *policy = collect->policy;
+  for (size_t i = 0; i < policy->input_count; i++)
+    if (policy->inputs[i].credential == credentials)
+      mix(into, &policy->inputs[i].hash, sizeof policy->inputs[i].hash);
+}
+
 static void run(segue__job *job) {
   segue__collect *collect = (segue__collect *)job;
   const segue__policy *policy = collect->policy;
   if (collect->look_at_inputs) look_at_inputs(collect);
   if (collect->inputs_changed || collect->stage == SEGUE__COLLECT_LOOK) return;
-  for (size_t i = 0; i < policy->input_count; i++)
-    mix(&collect->raw, &policy->inputs[i].hash, sizeof policy->inputs[i].hash);
+  mix_inputs(collect, false, &collect->raw);
   for (size_t i = 0; i < policy->module_count; i++)
     mix(&collect->raw, &policy->modules[i].inputs, sizeof policy->modules[i].inputs);
   read_schema(collect);
   collect->input = collect->raw;
+  mix_inputs(collect, true, &collect->input);
   fetch(collect);
   for (size_t i = 0; i < policy->source_count; i++)
     for (size_t j = 0; j < collect->documents[i].count; j++)

@@ -16,7 +16,7 @@
 #include "../os/fault.h"
 #include "history_parts.h"
 
-enum { VERSION = 1, APPLICATION = 0x53454755, PRUNE_EVERY = 64, OPEN_BUSY_MS = 1000 };
+enum { VERSION = 1, APPLICATION = 0x53454755, PRUNE_EVERY = 64 };
 
 static const char schema[] =
     "CREATE TABLE blob(id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, data BLOB NOT NULL);"
@@ -30,9 +30,15 @@ static const char schema[] =
     "CREATE TABLE document(generation INTEGER NOT NULL, position INTEGER NOT NULL,"
     " source TEXT NOT NULL, name TEXT NOT NULL, format INTEGER NOT NULL, blob INTEGER NOT NULL,"
     " PRIMARY KEY(generation, position)) WITHOUT ROWID;"
-    "CREATE TABLE change(path TEXT NOT NULL, generation INTEGER NOT NULL,"
-    " PRIMARY KEY(path, generation)) WITHOUT ROWID;"
+    "CREATE INDEX reload_time ON reload(wall_ms);"
+    "CREATE INDEX generation_more ON generation(number) WHERE more;"
+    "CREATE TABLE change(path TEXT NOT NULL, below INTEGER NOT NULL, generation INTEGER NOT NULL,"
+    " what TEXT, PRIMARY KEY(path, below, generation)) WITHOUT ROWID;"
     "CREATE INDEX change_generation ON change(generation);";
+
+/* In change stands each path that a generation touched (below 0), and each path above it (below 1,
+ * `what` is one that was touched): so the last touch of a value, or of anything in it, is found by
+ * a look into the index, however many there were. */
 
 /* ---- One statement --------------------------------------------------------------------------- */
 
@@ -114,7 +120,7 @@ static int open_database(segue__history *h) {
         h, sqlite3_open_v2(h->path, &h->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL));
   if (!rc) {
     sqlite3_extended_result_codes(h->db, 1);
-    sqlite3_busy_timeout(h->db, OPEN_BUSY_MS);
+    sqlite3_busy_timeout(h->db, (int)h->wait_ms);
     rc = run(h, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-1024;"
                 "PRAGMA foreign_keys=OFF; PRAGMA temp_store=MEMORY");
   }
@@ -149,7 +155,7 @@ int segue__history_set_aside(segue__history *h) {
   char to[1024];
   close_database(h);
   h->damaged = false;
-  snprintf(to, sizeof to, "%s.damaged-%lld", h->path, (long long)time(NULL));
+  snprintf(to, sizeof to, "%s.damaged", h->path); /* one, or a bad disk would be filled up */
   rename_with(h->path, "-wal", to);
   rename_with(h->path, "-shm", to);
   rename_with(h->path, "", to);
@@ -160,11 +166,12 @@ int segue__history_set_aside(segue__history *h) {
 }
 
 int segue__history_open(segue__history **out, const segue__log *log, const char *path,
-                        uint64_t *generation, uint64_t *reload) {
+                        unsigned wait_ms, uint64_t *generation, uint64_t *reload) {
   *out = NULL;
   segue__history *h = segue__calloc(1, sizeof *h);
   if (!h) return UV_ENOMEM;
   h->log = log;
+  h->wait_ms = wait_ms;
   h->path = segue__strdup(path);
   segue__history_limit(h, &(segue__history_limits){0});
   int64_t last_generation = 0, last_reload = 0;
@@ -208,7 +215,7 @@ static const char *const sqls[SEGUE__HISTORY_STATEMENTS] = {
     [SEGUE__ADD_BLOB] = "INSERT INTO blob(hash, data) VALUES(?, ?)",
     [SEGUE__ADD_FILE] = "INSERT OR REPLACE INTO file VALUES(?, ?, ?)",
     [SEGUE__ADD_DOCUMENT] = "INSERT OR REPLACE INTO document VALUES(?, ?, ?, ?, ?, ?)",
-    [SEGUE__ADD_CHANGE] = "INSERT OR IGNORE INTO change VALUES(?, ?)",
+    [SEGUE__ADD_CHANGE] = "INSERT OR IGNORE INTO change VALUES(?, ?, ?, ?)",
     [SEGUE__ADD_GENERATION] = "INSERT OR REPLACE INTO generation VALUES(?, ?, ?, ?, ?, ?, ?)",
     [SEGUE__ADD_RELOAD] = "INSERT OR REPLACE INTO reload VALUES(?, ?, ?, ?, ?)",
 };
@@ -303,15 +310,29 @@ static int add_documents(segue__history *h, uint64_t generation, const segue__co
   return rc;
 }
 
+/* what NULL: path itself was touched. */
+static int add_change(segue__history *h, const char *path, size_t len, uint64_t generation,
+                      const char *what) {
+  sqlite3_stmt *stmt;
+  int rc = statement(h, SEGUE__ADD_CHANGE, &stmt);
+  if (rc) return rc;
+  sqlite3_bind_text(stmt, 1, path, (int)len, SQLITE_STATIC);
+  sqlite3_bind_int(stmt, 2, what != NULL);
+  sqlite3_bind_int64(stmt, 3, (int64_t)generation);
+  sqlite3_bind_text(stmt, 4, what, -1, SQLITE_STATIC);
+  rc = step(h, stmt);
+  sqlite3_clear_bindings(stmt);
+  return rc;
+}
+
 static int add_changes(segue__history *h, const segue__history_entry *entry, uint64_t generation) {
   int rc = 0;
   for (size_t i = 0; i < entry->path_count && !rc; i++) {
-    sqlite3_stmt *stmt;
-    rc = statement(h, SEGUE__ADD_CHANGE, &stmt);
-    if (rc) break;
-    sqlite3_bind_text(stmt, 1, entry->paths[i], -1, SQLITE_STATIC);
-    sqlite3_bind_int64(stmt, 2, (int64_t)generation);
-    rc = step(h, stmt);
+    const char *path = entry->paths[i];
+    size_t len = strlen(path);
+    rc = add_change(h, path, len, generation, NULL);
+    while (!rc && (len = segue__history_parent(path, len)))
+      rc = add_change(h, path, len, generation, path);
   }
   return rc;
 }
@@ -356,22 +377,35 @@ static int64_t cut_by_count(segue__history *h, const char *table, const char *ke
   return number(h, sql, &cut) ? 0 : cut;
 }
 
+/* What is older than the oldest one that is young enough: a clock that was wrong for a while takes
+ * nothing else with it. */
 static int64_t cut_by_age(segue__history *h, const char *table, const char *key, int64_t oldest) {
-  char sql[160];
-  int64_t cut = 0;
-  snprintf(sql, sizeof sql, "SELECT max(%s) FROM %s WHERE wall_ms < %" PRId64, key, table, oldest);
-  return number(h, sql, &cut) ? 0 : cut;
+  char sql[192];
+  int64_t first = 0, last = 0;
+  snprintf(sql, sizeof sql,
+           "SELECT %s FROM %s NOT INDEXED WHERE wall_ms >= %" PRId64 " ORDER BY %s LIMIT 1", key,
+           table, oldest, key);
+  if (number(h, sql, &first)) return 0;
+  if (first) return first - 1;
+  snprintf(sql, sizeof sql, "SELECT max(%s) FROM %s", key, table);
+  return number(h, sql, &last) ? 0 : last;
+}
+
+static bool too_large(segue__history *h) {
+  int64_t pages = 0, unused = 0, page = 0;
+  if (number(h, "PRAGMA page_count", &pages) || number(h, "PRAGMA freelist_count", &unused) ||
+      number(h, "PRAGMA page_size", &page))
+    return false;
+  return (uint64_t)((pages - unused) * page) > h->limits.bytes;
 }
 
 /* Past its size a tenth of the generations and reloads goes. */
 static int64_t cut_by_size(segue__history *h, const char *table, const char *key) {
-  int64_t pages = 0, free_pages = 0, page = 0, count = 0;
+  int64_t count = 0;
   char sql[64];
+  if (!too_large(h)) return 0;
   snprintf(sql, sizeof sql, "SELECT count(*) FROM %s", table);
-  if (number(h, "PRAGMA page_count", &pages) || number(h, "PRAGMA freelist_count", &free_pages) ||
-      number(h, "PRAGMA page_size", &page) || number(h, sql, &count))
-    return 0;
-  if ((uint64_t)((pages - free_pages) * page) <= h->limits.bytes) return 0;
+  if (number(h, sql, &count) || count < 2) return 0;
   return cut_by_count(h, table, key, (uint64_t)(count - count / 10 - 1));
 }
 
@@ -381,10 +415,12 @@ static int64_t most(int64_t a, int64_t b) {
 
 static int remove_upto(segue__history *h, int64_t generation, int64_t reload) {
   char sql[640];
-  int64_t newest = 0;
+  int64_t newest = 0, last = 0;
   int rc = number(h, "SELECT max(number) FROM generation", &newest);
+  if (!rc) rc = number(h, "SELECT max(id) FROM reload", &last);
   if (rc) return rc;
   if (generation >= newest) generation = newest - 1;
+  if (reload >= last) reload = last - 1;
   snprintf(sql, sizeof sql,
            "DELETE FROM file WHERE generation <= %" PRId64 ";"
            "DELETE FROM document WHERE generation <= %" PRId64 ";"
@@ -410,6 +446,14 @@ static int prune(segue__history *h, int64_t now_ms) {
   return generation || reload ? remove_upto(h, generation, reload) : 0;
 }
 
+/* A small history is looked at more often, so that it is not many times its limit. */
+static bool time_to_prune(segue__history *h) {
+  uint64_t every = PRUNE_EVERY;
+  if (h->limits.reloads / 16 < every) every = h->limits.reloads / 16;
+  if (h->limits.generations / 16 < every) every = h->limits.generations / 16;
+  return h->added++ % (every ? every : 1) == 0;
+}
+
 int segue__history_add(segue__history *h, const segue__history_entry *entry) {
   if (h->damaged && segue__history_set_aside(h) < 0) return UV_EIO;
   int rc = SEGUE_FAULT("history.add");
@@ -417,7 +461,7 @@ int segue__history_add(segue__history *h, const segue__history_entry *entry) {
   if (rc) return rc;
   rc = add_reload(h, entry);
   if (!rc && entry->snapshot) rc = add_generation(h, entry);
-  if (!rc && h->added++ % PRUNE_EVERY == 0) rc = prune(h, entry->wall_ms);
+  if (!rc && time_to_prune(h)) rc = prune(h, entry->wall_ms);
   if (!rc) rc = SEGUE_FAULT("history.commit");
   if (!rc) rc = run(h, "COMMIT");
   if (rc) (void)run(h, "ROLLBACK");

@@ -14,7 +14,8 @@
 
 typedef struct segue__history segue__history;
 
-/* How much is kept; the newest generation always is. Zero fields mean the default. */
+/* How much is kept; the newest reload and generation always are. Zero fields mean the default. A
+ * sixteenth more may be there before something is taken away. */
 typedef struct segue__history_limits {
   uint64_t reloads;     /* 100,000 */
   uint64_t generations; /* 1,000 */
@@ -22,9 +23,11 @@ typedef struct segue__history_limits {
   uint64_t bytes;       /* 256 MiB */
 } segue__history_limits;
 
-/* path: of the database; log is borrowed. The highest numbers that it knows: 0 if it is new. */
+/* path: of the database; log is borrowed. Waits for at most wait_ms while another process locks it
+ * (UV_EBUSY). The highest numbers that it knows: 0 if it is new. UV_ENOTSUP: a newer version has
+ * written it. */
 int segue__history_open(segue__history **out, const segue__log *log, const char *path,
-                        uint64_t *generation, uint64_t *reload);
+                        unsigned wait_ms, uint64_t *generation, uint64_t *reload);
 void segue__history_close(segue__history *history); /* NULL allowed */
 void segue__history_limit(segue__history *history, const segue__history_limits *limits);
 

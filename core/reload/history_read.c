@@ -194,9 +194,7 @@ int segue__history_snapshot(segue__history *h, uint64_t generation, segue_snapsh
 
 /* ---- Why ------------------------------------------------------------------------------------- */
 
-/* Ends of the paths above this one: "a.b[3].c" has "a.b[3]", "a.b" and "a". A separator inside of
- * quotes is none. Returns the length of the next shorter one, 0 at the end. */
-static size_t parent(const char *path, size_t len) {
+size_t segue__history_parent(const char *path, size_t len) {
   bool quoted = false;
   size_t cut = 0;
   for (size_t i = 0; i < len; i++) {
@@ -216,33 +214,23 @@ typedef struct touch {
   char path[512];
 } touch;
 
-/* The newest row of a query with (path or from, to, until). */
-static int newest(segue__history *h, const char *sql, const char *a, size_t a_len, const char *b,
-                  uint64_t until, touch *best) {
+/* The newest row of a path. */
+static int newest(segue__history *h, const char *path, size_t len, bool below, uint64_t until,
+                  touch *best) {
   sqlite3_stmt *stmt;
-  int rc = begin(h, &stmt, sql);
+  int rc = begin(h, &stmt,
+                 "SELECT generation, coalesce(what, path) FROM change WHERE path=?1 AND below=?2 "
+                 "AND generation <= ?3 ORDER BY generation DESC LIMIT 1");
   if (rc) return rc;
-  sqlite3_bind_int64(stmt, 1, (int64_t)until);
-  sqlite3_bind_text(stmt, 2, a, (int)a_len, SQLITE_STATIC);
-  if (b) sqlite3_bind_text(stmt, 3, b, -1, SQLITE_STATIC);
+  sqlite3_bind_text(stmt, 1, path, (int)len, SQLITE_STATIC);
+  sqlite3_bind_int(stmt, 2, below);
+  sqlite3_bind_int64(stmt, 3, (int64_t)until);
   int step = sqlite3_step(stmt);
   if (step == SQLITE_ROW && sqlite3_column_int64(stmt, 0) > best->generation) {
     best->generation = sqlite3_column_int64(stmt, 0);
     snprintf(best->path, sizeof best->path, "%s", (const char *)sqlite3_column_text(stmt, 1));
   }
   return end(h, stmt, segue__history_code(h, step));
-}
-
-/* Below a path lies what begins with it and a separator: "a." up to "a/", "a[" up to "a\". */
-static int newest_below(segue__history *h, const char *path, char separator, uint64_t until,
-                        touch *best) {
-  char from[520], to[520];
-  snprintf(from, sizeof from, "%s%c", path, separator);
-  snprintf(to, sizeof to, "%s%c", path, separator + 1);
-  return newest(h,
-                "SELECT generation, path FROM change WHERE generation <= ?1 AND path >= ?2 AND "
-                "path < ?3 ORDER BY generation DESC LIMIT 1",
-                from, strlen(from), to, until, best);
 }
 
 static int is_exact(segue__history *h, const touch *best, uint64_t until, bool *out) {
@@ -273,16 +261,13 @@ static int add_reload_of(segue__history *h, int64_t generation, segue__buf *out)
 }
 
 int segue__history_why(segue__history *h, const char *path, uint64_t until, segue__buf *out) {
-  static const char at[] = "SELECT generation, path FROM change WHERE generation <= ?1 AND path=?2 "
-                           "ORDER BY generation DESC LIMIT 1";
   touch best = {0};
   bool exact = false;
+  size_t len = strlen(path);
   if (until > INT64_MAX) until = INT64_MAX;
-  if (strlen(path) >= sizeof best.path) return UV_ENAMETOOLONG;
-  int rc = newest_below(h, path, '.', until, &best);
-  if (!rc) rc = newest_below(h, path, '[', until, &best);
-  for (size_t len = strlen(path); len && !rc; len = parent(path, len))
-    rc = newest(h, at, path, len, NULL, until, &best);
+  int rc = newest(h, path, len, true, until, &best);
+  for (; len && !rc; len = segue__history_parent(path, len))
+    rc = newest(h, path, len, false, until, &best);
   if (!rc && !best.generation) rc = UV_ENOENT;
   if (!rc) rc = is_exact(h, &best, until, &exact);
   if (rc) return rc;

@@ -234,7 +234,8 @@ typedef struct segue__rollback {
   segue__record_call call;
   segue__engine *engine;
   segue__trigger trigger;
-  segue__waiter *waiter; /* NULL: forgotten */
+  segue__waiter *waiter; /* NULL: nobody waits, or it was forgotten */
+  uint64_t again;        /* what is live was brought back from this one; 0: it is a new rollback */
   char by[128];
 } segue__rollback;
 
@@ -245,13 +246,20 @@ static void looked_up(segue__record_call *call, segue__record_answer *answer) {
   char cause[224];
   engine->rollback = NULL;
   int rc = answer->status;
-  snprintf(cause, sizeof cause, "rollback to generation %llu by %s",
-           (unsigned long long)answer->number, rollback->by);
+  uint64_t number = rollback->again ? rollback->again : answer->number;
+  snprintf(cause, sizeof cause, "rollback to generation %llu by %s", (unsigned long long)number,
+           rollback->by);
   if (rc == 0)
-    rc = segue__engine_replay(engine, answer->files, answer->number, rollback->trigger, cause,
-                              waiter);
+    rc = segue__engine_replay(engine, answer->files, number, rollback->trigger, cause, waiter);
   if (rc < 0 && waiter) waiter->cb(waiter, rc, NULL);
   segue__free(rollback);
+}
+
+/* Is this going back from a generation that nobody has confirmed, to the one before? */
+static bool takes_back(const segue__engine *engine, uint64_t generation) {
+  const segue__txn *txn = engine->txn;
+  return waits_for_confirm(engine) &&
+         (!generation || (txn->was_live && txn->was_live->generation == generation));
 }
 
 /* Going back from a generation that nobody has confirmed is not confirming it. */
@@ -259,7 +267,7 @@ static bool end_confirm(segue__engine *engine, uint64_t generation, const char *
                         segue__waiter *waiter) {
   segue__txn *txn = engine->txn;
   if (!waits_for_confirm(engine)) return false;
-  bool before = !generation || (txn->was_live && txn->was_live->generation == generation);
+  bool before = takes_back(engine, generation);
   if (before && waiter) segue__run_wait(txn->run, waiter);
   segue__txn_decide(txn, SEGUE__TAKE_BACK, by);
   return before;
@@ -268,7 +276,7 @@ static bool end_confirm(segue__engine *engine, uint64_t generation, const char *
 int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__trigger trigger,
                            const char *by, segue__waiter *waiter) {
   if (engine->stopping) return SEGUE_ECLOSED;
-  if (engine->durable.frozen) return SEGUE_EFROZEN;
+  if (engine->durable.frozen && !takes_back(engine, generation)) return SEGUE_EFROZEN;
   if (end_confirm(engine, generation, by, waiter)) return 0;
   if (!engine->record) return SEGUE_ERECORD;
   if (engine->rollback || engine->pending_replay) return UV_EBUSY;
@@ -287,6 +295,23 @@ int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__tr
   else
     engine->rollback = rollback;
   return rc;
+}
+
+/* No memory, or another one on its way: the next look at the sources comes here again. */
+void segue__hold_refresh(segue__engine *engine) {
+  if (!engine->record || engine->rollback || engine->pending_replay || !engine->durable.pinned)
+    return;
+  segue__rollback *rollback = segue__calloc(1, sizeof *rollback);
+  if (!rollback) return;
+  *rollback = (segue__rollback){.engine = engine,
+                                .trigger = SEGUE__BY_RETRY,
+                                .again = engine->durable.pinned_generation,
+                                .call = {.cb = looked_up, .data = rollback}};
+  snprintf(rollback->by, sizeof rollback->by, "new credentials");
+  engine->rollback = rollback;
+  if (segue__record_last_good(engine->record, &rollback->call) == 0) return;
+  engine->rollback = NULL;
+  segue__free(rollback);
 }
 
 void segue__hold_forget(segue__engine *engine, const segue__waiter *waiter) {

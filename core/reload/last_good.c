@@ -9,7 +9,7 @@
 
 #include "../os/mem.h"
 
-enum { HEADER = 8 + 8 + 32 + 16 + 4, FILE_HEADER = 12 };
+enum { HEADER = 8 + 8 + 8 + 32 + 16 + 4, FILE_HEADER = 12 };
 
 int segue__last_good_write(segue__slots *slots, const segue__last_good *info,
                            const segue__files *files) {
@@ -17,6 +17,7 @@ int segue__last_good_write(segue__slots *slots, const segue__last_good *info,
   segue__buf_init(&b);
   segue__slots_begin(slots, &b);
   segue__put_number(&b, info->generation, 8);
+  segue__put_number(&b, info->reload, 8);
   segue__put_number(&b, (uint64_t)info->wall_ms, 8);
   segue__buf_add(&b, info->hash, 32);
   segue__put_number(&b, info->input.lo, 8);
@@ -42,18 +43,18 @@ int segue__last_good_write(segue__slots *slots, const segue__last_good *info,
   return rc;
 }
 
-/* The checksum has held, so lengths are believed, but not past the end. Returns what follows, or
- * NULL: out of memory, or cut short. */
-static const char *parse_file(const char *at, const char *end, segue__file *out) {
-  if (end - at < FILE_HEADER) return NULL;
-  size_t path_len = segue__get_number(at, 4), len = segue__get_number(at + 4, 8);
-  at += FILE_HEADER;
-  if ((size_t)(end - at) < path_len || (size_t)(end - at) - path_len < len) return NULL;
-  *out = (segue__file){segue__strndup(at, path_len), segue__strndup(at + path_len, len), len};
-  if (out->path && out->data) return at + path_len + len;
+/* The checksum has held, so lengths are believed, but not past the end. */
+static int parse_file(const char **at, const char *end, segue__file *out) {
+  const char *from = *at + FILE_HEADER;
+  if (end - *at < FILE_HEADER) return UV_EINVAL;
+  size_t path_len = segue__get_number(*at, 4), len = segue__get_number(*at + 4, 8);
+  if ((size_t)(end - from) < path_len || (size_t)(end - from) - path_len < len) return UV_EINVAL;
+  *out = (segue__file){segue__strndup(from, path_len), segue__strndup(from + path_len, len), len};
+  *at = from + path_len + len;
+  if (out->path && out->data) return 0;
   segue__free(out->path);
   segue__free(out->data);
-  return NULL;
+  return UV_ENOMEM;
 }
 
 void segue__last_good_deinit(segue__last_good *info) {
@@ -92,10 +93,11 @@ static int parse_files(const char *at, const char *end, size_t count, segue__fil
   segue__file *items = segue__calloc(count ? count : 1, sizeof *items);
   size_t done = 0;
   if (!items) return UV_ENOMEM;
-  while (done < count && (at = parse_file(at, end, &items[done])))
+  int rc = 0;
+  while (done < count && !(rc = parse_file(&at, end, &items[done])))
     done++;
   *next = at;
-  int rc = done == count ? segue__files_new(out, items, count) : UV_EINVAL;
+  if (!rc) rc = segue__files_new(out, items, count);
   if (rc == 0) return 0;
   for (size_t i = 0; i < done; i++) {
     segue__free(items[i].path);
@@ -115,7 +117,7 @@ int segue__last_good_read(segue__slots *slots, segue__last_good *info, segue__fi
   if (rc) return rc;
   rc = len < HEADER
            ? UV_EINVAL
-           : parse_files(at + HEADER, at + len, segue__get_number(at + 64, 4), files, &next);
+           : parse_files(at + HEADER, at + len, segue__get_number(at + 72, 4), files, &next);
   if (rc == 0) rc = parse_sources(next, at + len, info);
   if (rc < 0) {
     segue__last_good_deinit(info);
@@ -123,10 +125,11 @@ int segue__last_good_read(segue__slots *slots, segue__last_good *info, segue__fi
     *files = NULL;
   } else {
     info->generation = segue__get_number(at, 8);
-    info->wall_ms = (int64_t)segue__get_number(at + 8, 8);
-    memcpy(info->hash, at + 16, 32);
-    info->input.lo = segue__get_number(at + 48, 8);
-    info->input.hi = segue__get_number(at + 56, 8);
+    info->reload = segue__get_number(at + 8, 8);
+    info->wall_ms = (int64_t)segue__get_number(at + 16, 8);
+    memcpy(info->hash, at + 24, 32);
+    info->input.lo = segue__get_number(at + 56, 8);
+    info->input.hi = segue__get_number(at + 64, 8);
   }
   segue__free(file.data);
   return rc;

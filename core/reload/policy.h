@@ -38,6 +38,7 @@ typedef struct segue__trigger_spec {
 typedef struct segue__input {
   char *path;
   segue__hash hash;
+  bool credential; /* of the front door: read from the world in every run */
 } segue__input;
 
 /* What a strategy is decided on. */
@@ -104,7 +105,7 @@ struct segue__policy {
 int segue__policy_new(segue__policy **out);
 segue__policy *segue__policy_ref(segue__policy *policy);
 /* One more file whose bytes count as the policy's. */
-int segue__policy_add_input(segue__policy *policy, const char *path, segue__hash hash);
+int segue__policy_add_input(segue__policy *policy, const segue__input *input); /* path is copied */
 void segue__policy_unref(segue__policy *policy); /* frees all arrays and strings with segue__free */
 /* Names unique, needs known and without a cycle, durations sane. Errors are added. */
 int segue__policy_validate(const segue__policy *policy, segue__errors *errors);

@@ -192,6 +192,12 @@ static int read_file(void *data, const char *path, size_t max, segue__bytes *out
   return rc;
 }
 
+static int read_credential(void *data, const char *path, size_t max, segue__bytes *out,
+                           segue_error *err) {
+  segue__reads *reads = data;
+  return segue__read_credential(reads->real, path, max, out, err);
+}
+
 static int replay_list(const segue__files *files, const char *pattern, segue__names *out,
                        segue_error *err) {
   int rc = 0;
@@ -229,10 +235,10 @@ static char **all_variables(void *data) {
   return reads->real->environ(reads->real->data);
 }
 
-/* What is replayed has no mode of its own: it was judged when it was read. */
+/* Asked for credentials only, which are the world's. */
 static int file_mode(void *data, const char *path, unsigned *mode) {
   segue__reads *reads = data;
-  if (segue__reads_replaying(reads) || !reads->real->file_mode) return UV_ENOTSUP;
+  if (!reads->real->file_mode) return UV_ENOTSUP;
   return reads->real->file_mode(reads->real->data, path, mode);
 }
 
@@ -274,6 +280,7 @@ int segue__reads_new(segue__reads **out, const segue__os *os, const char *pass) 
                           .getenv = get_variable,
                           .environ = all_variables,
                           .file_mode = file_mode,
+                          .read_credential = read_credential,
                           .spawn = os->spawn};
   pthread_mutex_init(&reads->lock, NULL);
   *out = reads;

@@ -16,6 +16,10 @@
 
 /* How often an addition to a history that another process locks is tried, and how long between. */
 enum { BUSY_TRIES = 100, BUSY_PAUSE_MS = 50, PATHS_MAX = 1000, WAITING_MAX = 1000 };
+/* How long a start waits for a history that another process locks; how often it is tried again. */
+enum { OPEN_WAIT_MS = 1000, OPEN_AGAIN_S = 1 };
+/* Where the history cannot say which numbers it has given to reloads. */
+enum { RELOAD_GAP = 1000 };
 
 typedef struct segue__record_task task;
 typedef int work(segue__record *record, task *t);
@@ -57,8 +61,11 @@ struct segue__record {
   bool stopping, working;
   /* The thread's. */
   segue__slots last_good, state;
+  segue__history_limits limits;
   segue__history *history; /* the control thread asks whether there is one */
   bool lost;               /* the folder is another process's */
+  time_t opened_at;        /* or tried to; of the monotonic clock */
+  int open_status;         /* what came of that */
 };
 
 static void free_paths(segue__history_entry *entry);
@@ -169,29 +176,60 @@ static void *thread(void *data) {
 
 /* ---- What the thread does -------------------------------------------------------------------- */
 
-static void open_all(segue__record *record) {
+static time_t now_s(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec;
+}
+
+static int open_history(segue__record *record, unsigned wait_ms, uint64_t *generation,
+                        uint64_t *reload) {
+  segue__history *history = NULL;
+  record->opened_at = now_s();
+  int rc =
+      segue__history_open(&history, record->log, record->history_path, wait_ms, generation, reload);
+  record->open_status = rc;
+  if (!rc) segue__history_limit(history, &record->limits);
+  __atomic_store_n(&record->history, history, __ATOMIC_RELEASE);
+  return rc;
+}
+
+static const char *why(int rc) {
+  return rc == UV_EBUSY     ? "another process locks it"
+         : rc == UV_ENOTSUP ? "a newer version of segue has written it"
+                            : segue_strerror(rc);
+}
+
+static void tell_not_open(const segue__record *record, int rc) {
+  segue__log(record->log, SEGUE__ERROR, "record",
+             "the history cannot be opened: reloads go on without it", "file", 's',
+             record->history_path, "error", 's', why(rc), NULL);
+}
+
+static int open_all(segue__record *record) {
   segue__record_contents *found = &record->found;
   segue__files *files = NULL;
   int rc = segue__durable_read(&record->state, &found->state);
+  if (rc == UV_ENOMEM) return rc;
   if (rc && rc != UV_ENOENT)
     segue__log(record->log, SEGUE__ERROR, "record",
                "the state cannot be read: freezes and rollbacks are forgotten", "error", 's',
                segue_strerror(rc), NULL);
   rc = segue__last_good_read(&record->last_good, &found->last_good, &files);
+  if (rc == UV_ENOMEM) return rc;
   if (rc && rc != UV_ENOENT)
     segue__log(record->log, SEGUE__ERROR, "record", "the last good generation cannot be read",
                "error", 's', segue_strerror(rc), NULL);
   segue__files_unref(files);
-  rc = segue__history_open(&record->history, record->log, record->history_path, &found->generation,
-                           &found->reload);
-  if (rc)
-    segue__log(record->log, SEGUE__ERROR, "record",
-               "the history cannot be opened: reloads go on without it", "file", 's',
-               record->history_path, "error", 's', segue_strerror(rc), NULL);
-  if (found->generation < found->last_good.generation)
-    found->generation = found->last_good.generation;
+  rc = open_history(record, OPEN_WAIT_MS, &found->generation, &found->reload);
+  if (rc == UV_ENOMEM) return rc;
+  if (rc) tell_not_open(record, rc);
+  const segue__last_good *good = &found->last_good;
+  if (found->generation < good->generation) found->generation = good->generation;
   if (found->generation < found->state.unconfirmed_generation)
     found->generation = found->state.unconfirmed_generation;
+  if (found->reload < good->reload) found->reload = good->reload + RELOAD_GAP;
+  return 0;
 }
 
 static int lose(segue__record *record, task *t) {
@@ -206,16 +244,11 @@ static int lose(segue__record *record, task *t) {
 static int write_state(segue__record *record, task *t);
 
 static int begin_anew(segue__record *record, task *t) {
-  segue__history *history = NULL;
   uint64_t generation, reload;
   (void)lose(record, t);
   record->lost = false;
-  int rc = segue__history_open(&history, record->log, record->history_path, &generation, &reload);
-  __atomic_store_n(&record->history, history, __ATOMIC_RELEASE);
-  if (rc)
-    segue__log(record->log, SEGUE__ERROR, "record",
-               "the history cannot be opened: reloads go on without it", "file", 's',
-               record->history_path, "error", 's', segue_strerror(rc), NULL);
+  int rc = open_history(record, OPEN_WAIT_MS, &generation, &reload);
+  if (rc) tell_not_open(record, rc);
   return write_state(record, t);
 }
 
@@ -281,19 +314,33 @@ static int compare_with_last(segue__record *record, task *t) {
   return rc;
 }
 
+/* What kept it from being opened may have passed. */
+static int open_late(segue__record *record) {
+  uint64_t generation, reload;
+  if (now_s() - record->opened_at < OPEN_AGAIN_S) return UV_EBUSY;
+  int rc = open_history(record, 0, &generation, &reload);
+  if (!rc)
+    segue__log(record->log, SEGUE__INFO, "record", "the history is open again", "file", 's',
+               record->history_path, NULL);
+  return rc;
+}
+
 static int add_entry(segue__record *record, task *t) {
-  if (!record->history) return 0;
+  int rc = 0;
+  if (record->lost) return 0;
+  if (!record->history) rc = open_late(record);
   t->entry.files = t->files;
-  int rc = t->fresh && t->entry.snapshot ? compare_with_last(record, t) : 0;
+  if (!rc && t->fresh && t->entry.snapshot) rc = compare_with_last(record, t);
   if (!rc) rc = segue__history_add(record->history, &t->entry);
   if (rc && (rc != UV_EBUSY || t->tries + 1 >= BUSY_TRIES || record->stopping))
     segue__log(record->log, SEGUE__ERROR, "record", "a reload is missing in the history", "reload",
-               'u', t->entry.id, "error", 's',
-               rc == UV_EBUSY ? "another process locks it" : segue_strerror(rc), NULL);
+               'u', t->entry.id, "error", 's', why(record->history ? rc : record->open_status),
+               NULL);
   return rc;
 }
 
 static int limit(segue__record *record, task *t) {
+  record->limits = t->limits;
   if (record->history) segue__history_limit(record->history, &t->limits);
   return 0;
 }
@@ -436,6 +483,7 @@ int segue__record_good(segue__record *record, const segue__record_run *settled,
   task *t = task_new(write_good, call);
   if (!t) return UV_ENOMEM;
   t->good.generation = settled->snapshot->generation;
+  t->good.reload = settled->result->id;
   t->good.wall_ms = settled->result->ended_wall_ms;
   memcpy(t->good.hash, settled->snapshot->hash, sizeof t->good.hash);
   t->good.input = settled->input;
@@ -578,7 +626,7 @@ int segue__record_new(segue__record **out, const segue__record_options *options)
   record->urgent.last = &record->urgent.first;
   record->later.last = &record->later.first;
   int rc = init_parts(record, options);
-  if (!rc) open_all(record);
+  if (!rc) rc = open_all(record);
   if (!rc) rc = start_thread(record);
   if (rc) {
     free_parts(record);

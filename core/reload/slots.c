@@ -74,7 +74,16 @@ int segue__slots_read(segue__slots *slots, segue__bytes *file, const char **valu
     segue__bytes bytes = {0};
     segue_error error;
     int rc = os->read_file(os->data, slots->paths[i], SIZE_MAX / 4, &bytes, &error);
-    if (rc == UV_ENOENT) continue;
+    if (rc == UV_ENOMEM) {
+      segue__free(file->data);
+      *file = (segue__bytes){0};
+      return rc;
+    }
+    if (rc == UV_ENOENT ||
+        (rc == 0 && !bytes.len)) { /* nothing was written, or it was taken back */
+      segue__free(bytes.data);
+      continue;
+    }
     if (rc == 0 && sum_is_right(slots, &bytes)) {
       uint64_t sequence = segue__get_number(bytes.data + 8, 8);
       if (!file->data || sequence > slots->sequence) {
@@ -133,9 +142,15 @@ static int sync_folder(const char *path) {
   return rc;
 }
 
+/* What a failed write left must not be believed: whoever asked for it was told that it is not. */
+static void take_back(int fd) {
+  if (ftruncate(fd, 0)) return; /* then the disk keeps nothing at all */
+  (void)fdatasync(fd);
+}
+
 static int write_file(const segue__slots *slots, const char *path, const segue__buf *b) {
   struct stat st;
-  bool is_new = stat(path, &st) != 0;
+  bool is_new = stat(path, &st) != 0 || !st.st_size;
   int rc = fault(slots, "open");
   int fd = rc ? -1 : open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (!rc && fd < 0) rc = -errno;
@@ -144,8 +159,10 @@ static int write_file(const segue__slots *slots, const char *path, const segue__
   if (!rc && ftruncate(fd, (off_t)b->len)) rc = -errno;
   if (!rc) rc = fault(slots, "sync");
   if (!rc && fdatasync(fd)) rc = -errno;
+  if (!rc && is_new) rc = sync_folder(path);
+  if (rc && fd >= 0) take_back(fd);
   if (fd >= 0) close(fd);
-  return rc || !is_new ? rc : sync_folder(path);
+  return rc;
 }
 
 int segue__slots_write(segue__slots *slots, segue__buf *b) {

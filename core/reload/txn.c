@@ -201,6 +201,7 @@ static void held_back(segue__txn *txn, const segue_error *why) {
   }
   txn->result->skipped = !txn->run->explicit_;
   segue__txn_tell(txn, why);
+  if (txn->new_credentials) segue__hold_refresh(txn->engine);
   end(txn, SEGUE__UNCHANGED);
 }
 
@@ -210,6 +211,7 @@ void segue__txn_collected(segue__txn *txn) {
   segue__timer_stop(engine->loop, &txn->timer);
   txn->collect = NULL;
   if (job->inputs_changed && !txn->failed) {
+    txn->new_credentials = job->credentials_changed;
     segue__collect_free(job);
     load_policy(txn);
     return;
@@ -613,26 +615,17 @@ static void conclude(segue__txn *txn) {
   }
 }
 
-/* It is live whether or not it can be kept; but whoever hears of it may count on what is said. */
-static void settled(segue__txn *txn, const segue_error *error) {
-  if (error) segue__txn_tell(txn, error);
-  end(txn, SEGUE__APPLIED);
-}
-
-static void settle(segue__txn *txn) {
+/* What is written at the end, one after the other. A rollback comes before the decision that it
+ * stays, and a generation after the decision that it is confirmed: killed in between, the next
+ * start finds what was before, or what is now, and not a decision about a generation that is not
+ * there. It is live whether or not it can be kept; but whoever hears of it may count on what is
+ * said. */
+static void keep(segue__txn *txn, const segue_error *error) {
   segue__engine *engine = txn->engine;
   segue__record *record = engine->record;
-  bool decisions = segue__hold_settle(txn);
-  segue__txn_enter(txn, SEGUE__PHASE_SETTLED);
-  if (!record) {
-    settled(txn, NULL);
-    return;
-  }
-  (void)segue__reads_take(segue__record_reads(record), &txn->files);
-  txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
-  txn->result->ended_wall_ms = segue__loop_wall_ms(engine->loop);
-  if (decisions && !txn->resumed) (void)segue__record_state(record, &engine->durable, NULL);
-  if (!txn->resumed) {
+  if (error) segue__txn_tell(txn, error);
+  bool good_first = engine->durable.pinned;
+  if (txn->keeps_good && (good_first || !txn->keeps_state)) {
     segue__record_run good = {.result = txn->result,
                               .snapshot = engine->live,
                               .input = txn->input,
@@ -640,12 +633,26 @@ static void settle(segue__txn *txn) {
                               .sources = txn->policy->sources,
                               .items = txn->items,
                               .source_count = txn->policy->source_count};
-    segue__txn_record(txn, segue__record_good(record, &good, &txn->call), settled);
-  } else if (decisions) {
-    segue__txn_record(txn, segue__record_state(record, &engine->durable, &txn->call), settled);
+    txn->keeps_good = false;
+    segue__txn_record(txn, segue__record_good(record, &good, &txn->call), keep);
+  } else if (txn->keeps_state) {
+    txn->keeps_state = false;
+    segue__txn_record(txn, segue__record_state(record, &engine->durable, &txn->call), keep);
   } else {
-    settled(txn, NULL);
+    end(txn, SEGUE__APPLIED);
   }
+}
+
+static void settle(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  segue__record *record = engine->record;
+  txn->keeps_state = segue__hold_settle(txn) && record;
+  txn->keeps_good = record && !txn->resumed;
+  segue__txn_enter(txn, SEGUE__PHASE_SETTLED);
+  if (record) (void)segue__reads_take(segue__record_reads(record), &txn->files);
+  txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
+  txn->result->ended_wall_ms = segue__loop_wall_ms(engine->loop);
+  keep(txn, NULL);
 }
 
 static void end(segue__txn *txn, segue__outcome outcome) {

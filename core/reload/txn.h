@@ -186,10 +186,12 @@ struct segue__txn {
   segue__timer timer;       /* collect's deadline, confirm's pauses, the record's deadline */
   segue__record_call call;  /* to the record */
   void (*recorded)(segue__txn *txn, const segue_error *error); /* what follows it */
-  segue__files *files; /* what the generation was made from */
-  bool first_here;     /* the first one of this process */
-  bool resumed;        /* it has the number that it had before the daemon was started again */
-  bool opened;         /* the record says that it waits to be confirmed */
+  segue__files *files;  /* what the generation was made from */
+  bool first_here;      /* the first one of this process */
+  bool resumed;         /* it has the number that it had before the daemon was started again */
+  bool new_credentials; /* than those that the live policy was made with */
+  bool keeps_good, keeps_state; /* still to be written at the end */
+  bool opened;                  /* the record says that it waits to be confirmed */
   bool waits_for_operator;
   int decision; /* of an operator: segue__decision; 0: none */
   char decided_by[128];
@@ -269,7 +271,7 @@ struct segue__collect {
   segue_snapshot *live;       /* a reference, NULL: none */
   uint32_t next_document;
   /* out */
-  bool inputs_changed;
+  bool inputs_changed, credentials_changed;
   segue__documents *documents; /* per source */
   bool *fetched;               /* per source */
   segue__config *config;
@@ -369,6 +371,9 @@ void segue__run_answer(segue__run *run, int status, segue__result *result); /* e
 void segue__run_wait(segue__run *run, segue__waiter *waiter);               /* engine.c: joins it */
 
 /* hold.c */
+/* A generation that was brought back is live, and credentials of its front door changed: it is
+ * brought back again, with the present ones. */
+void segue__hold_refresh(segue__engine *engine);
 void segue__hold_forget(segue__engine *engine, const segue__waiter *waiter);
 /* Is this what was taken back before, so that it does not go live by itself? why: one sentence. */
 bool segue__hold_back(const segue__txn *txn, segue_error *why);

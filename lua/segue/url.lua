@@ -3,7 +3,7 @@
 -- JSON, or a 304 to a question that had a condition. All else leaves what is held in place.
 local check = require "segue.check"
 local fetch = require "segue.fetch"
-local files = require "segue.files"
+local core = require "segue.core"
 
 local pairs, type, tostring = pairs, type, tostring
 
@@ -79,7 +79,7 @@ function M.judge(spec)
 end
 
 local function token_of(self)
-  local token, why, code = files.read(self.token_file, { max = 65536 })
+  local token, why, code = core.read(self.token_file, 10000, 65536, true)()
   if not token then return nil, why, code end
   token = token:match("^%s*(.-)%s*$")
   if token == "" or token:find("[%c%s]") then

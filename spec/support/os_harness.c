@@ -244,3 +244,38 @@ void os_harness_storm_end(void) {
     segue__free(storm.messages[t]);
   }
 }
+
+/* ---- A log from any thread ------------------------------------------------------------------- */
+
+static char logged[65536];
+
+static void keep_entry(void *data, const segue__log_entry *entry) {
+  (void)data;
+  pthread_mutex_lock(&mutex);
+  size_t len = strlen(logged);
+  len += (size_t)snprintf(logged + len, sizeof logged - len, "%s %s: %s",
+                          segue__level_name(entry->level), entry->group, entry->message);
+  for (size_t i = 0; i < entry->field_count && len < sizeof logged; i++) {
+    const segue__log_field *field = &entry->fields[i];
+    if (field->text)
+      len += (size_t)snprintf(logged + len, sizeof logged - len, " %s=%s", field->key, field->text);
+    else
+      len += (size_t)snprintf(logged + len, sizeof logged - len, " %s=%lld", field->key,
+                              (long long)field->number);
+  }
+  if (len + 1 < sizeof logged) memcpy(logged + len, "\n", 2);
+  pthread_mutex_unlock(&mutex);
+}
+
+const segue__log *os_harness_log(void) {
+  static const segue__log log = {.level = SEGUE__DEBUG, .sink = keep_entry};
+  return &log;
+}
+
+const char *os_harness_log_take(char *buf, size_t size) {
+  pthread_mutex_lock(&mutex);
+  snprintf(buf, size, "%s", logged);
+  logged[0] = 0;
+  pthread_mutex_unlock(&mutex);
+  return buf;
+}

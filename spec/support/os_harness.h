@@ -6,6 +6,7 @@
 #ifndef SEGUE_SPEC_OS_HARNESS_H
 #define SEGUE_SPEC_OS_HARNESS_H
 
+#include "core/os/log.h"
 #include "core/os/loop.h"
 
 /* A job that writes "run N", "done N" and "abandoned N" into the journal. hang: run() waits until
@@ -29,6 +30,11 @@ int os_harness_storm_start(segue__loop *loop, int threads, int messages, int aga
 int os_harness_storm_delivered(void);
 int os_harness_storm_disorder(void); /* messages of one thread that came before earlier ones */
 void os_harness_storm_end(void);     /* joins the threads */
+
+/* A log that keeps what it is told, from whichever thread: lines of "level group: message key=value
+ * ...". One for the process; os_harness_log_take moves what was kept into buf. */
+const segue__log *os_harness_log(void);
+const char *os_harness_log_take(char *buf, size_t size);
 
 int os_harness_open_fds(void);
 int os_harness_zombies(void); /* children of this process that nobody has waited for */

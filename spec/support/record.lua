@@ -1,0 +1,185 @@
+-- SPDX-License-Identifier: MIT
+-- The durable record for specs: slots, files, generations, the history, the thread that records.
+--   local h = Record.history(path); h:add { id = 1, yaml = "a: 1", generation = 1, paths = { "a" } }
+local C = require "spec.support.c"
+local cjson = require "cjson"
+local document = require "spec.support.document"
+local ffi = C.ffi
+
+local M = {}
+local log_room = ffi.new("char[65536]")
+
+--- What was logged since the last call, from whichever thread.
+function M.logged()
+  return ffi.string(C.os_harness_log_take(log_room, 65536))
+end
+
+--- Files from { path = text }: a reference that the caller gives back by C.segue__files_unref; or
+--- nil and a code.
+function M.files(list)
+  local names = {}
+  for name in pairs(list) do names[#names + 1] = name end
+  local n = #names
+  local items = ffi.cast("segue__file *", C.segue__calloc(math.max(n, 1), ffi.sizeof "segue__file"))
+  local out = ffi.new("segue__files *[1]")
+  for i, name in ipairs(names) do
+    local text = list[name]
+    items[i - 1].path, items[i - 1].data = C.segue__strdup(name), C.segue__strndup(text, #text)
+    items[i - 1].len = #text
+  end
+  C.check(C.segue__files_new(out, items, n))
+  return out[0]
+end
+
+--- Files as a table, and their reference given back.
+function M.file_table(files)
+  local list = {}
+  for i = 0, tonumber(files.count) - 1 do
+    list[ffi.string(files.items[i].path)] = ffi.string(files.items[i].data, files.items[i].len)
+  end
+  C.segue__files_unref(files)
+  return list
+end
+
+--- A snapshot of a text; options as document.good takes them. The caller unrefs it.
+function M.snapshot(generation, text, options)
+  local config = document.merge(document.good(text, options))
+  local out = ffi.new("segue_snapshot *[1]")
+  C.check(C.segue__snapshot_new(out, generation, config))
+  return out[0]
+end
+
+--- Pieces of a state folder: "state" or "last-good".
+function M.slots(folder, name)
+  local slots = ffi.new("segue__slots[1]")
+  C.check(C.segue__slots_init(slots, C.os_harness_log(), folder, name,
+    name == "state" and "SEGUEST1" or "SEGUELG3"))
+  return ffi.gc(slots, C.segue__slots_deinit)
+end
+
+-- ---- The history ------------------------------------------------------------------------------
+
+local History = {}
+History.__index = History
+
+--- Opens it: the history with its highest numbers in .generation and .reload; or nil and the name
+--- of the code.
+function M.history(path, wait_ms)
+  local out, numbers = ffi.new("segue__history *[1]"), ffi.new("uint64_t[2]")
+  local rc = C.segue__history_open(out, C.os_harness_log(), path, wait_ms or 0, numbers,
+    numbers + 1)
+  if rc < 0 then
+    assert(out[0] == nil)
+    return nil, C.name(rc)
+  end
+  return setmetatable({ ptr = out[0], generation = tonumber(numbers[0]),
+    reload = tonumber(numbers[1]) }, History)
+end
+
+function History:close()
+  C.segue__history_close(self.ptr)
+  self.ptr = nil
+end
+
+--- { reloads, generations, age_ms, bytes }
+function History:limit(limits)
+  C.segue__history_limit(self.ptr, ffi.new("segue__history_limits[1]", { limits }))
+end
+
+--- An entry as C data; keep what this returns for as long as it is used. spec: id, wall_ms,
+--- outcome, summary, detail; for a generation: generation, yaml (and options of the document),
+--- files, paths, more.
+function M.entry(spec)
+  local e = { c = ffi.new("segue__history_entry[1]") }
+  local c = e.c[0]
+  e.outcome = spec.outcome or "applied"
+  e.summary = spec.summary or cjson.encode { id = spec.id, outcome = e.outcome }
+  e.detail = spec.detail or cjson.encode { id = spec.id, detail = true }
+  c.id, c.wall_ms = spec.id, spec.wall_ms or 1000000 + spec.id
+  c.outcome, c.summary, c.detail = e.outcome, e.summary, e.detail
+  if spec.generation then
+    e.snapshot = ffi.gc(M.snapshot(spec.generation, spec.yaml or "a: 1\n", spec),
+      C.segue_snapshot_unref)
+    c.snapshot = e.snapshot
+    if spec.files then
+      e.files = ffi.gc(M.files(spec.files), C.segue__files_unref)
+      c.files = e.files
+    end
+    local paths = spec.paths or {}
+    e.strings, e.paths = {}, ffi.new("char *[?]", #paths + 1)
+    for i, path in ipairs(paths) do
+      e.strings[i] = ffi.new("char[?]", #path + 1, path)
+      e.paths[i - 1] = e.strings[i]
+    end
+    c.paths, c.path_count, c.more_paths = e.paths, #paths, spec.more or false
+  end
+  return e
+end
+
+--- Adds one: 0 or a negative code.
+function History:try_add(spec)
+  local entry = M.entry(spec)
+  return C.segue__history_add(self.ptr, entry.c)
+end
+
+function History:add(spec)
+  C.check(self:try_add(spec))
+end
+
+-- fn(buf) as JSON; or nil and the name of the code.
+local function json(fn)
+  local buf = ffi.new("segue__buf[1]")
+  local rc = fn(buf)
+  local text = C.buf(buf[0])
+  C.segue__buf_deinit(buf)
+  if rc < 0 then return nil, C.name(rc) end
+  return cjson.decode(text)
+end
+
+function History:reloads(limit, before)
+  return json(function(buf)
+    return C.segue__history_reloads(self.ptr, limit or 1000000, before or 0, buf)
+  end)
+end
+
+--- The ids of all reloads that are kept, newest first.
+function History:ids(limit, before)
+  local ids = {}
+  for i, reload in ipairs(assert(self:reloads(limit, before))) do ids[i] = reload.id end
+  return ids
+end
+
+function History:one(id)
+  return json(function(buf) return C.segue__history_reload(self.ptr, id, buf) end)
+end
+
+function History:why(path, till)
+  return json(function(buf) return C.segue__history_why(self.ptr, path, till or -1ull, buf) end)
+end
+
+function History:before(number)
+  local out = ffi.new("uint64_t[1]")
+  local rc = C.segue__history_before(self.ptr, number, out)
+  if rc < 0 then return nil, C.name(rc) end
+  return tonumber(out[0])
+end
+
+function History:files(generation)
+  local out = ffi.new("segue__files *[1]")
+  local rc = C.segue__history_files(self.ptr, generation, out)
+  if rc < 0 then return nil, C.name(rc) end
+  return M.file_table(out[0])
+end
+
+--- The configuration of a generation as JSON text.
+function History:snapshot(generation)
+  local out, err = ffi.new("segue_snapshot *[1]"), C.error()
+  local rc = C.segue__history_snapshot(self.ptr, generation, out, err)
+  if rc < 0 then return nil, C.name(rc) end
+  assert(tonumber(C.segue_snapshot_generation(out[0])) == generation)
+  local text = document.json(C.segue_snapshot_root(out[0]))
+  C.segue_snapshot_unref(out[0])
+  return text
+end
+
+return M

@@ -1,0 +1,513 @@
+-- SPDX-License-Identifier: MIT
+-- The history in SQLite: what is added is found again, it stays within its bounds, and damage,
+-- locks and missing memory cost at most entries.
+local C = require "spec.support.c"
+local Record = require "spec.support.record"
+local document = require "spec.support.document"
+local tempdir = require "spec.support.tempdir"
+local ffi = C.ffi
+
+ffi.cdef [[
+typedef struct sqlite3 sqlite3;
+int sqlite3_open(const char *path, sqlite3 **out);
+int sqlite3_exec(sqlite3 *db, const char *sql, void *cb, void *data, char **err);
+int sqlite3_close(sqlite3 *db);
+]]
+local sqlite = ffi.load "libsqlite3.so.0"
+
+-- Another process, as far as locks go.
+local function other(path)
+  local out = ffi.new("sqlite3 *[1]")
+  assert(sqlite.sqlite3_open(path, out) == 0)
+  return {
+    run = function(sql) assert(sqlite.sqlite3_exec(out[0], sql, nil, nil, nil) == 0, sql) end,
+    close = function() sqlite.sqlite3_close(out[0]) end,
+  }
+end
+
+local dir, path, live
+before_each(function()
+  dir = tempdir.new()
+  path = dir:at "history.db"
+  Record.logged()
+  live = document.live()
+end)
+after_each(function()
+  C.segue__fault_arm(nil)
+  C.segue__mem_fail_at(0)
+  assert.equal(live, document.live())
+  tempdir.remove_all()
+end)
+
+local function filled(n, more)
+  local h = assert(Record.history(path))
+  for i = 1, n do
+    local spec = { id = i, generation = i, yaml = ("a: %d\n"):format(i), paths = { "a" },
+      files = { ["/etc/a.yaml"] = ("a: %d\n"):format(i), ["/etc/reload.lua"] = "return {}" } }
+    for key, value in pairs(more or {}) do spec[key] = value end
+    h:add(spec)
+  end
+  return h
+end
+
+local function mode(name)
+  local pipe = io.popen("stat -c %a " .. dir:at(name))
+  local text = pipe:read("*l")
+  pipe:close()
+  return text
+end
+
+describe("the history", function()
+  it("gives back what was added, newest first, by page and by number", function()
+    local h = assert(Record.history(path))
+    assert.equal(0, h.generation)
+    assert.equal(0, h.reload)
+    assert.same({}, h:reloads())
+    for i = 1, 5 do
+      h:add { id = i, outcome = i % 2 == 0 and "rejected" or "applied" }
+    end
+    assert.same({ 5, 4, 3, 2, 1 }, h:ids())
+    assert.same({ 5, 4 }, h:ids(2))
+    assert.same({ 3, 2 }, h:ids(2, 4))
+    assert.same({}, h:ids(2, 1))
+    assert.same({}, h:ids(0))
+    assert.same({ id = 3, detail = true }, h:one(3))
+    assert.same({ nil, "ENOENT" }, { h:one(6) })
+    assert.same({ nil, "ENOENT" }, { h:one(-1ull) })
+    h:close()
+  end)
+
+  it("knows its highest numbers when it is opened again", function()
+    filled(3):close()
+    local h = assert(Record.history(path))
+    assert.same({ 3, 3 }, { h.generation, h.reload })
+    assert.equal('{"a":2}', h:snapshot(2))
+    h:close()
+  end)
+
+  it("is nobody else's to read", function()
+    local h = filled(2)
+    for _, name in ipairs { "history.db", "history.db-wal", "history.db-shm" } do
+      assert.equal("600", mode(name))
+    end
+    h:close()
+  end)
+
+  it("gives back files and configuration of a generation, also odd ones", function()
+    local odd = { ["/a b/'quoted\".yaml"] = "x\0y\n", ["/empty"] = "", ["/\195\164"] = "\255\254" }
+    local h = assert(Record.history(path))
+    h:add { id = 1, generation = 1, yaml = "a: [1, {b: \"\\u00e4\"}]\nc: 12345678901234567890\n",
+      files = odd }
+    assert.same(odd, h:files(1))
+    assert.equal('{"a":[1,{"b":"\195\164"}],"c":12345678901234567890}', h:snapshot(1))
+    assert.same({ nil, "ENOENT" }, { h:files(2) })
+    assert.same({ nil, "ENOENT" }, { h:snapshot(2) })
+    h:close()
+  end)
+
+  it("keeps what a document with variables came to, not what it was written as", function()
+    local h = assert(Record.history(path))
+    local entry = Record.entry { id = 1, generation = 1, yaml = "a: 1\n", files = {} }
+    local config = document.merge((function()
+      local doc = document.new("a: ${X}\n", { expand = true })
+      assert(document.read(doc, { env = { X = "7" } }))
+      return doc
+    end)())
+    local out = ffi.new("segue_snapshot *[1]")
+    C.check(C.segue__snapshot_new(out, 1, config))
+    entry.c[0].snapshot = out[0]
+    C.check(C.segue__history_add(h.ptr, entry.c))
+    C.segue_snapshot_unref(out[0])
+    assert.equal('{"a":7}', h:snapshot(1))
+    h:close()
+  end)
+
+  it("tells a generation whose files are not known from one that is not kept", function()
+    local h = filled(2)
+    h:add { id = 3, generation = 3, yaml = "a: 3\n" }
+    assert.same({ nil, "ENOENT" }, { h:files(3) })
+    assert.equal('{"a":3}', h:snapshot(3))
+    assert.equal(2, h:before(-1ull))
+    assert.equal(1, h:before(2))
+    assert.same({ nil, "ENOENT" }, { h:before(1) })
+    h:close()
+  end)
+
+  it("keeps each content once", function()
+    local h = filled(20, { files = { ["/big"] = ("0123456789"):rep(100000) } })
+    h:close()
+    local pipe = io.popen("stat -c %s " .. path)
+    assert.is_true(tonumber(pipe:read("*l")) < 3000000)
+    pipe:close()
+  end)
+end)
+
+describe("why a value is what it is", function()
+  local h
+  local function changes(...)
+    h = assert(Record.history(path))
+    for i, paths in ipairs { ... } do
+      h:add { id = 10 + i, generation = i, paths = paths, more = paths.more }
+    end
+  end
+  after_each(function() h:close() end)
+
+  local function why(of, till)
+    local found, code = h:why(of, till)
+    return found and { found.generation, found.path } or code
+  end
+
+  it("is the last change of it, of what is in it, or of what it is in", function()
+    changes({ "a.b", "x" }, { "a.c" }, { "a" }, { "a.b.d[2].e" }, { "y" })
+    assert.same({ 4, "a.b.d[2].e" }, why "a.b.d[2].e")
+    assert.same({ 4, "a.b.d[2].e" }, why "a.b.d[2]")
+    assert.same({ 4, "a.b.d[2].e" }, why "a.b")
+    assert.same({ 4, "a.b.d[2].e" }, why "a")
+    assert.same({ 3, "a" }, why "a.c") -- the map above it was replaced
+    assert.same({ 3, "a" }, why "a.b.d[1]")
+    assert.same({ 1, "x" }, why "x.y.z")
+    assert.equal("ENOENT", why "z")
+    assert.equal("ENOENT", why "")
+  end)
+
+  it("is as of a generation", function()
+    changes({ "a.b" }, { "a.c" }, { "a" }, { "a.b" })
+    assert.same({ 3, "a" }, why("a.b", 3))
+    assert.same({ 2, "a.c" }, why("a", 2))
+    assert.same({ 1, "a.b" }, why("a.b", 2))
+    assert.equal("ENOENT", why("a.c", 1))
+    assert.equal("ENOENT", why("a", 0))
+  end)
+
+  it("is not misled by names that only begin alike", function()
+    changes({ "a.b" }, { "a.bc" }, { "a.b-c" }, { "ab" }, { "a.b0" })
+    assert.same({ 1, "a.b" }, why "a.b")
+    assert.same({ 5, "a.b0" }, why "a")
+  end)
+
+  it("knows separators inside of quotes from others", function()
+    changes({ 'a."b.c[0]".d' }, { 'a."q\\".x".y' }, { 'a.b' })
+    assert.same({ 1, 'a."b.c[0]".d' }, why 'a."b.c[0]"')
+    assert.same({ 1, 'a."b.c[0]".d' }, why 'a."b.c[0]".d.e')
+    assert.same({ 2, 'a."q\\".x".y' }, why 'a."q\\".x"')
+    assert.same({ 3, "a.b" }, why "a.b.c")
+    assert.equal("ENOENT", why 'a."b')
+  end)
+
+  it("takes wild paths for what they are", function()
+    changes({ "a.b" })
+    for _, wild in ipairs { "%", "a%", "a.b'; DROP TABLE change; --", ("x."):rep(400),
+      "\255\254", "[", ".", "a..b", '"' } do
+      assert.equal("ENOENT", why(wild))
+    end
+    assert.same({ 1, "a.b" }, why "a.b")
+  end)
+
+  it("says whether a later change may be one that was not told", function()
+    changes({ "a" }, { "b", more = true }, { "c" })
+    assert.is_false(h:why("a").exact)
+    assert.is_true(h:why("b").exact)
+    assert.is_true(h:why("c").exact)
+    assert.is_true(h:why("a", 1).exact)
+  end)
+
+  it("names the reload, as long as that is kept", function()
+    changes({ "a" })
+    assert.equal(11, h:why("a").reload.id)
+    local db = other(path)
+    db.run "DELETE FROM reload"
+    db.close()
+    assert.equal(require("cjson").null, h:why("a").reload)
+  end)
+
+  it("is found in no time among a hundred thousand changes", function()
+    changes({ "deep.old" })
+    local db = other(path)
+    db.run [[
+      WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
+      INSERT INTO change SELECT 'deep', 1, i, 'deep.k' || i FROM n UNION ALL
+      SELECT 'deep.k' || i, 0, i, NULL FROM n]]
+    db.close()
+    -- what counts is how it is looked for, not how long that takes on a loaded machine
+    local pipe = assert(io.popen(("sqlite3 %s \"EXPLAIN QUERY PLAN SELECT generation, "
+      .. "coalesce(what, path) FROM change WHERE path='deep' AND below=1 AND generation <= 5 "
+      .. "ORDER BY generation DESC LIMIT 1\" 2>&1"):format(path)))
+    local plan = pipe:read("*a")
+    pipe:close()
+    assert.matches("SEARCH change USING PRIMARY KEY %(path=%? AND below=%? AND generation<%?%)", plan)
+    assert.is_nil(plan:find "TEMP B%-TREE")
+    assert.same({ 100000, "deep.k100000" }, why "deep")
+    assert.same({ 77, "deep.k77" }, why "deep.k77")
+  end)
+end)
+
+describe("a history with bounds", function()
+  it("keeps so many reloads and generations, the newest ones", function()
+    local h = assert(Record.history(path))
+    h:limit { reloads = 16, generations = 4 }
+    for i = 1, 40 do
+      h:add { id = i, generation = i, yaml = ("a: %d\n"):format(i), paths = { "a" },
+        files = { ["/f"] = tostring(i) } }
+    end
+    assert.equal(16, #h:ids())
+    assert.equal(40, h:ids()[1])
+    assert.same({ nil, "ENOENT" }, { h:one(24) })
+    assert.same({ nil, "ENOENT" }, { h:files(36) })
+    assert.same({ ["/f"] = "37" }, h:files(37))
+    assert.same({ nil, "ENOENT" }, { h:snapshot(36) })
+    assert.same({ 40, nil }, { h:why("a").generation, (h:why("a", 36)) })
+    h:close()
+    local pipe = io.popen("sqlite3 " .. path .. " 'SELECT count(*) FROM blob'")
+    assert.equal("8", pipe:read("*l")) -- a file and a document each, and nothing else
+    pipe:close()
+  end)
+
+  it("keeps what is young enough", function()
+    local h = assert(Record.history(path))
+    h:limit { age_ms = 1000, reloads = 16 }
+    for i = 1, 20 do
+      h:add { id = i, generation = i, wall_ms = 100000 + 200 * i, files = { ["/f"] = tostring(i) } }
+    end
+    assert.same({ 20, 19, 18, 17, 16, 15 }, h:ids())
+    assert.truthy(h:files(15))
+    assert.same({ nil, "ENOENT" }, { h:files(14) })
+    h:close()
+  end)
+
+  it("does not lose what is young because a clock was wrong once", function()
+    local h = assert(Record.history(path))
+    h:limit { age_ms = 1000, reloads = 16 }
+    for i = 1, 5 do h:add { id = i, wall_ms = 100000 + i } end
+    h:add { id = 6, wall_ms = 5 } -- a machine that begins in 1970
+    h:add { id = 7, wall_ms = 100010 }
+    assert.same({ 7, 6, 5, 4, 3, 2, 1 }, h:ids())
+    h:close()
+  end)
+
+  it("keeps the newest reload and generation, whatever their age and size", function()
+    local h = assert(Record.history(path))
+    h:limit { age_ms = 1, bytes = 1, reloads = 1, generations = 1 }
+    for i = 1, 3 do
+      h:add { id = i, generation = i, wall_ms = 1000 * i, files = { ["/f"] = ("x"):rep(100000) .. i } }
+    end
+    assert.same({ 3 }, h:ids())
+    assert.equal(100001, #h:files(3)["/f"])
+    h:add { id = 4, outcome = "rejected", wall_ms = 4000 }
+    assert.same({ 4 }, h:ids())
+    assert.equal(100001, #h:files(3)["/f"])
+    h:close()
+  end)
+
+  it("stays near its size", function()
+    local h = assert(Record.history(path))
+    h:limit { bytes = 2000000, generations = 64 }
+    local random = ("0123456789abcdef"):rep(3125) -- 50 kB
+    for i = 1, 150 do
+      h:add { id = i, generation = i, files = { ["/f"] = i .. random } }
+    end
+    local kept = 0
+    for i = 1, 150 do if h:files(i) then kept = kept + 1 end end
+    assert.is_true(kept >= 10 and kept <= 60, kept .. " are kept")
+    assert.truthy(h:files(150))
+    h:close()
+  end)
+end)
+
+describe("a history that is damaged", function()
+  -- Whatever is done to the file, it can be opened or is begun anew, and added to.
+  local function survives(told)
+    local h, code = Record.history(path)
+    assert.truthy(h, code)
+    for i = 101, 103 do
+      if h:try_add { id = i, generation = i, paths = { "a" }, files = { ["/f"] = "x" } } ~= 0 then
+        -- found only now: the next one begins anew
+        assert.equal(0, h:try_add { id = i, generation = i, files = { ["/f"] = "x" } })
+      end
+      h:files(1)
+      h:why "a"
+    end
+    assert.equal(103, h:ids()[1])
+    assert.same({ ["/f"] = "x" }, h:files(103))
+    h:close()
+    if told then
+      assert.matches("the history is damaged: it is set aside and begun anew", Record.logged())
+      assert.truthy(dir:read "history.db.damaged")
+    end
+  end
+
+  local function bytes(change)
+    filled(50):close()
+    local text = dir:read "history.db"
+    dir:write("history.db", change(text))
+  end
+
+  it("is begun anew when it is no database", function()
+    dir:write("history.db", ("no database "):rep(1000))
+    survives(true)
+  end)
+
+  it("is begun anew when its header is garbage", function()
+    bytes(function(text) return ("\255"):rep(100) .. text:sub(101) end)
+    survives(true)
+  end)
+
+  it("is begun anew when it was emptied", function()
+    bytes(function() return "" end)
+    survives(false)
+  end)
+
+  for _, part in ipairs { 0.02, 0.3, 0.5, 0.9 } do
+    it(("survives being cut off at %d %%"):format(part * 100), function()
+      bytes(function(text) return text:sub(1, math.floor(#text * part)) end)
+      survives(false)
+    end)
+  end
+
+  it("survives garbage anywhere in the middle", function()
+    filled(50):close()
+    local good = dir:read "history.db"
+    for at = 4096, #good - 4096, 4096 do
+      os.remove(path .. "-wal")
+      os.remove(path .. "-shm")
+      dir:write("history.db", good:sub(1, at) .. ("\171\205"):rep(2048) .. good:sub(at + 4097))
+      survives(false)
+    end
+  end)
+
+  it("tells of the damage that it comes across, and the next question is answered", function()
+    local h = filled(50)
+    local db = other(path)
+    db.run "PRAGMA wal_checkpoint(TRUNCATE)"
+    db.close()
+    h:close()
+    local text = dir:read "history.db"
+    dir:write("history.db", text:sub(1, 4096) .. ("\255"):rep(#text - 4096))
+    h = assert(Record.history(path))
+    h:add { id = 60 }
+    assert.same({ 60 }, h:ids())
+    assert.matches("it is set aside", Record.logged())
+    h:close()
+  end)
+
+  it("is left alone when a newer version has written it", function()
+    filled(1):close()
+    local db = other(path)
+    db.run "PRAGMA user_version=99"
+    db.close()
+    assert.same({ nil, "ENOTSUP" }, { Record.history(path) })
+    assert.is_nil(dir:read "history.db.damaged")
+  end)
+end)
+
+describe("a history that cannot be written", function()
+  it("is busy while another process locks it, and not afterwards", function()
+    local h = filled(1)
+    local db = other(path)
+    db.run "PRAGMA locking_mode=NORMAL; BEGIN IMMEDIATE"
+    assert.equal("EBUSY", C.name(h:try_add { id = 2 }))
+    assert.same({ 1 }, h:ids()) -- it can be read all the while
+    db.run "COMMIT"
+    h:add { id = 2 }
+    assert.same({ 2, 1 }, h:ids())
+    db.close()
+    h:close()
+  end)
+
+  it("waits as long as it may for whoever holds it when it is opened", function()
+    filled(1):close()
+    local db = other(path)
+    db.run "PRAGMA journal_mode=DELETE; BEGIN EXCLUSIVE"
+    assert.same({ nil, "EBUSY" }, { Record.history(path, 10) })
+    db.run "COMMIT"
+    db.close()
+    assert(Record.history(path)):close()
+  end)
+
+  it("says that its folder is missing", function()
+    assert.same({ nil, "ENOENT" }, { Record.history(dir:at "none/history.db") })
+  end)
+
+  it("does not follow a link that somebody put in its place", function()
+    dir:write("victim", "")
+    dir:link("victim", "history.db")
+    assert.is_nil((Record.history(path)))
+    assert.equal("", dir:read "victim")
+  end)
+
+  it("is taken back when its end fails", function()
+    local h = filled(1)
+    for _, point in ipairs { "history.add", "history.commit" } do
+      C.segue__fault_arm(nil) -- forgets what was reached before
+      C.check(C.segue__fault_arm(point .. "=fail"))
+      assert.equal("EIO", C.name(h:try_add { id = 2, generation = 2, files = { ["/f"] = "2" } }))
+      assert.equal(1, C.segue__fault_reached(point))
+      C.segue__fault_arm(nil)
+      assert.same({ 1 }, h:ids())
+      assert.is_nil((h:files(2)))
+    end
+    h:add { id = 2, generation = 2, files = { ["/f"] = "2" } }
+    assert.same({ ["/f"] = "2" }, h:files(2))
+    h:close()
+  end)
+end)
+
+describe("a history without memory", function()
+  -- Each allocation of fn fails once; fn answers a code and leaves nothing behind.
+  local function starve(fn)
+    local n = 0
+    collectgarbage()
+    collectgarbage "stop"
+    repeat
+      n = n + 1
+      local before = tonumber(C.segue__mem_live())
+      C.segue__mem_fail_at(n)
+      local rc = fn()
+      C.segue__mem_fail_at(0)
+      assert.equal(before, tonumber(C.segue__mem_live()), "allocation " .. n .. " left something")
+      if rc ~= 0 then assert.equal("ENOMEM", C.name(rc), "allocation " .. n) end
+    until rc == 0 or n > 1000
+    collectgarbage "restart"
+    assert.is_true(n <= 1000)
+    return n
+  end
+
+  it("answers ENOMEM wherever it runs out", function()
+    filled(3):close()
+    local numbers = ffi.new("uint64_t[2]")
+    local out = ffi.new("segue__history *[1]")
+    assert.is_true(starve(function()
+      local rc = C.segue__history_open(out, nil, path, 0, numbers, numbers + 1)
+      if rc == 0 then C.segue__history_close(out[0]) end
+      return rc
+    end) > 1)
+    local h = assert(Record.history(path))
+    local entry = Record.entry { id = 4, generation = 4, format = "json", yaml = '{"a":4}',
+      paths = { "a.b" }, files = { ["/f"] = "4" } }
+    starve(function() return C.segue__history_add(h.ptr, entry.c) end)
+    local files, snapshot = ffi.new("segue__files *[1]"), ffi.new("segue_snapshot *[1]")
+    local err = C.error()
+    assert.is_true(starve(function()
+      local rc = C.segue__history_files(h.ptr, 2, files)
+      if rc == 0 then C.segue__files_unref(files[0]) end
+      return rc
+    end) > 3)
+    assert.is_true(starve(function()
+      local rc = C.segue__history_snapshot(h.ptr, 2, snapshot, err)
+      if rc == 0 then C.segue_snapshot_unref(snapshot[0]) end
+      return rc
+    end) > 3)
+    for _, ask in ipairs {
+      function(buf) return C.segue__history_reloads(h.ptr, 10, 0, buf) end,
+      function(buf) return C.segue__history_reload(h.ptr, 2, buf) end,
+      function(buf) return C.segue__history_why(h.ptr, "a", -1ull, buf) end,
+    } do
+      starve(function()
+        local buf = ffi.new("segue__buf[1]")
+        local rc = ask(buf)
+        C.segue__buf_deinit(buf)
+        return rc
+      end)
+    end
+    h:close()
+  end)
+end)
