@@ -23,6 +23,7 @@ DEPS += libyaml-dev        # YAML events
 DEPS += libxxhash-dev      # content hashes
 DEPS += libpcre2-dev       # patterns of schemas
 DEPS += libsqlite3-dev     # the history
+DEPS += sqlite3            # specs look into the history
 DEPS += libluajit2-5.1-dev # policies; the flavour that lives beside nginx's Lua module
 DEPS += libcurl4-openssl-dev # HTTP client; loaded on first use, never linked
 DEPS += libssl-dev         # TLS of the admin API; loaded on first use, never linked

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The durable record for specs: slots, files, generations, the history, the thread that records.
---   local h = Record.history(path); h:add { id = 1, yaml = "a: 1", generation = 1, paths = { "a" } }
+--   local h = Record.history(path)
+--   h:add { id = 1, yaml = "a: 1", generation = 1, paths = { "a" } }
 local C = require "spec.support.c"
 local cjson = require "cjson"
 local document = require "spec.support.document"

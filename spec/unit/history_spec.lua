@@ -234,7 +234,8 @@ describe("why a value is what it is", function()
       .. "ORDER BY generation DESC LIMIT 1\" 2>&1"):format(path)))
     local plan = pipe:read("*a")
     pipe:close()
-    assert.matches("SEARCH change USING PRIMARY KEY %(path=%? AND below=%? AND generation<%?%)", plan)
+    assert.matches("SEARCH change USING PRIMARY KEY %(path=%? AND below=%? AND generation<%?%)",
+      plan)
     assert.is_nil(plan:find "TEMP B%-TREE")
     assert.same({ 100000, "deep.k100000" }, why "deep")
     assert.same({ 77, "deep.k77" }, why "deep.k77")
@@ -288,7 +289,8 @@ describe("a history with bounds", function()
     local h = assert(Record.history(path))
     h:limit { age_ms = 1, bytes = 1, reloads = 1, generations = 1 }
     for i = 1, 3 do
-      h:add { id = i, generation = i, wall_ms = 1000 * i, files = { ["/f"] = ("x"):rep(100000) .. i } }
+      h:add { id = i, generation = i, wall_ms = 1000 * i,
+        files = { ["/f"] = ("x"):rep(100000) .. i } }
     end
     assert.same({ 3 }, h:ids())
     assert.equal(100001, #h:files(3)["/f"])
