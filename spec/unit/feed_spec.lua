@@ -470,7 +470,7 @@ describe("a policy that changes", function()
     assert.equal("watching", e:source_status("net").activity)
   end)
 
-  it("that is refused leaves nothing of what it fetched, though its sources are the same", function()
+  it("that is refused leaves nothing of what it fetched, with the same sources", function()
     started()
     e:deliver("net", "n: 2\n", "r2")
     e:set_policy { sources = { "a.yaml", { "net" } }, check = engine.FAIL }
