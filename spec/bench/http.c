@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * http segue|uv PORT: a server that answers every request with 200 and a short text: ours, or a
- * bare libuv loop that looks for the end of a head and knows no limits. Runs until it is stopped.
+ * bare libuv loop that looks for the end of a head and knows no limits. http tls PORT CERT KEY:
+ * ours through TLS. Runs until it is stopped.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -18,7 +19,26 @@ static void on_request(void *data, segue__http_request *request) {
   segue__http_respond(request, 200, "text/plain", NULL, "m0\n", 3);
 }
 
-static void serve_segue(const char *port) {
+static segue__tls_file read_pem(const char *path) {
+  static char texts[2][16384];
+  static int used;
+  FILE *file = fopen(path, "r");
+  if (!file || used == 2) exit(1);
+  size_t len = fread(texts[used], 1, sizeof texts[used], file);
+  fclose(file);
+  return (segue__tls_file){path, texts[used++], len};
+}
+
+static segue__tls_context *read_tls(const char *cert, const char *key) {
+  segue__tls_context *tls;
+  segue_error error;
+  segue__tls_options options = {
+      .size = sizeof options, .cert = read_pem(cert), .key = read_pem(key)};
+  if (segue__tls_context_new(&tls, &options, &error)) exit(1);
+  return tls;
+}
+
+static void serve_segue(const char *port, segue__tls_context *tls) {
   segue__http_limits limits = {.connections = 8192};
   segue__http_server *server;
   segue__http_listener *listener;
@@ -30,6 +50,7 @@ static void serve_segue(const char *port) {
       segue__http_address_parse(text, &address, &error) ||
       segue__http_listen(server, &address, 0, &listener, &error))
     exit(1);
+  segue__http_listener_set(listener, tls, NULL, NULL);
 }
 
 typedef struct client {
@@ -87,8 +108,9 @@ static void serve_uv(const char *port) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 3) {
-    fprintf(stderr, "usage: http segue|uv PORT\n");
+  bool tls = argc == 5 && strcmp(argv[1], "tls") == 0;
+  if (argc != 3 && !tls) {
+    fprintf(stderr, "usage: http segue|uv PORT, or http tls PORT CERT KEY\n");
     return 2;
   }
   signal(SIGPIPE, SIG_IGN);
@@ -96,6 +118,6 @@ int main(int argc, char **argv) {
   if (strcmp(argv[1], "uv") == 0)
     serve_uv(argv[2]);
   else
-    serve_segue(argv[2]);
+    serve_segue(argv[2], tls ? read_tls(argv[3], argv[4]) : NULL);
   return uv_run(&loop, UV_RUN_DEFAULT);
 }

@@ -5,6 +5,7 @@
 local rows = require "spec.bench.rows"
 local files = require "spec.bench.files"
 local serving = require "spec.bench.serving"
+local tls = require "spec.bench.tls"
 local process = require "spec.support.process"
 local tempdir = require "spec.support.tempdir"
 
@@ -13,9 +14,10 @@ local only = os.getenv("ROW")
 if only == "" then only = nil end
 for name, row in pairs(files) do rows[name] = row end
 for name, row in pairs(serving) do rows[name] = row end
+for name, row in pairs(tls) do rows[name] = row end
 
 local order = { "reload_small", "reload_5000", "yaml", "json", "schema", "diff", "read",
-  "stall", "pattern", "async", "http", "idle_connections", "change", "hook", "two_changes",
+  "stall", "pattern", "async", "http", "tls", "idle_connections", "change", "hook", "two_changes",
   "idle", "flat" }
 local short = 0
 

@@ -6,7 +6,8 @@ local build = assert(os.getenv("SEGUE_SPEC_BUILD"), "run this by `make mutants`"
 local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua",
                file = "spec/unit/os_file_spec.lua", watch = "spec/unit/watch_spec.lua",
                http = "spec/unit/http_parse_spec.lua", feed = "spec/unit/feed_spec.lua",
-               guard = "spec/unit/guard_spec.lua" }
+               guard = "spec/unit/guard_spec.lua", tls = "spec/unit/http_tls_spec.lua",
+               door = "spec/unit/door_parts_spec.lua", mask = "spec/unit/mask_spec.lua" }
 
 -- { what is taken out, file, code to replace (found exactly once), replacement, spec }
 local mutants = {
@@ -70,6 +71,17 @@ local mutants = {
   { "counting one done only", "core/module/op.c",
     "__atomic_add_fetch(&op->extra, 1, __ATOMIC_RELAXED);\n    return;",
     "__atomic_add_fetch(&op->extra, 1, __ATOMIC_RELAXED);", UNIT.txn },
+  { "comparing tokens to their end", "core/admin/tokens.c",
+    "for (size_t i = 0; i < SEGUE__TOKEN_MAX; i++)",
+    "for (size_t i = 0; i < SEGUE__TOKEN_MIN; i++)", UNIT.door },
+  { "the limit of a client", "core/admin/limiter.c", "if (level >= 1) {", "if (level >= 0) {",
+    UNIT.door },
+  { "asking clients for a certificate", "core/http/tls.c",
+    "(options->client_optional ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT)", "0", UNIT.tls },
+  { "the time limit of a handshake", "core/http/conn.c",
+    "} else if (conn->queue != SEGUE__HTTP_HEAD) {", "} else if (0) {", UNIT.tls },
+  { "hiding what is secret", "core/config/json_write.c", "if (seen == SEGUE__SEEN_SECRET)",
+    "if (0)", UNIT.mask },
 }
 
 local function read(path)

@@ -37,7 +37,9 @@ int BIO_write(BIO *b, const void *data, int len);
 unsigned long ERR_get_error(void);
 void ERR_clear_error(void);
 const char *ERR_reason_error_string(unsigned long e);
+void (*signal(int signum, void (*handler)(int)))(int);
 ]]
+ffi.C.signal(13, ffi.cast("void (*)(int)", 1)) -- SIGPIPE: writing to who has left is an error
 local ssl = ffi.load("libssl.so.3")
 -- It stays mapped until the process ends: connections are freed by the collector, in any order.
 pcall(ffi.cdef, "void *dlopen(const char *path, int flags);")
