@@ -10,7 +10,12 @@
 
 #include "txn.h"
 
-#define LET_IT "look at the source, or let it through once: segue reload --accept-shrink"
+/* Before anything is live nobody answers questions: there is only the guard to change. */
+static const char *remedy(const segue__txn *txn) {
+  return txn->engine->live
+             ? "look at the source, or let it through once: segue reload --accept-shrink"
+             : "look at the source, or change its guard";
+}
 
 static uint64_t count_items(const segue__documents *documents) {
   uint64_t items = 0;
@@ -56,8 +61,9 @@ static void judge_count(segue__txn *txn, const segue__source *source, uint64_t i
   uint64_t before = 0;
   if (items < guard->min_items) {
     segue__error_set(&error, SEGUE_EHELD,
-                     "%.200s has %llu items, and its guard wants min_items = %llu: " LET_IT,
-                     source->name, (unsigned long long)items, (unsigned long long)guard->min_items);
+                     "%.200s has %llu item%s, and its guard wants min_items = %llu: %s",
+                     source->name, (unsigned long long)items, items == 1 ? "" : "s",
+                     (unsigned long long)guard->min_items, remedy(txn));
     hold(txn, source, &error);
   }
   if (!guard->shrink_limited || !find_applied(txn->engine, source, &before) || items >= before)
@@ -66,9 +72,9 @@ static void judge_count(segue__txn *txn, const segue__source *source, uint64_t i
   if (part <= guard->max_shrink) return;
   segue__error_set(&error, SEGUE_EHELD,
                    "%.200s went from %llu items to %llu (%.0f %% less), and its guard allows "
-                   "max_shrink = %g: " LET_IT,
+                   "max_shrink = %g: %s",
                    source->name, (unsigned long long)before, (unsigned long long)items, part * 100,
-                   guard->max_shrink);
+                   guard->max_shrink, remedy(txn));
   hold(txn, source, &error);
 }
 
@@ -85,8 +91,8 @@ static void judge_required(segue__txn *txn, const segue__source *source,
     segue_error error;
     if (is_there(documents, path)) continue;
     segue__error_set(&error, SEGUE_EHELD,
-                     "%.200s has nothing at %.100s, which its guard requires: " LET_IT,
-                     source->name, path);
+                     "%.200s has nothing at %.100s, which its guard requires: %s", source->name,
+                     path, remedy(txn));
     segue__error_path(&error, path);
     hold(txn, source, &error);
   }

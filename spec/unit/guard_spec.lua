@@ -36,7 +36,7 @@ describe("a guard", function()
     started({ min_items = 2 })
     e:write("a.yaml", "k1: 1\n")
     local w = reload()
-    held(w, "a.yaml has 1 items, and its guard wants min_items = 2: look at the source, or let it "
+    held(w, "a.yaml has 1 item, and its guard wants min_items = 2: look at the source, or let it "
       .. "through once: segue reload --accept-shrink")
     assert.equal("a.yaml", w:error().source)
     assert.equal("4", e:value("k4"))
@@ -112,7 +112,7 @@ describe("a guard", function()
   it("holds the first start, too", function()
     e = engine.new { sources = { "a.yaml" }, guards = { { min_items = 2 } },
       files = { ["a.yaml"] = "k1: 1\n" } }
-    held(reload(), "min_items = 2")
+    held(reload(), "min_items = 2: look at the source, or change its guard")
   end)
 
   it("skips by itself what was held, until it changes", function()
