@@ -1,0 +1,101 @@
+-- SPDX-License-Identifier: MIT
+-- Every command that knows --json prints JSON and nothing else, whatever comes of it; every command
+-- that asks the daemon ends with 5 where there is none. Which commands those are, the help says.
+local cjson = require "cjson"
+local segue = require "spec.support.segue"
+
+local policy = [[
+local segue = require "segue"
+return { name = "json", sources = { segue.file "config.yaml" }, triggers = {} }
+]]
+
+-- Arguments that a command cannot do without.
+local arguments = { why = { "a" }, freeze = { "a reason" }, test = { "." } }
+
+local function knows(option)
+  local names = {}
+  for name in segue.cli({ "help" }).stdout:match("Commands:\n(.-)\n\n")
+    :gmatch("%f[^\n%z]  (%S+)") do
+    local shown = segue.cli({ "help", name }).stdout:match("Options:\n(.*)")
+    if shown:find("--" .. option .. " ", 1, true) then names[#names + 1] = name end
+  end
+  return names
+end
+
+describe("--json", function()
+  after_each(segue.cleanup)
+
+  local function is_json(d, name, ...)
+    local args = { name, "--json", ... }
+    for _, arg in ipairs(arguments[name] or {}) do args[#args + 1] = arg end
+    if name ~= "version" and name ~= "test" then
+      args[#args + 1], args[#args + 2] = "-c", d.dir:at "reload.lua"
+    end
+    local p = segue.cli(args, { cwd = d.dir.path })
+    local ok, value = pcall(cjson.decode, p.stdout)
+    assert.is_true(ok, p:describe())
+    return p.code, value
+  end
+
+  it("is known to every command that reads", function()
+    local names = {}
+    for _, name in ipairs(knows "json") do names[name] = true end
+    for _, name in ipairs { "check", "plan", "reload", "status", "diff", "history", "why",
+        "version", "test" } do
+      assert.is_true(names[name], name)
+    end
+  end)
+
+  it("is JSON for good", function()
+    local d = segue.start { policy = policy, files = { ["config.yaml"] = "a: 1\n" } }
+    d.dir:write("a_spec.lua", "it('passes', function() end)")
+    d.dir:write("config.yaml", "a: 2\n")
+    assert.equal(200, (d:reload()))
+    for _, name in ipairs(knows "json") do
+      local code = is_json(d, name)
+      local wanted = name == "confirm" and 6 or 0 -- nothing waits to be confirmed
+      assert.equal(wanted, code, name)
+    end
+  end)
+
+  it("is JSON for a configuration that is rejected, or cannot be read", function()
+    local d = segue.start { policy = policy, files = { ["config.yaml"] = "a: 1\n" } }
+    d.dir:write("config.yaml", "a: [\n")
+    for _, name in ipairs { "check", "plan", "reload" } do
+      assert.equal(3, (is_json(d, name)), name)
+    end
+    d.dir:delete "config.yaml"
+    for _, name in ipairs { "check", "plan", "reload" } do
+      local code, answer = is_json(d, name)
+      assert.equal(4, code, name)
+      assert.matches("config%.yaml", answer.errors[1].message)
+    end
+    assert.equal(0, (is_json(d, "status")))
+  end)
+end)
+
+describe("a command without its daemon", function()
+  after_each(segue.cleanup)
+
+  it("ends with 5 and says what to start; a plan is made without one", function()
+    local d = segue.folder { policy = policy, files = { ["config.yaml"] = "a: 1\n" } }
+    local count = 0
+    for _, name in ipairs(knows "socket") do
+      if name ~= "run" then
+        local p = d:cli(name, unpack(arguments[name] or {}))
+        assert.equal(name == "plan" and 0 or 5, p.code, p:describe())
+        if name ~= "plan" then assert.matches("segue run", p.stderr) end
+        count = count + 1
+      end
+    end
+    assert.is_true(count > 8)
+  end)
+
+  it("ends with 2 for an option that it does not have", function()
+    for _, name in ipairs(knows "help") do
+      local p = segue.cli { name, "--nonsense" }
+      assert.equal(2, p.code, p:describe())
+      assert.matches("has no option %-%-nonsense", p.stderr)
+    end
+  end)
+end)
