@@ -58,7 +58,7 @@ Maintainer: The Segue authors <segue@localhost>
 Installed-Size: $(du -sk --apparent-size "$root/usr" | cut -f 1)
 Depends: $depends
 Recommends: $(list libcurl.so.4 libssl.so.3)
-Suggests: pkg-config, libuv1-dev, libyaml-dev, libxxhash-dev, libpcre2-dev, libsqlite3-dev, libluajit2-5.1-dev
+Suggests: lua-busted, pkg-config, libuv1-dev, libyaml-dev, libxxhash-dev, libpcre2-dev, libsqlite3-dev, libluajit2-5.1-dev
 Description: reloads configuration and modules of running servers as one transaction
  A daemon and a C library. A policy in Lua says where configuration comes from,
  what asks for a reload, and what may go live; a change goes live as a whole or
