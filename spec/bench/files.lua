@@ -173,7 +173,7 @@ M.read = { title = "reading the config, a writer every ms", run = function(repor
     end
     line("registered", "plain", "plain pointer", 2)
     line("any", "plain", "same, any thread", 4)
-    line("registered", "rwlock", "pthread rwlock", 0.5)
+    line("registered", "rwlock", "pthread rwlock", 0.2)
     line("counted", "rwlock", "same, counted ref.")
   end
   report { ours = f.registered_2, theirs = f.registered_1, peer = "2 threads to 1", unit = "ns",
