@@ -18,11 +18,11 @@
 #include <unistd.h>
 #include <uv.h>
 
-enum { POINTS_MAX = 64, REACHED_MAX = 256, NAME_BYTES = 64, KILL = 1 };
+enum { POINTS_MAX = 64, REACHED_MAX = 256, NAME_BYTES = 64, KILL = 1, HANG = 2 };
 
 typedef struct armed_point {
   char name[NAME_BYTES];
-  int code;   /* negative, or KILL */
+  int code;   /* negative, or KILL, or HANG */
   int strike; /* n-th time only; 0 = always */
   int seen;   /* since it was armed */
 } armed_point;
@@ -39,7 +39,7 @@ static reached_point reached[REACHED_MAX];
 static int reached_count;
 static bool environment_read;
 
-/* "name[#n]=fail[:code]" or "name[#n]=kill" of len bytes. */
+/* "name[#n]=fail[:code]", "name[#n]=kill" or "name[#n]=hang" of len bytes. */
 static int parse_one(const char *text, size_t len, armed_point *out) {
   char copy[160], action[64];
   if (len >= sizeof copy) return UV_EINVAL;
@@ -55,6 +55,8 @@ static int parse_one(const char *text, size_t len, armed_point *out) {
   }
   if (!strcmp(action, "kill"))
     out->code = KILL;
+  else if (!strcmp(action, "hang"))
+    out->code = HANG;
   else if (!strcmp(action, "fail"))
     out->code = UV_EIO;
   else if (sscanf(action, "fail:%d%n", &out->code, &end) != 1 || action[end] || out->code >= 0)
@@ -126,12 +128,26 @@ static int strike_locked(const char *name) {
   return code;
 }
 
+static bool hangs(const char *name) {
+  bool found = false;
+  pthread_mutex_lock(&mutex);
+  for (int i = 0; i < armed_count; i++)
+    found = found || (armed[i].code == HANG && !strcmp(armed[i].name, name));
+  pthread_mutex_unlock(&mutex);
+  return found;
+}
+
 int segue__fault(const char *name) {
   pthread_mutex_lock(&mutex);
   read_environment_locked();
   count_reached(name);
   int code = strike_locked(name);
   pthread_mutex_unlock(&mutex);
+  if (code == HANG) {
+    while (hangs(name))
+      usleep(2000);
+    return 0;
+  }
   if (code != KILL) return code;
   kill(getpid(), SIGKILL);
   for (;;)

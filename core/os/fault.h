@@ -13,7 +13,8 @@
 
 #ifdef SEGUE_TEST
 /* 0, or the negative code to fail with (UV_EIO for "fail"; "fail:-28" chooses). "kill" sends
- * SIGKILL to the process and does not return. All of this: [any thread]. */
+ * SIGKILL to the process and does not return; "hang" returns 0 once all is disarmed. All of this:
+ * [any thread]. */
 int segue__fault(const char *point);
 /* Adds to what is armed; NULL disarms all and forgets what was reached. Returns UV_EINVAL if spec
  * is not understood, UV_ENOSPC past 64 points; nothing of it is armed then. */

@@ -15,7 +15,7 @@
 #include "../os/mem.h"
 
 /* How often an addition to a history that another process locks is tried, and how long between. */
-enum { BUSY_TRIES = 100, BUSY_PAUSE_MS = 50, PATHS_MAX = 1000, WAITING_MAX = 1000 };
+enum { BUSY_TRIES = 100, BUSY_PAUSE_MS = 50, PATHS_MAX = 1000, WAITING_MAX = 1000, STOP_S = 5 };
 /* How long a start waits for a history that another process locks; how often it is tried again. */
 enum { OPEN_WAIT_MS = 1000, OPEN_AGAIN_S = 1 };
 /* Where the history cannot say which numbers it has given to reloads. */
@@ -49,7 +49,8 @@ typedef struct queue {
 
 struct segue__record {
   segue__loop *loop;
-  const segue__log *log;
+  segue__log own_log;    /* a copy, silenced when the thread is left behind */
+  const segue__log *log; /* that */
   void (*render)(segue__buf *out, const segue__result *result, bool detail);
   char *history_path;
   segue__reads *reads;
@@ -58,7 +59,7 @@ struct segue__record {
   pthread_mutex_t lock;
   pthread_cond_t wake, idle;
   queue urgent, later;
-  bool stopping, working;
+  bool stopping, working, abandoned;
   /* The thread's. */
   segue__slots last_good, state;
   segue__history_limits limits;
@@ -158,9 +159,10 @@ static void *thread(void *data) {
     pthread_mutex_unlock(&record->lock);
     t->answer.status = t->run(record, t);
     bool again = t->answer.status == UV_EBUSY && ++t->tries < BUSY_TRIES && !record->stopping;
-    if (!again) segue__post(record->loop, &t->message);
     pthread_mutex_lock(&record->lock);
     record->working = false;
+    if (record->abandoned) break; /* there is no loop to tell */
+    if (!again) segue__post(record->loop, &t->message);
     if (again) {
       t->next = record->later.first;
       if (!t->next) record->later.last = &t->next;
@@ -621,7 +623,8 @@ int segue__record_new(segue__record **out, const segue__record_options *options)
   pthread_cond_init(&record->idle, NULL);
   pthread_condattr_destroy(&monotonic);
   record->loop = options->loop;
-  record->log = options->log;
+  if (options->log) record->own_log = *options->log;
+  record->log = &record->own_log;
   record->render = options->render;
   record->urgent.last = &record->urgent.first;
   record->later.last = &record->later.first;
@@ -636,12 +639,31 @@ int segue__record_new(segue__record **out, const segue__record_options *options)
   return 0;
 }
 
+/* The disk hangs, and with it the thread: what it holds is its own, and it is never heard of again.
+ */
+static void abandon(segue__record *record) {
+  segue__log(record->log, SEGUE__ERROR, "record",
+             "the state folder hangs: what was not written yet is lost", "file", 's',
+             record->history_path, NULL);
+  pthread_mutex_lock(&record->lock);
+  record->abandoned = true;
+  __atomic_store_n(&record->own_log.sink, NULL, __ATOMIC_RELEASE);
+  pthread_mutex_unlock(&record->lock);
+  pthread_detach(record->thread);
+  segue__reads_free(record->reads);
+}
+
 void segue__record_free(segue__record *record) {
   if (!record) return;
   pthread_mutex_lock(&record->lock);
   record->stopping = true;
   pthread_cond_signal(&record->wake);
   pthread_mutex_unlock(&record->lock);
-  pthread_join(record->thread, NULL);
-  free_parts(record);
+  struct timespec until;
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_sec += STOP_S;
+  if (pthread_timedjoin_np(record->thread, NULL, &until) == 0)
+    free_parts(record);
+  else
+    abandon(record);
 }

@@ -126,4 +126,26 @@ describe("the last good generation", function()
     assert.equal(1, d:config().n)
     serves_new(d, 7)
   end)
+
+  it("holds nobody up for long while the disk hangs, not even the end of the daemon", function()
+    local d = segue.start { policy = (policy:gsub("}%s*$", [[,
+      triggers = { segue.http "127.0.0.1:@PORT@" } }]])), files = { ["config.yaml"] = pad(1) },
+      env = { SEGUE_FAULTS = "last_good.sync#2=hang" } }
+    d.dir:save("config.yaml", pad(2))
+    local status, answer = d:reload()
+    assert.equal(200, status)
+    assert.equal("applied", answer.outcome)
+    assert.equal("SEGUE_ERECORD", answer.errors[1].code)
+    assert.matches("was not written to after 5000 ms", answer.errors[1].message)
+    assert.equal(2, d:config().n)
+    assert.equal(200, d:http("/-/ready").status)
+    d:signal "term"
+    assert.equal(0, (d:wait_exit(20000)))
+    assert.matches("the state folder hangs", d:log())
+    d.options.env = nil
+    d.dir:delete "config.yaml"
+    d:spawn()
+    d:wait_ready()
+    assert.truthy(d:config().n == 1 or d:config().n == 2) -- written, and not known to be on disk
+  end)
 end)
