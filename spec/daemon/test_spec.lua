@@ -40,8 +40,9 @@ describe("segue test", function()
     assert.equal(13, all_pass "spec/daemon/test")
   end)
 
-  it("runs the example", function()
+  it("runs the examples", function()
     assert.equal(5, all_pass "examples/testing")
+    assert.equal(6, all_pass "examples/remote")
   end)
 
   it("runs all of a folder, one file, and the current folder", function()
