@@ -198,8 +198,11 @@ describe("the front door", function()
   end)
 
   describe("of a plain loopback listener", function()
-    it("asks nobody, and is not limited", function()
+    it("asks nobody, is not limited, and has no need of OpenSSL", function()
       local d = start("\"127.0.0.1:@PORT@\"")
+      for line in io.lines(("/proc/%d/maps"):format(d.process.pid)) do
+        assert.is_nil(line:find("libssl", 1, true), line)
+      end
       for _ = 1, 300 do assert.equal(200, d:http("/-/healthy").status) end
       local r = d:http { method = "POST", path = "/-/reload", headers = bearer("x") }
       assert.equal(200, r.status)
