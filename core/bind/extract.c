@@ -8,34 +8,13 @@
 #include <string.h>
 
 #include "conf.h"
+#include "field.h"
 #include "policy.h"
 #include "value.h"
 
 enum { SECRETS_MAX = 64 };
 
 /* ---- Fields of the table at index ---- */
-
-static char *text(lua_State *L, int index, const char *key) {
-  lua_getfield(L, index, key);
-  char *copy = lua_type(L, -1) == LUA_TSTRING ? segue__strdup(lua_tostring(L, -1)) : NULL;
-  if (!copy && !lua_isnil(L, -1)) luaL_error(L, "out of memory");
-  lua_pop(L, 1);
-  return copy;
-}
-
-static uint64_t number(lua_State *L, int index, const char *key, uint64_t otherwise) {
-  lua_getfield(L, index, key);
-  uint64_t n = lua_type(L, -1) == LUA_TNUMBER ? (uint64_t)lua_tonumber(L, -1) : otherwise;
-  lua_pop(L, 1);
-  return n;
-}
-
-static bool flag(lua_State *L, int index, const char *key) {
-  lua_getfield(L, index, key);
-  bool on = lua_toboolean(L, -1);
-  lua_pop(L, 1);
-  return on;
-}
 
 static bool is(lua_State *L, int index, const char *key, const char *value) {
   lua_getfield(L, index, key);
@@ -44,19 +23,9 @@ static bool is(lua_State *L, int index, const char *key, const char *value) {
   return same;
 }
 
-/* Pushes the list `key` and makes room for its items, whose number is returned. */
-static size_t list(lua_State *L, int index, const char *key, size_t item_size, void *items) {
-  lua_getfield(L, index, key);
-  size_t n = lua_istable(L, -1) ? lua_objlen(L, -1) : 0;
-  void *memory = n ? segue__calloc(n, item_size) : NULL;
-  if (n && !memory) luaL_error(L, "out of memory");
-  memcpy(items, &memory, sizeof memory);
-  return n;
-}
-
 static void place(lua_State *L, int index, segue_error *err) {
   lua_getfield(L, index, "file");
-  segue__error_at(err, lua_tostring(L, -1), (uint32_t)number(L, index, "line", 0), 0);
+  segue__error_at(err, lua_tostring(L, -1), (uint32_t)segue__field_count(L, index, "line", 0), 0);
   lua_pop(L, 1);
 }
 
@@ -146,7 +115,7 @@ int segue__document_extract(lua_State *L, int index, segue__lua_loader *loader, 
   lua_pop(L, 1);
   if (!rc) rc = segue__builder_new(&b, *out, NULL);
   if (rc) return segue__error_set(err, rc, "%s: out of memory", source);
-  segue__builder_at(b, (uint32_t)number(L, index, "line", 0), 0);
+  segue__builder_at(b, (uint32_t)segue__field_count(L, index, "line", 0), 0);
   lua_getfield(L, index, "value");
   int top = lua_gettop(L);
   build(L, top, b);
@@ -175,13 +144,13 @@ static void take_guard(lua_State *L, int index, segue__guard *guard) {
     lua_pop(L, 1);
     return;
   }
-  guard->min_items = number(L, at, "min_items", 0);
-  guard->max_age_ms = number(L, at, "max_age_ms", 0);
+  guard->min_items = segue__field_count(L, at, "min_items", 0);
+  guard->max_age_ms = segue__field_count(L, at, "max_age_ms", 0);
   lua_getfield(L, at, "max_shrink");
   guard->shrink_limited = lua_isnumber(L, -1);
   guard->max_shrink = lua_tonumber(L, -1);
   lua_pop(L, 1);
-  size_t n = list(L, at, "required", sizeof *guard->required, &guard->required);
+  size_t n = segue__field_list(L, at, "required", sizeof *guard->required, &guard->required);
   for (size_t i = 0; i < n; i++) {
     lua_rawgeti(L, -1, (int)i + 1);
     guard->required[i] = segue__strdup(lua_tostring(L, -1));
@@ -210,28 +179,28 @@ static void take_feed(lua_State *L, int index, segue__loaded *loaded, segue__sou
   source->impl = loaded;
   source->index = (*feeds)++;
   source->pushes = has_function(L, index, "watch");
-  source->interval_ms = number(L, index, "interval_ms", 0);
-  source->safety_ms = number(L, index, "safety_ms", 0);
-  source->retry_min_ms = number(L, index, "retry_min_ms", 0);
-  source->retry_max_ms = number(L, index, "retry_max_ms", 0);
+  source->interval_ms = segue__field_count(L, index, "interval_ms", 0);
+  source->safety_ms = segue__field_count(L, index, "safety_ms", 0);
+  source->retry_min_ms = segue__field_count(L, index, "retry_min_ms", 0);
+  source->retry_max_ms = segue__field_count(L, index, "retry_max_ms", 0);
 }
 
 static int take_source(lua_State *L, int index, segue__loaded *loaded, segue__source *source,
                        size_t *feeds, segue_error *err) {
-  char *kind = text(L, index, "kind");
+  char *kind = segue__field_text(L, index, "kind");
   source->kind = kind ? kind_of(kind) : NULL;
   source->cpu_ms = loaded->loader->options.slice_cpu_ms;
   source->memory_bytes = loaded->loader->options.memory_bytes;
   segue__free(kind);
-  source->name = text(L, index, "name");
-  source->path = text(L, index, "path");
-  source->prefix = text(L, index, "prefix");
-  source->separator = text(L, index, "separator");
+  source->name = segue__field_text(L, index, "name");
+  source->path = segue__field_text(L, index, "path");
+  source->prefix = segue__field_text(L, index, "prefix");
+  source->separator = segue__field_text(L, index, "separator");
   source->format = is(L, index, "format", "yaml")   ? SEGUE__YAML
                    : is(L, index, "format", "json") ? SEGUE__JSON
                                                     : -1;
-  source->optional = flag(L, index, "optional");
-  source->expand = flag(L, index, "expand");
+  source->optional = segue__field_flag(L, index, "optional");
+  source->expand = segue__field_flag(L, index, "expand");
   if (!source->kind) return segue__error_set(err, SEGUE_EPOLICY, "a source of unknown kind");
   take_guard(L, index, &source->guard);
   if (source->kind->feed) take_feed(L, index, loaded, source, feeds);
@@ -246,10 +215,10 @@ static void take_trigger(lua_State *L, int index, segue__trigger_spec *trigger) 
                   : is(L, index, "kind", "http")  ? SEGUE__TRIGGER_HTTP
                   : is(L, index, "kind", "task")  ? SEGUE__TRIGGER_TASK
                                                   : SEGUE__TRIGGER_POLL;
-  trigger->signum = (int)number(L, index, "signum", 0);
-  trigger->interval_ms = number(L, index, "interval_ms", 0);
-  trigger->action = text(L, index, "action");
-  trigger->address = text(L, index, "address");
+  trigger->signum = (int)segue__field_count(L, index, "signum", 0);
+  trigger->interval_ms = segue__field_count(L, index, "interval_ms", 0);
+  trigger->action = segue__field_text(L, index, "action");
+  trigger->address = segue__field_text(L, index, "address");
   if (trigger->type == SEGUE__TRIGGER_HTTP) segue__http_spec_extract(L, index, trigger);
 }
 
@@ -278,18 +247,18 @@ static int resolve(lua_State *L, int index, segue__loaded *loaded, segue__module
 
 static int take_module(lua_State *L, int index, segue__loaded *loaded, segue__module_spec *module,
                        segue_error *err) {
-  module->name = text(L, index, "name");
-  module->kind = text(L, index, "kind");
-  module->config = text(L, index, "config");
+  module->name = segue__field_text(L, index, "name");
+  module->kind = segue__field_text(L, index, "kind");
+  module->config = segue__field_text(L, index, "config");
 #define X(name, value)                                                                             \
   if (is(L, index, "replace", value)) module->replace = SEGUE__##name;
   SEGUE__REPLACES(X)
 #undef X
-  module->prepare_ms = number(L, index, "prepare_ms", 0);
-  module->start_ms = number(L, index, "start_ms", 0);
-  module->drain_ms = number(L, index, "drain_ms", 0);
-  module->stop_ms = number(L, index, "stop_ms", 0);
-  size_t n = list(L, index, "needs", sizeof *module->needs, &module->needs);
+  module->prepare_ms = segue__field_count(L, index, "prepare_ms", 0);
+  module->start_ms = segue__field_count(L, index, "start_ms", 0);
+  module->drain_ms = segue__field_count(L, index, "drain_ms", 0);
+  module->stop_ms = segue__field_count(L, index, "stop_ms", 0);
+  size_t n = segue__field_list(L, index, "needs", sizeof *module->needs, &module->needs);
   for (size_t i = 0; i < n; i++, module->needs_count++) {
     lua_rawgeti(L, -1, (int)i + 1);
     module->needs[i] = segue__strdup(lua_tostring(L, -1));
@@ -302,7 +271,8 @@ static int take_module(lua_State *L, int index, segue__loaded *loaded, segue__mo
 
 static int take_sources(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
                         segue_error *err) {
-  size_t n = list(L, index, "sources", sizeof *policy->sources, &policy->sources), feeds = 0;
+  size_t n = segue__field_list(L, index, "sources", sizeof *policy->sources, &policy->sources),
+         feeds = 0;
   int rc = 0;
   for (size_t i = 0; i < n && !rc; i++) {
     lua_rawgeti(L, -1, (int)i + 1);
@@ -315,7 +285,7 @@ static int take_sources(lua_State *L, int index, segue__loaded *loaded, segue__p
 }
 
 static void take_triggers(lua_State *L, int index, segue__policy *policy) {
-  size_t n = list(L, index, "triggers", sizeof *policy->triggers, &policy->triggers);
+  size_t n = segue__field_list(L, index, "triggers", sizeof *policy->triggers, &policy->triggers);
   for (size_t i = 0; i < n; i++) {
     lua_rawgeti(L, -1, (int)i + 1);
     policy->trigger_count++;
@@ -327,7 +297,7 @@ static void take_triggers(lua_State *L, int index, segue__policy *policy) {
 
 static int take_modules(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
                         segue_error *err) {
-  size_t n = list(L, index, "modules", sizeof *policy->modules, &policy->modules);
+  size_t n = segue__field_list(L, index, "modules", sizeof *policy->modules, &policy->modules);
   int rc = 0;
   for (size_t i = 0; i < n && !rc; i++) {
     lua_rawgeti(L, -1, (int)i + 1);
@@ -352,14 +322,14 @@ static int take_secrets(lua_State *L, int index, segue__policy *policy, segue_er
   if (n)
     rc = segue__mask_new(&policy->mask, patterns, (size_t)(n < SECRETS_MAX ? n : SECRETS_MAX), err);
   lua_settop(L, list - 1);
-  if (rc) segue__error_at(err, NULL, (uint32_t)number(L, index, "secrets_line", 0), 0);
+  if (rc) segue__error_at(err, NULL, (uint32_t)segue__field_count(L, index, "secrets_line", 0), 0);
   return rc;
 }
 
 int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
                           segue_error *err) {
-  policy->name = text(L, index, "name");
-#define TAKE(field) policy->field = number(L, index, #field, policy->field)
+  policy->name = segue__field_text(L, index, "name");
+#define TAKE(field) policy->field = segue__field_count(L, index, #field, policy->field)
   TAKE(debounce_min_ms);
   TAKE(debounce_max_ms);
   TAKE(min_interval_ms);
@@ -373,12 +343,12 @@ int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue_
   TAKE(history_age_ms);
   TAKE(history_bytes);
 #undef TAKE
-  policy->confirm = flag(L, index, "confirm");
-  policy->confirm_by_operator = flag(L, index, "confirm_by_operator");
-  policy->schema = text(L, index, "schema");
-  policy->ready_strict = flag(L, index, "ready_strict");
-  policy->schema_defaults = flag(L, index, "schema_defaults");
-  policy->formats_ignored = flag(L, index, "formats_ignored");
+  policy->confirm = segue__field_flag(L, index, "confirm");
+  policy->confirm_by_operator = segue__field_flag(L, index, "confirm_by_operator");
+  policy->schema = segue__field_text(L, index, "schema");
+  policy->ready_strict = segue__field_flag(L, index, "ready_strict");
+  policy->schema_defaults = segue__field_flag(L, index, "schema_defaults");
+  policy->formats_ignored = segue__field_flag(L, index, "formats_ignored");
   take_triggers(L, index, policy);
   int rc = take_secrets(L, index, policy, err);
   if (rc) segue__error_at(err, loaded->program.chunks[0].path, err->line, 0);

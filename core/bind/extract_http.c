@@ -5,33 +5,13 @@
  */
 #include <string.h>
 
+#include "field.h"
 #include "policy.h"
 
 static char *copy(lua_State *L, const char *text) {
   char *result = segue__strdup(text);
   if (text && !result) luaL_error(L, "out of memory");
   return result;
-}
-
-static char *text(lua_State *L, int index, const char *key) {
-  lua_getfield(L, index, key);
-  char *result = copy(L, lua_tostring(L, -1));
-  lua_pop(L, 1);
-  return result;
-}
-
-static double number(lua_State *L, int index, const char *key, double otherwise) {
-  lua_getfield(L, index, key);
-  double n = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : otherwise;
-  lua_pop(L, 1);
-  return n;
-}
-
-static bool flag(lua_State *L, int index, const char *key) {
-  lua_getfield(L, index, key);
-  bool on = lua_toboolean(L, -1);
-  lua_pop(L, 1);
-  return on;
 }
 
 static segue__role role(lua_State *L, int index, const char *key, segue__role otherwise) {
@@ -44,32 +24,22 @@ static segue__role role(lua_State *L, int index, const char *key, segue__role ot
   return result;
 }
 
-/* Pushes the list `key`; returns its length, and zeroed room for so many in *items. */
-static size_t list(lua_State *L, int index, const char *key, size_t item_size, void *items) {
-  lua_getfield(L, index, key);
-  size_t n = lua_istable(L, -1) ? lua_objlen(L, -1) : 0;
-  void *memory = n ? segue__calloc(n, item_size) : NULL;
-  if (n && !memory) luaL_error(L, "out of memory");
-  memcpy(items, &memory, sizeof memory);
-  return n;
-}
-
 static void take_tls(lua_State *L, int index, segue__http_spec *spec) {
   lua_getfield(L, index, "tls");
   int tls = lua_gettop(L);
   if (lua_istable(L, tls)) {
-    spec->cert = text(L, tls, "cert");
-    spec->key = text(L, tls, "key");
-    spec->client_ca = text(L, tls, "client_ca");
-    char *client = text(L, tls, "client");
+    spec->cert = segue__field_text(L, tls, "cert");
+    spec->key = segue__field_text(L, tls, "key");
+    spec->client_ca = segue__field_text(L, tls, "client_ca");
+    char *client = segue__field_text(L, tls, "client");
     spec->client_optional = client && !strcmp(client, "optional");
     segue__free(client);
-    size_t n = list(L, tls, "clients", sizeof *spec->clients, &spec->clients);
+    size_t n = segue__field_list(L, tls, "clients", sizeof *spec->clients, &spec->clients);
     for (size_t i = 0; i < n; i++) {
       lua_rawgeti(L, -1, (int)i + 1);
       segue__client_spec *item = &spec->clients[spec->client_count++];
       item->role = role(L, lua_gettop(L), "role", SEGUE__ROLE_NONE);
-      item->name = text(L, lua_gettop(L), "name");
+      item->name = segue__field_text(L, lua_gettop(L), "name");
       lua_pop(L, 1);
     }
   }
@@ -77,20 +47,20 @@ static void take_tls(lua_State *L, int index, segue__http_spec *spec) {
 }
 
 static void take_tokens(lua_State *L, int index, segue__http_spec *spec) {
-  size_t n = list(L, index, "tokens", sizeof *spec->tokens, &spec->tokens);
+  size_t n = segue__field_list(L, index, "tokens", sizeof *spec->tokens, &spec->tokens);
   for (size_t i = 0; i < n; i++) {
     lua_rawgeti(L, -1, (int)i + 1);
     segue__token_spec *item = &spec->tokens[spec->token_count++];
     item->role = role(L, lua_gettop(L), "role", SEGUE__ROLE_NONE);
-    item->file = text(L, lua_gettop(L), "file");
-    item->name = text(L, lua_gettop(L), "name");
+    item->file = segue__field_text(L, lua_gettop(L), "file");
+    item->name = segue__field_text(L, lua_gettop(L), "name");
     lua_pop(L, 1);
   }
   lua_pop(L, 1);
 }
 
 static void take_hosts(lua_State *L, int index, segue__http_spec *spec) {
-  size_t n = list(L, index, "hosts", sizeof *spec->hosts, &spec->hosts);
+  size_t n = segue__field_list(L, index, "hosts", sizeof *spec->hosts, &spec->hosts);
   for (size_t i = 0; i < n; i++) {
     lua_rawgeti(L, -1, (int)i + 1);
     spec->hosts[spec->host_count++] = copy(L, lua_tostring(L, -1));
@@ -106,13 +76,13 @@ void segue__http_spec_extract(lua_State *L, int index, segue__trigger_spec *trig
     return;
   }
   trigger->http = spec;
-  spec->file = text(L, index, "file");
-  spec->line = (uint32_t)number(L, index, "line", 0);
-  spec->public_health = flag(L, index, "public_health");
-  spec->public_metrics = flag(L, index, "public_metrics");
-  spec->rate = number(L, index, "rate", -1);
-  spec->burst = (uint32_t)number(L, index, "burst", 0);
-  spec->mode = (unsigned)number(L, index, "mode", 0);
+  spec->file = segue__field_text(L, index, "file");
+  spec->line = (uint32_t)segue__field_number(L, index, "line", 0);
+  spec->public_health = segue__field_flag(L, index, "public_health");
+  spec->public_metrics = segue__field_flag(L, index, "public_metrics");
+  spec->rate = segue__field_number(L, index, "rate", -1);
+  spec->burst = (uint32_t)segue__field_number(L, index, "burst", 0);
+  spec->mode = (unsigned)segue__field_number(L, index, "mode", 0);
   spec->others = role(L, index, "others", SEGUE__ROLE_READ);
   take_tls(L, index, spec);
   take_tokens(L, index, spec);
