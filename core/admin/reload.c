@@ -26,6 +26,7 @@ struct segue__reload_call {
   bool json, plan, force, accept_shrink;
   enum { RELOAD, ROLLBACK, CONFIRM } what;
   uint64_t generation; /* to roll back to; 0: the one before */
+  bool takes_back;     /* what nobody has confirmed */
 };
 
 static void on_outcome(segue__waiter *waiter, int status, segue__result *result);
@@ -193,7 +194,8 @@ static void ask_and_wait(const segue__reload_call *draft) {
   http->user = call;
   http->on_gone = on_gone;
   int rc = ask_engine(call, &call->waiter);
-  if (rc == 0 && call->limited &&
+  call->takes_back = rc > 0;
+  if (rc >= 0 && call->limited &&
       (rc = segue__timer_start(admin->loop, &call->timer, call->wait_ms, on_waited)) < 0)
     segue__engine_forget(admin->engine, &call->waiter);
   if (rc < 0) {
@@ -313,8 +315,8 @@ static void on_outcome(segue__waiter *waiter, int status, segue__result *result)
   char if_match[sizeof call->if_match];
   memcpy(if_match, call->if_match, sizeof if_match);
   /* Going back from a generation that nobody confirmed is just that. */
-  bool taken_back = call->what == ROLLBACK && status == 0 && result->outcome == SEGUE__REVERTED &&
-                    !result->undo_failed;
+  bool taken_back =
+      call->takes_back && status == 0 && result->outcome == SEGUE__REVERTED && !result->undo_failed;
   unlink_call(call);
   if (status == SEGUE_ECONFLICT)
     conflict(admin, request, if_match);

@@ -106,10 +106,14 @@ static int show(const segue__cli *cli, const segue__http_answer *answer, int cod
   return segue__cli_print(code, &out);
 }
 
-int segue__cli_refused(const segue__http_answer *answer) {
+static int refused_with(const segue__http_answer *answer, int code) {
   char text[1024];
   segue__table_error(answer->body, answer->len, text, sizeof text);
-  return segue__cli_fail(exit_code(answer->status), "%s", text);
+  return segue__cli_fail(code, "%s", text);
+}
+
+int segue__cli_refused(const segue__http_answer *answer) {
+  return refused_with(answer, exit_code(answer->status));
 }
 
 static int unreachable(const segue_error *err) {
@@ -200,7 +204,7 @@ int segue__cli_status(const segue__cli *cli) {
 /* ---- Operators' decisions ---- */
 
 /* One POST whose answer is shown as it is. */
-static int decide(const segue__cli *cli, segue__buf *path) {
+static int decide(const segue__cli *cli, segue__buf *path, bool is_run) {
   segue_error err;
   segue__http_answer answer = {0};
   int rc = ask_at(cli, (question){"POST", NULL, cli->json, NULL}, path, &answer, &err);
@@ -209,7 +213,8 @@ static int decide(const segue__cli *cli, segue__buf *path) {
   int code = asked_not_to_wait ? SEGUE__EXIT_OK : exit_code(answer.status);
   if (answer.status == 400) code = SEGUE__EXIT_USAGE;
   if (answer.status == 404) code = SEGUE__EXIT_REFUSED;
-  rc = show(cli, &answer, code);
+  bool outcome = is_run && (answer.status == 422 || answer.status == 500);
+  rc = outcome || code == SEGUE__EXIT_OK ? show(cli, &answer, code) : refused_with(&answer, code);
   segue__http_answer_deinit(&answer);
   return rc;
 }
@@ -229,7 +234,7 @@ int segue__cli_rollback(const segue__cli *cli) {
     add_escaped(&path, cli->args[0]);
   }
   add_wait(&path, cli);
-  return decide(cli, &path);
+  return decide(cli, &path, true);
 }
 
 int segue__cli_confirm(const segue__cli *cli) {
@@ -237,7 +242,7 @@ int segue__cli_confirm(const segue__cli *cli) {
   segue__buf_init(&path);
   segue__buf_adds(&path, "/api/v1/confirm?");
   add_wait(&path, cli);
-  return decide(cli, &path);
+  return decide(cli, &path, true);
 }
 
 int segue__cli_freeze(const segue__cli *cli) {
@@ -249,17 +254,22 @@ int segue__cli_freeze(const segue__cli *cli) {
   segue__buf_init(&path);
   segue__buf_adds(&path, "/api/v1/freeze?why=");
   add_escaped(&path, cli->args[0]);
-  return decide(cli, &path);
+  return decide(cli, &path, false);
 }
 
 int segue__cli_unfreeze(const segue__cli *cli) {
   segue__buf path;
   segue__buf_init(&path);
   segue__buf_adds(&path, "/api/v1/unfreeze");
-  return decide(cli, &path);
+  return decide(cli, &path, false);
 }
 
 /* ---- What was ---- */
+
+/* What is asked for and not there was a slip of the one who asked. */
+static int look_code(int status) {
+  return status == 400 || status == 404 ? SEGUE__EXIT_USAGE : exit_code(status);
+}
 
 /* One GET, shown as a table. */
 static int look(const segue__cli *cli, segue__buf *path, table *draw) {
@@ -268,9 +278,8 @@ static int look(const segue__cli *cli, segue__buf *path, table *draw) {
   segue__http_answer answer = {0};
   int rc = ask_at(cli, (question){"GET", NULL, true, NULL}, path, &answer, &err);
   if (rc < 0) return unreachable(&err);
-  int code =
-      answer.status == 400 || answer.status == 404 ? SEGUE__EXIT_USAGE : exit_code(answer.status);
-  rc = answer.status == 200 ? show_table(cli, &answer, draw, map) : show(cli, &answer, code);
+  rc = answer.status == 200 ? show_table(cli, &answer, draw, map)
+                            : show(cli, &answer, look_code(answer.status));
   segue__http_answer_deinit(&answer);
   return rc;
 }
@@ -330,7 +339,7 @@ int segue__cli_diff(const segue__cli *cli) {
   if (answer.status == 200 && !next)
     rc = show_table(cli, &answer, segue__table_diff, map);
   else
-    rc = show(cli, &answer, answer.status == 400 ? SEGUE__EXIT_USAGE : exit_code(answer.status));
+    rc = show(cli, &answer, look_code(answer.status));
   segue__http_answer_deinit(&answer);
   return rc;
 }

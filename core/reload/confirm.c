@@ -19,10 +19,9 @@ void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data) {
   if (!segue__txn_step_begin(txn, cb, data, txn->flipped && !txn->confirmed,
                              "txn:confirm() needs txn:commit() before it, and is called once"))
     return;
-  const segue__policy *policy = txn->policy;
   segue__txn_enter(txn, SEGUE__PHASE_CONFIRM);
-  txn->waits_for_operator = policy->confirm && policy->confirm_by_operator;
-  if (!policy->confirm || (!policy->has_probe && !policy->confirm_by_operator)) {
+  txn->waits_for_operator = segue__hold_asks_operator(txn);
+  if (!txn->waits_for_operator && !segue__hold_asks_probe(txn)) {
     txn->confirmed = true;
     segue__txn_step_end(txn, NULL);
     return;

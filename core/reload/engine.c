@@ -504,12 +504,6 @@ static void record_settled(segue__engine *engine, const segue__txn *txn, bool ke
                                .resumed = txn->resumed};
   if (result->outcome == SEGUE__APPLIED) settled.snapshot = engine->live;
   if (kept) segue__record_settled(engine->record, &settled);
-  /* A generation that was taken back need not be confirmed any more; one that the daemon's end took
-   * back is resumed by its next start. */
-  if (engine->durable.unconfirmed && txn->opened && !engine->stopping) {
-    engine->durable.unconfirmed = false;
-    (void)segue__record_state(engine->record, &engine->durable, NULL);
-  }
   segue__reads_end(segue__record_reads(engine->record));
 }
 
@@ -629,7 +623,11 @@ const segue_snapshot *segue__engine_previous(const segue__engine *engine) {
 
 bool segue__engine_on_trial(const segue__engine *engine) {
   const segue__txn *txn = engine->txn;
-  return txn && txn->flipped && !txn->confirmed && !txn->was_live;
+  if (!txn || !txn->flipped || txn->confirmed || txn->was_live) return false;
+  /* Started again while an operator was asked: it serves as it did before, and there is a
+   * generation on disk to go back to. */
+  return !txn->waits_for_operator || !engine->record ||
+         !segue__record_found(engine->record)->last_good.generation;
 }
 
 const segue__policy *segue__engine_policy(const segue__engine *engine) {

@@ -155,7 +155,8 @@ int segue__engine_replay(segue__engine *engine, segue__files *files, uint64_t re
                          segue__trigger trigger, const char *cause, segue__waiter *waiter);
 /* Looks up a generation and replays it; what the sources say now does not come back by itself
  * until it changes. generation 0: the one before the live one. by:
- * who asks. While a generation waits to be confirmed, going back to the one before ends that wait.
+ * who asks. While a generation waits to be confirmed, going back to the one before ends that wait:
+ * then 1 is returned, and the waiter gets the outcome of the run that is taken back.
  * The waiter's status may be UV_ENOENT too: that generation is not kept. UV_EBUSY: another rollback
  * is under way; SEGUE_ERECORD: nothing is kept, there is no state folder. */
 int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__trigger trigger,

@@ -130,9 +130,14 @@ int segue__engine_confirm(segue__engine *engine, const char *by, segue__waiter *
   return 0;
 }
 
-static bool needs_confirm(const segue__txn *txn) {
-  const segue__policy *policy = txn->policy;
-  return policy->confirm && (policy->has_probe || policy->confirm_by_operator);
+bool segue__hold_asks_operator(const segue__txn *txn) {
+  const segue__run *run = txn->run;
+  bool was_confirmed = txn->resumed || run->refreshes || (run->files && !run->restores);
+  return txn->policy->confirm && txn->policy->confirm_by_operator && !was_confirmed;
+}
+
+bool segue__hold_asks_probe(const segue__txn *txn) {
+  return txn->policy->confirm && txn->policy->has_probe && !txn->policy->confirm_by_operator;
 }
 
 static bool same_raw(const segue__txn *txn) {
@@ -152,7 +157,8 @@ static void opened(segue__txn *txn, const segue_error *error) {
 /* A daemon that is started again inside of the window goes on with what is left of it. */
 void segue__hold_open(segue__txn *txn) {
   segue__engine *engine = txn->engine;
-  if (!needs_confirm(txn) || !engine->record) {
+  bool asks = segue__hold_asks_operator(txn) || segue__hold_asks_probe(txn);
+  if (!asks || !engine->record) {
     opened(txn, NULL);
     return;
   }
@@ -228,6 +234,22 @@ bool segue__hold_settle(segue__txn *txn) {
   return was_unconfirmed || d->pinned || was_pinned;
 }
 
+/* What an operator took back, or let go, does not come again by itself, nor by a restart; what a
+ * probe did not like may be tried again. One that the daemon's end took back is resumed by its next
+ * start. */
+bool segue__hold_undone(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  segue__durable *d = &engine->durable;
+  if (!engine->record || !txn->opened || engine->stopping) return false;
+  d->unconfirmed = false;
+  if (!txn->waits_for_operator || txn->run->files || !has_last_good(engine)) return true;
+  d->pinned = true;
+  d->pinned_raw = txn->raw;
+  d->pinned_generation = engine->live ? engine->live->generation
+                                      : segue__record_found(engine->record)->last_good.generation;
+  return true;
+}
+
 /* ---- Rollback -------------------------------------------------------------------------------- */
 
 typedef struct segue__rollback {
@@ -251,6 +273,7 @@ static void looked_up(segue__record_call *call, segue__record_answer *answer) {
            rollback->by);
   if (rc == 0)
     rc = segue__engine_replay(engine, answer->files, number, rollback->trigger, cause, waiter);
+  if (rc == 0 && rollback->again) engine->pending_replay->refreshes = true;
   if (rc < 0 && waiter) waiter->cb(waiter, rc, NULL);
   segue__free(rollback);
 }
@@ -277,7 +300,7 @@ int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__tr
                            const char *by, segue__waiter *waiter) {
   if (engine->stopping) return SEGUE_ECLOSED;
   if (engine->durable.frozen && !takes_back(engine, generation)) return SEGUE_EFROZEN;
-  if (end_confirm(engine, generation, by, waiter)) return 0;
+  if (end_confirm(engine, generation, by, waiter)) return 1;
   if (!engine->record) return SEGUE_ERECORD;
   if (engine->rollback || engine->pending_replay) return UV_EBUSY;
   segue__rollback *rollback = segue__calloc(1, sizeof *rollback);

@@ -602,8 +602,20 @@ static segue__outcome outcome_of(const segue__txn *txn) {
   return txn->phase == SEGUE__PHASE_PLAN ? SEGUE__FAILED : SEGUE__REJECTED;
 }
 
-static void undone(segue__txn *txn) {
+static void undone_and_told(segue__txn *txn, const segue_error *error) {
+  if (error && txn->failure.code != SEGUE_ERECORD) segue__txn_tell(txn, error);
   end(txn, txn->run->put_off && !txn->failed ? SEGUE__UNCHANGED : outcome_of(txn));
+}
+
+static void undone(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  if (!segue__hold_undone(txn)) {
+    undone_and_told(txn, NULL);
+    return;
+  }
+  txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
+  segue__txn_record(txn, segue__record_state(engine->record, &engine->durable, &txn->call),
+                    undone_and_told);
 }
 
 static void conclude(segue__txn *txn) {

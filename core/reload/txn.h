@@ -40,6 +40,7 @@ typedef struct segue__run {
   bool pull;           /* asynchronous sources are asked; else what they delivered last is taken */
   segue__files *files; /* a replay of these; NULL: of what the sources say */
   uint64_t restores;   /* the generation they made */
+  bool refreshes;      /* what is live already, with the credentials of now */
   uint64_t first_ms, due_ms, not_before_ms;
   segue__waiter *waiters; /* in order of asking */
 } segue__run;
@@ -379,6 +380,12 @@ void segue__hold_forget(segue__engine *engine, const segue__waiter *waiter);
 bool segue__hold_back(const segue__txn *txn, segue_error *why);
 /* Before the flip of a generation that has to be confirmed: durable, then cb. */
 void segue__hold_open(segue__txn *txn);
+/* Has an operator to say that it is good, or a probe? Nobody is asked twice: what was live before a
+ * restart, and a replay of it, was confirmed then. */
+bool segue__hold_asks_operator(const segue__txn *txn);
+bool segue__hold_asks_probe(const segue__txn *txn);
+/* What was to be confirmed is undone. True: that is to be written before it is told. */
+bool segue__hold_undone(segue__txn *txn);
 /* What a settled run means for the decisions. True: they changed and have to be written. */
 bool segue__hold_settle(segue__txn *txn);
 uint64_t segue__hold_left_ms(const segue__txn *txn); /* of the time to confirm */
