@@ -339,7 +339,7 @@ int segue__cli_diff(const segue__cli *cli) {
   if (answer.status == 200 && !next)
     rc = show_table(cli, &answer, segue__table_diff, map);
   else
-    rc = show(cli, &answer, look_code(answer.status));
+    rc = show(cli, &answer, answer.status == 400 ? SEGUE__EXIT_USAGE : exit_code(answer.status));
   segue__http_answer_deinit(&answer);
   return rc;
 }

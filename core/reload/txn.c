@@ -8,6 +8,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "../os/fault.h"
 #include "txn.h"
 
 static void load_policy(segue__txn *txn);
@@ -636,6 +637,8 @@ static void keep(segue__txn *txn, const segue_error *error) {
   segue__engine *engine = txn->engine;
   segue__record *record = engine->record;
   if (error) segue__txn_tell(txn, error);
+  int rc = SEGUE_FAULT("settle.record"); /* only to be killed here */
+  (void)rc;
   bool good_first = engine->durable.pinned;
   if (txn->keeps_good && (good_first || !txn->keeps_state)) {
     segue__record_run good = {.result = txn->result,

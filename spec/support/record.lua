@@ -7,6 +7,14 @@ local cjson = require "cjson"
 local document = require "spec.support.document"
 local ffi = C.ffi
 
+ffi.cdef [[
+typedef struct sqlite3 sqlite3;
+int sqlite3_open(const char *path, sqlite3 **out);
+int sqlite3_exec(sqlite3 *db, const char *sql, void *cb, void *data, char **err);
+int sqlite3_close(sqlite3 *db);
+]]
+local sqlite = ffi.load "libsqlite3.so.0"
+
 local M = {}
 local log_room = ffi.new("char[65536]")
 
@@ -56,6 +64,17 @@ function M.slots(folder, name)
   C.check(C.segue__slots_init(slots, C.os_harness_log(), folder, name,
     name == "state" and "SEGUEST1" or "SEGUELG3"))
   return ffi.gc(slots, C.segue__slots_deinit)
+end
+
+--- A connection of one's own to a database: run(sql), close(). As far as locks go, it is another
+--- process.
+function M.connection(path)
+  local out = ffi.new("sqlite3 *[1]")
+  assert(sqlite.sqlite3_open(path, out) == 0)
+  return {
+    run = function(sql) assert(sqlite.sqlite3_exec(out[0], sql, nil, nil, nil) == 0, sql) end,
+    close = function() sqlite.sqlite3_close(out[0]) end,
+  }
 end
 
 -- ---- The history ------------------------------------------------------------------------------

@@ -7,24 +7,6 @@ local document = require "spec.support.document"
 local tempdir = require "spec.support.tempdir"
 local ffi = C.ffi
 
-ffi.cdef [[
-typedef struct sqlite3 sqlite3;
-int sqlite3_open(const char *path, sqlite3 **out);
-int sqlite3_exec(sqlite3 *db, const char *sql, void *cb, void *data, char **err);
-int sqlite3_close(sqlite3 *db);
-]]
-local sqlite = ffi.load "libsqlite3.so.0"
-
--- Another process, as far as locks go.
-local function other(path)
-  local out = ffi.new("sqlite3 *[1]")
-  assert(sqlite.sqlite3_open(path, out) == 0)
-  return {
-    run = function(sql) assert(sqlite.sqlite3_exec(out[0], sql, nil, nil, nil) == 0, sql) end,
-    close = function() sqlite.sqlite3_close(out[0]) end,
-  }
-end
-
 local dir, path, live
 before_each(function()
   dir = tempdir.new()
@@ -214,7 +196,7 @@ describe("why a value is what it is", function()
   it("names the reload, as long as that is kept", function()
     changes({ "a" })
     assert.equal(11, h:why("a").reload.id)
-    local db = other(path)
+    local db = Record.connection(path)
     db.run "DELETE FROM reload"
     db.close()
     assert.equal(require("cjson").null, h:why("a").reload)
@@ -222,7 +204,7 @@ describe("why a value is what it is", function()
 
   it("is found in no time among a hundred thousand changes", function()
     changes({ "deep.old" })
-    local db = other(path)
+    local db = Record.connection(path)
     db.run [[
       WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
       INSERT INTO change SELECT 'deep', 1, i, 'deep.k' || i FROM n UNION ALL
@@ -378,7 +360,7 @@ describe("a history that is damaged", function()
 
   it("tells of the damage that it comes across, and the next question is answered", function()
     local h = filled(50)
-    local db = other(path)
+    local db = Record.connection(path)
     db.run "PRAGMA wal_checkpoint(TRUNCATE)"
     db.close()
     h:close()
@@ -393,7 +375,7 @@ describe("a history that is damaged", function()
 
   it("is left alone when a newer version has written it", function()
     filled(1):close()
-    local db = other(path)
+    local db = Record.connection(path)
     db.run "PRAGMA user_version=99"
     db.close()
     assert.same({ nil, "ENOTSUP" }, { Record.history(path) })
@@ -404,7 +386,7 @@ end)
 describe("a history that cannot be written", function()
   it("is busy while another process locks it, and not afterwards", function()
     local h = filled(1)
-    local db = other(path)
+    local db = Record.connection(path)
     db.run "PRAGMA locking_mode=NORMAL; BEGIN IMMEDIATE"
     assert.equal("EBUSY", C.name(h:try_add { id = 2 }))
     assert.same({ 1 }, h:ids()) -- it can be read all the while
@@ -417,7 +399,7 @@ describe("a history that cannot be written", function()
 
   it("waits as long as it may for whoever holds it when it is opened", function()
     filled(1):close()
-    local db = other(path)
+    local db = Record.connection(path)
     db.run "PRAGMA journal_mode=DELETE; BEGIN EXCLUSIVE"
     assert.same({ nil, "EBUSY" }, { Record.history(path, 10) })
     db.run "COMMIT"

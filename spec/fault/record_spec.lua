@@ -1,0 +1,236 @@
+-- SPDX-License-Identifier: MIT
+-- kill -9 at every step of a reload and of a start that touches what outlives the process: the
+-- next start serves the old generation or the new one, whole; numbers go on; what was answered for
+-- holds.
+local cjson = require "cjson"
+local segue = require "spec.support.segue"
+local wait = require "spec.support.wait"
+
+local ffi = require "ffi"
+ffi.cdef "void (*signal(int signum, void (*handler)(int)))(int);"
+local SIGPIPE, SIG_IGN = 13, ffi.cast("void (*)(int)", 1)
+ffi.C.signal(SIGPIPE, SIG_IGN) -- who is killed may be asked just then
+
+local policy = [[
+local segue = require "segue"
+return {
+  name = "record",
+  sources = { segue.file "a.yaml", segue.file "b.yaml" },
+  @MORE@
+}]]
+
+local function start(options)
+  return segue.start { policy = (policy:gsub("@MORE@",
+    options and options.more or "")), files = { ["a.yaml"] = "x: 1\n", ["b.yaml"] = "y: 1\n" } }
+end
+
+local function put(d, n)
+  d.dir:save("a.yaml", ("x: %d\n"):format(n))
+  d.dir:save("b.yaml", ("y: %d\n"):format(n))
+end
+
+-- Starts it with a point armed that strikes the n-th time it is reached.
+local function armed(d, faults)
+  d.options.env = { SEGUE_FAULTS = faults }
+  d:spawn()
+  d.options.env = nil
+end
+
+local function killed(d)
+  local _, signal = d:wait_exit(20000)
+  assert.equal(9, signal, "the point was not reached: " .. d:log())
+end
+
+-- POSTs without minding that nobody may answer: the status, or nil.
+local function ask(d, path)
+  local ok, r = pcall(d.control, d, { method = "POST", path = path,
+    headers = { Accept = "application/json" }, deadline_ms = 20000 })
+  return ok and r.status or nil
+end
+
+-- Whole, and numbered on: what is live is one of the two, and the next reload has numbers of its
+-- own.
+local function judge(d, old, new)
+  d:wait_ready()
+  local config = d:config()
+  assert.equal(config.x, config.y)
+  assert.truthy(config.x == old or config.x == new, cjson.encode(config))
+  local before = d:json "/api/v1/status".generation
+  local top = 0
+  for _, reload in ipairs(d:json "/api/v1/reloads?limit=1000") do
+    top = math.max(top, reload.id)
+  end
+  put(d, 50)
+  local status, answer = d:reload "?force=1"
+  assert.equal(200, status, cjson.encode(answer))
+  assert.is_true(answer.generation > before)
+  assert.is_true(answer.id > top)
+  assert.same({ x = 50, y = 50 }, d:config())
+  -- every number in the history once, and every generation told with what it was
+  wait.until_true(function() return d:json "/api/v1/reloads"[1].id >= answer.id end, nil, "history")
+  local seen = {}
+  for _, reload in ipairs(d:json "/api/v1/reloads?limit=1000") do
+    assert.is_nil(seen[reload.id])
+    seen[reload.id] = true
+  end
+  return config.x
+end
+
+describe("kill -9 in a reload", function()
+  after_each(segue.cleanup)
+
+  -- The first strike is the start's own; the second is the reload's.
+  for _, point in ipairs { "collect.fetch#2", "commit.flip#2", "settle.record#2",
+    "last_good.open#2", "last_good.write#2", "last_good.sync#2", "history.add#2", "history.commit#2" } do
+    it("at " .. point .. " leaves old or new", function()
+      local d = start()
+      d:stop()
+      d.dir:delete ".segue/last-good.a" -- so that the start records too
+      armed(d, point .. "=kill")
+      d:wait_ready()
+      put(d, 2)
+      local status = ask(d, "/-/reload")
+      killed(d)
+      local answered = status == 200
+      d:spawn()
+      local x = judge(d, 1, 2)
+      -- files say 2; whoever was answered finds just that
+      if answered then assert.equal(2, x) end
+    end)
+
+    it("at " .. point .. " leaves old or new, also when the files are broken then", function()
+      local d = start()
+      d:stop()
+      d.dir:delete ".segue/last-good.a"
+      armed(d, point .. "=kill")
+      d:wait_ready()
+      put(d, 2)
+      local status = ask(d, "/-/reload")
+      killed(d)
+      d.dir:save("a.yaml", "x: [")
+      d:spawn()
+      d:wait_ready()
+      local config = d:config()
+      assert.equal(config.x, config.y)
+      assert.truthy(config.x == 1 or config.x == 2)
+      if status == 200 then assert.equal(2, config.x) end
+      assert.equal("string", type(d:json "/api/v1/status".stale_since))
+    end)
+  end
+end)
+
+describe("kill -9 in a start", function()
+  after_each(segue.cleanup)
+
+  for _, point in ipairs { "history.open", "collect.fetch", "commit.flip", "settle.record",
+    "last_good.open", "last_good.write", "last_good.sync", "history.add", "history.commit" } do
+    it("at " .. point .. " leaves old or new", function()
+      local d = start()
+      put(d, 2)
+      assert.equal(200, (d:reload()))
+      d:stop()
+      put(d, 3)
+      armed(d, point .. "=kill")
+      killed(d)
+      d:spawn()
+      judge(d, 2, 3)
+    end)
+  end
+end)
+
+describe("kill -9 in a decision", function()
+  after_each(segue.cleanup)
+
+  local function frozen(d) return d:json "/api/v1/status".frozen ~= cjson.null end
+
+  for _, point in ipairs { "state.open", "state.write", "state.sync" } do
+    it("to freeze at " .. point .. " freezes or does not, and it was not answered for", function()
+      local d = start()
+      d:stop()
+      armed(d, point .. "=kill")
+      d:wait_ready()
+      assert.is_nil(ask(d, "/api/v1/freeze?why=x"))
+      killed(d)
+      d:spawn()
+      d:wait_ready()
+      if frozen(d) then assert.equal(200, ask(d, "/api/v1/unfreeze")) end
+      judge(d, 1, 1)
+    end)
+
+    it("to unfreeze at " .. point .. " does not lose the freeze that was answered for", function()
+      local d = start()
+      assert.equal(200, ask(d, "/api/v1/freeze?why=x"))
+      d:stop()
+      armed(d, point .. "=kill")
+      d:wait_ready()
+      assert.is_true(frozen(d))
+      assert.is_nil(ask(d, "/api/v1/unfreeze"))
+      killed(d)
+      d:spawn()
+      d:wait_ready()
+      if point ~= "state.sync" then assert.is_true(frozen(d)) end
+    end)
+  end
+
+  for _, point in ipairs { "last_good.open", "last_good.sync", "state.open", "state.sync",
+    "settle.record", "settle.record#2", "commit.flip" } do
+    it("to roll back at " .. point .. " is done or not, never half", function()
+      local d = start()
+      put(d, 2)
+      assert.equal(200, (d:reload()))
+      d:stop()
+      armed(d, point:match "^[^#]+" .. "=kill")
+      if point == "commit.flip" or point:find "settle" then
+        -- the start itself passes these
+        killed(d)
+        armed(d, point:match "^[^#]+" .. "#" .. (point:find "#" and 3 or 2) .. "=kill")
+      end
+      d:wait_ready()
+      assert.is_nil(ask(d, "/api/v1/rollback"))
+      killed(d)
+      d:spawn()
+      d:wait_ready()
+      local config, to = d:config(), d:json "/api/v1/status".rolled_back_to
+      assert.equal(config.x, config.y)
+      -- brought back and said so, or what the sources say and nothing said
+      assert.equal(config.x == 1, to ~= cjson.null)
+      assert.truthy(config.x == 1 or config.x == 2)
+      judge(d, 1, 2)
+    end)
+  end
+
+  it("to confirm at any write keeps what was answered for", function()
+    local more = 'confirm = { by = "operator", within = "600s" },'
+    for strike = 1, 3 do
+      local d = start()
+      d.dir:save("reload.lua", (policy:gsub("@MORE@", more)))
+      assert.equal(200, (d:reload()))
+      assert.equal(200, ask(d, "/api/v1/confirm"))
+      d:stop()
+      armed(d, ("state.sync#%d=kill"):format(strike))
+      d:wait_ready()
+      put(d, 2)
+      local live, confirmed = ask(d, "/-/reload"), nil
+      if live then confirmed = ask(d, "/api/v1/confirm") end
+      if strike <= 2 then
+        killed(d)
+        assert.is_nil(confirmed)
+      else
+        assert.equal(200, confirmed)
+        d:crash()
+      end
+      d:spawn()
+      d:wait_ready()
+      local config, status = d:config(), d:json "/api/v1/status"
+      assert.equal(config.x, config.y)
+      if confirmed then assert.equal(cjson.null, status.unconfirmed) end
+      if live then assert.equal(2, config.x) end
+      -- what nobody has confirmed still asks
+      if not confirmed and config.x == 2 then
+        assert.not_equal(cjson.null, status.unconfirmed)
+        assert.equal(200, ask(d, "/api/v1/confirm"))
+      end
+      segue.cleanup()
+    end
+  end)
+end)

@@ -1,0 +1,401 @@
+-- SPDX-License-Identifier: MIT
+-- What outlives the process: two slots written in turn, decisions and files in them, and the thread
+-- that writes them and the history.
+local C = require "spec.support.c"
+local Loop = require "spec.support.loop"
+local Record = require "spec.support.record"
+local document = require "spec.support.document"
+local tempdir = require "spec.support.tempdir"
+local wait = require "spec.support.wait"
+local ffi = C.ffi
+
+local dir, live
+before_each(function()
+  dir = tempdir.new()
+  Record.logged()
+  live = document.live()
+end)
+after_each(function()
+  C.segue__fault_arm(nil)
+  C.segue__mem_fail_at(0)
+  assert.equal(live, document.live())
+  tempdir.remove_all()
+end)
+
+local function put(slots, state)
+  local d = ffi.new("segue__durable[1]")
+  for key, value in pairs(state) do
+    if key == "frozen_by" or key == "frozen_why" then ffi.copy(d[0][key], value)
+    else d[0][key] = value end
+  end
+  return C.segue__durable_write(slots, d)
+end
+
+local function get(slots)
+  local d = ffi.new("segue__durable[1]")
+  local rc = C.segue__durable_read(slots, d)
+  return rc == 0 and d[0] or nil, rc < 0 and C.name(rc) or nil
+end
+
+local function fresh() return Record.slots(dir.path, "state") end
+
+describe("the decisions on disk", function()
+  it("are none at first", function()
+    local d, code = get(fresh())
+    assert.is_nil(d)
+    assert.equal("ENOENT", code)
+  end)
+
+  it("come back as they were, with odd characters and large numbers", function()
+    local why = 'line one\nline "two"\\n = % \195\164 \1'
+    C.check(put(fresh(), { frozen = true, frozen_wall_ms = 1764000000123, frozen_by = "a=b\\",
+      frozen_why = why, unconfirmed = true, unconfirmed_generation = -2ull,
+      unconfirmed_raw = { lo = 1, hi = -1ull }, unconfirmed_until_wall_ms = -5,
+      pinned = true, pinned_generation = 7, pinned_raw = { lo = -3ull, hi = 0 } }))
+    local d = get(fresh())
+    assert.is_true(d.frozen)
+    assert.equal(1764000000123, tonumber(d.frozen_wall_ms))
+    assert.equal("a=b\\", ffi.string(d.frozen_by))
+    assert.equal(why, ffi.string(d.frozen_why))
+    assert.is_true(d.unconfirmed_generation == -2ull)
+    assert.is_true(d.unconfirmed_raw.lo == 1 and d.unconfirmed_raw.hi == -1ull)
+    assert.equal(-5, tonumber(d.unconfirmed_until_wall_ms))
+    assert.is_true(d.pinned)
+    assert.equal(7, tonumber(d.pinned_generation))
+    assert.is_true(d.pinned_raw.lo == -3ull and d.pinned_raw.hi == 0)
+  end)
+
+  it("are written in turn, for their owner only, the newest counts", function()
+    local slots = fresh()
+    for i = 1, 5 do
+      C.check(put(slots, { pinned = true, pinned_generation = i }))
+      assert.equal(i, tonumber(get(fresh()).pinned_generation))
+    end
+    for _, slot in ipairs { "state.a", "state.b" } do
+      local pipe = io.popen("stat -c %a " .. dir:at(slot))
+      assert.equal("600", pipe:read("*l"))
+      pipe:close()
+    end
+    assert.equal("", Record.logged())
+  end)
+
+  local function both()
+    local slots = fresh()
+    C.check(put(slots, { pinned = true, pinned_generation = 1 })) -- a
+    C.check(put(slots, { pinned = true, pinned_generation = 2 })) -- b
+  end
+
+  it("of the other slot count when one is damaged anywhere, and that is told", function()
+    both()
+    local good = dir:read "state.b"
+    for at = 1, #good do
+      dir:write("state.b", good:sub(1, at - 1) .. string.char(good:byte(at) == 255 and 0 or 255)
+        .. good:sub(at + 1))
+      assert.equal(1, tonumber(get(fresh()).pinned_generation))
+      assert.matches("warn record: a slot is damaged: the other one counts file=.*state%.b",
+        Record.logged())
+    end
+    for len = 1, #good - 1 do
+      dir:write("state.b", good:sub(1, len))
+      assert.equal(1, tonumber(get(fresh()).pinned_generation))
+      assert.matches("a slot is damaged", Record.logged())
+    end
+  end)
+
+  it("are none when both slots are damaged, and each is told", function()
+    both()
+    dir:write("state.a", "x")
+    dir:write("state.b", ("y"):rep(100))
+    assert.equal("ENOENT", select(2, get(fresh())))
+    local _, told = Record.logged():gsub("a slot is damaged", "")
+    assert.equal(2, told)
+  end)
+
+  it("go on in the slot that was damaged", function()
+    both()
+    dir:write("state.b", "x")
+    local slots = fresh()
+    get(slots)
+    C.check(put(slots, { pinned = true, pinned_generation = 3 }))
+    assert.equal(3, tonumber(get(fresh()).pinned_generation))
+    assert.equal("SEGUEST1", dir:read("state.a"):sub(1, 8))
+  end)
+
+  for _, point in ipairs { "state.open", "state.write", "state.sync" } do
+    it("stay what they were when " .. point .. " fails", function()
+      both()
+      local slots = fresh()
+      get(slots)
+      C.segue__fault_arm(nil)
+      C.check(C.segue__fault_arm(point .. "=fail:-28"))
+      assert.equal("ENOSPC", C.name(put(slots, { pinned = true, pinned_generation = 3 })))
+      assert.equal(1, C.segue__fault_reached(point))
+      C.segue__fault_arm(nil)
+      assert.equal(2, tonumber(get(fresh()).pinned_generation))
+      C.check(put(slots, { pinned = true, pinned_generation = 4 }))
+      assert.equal(4, tonumber(get(fresh()).pinned_generation))
+    end)
+  end
+
+  it("are not written through a link that somebody put there", function()
+    dir:write("victim", "mine")
+    dir:link("victim", "state.a")
+    assert.equal("ELOOP", C.name(put(fresh(), { frozen = true })))
+    assert.equal("mine", dir:read "victim")
+  end)
+end)
+
+describe("the last good generation on disk", function()
+  local function slots() return Record.slots(dir.path, "last-good") end
+
+  local function write(s, info, list)
+    local i = ffi.new("segue__last_good[1]", { info })
+    local files = Record.files(list)
+    local rc = C.segue__last_good_write(s, i, files)
+    C.segue__files_unref(files)
+    return rc
+  end
+
+  local function read(s)
+    local info, files = ffi.new("segue__last_good[1]"), ffi.new("segue__files *[1]")
+    local rc = C.segue__last_good_read(s, info, files)
+    if rc < 0 then
+      assert.is_true(files[0] == nil)
+      return nil, C.name(rc)
+    end
+    local numbers = { tonumber(info[0].generation), tonumber(info[0].reload),
+      tonumber(info[0].wall_ms), ffi.string(info[0].hash) }
+    C.segue__last_good_deinit(info)
+    return Record.file_table(files[0]), numbers
+  end
+
+  it("comes back byte for byte", function()
+    local list = { ["/etc/a.yaml"] = "a: 1\n", ["/b c/'\n\".bin"] = "x\0\255", ["/empty"] = "" }
+    for i = 1, 200 do list["/many/" .. i] = ("x"):rep(i) end
+    C.check(write(slots(), { generation = 7, reload = 9, wall_ms = 1764000000123,
+      hash = ("ab"):rep(16) }, list))
+    local found, numbers = read(slots())
+    assert.same(list, found)
+    assert.same({ 7, 9, 1764000000123, ("ab"):rep(16) }, numbers)
+  end)
+
+  it("is none at first, and may be one without files", function()
+    assert.same({ nil, "ENOENT" }, { read(slots()) })
+    C.check(write(slots(), { generation = 1 }, {}))
+    assert.same({}, (read(slots())))
+  end)
+
+  it("answers ENOMEM wherever memory runs out, never something else", function()
+    C.check(write(slots(), { generation = 1 }, { ["/a"] = "1", ["/b"] = "2" }))
+    local s = slots()
+    collectgarbage()
+    collectgarbage "stop"
+    local n = 0
+    repeat
+      n = n + 1
+      local before = tonumber(C.segue__mem_live())
+      local info, files = ffi.new("segue__last_good[1]"), ffi.new("segue__files *[1]")
+      C.segue__mem_fail_at(n)
+      local rc = C.segue__last_good_read(s, info, files)
+      C.segue__mem_fail_at(0)
+      if rc == 0 then
+        C.segue__last_good_deinit(info)
+        C.segue__files_unref(files[0])
+      else
+        assert.equal("ENOMEM", C.name(rc), "allocation " .. n)
+      end
+      assert.equal(before, tonumber(C.segue__mem_live()), "allocation " .. n)
+    until rc == 0
+    collectgarbage "restart"
+    assert.is_true(n > 5)
+  end)
+end)
+
+describe("the record", function()
+  local loop, record, render
+
+  local function open(expected)
+    local o = ffi.new("segue__record_options[1]")
+    o[0].size, o[0].loop, o[0].log = ffi.sizeof "segue__record_options", loop.ptr,
+      C.os_harness_log()
+    o[0].folder, o[0].render = dir.path, render
+    local out = ffi.new("segue__record *[1]")
+    local rc = C.segue__record_new(out, o)
+    if expected then return rc, out[0] end
+    C.check(rc)
+    record = out[0]
+    return C.segue__record_found(record)[0]
+  end
+
+  local function close()
+    C.segue__record_free(record)
+    record = nil
+    loop:turn()
+  end
+
+  before_each(function()
+    loop = Loop.uv()
+    render = loop:cb("void (*)(segue__buf *, const segue__result *, bool)", function(buf, r, detail)
+      C.segue__buf_addf(buf, "{\"id\":%d,\"detail\":%d}", ffi.cast("int", r.id),
+        ffi.cast("int", detail and 1 or 0))
+    end)
+  end)
+  after_each(function()
+    if record then close() end
+    loop:close()
+  end)
+
+  -- A call that waits for its answer: its status, and what take(answer) says.
+  local function ask(fn, take)
+    local call, status, taken = ffi.new("segue__record_call[1]"), nil, nil
+    call[0].cb = loop:cb("void (*)(segue__record_call *, segue__record_answer *)", function(_, a)
+      status = a.status
+      taken = take and take(a)
+    end)
+    C.check(fn(call))
+    loop:run_until(function() return status end)
+    return status, taken
+  end
+
+  local results = {}
+  local function settle(id, generation, text)
+    local run, result = ffi.new("segue__record_run[1]"), ffi.new("segue__result[1]")
+    result[0].id, result[0].outcome = id, C.SEGUE__APPLIED
+    result[0].ended_wall_ms = 1000 + id
+    results[#results + 1] = result
+    local snapshot = Record.snapshot(generation, text)
+    local files = Record.files { ["/etc/a.yaml"] = text }
+    run[0].result, run[0].snapshot, run[0].files = result, snapshot, files
+    local status = ask(function(call) return C.segue__record_good(record, run, call) end)
+    C.segue__record_settled(record, run)
+    C.segue_snapshot_unref(snapshot)
+    C.segue__files_unref(files)
+    return status
+  end
+
+  local function freeze(why)
+    local d = ffi.new("segue__durable[1]")
+    d[0].frozen = true
+    ffi.copy(d[0].frozen_why, why)
+    return ask(function(call) return C.segue__record_state(record, d, call) end, function(a)
+      return ffi.string(a.error.message)
+    end)
+  end
+
+  it("finds what was recorded", function()
+    local found = open()
+    assert.is_false(found.state.frozen)
+    assert.equal(0, tonumber(found.last_good.generation))
+    assert.equal(0, settle(1, 1, "a: 1\n"))
+    assert.equal(0, settle(2, 2, "a: 2\n"))
+    assert.equal(0, (freeze "x"))
+    close()
+    found = open()
+    assert.is_true(found.state.frozen)
+    assert.equal(2, tonumber(found.last_good.generation))
+    assert.equal(2, tonumber(found.generation))
+    assert.equal(2, tonumber(found.reload))
+    local status, files = ask(function(call) return C.segue__record_last_good(record, call) end,
+      function(a)
+        local list = a.files
+        a.files = nil
+        return Record.file_table(list)
+      end)
+    assert.equal(0, status)
+    assert.same({ ["/etc/a.yaml"] = "a: 2\n" }, files)
+  end)
+
+  it("gives no number of a reload twice where the history is gone", function()
+    open()
+    settle(5, 3, "a: 1\n")
+    close()
+    for _, ending in ipairs { "", "-wal", "-shm" } do os.remove(dir:at("history.db" .. ending)) end
+    local found = open()
+    assert.equal(3, tonumber(found.generation))
+    assert.is_true(tonumber(found.reload) > 5)
+  end)
+
+  it("tells whoever waits that nothing could be written, and why", function()
+    open()
+    C.check(C.segue__fault_arm("state.write=fail:-28,last_good.sync=fail"))
+    local status, message = freeze "x"
+    assert.equal("SEGUE_ERECORD", C.name(status))
+    assert.matches("state%.a cannot be written: no space left", message)
+    assert.equal("SEGUE_ERECORD", C.name(settle(1, 1, "a: 1\n")))
+    C.segue__record_flush(record)
+    assert.matches("cannot be kept for a start without its files", Record.logged())
+  end)
+
+  it("does not run the answer of a call that was forgotten", function()
+    open()
+    local call, ran = ffi.new("segue__record_call[1]"), false
+    call[0].cb = loop:cb("void (*)(segue__record_call *, segue__record_answer *)", function()
+      ran = true
+    end)
+    C.check(C.segue__record_last_good(record, call))
+    C.segue__record_forget(call)
+    C.segue__record_forget(call)
+    C.segue__record_flush(record)
+    loop:turn()
+    assert.is_false(ran)
+  end)
+
+  it("writes nothing into another process's folder, and begins anew in its own", function()
+    open()
+    settle(1, 1, "a: 1\n")
+    C.segue__record_lose(record)
+    local status, message = freeze "x"
+    assert.equal("SEGUE_ERECORD", C.name(status))
+    assert.matches("another process's", message)
+    for _, name in ipairs(dir:list()) do dir:delete(name) end
+    C.segue__record_begin_anew(record, ffi.new("segue__durable[1]"))
+    assert.equal(0, (freeze "y"))
+    assert.equal(0, settle(2, 2, "a: 2\n"))
+    C.segue__record_flush(record)
+    assert.truthy(dir:read "history.db")
+  end)
+
+  it("opens a history that was locked as soon as it is not, and says which entry is missing",
+    function()
+      local lock = Record.connection(dir:at "history.db")
+      lock.run "PRAGMA journal_mode=DELETE; BEGIN EXCLUSIVE; CREATE TABLE t(x)"
+      open()
+      assert.matches("the history cannot be opened: reloads go on without it.*another process "
+        .. "locks it", Record.logged())
+      assert.equal(0, settle(1, 1, "a: 1\n")) -- nobody waits for the history
+      lock.run "ROLLBACK"
+      lock.close()
+      local text = ""
+      wait.until_true(function()
+        text = text .. Record.logged()
+        return text:find("the history is open again", 1, true)
+      end, 20000, "the history")
+      C.segue__record_flush(record)
+      local status, list = ask(function(call)
+        return C.segue__record_reloads(record, 10, 0, call)
+      end, function(a) return C.buf(a.text) end)
+      assert.equal(0, status)
+      assert.equal('[{"id":1,"detail":0}]', list)
+    end)
+
+  it("answers ENOMEM to a start without memory, and leaves nothing behind", function()
+    collectgarbage()
+    collectgarbage "stop"
+    local n = 0
+    local rc
+    repeat
+      n = n + 1
+      local before = tonumber(C.segue__mem_live())
+      C.segue__mem_fail_at(n)
+      rc, record = open(true)
+      C.segue__mem_fail_at(0)
+      if rc ~= 0 then
+        record = nil
+        assert.equal("ENOMEM", C.name(rc))
+        assert.equal(before, tonumber(C.segue__mem_live()), "allocation " .. n)
+      end
+    until rc == 0 or n > 200
+    collectgarbage "restart"
+    assert.is_true(n > 5 and n <= 200)
+  end)
+end)
