@@ -80,8 +80,9 @@ describe("kill -9 in a reload", function()
   after_each(segue.cleanup)
 
   -- The first strike is the start's own; the second is the reload's.
-  for _, point in ipairs { "collect.fetch#2", "commit.flip#2", "settle.record#2",
-    "last_good.open#2", "last_good.write#2", "last_good.sync#2", "history.add#2", "history.commit#2" } do
+  for _, point in ipairs { "collect.fetch#2", "commit.flip#2", "settle.record#3", "settle.record#4",
+    "last_good.open#2", "last_good.write#2", "last_good.sync#2", "history.add#2",
+    "history.commit#2" } do
     it("at " .. point .. " leaves old or new", function()
       local d = start()
       d:stop()
