@@ -763,14 +763,13 @@ describe("what was", function()
     in_history(d, d:json("/api/v1/reloads")[1].id)
   end)
 
-  it("is added to when another process has locked it for a while, and told of meanwhile", function()
+  it("is added to when another process had locked it for a while", function()
     local d = start()
     in_history(d, 1)
     local lock = Record.connection(d.dir:at ".segue/history.db")
     lock.run "BEGIN IMMEDIATE"
     apply(d, 2)
     apply(d, 3)
-    assert.equal(1, #d:json "/api/v1/reloads")
     lock.run "COMMIT"
     lock.close()
     in_history(d, 3)
