@@ -166,7 +166,7 @@ $(SPEC_OUT)/segue: $(SPEC_CORE_OBJ) $(SPEC_DAEMON_OBJ) $(OUT)/sources
 	@$(call LINK_BINARY,$(SPEC_CORE_OBJ) $(SPEC_DAEMON_OBJ))
 
 # Calls that leave no trace are counted on their way: spec/support/syscalls.h.
-SPEC_WRAP := -Wl,--wrap=fsync
+SPEC_WRAP := -Wl,--wrap=fsync -Wl,--wrap=fdatasync
 
 # Loaded into luajit by the specs: Lua's own symbols come from that process.
 $(SPEC_OUT)/libsegue-spec.so: $(SPEC_CORE_OBJ) $(HARNESS_OBJ) $(OUT)/sources

@@ -7,7 +7,8 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                file = "spec/unit/os_file_spec.lua", watch = "spec/unit/watch_spec.lua",
                http = "spec/unit/http_parse_spec.lua", feed = "spec/unit/feed_spec.lua",
                guard = "spec/unit/guard_spec.lua", tls = "spec/unit/http_tls_spec.lua",
-               door = "spec/unit/door_parts_spec.lua", mask = "spec/unit/mask_spec.lua" }
+               door = "spec/unit/door_parts_spec.lua", mask = "spec/unit/mask_spec.lua",
+               record = "spec/unit/record_spec.lua", history = "spec/unit/history_spec.lua" }
 
 -- { what is taken out, file, code to replace (found exactly once), replacement, spec }
 local mutants = {
@@ -68,6 +69,20 @@ local mutants = {
   { "an acceptance that stays with its waiter", "core/reload/engine.c",
     "if (!waiter) (*slot)->accept_shrink |= request->accept_shrink;",
     "(*slot)->accept_shrink |= request->accept_shrink;", UNIT.guard },
+  { "the fdatasync of a slot", "core/reload/slots.c",
+    "if (!rc && fdatasync(fd)) rc = -errno;", ";", UNIT.record },
+  { "the second slot", "core/reload/slots.c",
+    "slots->last = 1 - slots->last;", ";", UNIT.record },
+  { "the checksum of a slot", "core/reload/slots.c",
+    "return sum.lo == segue__get_number(file->data + len, 8) &&", "return sum.lo ||", UNIT.record },
+  { "taking back a write that failed", "core/reload/slots.c",
+    "if (rc && fd >= 0) take_back(fd);", ";", UNIT.record },
+  { "numbers of reloads that go on without the history", "core/reload/record.c",
+    "found->reload = good->reload + RELOAD_GAP;", ";", UNIT.record },
+  { "the rows of what is above a changed value", "core/reload/history.c",
+    "rc = add_change(h, path, len, generation, path);", ";", UNIT.history },
+  { "keeping the newest generation", "core/reload/history.c",
+    "if (generation >= newest) generation = newest - 1;", ";", UNIT.history },
   { "counting one done only", "core/module/op.c",
     "__atomic_add_fetch(&op->extra, 1, __ATOMIC_RELAXED);\n    return;",
     "__atomic_add_fetch(&op->extra, 1, __ATOMIC_RELAXED);", UNIT.txn },

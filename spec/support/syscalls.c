@@ -26,3 +26,16 @@ int spec_fsyncs_of_files(void) {
 int spec_fsyncs_of_folders(void) {
   return __atomic_load_n(&folders, __ATOMIC_RELAXED);
 }
+
+static int data_count;
+
+int __wrap_fdatasync(int fd);
+
+int __wrap_fdatasync(int fd) {
+  __atomic_add_fetch(&data_count, 1, __ATOMIC_RELAXED);
+  return (int)syscall(SYS_fdatasync, fd);
+}
+
+int spec_fdatasyncs(void) {
+  return __atomic_load_n(&data_count, __ATOMIC_RELAXED);
+}

@@ -79,6 +79,14 @@ describe("the decisions on disk", function()
     assert.equal("", Record.logged())
   end)
 
+  it("are on the disk itself when the write has succeeded, and so are their names", function()
+    local slots = fresh()
+    local data, folders = C.spec_fdatasyncs(), C.spec_fsyncs_of_folders()
+    for _ = 1, 4 do C.check(put(slots, { frozen = true })) end
+    assert.equal(data + 4, C.spec_fdatasyncs())
+    assert.equal(folders + 2, C.spec_fsyncs_of_folders()) -- both files were new once
+  end)
+
   local function both()
     local slots = fresh()
     C.check(put(slots, { pinned = true, pinned_generation = 1 })) -- a
