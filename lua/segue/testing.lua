@@ -319,7 +319,8 @@ function Rehearsal:watch(path, options)
 end
 
 --- POST /-/reload on a listener of the policy.
----@param options? { wait?: segue.Duration|false, force?: boolean, if_match?: string }
+---@param options? { wait?: segue.Duration|false, force?: boolean, if_match?: string,
+---  accept_shrink?: boolean }
 ---@return segue.TestResult
 function Rehearsal:http(options)
   must_name(self, "t:http", "segue.http", function(trigger) return trigger.type == "http" end)
@@ -335,7 +336,8 @@ function Rehearsal:poll(options)
 end
 
 --- `segue reload`: over the control socket, which is always there.
----@param options? { wait?: segue.Duration|false, force?: boolean, if_match?: string }
+---@param options? { wait?: segue.Duration|false, force?: boolean, if_match?: string,
+---  accept_shrink?: boolean }
 ---@return segue.TestResult
 function Rehearsal:reload(options)
   if not self.started then raise("t:reload: t:start() comes first") end
