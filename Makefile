@@ -34,6 +34,7 @@ DEPS += lua-cjson          # an independent JSON reader, to judge ours
 DEPS += strace             # shows that files are synced, and in which order
 DEPS += util-linux         # specs under limits and in mount namespaces of their own
 DEPS += openssl            # certificates and a TLS server, to judge our client
+DEPS += ca-certificates    # whom curl trusts, where nothing else is said
 DEPS += curl               # an independent HTTP client, to judge our server
 DEPS += nginx-light        # a real server for sources that are URLs; nginx -s reload for `make bench`
 DEPS += systemd            # judges the unit: systemd-analyze verify, security, syscall-filter

@@ -67,7 +67,7 @@ describe("a start without good sources", function()
       assert.truthy(d:http { path = "/-/ready" }.body:find("stale since", 1, true))
       local metrics = d:http { path = "/metrics" }.body
       assert.is_true(tonumber(metrics:match "\nsegue_config_stale_seconds ([%d.]+)\n") > 0)
-      assert.truthy(d:log():find("started from the last good generation on disk", 1, true))
+      d:wait_log "started from the last good generation on disk"
       assert.truthy(d:cli("status").stdout:find("stale since", 1, true))
       d:stop()
     end)
@@ -184,7 +184,7 @@ describe("a start without good sources", function()
     d.dir:delete("config.yaml")
     again(d)
     assert.equal(1, d:config().x)
-    assert.truthy(d:log():find("last-good.b", 1, true))
+    d:wait_log "last%-good%.b"
     d:stop()
   end)
 

@@ -200,11 +200,12 @@ describe("the service manager", function()
   it("may be gone, or be nonsense: the daemon serves and says so once", function()
     local d = start { env = { NOTIFY_SOCKET = dir:at "nobody" } }
     d:reload "?force=1"
+    d:wait_log "generation 2 is live"
     local _, seen = d:log():gsub("the service manager cannot be told", "")
     assert.equal(1, seen)
     d:stop()
     d = start { env = { NOTIFY_SOCKET = "tcp:1" } }
-    assert.matches("NOTIFY_SOCKET is tcp:1: only a path", d:log())
+    d:wait_log "NOTIFY_SOCKET is tcp:1: only a path"
     d:stop()
     start { env = { NOTIFY_SOCKET = "/" .. ("x"):rep(200) } }:wait_log "NOTIFY_SOCKET is longer"
   end)

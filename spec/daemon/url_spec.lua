@@ -291,7 +291,7 @@ describe("a start without the server", function()
     local s = source(d)
     assert.is_true(s.held)
     assert.equal('"one"', s.revision)
-    assert.truthy(d:log():find("started from the last good generation on disk", 1, true))
+    d:wait_log "started from the last good generation on disk"
     assert.is_string(d:json("/api/v1/status").stale_since)
     -- the others go on, and what is held is still said to be
     d.dir:write("config.yaml", "x: 2\n")
