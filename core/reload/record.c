@@ -58,7 +58,8 @@ struct segue__record {
   pthread_t thread;
   pthread_mutex_t lock;
   pthread_cond_t wake, idle;
-  queue urgent, later;
+  queue urgent, busy, later;
+  struct timespec busy_until;
   bool stopping, working, abandoned;
   /* The thread's. */
   segue__slots last_good, state;
@@ -132,23 +133,39 @@ static task *pop(queue *q) {
   return t;
 }
 
-/* Under the lock: the history is busy, so its queue rests, but what is urgent need not. */
-static void rest(segue__record *record) {
-  struct timespec until;
-  clock_gettime(CLOCK_MONOTONIC, &until);
-  until.tv_nsec += BUSY_PAUSE_MS * 1000000L;
-  if (until.tv_nsec >= 1000000000L) until.tv_sec++, until.tv_nsec -= 1000000000L;
-  while (!record->urgent.first && !record->stopping)
-    if (pthread_cond_timedwait(&record->wake, &record->lock, &until)) break;
+static bool due(const struct timespec *at) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec > at->tv_sec || (now.tv_sec == at->tv_sec && now.tv_nsec >= at->tv_nsec);
+}
+
+/* What another process's lock holds up is tried again after a pause; nothing else waits for it. */
+static void put_off(segue__record *record, task *t) {
+  struct timespec *at = &record->busy_until;
+  *record->busy.last = t;
+  record->busy.last = &t->next;
+  record->busy.count++;
+  clock_gettime(CLOCK_MONOTONIC, at);
+  at->tv_nsec += BUSY_PAUSE_MS * 1000000L;
+  if (at->tv_nsec >= 1000000000L) at->tv_sec++, at->tv_nsec -= 1000000000L;
 }
 
 static task *next(segue__record *record) {
   for (;;) {
+    bool retry = record->busy.first && (record->stopping || due(&record->busy_until));
     task *t = pop(&record->urgent);
+    if (!t && retry) t = pop(&record->busy);
     if (!t) t = pop(&record->later);
     if (t || record->stopping) return t;
-    pthread_cond_wait(&record->wake, &record->lock);
+    if (record->busy.first)
+      pthread_cond_timedwait(&record->wake, &record->lock, &record->busy_until);
+    else
+      pthread_cond_wait(&record->wake, &record->lock);
   }
+}
+
+static bool is_idle(const segue__record *record) {
+  return !record->urgent.first && !record->busy.first && !record->later.first && !record->working;
 }
 
 static void *thread(void *data) {
@@ -162,15 +179,11 @@ static void *thread(void *data) {
     pthread_mutex_lock(&record->lock);
     record->working = false;
     if (record->abandoned) break; /* there is no loop to tell */
-    if (!again) segue__post(record->loop, &t->message);
-    if (again) {
-      t->next = record->later.first;
-      if (!t->next) record->later.last = &t->next;
-      record->later.first = t;
-      record->later.count++;
-      rest(record);
-    }
-    if (!record->urgent.first && !record->later.first) pthread_cond_broadcast(&record->idle);
+    if (again)
+      put_off(record, t);
+    else
+      segue__post(record->loop, &t->message);
+    if (is_idle(record)) pthread_cond_broadcast(&record->idle);
   }
   pthread_mutex_unlock(&record->lock);
   return NULL;
@@ -432,7 +445,7 @@ static const char *rendered(const segue__record *record, const segue__result *re
 
 static bool has_room(segue__record *record) {
   pthread_mutex_lock(&record->lock);
-  bool room = record->later.count < WAITING_MAX;
+  bool room = record->busy.count + record->later.count < WAITING_MAX;
   pthread_mutex_unlock(&record->lock);
   return room;
 }
@@ -556,7 +569,7 @@ void segue__record_begin_anew(segue__record *record, const segue__durable *state
 
 void segue__record_flush(segue__record *record) {
   pthread_mutex_lock(&record->lock);
-  while (record->urgent.first || record->later.first || record->working)
+  while (!is_idle(record))
     pthread_cond_wait(&record->idle, &record->lock);
   pthread_mutex_unlock(&record->lock);
 }
@@ -627,6 +640,7 @@ int segue__record_new(segue__record **out, const segue__record_options *options)
   record->log = &record->own_log;
   record->render = options->render;
   record->urgent.last = &record->urgent.first;
+  record->busy.last = &record->busy.first;
   record->later.last = &record->later.first;
   int rc = init_parts(record, options);
   if (!rc) rc = open_all(record);

@@ -770,6 +770,8 @@ describe("what was", function()
     lock.run "BEGIN IMMEDIATE"
     apply(d, 2)
     apply(d, 3)
+    -- Questions do not wait for what is held up; if they did, it would be given up meanwhile.
+    assert.equal(1, #d:json "/api/v1/reloads")
     lock.run "COMMIT"
     lock.close()
     in_history(d, 3)
