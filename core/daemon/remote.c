@@ -214,7 +214,8 @@ static int decide(const segue__cli *cli, segue__buf *path, bool is_run) {
   if (answer.status == 400) code = SEGUE__EXIT_USAGE;
   if (answer.status == 404) code = SEGUE__EXIT_REFUSED;
   bool outcome = is_run && (answer.status == 422 || answer.status == 500);
-  rc = outcome || code == SEGUE__EXIT_OK ? show(cli, &answer, code) : refused_with(&answer, code);
+  bool shown = cli->json || outcome || code == SEGUE__EXIT_OK;
+  rc = shown ? show(cli, &answer, code) : refused_with(&answer, code);
   segue__http_answer_deinit(&answer);
   return rc;
 }
