@@ -80,11 +80,15 @@ static void on_start(void *data, int status, const segue_report *report) {
   stop(d);
 }
 
-static void close_handles(process *d) {
-  segue__systemd_close(&d->systemd);
+static void close_signals(process *d) {
   uv_close((uv_handle_t *)&d->term, NULL);
   uv_close((uv_handle_t *)&d->interrupt, NULL);
   uv_close((uv_handle_t *)&d->hangup, NULL);
+}
+
+static void close_handles(process *d) {
+  segue__systemd_close(&d->systemd);
+  close_signals(d);
 }
 
 static void on_stopped(void *data) {
@@ -149,9 +153,13 @@ int segue__cli_run(const segue__cli *cli) {
   if (uv_loop_init(&d.loop) < 0 || catch_signals(&d) < 0)
     return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot make an event loop: out of files or memory");
   rc = segue__sink_start(&d.sink);
-  if (rc < 0)
+  if (rc < 0) {
+    close_signals(&d);
+    uv_run(&d.loop, UV_RUN_DEFAULT);
+    uv_loop_close(&d.loop);
     return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot start the thread that writes the log: %s",
                            segue_strerror(rc));
+  }
   serve(&d, cli);
   segue__sink_stop(&d.sink, LAST_WORDS_MS);
   return d.exit_code;
