@@ -125,7 +125,8 @@ end
 
 local function green(library, spec, log)
   return run(("SEGUE_SPEC_BUILD=%s timeout -k 1 60 luajit /usr/bin/busted "
-    .. "--helper=spec/support/helper.lua --pattern=_spec -o spec.support.output %s > %s 2>&1"):format(library, spec, log))
+    .. "--helper=spec/support/helper.lua --pattern=_spec -o spec.support.output %s > %s "
+    .. "2>&1"):format(library, spec, log))
 end
 
 local dir = build .. "/mutant"
