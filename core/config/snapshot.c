@@ -194,6 +194,10 @@ static void retire(segue__publication *p, segue__retired *item, void (*fn)(void 
 
 /* ---- Publication ----------------------------------------------------------------------------- */
 
+void segue__publication_prepare(void) {
+  (void)membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED); /* _new looks at what comes of it */
+}
+
 int segue__publication_new(segue__publication **out) {
   *out = NULL;
   void *memory;

@@ -25,6 +25,9 @@ int segue__snapshot_new(segue_snapshot **out, uint64_t generation, segue__config
 /* The place readers look at. One per instance. An instance begins with a pointer to what read
  * sections look at: struct segue { struct segue__live *live; ... }, live from _live below. */
 typedef struct segue__publication segue__publication;
+/* For a program that will start threads before its first publication: what the kernel does at once
+ * for a process of one thread takes it some 20 ms for one with more. */
+void segue__publication_prepare(void);
 int segue__publication_new(segue__publication **out);
 struct segue__live *segue__publication_live(segue__publication *p);
 /* All sections have ended; slots may still exist. What was deferred is run. Frees the live

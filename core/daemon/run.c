@@ -152,6 +152,7 @@ int segue__cli_run(const segue__cli *cli) {
   if (rc) return rc;
   if (uv_loop_init(&d.loop) < 0 || catch_signals(&d) < 0)
     return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot make an event loop: out of files or memory");
+  segue__publication_prepare();
   rc = segue__sink_start(&d.sink);
   if (rc < 0) {
     close_signals(&d);
