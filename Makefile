@@ -36,11 +36,10 @@ DEPS += util-linux         # specs under limits and in mount namespaces of their
 DEPS += openssl            # certificates and a TLS server, to judge our client
 DEPS += ca-certificates    # whom curl trusts, where nothing else is said
 DEPS += curl               # an independent HTTP client, to judge our server
-DEPS += nginx-light        # a real server for sources that are URLs; nginx -s reload for `make bench`
+DEPS += nginx-light        # a real server for URLs, to judge our client; nginx -s reload for `make bench`
 DEPS += systemd            # judges the unit: systemd-analyze verify, security, syscall-filter
 DEPS += zsh                # tries its completion (bash is there anyway)
 DEPS += mandoc             # judges and renders the man pages
-DEPS += nginx-light        # an independent HTTP server, to judge our client; peer of the figures
 # What `make lint`, the sanitizers and the fuzzers need on top.
 DEV_DEPS :=
 DEV_DEPS += clang             # second opinion on warnings; libFuzzer
