@@ -14,6 +14,9 @@
 /* Memory of a tree that is written in a few hundred microseconds. */
 enum { SMALL_BYTES = 512 << 10 };
 
+/* Both of a part of a tree that is. */
+enum { SMALL_VALUES = 2000, SMALL_TEXT = 64 << 10 };
+
 struct segue__page {
   segue__job job;
   segue__admin *admin;          /* NULL: closed meanwhile */
@@ -116,13 +119,28 @@ static int enqueue(segue__admin *admin, segue__http_request *request, const segu
   return 0;
 }
 
+/* Ends as soon as it is known, so that asking costs less than writing. */
+static bool is_small(const segue_node *node, size_t *values, size_t *text) {
+  if (++*values > SMALL_VALUES) return false;
+  if (node->type == SEGUE_STRING) *text += node->count;
+  for (uint32_t i = 0; i < node->count && node->type == SEGUE_LIST; i++)
+    if (!is_small(&node->v.items[i], values, text)) return false;
+  for (uint32_t i = 0; i < node->count && node->type == SEGUE_MAP; i++) {
+    *text += node->v.members[i].key_len;
+    if (!is_small(&node->v.members[i].value, values, text)) return false;
+  }
+  return *text <= SMALL_TEXT;
+}
+
 static size_t bytes_of(const segue_snapshot *snapshot) {
   return snapshot ? segue__config_bytes(snapshot->config) : 0;
 }
 
 void segue__page_answer(segue__admin *admin, segue__http_request *request,
                         const segue__page_ask *ask, const char *headers) {
-  bool large = bytes_of(ask->from) + bytes_of(ask->to) > SMALL_BYTES;
+  size_t values = 0, text = 0;
+  bool large = bytes_of(ask->from) + bytes_of(ask->to) > SMALL_BYTES &&
+               (!ask->node || !is_small(ask->node, &values, &text));
   if (large && segue__method_is(request, "HEAD")) { /* its length would have to be written out */
     segue__http_stream_begin(request, 200, "application/json", headers);
     segue__http_stream_end(request);

@@ -10,14 +10,15 @@
 typedef struct segue__page_ask segue__page_ask;
 struct segue__page_ask {
   const segue_snapshot *from, *to; /* from may be NULL */
-  const segue_node *node;          /* of `to`; for render */
+  const segue_node *node;          /* the part of `to` that is asked for; NULL: all of both */
   char path[512];                  /* where node is */
   /* Worker or control thread. Reads what is in ask, nothing else. */
   void (*render)(segue__buf *out, const segue__page_ask *ask);
 };
 
-/* Answers 200 with what render writes: at once if the snapshots are small, else later from the
- * worker. Takes references for as long as that lasts. A client that leaves is forgotten. */
+/* Answers 200 with what render writes: at once if what is asked for is small, else later from
+ * the worker, which may have files to read first. Takes references for as long as that lasts. A
+ * client that leaves is forgotten. */
 void segue__page_answer(segue__admin *admin, segue__http_request *request,
                         const segue__page_ask *ask, const char *headers);
 

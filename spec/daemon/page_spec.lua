@@ -61,6 +61,7 @@ describe("a large configuration", function()
     end
     wait.until_true(function() return many[1].input ~= "" end)
     assert.equal(200, d:http("/-/healthy").status)
+    assert.equal("2\n", d:http("/api/v1/config?path=last").body) -- of a large one, but small
     for i = 1, 300 do waiting = waiting + (many[i].input == "" and 1 or 0) end
     assert.is_true(waiting > 0, "all were written before a small question was answered")
     d.dir:save("config.yaml", text(20000, 3))

@@ -452,7 +452,8 @@ describe("a generation that an operator has to confirm", function()
   local function started(within, triggers)
     local d = start { more = confirmed(within), triggers = triggers, ready = false }
     wait.until_true(function()
-      return uv.fs_stat(d:socket()) and post(d, "/api/v1/confirm") == 200
+      local ok, status = pcall(post, d, "/api/v1/confirm") -- not there, or not listening yet
+      return ok and status == 200
     end, nil, "the start to confirm")
     d:wait_ready()
     return d
