@@ -13,29 +13,31 @@ VERSION := $(shell sed -n 's/^\#define SEGUE_VERSION "\(.*\)"/\1/p' core/segue.h
 ABI := 0
 
 # ---- Debian packages: each named once -------------------------------------------------------------
-# What `make`, `make run` and `make test` need; `make deps` installs what is missing.
-DEPS :=
-DEPS += gcc                # the compiler (and the C library's headers)
-DEPS += libc6-dev
-DEPS += pkg-config         # finds the libraries below
-DEPS += libuv1-dev         # event loop
-DEPS += libyaml-dev        # YAML events
-DEPS += libxxhash-dev      # content hashes
-DEPS += libpcre2-dev       # patterns of schemas
-DEPS += libsqlite3-dev     # the history
-DEPS += sqlite3            # specs look into the history
-DEPS += libluajit2-5.1-dev # policies; the flavour that lives beside nginx's Lua module
-DEPS += libcurl4-openssl-dev # HTTP client; loaded on first use, never linked
-DEPS += libssl-dev         # TLS of the admin API; loaded on first use, never linked
+# What `make` and `make run` need; `make run` installs what is missing of these, and no more.
+RUN_DEPS :=
+RUN_DEPS += gcc                # the compiler (and the C library's headers)
+RUN_DEPS += libc6-dev
+RUN_DEPS += pkg-config         # finds the libraries below
+RUN_DEPS += libuv1-dev         # event loop
+RUN_DEPS += libyaml-dev        # YAML events
+RUN_DEPS += libxxhash-dev      # content hashes
+RUN_DEPS += libpcre2-dev       # patterns of schemas
+RUN_DEPS += libsqlite3-dev     # the history
+RUN_DEPS += libluajit2-5.1-dev # policies; the flavour that lives beside nginx's Lua module
+RUN_DEPS += libcurl4-openssl-dev # HTTP client; loaded on first use, never linked
+RUN_DEPS += libssl-dev         # TLS of the admin API; loaded on first use, never linked
+RUN_DEPS += ca-certificates    # whom curl trusts, where nothing else is said
+RUN_DEPS += curl               # asks the daemon; in specs an independent client, to judge our server
+# What `make test` needs on top; `make deps` installs both.
+DEPS := $(RUN_DEPS)
 DEPS += luajit2            # runs the specs
 DEPS += lua-busted         # spec framework
 DEPS += lua-luv            # processes, sockets and timers in specs
 DEPS += lua-cjson          # an independent JSON reader, to judge ours
+DEPS += sqlite3            # specs look into the history
 DEPS += strace             # shows that files are synced, and in which order
 DEPS += util-linux         # specs under limits and in mount namespaces of their own
 DEPS += openssl            # certificates and a TLS server, to judge our client
-DEPS += ca-certificates    # whom curl trusts, where nothing else is said
-DEPS += curl               # an independent HTTP client, to judge our server
 DEPS += nginx-light        # a real server for URLs, to judge our client; nginx -s reload for `make bench`
 DEPS += systemd            # judges the unit: systemd-analyze verify, security, syscall-filter
 DEPS += zsh                # tries its completion (bash is there anyway)
@@ -183,12 +185,13 @@ $(SPEC_OUT)/cdef.h: spec/support/cdef.lua $(HEADERS) $(wildcard spec/support/cde
 
 # ---- Using it -------------------------------------------------------------------------------------
 .PHONY: run
-run: deps ## install what is missing, build, and run examples/quickstart in the foreground
+run: ## install what is missing, build, and run examples/quickstart in the foreground
+	@sh spec/support/deps.sh $(RUN_DEPS)
 	@$(MAKE) --no-print-directory all
 	@cd examples/quickstart && exec ../../$(OUT)/segue run
 
 .PHONY: deps
-deps: ## install the Debian packages that are missing (needs root or sudo)
+deps: ## install what building and the specs need and is missing (needs root or sudo)
 	@sh spec/support/deps.sh $(DEPS)
 
 .PHONY: dev-deps
@@ -274,7 +277,8 @@ asan-run:
 	  ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=1 \
 	  UBSAN_OPTIONS=print_stacktrace=1 $(RUN_SPECS)
 
-TSAN_DAEMON := $(addprefix spec/daemon/,triggers_spec.lua lifecycle_spec.lua api_spec.lua)
+TSAN_DAEMON := $(addprefix spec/daemon/,triggers_spec.lua lifecycle_spec.lua api_spec.lua \
+  log_spec.lua url_spec.lua push_spec.lua door_spec.lua)
 .PHONY: tsan
 tsan: dev-deps ## the specs of the parts and of the running daemon under ThreadSanitizer
 	@$(MAKE) --no-print-directory SAN=thread specs-built

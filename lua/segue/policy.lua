@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Judges the table that a policy returns, key by key, and turns it into what the core wants:
--- Judges the table that a policy returns, key by key, and makes of it what the core wants:
--- file and line where they can be known.
+-- Judges the table that a policy returns, key by key, and makes of it what the core wants. What is
+-- wrong is told with file and line where they can be known.
 local core = require "segue.core"
 local check = require "segue.check"
 local constructors = require "segue.constructors"

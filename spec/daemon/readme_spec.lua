@@ -45,8 +45,9 @@ describe("the README", function()
     end
     tree:mkdir "build"
     tree:link(segue.binary, "build/segue")
-    local daemon = process.start { tree:at "build/segue", "run",
-      cwd = tree:at "examples/quickstart" }
+    local command = { tree:at "build/segue", "run", cwd = tree:at "examples/quickstart" }
+    for i, word in ipairs(segue.under) do table.insert(command, i, word) end
+    local daemon = process.start(command)
     daemon:wait_output "generation 1 is live"
     return tree, fill, daemon
   end

@@ -127,7 +127,9 @@ for _, name in ipairs(list("ls")) do
 end
 local folders = list("find core plugins examples -maxdepth 1 -mindepth 1 -type d 2>/dev/null"
   .. " | sort")
-for _, folder in ipairs { "core", "lua", "plugins", "examples", "spec" } do
+for _, folder in ipairs { "core", "lua", "plugins", "examples", "spec", "lua/segue", "spec/unit",
+  "spec/bind", "spec/daemon", "spec/embed", "spec/fault", "spec/bench", "spec/fuzz", "spec/plugin",
+  "spec/support" } do
   folders[#folders + 1] = folder
 end
 for _, folder in ipairs(folders) do

@@ -22,6 +22,7 @@ if build:sub(1, 1) ~= "/" then build = uv.cwd() .. "/" .. build end
 M.binary = build .. "/segue"
 -- A command that daemons are started under (valgrind), for `make valgrind`.
 local under = {}
+M.under = under
 for word in (os.getenv("SEGUE_SPEC_UNDER") or ""):gmatch("%S+") do under[#under + 1] = word end
 M.tree = uv.cwd()
 
