@@ -289,6 +289,75 @@ typedef struct segue_module_ops {
   void (*destroy)(void *instance);
 } segue_module_ops;
 
+/* ---- Gates ----------------------------------------------------------------------------------- */
+
+/* The entrance to a module. Whoever passes it is given the module's instance and a snapshot, and
+ * keeps both until he leaves: whatever is replaced meanwhile, neither goes before. Every request of
+ * a module passes its gate once, and is so served by one generation from start to end; one that
+ * arrives after a reload was answered gets what that made live, or something newer.
+ * While a module is restarted its gate is shut, and who arrives waits in its buffer, whose limits
+ * the policy sets (buffer = { items =, bytes =, age = } of the module). A drain waits until
+ * everybody inside has left, at most as long as the policy says; then the module is stopped all the
+ * same, and only destroyed when they have. At the end of every reload the gate is open, or refuses,
+ * because its module failed or there is none.
+ * A gate lasts as long as its instance of the library. All passes have been left before that is
+ * closed. Not for signal handlers, nor in a child after fork. */
+typedef struct segue_gate segue_gate;
+
+/* Whoever is inside. Filled by segue; yours to read, copy (leave one of the copies) and hand to
+ * another thread. */
+typedef struct segue_pass {
+  void *instance;                 /* what the module's prepare stored */
+  const segue_snapshot *snapshot; /* borrowed until leave */
+  void *place;                    /* private; NULL: outside */
+} segue_pass;
+
+/* The gate of the module with this name, borrowed; made on first asking, whether or not there is
+ * such a module yet. NULL: out of memory. Costs a lock and a search: ask once. [any thread] */
+SEGUE_API segue_gate *segue_gate_get(segue *s, const char *module);
+
+/* Goes in. 0: inside, until segue_gate_leave. UV_EAGAIN: it is shut for a moment, see
+ * segue_gate_submit. SEGUE_EMODULE: there is no such module, or it failed. SEGUE_ECLOSED: the
+ * instance shuts down. Never blocks; while the gate is open it takes no lock and writes nothing
+ * that another thread writes: a few nanoseconds, however many threads do it. [any thread] */
+SEGUE_API int segue_gate_enter(segue_gate *gate, segue_pass *pass);
+/* Goes out; the pass is empty then. An empty one ({0}) is left alone. Any thread may leave for the
+ * one that entered. Costs the same, and a message while a drain waits. [any thread] */
+SEGUE_API void segue_gate_leave(segue_pass *pass);
+
+enum { SEGUE_RUN = 0, SEGUE_QUEUED = 1 };
+
+/* Somebody who goes in, or waits if he must. Memory of the caller, which must stay where it is
+ * while it waits; zeroed before its first use. */
+typedef struct segue_request segue_request;
+struct segue_request {
+  /* Called once, on the control thread, if submit answered SEGUE_QUEUED: status 0: inside, `pass`
+   * is filled. SEGUE_ETIMEOUT: it has waited as long as the policy allows. SEGUE_EMODULE: the
+   * module failed or is gone. SEGUE_ECLOSED: the instance shuts down. Must not block. The request
+   * may be freed or submitted again in it. */
+  void (*cb)(segue_request *request, int status);
+  void *data;
+  uint64_t key; /* requests of one key (a connection) pass in order; 0: this one needs no order */
+  size_t bytes; /* that it holds while it waits, for the limits of the buffer */
+  segue_pass pass;
+
+  /* Private. */
+  segue_request *prev, *next;
+  uint64_t since_ms;
+  int state;
+  bool stamped;
+};
+
+/* SEGUE_RUN: it is inside, cb never comes. SEGUE_QUEUED: it waits, cb comes once, possibly before
+ * this returns (on the control thread); those who wait go in in the order in which they came, and
+ * nobody passes somebody else of his key. Negative: refused, cb never comes: SEGUE_ELIMIT: the
+ * buffer is full; SEGUE_EMODULE and SEGUE_ECLOSED as above. Cannot fail for want of memory.
+ * Costs what enter does, if it need not wait, else a lock. [any thread] */
+SEGUE_API int segue_gate_submit(segue_gate *gate, segue_request *request);
+/* The client left while it waits. True: it does not wait any longer, and cb never comes. False: it
+ * does not wait: cb has come, or is coming, and the memory must stay until then. [any thread] */
+SEGUE_API bool segue_gate_cancel(segue_gate *gate, segue_request *request);
+
 /* ---- The instance ---------------------------------------------------------------------------- */
 
 typedef enum segue_level { SEGUE_ERROR, SEGUE_WARN, SEGUE_INFO, SEGUE_DEBUG } segue_level;

@@ -149,7 +149,62 @@ static double module_draining(const segue__module_status *module) {
   return (double)module->draining;
 }
 static double gate_open(const segue__module_status *module) {
-  return module->gate == SEGUE__GATE_OPEN;
+  return module->gate.state == SEGUE__GATE_OPEN;
+}
+static double gate_inside(const segue__module_status *module) {
+  return (double)module->gate.inside;
+}
+static double gate_waiting(const segue__module_status *module) {
+  return (double)module->gate.waiting;
+}
+
+static void gate_refused(segue__buf *out, const segue__engine *engine) {
+  segue__metrics_head(out, "segue_gate_refused_total", "counter",
+                      "Who wanted to pass a gate and was refused, by the reason.");
+  for (size_t i = 0; i < segue__engine_module_count(engine); i++) {
+    segue__module_status module;
+    segue__engine_module_status(engine, i, &module);
+    for (int k = 0; k < SEGUE__REFUSAL_COUNT; k++) {
+      segue__buf_adds(out, "segue_gate_refused_total{module=");
+      segue__metrics_label(out, module.name);
+      segue__buf_addf(out, ",reason=\"%s\"} %" PRIu64 "\n", segue__refusal_name((segue__refusal)k),
+                      module.gate.refused[k]);
+    }
+  }
+}
+
+static void gate_wait(segue__buf *out, const segue__module_status *module) {
+  static const uint64_t bounds[] = SEGUE__WAIT_BOUNDS_MS;
+  uint64_t count = 0;
+  for (int k = 0; k < SEGUE__WAIT_BUCKETS; k++) {
+    count += module->gate.waited[k];
+    segue__buf_adds(out, "segue_gate_wait_seconds_bucket{module=");
+    segue__metrics_label(out, module->name);
+    if (k < SEGUE__WAIT_BUCKETS - 1)
+      segue__buf_addf(out, ",le=\"%g\"} %" PRIu64 "\n", (double)bounds[k] / 1e3, count);
+    else
+      segue__buf_addf(out, ",le=\"+Inf\"} %" PRIu64 "\n", count);
+  }
+  labelled(out, "segue_gate_wait_seconds_sum", "module", module->name);
+  segue__buf_addf(out, "%.3f\n", (double)module->gate.waited_ms / 1e3);
+  labelled(out, "segue_gate_wait_seconds_count", "module", module->name);
+  segue__buf_addf(out, "%" PRIu64 "\n", count);
+}
+
+static void gate_metrics(segue__buf *out, const segue__engine *engine) {
+  module_family(out, engine, "segue_gate_open", "Whether a module's gate lets callers in.",
+                gate_open);
+  module_family(out, engine, "segue_gate_inside", "Who passed a module's gate and did not leave.",
+                gate_inside);
+  module_family(out, engine, "segue_gate_waiting", "Who waits at a module's gate.", gate_waiting);
+  gate_refused(out, engine);
+  segue__metrics_head(out, "segue_gate_wait_seconds", "histogram",
+                      "How long those who waited at a gate did so before they went in.");
+  for (size_t i = 0; i < segue__engine_module_count(engine); i++) {
+    segue__module_status module;
+    segue__engine_module_status(engine, i, &module);
+    gate_wait(out, &module);
+  }
 }
 
 static void module_metrics(segue__buf *out, const segue__engine *engine) {
@@ -163,8 +218,7 @@ static void module_metrics(segue__buf *out, const segue__engine *engine) {
                 module_generation);
   module_family(out, engine, "segue_module_draining", "Old instances that still drain.",
                 module_draining);
-  module_family(out, engine, "segue_gate_open", "Whether a module's gate lets callers in.",
-                gate_open);
+  gate_metrics(out, engine);
 }
 
 void segue__handle_metrics(segue__admin *admin, segue__http_request *request, const char *rest) {

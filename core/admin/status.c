@@ -14,7 +14,7 @@ static void modules_json(segue__buf *out, const segue__engine *engine);
 static void sources_json(segue__buf *out, const segue__engine *engine);
 
 static bool module_good(const segue__module_status *module) {
-  return module->state == SEGUE__MODULE_SERVING && module->gate != SEGUE__GATE_REFUSING;
+  return module->state == SEGUE__MODULE_SERVING && module->gate.state != SEGUE__GATE_REFUSING;
 }
 
 /* What is served stands on data that a guard calls too old. */
@@ -226,9 +226,14 @@ static void modules_json(segue__buf *out, const segue__engine *engine) {
     segue__render_member(out, "kind", module.kind);
     segue__buf_addf(out,
                     ",\"replace\":\"%s\",\"state\":\"%s\",\"gate\":\"%s\",\"generation\":%" PRIu64
-                    ",\"draining\":%zu,\"error\":",
-                    module.replace, segue__module_state_name(module.state), gate_name(module.gate),
-                    module.generation, module.draining);
+                    ",\"draining\":%zu,\"inside\":%zu,\"waiting\":%zu,\"refused\":{",
+                    module.replace, segue__module_state_name(module.state),
+                    gate_name(module.gate.state), module.generation, module.draining,
+                    module.gate.inside, module.gate.waiting);
+    for (int k = 0; k < SEGUE__REFUSAL_COUNT; k++)
+      segue__buf_addf(out, "%s\"%s\":%" PRIu64, k ? "," : "",
+                      segue__refusal_name((segue__refusal)k), module.gate.refused[k]);
+    segue__buf_adds(out, "},\"error\":");
     segue__render_error_json(out, module.error);
     segue__buf_addc(out, '}');
   }

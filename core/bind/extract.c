@@ -258,6 +258,9 @@ static int take_module(lua_State *L, int index, segue__loaded *loaded, segue__mo
   module->start_ms = segue__field_count(L, index, "start_ms", 0);
   module->drain_ms = segue__field_count(L, index, "drain_ms", 0);
   module->stop_ms = segue__field_count(L, index, "stop_ms", 0);
+  module->buffer.items = segue__field_count(L, index, "buffer_items", 0);
+  module->buffer.bytes = segue__field_count(L, index, "buffer_bytes", 0);
+  module->buffer.age_ms = segue__field_count(L, index, "buffer_age_ms", 0);
   size_t n = segue__field_list(L, index, "needs", sizeof *module->needs, &module->needs);
   for (size_t i = 0; i < n; i++, module->needs_count++) {
     lua_rawgeti(L, -1, (int)i + 1);

@@ -54,6 +54,10 @@ int segue_module_register(segue *s, const char *name, const segue_module_ops *op
   return 0;
 }
 
+segue_gate *segue_gate_get(segue *s, const char *module) {
+  return segue__gates_get(s->gates, module);
+}
+
 int segue__policy_blame(int status, segue__errors *errors) {
   for (size_t i = 0; i < errors->count; i++)
     if (errors->items[i].code == SEGUE_ETIMEOUT) errors->items[i].code = SEGUE_EPOLICY;

@@ -45,7 +45,8 @@ int segue_new(segue **out, const segue_options *options, segue_error *error) {
                         .sink = options->on_log ? segue__host_log : NULL,
                         .data = s,
                         .fold = options->on_log ? segue__log_fold_new() : NULL};
-  if (options_copy(&s->options, options) < 0 || segue__publication_new(&s->publication) < 0) {
+  if (options_copy(&s->options, options) < 0 || segue__publication_new(&s->publication) < 0 ||
+      segue__gates_new(&s->gates) < 0) {
     free_now(s);
     return segue__error_set(error, UV_ENOMEM, "out of memory");
   }
@@ -268,6 +269,7 @@ static int open_engine(segue *s, segue_error *error) {
       .loop = s->loop,
       .log = &s->log,
       .publication = s->publication,
+      .gates = s->gates,
       .triggers = {.stage = stage, .settle = settle, .discard = discard, .data = s},
   };
   int rc = 0;
@@ -434,6 +436,7 @@ static void free_now(segue *s) {
     uv_loop_close(s->own_uv);
     segue__free(s->own_uv);
   }
+  segue__gates_unref(s->gates);
   segue__publication_free(s->publication);
   segue__host_modules_free(s);
   segue__free(s->lua_dir);

@@ -41,7 +41,8 @@ void segue__secrets_log(segue__secrets *secrets, const segue__log_entry *entry,
 
 struct segue {
   segue__publication *publication; /* first: reading needs nothing else */
-  segue_options options;           /* the strings in it are copies */
+  segue__gates *gates;
+  segue_options options; /* the strings in it are copies */
   segue__stage stage;
   bool close_when_stopped;
   struct uv_loop_s *own_uv, *uv; /* own_uv: NULL on a host's loop */

@@ -1,25 +1,344 @@
 /* SPDX-License-Identifier: MIT
  *
- * Gates: three states and where arrivals go.
+ * Gates: which tenure is open, and when those that are not are over. A tenure ends when nobody is
+ * inside by it; that is looked at when it closes, and again whenever somebody who left found it
+ * closed. Nothing here waits.
  */
 #include "gate.h"
 
-#include <stddef.h>
+#include <string.h>
+#include <uv.h>
 
-void segue__gate_init(segue__gate *gate) {
-  segue__gate_refuse(gate);
+#include "../config/publication.h"
+#include "gate_parts.h"
+#include "module.h"
+
+struct segue__gates {
+  pthread_mutex_t lock;
+  unsigned refs; /* atomic: owners, and messages on their way */
+  bool fenced;
+  segue__loop *loop;
+  int refusal; /* of gates that are made now */
+  segue_gate *first;
+};
+
+const char *segue__refusal_name(segue__refusal refusal) {
+  static const char *const names[] = {
+#define X(name, text) text,
+      SEGUE__REFUSALS(X)
+#undef X
+  };
+  return names[refusal];
 }
 
-void segue__gate_shut(segue__gate *gate) {
-  gate->state = SEGUE__GATE_SHUT;
+/* ---- The end of a tenure ---- */
+
+static void tenure_end(segue__tenure *tenure) {
+  segue__instance *instance = tenure->instance;
+  tenure->instance = NULL;
+  segue_snapshot_unref(tenure->snapshot);
+  while (tenure->outlived) {
+    segue__outlived *next = tenure->outlived->next;
+    segue_snapshot_unref(tenure->outlived->snapshot);
+    segue__free(tenure->outlived);
+    tenure->outlived = next;
+  }
+  segue__instance_unpin(instance);
 }
 
-void segue__gate_open(segue__gate *gate, struct segue__instance *instance) {
-  gate->instance = instance;
-  gate->state = SEGUE__GATE_OPEN;
+static bool is_over(const segue_gate *gate, const segue__tenure *tenure) {
+  return tenure->instance && tenure != gate->open && tenure != gate->next && tenure != gate->kept;
 }
 
-void segue__gate_refuse(segue__gate *gate) {
-  gate->instance = NULL;
+/* One at a time: the end of an instance may be told, and lead back here. */
+static segue__tenure *left_by_all(segue_gate *gate) {
+  segue__tenure *found = NULL;
+  pthread_mutex_lock(&gate->lock);
+  for (size_t i = 0; i < SEGUE__TENURES && !found; i++) {
+    segue__tenure *tenure = &gate->tenures[i];
+    if (is_over(gate, tenure) && segue__gate_count(gate, tenure) == 0) found = tenure;
+  }
+  pthread_mutex_unlock(&gate->lock);
+  return found;
+}
+
+static void look(segue_gate *gate) {
+  bool any = false;
+  for (size_t i = 0; i < SEGUE__TENURES; i++)
+    any = any || is_over(gate, &gate->tenures[i]);
+  if (!any || !segue__gate_barrier(gate)) return;
+  for (segue__tenure *tenure; (tenure = left_by_all(gate));)
+    tenure_end(tenure);
+}
+
+/* ---- Waking the control thread ---- */
+
+static void woken(segue__message *message) {
+  segue_gate *gate = (segue_gate *)((char *)message - offsetof(segue_gate, message));
+  segue__gates *all = gate->all;
+  (void)__atomic_exchange_n(&gate->posted, false, __ATOMIC_SEQ_CST);
+  if (gate->loop) {
+    segue__buffer_stamp(gate);
+    look(gate);
+    segue__buffer_flow(gate, false);
+  }
+  segue__gates_unref(all);
+}
+
+void segue__gate_wake(segue_gate *gate) {
+  if (__atomic_exchange_n(&gate->posted, true, __ATOMIC_SEQ_CST)) return;
+  pthread_mutex_lock(&gate->lock);
+  if (gate->loop) {
+    segue__gates_ref(gate->all);
+    gate->message.fn = woken;
+    segue__post(gate->loop, &gate->message);
+  }
+  pthread_mutex_unlock(&gate->lock);
+}
+
+/* ---- All gates ---- */
+
+int segue__gates_new(segue__gates **out) {
+  segue__gates *gates = segue__calloc(1, sizeof *gates);
+  *out = gates;
+  if (!gates) return UV_ENOMEM;
+  pthread_mutex_init(&gates->lock, NULL);
+  gates->refs = 1;
+  gates->refusal = SEGUE_EMODULE;
+  gates->fenced = segue__gate_fenced();
+  return 0;
+}
+
+segue__gates *segue__gates_ref(segue__gates *gates) {
+  __atomic_add_fetch(&gates->refs, 1, __ATOMIC_RELAXED);
+  return gates;
+}
+
+static void gate_free(segue_gate *gate) {
+  segue__gate_forget_slots(gate);
+  pthread_mutex_destroy(&gate->lock);
+  segue__free(gate->name);
+  segue__free(gate->memory);
+}
+
+void segue__gates_unref(segue__gates *gates) {
+  if (!gates || __atomic_sub_fetch(&gates->refs, 1, __ATOMIC_ACQ_REL)) return;
+  while (gates->first) {
+    segue_gate *gate = gates->first;
+    gates->first = gate->next_gate;
+    gate_free(gate);
+  }
+  pthread_mutex_destroy(&gates->lock);
+  segue__free(gates);
+}
+
+static segue_gate *gate_new(segue__gates *gates, const char *name) {
+  void *memory;
+  segue_gate *gate = segue__aligned_alloc(sizeof *gate, &memory);
+  if (!gate) return NULL;
+  memset(gate, 0, sizeof *gate);
+  gate->memory = memory;
+  gate->name = segue__strdup(name);
+  if (!gate->name) {
+    segue__free(memory);
+    return NULL;
+  }
+  for (size_t i = 0; i < SEGUE__TENURES; i++)
+    gate->tenures[i].gate = gate;
+  pthread_mutex_init(&gate->lock, NULL);
+  gate->all = gates;
+  gate->loop = gates->loop;
+  gate->fenced = gates->fenced;
   gate->state = SEGUE__GATE_REFUSING;
+  gate->refusal = gates->refusal;
+  segue__gate_limit(gate, &(segue__gate_limits){0});
+  return gate;
+}
+
+segue_gate *segue__gates_get(segue__gates *gates, const char *name) {
+  pthread_mutex_lock(&gates->lock);
+  segue_gate *gate = gates->first;
+  while (gate && strcmp(gate->name, name) != 0)
+    gate = gate->next_gate;
+  if (!gate && (gate = gate_new(gates, name))) {
+    gate->next_gate = gates->first;
+    gates->first = gate;
+  }
+  pthread_mutex_unlock(&gates->lock);
+  return gate;
+}
+
+static void set_loop(segue__gates *gates, segue__loop *loop) {
+  pthread_mutex_lock(&gates->lock);
+  gates->loop = loop;
+  gates->refusal = loop ? SEGUE_EMODULE : SEGUE_ECLOSED;
+  for (segue_gate *gate = gates->first; gate; gate = gate->next_gate) {
+    pthread_mutex_lock(&gate->lock);
+    gate->loop = loop;
+    pthread_mutex_unlock(&gate->lock);
+  }
+  pthread_mutex_unlock(&gates->lock);
+}
+
+void segue__gates_begin(segue__gates *gates, segue__loop *loop) {
+  set_loop(gates, loop);
+}
+
+/* Gates are never taken out of the list, and new ones come in front. */
+void segue__gates_end(segue__gates *gates) {
+  pthread_mutex_lock(&gates->lock);
+  gates->refusal = SEGUE_ECLOSED;
+  segue_gate *first = gates->first;
+  pthread_mutex_unlock(&gates->lock);
+  for (segue_gate *gate = first; gate; gate = gate->next_gate) {
+    segue__gate_unreserve(gate);
+    segue__gate_refuse(gate, SEGUE_ECLOSED);
+    segue__buffer_flow(gate, true);
+    segue__timer_stop(gate->loop, &gate->age);
+  }
+  set_loop(gates, NULL);
+}
+
+/* ---- Looking ---- */
+
+void segue__gate_limit(segue_gate *gate, const segue__gate_limits *limits) {
+  pthread_mutex_lock(&gate->lock);
+  gate->limits.items = limits->items ? limits->items : SEGUE__BUFFER_ITEMS;
+  gate->limits.bytes = limits->bytes ? limits->bytes : SEGUE__BUFFER_BYTES;
+  gate->limits.age_ms = limits->age_ms ? limits->age_ms : SEGUE__BUFFER_AGE_MS;
+  pthread_mutex_unlock(&gate->lock);
+}
+
+segue__gate_state segue__gate_state_get(const segue_gate *gate) {
+  return gate->state;
+}
+
+void segue__gate_status_get(const segue_gate *gate, segue__gate_status *out) {
+  pthread_mutex_t *lock = (pthread_mutex_t *)&gate->lock;
+  int64_t inside = 0;
+  pthread_mutex_lock(lock);
+  for (size_t i = 0; i < SEGUE__TENURES; i++)
+    inside += segue__gate_count(gate, &gate->tenures[i]);
+  out->state = gate->state;
+  out->inside = inside > 0 ? (size_t)inside : 0;
+  out->waiting = gate->waiting;
+  memcpy(out->refused, gate->refused, sizeof out->refused);
+  memcpy(out->waited, gate->waited, sizeof out->waited);
+  out->waited_ms = gate->waited_ms;
+  pthread_mutex_unlock(lock);
+}
+
+/* ---- Flipping ---- */
+
+static segue__tenure *free_tenure(segue_gate *gate) {
+  for (size_t i = 0; i < SEGUE__TENURES; i++)
+    if (!gate->tenures[i].instance) return &gate->tenures[i];
+  return NULL;
+}
+
+/* All tenures have somebody inside. The open one may go on with another snapshot, and keeps the old
+ * one until everybody has left it. */
+static int reserve_exchange(segue_gate *gate, const segue__instance *instance,
+                            const segue_snapshot *snapshot) {
+  if (!gate->open || gate->open->instance != instance) return SEGUE_ELIMIT;
+  gate->exchange = segue__malloc(sizeof *gate->exchange);
+  if (!gate->exchange) return UV_ENOMEM;
+  gate->exchange->snapshot = segue_snapshot_ref(snapshot);
+  return 0;
+}
+
+int segue__gate_reserve(segue_gate *gate, segue__instance *instance,
+                        const segue_snapshot *snapshot) {
+  segue__gate_unreserve(gate);
+  look(gate);
+  segue__tenure *tenure = free_tenure(gate);
+  if (!tenure) return reserve_exchange(gate, instance, snapshot);
+  tenure->object = segue__instance_object(instance);
+  tenure->snapshot = segue_snapshot_ref(snapshot);
+  tenure->instance = instance;
+  segue__instance_pin(instance);
+  gate->next = tenure;
+  return 0;
+}
+
+void segue__gate_unreserve(segue_gate *gate) {
+  segue__tenure *next = gate->next;
+  gate->next = NULL;
+  if (next) tenure_end(next);
+  if (!gate->exchange || gate->exchanged) return;
+  segue_snapshot_unref(gate->exchange->snapshot);
+  segue__free(gate->exchange);
+  gate->exchange = NULL;
+}
+
+static void set_open(segue_gate *gate, segue__tenure *tenure, segue__gate_state closed,
+                     int refusal) {
+  pthread_mutex_lock(&gate->lock);
+  gate->state = tenure ? SEGUE__GATE_OPEN : closed;
+  gate->refusal = refusal;
+  __atomic_store_n(&gate->open, tenure, __ATOMIC_SEQ_CST);
+  bool waits = gate->first && gate->state != SEGUE__GATE_SHUT;
+  pthread_mutex_unlock(&gate->lock);
+  if (waits) segue__gate_wake(gate);
+}
+
+static void exchange(segue_gate *gate) {
+  const segue_snapshot *before = gate->open->snapshot;
+  __atomic_store_n(&gate->open->snapshot, gate->exchange->snapshot, __ATOMIC_SEQ_CST);
+  gate->exchange->snapshot = before;
+}
+
+void segue__gate_flip(segue_gate *gate) {
+  segue__gate_settle(gate);
+  if (gate->exchange) {
+    exchange(gate);
+    gate->exchanged = true;
+    return;
+  }
+  gate->kept = gate->open;
+  segue__tenure *next = gate->next;
+  set_open(gate, next, SEGUE__GATE_REFUSING, SEGUE_EMODULE);
+  gate->next = NULL;
+}
+
+void segue__gate_unflip(segue_gate *gate) {
+  if (gate->exchange) {
+    exchange(gate);
+    segue__gate_settle(gate);
+    return;
+  }
+  set_open(gate, gate->kept, SEGUE__GATE_REFUSING, SEGUE_EMODULE);
+  gate->kept = NULL;
+  look(gate);
+}
+
+void segue__gate_settle(segue_gate *gate) {
+  if (gate->exchange && gate->exchanged) {
+    gate->exchange->next = gate->open->outlived;
+    gate->open->outlived = gate->exchange;
+    gate->exchange = NULL;
+    gate->exchanged = false;
+  }
+  gate->kept = NULL;
+  look(gate);
+}
+
+void segue__gate_shut(segue_gate *gate) {
+  segue__gate_settle(gate);
+  set_open(gate, NULL, SEGUE__GATE_SHUT, 0);
+  look(gate);
+}
+
+int segue__gate_open(segue_gate *gate, segue__instance *instance, const segue_snapshot *snapshot) {
+  int rc = segue__gate_reserve(gate, instance, snapshot);
+  if (rc < 0) return rc;
+  segue__gate_flip(gate);
+  segue__gate_settle(gate);
+  return 0;
+}
+
+void segue__gate_refuse(segue_gate *gate, int code) {
+  segue__gate_settle(gate);
+  set_open(gate, NULL, SEGUE__GATE_REFUSING, code);
+  look(gate);
 }

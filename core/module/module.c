@@ -20,6 +20,10 @@ struct segue__instance {
   segue__verb_cb cb[4];
   void *cb_data[4];
   uint64_t drain_ms, stop_ms;
+  size_t pins;
+  bool leaving;       /* the drain's operation is done, somebody is still inside */
+  uint64_t drain_due; /* when that is no longer waited for */
+  segue__timer leave;
   segue__module_state state;
   bool released;
   segue__limbo *limbo;
@@ -29,6 +33,10 @@ struct segue__instance {
 static void answered(segue_op *op, int status, const segue_error *error);
 static void finished(segue_op *op);
 static void destroy_if_done(segue__instance *instance);
+static void conclude(segue__instance *instance, segue__verb verb, int status,
+                     const segue_error *error);
+static void wait_for_leaving(segue__instance *instance);
+static void left(segue__timer *timer);
 static segue_slice slice_of(const segue_snapshot *snapshot, const char *path);
 
 static const char *const verb_names[] = {"prepare", "start", "drain", "stop"};
@@ -102,11 +110,17 @@ void segue__instance_call(segue__instance *instance, segue__verb verb, uint64_t 
   segue_op *op = &instance->op[verb];
   instance->cb[verb] = cb;
   instance->cb_data[verb] = data;
+  if (verb == SEGUE__DRAIN && deadline_ms)
+    instance->drain_due = segue__loop_now_ms(instance->loop) + deadline_ms;
   segue__op_begin(op, instance->loop, deadline_ms, answered, finished, instance);
   call_out(instance, verb, op);
 }
 
 void segue__instance_cancel(segue__instance *instance, segue__verb verb) {
+  if (verb == SEGUE__DRAIN && instance->leaving) {
+    instance->drain_due = 0;
+    wait_for_leaving(instance);
+  }
   if (segue__op_outstanding(&instance->op[verb]))
     segue__op_cancel(&instance->op[verb], SEGUE_ECANCELLED);
 }
@@ -120,9 +134,24 @@ void segue__instance_release(segue__instance *instance) {
   destroy_if_done(instance);
 }
 
+void segue__instance_pin(segue__instance *instance) {
+  instance->pins++;
+}
+
+void segue__instance_unpin(segue__instance *instance) {
+  if (--instance->pins) return;
+  if (instance->leaving)
+    wait_for_leaving(instance);
+  else
+    destroy_if_done(instance);
+}
+
 size_t segue__limbo_abandon(segue__limbo *limbo) {
   size_t coming = 0;
   for (segue__instance *i = limbo->head; i; i = i->limbo_next) {
+    if (i->pins)
+      segue__log(i->log, SEGUE__ERROR, "module", "somebody inside never left: instance leaked",
+                 "module", 's', i->name, NULL);
     for (int verb = 0; verb < 4; verb++) {
       if (!segue__op_outstanding(&i->op[verb])) continue;
       if (!segue__op_orphan(&i->op[verb]))
@@ -159,12 +188,30 @@ static segue_slice slice_of(const segue_snapshot *snapshot, const char *path) {
   return slice;
 }
 
+/* Ends the wait at once if nobody is inside, or nobody waits any longer. */
+static void wait_for_leaving(segue__instance *instance) {
+  uint64_t now = segue__loop_now_ms(instance->loop);
+  uint64_t ms = instance->drain_due > now ? instance->drain_due - now : 0;
+  instance->leaving = true;
+  if (segue__timer_start(instance->loop, &instance->leave, instance->pins ? ms : 0, left) < 0)
+    left(&instance->leave); /* no memory for a clock: whoever is inside keeps what he has */
+}
+
+static void left(segue__timer *timer) {
+  segue__instance *instance = (segue__instance *)((char *)timer - offsetof(segue__instance, leave));
+  segue_error error;
+  instance->leaving = false;
+  if (instance->pins)
+    segue__error_set(&error, SEGUE_ETIMEOUT,
+                     "module '%s': not everybody who was let in had left when its drain was over",
+                     instance->name);
+  conclude(instance, SEGUE__DRAIN, instance->pins ? SEGUE_ETIMEOUT : 0,
+           instance->pins ? &error : NULL);
+}
+
 static void answered(segue_op *op, int status, const segue_error *error) {
   segue__instance *instance = op->data;
   segue__verb verb = (segue__verb)(op - instance->op);
-  static const segue__module_state after[] = {SEGUE__MODULE_READY, SEGUE__MODULE_SERVING,
-                                              SEGUE__MODULE_DRAINING, SEGUE__MODULE_STOPPED};
-  instance->state = status < 0 ? SEGUE__MODULE_FAILED : after[verb];
   segue_error named = {0};
   if (error) {
     named = *error;
@@ -173,7 +220,18 @@ static void answered(segue_op *op, int status, const segue_error *error) {
       segue__error_set(&named, status, "module '%s': %s was not done after %llu ms", instance->name,
                        verb_names[verb], (unsigned long long)op->deadline_ms);
   }
-  instance->cb[verb](instance, verb, status, error ? &named : NULL, instance->cb_data[verb]);
+  if (verb == SEGUE__DRAIN && status == 0 && instance->pins)
+    wait_for_leaving(instance);
+  else
+    conclude(instance, verb, status, error ? &named : NULL);
+}
+
+static void conclude(segue__instance *instance, segue__verb verb, int status,
+                     const segue_error *error) {
+  static const segue__module_state after[] = {SEGUE__MODULE_READY, SEGUE__MODULE_SERVING,
+                                              SEGUE__MODULE_DRAINING, SEGUE__MODULE_STOPPED};
+  instance->state = status < 0 ? SEGUE__MODULE_FAILED : after[verb];
+  instance->cb[verb](instance, verb, status, error, instance->cb_data[verb]);
 }
 
 /* After the deadline: nobody waits for it but the memory. */
@@ -196,7 +254,7 @@ static void report_doubles(const segue__instance *instance) {
 }
 
 static void destroy_if_done(segue__instance *instance) {
-  if (!instance->released) return;
+  if (!instance->released || instance->pins) return;
   for (int verb = 0; verb < 4; verb++)
     if (segue__op_outstanding(&instance->op[verb])) return;
   segue__instance **link = &instance->limbo->head;

@@ -45,6 +45,7 @@ typedef struct segue__module_spec {
   char **needs; /* names of modules that start before this one */
   size_t needs_count;
   uint64_t prepare_ms, start_ms, drain_ms, stop_ms; /* 0 = defaults below */
+  segue__gate_limits buffer;                        /* of its gate */
   segue__hash inputs;          /* bytes of code, template, argv: a change is a reason to replace */
   const segue_module_ops *ops; /* how to run it; outlives the policy */
   void *userdata;
@@ -58,7 +59,6 @@ typedef struct segue__module_spec {
 typedef enum segue__verb { SEGUE__PREPARE, SEGUE__START, SEGUE__DRAIN, SEGUE__STOP } segue__verb;
 
 /* One instance of a module. Each verb runs at most once in its life. */
-typedef struct segue__instance segue__instance;
 typedef void (*segue__verb_cb)(segue__instance *instance, segue__verb verb, int status,
                                const segue_error *error, void *data);
 
@@ -73,7 +73,8 @@ int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__l
                         const segue__module_spec *spec, const segue_snapshot *next,
                         const segue_snapshot *prev, segue__limbo *limbo);
 /* Calls the operation; cb runs once, never before this returns, with 0, the operation's error, or
- * SEGUE_ETIMEOUT after deadline_ms. */
+ * SEGUE_ETIMEOUT after deadline_ms. A drain ends when the operation has, and everybody who was let
+ * in has left. */
 void segue__instance_call(segue__instance *instance, segue__verb verb, uint64_t deadline_ms,
                           segue__verb_cb cb, void *data);
 /* Does not wait for this operation any longer: it ends with SEGUE_ECANCELLED. Harmless if it is not
@@ -82,6 +83,10 @@ void segue__instance_cancel(segue__instance *instance, segue__verb verb);
 /* Gives the instance up: it is destroyed now, or as soon as its outstanding operation is done.
  * NULL allowed. */
 void segue__instance_release(segue__instance *instance);
+/* Somebody may be inside: a drain is not over, and nothing is destroyed, before all are unpinned.
+ */
+void segue__instance_pin(segue__instance *instance);
+void segue__instance_unpin(segue__instance *instance);
 /* Shutdown: what hangs in limbo is left to its fate (leaked, and said so in the log); returns how
  * many are about to finish by themselves and must be waited for. */
 size_t segue__limbo_abandon(segue__limbo *limbo);

@@ -142,7 +142,7 @@ static void start(segue__txn *txn, segue__step *step) {
 
 /* A restart drains and stops the old one first: from here on only a fresh instance can undo it. */
 static void restart(segue__txn *txn, segue__step *step) {
-  segue__gate_shut(&step->module->gate);
+  segue__gate_shut(step->module->gate);
   push(txn, SEGUE__UNDO_STOPPED, step);
   segue__instance_call(step->old, SEGUE__DRAIN, deadline(step->spec->drain_ms, SEGUE__DRAIN_MS),
                        stepped, txn);
@@ -194,16 +194,37 @@ static void stepped(segue__instance *instance, segue__verb verb, int status,
   commit_next(txn);
 }
 
+/* Who goes in from the flip on gets the next snapshot, also where the instance stays. */
+static int reserve_gates(segue__txn *txn) {
+  int rc = 0;
+  for (size_t i = 0; i < txn->step_count && !rc; i++) {
+    segue__step *step = &txn->steps[i];
+    segue__instance *instance = builds(step)                         ? step->next
+                                : step->action == SEGUE__ACTION_KEEP ? step->module->live
+                                                                     : NULL;
+    if (instance) rc = segue__gate_reserve(step->module->gate, instance, txn->next);
+  }
+  return rc;
+}
+
+static void unreserve_gates(segue__txn *txn) {
+  for (size_t i = 0; i < txn->step_count; i++)
+    if (txn->steps[i].module) segue__gate_unreserve(txn->steps[i].module->gate);
+}
+
 /* Snapshot and gates, in one step on the control thread: from here on arrivals meet the new
  * generation, and those that waited at a shut gate go in. Nothing in here can fail half-way. */
 static void flip(segue__txn *txn) {
+  static const segue__gate_limits no_limits;
   segue__engine *engine = txn->engine;
   int rc = SEGUE_FAULT("commit.flip");
+  if (!rc) rc = reserve_gates(txn);
   if (!rc && engine->options.publication)
     rc = segue__publication_reserve(engine->options.publication, 2); /* one for the way back */
   if (!rc && engine->options.publication)
     rc = segue__publish(engine->options.publication, txn->next);
   if (rc < 0) {
+    unreserve_gates(txn);
     step_failed(txn, rc, "publish");
     return;
   }
@@ -215,13 +236,12 @@ static void flip(segue__txn *txn) {
   txn->flipped = true;
   for (size_t i = 0; i < txn->step_count; i++) {
     segue__step *step = &txn->steps[i];
-    if (builds(step)) {
+    if (builds(step))
       step->module->live = step->next;
-      segue__gate_open(&step->module->gate, step->next);
-    } else if (step->action == SEGUE__ACTION_REMOVE) {
+    else if (step->action == SEGUE__ACTION_REMOVE)
       step->module->live = NULL;
-      segue__gate_refuse(&step->module->gate);
-    }
+    segue__gate_limit(step->module->gate, step->spec ? &step->spec->buffer : &no_limits);
+    segue__gate_flip(step->module->gate);
   }
   segue__txn_step_end(txn, NULL);
 }
@@ -251,6 +271,7 @@ void segue__commit_settle(segue__txn *txn) {
   order_modules(txn);
   for (size_t i = 0; i < txn->step_count; i++) {
     segue__step *step = &txn->steps[i];
+    segue__gate_settle(step->module->gate);
     if (builds(step)) step->module->failed = false;
     if (step->action == SEGUE__ACTION_REMOVE) step->module->removed = true;
     if (step->action == SEGUE__ACTION_RESTART)
@@ -298,14 +319,11 @@ static void undo_flip(segue__txn *txn) {
   txn->was_live = NULL;
   for (size_t i = 0; i < txn->step_count; i++) {
     segue__step *step = &txn->steps[i];
-    if (step->action == SEGUE__ACTION_KEEP) continue;
-    step->module->live = step->old;
+    if (step->action != SEGUE__ACTION_KEEP) step->module->live = step->old;
     if (step->action == SEGUE__ACTION_RESTART)
-      segue__gate_shut(&step->module->gate);
-    else if (step->old)
-      segue__gate_open(&step->module->gate, step->old);
+      segue__gate_shut(step->module->gate);
     else
-      segue__gate_refuse(&step->module->gate);
+      segue__gate_unflip(step->module->gate);
   }
 }
 
@@ -338,7 +356,7 @@ static void undo_failed(segue__txn *txn, segue__step *step, const segue_error *e
   module->failed = true;
   module->error = *error;
   segue__engine_scrub(txn->engine, &module->error);
-  segue__gate_refuse(&module->gate);
+  segue__gate_refuse(module->gate, SEGUE_EMODULE);
   txn->result->undo_failed = true;
   segue__txn_tell(txn, error);
 }
@@ -391,6 +409,19 @@ static void undo_next(segue__txn *txn) {
   txn->undone(txn);
 }
 
+static void came_back(segue__txn *txn, segue__step *step, segue__instance *instance) {
+  int rc = segue__gate_open(step->module->gate, instance, txn->engine->live);
+  if (rc < 0) {
+    segue_error error;
+    segue__error_set(&error, rc, "module '%s' is back, but its gate could not be opened: %s",
+                     step->module->name, segue_strerror(rc));
+    undo_failed(txn, step, &error);
+    return;
+  }
+  step->module->live = instance;
+  txn->fresh = NULL;
+}
+
 static void undo_stepped(segue__instance *instance, segue__verb verb, int status,
                          const segue_error *error, void *data) {
   segue__txn *txn = data;
@@ -410,9 +441,7 @@ static void undo_stepped(segue__instance *instance, segue__verb verb, int status
                          undo_stepped, txn);
     return;
   } else {
-    step->module->live = instance;
-    segue__gate_open(&step->module->gate, instance);
-    txn->fresh = NULL;
+    came_back(txn, step, instance);
   }
   txn->undo_count--;
   undo_next(txn);

@@ -37,6 +37,13 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
     segue__free(engine);
     return UV_ENOMEM;
   }
+  engine->gates = options->gates ? segue__gates_ref(options->gates) : NULL;
+  if (!engine->gates && segue__gates_new(&engine->gates) < 0) {
+    segue__free(engine->policy_path);
+    segue__free(engine);
+    return UV_ENOMEM;
+  }
+  segue__gates_begin(engine->gates, engine->loop);
   if (engine->options.policy) segue__policy_ref(engine->options.policy);
   engine->record = options->record;
   if (engine->record) {
@@ -59,6 +66,8 @@ void segue__engine_free(segue__engine *engine) {
   if (!engine) return;
   segue__timer_stop(engine->loop, &engine->start_timer);
   segue__timer_stop(engine->loop, &engine->retry_timer);
+  segue__gates_end(engine->gates);
+  segue__gates_unref(engine->gates);
   for (size_t i = 0; i < SEGUE__RESULTS_MAX; i++)
     segue__result_unref(engine->results[i]);
   for (size_t i = 0; i < engine->module_count; i++) {
@@ -510,6 +519,7 @@ static void record_settled(segue__engine *engine, const segue__txn *txn, bool ke
 void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   segue__result *result = segue__result_ref(txn->result);
   segue__run *run = txn->run;
+  segue__gates_settle(engine);
   bool put_off = run->put_off && !txn->failed && result->outcome == SEGUE__UNCHANGED;
   result->deferred = put_off;
   if (result->skipped)
@@ -686,7 +696,7 @@ void segue__engine_module_status(const segue__engine *engine, size_t index,
   out->name = module->name;
   out->kind = module->kind;
   out->replace = segue__replace_name(module->replace);
-  out->gate = module->gate.state;
+  segue__gate_status_get(module->gate, &out->gate);
   out->draining = module->old_count;
   out->state = module->failed ? SEGUE__MODULE_FAILED : SEGUE__MODULE_STOPPED;
   if (module->live) {

@@ -212,6 +212,7 @@ typedef struct segue__engine_options {
   segue__limits limits;
   segue__triggers_ops triggers; /* NULL functions: none */
   segue__record *record;        /* opened, borrowed; NULL: nothing outlives the process */
+  segue__gates *gates;          /* a reference is taken; NULL: of its own */
 } segue__engine_options;
 
 int segue__engine_new(segue__engine **out, const segue__engine_options *options);
@@ -267,7 +268,7 @@ const segue__engine_stats *segue__engine_stats_get(const segue__engine *engine);
 typedef struct segue__module_status {
   const char *name, *kind, *replace;
   segue__module_state state;
-  segue__gate_state gate;
+  segue__gate_status gate;
   uint64_t generation;
   size_t draining;          /* old instances that are still going */
   const segue_error *error; /* why it failed; NULL */

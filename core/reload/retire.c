@@ -46,11 +46,11 @@ segue__module *segue__module_get(segue__engine *engine, const segue__module_spec
     if (!more) return NULL;
     engine->modules = more;
     module = segue__calloc(1, sizeof *module);
-    if (!module || set_text(&module->name, spec->name) < 0) {
+    if (module) module->gate = segue__gates_get(engine->gates, spec->name);
+    if (!module || !module->gate || set_text(&module->name, spec->name) < 0) {
       segue__free(module);
       return NULL;
     }
-    segue__gate_init(&module->gate);
     engine->modules[engine->module_count++] = module;
   }
   module->removed = false;
@@ -73,6 +73,18 @@ void segue__module_remove(segue__engine *engine, segue__module *module) {
   segue__free(module->kind);
   segue__free(module->old);
   segue__free(module);
+}
+
+/* Commit and undo see to it; this is for what neither of them thought of. */
+void segue__gates_settle(segue__engine *engine) {
+  for (size_t i = 0; i < engine->module_count; i++) {
+    segue__module *module = engine->modules[i];
+    segue__gate_unreserve(module->gate);
+    segue__gate_settle(module->gate);
+    if (segue__gate_state_get(module->gate) != SEGUE__GATE_SHUT) continue;
+    if (!module->live || segue__gate_open(module->gate, module->live, engine->live) < 0)
+      segue__gate_refuse(module->gate, SEGUE_EMODULE);
+  }
 }
 
 /* ---- Old instances ---- */
@@ -166,7 +178,7 @@ static void retired_step(segue__instance *instance, segue__verb verb, int status
 void segue__retire_all(segue__engine *engine) {
   for (size_t i = engine->module_count; i-- > 0 && !engine->retirees;) {
     segue__module *module = engine->modules[i];
-    segue__gate_refuse(&module->gate);
+    segue__gate_refuse(module->gate, SEGUE_ECLOSED);
     segue__instance *live = module->live;
     module->live = NULL;
     if (live) segue__retire(engine, module, live, false);
@@ -192,9 +204,20 @@ typedef struct recovery {
 
 static void recover_next(recovery *r);
 
+static const segue_error *gate_error(segue_error *error, const segue__module *module, int code) {
+  segue__error_set(error, code, "the gate of module '%s' could not be opened: %s", module->name,
+                   segue_strerror(code));
+  return error;
+}
+
 static void recovered_step(segue__instance *instance, segue__verb verb, int status,
                            const segue_error *error, void *data) {
+  segue_error unopened;
   recovery *r = data;
+  if (verb == SEGUE__START && status == 0) {
+    status = segue__gate_open(r->module->gate, instance, r->engine->live);
+    if (status < 0) error = gate_error(&unopened, r->module, status);
+  }
   if (status < 0) {
     r->module->error = *error;
     segue__engine_scrub(r->engine, &r->module->error);
@@ -209,7 +232,6 @@ static void recovered_step(segue__instance *instance, segue__verb verb, int stat
   } else {
     r->module->live = instance;
     r->module->failed = false;
-    segue__gate_open(&r->module->gate, instance);
     segue__log(r->engine->log, SEGUE__INFO, "module", "recovered", "module", 's', r->module->name,
                NULL);
   }

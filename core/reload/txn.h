@@ -49,7 +49,7 @@ typedef struct segue__run {
 typedef struct segue__module {
   char *name, *kind;
   segue__replace replace;
-  segue__gate gate;
+  segue_gate *gate;
   segue__instance *live;
   segue__instance **old; /* draining in the background, oldest first */
   size_t old_count;
@@ -88,6 +88,7 @@ struct segue__engine {
 
   segue__module **modules;
   size_t module_count;
+  segue__gates *gates;
   segue__limbo limbo;
   segue__retiree *retirees;
   bool recovering;
@@ -348,6 +349,7 @@ segue__module *segue__module_find(const segue__engine *engine, const char *name)
 segue__module *segue__module_get(segue__engine *engine,
                                  const segue__module_spec *spec); /* or new */
 void segue__module_remove(segue__engine *engine, segue__module *module);
+void segue__gates_settle(segue__engine *engine); /* none is shut once a transaction is over */
 /* Drains, stops and releases it in the background; after_grace: not before every read section that
  * is open now has ended. */
 void segue__retire(segue__engine *engine, segue__module *module, segue__instance *instance,

@@ -38,7 +38,9 @@ local history_keys = { reloads = "count", generations = "count", age = "duration
 local module_keys = {
   kind = "text", replace = { "swap", "handover", "restart" }, config = "text", needs = "texts",
   prepare = "duration", start = "duration", drain = "duration", stop = "duration",
+  buffer = "table",
 }
+local buffer_keys = { items = "count", bytes = "count", age = "duration" }
 
 local function is_list(t)
   local count = 0
@@ -148,10 +150,13 @@ function Judge:module(name, module)
   for key, wanted in pairs(module_keys) do known[key] = wanted end
   for _, key in ipairs(kind) do known[key] = "text" end
   if not self:keys(module, known, where) then return nil end
+  local buffer = module.buffer or {}
+  if not self:keys(buffer, buffer_keys, where .. ".buffer") then return nil end
   local result = { name = name, kind = module.kind, replace = module.replace or "handover",
     config = module.config, needs = module.needs, prepare_ms = ms_of(module, "prepare"),
     start_ms = ms_of(module, "start"), drain_ms = ms_of(module, "drain"),
-    stop_ms = ms_of(module, "stop"), file = self.path, line = core.line_of(name) }
+    stop_ms = ms_of(module, "stop"), buffer_items = buffer.items, buffer_bytes = buffer.bytes,
+    buffer_age_ms = ms_of(buffer, "age"), file = self.path, line = core.line_of(name) }
   for _, key in ipairs(kind) do result[key] = module[key] end
   return result
 end

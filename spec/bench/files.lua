@@ -164,6 +164,16 @@ M.pattern = { title = "patterns that count their steps", run = function(report)
     at_most = 2 }
 end }
 
+M.gate = { title = "entering and leaving a gate", run = function(report)
+  local f = driver("gate")
+  for threads = 1, 2 do
+    report { ours = f["gate_" .. threads], theirs = f["rwlock_" .. threads], peer = "pthread rwlock",
+      unit = ("ns, %d thread%s"):format(threads, threads > 1 and "s" or ""), at_most = 0.6 }
+  end
+  report { ours = f.gate_2, theirs = f.gate_1, peer = "2 threads to 1", unit = "ns",
+    at_most = 1.5 }
+end }
+
 M.read = { title = "reading the config, a writer every ms", run = function(report)
   local f = driver("read")
   for threads = 1, 2 do

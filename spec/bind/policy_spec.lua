@@ -202,6 +202,12 @@ describe("keys and values", function()
       "modules.web: unknown key 'drian': did you mean 'drain'?", 4 },
     { "a wrong strategy", "modules = { web = { kind = 'c', replace = 'x' } },",
       "replace must be one of swap, handover, restart, not 'x'", 4 },
+    { "an unknown key of a buffer", "modules = { web = { kind = 'c', buffer = { itms = 1 } } },",
+      "modules.web.buffer: unknown key 'itms': did you mean 'items'?", 4 },
+    { "a buffer that is no table", "modules = { web = { kind = 'c', buffer = 5 } },",
+      "modules.web: buffer must be a table", 4 },
+    { "a buffer without an age", "modules = { web = { kind = 'c', buffer = { age = 'x' } } },",
+      "modules.web.buffer: age 'x' is not a duration", 4 },
     { "needs that is no list", "modules = { web = { kind = 'c', needs = 'b' } },",
       "needs must be a list of texts", 4 },
   }
@@ -304,7 +310,8 @@ describe("modules of a policy", function()
     b = bind.open { modules = { { "log", ops, nil }, { "bid", ops, nil } } }
     local p = assert(b:load(with [[modules = {
       second = { kind = "c", plugin = "bid", replace = "restart", config = "x.y", needs = { "log" },
-                 prepare = "1s", start = "2s", drain = "3s", stop = "4s" },
+                 prepare = "1s", start = "2s", drain = "3s", stop = "4s",
+                 buffer = { items = 5, bytes = 6, age = "7s" } },
       log = { kind = "c" } } ]]))
     assert.equal(2, tonumber(p.module_count))
     local log, second = p.modules[0], p.modules[1]
@@ -316,6 +323,8 @@ describe("modules of a policy", function()
     assert.equal("x.y", ffi.string(second.config))
     assert.equal(1, tonumber(second.needs_count))
     assert.equal("log", ffi.string(second.needs[0]))
+    assert.same({ 5, 6, 7000 }, { tonumber(second.buffer.items), tonumber(second.buffer.bytes),
+      tonumber(second.buffer.age_ms) })
     assert.same({ 1000, 2000, 3000, 4000 }, { tonumber(second.prepare_ms),
       tonumber(second.start_ms), tonumber(second.drain_ms), tonumber(second.stop_ms) })
   end)

@@ -62,6 +62,7 @@ function Engine:policy(spec)
     for _, key in ipairs { "prepare_ms", "start_ms", "drain_ms", "stop_ms" } do
       s[key] = m[key] or 0
     end
+    if m.buffer then s.buffer.items, s.buffer.bytes, s.buffer.age_ms = unpack(m.buffer) end
     if m.exclusive then self:module(m[1]).exclusive = true end
   end
   for key, value in pairs(spec.set or {}) do p[key] = value end
@@ -266,7 +267,7 @@ function Engine:status(name)
     if C.str(out.name) == name then
       return {
         state = C.str(C.segue__module_state_name(out.state)),
-        gate = gates[tonumber(ffi.cast("int", out.gate))],
+        gate = gates[tonumber(ffi.cast("int", out.gate.state))],
         generation = tonumber(out.generation), draining = tonumber(out.draining),
         error = out.error ~= nil and C.err(out.error).message or nil,
       }
@@ -274,13 +275,15 @@ function Engine:status(name)
   end
 end
 
---- "a=open b=refusing"; "astray" is an open gate that leads to another instance than the live one.
+--- "a=open b=refusing"; "astray" is an open gate that leads to another instance than the live one,
+--- "half" one in the middle of a flip.
 function Engine:gates()
   local words = {}
   for i = 0, tonumber(self.c.module_count) - 1 do
     local m = self.c.modules[i]
-    local state = gates[tonumber(ffi.cast("int", m.gate.state))]
-    if state == "open" and m.gate.instance ~= m.live then state = "astray" end
+    local state = gates[tonumber(ffi.cast("int", C.segue__gate_state_get(m.gate)))]
+    if state == "open" and C.gate_leads_to(m.gate) ~= m.live then state = "astray" end
+    if C.gate_is_flipping(m.gate) then state = "half" end
     words[#words + 1] = C.str(m.name) .. "=" .. state
   end
   return table.concat(words, " ")

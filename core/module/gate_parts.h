@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * gate_parts.h: a gate from the inside. pass.c counts who is inside, without a lock; buffer.c keeps
+ * who waits, under the gate's lock; gate.c changes what is open, on the control thread, under the
+ * lock as well.
+ */
+#ifndef SEGUE_MODULE_GATE_PARTS_H
+#define SEGUE_MODULE_GATE_PARTS_H
+
+#include <pthread.h>
+
+#include "gate.h"
+
+/* A snapshot that passes of a tenure may still have, after another took its place. */
+typedef struct segue__outlived {
+  const segue_snapshot *snapshot;
+  struct segue__outlived *next;
+} segue__outlived;
+
+typedef struct segue__tenure {
+  segue_gate *gate;          /* for ever */
+  segue__instance *instance; /* pinned; NULL: free */
+  void *object;
+  const segue_snapshot *snapshot; /* atomic; a reference */
+  segue__outlived *outlived;
+} segue__tenure;
+
+enum { SEGUE__TENURES = 16, SEGUE__KEYS = 256 };
+
+/* What one thread counts for one gate: who entered on it, less who left on it, per tenure. Only the
+ * sum over all threads means something, since leaving may happen on another thread. */
+typedef struct segue__count_slot segue__count_slot;
+struct segue__count_slot {
+  int32_t inside[SEGUE__TENURES]; /* atomic: written by its thread, read by the control thread */
+  segue_gate *gate;               /* atomic; NULL: its gate is gone */
+  bool fenced;
+  segue__count_slot *prev, *next; /* in the gate */
+  segue__count_slot *thread_next;
+  void *memory;
+} __attribute__((aligned(128)));
+
+struct segue_gate {
+  /* What everybody reads and hardly anybody writes. */
+  segue__tenure *open; /* atomic */
+  bool fenced;         /* the system has no membarrier(2): who enters pays */
+  segue__tenure tenures[SEGUE__TENURES];
+
+  pthread_mutex_t lock __attribute__((aligned(128)));
+  segue__gate_state state;
+  int refusal; /* while refusing: the code */
+  segue__tenure *next, *kept;
+  segue__outlived *exchange; /* reserved: only the snapshot of the open tenure changes */
+  bool exchanged;
+  segue__count_slot *slots;
+  int32_t unslotted[SEGUE__TENURES]; /* atomic: of threads that are gone or got no slot */
+
+  segue_request *first, *last, *unstamped;
+  size_t waiting, waiting_bytes;
+  uint32_t keys[SEGUE__KEYS]; /* atomic: who waits, by key; 0 is not counted */
+  segue__gate_limits limits;
+  uint64_t refused[SEGUE__REFUSAL_COUNT], waited[SEGUE__WAIT_BUCKETS], waited_ms;
+
+  segue__loop *loop; /* NULL: nobody is there to wake */
+  segue__timer age;
+  segue__message message;
+  bool posted; /* atomic */
+
+  segue__gates *all;
+  char *name;
+  segue_gate *next_gate;
+  void *memory;
+};
+
+/* pass.c */
+bool segue__gate_try(segue_gate *gate, segue_pass *pass); /* false: it is not open */
+/* How many are inside by this tenure. Exact once it is not open any more and a barrier was put
+ * into all threads, else a guess. Under the lock. */
+int64_t segue__gate_count(const segue_gate *gate, const segue__tenure *tenure);
+/* False: nothing can be said of who is inside. */
+bool segue__gate_barrier(const segue_gate *gate);
+bool segue__gate_fenced(void);
+void segue__gate_forget_slots(segue_gate *gate);
+
+/* gate.c: something is to be looked at on the control thread. [any thread] */
+void segue__gate_wake(segue_gate *gate);
+/* buffer.c, on the control thread. all: without end, however long it takes. */
+void segue__buffer_flow(segue_gate *gate, bool all);
+void segue__buffer_stamp(segue_gate *gate);
+/* The code with which arrivals are refused, counted; under the lock. */
+int segue__buffer_refuse(segue_gate *gate, segue__refusal refusal);
+segue__refusal segue__gate_refusal(const segue_gate *gate);
+
+#endif

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Entering and leaving. Whoever enters adds one to a counter that belongs to his thread and to the
+ * tenure that he saw open, then looks again whether it still is: if so he is inside. There is no
+ * barrier between the two: whoever closes a tenure lets membarrier(2) put one into all running
+ * threads before he believes the counters, so that each of them either shows who is inside, or its
+ * thread sees that the tenure is closed, and steps back. Whoever leaves, on whichever thread, takes
+ * one from a counter of that thread; if the tenure is not open any more he wakes the control
+ * thread, which may be waiting for the last one.
+ */
+#include <linux/membarrier.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "../config/publication.h"
+#include "gate_parts.h"
+
+#define INITIAL_EXEC __attribute__((tls_model("initial-exec")))
+
+static __thread segue__count_slot *last_slot INITIAL_EXEC; /* that this thread used */
+static __thread segue__count_slot *thread_slots INITIAL_EXEC;
+
+/* The key exists for its destructor alone: it tells when a thread exits. */
+static pthread_once_t key_once = PTHREAD_ONCE_INIT;
+static pthread_key_t key;
+static int key_status;
+/* Between slots that go with their thread and gates that go. */
+static pthread_mutex_t slots_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* ---- Slots ---- */
+
+/* Under the slots' lock. What the thread has counted stays with the gate. */
+static void detach(segue__count_slot *slot) {
+  segue_gate *gate = slot->gate;
+  pthread_mutex_lock(&gate->lock);
+  for (int i = 0; i < SEGUE__TENURES; i++)
+    __atomic_add_fetch(&gate->unslotted[i], slot->inside[i], __ATOMIC_SEQ_CST);
+  if (slot->prev)
+    slot->prev->next = slot->next;
+  else
+    gate->slots = slot->next;
+  if (slot->next) slot->next->prev = slot->prev;
+  pthread_mutex_unlock(&gate->lock);
+  __atomic_store_n(&slot->gate, NULL, __ATOMIC_RELAXED);
+}
+
+void segue__gate_forget_slots(segue_gate *gate) {
+  pthread_mutex_lock(&slots_lock);
+  while (gate->slots)
+    detach(gate->slots);
+  pthread_mutex_unlock(&slots_lock);
+}
+
+static void thread_exit(void *first) {
+  last_slot = thread_slots = NULL;
+  for (segue__count_slot *slot = first; slot;) {
+    segue__count_slot *next = slot->thread_next;
+    pthread_mutex_lock(&slots_lock);
+    if (slot->gate) detach(slot);
+    pthread_mutex_unlock(&slots_lock);
+    segue__free(slot->memory);
+    slot = next;
+  }
+}
+
+static void make_key(void) {
+  key_status = -pthread_key_create(&key, thread_exit);
+}
+
+/* The library is unloaded: threads that exit later must not call into it. */
+__attribute__((destructor)) static void drop_key(void) {
+  pthread_once(&key_once, make_key);
+  if (!key_status) pthread_key_delete(key);
+}
+
+static segue__count_slot *slot_of(const segue_gate *gate) {
+  segue__count_slot *slot = thread_slots;
+  while (slot && __atomic_load_n(&slot->gate, __ATOMIC_RELAXED) != gate)
+    slot = slot->thread_next;
+  return slot;
+}
+
+static segue__count_slot *slot_new(void) {
+  void *memory;
+  pthread_once(&key_once, make_key);
+  segue__count_slot *slot = key_status ? NULL : segue__aligned_alloc(sizeof *slot, &memory);
+  if (!slot) return NULL;
+  memset(slot, 0, sizeof *slot);
+  slot->memory = memory;
+  slot->thread_next = thread_slots;
+  if (pthread_setspecific(key, slot)) {
+    segue__free(memory);
+    return NULL;
+  }
+  thread_slots = slot;
+  return slot;
+}
+
+static void attach(segue__count_slot *slot, segue_gate *gate) {
+  pthread_mutex_lock(&slots_lock);
+  pthread_mutex_lock(&gate->lock);
+  memset(slot->inside, 0, sizeof slot->inside);
+  slot->fenced = gate->fenced;
+  slot->prev = NULL;
+  slot->next = gate->slots;
+  if (gate->slots) gate->slots->prev = slot;
+  gate->slots = slot;
+  pthread_mutex_unlock(&gate->lock);
+  __atomic_store_n(&slot->gate, gate, __ATOMIC_RELAXED);
+  pthread_mutex_unlock(&slots_lock);
+}
+
+/* NULL: there is no memory for one. */
+static __attribute__((noinline)) segue__count_slot *find(segue_gate *gate) {
+  segue__count_slot *slot = slot_of(gate);
+  if (!slot) {
+    slot = slot_of(NULL); /* of a gate that is gone */
+    if (!slot) slot = slot_new();
+    if (slot) attach(slot, gate);
+  }
+  if (slot) last_slot = slot;
+  return slot;
+}
+
+static inline segue__count_slot *slot_get(segue_gate *gate) {
+  segue__count_slot *slot = last_slot;
+  if (__builtin_expect(slot && __atomic_load_n(&slot->gate, __ATOMIC_RELAXED) == gate, 1))
+    return slot;
+  return find(gate);
+}
+
+/* ---- Counting ---- */
+
+/* What is done before it is seen by whoever reads the counter; what is read behind it is read after
+ * it, from a barrier of the control thread on. */
+static inline void count(segue_gate *gate, segue__count_slot *slot, size_t i, int32_t change) {
+  if (__builtin_expect(!slot, 0)) {
+    __atomic_add_fetch(&gate->unslotted[i], change, __ATOMIC_SEQ_CST);
+    return;
+  }
+#ifdef SEGUE__TSAN
+  __atomic_store_n(&slot->inside[i], slot->inside[i] + change, __ATOMIC_SEQ_CST);
+#else
+  __atomic_store_n(&slot->inside[i], slot->inside[i] + change, __ATOMIC_RELEASE);
+  if (__builtin_expect(slot->fenced, 0)) __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  __atomic_signal_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
+static inline segue__tenure *open_now(const segue_gate *gate) {
+#ifdef SEGUE__TSAN
+  return __atomic_load_n(&gate->open, __ATOMIC_SEQ_CST);
+#else
+  return __atomic_load_n(&gate->open, __ATOMIC_ACQUIRE);
+#endif
+}
+
+static inline void step_out(segue_gate *gate, segue__count_slot *slot,
+                            const segue__tenure *tenure) {
+  count(gate, slot, (size_t)(tenure - gate->tenures), -1);
+  if (__builtin_expect(open_now(gate) != tenure, 0)) segue__gate_wake(gate);
+}
+
+static inline bool step_in(segue_gate *gate, segue_pass *pass) {
+  segue__count_slot *slot = slot_get(gate);
+  for (segue__tenure *tenure = open_now(gate); tenure; tenure = open_now(gate)) {
+    count(gate, slot, (size_t)(tenure - gate->tenures), 1);
+    if (__builtin_expect(open_now(gate) == tenure, 1)) {
+      pass->instance = tenure->object;
+      pass->snapshot = __atomic_load_n(&tenure->snapshot, __ATOMIC_ACQUIRE);
+      pass->place = tenure;
+      return true;
+    }
+    step_out(gate, slot, tenure);
+  }
+  return false;
+}
+
+bool segue__gate_try(segue_gate *gate, segue_pass *pass) {
+  return step_in(gate, pass);
+}
+
+static __attribute__((noinline)) int enter_late(segue_gate *gate, segue_pass *pass) {
+  for (;;) {
+    pthread_mutex_lock(&gate->lock);
+    segue__gate_state state = gate->state;
+    int rc = state == SEGUE__GATE_REFUSING ? segue__buffer_refuse(gate, segue__gate_refusal(gate))
+                                           : UV_EAGAIN;
+    pthread_mutex_unlock(&gate->lock);
+    if (state == SEGUE__GATE_OPEN && !step_in(gate, pass)) continue;
+    if (state == SEGUE__GATE_OPEN) return 0;
+    *pass = (segue_pass){0};
+    return rc;
+  }
+}
+
+int segue_gate_enter(segue_gate *gate, segue_pass *pass) {
+  return __builtin_expect(step_in(gate, pass), 1) ? 0 : enter_late(gate, pass);
+}
+
+void segue_gate_leave(segue_pass *pass) {
+  segue__tenure *tenure = pass->place;
+  if (!tenure) return;
+  pass->place = NULL;
+  segue_gate *gate = tenure->gate;
+  step_out(gate, slot_get(gate), tenure);
+}
+
+int64_t segue__gate_count(const segue_gate *gate, const segue__tenure *tenure) {
+  size_t i = (size_t)(tenure - gate->tenures);
+  int64_t sum = __atomic_load_n(&gate->unslotted[i], __ATOMIC_SEQ_CST);
+  for (const segue__count_slot *slot = gate->slots; slot; slot = slot->next)
+    sum += __atomic_load_n(&slot->inside[i], __ATOMIC_SEQ_CST);
+  return sum;
+}
+
+bool segue__gate_fenced(void) {
+  return syscall(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0;
+}
+
+/* It was registered and cannot fail, unless a sandbox came later and forbids it. */
+bool segue__gate_barrier(const segue_gate *gate) {
+  return gate->fenced || !syscall(__NR_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+}
