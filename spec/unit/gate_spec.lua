@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Gates: who passes, who waits, in which order, and that nobody is lost, told twice, or left with an
--- instance that is gone, whatever a transaction does with the gate meanwhile.
+-- Gates: who passes, who waits, in which order, and that nobody is lost, told twice, or left with
+-- an instance that is gone, whatever a transaction does with the gate meanwhile.
 local C = require "spec.support.c"
 local Loop = require "spec.support.loop"
 local engine = require "spec.support.engine"
