@@ -55,6 +55,7 @@
 ---@field prepare? segue.Duration
 ---@field start? segue.Duration
 ---@field drain? segue.Duration
+---@field buffer? { items: integer?, bytes: integer?, age: segue.Duration? } of its gate
 ---@field stop? segue.Duration
 
 --- A map or list of the configuration: a table that cannot be changed.
