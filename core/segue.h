@@ -329,20 +329,20 @@ enum { SEGUE_RUN = 0, SEGUE_QUEUED = 1 };
 
 /* Somebody who goes in, or waits if he must. Memory of the caller, which must stay where it is
  * while it waits; zeroed before its first use. */
-typedef struct segue_request segue_request;
-struct segue_request {
+typedef struct segue_arrival segue_arrival;
+struct segue_arrival {
   /* Called once, on the control thread, if submit answered SEGUE_QUEUED: status 0: inside, `pass`
    * is filled. SEGUE_ETIMEOUT: it has waited as long as the policy allows. SEGUE_EMODULE: the
    * module failed or is gone. SEGUE_ECLOSED: the instance shuts down. Must not block. The request
    * may be freed or submitted again in it. */
-  void (*cb)(segue_request *request, int status);
+  void (*cb)(segue_arrival *request, int status);
   void *data;
   uint64_t key; /* requests of one key (a connection) pass in order; 0: this one needs no order */
   size_t bytes; /* that it holds while it waits, for the limits of the buffer */
   segue_pass pass;
 
   /* Private. */
-  segue_request *prev, *next;
+  segue_arrival *prev, *next;
   uint64_t since_ms;
   int state;
   bool stamped;
@@ -353,10 +353,10 @@ struct segue_request {
  * nobody passes somebody else of his key. Negative: refused, cb never comes: SEGUE_ELIMIT: the
  * buffer is full; SEGUE_EMODULE and SEGUE_ECLOSED as above. Cannot fail for want of memory.
  * Costs what enter does, if it need not wait, else a lock. [any thread] */
-SEGUE_API int segue_gate_submit(segue_gate *gate, segue_request *request);
+SEGUE_API int segue_gate_submit(segue_gate *gate, segue_arrival *request);
 /* The client left while it waits. True: it does not wait any longer, and cb never comes. False: it
  * does not wait: cb has come, or is coming, and the memory must stay until then. [any thread] */
-SEGUE_API bool segue_gate_cancel(segue_gate *gate, segue_request *request);
+SEGUE_API bool segue_gate_cancel(segue_gate *gate, segue_arrival *request);
 
 /* ---- The instance ---------------------------------------------------------------------------- */
 

@@ -31,7 +31,7 @@ int segue__buffer_refuse(segue_gate *gate, segue__refusal refusal) {
 
 /* ---- Arriving ---- */
 
-static int wait_in_line(segue_gate *gate, segue_request *request) {
+static int wait_in_line(segue_gate *gate, segue_arrival *request) {
   const segue__gate_limits *limits = &gate->limits;
   if (gate->waiting >= limits->items || request->bytes > limits->bytes ||
       gate->waiting_bytes > limits->bytes - request->bytes)
@@ -58,7 +58,7 @@ static bool is_behind(segue_gate *gate, uint64_t key) {
   return count && __atomic_load_n(count, __ATOMIC_ACQUIRE);
 }
 
-int segue_gate_submit(segue_gate *gate, segue_request *request) {
+int segue_gate_submit(segue_gate *gate, segue_arrival *request) {
   request->state = IDLE;
   request->stamped = false;
   request->pass = (segue_pass){0};
@@ -78,7 +78,7 @@ int segue_gate_submit(segue_gate *gate, segue_request *request) {
 
 /* ---- Out of the line; under the lock ---- */
 
-static void take(segue_gate *gate, segue_request *request) {
+static void take(segue_gate *gate, segue_arrival *request) {
   if (gate->unstamped == request) gate->unstamped = request->next;
   if (request->prev)
     request->prev->next = request->next;
@@ -93,7 +93,7 @@ static void take(segue_gate *gate, segue_request *request) {
   gate->waiting_bytes -= request->bytes;
 }
 
-bool segue_gate_cancel(segue_gate *gate, segue_request *request) {
+bool segue_gate_cancel(segue_gate *gate, segue_arrival *request) {
   pthread_mutex_lock(&gate->lock);
   bool waits = request->state == WAITING;
   if (waits) {
@@ -107,7 +107,7 @@ bool segue_gate_cancel(segue_gate *gate, segue_request *request) {
 
 /* ---- Answering ---- */
 
-static void observe_wait(segue_gate *gate, const segue_request *request) {
+static void observe_wait(segue_gate *gate, const segue_arrival *request) {
   static const uint64_t bounds[] = SEGUE__WAIT_BOUNDS_MS;
   uint64_t ms = request->stamped ? segue__loop_now_ms(gate->loop) - request->since_ms : 0;
   size_t i = 0;
@@ -118,7 +118,7 @@ static void observe_wait(segue_gate *gate, const segue_request *request) {
 }
 
 /* The memory of the request is its owner's again as soon as he hears of it. */
-static void answer(segue_gate *gate, segue_request *request, int status) {
+static void answer(segue_gate *gate, segue_arrival *request, int status) {
   uint32_t *count = key_count(gate, request->key);
   request->cb(request, status);
   if (count) __atomic_sub_fetch(count, 1, __ATOMIC_ACQ_REL);
@@ -127,7 +127,7 @@ static void answer(segue_gate *gate, segue_request *request, int status) {
 /* Only the control thread opens and closes, and this is it: what is open lets in. */
 static bool flow_one(segue_gate *gate) {
   pthread_mutex_lock(&gate->lock);
-  segue_request *request = gate->state == SEGUE__GATE_SHUT ? NULL : gate->first;
+  segue_arrival *request = gate->state == SEGUE__GATE_SHUT ? NULL : gate->first;
   int status = 0;
   if (request) {
     take(gate, request);
@@ -151,9 +151,9 @@ void segue__buffer_flow(segue_gate *gate, bool all) {
 
 /* ---- Age ---- */
 
-static segue_request *too_old(segue_gate *gate) {
+static segue_arrival *too_old(segue_gate *gate) {
   pthread_mutex_lock(&gate->lock);
-  segue_request *request = gate->first;
+  segue_arrival *request = gate->first;
   bool old = request && request->stamped &&
              segue__loop_now_ms(gate->loop) - request->since_ms >= gate->limits.age_ms;
   if (old) {
@@ -166,7 +166,7 @@ static segue_request *too_old(segue_gate *gate) {
 
 static void aged(segue__timer *timer) {
   segue_gate *gate = timer->data;
-  for (segue_request *request; (request = too_old(gate));)
+  for (segue_arrival *request; (request = too_old(gate));)
     answer(gate, request, SEGUE_ETIMEOUT);
   segue__buffer_stamp(gate);
 }
@@ -175,7 +175,7 @@ static void aged(segue__timer *timer) {
 void segue__buffer_stamp(segue_gate *gate) {
   pthread_mutex_lock(&gate->lock);
   uint64_t now = segue__loop_now_ms(gate->loop), due = UINT64_MAX;
-  for (segue_request *r = gate->unstamped; r; r = r->next) {
+  for (segue_arrival *r = gate->unstamped; r; r = r->next) {
     r->stamped = true;
     r->since_ms = now;
   }

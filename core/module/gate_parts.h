@@ -54,7 +54,7 @@ struct segue_gate {
   segue__count_slot *slots;
   int32_t unslotted[SEGUE__TENURES]; /* atomic: of threads that are gone or got no slot */
 
-  segue_request *first, *last, *unstamped;
+  segue_arrival *first, *last, *unstamped;
   size_t waiting, waiting_bytes;
   uint32_t keys[SEGUE__KEYS]; /* atomic: who waits, by key; 0 is not counted */
   segue__gate_limits limits;

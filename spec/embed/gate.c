@@ -22,7 +22,7 @@ typedef struct service {
 } service;
 
 typedef struct worker {
-  segue_request request; /* first */
+  segue_arrival request; /* first */
   pthread_t thread;
   pthread_mutex_t lock;
   pthread_cond_t wake;
@@ -70,7 +70,7 @@ static const segue_module_ops ops = {
 
 /* ---- Requests ---- */
 
-static void on_answer(segue_request *request, int status) {
+static void on_answer(segue_arrival *request, int status) {
   worker *w = (worker *)request;
   pthread_mutex_lock(&w->lock);
   w->answers++;

@@ -190,7 +190,7 @@ typedef struct storm storm;
 typedef struct sender sender;
 
 typedef struct letter {
-  segue_request request; /* first */
+  segue_arrival request; /* first */
   sender *from;
   uint64_t number, live; /* live: the generation when it was sent */
   int answers, status;   /* atomic */
@@ -238,7 +238,7 @@ static void note_answer(letter *l, int status) {
   __atomic_add_fetch(&l->answers, 1, __ATOMIC_SEQ_CST);
 }
 
-static void on_answer(segue_request *request, int status) {
+static void on_answer(segue_arrival *request, int status) {
   note_answer((letter *)request, status);
 }
 

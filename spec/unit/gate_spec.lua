@@ -66,9 +66,9 @@ describe("a gate", function()
   -- Requests that write down what they are told.
   local told
   local function request(name, key, bytes, on_answer)
-    local r = ffi.new("segue_request[1]")
+    local r = ffi.new("segue_arrival[1]")
     r[0].key, r[0].bytes = key or 0, bytes or 0
-    r[0].cb = loop:cb("void (*)(segue_request *, int)", function(answered, code)
+    r[0].cb = loop:cb("void (*)(segue_arrival *, int)", function(answered, code)
       assert.equal(ffi.cast("void *", r), ffi.cast("void *", answered))
       told[#told + 1] = name .. (code == 0 and "=" .. generation(r[0].pass)
         or " " .. C.str(C.segue_error_name(code)))
@@ -423,8 +423,8 @@ describe("a transaction", function()
     return rc == 0 and tonumber(C.gate_house_generation(pass)) or rc, pass
   end
   local function submit(told)
-    local r = ffi.new("segue_request[1]")
-    local cb = ffi.cast("void (*)(segue_request *, int)", function(_, status)
+    local r = ffi.new("segue_arrival[1]")
+    local cb = ffi.cast("void (*)(segue_arrival *, int)", function(_, status)
       told[#told + 1] = status == 0 and tonumber(C.gate_house_generation(r[0].pass)) or status
       C.segue_gate_leave(r[0].pass)
     end)
