@@ -8,7 +8,8 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                http = "spec/unit/http_parse_spec.lua", feed = "spec/unit/feed_spec.lua",
                guard = "spec/unit/guard_spec.lua", tls = "spec/unit/http_tls_spec.lua",
                door = "spec/unit/door_parts_spec.lua", mask = "spec/unit/mask_spec.lua",
-               record = "spec/unit/record_spec.lua", history = "spec/unit/history_spec.lua" }
+               record = "spec/unit/record_spec.lua", history = "spec/unit/history_spec.lua",
+               gate = "spec/unit/gate_spec.lua" }
 
 -- { what is taken out, file, code to replace (found exactly once), replacement, spec }
 local mutants = {
@@ -95,6 +96,22 @@ local mutants = {
     "(options->client_optional ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT)", "0", UNIT.tls },
   { "the time limit of a handshake", "core/http/conn.c",
     "} else if (conn->queue != SEGUE__HTTP_HEAD) {", "} else if (0) {", UNIT.tls },
+  { "a drain that waits for who is inside", "core/module/module.c",
+    "if (verb == SEGUE__DRAIN && status == 0 && instance->pins)", "if (0)", UNIT.gate },
+  { "an instance that stays for who is inside", "core/module/module.c",
+    "if (!instance->released || instance->pins) return;", "if (!instance->released) return;",
+    UNIT.gate },
+  { "looking again whether a gate is still open", "core/module/pass.c",
+    "if (__builtin_expect(open_now(gate) == tenure, 1)) {", "{", UNIT.gate },
+  { "the order of one key", "core/module/buffer.c",
+    "return count && __atomic_load_n(count, __ATOMIC_ACQUIRE);", "return 0 && count;", UNIT.gate },
+  { "the limit of a gate's buffer", "core/module/buffer.c",
+    "if (gate->waiting >= limits->items ||", "if (", UNIT.gate },
+  { "waking whoever waits for the last one inside", "core/module/pass.c",
+    "if (__builtin_expect(open_now(gate) != tenure, 0)) segue__gate_wake(gate);", "(void)tenure;",
+    UNIT.gate },
+  { "keeping the instance of a flip that may come back", "core/module/gate.c",
+    "gate->kept = gate->open;\n  segue__tenure *next", "segue__tenure *next", UNIT.gate },
   { "hiding what is secret", "core/config/json_write.c", "if (seen == SEGUE__SEEN_SECRET)",
     "if (0)", UNIT.mask },
 }
