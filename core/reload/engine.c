@@ -414,11 +414,12 @@ static void remember_outcome(segue__engine *engine, const segue__txn *txn) {
   engine->stats.last_successful = good;
   if (good) engine->stats.last_success_wall_ms = result->ended_wall_ms;
   bool refused = !good && result->outcome != SEGUE__FAILED;
-  if (refused && !segue__hash_equal(txn->raw, unknown)) {
+  /* What is brought back says nothing about what the sources say: that stays refused, or not. */
+  if (refused && !txn->run->files && !segue__hash_equal(txn->raw, unknown)) {
     engine->refused = true;
     engine->refused_input = txn->raw;
     engine->refused_outcome = result->outcome;
-  } else if (result->outcome == SEGUE__APPLIED) {
+  } else if (result->outcome == SEGUE__APPLIED && !txn->run->files) {
     engine->refused = false;
   }
   if (good) engine->retries = 0;

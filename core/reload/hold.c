@@ -130,14 +130,23 @@ int segue__engine_confirm(segue__engine *engine, const char *by, segue__waiter *
   return 0;
 }
 
-bool segue__hold_asks_operator(const segue__txn *txn) {
+/* What settled before a restart, a replay of it, and what was brought back with new credentials
+ * were confirmed then: nobody is asked twice, and a probe of something that is down just now must
+ * not leave a start with nothing to serve. */
+static bool was_confirmed(const segue__txn *txn) {
   const segue__run *run = txn->run;
-  bool was_confirmed = txn->resumed || run->refreshes || (run->files && !run->restores);
-  return txn->policy->confirm && txn->policy->confirm_by_operator && !was_confirmed;
+  return txn->resumed || run->refreshes || (run->files && !run->restores);
+}
+
+bool segue__hold_asks_operator(const segue__txn *txn) {
+  const segue__policy *policy = txn->policy;
+  return policy->confirm && policy->confirm_by_operator && !was_confirmed(txn);
 }
 
 bool segue__hold_asks_probe(const segue__txn *txn) {
-  return txn->policy->confirm && txn->policy->has_probe && !txn->policy->confirm_by_operator;
+  const segue__policy *policy = txn->policy;
+  return policy->confirm && policy->has_probe && !policy->confirm_by_operator &&
+         !was_confirmed(txn);
 }
 
 static bool same_raw(const segue__txn *txn) {

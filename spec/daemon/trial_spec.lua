@@ -1,0 +1,245 @@
+-- SPDX-License-Identifier: MIT
+-- Generations on trial, and what becomes of the trial when the daemon ends in the middle of it:
+-- probes, operators, rollbacks that have to be confirmed like anything else.
+local cjson = require "cjson"
+local segue = require "spec.support.segue"
+local wait = require "spec.support.wait"
+
+local policy = [[
+local segue = require "segue"
+return {
+  name = "trial",
+  sources = { segue.file "config.yaml" },
+  triggers = { segue.signal "HUP", @TRIGGERS@ },
+  debounce = { min = "5ms", max = "50ms" },
+  check = function(next) segue.state.x = next.x return true end,
+  confirm = { @CONFIRM@ },
+}]]
+
+-- What is not x = 1 is bad, and so is everything while there is a file "sick".
+local probe = [[within = "@WITHIN@", probe = function()
+  if segue.state.x > @MOST@ then return nil, "x is bad" end
+  local well, why = segue.run { "test", "!", "-e", "sick" }
+  return well and well.code == 0, why or "sick"
+end]]
+
+local function text_of(confirm, triggers)
+  return (policy:gsub("@CONFIRM@", function() return confirm end)
+    :gsub("@TRIGGERS@", triggers or ""))
+end
+
+local function probed(within, most, triggers)
+  return text_of(probe:gsub("@WITHIN@", within):gsub("@MOST@", tostring(most)), triggers)
+end
+
+local function start(text, ready)
+  return segue.start { policy = text, files = { ["config.yaml"] = "x: 1\n" }, ready = ready }
+end
+
+local function put(d, x) d.dir:save("config.yaml", ("x: %d\n"):format(x)) end
+
+local function post(d, path)
+  local r = d:control { method = "POST", path = path, deadline_ms = 30000,
+    headers = { Accept = "application/json" } }
+  local ok, answer = pcall(cjson.decode, r.body)
+  return r.status, ok and answer or r.body
+end
+
+-- What is live just now; nil: nothing, or nobody answers.
+local function live(d)
+  local ok, r = pcall(d.control, d, "/api/v1/config")
+  return ok and r.status == 200 and cjson.decode(r.body).x or nil
+end
+
+local function wait_live(d, x)
+  wait.until_true(function() return live(d) == x end, 20000, function()
+    return ("x = %d: %s"):format(x, d:log())
+  end)
+end
+
+-- The reload with x has settled as outcome.
+local function wait_outcome(d, outcome)
+  return wait.until_true(function()
+    local ok, list = pcall(d.json, d, "/api/v1/reloads")
+    for _, reload in ipairs(ok and list or {}) do
+      if reload.outcome == outcome then return reload end
+    end
+  end, 20000, function() return outcome .. ": " .. d:log() end)
+end
+
+describe("a probe, and a restart inside of its window", function()
+  after_each(segue.cleanup)
+
+  local triggers = 'segue.poll "100ms", segue.watch()'
+
+  -- x = 1 is settled, x = 2 is live and not confirmed, and the daemon is killed.
+  local function killed_in_window()
+    local d = start(probed("4s", 1, triggers))
+    wait_outcome(d, "applied")
+    put(d, 2)
+    wait_live(d, 2)
+    d:crash()
+    return d
+  end
+
+  it("takes the bad generation back once, and never lets it live again by itself", function()
+    local d = killed_in_window()
+    d:spawn()
+    local reverted = wait_outcome(d, "reverted")
+    assert.matches("x is bad", reverted.errors[1].message)
+    wait_live(d, 1)
+    d:wait_ready()
+    d:wait_log "started from the last good generation on disk"
+    -- the sources are looked at again, by the clock and by polls, and nothing comes of it
+    local function looked()
+      return tonumber(d:control("/metrics").body:match "\nsegue_reloads_skipped_total (%d+)\n")
+    end
+    local runs, from = #d:json "/api/v1/reloads", looked()
+    wait.until_true(function()
+      assert.equal(1, live(d))
+      return looked() >= from + 10
+    end, 20000, function() return "looks at the sources: " .. d:log() end)
+    assert.equal(runs, #d:json "/api/v1/reloads")
+    assert.equal(200, d:control("/-/ready").status)
+    -- what is good goes live
+    put(d, 0)
+    wait_live(d, 0)
+  end)
+
+  it("serves the last good generation although the probe is bad for that one too", function()
+    local d = killed_in_window()
+    d.dir:write("sick", "")
+    d:spawn()
+    wait_outcome(d, "reverted")
+    wait_live(d, 1)
+    d:wait_ready()
+    assert.is_true(d.process:running())
+    -- a restart once more: it is not live yet, and is not asked for either
+    put(d, 1)
+    d:crash()
+    d:spawn()
+    d:wait_ready()
+    assert.equal(1, live(d))
+  end)
+
+  it("starts with what was settled, whatever the probe says then", function()
+    local d = start(probed("1s", 9))
+    wait_outcome(d, "applied")
+    d.dir:write("sick", "")
+    d:stop()
+    d:spawn()
+    d:wait_ready()
+    assert.equal(1, live(d))
+    put(d, 2) -- while what is new still has to please it
+    assert.equal(500, (d:reload()))
+    assert.equal(1, live(d))
+  end)
+end)
+
+describe("a rollback that has to be confirmed", function()
+  after_each(segue.cleanup)
+
+  -- x = 1, then x = 2 are live and confirmed.
+  local function by_operator(within)
+    local d = start(text_of(('by = "operator", within = "%s"'):format(within)), false)
+    wait.until_true(function()
+      local ok, status = pcall(post, d, "/api/v1/confirm") -- not there, or not listening yet
+      return ok and status == 200
+    end, 20000, function() return "the start to confirm: " .. d:log() end)
+    d:wait_ready()
+    put(d, 2)
+    assert.equal("unconfirmed", select(2, d:reload()).outcome)
+    assert.equal(200, (post(d, "/api/v1/confirm")))
+    return d
+  end
+
+  local function rollback(d)
+    local status, answer = post(d, "/api/v1/rollback")
+    assert.equal(200, status, cjson.encode(answer))
+    assert.equal("unconfirmed", answer.outcome)
+    assert.equal(1, live(d))
+    assert.equal("operator", d:json "/api/v1/status".unconfirmed.by)
+    return answer
+  end
+
+  it("is unconfirmed, then confirmed, and stays", function()
+    local d = by_operator "60s"
+    local answer = rollback(d)
+    local status, told = post(d, "/api/v1/confirm")
+    assert.equal(200, status)
+    assert.equal("applied", told.outcome)
+    assert.equal(answer.id, told.id)
+    for _ = 1, 2 do
+      assert.equal(1, live(d))
+      local now = d:json "/api/v1/status"
+      assert.equal(cjson.null, now.unconfirmed)
+      assert.equal(answer.generation, now.generation)
+      assert.equal(1, now.rolled_back_to)
+      d:crash()
+      d:spawn()
+      d:wait_ready()
+    end
+  end)
+
+  it("goes back to what was live when nobody confirms it", function()
+    local d = by_operator "1s"
+    local before = d:json "/api/v1/status".generation
+    local id = rollback(d).id
+    local reverted = wait_outcome(d, "reverted")
+    assert.equal(id, reverted.id)
+    assert.equal(1, reverted.restores)
+    assert.matches("nobody confirmed", reverted.errors[1].message)
+    for _ = 1, 2 do
+      assert.equal(2, live(d))
+      local now = d:json "/api/v1/status"
+      assert.equal(before, now.generation)
+      assert.equal(cjson.null, now.rolled_back_to)
+      assert.equal(cjson.null, now.unconfirmed)
+      d:crash()
+      d:spawn()
+      d:wait_ready()
+    end
+    -- the sources still go live as before
+    assert.equal("unchanged", select(2, d:reload()).outcome)
+    put(d, 3)
+    assert.equal("unconfirmed", select(2, d:reload()).outcome)
+    assert.equal(200, (post(d, "/api/v1/confirm")))
+  end)
+
+  it("is as if it had not been when the daemon dies before it is confirmed", function()
+    local d = by_operator "60s"
+    rollback(d)
+    d:crash()
+    d:spawn()
+    d:wait_ready()
+    assert.equal(2, live(d))
+    assert.equal(cjson.null, d:json "/api/v1/status".unconfirmed)
+    assert.equal(409, (post(d, "/api/v1/confirm")))
+  end)
+
+  it("goes back to what was live when its probe fails", function()
+    local d = start(probed("1s", 9))
+    wait_outcome(d, "applied")
+    put(d, 2)
+    assert.equal(200, (d:reload()))
+    local before = d:json "/api/v1/status".generation
+    d.dir:write("sick", "")
+    local status, answer = post(d, "/api/v1/rollback")
+    assert.equal(500, status)
+    assert.equal("reverted", answer.outcome)
+    assert.equal(1, answer.restores)
+    for _ = 1, 2 do
+      assert.equal(2, live(d))
+      assert.equal(before, d:json "/api/v1/status".generation)
+      assert.equal(cjson.null, d:json "/api/v1/status".rolled_back_to)
+      d:crash()
+      d:spawn()
+      d:wait_ready()
+    end
+    d.dir:delete "sick" -- and is one like any other when it holds
+    status, answer = post(d, "/api/v1/rollback")
+    assert.equal(200, status)
+    assert.equal("applied", answer.outcome)
+    assert.equal(1, live(d))
+  end)
+end)
