@@ -132,7 +132,7 @@ static const option options[] = {
     {"json", 0, NULL, "print JSON", JSON, FIELD(json)},
     {"wait", 0, "TIME", "wait at most this long, such as 5s; 0 does not wait", WAIT, FIELD(wait)},
     {"force", 0, NULL, "reload even if nothing changed", FORCE, FIELD(force)},
-    {"accept-shrink", 0, NULL, "once, let through what a guard holds for being too little",
+    {"accept-shrink", 0, NULL, "once, let through what a guard holds: too little, or too old",
      ACCEPT_SHRINK, FIELD(accept_shrink)},
     {"if-match", 0, "GENERATION", "only if this generation (number or hash) is live", IF_MATCH,
      FIELD(if_match)},

@@ -118,8 +118,8 @@ typedef struct segue__request {
   const char *cause;  /* copied */
   bool force;         /* run even if nothing changed */
   bool plan_only;     /* stop after plan, do nothing */
-  bool accept_shrink; /* guards of quantity (min_items, max_shrink, required) let it through, in the
-                       * run that the waiter waits for, and only while it does */
+  bool accept_shrink; /* guards let it through, in the run that the waiter waits for, and only
+                       * while it does */
   bool as_held;       /* take what asynchronous sources delivered last, do not ask them; so does a
                        * watch, which is about files */
   const char

@@ -105,8 +105,7 @@ bool segue__guard_too_old(const segue__engine *engine, const segue__source_state
   return age > 0 && (uint64_t)age > guard->max_age_ms;
 }
 
-/* No operator can make it younger. It is part of what is judged: the same bytes are good again as
- * soon as the source is back. */
+/* It is part of what is judged: the same bytes are good again as soon as the source is back. */
 static void judge_age(segue__txn *txn, const segue__source *source) {
   const segue__source_state *state =
       source->kind->feed ? segue__source_find(txn->engine, txn->policy, source) : NULL;
@@ -115,10 +114,12 @@ static void judge_age(segue__txn *txn, const segue__source *source) {
   segue__error_set(
       &error, SEGUE_EHELD,
       "%.200s is away, and what it delivered %lld s ago is older than max_age = %llu s "
-      "allows: bring it back (%.150s)",
+      "allows: bring it back%s (%.150s)",
       source->name,
       (long long)(segue__loop_wall_ms(txn->engine->loop) - state->last_success_wall_ms) / 1000,
-      (unsigned long long)(source->guard.max_age_ms / 1000), state->error.message);
+      (unsigned long long)(source->guard.max_age_ms / 1000),
+      txn->engine->live ? ", or let it through once: segue reload --accept-shrink" : "",
+      state->error.message);
   hold(txn, source, &error);
   txn->raw = segue__hash_bytes(source->name, strlen(source->name), txn->raw);
 }
@@ -131,8 +132,9 @@ int segue__guards_judge(segue__txn *txn, const segue__collect *collect) {
     const segue__source *source = &collect->policy->sources[i];
     txn->items[i] = count_items(&collect->documents[i]);
     if (txn->run->files) continue; /* it was judged when it went live first */
+    if (txn->run->accept_shrink) continue;
     judge_age(txn, source);
-    if (txn->run->accept_shrink || !collect->fetched[i]) continue;
+    if (!collect->fetched[i]) continue;
     judge_count(txn, source, txn->items[i]);
     judge_required(txn, source, &collect->documents[i]);
   }

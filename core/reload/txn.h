@@ -36,7 +36,7 @@ typedef struct segue__run {
   bool explicit_;     /* somebody asked by name: no debounce */
   bool unconditional; /* at least one trigger without If-Match */
   bool force, plan_only, put_off;
-  bool accept_shrink;  /* guards of quantity let it through: somebody who still waits says so */
+  bool accept_shrink;  /* guards let it through: somebody who still waits says so */
   bool pull;           /* asynchronous sources are asked; else what they delivered last is taken */
   segue__files *files; /* a replay of these; NULL: of what the sources say */
   uint64_t restores;   /* the generation they made */
@@ -382,8 +382,8 @@ void segue__hold_forget(segue__engine *engine, const segue__waiter *waiter);
 bool segue__hold_back(const segue__txn *txn, segue_error *why);
 /* Before the flip of a generation that has to be confirmed: durable, then cb. */
 void segue__hold_open(segue__txn *txn);
-/* Has an operator to say that it is good, or a probe? Nobody is asked twice: what was live before a
- * restart, and a replay of it, was confirmed then. */
+/* Has an operator to say that it is good, or a probe? Neither is asked twice: what was live before
+ * a restart, and a replay of it, was confirmed then. */
 bool segue__hold_asks_operator(const segue__txn *txn);
 bool segue__hold_asks_probe(const segue__txn *txn);
 /* What was to be confirmed is undone. True: that is to be written before it is told. */
