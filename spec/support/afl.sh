@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Runs every fuzzer in folder $1 under AFL++ for $2 seconds, two at a time, on its corpus in
-# spec/fuzz/corpus. What it found stays in the build folder, and fails the run.
+# Runs every fuzzer in folder $1 under AFL++ for $2 seconds, FUZZ_JOBS (2) at a time, on its corpus
+# in spec/fuzz/corpus. What it found stays in the build folder, and fails the run.
 set -eu
 folder=$1
 seconds=$2
@@ -9,7 +9,7 @@ export AFL_NO_AFFINITY=1 AFL_SKIP_CPUFREQ=1 AFL_NO_UI=1 AFL_QUIET=1
 export AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES=1
 export ASAN_OPTIONS=abort_on_error=1:detect_leaks=0:symbolize=0
 
-find "$folder" -maxdepth 1 -type f -perm -u+x | sort | xargs -P 2 -I{} sh -c '
+find "$folder" -maxdepth 1 -type f -perm -u+x | sort | xargs -P "${FUZZ_JOBS:-2}" -I{} sh -c '
   name=$(basename "$1")
   rm -rf "$1.out"
   if ! afl-fuzz -i "spec/fuzz/corpus/$name" -o "$1.out" -m none -t 5000 -V "$2" -- "$1" \

@@ -1,13 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Runs every fuzzer in folder $1 for $2 seconds, two at a time, on its corpus in spec/fuzz/corpus.
-# New inputs stay in the build folder; a finding is kept there too and fails the run.
+# Runs every fuzzer in folder $1 for $2 seconds, FUZZ_JOBS (2) at a time, on its corpus in
+# spec/fuzz/corpus. New inputs stay in the build folder; a finding is kept there too and fails the
+# run.
 set -eu
 folder=$1
 seconds=$2
 [ -d "$folder" ] || { echo "There is no fuzzer in spec/fuzz." >&2; exit 1; }
 
-find "$folder" -maxdepth 1 -type f -perm -u+x | sort | xargs -P 2 -I{} sh -c '
+find "$folder" -maxdepth 1 -type f -perm -u+x | sort | xargs -P "${FUZZ_JOBS:-2}" -I{} sh -c '
   name=$(basename "$1")
   mkdir -p "$1.found" "$1.corpus" "spec/fuzz/corpus/$name"
   if "$1" -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \

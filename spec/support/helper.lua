@@ -1,6 +1,9 @@
 -- SPDX-License-Identifier: MIT
 -- Runs before each spec file (busted --helper). The sanitizer that was preloaded for this process
--- is not for the programs that it starts: those that need it are linked with it.
+-- is not for the programs that it starts: those that need it are linked with it. What each spec
+-- holds is counted around it.
 local ffi = require "ffi"
 ffi.cdef "int unsetenv(const char *name);"
 ffi.C.unsetenv("LD_PRELOAD")
+
+require("spec.support.held").judge_each_spec()

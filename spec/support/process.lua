@@ -127,7 +127,6 @@ local function count(path)
   return n
 end
 
---- How many file descriptors and threads it has, and its resident memory in KiB.
 --- How many file descriptors it has open. The last good generation on its way to the disk does not
 --- count: that file closes by itself.
 function Process:fds()
@@ -136,12 +135,15 @@ function Process:fds()
   return n
 end
 
+--- How many threads it has.
 function Process:threads() return count(("/proc/%d/task"):format(self.pid)) end
+
+--- Its resident memory in KiB.
 function Process:rss_kib()
-  for line in io.lines(("/proc/%d/status"):format(self.pid)) do
-    local kib = line:match("^VmRSS:%s*(%d+)")
-    if kib then return tonumber(kib) end
-  end
+  local file = assert(io.open(("/proc/%d/status"):format(self.pid)))
+  local text = file:read("*a")
+  file:close()
+  return tonumber(text:match("\nVmRSS:%s*(%d+)"))
 end
 
 --- What each of its file descriptors past the standard ones is: "socket", "pipe", a path,

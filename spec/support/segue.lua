@@ -323,6 +323,7 @@ function M.cleanup()
     if not ok then problem = problem or err end
   end
   process.stop_all()
+  http.close_all()
   tempdir.remove_all()
   if problem then error(problem, 0) end
 end

@@ -252,4 +252,60 @@ describe("the runner", function()
     assert.truthy(pid)
     wait.until_true(function() return not uv.fs_stat("/proc/" .. pid .. "/exe") end)
   end)
+
+  -- What a spec may leave behind, and what the report calls it.
+  local leaks = {
+    file = { [[kept = io.open("/etc/passwd")]], "descriptor %d+ %-> /etc/passwd" },
+    socket = { [[kept = uv.new_udp() kept:bind("127.0.0.1", 0)]],
+      "descriptor %d+ %-> socket:%[%d+%]" },
+    handle = { [[kept = uv.new_timer()]], "handle uv_timer_t" },
+    thread = { [[kept = uv.new_thread(function() require("luv").sleep(6000) end)]],
+      "thread %d+ %(%S+%)" },
+    child = { [[kept = uv.spawn("sleep", { args = { "77" } })]], "child %d+ %(sleep 77%)" },
+  }
+
+  for name, leak in pairs(leaks) do
+    it("fails a spec that leaves a " .. name .. " behind, by its name, and not the next", function()
+      local p = run(([[local uv = require "luv"
+        require("spec.support.held").deadline_ms = 200
+        describe("x", function()
+          it("is clean", function() io.open("/etc/passwd"):close() end)
+          it("leaks", function() %s end) -- luacheck: ignore
+          it("is not to blame", function() end)
+        end)]]):format(leak[1]))
+      assert.equal(1, p.code)
+      local _, times = p.stdout:gsub("the spec \"[^\"]*\" left behind", "")
+      assert.equal(1, times, p.stdout)
+      assert.matches('the spec "x leaks" left behind: [^\n]*' .. leak[2], p.stdout)
+    end)
+  end
+
+  it("counts outside of the hooks, and waits for what ends by itself", function()
+    local p = run [[local uv = require "luv"
+      local file
+      before_each(function() file = io.open("/etc/passwd") end)
+      after_each(function() file:close() end)
+      it("has hooks", function() end)
+      it("has a thread that ends", function()
+        uv.new_thread(function() require("luv").sleep(300) end)
+      end)
+      it("has a handle that closes", function() uv.new_timer():close() end)
+      it("has a file that the collector closes", function() io.open("/etc/passwd") end)
+      it("has a child that ends", function()
+        local child
+        child = uv.spawn("sleep", { args = { "0.3" } }, function() child:close() end)
+      end)]]
+    assert.equal("5 passed, 0 failed", p.stdout:match("([^\n]*)\n$"), p.stdout)
+  end)
+
+  it("fails a file whose setup leaves something behind", function()
+    local p = run [[local held = require "spec.support.held"
+      held.deadline_ms = 200
+      describe("x", function()
+        setup(function() held.kept = io.open("/etc/passwd") end)
+        it("uses it", function() end)
+      end)]]
+    assert.equal("1 passed, 1 failed", p.stdout:match("([^\n]*)\n$"), p.stdout)
+    assert.matches("at its end the file still holds: descriptor %d+ %-> /etc/passwd", p.stdout)
+  end)
 end)

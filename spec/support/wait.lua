@@ -17,11 +17,14 @@ function M.until_true(predicate, deadline_ms, what)
   local deadline = uv.hrtime() + deadline_ms * 1e6
   local tick = uv.new_timer()
   tick:start(5, 5, function() end)
-  repeat
-    uv.run("once")
-    value = predicate()
-  until value or uv.hrtime() > deadline
+  local ok, problem = pcall(function()
+    repeat
+      uv.run("once")
+      value = predicate()
+    until value or uv.hrtime() > deadline
+  end)
   tick:close()
+  if not ok then error(problem, 0) end
   if not value then
     if type(what) == "function" then what = what() end
     error(("nothing came within %d ms: %s"):format(deadline_ms, what or "the condition"), 2)
