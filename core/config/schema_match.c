@@ -42,7 +42,7 @@ static int compile(segue__regex *regex, const segue__buf *text, segue_error *err
     return segue__error_set(err, UV_ENOMEM, "out of memory");
   char why[160] = "";
   pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-  return segue__error_set(err, SEGUE_ESYNTAX, "%s", why);
+  return segue__error_set(err, UV_ENOTSUP, "PCRE2 cannot run it: %s", why);
 }
 
 int segue__regex_new(segue__regex **out, const char *pattern, size_t len, segue_error *err) {

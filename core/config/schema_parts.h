@@ -6,8 +6,8 @@
  *   schema_refs.c      references: URIs, anchors, pointers; circles
  *   schema_uri.c       resolving one URI against another
  *   schema_meta.c      the metaschemas of the draft
- *   schema_regex.c     patterns, from ECMA-262 to PCRE2 (schema_property.c: \p{...}), and
- *                      schema_match.c, which runs them
+ *   schema_regex.c     patterns, from ECMA-262 to PCRE2 (schema_property.c: \p{...};
+ *                      schema_group.c: groups and references), and schema_match.c, which runs them
  *   schema_format.c    formats; schema_format_uri.c those of RFC 3986 and mail
  *   schema_number.c    exact comparison and multiples; equality of values
  *   schema_validate.c  the walk; schema_apply.c, schema_children.c: keywords with subschemas
@@ -36,7 +36,8 @@ segue__hash segue__value_hash(const segue_node *node, uint64_t *work);
 /* ---- Patterns and formats -------------------------------------------------------------------- */
 
 typedef struct segue__regex segue__regex;
-/* Translates and compiles; failure: SEGUE_ESYNTAX with why in err, or UV_ENOMEM. */
+/* Translates and compiles; failure, with why in err: SEGUE_ESYNTAX (not a pattern of ECMA-262),
+ * UV_ENOTSUP (it is one that cannot be run here) or UV_ENOMEM. */
 int segue__regex_new(segue__regex **out, const char *pattern, size_t len, segue_error *err);
 void segue__regex_free(segue__regex *regex); /* NULL allowed */
 /* What matching needs and may use again; zeroed before the first match, of one thread. */
@@ -47,8 +48,32 @@ void segue__matcher_deinit(segue__matcher *matcher);
 /* 1 found, 0 not, SEGUE_ELIMIT too much work, UV_ENOMEM. */
 int segue__regex_match(const segue__regex *regex, segue__matcher *matcher, const char *text,
                        size_t len);
-/* ECMA-262 to PCRE2. */
+/* ECMA-262 to PCRE2; fails as segue__regex_new. */
 int segue__regex_translate(const char *pattern, size_t len, segue__buf *out, segue_error *err);
+/* Groups as they are read, and the references to them. */
+typedef struct segue__group segue__group;
+typedef struct segue__reference segue__reference;
+typedef struct segue__groups {
+  segue__group *items; /* the first is the pattern itself */
+  size_t count, capacity;
+  segue__reference *references;
+  size_t reference_count, reference_capacity;
+  uint32_t open, captures; /* the innermost open one; how many capture so far */
+} segue__groups;
+enum { SEGUE__ROUNDS_NONE, SEGUE__ROUNDS_ONE, SEGUE__ROUNDS_MANY };
+/* These answer false when there is no memory; deinit in either case. */
+bool segue__groups_init(segue__groups *groups);
+void segue__groups_deinit(segue__groups *groups);
+bool segue__groups_open(segue__groups *groups, bool captures, bool behind, const char *name,
+                        size_t name_len);
+bool segue__groups_refer(segue__groups *groups, uint32_t number, const char *name, size_t name_len,
+                         size_t at);
+void segue__groups_branch(segue__groups *groups); /* a "|" */
+/* Closes the innermost one, which ends at this offset; its index for ..._repeat. */
+uint32_t segue__groups_close(segue__groups *groups, size_t end);
+void segue__groups_repeat(segue__groups *groups, uint32_t group, bool at_most_once);
+/* NULL: all mean the same in PCRE2. Else why not and where; unsupported: it is good ECMA-262. */
+const char *segue__groups_judge(const segue__groups *groups, size_t *at, bool *unsupported);
 /* What stands between the braces of \p{...} in PCRE2's words; false: ECMA-262 has no such one. */
 bool segue__regex_property(const char *name, size_t len, bool *negate, segue__buf *out);
 

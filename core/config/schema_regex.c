@@ -28,9 +28,10 @@ typedef struct reader {
   const char *start, *p, *end;
   segue__buf *out;
   segue_error *err;
-  unsigned depth, groups;     /* open ones; all in the pattern */
-  unsigned highest_reference; /* \N */
-  bool failed;
+  segue__groups groups;
+  unsigned depth;  /* open ones */
+  uint32_t closed; /* the group that ends right before p, 0: none */
+  int failed;      /* SEGUE_ESYNTAX, UV_ENOTSUP, UV_ENOMEM */
 } reader;
 
 /* One character or class of characters, as it stands in or out of brackets. */
@@ -40,12 +41,25 @@ typedef struct atom {
   segue__buf text;
 } atom;
 
-static bool fail(reader *r, const char *at, const char *why) {
+static bool stop(reader *r, int code, const char *at, const char *why) {
   if (!r->failed)
-    segue__error_set(r->err, SEGUE_ESYNTAX, "%s (at character %zu)", why,
-                     (size_t)(at - r->start) + 1);
-  r->failed = true;
+    segue__error_set(r->err, code, "%s (at character %zu)", why, (size_t)(at - r->start) + 1);
+  if (!r->failed) r->failed = code;
   return false;
+}
+
+/* It is no pattern of ECMA-262. */
+static bool fail(reader *r, const char *at, const char *why) {
+  return stop(r, SEGUE_ESYNTAX, at, why);
+}
+
+/* It is one, but not for us. */
+static bool refuse(reader *r, const char *at, const char *why) {
+  return stop(r, UV_ENOTSUP, at, why);
+}
+
+static bool starve(reader *r) {
+  return stop(r, UV_ENOMEM, r->p, "out of memory");
 }
 
 static bool is_digit(char c) {
@@ -107,7 +121,7 @@ static bool read_unicode(reader *r, const char *at, uint32_t *code) {
     }
     r->p = back;
   }
-  if (*code >= 0xd800 && *code < 0xe000) return fail(r, at, "a lone surrogate is no character");
+  if (*code >= 0xd800 && *code < 0xe000) return refuse(r, at, "a lone surrogate is no character");
   return true;
 }
 
@@ -261,24 +275,41 @@ static bool read_class(reader *r) {
 
 /* ---- Groups and quantifiers ------------------------------------------------------------------ */
 
-static bool name_end(const reader *r, const char *p, const char **end) {
+static bool name_char(char c, bool first) {
+  return is_letter(c) || c == '_' || (!first && is_digit(c));
+}
+
+/* The name at p, which ends with ">": false is told. ECMA-262 has more of them. */
+static bool read_name(reader *r, const char *at, const char *p, const char **end) {
   const char *s = p;
-  while (s < r->end && (is_letter(*s) || *s == '_' || (s > p && is_digit(*s))))
-    s++;
+  bool plain = true;
+  for (; s < r->end && (name_char(*s, s == p) || *s == '$' || (unsigned char)*s >= 128); s++)
+    plain = plain && name_char(*s, s == p);
   *end = s;
-  return s > p && s - p <= 32 && s < r->end && *s == '>';
+  static const char wants[] = "the name of a group is made of up to 32 letters, digits and _";
+  if (s == p || s == r->end || *s != '>') return fail(r, at, wants);
+  return (plain && s - p <= 32) || refuse(r, at, wants);
+}
+
+static bool open_plain(reader *r) {
+  segue__buf_addc(r->out, '(');
+  return segue__groups_open(&r->groups, true, false, NULL, 0) || starve(r);
+}
+
+static bool open_named(reader *r, const char *at) {
+  const char *name = r->p + 2, *end;
+  if (!read_name(r, at, name, &end)) return false;
+  segue__buf_addf(r->out, "(?<%.*s>", (int)(end - name), name);
+  r->p = end + 1;
+  return segue__groups_open(&r->groups, true, false, name, (size_t)(end - name)) || starve(r);
 }
 
 /* Sets *look for lookaheads and lookbehinds, which cannot be repeated. */
 static bool open_group(reader *r, bool *look) {
-  const char *at = r->p++, *end;
+  const char *at = r->p++;
   *look = false;
-  if (++r->depth > NESTED_MAX) return fail(r, at, "the groups are nested too deep");
-  if (r->p == r->end || *r->p != '?') {
-    r->groups++;
-    segue__buf_addc(r->out, '(');
-    return true;
-  }
+  if (++r->depth > NESTED_MAX) return refuse(r, at, "the groups are nested too deep");
+  if (r->p == r->end || *r->p != '?') return open_plain(r);
   static const char *const heads[] = {"?:", "?=", "?!", "?<=", "?<!"};
   for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
     size_t len = strlen(heads[i]);
@@ -286,16 +317,9 @@ static bool open_group(reader *r, bool *look) {
     r->p += len;
     *look = i > 0;
     segue__buf_addf(r->out, "(%s", heads[i]);
-    return true;
+    return segue__groups_open(&r->groups, false, i > 2, NULL, 0) || starve(r);
   }
-  if (r->end - r->p > 2 && r->p[1] == '<') {
-    if (!name_end(r, r->p + 2, &end))
-      return fail(r, at, "the name of a group is made of up to 32 letters, digits and _");
-    r->groups++;
-    segue__buf_addf(r->out, "(?<%.*s>", (int)(end - r->p - 2), r->p + 2);
-    r->p = end + 1;
-    return true;
-  }
+  if (r->end - r->p > 2 && r->p[1] == '<') return open_named(r, at);
   return fail(r, at, "this kind of group is not part of ECMA-262");
 }
 
@@ -311,12 +335,28 @@ static const char *braces_end(const reader *r, const char *p) {
   return p < r->end && *p == '}' ? p + 1 : NULL;
 }
 
+/* {m,n} with m > n: compared as digits, there is no limit to them. */
+static bool falls(const char *at, const char *end) {
+  const char *comma = memchr(at, ',', (size_t)(end - at)), *low = at + 1, *high;
+  if (!comma || comma + 2 == end) return false;
+  high = comma + 1;
+  while (low < comma && *low == '0')
+    low++;
+  while (high < end - 1 && *high == '0')
+    high++;
+  size_t m = (size_t)(comma - low), n = (size_t)(end - 1 - high);
+  return m != n ? m > n : memcmp(low, high, m) > 0;
+}
+
 /* What may follow an atom. */
 static bool read_quantifier(reader *r, bool repeatable) {
   if (r->p == r->end || !strchr("*+?{", *r->p) || !*r->p) return true;
   const char *at = r->p, *end = *r->p == '{' ? braces_end(r, r->p) : r->p + 1;
   if (!end) return fail(r, at, "a { that is no quantifier must be written \\{");
   if (!repeatable) return fail(r, at, "there is nothing that could be repeated");
+  if (*at == '{' && falls(at, end))
+    return fail(r, at, "the numbers of the quantifier are the wrong way round");
+  if (r->closed) segue__groups_repeat(&r->groups, r->closed, *at == '?');
   segue__buf_add(r->out, at, (size_t)(end - at));
   r->p = end;
   if (r->p < r->end && *r->p == '?') segue__buf_addc(r->out, *r->p++);
@@ -325,32 +365,37 @@ static bool read_quantifier(reader *r, bool repeatable) {
   return true;
 }
 
-/* \1, \k<name>, \b, \B; 0: another escape. */
-static int read_special(reader *r, bool *repeatable) {
+static void refer(reader *r, const char *at, unsigned number, const char *name, size_t len) {
+  if (!segue__groups_refer(&r->groups, number, name, len, (size_t)(at - r->start))) starve(r);
+}
+
+/* \1, \k<name>, \b, \B; false: another escape. */
+static bool read_special(reader *r, bool *repeatable) {
   const char *at = r->p, *end;
   char c = r->end - r->p > 1 ? r->p[1] : 0;
   if (c == 'b' || c == 'B') {
     r->p += 2;
     *repeatable = false;
     segue__buf_addf(r->out, "\\%c", c);
-    return 1;
+    return true;
   }
   if (c >= '1' && c <= '9') {
     unsigned number = 0;
-    for (r->p++; r->p < r->end && is_digit(*r->p) && number < 10000; r->p++)
+    for (r->p++; r->p < r->end && is_digit(*r->p) && number < 100000; r->p++)
       number = number * 10 + (unsigned)(*r->p - '0');
-    if (number > r->highest_reference) r->highest_reference = number;
+    refer(r, at, number, NULL, 0);
     segue__buf_addf(r->out, "\\g{%u}", number);
-    return 1;
+    return true;
   }
-  if (c != 'k') return 0;
-  if (r->end - r->p < 4 || r->p[2] != '<' || !name_end(r, r->p + 3, &end)) {
+  if (c != 'k') return false;
+  if (r->end - r->p < 4 || r->p[2] != '<') {
     fail(r, at, "\\k wants the name of a group: \\k<name>");
-    return 1;
+  } else if (read_name(r, at, r->p + 3, &end)) {
+    refer(r, at, 0, r->p + 3, (size_t)(end - r->p - 3));
+    segue__buf_addf(r->out, "\\k<%.*s>", (int)(end - r->p - 3), r->p + 3);
+    r->p = end + 1;
   }
-  segue__buf_addf(r->out, "\\k<%.*s>", (int)(end - r->p - 3), r->p + 3);
-  r->p = end + 1;
-  return 1;
+  return true;
 }
 
 static bool read_atom_escape(reader *r, bool *repeatable) {
@@ -371,6 +416,7 @@ static bool close_group(reader *r, bool *looks, bool *repeatable) {
   r->p++;
   segue__buf_addc(r->out, ')');
   *repeatable = !looks[r->depth--];
+  r->closed = segue__groups_close(&r->groups, (size_t)(r->p - r->start));
   return true;
 }
 
@@ -378,6 +424,7 @@ static bool read_all(reader *r) {
   bool looks[NESTED_MAX + 2];
   while (r->p < r->end && !r->failed) {
     bool repeatable = true, good = true;
+    r->closed = 0;
     switch (*r->p) {
     case '(': {
       bool look;
@@ -399,9 +446,11 @@ static bool read_all(reader *r) {
       r->p++;
       segue__buf_adds(r->out, "[^\\x{a}\\x{d}\\x{2028}\\x{2029}]");
       break;
+    case '|':
+      segue__groups_branch(&r->groups);
+      /* fall through */
     case '^':
     case '$':
-    case '|':
       segue__buf_adds(r->out, *r->p == '^' ? "\\A" : *r->p == '$' ? "\\z" : "|");
       r->p++;
       repeatable = false;
@@ -424,15 +473,30 @@ static bool read_all(reader *r) {
   return !r->failed;
 }
 
+static void read_pattern(reader *r) {
+  size_t at;
+  bool unsupported;
+  if (r->end - r->start > PATTERN_MAX) {
+    refuse(r, r->start, "the pattern is longer than 16 KiB");
+    return;
+  }
+  if (!segue__groups_init(&r->groups)) {
+    starve(r);
+    return;
+  }
+  if (!read_all(r)) return;
+  if (r->depth) {
+    fail(r, r->end, "a ( is not closed");
+    return;
+  }
+  const char *why = segue__groups_judge(&r->groups, &at, &unsupported);
+  if (why) stop(r, unsupported ? UV_ENOTSUP : SEGUE_ESYNTAX, r->start + at, why);
+}
+
 int segue__regex_translate(const char *pattern, size_t len, segue__buf *out, segue_error *err) {
   reader r = {.start = pattern, .p = pattern, .end = pattern + len, .out = out, .err = err};
-  if (len > PATTERN_MAX) {
-    fail(&r, pattern, "the pattern is longer than 16 KiB");
-  } else if (read_all(&r)) {
-    if (r.depth) fail(&r, r.end, "a ( is not closed");
-    if (r.highest_reference > r.groups)
-      fail(&r, r.end, "there is no group of the number that a reference names");
-  }
+  read_pattern(&r);
+  segue__groups_deinit(&r.groups);
   if (out->failed) return segue__error_set(err, UV_ENOMEM, "out of memory");
-  return r.failed ? SEGUE_ESYNTAX : 0;
+  return r.failed;
 }

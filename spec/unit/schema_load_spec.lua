@@ -169,6 +169,11 @@ describe("patterns", function()
       { "^[]$|^[^]$", { '"\\n"' }, { '""', '"ab"' } },
       { "^(?:a|(b))\\1c$", { '"ac"', '"bbc"' }, { '"bc"' } },
       { "^(?<x>a)\\k<x>$", { '"aa"' }, { '"a"' } },
+      { "^(?:(a)b\\1)+$", { '"aba"', '"abaaba"' }, { '"abaab"' } },
+      { "^(?:(?<x>a|b)(?:c|\\k<x>)*d)*$", { '"acd"', '"aacadbbd"' }, { '"abd"' } },
+      { "^(['`])?a\\1$", { '"a"', "\"'a'\"" }, { "\"'a`\"" } },
+      { "^(?:\\1b|(a))$", { '"a"', '"b"' }, { '"ab"' } },
+      { "^(?!(a))\\1b$", { '"b"' }, { '"ab"' } },
       { "^a{2,3}?(?=b)(?!c)b(?<=b)$", { '"aab"' }, { '"ab"' } },
       { "^[\\b]$", { '"\\b"' }, { '"b"' } },
       { "^[a\\-z]$", { '"-"' }, { '"b"' } },
@@ -200,15 +205,38 @@ describe("patterns", function()
       { "(?P<n>a)", "kind of group" }, { "(?#x)", "kind of group" }, { "(*UTF)", "repeated" },
       { "(a", "a ( is not closed" }, { "a)", "there is no ( for this )" },
       { "[a", "the bracket is not closed" }, { "[z-a]", "the wrong way round" },
-      { "\\1", "there is no group of the number" }, { "\\u12", "four hex digits" },
+      { "\\1", "there is no group of the number" }, { "\\k<a>", "no group of the name" },
+      { "(?<a>x)(?<a>y)", "two groups have the same name (at character 14)" },
+      { "(?<a>x)|(?<a>y)", "two groups of one name are not supported" },
+      { "(?<é>a)", "up to 32 letters" }, { "a{3,2}", "wrong way round (at character 2)" },
+      { "\\u12", "four hex digits" },
       { "\\ud800", "a lone surrogate" }, { "\\x1", "two hex digits" }, { "\\c1", "wants a letter" },
       { "\\p{Greek}", "property of characters is not known" }, { "\\p", "in braces" },
-      { "\\01", "octal" }, { "(?<=a+)b", "lookbehind assertion is not fixed length" },
+      { "\\01", "octal" },
+      { "(?<=a+)b", "PCRE2 cannot run it: lookbehind assertion is not fixed length" },
       { ("("):rep(101) .. (")"):rep(101), "nested too deep" },
     }
     for _, case in ipairs(cases) do
       local told = refused('{"pattern":"' .. case[1]:gsub("\\", "\\\\") .. '"}')
       assert.is_truthy(told:find(case[2], 1, true), case[1] .. " says: " .. told)
+    end
+  end)
+  it("with references that PCRE2 reads otherwise are refused", function()
+    local repeated, own = "a reference to a repeated group", "a reference of a group to itself"
+    local behind = "a reference inside of a lookbehind"
+    local cases = {
+      { "^(?:(a)|b)*\\1$", repeated, 12 }, { "^(a?)*?\\1$", repeated, 8 },
+      { "^(?:(?=(a)))?\\1b$", repeated, 14 }, { "^(?:(x)?y)*\\1$", repeated, 12 },
+      { "^(?:(a)|b\\1)+$", repeated, 10 }, { "^(?:\\1b(a))+$", repeated, 5 },
+      { "^(\\w)(?:(\\w)|-)*\\2\\1$", repeated, 17 }, { "^(?:(a)?\\1)+$", repeated, 9 },
+      { "^(?:(?<x>a)|b){2}\\k<x>$", repeated, 18 }, { "^(?:((a)|b)\\2)*$", repeated, 12 },
+      { "^(a\\1)+$", own, 4 }, { "^(?<x>(?:a|\\k<x>b))$", own, 12 },
+      { "(?<=(a)\\1)b", behind, 8 },
+    }
+    for _, case in ipairs(cases) do
+      local told = refused('{"pattern":"' .. case[1]:gsub("\\", "\\\\") .. '"}')
+      assert.is_truthy(told:find(case[2] .. " is ", 1, true), case[1] .. " says: " .. told)
+      assert.is_truthy(told:find("(at character " .. case[3] .. ")", 1, true), told)
     end
   end)
   it("that would take for ever end it all, whatever stands around them", function()
@@ -242,7 +270,9 @@ describe("formats", function()
     duration = { { "P1Y2M3DT4H5M6S", "PT1M", "P4W" },
       { "P", "PT", "P1YT", "1D", "P1D2H", "P1W1D" } },
     uuid = { { "2eb8aa08-AA98-11ea-b4aa-73b441d16380" }, { "2eb8aa08aa9811eab4aa73b441d16380" } },
-    regex = { { "^a$" }, { "^(a", "\\Z" } },
+    -- The second half of the first list cannot be run here, but is good.
+    regex = { { "^a$", "(?<=a+)b", "^(?:(a)|b)*\\1$", "(?<x>a)|(?<x>b)", "(?<$>a)" },
+      { "^(a", "\\Z", "a{2,1}", "\\k<x>", "(?<x>a)(?<x>b)", "(?<1>a)" } },
     ["json-pointer"] = { { "", "/a/~0~1" }, { "a", "/~", "/~2" } },
     ["segue-duration"] = { { "10s", "1h30m", "0.5s", "250ms", "2d" },
       { "", "10", "s", "10 s", "1w" } },
