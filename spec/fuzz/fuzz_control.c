@@ -37,6 +37,11 @@ static const char *const requests[] = {
     "HEAD /api/v1/config",
     "DELETE /metrics",
     "GET /api/v1/why",
+    "POST /api/v1/rollback",
+    "POST /api/v1/confirm",
+    "POST /api/v1/freeze",
+    "POST /api/v1/unfreeze",
+    "POST /api/v1/recording",
 };
 enum { REQUESTS = sizeof requests / sizeof *requests, DEADLINE_MS = 5000 };
 

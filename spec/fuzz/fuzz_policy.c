@@ -11,10 +11,14 @@
 #include "core/bind/loader.h"
 
 static const char *const words[] = {
-    "name",  "sources", "triggers", "debounce", "min",    "max",     "min_interval",
-    "check", "reload",  "confirm",  "probe",    "within", "modules", "strategy",
-    "kind",  "config",  "needs",    "replace",  "drain",  "schema",  "listen",
-    "path",  "format",  "optional", "guard",    "url",    "limits",  "x",
+    "name",    "sources",   "triggers",   "debounce", "min",     "max",      "min_interval",
+    "check",   "reload",    "confirm",    "probe",    "within",  "modules",  "strategy",
+    "kind",    "config",    "needs",      "replace",  "drain",   "schema",   "listen",
+    "path",    "format",    "optional",   "guard",    "url",     "limits",   "x",
+    "hold",    "by",        "secrets",    "history",  "ready",   "timeouts", "tls",
+    "cert",    "key",       "client_ca",  "client",   "clients", "tokens",   "file",
+    "role",    "public",    "hosts",      "rate",     "burst",   "mode",     "others",
+    "max_age", "min_items", "max_shrink", "required", "fetch",   "watch",    "buffer",
 };
 static const char *const values[] = {
     "segue.file 'a.yaml'",
@@ -45,6 +49,22 @@ static const char *const values[] = {
     "setmetatable({}, { __index = function() error 'no' end })",
     "coroutine.create(function() end)",
     "string.rep('x', 1e6)",
+    "segue.lua_file 'a.lua'",
+    "segue.url { 'http://127.0.0.1:1/a.yaml', guard = { max_age = '1h' } }",
+    "segue.url 'ftp://nowhere'",
+    "segue.source { name = 's', fetch = function() end }",
+    "segue.trigger(function(fire) end)",
+    "segue.http { '0.0.0.0:1', tls = { cert = 'c.pem', key = 'k.pem' } }",
+    "segue.http { 'unix:/tmp/x.sock', mode = '0660', others = 'read' }",
+    "{ { file = 'token', role = 'read' } }",
+    "{ 'a.b', '**.token', 'u[*].*_key' }",
+    "{ 'health', 'metrics' }",
+    "'10/s'",
+    "'operate'",
+    "'strict'",
+    "'1w'",
+    "0.5",
+    "{}",
 };
 enum { WORDS = sizeof words / sizeof *words, VALUES = sizeof values / sizeof *values };
 
