@@ -19,7 +19,7 @@ enum {
   SEGUE__EXIT_REJECTED = 3,
   SEGUE__EXIT_FAILED = 4, /* failed or reverted; a start that could not get what it needs */
   SEGUE__EXIT_UNREACHABLE = 5,
-  SEGUE__EXIT_REFUSED = 6 /* held, conflict, put off */
+  SEGUE__EXIT_REFUSED = 6 /* held, conflict, put off, not kept */
 };
 
 typedef struct segue__cli {

@@ -267,36 +267,47 @@ int segue__cli_unfreeze(const segue__cli *cli) {
 
 /* ---- What was ---- */
 
-/* What is asked for and not there was a slip of the one who asked. */
-static int look_code(int status) {
-  return status == 400 || status == 404 ? SEGUE__EXIT_USAGE : exit_code(status);
+/* For questions about what is kept: a reload or generation that is not (any more) cannot be had,
+ * whatever is wanted of it; what cannot be one was a slip of the one who asked. */
+static int kept_code(int status) {
+  if (status == 400) return SEGUE__EXIT_USAGE;
+  return status == 404 ? SEGUE__EXIT_REFUSED : exit_code(status);
+}
+
+/* A path that leads nowhere is a slip. */
+static int why_code(int status) {
+  return status == 404 ? SEGUE__EXIT_USAGE : kept_code(status);
 }
 
 /* One GET, shown as a table. */
-static int look(const segue__cli *cli, segue__buf *path, table *draw) {
+static int look(const segue__cli *cli, segue__buf *path, table *draw, int (*code)(int status)) {
   static const int map[2] = {SEGUE__EXIT_OK, SEGUE__EXIT_OK};
   segue_error err;
   segue__http_answer answer = {0};
   int rc = ask_at(cli, (question){"GET", NULL, true, NULL}, path, &answer, &err);
   if (rc < 0) return unreachable(&err);
   rc = answer.status == 200 ? show_table(cli, &answer, draw, map)
-                            : show(cli, &answer, look_code(answer.status));
+                            : show(cli, &answer, code(answer.status));
   segue__http_answer_deinit(&answer);
   return rc;
 }
 
 int segue__cli_history(const segue__cli *cli) {
   segue__buf path;
+  if (cli->arg_count && cli->args[0][strspn(cli->args[0], "0123456789")])
+    return segue__cli_fail(SEGUE__EXIT_USAGE,
+                           "'%.60s' is no number of a reload: segue history lists them",
+                           cli->args[0]);
   segue__buf_init(&path);
   segue__buf_adds(&path, "/api/v1/reloads");
   if (cli->arg_count) {
     segue__buf_addc(&path, '/');
     add_escaped(&path, cli->args[0]);
-    return look(cli, &path, segue__table_reload);
+    return look(cli, &path, segue__table_reload, kept_code);
   }
   segue__buf_adds(&path, "?limit=");
   add_escaped(&path, cli->limit ? cli->limit : "20");
-  return look(cli, &path, segue__table_history);
+  return look(cli, &path, segue__table_history, kept_code);
 }
 
 int segue__cli_why(const segue__cli *cli) {
@@ -306,7 +317,7 @@ int segue__cli_why(const segue__cli *cli) {
   segue__buf_init(&path);
   segue__buf_adds(&path, "/api/v1/why?path=");
   add_escaped(&path, cli->args[0]);
-  return look(cli, &path, segue__table_why);
+  return look(cli, &path, segue__table_why, why_code);
 }
 
 /* Names given as from and to; "next" alone is live against next. */
@@ -340,7 +351,7 @@ int segue__cli_diff(const segue__cli *cli) {
   if (answer.status == 200 && !next)
     rc = show_table(cli, &answer, segue__table_diff, map);
   else
-    rc = show(cli, &answer, answer.status == 400 ? SEGUE__EXIT_USAGE : exit_code(answer.status));
+    rc = show(cli, &answer, kept_code(answer.status));
   segue__http_answer_deinit(&answer);
   return rc;
 }

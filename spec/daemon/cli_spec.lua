@@ -305,7 +305,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
     assert.matches("~ a = 6", d:cli("diff", "next").stdout)
     assert.equal(2, d:cli("diff", "tomorrow").code)
     local gone = d:cli("diff", "77")
-    assert.equal(1, gone.code)
+    assert.equal(6, gone.code)
     assert.matches("^segue: generation 77 is not kept", gone.stderr)
   end)
 
