@@ -144,19 +144,25 @@ static unsigned method_of(const segue__http_request *request) {
   return segue__method_is(request, "PUT") ? PUT : 0;
 }
 
+/* Ends in "/": only what is below it is something. */
+static bool is_folder(const route *r) {
+  size_t len = strlen(r->path);
+  return len > 1 && r->path[len - 1] == '/';
+}
+
 static bool matches(const route *r, const char *path, const char **rest) {
   size_t len = strlen(r->path);
-  bool below = len > 1 && r->path[len - 1] == '/';
   *rest = path + len;
-  if (below) return strncmp(path, r->path, len) == 0 && path[len];
+  if (is_folder(r)) return strncmp(path, r->path, len) == 0 && path[len];
   return strcmp(path, r->path) == 0;
 }
 
 static void not_found(segue__http_request *request) {
   const char *paths[ROUTE_COUNT];
+  size_t count = 0;
   for (size_t i = 0; i < ROUTE_COUNT; i++)
-    paths[i] = routes[i].path;
-  const char *meant = segue__nearest(request->path, paths, ROUTE_COUNT);
+    if (!is_folder(&routes[i])) paths[count++] = routes[i].path;
+  const char *meant = segue__nearest(request->path, paths, count);
   segue__answer_error(request, 404, NULL, "there is no %.200s here: %s%s", request->path,
                       meant ? "did you mean " : "GET / lists what there is", meant ? meant : "");
 }
