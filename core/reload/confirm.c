@@ -13,7 +13,10 @@ static void probe(segue__txn *txn);
 static void not_confirmed(segue__txn *txn, const segue_error *why);
 static void wait_for_operator(segue__txn *txn);
 
-enum { PROBE_PAUSE_MS = 200 };
+enum {
+  PROBE_PAUSE_MS = 200,
+  PROBE_LAST_MS = 20 /* before the end: time for a last one that takes some */
+};
 
 void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data) {
   if (!segue__txn_step_begin(txn, cb, data, txn->flipped && !txn->confirmed,
@@ -95,10 +98,20 @@ static void wait_for_operator(segue__txn *txn) {
 static void probe_again(segue__timer *timer) {
   segue__txn *txn = timer->data;
   if (decided(txn)) return;
-  if (txn->confirm_until_ms <= segue__loop_now_ms(txn->engine->loop))
+  if (txn->confirm_until_ms < segue__loop_now_ms(txn->engine->loop))
     not_confirmed(txn, txn->unhealthy.code ? &txn->unhealthy : NULL);
   else
     probe(txn);
+}
+
+/* Until the next probe. The time left is used up: the last two are shortly before the end, and at
+ * the end. */
+static uint64_t pause_ms(const segue__txn *txn, uint64_t now) {
+  uint64_t pause = PROBE_PAUSE_MS, left = txn->confirm_until_ms - now;
+  uint64_t held = txn->healthy_since_ms + txn->policy->confirm_hold_ms;
+  if (txn->healthy && held - now < pause) pause = held - now;
+  if (pause < left) return pause;
+  return left > PROBE_LAST_MS ? left - PROBE_LAST_MS : left;
 }
 
 static void probed(segue_op *op, int status, const segue_error *error) {
@@ -120,15 +133,12 @@ static void probed(segue_op *op, int status, const segue_error *error) {
     confirmed(txn);
     return;
   }
-  uint64_t pause = PROBE_PAUSE_MS;
-  if (txn->healthy && txn->healthy_since_ms + hold - now < pause)
-    pause = txn->healthy_since_ms + hold - now;
-  if (now + pause > txn->confirm_until_ms) {
+  if (now >= txn->confirm_until_ms) {
     not_confirmed(txn, status < 0 ? &why : NULL);
     return;
   }
   txn->timer.data = txn;
-  segue__timer_start(loop, &txn->timer, pause, probe_again);
+  segue__timer_start(loop, &txn->timer, pause_ms(txn, now), probe_again);
 }
 
 static void probe(segue__txn *txn) {

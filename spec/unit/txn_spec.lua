@@ -507,6 +507,38 @@ describe("a transaction", function()
       assert.equal("applied", w:outcome())
     end)
 
+    for _, within in ipairs { 300, 2000, 5 } do
+      it("looks until the end of " .. within .. " ms, and no longer", function()
+        e = engine.started {}
+        e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = within } }
+        local w = change()
+        e:advance(within - 1)
+        assert.is_false(w:answered())
+        e.hooks.probe = engine.OK -- 1 ms before the end
+        e:advance(1)
+        assert.equal("applied", w:outcome())
+        e.hooks.probe = engine.FAIL
+        w = change()
+        e:advance(within - 1)
+        assert.is_false(w:answered())
+        e:advance(1)
+        assert.equal("reverted", w:outcome())
+      end)
+    end
+
+    it("gives a last probe that takes a while the time for it", function()
+      e = engine.started {}
+      e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = 300 } }
+      local w = change()
+      e:advance(250)
+      e.hooks.probe = engine.LATER
+      e:advance(40)
+      assert.is_false(w:answered())
+      C.scripted_hooks_finish(e.hooks)
+      e:step()
+      assert.equal("applied", w:outcome())
+    end)
+
     it("cuts a probe that hangs at the end of within", function()
       e = engine.started {}
       e:set_policy { probe = engine.LATER, set = { confirm_within_ms = 3000 } }
