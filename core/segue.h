@@ -79,7 +79,7 @@ typedef struct segue_error {
   uint32_t column;   /* 1-based, in bytes */
   char source[96];   /* name of the source or module it concerns */
   char file[256];    /* file or document name */
-  char path[256];    /* path in the tree: listen[0].port */
+  char path[256];    /* path in the tree: listen[0].port; a long one lacks its middle */
   char message[512]; /* one sentence: what is wrong and what to do */
 } segue_error;
 

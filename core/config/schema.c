@@ -25,7 +25,7 @@ bool segue__compile_stopped(const segue__compile *c) {
 
 static void describe(const segue__compile *c, segue_error *err, const char *text) {
   const segue__document *doc = c->sub ? c->sub->resource->doc : NULL;
-  char path[sizeof err->path];
+  char path[4 * sizeof err->path]; /* what is too long is shortened with sense */
   segue__error_set(err, SEGUE_ESCHEMA, "%s%s%s", c->keyword ? c->keyword : "",
                    c->keyword ? ": " : "", text);
   snprintf(path, sizeof path, "#%s%s%s", c->sub ? c->sub->location : "", c->keyword ? "/" : "",

@@ -115,8 +115,42 @@ void segue__error_at(segue_error *err, const char *file, uint32_t line, uint32_t
   if (column) err->column = column;
 }
 
+/* Whether a step of a path begins here. */
+static bool begins_step(char c) {
+  return c == '[' || c == '.';
+}
+
+static bool inside_character(char c) {
+  return ((unsigned char)c & 0xc0) == 0x80;
+}
+
+/* A path that is too long keeps its beginning and its end, in whole steps where there are any. */
+static void shorten(char *to, size_t size, const char *from, size_t len) {
+  static const char gap[] = "\xe2\x80\xa6"; /* the sign of an ellipsis */
+  size_t room = size - sizeof gap, head = room / 2, tail = len - (room - room / 2);
+  size_t whole_head = head, whole_tail = tail;
+  while (whole_head && !begins_step(from[whole_head]))
+    whole_head--;
+  while (whole_tail < len && !begins_step(from[whole_tail]))
+    whole_tail++;
+  while (head && inside_character(from[head]))
+    head--;
+  while (inside_character(from[tail]))
+    tail++;
+  if (whole_head) head = whole_head;
+  if (whole_tail < len) tail = whole_tail;
+  memcpy(to, from, head);
+  memcpy(to + head, gap, sizeof gap - 1);
+  memcpy(to + head + sizeof gap - 1, from + tail, len - tail + 1);
+}
+
 void segue__error_path(segue_error *err, const char *path) {
-  if (err && path) copy(err->path, sizeof err->path, path);
+  if (!err || !path) return;
+  size_t len = strlen(path);
+  if (len < sizeof err->path)
+    memcpy(err->path, path, len + 1);
+  else
+    shorten(err->path, sizeof err->path, path, len);
 }
 
 void segue__error_source(segue_error *err, const char *source) {

@@ -70,7 +70,8 @@ static int missing(segue_error *err, const char *verb, const char *path) {
   if (len > 0) {
     target[len] = 0;
     return segue__error_set(err, UV_ENOENT,
-                            "cannot %s %s: it is a symbolic link to %.200s, which does not exist",
+                            "cannot %s %s: it is a symbolic link to %.200s, which does not exist; "
+                            "create that or correct the link",
                             verb, name, target);
   }
   struct stat st;
@@ -124,20 +125,22 @@ static int not_folder(segue_error *err, const char *verb, const char *path) {
   if (!parent_of(path, folder)) snprintf(folder, sizeof folder, "%s", path);
   while (stat(folder, &st) && parent_of(folder, above))
     strcpy(folder, above);
-  return segue__error_set(err, UV_ENOTDIR, "cannot %s %s: %s is a file, not a folder", verb,
+  return segue__error_set(err, UV_ENOTDIR,
+                          "cannot %s %s: %s is a file, not a folder; correct the path", verb,
                           segue__shown(path, shown), segue__shown(folder, shown_folder));
 }
 
 static const char *remedy(int code) {
   switch (code) {
   case UV_ELOOP:
-    return "its symbolic links go in a circle, or there are more than 40 of them";
+    return "its symbolic links go in a circle, or there are more than 40 of them; "
+           "lead them to a file";
   case UV_ENOSPC:
-    return "the file system is full";
+    return "the file system is full; make room";
   case -EDQUOT:
-    return "the disk quota is used up";
+    return "the disk quota is used up; make room or raise it";
   case UV_EROFS:
-    return "the file system is mounted read-only";
+    return "the file system is mounted read-only; remount it or choose another place";
   case UV_EBUSY:
     return "it is a mount point and cannot be replaced; mount its folder instead of the file";
   case UV_EMFILE:
@@ -145,7 +148,7 @@ static const char *remedy(int code) {
   case UV_ENFILE:
     return "the system has too many open files; raise fs.file-max";
   case UV_ENAMETOOLONG:
-    return "the path or a name in it is too long";
+    return "the path or a name in it is too long; choose a shorter one";
   default:
     return segue_strerror(code);
   }

@@ -42,15 +42,17 @@ static int check_type(const char *path, const struct stat *st, segue_error *err)
                             "cannot read %s: it is a directory; name a file, or all of them with a "
                             "dir source (%s/*.yaml)",
                             name, name);
-  return segue__error_set(err, UV_EFTYPE, "cannot read %s: it is %s, not a regular file", name,
-                          type_name(st->st_mode));
+  return segue__error_set(err, UV_EFTYPE,
+                          "cannot read %s: it is %s, not a regular file; name a file, which can "
+                          "be read again and again",
+                          name, type_name(st->st_mode));
 }
 
 static int too_large(const char *path, uint64_t size, bool at_least, size_t max, segue_error *err) {
   char shown[SEGUE__SHOWN_MAX];
   return segue__error_set(err, SEGUE_ELIMIT,
-                          "%s is %s%llu bytes; the limit is %zu: raise limits.bytes or split the "
-                          "file",
+                          "%s is %s%llu bytes; the limit is %zu: split the file, perhaps into a "
+                          "folder that a dir source reads",
                           segue__shown(path, shown), at_least ? "at least " : "",
                           (unsigned long long)size, max);
 }
