@@ -111,8 +111,8 @@ void segue__render_plan_text(segue__buf *out, const segue__result *result) {
 
 void segue__render_result_json(segue__buf *out, const segue__result *result, bool detail) {
   segue__buf_addf(out, "{\"id\":%" PRIu64 ",\"outcome\":\"%s\",\"generation\":%" PRIu64 ",",
-                  result->id, segue__outcome_name(result->outcome), result->generation);
-  segue__render_member(out, "hash", result->generation ? result->hash : NULL);
+                  result->id, segue__result_outcome(result), result->generation);
+  segue__render_member(out, "hash", result->generation && result->hash[0] ? result->hash : NULL);
   segue__buf_addf(out, ",\"trigger\":\"%s\",", segue__trigger_name(result->trigger));
   segue__render_member(out, "cause", result->cause);
   if (result->restores) segue__buf_addf(out, ",\"restores\":%" PRIu64, result->restores);

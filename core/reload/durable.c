@@ -40,6 +40,10 @@ int segue__durable_write(segue__slots *slots, const segue__durable *state) {
     segue__buf_addf(&b, "unconfirmed=%" PRIu64 "\n", state->unconfirmed_generation);
     put_hash(&b, "unconfirmed_raw", state->unconfirmed_raw);
     segue__buf_addf(&b, "unconfirmed_until=%" PRId64 "\n", state->unconfirmed_until_wall_ms);
+    segue__buf_addf(&b, "unconfirmed_reload=%" PRIu64 "\n", state->unconfirmed_reload);
+    segue__buf_addf(&b, "unconfirmed_trigger=%u\n", state->unconfirmed_trigger);
+    segue__buf_addf(&b, "unconfirmed_since=%" PRId64 "\n", state->unconfirmed_wall_ms);
+    put_text(&b, "unconfirmed_cause", state->unconfirmed_cause);
   }
   if (state->pinned) {
     segue__buf_addf(&b, "pinned=%" PRIu64 "\n", state->pinned_generation);
@@ -72,21 +76,35 @@ static segue__hash get_hash(const char *value) {
   return hash;
 }
 
-static void take(segue__durable *state, const char *name, const char *value) {
-  if (!strcmp(name, "frozen")) {
-    state->frozen = true;
-    state->frozen_wall_ms = strtoll(value, NULL, 10);
-  } else if (!strcmp(name, "frozen_by")) {
-    get_text(value, state->frozen_by, sizeof state->frozen_by);
-  } else if (!strcmp(name, "frozen_why")) {
-    get_text(value, state->frozen_why, sizeof state->frozen_why);
-  } else if (!strcmp(name, "unconfirmed")) {
+static void take_window(segue__durable *state, const char *name, const char *value) {
+  if (!strcmp(name, "unconfirmed")) {
     state->unconfirmed = true;
     state->unconfirmed_generation = strtoull(value, NULL, 10);
   } else if (!strcmp(name, "unconfirmed_raw")) {
     state->unconfirmed_raw = get_hash(value);
   } else if (!strcmp(name, "unconfirmed_until")) {
     state->unconfirmed_until_wall_ms = strtoll(value, NULL, 10);
+  } else if (!strcmp(name, "unconfirmed_reload")) {
+    state->unconfirmed_reload = strtoull(value, NULL, 10);
+  } else if (!strcmp(name, "unconfirmed_trigger")) {
+    state->unconfirmed_trigger = (unsigned)strtoul(value, NULL, 10);
+  } else if (!strcmp(name, "unconfirmed_since")) {
+    state->unconfirmed_wall_ms = strtoll(value, NULL, 10);
+  } else if (!strcmp(name, "unconfirmed_cause")) {
+    get_text(value, state->unconfirmed_cause, sizeof state->unconfirmed_cause);
+  }
+}
+
+static void take(segue__durable *state, const char *name, const char *value) {
+  if (!strncmp(name, "unconfirmed", 11)) {
+    take_window(state, name, value);
+  } else if (!strcmp(name, "frozen")) {
+    state->frozen = true;
+    state->frozen_wall_ms = strtoll(value, NULL, 10);
+  } else if (!strcmp(name, "frozen_by")) {
+    get_text(value, state->frozen_by, sizeof state->frozen_by);
+  } else if (!strcmp(name, "frozen_why")) {
+    get_text(value, state->frozen_why, sizeof state->frozen_why);
   } else if (!strcmp(name, "pinned")) {
     state->pinned = true;
     state->pinned_generation = strtoull(value, NULL, 10);

@@ -22,6 +22,11 @@ struct segue__durable {
   uint64_t unconfirmed_generation;
   segue__hash unconfirmed_raw; /* of the sources that it was made from */
   int64_t unconfirmed_until_wall_ms;
+  /* The reload that made it: whoever asked was told its number, and may find only that it died. */
+  uint64_t unconfirmed_reload; /* 0: not known, an older version has written it */
+  unsigned unconfirmed_trigger;
+  int64_t unconfirmed_wall_ms; /* when it began */
+  char unconfirmed_cause[448]; /* who and what */
   /* What the sources say now was taken back (rolled back from, or not confirmed): it does not go
    * live by itself. */
   bool pinned;

@@ -93,6 +93,7 @@ typedef struct segue__result {
   bool deferred;  /* the policy put it off: it will run later */
   bool undo_failed;
   bool forced;         /* it ran even if nothing had changed */
+  bool unconfirmed;    /* it waits to be confirmed: what comes of it is not known yet */
   segue__files *files; /* what it read; only while observers are told that it settled, and only if
                           they asked for it: segue__engine_keep_files */
   segue__trigger trigger;
@@ -110,6 +111,7 @@ typedef struct segue__result {
   segue__changes changes; /* from and to are NULL here; texts instead: */
   char **change_texts;    /* JSON of the new value (NULL for a removal), cut at 200 bytes */
 } segue__result;
+const char *segue__result_outcome(const segue__result *result); /* or "unconfirmed" */
 segue__result *segue__result_ref(segue__result *result);
 void segue__result_unref(segue__result *result);
 

@@ -154,11 +154,25 @@ static bool same_raw(const segue__txn *txn) {
   return d->unconfirmed && segue__hash_equal(d->unconfirmed_raw, txn->raw);
 }
 
+/* The history tells of it from now on, as of something that waits; what comes of it takes the
+ * place of that. */
+static void tell_window(segue__txn *txn) {
+  segue__result *result = txn->result;
+  const segue__record_run window = {.result = result};
+  result->unconfirmed = true;
+  result->generation = txn->next->generation;
+  memcpy(result->hash, txn->next->hash, sizeof result->hash);
+  segue__record_settled(txn->engine->record, &window);
+  result->unconfirmed = false;
+  result->generation = 0; /* it is not live yet */
+}
+
 static void opened(segue__txn *txn, const segue_error *error) {
   if (error) {
     segue__txn_step_end(txn, error);
     return;
   }
+  if (txn->opened) tell_window(txn);
   segue__txn_enter(txn, SEGUE__PHASE_COMMIT);
   segue__commit_run(txn);
 }
@@ -180,6 +194,10 @@ void segue__hold_open(segue__txn *txn) {
   txn->opened = true;
   d->unconfirmed = true;
   d->unconfirmed_generation = txn->next->generation;
+  d->unconfirmed_reload = txn->result->id;
+  d->unconfirmed_trigger = txn->result->trigger;
+  d->unconfirmed_wall_ms = txn->result->started_wall_ms;
+  snprintf(d->unconfirmed_cause, sizeof d->unconfirmed_cause, "%s", txn->result->cause);
   txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
   segue__txn_record(txn, segue__record_state(engine->record, d, &txn->call), opened);
 }

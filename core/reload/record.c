@@ -221,6 +221,46 @@ static void tell_not_open(const segue__record *record, int rc) {
              record->history_path, "error", 's', why(rc), NULL);
 }
 
+static void tell_missing(const segue__record *record, uint64_t id, int rc) {
+  segue__log(record->log, SEGUE__ERROR, "record", "a reload is missing in the history", "reload",
+             'u', id, "error", 's', why(rc), NULL);
+}
+
+static const char *rendered(const segue__record *record, const segue__result *result, bool detail) {
+  segue__buf text;
+  segue__buf_init(&text);
+  record->render(&text, result, detail);
+  char *copy = text.failed ? NULL : segue__strndup(text.data, text.len);
+  segue__buf_deinit(&text);
+  return copy;
+}
+
+/* The process before has died while a reload waited to be confirmed, and perhaps before the history
+ * had it: whoever asked was told its number. */
+static int add_window(segue__record *record) {
+  segue__durable *d = &record->found.state;
+  if (!d->unconfirmed || d->unconfirmed_reload <= record->found.reload) return 0;
+  record->found.reload = d->unconfirmed_reload;
+  segue__result lost = {.id = d->unconfirmed_reload,
+                        .unconfirmed = true,
+                        .cause = d->unconfirmed_cause,
+                        .phase = SEGUE__PHASE_COMMIT,
+                        .generation = d->unconfirmed_generation,
+                        .started_wall_ms = d->unconfirmed_wall_ms};
+  if (d->unconfirmed_trigger <= SEGUE__BY_RETRY) lost.trigger = d->unconfirmed_trigger;
+  segue__history_entry entry = {.id = lost.id,
+                                .wall_ms = lost.started_wall_ms,
+                                .outcome = segue__result_outcome(&lost),
+                                .summary = rendered(record, &lost, false),
+                                .detail = rendered(record, &lost, true)};
+  int rc = entry.summary && entry.detail ? 0 : UV_ENOMEM;
+  if (!rc && record->history) rc = segue__history_add(record->history, &entry);
+  segue__free((void *)entry.summary);
+  segue__free((void *)entry.detail);
+  if (rc && rc != UV_ENOMEM) tell_missing(record, lost.id, rc);
+  return rc == UV_ENOMEM ? rc : 0;
+}
+
 static int open_all(segue__record *record) {
   segue__record_contents *found = &record->found;
   segue__files *files = NULL;
@@ -244,7 +284,7 @@ static int open_all(segue__record *record) {
   if (found->generation < found->state.unconfirmed_generation)
     found->generation = found->state.unconfirmed_generation;
   if (found->reload < good->reload) found->reload = good->reload + RELOAD_GAP;
-  return 0;
+  return add_window(record);
 }
 
 static int lose(segue__record *record, task *t) {
@@ -348,9 +388,7 @@ static int add_entry(segue__record *record, task *t) {
   if (!rc && t->fresh && t->entry.snapshot) rc = compare_with_last(record, t);
   if (!rc) rc = segue__history_add(record->history, &t->entry);
   if (rc && (rc != UV_EBUSY || t->tries + 1 >= BUSY_TRIES || record->stopping))
-    segue__log(record->log, SEGUE__ERROR, "record", "a reload is missing in the history", "reload",
-               'u', t->entry.id, "error", 's', why(record->history ? rc : record->open_status),
-               NULL);
+    tell_missing(record, t->entry.id, record->history ? rc : record->open_status);
   return rc;
 }
 
@@ -434,15 +472,6 @@ static int copy_paths(segue__history_entry *entry, const segue__changes *changes
   return 0;
 }
 
-static const char *rendered(const segue__record *record, const segue__result *result, bool detail) {
-  segue__buf text;
-  segue__buf_init(&text);
-  record->render(&text, result, detail);
-  char *copy = text.failed ? NULL : segue__strndup(text.data, text.len);
-  segue__buf_deinit(&text);
-  return copy;
-}
-
 static bool has_room(segue__record *record) {
   pthread_mutex_lock(&record->lock);
   bool room = record->busy.count + record->later.count < WAITING_MAX;
@@ -457,8 +486,9 @@ void segue__record_settled(segue__record *record, const segue__record_run *settl
   if (t) {
     t->files = segue__files_ref(settled->files);
     t->entry = (segue__history_entry){.id = result->id,
-                                      .wall_ms = result->ended_wall_ms,
-                                      .outcome = segue__outcome_name(result->outcome),
+                                      .wall_ms = result->ended_wall_ms ? result->ended_wall_ms
+                                                                       : result->started_wall_ms,
+                                      .outcome = segue__result_outcome(result),
                                       .summary = rendered(record, result, false),
                                       .detail = rendered(record, result, true),
                                       .input = settled->input};

@@ -74,7 +74,8 @@ void segue__record_limit(segue__record *record, const segue__history_limits *lim
 int segue__record_state(segue__record *record, const segue__durable *state,
                         segue__record_call *call);
 
-/* A run has settled. snapshot: the generation that it made live, which becomes the last good one;
+/* A run has settled, or waits to be confirmed (result->unconfirmed): then it is told again when it
+ * has. snapshot: the generation that it made live, which becomes the last good one;
  * call tells when that is durable. NULL: it made none, call is not used. Either way the history is
  * told afterwards. */
 typedef struct segue__record_run {

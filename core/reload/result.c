@@ -58,6 +58,10 @@ int segue__result_new(segue__result **out, const segue__run *run) {
   return 0;
 }
 
+const char *segue__result_outcome(const segue__result *result) {
+  return result->unconfirmed ? "unconfirmed" : segue__outcome_name(result->outcome);
+}
+
 segue__result *segue__result_ref(segue__result *result) {
   result->refs++;
   return result;

@@ -243,3 +243,70 @@ describe("a rollback that has to be confirmed", function()
     assert.equal(1, live(d))
   end)
 end)
+
+describe("a reload that waits for an operator when the daemon is killed", function()
+  after_each(segue.cleanup)
+
+  local function confirm(d)
+    wait.until_true(function()
+      local ok, status = pcall(post, d, "/api/v1/confirm")
+      return ok and status == 200
+    end, 20000, function() return "something to confirm: " .. d:log() end)
+    d:wait_ready()
+  end
+
+  -- The history of a reload, as soon as there is any.
+  local function told(d, id)
+    return wait.until_true(function()
+      local r = d:control("/api/v1/reloads/" .. id)
+      return r.status == 200 and cjson.decode(r.body)
+    end, nil, "reload " .. id)
+  end
+
+  it("is in the history from the moment on that it is live, with who asked", function()
+    local d = start(text_of 'by = "operator", within = "60s"', false)
+    confirm(d)
+    put(d, 2)
+    local _, answer = d:reload()
+    local waiting = told(d, answer.id)
+    assert.equal("unconfirmed", waiting.outcome)
+    assert.equal(answer.generation, waiting.generation)
+    assert.equal(answer.hash, waiting.hash)
+    assert.equal(cjson.null, waiting.ended)
+    assert.matches("^POST /%-/reload from unix:pid=%d+,uid=%d+$", waiting.cause)
+    assert.same({ { op = "change", path = "x", to_text = "2" } }, waiting.changes)
+    assert.matches("\n" .. answer.id .. " +%- +unconfirmed ", d:cli("history").stdout)
+    confirm(d)
+    wait.until_true(function() return told(d, answer.id).outcome == "applied" end, nil, "the end")
+    assert.equal(2, #d:json "/api/v1/reloads")
+  end)
+
+  -- The first entry is that of the start, the second tells that the reload waits.
+  for _, strike in ipairs { "none", "history.add#2=kill", "history.commit#2=kill" } do
+    it("keeps its number and who asked for it (" .. strike .. ")", function()
+      local d = start(text_of 'by = "operator", within = "60s"', false)
+      confirm(d)
+      d:stop()
+      d.options.env = { SEGUE_FAULTS = strike ~= "none" and strike or nil }
+      d:spawn()
+      d:wait_ready()
+      d.options.env = nil
+      put(d, 2)
+      local ok, _, answer = pcall(d.reload, d)
+      local id = ok and type(answer) == "table" and answer.id or 3
+      assert.equal(3, id)
+      if strike == "none" then d:crash() else assert.equal(9, (select(2, d:wait_exit(20000)))) end
+      d:spawn()
+      wait_live(d, 2)
+      assert.matches("^POST /%-/reload from unix", told(d, id).cause)
+      assert.equal("unconfirmed", told(d, id).outcome)
+      assert.equal("control", told(d, id).trigger)
+      confirm(d)
+      local top = d:json "/api/v1/reloads"[1]
+      assert.equal(id + 1, top.id)
+      assert.equal("start", top.trigger)
+      assert.equal("unconfirmed", d:json "/api/v1/reloads"[2].outcome)
+      assert.equal(id + 2, select(2, d:reload "?force=1").id)
+    end)
+  end
+end)

@@ -19,7 +19,11 @@ return {
   @MORE@
 }]]
 
+-- The highest number of a reload that anybody was told.
+local told = 0
+
 local function start(options)
+  told = 0
   return segue.start { policy = (policy:gsub("@MORE@",
     options and options.more or "")), files = { ["a.yaml"] = "x: 1\n", ["b.yaml"] = "y: 1\n" } }
 end
@@ -45,6 +49,8 @@ end
 local function ask(d, path)
   local ok, r = pcall(d.control, d, { method = "POST", path = path,
     headers = { Accept = "application/json" }, deadline_ms = 20000 })
+  local read, answer = pcall(cjson.decode, ok and r.body)
+  if read and type(answer) == "table" and answer.id then told = math.max(told, answer.id) end
   return ok and r.status or nil
 end
 
@@ -56,13 +62,14 @@ local function judge(d, old, new)
   assert.equal(config.x, config.y)
   assert.truthy(config.x == old or config.x == new, cjson.encode(config))
   local before = d:json "/api/v1/status".generation
-  local top = 0
+  local top = told
   for _, reload in ipairs(d:json "/api/v1/reloads?limit=1000") do
     top = math.max(top, reload.id)
   end
   put(d, 50)
   local status, answer = d:reload "?force=1"
   assert.equal(200, status, cjson.encode(answer))
+  told = 0
   assert.is_true(answer.generation > before)
   assert.is_true(answer.id > top)
   assert.same({ x = 50, y = 50 }, d:config())

@@ -25,7 +25,7 @@ end)
 local function put(slots, state)
   local d = ffi.new("segue__durable[1]")
   for key, value in pairs(state) do
-    if key == "frozen_by" or key == "frozen_why" then ffi.copy(d[0][key], value)
+    if type(value) == "string" then ffi.copy(d[0][key], value)
     else d[0][key] = value end
   end
   return C.segue__durable_write(slots, d)
@@ -51,6 +51,8 @@ describe("the decisions on disk", function()
     C.check(put(fresh(), { frozen = true, frozen_wall_ms = 1764000000123, frozen_by = "a=b\\",
       frozen_why = why, unconfirmed = true, unconfirmed_generation = -2ull,
       unconfirmed_raw = { lo = 1, hi = -1ull }, unconfirmed_until_wall_ms = -5,
+      unconfirmed_reload = -4ull, unconfirmed_trigger = 4, unconfirmed_wall_ms = 1764000000124,
+      unconfirmed_cause = "POST /-/reload\nby = \\ me",
       pinned = true, pinned_generation = 7, pinned_raw = { lo = -3ull, hi = 0 } }))
     local d = get(fresh())
     assert.is_true(d.frozen)
@@ -60,9 +62,29 @@ describe("the decisions on disk", function()
     assert.is_true(d.unconfirmed_generation == -2ull)
     assert.is_true(d.unconfirmed_raw.lo == 1 and d.unconfirmed_raw.hi == -1ull)
     assert.equal(-5, tonumber(d.unconfirmed_until_wall_ms))
+    assert.is_true(d.unconfirmed_reload == -4ull)
+    assert.equal(4, d.unconfirmed_trigger)
+    assert.equal(1764000000124, tonumber(d.unconfirmed_wall_ms))
+    assert.equal("POST /-/reload\nby = \\ me", ffi.string(d.unconfirmed_cause))
     assert.is_true(d.pinned)
     assert.equal(7, tonumber(d.pinned_generation))
     assert.is_true(d.pinned_raw.lo == -3ull and d.pinned_raw.hi == 0)
+  end)
+
+  it("of an older version, which did not tell the reload, are read as they are", function()
+    local slots = fresh()
+    local buf = ffi.new("segue__buf[1]")
+    C.segue__buf_init(buf)
+    C.segue__slots_begin(slots, buf)
+    local old = "unconfirmed=9\nunconfirmed_until=12\n"
+    C.segue__buf_add(buf, old, #old)
+    C.check(C.segue__slots_write(slots, buf))
+    C.segue__buf_deinit(buf)
+    local d = get(fresh())
+    assert.equal(9, tonumber(d.unconfirmed_generation))
+    assert.equal(12, tonumber(d.unconfirmed_until_wall_ms))
+    assert.equal(0, tonumber(d.unconfirmed_reload))
+    assert.equal("", ffi.string(d.unconfirmed_cause))
   end)
 
   it("are written in turn, for their owner only, the newest counts", function()
@@ -321,6 +343,28 @@ describe("the record", function()
     local found = open()
     assert.equal(3, tonumber(found.generation))
     assert.is_true(tonumber(found.reload) > 5)
+  end)
+
+  it("tells a reload that died while it waited to be confirmed, once, by its number", function()
+    open()
+    settle(1, 1, "a: 1\n")
+    local d = ffi.new("segue__durable[1]")
+    d[0].unconfirmed, d[0].unconfirmed_generation, d[0].unconfirmed_reload = true, 2, 3
+    ffi.copy(d[0].unconfirmed_cause, "somebody")
+    assert.equal(0, (ask(function(call) return C.segue__record_state(record, d, call) end)))
+    for _ = 1, 2 do
+      close()
+      assert.equal(3, tonumber(open().reload))
+      local status, text = ask(function(call)
+        return C.segue__record_reloads(record, 10, 0, call)
+      end, function(a) return ffi.string(a.text.data, a.text.len) end)
+      assert.equal(0, status)
+      assert.equal('[{"id":3,"detail":0},{"id":1,"detail":0}]', text)
+    end
+    -- nor is its number given again where there is no history to tell it
+    close()
+    for _, ending in ipairs { "", "-wal", "-shm" } do os.remove(dir:at("history.db" .. ending)) end
+    assert.is_true(tonumber(open().reload) >= 3)
   end)
 
   it("tells whoever waits that nothing could be written, and why", function()
