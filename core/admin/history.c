@@ -94,6 +94,13 @@ static void render_config(segue__buf *out, const segue__page_ask *ask) {
   segue__buf_addc(out, '\n');
 }
 
+void segue__admin_cut(const segue_snapshot *live, char *path, size_t size) {
+  segue__buf cut;
+  segue__buf_init(&cut);
+  if (segue__mask_cut(live->mask, path, &cut) == 1 && cut.len) snprintf(path, size, "%s", cut.data);
+  segue__buf_deinit(&cut);
+}
+
 void segue__handle_config(segue__admin *admin, segue__http_request *request, const char *rest) {
   (void)rest;
   const segue_snapshot *live = segue__engine_live(admin->engine);
@@ -109,6 +116,7 @@ void segue__handle_config(segue__admin *admin, segue__http_request *request, con
     return;
   }
   segue__http_query_get(request, "path", path, sizeof path);
+  segue__admin_cut(live, path, sizeof path);
   const segue_node *node = segue_node_get(segue_snapshot_root(live), path);
   if (!node) {
     segue__answer_error(request, 404, headers, "the configuration has no value at %s", path);
@@ -154,7 +162,8 @@ static void render_diff(segue__buf *out, const segue__page_ask *ask) {
   segue__changes changes;
   segue__mask *mask = NULL;
   if (segue__mask_join(&mask, ask->from->mask, ask->to->mask, NULL) < 0 ||
-      segue__diff(segue_snapshot_root(ask->from), segue_snapshot_root(ask->to), &changes) < 0) {
+      segue__diff(segue_snapshot_root(ask->from), segue_snapshot_root(ask->to), &changes) < 0 ||
+      segue__mask_changes(mask, &changes) < 0) {
     segue__mask_unref(mask);
     out->failed = 1;
     return;

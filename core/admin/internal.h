@@ -125,6 +125,8 @@ bool segue__number_parse(const char *text, uint64_t *out); /* a whole number and
 bool segue__record_ask_reloads(segue__admin *admin, segue__http_request *request, uint64_t limit,
                                uint64_t before);
 bool segue__record_ask_reload(segue__admin *admin, segue__http_request *request, uint64_t id);
+/* Keys below a secret are not told: a path into one becomes that of the secret, in place. */
+void segue__admin_cut(const segue_snapshot *live, char *path, size_t size);
 /* Looks up the sides that are NULL by their numbers, then answers as segue__diff_answer. */
 void segue__record_ask_diff(segue__admin *admin, segue__http_request *request, const char *names[2],
                             const segue_snapshot *sides[2]);

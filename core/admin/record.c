@@ -259,8 +259,9 @@ void segue__handle_why(segue__admin *admin, segue__http_request *request, const 
   segue__question *q = question_new(admin, request, on_why);
   if (!q) return;
   snprintf(q->path, sizeof q->path, "%s", path);
+  segue__admin_cut(live, q->path, sizeof q->path);
   q->live = segue_snapshot_ref(live);
-  int rc = record ? segue__record_why(record, path, segue_snapshot_generation(live), &q->call)
+  int rc = record ? segue__record_why(record, q->path, segue_snapshot_generation(live), &q->call)
                   : UV_ENOENT;
   segue__record_answer answer = {.status = rc};
   if (rc < 0) on_why(&q->call, &answer);

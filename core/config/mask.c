@@ -130,19 +130,95 @@ void segue__mask_unref(segue__mask *mask) {
 
 bool segue__mask_hides(const segue__mask *mask, const char *text) {
   segue__path path;
-  segue__mask_walk *walk;
   segue_error ignored;
   if (!mask) return false;
   if (segue__path_parse(&path, text, &ignored) < 0) return true;
-  segue__seen seen = SEGUE__SEEN_SECRET;
-  if (segue__mask_walk_new(&walk, mask) == 0) {
-    seen = segue__mask_walk_top(walk);
-    for (size_t i = 0; i < path.count && seen == SEGUE__SEEN_OPEN; i++)
-      seen = segue__mask_walk_down(walk, &path.steps[i]);
-    segue__mask_walk_free(walk);
-  }
+  int depth = segue__mask_depth(mask, &path);
   segue__path_deinit(&path);
-  return seen == SEGUE__SEEN_SECRET;
+  return depth >= 0;
+}
+
+/* ---- Paths that lead into a secret ----------------------------------------------------------- */
+
+int segue__mask_cut(const segue__mask *mask, const char *text, segue__buf *out) {
+  segue__path path;
+  segue_error ignored;
+  int depth = 0;
+  if (mask && segue__path_parse(&path, text, &ignored) == 0) {
+    depth = segue__mask_depth(mask, &path);
+    for (int i = 0; i < depth; i++)
+      if (path.steps[i].key)
+        segue__path_add_key(out, path.steps[i].key, path.steps[i].key_len);
+      else
+        segue__path_add_index(out, path.steps[i].index);
+    segue__path_deinit(&path);
+  }
+  bool whole = !mask || depth < 0;
+  segue__buf_adds(out, whole ? text : "");
+  return out->failed ? UV_ENOMEM : !whole;
+}
+
+/* 1: it is another path now. The nodes need not be those at the path: neither is ever shown. */
+static int cut_change(const segue__mask *mask, segue__change *change) {
+  segue__buf path;
+  segue__buf_init(&path);
+  int rc = segue__mask_cut(mask, change->path, &path);
+  if (rc == 1 && strcmp(path.data, change->path) != 0) {
+    char *copy = segue__strdup(path.data);
+    segue__free(copy ? change->path : NULL);
+    if (copy)
+      *change = (segue__change){.op = SEGUE__CHANGE,
+                                .path = copy,
+                                .from = change->from ? change->from : change->to,
+                                .to = change->to ? change->to : change->from};
+    rc = copy ? 1 : UV_ENOMEM;
+  } else if (rc == 1) {
+    rc = 0;
+  }
+  segue__buf_deinit(&path);
+  return rc;
+}
+
+int segue__mask_changes(const segue__mask *mask, segue__changes *changes) {
+  size_t kept = 0;
+  int rc = 0;
+  for (size_t i = 0; mask && i < changes->count; i++) {
+    segue__change change = changes->items[i];
+    int cut = rc ? 0 : cut_change(mask, &change);
+    if (cut < 0) rc = cut;
+    if (cut == 1 && kept && strcmp(changes->items[kept - 1].path, change.path) == 0) {
+      segue__free(change.path); /* what changed below one secret comes in one row */
+      changes->total--;
+    } else {
+      changes->items[kept++] = change;
+    }
+  }
+  if (mask) changes->count = kept;
+  return rc;
+}
+
+/* Puts `by` in place of each `what`; by is shorter or as long. */
+static void replace(char *text, const char *what, const char *by) {
+  size_t n = strlen(what), m = strlen(by);
+  for (char *at = text; (at = strstr(at, what)); at += m) {
+    memcpy(at, by, m);
+    memmove(at + m, at + n, strlen(at + n) + 1);
+  }
+}
+
+void segue__mask_error(const segue__mask *mask, segue_error *error) {
+  segue__buf path;
+  segue__mask_scrub(mask, error->message);
+  if (!mask || !error->path[0] || error->path[0] == '#') return; /* a place in a schema */
+  segue__buf_init(&path);
+  if (segue__mask_cut(mask, error->path, &path) < 0) {
+    error->path[0] = 0;
+  } else if (strcmp(path.data, error->path) != 0) {
+    bool shorter = path.len < strlen(error->path); /* but for quotes that were left out */
+    if (path.len) replace(error->message, error->path, shorter ? path.data : SEGUE__MASKED);
+    segue__error_path(error, path.data);
+  }
+  segue__buf_deinit(&path);
 }
 
 /* ---- Secrets in sentences -------------------------------------------------------------------- */

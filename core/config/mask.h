@@ -31,6 +31,12 @@ void segue__mask_unref(segue__mask *mask);             /* NULL allowed */
 
 /* Is the value at a path a secret? What cannot be known (out of memory, no path) is one. */
 bool segue__mask_hides(const segue__mask *mask, const char *path);
+/* The path of the topmost secret that lies on the way to `path`, or path itself: keys below a
+ * secret are not told either. 1: it is (in) a secret, 0: not, UV_ENOMEM; out is empty before. What
+ * is no path becomes that of the root. */
+int segue__mask_cut(const segue__mask *mask, const char *path, segue__buf *out);
+/* Cuts the paths of all changes; those of one secret become one. */
+int segue__mask_changes(const segue__mask *mask, segue__changes *changes);
 /* The value at a path as JSON, with SEGUE__MASKED in place of secrets; as segue__json_write, or
  * with a limit as segue__json_write_start. path: where node is in the config, "" for the root. */
 void segue__mask_write(segue__buf *out, const segue__mask *mask, const segue_node *node,
@@ -47,5 +53,7 @@ bool segue__mask_knows(const segue__mask *mask);
  * what goes on like it; in place, the text only gets shorter or stays as it is. True: something was
  * found. */
 bool segue__mask_scrub(const segue__mask *mask, char *text);
+/* The same for what an error says, and the keys below a secret in its path. */
+void segue__mask_error(const segue__mask *mask, segue_error *error);
 
 #endif

@@ -30,6 +30,9 @@ segue__seen segue__mask_walk_top(const segue__mask_walk *walk);
 segue__seen segue__mask_walk_down(segue__mask_walk *walk, const segue__path_step *step);
 void segue__mask_walk_up(segue__mask_walk *walk);
 
+/* How many steps of the path lead to the topmost secret; -1: there is none. Out of memory: 0. */
+int segue__mask_depth(const segue__mask *mask, const segue__path *path);
+
 /* One step of a pattern. */
 typedef enum segue__pattern_kind {
   SEGUE__PATTERN_KEY,  /* text, "*" in it for any part */

@@ -95,6 +95,17 @@ segue__seen segue__mask_walk_down(segue__mask_walk *w, const segue__path_step *s
   return seen;
 }
 
+int segue__mask_depth(const segue__mask *mask, const segue__path *path) {
+  segue__mask_walk *walk;
+  if (segue__mask_walk_new(&walk, mask) < 0) return 0;
+  size_t depth = 0;
+  segue__seen seen = segue__mask_walk_top(walk);
+  for (; depth < path->count && seen == SEGUE__SEEN_OPEN; depth++)
+    seen = segue__mask_walk_down(walk, &path->steps[depth]);
+  segue__mask_walk_free(walk);
+  return seen == SEGUE__SEEN_SECRET ? (int)depth : -1;
+}
+
 void segue__mask_walk_up(segue__mask_walk *walk) {
   walk->depth--;
   for (size_t i = 0; i < walk->mask->schema_count; i++)

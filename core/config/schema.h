@@ -57,6 +57,7 @@ typedef struct segue__validate_options {
   /* Where nodes come from, for file names: a merged config, or one document, or neither. */
   const segue__config *config;
   const segue__document *document;
+  const struct segue__mask *mask; /* what is secret beside what the schema marks; NULL allowed */
   uint64_t steps;   /* of work: subschemas applied, members looked at; 0: 100 million */
   uint64_t time_ms; /* 0: 10 s */
 } segue__validate_options;
@@ -70,6 +71,8 @@ int segue__schema_validate(const segue__schema *schema, const segue_node *root,
 /* Is the value at this path (or one that it lies in) marked writeOnly by any subschema that can
  * apply to it? Conditions are not looked at: what may be a secret is one. Out of memory: true. */
 bool segue__schema_secret(const segue__schema *schema, const segue__path *path);
+/* How many steps of the path lead to the topmost one; -1: there is none. Out of memory: 0. */
+int segue__schema_secret_depth(const segue__schema *schema, const segue__path *path);
 
 /* A document whose root is `root` with the defaults of `properties` put in where members are
  * missing: through references, allOf and items, not through conditions. Where two speak about one

@@ -60,7 +60,7 @@ static void tell_forms(segue__validation *v, const segue__sub *sub, const segue_
   char shown[SEGUE__SHOWN_SIZE];
   segue__buf forms;
   segue__buf_init(&forms);
-  bool named = true;
+  bool named = !segue__finding_hidden(v, place);
   for (uint32_t i = 0; i < k->sub_count && named && forms.len < 200; i++) {
     if (i) segue__buf_adds(&forms, i + 1 == k->sub_count ? " or " : ", ");
     named = add_form(&forms, k->subs[i]);

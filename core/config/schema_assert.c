@@ -34,6 +34,8 @@ bool segue__check_const(segue__validation *v, const segue__sub *sub, const segue
   char shown[SEGUE__SHOWN_SIZE], wanted[SEGUE__SHOWN_SIZE];
   (void)marks;
   if (segue__value_equal(place->node, k->value)) return true;
+  if (segue__finding_hidden(v, place))
+    return segue__finding_add(v, sub, k, place, "is not the value that it must be");
   return segue__finding_add(v, sub, k, place, "is %s: it must be %s",
                             segue__finding_value(v, place, shown),
                             segue__finding_show(k->value, wanted));
@@ -62,7 +64,8 @@ bool segue__check_enum(segue__validation *v, const segue__sub *sub, const segue_
     if (segue__hash_equal(k->hashes[i], hash) &&
         segue__value_equal(&k->value->v.items[i], place->node))
       return true;
-  if (!v->findings) return segue__finding_add(v, sub, k, place, "is another");
+  if (!v->findings || segue__finding_hidden(v, place))
+    return segue__finding_add(v, sub, k, place, "is none of the values that are allowed");
   segue__buf values;
   segue__buf_init(&values);
   add_values(&values, k->value);
@@ -282,7 +285,7 @@ static bool require(segue__validation *v, const segue__sub *sub, const segue__ke
     if (!segue__validate_step(v, place, 1)) return false;
     if (segue__node_find(place->node, name->v.s, name->count)) continue;
     good = false;
-    if (because)
+    if (because && !segue__finding_hidden(v, place))
       segue__finding_add(v, sub, k, place, "lacks \"%.80s\", which is required beside \"%.80s\"",
                          name->v.s, because->key);
     else

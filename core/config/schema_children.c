@@ -67,8 +67,9 @@ static bool judge_rest(segue__validation *v, const segue__sub *sub, const segue_
                        segue__place *child, const segue_node *known) {
   if (k->sub->always != 2) return segue__validate_sub(v, k->sub, child, 0);
   const segue__member *m = child->member;
-  const char *meant = known ? segue__schema_nearest(m->key, m->key_len, known) : NULL;
   child->at_key = true;
+  bool guess = known && !segue__finding_hidden(v, child);
+  const char *meant = guess ? segue__schema_nearest(m->key, m->key_len, known) : NULL;
   return segue__finding_add(v, sub, k, child, "is not a known key here%s%s%s",
                             meant ? ": did you mean \"" : "", meant ? meant : "",
                             meant ? "\"?" : "");

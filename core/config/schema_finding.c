@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
  * What is said about a breach: "weight is 500: at most 100 is allowed", where in the user's file,
- * and which rule of the schema says so. Values are shown in short; secrets are not shown.
+ * and which rule of the schema says so. Values are shown in short; secrets are not shown, nor are
+ * the keys below one: what is wrong there is a part of it.
  */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "mask_parts.h"
 #include "schema_parts.h"
 #include "utf8.h"
 
@@ -36,28 +38,40 @@ const char *segue__finding_show(const segue_node *node, char out[SEGUE__SHOWN_SI
   return out;
 }
 
-bool segue__finding_secret(const segue__validation *v, const segue__place *place) {
+/* The topmost secret on the way to a place, or NULL. */
+static const segue__place *secret_above(const segue__validation *v, const segue__place *place) {
   segue__path_step steps[64];
   size_t depth = place->depth;
   segue__path path = {.steps = steps, .count = depth};
-  if (depth > sizeof steps / sizeof *steps) {
-    path.steps = segue__malloc(depth * sizeof *steps);
-    if (!path.steps) return true;
+  const struct segue__mask *mask = v->options ? v->options->mask : NULL;
+  if (!v->schema->any_secret && !mask) return NULL;
+  if (depth > sizeof steps / sizeof *steps) path.steps = segue__malloc(depth * sizeof *steps);
+  int secret = 0; /* without memory everything is one */
+  if (path.steps) {
+    for (const segue__place *p = place; p->up; p = p->up)
+      path.steps[p->depth - 1] = (segue__path_step){.key = p->member ? p->member->key : NULL,
+                                                    .key_len = p->member ? p->member->key_len : 0,
+                                                    .index = p->index};
+    secret = segue__schema_secret_depth(v->schema, &path);
+    int masked = mask ? segue__mask_depth(mask, &path) : -1;
+    if (masked >= 0 && (secret < 0 || masked < secret)) secret = masked;
   }
-  for (const segue__place *p = place; p->up; p = p->up)
-    path.steps[p->depth - 1] = (segue__path_step){.key = p->member ? p->member->key : NULL,
-                                                  .key_len = p->member ? p->member->key_len : 0,
-                                                  .index = p->index};
-  bool secret = segue__schema_secret(v->schema, &path);
   if (path.steps != steps) segue__free(path.steps);
-  return secret;
+  while (secret >= 0 && place->depth > (uint32_t)secret)
+    place = place->up;
+  return secret < 0 ? NULL : place;
+}
+
+bool segue__finding_hidden(const segue__validation *v, const segue__place *place) {
+  const segue__place *secret = v->findings ? secret_above(v, place) : NULL;
+  return secret && (!place->at_key || secret != place);
 }
 
 const char *segue__finding_value(segue__validation *v, const segue__place *place,
                                  char out[SEGUE__SHOWN_SIZE]) {
   out[0] = 0;
   if (!v->findings) return out; /* nothing will be told */
-  if (place->node->type < SEGUE_LIST && !place->at_key && segue__finding_secret(v, place)) {
+  if (place->node->type < SEGUE_LIST && segue__finding_hidden(v, place)) {
     snprintf(out, SEGUE__SHOWN_SIZE, "a secret that is not shown");
     return out;
   }
@@ -149,7 +163,7 @@ static void add_pointer(segue__buf *out, const segue__place *place) {
 /* How a sentence about it begins: its key, with the indexes behind it. */
 static void add_subject(segue__buf *out, const segue__place *place) {
   if (!place->up) {
-    segue__buf_adds(out, out->len ? "" : "the top level");
+    segue__buf_adds(out, "the top level");
   } else if (place->member) {
     uint32_t len = place->member->key_len;
     if (place->at_key && place->node != &place->member->value) segue__buf_adds(out, "the key ");
@@ -213,16 +227,18 @@ static segue__finding *add(segue__findings *list) {
   return f;
 }
 
+/* told: up to where the way to the place is told. */
 static void fill(const segue__validation *v, segue__finding *f, const segue__sub *sub,
-                 const segue__keyword *keyword, const segue__place *place) {
+                 const segue__keyword *keyword, const segue__place *place,
+                 const segue__place *told) {
   segue__buf path;
   segue__buf_init(&path);
-  add_path(&path, place);
+  add_path(&path, told);
   if (!path.failed && path.data) segue__error_path(&f->error, path.data);
   segue__buf_deinit(&path);
   locate(v, &f->error, place);
   f->keyword = keyword ? keyword->def->name : "";
-  f->pointer = pointer_of(place);
+  f->pointer = pointer_of(told);
   if (!sub) return;
   f->schema_path = rule_path(v, sub, keyword);
   f->schema_file = sub->resource->doc->name;
@@ -248,11 +264,13 @@ bool segue__finding_add(segue__validation *v, const segue__sub *sub, const segue
   vsnprintf(sentence, sizeof sentence, format, args);
   va_end(args);
   segue__buf_init(&subject);
-  add_subject(&subject, place);
+  const segue__place *secret = secret_above(v, place), *told = secret ? secret : place;
+  if (told != place) segue__buf_adds(&subject, "a part of ");
+  add_subject(&subject, told);
   segue__error_set(&f->error, v->code ? v->code : SEGUE_ESCHEMA, "%s %s",
                    subject.failed || !subject.data ? "the value" : subject.data, sentence);
   segue__buf_deinit(&subject);
-  fill(v, f, sub, keyword, place);
+  fill(v, f, sub, keyword, place, told);
   return false;
 }
 

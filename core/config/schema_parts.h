@@ -327,8 +327,9 @@ bool segue__finding_add(segue__validation *v, const segue__sub *sub, const segue
 enum { SEGUE__SHOWN_SIZE = 128 };
 const char *segue__finding_value(segue__validation *v, const segue__place *place,
                                  char out[SEGUE__SHOWN_SIZE]);
-/* Is it a secret? As segue__schema_secret. */
-bool segue__finding_secret(const segue__validation *v, const segue__place *place);
+/* Is what is told about a place not to be shown: its value is a secret, or (at_key) its key is one
+ * below a secret? */
+bool segue__finding_hidden(const segue__validation *v, const segue__place *place);
 /* The key of a map that was probably meant, or NULL. */
 const char *segue__schema_nearest(const char *key, size_t len, const segue_node *map);
 /* Insertions, deletions and replacements between two texts, case aside; 99 if one is long. */

@@ -78,12 +78,12 @@ static void item_subs(const segue__sub *sub, size_t index, set *next) {
   }
 }
 
-static bool follow(const segue__schema *schema, const segue__path *path, set *now, set *next) {
+static int follow(const segue__schema *schema, const segue__path *path, set *now, set *next) {
   size_t words = (size_t)schema->sub_count / 64 + 1;
   add(now, schema->root);
   for (size_t i = 0;; i++) {
-    if (close_set(schema, now)) return true;
-    if (i == path->count) return false;
+    if (close_set(schema, now)) return (int)i;
+    if (i == path->count) return -1;
     next->count = 0;
     memset(next->bits, 0, words * sizeof *next->bits);
     for (uint32_t n = 0; n < now->count; n++) {
@@ -100,7 +100,11 @@ static bool follow(const segue__schema *schema, const segue__path *path, set *no
 }
 
 bool segue__schema_secret(const segue__schema *schema, const segue__path *path) {
-  if (!schema->any_secret) return false;
+  return segue__schema_secret_depth(schema, path) >= 0;
+}
+
+int segue__schema_secret_depth(const segue__schema *schema, const segue__path *path) {
+  if (!schema->any_secret) return -1;
   size_t words = (size_t)schema->sub_count / 64 + 1;
   segue__matcher matcher = {0};
   set sets[2];
@@ -109,13 +113,13 @@ bool segue__schema_secret(const segue__schema *schema, const segue__path *path) 
                     .bits = segue__calloc(words, sizeof(uint64_t)),
                     .matcher = &matcher};
   bool memory = sets[0].items && sets[0].bits && sets[1].items && sets[1].bits;
-  bool secret = !memory || follow(schema, path, &sets[0], &sets[1]);
+  int depth = memory ? follow(schema, path, &sets[0], &sets[1]) : 0;
   for (int i = 0; i < 2; i++) {
     segue__free((void *)sets[i].items);
     segue__free(sets[i].bits);
   }
   segue__matcher_deinit(&matcher);
-  return secret;
+  return depth;
 }
 
 /* ---- A walk ---------------------------------------------------------------------------------- */

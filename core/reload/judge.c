@@ -118,8 +118,10 @@ static void run(segue__job *job) {
   if (known && judge->doc && judge->defaults && fill(judge) < 0) return;
   if (find_secrets(judge, known) < 0 || !known || !judge->doc) return;
   segue__findings findings = {0};
-  segue__validate_options options = {
-      .size = sizeof options, .config = judge->config, .time_ms = judge->time_ms};
+  segue__validate_options options = {.size = sizeof options,
+                                     .config = judge->config,
+                                     .mask = judge->mask,
+                                     .time_ms = judge->time_ms};
   int rc = segue__schema_validate(judge->schema, &judge->config->root, &findings, &options);
   for (size_t i = 0; i < findings.count; i++)
     segue__errors_add(&judge->errors, &findings.items[i].error);

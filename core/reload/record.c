@@ -361,6 +361,7 @@ static int compare_with_last(segue__record *record, task *t) {
   if (!rc) rc = segue__history_snapshot(record->history, number, &last, &error);
   if (rc) return rc == UV_EBUSY ? rc : 0; /* there is none: everything is new */
   rc = segue__diff(segue_snapshot_root(last), segue_snapshot_root(t->entry.snapshot), &changes);
+  if (!rc) rc = segue__mask_changes(t->entry.snapshot->mask, &changes);
   free_paths(&t->entry);
   if (!rc) rc = copy_paths(&t->entry, &changes);
   segue__changes_deinit(&changes);

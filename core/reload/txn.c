@@ -61,8 +61,8 @@ void segue__txn_enter(segue__txn *txn, segue__phase phase) {
 /* What anybody says about a config may quote it: hooks, modules, commands. */
 void segue__engine_scrub(const segue__engine *engine, segue_error *error) {
   const segue_snapshot *next = engine->txn ? engine->txn->next : NULL;
-  if (next) segue__mask_scrub(next->mask, error->message);
-  if (engine->live) segue__mask_scrub(engine->live->mask, error->message);
+  if (next) segue__mask_error(next->mask, error);
+  if (engine->live) segue__mask_error(engine->live->mask, error);
 }
 
 void segue__txn_tell(segue__txn *txn, const segue_error *error) {
@@ -255,11 +255,13 @@ void segue__txn_collected(segue__txn *txn) {
 
 /* ---- Check and plan ---- */
 
-/* What has changed is told once it is known what of it may be: what either side hides is not. */
+/* What has changed is told once it is known what of it may be: what either side hides is not. From
+ * here on nobody sees a path that leads into a secret. */
 static void tell_changes(segue__txn *txn) {
   const segue_snapshot *live = txn->engine->live;
   segue__mask *mask;
   int rc = segue__mask_join(&mask, txn->next->mask, live ? live->mask : NULL, NULL);
+  if (!rc) rc = segue__mask_changes(mask, &txn->changes);
   if (!rc) rc = segue__result_take_changes(txn->result, &txn->changes, mask);
   segue__mask_unref(mask);
   if (rc < 0) fail(txn, rc, "changes");

@@ -161,6 +161,76 @@ describe("a secret", function()
     d:wait_log("looking at %*%*%*")
   end)
 
+  it("that is a map does not tell its keys: in changes, steps, breaches, why, errors", function()
+    local keys = { "hunter2-key", "hunter3-key", "wallet-key", "only-this-text" }
+    local d = segue.start { args = { "--log-level", "debug" }, policy = [[
+      local segue = require "segue"
+      return { sources = { segue.file "config.yaml" }, schema = "config.schema.json",
+        triggers = { segue.http "127.0.0.1:@PORT@" }, secrets = { "wallet" },
+        check = function(next)
+          local v = segue.validate(next)
+          if next.fault then
+            v:integer 'vault."hunter3-key"':integer 'wallet.inner."wallet-key"'
+          end
+          return v:result()
+        end }]],
+      files = {
+        ["config.yaml"] = "vault: { hunter2-key: aaaa }\nwallet: { inner: {} }\n",
+        ["config.schema.json"] = cjson.encode { properties = { vault = { writeOnly = true,
+          additionalProperties = { anyOf = { { type = "string" }, { const = "only-this-text" } } },
+          propertyNames = { maxLength = 20 } }, fault = { type = "integer" },
+          code = { writeOnly = true, enum = { "only-this-text", 1 } } } } } }
+    local function tells_none(text)
+      for _, key in ipairs(keys) do
+        local at = text:find(key, 1, true)
+        assert(not at, at and "told: ..." .. text:sub(math.max(1, at - 300), at + 60))
+      end
+    end
+    local function everything_of()
+      local texts = { everything(d) }
+      for _, path in ipairs { "vault", 'vault."hunter3-key"', 'wallet.inner."wallet-key"' } do
+        local escaped = path:gsub('"', "%%22")
+        texts[#texts + 1] = d:control("/api/v1/why?path=" .. escaped).body
+        texts[#texts + 1] = d:control("/api/v1/config?path=" .. escaped).body
+      end
+      return table.concat(texts, "\n")
+    end
+    d.dir:write("config.yaml",
+      "vault: { hunter3-key: aaaa }\nwallet: { inner: { wallet-key: 1 } }\n")
+    local plan = d:cli("plan").stdout
+    assert.matches("plan: 2 changes", plan)
+    assert.matches('~ vault = "%*%*%*"\n', plan)
+    assert.matches('~ wallet = "%*%*%*"\n', plan)
+    assert.equal("applied", select(2, d:reload()).outcome)
+    assert.equal("vault", d:json("/api/v1/why?path=vault.%22hunter3-key%22").path)
+    assert.equal(d:control("/api/v1/config?path=vault.%22hunter3-key%22").body,
+      d:control("/api/v1/config?path=vault.no").body)
+    for _, case in ipairs {
+      { 'vault: { hunter3-key: 7 }', "a part of vault" },
+      { 'vault: { hunter3-key-that-is-much-too-long: x }', "a part of vault" },
+      { 'code: 5', "code is none of the values" },
+    } do
+      d.dir:write("config.yaml", case[1] .. "\n")
+      local status, answer = d:reload()
+      assert.equal(422, status)
+      assert.is_truthy(answer.errors[1].message:find(case[2], 1, true), answer.errors[1].message)
+    end
+    d.dir:write("config.yaml",
+      "vault: { hunter3-key: x }\nwallet: { inner: { wallet-key: y } }\nfault: 1\n")
+    local status, answer = d:reload()
+    assert.equal(422, status)
+    assert.equal("vault", answer.errors[1].path)
+    assert.equal("wallet", answer.errors[2].path)
+    tells_none(everything_of())
+    d.dir:write("config.yaml", "a: 1\n")
+    local checked = d:cli("check", "--schema", "config.schema.json", "config.yaml")
+    assert.equal(0, checked.code)
+    d.dir:write("config.yaml", "vault: { hunter2-key: 7 }\n")
+    checked = d:cli("check", "--schema", "config.schema.json", "config.yaml", "--json")
+    assert.equal("/vault", cjson.decode(checked.stdout).errors[1].pointer)
+    tells_none(checked.output)
+  end)
+
   it("is not shown by a reload hook that fails, logs or puts off", function()
     local d = start("nil", [[reload = function(txn)
       segue.log.warn "reloading with password ]] .. FIRST .. [["

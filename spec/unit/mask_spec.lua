@@ -68,6 +68,52 @@ describe("a mask", function()
     assert.is_false(C.segue__mask_hides(nil, "a"))
   end)
 
+  it("cuts paths at the topmost secret", function()
+    local mask = assert(mask_of { "db", "users[*].keys", '"a b".c' })
+    local function cut(path)
+      local buf = C.new("segue__buf")
+      local secret = C.segue__mask_cut(mask, path, buf)
+      local told = C.buf(buf)
+      C.segue__buf_deinit(buf)
+      return { told, secret }
+    end
+    assert.same({ "db", 1 }, cut "db")
+    assert.same({ "db", 1 }, cut "db.x[2].y")
+    assert.same({ "users[3].keys", 1 }, cut "users[3].keys.x")
+    assert.same({ '"a b".c', 1 }, cut '"a b".c[0]')
+    assert.same({ "users[3].key", 0 }, cut "users[3].key")
+    assert.same({ "", 0 }, cut "")
+    local err = C.error()
+    C.segue__error_set(err, C.SEGUE_ESCHEMA, "%s", ffi.cast("const char *",
+      'users[3].keys.pin must be 1, and users[3].keys.pin is not'))
+    C.segue__error_path(err, "users[3].keys.pin")
+    C.segue__mask_error(mask, err)
+    assert.equal("users[3].keys must be 1, and users[3].keys is not", C.err(err).message)
+    assert.equal("users[3].keys", C.err(err).path)
+  end)
+
+  it("tells what changed below one secret in one row", function()
+    local mask = assert(mask_of { "db", "new", "gone" })
+    local before = document.good('{"db":{"a":1,"b":2,"c":3},"x":1,"gone":{"k":1}}',
+      { format = "json" })
+    local after = document.good('{"db":{"a":2,"c":4,"d":5},"x":2,"new":{"k":1}}',
+      { format = "json" })
+    local list = C.new("segue__changes")
+    C.check(C.segue__diff(document.at(before, ""), document.at(after, ""), list))
+    assert.equal(7, tonumber(list.total))
+    C.check(C.segue__mask_changes(mask, list))
+    local told = {}
+    for i = 0, tonumber(list.count) - 1 do
+      local change = list.items[i]
+      told[#told + 1] = tonumber(change.op) .. C.str(change.path)
+      assert.is_true(change.to ~= nil or change.op == C.SEGUE__REMOVE)
+    end
+    assert.same({ C.SEGUE__CHANGE .. "db", C.SEGUE__CHANGE .. "x", C.SEGUE__REMOVE .. "gone",
+      C.SEGUE__ADD .. "new" }, told)
+    assert.equal(4, tonumber(list.total))
+    C.segue__changes_deinit(list)
+  end)
+
   it("writes the rest as it is", function()
     local mask = assert(mask_of { "db.password", "**.token", "users[*].api_key" })
     assert.equal('{"db":{"host":"h","password":"***","port":5432},"users":[{"name":"a",'

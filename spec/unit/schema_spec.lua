@@ -317,6 +317,33 @@ upstreams:
     local told = schema.told(text,
       '{"db":{"password":"hunter2"},"keys":["hunter2"],"token":"hunter2"}')
     assert.is_nil(told:find("hunter2"))
-    assert.matches("keys%[0%] is a secret that is not shown: it must be 1", told)
+    assert.matches("keys%[0%] is not the value that it must be", told)
+  end)
+  it("does not show the keys below a secret, nor the values that a secret may have", function()
+    local secret = [[{"properties":{"s":{"writeOnly":true,%s}}}]]
+    local cases = { -- rule, value, what is told; "hunter" is never
+      { '"additionalProperties":{"type":"string"}', '{"hunter":{"x":7}}',
+        "1:16: a part of s is a map of 1: a text is wanted (at s)" },
+      { '"properties":{"hunter2":true},"additionalProperties":false', '{"hunter3":1}',
+        "1:7: a part of s is not a known key here (at s)" },
+      { '"propertyNames":{"maxLength":3}', '{"hunter":1}',
+        "1:7: a part of s has 6 characters: at most 3 are allowed (at s)" },
+      { '"propertyNames":{"enum":["hunters"]}', '{"hunter":1}',
+        "1:7: a part of s is none of the values that are allowed (at s)" },
+      { '"dependentRequired":{"hunter":["x"]}', '{"hunter":1}',
+        '1:6: s lacks "x", which is required (at s)' },
+      { '"const":"hunter"', '"hunter2"', "1:6: s is not the value that it must be (at s)" },
+      { '"enum":["hunter"]', "[]", "1:6: s is none of the values that are allowed (at s)" },
+      { '"anyOf":[{"const":"hunter"},{"type":"null"}]', "1",
+        "1:6: s is a secret that is not shown: it fits none of the 2 forms that are allowed here "
+          .. "(at s)" },
+    }
+    for _, case in ipairs(cases) do
+      local told = schema.told(secret:format(case[1]), '{"s":' .. case[2] .. "}")
+      assert.is_nil(told:find("hunter"), told)
+      assert.equal("file:" .. case[3], told)
+      local _, list = schema.judge(secret:format(case[1]), '{"s":' .. case[2] .. "}")
+      assert.equal("/s", list[1].pointer)
+    end
   end)
 end)
