@@ -290,7 +290,9 @@ static void scan_keyword(segue__compile *c, segue__sub *sub, const segue__keywor
     const segue__member *m = wanted == SEGUE_MAP ? &value->v.members[i] : NULL;
     const char *below =
         segue__compile_join(c, location, m ? m->key : number, m ? m->key_len : strlen(number));
-    if (below) segue__compile_scan(c, m ? &m->value : &value->v.items[i], sub->resource, below);
+    const segue_node *node = m ? &m->value : &value->v.items[i];
+    bool none = def->shape == SEGUE__SHAPE_MIXED && node->type == SEGUE_LIST;
+    if (below && !none) segue__compile_scan(c, node, sub->resource, below);
   }
 }
 

@@ -170,8 +170,16 @@ bool segue__check_dependent_schemas(segue__validation *v, const segue__sub *sub,
   if (place->node->type != SEGUE_MAP) return true;
   for (uint32_t i = 0; i < k->sub_count && (good || v->findings); i++) {
     const segue__member *m = &k->value->v.members[i];
-    if (segue__node_find(place->node, m->key, m->key_len))
+    if (k->subs[i] && segue__node_find(place->node, m->key, m->key_len))
       good = segue__validate_sub(v, k->subs[i], place, marks) && good;
   }
   return good;
+}
+
+/* Of older drafts: the one half of it are lists, the other schemas. */
+bool segue__check_dependencies(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
+                               const segue__place *place, size_t marks) {
+  bool good = segue__check_dependent_required(v, sub, k, place, marks);
+  if (!good && (v->status || !v->findings)) return false;
+  return segue__check_dependent_schemas(v, sub, k, place, marks) && good;
 }

@@ -308,7 +308,7 @@ bool segue__check_dependent_required(segue__validation *v, const segue__sub *sub
   if (place->node->type != SEGUE_MAP) return true;
   for (uint32_t i = 0; i < k->value->count && (good || v->findings); i++) {
     const segue__member *m = &k->value->v.members[i];
-    if (segue__node_find(place->node, m->key, m->key_len))
+    if (m->value.type == SEGUE_LIST && segue__node_find(place->node, m->key, m->key_len))
       good = require(v, sub, k, place, &m->value, m) && good;
   }
   return good;

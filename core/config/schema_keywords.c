@@ -83,11 +83,32 @@ static int has_one(segue__compile *c, segue__sub *sub, segue__keyword *k) {
                                     : "it must be one schema, not a list");
 }
 
+static int by_hash(const void *a, const void *b) {
+  return memcmp(&((const segue_node *const *)a)[0]->hash, &((const segue_node *const *)b)[0]->hash,
+                sizeof(segue__hash));
+}
+
+/* A name stands in a list once. */
+static int no_twins(segue__compile *c, const segue_node *list) {
+  const segue_node **sorted = segue__malloc((list->count + 1) * sizeof(const segue_node *));
+  const segue_node *twin = NULL;
+  if (!sorted) return segue__compile_memory(c);
+  for (uint32_t i = 0; i < list->count; i++)
+    sorted[i] = &list->v.items[i];
+  qsort((void *)sorted, list->count, sizeof(const segue_node *), by_hash);
+  for (uint32_t i = 1; i < list->count && !twin; i++)
+    if (segue__hash_equal(sorted[i - 1]->hash, sorted[i]->hash)) twin = sorted[i];
+  segue__free((void *)sorted);
+  if (!twin) return c->status;
+  return segue__compile_fail(c, "\"%.*s\" stands in the list twice", segue__text_cut(twin->count),
+                             twin->v.s);
+}
+
 static int is_texts(segue__compile *c, const segue_node *value) {
   bool good = value->type == SEGUE_LIST;
   for (uint32_t i = 0; good && i < value->count; i++)
     good = value->v.items[i].type == SEGUE_STRING;
-  return good ? 0 : segue__compile_fail(c, "it must be a list of names");
+  return good ? no_twins(c, value) : segue__compile_fail(c, "it must be a list of names");
 }
 
 static int compile_required(segue__compile *c, segue__sub *sub, segue__keyword *k) {
@@ -100,6 +121,18 @@ static int compile_dependent(segue__compile *c, segue__sub *sub, segue__keyword 
   if (k->value->type != SEGUE_MAP) return segue__compile_fail(c, "it must be a map of lists");
   for (uint32_t i = 0; i < k->value->count; i++)
     if (is_texts(c, &k->value->v.members[i].value)) return c->status;
+  return 0;
+}
+
+/* Of older drafts: maps from a key to the names or the schema that it requires. */
+static int compile_dependencies(segue__compile *c, segue__sub *sub, segue__keyword *k) {
+  (void)sub;
+  if (k->value->type != SEGUE_MAP)
+    return segue__compile_fail(c, "it must be a map of lists and schemas");
+  for (uint32_t i = 0; i < k->value->count; i++) {
+    const segue_node *value = &k->value->v.members[i].value;
+    if (value->type == SEGUE_LIST && is_texts(c, value)) return c->status;
+  }
   return 0;
 }
 
@@ -121,6 +154,8 @@ static int compile_type(segue__compile *c, segue__sub *sub, segue__keyword *k) {
   if (!list) k->number = type_bit(v);
   for (uint32_t i = 0; list && i < v->count; i++) {
     uint64_t bit = type_bit(&v->v.items[i]);
+    if (k->number & bit)
+      return segue__compile_fail(c, "\"%s\" stands in the list twice", v->v.items[i].v.s);
     list = bit != 0;
     k->number = bit ? k->number | bit : 0;
   }
@@ -263,6 +298,7 @@ static int compile_vocabulary(segue__compile *c, segue__sub *sub, segue__keyword
 #define ONE SEGUE__SHAPE_ONE
 #define LIST SEGUE__SHAPE_LIST
 #define MAP SEGUE__SHAPE_MAP
+#define MIXED SEGUE__SHAPE_MIXED
 #define CORE SEGUE__V_CORE
 #define APPLY SEGUE__V_APPLICATOR
 #define VALID SEGUE__V_VALIDATION
@@ -322,6 +358,7 @@ const segue__keyword_def segue__keyword_table[] = {
     {"then", ONE, APPLY, true, has_one, NULL},
     {"else", ONE, APPLY, true, has_one, NULL},
     {"dependentSchemas", MAP, APPLY, true, has_map, segue__check_dependent_schemas},
+    {"dependencies", MIXED, APPLY, true, compile_dependencies, segue__check_dependencies},
     {"propertyNames", ONE, APPLY, false, has_one, segue__check_property_names},
     {"properties", MAP, APPLY, false, has_map, segue__check_properties},
     {"patternProperties", MAP, APPLY, false, compile_pattern_properties,
@@ -349,7 +386,6 @@ const segue__keyword_def *segue__keyword_find(const char *name, size_t len) {
 static const struct {
   const char *name, *instead;
 } former[] = {
-    {"dependencies", "dependentRequired or dependentSchemas"},
     {"additionalItems", "items beside prefixItems"},
     {"id", "$id"},
     {"$recursiveRef", "$dynamicRef"},

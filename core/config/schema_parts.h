@@ -127,7 +127,8 @@ typedef enum segue__shape {
   SEGUE__SHAPE_VALUE, /* none */
   SEGUE__SHAPE_ONE,
   SEGUE__SHAPE_LIST,
-  SEGUE__SHAPE_MAP
+  SEGUE__SHAPE_MAP,
+  SEGUE__SHAPE_MIXED /* a map of subschemas and of lists, which are none */
 } segue__shape;
 
 typedef struct segue__keyword_def {
@@ -360,7 +361,8 @@ segue__keyword_check segue__check_type, segue__check_const, segue__check_enum,
     segue__check_unique, segue__check_max_properties, segue__check_min_properties,
     segue__check_required, segue__check_dependent_required;
 segue__keyword_check segue__check_ref, segue__check_all_of, segue__check_any_of,
-    segue__check_one_of, segue__check_not, segue__check_if, segue__check_dependent_schemas;
+    segue__check_one_of, segue__check_not, segue__check_if, segue__check_dependent_schemas,
+    segue__check_dependencies;
 segue__keyword_check segue__check_properties, segue__check_pattern_properties,
     segue__check_additional, segue__check_property_names, segue__check_prefix_items,
     segue__check_items, segue__check_contains, segue__check_unevaluated_items,

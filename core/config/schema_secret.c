@@ -47,7 +47,7 @@ static bool close_set(const segue__schema *schema, set *s) {
       if (k->dynamic >= 0) add_dynamic(schema, s, k->dynamic);
       if (k->sub) add(s, k->sub);
       for (uint32_t n = 0; n < k->sub_count; n++)
-        add(s, k->subs[n]);
+        if (k->subs[n]) add(s, k->subs[n]);
     }
   }
   return false;

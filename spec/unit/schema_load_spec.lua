@@ -27,6 +27,12 @@ describe("a schema is refused", function()
       { '{"uniqueItems":1}', "uniqueItems: it must be true or false" },
       { '{"required":"a"}', "required: it must be a list of names" },
       { '{"dependentRequired":{"a":[1]}}', "dependentRequired: it must be a list of names" },
+      { '{"required":["a","b","a"]}', 'schema:1:2: required: "a" stands in the list twice' },
+      { '{"dependentRequired":{"a":["b","b"]}}', 'dependentRequired: "b" stands in the list twice' },
+      { '{"type":["null","null"]}', 'type: "null" stands in the list twice' },
+      { '{"dependencies":[]}', "dependencies: it must be a map of lists and schemas" },
+      { '{"dependencies":{"a":[1]}}', "dependencies: it must be a list of names" },
+      { '{"dependencies":{"a":7}}', "schema:1:22: a schema is a map of keywords" },
       { '{"enum":1}', "enum: it must be a list of values" },
       { '{"properties":[]}', "properties: it must be a map of schemas" },
       { '{"allOf":[]}', "allOf: it must be a list of at least one schema" },
@@ -79,18 +85,18 @@ end)
 
 describe("a schema warns", function()
   it("of keywords that look like slips and of those of other drafts", function()
-    local _, warnings = schema.compile('{"propertis":{},"Required":[],"dependencies":{},'
+    local _, warnings = schema.compile('{"propertis":{},"Required":[],"additionalItems":{},'
       .. '"x-mine":1,"comment":"","format":"colour"}')
     assert.same({
       'schema:1:2: "propertis" is not a keyword and checks nothing: did you mean "properties"? '
         .. "(at #)",
       'schema:1:17: "Required" is not a keyword and checks nothing: did you mean "required"? '
         .. "(at #)",
-      'schema:1:31: "dependencies" is not a keyword of draft 2020-12 and checks nothing: use '
-        .. "dependentRequired or dependentSchemas (at #)",
-      'schema:1:60: "comment" is not a keyword and checks nothing: did you mean "$comment"? '
+      'schema:1:31: "additionalItems" is not a keyword of draft 2020-12 and checks nothing: use '
+        .. "items beside prefixItems (at #)",
+      'schema:1:63: "comment" is not a keyword and checks nothing: did you mean "$comment"? '
         .. "(at #)",
-      'schema:1:73: format: "colour" is not a known format: it is not checked (at #/format)',
+      'schema:1:76: format: "colour" is not a known format: it is not checked (at #/format)',
     }, warnings)
   end)
 end)

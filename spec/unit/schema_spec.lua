@@ -230,6 +230,16 @@ describe("combinations", function()
       { '{"tls":1,"cert":1}', '{"plain":1}' }, {
         ['{"tls":1}'] = '1:1: the top level lacks "cert", which is required',
         ["{}"] = '1:1: the top level lacks "plain", which is required' })
+    judges('{"dependencies":{"a":["b"],"c":{"maxProperties":1},"d":false,"e":[]}}',
+      { "{}", '{"a":1,"b":1}', '{"c":1}', '{"e":1}', "1" }, {
+        ['{"a":1}'] = '1:1: the top level lacks "b", which is required beside "a"',
+        ['{"c":1,"b":1}'] = "1:1: the top level has 2 members: at most 1 is allowed",
+        ['{"a":1,"c":1}'] = '1:1: the top level lacks "b", which is required beside "a"\n'
+          .. "1:1: the top level has 2 members: at most 1 is allowed",
+        ['{"d":1}'] = "1:1: the top level is not allowed here" })
+    judges('{"dependencies":{"a":{"properties":{"b":true}},"b":["a"]},"unevaluatedProperties":false}',
+      { "{}" }, {
+        ['{"a":1,"b":1}'] = "1:2: a is not a known key here" })
     judges('{"dependentSchemas":{"a":{"required":["b"]}}}', { "{}", '{"a":1,"b":1}' }, {
       ['{"a":1}'] = '1:1: the top level lacks "b", which is required' })
   end)
