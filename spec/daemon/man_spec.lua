@@ -134,6 +134,24 @@ describe("the man pages", function()
       assert.is_true(count > 60)
     end)
 
+    it("has every keyword and every format of a schema", function()
+      local section, count = page:match("\n%.Sh JSON SCHEMA\n(.-)\n%.Sh "), 0
+      local function known(names, where)
+        for name in names do
+          count = count + 1
+          local found = section:find("%f[^%s]" .. name:gsub("%p", "%%%0") .. "%f[^%w-]")
+          assert.truthy(found, where .. " " .. name)
+        end
+      end
+      local keywords = read("core/config/schema_keywords.c")
+      known(keywords:match("segue__keyword_table%[%] = (%b{})"):gmatch('{"([%w$]+)", %u'),
+        "keyword")
+      known(keywords:match("former%[%] = (%b{})"):gmatch('{"([%w$]+)", "'), "former keyword")
+      local formats = read("core/config/schema_format.c"):match("formats%[%] = (%b{})")
+      known(formats:gmatch('{"([%w-]+)", "'), "format")
+      assert.is_true(count > 80, count .. " keywords and formats")
+    end)
+
     it("has everything of a transaction, a validator and a task", function()
       local txn, count = read("core/bind/txn.c"), 0
       local function known(name, where)

@@ -28,7 +28,7 @@ describe("a schema is refused", function()
       { '{"required":"a"}', "required: it must be a list of names" },
       { '{"dependentRequired":{"a":[1]}}', "dependentRequired: it must be a list of names" },
       { '{"required":["a","b","a"]}', 'schema:1:2: required: "a" stands in the list twice' },
-      { '{"dependentRequired":{"a":["b","b"]}}', 'dependentRequired: "b" stands in the list twice' },
+      { '{"dependentRequired":{"a":["b","b"]}}', 'Required: "b" stands in the list twice' },
       { '{"type":["null","null"]}', 'type: "null" stands in the list twice' },
       { '{"dependencies":[]}', "dependencies: it must be a map of lists and schemas" },
       { '{"dependencies":{"a":[1]}}', "dependencies: it must be a list of names" },

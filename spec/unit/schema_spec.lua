@@ -237,7 +237,8 @@ describe("combinations", function()
         ['{"a":1,"c":1}'] = '1:1: the top level lacks "b", which is required beside "a"\n'
           .. "1:1: the top level has 2 members: at most 1 is allowed",
         ['{"d":1}'] = "1:1: the top level is not allowed here" })
-    judges('{"dependencies":{"a":{"properties":{"b":true}},"b":["a"]},"unevaluatedProperties":false}',
+    judges('{"dependencies":{"a":{"properties":{"b":true}},"b":["a"]},'
+      .. '"unevaluatedProperties":false}',
       { "{}" }, {
         ['{"a":1,"b":1}'] = "1:2: a is not a known key here" })
     judges('{"dependentSchemas":{"a":{"required":["b"]}}}', { "{}", '{"a":1,"b":1}' }, {
