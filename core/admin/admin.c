@@ -182,7 +182,7 @@ static void dispatch(segue__admin *admin, segue__http_request *request, const ro
     method_not_allowed(request, r);
   else if (!admin->engine && !r->always)
     segue__answer_error(request, 503, "Retry-After: 1\r\n", "segue is shutting down");
-  else
+  else if (segue__query_check(request, r->handler, r->methods == GET))
     r->handler(admin, request, rest);
 }
 

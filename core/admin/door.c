@@ -54,7 +54,7 @@ static int check_mode(const reading *r, const char *path) {
 static int read_input(const reading *r, const char *path, bool secret, segue__bytes *out) {
   memset(out, 0, sizeof *out);
   int rc = segue__read_credential(r->os, path, FILE_BYTES, out, r->err);
-  segue__input input = {.path = (char *)path, .credential = true};
+  segue__input input = {.path = (char *)path, .credential = true, .secret = secret};
   if (!rc) {
     input.hash = segue__hash_bytes(out->data, out->len, (segue__hash){0, 0});
     rc = segue__policy_add_input(r->policy, &input);

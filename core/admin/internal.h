@@ -105,6 +105,11 @@ bool segue__wants_json(const segue__http_request *request);
 bool segue__text_is(segue__http_text text, const char *s);
 bool segue__method_is(const segue__http_request *request, const char *method);
 
+/* False: the query will not do, and that was answered: a parameter that cannot be read (an escape
+ * that is none, a zero byte, too long), that is there twice, or (unless others are passed over)
+ * that is not known. Then handlers find each of theirs once and whole, or not at all. */
+bool segue__query_check(segue__http_request *request, segue__handler *handler, bool pass_others);
+
 /* False: it was not let in, and has been answered. */
 bool segue__access_check(segue__admin *admin, segue__http_request *request);
 void segue__access_watch(segue__admin *admin); /* the server is there */

@@ -40,7 +40,9 @@ bool segue__duration_parse(const char *text, uint64_t *ms) {
   } units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
   char *end;
   double n = strtod(text, &end);
-  if (end == text || !isfinite(n) || n < 0 || n > 1e6) return false;
+  size_t plain =
+      strspn(text, "0123456789."); /* no sign, no space, no exponent, nothing hexadecimal */
+  if (!plain || text + plain != end || !isfinite(n) || n < 0 || n > 1e6) return false;
   for (size_t i = 0; i < sizeof units / sizeof *units; i++)
     if (strcmp(end, units[i].unit) == 0) {
       *ms = (uint64_t)(n * units[i].ms);
@@ -60,10 +62,20 @@ static void if_match_get(const segue__http_request *request, char *buf, size_t s
   snprintf(buf, size, "%.*s", (int)(t.len < size ? t.len : size - 1), t.s);
 }
 
-static bool truthy(const segue__http_request *request, const char *name) {
-  char text[16];
-  return segue__http_query_get(request, name, text, sizeof text) && strcmp(text, "0") != 0 &&
-         strcmp(text, "false") != 0 && strcmp(text, "no") != 0;
+/* False: it is neither yes nor no, and that was answered. */
+static bool flag_get(segue__http_request *request, const char *name, bool *out) {
+  static const char *const words[] = {"0", "1", "false", "true", "no", "yes"};
+  char text[16] = "0";
+  (void)segue__http_query_get(request, name, text, sizeof text);
+  *out = !text[0]; /* ?force */
+  if (*out) return true;
+  for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+    if (strcmp(text, words[i]) != 0) continue;
+    *out = i % 2 == 1;
+    return true;
+  }
+  segue__answer_error(request, 400, NULL, "%s is 1 or 0, not \"%s\"", name, text);
+  return false;
 }
 
 static bool matches_live(const segue__engine *engine, const char *if_match) {
@@ -222,8 +234,9 @@ static void ask(segue__reload_call draft) {
     }
   }
   draft.json = segue__wants_json(request);
-  draft.force = truthy(request, "force");
-  draft.accept_shrink = truthy(request, "accept-shrink");
+  if (!flag_get(request, "force", &draft.force) ||
+      !flag_get(request, "accept-shrink", &draft.accept_shrink))
+    return;
   if_match_get(request, draft.if_match, sizeof draft.if_match);
   if (strcmp(draft.if_match, "*") == 0 && segue__engine_live(draft.admin->engine))
     draft.if_match[0] = 0;

@@ -58,6 +58,12 @@ bool segue__admin_ready(const segue__engine *engine, char *why, size_t size) {
              last ? segue__outcome_name(last->outcome) : "");
     return false;
   }
+  if (segue__engine_taken_back(engine)) {
+    snprintf(why, size,
+             "the generation that is live was taken back, and the one before cannot be brought "
+             "back: segue reload tries again");
+    return false;
+  }
   if (segue__engine_on_trial(engine)) {
     snprintf(why, size, "the first generation is not confirmed yet");
     return false;

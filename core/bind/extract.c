@@ -345,6 +345,7 @@ int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue_
   TAKE(history_generations);
   TAKE(history_age_ms);
   TAKE(history_bytes);
+  TAKE(last_good_age_ms);
 #undef TAKE
   policy->confirm = segue__field_flag(L, index, "confirm");
   policy->confirm_by_operator = segue__field_flag(L, index, "confirm_by_operator");

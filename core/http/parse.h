@@ -52,6 +52,12 @@ bool segue__http_head_ready(const char *buf, size_t len, size_t *scanned);
  * two hex digits, %00, or a path that leads above the root. */
 int segue__http_path_decode(const char *raw, size_t len, char *out);
 
+/* Takes the next name and value off a query, as they stand there; false: there is none. */
+bool segue__http_query_next(segue__http_text *rest, segue__http_text *name,
+                            segue__http_text *value);
+/* One of them decoded, "+" read as a space, into size bytes (out NULL: only counted): its length,
+ * or SEGUE_ESYNTAX: a zero byte, an escape that is none, too long. */
+int segue__http_query_decode(segue__http_text text, char *out, size_t size);
 /* The value of a query parameter, percent-decoded, "+" read as a space; false if absent, malformed
  * or longer than size - 1. */
 bool segue__http_query_find(segue__http_text query, const char *name, char *buf, size_t size);

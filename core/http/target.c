@@ -83,8 +83,8 @@ int segue__http_path_decode(const char *raw, size_t len, char *out) {
   return r;
 }
 
-/* Decodes one name or value of a query; its length, or -1. */
-static int query_decode(const char *s, const char *end, char *out, size_t size) {
+int segue__http_query_decode(segue__http_text text, char *out, size_t size) {
+  const char *s = text.s, *end = text.s + text.len;
   size_t n = 0;
   for (; s < end; s++) {
     int c = *s == '+' ? ' ' : (unsigned char)*s;
@@ -92,25 +92,36 @@ static int query_decode(const char *s, const char *end, char *out, size_t size) 
       c = escaped(s, end);
       s += 2;
     }
-    if (c <= 0 || n + 1 >= size) return -1;
-    out[n++] = (char)c;
+    if (c <= 0 || (out && n + 1 >= size)) return SEGUE_ESYNTAX;
+    if (out) out[n] = (char)c;
+    n++;
   }
-  out[n] = 0;
+  if (out) out[n] = 0;
   return (int)n;
 }
 
+bool segue__http_query_next(segue__http_text *rest, segue__http_text *name,
+                            segue__http_text *value) {
+  if (!rest->len) return false;
+  const char *s = rest->s, *end = rest->s + rest->len;
+  const char *stop = memchr(s, '&', rest->len);
+  if (!stop) stop = end;
+  const char *equals = memchr(s, '=', (size_t)(stop - s));
+  *name = (segue__http_text){s, (size_t)((equals ? equals : stop) - s)};
+  *value = equals ? (segue__http_text){equals + 1, (size_t)(stop - equals - 1)}
+                  : (segue__http_text){stop, 0};
+  rest->s = stop < end ? stop + 1 : end;
+  rest->len = (size_t)(end - rest->s);
+  return true;
+}
+
 bool segue__http_query_find(segue__http_text query, const char *name, char *buf, size_t size) {
-  if (!query.len) return false;
-  const char *s = query.s, *end = query.s + query.len;
-  while (s < end) {
-    const char *stop = memchr(s, '&', (size_t)(end - s));
-    if (!stop) stop = end;
-    const char *equals = memchr(s, '=', (size_t)(stop - s));
+  segue__http_text this_name, value;
+  while (segue__http_query_next(&query, &this_name, &value)) {
     char key[64];
-    int n = query_decode(s, equals ? equals : stop, key, sizeof key);
-    if (n >= 0 && strcmp(key, name) == 0)
-      return size && query_decode(equals ? equals + 1 : stop, stop, buf, size) >= 0;
-    s = stop + (stop < end);
+    if (segue__http_query_decode(this_name, key, sizeof key) < 0 || strcmp(key, name) != 0)
+      continue;
+    return size && segue__http_query_decode(value, buf, size) >= 0;
   }
   return false;
 }

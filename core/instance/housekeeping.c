@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * The state folder while the instance runs. Somebody may delete it, or its socket: then both are
- * made anew, or nobody could reach the daemon before its next start. If another process has taken
- * it meanwhile it is that one's: this instance goes on without, says so, and takes it back when it
- * is free.
+ * What is looked after every second. What is durable keeps up with the clocks. And the state
+ * folder: somebody may delete it, or its socket; then both are made anew, or nobody could reach the
+ * daemon before its next start. If another process has taken it meanwhile it is that one's: this
+ * instance goes on without, says so, and takes it back when it is free.
  */
 #include <uv.h>
 
@@ -56,6 +56,7 @@ static void keep_socket(segue *s) {
 static void look(segue__timer *timer) {
   segue *s = timer->data;
   if (s->admin && segue__keep_folder(s)) keep_socket(s);
+  if (s->engine && !s->folder_lost) segue__engine_tick(s->engine);
   segue__timer_start(s->loop, timer, LOOK_MS, look);
 }
 

@@ -217,7 +217,8 @@ static int load_policy(void *data, const char *path, segue__policy **out, segue_
   segue__policy_loader lua = segue__lua_loader_get(s->lua);
   int rc = segue__policy_blame(lua.load(lua.data, path, out, errors), errors);
   if (rc < 0) return rc;
-  rc = segue__admin_check(*out, segue__instance_os(s), errors);
+  rc = segue__last_good_judge(s, *out, errors);
+  if (rc == 0) rc = segue__admin_check(*out, segue__instance_os(s), errors);
   if (rc < 0) {
     segue__policy_unref(*out);
     *out = NULL;

@@ -67,6 +67,8 @@ struct segue {
   segue__timer try_again;    /* after a start from the last good generation */
   bool started;              /* the host was told what came of it */
   bool replaying, held;      /* held: the sources are good, but were taken back */
+  bool age_known;            /* the policy that is on disk was loaded, and said so: */
+  uint64_t age_ms;           /* how old the last good generation may be; 0: any age will do */
   void (*after_replay)(segue__waiter *waiter, int status, segue__result *result);
   segue__record_call replay;
   segue__waiter first;
@@ -83,6 +85,9 @@ bool segue__keep_folder(segue *s);
 int segue__open_record(segue *s);
 void segue__watch_sources(segue *s); /* the engine is there */
 const segue__os *segue__instance_os(const segue *s);
+/* A policy was loaded: SEGUE_ESOURCE, and an error more: it is that of the last good generation,
+ * which is too old to be served. */
+int segue__last_good_judge(segue *s, const segue__policy *policy, segue__errors *errors);
 /* 0: a run that replays it was asked for, and cb will tell. held: because what the sources say was
  * taken back, or reloads are frozen, not because they give nothing good. */
 int segue__start_from_last_good(segue *s, bool held,

@@ -72,13 +72,35 @@ static void say_what_is_live(segue *s) {
                "kept_as", 'u', good->generation, "hash", 's', good->hash, NULL);
     return;
   }
-  segue__engine_set_stale(s->engine, good->wall_ms);
+  segue__engine_set_stale(s->engine, segue__engine_good_wall_ms(s->engine));
   segue__log(&s->log, SEGUE__WARN, "reload",
              "started from the last good generation on disk: it is stale until the sources give a "
              "good one",
              "kept_as", 'u', good->generation, "hash", 's', good->hash, NULL);
   s->try_again.data = s;
   segue__timer_start(s->loop, &s->try_again, TRY_AGAIN_MS, try_again);
+}
+
+/* The policy that stands there now says how old is too old; where it cannot be read, the one of
+ * that generation does. What an operator holds back is served at any age. */
+int segue__last_good_judge(segue *s, const segue__policy *policy, segue__errors *errors) {
+  if (!s->record || s->started) return 0;
+  if (!segue__reads_replaying(segue__record_reads(s->record))) {
+    s->age_known = true;
+    s->age_ms = policy->last_good_age_ms;
+    return 0;
+  }
+  uint64_t most = s->age_known ? s->age_ms : policy->last_good_age_ms;
+  int64_t since = segue__engine_good_wall_ms(s->engine);
+  int64_t age = segue__engine_wall_ms(s->engine) - since;
+  if (s->held || !most || age <= 0 || (uint64_t)age <= most) return 0;
+  segue_error error;
+  segue__error_set(&error, SEGUE_ESOURCE,
+                   "what the last good generation holds was good %lld s ago, and last_good.max_age "
+                   "allows %llu s, so it is not served: mend what the sources give, or allow more",
+                   (long long)(age / 1000), (unsigned long long)(most / 1000));
+  segue__errors_add(errors, &error);
+  return error.code;
 }
 
 static void replayed(segue__waiter *waiter, int status, segue__result *result) {

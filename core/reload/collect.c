@@ -247,9 +247,17 @@ static void add_error(segue__collect *collect, const segue_error *error) {
     collect->unreadable = true;
 }
 
+/* A secret that everybody may read by now: the loader says so. */
+static bool is_open(const segue__os *os, const segue__input *input) {
+  unsigned mode;
+  return input->secret && os->file_mode && os->file_mode(os->data, input->path, &mode) == 0 &&
+         (mode & 07);
+}
+
 /* The bytes of the policy count as input: a changed one has to be loaded anew. */
 static bool has_changed(const segue__collect *collect, const segue__input *input) {
   const segue__os *os = &collect->os;
+  if (is_open(os, input)) return true;
   segue__bytes bytes = {0};
   segue_error ignored; /* the loader says it better */
   int rc = input->credential

@@ -49,6 +49,7 @@ int segue__durable_write(segue__slots *slots, const segue__durable *state) {
     segue__buf_addf(&b, "pinned=%" PRIu64 "\n", state->pinned_generation);
     put_hash(&b, "pinned_raw", state->pinned_raw);
   }
+  if (state->good_wall_ms) segue__buf_addf(&b, "good=%" PRId64 "\n", state->good_wall_ms);
   int rc = segue__slots_write(slots, &b);
   segue__buf_deinit(&b);
   return rc;
@@ -110,6 +111,8 @@ static void take(segue__durable *state, const char *name, const char *value) {
     state->pinned_generation = strtoull(value, NULL, 10);
   } else if (!strcmp(name, "pinned_raw")) {
     state->pinned_raw = get_hash(value);
+  } else if (!strcmp(name, "good")) {
+    state->good_wall_ms = strtoll(value, NULL, 10);
   }
 }
 

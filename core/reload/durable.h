@@ -4,6 +4,14 @@
  * to be confirmed, a rollback that stays. Small, in two slots: state.a and state.b. Blocks: for the
  * thread that records. The value is text, a line for each fact: name, "=", value, with "\\", "\n"
  * escaped; unknown names are passed over.
+ *
+ * Clocks. A process measures time with the monotonic clock: deadlines to confirm, holds of probes,
+ * back-off, limits of hooks. Setting the wall clock changes none of them, and a machine that sleeps
+ * stops them. What has to be compared over a restart is wall time: the deadline to confirm, the age
+ * of the last good generation. While the process lives, the deadline that is recorded follows the
+ * monotonic one (segue__engine_tick), so that a clock that was set meanwhile moves it too; only
+ * what happens to the clock while no daemon runs counts. Set forward past the deadline, the
+ * generation is taken back by the start; set back, the window is never longer than the policy says.
  */
 #ifndef SEGUE_RELOAD_DURABLE_H
 #define SEGUE_RELOAD_DURABLE_H
@@ -32,6 +40,8 @@ struct segue__durable {
   bool pinned;
   uint64_t pinned_generation; /* what was brought back instead */
   segue__hash pinned_raw;     /* of the sources that were left */
+  /* When the last good generation was known to be what the sources say; 0: when it went live. */
+  int64_t good_wall_ms;
 };
 
 #define SEGUE__DURABLE_MAGIC "SEGUEST1"

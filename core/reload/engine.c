@@ -517,11 +517,19 @@ static void record_settled(segue__engine *engine, const segue__txn *txn, bool ke
   segue__reads_end(segue__record_reads(engine->record));
 }
 
+static void answer_parked(segue__engine *engine, segue__result *result) {
+  segue__run *run = engine->parked;
+  engine->parked = NULL;
+  if (run) segue__run_answer(run, 0, result);
+  segue__run_free(run);
+}
+
 void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   segue__result *result = segue__result_ref(txn->result);
   segue__run *run = txn->run;
   segue__gates_settle(engine);
   bool put_off = run->put_off && !txn->failed && result->outcome == SEGUE__UNCHANGED;
+  bool gives_way = txn->gives_way, brings_back = run->files && !run->restores;
   result->deferred = put_off;
   if (result->skipped)
     engine->stats.skipped++;
@@ -541,8 +549,11 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   segue__engine_notify(engine, result, SEGUE__PHASE_SETTLED);
   segue__files_unref(result->files);
   result->files = NULL;
-  segue__run_answer(run, put_off ? SEGUE_EDEFERRED : 0, put_off ? NULL : result);
-  if (put_off && !engine->stopping)
+  if (brings_back) answer_parked(engine, result);
+  if (!gives_way) segue__run_answer(run, put_off ? SEGUE_EDEFERRED : 0, put_off ? NULL : result);
+  if (gives_way)
+    segue__hold_bring_back(engine, run);
+  else if (put_off && !engine->stopping)
     put_back(engine, run);
   else
     segue__run_free(run);
@@ -561,7 +572,8 @@ void segue__engine_stop(segue__engine *engine, void (*cb)(void *data), void *dat
   segue__timer_stop(engine->loop, &engine->start_timer);
   segue__timer_stop(engine->loop, &engine->retry_timer);
   segue__hold_close(engine);
-  segue__run **slots[] = {&engine->pending, &engine->pending_plan, &engine->pending_replay};
+  segue__run **slots[] = {&engine->pending, &engine->pending_plan, &engine->pending_replay,
+                          &engine->parked};
   for (size_t i = 0; i < sizeof slots / sizeof *slots; i++) {
     segue__run *run = *slots[i];
     *slots[i] = NULL;

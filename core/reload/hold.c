@@ -186,7 +186,8 @@ void segue__hold_open(segue__txn *txn) {
     return;
   }
   segue__durable *d = &engine->durable;
-  if (!same_raw(txn)) {
+  txn->own_window = !same_raw(txn);
+  if (txn->own_window) {
     d->unconfirmed_raw = txn->raw;
     d->unconfirmed_until_wall_ms =
         segue__loop_wall_ms(engine->loop) + (int64_t)txn->policy->confirm_within_ms;
@@ -202,10 +203,11 @@ void segue__hold_open(segue__txn *txn) {
   segue__txn_record(txn, segue__record_state(engine->record, d, &txn->call), opened);
 }
 
+/* The wall clock counts only for a window that another process has opened. */
 uint64_t segue__hold_left_ms(const segue__txn *txn) {
   uint64_t within = txn->policy->confirm_within_ms;
   const segue__engine *engine = txn->engine;
-  if (!engine->record || !same_raw(txn)) return within;
+  if (!engine->record || txn->own_window || !same_raw(txn)) return within;
   int64_t left = engine->durable.unconfirmed_until_wall_ms - segue__loop_wall_ms(engine->loop);
   return left < 0 ? 0 : (uint64_t)left < within ? (uint64_t)left : within;
 }
@@ -272,9 +274,85 @@ bool segue__hold_undone(segue__txn *txn) {
   if (!txn->waits_for_operator || txn->run->files || !has_last_good(engine)) return true;
   d->pinned = true;
   d->pinned_raw = txn->raw;
-  d->pinned_generation = engine->live ? engine->live->generation
-                                      : segue__record_found(engine->record)->last_good.generation;
+  d->pinned_generation = engine->live && !txn->gives_way
+                             ? engine->live->generation
+                             : segue__record_found(engine->record)->last_good.generation;
   return true;
+}
+
+bool segue__hold_gives_way(const segue__txn *txn) {
+  const segue__engine *engine = txn->engine;
+  return txn->flipped && !txn->was_live && txn->waits_for_operator && txn->opened &&
+         !engine->stopping && segue__record_found(engine->record)->last_good.generation;
+}
+
+/* ---- The clocks ------------------------------------------------------------------------------ */
+
+enum { DRIFT_MS = 1000, AGE_PARTS = 8, AGE_MOST_MS = 600000 };
+
+static void ticked(segue__record_call *call, segue__record_answer *answer) {
+  segue__engine *engine = call->data;
+  engine->tick_failed = answer->status < 0;
+  if (engine->tick_failed)
+    segue__log(engine->log, SEGUE__WARN, "record", "what the clocks say cannot be kept", "error",
+               's', answer->error.message, NULL);
+}
+
+static void write_tick(segue__engine *engine) {
+  engine->tick.cb = ticked;
+  engine->tick.data = engine;
+  engine->tick_failed = segue__record_state(engine->record, &engine->durable, &engine->tick) < 0;
+}
+
+/* The deadline that a restart will find is the one that counts here, whatever the wall clock did.
+ */
+static void keep_deadline(segue__engine *engine) {
+  segue__durable *d = &engine->durable;
+  uint64_t now = segue__loop_now_ms(engine->loop), until = engine->txn->confirm_until_ms;
+  int64_t wall = segue__loop_wall_ms(engine->loop) + (int64_t)(until > now ? until - now : 0);
+  int64_t drift = wall - d->unconfirmed_until_wall_ms;
+  if (drift <= DRIFT_MS && drift >= -DRIFT_MS && !engine->tick_failed) return;
+  d->unconfirmed_until_wall_ms = wall;
+  write_tick(engine);
+}
+
+static bool any_away(const segue__engine *engine) {
+  for (size_t i = 0; i < segue__engine_source_count(engine); i++) {
+    segue__source_status source;
+    segue__engine_source_status(engine, i, &source);
+    if (source.held || source.consecutive_failures) return true;
+  }
+  return false;
+}
+
+/* What is live still is what the sources say: while that is so it does not grow old. */
+static void keep_age(segue__engine *engine) {
+  uint64_t now = segue__loop_now_ms(engine->loop);
+  uint64_t every = engine->policy ? engine->policy->last_good_age_ms / AGE_PARTS : 0;
+  if (every > AGE_MOST_MS) every = AGE_MOST_MS;
+  if (!every || !engine->live || engine->good_lost || engine->taken_back ||
+      engine->stale_since_wall_ms || any_away(engine))
+    return;
+  if (engine->good_ms && now - engine->good_ms < every && !engine->tick_failed) return;
+  engine->good_ms = now;
+  engine->durable.good_wall_ms = segue__loop_wall_ms(engine->loop);
+  write_tick(engine);
+}
+
+void segue__engine_tick(segue__engine *engine) {
+  if (!engine->record || engine->stopping || engine->tick.task || engine->freezes) return;
+  if (waits_for_confirm(engine) && engine->txn->opened)
+    keep_deadline(engine);
+  else if (!engine->txn)
+    keep_age(engine);
+}
+
+int64_t segue__engine_good_wall_ms(const segue__engine *engine) {
+  if (!engine->record) return 0;
+  const segue__last_good *good = &segue__record_found(engine->record)->last_good;
+  if (!good->generation) return 0;
+  int64_t noted = engine->durable.good_wall_ms;
+  return noted > good->wall_ms ? noted : good->wall_ms;
 }
 
 /* ---- Rollback -------------------------------------------------------------------------------- */
@@ -287,6 +365,52 @@ typedef struct segue__rollback {
   uint64_t again;        /* what is live was brought back from this one; 0: it is a new rollback */
   char by[128];
 } segue__rollback;
+
+static void not_brought_back(segue__engine *engine, int status) {
+  segue__run *run = engine->parked;
+  engine->parked = NULL;
+  segue__log(engine->log, SEGUE__ERROR, "reload",
+             "what was taken back stays live: the last good generation cannot be brought back",
+             "error", 's', segue_strerror(status), NULL);
+  if (run) segue__run_answer(run, status, NULL);
+  segue__run_free(run);
+}
+
+static void good_found(segue__record_call *call, segue__record_answer *answer) {
+  segue__rollback *rollback = call->data;
+  segue__engine *engine = rollback->engine;
+  engine->rollback = NULL;
+  segue__free(rollback);
+  int rc = answer->status;
+  if (!rc) /* as a start does: a freeze does not hold it up */
+    rc = segue__engine_replay(engine, answer->files, 0, SEGUE__BY_START,
+                              "the last good generation, after what was not confirmed", NULL);
+  if (rc) not_brought_back(engine, rc);
+}
+
+void segue__hold_bring_back(segue__engine *engine, segue__run *run) {
+  if (run) engine->parked = run;
+  if (engine->rollback || engine->pending_replay) {
+    if (run) not_brought_back(engine, UV_EBUSY);
+    return;
+  }
+  segue__rollback *rollback = segue__calloc(1, sizeof *rollback);
+  int rc = rollback ? 0 : UV_ENOMEM;
+  if (rollback) {
+    *rollback = (segue__rollback){.engine = engine, .call = {.cb = good_found, .data = rollback}};
+    rc = segue__record_last_good(engine->record, &rollback->call);
+  }
+  if (!rc) {
+    engine->rollback = rollback;
+    return;
+  }
+  segue__free(rollback);
+  not_brought_back(engine, rc);
+}
+
+bool segue__engine_taken_back(const segue__engine *engine) {
+  return engine->taken_back && !engine->rollback && !engine->pending_replay && !engine->txn;
+}
 
 static void looked_up(segue__record_call *call, segue__record_answer *answer) {
   segue__rollback *rollback = call->data;
@@ -373,6 +497,7 @@ void segue__hold_forget(segue__engine *engine, const segue__waiter *waiter) {
 void segue__hold_close(segue__engine *engine) {
   segue__rollback *rollback = engine->rollback;
   engine->rollback = NULL;
+  segue__record_forget(&engine->tick);
   if (rollback) {
     segue__record_forget(&rollback->call);
     if (rollback->waiter) rollback->waiter->cb(rollback->waiter, SEGUE_ECLOSED, NULL);

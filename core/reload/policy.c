@@ -29,14 +29,17 @@ segue__policy *segue__policy_ref(segue__policy *policy) {
 
 int segue__policy_add_input(segue__policy *policy, const segue__input *input) {
   for (size_t i = 0; i < policy->input_count; i++)
-    if (!strcmp(policy->inputs[i].path, input->path)) return 0;
+    if (!strcmp(policy->inputs[i].path, input->path)) {
+      policy->inputs[i].secret |= input->secret;
+      return 0;
+    }
   segue__input *more =
       segue__realloc(policy->inputs, (policy->input_count + 1) * sizeof *policy->inputs);
   if (!more) return UV_ENOMEM;
   policy->inputs = more;
   char *copy = segue__strdup(input->path);
   if (!copy) return UV_ENOMEM;
-  more[policy->input_count++] = (segue__input){copy, input->hash, input->credential};
+  more[policy->input_count++] = (segue__input){copy, input->hash, input->credential, input->secret};
   return 0;
 }
 

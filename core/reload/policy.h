@@ -39,6 +39,7 @@ typedef struct segue__input {
   char *path;
   segue__hash hash;
   bool credential; /* of the front door: read from the world in every run */
+  bool secret;     /* must not be open to every user */
 } segue__input;
 
 /* What a strategy is decided on. */
@@ -96,6 +97,7 @@ struct segue__policy {
   uint64_t confirm_hold_ms, confirm_within_ms;
   bool confirm_by_operator; /* a person confirms; the probe is not asked */
   uint64_t history_reloads, history_generations, history_age_ms, history_bytes; /* 0: default */
+  uint64_t last_good_age_ms; /* what is older is not served by a start; 0: any age will do */
   bool has_check, has_reload, has_probe, has_strategy; /* which hooks the policy has */
   const segue__policy_ops *ops;                        /* NULL: none */
   void *impl;

@@ -202,7 +202,10 @@ static void held_back(segue__txn *txn, const segue_error *why) {
   }
   txn->result->skipped = !txn->run->explicit_;
   segue__txn_tell(txn, why);
-  if (txn->new_credentials) segue__hold_refresh(txn->engine);
+  if (txn->engine->taken_back)
+    segue__hold_bring_back(txn->engine, NULL);
+  else if (txn->new_credentials)
+    segue__hold_refresh(txn->engine);
   end(txn, SEGUE__UNCHANGED);
 }
 
@@ -622,9 +625,16 @@ static void undone(segue__txn *txn) {
 }
 
 static void conclude(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
   if (txn->flipped && !txn->failed) {
+    engine->taken_back = false;
     segue__commit_settle(txn);
     settle(txn);
+  } else if (segue__hold_gives_way(txn)) {
+    txn->gives_way = engine->taken_back = true;
+    segue__commit_settle(txn);
+    engine->resumes = true; /* what comes has its old number */
+    undone(txn);
   } else {
     segue__undo_run(txn, undone);
   }
@@ -639,6 +649,8 @@ static void keep(segue__txn *txn, const segue_error *error) {
   segue__engine *engine = txn->engine;
   segue__record *record = engine->record;
   if (error) segue__txn_tell(txn, error);
+  if (txn->writing_good) engine->good_lost = error != NULL;
+  txn->writing_good = false;
   int rc = SEGUE_FAULT("settle.record"); /* only to be killed here */
   (void)rc;
   bool good_first = engine->durable.pinned;
@@ -651,6 +663,7 @@ static void keep(segue__txn *txn, const segue_error *error) {
                               .items = txn->items,
                               .source_count = txn->policy->source_count};
     txn->keeps_good = false;
+    txn->writing_good = true;
     segue__txn_record(txn, segue__record_good(record, &good, &txn->call), keep);
   } else if (txn->keeps_state) {
     txn->keeps_state = false;
@@ -682,6 +695,11 @@ static void end(segue__txn *txn, segue__outcome outcome) {
   result->outcome = outcome;
   result->generation = engine->live ? engine->live->generation : 0;
   if (engine->live) memcpy(result->hash, engine->live->hash, sizeof result->hash);
+  if (txn->gives_way) {
+    const segue__last_good *good = &segue__record_found(engine->record)->last_good;
+    result->generation = good->generation;
+    memcpy(result->hash, good->hash, sizeof result->hash);
+  }
   result->ended_wall_ms = segue__loop_wall_ms(engine->loop);
   if (outcome == SEGUE__APPLIED && !result->plan_only) result->phase = SEGUE__PHASE_SETTLED;
   segue__engine_finished(engine, txn);

@@ -85,6 +85,12 @@ struct segue__engine {
   bool resumes;           /* nothing went live yet: numbers go on where they were */
   struct segue__freeze *freezes;
   struct segue__rollback *rollback; /* its files are being looked up */
+  bool taken_back;         /* what is live was; it serves until the last good one takes its place */
+  segue__run *parked;      /* the run that was taken back: who waits for it waits for that */
+  segue__record_call tick; /* what keeps up with the clocks is being written */
+  bool tick_failed;
+  bool good_lost;   /* the live generation could not be kept: the one on disk is older */
+  uint64_t good_ms; /* when the age of the last good generation was noted last */
 
   segue__module **modules;
   size_t module_count;
@@ -194,6 +200,9 @@ struct segue__txn {
   bool new_credentials; /* than those that the live policy was made with */
   bool keeps_good, keeps_state; /* still to be written at the end */
   bool opened;                  /* the record says that it waits to be confirmed */
+  bool own_window;              /* and this process has opened the window */
+  bool writing_good;            /* to the record */
+  bool gives_way;               /* undone by the last good generation, which is only on disk */
   bool waits_for_operator;
   int decision; /* of an operator: segue__decision; 0: none */
   char decided_by[128];
@@ -386,6 +395,12 @@ void segue__hold_open(segue__txn *txn);
  * a restart, and a replay of it, was confirmed then. */
 bool segue__hold_asks_operator(const segue__txn *txn);
 bool segue__hold_asks_probe(const segue__txn *txn);
+/* It is undone, and what it has to go back to is on disk only: true: it serves until that is live,
+ * so that there is always something that answers. */
+bool segue__hold_gives_way(const segue__txn *txn);
+/* Then, and while that failed: asks for the last good generation. run: the one that gave way, whose
+ * waiters wait for it (NULL: nobody does); the engine's from now on. */
+void segue__hold_bring_back(segue__engine *engine, segue__run *run);
 /* What was to be confirmed is undone. True: that is to be written before it is told. */
 bool segue__hold_undone(segue__txn *txn);
 /* What a settled run means for the decisions. True: they changed and have to be written. */

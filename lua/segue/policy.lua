@@ -26,7 +26,7 @@ local keys = {
   name = "text", sources = "table", triggers = "table", debounce = "table",
   min_interval = "duration", strategy = "function", check = "function", reload = "function",
   modules = "table", confirm = "table", timeouts = "table", schema = "text or table",
-  history = "table", ready = { "serving", "strict" }, secrets = "texts",
+  history = "table", last_good = "table", ready = { "serving", "strict" }, secrets = "texts",
 }
 local debounce_keys = { min = "duration", max = "duration" }
 local timeout_keys = { collect = "duration", check = "duration", reload = "duration" }
@@ -35,6 +35,7 @@ local confirm_keys = { hold = "duration", within = "duration", probe = "probe",
   by = { "probe", "operator" } }
 local history_keys = { reloads = "count", generations = "count", age = "duration",
   max_bytes = "count" }
+local last_good_keys = { max_age = "duration" }
 local module_keys = {
   kind = "text", replace = { "swap", "handover", "restart" }, config = "text", needs = "texts",
   prepare = "duration", start = "duration", drain = "duration", stop = "duration",
@@ -211,6 +212,15 @@ function Judge:history(history, result)
   result.history_bytes = history.max_bytes
 end
 
+function Judge:last_good(last_good, result)
+  if not self:keys(last_good, last_good_keys, "last_good") then return end
+  result.last_good_age_ms = ms_of(last_good, "max_age")
+  if result.last_good_age_ms == 0 then
+    self:problem("last_good: max_age must be longer than 0: leave it out where any age will do",
+      "max_age")
+  end
+end
+
 function Judge:times(policy, result)
   local debounce, timeouts = policy.debounce, policy.timeouts
   if debounce and self:keys(debounce, debounce_keys, "debounce") then
@@ -284,6 +294,7 @@ function Judge:policy(policy)
   if policy.confirm then self:confirm(policy.confirm, result) end
   result.ready_strict = policy.ready == "strict"
   if policy.history then self:history(policy.history, result) end
+  if policy.last_good then self:last_good(policy.last_good, result) end
   result.check, result.reload, result.strategy = policy.check, policy.reload, policy.strategy
   return result
 end

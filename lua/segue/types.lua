@@ -20,6 +20,7 @@
 ---@field modules? table<string, segue.Module>
 ---@field confirm? segue.Confirm
 ---@field history? segue.History how much is kept
+---@field last_good? segue.LastGood how old what a start falls back to may be
 ---@field ready? "serving"|"strict" strict: what is stale is not ready; default: serving
 
 ---@class segue.Schema
@@ -40,6 +41,9 @@
 ---@field generations? integer
 ---@field age? segue.Duration
 ---@field max_bytes? integer
+
+---@class segue.LastGood
+---@field max_age? segue.Duration since the sources said it last; by default any age will do
 
 ---@class segue.Confirm
 ---@field probe? segue.Probe|fun(): boolean?, string?

@@ -162,6 +162,30 @@ describe("the front door", function()
       end, nil, "the new token")
     end)
 
+    it("judges how a file lies open whenever it is read, and keeps the tokens it has", function()
+      local d = start(listener)
+      local file = d.dir:at "ops.token"
+      assert.equal("unchanged", select(2, d:reload()).outcome)
+      for _, mode in ipairs { "644", "604", "602", "601" } do -- the same bytes
+        uv.fs_chmod(file, tonumber(mode, 8))
+        for _ = 1, 2 do
+          refusal(d, "ops%.token is open to every user of this machine %(mode 0" .. mode .. "%)")
+          assert.equal(200, d:http { path = "/", headers = bearer(OPS) }.status)
+        end
+      end
+      uv.fs_chmod(file, tonumber("640", 8)) -- a group is somebody's decision
+      assert.equal("unchanged", select(2, d:reload()).outcome)
+      -- a rotation by rename that forgets the mode
+      put(d.dir, "ops.token", "new-token-0123456789\n", "644")
+      refusal(d, "mode 0644")
+      assert.equal(200, d:http { path = "/", headers = bearer(OPS) }.status)
+      assert.equal(401, d:http { path = "/", headers = bearer "new-token-0123456789" }.status)
+      uv.fs_chmod(file, tonumber("600", 8))
+      assert.equal("applied", select(2, d:reload()).outcome)
+      assert.equal(401, d:http { path = "/", headers = bearer(OPS) }.status)
+      assert.equal(200, d:http { path = "/", headers = bearer "new-token-0123456789" }.status)
+    end)
+
     it("opens what the policy calls public, and only that", function()
       local d = start("{ \"127.0.0.1:@PORT@\", public = { \"health\", \"metrics\" }, " .. tokens
         .. " }")

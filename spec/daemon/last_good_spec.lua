@@ -206,6 +206,108 @@ describe("a start without good sources", function()
     handle:close()
   end)
 
+  -- The same with an age that is allowed; what is live now will be older than a second.
+  local function aged(age)
+    return (policy:gsub('name = "last",', ('last_good = { max_age = "%s" }, %%0'):format(age)))
+  end
+
+  local function start_aged(age)
+    local d = segue.start { policy = aged(age), files = { ["config.yaml"] = "x: 1\n",
+      ["limits.lua"] = "return { most = 10 }\n" } }
+    on_disk(d, "a")
+    return d
+  end
+
+  local function grow_old()
+    local over = os.time() + 3
+    wait.until_true(function() return os.time() >= over end, nil, "the age")
+  end
+
+  it("is refused, with exit code 4, when it is older than last_good.max_age allows", function()
+    local d = start_aged "1s"
+    stop(d)
+    d.dir:delete "config.yaml"
+    grow_old()
+    for _ = 1, 2 do
+      d:spawn()
+      assert.equal(4, (d:wait_exit()))
+      assert.matches("what the last good generation holds was good %d+ s ago, and "
+        .. "last_good%.max_age allows 1 s, so it is not served: mend what the sources give, or "
+        .. "allow more", d:log())
+      assert.matches("config%.yaml: it does not exist", d:log())
+    end
+    -- the policy that stands there now decides
+    d.dir:write("reload.lua", d:fill(aged "1h"))
+    again(d)
+    assert.equal(1, d:config().x)
+    assert.is_true(stale(d))
+    d:stop()
+    -- and the one that is kept, where that cannot be read
+    d.dir:write("reload.lua", "return {")
+    d:spawn()
+    assert.equal(4, (d:wait_exit()))
+    assert.matches("last_good%.max_age allows 1 s", d:log())
+    -- good sources need no age
+    d.dir:write("reload.lua", d:fill(aged "1s"))
+    d.dir:write("config.yaml", "x: 5\n")
+    again(d)
+    assert.equal(5, d:config().x)
+    d:stop()
+  end)
+
+  it("does not grow old while the daemon knows that it is what the sources say", function()
+    local d = start_aged "8s"
+    local function noted()
+      local newest = 0
+      for _, slot in ipairs { "a", "b" } do
+        local text = d.dir:read(".segue/state." .. slot) or ""
+        newest = math.max(newest, tonumber(text:match "good=(%d+)") or 0)
+      end
+      return newest
+    end
+    wait.until_true(function() return noted() > 0 end, nil, "the first note")
+    local first = noted()
+    wait.until_true(function() return noted() > first + 9000 end, 60000, "later ones")
+    stop(d, true)
+    d.dir:delete "config.yaml"
+    again(d)
+    assert.equal(1, d:config().x)
+    -- while they give nothing good it does
+    local last = noted()
+    grow_old()
+    assert.equal(last, noted())
+    d:stop()
+  end)
+
+  it("is served at any age where an operator holds the sources back", function()
+    local d = start_aged "1s"
+    d.dir:write("config.yaml", "x: 2\n")
+    assert.equal(200, (d:reload()))
+    assert.equal(200, d:control { method = "POST", path = "/api/v1/rollback" }.status)
+    assert.equal(1, d:config().x)
+    stop(d)
+    grow_old()
+    again(d)
+    assert.equal(1, d:config().x)
+    assert.is_false(stale(d))
+    d:stop()
+  end)
+
+  it("has an age that is judged like every key", function()
+    local d = start()
+    for text, why in pairs {
+      ["last_good = 5,"] = "last_good", ['last_good = { max_age = "x" },'] = "max_age",
+      ['last_good = { max_ag = "1d" },'] = "did you mean 'max_age'",
+      ['last_good = { max_age = "0s" },'] = "longer than 0",
+      ["last_goood = {},"] = "did you mean 'last_good'",
+    } do
+      d.dir:write("reload.lua", d:fill((policy:gsub('name = "last",', text .. " %0"))))
+      local status, answer = d:reload()
+      assert.equal(422, status, text)
+      assert.matches(why, answer.errors[1].message)
+    end
+  end)
+
   it("says so when the disk is full, and goes on", function()
     local d = segue.start { policy = policy, env = { SEGUE_FAULTS = "last_good.write=fail:-28" },
       files = { ["config.yaml"] = "x: 1\n", ["limits.lua"] = "return { most = 10 }\n" } }

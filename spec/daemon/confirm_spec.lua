@@ -1,0 +1,265 @@
+-- SPDX-License-Identifier: MIT
+-- A generation that an operator has to confirm, over every kind of end.
+local cjson = require "cjson"
+local back = require "spec.support.back"
+local segue = require "spec.support.segue"
+local wait = require "spec.support.wait"
+
+local post, put, restart, rollback = back.post, back.put, back.restart, back.rollback
+local start, status_of, text_of = back.start, back.status_of, back.text_of
+
+describe("a generation that an operator has to confirm", function()
+  after_each(segue.cleanup)
+
+  local function confirmed(within)
+    return ('confirm = { by = "operator", within = "%s" },'):format(within or "60s")
+  end
+
+  -- The start is confirmed too.
+  local function started(within, triggers)
+    local d = start { more = confirmed(within), triggers = triggers, ready = false }
+    wait.until_true(function()
+      local ok, status = pcall(post, d, "/api/v1/confirm") -- not there, or not listening yet
+      return ok and status == 200
+    end, nil, "the start to confirm")
+    d:wait_ready()
+    return d
+  end
+
+  local function unconfirmed(d, x)
+    put(d, x)
+    local status, answer = d:reload()
+    assert.equal(200, status)
+    assert.equal("unconfirmed", answer.outcome)
+    assert.equal(x, d:config().x)
+    return answer
+  end
+
+  it("is told of as unconfirmed, and stays when it is confirmed", function()
+    local d = started()
+    local answer = unconfirmed(d, 2)
+    assert.matches("^%d%d%d%d%-", answer["until"])
+    local status = status_of(d)
+    assert.equal("operator", status.unconfirmed.by)
+    assert.equal(answer.generation, status.generation)
+    assert.matches("segue_config_unconfirmed 1\n", d:control("/metrics").body)
+    assert.matches("segue confirm makes it stay", d:cli("status").stdout)
+    assert.equal(200, d:control("/-/ready").status)
+    local cli = d:cli("confirm")
+    assert.equal(0, cli.code, cli:describe())
+    assert.equal(cjson.null, status_of(d).unconfirmed)
+    assert.matches("segue_config_unconfirmed 0\n", d:control("/metrics").body)
+    restart(d, "kill")
+    assert.equal(2, d:config().x)
+    assert.equal(answer.generation, status_of(d).generation)
+    assert.equal(cjson.null, status_of(d).unconfirmed)
+  end)
+
+  it("is told of in text with what to do", function()
+    local d = started()
+    put(d, 2)
+    local cli = d:cli("reload")
+    assert.equal(0, cli.code)
+    assert.matches("unconfirmed: generation %d+ is live until", cli.stdout)
+    assert.matches("segue confirm makes it stay, segue rollback takes it back", cli.stdout)
+  end)
+
+  it("reverts by itself when nobody does", function()
+    local d = started "1s"
+    unconfirmed(d, 2)
+    d:wait_config(function(c) return c.x == 1 end)
+    wait.until_true(function()
+      return d:json("/api/v1/reloads")[1].outcome == "reverted"
+    end, nil, "the outcome")
+    local last = d:json("/api/v1/reloads")[1]
+    assert.matches("nobody confirmed the new generation within 1000 ms", last.errors[1].message)
+    assert.equal(cjson.null, status_of(d).unconfirmed)
+    restart(d, "kill")
+    assert.equal(1, d:config().x)
+    local _, answer = d:reload()
+    assert.equal("unchanged", answer.outcome)
+    assert.matches("was taken back", answer.errors[1].message)
+    assert.equal("unconfirmed", select(2, d:reload "?force=1").outcome)
+    assert.equal(200, (post(d, "/api/v1/confirm")))
+    assert.equal(2, d:config().x)
+  end)
+
+  it("goes back at once by a rollback", function()
+    local d = started()
+    unconfirmed(d, 2)
+    local status, answer = rollback(d)
+    assert.equal(200, status)
+    assert.equal("reverted", answer.outcome)
+    assert.matches("taken back by", answer.errors[1].message)
+    assert.equal(1, d:config().x)
+    assert.equal(409, (post(d, "/api/v1/confirm")))
+  end)
+
+  it("goes back at once also while reloads are frozen", function()
+    local d = started()
+    unconfirmed(d, 2)
+    assert.equal(200, (post(d, "/api/v1/freeze?why=x")))
+    assert.equal(423, (rollback(d, 99)))
+    assert.equal(200, (rollback(d)))
+    assert.equal(1, d:config().x)
+  end)
+
+  it("queues triggers meanwhile", function()
+    local d = started("60s", "segue.watch()")
+    unconfirmed(d, 2)
+    put(d, 3)
+    wait.until_true(function() return status_of(d).pending end, nil, "the trigger")
+    assert.equal(2, d:config().x)
+    assert.equal(200, (post(d, "/api/v1/confirm")))
+    d:wait_config(function(c) return c.x == 3 end)
+    assert.equal(200, (post(d, "/api/v1/confirm")))
+  end)
+
+  for _, how in ipairs { "stop", "kill" } do
+    it("waits for the rest of its time after a restart by " .. how, function()
+      local d = started "60s"
+      local answer = unconfirmed(d, 2)
+      local till = status_of(d).unconfirmed["until"]
+      restart(d, how)
+      assert.equal(2, d:config().x)
+      local status = status_of(d)
+      assert.equal(answer.generation, status.generation)
+      assert.equal(till:sub(1, 16), status.unconfirmed["until"]:sub(1, 16))
+      assert.equal(200, (post(d, "/api/v1/confirm")))
+      restart(d, how)
+      assert.equal(2, d:config().x)
+      assert.equal(cjson.null, status_of(d).unconfirmed)
+    end)
+
+    it("is taken back when its time passed while nothing ran, after " .. how, function()
+      local d = started "1s"
+      unconfirmed(d, 2)
+      if how == "kill" then d:crash() else d:stop() end
+      local over = os.time() + 2
+      wait.until_true(function() return os.time() >= over end, nil, "the end of the window")
+      d:spawn()
+      d:wait_ready()
+      assert.equal(1, d:config().x)
+      local status, again = d:reload()
+      assert.equal(200, status)
+      assert.equal("unchanged", again.outcome)
+      assert.equal(1, d:config().x)
+      restart(d, how)
+      assert.equal(1, d:config().x)
+      unconfirmed(d, 3)
+      assert.equal(200, (post(d, "/api/v1/confirm")))
+    end)
+  end
+
+  -- Asks on and on until the generation before is live again: there is an answer all the time.
+  local function watch_way_back(d)
+    wait.until_true(function()
+      local ready = d:control "/-/ready"
+      assert.equal(200, ready.status, ready.body)
+      local r = d:control "/api/v1/config"
+      assert.equal(200, r.status, r.body)
+      return cjson.decode(r.body).x == 1
+    end, 20000, "the generation before")
+    d:wait_settled()
+  end
+
+  it("reverts after a restart in the window too, and something is live all the time", function()
+    local d = started "3s"
+    unconfirmed(d, 2)
+    local before = status_of(d).generation - 1
+    restart(d, "kill")
+    assert.equal(2, d:config().x)
+    watch_way_back(d)
+    local status = status_of(d)
+    assert.equal(before, status.generation)
+    assert.equal(before, status.rolled_back_to)
+    assert.equal(cjson.null, status.stale_since)
+    local outcomes = {}
+    for _, reload in ipairs(d:json "/api/v1/reloads?limit=2") do
+      outcomes[#outcomes + 1] = reload.outcome
+    end
+    assert.same({ "applied", "reverted" }, outcomes)
+    restart(d, "kill")
+    assert.equal(1, d:config().x)
+    assert.equal(before, status_of(d).generation)
+  end)
+
+  for _, frozen in ipairs { false, true } do
+    it("is taken back after a restart in the window by a rollback that waits for it"
+      .. (frozen and ", also while reloads are frozen" or ""), function()
+      local d = started()
+      unconfirmed(d, 2)
+      restart(d, "kill")
+      assert.equal(2, d:config().x)
+      if frozen then assert.equal(200, (post(d, "/api/v1/freeze?why=x"))) end
+      local status, answer = rollback(d)
+      assert.equal(200, status, cjson.encode(answer))
+      assert.equal("applied", answer.outcome)
+      assert.equal(1, d:config().x)
+      assert.equal(answer.generation, status_of(d).generation)
+      assert.equal(409, (post(d, "/api/v1/confirm")))
+      if frozen then assert.equal(200, (post(d, "/api/v1/unfreeze"))) end
+      d:wait_settled()
+      assert.equal("unchanged", select(2, d:reload()).outcome) -- and not by itself
+      assert.equal(1, d:config().x)
+    end)
+  end
+
+  it("serves on, not ready, while the one before cannot be read, and then goes back", function()
+    local d = started()
+    unconfirmed(d, 2)
+    restart(d, "kill")
+    local kept = {}
+    for _, slot in ipairs { ".segue/last-good.a", ".segue/last-good.b" } do
+      kept[slot] = d.dir:read(slot)
+      if kept[slot] then d.dir:write(slot, "rubbish") end
+    end
+    assert.equal(404, (rollback(d)))
+    d:wait_log "what was taken back stays live: the last good generation cannot be brought back"
+    assert.equal(2, d:config().x)
+    local ready = d:control "/-/ready"
+    assert.equal(503, ready.status)
+    assert.matches("was taken back", ready.body)
+    for slot, bytes in pairs(kept) do d.dir:write(slot, bytes) end
+    assert.equal(200, (d:reload()))
+    d:wait_config(function(c) return c.x == 1 end)
+    assert.equal(200, d:control("/-/ready").status)
+  end)
+
+  it("is nothing to confirm when there is none", function()
+    local d = start()
+    local status, _, text = post(d, "/api/v1/confirm")
+    assert.equal(409, status)
+    assert.matches("no generation waits to be confirmed", text)
+    assert.equal(6, d:cli("confirm").code)
+    assert.equal(405, d:control("/api/v1/confirm").status)
+  end)
+
+  it("does not go live where that cannot be recorded", function()
+    local d = started()
+    d:stop()
+    d.options.env = { SEGUE_FAULTS = "state.write=fail:-28" }
+    d:spawn()
+    d:wait_ready()
+    put(d, 2)
+    local status, answer = d:reload()
+    assert.equal(500, status)
+    assert.matches("state%.. cannot be written: no space left", answer.errors[1].message)
+    assert.equal(1, d:config().x)
+  end)
+
+  it("is refused as a mixture of person and probe", function()
+    local d = start()
+    for text, why in pairs {
+      ['confirm = { by = "operator", probe = function() end },'] = "never be called",
+      ['confirm = { by = "operator", hold = "1s" },'] = "hold is for probes",
+      ['confirm = { by = "nobody" },'] = "by",
+      ['confirm = { by = "operator", withn = "1s" },'] = "within",
+    } do
+      d.dir:save("reload.lua", text_of(text))
+      local status, answer = d:reload()
+      assert.equal(422, status, text)
+      assert.matches(why, answer.errors[1].message)
+    end
+  end)
+end)

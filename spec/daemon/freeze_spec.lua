@@ -1,0 +1,126 @@
+-- SPDX-License-Identifier: MIT
+-- A freeze holds over every kind of end, and refuses who asks.
+local cjson = require "cjson"
+local back = require "spec.support.back"
+local segue = require "spec.support.segue"
+local wait = require "spec.support.wait"
+
+local apply, post, put, restart = back.apply, back.post, back.put, back.restart
+local rollback, start, status_of = back.rollback, back.start, back.status_of
+
+describe("a freeze", function()
+  after_each(segue.cleanup)
+
+  local function freeze(d, why)
+    local cli = d:cli("freeze", why or "the release weekend")
+    assert.equal(0, cli.code, cli:describe())
+  end
+
+  it("refuses who asks, with the reason, and remembers triggers", function()
+    local d = start { triggers = "segue.watch()" }
+    freeze(d)
+    put(d, 2)
+    wait.until_true(function() return status_of(d).frozen.missed > 0 end, nil, "the trigger")
+    assert.equal(1, d:config().x)
+    local status, _, text = post(d, "/-/reload")
+    assert.equal(423, status)
+    assert.matches("the release weekend %(segue unfreeze ends that%)", text)
+    local cli = d:cli("reload")
+    assert.equal(6, cli.code)
+    assert.matches("the release weekend", cli.stderr)
+    assert.equal(423, (rollback(d)))
+    assert.equal(6, d:cli("rollback").code)
+    assert.matches("segue_frozen 1\n", d:control("/metrics").body)
+    local hold = status_of(d).frozen
+    assert.equal("the release weekend", hold.why)
+    assert.truthy(hold.by ~= "")
+    assert.matches("^%d%d%d%d%-", hold.since)
+    assert.matches("frozen[^\n]*the release weekend", d:cli("status").stdout)
+    assert.equal(200, d:control("/-/ready").status)
+    assert.equal(0, d:cli("unfreeze").code)
+    d:wait_config(function(c) return c.x == 2 end)
+    assert.matches("segue_frozen 0\n", d:control("/metrics").body)
+    assert.equal(cjson.null, status_of(d).frozen)
+  end)
+
+  it("lets plans through", function()
+    local d = start()
+    freeze(d)
+    put(d, 2)
+    local status, answer = post(d, "/api/v1/plan")
+    assert.equal(200, status)
+    assert.equal(1, answer.change_count)
+    assert.equal(0, d:cli("plan").code)
+    assert.equal(1, d:config().x)
+  end)
+
+  for _, how in ipairs { "stop", "kill" } do
+    it("holds over a restart by " .. how .. ": what was live is, whatever the files say", function()
+      local d = start()
+      local generation = apply(d, 2)
+      freeze(d, 'odd "reason"; a=b\\n 100% \195\164')
+      put(d, 3)
+      restart(d, how)
+      assert.equal(2, d:config().x)
+      local status = status_of(d)
+      assert.equal(generation, status.generation)
+      assert.equal('odd "reason"; a=b\\n 100% \195\164', status.frozen.why)
+      assert.equal(cjson.null, status.stale_since)
+      assert.equal(423, (post(d, "/-/reload")))
+      -- nobody knows any more what was triggered, so the end of the freeze looks
+      assert.equal(0, d:cli("unfreeze").code)
+      d:wait_config(function(c) return c.x == 3 end)
+      restart(d, how)
+      assert.equal(cjson.null, status_of(d).frozen)
+    end)
+  end
+
+  it("may get another reason, and ends once", function()
+    local d = start()
+    freeze(d, "one")
+    freeze(d, "two")
+    assert.equal("two", status_of(d).frozen.why)
+    assert.equal(0, d:cli("unfreeze").code)
+    local cli = d:cli("unfreeze")
+    assert.equal(6, cli.code)
+    assert.matches("reloads are not frozen", cli.stderr)
+    assert.equal(409, (post(d, "/api/v1/unfreeze")))
+  end)
+
+  it("needs a reason", function()
+    local d = start()
+    assert.equal(400, (post(d, "/api/v1/freeze")))
+    assert.equal(400, (post(d, "/api/v1/freeze?why=")))
+    assert.equal(2, d:cli("freeze").code)
+    assert.equal(405, d:control("/api/v1/freeze").status)
+    assert.equal(cjson.null, status_of(d).frozen)
+  end)
+
+  it("with a reason of any length is told with its beginning", function()
+    local d = start()
+    assert.equal(200, (post(d, "/api/v1/freeze?why=" .. ("w"):rep(2000))))
+    assert.matches("^w+$", status_of(d).frozen.why)
+    restart(d, "kill")
+    assert.matches("^w+$", status_of(d).frozen.why)
+  end)
+
+  it("that cannot be recorded is refused, and nothing is changed", function()
+    local d = start { env = { SEGUE_FAULTS = "state.write=fail:-28" } }
+    local status, _, text = post(d, "/api/v1/freeze?why=x")
+    assert.equal(500, status)
+    assert.matches("nothing was changed: .*state%.a cannot be written: no space left", text)
+    assert.equal(cjson.null, status_of(d).frozen)
+    assert.equal(4, d:cli("freeze", "x").code)
+    apply(d, 2)
+    restart(d, "kill")
+    assert.equal(cjson.null, status_of(d).frozen)
+  end)
+
+  it("that did not reach the disk is not there after a restart, although it was written", function()
+    local d = start { env = { SEGUE_FAULTS = "state.sync=fail" } }
+    assert.equal(500, (post(d, "/api/v1/freeze?why=x")))
+    d.options.env = nil
+    restart(d, "kill")
+    assert.equal(cjson.null, status_of(d).frozen)
+  end)
+end)
