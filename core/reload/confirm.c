@@ -7,11 +7,13 @@
 #include <string.h>
 #include <uv.h>
 
+#include "../os/fault.h"
 #include "txn.h"
 
 static void probe(segue__txn *txn);
 static void not_confirmed(segue__txn *txn, const segue_error *why);
 static void wait_for_operator(segue__txn *txn);
+static void pass_by(const char *point);
 
 enum {
   PROBE_PAUSE_MS = 200,
@@ -33,6 +35,7 @@ void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data) {
     not_confirmed(txn, NULL);
     return;
   }
+  pass_by("confirm.open");
   txn->confirm_until_ms = segue__loop_now_ms(txn->engine->loop) + segue__hold_left_ms(txn);
   if (txn->waits_for_operator)
     wait_for_operator(txn);
@@ -62,7 +65,14 @@ static void not_confirmed(segue__txn *txn, const segue_error *why) {
   segue__txn_step_end(txn, &error);
 }
 
+/* A fault point only to be killed at. */
+static void pass_by(const char *point) {
+  int rc = SEGUE_FAULT(point);
+  (void)rc, (void)point;
+}
+
 static void confirmed(segue__txn *txn) {
+  pass_by("confirm.done");
   txn->confirmed = true;
   segue__txn_step_end(txn, NULL);
 }

@@ -3,6 +3,7 @@
 --   local e = engine.new { files = { ["a.yaml"] = "x: 1" }, modules = { { "db", "restart" } } }
 --   local w = e:reload(); e:step(); assert.equal("applied", w:outcome())
 local C = require "spec.support.c"
+local Record = require "spec.support.record"
 local ffi = C.ffi
 
 local Engine = {}
@@ -68,7 +69,8 @@ function Engine:policy(spec)
   for key, value in pairs(spec.set or {}) do p[key] = value end
   p.schema = spec.schema and C.segue__strdup(spec.schema) or nil
   p.has_check, p.has_reload, p.has_probe = spec.check ~= nil, spec.reload ~= nil, spec.probe ~= nil
-  p.confirm, p.has_strategy = spec.probe ~= nil, spec.strategy ~= nil
+  p.confirm, p.has_strategy = spec.probe ~= nil or spec.by_operator or false, spec.strategy ~= nil
+  p.confirm_by_operator = spec.by_operator or false
   local hooks = C.scripted_hooks_new(self.world)
   table.insert(self.hooks_all, hooks)
   self.hooks = hooks
@@ -219,11 +221,13 @@ function Engine:trigger(kind, cause)
 end
 
 function Engine:forget(w) C.segue__engine_forget(self.c, w.c.waiter) end
--- Old instances under `swap` wait for a grace period, which another thread waits for.
+-- Old instances under `swap` wait for a grace period, which another thread waits for; what is
+-- recorded is written by a third one.
 function Engine:step()
   repeat
     C.segue__loop_step(self.loop)
     C.scripted_settle(self.publication)
+    if self.record then C.segue__record_flush(self.record) end
   until C.segue__loop_step(self.loop) == 0
 end
 
@@ -304,6 +308,7 @@ function Engine:close(leaks_allowed)
   for _, w in ipairs(self.waiters) do C.scripted_waiter_free(w.c) end
   C.segue__engine_unobserve(self.c, self.observer)
   C.segue__engine_free(self.c)
+  C.segue__record_free(self.record)
   C.scripted_observer_free(self.observer)
   C.scripted_loader_free(self.loader)
   C.segue__publication_free(self.publication)
@@ -327,7 +332,22 @@ function Engine:close(leaks_allowed)
   end
 end
 
---- A new engine: files (name -> text), and what policy() takes. Not started.
+--- What the last good generation on disk was made from goes live, as in a start without sources.
+function Engine:replay_last_good()
+  local slots = Record.slots(self.state, "last-good")
+  local info, files = ffi.new("segue__last_good[1]"), ffi.new("segue__files *[1]")
+  C.check(C.segue__last_good_read(slots, info, files))
+  local w = setmetatable({ c = C.scripted_waiter_new() }, Waiter)
+  table.insert(self.waiters, w)
+  w.rc = C.segue__engine_replay(self.c, files[0], 0, triggers.start, "last good", w.c.waiter)
+  C.segue__last_good_deinit(info)
+  C.segue__slots_deinit(ffi.gc(slots, nil))
+  C.segue__files_unref(files[0])
+  return w
+end
+
+--- A new engine: files (name -> text), and what policy() takes; state: a folder that outlives it;
+--- now_ms, wall_ms: the clocks. Not started.
 function M.new(spec)
   local e = setmetatable({ text = {}, modules = {}, waiters = {}, hooks_all = {},
     network = {} }, Engine)
@@ -337,16 +357,22 @@ function M.new(spec)
   e.loader = C.scripted_loader_new()
   e.triggers = ffi.new("scripted_triggers")
   local out = ffi.new("segue__loop *[1]")
-  C.check(C.segue__loop_open_manual(out, 1000000, 1700000000000LL))
+  C.check(C.segue__loop_open_manual(out, spec.now_ms or 1000000, spec.wall_ms or 1700000000000LL))
   e.loop = out[0]
   local publication = ffi.new("segue__publication *[1]")
   C.check(C.segue__publication_new(publication))
   e.publication = publication[0]
   for path, text in pairs(spec.files or { ["a.yaml"] = "x: 1\n" }) do e:write(path, text) end
   e:set_policy(spec)
+  if spec.state then
+    local record = ffi.new("segue__record *[1]")
+    C.check(C.scripted_record_new(record, e.loop, C.scripted_files_os(e.files),
+      C.os_harness_log(), spec.state))
+    e.record, e.state = record[0], spec.state
+  end
   local engine = ffi.new("segue__engine *[1]")
   C.check(C.scripted_engine_new(engine, e.loop, C.scripted_files_os(e.files), e.publication,
-    e.loader, e.triggers, e.world))
+    e.loader, e.triggers, e.world, e.record))
   e.c = engine[0]
   e.observer = C.scripted_observer_new(e.world)
   C.segue__engine_observe(e.c, e.observer)

@@ -457,14 +457,32 @@ static void log_line(void *data, const segue__log_entry *entry) {
   segue__buf_addf(&((scripted_world *)data)->journal, "! %s: %s\n", entry->group, entry->message);
 }
 
+static void render_nothing(segue__buf *out, const segue__result *result, bool detail) {
+  (void)result, (void)detail;
+  segue__buf_adds(out, "{}");
+}
+
+int scripted_record_new(segue__record **out, segue__loop *loop, const segue__os *os,
+                        const segue__log *log, const char *folder) {
+  segue__record_options options = {.size = sizeof options,
+                                   .loop = loop,
+                                   .log = log,
+                                   .folder = folder,
+                                   .os = os,
+                                   .render = render_nothing};
+  return segue__record_new(out, &options);
+}
+
 int scripted_engine_new(segue__engine **out, segue__loop *loop, const segue__os *os,
                         segue__publication *publication, scripted_loader *loader,
-                        scripted_triggers *triggers, scripted_world *log_to) {
+                        scripted_triggers *triggers, scripted_world *log_to,
+                        segue__record *record) {
   static segue__log log; /* one engine at a time in specs */
   log = (segue__log){.level = SEGUE__DEBUG, .sink = log_line, .data = log_to};
   segue__engine_options options = {.size = sizeof options,
                                    .loop = loop,
-                                   .os = os,
+                                   .os = record ? segue__reads_os(segue__record_reads(record)) : os,
+                                   .record = record,
                                    .log = &log,
                                    .publication = publication,
                                    .loader = scripted_loader_get(loader),

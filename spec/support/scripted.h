@@ -7,6 +7,7 @@
 #define SPEC_SUPPORT_SCRIPTED_H
 
 #include "../../core/reload/engine.h"
+#include "../../core/reload/record.h"
 
 /* What a scripted operation does. LATER and HANG alike keep the op; scripted_finish ends it. */
 enum scripted_deed {
@@ -107,7 +108,10 @@ void scripted_observer_free(segue__observer *observer);
 /* Engine options in one call; everything borrowed but the policy. */
 int scripted_engine_new(segue__engine **out, segue__loop *loop, const segue__os *os,
                         segue__publication *publication, scripted_loader *loader,
-                        scripted_triggers *triggers, scripted_world *log_to);
+                        scripted_triggers *triggers, scripted_world *log_to, segue__record *record);
+/* A record in a folder, between the engine and os. */
+int scripted_record_new(segue__record **out, segue__loop *loop, const segue__os *os,
+                        const segue__log *log, const char *folder);
 /* Stops the engine; *stopped becomes true. */
 void scripted_engine_stop(segue__engine *engine, bool *stopped);
 

@@ -48,6 +48,7 @@ end
 
 --- Starts the daemon and waits until it is ready. options: policy (text of reload.lua), files (name
 --- -> text), args (more arguments), env, dir (a tempdir to use again),
+--- binary (another program that takes run -c),
 --- under (a command that starts it: { "prlimit", ... }),
 --- measured (the spec judges its memory: a sanitizer then keeps less of what was freed),
 --- ready = false (do not wait).
@@ -83,7 +84,8 @@ end
 
 --- Starts the process (again, after it ended) without waiting.
 function Daemon:spawn()
-  local command = { M.binary, "run", "-c", self.dir:at("reload.lua"), cwd = self.dir.path,
+  local command = { self.options.binary or M.binary, "run", "-c", self.dir:at("reload.lua"),
+    cwd = self.dir.path,
     env = self.options.measured and measured_env(self.options.env) or self.options.env,
     name = "segue run" }
   for _, arg in ipairs(self.options.args or {}) do command[#command + 1] = arg end

@@ -1,0 +1,195 @@
+-- SPDX-License-Identifier: MIT
+-- kill -9 at every step of a change set of two modules: between preparing them, between starting
+-- them, at the flip, while the generation is confirmed, while it is recorded, while it is undone.
+-- The next start serves the old generation or the new one: configuration, modules, record and what
+-- the modules did outside belong to the same one.
+local cjson = require "cjson"
+local process = require "spec.support.process"
+local segue = require "spec.support.segue"
+local tempdir = require "spec.support.tempdir"
+local uv = require "luv"
+local wait = require "spec.support.wait"
+
+local ffi = require "ffi"
+ffi.cdef "void (*signal(int signum, void (*handler)(int)))(int);"
+local SIGPIPE, SIG_IGN = 13, ffi.cast("void (*)(int)", 1)
+ffi.C.signal(SIGPIPE, SIG_IGN) -- who is killed may be asked just then
+
+local policy = [[
+local segue = require "segue"
+return {
+  name = "two",
+  sources = { segue.file "a.yaml", segue.file "b.yaml" },
+  triggers = {},
+  modules = {
+    ledger = { kind = "c", plugin = "ledger", config = "ledger", replace = "handover" },
+    port = { kind = "c", plugin = "port", config = "port", replace = "restart",
+      needs = { "ledger" } },
+  },
+  confirm = { hold = "20ms", within = "60s", probe = function() return true end },
+}]]
+
+describe("a change set of two modules", function()
+  local host
+
+  -- The host is linked with the library that has fault points.
+  setup(function()
+    local build = os.getenv "SEGUE_SPEC_BUILD" or "build/spec"
+    if build:sub(1, 1) ~= "/" then build = uv.cwd() .. "/" .. build end
+    host = build .. "/two_modules"
+    local command = { "cc", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror" }
+    local function add(words) for word in words:gmatch "%S+" do command[#command + 1] = word end end
+    add(os.getenv "SEGUE_SPEC_CFLAGS" or "")
+    add("-Icore -o " .. host .. " spec/fault/two_modules.c " .. build .. "/libsegue-spec.so "
+      .. "-Wl,-rpath," .. build .. " -pthread")
+    local libs = process.run { "pkg-config", "--libs", "luajit" }
+    assert.equal(0, libs.code, libs.output)
+    add(libs.stdout)
+    local p = process.run(command)
+    assert.equal(0, p.code, p:describe())
+  end)
+  after_each(segue.cleanup)
+
+  local function save(d, n)
+    d.dir:save("a.yaml", ("ledger: {n: %d}\n"):format(n))
+    d.dir:save("b.yaml", ("port: {n: %d}\n"):format(n))
+  end
+
+  local function start()
+    return segue.start { binary = host, policy = policy, dir = tempdir.new(),
+      env = { TWO_MODULES_LUA = segue.tree .. "/lua" },
+      files = { ["a.yaml"] = "ledger: {n: 1}\n", ["b.yaml"] = "port: {n: 1}\n" } }
+  end
+
+  local function armed(d, faults)
+    d.options.env.SEGUE_FAULTS = faults
+    d:spawn()
+    d.options.env.SEGUE_FAULTS = nil
+  end
+
+  local function killed(d, point)
+    local _, signal = d:wait_exit(20000)
+    assert.equal(9, signal, point .. " was not reached: " .. d:log())
+  end
+
+  -- POSTs without minding that nobody may answer: the status, or nil.
+  local function ask(d, path)
+    local ok, r = pcall(d.control, d, { method = "POST", path = path, deadline_ms = 20000,
+      headers = { Accept = "application/json" } })
+    return ok and r.status or nil
+  end
+
+  local function out(d, name) return tonumber(d.dir:read(name .. ".out")) end
+
+  -- One generation, in every place where there is a trace of one; returns its n.
+  local function whole(d)
+    d:wait_ready()
+    local config, status = d:config(), d:json "/api/v1/status"
+    local n = config.ledger.n
+    assert.same({ ledger = { n = n }, port = { n = n } }, config)
+    assert.equal(n, out(d, "ledger"))
+    assert.equal(n, out(d, "port"))
+    local modules = d:json "/api/v1/modules"
+    assert.equal(2, #modules)
+    for _, module in ipairs(modules) do
+      assert.equal("serving", module.state)
+      assert.equal("open", module.gate)
+      assert.equal(status.generation, module.generation, cjson.encode(module))
+    end
+    return n
+  end
+
+  -- It goes on: with numbers of its own, and everything can change again.
+  local function goes_on(d)
+    local before, top = d:json "/api/v1/status".generation, 0
+    for _, reload in ipairs(d:json "/api/v1/reloads?limit=1000") do
+      top = math.max(top, reload.id)
+    end
+    save(d, 50)
+    local status, answer = d:reload()
+    assert.equal(200, status, cjson.encode(answer))
+    assert.is_true(answer.generation > before and answer.id > top)
+    assert.equal(50, whole(d))
+    wait.until_true(function() return d:json "/api/v1/reloads"[1].id >= answer.id end, nil,
+      "the history")
+  end
+
+  -- Each is passed once by the start and once by the reload; what is recorded, more often.
+  local points = { "prepare.1", "prepare.2", "prepare.3", "commit.1", "commit.2", "commit.3",
+    "commit.flip", "confirm.open", "confirm.done", "settle.record", "state.open", "state.sync",
+    "last_good.open", "last_good.sync", "history.commit" }
+
+  for _, point in ipairs(points) do
+    it("that is killed at " .. point .. " of a start is old or new after the next", function()
+      local d = start()
+      d:stop()
+      save(d, 2)
+      armed(d, point .. "=kill")
+      killed(d, point)
+      d:spawn()
+      assert.equal(2, whole(d)) -- which the sources still say
+      goes_on(d)
+    end)
+
+    it("that is killed at " .. point .. " of a start is old or new where the sources are gone",
+    function()
+      local d = start()
+      d:stop()
+      save(d, 2)
+      armed(d, point .. "=kill")
+      killed(d, point)
+      d.dir:save("a.yaml", "ledger: [")
+      d:spawn()
+      local n = whole(d)
+      assert.is_true(n == 1 or n == 2)
+      assert.equal("string", type(d:json "/api/v1/status".stale_since))
+      goes_on(d)
+    end)
+  end
+
+  -- Where in a reload that comes after a start of what was live before.
+  local strikes = { ["settle.record"] = { 3, 4, 5 }, ["state.open"] = { 3, 4 },
+    ["state.sync"] = { 3, 4 }, ["last_good.open"] = { 1 }, ["last_good.sync"] = { 1 } }
+  for _, point in ipairs(points) do
+    for _, strike in ipairs(strikes[point] or { 2 }) do
+      for _, gone in ipairs { false, true } do
+        local name = point .. "#" .. strike
+        it("that is killed at " .. name .. " of a reload is old or new after the next start"
+          .. (gone and ", where the sources are gone" or ""), function()
+          local d = start()
+          d:stop()
+          armed(d, name .. "=kill")
+          d:wait_ready()
+          save(d, 2)
+          local answered = ask(d, "/-/reload")
+          killed(d, name)
+          if gone then d.dir:save("a.yaml", "ledger: [") end
+          d:spawn()
+          local n = whole(d)
+          assert.is_true(n == 1 or n == 2)
+          if answered == 200 or not gone then assert.equal(2, n) end
+          goes_on(d)
+        end)
+      end
+    end
+  end
+
+  -- commit.3 fails after both have started: the port goes back by a fresh instance.
+  for _, point in ipairs { "undo.fresh", "commit.3" } do
+    it("that is killed at " .. point .. " of an undo is the old one where the new one is gone",
+    function()
+      local d = start()
+      d:stop()
+      armed(d, point == "undo.fresh" and "commit.3#2=fail,undo.fresh=kill" or "commit.3#2=kill")
+      d:wait_ready()
+      save(d, 2)
+      assert.is_nil(ask(d, "/-/reload"))
+      killed(d, point)
+      assert.equal(2, out(d, "port")) -- it had gone so far
+      save(d, 1)
+      d:spawn()
+      assert.equal(1, whole(d))
+      goes_on(d)
+    end)
+  end
+end)
