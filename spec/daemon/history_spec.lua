@@ -233,6 +233,7 @@ return { name = "why", sources = { segue.file "a.yaml", segue.file "b.yaml",
     local d = start()
     apply(d, 2)
     apply(d, 3)
+    in_history(d, 3) -- which is written after the answer
     restart(d, "kill")
     assert.equal(3, why(d, "x").change.generation)
     rollback(d, 1)
