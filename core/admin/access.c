@@ -14,6 +14,9 @@
 #include "internal.h"
 
 enum { HANDSHAKES_TOLD = 10 }; /* failed ones of one client; then one a second */
+/* Refusals that the record keeps at once, of one client and of all; then one in ten seconds, and
+ * one a second. What comes between is counted. */
+enum { REFUSALS_TOLD = 5, REFUSALS_TOLD_ALL = 60, AUDIT_SALT = 0x61756469 };
 
 /* What is known of who asks. */
 typedef struct identity {
@@ -149,13 +152,53 @@ bool segue__access_check(segue__admin *admin, segue__http_request *request) {
 
 /* ---- The record ------------------------------------------------------------------------------ */
 
+/* Who is refused cannot fill the disk, nor take the place of what is worth more. */
+static bool has_room_for_refusal(segue__admin *admin, const char *peer) {
+  segue__refusals *r = &admin->refusals;
+  uint64_t now = segue__loop_now_ms(admin->loop);
+  bool first;
+  r->room += (double)(now - r->room_ms) / 1000;
+  r->room_ms = now;
+  if (r->room > REFUSALS_TOLD_ALL) r->room = REFUSALS_TOLD_ALL;
+  uint64_t key = segue__limiter_key(peer, AUDIT_SALT);
+  if (r->room < 1 || segue__limiter_take(&admin->limiter, key, 0.1, REFUSALS_TOLD, now, &first)) {
+    r->folded++;
+    return false;
+  }
+  r->room--;
+  return true;
+}
+
+static void keep(segue__admin *admin, const segue__http_request *request, int status, bool refused,
+                 const char *method) {
+  segue__record *record = admin->engine ? segue__engine_record(admin->engine) : NULL;
+  if (!record || (refused && !has_room_for_refusal(admin, request->peer))) return;
+  segue__audit audit = {.wall_ms = segue__loop_wall_ms(admin->loop),
+                        .status = status,
+                        .refused = refused,
+                        .reload = request->about};
+  if (refused) {
+    audit.folded = admin->refusals.folded;
+    admin->refusals.folded = 0;
+  }
+  snprintf(audit.who, sizeof audit.who, "%s", request->who);
+  snprintf(audit.peer, sizeof audit.peer, "%s", request->peer);
+  snprintf(audit.method, sizeof audit.method, "%s", method);
+  size_t query = refused || request->query.len > 200 ? 0 : request->query.len;
+  snprintf(audit.path, sizeof audit.path, "%.100s%s%.*s", request->path, query ? "?" : "",
+           (int)query, query ? request->query.s : "");
+  segue__record_audit(record, &audit);
+}
+
 static void on_answer(void *data, const segue__http_request *request, int status) {
   segue__admin *admin = data;
   char method[24], code[16];
-  bool refused = status == 401 || status == 403;
-  if (status == 429 || (looks_only(request) && !refused)) return;
+  bool refused = status == 401 || status == 403 || status == 429;
+  if (looks_only(request) && !refused) return;
   snprintf(method, sizeof method, "%.*s",
            (int)(request->method.len < 20 ? request->method.len : 20), request->method.s);
+  keep(admin, request, status, refused, method);
+  if (status == 429) return; /* it is told once for many */
   snprintf(code, sizeof code, "%d", status);
   segue__log(admin->log, refused ? SEGUE__WARN : SEGUE__INFO, "audit",
              refused  ? "refused"

@@ -33,6 +33,7 @@ static const route routes[] = {
     {"/api/v1/config", GET, false, segue__handle_config},
     {"/api/v1/reloads", GET, false, segue__handle_reloads},
     {"/api/v1/reloads/", GET, false, segue__handle_one_reload},
+    {"/api/v1/audit", GET, false, segue__handle_audit},
     {"/api/v1/diff", GET, false, segue__handle_diff},
     {"/api/v1/why", GET, false, segue__handle_why},
     {"/api/v1/plan", POST, false, segue__handle_plan},

@@ -48,6 +48,14 @@ void segue__handle_reloads(segue__admin *admin, segue__http_request *request, co
   segue__answer_json(request, 200, &body);
 }
 
+void segue__handle_audit(segue__admin *admin, segue__http_request *request, const char *rest) {
+  (void)rest;
+  uint64_t limit = SEGUE__RESULTS_MAX;
+  if (!number_get(request, "limit", &limit)) return;
+  if (segue__record_ask_audit(admin, request, limit)) return;
+  segue__answer_error(request, 404, NULL, "who asked for what is not kept: there is no history");
+}
+
 static const segue__result *find_result(const segue__engine *engine, uint64_t id) {
   for (size_t i = 0; i < segue__engine_result_count(engine); i++)
     if (segue__engine_result(engine, i)->id == id) return segue__engine_result(engine, i);

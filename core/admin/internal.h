@@ -47,6 +47,9 @@ struct segue__admin_listener {
 /* Who was not let in, and how often. */
 typedef struct segue__refusals {
   uint64_t unauthorized, forbidden, rate, handshakes;
+  uint64_t folded; /* those that the record was not told of, since one that it was */
+  double room;     /* for so many more it has room, as of: */
+  uint64_t room_ms;
 } segue__refusals;
 
 /* recording.c: an incident as it is written down by a client. */
@@ -92,7 +95,8 @@ segue__handler segue__handle_reload, segue__handle_plan, segue__handle_healthy, 
     segue__handle_metrics, segue__handle_status, segue__handle_modules, segue__handle_sources,
     segue__handle_config, segue__handle_reloads, segue__handle_one_reload, segue__handle_diff,
     segue__handle_events, segue__handle_index, segue__handle_why, segue__handle_rollback,
-    segue__handle_confirm, segue__handle_freeze, segue__handle_unfreeze, segue__handle_recording;
+    segue__handle_confirm, segue__handle_freeze, segue__handle_unfreeze, segue__handle_recording,
+    segue__handle_audit;
 
 /* Sends the buffer and frees it; 500 if it ran out of memory. headers may be NULL. */
 void segue__answer(segue__http_request *request, int status, const char *type, const char *headers,
@@ -129,6 +133,7 @@ bool segue__number_parse(const char *text, uint64_t *out); /* a whole number and
 /* record.c: false: there is no record, nothing was answered. */
 bool segue__record_ask_reloads(segue__admin *admin, segue__http_request *request, uint64_t limit,
                                uint64_t before);
+bool segue__record_ask_audit(segue__admin *admin, segue__http_request *request, uint64_t limit);
 bool segue__record_ask_reload(segue__admin *admin, segue__http_request *request, uint64_t id);
 /* Keys below a secret are not told: a path into one becomes that of the secret, in place. */
 void segue__admin_cut(const segue_snapshot *live, char *path, size_t size);

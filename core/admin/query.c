@@ -30,6 +30,7 @@ static const struct {
     {segue__handle_config, {{"path", 512}}},
     {segue__handle_why, {{"path", 512}}},
     {segue__handle_reloads, {{"limit", 32}, {"before", 32}}},
+    {segue__handle_audit, {{"limit", 32}}},
     {segue__handle_diff, {{"from", 64}, {"to", 64}, {"wait", 32}}},
 };
 

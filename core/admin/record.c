@@ -112,6 +112,17 @@ bool segue__record_ask_reloads(segue__admin *admin, segue__http_request *request
   return rc != UV_ENOENT;
 }
 
+bool segue__record_ask_audit(segue__admin *admin, segue__http_request *request, uint64_t limit) {
+  segue__record *record = segue__engine_record(admin->engine);
+  segue__question *q = record ? question_new(admin, request, on_reloads) : NULL;
+  if (!q) return record != NULL;
+  int rc = segue__record_audits(record, limit, &q->call);
+  if (rc == 0) return true;
+  question_free(q);
+  if (rc != UV_ENOENT) cannot_say(request, rc);
+  return rc != UV_ENOENT;
+}
+
 bool segue__record_ask_reload(segue__admin *admin, segue__http_request *request, uint64_t id) {
   segue__record *record = segue__engine_record(admin->engine);
   segue__question *q = record ? question_new(admin, request, on_reloads) : NULL;

@@ -282,6 +282,7 @@ static void unconfirmed(segue__admin *admin, segue__http_request *request, bool 
   segue__hold hold;
   segue__buf body;
   segue__buf_init(&body);
+  request->about = result->id;
   segue__engine_hold(admin->engine, &hold);
   if (json) {
     segue__buf_addf(&body,
@@ -307,6 +308,7 @@ static void answer(segue__http_request *request, bool json, bool plan, bool take
                    const segue__result *result) {
   segue__buf body;
   segue__buf_init(&body);
+  request->about = result->id;
   if (json) {
     segue__render_result_json(&body, result, true);
     segue__buf_addc(&body, '\n');

@@ -116,6 +116,10 @@ void segue__render_result_json(segue__buf *out, const segue__result *result, boo
   segue__buf_addf(out, ",\"trigger\":\"%s\",", segue__trigger_name(result->trigger));
   segue__render_member(out, "cause", result->cause);
   if (result->restores) segue__buf_addf(out, ",\"restores\":%" PRIu64, result->restores);
+  if (result->confirmed_by[0]) {
+    segue__buf_addc(out, ',');
+    segue__render_member(out, "confirmed_by", result->confirmed_by);
+  }
   segue__buf_addf(out, ",\"phase\":\"%s\",\"started\":", segue__phase_name(result->phase));
   segue__render_time(out, result->started_wall_ms);
   segue__buf_adds(out, ",\"ended\":");

@@ -34,6 +34,7 @@ enum {
   ACCEPT_SHRINK = 4096,
   DURATION = 8192,
   URL = 16384,
+  AUDIT = 32768,
   REMOTE = POLICY | STATE | SOCKET | URL
 };
 
@@ -74,8 +75,8 @@ static const command commands[] = {
     {"history", "[ID]", "the last reloads, or all that is kept of one",
      "Newest first: when, what came of it, the generation that was live afterwards, and who "
      "asked.\n"
-     "Survives the daemon.",
-     segue__cli_history, REMOTE | JSON | LIMIT, 1},
+     "Survives the daemon. With --audit: who asked for what, and who was refused.",
+     segue__cli_history, REMOTE | JSON | LIMIT | AUDIT, 1},
     {"why", "PATH", "who set a value, where, and since which generation",
      "PATH is like listen.port or upstreams[0].weight.", segue__cli_why, REMOTE | JSON, 1},
     {"rollback", "[GENERATION]", "bring back a generation, files and policy and all",
@@ -142,6 +143,7 @@ static const option options[] = {
     {"for", 0, "TIME", "record for so long, such as 10m", DURATION, FIELD(duration)},
     {"formats", 0, NULL, "with --schema: \"format\" is a rule, not a remark", SCHEMA,
      FIELD(formats)},
+    {"audit", 0, NULL, "who asked the daemon for what, instead of reloads", AUDIT, FIELD(audit)},
     {"limit", 0, "N", "at most so many (default: 20)", LIMIT, FIELD(limit)},
     {"log-format", 0, "FORMAT", "text or json", LOG, FIELD(log_format)},
     {"log-level", 0, "LEVEL", "error, warn, info or debug", LOG, FIELD(log_level)},

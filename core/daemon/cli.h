@@ -25,7 +25,7 @@ enum {
 typedef struct segue__cli {
   const char *policy, *state, *socket, *lua_dir, *log_format, *log_level, *wait, *if_match, *schema,
       *replay, *limit, *duration, *url, *token_file, *cacert, *cert, *key;
-  bool json, force, accept_shrink, help, formats;
+  bool json, force, accept_shrink, help, formats, audit;
   const char *args[4];
   int arg_count;
 } segue__cli;
@@ -68,6 +68,7 @@ int segue__table_status(segue__buf *out, const char *body, size_t len, bool colo
 void segue__table_error(const char *body, size_t len, char *out, size_t size);
 int segue__table_diff(segue__buf *out, const char *body, size_t len, bool colour);
 int segue__table_history(segue__buf *out, const char *body, size_t len, bool colour);
+int segue__table_audit(segue__buf *out, const char *body, size_t len, bool colour);
 int segue__table_reload(segue__buf *out, const char *body, size_t len, bool colour);
 int segue__table_why(segue__buf *out, const char *body, size_t len, bool colour);
 

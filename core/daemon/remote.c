@@ -294,12 +294,17 @@ static int look(const segue__cli *cli, segue__buf *path, table *draw, int (*code
 
 int segue__cli_history(const segue__cli *cli) {
   segue__buf path;
+  if (cli->audit && cli->arg_count)
+    return segue__cli_fail(SEGUE__EXIT_USAGE,
+                           "--audit lists who asked for what, '%.60s' is one reload: ask for one "
+                           "of both",
+                           cli->args[0]);
   if (cli->arg_count && cli->args[0][strspn(cli->args[0], "0123456789")])
     return segue__cli_fail(SEGUE__EXIT_USAGE,
                            "'%.60s' is no number of a reload: segue history lists them",
                            cli->args[0]);
   segue__buf_init(&path);
-  segue__buf_adds(&path, "/api/v1/reloads");
+  segue__buf_adds(&path, cli->audit ? "/api/v1/audit" : "/api/v1/reloads");
   if (cli->arg_count) {
     segue__buf_addc(&path, '/');
     add_escaped(&path, cli->args[0]);
@@ -307,7 +312,7 @@ int segue__cli_history(const segue__cli *cli) {
   }
   segue__buf_adds(&path, "?limit=");
   add_escaped(&path, cli->limit ? cli->limit : "20");
-  return look(cli, &path, segue__table_history, kept_code);
+  return look(cli, &path, cli->audit ? segue__table_audit : segue__table_history, kept_code);
 }
 
 int segue__cli_why(const segue__cli *cli) {

@@ -13,15 +13,20 @@ static const char *outcome_paint(const char *outcome) {
 }
 
 /* An array is read as the one member of an object: the reader wants that at the top. */
-int segue__table_history(segue__buf *out, const char *body, size_t len, bool colour) {
-  segue__document *answer;
+static int parse_list(const char *body, size_t len, const char *name, segue__document **answer) {
   segue__buf text;
   segue__buf_init(&text);
-  segue__buf_adds(&text, "{\"reloads\":");
+  segue__buf_addf(&text, "{\"%s\":", name);
   segue__buf_add(&text, body, len);
   segue__buf_addc(&text, '}');
-  int rc = text.failed ? -1 : segue__table_parse(text.data, text.len, &answer);
+  int rc = text.failed ? -1 : segue__table_parse(text.data, text.len, answer);
   segue__buf_deinit(&text);
+  return rc;
+}
+
+int segue__table_history(segue__buf *out, const char *body, size_t len, bool colour) {
+  segue__document *answer;
+  int rc = parse_list(body, len, "reloads", &answer);
   if (rc < 0) return rc;
   const segue_node *list = segue_node_get(&answer->root, "reloads");
   segue__buf_addf(out, "%-8s %-26s %-10s %-11s %-8s %s\n", "RELOAD", "ENDED", "OUTCOME",
@@ -36,6 +41,32 @@ int segue__table_history(segue__buf *out, const char *body, size_t len, bool col
         segue__table_paint(colour, "\033[0m"), segue__table_number(reload, "generation"),
         segue__table_number(reload, "change_count"), segue__table_text(reload, "cause"));
   }
+  segue__document_unref(answer);
+  return 0;
+}
+
+static void add_audit(segue__buf *out, const segue_node *row, bool colour) {
+  int64_t status = segue__table_number(row, "status"), folded = segue__table_number(row, "folded");
+  segue__buf_addf(out, "%-26s %s%-6" PRId64 "%s %-6s ", segue__table_text(row, "at"),
+                  segue__table_paint(colour, status >= 400 ? "\033[31m" : "\033[32m"), status,
+                  segue__table_paint(colour, "\033[0m"), segue__table_text(row, "method"));
+  segue__buf_addf(out, "%-32s %-24s %s", segue__table_text(row, "path"),
+                  segue__table_text(row, "who"), segue__table_text(row, "peer"));
+  if (segue__table_given(row, "reload"))
+    segue__buf_addf(out, ", reload %" PRId64, segue__table_number(row, "reload"));
+  if (folded > 0) segue__buf_addf(out, ", and %" PRId64 " more were refused before", folded);
+  segue__buf_addc(out, '\n');
+}
+
+int segue__table_audit(segue__buf *out, const char *body, size_t len, bool colour) {
+  segue__document *answer;
+  int rc = parse_list(body, len, "audit", &answer);
+  if (rc < 0) return rc;
+  const segue_node *list = segue_node_get(&answer->root, "audit");
+  segue__buf_addf(out, "%-26s %-6s %-6s %-32s %-24s %s\n", "AT", "STATUS", "METHOD", "PATH", "WHO",
+                  "FROM");
+  for (size_t i = 0; i < segue_node_count(list); i++)
+    add_audit(out, segue_node_at(list, i, NULL), colour);
   segue__document_unref(answer);
   return 0;
 }
@@ -81,6 +112,8 @@ int segue__table_reload(segue__buf *out, const char *body, size_t len, bool colo
   segue__buf_addf(out, "cause        %s (%s)\nstarted      %s, took %.1f ms, last phase %s\n",
                   segue__table_text(reload, "cause"), segue__table_text(reload, "trigger"),
                   segue__table_text(reload, "started"), ms, segue__table_text(reload, "phase"));
+  if (segue__table_given(reload, "confirmed_by"))
+    segue__buf_addf(out, "confirmed by %s\n", segue__table_text(reload, "confirmed_by"));
   const segue_node *phases = segue_node_get(reload, "phases_ms");
   for (size_t i = 0; i < segue_node_count(phases); i++) {
     const char *name;

@@ -314,6 +314,7 @@ static void dispatch(segue__http_conn *conn) {
   request->client = conn->tls ? segue__tls_peer(conn->tls) : NULL;
   request->door = conn->listener->door;
   request->who[0] = 0;
+  request->about = 0;
   request->user = NULL;
   request->on_gone = NULL;
   memcpy(request->peer, conn->peer, sizeof request->peer);

@@ -58,6 +58,7 @@ struct segue__http_request {
   const segue__tls_client *client; /* by its certificate; NULL: it showed none */
   void *door;                      /* of the listener it came in by: segue__http_listener_set */
   char who[128];                   /* the handler's, empty before: who asks, as far as is known */
+  uint64_t about;                  /* the same, 0 before: what its answer tells of */
   void *user;                      /* the handler's */
   /* Set by the handler before it returns if it answers later: the client left, or the server
    * closes. Called from the loop, never inside another call. After it the request is gone and must

@@ -74,6 +74,8 @@ static void pass_by(const char *point) {
 static void confirmed(segue__txn *txn) {
   pass_by("confirm.done");
   txn->confirmed = true;
+  snprintf(txn->result->confirmed_by, sizeof txn->result->confirmed_by, "%s",
+           txn->decision == SEGUE__CONFIRM ? txn->decided_by : "probe");
   segue__txn_step_end(txn, NULL);
 }
 

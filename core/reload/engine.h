@@ -99,10 +99,11 @@ typedef struct segue__result {
   segue__trigger trigger;
   char *cause; /* who and what: "SIGHUP", "config.yaml changed, +2 more triggers" */
   segue__outcome outcome;
-  segue__phase phase;  /* the last one reached */
-  uint64_t generation; /* live after this run; 0 = none */
-  uint64_t restores;   /* a rollback: the generation whose files were replayed; 0: none */
-  char hash[33];       /* of the live config after it */
+  segue__phase phase;     /* the last one reached */
+  uint64_t generation;    /* live after this run; 0 = none */
+  char confirmed_by[128]; /* an operator, or "probe"; "": nobody was asked, or has said so */
+  uint64_t restores;      /* a rollback: the generation whose files were replayed; 0: none */
+  char hash[33];          /* of the live config after it */
   int64_t started_wall_ms, ended_wall_ms;
   uint64_t phase_us[SEGUE__PHASE_COUNT];
   segue__errors errors; /* why not applied; warnings of an applied one */

@@ -16,7 +16,7 @@
 #include "../os/fault.h"
 #include "history_parts.h"
 
-enum { VERSION = 1, APPLICATION = 0x53454755, PRUNE_EVERY = 64 };
+enum { VERSION = 2, APPLICATION = 0x53454755, PRUNE_EVERY = 64 };
 
 static const char schema[] =
     "CREATE TABLE blob(id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, data BLOB NOT NULL);"
@@ -35,6 +35,13 @@ static const char schema[] =
     "CREATE TABLE change(path TEXT NOT NULL, below INTEGER NOT NULL, generation INTEGER NOT NULL,"
     " what TEXT, PRIMARY KEY(path, below, generation)) WITHOUT ROWID;"
     "CREATE INDEX change_generation ON change(generation);";
+
+/* Of version 2. */
+static const char schema_audit[] =
+    "CREATE TABLE audit(id INTEGER PRIMARY KEY, wall_ms INTEGER NOT NULL, who TEXT,"
+    " peer TEXT NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL, status INTEGER NOT NULL,"
+    " refused INTEGER NOT NULL, reload INTEGER, folded INTEGER NOT NULL);"
+    "CREATE INDEX audit_refused ON audit(id) WHERE refused;";
 
 /* In change stands each path that a generation touched (below 0), and each path above it (below 1,
  * `what` is one that was touched): so the last touch of a value, or of anything in it, is found by
@@ -98,7 +105,8 @@ static int make_tables(segue__history *h) {
   snprintf(sql, sizeof sql, "PRAGMA application_id=%d; PRAGMA user_version=%d; COMMIT", APPLICATION,
            VERSION);
   rc = run(h, "BEGIN IMMEDIATE");
-  if (!rc) rc = run(h, schema);
+  if (!rc && version < 1) rc = run(h, schema);
+  if (!rc && version < 2) rc = run(h, schema_audit);
   if (!rc) rc = run(h, sql);
   if (rc) (void)run(h, "ROLLBACK");
   return rc;
@@ -391,7 +399,7 @@ static int64_t cut_by_age(segue__history *h, const char *table, const char *key,
   return number(h, sql, &last) ? 0 : last;
 }
 
-static bool too_large(segue__history *h) {
+bool segue__history_too_large(segue__history *h) {
   int64_t pages = 0, unused = 0, page = 0;
   if (number(h, "PRAGMA page_count", &pages) || number(h, "PRAGMA freelist_count", &unused) ||
       number(h, "PRAGMA page_size", &page))
@@ -403,7 +411,7 @@ static bool too_large(segue__history *h) {
 static int64_t cut_by_size(segue__history *h, const char *table, const char *key) {
   int64_t count = 0;
   char sql[64];
-  if (!too_large(h)) return 0;
+  if (!segue__history_too_large(h)) return 0;
   snprintf(sql, sizeof sql, "SELECT count(*) FROM %s", table);
   if (number(h, sql, &count) || count < 2) return 0;
   return cut_by_count(h, table, key, (uint64_t)(count - count / 10 - 1));

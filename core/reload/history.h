@@ -2,8 +2,8 @@
  *
  * history.h: what was, in SQLite (history.db, WAL, mode 0600): every reload with its cause,
  * timings, changes and errors; every generation with the files and documents that made it, each
- * content once. It may be lost without harm: a damaged one is set aside and begun anew. Blocks: for
- * the thread that records.
+ * content once; who asked the admin API for what. It may be lost without harm: a damaged one is set
+ * aside and begun anew. Blocks: for the thread that records.
  */
 #ifndef SEGUE_RELOAD_HISTORY_H
 #define SEGUE_RELOAD_HISTORY_H
@@ -48,6 +48,22 @@ typedef struct segue__history_entry {
 
 /* UV_EBUSY: another process locks the database, try again. */
 int segue__history_add(segue__history *history, const segue__history_entry *entry);
+
+/* One request to the admin API that changes something, or was refused. */
+typedef struct segue__audit {
+  int64_t wall_ms;
+  char who[128]; /* by token, certificate; "": nobody is known by that */
+  char peer[64], method[24], path[320];
+  int status; /* of the answer; 0: the client had left */
+  bool refused;
+  uint64_t reload; /* that the answer told of; 0: none */
+  uint64_t folded; /* refusals since the one that is told before this one */
+} segue__audit;
+/* As many are kept as reloads; beside them a tenth as many refusals, at least 100. UV_EBUSY as
+ * above. */
+int segue__history_add_audit(segue__history *history, const segue__audit *audit);
+/* A JSON array, newest first, at most `limit`. */
+int segue__history_audits(segue__history *history, uint64_t limit, segue__buf *out);
 
 /* A JSON array of summaries, newest first: at most `limit`, with ids below `before` (0: all). */
 int segue__history_reloads(segue__history *history, uint64_t limit, uint64_t before,

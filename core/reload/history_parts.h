@@ -27,7 +27,7 @@ struct segue__history {
   segue__history_limits limits;
   sqlite3_stmt *statements[SEGUE__HISTORY_STATEMENTS];
   unsigned wait_ms;
-  uint64_t added;
+  uint64_t added, audited;
   bool damaged; /* a statement said so: set aside before the next use */
 };
 
@@ -37,6 +37,7 @@ size_t segue__history_parent(const char *path, size_t len);
 /* SQLite's code as ours; notes damage. */
 int segue__history_code(segue__history *h, int rc);
 int segue__history_prepare(segue__history *h, sqlite3_stmt **out, const char *sql);
+bool segue__history_too_large(segue__history *h); /* than its limit allows */
 /* Begins anew beside the damaged one. */
 int segue__history_set_aside(segue__history *h);
 

@@ -16,6 +16,8 @@
 
 /* How often an addition to a history that another process locks is tried, and how long between. */
 enum { BUSY_TRIES = 100, BUSY_PAUSE_MS = 50, PATHS_MAX = 1000, WAITING_MAX = 1000, STOP_S = 5 };
+/* Who asks a thousand times leaves room for what reloads have to say. */
+enum { AUDITS_MAX = WAITING_MAX / 2 };
 /* How long a start waits for a history that another process locks; how often it is tried again. */
 enum { OPEN_WAIT_MS = 1000, OPEN_AGAIN_S = 1 };
 /* Where the history cannot say which numbers it has given to reloads. */
@@ -39,6 +41,7 @@ struct segue__record_task {
   bool fresh;                 /* the paths are to be found out */
   uint64_t number, number2;
   char *text;
+  segue__audit *audit;
   segue__history_limits limits;
 };
 
@@ -85,6 +88,7 @@ static void task_free(task *t) {
   segue__free((void *)t->entry.summary);
   segue__free((void *)t->entry.detail);
   segue__free(t->text);
+  segue__free(t->audit);
   segue__free(t);
 }
 
@@ -393,6 +397,23 @@ static int add_entry(segue__record *record, task *t) {
   return rc;
 }
 
+static void tell_audit_missing(const segue__record *record, const segue__audit *audit,
+                               const char *error) {
+  segue__log(record->log, SEGUE__ERROR, "record", "who asked for this is missing in the history",
+             "path", 's', audit->path, "who", 's', audit->who[0] ? audit->who : NULL, "peer", 's',
+             audit->peer, "error", 's', error, NULL);
+}
+
+static int add_audit(segue__record *record, task *t) {
+  int rc = 0;
+  if (record->lost) return 0;
+  if (!record->history) rc = open_late(record);
+  if (!rc) rc = segue__history_add_audit(record->history, t->audit);
+  if (rc && (rc != UV_EBUSY || t->tries + 1 >= BUSY_TRIES || record->stopping))
+    tell_audit_missing(record, t->audit, why(record->history ? rc : record->open_status));
+  return rc;
+}
+
 static int limit(segue__record *record, task *t) {
   record->limits = t->limits;
   if (record->history) segue__history_limit(record->history, &t->limits);
@@ -409,6 +430,11 @@ static int read_last_good(segue__record *record, task *t) {
 static int ask_reloads(segue__record *record, task *t) {
   if (!record->history) return UV_ENOENT;
   return segue__history_reloads(record->history, t->number, t->number2, &t->answer.text);
+}
+
+static int ask_audits(segue__record *record, task *t) {
+  if (!record->history) return UV_ENOENT;
+  return segue__history_audits(record->history, t->number, &t->answer.text);
 }
 
 static int ask_reload(segue__record *record, task *t) {
@@ -473,9 +499,9 @@ static int copy_paths(segue__history_entry *entry, const segue__changes *changes
   return 0;
 }
 
-static bool has_room(segue__record *record) {
+static bool has_room(segue__record *record, size_t most) {
   pthread_mutex_lock(&record->lock);
-  bool room = record->busy.count + record->later.count < WAITING_MAX;
+  bool room = record->busy.count + record->later.count < most;
   pthread_mutex_unlock(&record->lock);
   return room;
 }
@@ -499,7 +525,7 @@ void segue__record_settled(segue__record *record, const segue__record_run *settl
     whole = t->entry.summary && t->entry.detail &&
             (!t->entry.snapshot || copy_paths(&t->entry, settled->changes) == 0);
   }
-  bool room = has_room(record);
+  bool room = has_room(record, WAITING_MAX);
   if (whole && room) {
     push(record, &record->later, t);
     return;
@@ -508,6 +534,18 @@ void segue__record_settled(segue__record *record, const segue__record_run *settl
   segue__log(record->log, SEGUE__ERROR, "record", "a reload is missing in the history", "reload",
              'u', result->id, "error", 's',
              room ? segue_strerror(UV_ENOMEM) : "the disk does not keep up", NULL);
+}
+
+void segue__record_audit(segue__record *record, const segue__audit *audit) {
+  bool room = has_room(record, AUDITS_MAX);
+  task *t = room ? task_new(add_audit, NULL) : NULL;
+  if (t && (t->audit = segue__malloc(sizeof *audit))) {
+    *t->audit = *audit;
+    push(record, &record->later, t);
+    return;
+  }
+  if (t) task_free(t);
+  tell_audit_missing(record, audit, room ? segue_strerror(UV_ENOMEM) : "the disk does not keep up");
 }
 
 static int copy_items(segue__last_good *good, const segue__record_run *settled) {
@@ -566,6 +604,10 @@ int segue__record_last_good(segue__record *record, segue__record_call *call) {
 int segue__record_reloads(segue__record *record, uint64_t limit, uint64_t before,
                           segue__record_call *call) {
   return ask(record, ask_reloads, limit, before, NULL, call);
+}
+
+int segue__record_audits(segue__record *record, uint64_t most, segue__record_call *call) {
+  return ask(record, ask_audits, most, 0, NULL, call);
 }
 
 int segue__record_reload(segue__record *record, uint64_t id, segue__record_call *call) {

@@ -94,11 +94,15 @@ int segue__record_good(segue__record *record, const segue__record_run *settled,
                        segue__record_call *call);
 void segue__record_settled(segue__record *record, const segue__record_run *settled);
 
+/* Who asked for what. Where the disk does not keep up it goes without, and says so. */
+void segue__record_audit(segue__record *record, const segue__audit *audit);
+
 /* Questions. UV_ENOENT: not kept. */
 int segue__record_last_good(segue__record *record, segue__record_call *call); /* files */
 int segue__record_reloads(segue__record *record, uint64_t limit, uint64_t before,
-                          segue__record_call *call);                                    /* text */
-int segue__record_reload(segue__record *record, uint64_t id, segue__record_call *call); /* text */
+                          segue__record_call *call);                                      /* text */
+int segue__record_reload(segue__record *record, uint64_t id, segue__record_call *call);   /* text */
+int segue__record_audits(segue__record *record, uint64_t most, segue__record_call *call); /* text */
 /* generation 0: the newest one before `live`. */
 int segue__record_files(segue__record *record, uint64_t generation, uint64_t live,
                         segue__record_call *call);

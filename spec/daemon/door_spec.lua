@@ -221,6 +221,84 @@ describe("the front door", function()
     end)
   end)
 
+  describe("and its record of who asked for what", function()
+    local listener = "{ \"127.0.0.1:@PORT@\", " .. tokens .. " }"
+
+    -- The rows that there are, newest first, once there are so many.
+    local function rows(d, n)
+      return wait.until_true(function()
+        local list = d:json "/api/v1/audit"
+        return #list >= n and list
+      end, nil, n .. " rows: " .. d:log())
+    end
+
+    it("tells the answer and the reload, and who was refused, also after a restart", function()
+      local d = start(listener)
+      assert.equal(200, d:http { method = "POST", path = "/-/reload?force=1",
+        headers = bearer(OPS) }.status)
+      d:http { method = "POST", path = "/-/reload", headers = bearer(RO) }
+      d:http "/metrics"
+      d:http { path = "/api/v1/status", headers = bearer(RO) } -- who only looks is not told
+      assert.equal(200, d:control { method = "POST", path = "/api/v1/freeze?why=x+y" }.status)
+      assert.equal(423, d:control { method = "POST", path = "/-/reload" }.status)
+      assert.equal(200, d:control { method = "POST", path = "/api/v1/unfreeze" }.status)
+      local list = rows(d, 6)
+      local told = {}
+      for i = #list, 1, -1 do
+        local row = list[i]
+        assert.matches("^%d%d%d%d%-%d%d%-%d%dT", row.at)
+        assert.equal(row.status == 401 or row.status == 403, row.refused)
+        told[#told + 1] = ("%s %s %d %s %s"):format(row.method, row.path, row.status,
+          row.who == cjson.null and "-" or row.who, row.reload == cjson.null and "-" or row.reload)
+      end
+      assert.same({ "POST /-/reload?force=1 200 token ops 2", "POST /-/reload 403 token ro -",
+        "GET /metrics 401 - -", "POST /api/v1/freeze?why=x+y 200 - -", "POST /-/reload 423 - -",
+        "POST /api/v1/unfreeze 200 - -" }, told)
+      assert.matches("^127%.0%.0%.1:%d+$", list[6].peer)
+      assert.matches("^unix:pid=%d+,uid=%d+$", list[1].peer)
+      d:crash()
+      d:spawn()
+      d:wait_ready()
+      assert.same(list, d:json "/api/v1/audit")
+      assert.same({ list[1], list[2] }, d:json "/api/v1/audit?limit=2")
+      assert.equal(400, d:control("/api/v1/audit?limit=x").status)
+      local cli = d:cli("history", "--audit", "--limit", "5")
+      assert.equal(0, cli.code, cli:describe())
+      assert.matches("^AT +STATUS +METHOD +PATH +WHO +FROM\n", cli.stdout)
+      assert.matches("403 +POST +/%-/reload +token ro +127%.0%.0%.1", cli.stdout)
+      assert.equal(6, select(2, cli.stdout:gsub("\n", "")))
+      assert.same(list, cjson.decode(d:cli("history", "--audit", "--json").stdout))
+      assert.equal(2, d:cli("history", "--audit", "7").code)
+      for _, text in ipairs { OPS, RO } do
+        assert.is_nil(d:control("/api/v1/audit").body:find(text, 1, true))
+      end
+    end)
+
+    it("counts refusals where there are many, and keeps what others asked for", function()
+      local d = start(listener)
+      local reload = { method = "POST", path = "/-/reload", headers = bearer(OPS) }
+      assert.equal(200, d:http(reload).status)
+      local requests = {}
+      for i = 1, 300 do
+        requests[i] = { port = d.port, path = "/", headers = bearer("wrong-token-" .. 10000 + i) }
+      end
+      for _, r in ipairs(http.all(requests)) do
+        assert.truthy(r.status == 401 or r.status == 429, r.status)
+      end
+      wait.until_true(function()
+        return d:http(reload).status == 200
+      end, nil, "a token that is right")
+      local list = wait.until_true(function()
+        local found = d:json "/api/v1/audit"
+        return found[1] and found[1].who == "token ops" and found[1].status == 200
+          and #found > 2 and found
+      end, nil, "the last one")
+      assert.is_true(#list < 50, tostring(#list)) -- five at once, then one in ten seconds
+      assert.equal("token ops", list[#list].who)
+      assert.is_true(list[2].refused)
+    end)
+  end)
+
   describe("of a plain loopback listener", function()
     it("asks nobody, is not limited, and has no need of OpenSSL", function()
       local d = start("\"127.0.0.1:@PORT@\"")

@@ -104,6 +104,10 @@ describe("a probe, and a restart inside of its window", function()
     -- what is good goes live
     put(d, 0)
     wait_live(d, 0)
+    wait.until_true(function()
+      local newest = d:json "/api/v1/reloads"[1]
+      return newest.outcome == "applied" and newest.confirmed_by == "probe"
+    end, nil, "the probe as the one who confirmed it")
   end)
 
   it("serves the last good generation although the probe is bad for that one too", function()
@@ -169,6 +173,7 @@ describe("a rollback that has to be confirmed", function()
     assert.equal(200, status)
     assert.equal("applied", told.outcome)
     assert.equal(answer.id, told.id)
+    assert.matches("^unix:pid=%d+,uid=%d+$", told.confirmed_by)
     for _ = 1, 2 do
       assert.equal(1, live(d))
       local now = d:json "/api/v1/status"
@@ -273,12 +278,26 @@ describe("a reload that waits for an operator when the daemon is killed", functi
     assert.equal(answer.generation, waiting.generation)
     assert.equal(answer.hash, waiting.hash)
     assert.equal(cjson.null, waiting.ended)
+    assert.is_nil(waiting.confirmed_by)
     assert.matches("^POST /%-/reload from unix:pid=%d+,uid=%d+$", waiting.cause)
     assert.same({ { op = "change", path = "x", to_text = "2" } }, waiting.changes)
     assert.matches("\n" .. answer.id .. " +%- +unconfirmed ", d:cli("history").stdout)
     confirm(d)
     wait.until_true(function() return told(d, answer.id).outcome == "applied" end, nil, "the end")
     assert.equal(2, #d:json "/api/v1/reloads")
+    -- who confirmed it is in the record: of the reload, and of requests, also after a restart
+    d:crash()
+    d:spawn()
+    d:wait_ready()
+    assert.matches("^unix:pid=%d+,uid=%d+$", told(d, answer.id).confirmed_by)
+    assert.matches("\nconfirmed by unix:pid=%d+", d:cli("history", tostring(answer.id)).stdout)
+    local confirms = {}
+    for _, row in ipairs(d:json "/api/v1/audit") do
+      if row.path == "/api/v1/confirm" and row.status == 200 then
+        confirms[#confirms + 1] = row.reload
+      end
+    end
+    assert.same({ answer.id, 1 }, confirms)
   end)
 
   -- The first entry is that of the start, the second tells that the reload waits.

@@ -162,6 +162,29 @@ function History:reloads(limit, before)
   end)
 end
 
+--- Adds who asked for what: { path, status, refused, wall_ms, who, reload, folded }; 0 or a code.
+function History:try_audit(spec)
+  local a = ffi.new("segue__audit[1]")
+  a[0].wall_ms, a[0].status, a[0].refused = spec.wall_ms or 1000000, spec.status or 200,
+    spec.refused or false
+  a[0].reload, a[0].folded = spec.reload or 0, spec.folded or 0
+  for _, key in ipairs { "who", "peer", "method", "path" } do
+    ffi.copy(a[0][key], spec[key] or (key == "who" and "" or key))
+  end
+  return C.segue__history_add_audit(self.ptr, a)
+end
+
+function History:audit(spec)
+  C.check(self:try_audit(spec))
+end
+
+--- What was asked for, newest first.
+function History:audits(limit)
+  return json(function(buf)
+    return C.segue__history_audits(self.ptr, limit or 1000000, buf)
+  end)
+end
+
 --- The ids of all reloads that are kept, newest first.
 function History:ids(limit, before)
   local ids = {}

@@ -3,6 +3,7 @@
 -- locks and missing memory cost at most entries.
 local C = require "spec.support.c"
 local Record = require "spec.support.record"
+local cjson = require "cjson"
 local document = require "spec.support.document"
 local tempdir = require "spec.support.tempdir"
 local ffi = C.ffi
@@ -221,6 +222,87 @@ describe("why a value is what it is", function()
     assert.is_nil(plan:find "TEMP B%-TREE")
     assert.same({ 100000, "deep.k100000" }, why "deep")
     assert.same({ 77, "deep.k77" }, why "deep.k77")
+  end)
+end)
+
+describe("who asked for what", function()
+  it("is given back, newest first, as it was, also odd names", function()
+    local h = assert(Record.history(path))
+    assert.same({}, h:audits())
+    h:audit { path = "/-/reload?force=1", method = "POST", who = "token ops", reload = 7,
+      peer = "10.0.0.7:1", wall_ms = 1764000000123 }
+    h:audit { path = '/"\195\164\255', status = 401, refused = true, folded = 3,
+      wall_ms = 86400999 }
+    local list = h:audits()
+    assert.same({ id = 1, at = "2025-11-24T16:00:00.123Z", who = "token ops", peer = "10.0.0.7:1",
+      method = "POST", path = "/-/reload?force=1", status = 200, refused = false, reload = 7,
+      folded = 0 }, list[2])
+    assert.equal("1970-01-02T00:00:00.999Z", list[1].at)
+    assert.equal(cjson.null, list[1].who)
+    assert.equal(cjson.null, list[1].reload)
+    assert.same({ 401, true, 3 }, { list[1].status, list[1].refused, list[1].folded })
+    assert.equal('/"\195\164', list[1].path:sub(1, 4))
+    assert.same({ list[1] }, h:audits(1))
+    assert.same({}, h:audits(0))
+    h:close()
+    h = assert(Record.history(path))
+    assert.same(list, h:audits())
+    h:close()
+  end)
+
+  it("stays within its bounds, and refusals take no place of the others", function()
+    local h = assert(Record.history(path))
+    h:limit { reloads = 50 }
+    for i = 1, 200 do h:audit { path = "/" .. i } end
+    local kept = #h:audits()
+    assert.is_true(kept >= 50 and kept < 50 + 64, tostring(kept))
+    for i = 1, 700 do h:audit { path = "/" .. i, status = 429, refused = true } end
+    local asked, refused = 0, 0
+    for _, row in ipairs(h:audits()) do
+      if row.refused then refused = refused + 1 else asked = asked + 1 end
+    end
+    assert.is_true(asked >= 50, tostring(asked))
+    assert.is_true(refused >= 100 and refused < 100 + 64, tostring(refused))
+    assert.equal("/700", h:audits(1)[1].path)
+    h:limit { age_ms = 1000 }
+    for _ = 1, 64 do h:audit { wall_ms = 2000000 } end
+    for _, row in ipairs(h:audits()) do assert.matches("^1970%-01%-01T00:33:20", row.at) end
+    h:limit { bytes = 1 } -- a tenth goes at a time, the newest row stays
+    for _ = 1, 640 do h:audit { wall_ms = 2000000, path = "/last" } end
+    assert.is_true(#h:audits() < 640)
+    assert.equal("/last", h:audits(1)[1].path)
+    h:close()
+  end)
+
+  it("is kept from now on where an older version has written the history", function()
+    filled(3):close()
+    local db = Record.connection(path)
+    db.run "DROP TABLE audit; PRAGMA user_version=1"
+    db.close()
+    for i = 1, 2 do
+      local h = assert(Record.history(path))
+      assert.same({ 3, 2, 1 }, h:ids())
+      assert.equal(i - 1, #h:audits())
+      h:audit { path = "/" .. i }
+      h:close()
+    end
+    assert.is_nil(dir:read "history.db.damaged")
+  end)
+
+  it("is busy while another process locks it, and says when it cannot be written", function()
+    local h = filled(1)
+    local db = Record.connection(path)
+    db.run "PRAGMA locking_mode=NORMAL; BEGIN IMMEDIATE"
+    assert.equal("EBUSY", C.name(h:try_audit {}))
+    db.run "ROLLBACK"
+    db.close()
+    C.check(C.segue__fault_arm("history.audit=fail:-28"))
+    assert.equal("ENOSPC", C.name(h:try_audit {}))
+    assert.equal(2, C.segue__fault_reached("history.audit"))
+    C.segue__fault_arm(nil)
+    h:audit {}
+    assert.equal(1, #h:audits())
+    h:close()
   end)
 end)
 
