@@ -9,6 +9,7 @@
 #include <strings.h>
 
 #include "../config/path.h"
+#include "lines.h"
 #include "outside.h"
 #include "task.h"
 #include "value.h"
@@ -188,32 +189,17 @@ static int signal_number(lua_State *L) {
   return 1;
 }
 
-/* line_of(key) -> the line of the policy where `key =` stands, if it stands there once. */
-static bool is_name(char c) {
-  return c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-static bool assigned_at(const char *text, const char *at, const char *key) {
-  if (at > text && (is_name(at[-1]) || at[-1] == '.')) return false;
-  at += strlen(key);
-  at += strspn(at, " \t");
-  return at[0] == '=' && at[1] != '=';
-}
-
+/* line_of("timeouts.check") -> the line of the policy where that is assigned, if it can be told */
 static int line_of(lua_State *L) {
-  const char *key = luaL_checkstring(L, 1);
+  const char *path = luaL_checkstring(L, 1);
   const segue__program *program = segue__lua_of(L)->program;
-  if (!program || !program->count || !*key) return 0;
-  const char *text = program->chunks[0].text, *found = NULL;
-  for (const char *at = strstr(text, key); at; at = strstr(at + 1, key)) {
-    if (!assigned_at(text, at, key)) continue;
-    if (found) return 0;
-    found = at;
-  }
-  if (!found) return 0;
-  int line = 1;
-  for (; text < found; text++)
-    line += *text == '\n';
+  segue__lines lines;
+  if (!program || !program->count) return 0;
+  const char *text = program->chunks[0].text;
+  if (segue__lines_init(&lines, text, strlen(text)) != 0) return 0;
+  uint32_t line = segue__lines_at(&lines, path);
+  segue__lines_deinit(&lines);
+  if (!line) return 0;
   lua_pushnumber(L, line);
   return 1;
 }

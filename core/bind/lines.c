@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * One pass over the text: names with an equals sign behind them, those in comments left out. What
- * stands in a long text in brackets may be taken for an assignment; then a position is off, and
- * nothing else.
+ * One pass over the text: names with an equals sign behind them, and which table, written down with
+ * braces or named before a dot, they are assigned in. Comments and texts are left out, blocks are
+ * followed by their keywords. What is assigned inside a function belongs to no table: it may run
+ * never or often. A text that is no Lua gives positions that are off, and nothing else.
  */
 #include "lines.h"
 
@@ -27,42 +28,229 @@ static int by_name(const void *a, const void *b) {
   return compare(x->name, x->len, y->name, y->len);
 }
 
-static int add(segue__lines *lines, const char *name, const char *end, uint32_t line) {
+typedef enum frame_kind { BRACE, BLOCK, FUNCTION } frame_kind;
+
+typedef struct frame {
+  frame_kind kind;
+  int32_t table; /* that names assigned here belong to */
+} frame;
+
+enum { FRAMES = 256 }; /* Lua itself takes fewer */
+
+typedef struct scan {
+  segue__lines *lines;
+  const char *at, *end;
+  uint32_t line;
+  frame frames[FRAMES];
+  size_t depth;
+  int32_t prefix;   /* what stands before the dot; -1: no dot */
+  int32_t assigned; /* the table that begins if a brace follows; -1: none */
+  bool returns;     /* behind the `return` of the text: the first brace is what is returned */
+  bool returned;    /* right behind it */
+  bool failed;      /* out of memory */
+} scan;
+
+/* ---- What was found -------------------------------------------------------------------------- */
+
+static void add(scan *s, const char *name, size_t len, int32_t table) {
+  segue__lines *lines = s->lines;
   if (lines->count == lines->capacity) {
     size_t capacity = lines->capacity ? lines->capacity * 2 : 64;
     segue__line *items = segue__realloc(lines->items, capacity * sizeof *items);
-    if (!items) return UV_ENOMEM;
+    s->failed |= !items;
+    if (!items) return;
     lines->items = items;
     lines->capacity = capacity;
   }
-  lines->items[lines->count++] = (segue__line){name, (uint32_t)(end - name), line};
-  return 0;
+  lines->items[lines->count++] = (segue__line){name, (uint32_t)len, s->line, table};
 }
 
-/* Behind the name that ends here: = and not ==, perhaps behind ["name"]. */
-static bool is_assigned(const char *at, const char *end) {
-  if (at + 1 < end && (*at == '"' || *at == '\'') && at[1] == ']') at += 2;
-  while (at < end && (*at == ' ' || *at == '\t'))
+static int32_t add_table(scan *s, const char *name, size_t len, int32_t parent) {
+  segue__lines *lines = s->lines;
+  if (lines->table_count == lines->table_capacity) {
+    size_t capacity = lines->table_capacity ? lines->table_capacity * 2 : 64;
+    segue__lines_table *tables = segue__realloc(lines->tables, capacity * sizeof *tables);
+    s->failed |= !tables;
+    if (!tables) return -1;
+    lines->tables = tables;
+    lines->table_capacity = capacity;
+  }
+  lines->tables[lines->table_count] = (segue__lines_table){name, (uint32_t)len, parent};
+  return (int32_t)lines->table_count++;
+}
+
+/* ---- Blocks ---------------------------------------------------------------------------------- */
+
+static int32_t table_here(const scan *s) {
+  return s->depth ? s->frames[s->depth - 1].table : 0;
+}
+
+static void push(scan *s, frame_kind kind, int32_t table) {
+  if (s->depth < FRAMES)
+    s->frames[s->depth++] = (frame){kind, table};
+  else
+    s->at = s->end;
+}
+
+static void pop(scan *s, bool brace) {
+  if (s->depth && (s->frames[s->depth - 1].kind == BRACE) == brace) s->depth--;
+}
+
+static void open_brace(scan *s) {
+  bool is_root = s->returns && !s->depth;
+  int32_t table = s->assigned >= 0 ? s->assigned : add_table(s, NULL, 0, table_here(s));
+  if (is_root) {
+    s->lines->root = table;
+    s->lines->variable = NULL;
+    s->returns = false;
+  }
+  push(s, BRACE, table);
+}
+
+static void begin_return(scan *s) {
+  if (s->depth) return;
+  s->lines->root = 0;
+  s->lines->variable = NULL;
+  s->returns = s->returned = true;
+}
+
+/* True: the word is one of those that make blocks. */
+static bool keyword(scan *s, const char *word, size_t len) {
+  static const char *const words[] = {"function", "if",    "do",     "repeat",
+                                      "end",      "until", "return", "local"};
+  size_t i = 0, count = sizeof words / sizeof *words;
+  while (i < count && (strlen(words[i]) != len || memcmp(words[i], word, len)))
+    i++;
+  if (i == count) return false;
+  if (i == 0)
+    push(s, FUNCTION, -1);
+  else if (i < 4)
+    push(s, BLOCK, table_here(s));
+  else if (i < 6)
+    pop(s, false);
+  else if (i == 6)
+    begin_return(s);
+  return true;
+}
+
+/* ---- Words and texts ------------------------------------------------------------------------- */
+
+static const char *skip_blanks(const scan *s, const char *at) {
+  while (at < s->end && (*at == ' ' || *at == '\t'))
     at++;
-  return at < end && *at == '=' && !(at + 1 < end && at[1] == '=');
+  return at;
+}
+
+/* Is there = and not ==? */
+static bool is_assigned(const scan *s, const char *at) {
+  at = skip_blanks(s, at);
+  return at < s->end && *at == '=' && !(at + 1 < s->end && at[1] == '=');
+}
+
+static void assign(scan *s, const char *name, size_t len, int32_t table) {
+  add(s, name, len, table);
+  s->assigned = table >= 0 ? add_table(s, name, len, table) : -1;
+}
+
+static void take_word(scan *s) {
+  const char *word = s->at;
+  int32_t table = s->prefix >= 0 ? s->prefix : table_here(s);
+  bool returned = s->returned;
+  s->prefix = s->assigned = -1;
+  s->returned = false;
+  while (s->at < s->end && in_name(*s->at))
+    s->at++;
+  size_t len = (size_t)(s->at - word);
+  if (keyword(s, word, len)) return;
+  if (returned) {
+    s->lines->variable = word;
+    s->lines->variable_len = (uint32_t)len;
+  }
+  bool dot = s->at + 1 < s->end && *s->at == '.' && s->at[1] != '.';
+  if (dot)
+    s->prefix = table >= 0 ? add_table(s, word, len, table) : -1;
+  else if (is_assigned(s, s->at))
+    assign(s, word, len, table);
+  if (dot) s->at++;
+}
+
+/* Behind [[ or [=[ and so on, to the end of that; false: here is none. */
+static bool skip_long(scan *s) {
+  const char *at = s->at + 1;
+  size_t level = 0;
+  for (; at < s->end && *at == '='; at++)
+    level++;
+  if (at == s->end || *at != '[') return false;
+  for (; at < s->end; at++) {
+    s->line += *at == '\n';
+    size_t n = 0;
+    if (*at != ']') continue;
+    while (at + 1 + n < s->end && at[1 + n] == '=' && n < level)
+      n++;
+    if (n == level && at + 1 + n < s->end && at[1 + n] == ']') {
+      at += n + 2;
+      break;
+    }
+  }
+  s->at = at;
+  return true;
+}
+
+static void skip_comment(scan *s) {
+  s->at += 2;
+  if (s->at < s->end && *s->at == '[' && skip_long(s)) return;
+  while (s->at < s->end && *s->at != '\n')
+    s->at++;
+}
+
+/* A text between quotation marks; ["name"] = is an assignment too. */
+static void take_text(scan *s, const char *before) {
+  char quote = *s->at++;
+  const char *text = s->at;
+  while (s->at < s->end && *s->at != quote && *s->at != '\n')
+    s->at += *s->at == '\\' && s->at + 1 < s->end ? 2 : 1;
+  size_t len = (size_t)(s->at - text);
+  if (s->at < s->end && *s->at == quote) s->at++;
+  s->prefix = s->assigned = -1;
+  if (before && *before == '[' && s->at < s->end && *s->at == ']' && is_assigned(s, s->at + 1))
+    assign(s, text, len, table_here(s));
+}
+
+static void take_sign(scan *s) {
+  char c = *s->at++;
+  bool brace = c == '{';
+  if (brace) open_brace(s);
+  if (c == '}') pop(s, true);
+  s->prefix = -1;
+  s->returned = false;
+  /* between a name and its brace stands this */
+  if (c != '=' && c != ']') s->assigned = -1;
+}
+
+static void take(scan *s, const char *before) {
+  const char *at = s->at;
+  if (*at == '\n') s->line++;
+  if (*at == '\n' || *at == ' ' || *at == '\t' || *at == '\r')
+    s->at++;
+  else if (in_name(*at))
+    take_word(s);
+  else if (*at == '-' && at + 1 < s->end && at[1] == '-')
+    skip_comment(s);
+  else if (*at == '"' || *at == '\'')
+    take_text(s, before);
+  else if (*at != '[' || !skip_long(s))
+    take_sign(s);
 }
 
 int segue__lines_init(segue__lines *lines, const char *text, size_t len) {
-  const char *end = text + len;
-  uint32_t line = 1;
+  scan s = {.lines = lines, .at = text, .end = text + len, .line = 1, .prefix = -1, .assigned = -1};
   memset(lines, 0, sizeof *lines);
-  for (const char *at = text; at < end;) {
-    const char *name = at;
-    while (at < end && in_name(*at))
-      at++;
-    if (at > name) {
-      if (is_assigned(at, end) && add(lines, name, at, line)) return UV_ENOMEM;
-    } else if (at + 1 < end && at[0] == '-' && at[1] == '-') {
-      while (at < end && *at != '\n')
-        at++;
-    } else {
-      line += *at++ == '\n';
-    }
+  add_table(&s, NULL, 0, -1);
+  while (s.at < s.end && !s.failed)
+    take(&s, s.at > text ? s.at - 1 : NULL);
+  if (s.failed) {
+    segue__lines_deinit(lines);
+    return UV_ENOMEM;
   }
   if (lines->count) qsort(lines->items, lines->count, sizeof *lines->items, by_name);
   return 0;
@@ -70,6 +258,7 @@ int segue__lines_init(segue__lines *lines, const char *text, size_t len) {
 
 void segue__lines_deinit(segue__lines *lines) {
   segue__free(lines->items);
+  segue__free(lines->tables);
   memset(lines, 0, sizeof *lines);
 }
 
@@ -90,4 +279,66 @@ uint32_t segue__lines_find(const segue__lines *lines, const char *name, size_t l
   const segue__line *next = found + 1;
   bool again = low + 1 < lines->count && !compare(next->name, next->len, name, len);
   return again ? otherwise : found->line;
+}
+
+/* ---- By path --------------------------------------------------------------------------------- */
+
+static bool is_root(const segue__lines *lines, int32_t table) {
+  const segue__lines_table *t = &lines->tables[table];
+  if (table == 0) return false;
+  if (!lines->variable) return table == lines->root;
+  return t->parent == 0 && t->name &&
+         !compare(t->name, t->len, lines->variable, lines->variable_len);
+}
+
+/* Whether what the text returns holds the table, directly or further down. */
+static bool is_below_root(const segue__lines *lines, int32_t table) {
+  for (; table > 0; table = lines->tables[table].parent)
+    if (is_root(lines, table)) return true;
+  return false;
+}
+
+/* Whether the table stands at the first len bytes of the path. */
+static bool stands_at(const segue__lines *lines, int32_t table, const char *path, size_t len) {
+  while (len && table > 0 && !is_root(lines, table)) {
+    const segue__lines_table *t = &lines->tables[table];
+    size_t begin = len;
+    while (begin && path[begin - 1] != '.')
+      begin--;
+    if (!t->name || compare(t->name, t->len, path + begin, len - begin)) return false;
+    len = begin ? begin - 1 : 0;
+    table = t->parent;
+  }
+  return !len && table > 0 && is_root(lines, table);
+}
+
+/* The only one, at the path or (elsewhere) outside of what is returned. */
+static uint32_t only(const segue__lines *lines, const char *path, size_t len, bool elsewhere) {
+  const segue__line *found = NULL;
+  size_t begin = len;
+  while (begin && path[begin - 1] != '.')
+    begin--;
+  for (const segue__line *l = lines->items, *end = l + lines->count; l < end; l++) {
+    if (compare(l->name, l->len, path + begin, len - begin)) continue;
+    if (elsewhere ? l->table < 0 || is_below_root(lines, l->table)
+                  : !stands_at(lines, l->table, path, begin ? begin - 1 : 0))
+      continue;
+    if (found) return 0;
+    found = l;
+  }
+  return found ? found->line : 0;
+}
+
+uint32_t segue__lines_at(const segue__lines *lines, const char *path) {
+  size_t len = strlen(path);
+  uint32_t line = 0;
+  if (!lines->count) return 0;
+  while (len && !line) {
+    line = only(lines, path, len, false);
+    if (!line) line = only(lines, path, len, true);
+    while (len && path[len - 1] != '.')
+      len--;
+    len -= len > 0;
+  }
+  return line;
 }

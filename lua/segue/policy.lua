@@ -53,6 +53,7 @@ end
 local Judge = {}
 Judge.__index = Judge
 
+-- key: its path in the policy, such as "timeouts.check"; at: what was made by a constructor.
 function Judge:problem(message, key, at)
   local file, line = self.path, nil
   if at and at.file then
@@ -68,7 +69,8 @@ function Judge:keys(t, known, prefix)
   local before = #self.problems
   check.table(t, known, function(key, message)
     local where = prefix == "" and "" or prefix .. ": "
-    self:problem(where .. message, type(key) == "string" and key or nil)
+    local at = prefix == "" and key or prefix .. "." .. tostring(key)
+    self:problem(where .. message, type(key) == "string" and at or prefix)
   end)
   return #self.problems == before
 end
@@ -135,7 +137,7 @@ function Judge:module(name, module)
     return nil
   end
   if type(module) ~= "table" then
-    self:problem(("%s must be a table, not a %s"):format(where, type(module)), name)
+    self:problem(("%s must be a table, not a %s"):format(where, type(module)), where)
     return nil
   end
   local kind = self.kinds[module.kind]
@@ -144,7 +146,7 @@ function Judge:module(name, module)
     local known = #kinds > 0 and "available are: " .. concat(kinds, ", ")
       or "this program offers none"
     self:problem(("%s: there is no kind of module '%s'; %s"):format(where, tostring(module.kind),
-      known), name)
+      known), where .. ".kind")
     return nil
   end
   local known = {}
@@ -157,7 +159,7 @@ function Judge:module(name, module)
     config = module.config, needs = module.needs, prepare_ms = ms_of(module, "prepare"),
     start_ms = ms_of(module, "start"), drain_ms = ms_of(module, "drain"),
     stop_ms = ms_of(module, "stop"), buffer_items = buffer.items, buffer_bytes = buffer.bytes,
-    buffer_age_ms = ms_of(buffer, "age"), file = self.path, line = core.line_of(name) }
+    buffer_age_ms = ms_of(buffer, "age"), file = self.path, line = core.line_of(where) }
   for _, key in ipairs(kind) do result[key] = module[key] end
   return result
 end
@@ -177,7 +179,7 @@ function Judge:probe(probe)
   if type(probe) == "table" and probe.tag == "probe" then return probe.call end
   self:problem(("confirm: probe must be a function, or made by segue.probe.http and its like, not "
       .. "a %s"):format(
-    type(probe)), "probe")
+    type(probe)), "confirm.probe")
 end
 
 function Judge:confirm(confirm, result)
@@ -193,14 +195,14 @@ function Judge:confirm(confirm, result)
   result.confirm_within_ms = ms_of(confirm, "within") or (by_operator and 600000 or 10000)
   if by_operator and confirm.probe ~= nil then
     self:problem('confirm: by = "operator" asks a person, so the probe would never be called: '
-      .. "leave one of them out", "probe")
+      .. "leave one of them out", "confirm.probe")
   elseif by_operator and confirm.hold ~= nil then
-    self:problem('confirm: hold is for probes: leave it out where by = "operator"', "hold")
+    self:problem('confirm: hold is for probes: leave it out where by = "operator"', "confirm.hold")
   elseif confirm.probe == nil and not by_operator then
     self:problem("confirm has no probe: give it a function that says whether all is well, or "
       .. 'by = "operator"', "confirm")
   elseif result.confirm_hold_ms >= result.confirm_within_ms then
-    self:problem("confirm: hold must be shorter than within", "hold")
+    self:problem("confirm: hold must be shorter than within", "confirm.hold")
   end
 end
 
@@ -236,7 +238,7 @@ function Judge:times(policy, result)
     for key in pairs(timeout_keys) do
       result[key .. "_ms"] = ms_of(timeouts, key)
       if result[key .. "_ms"] == 0 then
-        self:problem(("timeouts: %s must be longer than 0"):format(key), key)
+        self:problem(("timeouts: %s must be longer than 0"):format(key), "timeouts." .. key)
       end
     end
   end

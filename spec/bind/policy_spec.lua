@@ -225,8 +225,101 @@ describe("keys and values", function()
     assert.equal(3, #errs)
   end)
 
-  it("do not guess a line where a key stands twice", function()
-    local e = b:refused(with "debounse = 1,\n check = function() return { debounse = 2 } end")
+  -- text, the key that is wrong, its line
+  local placed = {
+    { "a namesake in a function", "debounse = 1,\ncheck = function() return { debounse = 2 } end,",
+      "unknown key 'debounse'", 4 },
+    { "a key of a table, named like one above it",
+      "check = function()\nend,\ntimeouts = {\ncheck = 'soon' },", "timeouts: check", 7 },
+    { "the same, the other way round", "timeouts = { check = '1s' },\ncheck = 'soon',",
+      "check must be", 5 },
+    { "a namesake in a source", "name = 'x',\nmodules = { a = { kind = 'c',\nneeds = 1 },\n"
+      .. "b = { kind = 'c', needs = {} } },", "needs must be a list", 6 },
+    { "two modules with the same key", "modules = {\na = { kind = 'c', drain = '1s' },\n"
+      .. "b = {\nkind = 'c',\ndrain = 'soon' } },", "modules.b: drain", 8 },
+    { "keys in brackets", "['timeouts'] = {\n['check'] = 'soon' }, check = nil,",
+      "timeouts: check", 5 },
+    { "comments and texts with braces",
+      "-- } timeouts = { check = 1\n--[==[ {\n]] ]==]\nname = '}',"
+      .. "schema = [[\n}]],\ntimeouts = {\ncheck = 'soon' }, check = nil,", "timeouts: check", 10 },
+    { "blocks in functions",
+      "check = function()\nfor i = 1, 2 do if i then repeat until i end end\n"
+      .. "local timeouts = { check = 1 }\nend,\ntimeouts = {\ncheck = 'soon' },",
+      "timeouts: check", 9 },
+    { "a key with a table that is one elsewhere", "confirm = { hold = '1s' },\ntimeouts = {\n"
+      .. "[ 'check' ] = 'soon' }, check = nil,", "timeouts: check", 5 },
+  }
+  for _, case in ipairs(placed) do
+    it("are told with their line beside " .. case[1], function()
+      local e = b:refused(with(case[2]))
+      assert.truthy(e.message:find(case[3], 1, true), e.text)
+      assert.equal(case[4], e.line, e.text)
+    end)
+  end
+
+  local shapes = {
+    { "in a variable", [[
+local segue = require "segue"
+local helper = function() return { timeouts = { check = 1 } } end
+local policy = { name = "x", sources = { segue.value {} }, check = function() end,
+  timeouts = {
+    check = "soon" } }
+return policy
+]], 5 },
+    { "key by key", [[
+local segue = require "segue"
+local policy = { sources = { segue.value {} }, check = function() end }
+policy.timeouts = {}
+if segue then
+  policy.timeouts.check = "soon"
+end
+return policy
+]], 5 },
+    { "table by table", [[
+local segue = require "segue"
+local policy = { sources = { segue.value {} }, check = function() end }
+policy.timeouts = {
+  check = "soon" }
+return policy
+]], 4 },
+    { "out of parts", [[
+local segue = require "segue"
+local timeouts = {
+  check = "soon" }
+return { sources = { segue.value {} }, check = function() end, timeouts = timeouts }
+]], 3 },
+    { "by a function", [[
+local segue = require "segue"
+local function complete(policy) policy.name = "x" return policy end
+return complete {
+  sources = { segue.value {} }, check = function() end,
+  timeouts = { check = "soon" } }
+]], 5 },
+    { "of what cannot be seen", [[
+local segue = require "segue"
+local key = "check"
+local timeouts = { [key] = "soon" }
+return {
+  sources = { segue.value {} }, check = function() end,
+  timeouts = timeouts }
+]], 6 },
+  }
+  for _, shape in ipairs(shapes) do
+    it("are found in a policy that is made " .. shape[1], function()
+      local e = b:refused(shape[2])
+      assert.truthy(e.message:find("timeouts: check", 1, true), e.text)
+      assert.equal(shape[3], e.line, e.text)
+    end)
+  end
+
+  it("do not guess a line where one key of one table stands twice", function()
+    local e = b:refused([[
+local segue = require "segue"
+local policy = { sources = { segue.value {} } }
+if segue then policy.name = 5 else
+  policy.name = 6 end
+return policy
+]])
     assert.equal(0, e.line)
     assert.equal("reload.lua", e.file)
   end)
