@@ -13,7 +13,8 @@
 
 #include "internal.h"
 
-enum { HANDSHAKES_TOLD = 10 }; /* failed ones of one client; then one a second */
+enum { HANDSHAKES_TOLD = 10 };  /* failed ones of one client; then one a second */
+enum { CROWD_TOLD_MS = 10000 }; /* between two lines about too many connections */
 /* Refusals that the record keeps at once, of one client and of all; then one in ten seconds, and
  * one a second. What comes between is counted. */
 enum { REFUSALS_TOLD = 5, REFUSALS_TOLD_ALL = 60, AUDIT_SALT = 0x61756469 };
@@ -221,8 +222,21 @@ static void on_tls_failure(void *data, const char *peer, void *door, const char 
              's', why, "address", 's', d ? d->address : NULL, NULL);
 }
 
+static void on_crowd(void *data, const char *peer) {
+  segue__admin *admin = data;
+  segue__refusals *r = &admin->refusals;
+  uint64_t now = segue__loop_now_ms(admin->loop);
+  r->connections++;
+  if (r->connections > 1 && now - r->crowd_told_ms < CROWD_TOLD_MS) return;
+  r->crowd_told_ms = now;
+  segue__log(admin->log, SEGUE__WARN, "http",
+             "there are too many connections: more are told to come again (503)", "limit", 'u',
+             (uint64_t)admin->connections_max, "refused", 'u', r->connections, "peer", 's', peer,
+             NULL);
+}
+
 void segue__access_watch(segue__admin *admin) {
-  const segue__http_events events = {.on_answer = on_answer, .on_tls_failure = on_tls_failure};
+  const segue__http_events events = {on_answer, on_tls_failure, on_crowd};
   segue__http_server_watch(admin->server, &events);
 }
 
@@ -235,6 +249,8 @@ void segue__access_metrics(segue__buf *out, const segue__admin *admin) {
   segue__buf_addf(out, "segue_http_refused_total{reason=\"forbidden\"} %" PRIu64 "\n",
                   r->forbidden);
   segue__buf_addf(out, "segue_http_refused_total{reason=\"rate\"} %" PRIu64 "\n", r->rate);
+  segue__buf_addf(out, "segue_http_refused_total{reason=\"connections\"} %" PRIu64 "\n",
+                  r->connections);
   segue__metrics_head(out, "segue_tls_handshake_failures_total", "counter",
                       "TLS handshakes that failed.");
   segue__buf_addf(out, "segue_tls_handshake_failures_total %" PRIu64 "\n", r->handshakes);

@@ -71,7 +71,8 @@ int segue__admin_new(segue__admin **out, const segue__admin_options *options) {
   admin->state = segue__strdup(options->state);
   if ((options->policy_path && !admin->policy_path) || (options->state && !admin->state)) goto fail;
   segue__events_init(admin);
-  segue__http_limits limits = {.connections = room_for_connections()};
+  admin->connections_max = room_for_connections();
+  segue__http_limits limits = {.connections = admin->connections_max};
   rc = segue__http_server_new(&admin->server, segue__loop_uv(options->loop), &limits, on_request,
                               admin);
   if (rc < 0) goto fail;

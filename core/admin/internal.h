@@ -46,9 +46,10 @@ struct segue__admin_listener {
 
 /* Who was not let in, and how often. */
 typedef struct segue__refusals {
-  uint64_t unauthorized, forbidden, rate, handshakes;
-  uint64_t folded; /* those that the record was not told of, since one that it was */
-  double room;     /* for so many more it has room, as of: */
+  uint64_t unauthorized, forbidden, rate, connections, handshakes;
+  uint64_t crowd_told_ms; /* when the last line about connections was written */
+  uint64_t folded;        /* those that the record was not told of, since one that it was */
+  double room;            /* for so many more it has room, as of: */
   uint64_t room_ms;
 } segue__refusals;
 
@@ -81,6 +82,7 @@ struct segue__admin {
   segue__observer observer;
   segue__limiter limiter;
   segue__refusals refusals;
+  uint32_t connections_max; /* through ports, and as many through unix sockets */
   segue__timer certificate_timer;
   char *policy_path, *state;
   int64_t started_wall_ms;

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -18,6 +19,7 @@
 
 /* How long an end waits for whoever reads the log. */
 enum { LAST_WORDS_MS = 1000, HASTY_WORDS_MS = 100 };
+enum { OPEN_FILES = 65536 }; /* as many as are allowed, up to this */
 
 typedef struct process {
   uv_loop_t loop;
@@ -110,6 +112,19 @@ static int catch_signals(process *d) {
   return rc;
 }
 
+/* The soft limit of open files is low (1,024 by default) for the sake of programs that use select;
+ * the daemon does not, and a thousand clients at once are to be answered. Commands may: they get
+ * the limit from before back, which is returned; 0: nothing was changed. */
+static uint64_t raise_files(void) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  rlim_t before = limit.rlim_cur;
+  rlim_t most = limit.rlim_max < OPEN_FILES ? limit.rlim_max : OPEN_FILES;
+  if (before >= most) return 0;
+  limit.rlim_cur = most;
+  return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? before : 0;
+}
+
 static int begin(process *d, const segue__cli *cli) {
   segue_error error;
   segue_options options;
@@ -126,7 +141,9 @@ static int begin(process *d, const segue__cli *cli) {
   options.on_start = on_start;
   options.on_stopped = on_stopped;
   options.data = d;
+  uint64_t files_before = raise_files(); /* the instance looks how many there are */
   int rc = segue_new(&d->instance, &options, &error);
+  if (rc == 0) segue__limit_children(d->instance, files_before);
   if (rc == 0) rc = segue_start(d->instance, &error);
   if (rc == 0) {
     segue__systemd_watch(&d->systemd, d->instance);

@@ -15,6 +15,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+static const char TOO_MANY[] = "there are too many connections";
+
 static int fd_of(const segue__http_conn *conn) {
   uv_os_fd_t fd = -1;
   return uv_fileno(&conn->uv.handle, &fd) == 0 ? fd : -1;
@@ -33,6 +35,10 @@ static void on_closed(uv_handle_t *handle) {
   server->connections--;
   server->local -= conn->is_unix && !conn->refused;
   if (conn->refused) server->refused--;
+  if (server->crowded) { /* there is room for one who waits */
+    server->accept_due = uv_now(server->loop);
+    segue__http_timer_arm(server, server->accept_due);
+  }
   segue__http_listener_left(conn->listener);
   segue__tls_free(conn->tls);
   segue__free(conn);
@@ -236,7 +242,8 @@ static bool shake_hands(segue__http_conn *conn) {
     segue__http_conn_lost(conn);
   } else if (rc == 0) {
     segue__http_queue_set(conn, SEGUE__HTTP_IDLE);
-    return true;
+    if (!conn->refused) return true;
+    segue__http_refuse(conn, 503, TOO_MANY);
   } else if (conn->queue != SEGUE__HTTP_HEAD) {
     segue__http_queue_set(conn, SEGUE__HTTP_HEAD);
   }
@@ -589,12 +596,32 @@ static bool over_limit(const segue__http_server *server, bool is_unix) {
   return (is_unix ? server->local : remote) >= server->limits.connections;
 }
 
+/* Fewer where few connections are allowed: descriptors are scarce there. */
+static size_t refusals_max(const segue__http_server *server) {
+  size_t third = server->limits.connections / 3;
+  return third < 1 ? 1 : third < SEGUE__HTTP_REFUSED_MAX ? third : SEGUE__HTTP_REFUSED_MAX;
+}
+
+bool segue__http_conn_must_wait(const segue__http_listener *listener) {
+  const segue__http_server *server = listener->server;
+  return over_limit(server, listener->address.is_unix) && server->refused >= refusals_max(server);
+}
+
+/* Through TLS it can only be told once hands are shaken. */
+static void refuse(segue__http_conn *conn) {
+  segue__http_server *server = conn->server;
+  if (server->events.on_crowd) server->events.on_crowd(server->data, conn->peer);
+  if (conn->tls)
+    segue__http_queue_set(conn, SEGUE__HTTP_HEAD);
+  else
+    segue__http_refuse(conn, 503, TOO_MANY);
+}
+
 int segue__http_conn_open(segue__http_listener *listener, int fd, const char *peer) {
   segue__http_server *server = listener->server;
   bool is_unix = listener->address.is_unix;
-  bool refuse = over_limit(server, is_unix);
-  segue__http_conn *conn = NULL;
-  if (!refuse || server->refused < SEGUE__HTTP_REFUSED_MAX) conn = segue__calloc(1, sizeof *conn);
+  bool refused = over_limit(server, is_unix);
+  segue__http_conn *conn = segue__calloc(1, sizeof *conn);
   if (!conn) {
     close(fd);
     return UV_ENOMEM;
@@ -602,12 +629,12 @@ int segue__http_conn_open(segue__http_listener *listener, int fd, const char *pe
   conn->server = server;
   conn->listener = listener;
   conn->is_unix = is_unix;
-  conn->refused = refuse;
+  conn->refused = refused;
   snprintf(conn->peer, sizeof conn->peer, "%s", peer);
   server->connections++;
   listener->connections++;
-  server->refused += refuse;
-  server->local += is_unix && !refuse;
+  server->refused += refused;
+  server->local += is_unix && !refused;
   int r = attach(conn, fd);
   if (r == 0 && listener->tls) {
     r = segue__tls_new(&conn->tls, listener->tls);
@@ -624,7 +651,7 @@ int segue__http_conn_open(segue__http_listener *listener, int fd, const char *pe
   r = uv_read_start(&conn->uv.stream, on_alloc, on_read);
   if (r)
     segue__http_conn_lost(conn);
-  else if (refuse)
-    segue__http_refuse(conn, 503, "there are too many connections");
+  else if (refused)
+    refuse(conn);
   return r;
 }

@@ -45,10 +45,10 @@ enum {
   SEGUE__HTTP_INPUT = 4096,      /* first size of an input buffer */
   SEGUE__HTTP_BODY_KEEP = 16384, /* body buffers up to this size stay in the pool */
   SEGUE__HTTP_POOL_MAX = 32,     /* exchanges that stay in the pool */
-  SEGUE__HTTP_REFUSED_MAX = 64,  /* connections past the limit that still get their 503 */
+  SEGUE__HTTP_REFUSED_MAX = 64,  /* connections past the limit, being told 503; others wait */
   SEGUE__HTTP_LINGER_MS = 3000,
   SEGUE__HTTP_PEEK_MS = 250,
-  SEGUE__HTTP_ACCEPT_RETRY_MS = 100, /* after running out of descriptors */
+  SEGUE__HTTP_ACCEPT_RETRY_MS = 100, /* after accepting was paused */
   SEGUE__HTTP_FRESH_MS = 250,        /* for the first request of a new client while closing */
   SEGUE__HTTP_PROGRESS = 65536       /* bytes a slow client must take per write_ms */
 };
@@ -111,7 +111,7 @@ struct segue__http_listener {
   int fd;
   dev_t file_dev; /* of a unix socket's file: only that one is removed */
   ino_t file_ino;
-  bool paused; /* out of descriptors */
+  bool paused; /* out of descriptors, or too many are being refused */
   bool closed; /* the poll handle is gone; freed with the last connection */
   size_t connections;
   segue__tls_context *tls; /* NULL: plain */
@@ -139,6 +139,7 @@ struct segue__http_server {
   segue__buf out; /* the head of the answer that is being written */
   time_t date_at;
   char date[48]; /* "Date: ...\r\n" */
+  bool crowded;  /* a listener is paused because too many are being refused */
   bool closing, finished;
   void (*close_cb)(void *data);
   void *close_data;
@@ -162,6 +163,8 @@ int segue__http_body_room(segue__http_exchange *exchange, size_t more);
 
 /* conn.c. open takes the descriptor over, also when it fails. */
 int segue__http_conn_open(segue__http_listener *listener, int fd, const char *peer);
+/* Past the limit, and as many as may be are being refused: the next one waits in the kernel. */
+bool segue__http_conn_must_wait(const segue__http_listener *listener);
 void segue__http_conn_pump(segue__http_conn *conn);
 void segue__http_conn_turn(segue__http_conn *conn);
 void segue__http_conn_lost(segue__http_conn *conn);

@@ -103,6 +103,8 @@ typedef struct segue__http_events {
   void (*on_answer)(void *data, const segue__http_request *request, int status);
   /* A handshake failed. door: of the listener. */
   void (*on_tls_failure)(void *data, const char *peer, void *door, const char *why);
+  /* A connection past the limit is told 503. */
+  void (*on_crowd)(void *data, const char *peer);
 } segue__http_events;
 void segue__http_server_watch(segue__http_server *server, const segue__http_events *events);
 

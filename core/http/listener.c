@@ -2,8 +2,8 @@
  *
  * Listening sockets. They are made and accepted from here and not by libuv: the descriptor can be
  * handed to another process, a socket file never exists with the wrong mode, and running out of
- * descriptors pauses accepting (clients wait in the kernel's queue) instead of spinning or
- * dropping.
+ * descriptors, or of room to refuse more clients, pauses accepting (clients wait in the kernel's
+ * queue) instead of spinning or dropping.
  */
 #include "conn.h"
 #include "holder.h"
@@ -55,8 +55,13 @@ static void pause_accepting(segue__http_listener *listener) {
   segue__http_timer_arm(server, server->accept_due);
 }
 
-static void accept_some(segue__http_listener *listener, int most) {
+static void accept_some(segue__http_listener *listener, int most, bool last) {
   for (int i = 0; i < most; i++) {
+    if (!last && segue__http_conn_must_wait(listener)) {
+      listener->server->crowded = true;
+      pause_accepting(listener);
+      return;
+    }
     struct sockaddr_storage from = {.ss_family = AF_UNSPEC};
     socklen_t len = sizeof from;
     char peer[64];
@@ -75,7 +80,7 @@ static void accept_some(segue__http_listener *listener, int most) {
 static void on_readable(uv_poll_t *poll, int status, int events) {
   (void)status; /* an error shows in accept4 */
   (void)events;
-  accept_some((segue__http_listener *)poll, ACCEPTS_PER_TURN);
+  accept_some((segue__http_listener *)poll, ACCEPTS_PER_TURN, false);
 }
 
 void segue__http_listener_resume(segue__http_listener *listener) {
@@ -83,7 +88,7 @@ void segue__http_listener_resume(segue__http_listener *listener) {
   if (uv_poll_start(&listener->poll, UV_READABLE, on_readable) != 0)
     pause_accepting(listener);
   else
-    accept_some(listener, ACCEPTS_PER_TURN);
+    accept_some(listener, ACCEPTS_PER_TURN, false);
 }
 
 /* ---- Binding --------------------------------------------------------------------------------- */
@@ -298,7 +303,7 @@ void segue__http_listener_close(segue__http_listener *listener) {
   while (*at && *at != listener)
     at = &(*at)->next;
   if (*at) *at = listener->next;
-  accept_some(listener, BACKLOG);
+  accept_some(listener, BACKLOG, true);
   uv_close((uv_handle_t *)&listener->poll, on_listener_closed);
   close(listener->fd);
   remove_file(listener);

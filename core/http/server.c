@@ -70,6 +70,7 @@ static void close_idle(segue__http_server *server, bool fresh_too) {
 
 static void resume_accepting(segue__http_server *server) {
   server->accept_due = NEVER;
+  server->crowded = false;
   for (segue__http_listener *l = server->listeners; l; l = l->next)
     if (l->paused) segue__http_listener_resume(l);
 }

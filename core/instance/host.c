@@ -72,6 +72,10 @@ bool segue__policy_names_signal(const segue *s, int signum) {
   return false;
 }
 
+void segue__limit_children(segue *s, uint64_t files) {
+  s->child_files = files;
+}
+
 void segue__host_modules_free(segue *s) {
   for (size_t i = 0; i < s->registered.count; i++)
     segue__free((char *)s->modules[i].name);

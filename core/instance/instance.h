@@ -54,6 +54,7 @@ struct segue {
   segue__module_kind kinds[1];
   segue__state state;
   segue__loop *loop;
+  uint64_t child_files; /* segue__limit_children */
   segue__engine *engine;
   segue__lua_loader *lua;
   char *lua_dir;
@@ -105,5 +106,7 @@ void segue__host_modules_free(segue *s);
 int segue__policy_blame(int status, segue__errors *errors);
 /* Does the live policy name this signal as a trigger? */
 bool segue__policy_names_signal(const segue *s, int signum);
+/* Between segue_new and segue_start: the soft limit of open files that commands get. */
+void segue__limit_children(segue *s, uint64_t files);
 
 #endif

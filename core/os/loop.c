@@ -70,6 +70,14 @@ int64_t segue__loop_wall_ms(const segue__loop *loop) {
   return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
+void segue__loop_set_child_files(segue__loop *loop, uint64_t files) {
+  loop->child_files = files;
+}
+
+uint64_t segue__loop_child_files(const segue__loop *loop) {
+  return loop->child_files;
+}
+
 struct uv_loop_s *segue__loop_uv(const segue__loop *loop) {
   return loop->uv;
 }

@@ -30,6 +30,9 @@ void segue__loop_close(segue__loop *loop, void (*closed_cb)(void *data), void *d
 uint64_t segue__loop_now_ms(const segue__loop *loop);      /* monotonic */
 int64_t segue__loop_wall_ms(const segue__loop *loop);      /* milliseconds since 1970 */
 struct uv_loop_s *segue__loop_uv(const segue__loop *loop); /* NULL for a manual one */
+/* The soft limit of open files that children get (spawn.h); 0, the default: this process's. */
+void segue__loop_set_child_files(segue__loop *loop, uint64_t files);
+uint64_t segue__loop_child_files(const segue__loop *loop);
 
 /* Manual loops only. step delivers messages, runs queued jobs and fires timers that are due until
  * nothing is left to do now; returns how many things it did. advance moves both clocks by ms,

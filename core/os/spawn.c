@@ -316,7 +316,7 @@ int segue__spawn_start(segue__loop *loop, const segue__spawn_options *options, s
   r->loop = loop;
   take_options(r, options);
   r->started_ms = segue__loop_now_ms(loop);
-  int rc = segue__child_start(options, &child, err);
+  int rc = segue__child_start(options, segue__loop_child_files(loop), &child, err);
   if (rc) {
     release(r);
     return rc;

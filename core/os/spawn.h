@@ -73,11 +73,11 @@ struct segue__spawn {
 };
 
 /* Starts the child in a session and process group of its own, with default signal dispositions, an
- * empty signal mask and no file but 0, 1 and 2. err names the program, or the folder, that is
- * missing or not usable; then on_exit never runs.
- * At the time limit the whole process group gets the stop signal and, kill_ms later or as soon as
- * the child itself is gone, SIGKILL. What left the group by setsid is out of reach. A child that
- * exits by itself leaves its group alone: it may have started a daemon. */
+ * empty signal mask, no file but 0, 1 and 2, and the loop's limit of open files. err names the
+ * program, or the folder, that is missing or not usable; then on_exit never runs. At the time limit
+ * the whole process group gets the stop signal and, kill_ms later or as soon as the child itself is
+ * gone, SIGKILL. What left the group by setsid is out of reach. A child that exits by itself leaves
+ * its group alone: it may have started a daemon. */
 int segue__spawn_start(segue__loop *loop, const segue__spawn_options *options, segue__spawn **out,
                        segue_error *err);
 /* As if the time limit had passed. Harmless when that is under way. */

@@ -285,7 +285,8 @@ static void hand_over(child_files *files, segue__child *out) {
   }
 }
 
-int segue__child_start(const segue__spawn_options *o, segue__child *out, segue_error *err) {
+int segue__child_start(const segue__spawn_options *o, uint64_t limit, segue__child *out,
+                       segue_error *err) {
   program found = {.path = ""};
   child_files files;
   if (!o->argv || !o->argv[0] || !*o->argv[0])
@@ -295,10 +296,11 @@ int segue__child_start(const segue__spawn_options *o, segue__child *out, segue_e
   if (!rc) rc = files_open(&files, o, err);
   if (rc) return rc;
   const char *path = found.path + found.skip;
-  bool in_folder = false;
-  rc = o->user ? segue__child_spawn_as(path, files.input, files.write_end, o, &out->pid, &in_folder)
-               : spawn_with(path, &files, o, &out->pid);
-  if (rc && in_folder) {
+  segue__child_plan plan = {path,  o,    files.input, {files.write_end[0], files.write_end[1]},
+                            limit, false};
+  rc = o->user || limit ? segue__child_spawn_as(&plan, &out->pid)
+                        : spawn_with(path, &files, o, &out->pid);
+  if (rc && plan.in_folder) {
     folder_error(err, rc, o);
   } else if (rc) {
     exec_error(err, rc, found.path);

@@ -15,12 +15,18 @@ typedef struct segue__child {
   int output[2]; /* read ends, non-blocking; -1: joined */
 } segue__child;
 
-/* On failure nothing is held. */
-int segue__child_start(const segue__spawn_options *options, segue__child *out, segue_error *err);
+/* files: its soft limit of open files; 0: ours. On failure nothing is held. */
+int segue__child_start(const segue__spawn_options *options, uint64_t files, segue__child *out,
+                       segue_error *err);
 
-/* spawn_user.c: as options->user, which posix_spawn cannot do. ends: of standard output and error.
- * *in_folder: it is the folder that the user may not enter. */
-int segue__child_spawn_as(const char *program, int input, const int ends[2],
-                          const segue__spawn_options *options, pid_t *pid, bool *in_folder);
+/* spawn_user.c: as options->user and with a limit of files, which posix_spawn cannot do. */
+typedef struct segue__child_plan {
+  const char *program;
+  const segue__spawn_options *options;
+  int input, ends[2]; /* standard input; output and error */
+  uint64_t files;
+  bool in_folder; /* what failed: the folder that the user may not enter */
+} segue__child_plan;
+int segue__child_spawn_as(segue__child_plan *plan, pid_t *pid);
 
 #endif

@@ -125,14 +125,27 @@ describe("a bad file that is saved", function()
   end)
 end)
 
+local crowds = {
+  { "are all answered, each by a run that began after it was asked" },
+  { "are so with a slow check and the usual limit of files", check = true,
+    under = { "prlimit", "--nofile=1024:4096" } },
+  { "are all answered, some with 503, where no more files are allowed", check = true, some = true,
+    under = { "prlimit", "--nofile=1024:1024" } },
+}
+
 describe("1,000 concurrent POST /-/reload while the file changes", function()
   after_each(segue.cleanup)
 
-  it("are all answered, each by a run that began after it was asked", function()
+  for _, crowd in ipairs(crowds) do it(crowd[1], function()
     local uv = require "luv"
     local cjson = require "cjson"
     local wait = require "spec.support.wait"
-    local d = start 'segue.http "127.0.0.1:@PORT@"'
+    local text = policy 'segue.http "127.0.0.1:@PORT@"'
+    if crowd.check then
+      text = text:gsub("}\n$", "  check = function() segue.sleep(0.4) return true end,\n}\n")
+    end
+    local d = segue.start { policy = text, files = { ["config.yaml"] = "n: 1\n" },
+      under = crowd.under }
     local waves, size = 20, 50
     local connections = {}
     for wave = 1, waves do
@@ -147,14 +160,20 @@ describe("1,000 concurrent POST /-/reload while the file changes", function()
       end
       uv.run "nowait"
     end
-    local answers = {}
-    for i, c in ipairs(connections) do
-      local r = c:read_response(30000)
-      assert.equal(200, r.status)
-      answers[i] = cjson.decode(r.body)
+    local answers, busy = {}, 0
+    for _, c in ipairs(connections) do
+      local r = c:read_response(60000)
+      if crowd.some and r.status == 503 then
+        busy = busy + 1
+      else
+        assert.equal(200, r.status, r.body)
+        answers[#answers + 1] = cjson.decode(r.body)
+        answers[#answers].wave = c.wave
+      end
       c:close()
     end
-    assert.equal(waves * size, #answers)
+    assert.equal(waves * size, #answers + busy)
+    assert.is_true(#answers >= 384, #answers) -- of connections there are at least as many
     -- Which hash stands for which n: every run that applied something was asked for by one of them.
     local n_of, runs = {}, {}
     for _, answer in ipairs(answers) do
@@ -164,17 +183,42 @@ describe("1,000 concurrent POST /-/reload while the file changes", function()
       end
     end
     local last = 0
-    for i, answer in ipairs(answers) do
+    for _, answer in ipairs(answers) do
       local n = n_of[answer.hash]
       assert.is_number(n, "an answer names a configuration that no reload brought")
-      assert.is_true(n >= connections[i].wave + 1,
-        ("asked for %d, answered with %d"):format(connections[i].wave + 1, n))
+      assert.is_true(n >= answer.wave + 1,
+        ("asked for %d, answered with %d"):format(answer.wave + 1, n))
       last = math.max(last, n)
     end
-    assert.equal(waves + 1, last)
-    wait.until_true(function() return d:config().n == waves + 1 end)
+    if not crowd.some then
+      assert.equal(waves + 1, last)
+      wait.until_true(function() return d:config().n == waves + 1 end)
+    end
     local count = 0
     for _ in pairs(runs) do count = count + 1 end
     assert.is_true(count < #answers / 2, count .. " runs for 1,000 requests: nothing was coalesced")
+  end) end
+end)
+
+describe("a command of the policy", function()
+  after_each(segue.cleanup)
+
+  it("gets the limit of open files that the daemon was started with", function()
+    local d = segue.start { under = { "prlimit", "--nofile=512:4096" },
+      files = { ["config.yaml"] = "n: 1\n" }, policy = [[
+local segue = require "segue"
+return { name = "limits", sources = { segue.file "config.yaml" }, check = function(config)
+  if config.n == 1 then return true end
+  return nil, segue.run({ "sh", "-c", "echo soft $(ulimit -Sn) hard $(ulimit -Hn)" }).stdout
+end }
+]] }
+    local limits = io.open("/proc/" .. d.process.pid .. "/limits")
+    local soft, hard = limits:read("*a"):match("Max open files%s+(%d+)%s+(%d+)")
+    limits:close()
+    assert.same({ "4096", "4096" }, { soft, hard })
+    d.dir:save("config.yaml", "n: 2\n")
+    local status, answer = d:reload()
+    assert.equal(422, status)
+    assert.matches("soft 512 hard 4096", answer.errors[1].message)
   end)
 end)

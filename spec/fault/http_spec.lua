@@ -266,6 +266,11 @@ describe("the daemon's HTTP", function()
       assert.equal(503, r.status)
       assert.is_truthy(r.headers["retry-after"])
     end
+    local told = d:control("/metrics").body:match(
+      '\nsegue_http_refused_total{reason="connections"} (%d+)\n')
+    assert.is_true(tonumber(told) >= 10, told)
+    local _, lines = d:log():gsub("there are too many connections[^\n]*limit=24", "")
+    assert.is_true(lines >= 1 and lines < 10, d:log())
     for i = 1, 50 do
       d.dir:save("config.yaml", ("n: %d\n"):format(i))
       assert.equal(200, (d:reload()))

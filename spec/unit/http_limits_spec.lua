@@ -3,6 +3,7 @@
 local C = require "spec.support.c"
 local servers = require "spec.support.http_server"
 local http = require "spec.support.http"
+local process = require "spec.support.process"
 local wait = require "spec.support.wait"
 local uv = require "luv"
 
@@ -213,6 +214,51 @@ describe("the HTTP server's limits", function()
     server:until_true(function() return server:connections() == 1 end)
     assert.equal(200, server:ask(get("/echo")).status)
     assert.equal(3, server:requests())
+  end)
+
+  it("answer everybody of a crowd far past the number of connections", function()
+    process.run { "prlimit", "--pid", uv.os_getpid(), "--nofile=4096:" } -- both ends are ours
+    local limit = 300
+    start { connections = limit }
+    local clients, statuses = {}, { [200] = 0, [503] = 0 }
+    for i = 1, limit + 200 do
+      clients[i] = server:connect()
+      clients[i]:write(get("/hold"))
+    end
+    server:until_true(function() return server:held() == limit end, "the connections that fit")
+    for i = limit + 1, limit + 200 do -- many more than may be refused at once
+      local r = clients[i]:read_response(30000)
+      assert.equal(503, r.status)
+      assert.equal("1", r.headers["retry-after"])
+      clients[i]:close()
+    end
+    server:release()
+    for i = 1, limit do
+      local status = clients[i]:read_response(30000).status
+      statuses[status] = statuses[status] + 1
+    end
+    assert.same({ [200] = limit, [503] = 0 }, statuses)
+  end)
+
+  it("let those wait for whom there is no room, also to be refused", function()
+    start { connections = 3 } -- one may be refused at a time
+    local held = {}
+    for i = 1, 3 do
+      held[i] = server:connect()
+      held[i]:write(get("/hold"))
+    end
+    server:until_true(function() return server:held() == 3 end)
+    local told = server:connect()
+    assert.equal(503, told:read_response().status) -- and stays, as long as it may
+    local waits = server:connect()
+    waits:write(get("/echo"))
+    server:until_true(function() return server:connections() == 4 end)
+    server:release()
+    for i = 1, 3 do
+      assert.equal(200, held[i]:read_response().status)
+      held[i]:close()
+    end
+    assert.equal(200, waits:read_response().status)
   end)
 
   it("let clients wait while there are no descriptors, without spinning", function()

@@ -232,11 +232,17 @@ describe("the HTTP server through TLS", function()
     assert.equal(200, tls.request({ port = port, ca = ca.cert, path = "/" }).status)
   end)
 
-  it("refuses past the limit of connections without a handshake, and recovers", function()
+  it("answers 503 past the limit of connections, and recovers", function()
     start { connections = 2 }
     local one, two = connect(), connect()
-    local third = tls.new { port = port }
-    assert.is_nil((third:handshake()))
+    for _ = 1, 3 do
+      local third = connect()
+      third:write(get("/"))
+      local r = third:read_response()
+      assert.equal(503, r.status)
+      assert.equal("there are too many connections\n", r.body)
+      third:close()
+    end
     one:close()
     two:close()
     server:until_true(function() return server:connections() == 0 end, "the end of all")

@@ -143,6 +143,24 @@ describe("a command", function()
       or status:match("SigBlk:\t0+\nSigIgn:\t0+\n"), status)
   end)
 
+  it("has the limit of open files that its loop was given, and all else as before", function()
+    C.segue__loop_set_child_files(loop.ptr, 77)
+    local c = sh("ulimit -Sn; ls /proc/self/fd | wc -l; pwd; cat; echo err >&2; exit 3",
+      { cwd = "/usr", input = "in\n" })
+    assert.same({ 0, 3, "77\n4\n/usr\nin\n", "err\n" }, { c.status, c.code, c.out, c.err })
+    local status = run({ "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status" }).out
+    assert.matches("^SigBlk:\t0+\nSigIgn:\t0000000[01][08]0+\n$", status) -- as above
+    assert.equal("1\n2\n", sh("echo 1; echo 2 >&2", { join_output = true }).out)
+    local script = dir:write("script", "#!/no/such/interpreter\n")
+    uv.fs_chmod(script, 493)
+    local _, code, message = run({ script })
+    assert.equal("ENOENT", code)
+    assert.truthy(message:find("the interpreter or loader that it names is missing", 1, true))
+    C.segue__loop_set_child_files(loop.ptr, 1e15) -- not above the hard limit
+    assert.equal("same\n", sh("test $(ulimit -Sn) = $(ulimit -Hn) && echo same").out)
+    C.segue__loop_set_child_files(loop.ptr, 0)
+  end)
+
   it("leads a session and a process group of its own", function()
     local child = sh("cut -d' ' -f1,5,6 /proc/$$/stat")
     local pid, group, session = child.out:match("(%d+)%s+(%d+)%s+(%d+)")
