@@ -312,6 +312,8 @@ void segue__undo_run(segue__txn *txn, void (*undone)(segue__txn *txn)) {
 
 static void undo_flip(segue__txn *txn) {
   segue__engine *engine = txn->engine;
+  int rc = SEGUE_FAULT("undo.flip"); /* only to be killed here */
+  (void)rc;
   /* Cannot fail: flip reserved it. */
   if (engine->options.publication) segue__publish(engine->options.publication, txn->was_live);
   segue__engine_drop(engine, engine->live);

@@ -351,7 +351,8 @@ static void check_by_policy(segue__txn *txn) {
     plan(txn);
     return;
   }
-  segue__hook *hook = segue__txn_hook_new(txn, policy->check_ms, checked);
+  segue__hook *hook =
+      SEGUE_FAULT("check.policy") ? NULL : segue__txn_hook_new(txn, policy->check_ms, checked);
   if (!hook) {
     fail(txn, UV_ENOMEM, "check");
     conclude(txn);

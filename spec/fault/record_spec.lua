@@ -127,6 +127,101 @@ describe("kill -9 in a reload", function()
   end
 end)
 
+-- A schema, which is compiled anew when it changes, and a check of the policy.
+local checks = [[schema = "schema.json",
+  check = function(next) return next.x == next.y, "x is not y" end,]]
+
+local function started_with_checks()
+  told = 0
+  local d = segue.folder { policy = (policy:gsub("@MORE@", checks)), files = {
+    ["a.yaml"] = "x: 1\n", ["b.yaml"] = "y: 1\n", ["schema.json"] = '{"type": "object"}' } }
+  d:spawn()
+  d:wait_ready()
+  return d
+end
+
+describe("kill -9 in a check", function()
+  after_each(segue.cleanup)
+
+  for _, point in ipairs { "check.schema", "check.policy" } do
+    it("at " .. point .. " of a reload leaves old or new", function()
+      local d = started_with_checks()
+      d:stop()
+      armed(d, point .. "#2=kill")
+      d:wait_ready()
+      d.dir:save("schema.json", '{"type": "object", "required": ["x"]}')
+      put(d, 2)
+      assert.is_nil(ask(d, "/-/reload"))
+      killed(d)
+      d:spawn()
+      assert.equal(2, judge(d, 1, 2))
+    end)
+
+    it("at " .. point .. " of a start leaves old or new", function()
+      local d = started_with_checks()
+      d:stop()
+      put(d, 2)
+      armed(d, point .. "=kill")
+      killed(d)
+      d:spawn()
+      assert.equal(2, judge(d, 1, 2))
+    end)
+  end
+end)
+
+describe("kill -9 while the last good generation is brought back", function()
+  after_each(segue.cleanup)
+
+  -- The sources are broken, so all that comes after collecting is of what is brought back.
+  for _, point in ipairs { "collect.fetch#2", "check.schema", "check.policy", "commit.flip",
+    "settle.record", "history.add#2", "history.commit#2" } do
+    it("at " .. point .. " of a start leaves it to the next start", function()
+      local d = started_with_checks()
+      d:stop()
+      d.dir:save("a.yaml", "x: [")
+      armed(d, point .. "=kill")
+      killed(d)
+      d:spawn()
+      d:wait_ready()
+      assert.same({ x = 1, y = 1 }, d:config())
+      assert.equal("string", type(d:json "/api/v1/status".stale_since))
+      judge(d, 1, 1)
+    end)
+  end
+end)
+
+describe("kill -9 on the way back from a probe that fails", function()
+  after_each(segue.cleanup)
+
+  local probe = [[check = function(next) segue.state.x = next.x return true end,
+  confirm = { within = "500ms", probe = function() return segue.state.x ~= 2, "x is 2" end },]]
+
+  -- The state is written before and after each window: of the start, then of the reload.
+  for _, point in ipairs { "undo.flip", "state.open#4", "state.write#4", "state.sync#4" } do
+    it("at " .. point .. " leaves the old one, once the probe has been asked again", function()
+      local d = start { more = probe }
+      wait.until_true(function()
+        return d:json "/api/v1/reloads"[1].outcome == "applied"
+      end, nil, "the first generation")
+      d:stop()
+      for _, name in ipairs { "last-good.a", "last-good.b", "state.a", "state.b" } do
+        d.dir:delete(".segue/" .. name) -- so that the start asks the probe too
+      end
+      armed(d, point .. "=kill")
+      d:wait_ready()
+      put(d, 2)
+      assert.is_nil(ask(d, "/-/reload"))
+      killed(d)
+      d:spawn()
+      wait.until_true(function()
+        local ok, r = pcall(d.control, d, "/api/v1/config")
+        return ok and r.status == 200 and cjson.decode(r.body).x == 1
+      end, 20000, function() return "what was before: " .. d:log() end)
+      assert.equal(1, judge(d, 1, 1))
+    end)
+  end
+end)
+
 describe("kill -9 in a start", function()
   after_each(segue.cleanup)
 
