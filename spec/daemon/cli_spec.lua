@@ -255,6 +255,55 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
       assert.matches("nothing has changed", d:cli("plan").stdout)
     end)
 
+    -- The lines of a text that tell changes and modules, sorted.
+    local function lines(text)
+      local list = {}
+      for line in text:gmatch "[^\n]+" do
+        if line:match "^  [-+~] " or line:match "^  and %d+ more" then list[#list + 1] = line end
+      end
+      return list
+    end
+
+    it("tells the very same that the reload and its history tell afterwards", function()
+      local d = start 'a: 1\nold: x\nlist: [1, 2]\n"odd key": {b: 1}\nlong: y\n'
+      local text = { 'a: 2\nlist: [1, 3, "\\u00e4"]\n"odd key": {b: "two\\nlines", c: null}\n',
+        'long: "' }
+      text[#text + 1] = ("\195\164"):rep(300) .. '"\nmany:\n'
+      for i = 1, 150 do text[#text + 1] = ("  k%d: %d\n"):format(i, i) end
+      for _, config in ipairs { table.concat(text), "a: 3\n", "b: {}\n" } do
+        d.dir:save("config.yaml", config)
+        local plan, told = d:cli "plan", cjson.decode(d:cli("plan", "--json").stdout)
+        assert.equal(0, plan.code, plan:describe())
+        local done = cjson.decode(d:cli("reload", "--json").stdout)
+        assert.equal("applied", done.outcome)
+        assert.same(told.changes, done.changes)
+        assert.same(told.steps, done.steps)
+        assert.equal(told.change_count, done.change_count)
+        assert.equal(told.outcome, done.outcome)
+        local kept = cjson.decode(d:cli("history", tostring(done.id), "--json").stdout)
+        assert.same(done.changes, kept.changes)
+        assert.same(done.steps, kept.steps)
+        local planned = lines(plan.stdout)
+        assert.is_true(#planned > 0)
+        assert.same(planned, lines(d:cli("history", tostring(done.id)).stdout))
+        assert.matches("^plan: " .. told.change_count .. " changes?, 0 modules\n", plan.stdout)
+      end
+    end)
+
+    it("would be refused with the very errors that the reload is refused with", function()
+      local d = start()
+      for _, config in ipairs { "bad: 2\n", "a: [\n", "a: 1\na: 2\n" } do
+        d.dir:save("config.yaml", config)
+        local plan, told = d:cli "plan", cjson.decode(d:cli("plan", "--json").stdout)
+        local reload, done = d:cli "reload", cjson.decode(d:cli("reload", "--json").stdout)
+        assert.equal(plan.code, reload.code)
+        assert.is_true(reload.code > 2)
+        assert.same(told.errors, done.errors)
+        assert.equal(told.outcome, done.outcome)
+        assert.equal(plan.stdout:match "\n(.*)$", reload.stdout:match "\n(.*)$")
+      end
+    end)
+
     it("says everything is new where no daemon runs", function()
       local d = segue.folder { policy = policy, files = { ["config.yaml"] = "a: 1\n" } }
       local p = d:cli "plan"
