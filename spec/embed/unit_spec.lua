@@ -84,6 +84,32 @@ describe("the unit", function()
     end
   end)
 
+  it("tells systemd the truth: its ExecReload ends with 3 for what was rejected", function()
+    local d = segue.start { files = { ["config.yaml"] = "a: 1\n" }, policy = [[
+      local segue = require "segue"
+      return { name = "unit", sources = { segue.file "config.yaml" }, triggers = {},
+        check = function(next) return not next.bad, "bad is set" end }]] }
+    local line = units["segue.service"]:match "\nExecReload=/usr/local/bin/segue ([^\n]*)"
+    local words = { root .. "/bin/segue" }
+    for word in line:gmatch "%S+" do words[#words + 1] = word end
+    local replaced = 0
+    for i, word in ipairs(words) do
+      if word:find "control%.sock$" then words[i], replaced = d:socket(), replaced + 1 end
+    end
+    assert.equal(1, replaced, line)
+    d.dir:save("config.yaml", "a: 2\n")
+    assert.equal(0, process.run(words).code)
+    assert.equal(2, d:config().a)
+    d.dir:save("config.yaml", "bad: 1\n")
+    local p = process.run(words)
+    assert.equal(3, p.code, p:describe())
+    assert.matches("bad is set", p.output)
+    assert.equal(2, d:config().a)
+    d:stop()
+    p = process.run(words)
+    assert.equal(5, p.code, p:describe())
+  end)
+
   it("allows every system call of a daemon that uses everything", function()
     local d = segue.folder { files = { ["config.yaml"] = "a: 1\n", ["conf.d/b.yaml"] = "b: 1\n" },
       policy = [[

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The state folder on a disk that is full, or that turned read-only: reloads are applied all the
 -- same, the log tells what cannot be kept, and what was kept before serves after a restart.
+local cjson = require "cjson"
 local faults = require "spec.support.faults"
 local segue = require "spec.support.segue"
 local wait = require "spec.support.wait"
@@ -18,14 +19,31 @@ end
 
 local mounted
 local over -- a second mount, of the same folder, that is read-only
-local function start(options)
-  local d = segue.folder { policy = policy, files = { ["config.yaml"] = pad(1) } }
+local function mount(options, text)
+  local d = segue.folder { policy = text or policy, files = { ["config.yaml"] = pad(1) } }
   mounted = d.dir:mkdir ".segue"
   faults.run("mount", "-t", "tmpfs", "-o", options, "tmpfs", mounted)
   d:spawn()
+  return d
+end
+
+local function start(options)
+  local d = mount(options)
   d:wait_ready()
   wait.until_true(function() return d.dir:read ".segue/last-good.a" end, nil, "the first slot")
   return d
+end
+
+-- The daemon holds its lock open for writing, so that the disk itself could not be turned.
+local function read_only()
+  faults.run("mount", "--bind", mounted, mounted)
+  over = true
+  faults.run("mount", "-o", "remount,bind,ro", mounted)
+end
+
+local function writable()
+  faults.run("umount", "-l", mounted)
+  over = nil
 end
 
 local function cleanup()
@@ -109,18 +127,14 @@ describe("the last good generation", function()
 
   it("stays what it was while the disk is read-only, and is served when it no longer is", function()
     local d = start "size=1m"
-    -- The daemon holds its lock open for writing, so that the disk itself could not be turned.
-    faults.run("mount", "--bind", mounted, mounted)
-    over = true
-    faults.run("mount", "-o", "remount,bind,ro", mounted)
+    read_only()
     reload_without(d, "read%-only")
     d:crash()
     d.dir:delete "config.yaml"
     d:spawn()
     assert.equal(4, (d:wait_exit()))
     assert.matches("read%-only", d:log():lower())
-    faults.run("umount", "-l", mounted)
-    over = nil
+    writable()
     d:spawn()
     d:wait_ready()
     assert.equal(1, d:config().n)
@@ -147,5 +161,102 @@ describe("the last good generation", function()
     d:spawn()
     d:wait_ready()
     assert.truthy(d:config().n == 1 or d:config().n == 2) -- written, and not known to be on disk
+  end)
+end)
+
+describe("an operator's decision", function()
+  after_each(cleanup)
+
+  local function post(d, path)
+    local r = d:control { method = "POST", path = path, deadline_ms = 30000,
+      headers = { Accept = "application/json" } }
+    local ok, answer = pcall(cjson.decode, r.body)
+    return r.status, ok and answer or r.body, r.body
+  end
+
+  local function status(d) return d:json "/api/v1/status" end
+
+  local by_operator = policy:gsub("}%s*$", [[,
+    confirm = { by = "operator", within = "600s" } }]])
+
+  -- Both slots of the state are there; n = 2 is live and waits.
+  local function waiting(options)
+    local d = mount(options, by_operator)
+    wait.until_true(function()
+      local ok, code = pcall(post, d, "/api/v1/confirm")
+      return ok and code == 200
+    end, 20000, function() return "the start to confirm: " .. d:log() end)
+    d:wait_ready()
+    d.dir:save("config.yaml", pad(2))
+    assert.equal("unconfirmed", select(2, d:reload()).outcome)
+    return d
+  end
+
+  for what, disk in pairs {
+    ["full"] = { spoil = fill, mend = function(d) d.dir:delete ".segue/full" end,
+      why = "no space left" },
+    ["read-only"] = { spoil = read_only, mend = writable, why = "read%-only" },
+  } do
+    it("to freeze is none while the disk is " .. what .. ", and one afterwards", function()
+      local d = start "size=1m"
+      disk.spoil(d)
+      local code, _, text = post(d, "/api/v1/freeze?why=x")
+      assert.equal(500, code)
+      assert.matches("nothing was changed", text)
+      assert.matches(disk.why, text)
+      assert.equal(cjson.null, status(d).frozen)
+      d.dir:save("config.yaml", pad(2))
+      assert.equal(200, (d:reload()))
+      assert.equal(2, d:config().n)
+      disk.mend(d)
+      assert.equal(200, (post(d, "/api/v1/freeze?why=x")))
+      d:crash()
+      d:spawn()
+      d:wait_ready()
+      assert.equal("x", status(d).frozen.why)
+    end)
+
+    it("to confirm says what cannot be kept while the disk is " .. what
+      .. ", and what was not kept is asked for again", function()
+      local d = waiting "size=1m"
+      disk.spoil(d)
+      local code, answer = post(d, "/api/v1/confirm")
+      assert.equal(200, code)
+      assert.equal("applied", answer.outcome)
+      assert.is_true(#answer.errors > 0)
+      for _, e in ipairs(answer.errors) do
+        assert.equal("SEGUE_ERECORD", e.code)
+        assert.matches(disk.why, e.message)
+      end
+      assert.equal(2, d:config().n)
+      assert.equal(cjson.null, status(d).unconfirmed)
+      d:crash()
+      disk.mend(d)
+      d:spawn()
+      d:wait_ready()
+      assert.equal(2, d:config().n)
+      assert.equal("operator", status(d).unconfirmed.by)
+      assert.equal(200, (post(d, "/api/v1/confirm")))
+      d:crash()
+      d.dir:delete "config.yaml"
+      d:spawn()
+      d:wait_ready()
+      assert.equal(2, d:config().n)
+      assert.equal(cjson.null, status(d).unconfirmed)
+    end)
+  end
+
+  it("cannot be asked for where that cannot be kept: nothing goes live", function()
+    local d = waiting "size=1m"
+    assert.equal(200, (post(d, "/api/v1/confirm")))
+    read_only()
+    d.dir:save("config.yaml", pad(3))
+    local code, answer = d:reload()
+    assert.equal(500, code)
+    assert.matches("cannot be written: read%-only", answer.errors[1].message)
+    assert.equal(2, d:config().n)
+    writable()
+    assert.equal("unconfirmed", select(2, d:reload "?force=1").outcome)
+    assert.equal(3, d:config().n)
   end)
 end)
