@@ -274,6 +274,20 @@ describe("the front door", function()
       end
     end)
 
+    it("says so where there is no history to tell it, and lets nobody wait for that", function()
+      local d = start(listener)
+      d:stop()
+      d.options.env = { SEGUE_FAULTS = "history.open=fail,history.audit=fail" }
+      d:spawn()
+      d:wait_ready()
+      local reload = { method = "POST", path = "/-/reload", headers = bearer(OPS) }
+      assert.equal(200, d:http(reload).status)
+      local r = d:control "/api/v1/audit"
+      assert.equal(404, r.status)
+      assert.matches("who asked for what is not kept", r.body)
+      assert.equal(6, d:cli("history", "--audit").code)
+    end)
+
     it("counts refusals where there are many, and keeps what others asked for", function()
       local d = start(listener)
       local reload = { method = "POST", path = "/-/reload", headers = bearer(OPS) }

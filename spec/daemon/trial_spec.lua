@@ -74,7 +74,7 @@ describe("a probe, and a restart inside of its window", function()
 
   -- x = 1 is settled, x = 2 is live and not confirmed, and the daemon is killed.
   local function killed_in_window()
-    local d = start(probed("4s", 1, triggers))
+    local d = start(probed("6s", 1, triggers))
     wait_outcome(d, "applied")
     put(d, 2)
     wait_live(d, 2)
@@ -127,7 +127,7 @@ describe("a probe, and a restart inside of its window", function()
   end)
 
   it("starts with what was settled, whatever the probe says then", function()
-    local d = start(probed("1s", 9))
+    local d = start(probed("3s", 9))
     wait_outcome(d, "applied")
     d.dir:write("sick", "")
     d:stop()
@@ -187,7 +187,7 @@ describe("a rollback that has to be confirmed", function()
   end)
 
   it("goes back to what was live when nobody confirms it", function()
-    local d = by_operator "1s"
+    local d = by_operator "5s"
     local before = d:json "/api/v1/status".generation
     local id = rollback(d).id
     local reverted = wait_outcome(d, "reverted")
@@ -223,7 +223,7 @@ describe("a rollback that has to be confirmed", function()
   end)
 
   it("goes back to what was live when its probe fails", function()
-    local d = start(probed("1s", 9))
+    local d = start(probed("3s", 9))
     wait_outcome(d, "applied")
     put(d, 2)
     assert.equal(200, (d:reload()))
