@@ -49,6 +49,21 @@ describe("a reload is asked for by", function()
     end
   end)
 
+  it("other bytes, also with the old times; not by other times alone", function()
+    local uv = require "luv"
+    local d = start 'segue.watch(), segue.http "127.0.0.1:@PORT@"'
+    local path = d.dir:at "config.yaml"
+    local before = uv.fs_stat(path).mtime.sec
+    uv.fs_utime(path, before - 1000, before - 1000)
+    local status, answer = d:reload()
+    assert.equal(200, status)
+    assert.equal("unchanged", answer.outcome)
+    assert.equal(1, d:json("/api/v1/status").generation)
+    d.dir:write("config.yaml", "n: 2\n")
+    uv.fs_utime(path, before - 1000, before - 1000)
+    becomes(d, 2)
+  end)
+
   it("a ConfigMap swap", function()
     local dir = tempdir.new()
     dir:configmap { ["config.yaml"] = "n: 1\n" }

@@ -158,6 +158,18 @@ bool scripted_finish(scripted_module *module, int verb, int status) {
   return count > 0;
 }
 
+static void *ask_cancelled(void *op) {
+  return segue_op_cancelled(op) ? op : NULL;
+}
+
+bool scripted_cancelled_on_thread(const segue_op *op) {
+  pthread_t thread;
+  void *answer = NULL;
+  pthread_create(&thread, NULL, ask_cancelled, (void *)op);
+  pthread_join(thread, &answer);
+  return answer != NULL;
+}
+
 /* ---- Hooks ---- */
 
 scripted_hooks *scripted_hooks_new(scripted_world *world) {

@@ -42,6 +42,8 @@ void scripted_module_free(scripted_module *module);
 const segue_module_ops *scripted_module_ops(void);
 /* Ends the kept operations of this verb; false if none is kept. */
 bool scripted_finish(scripted_module *module, int verb, int status);
+/* What segue_op_cancelled says on another thread. */
+bool scripted_cancelled_on_thread(const segue_op *op);
 
 /* Hooks: check is a deed; probe is a deed; reload is a script of words: prepare commit confirm
  * reject defer fail hang (stops at the first that fails, and then ends with its error). */

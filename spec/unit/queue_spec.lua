@@ -175,6 +175,36 @@ describe("the reload queue", function()
     assert.equal("2", e:value("x"))
   end)
 
+  it("skips an automatic run of an input that was reverted, until it changes", function()
+    e = engine.started {}
+    e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = 500 } }
+    e:write("a.yaml", "x: 2")
+    e:trigger("watch", "a.yaml changed")
+    e:advance(1000)
+    assert.truthy(e:journal():find("settled reverted\n", 1, true))
+    assert.equal("1", e:value("x"))
+    for _ = 1, 2 do
+      e:trigger("watch", "a.yaml changed")
+      e:advance(1000)
+      local journal = e:journal()
+      assert.truthy(journal:find("settled reverted skipped", 1, true), journal)
+      assert.falsy(journal:find("probe\n", 1, true), journal)
+      assert.equal("1", e:value("x"))
+    end
+    -- who asks by name gets a real run, which may come out otherwise
+    e.hooks.probe = engine.OK
+    local w = e:reload()
+    e:advance(1000)
+    assert.equal("applied", w:outcome())
+    assert.equal("2", e:value("x"))
+    -- and a changed input another one
+    e.hooks.probe = engine.FAIL
+    e:write("a.yaml", "x: 3")
+    e:trigger("watch", "a.yaml changed")
+    e:advance(1000)
+    assert.truthy(e:journal():find("settled reverted\n", 1, true))
+  end)
+
   it("skips an automatic run of an input that was rejected, until it changes", function()
     e = engine.started { check = engine.OK }
     e.hooks.check = engine.FAIL

@@ -3,6 +3,7 @@
 local C = require "spec.support.c"
 local document = require "spec.support.document"
 local tempdir = require "spec.support.tempdir"
+local uv = require "luv"
 local ffi = C.ffi
 
 local real = C.segue__os_default()
@@ -128,6 +129,20 @@ describe("a file source", function()
     assert.equal(first, fetch(s)[1])
     assert.equal(1, first.refs)
     dir:write("a.yaml", "a: 2") -- as long as before
+    local second = fetch(s)[1]
+    assert.equal(2, second.id)
+    assert.equal('{"a":2}', parsed(second))
+    done(s)
+  end)
+
+  it("goes by the bytes and never by the times of the file", function()
+    local path = dir:write("a.yaml", "a: 1")
+    local s = source("file", { path = path })
+    assert.equal(1, fetch(s)[1].id)
+    assert(uv.fs_utime(path, 1, 1)) -- touched only
+    assert.equal(1, fetch(s)[1].id)
+    dir:write("a.yaml", "a: 2")
+    assert(uv.fs_utime(path, 1, 1)) -- as old and as long as before
     local second = fetch(s)[1]
     assert.equal(2, second.id)
     assert.equal('{"a":2}', parsed(second))

@@ -97,11 +97,27 @@ describe("a transaction", function()
     end)
 
     it("says so when collect hangs, and goes on without it", function()
-      e = engine.started {}
-      arm "collect.fetch"
+      e = engine.started { set = { collect_ms = 300 } }
+      C.segue__loop_hold_jobs(e.loop, true) -- as if the worker hung
+      for n = 1, 5 do
+        local w = change()
+        e:advance(299)
+        if n == 1 then assert.is_false(w:answered()) end
+        for _ = 1, 20 do
+          if w:answered() then break end
+          e:advance(100)
+        end
+        assert.equal("failed", w:outcome())
+        assert.equal("SEGUE_ETIMEOUT", w:error().name)
+        assert.matches("the sources were not read after 300 ms", w:error().message)
+        assert.equal(1, e:generation())
+        assert.equal("1", e:value("x"))
+      end
+      C.segue__loop_hold_jobs(e.loop, false)
       local w = change()
-      assert.equal("failed", w:outcome())
-      assert.equal(1, C.segue__fault_reached("collect.fetch"))
+      e:advance(60000) -- whatever was to be tried again meanwhile
+      assert.equal("applied", w:outcome())
+      assert.equal(tostring(e.version_x), e:value("x"))
     end)
   end)
 
@@ -255,6 +271,32 @@ describe("a transaction", function()
             e:deed("m", verb, engine.OK)
           end)
         end
+      end
+
+      for _, verb in ipairs { "prepare", "start", "drain", "stop" } do
+        it("tells a module whose " .. verb .. " runs over its time that nobody waits", function()
+          e:deed("m", verb, engine.LATER)
+          change()
+          local m = e:module("m")
+          local n = engine.verbs[verb]
+          for _ = 1, 100 do -- a stop comes after the drain
+            if m.kept_count[n] > 0 then break end
+            e:advance(50)
+          end
+          assert.equal(1, m.kept_count[n])
+          local op = m.kept[n][0]
+          assert.is_false(C.segue_op_cancelled(op))
+          assert.is_false(C.scripted_cancelled_on_thread(op))
+          e:advance(60000)
+          assert.is_true(C.segue_op_cancelled(op))
+          assert.is_true(C.scripted_cancelled_on_thread(op))
+          for _, each in ipairs { "prepare", "start", "drain", "stop" } do
+            e:deed("m", each, engine.OK)
+            e:finish("m", each)
+          end
+          e:advance(60000)
+          assert.equal("serving", e:status("m").state)
+        end)
       end
 
       it("cuts a drain that runs over", function()
