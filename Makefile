@@ -37,6 +37,7 @@ DEPS += lua-cjson          # an independent JSON reader, to judge ours
 DEPS += sqlite3            # specs look into the history
 DEPS += strace             # shows that files are synced, and in which order
 DEPS += util-linux         # specs under limits and in mount namespaces of their own
+DEPS += bsdutils           # script: commands on a terminal of their own
 DEPS += openssl            # certificates and a TLS server, to judge our client
 DEPS += nginx-light        # a real server for URLs, to judge our client; nginx -s reload for `make bench`
 DEPS += systemd            # judges the unit: systemd-analyze verify, security, syscall-filter

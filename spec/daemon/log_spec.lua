@@ -2,6 +2,7 @@
 -- The daemon's log: whoever reads standard error may be slow, stop, or be gone; the disk may be
 -- full. None of that stops the daemon, and what was lost is counted.
 local cjson = require "cjson"
+local process = require "spec.support.process"
 local segue = require "spec.support.segue"
 local tempdir = require "spec.support.tempdir"
 local uv = require "luv"
@@ -130,5 +131,42 @@ describe("the daemon's log", function()
     end)
     assert.matches("could not be written lines=%d+ error=\"No space left on device\"\n", text)
     assert.matches(" i=1\n", text)
+  end)
+end)
+
+describe("colour", function()
+  after_each(segue.cleanup)
+
+  -- What a command shows on a terminal of its own.
+  local function on_terminal(folder, command, env)
+    return process.run { "script", "-qec", segue.binary .. " " .. command, "/dev/null",
+      cwd = folder.path, env = env }.output
+  end
+
+  -- Of a daemon that ends by itself, with an error.
+  local function log_of(env)
+    local dir = tempdir.new()
+    dir:write("reload.lua", "return 42")
+    return on_terminal(dir, "run", env)
+  end
+
+  it("is for terminals, unless NO_COLOR or TERM=dumb say that it is not", function()
+    local plain = { TERM = "xterm", NO_COLOR = false }
+    assert.matches("\27%[31merror\27%[0m", log_of(plain))
+    for _, env in ipairs { { TERM = "xterm", NO_COLOR = "1" }, { TERM = "dumb", NO_COLOR = false },
+      { TERM = "dumb", NO_COLOR = "1" } } do
+      local text = log_of(env)
+      assert.matches("error", text)
+      assert.is_nil(text:find("\27", 1, true), text)
+    end
+    assert.matches("\27%[31merror", log_of { TERM = "xterm", NO_COLOR = "" }) -- empty: not set
+  end)
+
+  it("is in the tables of commands on a terminal too", function()
+    local d = segue.start { policy = policy, files = { ["config.yaml"] = "lines: 0\n" } }
+    local function status(env) return on_terminal(d.dir, "status", env) end
+    assert.matches("\27%[32mready\27%[0m", status { TERM = "xterm", NO_COLOR = false })
+    assert.is_nil(status { TERM = "xterm", NO_COLOR = "1" }:find("\27", 1, true))
+    assert.is_nil(status { TERM = "dumb", NO_COLOR = false }:find("\27", 1, true))
   end)
 end)

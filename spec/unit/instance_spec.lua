@@ -2,7 +2,9 @@
 -- One instance of the library as a host embeds it: on a loop of its own and on the host's, with a
 -- configuration file instead of a policy, and with memory that runs out anywhere.
 local C = require "spec.support.c"
+local cjson = require "cjson"
 local tempdir = require "spec.support.tempdir"
+local uv = require "luv"
 local ffi = C.ffi
 
 local live = {} -- callbacks and strings that C holds
@@ -50,6 +52,80 @@ local function run(config, on_started)
   C.segue_close(s)
   return reports
 end
+
+-- An instance of a policy on a host's loop, with modules of C whose start fails while told to.
+local Host = {}
+Host.__index = Host
+
+local function host(dir, policy, modules)
+  local self = setmetatable({ dir = dir, loop = C.loop_new(), failing = {} }, Host)
+  dir:write("reload.lua", policy)
+  local rc
+  rc, self.s = new(options { uv_loop = self.loop.uv, policy = dir:at "reload.lua",
+    state = dir:at "state", lua_dir = uv.cwd() .. "/lua",
+    on_start = function(_, status, r) self.started = report(status, r) end,
+    on_stopped = function() self.stopped = true end })
+  assert.equal(0, rc)
+  for _, name in ipairs(modules or {}) do
+    local ops = C.new("segue_module_ops[1]")
+    ops[0].size = ffi.sizeof "segue_module_ops"
+    local function done(_, op) C.segue_op_done(op, 0, nil) end
+    ops[0].prepare = function(_, op, _, _, instance)
+      instance[0] = ffi.cast("void *", 1)
+      C.segue_op_done(op, 0, nil)
+    end
+    ops[0].start = function(_, op)
+      local err = C.error()
+      C.segue__error_set(err, C.SEGUE_EMODULE, "%s", "no port for it")
+      if self.failing[name] then C.segue_op_done(op, C.SEGUE_EMODULE, err) else done(_, op) end
+    end
+    ops[0].drain, ops[0].stop, ops[0].destroy = done, done, function() end
+    live[#live + 1] = ops
+    assert.equal(0, C.segue_module_register(self.s, name, ops, nil))
+  end
+  local err = C.error()
+  C.check(C.segue_start(self.s, err), err)
+  C.run_until(self.loop, function() return self.started end, 30000)
+  return self
+end
+
+function Host:reload()
+  local answer
+  local cb = ffi.cast("segue_report_cb", function(_, status, r) answer = report(status, r) end)
+  assert.equal(0, C.segue_reload(self.s, false, cb, nil))
+  C.run_until(self.loop, function() return answer end, 30000)
+  cb:free()
+  return answer
+end
+
+-- GET on the control socket, while the instance's loop turns: the status, and the body.
+function Host:get(path)
+  local pipe, input, ended = uv.new_pipe(false), "", false
+  pipe:connect(self.dir:at "state/control.sock", function(err)
+    assert.is_nil(err)
+    pipe:read_start(function(_, data) input, ended = input .. (data or ""), not data end)
+    pipe:write("GET " .. path .. " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+  end)
+  C.run_until(self.loop, function()
+    uv.run "nowait"
+    return ended
+  end, 30000)
+  pipe:close()
+  uv.run "nowait"
+  return tonumber(input:match "^HTTP/1.1 (%d+)"), input:match "\r\n\r\n(.*)$"
+end
+
+function Host:close()
+  C.segue_close(self.s)
+  C.run_until(self.loop, function() return self.stopped end, 30000)
+  C.loop_close(self.loop)
+end
+
+local with_modules = [[
+local segue = require "segue"
+return { name = "host", sources = { segue.file "config.yaml" }, triggers = {},
+  modules = { one = { kind = "c", replace = "restart" }, two = { kind = "c" } } }
+]]
 
 describe("an instance", function()
   after_each(function()
@@ -132,6 +208,86 @@ describe("an instance", function()
     C.segue_run(s)
     C.segue_close(s)
     assert.same({ "prepare", "start", "drain", "stop", "destroy" }, calls)
+  end)
+
+  it("tells how each module stands: a failed one makes it not ready, until it is back", function()
+    local dir = tempdir.new()
+    dir:write("config.yaml", "a: 1\n")
+    local h = host(dir, with_modules, { "one", "two" })
+    assert.equal("applied", h.started.outcome)
+    local function module(name)
+      local status, body = h:get "/api/v1/modules"
+      assert.equal(200, status)
+      local list = cjson.decode(body)
+      list = list.modules or list
+      assert.equal(2, #list)
+      for _, m in ipairs(list) do if m.name == name then return m end end
+    end
+    local function metric(text)
+      local _, body = h:get "/metrics"
+      return tonumber(body:match("\n" .. text:gsub("%p", "%%%0") .. " ([%d.]+)\n"))
+    end
+    assert.equal("serving", module("one").state)
+    assert.equal(1, module("one").generation)
+    assert.same({ 1, 1, 0, 1, 1 }, { metric "segue_ready",
+      metric 'segue_module_state{module="one",state="serving"}',
+      metric 'segue_module_state{module="one",state="failed"}',
+      metric 'segue_module_generation{module="two"}', metric 'segue_gate_open{module="one"}' })
+    assert.equal(200, (h:get "/-/ready"))
+
+    dir:write("config.yaml", "a: 2\n")
+    h.failing.one = true -- neither the new one starts nor, in the undo, the old one
+    local answer = h:reload()
+    assert.equal("reverted", answer.outcome)
+    local status, body = h:get "/-/ready"
+    assert.equal(503, status)
+    assert.matches("^not ready: .*one", body)
+    local _, all = h:get "/api/v1/status"
+    assert.is_false(cjson.decode(all).ready)
+    assert.equal("failed", module("one").state)
+    assert.matches("no port for it", cjson.encode(module "one"))
+    assert.equal("serving", module("two").state)
+    assert.same({ 0, 0, 1, 0, 1 }, { metric "segue_ready",
+      metric 'segue_module_state{module="one",state="serving"}',
+      metric 'segue_module_state{module="one",state="failed"}',
+      metric 'segue_gate_open{module="one"}', metric 'segue_gate_open{module="two"}' })
+
+    h.failing.one = false -- it is tried again by itself
+    C.run_until(h.loop, function() return h:get "/-/ready" == 200 end, 60000)
+    assert.equal("serving", module("one").state)
+    assert.same({ 1, 1 }, { metric "segue_ready", metric 'segue_gate_open{module="one"}' })
+    h:close()
+  end)
+
+  it("does not wait for reads that hang: it says so, and goes on when they come back", function()
+    local dir = tempdir.new()
+    dir:write("config.yaml", "a: 1\n")
+    local h = host(dir, [[
+local segue = require "segue"
+return { name = "host", sources = { segue.file "config.yaml" }, triggers = {},
+  timeouts = { collect = "100ms" } }
+]])
+    C.segue__fault_arm(nil)
+    C.segue__fault_arm("read.changed=hang")
+    dir:write("config.yaml", "a: 2\n")
+    local hung = 0
+    repeat
+      local answer = h:reload()
+      assert.equal("failed", answer.outcome)
+      assert.equal(1, answer.generation)
+      local many = answer.errors[1]:find("earlier reads of the sources still hang", 1, true)
+      if not many then
+        hung = hung + 1
+        assert.matches("the sources were not read after 100 ms", answer.errors[1])
+      end
+    until many or hung > 10
+    assert.is_true(hung >= 1 and hung <= C.SEGUE__WORKERS_MAX, hung)
+    assert.equal(200, (h:get "/-/ready"))
+    C.segue__fault_arm(nil) -- they come back
+    C.run_until(h.loop, function() return h:reload().outcome ~= "failed" end, 30000)
+    local _, config = h:get "/api/v1/config"
+    assert.same({ a = 2 }, cjson.decode(config))
+    h:close()
   end)
 
   it("runs on the loop of its host, which closes it when it likes", function()
