@@ -9,7 +9,7 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                guard = "spec/unit/guard_spec.lua", tls = "spec/unit/http_tls_spec.lua",
                door = "spec/unit/door_parts_spec.lua", mask = "spec/unit/mask_spec.lua",
                record = "spec/unit/record_spec.lua", history = "spec/unit/history_spec.lua",
-               gate = "spec/unit/gate_spec.lua" }
+               gate = "spec/unit/gate_spec.lua", limits = "spec/unit/http_limits_spec.lua" }
 
 -- { what is taken out, file, code to replace (found exactly once), replacement, spec }
 local mutants = {
@@ -48,6 +48,16 @@ local mutants = {
     "segue__txn_fail(txn, &lazy);", ";", UNIT.txn },
   { "reverting what was not confirmed", "core/reload/confirm.c",
     "txn->healthy = status == 0;", "txn->healthy = true;", UNIT.txn },
+  { "looking until the time to confirm is over", "core/reload/confirm.c",
+    "return left > PROBE_LAST_MS ? left - PROBE_LAST_MS : left;", "return pause;", UNIT.txn },
+  { "the time limit of collect", "core/reload/txn.c",
+    "segue__timer_start(txn->engine->loop, &txn->timer, txn->policy->collect_ms, collect_timeout);",
+    ";", UNIT.txn },
+  { "refusing only some connections at a time", "core/http/conn.c",
+    "&& server->refused >= refusals_max(server);", "&& server->closing;", UNIT.limits },
+  { "answering who comes past the number of connections", "core/http/conn.c",
+    "else if (refused) refuse(conn);", "else if (refused) segue__http_conn_lost(conn);",
+    UNIT.limits },
   { "waiting for an operation before destroying", "core/module/module.c",
     "if (segue__op_outstanding(&instance->op[verb])) return;", ";", UNIT.txn },
   { "the fsync of a written file", "core/os/file_write.c",
