@@ -298,6 +298,20 @@ static void take_triggers(lua_State *L, int index, segue__policy *policy) {
   lua_pop(L, 1);
 }
 
+static void take_schema(lua_State *L, int index, segue__policy *policy) {
+  policy->schema = segue__field_text(L, index, "schema");
+  size_t n =
+      segue__field_list(L, index, "schema_with", sizeof *policy->schema_with, &policy->schema_with);
+  for (size_t i = 0; i < n; i++) {
+    lua_rawgeti(L, -1, (int)i + 1);
+    policy->schema_with_count++;
+    policy->schema_with[i].path = segue__field_text(L, lua_gettop(L), "path");
+    policy->schema_with[i].uri = segue__field_text(L, lua_gettop(L), "uri");
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+}
+
 static int take_modules(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
                         segue_error *err) {
   size_t n = segue__field_list(L, index, "modules", sizeof *policy->modules, &policy->modules);
@@ -349,7 +363,7 @@ int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue_
 #undef TAKE
   policy->confirm = segue__field_flag(L, index, "confirm");
   policy->confirm_by_operator = segue__field_flag(L, index, "confirm_by_operator");
-  policy->schema = segue__field_text(L, index, "schema");
+  take_schema(L, index, policy);
   policy->ready_strict = segue__field_flag(L, index, "ready_strict");
   policy->schema_defaults = segue__field_flag(L, index, "schema_defaults");
   policy->formats_ignored = segue__field_flag(L, index, "formats_ignored");

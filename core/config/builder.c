@@ -403,6 +403,12 @@ int segue__builder_share(segue__builder *b, const segue_node *node, uint32_t nod
   return 0;
 }
 
+void segue__builder_wide(segue__builder *b) {
+  if (b->doc->wide++) return;
+  b->doc->wide_line = b->line;
+  b->doc->wide_column = b->column;
+}
+
 int segue__builder_finish(segue__builder *b, segue_error *err) {
   if (!b->status && (b->depth || !b->count))
     segue__builder_fail(b, SEGUE_EUSAGE,

@@ -48,6 +48,8 @@ int segue__builder_fail(segue__builder *b, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* For SEGUE_ERANGE from scalar.h: says which number and what to do. */
 int segue__builder_fail_range(segue__builder *b, const char *s, size_t len);
+/* The next value is an integer beyond 64 bits that is read as a float: counted in the document. */
+void segue__builder_wide(segue__builder *b);
 /* As their namesakes; the text is known to be UTF-8 without NUL. */
 int segue__builder_add_key(segue__builder *b, const char *key, size_t len);
 int segue__builder_add_string(segue__builder *b, const char *s, size_t len);

@@ -20,17 +20,19 @@ struct segue__config {
   segue__arena arena; /* the nodes that merging made new */
   segue_node root;    /* a map */
   /* Of a config that was filled with defaults: */
-  segue__config *base;              /* a reference: the one without */
-  segue__document *filled, *schema; /* references: where the new nodes lie, and come from */
+  segue__config *base;     /* a reference: the one without */
+  segue__document *filled; /* references: where the new nodes lie, and come from */
+  segue__document **schemas;
+  size_t schema_count;
 };
 
 /* Merges parsed documents; takes its own references. n may be 0 (an empty map). */
 int segue__config_merge(segue__config **out, segue__document *const *docs, size_t n,
                         segue_error *err);
-/* The same documents with the root of `filled`, which shares nodes with base and with the document
+/* The same documents with the root of `filled`, which shares nodes with base and with the documents
  * of the schema. Takes references. */
 int segue__config_fill(segue__config **out, segue__config *base, segue__document *filled,
-                       segue__document *schema);
+                       segue__document *const *schemas, size_t count);
 segue__config *segue__config_ref(segue__config *config);
 void segue__config_unref(segue__config *config); /* NULL allowed */
 /* Memory that goes with its last reference, if nobody else holds its documents. */

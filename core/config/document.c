@@ -3,6 +3,7 @@
  * Documents: counted bytes with a name, and the way from bytes to a tree that all formats share:
  * size, encoding, emptiness, then the parser of the format.
  */
+#include <stdio.h>
 #include <string.h>
 #include <uv.h>
 
@@ -99,23 +100,46 @@ static int check_bytes(const segue__parse *parse, size_t max) {
   return check_encoding(parse);
 }
 
-int segue__document_parse(segue__document *doc, const segue__limits *limits, segue__getenv getenv,
-                          void *getenv_data, segue_error *err) {
-  if (doc->format == SEGUE__BUILT) return 0;
-  segue__builder *b;
-  int rc = segue__builder_new(&b, doc, limits);
-  if (rc) return segue__error_set(err, rc, "out of memory while parsing %s", doc->name);
-  const char *text = doc->data ? doc->data : "";
-  size_t len = doc->data ? doc->len : 0;
-  size_t max = limits && limits->bytes ? limits->bytes : (size_t)BYTES_DEFAULT;
-  if (len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) {
-    text += 3;
-    len -= 3;
+void segue__document_tell_wide(const segue__document *doc, segue_error *out) {
+  char more[64] = "";
+  if (doc->wide > 1) snprintf(more, sizeof more, ", and so are %u more", doc->wide - 1);
+  segue__error_set(out, SEGUE_ERANGE,
+                   "this integer has more than 64 bits: it is read as the nearest float%s", more);
+  segue__error_at(out, doc->name, doc->wide_line, doc->wide_column);
+}
+
+segue__format segue__format_of(const char *name, bool *guessed) {
+  static const char *const ends[] = {".yaml", ".yml", ".json"};
+  size_t len = strlen(name), n;
+  for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+    if (len < (n = strlen(ends[i])) || strcmp(name + len - n, ends[i]) != 0) continue;
+    *guessed = false;
+    return i == 2 ? SEGUE__JSON : SEGUE__YAML;
   }
-  segue__parse parse = {
-      .builder = b, .text = text, .len = len, .getenv = getenv, .getenv_data = getenv_data};
-  if (!check_bytes(&parse, max)) {
-    if (doc->format == SEGUE__JSON)
+  *guessed = true;
+  return SEGUE__YAML;
+}
+
+typedef struct source_text {
+  const char *text;
+  size_t len, max;
+  segue__getenv getenv;
+  void *getenv_data;
+  const segue__limits *limits;
+} source_text;
+
+static int parse_as(segue__document *doc, segue__format format, const source_text *from,
+                    segue_error *err) {
+  segue__builder *b;
+  int rc = segue__builder_new(&b, doc, from->limits);
+  if (rc) return segue__error_set(err, rc, "out of memory while parsing %s", doc->name);
+  segue__parse parse = {.builder = b,
+                        .text = from->text,
+                        .len = from->len,
+                        .getenv = from->getenv,
+                        .getenv_data = from->getenv_data};
+  if (!check_bytes(&parse, from->max)) {
+    if (format == SEGUE__JSON)
       segue__json_parse(&parse);
     else
       segue__yaml_parse(&parse);
@@ -123,5 +147,53 @@ int segue__document_parse(segue__document *doc, const segue__limits *limits, seg
   segue__buf_deinit(&parse.expanded);
   rc = segue__builder_finish(b, err);
   segue__builder_free(b);
+  if (!rc) doc->format = format;
   return rc;
+}
+
+/* As if nothing had been tried. */
+static void forget(segue__document *doc, segue__hash hash) {
+  segue__arena_deinit(&doc->arena);
+  segue__arena_init(&doc->arena);
+  doc->variables = NULL;
+  doc->hash = hash;
+  doc->wide = 0;
+}
+
+static bool begins_as_json(const source_text *from) {
+  size_t n = strspn(from->text, " \t\r\n");
+  return n < from->len && memchr("{[\"", from->text[n], 3);
+}
+
+/* What is neither is told as the one that it looks like for longer. */
+static int parse_either(segue__document *doc, const source_text *from, segue_error *err) {
+  segue_error as_json = {0}, as_yaml = {0};
+  segue__hash hash = doc->hash;
+  int rc = parse_as(doc, SEGUE__JSON, from, &as_json);
+  if (rc && rc != UV_ENOMEM && rc != SEGUE_ELIMIT) {
+    forget(doc, hash);
+    rc = parse_as(doc, SEGUE__YAML, from, &as_yaml);
+    bool longer = as_json.line > as_yaml.line ||
+                  (as_json.line == as_yaml.line && as_json.column > as_yaml.column);
+    if (rc == UV_ENOMEM || !longer) as_json = as_yaml;
+  }
+  if (rc && err) *err = as_json;
+  return rc ? as_json.code : 0;
+}
+
+int segue__document_parse(segue__document *doc, const segue__limits *limits, segue__getenv getenv,
+                          void *getenv_data, segue_error *err) {
+  if (doc->format == SEGUE__BUILT) return 0;
+  source_text from = {.text = doc->data ? doc->data : "",
+                      .len = doc->data ? doc->len : 0,
+                      .max = limits && limits->bytes ? limits->bytes : (size_t)BYTES_DEFAULT,
+                      .getenv = getenv,
+                      .getenv_data = getenv_data,
+                      .limits = limits};
+  if (from.len >= 3 && !memcmp(from.text, "\xef\xbb\xbf", 3)) {
+    from.text += 3;
+    from.len -= 3;
+  }
+  return doc->guessed && begins_as_json(&from) ? parse_either(doc, &from, err)
+                                               : parse_as(doc, doc->format, &from, err);
 }

@@ -158,7 +158,10 @@ static int number(reader *r) {
   const char *start = r->p;
   int rc = segue__scalar_json(start, (size_t)(r->end - start), &used, &node);
   at(r, start);
-  if (rc == SEGUE_ERANGE && r->b->doc->foreign) rc = segue__scalar_wide(start, used, &node);
+  if (rc == SEGUE_ERANGE && r->b->doc->foreign) {
+    rc = segue__scalar_wide(start, used, &node);
+    if (!rc) segue__builder_wide(r->b);
+  }
   if (rc == SEGUE_ERANGE) return segue__builder_fail_range(r->b, start, used);
   if (rc == UV_ENOMEM) return segue__builder_fail(r->b, rc, "out of memory while reading a number");
   if (rc)

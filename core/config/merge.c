@@ -178,7 +178,7 @@ int segue__config_merge(segue__config **out, segue__document *const *docs, size_
 }
 
 int segue__config_fill(segue__config **out, segue__config *base, segue__document *filled,
-                       segue__document *schema) {
+                       segue__document *const *schemas, size_t count) {
   *out = NULL;
   segue__config *config = segue__calloc(1, sizeof *config);
   if (!config) return UV_ENOMEM;
@@ -186,9 +186,12 @@ int segue__config_fill(segue__config **out, segue__config *base, segue__document
   segue__arena_init(&config->arena);
   config->base = segue__config_ref(base);
   config->filled = segue__document_ref(filled);
-  config->schema = segue__document_ref(schema);
   config->root = filled->root;
-  int rc = take_documents(config, base->documents, base->document_count);
+  config->schemas = (segue__document **)segue__calloc(count + 1, sizeof(segue__document *));
+  for (size_t i = 0; config->schemas && i < count; i++)
+    config->schemas[config->schema_count++] = segue__document_ref(schemas[i]);
+  int rc =
+      config->schemas ? take_documents(config, base->documents, base->document_count) : UV_ENOMEM;
   if (rc) {
     segue__config_unref(config);
     return rc;
@@ -219,13 +222,16 @@ void segue__config_unref(segue__config *config) {
   segue__arena_deinit(&config->arena);
   segue__config_unref(config->base);
   segue__document_unref(config->filled);
-  segue__document_unref(config->schema);
+  for (size_t i = 0; i < config->schema_count; i++)
+    segue__document_unref(config->schemas[i]);
+  segue__free((void *)config->schemas);
   segue__free(config);
 }
 
 const segue__document *segue__config_document(const segue__config *config, const segue_node *node) {
   size_t low = 0, high = config->document_count;
-  if (config->schema && node->document == config->schema->id) return config->schema;
+  for (size_t i = 0; i < config->schema_count; i++)
+    if (node->document && node->document == config->schemas[i]->id) return config->schemas[i];
   while (low < high) {
     size_t middle = low + (high - low) / 2;
     if (config->by_id[middle]->id < node->document)

@@ -339,17 +339,40 @@ static int keep_document(segue__compile *c, segue__document *doc) {
   return 0;
 }
 
-/* A document's own name is its URI where it is one; else it is a name among the others. */
-static segue__sub *take_document(segue__compile *c, segue__document *doc) {
+static void fail_twice(segue__compile *c, const segue__document *doc, const char *name) {
+  segue_error err;
+  segue__error_set(&err, SEGUE_ESCHEMA,
+                   "two of the documents that belong to the schema are called %.200s: each needs a "
+                   "name of its own",
+                   name);
+  segue__error_at(&err, doc->name, 0, 0);
+  segue__errors_add(c->errors, &err);
+  if (!c->status) c->status = SEGUE_ESCHEMA;
+}
+
+static void warn_wide(segue__compile *c, const segue__document *doc) {
+  if (!doc->wide || !c->options || !c->options->warnings) return;
+  segue_error err;
+  segue__document_tell_wide(doc, &err);
+  segue__errors_add(c->options->warnings, &err);
+}
+
+/* It is known by a URI, by default its own name where that is one; else that is a name among the
+ * others. */
+static segue__sub *take_document(segue__compile *c, segue__document *doc, const char *name) {
   if (keep_document(c, doc)) return NULL;
+  warn_wide(c, doc);
+  if (!name) name = doc->name;
   segue__buf uri;
   const char *fragment;
   size_t fragment_len;
   segue__buf_init(&uri);
-  segue__uri_resolve(&uri, "segue:/", doc->name, strlen(doc->name), &fragment, &fragment_len);
+  segue__uri_resolve(&uri, "segue:/", name, strlen(name), &fragment, &fragment_len);
   segue__resource *r = NULL;
   if (uri.failed)
     segue__compile_memory(c);
+  else if (segue__compile_resource(c, uri.data ? uri.data : ""))
+    fail_twice(c, doc, name);
   else
     r = add_resource(c, uri.data ? uri.data : "", uri.len, doc, NULL);
   segue__buf_deinit(&uri);
@@ -370,7 +393,7 @@ segue__resource *segue__compile_metaschema(segue__compile *c, const char *uri) {
     segue__compile_memory(c);
     return NULL;
   }
-  segue__sub *sub = take_document(c, doc);
+  segue__sub *sub = take_document(c, doc, NULL);
   segue__document_unref(doc);
   int status = c->status;
   *c = saved;
@@ -379,9 +402,10 @@ segue__resource *segue__compile_metaschema(segue__compile *c, const char *uri) {
 }
 
 static void compile_all(segue__compile *c, segue__document *doc) {
-  c->schema->root = take_document(c, doc);
-  for (size_t i = 0; c->options && i < c->options->bundle_count && !segue__compile_stopped(c); i++)
-    take_document(c, c->options->bundle[i]);
+  const segue__schema_options *o = c->options;
+  c->schema->root = take_document(c, doc, NULL);
+  for (size_t i = 0; o && i < o->bundle_count && !segue__compile_stopped(c); i++)
+    take_document(c, o->bundle[i], o->bundle_uris ? o->bundle_uris[i] : NULL);
   for (segue__sub *sub = c->schema->subs; sub && !segue__compile_stopped(c); sub = sub->next)
     segue__compile_keywords(c, sub);
   if (!c->status) segue__compile_circles(c);
@@ -403,6 +427,11 @@ int segue__schema_new(segue__schema **out, segue__document *doc,
   }
   *out = s;
   return 0;
+}
+
+segue__document *const *segue__schema_documents(const segue__schema *schema, size_t *count) {
+  *count = schema->document_count;
+  return schema->documents;
 }
 
 segue__document *segue__schema_document(const segue__schema *schema) {

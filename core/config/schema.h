@@ -19,9 +19,11 @@ typedef struct segue__schema_options {
   /* `format` asserts. Off: it is an annotation, as the draft has it by default; only the formats of
    * our own notation (segue-duration, segue-bytesize) assert in either case. */
   bool formats;
-  /* More schemas that references may name by their $id: parsed documents, borrowed until the call
-   * returns (references are taken). */
+  /* More schemas that references may name by their $id, and by where they would be got: bundle_uris
+   * has one for each, NULL (or a NULL in it): the document's name. Parsed documents, borrowed until
+   * the call returns (references are taken). */
   segue__document *const *bundle;
+  const char *const *bundle_uris;
   size_t bundle_count;
   segue__errors *warnings; /* what is allowed but probably a mistake; NULL: not wanted */
 } segue__schema_options;
@@ -32,8 +34,10 @@ typedef struct segue__schema_options {
 int segue__schema_new(segue__schema **out, segue__document *doc,
                       const segue__schema_options *options, segue__errors *errors);
 segue__document *segue__schema_document(const segue__schema *schema); /* borrowed */
-segue__schema *segue__schema_ref(segue__schema *schema);              /* [any thread] */
-void segue__schema_unref(segue__schema *schema); /* [any thread]; NULL allowed */
+/* All that it consists of: the first is that document. Borrowed. */
+segue__document *const *segue__schema_documents(const segue__schema *schema, size_t *count);
+segue__schema *segue__schema_ref(segue__schema *schema); /* [any thread] */
+void segue__schema_unref(segue__schema *schema);         /* [any thread]; NULL allowed */
 
 /* One breach. error is complete: code, file, line, column, path and message. */
 typedef struct segue__finding {

@@ -102,7 +102,7 @@ static void not_found(segue__compile *c, const segue_node *value, const char *ur
   else
     segue__compile_fail(c,
                         "\"%.*s\" means %s, which is not part of this schema: nothing is "
-                        "fetched, put it under $defs with its $id",
+                        "fetched, put it under $defs with its $id or give its file with it",
                         cut, value->v.s, uri);
 }
 

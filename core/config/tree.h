@@ -79,6 +79,9 @@ struct segue__document {
   char *source; /* name of the source in the policy */
   char *name;   /* file name or key, for positions */
   segue__format format;
+  /* Nobody said which, so it is SEGUE__YAML: text that begins as JSON does is tried as JSON first,
+   * which has escapes that YAML has not. Parsing sets format to what it was. */
+  bool guessed;
   char *revision; /* the source's own, or NULL */
   char *data;     /* the bytes, terminated; NULL for built ones */
   size_t len;
@@ -86,6 +89,7 @@ struct segue__document {
   /* Not configuration but any JSON value (a schema, a file to judge): any type may stand at the top
    * level, \u0000 in strings, and an integer beyond 64 bits reads as a float. */
   bool foreign;
+  uint32_t wide, wide_line, wide_column; /* how many such integers, and the first */
   segue__hash hash; /* of the bytes and of the variables; of the tree if there are no bytes */
   segue__arena arena;
   segue__variable *variables; /* that were expanded; in the arena */
@@ -97,6 +101,10 @@ struct segue__document {
  * NULL for a document that a builder fills. Names are copied. */
 int segue__document_new(segue__document **out, uint32_t id, const char *source, const char *name,
                         segue__format format, char *data, size_t len);
+/* By the end of a file's name: .json, .yaml, .yml; *guessed: by none of them. */
+segue__format segue__format_of(const char *name, bool *guessed);
+/* What is to be said of integers that were read as floats (doc->wide is not 0). */
+void segue__document_tell_wide(const segue__document *doc, segue_error *out);
 segue__document *segue__document_ref(segue__document *doc); /* [any thread] */
 void segue__document_unref(segue__document *doc);           /* [any thread]; NULL allowed */
 

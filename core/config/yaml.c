@@ -180,7 +180,10 @@ static int tagged(reader *r, const char *s, size_t len, const char *tag) {
 static int plain(reader *r, const char *s, size_t len) {
   segue_node node;
   int rc = segue__scalar_resolve(s, len, &node);
-  if (rc == SEGUE_ERANGE && r->b->doc->foreign) rc = segue__scalar_wide(s, len, &node);
+  if (rc == SEGUE_ERANGE && r->b->doc->foreign) {
+    rc = segue__scalar_wide(s, len, &node);
+    if (!rc) segue__builder_wide(r->b);
+  }
   switch (rc) {
   case 0:
     return segue__builder_add_scalar(r->b, node);

@@ -55,7 +55,8 @@ static const command commands[] = {
      "Exit codes: 0 good, 3 not, 4 it cannot tell: a file cannot be read.\n"
      "With --schema SCHEMA it judges one FILE by one JSON Schema (draft 2020-12) instead; both "
      "may\n"
-     "be YAML or JSON. Exit codes: 0 valid, 3 not, 4 a file cannot be read or the schema is wrong.",
+     "be YAML or JSON, and one of them \"-\" for standard input. Exit codes: 0 valid, 3 not, 4 a "
+     "file cannot be read or the schema is wrong.",
      segue__cli_check, POLICY | LUA_DIR | JSON | LOG | SCHEMA, 1},
     {"plan", "", "what a reload would do, step by step, without doing it",
      "Asks the daemon; where none runs, everything is new.\n"
@@ -114,6 +115,7 @@ static const command commands[] = {
     {"version", "", "print the version", NULL, version, JSON, 0},
     {"help", "[COMMAND]", "this text, or that of a command", NULL, help, 0, 1},
 };
+enum { WITH_MAX = sizeof((segue__cli *)0)->with / sizeof(char *) };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
 
 #define FIELD(name) offsetof(segue__cli, name)
@@ -138,6 +140,8 @@ static const option options[] = {
     {"if-match", 0, "GENERATION", "only if this generation (number or hash) is live", IF_MATCH,
      FIELD(if_match)},
     {"schema", 0, "SCHEMA", "judge FILE by this schema", SCHEMA, FIELD(schema)},
+    {"with", 0, "[URI=]FILE",
+     "with --schema: a file that it refers to, and as what; again for more", SCHEMA, FIELD(with)},
     {"replay", 0, "FILE", "replay what segue record wrote against the policy of -c", REPLAY,
      FIELD(replay)},
     {"for", 0, "TIME", "record for so long, such as 10m", DURATION, FIELD(duration)},
@@ -277,7 +281,9 @@ static int unknown_option(const command *c, const char *arg, size_t len) {
 
 static void set_option(segue__cli *cli, const option *o, const char *value) {
   void *field = (char *)cli + o->offset;
-  if (o->value)
+  if (o->offset == FIELD(with)) /* this one adds up */
+    cli->with[cli->with_count++] = value;
+  else if (o->value)
     *(const char **)field = value;
   else
     *(bool *)field = true;
@@ -297,6 +303,8 @@ static int parse_option(segue__cli *cli, const command *c, char **argv, int argc
                              o->value);
     value = argv[++*i];
   }
+  if (o->offset == FIELD(with) && cli->with_count == WITH_MAX)
+    return segue__cli_fail(SEGUE__EXIT_USAGE, "--%s may be given %d times", o->name, WITH_MAX);
   set_option(cli, o, value);
   return 0;
 }

@@ -26,6 +26,8 @@ typedef struct segue__cli {
   const char *policy, *state, *socket, *lua_dir, *log_format, *log_level, *wait, *if_match, *schema,
       *replay, *limit, *duration, *url, *token_file, *cacert, *cert, *key;
   bool json, force, accept_shrink, help, formats, audit;
+  const char *with[32];
+  int with_count;
   const char *args[4];
   int arg_count;
 } segue__cli;

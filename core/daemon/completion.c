@@ -30,6 +30,7 @@ static const kind kinds[] = {
 /* "[FROM [TO]]" is a FROM. The PATH of a command leads into the configuration, that of an option to
  * a file. NULL: nothing is known of it. */
 static const kind *kind_of(const char *text, bool of_option) {
+  if (strncmp(text, "[URI=]", 6) == 0) text += 6; /* it may be left out */
   size_t skip = strspn(text, "["), len = strcspn(text + skip, " ]");
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
     if ((of_option || strcmp(kinds[i].name, "PATH") != 0) && strlen(kinds[i].name) == len &&

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * `segue check --schema SCHEMA FILE`: one file judged by one schema, without a policy. Both may be
- * YAML or JSON and any JSON value.
+ * `segue check --schema SCHEMA FILE`: one file judged by one schema, without a policy. All may be
+ * YAML or JSON and any JSON value, and pipes; "-" is standard input.
  */
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <uv.h>
 
 #include "../admin/render.h"
@@ -13,49 +15,115 @@
 #include "../os/os.h"
 #include "cli.h"
 
-enum { FILE_BYTES = 64 << 20, ID_SCHEMA = 1, ID_FILE = 2 };
+enum { FILE_BYTES = 64 << 20, ID_SCHEMA = 1, ID_FILE = 2, ID_WITH = 3 };
+enum { WITH_MAX = sizeof((segue__cli *)0)->with / sizeof(char *) };
 
 typedef struct verdict {
   const segue__cli *cli;
-  segue__document *schema_doc, *doc;
+  segue__document *schema_doc, *doc, *with[WITH_MAX];
+  char *uris[WITH_MAX];
   segue__schema *schema;
   segue__errors errors, warnings; /* of the schema, or of reading */
   segue__findings findings;
   int code;
 } verdict;
 
-static segue__format format_of(const char *path) {
-  size_t len = strlen(path);
-  return len >= 5 && !strcmp(path + len - 5, ".json") ? SEGUE__JSON : SEGUE__YAML;
+static bool is_input(const char *path) {
+  return strcmp(path, "-") == 0;
+}
+
+/* A pipe has no size and no second reading. */
+static int read_stream(FILE *in, const char *name, segue__bytes *out, segue_error *err) {
+  segue__buf text;
+  char piece[16384];
+  segue__buf_init(&text);
+  segue__buf_add(&text, "", 0);
+  for (size_t n; (n = fread(piece, 1, sizeof piece, in)) > 0 && text.len <= FILE_BYTES;)
+    segue__buf_add(&text, piece, n);
+  int rc = ferror(in) ? -errno : text.failed ? UV_ENOMEM : text.len > FILE_BYTES ? UV_EFBIG : 0;
+  char *data = rc ? NULL : segue__strndup(text.data ? text.data : "", text.len);
+  if (!rc && !data) rc = UV_ENOMEM;
+  *out = (segue__bytes){.data = data, .len = data ? text.len : 0};
+  segue__buf_deinit(&text);
+  return rc ? segue__error_set(err, rc, "cannot read %s: %s", name, segue_strerror(rc)) : 0;
+}
+
+static int read_bytes(const char *path, segue__bytes *out, segue_error *err) {
+  const segue__os *os = segue__os_default();
+  struct stat st;
+  if (is_input(path)) return read_stream(stdin, "standard input", out, err);
+  if (stat(path, &st) < 0 || !S_ISFIFO(st.st_mode))
+    return os->read_file(os->data, path, FILE_BYTES, out, err);
+  FILE *in = fopen(path, "re");
+  if (!in) return segue__error_set(err, -errno, "cannot read %s: %s", path, segue_strerror(-errno));
+  int rc = read_stream(in, path, out, err);
+  fclose(in);
+  return rc;
 }
 
 /* 0; else the error is kept, and the code says whether the file could be read at all. */
 static int load(verdict *v, const char *path, uint32_t id, segue__document **out, int broken) {
   segue__bytes bytes = {0};
   segue_error err = {0};
-  const segue__os *os = segue__os_default();
-  int rc = os->read_file(os->data, path, FILE_BYTES, &bytes, &err);
+  bool guessed;
+  segue__format format = segue__format_of(path, &guessed);
+  int rc = read_bytes(path, &bytes, &err);
   v->code = SEGUE__EXIT_FAILED;
   if (rc == 0) {
-    rc = segue__document_new(out, id, "", path, format_of(path), bytes.data, bytes.len);
+    rc = segue__document_new(out, id, "", is_input(path) ? "standard input" : path, format,
+                             bytes.data, bytes.len);
     if (rc < 0) segue__error_set(&err, rc, "%s: out of memory", path);
   }
   if (rc == 0) {
     v->code = broken;
     (*out)->foreign = true;
+    (*out)->guessed = guessed;
     rc = segue__document_parse(*out, NULL, NULL, NULL, &err);
   }
   if (rc < 0) segue__errors_add(&v->errors, &err);
   return rc;
 }
 
+/* [URI=]FILE: the last "=" counts, a URI may have some. */
+static int load_with(verdict *v) {
+  for (int i = 0; i < v->cli->with_count; i++) {
+    const char *arg = v->cli->with[i], *equals = strrchr(arg, '=');
+    if (load(v, equals ? equals + 1 : arg, ID_WITH + (uint32_t)i, &v->with[i], SEGUE__EXIT_FAILED))
+      return UV_EIO;
+    if (equals && !(v->uris[i] = segue__strndup(arg, (size_t)(equals - arg)))) return UV_ENOMEM;
+  }
+  return 0;
+}
+
+/* Two of them cannot be what comes in. */
+static bool twice_input(verdict *v) {
+  int count = is_input(v->cli->schema) + is_input(v->cli->args[0]);
+  segue_error err = {0};
+  if (count < 2) return false;
+  v->code = SEGUE__EXIT_FAILED;
+  segue__error_set(&err, SEGUE_EUSAGE, "standard input can be the schema or the file, not both");
+  segue__errors_add(&v->errors, &err);
+  return true;
+}
+
 static void judge(verdict *v) {
   const segue__cli *cli = v->cli;
-  segue__schema_options options = {
-      .size = sizeof options, .formats = cli->formats, .warnings = &v->warnings};
+  segue__schema_options options = {.size = sizeof options,
+                                   .formats = cli->formats,
+                                   .warnings = &v->warnings,
+                                   .bundle = v->with,
+                                   .bundle_uris = (const char *const *)v->uris,
+                                   .bundle_count = (size_t)cli->with_count};
+  if (twice_input(v)) return;
   if (load(v, cli->schema, ID_SCHEMA, &v->schema_doc, SEGUE__EXIT_FAILED)) return;
+  if (load_with(v)) return;
   if (segue__schema_new(&v->schema, v->schema_doc, &options, &v->errors)) return;
   if (load(v, cli->args[0], ID_FILE, &v->doc, SEGUE__EXIT_REJECTED)) return;
+  if (v->doc->wide) {
+    segue_error wide;
+    segue__document_tell_wide(v->doc, &wide);
+    segue__errors_add(&v->warnings, &wide);
+  }
   segue__validate_options where = {.size = sizeof where, .document = v->doc};
   int rc = segue__schema_validate(v->schema, &v->doc->root, &v->findings, &where);
   v->code = rc == 0               ? SEGUE__EXIT_OK
@@ -145,6 +213,10 @@ int segue__cli_judge(const segue__cli *cli) {
   segue__errors_deinit(&v.errors);
   segue__errors_deinit(&v.warnings);
   segue__schema_unref(v.schema);
+  for (int i = 0; i < cli->with_count; i++) {
+    segue__document_unref(v.with[i]);
+    segue__free(v.uris[i]);
+  }
   segue__document_unref(v.schema_doc);
   segue__document_unref(v.doc);
   return segue__cli_print(v.code, &out);

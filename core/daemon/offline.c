@@ -186,6 +186,9 @@ static int try_it(const segue__cli *cli, void (*text)(segue__buf *out, const tri
 }
 
 int segue__cli_check(const segue__cli *cli) {
+  if (cli->with_count && !cli->schema)
+    return segue__cli_fail(SEGUE__EXIT_USAGE,
+                           "--with names what a schema refers to: which --schema?");
   if (cli->schema && !cli->arg_count)
     return segue__cli_fail(SEGUE__EXIT_USAGE, "segue check --schema %s: which FILE?", cli->schema);
   if (cli->schema) return segue__cli_judge(cli);

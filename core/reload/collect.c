@@ -219,6 +219,7 @@ static void free_data(void *data) {
   segue__errors_deinit(&collect->errors);
   segue__config_unref(collect->config);
   segue__document_unref(collect->schema_doc);
+  segue__documents_deinit(&collect->schema_with);
   segue_snapshot_unref(collect->live);
   if (collect->os.release) collect->os.release(collect->os.data);
   segue__free(collect);
@@ -457,28 +458,49 @@ static void parse(segue__collect *collect, segue__document *doc) {
   }
 }
 
-/* The schema's bytes count as input; what they say is looked at in the check phase. */
-static void read_schema(segue__collect *collect) {
-  const char *path = collect->policy->schema;
+/* NULL: it cannot be read, which was told. */
+static segue__document *read_schema_file(segue__collect *collect, const char *path) {
   segue__bytes bytes = {0};
   segue_error error = {0};
-  if (!path) return;
+  segue__document *doc = NULL;
+  bool guessed;
+  segue__format format = segue__format_of(path, &guessed);
   int rc = collect->os.read_file(collect->os.data, path, INPUT_BYTES, &bytes, &error);
   if (rc == 0) {
-    size_t len = strlen(path);
-    bool json = len >= 5 && !strcmp(path + len - 5, ".json");
-    rc = segue__document_new(&collect->schema_doc, collect->next_document++, "schema", path,
-                             json ? SEGUE__JSON : SEGUE__YAML, bytes.data, bytes.len);
+    rc = segue__document_new(&doc, collect->next_document++, "schema", path, format, bytes.data,
+                             bytes.len);
     if (rc < 0) segue__error_set(&error, rc, "schema %s: out of memory", path);
   }
   if (rc < 0) {
     add_error(collect, &error);
     mix(&collect->raw, &rc, sizeof rc);
-    return;
+    return NULL;
   }
-  collect->schema_doc->foreign = true;
-  mix(&collect->raw, path, strlen(path));
-  mix(&collect->raw, &collect->schema_doc->hash, sizeof collect->schema_doc->hash);
+  doc->foreign = true;
+  doc->guessed = guessed;
+  mix(&collect->schema_hash, path, strlen(path) + 1);
+  mix(&collect->schema_hash, &doc->hash, sizeof doc->hash);
+  return doc;
+}
+
+/* The bytes of the schema and what stands beside it count as input; what they say is looked at in
+ * the check phase. */
+static void read_schema(segue__collect *collect) {
+  const segue__policy *policy = collect->policy;
+  if (!policy->schema) return;
+  collect->schema_doc = read_schema_file(collect, policy->schema);
+  for (size_t i = 0; i < policy->schema_with_count; i++) {
+    const segue__schema_part *part = &policy->schema_with[i];
+    segue__document *doc = read_schema_file(collect, part->path);
+    if (!doc) continue;
+    if (part->uri) mix(&collect->schema_hash, part->uri, strlen(part->uri) + 1);
+    if (segue__documents_add(&collect->schema_with, doc) < 0) {
+      segue_error error;
+      segue__error_set(&error, UV_ENOMEM, "schema %s: out of memory", part->path);
+      add_error(collect, &error);
+    }
+  }
+  mix(&collect->raw, &collect->schema_hash, sizeof collect->schema_hash);
 }
 
 /* What came over a network becomes part of the generation, as files do when they are read. */

@@ -458,6 +458,7 @@ static void free_txn(segue__txn *txn) {
   segue__errors_deinit(&txn->held);
   segue__free(txn->items);
   segue__document_unref(txn->schema_doc);
+  segue__documents_deinit(&txn->schema_with);
   segue__engine_drop(txn->engine, txn->next);
   segue__engine_drop(txn->engine, txn->was_live);
   segue__policy_unref(txn->policy);

@@ -14,6 +14,19 @@ static void run(segue__job *job);
 static void done(segue__job *job);
 static void abandoned(segue__job *job);
 
+static int take_with(segue__judge *judge, const segue__txn *txn) {
+  size_t count = txn->schema_with.count;
+  judge->uris = segue__calloc(count + 1, sizeof(char *));
+  for (size_t i = 0; i < count; i++) {
+    const char *uri = txn->policy->schema_with[i].uri;
+    if (!judge->uris ||
+        segue__documents_add(&judge->with, segue__document_ref(txn->schema_with.items[i])) < 0 ||
+        (uri && !(judge->uris[i] = segue__strdup(uri))))
+      return UV_ENOMEM;
+  }
+  return judge->uris ? 0 : UV_ENOMEM;
+}
+
 int segue__judge_start(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   segue__judge *judge = segue__calloc(1, sizeof *judge);
@@ -30,8 +43,13 @@ int segue__judge_start(segue__txn *txn) {
   judge->secrets = segue__mask_ref(txn->policy->mask);
   judge->doc = txn->schema_doc ? segue__document_ref(txn->schema_doc) : NULL;
   judge->config = segue__config_ref(txn->next->config);
+  judge->schema_hash = txn->schema_hash;
+  if (take_with(judge, txn) < 0) {
+    segue__judge_free(judge);
+    return UV_ENOMEM;
+  }
   if (judge->doc && engine->schema && engine->schema_formats == judge->formats &&
-      segue__hash_equal(engine->schema_hash, judge->doc->hash))
+      segue__hash_equal(engine->schema_hash, judge->schema_hash))
     judge->schema = segue__schema_ref(engine->schema);
   segue__errors_init(&judge->errors);
   segue__errors_init(&judge->warnings);
@@ -50,6 +68,10 @@ void segue__judge_free(segue__judge *judge) {
   segue__mask_unref(judge->mask);
   segue__schema_unref(judge->schema);
   segue__document_unref(judge->doc);
+  for (size_t i = 0; judge->uris && i < judge->with.count; i++)
+    segue__free(judge->uris[i]);
+  segue__free((void *)judge->uris);
+  segue__documents_deinit(&judge->with);
   segue__config_unref(judge->config);
   segue_snapshot_unref(judge->live);
   segue__changes_deinit(&judge->changes);
@@ -58,15 +80,27 @@ void segue__judge_free(segue__judge *judge) {
   segue__free(judge);
 }
 
-static int compile(segue__judge *judge) {
-  segue_error error = {0};
-  segue__schema_options options = {
-      .size = sizeof options, .formats = judge->formats, .warnings = &judge->warnings};
+static int parse_all(segue__judge *judge, segue_error *error) {
   int rc = SEGUE_FAULT("check.schema");
   if (rc < 0)
-    segue__error_set(&error, rc, "the schema cannot be compiled: %s", segue_strerror(rc));
+    segue__error_set(error, rc, "the schema cannot be compiled: %s", segue_strerror(rc));
   else if (!judge->doc->parsed)
-    rc = segue__document_parse(judge->doc, &judge->limits, NULL, NULL, &error);
+    rc = segue__document_parse(judge->doc, &judge->limits, NULL, NULL, error);
+  for (size_t i = 0; i < judge->with.count && !rc; i++)
+    if (!judge->with.items[i]->parsed)
+      rc = segue__document_parse(judge->with.items[i], &judge->limits, NULL, NULL, error);
+  return rc;
+}
+
+static int compile(segue__judge *judge) {
+  segue_error error = {0};
+  segue__schema_options options = {.size = sizeof options,
+                                   .formats = judge->formats,
+                                   .warnings = &judge->warnings,
+                                   .bundle = judge->with.items,
+                                   .bundle_uris = (const char *const *)judge->uris,
+                                   .bundle_count = judge->with.count};
+  int rc = parse_all(judge, &error);
   if (rc < 0) {
     segue__errors_add(&judge->errors, &error);
     return rc;
@@ -96,7 +130,9 @@ static int fill(segue__judge *judge) {
     return rc;
   }
   /* The schema that is kept may have been compiled from an older document of the same bytes. */
-  rc = segue__config_fill(&config, judge->config, filled, segue__schema_document(judge->schema));
+  size_t count;
+  segue__document *const *documents = segue__schema_documents(judge->schema, &count);
+  rc = segue__config_fill(&config, judge->config, filled, documents, count);
   segue__document_unref(filled);
   if (!rc)
     rc = segue__diff(judge->live ? segue_snapshot_root(judge->live) : &nothing, &config->root,
@@ -143,7 +179,7 @@ static void keep(segue__engine *engine, segue__judge *judge) {
   if (!judge->doc || !judge->schema || judge->schema == engine->schema) return;
   segue__schema_unref(engine->schema);
   engine->schema = segue__schema_ref(judge->schema);
-  engine->schema_hash = judge->doc->hash;
+  engine->schema_hash = judge->schema_hash;
   engine->schema_formats = judge->formats;
 }
 

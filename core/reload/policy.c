@@ -62,6 +62,11 @@ void segue__policy_unref(segue__policy *policy) {
   for (size_t i = 0; i < policy->input_count; i++)
     segue__free(policy->inputs[i].path);
   segue__free(policy->schema);
+  for (size_t i = 0; i < policy->schema_with_count; i++) {
+    segue__free(policy->schema_with[i].path);
+    segue__free(policy->schema_with[i].uri);
+  }
+  segue__free(policy->schema_with);
   segue__mask_unref(policy->mask);
   for (size_t i = 0; i < policy->source_count; i++)
     segue__source_deinit(&policy->sources[i]);

@@ -74,6 +74,11 @@ typedef struct segue__policy_ops {
   void (*free)(void *impl);
 } segue__policy_ops;
 
+/* A document beside the schema, and the URI that it is known by; NULL: its path. */
+typedef struct segue__schema_part {
+  char *path, *uri;
+} segue__schema_part;
+
 struct segue__policy {
   int refs; /* control thread only */
   char *name;
@@ -85,11 +90,13 @@ struct segue__policy {
   size_t trigger_count;
   segue__module_spec *modules;
   size_t module_count;
-  char *schema;         /* path of a JSON Schema that the merged config must fit; NULL: none */
-  bool ready_strict;    /* what is stale is not ready */
-  bool schema_defaults; /* are filled in before anything is judged */
-  bool formats_ignored; /* its "format" is an annotation; else it asserts */
-  segue__mask *mask;    /* what the policy calls secrets; NULL: nothing */
+  char *schema; /* path of a JSON Schema that the merged config must fit; NULL: none */
+  segue__schema_part *schema_with;
+  size_t schema_with_count;
+  bool ready_strict;                         /* what is stale is not ready */
+  bool schema_defaults;                      /* are filled in before anything is judged */
+  bool formats_ignored;                      /* its "format" is an annotation; else it asserts */
+  segue__mask *mask;                         /* what the policy calls secrets; NULL: nothing */
   uint64_t debounce_min_ms, debounce_max_ms; /* defaults 50 and 1000 */
   uint64_t min_interval_ms;
   uint64_t collect_ms, check_ms, reload_ms; /* phase deadlines; defaults 30 s, 5 s, 10 min */

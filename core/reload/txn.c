@@ -222,6 +222,9 @@ void segue__txn_collected(segue__txn *txn) {
   }
   txn->schema_doc = job->schema_doc;
   job->schema_doc = NULL;
+  txn->schema_with = job->schema_with;
+  memset(&job->schema_with, 0, sizeof job->schema_with);
+  txn->schema_hash = job->schema_hash;
   txn->raw = job->raw;
   txn->input = job->input;
   for (size_t i = 0; i < job->errors.count; i++)

@@ -172,7 +172,9 @@ struct segue__txn {
   segue__policy *policy; /* the one that judges this run: the live one or its successor */
   struct segue__collect *collect;
   struct segue__judge *judge;
-  segue__document *schema_doc; /* a reference, NULL: the policy has no schema */
+  segue__document *schema_doc;  /* a reference, NULL: the policy has no schema */
+  segue__documents schema_with; /* beside it, as policy->schema_with */
+  segue__hash schema_hash;      /* of all their bytes and names */
   segue_snapshot *next;
   segue_snapshot *was_live; /* after the flip: what undo brings back (a reference) */
   segue__hash input, raw;
@@ -290,6 +292,8 @@ struct segue__collect {
   segue__changes changes;
   segue__errors errors;
   segue__document *schema_doc;
+  segue__documents schema_with;
+  segue__hash schema_hash;
   bool unreadable; /* at least one error is the world's, not the content's */
 };
 int segue__collect_start(segue__txn *txn, bool look_at_inputs);
@@ -325,6 +329,9 @@ typedef struct segue__judge {
   uint64_t time_ms;
   segue_snapshot *live; /* a reference, NULL: none */
   segue__document *doc; /* a reference each; NULL: the policy has no schema */
+  segue__documents with;
+  char **uris;             /* of those; NULL: its name */
+  segue__hash schema_hash; /* of doc and with */
   segue__config *config;
   segue__mask *secrets;  /* the policy's */
   segue__schema *schema; /* NULL: to be compiled */

@@ -21,10 +21,10 @@ typedef struct fetcher {
   segue_error *err;
 } fetcher;
 
-static segue__format format_of(const segue__source *source, const char *path) {
+static segue__format format_of(const segue__source *source, const char *path, bool *guessed) {
+  *guessed = false;
   if (source->format >= 0) return (segue__format)source->format;
-  size_t len = strlen(path);
-  return len >= 5 && !strcmp(path + len - 5, ".json") ? SEGUE__JSON : SEGUE__YAML;
+  return segue__format_of(path, guessed);
 }
 
 static bool same_variables(const segue__document *doc, const segue__os *os) {
@@ -37,9 +37,12 @@ static bool same_variables(const segue__document *doc, const segue__os *os) {
 
 static bool same_document(const fetcher *f, const segue__document *doc, const char *path,
                           const segue__bytes *bytes) {
-  return doc->format == format_of(f->source, path) && doc->expand == f->source->expand &&
-         doc->len == bytes->len && doc->data && !strcmp(doc->source, f->source->name) &&
-         !memcmp(doc->data, bytes->data, bytes->len) && same_variables(doc, f->os);
+  bool guessed;
+  segue__format format = format_of(f->source, path, &guessed);
+  return doc->guessed == guessed && (guessed || doc->format == format) &&
+         doc->expand == f->source->expand && doc->len == bytes->len && doc->data &&
+         !strcmp(doc->source, f->source->name) && !memcmp(doc->data, bytes->data, bytes->len) &&
+         same_variables(doc, f->os);
 }
 
 /* Names come in order and are in order in previous, so each is passed once. */
@@ -74,9 +77,12 @@ static int fetch_file(fetcher *f, const char *path) {
     segue__free(bytes.data);
     segue__document_ref(doc);
   } else {
-    rc = segue__document_new(&doc, (*f->next_id)++, f->source->name, path,
-                             format_of(f->source, path), bytes.data, bytes.len);
+    bool guessed;
+    segue__format format = format_of(f->source, path, &guessed);
+    rc = segue__document_new(&doc, (*f->next_id)++, f->source->name, path, format, bytes.data,
+                             bytes.len);
     if (rc) return fail_memory(f, path);
+    doc->guessed = guessed;
     doc->expand = f->source->expand;
   }
   return segue__documents_add(f->out, doc) ? fail_memory(f, path) : 0;

@@ -30,7 +30,8 @@ local keys = {
 }
 local debounce_keys = { min = "duration", max = "duration" }
 local timeout_keys = { collect = "duration", check = "duration", reload = "duration" }
-local schema_keys = { path = "text", formats = { "assert", "ignore" }, defaults = "boolean" }
+local schema_keys = { path = "text", formats = { "assert", "ignore" }, defaults = "boolean",
+  with = "table" }
 local confirm_keys = { hold = "duration", within = "duration", probe = "probe",
   by = { "probe", "operator" } }
 local history_keys = { reloads = "count", generations = "count", age = "duration",
@@ -245,6 +246,27 @@ function Judge:times(policy, result)
   result.min_interval_ms = ms_of(policy, "min_interval")
 end
 
+-- What stands beside it: paths, and URI = path where references name it so. In an order of its own.
+function Judge:schema_with(with)
+  local result = {}
+  for key, path in pairs(with) do
+    if type(path) ~= "string" or (type(key) ~= "string" and type(key) ~= "number") then
+      self:problem('schema: with is a table of files: { "a.json", ["https://host/b"] = "b.json" }',
+        "schema.with")
+      return
+    end
+    local uri = type(key) == "string" and key or nil
+    result[#result + 1] = { path = self:folder_path(path), uri = uri }
+  end
+  if #result > 64 then
+    self:problem(("schema: with: at most 64 files, not %d"):format(#result), "schema.with")
+  end
+  table.sort(result, function(a, b)
+    return a.path .. "\0" .. (a.uri or "") < b.path .. "\0" .. (b.uri or "")
+  end)
+  return result
+end
+
 -- "config.schema.json", or { path = ..., formats = "ignore" } for schemas whose `format` is only a
 -- remark.
 function Judge:schema(schema, result)
@@ -257,6 +279,7 @@ function Judge:schema(schema, result)
   result.schema = self:folder_path(schema.path)
   result.formats_ignored = schema.formats == "ignore"
   result.schema_defaults = schema.defaults
+  if schema.with then result.schema_with = self:schema_with(schema.with) end
 end
 
 -- Paths with wildcards. What is a path, the core knows.

@@ -26,6 +26,7 @@
 ---@class segue.Schema
 ---@field path string
 ---@field formats? "assert"|"ignore"
+---@field with? table<integer|string, string> files that it refers to, and URI = file
 ---@field defaults? boolean fill them in before anything is judged
 
 ---@class segue.SourceHealth

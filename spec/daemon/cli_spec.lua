@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The command line: exit codes, help, usage errors, and every command with and without a daemon.
 local cjson = require "cjson"
+local process = require "spec.support.process"
 local segue = require "spec.support.segue"
 local tempdir = require "spec.support.tempdir"
 local uv = require "luv"
@@ -162,12 +163,98 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
           assert.equal(1, #answer.errors)
         end
       end)
+      it("takes the documents that it refers to, by name or as what they are got by", function()
+        files["refers.json"] = '{"properties":{"a":{"$ref":"other.yaml"},'
+          .. '"b":{"$ref":"https://example.com/b?c=d#/$defs/b"}}}'
+        files["other.yaml"] = "type: integer\n"
+        files["b"] = '{"$id":"urn:example:b","$defs":{"b":{"const":"\\ud83d\\ude00"}}}'
+        files["ab"] = '{"a":1,"b":"\\ud83d\\ude00"}'
+        files["ba"] = '{"a":"x","b":1}'
+        local b = "https://example.com/b?c=d=b"
+        local p = check("refers.json", "ab", "--with", "other.yaml", "--with=" .. b)
+        assert.equal("good: ab fits refers.json\n", p.output)
+        p = check("refers.json", "ba", "--with", b, "--with", "other.yaml", "--json")
+        assert.equal(3, p.code, p.output)
+        local found = cjson.decode(p.stdout).errors
+        assert.equal("other.yaml#/type", found[1].schema_path)
+        assert.equal("b#/$defs/b/const", found[2].schema_path)
+        p = check("refers.json", "ab", "--with", b)
+        assert.equal(4, p.code)
+        assert.matches("other.yaml\" means .- nothing is fetched", p.stdout)
+        p = check("refers.json", "ab", "--with", "none.json")
+        assert.equal(4, p.code)
+        assert.matches("none.json", p.stdout)
+        p = check("refers.json", "ab", "--with", "x=other.yaml", "--with", "x=b")
+        assert.equal(4, p.code)
+        assert.matches("two of the documents that belong to the schema are called x", p.stdout)
+        assert.matches("which %-%-schema", segue.cli({ "check", "--with", "b" }).stderr)
+        local many = { "check", "--schema", "s.yaml", "good.json" }
+        for _ = 1, 33 do many[#many + 1] = "--with=x" end
+        assert.equal(2, segue.cli(many).code)
+      end)
+      it("reads standard input and pipes", function()
+        local d = segue.folder { files = files }
+        local function fed(...)
+          return segue.cli({ "check", "--schema", ... }, { cwd = d.dir.path,
+            stdin = '{"weight":101,"at":"\\ud83d\\ude00"}' })
+        end
+        local p = fed("s.yaml", "-")
+        assert.equal(3, p.code)
+        assert.matches("^standard input:1:11: weight is 101", p.stdout)
+        assert.equal(0, fed("-", "good.json").code)
+        assert.equal(4, check("-", "-").code)
+        p = process.run { "bash", "-c", '"$1" check --schema <(cat s.yaml) <(cat bad.yaml)', "bash",
+          segue.binary, cwd = d.dir.path }
+        assert.equal(3, p.code, p.output)
+        assert.matches("weight is 500", p.stdout)
+      end)
+      it("tries text that begins as JSON does as JSON, unless its name says YAML", function()
+        files["flow"] = '{a: 1, weight: 7}' -- this is YAML
+        files["json"] = '  {"at": "\\ud83d\\ude00"}'
+        files["json.yaml"] = files["json"]
+        files["neither"] = '{"at": "\\ud83d\\ude00",\n "weight": }'
+        assert.equal(0, check("s.yaml", "flow").code)
+        assert.equal(0, check("s.yaml", "json").code)
+        assert.equal(3, check("s.yaml", "json.yaml").code)
+        assert.matches("^neither:2:12: ", check("s.yaml", "neither").stdout)
+      end)
+      it("warns of integers that are read as floats", function()
+        files["wide.json"] = '{"weight": 18446744073709551618, "b": -99999999999999999999}'
+        files["wide.yaml"] = "properties:\n  a: { maximum: 36893488147419103232 }\n"
+        local p = check("s.yaml", "wide.json", "--json")
+        assert.equal(3, p.code)
+        local warnings = cjson.decode(p.stdout).warnings
+        assert.equal(1, #warnings)
+        assert.equal("this integer has more than 64 bits: it is read as the nearest float, and so "
+          .. "are 1 more", warnings[1].message)
+        assert.equal(12, warnings[1].column)
+        assert.matches("^warning: wide.yaml:2:17: this integer has more than 64 bits: it is read "
+          .. "as the nearest float\ngood", check("wide.yaml", "good.json").stdout)
+      end)
       it("wants a file, and a file wants it", function()
         assert.matches("which FILE", check("s.yaml").stderr)
         assert.equal(2, check("s.yaml").code)
         assert.equal(2, segue.cli({ "check", "good.json" }).code)
         assert.equal(2, segue.cli({ "check", "--formats" }).code)
       end)
+    end)
+
+    it("judges the files beside a schema that the policy names", function()
+      local function with(text)
+        local d = segue.folder { files = { ["config.yaml"] = "a: 1\n", ["part.json"] = "false",
+          ["s.json"] = '{"properties":{"a":{"$ref":"https://example.com/part"}}}' },
+          policy = 'return { sources = { require "segue".file "config.yaml" },\n'
+            .. 'schema = { path = "s.json", with = ' .. text .. " } }" }
+        return d:cli("check")
+      end
+      local p = with '{ ["https://example.com/part"] = "part.json" }'
+      assert.equal(3, p.code)
+      assert.matches("config.yaml:1:4: a is not allowed here", p.stdout)
+      p = with '{ "part.json" }'
+      assert.matches("nothing is fetched, put it under $defs with its $id or give its file with it",
+        p.stdout, 1, true)
+      assert.matches("reload.lua:2: schema: with is a table", with("{ 7 }").stdout, 1, true)
+      assert.matches("schema: with must be a table", with('"part.json"').stdout, 1, true)
     end)
 
     it("works beside a daemon that serves the same policy", function()

@@ -118,6 +118,20 @@ describe("a rollback", function()
     assert.same({ x = 1, a = 1 }, d:config())
   end)
 
+  it("brings back what stands beside the schema too", function()
+    local part = '{"maximum": %d}'
+    local d = start { more = 'schema = { path = "schema.json", with = { "part.json" } },',
+      files = { ["schema.json"] = '{"properties": {"x": {"$ref": "part.json"}}}',
+        ["part.json"] = part:format(5) } }
+    apply(d, 4)
+    d.dir:save("part.json", part:format(2))
+    assert.equal(422, (d:reload()))
+    apply(d, 2)
+    local status, answer = rollback(d)
+    assert.equal(200, status, cjson.encode(answer))
+    assert.equal(4, d:config().x)
+  end)
+
   it("brings back the schema, so that what was good then is good again", function()
     local schema = function(most)
       return ('{"properties": {"x": {"maximum": %d}}}'):format(most)

@@ -68,6 +68,12 @@ function Engine:policy(spec)
   end
   for key, value in pairs(spec.set or {}) do p[key] = value end
   p.schema = spec.schema and C.segue__strdup(spec.schema) or nil
+  local with = spec.schema_with or {} -- of { path, uri }
+  p.schema_with, p.schema_with_count = array("segue__schema_part", math.max(#with, 1)), #with
+  for i, part in ipairs(with) do
+    p.schema_with[i - 1].path = C.segue__strdup(part[1])
+    p.schema_with[i - 1].uri = part[2] and C.segue__strdup(part[2]) or nil
+  end
   p.has_check, p.has_reload, p.has_probe = spec.check ~= nil, spec.reload ~= nil, spec.probe ~= nil
   p.confirm, p.has_strategy = spec.probe ~= nil or spec.by_operator or false, spec.strategy ~= nil
   p.confirm_by_operator = spec.by_operator or false

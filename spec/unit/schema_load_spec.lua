@@ -68,7 +68,7 @@ describe("a schema is refused", function()
   it("for a reference that leaves it or leads nowhere", function()
     assert.equal('schema:1:2: $ref: "http://example.com/a.json" means http://example.com/a.json, '
       .. "which is not part of this schema: nothing is fetched, put it under $defs with its $id "
-      .. "(at #/$ref)", refused('{"$ref":"http://example.com/a.json"}'))
+      .. "or give its file with it (at #/$ref)", refused('{"$ref":"http://example.com/a.json"}'))
     for _, ref in ipairs { "#/$defs/b", "#b", "#/allOf/7", "#/allOf/00", "#/%zz", "#/$defs/a~2" } do
       assert.matches("leads to no schema inside of",
         refused('{"$ref":"' .. ref .. '","allOf":[true],"$defs":{"a":true}}'))

@@ -157,6 +157,54 @@ describe("a transaction with a schema", function()
     end)
   end)
 
+  describe("with others beside it", function()
+    local files = { ["a.yaml"] = "x: 1\n", ["s.json"] = [[{"properties":{
+      "x":{"$ref":"part.json"},"y":{"$ref":"https://example.com/y#/$defs/y"}}}]],
+      ["part.json"] = '{"maximum":9}',
+      ["y.yaml"] = "$id: urn:example:y\n$defs: { y: { properties: { z: { default: [1] } } } }\n" }
+    local with = { { "part.json" }, { "y.yaml", "https://example.com/y" } }
+
+    it("judges by all of them, and takes their bytes for input", function()
+      e = started { files = files, schema_with = with }
+      assert.equal("rejected", reload("x: 10\n"):outcome())
+      assert.equal("applied", reload("x: 9\n"):outcome())
+      assert.equal("unchanged", reload():outcome())
+      e:write("part.json", '{"maximum":8}')
+      local w = reload()
+      assert.equal("rejected", w:outcome())
+      assert.equal("a.yaml:1:4: x is 9: at most 8 is allowed (at x)", errors(w))
+      e:write("part.json", '{"maximum":"8"}')
+      assert.matches("^part.json:1:2: maximum: it must be a number", errors(reload()))
+      e:write("part.json", '{"maximum"')
+      assert.matches("^part.json:1:11: ", errors(reload()))
+      e:remove("part.json")
+      w = reload()
+      assert.equal("failed", w:outcome())
+      assert.matches("part.json", errors(w))
+      e:write("part.json", files["part.json"])
+      assert.equal("unchanged", reload():outcome())
+    end)
+
+    it("fills in defaults of theirs, which stay when they are read anew", function()
+      e = started { files = files, schema_with = with, set = { schema_defaults = true } }
+      assert.equal("applied", reload("y: {}\n"):outcome())
+      assert.equal("[1]", e:value("y.z"))
+      e:write("y.yaml", "$defs: { y: true }\n")
+      e:write("s.json", (files["s.json"]:gsub("}}}$", "}} }")))
+      e:write("part.json", '{"maximum":7}')
+      assert.equal("[1]", e:value("y.z"))
+      assert.equal("applied", reload("y: {}\nx: 7\n"):outcome())
+      assert.equal("null", e:value("y.z") or "null")
+    end)
+
+    it("tells two that have one name", function()
+      e = started { files = files, schema_with = with }
+      e:write("y.yaml", "$id: part.json\n")
+      local w = reload("x: 2\n")
+      assert.equal("rejected", w:outcome())
+    end)
+  end)
+
   it("compiles once for as long as the schema stays the same", function()
     e = started()
     C.segue__fault_arm("check.schema=fail")
