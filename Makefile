@@ -91,6 +91,10 @@ CORE_SRC := $(filter-out core/daemon/%,$(wildcard core/*.c core/*/*.c))
 DAEMON_SRC := $(wildcard core/daemon/*.c)
 HARNESS_SRC := $(wildcard spec/support/*.c)
 HEADERS := $(wildcard core/*.h core/*/*.h spec/support/*.h)
+# Each folder is a plugin, and knows nothing of segue but segue.h.
+PLUGIN_NAMES := $(patsubst plugins/%/,%,$(wildcard plugins/*/))
+PLUGIN_SRC := $(wildcard plugins/*/*.c)
+PLUGINS := $(PLUGIN_NAMES:%=$(OUT)/plugins/%.so)
 CORE_OBJ := $(CORE_SRC:%.c=$(OUT)/obj/%.o)
 DAEMON_OBJ := $(DAEMON_SRC:%.c=$(OUT)/obj/%.o)
 SPEC_OUT := $(OUT)/spec
@@ -100,7 +104,7 @@ HARNESS_OBJ := $(HARNESS_SRC:%.c=$(SPEC_OUT)/obj/%.o)
 C_FILES := $(CORE_SRC) $(DAEMON_SRC) $(wildcard plugins/*/*.c examples/*/*.c spec/*/*.c)
 LIBRARIES := $(OUT)/libsegue.a $(OUT)/libsegue.so
 # The binary and the libraries appear as soon as there is something to put into them.
-PRODUCTS := $(if $(CORE_SRC),$(LIBRARIES)) $(if $(DAEMON_SRC),$(OUT)/segue)
+PRODUCTS := $(PLUGINS) $(if $(CORE_SRC),$(LIBRARIES)) $(if $(DAEMON_SRC),$(OUT)/segue)
 SPEC_PRODUCTS := $(SPEC_OUT)/libsegue-spec.so $(SPEC_OUT)/cdef.h \
   $(if $(DAEMON_SRC),$(SPEC_OUT)/segue)
 
@@ -138,11 +142,23 @@ $(SPEC_OUT)/obj/%.o: %.c $(OUT)/flags
 	@echo "  cc-spec $<"
 	@$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -DSEGUE_TEST -I. -Icore -MMD -MP -c $< -o $@
 
+# What a plugin does not define comes from the program that loads it.
+$(OUT)/plugins/obj/%.o: plugins/%.c $(OUT)/flags
+	@mkdir -p $(@D)
+	@echo "  cc      plugins/$*.c"
+	@$(CC) -D_GNU_SOURCE -Icore $(CPPFLAGS) $(ALL_CFLAGS) -fvisibility=hidden -MMD -MP -c $< -o $@
+
+plugin_obj = $(patsubst plugins/%.c,$(OUT)/plugins/obj/%.o,$(wildcard plugins/$(1)/*.c))
+$(foreach name,$(PLUGIN_NAMES),$(eval $(OUT)/plugins/$(name).so: $(call plugin_obj,$(name))))
+$(PLUGINS): $(OUT)/sources
+	@echo "  link    $@"
+	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared $(filter %.o,$^) -pthread -o $@
+
 # Which files there are is part of what a link depends on: a removed source must go from the result.
 $(OUT)/sources: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CORE_SRC) $(DAEMON_SRC) $(HARNESS_SRC)' | cmp -s - $@ || \
-	  echo '$(CORE_SRC) $(DAEMON_SRC) $(HARNESS_SRC)' > $@
+	@echo '$(CORE_SRC) $(DAEMON_SRC) $(HARNESS_SRC) $(PLUGIN_SRC)' | cmp -s - $@ || \
+	  echo '$(CORE_SRC) $(DAEMON_SRC) $(HARNESS_SRC) $(PLUGIN_SRC)' > $@
 
 $(OUT)/libsegue.a: $(CORE_OBJ) $(OUT)/sources
 	@rm -f $@
@@ -182,6 +198,7 @@ $(SPEC_OUT)/cdef.h: spec/support/cdef.lua $(HEADERS) $(wildcard spec/support/cde
 	@CC="$(CC)" luajit spec/support/cdef.lua $@ $(HEADERS)
 
 -include $(CORE_OBJ:.o=.d) $(DAEMON_OBJ:.o=.d)
+-include $(PLUGIN_SRC:plugins/%.c=$(OUT)/plugins/obj/%.d)
 -include $(SPEC_CORE_OBJ:.o=.d) $(SPEC_DAEMON_OBJ:.o=.d) $(HARNESS_OBJ:.o=.d)
 
 # ---- Using it -------------------------------------------------------------------------------------
@@ -199,6 +216,7 @@ deps: ## install what building and the specs need and is missing (needs root or 
 dev-deps: deps ## install what lint, sanitizers and fuzzers need as well
 	@sh spec/support/deps.sh $(DEV_DEPS)
 
+PLUGIN_DIR = $(PREFIX)/lib/segue/plugins
 # On Debian, zsh looks for completions that packages bring elsewhere than for those of an operator.
 UNIT_DIR = $(PREFIX)/lib/systemd/system
 BASH_DIR = $(PREFIX)/share/bash-completion/completions
@@ -219,6 +237,8 @@ install: all ## install into PREFIX (default /usr/local), below DESTDIR
 	ln -sf libsegue.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libsegue.so.$(ABI)
 	ln -sf libsegue.so.$(ABI) $(DESTDIR)$(PREFIX)/lib/libsegue.so
 	cp -R lua $(DESTDIR)$(PREFIX)/share/segue/
+	install -d $(DESTDIR)$(PLUGIN_DIR)
+	install -m 755 $(PLUGINS) $(DESTDIR)$(PLUGIN_DIR)/
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' core/dist/segue.pc.in \
 	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/segue.pc
 	install -d $(DESTDIR)$(UNIT_DIR) $(DESTDIR)$(BASH_DIR) $(DESTDIR)$(ZSH_DIR) \
@@ -237,7 +257,7 @@ uninstall: ## remove what install put there
 	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/segue.pc $(DESTDIR)$(UNIT_DIR)/segue.service \
 	  $(DESTDIR)$(UNIT_DIR)/segue@.service $(DESTDIR)$(BASH_DIR)/segue $(DESTDIR)$(ZSH_DIR)/_segue \
 	  $(DESTDIR)$(MAN_DIR)/man1/segue.1 $(DESTDIR)$(MAN_DIR)/man5/reload.lua.5
-	rm -rf $(DESTDIR)$(PREFIX)/share/segue
+	rm -rf $(DESTDIR)$(PREFIX)/share/segue $(DESTDIR)$(PREFIX)/lib/segue
 
 # Where it is installed is compiled in, so it is linked apart, from the objects that are there.
 DEB := $(OUT)/deb
@@ -246,7 +266,7 @@ DEB_OUT = $(DEB)/build$(OUT:$(BUILD)%=%)
 deb: all ## pack what install puts into /usr as build/segue_VERSION_ARCH.deb
 	@rm -rf $(DEB)
 	@mkdir -p $(DEB_OUT)
-	@cp -a $(OUT)/obj $(OUT)/flags $(OUT)/sources $(DEB_OUT)
+	@cp -a $(OUT)/obj $(OUT)/plugins $(OUT)/flags $(OUT)/sources $(DEB_OUT)
 	@$(MAKE) --no-print-directory install PREFIX=/usr BUILD=$(DEB)/build DESTDIR=$(DEB)/root >/dev/null
 	@sh core/dist/deb.sh $(DEB)/root $(VERSION) $(OUT)
 
@@ -279,7 +299,7 @@ asan-run:
 	  UBSAN_OPTIONS=print_stacktrace=1 $(RUN_SPECS)
 
 TSAN_DAEMON := $(addprefix spec/daemon/,triggers_spec.lua lifecycle_spec.lua api_spec.lua \
-  log_spec.lua url_spec.lua push_spec.lua door_spec.lua)
+  log_spec.lua url_spec.lua push_spec.lua door_spec.lua) spec/plugin/services_spec.lua
 .PHONY: tsan
 tsan: dev-deps ## the specs of the parts and of the running daemon under ThreadSanitizer
 	@$(MAKE) --no-print-directory SAN=thread specs-built
@@ -395,6 +415,10 @@ $(BUILD)/bench/%: spec/bench/%.c $(BUILD)/libsegue.a $(HEADERS)
 	@echo "  bench   $@"
 	@$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -I. -Icore $< $(BUILD)/libsegue.a $(LUAJIT_A) $(LIBS) -o $@
 
+# It loads a plugin, which finds here what it calls.
+$(BUILD)/bench/log: private ALL_CFLAGS += -Wl,-E -Wl,--whole-archive $(BUILD)/libsegue.a \
+  -Wl,--no-whole-archive
+$(BUILD)/bench/log: $(PLUGINS)
 $(BUILD)/bench/h2o: private LIBS += -lh2o -lssl -lcrypto
 .PHONY: benches
 benches: $(PRODUCTS) $(BENCHES)

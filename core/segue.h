@@ -251,6 +251,26 @@ static inline void segue_read_end(segue *s) {
 }
 #endif
 
+/* ---- Log entries ------------------------------------------------------------------------------
+ */
+
+typedef enum segue_level { SEGUE_ERROR, SEGUE_WARN, SEGUE_INFO, SEGUE_DEBUG } segue_level;
+
+typedef struct segue_log_field {
+  const char *key;
+  const char *text; /* NULL: number */
+  int64_t number;
+} segue_log_field;
+
+/* One entry on its way to a log. Borrowed while whoever is given it runs. */
+typedef struct segue_log_entry {
+  segue_level level;
+  const char *group; /* "reload", "http", "watch" ... */
+  const char *message;
+  const segue_log_field *fields;
+  size_t field_count;
+} segue_log_entry;
+
 /* ---- Modules --------------------------------------------------------------------------------- */
 
 /* One call of a module operation. Each operation is called on the control thread and ends by
@@ -287,7 +307,82 @@ typedef struct segue_module_ops {
    * operations are done. stop need not have come before: an instance whose start failed or came too
    * late is destroyed as it is, with whatever it holds. */
   void (*destroy)(void *instance);
+
+  /* What follows may be left out (size tells), or be NULL. */
+
+  /* Takes over from the instance that it will replace what must outlive that one, such as counters:
+   * both are there, the old one serves on, and may go on serving if the reload is taken back.
+   * Called once, after prepare, on the control thread, if the same plugin or the same registered
+   * module made both. Cannot fail. */
+  void (*inherit)(void *instance, void *prev);
+  /* Opens its files anew: somebody moved them away. On the control thread, while it is live. */
+  void (*reopen)(void *instance);
+  /* Adds what it counts to /metrics: lines in the text format of Prometheus, by as many calls of
+   * add as it likes. On the control thread, while it is live. */
+  void (*metrics)(void *instance, void (*add)(void *sink, const char *text, size_t len),
+                  void *sink);
+  /* What everybody may call while it is live. Such a module can only be swapped: the old one is
+   * drained when nobody can be in it any more, and the answer to the reload waits for that. */
+  const struct segue_log_ops *log;
+  const struct segue_stats_ops *stats;
 } segue_module_ops;
+
+/* ---- Plugins --------------------------------------------------------------------------------- */
+
+/* A module in a shared object of its own, which exports one of these under the name segue_module.
+ * It is loaded from the bytes that were read, so that a file which is overwritten does no harm; it
+ * is unloaded when nothing of it is left. All fields are constants: magic, abi and size are read
+ * from the file before any code of it runs. */
+#define SEGUE_MODULE_MAGIC 0x65756753u
+#define SEGUE_MODULE_ABI 1
+typedef struct segue_module_descriptor {
+  uint32_t magic; /* SEGUE_MODULE_MAGIC */
+  uint32_t abi;   /* SEGUE_MODULE_ABI */
+  size_t size;    /* sizeof(segue_module_descriptor) */
+  const char *name;
+  const char *version;
+  const segue_module_ops *ops;
+  void *userdata; /* for prepare */
+} segue_module_descriptor;
+
+/* ---- Services: log and figures that everybody calls ------------------------------------------ */
+
+/* What a module that is a log offers. Both: [any thread], by several at once. */
+typedef struct segue_log_ops {
+  size_t size; /* sizeof(segue_log_ops) */
+  bool (*enabled)(void *instance, segue_level level);
+  /* 1: it will be written. SEGUE_ELIMIT: there is no room, and the line is counted as dropped.
+   * UV_EAGAIN, only if may_wait: there is no room just now, ask again. Must not block. */
+  int (*write)(void *instance, const segue_log_entry *entry, bool may_wait);
+} segue_log_ops;
+
+/* What a module that keeps figures offers. [any thread], by several at once; must not block. */
+typedef enum segue_figure { SEGUE_COUNTER, SEGUE_GAUGE, SEGUE_HISTOGRAM } segue_figure;
+typedef struct segue_stats_ops {
+  size_t size; /* sizeof(segue_stats_ops) */
+  int (*record)(void *instance, segue_figure figure, const char *series, double value);
+} segue_stats_ops;
+
+/* Writes to the module that is the log: 1 if the line will be written, once and whole, 0 if its
+ * level is off, else it is not written: SEGUE_EMODULE: there is no log; SEGUE_ELIMIT: it was full,
+ * and the line is counted as dropped. A log that is full lets a thread wait, unless its policy says
+ * that lines are dropped then; the control thread never waits. While modules are swapped nothing is
+ * lost: a line that was accepted before a reload was asked for goes where the log before it writes,
+ * one that comes after its answer to the next one. Not in a read section. [any thread] */
+SEGUE_API int segue_log(segue *s, segue_level level, const char *group, const char *message,
+                        const segue_log_field *fields, size_t field_count);
+/* Whether a line of this level would be written: before arguments that cost something. [any thread]
+ */
+SEGUE_API bool segue_log_enabled(segue *s, segue_level level);
+
+/* Figures of the module that keeps them, shown in /metrics, kept over swaps. A series is a name, or
+ * a name with labels as Prometheus writes them: requests_total{code="200"}. count adds n, gauge
+ * sets a value, observe adds one to a histogram. 0; SEGUE_EMODULE: no module keeps figures;
+ * SEGUE_EUSAGE: not a series, or one of another kind has this name; SEGUE_ELIMIT: there are too
+ * many series. [any thread] */
+SEGUE_API int segue_count(segue *s, const char *series, uint64_t n);
+SEGUE_API int segue_gauge(segue *s, const char *series, double value);
+SEGUE_API int segue_observe(segue *s, const char *series, double value);
 
 /* ---- Gates ----------------------------------------------------------------------------------- */
 
@@ -359,23 +454,6 @@ SEGUE_API int segue_gate_submit(segue_gate *gate, segue_arrival *request);
 SEGUE_API bool segue_gate_cancel(segue_gate *gate, segue_arrival *request);
 
 /* ---- The instance ---------------------------------------------------------------------------- */
-
-typedef enum segue_level { SEGUE_ERROR, SEGUE_WARN, SEGUE_INFO, SEGUE_DEBUG } segue_level;
-
-typedef struct segue_log_field {
-  const char *key;
-  const char *text; /* NULL: number */
-  int64_t number;
-} segue_log_field;
-
-/* One entry on its way to the host. Borrowed while the sink runs. */
-typedef struct segue_log_entry {
-  segue_level level;
-  const char *group; /* "reload", "http", "watch" ... */
-  const char *message;
-  const segue_log_field *fields;
-  size_t field_count;
-} segue_log_entry;
 
 /* What came of a reload. Borrowed while the callback runs. */
 typedef struct segue_report {

@@ -221,6 +221,10 @@ static void module_metrics(segue__buf *out, const segue__engine *engine) {
   gate_metrics(out, engine);
 }
 
+static void add_text(void *sink, const char *text, size_t len) {
+  segue__buf_add(sink, text, len);
+}
+
 void segue__handle_metrics(segue__admin *admin, segue__http_request *request, const char *rest) {
   (void)rest;
   segue__buf body;
@@ -230,6 +234,7 @@ void segue__handle_metrics(segue__admin *admin, segue__http_request *request, co
   segue__metrics_write(&body, &admin->metrics);
   source_metrics(&body, admin->engine);
   module_metrics(&body, admin->engine);
+  segue__engine_module_metrics(admin->engine, add_text, &body);
   number(&body, "segue_http_connections", "gauge", "Open connections of the admin API.",
          segue__http_connections(admin->server));
   segue__access_metrics(&body, admin);

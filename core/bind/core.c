@@ -163,6 +163,31 @@ static int write_log(lua_State *L) {
   return 0;
 }
 
+/* write_line(level, message, fields) -> how many lines were accepted, or a negative code and
+ * its name: the log that modules of the program share. */
+static int write_line(lua_State *L) {
+  const segue__lua *lua = segue__lua_of(L);
+  segue_log_entry entry = {.level = (segue_level)luaL_checkinteger(L, 1),
+                           .message = luaL_checkstring(L, 2)};
+  segue_log_field told[LOG_FIELDS];
+  log_fields f = {0};
+  segue__lua_guard(L);
+  lua_settop(L, 3);
+  lua_createtable(L, 0, LOG_FIELDS);
+  lua_createtable(L, LOG_FIELDS, 0);
+  read_keys(L, &f);
+  read_texts(L, &f);
+  for (int i = 0; i < f.n; i++)
+    told[i] = (segue_log_field){f.key[i], f.text[i] ? f.text[i] : "", 0};
+  entry.group = "policy";
+  entry.fields = told;
+  entry.field_count = (size_t)f.n;
+  int rc = lua->write_log ? lua->write_log(lua->write_log_data, &entry) : SEGUE_EMODULE;
+  lua_pushnumber(L, rc);
+  lua_pushstring(L, rc < 0 ? segue_error_name(rc) : "");
+  return 2;
+}
+
 /* place(level) -> file, line of the caller's caller outside of the Lua half */
 static int place(lua_State *L) {
   segue__place at;
@@ -205,17 +230,12 @@ static int line_of(lua_State *L) {
 }
 
 void segue__core_open(lua_State *L) {
-  static const luaL_Reg functions[] = {{"where", where},
-                                       {"get", get},
-                                       {"kind", kind},
-                                       {"path", path},
-                                       {"log", write_log},
-                                       {"place", place},
-                                       {"signal", signal_number},
-                                       {"line_of", line_of},
-                                       {"sleep", segue__sleep},
-                                       {"int", segue__int_new},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"where", where},        {"get", get},
+                                       {"kind", kind},          {"path", path},
+                                       {"log", write_log},      {"write_line", write_line},
+                                       {"place", place},        {"signal", signal_number},
+                                       {"line_of", line_of},    {"sleep", segue__sleep},
+                                       {"int", segue__int_new}, {NULL, NULL}};
   segue__value_open(L);
   lua_createtable(L, 0, 32);
   luaL_setfuncs(L, functions, 0);

@@ -222,8 +222,21 @@ static void take_trigger(lua_State *L, int index, segue__trigger_spec *trigger) 
   if (trigger->type == SEGUE__TRIGGER_HTTP) segue__http_spec_extract(L, index, trigger);
 }
 
-static int resolve(lua_State *L, int index, segue__loaded *loaded, segue__module_spec *module,
-                   segue_error *err) {
+/* Each hangs where it is freed before the next can raise. */
+static void take_texts(lua_State *L, int index, const char *key, char ***texts, size_t *count) {
+  size_t n = segue__field_list(L, index, key, sizeof **texts, texts);
+  for (size_t i = 0; i < n; i++, ++*count) {
+    lua_rawgeti(L, -1, (int)i + 1);
+    (*texts)[i] = segue__strdup(lua_tostring(L, -1));
+    if (!(*texts)[i]) luaL_error(L, "out of memory");
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+}
+
+static int resolve(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
+                   segue__module_spec *module, segue_error *err) {
+  const segue__kind_place here = {loaded->loader->os, policy, loaded->program.folder};
   const segue__lua_options *options = &loaded->loader->options;
   const char *values[SEGUE__KIND_KEYS_MAX] = {NULL};
   int top = lua_gettop(L), rc = SEGUE_EPOLICY;
@@ -236,7 +249,7 @@ static int resolve(lua_State *L, int index, segue__loaded *loaded, segue__module
       lua_getfield(L, index, kind->keys[k]); /* stays on the stack while it is borrowed */
       values[k] = lua_tostring(L, -1);
     }
-    rc = kind->resolve(kind, loaded->program.folder, values, module, err);
+    rc = kind->resolve(kind, &here, values, module, err);
     break;
   }
   lua_settop(L, top);
@@ -245,15 +258,21 @@ static int resolve(lua_State *L, int index, segue__loaded *loaded, segue__module
   return rc;
 }
 
-static int take_module(lua_State *L, int index, segue__loaded *loaded, segue__module_spec *module,
-                       segue_error *err) {
-  module->name = segue__field_text(L, index, "name");
-  module->kind = segue__field_text(L, index, "kind");
-  module->config = segue__field_text(L, index, "config");
+/* What nobody said is by the kind of thing it is: everybody's can only be swapped. */
+static void take_replace(lua_State *L, int index, segue__module_spec *module) {
+  module->replace =
+      module->ops && segue__module_ops_serve(module->ops) ? SEGUE__SWAP : SEGUE__HANDOVER;
 #define X(name, value)                                                                             \
   if (is(L, index, "replace", value)) module->replace = SEGUE__##name;
   SEGUE__REPLACES(X)
 #undef X
+}
+
+static int take_module(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
+                       segue__module_spec *module, segue_error *err) {
+  module->name = segue__field_text(L, index, "name");
+  module->kind = segue__field_text(L, index, "kind");
+  module->config = segue__field_text(L, index, "config");
   module->prepare_ms = segue__field_count(L, index, "prepare_ms", 0);
   module->start_ms = segue__field_count(L, index, "start_ms", 0);
   module->drain_ms = segue__field_count(L, index, "drain_ms", 0);
@@ -261,15 +280,10 @@ static int take_module(lua_State *L, int index, segue__loaded *loaded, segue__mo
   module->buffer.items = segue__field_count(L, index, "buffer_items", 0);
   module->buffer.bytes = segue__field_count(L, index, "buffer_bytes", 0);
   module->buffer.age_ms = segue__field_count(L, index, "buffer_age_ms", 0);
-  size_t n = segue__field_list(L, index, "needs", sizeof *module->needs, &module->needs);
-  for (size_t i = 0; i < n; i++, module->needs_count++) {
-    lua_rawgeti(L, -1, (int)i + 1);
-    module->needs[i] = segue__strdup(lua_tostring(L, -1));
-    if (!module->needs[i]) return luaL_error(L, "out of memory");
-    lua_pop(L, 1);
-  }
-  lua_pop(L, 1);
-  return resolve(L, index, loaded, module, err);
+  take_texts(L, index, "needs", &module->needs, &module->needs_count);
+  int rc = resolve(L, index, loaded, policy, module, err);
+  if (!rc) take_replace(L, index, module);
+  return rc;
 }
 
 static int take_sources(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
@@ -319,7 +333,7 @@ static int take_modules(lua_State *L, int index, segue__loaded *loaded, segue__p
   for (size_t i = 0; i < n && !rc; i++) {
     lua_rawgeti(L, -1, (int)i + 1);
     policy->module_count++;
-    rc = take_module(L, lua_gettop(L), loaded, &policy->modules[i], err);
+    rc = take_module(L, lua_gettop(L), loaded, policy, &policy->modules[i], err);
     lua_pop(L, 1);
   }
   lua_pop(L, 1);
@@ -368,6 +382,7 @@ int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue_
   policy->schema_defaults = segue__field_flag(L, index, "schema_defaults");
   policy->formats_ignored = segue__field_flag(L, index, "formats_ignored");
   take_triggers(L, index, policy);
+  take_texts(L, index, "plugins", &policy->plugins, &policy->plugin_count);
   int rc = take_secrets(L, index, policy, err);
   if (rc) segue__error_at(err, loaded->program.chunks[0].path, err->line, 0);
   if (!rc) rc = take_sources(L, index, loaded, policy, err);

@@ -405,12 +405,12 @@ static void stop(void *instance, segue_op *op) {
   act(instance, "stop", op, NULL);
 }
 
-static int resolve_module(const segue__module_kind *kind, const char *folder,
+static int resolve_module(const segue__module_kind *kind, const segue__kind_place *place,
                           const char *const *values, segue__module_spec *spec, segue_error *err) {
   static const segue_module_ops ops = {
       .size = sizeof ops, .prepare = prepare, .start = start, .drain = drain, .stop = stop};
   segue__rehearsal *r = kind->data;
-  (void)folder, (void)values;
+  (void)place, (void)values;
   segue__fake_module *module = r->modules;
   while (module && strcmp(module->name, spec->name) != 0)
     module = module->next;

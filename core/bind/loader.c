@@ -212,7 +212,9 @@ int segue__loaded_evaluate(segue__loaded *loaded, segue__policy *policy, const s
                             .program = &loaded->program,
                             .outside = loader->outside,
                             .lua_dir = loader->options.lua_dir,
-                            .bytes_max = loader->options.memory_bytes};
+                            .bytes_max = loader->options.memory_bytes,
+                            .write_log = loader->options.write_log,
+                            .write_log_data = loader->options.write_log_data};
   struct evaluation e = {loaded, policy, saved, errors, false};
   int rc = segue__lua_new(&loaded->lua, &setup, err);
   if (!rc)
@@ -226,15 +228,11 @@ int segue__loaded_evaluate(segue__loaded *loaded, segue__policy *policy, const s
 
 static int add_inputs(segue__loaded *loaded, segue__policy *policy) {
   const segue__program *program = &loaded->program;
-  policy->inputs = segue__calloc(program->count, sizeof *policy->inputs);
-  if (!policy->inputs) return UV_ENOMEM;
-  for (size_t i = 0; i < program->count; i++) {
-    policy->inputs[i].path = segue__strdup(program->chunks[i].path);
-    policy->inputs[i].hash = program->chunks[i].hash;
-    if (!policy->inputs[i].path) return UV_ENOMEM;
-    policy->input_count++;
-  }
-  return 0;
+  int rc = 0;
+  for (size_t i = 0; i < program->count && !rc; i++)
+    rc = segue__policy_add_input(
+        policy, &(segue__input){.path = program->chunks[i].path, .hash = program->chunks[i].hash});
+  return rc;
 }
 
 /* segue.state as the hook that ended last left it: in a state that lives, or in what was kept. */
@@ -299,28 +297,4 @@ static int load(void *data, const char *path, segue__policy **out, segue__errors
   policy->has_strategy = loaded->hooks[SEGUE__HOOK_STRATEGY] != LUA_NOREF;
   *out = policy;
   return 0;
-}
-
-/* ---- The kind "c" ---------------------------------------------------------------------------- */
-
-static int resolve_c(const segue__module_kind *kind, const char *folder, const char *const *values,
-                     segue__module_spec *spec, segue_error *err) {
-  (void)folder;
-  const segue__host_modules *modules = kind->data;
-  const char *name = values[0] ? values[0] : spec->name;
-  for (size_t i = 0; i < modules->count; i++) {
-    if (strcmp(modules->items[i].name, name)) continue;
-    spec->ops = modules->items[i].ops;
-    spec->userdata = modules->items[i].userdata;
-    return 0;
-  }
-  return segue__error_set(err, SEGUE_EPOLICY,
-                          "there is no C module '%s': the host program registered %zu%s%s", name,
-                          modules->count, modules->count ? ", such as " : "",
-                          modules->count ? modules->items[0].name : "");
-}
-
-segue__module_kind segue__module_kind_c(segue__host_modules *modules) {
-  static const char *const keys[] = {"plugin", NULL};
-  return (segue__module_kind){"c", keys, resolve_c, modules};
 }

@@ -15,18 +15,25 @@
  * replace, config, needs and the time limits; all texts. NULL-terminated. */
 #define SEGUE__KIND_KEYS_MAX 16
 typedef struct segue__module_kind segue__module_kind;
+typedef struct segue__kind_place {
+  const segue__os *os;
+  segue__policy *policy;
+  const char *folder; /* the policy's; "" = the current one */
+} segue__kind_place;
 struct segue__module_kind {
   const char *name;
   const char *const *keys; /* NULL: none */
   /* Sets spec->ops, spec->userdata and spec->inputs, from the name and from values (one for each
-   * key, NULL where the policy has none; borrowed). folder is the policy's ("" = the current one).
+   * key, NULL where the policy has none; borrowed). Files that it reads become the policy's.
    * err names what is wrong. */
-  int (*resolve)(const segue__module_kind *kind, const char *folder, const char *const *values,
-                 segue__module_spec *spec, segue_error *err);
+  int (*resolve)(const segue__module_kind *kind, const segue__kind_place *place,
+                 const char *const *values, segue__module_spec *spec, segue_error *err);
   void *data;
 };
 
-/* Modules that the host registered, for the kind "c": found by the key `plugin`, else by name. */
+/* Modules of the kind "c" are found by the key `plugin`, else by their name: among those that the
+ * host registered, then as FOLDER/NAME.so in the folders that the policy names (`plugins`), then in
+ * the one that segue brings; with a slash it is the path of a file. */
 typedef struct segue__host_module {
   const char *name;
   const segue_module_ops *ops;
@@ -36,8 +43,13 @@ typedef struct segue__host_modules {
   const segue__host_module *items;
   size_t count;
 } segue__host_modules;
-/* The kind "c" over such a list, which must live as long as the loader. */
-segue__module_kind segue__module_kind_c(segue__host_modules *modules);
+typedef struct segue__c_modules {
+  segue__host_modules host;
+  segue__plugins *plugins; /* those that are loaded; NULL: none can be */
+  const char *folder;      /* where those are that segue brings; NULL: nowhere */
+} segue__c_modules;
+/* The kind "c" over these, which must live as long as the loader (kinds.c). */
+segue__module_kind segue__module_kind_c(const segue__c_modules *modules);
 
 typedef struct segue__lua_options {
   size_t size;
@@ -53,6 +65,9 @@ typedef struct segue__lua_options {
   const segue__module_kind *kinds;
   size_t kind_count;
   const struct segue__stand_in *stand_in; /* outside.h; NULL: this is no rehearsal */
+  /* What require "segue.log" writes to, see segue_log; NULL: there is none. */
+  int (*write_log)(void *data, const segue_log_entry *entry);
+  void *write_log_data;
 } segue__lua_options;
 
 typedef struct segue__lua_loader segue__lua_loader;

@@ -117,6 +117,8 @@ int segue__lua_new(segue__lua **out, const segue__lua_setup *setup, segue_error 
   lua->program = setup->program;
   lua->outside = setup->outside;
   lua->lua_dir = setup->lua_dir;
+  lua->write_log = setup->write_log;
+  lua->write_log_data = setup->write_log_data;
   lua->bytes_max = setup->bytes_max;
   lua->reserve = segue__malloc(RESERVE);
   if (lua->reserve) lua->L = lua_newstate(allocate, lua);

@@ -60,6 +60,8 @@ struct segue__lua {
   segue__program *program;
   const char *lua_dir;
   struct segue__outside *outside;
+  int (*write_log)(void *data, const segue_log_entry *entry); /* NULL: there is no such log */
+  void *write_log_data;
   size_t outside_bytes; /* held for it by what it started */
   size_t bytes, bytes_max;
   size_t held_back; /* see segue__lua_pace */
@@ -86,6 +88,8 @@ typedef struct segue__lua_setup {
   struct segue__outside *outside;
   const char *lua_dir;
   size_t bytes_max;
+  int (*write_log)(void *data, const segue_log_entry *entry);
+  void *write_log_data;
 } segue__lua_setup;
 
 #ifdef SEGUE_TEST

@@ -25,7 +25,9 @@ typedef struct trial {
   segue__loop *loop;
   segue__publication *publication;
   segue__lua_loader *lua;
-  char *lua_dir;
+  char *lua_dir, *plugin_dir;
+  segue__c_modules modules;
+  segue__module_kind kind;
   segue__engine *engine;
   segue__waiter waiter;
   segue__result *result;
@@ -61,12 +63,18 @@ static void on_outcome(segue__waiter *waiter, int status, segue__result *result)
 
 static int open_lua(trial *t, segue_error *err) {
   int rc = segue__scripts_find(t->cli->lua_dir, &t->lua_dir, err);
+  if (rc == 0) rc = segue__plugin_dir_find(&t->plugin_dir, err);
+  if (rc == 0) rc = segue__plugins_new(&t->modules.plugins);
   if (rc < 0) return rc;
+  t->modules.folder = t->plugin_dir;
+  t->kind = segue__module_kind_c(&t->modules);
   segue__lua_options options = {
       .size = sizeof options,
       .lua_dir = t->lua_dir,
       .signal = segue__budget_signal(),
       .load_cpu_ms = SEGUE__POLICY_LOAD_MS,
+      .kinds = &t->kind,
+      .kind_count = 1,
   };
   return segue__lua_loader_new(&t->lua, t->loop, &t->log, segue__os_default(), &options);
 }
@@ -105,6 +113,8 @@ static void close_all(trial *t) {
   segue__lua_loader_close(t->lua, on_lua_closed, t);
   while (!t->lua_closed)
     uv_run(&t->uv, UV_RUN_ONCE);
+  segue__plugins_free(t->modules.plugins);
+  segue__free(t->plugin_dir);
   segue__free(t->lua_dir);
   if (t->loop) segue__loop_close(t->loop, NULL, NULL);
   uv_run(&t->uv, UV_RUN_DEFAULT);

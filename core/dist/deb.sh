@@ -28,10 +28,12 @@ list() { # the libraries' packages, as a control field wants them
   for library in "$@"; do owner "$library"; done | sort -u | paste -s -d , | sed 's/,/, /g'
 }
 
-depends=$(list $(needed "$root/usr/bin/segue" "$root"/usr/lib/libsegue.so."$version" |
+depends=$(list $(needed "$root/usr/bin/segue" "$root"/usr/lib/libsegue.so."$version" \
+  "$root"/usr/lib/segue/plugins/*.so |
   grep -v '^ld-linux\|^libsegue'))
 
-strip --strip-unneeded "$root/usr/bin/segue" "$root"/usr/lib/libsegue.so."$version"
+strip --strip-unneeded "$root/usr/bin/segue" "$root"/usr/lib/libsegue.so."$version" \
+  "$root"/usr/lib/segue/plugins/*.so
 strip --strip-debug "$root/usr/lib/libsegue.a"
 install -d "$doc" "$root/DEBIAN"
 install -m 644 README.md "$doc/README.md"

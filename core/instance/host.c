@@ -33,24 +33,24 @@ void segue_on_budget_signal(void *value) {
 }
 
 static bool is_registered(const segue *s, const char *name) {
-  for (size_t i = 0; i < s->registered.count; i++)
+  for (size_t i = 0; i < s->registered.host.count; i++)
     if (strcmp(s->modules[i].name, name) == 0) return true;
   return false;
 }
 
 int segue_module_register(segue *s, const char *name, const segue_module_ops *ops, void *userdata) {
-  if (s->stage != SEGUE__NEW || !name || !*name || !ops || ops->size != sizeof *ops ||
+  if (s->stage != SEGUE__NEW || !name || !*name || !ops || !segue__module_ops_fit(ops) ||
       is_registered(s, name))
     return SEGUE_EUSAGE;
-  size_t count = s->registered.count;
+  size_t count = s->registered.host.count;
   segue__host_module *grown = segue__realloc(s->modules, (count + 1) * sizeof *grown);
   if (!grown) return UV_ENOMEM;
   s->modules = grown;
-  s->registered.items = grown;
+  s->registered.host.items = grown;
   char *copy = segue__strdup(name);
   if (!copy) return UV_ENOMEM;
   grown[count] = (segue__host_module){copy, ops, userdata};
-  s->registered.count++;
+  s->registered.host.count++;
   return 0;
 }
 
@@ -77,7 +77,7 @@ void segue__limit_children(segue *s, uint64_t files) {
 }
 
 void segue__host_modules_free(segue *s) {
-  for (size_t i = 0; i < s->registered.count; i++)
+  for (size_t i = 0; i < s->registered.host.count; i++)
     segue__free((char *)s->modules[i].name);
   segue__free(s->modules);
 }
@@ -98,15 +98,15 @@ static int add_source(segue__policy *policy, const char *path) {
 }
 
 static int add_modules(segue__policy *policy, const segue *s) {
-  if (!s->registered.count) return 0;
-  policy->modules = segue__calloc(s->registered.count, sizeof *policy->modules);
+  if (!s->registered.host.count) return 0;
+  policy->modules = segue__calloc(s->registered.host.count, sizeof *policy->modules);
   if (!policy->modules) return UV_ENOMEM;
-  for (size_t i = 0; i < s->registered.count; i++) {
+  for (size_t i = 0; i < s->registered.host.count; i++) {
     segue__module_spec *spec = &policy->modules[policy->module_count++];
     spec->name = segue__strdup(s->modules[i].name);
     spec->kind = segue__strdup("c");
-    spec->replace = SEGUE__HANDOVER;
     spec->ops = s->modules[i].ops;
+    spec->replace = segue__module_ops_serve(spec->ops) ? SEGUE__SWAP : SEGUE__HANDOVER;
     spec->userdata = s->modules[i].userdata;
     if (!spec->name || !spec->kind) return UV_ENOMEM;
   }

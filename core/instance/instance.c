@@ -46,7 +46,7 @@ int segue_new(segue **out, const segue_options *options, segue_error *error) {
                         .data = s,
                         .fold = options->on_log ? segue__log_fold_new() : NULL};
   if (options_copy(&s->options, options) < 0 || segue__publication_new(&s->publication) < 0 ||
-      segue__gates_new(&s->gates) < 0) {
+      segue__gates_new(&s->gates) < 0 || segue__plugins_new(&s->registered.plugins) < 0) {
     free_now(s);
     return segue__error_set(error, UV_ENOMEM, "out of memory");
   }
@@ -100,6 +100,7 @@ static void run_own_loop(segue *s) {
 
 int segue_run(segue *s) {
   if (s->options.uv_loop) return SEGUE_EUSAGE;
+  segue__services_here(s);
   run_own_loop(s);
   return 0;
 }
@@ -179,6 +180,7 @@ static bool taken_back(const segue__result *result) {
 
 static void on_first(segue__waiter *waiter, int status, segue__result *result) {
   segue *s = waiter->data;
+  segue__services_here(s); /* a host may start it on one thread and run it on another */
   bool live = result && result->generation;
   bool held = result && result->outcome == SEGUE__HELD && taken_back(result);
   if (!live && status == 0 && segue__start_from_last_good(s, held, on_first) == 0) return;
@@ -237,10 +239,16 @@ static int open_state(segue *s, segue_error *error) {
   return rc;
 }
 
+static int write_log(void *data, const segue_log_entry *entry) {
+  return segue__services_log(data, entry);
+}
+
 static int open_lua(segue *s, segue_error *error) {
   int rc = segue__scripts_find(s->options.lua_dir, &s->lua_dir, error);
   if (rc == 0) rc = segue__open_record(s);
+  if (rc == 0) rc = segue__plugin_dir_find(&s->plugin_dir, error);
   if (rc < 0) return rc;
+  s->registered.folder = s->plugin_dir;
   s->kinds[0] = segue__module_kind_c(&s->registered);
   segue__lua_options options = {
       .size = sizeof options,
@@ -249,6 +257,8 @@ static int open_lua(segue *s, segue_error *error) {
       .load_cpu_ms = SEGUE__POLICY_LOAD_MS,
       .kinds = s->kinds,
       .kind_count = sizeof s->kinds / sizeof *s->kinds,
+      .write_log = write_log,
+      .write_log_data = s,
   };
   return segue__lua_loader_new(&s->lua, s->loop, &s->log, segue__instance_os(s), &options);
 }
@@ -271,6 +281,7 @@ static int open_engine(segue *s, segue_error *error) {
       .log = &s->log,
       .publication = s->publication,
       .gates = s->gates,
+      .services = &s->services,
       .triggers = {.stage = stage, .settle = settle, .discard = discard, .data = s},
   };
   int rc = 0;
@@ -318,6 +329,13 @@ static void on_trigger(void *data, segue__trigger trigger, const char *cause) {
                cause, "error", 's', segue_strerror(rc), NULL);
 }
 
+static void on_reopen(void *data, const char *cause) {
+  segue *s = data;
+  size_t count = segue__engine_reopen(s->engine);
+  segue__log(&s->log, SEGUE__INFO, "module", "files are opened anew", "cause", 's', cause,
+             "modules", 'd', (int64_t)count, NULL);
+}
+
 static int64_t began_wall_ms(void *data) {
   const segue *s = data;
   const segue__result *running = segue__engine_running(s->engine);
@@ -331,6 +349,7 @@ static int open_triggers(segue *s) {
       .log = &s->log,
       .signals = s->options.signals,
       .on_trigger = on_trigger,
+      .on_reopen = on_reopen,
       .since_wall_ms = began_wall_ms,
       .data = s,
   };
@@ -348,6 +367,7 @@ static int ask_for_first(segue *s) {
 
 static int begin(segue *s, segue_error *error) {
   segue__error_set(error, 0, "%s", "");
+  segue__services_here(s);
   int rc = open_state(s, error);
   if (rc == 0) rc = segue__loop_open_uv(&s->loop, s->uv);
   if (rc == 0) segue__loop_set_child_files(s->loop, s->child_files);
@@ -441,6 +461,8 @@ static void free_now(segue *s) {
   segue__gates_unref(s->gates);
   segue__publication_free(s->publication);
   segue__host_modules_free(s);
+  segue__plugins_free(s->registered.plugins);
+  segue__free(s->plugin_dir);
   segue__free(s->lua_dir);
   options_free(&s->options);
   segue__log_flush(&s->log);

@@ -49,8 +49,11 @@ struct segue {
   segue__log log;
   segue__secrets secrets;
   segue__observer secret_observer;
-  segue__host_module *modules; /* what registered points to */
-  segue__host_modules registered;
+  segue__host_module *modules; /* what registered.host points to */
+  segue__c_modules registered;
+  char *plugin_dir; /* where those are that segue brings; NULL: nowhere */
+  segue__services services;
+  pthread_t control; /* atomic: the thread that never waits for a log */
   segue__module_kind kinds[1];
   segue__state state;
   segue__loop *loop;
@@ -93,6 +96,10 @@ int segue__last_good_judge(segue *s, const segue__policy *policy, segue__errors 
  * taken back, or reloads are frozen, not because they give nothing good. */
 int segue__start_from_last_good(segue *s, bool held,
                                 void (*cb)(segue__waiter *, int, segue__result *));
+
+/* services.c: the calling thread is the control thread; and segue_log for who has an entry. */
+void segue__services_here(segue *s);
+int segue__services_log(segue *s, const segue_log_entry *entry);
 
 /* The log, translated for the host. */
 void segue__host_log(void *data, const segue__log_entry *entry);

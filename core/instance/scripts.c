@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Where the Lua half is: in the tree that the program was built in (build/segue, build/asan/segue:
- * some folders above it), or where `make install` put it, beside the program or at the prefix.
+ * Where the Lua half and the plugins are: in the tree that the program was built in (build/segue,
+ * build/asan/segue: the Lua half some folders above it), or where `make install` put them, beside
+ * the program or at the prefix.
  */
 #include "scripts.h"
 
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -25,22 +27,35 @@ static bool is_lua_half(const char *folder) {
   return access(probe, R_OK) == 0;
 }
 
-/* Looks around a program or library at path. */
-static bool beside(const char *path, char *out) {
-  static const char *const places[] = {"../lua", "../../lua", "../../../lua", "../share/segue/lua"};
+static bool is_folder(const char *folder) {
+  struct stat st;
+  return stat(folder, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* Looks around a program or library at path, in places that end with NULL. */
+static bool beside(const char *path, const char *const *places, bool (*is_it)(const char *),
+                   char *out) {
   char folder[PATH_MAX], probe[PATH_MAX + 32];
   if (!realpath(path, folder)) return false;
   *strrchr(folder, '/') = 0;
-  for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-    snprintf(probe, sizeof probe, "%s/%s", folder, places[i]);
-    if (is_lua_half(probe) && realpath(probe, out)) return true;
+  for (; *places; places++) {
+    snprintf(probe, sizeof probe, "%s/%s", folder, *places);
+    if (is_it(probe) && realpath(probe, out)) return true;
   }
   return false;
 }
 
-int segue__scripts_find(const char *given, char **out, segue_error *err) {
-  char found[PATH_MAX];
+static bool around(const char *const *places, bool (*is_it)(const char *), char *out) {
   Dl_info library;
+  return beside("/proc/self/exe", places, is_it, out) ||
+         (dladdr((void *)(size_t)segue_version, &library) &&
+          beside(library.dli_fname, places, is_it, out));
+}
+
+int segue__scripts_find(const char *given, char **out, segue_error *err) {
+  static const char *const places[] = {"../lua", "../../lua", "../../../lua", "../share/segue/lua",
+                                       NULL};
+  char found[PATH_MAX];
   const char *env = getenv("SEGUE_LUA_DIR");
   *out = NULL;
   if (!given && env && *env) given = env;
@@ -49,8 +64,7 @@ int segue__scripts_find(const char *given, char **out, segue_error *err) {
                             "there is no Lua half of segue in %s: no segue/init.lua", given);
   if (given)
     snprintf(found, sizeof found, "%s", given);
-  else if (!beside("/proc/self/exe", found) &&
-           !(dladdr((void *)(size_t)segue_version, &library) && beside(library.dli_fname, found))) {
+  else if (!around(places, is_lua_half, found)) {
     snprintf(found, sizeof found, "%s", SEGUE_PREFIX "/share/segue/lua");
     if (!is_lua_half(found))
       return segue__error_set(err, UV_ENOENT,
@@ -58,6 +72,21 @@ int segue__scripts_find(const char *given, char **out, segue_error *err) {
                               "where it is with --lua-dir or $SEGUE_LUA_DIR",
                               found);
   }
+  *out = segue__strdup(found);
+  return *out ? 0 : segue__error_set(err, UV_ENOMEM, "out of memory");
+}
+
+int segue__plugin_dir_find(char **out, segue_error *err) {
+  static const char *const places[] = {"plugins", "../plugins", "../lib/segue/plugins",
+                                       "segue/plugins", NULL};
+  char found[PATH_MAX];
+  const char *env = getenv("SEGUE_PLUGIN_DIR");
+  *out = NULL;
+  if (env && *env)
+    snprintf(found, sizeof found, "%s", env);
+  else if (!around(places, is_folder, found))
+    snprintf(found, sizeof found, "%s", SEGUE_PREFIX "/lib/segue/plugins");
+  if (!is_folder(found)) return 0;
   *out = segue__strdup(found);
   return *out ? 0 : segue__error_set(err, UV_ENOMEM, "out of memory");
 }

@@ -14,6 +14,8 @@ struct segue__instance {
   char *name;
   segue_module_ops ops;
   void *userdata;
+  segue__plugin *plugin; /* a reference: its code stays as long as there is an instance */
+  segue__service service;
   segue_slice next, prev;
   void *object;
   segue_op op[4];
@@ -37,6 +39,7 @@ static void conclude(segue__instance *instance, segue__verb verb, int status,
                      const segue_error *error);
 static void wait_for_leaving(segue__instance *instance);
 static void left(segue__timer *timer);
+static void take_service(segue__instance *instance);
 static segue_slice slice_of(const segue_snapshot *snapshot, const char *path);
 
 static const char *const verb_names[] = {"prepare", "start", "drain", "stop"};
@@ -77,6 +80,7 @@ int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__l
   size_t size = spec->ops->size < sizeof instance->ops ? spec->ops->size : sizeof instance->ops;
   memcpy(&instance->ops, spec->ops, size);
   instance->userdata = spec->userdata;
+  instance->plugin = segue__plugin_ref(spec->plugin);
   instance->drain_ms = spec->drain_ms ? spec->drain_ms : SEGUE__DRAIN_MS;
   instance->stop_ms = spec->stop_ms ? spec->stop_ms : SEGUE__STOP_MS;
   instance->limbo = limbo;
@@ -182,6 +186,58 @@ void *segue__instance_object(const segue__instance *instance) {
   return instance->object;
 }
 
+/* ---- What a module may do besides ---- */
+
+static size_t at_most(size_t size, size_t max) {
+  return size < max ? size : max;
+}
+
+const segue__service *segue__instance_service(const segue__instance *instance) {
+  return segue__module_ops_serve(&instance->ops) ? &instance->service : NULL;
+}
+
+/* Called once, after prepare: nobody else knows the instance yet. */
+static void take_service(segue__instance *instance) {
+  const segue_module_ops *ops = &instance->ops;
+  segue__service *service = &instance->service;
+  service->object = instance->object;
+  if (ops->log) memcpy(&service->log, ops->log, at_most(ops->log->size, sizeof service->log));
+  if (ops->stats)
+    memcpy(&service->stats, ops->stats, at_most(ops->stats->size, sizeof service->stats));
+}
+
+static bool same_making(const segue__instance *a, const segue__instance *b) {
+  if (!a->plugin || !b->plugin)
+    return a->plugin == b->plugin && a->ops.prepare == b->ops.prepare && a->userdata == b->userdata;
+  return !strcmp(segue__plugin_descriptor(a->plugin)->name,
+                 segue__plugin_descriptor(b->plugin)->name);
+}
+
+void segue__instance_inherit(segue__instance *instance, segue__instance *prev) {
+  if (instance->ops.inherit && prev && same_making(instance, prev))
+    instance->ops.inherit(instance->object, prev->object);
+}
+
+bool segue__instance_reopen(segue__instance *instance) {
+  if (!instance->ops.reopen) return false;
+  instance->ops.reopen(instance->object);
+  return true;
+}
+
+void segue__instance_metrics(segue__instance *instance,
+                             void (*add)(void *sink, const char *text, size_t len), void *sink) {
+  if (instance->ops.metrics) instance->ops.metrics(instance->object, add, sink);
+}
+
+bool segue__module_ops_fit(const segue_module_ops *ops) {
+  return ops->size >= offsetof(segue_module_ops, inherit) && ops->size <= sizeof *ops;
+}
+
+bool segue__module_ops_serve(const segue_module_ops *ops) {
+  return (ops->size > offsetof(segue_module_ops, log) && ops->log) ||
+         (ops->size > offsetof(segue_module_ops, stats) && ops->stats);
+}
+
 static segue_slice slice_of(const segue_snapshot *snapshot, const char *path) {
   segue_slice slice = {snapshot, NULL};
   if (snapshot) slice.config = segue_node_get(segue_snapshot_root(snapshot), path ? path : "");
@@ -231,6 +287,7 @@ static void conclude(segue__instance *instance, segue__verb verb, int status,
   static const segue__module_state after[] = {SEGUE__MODULE_READY, SEGUE__MODULE_SERVING,
                                               SEGUE__MODULE_DRAINING, SEGUE__MODULE_STOPPED};
   instance->state = status < 0 ? SEGUE__MODULE_FAILED : after[verb];
+  if (verb == SEGUE__PREPARE && status == 0) take_service(instance);
   instance->cb[verb](instance, verb, status, error, instance->cb_data[verb]);
 }
 
@@ -266,6 +323,7 @@ static void destroy_if_done(segue__instance *instance) {
   if (instance->object && instance->ops.destroy) instance->ops.destroy(instance->object);
   segue_snapshot_unref(instance->next.snapshot);
   segue_snapshot_unref(instance->prev.snapshot);
+  segue__plugin_unref(instance->plugin);
   segue__free(instance->name);
   segue__free(instance);
 }

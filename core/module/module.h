@@ -12,6 +12,8 @@
 #include "../os/loop.h"
 #include "gate.h"
 #include "op.h"
+#include "plugin.h"
+#include "service.h"
 
 /* X(name, text) */
 #define SEGUE__REPLACES(X) X(SWAP, "swap") X(HANDOVER, "handover") X(RESTART, "restart")
@@ -47,8 +49,9 @@ typedef struct segue__module_spec {
   uint64_t prepare_ms, start_ms, drain_ms, stop_ms; /* 0 = defaults below */
   segue__gate_limits buffer;                        /* of its gate */
   segue__hash inputs;          /* bytes of code, template, argv: a change is a reason to replace */
-  const segue_module_ops *ops; /* how to run it; outlives the policy */
+  const segue_module_ops *ops; /* how to run it; outlives the policy, or is the plugin's */
   void *userdata;
+  segue__plugin *plugin; /* a reference; NULL: the ops are the host's */
 } segue__module_spec;
 
 #define SEGUE__PREPARE_MS 30000
@@ -96,5 +99,16 @@ uint64_t segue__instance_generation(const segue__instance *instance);
 void segue__instance_deadlines(const segue__instance *instance, uint64_t *drain_ms,
                                uint64_t *stop_ms);
 void *segue__instance_object(const segue__instance *instance);
+/* What it offers to everybody; NULL: nothing. */
+const segue__service *segue__instance_service(const segue__instance *instance);
+/* Prepared: takes over from the one that it will replace, if both are of one making. */
+void segue__instance_inherit(segue__instance *instance, segue__instance *prev);
+bool segue__instance_reopen(segue__instance *instance); /* false: there is nothing to open anew */
+void segue__instance_metrics(segue__instance *instance,
+                             void (*add)(void *sink, const char *text, size_t len), void *sink);
+/* Of this version, or of one before it that had less. */
+bool segue__module_ops_fit(const segue_module_ops *ops);
+/* What everybody calls can only be swapped. */
+bool segue__module_ops_serve(const segue_module_ops *ops);
 
 #endif

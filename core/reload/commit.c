@@ -117,13 +117,13 @@ static void prepare_next(segue__txn *txn) {
 
 static void prepared(segue__instance *instance, segue__verb verb, int status,
                      const segue_error *error, void *data) {
-  (void)instance;
   (void)verb;
   segue__txn *txn = data;
   if (status < 0) {
     segue__txn_step_end(txn, error);
     return;
   }
+  segue__instance_inherit(instance, txn->steps[txn->cursor].old);
   txn->cursor++;
   prepare_next(txn);
 }
@@ -243,6 +243,7 @@ static void flip(segue__txn *txn) {
     segue__gate_limit(step->module->gate, step->spec ? &step->spec->buffer : &no_limits);
     segue__gate_flip(step->module->gate);
   }
+  segue__services_update(engine);
   segue__txn_step_end(txn, NULL);
 }
 
@@ -327,6 +328,7 @@ static void undo_flip(segue__txn *txn) {
     else
       segue__gate_unflip(step->module->gate);
   }
+  segue__services_update(engine);
 }
 
 /* True: it is under way, undo_stepped goes on. */

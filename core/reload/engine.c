@@ -699,6 +699,20 @@ const segue__engine_stats *segue__engine_stats_get(const segue__engine *engine) 
   return &engine->stats;
 }
 
+size_t segue__engine_reopen(segue__engine *engine) {
+  size_t count = 0;
+  for (size_t i = 0; i < engine->module_count; i++)
+    if (engine->modules[i]->live) count += segue__instance_reopen(engine->modules[i]->live);
+  return count;
+}
+
+void segue__engine_module_metrics(const segue__engine *engine,
+                                  void (*add)(void *sink, const char *text, size_t len),
+                                  void *sink) {
+  for (size_t i = 0; i < engine->module_count; i++)
+    if (engine->modules[i]->live) segue__instance_metrics(engine->modules[i]->live, add, sink);
+}
+
 size_t segue__engine_module_count(const segue__engine *engine) {
   return engine->module_count;
 }

@@ -216,6 +216,7 @@ typedef struct segue__engine_options {
   segue__triggers_ops triggers; /* NULL functions: none */
   segue__record *record;        /* opened, borrowed; NULL: nothing outlives the process */
   segue__gates *gates;          /* a reference is taken; NULL: of its own */
+  segue__services *services;    /* where it says what everybody may call; NULL: nowhere */
 } segue__engine_options;
 
 int segue__engine_new(segue__engine **out, const segue__engine_options *options);
@@ -283,6 +284,12 @@ typedef struct segue__module_status {
   size_t draining;          /* old instances that are still going */
   const segue_error *error; /* why it failed; NULL */
 } segue__module_status;
+/* Has the live modules open their files anew. How many do. */
+size_t segue__engine_reopen(segue__engine *engine);
+/* What the live modules count. */
+void segue__engine_module_metrics(const segue__engine *engine,
+                                  void (*add)(void *sink, const char *text, size_t len),
+                                  void *sink);
 size_t segue__engine_module_count(const segue__engine *engine);
 void segue__engine_module_status(const segue__engine *engine, size_t index,
                                  segue__module_status *out);

@@ -105,7 +105,8 @@ static char *judge(const segue__txn *txn, const segue__module_spec *spec, segue_
     return segue__strdup(module && module->failed ? "it has failed" : "new");
   }
   step->action = action_of(spec->replace);
-  if (!was || !same_text(was->kind, spec->kind) || was->ops != spec->ops)
+  bool plugins = was && was->plugin && spec->plugin;
+  if (!was || !same_text(was->kind, spec->kind) || (was->ops != spec->ops && !plugins))
     return segue__strdup("its kind changed");
   if (!segue__hash_equal(was->inputs, spec->inputs)) return segue__strdup("its code changed");
   if (!same_text(was->config, spec->config))

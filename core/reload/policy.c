@@ -52,6 +52,7 @@ static void free_modules(segue__policy *policy) {
     for (size_t j = 0; j < module->needs_count; j++)
       segue__free(module->needs[j]);
     segue__free(module->needs);
+    segue__plugin_unref(module->plugin);
   }
   segue__free(policy->modules);
 }
@@ -77,6 +78,9 @@ void segue__policy_unref(segue__policy *policy) {
     if (policy->triggers[i].free_door) policy->triggers[i].free_door(policy->triggers[i].door);
   }
   free_modules(policy);
+  for (size_t i = 0; i < policy->plugin_count; i++)
+    segue__free(policy->plugins[i]);
+  segue__free(policy->plugins);
   segue__free(policy->inputs);
   segue__free(policy->sources);
   segue__free(policy->triggers);
@@ -97,6 +101,35 @@ static bool known(const segue__policy *policy, const char *name) {
   return false;
 }
 
+static bool is_log(const segue_module_ops *ops) {
+  return ops && ops->size > offsetof(segue_module_ops, log) && ops->log;
+}
+
+static bool is_stats(const segue_module_ops *ops) {
+  return ops && ops->size > offsetof(segue_module_ops, stats) && ops->stats;
+}
+
+/* What everybody calls is there all the time, and once. */
+static void check_services(const segue__policy *policy, size_t index, segue__errors *errors) {
+  const segue__module_spec *module = &policy->modules[index];
+  if (segue__module_ops_serve(module->ops) && module->replace != SEGUE__SWAP)
+    complain(
+        errors, module->name,
+        "module '%s' is called by everybody all the time: it can only be replaced by \"swap\", "
+        "not by \"%s\"",
+        segue__replace_name(module->replace));
+  for (size_t i = 0; i < index; i++) {
+    const segue_module_ops *other = policy->modules[i].ops;
+    if (is_log(other) && is_log(module->ops))
+      complain(errors, module->name, "module '%s' is a log, and so is '%s': keep one of them",
+               policy->modules[i].name);
+    if (is_stats(other) && is_stats(module->ops))
+      complain(errors, module->name,
+               "module '%s' keeps figures, and so does '%s': keep one of them",
+               policy->modules[i].name);
+  }
+}
+
 static void check_module(const segue__policy *policy, size_t index, segue__errors *errors) {
   const segue__module_spec *module = &policy->modules[index];
   for (size_t i = 0; i < index; i++)
@@ -106,8 +139,52 @@ static void check_module(const segue__policy *policy, size_t index, segue__error
     if (!known(policy, module->needs[i]))
       complain(errors, module->name, "module '%s' needs '%s', which is not declared",
                module->needs[i]);
-  if (!module->ops)
+  if (!module->ops) {
     complain(errors, module->name, "module '%s': nothing implements its kind '%s'", module->kind);
+    return;
+  }
+  check_services(policy, index, errors);
+}
+
+static size_t index_of(const segue__policy *policy, const char *name) {
+  size_t i = 0;
+  while (i < policy->module_count && strcmp(policy->modules[i].name, name) != 0)
+    i++;
+  return i;
+}
+
+/* Follows needs from `at` back to it; path has what lies between. passed: modules that lead
+ * nowhere. */
+static bool walk_circle(const segue__policy *policy, size_t at, size_t end, bool *passed,
+                        segue__buf *path) {
+  const segue__module_spec *module = &policy->modules[at];
+  size_t len = path->len;
+  passed[at] = true;
+  for (size_t i = 0; i < module->needs_count; i++) {
+    size_t next = index_of(policy, module->needs[i]);
+    segue__buf_addf(path, " needs %s", module->needs[i]);
+    if (next == end) return true;
+    if (!passed[next] && walk_circle(policy, next, end, passed, path)) return true;
+    if (path->failed) return false;
+    path->len = len;
+    path->data[len] = 0;
+  }
+  return false;
+}
+
+static int complain_of_circle(const segue__policy *policy, size_t at, segue__errors *errors) {
+  bool *passed = segue__calloc(policy->module_count, sizeof *passed);
+  segue__buf path;
+  segue__buf_init(&path);
+  segue__buf_adds(&path, policy->modules[at].name);
+  if (passed && !path.failed) walk_circle(policy, at, at, passed, &path);
+  bool failed = !passed || path.failed;
+  if (!failed)
+    complain(errors, policy->modules[at].name, "module '%s' needs itself: %s: break the circle",
+             path.data);
+  segue__buf_deinit(&path);
+  segue__free(passed);
+  return failed ? UV_ENOMEM : 0;
 }
 
 int segue__policy_validate(const segue__policy *policy, segue__errors *errors) {
@@ -124,9 +201,9 @@ int segue__policy_validate(const segue__policy *policy, segue__errors *errors) {
   size_t at = 0;
   size_t *order = segue__calloc(policy->module_count, sizeof *order);
   if (!order) return UV_ENOMEM;
-  if (segue__plan_order(policy->modules, policy->module_count, order, &at) < 0)
-    complain(errors, policy->modules[at].name,
-             "module '%s' needs itself, directly or through others: break the circle%s", "");
+  int rc = segue__plan_order(policy->modules, policy->module_count, order, &at);
   segue__free(order);
+  if (rc == -1) rc = complain_of_circle(policy, at, errors);
+  if (rc < 0) return rc;
   return errors->total == before ? 0 : SEGUE_EPOLICY;
 }

@@ -26,7 +26,7 @@ typedef enum segue__trigger_type {
 typedef struct segue__trigger_spec {
   segue__trigger_type type;
   int signum;             /* signal */
-  char *action;           /* signal: "reload" (more later) */
+  char *action;           /* signal: "reload" or "reopen"; NULL: reload */
   char *address;          /* http: "127.0.0.1:9090" */
   segue__http_spec *http; /* http: who may come in; NULL: the defaults */
   void *door;             /* http: what was made of it, by whoever opens listeners */
@@ -90,6 +90,8 @@ struct segue__policy {
   size_t trigger_count;
   segue__module_spec *modules;
   size_t module_count;
+  char **plugins; /* folders with plugins, before the one that segue brings */
+  size_t plugin_count;
   char *schema; /* path of a JSON Schema that the merged config must fit; NULL: none */
   segue__schema_part *schema_with;
   size_t schema_with_count;

@@ -16,13 +16,14 @@ struct segue__retiree {
   segue__instance *instance;
   segue__message grace_over;
   uint64_t drain_ms, stop_ms;
-  bool draining;
+  bool draining, answers; /* answers: the end of a transaction waits for it */
   segue__retiree *next;
 };
 
 static void retire_begin(segue__message *message);
 static void retired_step(segue__instance *instance, segue__verb verb, int status,
                          const segue_error *error, void *data);
+static void retired(segue__retiree *retiree, bool release);
 
 segue__module *segue__module_find(const segue__engine *engine, const char *name) {
   for (size_t i = 0; i < engine->module_count; i++)
@@ -113,12 +114,38 @@ static void grace_over(void *data) {
   segue__post(retiree->engine->loop, &retiree->grace_over);
 }
 
+/* Whoever is inside of a service is so without a count: nothing but a grace period tells that he
+ * has left, and where there is no memory to wait for one it stays. */
+static bool must_stay(segue__engine *engine, const segue__module *module,
+                      const segue__instance *instance) {
+  if (!segue__instance_service(instance)) return false;
+  segue__log(engine->log, SEGUE__ERROR, "module", "out of memory: an old instance is leaked",
+             "module", 's', module->name, NULL);
+  return true;
+}
+
+void segue__services_update(segue__engine *engine) {
+  segue__services *services = engine->options.services;
+  const segue__service *log = NULL, *stats = NULL;
+  if (!services) return;
+  for (size_t i = 0; i < engine->module_count; i++) {
+    const segue__instance *live = engine->modules[i]->live;
+    const segue__service *service = live ? segue__instance_service(live) : NULL;
+    if (service && service->log.write) log = service;
+    if (service && service->stats.record) stats = service;
+  }
+  __atomic_store_n(&services->log, log, __ATOMIC_RELEASE);
+  __atomic_store_n(&services->stats, stats, __ATOMIC_RELEASE);
+}
+
 void segue__retire(segue__engine *engine, segue__module *module, segue__instance *instance,
                    bool after_grace) {
+  bool service = segue__instance_service(instance) != NULL;
   segue__retiree *retiree = segue__calloc(1, sizeof *retiree);
   if (!retiree || remember_old(module, instance) < 0) {
     /* No memory to let it drain in peace: it goes at once, which its destroy must bear. */
     segue__free(retiree);
+    if (must_stay(engine, module, instance)) return;
     segue__log(engine->log, SEGUE__ERROR, "module", "out of memory: an old instance is cut off",
                "module", 's', module->name, NULL);
     segue__instance_release(instance);
@@ -136,8 +163,13 @@ void segue__retire(segue__engine *engine, segue__module *module, segue__instance
                "module", 's', module->name, NULL);
     segue__instance_cancel(module->old[0], SEGUE__DRAIN);
   }
-  if (!after_grace || !engine->options.publication ||
-      segue__publication_defer(engine->options.publication, grace_over, retiree) < 0)
+  retiree->answers = service;
+  engine->swapping += service;
+  bool waits = (after_grace || service) && engine->options.publication;
+  if (waits && !segue__publication_defer(engine->options.publication, grace_over, retiree)) return;
+  if (waits && must_stay(engine, module, instance))
+    retired(retiree, false);
+  else
     retire_begin(&retiree->grace_over);
 }
 
@@ -148,16 +180,18 @@ static void retire_begin(segue__message *message) {
   segue__instance_call(retiree->instance, SEGUE__DRAIN, retiree->drain_ms, retired_step, retiree);
 }
 
-static void retired(segue__retiree *retiree) {
+static void retired(segue__retiree *retiree, bool release) {
   segue__engine *engine = retiree->engine;
   segue__retiree **link = &engine->retirees;
   while (*link != retiree)
     link = &(*link)->next;
   *link = retiree->next;
   forget_old(retiree->module, retiree->instance);
-  segue__instance_release(retiree->instance);
+  if (release) segue__instance_release(retiree->instance);
+  engine->swapping -= retiree->answers;
   if (retiree->module->removed) segue__module_remove(engine, retiree->module);
   segue__free(retiree);
+  if (!engine->swapping && engine->txn && engine->txn->swaps) segue__txn_swapped(engine->txn);
   if (engine->stopping) segue__retire_all(engine);
 }
 
@@ -171,7 +205,7 @@ static void retired_step(segue__instance *instance, segue__verb verb, int status
   if (verb == SEGUE__DRAIN)
     segue__instance_call(instance, SEGUE__STOP, retiree->stop_ms, retired_step, retiree);
   else
-    retired(retiree);
+    retired(retiree, true);
 }
 
 /* Last come, first gone: modules are kept in the order in which they started. */
@@ -181,6 +215,7 @@ void segue__retire_all(segue__engine *engine) {
     segue__gate_refuse(module->gate, SEGUE_ECLOSED);
     segue__instance *live = module->live;
     module->live = NULL;
+    segue__services_update(engine);
     if (live) segue__retire(engine, module, live, false);
   }
   segue__engine_check_stopped(engine);
@@ -232,6 +267,7 @@ static void recovered_step(segue__instance *instance, segue__verb verb, int stat
   } else {
     r->module->live = instance;
     r->module->failed = false;
+    segue__services_update(r->engine);
     segue__log(r->engine->log, SEGUE__INFO, "module", "recovered", "module", 's', r->module->name,
                NULL);
   }

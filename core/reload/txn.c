@@ -25,7 +25,7 @@ static void conclude(segue__txn *txn);
 static void settle(segue__txn *txn);
 static void end(segue__txn *txn, segue__outcome outcome);
 
-enum { RECORD_MS = 5000 };
+enum { RECORD_MS = 5000, SWAP_MS = 30000 };
 
 int segue__txn_start(segue__engine *engine, segue__run *run) {
   segue__txn *txn = segue__calloc(1, sizeof *txn);
@@ -644,6 +644,29 @@ static void conclude(segue__txn *txn) {
   }
 }
 
+/* Whoever hears that a log was swapped may count on the old one being written, and still. */
+void segue__txn_swapped(segue__txn *txn) {
+  segue__timer_stop(txn->engine->loop, &txn->timer);
+  txn->swaps = false;
+  end(txn, SEGUE__APPLIED);
+}
+
+static void swapped_late(segue__timer *timer) {
+  segue__txn *txn = timer->data;
+  segue_error error;
+  segue__error_set(
+      &error, SEGUE_ETIMEOUT,
+      "what was swapped out is still at work after %d ms: it goes on in the background", SWAP_MS);
+  segue__txn_tell(txn, &error);
+  segue__txn_swapped(txn);
+}
+
+static void wait_for_swapped(segue__txn *txn) {
+  txn->swaps = true;
+  txn->timer.data = txn;
+  segue__timer_start(txn->engine->loop, &txn->timer, SWAP_MS, swapped_late);
+}
+
 /* What is written at the end, one after the other. A rollback comes before the decision that it
  * stays, and a generation after the decision that it is confirmed: killed in between, the next
  * start finds what was before, or what is now, and not a decision about a generation that is not
@@ -672,6 +695,8 @@ static void keep(segue__txn *txn, const segue_error *error) {
   } else if (txn->keeps_state) {
     txn->keeps_state = false;
     segue__txn_record(txn, segue__record_state(record, &engine->durable, &txn->call), keep);
+  } else if (engine->swapping) {
+    wait_for_swapped(txn);
   } else {
     end(txn, SEGUE__APPLIED);
   }

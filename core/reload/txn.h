@@ -97,6 +97,7 @@ struct segue__engine {
   segue__gates *gates;
   segue__limbo limbo;
   segue__retiree *retirees;
+  size_t swapping; /* of them: everybody called these, and an answer waits until they are gone */
   bool recovering;
   bool asking;     /* a strategy hook is under way */
   segue_op *hooks; /* policy hooks that outlived their deadline, chained by data */
@@ -197,6 +198,7 @@ struct segue__txn {
   segue__record_call call;  /* to the record */
   void (*recorded)(segue__txn *txn, const segue_error *error); /* what follows it */
   segue__files *files;  /* what the generation was made from */
+  bool swaps;           /* everything else is done: its end waits for engine->swapping */
   bool first_here;      /* the first one of this process */
   bool resumed;         /* it has the number that it had before the daemon was started again */
   bool new_credentials; /* than those that the live policy was made with */
@@ -365,7 +367,9 @@ segue__module *segue__module_find(const segue__engine *engine, const char *name)
 segue__module *segue__module_get(segue__engine *engine,
                                  const segue__module_spec *spec); /* or new */
 void segue__module_remove(segue__engine *engine, segue__module *module);
-void segue__gates_settle(segue__engine *engine); /* none is shut once a transaction is over */
+void segue__services_update(segue__engine *engine); /* live instances are other ones now */
+void segue__txn_swapped(segue__txn *txn);           /* txn.c: what was swapped out is gone */
+void segue__gates_settle(segue__engine *engine);    /* none is shut once a transaction is over */
 /* Drains, stops and releases it in the background; after_grace: not before every read section that
  * is open now has ended. */
 void segue__retire(segue__engine *engine, segue__module *module, segue__instance *instance,

@@ -23,6 +23,7 @@ typedef struct item {
   segue__triggers *owner;
   segue__signal *signal; /* NULL: a poll */
   int signum;
+  unsigned live_actions, next_actions; /* of a signal, by policy: what it is to do */
   segue__poll poll;
   uint64_t interval_ms;
   bool in_live, in_next;
@@ -69,9 +70,16 @@ static void files_deinit(files *f) {
 
 /* ---- Signals and polls ---- */
 
+enum { RELOADS = 1, REOPENS = 2 };
+
 static void on_signal(void *data, int signum) {
   item *one = data;
-  tell(one->owner, SEGUE__BY_SIGNAL, segue__signal_name(signum));
+  segue__triggers *t = one->owner;
+  unsigned actions = one->in_live ? one->live_actions : one->next_actions;
+  const char *name = segue__signal_name(signum);
+  if ((actions & REOPENS) && !t->closed && t->options.on_reopen)
+    t->options.on_reopen(t->options.data, name);
+  if (actions & RELOADS) tell(t, SEGUE__BY_SIGNAL, name);
 }
 
 static void format_interval(uint64_t ms, char *buf, size_t size) {
@@ -155,6 +163,8 @@ static int stage_signal(segue__triggers *t, const segue__trigger_spec *spec, seg
       return segue__error_set(err, rc, "cannot listen for %s (signal %d): %s",
                               segue__signal_name(spec->signum), spec->signum, segue_strerror(rc));
   }
+  if (!one->in_next) one->next_actions = 0;
+  one->next_actions |= spec->action && !strcmp(spec->action, "reopen") ? REOPENS : RELOADS;
   one->in_next = true;
   return 0;
 }
@@ -339,6 +349,7 @@ void segue__triggers_settle(segue__triggers *t) {
   t->staged = false;
   for (item *one = t->items; one; one = one->next) {
     one->in_live = one->in_next;
+    one->live_actions = one->next_actions;
     one->in_next = false;
   }
   drop_unused(t);

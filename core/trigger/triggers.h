@@ -19,6 +19,8 @@ typedef struct segue__triggers_options {
   /* Asks for a reload; cause ("SIGHUP", "config.yaml changed", "poll every 30s") is borrowed. May
    * be called between stage and settle. */
   void (*on_trigger)(void *data, segue__trigger trigger, const char *cause);
+  /* A signal that the policy names with the action "reopen". NULL: it does nothing. */
+  void (*on_reopen)(void *data, const char *cause);
   /* When the running transaction began to read (wall clock). What is watched for the first time and
    * was touched since then asks for one more reload once the policy is live, because no event told
    * of it. NULL: a minute ago. */

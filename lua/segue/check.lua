@@ -86,6 +86,11 @@ function kinds.texts(value)
   end
 end
 
+kinds["text or texts"] = function(value)
+  if type(value) == "string" then return kinds.text(value) end
+  return kinds.texts(value)
+end
+
 --- What is wrong with one value, by its kind: a name of `kinds`, or a list of allowed texts.
 ---@param value any
 ---@param kind string|string[]

@@ -109,7 +109,9 @@ end
 
 --- A trigger: a signal to the daemon: HUP, USR1, USR2 or WINCH.
 ---@param name string
----@param action? "reload"
+--- With the action "reopen" the modules open their files anew (logs that were moved away), and
+--- nothing is reloaded.
+---@param action? "reload"|"reopen"
 ---@return segue.Trigger
 function M.signal(name, action)
   argument("segue.signal", name, "text")
@@ -117,11 +119,12 @@ function M.signal(name, action)
   if not signum then
     error(("segue.signal: '%s' cannot be a trigger: use HUP, USR1, USR2 or WINCH"):format(name), 2)
   end
-  if action ~= nil and action ~= "reload" then
-    error(("segue.signal: unknown action '%s': this version knows \"reload\""):format(
-      tostring(action)), 2)
+  if action ~= nil and action ~= "reload" and action ~= "reopen" then
+    error(("segue.signal: unknown action '%s': this version knows \"reload\" and "
+      .. "\"reopen\""):format(tostring(action)), 2)
   end
-  return tagged("trigger", "signal", { signum = signum, signal = name, action = "reload" })
+  return tagged("trigger", "signal",
+    { signum = signum, signal = name, action = action or "reload" })
 end
 
 --- A trigger: changes of the files that the policy names, and of the policy.

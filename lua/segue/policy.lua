@@ -26,7 +26,8 @@ local keys = {
   name = "text", sources = "table", triggers = "table", debounce = "table",
   min_interval = "duration", strategy = "function", check = "function", reload = "function",
   modules = "table", confirm = "table", timeouts = "table", schema = "text or table",
-  history = "table", last_good = "table", ready = { "serving", "strict" }, secrets = "texts",
+  plugins = "text or texts", history = "table", last_good = "table",
+  ready = { "serving", "strict" }, secrets = "texts",
 }
 local debounce_keys = { min = "duration", max = "duration" }
 local timeout_keys = { collect = "duration", check = "duration", reload = "duration" }
@@ -43,6 +44,8 @@ local module_keys = {
   buffer = "table",
 }
 local buffer_keys = { items = "count", bytes = "count", age = "duration" }
+
+local later = { lua = true, process = true, files = true }
 
 local function is_list(t)
   local count = 0
@@ -142,6 +145,11 @@ function Judge:module(name, module)
     return nil
   end
   local kind = self.kinds[module.kind]
+  if not kind and later[module.kind] then
+    self:problem(("%s: modules of the kind '%s' are not there in this version: kind = \"c\" is, a "
+      .. "plugin or what the host program registers"):format(where, module.kind), where .. ".kind")
+    return nil
+  end
   if type(module.kind) ~= "string" or not kind then
     local kinds = suggest.keys(self.kinds)
     local known = #kinds > 0 and "available are: " .. concat(kinds, ", ")
@@ -156,7 +164,7 @@ function Judge:module(name, module)
   if not self:keys(module, known, where) then return nil end
   local buffer = module.buffer or {}
   if not self:keys(buffer, buffer_keys, where .. ".buffer") then return nil end
-  local result = { name = name, kind = module.kind, replace = module.replace or "handover",
+  local result = { name = name, kind = module.kind, replace = module.replace,
     config = module.config, needs = module.needs, prepare_ms = ms_of(module, "prepare"),
     start_ms = ms_of(module, "start"), drain_ms = ms_of(module, "drain"),
     stop_ms = ms_of(module, "stop"), buffer_items = buffer.items, buffer_bytes = buffer.bytes,
@@ -173,6 +181,14 @@ function Judge:modules(modules)
     result[#result + 1] = self:module(name, modules[name])
   end
   return result
+end
+
+-- Folders where plugins are looked for, before the one that segue brings.
+function Judge:plugins(plugins, result)
+  result.plugins = {}
+  for i, folder in ipairs(type(plugins) == "string" and { plugins } or plugins) do
+    result.plugins[i] = self:folder_path(folder)
+  end
 end
 
 function Judge:probe(probe)
@@ -314,6 +330,7 @@ function Judge:policy(policy)
     result.triggers = { constructors.signal "HUP", constructors.watch() }
   end
   if policy.modules then result.modules = self:modules(policy.modules) end
+  if policy.plugins then self:plugins(policy.plugins, result) end
   if policy.schema then self:schema(policy.schema, result) end
   if policy.secrets then self:secrets(policy.secrets, result) end
   if policy.confirm then self:confirm(policy.confirm, result) end

@@ -18,6 +18,7 @@
 ---@field reload? fun(txn: segue.Transaction)
 ---@field strategy? fun(source: segue.SourceHealth): "pull"|"push"
 ---@field modules? table<string, segue.Module>
+---@field plugins? string|string[] folders where plugins are looked for first
 ---@field confirm? segue.Confirm
 ---@field history? segue.History how much is kept
 ---@field last_good? segue.LastGood how old what a start falls back to may be
@@ -53,7 +54,8 @@
 ---@field within? segue.Duration else everything is undone
 
 ---@class segue.Module
----@field kind string
+---@field kind "c"
+---@field plugin? string what a host registered, or a shared object; default: the module's name
 ---@field replace? "swap"|"handover"|"restart"
 ---@field config? string the path of its part of the configuration
 ---@field needs? string[] names of modules that start before it

@@ -175,6 +175,15 @@ M.gate = { title = "entering and leaving a gate", run = function(report)
     at_most = 1.5 }
 end }
 
+M.log = { title = "a line of the log", run = function(report)
+  local f = driver("log", tempdir.new().path)
+  for threads = 1, 2 do
+    report { ours = f["log_" .. threads], theirs = f["write_" .. threads],
+      peer = "snprintf, write(2)", at_most = 1,
+      unit = ("ns, %d thread%s"):format(threads, threads > 1 and "s" or "") }
+  end
+end }
+
 M.read = { title = "reading the config, a writer every ms", run = function(report)
   local f = driver("read")
   for threads = 1, 2 do

@@ -17,8 +17,8 @@ for name, row in pairs(serving) do rows[name] = row end
 for name, row in pairs(tls) do rows[name] = row end
 
 local order = { "reload_small", "reload_5000", "yaml", "json", "schema", "diff", "read", "gate",
-  "stall", "pattern", "async", "http", "tls", "idle_connections", "change", "hook", "two_changes",
-  "idle", "flat" }
+  "log", "stall", "pattern", "async", "http", "tls", "idle_connections", "change", "hook",
+  "two_changes", "idle", "flat" }
 local short = 0
 
 local function print_line(title, line)

@@ -9,7 +9,7 @@
 
 enum { STEP_MS = 10 };
 
-static segue__host_modules host;
+static segue__c_modules host;
 static segue__module_kind kind_c;
 
 static void keep(void *data, const segue__log_entry *entry) {
@@ -56,7 +56,7 @@ int bind_open(bind_harness **out, const bind_options *options) {
   bind->log = (segue__log){.level = SEGUE__DEBUG, .sink = keep, .data = bind};
   int rc = options->uv ? segue__loop_open_uv(&bind->loop, options->uv)
                        : segue__loop_open_manual(&bind->loop, 1000, 1700000000000);
-  host = (segue__host_modules){options->modules, options->module_count};
+  host = (segue__c_modules){.host = {options->modules, options->module_count}};
   kind_c = segue__module_kind_c(&host);
   segue__lua_options lua = {.size = sizeof lua,
                             .lua_dir = options->lua_dir,

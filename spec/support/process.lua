@@ -157,7 +157,7 @@ function Process:open_files(above)
     if not name then break end
     local what = tonumber(name) > (above or 2) and uv.fs_readlink(folder .. "/" .. name)
     if what and not what:find("last-good.", 1, true) then
-      what = what:gsub("^(%l+):%[%d+%]$", "%1")
+      what = what:gsub("^(%l+):%[%d+%]$", "%1"):gsub("^/memfd:.*%.so %(deleted%)$", "plugin")
       kinds[what] = (kinds[what] or 0) + 1
     end
   end

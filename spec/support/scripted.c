@@ -145,8 +145,12 @@ static void module_destroy(void *object) {
 }
 
 const segue_module_ops *scripted_module_ops(void) {
-  static const segue_module_ops ops = {sizeof ops,   module_prepare, module_start,
-                                       module_drain, module_stop,    module_destroy};
+  static const segue_module_ops ops = {.size = sizeof ops,
+                                       .prepare = module_prepare,
+                                       .start = module_start,
+                                       .drain = module_drain,
+                                       .stop = module_stop,
+                                       .destroy = module_destroy};
   return &ops;
 }
 

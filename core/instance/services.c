@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The log and the figures that everybody calls. The one that is live is found by one atomic load
+ * inside of a read section, so that it cannot be drained while somebody is in it. A caller who has
+ * to wait for room does so outside of the section, and finds whichever is live then: a log that is
+ * full never holds up the exchange.
+ */
+#include <sched.h>
+#include <time.h>
+#include <uv.h>
+
+#include "instance.h"
+
+enum { YIELDS = 8, FIRST_WAIT_US = 20, LAST_WAIT_US = 1000 };
+
+void segue__services_here(segue *s) {
+  __atomic_store_n(&s->control, pthread_self(), __ATOMIC_RELAXED);
+}
+
+static bool is_control(segue *s) {
+  return pthread_equal(__atomic_load_n(&s->control, __ATOMIC_RELAXED), pthread_self());
+}
+
+static void pause_for_room(unsigned round) {
+  if (round < YIELDS) {
+    sched_yield();
+    return;
+  }
+  unsigned shift = round - YIELDS < 6 ? round - YIELDS : 6;
+  unsigned us = FIRST_WAIT_US << shift;
+  struct timespec wait = {0, (long)(us < LAST_WAIT_US ? us : LAST_WAIT_US) * 1000};
+  nanosleep(&wait, NULL);
+}
+
+static int write_once(segue *s, const segue_log_entry *entry, bool may_wait) {
+  segue_read_begin(s);
+  const segue__service *log = __atomic_load_n(&s->services.log, __ATOMIC_ACQUIRE);
+  int rc = SEGUE_EMODULE;
+  if (log) {
+    rc = 0;
+    if (log->log.enabled(log->object, entry->level))
+      rc = log->log.write(log->object, entry, may_wait);
+  }
+  segue_read_end(s);
+  return rc;
+}
+
+int segue__services_log(segue *s, const segue_log_entry *entry) {
+  bool may_wait = !is_control(s);
+  int rc = write_once(s, entry, may_wait);
+  for (unsigned round = 0; rc == UV_EAGAIN; round++) {
+    pause_for_room(round);
+    rc = write_once(s, entry, true);
+  }
+  return rc;
+}
+
+int segue_log(segue *s, segue_level level, const char *group, const char *message,
+              const segue_log_field *fields, size_t field_count) {
+  segue_log_entry entry = {level, group ? group : "", message ? message : "", fields, field_count};
+  return segue__services_log(s, &entry);
+}
+
+bool segue_log_enabled(segue *s, segue_level level) {
+  segue_read_begin(s);
+  const segue__service *log = __atomic_load_n(&s->services.log, __ATOMIC_ACQUIRE);
+  bool on = log && log->log.enabled(log->object, level);
+  segue_read_end(s);
+  return on;
+}
+
+static int record(segue *s, segue_figure figure, const char *series, double value) {
+  segue_read_begin(s);
+  const segue__service *stats = __atomic_load_n(&s->services.stats, __ATOMIC_ACQUIRE);
+  int rc = stats ? stats->stats.record(stats->object, figure, series, value) : SEGUE_EMODULE;
+  segue_read_end(s);
+  return rc;
+}
+
+int segue_count(segue *s, const char *series, uint64_t n) {
+  return record(s, SEGUE_COUNTER, series, (double)n);
+}
+
+int segue_gauge(segue *s, const char *series, double value) {
+  return record(s, SEGUE_GAUGE, series, value);
+}
+
+int segue_observe(segue *s, const char *series, double value) {
+  return record(s, SEGUE_HISTOGRAM, series, value);
+}

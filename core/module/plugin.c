@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Loading plugins. The bytes that were read and judged are what is loaded, from a file in memory:
+ * whatever becomes of the one on disk, and so that a rollback loads what an old generation had. The
+ * descriptor of that file stays open as long as the plugin: the system's loader knows objects by
+ * their path, which has the number in it.
+ */
+#include "plugin.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "../os/error.h"
+#include "module.h"
+
+struct segue__plugins {
+  segue__plugin *first;
+};
+
+struct segue__plugin {
+  segue__plugins *owner; /* NULL: it is gone */
+  segue__plugin *next;
+  size_t refs;
+  segue__hash hash;
+  int fd;
+  void *handle;
+  const segue_module_descriptor *descriptor;
+};
+
+int segue__plugins_new(segue__plugins **out) {
+  *out = segue__calloc(1, sizeof **out);
+  return *out ? 0 : UV_ENOMEM;
+}
+
+void segue__plugins_free(segue__plugins *plugins) {
+  for (segue__plugin *p = plugins ? plugins->first : NULL; p; p = p->next)
+    p->owner = NULL;
+  segue__free(plugins);
+}
+
+segue__plugin *segue__plugin_ref(segue__plugin *plugin) {
+  if (plugin) plugin->refs++;
+  return plugin;
+}
+
+static void unload(segue__plugin *plugin) {
+  if (plugin->handle) dlclose(plugin->handle);
+  if (plugin->fd >= 0) close(plugin->fd);
+  segue__free(plugin);
+}
+
+void segue__plugin_unref(segue__plugin *plugin) {
+  if (!plugin || --plugin->refs > 0) return;
+  if (plugin->owner) {
+    segue__plugin **link = &plugin->owner->first;
+    while (*link != plugin)
+      link = &(*link)->next;
+    *link = plugin->next;
+  }
+  unload(plugin);
+}
+
+const segue_module_descriptor *segue__plugin_descriptor(const segue__plugin *plugin) {
+  return plugin->descriptor;
+}
+
+segue__hash segue__plugin_hash(const segue__plugin *plugin) {
+  return plugin->hash;
+}
+
+/* ---- Loading --------------------------------------------------------------------------------- */
+
+static int judge_begin(const void *bytes, size_t len, segue_error *err) {
+  uint32_t magic, abi;
+  size_t size;
+  int rc = segue__plugin_inspect(bytes, len, &magic, &abi, &size, err);
+  if (rc) return rc;
+  if (magic != SEGUE_MODULE_MAGIC)
+    return segue__error_set(
+        err, SEGUE_EPOLICY,
+        "exports a segue_module that does not begin with SEGUE_MODULE_MAGIC: it "
+        "is something else, or was not initialised");
+  if (abi != SEGUE_MODULE_ABI)
+    return segue__error_set(err, SEGUE_EPOLICY,
+                            "was built for version %u of the module interface, this is version %d: "
+                            "build it again with the segue.h of segue %s",
+                            abi, SEGUE_MODULE_ABI, segue_version());
+  if (size != sizeof(segue_module_descriptor))
+    return segue__error_set(err, SEGUE_EPOLICY,
+                            "has a descriptor of %zu bytes where %zu are wanted: set its size to "
+                            "sizeof(segue_module_descriptor), and build it again",
+                            size, sizeof(segue_module_descriptor));
+  return 0;
+}
+
+static int write_all(int fd, const char *bytes, size_t len) {
+  while (len) {
+    ssize_t n = write(fd, bytes, len);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return -errno;
+    bytes += n;
+    len -= (size_t)n;
+  }
+  return 0;
+}
+
+static int map_file(segue__plugin *plugin, const char *path, const void *bytes, size_t len,
+                    segue_error *err) {
+  const char *slash = strrchr(path, '/');
+  plugin->fd = memfd_create(slash ? slash + 1 : path, MFD_CLOEXEC);
+  int rc = plugin->fd < 0 ? -errno : write_all(plugin->fd, bytes, len);
+  if (rc < 0)
+    return segue__error_set(err, rc, "cannot be copied into memory: %s", segue_strerror(rc));
+  return 0;
+}
+
+/* The loader's sentence, without the path that it knows the file by. */
+static int loader_failed(const char *name, segue_error *err) {
+  const char *why = dlerror();
+  size_t len = strlen(name);
+  if (why && !strncmp(why, name, len) && !strncmp(why + len, ": ", 2)) why += len + 2;
+  return segue__error_set(err, SEGUE_EPOLICY,
+                          "cannot be loaded: %s: link it with what it needs, and use nothing of "
+                          "segue but segue.h",
+                          why ? why : "the system's loader does not say why");
+}
+
+static int judge_ops(const segue_module_descriptor *d, segue_error *err) {
+  const char *wrong = NULL;
+  if (!d->name || !*d->name)
+    wrong = "has no name in its descriptor: set it";
+  else if (!d->ops)
+    wrong = "has no ops in its descriptor: set them";
+  else if (!segue__module_ops_fit(d->ops))
+    wrong = "has ops of another version: set their size to sizeof(segue_module_ops), and build it "
+            "again";
+  return wrong ? segue__error_set(err, SEGUE_EPOLICY, "%s", wrong) : 0;
+}
+
+static int open_object(segue__plugin *plugin, segue_error *err) {
+  char name[32];
+  snprintf(name, sizeof name, "/proc/self/fd/%d", plugin->fd);
+  plugin->handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+  if (!plugin->handle) return loader_failed(name, err);
+  plugin->descriptor = dlsym(plugin->handle, "segue_module");
+  if (!plugin->descriptor) return loader_failed(name, err);
+  return judge_ops(plugin->descriptor, err);
+}
+
+/* "plugin log.so was built ..." */
+static int told(const char *path, int rc, segue_error *err) {
+  char why[sizeof err->message];
+  if (!err) return rc;
+  snprintf(why, sizeof why, "%s", err->message);
+  return segue__error_set(err, rc, "plugin %s %s", path, why);
+}
+
+int segue__plugin_load(segue__plugins *plugins, const char *path, const void *bytes, size_t len,
+                       segue__plugin **out, segue_error *err) {
+  segue__hash hash = segue__hash_bytes(bytes, len, (segue__hash){0, 0});
+  *out = NULL;
+  for (segue__plugin *p = plugins->first; p; p = p->next) {
+    if (!segue__hash_equal(p->hash, hash)) continue;
+    *out = segue__plugin_ref(p);
+    return 0;
+  }
+  int rc = judge_begin(bytes, len, err);
+  if (rc) return told(path, rc, err);
+  segue__plugin *plugin = segue__calloc(1, sizeof *plugin);
+  if (!plugin) return segue__error_set(err, UV_ENOMEM, "plugin %s: out of memory", path);
+  *plugin = (segue__plugin){.owner = plugins, .refs = 1, .hash = hash, .fd = -1};
+  rc = map_file(plugin, path, bytes, len, err);
+  if (!rc) rc = open_object(plugin, err);
+  if (rc) {
+    unload(plugin);
+    return told(path, rc, err);
+  }
+  plugin->next = plugins->first;
+  plugins->first = plugin;
+  *out = plugin;
+  return 0;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * plugin.h: modules in shared objects. A plugin is loaded from bytes, once for each content, and
+ * stays as long as a policy names it or an instance of it lives. Control thread.
+ */
+#ifndef SEGUE_MODULE_PLUGIN_H
+#define SEGUE_MODULE_PLUGIN_H
+
+#include "../config/tree.h"
+
+typedef struct segue__plugin segue__plugin;
+typedef struct segue__plugins segue__plugins;
+
+enum { SEGUE__PLUGIN_BYTES = 16 << 20 };
+
+/* Those that are loaded. free: those that something still lives of stay loaded for good. */
+int segue__plugins_new(segue__plugins **out);
+void segue__plugins_free(segue__plugins *plugins);
+
+/* The plugin with these bytes (borrowed), loaded now if it is not; with a reference. path is how it
+ * is called in errors. Codes: SEGUE_EPOLICY, UV_ENOMEM. */
+int segue__plugin_load(segue__plugins *plugins, const char *path, const void *bytes, size_t len,
+                       segue__plugin **out, segue_error *err);
+segue__plugin *segue__plugin_ref(segue__plugin *plugin); /* NULL allowed */
+void segue__plugin_unref(segue__plugin *plugin);         /* NULL allowed */
+const segue_module_descriptor *segue__plugin_descriptor(const segue__plugin *plugin);
+segue__hash segue__plugin_hash(const segue__plugin *plugin);
+
+/* plugin_elf.c: reads magic, ABI version and size of the descriptor out of a shared object, without
+ * loading it. A file that the system's loader might stumble over is refused. */
+int segue__plugin_inspect(const void *bytes, size_t len, uint32_t *magic, uint32_t *abi,
+                          size_t *size, segue_error *err);
+
+#endif

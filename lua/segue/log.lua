@@ -1,0 +1,40 @@
+-- SPDX-License-Identifier: MIT
+-- The log that the modules of a program share, from Lua:
+--   local log = require "segue.log"
+--   log.info("cache warmed", { entries = 4096 })
+-- It is the module of the policy that offers a log (plugin = "log"), whichever instance of it is
+-- live at that moment. segue.log, in contrast, is the daemon's own. Nothing here waits: a line for
+-- which a full log has no room is dropped, counted, and told by what is returned.
+local core = require "segue.core"
+
+local M = {}
+local messages = {
+  SEGUE_EMODULE = "no module of the policy offers a log: add log = { kind = \"c\", "
+    .. "plugin = \"log\" }",
+  SEGUE_ELIMIT = "the log is full: the line was dropped, and counted",
+}
+
+for level, name in pairs { [0] = "error", "warn", "info", "debug" } do
+  --- Writes a line, with up to eight fields in the order of their keys. True if it will be written,
+  --- false if its level is off; nil, message, code if it is lost.
+  ---@param message string
+  ---@param fields? table<string, any>
+  ---@return boolean? written
+  ---@return string? message
+  ---@return string? code
+  M[name] = function(message, fields)
+    if type(message) ~= "string" then
+      error(("segue.log: %s: the message must be a text, not a %s"):format(name, type(message)), 2)
+    end
+    if fields ~= nil and type(fields) ~= "table" then
+      error(("segue.log: %s: fields must be a table, not a %s"):format(name, type(fields)), 2)
+    end
+    local accepted, code = core.write_line(level, message, fields)
+    if accepted < 0 then
+      return nil, messages[code] or "the line could not be written", code
+    end
+    return accepted > 0
+  end
+end
+
+return M

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The file under the writer. While one log is swapped for another both may write to one file, and
+ * both may find that it is time to rotate it; so each batch is written, and each rotation made,
+ * under a lock of the file, and who gets it late looks whether the other has rotated meanwhile.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "log.h"
+
+/* When the file was made, where the system knows; else now. */
+static time_t made_at(int fd) {
+  struct statx st;
+  if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &st) == 0 && (st.stx_mask & STATX_BTIME))
+    return (time_t)st.stx_btime.tv_sec;
+  return time(NULL);
+}
+
+int log_file_open(log_writer *writer) {
+  struct stat st;
+  const log_config *config = &writer->config;
+  int fd =
+      !strcmp(config->file, "-")
+          ? fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)
+          : open(config->file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
+                 (mode_t)config->mode);
+  if (fd < 0) return -errno;
+  if (writer->fd >= 0) close(writer->fd);
+  writer->fd = fd;
+  writer->regular = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && strcmp(config->file, "-") != 0;
+  writer->file_bytes = writer->regular ? (uint64_t)st.st_size : 0;
+  writer->file_since = writer->regular ? made_at(fd) : 0;
+  return 0;
+}
+
+/* file.3 -> file.4, and so on. NULL: out of memory. */
+static char *numbered(const log_writer *writer, unsigned number) {
+  size_t size = strlen(writer->config.file) + 16;
+  char *path = malloc(size);
+  if (path) snprintf(path, size, "%s.%u", writer->config.file, number);
+  return path;
+}
+
+static bool same_file(const char *path, const struct stat *st) {
+  struct stat other;
+  return path && stat(path, &other) == 0 && other.st_dev == st->st_dev &&
+         other.st_ino == st->st_ino;
+}
+
+/* The other instance has rotated: what is open here is file.1 by now. A file that somebody else
+ * moved away is written until he says that it is to be opened anew. */
+static bool was_rotated(const log_writer *writer) {
+  struct stat st;
+  if (!writer->config.rotate_bytes && !writer->config.rotate_s) return false;
+  char *first = numbered(writer, 1);
+  bool yes = fstat(writer->fd, &st) == 0 && same_file(first, &st);
+  free(first);
+  return yes;
+}
+
+static bool is_due(const log_writer *writer, size_t coming) {
+  const log_config *config = &writer->config;
+  struct stat st;
+  if (fstat(writer->fd, &st) || !st.st_size) return false;
+  if (config->rotate_bytes && (uint64_t)st.st_size + coming > config->rotate_bytes) return true;
+  return config->rotate_s && time(NULL) - writer->file_since >= (time_t)config->rotate_s;
+}
+
+/* A failure leaves everything where it is: the file grows on, which loses nothing. */
+static void rotate(log_writer *writer) {
+  unsigned keep = writer->config.keep;
+  struct stat st;
+  if (fstat(writer->fd, &st) || !same_file(writer->config.file, &st)) return;
+  for (unsigned i = keep; i > 1; i--) {
+    char *from = numbered(writer, i - 1), *to = numbered(writer, i);
+    if (from && to) (void)rename(from, to);
+    free(from);
+    free(to);
+  }
+  char *first = keep ? numbered(writer, 1) : NULL;
+  int rc = !keep ? unlink(writer->config.file) : first ? rename(writer->config.file, first) : -1;
+  free(first);
+  if (rc) return;
+  int old = writer->fd;
+  writer->fd = -1;
+  if (log_file_open(writer)) {
+    writer->fd = old;
+    atomic_fetch_add(&writer->counts->failures, 1);
+    return;
+  }
+  close(old); /* and its lock with it */
+  if (writer->regular) flock(writer->fd, LOCK_EX);
+  atomic_fetch_add(&writer->counts->rotations, 1);
+}
+
+static void lock(log_writer *writer) {
+  while (flock(writer->fd, LOCK_EX) && errno == EINTR)
+    ;
+}
+
+void log_file_begin(log_writer *writer, size_t coming) {
+  if (!writer->regular) return;
+  lock(writer);
+  while (writer->regular && was_rotated(writer) && !log_file_open(writer) && writer->regular)
+    lock(writer);
+  if (writer->regular && is_due(writer, coming)) rotate(writer);
+}
+
+void log_file_end(log_writer *writer) {
+  if (writer->regular) flock(writer->fd, LOCK_UN);
+}
+
+/* Where it cannot be opened the old one is written on. */
+void log_file_reopen(log_writer *writer) {
+  if (log_file_open(writer))
+    atomic_fetch_add(&writer->counts->failures, 1);
+  else
+    atomic_fetch_add(&writer->counts->reopened, 1);
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Entries as text for people or as JSON for machines. An entry is one line, whatever it says: line
+ * breaks and other control characters are escaped, so that nobody can forge a line by what he has
+ * the program log.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+
+static const char *const levels[] = {"error", "warn", "info", "debug"};
+
+/* ---- Text that grows ---- */
+
+void log_text_init(log_text *text, char *memory, size_t size) {
+  *text = (log_text){.data = memory, .cap = size};
+}
+
+void log_text_deinit(log_text *text) {
+  if (text->owned) free(text->data);
+}
+
+static bool grow(log_text *text, size_t len) {
+  size_t cap = text->cap * 2 > text->len + len ? text->cap * 2 : text->len + len;
+  char *more = text->failed ? NULL : malloc(cap);
+  if (!more) {
+    text->failed = true;
+    return false;
+  }
+  memcpy(more, text->data, text->len);
+  log_text_deinit(text);
+  text->data = more;
+  text->cap = cap;
+  text->owned = true;
+  return true;
+}
+
+static void add(log_text *text, const char *data, size_t len) {
+  if (len > text->cap - text->len && !grow(text, len)) return;
+  memcpy(text->data + text->len, data, len);
+  text->len += len;
+}
+
+static void adds(log_text *text, const char *s) {
+  add(text, s, strlen(s));
+}
+
+static void add_number(log_text *text, int64_t number) {
+  char digits[24];
+  int len = snprintf(digits, sizeof digits, "%" PRId64, number);
+  add(text, digits, (size_t)len);
+}
+
+/* ---- Escaping ---- */
+
+/* Bytes of the UTF-8 sequence at s, 0 if it is none. Shortest forms only, no surrogates. */
+static size_t sequence(const unsigned char *s) {
+  size_t len = s[0] >= 0xc2 && s[0] <= 0xdf   ? 2
+               : s[0] >= 0xe0 && s[0] <= 0xef ? 3
+               : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4
+                                              : 0;
+  for (size_t i = 1; i < len; i++)
+    if ((s[i] & 0xc0) != 0x80) return 0;
+  if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
+      (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
+    return 0;
+  return len;
+}
+
+static void add_control(log_text *text, unsigned char c, bool json) {
+  char escaped[8];
+  if (c == '\n')
+    adds(text, "\\n");
+  else if (c == '\t' && json)
+    adds(text, "\\t");
+  else if (c == '\r')
+    adds(text, "\\r");
+  else
+    add(text, escaped, (size_t)snprintf(escaped, sizeof escaped, json ? "\\u%04x" : "\\x%02x", c));
+}
+
+/* quoted: quotes and backslashes are escaped too. Runs of ordinary characters are copied at once.
+ */
+static void add_clean(log_text *text, const char *s, bool quoted, bool json) {
+  const char *run = s;
+  for (; *s; s++) {
+    unsigned char c = (unsigned char)*s;
+    size_t len = c < 0x80 ? 1 : sequence((const unsigned char *)s);
+    bool plain =
+        len > 1 || (len == 1 && c >= 32 && c != 127 && !(quoted && (c == '"' || c == '\\')));
+    if (plain) {
+      s += len - 1;
+      continue;
+    }
+    add(text, run, (size_t)(s - run));
+    run = s + 1;
+    if (!len)
+      adds(text, "\xef\xbf\xbd"); /* what is no UTF-8 */
+    else if (c == '"' || c == '\\')
+      add(text, (char[]){'\\', (char)c}, 2);
+    else
+      add_control(text, c, json);
+  }
+  add(text, run, (size_t)(s - run));
+}
+
+static void add_string(log_text *text, const char *s, bool json) {
+  add(text, "\"", 1);
+  add_clean(text, s, true, json);
+  add(text, "\"", 1);
+}
+
+/* ---- Lines ---- */
+
+/* Quoted where it would not be read as one word. */
+static void add_word(log_text *text, const char *s) {
+  if (!*s || strpbrk(s, " \"=\\\t\r\n"))
+    add_string(text, s, false);
+  else
+    add_clean(text, s, false, false);
+}
+
+static void format_text(log_text *out, const segue_log_entry *entry) {
+  add(out, " ", 1);
+  adds(out, levels[entry->level]);
+  if (strlen(levels[entry->level]) < 5) add(out, " ", 1);
+  add(out, " ", 1);
+  if (*entry->group) {
+    add_clean(out, entry->group, false, false);
+    add(out, ": ", 2);
+  }
+  add_clean(out, entry->message, false, false);
+  for (size_t i = 0; i < entry->field_count; i++) {
+    add(out, " ", 1);
+    add_word(out, entry->fields[i].key);
+    add(out, "=", 1);
+    if (entry->fields[i].text)
+      add_word(out, entry->fields[i].text);
+    else
+      add_number(out, entry->fields[i].number);
+  }
+  add(out, "\n", 1);
+}
+
+static void format_json(log_text *out, const segue_log_entry *entry) {
+  adds(out, "\",\"level\":\"");
+  adds(out, levels[entry->level]);
+  adds(out, "\",\"group\":");
+  add_string(out, entry->group, true);
+  adds(out, ",\"message\":");
+  add_string(out, entry->message, true);
+  for (size_t i = 0; i < entry->field_count; i++) {
+    add(out, ",", 1);
+    add_string(out, entry->fields[i].key, true);
+    add(out, ":", 1);
+    if (entry->fields[i].text)
+      add_string(out, entry->fields[i].text, true);
+    else
+      add_number(out, entry->fields[i].number);
+  }
+  add(out, "}\n", 2);
+}
+
+void log_format(log_text *out, const segue_log_entry *entry, bool json) {
+  if (json)
+    format_json(out, entry);
+  else
+    format_text(out, entry);
+}
+
+void log_clock_format(log_clock *clock, time_t second, long nanosecond, char *out) {
+  struct tm tm;
+  if (clock->second != second || !clock->text[0]) {
+    gmtime_r(&second, &tm);
+    strftime(clock->text, sizeof clock->text, "%Y-%m-%dT%H:%M:%S", &tm);
+    clock->second = second;
+  }
+  unsigned ms = (unsigned)(nanosecond / 1000000);
+  memcpy(out, clock->text, 19);
+  out[19] = '.';
+  out[20] = (char)('0' + ms / 100 % 10);
+  out[21] = (char)('0' + ms / 10 % 10);
+  out[22] = (char)('0' + ms % 10);
+  out[23] = 'Z';
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * log.h: what the files of the log share. A line goes through three hands: format.c turns an entry
+ * into text on the thread that logs, queue.c carries it without a lock, writer.c puts the time
+ * before it and writes it, with all that came with it, by one call.
+ */
+#ifndef LOG_H
+#define LOG_H
+
+#include <pthread.h>
+#include <segue.h>
+#include <stdatomic.h>
+#include <time.h>
+
+/* ---- config.c ---- */
+
+typedef struct log_config {
+  char *file; /* owned; "-": standard error */
+  segue_level level;
+  bool json, drop;
+  size_t queue_bytes; /* a power of two */
+  uint64_t rotate_bytes, rotate_s;
+  unsigned keep;
+  unsigned mode; /* of a file that is made */
+} log_config;
+
+/* From the slice of a module; what is wrong ends up in error, with its place. */
+int log_config_read(log_config *out, const segue_slice *slice, segue_error *error);
+void log_config_deinit(log_config *config);
+int log_fail(segue_error *error, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* ---- format.c ---- */
+
+/* Text that grows on the stack first. */
+typedef struct log_text {
+  char *data;
+  size_t len, cap;
+  bool owned, failed;
+} log_text;
+
+void log_text_init(log_text *text, char *memory, size_t size);
+void log_text_deinit(log_text *text);
+/* All of a line but the time, which the writer puts before it. */
+void log_format(log_text *out, const segue_log_entry *entry, bool json);
+/* "2026-01-31T12:00:00.123Z"; the seconds are formatted once for all lines of one. */
+enum { LOG_TIME_LEN = 24 };
+typedef struct log_clock {
+  time_t second;
+  char text[40];
+} log_clock;
+void log_clock_format(log_clock *clock, time_t second, long nanosecond, char *out);
+
+/* ---- queue.c ---- */
+
+typedef struct log_record {
+  uint32_t size;     /* of all of it, a multiple of 16; 0: nothing is here yet */
+  atomic_uint state; /* enum in queue.c */
+  uint32_t len;      /* of the text */
+  uint32_t nanosecond;
+  int64_t second;
+  uint64_t unused; /* texts begin at a multiple of 16 */
+  char text[];
+} log_record;
+
+/* Bounded; many put, one takes. */
+typedef struct log_queue {
+  char *memory;
+  size_t size;
+  _Alignas(64) atomic_size_t tail; /* where the next record begins; counts up for ever */
+  _Alignas(64) atomic_size_t head; /* what is before it was taken */
+  _Alignas(64) atomic_uint asleep; /* whoever takes waits to be woken; a futex */
+  atomic_bool poked;               /* he is to look at other things than the queue */
+} log_queue;
+
+int log_queue_init(log_queue *queue, size_t size);
+void log_queue_deinit(log_queue *queue);
+/* 0; UV_EAGAIN: there is no room now; SEGUE_ELIMIT: there never is. [any thread] */
+int log_queue_put(log_queue *queue, const char *text, size_t len);
+/* The next record, which stays until next is called; NULL: there is none that is complete. */
+const log_record *log_queue_get(log_queue *queue);
+void log_queue_next(log_queue *queue);
+bool log_queue_is_empty(const log_queue *queue); /* nothing in it, complete or not */
+/* Waits until something was put, log_queue_poke was called (since the last wait), or the time is
+ * over. */
+void log_queue_wait(log_queue *queue, unsigned ms);
+void log_queue_poke(log_queue *queue); /* [any thread] */
+
+/* ---- writer.c ---- */
+
+/* What is counted, by all instances that ever were of one module. */
+typedef struct log_counts {
+  atomic_int refs;
+  atomic_ullong lines, bytes, dropped, failures, rotations, reopened;
+} log_counts;
+
+typedef struct log_writer {
+  log_config config;
+  log_counts *counts; /* a reference */
+  log_queue queue;
+  int fd; /* -1: not open */
+  bool regular;
+  pthread_t thread;
+  bool running;
+  atomic_bool reopen, abandon;
+  _Atomic(segue_op *) drain; /* to be done when everything is written */
+  /* the thread's own */
+  uint64_t file_bytes;
+  time_t file_since;
+  unsigned long long told_dropped;
+  log_clock clock;
+  char *batch;
+  size_t batch_len;
+} log_writer;
+
+/* Opens the file and starts the thread. */
+int log_writer_start(log_writer *writer, segue_error *error);
+/* Writes what is in the queue, ends the thread, then done. */
+void log_writer_drain(log_writer *writer, segue_op *op);
+void log_writer_reopen(log_writer *writer);
+/* Ends the thread, with what it could not write by now. */
+void log_writer_end(log_writer *writer);
+
+/* ---- file.c: the file under the writer ---- */
+
+int log_file_open(log_writer *writer);
+/* Before a batch: other instances keep off, and the file is the one that it should be. */
+void log_file_begin(log_writer *writer, size_t coming);
+void log_file_end(log_writer *writer);
+void log_file_reopen(log_writer *writer);
+
+#endif

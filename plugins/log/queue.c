@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A ring of records of any length. Whoever puts takes a piece of it by advancing the tail, fills it
+ * at leisure and marks it complete; whoever takes goes from one complete record to the next. A
+ * record never wraps: what is left at the end is a piece of its own that is passed over. Memory
+ * behind the head is zero, so that a piece that was taken and not filled yet is told from one that
+ * was.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "log.h"
+
+enum { EMPTY, COMPLETE, FILLER };
+enum { UNIT = 16 };
+
+int log_queue_init(log_queue *queue, size_t size) {
+  memset(queue, 0, sizeof *queue);
+  queue->memory = aligned_alloc(64, size);
+  if (!queue->memory) return -ENOMEM;
+  memset(queue->memory, 0, size);
+  queue->size = size;
+  return 0;
+}
+
+void log_queue_deinit(log_queue *queue) {
+  free(queue->memory);
+  queue->memory = NULL;
+}
+
+static log_record *record_at(const log_queue *queue, size_t at) {
+  return (log_record *)(void *)(queue->memory + (at & (queue->size - 1)));
+}
+
+/* A piece of `size` bytes at *at. -EAGAIN: there is no room. */
+static int take_piece(log_queue *queue, size_t size, size_t *at) {
+  size_t tail = atomic_load_explicit(&queue->tail, memory_order_relaxed);
+  for (;;) {
+    size_t left = queue->size - (tail & (queue->size - 1)), filler = left < size ? left : 0;
+    size_t head = atomic_load_explicit(&queue->head, memory_order_acquire);
+    if (tail + filler + size - head > queue->size) return -EAGAIN;
+    if (!atomic_compare_exchange_weak_explicit(&queue->tail, &tail, tail + filler + size,
+                                               memory_order_relaxed, memory_order_relaxed))
+      continue;
+    if (filler) {
+      record_at(queue, tail)->size = (uint32_t)filler;
+      atomic_store_explicit(&record_at(queue, tail)->state, FILLER, memory_order_release);
+    }
+    *at = tail + filler;
+    return 0;
+  }
+}
+
+static void wake(log_queue *queue) {
+  if (atomic_exchange(&queue->asleep, 0))
+    syscall(SYS_futex, &queue->asleep, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+int log_queue_put(log_queue *queue, const char *text, size_t len) {
+  size_t size = (sizeof(log_record) + len + UNIT - 1) / UNIT * UNIT, at;
+  struct timespec now;
+  if (size > queue->size / 4) return SEGUE_ELIMIT;
+  clock_gettime(CLOCK_REALTIME, &now);
+  int rc = take_piece(queue, size, &at);
+  if (rc) return rc;
+  log_record *record = record_at(queue, at);
+  record->size = (uint32_t)size;
+  record->len = (uint32_t)len;
+  record->second = now.tv_sec;
+  record->nanosecond = (uint32_t)now.tv_nsec;
+  memcpy(record->text, text, len);
+  /* Either the writer sees the record before it sleeps, or we see that it does. */
+  atomic_store(&record->state, COMPLETE);
+  if (atomic_load(&queue->asleep)) wake(queue);
+  return 0;
+}
+
+static void release(log_queue *queue, size_t head, const log_record *record) {
+  size_t size = record->size;
+  memset(queue->memory + (head & (queue->size - 1)), 0, size);
+  atomic_store_explicit(&queue->head, head + size, memory_order_release);
+}
+
+const log_record *log_queue_get(log_queue *queue) {
+  for (;;) {
+    size_t head = atomic_load_explicit(&queue->head, memory_order_relaxed);
+    log_record *record = record_at(queue, head);
+    unsigned state = atomic_load(&record->state);
+    if (state != FILLER) return state == COMPLETE ? record : NULL;
+    release(queue, head, record);
+  }
+}
+
+void log_queue_next(log_queue *queue) {
+  size_t head = atomic_load_explicit(&queue->head, memory_order_relaxed);
+  release(queue, head, record_at(queue, head));
+}
+
+bool log_queue_is_empty(const log_queue *queue) {
+  return atomic_load(&queue->head) == atomic_load(&queue->tail);
+}
+
+void log_queue_wait(log_queue *queue, unsigned ms) {
+  struct timespec limit = {ms / 1000, (long)(ms % 1000) * 1000000};
+  atomic_store(&queue->asleep, 1);
+  if (!log_queue_get(queue) && !atomic_exchange(&queue->poked, false))
+    syscall(SYS_futex, &queue->asleep, FUTEX_WAIT_PRIVATE, 1, &limit, NULL, 0);
+  atomic_store(&queue->asleep, 0);
+}
+
+void log_queue_poke(log_queue *queue) {
+  atomic_store(&queue->poked, true);
+  wake(queue);
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * log: what a line of the log costs whoever logs it, on 1 and on 2 threads, beside snprintf and
+ * write(2) of the same line to the same kind of file. The queue is large and a round is short, so
+ * that it is the line that is measured and not the disk. Argument: folder for the logs. Prints
+ * "name_threads nanoseconds" lines, the best of several rounds.
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "segue.h"
+
+enum { ROUNDS = 20, THREADS = 2, LINES = 20000 };
+
+static segue *instance;
+static int fd;
+static pthread_t worker;
+
+static double now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+typedef struct task {
+  int plain;
+  double ns; /* for one line, result */
+} task;
+
+static void log_line(int i) {
+  segue_log_field fields[] = {{"client", "10.0.0.7", 0}, {"n", NULL, i}};
+  if (segue_log(instance, SEGUE_INFO, "bench", "request served", fields, 2) != 1) exit(1);
+}
+
+static void write_line(int i) {
+  char line[256], stamp[32];
+  struct timespec now;
+  struct tm tm;
+  clock_gettime(CLOCK_REALTIME, &now);
+  gmtime_r(&now.tv_sec, &tm);
+  strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
+  int len =
+      snprintf(line, sizeof line, "%s.%03ldZ info  bench: request served client=10.0.0.7 n=%d\n",
+               stamp, now.tv_nsec / 1000000, i);
+  if (write(fd, line, (size_t)len) != len) exit(1);
+}
+
+static void *run(void *data) {
+  task *t = data;
+  double began = now_ns();
+  for (int i = 0; i < LINES; i++) {
+    if (t->plain)
+      write_line(i);
+    else
+      log_line(i);
+  }
+  t->ns = (now_ns() - began) / LINES;
+  return NULL;
+}
+
+static double measure(int plain, int threads) {
+  double best = 1e9;
+  for (int round = 0; round < ROUNDS; round++) {
+    task tasks[THREADS];
+    pthread_t ids[THREADS];
+    double sum = 0;
+    for (int i = 0; i < threads; i++) {
+      tasks[i] = (task){.plain = plain};
+      if (pthread_create(&ids[i], NULL, run, &tasks[i])) exit(1);
+    }
+    for (int i = 0; i < threads; i++) {
+      pthread_join(ids[i], NULL);
+      sum += tasks[i].ns;
+    }
+    if (sum / threads < best) best = sum / threads;
+    usleep(50000); /* the writer catches up */
+  }
+  return best;
+}
+
+static void *work(void *data) {
+  (void)data;
+  for (int threads = 1; threads <= THREADS; threads++) {
+    printf("log_%d %.3f\n", threads, measure(0, threads));
+    printf("write_%d %.3f\n", threads, measure(1, threads));
+  }
+  segue_stop(instance);
+  return NULL;
+}
+
+static void on_start(void *data, int status, const segue_report *report) {
+  (void)data, (void)report;
+  if (status || pthread_create(&worker, NULL, work, NULL)) exit(1);
+}
+
+static void write_file(const char *name, const char *text) {
+  FILE *file = fopen(name, "w");
+  if (!file || fputs(text, file) < 0 || fclose(file)) exit(1);
+}
+
+int main(int argc, char **argv) {
+  segue_options options;
+  segue_error error;
+  if (argc != 2 || chdir(argv[1])) return 2;
+  write_file("config.yaml", "log: {file: queued.log, queue: 256MiB}\n");
+  write_file("reload.lua", "local segue = require \"segue\"\n"
+                           "return { sources = { segue.file \"config.yaml\" }, triggers = {},\n"
+                           "  modules = { log = { kind = \"c\", config = \"log\" } } }\n");
+  fd = open("written.log", O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+  segue_options_init(&options);
+  options.policy = "reload.lua";
+  options.on_start = on_start;
+  if (fd < 0 || segue_new(&instance, &options, &error) || segue_start(instance, &error)) return 1;
+  segue_run(instance);
+  pthread_join(worker, NULL);
+  segue_close(instance);
+  return 0;
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A host that does what its standard input says, a line each: count, gauge or observe SERIES VALUE,
+ * log LEVEL MESSAGE, or reload. Prints what came of each; then says "ready" and goes on until the
+ * file is there. Arguments: policy, state folder, file.
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <segue.h>
+
+static segue *instance;
+static int reported; /* atomic */
+static char outcome[32];
+
+static void on_report(void *data, int status, const segue_report *report) {
+  (void)data;
+  snprintf(outcome, sizeof outcome, "%s", report ? report->outcome : segue_error_name(status));
+  __atomic_store_n(&reported, 1, __ATOMIC_SEQ_CST);
+}
+
+static void wait_report(void) {
+  while (!__atomic_exchange_n(&reported, 0, __ATOMIC_SEQ_CST))
+    usleep(1000);
+}
+
+static const char *name_of(int rc) {
+  return rc < 0 ? segue_error_name(rc) : rc ? "written" : "ok";
+}
+
+static void obey(char *line) {
+  char *save, *verb = strtok_r(line, " \n", &save), *what = strtok_r(NULL, " \n", &save);
+  char *rest = strtok_r(NULL, "\n", &save);
+  double value = rest ? strtod(rest, NULL) : 0;
+  if (!verb || !what) return;
+  if (!strcmp(verb, "count"))
+    puts(name_of(segue_count(instance, what, (uint64_t)value)));
+  else if (!strcmp(verb, "gauge"))
+    puts(name_of(segue_gauge(instance, what, value)));
+  else if (!strcmp(verb, "observe"))
+    puts(name_of(segue_observe(instance, what, value)));
+  else if (!strcmp(verb, "log"))
+    puts(name_of(segue_log_enabled(instance, (segue_level)atoi(what))
+                     ? segue_log(instance, (segue_level)atoi(what), "host", rest, NULL, 0)
+                     : 0));
+}
+
+static void *work(void *data) {
+  char line[4096];
+  wait_report();
+  puts(outcome);
+  while (fgets(line, sizeof line, stdin))
+    obey(line);
+  puts("ready");
+  fflush(stdout);
+  while (access(data, F_OK))
+    usleep(1000);
+  segue_stop(instance);
+  return NULL;
+}
+
+int main(int argc, char **argv) {
+  segue_options options;
+  segue_error error;
+  pthread_t thread;
+  if (argc != 4) return 2;
+  segue_options_init(&options);
+  options.policy = argv[1];
+  options.state = argv[2];
+  options.on_start = on_report;
+  if (segue_new(&instance, &options, &error)) return 1;
+  if (segue_log(instance, SEGUE_INFO, "host", "too early", NULL, 0) != SEGUE_EMODULE) return 3;
+  if (segue_start(instance, &error)) {
+    fprintf(stderr, "%s\n", error.message);
+    return 1;
+  }
+  if (pthread_create(&thread, NULL, work, argv[3])) return 1;
+  segue_run(instance);
+  pthread_join(thread, NULL);
+  segue_close(instance);
+  return 0;
+}

@@ -1,0 +1,248 @@
+-- SPDX-License-Identifier: MIT
+-- The plugin log: what it writes, where, and what becomes of lines that cannot be written.
+local cjson = require "cjson"
+local process = require "spec.support.process"
+local segue = require "spec.support.segue"
+local tempdir = require "spec.support.tempdir"
+local wait = require "spec.support.wait"
+
+-- Each reload logs what the configuration says, from its check.
+local policy = [[
+local segue = require "segue"
+local log = require "segue.log"
+local lost = 0
+return {
+  sources = { segue.file "config.yaml" },
+  triggers = { segue.signal "HUP", segue.signal("USR1", "reopen") },
+  modules = { log = { kind = "c", config = "log", drain = "300ms" } },
+  check = function(next)
+    for i = 1, next.lines or 0 do
+      local ok, why, code = log.info(next.text or "line", { n = i, of = next.lines })
+      if ok == nil then segue.log.warn("lost: " .. why, { code = code }) end
+    end
+    log.debug("fine")
+    return true
+  end,
+}
+]]
+
+local function read(path)
+  local file = io.open(path)
+  local text = file and file:read("*a") or ""
+  if file then file:close() end
+  return text
+end
+
+local function count(text, what)
+  local _, n = text:gsub(what, "")
+  return n
+end
+
+describe("the log", function()
+  local daemon, dir
+  after_each(function()
+    segue.cleanup()
+    process.stop_all()
+    tempdir.remove_all()
+  end)
+
+  local function start(config)
+    daemon = segue.start { policy = policy, files = { ["config.yaml"] = config } }
+    dir = daemon.dir
+  end
+
+  local function reload(config, code)
+    dir:write("config.yaml", config)
+    local done = segue.cli({ "reload", "--force" }, { cwd = dir.path })
+    assert.equal(code or 0, done.code, done:describe())
+    return done.output
+  end
+
+  local function wait_file(name, pattern, n)
+    wait.until_true(function() return count(read(dir:at(name)), pattern) >= (n or 1) end, 10000,
+      function() return ("%s in %s: %s"):format(pattern, name, read(dir:at(name))) end)
+  end
+
+  local function metric(name)
+    local page = daemon:http { path = "/metrics", socket = daemon:socket() }.body
+    return tonumber(page:match("\n" .. name .. " (%d+)"))
+  end
+
+  it("writes lines for people, one for each entry, whatever it says", function()
+    start "log: {file: app.log}\n"
+    reload 'log: {file: app.log}\nlines: 1\ntext: "a\\nb \\"c\\" \\x1b[1m"\n'
+    reload "log: {file: app.log}\nlines: 0\n"
+    local line = read(dir:at("app.log"))
+    assert.truthy(line:match('^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ info  policy: '
+      .. 'a\\nb "c" \\x1b%[1m n=1 of=1\n$'), line)
+  end)
+
+  it("writes JSON for machines, also of what is no text", function()
+    start "log: {file: app.log, format: json, level: debug}\n"
+    wait_file("app.log", "serving", 0)
+    reload 'log: {file: app.log, format: json}\nlines: 1\ntext: "a\\n\\"\\t\\x01é"\n'
+    reload "log: {file: app.log}\nlines: 0\n"
+    local last
+    for line in read(dir:at("app.log")):gmatch("[^\n]+") do
+      last = line:find('"n":"1"', 1, true) and cjson.decode(line) or last
+    end
+    assert.equal('a\n"\t\1é', last.message)
+    assert.same({ "info", "policy", "1" }, { last.level, last.group, last.n })
+  end)
+
+  it("writes what its level lets through, and changes that by a reload", function()
+    start "log: {file: app.log}\n"
+    reload "log: {file: app.log, level: debug}\n"
+    assert.equal("", read(dir:at("app.log")))
+    reload "log: {file: app.log, level: error}\nlines: 1\n"
+    reload "log: {file: app.log, level: info}\nlines: 1\n"
+    local text = read(dir:at("app.log"))
+    assert.equal(1, count(text, "debug policy: fine"))
+    assert.equal(1, count(text, "info  policy: line"))
+  end)
+
+  it("has written everything to the old file when the answer to a swap comes", function()
+    start "log: {file: one.log}\n"
+    for i = 1, 20 do
+      local from, to = i % 2 == 1 and "one" or "two", i % 2 == 1 and "two" or "one"
+      local before = count(read(dir:at(from .. ".log")), "\n")
+      reload(("log: {file: %s.log}\nlines: 200\n"):format(to))
+      assert.equal(before + 200, count(read(dir:at(from .. ".log")), "\n"))
+    end
+    assert.equal(2000, count(read(dir:at("one.log")), "\n"))
+    assert.equal(2000, count(read(dir:at("two.log")), "\n"))
+  end)
+
+  it("opens its file anew at USR1, and nothing is reloaded", function()
+    start "log: {file: app.log}\n"
+    reload "log: {file: app.log}\nlines: 3\n"
+    assert(os.rename(dir:at("app.log"), dir:at("app.log.1")))
+    reload "log: {file: app.log}\nlines: 0\n"
+    daemon.process:kill "usr1"
+    wait.until_true(function() return metric "segue_log_reopened_total" == 1 end, 10000, "a reopen")
+    reload "log: {file: app.log}\nlines: 2\n"
+    wait_file("app.log", "line", 2)
+    assert.equal(3, count(read(dir:at("app.log.1")), "line"))
+    assert.truthy(daemon.process.output:find("files are opened anew cause=SIGUSR1", 1, true))
+    assert.falsy(daemon.process.output:find("cause=SIGUSR1 changes", 1, true))
+  end)
+
+  it("rotates by size, and loses nothing of what it keeps", function()
+    start "log: {file: app.log, rotate: {size: 4KiB, keep: 30}}\n"
+    for _ = 1, 4 do
+      reload "log: {file: app.log, rotate: {size: 4KiB, keep: 30}}\nlines: 100\n"
+    end
+    reload "log: {file: app.log}\nlines: 0\n"
+    local lines, files = count(read(dir:at("app.log")), "\n"), 1
+    for i = 1, 30 do
+      local text = read(dir:at("app.log." .. i))
+      lines, files = lines + count(text, "\n"), files + (text ~= "" and 1 or 0)
+    end
+    assert.equal(400, lines)
+    assert.truthy(files >= 4, files .. " files")
+  end)
+
+  it("keeps as many old files as it is told", function()
+    start "log: {file: app.log, rotate: {size: 1KiB, keep: 2}}\n"
+    for i = 1, 8 do
+      reload(("log: {file: app.log, rotate: {size: 1KiB, keep: 2}}\nlines: 30\ntext: t%d\n")
+        :format(i))
+    end
+    reload "log: {file: app.log}\nlines: 0\n"
+    assert.truthy(read(dir:at("app.log.2")) ~= "" and read(dir:at("app.log.3")) == "")
+  end)
+
+  it("rotates by age", function()
+    start "log: {file: app.log, rotate: {age: 1}}\n"
+    wait.until_true(function()
+      reload "log: {file: app.log, rotate: {age: 1}}\nlines: 1\n"
+      return read(dir:at("app.log.1")) ~= ""
+    end, 20000, "app.log.1")
+    reload "log: {file: app.log}\nlines: 0\n" -- what is idle holds the file that it wrote last
+  end)
+
+  it("tells a policy what is lost, counts it, and says so where it is missing", function()
+    start "log: {file: app.log}\n"
+    assert(os.execute("mkfifo " .. dir:at("pipe")) == 0)
+    local reader = process.start { "sh", "-c",
+      ("exec 3<> %s; exec sleep 600"):format(dir:at("pipe")) }
+    reload("log: {file: pipe, queue: 64KiB}\nlines: 0\n")
+    local text = ("x"):rep(1000)
+    reload(("log: {file: pipe, queue: 64KiB}\nlines: 400\ntext: %s\n"):format(text))
+    wait.until_true(function() return daemon.process.output:find("code=SEGUE_ELIMIT", 1, true) end,
+      10000, "what was lost")
+    assert.truthy(metric "segue_log_dropped_total" > 100)
+    reload "log: {file: app.log}\n"
+    reader:stop()
+  end)
+
+  it("does not hold a reload up for longer than its drain may take where a disk is full", function()
+    start "log: {file: app.log}\n"
+    reload "log: {file: /dev/full}\nlines: 0\n"
+    reload "log: {file: app.log}\nlines: 5\n"
+    assert.truthy(metric "segue_log_failures_total" > 0)
+    wait.until_true(function() return metric "segue_log_dropped_total" == 5 end, 10000,
+      "five lines that are lost")
+    reload "log: {file: app.log}\nlines: 1\n"
+    wait_file("app.log", "info  policy: line")
+    assert.equal(1, count(read(dir:at("app.log")), "warn  log: lines were lost lines=5"))
+  end)
+
+  it("makes no file for a reload that fails, and goes on with the one that is there", function()
+    start "log: {file: app.log}\n"
+    local told = reload("log: {file: away/app.log}\n", 4)
+    assert.truthy(told:find("log: away/app.log cannot be made: No such file or directory", 1, true),
+      told)
+    told = reload("log: {file: .}\n", 4)
+    assert.truthy(told:find("log: . cannot be written: Is a directory", 1, true), told)
+    reload("log: {file: other.log}\nlines: 1\n")
+    wait_file("app.log", "line")
+    reload "log: {file: app.log}\n"
+  end)
+
+  it("is not there without a module that is one", function()
+    daemon = segue.start { policy = (policy:gsub("modules = .-\n", "")),
+      files = { ["config.yaml"] = "lines: 1\n" } }
+    wait.until_true(function()
+      return daemon.process.output:find("lost: no module of the policy offers a log", 1, true)
+    end, 10000, function() return daemon.process.output end)
+    assert.truthy(daemon.process.output:find("code=SEGUE_EMODULE", 1, true))
+  end)
+
+  it("throws wrong arguments at the caller", function()
+    local result = segue.cli({ "check", "-c", segue.folder {
+      policy = 'require("segue.log").info(1)', files = {} }.dir:at("reload.lua") }, {})
+    assert.truthy(result.output:find("reload.lua:1: segue.log: info: the message must be a text, "
+      .. "not a number", 1, true), result.output)
+    result = segue.cli({ "check", "-c", segue.folder {
+      policy = 'require("segue.log").warn("a", 1)', files = {} }.dir:at("reload.lua") }, {})
+    assert.truthy(result.output:find("fields must be a table, not a number", 1, true),
+      result.output)
+  end)
+
+  it("says where its configuration is wrong", function()
+    start "log: {file: app.log}\n"
+    for text, wanted in pairs {
+      ["{}"] = "log: file is missing: name one, or - for standard error",
+      ["{file: [1]}"] = "config.yaml:1:13: log: file must be a path",
+      ["{file: a, levle: info}"] = "config.yaml:1:23: log: levle is not a key of a log: it has "
+        .. "file, level, format",
+      ["{file: a, level: loud}"] = "log: level must be error, warn, info or debug",
+      ["{file: a, format: xml}"] = "log: format must be text or json",
+      ["{file: a, overflow: lose}"] = "log: overflow must be wait or drop",
+      ["{file: a, queue: 10}"] = "log: queue must be a size from 64KiB to 1GiB",
+      ["{file: a, queue: 1XB}"] = "log: queue must be a size",
+      ["{file: a, mode: 640}"] = 'log: mode must be a text such as "0640"',
+      ["{file: a, mode: \"999\"}"] = "log: mode must be a text",
+      ["{file: a, rotate: 5}"] = "log: rotate must be a map",
+      ["{file: a, rotate: {size: 0}}"] = "log: rotate.size must be a size such as 100MiB",
+      ["{file: a, rotate: {age: 1y}}"] = "log: rotate.age must be a time such as 1d",
+      ["{file: a, rotate: {keep: -1}}"] = "log: rotate.keep must be a number up to 1000",
+      ["{file: a, rotate: {count: 1}}"] = "log: rotate has a key that is not known: it has size",
+      ["[]"] = "log: the log's configuration must be a map",
+    } do
+      local told = reload("log: " .. text .. "\n", 4)
+      assert.truthy(told:find(wanted, 1, true), told)
+    end
+  end)
+end)

@@ -1,0 +1,309 @@
+-- SPDX-License-Identifier: MIT
+-- Plugins: shared objects that a policy names, good ones and every kind of bad one. All of them are
+-- built here.
+local plugin = require "spec.support.plugin"
+local process = require "spec.support.process"
+local segue = require "spec.support.segue"
+local tempdir = require "spec.support.tempdir"
+local wait = require "spec.support.wait"
+
+local function policy(modules, extra)
+  return ([[
+local segue = require "segue"
+return {
+  sources = { segue.file "config.yaml" },
+  triggers = { segue.signal "HUP" },
+  %s
+  modules = { %s },
+}
+]]):format(extra or "", modules)
+end
+
+local one = 'one = { kind = "c", plugin = "./one.so", config = "one" }'
+
+local function read(path)
+  local file = io.open(path)
+  local text = file and file:read("*a") or ""
+  if file then file:close() end
+  return text
+end
+
+-- Bytes of a file with some of them replaced.
+local function patch(path, at, bytes)
+  local text = read(path)
+  local file = assert(io.open(path, "w"))
+  file:write(text:sub(1, at), bytes, text:sub(at + #bytes + 1))
+  file:close()
+end
+
+describe("a plugin", function()
+  local dir
+  before_each(function() dir = tempdir.new() end)
+  after_each(function()
+    segue.cleanup()
+    process.stop_all()
+    tempdir.remove_all()
+  end)
+
+  local function build(options)
+    options = options or {}
+    options.file = dir:at("told")
+    plugin.build(dir:at(options.path or "one.so"), plugin.source(options))
+  end
+
+  local function start(modules, extra)
+    return segue.start { dir = dir, policy = policy(modules or one, extra),
+      files = { ["config.yaml"] = "one: 1\n" } }
+  end
+
+  local function told()
+    local text = read(dir:at("told"))
+    return (text:gsub("\n", ","))
+  end
+
+  local function wait_told(text)
+    wait.until_true(function() return told():find(text, 1, true) end, 10000,
+      function() return text .. " in " .. told() end)
+  end
+
+  local function check(modules, extra)
+    segue.folder { dir = dir, policy = policy(modules or one, extra),
+      files = { ["config.yaml"] = "one: 1\n" } }
+    return segue.cli({ "check" }, { cwd = dir.path })
+  end
+
+  it("is a module like any other: prepared, started, replaced, and stopped at the end", function()
+    build()
+    local daemon = start()
+    assert.equal("plugin prepare,plugin start,", told())
+    dir:write("config.yaml", "one: 2\n")
+    assert.equal(0, segue.cli({ "reload" }, { cwd = dir.path }).code)
+    wait_told("plugin prepare,plugin start,plugin prepare,plugin start,plugin drain,plugin stop,"
+      .. "plugin destroy,")
+    daemon:stop()
+    wait_told("destroy,plugin drain,plugin stop,plugin destroy,")
+  end)
+
+  it("is not touched by what does not concern it", function()
+    build()
+    start()
+    dir:write("config.yaml", "one: 1\nother: 2\n")
+    assert.equal(0, segue.cli({ "reload" }, { cwd = dir.path }).code)
+    assert.equal("plugin prepare,plugin start,", told())
+  end)
+
+  it("comes and goes with the policy, as part of the transaction", function()
+    build()
+    build { path = "two.so", says = "two" }
+    start()
+    dir:write("reload.lua", policy('two = { kind = "c", plugin = "./two.so", config = "one" }'))
+    local plan = segue.cli({ "plan" }, { cwd = dir.path })
+    assert.truthy(plan.stdout:find("add%s+two") and plan.stdout:find("remove%s+one"), plan.stdout)
+    assert.equal(0, segue.cli({ "reload" }, { cwd = dir.path }).code)
+    wait_told("plugin destroy,")
+    assert.equal("plugin prepare,plugin start,two prepare,two start,plugin drain,plugin stop,"
+      .. "plugin destroy,", told())
+  end)
+
+  it("stays where the policy that removes it does not go live", function()
+    build()
+    build { path = "two.so", says = "two", starts = "SEGUE_EMODULE" }
+    start()
+    dir:write("reload.lua", policy('two = { kind = "c", plugin = "./two.so", config = "one" }'))
+    assert.equal(4, segue.cli({ "reload" }, { cwd = dir.path }).code)
+    assert.equal("plugin prepare,plugin start,two prepare,two start,two destroy,", told())
+  end)
+
+  it("is replaced when its file is: what runs is what was read", function()
+    build { says = "old" }
+    local daemon = start()
+    build { says = "new" }
+    local plan = segue.cli({ "plan" }, { cwd = dir.path })
+    assert.truthy(plan.stdout:find("its code changed", 1, true), plan.stdout)
+    assert.equal(0, segue.cli({ "reload" }, { cwd = dir.path }).code)
+    wait_told("old destroy,")
+    assert.equal("old prepare,old start,new prepare,new start,old drain,old stop,old destroy,",
+      told())
+    -- The bytes of old generations are kept: what is rolled back is the code too.
+    local back = segue.cli({ "rollback" }, { cwd = dir.path })
+    assert.equal(0, back.code, back:describe())
+    wait_told("old start,new drain,")
+    daemon:stop()
+  end)
+
+  it("does not suffer from being overwritten in place", function()
+    build()
+    local daemon = start()
+    patch(dir:at("one.so"), 0, ("x"):rep(8192))
+    local refused = segue.cli({ "reload" }, { cwd = dir.path })
+    assert.equal(3, refused.code, refused:describe())
+    assert.truthy(refused.output:find("one.so is not a shared object", 1, true), refused.output)
+    daemon:stop()
+    wait_told("plugin prepare,plugin start,plugin drain,plugin stop,plugin destroy,")
+  end)
+
+  it("is looked for in the folders that the policy names, then in segue's own", function()
+    assert(os.execute("mkdir " .. dir:at("mine")) == 0)
+    build { path = "mine/log.so", says = "mine" }
+    start('log = { kind = "c", replace = "restart" }', 'plugins = "mine",')
+    assert.equal("mine prepare,mine start,", told())
+    local missing = check('lgo = { kind = "c" }', 'plugins = { "mine" },')
+    assert.equal(3, missing.code)
+    assert.truthy(missing.output:find("reload.lua:6: there is no C module 'lgo' in mine, ", 1, true)
+      and missing.output:find("available are log, log, stats", 1, true), missing.output)
+  end)
+
+  describe("that will not do is refused, and none of its code runs:", function()
+    local constructor = '\n__attribute__((constructor)) static void early(void) { say("early"); }\n'
+
+    local function refused(wanted)
+      local result = check()
+      assert.equal(3, result.code, result:describe())
+      assert.truthy(result.output:find(wanted, 1, true), result.output)
+      assert.truthy(result.output:find("reload.lua:6: ", 1, true), result.output)
+      assert.equal("", told())
+    end
+
+    for name, case in pairs {
+      ["another ABI"] = { { descriptor = ".abi = 9" }, "one.so was built for version 9 of the "
+        .. "module interface, this is version 1: build it again" },
+      ["another magic"] = { { descriptor = ".magic = 1" },
+        "one.so exports a segue_module that does not begin with SEGUE_MODULE_MAGIC" },
+      ["another size"] = { { descriptor = ".size = 8" },
+        "one.so has a descriptor of 8 bytes where" },
+    } do
+      it(name, function()
+        case[1].extra = constructor
+          .. '_Pragma("GCC diagnostic ignored \\"-Woverride-init\\"")'
+        build(case[1])
+        refused(case[2])
+      end)
+    end
+
+    it("a text", function()
+      dir:write("one.so", "#!/bin/sh\n")
+      refused("one.so is not a shared object: build it with cc -shared -fPIC")
+    end)
+
+    it("nothing at all", function()
+      dir:write("one.so", "")
+      refused("one.so is not a shared object")
+    end)
+
+    it("one that is cut short, wherever", function()
+      build { extra = constructor }
+      local text = read(dir:at("one.so"))
+      for _, len in ipairs { 20, 64, 200, 1000, 4096, math.floor(#text / 2), #text - 1 } do
+        dir:write("one.so", text:sub(1, len))
+        refused(len < 64 and "is not a shared object" or "one.so is cut short: copy it again")
+      end
+    end)
+
+    it("one for another machine", function()
+      build { extra = constructor }
+      patch(dir:at("one.so"), 18, "\2\0")
+      refused("one.so was built for another kind of machine: build it on this one")
+    end)
+
+    it("a program", function()
+      build { extra = constructor }
+      patch(dir:at("one.so"), 16, "\2\0")
+      refused("one.so is not a shared object")
+    end)
+
+    it("a library that is no module", function()
+      plugin.build(dir:at("one.so"), "int number(void);\nint number(void) { return 1; }\n")
+      refused("one.so exports no segue_module: it is no module of segue")
+    end)
+
+    it("one that every user may write", function()
+      build { extra = constructor }
+      assert(os.execute("chmod o+w " .. dir:at("one.so")) == 0)
+      refused("one.so can be written by every user: chmod o-w it")
+    end)
+
+    it("one that is not there", function()
+      local result = check()
+      assert.equal(4, result.code)
+      assert.truthy(result.output:find("reload.lua:6: cannot read ./one.so: it does not exist", 1,
+        true), result.output)
+    end)
+  end)
+
+  describe("that can be loaded and will not do is refused:", function()
+    local function refused(options, wanted)
+      build(options)
+      local result = check()
+      assert.equal(3, result.code, result:describe())
+      assert.truthy(result.output:find(wanted, 1, true), result.output)
+      assert.equal("", told())
+    end
+
+    it("one that wants what nobody has", function()
+      refused({ extra = "void nowhere(void);", ops = ".reopen = (void (*)(void *))nowhere" },
+        "one.so cannot be loaded: undefined symbol: nowhere")
+    end)
+
+    it("one without a name", function()
+      refused({ extra = '_Pragma("GCC diagnostic ignored \\"-Woverride-init\\"")',
+        descriptor = '.name = ""' }, "one.so has no name in its descriptor")
+    end)
+
+    it("one without operations", function()
+      refused({ extra = '_Pragma("GCC diagnostic ignored \\"-Woverride-init\\"")'
+        .. '_Pragma("GCC diagnostic ignored \\"-Wunused-variable\\"")',
+        descriptor = ".ops = 0" }, "one.so has no ops in its descriptor")
+    end)
+
+    it("one with operations of a later version", function()
+      refused({ ops_size = "sizeof ops + 8" }, "one.so has ops of another version")
+    end)
+  end)
+
+  it("built before there were more operations is taken as it is", function()
+    build { ops_size = "__builtin_offsetof(segue_module_ops, inherit)" }
+    start()
+    assert.equal("plugin prepare,plugin start,", told())
+  end)
+
+  it("is refused with a module that needs itself, the whole circle named", function()
+    build()
+    local result = check([[
+    a = { kind = "c", plugin = "./one.so", needs = { "b" } },
+    b = { kind = "c", plugin = "./one.so", needs = { "d", "c" } },
+    c = { kind = "c", plugin = "./one.so", needs = { "a" } },
+    d = { kind = "c", plugin = "./one.so" }]])
+    assert.equal(3, result.code)
+    assert.truthy(result.output:find("module 'a' needs itself: a needs b needs c needs a: break "
+      .. "the circle", 1, true), result.output)
+  end)
+
+  it("that everybody calls can only be swapped, and only once", function()
+    local result = check('log = { kind = "c", replace = "restart" }')
+    assert.truthy(result.output:find("module 'log' is called by everybody all the time: it can "
+      .. 'only be replaced by "swap", not by "restart"', 1, true), result.output)
+    result = check('log = { kind = "c" }, other = { kind = "c", plugin = "log" }, '
+      .. 'stats = { kind = "c" }, more = { kind = "c", plugin = "stats" }')
+    assert.truthy(result.output:find("module 'other' is a log, and so is 'log': keep one", 1, true)
+      and result.output:find("module 'stats' keeps figures, and so does 'more'", 1, true),
+      result.output)
+  end)
+
+  for _, kind in ipairs { "process", "files", "lua" } do
+    it("is what there is instead of the kind " .. kind, function()
+      local result = check(('x = { kind = %q }'):format(kind))
+      assert.equal(3, result.code)
+      assert.truthy(result.output:find(("reload.lua:6: modules.x: modules of the kind '%s' are not "
+        .. 'there in this version: kind = "c" is'):format(kind), 1, true), result.output)
+    end)
+  end
+
+  it("folder that is no text is refused", function()
+    local result = check('one = { kind = "c" }', "plugins = { 1 },")
+    assert.truthy(result.output:find("reload.lua:5: plugins must be a list of texts", 1, true),
+      result.output)
+    result = check('one = { kind = "c" }', 'plugin = "x",')
+    assert.truthy(result.output:find("unknown key 'plugin': did you mean plugins", 1, true)
+      or result.output:find("unknown key 'plugin': did you mean 'plugins'", 1, true), result.output)
+  end)
+end)

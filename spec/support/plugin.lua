@@ -1,0 +1,85 @@
+-- SPDX-License-Identifier: MIT
+-- Shared objects and hosts that specs build, with the flags and libraries of the build under test.
+local process = require "spec.support.process"
+local uv = require "luv"
+
+local M = {}
+local build = os.getenv("SEGUE_BUILD") or "build"
+if build:sub(1, 1) ~= "/" then build = uv.cwd() .. "/" .. build end
+
+--- The folder of the plugins that segue brings.
+M.folder = build .. "/plugins"
+
+local function compile(...)
+  local words = { "cc -std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Werror",
+    "-I" .. uv.cwd() .. "/core", os.getenv("SEGUE_SPEC_CFLAGS") or "", ... }
+  local cc = process.run { "sh", "-c", table.concat(words, " "), deadline_ms = 120000 }
+  assert(cc.code == 0, cc:describe())
+end
+
+--- Builds a plugin from a text in C.
+function M.build(path, text)
+  local file = assert(io.open(path .. ".c", "w"))
+  file:write(text)
+  file:close()
+  compile("-shared -fPIC -o", path .. ".new", path .. ".c")
+  assert(os.rename(path .. ".new", path)) -- as a package manager does it
+end
+
+--- Builds a host program that links the shared library.
+function M.host(path, source)
+  compile("-o", path, source, build .. "/libsegue.so", "-Wl,-rpath," .. build, "-pthread -lm")
+end
+
+--- A module that appends what becomes of it to a file: text in C, with fields of the descriptor and
+--- code of one's own. options: says, file, starts (what start ends with), extra (code), descriptor,
+--- ops, ops_size.
+function M.source(options)
+  return ([[
+#include <segue.h>
+#include <stdio.h>
+#include <stdlib.h>
+static void say(const char *what) {
+  FILE *file = fopen("@FILE@", "a");
+  if (!file) abort();
+  fprintf(file, "@SAYS@ %s\n", what);
+  fclose(file);
+}
+static void prepare(void *userdata, segue_op *op, const segue_slice *next, const segue_slice *prev,
+                    void **instance) {
+  (void)userdata, (void)next, (void)prev;
+  *instance = malloc(1);
+  say("prepare");
+  segue_op_done(op, 0, NULL);
+}
+static void start(void *instance, segue_op *op) {
+  (void)instance;
+  say("start");
+  segue_op_done(op, @STARTS@, NULL);
+}
+static void drain(void *instance, segue_op *op) {
+  (void)instance;
+  say("drain");
+  segue_op_done(op, 0, NULL);
+}
+static void stop(void *instance, segue_op *op) {
+  (void)instance;
+  say("stop");
+  segue_op_done(op, 0, NULL);
+}
+static void destroy(void *instance) {
+  say("destroy");
+  free(instance);
+}
+@EXTRA@
+static const segue_module_ops ops = {.size = @OPS_SIZE@, .prepare = prepare, .start = start,
+                                     .drain = drain, .stop = stop, .destroy = destroy, @OPS@};
+SEGUE_API const segue_module_descriptor segue_module = {
+  .magic = SEGUE_MODULE_MAGIC, .abi = SEGUE_MODULE_ABI, .size = sizeof(segue_module_descriptor),
+  .name = "spec", .version = "1", .ops = &ops, @DESCRIPTOR@};
+]]):gsub("@(%u[%u_]*)@", { FILE = options.file, SAYS = options.says or "plugin",
+    EXTRA = options.extra or "", OPS = options.ops or "", DESCRIPTOR = options.descriptor or "",
+    STARTS = options.starts or "0", OPS_SIZE = options.ops_size or "sizeof ops" })
+end
+
+return M
