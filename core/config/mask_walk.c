@@ -97,7 +97,7 @@ segue__seen segue__mask_walk_down(segue__mask_walk *w, const segue__path_step *s
 
 int segue__mask_depth(const segue__mask *mask, const segue__path *path) {
   segue__mask_walk *walk;
-  if (segue__mask_walk_new(&walk, mask) < 0) return 0;
+  if (segue__mask_walk_new(&walk, mask) < 0 || !walk) return 0;
   size_t depth = 0;
   segue__seen seen = segue__mask_walk_top(walk);
   for (; depth < path->count && seen == SEGUE__SEEN_OPEN; depth++)

@@ -57,7 +57,7 @@ static const segue__place *secret_above(const segue__validation *v, const segue_
     if (masked >= 0 && (secret < 0 || masked < secret)) secret = masked;
   }
   if (path.steps != steps) segue__free(path.steps);
-  while (secret >= 0 && place->depth > (uint32_t)secret)
+  while (secret >= 0 && place->up && place->depth > (uint32_t)secret)
     place = place->up;
   return secret < 0 ? NULL : place;
 }

@@ -471,7 +471,7 @@ static segue__document *read_schema_file(segue__collect *collect, const char *pa
                              bytes.len);
     if (rc < 0) segue__error_set(&error, rc, "schema %s: out of memory", path);
   }
-  if (rc < 0) {
+  if (rc < 0 || !doc) {
     add_error(collect, &error);
     mix(&collect->raw, &rc, sizeof rc);
     return NULL;
