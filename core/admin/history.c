@@ -167,11 +167,12 @@ static void change_json(segue__buf *out, const segue__change *change, const segu
 }
 
 static void render_diff(segue__buf *out, const segue__page_ask *ask) {
-  segue__changes changes;
+  segue__changes changes = {0};
   segue__mask *mask = NULL;
   if (segue__mask_join(&mask, ask->from->mask, ask->to->mask, NULL) < 0 ||
       segue__diff(segue_snapshot_root(ask->from), segue_snapshot_root(ask->to), &changes) < 0 ||
       segue__mask_changes(mask, &changes) < 0) {
+    segue__changes_deinit(&changes);
     segue__mask_unref(mask);
     out->failed = 1;
     return;

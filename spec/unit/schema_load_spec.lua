@@ -331,9 +331,10 @@ describe("a hostile schema", function()
     assert.equal("SEGUE_ELIMIT", (schema.judge(text, "1")))
   end)
   it("cannot exhaust memory unnoticed: each allocation may fail", function()
-    local text = [[{"$id":"http://a/","$dynamicAnchor":"n","properties":{"a":{"pattern":"^\\p{L}+$",
+    local text = [[{"$id":"http://a/","$dynamicAnchor":"n","properties":{
+      "a":{"pattern":"^()\\1\\p{L}+$",
       "enum":["x",1]},"b":{"$dynamicRef":"#n"}},"anyOf":[{"required":["a"]},true],
-      "uniqueItems":true,"unevaluatedProperties":false,"writeOnly":true,
+      "uniqueItems":true,"dependencies":{"z":["y"]},"unevaluatedProperties":false,"writeOnly":true,
       "$defs":{"m":{"$ref":"https://json-schema.org/draft/2020-12/schema"}}}]]
     local doc = schema.document(text, "schema")
     local function try(data, n)
