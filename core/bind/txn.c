@@ -15,9 +15,10 @@ static const char metatable[] = "segue.txn";
 struct step {
   segue__wait wait;
   segue__txn *txn;
-  void (*call)(segue__txn *txn, segue__txn_cb cb, void *data);
+  segue__txn_verb verb;
   int status;
   segue_error error;
+  char name[];
 };
 
 int segue__txn_handle_new(segue__txn_handle **out, segue__txn *txn) {
@@ -67,7 +68,8 @@ static void answered(void *data, int status, const segue_error *error) {
 
 static void start_step(segue__wait *wait) {
   struct step *step = (struct step *)wait; /* its first member */
-  step->call(step->txn, answered, step);
+  const segue__txn_verb *verb = &step->verb;
+  verb->call(step->txn, verb->name, verb->within_ms, answered, step);
 }
 
 /* The engine's answer still comes, and frees the step. */
@@ -75,29 +77,47 @@ static void let_go(segue__wait *wait) {
   (void)wait;
 }
 
-static int wait_for(lua_State *L, const char *what,
-                    void (*call)(segue__txn *, segue__txn_cb, void *)) {
-  segue__txn *txn = check(L);
+int segue__txn_wait(lua_State *L, segue__txn *txn, const char *what, const segue__txn_verb *verb) {
   segue__wait_check(L, what);
-  struct step *step = segue__calloc(1, sizeof *step);
+  size_t size = verb->name ? strlen(verb->name) + 1 : 0;
+  struct step *step = segue__calloc(1, sizeof *step + size);
   if (!step) return luaL_error(L, "%s: out of memory", what);
   step->txn = txn;
-  step->call = call;
+  step->verb = *verb;
+  if (size) step->verb.name = memcpy(step->name, verb->name, size);
   step->wait.start = start_step;
   step->wait.cancel = let_go;
   return segue__wait_begin(L, &step->wait, what);
 }
 
+static void call_prepare(segue__txn *txn, const char *name, uint64_t within_ms, segue__txn_cb cb,
+                         void *data) {
+  (void)name, (void)within_ms;
+  segue__txn_prepare(txn, cb, data);
+}
+
 static int prepare(lua_State *L) {
-  return wait_for(L, "txn:prepare", segue__txn_prepare);
+  return segue__txn_wait(L, check(L), "txn:prepare", &(segue__txn_verb){.call = call_prepare});
+}
+
+static void call_commit(segue__txn *txn, const char *name, uint64_t within_ms, segue__txn_cb cb,
+                        void *data) {
+  (void)name, (void)within_ms;
+  segue__txn_commit(txn, cb, data);
 }
 
 static int commit(lua_State *L) {
-  return wait_for(L, "txn:commit", segue__txn_commit);
+  return segue__txn_wait(L, check(L), "txn:commit", &(segue__txn_verb){.call = call_commit});
+}
+
+static void call_confirm(segue__txn *txn, const char *name, uint64_t within_ms, segue__txn_cb cb,
+                         void *data) {
+  (void)name, (void)within_ms;
+  segue__txn_confirm(txn, cb, data);
 }
 
 static int confirm(lua_State *L) {
-  return wait_for(L, "txn:confirm", segue__txn_confirm);
+  return segue__txn_wait(L, check(L), "txn:confirm", &(segue__txn_verb){.call = call_confirm});
 }
 
 /* ---- The rest ---- */
@@ -181,10 +201,12 @@ static int index_txn(lua_State *L) {
     push_root(L, (*(segue__txn_handle **)lua_touserdata(L, 1))->prev);
   else if (!strcmp(key, "plan"))
     push_plan(L, result);
+  else if (!strcmp(key, "module"))
+    segue__txn_modules_push(L, *(segue__txn_handle **)lua_touserdata(L, 1));
   else
     return luaL_error(L,
                       "txn has no '%s': it has prepare, commit, confirm, reject, defer, changed, "
-                      "cause, trigger, id, next, prev and plan",
+                      "cause, trigger, id, next, prev, plan and module",
                       key);
   return 1;
 }

@@ -20,4 +20,16 @@ void segue__txn_handle_unref(segue__txn_handle *handle);
 /* Pushes a userdata that takes a reference of its own. */
 void segue__txn_push(lua_State *L, segue__txn_handle *handle);
 
+/* A verb that waits: the engine is called after Lua has been left, and its answer resumes the task
+ * with true, or nil, message, code. name is copied; NULL: it is not about one module. */
+typedef struct segue__txn_verb {
+  void (*call)(segue__txn *txn, const char *name, uint64_t within_ms, segue__txn_cb cb, void *data);
+  const char *name;
+  uint64_t within_ms;
+} segue__txn_verb;
+int segue__txn_wait(lua_State *L, segue__txn *txn, const char *what, const segue__txn_verb *verb);
+
+/* txn_module.c: txn.module. */
+void segue__txn_modules_push(lua_State *L, segue__txn_handle *handle);
+
 #endif

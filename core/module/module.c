@@ -26,6 +26,9 @@ struct segue__instance {
   bool leaving;       /* the drain's operation is done, somebody is still inside */
   uint64_t drain_due; /* when that is no longer waited for */
   segue__timer leave;
+  segue__timer alone; /* of wait_left */
+  void (*alone_cb)(void *data, bool all);
+  void *alone_data;
   segue__module_state state;
   bool released;
   segue__limbo *limbo;
@@ -138,12 +141,37 @@ void segue__instance_release(segue__instance *instance) {
   destroy_if_done(instance);
 }
 
+static void no_longer(segue__timer *timer) {
+  segue__instance *instance = (segue__instance *)((char *)timer - offsetof(segue__instance, alone));
+  void (*cb)(void *data, bool all) = instance->alone_cb;
+  instance->alone_cb = NULL;
+  cb(instance->alone_data, !instance->pins);
+}
+
+/* No memory for a clock: it is over at once, which its answer may be because it is posted. */
+static void wait_alone(segue__instance *instance, uint64_t ms) {
+  if (segue__timer_start(instance->loop, &instance->alone, ms, no_longer) < 0)
+    no_longer(&instance->alone);
+}
+
+void segue__instance_wait_left(segue__instance *instance, uint64_t limit_ms,
+                               void (*cb)(void *data, bool all), void *data) {
+  instance->alone_cb = cb;
+  instance->alone_data = data;
+  wait_alone(instance, instance->pins ? limit_ms : 0);
+}
+
+void segue__instance_stop_waiting(segue__instance *instance) {
+  if (instance->alone_cb) wait_alone(instance, 0);
+}
+
 void segue__instance_pin(segue__instance *instance) {
   instance->pins++;
 }
 
 void segue__instance_unpin(segue__instance *instance) {
   if (--instance->pins) return;
+  segue__instance_stop_waiting(instance);
   if (instance->leaving)
     wait_for_leaving(instance);
   else

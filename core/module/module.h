@@ -90,6 +90,11 @@ void segue__instance_release(segue__instance *instance);
  */
 void segue__instance_pin(segue__instance *instance);
 void segue__instance_unpin(segue__instance *instance);
+/* cb runs once, never before this returns: all: everybody who was let in has left; not all: they
+ * had not after limit_ms, or stop_waiting was called. One at a time. */
+void segue__instance_wait_left(segue__instance *instance, uint64_t limit_ms,
+                               void (*cb)(void *data, bool all), void *data);
+void segue__instance_stop_waiting(segue__instance *instance); /* harmless if nobody waits */
 /* Shutdown: what hangs in limbo is left to its fate (leaked, and said so in the log); returns how
  * many are about to finish by themselves and must be waited for. */
 size_t segue__limbo_abandon(segue__limbo *limbo);

@@ -36,7 +36,7 @@ static void step_failed(segue__txn *txn, int code, const char *what) {
   segue__txn_step_end(txn, &error);
 }
 
-static int push(segue__txn *txn, segue__undo_kind kind, segue__step *step) {
+int segue__undo_push(segue__txn *txn, segue__undo_kind kind, segue__step *step) {
   if (txn->undo_count == txn->undo_capacity) {
     size_t capacity = txn->undo_capacity ? txn->undo_capacity * 2 : 16;
     segue__undo *undo = segue__realloc(txn->undo, capacity * sizeof *undo);
@@ -73,18 +73,26 @@ static int stage(segue__txn *txn) {
     segue__txn_step_end(txn, NULL);
   if (rc < 0) return rc;
   txn->staged = true;
-  return push(txn, SEGUE__UNDO_STAGE, NULL);
+  return segue__undo_push(txn, SEGUE__UNDO_STAGE, NULL);
+}
+
+/* Room for every undo entry there can be, so that none fails once something was done: each module
+ * may be shut, built, stopped and started. */
+static int reserve_undo(segue__txn *txn) {
+  size_t capacity = txn->undo_count + 4 * txn->step_count + 2;
+  segue__undo *undo = segue__realloc(txn->undo, capacity * sizeof *undo);
+  if (!undo) return UV_ENOMEM;
+  txn->undo = undo;
+  txn->undo_capacity = capacity;
+  return 0;
 }
 
 void segue__prepare_run(segue__txn *txn) {
   txn->cursor = 0;
-  /* Room for every undo entry there can be, so that none fails once something was done. */
-  txn->undo = segue__calloc(3 * txn->step_count + 2, sizeof *txn->undo);
-  if (!txn->undo) {
+  if (reserve_undo(txn)) {
     step_failed(txn, UV_ENOMEM, "prepare");
     return;
   }
-  txn->undo_capacity = 3 * txn->step_count + 2;
   if (stage(txn) == 0) prepare_next(txn);
 }
 
@@ -110,7 +118,7 @@ static void prepare_next(segue__txn *txn) {
     step_failed(txn, rc, step->spec->name);
     return;
   }
-  push(txn, SEGUE__UNDO_BUILT, step);
+  segue__undo_push(txn, SEGUE__UNDO_BUILT, step);
   segue__instance_call(step->next, SEGUE__PREPARE,
                        deadline(step->spec->prepare_ms, SEGUE__PREPARE_MS), prepared, txn);
 }
@@ -135,63 +143,75 @@ void segue__commit_run(segue__txn *txn) {
   commit_next(txn);
 }
 
-static void start(segue__txn *txn, segue__step *step) {
+static void start(segue__step *step) {
   segue__instance_call(step->next, SEGUE__START, deadline(step->spec->start_ms, SEGUE__START_MS),
-                       stepped, txn);
+                       stepped, step);
 }
 
 /* A restart drains and stops the old one first: from here on only a fresh instance can undo it. */
 static void restart(segue__txn *txn, segue__step *step) {
   segue__gate_shut(step->module->gate);
-  push(txn, SEGUE__UNDO_STOPPED, step);
+  segue__undo_push(txn, SEGUE__UNDO_STOPPED, step);
   segue__instance_call(step->old, SEGUE__DRAIN, deadline(step->spec->drain_ms, SEGUE__DRAIN_MS),
-                       stepped, txn);
+                       stepped, step);
+}
+
+void segue__commit_step(segue__txn *txn, segue__step *step) {
+  if (step->action == SEGUE__ACTION_RESTART)
+    restart(txn, step);
+  else
+    start(step);
 }
 
 static void commit_next(segue__txn *txn) {
-  while (txn->cursor < txn->step_count && !builds(&txn->steps[txn->cursor]))
+  while (txn->cursor < txn->step_count &&
+         (!builds(&txn->steps[txn->cursor]) || txn->steps[txn->cursor].acted))
     txn->cursor++;
   int rc = fault_at("commit", txn->cursor + 1);
-  if (rc < 0) {
+  if (rc < 0)
     step_failed(txn, rc, "commit");
-  } else if (txn->failed) {
+  else if (txn->failed)
     segue__txn_step_end(txn, NULL);
-  } else if (txn->cursor == txn->step_count) {
+  else if (txn->cursor == txn->step_count)
     flip(txn);
+  else
+    segue__commit_step(txn, &txn->steps[txn->cursor]);
+}
+
+/* error: why not; NULL: it is done, or the transaction has failed meanwhile. */
+static void step_over(segue__step *step, bool good, const segue_error *error) {
+  segue__txn *txn = step->txn;
+  if (step->busy) {
+    if (error) segue__txn_fail(txn, error);
+    segue__hand_end(step, good ? NULL : &txn->failure);
+  } else if (good) {
+    txn->cursor++;
+    commit_next(txn);
   } else {
-    segue__step *step = &txn->steps[txn->cursor];
-    if (step->action == SEGUE__ACTION_RESTART)
-      restart(txn, step);
-    else
-      start(txn, step);
+    segue__txn_step_end(txn, error);
   }
 }
 
 /* A drain that fails or runs over is cut: the old instance stops all the same. */
 static void stepped(segue__instance *instance, segue__verb verb, int status,
                     const segue_error *error, void *data) {
-  segue__txn *txn = data;
-  segue__step *step = &txn->steps[txn->cursor];
+  segue__step *step = data;
+  segue__txn *txn = step->txn;
   if (verb == SEGUE__DRAIN) {
     if (status < 0)
       segue__log(txn->engine->log, SEGUE__WARN, "reload", "drain cut short", "module", 's',
                  step->module->name, "error", 's', error->message, NULL);
     segue__instance_call(instance, SEGUE__STOP, deadline(step->spec->stop_ms, SEGUE__STOP_MS),
-                         stepped, txn);
+                         stepped, step);
     return;
   }
-  if (status < 0 || txn->failed) {
-    if (verb == SEGUE__START && status == 0) push(txn, SEGUE__UNDO_STARTED, step);
-    segue__txn_step_end(txn, status < 0 ? error : NULL);
+  bool good = status >= 0 && !txn->failed;
+  if (verb == SEGUE__STOP && good) {
+    start(step);
     return;
   }
-  if (verb == SEGUE__STOP) {
-    start(txn, step);
-    return;
-  }
-  push(txn, SEGUE__UNDO_STARTED, step);
-  txn->cursor++;
-  commit_next(txn);
+  if (verb == SEGUE__START && status >= 0) segue__undo_push(txn, SEGUE__UNDO_STARTED, step);
+  step_over(step, good, status < 0 ? error : NULL);
 }
 
 /* Who goes in from the flip on gets the next snapshot, also where the instance stays. */
@@ -228,7 +248,7 @@ static void flip(segue__txn *txn) {
     step_failed(txn, rc, "publish");
     return;
   }
-  push(txn, SEGUE__UNDO_FLIP, NULL);
+  segue__undo_push(txn, SEGUE__UNDO_FLIP, NULL);
   txn->was_live = engine->live;
   engine->live = (segue_snapshot *)segue_snapshot_ref(txn->next);
   if (engine->last_generation < txn->next->generation)
@@ -387,6 +407,13 @@ static bool undo_stopped(segue__txn *txn, segue__step *step) {
   return true;
 }
 
+/* Where it cannot be opened, the end of the transaction tries again, and refuses then. */
+static void undo_shut(segue__txn *txn, segue__step *step) {
+  segue__module *module = step->module;
+  if (module->live && segue__gate_state_get(module->gate) == SEGUE__GATE_SHUT)
+    (void)segue__gate_open(module->gate, module->live, txn->engine->live);
+}
+
 /* The entry at the end of the log is the one under way. */
 static void undo_next(segue__txn *txn) {
   while (txn->undo_count) {
@@ -396,6 +423,8 @@ static void undo_next(segue__txn *txn) {
       undo_flip(txn);
     } else if (undo->kind == SEGUE__UNDO_STARTED) {
       waits = undo_started(txn, undo->step);
+    } else if (undo->kind == SEGUE__UNDO_SHUT) {
+      undo_shut(txn, undo->step);
     } else if (undo->kind == SEGUE__UNDO_STOPPED) {
       waits = undo_stopped(txn, undo->step);
     } else if (undo->kind == SEGUE__UNDO_BUILT) {

@@ -320,6 +320,18 @@ typedef void (*segue__txn_cb)(void *data, int status, const segue_error *error);
 void segue__txn_prepare(segue__txn *txn, segue__txn_cb cb, void *data);
 void segue__txn_commit(segue__txn *txn, segue__txn_cb cb, void *data);
 void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data);
+/* Modules by name, before commit (byhand.c). shut: who arrives waits, until open, commit, or the
+ * end. drain: shut, then waits until everybody inside has left, at most within_ms (0: as the
+ * module's drain says; SEGUE_ETIMEOUT: it stays shut). restart: stops the old one first, then
+ * starts the next; also of a module that the plan leaves as it is. replace: as the module says.
+ * What fails of these two fails the transaction. */
+int segue__txn_shut(segue__txn *txn, const char *name, segue_error *error);
+int segue__txn_open(segue__txn *txn, const char *name, segue_error *error);
+void segue__txn_drain(segue__txn *txn, const char *name, uint64_t within_ms, segue__txn_cb cb,
+                      void *data);
+void segue__txn_restart(segue__txn *txn, const char *name, segue__txn_cb cb, void *data);
+void segue__txn_replace(segue__txn *txn, const char *name, segue__txn_cb cb, void *data);
+bool segue__txn_module_at(const segue__txn *txn, size_t index, const char **name);
 /* Ends it before commit: outcome rejected; or put off by delay_ms (answered SEGUE_EDEFERRED). */
 void segue__txn_reject(segue__txn *txn, const char *why);
 void segue__txn_defer(segue__txn *txn, uint64_t delay_ms, const char *why);

@@ -173,7 +173,7 @@ static void opened(segue__txn *txn, const segue_error *error) {
     return;
   }
   if (txn->opened) tell_window(txn);
-  segue__txn_enter(txn, SEGUE__PHASE_COMMIT);
+  if (txn->phase < SEGUE__PHASE_COMMIT) segue__txn_enter(txn, SEGUE__PHASE_COMMIT);
   segue__commit_run(txn);
 }
 

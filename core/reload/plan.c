@@ -86,17 +86,18 @@ static char *why_slice(const segue__txn *txn, const char *slice) {
   return why;
 }
 
-static segue__action action_of(segue__replace replace) {
+segue__action segue__action_of(segue__replace replace) {
   static const segue__action actions[] = {SEGUE__ACTION_SWAP, SEGUE__ACTION_HANDOVER,
                                           SEGUE__ACTION_RESTART};
   return actions[replace];
 }
 
 /* The action for one module of the next policy, and the reason (owned). NULL: out of memory. */
-static char *judge(const segue__txn *txn, const segue__module_spec *spec, segue__step *step) {
+static char *judge(segue__txn *txn, const segue__module_spec *spec, segue__step *step) {
   segue__engine *engine = txn->engine;
   const segue__module_spec *was = live_spec(engine, spec->name);
   segue__module *module = segue__module_find(engine, spec->name);
+  step->txn = txn;
   step->spec = spec;
   step->module = module;
   step->old = module ? module->live : NULL;
@@ -104,7 +105,7 @@ static char *judge(const segue__txn *txn, const segue__module_spec *spec, segue_
     step->action = SEGUE__ACTION_ADD;
     return segue__strdup(module && module->failed ? "it has failed" : "new");
   }
-  step->action = action_of(spec->replace);
+  step->action = segue__action_of(spec->replace);
   bool plugins = was && was->plugin && spec->plugin;
   if (!was || !same_text(was->kind, spec->kind) || (was->ops != spec->ops && !plugins))
     return segue__strdup("its kind changed");
@@ -157,6 +158,7 @@ int segue__plan_make(segue__txn *txn) {
     segue__module *module = engine->modules[i];
     if (in_next(policy, module->name) || (!module->live && !module->failed)) continue;
     segue__step *step = &txn->steps[txn->step_count];
+    step->txn = txn;
     step->action = SEGUE__ACTION_REMOVE;
     step->module = module;
     step->old = module->live;

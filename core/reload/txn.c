@@ -464,7 +464,10 @@ static void hook_returned(segue_op *op, int status, const segue_error *error) {
     segue__txn_fail(txn, &lazy);
   }
   segue__hook_answered(hook);
-  if (txn->step_cb) {
+  if (txn->by_hand) {
+    txn->hook_is_over = true;
+    segue__hands_let_go(txn);
+  } else if (txn->step_cb) {
     segue__txn_cb cb = txn->step_cb;
     void *data = txn->step_data;
     txn->step_cb = confirmed_after_hook;
@@ -475,6 +478,11 @@ static void hook_returned(segue_op *op, int status, const segue_error *error) {
   } else {
     conclude(txn);
   }
+}
+
+void segue__txn_hands_free(segue__txn *txn) {
+  txn->hook_is_over = false;
+  conclude(txn);
 }
 
 static void step_message(segue__message *message) {
@@ -496,7 +504,7 @@ void segue__txn_step_end(segue__txn *txn, const segue_error *error) {
 /* False: the step cannot begin, and its cb is on the way (or misuse was reported to it). */
 bool segue__txn_step_begin(segue__txn *txn, segue__txn_cb cb, void *data, bool ready,
                            const char *misuse) {
-  if (txn->step_cb) {
+  if (txn->step_cb || txn->by_hand) {
     segue_error error;
     segue__error_set(&error, SEGUE_EPOLICY, "a step of this transaction is still under way");
     cb(data, error.code, &error);

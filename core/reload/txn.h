@@ -10,6 +10,7 @@
  *   judge.c    the schema, and what is secret: one job off the loop
  *   plan.c     old and new -> ordered steps
  *   commit.c   prepare, commit, and the undo log
+ *   byhand.c   what a policy does with modules one by one
  *   kept.c     what sources delivered, among the files of a generation
  *   sources.c  what is known of each source
  *   feed.c     the life of sources that are asked over a network: pulls, watches, back-off
@@ -136,12 +137,24 @@ typedef struct segue__step {
   const segue__module_spec *spec; /* of the next policy; NULL for REMOVE */
   segue__module *module;          /* NULL for ADD until commit makes it */
   segue__instance *next, *old;
+  segue__txn *txn;
+
+  /* By hand. */
+  bool shut, was_shut;    /* its gate is; or was, which the undo log knows */
+  bool acted;             /* what its action says was done, or is being done */
+  bool busy;              /* a verb is under way */
+  bool waits_for_leaving; /* and this is what it waits for */
+  segue__txn_cb cb;       /* of the verb; NULL: nobody wants to know */
+  void *cb_data;
+  segue__message message;
+  segue_error error;
 } segue__step;
 
 typedef enum segue__undo_kind {
   SEGUE__UNDO_STAGE,   /* discard staged triggers */
   SEGUE__UNDO_BUILT,   /* release the next instance */
   SEGUE__UNDO_STARTED, /* stop it (drain first if it has served), release it */
+  SEGUE__UNDO_SHUT,    /* open the gate, to the instance that serves */
   SEGUE__UNDO_STOPPED, /* a fresh instance from the previous snapshot, then open the gate to it */
   SEGUE__UNDO_FLIP     /* publish the previous snapshot, point the gates back */
 } segue__undo_kind;
@@ -193,6 +206,8 @@ struct segue__txn {
   segue_error failure; /* code 0: none */
   bool failed;
   segue__hook *hook;        /* check or probe that is running */
+  size_t by_hand;           /* verbs of txn.module that are under way */
+  bool hook_is_over;        /* and the hook has returned: what follows waits for them */
   segue__hook *reload_hook; /* the policy's reload, which spans prepare to confirm */
   segue__timer timer;       /* collect's deadline, confirm's pauses, the record's deadline */
   segue__record_call call;  /* to the record */
@@ -352,15 +367,23 @@ void segue__txn_judged(segue__txn *txn); /* txn.c: the job is done */
 int segue__plan_make(segue__txn *txn);
 /* Order in which modules start: needs first, else as declared. order has count entries. -1: cycle,
  * *at is a module on it. */
+segue__action segue__action_of(segue__replace replace);
 int segue__plan_order(const segue__module_spec *modules, size_t count, size_t *order, size_t *at);
 
 /* commit.c: each ends by txn->step_cb */
 void segue__prepare_run(segue__txn *txn);
 void segue__commit_run(segue__txn *txn);
+void segue__commit_step(segue__txn *txn, segue__step *step); /* ends by segue__hand_end, if busy */
+int segue__undo_push(segue__txn *txn, segue__undo_kind kind, segue__step *step);
 void segue__undo_run(segue__txn *txn, void (*undone)(segue__txn *txn));
 void segue__txn_step_end(segue__txn *txn, const segue_error *error); /* NULL: good */
 void segue__commit_settle(
     segue__txn *txn); /* the old ones retire, the new policy is the live one */
+
+/* byhand.c */
+void segue__hand_end(segue__step *step, const segue_error *error);
+void segue__hands_let_go(segue__txn *txn);
+void segue__txn_hands_free(segue__txn *txn); /* txn.c: the last verb is over, and so is the hook */
 
 /* retire.c */
 segue__module *segue__module_find(const segue__engine *engine, const char *name);

@@ -22,6 +22,23 @@ core.wrap_defer = function(defer)
   end
 end
 
+-- txn.module.x:drain { within = "2s" }; without a time: as the module's own drain says.
+core.wrap_drain = function(drain)
+  return function(module, options)
+    local o = options == nil and {} or options
+    if type(o) ~= "table" then error('drain wants a table: drain { within = "2s" }', 2) end
+    for key in pairs(o) do
+      if key ~= "within" then
+        error(("drain: unknown key '%s': it has within"):format(tostring(key)), 2)
+      end
+    end
+    if o.within == nil then return drain(module, 0) end
+    local ms, wrong = duration.parse(o.within)
+    if not ms then error("drain: within " .. wrong, 2) end
+    return drain(module, ms > 0 and ms or 1)
+  end
+end
+
 local keys = {
   name = "text", sources = "table", triggers = "table", debounce = "table",
   min_interval = "duration", strategy = "function", check = "function", reload = "function",

@@ -75,6 +75,7 @@
 ---@field next segue.Config
 ---@field prev? segue.Config what was live at the start; nil for the first
 ---@field plan { module: string, action: string, why: string }[]
+---@field module table<string, segue.ModuleHandle> modules one by one, before commit
 --- Builds everything new beside what runs. Waits.
 ---@field prepare fun(self: segue.Transaction): boolean?, string?, string?
 --- Puts it into service. Waits. Like the others: true, or nil, message, code.
@@ -87,3 +88,17 @@
 ---@field defer fun(self: segue.Transaction, time: segue.Duration, why: string)
 --- The paths that changed; with a path: whether anything at, above or below it changed.
 ---@field changed fun(self: segue.Transaction, path?: string): string[]|boolean
+
+--- A module in a reload hook. Each verb is taken back if the hook does not commit. All return true,
+--- or nil, message, code.
+---@class segue.ModuleHandle
+--- Shuts its gate and waits until everybody inside has left; `within`: default its own `drain`.
+--- SEGUE_ETIMEOUT: somebody is still inside, and the gate stays shut.
+---@field drain fun(self: segue.ModuleHandle, options?: { within?: segue.Duration }): any
+--- Stops the old instance, then starts the next, also where nothing of it has changed. Waits.
+---@field restart fun(self: segue.ModuleHandle): boolean?, string?, string?
+--- Does what the plan says now, not with the others in txn:commit(). Waits.
+---@field replace fun(self: segue.ModuleHandle): boolean?, string?, string?
+--- Who arrives waits, until open, commit or the end of the reload.
+---@field shut fun(self: segue.ModuleHandle): boolean?, string?, string?
+---@field open fun(self: segue.ModuleHandle): boolean?, string?, string?

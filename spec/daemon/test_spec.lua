@@ -42,6 +42,7 @@ describe("segue test", function()
 
   it("runs the examples", function()
     assert.equal(5, all_pass "examples/testing")
+    assert.equal(4, all_pass "examples/orchestration")
     assert.equal(6, all_pass "examples/remote")
   end)
 

@@ -226,12 +226,66 @@ static void hook_probe(void *impl, segue_op *op) {
   hook_deed(hooks, &hooks->probe, op, SEGUE_EPROBE, "probe");
 }
 
+static void script_go(void *data, int status, const segue_error *error);
+
 static bool word(scripted_hooks *hooks, const char *what) {
   size_t len = strlen(what);
   while (*hooks->at == ' ')
     hooks->at++;
   if (strncmp(hooks->at, what, len) || (hooks->at[len] && hooks->at[len] != ' ')) return false;
   hooks->at += len;
+  return true;
+}
+
+/* "restart:a" -> "a" */
+static const char *argument(scripted_hooks *hooks, const char *what) {
+  size_t len = strlen(what);
+  while (*hooks->at == ' ')
+    hooks->at++;
+  if (strncmp(hooks->at, what, len) || hooks->at[len] != ':') return NULL;
+  const char *from = hooks->at + len + 1;
+  len = strcspn(from, " +");
+  snprintf(hooks->argument, sizeof hooks->argument, "%.*s", (int)len, from);
+  hooks->at = from + len;
+  return hooks->argument;
+}
+
+static void both_go(void *data, int status, const segue_error *error) {
+  scripted_hooks *hooks = data;
+  bool first = hooks->both;
+  hooks->both = false;
+  if (!first || status < 0) script_go(data, status, error);
+}
+
+/* Two modules at once: "a+b". */
+static void restart(scripted_hooks *hooks, const char *name) {
+  hooks->both = *hooks->at == '+';
+  bool both = hooks->both;
+  segue__txn_restart(hooks->txn, name, both_go, hooks);
+  if (!both) return;
+  const char *second = hooks->at + 1;
+  size_t len = strcspn(second, " ");
+  snprintf(hooks->argument, sizeof hooks->argument, "%.*s", (int)len, second);
+  hooks->at = second + len;
+  segue__txn_restart(hooks->txn, hooks->argument, both_go, hooks);
+}
+
+/* True: it was a verb of a module. */
+static bool by_hand(scripted_hooks *hooks) {
+  segue_error error;
+  const char *name;
+  if ((name = argument(hooks, "drain")))
+    segue__txn_drain(hooks->txn, name, 0, script_go, hooks);
+  else if ((name = argument(hooks, "restart")))
+    restart(hooks, name);
+  else if ((name = argument(hooks, "replace")))
+    segue__txn_replace(hooks->txn, name, script_go, hooks);
+  else if ((name = argument(hooks, "shut")))
+    script_go(hooks, segue__txn_shut(hooks->txn, name, &error), &error);
+  else if ((name = argument(hooks, "open")))
+    script_go(hooks, segue__txn_open(hooks->txn, name, &error), &error);
+  else
+    return false;
   return true;
 }
 
@@ -242,6 +296,8 @@ static void script_go(void *data, int status, const segue_error *error) {
   if (status < 0) {
     segue__buf_addf(&hooks->world->journal, "script %s\n", segue_error_name(status));
     segue_op_done(op, status, error);
+  } else if (by_hand(hooks)) {
+    return;
   } else if (word(hooks, "prepare")) {
     segue__txn_prepare(hooks->txn, script_go, hooks);
   } else if (word(hooks, "commit")) {

@@ -46,12 +46,14 @@ bool scripted_finish(scripted_module *module, int verb, int status);
 bool scripted_cancelled_on_thread(const segue_op *op);
 
 /* Hooks: check is a deed; probe is a deed; reload is a script of words: prepare commit confirm
- * reject defer fail hang (stops at the first that fails, and then ends with its error). */
+ * reject defer fail hang drain:a restart:a+b replace:a shut:a open:a (stops at the first that
+ * fails, and then ends with its error). */
 typedef struct scripted_hooks {
   scripted_world *world;
   int check, probe;
   int check_code; /* of a failing check: SEGUE_EVETO or SEGUE_EPOLICY */
-  char script[64];
+  char script[160], argument[32];
+  bool both; /* two verbs are under way at once */
   uint64_t defer_ms;
   int strategy;       /* a deed; SCRIPTED_OK wishes for a push */
   segue_op *kept[64]; /* of hooks told to be LATER or to hang */

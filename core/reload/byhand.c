@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * By hand: a policy's reload hook drives modules one by one, before it commits. Each verb pushes
+ * its inverse on the undo log, so that whatever the hook does is taken back if it does not commit.
+ * Verbs of several modules may be under way at once, of one module only one.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "txn.h"
+
+static segue__step *find_step(const segue__txn *txn, const char *name) {
+  for (size_t i = 0; i < txn->step_count; i++)
+    if (!strcmp(txn->result->steps[i].module, name)) return &txn->steps[i];
+  return NULL;
+}
+
+bool segue__txn_module_at(const segue__txn *txn, size_t index, const char **name) {
+  if (index >= txn->step_count) return false;
+  *name = txn->result->steps[index].module;
+  return true;
+}
+
+/* ---- Answers ---- */
+
+static void answer(segue__message *message) {
+  segue__step *step = (segue__step *)((char *)message - offsetof(segue__step, message));
+  segue__txn *txn = step->txn;
+  segue__txn_cb cb = step->cb;
+  segue_error error = step->error;
+  step->busy = false;
+  step->cb = NULL;
+  txn->by_hand--;
+  if (cb) cb(step->cb_data, error.code, error.code ? &error : NULL);
+  if (!txn->by_hand && txn->hook_is_over) segue__txn_hands_free(txn);
+}
+
+/* error NULL: it is done. */
+void segue__hand_end(segue__step *step, const segue_error *error) {
+  memset(&step->error, 0, sizeof step->error);
+  if (error) step->error = *error;
+  step->message.fn = answer;
+  segue__post(step->txn->engine->loop, &step->message);
+}
+
+/* Nobody wants to know of them any longer; each ends by its own deadline, or because of this. */
+void segue__hands_let_go(segue__txn *txn) {
+  for (size_t i = 0; i < txn->step_count; i++) {
+    segue__step *step = &txn->steps[i];
+    segue__txn_cb cb = step->cb;
+    step->cb = NULL;
+    if (cb) cb(step->cb_data, SEGUE_ECANCELLED, NULL);
+    if (step->waits_for_leaving) segue__instance_stop_waiting(step->old);
+  }
+}
+
+typedef struct refusal {
+  segue__message message;
+  segue__txn_cb cb;
+  void *data;
+  segue_error error;
+} refusal;
+
+static void refuse_now(segue__message *message) {
+  refusal *r = (refusal *)((char *)message - offsetof(refusal, message));
+  r->cb(r->data, r->error.code, &r->error);
+  segue__free(r);
+}
+
+static void refuse(segue__txn *txn, segue__txn_cb cb, void *data, const segue_error *error) {
+  refusal *r = segue__calloc(1, sizeof *r);
+  if (!r) {
+    cb(data, error->code, error);
+    return;
+  }
+  *r = (refusal){.message = {.fn = refuse_now}, .cb = cb, .data = data, .error = *error};
+  segue__post(txn->engine->loop, &r->message);
+}
+
+/* ---- What may be done ---- */
+
+static int say(segue_error *error, const char *name, const char *what) {
+  return segue__error_set(error, SEGUE_EPOLICY, "module '%s' %s", name, what);
+}
+
+/* What stands against any verb of this module now; 0: nothing. */
+static int judge(const segue__txn *txn, const char *name, segue_error *error) {
+  const segue__step *step = find_step(txn, name);
+  if (!step) return say(error, name, "is not of this reload");
+  if (txn->flipped)
+    return segue__error_set(error, SEGUE_EPOLICY, "txn.module is for before txn:commit()");
+  if (txn->failed || txn->rejected || txn->run->put_off)
+    return segue__error_set(error, SEGUE_EPOLICY, "the reload was already rejected or put off");
+  if (txn->step_cb)
+    return segue__error_set(error, SEGUE_EPOLICY, "a step of this transaction is still under way");
+  return step->busy ? say(error, name, "is still at another verb") : 0;
+}
+
+static int judge_old(const segue__txn *txn, const char *name, segue_error *error) {
+  const segue__step *step = find_step(txn, name);
+  int rc = judge(txn, name, error);
+  if (!rc && !step->old) rc = say(error, name, "is new: there is nothing yet that serves");
+  if (!rc && step->acted) rc = say(error, name, "was replaced: its gate opens with txn:commit()");
+  return rc;
+}
+
+static int judge_next(const segue__txn *txn, const char *name, segue_error *error) {
+  const segue__step *step = find_step(txn, name);
+  int rc = judge(txn, name, error);
+  if (!rc && !txn->prepared) rc = say(error, name, "is not built yet: call txn:prepare() first");
+  if (!rc && step->action == SEGUE__ACTION_REMOVE)
+    rc = say(error, name, "is removed by this reload: nothing takes its place");
+  if (!rc && step->acted) rc = say(error, name, "was replaced already");
+  return rc;
+}
+
+/* ---- Gates ---- */
+
+static int shut(segue__txn *txn, segue__step *step, segue_error *error) {
+  if (step->shut) return 0;
+  if (!step->was_shut && segue__undo_push(txn, SEGUE__UNDO_SHUT, step))
+    return segue__error_set(error, UV_ENOMEM, "out of memory");
+  step->shut = step->was_shut = true;
+  segue__gate_shut(step->module->gate);
+  return 0;
+}
+
+int segue__txn_shut(segue__txn *txn, const char *name, segue_error *error) {
+  int rc = judge_old(txn, name, error);
+  return rc ? rc : shut(txn, find_step(txn, name), error);
+}
+
+int segue__txn_open(segue__txn *txn, const char *name, segue_error *error) {
+  segue__step *step = find_step(txn, name);
+  int rc = judge_old(txn, name, error);
+  if (rc || !step->shut) return rc;
+  rc = segue__gate_open(step->module->gate, step->old, txn->engine->live);
+  if (rc)
+    return segue__error_set(error, rc, "module '%s': its gate cannot be opened: %s", name,
+                            segue_strerror(rc));
+  step->shut = false;
+  return 0;
+}
+
+/* ---- Verbs that wait ---- */
+
+static void begin(segue__txn *txn, segue__step *step, segue__txn_cb cb, void *data) {
+  step->busy = true;
+  step->cb = cb;
+  step->cb_data = data;
+  txn->by_hand++;
+}
+
+static void all_left(void *data, bool all) {
+  segue__step *step = data;
+  segue_error error;
+  step->waits_for_leaving = false;
+  if (!all) {
+    segue__gate_status status;
+    segue__gate_status_get(step->module->gate, &status);
+    segue__error_set(&error, SEGUE_ETIMEOUT, "module '%s': %zu %s still inside", step->module->name,
+                     status.inside, status.inside == 1 ? "is" : "are");
+  }
+  segue__hand_end(step, all ? NULL : &error);
+}
+
+void segue__txn_drain(segue__txn *txn, const char *name, uint64_t within_ms, segue__txn_cb cb,
+                      void *data) {
+  segue__step *step = find_step(txn, name);
+  segue_error error;
+  uint64_t own, stop;
+  int rc = judge_old(txn, name, &error);
+  if (!rc) rc = shut(txn, step, &error);
+  if (rc) {
+    refuse(txn, cb, data, &error);
+    return;
+  }
+  begin(txn, step, cb, data);
+  segue__instance_deadlines(step->old, &own, &stop);
+  step->waits_for_leaving = true;
+  segue__instance_wait_left(step->old, within_ms ? within_ms : own, all_left, step);
+}
+
+static void act(segue__txn *txn, segue__step *step) {
+  if (txn->phase < SEGUE__PHASE_COMMIT) segue__txn_enter(txn, SEGUE__PHASE_COMMIT);
+  segue__commit_step(txn, step);
+}
+
+static void built(segue__instance *instance, segue__verb verb, int status, const segue_error *error,
+                  void *data) {
+  segue__step *step = data;
+  segue__txn *txn = step->txn;
+  (void)verb;
+  if (status < 0) segue__txn_fail(txn, error);
+  if (txn->failed) {
+    segue__hand_end(step, &txn->failure);
+    return;
+  }
+  segue__instance_inherit(instance, step->old);
+  act(txn, step);
+}
+
+static void change_action(segue__step *step, segue__action action) {
+  segue__txn *txn = step->txn;
+  step->action = action;
+  txn->result->steps[step - txn->steps].action = action;
+}
+
+/* The plan leaves it as it is: it gets a next instance now. */
+static int build(segue__txn *txn, segue__step *step, segue__action action, segue_error *error) {
+  segue__engine *engine = txn->engine;
+  segue__instance *next;
+  int rc = segue__instance_new(&next, engine->loop, engine->log, step->spec, txn->next,
+                               engine->live, &engine->limbo);
+  if (!rc && (rc = segue__undo_push(txn, SEGUE__UNDO_BUILT, step))) segue__instance_release(next);
+  if (rc) return segue__error_set(error, rc, "%s: %s", step->spec->name, segue_strerror(rc));
+  step->next = next;
+  change_action(step, action);
+  return 0;
+}
+
+static void replace(segue__txn *txn, const char *name, bool restart, segue__txn_cb cb, void *data) {
+  segue__step *step = find_step(txn, name);
+  segue_error error;
+  int rc = judge_next(txn, name, &error);
+  bool keep = !rc && step->action == SEGUE__ACTION_KEEP;
+  if (!rc && restart && segue__module_ops_serve(step->spec->ops))
+    rc = say(&error, name, "is called by everybody all the time: it can only be swapped");
+  if (!rc && keep)
+    rc = build(txn, step, restart ? SEGUE__ACTION_RESTART : segue__action_of(step->spec->replace),
+               &error);
+  if (rc) {
+    refuse(txn, cb, data, &error);
+    return;
+  }
+  if (restart && step->old) change_action(step, SEGUE__ACTION_RESTART);
+  begin(txn, step, cb, data);
+  step->acted = true;
+  if (keep)
+    segue__instance_call(step->next, SEGUE__PREPARE,
+                         step->spec->prepare_ms ? step->spec->prepare_ms : SEGUE__PREPARE_MS, built,
+                         step);
+  else
+    act(txn, step);
+}
+
+void segue__txn_restart(segue__txn *txn, const char *name, segue__txn_cb cb, void *data) {
+  replace(txn, name, true, cb, data);
+}
+
+void segue__txn_replace(segue__txn *txn, const char *name, segue__txn_cb cb, void *data) {
+  replace(txn, name, false, cb, data);
+}

@@ -1,0 +1,38 @@
+-- SPDX-License-Identifier: MIT
+-- A change in an order of one's own: the front is emptied, the store is restarted, then both
+-- workers at once; whatever is left, the commit does. Where the front does not empty in time, or
+-- anything fails, all of it is taken back. At night only: by day a change of the store waits.
+local segue = require "segue"
+
+return {
+  name = "orchestration",
+  sources = { segue.file "config.yaml" },
+  triggers = { segue.signal "HUP" },
+
+  modules = {
+    front = { kind = "c", config = "front", drain = "10s" },
+    store = { kind = "c", config = "store", replace = "restart" },
+    left = { kind = "c", config = "workers", replace = "restart", needs = { "store" } },
+    right = { kind = "c", config = "workers", replace = "restart", needs = { "store" } },
+  },
+
+  reload = function(txn)
+    if txn:changed "store" and txn.prev and not txn.next.night then
+      return txn:defer("10m", "the store is changed at night")
+    end
+    assert(txn:prepare())
+    if txn.prev and txn:changed "store" then
+      local empty, why = txn.module.front:drain { within = "2s" }
+      if not empty then return txn:reject(why) end
+      assert(txn.module.store:restart())
+      local both
+      both, why = segue.all {
+        function() return txn.module.left:restart() end,
+        function() return txn.module.right:restart() end,
+      }
+      if not both then error(why, 0) end
+    end
+    assert(txn:commit()) -- the front too, if it changed; every gate is open afterwards
+    assert(txn:confirm())
+  end,
+}
