@@ -174,15 +174,15 @@ $(OUT)/libsegue.so: $(CORE_OBJ) $(OUT)/sources
 
 # All of LuaJIT goes in and is exported, so that Lua modules written in C find it in the binary.
 LINK_BINARY = $(CC) $(ALL_CFLAGS) $(LDFLAGS) -Wl,-E $(1) \
-  -Wl,--whole-archive $(LUAJIT_A) -Wl,--no-whole-archive $(LIBS) -o $@
+  -Wl,--whole-archive $(LUAJIT_A) -Wl,--no-whole-archive $(LIBS) -o $(2)
 
 $(OUT)/segue: $(CORE_OBJ) $(DAEMON_OBJ) $(OUT)/sources
 	@echo "  link    $@"
-	@$(call LINK_BINARY,$(CORE_OBJ) $(DAEMON_OBJ))
+	@$(call LINK_BINARY,$(CORE_OBJ) $(DAEMON_OBJ),$@)
 
 $(SPEC_OUT)/segue: $(SPEC_CORE_OBJ) $(SPEC_DAEMON_OBJ) $(OUT)/sources
 	@echo "  link    $@"
-	@$(call LINK_BINARY,$(SPEC_CORE_OBJ) $(SPEC_DAEMON_OBJ))
+	@$(call LINK_BINARY,$(SPEC_CORE_OBJ) $(SPEC_DAEMON_OBJ),$@)
 
 # Calls that leave no trace are counted on their way: spec/support/syscalls.h.
 SPEC_WRAP := -Wl,--wrap=fsync -Wl,--wrap=fdatasync
@@ -315,14 +315,15 @@ mutants: deps ## take safeguards out of the code one by one: the specs must noti
 	@$(MAKE) --no-print-directory specs-built
 	@SEGUE_SPEC_BUILD=$(SPEC_OUT) luajit spec/fault/mutants.lua
 
-# The spec library with FILE compiled from SOURCE instead, into DIR.
+# The spec library, or the daemon (DAEMON=1), with FILE compiled from SOURCE instead, into DIR.
+MUTANT_OBJ = $(DIR)/mutant.o $(filter-out %/$(FILE:.c=.o),$(SPEC_CORE_OBJ))
 .PHONY: mutant-built
 mutant-built:
 	@$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -w -DSEGUE_TEST -I. -Icore -iquote $(dir $(FILE)) \
 	  -c $(SOURCE) -o $(DIR)/mutant.o
-	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(SPEC_WRAP) -shared $(DIR)/mutant.o \
-	  $(filter-out %/$(FILE:.c=.o),$(SPEC_CORE_OBJ)) $(HARNESS_OBJ) $(LIBS) \
-	  -o $(DIR)/libsegue-spec.so
+	@$(if $(DAEMON),$(call LINK_BINARY,$(MUTANT_OBJ) $(SPEC_DAEMON_OBJ),$(DIR)/segue),\
+	  $(CC) $(ALL_CFLAGS) $(LDFLAGS) $(SPEC_WRAP) -shared $(MUTANT_OBJ) $(HARNESS_OBJ) $(LIBS) \
+	    -o $(DIR)/libsegue-spec.so)
 
 .PHONY: valgrind
 valgrind: dev-deps ## the unit specs and the quickstart under valgrind's memcheck: [SPEC=path]

@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- Are the specs worth anything? Each mutant takes one safeguard out of the code; the specs named
--- with it must turn red. `make mutants` runs this; it works on a copy and leaves the tree alone.
+-- with it must turn red. Most are of the library, and the specs call it; what is seen from outside
+-- only is taken out of the daemon, which a few specs of a file start. `make mutants` runs this; it
+-- works on a copy and leaves the tree alone.
 local build = assert(os.getenv("SEGUE_SPEC_BUILD"), "run this by `make mutants`")
 
 local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua",
@@ -10,6 +12,14 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                door = "spec/unit/door_parts_spec.lua", mask = "spec/unit/mask_spec.lua",
                record = "spec/unit/record_spec.lua", history = "spec/unit/history_spec.lua",
                gate = "spec/unit/gate_spec.lua", limits = "spec/unit/http_limits_spec.lua" }
+
+-- Specs of a file that start the daemon: those with this in their name.
+local function daemon(path, filter) return { path = path, filter = filter } end
+
+local DAEMON = {
+  disk = daemon("spec/fault/disk_spec.lua", "while the disk hangs"),
+  pin = daemon("spec/daemon/rollback_spec.lua", "a rollback stays until what the sources say"),
+  freeze = daemon("spec/daemon/freeze_spec.lua", "a freeze refuses who asks") }
 
 -- { what is taken out, file, code to replace (found exactly once), replacement, spec }
 local mutants = {
@@ -139,6 +149,22 @@ local mutants = {
     "gate->kept = gate->open;\n  segue__tenure *next", "segue__tenure *next", UNIT.gate },
   { "hiding what is secret", "core/config/json_write.c", "if (seen == SEGUE__SEEN_SECRET)",
     "if (0)", UNIT.mask },
+  { "waiting until what is told as applied is on the disk", "core/reload/txn.c",
+    "segue__txn_record(txn, segue__record_good(record, &good, &txn->call), keep);",
+    "(void)segue__record_good(record, &good, NULL);\n    keep(txn, NULL);", DAEMON.disk },
+  { "the pin of a rollback", "core/reload/hold.c",
+    "d->pinned = !segue__hash_equal(engine->last_raw, unknown) &&\n"
+    .. "!segue__hash_equal(engine->last_raw, txn->raw);", "d->pinned = false;", DAEMON.pin },
+  { "holding back what a rollback left", "core/reload/hold.c",
+    "if (d->pinned && segue__hash_equal(d->pinned_raw, txn->raw)) {", "if (0) {", DAEMON.pin },
+  { "the freeze of what is triggered", "core/reload/engine.c",
+    "if (engine->durable.frozen && !start_of_daemon(engine)) {", "if (0) {", DAEMON.freeze },
+  { "the freeze of who asks", "core/reload/hold.c",
+    "return engine->durable.frozen && asks && !request->plan_only ? SEGUE_EFROZEN : 0;",
+    "return 0 && asks;", DAEMON.freeze },
+  { "the freeze of a rollback", "core/reload/hold.c",
+    "if (engine->durable.frozen && !takes_back(engine, generation)) return SEGUE_EFROZEN;", ";",
+    DAEMON.freeze },
 }
 
 local function read(path)
@@ -165,31 +191,48 @@ local function run(command)
   return os.execute(command) == 0
 end
 
-local function green(library, spec, log)
+local function name_of(spec)
+  return type(spec) == "string" and spec or ("%s, %q"):format(spec.path, spec.filter)
+end
+
+local function green(folder, spec, log)
+  local filter = type(spec) == "table" and ("--filter='%s'"):format(spec.filter) or ""
   return run(("SEGUE_SPEC_BUILD=%s timeout -k 1 60 luajit /usr/bin/busted "
-    .. "--helper=spec/support/helper.lua --pattern=_spec -o spec.support.output %s > %s "
-    .. "2>&1"):format(library, spec, log))
+    .. "--helper=spec/support/helper.lua --pattern=_spec -o spec.support.output %s %s > %s "
+    .. "2>&1"):format(folder, filter, spec.path or spec, log))
 end
 
 local dir = build .. "/mutant"
-local passed, failed = 0, 0
-for _, spec in pairs(UNIT) do -- a spec that is red anyway notices everything
-  assert(green(build, spec, "/dev/null"), spec .. " fails without any mutant")
+
+-- The folder of a build with `text` in place of a file: of the daemon, beside the library as it is
+-- for what the specs themselves need of it, or of the library.
+local function build_mutant(what, path, text, of_daemon)
+  assert(run(("rm -rf %s && mkdir -p %s && cp %s/cdef.h %s/"):format(dir, dir, build, dir)))
+  if of_daemon then assert(run(("cp %s/libsegue-spec.so %s/"):format(build, dir))) end
+  local file = assert(io.open(dir .. "/mutant.c", "w"))
+  file:write(text)
+  file:close()
+  local ok = run(("make --no-print-directory mutant-built FILE=%s SOURCE=%s/mutant.c DIR=%s "
+    .. "DAEMON=%s > %s/make.log 2>&1"):format(path, dir, dir, of_daemon and 1 or "", dir))
+  assert(ok, what .. ": the mutant does not compile:\n" .. read(dir .. "/make.log"))
 end
+
+-- A spec that is red anyway, or in any build of this kind, notices everything.
+for _, list in ipairs { UNIT, DAEMON } do
+  local path = "core/reload/hold.c"
+  build_mutant("nothing taken out", path, read(path), list == DAEMON)
+  for _, spec in pairs(list) do
+    assert(green(dir, spec, dir .. "/spec.log"), name_of(spec) .. " fails without any mutant")
+  end
+end
+
+local passed, failed = 0, 0
 for _, mutant in ipairs(mutants) do
   local what, path, from, to, spec = unpack(mutant)
-  assert(run("rm -rf " .. dir .. " && mkdir -p " .. dir))
-  local source = dir .. "/mutant.c"
-  local file = assert(io.open(source, "w"))
-  file:write(replace(read(path), from, to, path))
-  file:close()
-  assert(run(("make --no-print-directory mutant-built FILE=%s SOURCE=%s DIR=%s > %s/make.log 2>&1")
-    :format(path, source, dir, dir)), what .. ": the mutant does not compile:\n"
-    .. (io.open(dir .. "/make.log") and read(dir .. "/make.log") or ""))
-  assert(run(("cp %s/cdef.h %s/"):format(build, dir)))
+  build_mutant(what, path, replace(read(path), from, to, path), type(spec) == "table")
   local missed = green(dir, spec, dir .. "/spec.log")
   if missed then failed = failed + 1 else passed = passed + 1 end
-  print((missed and "NOT NOTICED  " or "noticed      ") .. what .. " (" .. spec .. ")")
+  print((missed and "NOT NOTICED  " or "noticed      ") .. what .. " (" .. name_of(spec) .. ")")
 end
 print(("%d passed, %d failed"):format(passed, failed))
 os.exit(failed == 0 and 0 or 1)
