@@ -3,6 +3,7 @@
 -- not open, and works again as soon as there is one.
 local cjson = require "cjson"
 local http = require "spec.support.http"
+local port = require "spec.support.port"
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"
 local uv = require "luv"
@@ -29,9 +30,10 @@ local function taken(d)
   return table.concat(list, " "), free
 end
 
--- No further descriptor for the daemon. What is open for a moment (a file that is read, the last
--- good generation on its way to the disk) gives its number back: that is waited for.
-local function exhaust(d)
+-- No further descriptor for the daemon, or `more` at most. What is open for a moment (a file that
+-- is read, the last good generation on its way to the disk) gives its number back: that is waited
+-- for.
+local function exhaust(d, more)
   local last, same, free = "", 0, nil
   wait.until_true(function()
     local now
@@ -40,7 +42,7 @@ local function exhaust(d)
     last = now
     return same == 20
   end, nil, "a daemon that is at rest")
-  limit(d, free)
+  limit(d, free + (more or 0))
 end
 
 local function relieve(d) limit(d, 1024) end
@@ -220,5 +222,80 @@ describe("without a free descriptor", function()
     d:wait_log "cannot be kept for a start without its files[^\n]*[Tt]oo many open files"
     relieve(d)
     assert.equal(2, d:config().n)
+  end)
+
+  -- A policy with a listener for each of the ports.
+  local function listeners(ports)
+    local list = {}
+    for i, number in ipairs(ports) do list[i] = ('segue.http "127.0.0.1:%d"'):format(number) end
+    return policy(([[return { sources = { segue.file "config.yaml" }, triggers = { %s } }]])
+      :format(table.concat(list, ", ")))
+  end
+
+  local function free_ports(n)
+    local list = {}
+    for i = 1, n do list[i] = port.free() end
+    return list
+  end
+
+  local function healthy(number)
+    return http.request({ port = number, path = "/-/healthy" }).status == 200
+  end
+
+  -- What reads the files finds numbers, and gives them back to the first listeners.
+  it("a reload that adds listeners fails with the address, and those that are open serve on",
+    function()
+      local ports = free_ports(13)
+      local d = segue.start { policy = listeners { ports[1] },
+        files = { ["config.yaml"] = "n: 1\n" } }
+      local ask = operator(d)
+      d.dir:save("reload.lua", listeners(ports))
+      for _ = 1, 3 do
+        exhaust(d, 8)
+        local status, answer = ask("POST", "/-/reload")
+        assert.equal(500, status)
+        assert.equal("failed", answer.outcome)
+        assert.matches("127%.0%.0%.1:%d+[^\n]*" .. TOO_MANY, answer.errors[1].message:lower())
+        assert.equal(200, (ask("GET", "/-/healthy")))
+        relieve(d)
+        assert.is_true(healthy(ports[1]))
+        for i = 2, #ports do
+          assert.is_nil((http.connect({ port = ports[i] }, true)), "it stayed open")
+        end
+      end
+      assert.equal(200, (ask("POST", "/-/reload")))
+      for _, number in ipairs(ports) do assert.is_true(healthy(number)) end
+    end)
+
+  it("a start says which listener could not be opened", function()
+    local ports = free_ports(60)
+    local d = segue.start { policy = listeners(ports), files = { ["config.yaml"] = "n: 1\n" },
+      under = { "prlimit", "--nofile=50" }, ready = false }
+    d:wait_exit(30000)
+    assert.matches("127%.0%.0%.1:%d+[^\n]*" .. TOO_MANY, d:log():lower())
+    d.options.under = nil
+    d:spawn()
+    d:wait_ready()
+    for _, number in ipairs(ports) do assert.is_true(healthy(number)) end
+  end)
+
+  it("a start says that the control socket could not be opened", function()
+    local d = segue.folder { policy = listeners {}, files = { ["config.yaml"] = "n: 1\n" } }
+    local named
+    for n = 6, 64 do
+      d.options.under = { "prlimit", "--nofile=" .. n }
+      d:spawn()
+      local code, signal = d:wait_exit(30000)
+      assert.equal(0, signal, d:log())
+      assert.not_equal(0, code, d:log())
+      assert.is_truthy(d:log():lower():find(TOO_MANY) or d:log():find "out of files", d:log())
+      named = d:log():lower():match("control%.sock[^\n]*" .. TOO_MANY)
+      if named then break end
+    end
+    assert.truthy(named)
+    d.options.under = nil
+    d:spawn()
+    d:wait_ready()
+    assert.equal(1, d:config().n)
   end)
 end)
