@@ -66,6 +66,7 @@ void segue__engine_free(segue__engine *engine) {
   if (!engine) return;
   segue__timer_stop(engine->loop, &engine->start_timer);
   segue__timer_stop(engine->loop, &engine->retry_timer);
+  segue__unkept_set(engine, NULL);
   segue__gates_end(engine->gates);
   segue__gates_unref(engine->gates);
   for (size_t i = 0; i < SEGUE__RESULTS_MAX; i++)

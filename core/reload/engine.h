@@ -247,7 +247,8 @@ void segue__engine_set_stale(segue__engine *engine, int64_t since_wall_ms);
 int64_t segue__engine_stale_since(const segue__engine *engine);
 int64_t segue__engine_wall_ms(const segue__engine *engine); /* the engine's clock */
 
-/* Now and then, about every second: what is durable keeps up with the clocks (durable.h). */
+/* Now and then, about every second: what is durable keeps up with the clocks (durable.h), and what
+ * could not be written is tried again. */
 void segue__engine_tick(segue__engine *engine);
 /* When the last good generation on disk was known to be what the sources say; 0: there is none. */
 int64_t segue__engine_good_wall_ms(const segue__engine *engine);

@@ -288,14 +288,16 @@ bool segue__hold_gives_way(const segue__txn *txn) {
 
 /* ---- The clocks ------------------------------------------------------------------------------ */
 
-enum { DRIFT_MS = 1000, AGE_PARTS = 8, AGE_MOST_MS = 600000 };
+enum { DRIFT_MS = 1000, AGE_PARTS = 8, AGE_MOST_MS = 600000, KEEP_AGAIN_MS = 5000 };
 
 static void ticked(segue__record_call *call, segue__record_answer *answer) {
   segue__engine *engine = call->data;
   engine->tick_failed = answer->status < 0;
   if (engine->tick_failed)
-    segue__log(engine->log, SEGUE__WARN, "record", "what the clocks say cannot be kept", "error",
-               's', answer->error.message, NULL);
+    segue__log(engine->log, SEGUE__WARN, "record",
+               "the state is not what stands on disk: it is written again as soon as that is "
+               "possible",
+               "error", 's', answer->error.message, NULL);
 }
 
 static void write_tick(segue__engine *engine) {
@@ -316,6 +318,37 @@ static void keep_deadline(segue__engine *engine) {
   write_tick(engine);
 }
 
+void segue__unkept_set(segue__engine *engine, segue__txn *txn) {
+  segue__result_unref(engine->unkept);
+  segue__files_unref(engine->unkept_files);
+  segue__free(engine->unkept_items);
+  engine->unkept = txn ? segue__result_ref(txn->result) : NULL;
+  engine->unkept_files = txn ? segue__files_ref(txn->files) : NULL;
+  engine->unkept_items = txn ? txn->items : NULL;
+  engine->unkept_ms = segue__loop_now_ms(engine->loop);
+  if (txn) txn->items = NULL;
+}
+
+static void kept_late(segue__record_call *call, segue__record_answer *answer) {
+  segue__engine *engine = call->data;
+  if (answer->status == 0) segue__unkept_set(engine, NULL);
+}
+
+static void keep_late(segue__engine *engine) {
+  uint64_t now = segue__loop_now_ms(engine->loop);
+  if (!engine->unkept_files || now - engine->unkept_ms < KEEP_AGAIN_MS) return;
+  engine->unkept_ms = now;
+  const segue__record_run good = {.result = engine->unkept,
+                                  .snapshot = engine->live,
+                                  .input = engine->live_input,
+                                  .files = engine->unkept_files,
+                                  .sources = engine->policy->sources,
+                                  .items = engine->unkept_items,
+                                  .source_count = engine->policy->source_count};
+  engine->tick = (segue__record_call){.cb = kept_late, .data = engine};
+  (void)segue__record_good(engine->record, &good, &engine->tick);
+}
+
 static bool any_away(const segue__engine *engine) {
   for (size_t i = 0; i < segue__engine_source_count(engine); i++) {
     segue__source_status source;
@@ -330,7 +363,7 @@ static void keep_age(segue__engine *engine) {
   uint64_t now = segue__loop_now_ms(engine->loop);
   uint64_t every = engine->policy ? engine->policy->last_good_age_ms / AGE_PARTS : 0;
   if (every > AGE_MOST_MS) every = AGE_MOST_MS;
-  if (!every || !engine->live || engine->good_lost || engine->taken_back ||
+  if (!every || !engine->live || engine->unkept || engine->taken_back ||
       engine->stale_since_wall_ms || any_away(engine))
     return;
   if (engine->good_ms && now - engine->good_ms < every && !engine->tick_failed) return;
@@ -343,6 +376,10 @@ void segue__engine_tick(segue__engine *engine) {
   if (!engine->record || engine->stopping || engine->tick.task || engine->freezes) return;
   if (waits_for_confirm(engine) && engine->txn->opened)
     keep_deadline(engine);
+  else if (!engine->txn && engine->tick_failed)
+    write_tick(engine);
+  else if (!engine->txn && engine->unkept && engine->live)
+    keep_late(engine);
   else if (!engine->txn)
     keep_age(engine);
 }

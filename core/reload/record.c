@@ -320,7 +320,7 @@ static int write_state(segue__record *record, task *t) {
   if (record->lost) return is_lost(t);
   int rc = segue__durable_write(&record->state, &t->state);
   if (rc)
-    segue__error_set(&t->answer.error, SEGUE_ERECORD, "%s cannot be written: %s",
+    segue__error_set(&t->answer.error, SEGUE_ERECORD, "cannot record: %s cannot be written: %s",
                      segue__slots_next(&record->state), segue_strerror(rc));
   return rc ? SEGUE_ERECORD : 0;
 }

@@ -621,6 +621,7 @@ static segue__outcome outcome_of(const segue__txn *txn) {
 }
 
 static void undone_and_told(segue__txn *txn, const segue_error *error) {
+  if (error) txn->engine->tick_failed = true; /* it is tried again */
   if (error && txn->failure.code != SEGUE_ERECORD) segue__txn_tell(txn, error);
   end(txn, txn->run->put_off && !txn->failed ? SEGUE__UNCHANGED : outcome_of(txn));
 }
@@ -684,7 +685,10 @@ static void keep(segue__txn *txn, const segue_error *error) {
   segue__engine *engine = txn->engine;
   segue__record *record = engine->record;
   if (error) segue__txn_tell(txn, error);
-  if (txn->writing_good) engine->good_lost = error != NULL;
+  if (error && txn->writing_good)
+    segue__unkept_set(engine, txn);
+  else if (error)
+    engine->tick_failed = true; /* it is tried again */
   txn->writing_good = false;
   int rc = SEGUE_FAULT("settle.record"); /* only to be killed here */
   (void)rc;
@@ -715,6 +719,7 @@ static void settle(segue__txn *txn) {
   segue__record *record = engine->record;
   txn->keeps_state = segue__hold_settle(txn) && record;
   txn->keeps_good = record && !txn->resumed;
+  segue__unkept_set(engine, NULL);
   segue__txn_enter(txn, SEGUE__PHASE_SETTLED);
   if (record) (void)segue__reads_take(segue__record_reads(record), &txn->files);
   txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};

@@ -88,9 +88,12 @@ struct segue__engine {
   struct segue__rollback *rollback; /* its files are being looked up */
   bool taken_back;         /* what is live was; it serves until the last good one takes its place */
   segue__run *parked;      /* the run that was taken back: who waits for it waits for that */
-  segue__record_call tick; /* what keeps up with the clocks is being written */
-  bool tick_failed;
-  bool good_lost;   /* the live generation could not be kept: the one on disk is older */
+  segue__record_call tick; /* the state is being written, beside what transactions write of it */
+  bool tick_failed;        /* the disk has an older one: it is written again */
+  segue__result *unkept; /* what made the live generation, where that could not be kept: the one on
+                            disk is older; and all that is kept of it. NULL: it is */
+  segue__files *unkept_files;
+  uint64_t *unkept_items, unkept_ms;
   uint64_t good_ms; /* when the age of the last good generation was noted last */
 
   segue__module **modules;
@@ -429,6 +432,9 @@ void segue__hold_open(segue__txn *txn);
  * a restart, and a replay of it, was confirmed then. */
 bool segue__hold_asks_operator(const segue__txn *txn);
 bool segue__hold_asks_probe(const segue__txn *txn);
+/* The live generation, which txn made, could not be kept: it is tried again by every tick. txn
+ * NULL: there is none like that. */
+void segue__unkept_set(segue__engine *engine, segue__txn *txn);
 /* It is undone, and what it has to go back to is on disk only: true: it serves until that is live,
  * so that there is always something that answers. */
 bool segue__hold_gives_way(const segue__txn *txn);

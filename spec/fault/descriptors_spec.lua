@@ -298,4 +298,126 @@ describe("without a free descriptor", function()
     d:wait_ready()
     assert.equal(1, d:config().n)
   end)
+
+  -- x in config.yaml is what goes live; a check with wait: true waits until descriptors have gone.
+  local waits = [[return { sources = { segue.file "config.yaml" }, %s
+    check = function(next)
+      if next.wait then
+        print "waiting for the last one"
+        local _, why, code
+        repeat
+          segue.sleep "10ms"
+          _, why, code = segue.read "config.yaml"
+        until code
+      end
+      return true
+    end }]]
+
+  local function restarted(d)
+    d:crash()
+    d:spawn()
+    d:wait_ready()
+    return d:json "/api/v1/status"
+  end
+
+  it("a freeze and its end are refused, nothing is changed, and later they are done", function()
+    local d = segue.start { policy = policy(waits:format ""),
+      files = { ["config.yaml"] = "n: 1\n" } }
+    local ask = operator(d)
+    local sentence = "nothing was changed: cannot record: [^\n]*state%.[ab] cannot be written: "
+      .. TOO_MANY
+    for _, step in ipairs { { "freeze?why=night", true }, { "unfreeze", false } } do
+      exhaust(d)
+      for _ = 1, 2 do
+        local status, answer = ask("POST", "/api/v1/" .. step[1])
+        assert.equal(500, status)
+        assert.matches(sentence, answer.error)
+        local frozen = select(2, ask("GET", "/api/v1/status")).frozen ~= cjson.null
+        assert.equal(not step[2], frozen)
+      end
+      relieve(d)
+      assert.equal(200, (ask("POST", "/api/v1/" .. step[1])))
+    end
+    assert.equal(cjson.null, restarted(d).frozen)
+  end)
+
+  it("a generation that waits to be confirmed does not go live: failed, cannot record", function()
+    local d = segue.start { policy = policy(waits:format ""),
+      files = { ["config.yaml"] = "n: 1\n" } }
+    d.dir:save("reload.lua", policy(waits:format 'confirm = { by = "operator", within = "60s" },'))
+    assert.equal("unconfirmed", select(2, d:reload()).outcome)
+    local _, control = operator(d)
+    assert.equal(200, d:control { method = "POST", path = "/api/v1/confirm" }.status)
+    d.dir:save("config.yaml", "n: 2\nwait: true\n")
+    local from = #d:log()
+    control:write "POST /-/reload HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    d:wait_log("waiting for the last one", nil, from)
+    exhaust(d)
+    local r = control:read_response(30000)
+    assert.equal(500, r.status)
+    assert.matches("^failed: generation %d+ stays live", r.body)
+    assert.matches("cannot record: [^\n]*state%.[ab] cannot be written: " .. TOO_MANY, r.body)
+    relieve(d)
+    assert.equal(1, d:config().n)
+    assert.equal(cjson.null, d:json "/api/v1/status".unconfirmed)
+    d.dir:save("config.yaml", "n: 3\n")
+    assert.equal("unconfirmed", select(2, d:reload()).outcome)
+    assert.equal(200, d:control { method = "POST", path = "/api/v1/confirm" }.status)
+    assert.equal(3, d:config().n)
+  end)
+
+  it("what was confirmed stays live and is told, and is recorded as soon as it can be", function()
+    local d = segue.start { policy = policy(waits:format ""),
+      files = { ["config.yaml"] = "n: 1\n" } }
+    d.dir:save("reload.lua", policy(waits:format 'confirm = { by = "operator", within = "60s" },'))
+    assert.equal("unconfirmed", select(2, d:reload()).outcome)
+    local ask = operator(d)
+    exhaust(d)
+    local status, answer = ask("POST", "/api/v1/confirm")
+    assert.equal(200, status)
+    assert.equal("applied", answer.outcome)
+    assert.matches("cannot record: [^\n]*state%.[ab] cannot be written: " .. TOO_MANY,
+      answer.errors[1].message)
+    relieve(d)
+    wait.until_true(function() -- the newer one of the two counts
+      local newest, text = -1, ""
+      for _, slot in ipairs { "a", "b" } do
+        local bytes = d.dir:read(".segue/state." .. slot) or ""
+        local sequence = bytes:byte(9) or -1
+        if sequence > newest then newest, text = sequence, bytes end
+      end
+      return not text:find("unconfirmed=", 1, true)
+    end, nil, "the state on disk")
+    wait.until_true(function() return d.dir:read ".segue/last-good.b" end, 30000,
+      "the generation")
+    local after = restarted(d)
+    assert.equal(cjson.null, after.unconfirmed)
+    assert.equal(answer.generation, after.generation)
+  end)
+
+  it("the history goes on, or is opened again when there is one", function()
+    local d = segue.start { policy = policy(waits:format ""),
+      files = { ["config.yaml"] = "n: 1\n" }, env = { SEGUE_FAULTS = "history.open#1=fail:-24" } }
+    d:wait_log "the history cannot be opened: reloads go on without it"
+    d.dir:save("config.yaml", "n: 2\n")
+    local status, answer = d:reload()
+    assert.equal(200, status)
+    wait.until_true(function()
+      return d:control("/api/v1/reloads/" .. answer.id).status == 200
+        and #d:json "/api/v1/reloads" > 0
+    end, nil, "the history")
+    d:wait_log "the history is open again"
+    d.baseline = nil -- with the files of the history
+    d:wait_ready()
+    local ask = operator(d)
+    exhaust(d)
+    assert.equal(answer.id, select(2, ask("GET", "/api/v1/reloads"))[1].id)
+    assert.equal(200, (ask("GET", "/api/v1/why?path=n")))
+    assert.equal(500, (ask("POST", "/-/reload"))) -- of which it tells
+    wait.until_true(function()
+      return select(2, ask("GET", "/api/v1/reloads"))[1].outcome == "failed"
+    end, nil, "the failed one in the history")
+    relieve(d)
+    assert.equal(200, (ask("POST", "/-/reload")))
+  end)
 end)
