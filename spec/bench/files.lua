@@ -156,6 +156,12 @@ M.stall = { title = "loop turn while 10 MB reload 100 times", run = function(rep
     "one key")
   line(driver("stall", dir:write("a.yaml", moved(text, "a")), dir:write("b.yaml", moved(text, "b")),
     100), "all keys")
+  local policy = dir:write("reload.lua", ([[
+    local segue = require "segue"
+    return { name = "stall", sources = { segue.file "%s.live.yaml" }, triggers = {} }
+  ]]):format(dir:at "a.yaml"))
+  line(driver("stall", dir:at "a.yaml", dir:at "b.yaml", 100, policy,
+    require("luv").cwd() .. "/lua"), "with history")
 end }
 
 M.pattern = { title = "patterns that count their steps", run = function(report)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * stall FILE FILE2 [ROUNDS]: two configurations that are put in place of each other by rename and
- * reloaded, on the loop of a host. How long one turn of that loop keeps the thread, which is how
- * long everything else in the host waits. Prints "name value" lines, milliseconds.
+ * stall FILE FILE2 [ROUNDS [POLICY LUA]]: two configurations that are put in place of each other by
+ * rename and reloaded, on the loop of a host. How long one turn of that loop keeps the thread,
+ * which is how long everything else in the host waits. With a policy, which names FILE.live.yaml,
+ * and the folder of the Lua half, there is a history too. Prints "name value" lines, milliseconds.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,7 +107,7 @@ int main(int argc, char **argv) {
   segue_error error;
   segue_options options;
   if (argc < 3) {
-    fprintf(stderr, "usage: stall FILE FILE2 [ROUNDS]\n");
+    fprintf(stderr, "usage: stall FILE FILE2 [ROUNDS [POLICY LUA]]\n");
     return 2;
   }
   files[0] = argv[2]; /* the first reload brings the other one */
@@ -122,7 +123,9 @@ int main(int argc, char **argv) {
   uv_prepare_start(&prepare, on_prepare);
   segue_options_init(&options);
   options.uv_loop = &loop;
-  options.config = live;
+  options.config = argc > 5 ? NULL : live;
+  options.policy = argc > 5 ? argv[4] : NULL;
+  options.lua_dir = argc > 5 ? argv[5] : NULL;
   options.on_start = on_start;
   options.on_stopped = on_stopped;
   if (segue_new(&instance, &options, &error) || segue_start(instance, &error)) {

@@ -1,6 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- What the daemon tells the service manager, over $NOTIFY_SOCKET.
+local http = require "spec.support.http"
 local notify = require "spec.support.notify"
+local process = require "spec.support.process"
 local segue = require "spec.support.segue"
 local tempdir = require "spec.support.tempdir"
 local uv = require "luv"
@@ -208,5 +210,87 @@ describe("the service manager", function()
     d:wait_log "NOTIFY_SOCKET is tcp:1: only a path"
     d:stop()
     start { env = { NOTIFY_SOCKET = "/" .. ("x"):rep(200) } }:wait_log "NOTIFY_SOCKET is longer"
+  end)
+
+  -- The commands that stand in the unit, with its folders below one of ours.
+  local function unit_command(key, at)
+    local file = assert(io.open "core/dist/segue.service")
+    local line = file:read("*a"):match("\n" .. key .. "=([^\n]+)")
+    file:close()
+    local command = {}
+    for word in line:gmatch "%S+" do
+      word = word:gsub("^/usr/bin/segue$", function() return segue.binary end)
+      command[#command + 1] = (word:gsub("^/etc/segue", function() return at.path end)
+        :gsub("^/run/segue", function() return at:at "run" end))
+    end
+    return command
+  end
+
+  it("is told by the commands of the unit: start, confirm, reload, watchdog, stop", function()
+    local at = tempdir.new()
+    at:write("run/.keep", "")
+    at:write("config.yaml", "a: 1\n")
+    at:write("reload.lua", [[
+      local segue = require "segue"
+      return { name = "unit", sources = { segue.file "config.yaml" },
+        triggers = { segue.signal "HUP" },
+        confirm = { hold = "50ms", within = "10m",
+          probe = function() return segue.stat "healthy" ~= nil end } }
+    ]])
+    local command = unit_command("ExecStart", at)
+    command.env = { NOTIFY_SOCKET = manager.address, STATE_DIRECTORY = at:at "state",
+      WATCHDOG_USEC = "200000" }
+    command.cwd = "/"
+    local daemon = process.start(command)
+    local function log() return daemon:describe() end
+    local function ask(path)
+      local ok, r = pcall(http.request, { socket = at:at "run/control.sock", path = path })
+      return ok and r or { status = 0, body = "" }
+    end
+    local function waits_for_probe()
+      wait.until_true(function()
+        return ask("/api/v1/status").body:find('"unconfirmed":{', 1, true)
+      end, nil, log)
+    end
+
+    -- Not ready before the first generation is confirmed, but alive.
+    waits_for_probe()
+    local fed = #manager:read()
+    for _ = 1, 3 do fed = manager:wait("^WATCHDOG=1$", fed + 1, log) end
+    assert.equal(503, ask("/-/ready").status)
+    assert.equal(0, manager:count "^READY=1")
+    at:write("healthy", "")
+    local from = manager:wait("^READY=1\nSTATUS=applied: generation 1 is live", nil, log)
+    assert.equal(200, ask("/-/ready").status)
+
+    -- Type=notify-reload: HUP, then RELOADING not earlier than that, and READY when it is over.
+    at:delete "healthy"
+    at:save("config.yaml", "a: 2\n")
+    local before = monotonic_usec()
+    daemon:kill "hup"
+    local reloading, text = manager:wait("^RELOADING=1\nMONOTONIC_USEC=%d+\n", from + 1, log)
+    assert.is_true(tonumber(text:match "USEC=(%d+)") >= math.floor(before))
+    waits_for_probe()
+    assert.equal(1, manager:count "^READY=1")
+    at:write("healthy", "")
+    from = manager:wait("^READY=1\nSTATUS=applied: generation 2 is live", reloading + 1, log)
+
+    -- Type=notify: ExecReload tells the truth, and the manager hears the same.
+    local reload = unit_command("ExecReload", at)
+    at:save("config.yaml", "a: [\n")
+    assert.equal(3, process.run(reload).code)
+    from = manager:wait("^READY=1\nSTATUS=rejected: generation 2 stays live", from + 1, log)
+    at:save("config.yaml", "a: 3\n")
+    assert.equal(0, process.run(reload).code)
+    from = manager:wait("^READY=1\nSTATUS=applied: generation 3 is live", from + 1, log)
+    assert.equal(3, manager:count "^RELOADING=1")
+
+    daemon:kill "term"
+    assert.equal(0, (daemon:wait_exit()))
+    manager:wait("^STOPPING=1\nSTATUS=stopping", from + 1, log)
+    for i, message in ipairs(manager:read()) do
+      if i > from then assert.falsy(message:find "READY=1", message) end
+    end
+    assert.truthy(at:read "state/last-good.a")
   end)
 end)
