@@ -228,16 +228,26 @@ void segue__render_member(segue__buf *out, const char *key, const char *value) {
     segue__buf_adds(out, "null");
 }
 
-void segue__render_time(segue__buf *out, int64_t wall_ms) {
+void segue__render_clock(segue__buf *out, int64_t wall_ms) {
   time_t seconds = (time_t)(wall_ms / 1000);
   struct tm tm;
+  char text[32];
   if (!wall_ms || !gmtime_r(&seconds, &tm)) {
+    segue__buf_addc(out, '?');
+    return;
+  }
+  strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+  segue__buf_addf(out, "%s.%03dZ", text, (int)(wall_ms % 1000));
+}
+
+void segue__render_time(segue__buf *out, int64_t wall_ms) {
+  if (!wall_ms) {
     segue__buf_adds(out, "null");
     return;
   }
-  char text[32];
-  strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
-  segue__buf_addf(out, "\"%s.%03dZ\"", text, (int)(wall_ms % 1000));
+  segue__buf_addc(out, '"');
+  segue__render_clock(out, wall_ms);
+  segue__buf_addc(out, '"');
 }
 
 void segue__render_value(segue__buf *out, const segue_node *node, const char *path,

@@ -24,7 +24,9 @@ void segue__render_errors_json(segue__buf *out, const segue__errors *errors);
 
 /* `"key":"value"` with value escaped; NULL is null. */
 void segue__render_member(segue__buf *out, const char *key, const char *value);
-/* "2026-11-22T15:51:33.120Z"; null for 0. */
+/* 2026-11-22T15:51:33.120Z, for people; "?" for 0. */
+void segue__render_clock(segue__buf *out, int64_t wall_ms);
+/* The same as JSON, in quotes; null for 0. */
 void segue__render_time(segue__buf *out, int64_t wall_ms);
 /* A node as JSON; one of more than 4 KiB as a JSON string of its beginning. path: where it is in a
  * config, of which mask says what is secret (NULL: nothing). */

@@ -107,7 +107,7 @@ void segue__handle_ready(segue__admin *admin, segue__http_request *request, cons
                     segue_snapshot_generation(segue__engine_live(admin->engine)));
   if (ready && segue__engine_stale_since(admin->engine)) {
     segue__buf_adds(&body, ", stale since ");
-    segue__render_time(&body, segue__engine_stale_since(admin->engine));
+    segue__render_clock(&body, segue__engine_stale_since(admin->engine));
   }
   if (ready) add_away(&body, admin->engine);
   if (ready)

@@ -88,14 +88,6 @@ static void set_status(segue__systemd *s, const char *text, size_t len) {
   s->status[used] = 0;
 }
 
-static void add_time(segue__buf *out, int64_t wall_ms) {
-  segue__buf quoted;
-  segue__buf_init(&quoted);
-  segue__render_time(&quoted, wall_ms);
-  if (!quoted.failed && quoted.len > 2) segue__buf_add(out, quoted.data + 1, quoted.len - 2);
-  segue__buf_deinit(&quoted);
-}
-
 /* "rejected: generation 2 stays live (reload 3, 0.2 ms): config.yaml:13:1: ..." */
 static void describe(segue__systemd *s, const segue__result *result) {
   bool good = result->outcome == SEGUE__APPLIED || result->outcome == SEGUE__UNCHANGED;
@@ -104,7 +96,7 @@ static void describe(segue__systemd *s, const segue__result *result) {
   segue__buf_init(&line);
   if (stale) {
     segue__buf_adds(&line, "stale since ");
-    add_time(&line, stale);
+    segue__render_clock(&line, stale);
     segue__buf_adds(&line, "; ");
   }
   segue__render_result_text(&line, result);
@@ -188,7 +180,7 @@ static void describe_stale(segue__systemd *s, int64_t since_wall_ms) {
   segue__buf text;
   segue__buf_init(&text);
   segue__buf_adds(&text, "stale since ");
-  add_time(&text, since_wall_ms);
+  segue__render_clock(&text, since_wall_ms);
   segue__buf_adds(&text, ": the last good generation is live, the sources give nothing good");
   if (!text.failed) set_status(s, text.data, text.len);
   segue__buf_deinit(&text);

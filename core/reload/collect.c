@@ -601,6 +601,7 @@ static void remember(segue__engine *engine, segue__collect *collect, size_t i) {
     remember_feed(state, collect, i);
     return;
   }
+  if (collect->txn->run->files) return; /* nobody asked the source */
   state->fetches++;
   bool good = collect->fetched[i];
   for (size_t j = 0; j < collect->documents[i].count; j++)

@@ -64,11 +64,16 @@ describe("a start without good sources", function()
       again(d)
       assert.same({ x = 1, y = 2 }, d:config())
       assert.is_true(stale(d))
-      assert.truthy(d:http { path = "/-/ready" }.body:find("stale since", 1, true))
+      assert.matches("stale since %d+%-%d+%-%d+T%S+Z\n", d:http { path = "/-/ready" }.body)
       local metrics = d:http { path = "/metrics" }.body
       assert.is_true(tonumber(metrics:match "\nsegue_config_stale_seconds ([%d.]+)\n") > 0)
       d:wait_log "started from the last good generation on disk"
       assert.truthy(d:cli("status").stdout:find("stale since", 1, true))
+      if what:find "when a file" then -- what is brought back says nothing of the source
+        for _, source in ipairs((d:json "/api/v1/sources")) do
+          assert.is_true(source.name ~= "config.yaml" or not source.up)
+        end
+      end
       d:stop()
     end)
   end
