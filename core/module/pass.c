@@ -163,10 +163,29 @@ static inline void step_out(segue_gate *gate, segue__count_slot *slot,
   if (__builtin_expect(open_now(gate) != tenure, 0)) segue__gate_wake(gate);
 }
 
+#ifdef SEGUE_TEST
+static __thread void (*call_between)(segue_gate *gate);
+
+void segue__gate_call_between(void (*fn)(segue_gate *gate)) {
+  call_between = fn;
+}
+
+static void between(segue_gate *gate) {
+  void (*fn)(segue_gate *) = call_between;
+  call_between = NULL;
+  if (fn) fn(gate);
+}
+#else
+static inline void between(segue_gate *gate) {
+  (void)gate;
+}
+#endif
+
 static inline bool step_in(segue_gate *gate, segue_pass *pass) {
   segue__count_slot *slot = slot_get(gate);
   for (segue__tenure *tenure = open_now(gate); tenure; tenure = open_now(gate)) {
     count(gate, slot, (size_t)(tenure - gate->tenures), 1);
+    between(gate);
     if (__builtin_expect(open_now(gate) == tenure, 1)) {
       pass->instance = tenure->object;
       pass->snapshot = __atomic_load_n(&tenure->snapshot, __ATOMIC_ACQUIRE);

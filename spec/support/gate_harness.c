@@ -143,6 +143,11 @@ int gate_house_open(gate_house *house, segue__instance *instance) {
   return 0;
 }
 
+int gate_house_enter_in_a_flip(gate_house *house, segue_pass *pass) {
+  segue__gate_call_between(segue__gate_flip);
+  return segue_gate_enter(house->gate, pass);
+}
+
 void gate_house_drain(segue__instance *instance, uint64_t deadline_ms, int *status) {
   *status = 1;
   segue__instance_call(instance, SEGUE__DRAIN, deadline_ms, noted, status);

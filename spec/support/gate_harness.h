@@ -29,6 +29,8 @@ int gate_house_reserve(gate_house *house, segue__instance *instance);
 int gate_house_open(gate_house *house, segue__instance *instance);
 /* Begins to drain it; *status becomes the outcome, 1 until then. */
 void gate_house_drain(segue__instance *instance, uint64_t deadline_ms, int *status);
+/* Goes in while the gate flips to what was reserved, between counting and looking again. */
+int gate_house_enter_in_a_flip(gate_house *house, segue_pass *pass);
 uint64_t gate_house_generation(const segue_pass *pass); /* 0: outside */
 /* Enters and leaves on threads that exit afterwards. */
 int gate_house_enter_elsewhere(gate_house *house, segue_pass *pass);
