@@ -62,6 +62,8 @@ BENCH_DEPS += prometheus  # POST /-/reload
 BENCH_DEPS += caddy       # POST /load
 BENCH_DEPS += lua-yaml    # YAML straight into Lua tables
 BENCH_DEPS += python3-jsonschema # JSON Schema
+BENCH_DEPS += nodejs      # for ajv
+BENCH_DEPS += node-ajv    # JSON Schema, compiled
 
 # ---- Flags ----------------------------------------------------------------------------------------
 # Variables that ask pkg-config are expanded when used, because `make deps` may install it first.

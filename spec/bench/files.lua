@@ -124,6 +124,13 @@ M.schema = { title = "10,000 items judged by a JSON Schema", run = function(repo
   if p.code ~= 0 then error(p:describe()) end
   report { ours = figures.segue, theirs = tonumber(p.stdout:match("jsonschema ([%d.]+)")),
     peer = "python3-jsonschema", unit = "ms", at_most = 0.1 }
+  p = process.run { "env", "NODE_PATH=/usr/share/nodejs", "node", "spec/bench/ajv.js", schema, file,
+    deadline_ms = 60000 }
+  if p.code ~= 0 then error(p:describe()) end
+  report { ours = figures.segue, theirs = tonumber(p.stdout:match("first ([%d.]+)")),
+    peer = "ajv, the first time", unit = "ms" }
+  report { ours = figures.segue, theirs = tonumber(p.stdout:match("best ([%d.]+)")),
+    peer = "ajv, compiled by V8", unit = "ms" }
 end }
 
 -- Everything is another one: every service is below another key.
