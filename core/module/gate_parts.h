@@ -80,8 +80,8 @@ int64_t segue__gate_count(const segue_gate *gate, const segue__tenure *tenure);
 bool segue__gate_barrier(const segue_gate *gate);
 bool segue__gate_fenced(void);
 void segue__gate_forget_slots(segue_gate *gate);
-/* Test builds: fn is called when this thread goes in next, after it has counted itself and before it
- * looks again. */
+/* Test builds: fn is called when this thread goes in next, after it has counted itself and before
+ * it looks again. */
 void segue__gate_call_between(void (*fn)(segue_gate *gate));
 
 /* gate.c: something is to be looked at on the control thread. [any thread] */
