@@ -290,6 +290,9 @@ typedef struct segue_slice {
   const segue_node *config;
 } segue_slice;
 
+/* One HTTP request that a module serves, see "Serving" below. */
+typedef struct segue_request segue_request;
+
 /* The life cycle. Unset operations succeed at once. */
 typedef struct segue_module_ops {
   size_t size; /* sizeof(segue_module_ops) */
@@ -325,6 +328,10 @@ typedef struct segue_module_ops {
    * drained when nobody can be in it any more, and the answer to the reload waits for that. */
   const struct segue_log_ops *log;
   const struct segue_stats_ops *stats;
+  /* Serves a request that came in by a listener of the module. Called on the data threads, by
+   * several at once, between start and the end of drain. Must not block: it answers before it
+   * returns, or later, from any thread. */
+  void (*handle)(void *instance, segue_request *request);
 } segue_module_ops;
 
 /* ---- Plugins --------------------------------------------------------------------------------- */
@@ -452,6 +459,66 @@ SEGUE_API int segue_gate_submit(segue_gate *gate, segue_arrival *request);
 /* The client left while it waits. True: it does not wait any longer, and cb never comes. False: it
  * does not wait: cb has come, or is coming, and the memory must stay until then. [any thread] */
 SEGUE_API bool segue_gate_cancel(segue_gate *gate, segue_arrival *request);
+
+/* ---- Serving --------------------------------------------------------------------------------- */
+
+/* A module whose policy says listen = "http://HOST:PORT" is reached there. The sockets belong to
+ * segue: connections stay open over every reload, and each request passes the module's gate once it
+ * is complete (head and body), waits in its buffer while that is shut, and is handed to `handle` of
+ * exactly one instance, which keeps it until it has answered. Whoever cannot be let in is refused
+ * with 503 and Retry-After.
+ * A request is valid until it is answered: by segue_request_answer, or by segue_request_end. What
+ * it says may be read on any thread until then. Calls that answer may come from any thread, but not
+ * from two at once for one request. If the client leaves, the request still has to be answered. */
+typedef struct segue_text {
+  const char *s; /* not terminated */
+  size_t len;
+} segue_text;
+
+typedef struct segue_header {
+  segue_text name, value;
+} segue_header;
+
+SEGUE_API segue_text segue_request_method(const segue_request *request); /* "GET" */
+/* Decoded but for %2F and %25, without dot segments, terminated. */
+SEGUE_API const char *segue_request_path(const segue_request *request);
+SEGUE_API segue_text segue_request_query(const segue_request *request); /* raw, without "?" */
+/* A parameter of the query, decoded into buf; false if absent, malformed or too long. */
+SEGUE_API bool segue_request_parameter(const segue_request *request, const char *name, char *buf,
+                                       size_t size);
+/* The first header of this name (case does not matter); s is NULL if there is none. */
+SEGUE_API segue_text segue_request_header(const segue_request *request, const char *name);
+/* All headers as they came; false past the end. */
+SEGUE_API bool segue_request_header_at(const segue_request *request, size_t index,
+                                       segue_header *out);
+SEGUE_API segue_text segue_request_body(const segue_request *request);
+SEGUE_API const char *segue_request_peer(const segue_request *request); /* "127.0.0.1:53412" */
+/* What it has passed the gate with: of this snapshot and no other is its answer. */
+SEGUE_API const segue_snapshot *segue_request_snapshot(const segue_request *request);
+/* The client left: an answer reaches nobody. */
+SEGUE_API bool segue_request_gone(const segue_request *request);
+
+typedef struct segue_answer {
+  int status;                  /* 200 to 599 */
+  const char *content_type;    /* NULL: none */
+  const segue_header *headers; /* Content-Length, Transfer-Encoding, Connection, Date and
+                                  Content-Type are segue's */
+  size_t header_count;
+  const void *body; /* copied */
+  size_t len;
+} segue_answer;
+
+/* 0: the request is answered, and gone. Negative: it is not: SEGUE_EUSAGE: the answer is none (a
+ * status out of range, a header that is not one or not the module's to set); UV_ENOMEM. */
+SEGUE_API int segue_request_answer(segue_request *request, const segue_answer *answer);
+
+/* An answer in pieces: stream, then write as often as wanted, then end. stream fails as answer
+ * does; body is the first piece. write copies: 0; UV_EAGAIN: the client is so far behind (1 MiB)
+ * that nothing was taken, try again later; UV_ECONNRESET: it left; UV_ENOMEM. end comes in any
+ * case, and cannot fail; without an answer or a stream before it the client gets a 500. */
+SEGUE_API int segue_request_stream(segue_request *request, const segue_answer *head);
+SEGUE_API int segue_request_write(segue_request *request, const void *data, size_t len);
+SEGUE_API void segue_request_end(segue_request *request);
 
 /* ---- The instance ---------------------------------------------------------------------------- */
 

@@ -65,6 +65,8 @@ int segue__admin_new(segue__admin **out, const segue__admin_options *options) {
   int rc = UV_ENOMEM;
   admin->loop = options->loop;
   admin->log = options->log;
+  admin->more_metrics = options->more_metrics;
+  admin->more_data = options->data;
   admin->started_wall_ms = segue__loop_wall_ms(options->loop);
   admin->started_ms = segue__loop_now_ms(options->loop);
   admin->policy_path = segue__strdup(options->policy_path);

@@ -18,6 +18,9 @@ typedef struct segue__admin_options {
   const segue__log *log;
   const char *policy_path; /* told in status; may be NULL */
   const char *state;       /* told in status; may be NULL */
+  /* What others have to say in /metrics; NULL: nothing. */
+  void (*more_metrics)(void *data, segue__buf *out);
+  void *data;
 } segue__admin_options;
 
 int segue__admin_new(segue__admin **out, const segue__admin_options *options);

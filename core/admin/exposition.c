@@ -235,6 +235,7 @@ void segue__handle_metrics(segue__admin *admin, segue__http_request *request, co
   source_metrics(&body, admin->engine);
   module_metrics(&body, admin->engine);
   segue__engine_module_metrics(admin->engine, add_text, &body);
+  if (admin->more_metrics) admin->more_metrics(admin->more_data, &body);
   number(&body, "segue_http_connections", "gauge", "Open connections of the admin API.",
          segue__http_connections(admin->server));
   segue__access_metrics(&body, admin);

@@ -85,6 +85,8 @@ struct segue__admin {
   uint32_t connections_max; /* through ports, and as many through unix sockets */
   segue__timer certificate_timer;
   char *policy_path, *state;
+  void (*more_metrics)(void *data, segue__buf *out);
+  void *more_data;
   int64_t started_wall_ms;
   uint64_t started_ms;
   void (*closed_cb)(void *data);

@@ -258,6 +258,29 @@ static int resolve(lua_State *L, int index, segue__loaded *loaded, segue__policy
   return rc;
 }
 
+static void take_listen(lua_State *L, int index, segue__listen_spec *listen) {
+  size_t n = segue__field_list(L, index, "listen", sizeof *listen->urls, &listen->urls);
+  for (size_t i = 0; i < n; i++, listen->url_count++) {
+    lua_rawgeti(L, -1, (int)i + 1);
+    listen->urls[i] = segue__strdup(lua_tostring(L, -1));
+    if (!listen->urls[i]) luaL_error(L, "out of memory");
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  listen->generation_header = segue__field_flag(L, index, "generation_header");
+#define TAKE(field) listen->field = segue__field_count(L, index, "limit_" #field, 0)
+  TAKE(head_bytes);
+  TAKE(body_bytes);
+  TAKE(connections);
+  TAKE(head_ms);
+  TAKE(body_ms);
+  TAKE(idle_ms);
+  TAKE(write_ms);
+#undef TAKE
+  listen->file = segue__field_text(L, index, "file");
+  listen->line = (uint32_t)segue__field_count(L, index, "line", 0);
+}
+
 /* What nobody said is by the kind of thing it is: everybody's can only be swapped. */
 static void take_replace(lua_State *L, int index, segue__module_spec *module) {
   module->replace =
@@ -280,6 +303,7 @@ static int take_module(lua_State *L, int index, segue__loaded *loaded, segue__po
   module->buffer.items = segue__field_count(L, index, "buffer_items", 0);
   module->buffer.bytes = segue__field_count(L, index, "buffer_bytes", 0);
   module->buffer.age_ms = segue__field_count(L, index, "buffer_age_ms", 0);
+  take_listen(L, index, &module->listen);
   take_texts(L, index, "needs", &module->needs, &module->needs_count);
   int rc = resolve(L, index, loaded, policy, module, err);
   if (!rc) take_replace(L, index, module);
@@ -369,6 +393,7 @@ int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue_
   TAKE(reload_ms);
   TAKE(confirm_hold_ms);
   TAKE(confirm_within_ms);
+  TAKE(threads);
   TAKE(history_reloads);
   TAKE(history_generations);
   TAKE(history_age_ms);

@@ -49,7 +49,7 @@ static int load_policy(void *data, const char *path, segue__policy **out, segue_
   trial *t = data;
   segue__policy_loader lua = segue__lua_loader_get(t->lua);
   int rc = segue__policy_blame(lua.load(lua.data, path, out, errors), errors);
-  if (rc < 0 || (rc = segue__admin_check(*out, segue__os_default(), errors)) == 0) return rc;
+  if (rc < 0 || (rc = segue__judge_policy(*out, segue__os_default(), errors)) == 0) return rc;
   segue__policy_unref(*out);
   *out = NULL;
   return rc;

@@ -2,8 +2,8 @@
  *
  * `segue test`: specs of a policy, run in this process by busted.
  */
-#include "../admin/admin.h"
 #include "../bind/testing.h"
+#include "../instance/instance.h"
 #include "../instance/scripts.h"
 #include "budget.h"
 #include "cli.h"
@@ -22,7 +22,7 @@ int segue__cli_test(const segue__cli *cli) {
                                       .args = args,
                                       .json = cli->json,
                                       .signal = segue__budget_signal(),
-                                      .judge = segue__admin_check};
+                                      .judge = segue__judge_policy};
     rc = segue__testing_run(&options, &verdict, &err);
   }
   segue__free(lua_dir);

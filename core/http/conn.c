@@ -39,6 +39,7 @@ static void on_closed(uv_handle_t *handle) {
     server->accept_due = uv_now(server->loop);
     segue__http_timer_arm(server, server->accept_due);
   }
+  if (!conn->is_unix && !conn->refused) __atomic_sub_fetch(server->total, 1, __ATOMIC_RELAXED);
   segue__http_listener_left(conn->listener);
   segue__tls_free(conn->tls);
   segue__free(conn);
@@ -323,7 +324,7 @@ static void dispatch(segue__http_conn *conn) {
   request->who[0] = 0;
   request->about = 0;
   request->user = NULL;
-  request->on_gone = NULL;
+  request->on_gone = request->on_left = request->on_drained = NULL;
   memcpy(request->peer, conn->peer, sizeof request->peer);
   exchange->silent = head->method.len == 4 && memcmp(head->method.s, "HEAD", 4) == 0;
   conn->state = SEGUE__HTTP_HANDLED;
@@ -592,7 +593,7 @@ static void abandon(segue__http_conn *conn, int fd) {
 }
 
 static bool over_limit(const segue__http_server *server, bool is_unix) {
-  size_t remote = server->connections - server->refused - server->local;
+  size_t remote = __atomic_load_n(server->total, __ATOMIC_RELAXED);
   return (is_unix ? server->local : remote) >= server->limits.connections;
 }
 
@@ -635,6 +636,7 @@ int segue__http_conn_open(segue__http_listener *listener, int fd, const char *pe
   listener->connections++;
   server->refused += refused;
   server->local += is_unix && !refused;
+  if (!is_unix && !refused) __atomic_add_fetch(server->total, 1, __ATOMIC_RELAXED);
   int r = attach(conn, fd);
   if (r == 0 && listener->tls) {
     r = segue__tls_new(&conn->tls, listener->tls);

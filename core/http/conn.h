@@ -109,6 +109,7 @@ struct segue__http_listener {
   segue__http_listener *next;
   segue__http_address address;
   int fd;
+  int accepts;    /* at most, in one turn of the loop */
   dev_t file_dev; /* of a unix socket's file: only that one is removed */
   ino_t file_ino;
   bool paused; /* out of descriptors, or too many are being refused */
@@ -135,7 +136,9 @@ struct segue__http_server {
   unsigned pooled;
   unsigned handles; /* timer, idle and listeners whose close callback is due */
   size_t connections, refused;
-  size_t local;   /* of connections, through unix sockets; without the refused */
+  size_t local;  /* of connections, through unix sockets; without the refused */
+  size_t *total; /* atomic: remote connections, also those of servers that share the limit */
+  size_t own_total;
   segue__buf out; /* the head of the answer that is being written */
   time_t date_at;
   char date[48]; /* "Date: ...\r\n" */

@@ -65,6 +65,11 @@ struct segue__http_request {
    * not be answered. A client that only shut its writing side (FIN) has not left. Without it the
    * answer to a client that left is dropped. */
   void (*on_gone)(segue__http_request *request);
+  /* Where on_gone is not set, may be: the client left; the request stays until it is answered, also
+   * when the server is gone by then, and may be answered on any thread from now on. */
+  void (*on_left)(segue__http_request *request);
+  /* Of a stream, may be: the client has taken everything that was written. */
+  void (*on_drained)(segue__http_request *request);
 };
 
 /* Header by name (case does not matter), or NULL. */
@@ -85,14 +90,28 @@ void segue__http_respond(segue__http_request *request, int status, const char *c
 void segue__http_stream_begin(segue__http_request *request, int status, const char *content_type,
                               const char *headers);
 int segue__http_stream_write(segue__http_request *request, const void *data, size_t len);
+/* How much of it the client has still to take. */
+size_t segue__http_stream_behind(const segue__http_request *request);
 void segue__http_stream_end(segue__http_request *request);
 
 int segue__http_server_new(segue__http_server **out, struct uv_loop_s *loop,
                            const segue__http_limits *limits,
                            void (*on_request)(void *data, segue__http_request *request),
                            void *data);
+/* The same in two steps, for a loop of another thread: make on any thread, begin on that one. One
+ * that did not begin is dropped. */
+int segue__http_server_make(segue__http_server **out, const segue__http_limits *limits,
+                            void (*on_request)(void *data, segue__http_request *request),
+                            void *data);
+void segue__http_server_begin(segue__http_server *server, struct uv_loop_s *loop);
+void segue__http_server_drop(segue__http_server *server);
+/* Other limits from now on, but for the count of headers, which stays. */
+void segue__http_server_limit(segue__http_server *server, const segue__http_limits *limits);
+/* Before it begins: the limit of connections counts these of several servers, which outlive them;
+ * total is atomic. */
+void segue__http_server_share(segue__http_server *server, size_t *total);
 /* Closes listeners at once; connections after the answer they wait for, at the latest after
- * grace_ms; then cb, and the server is freed. */
+ * grace_ms; then cb, and the server is freed. Closing again only shortens the time. */
 void segue__http_server_close(segue__http_server *server, uint64_t grace_ms, void (*cb)(void *data),
                               void *data);
 size_t segue__http_connections(const segue__http_server *server);
@@ -122,6 +141,16 @@ int segue__http_address_parse(const char *text, segue__http_address *out, segue_
  * (0600). A stale unix socket (nobody answers) is replaced, a live one is UV_EADDRINUSE. */
 int segue__http_listen(segue__http_server *server, const segue__http_address *address,
                        unsigned mode, segue__http_listener **out, segue_error *err);
+/* The same in steps, for a loop of another thread. bind, on any thread: a listening descriptor, and
+ * in address the port that was found where it was 0; else a negative code. adopt, on any thread:
+ * takes a descriptor over, also when it fails; duplicates of one may be adopted by several servers,
+ * which then share what arrives, `accepts` at a time (0: many). begin, on the loop's thread; it
+ * cannot be repeated if it fails. drop, for one that did not begin. */
+int segue__http_bind(segue__http_address *address, unsigned mode, segue_error *err);
+int segue__http_adopt(segue__http_listener **out, int fd, const segue__http_address *address,
+                      int accepts);
+int segue__http_listener_begin(segue__http_listener *listener, segue__http_server *server);
+void segue__http_listener_drop(segue__http_listener *listener);
 /* Is the file of a unix socket still at its path? */
 bool segue__http_listener_has_file(const segue__http_listener *listener);
 /* What lies at the path now is not its file, whatever it looks like: close will leave it alone. */

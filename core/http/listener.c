@@ -80,7 +80,8 @@ static void accept_some(segue__http_listener *listener, int most, bool last) {
 static void on_readable(uv_poll_t *poll, int status, int events) {
   (void)status; /* an error shows in accept4 */
   (void)events;
-  accept_some((segue__http_listener *)poll, ACCEPTS_PER_TURN, false);
+  segue__http_listener *listener = (segue__http_listener *)poll;
+  accept_some(listener, listener->accepts, false);
 }
 
 void segue__http_listener_resume(segue__http_listener *listener) {
@@ -88,7 +89,7 @@ void segue__http_listener_resume(segue__http_listener *listener) {
   if (uv_poll_start(&listener->poll, UV_READABLE, on_readable) != 0)
     pause_accepting(listener);
   else
-    accept_some(listener, ACCEPTS_PER_TURN, false);
+    accept_some(listener, listener->accepts, false);
 }
 
 /* ---- Binding --------------------------------------------------------------------------------- */
@@ -235,15 +236,39 @@ static void remember_file(segue__http_listener *listener) {
   }
 }
 
-static int start(segue__http_listener *listener) {
-  segue__http_server *server = listener->server;
+int segue__http_bind(segue__http_address *address, unsigned mode, segue_error *err) {
+  return open_socket(address, mode ? mode : 0600, err);
+}
+
+int segue__http_adopt(segue__http_listener **out, int fd, const segue__http_address *address,
+                      int accepts) {
+  segue__http_listener *listener = segue__calloc(1, sizeof *listener);
+  *out = listener;
+  if (!listener) {
+    close(fd);
+    return UV_ENOMEM;
+  }
+  listener->address = *address;
+  listener->fd = fd;
+  listener->accepts = accepts ? accepts : ACCEPTS_PER_TURN;
+  remember_file(listener);
+  return 0;
+}
+
+void segue__http_listener_drop(segue__http_listener *listener) {
+  if (!listener) return;
+  close(listener->fd);
+  remove_file(listener);
+  segue__free(listener);
+}
+
+int segue__http_listener_begin(segue__http_listener *listener, segue__http_server *server) {
   int r = uv_poll_init(server->loop, &listener->poll, listener->fd);
   if (r) {
-    close(listener->fd);
-    remove_file(listener);
-    segue__free(listener);
+    segue__http_listener_drop(listener);
     return r;
   }
+  listener->server = server;
   listener->next = server->listeners;
   server->listeners = listener;
   server->handles++;
@@ -254,25 +279,20 @@ static int start(segue__http_listener *listener) {
 
 int segue__http_listen(segue__http_server *server, const segue__http_address *address,
                        unsigned mode, segue__http_listener **out, segue_error *err) {
+  segue__http_address bound = *address;
   *out = NULL;
   if (server->closing)
     return segue__error_set(err, SEGUE_ECLOSED, "%s cannot be opened: the server is closing",
                             address->text);
-  segue__http_listener *listener = segue__calloc(1, sizeof *listener);
-  if (!listener)
-    return segue__error_set(err, UV_ENOMEM, "%s cannot be opened: out of memory", address->text);
-  listener->server = server;
-  listener->address = *address;
-  listener->fd = open_socket(&listener->address, mode ? mode : 0600, err);
-  if (listener->fd < 0) {
-    int r = listener->fd;
-    segue__free(listener);
-    return r;
+  int fd = segue__http_bind(&bound, mode, err);
+  if (fd < 0) return fd;
+  int r = segue__http_adopt(out, fd, &bound, 0);
+  if (r) return segue__error_set(err, r, "%s cannot be opened: out of memory", address->text);
+  r = segue__http_listener_begin(*out, server);
+  if (r) {
+    *out = NULL;
+    return segue__error_set(err, r, "%s cannot be watched: %s", address->text, uv_strerror(r));
   }
-  remember_file(listener);
-  int r = start(listener);
-  if (r) return segue__error_set(err, r, "%s cannot be watched: %s", address->text, uv_strerror(r));
-  *out = listener;
   return 0;
 }
 

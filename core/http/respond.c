@@ -244,6 +244,11 @@ int segue__http_stream_write(segue__http_request *request, const void *data, siz
   return r;
 }
 
+size_t segue__http_stream_behind(const segue__http_request *request) {
+  const segue__http_conn *conn = ((const segue__http_exchange *)request)->conn;
+  return conn ? segue__http_unwritten(conn) : 0;
+}
+
 void segue__http_stream_end(segue__http_request *request) {
   segue__http_exchange *exchange = (segue__http_exchange *)request;
   segue__http_conn *conn = exchange->conn;

@@ -114,6 +114,7 @@ static void tell_gone(segue__http_server *server) {
   server->left = exchange->next;
   if (!exchange->answered && !exchange->request.on_gone) {
     exchange->server = NULL; /* its handler answers sooner or later; that frees it */
+    if (exchange->request.on_left) exchange->request.on_left(&exchange->request);
     return;
   }
   if (!exchange->answered) {
@@ -157,11 +158,7 @@ static void set_limits(segue__http_limits *l) {
   l->write_bytes = l->write_bytes ? l->write_bytes : 1048576;
 }
 
-static void set_queues(segue__http_server *server) {
-  for (int i = 0; i < SEGUE__HTTP_QUEUES; i++) {
-    server->queues[i].next = server->queues[i].prev = &server->queues[i];
-    server->span_ms[i] = NEVER;
-  }
+static void set_spans(segue__http_server *server) {
   server->span_ms[SEGUE__HTTP_IDLE] = server->limits.idle_ms;
   server->span_ms[SEGUE__HTTP_HEAD] = server->limits.head_ms;
   server->span_ms[SEGUE__HTTP_BODY] = server->limits.body_ms;
@@ -170,26 +167,62 @@ static void set_queues(segue__http_server *server) {
   server->span_ms[SEGUE__HTTP_PEEK] = SEGUE__HTTP_PEEK_MS;
 }
 
-int segue__http_server_new(segue__http_server **out, struct uv_loop_s *loop,
-                           const segue__http_limits *limits,
-                           void (*on_request)(void *data, segue__http_request *request),
-                           void *data) {
-  *out = NULL;
+static void set_queues(segue__http_server *server) {
+  for (int i = 0; i < SEGUE__HTTP_QUEUES; i++) {
+    server->queues[i].next = server->queues[i].prev = &server->queues[i];
+    server->span_ms[i] = NEVER;
+  }
+  set_spans(server);
+}
+int segue__http_server_make(segue__http_server **out, const segue__http_limits *limits,
+                            void (*on_request)(void *data, segue__http_request *request),
+                            void *data) {
   segue__http_server *server = segue__calloc(1, sizeof *server);
+  *out = server;
   if (!server) return UV_ENOMEM;
-  server->loop = loop;
   if (limits) server->limits = *limits;
   server->on_request = on_request;
   server->data = data;
+  server->total = &server->own_total;
   server->timer_due = server->accept_due = server->fresh_due = server->close_due = NEVER;
   set_limits(&server->limits);
   set_queues(server);
+  return 0;
+}
+
+void segue__http_server_begin(segue__http_server *server, struct uv_loop_s *loop) {
+  server->loop = loop;
   uv_timer_init(loop, &server->timer);
   uv_idle_init(loop, &server->idle);
   server->timer.data = server->idle.data = server;
   server->handles = 2;
-  *out = server;
-  return 0;
+}
+
+int segue__http_server_new(segue__http_server **out, struct uv_loop_s *loop,
+                           const segue__http_limits *limits,
+                           void (*on_request)(void *data, segue__http_request *request),
+                           void *data) {
+  int rc = segue__http_server_make(out, limits, on_request, data);
+  if (rc == 0) segue__http_server_begin(*out, loop);
+  return rc;
+}
+
+/* A queue is in the order of expiry as long as its time limit stays: after it became shorter, who
+ * is in it already may go up to its old limit later than need be. */
+void segue__http_server_limit(segue__http_server *server, const segue__http_limits *limits) {
+  uint32_t headers = server->limits.header_count; /* the size of pooled arrays */
+  server->limits = *limits;
+  server->limits.header_count = headers;
+  set_limits(&server->limits);
+  set_spans(server);
+}
+
+void segue__http_server_share(segue__http_server *server, size_t *total) {
+  server->total = total;
+}
+
+void segue__http_server_drop(segue__http_server *server) {
+  segue__free(server);
 }
 
 size_t segue__http_connections(const segue__http_server *server) {
@@ -228,9 +261,19 @@ void segue__http_server_check(segue__http_server *server) {
   uv_close((uv_handle_t *)&server->idle, on_handle_closed);
 }
 
+static void hurry(segue__http_server *server, uint64_t grace_ms) {
+  uv_update_time(server->loop);
+  server->close_due = least(server->close_due, uv_now(server->loop) + grace_ms);
+  segue__http_timer_arm(server, server->close_due);
+}
+
 void segue__http_server_close(segue__http_server *server, uint64_t grace_ms, void (*cb)(void *data),
                               void *data) {
-  if (!server || server->closing) return;
+  if (!server) return;
+  if (server->closing) {
+    hurry(server, grace_ms);
+    return;
+  }
   server->close_cb = cb;
   server->close_data = data;
   while (server->listeners)

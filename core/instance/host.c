@@ -58,6 +58,11 @@ segue_gate *segue_gate_get(segue *s, const char *module) {
   return segue__gates_get(s->gates, module);
 }
 
+int segue__judge_policy(segue__policy *policy, const segue__os *os, segue__errors *errors) {
+  int rc = segue__admin_check(policy, os, errors);
+  return rc < 0 ? rc : segue__ingress_check(policy, errors);
+}
+
 int segue__policy_blame(int status, segue__errors *errors) {
   for (size_t i = 0; i < errors->count; i++)
     if (errors->items[i].code == SEGUE_ETIMEOUT) errors->items[i].code = SEGUE_EPOLICY;

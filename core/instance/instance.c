@@ -197,18 +197,29 @@ static int stage(void *data, const segue__policy *next, segue__errors *errors) {
   int rc = segue__admin_stage(s->admin, next, errors);
   if (rc < 0) return rc;
   rc = segue__triggers_stage(s->triggers, next, errors);
+  if (rc == 0 && s->ingress) {
+    rc = segue__ingress_stage(s->ingress, next, errors);
+    if (rc < 0) segue__triggers_discard(s->triggers);
+  }
   if (rc < 0) segue__admin_discard(s->admin);
   return rc;
+}
+
+static void flip(void *data, bool back) {
+  const segue *s = data;
+  if (s->ingress) segue__ingress_flip(s->ingress, back);
 }
 
 static void settle(void *data) {
   segue *s = data;
   segue__admin_settle(s->admin);
   segue__triggers_settle(s->triggers);
+  if (s->ingress) segue__ingress_settle(s->ingress);
 }
 
 static void discard(void *data) {
   segue *s = data;
+  if (s->ingress) segue__ingress_discard(s->ingress);
   segue__triggers_discard(s->triggers);
   segue__admin_discard(s->admin);
 }
@@ -220,7 +231,7 @@ static int load_policy(void *data, const char *path, segue__policy **out, segue_
   int rc = segue__policy_blame(lua.load(lua.data, path, out, errors), errors);
   if (rc < 0) return rc;
   rc = segue__last_good_judge(s, *out, errors);
-  if (rc == 0) rc = segue__admin_check(*out, segue__instance_os(s), errors);
+  if (rc == 0) rc = segue__judge_policy(*out, segue__instance_os(s), errors);
   if (rc < 0) {
     segue__policy_unref(*out);
     *out = NULL;
@@ -282,7 +293,7 @@ static int open_engine(segue *s, segue_error *error) {
       .publication = s->publication,
       .gates = s->gates,
       .services = &s->services,
-      .triggers = {.stage = stage, .settle = settle, .discard = discard, .data = s},
+      .triggers = {.stage = stage, .flip = flip, .settle = settle, .discard = discard, .data = s},
   };
   int rc = 0;
   if (s->options.policy) {
@@ -302,6 +313,11 @@ static int open_engine(segue *s, segue_error *error) {
   return rc;
 }
 
+static void more_metrics(void *data, segue__buf *out) {
+  const segue *s = data;
+  segue__ingress_metrics(s->ingress, out);
+}
+
 static int open_admin(segue *s, segue_error *error) {
   char policy[PATH_MAX]; /* told in full, however it was written */
   segue__admin_options options = {
@@ -311,6 +327,8 @@ static int open_admin(segue *s, segue_error *error) {
       .policy_path =
           s->options.policy && realpath(s->options.policy, policy) ? policy : s->options.policy,
       .state = s->state.folder,
+      .more_metrics = more_metrics,
+      .data = s,
   };
   int rc = segue__admin_new(&s->admin, &options);
   if (rc < 0)
@@ -365,6 +383,12 @@ static int ask_for_first(segue *s) {
   return segue__engine_request(s->engine, &request, &s->first);
 }
 
+static int open_ingress(segue *s) {
+  segue__ingress_options options = {
+      .size = sizeof options, .loop = s->loop, .log = &s->log, .gates = s->gates};
+  return segue__ingress_new(&s->ingress, &options);
+}
+
 static int begin(segue *s, segue_error *error) {
   segue__error_set(error, 0, "%s", "");
   segue__services_here(s);
@@ -373,6 +397,7 @@ static int begin(segue *s, segue_error *error) {
   if (rc == 0) segue__loop_set_child_files(s->loop, s->child_files);
   if (rc == 0) rc = open_engine(s, error);
   if (rc == 0) rc = open_triggers(s);
+  if (rc == 0) rc = open_ingress(s);
   if (rc == 0) rc = open_admin(s, error);
   if (rc == 0) rc = segue__start_housekeeping(s);
   if (rc == 0) rc = ask_for_first(s);
@@ -437,11 +462,18 @@ static void on_engine_stopped(void *data) {
     on_triggers_closed(s);
 }
 
-static void tear_down(segue *s) {
+/* The modules go on until everybody who came is answered. */
+static void on_ingress_closed(void *data) {
+  segue *s = data;
+  s->ingress = NULL;
   if (s->engine)
     segue__engine_stop(s->engine, on_engine_stopped, s);
   else
     on_engine_stopped(s);
+}
+
+static void tear_down(segue *s) {
+  segue__ingress_close(s->ingress, GRACE_MS, on_ingress_closed, s);
 }
 
 static void on_stop_message(segue__message *message) {

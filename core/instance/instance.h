@@ -11,6 +11,7 @@
 #include "../admin/admin.h"
 #include "../bind/loader.h"
 #include "../config/snapshot.h"
+#include "../ingress/ingress.h"
 #include "../reload/engine.h"
 #include "../reload/record.h"
 #include "../trigger/triggers.h"
@@ -63,6 +64,7 @@ struct segue {
   char *lua_dir;
   segue__triggers *triggers;
   segue__admin *admin;
+  segue__ingress *ingress;
   segue__record *record;     /* NULL: no state folder, or no reload.lua */
   segue__observer observer;  /* sees when the sources are good again */
   segue__timer housekeeping; /* looks after the state folder */
@@ -111,6 +113,8 @@ void segue__host_modules_free(segue *s);
 /* A policy that used its time up while it was loaded is to blame for that, not the world: loading
  * it again will not help. Passes status on, and corrects it and the errors. */
 int segue__policy_blame(int status, segue__errors *errors);
+/* What only those who open listeners know of a policy: may it listen where it wants to? */
+int segue__judge_policy(segue__policy *policy, const segue__os *os, segue__errors *errors);
 /* Does the live policy name this signal as a trigger? */
 bool segue__policy_names_signal(const segue *s, int signum);
 /* Between segue_new and segue_start: the soft limit of open files that commands get. */

@@ -214,6 +214,10 @@ void *segue__instance_object(const segue__instance *instance) {
   return instance->object;
 }
 
+const segue_module_ops *segue__instance_ops(const segue__instance *instance) {
+  return &instance->ops;
+}
+
 /* ---- What a module may do besides ---- */
 
 static size_t at_most(size_t size, size_t max) {

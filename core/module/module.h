@@ -38,6 +38,17 @@ typedef enum segue__module_state {
 const char *segue__module_state_name(segue__module_state state);
 const char *segue__replace_name(segue__replace replace);
 
+/* Where a module is reached from outside. 0: the default. */
+typedef struct segue__listen_spec {
+  char **urls; /* "http://127.0.0.1:8080" */
+  size_t url_count;
+  bool generation_header; /* answers name the generation that made them */
+  uint64_t head_bytes, body_bytes, connections;
+  uint64_t head_ms, body_ms, idle_ms, write_ms;
+  char *file; /* where it is written, or NULL */
+  uint32_t line;
+} segue__listen_spec;
+
 /* What a policy says of one module. Owned by the policy. */
 typedef struct segue__module_spec {
   char *name;
@@ -48,6 +59,7 @@ typedef struct segue__module_spec {
   size_t needs_count;
   uint64_t prepare_ms, start_ms, drain_ms, stop_ms; /* 0 = defaults below */
   segue__gate_limits buffer;                        /* of its gate */
+  segue__listen_spec listen;
   segue__hash inputs;          /* bytes of code, template, argv: a change is a reason to replace */
   const segue_module_ops *ops; /* how to run it; outlives the policy, or is the plugin's */
   void *userdata;
@@ -115,5 +127,8 @@ void segue__instance_metrics(segue__instance *instance,
 bool segue__module_ops_fit(const segue_module_ops *ops);
 /* What everybody calls can only be swapped. */
 bool segue__module_ops_serve(const segue_module_ops *ops);
+/* Of the instance that somebody is inside of. [any thread] */
+const segue_module_ops *segue__pass_ops(const segue_pass *pass);
+const segue_module_ops *segue__instance_ops(const segue__instance *instance); /* [any thread] */
 
 #endif

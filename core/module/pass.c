@@ -16,6 +16,7 @@
 
 #include "../config/publication.h"
 #include "gate_parts.h"
+#include "module.h"
 
 #define INITIAL_EXEC __attribute__((tls_model("initial-exec")))
 
@@ -225,6 +226,10 @@ void segue_gate_leave(segue_pass *pass) {
   pass->place = NULL;
   segue_gate *gate = tenure->gate;
   step_out(gate, slot_get(gate), tenure);
+}
+
+const segue_module_ops *segue__pass_ops(const segue_pass *pass) {
+  return segue__instance_ops(((const segue__tenure *)pass->place)->instance);
 }
 
 int64_t segue__gate_count(const segue_gate *gate, const segue__tenure *tenure) {

@@ -232,6 +232,11 @@ static void unreserve_gates(segue__txn *txn) {
     if (txn->steps[i].module) segue__gate_unreserve(txn->steps[i].module->gate);
 }
 
+static void flip_staged(const segue__txn *txn, bool back) {
+  const segue__triggers_ops *triggers = &txn->engine->options.triggers;
+  if (txn->staged && triggers->flip) triggers->flip(triggers->data, back);
+}
+
 /* Snapshot and gates, in one step on the control thread: from here on arrivals meet the new
  * generation, and those that waited at a shut gate go in. Nothing in here can fail half-way. */
 static void flip(segue__txn *txn) {
@@ -264,6 +269,7 @@ static void flip(segue__txn *txn) {
     segue__gate_flip(step->module->gate);
   }
   segue__services_update(engine);
+  flip_staged(txn, false);
   segue__txn_step_end(txn, NULL);
 }
 
@@ -349,6 +355,7 @@ static void undo_flip(segue__txn *txn) {
       segue__gate_unflip(step->module->gate);
   }
   segue__services_update(engine);
+  flip_staged(txn, true);
 }
 
 /* True: it is under way, undo_stepped goes on. */

@@ -198,6 +198,9 @@ void segue__engine_unobserve(segue__engine *engine, segue__observer *observer);
  * live set and closes what is gone; discard undoes stage. */
 typedef struct segue__triggers_ops {
   int (*stage)(void *data, const segue__policy *next, segue__errors *errors);
+  /* Of what was staged, before it settles: the next generation is live; back: it no longer is. NULL
+   * allowed. */
+  void (*flip)(void *data, bool back);
   void (*settle)(void *data);
   void (*discard)(void *data);
   void *data;

@@ -53,6 +53,10 @@ static void free_modules(segue__policy *policy) {
       segue__free(module->needs[j]);
     segue__free(module->needs);
     segue__plugin_unref(module->plugin);
+    for (size_t j = 0; j < module->listen.url_count; j++)
+      segue__free(module->listen.urls[j]);
+    segue__free(module->listen.urls);
+    segue__free(module->listen.file);
   }
   segue__free(policy->modules);
 }

@@ -99,6 +99,7 @@ struct segue__policy {
   bool schema_defaults;                      /* are filled in before anything is judged */
   bool formats_ignored;                      /* its "format" is an annotation; else it asserts */
   segue__mask *mask;                         /* what the policy calls secrets; NULL: nothing */
+  uint64_t threads;                          /* that serve requests; 0: one for each core but one */
   uint64_t debounce_min_ms, debounce_max_ms; /* defaults 50 and 1000 */
   uint64_t min_interval_ms;
   uint64_t collect_ms, check_ms, reload_ms; /* phase deadlines; defaults 30 s, 5 s, 10 min */

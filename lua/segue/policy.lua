@@ -43,7 +43,7 @@ local keys = {
   name = "text", sources = "table", triggers = "table", debounce = "table",
   min_interval = "duration", strategy = "function", check = "function", reload = "function",
   modules = "table", confirm = "table", timeouts = "table", schema = "text or table",
-  plugins = "text or texts", history = "table", last_good = "table",
+  plugins = "text or texts", threads = "count", history = "table", last_good = "table",
   ready = { "serving", "strict" }, secrets = "texts",
 }
 local debounce_keys = { min = "duration", max = "duration" }
@@ -58,8 +58,10 @@ local last_good_keys = { max_age = "duration" }
 local module_keys = {
   kind = "text", replace = { "swap", "handover", "restart" }, config = "text", needs = "texts",
   prepare = "duration", start = "duration", drain = "duration", stop = "duration",
-  buffer = "table",
+  buffer = "table", listen = "text or table", limits = "table", generation_header = "boolean",
 }
+local limit_keys = { head = "size", body = "size", connections = "count", head_time = "duration",
+  body_time = "duration", idle = "duration", write = "duration" }
 local buffer_keys = { items = "count", bytes = "count", age = "duration" }
 
 local later = { lua = true, process = true, files = true }
@@ -187,7 +189,36 @@ function Judge:module(name, module)
     stop_ms = ms_of(module, "stop"), buffer_items = buffer.items, buffer_bytes = buffer.bytes,
     buffer_age_ms = ms_of(buffer, "age"), file = self.path, line = core.line_of(where) }
   for _, key in ipairs(kind) do result[key] = module[key] end
-  return result
+  return self:listen(module, result, where) and result or nil
+end
+
+-- Where a module is reached, and what it puts up with there.
+function Judge:listen(module, result, where)
+  local listen, limits = module.listen, module.limits or {}
+  if listen == nil then
+    for _, key in ipairs { "limits", "generation_header" } do
+      if module[key] ~= nil then
+        self:problem(("%s: %s is for modules that listen: give it listen = \"http://HOST:PORT\"")
+          :format(where, key), where)
+        return false
+      end
+    end
+    return true
+  end
+  if type(listen) == "string" then listen = { listen } end
+  if check.value(listen, "texts") or #listen == 0 then
+    self:problem(where .. ': listen must be "http://HOST:PORT", or a list of such', where)
+    return false
+  end
+  if not self:keys(limits, limit_keys, where .. ".limits") then return false end
+  result.listen, result.generation_header = listen, module.generation_header
+  result.limit_head_bytes = limits.head and check.size(limits.head)
+  result.limit_body_bytes = limits.body and check.size(limits.body)
+  result.limit_connections = limits.connections
+  result.limit_head_ms = ms_of(limits, "head_time")
+  result.limit_body_ms = ms_of(limits, "body_time")
+  result.limit_idle_ms, result.limit_write_ms = ms_of(limits, "idle"), ms_of(limits, "write")
+  return true
 end
 
 function Judge:modules(modules)
@@ -351,6 +382,10 @@ function Judge:policy(policy)
   if policy.schema then self:schema(policy.schema, result) end
   if policy.secrets then self:secrets(policy.secrets, result) end
   if policy.confirm then self:confirm(policy.confirm, result) end
+  result.threads = policy.threads
+  if policy.threads and policy.threads > 256 then
+    self:problem(("threads: at most 256, not %d"):format(policy.threads), "threads")
+  end
   result.ready_strict = policy.ready == "strict"
   if policy.history then self:history(policy.history, result) end
   if policy.last_good then self:last_good(policy.last_good, result) end

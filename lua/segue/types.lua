@@ -20,6 +20,7 @@
 ---@field modules? table<string, segue.Module>
 ---@field plugins? string|string[] folders where plugins are looked for first
 ---@field confirm? segue.Confirm
+---@field threads? integer that serve requests; default: one for each core but one
 ---@field history? segue.History how much is kept
 ---@field last_good? segue.LastGood how old what a start falls back to may be
 ---@field ready? "serving"|"strict" strict: what is stale is not ready; default: serving
@@ -37,6 +38,15 @@
 ---@field healthy boolean
 ---@field can_push boolean
 ---@field error? string
+
+---@class segue.Limits
+---@field head? integer|string bytes of the head of a request; default: 16 KiB
+---@field body? integer|string bytes of its body; default: 1 MiB
+---@field connections? integer at once, all threads together; default: 10,000
+---@field head_time? segue.Duration default: 10 s
+---@field body_time? segue.Duration default: 30 s
+---@field idle? segue.Duration between requests; default: 75 s
+---@field write? segue.Duration of a client that does not read; default: 30 s
 
 ---@class segue.History
 ---@field reloads? integer
@@ -62,6 +72,9 @@
 ---@field prepare? segue.Duration
 ---@field start? segue.Duration
 ---@field drain? segue.Duration
+---@field listen? string|string[] where it is reached: "http://HOST:PORT"
+---@field generation_header? boolean answers name the generation that made them
+---@field limits? segue.Limits of its listeners
 ---@field buffer? { items: integer?, bytes: integer?, age: segue.Duration? } of its gate
 ---@field stop? segue.Duration
 

@@ -208,6 +208,24 @@ describe("keys and values", function()
       "modules.web: buffer must be a table", 4 },
     { "a buffer without an age", "modules = { web = { kind = 'c', buffer = { age = 'x' } } },",
       "modules.web.buffer: age 'x' is not a duration", 4 },
+    { "listen that is no text", "modules = { web = { kind = 'c', listen = 5 } },",
+      "modules.web: listen must be a string, not a number", 5 },
+    { "listen that is empty", "modules = { web = { kind = 'c', listen = {} } },",
+      'listen must be "http://HOST:PORT", or a list of such', 5 },
+    { "listen with what is no text", "modules = { web = { kind = 'c', listen = { 5 } } },",
+      'listen must be "http://HOST:PORT", or a list of such', 5 },
+    { "an unknown limit", "modules = { web = { kind = 'c', listen = 'x', limits = { hed = 1 } } },",
+      "modules.web.limits: unknown key 'hed': did you mean 'head'?", 5 },
+    { "a limit that is no size",
+      "modules = { web = { kind = 'c', listen = 'x', limits = { body = 'big' } } },",
+      "modules.web.limits: body must be a size", 5 },
+    { "limits without listen", "modules = { web = { kind = 'c', limits = { head = 1 } } },",
+      'modules.web: limits is for modules that listen: give it listen = "http://HOST:PORT"', 5 },
+    { "generation_header without listen",
+      "modules = { web = { kind = 'c', generation_header = true } },",
+      "modules.web: generation_header is for modules that listen", 5 },
+    { "no threads", "threads = 0,", "threads must be a whole number, 1 or more" },
+    { "too many threads", "threads = 300,", "threads: at most 256, not 300", 5 },
     { "needs that is no list", "modules = { web = { kind = 'c', needs = 'b' } },",
       "needs must be a list of texts", 4 },
   }
@@ -404,8 +422,12 @@ describe("modules of a policy", function()
     local p = assert(b:load(with [[modules = {
       second = { kind = "c", plugin = "bid", replace = "restart", config = "x.y", needs = { "log" },
                  prepare = "1s", start = "2s", drain = "3s", stop = "4s",
-                 buffer = { items = 5, bytes = 6, age = "7s" } },
-      log = { kind = "c" } } ]]))
+                 buffer = { items = 5, bytes = 6, age = "7s" },
+                 listen = { "http://127.0.0.1:1", "http://127.0.0.1:2" }, generation_header = true,
+                 limits = { head = "1KiB", body = 2, connections = 3, head_time = "4s",
+                            body_time = "5s", idle = "6s", write = "7s" } },
+      log = { kind = "c", listen = "http://127.0.0.1:3" } }, threads = 8, ]]))
+    assert.equal(8, tonumber(p.threads))
     assert.equal(2, tonumber(p.module_count))
     local log, second = p.modules[0], p.modules[1]
     assert.equal("log", ffi.string(log.name))
@@ -418,6 +440,16 @@ describe("modules of a policy", function()
     assert.equal("log", ffi.string(second.needs[0]))
     assert.same({ 5, 6, 7000 }, { tonumber(second.buffer.items), tonumber(second.buffer.bytes),
       tonumber(second.buffer.age_ms) })
+    local listen = second.listen
+    assert.same({ 2, "http://127.0.0.1:1", "http://127.0.0.1:2", true }, {
+      tonumber(listen.url_count), ffi.string(listen.urls[0]), ffi.string(listen.urls[1]),
+      listen.generation_header })
+    assert.same({ 1024, 2, 3, 4000, 5000, 6000, 7000 }, { tonumber(listen.head_bytes),
+      tonumber(listen.body_bytes), tonumber(listen.connections), tonumber(listen.head_ms),
+      tonumber(listen.body_ms), tonumber(listen.idle_ms), tonumber(listen.write_ms) })
+    assert.equal("reload.lua", ffi.string(listen.file):match("[^/]+$"))
+    assert.same({ 1, false, 0 }, { tonumber(log.listen.url_count), log.listen.generation_header,
+      tonumber(log.listen.body_bytes) })
     assert.same({ 1000, 2000, 3000, 4000 }, { tonumber(second.prepare_ms),
       tonumber(second.start_ms), tonumber(second.drain_ms), tonumber(second.stop_ms) })
   end)

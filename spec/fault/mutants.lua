@@ -11,7 +11,8 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                guard = "spec/unit/guard_spec.lua", tls = "spec/unit/http_tls_spec.lua",
                door = "spec/unit/door_parts_spec.lua", mask = "spec/unit/mask_spec.lua",
                record = "spec/unit/record_spec.lua", history = "spec/unit/history_spec.lua",
-               gate = "spec/unit/gate_spec.lua", limits = "spec/unit/http_limits_spec.lua" }
+               gate = "spec/unit/gate_spec.lua", limits = "spec/unit/http_limits_spec.lua",
+               ingress = "spec/unit/ingress_spec.lua" }
 
 -- Specs of a file that start the daemon: those with this in their name.
 local function daemon(path, filter) return { path = path, filter = filter } end
@@ -147,6 +148,13 @@ local mutants = {
     UNIT.gate },
   { "keeping the instance of a flip that may come back", "core/module/gate.c",
     "gate->kept = gate->open;\n  segue__tenure *next", "segue__tenure *next", UNIT.gate },
+  { "closing the listeners of a reload that is undone", "core/ingress/ingress.c",
+    "if (settled ? port->wanted : port->live) {", "if (1) {", UNIT.ingress },
+  { "an address that leads to one module", "core/ingress/ingress.c",
+    "if (taken(policy, module, url, &address))", "if (0)", UNIT.ingress },
+  { "binding while staging", "core/ingress/ingress.c",
+    "rc = stage_url(ingress, spec, spec->listen.urls[i], err);",
+    "(void)stage_url(ingress, spec, spec->listen.urls[i], err);", UNIT.ingress },
   { "hiding what is secret", "core/config/json_write.c", "if (seen == SEGUE__SEEN_SECRET)",
     "if (0)", UNIT.mask },
   { "waiting until what is told as applied is on the disk", "core/reload/txn.c",

@@ -30,10 +30,12 @@ local may = {
   module = { "os", "config" },
   reload = { "os", "config", "source", "module" },
   admin = { "os", "config", "source", "module", "reload", "http", "trigger" },
+  ingress = { "os", "config", "source", "module", "reload", "http" },
   bind = { "os", "config", "source", "module", "reload", "http" },
-  instance = { "os", "config", "source", "module", "reload", "http", "trigger", "admin", "bind" },
+  instance = { "os", "config", "source", "module", "reload", "http", "trigger", "admin", "bind",
+    "ingress" },
   daemon = { "os", "config", "source", "module", "reload", "http", "trigger", "admin", "bind",
-    "instance" },
+    "ingress", "instance" },
   dist = {},
 }
 local allowed = {}

@@ -483,7 +483,10 @@ static void triggers_discard(void *data) {
 }
 
 segue__triggers_ops scripted_triggers_ops(scripted_triggers *triggers) {
-  return (segue__triggers_ops){triggers_stage, triggers_settle, triggers_discard, triggers};
+  return (segue__triggers_ops){.stage = triggers_stage,
+                               .settle = triggers_settle,
+                               .discard = triggers_discard,
+                               .data = triggers};
 }
 
 static void waiter_told(segue__waiter *waiter, int status, segue__result *result) {

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * ingress.h: the listeners of modules. Sockets belong to the ingress, not to modules: it accepts on
+ * data threads of its own, lets every request through the gate of its module, and hands it to the
+ * instance that the gate leads to. Which listeners there are is part of a transaction: new ones are
+ * bound while staging, accept from the flip on, and close when it is undone; those that are gone
+ * close when the reload is settled; the others are not touched. Control thread.
+ */
+#ifndef SEGUE_INGRESS_INGRESS_H
+#define SEGUE_INGRESS_INGRESS_H
+
+#include "../reload/policy.h"
+
+typedef struct segue__ingress segue__ingress;
+
+typedef struct segue__ingress_options {
+  size_t size;
+  segue__loop *loop; /* of the control thread */
+  const segue__log *log;
+  segue__gates *gates; /* outlive it */
+} segue__ingress_options;
+
+int segue__ingress_new(segue__ingress **out, const segue__ingress_options *options);
+/* Are the addresses of a policy addresses, each of one module only, whose code serves requests? */
+int segue__ingress_check(const segue__policy *policy, segue__errors *errors);
+
+/* Binds what is new in `next`, and starts the data threads where there are none yet. */
+int segue__ingress_stage(segue__ingress *ingress, const segue__policy *next, segue__errors *errors);
+/* New listeners accept, all lead to where `next` says; back: to where they led before. */
+void segue__ingress_flip(segue__ingress *ingress, bool back);
+void segue__ingress_settle(segue__ingress *ingress);
+void segue__ingress_discard(segue__ingress *ingress);
+
+/* Closes all listeners at once, connections after the answer they wait for, at the latest after
+ * grace_ms; ends the threads; then cb, and the ingress is freed. Requests that their modules have
+ * not answered by then may still be answered, to nobody. NULL allowed: cb runs at once. */
+void segue__ingress_close(segue__ingress *ingress, uint64_t grace_ms, void (*cb)(void *data),
+                          void *data);
+
+/* What its listeners do, for /metrics. */
+void segue__ingress_metrics(const segue__ingress *ingress, segue__buf *out);
+
+#endif

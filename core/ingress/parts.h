@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * parts.h: the ingress from the inside. A port is one address, bound once. On each lane (a data
+ * thread with a loop of its own) it has an outlet: an HTTP server with a duplicate of the socket.
+ * What a port leads to is an entry, which can be exchanged at any time without a word to the lane:
+ * it looks before each request.
+ */
+#ifndef SEGUE_INGRESS_PARTS_H
+#define SEGUE_INGRESS_PARTS_H
+
+#include <pthread.h>
+#include <uv.h>
+
+#include "../http/http.h"
+#include "ingress.h"
+
+typedef struct segue__lane segue__lane;
+typedef struct segue__port segue__port;
+
+typedef struct segue__entry {
+  int refs; /* atomic */
+  segue_gate *gate;
+  bool generation_header;
+  segue__http_limits limits;
+} segue__entry;
+
+enum { SEGUE__CLASSES = 6 }; /* of answers: 1xx to 5xx, and those whose client left (0) */
+
+typedef struct segue__outlet {
+  segue__lane *lane;
+  segue__port *port; /* a reference */
+  segue__http_server *server;
+  segue__http_listener *listener;
+  segue__entry *entry;                       /* the lane's */
+  segue__entry *next_entry;                  /* atomic: to be taken by the lane */
+  uint64_t answers[SEGUE__CLASSES];          /* atomic, written by the lane */
+  bool begin, end, queued;                   /* under the lane's lock: what it is asked to do */
+  uint64_t grace_ms;                         /* likewise: for the end */
+  struct segue__outlet *command_next, *next; /* to do; of the lane */
+} segue__outlet;
+
+struct segue__port {
+  int refs;           /* atomic: the ingress, and outlets */
+  size_t connections; /* atomic */
+  segue__http_address address;
+  char *key;               /* as normalised from the policy: the port may be 0 there */
+  segue__outlet **outlets; /* one for each lane; theirs from begin on */
+  size_t outlet_count;
+  segue__entry *entry, *staged, *before; /* live; of the next policy; before the flip */
+  bool wanted, open, live;
+  segue__port *next;
+};
+
+/* One call from another thread about a request. */
+typedef struct segue__piece {
+  struct segue__piece *next;
+  enum { SEGUE__WHOLE, SEGUE__HEAD, SEGUE__DATA } kind;
+  int status;
+  const char *content_type, *headers, *body; /* in memory */
+  size_t len;
+  char memory[];
+} segue__piece;
+
+struct segue_request {
+  segue_arrival arrival; /* first */
+  segue__lane *lane;
+  segue__outlet *outlet;     /* NULL: the client left */
+  segue__http_request *http; /* NULL: it left while the request waited */
+  segue_gate *gate;
+  segue__piece *ready; /* the lane's: taken, but the client is behind */
+  bool generation_header, streaming;
+  bool gone;           /* atomic */
+  bool apart;          /* atomic: there are pieces */
+  segue_request *next; /* in the pool, or to be looked at */
+
+  /* Under the lane's lock. */
+  bool posted, entered, ending;
+  int status; /* with which it entered */
+  segue__piece *first, *last;
+  size_t flight; /* bytes of pieces that the server has not got */
+};
+
+struct segue__lane {
+  segue__loop *control; /* where its end is told */
+  const segue__log *log;
+  pthread_t thread;
+  uv_loop_t uv;
+  uv_async_t async;
+  segue__outlet *outlets;
+  segue_request *pool;
+  size_t pooled, out; /* requests: to be had, in use */
+  segue__buf headers; /* of the answer that is being written */
+  segue__message message;
+  void (*on_end)(void *data);
+  void *data;
+
+  pthread_mutex_t lock;
+  segue__outlet *command, *last_command;
+  segue_request *inbox, *last;
+  uint64_t stop_grace_ms;
+  bool stop, closed; /* closed: nobody looks into the inbox any more */
+  size_t orphans;    /* once closed: requests that are not answered */
+  bool disowned;     /* the ingress is gone: the last orphan frees it */
+};
+
+/* ingress.c */
+void segue__port_unref(segue__port *port);
+void segue__entry_unref(segue__entry *entry);
+
+/* lane.c. on_end runs on the control thread, once, after stop, when the thread is gone. */
+int segue__lane_start(segue__lane **out, segue__loop *control, const segue__log *log,
+                      void (*on_end)(void *data), void *data);
+void segue__lane_stop(segue__lane *lane, uint64_t grace_ms);
+void segue__lane_free(segue__lane *lane); /* ended; requests may still be out */
+/* Asks the lane for a begin or an end; the outlet is the lane's from the first on. */
+void segue__outlet_begin(segue__outlet *outlet);
+void segue__outlet_end(segue__outlet *outlet, uint64_t grace_ms);
+void segue__outlet_enter_by(segue__outlet *outlet, segue__entry *entry); /* takes a reference */
+void segue__outlet_drop(segue__outlet *outlet);           /* one that did not begin; NULL allowed */
+segue__entry *segue__outlet_entry(segue__outlet *outlet); /* on the lane */
+bool segue__lane_is_here(const segue__lane *lane);
+/* With the lock held, which it gives back: the lane looks at the request soon. False: there is no
+ * lane any more, and nothing happened. */
+bool segue__lane_post_unlock(segue_request *request);
+
+/* request.c, on the lane */
+void segue__request_arrived(void *outlet, segue__http_request *http);
+void segue__request_look(segue_request *request); /* it was posted */
+void segue__request_orphaned(segue_request *request);
+
+/* headers.c. check: 0 or SEGUE_EUSAGE. lines: "Name: value\r\n" of each header, and of the
+ * generation unless that is 0; 0 or UV_ENOMEM. */
+int segue__answer_check(const segue_answer *answer);
+int segue__answer_lines(const segue_answer *answer, uint64_t generation, segue__buf *lines);
+
+#endif

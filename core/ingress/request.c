@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One request: through the gate of its module, to the instance behind it, and back as an answer. On
+ * its lane all this costs no lock and no memory; a call from another thread leaves a copied piece
+ * in the request, which the lane finds when it looks. A request ends when it is answered, also when
+ * nobody wants the answer any more.
+ */
+#include <string.h>
+
+#include "../module/module.h"
+#include "parts.h"
+
+enum { POOL_MAX = 1024, BEHIND_MAX = 1 << 20, HEAD_GUESS = 4096 };
+
+/* ---- Memory ---- */
+
+static segue_request *acquire(segue__outlet *outlet, segue__http_request *http) {
+  segue__lane *lane = outlet->lane;
+  segue_request *request = lane->pool;
+  if (request) {
+    lane->pool = request->next;
+    lane->pooled--;
+  } else if (!(request = segue__calloc(1, sizeof *request))) {
+    return NULL;
+  }
+  lane->out++;
+  request->lane = lane;
+  request->outlet = outlet;
+  request->http = http;
+  return request;
+}
+
+static void free_pieces(segue__piece *piece) {
+  while (piece) {
+    segue__piece *next = piece->next;
+    segue__free(piece);
+    piece = next;
+  }
+}
+
+static void release(segue_request *request) {
+  segue__lane *lane = request->lane;
+  free_pieces(request->ready);
+  lane->out--;
+  if (lane->pooled >= POOL_MAX) {
+    segue__free(request);
+    return;
+  }
+  *request = (segue_request){.next = lane->pool};
+  lane->pool = request;
+  lane->pooled++;
+}
+
+/* ---- Answering, on the lane ---- */
+
+static void count(segue__outlet *outlet, int class) {
+  if (!outlet) return;
+  uint64_t *counter = &outlet->answers[class];
+  __atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
+}
+
+/* The pass is left behind the answer: a drain is over when all answers are out of the module's
+ * hands. */
+static void finish(segue_request *request) {
+  segue_gate_leave(&request->arrival.pass);
+  release(request);
+}
+
+static void send_whole(segue_request *request, const segue_answer *answer, const char *lines) {
+  count(request->outlet, answer->status / 100);
+  segue__http_respond(request->http, answer->status, answer->content_type, lines, answer->body,
+                      answer->len);
+  finish(request);
+}
+
+static void send_head(segue_request *request, const segue_answer *answer, const char *lines) {
+  count(request->outlet, answer->status / 100);
+  request->streaming = true;
+  segue__http_stream_begin(request->http, answer->status, answer->content_type, lines);
+  if (answer->len) (void)segue__http_stream_write(request->http, answer->body, answer->len);
+}
+
+static void refuse(segue_request *request) {
+  static const char text[] = "the service cannot take this request now: try again\n";
+  segue_answer answer = {.status = 503,
+                         .content_type = "text/plain; charset=utf-8",
+                         .body = text,
+                         .len = sizeof text - 1};
+  send_whole(request, &answer, "Retry-After: 1\r\n");
+}
+
+/* Its module had nothing to say. */
+static void give_up(segue_request *request) {
+  static const char text[] = "the service did not answer\n";
+  segue_answer answer = {.status = 500,
+                         .content_type = "text/plain; charset=utf-8",
+                         .body = text,
+                         .len = sizeof text - 1};
+  send_whole(request, &answer, NULL);
+}
+
+static void end(segue_request *request) {
+  if (!request->streaming) {
+    give_up(request);
+    return;
+  }
+  segue__http_stream_end(request->http);
+  finish(request);
+}
+
+static bool would_block(const segue_request *request, size_t len) {
+  size_t behind = segue__http_stream_behind(request->http);
+  return behind && behind + len > BEHIND_MAX;
+}
+
+/* ---- Through the gate ---- */
+
+static void flow(segue_request *request);
+
+/* Whoever has it answers sooner or later, and that ends it. */
+static void on_left(segue__http_request *http) {
+  segue_request *request = http->user;
+  count(request->outlet, 0);
+  request->outlet = NULL;
+  __atomic_store_n(&request->gone, true, __ATOMIC_RELEASE);
+  if (request->ready) flow(request);
+}
+
+static void on_gone(segue__http_request *http) {
+  segue_request *request = http->user;
+  count(request->outlet, 0);
+  request->outlet = NULL;
+  request->http = NULL;
+  if (segue_gate_cancel(request->gate, &request->arrival)) release(request);
+}
+
+static void handle(segue_request *request) {
+  const segue_module_ops *ops = segue__pass_ops(&request->arrival.pass);
+  request->http->on_gone = NULL;
+  request->http->on_left = on_left;
+  if (ops->handle)
+    ops->handle(request->arrival.pass.instance, request);
+  else
+    refuse(request);
+}
+
+static void on_gate(segue_arrival *arrival, int status) {
+  segue_request *request = (segue_request *)arrival;
+  pthread_mutex_lock(&request->lane->lock);
+  request->entered = true;
+  request->status = status;
+  if (!segue__lane_post_unlock(request)) segue__request_orphaned(request);
+}
+
+void segue__request_arrived(void *data, segue__http_request *http) {
+  segue__outlet *outlet = data;
+  const segue__entry *entry = segue__outlet_entry(outlet);
+  segue_request *request = acquire(outlet, http);
+  if (!request) {
+    segue__http_respond(http, 503, "text/plain; charset=utf-8", "Retry-After: 1\r\n",
+                        "out of memory\n", 14);
+    return;
+  }
+  http->user = request;
+  request->gate = entry->gate;
+  request->generation_header = entry->generation_header;
+  request->arrival.cb = on_gate;
+  request->arrival.bytes = HEAD_GUESS + http->body.len;
+  int rc = segue_gate_submit(entry->gate, &request->arrival);
+  if (rc == SEGUE_QUEUED)
+    http->on_gone = on_gone;
+  else if (rc < 0)
+    refuse(request);
+  else
+    handle(request);
+}
+
+static void enter_late(segue_request *request, int status) {
+  if (!request->http)
+    finish(request);
+  else if (status < 0)
+    refuse(request);
+  else
+    handle(request);
+}
+
+/* ---- Pieces from other threads ---- */
+
+static void deliver(segue_request *request, const segue__piece *piece) {
+  segue_answer answer = {.status = piece->status,
+                         .content_type = piece->content_type,
+                         .body = piece->body,
+                         .len = piece->len};
+  if (piece->kind == SEGUE__WHOLE)
+    send_whole(request, &answer, piece->headers);
+  else if (piece->kind == SEGUE__HEAD)
+    send_head(request, &answer, piece->headers);
+  else
+    (void)segue__http_stream_write(request->http, piece->body, piece->len);
+}
+
+static void on_drained(segue__http_request *http) {
+  flow(http->user);
+}
+
+static bool take_off(segue_request *request, size_t delivered) {
+  pthread_mutex_lock(&request->lane->lock);
+  request->flight -= delivered;
+  bool ends = request->ending && !request->first && !request->ready;
+  if (!request->first && !request->ready)
+    __atomic_store_n(&request->apart, false, __ATOMIC_RELEASE);
+  pthread_mutex_unlock(&request->lane->lock);
+  return ends;
+}
+
+/* As much as the client takes. */
+static void flow(segue_request *request) {
+  size_t delivered = 0;
+  while (request->ready) {
+    segue__piece *piece = request->ready;
+    if (piece->kind == SEGUE__DATA && would_block(request, piece->len)) break;
+    request->ready = piece->next;
+    delivered += piece->len;
+    bool last = piece->kind == SEGUE__WHOLE;
+    deliver(request, piece);
+    segue__free(piece);
+    if (last) return;
+  }
+  if (request->ready) request->http->on_drained = on_drained;
+  if (take_off(request, delivered)) end(request);
+}
+
+void segue__request_look(segue_request *request) {
+  pthread_mutex_lock(&request->lane->lock);
+  request->posted = false;
+  bool entered = request->entered;
+  int status = request->status;
+  request->entered = false;
+  segue__piece **end_of_ready = &request->ready;
+  while (*end_of_ready)
+    end_of_ready = &(*end_of_ready)->next;
+  *end_of_ready = request->first;
+  request->first = request->last = NULL;
+  pthread_mutex_unlock(&request->lane->lock);
+  if (entered)
+    enter_late(request, status);
+  else
+    flow(request);
+}
+
+/* There is no lane, so nobody has the request but the caller, and its client is gone. */
+void segue__request_orphaned(segue_request *request) {
+  segue__lane *lane = request->lane;
+  bool over = request->entered || request->ending;
+  for (const segue__piece *piece = request->first; piece; piece = piece->next)
+    over = over || piece->kind == SEGUE__WHOLE;
+  free_pieces(request->first);
+  request->first = request->last = NULL;
+  if (!over) return;
+  if (request->http) segue__http_stream_end(request->http);
+  segue_gate_leave(&request->arrival.pass);
+  free_pieces(request->ready);
+  segue__free(request);
+  pthread_mutex_lock(&lane->lock);
+  lane->orphans--;
+  bool free_lane = lane->disowned && lane->orphans == 0;
+  pthread_mutex_unlock(&lane->lock);
+  if (!free_lane) return;
+  pthread_mutex_destroy(&lane->lock);
+  segue__free(lane);
+}
+
+static char *put(char **at, const void *data, size_t len) {
+  char *to = *at;
+  if (len) memcpy(to, data, len);
+  to[len] = 0;
+  *at += len + 1;
+  return to;
+}
+
+static segue__piece *piece_new(int kind, const segue_answer *answer, const segue__buf *lines) {
+  size_t type = answer->content_type ? strlen(answer->content_type) : 0;
+  size_t head = lines ? lines->len : 0;
+  segue__piece *piece = segue__malloc(sizeof *piece + type + head + answer->len + 3);
+  if (!piece) return NULL;
+  char *at = piece->memory;
+  piece->next = NULL;
+  piece->kind = kind;
+  piece->status = answer->status;
+  piece->content_type = answer->content_type ? put(&at, answer->content_type, type) : NULL;
+  piece->headers = head ? put(&at, lines->data, head) : NULL;
+  piece->body = put(&at, answer->body, answer->len);
+  piece->len = answer->len;
+  return piece;
+}
+
+static int post_piece(segue_request *request, segue__piece *piece) {
+  if (!piece) return UV_ENOMEM;
+  pthread_mutex_lock(&request->lane->lock);
+  if (piece->kind == SEGUE__DATA && request->flight && request->flight + piece->len > BEHIND_MAX) {
+    pthread_mutex_unlock(&request->lane->lock);
+    segue__free(piece);
+    return UV_EAGAIN;
+  }
+  if (request->last)
+    request->last->next = piece;
+  else
+    request->first = piece;
+  request->last = piece;
+  request->flight += piece->len;
+  __atomic_store_n(&request->apart, true, __ATOMIC_RELEASE);
+  if (!segue__lane_post_unlock(request)) segue__request_orphaned(request);
+  return 0;
+}
+
+/* ---- What a module calls to answer ---- */
+
+/* On the lane, and nothing of what other threads said is on its way. */
+static bool at_once(const segue_request *request) {
+  return segue__lane_is_here(request->lane) && !__atomic_load_n(&request->apart, __ATOMIC_ACQUIRE);
+}
+
+static uint64_t generation_of(const segue_request *request) {
+  return request->generation_header ? segue_snapshot_generation(request->arrival.pass.snapshot) : 0;
+}
+
+static int begin(segue_request *request, const segue_answer *answer, int kind) {
+  int rc = segue__answer_check(answer);
+  if (rc < 0) return rc;
+  bool now = at_once(request);
+  segue__buf own, *lines = now ? &request->lane->headers : &own;
+  segue__buf_init(&own);
+  uint64_t generation = generation_of(request);
+  bool any = answer->header_count || generation;
+  if (any) rc = segue__answer_lines(answer, generation, lines);
+  if (rc == 0 && !now)
+    rc = post_piece(request, piece_new(kind, answer, any ? lines : NULL));
+  else if (rc == 0 && kind == SEGUE__WHOLE)
+    send_whole(request, answer, any ? lines->data : NULL);
+  else if (rc == 0)
+    send_head(request, answer, any ? lines->data : NULL);
+  segue__buf_deinit(&own);
+  return rc;
+}
+
+int segue_request_answer(segue_request *request, const segue_answer *answer) {
+  return begin(request, answer, SEGUE__WHOLE);
+}
+
+int segue_request_stream(segue_request *request, const segue_answer *head) {
+  return begin(request, head, SEGUE__HEAD);
+}
+
+int segue_request_write(segue_request *request, const void *data, size_t len) {
+  if (segue_request_gone(request)) return UV_ECONNRESET;
+  if (!len) return 0;
+  if (!at_once(request))
+    return post_piece(request,
+                      piece_new(SEGUE__DATA, &(segue_answer){.body = data, .len = len}, NULL));
+  if (would_block(request, len)) return UV_EAGAIN;
+  return segue__http_stream_write(request->http, data, len) < 0 ? UV_ECONNRESET : 0;
+}
+
+void segue_request_end(segue_request *request) {
+  if (at_once(request)) {
+    end(request);
+    return;
+  }
+  pthread_mutex_lock(&request->lane->lock);
+  request->ending = true;
+  __atomic_store_n(&request->apart, true, __ATOMIC_RELEASE);
+  if (!segue__lane_post_unlock(request)) segue__request_orphaned(request);
+}
+
+/* ---- What a request says ---- */
+
+static segue_text text_of(segue__http_text text) {
+  return (segue_text){text.s, text.len};
+}
+
+segue_text segue_request_method(const segue_request *request) {
+  return text_of(request->http->method);
+}
+
+const char *segue_request_path(const segue_request *request) {
+  return request->http->path;
+}
+
+segue_text segue_request_query(const segue_request *request) {
+  return text_of(request->http->query);
+}
+
+bool segue_request_parameter(const segue_request *request, const char *name, char *buf,
+                             size_t size) {
+  return segue__http_query_get(request->http, name, buf, size);
+}
+
+segue_text segue_request_header(const segue_request *request, const char *name) {
+  const segue__http_text *value = segue__http_header_get(request->http, name);
+  return value ? text_of(*value) : (segue_text){NULL, 0};
+}
+
+bool segue_request_header_at(const segue_request *request, size_t index, segue_header *out) {
+  if (index >= request->http->header_count) return false;
+  const segue__http_header *header = &request->http->headers[index];
+  *out = (segue_header){text_of(header->name), text_of(header->value)};
+  return true;
+}
+
+segue_text segue_request_body(const segue_request *request) {
+  return text_of(request->http->body);
+}
+
+const char *segue_request_peer(const segue_request *request) {
+  return request->http->peer;
+}
+
+const segue_snapshot *segue_request_snapshot(const segue_request *request) {
+  return request->arrival.pass.snapshot;
+}
+
+bool segue_request_gone(const segue_request *request) {
+  return __atomic_load_n(&request->gone, __ATOMIC_ACQUIRE);
+}

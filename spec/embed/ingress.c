@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A host whose module answers HTTP requests. Arguments: policy, lock file. An instance holds a lock
+ * on the file from start to stop if the configuration says so, and says "two at once" if it cannot
+ * get it. What it answers is decided by the path of a request. Ends by SIGTERM.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <segue.h>
+
+typedef struct service {
+  int64_t value; /* of the configuration */
+  bool exclusive;
+  int fd;
+} service;
+
+/* Requests that are answered by a thread of the host's, in the order in which they came. */
+typedef struct job {
+  segue_request *request;
+  int64_t value;
+  struct job *next;
+} job;
+
+static segue *instance;
+static const char *lock_path;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+static job *jobs, **last_job = &jobs;
+static bool released, over;
+static int stopped;
+
+/* ---- Answers ---- */
+
+static void say(segue_request *request, int status, const char *text) {
+  segue_answer answer = {
+      .status = status, .content_type = "text/plain", .body = text, .len = strlen(text)};
+  if (segue_request_answer(request, &answer)) abort();
+}
+
+/* What the configuration was, what came, and from which generation the answer is. */
+static void echo(segue_request *request, int64_t value) {
+  static const char number[] = "X-Number";
+  segue_text method = segue_request_method(request), query = segue_request_query(request);
+  segue_text body = segue_request_body(request), n = segue_request_header(request, number);
+  segue_header headers[] = {{{number, sizeof number - 1}, n}};
+  if (!n.s) n.len = 0;
+  size_t size = body.len + query.len + strlen(segue_request_path(request)) + 256;
+  char *text = malloc(size);
+  if (!text) abort();
+  int len =
+      snprintf(text, size, "value=%" PRId64 " generation=%" PRIu64 " %.*s %s?%.*s %s\n%.*s", value,
+               segue_snapshot_generation(segue_request_snapshot(request)), (int)method.len,
+               method.s, segue_request_path(request), (int)query.len, query.s ? query.s : "",
+               segue_request_peer(request), (int)body.len, body.s ? body.s : "");
+  segue_answer answer = {.status = 200,
+                         .content_type = "text/plain",
+                         .headers = headers,
+                         .header_count = n.s ? 1 : 0,
+                         .body = text,
+                         .len = (size_t)len};
+  if (segue_request_answer(request, &answer)) abort();
+  free(text);
+}
+
+/* ?pieces=n of 1000 bytes each. Only threads of the host's may wait for a client. */
+static void stream(segue_request *request) {
+  char text[16], piece[1001];
+  int pieces = segue_request_parameter(request, "pieces", text, sizeof text) ? atoi(text) : 3;
+  segue_answer head = {.status = 200, .content_type = "text/plain", .body = "begin\n", .len = 6};
+  if (segue_request_stream(request, &head)) abort();
+  for (int i = 0; i < pieces; i++) {
+    snprintf(piece, sizeof piece, "%0999d\n", i);
+    int rc;
+    while ((rc = segue_request_write(request, piece, 1000)) < 0 && rc != -ECONNRESET)
+      usleep(1000);
+    if (rc < 0) break;
+  }
+  segue_request_end(request);
+}
+
+/* What must not be said is refused, and the request is still there. */
+static void misuse(segue_request *request) {
+  segue_header bad[] = {
+      {{"X-A", 3}, {"a\r\nX-B: b", 9}}, {{"X A", 3}, {"a", 1}}, {{"content-length", 14}, {"7", 1}}};
+  int refused = 0;
+  for (int i = 0; i < 3; i++) {
+    segue_answer answer = {.status = 200, .headers = &bad[i], .header_count = 1};
+    refused += segue_request_answer(request, &answer) == SEGUE_EUSAGE;
+    refused += segue_request_stream(request, &answer) == SEGUE_EUSAGE;
+  }
+  refused += segue_request_answer(request, &(segue_answer){.status = 99}) == SEGUE_EUSAGE;
+  refused += segue_request_answer(
+                 request, &(segue_answer){.status = 200, .content_type = "a\nb"}) == SEGUE_EUSAGE;
+  say(request, 200, refused == 8 ? "all refused\n" : "taken\n");
+}
+
+static void release_all(void) {
+  pthread_mutex_lock(&lock);
+  released = true;
+  pthread_cond_signal(&wake);
+  pthread_mutex_unlock(&lock);
+}
+
+static void post(segue_request *request, int64_t value) {
+  job *j = malloc(sizeof *j);
+  if (!j) abort();
+  *j = (job){request, value, NULL};
+  pthread_mutex_lock(&lock);
+  *last_job = j;
+  last_job = &j->next;
+  pthread_cond_signal(&wake);
+  pthread_mutex_unlock(&lock);
+}
+
+static bool path_is(const segue_request *request, const char *path) {
+  return strcmp(segue_request_path(request), path) == 0;
+}
+
+static void work_off(const job *j) {
+  if (path_is(j->request, "/hold"))
+    say(j->request, 200, segue_request_gone(j->request) ? "gone\n" : "released\n");
+  else if (path_is(j->request, "/stream/later"))
+    stream(j->request);
+  else
+    echo(j->request, j->value);
+}
+
+static void *work(void *data) {
+  (void)data;
+  pthread_mutex_lock(&lock);
+  while (!over || jobs) {
+    job *j = jobs;
+    if (!j || (path_is(j->request, "/hold") && !released && !over)) {
+      pthread_cond_wait(&wake, &lock);
+      continue;
+    }
+    jobs = j->next;
+    if (!jobs) last_job = &jobs;
+    pthread_mutex_unlock(&lock);
+    work_off(j);
+    free(j);
+    pthread_mutex_lock(&lock);
+  }
+  pthread_mutex_unlock(&lock);
+  return NULL;
+}
+
+/* ---- The module ---- */
+
+static void prepare(void *userdata, segue_op *op, const segue_slice *next, const segue_slice *prev,
+                    void **out) {
+  (void)userdata, (void)prev;
+  service *s = calloc(1, sizeof *s);
+  *out = s;
+  if (!s) abort();
+  s->fd = -1;
+  segue_node_int(segue_node_member(next->config, "a"), &s->value);
+  segue_node_bool(segue_node_member(next->config, "exclusive"), &s->exclusive);
+  segue_op_done(op, 0, NULL);
+}
+
+static void start(void *data, segue_op *op) {
+  service *s = data;
+  if (s->exclusive) s->fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  bool two = s->exclusive && (s->fd < 0 || flock(s->fd, LOCK_EX | LOCK_NB));
+  if (two) fprintf(stderr, "two at once\n");
+  segue_op_done(op, two ? SEGUE_EMODULE : 0, NULL);
+}
+
+static void stop(void *data, segue_op *op) {
+  service *s = data;
+  if (s->fd >= 0) close(s->fd);
+  s->fd = -1;
+  segue_op_done(op, 0, NULL);
+}
+
+static void destroy(void *data) {
+  service *s = data;
+  if (s->fd >= 0) close(s->fd);
+  free(s);
+}
+
+static void handle(void *data, segue_request *request) {
+  const service *s = data;
+  if (path_is(request, "/release")) {
+    release_all();
+    say(request, 200, "ok\n");
+  } else if (path_is(request, "/later") || path_is(request, "/hold") ||
+             path_is(request, "/stream/later")) {
+    post(request, s->value);
+  } else if (path_is(request, "/stream")) {
+    stream(request);
+  } else if (path_is(request, "/misuse")) {
+    misuse(request);
+  } else if (path_is(request, "/nothing")) {
+    segue_request_end(request);
+  } else {
+    echo(request, s->value);
+  }
+}
+
+static const segue_module_ops ops = {.size = sizeof ops,
+                                     .prepare = prepare,
+                                     .start = start,
+                                     .stop = stop,
+                                     .destroy = destroy,
+                                     .handle = handle};
+static const segue_module_ops deaf = {.size = sizeof deaf};
+
+/* ---- The host ---- */
+
+static void on_start(void *data, int status, const segue_report *report) {
+  (void)data;
+  printf("started %s %s\n", status ? segue_error_name(status) : "ok",
+         report && report->error_count ? report->errors[0].message : "");
+  fflush(stdout);
+}
+
+static void on_log(void *data, const segue_log_entry *entry) {
+  char line[1024];
+  size_t at = (size_t)snprintf(line, sizeof line, "log %s %s", entry->group, entry->message);
+  (void)data;
+  for (size_t i = 0; i < entry->field_count && at < sizeof line - 256; i++)
+    at += (size_t)snprintf(line + at, 256, " %s=%.200s", entry->fields[i].key,
+                           entry->fields[i].text ? entry->fields[i].text : "#");
+  fprintf(stderr, "%s\n", line);
+}
+
+/* SIGUSR1: what is held is let go. SIGTERM: the end; once more when that is over. */
+static void *wait_for_the_end(void *data) {
+  int signal = 0;
+  while (signal != SIGTERM) {
+    sigwait(data, &signal);
+    if (signal == SIGUSR1) release_all();
+  }
+  segue_stop(instance);
+  for (; !__atomic_load_n(&stopped, __ATOMIC_SEQ_CST); sigwait(data, &signal))
+    if (signal == SIGUSR1) release_all();
+  return NULL;
+}
+
+int main(int argc, char **argv) {
+  if (argc != 3) return 2;
+  segue_options options;
+  segue_error error;
+  pthread_t worker, ender;
+  sigset_t term;
+  sigemptyset(&term);
+  sigaddset(&term, SIGTERM);
+  sigaddset(&term, SIGUSR1);
+  pthread_sigmask(SIG_BLOCK, &term, NULL);
+  segue_options_init(&options);
+  options.policy = argv[1];
+  options.lua_dir = "lua";
+  options.on_start = on_start;
+  options.on_log = on_log;
+  lock_path = argv[2];
+  int rc = segue_new(&instance, &options, &error);
+  if (rc == 0) rc = segue_module_register(instance, "service", &ops, NULL);
+  if (rc == 0) rc = segue_module_register(instance, "deaf", &deaf, NULL);
+  if (rc == 0) rc = segue_start(instance, &error);
+  if (rc < 0) {
+    fprintf(stderr, "%s\n", error.message);
+    return 1;
+  }
+  if (pthread_create(&worker, NULL, work, NULL) ||
+      pthread_create(&ender, NULL, wait_for_the_end, &term))
+    return 1;
+  segue_run(instance);
+  __atomic_store_n(&stopped, 1, __ATOMIC_SEQ_CST);
+  pthread_kill(ender, SIGUSR1);
+  pthread_mutex_lock(&lock);
+  over = true;
+  pthread_cond_signal(&wake);
+  pthread_mutex_unlock(&lock);
+  pthread_join(worker, NULL);
+  pthread_join(ender, NULL);
+  segue_close(instance);
+  printf("closed\n");
+  return 0;
+}
