@@ -100,27 +100,28 @@ static void on_reloads(segue__record_call *call, segue__record_answer *answer) {
   }
 }
 
+/* With what asking came to; false: it is not kept here at all. */
+static bool asked(segue__question *q, int rc) {
+  if (rc == 0) return true;
+  segue__http_request *request = q->request;
+  question_free(q);
+  if (rc != UV_ENOENT) cannot_say(request, rc);
+  return rc != UV_ENOENT;
+}
+
 bool segue__record_ask_reloads(segue__admin *admin, segue__http_request *request, uint64_t limit,
                                uint64_t before) {
   segue__record *record = segue__engine_record(admin->engine);
   segue__question *q = record ? question_new(admin, request, on_reloads) : NULL;
   if (!q) return record != NULL;
-  int rc = segue__record_reloads(record, limit, before, &q->call);
-  if (rc == 0) return true;
-  question_free(q);
-  if (rc != UV_ENOENT) cannot_say(request, rc);
-  return rc != UV_ENOENT;
+  return asked(q, segue__record_reloads(record, limit, before, &q->call));
 }
 
 bool segue__record_ask_audit(segue__admin *admin, segue__http_request *request, uint64_t limit) {
   segue__record *record = segue__engine_record(admin->engine);
   segue__question *q = record ? question_new(admin, request, on_reloads) : NULL;
   if (!q) return record != NULL;
-  int rc = segue__record_audits(record, limit, &q->call);
-  if (rc == 0) return true;
-  question_free(q);
-  if (rc != UV_ENOENT) cannot_say(request, rc);
-  return rc != UV_ENOENT;
+  return asked(q, segue__record_audits(record, limit, &q->call));
 }
 
 bool segue__record_ask_reload(segue__admin *admin, segue__http_request *request, uint64_t id) {
@@ -128,11 +129,7 @@ bool segue__record_ask_reload(segue__admin *admin, segue__http_request *request,
   segue__question *q = record ? question_new(admin, request, on_reloads) : NULL;
   if (!q) return record != NULL;
   q->number = id;
-  int rc = segue__record_reload(record, id, &q->call);
-  if (rc == 0) return true;
-  question_free(q);
-  if (rc != UV_ENOENT) cannot_say(request, rc);
-  return rc != UV_ENOENT;
+  return asked(q, segue__record_reload(record, id, &q->call));
 }
 
 /* ---- Two generations ------------------------------------------------------------------------- */
