@@ -203,10 +203,12 @@ static void on_drained(segue__http_request *http) {
   flow(http->user);
 }
 
+/* True: it ends here. One that was posted again meanwhile is in the lane's hands, and ends when
+ * that looks at it. */
 static bool take_off(segue_request *request, size_t delivered) {
   pthread_mutex_lock(&request->lane->lock);
   request->flight -= delivered;
-  bool ends = request->ending && !request->first && !request->ready;
+  bool ends = request->ending && !request->posted && !request->first && !request->ready;
   if (!request->first && !request->ready)
     __atomic_store_n(&request->apart, false, __ATOMIC_RELEASE);
   pthread_mutex_unlock(&request->lane->lock);

@@ -20,7 +20,8 @@ local function daemon(path, filter) return { path = path, filter = filter } end
 local DAEMON = {
   disk = daemon("spec/fault/disk_spec.lua", "while the disk hangs"),
   pin = daemon("spec/daemon/rollback_spec.lua", "a rollback stays until what the sources say"),
-  freeze = daemon("spec/daemon/freeze_spec.lua", "a freeze refuses who asks") }
+  freeze = daemon("spec/daemon/freeze_spec.lua", "a freeze refuses who asks"),
+  numbered = daemon("spec/daemon/numbered_spec.lua", "are each answered once") }
 
 -- { what is taken out, file, code to replace (found exactly once), replacement, spec }
 local mutants = {
@@ -155,6 +156,18 @@ local mutants = {
   { "binding while staging", "core/ingress/ingress.c",
     "rc = stage_url(ingress, spec, spec->listen.urls[i], err);",
     "(void)stage_url(ingress, spec, spec->listen.urls[i], err);", UNIT.ingress },
+  { "leaving connections alone when a reload is settled", "core/ingress/ingress.c",
+    "if (settled ? port->wanted : port->live) {", "if (settled ? 0 : port->live) {",
+    DAEMON.numbered },
+  { "leading new arrivals to the next instance", "core/module/gate.c",
+    "set_open(gate, next, SEGUE__GATE_REFUSING, SEGUE_EMODULE);",
+    "set_open(gate, gate->open && next ? gate->open : next, SEGUE__GATE_REFUSING, SEGUE_EMODULE);",
+    DAEMON.numbered },
+  { "keeping who arrives at a shut gate", "core/module/buffer.c",
+    "if (gate->waiting >= limits->items ||", "if (gate->waiting < limits->items ||",
+    DAEMON.numbered },
+  { "a request that was posted again while it was looked at", "core/ingress/request.c",
+    "request->ending && !request->posted &&", "request->ending &&", DAEMON.numbered },
   { "hiding what is secret", "core/config/json_write.c", "if (seen == SEGUE__SEEN_SECRET)",
     "if (0)", UNIT.mask },
   { "waiting until what is told as applied is on the disk", "core/reload/txn.c",

@@ -26,6 +26,12 @@ function M.build(path, text)
   assert(os.rename(path .. ".new", path)) -- as a package manager does it
 end
 
+--- Builds a plugin from a file.
+function M.build_file(path, source) compile("-shared -fPIC -pthread -o", path, source) end
+
+--- Builds a program that needs nothing of segue.
+function M.program(path, source) compile("-o", path, source) end
+
 --- Builds a host program that links the shared library.
 function M.host(path, source)
   compile("-o", path, source, build .. "/libsegue.so", "-Wl,-rpath," .. build, "-pthread -lm")
