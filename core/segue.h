@@ -493,6 +493,11 @@ SEGUE_API bool segue_request_header_at(const segue_request *request, size_t inde
                                        segue_header *out);
 SEGUE_API segue_text segue_request_body(const segue_request *request);
 SEGUE_API const char *segue_request_peer(const segue_request *request); /* "127.0.0.1:53412" */
+/* Did it come through TLS? */
+SEGUE_API bool segue_request_tls(const segue_request *request);
+/* The names in the verified certificate of the client: 0 is the common name (or the whole subject),
+ * DNS names, mail addresses and URIs follow. NULL past the end, or where it showed none. */
+SEGUE_API const char *segue_request_client(const segue_request *request, size_t index);
 /* What it has passed the gate with: of this snapshot and no other is its answer. */
 SEGUE_API const segue_snapshot *segue_request_snapshot(const segue_request *request);
 /* The client left: an answer reaches nobody. */

@@ -236,7 +236,8 @@ static void on_crowd(void *data, const char *peer) {
 }
 
 void segue__access_watch(segue__admin *admin) {
-  const segue__http_events events = {on_answer, on_tls_failure, on_crowd};
+  const segue__http_events events = {
+      .on_answer = on_answer, .on_tls_failure = on_tls_failure, .on_crowd = on_crowd};
   segue__http_server_watch(admin->server, &events);
 }
 

@@ -66,6 +66,8 @@ int segue__admin_new(segue__admin **out, const segue__admin_options *options) {
   admin->loop = options->loop;
   admin->log = options->log;
   admin->more_metrics = options->more_metrics;
+  admin->more_certificates = options->more_certificates;
+  admin->module_addresses = options->module_addresses;
   admin->more_data = options->data;
   admin->started_wall_ms = segue__loop_wall_ms(options->loop);
   admin->started_ms = segue__loop_now_ms(options->loop);

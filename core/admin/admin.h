@@ -20,6 +20,10 @@ typedef struct segue__admin_options {
   const char *state;       /* told in status; may be NULL */
   /* What others have to say in /metrics; NULL: nothing. */
   void (*more_metrics)(void *data, segue__buf *out);
+  /* Listeners of others, whose certificates grow old as well: by index, NULL past the last one. */
+  segue__tls_notice *(*more_certificates)(void *data, size_t index);
+  /* Adds the addresses of a module as JSON strings, with commas between them. */
+  void (*module_addresses)(void *data, const char *module, segue__buf *out);
   void *data;
 } segue__admin_options;
 

@@ -11,8 +11,35 @@
 
 enum { DAY_S = 86400, WARN_S = 14 * DAY_S, LOOK_MS = 3600 * 1000 };
 
-static int64_t left_s(const segue__admin *admin, const segue__door *door) {
-  return segue__tls_context_expires(door->tls) - segue__loop_wall_ms(admin->loop) / 1000;
+/* Our own listeners that speak TLS, then those of others. */
+typedef struct round {
+  segue__admin_listener *item;
+  size_t index;
+} round;
+
+static segue__tls_notice *next_of_others(const segue__admin *admin, round *r) {
+  segue__tls_notice *notice = NULL;
+  do
+    notice =
+        admin->more_certificates ? admin->more_certificates(admin->more_data, r->index++) : NULL;
+  while (notice && !notice->context);
+  return notice;
+}
+
+static segue__tls_notice *next(const segue__admin *admin, round *r) {
+  while (r->item) {
+    segue__admin_listener *item = r->item;
+    r->item = item->next;
+    if (!item->live || !item->door || !item->door->tls) continue;
+    item->notice.address = item->door->address;
+    item->notice.context = item->door->tls;
+    return &item->notice;
+  }
+  return next_of_others(admin, r);
+}
+
+static int64_t left_s(const segue__admin *admin, const segue__tls_notice *notice) {
+  return segue__tls_context_expires(notice->context) - segue__loop_wall_ms(admin->loop) / 1000;
 }
 
 /* Empty: there is nothing to say. */
@@ -30,29 +57,28 @@ static void on_look(segue__timer *timer) {
 }
 
 /* Said when it begins, when it gets worse, and once a day. */
-static void look_at(segue__admin *admin, segue__admin_listener *item, uint64_t *next_ms) {
-  const segue__door *door = item->door;
+static void look_at(segue__admin *admin, segue__tls_notice *notice, uint64_t *next_ms) {
   char warning[128];
-  int64_t left = left_s(admin, door);
+  int64_t left = left_s(admin, notice);
   uint64_t now = segue__loop_now_ms(admin->loop);
   int stage = left <= 0 ? 2 : left < WARN_S;
   if (left > 0 && (uint64_t)left * 1000 < *next_ms) *next_ms = (uint64_t)left * 1000 + 50;
   warning_of(left, warning, sizeof warning);
-  bool again = now - item->warned_ms >= (uint64_t)DAY_S * 1000;
-  if (stage && (stage != item->warned || again)) {
+  bool again = now - notice->warned_ms >= (uint64_t)DAY_S * 1000;
+  if (stage && (stage != notice->warned || again)) {
     segue__log(admin->log, stage == 2 ? SEGUE__ERROR : SEGUE__WARN, "http", warning, "address", 's',
-               door->address, "subject", 's', segue__tls_context_subject(door->tls), NULL);
-    item->warned_ms = now;
+               notice->address, "subject", 's', segue__tls_context_subject(notice->context), NULL);
+    notice->warned_ms = now;
   }
-  item->warned = stage;
+  notice->warned = stage;
 }
 
 void segue__certificates_look(segue__admin *admin) {
   uint64_t next_ms = LOOK_MS;
   bool any = false;
-  for (segue__admin_listener *item = admin->listeners; item; item = item->next) {
-    if (!item->live || !item->door || !item->door->tls) continue;
-    look_at(admin, item, &next_ms);
+  round all = {admin->listeners, 0};
+  for (segue__tls_notice *notice; (notice = next(admin, &all));) {
+    look_at(admin, notice, &next_ms);
     any = true;
   }
   admin->certificate_timer.data = admin;
@@ -64,15 +90,15 @@ void segue__certificates_json(segue__buf *out, const segue__admin *admin) {
   const char *separator = "";
   char warning[128];
   segue__buf_addc(out, '[');
-  for (const segue__admin_listener *item = admin->listeners; item; item = item->next) {
-    if (!item->live || !item->door || !item->door->tls) continue;
-    int64_t expires = segue__tls_context_expires(item->door->tls);
-    warning_of(left_s(admin, item->door), warning, sizeof warning);
+  round all = {admin->listeners, 0};
+  for (const segue__tls_notice *notice; (notice = next(admin, &all));) {
+    int64_t expires = segue__tls_context_expires(notice->context);
+    warning_of(left_s(admin, notice), warning, sizeof warning);
     segue__buf_adds(out, separator);
     segue__buf_addc(out, '{');
-    segue__render_member(out, "address", item->door->address);
+    segue__render_member(out, "address", notice->address);
     segue__buf_addc(out, ',');
-    segue__render_member(out, "subject", segue__tls_context_subject(item->door->tls));
+    segue__render_member(out, "subject", segue__tls_context_subject(notice->context));
     segue__buf_adds(out, ",\"expires\":");
     segue__render_time(out, expires * 1000);
     segue__buf_addc(out, ',');
@@ -86,10 +112,10 @@ void segue__certificates_json(segue__buf *out, const segue__admin *admin) {
 void segue__certificates_metrics(segue__buf *out, const segue__admin *admin) {
   segue__metrics_head(out, "segue_tls_certificate_expiry_timestamp_seconds", "gauge",
                       "When the certificate of a listener expires, in seconds since 1970.");
-  for (const segue__admin_listener *item = admin->listeners; item; item = item->next) {
-    if (!item->live || !item->door || !item->door->tls) continue;
+  round all = {admin->listeners, 0};
+  for (const segue__tls_notice *notice; (notice = next(admin, &all));) {
     segue__buf_adds(out, "segue_tls_certificate_expiry_timestamp_seconds{address=");
-    segue__metrics_label(out, item->door->address);
-    segue__buf_addf(out, "} %" PRId64 "\n", segue__tls_context_expires(item->door->tls));
+    segue__metrics_label(out, notice->address);
+    segue__buf_addf(out, "} %" PRId64 "\n", segue__tls_context_expires(notice->context));
   }
 }

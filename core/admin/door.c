@@ -8,7 +8,7 @@
 #include <string.h>
 #include <uv.h>
 
-enum { FILE_BYTES = 1 << 20, RATE = 50, BURST = 100 };
+enum { RATE = 50, BURST = 100 };
 
 segue__door *segue__door_ref(segue__door *door) {
   door->refs++;
@@ -38,68 +38,27 @@ typedef struct reading {
   segue_error *err;
 } reading;
 
-/* What others may read is no secret. */
-static int check_mode(const reading *r, const char *path) {
-  unsigned mode;
-  if (!r->os->file_mode || r->os->file_mode(r->os->data, path, &mode) < 0 || !(mode & 07)) return 0;
-  segue__error_set(
-      r->err, SEGUE_EPOLICY,
-      "%s is open to every user of this machine (mode %04o), so it is no secret: chmod "
-      "o= %s, and make a new one",
-      path, mode, path);
-  segue__error_at(r->err, path, 0, 0);
-  return SEGUE_EPOLICY;
-}
-
-static int read_input(const reading *r, const char *path, bool secret, segue__bytes *out) {
-  memset(out, 0, sizeof *out);
-  int rc = segue__read_credential(r->os, path, FILE_BYTES, out, r->err);
-  segue__input input = {.path = (char *)path, .credential = true, .secret = secret};
-  if (!rc) {
-    input.hash = segue__hash_bytes(out->data, out->len, (segue__hash){0, 0});
-    rc = segue__policy_add_input(r->policy, &input);
-  }
-  if (!rc && secret) rc = check_mode(r, path);
-  if (rc == UV_ENOMEM) segue__error_set(r->err, rc, "%s: out of memory", path);
-  return rc;
-}
-
 static void forget(segue__bytes *bytes) {
   if (bytes->data) explicit_bzero(bytes->data, bytes->len);
   segue__free(bytes->data);
 }
 
-static segue__tls_file file_of(const char *name, const segue__bytes *bytes) {
-  return (segue__tls_file){name, bytes->data, bytes->len};
+static int read_input(void *data, const char *path, bool secret, segue__bytes *out,
+                      segue_error *err) {
+  const reading *r = data;
+  return segue__policy_read_credential(r->policy, r->os, path, secret, out, err);
 }
 
-static int make_tls(const reading *r, const segue__http_spec *spec, segue__door *door) {
-  segue__bytes cert = {0}, key = {0}, ca = {0};
-  int rc = read_input(r, spec->cert, false, &cert);
-  if (!rc) rc = read_input(r, spec->key, true, &key);
-  if (!rc && spec->client_ca) rc = read_input(r, spec->client_ca, false, &ca);
-  if (!rc && spec->client_ca && !ca.len) {
-    rc = segue__error_set(r->err, SEGUE_EPOLICY, "%s is empty: it must hold the CA of clients",
-                          spec->client_ca);
-    segue__error_at(r->err, spec->client_ca, 0, 0);
-  }
-  segue__tls_options options = {.size = sizeof options,
-                                .cert = file_of(spec->cert, &cert),
-                                .key = file_of(spec->key, &key),
-                                .client_ca = file_of(spec->client_ca, &ca),
-                                .client_optional = spec->client_optional};
-  if (!rc) rc = segue__tls_context_new(&door->tls, &options, r->err);
-  forget(&key);
-  segue__free(cert.data);
-  segue__free(ca.data);
-  return rc;
+static int make_tls(reading *r, const segue__http_spec *spec, segue__door *door) {
+  segue__tls_paths paths = {spec->cert, spec->key, spec->client_ca, spec->client_optional};
+  return segue__tls_context_load(&door->tls, &paths, read_input, r, r->err);
 }
 
-static int make_tokens(const reading *r, const segue__http_spec *spec, segue__door *door) {
+static int make_tokens(reading *r, const segue__http_spec *spec, segue__door *door) {
   int rc = 0;
   for (size_t i = 0; i < spec->token_count && !rc; i++) {
     segue__bytes bytes;
-    rc = read_input(r, spec->tokens[i].file, true, &bytes);
+    rc = read_input(r, spec->tokens[i].file, true, &bytes, r->err);
     if (!rc) rc = segue__tokens_add(&door->tokens, &spec->tokens[i], bytes.data, bytes.len, r->err);
     forget(&bytes);
   }

@@ -40,8 +40,7 @@ struct segue__admin_listener {
   segue__door *next_door; /* a reference on the one that is staged; NULL: none */
   bool live;              /* named by the live policy */
   bool wanted;            /* named by the policy that is staged */
-  int warned;             /* of its certificate: 1 expires soon, 2 has expired */
-  uint64_t warned_ms;
+  segue__tls_notice notice;
 };
 
 /* Who was not let in, and how often. */
@@ -86,6 +85,8 @@ struct segue__admin {
   segue__timer certificate_timer;
   char *policy_path, *state;
   void (*more_metrics)(void *data, segue__buf *out);
+  segue__tls_notice *(*more_certificates)(void *data, size_t index);
+  void (*module_addresses)(void *data, const char *module, segue__buf *out);
   void *more_data;
   int64_t started_wall_ms;
   uint64_t started_ms;

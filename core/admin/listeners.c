@@ -131,7 +131,7 @@ static void change_door(segue__admin *admin, segue__admin_listener *item) {
       chmod(address->path, mode) != 0)
     segue__log(admin->log, SEGUE__ERROR, "http", "the socket's mode cannot be changed", "path", 's',
                address->path, NULL);
-  if (door != item->door) item->warned = 0;
+  if (door != item->door) item->notice.warned = 0;
   give_door(item, door);
 }
 

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-static void modules_json(segue__buf *out, const segue__engine *engine);
+static void modules_json(segue__buf *out, const segue__admin *admin);
 static void sources_json(segue__buf *out, const segue__engine *engine);
 
 static bool module_good(const segue__module_status *module) {
@@ -192,7 +192,7 @@ void segue__handle_status(segue__admin *admin, segue__http_request *request, con
   status_process(&body, admin);
   status_queue(&body, admin);
   segue__buf_adds(&body, ",\"modules\":");
-  modules_json(&body, admin->engine);
+  modules_json(&body, admin);
   segue__buf_adds(&body, ",\"sources\":");
   sources_json(&body, admin->engine);
   segue__buf_adds(&body, "}\n");
@@ -203,7 +203,7 @@ void segue__handle_modules(segue__admin *admin, segue__http_request *request, co
   (void)rest;
   segue__buf body;
   segue__buf_init(&body);
-  modules_json(&body, admin->engine);
+  modules_json(&body, admin);
   segue__buf_addc(&body, '\n');
   segue__answer_json(request, 200, &body);
 }
@@ -221,7 +221,8 @@ static const char *gate_name(segue__gate_state state) {
   return state == SEGUE__GATE_OPEN ? "open" : state == SEGUE__GATE_SHUT ? "shut" : "refusing";
 }
 
-static void modules_json(segue__buf *out, const segue__engine *engine) {
+static void modules_json(segue__buf *out, const segue__admin *admin) {
+  const segue__engine *engine = admin->engine;
   segue__buf_addc(out, '[');
   for (size_t i = 0; i < segue__engine_module_count(engine); i++) {
     segue__module_status module;
@@ -239,7 +240,9 @@ static void modules_json(segue__buf *out, const segue__engine *engine) {
     for (int k = 0; k < SEGUE__REFUSAL_COUNT; k++)
       segue__buf_addf(out, "%s\"%s\":%" PRIu64, k ? "," : "",
                       segue__refusal_name((segue__refusal)k), module.gate.refused[k]);
-    segue__buf_adds(out, "},\"error\":");
+    segue__buf_adds(out, "},\"listen\":[");
+    if (admin->module_addresses) admin->module_addresses(admin->more_data, module.name, out);
+    segue__buf_adds(out, "],\"error\":");
     segue__render_error_json(out, module.error);
     segue__buf_addc(out, '}');
   }

@@ -268,6 +268,7 @@ static void take_listen(lua_State *L, int index, segue__listen_spec *listen) {
   }
   lua_pop(L, 1);
   listen->generation_header = segue__field_flag(L, index, "generation_header");
+  segue__listen_tls_extract(L, index, listen);
 #define TAKE(field) listen->field = segue__field_count(L, index, "limit_" #field, 0)
   TAKE(head_bytes);
   TAKE(body_bytes);

@@ -24,16 +24,30 @@ static segue__role role(lua_State *L, int index, const char *key, segue__role ot
   return result;
 }
 
+/* The files, and whether a client may come without a certificate. */
+static void take_files(lua_State *L, int tls, char **cert, char **key, char **client_ca,
+                       bool *optional) {
+  *cert = segue__field_text(L, tls, "cert");
+  *key = segue__field_text(L, tls, "key");
+  *client_ca = segue__field_text(L, tls, "client_ca");
+  lua_getfield(L, tls, "client");
+  *optional = lua_isstring(L, -1) && !strcmp(lua_tostring(L, -1), "optional");
+  lua_pop(L, 1);
+}
+
+void segue__listen_tls_extract(lua_State *L, int index, segue__listen_spec *listen) {
+  lua_getfield(L, index, "tls");
+  int tls = lua_gettop(L);
+  if (lua_istable(L, tls))
+    take_files(L, tls, &listen->cert, &listen->key, &listen->client_ca, &listen->client_optional);
+  lua_settop(L, tls - 1);
+}
+
 static void take_tls(lua_State *L, int index, segue__http_spec *spec) {
   lua_getfield(L, index, "tls");
   int tls = lua_gettop(L);
   if (lua_istable(L, tls)) {
-    spec->cert = segue__field_text(L, tls, "cert");
-    spec->key = segue__field_text(L, tls, "key");
-    spec->client_ca = segue__field_text(L, tls, "client_ca");
-    char *client = segue__field_text(L, tls, "client");
-    spec->client_optional = client && !strcmp(client, "optional");
-    segue__free(client);
+    take_files(L, tls, &spec->cert, &spec->key, &spec->client_ca, &spec->client_optional);
     size_t n = segue__field_list(L, tls, "clients", sizeof *spec->clients, &spec->clients);
     for (size_t i = 0; i < n; i++) {
       lua_rawgeti(L, -1, (int)i + 1);

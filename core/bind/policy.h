@@ -82,6 +82,8 @@ int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue_
                           segue_error *err);
 /* extract_http.c: the judged table of an HTTP listener at index. */
 void segue__http_spec_extract(lua_State *L, int index, segue__trigger_spec *trigger);
+/* Likewise what the listeners of the module at index say about TLS. */
+void segue__listen_tls_extract(lua_State *L, int index, segue__listen_spec *listen);
 /* What the Lua half made of a table of plain data: { value =, file =, line = } at index. *out is
  * set before anything is raised, so that it can hang where it is freed. */
 int segue__document_extract(lua_State *L, int index, segue__lua_loader *loader, const char *source,

@@ -178,6 +178,12 @@ static void add_modules(segue__buf *out, const segue_node *list) {
                     segue__table_text(module, "state"), segue__table_text(module, "gate"),
                     segue__table_text(module, "replace"),
                     segue__table_number(module, "generation"));
+    const segue_node *listen = segue_node_get(module, "listen");
+    for (size_t k = 0; k < segue_node_count(listen); k++) {
+      const char *url = "-";
+      segue_node_string(segue_node_at(listen, k, NULL), &url, NULL);
+      segue__buf_addf(out, "  listens on %s\n", url);
+    }
     if (segue__table_given(module, "error"))
       segue__buf_addf(out, "  %s\n", segue__table_text(module, "error.message"));
   }

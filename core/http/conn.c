@@ -319,7 +319,7 @@ static void dispatch(segue__http_conn *conn) {
   request->body.len = exchange->body_apart ? exchange->body_len : (size_t)head->content_length;
   request->local = conn->is_unix;
   request->tls = conn->tls != NULL;
-  request->client = conn->tls ? segue__tls_peer(conn->tls) : NULL;
+  request->client = conn->tls ? segue__tls_client_ref(segue__tls_peer(conn->tls)) : NULL;
   request->door = conn->listener->door;
   request->who[0] = 0;
   request->about = 0;

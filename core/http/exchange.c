@@ -32,7 +32,13 @@ segue__http_exchange *segue__http_exchange_acquire(segue__http_conn *conn) {
   return exchange;
 }
 
+static void forget_client(segue__http_exchange *exchange) {
+  segue__tls_client_unref(exchange->request.client);
+  exchange->request.client = NULL;
+}
+
 void segue__http_exchange_reset(segue__http_exchange *exchange) {
+  forget_client(exchange);
   exchange->head.headers = exchange->headers;
   exchange->head.header_max = exchange->server->limits.header_count;
   exchange->head.method = (segue__http_text){0};
@@ -51,6 +57,7 @@ static void destroy(segue__http_exchange *exchange) {
 void segue__http_exchange_release(segue__http_exchange *exchange) {
   if (!exchange) return;
   segue__http_server *server = exchange->server;
+  forget_client(exchange);
   if (!server || server->pooled >= SEGUE__HTTP_POOL_MAX || exchange->in_cap > SEGUE__HTTP_INPUT) {
     destroy(exchange);
     return;

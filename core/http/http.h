@@ -55,11 +55,11 @@ struct segue__http_request {
   char peer[64]; /* "127.0.0.1:53412", "unix:pid=71,uid=0" */
   bool local;    /* came in on a unix socket */
   bool tls;
-  const segue__tls_client *client; /* by its certificate; NULL: it showed none */
-  void *door;                      /* of the listener it came in by: segue__http_listener_set */
-  char who[128];                   /* the handler's, empty before: who asks, as far as is known */
-  uint64_t about;                  /* the same, 0 before: what its answer tells of */
-  void *user;                      /* the handler's */
+  segue__tls_client *client; /* by its certificate; NULL: it showed none */
+  void *door;                /* of the listener it came in by: segue__http_listener_set */
+  char who[128];             /* the handler's, empty before: who asks, as far as is known */
+  uint64_t about;            /* the same, 0 before: what its answer tells of */
+  void *user;                /* the handler's */
   /* Set by the handler before it returns if it answers later: the client left, or the server
    * closes. Called from the loop, never inside another call. After it the request is gone and must
    * not be answered. A client that only shut its writing side (FIN) has not left. Without it the
@@ -83,6 +83,8 @@ bool segue__http_query_get(const segue__http_request *request, const char *name,
  * headers: extra lines "Name: value\r\n...", or NULL. HEAD gets no body. Copies what it keeps. */
 void segue__http_respond(segue__http_request *request, int status, const char *content_type,
                          const char *headers, const void *body, size_t len);
+/* The answer to come is the last one on its connection. */
+void segue__http_last(segue__http_request *request);
 /* Answers piece by piece (chunked; HTTP/1.0 until the connection closes). write returns UV_ENOBUFS
  * once the client is write_bytes behind, or another negative code when it left: the connection is
  * closed, and on_gone is called a little later unless the stream was ended meanwhile. A client that
@@ -122,6 +124,8 @@ typedef struct segue__http_events {
   void (*on_answer)(void *data, const segue__http_request *request, int status);
   /* A handshake failed. door: of the listener. */
   void (*on_tls_failure)(void *data, const char *peer, void *door, const char *why);
+  /* A connection is about to be taken up by the listener that it came to. */
+  void (*on_connection)(void *data);
   /* A connection past the limit is told 503. */
   void (*on_crowd)(void *data, const char *peer);
 } segue__http_events;

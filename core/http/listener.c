@@ -73,6 +73,8 @@ static void accept_some(segue__http_listener *listener, int most, bool last) {
       return;
     }
     name_peer(fd, &from, peer, sizeof peer);
+    const segue__http_events *events = &listener->server->events;
+    if (events->on_connection) events->on_connection(listener->server->data);
     segue__http_conn_open(listener, fd, peer);
   }
 }

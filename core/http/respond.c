@@ -143,6 +143,11 @@ static void decide_close(segue__http_conn *conn, segue__http_exchange *exchange)
   }
 }
 
+void segue__http_last(segue__http_request *request) {
+  segue__http_conn *conn = ((segue__http_exchange *)request)->conn;
+  if (conn) conn->close_after = conn->linger = true;
+}
+
 /* A server that is gone already wants to know nothing. */
 static void tell(const segue__http_exchange *exchange, int status) {
   const segue__http_server *server = exchange->server;

@@ -18,9 +18,10 @@
 enum { SUBJECT_MAX = 256, OUTGOING_KEEP = 65536, NAMES_MAX = 4096 };
 
 struct segue__tls_context {
-  long refs;
+  long refs; /* atomic */
   const segue__openssl *ssl;
   SSL_CTX *ctx;
+  bool asks; /* for a certificate of the client */
   char subject[SUBJECT_MAX];
   int64_t expires;
 };
@@ -31,8 +32,7 @@ struct segue__tls {
   BIO *in, *out; /* the SSL's */
   bool established;
   const char *why;
-  segue__tls_client client;
-  char *names; /* of client */
+  segue__tls_client *client;
 };
 
 /* ---- Contexts -------------------------------------------------------------------------------- */
@@ -166,6 +166,7 @@ static int fill(segue__tls_context *c, const segue__tls_options *options, segue_
   int rc = each_certificate(c, &options->cert, "a certificate", use_certificate, err);
   if (!rc) rc = use_key(c, options, err);
   if (rc || !options->client_ca.len) return rc;
+  c->asks = !options->client_optional;
   c->ssl->SSL_CTX_set_verify(
       c->ctx, SSL_VERIFY_PEER | (options->client_optional ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT),
       NULL);
@@ -193,14 +194,18 @@ int segue__tls_context_new(segue__tls_context **out, const segue__tls_options *o
 }
 
 segue__tls_context *segue__tls_context_ref(segue__tls_context *context) {
-  context->refs++;
+  __atomic_add_fetch(&context->refs, 1, __ATOMIC_RELAXED);
   return context;
 }
 
 void segue__tls_context_unref(segue__tls_context *context) {
-  if (!context || --context->refs > 0) return;
+  if (!context || __atomic_sub_fetch(&context->refs, 1, __ATOMIC_ACQ_REL) > 0) return;
   context->ssl->SSL_CTX_free(context->ctx);
   segue__free(context);
+}
+
+bool segue__tls_context_asks(const segue__tls_context *context) {
+  return context->asks;
 }
 
 const char *segue__tls_context_subject(const segue__tls_context *context) {
@@ -253,17 +258,29 @@ static int know_client(segue__tls *tls) {
   add_subject(o, x509, &names);
   add_alternatives(o, x509, &names);
   o->X509_free(x509);
-  if (names.failed || !names.data) {
-    segue__buf_deinit(&names);
-    return UV_ENOMEM;
+  segue__tls_client *client =
+      names.failed || !names.data ? NULL : segue__malloc(sizeof *client + names.len);
+  if (client) {
+    client->refs = 1;
+    client->len = names.len;
+    memcpy(client->names, names.data, names.len);
   }
-  tls->names = names.data;
-  tls->client = (segue__tls_client){names.data, names.len};
-  return 0;
+  segue__buf_deinit(&names);
+  tls->client = client;
+  return client ? 0 : UV_ENOMEM;
 }
 
-const segue__tls_client *segue__tls_peer(const segue__tls *tls) {
-  return tls->names ? &tls->client : NULL;
+segue__tls_client *segue__tls_peer(const segue__tls *tls) {
+  return tls->client;
+}
+
+segue__tls_client *segue__tls_client_ref(segue__tls_client *client) {
+  if (client) __atomic_add_fetch(&client->refs, 1, __ATOMIC_RELAXED);
+  return client;
+}
+
+void segue__tls_client_unref(segue__tls_client *client) {
+  if (client && !__atomic_sub_fetch(&client->refs, 1, __ATOMIC_ACQ_REL)) segue__free(client);
 }
 
 /* ---- Connections ----------------------------------------------------------------------------- */
@@ -295,7 +312,7 @@ void segue__tls_free(segue__tls *tls) {
   if (!tls) return;
   tls->context->ssl->SSL_free(tls->ssl); /* and its BIOs */
   segue__tls_context_unref(tls->context);
-  segue__free(tls->names);
+  segue__tls_client_unref(tls->client);
   segue__free(tls);
 }
 

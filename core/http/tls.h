@@ -2,7 +2,8 @@
  *
  * tls.h: TLS 1.2 and 1.3 for the server, without sockets: bytes of the network go in and out by
  * calls, so that the connection decides when something is read and written. OpenSSL is loaded by
- * the first context. Everything on one thread, that of the server.
+ * the first context. A context serves connections of any thread; each of these lives on one, that
+ * of its server.
  */
 #ifndef SEGUE_HTTP_TLS_H
 #define SEGUE_HTTP_TLS_H
@@ -11,6 +12,7 @@
 #include <stdint.h>
 
 #include "../os/error.h"
+#include "../os/os.h"
 
 /* One file's bytes, and the name that errors call it by. len 0: there is none. */
 typedef struct segue__tls_file {
@@ -32,19 +34,43 @@ typedef struct segue__tls_context segue__tls_context;
  * not installed; UV_ENOMEM. */
 int segue__tls_context_new(segue__tls_context **out, const segue__tls_options *options,
                            segue_error *err);
+/* The same from files, each read by `read`, with the path as its name. */
+typedef struct segue__tls_paths {
+  const char *cert, *key, *client_ca; /* client_ca may be NULL */
+  bool client_optional;
+} segue__tls_paths;
+typedef int segue__tls_read_file(void *data, const char *path, bool secret, segue__bytes *out,
+                                 segue_error *err);
+int segue__tls_context_load(segue__tls_context **out, const segue__tls_paths *paths,
+                            segue__tls_read_file *read, void *data, segue_error *err);
+/* [any thread] */
 segue__tls_context *segue__tls_context_ref(segue__tls_context *context);
 void segue__tls_context_unref(segue__tls_context *context); /* NULL allowed */
+/* Must clients show a certificate? */
+bool segue__tls_context_asks(const segue__tls_context *context);
 /* Who the certificate is for, in one line; and when it, or one that it leans on, expires (seconds
  * since 1970). Borrowed. */
 const char *segue__tls_context_subject(const segue__tls_context *context);
 int64_t segue__tls_context_expires(const segue__tls_context *context);
 
+/* A certificate that somebody serves with, and what was said about its age. */
+typedef struct segue__tls_notice {
+  const char *address;
+  const segue__tls_context *context; /* NULL: plain */
+  int warned;                        /* 1 it expires soon, 2 it has expired */
+  uint64_t warned_ms;
+} segue__tls_notice;
+
 /* A client by its verified certificate: its names, each terminated, one behind the other: first the
- * common name (or the whole subject), then DNS names, mail addresses and URIs. */
+ * common name (or the whole subject), then DNS names, mail addresses and URIs. Counted. */
 typedef struct segue__tls_client {
-  const char *names;
+  int refs; /* atomic */
   size_t len;
+  char names[];
 } segue__tls_client;
+/* [any thread] NULL allowed. */
+segue__tls_client *segue__tls_client_ref(segue__tls_client *client);
+void segue__tls_client_unref(segue__tls_client *client);
 
 /* One connection. */
 typedef struct segue__tls segue__tls;
@@ -70,6 +96,6 @@ void segue__tls_taken(segue__tls *tls);
 /* Why it failed, in words. */
 const char *segue__tls_why(const segue__tls *tls);
 /* NULL: the client showed no certificate. */
-const segue__tls_client *segue__tls_peer(const segue__tls *tls);
+segue__tls_client *segue__tls_peer(const segue__tls *tls);
 
 #endif

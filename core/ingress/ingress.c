@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,16 +15,6 @@
 #include "parts.h"
 
 enum { GONE_MS = 30000, UNDONE_MS = 1000, ACCEPTS_SHARED = 4, CONNECTIONS = 10000 };
-
-struct segue__ingress {
-  segue__ingress_options options;
-  segue__lane **lanes;
-  size_t lane_count, lanes_ended;
-  segue__port *ports;
-  bool closing;
-  void (*cb)(void *data);
-  void *data;
-};
 
 int segue__ingress_new(segue__ingress **out, const segue__ingress_options *options) {
   segue__ingress *ingress = segue__calloc(1, sizeof *ingress);
@@ -35,79 +24,12 @@ int segue__ingress_new(segue__ingress **out, const segue__ingress_options *optio
   return 0;
 }
 
-/* ---- Addresses ---- */
-
-static int parse(const char *url, segue__http_address *out, segue_error *err) {
-  static const char scheme[] = "http://";
-  char text[128];
-  size_t len = strlen(url), skip = sizeof scheme - 1;
-  if (strncmp(url, scheme, skip) != 0)
-    return segue__error_set(err, SEGUE_EPOLICY,
-                            "listen = \"%s\" is not of the form \"http://HOST:PORT\"", url);
-  if (len > skip && url[len - 1] == '/') len--;
-  if (len - skip >= sizeof text)
-    return segue__error_set(err, SEGUE_EPOLICY, "listen = \"%s\" is too long", url);
-  memcpy(text, url + skip, len - skip);
-  text[len - skip] = 0;
-  int rc = segue__http_address_parse(text, out, err);
-  if (rc == 0 && out->is_unix)
-    rc = segue__error_set(err, SEGUE_EPOLICY,
-                          "listen = \"%s\": a module is reached at \"http://HOST:PORT\"", url);
-  return rc;
-}
-
-/* True: an earlier one in the policy is the same address. A port 0 is another one each time. */
-static bool taken(const segue__policy *policy, size_t module, size_t url,
-                  const segue__http_address *address) {
-  segue__http_address other;
-  for (size_t i = 0; i <= module; i++) {
-    const segue__listen_spec *listen = &policy->modules[i].listen;
-    for (size_t k = 0; k < (i < module ? listen->url_count : url); k++)
-      if (parse(listen->urls[k], &other, NULL) == 0 && strcmp(other.text, address->text) == 0)
-        return true;
-  }
-  return false;
-}
-
-static int check_one(const segue__policy *policy, size_t module, size_t url, segue_error *err) {
-  const segue__module_spec *spec = &policy->modules[module];
-  segue__http_address address;
-  int rc = parse(spec->listen.urls[url], &address, err);
-  if (rc < 0) return rc;
-  if (taken(policy, module, url, &address))
-    return segue__error_set(err, SEGUE_EPOLICY,
-                            "listen = \"%s\" is there twice: each address leads to one module",
-                            spec->listen.urls[url]);
-  if (spec->ops->size < offsetof(segue_module_ops, handle) + sizeof spec->ops->handle ||
-      !spec->ops->handle)
-    return segue__error_set(err, SEGUE_EPOLICY,
-                            "module '%s' has listen, but its code serves no requests: it has no "
-                            "handle operation",
-                            spec->name);
-  return 0;
-}
-
-int segue__ingress_check(const segue__policy *policy, segue__errors *errors) {
-  int status = 0;
-  for (size_t i = 0; i < policy->module_count; i++) {
-    const segue__listen_spec *listen = &policy->modules[i].listen;
-    for (size_t k = 0; policy->modules[i].ops && k < listen->url_count; k++) {
-      segue_error err = {0};
-      int rc = check_one(policy, i, k, &err);
-      if (rc == 0) continue;
-      segue__error_source(&err, policy->modules[i].name);
-      if (listen->file) segue__error_at(&err, listen->file, listen->line, 0);
-      segue__errors_add(errors, &err);
-      status = SEGUE_EPOLICY;
-    }
-  }
-  return status;
-}
-
 /* ---- Entries ---- */
 
 void segue__entry_unref(segue__entry *entry) {
-  if (entry && !__atomic_sub_fetch(&entry->refs, 1, __ATOMIC_ACQ_REL)) segue__free(entry);
+  if (!entry || __atomic_sub_fetch(&entry->refs, 1, __ATOMIC_ACQ_REL)) return;
+  segue__tls_context_unref(entry->tls);
+  segue__free(entry);
 }
 
 static segue__entry *entry_ref(segue__entry *entry) {
@@ -119,13 +41,16 @@ static uint32_t to_32(uint64_t n, uint32_t otherwise) {
   return !n ? otherwise : n < UINT32_MAX / 2 ? (uint32_t)n : UINT32_MAX / 2;
 }
 
-static segue__entry *entry_new(segue__ingress *ingress, const segue__module_spec *spec) {
+static segue__entry *entry_new(segue__ingress *ingress, const segue__module_spec *spec, bool tls) {
   const segue__listen_spec *listen = &spec->listen;
   segue_gate *gate = segue__gates_get(ingress->options.gates, spec->name);
-  segue__entry *entry = gate ? segue__calloc(1, sizeof *entry) : NULL;
+  size_t name = strlen(spec->name) + 1;
+  segue__entry *entry = gate ? segue__calloc(1, sizeof *entry + name) : NULL;
   if (!entry) return NULL;
+  memcpy(entry->module, spec->name, name);
   entry->refs = 1;
   entry->gate = gate;
+  entry->tls = tls ? segue__tls_context_ref(listen->tls) : NULL;
   entry->generation_header = listen->generation_header;
   entry->limits = (segue__http_limits){
       .head_bytes = to_32(listen->head_bytes, 0),
@@ -186,6 +111,7 @@ void segue__port_unref(segue__port *port) {
   if (__atomic_sub_fetch(&port->refs, 1, __ATOMIC_ACQ_REL)) return;
   segue__free(port->outlets);
   segue__free(port->key);
+  segue__free(port->module);
   segue__free(port);
 }
 
@@ -240,18 +166,23 @@ static int bind_port(segue__ingress *ingress, segue__port *port, segue_error *er
   return rc;
 }
 
-static int open_port(segue__ingress *ingress, const segue__http_address *address,
-                     segue__entry *entry, segue_error *err) {
+static int open_port(segue__ingress *ingress, const segue__module_spec *spec,
+                     const segue__http_address *address, segue__entry *entry, segue_error *err) {
   segue__port *port = segue__calloc(1, sizeof *port);
-  char *key = segue__strdup(address->text);
-  if (!port || !key) {
+  char *key = segue__strdup(address->text), *module = segue__strdup(spec->name);
+  if (!port || !key || !module) {
     segue__free(port);
     segue__free(key);
+    segue__free(module);
     segue__entry_unref(entry);
     return segue__error_set(err, UV_ENOMEM, "%s cannot be opened: out of memory", address->text);
   }
-  *port =
-      (segue__port){.refs = 1, .address = *address, .key = key, .staged = entry, .wanted = true};
+  *port = (segue__port){.refs = 1,
+                        .address = *address,
+                        .key = key,
+                        .module = module,
+                        .staged = entry,
+                        .wanted = true};
   int rc = bind_port(ingress, port, err);
   if (rc < 0) {
     drop_unopened(port);
@@ -263,9 +194,12 @@ static int open_port(segue__ingress *ingress, const segue__http_address *address
   return 0;
 }
 
-static segue__port *find(const segue__ingress *ingress, const char *key) {
+/* A port that the kernel chooses is of a module, and one that is not spoken for. */
+static segue__port *find(const segue__ingress *ingress, const segue__http_address *address,
+                         const char *module) {
   segue__port *port = ingress->ports;
-  while (port && strcmp(port->key, key) != 0)
+  while (port && (strcmp(port->key, address->text) != 0 ||
+                  (!address->port && (port->wanted || strcmp(port->module, module) != 0))))
     port = port->next;
   return port;
 }
@@ -273,12 +207,13 @@ static segue__port *find(const segue__ingress *ingress, const char *key) {
 static int stage_url(segue__ingress *ingress, const segue__module_spec *spec, const char *url,
                      segue_error *err) {
   segue__http_address address;
-  int rc = parse(url, &address, err);
+  bool tls;
+  int rc = segue__listen_parse(url, &address, &tls, err);
   if (rc < 0) return rc;
-  segue__entry *entry = entry_new(ingress, spec);
+  segue__entry *entry = entry_new(ingress, spec, tls && spec->listen.tls);
   if (!entry) return segue__error_set(err, UV_ENOMEM, "%s: out of memory", url);
-  segue__port *port = find(ingress, address.text);
-  if (!port) return open_port(ingress, &address, entry, err);
+  segue__port *port = find(ingress, &address, spec->name);
+  if (!port) return open_port(ingress, spec, &address, entry, err);
   segue__entry_unref(port->staged);
   port->staged = entry;
   port->wanted = true;
@@ -398,34 +333,4 @@ void segue__ingress_close(segue__ingress *ingress, uint64_t grace_ms, void (*cb)
   for (size_t i = 0; i < ingress->lane_count; i++)
     segue__lane_stop(ingress->lanes[i], grace_ms);
   if (!ingress->lane_count) destroy(ingress);
-}
-
-/* ---- Figures ---- */
-
-static uint64_t answers(const segue__port *port, size_t class) {
-  uint64_t sum = 0;
-  for (size_t i = 0; i < port->outlet_count; i++)
-    sum += __atomic_load_n(&port->outlets[i]->answers[class], __ATOMIC_RELAXED);
-  return sum;
-}
-
-static void head(segue__buf *out, const char *name, const char *type, const char *help) {
-  segue__buf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
-void segue__ingress_metrics(const segue__ingress *ingress, segue__buf *out) {
-  static const char *const classes[] = {"gone", "1xx", "2xx", "3xx", "4xx", "5xx"};
-  if (!ingress || !ingress->ports) return;
-  head(out, "segue_ingress_connections", "gauge", "Open connections to a module's listener.");
-  for (const segue__port *port = ingress->ports; port; port = port->next)
-    segue__buf_addf(out, "segue_ingress_connections{address=\"%s\"} %zu\n", port->address.text,
-                    __atomic_load_n(&port->connections, __ATOMIC_RELAXED));
-  head(out, "segue_ingress_answers_total", "counter",
-       "Requests of a module's listener, by what became of them; gone: the client left before.");
-  for (const segue__port *port = ingress->ports; port; port = port->next)
-    for (size_t k = 0; k < SEGUE__CLASSES; k++)
-      if (k != 1)
-        segue__buf_addf(out,
-                        "segue_ingress_answers_total{address=\"%s\",class=\"%s\"} %" PRIu64 "\n",
-                        port->address.text, classes[k], answers(port, k));
 }

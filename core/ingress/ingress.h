@@ -9,6 +9,7 @@
 #ifndef SEGUE_INGRESS_INGRESS_H
 #define SEGUE_INGRESS_INGRESS_H
 
+#include "../http/tls.h"
 #include "../reload/policy.h"
 
 typedef struct segue__ingress segue__ingress;
@@ -21,8 +22,10 @@ typedef struct segue__ingress_options {
 } segue__ingress_options;
 
 int segue__ingress_new(segue__ingress **out, const segue__ingress_options *options);
-/* Are the addresses of a policy addresses, each of one module only, whose code serves requests? */
-int segue__ingress_check(const segue__policy *policy, segue__errors *errors);
+/* Are the addresses of a policy addresses, each of one module only, whose code serves requests?
+ * Certificates are read through os, become inputs of the policy, and are made ready. Called once,
+ * before the policy is used. */
+int segue__ingress_check(segue__policy *policy, const segue__os *os, segue__errors *errors);
 
 /* Binds what is new in `next`, and starts the data threads where there are none yet. */
 int segue__ingress_stage(segue__ingress *ingress, const segue__policy *next, segue__errors *errors);
@@ -37,6 +40,11 @@ void segue__ingress_discard(segue__ingress *ingress);
 void segue__ingress_close(segue__ingress *ingress, uint64_t grace_ms, void (*cb)(void *data),
                           void *data);
 
+/* Those that are live, by index: where, and with which certificate. NULL past the last one, or
+ * where ingress is NULL. */
+segue__tls_notice *segue__ingress_certificate(const segue__ingress *ingress, size_t index);
+/* Adds the addresses that lead to a module, as JSON strings with commas between them. */
+void segue__ingress_addresses(const segue__ingress *ingress, const char *module, segue__buf *out);
 /* What its listeners do, for /metrics. */
 void segue__ingress_metrics(const segue__ingress *ingress, segue__buf *out);
 

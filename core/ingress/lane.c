@@ -36,29 +36,57 @@ segue__entry *segue__outlet_entry(segue__outlet *outlet) {
   if (__builtin_expect(!!__atomic_load_n(&outlet->next_entry, __ATOMIC_ACQUIRE), 0)) {
     segue__entry *entry = __atomic_exchange_n(&outlet->next_entry, NULL, __ATOMIC_ACQ_REL);
     segue__http_server_limit(outlet->server, &entry->limits);
+    if (outlet->listener) segue__http_listener_set(outlet->listener, entry->tls, NULL, NULL);
     segue__entry_unref(outlet->entry);
     outlet->entry = entry;
   }
   return outlet->entry;
 }
 
+/* From the answer to a reload on, a client meets the certificate that the new policy names. */
+static void on_connection(void *data) {
+  segue__outlet_entry(data);
+}
+
+static void add_one(uint64_t *counter) {
+  __atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
+}
+
+static void on_tls_failure(void *data, const char *peer, void *door, const char *why) {
+  (void)peer, (void)door, (void)why; /* counted: whoever knocks could fill a log */
+  add_one(&((segue__outlet *)data)->handshakes);
+}
+
+static void on_crowd(void *data, const char *peer) {
+  (void)peer;
+  add_one(&((segue__outlet *)data)->crowd);
+}
+
 static void begin(segue__outlet *outlet) {
+  static const segue__http_events events = {
+      .on_connection = on_connection, .on_tls_failure = on_tls_failure, .on_crowd = on_crowd};
   segue__lane *lane = outlet->lane;
-  segue__http_listener *listener = outlet->listener;
-  outlet->listener = NULL;
   outlet->next = lane->outlets;
   lane->outlets = outlet;
   segue__http_server_begin(outlet->server, &lane->uv);
+  segue__http_server_watch(outlet->server, &events);
   segue__outlet_entry(outlet);
-  int rc = segue__http_listener_begin(listener, outlet->server);
-  if (rc < 0)
-    segue__log(lane->log, SEGUE__ERROR, "ingress", "a data thread cannot watch a listener",
-               "address", 's', outlet->port->address.text, "error", 's', uv_strerror(rc), NULL);
+  int rc = segue__http_listener_begin(outlet->listener, outlet->server);
+  if (rc == 0) return;
+  outlet->listener = NULL;
+  segue__log(lane->log, SEGUE__ERROR, "ingress", "a data thread cannot watch a listener", "address",
+             's', outlet->port->address.text, "error", 's', uv_strerror(rc), NULL);
+}
+
+/* Who has connected already is let in by the close, so its listener is forgotten after. */
+static void close_server(segue__outlet *outlet, uint64_t grace_ms) {
+  segue__http_server_close(outlet->server, grace_ms, on_server_closed, outlet);
+  outlet->listener = NULL;
 }
 
 static void obey(segue__outlet *outlet, bool to_begin, bool to_end, uint64_t grace_ms) {
   if (to_begin) begin(outlet);
-  if (to_end) segue__http_server_close(outlet->server, grace_ms, on_server_closed, outlet);
+  if (to_end) close_server(outlet, grace_ms);
 }
 
 /* ---- Notes ---- */
@@ -94,7 +122,7 @@ static segue_request *take_inbox(segue__lane *lane, bool *stop) {
 /* Those that were to close at leisure have to hurry. */
 static void close_all(segue__lane *lane) {
   for (segue__outlet *outlet = lane->outlets; outlet; outlet = outlet->next)
-    segue__http_server_close(outlet->server, lane->stop_grace_ms, on_server_closed, outlet);
+    close_server(outlet, lane->stop_grace_ms);
 }
 
 static void on_async(uv_async_t *async) {

@@ -20,8 +20,10 @@ typedef struct segue__port segue__port;
 typedef struct segue__entry {
   int refs; /* atomic */
   segue_gate *gate;
+  segue__tls_context *tls; /* NULL: plain */
   bool generation_header;
   segue__http_limits limits;
+  char module[]; /* whose gate it is */
 } segue__entry;
 
 enum { SEGUE__CLASSES = 6 }; /* of answers: 1xx to 5xx, and those whose client left (0) */
@@ -30,12 +32,13 @@ typedef struct segue__outlet {
   segue__lane *lane;
   segue__port *port; /* a reference */
   segue__http_server *server;
-  segue__http_listener *listener;
-  segue__entry *entry;                       /* the lane's */
-  segue__entry *next_entry;                  /* atomic: to be taken by the lane */
-  uint64_t answers[SEGUE__CLASSES];          /* atomic, written by the lane */
-  bool begin, end, queued;                   /* under the lane's lock: what it is asked to do */
-  uint64_t grace_ms;                         /* likewise: for the end */
+  segue__http_listener *listener;   /* the lane's; NULL: it is closing, or cannot be watched */
+  segue__entry *entry;              /* the lane's */
+  segue__entry *next_entry;         /* atomic: to be taken by the lane */
+  uint64_t answers[SEGUE__CLASSES]; /* atomic, written by the lane */
+  uint64_t handshakes, crowd;       /* likewise: that failed, that were turned away */
+  bool begin, end, queued;          /* under the lane's lock: what it is asked to do */
+  uint64_t grace_ms;                /* likewise: for the end */
   struct segue__outlet *command_next, *next; /* to do; of the lane */
 } segue__outlet;
 
@@ -44,10 +47,12 @@ struct segue__port {
   size_t connections; /* atomic */
   segue__http_address address;
   char *key;               /* as normalised from the policy: the port may be 0 there */
+  char *module;            /* that it was opened for */
   segue__outlet **outlets; /* one for each lane; theirs from begin on */
   size_t outlet_count;
   segue__entry *entry, *staged, *before; /* live; of the next policy; before the flip */
   bool wanted, open, live;
+  segue__tls_notice notice;
   segue__port *next;
 };
 
@@ -102,6 +107,19 @@ struct segue__lane {
   size_t orphans;    /* once closed: requests that are not answered */
   bool disowned;     /* the ingress is gone: the last orphan frees it */
 };
+
+struct segue__ingress {
+  segue__ingress_options options;
+  segue__lane **lanes;
+  size_t lane_count, lanes_ended;
+  segue__port *ports;
+  bool closing;
+  void (*cb)(void *data);
+  void *data;
+};
+
+/* check.c: "http://HOST:PORT"; tls: it is "https://...". */
+int segue__listen_parse(const char *url, segue__http_address *out, bool *tls, segue_error *err);
 
 /* ingress.c */
 void segue__port_unref(segue__port *port);

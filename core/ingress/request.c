@@ -152,9 +152,21 @@ static void on_gate(segue_arrival *arrival, int status) {
   if (!segue__lane_post_unlock(request)) segue__request_orphaned(request);
 }
 
+/* On a connection that is older than the demand for a certificate. */
+static void send_back(segue__outlet *outlet, segue__http_request *http) {
+  static const char text[] = "a certificate is asked for here now: connect again\n";
+  count(outlet, 4);
+  segue__http_last(http);
+  segue__http_respond(http, 421, "text/plain; charset=utf-8", NULL, text, sizeof text - 1);
+}
+
 void segue__request_arrived(void *data, segue__http_request *http) {
   segue__outlet *outlet = data;
   const segue__entry *entry = segue__outlet_entry(outlet);
+  if (entry->tls && !http->client && segue__tls_context_asks(entry->tls)) {
+    send_back(outlet, http);
+    return;
+  }
   segue_request *request = acquire(outlet, http);
   if (!request) {
     segue__http_respond(http, 503, "text/plain; charset=utf-8", "Retry-After: 1\r\n",
@@ -415,6 +427,18 @@ segue_text segue_request_body(const segue_request *request) {
 
 const char *segue_request_peer(const segue_request *request) {
   return request->http->peer;
+}
+
+bool segue_request_tls(const segue_request *request) {
+  return request->http->tls;
+}
+
+const char *segue_request_client(const segue_request *request, size_t index) {
+  const segue__tls_client *client = request->http->client;
+  const char *name = client ? client->names : NULL, *end = client ? name + client->len : NULL;
+  for (; name < end; name += strlen(name) + 1)
+    if (index-- == 0) return name;
+  return NULL;
 }
 
 const segue_snapshot *segue_request_snapshot(const segue_request *request) {

@@ -60,7 +60,7 @@ segue_gate *segue_gate_get(segue *s, const char *module) {
 
 int segue__judge_policy(segue__policy *policy, const segue__os *os, segue__errors *errors) {
   int rc = segue__admin_check(policy, os, errors);
-  return rc < 0 ? rc : segue__ingress_check(policy, errors);
+  return rc < 0 ? rc : segue__ingress_check(policy, os, errors);
 }
 
 int segue__policy_blame(int status, segue__errors *errors) {

@@ -212,9 +212,9 @@ static void flip(void *data, bool back) {
 
 static void settle(void *data) {
   segue *s = data;
+  if (s->ingress) segue__ingress_settle(s->ingress); /* the admin API tells of its certificates */
   segue__admin_settle(s->admin);
   segue__triggers_settle(s->triggers);
-  if (s->ingress) segue__ingress_settle(s->ingress);
 }
 
 static void discard(void *data) {
@@ -318,6 +318,16 @@ static void more_metrics(void *data, segue__buf *out) {
   segue__ingress_metrics(s->ingress, out);
 }
 
+static segue__tls_notice *more_certificates(void *data, size_t index) {
+  const segue *s = data;
+  return segue__ingress_certificate(s->ingress, index);
+}
+
+static void module_addresses(void *data, const char *module, segue__buf *out) {
+  const segue *s = data;
+  segue__ingress_addresses(s->ingress, module, out);
+}
+
 static int open_admin(segue *s, segue_error *error) {
   char policy[PATH_MAX]; /* told in full, however it was written */
   segue__admin_options options = {
@@ -328,6 +338,8 @@ static int open_admin(segue *s, segue_error *error) {
           s->options.policy && realpath(s->options.policy, policy) ? policy : s->options.policy,
       .state = s->state.folder,
       .more_metrics = more_metrics,
+      .more_certificates = more_certificates,
+      .module_addresses = module_addresses,
       .data = s,
   };
   int rc = segue__admin_new(&s->admin, &options);

@@ -40,8 +40,12 @@ const char *segue__replace_name(segue__replace replace);
 
 /* Where a module is reached from outside. 0: the default. */
 typedef struct segue__listen_spec {
-  char **urls; /* "http://127.0.0.1:8080" */
+  char **urls; /* "http://127.0.0.1:8080", "https://..." */
   size_t url_count;
+  char *cert, *key, *client_ca; /* of those that speak TLS: paths; NULL: none */
+  bool client_optional;
+  void *tls; /* what was made of them, by whoever opens listeners; NULL: nothing yet */
+  void (*free_tls)(void *tls);
   bool generation_header; /* answers name the generation that made them */
   uint64_t head_bytes, body_bytes, connections;
   uint64_t head_ms, body_ms, idle_ms, write_ms;

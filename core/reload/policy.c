@@ -9,6 +9,8 @@
 
 #include "txn.h"
 
+enum { CREDENTIAL_BYTES = 1 << 20 };
+
 int segue__policy_new(segue__policy **out) {
   segue__policy *policy = segue__calloc(1, sizeof *policy);
   *out = policy;
@@ -43,6 +45,33 @@ int segue__policy_add_input(segue__policy *policy, const segue__input *input) {
   return 0;
 }
 
+/* What others may read is no secret. */
+static int check_mode(const segue__os *os, const char *path, segue_error *err) {
+  unsigned mode;
+  if (!os->file_mode || os->file_mode(os->data, path, &mode) < 0 || !(mode & 07)) return 0;
+  segue__error_set(
+      err, SEGUE_EPOLICY,
+      "%s is open to every user of this machine (mode %04o), so it is no secret: chmod "
+      "o= %s, and make a new one",
+      path, mode, path);
+  segue__error_at(err, path, 0, 0);
+  return SEGUE_EPOLICY;
+}
+
+int segue__policy_read_credential(segue__policy *policy, const segue__os *os, const char *path,
+                                  bool secret, segue__bytes *out, segue_error *err) {
+  memset(out, 0, sizeof *out);
+  int rc = segue__read_credential(os, path, CREDENTIAL_BYTES, out, err);
+  segue__input input = {.path = (char *)path, .credential = true, .secret = secret};
+  if (!rc) {
+    input.hash = segue__hash_bytes(out->data, out->len, (segue__hash){0, 0});
+    rc = segue__policy_add_input(policy, &input);
+  }
+  if (!rc && secret) rc = check_mode(os, path, err);
+  if (rc == UV_ENOMEM) segue__error_set(err, rc, "%s: out of memory", path);
+  return rc;
+}
+
 static void free_modules(segue__policy *policy) {
   for (size_t i = 0; i < policy->module_count; i++) {
     segue__module_spec *module = &policy->modules[i];
@@ -57,6 +86,10 @@ static void free_modules(segue__policy *policy) {
       segue__free(module->listen.urls[j]);
     segue__free(module->listen.urls);
     segue__free(module->listen.file);
+    segue__free(module->listen.cert);
+    segue__free(module->listen.key);
+    segue__free(module->listen.client_ca);
+    if (module->listen.free_tls) module->listen.free_tls(module->listen.tls);
   }
   segue__free(policy->modules);
 }

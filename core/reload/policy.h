@@ -118,6 +118,10 @@ int segue__policy_new(segue__policy **out);
 segue__policy *segue__policy_ref(segue__policy *policy);
 /* One more file whose bytes count as the policy's. */
 int segue__policy_add_input(segue__policy *policy, const segue__input *input); /* path is copied */
+/* Reads a token, key or certificate through os, as it is in the world now, and adds it to the
+ * inputs. A secret that others may read is none, and refused. out also holds what was read then. */
+int segue__policy_read_credential(segue__policy *policy, const segue__os *os, const char *path,
+                                  bool secret, segue__bytes *out, segue_error *err);
 void segue__policy_unref(segue__policy *policy); /* frees all arrays and strings with segue__free */
 /* Names unique, needs known and without a cycle, durations sane. Errors are added. */
 int segue__policy_validate(const segue__policy *policy, segue__errors *errors);

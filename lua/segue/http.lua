@@ -31,6 +31,8 @@ local keys = {
 }
 local tls_keys = { cert = "text", key = "text", client_ca = "text",
   client = { "required", "optional" }, clients = "table" }
+local module_tls_keys = { cert = "text", key = "text", client_ca = "text",
+  client = { "required", "optional" } }
 local client_keys = { name = "text", role = roles }
 local token_keys = { file = "text", role = roles, name = "text" }
 local per = { s = 1, m = 60, h = 3600 }
@@ -67,8 +69,9 @@ local function each(list, name, known, example)
   end
 end
 
-local function tls_of(tls)
-  judge(tls, tls_keys, "tls: ")
+-- known: its keys. Those of a module know no clients by name: it judges them itself.
+local function tls_of(tls, known)
+  judge(tls, known, "tls: ")
   need(tls, "cert", "tls: ", 'cert = "server.pem"')
   need(tls, "key", "tls: ", 'key = "server.key"')
   for _, key in ipairs { "client", "clients" } do
@@ -137,7 +140,7 @@ local function options_of(given)
     if key ~= 1 then o[key] = value end
   end
   judge(o, keys, "")
-  if o.tls then tls_of(o.tls) end
+  if o.tls then tls_of(o.tls, tls_keys) end
   if o.tokens then
     each(o.tokens, "tokens", token_keys, '{ file = "ops.token", role = "operate" }')
   end
@@ -153,18 +156,42 @@ end
 
 local M = {}
 
+-- What fn returns, or nil and what was wrong.
+local function caught(fn, ...)
+  local ok, result = pcall(fn, ...)
+  if ok then return result end
+  if type(result) ~= "table" or not result.message then error(result, 0) end
+  return nil, result.message
+end
+
 --- The fields of the trigger, or nil and what is wrong.
 ---@param given string|segue.HttpOptions
 ---@return table?
 ---@return string?
 function M.spec(given)
-  local ok, result = pcall(function()
+  return caught(function()
     if type(given) ~= "table" then return { address = address_of(given) } end
     return options_of(given)
   end)
-  if ok then return result end
-  if type(result) ~= "table" or not result.message then error(result, 0) end
-  return nil, result.message
+end
+
+local function tls_with_paths(tls, fn)
+  local copy = {}
+  for key, value in pairs(tls) do copy[key] = value end
+  for _, key in ipairs { "cert", "key", "client_ca" } do copy[key] = copy[key] and fn(copy[key]) end
+  return copy
+end
+
+--- What a module's listeners speak, with every path taken through fn; or nil and what is wrong.
+---@param tls table
+---@param fn fun(path: string): string
+---@return table?
+---@return string?
+function M.module_tls(tls, fn)
+  return caught(function()
+    tls_of(tls, module_tls_keys)
+    return tls_with_paths(tls, fn)
+  end)
 end
 
 --- The same with every path taken through fn: the policy's folder put before it.
@@ -174,13 +201,7 @@ end
 function M.with_paths(trigger, fn)
   local copy = {}
   for key, value in pairs(trigger) do copy[key] = value end
-  if trigger.tls then
-    copy.tls = {}
-    for key, value in pairs(trigger.tls) do copy.tls[key] = value end
-    for _, key in ipairs { "cert", "key", "client_ca" } do
-      copy.tls[key] = copy.tls[key] and fn(copy.tls[key])
-    end
-  end
+  copy.tls = trigger.tls and tls_with_paths(trigger.tls, fn)
   if trigger.tokens then
     copy.tokens = {}
     for i, token in ipairs(trigger.tokens) do

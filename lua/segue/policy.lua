@@ -59,6 +59,7 @@ local module_keys = {
   kind = "text", replace = { "swap", "handover", "restart" }, config = "text", needs = "texts",
   prepare = "duration", start = "duration", drain = "duration", stop = "duration",
   buffer = "table", listen = "text or table", limits = "table", generation_header = "boolean",
+  tls = "table",
 }
 local limit_keys = { head = "size", body = "size", connections = "count", head_time = "duration",
   body_time = "duration", idle = "duration", write = "duration" }
@@ -192,11 +193,20 @@ function Judge:module(name, module)
   return self:listen(module, result, where) and result or nil
 end
 
+-- What its addresses of https:// speak.
+function Judge:tls(module, result, where)
+  if module.tls == nil then return true end
+  local tls, message = http.module_tls(module.tls, function(p) return self:folder_path(p) end)
+  if not tls then self:problem(where .. ": " .. message, where .. ".tls") end
+  result.tls = tls
+  return tls ~= nil
+end
+
 -- Where a module is reached, and what it puts up with there.
 function Judge:listen(module, result, where)
   local listen, limits = module.listen, module.limits or {}
   if listen == nil then
-    for _, key in ipairs { "limits", "generation_header" } do
+    for _, key in ipairs { "limits", "generation_header", "tls" } do
       if module[key] ~= nil then
         self:problem(("%s: %s is for modules that listen: give it listen = \"http://HOST:PORT\"")
           :format(where, key), where)
@@ -211,6 +221,7 @@ function Judge:listen(module, result, where)
     return false
   end
   if not self:keys(limits, limit_keys, where .. ".limits") then return false end
+  if not self:tls(module, result, where) then return false end
   result.listen, result.generation_header = listen, module.generation_header
   result.limit_head_bytes = limits.head and check.size(limits.head)
   result.limit_body_bytes = limits.body and check.size(limits.body)

@@ -48,6 +48,12 @@
 ---@field idle? segue.Duration between requests; default: 75 s
 ---@field write? segue.Duration of a client that does not read; default: 30 s
 
+---@class segue.ModuleTls
+---@field cert string PEM: the certificate, then what leads to its CA
+---@field key string PEM, for this user only
+---@field client_ca? string PEM: who signs the certificates of clients
+---@field client? "required"|"optional"
+
 ---@class segue.History
 ---@field reloads? integer
 ---@field generations? integer
@@ -72,7 +78,8 @@
 ---@field prepare? segue.Duration
 ---@field start? segue.Duration
 ---@field drain? segue.Duration
----@field listen? string|string[] where it is reached: "http://HOST:PORT"
+---@field listen? string|string[] where it is reached: "http://HOST:PORT", "https://HOST:PORT"
+---@field tls? segue.ModuleTls of its addresses that begin with https://
 ---@field generation_header? boolean answers name the generation that made them
 ---@field limits? segue.Limits of its listeners
 ---@field buffer? { items: integer?, bytes: integer?, age: segue.Duration? } of its gate

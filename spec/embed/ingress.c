@@ -103,6 +103,17 @@ static void misuse(segue_request *request) {
   say(request, 200, refused == 8 ? "all refused\n" : "taken\n");
 }
 
+/* By which names the client is known. */
+static void name_client(segue_request *request) {
+  char text[1024];
+  size_t at =
+      (size_t)snprintf(text, sizeof text, "%s", segue_request_tls(request) ? "tls" : "plain");
+  const char *name;
+  for (size_t i = 0; (name = segue_request_client(request, i)) && at < sizeof text; i++)
+    at += (size_t)snprintf(text + at, sizeof text - at, " %s", name);
+  say(request, 200, text);
+}
+
 static void release_all(void) {
   pthread_mutex_lock(&lock);
   released = true;
@@ -126,7 +137,9 @@ static bool path_is(const segue_request *request, const char *path) {
 }
 
 static void work_off(const job *j) {
-  if (path_is(j->request, "/hold"))
+  if (path_is(j->request, "/who/later"))
+    name_client(j->request);
+  else if (path_is(j->request, "/hold"))
     say(j->request, 200, segue_request_gone(j->request) ? "gone\n" : "released\n");
   else if (path_is(j->request, "/stream/later"))
     stream(j->request);
@@ -195,10 +208,12 @@ static void handle(void *data, segue_request *request) {
     release_all();
     say(request, 200, "ok\n");
   } else if (path_is(request, "/later") || path_is(request, "/hold") ||
-             path_is(request, "/stream/later")) {
+             path_is(request, "/stream/later") || path_is(request, "/who/later")) {
     post(request, s->value);
   } else if (path_is(request, "/stream")) {
     stream(request);
+  } else if (path_is(request, "/who")) {
+    name_client(request);
   } else if (path_is(request, "/misuse")) {
     misuse(request);
   } else if (path_is(request, "/nothing")) {

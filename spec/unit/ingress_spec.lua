@@ -80,7 +80,7 @@ describe("an ingress", function()
   local function check(p)
     local errors, found = ffi.new("segue__errors[1]"), {}
     C.segue__errors_init(errors)
-    local rc = C.segue__ingress_check(p, errors)
+    local rc = C.segue__ingress_check(p, C.segue__os_default(), errors)
     for i = 0, tonumber(errors[0].count) - 1 do
       found[#found + 1] = ffi.string(errors[0].items[i].message)
     end
@@ -146,9 +146,12 @@ describe("an ingress", function()
     assert.matches("module 'a' has listen, but its code serves no requests", no_handle[1])
     ops.handle = loop:cb("void (*)(void *, segue_request *)", function() end)
     local _, twice = check(policy { a = { url(8080) }, b = { "http://127.0.0.1:8080/" } })
-    assert.same({ 'listen = "http://127.0.0.1:8080/" is there twice: each address leads to one '
+    assert.same({ "modules 'a' and 'b' both listen at 127.0.0.1:8080: each address leads to one "
       .. "module" }, twice)
-    assert.equal(0, (check(policy { a = { url(8080), url(8081) }, b = { "http://[::1]:8080" } })))
+    local _, both = check(policy { a = { url(8080), url(8080) } })
+    assert.same({ "module 'a' listens twice at 127.0.0.1:8080: remove one" }, both)
+    assert.equal(0, (check(policy { a = { url(8080), url(8081), url(0), url(0) },
+      b = { "http://[::1]:8080", url(0) } })))
   end)
 
   it("gives everything back wherever memory runs out", function()

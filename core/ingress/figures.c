@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What an operator is told about the listeners of modules: where they are, with which certificates,
+ * and what they do.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "parts.h"
+
+segue__tls_notice *segue__ingress_certificate(const segue__ingress *ingress, size_t index) {
+  segue__port *port = ingress ? ingress->ports : NULL;
+  for (; port; port = port->next)
+    if (port->live && index-- == 0) break;
+  if (!port) return NULL;
+  segue__tls_notice *notice = &port->notice;
+  const segue__tls_context *now = port->entry ? port->entry->tls : NULL;
+  if (notice->context != now) notice->warned = 0;
+  notice->context = now;
+  notice->address = port->address.text;
+  return notice;
+}
+
+void segue__ingress_addresses(const segue__ingress *ingress, const char *module, segue__buf *out) {
+  const char *separator = "";
+  for (const segue__port *port = ingress ? ingress->ports : NULL; port; port = port->next) {
+    if (!port->open || !port->entry || strcmp(port->entry->module, module) != 0) continue;
+    segue__buf_addf(out, "%s\"%s://%s\"", separator, port->entry->tls ? "https" : "http",
+                    port->address.text);
+    separator = ",";
+  }
+}
+
+static void head(segue__buf *out, const char *name, const char *type, const char *help) {
+  segue__buf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+/* Of all lanes, a counter that is so far into an outlet. */
+static uint64_t sum(const segue__port *port, size_t offset) {
+  uint64_t total = 0;
+  for (size_t i = 0; i < port->outlet_count; i++)
+    total +=
+        __atomic_load_n((const uint64_t *)(const void *)((const char *)port->outlets[i] + offset),
+                        __ATOMIC_RELAXED);
+  return total;
+}
+
+static void family(const segue__ingress *ingress, segue__buf *out, const char *name,
+                   const char *help, size_t offset) {
+  head(out, name, "counter", help);
+  for (const segue__port *port = ingress->ports; port; port = port->next)
+    segue__buf_addf(out, "%s{address=\"%s\"} %" PRIu64 "\n", name, port->address.text,
+                    sum(port, offset));
+}
+
+static void answer_metrics(const segue__ingress *ingress, segue__buf *out) {
+  static const char *const classes[] = {"gone", "1xx", "2xx", "3xx", "4xx", "5xx"};
+  head(out, "segue_ingress_answers_total", "counter",
+       "Requests of a module's listener, by what became of them; gone: the client left before.");
+  for (const segue__port *port = ingress->ports; port; port = port->next)
+    for (size_t k = 0; k < SEGUE__CLASSES; k++)
+      if (k != 1)
+        segue__buf_addf(out,
+                        "segue_ingress_answers_total{address=\"%s\",class=\"%s\"} %" PRIu64 "\n",
+                        port->address.text, classes[k],
+                        sum(port, offsetof(segue__outlet, answers) + k * sizeof(uint64_t)));
+}
+
+void segue__ingress_metrics(const segue__ingress *ingress, segue__buf *out) {
+  if (!ingress || !ingress->ports) return;
+  head(out, "segue_ingress_connections", "gauge", "Open connections to a module's listener.");
+  for (const segue__port *port = ingress->ports; port; port = port->next)
+    segue__buf_addf(out, "segue_ingress_connections{address=\"%s\"} %zu\n", port->address.text,
+                    __atomic_load_n(&port->connections, __ATOMIC_RELAXED));
+  answer_metrics(ingress, out);
+  family(ingress, out, "segue_ingress_connections_refused_total",
+         "Connections past the limit, which were told 503.", offsetof(segue__outlet, crowd));
+  family(ingress, out, "segue_ingress_handshakes_failed_total",
+         "TLS handshakes of a module's listener that failed.", offsetof(segue__outlet, handshakes));
+}

@@ -1,0 +1,123 @@
+-- SPDX-License-Identifier: MIT
+-- A host whose module is reached by HTTP (spec/embed/ingress.c), started on a policy and asked:
+--   setup(front.build); after_each(front.cleanup); teardown(front.remove)
+--   local f = front.start { module = 'listen = "http://127.0.0.1:@AT@"' }
+--   f:get("/"); f:config(2); f:reload()
+local http = require "spec.support.http"
+local port = require "spec.support.port"
+local process = require "spec.support.process"
+local tempdir = require "spec.support.tempdir"
+local wait = require "spec.support.wait"
+
+local M = { WITHIN_MS = 60000 } -- also under a sanitizer on a busy machine
+local Front = {}
+Front.__index = Front
+local program, built, running
+
+function M.build()
+  built = tempdir.new()
+  program = built:at("host")
+  local libraries = process.run { "pkg-config", "--libs", "libuv", "yaml-0.1", "libxxhash",
+    "libpcre2-8", "sqlite3", "luajit" }
+  assert(libraries.code == 0, libraries:describe())
+  local cc = process.run { "sh", "-c", table.concat({ "cc -std=c11 -D_GNU_SOURCE -Wall -Wextra",
+    "-Werror", os.getenv("SEGUE_SPEC_CFLAGS"), "-Icore -o", program, "spec/embed/ingress.c",
+    os.getenv("SEGUE_BUILD") .. "/libsegue.a", (libraries.stdout:gsub("\n", " ")),
+    "-lm -ldl -pthread" }, " "), deadline_ms = 120000 }
+  assert(cc.code == 0, cc:describe())
+end
+
+M.remove = tempdir.remove_all
+
+--- Ends the host, which must do so in good order.
+function M.cleanup()
+  http.close_all()
+  local f = running
+  running = nil
+  if f and f.host:running() then
+    f.host:kill("usr1") -- who never answers keeps what it has
+    f.host:kill("term")
+    local code = f.host:wait_exit(M.WITHIN_MS)
+    if code ~= 0 then error(f.host:describe(), 0) end
+  end
+  process.stop_all()
+end
+
+--- Writes the policy anew: module: keys of the service; top: of the policy; others: modules;
+--- replace. @AT@ is the port of the service.
+function Front:policy(options)
+  for key, value in pairs(options) do self.options[key] = value end
+  local o = self.options
+  return self.dir:write("reload.lua", (([[
+local segue = require "segue"
+return {
+  sources = { segue.file "a.yaml" },
+  triggers = { segue.http "127.0.0.1:%d" }, %s
+  modules = {
+    service = { kind = "c", plugin = "service", replace = "%s", %s },
+    %s
+  },
+}
+]]):format(self.admin, o.top, o.replace, o.module, o.others):gsub("@AT@", self.at)))
+end
+
+function Front:config(value, more)
+  self.dir:write("a.yaml", ("a: %d\nexclusive: %s\n%s"):format(value,
+    tostring(self.options.replace == "restart"), more or ""))
+end
+
+--- dir: of files that are there already; wrap: words before the program.
+function M.start(options)
+  local self = setmetatable({ at = port.free(), admin = port.free(),
+    dir = options.dir or tempdir.new(), options = { top = "", others = "", replace = "handover",
+      module = 'listen = "http://127.0.0.1:@AT@"' } }, Front)
+  local path = self:policy(options)
+  self:config(1)
+  self:boot(path, options.wrap)
+  return self
+end
+
+function Front:boot(path, wrap)
+  local command = {}
+  for _, word in ipairs(wrap or {}) do command[#command + 1] = word end
+  for _, word in ipairs { program, path or self.dir:at("reload.lua"), self.dir:at("lock") } do
+    command[#command + 1] = word
+  end
+  self.host = process.start(command)
+  running = self
+  self.host:wait_output("started ok", M.WITHIN_MS)
+end
+
+--- Asks for a reload; the answer must have this status.
+function Front:reload(status)
+  local answer = http.request { port = self.admin, method = "POST", path = "/-/reload",
+    deadline_ms = M.WITHIN_MS }
+  if answer.status ~= (status or 200) then error(answer.body .. self.host.output, 2) end
+  return answer
+end
+
+function Front:get(path, more)
+  local request = { port = self.at, path = path, deadline_ms = M.WITHIN_MS }
+  for key, value in pairs(more or {}) do request[key] = value end
+  return http.request(request)
+end
+
+function Front:ask(path)
+  return http.request({ port = self.admin, path = path, deadline_ms = M.WITHIN_MS }).body
+end
+
+--- A figure of /metrics: its name with labels. Nil: there is none.
+function Front:metric(name)
+  return tonumber((self:ask("/metrics"):match("\n" .. name:gsub("%p", "%%%0") .. " (%S+)\n")))
+end
+
+function Front:until_metric(name, value)
+  wait.until_true(function() return self:metric(name) == value end, M.WITHIN_MS,
+    name .. " to be " .. value)
+end
+
+function Front:port_metric(name, more)
+  return ('%s{address="127.0.0.1:%d"%s}'):format(name, self.at, more or "")
+end
+
+return M
