@@ -302,7 +302,9 @@ typedef struct segue_module_ops {
                   void **instance);
   /* Begins to serve; may take exclusive resources. */
   void (*start)(void *instance, segue_op *op);
-  /* Lets what is inside finish; nothing new arrives. */
+  /* Lets what is inside finish; nothing new arrives. Not called for a restart that is undone
+   * because somebody did not leave (drain = { over = "undo" } of the policy): the instance serves
+   * on. */
   void (*drain)(void *instance, segue_op *op);
   /* Gives up exclusive resources. */
   void (*stop)(void *instance, segue_op *op);
@@ -400,8 +402,8 @@ SEGUE_API int segue_observe(segue *s, const char *series, double value);
  * While a module is restarted its gate is shut, and who arrives waits in its buffer, whose limits
  * the policy sets (buffer = { items =, bytes =, age = } of the module). A drain waits until
  * everybody inside has left, at most as long as the policy says; then the module is stopped all the
- * same, and only destroyed when they have. At the end of every reload the gate is open, or refuses,
- * because its module failed or there is none.
+ * same, and only destroyed when they have; or the reload is undone, if the policy says so. At the
+ * end of every reload the gate is open, or refuses, because its module failed or there is none.
  * A gate lasts as long as its instance of the library. All passes have been left before that is
  * closed. Not for signal handlers, nor in a child after fork. */
 typedef struct segue_gate segue_gate;

@@ -132,8 +132,9 @@ static void module_states(segue__buf *out, const segue__module_status *module) {
 }
 
 static void module_family(segue__buf *out, const segue__engine *engine, const char *name,
-                          const char *help, double (*value)(const segue__module_status *module)) {
-  segue__metrics_head(out, name, "gauge", help);
+                          const char *type, const char *help,
+                          double (*value)(const segue__module_status *module)) {
+  segue__metrics_head(out, name, type, help);
   for (size_t i = 0; i < segue__engine_module_count(engine); i++) {
     segue__module_status module;
     segue__engine_module_status(engine, i, &module);
@@ -147,6 +148,12 @@ static double module_generation(const segue__module_status *module) {
 }
 static double module_draining(const segue__module_status *module) {
   return (double)module->draining;
+}
+static double module_drains_cut(const segue__module_status *module) {
+  return (double)module->drains_cut;
+}
+static double module_inside_cut(const segue__module_status *module) {
+  return (double)module->inside_cut;
 }
 static double gate_open(const segue__module_status *module) {
   return module->gate.state == SEGUE__GATE_OPEN;
@@ -192,11 +199,12 @@ static void gate_wait(segue__buf *out, const segue__module_status *module) {
 }
 
 static void gate_metrics(segue__buf *out, const segue__engine *engine) {
-  module_family(out, engine, "segue_gate_open", "Whether a module's gate lets callers in.",
+  module_family(out, engine, "segue_gate_open", "gauge", "Whether a module's gate lets callers in.",
                 gate_open);
-  module_family(out, engine, "segue_gate_inside", "Who passed a module's gate and did not leave.",
-                gate_inside);
-  module_family(out, engine, "segue_gate_waiting", "Who waits at a module's gate.", gate_waiting);
+  module_family(out, engine, "segue_gate_inside", "gauge",
+                "Who passed a module's gate and did not leave.", gate_inside);
+  module_family(out, engine, "segue_gate_waiting", "gauge", "Who waits at a module's gate.",
+                gate_waiting);
   gate_refused(out, engine);
   segue__metrics_head(out, "segue_gate_wait_seconds", "histogram",
                       "How long those who waited at a gate did so before they went in.");
@@ -214,10 +222,14 @@ static void module_metrics(segue__buf *out, const segue__engine *engine) {
     segue__engine_module_status(engine, i, &module);
     module_states(out, &module);
   }
-  module_family(out, engine, "segue_module_generation", "The generation a module runs.",
+  module_family(out, engine, "segue_module_generation", "gauge", "The generation a module runs.",
                 module_generation);
-  module_family(out, engine, "segue_module_draining", "Old instances that still drain.",
+  module_family(out, engine, "segue_module_draining", "gauge", "Old instances that still drain.",
                 module_draining);
+  module_family(out, engine, "segue_module_drains_cut_total", "counter",
+                "Drains that were cut short.", module_drains_cut);
+  module_family(out, engine, "segue_module_inside_cut_total", "counter",
+                "Who was still inside when a drain was cut short.", module_inside_cut);
   gate_metrics(out, engine);
 }
 

@@ -292,6 +292,12 @@ static void take_replace(lua_State *L, int index, segue__module_spec *module) {
 #undef X
 }
 
+static void take_over(lua_State *L, int index, segue__over *over) {
+  lua_getfield(L, index, "drain_over");
+  if (lua_isstring(L, -1)) (void)segue__over_find(lua_tostring(L, -1), over);
+  lua_pop(L, 1);
+}
+
 static int take_module(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
                        segue__module_spec *module, segue_error *err) {
   module->name = segue__field_text(L, index, "name");
@@ -299,7 +305,9 @@ static int take_module(lua_State *L, int index, segue__loaded *loaded, segue__po
   module->config = segue__field_text(L, index, "config");
   module->prepare_ms = segue__field_count(L, index, "prepare_ms", 0);
   module->start_ms = segue__field_count(L, index, "start_ms", 0);
-  module->drain_ms = segue__field_count(L, index, "drain_ms", 0);
+  module->drain.within_ms = segue__field_count(L, index, "drain_ms", 0);
+  module->drain.again = segue__field_count(L, index, "drain_again", 0);
+  take_over(L, index, &module->drain.over);
   module->stop_ms = segue__field_count(L, index, "stop_ms", 0);
   module->buffer.items = segue__field_count(L, index, "buffer_items", 0);
   module->buffer.bytes = segue__field_count(L, index, "buffer_bytes", 0);

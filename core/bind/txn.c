@@ -69,7 +69,7 @@ static void answered(void *data, int status, const segue_error *error) {
 static void start_step(segue__wait *wait) {
   struct step *step = (struct step *)wait; /* its first member */
   const segue__txn_verb *verb = &step->verb;
-  verb->call(step->txn, verb->name, verb->within_ms, answered, step);
+  verb->call(step->txn, verb->name, &verb->drain, answered, step);
 }
 
 /* The engine's answer still comes, and frees the step. */
@@ -90,9 +90,9 @@ int segue__txn_wait(lua_State *L, segue__txn *txn, const char *what, const segue
   return segue__wait_begin(L, &step->wait, what);
 }
 
-static void call_prepare(segue__txn *txn, const char *name, uint64_t within_ms, segue__txn_cb cb,
-                         void *data) {
-  (void)name, (void)within_ms;
+static void call_prepare(segue__txn *txn, const char *name, const segue__drain *drain,
+                         segue__txn_cb cb, void *data) {
+  (void)name, (void)drain;
   segue__txn_prepare(txn, cb, data);
 }
 
@@ -100,9 +100,9 @@ static int prepare(lua_State *L) {
   return segue__txn_wait(L, check(L), "txn:prepare", &(segue__txn_verb){.call = call_prepare});
 }
 
-static void call_commit(segue__txn *txn, const char *name, uint64_t within_ms, segue__txn_cb cb,
-                        void *data) {
-  (void)name, (void)within_ms;
+static void call_commit(segue__txn *txn, const char *name, const segue__drain *drain,
+                        segue__txn_cb cb, void *data) {
+  (void)name, (void)drain;
   segue__txn_commit(txn, cb, data);
 }
 
@@ -110,9 +110,9 @@ static int commit(lua_State *L) {
   return segue__txn_wait(L, check(L), "txn:commit", &(segue__txn_verb){.call = call_commit});
 }
 
-static void call_confirm(segue__txn *txn, const char *name, uint64_t within_ms, segue__txn_cb cb,
-                         void *data) {
-  (void)name, (void)within_ms;
+static void call_confirm(segue__txn *txn, const char *name, const segue__drain *drain,
+                         segue__txn_cb cb, void *data) {
+  (void)name, (void)drain;
   segue__txn_confirm(txn, cb, data);
 }
 
@@ -231,36 +231,47 @@ static int to_string(lua_State *L) {
   return 1;
 }
 
-static void push_metatable(lua_State *L) {
-  static const luaL_Reg methods[] = {{"prepare", prepare}, {"commit", commit}, {"confirm", confirm},
-                                     {"reject", reject},   {"defer", defer},   {"changed", changed},
-                                     {NULL, NULL}};
-  if (!luaL_newmetatable(L, metatable)) return;
-  lua_createtable(L, 0, 8);
-  luaL_setfuncs(L, methods, 0);
+/* The Lua half's, which knows durations, takes the place of one of the methods on the stack. */
+static void wrap(lua_State *L, const char *method) {
   lua_getfield(L, LUA_REGISTRYINDEX, "segue.core");
-  lua_getfield(L, -1, "wrap_defer"); /* the Lua half's, which knows durations */
-  lua_getfield(L, -3, "defer");
+  lua_pushfstring(L, "wrap_%s", method);
+  lua_gettable(L, -2);
+  lua_getfield(L, -3, method);
   lua_call(L, 1, 1);
-  lua_setfield(L, -3, "defer");
+  lua_setfield(L, -3, method);
   lua_pop(L, 1);
-  lua_pushcclosure(L, index_txn, 1);
-  lua_setfield(L, -2, "__index");
-  lua_pushcfunction(L, refuse_write);
-  lua_setfield(L, -2, "__newindex");
-  lua_pushcfunction(L, collect);
-  lua_setfield(L, -2, "__gc");
-  lua_pushcfunction(L, to_string);
-  lua_setfield(L, -2, "__tostring");
-  lua_pushboolean(L, 0);
-  lua_setfield(L, -2, "__metatable");
+}
+
+static void set_function(lua_State *L, const char *field, lua_CFunction fn) {
+  lua_pushcfunction(L, fn);
+  lua_setfield(L, -2, field);
+}
+
+void segue__txn_set_type(lua_State *L, const segue__txn_type *type) {
+  if (luaL_newmetatable(L, type->name)) {
+    lua_createtable(L, 0, 8);
+    luaL_setfuncs(L, type->methods, 0);
+    if (type->wrapped) wrap(L, type->wrapped);
+    lua_pushcclosure(L, type->index, 1);
+    lua_setfield(L, -2, "__index");
+    set_function(L, "__newindex", type->refuse);
+    set_function(L, "__gc", type->collect);
+    set_function(L, "__tostring", type->to_string);
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "__metatable");
+  }
+  lua_setmetatable(L, -2);
 }
 
 void segue__txn_push(lua_State *L, segue__txn_handle *handle) {
+  static const luaL_Reg methods[] = {{"prepare", prepare}, {"commit", commit}, {"confirm", confirm},
+                                     {"reject", reject},   {"defer", defer},   {"changed", changed},
+                                     {NULL, NULL}};
+  static const segue__txn_type type = {metatable,    methods, "defer",  index_txn,
+                                       refuse_write, collect, to_string};
   segue__txn_handle **box = lua_newuserdata(L, sizeof(*box));
   *box = NULL;
-  push_metatable(L);
-  lua_setmetatable(L, -2);
+  segue__txn_set_type(L, &type);
   *box = handle;
   handle->refs++;
 }

@@ -5,6 +5,8 @@
 #ifndef SEGUE_BIND_TXN_H
 #define SEGUE_BIND_TXN_H
 
+#include <lauxlib.h>
+
 #include "../reload/engine.h"
 #include "state.h"
 
@@ -23,11 +25,22 @@ void segue__txn_push(lua_State *L, segue__txn_handle *handle);
 /* A verb that waits: the engine is called after Lua has been left, and its answer resumes the task
  * with true, or nil, message, code. name is copied; NULL: it is not about one module. */
 typedef struct segue__txn_verb {
-  void (*call)(segue__txn *txn, const char *name, uint64_t within_ms, segue__txn_cb cb, void *data);
+  void (*call)(segue__txn *txn, const char *name, const segue__drain *drain, segue__txn_cb cb,
+               void *data);
   const char *name;
-  uint64_t within_ms;
+  segue__drain drain; /* of the one that is a drain */
 } segue__txn_verb;
 int segue__txn_wait(lua_State *L, segue__txn *txn, const char *what, const segue__txn_verb *verb);
+
+/* What the hook gets is userdata of such types. */
+typedef struct segue__txn_type {
+  const char *name;        /* of the metatable */
+  const luaL_Reg *methods; /* the first upvalue of index */
+  const char *wrapped;     /* by the Lua half's wrap_NAME; NULL: none of them */
+  lua_CFunction index, refuse, collect, to_string; /* refuse: whoever writes */
+} segue__txn_type;
+/* Gives the userdata on the stack its metatable. */
+void segue__txn_set_type(lua_State *L, const segue__txn_type *type);
 
 /* txn_module.c: txn.module. */
 void segue__txn_modules_push(lua_State *L, segue__txn_handle *handle);

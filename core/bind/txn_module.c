@@ -30,39 +30,48 @@ static module *check(lua_State *L, segue__txn **txn) {
 /* ---- Verbs ---- */
 
 static int wait_for(lua_State *L, const char *what,
-                    void (*call)(segue__txn *, const char *, uint64_t, segue__txn_cb, void *),
-                    uint64_t within_ms) {
+                    void (*call)(segue__txn *, const char *, const segue__drain *, segue__txn_cb,
+                                 void *),
+                    const segue__drain *drain) {
   segue__txn *txn;
   const module *m = check(L, &txn);
   return segue__txn_wait(L, txn, what,
-                         &(segue__txn_verb){.call = call, .name = m->name, .within_ms = within_ms});
+                         &(segue__txn_verb){.call = call, .name = m->name, .drain = *drain});
 }
 
-static void call_restart(segue__txn *txn, const char *name, uint64_t within_ms, segue__txn_cb cb,
-                         void *data) {
-  (void)within_ms;
+static void call_restart(segue__txn *txn, const char *name, const segue__drain *drain,
+                         segue__txn_cb cb, void *data) {
+  (void)drain;
   segue__txn_restart(txn, name, cb, data);
 }
 
-static void call_replace(segue__txn *txn, const char *name, uint64_t within_ms, segue__txn_cb cb,
-                         void *data) {
-  (void)within_ms;
+static void call_replace(segue__txn *txn, const char *name, const segue__drain *drain,
+                         segue__txn_cb cb, void *data) {
+  (void)drain;
   segue__txn_replace(txn, name, cb, data);
 }
 
-/* drain(milliseconds): the Lua half turns { within = "2s" } into that. */
+/* drain(milliseconds, over, again): the Lua half turns { within = "2s", over = "cut" } into that.
+ */
 static int drain(lua_State *L) {
-  lua_Number ms = luaL_optnumber(L, 2, 0);
-  if (!(ms >= 0 && ms <= 1e13)) return luaL_error(L, "drain: the time is out of range");
-  return wait_for(L, "txn.module:drain", segue__txn_drain, (uint64_t)ms);
+  lua_Number ms = luaL_optnumber(L, 2, 0), again = luaL_optnumber(L, 4, 0);
+  const char *over = luaL_optstring(L, 3, NULL);
+  segue__drain how = {.over = SEGUE__OVER_ASK};
+  if (!(ms >= 0 && ms <= 1e13) || !(again >= 0 && again <= 1e6))
+    return luaL_error(L, "drain: the time is out of range");
+  if (over && !segue__over_find(over, &how.over))
+    return luaL_error(L, "drain: over cannot be '%s'", over);
+  how.within_ms = (uint64_t)ms;
+  how.again = (uint64_t)again;
+  return wait_for(L, "txn.module:drain", segue__txn_drain, &how);
 }
 
 static int restart(lua_State *L) {
-  return wait_for(L, "txn.module:restart", call_restart, 0);
+  return wait_for(L, "txn.module:restart", call_restart, &(segue__drain){0});
 }
 
 static int replace(lua_State *L) {
-  return wait_for(L, "txn.module:replace", call_replace, 0);
+  return wait_for(L, "txn.module:replace", call_replace, &(segue__drain){0});
 }
 
 static int answer(lua_State *L, int rc, const segue_error *error) {
@@ -118,42 +127,17 @@ static int refuse_write(lua_State *L) {
   return luaL_error(L, "txn.module cannot be changed");
 }
 
-static void finish_metatable(lua_State *L, lua_CFunction collect) {
-  lua_pushcfunction(L, refuse_write);
-  lua_setfield(L, -2, "__newindex");
-  lua_pushcfunction(L, collect);
-  lua_setfield(L, -2, "__gc");
-  lua_pushboolean(L, 0);
-  lua_setfield(L, -2, "__metatable");
-}
-
-static void push_module_metatable(lua_State *L) {
+static int push_module(lua_State *L, segue__txn_handle *handle, const char *name) {
   static const luaL_Reg methods[] = {{"drain", drain},     {"restart", restart},
                                      {"replace", replace}, {"shut", shut_gate},
                                      {"open", open_gate},  {NULL, NULL}};
-  if (!luaL_newmetatable(L, module_table)) return;
-  lua_createtable(L, 0, 8);
-  luaL_setfuncs(L, methods, 0);
-  lua_getfield(L, LUA_REGISTRYINDEX, "segue.core");
-  lua_getfield(L, -1, "wrap_drain"); /* the Lua half's, which knows durations */
-  lua_getfield(L, -3, "drain");
-  lua_call(L, 1, 1);
-  lua_setfield(L, -3, "drain");
-  lua_pop(L, 1);
-  lua_pushcclosure(L, index_module, 1);
-  lua_setfield(L, -2, "__index");
-  lua_pushcfunction(L, module_to_string);
-  lua_setfield(L, -2, "__tostring");
-  finish_metatable(L, collect_module);
-}
-
-static int push_module(lua_State *L, segue__txn_handle *handle, const char *name) {
+  static const segue__txn_type type = {module_table, methods,        "drain",         index_module,
+                                       refuse_write, collect_module, module_to_string};
   size_t size = strlen(name) + 1;
   module *m = lua_newuserdata(L, sizeof *m + size);
   m->handle = NULL;
   memcpy(m->name, name, size);
-  push_module_metatable(L);
-  lua_setmetatable(L, -2);
+  segue__txn_set_type(L, &type);
   m->handle = handle;
   handle->refs++;
   return 1;
@@ -190,15 +174,19 @@ static int collect_modules(lua_State *L) {
   return 0;
 }
 
+static int modules_to_string(lua_State *L) {
+  lua_pushliteral(L, "the modules of a transaction");
+  return 1;
+}
+
 void segue__txn_modules_push(lua_State *L, segue__txn_handle *handle) {
+  static const luaL_Reg methods[] = {{NULL, NULL}};
+  static const segue__txn_type type = {modules_table,    methods,      NULL,
+                                       index_modules,    refuse_write, collect_modules,
+                                       modules_to_string};
   segue__txn_handle **box = lua_newuserdata(L, sizeof(*box));
   *box = NULL;
-  if (luaL_newmetatable(L, modules_table)) {
-    lua_pushcfunction(L, index_modules);
-    lua_setfield(L, -2, "__index");
-    finish_metatable(L, collect_modules);
-  }
-  lua_setmetatable(L, -2);
+  segue__txn_set_type(L, &type);
   *box = handle;
   handle->refs++;
 }

@@ -228,6 +228,17 @@ void segue__gate_status_get(const segue_gate *gate, segue__gate_status *out) {
   pthread_mutex_unlock(lock);
 }
 
+size_t segue__gate_inside(const segue_gate *gate, const segue__instance *instance) {
+  pthread_mutex_t *lock = (pthread_mutex_t *)&gate->lock;
+  int64_t inside = 0;
+  (void)segue__gate_barrier(gate);
+  pthread_mutex_lock(lock);
+  for (size_t i = 0; i < SEGUE__TENURES; i++)
+    if (gate->tenures[i].instance == instance) inside += segue__gate_count(gate, &gate->tenures[i]);
+  pthread_mutex_unlock(lock);
+  return inside > 0 ? (size_t)inside : 0;
+}
+
 /* ---- Flipping ---- */
 
 static segue__tenure *free_tenure(segue_gate *gate) {
@@ -256,7 +267,7 @@ int segue__gate_reserve(segue_gate *gate, segue__instance *instance,
   tenure->object = segue__instance_object(instance);
   tenure->snapshot = segue_snapshot_ref(snapshot);
   tenure->instance = instance;
-  segue__instance_pin(instance);
+  segue__instance_pin(instance, gate);
   gate->next = tenure;
   return 0;
 }

@@ -66,6 +66,8 @@ segue_gate *segue__gates_get(segue__gates *gates, const char *name);
 void segue__gate_limit(segue_gate *gate, const segue__gate_limits *limits);
 void segue__gate_status_get(const segue_gate *gate, segue__gate_status *out);
 segue__gate_state segue__gate_state_get(const segue_gate *gate);
+/* Who came in to this instance and did not leave; exact once the gate lets nobody in to it. */
+size_t segue__gate_inside(const segue_gate *gate, const segue__instance *instance);
 
 /* A flip in parts. reserve: what flip lets in to; pins the instance; it may be the one that is open
  * already, with another snapshot. SEGUE_ELIMIT: too many instances have somebody inside. flip and

@@ -21,8 +21,13 @@ struct segue__instance {
   segue_op op[4];
   segue__verb_cb cb[4];
   void *cb_data[4];
-  uint64_t drain_ms, stop_ms;
+  segue__drain drain;
+  uint64_t stop_ms;
+  const segue_gate *gate; /* by which those who are inside came in; NULL: nobody ever was */
   size_t pins;
+  bool cut;              /* its drain does not wait for them */
+  uint64_t lap_ms, laps; /* of a drain that waits longer: how long, how often still */
+  segue__timer lap;
   bool leaving;       /* the drain's operation is done, somebody is still inside */
   uint64_t drain_due; /* when that is no longer waited for */
   segue__timer leave;
@@ -65,6 +70,20 @@ const char *segue__replace_name(segue__replace replace) {
   return names[replace];
 }
 
+bool segue__over_find(const char *text, segue__over *over) {
+  static const char *const names[] = {
+#define X(name, text) text,
+      SEGUE__OVERS(X)
+#undef X
+  };
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    if (strcmp(names[i], text) != 0) continue;
+    *over = (segue__over)i;
+    return true;
+  }
+  return false;
+}
+
 int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__log *log,
                         const segue__module_spec *spec, const segue_snapshot *next,
                         const segue_snapshot *prev, segue__limbo *limbo) {
@@ -84,7 +103,7 @@ int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__l
   memcpy(&instance->ops, spec->ops, size);
   instance->userdata = spec->userdata;
   instance->plugin = segue__plugin_ref(spec->plugin);
-  instance->drain_ms = spec->drain_ms ? spec->drain_ms : SEGUE__DRAIN_MS;
+  instance->drain = spec->drain;
   instance->stop_ms = spec->stop_ms ? spec->stop_ms : SEGUE__STOP_MS;
   instance->limbo = limbo;
   instance->state = SEGUE__MODULE_BUILDING;
@@ -123,6 +142,34 @@ void segue__instance_call(segue__instance *instance, segue__verb verb, uint64_t 
   call_out(instance, verb, op);
 }
 
+/* ---- Waiting longer ---- */
+
+static void lap_over(segue__timer *timer) {
+  segue__instance *instance = (segue__instance *)((char *)timer - offsetof(segue__instance, lap));
+  segue__log(instance->log, SEGUE__WARN, "module", "a drain runs over: it is waited for once more",
+             "module", 's', instance->name, "generation", 'd',
+             (int64_t)segue__instance_generation(instance), "inside", 'd',
+             (int64_t)segue__instance_inside(instance), "ms", 'd', (int64_t)instance->lap_ms,
+             "times_left", 'd', (int64_t)instance->laps, NULL);
+  if (--instance->laps) (void)segue__timer_start(instance->loop, timer, instance->lap_ms, lap_over);
+}
+
+/* How long at most. Without memory for a clock there are no warnings. */
+static uint64_t begin_laps(segue__instance *instance, const segue__drain *drain) {
+  uint64_t within = drain->within_ms ? drain->within_ms : SEGUE__DRAIN_MS;
+  if (drain->over != SEGUE__OVER_WAIT) return within;
+  instance->lap_ms = within;
+  instance->laps = drain->again ? drain->again : SEGUE__DRAIN_AGAIN;
+  uint64_t all = within * (instance->laps + 1);
+  (void)segue__timer_start(instance->loop, &instance->lap, within, lap_over);
+  return all;
+}
+
+void segue__instance_drain(segue__instance *instance, const segue__drain *drain, segue__verb_cb cb,
+                           void *data) {
+  segue__instance_call(instance, SEGUE__DRAIN, begin_laps(instance, drain), cb, data);
+}
+
 void segue__instance_cancel(segue__instance *instance, segue__verb verb) {
   if (verb == SEGUE__DRAIN && instance->leaving) {
     instance->drain_due = 0;
@@ -145,6 +192,7 @@ static void no_longer(segue__timer *timer) {
   segue__instance *instance = (segue__instance *)((char *)timer - offsetof(segue__instance, alone));
   void (*cb)(void *data, bool all) = instance->alone_cb;
   instance->alone_cb = NULL;
+  segue__timer_stop(instance->loop, &instance->lap);
   cb(instance->alone_data, !instance->pins);
 }
 
@@ -154,19 +202,28 @@ static void wait_alone(segue__instance *instance, uint64_t ms) {
     no_longer(&instance->alone);
 }
 
-void segue__instance_wait_left(segue__instance *instance, uint64_t limit_ms,
+void segue__instance_wait_left(segue__instance *instance, const segue__drain *drain,
                                void (*cb)(void *data, bool all), void *data) {
   instance->alone_cb = cb;
   instance->alone_data = data;
-  wait_alone(instance, instance->pins ? limit_ms : 0);
+  wait_alone(instance, instance->pins ? begin_laps(instance, drain) : 0);
 }
 
 void segue__instance_stop_waiting(segue__instance *instance) {
   if (instance->alone_cb) wait_alone(instance, 0);
 }
 
-void segue__instance_pin(segue__instance *instance) {
+void segue__instance_pin(segue__instance *instance, const segue_gate *gate) {
+  instance->gate = gate;
   instance->pins++;
+}
+
+void segue__instance_cut(segue__instance *instance) {
+  instance->cut = true;
+}
+
+size_t segue__instance_inside(const segue__instance *instance) {
+  return instance->gate ? segue__gate_inside(instance->gate, instance) : 0;
 }
 
 void segue__instance_unpin(segue__instance *instance) {
@@ -204,10 +261,9 @@ uint64_t segue__instance_generation(const segue__instance *instance) {
   return segue_snapshot_generation(instance->next.snapshot);
 }
 
-void segue__instance_deadlines(const segue__instance *instance, uint64_t *drain_ms,
-                               uint64_t *stop_ms) {
-  *drain_ms = instance->drain_ms;
+const segue__drain *segue__instance_limits(const segue__instance *instance, uint64_t *stop_ms) {
   *stop_ms = instance->stop_ms;
+  return &instance->drain;
 }
 
 void *segue__instance_object(const segue__instance *instance) {
@@ -308,7 +364,7 @@ static void answered(segue_op *op, int status, const segue_error *error) {
       segue__error_set(&named, status, "module '%s': %s was not done after %llu ms", instance->name,
                        verb_names[verb], (unsigned long long)op->deadline_ms);
   }
-  if (verb == SEGUE__DRAIN && status == 0 && instance->pins)
+  if (verb == SEGUE__DRAIN && status == 0 && instance->pins && !instance->cut)
     wait_for_leaving(instance);
   else
     conclude(instance, verb, status, error ? &named : NULL);
@@ -320,6 +376,7 @@ static void conclude(segue__instance *instance, segue__verb verb, int status,
                                               SEGUE__MODULE_DRAINING, SEGUE__MODULE_STOPPED};
   instance->state = status < 0 ? SEGUE__MODULE_FAILED : after[verb];
   if (verb == SEGUE__PREPARE && status == 0) take_service(instance);
+  if (verb == SEGUE__DRAIN) segue__timer_stop(instance->loop, &instance->lap);
   instance->cb[verb](instance, verb, status, error, instance->cb_data[verb]);
 }
 

@@ -53,6 +53,23 @@ typedef struct segue__listen_spec {
   uint32_t line;
 } segue__listen_spec;
 
+/* X(name, text): what becomes of a drain that runs over. */
+#define SEGUE__OVERS(X) X(CUT, "cut") X(WAIT, "wait") X(UNDO, "undo")
+typedef enum segue__over {
+#define X(name, text) SEGUE__OVER_##name,
+  SEGUE__OVERS(X)
+#undef X
+      SEGUE__OVER_ASK /* by hand only: who asked for the drain is told, and decides */
+} segue__over;
+bool segue__over_find(const char *text, segue__over *over);
+
+/* How an instance is emptied. Zero: the defaults below. */
+typedef struct segue__drain {
+  uint64_t within_ms;
+  segue__over over;
+  uint64_t again; /* wait: so many times more, with a warning each time; then it is cut */
+} segue__drain;
+
 /* What a policy says of one module. Owned by the policy. */
 typedef struct segue__module_spec {
   char *name;
@@ -61,8 +78,9 @@ typedef struct segue__module_spec {
   char *config; /* path of its slice; NULL or "" = the whole config */
   char **needs; /* names of modules that start before this one */
   size_t needs_count;
-  uint64_t prepare_ms, start_ms, drain_ms, stop_ms; /* 0 = defaults below */
-  segue__gate_limits buffer;                        /* of its gate */
+  uint64_t prepare_ms, start_ms, stop_ms; /* 0 = defaults below */
+  segue__drain drain;
+  segue__gate_limits buffer; /* of its gate */
   segue__listen_spec listen;
   segue__hash inputs;          /* bytes of code, template, argv: a change is a reason to replace */
   const segue_module_ops *ops; /* how to run it; outlives the policy, or is the plugin's */
@@ -73,6 +91,7 @@ typedef struct segue__module_spec {
 #define SEGUE__PREPARE_MS 30000
 #define SEGUE__START_MS 30000
 #define SEGUE__DRAIN_MS 10000
+#define SEGUE__DRAIN_AGAIN 3
 #define SEGUE__STOP_MS 10000
 
 typedef enum segue__verb { SEGUE__PREPARE, SEGUE__START, SEGUE__DRAIN, SEGUE__STOP } segue__verb;
@@ -96,29 +115,34 @@ int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__l
  * in has left. */
 void segue__instance_call(segue__instance *instance, segue__verb verb, uint64_t deadline_ms,
                           segue__verb_cb cb, void *data);
+/* Calls drain, with all the time that it gets this way. Nothing is undone here: undo is as cut. */
+void segue__instance_drain(segue__instance *instance, const segue__drain *drain, segue__verb_cb cb,
+                           void *data);
 /* Does not wait for this operation any longer: it ends with SEGUE_ECANCELLED. Harmless if it is not
  * under way. */
 void segue__instance_cancel(segue__instance *instance, segue__verb verb);
 /* Gives the instance up: it is destroyed now, or as soon as its outstanding operation is done.
  * NULL allowed. */
 void segue__instance_release(segue__instance *instance);
-/* Somebody may be inside: a drain is not over, and nothing is destroyed, before all are unpinned.
- */
-void segue__instance_pin(segue__instance *instance);
+/* Somebody may be inside, by this gate: a drain is not over, and nothing is destroyed, before all
+ * are unpinned. */
+void segue__instance_pin(segue__instance *instance, const segue_gate *gate);
 void segue__instance_unpin(segue__instance *instance);
 /* cb runs once, never before this returns: all: everybody who was let in has left; not all: they
- * had not after limit_ms, or stop_waiting was called. One at a time. */
-void segue__instance_wait_left(segue__instance *instance, uint64_t limit_ms,
+ * had not in the time that they get this way, or stop_waiting was called. One at a time. */
+void segue__instance_wait_left(segue__instance *instance, const segue__drain *drain,
                                void (*cb)(void *data, bool all), void *data);
 void segue__instance_stop_waiting(segue__instance *instance); /* harmless if nobody waits */
+/* Its drain, still to come, does not wait for who is inside. */
+void segue__instance_cut(segue__instance *instance);
+size_t segue__instance_inside(const segue__instance *instance); /* exact once its gate is shut */
 /* Shutdown: what hangs in limbo is left to its fate (leaked, and said so in the log); returns how
  * many are about to finish by themselves and must be waited for. */
 size_t segue__limbo_abandon(segue__limbo *limbo);
 segue__module_state segue__instance_state(const segue__instance *instance);
 uint64_t segue__instance_generation(const segue__instance *instance);
-/* Time limits of drain and stop, as its policy said. */
-void segue__instance_deadlines(const segue__instance *instance, uint64_t *drain_ms,
-                               uint64_t *stop_ms);
+/* Its drain, and the time limit of its stop, as its policy said. */
+const segue__drain *segue__instance_limits(const segue__instance *instance, uint64_t *stop_ms);
 void *segue__instance_object(const segue__instance *instance);
 /* What it offers to everybody; NULL: nothing. */
 const segue__service *segue__instance_service(const segue__instance *instance);

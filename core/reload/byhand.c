@@ -50,8 +50,8 @@ void segue__hands_let_go(segue__txn *txn) {
     segue__txn_cb cb = step->cb;
     step->cb = NULL;
     if (cb) cb(step->cb_data, SEGUE_ECANCELLED, NULL);
-    if (step->waits_for_leaving) segue__instance_stop_waiting(step->old);
   }
+  segue__commit_hurry(txn);
 }
 
 typedef struct refusal {
@@ -117,12 +117,8 @@ static int judge_next(const segue__txn *txn, const char *name, segue_error *erro
 /* ---- Gates ---- */
 
 static int shut(segue__txn *txn, segue__step *step, segue_error *error) {
-  if (step->shut) return 0;
-  if (!step->was_shut && segue__undo_push(txn, SEGUE__UNDO_SHUT, step))
-    return segue__error_set(error, UV_ENOMEM, "out of memory");
-  step->shut = step->was_shut = true;
-  segue__gate_shut(step->module->gate);
-  return 0;
+  int rc = segue__step_shut(txn, step);
+  return rc ? segue__error_set(error, rc, "out of memory") : 0;
 }
 
 int segue__txn_shut(segue__txn *txn, const char *name, segue_error *error) {
@@ -151,24 +147,29 @@ static void begin(segue__txn *txn, segue__step *step, segue__txn_cb cb, void *da
   txn->by_hand++;
 }
 
+/* cb NULL: nobody waits for it any longer, because the hook is over. */
 static void all_left(void *data, bool all) {
   segue__step *step = data;
   segue_error error;
+  bool gone = all;
   step->waits_for_leaving = false;
-  if (!all) {
-    segue__gate_status status;
-    segue__gate_status_get(step->module->gate, &status);
-    segue__error_set(&error, SEGUE_ETIMEOUT, "module '%s': %zu %s still inside", step->module->name,
-                     status.inside, status.inside == 1 ? "is" : "are");
+  if (!all) segue__still_inside(step, &error);
+  if (!all && step->cb && step->over == SEGUE__OVER_UNDO) {
+    segue__txn_fail(step->txn, &error);
+  } else if (!all && step->cb && step->over != SEGUE__OVER_ASK) {
+    segue__drain_cut(step->txn->engine, step->module, step->old, &error);
+    segue__instance_cut(step->old);
+    gone = true;
   }
-  segue__hand_end(step, all ? NULL : &error);
+  segue__hand_end(step, gone ? NULL : &error);
 }
 
-void segue__txn_drain(segue__txn *txn, const char *name, uint64_t within_ms, segue__txn_cb cb,
-                      void *data) {
+void segue__txn_drain(segue__txn *txn, const char *name, const segue__drain *drain,
+                      segue__txn_cb cb, void *data) {
   segue__step *step = find_step(txn, name);
+  segue__drain how = *drain;
   segue_error error;
-  uint64_t own, stop;
+  uint64_t stop_ms;
   int rc = judge_old(txn, name, &error);
   if (!rc) rc = shut(txn, step, &error);
   if (rc) {
@@ -176,9 +177,10 @@ void segue__txn_drain(segue__txn *txn, const char *name, uint64_t within_ms, seg
     return;
   }
   begin(txn, step, cb, data);
-  segue__instance_deadlines(step->old, &own, &stop);
+  if (!how.within_ms) how.within_ms = segue__instance_limits(step->old, &stop_ms)->within_ms;
+  step->over = how.over;
   step->waits_for_leaving = true;
-  segue__instance_wait_left(step->old, within_ms ? within_ms : own, all_left, step);
+  segue__instance_wait_left(step->old, &how, all_left, step);
 }
 
 static void act(segue__txn *txn, segue__step *step) {

@@ -18,6 +18,7 @@ static void commit_next(segue__txn *txn);
 static void stepped(segue__instance *instance, segue__verb verb, int status,
                     const segue_error *error, void *data);
 static void flip(segue__txn *txn);
+static void step_over(segue__step *step, bool good, const segue_error *error);
 static void undo_next(segue__txn *txn);
 static void undo_stepped(segue__instance *instance, segue__verb verb, int status,
                          const segue_error *error, void *data);
@@ -148,12 +149,51 @@ static void start(segue__step *step) {
                        stepped, step);
 }
 
-/* A restart drains and stops the old one first: from here on only a fresh instance can undo it. */
-static void restart(segue__txn *txn, segue__step *step) {
+int segue__step_shut(segue__txn *txn, segue__step *step) {
+  if (step->shut) return 0;
+  if (!step->was_shut && segue__undo_push(txn, SEGUE__UNDO_SHUT, step)) return UV_ENOMEM;
+  step->shut = step->was_shut = true;
+  segue__gate_shut(step->module->gate);
+  return 0;
+}
+
+void segue__still_inside(const segue__step *step, segue_error *error) {
+  size_t inside = segue__instance_inside(step->old);
+  segue__error_set(error, SEGUE_ETIMEOUT, "module '%s': %zu %s still inside", step->module->name,
+                   inside, inside == 1 ? "is" : "are");
+}
+
+/* From here on only a fresh instance can undo it. */
+static void drain_old(segue__txn *txn, segue__step *step) {
   segue__gate_shut(step->module->gate);
   segue__undo_push(txn, SEGUE__UNDO_STOPPED, step);
-  segue__instance_call(step->old, SEGUE__DRAIN, deadline(step->spec->drain_ms, SEGUE__DRAIN_MS),
-                       stepped, step);
+  segue__instance_drain(step->old, &step->spec->drain, stepped, step);
+}
+
+static void emptied(void *data, bool all) {
+  segue__step *step = data;
+  segue__txn *txn = step->txn;
+  segue_error error;
+  bool given_up = txn->failed || txn->rejected || txn->run->put_off;
+  step->waits_for_leaving = false;
+  if (all && !given_up) {
+    drain_old(txn, step);
+    return;
+  }
+  if (!given_up) segue__still_inside(step, &error);
+  step_over(step, false, given_up ? NULL : &error);
+}
+
+/* A restart drains and stops the old one first. Where its policy would rather undo than cut, that
+ * one hears nothing of it before everybody has left: until then it can go on as if nothing were. */
+static void restart(segue__txn *txn, segue__step *step) {
+  if (step->spec->drain.over != SEGUE__OVER_UNDO) {
+    drain_old(txn, step);
+    return;
+  }
+  (void)segue__step_shut(txn, step); /* prepare has made room */
+  step->waits_for_leaving = true;
+  segue__instance_wait_left(step->old, &step->spec->drain, emptied, step);
 }
 
 void segue__commit_step(segue__txn *txn, segue__step *step) {
@@ -161,6 +201,31 @@ void segue__commit_step(segue__txn *txn, segue__step *step) {
     restart(txn, step);
   else
     start(step);
+}
+
+/* One more old instance would be one too many for this module. */
+static bool waits_for_old(const segue__txn *txn) {
+  for (size_t i = 0; i < txn->step_count; i++) {
+    const segue__step *step = &txn->steps[i];
+    bool retires =
+        step->old && step->action != SEGUE__ACTION_KEEP && step->action != SEGUE__ACTION_RESTART;
+    if (!retires || !segue__retire_waits(step->module)) continue;
+    segue__log(txn->engine->log, SEGUE__INFO, "reload", "waits for an old instance to drain",
+               "module", 's', step->module->name, NULL);
+    return true;
+  }
+  return false;
+}
+
+void segue__commit_goes_on(segue__txn *txn) {
+  txn->waits_for_old = false;
+  commit_next(txn);
+}
+
+void segue__commit_hurry(segue__txn *txn) {
+  for (size_t i = 0; i < txn->step_count; i++)
+    if (txn->steps[i].waits_for_leaving) segue__instance_stop_waiting(txn->steps[i].old);
+  if (txn->waits_for_old) segue__commit_goes_on(txn);
 }
 
 static void commit_next(segue__txn *txn) {
@@ -172,6 +237,8 @@ static void commit_next(segue__txn *txn) {
     step_failed(txn, rc, "commit");
   else if (txn->failed)
     segue__txn_step_end(txn, NULL);
+  else if (txn->cursor == txn->step_count && waits_for_old(txn))
+    txn->waits_for_old = true;
   else if (txn->cursor == txn->step_count)
     flip(txn);
   else
@@ -192,15 +259,15 @@ static void step_over(segue__step *step, bool good, const segue_error *error) {
   }
 }
 
-/* A drain that fails or runs over is cut: the old instance stops all the same. */
+/* A drain that fails or runs over: the old instance stops all the same, and if its policy would
+ * rather undo, a fresh one takes its place. */
 static void stepped(segue__instance *instance, segue__verb verb, int status,
                     const segue_error *error, void *data) {
   segue__step *step = data;
   segue__txn *txn = step->txn;
   if (verb == SEGUE__DRAIN) {
-    if (status < 0)
-      segue__log(txn->engine->log, SEGUE__WARN, "reload", "drain cut short", "module", 's',
-                 step->module->name, "error", 's', error->message, NULL);
+    if (status < 0) segue__drain_cut(txn->engine, step->module, instance, error);
+    if (status < 0 && step->spec->drain.over == SEGUE__OVER_UNDO) segue__txn_fail(txn, error);
     segue__instance_call(instance, SEGUE__STOP, deadline(step->spec->stop_ms, SEGUE__STOP_MS),
                          stepped, step);
     return;
@@ -365,11 +432,11 @@ static bool undo_started(segue__txn *txn, segue__step *step) {
     step->next = NULL;
     return false;
   }
-  bool drain = txn->flipped;
-  segue__instance_call(step->next, drain ? SEGUE__DRAIN : SEGUE__STOP,
-                       drain ? deadline(step->spec->drain_ms, SEGUE__DRAIN_MS)
-                             : deadline(step->spec->stop_ms, SEGUE__STOP_MS),
-                       undo_stepped, txn);
+  if (txn->flipped)
+    segue__instance_drain(step->next, &step->spec->drain, undo_stepped, txn);
+  else
+    segue__instance_call(step->next, SEGUE__STOP, deadline(step->spec->stop_ms, SEGUE__STOP_MS),
+                         undo_stepped, txn);
   return true;
 }
 
@@ -467,6 +534,7 @@ static void undo_stepped(segue__instance *instance, segue__verb verb, int status
   segue__txn *txn = data;
   segue__step *step = txn->undo[txn->undo_count - 1].step;
   if (verb == SEGUE__DRAIN) {
+    if (status < 0) segue__drain_cut(txn->engine, step->module, instance, error);
     segue__instance_call(instance, SEGUE__STOP, deadline(step->spec->stop_ms, SEGUE__STOP_MS),
                          undo_stepped, txn);
     return;

@@ -727,6 +727,8 @@ void segue__engine_module_status(const segue__engine *engine, size_t index,
   out->replace = segue__replace_name(module->replace);
   segue__gate_status_get(module->gate, &out->gate);
   out->draining = module->old_count;
+  out->drains_cut = module->drains_cut;
+  out->inside_cut = module->inside_cut;
   out->state = module->failed ? SEGUE__MODULE_FAILED : SEGUE__MODULE_STOPPED;
   if (module->live) {
     out->state = segue__instance_state(module->live);

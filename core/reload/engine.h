@@ -286,6 +286,8 @@ typedef struct segue__module_status {
   segue__gate_status gate;
   uint64_t generation;
   size_t draining;          /* old instances that are still going */
+  uint64_t drains_cut;      /* drains that were cut short */
+  uint64_t inside_cut;      /* who was still inside then */
   const segue_error *error; /* why it failed; NULL */
 } segue__module_status;
 /* Has the live modules open their files anew. How many do. */
@@ -326,13 +328,14 @@ void segue__txn_commit(segue__txn *txn, segue__txn_cb cb, void *data);
 void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data);
 /* Modules by name, before commit (byhand.c). shut: who arrives waits, until open, commit, or the
  * end. drain: shut, then waits until everybody inside has left, at most within_ms (0: as the
- * module's drain says; SEGUE_ETIMEOUT: it stays shut). restart: stops the old one first, then
- * starts the next; also of a module that the plan leaves as it is. replace: as the module says.
- * What fails of these two fails the transaction. */
+ * module's drain says). Whoever is still inside then: ASK: SEGUE_ETIMEOUT, it stays shut; WAIT,
+ * CUT: counts as gone, and is not waited for again; UNDO: the transaction fails. restart: stops the
+ * old one first, then starts the next; also of a module that the plan leaves as it is. replace: as
+ * the module says. What fails of these two fails the transaction. */
 int segue__txn_shut(segue__txn *txn, const char *name, segue_error *error);
 int segue__txn_open(segue__txn *txn, const char *name, segue_error *error);
-void segue__txn_drain(segue__txn *txn, const char *name, uint64_t within_ms, segue__txn_cb cb,
-                      void *data);
+void segue__txn_drain(segue__txn *txn, const char *name, const segue__drain *drain,
+                      segue__txn_cb cb, void *data);
 void segue__txn_restart(segue__txn *txn, const char *name, segue__txn_cb cb, void *data);
 void segue__txn_replace(segue__txn *txn, const char *name, segue__txn_cb cb, void *data);
 bool segue__txn_module_at(const segue__txn *txn, size_t index, const char **name);

@@ -8,14 +8,13 @@
 
 #include "txn.h"
 
-enum { OLD_MAX = 2 };
-
 struct segue__retiree {
   segue__engine *engine;
   segue__module *module;
   segue__instance *instance;
   segue__message grace_over;
-  uint64_t drain_ms, stop_ms;
+  const segue__drain *drain; /* the instance's */
+  uint64_t stop_ms;
   bool draining, answers; /* answers: the end of a transaction waits for it */
   segue__retiree *next;
 };
@@ -109,6 +108,21 @@ static void forget_old(segue__module *module, const segue__instance *instance) {
   }
 }
 
+void segue__drain_cut(segue__engine *engine, segue__module *module, const segue__instance *instance,
+                      const segue_error *error) {
+  size_t inside = segue__instance_inside(instance);
+  module->drains_cut++;
+  module->inside_cut += inside;
+  segue__log(engine->log, SEGUE__WARN, "module", "drain cut short", "module", 's', module->name,
+             "inside", 'd', (int64_t)inside, "error", 's', error->message, NULL);
+}
+
+bool segue__retire_waits(const segue__module *module) {
+  uint64_t stop_ms;
+  return module->old_count >= SEGUE__OLD_MAX &&
+         segue__instance_limits(module->old[0], &stop_ms)->over == SEGUE__OVER_WAIT;
+}
+
 static void grace_over(void *data) {
   segue__retiree *retiree = data;
   segue__post(retiree->engine->loop, &retiree->grace_over);
@@ -157,8 +171,8 @@ void segue__retire(segue__engine *engine, segue__module *module, segue__instance
   retiree->grace_over.fn = retire_begin;
   retiree->next = engine->retirees;
   engine->retirees = retiree;
-  segue__instance_deadlines(instance, &retiree->drain_ms, &retiree->stop_ms);
-  if (module->old_count > OLD_MAX) {
+  retiree->drain = segue__instance_limits(instance, &retiree->stop_ms);
+  if (module->old_count > SEGUE__OLD_MAX) {
     segue__log(engine->log, SEGUE__WARN, "module", "too many old instances: the oldest is cut",
                "module", 's', module->name, NULL);
     segue__instance_cancel(module->old[0], SEGUE__DRAIN);
@@ -177,7 +191,7 @@ static void retire_begin(segue__message *message) {
   segue__retiree *retiree =
       (segue__retiree *)((char *)message - offsetof(segue__retiree, grace_over));
   retiree->draining = true;
-  segue__instance_call(retiree->instance, SEGUE__DRAIN, retiree->drain_ms, retired_step, retiree);
+  segue__instance_drain(retiree->instance, retiree->drain, retired_step, retiree);
 }
 
 static void retired(segue__retiree *retiree, bool release) {
@@ -192,16 +206,18 @@ static void retired(segue__retiree *retiree, bool release) {
   if (retiree->module->removed) segue__module_remove(engine, retiree->module);
   segue__free(retiree);
   if (!engine->swapping && engine->txn && engine->txn->swaps) segue__txn_swapped(engine->txn);
+  if (engine->txn && engine->txn->waits_for_old) segue__commit_goes_on(engine->txn);
   if (engine->stopping) segue__retire_all(engine);
 }
 
 static void retired_step(segue__instance *instance, segue__verb verb, int status,
                          const segue_error *error, void *data) {
   segue__retiree *retiree = data;
-  if (status < 0)
-    segue__log(retiree->engine->log, SEGUE__WARN, "module",
-               verb == SEGUE__DRAIN ? "drain cut short" : "an old instance did not stop", "module",
-               's', retiree->module->name, "error", 's', error->message, NULL);
+  if (status < 0 && verb == SEGUE__DRAIN)
+    segue__drain_cut(retiree->engine, retiree->module, instance, error);
+  else if (status < 0)
+    segue__log(retiree->engine->log, SEGUE__WARN, "module", "an old instance did not stop",
+               "module", 's', retiree->module->name, "error", 's', error->message, NULL);
   if (verb == SEGUE__DRAIN)
     segue__instance_call(instance, SEGUE__STOP, retiree->stop_ms, retired_step, retiree);
   else

@@ -104,6 +104,7 @@ void segue__txn_abort(segue__txn *txn) {
     segue__txn_fail(txn, &error);
     if (txn->hook) segue__op_cancel(&txn->hook->op, SEGUE_ECLOSED);
     if (txn->reload_hook) segue__op_cancel(&txn->reload_hook->op, SEGUE_ECLOSED);
+    segue__commit_hurry(txn);
   }
 }
 
@@ -473,6 +474,7 @@ static void hook_returned(segue_op *op, int status, const segue_error *error) {
     txn->step_cb = confirmed_after_hook;
     txn->step_data = txn;
     cb(data, SEGUE_ECANCELLED, NULL); /* who asked for the step is told, and let go of */
+    if (txn->failed) segue__commit_hurry(txn);
   } else if (txn->flipped && !txn->failed && !txn->confirmed) {
     segue__txn_confirm(txn, confirmed_after_hook, txn);
   } else {

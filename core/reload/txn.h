@@ -54,11 +54,13 @@ typedef struct segue__module {
   segue__instance *live;
   segue__instance **old; /* draining in the background, oldest first */
   size_t old_count;
+  uint64_t drains_cut, inside_cut;
   bool failed;  /* no instance could be brought back; retried */
   bool removed; /* goes when its last instance is gone */
   segue_error error;
 } segue__module;
 
+enum { SEGUE__OLD_MAX = 2 }; /* instances of a module that drain in the background */
 typedef struct segue__retiree segue__retiree;
 
 struct segue__engine {
@@ -146,7 +148,8 @@ typedef struct segue__step {
   bool shut, was_shut;    /* its gate is; or was, which the undo log knows */
   bool acted;             /* what its action says was done, or is being done */
   bool busy;              /* a verb is under way */
-  bool waits_for_leaving; /* and this is what it waits for */
+  bool waits_for_leaving; /* everybody has to leave the old one first */
+  segue__over over;       /* by hand: what then, if they do not */
   segue__txn_cb cb;       /* of the verb; NULL: nobody wants to know */
   void *cb_data;
   segue__message message;
@@ -205,6 +208,7 @@ struct segue__txn {
   segue__undo *undo;
   size_t undo_count, undo_capacity;
   bool prepared, flipped, confirmed, rejected, staged;
+  bool waits_for_old; /* the flip does: for old instances that must not be cut */
 
   segue_error failure; /* code 0: none */
   bool failed;
@@ -377,6 +381,13 @@ int segue__plan_order(const segue__module_spec *modules, size_t count, size_t *o
 void segue__prepare_run(segue__txn *txn);
 void segue__commit_run(segue__txn *txn);
 void segue__commit_step(segue__txn *txn, segue__step *step); /* ends by segue__hand_end, if busy */
+/* What a step of it waits for is not worth waiting for any longer. */
+void segue__commit_hurry(segue__txn *txn);
+void segue__commit_goes_on(segue__txn *txn); /* after waits_for_old */
+/* Shuts the gate of a step, with its inverse on the undo log; fails for lack of memory. */
+int segue__step_shut(segue__txn *txn, segue__step *step);
+/* "module 'x': 2 are still inside after 500 ms", with the code of a time limit. */
+void segue__still_inside(const segue__step *step, segue_error *error);
 int segue__undo_push(segue__txn *txn, segue__undo_kind kind, segue__step *step);
 void segue__undo_run(segue__txn *txn, void (*undone)(segue__txn *txn));
 void segue__txn_step_end(segue__txn *txn, const segue_error *error); /* NULL: good */
@@ -400,6 +411,11 @@ void segue__gates_settle(segue__engine *engine);    /* none is shut once a trans
  * is open now has ended. */
 void segue__retire(segue__engine *engine, segue__module *module, segue__instance *instance,
                    bool after_grace);
+/* A drain failed or ran over: tells and counts it. */
+void segue__drain_cut(segue__engine *engine, segue__module *module, const segue__instance *instance,
+                      const segue_error *error);
+/* As many old ones drain as may, and the oldest must not be cut. */
+bool segue__retire_waits(const segue__module *module);
 /* Brings failed modules back from the live generation, one after the other; schedules at the end.
  */
 bool segue__recover_needed(const segue__engine *engine);

@@ -4,6 +4,7 @@
 local core = require "segue.core"
 local check = require "segue.check"
 local constructors = require "segue.constructors"
+local drains = require "segue.drain"
 local duration = require "segue.duration"
 local http = require "segue.http"
 local suggest = require "segue.suggest"
@@ -22,20 +23,15 @@ core.wrap_defer = function(defer)
   end
 end
 
--- txn.module.x:drain { within = "2s" }; without a time: as the module's own drain says.
+-- txn.module.x:drain { within = "2s" }; without a time: as the module's own drain says; without
+-- over: who asks is told, and decides.
 core.wrap_drain = function(drain)
   return function(module, options)
     local o = options == nil and {} or options
     if type(o) ~= "table" then error('drain wants a table: drain { within = "2s" }', 2) end
-    for key in pairs(o) do
-      if key ~= "within" then
-        error(("drain: unknown key '%s': it has within"):format(tostring(key)), 2)
-      end
-    end
-    if o.within == nil then return drain(module, 0) end
-    local ms, wrong = duration.parse(o.within)
-    if not ms then error("drain: within " .. wrong, 2) end
-    return drain(module, ms > 0 and ms or 1)
+    local how, wrong = drains.parse(o)
+    if not how then error(wrong, 2) end
+    return drain(module, how.ms or 0, how.over, how.again)
   end
 end
 
@@ -57,7 +53,7 @@ local history_keys = { reloads = "count", generations = "count", age = "duration
 local last_good_keys = { max_age = "duration" }
 local module_keys = {
   kind = "text", replace = { "swap", "handover", "restart" }, config = "text", needs = "texts",
-  prepare = "duration", start = "duration", drain = "duration", stop = "duration",
+  prepare = "duration", start = "duration", drain = "any", stop = "duration",
   buffer = "table", listen = "text or table", limits = "table", generation_header = "boolean",
   tls = "table",
 }
@@ -153,6 +149,22 @@ function Judge:sources(list)
   return result
 end
 
+-- How it is emptied; nil: something is wrong with that.
+function Judge:drain(module, where)
+  if module.drain == nil then return {} end
+  local how, wrong, key = drains.parse(module.drain)
+  local place = where .. ".drain"
+  if not how then
+    self:problem(where .. ": " .. wrong, key and place .. "." .. key or place)
+  elseif how.over == "undo" and module.replace ~= "restart" then
+    self:problem(where .. ': drain: over = "undo" is for replace = "restart": otherwise the old '
+      .. "instance drains when the reload has succeeded, and nothing is undone any more",
+      place .. ".over")
+  else
+    return how
+  end
+end
+
 function Judge:module(name, module)
   local where = "modules." .. tostring(name)
   if type(name) ~= "string" or not name:match("^[%w_-]+$") then
@@ -182,13 +194,15 @@ function Judge:module(name, module)
   for key, wanted in pairs(module_keys) do known[key] = wanted end
   for _, key in ipairs(kind) do known[key] = "text" end
   if not self:keys(module, known, where) then return nil end
+  local drain = self:drain(module, where)
   local buffer = module.buffer or {}
-  if not self:keys(buffer, buffer_keys, where .. ".buffer") then return nil end
+  if not drain or not self:keys(buffer, buffer_keys, where .. ".buffer") then return nil end
   local result = { name = name, kind = module.kind, replace = module.replace,
     config = module.config, needs = module.needs, prepare_ms = ms_of(module, "prepare"),
-    start_ms = ms_of(module, "start"), drain_ms = ms_of(module, "drain"),
-    stop_ms = ms_of(module, "stop"), buffer_items = buffer.items, buffer_bytes = buffer.bytes,
-    buffer_age_ms = ms_of(buffer, "age"), file = self.path, line = core.line_of(where) }
+    start_ms = ms_of(module, "start"), drain_ms = drain.ms, drain_over = drain.over,
+    drain_again = drain.again, stop_ms = ms_of(module, "stop"), buffer_items = buffer.items,
+    buffer_bytes = buffer.bytes, buffer_age_ms = ms_of(buffer, "age"), file = self.path,
+    line = core.line_of(where) }
   for _, key in ipairs(kind) do result[key] = module[key] end
   return self:listen(module, result, where) and result or nil
 end

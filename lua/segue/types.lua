@@ -77,13 +77,22 @@
 ---@field needs? string[] names of modules that start before it
 ---@field prepare? segue.Duration
 ---@field start? segue.Duration
----@field drain? segue.Duration
+---@field drain? segue.Duration|segue.Drain a time alone: cut when it is over
 ---@field listen? string|string[] where it is reached: "http://HOST:PORT", "https://HOST:PORT"
 ---@field tls? segue.ModuleTls of its addresses that begin with https://
 ---@field generation_header? boolean answers name the generation that made them
 ---@field limits? segue.Limits of its listeners
 ---@field buffer? { items: integer?, bytes: integer?, age: segue.Duration? } of its gate
 ---@field stop? segue.Duration
+
+--- How a module is emptied: everybody inside may take `within` (10s) to leave. Over: what becomes
+--- of who does not. "cut": the module is stopped all the same, and who was inside is counted.
+--- "wait": as long again, `again` times (3), with a warning each time, then cut. "undo": the reload
+--- is, and the old instance goes on; in a policy only with replace = "restart".
+---@class segue.Drain
+---@field within? segue.Duration
+---@field over? "cut"|"wait"|"undo"
+---@field again? integer only with over = "wait"
 
 --- A map or list of the configuration: a table that cannot be changed.
 ---@alias segue.Config table
@@ -112,9 +121,11 @@
 --- A module in a reload hook. Each verb is taken back if the hook does not commit. All return true,
 --- or nil, message, code.
 ---@class segue.ModuleHandle
---- Shuts its gate and waits until everybody inside has left; `within`: default its own `drain`.
---- SEGUE_ETIMEOUT: somebody is still inside, and the gate stays shut.
----@field drain fun(self: segue.ModuleHandle, options?: { within?: segue.Duration }): any
+--- Shuts its gate and waits until everybody inside has left; `within`: default its own. Who is
+--- still inside then: without `over`: nil, message, "SEGUE_ETIMEOUT", and the gate stays shut;
+--- "cut", and "wait" in the end: true, they are counted and not waited for again; "undo": the
+--- reload is undone.
+---@field drain fun(self: segue.ModuleHandle, options?: segue.Drain): boolean?, string?, string?
 --- Stops the old instance, then starts the next, also where nothing of it has changed. Waits.
 ---@field restart fun(self: segue.ModuleHandle): boolean?, string?, string?
 --- Does what the plan says now, not with the others in txn:commit(). Waits.

@@ -415,6 +415,45 @@ describe("a constructor", function()
 end)
 
 describe("modules of a policy", function()
+  it("say how they are drained, and what happens if that takes longer", function()
+    b:close()
+    b = bind.open { modules = { { "m", C.new("segue_module_ops"), nil } } }
+    local function drain(text, replace)
+      return b:load(with(('modules = { m = { kind = "c", replace = "%s",\ndrain = %s } }'):format(
+        replace or "restart", text)))
+    end
+    for text, wanted in pairs {
+      ["2"] = { 2000, C.SEGUE__OVER_CUT, 0 }, ["'0s'"] = { 1, C.SEGUE__OVER_CUT, 0 },
+      ["{}"] = { 0, C.SEGUE__OVER_CUT, 0 },
+      ["{ within = '5s', over = 'cut' }"] = { 5000, C.SEGUE__OVER_CUT, 0 },
+      ["{ over = 'wait' }"] = { 0, C.SEGUE__OVER_WAIT, 0 },
+      ["{ within = '1s', over = 'wait', again = 7 }"] = { 1000, C.SEGUE__OVER_WAIT, 7 },
+      ["{ within = '1s', over = 'undo' }"] = { 1000, C.SEGUE__OVER_UNDO, 0 },
+    } do
+      local how = assert(drain(text)).modules[0].drain
+      assert.same(wanted, { tonumber(how.within_ms), how.over, tonumber(how.again) }, text)
+    end
+    for text, wanted in pairs {
+      ["'soon'"] = "modules.m: drain 'soon' is not a duration",
+      ["{ within = 'soon' }"] = "modules.m: drain: within 'soon' is not a duration",
+      ["{ witin = 1 }"] = "modules.m: drain: unknown key 'witin': did you mean 'within'?",
+      ["{ over = 'kill' }"] = "modules.m: drain: over must be one of cut, wait, undo, not 'kill'",
+      ["{ again = 2 }"] = 'modules.m: drain: again is for over = "wait"',
+      ["{ over = 'wait', again = 0 }"] = "modules.m: drain: again must be a whole number",
+      ["{ over = 'wait', again = 1001 }"] = "modules.m: drain: again is at most 1000, not 1001",
+      ["true"] = "modules.m: drain must be a duration",
+    } do
+      local policy, errs = drain(text)
+      assert.is_nil(policy, text)
+      assert.truthy(errs[1].message:find(wanted, 1, true), errs[1].message)
+      assert.equal(5, errs[1].line, text)
+    end
+    for _, replace in ipairs { "handover", "swap" } do
+      local _, errs = drain("{ over = 'undo' }", replace)
+      assert.truthy(errs[1].message:find('over = "undo" is for replace = "restart"', 1, true))
+    end
+  end)
+
   it("are resolved by name or plugin, with all that is said of them", function()
     local ops = C.new("segue_module_ops")
     b:close()
@@ -451,7 +490,7 @@ describe("modules of a policy", function()
     assert.same({ 1, false, 0 }, { tonumber(log.listen.url_count), log.listen.generation_header,
       tonumber(log.listen.body_bytes) })
     assert.same({ 1000, 2000, 3000, 4000 }, { tonumber(second.prepare_ms),
-      tonumber(second.start_ms), tonumber(second.drain_ms), tonumber(second.stop_ms) })
+      tonumber(second.start_ms), tonumber(second.drain.within_ms), tonumber(second.stop_ms) })
   end)
 end)
 

@@ -53,7 +53,9 @@ describe("txn.module", function()
     ["txn.module.lgo:shut()"] = "there is no module 'lgo' in this reload: there are log, stats",
     ["txn.module.log:stop()"] = "txn.module.log has no 'stop': it has drain, restart, replace",
     ["txn.module.log.x = 1"] = "txn.module cannot be changed",
-    ["txn.module.log:drain { whithin = 1 }"] = "drain: unknown key 'whithin': it has within",
+    ["txn.module.log:drain { whithin = 1 }"] = "drain: unknown key 'whithin': did you mean",
+    ["txn.module.log:drain { over = 'undone' }"] = "drain: over must be one of cut, wait, undo",
+    ["txn.module.log:drain { again = 2 }"] = "drain: again is for over = \"wait\"",
     ["txn.module.log:drain(5)"] = "drain wants a table: drain { within = \"2s\" }",
     ["txn.module.log:drain { within = 'x' }"] = "drain: within 'x' is not a duration",
     ["txn:prepare() assert(txn.module.log:restart())"] =

@@ -11,6 +11,7 @@ Engine.__index = Engine
 
 local M = { OK = 0, FAIL = 1, LATER = 2, TWICE = 3, THREAD = 4, FAIL_ONCE = 5, FAIL_AND_OK = 6 }
 M.verbs = { prepare = 0, start = 1, drain = 2, stop = 3 }
+M.overs = { cut = 0, wait = 1, undo = 2, ask = 3 }
 local replaces = { swap = 0, handover = 1, restart = 2 }
 local triggers = { start = 0, signal = 1, watch = 2, http = 3, control = 4, poll = 5, push = 6 }
 
@@ -60,9 +61,9 @@ function Engine:policy(spec)
     s.config = m.config and C.segue__strdup(m.config) or nil
     s.needs, s.needs_count = strings(m.needs)
     s.ops, s.userdata = C.scripted_module_ops(), self:module(m[1])
-    for _, key in ipairs { "prepare_ms", "start_ms", "drain_ms", "stop_ms" } do
-      s[key] = m[key] or 0
-    end
+    for _, key in ipairs { "prepare_ms", "start_ms", "stop_ms" } do s[key] = m[key] or 0 end
+    s.drain.within_ms, s.drain.over = m.drain_ms or 0, M.overs[m.over or "cut"]
+    s.drain.again = m.again or 0
     if m.buffer then s.buffer.items, s.buffer.bytes, s.buffer.age_ms = unpack(m.buffer) end
     if m.exclusive then self:module(m[1]).exclusive = true end
   end
@@ -269,7 +270,8 @@ end
 
 local gates = { [0] = "shut", "open", "refusing" }
 
---- { state = "serving", gate = "open", generation = 2, draining = 0, error = nil }
+--- { state = "serving", gate = "open", generation = 2, draining = 0, error = nil }, and what was
+--- cut: { drains = 0, inside = 0 }
 function Engine:status(name)
   local out = ffi.new("segue__module_status")
   for i = 0, tonumber(C.segue__engine_module_count(self.c)) - 1 do
@@ -280,7 +282,7 @@ function Engine:status(name)
         gate = gates[tonumber(ffi.cast("int", out.gate.state))],
         generation = tonumber(out.generation), draining = tonumber(out.draining),
         error = out.error ~= nil and C.err(out.error).message or nil,
-      }
+      }, { drains = tonumber(out.drains_cut), inside = tonumber(out.inside_cut) }
     end
   end
 end
@@ -299,12 +301,20 @@ function Engine:gates()
   return table.concat(words, " ")
 end
 
+--- Begins to stop: what this returns has true at [0] in the end.
+function Engine:stop()
+  if not self.stopped then
+    self.stopped = ffi.new("bool[1]")
+    C.scripted_engine_stop(self.c, self.stopped)
+  end
+  return self.stopped
+end
+
 --- Stops and frees everything; raises if an instance, a hook or memory is left.
 function Engine:close(leaks_allowed)
   C.segue__fault_arm(nil)
   C.segue__mem_fail_at(0)
-  local stopped = ffi.new("bool[1]")
-  C.scripted_engine_stop(self.c, stopped)
+  local stopped = self:stop()
   for _ = 1, 100 do
     self:step()
     if stopped[0] then break end

@@ -180,6 +180,7 @@ scripted_hooks *scripted_hooks_new(scripted_world *world) {
   scripted_hooks *hooks = segue__calloc(1, sizeof *hooks);
   hooks->world = world;
   hooks->check_code = SEGUE_EVETO;
+  hooks->drain.over = SEGUE__OVER_ASK;
   return hooks;
 }
 
@@ -275,7 +276,7 @@ static bool by_hand(scripted_hooks *hooks) {
   segue_error error;
   const char *name;
   if ((name = argument(hooks, "drain")))
-    segue__txn_drain(hooks->txn, name, 0, script_go, hooks);
+    segue__txn_drain(hooks->txn, name, &hooks->drain, script_go, hooks);
   else if ((name = argument(hooks, "restart")))
     restart(hooks, name);
   else if ((name = argument(hooks, "replace")))
@@ -289,13 +290,19 @@ static bool by_hand(scripted_hooks *hooks) {
   return true;
 }
 
+/* Cancelled just now as well: it is done only once. */
+static void reload_done(scripted_hooks *hooks, int status, const segue_error *error) {
+  segue_op *op = hooks->reload_op;
+  hooks->reload_op = NULL;
+  if (op) segue_op_done(op, status, error);
+}
+
 static void script_go(void *data, int status, const segue_error *error) {
   scripted_hooks *hooks = data;
-  segue_op *op = hooks->reload_op;
   if (status == SEGUE_ECANCELLED) return; /* the hook has ended before its step */
   if (status < 0) {
     segue__buf_addf(&hooks->world->journal, "script %s\n", segue_error_name(status));
-    segue_op_done(op, status, error);
+    reload_done(hooks, status, error);
   } else if (by_hand(hooks)) {
     return;
   } else if (word(hooks, "prepare")) {
@@ -312,16 +319,16 @@ static void script_go(void *data, int status, const segue_error *error) {
     script_go(hooks, 0, NULL);
   } else if (word(hooks, "fail")) {
     segue_error bug = {.code = SEGUE_EPOLICY, .message = "reload.lua:7: boom"};
-    segue_op_done(op, SEGUE_EPOLICY, &bug);
+    reload_done(hooks, SEGUE_EPOLICY, &bug);
   } else if (!word(hooks, "hang")) {
-    segue_op_done(op, 0, NULL);
+    reload_done(hooks, 0, NULL);
   }
 }
 
 /* Cancelled in the middle of a step, or hanging: done comes when the spec says so. */
 static void reload_cancelled(void *data) {
   scripted_hooks *hooks = data;
-  keep(hooks, hooks->reload_op);
+  if (hooks->reload_op) keep(hooks, hooks->reload_op);
 }
 
 static void hook_reload(void *impl, segue_op *op, segue__txn *txn) {

@@ -55,6 +55,7 @@ typedef struct scripted_hooks {
   char script[160], argument[32];
   bool both; /* two verbs are under way at once */
   uint64_t defer_ms;
+  segue__drain drain; /* how, by hand */
   int strategy;       /* a deed; SCRIPTED_OK wishes for a push */
   segue_op *kept[64]; /* of hooks told to be LATER or to hang */
   int kept_count;
