@@ -177,7 +177,8 @@ static void read_failed(segue__http_conn *conn, ssize_t status) {
   }
   if (conn->eof) return; /* after a farewell of TLS */
   conn->eof = true;
-  if (conn->state == SEGUE__HTTP_HANDLED && conn->exchange->streaming)
+  if (conn->state == SEGUE__HTTP_HANDLED && conn->exchange->streaming &&
+      !conn->server->limits.half_closed_streams)
     segue__http_conn_lost(conn); /* nobody ends his side to listen to what may never end */
   else if (conn->state == SEGUE__HTTP_HANDLED)
     peek(conn);

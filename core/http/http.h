@@ -28,6 +28,7 @@ typedef struct segue__http_limits {
   uint64_t idle_ms;                 /* between requests [75 s] */
   uint64_t write_ms;                /* a client that does not read its answer [30 s] */
   uint32_t write_bytes;             /* most bytes waiting for a slow client of a stream [1 MiB] */
+  bool half_closed_streams; /* go on: else a client that shuts its side under way has left */
 } segue__http_limits;
 
 typedef struct segue__http_server segue__http_server;
@@ -88,7 +89,7 @@ void segue__http_last(segue__http_request *request);
 /* Answers piece by piece (chunked; HTTP/1.0 until the connection closes). write returns UV_ENOBUFS
  * once the client is write_bytes behind, or another negative code when it left: the connection is
  * closed, and on_gone is called a little later unless the stream was ended meanwhile. A client that
- * shuts its side (FIN) while a stream is under way has left. */
+ * shuts its side (FIN) while a stream is under way has left, unless half_closed_streams. */
 void segue__http_stream_begin(segue__http_request *request, int status, const char *content_type,
                               const char *headers);
 int segue__http_stream_write(segue__http_request *request, const void *data, size_t len);

@@ -48,7 +48,7 @@ static const segue__module_spec *taken(const segue__policy *policy, size_t modul
 static int check_one(const segue__policy *policy, size_t module, size_t url, segue_error *err) {
   const segue__module_spec *spec = &policy->modules[module];
   const char *text = spec->listen.urls[url];
-  segue__http_address address;
+  segue__http_address address = {0};
   bool tls;
   int rc = segue__listen_parse(text, &address, &tls, err);
   if (rc < 0) return rc;

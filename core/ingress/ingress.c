@@ -61,6 +61,7 @@ static segue__entry *entry_new(segue__ingress *ingress, const segue__module_spec
       .idle_ms = listen->idle_ms,
       .write_ms = listen->write_ms,
       .write_bytes = UINT32_MAX, /* segue_request_write has its own */
+      .half_closed_streams = true,
   };
   return entry;
 }
@@ -109,10 +110,28 @@ static int start_lanes(segue__ingress *ingress, const segue__policy *policy, seg
 
 void segue__port_unref(segue__port *port) {
   if (__atomic_sub_fetch(&port->refs, 1, __ATOMIC_ACQ_REL)) return;
+  if (port->fd >= 0) close(port->fd);
+  pthread_mutex_destroy(&port->lock);
   segue__free(port->outlets);
   segue__free(port->key);
   segue__free(port->module);
   segue__free(port);
+}
+
+void segue__port_left(segue__port *port) {
+  pthread_mutex_lock(&port->lock);
+  if (--port->listening == 0) {
+    close(port->fd);
+    port->fd = -1;
+  }
+  pthread_mutex_unlock(&port->lock);
+}
+
+void segue__port_done(segue__port *port, const segue__outlet *outlet) {
+  pthread_mutex_lock(&port->lock);
+  for (size_t i = 0; i < port->outlet_count; i++)
+    if (port->outlets[i] == outlet) port->outlets[i] = NULL;
+  pthread_mutex_unlock(&port->lock);
 }
 
 static int outlet_new(segue__outlet **out, segue__lane *lane, segue__port *port, int fd,
@@ -156,11 +175,56 @@ static void forget(segue__port *port) {
   segue__port_unref(port);
 }
 
+/* ---- Addresses that were ours a moment ago ---- */
+
+/* Nobody listens there, and no lane knows of it. */
+static bool is_over(segue__port *port) {
+  return __atomic_load_n(&port->refs, __ATOMIC_ACQUIRE) == 1;
+}
+
+static void reap(segue__ingress *ingress) {
+  for (segue__port **link = &ingress->leaving; *link;) {
+    segue__port *port = *link;
+    if (is_over(port)) {
+      *link = port->next;
+      segue__port_unref(port);
+    } else {
+      link = &port->next;
+    }
+  }
+}
+
+/* A lane that is busy may still listen there, so the address cannot be bound: its socket goes on.
+ * Negative: nobody does. */
+static int take_over(const segue__ingress *ingress, const segue__http_address *address) {
+  int fd = -1;
+  for (segue__port *port = ingress->leaving; port && fd < 0; port = port->next) {
+    if (strcmp(port->address.text, address->text) != 0) continue;
+    pthread_mutex_lock(&port->lock);
+    if (port->fd >= 0) fd = fcntl(port->fd, F_DUPFD_CLOEXEC, 0);
+    pthread_mutex_unlock(&port->lock);
+  }
+  return fd;
+}
+
+/* Who is let in by a lane that has not heard yet gets what the address leads to now. */
+static void lead_old_ones(const segue__ingress *ingress, const segue__port *now) {
+  for (segue__port *port = ingress->leaving; port; port = port->next) {
+    if (strcmp(port->address.text, now->address.text) != 0) continue;
+    pthread_mutex_lock(&port->lock);
+    for (size_t i = 0; i < port->outlet_count; i++)
+      if (port->outlets[i]) segue__outlet_enter_by(port->outlets[i], now->entry);
+    pthread_mutex_unlock(&port->lock);
+  }
+}
+
+/* ---- Opening ---- */
+
 static int bind_port(segue__ingress *ingress, segue__port *port, segue_error *err) {
-  int fd = segue__http_bind(&port->address, 0, err);
-  if (fd < 0) return fd;
-  int rc = make_outlets(ingress, port, fd);
-  close(fd);
+  port->fd = take_over(ingress, &port->address);
+  if (port->fd < 0) port->fd = segue__http_bind(&port->address, 0, err);
+  if (port->fd < 0) return port->fd;
+  int rc = make_outlets(ingress, port, port->fd);
   if (rc < 0)
     segue__error_set(err, rc, "%s cannot be opened: %s", port->address.text, segue_strerror(rc));
   return rc;
@@ -182,7 +246,9 @@ static int open_port(segue__ingress *ingress, const segue__module_spec *spec,
                         .key = key,
                         .module = module,
                         .staged = entry,
-                        .wanted = true};
+                        .wanted = true,
+                        .fd = -1};
+  pthread_mutex_init(&port->lock, NULL);
   int rc = bind_port(ingress, port, err);
   if (rc < 0) {
     drop_unopened(port);
@@ -194,12 +260,17 @@ static int open_port(segue__ingress *ingress, const segue__module_spec *spec,
   return 0;
 }
 
-/* A port that the kernel chooses is of a module, and one that is not spoken for. */
+/* Where the kernel chose the port, it is of a module, and led to once. */
+static bool is_at(const segue__port *port, const segue__http_address *address, const char *module) {
+  if (address->port) return strcmp(port->address.text, address->text) == 0;
+  return !port->wanted && strcmp(port->key, address->text) == 0 &&
+         strcmp(port->module, module) == 0;
+}
+
 static segue__port *find(const segue__ingress *ingress, const segue__http_address *address,
                          const char *module) {
   segue__port *port = ingress->ports;
-  while (port && (strcmp(port->key, address->text) != 0 ||
-                  (!address->port && (port->wanted || strcmp(port->module, module) != 0))))
+  while (port && !is_at(port, address, module))
     port = port->next;
   return port;
 }
@@ -232,6 +303,7 @@ int segue__ingress_stage(segue__ingress *ingress, const segue__policy *next,
                          segue__errors *errors) {
   segue_error err = {0};
   int rc = ingress->closing ? segue__error_set(&err, SEGUE_ECLOSED, "the instance shuts down") : 0;
+  reap(ingress);
   for (segue__port *port = ingress->ports; port; port = port->next)
     port->wanted = false;
   for (size_t i = 0; i < next->module_count && rc == 0; i++) {
@@ -244,26 +316,42 @@ int segue__ingress_stage(segue__ingress *ingress, const segue__policy *next,
   return rc;
 }
 
-static void flip_port(segue__port *port, bool back) {
+static void flip_port(const segue__ingress *ingress, segue__port *port, bool back) {
   segue__entry *to = back ? port->before : port->staged;
   if (!to) return;
   if (!back) port->before = entry_ref(port->entry);
   lead_to(port, entry_ref(to));
   if (port->open || back) return;
   port->open = true;
+  port->listening = port->outlet_count;
+  lead_old_ones(ingress, port);
   for (size_t i = 0; i < port->outlet_count; i++)
     segue__outlet_begin(port->outlets[i]);
 }
 
 void segue__ingress_flip(segue__ingress *ingress, bool back) {
   for (segue__port *port = ingress->ports; port && !ingress->closing; port = port->next)
-    flip_port(port, back);
+    flip_port(ingress, port, back);
 }
 
-static void close_port(segue__port *port, uint64_t grace_ms) {
-  for (size_t i = 0; i < port->outlet_count && port->open; i++)
-    segue__outlet_end(port->outlets[i], grace_ms);
-  if (!port->open) drop_unopened(port);
+/* Outlets that are open are their lanes': they may be gone as soon as they are told. */
+static void end_outlets(segue__port *port, uint64_t grace_ms) {
+  pthread_mutex_lock(&port->lock);
+  for (size_t i = 0; i < port->outlet_count; i++)
+    if (port->outlets[i]) segue__outlet_end(port->outlets[i], grace_ms);
+  pthread_mutex_unlock(&port->lock);
+}
+
+static void close_port(segue__ingress *ingress, segue__port *port, uint64_t grace_ms) {
+  if (!port->open) {
+    drop_unopened(port);
+    forget(port);
+    return;
+  }
+  __atomic_add_fetch(&port->refs, 1, __ATOMIC_RELAXED);
+  port->next = ingress->leaving;
+  ingress->leaving = port;
+  end_outlets(port, grace_ms);
   forget(port);
 }
 
@@ -287,7 +375,7 @@ static void sweep(segue__ingress *ingress, bool settled) {
     }
     *link = port->next;
     if (port->live) tell(ingress, port, "closed");
-    close_port(port, port->live ? GONE_MS : UNDONE_MS);
+    close_port(ingress, port, port->live ? GONE_MS : UNDONE_MS);
   }
 }
 
@@ -328,7 +416,12 @@ void segue__ingress_close(segue__ingress *ingress, uint64_t grace_ms, void (*cb)
   while (ingress->ports) {
     segue__port *port = ingress->ports;
     ingress->ports = port->next;
-    close_port(port, grace_ms);
+    close_port(ingress, port, grace_ms);
+  }
+  while (ingress->leaving) {
+    segue__port *port = ingress->leaving;
+    ingress->leaving = port->next;
+    segue__port_unref(port);
   }
   for (size_t i = 0; i < ingress->lane_count; i++)
     segue__lane_stop(ingress->lanes[i], grace_ms);

@@ -25,6 +25,7 @@ static void on_server_closed(void *data) {
       *link = outlet->next;
       break;
     }
+  segue__port_done(outlet->port, outlet);
   segue__entry_unref(outlet->entry);
   segue__entry_unref(__atomic_exchange_n(&outlet->next_entry, NULL, __ATOMIC_ACQ_REL));
   segue__port_unref(outlet->port);
@@ -80,8 +81,11 @@ static void begin(segue__outlet *outlet) {
 
 /* Who has connected already is let in by the close, so its listener is forgotten after. */
 static void close_server(segue__outlet *outlet, uint64_t grace_ms) {
+  bool again = outlet->closing;
+  outlet->closing = true;
   segue__http_server_close(outlet->server, grace_ms, on_server_closed, outlet);
   outlet->listener = NULL;
+  if (!again) segue__port_left(outlet->port);
 }
 
 static void obey(segue__outlet *outlet, bool to_begin, bool to_end, uint64_t grace_ms) {

@@ -36,6 +36,7 @@ typedef struct segue__outlet {
   segue__entry *entry;              /* the lane's */
   segue__entry *next_entry;         /* atomic: to be taken by the lane */
   uint64_t answers[SEGUE__CLASSES]; /* atomic, written by the lane */
+  bool closing;                     /* the lane's */
   uint64_t handshakes, crowd;       /* likewise: that failed, that were turned away */
   bool begin, end, queued;          /* under the lane's lock: what it is asked to do */
   uint64_t grace_ms;                /* likewise: for the end */
@@ -54,6 +55,10 @@ struct segue__port {
   bool wanted, open, live;
   segue__tls_notice notice;
   segue__port *next;
+
+  pthread_mutex_t lock;
+  int fd;           /* under the lock: as long as a lane listens; -1: nobody does any more */
+  size_t listening; /* likewise: lanes; and outlets, once open: NULL when their lane is done */
 };
 
 /* One call from another thread about a request. */
@@ -113,6 +118,7 @@ struct segue__ingress {
   segue__lane **lanes;
   size_t lane_count, lanes_ended;
   segue__port *ports;
+  segue__port *leaving; /* closed, but lanes may not have got to it */
   bool closing;
   void (*cb)(void *data);
   void *data;
@@ -123,6 +129,8 @@ int segue__listen_parse(const char *url, segue__http_address *out, bool *tls, se
 
 /* ingress.c */
 void segue__port_unref(segue__port *port);
+void segue__port_left(segue__port *port); /* on a lane: it does not listen there any more */
+void segue__port_done(segue__port *port, const segue__outlet *outlet); /* which is freed next */
 void segue__entry_unref(segue__entry *entry);
 
 /* lane.c. on_end runs on the control thread, once, after stop, when the thread is gone. */

@@ -33,9 +33,10 @@ typedef struct job {
 static segue *instance;
 static const char *lock_path;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+static pthread_cond_t wake = PTHREAD_COND_INITIALIZER, unblock = PTHREAD_COND_INITIALIZER;
 static job *jobs, **last_job = &jobs;
 static bool released, over;
+static int handled; /* atomic */
 static int stopped;
 
 /* ---- Answers ---- */
@@ -118,6 +119,7 @@ static void release_all(void) {
   pthread_mutex_lock(&lock);
   released = true;
   pthread_cond_signal(&wake);
+  pthread_cond_broadcast(&unblock);
   pthread_mutex_unlock(&lock);
 }
 
@@ -202,8 +204,18 @@ static void destroy(void *data) {
   free(s);
 }
 
+/* What no module should do: the data thread does nothing else until all are released. */
+static void block(segue_request *request) {
+  pthread_mutex_lock(&lock);
+  while (!released)
+    pthread_cond_wait(&unblock, &lock);
+  pthread_mutex_unlock(&lock);
+  say(request, 200, "unblocked\n");
+}
+
 static void handle(void *data, segue_request *request) {
   const service *s = data;
+  __atomic_add_fetch(&handled, 1, __ATOMIC_RELAXED);
   if (path_is(request, "/release")) {
     release_all();
     say(request, 200, "ok\n");
@@ -212,6 +224,8 @@ static void handle(void *data, segue_request *request) {
     post(request, s->value);
   } else if (path_is(request, "/stream")) {
     stream(request);
+  } else if (path_is(request, "/block")) {
+    block(request);
   } else if (path_is(request, "/who")) {
     name_client(request);
   } else if (path_is(request, "/misuse")) {
@@ -300,6 +314,6 @@ int main(int argc, char **argv) {
   pthread_join(worker, NULL);
   pthread_join(ender, NULL);
   segue_close(instance);
-  printf("closed\n");
+  printf("closed handled=%d\n", handled);
   return 0;
 }

@@ -7,6 +7,7 @@ local http = require "spec.support.http"
 local port = require "spec.support.port"
 local process = require "spec.support.process"
 local tempdir = require "spec.support.tempdir"
+local uv = require "luv"
 local wait = require "spec.support.wait"
 
 local M = { WITHIN_MS = 60000 } -- also under a sanitizer on a busy machine
@@ -118,6 +119,67 @@ end
 
 function Front:port_metric(name, more)
   return ('%s{address="127.0.0.1:%d"%s}'):format(name, self.at, more or "")
+end
+
+--- A host whose gate is shut by a restart that waits for one request: self:open() ends it.
+function M.shut(buffer, more)
+  local self = M.start { replace = "restart", top = more and more.top or "",
+    module = ('listen = "http://127.0.0.1:@AT@", drain = "60s", buffer = { %s }, %s'):format(buffer,
+      more and more.module or "") }
+  self.holder = http.connect { port = self.at }
+  self.holder:write(http.format { port = self.at, path = "/hold" })
+  self:until_metric('segue_gate_inside{module="service"}', 1)
+  self:config(2)
+  self.waiter = http.connect { port = self.admin }
+  self.waiter:write(http.format { port = self.admin, method = "POST", path = "/-/reload" })
+  self:until_metric('segue_gate_open{module="service"}', 0)
+  return self
+end
+
+function Front:open()
+  self.host:kill("usr1")
+  local status = self.waiter:read_response(M.WITHIN_MS).status
+  if status ~= 200 then error(self.host.output, 2) end
+  assert(self.holder:read_response(M.WITHIN_MS).body == "released\n")
+end
+
+--- Clients that ask again and again, each on one connection, until it ends: sent, answered, ended,
+--- and what was wrong. judge(answer) says what is wrong with one.
+function Front:load(count, judge)
+  local load = { sent = 0, answered = 0, ended = 0, wrong = {} }
+  local function client(number)
+    local connection, input, sequence = uv.new_tcp(), "", 0
+    local function send()
+      sequence = sequence + 1
+      load.sent = load.sent + 1
+      connection:write(http.format { port = self.at, headers = { ["X-Number"] = number .. "."
+        .. sequence }, path = sequence % 3 == 0 and "/later" or "/now" })
+    end
+    connection:connect("127.0.0.1", self.at, function(err)
+      assert(not err, err)
+      connection:read_start(function(_, data)
+        if not data then
+          if input ~= "" then load.wrong[#load.wrong + 1] = "half an answer: " .. input end
+          load.ended = load.ended + 1
+          connection:close()
+          return
+        end
+        input = input .. data
+        local answer, rest = http.parse(input)
+        if not answer then return end
+        input = rest
+        load.answered = load.answered + 1
+        local wrong = answer.status == 200
+          and answer.headers["x-number"] ~= number .. "." .. sequence and "out of order"
+          or judge(answer)
+        if wrong then load.wrong[#load.wrong + 1] = wrong .. ": " .. answer.head end
+        if answer.headers.connection ~= "close" then send() end
+      end)
+      send()
+    end)
+  end
+  for number = 1, count do client(number) end
+  return load
 end
 
 return M
