@@ -64,6 +64,10 @@ BENCH_DEPS += lua-yaml    # YAML straight into Lua tables
 BENCH_DEPS += python3-jsonschema # JSON Schema
 BENCH_DEPS += nodejs      # for ajv
 BENCH_DEPS += node-ajv    # JSON Schema, compiled
+BENCH_DEPS += g++         # for spdlog
+BENCH_DEPS += libspdlog-dev # an asynchronous logger
+BENCH_DEPS += haproxy     # USR2 under load
+BENCH_DEPS += libnginx-mod-http-lua # HUP under load, answers by Lua
 
 # ---- Flags ----------------------------------------------------------------------------------------
 # Variables that ask pkg-config are expanded when used, because `make deps` may install it first.
@@ -422,9 +426,22 @@ $(BUILD)/bench/%: spec/bench/%.c $(BUILD)/libsegue.a $(HEADERS)
 $(BUILD)/bench/log: private ALL_CFLAGS += -Wl,-E -Wl,--whole-archive $(BUILD)/libsegue.a \
   -Wl,--no-whole-archive
 $(BUILD)/bench/log: $(PLUGINS)
+$(BUILD)/bench/spdlog: spec/bench/spdlog.cpp spec/bench/rounds.h spec/bench/lines.h
+	@mkdir -p $(@D)
+	@echo "  bench   $@"
+	@c++ -D_GNU_SOURCE -std=c++17 -pthread -Wall -Wextra -Werror $(CFLAGS) \
+	  $(shell pkg-config --cflags spdlog) $< $(shell pkg-config --libs spdlog) -o $@
+$(BUILD)/bench/gate $(BUILD)/bench/read $(BUILD)/bench/log: spec/bench/rounds.h
+$(BUILD)/bench/log: spec/bench/lines.h
+$(BUILD)/bench/numbered: spec/bench/numbered.h
+# The module of the HTTP rows, for the daemon.
+$(BUILD)/bench/numbered.so: spec/plugin/numbered.c spec/bench/numbered.h core/segue.h
+	@mkdir -p $(@D)
+	@echo "  bench   $@"
+	@$(CC) -D_GNU_SOURCE -Icore $(CPPFLAGS) $(ALL_CFLAGS) -shared $< -o $@
 $(BUILD)/bench/h2o: private LIBS += -lh2o -lssl -lcrypto
 .PHONY: benches
-benches: $(PRODUCTS) $(BENCHES)
+benches: $(PRODUCTS) $(BENCHES) $(BUILD)/bench/numbered.so $(BUILD)/bench/spdlog
 
 .PHONY: bench
 bench: deps ## figures beside what Debian offers: make bench [ROW=name] [CHECK=1]

@@ -24,7 +24,7 @@ Client.__index = Client
 local SIZE = 262144
 local buffer = ffi.new("char[?]", SIZE)
 local timespec = ffi.new("bench_timespec")
-local MSG_NOSIGNAL = 0x4000
+local MSG_NOSIGNAL, EINTR = 0x4000, 4
 
 --- Seconds on the monotonic clock.
 function M.now()
@@ -66,6 +66,14 @@ function Client:close()
   self.fd = nil
 end
 
+-- A child that ends interrupts a call.
+local function again(call, ...)
+  repeat
+    local n = tonumber(call(...))
+    if n >= 0 or ffi.errno() ~= EINTR then return n end
+  until false
+end
+
 -- Length of the body that a head announces: a number, "chunked", or "end" (until the close).
 local function framing(head)
   if head:lower():find("\r\ntransfer%-encoding: *chunked") then return "chunked" end
@@ -90,13 +98,13 @@ function Client:request(method, path, body, headers)
   local sent = 0
   local bytes = ffi.cast("const char *", text)
   while sent < #text do
-    local n = tonumber(ffi.C.send(self.fd, bytes + sent, #text - sent, MSG_NOSIGNAL))
+    local n = again(ffi.C.send, self.fd, bytes + sent, #text - sent, MSG_NOSIGNAL)
     if n <= 0 then self:close() return nil end
     sent = sent + n
   end
   local answer = ""
   repeat
-    local n = tonumber(ffi.C.recv(self.fd, buffer, SIZE, 0))
+    local n = again(ffi.C.recv, self.fd, buffer, SIZE, 0)
     if n <= 0 then
       self:close()
       if n < 0 or answer == "" then return nil end

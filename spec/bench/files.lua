@@ -189,11 +189,13 @@ M.gate = { title = "entering and leaving a gate", run = function(report)
 end }
 
 M.log = { title = "a line of the log", run = function(report)
-  local f = driver("log", tempdir.new().path)
+  local f, peer = driver("log", tempdir.new().path), driver("spdlog", tempdir.new().path)
   for threads = 1, 2 do
+    local unit = ("ns, %d thread%s"):format(threads, threads > 1 and "s" or "")
     report { ours = f["log_" .. threads], theirs = f["write_" .. threads],
-      peer = "snprintf, write(2)", at_most = 1,
-      unit = ("ns, %d thread%s"):format(threads, threads > 1 and "s" or "") }
+      peer = "snprintf, write(2)", at_most = 1, unit = unit }
+    report { ours = f["log_" .. threads], theirs = peer["spdlog_" .. threads],
+      peer = "spdlog, async", unit = unit }
   end
 end }
 

@@ -7,71 +7,37 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "config/config.h"
 #include "module/module.h"
-
-enum { ROUNDS = 20, THREADS = 2, BATCH = 1000 };
-#define ROUND_NS 15000000.0
+#include "rounds.h"
 
 static segue_gate *gate;
 static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
 
-static double now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
-typedef struct task {
-  int rwlock;
-  double ns; /* for one in and out, result */
-} task;
-
-static void pass_gate(void) {
-  segue_pass pass;
-  if (segue_gate_enter(gate, &pass)) exit(1);
-  segue_gate_leave(&pass);
-}
-
-static void pass_lock(void) {
-  pthread_rwlock_rdlock(&lock);
-  pthread_rwlock_unlock(&lock);
-}
-
-static void *run(void *data) {
-  task *t = data;
-  double began = now_ns(), now = began;
-  uint64_t batches = 0;
-  for (; now - began < ROUND_NS; now = now_ns(), batches++)
-    for (int i = 0; i < BATCH; i++) {
-      if (t->rwlock)
-        pass_lock();
-      else
-        pass_gate();
-    }
-  t->ns = (now - began) / (double)(batches * BATCH);
-  return NULL;
-}
-
-static double measure(int rwlock, int threads) {
-  double best = 1e9;
-  for (int round = 0; round < ROUNDS; round++) {
-    task tasks[THREADS];
-    pthread_t ids[THREADS];
-    double sum = 0;
-    for (int i = 0; i < threads; i++) {
-      tasks[i] = (task){.rwlock = rwlock};
-      if (pthread_create(&ids[i], NULL, run, &tasks[i])) exit(1);
-    }
-    for (int i = 0; i < threads; i++) {
-      pthread_join(ids[i], NULL);
-      sum += tasks[i].ns;
-    }
-    if (sum / threads < best) best = sum / threads;
+static void pass_gate(void *data) {
+  (void)data;
+  for (int i = 0; i < ROUND_BATCH; i++) {
+    segue_pass pass;
+    if (segue_gate_enter(gate, &pass)) exit(1);
+    segue_gate_leave(&pass);
   }
-  return best;
+}
+
+static void pass_lock(void *data) {
+  (void)data;
+  for (int i = 0; i < ROUND_BATCH; i++) {
+    pthread_rwlock_rdlock(&lock);
+    pthread_rwlock_unlock(&lock);
+  }
+}
+
+static double work_gate(void *data) {
+  return rounds_batches(pass_gate, data);
+}
+
+static double work_lock(void *data) {
+  return rounds_batches(pass_lock, data);
 }
 
 static const segue_module_ops ops = {.size = sizeof ops};
@@ -97,9 +63,10 @@ int main(void) {
   gate = segue__gates_get(gates, "bench");
   rc = segue__instance_new(&instance, loop, &log, &spec, snapshot, NULL, &limbo);
   if (rc || !gate || segue__gate_open(gate, instance, snapshot)) return 1;
-  for (int threads = 1; threads <= THREADS; threads++) {
-    printf("gate_%d %.3f\n", threads, measure(0, threads));
-    printf("rwlock_%d %.3f\n", threads, measure(1, threads));
+  const rounds at_gate = {.work = work_gate}, at_lock = {.work = work_lock};
+  for (int threads = 1; threads <= ROUND_THREADS_MAX; threads++) {
+    printf("gate_%d %.3f\n", threads, rounds_best(&at_gate, threads));
+    printf("rwlock_%d %.3f\n", threads, rounds_best(&at_lock, threads));
   }
   return 0;
 }

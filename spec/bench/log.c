@@ -3,7 +3,8 @@
  * log: what a line of the log costs whoever logs it, on 1 and on 2 threads, beside snprintf and
  * write(2) of the same line to the same kind of file. The queue is large and a round is short, so
  * that it is the line that is measured and not the disk. Argument: folder for the logs. Prints
- * "name_threads nanoseconds" lines, the best of several rounds.
+ * "name_threads nanoseconds" lines, the best of several rounds, after each of which all lines are
+ * counted in the file.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -12,24 +13,17 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lines.h"
+#include "rounds.h"
 #include "segue.h"
 
-enum { ROUNDS = 20, THREADS = 2, LINES = 20000 };
+enum { LINES = 20000 };
 
 static segue *instance;
 static int fd;
 static pthread_t worker;
-
-static double now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
-typedef struct task {
-  int plain;
-  double ns; /* for one line, result */
-} task;
+static lines queued, written;
+static size_t log_count, write_count;
 
 static void log_line(int i) {
   segue_log_field fields[] = {{"client", "10.0.0.7", 0}, {"n", NULL, i}};
@@ -49,44 +43,41 @@ static void write_line(int i) {
   if (write(fd, line, (size_t)len) != len) exit(1);
 }
 
-static void *run(void *data) {
-  task *t = data;
+static double log_all(void *data) {
+  (void)data;
   double began = now_ns();
-  for (int i = 0; i < LINES; i++) {
-    if (t->plain)
-      write_line(i);
-    else
-      log_line(i);
-  }
-  t->ns = (now_ns() - began) / LINES;
-  return NULL;
+  for (int i = 0; i < LINES; i++)
+    log_line(i);
+  return (now_ns() - began) / LINES;
 }
 
-static double measure(int plain, int threads) {
-  double best = 1e9;
-  for (int round = 0; round < ROUNDS; round++) {
-    task tasks[THREADS];
-    pthread_t ids[THREADS];
-    double sum = 0;
-    for (int i = 0; i < threads; i++) {
-      tasks[i] = (task){.plain = plain};
-      if (pthread_create(&ids[i], NULL, run, &tasks[i])) exit(1);
-    }
-    for (int i = 0; i < threads; i++) {
-      pthread_join(ids[i], NULL);
-      sum += tasks[i].ns;
-    }
-    if (sum / threads < best) best = sum / threads;
-    usleep(50000); /* the writer catches up */
-  }
-  return best;
+static double write_all(void *data) {
+  (void)data;
+  double began = now_ns();
+  for (int i = 0; i < LINES; i++)
+    write_line(i);
+  return (now_ns() - began) / LINES;
+}
+
+static void catch_up(void *data, int threads) {
+  (void)data;
+  lines_wait(&queued, log_count += (size_t)(threads * LINES));
+}
+
+static void count_written(void *data, int threads) {
+  (void)data;
+  lines_wait(&written, write_count += (size_t)(threads * LINES));
 }
 
 static void *work(void *data) {
   (void)data;
-  for (int threads = 1; threads <= THREADS; threads++) {
-    printf("log_%d %.3f\n", threads, measure(0, threads));
-    printf("write_%d %.3f\n", threads, measure(1, threads));
+  const rounds by_log = {.work = log_all, .between = catch_up};
+  const rounds by_write = {.work = write_all, .between = count_written};
+  lines_open(&queued, "queued.log");
+  lines_open(&written, "written.log");
+  for (int threads = 1; threads <= ROUND_THREADS_MAX; threads++) {
+    printf("log_%d %.3f\n", threads, rounds_best(&by_log, threads));
+    printf("write_%d %.3f\n", threads, rounds_best(&by_write, threads));
   }
   segue_stop(instance);
   return NULL;

@@ -7,7 +7,8 @@
  * soon as the last one is answered). Each request must be answered once, in order, by 200, on a
  * connection that nobody closes, by one generation and nothing of another, and by none older than
  * the last reload that was answered before its first byte was sent. One thread does all this, so
- * what came before what is certain. Prints what it counted; 0: nothing was wrong.
+ * what came before what is certain. Prints every 1000th reload, and what it counted; 0: nothing was
+ * wrong.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -336,7 +337,8 @@ static void reloaded(const answer *a) {
   if (ms > reload_ms_max) reload_ms_max = ms;
   live = asked_for;
   reloading = false;
-  reloads++;
+  if (++reloads % 1000 == 0) printf("%" PRIu64 " reloads\n", reloads);
+  fflush(stdout);
 }
 
 /* ---- Receiving ---- */

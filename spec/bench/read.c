@@ -15,9 +15,7 @@
 #include <time.h>
 
 #include "config/snapshot.h"
-
-enum { ROUNDS = 20, THREADS = 2, BATCH = 1000 };
-#define ROUND_NS 15000000.0
+#include "rounds.h"
 
 /* How an instance begins, see segue.h: this is all that readers look at. */
 typedef struct host {
@@ -30,12 +28,6 @@ static const segue_snapshot *plain;
 static volatile uint64_t zero; /* what the compiler cannot know */
 static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER;
 static int stop;
-
-static double now_ns(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
 
 typedef enum way { PLAIN, REGISTERED, ANY_THREAD, COUNTED, RWLOCK, WAYS } way;
 static const char *const names[WAYS] = {"plain", "registered", "any", "counted", "rwlock"};
@@ -73,43 +65,43 @@ static uint64_t read_rwlock(uint64_t last, uint64_t nothing) {
   return value;
 }
 
-typedef struct task {
+typedef struct reading {
   way how;
-  double ns; /* for one read, result */
-  uint64_t sum;
-} task;
+  segue_reader *slot;
+  uint64_t last, nothing;
+} reading;
 
 /* The loop is the same for all; `how` does not change, so the branch costs the same nothing. */
 #define LOOP(read)                                                                                 \
   do {                                                                                             \
-    for (int i = 0; i < BATCH; i++) {                                                              \
+    for (int i = 0; i < ROUND_BATCH; i++) {                                                        \
       last = read;                                                                                 \
       __asm__ volatile("" : "+r"(last)::"memory");                                                 \
     }                                                                                              \
   } while (0)
 
-static void *reader_main(void *arg) {
-  task *t = arg;
-  segue_reader *slot = NULL;
-  if (segue__publication_reader(instance.publication, &slot)) exit(1);
-  double began = now_ns(), now = began;
-  uint64_t last = 0, batches = 0, nothing = zero;
-  for (; now - began < ROUND_NS; now = now_ns(), batches++) {
-    if (t->how == PLAIN)
-      LOOP(read_plain(last, nothing));
-    else if (t->how == REGISTERED)
-      LOOP(read_registered(slot, last, nothing));
-    else if (t->how == ANY_THREAD)
-      LOOP(read_any(last, nothing));
-    else if (t->how == COUNTED)
-      LOOP(read_counted(last, nothing));
-    else
-      LOOP(read_rwlock(last, nothing));
-  }
-  t->ns = (now - began) / (double)(batches * BATCH);
-  t->sum = last;
-  segue_reader_free(slot);
-  return NULL;
+static void read_batch(void *data) {
+  reading *r = data;
+  uint64_t last = r->last, nothing = r->nothing;
+  if (r->how == PLAIN)
+    LOOP(read_plain(last, nothing));
+  else if (r->how == REGISTERED)
+    LOOP(read_registered(r->slot, last, nothing));
+  else if (r->how == ANY_THREAD)
+    LOOP(read_any(last, nothing));
+  else if (r->how == COUNTED)
+    LOOP(read_counted(last, nothing));
+  else
+    LOOP(read_rwlock(last, nothing));
+  r->last = last;
+}
+
+static double reader_main(void *data) {
+  reading r = {.how = *(const way *)data, .nothing = zero};
+  if (segue__publication_reader(instance.publication, &r.slot)) exit(1);
+  double ns = rounds_batches(read_batch, &r);
+  segue_reader_free(r.slot);
+  return ns;
 }
 
 /* Publishes every millisecond. The old snapshots stay, because the plain pointer has no protection:
@@ -127,25 +119,6 @@ static void *writer_main(void *arg) {
   return NULL;
 }
 
-static double measure(way how, int threads) {
-  double best = 1e9;
-  for (int round = 0; round < ROUNDS; round++) {
-    task tasks[THREADS];
-    pthread_t ids[THREADS];
-    double sum = 0;
-    for (int i = 0; i < threads; i++) {
-      tasks[i] = (task){.how = how};
-      if (pthread_create(&ids[i], NULL, reader_main, &tasks[i])) exit(1);
-    }
-    for (int i = 0; i < threads; i++) {
-      pthread_join(ids[i], NULL);
-      sum += tasks[i].ns;
-    }
-    if (sum / threads < best) best = sum / threads;
-  }
-  return best;
-}
-
 int main(void) {
   segue_snapshot *snapshots[2];
   segue__config *config;
@@ -159,8 +132,10 @@ int main(void) {
   pthread_t writer;
   if (pthread_create(&writer, NULL, writer_main, snapshots)) return 1;
   for (way how = 0; how < WAYS; how++)
-    for (int threads = 1; threads <= THREADS; threads++)
-      printf("%s_%d %.3f\n", names[how], threads, measure(how, threads));
+    for (int threads = 1; threads <= ROUND_THREADS_MAX; threads++) {
+      const rounds of = {.work = reader_main, .data = &how};
+      printf("%s_%d %.3f\n", names[how], threads, rounds_best(&of, threads));
+    }
   __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
   pthread_join(writer, NULL);
   segue__publication_free(instance.publication);

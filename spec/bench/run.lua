@@ -4,6 +4,7 @@
 -- falls short of its goal.
 local rows = require "spec.bench.rows"
 local files = require "spec.bench.files"
+local fronts = require "spec.bench.fronts"
 local past = require "spec.bench.past"
 local serving = require "spec.bench.serving"
 local tls = require "spec.bench.tls"
@@ -14,13 +15,15 @@ local check = os.getenv("CHECK") == "1"
 local only = os.getenv("ROW")
 if only == "" then only = nil end
 for name, row in pairs(files) do rows[name] = row end
+for name, row in pairs(fronts) do rows[name] = row end
 for name, row in pairs(past) do rows[name] = row end
 for name, row in pairs(serving) do rows[name] = row end
 for name, row in pairs(tls) do rows[name] = row end
 
 local order = { "reload_small", "reload_5000", "yaml", "json", "schema", "diff", "read", "gate",
-  "log", "stall", "pattern", "async", "http", "tls", "idle_connections", "change", "hook",
-  "two_changes", "idle", "flat", "durable", "last_good", "history" }
+  "log", "stall", "pattern", "async", "http", "front", "front_close", "front_flat", "tls",
+  "idle_connections", "change", "hook", "two_changes", "idle", "flat", "durable", "last_good",
+  "history" }
 local short = 0
 
 local function print_line(title, line)

@@ -213,4 +213,129 @@ function M.caddy()
   })
 end
 
+
+-- The fronts: servers on one thread each whose answer is what their configuration says, so that
+-- each reload really changes what is served.
+
+--- Segue with a C module that listens, replaced by `replace`; by restart it holds a lock.
+function M.module(replace)
+  return new("segue", {
+    command = function(self)
+      self.dir:write("fixed.yaml", replace == "restart"
+        and ("service: { lock: %q }\n"):format(self.dir:at "lock") or "service: {}\n")
+      self.dir:write("reload.lua", ([[
+local segue = require "segue"
+return {
+  sources = { segue.file "fixed.yaml", segue.file "config.yaml" },
+  triggers = { segue.http "127.0.0.1:%d" },
+  threads = 1,
+  modules = { service = { kind = "c", plugin = "%s", config = "service", replace = "%s",
+                          listen = "http://127.0.0.1:%d", generation_header = %s } },
+}
+]]):format(self.admin, uv.cwd() .. "/" .. build .. "/bench/numbered.so", replace, self.port,
+        tostring(self.numbered or false)))
+      return { uv.cwd() .. "/" .. build .. "/segue", "run", "-c", self.dir:at("reload.lua"),
+        cwd = self.dir.path }
+    end,
+    write = function(self, _, mark)
+      local value = self.numbered and 1 or mark:match "%d+"
+      self.dir:save("config.yaml", ("service: { value: %s, copies: [ %s1 ] }\n"):format(value,
+        ("1, "):rep(31)))
+    end,
+    reload = function(self)
+      self.client = self.client or client.new(self.admin)
+      local status, body = self.client:request("POST", "/-/reload", nil,
+        "Accept: application/json\r\n")
+      if status ~= 200 or not body:find('"applied"', 1, true) then
+        error("segue: " .. tostring(status) .. " " .. tostring(body))
+      end
+    end,
+    live = function(self)
+      local status, body = client.once(self.port, "GET", "/", nil, "Connection: close\r\n")
+      return status == 200 and (self.numbered and "m0" or body:match "m%d+") or nil
+    end,
+  })
+end
+
+local function nginx_front(location, modules)
+  return new("nginx", {
+    command = function(self)
+      return { "/usr/sbin/nginx", "-p", self.dir.path, "-c", self.dir:at("nginx.conf"),
+        "-g", "daemon off;", "-e", self.dir:at("error.log") }
+    end,
+    write = function(self, _, mark)
+      self.dir:save("nginx.conf", (([[
+@MODULES@
+worker_processes 1;
+pid @DIR@/nginx.pid;
+error_log @DIR@/error.log;
+events { worker_connections 512; }
+http {
+  access_log off;
+  keepalive_requests 100000000;
+  client_body_temp_path @DIR@/body; proxy_temp_path @DIR@/proxy; fastcgi_temp_path @DIR@/fastcgi;
+  uwsgi_temp_path @DIR@/uwsgi; scgi_temp_path @DIR@/scgi;
+  server { listen 127.0.0.1:@PORT@; location / { default_type text/plain; @LOCATION@ } }
+}
+]]):gsub("@(%u+)@", { DIR = self.dir.path, PORT = tostring(self.port), MODULES = modules or "",
+        LOCATION = location:format(mark) })))
+    end,
+    reload = function(self) self.process:kill("hup") end,
+    live = function(self)
+      local status, body = client.once(self.port, "GET", "/", nil, "Connection: close\r\n")
+      return status == 200 and body:match "m%d+" or nil
+    end,
+  })
+end
+
+function M.front_nginx() return nginx_front('return 200 "%s\\n";') end
+
+function M.front_nginx_lua()
+  return nginx_front('content_by_lua_block { ngx.say("%s") }',
+    "load_module /usr/lib/nginx/modules/ndk_http_module.so;\n"
+    .. "load_module /usr/lib/nginx/modules/ngx_http_lua_module.so;")
+end
+
+-- The usual way: a master with workers, told by USR2; the next worker takes over the sockets.
+function M.front_haproxy()
+  return new("haproxy", {
+    command = function(self)
+      return { "/usr/sbin/haproxy", "-W", "-f", self.dir:at("haproxy.cfg"), cwd = self.dir.path }
+    end,
+    write = function(self, _, mark)
+      self.dir:save("haproxy.cfg", ([[
+global
+  nbthread 1
+  maxconn 4000
+  stats socket %s mode 600 level admin expose-fd listeners
+defaults
+  mode http
+  timeout client 30s
+  timeout connect 5s
+  timeout server 30s
+frontend f
+  bind 127.0.0.1:%d
+  http-request return status 200 content-type text/plain string "%s"
+]]):format(self.dir:at("stats.sock"), self.port, mark))
+    end,
+    reload = function(self) self.process:kill("usr2") end,
+    live = function(self)
+      local status, body = client.once(self.port, "GET", "/", nil, "Connection: close\r\n")
+      return status == 200 and body:match "m%d+" or nil
+    end,
+  })
+end
+
+-- On one thread, as the others.
+function M.front_caddy()
+  local caddy = M.caddy()
+  local command = caddy.command
+  caddy.command = function(self)
+    local list = command(self)
+    list.env.GOMAXPROCS = "1"
+    return list
+  end
+  return caddy
+end
+
 return M
