@@ -282,6 +282,12 @@ typedef struct segue_op segue_op;
 /* status 0, or a negative code; error may be NULL and is copied. [any thread] */
 SEGUE_API void segue_op_done(segue_op *op, int status, const segue_error *error);
 SEGUE_API bool segue_op_cancelled(const segue_op *op); /* [any thread] */
+/* The instance of the library that the module runs in: what segue_log, segue_count and
+ * segue_gate_get ask for. It outlives every instance of the module, which may keep it. A module
+ * reaches another one by the gate of that one's name, and lists it in `needs`, so that it starts
+ * later and stops earlier. What it enters is live at that moment: of the generation by which it was
+ * entered itself, or of one that came since. [any thread], before done. */
+SEGUE_API segue *segue_op_owner(const segue_op *op);
 
 /* What a module gets to see: the whole snapshot and its own part of it (NULL if the path that the
  * policy names is not in the configuration). Borrowed for the life of the instance. */

@@ -406,6 +406,7 @@ static int begin(segue *s, segue_error *error) {
   segue__services_here(s);
   int rc = open_state(s, error);
   if (rc == 0) rc = segue__loop_open_uv(&s->loop, s->uv);
+  if (rc == 0) segue__loop_set_owner(s->loop, s);
   if (rc == 0) segue__loop_set_child_files(s->loop, s->child_files);
   if (rc == 0) rc = open_engine(s, error);
   if (rc == 0) rc = open_triggers(s);

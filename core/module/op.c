@@ -48,6 +48,10 @@ void segue_op_done(segue_op *op, int status, const segue_error *error) {
   segue__post(op->loop, &op->message);
 }
 
+segue *segue_op_owner(const segue_op *op) {
+  return segue__loop_owner(op->loop);
+}
+
 bool segue_op_cancelled(const segue_op *op) {
   return __atomic_load_n(&op->cancelled, __ATOMIC_ACQUIRE) != 0;
 }

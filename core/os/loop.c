@@ -78,6 +78,14 @@ uint64_t segue__loop_child_files(const segue__loop *loop) {
   return loop->child_files;
 }
 
+void segue__loop_set_owner(segue__loop *loop, void *owner) {
+  loop->owner = owner;
+}
+
+void *segue__loop_owner(const segue__loop *loop) {
+  return loop->owner;
+}
+
 struct uv_loop_s *segue__loop_uv(const segue__loop *loop) {
   return loop->uv;
 }

@@ -33,6 +33,9 @@ struct uv_loop_s *segue__loop_uv(const segue__loop *loop); /* NULL for a manual 
 /* The soft limit of open files that children get (spawn.h); 0, the default: this process's. */
 void segue__loop_set_child_files(segue__loop *loop, uint64_t files);
 uint64_t segue__loop_child_files(const segue__loop *loop);
+/* Whose loop it is: what was set, NULL at first. [any thread], once it was set. */
+void segue__loop_set_owner(segue__loop *loop, void *owner);
+void *segue__loop_owner(const segue__loop *loop);
 
 /* Manual loops only. step delivers messages, runs queued jobs and fires timers that are due until
  * nothing is left to do now; returns how many things it did. advance moves both clocks by ms,

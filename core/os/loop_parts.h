@@ -29,6 +29,7 @@ struct segue__loop {
   uint64_t now_ms; /* manual clocks */
   int64_t wall_ms;
   uint64_t child_files;
+  void *owner;
   size_t depth;   /* manual: nested step and advance calls */
   bool hold_jobs; /* manual */
   bool closing;

@@ -260,6 +260,63 @@ describe("a plugin", function()
     end)
   end)
 
+  it("reaches a module that it needs by the gate of that one, and what is live there", function()
+    plugin.build(dir:at("store.so"), [[
+#include <segue.h>
+#include <stdlib.h>
+static void prepare(void *userdata, segue_op *op, const segue_slice *next, const segue_slice *prev,
+                    void **instance) {
+  (void)userdata, (void)prev;
+  *instance = malloc(sizeof(int64_t));
+  segue_op_done(op, segue_node_int(next->config, *instance), NULL);
+}
+static const segue_module_ops ops = {.size = sizeof ops, .prepare = prepare, .destroy = free};
+SEGUE_API const segue_module_descriptor segue_module = {
+  .magic = SEGUE_MODULE_MAGIC, .abi = SEGUE_MODULE_ABI, .size = sizeof(segue_module_descriptor),
+  .name = "store", .version = "1", .ops = &ops};
+]])
+    plugin.build(dir:at("reader.so"), [[
+#include <inttypes.h>
+#include <segue.h>
+#include <stdio.h>
+#include <stdlib.h>
+typedef struct reader { segue *s; segue_gate *store; } reader;
+static void prepare(void *userdata, segue_op *op, const segue_slice *next, const segue_slice *prev,
+                    void **instance) {
+  (void)userdata, (void)next, (void)prev;
+  reader *r = calloc(1, sizeof *r);
+  *instance = r;
+  r->s = segue_op_owner(op);
+  r->store = segue_gate_get(r->s, "store");
+  segue_op_done(op, 0, NULL);
+}
+static void metrics(void *instance, void (*add)(void *, const char *, size_t), void *sink) {
+  reader *r = instance;
+  segue_pass pass;
+  char text[96];
+  if (segue_gate_enter(r->store, &pass)) return;
+  int len = snprintf(text, sizeof text, "store %" PRId64 "\nlogged %d\n",
+    *(int64_t *)pass.instance, segue_log(r->s, SEGUE_INFO, "reader", "asked", NULL, 0));
+  segue_gate_leave(&pass);
+  add(sink, text, (size_t)len);
+}
+static const segue_module_ops ops = {.size = sizeof ops, .prepare = prepare, .destroy = free,
+                                     .metrics = metrics};
+SEGUE_API const segue_module_descriptor segue_module = {
+  .magic = SEGUE_MODULE_MAGIC, .abi = SEGUE_MODULE_ABI, .size = sizeof(segue_module_descriptor),
+  .name = "reader", .version = "1", .ops = &ops};
+]])
+    local daemon = start [[
+    store = { kind = "c", plugin = "./store.so", config = "one" },
+    reader = { kind = "c", plugin = "./reader.so", config = "none", needs = { "store" } }]]
+    local metrics = daemon:control("/metrics").body
+    assert.truthy(metrics:find("\nstore 1\n"), metrics)
+    assert.truthy(metrics:find("\nlogged %-5013\n"), metrics) -- there is no log
+    dir:write("config.yaml", "one: 2\n")
+    assert.equal(0, segue.cli({ "reload" }, { cwd = dir.path }).code)
+    assert.truthy(daemon:control("/metrics").body:find("\nstore 2\n"))
+  end)
+
   it("built before there were more operations is taken as it is", function()
     build { ops_size = "__builtin_offsetof(segue_module_ops, inherit)" }
     start()
