@@ -101,6 +101,10 @@ HEADERS := $(wildcard core/*.h core/*/*.h spec/support/*.h)
 PLUGIN_NAMES := $(patsubst plugins/%/,%,$(wildcard plugins/*/))
 PLUGIN_SRC := $(wildcard plugins/*/*.c)
 PLUGINS := $(PLUGIN_NAMES:%=$(OUT)/plugins/%.so)
+# An example of several plugins, and the program that puts it under load.
+PIPE_SRC := $(wildcard examples/bigpipe/*.c)
+PIPE := $(OUT)/bigpipe
+PIPE_PRODUCTS := $(addprefix $(PIPE)/plugins/,front.so queue.so dispatcher.so) $(PIPE)/load
 CORE_OBJ := $(CORE_SRC:%.c=$(OUT)/obj/%.o)
 DAEMON_OBJ := $(DAEMON_SRC:%.c=$(OUT)/obj/%.o)
 SPEC_OUT := $(OUT)/spec
@@ -112,7 +116,7 @@ LIBRARIES := $(OUT)/libsegue.a $(OUT)/libsegue.so
 # The binary and the libraries appear as soon as there is something to put into them.
 PRODUCTS := $(PLUGINS) $(if $(CORE_SRC),$(LIBRARIES)) $(if $(DAEMON_SRC),$(OUT)/segue)
 SPEC_PRODUCTS := $(SPEC_OUT)/libsegue-spec.so $(SPEC_OUT)/cdef.h \
-  $(if $(DAEMON_SRC),$(SPEC_OUT)/segue)
+  $(if $(DAEMON_SRC),$(SPEC_OUT)/segue) $(PIPE_PRODUCTS)
 
 .PHONY: all
 all: $(PRODUCTS) ## build segue, libsegue.a and libsegue.so into build/ (the default)
@@ -160,11 +164,27 @@ $(PLUGINS): $(OUT)/sources
 	@echo "  link    $@"
 	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared $(filter %.o,$^) -pthread -o $@
 
+$(PIPE)/obj/%.o: examples/bigpipe/%.c $(OUT)/flags
+	@mkdir -p $(@D) $(PIPE)/plugins
+	@echo "  cc      examples/bigpipe/$*.c"
+	@$(CC) -D_GNU_SOURCE -Icore $(CPPFLAGS) $(ALL_CFLAGS) -fvisibility=hidden -MMD -MP -c $< -o $@
+
+pipe_obj = $(patsubst %,$(PIPE)/obj/%.o,$(1))
+$(PIPE)/plugins/front.so: $(call pipe_obj,front config)
+$(PIPE)/plugins/queue.so: $(call pipe_obj,queue work calls journal config)
+$(PIPE)/plugins/dispatcher.so: $(call pipe_obj,dispatcher dispatcher_config delivery config)
+$(PIPE)/plugins/dispatcher.so: private LDLIBS = $(shell pkg-config --libs libcurl)
+$(PIPE)/load: $(call pipe_obj,$(patsubst examples/bigpipe/%.c,%,$(filter %/load.c examples/bigpipe/load_%,$(PIPE_SRC))))
+$(PIPE_PRODUCTS): $(OUT)/sources
+	@echo "  link    $@"
+	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(if $(filter %.so,$@),-shared) $(filter %.o,$^) -pthread \
+	  $(LDLIBS) -o $@
+
 # Which files there are is part of what a link depends on: a removed source must go from the result.
 $(OUT)/sources: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CORE_SRC) $(DAEMON_SRC) $(HARNESS_SRC) $(PLUGIN_SRC)' | cmp -s - $@ || \
-	  echo '$(CORE_SRC) $(DAEMON_SRC) $(HARNESS_SRC) $(PLUGIN_SRC)' > $@
+	@echo '$(CORE_SRC) $(DAEMON_SRC) $(HARNESS_SRC) $(PLUGIN_SRC) $(PIPE_SRC)' | cmp -s - $@ || \
+	  echo '$(CORE_SRC) $(DAEMON_SRC) $(HARNESS_SRC) $(PLUGIN_SRC) $(PIPE_SRC)' > $@
 
 $(OUT)/libsegue.a: $(CORE_OBJ) $(OUT)/sources
 	@rm -f $@
@@ -205,6 +225,7 @@ $(SPEC_OUT)/cdef.h: spec/support/cdef.lua $(HEADERS) $(wildcard spec/support/cde
 
 -include $(CORE_OBJ:.o=.d) $(DAEMON_OBJ:.o=.d)
 -include $(PLUGIN_SRC:plugins/%.c=$(OUT)/plugins/obj/%.d)
+-include $(PIPE_SRC:examples/bigpipe/%.c=$(PIPE)/obj/%.d)
 -include $(SPEC_CORE_OBJ:.o=.d) $(SPEC_DAEMON_OBJ:.o=.d) $(HARNESS_OBJ:.o=.d)
 
 # ---- Using it -------------------------------------------------------------------------------------
@@ -213,6 +234,15 @@ run: ## install what is missing, build, and run examples/quickstart in the foreg
 	@sh spec/support/deps.sh $(RUN_DEPS)
 	@$(MAKE) --no-print-directory all
 	@cd examples/quickstart && exec ../../$(OUT)/segue run
+
+# A folder to run it in; a config.yaml that is there already stays as it is.
+.PHONY: bigpipe
+bigpipe: ## install what is missing, and build examples/bigpipe into build/bigpipe
+	@sh spec/support/deps.sh $(RUN_DEPS)
+	@$(MAKE) --no-print-directory all $(PIPE_PRODUCTS)
+	@mkdir -p $(PIPE)/logs
+	@cp examples/bigpipe/reload.lua examples/bigpipe/config.schema.json $(PIPE)
+	@test -e $(PIPE)/config.yaml || cp examples/bigpipe/config.yaml $(PIPE)
 
 .PHONY: deps
 deps: ## install what building and the specs need and is missing (needs root or sudo)

@@ -1,0 +1,116 @@
+-- SPDX-License-Identifier: MIT
+-- examples/bigpipe: the load that comes with it, shorter; its daemon killed; and a queue that was
+-- broken on purpose, which the load has to notice.
+local process = require "spec.support.process"
+local segue = require "spec.support.segue"
+local tempdir = require "spec.support.tempdir"
+local uv = require "luv"
+
+local example = uv.cwd() .. "/examples/bigpipe"
+local build = os.getenv("SEGUE_BUILD") or "build"
+if build:sub(1, 1) ~= "/" then build = uv.cwd() .. "/" .. build end
+local built = build .. "/bigpipe"
+local WITHIN_MS = 300000 -- also under a sanitizer on a busy machine
+
+local function read(path)
+  local file = assert(io.open(path))
+  local text = file:read "*a"
+  file:close()
+  return text
+end
+
+describe("the big pipe", function()
+  local dir
+  before_each(function() dir = tempdir.new() end)
+  after_each(function()
+    segue.cleanup()
+    process.stop_all()
+    tempdir.remove_all()
+  end)
+
+  -- The process, and the numbers of its last line by what they count.
+  local function load(plugins, options)
+    local command = { built .. "/load", "--segue", build .. "/segue", "--from", example,
+      "--plugins", plugins, "--work", dir:at "work", "--wait", "120", "--max-calls", "3000",
+      "--undisturbed", "200", "--connections", "32", "--fsync", "never",
+      deadline_ms = WITHIN_MS }
+    for word in options:gmatch "%S+" do command[#command + 1] = word end
+    local p, told = process.run(command), {}
+    told.accepted, told.delivered, told.lost, told.doubled, told.applied = p.stdout:match(
+      "accepted (%d+), delivered (%d+), lost (%d+), doubled beyond retries (%d+), "
+      .. "refused %d+ %(503%), reloads (%d+) applied\n")
+    for name, count in pairs(told) do told[name] = tonumber(count) end
+    return p, told
+  end
+
+  local function assert_whole(p, told, reloads)
+    local log = uv.fs_stat(dir:at "work/daemon.log") and read(dir:at "work/daemon.log") or ""
+    assert.equal(0, p.code, p:describe() .. "\n" .. log:sub(-4000))
+    assert.same({ reloads, 0, 0 }, { told.applied, told.lost, told.doubled })
+    assert.equal(told.accepted, told.delivered)
+    assert.truthy(told.accepted > 100, p.stdout)
+  end
+
+  it("loses and doubles nothing while everything about it is changed", function()
+    local p, told = load(built .. "/plugins", "--reloads 24 --every 10")
+    assert_whole(p, told, 24)
+  end)
+
+  it("loses nothing that was accepted when it is killed", function()
+    local p, told = load(built .. "/plugins", "--reloads 12 --kills 3")
+    assert_whole(p, told, 12)
+    assert.matches("killed 3 times", p.stdout)
+  end)
+
+  -- The plugins, with one source changed: pattern -> replacement.
+  local function broken(source, from, to)
+    local text, times = read(example .. "/" .. source):gsub(from, to)
+    assert.equal(1, times)
+    dir:write(source, text)
+    dir:mkdir "plugins"
+    local sources = { dir:at(source) }
+    for _, name in ipairs { "queue.c", "work.c", "calls.c", "journal.c", "config.c" } do
+      if name ~= source then sources[#sources + 1] = example .. "/" .. name end
+    end
+    local cc = process.run { "sh", "-c", table.concat({ "cc -std=c11 -D_GNU_SOURCE -O1 -g -fPIC",
+      "-shared -Icore -I" .. example, os.getenv("SEGUE_SPEC_CFLAGS") or "", "-o",
+      dir:at "plugins/queue.so", table.concat(sources, " "), "-pthread" }, " "),
+      deadline_ms = WITHIN_MS }
+    assert.equal(0, cc.code, cc:describe())
+    for _, name in ipairs { "front.so", "dispatcher.so" } do
+      assert(uv.fs_copyfile(built .. "/plugins/" .. name, dir:at("plugins/" .. name)))
+    end
+    return dir:at "plugins"
+  end
+
+  it("is judged by one who sees a loss: a queue that forgets what waits when it is replaced",
+    function()
+      local plugins = broken("journal.c", "if %(head%->kind == GONE%)",
+        "if (head->kind == GONE || (head->kind == TRIED && head->id %% 2))")
+      local p, told = load(plugins, "--reloads 8 --every 10")
+      assert.equal(1, p.code, p:describe())
+      assert.truthy(told.lost > 0, p:describe())
+      assert.equal(told.accepted, told.delivered + told.lost)
+    end)
+
+  it("and a double: a queue that hands out again what the dispatcher has", function()
+    local plugins = broken("work.c", "if %(e%->state == OUT%) record_out", "if (0) record_out")
+    local p, told = load(plugins, "--reloads 8 --every 10")
+    assert.equal(1, p.code, p:describe())
+    assert.truthy(told.doubled > 0, p:describe())
+  end)
+
+  it("passes segue check, which tells what is wrong with its configuration", function()
+    for _, name in ipairs { "reload.lua", "config.yaml", "config.schema.json" } do
+      dir:write(name, read(example .. "/" .. name))
+    end
+    dir:mkdir "logs"
+    assert(uv.fs_symlink(built .. "/plugins", dir:at "plugins"))
+    local p = segue.cli({ "check" }, { cwd = dir.path })
+    assert.equal(0, p.code, p:describe())
+    dir:write("config.yaml", (read(example .. "/config.yaml"):gsub("attempts: 8", "attempts: 0")))
+    p = segue.cli({ "check" }, { cwd = dir.path })
+    assert.equal(3, p.code)
+    assert.matches("config.yaml:%d+:%d+: attempts is 0: at least 1 is allowed", p.output)
+  end)
+end)
