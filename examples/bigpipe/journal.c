@@ -214,6 +214,26 @@ int journal_sync(journal *j) {
   return fdatasync(j->fd) ? -errno : 0;
 }
 
+uint64_t journal_inode(const journal *j) {
+  struct stat s;
+  return fstat(j->fd, &s) ? 0 : (uint64_t)s.st_ino;
+}
+
+bool journal_resume(journal *j, uint64_t inode, uint64_t size, uint64_t next_id) {
+  struct stat s;
+  int fd = open(j->path, O_RDWR | O_CLOEXEC);
+  if (fd < 0) return false;
+  if (fstat(fd, &s) || (uint64_t)s.st_ino != inode || (uint64_t)s.st_size != size ||
+      lseek(fd, 0, SEEK_END) < 0) {
+    close(fd);
+    return false;
+  }
+  j->fd = fd;
+  j->size = size;
+  j->next_id = next_id;
+  return true;
+}
+
 int journal_remove(journal *j) {
   if (j->fd >= 0) close(j->fd);
   j->fd = -1;

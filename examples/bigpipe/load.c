@@ -177,6 +177,8 @@ static void settle(void) {
     if (empty && all_delivered()) return;
     usleep(50000);
   }
+  double left = daemon_figure("bigpipe_queue_calls");
+  if (left > 0) die("%.0f calls still wait: make it shorter, or --wait longer", left);
 }
 
 static void compare(verdict *v) {

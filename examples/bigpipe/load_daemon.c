@@ -25,6 +25,7 @@ enum { ANSWER_MAX = 1 << 20, DIRS = 3 };
 static struct {
   unsigned concurrency, per_target, attempts, first_ms, ports, dir, level, max_payload, retry_after;
   uint64_t max_calls;
+  bool memory;
   const char *fsync;
 } now = {.concurrency = 64,
          .per_target = 48,
@@ -69,18 +70,19 @@ static void write_file(const char *name, const char *text, size_t len) {
 static void write_config(unsigned concurrency) {
   static const char *const levels[] = {"info", "debug", "warn"};
   char text[4096];
-  int len = snprintf(text, sizeof text,
-                     "front: {max_payload: %u, retry_after: %u}\n"
-                     "queue: {folder: queue, fsync: %s, max_calls: %" PRIu64 "}\n"
-                     "log: {file: logs-%u/bigpipe.log, level: %s}\n"
-                     "stats: {prefix: bigpipe_}\n"
-                     "dispatcher:\n"
-                     "  concurrency: %u\n"
-                     "  timeout_ms: 2000\n"
-                     "  retry: {attempts: %u, first_ms: %u, factor: 1.5, max_ms: 300}\n"
-                     "  targets:\n",
-                     now.max_payload, now.retry_after, now.fsync, now.max_calls, now.dir,
-                     levels[now.level], concurrency, now.attempts, now.first_ms);
+  int len =
+      snprintf(text, sizeof text,
+               "front: {max_payload: %u, retry_after: %u}\n"
+               "queue: {folder: queue, store: %s, fsync: %s, max_calls: %" PRIu64 "}\n"
+               "log: {file: logs-%u/bigpipe.log, level: %s}\n"
+               "stats: {prefix: bigpipe_}\n"
+               "dispatcher:\n"
+               "  concurrency: %u\n"
+               "  timeout_ms: 2000\n"
+               "  retry: {attempts: %u, first_ms: %u, factor: 1.5, max_ms: 300}\n"
+               "  targets:\n",
+               now.max_payload, now.retry_after, now.memory ? "memory" : "disk", now.fsync,
+               now.max_calls, now.dir, levels[now.level], concurrency, now.attempts, now.first_ms);
   for (unsigned i = 0; i < TARGETS; i++)
     len += snprintf(text + len, sizeof text - (size_t)len,
                     "    %s: {url: \"http://127.0.0.1:%u/\", concurrency: %u}\n", target_names[i],
@@ -252,6 +254,7 @@ static void change(unsigned step) {
   case 5:
     now.max_calls = given.max_calls + round % 2 + 1;
     now.fsync = syncs[round % 3];
+    now.memory = !given.kills && round % 3 == 1; /* which does not outlive a kill */
     break;
   case 6:
     now.max_payload = 60000 + step;

@@ -84,7 +84,23 @@ static int read_config(queue *q, const segue_slice *slice, segue_error *error) {
 
 /* ---- Life ---- */
 
+void legacy_unref(legacy *l) {
+  if (!l || atomic_fetch_sub(&l->refs, 1) > 1) return;
+  calls_deinit(&l->calls);
+  free(l);
+}
+
+static void inherit(void *instance, void *prev) {
+  legacy *left = ((queue *)prev)->left;
+  if (left->layout != LEGACY_LAYOUT) return;
+  atomic_fetch_add(&left->refs, 1);
+  ((queue *)instance)->got = left;
+}
+
 static int make(queue *q, segue_op *op) {
+  q->left = calloc(1, sizeof *q->left);
+  if (q->left) q->left->layout = LEGACY_LAYOUT;
+  if (q->left) atomic_init(&q->left->refs, 1);
   pthread_condattr_t attributes;
   q->face = (pipe_queue){put, report};
   q->s = segue_op_owner(op);
@@ -94,7 +110,7 @@ static int make(queue *q, segue_op *op) {
   pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
   pthread_cond_init(&q->wake, &attributes);
   pthread_condattr_destroy(&attributes);
-  return q->dispatcher ? 0 : UV_ENOMEM;
+  return q->dispatcher && q->left ? 0 : UV_ENOMEM;
 }
 
 static void prepare(void *userdata, segue_op *op, const segue_slice *next, const segue_slice *prev,
@@ -143,6 +159,8 @@ static void destroy(void *instance) {
   if (q->running) end_thread(q);
   if (q->locks) journal_close(&q->journal);
   calls_deinit(&q->calls);
+  legacy_unref(q->left);
+  legacy_unref(q->got);
   free(q->unwritten.data);
   free(q->folder);
   pthread_cond_destroy(&q->wake);
@@ -150,8 +168,12 @@ static void destroy(void *instance) {
   free(q);
 }
 
-static const segue_module_ops ops = {
-    .size = sizeof ops, .prepare = prepare, .start = start, .stop = stop, .destroy = destroy};
+static const segue_module_ops ops = {.size = sizeof ops,
+                                     .prepare = prepare,
+                                     .start = start,
+                                     .stop = stop,
+                                     .destroy = destroy,
+                                     .inherit = inherit};
 
 SEGUE_API const segue_module_descriptor segue_module = {.magic = SEGUE_MODULE_MAGIC,
                                                         .abi = SEGUE_MODULE_ABI,

@@ -87,12 +87,31 @@ void record_gone(bytes *out, uint64_t id);
 void record_out(bytes *out, uint64_t id);
 uint64_t now_ms(void); /* monotonic */
 
+/* Takes over what another instance left, if the journal is still what that one wrote. */
+bool journal_resume(journal *j, uint64_t inode, uint64_t size, uint64_t next_id);
+uint64_t journal_inode(const journal *j);
+
 /* ---- queue.c, work.c ---- */
 
 enum { SYNC_NEVER = 0, SYNC_ALWAYS = 1 };
 
+/* What an instance leaves to the next one in the same process, so that this need not read it from
+ * disk. Filled when it has stopped; another build may have another layout. */
+enum { LEGACY_LAYOUT = 1 };
+typedef struct legacy {
+  uint32_t layout;
+  atomic_int refs;
+  bool full;
+  calls calls;
+  uint64_t inode, size, next_id;
+} legacy;
+
+void legacy_unref(legacy *l);
+
 typedef struct queue {
   pipe_queue face; /* first */
+  legacy *left;    /* second, in every build: for the next one */
+  legacy *got;     /* of the one before */
   segue *s;
   segue_gate *dispatcher;
   char *folder;

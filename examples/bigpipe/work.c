@@ -211,12 +211,26 @@ static void hand_out(queue *q) {
 
 /* ---- Beginning and end ---- */
 
-static int begin(queue *q, segue_error *error) {
+static bool take_over(queue *q) {
+  legacy *l = q->got;
+  if (!l || !l->full || !journal_resume(&q->journal, l->inode, l->size, l->next_id)) return false;
+  q->calls = l->calls;
+  l->calls = (calls){0};
+  l->full = false;
+  return true;
+}
+
+static int load(queue *q, segue_error *error) {
+  if (take_over(q)) return 0;
   int rc = calls_init(&q->calls);
   if (rc) return pipe_fail(error, rc, "out of memory");
-  rc = journal_open(&q->journal, q->folder, error);
+  return journal_load(&q->journal, &q->calls, error);
+}
+
+static int begin(queue *q, segue_error *error) {
+  int rc = journal_open(&q->journal, q->folder, error);
   q->locks = true;
-  if (!rc) rc = journal_load(&q->journal, &q->calls, error);
+  if (!rc) rc = load(q, error);
   if (!rc && q->memory) {
     rc = journal_remove(&q->journal);
     if (rc) pipe_fail(error, rc, "%s cannot be removed: %s", q->journal.path, segue_strerror(rc));
@@ -225,6 +239,16 @@ static int begin(queue *q, segue_error *error) {
   q->kept_bytes = q->calls.bytes;
   q->synced_ms = now_ms();
   return rc;
+}
+
+static void leave(queue *q) {
+  legacy *l = q->left;
+  l->inode = journal_inode(&q->journal);
+  l->size = q->journal.size;
+  l->next_id = q->journal.next_id;
+  l->calls = q->calls;
+  l->full = true;
+  q->calls = (calls){0};
 }
 
 /* For the next instance, or the next process. */
@@ -238,6 +262,7 @@ static int end(queue *q) {
   if (!rc && out.len) rc = journal_append(&q->journal, &out);
   if (!rc && q->sync_ms != SYNC_NEVER) rc = journal_sync(&q->journal);
   free(out.data);
+  if (!rc) leave(q);
   return rc;
 }
 

@@ -1,10 +1,14 @@
 -- SPDX-License-Identifier: MIT
 -- examples/bigpipe: the load that comes with it, shorter; its daemon killed; and a queue that was
 -- broken on purpose, which the load has to notice.
+local http = require "spec.support.http"
+local port = require "spec.support.port"
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"
 local tempdir = require "spec.support.tempdir"
 local uv = require "luv"
+local wait = require "spec.support.wait"
+local web = require "spec.support.web"
 
 local example = uv.cwd() .. "/examples/bigpipe"
 local build = os.getenv("SEGUE_BUILD") or "build"
@@ -23,6 +27,8 @@ describe("the big pipe", function()
   local dir
   before_each(function() dir = tempdir.new() end)
   after_each(function()
+    web.cleanup()
+    http.close_all()
     segue.cleanup()
     process.stop_all()
     tempdir.remove_all()
@@ -62,10 +68,14 @@ describe("the big pipe", function()
     assert.matches("killed 3 times", p.stdout)
   end)
 
-  -- The plugins, with one source changed: pattern -> replacement.
-  local function broken(source, from, to)
-    local text, times = read(example .. "/" .. source):gsub(from, to)
-    assert.equal(1, times)
+  -- The plugins, with one source of the queue changed: pairs of pattern and replacement.
+  local function changed(source, ...)
+    local text = read(example .. "/" .. source)
+    for i = 1, select("#", ...), 2 do
+      local times
+      text, times = text:gsub((select(i, ...)), (select(i + 1, ...)))
+      assert.equal(1, times)
+    end
     dir:write(source, text)
     dir:mkdir "plugins"
     local sources = { dir:at(source) }
@@ -83,21 +93,73 @@ describe("the big pipe", function()
     return dir:at "plugins"
   end
 
-  it("is judged by one who sees a loss: a queue that forgets what waits when it is replaced",
+  -- As it is done with what a build with another layout has left.
+  local from_disk = "if %(take_over%(q%)%) return 0;"
+
+  it("goes on from disk as it does from memory when the queue is replaced", function()
+    local p, told = load(changed("work.c", from_disk, ""), "--reloads 16 --every 10")
+    assert_whole(p, told, 16)
+  end)
+
+  it("is judged by one who sees a loss: a queue that forgets every other call when it is killed",
     function()
-      local plugins = broken("journal.c", "if %(head%->kind == GONE%)",
-        "if (head->kind == GONE || (head->kind == TRIED && head->id %% 2))")
-      local p, told = load(plugins, "--reloads 8 --every 10")
+      local plugins = changed("journal.c", "KEPT%) return read_kept",
+        "KEPT) return head->id %% 2 ? 0 : read_kept")
+      local p, told = load(plugins, "--reloads 4 --kills 3")
       assert.equal(1, p.code, p:describe())
       assert.truthy(told.lost > 0, p:describe())
       assert.equal(told.accepted, told.delivered + told.lost)
     end)
 
   it("and a double: a queue that hands out again what the dispatcher has", function()
-    local plugins = broken("work.c", "if %(e%->state == OUT%) record_out", "if (0) record_out")
+    local plugins = changed("work.c", from_disk, "", "if %(e%->state == OUT%) record_out",
+      "if (0) record_out")
     local p, told = load(plugins, "--reloads 8 --every 10")
     assert.equal(1, p.code, p:describe())
     assert.truthy(told.doubled > 0, p:describe())
+  end)
+
+  it("says why it does not take a call, and delivers the one that it took after kill -9", function()
+    local at = port.free()
+    local target = web.serve(function(_, client)
+      client:write(web.answer("no", { status = "503 Busy" }))
+    end)
+    dir:mkdir "logs"
+    assert(uv.fs_symlink(built .. "/plugins", dir:at "plugins"))
+    local daemon = segue.start { dir = dir, binary = build .. "/segue",
+      policy = (read(example .. "/reload.lua"):gsub("127.0.0.1:8080", "127.0.0.1:" .. at)
+        :gsub("127.0.0.1:9090", "127.0.0.1:@PORT@")),
+      files = {
+        ["config.schema.json"] = read(example .. "/config.schema.json"),
+        ["config.yaml"] = ([[
+front: {max_payload: 10, retry_after: 7}
+queue: {folder: queue, fsync: always, max_calls: 1}
+dispatcher: {retry: {attempts: 1000, first_ms: 50, max_ms: 50}, targets: {mail: {url: %q}}}
+log: {file: logs/bigpipe.log}
+stats: {}
+]]):format(target.url) } }
+    local function call(path, body, method)
+      return http.request { port = at, method = method or "POST", path = path, body = body or "x" }
+    end
+    local taken = call "/call?target=mail"
+    assert.equal(202, taken.status)
+    local id = taken.body:match '"id":"(%x+)"'
+    assert.same({ 503, "7" }, { call "/call?target=mail".status,
+      call "/call?target=mail".headers["retry-after"] })
+    assert.same({ 400, 404, 404, 413, 405 }, { call "/call".status, call "/call?target=none".status,
+      call "/".status, call("/call?target=mail", ("x"):rep(11)).status,
+      call("/call?target=mail", nil, "PUT").status })
+    target:wait_requests(2)
+    daemon:crash()
+    target.handler = function(_, client) client:write(web.answer "yes") end
+    daemon:spawn()
+    target:wait_requests(#target.requests + 1)
+    daemon:wait_ready()
+    for _, request in ipairs(target.requests) do
+      assert.equal(id, request.headers["call-id"])
+    end
+    wait.until_true(function() return call "/call?target=mail".status == 202 end) -- there is room
+    daemon:stop()
   end)
 
   it("passes segue check, which tells what is wrong with its configuration", function()
