@@ -143,6 +143,11 @@ static void read_texts(lua_State *L, log_fields *fields) {
   }
 }
 
+static const char *group_of(lua_State *L) {
+  const char *owner = segue__lua_of(L)->owner;
+  return owner ? owner : "policy";
+}
+
 /* log(level, message, fields) */
 static int write_log(lua_State *L) {
   const segue__log *log = segue__lua_of(L)->log;
@@ -156,10 +161,10 @@ static int write_log(lua_State *L) {
   lua_createtable(L, LOG_FIELDS, 0);
   read_keys(L, &f);
   read_texts(L, &f);
-  segue__log_write(log, (segue__level)level, "policy", message, f.key[0], 's', f.text[0], f.key[1],
-                   's', f.text[1], f.key[2], 's', f.text[2], f.key[3], 's', f.text[3], f.key[4],
-                   's', f.text[4], f.key[5], 's', f.text[5], f.key[6], 's', f.text[6], f.key[7],
-                   's', f.text[7], NULL);
+  segue__log_write(log, (segue__level)level, group_of(L), message, f.key[0], 's', f.text[0],
+                   f.key[1], 's', f.text[1], f.key[2], 's', f.text[2], f.key[3], 's', f.text[3],
+                   f.key[4], 's', f.text[4], f.key[5], 's', f.text[5], f.key[6], 's', f.text[6],
+                   f.key[7], 's', f.text[7], NULL);
   return 0;
 }
 
@@ -179,10 +184,25 @@ static int write_line(lua_State *L) {
   read_texts(L, &f);
   for (int i = 0; i < f.n; i++)
     told[i] = (segue_log_field){f.key[i], f.text[i] ? f.text[i] : "", 0};
-  entry.group = "policy";
+  entry.group = group_of(L);
   entry.fields = told;
   entry.field_count = (size_t)f.n;
-  int rc = lua->write_log ? lua->write_log(lua->write_log_data, &entry) : SEGUE_EMODULE;
+  const segue__lua_services *services = &lua->services;
+  int rc = services->write_log ? services->write_log(services->data, &entry) : SEGUE_EMODULE;
+  lua_pushnumber(L, rc);
+  lua_pushstring(L, rc < 0 ? segue_error_name(rc) : "");
+  return 2;
+}
+
+/* record(figure, series, value) -> code, its name: the figures that modules of the program share */
+static int record(lua_State *L) {
+  static const char *const names[] = {"counter", "gauge", "histogram", NULL};
+  const segue__lua_services *services = &segue__lua_of(L)->services;
+  segue_figure figure = (segue_figure)luaL_checkoption(L, 1, NULL, names);
+  const char *series = luaL_checkstring(L, 2);
+  lua_Number value = luaL_checknumber(L, 3);
+  int rc =
+      services->record ? services->record(services->data, figure, series, value) : SEGUE_EMODULE;
   lua_pushnumber(L, rc);
   lua_pushstring(L, rc < 0 ? segue_error_name(rc) : "");
   return 2;
@@ -230,12 +250,19 @@ static int line_of(lua_State *L) {
 }
 
 void segue__core_open(lua_State *L) {
-  static const luaL_Reg functions[] = {{"where", where},        {"get", get},
-                                       {"kind", kind},          {"path", path},
-                                       {"log", write_log},      {"write_line", write_line},
-                                       {"place", place},        {"signal", signal_number},
-                                       {"line_of", line_of},    {"sleep", segue__sleep},
-                                       {"int", segue__int_new}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"where", where},
+                                       {"get", get},
+                                       {"kind", kind},
+                                       {"path", path},
+                                       {"log", write_log},
+                                       {"write_line", write_line},
+                                       {"record", record},
+                                       {"place", place},
+                                       {"signal", signal_number},
+                                       {"line_of", line_of},
+                                       {"sleep", segue__sleep},
+                                       {"int", segue__int_new},
+                                       {NULL, NULL}};
   segue__value_open(L);
   lua_createtable(L, 0, 32);
   luaL_setfuncs(L, functions, 0);

@@ -245,8 +245,8 @@ static int resolve(lua_State *L, int index, segue__loaded *loaded, segue__policy
   for (size_t i = 0; i < options->kind_count; i++) {
     const segue__module_kind *kind = &options->kinds[i];
     if (strcmp(kind->name, module->kind)) continue;
-    for (int k = 0; kind->keys && kind->keys[k] && k < SEGUE__KIND_KEYS_MAX; k++) {
-      lua_getfield(L, index, kind->keys[k]); /* stays on the stack while it is borrowed */
+    for (int k = 0; kind->keys && kind->keys[k].name && k < SEGUE__KIND_KEYS_MAX; k++) {
+      lua_getfield(L, index, kind->keys[k].name); /* stays on the stack while it is borrowed */
       values[k] = lua_tostring(L, -1);
     }
     rc = kind->resolve(kind, &here, values, module, err);

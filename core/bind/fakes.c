@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "modules.h"
 #include "rehearsal.h"
 
 static void ask(segue__rehearsal *r, segue__question *q) {
@@ -433,7 +434,7 @@ static int resolve_module(const segue__module_kind *kind, const segue__kind_plac
 /* ---- Life ------------------------------------------------------------------------------------ */
 
 void segue__fakes_init(segue__rehearsal *r) {
-  static const char *const keys[] = {"plugin", NULL};
+  static const segue__kind_key keys[] = {{"plugin", "text"}, {NULL, NULL}};
   r->os = (segue__os){.data = r,
                       .read_file = read_file,
                       .list_files = list_files,
@@ -443,7 +444,11 @@ void segue__fakes_init(segue__rehearsal *r) {
                       .spawn = spawn};
   r->stand_in = (segue__stand_in){
       .fetch = fetch, .forget = forget, .resolve = resolve, .stat = stat_file, .data = r};
-  r->kinds[0] = (segue__module_kind){"c", keys, resolve_module, r};
+  r->kinds[0] =
+      (segue__module_kind){.name = "c", .keys = keys, .resolve = resolve_module, .data = r};
+  r->kinds[1] = segue__module_kind_lua(NULL);
+  r->kinds[1].resolve = resolve_module;
+  r->kinds[1].data = r;
 }
 
 void segue__fakes_deinit(segue__rehearsal *r) {

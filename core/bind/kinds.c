@@ -148,6 +148,7 @@ static int resolve_c(const segue__module_kind *kind, const segue__kind_place *pl
 }
 
 segue__module_kind segue__module_kind_c(const segue__c_modules *modules) {
-  static const char *const keys[] = {"plugin", NULL};
-  return (segue__module_kind){"c", keys, resolve_c, (void *)modules};
+  static const segue__kind_key keys[] = {{"plugin", "text"}, {NULL, NULL}};
+  return (segue__module_kind){
+      .name = "c", .keys = keys, .resolve = resolve_c, .data = (void *)modules};
 }

@@ -127,11 +127,11 @@ struct evaluation {
 static void push_kinds(lua_State *L, const segue__lua_options *options) {
   lua_createtable(L, 0, (int)options->kind_count);
   for (size_t i = 0; i < options->kind_count; i++) {
-    const char *const *key = options->kinds[i].keys;
+    const segue__kind_key *key = options->kinds[i].keys;
     lua_newtable(L);
-    for (int n = 1; key && *key; key++, n++) {
-      lua_pushstring(L, *key);
-      lua_rawseti(L, -2, n);
+    for (; key && key->name; key++) {
+      lua_pushstring(L, key->type);
+      lua_setfield(L, -2, key->name);
     }
     lua_setfield(L, -2, options->kinds[i].name);
   }
@@ -213,8 +213,7 @@ int segue__loaded_evaluate(segue__loaded *loaded, segue__policy *policy, const s
                             .outside = loader->outside,
                             .lua_dir = loader->options.lua_dir,
                             .bytes_max = loader->options.memory_bytes,
-                            .write_log = loader->options.write_log,
-                            .write_log_data = loader->options.write_log_data};
+                            .services = loader->options.services};
   struct evaluation e = {loaded, policy, saved, errors, false};
   int rc = segue__lua_new(&loaded->lua, &setup, err);
   if (!rc)

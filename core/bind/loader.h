@@ -10,10 +10,15 @@
 
 #include "../os/loop.h"
 #include "../reload/policy.h"
+#include "services.h"
 
 /* A kind of module that policies may name. keys: what such a module is described by, besides
- * replace, config, needs and the time limits; all texts. NULL-terminated. */
+ * replace, config, needs and the time limits. type: "text", "duration" (milliseconds are handed
+ * on), "size" (bytes) or "boolean" ("true", or none). Ends with a name of NULL. */
 #define SEGUE__KIND_KEYS_MAX 16
+typedef struct segue__kind_key {
+  const char *name, *type;
+} segue__kind_key;
 typedef struct segue__module_kind segue__module_kind;
 typedef struct segue__kind_place {
   const segue__os *os;
@@ -22,7 +27,7 @@ typedef struct segue__kind_place {
 } segue__kind_place;
 struct segue__module_kind {
   const char *name;
-  const char *const *keys; /* NULL: none */
+  const segue__kind_key *keys; /* NULL: none */
   /* Sets spec->ops, spec->userdata and spec->inputs, from the name and from values (one for each
    * key, NULL where the policy has none; borrowed). Files that it reads become the policy's.
    * err names what is wrong. */
@@ -65,9 +70,7 @@ typedef struct segue__lua_options {
   const segue__module_kind *kinds;
   size_t kind_count;
   const struct segue__stand_in *stand_in; /* outside.h; NULL: this is no rehearsal */
-  /* What require "segue.log" writes to, see segue_log; NULL: there is none. */
-  int (*write_log)(void *data, const segue_log_entry *entry);
-  void *write_log_data;
+  segue__lua_services services;
 } segue__lua_options;
 
 typedef struct segue__lua_loader segue__lua_loader;

@@ -95,7 +95,7 @@ typedef struct segue__rehearsal {
   segue__stand_in stand_in;
   segue__fake_call *calls;
   segue__fake_module *modules;
-  segue__module_kind kinds[1];
+  segue__module_kind kinds[2];
   bool sealed;                             /* the disk is empty but for the Lua half */
   bool engine_stopped, lua_closed, failed; /* failed: memory ran out for a record */
 } segue__rehearsal;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * The sandbox: which of Lua's own functions a policy gets. What is not on the list is removed; a
- * few are replaced by versions with limits. There is no io, package, debug, jit or ffi to begin
- * with: their libraries are never opened, and without jit nothing is ever compiled.
+ * few are replaced by versions with limits. There is no io, package, debug or ffi to begin with:
+ * their libraries are never opened; nor is jit, without which nothing is ever compiled, but for
+ * modules that are trusted (jit = true), which also get Lua's own functions for texts.
  */
 #include <lualib.h>
 #include <stdio.h>
@@ -88,7 +89,7 @@ static int print(lua_State *L) {
     luaL_addvalue(&b);
   }
   luaL_pushresult(&b);
-  segue__log(lua->log, SEGUE__INFO, "policy", lua_tostring(L, -1), NULL);
+  segue__log(lua->log, SEGUE__INFO, lua->owner ? lua->owner : "policy", lua_tostring(L, -1), NULL);
   return 0;
 }
 
@@ -99,6 +100,7 @@ void segue__sandbox_open(lua_State *L) {
   open_library(L, luaopen_math, LUA_MATHLIBNAME);
   open_library(L, luaopen_bit, LUA_BITLIBNAME);
   open_library(L, luaopen_os, LUA_OSLIBNAME);
+  if (segue__lua_of(L)->jit) open_library(L, luaopen_jit, LUA_JITLIBNAME); /* turns it on */
   lua_pushvalue(L, LUA_GLOBALSINDEX);
   keep_only(L, globals);
   lua_getfield(L, -1, "os");
@@ -109,7 +111,7 @@ void segue__sandbox_open(lua_State *L) {
   lua_getfield(L, -1, "string");
   keep_only(L, strings);
   lua_pop(L, 2);
-  segue__string_open(L);
+  if (!segue__lua_of(L)->jit) segue__string_open(L);
   lua_pushcfunction(L, print);
   lua_setglobal(L, "print");
   freeze_strings(L);

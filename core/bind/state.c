@@ -117,8 +117,10 @@ int segue__lua_new(segue__lua **out, const segue__lua_setup *setup, segue_error 
   lua->program = setup->program;
   lua->outside = setup->outside;
   lua->lua_dir = setup->lua_dir;
-  lua->write_log = setup->write_log;
-  lua->write_log_data = setup->write_log_data;
+  lua->services = setup->services;
+  lua->owner = setup->owner;
+  lua->jit = setup->jit;
+  lua->pulse = setup->pulse;
   lua->bytes_max = setup->bytes_max;
   lua->reserve = segue__malloc(RESERVE);
   if (lua->reserve) lua->L = lua_newstate(allocate, lua);
@@ -142,7 +144,9 @@ no_memory:
 
 static void destroy(segue__lua *lua) {
   lua_close(lua->L);
+  segue__tasks_free_spares(lua);
   segue__free(lua->traceback);
+  segue__free(lua->last_traceback);
   segue__free(lua);
 }
 
@@ -220,22 +224,40 @@ static int broken(segue__lua *lua, const char *what, uint64_t cpu_ms, segue_erro
   return code;
 }
 
+/* The outermost call only: what is in between is part of it. */
+static void beat(const segue__lua *lua) {
+  if (!lua->pulse || lua->depth > 1) return;
+  uint64_t turns = __atomic_load_n(&lua->pulse->turns, __ATOMIC_RELAXED) + 1;
+  if (turns & 1) __atomic_store_n(&lua->pulse->who, lua->owner, __ATOMIC_RELAXED);
+  __atomic_store_n(&lua->pulse->turns, turns, __ATOMIC_RELEASE);
+}
+
+static void tell_broken(segue__lua *lua) {
+  if (lua->broken_told || !lua->on_broken) return;
+  lua->broken_told = true;
+  lua->on_broken(lua->on_broken_data);
+}
+
 int segue__lua_call(segue__lua *lua, const char *what, uint64_t cpu_ms, segue__lua_body body,
                     void *data, segue_error *err) {
   segue_error scratch;
   if (!err) err = &scratch;
   if (segue__lua_is_broken(lua))
-    return segue__error_set(err, SEGUE_EPOLICY, "%s: the policy's state has hit a limit", what);
+    return segue__error_set(err, SEGUE_EPOLICY, "%s: the %s's state has hit a limit", what,
+                            lua->owner ? "module" : "policy");
   struct call call = {lua, what, cpu_ms, body, data, err, 0};
   if (!lua->depth++) lua->stack_base = __builtin_frame_address(0);
   memset(&lua->place, 0, sizeof lua->place);
   int top = lua_gettop(lua->L);
+  beat(lua);
   int rc = lua_cpcall(lua->L, protected_call, &call);
+  beat(lua);
   if (rc) call.status = segue__error_set(err, UV_ENOMEM, "%s: out of memory", what);
   lua_settop(lua->L, top);
   if (segue__lua_is_broken(lua)) {
     call.status = broken(lua, what, cpu_ms, err);
     segue__lua_log_traceback(lua, what, lua->traceback);
+    tell_broken(lua);
   }
   segue__free(lua->traceback);
   lua->traceback = NULL;
@@ -304,6 +326,11 @@ void segue__lua_note_place(segue__lua *lua, lua_State *L, lua_Debug *ar) {
 
 void segue__lua_log_traceback(segue__lua *lua, const char *what, const char *traceback) {
   if (!traceback) return;
+  if (lua->owner) {
+    segue__free(lua->last_traceback);
+    lua->last_traceback = segue__strdup(traceback);
+    return;
+  }
   segue__log(lua->log, SEGUE__WARN, "policy", "an error in the policy", "hook", 's', what,
              "traceback", 's', traceback, NULL);
 }

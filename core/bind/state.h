@@ -16,6 +16,7 @@
 #include "../os/loop.h"
 #include "../os/os.h"
 #include "budget.h"
+#include "services.h"
 
 /* The text of one chunk: the policy itself (module NULL) or a module beside it. */
 typedef struct segue__chunk {
@@ -51,6 +52,12 @@ typedef struct segue__place {
   uint32_t line;
 } segue__place;
 
+/* What a watchdog on another thread sees of a thread that runs Lua. Atomic. */
+typedef struct segue__pulse {
+  uint64_t turns;  /* odd: in a call */
+  const char *who; /* whose; static as long as states of its are */
+} segue__pulse;
+
 struct segue__lua {
   lua_State *L;
   segue__loop *loop;
@@ -60,8 +67,17 @@ struct segue__lua {
   segue__program *program;
   const char *lua_dir;
   struct segue__outside *outside;
-  int (*write_log)(void *data, const segue_log_entry *entry); /* NULL: there is no such log */
-  void *write_log_data;
+  segue__lua_services services;
+  const char *owner; /* the module whose code it is; NULL: a policy's */
+  bool jit;
+  segue__pulse *pulse; /* NULL: nobody looks how long calls take */
+  void (*on_broken)(
+      void *data); /* once, when it hit a limit; must not call it. NULL: nobody asks */
+  void *on_broken_data;
+  bool broken_told;
+  char *last_traceback; /* of a module's: for who logs the error */
+  struct segue__task *spares;
+  size_t spare_count;
   size_t outside_bytes; /* held for it by what it started */
   size_t bytes, bytes_max;
   size_t held_back; /* see segue__lua_pace */
@@ -88,8 +104,10 @@ typedef struct segue__lua_setup {
   struct segue__outside *outside;
   const char *lua_dir;
   size_t bytes_max;
-  int (*write_log)(void *data, const segue_log_entry *entry);
-  void *write_log_data;
+  segue__lua_services services;
+  const char *owner; /* see segue__lua; NULL: a policy */
+  bool jit;          /* what is compiled cannot be cut */
+  segue__pulse *pulse;
 } segue__lua_setup;
 
 #ifdef SEGUE_TEST

@@ -40,8 +40,13 @@ static int next(lua_State *L) {
   return 1;
 }
 
-/* upvalues: Lua's pairs, our next */
+/* upvalues: Lua's pairs, our next. Userdata of ours may have a __pairs. */
 static int pairs(lua_State *L) {
+  if (lua_type(L, 1) == LUA_TUSERDATA && luaL_getmetafield(L, 1, "__pairs")) {
+    lua_pushvalue(L, 1);
+    lua_call(L, 1, 3);
+    return 3;
+  }
   if (!segue__value_test(L, 1)) return original(L);
   lua_pushvalue(L, lua_upvalueindex(2));
   lua_pushvalue(L, 1);

@@ -15,11 +15,12 @@ struct segue__task {
   segue__timer limit;
   segue__wait *wait;
   bool running, over;
+  bool returned;       /* without an error: its coroutine can serve another task */
   segue__task *parent; /* it ends with this one at the latest */
   size_t children;
   int status;
-  segue_error error;
   segue__task *prev, *next;
+  segue_error error; /* last: large, and not cleared */
 };
 
 static char owned_key; /* registry: weak set of all tasks' coroutines */
@@ -50,6 +51,64 @@ static void unlink_task(segue__task *task) {
 
 static void fail_cancelled(segue__task *task);
 
+enum { SPARES_MAX = 256 };
+
+/* Coroutines are used again: making one costs more than a short task does. */
+static segue__task *acquire(segue__lua *lua, const segue__task_options *options) {
+  segue__task *task = lua->spares;
+  lua_State *co = NULL;
+  int ref = LUA_NOREF;
+  if (task) {
+    lua->spares = task->next;
+    lua->spare_count--;
+    co = task->co;
+    ref = task->ref;
+    memset(task, 0, offsetof(segue__task, error));
+    task->error.code = 0;
+    lua->refs++;
+  } else if (!(task = segue__calloc(1, sizeof *task))) {
+    return NULL;
+  }
+  task->lua = lua;
+  task->co = co;
+  task->ref = ref;
+  task->options = *options;
+  task->limit.data = task;
+  return task;
+}
+
+/* For the next one. Its state is in a call. */
+static void spare(segue__task *task) {
+  segue__lua *lua = task->lua;
+  if (lua->spare_count >= SPARES_MAX || lua->closing || segue__lua_is_broken(lua)) {
+    segue__lua_unref(lua, task->ref);
+    segue__free(task);
+    return;
+  }
+  lua_settop(task->co, 0);
+  task->next = lua->spares;
+  lua->spares = task;
+  lua->spare_count++;
+  lua->refs--; /* it is nobody's */
+}
+
+void segue__tasks_free_spares(segue__lua *lua) {
+  while (lua->spares) {
+    segue__task *next = lua->spares->next;
+    segue__free(lua->spares);
+    lua->spares = next;
+  }
+  lua->spare_count = 0;
+}
+
+static void let_go(segue__task *task) {
+  for (segue__task *child = task->lua->tasks; child && task->children; child = child->next) {
+    if (child->parent != task) continue;
+    child->parent = NULL;
+    task->children--;
+  }
+}
+
 static void cancel_children(segue__task *task) {
   while (task->children) {
     segue__task *child = task->lua->tasks;
@@ -71,13 +130,17 @@ static void end(segue__task *task) {
     wait->task = NULL;
     wait->cancel(wait);
   }
+  if (task->options.frees_children) let_go(task);
   cancel_children(task);
   if (task->parent) task->parent->children--;
   unlink_task(task);
-  segue__lua_unref(lua, task->ref);
+  if (!task->returned) segue__lua_unref(lua, task->ref);
   if (task->options.slot) *task->options.slot = NULL;
   task->options.done(task->options.data, task->status, &task->error);
-  segue__free(task);
+  if (task->returned)
+    spare(task);
+  else
+    segue__free(task);
 }
 
 static void fail(segue__task *task, int status) {
@@ -142,17 +205,13 @@ bool segue__task_owns(lua_State *L, lua_State *co) {
 }
 
 void segue__task_start(segue__lua *lua, const segue__task_options *options) {
-  segue__task *task = segue__calloc(1, sizeof *task);
+  segue__task *task = acquire(lua, options);
   if (!task) {
     segue_error err;
     segue__error_set(&err, UV_ENOMEM, "%s: out of memory", options->name);
     options->done(options->data, UV_ENOMEM, &err);
     return;
   }
-  task->lua = lua;
-  task->options = *options;
-  task->ref = LUA_NOREF;
-  task->limit.data = task;
   link_task(task);
   if (options->slot) *options->slot = task;
   if (options->limit_ms &&
@@ -174,13 +233,10 @@ static void start_now(segue__timer *timer) {
 }
 
 int segue__task_start_child(segue__lua *lua, const segue__task_options *options) {
-  segue__task *task = segue__calloc(1, sizeof *task);
+  segue__task *task = acquire(lua, options);
   if (!task) return UV_ENOMEM;
-  task->lua = lua;
-  task->options = *options;
-  task->ref = LUA_NOREF;
-  task->limit.data = task;
   if (segue__timer_start(lua->loop, &task->limit, 0, start_now)) {
+    segue__lua_unref(lua, task->ref);
     segue__free(task);
     return UV_ENOMEM;
   }
@@ -194,11 +250,13 @@ int segue__task_start_child(segue__lua *lua, const segue__task_options *options)
 /* ---- Running --------------------------------------------------------------------------------- */
 
 static int create(lua_State *L, segue__task *task) {
-  lua_State *co = lua_newthread(L);
-  own(L);
-  task->ref = segue__lua_ref(task->lua, L);
-  task->co = co;
-  return task->options.begin(co, task->options.data, &task->error);
+  if (!task->co) {
+    lua_State *co = lua_newthread(L);
+    own(L);
+    task->ref = segue__lua_ref(task->lua, L);
+    task->co = co;
+  }
+  return task->options.begin(task->co, task->options.data, &task->error);
 }
 
 static void note_traceback(lua_State *L, segue__task *task) {
@@ -238,7 +296,8 @@ static int step_body(lua_State *L, void *data, segue_error *err) {
   if (rc) return describe(L, task, err);
   int status =
       task->options.finish ? task->options.finish(co, lua_gettop(co), task->options.data, err) : 0;
-  lua_settop(co, 0); /* or it would seem to be suspended */
+  task->returned = true;
+  if (!task->options.keep_results) lua_settop(co, 0); /* or it would seem to be suspended */
   return status;
 }
 

@@ -35,6 +35,8 @@ typedef struct segue__task_options {
   void *data;
   /* Holds the task while it is alive, NULL afterwards. May be NULL. */
   segue__task **slot;
+  bool keep_results;   /* they stay on the stack of the coroutine until done has returned */
+  bool frees_children; /* what it spawned goes on after it, as long as the state does */
 } segue__task_options;
 
 void segue__task_start(segue__lua *lua, const segue__task_options *options);
@@ -46,6 +48,8 @@ void segue__task_cancel_soon(segue__task *task);
 /* Ends it where it waits. NULL allowed. */
 void segue__task_cancel(segue__task *task);
 void segue__task_cancel_all(segue__lua *lua);
+/* The state is closed. */
+void segue__tasks_free_spares(segue__lua *lua);
 size_t segue__task_count(const segue__lua *lua);
 struct lua_State *segue__task_thread(const segue__task *task);
 uint64_t segue__task_slice_ms(const segue__task *task);

@@ -27,7 +27,7 @@ typedef struct trial {
   segue__lua_loader *lua;
   char *lua_dir, *plugin_dir;
   segue__c_modules modules;
-  segue__module_kind kind;
+  segue__module_kind kinds[2];
   segue__engine *engine;
   segue__waiter waiter;
   segue__result *result;
@@ -67,14 +67,15 @@ static int open_lua(trial *t, segue_error *err) {
   if (rc == 0) rc = segue__plugins_new(&t->modules.plugins);
   if (rc < 0) return rc;
   t->modules.folder = t->plugin_dir;
-  t->kind = segue__module_kind_c(&t->modules);
+  t->kinds[0] = segue__module_kind_c(&t->modules);
+  t->kinds[1] = segue__module_kind_lua(NULL);
   segue__lua_options options = {
       .size = sizeof options,
       .lua_dir = t->lua_dir,
       .signal = segue__budget_signal(),
       .load_cpu_ms = SEGUE__POLICY_LOAD_MS,
-      .kinds = &t->kind,
-      .kind_count = 1,
+      .kinds = t->kinds,
+      .kind_count = sizeof t->kinds / sizeof *t->kinds,
   };
   return segue__lua_loader_new(&t->lua, t->loop, &t->log, segue__os_default(), &options);
 }

@@ -76,6 +76,7 @@ static void lead_to(segue__port *port, segue__entry *entry) {
 
 /* ---- Lanes ---- */
 
+static void on_lane_empty(void *data);
 static void on_lane_end(void *data);
 
 static size_t lanes_wanted(const segue__policy *policy) {
@@ -84,6 +85,7 @@ static size_t lanes_wanted(const segue__policy *policy) {
 }
 
 static int start_lanes(segue__ingress *ingress, const segue__policy *policy, segue_error *err) {
+  const segue__lane_events events = {on_lane_empty, on_lane_end, ingress};
   size_t wanted = lanes_wanted(policy);
   if (ingress->lane_count) {
     if (ingress->lane_count != wanted)
@@ -96,7 +98,7 @@ static int start_lanes(segue__ingress *ingress, const segue__policy *policy, seg
   int rc = ingress->lanes ? 0 : UV_ENOMEM;
   while (rc == 0 && ingress->lane_count < wanted) {
     rc = segue__lane_start(&ingress->lanes[ingress->lane_count], ingress->options.loop,
-                           ingress->options.log, on_lane_end, ingress);
+                           ingress->options.log, &events);
     ingress->lane_count += rc == 0;
   }
   if (rc == 0 || ingress->lane_count) return 0; /* fewer serve as well */
@@ -293,7 +295,7 @@ static int stage_url(segue__ingress *ingress, const segue__module_spec *spec, co
 
 static int stage_module(segue__ingress *ingress, const segue__policy *next,
                         const segue__module_spec *spec, segue_error *err) {
-  int rc = spec->listen.url_count ? start_lanes(ingress, next, err) : 0;
+  int rc = spec->listen.url_count || spec->on_lanes ? start_lanes(ingress, next, err) : 0;
   for (size_t i = 0; i < spec->listen.url_count && rc == 0; i++)
     rc = stage_url(ingress, spec, spec->listen.urls[i], err);
   return rc;
@@ -389,19 +391,15 @@ void segue__ingress_discard(segue__ingress *ingress) {
 
 /* ---- The end ---- */
 
-static void destroy(segue__ingress *ingress) {
+static void tell_closed(segue__ingress *ingress) {
   void (*cb)(void *data) = ingress->cb;
-  void *data = ingress->data;
-  for (size_t i = 0; i < ingress->lane_count; i++)
-    segue__lane_free(ingress->lanes[i]);
-  segue__free(ingress->lanes);
-  segue__free(ingress);
-  cb(data);
+  ingress->cb = NULL;
+  cb(ingress->data);
 }
 
-static void on_lane_end(void *data) {
+static void on_lane_empty(void *data) {
   segue__ingress *ingress = data;
-  if (++ingress->lanes_ended == ingress->lane_count) destroy(ingress);
+  if (++ingress->lanes_empty == ingress->lane_count) tell_closed(ingress);
 }
 
 void segue__ingress_close(segue__ingress *ingress, uint64_t grace_ms, void (*cb)(void *data),
@@ -425,5 +423,46 @@ void segue__ingress_close(segue__ingress *ingress, uint64_t grace_ms, void (*cb)
   }
   for (size_t i = 0; i < ingress->lane_count; i++)
     segue__lane_stop(ingress->lanes[i], grace_ms);
+  if (!ingress->lane_count) tell_closed(ingress);
+}
+
+static void destroy(segue__ingress *ingress) {
+  void (*cb)(void *data) = ingress->cb;
+  void *data = ingress->data;
+  for (size_t i = 0; i < ingress->lane_count; i++)
+    segue__lane_free(ingress->lanes[i]);
+  segue__free(ingress->lanes);
+  segue__free(ingress);
+  cb(data);
+}
+
+static void on_lane_end(void *data) {
+  segue__ingress *ingress = data;
+  if (++ingress->lanes_ended == ingress->lane_count) destroy(ingress);
+}
+
+void segue__ingress_free(segue__ingress *ingress, void (*cb)(void *data), void *data) {
+  if (!ingress) {
+    cb(data);
+    return;
+  }
+  ingress->cb = cb;
+  ingress->data = data;
+  for (size_t i = 0; i < ingress->lane_count; i++)
+    segue__lane_end(ingress->lanes[i]);
   if (!ingress->lane_count) destroy(ingress);
+}
+
+/* ---- For modules that run on the lanes ---- */
+
+static size_t lane_count(void *data) {
+  return ((const segue__ingress *)data)->lane_count;
+}
+
+static segue__loop *lane_loop(void *data, size_t index) {
+  return ((const segue__ingress *)data)->lanes[index]->loop;
+}
+
+segue__lanes segue__ingress_lanes(segue__ingress *ingress) {
+  return (segue__lanes){lane_count, lane_loop, ingress};
 }

@@ -10,6 +10,7 @@
 #define SEGUE_INGRESS_INGRESS_H
 
 #include "../http/tls.h"
+#include "../module/lanes.h"
 #include "../reload/policy.h"
 
 typedef struct segue__ingress segue__ingress;
@@ -35,10 +36,16 @@ void segue__ingress_settle(segue__ingress *ingress);
 void segue__ingress_discard(segue__ingress *ingress);
 
 /* Closes all listeners at once, connections after the answer they wait for, at the latest after
- * grace_ms; ends the threads; then cb, and the ingress is freed. Requests that their modules have
- * not answered by then may still be answered, to nobody. NULL allowed: cb runs at once. */
+ * grace_ms; then cb. The data threads stay, for modules that have work to do on them. NULL allowed:
+ * cb runs at once. */
 void segue__ingress_close(segue__ingress *ingress, uint64_t grace_ms, void (*cb)(void *data),
                           void *data);
+/* Closed: ends the threads, then cb, and the ingress is freed. Requests that their modules have not
+ * answered by then may still be answered, to nobody. NULL allowed: cb runs at once. */
+void segue__ingress_free(segue__ingress *ingress, void (*cb)(void *data), void *data);
+
+/* Its data threads, for modules that run on them. */
+segue__lanes segue__ingress_lanes(segue__ingress *ingress);
 
 /* Those that are live, by index: where, and with which certificate. NULL past the last one, or
  * where ingress is NULL. */

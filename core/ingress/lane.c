@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * A lane: a thread that does nothing but serve requests, on a libuv loop of its own. Others ask it
- * for something by leaving it a note under its lock; it is woken then. It ends when it was told to
- * and its last connection is gone. Requests that are out at that time keep its memory.
+ * for something by leaving it a note under its lock; it is woken then. Told to stop, it lets its
+ * connections end; it goes when it is told to after that, because modules may still have work to do
+ * on it. Requests that are out at that time keep its memory.
  */
 #include <signal.h>
 #include <string.h>
@@ -129,6 +130,27 @@ static void close_all(segue__lane *lane) {
     close_server(outlet, lane->stop_grace_ms);
 }
 
+static void on_empty(segue__message *message) {
+  segue__lane *lane = (segue__lane *)((char *)message - offsetof(segue__lane, empty_message));
+  lane->events.on_empty(lane->events.data);
+}
+
+/* Nobody is connected any more: modules go on here until they are stopped. */
+static void wind_up(segue__lane *lane) {
+  if (!lane->told_empty) {
+    lane->told_empty = true;
+    lane->empty_message.fn = on_empty;
+    segue__post(lane->control, &lane->empty_message);
+  }
+  pthread_mutex_lock(&lane->lock);
+  bool over = lane->over && !lane->inbox && !lane->command && !lane->closed;
+  if (over) lane->closed = true;
+  pthread_mutex_unlock(&lane->lock);
+  if (!over) return;
+  uv_close((uv_handle_t *)&lane->async, NULL);
+  segue__loop_close(lane->loop, NULL, NULL);
+}
+
 static void on_async(uv_async_t *async) {
   segue__lane *lane = async->data;
   bool stop;
@@ -141,12 +163,7 @@ static void on_async(uv_async_t *async) {
     segue__request_look(request);
   }
   if (stop) close_all(lane);
-  if (!stop || lane->outlets) return;
-  pthread_mutex_lock(&lane->lock);
-  bool over = !lane->inbox && !lane->command && !lane->closed;
-  if (over) lane->closed = true;
-  pthread_mutex_unlock(&lane->lock);
-  if (over) uv_close((uv_handle_t *)&lane->async, NULL);
+  if (stop && !lane->outlets) wind_up(lane);
 }
 
 bool segue__lane_post_unlock(segue_request *request) {
@@ -220,7 +237,7 @@ static void free_pool(segue__lane *lane) {
 static void on_ended(segue__message *message) {
   segue__lane *lane = (segue__lane *)((char *)message - offsetof(segue__lane, message));
   pthread_join(lane->thread, NULL);
-  lane->on_end(lane->data);
+  lane->events.on_end(lane->events.data);
 }
 
 static void *run(void *data) {
@@ -257,9 +274,11 @@ static int open_loop(segue__lane *lane) {
     return rc;
   }
   lane->async.data = lane;
-  rc = start_thread(lane);
+  rc = segue__loop_open_uv(&lane->loop, &lane->uv);
+  if (rc == 0) rc = start_thread(lane);
   if (rc < 0) {
     uv_close((uv_handle_t *)&lane->async, NULL);
+    segue__loop_close(lane->loop, NULL, NULL);
     uv_run(&lane->uv, UV_RUN_DEFAULT);
     uv_loop_close(&lane->uv);
   }
@@ -267,14 +286,13 @@ static int open_loop(segue__lane *lane) {
 }
 
 int segue__lane_start(segue__lane **out, segue__loop *control, const segue__log *log,
-                      void (*on_end)(void *data), void *data) {
+                      const segue__lane_events *events) {
   segue__lane *lane = segue__calloc(1, sizeof *lane);
   *out = NULL;
   if (!lane) return UV_ENOMEM;
   lane->control = control;
   lane->log = log;
-  lane->on_end = on_end;
-  lane->data = data;
+  lane->events = *events;
   pthread_mutex_init(&lane->lock, NULL);
   int rc = open_loop(lane);
   if (rc < 0) {
@@ -291,6 +309,13 @@ void segue__lane_stop(segue__lane *lane, uint64_t grace_ms) {
   lane->stop_grace_ms = grace_ms;
   lane->stop = true;
   if (!lane->closed) uv_async_send(&lane->async);
+  pthread_mutex_unlock(&lane->lock);
+}
+
+void segue__lane_end(segue__lane *lane) {
+  pthread_mutex_lock(&lane->lock);
+  lane->over = true;
+  uv_async_send(&lane->async);
   pthread_mutex_unlock(&lane->lock);
 }
 

@@ -90,33 +90,42 @@ struct segue_request {
   size_t flight; /* bytes of pieces that the server has not got */
 };
 
+/* Each runs on the control thread, once: on_empty after stop, when the last connection is gone;
+ * on_end after end, when the thread is. */
+typedef struct segue__lane_events {
+  void (*on_empty)(void *data);
+  void (*on_end)(void *data);
+  void *data;
+} segue__lane_events;
+
 struct segue__lane {
   segue__loop *control; /* where its end is told */
   const segue__log *log;
   pthread_t thread;
   uv_loop_t uv;
+  segue__loop *loop; /* on uv: for whoever else works on this thread */
   uv_async_t async;
   segue__outlet *outlets;
   segue_request *pool;
   size_t pooled, out; /* requests: to be had, in use */
   segue__buf headers; /* of the answer that is being written */
-  segue__message message;
-  void (*on_end)(void *data);
-  void *data;
+  segue__message message, empty_message;
+  bool told_empty;
+  segue__lane_events events;
 
   pthread_mutex_t lock;
   segue__outlet *command, *last_command;
   segue_request *inbox, *last;
   uint64_t stop_grace_ms;
-  bool stop, closed; /* closed: nobody looks into the inbox any more */
-  size_t orphans;    /* once closed: requests that are not answered */
-  bool disowned;     /* the ingress is gone: the last orphan frees it */
+  bool stop, over, closed; /* closed: nobody looks into the inbox any more */
+  size_t orphans;          /* once closed: requests that are not answered */
+  bool disowned;           /* the ingress is gone: the last orphan frees it */
 };
 
 struct segue__ingress {
   segue__ingress_options options;
   segue__lane **lanes;
-  size_t lane_count, lanes_ended;
+  size_t lane_count, lanes_empty, lanes_ended;
   segue__port *ports;
   segue__port *leaving; /* closed, but lanes may not have got to it */
   bool closing;
@@ -133,10 +142,11 @@ void segue__port_left(segue__port *port); /* on a lane: it does not listen there
 void segue__port_done(segue__port *port, const segue__outlet *outlet); /* which is freed next */
 void segue__entry_unref(segue__entry *entry);
 
-/* lane.c. on_end runs on the control thread, once, after stop, when the thread is gone. */
+/* lane.c */
 int segue__lane_start(segue__lane **out, segue__loop *control, const segue__log *log,
-                      void (*on_end)(void *data), void *data);
+                      const segue__lane_events *events);
 void segue__lane_stop(segue__lane *lane, uint64_t grace_ms);
+void segue__lane_end(segue__lane *lane);  /* stopped, and empty */
 void segue__lane_free(segue__lane *lane); /* ended; requests may still be out */
 /* Asks the lane for a begin or an end; the outlet is the lane's from the first on. */
 void segue__outlet_begin(segue__outlet *outlet);

@@ -254,13 +254,40 @@ static int write_log(void *data, const segue_log_entry *entry) {
   return segue__services_log(data, entry);
 }
 
+static size_t lane_count(void *data) {
+  const segue *s = data;
+  segue__lanes lanes = segue__ingress_lanes(s->ingress);
+  return lanes.count(lanes.data);
+}
+
+static segue__loop *lane_loop(void *data, size_t index) {
+  const segue *s = data;
+  segue__lanes lanes = segue__ingress_lanes(s->ingress);
+  return lanes.loop(lanes.data, index);
+}
+
+static int open_lua_modules(segue *s, const segue__lua_services *services) {
+  segue__lua_modules_options options = {.size = sizeof options,
+                                        .loop = s->loop,
+                                        .log = &s->log,
+                                        .lua_dir = s->lua_dir,
+                                        .signal = s->options.budget_signal,
+                                        .lanes = {lane_count, lane_loop, s},
+                                        .services = *services};
+  return segue__lua_modules_new(&s->lua_modules, &options);
+}
+
 static int open_lua(segue *s, segue_error *error) {
   int rc = segue__scripts_find(s->options.lua_dir, &s->lua_dir, error);
   if (rc == 0) rc = segue__open_record(s);
   if (rc == 0) rc = segue__plugin_dir_find(&s->plugin_dir, error);
   if (rc < 0) return rc;
   s->registered.folder = s->plugin_dir;
+  const segue__lua_services services = {write_log, segue__services_record, s};
+  rc = open_lua_modules(s, &services);
+  if (rc < 0) return segue__error_set(error, rc, "out of memory");
   s->kinds[0] = segue__module_kind_c(&s->registered);
+  s->kinds[1] = segue__module_kind_lua(s->lua_modules);
   segue__lua_options options = {
       .size = sizeof options,
       .lua_dir = s->lua_dir,
@@ -268,8 +295,7 @@ static int open_lua(segue *s, segue_error *error) {
       .load_cpu_ms = SEGUE__POLICY_LOAD_MS,
       .kinds = s->kinds,
       .kind_count = sizeof s->kinds / sizeof *s->kinds,
-      .write_log = write_log,
-      .write_log_data = s,
+      .services = services,
   };
   return segue__lua_loader_new(&s->lua, s->loop, &s->log, segue__instance_os(s), &options);
 }
@@ -316,6 +342,7 @@ static int open_engine(segue *s, segue_error *error) {
 static void more_metrics(void *data, segue__buf *out) {
   const segue *s = data;
   segue__ingress_metrics(s->ingress, out);
+  segue__lua_modules_metrics(s->lua_modules, out);
 }
 
 static segue__tls_notice *more_certificates(void *data, size_t index) {
@@ -433,8 +460,9 @@ static void on_loop_closed(void *data) {
   if (cb) cb(cb_data);
 }
 
-static void on_lua_closed(void *data) {
+static void on_threads_ended(void *data) {
   segue *s = data;
+  s->ingress = NULL;
   segue__record_free(s->record);
   s->record = NULL;
   if (s->loop)
@@ -443,9 +471,21 @@ static void on_lua_closed(void *data) {
     on_loop_closed(s);
 }
 
-static void on_admin_closed(void *data) {
+static void on_lua_closed(void *data) {
+  segue *s = data;
+  segue__ingress_free(s->ingress, on_threads_ended, s);
+}
+
+static void on_modules_closed(void *data) {
   segue *s = data;
   segue__lua_loader *lua = s->lua;
+  s->lua_modules = NULL;
+  s->lua = NULL;
+  segue__lua_loader_close(lua, on_lua_closed, s);
+}
+
+static void on_admin_closed(void *data) {
+  segue *s = data;
   s->admin = NULL;
   if (s->loop) {
     segue__timer_stop(s->loop, &s->try_again);
@@ -454,8 +494,7 @@ static void on_admin_closed(void *data) {
   segue__record_forget(&s->replay);
   segue__engine_free(s->engine);
   s->engine = NULL;
-  s->lua = NULL;
-  segue__lua_loader_close(lua, on_lua_closed, s);
+  segue__lua_modules_close(s->lua_modules, on_modules_closed, s);
 }
 
 static void on_triggers_closed(void *data) {
@@ -478,7 +517,6 @@ static void on_engine_stopped(void *data) {
 /* The modules go on until everybody who came is answered. */
 static void on_ingress_closed(void *data) {
   segue *s = data;
-  s->ingress = NULL;
   if (s->engine)
     segue__engine_stop(s->engine, on_engine_stopped, s);
   else

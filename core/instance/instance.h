@@ -10,6 +10,7 @@
 
 #include "../admin/admin.h"
 #include "../bind/loader.h"
+#include "../bind/modules.h"
 #include "../config/snapshot.h"
 #include "../ingress/ingress.h"
 #include "../reload/engine.h"
@@ -55,12 +56,13 @@ struct segue {
   char *plugin_dir; /* where those are that segue brings; NULL: nowhere */
   segue__services services;
   pthread_t control; /* atomic: the thread that never waits for a log */
-  segue__module_kind kinds[1];
+  segue__module_kind kinds[2];
   segue__state state;
   segue__loop *loop;
   uint64_t child_files; /* segue__limit_children */
   segue__engine *engine;
   segue__lua_loader *lua;
+  segue__lua_modules *lua_modules;
   char *lua_dir;
   segue__triggers *triggers;
   segue__admin *admin;
@@ -102,6 +104,7 @@ int segue__start_from_last_good(segue *s, bool held,
 /* services.c: the calling thread is the control thread; and segue_log for who has an entry. */
 void segue__services_here(segue *s);
 int segue__services_log(segue *s, const segue_log_entry *entry);
+int segue__services_record(void *instance, segue_figure figure, const char *series, double value);
 
 /* The log, translated for the host. */
 void segue__host_log(void *data, const segue__log_entry *entry);

@@ -69,7 +69,8 @@ bool segue_log_enabled(segue *s, segue_level level) {
   return on;
 }
 
-static int record(segue *s, segue_figure figure, const char *series, double value) {
+int segue__services_record(void *instance, segue_figure figure, const char *series, double value) {
+  segue *s = instance;
   segue_read_begin(s);
   const segue__service *stats = __atomic_load_n(&s->services.stats, __ATOMIC_ACQUIRE);
   int rc = stats ? stats->stats.record(stats->object, figure, series, value) : SEGUE_EMODULE;
@@ -78,13 +79,13 @@ static int record(segue *s, segue_figure figure, const char *series, double valu
 }
 
 int segue_count(segue *s, const char *series, uint64_t n) {
-  return record(s, SEGUE_COUNTER, series, (double)n);
+  return segue__services_record(s, SEGUE_COUNTER, series, (double)n);
 }
 
 int segue_gauge(segue *s, const char *series, double value) {
-  return record(s, SEGUE_GAUGE, series, value);
+  return segue__services_record(s, SEGUE_GAUGE, series, value);
 }
 
 int segue_observe(segue *s, const char *series, double value) {
-  return record(s, SEGUE_HISTOGRAM, series, value);
+  return segue__services_record(s, SEGUE_HISTOGRAM, series, value);
 }

@@ -85,7 +85,9 @@ typedef struct segue__module_spec {
   segue__hash inputs;          /* bytes of code, template, argv: a change is a reason to replace */
   const segue_module_ops *ops; /* how to run it; outlives the policy, or is the plugin's */
   void *userdata;
-  segue__plugin *plugin; /* a reference; NULL: the ops are the host's */
+  void (*free)(void *userdata); /* for who made the spec; NULL: nothing to free */
+  bool on_lanes;                /* its code runs on the data threads, if it listens or not */
+  segue__plugin *plugin;        /* a reference; NULL: the ops are the host's */
 } segue__module_spec;
 
 #define SEGUE__PREPARE_MS 30000

@@ -82,6 +82,7 @@ static void free_modules(segue__policy *policy) {
       segue__free(module->needs[j]);
     segue__free(module->needs);
     segue__plugin_unref(module->plugin);
+    if (module->free) module->free(module->userdata);
     for (size_t j = 0; j < module->listen.url_count; j++)
       segue__free(module->listen.urls[j]);
     segue__free(module->listen.urls);

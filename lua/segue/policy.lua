@@ -61,7 +61,7 @@ local limit_keys = { head = "size", body = "size", connections = "count", head_t
   body_time = "duration", idle = "duration", write = "duration" }
 local buffer_keys = { items = "count", bytes = "count", age = "duration" }
 
-local later = { lua = true, process = true, files = true }
+local later = { process = true, files = true }
 
 local function is_list(t)
   local count = 0
@@ -165,6 +165,26 @@ function Judge:drain(module, where)
   end
 end
 
+-- The keys that its kind has, as texts.
+function Judge:of_kind(kind, module, result)
+  for key, wanted in pairs(kind) do
+    local value = module[key]
+    if value ~= nil then
+      result[key] = wanted == "duration" and ("%d"):format(ms_of(module, key))
+        or wanted == "size" and ("%d"):format(check.size(value))
+        or wanted == "boolean" and (value and "true" or nil)
+        or wanted == "text" and value or nil
+    end
+  end
+end
+
+function Judge:replaced(module, where)
+  if module.kind ~= "lua" or module.replace ~= "swap" then return true end
+  self:problem(where .. ': replace = "swap" is for modules that everybody calls, such as a log: '
+    .. 'a module in Lua is replaced by "handover" or "restart"', where .. ".replace")
+  return false
+end
+
 function Judge:module(name, module)
   local where = "modules." .. tostring(name)
   if type(name) ~= "string" or not name:match("^[%w_-]+$") then
@@ -192,8 +212,8 @@ function Judge:module(name, module)
   end
   local known = {}
   for key, wanted in pairs(module_keys) do known[key] = wanted end
-  for _, key in ipairs(kind) do known[key] = "text" end
-  if not self:keys(module, known, where) then return nil end
+  for key, wanted in pairs(kind) do known[key] = wanted end
+  if not self:keys(module, known, where) or not self:replaced(module, where) then return nil end
   local drain = self:drain(module, where)
   local buffer = module.buffer or {}
   if not drain or not self:keys(buffer, buffer_keys, where .. ".buffer") then return nil end
@@ -203,7 +223,7 @@ function Judge:module(name, module)
     drain_again = drain.again, stop_ms = ms_of(module, "stop"), buffer_items = buffer.items,
     buffer_bytes = buffer.bytes, buffer_age_ms = ms_of(buffer, "age"), file = self.path,
     line = core.line_of(where) }
-  for _, key in ipairs(kind) do result[key] = module[key] end
+  self:of_kind(kind, module, result)
   return self:listen(module, result, where) and result or nil
 end
 
@@ -423,7 +443,7 @@ local M = {}
 --- Judges what a policy returned.
 ---@param policy any
 ---@param count integer how many values it returned
----@param context { path: string, folder: string, kinds: table<string, string[]> }
+---@param context { path: string, folder: string, kinds: table<string, table<string, string>> }
 ---@return table? checked
 ---@return table[]? problems
 function M.judge(policy, count, context)

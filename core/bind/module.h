@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * module.h: modules in Lua from the inside. A code is what a policy says of one, and its texts; an
+ * instance of it has a cell on each lane that it serves on: a Lua state of its own, with the tasks
+ * and requests in it. Only the thread of its lane touches a cell. What the states of one lane share
+ * is a berth.
+ */
+#ifndef SEGUE_BIND_MODULE_H
+#define SEGUE_BIND_MODULE_H
+
+#include "modules.h"
+#include "outside.h"
+#include "state.h"
+#include "task.h"
+
+typedef struct segue__berth segue__berth;
+typedef struct segue__cell segue__cell;
+typedef struct segue__exchange segue__exchange;
+
+/* What can go wrong. X(NAME, text) */
+#define SEGUE__LUA_FAULTS(X) X(ERROR, "error") X(CPU, "cpu") X(MEMORY, "memory")
+typedef enum segue__lua_fault {
+#define X(name, text) SEGUE__LUA_##name,
+  SEGUE__LUA_FAULTS(X)
+#undef X
+      SEGUE__LUA_FAULT_COUNT
+} segue__lua_fault;
+
+/* What is counted for the modules of one name, as long as the program runs. */
+typedef struct segue__tally {
+  struct segue__tally *next;
+  uint64_t faults[SEGUE__LUA_FAULT_COUNT]; /* atomic, like rebuilds */
+  uint64_t rebuilds;
+  char name[];
+} segue__tally;
+
+struct segue__lua_modules {
+  segue__lua_modules_options options;
+  segue__berth *berths; /* one for each lane, from the first instance on */
+  size_t berth_count, berths_closed;
+  size_t instances; /* atomic */
+  segue__tally *tallies;
+  segue__timer watchdog;
+  bool closing;
+  void (*cb)(void *data);
+  void *data;
+};
+
+struct segue__berth {
+  segue__lua_modules *all;
+  size_t index;
+  segue__loop *loop;
+  segue__budget *budget;
+  segue__outside *outside;
+  segue__pulse pulse;
+  bool opened;
+  segue__exchange *pool; /* free ones; none is given back before the berth closes */
+  segue__buf body;       /* of the answer that is being made */
+  segue__message open_message, close_message, closed_message;
+  uint64_t seen, since_ms; /* the watchdog's */
+  bool told;
+};
+
+/* ---- module.c ---- */
+extern const segue_module_ops segue__lua_module_ops;
+
+/* ---- code.c ---- */
+typedef struct segue__code {
+  int refs; /* atomic */
+  segue__lua_modules *all;
+  segue__program program; /* sealed: nobody changes it */
+  char *name, *slice;
+  uint64_t budget_ms;
+  size_t memory_bytes;
+  bool jit, listens;
+  segue__tally *tally;
+} segue__code;
+/* all NULL: it can be judged, and not run. */
+int segue__code_new(segue__code **out, segue__lua_modules *all, const segue__kind_place *place,
+                    const char *const *values, const segue__module_spec *spec, segue_error *err);
+segue__code *segue__code_ref(segue__code *code);
+void segue__code_unref(segue__code *code);
+/* Adds every file whose name is written out in a require of a text to the program. */
+int segue__requires_add(segue__program *program, const segue__os *os, segue_error *err);
+
+/* ---- cell.c: one state, on its lane ---- */
+enum { SEGUE__ON_HANDLE, SEGUE__ON_START, SEGUE__ON_DRAIN, SEGUE__ON_STOP, SEGUE__ON_COUNT };
+
+struct segue__cell {
+  segue__berth *berth;
+  const segue__code *code;
+  const segue_snapshot *snapshot;
+  const segue_node *config;
+  segue__lua *lua;         /* NULL: none, it hit a limit and could not be made anew yet */
+  int on[SEGUE__ON_COUNT]; /* references */
+  segue__place places[SEGUE__ON_COUNT]; /* where they are written */
+  segue__task *task[SEGUE__ON_COUNT];   /* those that run, of the operations */
+  bool started, stopped, starting;
+  void (*told)(segue__cell *cell, int verb, int status, const segue_error *err);
+  segue__exchange *first, **last; /* wait for the state */
+  size_t inside;                  /* requests that the state has */
+  uint64_t again_ms;              /* not built anew before */
+  segue__message look_message;
+  bool look_posted, gone;
+  void (*free)(segue__cell *cell);
+};
+/* Makes the state and loads its code. */
+int segue__cell_build(segue__cell *cell, segue_error *err);
+/* SEGUE__ON_START, DRAIN, STOP: told comes once, when it is over. */
+void segue__cell_run(segue__cell *cell, int verb);
+void segue__cell_cancel(segue__cell *cell, int verb);
+/* Ends everything in it; then free is called, soon. */
+void segue__cell_close(segue__cell *cell);
+void segue__cell_handle(segue__cell *cell, segue_request *request);
+/* One line that names the module, the place and what went wrong there, and its traceback. */
+void segue__cell_log(segue__cell *cell, const char *what, const segue_error *err);
+
+/* ---- exchange.c: one request in a state ---- */
+struct segue__exchange {
+  segue__cell *cell;
+  segue_request *request; /* NULL: it is answered */
+  uint64_t serial;        /* of the request: what Lua keeps of another one is refused */
+  bool streaming;
+  int status;
+  segue_answer answer;
+  segue_header headers[64];
+  segue__exchange *next;
+};
+segue__exchange *segue__exchange_new(segue__cell *cell,
+                                     segue_request *request); /* NULL: no memory */
+/* Calls handle in a task, and answers by what it returns. */
+void segue__exchange_run(segue__exchange *exchange);
+/* Answers in the place of the module. */
+void segue__exchange_refuse(segue__exchange *exchange, int status);
+void segue__exchange_open(lua_State *L); /* metatables */
+
+#endif

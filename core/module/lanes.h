@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lanes.h: the data threads as modules see them that run on these threads. Each has a loop of its
+ * own, whose functions are called on that thread, but for segue__post, by which other threads ask
+ * it for something. There are lanes from the first policy on that has a module which listens or
+ * runs on them, always the same, until all modules are gone.
+ */
+#ifndef SEGUE_MODULE_LANES_H
+#define SEGUE_MODULE_LANES_H
+
+#include "../os/loop.h"
+
+typedef struct segue__lanes {
+  size_t (*count)(void *data); /* control thread */
+  segue__loop *(*loop)(void *data, size_t index);
+  void *data;
+} segue__lanes;
+
+#endif

@@ -1,0 +1,54 @@
+-- SPDX-License-Identifier: MIT
+-- The figures that the modules of a program share, from Lua:
+--   local stats = require "segue.stats"
+--   stats.count('bids_total{kind="won"}')
+-- They are kept by the module of the policy that keeps figures (plugin = "stats"), whichever
+-- instance of it is live at that moment, and shown in /metrics. Nothing here waits.
+local core = require "segue.core"
+
+local M = {}
+local messages = {
+  SEGUE_EMODULE = "no module of the policy keeps figures: add stats = { kind = \"c\", "
+    .. "plugin = \"stats\" }",
+  SEGUE_ELIMIT = "there are too many series",
+  SEGUE_EUSAGE = "this is no series, or one of another kind has its name",
+}
+
+local function record(name, figure, series, value)
+  if type(series) ~= "string" then
+    error(("segue.stats: %s: the series must be a text, not a %s"):format(name, type(series)), 3)
+  end
+  if type(value) ~= "number" then
+    error(("segue.stats: %s: the value must be a number, not a %s"):format(name, type(value)), 3)
+  end
+  local rc, code = core.record(figure, series, value)
+  if rc < 0 then return nil, messages[code] or "the figure could not be recorded", code end
+  return true
+end
+
+--- Adds n, by default 1, to a counter. True; nil, message, code if it is lost.
+---@param series string a name, or one with labels: requests_total{code="200"}
+---@param n? integer
+function M.count(series, n)
+  n = n == nil and 1 or n
+  if type(n) == "number" and (n < 0 or n % 1 ~= 0) then
+    error("segue.stats: count: a counter grows by whole numbers", 2)
+  end
+  return record("count", "counter", series, n)
+end
+
+--- Sets a value.
+---@param series string
+---@param value number
+function M.gauge(series, value)
+  return record("gauge", "gauge", series, value)
+end
+
+--- Adds one to a histogram.
+---@param series string
+---@param value number
+function M.observe(series, value)
+  return record("observe", "histogram", series, value)
+end
+
+return M
