@@ -54,134 +54,140 @@ void segue__exchange_refuse(segue__exchange *exchange, int status) {
 
 /* ---- What handle returns --------------------------------------------------------------------- */
 
-static void add_header(lua_State *L, segue__exchange *x, segue_text name, int value) {
+/* All of this runs on the coroutine after it has returned, where nothing can be thrown: what is
+ * wrong is told by a code and err. */
+static int wrong(segue_error *err, const char *what, lua_State *L, int index) {
+  return segue__error_set(err, SEGUE_EPOLICY, "%s, not a %s", what, luaL_typename(L, index));
+}
+
+static int add_header(lua_State *L, segue__exchange *x, segue_text name, int value,
+                      segue_error *err) {
   segue_text text;
+  if (lua_type(L, value) != LUA_TSTRING)
+    return segue__error_set(err, SEGUE_EPOLICY,
+                            "the header '%s' must be a text, or a list of texts, not a %s", name.s,
+                            luaL_typename(L, value));
   text.s = lua_tolstring(L, value, &text.len);
-  if (!text.s)
-    luaL_error(L, "the header '%s' must be a text, not a %s", name.s, luaL_typename(L, value));
   if (name.len == 12 && !strncasecmp(name.s, "Content-Type", 12)) {
     x->answer.content_type = text.s;
-    if (strlen(text.s) != text.len) luaL_error(L, "Content-Type has a zero byte in it");
-    return;
+    return 0;
   }
-  if (x->answer.header_count == sizeof x->headers / sizeof *x->headers)
-    luaL_error(L, "an answer has at most %d headers",
-               (int)(sizeof x->headers / sizeof *x->headers));
+  if (x->answer.header_count == SEGUE__HEADERS)
+    return segue__error_set(err, SEGUE_EPOLICY, "an answer has at most %d headers", SEGUE__HEADERS);
   x->headers[x->answer.header_count++] = (segue_header){name, text};
+  return 0;
 }
 
-/* Texts that are made of numbers live in the table at `kept`. */
-static void keep_text(lua_State *L, int kept) {
-  lua_pushvalue(L, -1);
-  lua_tostring(L, -1);
-  lua_replace(L, -2);
-  lua_pushvalue(L, -1);
-  lua_rawseti(L, kept, (int)lua_objlen(L, kept) + 1);
-}
-
-static int kept_table(lua_State *L, int kept) {
-  if (kept) return kept;
-  lua_newtable(L);
-  lua_insert(L, -4); /* below name, value and copy of value */
-  return lua_gettop(L) - 3;
-}
-
-static void take_values(lua_State *L, segue__exchange *x, segue_text name) {
-  int list = lua_gettop(L), n = (int)lua_objlen(L, list);
-  for (int i = 1; i <= n; i++) {
+static int add_values(lua_State *L, segue__exchange *x, segue_text name, segue_error *err) {
+  int list = lua_gettop(L), n = (int)lua_objlen(L, list), rc = 0;
+  for (int i = 1; i <= n && !rc; i++) {
     lua_rawgeti(L, list, i);
-    if (lua_type(L, -1) != LUA_TSTRING)
-      luaL_error(L, "the header '%s' must be a text, or a list of texts", name.s);
-    add_header(L, x, name, -1);
+    rc = add_header(L, x, name, list + 1, err);
     lua_pop(L, 1); /* the list holds it */
   }
+  return rc;
 }
 
-/* What is borrowed stays where it is: the table, and for numbers one that is left on the stack. */
-static void take_headers(lua_State *L, segue__exchange *x, int index) {
-  int kept = 0;
+/* The text of a number stays on the stack, below the key. */
+static int add_number(lua_State *L, segue__exchange *x, segue_text name, segue_error *err) {
+  lua_pushvalue(L, -1);
+  (void)lua_tostring(L, -1);
+  lua_insert(L, -3);
   luaL_checkstack(L, 8, "headers");
-  for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
+  return add_header(L, x, name, lua_gettop(L) - 2, err);
+}
+
+/* What is borrowed stays where it is: in the table, or on the stack. */
+static int take_headers(lua_State *L, segue__exchange *x, int index, segue_error *err) {
+  int rc = 0;
+  luaL_checkstack(L, 8, "headers");
+  for (lua_pushnil(L); !rc && lua_next(L, index); lua_pop(L, 1)) {
     segue_text name;
     if (lua_type(L, -2) != LUA_TSTRING)
-      luaL_error(L, "headers are a table of names and values: { [\"X-Name\"] = \"value\" }");
+      return segue__error_set(
+          err, SEGUE_EPOLICY,
+          "headers are a table of names and values: { [\"X-Name\"] = \"value\" }");
     name.s = lua_tolstring(L, -2, &name.len);
-    if (lua_type(L, -1) == LUA_TTABLE) {
-      take_values(L, x, name);
-    } else if (lua_type(L, -1) == LUA_TNUMBER) {
-      lua_pushvalue(L, -1);
-      kept = kept_table(L, kept);
-      keep_text(L, kept);
-      add_header(L, x, name, -1);
-      lua_pop(L, 1);
-    } else {
-      add_header(L, x, name, lua_gettop(L));
-    }
+    if (lua_type(L, -1) == LUA_TTABLE)
+      rc = add_values(L, x, name, err);
+    else if (lua_type(L, -1) == LUA_TNUMBER)
+      rc = add_number(L, x, name, err);
+    else
+      rc = add_header(L, x, name, lua_gettop(L), err);
   }
+  return rc;
 }
 
-static void take_pieces(lua_State *L, segue__exchange *x, int index) {
+static int take_pieces(lua_State *L, segue__exchange *x, int index, segue_error *err) {
   segue__buf *body = &x->cell->berth->body;
   size_t n = lua_objlen(L, index);
   body->len = 0;
   body->failed = 0;
+  luaL_checkstack(L, 4, "a body");
   for (size_t i = 1; i <= n; i++) {
     size_t len;
     lua_rawgeti(L, index, (int)i);
     const char *piece = lua_tolstring(L, -1, &len);
     if (!piece)
-      luaL_error(L, "piece %d of the body is a %s: a body is a text, or a list of texts", (int)i,
-                 luaL_typename(L, -1));
+      return segue__error_set(err, SEGUE_EPOLICY,
+                              "piece %zu of the body must be a text or a number, not a %s", i,
+                              luaL_typename(L, -1));
     segue__buf_add(body, piece, len);
     lua_pop(L, 1);
   }
-  if (body->failed) luaL_error(L, "out of memory");
+  if (body->failed) return segue__error_set(err, UV_ENOMEM, "out of memory");
   x->answer.body = body->data;
   x->answer.len = body->len;
+  return 0;
 }
 
-static void take_body(lua_State *L, segue__exchange *x, int index) {
+static int take_body(lua_State *L, segue__exchange *x, int index, segue_error *err) {
   size_t len;
-  int type = lua_type(L, index);
-  if (type == LUA_TNIL || type == LUA_TNONE) return;
+  int type = lua_type(L, index), rc = 0;
+  if (type == LUA_TNIL) return 0;
   if (type == LUA_TTABLE) {
-    take_pieces(L, x, index);
+    rc = take_pieces(L, x, index, err);
   } else if (type == LUA_TSTRING || type == LUA_TNUMBER) {
     x->answer.body = lua_tolstring(L, index, &len);
     x->answer.len = len;
   } else {
-    luaL_error(L, "a body is a text, or a list of texts, not a %s", luaL_typename(L, index));
+    return wrong(err, "a body must be a text, or a list of texts", L, index);
   }
   if (x->answer.len && !x->answer.content_type)
     x->answer.content_type = "text/plain; charset=utf-8";
+  return rc;
 }
 
-/* The status at `index`, headers behind it. */
-static void take_head(lua_State *L, segue__exchange *x, int index, const char *who) {
+/* The status at `index`, a table of headers or nil behind it. */
+static int take_head(lua_State *L, segue__exchange *x, int index, segue_error *err) {
   lua_Number status = lua_type(L, index) == LUA_TNUMBER ? lua_tonumber(L, index) : 0;
   x->answer = (segue_answer){.headers = x->headers};
+  if (lua_type(L, index) != LUA_TNUMBER)
+    return wrong(err, "the status must be a number from 200 to 599", L, index);
   if (!(status >= 200 && status <= 599 && status == (int)status))
-    luaL_error(L, "%s a status from 200 to 599, not %s", who,
-               lua_type(L, index) == LUA_TNUMBER ? lua_tostring(L, index)
-                                                 : luaL_typename(L, index));
+    return segue__error_set(err, SEGUE_EPOLICY, "the status must be from 200 to 599, not %.14g",
+                            status);
   x->answer.status = (int)status;
-  int type = lua_type(L, index + 1);
-  if (type == LUA_TTABLE) take_headers(L, x, index + 1);
+  if (lua_type(L, index + 1) == LUA_TNIL) return 0;
+  if (lua_type(L, index + 1) != LUA_TTABLE)
+    return wrong(err, "the headers must be a table", L, index + 1);
+  return take_headers(L, x, index + 1, err);
 }
 
 /* status, body; or status, headers, body */
 static int finish(lua_State *co, int n, void *data, segue_error *err) {
   segue__exchange *x = data;
-  (void)err;
+  (void)n;
   if (x->streaming) return 0;
-  lua_settop(co, n < 3 ? 3 : n);
-  bool short_form = lua_type(co, 2) == LUA_TSTRING || lua_type(co, 2) == LUA_TNUMBER;
-  take_head(co, x, 1, "handle must return");
-  if (!short_form && lua_type(co, 2) != LUA_TTABLE && lua_type(co, 2) != LUA_TNIL)
-    return luaL_error(co, "handle must return a status, headers and a body: the headers are a %s",
-                      luaL_typename(co, 2));
-  take_body(co, x, short_form ? 2 : 3);
-  return 0;
+  lua_settop(co, 3);
+  if (lua_type(co, 2) == LUA_TSTRING || lua_type(co, 2) == LUA_TNUMBER) {
+    lua_pushvalue(co, 2);
+    lua_replace(co, 3);
+    lua_pushnil(co);
+    lua_replace(co, 2);
+  }
+  int rc = take_head(co, x, 1, err);
+  return rc ? rc : take_body(co, x, 3, err);
 }
 
 /* ---- Running --------------------------------------------------------------------------------- */
@@ -228,10 +234,10 @@ static void done(void *data, int status, const segue_error *err) {
   if (x->streaming) {
     segue_request_end(x->request);
   } else if (segue_request_answer(x->request, &x->answer) < 0) {
-    segue_error wrong;
-    segue__error_set(&wrong, SEGUE_EUSAGE,
+    segue_error told;
+    segue__error_set(&told, SEGUE_EUSAGE,
                      "handle returned a header that is not one, or is not the module's to set");
-    fail(x, SEGUE_EUSAGE, &wrong);
+    fail(x, SEGUE_EUSAGE, &told);
     return;
   }
   release(x);
@@ -245,7 +251,7 @@ void segue__exchange_run(segue__exchange *x) {
                                  .finish = finish,
                                  .done = done,
                                  .data = x,
-                                 .keep_results = true};
+                                 .recycles = true};
   cell->inside++;
   segue__task_start(cell->lua, &options);
 }
@@ -256,10 +262,9 @@ void segue__exchange_run(segue__exchange *x) {
 int segue__request_stream(lua_State *L) {
   segue__exchange *x = segue__request_check(L);
   if (x->streaming) return luaL_error(L, "request:stream was called before");
+  segue_error err;
   lua_settop(L, 3);
-  take_head(L, x, 2, "request:stream wants");
-  if (lua_type(L, 3) != LUA_TTABLE && lua_type(L, 3) != LUA_TNIL)
-    return luaL_argerror(L, 2, "a table of headers expected");
+  if (take_head(L, x, 2, &err)) return luaL_error(L, "request:stream: %s", err.message);
   int rc = segue_request_stream(x->request, &x->answer);
   if (rc == SEGUE_EUSAGE)
     return luaL_error(L, "request:stream: a header is none, or is not the module's to set");

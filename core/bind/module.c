@@ -128,7 +128,8 @@ static void through(instance *in, int verb, int status, const segue_error *err) 
   call *call = &in->calls[verb];
   pthread_mutex_lock(&call->lock);
   if (status < 0 && !call->status) {
-    call->status = status == SEGUE_EPOLICY ? SEGUE_EMODULE : status;
+    /* A time-out is what the engine calls its own deadline. */
+    call->status = status == SEGUE_EPOLICY || status == SEGUE_ETIMEOUT ? SEGUE_EMODULE : status;
     call->error = *err;
     call->error.code = call->status;
   }

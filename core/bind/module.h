@@ -116,14 +116,15 @@ void segue__cell_handle(segue__cell *cell, segue_request *request);
 void segue__cell_log(segue__cell *cell, const char *what, const segue_error *err);
 
 /* ---- exchange.c: one request in a state ---- */
+enum { SEGUE__HEADERS = 64 }; /* of an answer */
+
 struct segue__exchange {
   segue__cell *cell;
   segue_request *request; /* NULL: it is answered */
   uint64_t serial;        /* of the request: what Lua keeps of another one is refused */
   bool streaming;
-  int status;
   segue_answer answer;
-  segue_header headers[64];
+  segue_header headers[SEGUE__HEADERS];
   segue__exchange *next;
 };
 segue__exchange *segue__exchange_new(segue__cell *cell,

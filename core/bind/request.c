@@ -107,9 +107,11 @@ static int parameter(lua_State *L) {
     lua_pushstring(L, small);
     return 1;
   }
-  if (segue_request_query(exchange->request).len < sizeof small) return 0;
+  lua_pushnil(L);
+  if (segue_request_query(exchange->request).len < sizeof small) return 1;
   char *large = lua_newuserdata(L, PARAMETER_MAX);
-  if (!segue_request_parameter(exchange->request, name, large, PARAMETER_MAX)) return 0;
+  if (!segue_request_parameter(exchange->request, name, large, PARAMETER_MAX))
+    return lua_pushnil(L), 1;
   lua_pushstring(L, large);
   return 1;
 }

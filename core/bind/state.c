@@ -224,9 +224,8 @@ static int broken(segue__lua *lua, const char *what, uint64_t cpu_ms, segue_erro
   return code;
 }
 
-/* The outermost call only: what is in between is part of it. */
 static void beat(const segue__lua *lua) {
-  if (!lua->pulse || lua->depth > 1) return;
+  if (!lua->pulse) return;
   uint64_t turns = __atomic_load_n(&lua->pulse->turns, __ATOMIC_RELAXED) + 1;
   if (turns & 1) __atomic_store_n(&lua->pulse->who, lua->owner, __ATOMIC_RELAXED);
   __atomic_store_n(&lua->pulse->turns, turns, __ATOMIC_RELEASE);
@@ -249,9 +248,11 @@ int segue__lua_call(segue__lua *lua, const char *what, uint64_t cpu_ms, segue__l
   if (!lua->depth++) lua->stack_base = __builtin_frame_address(0);
   memset(&lua->place, 0, sizeof lua->place);
   int top = lua_gettop(lua->L);
-  beat(lua);
+  bool outermost = !lua->calls++; /* what is within it is part of it */
+  if (outermost) beat(lua);
   int rc = lua_cpcall(lua->L, protected_call, &call);
-  beat(lua);
+  if (outermost) beat(lua);
+  lua->calls--;
   if (rc) call.status = segue__error_set(err, UV_ENOMEM, "%s: out of memory", what);
   lua_settop(lua->L, top);
   if (segue__lua_is_broken(lua)) {

@@ -86,7 +86,8 @@ struct segue__lua {
   bool over_limit;  /* because of bytes_max, not for lack of memory */
   bool overran;     /* a call used up its CPU time */
   bool closing;     /* to be closed as soon as the running call is left */
-  int depth;        /* calls that are running */
+  int depth;        /* calls that are running, and what else needs it to stay */
+  int calls;        /* calls that are running */
   const char *stack_base;
   size_t refs;
   struct segue__task *tasks, *current;

@@ -53,9 +53,8 @@ static void fail_cancelled(segue__task *task);
 
 enum { SPARES_MAX = 256 };
 
-/* Coroutines are used again: making one costs more than a short task does. */
 static segue__task *acquire(segue__lua *lua, const segue__task_options *options) {
-  segue__task *task = lua->spares;
+  segue__task *task = options->recycles ? lua->spares : NULL;
   lua_State *co = NULL;
   int ref = LUA_NOREF;
   if (task) {
@@ -296,8 +295,8 @@ static int step_body(lua_State *L, void *data, segue_error *err) {
   if (rc) return describe(L, task, err);
   int status =
       task->options.finish ? task->options.finish(co, lua_gettop(co), task->options.data, err) : 0;
-  task->returned = true;
-  if (!task->options.keep_results) lua_settop(co, 0); /* or it would seem to be suspended */
+  task->returned = task->options.recycles;
+  if (!task->options.recycles) lua_settop(co, 0); /* or it would seem to be suspended */
   return status;
 }
 

@@ -35,7 +35,9 @@ typedef struct segue__task_options {
   void *data;
   /* Holds the task while it is alive, NULL afterwards. May be NULL. */
   segue__task **slot;
-  bool keep_results;   /* they stay on the stack of the coroutine until done has returned */
+  /* Results stay on the stack of the coroutine until done has returned; then that serves the next
+   * such task: making one costs more than a short task does. */
+  bool recycles;
   bool frees_children; /* what it spawned goes on after it, as long as the state does */
 } segue__task_options;
 

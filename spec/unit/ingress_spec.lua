@@ -32,11 +32,13 @@ describe("an ingress", function()
   end
   local function close()
     if not ingress then return end
-    local closed = false
+    local closed, ended = false, false
     C.segue__ingress_close(ingress, 100, loop:cb("void (*)(void *)", function() closed = true end),
       nil)
-    ingress = nil
     loop:run_until(function() return closed end, 60000)
+    C.segue__ingress_free(ingress, loop:cb("void (*)(void *)", function() ended = true end), nil)
+    ingress = nil
+    loop:run_until(function() return ended end, 60000)
   end
   after_each(function()
     http.close_all()

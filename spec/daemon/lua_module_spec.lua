@@ -1,0 +1,564 @@
+-- SPDX-License-Identifier: MIT
+-- Modules in Lua behind a listener of the daemon: what a handler sees and says, what happens to one
+-- that fails, and that a reload of code and configuration loses nobody.
+local http = require "spec.support.http"
+local port = require "spec.support.port"
+local segue = require "spec.support.segue"
+local uv = require "luv"
+local wait = require "spec.support.wait"
+
+local WITHIN_MS = 60000
+
+describe("a module in Lua", function()
+  local d, at
+  before_each(function() at = port.free() end)
+  after_each(function()
+    http.close_all()
+    segue.cleanup()
+  end)
+
+  -- code: of the module; more: further keys of it; options: files, top (of the policy).
+  local function start(code, more, options)
+    options = options or {}
+    local files = { ["front.lua"] = code, ["config.yaml"] = "front: { value: 1 }\n" }
+    for name, text in pairs(options.files or {}) do files[name] = text end
+    d = segue.start { ready = options.ready, measured = options.measured, files = files, policy = ([[
+local segue = require "segue"
+return {
+  sources = { segue.file "config.yaml" },
+  triggers = { segue.http "127.0.0.1:@PORT@" },
+  threads = %d, %s
+  modules = {
+    front = { kind = "lua", code = "front.lua", config = "front",
+      listen = "http://127.0.0.1:%d", %s },
+  },
+}
+]]):format(options.threads or 1, options.top or "", at, more or "") }
+    -- libuv opens one for each loop, with its first connection.
+    if d.baseline then
+      local files = d.baseline.files
+      files["/dev/null"] = (files["/dev/null"] or 0) + (options.threads or 1)
+    end
+    return d
+  end
+  local function get(path, more)
+    local request = { port = at, path = path or "/", deadline_ms = WITHIN_MS }
+    for key, value in pairs(more or {}) do request[key] = value end
+    local ok, answer = pcall(http.request, request)
+    if not ok then error(tostring(answer) .. "\n" .. d.process:describe(), 2) end
+    return answer
+  end
+  local function metric(name)
+    return tonumber((d:http("/metrics").body:match("\n" .. name:gsub("%p", "%%%0") .. " (%S+)\n")))
+  end
+  local function handler(body, before)
+    return (before or "") .. "\nreturn { handle = function(request)\n" .. body .. "\nend }\n"
+  end
+  -- A text in a file of the folder, one line for each event.
+  local function events() return d.dir:read("events") or "" end
+
+  describe("sees", function()
+    it("every part of a request", function()
+      start(handler [[
+        local all = {}
+        for name, value in pairs(request.headers) do all[#all + 1] = name .. "=" .. value end
+        table.sort(all)
+        return 200, { ["X-Parts"] = "yes" }, table.concat({ request.method, request.path,
+          request.query, request.headers["x-number"], tostring(request.headers["x-none"]),
+          request:parameter "d", tostring(request:parameter "no"), request.peer,
+          tostring(request.generation), table.concat(all, ","), request.body,
+          tostring(request.nothing), tostring(request.gone) }, "|")
+      ]])
+      local answer = get("/a%20b/../c?d=e%20f&g", { method = "PUT", body = "the body",
+        headers = { ["X-Number"] = "17" } })
+      assert.equal(200, answer.status, answer.body)
+      assert.equal("yes", answer.headers["x-parts"])
+      assert.matches("^PUT|/c|d=e%%20f&g|17|nil|e f|nil|127%.0%.0%.1:%d+|1|.*x%-number=17"
+        .. ".*|the body|nil|false$", answer.body)
+    end)
+
+    it("a parameter of any length, and none that is not there", function()
+      start(handler 'return 200, #(request:parameter "a" or "")')
+      assert.equal("9000", get("/?a=" .. ("x"):rep(9000)).body)
+      assert.equal("0", get("/?b=" .. ("x"):rep(9000)).body)
+    end)
+
+    it("nothing of a request that is answered", function()
+      start(handler([[
+        if request.path == "/keep" then kept, headers = request, request.headers return 200 end
+        local results = {}
+        for i, try in ipairs {
+          function() return kept.path end, function() return headers["host"] end,
+          function() return kept:parameter "a" end, function() return kept:stream(200) end,
+          function() kept.path = "x" end, function() return kept.path:len() end,
+          function() return request.parameter({}, "a") end,
+        } do
+          local ok, why = pcall(try)
+          results[i] = tostring(ok) .. " " .. tostring(why)
+        end
+        return 200, table.concat(results, "\n")
+      ]], "local kept, headers"))
+      get "/keep"
+      local body = get("/").body
+      local count = 0
+      for line in body:gmatch("[^\n]+") do
+        assert.matches("^false ", line, body)
+        count = count + 1
+      end
+      assert.equal(7, count)
+      assert.matches("this request is answered: keep what you need", body)
+    end)
+
+    it("the log and the figures of other modules", function()
+      start([[
+        local log, stats = require "segue.log", require "segue.stats"
+        return { handle = function()
+          return 200, tostring(log.info("seen", { a = 1 })) .. " " .. tostring(stats.count "hits")
+        end }
+      ]], "", { top = "" })
+      assert.equal("nil nil", get("/").body) -- there are none
+      d.dir:save("reload.lua", d.dir:read("reload.lua"):gsub("modules = {",
+        'modules = { log = { kind = "c", config = "log" }, stats = { kind = "c", config = "stats" },'))
+      d.dir:save("config.yaml", "front: { value: 2 }\nlog: { file: " .. d.dir:at("app.log")
+        .. " }\nstats: {}\n")
+      local status, answer = d:reload()
+      assert.equal(200, status, answer)
+      assert.equal("true true", get("/").body)
+      wait.until_true(function() return (d.dir:read("app.log") or ""):find("seen", 1, true) end,
+        WITHIN_MS, "the line")
+      assert.matches("\nhits 1\n", d:http("/metrics").body)
+      d.baseline.files[d.dir:at("app.log")] = 1 -- open as long as it is the log
+      d.baseline.files.plugin = 2
+    end)
+  end)
+
+  describe("answers", function()
+    it("with status, headers and body in every form", function()
+      start(handler [[
+        local p = request.path
+        if p == "/status" then return 204 end
+        if p == "/text" then return 200, "text" end
+        if p == "/number" then return 200, 7 end
+        if p == "/pieces" then return 200, nil, { "a", 1, "b" } end
+        if p == "/headers" then
+          return 201, { ["Content-Type"] = "application/json", ["Set-Cookie"] = { "a=1", "b=2" },
+            ["X-Count"] = 12 }, "{}"
+        end
+      ]])
+      assert.equal(204, get("/status").status)
+      local text = get "/text"
+      assert.equal("text", text.body)
+      assert.equal("text/plain; charset=utf-8", text.headers["content-type"])
+      assert.equal("7", get("/number").body)
+      assert.equal("a1b", get("/pieces").body)
+      local connection = http.connect { port = at }
+      connection:write("GET /headers HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+      local raw = connection:read_all(WITHIN_MS)
+      for _, line in ipairs { "HTTP/1.1 201 Created", "Content-Type: application/json",
+        "Set-Cookie: a=1", "Set-Cookie: b=2", "X-Count: 12", "Content-Length: 2" } do
+        assert.truthy(raw:find(line .. "\r\n", 1, true), raw)
+      end
+    end)
+
+    local wrong = {
+      { "nothing", "", "the status must be a number from 200 to 599, not a nil" },
+      { "a wrong status", "return 99", "the status must be from 200 to 599, not 99" },
+      { "half a status", "return 200.5", "not 200.5" },
+      { "a text as status", "return '200'", "not a string" },
+      { "headers that are none", "return 200, true", "the headers must be a table, not a boolean" },
+      { "a header without a name", "return 200, { 'x' }, ''", "headers are a table of names" },
+      { "a header that is a table of tables", "return 200, { a = { {} } }, ''",
+        "must be a text, or a list of texts" },
+      { "a header that splits the answer", "return 200, { a = 'x\\r\\nB: y' }, ''",
+        "a header that is not one" },
+      { "a header that is not the module's", "return 200, { ['Content-Length'] = '1' }, ''",
+        "not the module's to set" },
+      { "a body that is none", "return 200, {}, true", "a body must be a text, or a list of texts, not a boolean" },
+      { "a piece that is none", "return 200, {}, { {} }", "piece 1 of the body must be a text or a number, not a table" },
+      { "too many headers", "local h = {} for i = 1, 100 do h['x' .. i] = i end return 200, h",
+        "at most 64 headers" },
+    }
+    it("500 for what is no answer, and says in the log what it was", function()
+      local code = {}
+      for i, case in ipairs(wrong) do
+        code[i] = ("if request.path == '/%d' then %s end"):format(i, case[2] == "" and "return"
+          or "do " .. case[2] .. " end")
+      end
+      start(handler(table.concat(code, "\n")))
+      for i, case in ipairs(wrong) do
+        local answer = get("/" .. i)
+        assert.equal(500, answer.status, case[1])
+        assert.equal("the service failed to answer this request\n", answer.body)
+        d:wait_log((case[3]:gsub("%p", "%%%0")), WITHIN_MS)
+      end
+      assert.equal(#wrong, metric 'segue_module_errors_total{module="front",kind="error"}')
+    end)
+
+    it("piece by piece, at the pace of the client", function()
+      start(handler [[
+        request:stream(200, { ["Content-Type"] = "x/y" })
+        for i = 1, 400 do
+          local ok, why, code = request:write((("%07d\n"):format(i)):rep(2048))
+          if not ok then return end
+        end
+      ]], 'memory = "16MiB"')
+      local connection = http.connect { port = at }
+      connection.handle:read_stop()
+      connection:write("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+      assert.equal(200, get("/").status) -- while the first one does not read
+      connection.handle:read_start(function(err, data)
+        if data then connection.input = connection.input .. data
+        else connection.ended, connection.error = true, err end
+      end)
+      local answer = connection:read_response(WITHIN_MS)
+      assert.equal("x/y", answer.headers["content-type"])
+      assert.equal(400 * 2048 * 8, #answer.body)
+      assert.equal("0000400\n", answer.body:sub(-8))
+    end)
+  end)
+
+  describe("that waits", function()
+    it("does not keep others waiting, and is answered when it is done", function()
+      start(handler([[
+        if request.path == "/wait" then
+          while not released do segue.sleep "5ms" end
+          return 200, "released"
+        end
+        released = request.path == "/release"
+        return 200, "others"
+      ]], 'local segue, released = require "segue", false'))
+      local connection = http.connect { port = at }
+      connection:write("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+      for _ = 1, 20 do assert.equal("others", get("/").body) end
+      get "/release"
+      assert.equal("released", connection:read_response(WITHIN_MS).body)
+    end)
+
+    it("for another server, by segue.fetch", function()
+      start(handler([[
+        if request.path == "/inner" then return 200, "from inside" end
+        local answer, why = segue.fetch(("http://127.0.0.1:%d/inner"):format(request:parameter "p"))
+        return answer and 200 or 502, answer and answer.body or why
+      ]], 'local segue = require "segue"'))
+      for _ = 1, 3 do
+        local answer = get("/?p=" .. at)
+        assert.equal("from inside", answer.body)
+        assert.equal(200, answer.status)
+      end
+    end)
+
+    it("over a reload is answered by its old instance", function()
+      start([[
+        local segue, value, released = require "segue"
+        return {
+          start = function(config) value = config.value end,
+          handle = function(request)
+            if request.path == "/wait" then segue.sleep "300ms" end
+            return 200, value .. " " .. request.generation
+          end,
+        }]], 'drain = "30s"')
+      local connection = http.connect { port = at }
+      connection:write("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+      wait.until_true(function() return metric 'segue_gate_inside{module="front"}' == 1 end,
+        WITHIN_MS, "the request")
+      d.dir:save("config.yaml", "front: { value: 2 }\n")
+      assert.equal(200, (d:reload()))
+      assert.equal("2 2", get("/").body)
+      assert.equal("1 1", connection:read_response(WITHIN_MS).body)
+    end)
+  end)
+
+  describe("that fails", function()
+    local code = handler([[
+      if request.path == "/error" then error "oops" end
+      if request.path == "/table" then error { code = 7 } end
+      if request.path == "/loop" then while true do pcall(function() while true do end end) end end
+      if request.path == "/pattern" then return 200, (("a"):rep(4000)):find(("a-"):rep(60) .. "b") end
+      if request.path == "/gluttony" then
+        local t = {}
+        while true do t[#t + 1] = ("x"):rep(1000) .. #t end
+      end
+      if request.path == "/yield" then coroutine.yield() end
+      if request.path == "/sleep" then segue.sleep "1h" end
+      count = count + 1
+      return 200, count
+    ]], 'local segue, count = require "segue", 0')
+
+    it("with an error answers 500, tells nobody but the log, and serves on", function()
+      start(code)
+      assert.equal("1", get("/").body)
+      for _, path in ipairs { "/error", "/table", "/yield" } do
+        local answer = get(path)
+        assert.equal(500, answer.status)
+        assert.equal("the service failed to answer this request\n", answer.body)
+      end
+      d:wait_log("in=handle error=\"[^\"]*front.lua:3: oops\" traceback=\"stack traceback", WITHIN_MS)
+      assert.equal("2", get("/").body) -- the same state
+      assert.equal(3, metric 'segue_module_errors_total{module="front",kind="error"}')
+      assert.equal(0, metric 'segue_module_rebuilds_total{module="front"}')
+    end)
+
+    it("in an endless loop is cut, answered 500, and its state is made anew", function()
+      start(code, 'budget = "50ms"')
+      local waiting = http.connect { port = at }
+      waiting:write("GET /sleep HTTP/1.1\r\nHost: x\r\n\r\n")
+      wait.until_true(function() return metric 'segue_gate_inside{module="front"}' == 1 end,
+        WITHIN_MS, "the request")
+      assert.equal("1", get("/").body)
+      assert.equal(500, get("/loop").status)
+      assert.equal(500, waiting:read_response(WITHIN_MS).status) -- it was in the same state
+      for i = 1, 3 do assert.equal(tostring(i), get("/").body) end -- a new one
+      assert.equal(1, metric 'segue_module_errors_total{module="front",kind="cpu"}')
+      assert.equal(1, metric 'segue_module_rebuilds_total{module="front"}')
+      d:wait_log("front.lua:5: handle used more than 50 ms of CPU time", WITHIN_MS)
+      assert.equal(500, get("/pattern").status)
+      assert.equal("1", get("/").body)
+    end)
+
+    it("for memory is cut, answered 500, and its state is made anew", function()
+      start(code, 'memory = "8MiB", budget = "5s"')
+      assert.equal("1", get("/").body)
+      assert.equal(500, get("/gluttony").status)
+      assert.equal("1", get("/").body)
+      assert.equal("2", get("/").body)
+      assert.equal(1, metric 'segue_module_errors_total{module="front",kind="memory"}')
+      d:wait_log("front.lua:%d+: handle needed more than 8 MiB of memory", WITHIN_MS)
+    end)
+
+    it("again and again serves those in between", function()
+      start(code, 'budget = "20ms"', { threads = 2 })
+      for _ = 1, 5 do
+        assert.equal(500, get("/loop").status)
+        assert.equal(200, get("/").status)
+      end
+    end)
+  end)
+
+  describe("does not go live", function()
+    local cases = {
+      { "with a syntax error", "return {\n  handle = function( end }", "front%.lua:2: .*expected" },
+      { "when it returns no table", "return 7", "front%.lua: the module returns a number" },
+      { "when it returns nothing to do", "return {}", "returns an empty table" },
+      { "with a key that is none", "return {\n  handle = function() end,\n  handel = 1 }",
+        "front%.lua:3: unknown key 'handel': did you mean 'handle'" },
+      { "with a key of the wrong type", "return { handle = 7 }", "handle must be a function" },
+      { "without a handler", "return { start = function() end }", "returns no handle" },
+      { "when it throws", "error 'at once'", "front%.lua:1: at once" },
+      { "when it loops", "while true do end", "front%.lua:1: loading the module used more than" },
+      { "when start throws", "return { handle = function() end,\n start = function() error 'no' end }",
+        "front%.lua:2: no" },
+      { "when start loops", "return { handle = function() end,\n start = function() while true do "
+        .. "end end }", "front%.lua:2: start used more than" },
+      { "when it is bytecode", string.dump(function() end), "this is Lua bytecode" },
+      { "when it requires what is not there", "require 'gone'",
+        "front%.lua:1: module 'gone' not found: there is no .*gone%.lua" },
+    }
+    it("and what is live is untouched", function()
+      start(handler 'return 200, "good"')
+      for _, case in ipairs(cases) do
+        d.dir:save("front.lua", case[2])
+        local status, answer = d:reload()
+        assert.is_true(status == 500 or status == 422, case[1] .. ": " .. status)
+        local error = answer.errors[1]
+        local line = type(error.line) == "number" and error.line > 0 and ":" .. error.line or ""
+        local text = ("%s%s: %s"):format(error.file, line, error.message)
+        assert.matches(case[3], text, case[1])
+        assert.equal("good", get("/").body, case[1])
+      end
+      d.dir:save("front.lua", handler 'return 200, "better"')
+      assert.equal(200, (d:reload()))
+      assert.equal("better", get("/").body)
+    end)
+
+    it("without its part of the configuration", function()
+      start(handler 'return 200, "good"')
+      d.dir:save("config.yaml", "other: 1\n")
+      local status, answer = d:reload()
+      assert.equal(500, status)
+      assert.matches("the configuration has no 'front'", answer.errors[1].message)
+      assert.equal("good", get("/").body)
+    end)
+
+    it("when it is to be swapped, or its limits are none", function()
+      d = segue.folder { files = { ["front.lua"] = "return { start = function() end }",
+        ["config.yaml"] = "a: 1" } }
+      for keys, message in pairs {
+        ['replace = "swap"'] = 'replace = "swap" is for modules that everybody calls',
+        ['budget = "soon"'] = "budget 'soon' is not a duration",
+        ['memory = "1KiB"'] = "memory must be 1 MiB or more",
+        ['jit = "yes"'] = "jit must be a boolean",
+        ["cod = 'front.lua'"] = "unknown key 'cod': did you mean 'code'",
+        ['code = "none.lua"'] = "none.lua",
+      } do
+        d.dir:save("reload.lua", ([[local segue = require "segue"
+          return { sources = { segue.file "config.yaml" },
+            modules = { front = { kind = "lua", %s } } }]]):format(keys))
+        local check = d:cli "check"
+        assert.equal(message == "none.lua" and 4 or 3, check.code, check:describe())
+        assert.truthy((check.stdout .. check.stderr):find(message, 1, true), check:describe())
+      end
+    end)
+  end)
+
+  -- Keep-alive connections that ask again as soon as they are answered.
+  local function load_with(count)
+    local load = { answers = {}, broken = 0, connections = {} }
+    local function ask(handle)
+      if not load.over then handle:write("GET / HTTP/1.1\r\nHost: x\r\n\r\n") end
+    end
+    for i = 1, count do
+      local handle, input = uv.new_tcp(), ""
+      load.connections[i] = handle
+      handle:connect("127.0.0.1", at, function(err)
+        assert(not err, err)
+        ask(handle)
+        handle:read_start(function(_, data)
+          if not data then
+            load.broken = load.broken + (load.over and 0 or 1)
+            return
+          end
+          input = input .. data
+          local head, rest = input:match("^(.-\r\n\r\n)(.*)$")
+          local length = head and tonumber(head:match("Content%-Length: (%d+)"))
+          if not length or #rest < length then return end
+          input = ""
+          load.answers[#load.answers + 1] = head:match("^HTTP/1.1 (%d+)") .. " " .. rest
+          ask(handle)
+        end)
+      end)
+    end
+    function load:stop()
+      self.over = true
+      for _, handle in ipairs(self.connections) do handle:close() end
+      wait.pump()
+    end
+    return load
+  end
+
+  for _, replace in ipairs { "handover", "restart" } do
+    it("is replaced by " .. replace .. " under load: nobody is lost, each answer is of one "
+      .. "generation", function()
+      local function code(version)
+        return ([[
+          local VERSION, helper, value = %d, require "helper", nil
+          return {
+            start = function(config) value = config.value end,
+            handle = function(request)
+              return 200, VERSION .. " " .. value .. " " .. helper .. " " .. request.generation
+            end,
+          }]]):format(version)
+      end
+      start(code(1), ('replace = "%s"'):format(replace),
+        { threads = 2, files = { ["helper.lua"] = "return 1" } })
+      local load, first = load_with(8), 1
+      for version = 2, 25 do
+        wait.until_true(function() return #load.answers > first + 20 end, WITHIN_MS, "answers")
+        d.dir:save("config.yaml", ("front: { value: %d }\n"):format(version))
+        d.dir:save("front.lua", code(version))
+        d.dir:save("helper.lua", "return " .. version)
+        local status, answer = d:reload()
+        assert.equal(200, status, answer)
+        assert.equal(("200 %d %d %d %d"):format(version, version, version, version),
+          "200 " .. get("/").body)
+        first = #load.answers
+      end
+      assert.equal(0, load.broken)
+      load:stop()
+      for _, answer in ipairs(load.answers) do
+        local a, b, c, e = answer:match("^200 (%d+) (%d+) (%d+) (%d+)$")
+        assert.is_true(a ~= nil and a == b and b == c and c == e, answer)
+      end
+    end)
+  end
+
+  it("has its operations called once each and in order, its stop also when it throws", function()
+    local code = [[
+      local segue, value = require "segue", nil
+      local function tell(what)
+        segue.log.warn("told", { what = what .. value })
+      end
+      return {
+        start = function(config) value = config.value segue.sleep(0.01) tell "start" end,
+        handle = function() return 200, value end,
+        drain = function() segue.sleep(0.01) tell "drain" end,
+        stop = function() tell "stop" error "cannot stop" end,
+      }]]
+    start(code, 'replace = "restart"')
+    d.dir:save("config.yaml", "front: { value: 2 }\n")
+    local status, answer = d:reload()
+    assert.equal(200, status, answer)
+    assert.equal("2", get("/").body)
+    d:wait_log("in=stop error=\"[^\"]*front.lua:%d+: cannot stop\"", WITHIN_MS)
+    d:stop()
+    local told = {}
+    for what in d:log():gmatch("told what=(%w+)") do told[#told + 1] = what end
+    assert.same({ "start1", "drain1", "stop1", "start2", "drain2", "stop2" }, told)
+  end)
+
+  it("without a listener runs, with what its start has spawned, until it is stopped", function()
+    d = segue.start { files = { ["worker.lua"] = [[
+      local segue = require "segue"
+      return { start = function(config)
+        segue.spawn(function()
+          for i = 1, math.huge do
+            segue.log.warn("tick", { v = config.value, i = i })
+            segue.sleep "10ms"
+          end
+        end)
+      end }]], ["config.yaml"] = "value: 1" }, policy = [[
+      local segue = require "segue"
+      return { sources = { segue.file "config.yaml" }, triggers = {},
+        modules = { worker = { kind = "lua" } } }]] }
+    d:wait_log("tick i=3 v=1", WITHIN_MS)
+    d.dir:save("config.yaml", "value: 2")
+    assert.equal(200, (d:reload()))
+    d:wait_log("tick i=3 v=2", WITHIN_MS)
+    local from = #d:log()
+    d:wait_log("tick i=30 v=2", WITHIN_MS)
+    assert.falsy(d:log():find("v=1\n", from, true))
+  end)
+
+  it("runs compiled where that is trusted, and one that loops there is reported", function()
+    start(handler [[
+      local sum = 0
+      for i = 1, request.path == "/loop" and 4e9 or 1e6 do sum = sum + i % 7 end
+      return 200, sum
+    ]], "jit = true")
+    assert.equal(200, get("/").status)
+    local connection = http.connect { port = at }
+    connection:write("GET /loop HTTP/1.1\r\nHost: x\r\n\r\n")
+    d:wait_log("a module keeps its data thread busy.*module=front lane=0", WITHIN_MS)
+    assert.equal(200, d:http("/-/healthy").status)
+    connection:read_response(WITHIN_MS)
+  end)
+
+  it("leaves nothing behind after hundreds of reloads", function()
+    start([[
+      local segue, value, cache = require "segue", nil, {}
+      return {
+        start = function(config)
+          value = config.value
+          for i = 1, 2000 do cache[i] = ("x"):rep(100) .. i end
+          segue.spawn(function() segue.sleep "1h" end)
+        end,
+        handle = function() return 200, value .. #cache end,
+      }]], "", { measured = true, threads = 2 })
+    local function reloads(from, to)
+      for i = from, to do
+        d.dir:save("config.yaml", ("front: { value: %d }\n"):format(i))
+        local status, answer = d:reload()
+        assert.equal(200, status, answer)
+        assert.equal(i .. "2000", get("/").body)
+      end
+      wait.until_true(function() return metric 'segue_module_draining{module="front"}' == 0 end,
+        WITHIN_MS, "drained")
+    end
+    reloads(2, 60)
+    local files, threads, before = d.process:fds(), d.process:threads(), d.process:rss_kib()
+    reloads(61, 360)
+    assert.is_true(d.process:fds() <= files + 1) -- the first connection of the other data thread
+    assert.equal(threads, d.process:threads())
+    local grown = d.process:rss_kib() - before
+    assert.is_true(grown < segue.roomy_kib(4096), grown .. " KiB")
+  end)
+end)
