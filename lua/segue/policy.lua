@@ -443,7 +443,7 @@ local M = {}
 --- Judges what a policy returned.
 ---@param policy any
 ---@param count integer how many values it returned
----@param context { path: string, folder: string, kinds: table<string, table<string, string>> }
+---@param context { path: string, folder: string, kinds: table<string, table> }
 ---@return table? checked
 ---@return table[]? problems
 function M.judge(policy, count, context)

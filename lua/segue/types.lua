@@ -70,7 +70,7 @@
 ---@field within? segue.Duration else everything is undone
 
 ---@class segue.Module
----@field kind "c"
+---@field kind "c"|"lua"
 ---@field plugin? string what a host registered, or a shared object; default: the module's name
 ---@field replace? "swap"|"handover"|"restart"
 ---@field config? string the path of its part of the configuration
@@ -84,6 +84,37 @@
 ---@field limits? segue.Limits of its listeners
 ---@field buffer? { items: integer?, bytes: integer?, age: segue.Duration? } of its gate
 ---@field stop? segue.Duration
+---@field code? string of the kind lua: its file; default: the module's name and ".lua"
+---@field budget? segue.Duration of the kind lua: CPU time between two waits; default: 100 ms
+---@field memory? integer|string of the kind lua: of each state; default: 64 MiB
+---@field jit? boolean of the kind lua: compile it; what loops cannot be cut then
+
+--- What the code of a module in Lua returns. Each function may wait.
+---@class segue.LuaModule
+---@field start? fun(config: any) its part of the configuration
+---@field handle? segue.Handler
+---@field drain? fun() nobody comes in any more
+---@field stop? fun()
+
+--- status, headers, body; or status, body. A body is a text, or a list of texts.
+---@alias segue.Handler fun(request: segue.Request): integer, (table|string)?, (string|string[])?
+
+--- Good until it is answered.
+---@class segue.Request
+---@field method string "GET"
+---@field path string decoded but for %2F and %25, without dot segments
+---@field query string as it came, without "?"
+---@field headers table<string, string> by name in small letters; pairs tells all
+---@field body string
+---@field peer string "127.0.0.1:53412"
+---@field generation integer of the configuration that answers it
+---@field gone boolean the client left
+--- A parameter of the query, decoded.
+---@field parameter fun(self: segue.Request, name: string): string?
+--- Begins an answer in pieces.
+---@field stream fun(self: segue.Request, status: integer, headers?: table)
+--- Waits for a client that is slow. nil, message, code: it left.
+---@field write fun(self: segue.Request, text: string): boolean?, string?, string?
 
 --- How a module is emptied: everybody inside may take `within` (10s) to leave. Over: what becomes
 --- of who does not. "cut": the module is stopped all the same, and who was inside is counted.
