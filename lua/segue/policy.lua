@@ -166,7 +166,7 @@ function Judge:drain(module, where)
 end
 
 -- The keys that its kind has, as texts.
-function Judge:of_kind(kind, module, result)
+local function take_kind(kind, module, result)
   for key, wanted in pairs(kind) do
     local value = module[key]
     if value ~= nil then
@@ -223,7 +223,7 @@ function Judge:module(name, module)
     drain_again = drain.again, stop_ms = ms_of(module, "stop"), buffer_items = buffer.items,
     buffer_bytes = buffer.bytes, buffer_age_ms = ms_of(buffer, "age"), file = self.path,
     line = core.line_of(where) }
-  self:of_kind(kind, module, result)
+  take_kind(kind, module, result)
   return self:listen(module, result, where) and result or nil
 end
 
