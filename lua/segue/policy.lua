@@ -198,8 +198,8 @@ function Judge:module(name, module)
   end
   local kind = self.kinds[module.kind]
   if not kind and later[module.kind] then
-    self:problem(("%s: modules of the kind '%s' are not there in this version: kind = \"c\" is, a "
-      .. "plugin or what the host program registers"):format(where, module.kind), where .. ".kind")
+    self:problem(("%s: modules of the kind '%s' are not there in this version: \"c\" and \"lua\" "
+      .. "are"):format(where, module.kind), where .. ".kind")
     return nil
   end
   if type(module.kind) ~= "string" or not kind then
