@@ -632,7 +632,8 @@ int segue__http_conn_open(segue__http_listener *listener, int fd, const char *pe
   conn->listener = listener;
   conn->is_unix = is_unix;
   conn->refused = refused;
-  snprintf(conn->peer, sizeof conn->peer, "%s", peer);
+  size_t len = strnlen(peer, sizeof conn->peer - 1);
+  memcpy(conn->peer, peer, len); /* zeroed behind it */
   server->connections++;
   listener->connections++;
   server->refused += refused;

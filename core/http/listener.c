@@ -22,12 +22,29 @@ enum { BACKLOG = 1024, ACCEPTS_PER_TURN = 64 };
 
 /* ---- Accepting ------------------------------------------------------------------------------- */
 
+static char *put_number(char *at, unsigned n) {
+  char digits[12], *end = digits + sizeof digits, *first = end;
+  do
+    *--first = (char)('0' + n % 10);
+  while (n /= 10);
+  memcpy(at, first, (size_t)(end - first));
+  return at + (end - first);
+}
+
+/* By hand: printf and inet_ntop would be a part of what a connection costs. */
+static void name_ipv4(const struct sockaddr_in *in, char *out) {
+  const unsigned char *byte = (const unsigned char *)&in->sin_addr;
+  for (int i = 0; i < 4; i++) {
+    out = put_number(out, byte[i]);
+    *out++ = i < 3 ? '.' : ':';
+  }
+  *put_number(out, ntohs(in->sin_port)) = 0;
+}
+
 static void name_peer(int fd, const struct sockaddr_storage *from, char *out, size_t size) {
   char host[INET6_ADDRSTRLEN] = "?";
   if (from->ss_family == AF_INET) {
-    const struct sockaddr_in *in = (const struct sockaddr_in *)from;
-    inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
-    snprintf(out, size, "%s:%u", host, ntohs(in->sin_port));
+    name_ipv4((const struct sockaddr_in *)from, out);
   } else if (from->ss_family == AF_INET6) {
     const struct sockaddr_in6 *in = (const struct sockaddr_in6 *)from;
     inet_ntop(AF_INET6, &in->sin6_addr, host, sizeof host);

@@ -4,7 +4,6 @@
  * breaks and other control characters are escaped, so that nobody can forge a line by what he has
  * the program log.
  */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,9 +48,13 @@ static void adds(log_text *text, const char *s) {
 }
 
 static void add_number(log_text *text, int64_t number) {
-  char digits[24];
-  int len = snprintf(digits, sizeof digits, "%" PRId64, number);
-  add(text, digits, (size_t)len);
+  char digits[24], *end = digits + sizeof digits, *at = end;
+  uint64_t rest = number < 0 ? -(uint64_t)number : (uint64_t)number;
+  do
+    *--at = (char)('0' + rest % 10);
+  while (rest /= 10);
+  if (number < 0) *--at = '-';
+  add(text, at, (size_t)(end - at));
 }
 
 /* ---- Escaping ---- */

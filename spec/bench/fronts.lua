@@ -9,7 +9,7 @@ local uv = require "luv"
 
 local M = {}
 local build = os.getenv("SEGUE_BUILD") or "build"
-local ROUNDS, SECONDS, EVERY_MS = 3, 4, 200
+local ROUNDS, SECONDS, EVERY_MS = 3, 2, 200
 
 local OURS = { "swap", "handover", "restart" }
 local PEERS = { "nginx", "haproxy", "caddy", "nginx_lua" }
@@ -98,28 +98,30 @@ local function gate_wait(server)
   end
 end
 
--- Undisturbed, then with reloads: two lists of figures, with medians.
+local function remember(lists, figures_of_run)
+  for key, value in pairs(figures_of_run) do
+    lists[key] = lists[key] or {}
+    table.insert(lists[key], value)
+  end
+end
+
+-- Undisturbed and with reloads, in turns: lists of figures.
 local function measure(name, close, results)
   local server = make(name)
   local ok, err = pcall(function()
     server:start(1)
     local marks = 0
-    local quiet = load(server, close)
-    local busy = load(server, close, function()
+    local function reload()
       marks = marks + 1
       server:write(1, "m" .. marks)
       server:reload()
-    end)
-    assert(marks >= SECONDS * 1000 / EVERY_MS / 2, "too few reloads: " .. marks)
-    busy.memory = server:memory()
-    if name == "restart" then busy.wait = gate_wait(server) end
-    for _, pair in ipairs { { "quiet", quiet }, { "busy", busy } } do
-      for key, value in pairs(pair[2]) do
-        local list = results[pair[1]][key] or {}
-        results[pair[1]][key] = list
-        list[#list + 1] = value
-      end
     end
+    for _, side in ipairs { "quiet", "busy", "busy", "quiet" } do
+      remember(results[side], load(server, close, side == "busy" and reload))
+    end
+    assert(marks >= 2 * SECONDS * 1000 / EVERY_MS / 2, "too few reloads: " .. marks)
+    remember(results.busy, { memory = server:memory(),
+      wait = name == "restart" and gate_wait(server) or nil })
   end)
   pcall(server.stop, server)
   if not ok then error(name .. ": " .. tostring(err), 0) end

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * log: what a line of the log costs whoever logs it, on 1 and on 2 threads, beside snprintf and
- * write(2) of the same line to the same kind of file. The queue is large and a round is short, so
+ * write(2) of the same line to the same kind of file. The queue holds all lines of a round, so
  * that it is the line that is measured and not the disk. Argument: folder for the logs. Prints
  * "name_threads nanoseconds" lines, the best of several rounds, after each of which all lines are
  * counted in the file.
@@ -97,7 +97,7 @@ int main(int argc, char **argv) {
   segue_options options;
   segue_error error;
   if (argc != 2 || chdir(argv[1])) return 2;
-  write_file("config.yaml", "log: {file: queued.log, queue: 256MiB}\n");
+  write_file("config.yaml", "log: {file: queued.log, queue: 8MiB}\n");
   write_file("reload.lua", "local segue = require \"segue\"\n"
                            "return { sources = { segue.file \"config.yaml\" }, triggers = {},\n"
                            "  modules = { log = { kind = \"c\", config = \"log\" } } }\n");

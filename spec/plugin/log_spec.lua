@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The plugin log: what it writes, where, and what becomes of lines that cannot be written.
 local cjson = require "cjson"
+local plugin = require "spec.support.plugin"
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"
 local tempdir = require "spec.support.tempdir"
@@ -75,6 +76,33 @@ describe("the log", function()
     local line = read(dir:at("app.log"))
     assert.truthy(line:match('^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d%d%dZ info  policy: '
       .. 'a\\nb "c" \\x1b%[1m n=1 of=1\n$'), line)
+  end)
+
+  it("writes numbers to the last digit", function()
+    local folder = tempdir.new()
+    local source = folder:write("numbers.c", [[
+#include <stdio.h>
+#include "log.h"
+int main(void) {
+  const int64_t numbers[] = {0, -1, 10, 1234567890, INT64_MAX, INT64_MIN};
+  for (int i = 0; i < 6; i++) {
+    segue_log_field field = {"n", NULL, numbers[i]};
+    segue_log_entry entry = {SEGUE_INFO, "host", "a", &field, 1};
+    char memory[256];
+    log_text text;
+    log_text_init(&text, memory, sizeof memory);
+    log_format(&text, &entry, false);
+    fwrite(text.data, 1, text.len, stdout);
+  }
+}
+]])
+    plugin.program(folder:at "numbers", source .. " plugins/log/format.c -Iplugins/log")
+    local told = {}
+    for n in process.run({ folder:at "numbers" }).stdout:gmatch(" info  host: a n=(%S+)\n") do
+      told[#told + 1] = n
+    end
+    assert.same({ "0", "-1", "10", "1234567890", "9223372036854775807", "-9223372036854775808" },
+      told)
   end)
 
   it("writes JSON for machines, also of what is no text", function()
