@@ -19,6 +19,8 @@ typedef struct options {
   unsigned connections, reloads, kills, every_ms, quiet_ms, seed, wait_s;
   uint64_t max_calls;
   const char *fsync;
+  bool little; /* changes that do not change the rate */
+  bool gently; /* kill -TERM: nothing is in flight then */
 } options;
 
 /* One call. */

@@ -119,6 +119,7 @@ static void answered(client *c) {
   } else if (atomic_fetch_add(&books.odd, 1) == 0) {
     fprintf(stderr, "call %u was answered: %.*s\n", c->n, (int)c->len, c->data);
   }
+  if (strcasestr(c->data, "\r\nconnection: close")) hang_up(c, 0);
 }
 
 static void read_answer(client *c) {

@@ -199,6 +199,10 @@ void daemon_start(void) {
 
 void daemon_kill(void) {
   int status;
+  if (given.gently) {
+    if (daemon_stop()) die("the daemon did not end well: see %s", in_work("daemon.log"));
+    return;
+  }
   if (kill(pid, SIGKILL) || waitpid(pid, &status, 0) != pid) die("kill: %s", strerror(errno));
 }
 
@@ -228,6 +232,30 @@ static void change_code(unsigned step) {
   code[len] = (char)step;
   write_file(name, code, len + 1);
   free(code);
+}
+
+/* Each module is replaced in turn, and works as before: what is measured then is the reload. */
+static void change_little(unsigned step) {
+  unsigned odd = step / 6 % 2 == 0;
+  switch (step % 6) {
+  case 0:
+    now.concurrency = 64 + odd;
+    break;
+  case 1:
+    now.dir = (now.dir + 1) % DIRS;
+    break;
+  case 2:
+    now.max_calls = given.max_calls + odd;
+    break;
+  case 3:
+    now.max_payload = 65536 - odd;
+    break;
+  case 4:
+    now.ports = !now.ports;
+    break;
+  default:
+    change_code(step / 6);
+  }
 }
 
 static void change(unsigned step) {
@@ -266,7 +294,10 @@ static void change(unsigned step) {
 }
 
 bool daemon_change(unsigned step) {
-  change(step);
+  if (given.little)
+    change_little(step);
+  else
+    change(step);
   write_config(now.concurrency);
   if (ask("POST", "/-/reload") == 200 && strstr(answer_text, "applied: ")) return true;
   fprintf(stderr, "step %u: %s\n", step, answer_text);
