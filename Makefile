@@ -362,6 +362,18 @@ mutant-built:
 	  $(CC) $(ALL_CFLAGS) $(LDFLAGS) $(SPEC_WRAP) -shared $(MUTANT_OBJ) $(HARNESS_OBJ) $(LIBS) \
 	    -o $(DIR)/libsegue-spec.so)
 
+# A plugin with FILE compiled from SOURCE instead, into DIR, which then has all that its specs use.
+MUTANT_PLUGIN = $(word 2,$(subst /, ,$(FILE)))
+.PHONY: mutant-plugin
+mutant-plugin:
+	@mkdir -p $(DIR)/plugins
+	@cp $(PLUGINS) $(DIR)/plugins/ && cp $(SPEC_OUT)/segue $(DIR)/ && cp $(OUT)/libsegue.so* $(DIR)/
+	@$(CC) -D_GNU_SOURCE -Icore $(CPPFLAGS) $(ALL_CFLAGS) -w -fvisibility=hidden \
+	  -iquote $(dir $(FILE)) -c $(SOURCE) -o $(DIR)/mutant.o
+	@$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared $(DIR)/mutant.o -pthread \
+	  $(filter-out %/$(FILE:plugins/%.c=%.o),$(call plugin_obj,$(MUTANT_PLUGIN))) \
+	  -o $(DIR)/plugins/$(MUTANT_PLUGIN).so
+
 .PHONY: valgrind
 valgrind: dev-deps ## the unit specs and the quickstart under valgrind's memcheck: [SPEC=path]
 	@$(MAKE) --no-print-directory specs-built

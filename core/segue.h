@@ -276,7 +276,9 @@ typedef struct segue_log_entry {
 /* One call of a module operation. Each operation is called on the control thread and ends by
  * exactly one segue_op_done, from any thread, during the call or later. A second done is ignored
  * and reported. When a deadline passes the engine goes on without waiting and segue_op_cancelled
- * turns true; a late done is still wanted, because the instance is not destroyed before it. */
+ * turns true; a late done is still wanted, because the instance is not destroyed before it. It
+ * turns true as well when the engine stops while prepare or start are under way: they have their
+ * time all the same, and nobody needs what they do. */
 typedef struct segue_op segue_op;
 
 /* status 0, or a negative code; error may be NULL and is copied. [any thread] */

@@ -48,6 +48,8 @@ enum { ROUTE_COUNT = sizeof routes / sizeof *routes };
 
 static void on_request(void *data, segue__http_request *request);
 static void on_phase(segue__observer *observer, const segue__result *result, segue__phase phase);
+static void on_module(segue__observer *observer, const char *module, uint64_t generation,
+                      segue__module_state state);
 
 /* Whatever clients do, a reload finds descriptors for the files it reads: ports and unix sockets
  * may take three eighths each. */
@@ -93,6 +95,7 @@ fail:
 void segue__admin_attach(segue__admin *admin, segue__engine *engine) {
   admin->engine = engine;
   admin->observer.on_phase = on_phase;
+  admin->observer.on_module = on_module;
   admin->observer.data = admin;
   segue__engine_observe(engine, &admin->observer);
 }
@@ -126,6 +129,11 @@ void segue__admin_close(segue__admin *admin, uint64_t grace_ms, void (*cb)(void 
   admin->closed_cb = cb;
   admin->closed_data = data;
   segue__http_server_close(admin->server, grace_ms, on_server_closed, admin);
+}
+
+static void on_module(segue__observer *observer, const char *module, uint64_t generation,
+                      segue__module_state state) {
+  segue__events_module(observer->data, module, generation, state);
 }
 
 static void on_phase(segue__observer *observer, const segue__result *result, segue__phase phase) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * GET /api/v1/events: server-sent events, one for each phase that a reload reaches. Events are
- * numbered; a client that comes back with Last-Event-ID gets those it missed, as far as they are
- * kept. Whoever reads too slowly is cut off by the server's write limit.
+ * GET /api/v1/events: server-sent events, one for each phase that a reload reaches, and for each
+ * state that an instance of a module enters. Events are numbered; a client that comes back with
+ * Last-Event-ID gets those it missed, as far as they are kept. Whoever reads too slowly is cut off
+ * by the server's write limit.
  */
 #include "internal.h"
 #include "render.h"
@@ -57,12 +58,42 @@ static void on_heartbeat(segue__timer *timer) {
   if (admin->events.streams) segue__timer_start(admin->loop, timer, HEARTBEAT_MS, on_heartbeat);
 }
 
-void segue__events_phase(segue__admin *admin, const segue__result *result, segue__phase phase) {
-  segue__events *events = &admin->events;
-  uint64_t id = events->next_id++;
+/* Returns its number; the data of the event follow. */
+static uint64_t begin(segue__admin *admin, segue__buf *text, const char *name) {
+  uint64_t id = admin->events.next_id++;
+  segue__buf_init(text);
+  segue__buf_addf(text, "id: %" PRIu64 "\nevent: %s\ndata: ", id, name);
+  return id;
+}
+
+/* Takes the text. */
+static void publish(segue__admin *admin, uint64_t id, segue__buf *text) {
+  segue__buf_adds(text, "\n\n");
+  char **slot = &admin->events.kept[id % SEGUE__EVENTS_KEPT];
+  segue__free(*slot);
+  *slot = NULL;
+  if (text->failed) {
+    segue__buf_deinit(text);
+    return;
+  }
+  send_all(admin, text->data, text->len);
+  *slot = text->data; /* the buffer's memory is kept */
+}
+
+void segue__events_module(segue__admin *admin, const char *module, uint64_t generation,
+                          segue__module_state state) {
   segue__buf text;
-  segue__buf_init(&text);
-  segue__buf_addf(&text, "id: %" PRIu64 "\nevent: %s\ndata: ", id, segue__phase_name(phase));
+  uint64_t id = begin(admin, &text, "module");
+  segue__buf_addc(&text, '{');
+  segue__render_member(&text, "module", module);
+  segue__buf_addf(&text, ",\"generation\":%" PRIu64 ",\"state\":\"%s\"}", generation,
+                  segue__module_state_name(state));
+  publish(admin, id, &text);
+}
+
+void segue__events_phase(segue__admin *admin, const segue__result *result, segue__phase phase) {
+  segue__buf text;
+  uint64_t id = begin(admin, &text, segue__phase_name(phase));
   if (phase == SEGUE__PHASE_SETTLED) {
     segue__render_result_json(&text, result, false);
   } else {
@@ -71,16 +102,7 @@ void segue__events_phase(segue__admin *admin, const segue__result *result, segue
     segue__render_member(&text, "cause", result->cause);
     segue__buf_addf(&text, ",\"plan_only\":%s}", result->plan_only ? "true" : "false");
   }
-  segue__buf_adds(&text, "\n\n");
-  char **slot = &events->kept[id % SEGUE__EVENTS_KEPT];
-  segue__free(*slot);
-  *slot = NULL;
-  if (text.failed) {
-    segue__buf_deinit(&text);
-    return;
-  }
-  send_all(admin, text.data, text.len);
-  *slot = text.data; /* the buffer's memory is kept */
+  publish(admin, id, &text);
 }
 
 /* What came after the last event that this client saw; nothing for one that is new here. */

@@ -131,6 +131,15 @@ static void module_states(segue__buf *out, const segue__module_status *module) {
 #undef X
 }
 
+static void module_instances(segue__buf *out, const segue__module_status *module) {
+  for (int k = 0; k < SEGUE__MODULE_STATE_COUNT; k++) {
+    segue__buf_adds(out, "segue_module_instances{module=");
+    segue__metrics_label(out, module->name);
+    segue__buf_addf(out, ",state=\"%s\"} %zu\n", segue__module_state_name((segue__module_state)k),
+                    module->instances[k]);
+  }
+}
+
 static void module_family(segue__buf *out, const segue__engine *engine, const char *name,
                           const char *type, const char *help,
                           double (*value)(const segue__module_status *module)) {
@@ -221,6 +230,13 @@ static void module_metrics(segue__buf *out, const segue__engine *engine) {
     segue__module_status module;
     segue__engine_module_status(engine, i, &module);
     module_states(out, &module);
+  }
+  segue__metrics_head(out, "segue_module_instances", "gauge",
+                      "Instances of a module by state, also those that come and go.");
+  for (size_t i = 0; i < segue__engine_module_count(engine); i++) {
+    segue__module_status module;
+    segue__engine_module_status(engine, i, &module);
+    module_instances(out, &module);
   }
   module_family(out, engine, "segue_module_generation", "gauge", "The generation a module runs.",
                 module_generation);

@@ -241,6 +241,10 @@ static void modules_json(segue__buf *out, const segue__admin *admin) {
     for (int k = 0; k < SEGUE__REFUSAL_COUNT; k++)
       segue__buf_addf(out, "%s\"%s\":%" PRIu64, k ? "," : "",
                       segue__refusal_name((segue__refusal)k), module.gate.refused[k]);
+    segue__buf_adds(out, "},\"instances\":{");
+    for (int k = 0; k < SEGUE__MODULE_STATE_COUNT; k++)
+      segue__buf_addf(out, "%s\"%s\":%zu", k ? "," : "",
+                      segue__module_state_name((segue__module_state)k), module.instances[k]);
     segue__buf_adds(out, "},\"listen\":[");
     if (admin->module_addresses) admin->module_addresses(admin->more_data, module.name, out);
     segue__buf_adds(out, "],\"error\":");

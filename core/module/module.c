@@ -37,7 +37,7 @@ struct segue__instance {
   segue__module_state state;
   bool released;
   segue__limbo *limbo;
-  segue__instance *limbo_next;
+  segue__instance *limbo_next, *all_prev, *all_next;
 };
 
 static void answered(segue_op *op, int status, const segue_error *error);
@@ -107,16 +107,37 @@ int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__l
   instance->stop_ms = spec->stop_ms ? spec->stop_ms : SEGUE__STOP_MS;
   instance->limbo = limbo;
   instance->state = SEGUE__MODULE_BUILDING;
+  instance->all_next = limbo->all;
+  if (limbo->all) limbo->all->all_prev = instance;
+  limbo->all = instance;
   segue_snapshot_ref(next);
   if (prev) segue_snapshot_ref(prev);
   *out = instance;
+  if (limbo->on_state)
+    limbo->on_state(limbo->data, instance->name, segue__instance_generation(instance),
+                    instance->state);
   return 0;
+}
+
+static void enter(segue__instance *instance, segue__module_state state) {
+  const segue__limbo *limbo = instance->limbo;
+  if (instance->state == state) return;
+  instance->state = state;
+  if (limbo->on_state)
+    limbo->on_state(limbo->data, instance->name, segue__instance_generation(instance), state);
+}
+
+size_t segue__limbo_states(const segue__limbo *limbo, const char *name, segue__module_state state) {
+  size_t n = 0;
+  for (const segue__instance *i = limbo->all; i; i = i->all_next)
+    n += i->state == state && !strcmp(i->name, name);
+  return n;
 }
 
 static void call_out(segue__instance *instance, segue__verb verb, segue_op *op) {
   static const segue__module_state entering[] = {SEGUE__MODULE_BUILDING, SEGUE__MODULE_READY,
                                                  SEGUE__MODULE_DRAINING, SEGUE__MODULE_DRAINING};
-  instance->state = entering[verb];
+  enter(instance, entering[verb]);
   segue_module_ops *ops = &instance->ops;
   if (verb == SEGUE__PREPARE && ops->prepare)
     ops->prepare(instance->userdata, op, &instance->next,
@@ -177,6 +198,10 @@ void segue__instance_cancel(segue__instance *instance, segue__verb verb) {
   }
   if (segue__op_outstanding(&instance->op[verb]))
     segue__op_cancel(&instance->op[verb], SEGUE_ECANCELLED);
+}
+
+void segue__instance_hurry(segue__instance *instance, segue__verb verb) {
+  if (segue__op_outstanding(&instance->op[verb])) segue__op_hurry(&instance->op[verb]);
 }
 
 void segue__instance_release(segue__instance *instance) {
@@ -374,7 +399,7 @@ static void conclude(segue__instance *instance, segue__verb verb, int status,
                      const segue_error *error) {
   static const segue__module_state after[] = {SEGUE__MODULE_READY, SEGUE__MODULE_SERVING,
                                               SEGUE__MODULE_DRAINING, SEGUE__MODULE_STOPPED};
-  instance->state = status < 0 ? SEGUE__MODULE_FAILED : after[verb];
+  enter(instance, status < 0 ? SEGUE__MODULE_FAILED : after[verb]);
   if (verb == SEGUE__PREPARE && status == 0) take_service(instance);
   if (verb == SEGUE__DRAIN) segue__timer_stop(instance->loop, &instance->lap);
   instance->cb[verb](instance, verb, status, error, instance->cb_data[verb]);
@@ -408,6 +433,11 @@ static void destroy_if_done(segue__instance *instance) {
     link = &(*link)->limbo_next;
   *link = instance->limbo_next;
   instance->limbo->count--;
+  if (instance->all_next) instance->all_next->all_prev = instance->all_prev;
+  if (instance->all_prev)
+    instance->all_prev->all_next = instance->all_next;
+  else
+    instance->limbo->all = instance->all_next;
   report_doubles(instance);
   if (instance->object && instance->ops.destroy) instance->ops.destroy(instance->object);
   segue_snapshot_unref(instance->next.snapshot);

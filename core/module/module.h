@@ -34,6 +34,7 @@ typedef enum segue__module_state {
 #define X(name, text) SEGUE__MODULE_##name,
   SEGUE__MODULE_STATES(X)
 #undef X
+      SEGUE__MODULE_STATE_COUNT
 } segue__module_state;
 const char *segue__module_state_name(segue__module_state state);
 const char *segue__replace_name(segue__replace replace);
@@ -102,11 +103,18 @@ typedef enum segue__verb { SEGUE__PREPARE, SEGUE__START, SEGUE__DRAIN, SEGUE__ST
 typedef void (*segue__verb_cb)(segue__instance *instance, segue__verb verb, int status,
                                const segue_error *error, void *data);
 
-/* Instances that were given up while an operation was outstanding; one list per engine. */
+/* The instances of an engine: all that are not destroyed, and those of them that were given up
+ * while an operation was outstanding. on_state, which may be NULL, hears of every state that one
+ * enters.
+ */
 typedef struct segue__limbo {
-  segue__instance *head;
+  segue__instance *head, *all;
   size_t count;
+  void (*on_state)(void *data, const char *name, uint64_t generation, segue__module_state state);
+  void *data;
 } segue__limbo;
+/* How many instances of a module are in a state. */
+size_t segue__limbo_states(const segue__limbo *limbo, const char *name, segue__module_state state);
 
 /* Takes references on the snapshots; remembers ops, userdata and slice of spec, not spec itself. */
 int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__log *log,
@@ -123,6 +131,8 @@ void segue__instance_drain(segue__instance *instance, const segue__drain *drain,
 /* Does not wait for this operation any longer: it ends with SEGUE_ECANCELLED. Harmless if it is not
  * under way. */
 void segue__instance_cancel(segue__instance *instance, segue__verb verb);
+/* Tells it that nobody needs this operation any longer; it has its time all the same. */
+void segue__instance_hurry(segue__instance *instance, segue__verb verb);
 /* Gives the instance up: it is destroyed now, or as soon as its outstanding operation is done.
  * NULL allowed. */
 void segue__instance_release(segue__instance *instance);

@@ -85,13 +85,17 @@ static void deliver(segue__message *message) {
   op->answered(op, op->status, op->status < 0 ? &op->error : NULL);
 }
 
-/* The answer is given from a copy: the callee may write op->error at this very moment. */
-static void give_up(segue_op *op, const segue_error *error) {
-  op->was_answered = true;
+void segue__op_hurry(segue_op *op) {
   __atomic_store_n(&op->cancelled, 1, __ATOMIC_RELEASE);
   void (*on_cancel)(void *) = op->on_cancel;
   op->on_cancel = NULL;
   if (on_cancel) on_cancel(op->cancel_data);
+}
+
+/* The answer is given from a copy: the callee may write op->error at this very moment. */
+static void give_up(segue_op *op, const segue_error *error) {
+  op->was_answered = true;
+  segue__op_hurry(op);
   op->answered(op, error->code, error);
 }
 

@@ -228,6 +228,17 @@ void segue__commit_hurry(segue__txn *txn) {
   if (txn->waits_for_old) segue__commit_goes_on(txn);
 }
 
+/* Whoever builds something is told that nobody needs it: it may end soon, or at its deadline. */
+void segue__commit_give_up(segue__txn *txn) {
+  for (size_t i = 0; i < txn->step_count; i++) {
+    segue__instance *next = txn->steps[i].next;
+    if (!next) continue;
+    segue__instance_hurry(next, SEGUE__PREPARE);
+    segue__instance_hurry(next, SEGUE__START);
+  }
+  segue__commit_hurry(txn);
+}
+
 static void commit_next(segue__txn *txn) {
   while (txn->cursor < txn->step_count &&
          (!builds(&txn->steps[txn->cursor]) || txn->steps[txn->cursor].acted))

@@ -15,6 +15,8 @@
 enum { RETRY_FIRST_MS = 1000, RETRY_MOST_MS = 60000, CAUSE_MOST = 400 };
 
 static void kicked(segue__message *message);
+static void module_entered(void *data, const char *name, uint64_t generation,
+                           segue__module_state state);
 static void start_due(segue__timer *timer);
 static void retry_due(segue__timer *timer);
 
@@ -53,6 +55,8 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
     engine->next_id = found->reload;
     engine->resumes = true;
   }
+  engine->limbo.on_state = module_entered;
+  engine->limbo.data = engine;
   engine->kick.fn = kicked;
   engine->start_timer.data = engine;
   engine->retry_timer.data = engine;
@@ -369,6 +373,15 @@ void segue__engine_notify(segue__engine *engine, const segue__result *result, se
   for (segue__observer *o = engine->observers, *next; o; o = next) {
     next = o->next;
     if (o->on_phase) o->on_phase(o, result, phase);
+  }
+}
+
+static void module_entered(void *data, const char *name, uint64_t generation,
+                           segue__module_state state) {
+  const segue__engine *engine = data;
+  for (segue__observer *o = engine->observers, *next; o; o = next) {
+    next = o->next;
+    if (o->on_module) o->on_module(o, name, generation, state);
   }
 }
 
@@ -729,6 +742,8 @@ void segue__engine_module_status(const segue__engine *engine, size_t index,
   out->draining = module->old_count;
   out->drains_cut = module->drains_cut;
   out->inside_cut = module->inside_cut;
+  for (int s = 0; s < SEGUE__MODULE_STATE_COUNT; s++)
+    out->instances[s] = segue__limbo_states(&engine->limbo, module->name, (segue__module_state)s);
   out->state = module->failed ? SEGUE__MODULE_FAILED : SEGUE__MODULE_STOPPED;
   if (module->live) {
     out->state = segue__instance_state(module->live);

@@ -185,6 +185,9 @@ struct segue__observer {
   /* What of the config that is judged is secret is known; before anybody else sees it. May be
    * NULL, like on_phase. */
   void (*on_secrets)(segue__observer *observer, const segue__mask *mask);
+  /* An instance of a module, made for this generation, entered a state. May be NULL. */
+  void (*on_module)(segue__observer *observer, const char *module, uint64_t generation,
+                    segue__module_state state);
   void *data;
   segue__observer *next;
 };
@@ -285,10 +288,11 @@ typedef struct segue__module_status {
   segue__module_state state;
   segue__gate_status gate;
   uint64_t generation;
-  size_t draining;          /* old instances that are still going */
-  uint64_t drains_cut;      /* drains that were cut short */
-  uint64_t inside_cut;      /* who was still inside then */
-  const segue_error *error; /* why it failed; NULL */
+  size_t draining;                             /* old instances that are still going */
+  uint64_t drains_cut;                         /* drains that were cut short */
+  uint64_t inside_cut;                         /* who was still inside then */
+  size_t instances[SEGUE__MODULE_STATE_COUNT]; /* all of them, by state */
+  const segue_error *error;                    /* why it failed; NULL */
 } segue__module_status;
 /* Has the live modules open their files anew. How many do. */
 size_t segue__engine_reopen(segue__engine *engine);

@@ -104,7 +104,7 @@ void segue__txn_abort(segue__txn *txn) {
     segue__txn_fail(txn, &error);
     if (txn->hook) segue__op_cancel(&txn->hook->op, SEGUE_ECLOSED);
     if (txn->reload_hook) segue__op_cancel(&txn->reload_hook->op, SEGUE_ECLOSED);
-    segue__commit_hurry(txn);
+    segue__commit_give_up(txn);
   }
 }
 

@@ -383,6 +383,7 @@ void segue__commit_run(segue__txn *txn);
 void segue__commit_step(segue__txn *txn, segue__step *step); /* ends by segue__hand_end, if busy */
 /* What a step of it waits for is not worth waiting for any longer. */
 void segue__commit_hurry(segue__txn *txn);
+void segue__commit_give_up(segue__txn *txn); /* nor is what it builds, because the daemon stops */
 void segue__commit_goes_on(segue__txn *txn); /* after waits_for_old */
 /* Shuts the gate of a step, with its inverse on the undo log; fails for lack of memory. */
 int segue__step_shut(segue__txn *txn, segue__step *step);

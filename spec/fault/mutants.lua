@@ -2,7 +2,7 @@
 -- Are the specs worth anything? Each mutant takes one safeguard out of the code; the specs named
 -- with it must turn red. Most are of the library, and the specs call it; what is seen from outside
 -- only is taken out of the daemon, which a few specs of a file start. `make mutants` runs this; it
--- works on a copy and leaves the tree alone.
+-- works on a copy and leaves the tree alone. MUTANT=pattern: only those whose name or file has it.
 local build = assert(os.getenv("SEGUE_SPEC_BUILD"), "run this by `make mutants`")
 
 local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua",
@@ -11,6 +11,8 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                guard = "spec/unit/guard_spec.lua", tls = "spec/unit/http_tls_spec.lua",
                door = "spec/unit/door_parts_spec.lua", mask = "spec/unit/mask_spec.lua",
                record = "spec/unit/record_spec.lua", history = "spec/unit/history_spec.lua",
+               drain = "spec/unit/drain_spec.lua", byhand = "spec/unit/byhand_spec.lua",
+               life = "spec/unit/life_spec.lua",
                gate = "spec/unit/gate_spec.lua", limits = "spec/unit/http_limits_spec.lua",
                ingress = "spec/unit/ingress_spec.lua" }
 
@@ -21,7 +23,17 @@ local DAEMON = {
   disk = daemon("spec/fault/disk_spec.lua", "while the disk hangs"),
   pin = daemon("spec/daemon/rollback_spec.lua", "a rollback stays until what the sources say"),
   freeze = daemon("spec/daemon/freeze_spec.lua", "a freeze refuses who asks"),
-  numbered = daemon("spec/daemon/numbered_spec.lua", "are each answered once") }
+  numbered = daemon("spec/daemon/numbered_spec.lua", "are each answered once"),
+  byhand = daemon("spec/plugin/byhand_spec.lua", "says what is wrong with local m") }
+
+-- The same, with a plugin that is another one.
+local LOG, STATS = "spec/plugin/log_spec.lua", "spec/plugin/stats_spec.lua"
+local PLUGIN = {
+  written = daemon(LOG, "has written everything to the old file"),
+  reopened = daemon(LOG, "opens its file anew"), kept = daemon(LOG, "keeps as many old files"),
+  lost = daemon(LOG, "where a disk is full"), series = daemon(STATS, "refuse more series"),
+  kinds = daemon(STATS, "a name that means two kinds"),
+  values = daemon(STATS, "keep their values when") }
 
 -- { what is taken out, file, code to replace (found exactly once), replacement, spec }
 local mutants = {
@@ -134,7 +146,68 @@ local mutants = {
   { "the time limit of a handshake", "core/http/conn.c",
     "} else if (conn->queue != SEGUE__HTTP_HEAD) {", "} else if (0) {", UNIT.tls },
   { "a drain that waits for who is inside", "core/module/module.c",
-    "if (verb == SEGUE__DRAIN && status == 0 && instance->pins)", "if (0)", UNIT.gate },
+    "if (verb == SEGUE__DRAIN && status == 0 && instance->pins && !instance->cut)", "if (0)",
+    UNIT.gate },
+  { "waiting longer for a drain", "core/module/module.c", "return all;", "return within;",
+    UNIT.drain },
+  { "the warnings of a drain that waits", "core/module/module.c", "if (--instance->laps)", "if (0)",
+    UNIT.drain },
+  { "counting who is cut", "core/reload/retire.c", "module->inside_cut += inside;", ";",
+    UNIT.drain },
+  { "waiting for the oldest of three", "core/reload/retire.c",
+    "segue__instance_limits(module->old[0], &stop_ms)->over == SEGUE__OVER_WAIT;", "0 && stop_ms;",
+    UNIT.drain },
+  { "cutting the oldest of three", "core/reload/retire.c",
+    "segue__instance_cancel(module->old[0], SEGUE__DRAIN);", ";", UNIT.drain },
+  { "emptying before the old one hears of a restart that may be undone", "core/reload/commit.c",
+    "if (step->spec->drain.over != SEGUE__OVER_UNDO) {", "if (1) {", UNIT.drain },
+  { "undoing where the module's own drain runs over", "core/reload/commit.c",
+    "if (status < 0 && step->spec->drain.over == SEGUE__OVER_UNDO) segue__txn_fail(txn, error);",
+    ";", UNIT.drain },
+  { "not waiting twice for who was cut by hand", "core/reload/byhand.c",
+    "segue__instance_cut(step->old);", ";", UNIT.drain },
+  { "undoing by a drain by hand", "core/reload/byhand.c", "segue__txn_fail(step->txn, &error);",
+    ";", UNIT.drain },
+  { "verbs before the commit only", "core/reload/byhand.c", "if (txn->flipped)", "if (0)",
+    DAEMON.byhand },
+  { "one verb of a module at a time", "core/reload/byhand.c",
+    "return step->busy ? say(error, name, \"is still at another verb\") : 0;", "return 0;",
+    UNIT.byhand },
+  { "replacing a module once", "core/reload/byhand.c",
+    "if (!rc && step->acted) rc = say(error, name, \"was replaced already\");", ";", UNIT.byhand },
+  { "building before a restart by hand", "core/reload/byhand.c",
+    "if (!rc && !txn->prepared) rc = say(", "if (0) rc = say(", UNIT.byhand },
+  { "letting go of a verb when the hook is over", "core/reload/byhand.c",
+    "segue__commit_hurry(txn);", ";", UNIT.byhand },
+  { "a plan by the hash of a slice", "core/reload/plan.c",
+    "if (!segue__hash_equal(slice_hash(engine->live, was->config),\n"
+    .. "slice_hash(txn->next, spec->config)))", "if (1)", UNIT.life },
+  { "modules in the order of needs", "core/reload/plan.c",
+    "place(modules, count, j, mark, order, placed, at) < 0)", "0)", UNIT.life },
+  { "stopping in the reverse order", "core/reload/retire.c",
+    "for (size_t i = engine->module_count; i-- > 0 && !engine->retirees;) {",
+    "for (size_t i = 0; i < engine->module_count && !engine->retirees; i++) {", UNIT.life },
+  { "an instance that stays while its operation is outstanding", "core/module/module.c",
+    "if (segue__op_outstanding(&instance->op[verb])) return;", ";", UNIT.life },
+  { "giving up what is built when the daemon stops", "core/reload/txn.c",
+    "segue__commit_give_up(txn);", ";", UNIT.life },
+  { "writing everything before a log goes", "plugins/log/writer.c",
+    "if (write_batch(writer)) continue;",
+    "if (!is_over(writer) && !atomic_load(&writer->drain) && write_batch(writer)) continue;\n"
+    .. "if (atomic_load(&writer->drain)) break;", PLUGIN.written },
+  { "telling how many lines were lost", "plugins/log/writer.c",
+    "if (dropped == writer->told_dropped) return dropped;", "return dropped;", PLUGIN.lost },
+  { "opening a log anew", "plugins/log/writer.c",
+    "if (atomic_exchange(&writer->reopen, false)) log_file_reopen(writer);", "", PLUGIN.reopened },
+  { "the number of old files", "plugins/log/file.c", "for (unsigned i = keep; i > 1; i--) {",
+    "for (unsigned i = keep + 2; i > 1; i--) {", PLUGIN.kept },
+  { "figures that outlive a swap", "plugins/stats/module.c",
+    "if (table->layout != STATS_LAYOUT) return;", "if (table) return;", PLUGIN.values },
+  { "the limit of series", "plugins/stats/table.c",
+    "if (atomic_fetch_add(&table->count, 1) >= max_series) {",
+    "if (atomic_fetch_add(&table->count, 1) && 0) {", PLUGIN.series },
+  { "one kind of figure by one name", "plugins/stats/table.c",
+    "return family->figure == figure ? 0 : SEGUE_EUSAGE;", "return 0;", PLUGIN.kinds },
   { "an instance that stays for who is inside", "core/module/module.c",
     "if (!instance->released || instance->pins) return;", "if (!instance->released) return;",
     UNIT.gate },
@@ -216,25 +289,33 @@ local function name_of(spec)
   return type(spec) == "string" and spec or ("%s, %q"):format(spec.path, spec.filter)
 end
 
+local of_plugin = {}
+for _, spec in pairs(PLUGIN) do of_plugin[spec] = true end
+
 local function green(folder, spec, log)
   local filter = type(spec) == "table" and ("--filter='%s'"):format(spec.filter) or ""
-  return run(("SEGUE_SPEC_BUILD=%s timeout -k 1 60 luajit /usr/bin/busted "
+  local own = of_plugin[spec] and "SEGUE_BUILD=" .. folder or ""
+  return run(("%s SEGUE_SPEC_BUILD=%s timeout -k 1 60 luajit /usr/bin/busted "
     .. "--helper=spec/support/helper.lua --pattern=_spec -o spec.support.output %s %s > %s "
-    .. "2>&1"):format(folder, filter, spec.path or spec, log))
+    .. "2>&1"):format(own, folder, filter, spec.path or spec, log))
 end
 
 local dir = build .. "/mutant"
 
--- The folder of a build with `text` in place of a file: of the daemon, beside the library as it is
--- for what the specs themselves need of it, or of the library.
-local function build_mutant(what, path, text, of_daemon)
+-- The folder of a build with `text` in place of a file: of a plugin or of the daemon, beside the
+-- library as it is for what the specs themselves need of it, or of the library.
+local function build_mutant(what, path, text, spec)
+  local of_daemon, target = type(spec) == "table", "mutant-built"
+  if of_plugin[spec] then target = "mutant-plugin" end
   assert(run(("rm -rf %s && mkdir -p %s && cp %s/cdef.h %s/"):format(dir, dir, build, dir)))
-  if of_daemon then assert(run(("cp %s/libsegue-spec.so %s/"):format(build, dir))) end
+  if of_daemon then
+    assert(run(("cp -R %s/libsegue-spec.so %s/../plugins %s/"):format(build, build, dir)))
+  end
   local file = assert(io.open(dir .. "/mutant.c", "w"))
   file:write(text)
   file:close()
-  local ok = run(("make --no-print-directory mutant-built FILE=%s SOURCE=%s/mutant.c DIR=%s "
-    .. "DAEMON=%s > %s/make.log 2>&1"):format(path, dir, dir, of_daemon and 1 or "", dir))
+  local ok = run(("make --no-print-directory %s FILE=%s SOURCE=%s/mutant.c DIR=%s "
+    .. "DAEMON=%s > %s/make.log 2>&1"):format(target, path, dir, dir, of_daemon and 1 or "", dir))
   assert(ok, what .. ": the mutant does not compile:\n" .. read(dir .. "/make.log"))
 end
 
@@ -242,21 +323,29 @@ end
 for _, mutant in ipairs(mutants) do replace(read(mutant[2]), mutant[3], mutant[4], mutant[2]) end
 
 -- A spec that is red anyway, or in any build of this kind, notices everything.
-for _, list in ipairs { UNIT, DAEMON } do
-  local path = "core/reload/hold.c"
-  build_mutant("nothing taken out", path, read(path), list == DAEMON)
+local wanted = os.getenv "MUTANT" or ""
+local function is_wanted(mutant) return (mutant[1] .. " " .. mutant[2]):find(wanted) end
+local used = {}
+for _, mutant in ipairs(mutants) do used[mutant[5]] = used[mutant[5]] or is_wanted(mutant) end
+for _, list in ipairs { UNIT, DAEMON, PLUGIN } do
+  local path = list == PLUGIN and "plugins/log/queue.c" or "core/reload/hold.c"
+  build_mutant("nothing taken out", path, read(path), select(2, next(list)))
   for _, spec in pairs(list) do
-    assert(green(dir, spec, dir .. "/spec.log"), name_of(spec) .. " fails without any mutant")
+    if used[spec] then
+      assert(green(dir, spec, dir .. "/spec.log"), name_of(spec) .. " fails without any mutant")
+    end
   end
 end
 
 local passed, failed = 0, 0
 for _, mutant in ipairs(mutants) do
   local what, path, from, to, spec = unpack(mutant)
-  build_mutant(what, path, replace(read(path), from, to, path), type(spec) == "table")
-  local missed = green(dir, spec, dir .. "/spec.log")
-  if missed then failed = failed + 1 else passed = passed + 1 end
-  print((missed and "NOT NOTICED  " or "noticed      ") .. what .. " (" .. name_of(spec) .. ")")
+  if is_wanted(mutant) then
+    build_mutant(what, path, replace(read(path), from, to, path), spec)
+    local missed = green(dir, spec, dir .. "/spec.log")
+    if missed then failed = failed + 1 else passed = passed + 1 end
+    print((missed and "NOT NOTICED  " or "noticed      ") .. what .. " (" .. name_of(spec) .. ")")
+  end
 end
 print(("%d passed, %d failed"):format(passed, failed))
 os.exit(failed == 0 and 0 or 1)

@@ -271,12 +271,20 @@ static void restart(scripted_hooks *hooks, const char *name) {
   segue__txn_restart(hooks->txn, hooks->argument, both_go, hooks);
 }
 
+/* Goes on whatever came of it. */
+static void tried(void *data, int status, const segue_error *error) {
+  (void)error;
+  script_go(data, status == SEGUE_ECANCELLED ? status : 0, NULL);
+}
+
 /* True: it was a verb of a module. */
 static bool by_hand(scripted_hooks *hooks) {
   segue_error error;
   const char *name;
   if ((name = argument(hooks, "drain")))
     segue__txn_drain(hooks->txn, name, &hooks->drain, script_go, hooks);
+  else if ((name = argument(hooks, "try")))
+    segue__txn_drain(hooks->txn, name, &hooks->drain, tried, hooks);
   else if ((name = argument(hooks, "restart")))
     restart(hooks, name);
   else if ((name = argument(hooks, "replace")))

@@ -46,8 +46,8 @@ bool scripted_finish(scripted_module *module, int verb, int status);
 bool scripted_cancelled_on_thread(const segue_op *op);
 
 /* Hooks: check is a deed; probe is a deed; reload is a script of words: prepare commit confirm
- * reject defer fail hang drain:a restart:a+b replace:a shut:a open:a (stops at the first that
- * fails, and then ends with its error). */
+ * reject defer fail hang drain:a try:a (a drain that may fail) restart:a+b replace:a shut:a open:a
+ * (stops at the first that fails, and then ends with its error). */
 typedef struct scripted_hooks {
   scripted_world *world;
   int check, probe;

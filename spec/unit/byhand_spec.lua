@@ -186,6 +186,18 @@ describe("by hand", function()
     end)
   end
 
+  it("is refused while another verb of the same module is under way", function()
+    start("prepare restart:a+a commit", { { "a", "restart", config = "x" } })
+    e:deed("a", "drain", engine.LATER)
+    local w = change()
+    e:deed("a", "drain", engine.OK)
+    C.scripted_finish(e:module("a"), engine.verbs.drain, 0)
+    e:step()
+    assert.equal("module 'a' is still at another verb", w:error().message)
+    assert.equal("a=open", e:gates())
+    assert.equal("serving", e:status("a").state)
+  end)
+
   it("is refused for a module that comes or goes", function()
     e = engine.started { reload = "prepare commit confirm", modules = { { "old" } } }
     e:set_policy { reload = "shut:new", modules = { { "new" } } }

@@ -178,7 +178,8 @@ describe("the life of modules", function()
           e = engine.started { files = { ["a.yaml"] = "x: 1\n" }, modules = { { "m", replace,
             prepare_ms = 100, start_ms = 200, drain_ms = 300, stop_ms = 400 } } }
           e:deed("m", verb, engine.LATER)
-          local m, ms = e:module("m"), ({ prepare = 100, start = 200, drain = 300, stop = 400 })[verb]
+          local m = e:module("m")
+          local ms = ({ prepare = 100, start = 200, drain = 300, stop = 400 })[verb]
           local w = reload "x: 2"
           assert.equal(1, m.kept_count[engine.verbs[verb]])
           local op = m.kept[engine.verbs[verb]][0]
@@ -200,6 +201,26 @@ describe("the life of modules", function()
           assert.equal(live, e:value("x"))
           assert.equal(outcome, w:outcome())
           assert.equal(1, tonumber(e.world.instances))
+        end)
+      end
+
+      for _, verb in ipairs { "prepare", "start" } do
+        it("are told that nobody needs their " .. verb .. " when the daemon stops", function()
+          chain()
+          e:deed("b", verb, engine.LATER)
+          local w = reload "x: 2"
+          local op = e:module("b").kept[engine.verbs[verb]][0]
+          assert.is_false(C.segue_op_cancelled(op))
+          e:deed("b", verb, engine.OK)
+          e:stop()
+          e:step()
+          assert.is_true(C.segue_op_cancelled(op))
+          assert.equal("nothing yet", w:outcome())
+          e:finish("b", verb)
+          e:step()
+          assert.equal(verb == "prepare" and "failed" or "reverted", w:outcome())
+          assert.equal("SEGUE_ECLOSED", w:error().name)
+          assert.equal("1", e:value("x"))
         end)
       end
 
