@@ -287,6 +287,7 @@ int main(int argc, char **argv) {
   reload_all(&v);
   books.phases[1].ended_us = now_us();
   clients_stop();
+  targets_hurry();
   settle();
   compare(&v);
   bool agree = figures_agree(&v);

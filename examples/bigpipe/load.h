@@ -62,6 +62,7 @@ answer call_answer(unsigned n, unsigned attempt);
 void targets_start(uint16_t ports[PORTS]);
 /* Whoever called them is dead: what came from him is read to its end first. */
 void targets_next_era(void);
+void targets_hurry(void); /* the load is over: who would never be answered is hung up on */
 void targets_stop(void);
 
 void clients_start(uint16_t port, unsigned connections);

@@ -23,7 +23,7 @@ enum { BUFFER = 4096, EVENTS = 128 };
 typedef struct peer {
   int fd;
   unsigned target;
-  bool listens;
+  bool listens, hangs;
   struct peer *prev, *next;
   size_t len;
   char data[BUFFER];
@@ -32,7 +32,7 @@ typedef struct peer {
 static int events_fd;
 static peer *peers;
 static pthread_t thread;
-static atomic_bool ended;
+static atomic_bool ended, hurried;
 static atomic_uint era, era_wanted;
 
 static void watch(peer *p) {
@@ -98,7 +98,8 @@ static bool answer_call(peer *p, const char *body, size_t len) {
   answer a = call_answer(n, attempt);
   if (a == ANSWER_CLOSE) return false;
   if (a == ANSWER_500) return send(p->fd, bad, sizeof bad - 1, MSG_NOSIGNAL) > 0;
-  if (a == ANSWER_NEVER) return true;
+  p->hangs = a == ANSWER_NEVER;
+  if (p->hangs) return true;
   if (send(p->fd, ok, sizeof ok - 1, MSG_NOSIGNAL) != (ssize_t)sizeof ok - 1) return false;
   count_good(e);
   return true;
@@ -135,6 +136,18 @@ static void read_peer(peer *p) {
   hang_up(p);
 }
 
+/* Nobody has to wait for those who never get an answer, when nothing else comes. */
+static void end_hanging(void) {
+  for (peer *p = peers, *next; p; p = next) {
+    next = p->next;
+    if (p->hangs) hang_up(p);
+  }
+}
+
+void targets_hurry(void) {
+  atomic_store(&hurried, true);
+}
+
 static void *serve(void *unused) {
   struct epoll_event events[EVENTS];
   (void)unused;
@@ -147,6 +160,7 @@ static void *serve(void *unused) {
       else
         read_peer(p);
     }
+    if (atomic_load(&hurried)) end_hanging();
     if (n <= 0) atomic_store(&era, atomic_load(&era_wanted));
   }
   return NULL;
