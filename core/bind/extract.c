@@ -278,6 +278,10 @@ static void take_listen(lua_State *L, int index, segue__listen_spec *listen) {
   TAKE(idle_ms);
   TAKE(write_ms);
 #undef TAKE
+  listen->access = (segue__access_spec){.on = segue__field_flag(L, index, "access_on"),
+                                        .json = segue__field_flag(L, index, "access_json"),
+                                        .no_query = segue__field_flag(L, index, "access_no_query")};
+  listen->access.path = segue__field_text(L, index, "access_path");
   listen->file = segue__field_text(L, index, "file");
   listen->line = (uint32_t)segue__field_count(L, index, "line", 0);
 }

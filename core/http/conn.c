@@ -316,6 +316,7 @@ static void dispatch(segue__http_conn *conn) {
   request->headers = head->headers;
   request->header_count = head->header_count;
   request->host = head->host;
+  request->minor = head->minor;
   request->body.s = exchange->body_apart ? exchange->body : exchange->in + head->length;
   request->body.len = exchange->body_apart ? exchange->body_len : (size_t)head->content_length;
   request->local = conn->is_unix;

@@ -54,6 +54,7 @@ struct segue__http_request {
   segue__http_text host; /* the one Host header, or authority of an absolute target */
   segue__http_text body;
   char peer[64]; /* "127.0.0.1:53412", "unix:pid=71,uid=0" */
+  int minor;     /* HTTP/1.0 or HTTP/1.1 */
   bool local;    /* came in on a unix socket */
   bool tls;
   segue__tls_client *client; /* by its certificate; NULL: it showed none */
@@ -125,6 +126,8 @@ typedef struct segue__http_events {
   void (*on_answer)(void *data, const segue__http_request *request, int status);
   /* A handshake failed. door: of the listener. */
   void (*on_tls_failure)(void *data, const char *peer, void *door, const char *why);
+  /* What came was no request, or more than is taken: it was told so with this status. */
+  void (*on_refusal)(void *data, const char *peer, int status);
   /* A connection is about to be taken up by the listener that it came to. */
   void (*on_connection)(void *data);
   /* A connection past the limit is told 503. */

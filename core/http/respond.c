@@ -183,6 +183,8 @@ void segue__http_refuse(segue__http_conn *conn, int status, const char *reason) 
   }
   bool head =
       exchange && exchange->head.method.len == 4 && memcmp(exchange->head.method.s, "HEAD", 4) == 0;
+  const segue__http_events *events = &conn->server->events;
+  if (events->on_refusal) events->on_refusal(conn->server->data, conn->peer, status);
   char text[128];
   int len = snprintf(text, sizeof text, "%s\n", reason);
   conn->close_after = conn->linger = true;

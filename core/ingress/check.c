@@ -111,6 +111,22 @@ static int make_tls(segue__policy *policy, segue__module_spec *spec, const segue
   return rc;
 }
 
+static bool is_log(const segue_module_ops *ops) {
+  return ops && ops->size > offsetof(segue_module_ops, log) && ops->log;
+}
+
+static int check_log(const segue__policy *policy, const segue__module_spec *spec,
+                     segue_error *err) {
+  if (!spec->listen.access.on || spec->listen.access.path) return 0;
+  for (size_t i = 0; i < policy->module_count; i++)
+    if (is_log(policy->modules[i].ops)) return 0;
+  return segue__error_set(err, SEGUE_EPOLICY,
+                          "access_log = true of module '%s' writes to the module that is the log, "
+                          "and there is none: name a file, or add log = { kind = \"c\", plugin = "
+                          "\"log\" } to modules",
+                          spec->name);
+}
+
 static void complain(const segue__module_spec *spec, segue_error *err, segue__errors *errors) {
   segue__error_source(err, spec->name);
   if (spec->listen.file && !err->file[0])
@@ -130,6 +146,10 @@ int segue__ingress_check(segue__policy *policy, const segue__os *os, segue__erro
       good = false;
     }
     segue_error err = {0};
+    if (good && check_log(policy, spec, &err) < 0) {
+      complain(spec, &err, errors);
+      good = false;
+    }
     if (good && spec->listen.cert && make_tls(policy, spec, os, &err) < 0) {
       complain(spec, &err, errors);
       good = false;

@@ -66,6 +66,16 @@ static void answer_metrics(const segue__ingress *ingress, segue__buf *out) {
                         sum(port, offsetof(segue__outlet, answers) + k * sizeof(uint64_t)));
 }
 
+static void log_metrics(const segue__scribe *scribe, segue__buf *out) {
+  uint64_t lines, dropped;
+  segue__scribe_figures(scribe, &lines, &dropped);
+  head(out, "segue_access_log_lines_total", "counter", "Lines of access logs that were written.");
+  segue__buf_addf(out, "segue_access_log_lines_total %" PRIu64 "\n", lines);
+  head(out, "segue_access_log_dropped_total", "counter",
+       "Lines of access logs that were lost: there was no room, or they could not be written.");
+  segue__buf_addf(out, "segue_access_log_dropped_total %" PRIu64 "\n", dropped);
+}
+
 void segue__ingress_metrics(const segue__ingress *ingress, segue__buf *out) {
   if (!ingress || !ingress->ports) return;
   head(out, "segue_ingress_connections", "gauge", "Open connections to a module's listener.");
@@ -77,4 +87,5 @@ void segue__ingress_metrics(const segue__ingress *ingress, segue__buf *out) {
          "Connections past the limit, which were told 503.", offsetof(segue__outlet, crowd));
   family(ingress, out, "segue_ingress_handshakes_failed_total",
          "TLS handshakes of a module's listener that failed.", offsetof(segue__outlet, handshakes));
+  if (ingress->scribe) log_metrics(ingress->scribe, out);
 }

@@ -29,6 +29,7 @@ int segue__ingress_new(segue__ingress **out, const segue__ingress_options *optio
 void segue__entry_unref(segue__entry *entry) {
   if (!entry || __atomic_sub_fetch(&entry->refs, 1, __ATOMIC_ACQ_REL)) return;
   segue__tls_context_unref(entry->tls);
+  segue__access_log_unref(entry->log);
   segue__free(entry);
 }
 
@@ -41,7 +42,8 @@ static uint32_t to_32(uint64_t n, uint32_t otherwise) {
   return !n ? otherwise : n < UINT32_MAX / 2 ? (uint32_t)n : UINT32_MAX / 2;
 }
 
-static segue__entry *entry_new(segue__ingress *ingress, const segue__module_spec *spec, bool tls) {
+static segue__entry *entry_new(segue__ingress *ingress, const segue__module_spec *spec, bool tls,
+                               segue__access_log *log) {
   const segue__listen_spec *listen = &spec->listen;
   segue_gate *gate = segue__gates_get(ingress->options.gates, spec->name);
   size_t name = strlen(spec->name) + 1;
@@ -51,6 +53,7 @@ static segue__entry *entry_new(segue__ingress *ingress, const segue__module_spec
   entry->refs = 1;
   entry->gate = gate;
   entry->tls = tls ? segue__tls_context_ref(listen->tls) : NULL;
+  entry->log = segue__access_log_ref(log);
   entry->generation_header = listen->generation_header;
   entry->limits = (segue__http_limits){
       .head_bytes = to_32(listen->head_bytes, 0),
@@ -278,12 +281,12 @@ static segue__port *find(const segue__ingress *ingress, const segue__http_addres
 }
 
 static int stage_url(segue__ingress *ingress, const segue__module_spec *spec, const char *url,
-                     segue_error *err) {
+                     segue__access_log *log, segue_error *err) {
   segue__http_address address;
   bool tls;
   int rc = segue__listen_parse(url, &address, &tls, err);
   if (rc < 0) return rc;
-  segue__entry *entry = entry_new(ingress, spec, tls && spec->listen.tls);
+  segue__entry *entry = entry_new(ingress, spec, tls && spec->listen.tls, log);
   if (!entry) return segue__error_set(err, UV_ENOMEM, "%s: out of memory", url);
   segue__port *port = find(ingress, &address, spec->name);
   if (!port) return open_port(ingress, spec, &address, entry, err);
@@ -293,12 +296,39 @@ static int stage_url(segue__ingress *ingress, const segue__module_spec *spec, co
   return 0;
 }
 
+/* Its thread is there from the first access log on. */
+static int start_scribe(segue__ingress *ingress, segue_error *err) {
+  if (ingress->scribe) return 0;
+  segue__scribe_options options = {.log = ingress->options.log,
+                                   .rings = ingress->lane_count,
+                                   .write_log = ingress->options.write_log,
+                                   .data = ingress->options.data};
+  int rc = segue__scribe_new(&ingress->scribe, &options);
+  if (rc < 0)
+    return segue__error_set(err, rc, "cannot start the thread that writes access logs: %s",
+                            segue_strerror(rc));
+  for (size_t i = 0; i < ingress->lane_count; i++)
+    ingress->lanes[i]->ring = segue__scribe_ring(ingress->scribe, i);
+  return 0;
+}
+
 static int stage_module(segue__ingress *ingress, const segue__policy *next,
                         const segue__module_spec *spec, segue_error *err) {
-  int rc = spec->listen.url_count || spec->on_lanes ? start_lanes(ingress, next, err) : 0;
-  for (size_t i = 0; i < spec->listen.url_count && rc == 0; i++)
-    rc = stage_url(ingress, spec, spec->listen.urls[i], err);
+  const segue__listen_spec *listen = &spec->listen;
+  segue__access_log *log = NULL;
+  int rc = listen->url_count || spec->on_lanes ? start_lanes(ingress, next, err) : 0;
+  if (rc == 0 && listen->url_count && listen->access.on) {
+    rc = start_scribe(ingress, err);
+    if (rc == 0) rc = segue__access_log_new(&log, ingress->scribe, &listen->access, err);
+  }
+  for (size_t i = 0; i < listen->url_count && rc == 0; i++)
+    rc = stage_url(ingress, spec, listen->urls[i], log, err);
+  segue__access_log_unref(log);
   return rc;
+}
+
+void segue__ingress_reopen(const segue__ingress *ingress) {
+  if (ingress) segue__scribe_reopen(ingress->scribe);
 }
 
 int segue__ingress_stage(segue__ingress *ingress, const segue__policy *next,
@@ -394,6 +424,8 @@ void segue__ingress_discard(segue__ingress *ingress) {
 static void tell_closed(segue__ingress *ingress) {
   void (*cb)(void *data) = ingress->cb;
   ingress->cb = NULL;
+  segue__scribe_free(ingress->scribe); /* no lane writes any more; the log is still there */
+  ingress->scribe = NULL;
   cb(ingress->data);
 }
 

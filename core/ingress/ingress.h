@@ -20,6 +20,9 @@ typedef struct segue__ingress_options {
   segue__loop *loop; /* of the control thread */
   const segue__log *log;
   segue__gates *gates; /* outlive it */
+  /* The current log, for access logs without a file: called on a thread that may wait. */
+  int (*write_log)(void *data, const segue_log_entry *entry);
+  void *data;
 } segue__ingress_options;
 
 int segue__ingress_new(segue__ingress **out, const segue__ingress_options *options);
@@ -47,6 +50,8 @@ void segue__ingress_free(segue__ingress *ingress, void (*cb)(void *data), void *
 /* Its data threads, for modules that run on them. */
 segue__lanes segue__ingress_lanes(segue__ingress *ingress);
 
+/* Opens the files of access logs anew. NULL allowed. */
+void segue__ingress_reopen(const segue__ingress *ingress);
 /* Those that are live, by index: where, and with which certificate. NULL past the last one, or
  * where ingress is NULL. */
 segue__tls_notice *segue__ingress_certificate(const segue__ingress *ingress, size_t index);

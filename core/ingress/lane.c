@@ -59,14 +59,24 @@ static void on_tls_failure(void *data, const char *peer, void *door, const char 
   add_one(&((segue__outlet *)data)->handshakes);
 }
 
+static void on_refusal(void *data, const char *peer, int status) {
+  segue__outlet *outlet = data;
+  if (outlet->entry->log)
+    segue__access_note(
+        outlet, NULL,
+        &(segue__access){.peer = peer, .module = outlet->entry->module, .status = status});
+}
+
 static void on_crowd(void *data, const char *peer) {
   (void)peer;
   add_one(&((segue__outlet *)data)->crowd);
 }
 
 static void begin(segue__outlet *outlet) {
-  static const segue__http_events events = {
-      .on_connection = on_connection, .on_tls_failure = on_tls_failure, .on_crowd = on_crowd};
+  static const segue__http_events events = {.on_connection = on_connection,
+                                            .on_tls_failure = on_tls_failure,
+                                            .on_refusal = on_refusal,
+                                            .on_crowd = on_crowd};
   segue__lane *lane = outlet->lane;
   outlet->next = lane->outlets;
   lane->outlets = outlet;
@@ -247,6 +257,7 @@ static void *run(void *data) {
   uv_loop_close(&lane->uv);
   free_pool(lane);
   segue__buf_deinit(&lane->headers);
+  segue__buf_deinit(&lane->line);
   pthread_mutex_lock(&lane->lock);
   lane->orphans += lane->out; /* less those who were orphaned since it closed */
   pthread_mutex_unlock(&lane->lock);

@@ -13,6 +13,7 @@
 
 #include "../http/http.h"
 #include "ingress.h"
+#include "scribe.h"
 
 typedef struct segue__lane segue__lane;
 typedef struct segue__port segue__port;
@@ -21,6 +22,7 @@ typedef struct segue__entry {
   int refs; /* atomic */
   segue_gate *gate;
   segue__tls_context *tls; /* NULL: plain */
+  segue__access_log *log;  /* NULL: none */
   bool generation_header;
   segue__http_limits limits;
   char module[]; /* whose gate it is */
@@ -82,6 +84,9 @@ struct segue_request {
   bool gone;           /* atomic */
   bool apart;          /* atomic: there are pieces */
   segue_request *next; /* in the pool, or to be looked at */
+  int answered;        /* with this status, if it streams */
+  uint64_t began_ns;   /* 0: not for a log */
+  uint64_t sent;       /* bytes of a stream */
 
   /* Under the lane's lock. */
   bool posted, entered, ending;
@@ -109,6 +114,8 @@ struct segue__lane {
   segue_request *pool;
   size_t pooled, out; /* requests: to be had, in use */
   segue__buf headers; /* of the answer that is being written */
+  segue__buf line;    /* of an access log, that is being made */
+  segue__ring *ring;  /* set before the first entry that has a log */
   segue__message message, empty_message;
   bool told_empty;
   segue__lane_events events;
@@ -127,7 +134,8 @@ struct segue__ingress {
   segue__lane **lanes;
   size_t lane_count, lanes_empty, lanes_ended;
   segue__port *ports;
-  segue__port *leaving; /* closed, but lanes may not have got to it */
+  segue__scribe *scribe; /* NULL: there was no access log yet */
+  segue__port *leaving;  /* closed, but lanes may not have got to it */
   bool closing;
   void (*cb)(void *data);
   void *data;
@@ -163,6 +171,15 @@ bool segue__lane_post_unlock(segue_request *request);
 void segue__request_arrived(void *outlet, segue__http_request *http);
 void segue__request_look(segue_request *request); /* it was posted */
 void segue__request_orphaned(segue_request *request);
+
+/* access.c, on the lane: one line, where the outlet's entry has a log. */
+typedef struct segue__access {
+  const char *peer, *module;
+  int status;
+  uint64_t bytes, took_ns, generation; /* of the body; 0: it met none */
+} segue__access;
+void segue__access_note(segue__outlet *outlet, const segue__http_request *http,
+                        const segue__access *access); /* http NULL: it was no request */
 
 /* headers.c. check: 0 or SEGUE_EUSAGE. lines: "Name: value\r\n" of each header, and of the
  * generation unless that is 0; 0 or UV_ENOMEM. */

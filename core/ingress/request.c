@@ -11,6 +11,7 @@
 #include "parts.h"
 
 enum { POOL_MAX = 1024, BEHIND_MAX = 1 << 20, HEAD_GUESS = 4096 };
+enum { CLIENT_LEFT = 499 }; /* in access logs, as nginx writes it */
 
 /* ---- Memory ---- */
 
@@ -59,6 +60,22 @@ static void count(segue__outlet *outlet, int class) {
   __atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
 }
 
+/* Before the answer is complete: the request is gone then. */
+static void note(const segue_request *request, int status, uint64_t bytes) {
+  segue__outlet *outlet = request->outlet;
+  if (!outlet || !outlet->entry->log) return;
+  const segue_snapshot *snapshot = request->arrival.pass.snapshot;
+  bool head = request->http->method.len == 4 && memcmp(request->http->method.s, "HEAD", 4) == 0;
+  segue__access_note(
+      outlet, request->http,
+      &(segue__access){.peer = request->http->peer,
+                       .module = outlet->entry->module,
+                       .status = status,
+                       .bytes = head ? 0 : bytes,
+                       .took_ns = request->began_ns ? uv_hrtime() - request->began_ns : 0,
+                       .generation = snapshot ? segue_snapshot_generation(snapshot) : 0});
+}
+
 /* The pass is left behind the answer: a drain is over when all answers are out of the module's
  * hands. */
 static void finish(segue_request *request) {
@@ -68,6 +85,7 @@ static void finish(segue_request *request) {
 
 static void send_whole(segue_request *request, const segue_answer *answer, const char *lines) {
   count(request->outlet, answer->status / 100);
+  note(request, answer->status, answer->len);
   segue__http_respond(request->http, answer->status, answer->content_type, lines, answer->body,
                       answer->len);
   finish(request);
@@ -76,8 +94,16 @@ static void send_whole(segue_request *request, const segue_answer *answer, const
 static void send_head(segue_request *request, const segue_answer *answer, const char *lines) {
   count(request->outlet, answer->status / 100);
   request->streaming = true;
+  request->answered = answer->status;
+  request->sent = answer->len;
   segue__http_stream_begin(request->http, answer->status, answer->content_type, lines);
   if (answer->len) (void)segue__http_stream_write(request->http, answer->body, answer->len);
+}
+
+static int write_on(segue_request *request, const void *data, size_t len) {
+  int rc = segue__http_stream_write(request->http, data, len);
+  if (rc == 0) request->sent += len;
+  return rc;
 }
 
 static void refuse(segue_request *request) {
@@ -104,6 +130,7 @@ static void end(segue_request *request) {
     give_up(request);
     return;
   }
+  note(request, request->answered, request->sent);
   segue__http_stream_end(request->http);
   finish(request);
 }
@@ -120,6 +147,7 @@ static void flow(segue_request *request);
 /* Whoever has it answers sooner or later, and that ends it. */
 static void on_left(segue__http_request *http) {
   segue_request *request = http->user;
+  note(request, request->streaming ? request->answered : CLIENT_LEFT, request->sent);
   count(request->outlet, 0);
   request->outlet = NULL;
   __atomic_store_n(&request->gone, true, __ATOMIC_RELEASE);
@@ -128,6 +156,7 @@ static void on_left(segue__http_request *http) {
 
 static void on_gone(segue__http_request *http) {
   segue_request *request = http->user;
+  note(request, CLIENT_LEFT, 0);
   count(request->outlet, 0);
   request->outlet = NULL;
   request->http = NULL;
@@ -152,10 +181,19 @@ static void on_gate(segue_arrival *arrival, int status) {
   if (!segue__lane_post_unlock(request)) segue__request_orphaned(request);
 }
 
+static void on_misdirected(segue__outlet *outlet, const segue__http_request *http, size_t bytes) {
+  if (outlet->entry->log)
+    segue__access_note(
+        outlet, http,
+        &(segue__access){
+            .peer = http->peer, .module = outlet->entry->module, .status = 421, .bytes = bytes});
+}
+
 /* On a connection that is older than the demand for a certificate. */
 static void send_back(segue__outlet *outlet, segue__http_request *http) {
   static const char text[] = "a certificate is asked for here now: connect again\n";
   count(outlet, 4);
+  on_misdirected(outlet, http, sizeof text - 1);
   segue__http_last(http);
   segue__http_respond(http, 421, "text/plain; charset=utf-8", NULL, text, sizeof text - 1);
 }
@@ -176,6 +214,7 @@ void segue__request_arrived(void *data, segue__http_request *http) {
   http->user = request;
   request->gate = entry->gate;
   request->generation_header = entry->generation_header;
+  if (entry->log) request->began_ns = uv_hrtime();
   request->arrival.cb = on_gate;
   request->arrival.bytes = HEAD_GUESS + http->body.len;
   int rc = segue_gate_submit(entry->gate, &request->arrival);
@@ -208,7 +247,7 @@ static void deliver(segue_request *request, const segue__piece *piece) {
   else if (piece->kind == SEGUE__HEAD)
     send_head(request, &answer, piece->headers);
   else
-    (void)segue__http_stream_write(request->http, piece->body, piece->len);
+    write_on(request, piece->body, piece->len);
 }
 
 static void on_drained(segue__http_request *http) {
@@ -372,7 +411,7 @@ int segue_request_write(segue_request *request, const void *data, size_t len) {
     return post_piece(request,
                       piece_new(SEGUE__DATA, &(segue_answer){.body = data, .len = len}, NULL));
   if (would_block(request, len)) return UV_EAGAIN;
-  return segue__http_stream_write(request->http, data, len) < 0 ? UV_ECONNRESET : 0;
+  return write_on(request, data, len) < 0 ? UV_ECONNRESET : 0;
 }
 
 void segue_request_end(segue_request *request) {

@@ -389,6 +389,7 @@ static void on_trigger(void *data, segue__trigger trigger, const char *cause) {
 static void on_reopen(void *data, const char *cause) {
   segue *s = data;
   size_t count = segue__engine_reopen(s->engine);
+  segue__ingress_reopen(s->ingress);
   segue__log(&s->log, SEGUE__INFO, "module", "files are opened anew", "cause", 's', cause,
              "modules", 'd', (int64_t)count, NULL);
 }
@@ -424,7 +425,13 @@ static int ask_for_first(segue *s) {
 
 static int open_ingress(segue *s) {
   segue__ingress_options options = {
-      .size = sizeof options, .loop = s->loop, .log = &s->log, .gates = s->gates};
+      .size = sizeof options,
+      .loop = s->loop,
+      .log = &s->log,
+      .gates = s->gates,
+      .write_log = write_log,
+      .data = s,
+  };
   return segue__ingress_new(&s->ingress, &options);
 }
 

@@ -39,6 +39,13 @@ typedef enum segue__module_state {
 const char *segue__module_state_name(segue__module_state state);
 const char *segue__replace_name(segue__replace replace);
 
+/* Where requests are written down. */
+typedef struct segue__access_spec {
+  bool on;
+  char *path; /* NULL: through the current log */
+  bool json, no_query;
+} segue__access_spec;
+
 /* Where a module is reached from outside. 0: the default. */
 typedef struct segue__listen_spec {
   char **urls; /* "http://127.0.0.1:8080", "https://..." */
@@ -47,6 +54,7 @@ typedef struct segue__listen_spec {
   bool client_optional;
   void *tls; /* what was made of them, by whoever opens listeners; NULL: nothing yet */
   void (*free_tls)(void *tls);
+  segue__access_spec access;
   bool generation_header; /* answers name the generation that made them */
   uint64_t head_bytes, body_bytes, connections;
   uint64_t head_ms, body_ms, idle_ms, write_ms;

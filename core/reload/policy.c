@@ -90,6 +90,7 @@ static void free_modules(segue__policy *policy) {
     segue__free(module->listen.cert);
     segue__free(module->listen.key);
     segue__free(module->listen.client_ca);
+    segue__free(module->listen.access.path);
     if (module->listen.free_tls) module->listen.free_tls(module->listen.tls);
   }
   segue__free(policy->modules);

@@ -33,6 +33,15 @@ kinds["text or table"] = function(value)
   return kinds.text(value)
 end
 
+kinds["true, text or table"] = function(value)
+  if value == true or type(value) == "table" then return nil end
+  if type(value) ~= "string" then
+    return ("must be true, a file or a table, not %s"):format(value == false and "false"
+      or "a " .. type(value))
+  end
+  return kinds.text(value)
+end
+
 function kinds.duration(value)
   local _, wrong = duration.parse(value)
   return wrong

@@ -55,8 +55,9 @@ local module_keys = {
   kind = "text", replace = { "swap", "handover", "restart" }, config = "text", needs = "texts",
   prepare = "duration", start = "duration", drain = "any", stop = "duration",
   buffer = "table", listen = "text or table", limits = "table", generation_header = "boolean",
-  tls = "table",
+  tls = "table", access_log = "true, text or table",
 }
+local access_keys = { file = "text", format = { "combined", "json" }, query = "boolean" }
 local limit_keys = { head = "size", body = "size", connections = "count", head_time = "duration",
   body_time = "duration", idle = "duration", write = "duration" }
 local buffer_keys = { items = "count", bytes = "count", age = "duration" }
@@ -227,6 +228,17 @@ function Judge:module(name, module)
   return self:listen(module, result, where) and result or nil
 end
 
+-- true: through the current log; a file; or a table that may say more.
+function Judge:access_log(given, result, where)
+  if given == nil then return true end
+  local log = type(given) == "string" and { file = given } or given == true and {} or given
+  if not self:keys(log, access_keys, where) then return false end
+  result.access_on, result.access_json = true, log.format == "json"
+  result.access_no_query = log.query == false
+  result.access_path = log.file and self:folder_path(log.file)
+  return true
+end
+
 -- What its addresses of https:// speak.
 function Judge:tls(module, result, where)
   if module.tls == nil then return true end
@@ -240,7 +252,7 @@ end
 function Judge:listen(module, result, where)
   local listen, limits = module.listen, module.limits or {}
   if listen == nil then
-    for _, key in ipairs { "limits", "generation_header", "tls" } do
+    for _, key in ipairs { "limits", "generation_header", "tls", "access_log" } do
       if module[key] ~= nil then
         self:problem(("%s: %s is for modules that listen: give it listen = \"http://HOST:PORT\"")
           :format(where, key), where)
@@ -256,6 +268,7 @@ function Judge:listen(module, result, where)
   end
   if not self:keys(limits, limit_keys, where .. ".limits") then return false end
   if not self:tls(module, result, where) then return false end
+  if not self:access_log(module.access_log, result, where .. ".access_log") then return false end
   result.listen, result.generation_header = listen, module.generation_header
   result.limit_head_bytes = limits.head and check.size(limits.head)
   result.limit_body_bytes = limits.body and check.size(limits.body)

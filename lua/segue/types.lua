@@ -48,6 +48,11 @@
 ---@field idle? segue.Duration between requests; default: 75 s
 ---@field write? segue.Duration of a client that does not read; default: 30 s
 
+---@class segue.AccessLog
+---@field file? string beside the policy unless it begins with /; without one: the current log
+---@field format? "combined"|"json"
+---@field query? boolean false: lines leave out what is behind "?"
+
 ---@class segue.ModuleTls
 ---@field cert string PEM: the certificate, then what leads to its CA
 ---@field key string PEM, for this user only
@@ -79,6 +84,7 @@
 ---@field start? segue.Duration
 ---@field drain? segue.Duration|segue.Drain a time alone: cut when it is over
 ---@field listen? string|string[] where it is reached: "http://HOST:PORT", "https://HOST:PORT"
+---@field access_log? true|string|segue.AccessLog a line for each request; true: in the current log
 ---@field tls? segue.ModuleTls of its addresses that begin with https://
 ---@field generation_header? boolean answers name the generation that made them
 ---@field limits? segue.Limits of its listeners

@@ -292,6 +292,7 @@ int main(int argc, char **argv) {
   options.lua_dir = "lua";
   options.on_start = on_start;
   options.on_log = on_log;
+  options.signals = true;
   lock_path = argv[2];
   int rc = segue_new(&instance, &options, &error);
   if (rc == 0) rc = segue_module_register(instance, "service", &ops, NULL);

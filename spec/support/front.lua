@@ -23,7 +23,8 @@ function M.build()
   assert(libraries.code == 0, libraries:describe())
   local cc = process.run { "sh", "-c", table.concat({ "cc -std=c11 -D_GNU_SOURCE -Wall -Wextra",
     "-Werror", os.getenv("SEGUE_SPEC_CFLAGS"), "-Icore -o", program, "spec/embed/ingress.c",
-    os.getenv("SEGUE_BUILD") .. "/libsegue.a", (libraries.stdout:gsub("\n", " ")),
+    "-rdynamic -Wl,--whole-archive", os.getenv("SEGUE_BUILD") .. "/libsegue.a",
+    "-Wl,--no-whole-archive", (libraries.stdout:gsub("\n", " ")),
     "-lm -ldl -pthread" }, " "), deadline_ms = 120000 }
   assert(cc.code == 0, cc:describe())
 end
@@ -45,7 +46,7 @@ function M.cleanup()
 end
 
 --- Writes the policy anew: module: keys of the service; top: of the policy; others: modules;
---- replace. @AT@ is the port of the service.
+--- replace; config: more of it. @AT@ is the port of the service, @DIR@ its folder.
 function Front:policy(options)
   for key, value in pairs(options) do self.options[key] = value end
   local o = self.options
@@ -53,7 +54,7 @@ function Front:policy(options)
 local segue = require "segue"
 return {
   sources = { segue.file "a.yaml" },
-  triggers = { segue.http "127.0.0.1:%d" }, %s
+  triggers = { segue.http "127.0.0.1:%d", segue.signal("USR2", "reopen") }, %s
   modules = {
     service = { kind = "c", plugin = "service", replace = "%s", %s },
     %s
@@ -64,13 +65,15 @@ end
 
 function Front:config(value, more)
   self.dir:write("a.yaml", ("a: %d\nexclusive: %s\n%s"):format(value,
-    tostring(self.options.replace == "restart"), more or ""))
+    tostring(self.options.replace == "restart"), (more or self.options.config):gsub("@DIR@",
+      self.dir.path)))
 end
 
 --- dir: of files that are there already; wrap: words before the program.
 function M.start(options)
   local self = setmetatable({ at = port.free(), admin = port.free(),
-    dir = options.dir or tempdir.new(), options = { top = "", others = "", replace = "handover",
+    dir = options.dir or tempdir.new(), options = { top = "", others = "", config = "",
+      replace = "handover",
       module = 'listen = "http://127.0.0.1:@AT@"' } }, Front)
   local path = self:policy(options)
   self:config(1)

@@ -161,6 +161,8 @@ describe("an ingress", function()
     for n = 1, 200 do
       local p, q = port.free(), port.free()
       local one, two = policy { m = { url(p) } }, policy { m = { url(p), url(q) } }
+      two.modules[0].listen.access.on = true
+      two.modules[0].listen.access.path = C.segue__strdup("/dev/null")
       C.segue__mem_fail_at(n)
       local rc = open()
       if rc == 0 then

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Access logs are written by one thread, so that no lane ever waits for a file. A lane puts its
+ * lines into a ring that only it writes to and only the scribe reads; what does not fit is dropped
+ * and counted. While there is work the scribe looks a hundred times a second and is woken by
+ * nobody.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "scribe.h"
+
+enum { RING = 1 << 20, BATCH = 1 << 17, TURN_MS = 10 };
+
+struct segue__ring {
+  uint64_t head __attribute__((aligned(64))); /* atomic, the scribe's */
+  uint64_t tail __attribute__((aligned(64))); /* atomic, the lane's */
+  segue__scribe *scribe;
+  char *memory;
+};
+
+typedef struct record {
+  uint32_t size, len;     /* of all of it; of the text */
+  segue__access_log *log; /* NULL: nothing up to the end of the memory */
+  char text[];
+} record;
+
+struct segue__access_log {
+  int refs; /* atomic */
+  segue__scribe *scribe;
+  char *path; /* NULL: the current log */
+  bool json, query;
+  segue__access_log *next, *todo;
+  bool reopen; /* under the scribe's lock, as next is */
+  /* the scribe's */
+  int fd;
+  bool failing, torn;
+  uint64_t lines;
+  size_t len;
+  char batch[BATCH];
+};
+
+struct segue__scribe {
+  segue__scribe_options options;
+  pthread_t thread;
+  pthread_mutex_t lock;
+  segue__access_log *logs, *retired; /* under the lock */
+  segue__ring *rings;
+  size_t ring_count;
+  int wake;
+  int asleep, stop; /* atomic */
+  uint64_t lines, dropped;
+};
+
+/* ---- Rings ---- */
+
+static void wake(segue__scribe *scribe) {
+  uint64_t one = 1;
+  ssize_t n = write(scribe->wake, &one, sizeof one);
+  (void)n; /* it cannot be full before it was read */
+}
+
+static record *record_at(const segue__ring *ring, uint64_t at) {
+  return (record *)(void *)(ring->memory + (at & (RING - 1)));
+}
+
+void segue__ring_put(segue__ring *ring, segue__access_log *log, const char *text, size_t len) {
+  size_t size = (sizeof(record) + len + 15) & ~(size_t)15;
+  uint64_t tail = ring->tail, left = RING - (tail & (RING - 1));
+  uint64_t filler = left < size ? left : 0;
+  uint64_t head = __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE);
+  if (tail + filler + size - head > RING) {
+    __atomic_add_fetch(&ring->scribe->dropped, 1, __ATOMIC_RELAXED);
+    return;
+  }
+  if (filler) *record_at(ring, tail) = (record){.size = (uint32_t)filler};
+  record *r = record_at(ring, tail + filler);
+  *r = (record){.size = (uint32_t)size, .len = (uint32_t)len, .log = log};
+  memcpy(r->text, text, len);
+  __atomic_store_n(&ring->tail, tail + filler + size, __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(&ring->scribe->asleep, __ATOMIC_SEQ_CST) &&
+      __atomic_exchange_n(&ring->scribe->asleep, 0, __ATOMIC_SEQ_CST))
+    wake(ring->scribe);
+}
+
+/* ---- Writing ---- */
+
+static int write_all(segue__access_log *log, const char *text, size_t len) {
+  size_t sent = 0;
+  while (sent < len) {
+    ssize_t n = write(log->fd, text + sent, len - sent);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      int error = errno;
+      if (sent) log->torn = text[sent - 1] != '\n';
+      return error;
+    }
+    sent += (size_t)n;
+  }
+  return 0;
+}
+
+static void tell(segue__access_log *log, int error) {
+  const segue__log *to = log->scribe->options.log;
+  if (error && !log->failing)
+    segue__log(to, SEGUE__ERROR, "ingress", "the access log cannot be written: lines are lost",
+               "file", 's', log->path, "error", 's', strerror(error), NULL);
+  else if (!error && log->failing)
+    segue__log(to, SEGUE__INFO, "ingress", "the access log can be written again", "file", 's',
+               log->path, NULL);
+  log->failing = error != 0;
+}
+
+static void flush(segue__access_log *log) {
+  if (!log->len) return;
+  int error = log->torn ? write_all(log, "\n", 1) : 0;
+  if (!error) {
+    log->torn = false;
+    error = write_all(log, log->batch, log->len);
+  }
+  __atomic_add_fetch(error ? &log->scribe->dropped : &log->scribe->lines, log->lines,
+                     __ATOMIC_RELAXED);
+  tell(log, error);
+  log->len = log->lines = 0;
+}
+
+static void hand_on(segue__scribe *scribe, record *r) {
+  r->text[r->len - 1] = 0;
+  segue_log_entry entry = {.level = SEGUE_INFO, .group = "access", .message = r->text};
+  int rc = scribe->options.write_log ? scribe->options.write_log(scribe->options.data, &entry) : -1;
+  __atomic_add_fetch(rc < 0 ? &scribe->dropped : &scribe->lines, 1, __ATOMIC_RELAXED);
+}
+
+static void take(segue__scribe *scribe, record *r) {
+  segue__access_log *log = r->log;
+  if (!log->path) {
+    hand_on(scribe, r);
+    return;
+  }
+  if (log->len + r->len > BATCH) flush(log);
+  memcpy(log->batch + log->len, r->text, r->len);
+  log->len += r->len;
+  log->lines++;
+}
+
+static bool drain_one(segue__scribe *scribe, segue__ring *ring) {
+  uint64_t head = ring->head, tail = __atomic_load_n(&ring->tail, __ATOMIC_SEQ_CST);
+  bool any = head != tail;
+  while (head != tail) {
+    record *r = record_at(ring, head);
+    uint32_t size = r->size;
+    if (r->log) take(scribe, r);
+    head += size;
+    __atomic_store_n(&ring->head, head, __ATOMIC_RELEASE);
+  }
+  return any;
+}
+
+static bool drain(segue__scribe *scribe) {
+  bool any = false;
+  for (size_t i = 0; i < scribe->ring_count; i++)
+    any = drain_one(scribe, &scribe->rings[i]) || any;
+  return any;
+}
+
+/* ---- Files ---- */
+
+static int open_file(const char *path) {
+  int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
+  return fd < 0 ? -errno : fd;
+}
+
+static void reopen(segue__access_log *log) {
+  int fd = open_file(log->path);
+  if (fd < 0) {
+    segue__log(log->scribe->options.log, SEGUE__ERROR, "ingress",
+               "the access log cannot be opened anew: the old file is written on", "file", 's',
+               log->path, "error", 's', strerror(-fd), NULL);
+    return;
+  }
+  close(log->fd);
+  log->fd = fd;
+  log->torn = false;
+}
+
+static void free_log(segue__access_log *log) {
+  if (log->fd >= 0) close(log->fd);
+  segue__free(log->path);
+  segue__free(log);
+}
+
+/* Logs are freed here only, so those that are to be opened anew stay while that is done. */
+static void flush_all(segue__scribe *scribe) {
+  segue__access_log *todo = NULL;
+  pthread_mutex_lock(&scribe->lock);
+  for (segue__access_log *log = scribe->logs; log; log = log->next) {
+    log->todo = todo;
+    todo = log;
+  }
+  pthread_mutex_unlock(&scribe->lock);
+  for (segue__access_log *log = todo; log; log = log->todo) {
+    flush(log);
+    if (__atomic_exchange_n(&log->reopen, false, __ATOMIC_ACQ_REL)) reopen(log);
+  }
+}
+
+static segue__access_log *take_retired(segue__scribe *scribe) {
+  pthread_mutex_lock(&scribe->lock);
+  segue__access_log *first = scribe->retired;
+  scribe->retired = NULL;
+  pthread_mutex_unlock(&scribe->lock);
+  return first;
+}
+
+static void sleep_until_woken(segue__scribe *scribe, int ms) {
+  struct pollfd p = {.fd = scribe->wake, .events = POLLIN};
+  uint64_t count;
+  if (poll(&p, 1, ms) > 0 && read(scribe->wake, &count, sizeof count) < 0) return;
+}
+
+/* Who retires a log wrote nothing to it after, so one look at all rings finds the last line. */
+static void *run(void *data) {
+  segue__scribe *scribe = data;
+  bool stop = false;
+  while (!stop) {
+    stop = __atomic_load_n(&scribe->stop, __ATOMIC_SEQ_CST);
+    segue__access_log *retired = take_retired(scribe);
+    bool any = drain(scribe);
+    flush_all(scribe);
+    for (segue__access_log *next; retired; retired = next) {
+      next = retired->next;
+      flush(retired);
+      free_log(retired);
+    }
+    if (stop) break;
+    if (any) {
+      sleep_until_woken(scribe, TURN_MS);
+      continue;
+    }
+    __atomic_store_n(&scribe->asleep, 1, __ATOMIC_SEQ_CST);
+    if (!drain(scribe)) sleep_until_woken(scribe, -1);
+    __atomic_store_n(&scribe->asleep, 0, __ATOMIC_SEQ_CST);
+  }
+  return NULL;
+}
+
+/* ---- Life ---- */
+
+static int start_thread(segue__scribe *scribe) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int rc = -pthread_create(&scribe->thread, NULL, run, scribe);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return rc;
+}
+
+static void free_scribe(segue__scribe *scribe) {
+  for (size_t i = 0; i < scribe->ring_count; i++)
+    segue__free(scribe->rings[i].memory);
+  segue__free(scribe->rings);
+  if (scribe->wake >= 0) close(scribe->wake);
+  pthread_mutex_destroy(&scribe->lock);
+  segue__free(scribe);
+}
+
+int segue__scribe_new(segue__scribe **out, const segue__scribe_options *options) {
+  segue__scribe *scribe = segue__calloc(1, sizeof *scribe);
+  *out = NULL;
+  if (!scribe) return UV_ENOMEM;
+  scribe->options = *options;
+  pthread_mutex_init(&scribe->lock, NULL);
+  scribe->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  int rc = scribe->wake < 0 ? -errno : 0;
+  scribe->rings = segue__calloc(options->rings, sizeof *scribe->rings);
+  if (!scribe->rings) rc = UV_ENOMEM;
+  for (size_t i = 0; i < options->rings && rc == 0; i++) {
+    scribe->rings[i].scribe = scribe;
+    scribe->rings[i].memory = segue__malloc(RING);
+    scribe->ring_count = i + 1;
+    if (!scribe->rings[i].memory) rc = UV_ENOMEM;
+  }
+  if (rc == 0) rc = start_thread(scribe);
+  if (rc < 0)
+    free_scribe(scribe);
+  else
+    *out = scribe;
+  return rc;
+}
+
+segue__ring *segue__scribe_ring(segue__scribe *scribe, size_t index) {
+  return &scribe->rings[index];
+}
+
+void segue__scribe_free(segue__scribe *scribe) {
+  if (!scribe) return;
+  __atomic_store_n(&scribe->stop, 1, __ATOMIC_SEQ_CST);
+  wake(scribe);
+  pthread_join(scribe->thread, NULL);
+  free_scribe(scribe);
+}
+
+void segue__scribe_reopen(segue__scribe *scribe) {
+  if (!scribe) return;
+  pthread_mutex_lock(&scribe->lock);
+  for (segue__access_log *log = scribe->logs; log; log = log->next)
+    if (log->path) __atomic_store_n(&log->reopen, true, __ATOMIC_RELEASE);
+  pthread_mutex_unlock(&scribe->lock);
+  wake(scribe);
+}
+
+void segue__scribe_figures(const segue__scribe *scribe, uint64_t *lines, uint64_t *dropped) {
+  *lines = __atomic_load_n(&scribe->lines, __ATOMIC_RELAXED);
+  *dropped = __atomic_load_n(&scribe->dropped, __ATOMIC_RELAXED);
+}
+
+int segue__access_log_new(segue__access_log **out, segue__scribe *scribe,
+                          const segue__access_spec *spec, segue_error *err) {
+  segue__access_log *log = segue__malloc(sizeof *log);
+  *out = NULL;
+  if (log) {
+    memset(log, 0, offsetof(segue__access_log, batch));
+    log->path = segue__strdup(spec->path);
+  }
+  if (!log || (spec->path && !log->path)) {
+    segue__free(log);
+    return segue__error_set(err, UV_ENOMEM, "the access log cannot be opened: out of memory");
+  }
+  log->refs = 1;
+  log->scribe = scribe;
+  log->json = spec->json;
+  log->query = !spec->no_query;
+  log->fd = spec->path ? open_file(spec->path) : -1;
+  if (spec->path && log->fd < 0) {
+    int rc = segue__error_set(err, log->fd, "the access log %s cannot be opened: %s", spec->path,
+                              strerror(-log->fd));
+    log->fd = -1;
+    free_log(log);
+    return rc;
+  }
+  pthread_mutex_lock(&scribe->lock);
+  log->next = scribe->logs;
+  scribe->logs = log;
+  pthread_mutex_unlock(&scribe->lock);
+  *out = log;
+  return 0;
+}
+
+segue__access_log *segue__access_log_ref(segue__access_log *log) {
+  if (log) __atomic_add_fetch(&log->refs, 1, __ATOMIC_RELAXED);
+  return log;
+}
+
+/* Its last lines may still be in a ring: the scribe frees it when it has found them. */
+void segue__access_log_unref(segue__access_log *log) {
+  if (!log || __atomic_sub_fetch(&log->refs, 1, __ATOMIC_ACQ_REL)) return;
+  segue__scribe *scribe = log->scribe;
+  pthread_mutex_lock(&scribe->lock);
+  segue__access_log **link = &scribe->logs;
+  while (*link != log)
+    link = &(*link)->next;
+  *link = log->next;
+  log->next = scribe->retired;
+  scribe->retired = log;
+  pthread_mutex_unlock(&scribe->lock);
+  wake(scribe);
+}
+
+bool segue__access_log_is_json(const segue__access_log *log) {
+  return log->json;
+}
+
+bool segue__access_log_tells_query(const segue__access_log *log) {
+  return log->query;
+}
