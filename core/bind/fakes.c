@@ -375,16 +375,53 @@ struct segue__fake_module {
   segue__fake_module *next;
 };
 
+/* An operation that takes a while. */
+struct segue__fake_delay {
+  segue__timer timer;
+  segue__rehearsal *r;
+  segue_op *op;
+  segue_error error;
+  segue__fake_delay *next;
+};
+
+static void delay_over(segue__timer *timer) {
+  segue__fake_delay *delay = timer->data;
+  segue__fake_delay **link = &delay->r->delays;
+  while (*link != delay)
+    link = &(*link)->next;
+  *link = delay->next;
+  segue__timer_stop(delay->r->loop, timer);
+  segue_op_done(delay->op, delay->error.code, delay->error.code ? &delay->error : NULL);
+  segue__free(delay);
+}
+
+void segue__fakes_hurry(segue__rehearsal *r) {
+  while (r->delays)
+    delay_over(&r->delays->timer);
+}
+
+/* False: it is to be done at once. */
+static bool take_time(segue__rehearsal *r, segue_op *op, uint64_t ms, const segue_error *error) {
+  segue__fake_delay *delay = ms ? segue__calloc(1, sizeof *delay) : NULL;
+  if (!delay) return false;
+  *delay = (segue__fake_delay){.r = r, .op = op, .error = *error, .next = r->delays};
+  delay->timer.data = delay;
+  r->delays = delay;
+  if (segue__timer_start(r->loop, &delay->timer, ms, delay_over) < 0) delay_over(&delay->timer);
+  return true;
+}
+
 /* An instance is the module that it is of: there is nothing in it. */
 static void act(segue__fake_module *module, const char *verb, segue_op *op,
                 const segue_slice *config) {
   segue__question q = {
       .what = SEGUE__ASKED_MODULE, .name = module->name, .verb = verb, .config = config};
-  segue_error err;
+  segue_error err = {0};
   ask(module->r, &q);
   int rc = q.message ? segue__error_set(&err, q.code, "%s", q.message) : 0;
+  uint64_t ms = q.delay_ms;
   question_deinit(&q);
-  segue_op_done(op, rc, rc ? &err : NULL);
+  if (!take_time(module->r, op, ms, &err)) segue_op_done(op, rc, rc ? &err : NULL);
 }
 
 static void prepare(void *userdata, segue_op *op, const segue_slice *next, const segue_slice *prev,

@@ -257,6 +257,7 @@ static void free_records(segue__rehearsal *r) {
 void segue__rehearsal_free(segue__rehearsal *r) {
   if (!r) return;
   if (r->engine) {
+    segue__fakes_hurry(r);
     segue__engine_stop(r->engine, set_true, &r->engine_stopped);
     wind_down(r, &r->engine_stopped);
     stop_triggers(r);

@@ -69,6 +69,7 @@ typedef struct segue__fired {
 
 typedef struct segue__fake_call segue__fake_call;
 typedef struct segue__fake_module segue__fake_module;
+typedef struct segue__fake_delay segue__fake_delay;
 typedef struct segue__fake_poll segue__fake_poll;
 
 typedef struct segue__rehearsal {
@@ -95,6 +96,7 @@ typedef struct segue__rehearsal {
   segue__stand_in stand_in;
   segue__fake_call *calls;
   segue__fake_module *modules;
+  segue__fake_delay *delays;
   segue__module_kind kinds[2];
   bool sealed;                             /* the disk is empty but for the Lua half */
   bool engine_stopped, lua_closed, failed; /* failed: memory ran out for a record */
@@ -115,6 +117,7 @@ int segue__fakes_put(segue__rehearsal *r, const char *path, const char *data, si
 const segue__fake_file *segue__fakes_find(const segue__rehearsal *r, const char *path);
 void segue__fakes_remove(segue__rehearsal *r, const char *path); /* the disk's counts again */
 int segue__fakes_setenv(segue__rehearsal *r, const char *name, const char *value); /* NULL: unset */
+void segue__fakes_hurry(segue__rehearsal *r); /* modules are done with what they are at */
 void segue__fakes_init(segue__rehearsal *r);
 void segue__fakes_deinit(segue__rehearsal *r);
 

@@ -6,8 +6,10 @@
  * modules that are trusted (jit = true), which also get Lua's own functions for texts.
  */
 #include <lualib.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "state.h"
 
@@ -72,6 +74,42 @@ static int os_getenv(lua_State *L) {
   return 1;
 }
 
+static lua_Number seconds_now(lua_State *L) {
+  const segue__lua *lua = segue__lua_of(L);
+  return lua->loop ? floor((lua_Number)segue__loop_wall_ms(lua->loop) / 1000)
+                   : (lua_Number)time(NULL);
+}
+
+/* What time it is, the loop says: in a rehearsal that is the simulated clock. */
+static int os_time(lua_State *L) {
+  if (lua_isnoneornil(L, 1)) {
+    lua_pushnumber(L, seconds_now(L));
+    return 1;
+  }
+  lua_settop(L, 1);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  lua_call(L, 1, 1);
+  return 1;
+}
+
+static int os_date(lua_State *L) {
+  const char *format = luaL_optstring(L, 1, "%c");
+  lua_Number when = lua_isnoneornil(L, 2) ? seconds_now(L) : luaL_checknumber(L, 2);
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_pushstring(L, format);
+  lua_pushnumber(L, when);
+  lua_call(L, 2, 1);
+  return 1;
+}
+
+/* A function of the table on top gives way to another one, which calls it. */
+static void wrap(lua_State *L, const char *name, lua_CFunction fn) {
+  lua_getfield(L, -1, name);
+  lua_pushcclosure(L, fn, 1);
+  lua_setfield(L, -2, name);
+}
+
 /* print goes to the log. */
 static int print(lua_State *L) {
   segue__lua *lua = segue__lua_of(L);
@@ -107,6 +145,8 @@ void segue__sandbox_open(lua_State *L) {
   keep_only(L, times);
   lua_pushcfunction(L, os_getenv);
   lua_setfield(L, -2, "getenv");
+  wrap(L, "time", os_time);
+  wrap(L, "date", os_date);
   lua_pop(L, 1);
   lua_getfield(L, -1, "string");
   keep_only(L, strings);

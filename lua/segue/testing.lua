@@ -221,8 +221,9 @@ function Rehearsal:on_resolve(fn)
 end
 
 --- Judges what modules do: fn(name, verb, config), verb being prepare, start, drain or stop, may
---- return false and why: then it fails. Without it modules do as they are told.
----@param fn fun(name: string, verb: string, config?: any): boolean?, string?
+--- return false and why: then it fails; or { seconds = 30 }: so long it takes. Without it modules
+--- do as they are told, at once.
+---@param fn fun(name: string, verb: string, config?: any): boolean|{ seconds: number }|nil, string?
 ---@return segue.Rehearsal self
 function Rehearsal:on_module(fn)
   return add_handler(self, "module", fn)

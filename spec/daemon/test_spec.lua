@@ -44,6 +44,8 @@ describe("segue test", function()
     assert.equal(5, all_pass "examples/testing")
     assert.equal(4, all_pass "examples/orchestration")
     assert.equal(6, all_pass "examples/remote")
+    assert.equal(4, all_pass "examples/maintenance")
+    assert.equal(3, all_pass "examples/rollback")
   end)
 
   it("runs all of a folder, one file, and the current folder", function()

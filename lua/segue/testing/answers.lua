@@ -103,6 +103,10 @@ function M.module(self, question)
   if not self then return {} end -- it is on its way out
   table.insert(self.operations_done, question)
   local answer, why = ask(self, "module", question.name, question.verb, question.config)
+  if type(answer) == "table" then
+    known("t:on_module", answer, { seconds = 1 })
+    return { delay_ms = delay(answer) }
+  end
   if answer ~= false then return {} end
   return { code = "SEGUE_EMODULE",
     message = tostring(why or ("%s of %s fails, says the spec"):format(question.verb,

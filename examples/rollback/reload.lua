@@ -1,0 +1,16 @@
+-- SPDX-License-Identifier: MIT
+-- What becomes of drains that run over: the store goes back to what it was, the front has time.
+local segue = require "segue"
+
+return {
+  name = "rollback",
+  sources = { segue.file "config.yaml" },
+  triggers = { segue.signal "HUP" },
+
+  modules = {
+    store = { kind = "c", config = "store", replace = "restart",
+              drain = { within = "5s", over = "undo" } },
+    front = { kind = "c", config = "front", needs = { "store" },
+              drain = { within = "10s", over = "wait", again = 2 } },
+  },
+}
