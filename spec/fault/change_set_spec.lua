@@ -4,16 +4,12 @@
 -- The next start serves the old generation or the new one: configuration, modules, record and what
 -- the modules did outside belong to the same one.
 local cjson = require "cjson"
+local kill = require "spec.support.killed"
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"
 local tempdir = require "spec.support.tempdir"
 local uv = require "luv"
 local wait = require "spec.support.wait"
-
-local ffi = require "ffi"
-ffi.cdef "void (*signal(int signum, void (*handler)(int)))(int);"
-local SIGPIPE, SIG_IGN = 13, ffi.cast("void (*)(int)", 1)
-ffi.C.signal(SIGPIPE, SIG_IGN) -- who is killed may be asked just then
 
 local policy = [[
 local segue = require "segue"
@@ -61,23 +57,8 @@ describe("a change set of two modules", function()
       files = { ["a.yaml"] = "ledger: {n: 1}\n", ["b.yaml"] = "port: {n: 1}\n" } }
   end
 
-  local function armed(d, faults)
-    d.options.env.SEGUE_FAULTS = faults
-    d:spawn()
-    d.options.env.SEGUE_FAULTS = nil
-  end
-
-  local function killed(d, point)
-    local _, signal = d:wait_exit(20000)
-    assert.equal(9, signal, point .. " was not reached: " .. d:log())
-  end
-
-  -- POSTs without minding that nobody may answer: the status, or nil.
-  local function ask(d, path)
-    local ok, r = pcall(d.control, d, { method = "POST", path = path, deadline_ms = 20000,
-      headers = { Accept = "application/json" } })
-    return ok and r.status or nil
-  end
+  local armed, killed = kill.arm, kill.wait
+  local function ask(d, path) return (kill.ask(d, path)) end
 
   local function out(d, name) return tonumber(d.dir:read(name .. ".out")) end
 
@@ -101,10 +82,7 @@ describe("a change set of two modules", function()
 
   -- It goes on: with numbers of its own, and everything can change again.
   local function goes_on(d)
-    local before, top = d:json "/api/v1/status".generation, 0
-    for _, reload in ipairs(d:json "/api/v1/reloads?limit=1000") do
-      top = math.max(top, reload.id)
-    end
+    local before, top = d:json "/api/v1/status".generation, kill.top(d)
     save(d, 50)
     local status, answer = d:reload()
     assert.equal(200, status, cjson.encode(answer))

@@ -3,13 +3,9 @@
 -- next start serves the old generation or the new one, whole; numbers go on; what was answered for
 -- holds.
 local cjson = require "cjson"
+local kill = require "spec.support.killed"
 local segue = require "spec.support.segue"
 local wait = require "spec.support.wait"
-
-local ffi = require "ffi"
-ffi.cdef "void (*signal(int signum, void (*handler)(int)))(int);"
-local SIGPIPE, SIG_IGN = 13, ffi.cast("void (*)(int)", 1)
-ffi.C.signal(SIGPIPE, SIG_IGN) -- who is killed may be asked just then
 
 local policy = [[
 local segue = require "segue"
@@ -33,25 +29,12 @@ local function put(d, n)
   d.dir:save("b.yaml", ("y: %d\n"):format(n))
 end
 
--- Starts it with a point armed that strikes the n-th time it is reached.
-local function armed(d, faults)
-  d.options.env = { SEGUE_FAULTS = faults }
-  d:spawn()
-  d.options.env = nil
-end
+local armed, killed = kill.arm, kill.wait
 
-local function killed(d)
-  local _, signal = d:wait_exit(20000)
-  assert.equal(9, signal, "the point was not reached: " .. d:log())
-end
-
--- POSTs without minding that nobody may answer: the status, or nil.
 local function ask(d, path)
-  local ok, r = pcall(d.control, d, { method = "POST", path = path,
-    headers = { Accept = "application/json" }, deadline_ms = 20000 })
-  local read, answer = pcall(cjson.decode, ok and r.body)
-  if read and type(answer) == "table" and answer.id then told = math.max(told, answer.id) end
-  return ok and r.status or nil
+  local status, answer = kill.ask(d, path)
+  if answer and answer.id then told = math.max(told, answer.id) end
+  return status
 end
 
 -- Whole, and numbered on: what is live is one of the two, and the next reload has numbers of its
@@ -62,10 +45,7 @@ local function judge(d, old, new)
   assert.equal(config.x, config.y)
   assert.truthy(config.x == old or config.x == new, cjson.encode(config))
   local before = d:json "/api/v1/status".generation
-  local top = told
-  for _, reload in ipairs(d:json "/api/v1/reloads?limit=1000") do
-    top = math.max(top, reload.id)
-  end
+  local top = math.max(told, kill.top(d))
   put(d, 50)
   local status, answer = d:reload "?force=1"
   assert.equal(200, status, cjson.encode(answer))
