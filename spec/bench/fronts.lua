@@ -11,7 +11,7 @@ local M = {}
 local build = os.getenv("SEGUE_BUILD") or "build"
 local ROUNDS, SECONDS, EVERY_MS = 3, 2, 200
 
-local OURS = { "swap", "handover", "restart" }
+local OURS = { "swap", "handover", "restart", "lua" }
 local PEERS = { "nginx", "haproxy", "caddy", "nginx_lua" }
 local NAMES = { nginx = "nginx, HUP", haproxy = "HAProxy, USR2", caddy = "Caddy, /load",
   nginx_lua = "nginx-lua, HUP" }
@@ -188,6 +188,10 @@ local function report_peers(report, all)
       unit = "broken, reloads" }
     report { ours = ours.busy.memory, theirs = theirs.busy.memory, peer = peer, unit = "MB after" }
   end
+  report { ours = all.lua.quiet.us, theirs = all.nginx_lua.quiet.us, peer = NAMES.nginx_lua,
+    unit = "µs CPU/request, lua", at_most = 1 }
+  report { ours = all.lua.busy.rate, theirs = all.nginx_lua.busy.rate, peer = NAMES.nginx_lua,
+    unit = "req/s, reloads, lua" }
 end
 
 local function row(title, close)

@@ -217,8 +217,20 @@ end
 -- The fronts: servers on one thread each whose answer is what their configuration says, so that
 -- each reload really changes what is served.
 
---- Segue with a C module that listens, replaced by `replace`; by restart it holds a lock.
+local lua_module = [[
+local text
+return {
+  start = function(config) text = "m" .. config.value .. "\n" end,
+  handle = function() return 200, { ["content-type"] = "text/plain" }, text end,
+}
+]]
+
+--- Segue with a C module that listens, replaced by `replace`; by restart it holds a lock. "lua":
+--- with one in Lua, replaced by handover.
 function M.module(replace)
+  local kind = replace == "lua" and 'kind = "lua", code = "front.lua"'
+    or ('kind = "c", plugin = "%s/%s/bench/numbered.so", replace = "%s"'):format(uv.cwd(), build,
+      replace)
   return new("segue", {
     command = function(self)
       self.dir:write("fixed.yaml", replace == "restart"
@@ -229,11 +241,11 @@ return {
   sources = { segue.file "fixed.yaml", segue.file "config.yaml" },
   triggers = { segue.http "127.0.0.1:%d" },
   threads = 1,
-  modules = { service = { kind = "c", plugin = "%s", config = "service", replace = "%s",
-                          listen = "http://127.0.0.1:%d", generation_header = %s } },
+  modules = { service = { %s, config = "service", listen = "http://127.0.0.1:%d",
+                          generation_header = %s } },
 }
-]]):format(self.admin, uv.cwd() .. "/" .. build .. "/bench/numbered.so", replace, self.port,
-        tostring(self.numbered or false)))
+]]):format(self.admin, kind, self.port, tostring(self.numbered or false)))
+      self.dir:write("front.lua", lua_module)
       return { uv.cwd() .. "/" .. build .. "/segue", "run", "-c", self.dir:at("reload.lua"),
         cwd = self.dir.path }
     end,
