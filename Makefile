@@ -348,7 +348,7 @@ tsan-run:
 	@SEGUE_SPEC_PRELOAD=$(SAN_PRELOAD) TSAN_OPTIONS=halt_on_error=0:exitcode=66 $(RUN_SPECS)
 
 .PHONY: mutants
-mutants: deps ## take safeguards out of the code one by one: the specs must notice each
+mutants: deps ## take safeguards out of the code one by one: the specs must notice each: [MUTANT=word]
 	@$(MAKE) --no-print-directory specs-built
 	@SEGUE_SPEC_BUILD=$(SPEC_OUT) luajit spec/fault/mutants.lua
 
