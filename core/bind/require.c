@@ -168,6 +168,8 @@ static void load_library(lua_State *L, const char *name) {
 static int raise_missing(lua_State *L, const char *name, const char *path, const segue_error *err) {
   if (err->code == UV_ENOENT)
     return luaL_error(L, "module '%s' not found: there is no %s beside the policy", name, path);
+  if (err->code == SEGUE_EUSAGE && segue__lua_of(L)->owner)
+    return luaL_error(L, "require '%s': its name must be written out: require \"%s\"", name, name);
   if (err->code == SEGUE_EUSAGE)
     return luaL_error(L, "require '%s' comes too late: require it at the top of the policy", name);
   return raise_error(L, err);

@@ -517,6 +517,68 @@ return {
     assert.falsy(d:log():find("v=1\n", from, true))
   end)
 
+  it("has the files that it requires, wherever that is written, and no others", function()
+    start([==[
+      -- require "commented"
+      --[[ require "commented too" ]]
+      local text = "require 'quoted'" .. [[ require "long" ]] .. 'it\'s require "escaped"'
+      local a = require "one"
+      local b = require("two.three")
+      local c = require 'four'
+      local ok, why = pcall(require, "none")
+      local t = { require = function(name) return name end }
+      t.require "method"
+      local late = "fi" .. "ve"
+      local found, reason = pcall(require, late)
+      return { handle = function()
+        return 200, table.concat({ a, b, c, tostring(ok), tostring(found), reason }, " ")
+      end }
+    ]==], "", { files = { ["one.lua"] = "return require 'inner'", ["inner.lua"] = "return 1",
+      ["two/three.lua"] = "return 3", ["four.lua"] = "return 4", ["five.lua"] = "return 5" } })
+    assert.matches("^1 3 4 false false .*require 'five': its name must be written out",
+      get("/").body)
+    d.dir:save("five.lua", "return 6")
+    local _, answer = d:reload()
+    assert.equal("unchanged", answer.outcome)
+    d.dir:save("inner.lua", "return 7")
+    _, answer = d:reload()
+    assert.equal("applied", answer.outcome)
+    assert.matches("^7 3 4 ", get("/").body)
+  end)
+
+  it("is replaced when one of its files is saved", function()
+    start([[local a = require "one" return { handle = function() return 200, a end }]], "",
+      { top = "debounce = { min = '10ms' },", files = { ["one.lua"] = "return 'a'" } })
+    d.dir:save("reload.lua", (d.dir:read("reload.lua"):gsub("triggers = {", "%0 segue.watch(),")))
+    assert.equal(200, (d:reload()))
+    d.dir:save("one.lua", "return 'b'")
+    wait.until_true(function() return get("/").body == "b" end, WITHIN_MS, "the new file")
+    d:wait_settled(WITHIN_MS)
+  end)
+
+  it("that waits for ever is let go when its daemon ends, and answered", function()
+    start(handler("segue.sleep '1h'", "local segue = require 'segue'"), 'drain = "100ms"')
+    local connection = http.connect { port = at }
+    connection:write("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    wait.until_true(function() return metric 'segue_gate_inside{module="front"}' == 1 end,
+      WITHIN_MS, "the request")
+    d:stop(20000)
+  end)
+
+  it("that waits for ever is answered 503 when its drain is over", function()
+    start(handler("if request.path == '/wait' then segue.sleep '1h' end return 200, 'new'",
+      "local segue = require 'segue'"), 'drain = "100ms"')
+    local connection = http.connect { port = at }
+    connection:write("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+    wait.until_true(function() return metric 'segue_gate_inside{module="front"}' == 1 end,
+      WITHIN_MS, "the request")
+    d.dir:save("config.yaml", "front: { value: 2 }\n")
+    assert.equal(200, (d:reload()))
+    local answer = connection:read_response(WITHIN_MS)
+    assert.equal(503, answer.status)
+    assert.equal("1", answer.headers["retry-after"])
+  end)
+
   it("runs compiled where that is trusted, and one that loops there is reported", function()
     start(handler [[
       local sum = 0
