@@ -335,7 +335,7 @@ asan-run:
 	  UBSAN_OPTIONS=print_stacktrace=1 $(RUN_SPECS)
 
 TSAN_DAEMON := $(addprefix spec/daemon/,triggers_spec.lua lifecycle_spec.lua api_spec.lua \
-  log_spec.lua url_spec.lua push_spec.lua door_spec.lua numbered_spec.lua) \
+  log_spec.lua url_spec.lua push_spec.lua door_spec.lua numbered_spec.lua lua_module_spec.lua) \
   spec/plugin/services_spec.lua spec/plugin/bigpipe_spec.lua
 .PHONY: tsan
 tsan: dev-deps ## the specs of the parts and of the running daemon under ThreadSanitizer
