@@ -287,8 +287,8 @@ SEGUE_API bool segue_op_cancelled(const segue_op *op); /* [any thread] */
 /* The instance of the library that the module runs in: what segue_log, segue_count and
  * segue_gate_get ask for. It outlives every instance of the module, which may keep it. A module
  * reaches another one by the gate of that one's name, and lists it in `needs`, so that it starts
- * later and stops earlier. What it enters is live at that moment: of the generation by which it was
- * entered itself, or of one that came since. [any thread], before done. */
+ * later and stops earlier; segue_gate_enter_from keeps to the generation by which it was entered
+ * itself. [any thread], before done. */
 SEGUE_API segue *segue_op_owner(const segue_op *op);
 
 /* What a module gets to see: the whole snapshot and its own part of it (NULL if the path that the
@@ -310,9 +310,10 @@ typedef struct segue_module_ops {
                   void **instance);
   /* Begins to serve; may take exclusive resources. */
   void (*start)(void *instance, segue_op *op);
-  /* Lets what is inside finish; nothing new arrives. Not called for a restart that is undone
-   * because somebody did not leave (drain = { over = "undo" } of the policy): the instance serves
-   * on. */
+  /* Lets what is inside finish; nothing new arrives, but for calls of modules that need this one, of
+   * requests that are inside there (segue_gate_enter_from), until stop. Not called for a restart that
+   * is undone because somebody did not leave (drain = { over = "undo" } of the policy): the instance
+   * serves on. */
   void (*drain)(void *instance, segue_op *op);
   /* Gives up exclusive resources. */
   void (*stop)(void *instance, segue_op *op);
@@ -433,6 +434,15 @@ SEGUE_API segue_gate *segue_gate_get(segue *s, const char *module);
  * instance shuts down. Never blocks; while the gate is open it takes no lock and writes nothing
  * that another thread writes: a few nanoseconds, however many threads do it. [any thread] */
 SEGUE_API int segue_gate_enter(segue_gate *gate, segue_pass *pass);
+/* The same for whoever is inside of another module by `from`, and calls this one for it: by the
+ * snapshot that he has, and to the instance that belongs to it, also when another one is live by
+ * now. For that the calling module names this one in its `needs`; then no instance is drained while
+ * a caller of its generation may come. Whoever cannot be served so enters what is live, and sees it
+ * by the snapshot of his pass: where this module was restarted meanwhile (at a shut gate callers
+ * wait), was stopped since its drain ran over, or is swapped. `from` NULL or empty: as
+ * segue_gate_enter, whose cost it has too, but for a lock while the generations differ.
+ * [any thread] */
+SEGUE_API int segue_gate_enter_from(segue_gate *gate, const segue_pass *from, segue_pass *pass);
 /* Goes out; the pass is empty then. An empty one ({0}) is left alone. Any thread may leave for the
  * one that entered. Costs the same, and a message while a drain waits. [any thread] */
 SEGUE_API void segue_gate_leave(segue_pass *pass);
@@ -451,6 +461,7 @@ struct segue_arrival {
   void *data;
   uint64_t key; /* requests of one key (a connection) pass in order; 0: this one needs no order */
   size_t bytes; /* that it holds while it waits, for the limits of the buffer */
+  const segue_pass *from; /* of who calls, as for segue_gate_enter_from; NULL: nobody */
   segue_pass pass;
 
   /* Private. */
@@ -510,6 +521,8 @@ SEGUE_API bool segue_request_tls(const segue_request *request);
 SEGUE_API const char *segue_request_client(const segue_request *request, size_t index);
 /* What it has passed the gate with: of this snapshot and no other is its answer. */
 SEGUE_API const segue_snapshot *segue_request_snapshot(const segue_request *request);
+/* By which it is inside: for calls of other modules, see segue_gate_enter_from. */
+SEGUE_API const segue_pass *segue_request_pass(const segue_request *request);
 /* The client left: an answer reaches nobody. */
 SEGUE_API bool segue_request_gone(const segue_request *request);
 

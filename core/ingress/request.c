@@ -484,6 +484,10 @@ const segue_snapshot *segue_request_snapshot(const segue_request *request) {
   return request->arrival.pass.snapshot;
 }
 
+const segue_pass *segue_request_pass(const segue_request *request) {
+  return &request->arrival.pass;
+}
+
 bool segue_request_gone(const segue_request *request) {
   return __atomic_load_n(&request->gone, __ATOMIC_ACQUIRE);
 }

@@ -63,7 +63,8 @@ int segue_gate_submit(segue_gate *gate, segue_arrival *request) {
   request->stamped = false;
   request->pass = (segue_pass){0};
   for (;;) {
-    if (!is_behind(gate, request->key) && segue__gate_try(gate, &request->pass)) return SEGUE_RUN;
+    if (!is_behind(gate, request->key) && segue__gate_try_from(gate, request->from, &request->pass))
+      return SEGUE_RUN;
     pthread_mutex_lock(&gate->lock);
     int rc = SEGUE_RUN;
     if (gate->state == SEGUE__GATE_REFUSING)

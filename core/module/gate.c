@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * Gates: which tenure is open, and when those that are not are over. A tenure ends when nobody is
- * inside by it; that is looked at when it closes, and again whenever somebody who left found it
- * closed. Nothing here waits.
+ * inside by it, nor can come: whoever is inside of a module that needs this one may call it by the
+ * snapshot that he has, so the tenures of such modules end first. That is looked at when one
+ * closes, and again whenever somebody who left found it closed. Nothing here waits.
  */
 #include "gate.h"
 
@@ -35,7 +36,10 @@ const char *segue__refusal_name(segue__refusal refusal) {
 
 static void tenure_end(segue__tenure *tenure) {
   segue__instance *instance = tenure->instance;
+  pthread_mutex_lock(&tenure->gate->lock);
+  tenure->over = true;
   tenure->instance = NULL;
+  pthread_mutex_unlock(&tenure->gate->lock);
   segue_snapshot_unref(tenure->snapshot);
   while (tenure->outlived) {
     segue__outlived *next = tenure->outlived->next;
@@ -50,25 +54,68 @@ static bool is_over(const segue_gate *gate, const segue__tenure *tenure) {
   return tenure->instance && tenure != gate->open && tenure != gate->next && tenure != gate->kept;
 }
 
+static segue_gate *first_gate(segue__gates *gates) {
+  pthread_mutex_lock(&gates->lock);
+  segue_gate *first = gates->first;
+  pthread_mutex_unlock(&gates->lock);
+  return first;
+}
+
+static bool may_call(const segue_gate *from, const char *name, const segue_snapshot *snapshot) {
+  for (size_t i = 0; i < SEGUE__TENURES; i++) {
+    const segue__tenure *t = &from->tenures[i];
+    if (t->instance && !t->over && t->snapshot == snapshot &&
+        segue__instance_needs(t->instance, name))
+      return true;
+  }
+  return false;
+}
+
+/* At a shut gate callers wait, whatever snapshot they have; what is swapped is called as it is. */
+static bool is_held(const segue_gate *gate, const segue__tenure *tenure) {
+  if (gate->state == SEGUE__GATE_SHUT || segue__instance_is_swapped(tenure->instance)) return false;
+  for (const segue_gate *g = first_gate(gate->all); g; g = g->next_gate)
+    if (g != gate && may_call(g, gate->name, tenure->snapshot)) return true;
+  return false;
+}
+
+static bool can_end(const segue_gate *gate, const segue__tenure *tenure) {
+  return is_over(gate, tenure) && (tenure->over || !is_held(gate, tenure));
+}
+
 /* One at a time: the end of an instance may be told, and lead back here. */
 static segue__tenure *left_by_all(segue_gate *gate) {
   segue__tenure *found = NULL;
-  pthread_mutex_lock(&gate->lock);
   for (size_t i = 0; i < SEGUE__TENURES && !found; i++) {
     segue__tenure *tenure = &gate->tenures[i];
-    if (is_over(gate, tenure) && segue__gate_count(gate, tenure) == 0) found = tenure;
+    if (!can_end(gate, tenure)) continue;
+    pthread_mutex_lock(&gate->lock);
+    if (segue__gate_count(gate, tenure) == 0) found = tenure;
+    if (found) found->over = true;
+    pthread_mutex_unlock(&gate->lock);
   }
-  pthread_mutex_unlock(&gate->lock);
   return found;
 }
 
-static void look(segue_gate *gate) {
+/* True: tenures have ended. */
+static bool look_at(segue_gate *gate) {
   bool any = false;
   for (size_t i = 0; i < SEGUE__TENURES; i++)
-    any = any || is_over(gate, &gate->tenures[i]);
-  if (!any || !segue__gate_barrier(gate)) return;
-  for (segue__tenure *tenure; (tenure = left_by_all(gate));)
+    any = any || can_end(gate, &gate->tenures[i]);
+  if (!any || !segue__gate_barrier(gate)) return false;
+  any = false;
+  for (segue__tenure *tenure; (tenure = left_by_all(gate)); any = true)
     tenure_end(tenure);
+  return any;
+}
+
+/* What ends here may have held what others lead to. */
+static void look(segue_gate *gate) {
+  for (bool ended = look_at(gate); ended;) {
+    ended = false;
+    for (segue_gate *g = first_gate(gate->all); g; g = g->next_gate)
+      ended = look_at(g) || ended;
+  }
 }
 
 /* ---- Waking the control thread ---- */
@@ -239,6 +286,14 @@ size_t segue__gate_inside(const segue_gate *gate, const segue__instance *instanc
   return inside > 0 ? (size_t)inside : 0;
 }
 
+void segue__gate_forsake(segue_gate *gate, const segue__instance *instance) {
+  pthread_mutex_lock(&gate->lock);
+  for (size_t i = 0; i < SEGUE__TENURES; i++)
+    if (gate->tenures[i].instance == instance) gate->tenures[i].over = true;
+  pthread_mutex_unlock(&gate->lock);
+  look(gate);
+}
+
 /* ---- Flipping ---- */
 
 static segue__tenure *free_tenure(segue_gate *gate) {
@@ -264,9 +319,12 @@ int segue__gate_reserve(segue_gate *gate, segue__instance *instance,
   look(gate);
   segue__tenure *tenure = free_tenure(gate);
   if (!tenure) return reserve_exchange(gate, instance, snapshot);
+  pthread_mutex_lock(&gate->lock);
   tenure->object = segue__instance_object(instance);
   tenure->snapshot = segue_snapshot_ref(snapshot);
   tenure->instance = instance;
+  tenure->over = false;
+  pthread_mutex_unlock(&gate->lock);
   segue__instance_pin(instance, gate);
   gate->next = tenure;
   return 0;
@@ -295,8 +353,10 @@ static void set_open(segue_gate *gate, segue__tenure *tenure, segue__gate_state 
 
 static void exchange(segue_gate *gate) {
   const segue_snapshot *before = gate->open->snapshot;
+  pthread_mutex_lock(&gate->lock);
   __atomic_store_n(&gate->open->snapshot, gate->exchange->snapshot, __ATOMIC_SEQ_CST);
   gate->exchange->snapshot = before;
+  pthread_mutex_unlock(&gate->lock);
 }
 
 void segue__gate_flip(segue_gate *gate) {
@@ -326,7 +386,9 @@ void segue__gate_unflip(segue_gate *gate) {
 void segue__gate_settle(segue_gate *gate) {
   if (gate->exchange && gate->exchanged) {
     gate->exchange->next = gate->open->outlived;
+    pthread_mutex_lock(&gate->lock);
     gate->open->outlived = gate->exchange;
+    pthread_mutex_unlock(&gate->lock);
     gate->exchange = NULL;
     gate->exchanged = false;
   }

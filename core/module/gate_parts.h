@@ -23,6 +23,7 @@ typedef struct segue__tenure {
   void *object;
   const segue_snapshot *snapshot; /* atomic; a reference */
   segue__outlived *outlived;
+  bool over; /* nobody comes in by it any more, whoever calls; written under the lock */
 } segue__tenure;
 
 enum { SEGUE__TENURES = 16, SEGUE__KEYS = 256 };
@@ -73,6 +74,8 @@ struct segue_gate {
 
 /* pass.c */
 bool segue__gate_try(segue_gate *gate, segue_pass *pass); /* false: it is not open */
+/* The same for somebody who is inside elsewhere: rather by his snapshot. from may be NULL. */
+bool segue__gate_try_from(segue_gate *gate, const segue_pass *from, segue_pass *pass);
 /* How many are inside by this tenure. Exact once it is not open any more and a barrier was put
  * into all threads, else a guess. Under the lock. */
 int64_t segue__gate_count(const segue_gate *gate, const segue__tenure *tenure);

@@ -23,7 +23,10 @@ struct segue__instance {
   void *cb_data[4];
   segue__drain drain;
   uint64_t stop_ms;
-  const segue_gate *gate; /* by which those who are inside came in; NULL: nobody ever was */
+  char **needs; /* names of modules that its code may call */
+  size_t needs_count;
+  bool is_swapped;
+  segue_gate *gate; /* by which those who are inside came in; NULL: nobody ever was */
   size_t pins;
   bool cut;              /* its drain does not wait for them */
   uint64_t lap_ms, laps; /* of a drain that waits longer: how long, how often still */
@@ -84,17 +87,39 @@ bool segue__over_find(const char *text, segue__over *over) {
   return false;
 }
 
+static void free_memory(segue__instance *instance) {
+  for (size_t i = 0; i < instance->needs_count; i++)
+    segue__free(instance->needs[i]);
+  segue__free(instance->needs);
+  segue__free(instance->name);
+  segue__free(instance);
+}
+
+static int copy_names(segue__instance *instance, const segue__module_spec *spec) {
+  instance->name = segue__strdup(spec->name);
+  if (!instance->name) return UV_ENOMEM;
+  if (!spec->needs_count) return 0;
+  instance->needs = segue__calloc(spec->needs_count, sizeof *instance->needs);
+  if (!instance->needs) return UV_ENOMEM;
+  for (; instance->needs_count < spec->needs_count; instance->needs_count++) {
+    char *name = segue__strdup(spec->needs[instance->needs_count]);
+    if (!name) return UV_ENOMEM;
+    instance->needs[instance->needs_count] = name;
+  }
+  return 0;
+}
+
 int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__log *log,
                         const segue__module_spec *spec, const segue_snapshot *next,
                         const segue_snapshot *prev, segue__limbo *limbo) {
   *out = NULL;
   segue__instance *instance = segue__calloc(1, sizeof *instance);
   if (!instance) return UV_ENOMEM;
-  instance->name = segue__strdup(spec->name);
-  if (!instance->name) {
-    segue__free(instance);
+  if (copy_names(instance, spec)) {
+    free_memory(instance);
     return UV_ENOMEM;
   }
+  instance->is_swapped = spec->replace == SEGUE__SWAP;
   instance->next = slice_of(next, spec->config);
   instance->prev = slice_of(prev, spec->config);
   instance->loop = loop;
@@ -159,6 +184,7 @@ void segue__instance_call(segue__instance *instance, segue__verb verb, uint64_t 
   instance->cb_data[verb] = data;
   if (verb == SEGUE__DRAIN && deadline_ms)
     instance->drain_due = segue__loop_now_ms(instance->loop) + deadline_ms;
+  if (verb == SEGUE__STOP && instance->gate) segue__gate_forsake(instance->gate, instance);
   segue__op_begin(op, instance->loop, deadline_ms, answered, finished, instance);
   call_out(instance, verb, op);
 }
@@ -238,13 +264,23 @@ void segue__instance_stop_waiting(segue__instance *instance) {
   if (instance->alone_cb) wait_alone(instance, 0);
 }
 
-void segue__instance_pin(segue__instance *instance, const segue_gate *gate) {
+void segue__instance_pin(segue__instance *instance, segue_gate *gate) {
   instance->gate = gate;
   instance->pins++;
 }
 
 void segue__instance_cut(segue__instance *instance) {
   instance->cut = true;
+}
+
+bool segue__instance_needs(const segue__instance *instance, const char *name) {
+  for (size_t i = 0; i < instance->needs_count; i++)
+    if (!strcmp(instance->needs[i], name)) return true;
+  return false;
+}
+
+bool segue__instance_is_swapped(const segue__instance *instance) {
+  return instance->is_swapped;
 }
 
 size_t segue__instance_inside(const segue__instance *instance) {
@@ -443,6 +479,5 @@ static void destroy_if_done(segue__instance *instance) {
   segue_snapshot_unref(instance->next.snapshot);
   segue_snapshot_unref(instance->prev.snapshot);
   segue__plugin_unref(instance->plugin);
-  segue__free(instance->name);
-  segue__free(instance);
+  free_memory(instance);
 }

@@ -146,7 +146,7 @@ void segue__instance_hurry(segue__instance *instance, segue__verb verb);
 void segue__instance_release(segue__instance *instance);
 /* Somebody may be inside, by this gate: a drain is not over, and nothing is destroyed, before all
  * are unpinned. */
-void segue__instance_pin(segue__instance *instance, const segue_gate *gate);
+void segue__instance_pin(segue__instance *instance, segue_gate *gate);
 void segue__instance_unpin(segue__instance *instance);
 /* cb runs once, never before this returns: all: everybody who was let in has left; not all: they
  * had not in the time that they get this way, or stop_waiting was called. One at a time. */
@@ -175,6 +175,9 @@ void segue__instance_metrics(segue__instance *instance,
 bool segue__module_ops_fit(const segue_module_ops *ops);
 /* What everybody calls can only be swapped. */
 bool segue__module_ops_serve(const segue_module_ops *ops);
+/* Does its policy say that it needs this module? */
+bool segue__instance_needs(const segue__instance *instance, const char *name);
+bool segue__instance_is_swapped(const segue__instance *instance); /* [any thread] */
 /* Of the instance that somebody is inside of. [any thread] */
 const segue_module_ops *segue__pass_ops(const segue_pass *pass);
 const segue_module_ops *segue__instance_ops(const segue__instance *instance); /* [any thread] */

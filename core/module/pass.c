@@ -202,6 +202,52 @@ bool segue__gate_try(segue_gate *gate, segue_pass *pass) {
   return step_in(gate, pass);
 }
 
+/* ---- By the snapshot of a caller ---- */
+
+static bool has(const segue__tenure *tenure, const segue_snapshot *snapshot) {
+  if (__atomic_load_n(&tenure->snapshot, __ATOMIC_ACQUIRE) == snapshot) return true;
+  const segue__outlived *outlived = tenure->outlived;
+  while (outlived && outlived->snapshot != snapshot)
+    outlived = outlived->next;
+  return outlived != NULL;
+}
+
+/* Under the lock. */
+static segue__tenure *find_tenure(segue_gate *gate, const segue_snapshot *snapshot) {
+  if (gate->state == SEGUE__GATE_SHUT || gate->refusal == SEGUE_ECLOSED) return NULL;
+  for (size_t i = 0; i < SEGUE__TENURES; i++) {
+    segue__tenure *tenure = &gate->tenures[i];
+    if (tenure->instance && !tenure->over && has(tenure, snapshot) &&
+        !segue__instance_is_swapped(tenure->instance))
+      return tenure;
+  }
+  return NULL;
+}
+
+/* A tenure that is not open ends under the lock, and so is entered under it. */
+static __attribute__((noinline)) bool step_in_by(segue_gate *gate, const segue_snapshot *snapshot,
+                                                 segue_pass *pass) {
+  segue__count_slot *slot = slot_get(gate);
+  pthread_mutex_lock(&gate->lock);
+  segue__tenure *tenure = find_tenure(gate, snapshot);
+  if (tenure) {
+    count(gate, slot, (size_t)(tenure - gate->tenures), 1);
+    *pass = (segue_pass){.instance = tenure->object, .snapshot = snapshot, .place = tenure};
+  }
+  pthread_mutex_unlock(&gate->lock);
+  return tenure != NULL;
+}
+
+bool segue__gate_try_from(segue_gate *gate, const segue_pass *from, segue_pass *pass) {
+  segue_pass by = {0};
+  bool inside = step_in(gate, pass);
+  if (!from || !from->place || (inside && pass->snapshot == from->snapshot)) return inside;
+  if (!step_in_by(gate, from->snapshot, &by)) return inside;
+  if (inside) segue_gate_leave(pass);
+  *pass = by;
+  return true;
+}
+
 static __attribute__((noinline)) int enter_late(segue_gate *gate, segue_pass *pass) {
   for (;;) {
     pthread_mutex_lock(&gate->lock);
@@ -218,6 +264,10 @@ static __attribute__((noinline)) int enter_late(segue_gate *gate, segue_pass *pa
 
 int segue_gate_enter(segue_gate *gate, segue_pass *pass) {
   return __builtin_expect(step_in(gate, pass), 1) ? 0 : enter_late(gate, pass);
+}
+
+int segue_gate_enter_from(segue_gate *gate, const segue_pass *from, segue_pass *pass) {
+  return segue__gate_try_from(gate, from, pass) ? 0 : enter_late(gate, pass);
 }
 
 void segue_gate_leave(segue_pass *pass) {

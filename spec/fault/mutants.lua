@@ -13,7 +13,8 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                record = "spec/unit/record_spec.lua", history = "spec/unit/history_spec.lua",
                drain = "spec/unit/drain_spec.lua", byhand = "spec/unit/byhand_spec.lua",
                life = "spec/unit/life_spec.lua",
-               gate = "spec/unit/gate_spec.lua", limits = "spec/unit/http_limits_spec.lua",
+               gate = "spec/unit/gate_spec.lua", call = "spec/unit/call_spec.lua",
+               limits = "spec/unit/http_limits_spec.lua",
                ingress = "spec/unit/ingress_spec.lua" }
 
 -- Specs of a file that start the daemon: those with this in their name.
@@ -220,6 +221,15 @@ local mutants = {
   { "waking whoever waits for the last one inside", "core/module/pass.c",
     "if (__builtin_expect(open_now(gate) != tenure, 0)) segue__gate_wake(gate);", "(void)tenure;",
     UNIT.gate },
+  { "keeping what callers of a generation may still call", "core/module/gate.c",
+    "if (g != gate && may_call(g, gate->name, tenure->snapshot)) return true;",
+    "(void)may_call(g, gate->name, tenure->snapshot);", UNIT.gate },
+  { "looking for the generation of the caller", "core/module/pass.c",
+    "if (!step_in_by(gate, from->snapshot, &by)) return inside;",
+    "if (inside || !step_in_by(gate, from->snapshot, &by)) return inside;", UNIT.gate },
+  { "letting no caller in to what is stopped", "core/module/module.c",
+    "if (verb == SEGUE__STOP && instance->gate) segue__gate_forsake(instance->gate, instance);",
+    ";", UNIT.call },
   { "keeping the instance of a flip that may come back", "core/module/gate.c",
     "gate->kept = gate->open;\n  segue__tenure *next", "segue__tenure *next", UNIT.gate },
   { "closing the listeners of a reload that is undone", "core/ingress/ingress.c",

@@ -87,7 +87,7 @@ void gate_house_free(gate_house *house) {
   segue__free(house);
 }
 
-static segue_snapshot *snapshot_of(uint64_t generation) {
+segue_snapshot *gate_house_snapshot(uint64_t generation) {
   char text[64];
   int len = snprintf(text, sizeof text, "{\"n\":%u}", (unsigned)generation);
   segue__document *doc = NULL;
@@ -112,7 +112,7 @@ static void noted(segue__instance *instance, segue__verb verb, int status, const
 }
 
 segue__instance *gate_house_instance(gate_house *house, uint64_t generation) {
-  segue_snapshot *snapshot = snapshot_of(generation);
+  segue_snapshot *snapshot = gate_house_snapshot(generation);
   segue__module_spec spec = {.name = (char *)"m", .ops = &ops, .userdata = house};
   segue__instance *instance = NULL;
   if (!snapshot) return NULL;
@@ -128,7 +128,7 @@ segue__instance *gate_house_instance(gate_house *house, uint64_t generation) {
 }
 
 int gate_house_reserve(gate_house *house, segue__instance *instance) {
-  segue_snapshot *snapshot = snapshot_of(segue__instance_generation(instance));
+  segue_snapshot *snapshot = gate_house_snapshot(segue__instance_generation(instance));
   if (!snapshot) return UV_ENOMEM;
   int rc = segue__gate_reserve(house->gate, instance, snapshot);
   segue_snapshot_unref(snapshot);

@@ -25,6 +25,7 @@ int gate_house_new(gate_house **out, segue__loop *loop);
 void gate_house_free(gate_house *house);
 /* An instance of this generation, ready, with a snapshot of its own; NULL: out of memory. */
 segue__instance *gate_house_instance(gate_house *house, uint64_t generation);
+segue_snapshot *gate_house_snapshot(uint64_t generation); /* NULL: out of memory */
 int gate_house_reserve(gate_house *house, segue__instance *instance);
 int gate_house_open(gate_house *house, segue__instance *instance);
 /* Begins to drain it; *status becomes the outcome, 1 until then. */
@@ -48,5 +49,12 @@ typedef struct gate_storm {
 
 /* The caller's thread is the control thread; under a manual loop. */
 int gate_storm_run(gate_house *house, gate_storm *storm);
+
+/* The same with two modules, of which one is called from inside of the other (call_storm.c). */
+typedef struct call_storm {
+  unsigned rounds;
+  uint64_t calls, mixed, gone, refused; /* mixed: another snapshot than the caller's */
+} call_storm;
+int call_storm_run(gate_house *house, call_storm *storm);
 
 #endif

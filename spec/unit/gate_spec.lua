@@ -408,6 +408,16 @@ describe("a gate", function()
     end
   end)
 
+  it("lets callers meet their own generation while both modules are replaced under them", function()
+    local storm = ffi.new("call_storm[1]")
+    storm[0].rounds = 300
+    C.check(C.call_storm_run(house, storm))
+    local s = storm[0]
+    assert.same({ mixed = 0, gone = 0, refused = 0 },
+      { mixed = tonumber(s.mixed), gone = tonumber(s.gone), refused = tonumber(s.refused) })
+    assert.truthy(s.calls >= 299 * 20, "too few called")
+  end)
+
   it("gives all memory back", function()
     local one = open(1)
     close(one)
