@@ -310,10 +310,10 @@ typedef struct segue_module_ops {
                   void **instance);
   /* Begins to serve; may take exclusive resources. */
   void (*start)(void *instance, segue_op *op);
-  /* Lets what is inside finish; nothing new arrives, but for calls of modules that need this one, of
-   * requests that are inside there (segue_gate_enter_from), until stop. Not called for a restart that
-   * is undone because somebody did not leave (drain = { over = "undo" } of the policy): the instance
-   * serves on. */
+  /* Lets what is inside finish; nothing new arrives, but for calls of modules that need this one,
+   * of requests that are inside there (segue_gate_enter_from), until stop. Not called for a restart
+   * that is undone because somebody did not leave (drain = { over = "undo" } of the policy): the
+   * instance serves on. */
   void (*drain)(void *instance, segue_op *op);
   /* Gives up exclusive resources. */
   void (*stop)(void *instance, segue_op *op);
@@ -488,8 +488,9 @@ SEGUE_API bool segue_gate_cancel(segue_gate *gate, segue_arrival *request);
  * is complete (head and body), waits in its buffer while that is shut, and is handed to `handle` of
  * exactly one instance, which keeps it until it has answered. Whoever cannot be let in is refused
  * with 503 and Retry-After.
- * A request is valid until it is answered: by segue_request_answer, or by segue_request_end. What
- * it says may be read on any thread until then. Calls that answer may come from any thread, but not
+ * A request is valid until it is answered: by segue_request_answer, by segue_request_end or
+ * by segue_request_abort. What it says may be read on any thread until then. Calls that answer may
+ * come from any thread, but not
  * from two at once for one request. If the client leaves, the request still has to be answered. */
 typedef struct segue_text {
   const char *s; /* not terminated */
@@ -547,6 +548,9 @@ SEGUE_API int segue_request_answer(segue_request *request, const segue_answer *a
 SEGUE_API int segue_request_stream(segue_request *request, const segue_answer *head);
 SEGUE_API int segue_request_write(segue_request *request, const void *data, size_t len);
 SEGUE_API void segue_request_end(segue_request *request);
+/* Instead of end, where the rest of a stream cannot be had: the connection is closed, so that the
+ * client does not take what it got for whole. */
+SEGUE_API void segue_request_abort(segue_request *request);
 
 /* ---- The instance ---------------------------------------------------------------------------- */
 

@@ -48,6 +48,30 @@ static char *folder_of(const char *path) {
   return !slash ? segue__strdup("") : segue__strndup(path, slash > path ? slash - path : 1);
 }
 
+static int load_all(lua_State *L) {
+  const segue__program *program = lua_touserdata(L, 1);
+  for (size_t i = 0; i < program->count; i++) {
+    segue__chunk_load(L, &program->chunks[i]);
+    lua_pop(L, 1);
+  }
+  return 0;
+}
+
+/* Are the texts Lua? In a state that has nothing: no word of them is run. */
+static int check_syntax(const segue__program *program, segue_error *err) {
+  lua_State *L = luaL_newstate();
+  if (!L) return segue__error_set(err, UV_ENOMEM, "out of memory");
+  int rc = lua_cpcall(L, load_all, (void *)program);
+  if (rc == LUA_ERRMEM)
+    rc = segue__error_set(err, UV_ENOMEM, "out of memory");
+  else if (rc) {
+    segue__program_message(program, lua_tostring(L, -1), err);
+    rc = SEGUE_EPOLICY;
+  }
+  lua_close(L);
+  return rc;
+}
+
 static int read_texts(segue__code *code, const segue__os *os, const char *path, segue_error *err) {
   const segue__chunk *main;
   code->program.folder = folder_of(path);
@@ -55,7 +79,7 @@ static int read_texts(segue__code *code, const segue__os *os, const char *path, 
   int rc = segue__program_add(&code->program, os, NULL, path, &main, err);
   if (!rc) rc = segue__requires_add(&code->program, os, err);
   code->program.sealed = true;
-  return rc;
+  return rc ? rc : check_syntax(&code->program, err);
 }
 
 static segue__tally *tally_of(segue__lua_modules *all, const char *name) {

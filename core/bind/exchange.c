@@ -47,7 +47,9 @@ void segue__exchange_refuse(segue__exchange *exchange, int status) {
                          .header_count = status == SEGUE__AWAY,
                          .body = text,
                          .len = strlen(text)};
-  if (exchange->streaming || segue_request_answer(exchange->request, &answer) < 0)
+  if (exchange->streaming)
+    segue_request_abort(exchange->request);
+  else if (segue_request_answer(exchange->request, &answer) < 0)
     segue_request_end(exchange->request);
   release(exchange);
 }

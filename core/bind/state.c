@@ -336,7 +336,7 @@ void segue__lua_log_traceback(segue__lua *lua, const char *what, const char *tra
              "traceback", 's', traceback, NULL);
 }
 
-void segue__lua_parse_message(const segue__lua *lua, const char *text, segue_error *err) {
+void segue__program_message(const segue__program *program, const char *text, segue_error *err) {
   segue__error_set(err, SEGUE_EPOLICY, "%s", text);
   for (const char *colon = strchr(text, ':'); colon; colon = strchr(colon + 1, ':')) {
     size_t digits = strspn(colon + 1, "0123456789");
@@ -344,8 +344,8 @@ void segue__lua_parse_message(const segue__lua *lua, const char *text, segue_err
     char name[256];
     snprintf(name, sizeof name, "%.*s", (int)(colon - text), text);
     segue__error_set(err, SEGUE_EPOLICY, "%s", colon + 1 + digits + 2);
-    segue__error_at(err, segue__program_path(lua->program, name),
-                    (uint32_t)strtoul(colon + 1, NULL, 10), 0);
+    segue__error_at(err, segue__program_path(program, name), (uint32_t)strtoul(colon + 1, NULL, 10),
+                    0);
     return;
   }
 }
@@ -398,7 +398,7 @@ static int describe_body(lua_State *L) {
   segue_error *err = lua_touserdata(L, 2);
   segue__lua *lua = segue__lua_of(L);
   if (lua_type(L, 1) == LUA_TSTRING)
-    segue__lua_parse_message(lua, lua_tostring(L, 1), err);
+    segue__program_message(lua->program, lua_tostring(L, 1), err);
   else if (lua_type(L, 1) != LUA_TTABLE || !describe_table(L, 1, err))
     describe_other(L, 1, err);
   return 0;

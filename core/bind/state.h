@@ -136,7 +136,7 @@ int segue__lua_call(segue__lua *lua, const char *what, uint64_t cpu_ms, segue__l
  * whatever else was thrown. thread is the one that threw it. Throws only for lack of memory. */
 int segue__lua_describe(lua_State *L, int index, lua_State *thread, segue_error *err);
 /* Splits "file:line: text". */
-void segue__lua_parse_message(const segue__lua *lua, const char *text, segue_error *err);
+void segue__program_message(const segue__program *program, const char *text, segue_error *err);
 void segue__lua_note_place(segue__lua *lua, lua_State *L, lua_Debug *ar);
 /* The innermost Lua function of a thread: file and line; false if there is none. */
 bool segue__lua_place(const segue__lua *lua, lua_State *thread, int level, segue__place *out);

@@ -97,6 +97,9 @@ int segue__http_stream_write(segue__http_request *request, const void *data, siz
 /* How much of it the client has still to take. */
 size_t segue__http_stream_behind(const segue__http_request *request);
 void segue__http_stream_end(segue__http_request *request);
+/* Instead of end: the connection is closed in the middle of the answer, so that nobody takes it for
+ * whole. */
+void segue__http_stream_abort(segue__http_request *request);
 
 int segue__http_server_new(segue__http_server **out, struct uv_loop_s *loop,
                            const segue__http_limits *limits,

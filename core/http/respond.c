@@ -256,14 +256,23 @@ size_t segue__http_stream_behind(const segue__http_request *request) {
   return conn ? segue__http_unwritten(conn) : 0;
 }
 
-void segue__http_stream_end(segue__http_request *request) {
-  segue__http_exchange *exchange = (segue__http_exchange *)request;
+/* NULL: the client left before. */
+static segue__http_conn *stream_over(segue__http_exchange *exchange) {
   segue__http_conn *conn = exchange->conn;
   exchange->answered = true;
-  if (!conn) {
-    if (!exchange->server) segue__http_exchange_release(exchange);
-    return;
-  }
+  if (!conn && !exchange->server) segue__http_exchange_release(exchange);
+  return conn;
+}
+
+void segue__http_stream_abort(segue__http_request *request) {
+  segue__http_conn *conn = stream_over((segue__http_exchange *)request);
+  if (conn) segue__http_conn_lost(conn);
+}
+
+void segue__http_stream_end(segue__http_request *request) {
+  segue__http_exchange *exchange = (segue__http_exchange *)request;
+  segue__http_conn *conn = stream_over(exchange);
+  if (!conn) return;
   uv_buf_t end = uv_buf_init("0\r\n\r\n", 5);
   if (exchange->chunked_out && segue__http_write(conn, &end, 1) < 0)
     segue__http_conn_lost(conn);

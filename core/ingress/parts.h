@@ -89,8 +89,8 @@ struct segue_request {
   uint64_t sent;       /* bytes of a stream */
 
   /* Under the lane's lock. */
-  bool posted, entered, ending;
-  int status; /* with which it entered */
+  bool posted, entered, ending, cut; /* cut: ends in the middle */
+  int status;                        /* with which it entered */
   segue__piece *first, *last;
   size_t flight; /* bytes of pieces that the server has not got */
 };

@@ -131,7 +131,10 @@ static void end(segue_request *request) {
     return;
   }
   note(request, request->answered, request->sent);
-  segue__http_stream_end(request->http);
+  if (request->cut)
+    segue__http_stream_abort(request->http);
+  else
+    segue__http_stream_end(request->http);
   finish(request);
 }
 
@@ -414,15 +417,25 @@ int segue_request_write(segue_request *request, const void *data, size_t len) {
   return write_on(request, data, len) < 0 ? UV_ECONNRESET : 0;
 }
 
-void segue_request_end(segue_request *request) {
+static void end_somehow(segue_request *request, bool cut) {
   if (at_once(request)) {
+    request->cut = cut;
     end(request);
     return;
   }
   pthread_mutex_lock(&request->lane->lock);
   request->ending = true;
+  request->cut = cut;
   __atomic_store_n(&request->apart, true, __ATOMIC_RELEASE);
   if (!segue__lane_post_unlock(request)) segue__request_orphaned(request);
+}
+
+void segue_request_end(segue_request *request) {
+  end_somehow(request, false);
+}
+
+void segue_request_abort(segue_request *request) {
+  end_somehow(request, true);
 }
 
 /* ---- What a request says ---- */

@@ -195,6 +195,21 @@ return {
       assert.equal(#wrong, metric 'segue_module_errors_total{module="front",kind="error"}')
     end)
 
+    it("not as a whole where a stream fails in the middle", function()
+      start(handler [[
+        request:stream(200, { ["Content-Type"] = "x/y" })
+        request:write "a beginning"
+        if request.path == "/fails" then error "no more" end
+      ]])
+      assert.equal("a beginning", get("/").body)
+      local connection = http.connect { port = at }
+      connection:write("GET /fails HTTP/1.1\r\nHost: x\r\n\r\n")
+      wait.until_true(function() return connection.ended end, WITHIN_MS)
+      assert.matches("a beginning", connection.input)
+      assert.is_nil(connection.input:find("\r\n0\r\n", 1, true))
+      d:wait_log("front%.lua:%d+: no more", WITHIN_MS)
+    end)
+
     it("piece by piece, at the pace of the client", function()
       start(handler [[
         request:stream(200, { ["Content-Type"] = "x/y" })
@@ -367,6 +382,14 @@ return {
       d.dir:save("front.lua", handler 'return 200, "better"')
       assert.equal(200, (d:reload()))
       assert.equal("better", get("/").body)
+    end)
+
+    it("where check is asked, if its text is not Lua", function()
+      start(handler 'return 200, "good"')
+      d.dir:save("front.lua", "return {\n  handle = function( end }")
+      local checked = d:cli "check"
+      assert.equal(3, checked.code, checked:describe())
+      assert.matches("front%.lua:2: .*expected", checked.stderr .. checked.stdout)
     end)
 
     it("without its part of the configuration", function()

@@ -24,6 +24,7 @@ local DAEMON = {
   disk = daemon("spec/fault/disk_spec.lua", "while the disk hangs"),
   pin = daemon("spec/daemon/rollback_spec.lua", "a rollback stays until what the sources say"),
   freeze = daemon("spec/daemon/freeze_spec.lua", "a freeze refuses who asks"),
+  cut = daemon("spec/daemon/lua_module_spec.lua", "not as a whole where a stream fails"),
   numbered = daemon("spec/daemon/numbered_spec.lua", "are each answered once"),
   byhand = daemon("spec/plugin/byhand_spec.lua", "says what is wrong with local m") }
 
@@ -221,6 +222,8 @@ local mutants = {
   { "waking whoever waits for the last one inside", "core/module/pass.c",
     "if (__builtin_expect(open_now(gate) != tenure, 0)) segue__gate_wake(gate);", "(void)tenure;",
     UNIT.gate },
+  { "telling a stream that failed from a whole one", "core/ingress/request.c",
+    "if (request->cut)\n", "if (0)\n", DAEMON.cut },
   { "keeping what callers of a generation may still call", "core/module/gate.c",
     "if (g != gate && may_call(g, gate->name, tenure->snapshot)) return true;",
     "(void)may_call(g, gate->name, tenure->snapshot);", UNIT.gate },

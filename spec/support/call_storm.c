@@ -178,7 +178,7 @@ int call_storm_run(gate_house *house, call_storm *out) {
                 .replace = SEGUE__HANDOVER,
                 .needs = needs,
                 .needs_count = 1}}};
-  pthread_t threads[THREADS];
+  pthread_t threads[THREADS] = {0};
   int rc = reload(&all, sides, 0);
   for (; !rc && all.running < THREADS; all.running++)
     rc = -pthread_create(&threads[all.running], NULL, call_all, &all);
