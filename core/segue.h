@@ -488,10 +488,10 @@ SEGUE_API bool segue_gate_cancel(segue_gate *gate, segue_arrival *request);
  * is complete (head and body), waits in its buffer while that is shut, and is handed to `handle` of
  * exactly one instance, which keeps it until it has answered. Whoever cannot be let in is refused
  * with 503 and Retry-After.
- * A request is valid until it is answered: by segue_request_answer, by segue_request_end or
- * by segue_request_abort. What it says may be read on any thread until then. Calls that answer may
- * come from any thread, but not
- * from two at once for one request. If the client leaves, the request still has to be answered. */
+ * A request is valid until it is answered: by segue_request_answer, segue_request_end or
+ * segue_request_abort. What it says may be read on any thread until then. Calls that answer may
+ * come from any thread, but not from two at once for one request. If the client leaves, the request
+ * still has to be answered. */
 typedef struct segue_text {
   const char *s; /* not terminated */
   size_t len;
