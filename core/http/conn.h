@@ -171,6 +171,8 @@ bool segue__http_conn_must_wait(const segue__http_listener *listener);
 void segue__http_conn_pump(segue__http_conn *conn);
 void segue__http_conn_turn(segue__http_conn *conn);
 void segue__http_conn_lost(segue__http_conn *conn);
+/* Its time is over: a client that waits for an answer is told so, if that can be said at once. */
+void segue__http_cut(segue__http_conn *conn);
 void segue__http_conn_answered(segue__http_conn *conn);
 void segue__http_conn_flushed(segue__http_conn *conn);
 void segue__http_conn_wait(segue__http_conn *conn);    /* the queue that fits, while handled */

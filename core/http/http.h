@@ -118,7 +118,8 @@ void segue__http_server_limit(segue__http_server *server, const segue__http_limi
  * total is atomic. */
 void segue__http_server_share(segue__http_server *server, size_t *total);
 /* Closes listeners at once; connections after the answer they wait for, at the latest after
- * grace_ms; then cb, and the server is freed. Closing again only shortens the time. */
+ * grace_ms, when it is 503; then cb, and the server is freed. Closing again only shortens the time.
+ */
 void segue__http_server_close(segue__http_server *server, uint64_t grace_ms, void (*cb)(void *data),
                               void *data);
 size_t segue__http_connections(const segue__http_server *server);

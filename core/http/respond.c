@@ -174,6 +174,18 @@ void segue__http_respond(segue__http_request *request, int status, const char *c
     segue__http_conn_answered(conn);
 }
 
+void segue__http_cut(segue__http_conn *conn) {
+  static const char text[] = "the service did not answer before its end: try again\n";
+  const segue__http_exchange *exchange = conn->exchange;
+  if (conn->state == SEGUE__HTTP_HANDLED && !exchange->answered && !exchange->streaming) {
+    answer a = {503, "text/plain; charset=utf-8", "Retry-After: 1\r\n", sizeof text - 1};
+    conn->close_after = true;
+    build_head(conn, &a, false, false);
+    (void)send_all(conn, text, exchange->silent ? 0 : sizeof text - 1);
+  }
+  segue__http_conn_lost(conn);
+}
+
 /* What the server itself says, before a handler has seen anything. */
 void segue__http_refuse(segue__http_conn *conn, int status, const char *reason) {
   segue__http_exchange *exchange = conn->exchange;

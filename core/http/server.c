@@ -54,7 +54,7 @@ static segue__http_conn *first(segue__http_server *server, segue__http_queue que
 static void close_all(segue__http_server *server) {
   for (int queue = 0; queue < SEGUE__HTTP_QUEUES; queue++)
     for (segue__http_conn *conn; (conn = first(server, (segue__http_queue)queue));)
-      segue__http_conn_lost(conn);
+      segue__http_cut(conn);
 }
 
 /* While the server closes. Bytes that are in the kernel already are a request that was made. */
