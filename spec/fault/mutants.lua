@@ -31,7 +31,7 @@ local DAEMON = {
 -- The same, with a plugin that is another one.
 local LOG, STATS = "spec/plugin/log_spec.lua", "spec/plugin/stats_spec.lua"
 local PLUGIN = {
-  written = daemon(LOG, "has written everything to the old file"),
+  written = daemon("spec/plugin/services_spec.lua", "lose, double, tear and misplace nothing"),
   reopened = daemon(LOG, "opens its file anew"), kept = daemon(LOG, "keeps as many old files"),
   lost = daemon(LOG, "where a disk is full"), series = daemon(STATS, "refuse more series"),
   kinds = daemon(STATS, "a name that means two kinds"),
