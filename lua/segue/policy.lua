@@ -179,13 +179,6 @@ local function take_kind(kind, module, result)
   end
 end
 
-function Judge:replaced(module, where)
-  if module.kind ~= "lua" or module.replace ~= "swap" then return true end
-  self:problem(where .. ': replace = "swap" is for modules that everybody calls, such as a log: '
-    .. 'a module in Lua is replaced by "handover" or "restart"', where .. ".replace")
-  return false
-end
-
 function Judge:module(name, module)
   local where = "modules." .. tostring(name)
   if type(name) ~= "string" or not name:match("^[%w_-]+$") then
@@ -214,7 +207,7 @@ function Judge:module(name, module)
   local known = {}
   for key, wanted in pairs(module_keys) do known[key] = wanted end
   for key, wanted in pairs(kind) do known[key] = wanted end
-  if not self:keys(module, known, where) or not self:replaced(module, where) then return nil end
+  if not self:keys(module, known, where) then return nil end
   local drain = self:drain(module, where)
   local buffer = module.buffer or {}
   if not drain or not self:keys(buffer, buffer_keys, where .. ".buffer") then return nil end

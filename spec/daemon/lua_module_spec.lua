@@ -401,11 +401,10 @@ return {
       assert.equal("good", get("/").body)
     end)
 
-    it("when it is to be swapped, or its limits are none", function()
+    it("when its limits are none", function()
       d = segue.folder { files = { ["front.lua"] = "return { start = function() end }",
         ["config.yaml"] = "a: 1" } }
       for keys, message in pairs {
-        ['replace = "swap"'] = 'replace = "swap" is for modules that everybody calls',
         ['budget = "soon"'] = "budget 'soon' is not a duration",
         ['memory = "1KiB"'] = "memory must be 1 MiB or more",
         ['jit = "yes"'] = "jit must be a boolean",
@@ -457,7 +456,7 @@ return {
     return load
   end
 
-  for _, replace in ipairs { "handover", "restart" } do
+  for _, replace in ipairs { "swap", "handover", "restart" } do
     it("is replaced by " .. replace .. " under load: nobody is lost, each answer is of one "
       .. "generation", function()
       local function code(version)
