@@ -281,13 +281,14 @@ describe("the runner", function()
   end
 
   it("counts outside of the hooks, and waits for what ends by itself", function()
+    -- luv frees the arguments of a thread that is collected, be it running or not: so it is kept
     local p = run [[local uv = require "luv"
-      local file
+      local file, thread
       before_each(function() file = io.open("/etc/passwd") end)
       after_each(function() file:close() end)
       it("has hooks", function() end)
       it("has a thread that ends", function()
-        uv.new_thread(function() require("luv").sleep(300) end)
+        thread = uv.new_thread(function() require("luv").sleep(300) end)
       end)
       it("has a handle that closes", function() uv.new_timer():close() end)
       it("has a file that the collector closes", function() io.open("/etc/passwd") end)
