@@ -21,12 +21,12 @@ local function make_what_is_made_once()
   uv.run("nowait")
 end
 
+-- "" too for a thread or child that has ended since it was listed: it opens, but cannot be read.
 local function read(path)
   local file = io.open(path)
-  if not file then return "" end
-  local text = file:read("*a")
-  file:close()
-  return text
+  local text = file and file:read("*a")
+  if file then file:close() end
+  return text or ""
 end
 
 local function names(path)
