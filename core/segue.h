@@ -135,6 +135,13 @@ SEGUE_API int segue_node_string(const segue_node *node, const char **out, size_t
 SEGUE_API int segue_node_origin(const segue_snapshot *snapshot, const segue_node *node,
                                 const char **source, const char **file, uint32_t *line,
                                 uint32_t *column);
+/* What is wrong with a value: code and one sentence, with its file, line, column and path. node
+ * NULL (snapshot may be so too): the sentence alone. error may be NULL. Returns code, for `return
+ * segue_error_at(...)`. Searches the whole tree for the path. [any thread] */
+SEGUE_API int segue_error_at(segue_error *error, int code, const segue_snapshot *snapshot,
+                             const segue_node *node, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+#define segue_error_set(error, code, ...) segue_error_at(error, code, NULL, NULL, __VA_ARGS__)
 
 /* Snapshots. root is never NULL. hash is 32 lower-case hex digits, borrowed. [any thread] */
 SEGUE_API const segue_node *segue_snapshot_root(const segue_snapshot *snapshot);

@@ -233,9 +233,9 @@ static instance *instance_new(segue__code *code, const segue_slice *slice, size_
   return in;
 }
 
-static void refuse(segue_op *op, int code, const char *name, const char *why) {
+static void refuse(segue_op *op, int code, const char *why) {
   segue_error err;
-  segue__error_set(&err, code, "module '%s': %s", name, why);
+  segue__error_set(&err, code, "%s", why);
   segue_op_done(op, code, &err);
 }
 
@@ -246,19 +246,19 @@ static void prepare(void *userdata, segue_op *op, const segue_slice *next, const
   (void)prev;
   if (*code->slice && !next->config) {
     int rc = segue__error_set(&err, SEGUE_EMODULE,
-                              "module '%s': the configuration has no '%s', which is its part of "
-                              "it: add it, or change config in the policy",
-                              code->name, code->slice);
+                              "the configuration has no '%s', which is this module's part of it: "
+                              "add it, or change config of the module in the policy",
+                              code->slice);
     segue_op_done(op, rc, &err);
     return;
   }
   if (!code->all || open_berths(code->all)) {
-    refuse(op, UV_ENOMEM, code->name, "there is no data thread for it");
+    refuse(op, UV_ENOMEM, "there is no data thread for it");
     return;
   }
   instance *in = instance_new(code, next, code->listens ? code->all->berth_count : 1);
   if (!in) {
-    refuse(op, UV_ENOMEM, code->name, "out of memory");
+    refuse(op, UV_ENOMEM, "out of memory");
     return;
   }
   *out = in;

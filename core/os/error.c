@@ -5,7 +5,6 @@
 #include "error.h"
 
 #include <ctype.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <uv.h>
@@ -97,13 +96,17 @@ static void copy(char *to, size_t size, const char *from) {
   to[len] = 0;
 }
 
-int segue__error_set(segue_error *err, int code, const char *format, ...) {
-  if (!err) return code;
+void segue__error_vset(segue_error *err, int code, const char *format, va_list args) {
   memset(err, 0, sizeof *err);
   err->code = code;
+  vsnprintf(err->message, sizeof err->message, format, args);
+}
+
+int segue__error_set(segue_error *err, int code, const char *format, ...) {
+  if (!err) return code;
   va_list args;
   va_start(args, format);
-  vsnprintf(err->message, sizeof err->message, format, args);
+  segue__error_vset(err, code, format, args);
   va_end(args);
   return code;
 }

@@ -74,7 +74,7 @@ static void prepare(void *userdata, segue_op *op, const segue_slice *next, const
   dispatcher *d = calloc(1, sizeof *d);
   *instance = d;
   int rc = d ? make(d, op) : UV_ENOMEM;
-  rc = rc ? pipe_fail(&error, rc, "libcurl does not start: %s", segue_strerror(rc))
+  rc = rc ? segue_error_set(&error, rc, "libcurl does not start: %s", segue_strerror(rc))
           : dispatcher_read(d, next, &error);
   if (!rc) curl_multi_setopt(d->multi, CURLMOPT_MAXCONNECTS, (long)d->concurrency);
   segue_op_done(op, rc, rc ? &error : NULL);

@@ -14,16 +14,16 @@ static int read_target(target *t, const segue_slice *slice, const char *name,
   const segue_slice own = {slice->snapshot, node};
   size_t len = strlen(name);
   if (!len || len > PIPE_TARGET_MAX || name[strcspn(name, "\"\\\n")])
-    return pipe_wrong(slice, node, name, "is no name of a target: at most 63 plain characters",
-                      error);
+    return segue_error_at(error, SEGUE_EMODULE, slice->snapshot, node,
+                          "%s is no name of a target: at most 63 plain characters", name);
   memcpy(t->name, name, len + 1);
   snprintf(t->delivered, sizeof t->delivered, "delivered_total{target=\"%s\"}", name);
   snprintf(t->retried, sizeof t->retried, "failed_total{target=\"%s\"}", name);
   snprintf(t->dead, sizeof t->dead, "dead_total{target=\"%s\"}", name);
   int rc = pipe_text(&own, "url", NULL, &t->url, error);
   if (!rc && (!t->url || (strncmp(t->url, "http://", 7) && strncmp(t->url, "https://", 8))))
-    rc = pipe_wrong(slice, node, name, "must have an url that begins with http:// or https://",
-                    error);
+    rc = segue_error_at(error, SEGUE_EMODULE, slice->snapshot, node,
+                        "%s must have an url that begins with http:// or https://", name);
   return rc ? rc : pipe_uint(&own, "concurrency", 1, 10000, concurrency, &t->concurrency, error);
 }
 
@@ -31,7 +31,7 @@ static int read_targets(dispatcher *d, const segue_slice *slice, segue_error *er
   const segue_node *node = segue_node_get(slice->config, "targets");
   size_t count = segue_node_type(node) == SEGUE_MAP ? segue_node_count(node) : 0;
   d->targets = calloc(count + 1, sizeof *d->targets);
-  if (!d->targets) return pipe_fail(error, UV_ENOMEM, "out of memory");
+  if (!d->targets) return segue_error_set(error, UV_ENOMEM, "out of memory");
   int rc = 0;
   for (size_t i = 0; i < count && !rc; i++) {
     const char *name;

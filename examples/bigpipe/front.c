@@ -139,11 +139,11 @@ static void prepare(void *userdata, segue_op *op, const segue_slice *next, const
   uint64_t retry_after = 1;
   front *f = calloc(1, sizeof *f);
   *instance = f;
-  int rc = f ? 0 : pipe_fail(&error, UV_ENOMEM, "out of memory");
+  int rc = f ? 0 : segue_error_set(&error, UV_ENOMEM, "out of memory");
   if (!rc) {
     f->s = segue_op_owner(op);
     f->queue = segue_gate_get(f->s, "queue");
-    if (!f->queue) rc = pipe_fail(&error, UV_ENOMEM, "out of memory");
+    if (!f->queue) rc = segue_error_set(&error, UV_ENOMEM, "out of memory");
   }
   if (!rc) rc = pipe_uint(next, "max_payload", 0, 1 << 20, 65536, &f->max_payload, &error);
   if (!rc) rc = pipe_uint(next, "retry_after", 1, 3600, 1, &retry_after, &error);

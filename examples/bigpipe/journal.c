@@ -146,7 +146,7 @@ static char *in_folder(const char *folder, const char *name) {
 
 static int failed(segue_error *error, const char *path, const char *what) {
   int rc = -errno;
-  return pipe_fail(error, rc, "%s %s: %s", path, what, strerror(-rc));
+  return segue_error_set(error, rc, "%s %s: %s", path, what, strerror(-rc));
 }
 
 static int take_lock(journal *j, const char *folder, segue_error *error) {
@@ -155,10 +155,11 @@ static int take_lock(journal *j, const char *folder, segue_error *error) {
   j->lock = openat(j->folder, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0640);
   if (j->lock < 0) return failed(error, folder, "cannot be locked");
   if (flock(j->lock, LOCK_EX | LOCK_NB) == 0) return 0;
-  return pipe_fail(error, -errno,
-                   "%s is in use by another queue: a module that cannot be there twice is replaced "
-                   "by \"restart\"",
-                   folder);
+  return segue_error_set(
+      error, -errno,
+      "%s is in use by another queue: a module that cannot be there twice is replaced "
+      "by \"restart\"",
+      folder);
 }
 
 int journal_open(journal *j, const char *folder, segue_error *error) {
@@ -168,7 +169,7 @@ int journal_open(journal *j, const char *folder, segue_error *error) {
   j->next_path = in_folder(folder, "journal.new");
   j->dead_path = in_folder(folder, "dead.jsonl");
   if (!j->path || !j->next_path || !j->dead_path)
-    return pipe_fail(error, UV_ENOMEM, "out of memory");
+    return segue_error_set(error, UV_ENOMEM, "out of memory");
   int rc = take_lock(j, folder, error);
   if (rc) return rc;
   j->dead = open(j->dead_path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
@@ -384,10 +385,11 @@ int journal_load(journal *j, calls *c, segue_error *error) {
   if (good >= 0) rc = place_all(c);
   j->size = good > 0 ? (uint64_t)good : 0;
   if (good < 0 || rc)
-    return pipe_fail(error, rc ? rc : (int)good, "%s cannot be read: %s", j->path,
-                     segue_strerror(rc ? rc : (int)good));
+    return segue_error_set(error, rc ? rc : (int)good, "%s cannot be read: %s", j->path,
+                           segue_strerror(rc ? rc : (int)good));
   rc = whole && r.ours && !journal_is_long(j, c) ? 0 : journal_rewrite(j, c);
-  return rc ? pipe_fail(error, rc, "%s cannot be written: %s", j->path, segue_strerror(rc)) : 0;
+  return rc ? segue_error_set(error, rc, "%s cannot be written: %s", j->path, segue_strerror(rc))
+            : 0;
 }
 
 /* ---- Dead letters ---- */

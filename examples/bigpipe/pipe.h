@@ -82,9 +82,5 @@ int pipe_double(const segue_slice *slice, const char *path, double min, double m
                 double otherwise, double *out, segue_error *error);
 int pipe_text(const segue_slice *slice, const char *path, const char *otherwise, const char **out,
               segue_error *error);
-int pipe_wrong(const segue_slice *slice, const segue_node *node, const char *path, const char *what,
-               segue_error *error);
-int pipe_fail(segue_error *error, int code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
 
 #endif

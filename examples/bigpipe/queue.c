@@ -56,8 +56,8 @@ static int read_sync(queue *q, const segue_slice *slice, segue_error *error) {
   if (node) (void)segue_node_string(node, &text, NULL);
   q->sync_ms = strcmp(text, "always") ? SYNC_NEVER : SYNC_ALWAYS;
   if (!strcmp(text, "always") || !strcmp(text, "never")) return 0;
-  return pipe_wrong(slice, node, "fsync", "must be always, never, or every how many milliseconds",
-                    error);
+  return segue_error_at(error, SEGUE_EMODULE, slice->snapshot, node,
+                        "fsync must be always, never, or every how many milliseconds");
 }
 
 static int read_folder(queue *q, const segue_slice *slice, segue_error *error) {
@@ -67,11 +67,11 @@ static int read_folder(queue *q, const segue_slice *slice, segue_error *error) {
   if (rc) return rc;
   const segue_node *node = segue_node_get(slice->config, "folder");
   if (mkdir(folder, 0750) && access(folder, W_OK | X_OK))
-    return pipe_wrong(slice, node, "folder", "cannot be written: make it, or name another one",
-                      error);
+    return segue_error_at(error, SEGUE_EMODULE, slice->snapshot, node,
+                          "folder cannot be written: make it, or name another one");
   q->folder = strdup(folder);
   q->memory = !strcmp(store, "memory");
-  return q->folder ? 0 : pipe_fail(error, UV_ENOMEM, "out of memory");
+  return q->folder ? 0 : segue_error_set(error, UV_ENOMEM, "out of memory");
 }
 
 static int read_config(queue *q, const segue_slice *slice, segue_error *error) {
@@ -120,7 +120,7 @@ static void prepare(void *userdata, segue_op *op, const segue_slice *next, const
   queue *q = calloc(1, sizeof *q);
   *instance = q;
   int rc = q ? make(q, op) : UV_ENOMEM;
-  rc = rc ? pipe_fail(&error, rc, "out of memory") : read_config(q, next, &error);
+  rc = rc ? segue_error_set(&error, rc, "out of memory") : read_config(q, next, &error);
   segue_op_done(op, rc, rc ? &error : NULL);
 }
 

@@ -223,7 +223,7 @@ static bool take_over(queue *q) {
 static int load(queue *q, segue_error *error) {
   if (take_over(q)) return 0;
   int rc = calls_init(&q->calls);
-  if (rc) return pipe_fail(error, rc, "out of memory");
+  if (rc) return segue_error_set(error, rc, "out of memory");
   return journal_load(&q->journal, &q->calls, error);
 }
 
@@ -233,7 +233,8 @@ static int begin(queue *q, segue_error *error) {
   if (!rc) rc = load(q, error);
   if (!rc && q->memory) {
     rc = journal_remove(&q->journal);
-    if (rc) pipe_fail(error, rc, "%s cannot be removed: %s", q->journal.path, segue_strerror(rc));
+    if (rc)
+      segue_error_set(error, rc, "%s cannot be removed: %s", q->journal.path, segue_strerror(rc));
   }
   q->kept_count = q->calls.count;
   q->kept_bytes = q->calls.bytes;
@@ -294,7 +295,7 @@ void *queue_work(void *instance) {
   if (rc) return NULL;
   work(q);
   rc = end(q);
-  if (rc) pipe_fail(&error, rc, "the journal could not be written: %s", segue_strerror(rc));
+  if (rc) segue_error_set(&error, rc, "the journal could not be written: %s", segue_strerror(rc));
   journal_close(&q->journal); /* the lock is the next one's */
   q->locks = false;
   if (q->stop_op) segue_op_done(q->stop_op, rc, rc ? &error : NULL);

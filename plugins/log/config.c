@@ -4,7 +4,6 @@
  * with its place.
  */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,28 +12,9 @@
 
 enum { QUEUE_MIN = 1 << 16, QUEUE_MAX = 1 << 30, QUEUE_DEFAULT = 1 << 20, KEEP_MAX = 1000 };
 
-int log_fail(segue_error *error, int code, const char *format, ...) {
-  va_list args;
-  memset(error, 0, sizeof *error);
-  error->code = code;
-  va_start(args, format);
-  vsnprintf(error->message, sizeof error->message, format, args);
-  va_end(args);
-  return code;
-}
-
-/* With the place of the value. */
 static int wrong(segue_error *error, const segue_slice *slice, const segue_node *node,
                  const char *key, const char *what) {
-  const char *file = NULL;
-  segue_error at = {0};
-  if (node) segue_node_origin(slice->snapshot, node, NULL, &file, &at.line, &at.column);
-  log_fail(error, SEGUE_EMODULE, "%s%s %s", file ? "log: " : "", key, what);
-  error->line = at.line;
-  error->column = at.column;
-  snprintf(error->path, sizeof error->path, "%s", key);
-  snprintf(error->file, sizeof error->file, "%s", file ? file : "");
-  return SEGUE_EMODULE;
+  return segue_error_at(error, SEGUE_EMODULE, slice->snapshot, node, "%s %s", key, what);
 }
 
 /* ---- Values ---- */
@@ -91,7 +71,7 @@ static int read_file(reader *r, const segue_node *node) {
     return wrong(r->error, r->slice, node, "file", "must be a path, or - for standard error");
   free(r->out->file);
   r->out->file = strdup(text);
-  return r->out->file ? 0 : log_fail(r->error, -ENOMEM, "out of memory");
+  return r->out->file ? 0 : segue_error_set(r->error, -ENOMEM, "out of memory");
 }
 
 static int read_choice(reader *r, const segue_node *node, const char *key, const char *what,

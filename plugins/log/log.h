@@ -27,8 +27,6 @@ typedef struct log_config {
 /* From the slice of a module; what is wrong ends up in error, with its place. */
 int log_config_read(log_config *out, const segue_slice *slice, segue_error *error);
 void log_config_deinit(log_config *config);
-int log_fail(segue_error *error, int code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
 
 /* ---- format.c ---- */
 

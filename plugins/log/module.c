@@ -50,14 +50,15 @@ static int try_file(const char *path, segue_error *error) {
   int rc = fd < 0 ? -errno : 0;
   if (fd >= 0) close(fd);
   if (rc != -ENOENT)
-    return rc ? log_fail(error, rc, "%s cannot be written: %s", path, strerror(-rc)) : 0;
+    return rc ? segue_error_set(error, rc, "%s cannot be written: %s", path, strerror(-rc)) : 0;
   const char *slash = strrchr(path, '/');
   size_t len = slash ? (size_t)(slash - path) : 0;
   char *folder = slash ? strndup(path, len ? len : 1) : strdup(".");
   rc = !folder ? -ENOMEM : access(folder, W_OK | X_OK) ? -errno : 0;
   if (rc)
-    log_fail(error, rc, "%s cannot be made: %s: make its folder, and let the daemon write to it",
-             path, strerror(-rc));
+    segue_error_set(error, rc,
+                    "%s cannot be made: %s: make its folder, and let the daemon write to it", path,
+                    strerror(-rc));
   free(folder);
   return rc;
 }
@@ -73,7 +74,7 @@ static int build(log_writer *writer, const segue_slice *next, segue_error *error
   if (rc) return rc;
   writer->counts = counts_new();
   rc = writer->counts ? log_queue_init(&writer->queue, writer->config.queue_bytes) : -ENOMEM;
-  return rc ? log_fail(error, rc, "out of memory") : 0;
+  return rc ? segue_error_set(error, rc, "out of memory") : 0;
 }
 
 static void prepare(void *userdata, segue_op *op, const segue_slice *next, const segue_slice *prev,

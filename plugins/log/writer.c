@@ -178,11 +178,13 @@ static int start_thread(log_writer *writer) {
 
 int log_writer_start(log_writer *writer, segue_error *error) {
   int rc = log_file_open(writer);
-  if (rc) return log_fail(error, rc, "%s cannot be opened: %s", writer->config.file, strerror(-rc));
+  if (rc)
+    return segue_error_set(error, rc, "%s cannot be opened: %s", writer->config.file,
+                           strerror(-rc));
   writer->batch = malloc(BATCH);
   writer->told_dropped = atomic_load(&writer->counts->dropped);
   rc = writer->batch ? start_thread(writer) : -ENOMEM;
-  if (rc) return log_fail(error, rc, "cannot start its thread: %s", strerror(-rc));
+  if (rc) return segue_error_set(error, rc, "cannot start its thread: %s", strerror(-rc));
   writer->running = true;
   return 0;
 }

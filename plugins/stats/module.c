@@ -3,7 +3,6 @@
  * The figures as a module of segue: configuration, life, and what it offers to everybody.
  */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,21 +25,7 @@ static const double default_bounds[] = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 
 static int wrong(segue_error *error, const segue_slice *slice, const segue_node *node,
                  const char *key, const char *what) {
-  const char *file = NULL;
-  memset(error, 0, sizeof *error);
-  error->code = SEGUE_EMODULE;
-  if (node) segue_node_origin(slice->snapshot, node, NULL, &file, &error->line, &error->column);
-  snprintf(error->message, sizeof error->message, "%s%s %s", file ? "stats: " : "", key, what);
-  snprintf(error->path, sizeof error->path, "%s", key);
-  snprintf(error->file, sizeof error->file, "%s", file ? file : "");
-  return SEGUE_EMODULE;
-}
-
-static int no_memory(segue_error *error) {
-  memset(error, 0, sizeof *error);
-  error->code = -ENOMEM;
-  snprintf(error->message, sizeof error->message, "out of memory");
-  return -ENOMEM;
+  return segue_error_at(error, SEGUE_EMODULE, slice->snapshot, node, "%s %s", key, what);
 }
 
 static bool is_prefix(const char *text, size_t len) {
@@ -83,7 +68,7 @@ static int read_buckets(stats *s, const segue_slice *slice, const segue_node *no
   }
   stats_bounds_unref(s->bounds);
   s->bounds = stats_bounds_new(at, count);
-  return s->bounds ? 0 : no_memory(error);
+  return s->bounds ? 0 : segue_error_set(error, -ENOMEM, "out of memory");
 }
 
 static int read_help(stats *s, const segue_slice *slice, const segue_node *node,
@@ -141,7 +126,8 @@ static void prepare(void *userdata, segue_op *op, const segue_slice *next, const
     s->table = stats_table_new();
     s->bounds = stats_bounds_new(default_bounds, sizeof default_bounds / sizeof *default_bounds);
   }
-  int rc = s && s->table && s->bounds ? read_config(s, next, &error) : no_memory(&error);
+  int rc = s && s->table && s->bounds ? read_config(s, next, &error)
+                                      : segue_error_set(&error, -ENOMEM, "out of memory");
   segue_op_done(op, rc, rc ? &error : NULL);
 }
 

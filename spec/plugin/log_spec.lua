@@ -251,23 +251,26 @@ int main(void) {
   it("says where its configuration is wrong", function()
     start "log: {file: app.log}\n"
     for text, wanted in pairs {
-      ["{}"] = "log: file is missing: name one, or - for standard error",
-      ["{file: [1]}"] = "config.yaml:1:13: log: file must be a path",
-      ["{file: a, levle: info}"] = "config.yaml:1:23: log: levle is not a key of a log: it has "
-        .. "file, level, format",
-      ["{file: a, level: loud}"] = "log: level must be error, warn, info or debug",
-      ["{file: a, format: xml}"] = "log: format must be text or json",
-      ["{file: a, overflow: lose}"] = "log: overflow must be wait or drop",
-      ["{file: a, queue: 10}"] = "log: queue must be a size from 64KiB to 1GiB",
-      ["{file: a, queue: 1XB}"] = "log: queue must be a size",
-      ["{file: a, mode: 640}"] = 'log: mode must be a text such as "0640"',
-      ["{file: a, mode: \"999\"}"] = "log: mode must be a text",
-      ["{file: a, rotate: 5}"] = "log: rotate must be a map",
-      ["{file: a, rotate: {size: 0}}"] = "log: rotate.size must be a size such as 100MiB",
-      ["{file: a, rotate: {age: 1y}}"] = "log: rotate.age must be a time such as 1d",
-      ["{file: a, rotate: {keep: -1}}"] = "log: rotate.keep must be a number up to 1000",
-      ["{file: a, rotate: {count: 1}}"] = "log: rotate has a key that is not known: it has size",
-      ["[]"] = "log: the log's configuration must be a map",
+      ["{}"] = "config.yaml:1:6: file is missing: name one, or - for standard error "
+        .. "(at log)",
+      ["{file: [1]}"] = "config.yaml:1:13: file must be a path, or - for standard error "
+        .. "(at log.file)",
+      ["{file: a, levle: info}"] = "config.yaml:1:23: levle is not a key of a log: it has "
+        .. "file, level, format, overflow, queue, rotate, mode (at log.levle)",
+      ["{file: a, level: loud}"] = "level must be error, warn, info or debug",
+      ["{file: a, format: xml}"] = "format must be text or json",
+      ["{file: a, overflow: lose}"] = "overflow must be wait or drop",
+      ["{file: a, queue: 10}"] = "queue must be a size from 64KiB to 1GiB",
+      ["{file: a, queue: 1XB}"] = "queue must be a size",
+      ["{file: a, mode: 640}"] = 'mode must be a text such as "0640"',
+      ["{file: a, mode: \"999\"}"] = "mode must be a text",
+      ["{file: a, rotate: 5}"] = "rotate must be a map",
+      ["{file: a, rotate: {size: 0}}"] = "rotate.size must be a size such as 100MiB (at "
+        .. "log.rotate.size)",
+      ["{file: a, rotate: {age: 1y}}"] = "rotate.age must be a time such as 1d",
+      ["{file: a, rotate: {keep: -1}}"] = "rotate.keep must be a number up to 1000",
+      ["{file: a, rotate: {count: 1}}"] = "rotate has a key that is not known: it has size",
+      ["[]"] = "the log's configuration must be a map",
     } do
       local told = reload("log: " .. text .. "\n", 4)
       assert.truthy(told:find(wanted, 1, true), told)

@@ -112,19 +112,20 @@ app_seconds_count 3
 
   it("say where their configuration is wrong", function()
     for text, wanted in pairs {
-      ["{bucket: 1}"] = "config.yaml:1:17: stats: bucket is not a key of the figures: they have "
+      ["{bucket: 1}"] = "config.yaml:1:17: bucket is not a key of the figures: they have "
         .. "prefix, max_series, buckets and help",
-      ["{prefix: segue_}"] = "stats: prefix must be a text of letters",
-      ["{prefix: 1a}"] = "stats: prefix must be", ["{prefix: [a]}"] = "stats: prefix must be",
-      ["{max_series: 0}"] = "stats: max_series must be a number from 1",
-      ["{buckets: []}"] = "stats: buckets must be a list of 1 to 64 numbers",
-      ["{buckets: [2, 1]}"] = "stats: buckets must be numbers, each above the one before",
-      ["{buckets: [a]}"] = "stats: buckets must be numbers",
-      ["{help: a}"] = "stats: help must be a map of texts by name",
-      ["{help: {a: 1}}"] = "stats: help must be a map of texts by name",
-      ["[]"] = "stats: the configuration must be a map",
+      ["{prefix: segue_}"] = "prefix must be a text of letters",
+      ["{prefix: 1a}"] = "prefix must be", ["{prefix: [a]}"] = "prefix must be",
+      ["{max_series: 0}"] = "max_series must be a number from 1",
+      ["{buckets: []}"] = "buckets must be a list of 1 to 64 numbers",
+      ["{buckets: [2, 1]}"] = "buckets must be numbers, each above the one before",
+      ["{buckets: [1, a]}"] = "buckets must be numbers, each above the one before (at "
+        .. "stats.buckets[1])",
+      ["{help: a}"] = "help must be a map of texts by name",
+      ["{help: {a: 1}}"] = "help must be a map of texts by name (at stats.help.a)",
+      ["[]"] = "the configuration must be a map",
     } do
-      local daemon = segue.start { policy = policy, files = { ["config.yaml"] = "stats: {}\n" } }
+      local daemon = segue.start { policy = policy, files = { ["config.yaml"] = "{}\n" } }
       daemon.dir:write("config.yaml", "stats: " .. text .. "\n")
       local done = segue.cli({ "reload" }, { cwd = daemon.dir.path })
       assert.equal(4, done.code, done:describe())

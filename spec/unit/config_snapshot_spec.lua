@@ -63,6 +63,26 @@ describe("a snapshot", function()
     C.segue_snapshot_unref(out[0])
   end)
 
+  it("says what is wrong with a value, and where it stands", function()
+    local s = snapshot(1, 'a:\n  - {x: 1}\n  - "odd key": {b: true}\nc: {b: true}')
+    local root, err = C.segue_snapshot_root(s), C.error()
+    for path, place in pairs {
+      [""] = "file:1:1: it is wrong", ["a[0].x"] = "file:2:9: it is wrong (at a[0].x)",
+      ['a[1]."odd key".b'] = 'file:3:20: it is wrong (at a[1]."odd key".b)',
+      ["c.b"] = "file:4:8: it is wrong (at c.b)",
+    } do
+      local node = C.segue_node_get(root, path)
+      local code = C.segue_error_at(err, C.SEGUE_ERANGE, s, node, "it is %s", "wrong")
+      assert.equal(C.SEGUE_ERANGE, code)
+      assert.equal(place, C.err(err).text)
+      assert.equal(C.SEGUE_ERANGE, C.err(err).code)
+    end
+    assert.equal(C.SEGUE_EMODULE, C.segue_error_at(err, C.SEGUE_EMODULE, nil, nil, "%s", "none"))
+    assert.equal("none", C.err(err).text)
+    assert.equal(C.SEGUE_ETYPE, C.segue_error_at(nil, C.SEGUE_ETYPE, s, root, "nobody listens"))
+    C.segue_snapshot_unref(s)
+  end)
+
   it("lives until its last reference is given back", function()
     local base = document.live()
     local s = snapshot(1)
