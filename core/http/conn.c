@@ -17,20 +17,14 @@
 
 static const char TOO_MANY[] = "there are too many connections";
 
-static int fd_of(const segue__http_conn *conn) {
-  uv_os_fd_t fd = -1;
-  return uv_fileno(&conn->uv.handle, &fd) == 0 ? fd : -1;
-}
-
 bool segue__http_conn_pending(segue__http_conn *conn) {
   int bytes = 0;
-  return ioctl(fd_of(conn), FIONREAD, &bytes) == 0 && bytes > 0;
+  return ioctl(conn->fd, FIONREAD, &bytes) == 0 && bytes > 0;
 }
 
 /* ---- The end --------------------------------------------------------------------------------- */
 
-static void on_closed(uv_handle_t *handle) {
-  segue__http_conn *conn = handle->data;
+static void free_conn(segue__http_conn *conn) {
   segue__http_server *server = conn->server;
   server->connections--;
   server->local -= conn->is_unix && !conn->refused;
@@ -44,6 +38,10 @@ static void on_closed(uv_handle_t *handle) {
   segue__tls_free(conn->tls);
   segue__free(conn);
   segue__http_server_check(server);
+}
+
+static void on_closed(uv_handle_t *handle) {
+  free_conn(handle->data);
 }
 
 /* Closes at once. A request that its handler has not answered yet is told from the loop, never from
@@ -62,7 +60,10 @@ void segue__http_conn_lost(segue__http_conn *conn) {
   conn->exchange = NULL;
   conn->state = SEGUE__HTTP_CLOSED;
   segue__http_queue_leave(conn);
-  uv_close(&conn->uv.handle, on_closed);
+  if (conn->watched)
+    uv_close(&conn->uv.handle, on_closed);
+  else
+    close(conn->fd); /* freed by segue__http_conn_open, from which this is called */
 }
 
 /* The last answer is out. Closing with unread bytes in the kernel would reset the connection and
@@ -74,7 +75,7 @@ static void finish(segue__http_conn *conn) {
     if (segue__http_flush_tls(conn) < 0 || segue__http_unwritten(conn)) conn->linger = false;
   }
   bool linger = conn->linger || segue__http_conn_pending(conn);
-  if (conn->eof || !linger || shutdown(fd_of(conn), SHUT_WR) != 0) {
+  if (conn->eof || !linger || shutdown(conn->fd, SHUT_WR) != 0) {
     segue__http_conn_lost(conn);
     return;
   }
@@ -86,7 +87,7 @@ static void finish(segue__http_conn *conn) {
 
 /* Nothing is read: ask whether the client is gone. */
 static void peek(segue__http_conn *conn) {
-  struct pollfd p = {.fd = fd_of(conn)};
+  struct pollfd p = {.fd = conn->fd};
   if (poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLHUP)))
     segue__http_conn_lost(conn);
   else
@@ -488,7 +489,7 @@ static void pause_if_full(segue__http_conn *conn) {
       exchange->in_len < exchange->in_cap ||
       (conn->state != SEGUE__HTTP_HANDLED && conn->state != SEGUE__HTTP_FLUSHING))
     return;
-  uv_read_stop(&conn->uv.stream);
+  if (conn->watched) uv_read_stop(&conn->uv.stream);
   conn->paused = true;
   if (conn->state == SEGUE__HTTP_HANDLED) segue__http_conn_wait(conn);
 }
@@ -579,19 +580,36 @@ void segue__http_conn_answered(segue__http_conn *conn) {
 
 /* ---- The beginning --------------------------------------------------------------------------- */
 
-static int attach(segue__http_conn *conn, int fd) {
+/* A handle that refuses the descriptor is closed the long way, without it. */
+int segue__http_conn_watch(segue__http_conn *conn) {
   uv_loop_t *loop = conn->server->loop;
   int r = conn->is_unix ? uv_pipe_init(loop, &conn->uv.pipe, 0) : uv_tcp_init(loop, &conn->uv.tcp);
   if (r) return r;
   conn->uv.handle.data = conn;
-  return conn->is_unix ? uv_pipe_open(&conn->uv.pipe, fd) : uv_tcp_open(&conn->uv.tcp, fd);
+  conn->watched = true;
+  r = conn->is_unix ? uv_pipe_open(&conn->uv.pipe, conn->fd) : uv_tcp_open(&conn->uv.tcp, conn->fd);
+  if (r)
+    close(conn->fd);
+  else if (!conn->paused)
+    r = uv_read_start(&conn->uv.stream, on_alloc, on_read);
+  return r;
 }
 
-/* A handle that libuv refused to open still has to be closed the long way. */
-static void abandon(segue__http_conn *conn, int fd) {
-  close(fd);
-  conn->state = SEGUE__HTTP_CLOSED;
-  uv_close(&conn->uv.handle, on_closed);
+/* Under load the request is here when its connection is accepted. One that is answered and closed
+ * at once costs the kernel no watching. */
+static void read_early(segue__http_conn *conn) {
+  uv_buf_t buf = room(conn);
+  if (!buf.base) {
+    read_failed(conn, UV_ENOBUFS);
+    return;
+  }
+  ssize_t n = recv(conn->fd, buf.base, buf.len, 0);
+  if (n > 0) {
+    received(conn, (size_t)n);
+  } else { /* an end or an error is still there when the loop looks */
+    segue__http_exchange_release(conn->exchange);
+    conn->exchange = NULL;
+  }
 }
 
 static bool over_limit(const segue__http_server *server, bool is_unix) {
@@ -620,43 +638,40 @@ static void refuse(segue__http_conn *conn) {
     segue__http_refuse(conn, 503, TOO_MANY);
 }
 
-int segue__http_conn_open(segue__http_listener *listener, int fd, const char *peer) {
+static segue__http_conn *make(segue__http_listener *listener, int fd, const char *peer) {
   segue__http_server *server = listener->server;
-  bool is_unix = listener->address.is_unix;
-  bool refused = over_limit(server, is_unix);
   segue__http_conn *conn = segue__calloc(1, sizeof *conn);
-  if (!conn) {
-    close(fd);
-    return UV_ENOMEM;
-  }
+  if (!conn) return NULL;
   conn->server = server;
   conn->listener = listener;
-  conn->is_unix = is_unix;
-  conn->refused = refused;
+  conn->fd = fd;
+  conn->is_unix = listener->address.is_unix;
+  conn->refused = over_limit(server, conn->is_unix);
   size_t len = strnlen(peer, sizeof conn->peer - 1);
   memcpy(conn->peer, peer, len); /* zeroed behind it */
   server->connections++;
   listener->connections++;
-  server->refused += refused;
-  server->local += is_unix && !refused;
-  if (!is_unix && !refused) __atomic_add_fetch(server->total, 1, __ATOMIC_RELAXED);
-  int r = attach(conn, fd);
-  if (r == 0 && listener->tls) {
-    r = segue__tls_new(&conn->tls, listener->tls);
-    if (r) {
-      segue__http_conn_lost(conn);
-      return r;
-    }
+  server->refused += conn->refused;
+  server->local += conn->is_unix && !conn->refused;
+  if (!conn->is_unix && !conn->refused) __atomic_add_fetch(server->total, 1, __ATOMIC_RELAXED);
+  return conn;
+}
+
+int segue__http_conn_open(segue__http_listener *listener, int fd, const char *peer, bool early) {
+  segue__http_conn *conn = make(listener, fd, peer);
+  if (!conn) {
+    close(fd);
+    return UV_ENOMEM;
   }
-  if (r) {
-    abandon(conn, fd);
-    return r;
-  }
+  int r = listener->tls ? segue__tls_new(&conn->tls, listener->tls) : 0;
   segue__http_queue_set(conn, SEGUE__HTTP_IDLE);
-  r = uv_read_start(&conn->uv.stream, on_alloc, on_read);
-  if (r)
-    segue__http_conn_lost(conn);
-  else if (refused)
+  if (r == 0 && conn->refused)
     refuse(conn);
+  else if (r == 0 && early && !conn->tls)
+    read_early(conn);
+  if (r == 0 && !conn->watched && conn->state != SEGUE__HTTP_CLOSED)
+    r = segue__http_conn_watch(conn);
+  if (r) segue__http_conn_lost(conn);
+  if (!conn->watched && conn->state == SEGUE__HTTP_CLOSED) free_conn(conn);
   return r;
 }

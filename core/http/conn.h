@@ -73,7 +73,9 @@ struct segue__http_conn {
   uint64_t queued;     /* bytes ever handed to uv_write ... */
   uint64_t taken_mark; /* ... and how many were gone when the write limit started */
   uint32_t requests;
+  int fd;
   uint8_t state, queue;
+  bool watched;     /* uv has the descriptor */
   bool paused;      /* reading is stopped: the input buffer is full */
   bool eof;         /* the client has shut its side */
   bool close_after; /* this answer is the last */
@@ -164,8 +166,11 @@ int segue__http_exchange_grow(segue__http_exchange *exchange, size_t limit);
 int segue__http_body_add(segue__http_exchange *exchange, const char *data, size_t len);
 int segue__http_body_room(segue__http_exchange *exchange, size_t more);
 
-/* conn.c. open takes the descriptor over, also when it fails. */
-int segue__http_conn_open(segue__http_listener *listener, int fd, const char *peer);
+/* conn.c. open takes the descriptor over, also when it fails. With `early`, a request that is here
+ * already comes to its handler within the call. */
+int segue__http_conn_open(segue__http_listener *listener, int fd, const char *peer, bool early);
+/* Gives the descriptor to the loop. A negative result: segue__http_conn_lost has to be called. */
+int segue__http_conn_watch(segue__http_conn *conn);
 /* Past the limit, and as many as may be are being refused: the next one waits in the kernel. */
 bool segue__http_conn_must_wait(const segue__http_listener *listener);
 void segue__http_conn_pump(segue__http_conn *conn);

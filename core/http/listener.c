@@ -92,7 +92,8 @@ static void accept_some(segue__http_listener *listener, int most, bool last) {
     name_peer(fd, &from, peer, sizeof peer);
     const segue__http_events *events = &listener->server->events;
     if (events->on_connection) events->on_connection(listener->server->data);
-    segue__http_conn_open(listener, fd, peer);
+    segue__http_conn_open(listener, fd, peer, !last);
+    if (uv_is_closing((uv_handle_t *)&listener->poll)) return; /* a handler closed it */
   }
 }
 
@@ -105,10 +106,7 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
 
 void segue__http_listener_resume(segue__http_listener *listener) {
   listener->paused = false;
-  if (uv_poll_start(&listener->poll, UV_READABLE, on_readable) != 0)
-    pause_accepting(listener);
-  else
-    accept_some(listener, listener->accepts, false);
+  if (uv_poll_start(&listener->poll, UV_READABLE, on_readable) != 0) pause_accepting(listener);
 }
 
 /* ---- Binding --------------------------------------------------------------------------------- */

@@ -6,7 +6,9 @@
  */
 #include "conn.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 
 typedef struct pending {
   uv_write_t req;
@@ -15,7 +17,7 @@ typedef struct pending {
 } pending;
 
 size_t segue__http_unwritten(const segue__http_conn *conn) {
-  return uv_stream_get_write_queue_size(&conn->uv.stream);
+  return conn->watched ? uv_stream_get_write_queue_size(&conn->uv.stream) : 0;
 }
 
 /* The handler may answer, or lose the connection, when it is told. */
@@ -52,7 +54,8 @@ static int queue_rest(segue__http_conn *conn, const uv_buf_t *bufs, unsigned cou
   p->conn = conn;
   uv_buf_t buf = uv_buf_init(p->data, 0);
   buf.len = rest; /* past the 32 bits of uv_buf_init */
-  int r = uv_write(&p->req, &conn->uv.stream, &buf, 1, on_written);
+  int r = conn->watched ? 0 : segue__http_conn_watch(conn);
+  if (r == 0) r = uv_write(&p->req, &conn->uv.stream, &buf, 1, on_written);
   if (r)
     segue__free(p);
   else
@@ -60,14 +63,26 @@ static int queue_rest(segue__http_conn *conn, const uv_buf_t *bufs, unsigned cou
   return r;
 }
 
+/* What the socket takes at once. By hand, because send(2) costs less than write(2). */
+static ssize_t try_send(const segue__http_conn *conn, const uv_buf_t *bufs, unsigned count) {
+  struct msghdr message = {.msg_iov = (struct iovec *)bufs, .msg_iovlen = count};
+  ssize_t n;
+  do
+    n = count == 1 ? send(conn->fd, bufs->base, bufs->len, MSG_NOSIGNAL)
+                   : sendmsg(conn->fd, &message, MSG_NOSIGNAL);
+  while (n < 0 && errno == EINTR);
+  if (n >= 0) return n;
+  return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS ? 0 : -errno;
+}
+
 static int write_plain(segue__http_conn *conn, const uv_buf_t *bufs, unsigned count) {
   size_t total = 0, done = 0;
   for (unsigned i = 0; i < count; i++)
     total += bufs[i].len;
   if (segue__http_unwritten(conn) == 0) {
-    int r = uv_try_write(&conn->uv.stream, bufs, count);
-    if (r < 0 && r != UV_EAGAIN) return r;
-    done = r < 0 ? 0 : (size_t)r;
+    ssize_t r = try_send(conn, bufs, count);
+    if (r < 0) return (int)r;
+    done = (size_t)r;
   }
   return done == total ? 0 : queue_rest(conn, bufs, count, done, total - done);
 }

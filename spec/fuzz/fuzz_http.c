@@ -171,7 +171,7 @@ static void fuzz_connection(const char *data, size_t len) {
   if (len < 1 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return;
   size_t step = (unsigned char)data[0] % 64 ? (size_t)(unsigned char)data[0] * 7 : len;
   data++, len--;
-  must(segue__http_conn_open(listener, pair[0], "fuzz") == 0, "cannot open a connection");
+  must(segue__http_conn_open(listener, pair[0], "fuzz", false) == 0, "cannot open a connection");
   while (len) {
     size_t n = len < step ? len : step;
     ssize_t sent = send(pair[1], data, n, MSG_NOSIGNAL | MSG_DONTWAIT);

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@ struct http_harness {
   uv_thread_t thread;
   uv_mutex_t mutex;
   uv_cond_t cond;
+  sem_t go;
   void (*ask)(http_harness *h);
   segue__http_server *server;
   job *held;
@@ -164,6 +166,17 @@ static void drip(http_harness *h, segue__http_request *r, int pieces, int every_
   uv_timer_start(&j->timer, on_drip, (uint64_t)every_ms, (uint64_t)every_ms);
 }
 
+static void stall(http_harness *h, segue__http_request *r) {
+  while (sem_wait(&h->go) != 0)
+    ;
+  segue__http_respond(r, 200, NULL, NULL, "gone on\n", 8);
+}
+
+static void close_listener(http_harness *h, segue__http_request *r) {
+  segue__http_listener_close(h->listener);
+  segue__http_respond(r, 200, NULL, NULL, "closed\n", 7);
+}
+
 static void on_request(void *data, segue__http_request *r) {
   http_harness *h = data;
   int a = 0, b = 0;
@@ -182,6 +195,10 @@ static void on_request(void *data, segue__http_request *r) {
     flood(h, r);
   else if (strcmp(r->path, "/hold") == 0 || strcmp(r->path, "/silent") == 0)
     hold(h, r, r->path[1] == 's');
+  else if (strcmp(r->path, "/stall") == 0)
+    stall(h, r);
+  else if (strcmp(r->path, "/unlisten") == 0)
+    close_listener(h, r);
   else if (strcmp(r->path, "/echo") == 0)
     segue__http_respond(r, 200, NULL, NULL, r->body.s, r->body.len);
   else
@@ -235,6 +252,7 @@ int http_harness_new(http_harness **out, const segue__http_limits *limits) {
   h->async.data = h;
   uv_mutex_init(&h->mutex);
   uv_cond_init(&h->cond);
+  sem_init(&h->go, 0, 0);
   int r = segue__http_server_new(&h->server, &h->loop, limits, on_request, h);
   if (r) {
     uv_close((uv_handle_t *)&h->async, NULL);
@@ -354,6 +372,10 @@ static void do_release(http_harness *h) {
     segue__http_respond(j->request, 200, "text/plain", NULL, "released\n", 9);
     end_job(j);
   }
+}
+
+void http_harness_go(http_harness *h) {
+  sem_post(&h->go);
 }
 
 void http_harness_release(http_harness *h) {

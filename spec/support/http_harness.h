@@ -8,6 +8,8 @@
  *   /status/N       that status         /stream/N/SIZE N pieces of SIZE bytes
  *   /flood          pieces until one is refused; the code is kept
  *   /drip/N/MS      N pieces, one every MS
+ *   /stall          holds the thread up, until http_harness_go
+ *   /unlisten       closes the listener that was opened last
  */
 #ifndef SEGUE_SPEC_HTTP_HARNESS_H
 #define SEGUE_SPEC_HTTP_HARNESS_H
@@ -35,6 +37,7 @@ int http_harness_held(const http_harness *h);     /* not answered and not gone *
 int http_harness_gone(const http_harness *h);     /* on_gone calls */
 int http_harness_refused(const http_harness *h);  /* code of the last stream_write that failed */
 void http_harness_release(http_harness *h);
+void http_harness_go(http_harness *h);
 /* Begins to close; http_harness_free waits for the end, which must come within 10 s. */
 void http_harness_close(http_harness *h, uint64_t grace_ms);
 int http_harness_free(http_harness *h); /* handles left on the loop, or -1: it does not end */

@@ -80,6 +80,13 @@ function Server:gone() return C.http_harness_gone(self.h) end
 function Server:refused() return C.http_harness_refused(self.h) end
 function Server:connections() return tonumber(C.http_harness_connections(self.h)) end
 function Server:release() C.http_harness_release(self.h) end
+--- Holds the server's thread up; the result lets it go on.
+function Server:stall()
+  local before, client = self:requests(), self:connect()
+  client:write "GET /stall HTTP/1.1\r\nHost: localhost\r\n\r\n"
+  self:until_true(function() return self:requests() > before end)
+  return function() C.http_harness_go(self.h) end
+end
 function Server:unlisten(listener) C.http_harness_unlisten(self.h, listener) end
 function Server:close(grace_ms)
   C.http_harness_close(self.h, grace_ms or 0)

@@ -327,8 +327,8 @@ describe("the HTTP server's limits", function()
     local failed = 0
     for _, request in ipairs { chunked, whole, long, get("/stream/2/100"), get("/size/5000000") } do
       for n = 1, 8 do
-        local client = http.connect(server.where)
         C.segue__mem_fail_at(n)
+        local client = http.connect(server.where)
         client:write(request)
         client:shutdown()
         local bytes = client:read_all()

@@ -400,6 +400,66 @@ describe("the HTTP server", function()
     end)
   end)
 
+  describe("finds requests that came before their connection was accepted", function()
+    -- What each of them is sent before the server looks.
+    local function early(...)
+      start()
+      local go, clients = server:stall(), {}
+      for i, bytes in ipairs { ... } do
+        local client = server:connect()
+        client.handle:write(bytes, function() client.sent = true end)
+        server:until_true(function() return client.sent end)
+        clients[i] = client
+      end
+      go()
+      return unpack(clients)
+    end
+    local last = "Connection: close\r\n"
+
+    it("and answers them, the last one of a connection too", function()
+      local one, two, three, four = early(get("/status/201", last),
+        get("/echo") .. get("/size/5", last), post("/echo", ("x"):rep(9000), last),
+        get("/later/5") .. get("/echo"))
+      assert.matches("^HTTP/1.1 201 .*\r\n\r\nstatus\n$", one:read_all())
+      assert.matches("^HTTP/1.1 200 .*HTTP/1.1 200 .*\r\n\r\n.....$", two:read_all())
+      assert.matches("\r\n\r\n" .. ("x"):rep(9000) .. "$", three:read_all())
+      assert.equal("late\n", four:read_response().body)
+      assert.equal(200, four:read_response().status)
+    end)
+
+    it("also where the answer has to wait for the client", function()
+      local one, two = early(get("/size/5000000", last), get("/stream/50/20000"))
+      assert.equal(5000000, #one:read_response().body)
+      assert.equal(1000000, #two:read_response().body)
+    end)
+
+    it("and reads on where one is not whole, or more than there is room for", function()
+      local rest = post("/echo", ("y"):rep(100))
+      local one, two, three = early(rest:sub(1, 20), rest:sub(1, -10),
+        get("/hold") .. get("/echo"):rep(400))
+      one:write(rest:sub(21))
+      two:write(rest:sub(-9))
+      assert.equal(("y"):rep(100), one:read_response().body)
+      assert.equal(("y"):rep(100), two:read_response().body)
+      server:until_true(function() return server:held() == 1 end)
+      server:release()
+      for _ = 1, 401 do assert.equal(200, three:read_response().status) end
+    end)
+
+    it("and refuses what is none, and passes over who has left", function()
+      local one, two = early("nonsense\r\n\r\n", get("/status/202"))
+      two.handle:close_reset()
+      assert.matches("^HTTP/1.1 400 ", one:read_all())
+      server:until_true(function() return server:connections() <= 2 end)
+    end)
+
+    it("also when the first of them closes the listener", function()
+      local one, two = early(get("/unlisten"), get("/status/203", last))
+      assert.equal("closed\n", one:read_response().body)
+      assert.matches("^HTTP/1.1 203 ", two:read_all())
+    end)
+  end)
+
   it("carries many clients at once, each with its own answers", function()
     start()
     local clients = {}
