@@ -348,7 +348,7 @@ typedef struct segue_module_ops {
   const struct segue_stats_ops *stats;
   /* Serves a request that came in by a listener of the module. Called on the data threads, by
    * several at once, between start and the end of drain. Must not block: it answers before it
-   * returns, or later, from any thread. */
+   * returns, or later, from any thread. The instance stays until it has returned. */
   void (*handle)(void *instance, segue_request *request);
 } segue_module_ops;
 
@@ -356,7 +356,8 @@ typedef struct segue_module_ops {
 
 /* A module in a shared object of its own, which exports one of these under the name segue_module.
  * It is loaded from the bytes that were read, so that a file which is overwritten does no harm; it
- * is unloaded when nothing of it is left. All fields are constants: magic, abi and size are read
+ * is unloaded when nothing of it is left (one that the system's loader keeps for good, as most in
+ * C++, keeps its memory and a descriptor). All fields are constants: magic, abi and size are read
  * from the file before any code of it runs. */
 #define SEGUE_MODULE_MAGIC 0x65756753u
 #define SEGUE_MODULE_ABI 1

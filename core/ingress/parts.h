@@ -112,10 +112,11 @@ struct segue__lane {
   uv_async_t async;
   segue__outlet *outlets;
   segue_request *pool;
-  size_t pooled, out; /* requests: to be had, in use */
-  segue__buf headers; /* of the answer that is being written */
-  segue__buf line;    /* of an access log, that is being made */
-  segue__ring *ring;  /* set before the first entry that has a log */
+  size_t pooled, out;     /* requests: to be had, in use */
+  segue_request *handled; /* its handler runs, and has not answered it */
+  segue__buf headers;     /* of the answer that is being written */
+  segue__buf line;        /* of an access log, that is being made */
+  segue__ring *ring;      /* set before the first entry that has a log */
   segue__message message, empty_message;
   bool told_empty;
   segue__lane_events events;

@@ -77,9 +77,14 @@ static void note(const segue_request *request, int status, uint64_t bytes) {
 }
 
 /* The pass is left behind the answer: a drain is over when all answers are out of the module's
- * hands. */
+ * hands, and the data thread out of its code: who is answered by his handler leaves when that
+ * returns. */
 static void finish(segue_request *request) {
-  segue_gate_leave(&request->arrival.pass);
+  segue__lane *lane = request->lane;
+  if (lane->handled == request)
+    lane->handled = NULL;
+  else
+    segue_gate_leave(&request->arrival.pass);
   release(request);
 }
 
@@ -167,13 +172,20 @@ static void on_gone(segue__http_request *http) {
 }
 
 static void handle(segue_request *request) {
-  const segue_module_ops *ops = segue__pass_ops(&request->arrival.pass);
+  segue__lane *lane = request->lane;
+  segue_pass pass = request->arrival.pass;
+  const segue_module_ops *ops = segue__pass_ops(&pass);
   request->http->on_gone = NULL;
   request->http->on_left = on_left;
+  lane->handled = request;
   if (ops->handle)
-    ops->handle(request->arrival.pass.instance, request);
+    ops->handle(pass.instance, request);
   else
     refuse(request);
+  if (lane->handled)
+    lane->handled = NULL;
+  else
+    segue_gate_leave(&pass);
 }
 
 static void on_gate(segue_arrival *arrival, int status) {

@@ -48,9 +48,24 @@ segue__plugin *segue__plugin_ref(segue__plugin *plugin) {
   return plugin;
 }
 
+/* What the system's loader knows it by. */
+static void name_of(const segue__plugin *plugin, char *out, size_t size) {
+  snprintf(out, size, "/proc/self/fd/%d", plugin->fd);
+}
+
+/* Objects that want it so, and most in C++, stay loaded for good: under the name of their
+ * descriptor, whose number the next plugin must not get then. */
+static bool stays(const segue__plugin *plugin) {
+  char name[32];
+  name_of(plugin, name, sizeof name);
+  void *handle = dlopen(name, RTLD_NOW | RTLD_NOLOAD);
+  if (handle) dlclose(handle);
+  return handle != NULL;
+}
+
 static void unload(segue__plugin *plugin) {
   if (plugin->handle) dlclose(plugin->handle);
-  if (plugin->fd >= 0) close(plugin->fd);
+  if (plugin->fd >= 0 && !(plugin->handle && stays(plugin))) close(plugin->fd);
   segue__free(plugin);
 }
 
@@ -144,7 +159,7 @@ static int judge_ops(const segue_module_descriptor *d, segue_error *err) {
 
 static int open_object(segue__plugin *plugin, segue_error *err) {
   char name[32];
-  snprintf(name, sizeof name, "/proc/self/fd/%d", plugin->fd);
+  name_of(plugin, name, sizeof name);
   plugin->handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
   if (!plugin->handle) return loader_failed(name, err);
   plugin->descriptor = dlsym(plugin->handle, "segue_module");

@@ -26,6 +26,8 @@ local DAEMON = {
   freeze = daemon("spec/daemon/freeze_spec.lua", "a freeze refuses who asks"),
   cut = daemon("spec/daemon/lua_module_spec.lua", "not as a whole where a stream fails"),
   numbered = daemon("spec/daemon/numbered_spec.lua", "are each answered once"),
+  returns = daemon("spec/plugin/plugin_spec.lua", "is still in its code"),
+  kept = daemon("spec/plugin/plugin_spec.lua", "keeps for good"),
   byhand = daemon("spec/plugin/byhand_spec.lua", "says what is wrong with local m") }
 
 -- The same, with a plugin that is another one.
@@ -222,6 +224,10 @@ local mutants = {
   { "waking whoever waits for the last one inside", "core/module/pass.c",
     "if (__builtin_expect(open_now(gate) != tenure, 0)) segue__gate_wake(gate);", "(void)tenure;",
     UNIT.gate },
+  { "staying inside until the handler returns", "core/ingress/request.c",
+    "lane->handled = request;", ";", DAEMON.returns },
+  { "the descriptor of a plugin that is never unloaded", "core/module/plugin.c",
+    "&& !(plugin->handle && stays(plugin))", "", DAEMON.kept },
   { "telling a stream that failed from a whole one", "core/ingress/request.c",
     "if (request->cut)\n", "if (0)\n", DAEMON.cut },
   { "keeping what callers of a generation may still call", "core/module/gate.c",

@@ -1,11 +1,15 @@
 -- SPDX-License-Identifier: MIT
 -- Plugins: shared objects that a policy names, good ones and every kind of bad one. All of them are
 -- built here.
+local ffi = require "ffi"
+local http = require "spec.support.http"
 local plugin = require "spec.support.plugin"
+local port = require "spec.support.port"
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"
 local tempdir = require "spec.support.tempdir"
 local wait = require "spec.support.wait"
+ffi.cdef "int mkfifo(const char *path, unsigned mode);"
 
 local function policy(modules, extra)
   return ([[
@@ -48,7 +52,7 @@ describe("a plugin", function()
   local function build(options)
     options = options or {}
     options.file = dir:at("told")
-    plugin.build(dir:at(options.path or "one.so"), plugin.source(options))
+    plugin.build(dir:at(options.path or "one.so"), plugin.source(options), options.flags)
   end
 
   local function start(modules, extra)
@@ -129,6 +133,46 @@ describe("a plugin", function()
     assert.equal(0, back.code, back:describe())
     wait_told("old start,new drain,")
     daemon:stop()
+  end)
+
+  it("that the system's loader keeps for good is replaced all the same", function()
+    for number = 1, 5 do -- so that descriptors and their numbers come round again
+      build { says = "number" .. number, flags = "-Wl,-z,nodelete" }
+      if number == 1 then
+        start().baseline.files.plugin = 5 -- each keeps its descriptor
+      else
+        assert.equal(0, segue.cli({ "reload" }, { cwd = dir.path }).code)
+        wait_told(("number%d destroy,"):format(number - 1))
+      end
+      wait_told(("number%d start,"):format(number))
+    end
+  end)
+
+  it("is not unloaded while a data thread is still in its code", function()
+    local at = port.free()
+    assert.equal(0, ffi.C.mkfifo(dir:at("go on"), 384))
+    build { ops = ".handle = handle", extra = ([[
+#include <fcntl.h>
+#include <unistd.h>
+static void handle(void *instance, segue_request *request) {
+  segue_answer answer = {.status = 200};
+  if (segue_request_answer(request, &answer)) abort();
+  close(open("%s", O_RDONLY)); /* until the spec goes on */
+  *(char *)instance = 1;
+  say("returns");
+}]]):format(dir:at("go on")) }
+    start(('one = { kind = "c", plugin = "./one.so", config = "one", '
+      .. 'listen = "http://127.0.0.1:%d" }'):format(at))
+    assert.equal(200, http.request { port = at }.status)
+    build { says = "next" }
+    dir:write("reload.lua", policy(one))
+    assert.equal(0, segue.cli({ "reload" }, { cwd = dir.path }).code)
+    wait_told("plugin drain,")
+    local pipe = assert(io.open(dir:at("go on"), "w"))
+    pipe:close()
+    wait_told("plugin destroy,")
+    assert.equal("plugin prepare,plugin start,next prepare,next start,plugin drain,plugin returns,"
+      .. "plugin stop,plugin destroy,", told())
   end)
 
   it("does not suffer from being overwritten in place", function()

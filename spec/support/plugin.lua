@@ -17,12 +17,12 @@ local function compile(...)
   assert(cc.code == 0, cc:describe())
 end
 
---- Builds a plugin from a text in C.
-function M.build(path, text)
+--- Builds a plugin from a text in C. flags, which may be nil, are the compiler's.
+function M.build(path, text, flags)
   local file = assert(io.open(path .. ".c", "w"))
   file:write(text)
   file:close()
-  compile("-shared -fPIC -o", path .. ".new", path .. ".c")
+  compile("-shared -fPIC", flags or "", "-o", path .. ".new", path .. ".c")
   assert(os.rename(path .. ".new", path)) -- as a package manager does it
 end
 
