@@ -37,13 +37,19 @@ static log_record *record_at(const log_queue *queue, size_t at) {
   return (log_record *)(void *)(queue->memory + (at & (queue->size - 1)));
 }
 
-/* A piece of `size` bytes at *at. -EAGAIN: there is no room. */
+/* A piece of `size` bytes at *at. -EAGAIN: there is no room. Whoever was held up between his two
+ * looks may see a tail that the head has passed since: that says nothing of the room. */
 static int take_piece(log_queue *queue, size_t size, size_t *at) {
   size_t tail = atomic_load_explicit(&queue->tail, memory_order_relaxed);
   for (;;) {
     size_t left = queue->size - (tail & (queue->size - 1)), filler = left < size ? left : 0;
     size_t head = atomic_load_explicit(&queue->head, memory_order_acquire);
-    if (tail + filler + size - head > queue->size) return -EAGAIN;
+    if (tail + filler + size - head > queue->size) {
+      size_t seen = tail;
+      tail = atomic_load_explicit(&queue->tail, memory_order_relaxed);
+      if (tail == seen) return -EAGAIN;
+      continue;
+    }
     if (!atomic_compare_exchange_weak_explicit(&queue->tail, &tail, tail + filler + size,
                                                memory_order_relaxed, memory_order_relaxed))
       continue;

@@ -155,6 +155,13 @@ int main(void) {
     assert.falsy(daemon.process.output:find("cause=SIGUSR1 changes", 1, true))
   end)
 
+  it("has room for a thread that was held up while others filled and emptied its queue", function()
+    dir = tempdir.new()
+    plugin.program(dir:at("queue"), "spec/plugin/queue.c")
+    local program = process.run { dir:at("queue") }
+    assert.equal("put=0 text=late\n", program.stdout, program:describe())
+  end)
+
   it("rotates by size, and loses nothing of what it keeps", function()
     start "log: {file: app.log, rotate: {size: 4KiB, keep: 30}}\n"
     for _ = 1, 4 do
