@@ -335,7 +335,8 @@ asan-run:
 	  UBSAN_OPTIONS=print_stacktrace=1 $(RUN_SPECS)
 
 TSAN_DAEMON := $(addprefix spec/daemon/,triggers_spec.lua lifecycle_spec.lua api_spec.lua \
-  log_spec.lua url_spec.lua push_spec.lua door_spec.lua numbered_spec.lua lua_module_spec.lua) \
+  log_spec.lua url_spec.lua push_spec.lua door_spec.lua numbered_spec.lua ends_spec.lua \
+  lua_module_spec.lua) \
   spec/plugin/services_spec.lua spec/plugin/bigpipe_spec.lua
 .PHONY: tsan
 tsan: dev-deps ## the specs of the parts and of the running daemon under ThreadSanitizer
@@ -476,7 +477,7 @@ $(BUILD)/bench/spdlog: spec/bench/spdlog.cpp spec/bench/rounds.h spec/bench/line
 	  $(shell pkg-config --cflags spdlog) $< $(shell pkg-config --libs spdlog) -o $@
 $(BUILD)/bench/gate $(BUILD)/bench/read $(BUILD)/bench/log: spec/bench/rounds.h
 $(BUILD)/bench/log: spec/bench/lines.h
-$(BUILD)/bench/numbered: spec/bench/numbered.h
+$(BUILD)/bench/numbered $(BUILD)/bench/ends: spec/bench/numbered.h
 # The module of the HTTP rows, for the daemon.
 $(BUILD)/bench/numbered.so: spec/plugin/numbered.c spec/bench/numbered.h core/segue.h
 	@mkdir -p $(@D)

@@ -44,11 +44,10 @@ static void on_closed(uv_handle_t *handle) {
   free_conn(handle->data);
 }
 
-/* Closes at once. A request that its handler has not answered yet is told from the loop, never from
- * inside a call of the handler's. */
-void segue__http_conn_lost(segue__http_conn *conn) {
+/* A request that its handler has not answered yet is told from the loop, never from inside a call
+ * of the handler's. */
+void segue__http_conn_part(segue__http_conn *conn) {
   segue__http_exchange *exchange = conn->exchange;
-  if (conn->state == SEGUE__HTTP_CLOSED) return;
   if (exchange && conn->state == SEGUE__HTTP_HANDLED && !exchange->answered) {
     exchange->conn = NULL;
     exchange->next = conn->server->left;
@@ -58,6 +57,12 @@ void segue__http_conn_lost(segue__http_conn *conn) {
     segue__http_exchange_release(exchange);
   }
   conn->exchange = NULL;
+}
+
+/* Closes at once. */
+void segue__http_conn_lost(segue__http_conn *conn) {
+  if (conn->state == SEGUE__HTTP_CLOSED) return;
+  segue__http_conn_part(conn);
   conn->state = SEGUE__HTTP_CLOSED;
   segue__http_queue_leave(conn);
   if (conn->watched)
@@ -69,7 +74,7 @@ void segue__http_conn_lost(segue__http_conn *conn) {
 /* The last answer is out. Closing with unread bytes in the kernel would reset the connection and
  * take the answer away from the client: so shut our side and wait for the client's (RFC 9112 9.6).
  */
-static void finish(segue__http_conn *conn) {
+static void finish(segue__http_conn *conn, segue__http_queue queue) {
   if (conn->tls) {
     segue__tls_end(conn->tls);
     if (segue__http_flush_tls(conn) < 0 || segue__http_unwritten(conn)) conn->linger = false;
@@ -82,7 +87,18 @@ static void finish(segue__http_conn *conn) {
   segue__http_exchange_release(conn->exchange);
   conn->exchange = NULL;
   conn->state = SEGUE__HTTP_LINGERING;
-  segue__http_queue_set(conn, SEGUE__HTTP_LINGER);
+  segue__http_queue_set(conn, queue);
+}
+
+/* Nobody has asked for anything; who does so at this very moment finds the connection closed, and
+ * not reset, which might take the answer before away from him. */
+static void leave(segue__http_conn *conn) {
+  if (segue__http_conn_pending(conn)) {
+    segue__http_queue_set(conn, SEGUE__HTTP_IDLE); /* it is read next */
+    return;
+  }
+  conn->linger = true;
+  finish(conn, SEGUE__HTTP_LEAVE);
 }
 
 /* Nothing is read: ask whether the client is gone. */
@@ -112,7 +128,10 @@ void segue__http_conn_expired(segue__http_conn *conn) {
   case SEGUE__HTTP_PEEK:
     peek(conn);
     break;
-  default: /* idle or lingering */
+  case SEGUE__HTTP_IDLE:
+    leave(conn);
+    break;
+  default: /* our side is shut already */
     segue__http_conn_lost(conn);
     break;
   }
@@ -541,14 +560,14 @@ static void resume(segue__http_conn *conn) {
 void segue__http_conn_flushed(segue__http_conn *conn) {
   if (conn->close_after) {
     resume(conn);
-    if (conn->state != SEGUE__HTTP_CLOSED) finish(conn);
+    if (conn->state != SEGUE__HTTP_CLOSED) finish(conn, SEGUE__HTTP_LINGER);
     return;
   }
   conn->state = SEGUE__HTTP_IN_HEAD;
   if (conn->exchange && conn->exchange->in_len) {
     segue__http_queue_set(conn, SEGUE__HTTP_READY);
     if (!conn->in_handler) segue__http_wake(conn->server);
-  } else if (conn->eof || (conn->server->closing && !segue__http_conn_pending(conn))) {
+  } else if (conn->eof) {
     segue__http_conn_lost(conn);
     return;
   } else {

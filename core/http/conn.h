@@ -26,6 +26,7 @@ typedef enum segue__http_queue {
   SEGUE__HTTP_BODY,   /* the rest of a body; body_ms */
   SEGUE__HTTP_WRITE,  /* the client to read; write_ms */
   SEGUE__HTTP_LINGER, /* the client to close, after our last word */
+  SEGUE__HTTP_LEAVE,  /* the same, where it had asked for nothing */
   SEGUE__HTTP_PEEK,   /* the handler, while nothing is read: looks for a reset now and then */
   SEGUE__HTTP_BUSY,   /* the handler; no limit */
   SEGUE__HTTP_READY,  /* its turn: bytes of the next request are here already; no limit */
@@ -49,7 +50,8 @@ enum {
   SEGUE__HTTP_LINGER_MS = 3000,
   SEGUE__HTTP_PEEK_MS = 250,
   SEGUE__HTTP_ACCEPT_RETRY_MS = 100, /* after accepting was paused */
-  SEGUE__HTTP_FRESH_MS = 250,        /* for the first request of a new client while closing */
+  SEGUE__HTTP_QUIET_MS = 250,        /* for the next request while closing */
+  SEGUE__HTTP_SILENT_MS = 1000,      /* nothing for so long: no next request is on its way */
   SEGUE__HTTP_PROGRESS = 65536       /* bytes a slow client must take per write_ms */
 };
 
@@ -69,9 +71,9 @@ struct segue__http_conn {
   segue__http_listener *listener; /* that it came in by; stays as long as it has connections */
   segue__tls *tls;                /* NULL: plain */
   segue__http_exchange *exchange; /* NULL while idle */
-  uint64_t due_ms;
-  uint64_t queued;     /* bytes ever handed to uv_write ... */
-  uint64_t taken_mark; /* ... and how many were gone when the write limit started */
+  uint64_t due_ms, since_ms;      /* since: in its queue */
+  uint64_t queued;                /* bytes ever handed to uv_write ... */
+  uint64_t taken_mark;            /* ... and how many were gone when the write limit started */
   uint32_t requests;
   int fd;
   uint8_t state, queue;
@@ -114,6 +116,7 @@ struct segue__http_listener {
   int accepts;    /* at most, in one turn of the loop */
   dev_t file_dev; /* of a unix socket's file: only that one is removed */
   ino_t file_ino;
+  bool shared; /* others may have the same socket */
   bool paused; /* out of descriptors, or too many are being refused */
   bool closed; /* the poll handle is gone; freed with the last connection */
   size_t connections;
@@ -132,7 +135,8 @@ struct segue__http_server {
   segue__http_events events;
   segue__http_link queues[SEGUE__HTTP_QUEUES];
   uint64_t span_ms[SEGUE__HTTP_QUEUES];
-  uint64_t timer_due, accept_due, fresh_due, close_due; /* UINT64_MAX: never */
+  uint64_t timer_due, accept_due, close_due; /* UINT64_MAX: never */
+  uint64_t last_call_ms; /* while closing: what is here by then is answered, also behind others */
   segue__http_listener *listeners;
   segue__http_exchange *pool, *left;
   unsigned pooled;
@@ -143,9 +147,9 @@ struct segue__http_server {
   size_t own_total;
   segue__buf out; /* the head of the answer that is being written */
   time_t date_at;
-  char date[48]; /* "Date: ...\r\n" */
-  bool crowded;  /* a listener is paused because too many are being refused */
-  bool closing, finished;
+  char date[48];               /* "Date: ...\r\n" */
+  bool crowded;                /* a listener is paused because too many are being refused */
+  bool closing, cut, finished; /* cut: who still waited was told so */
   void (*close_cb)(void *data);
   void *close_data;
   char sink[8192]; /* for bytes that nobody wants */
@@ -176,7 +180,9 @@ bool segue__http_conn_must_wait(const segue__http_listener *listener);
 void segue__http_conn_pump(segue__http_conn *conn);
 void segue__http_conn_turn(segue__http_conn *conn);
 void segue__http_conn_lost(segue__http_conn *conn);
-/* Its time is over: a client that waits for an answer is told so, if that can be said at once. */
+void segue__http_conn_part(
+    segue__http_conn *conn); /* from its request: another was answered for it */
+/* Its time is over: a client that waits for an answer is told so. */
 void segue__http_cut(segue__http_conn *conn);
 void segue__http_conn_answered(segue__http_conn *conn);
 void segue__http_conn_flushed(segue__http_conn *conn);

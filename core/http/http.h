@@ -117,9 +117,9 @@ void segue__http_server_limit(segue__http_server *server, const segue__http_limi
 /* Before it begins: the limit of connections counts these of several servers, which outlive them;
  * total is atomic. */
 void segue__http_server_share(segue__http_server *server, size_t *total);
-/* Closes listeners at once; connections after the answer they wait for, at the latest after
- * grace_ms, when it is 503; then cb, and the server is freed. Closing again only shortens the time.
- */
+/* Closes listeners at once; connections after the answer they wait for, idle ones a moment later if
+ * they do not ask again; all at the latest a moment after grace_ms, when the answer is 503; then
+ * cb, and the server is freed. Closing again only shortens the time. */
 void segue__http_server_close(segue__http_server *server, uint64_t grace_ms, void (*cb)(void *data),
                               void *data);
 size_t segue__http_connections(const segue__http_server *server);
@@ -163,6 +163,9 @@ int segue__http_adopt(segue__http_listener **out, int fd, const segue__http_addr
                       int accepts);
 int segue__http_listener_begin(segue__http_listener *listener, segue__http_server *server);
 void segue__http_listener_drop(segue__http_listener *listener);
+/* A listening descriptor of TCP takes no new connections, those that were begun go on: for whoever
+ * closes the last one of a socket. One that goes on after all gets its ears back. */
+void segue__http_deafen(int fd, bool deaf);
 /* Is the file of a unix socket still at its path? */
 bool segue__http_listener_has_file(const segue__http_listener *listener);
 /* What lies at the path now is not its file, whatever it looks like: close will leave it alone. */

@@ -10,6 +10,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,7 +19,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { BACKLOG = 1024, ACCEPTS_PER_TURN = 64 };
+enum { BACKLOG = 1024, ACCEPTS_PER_TURN = 64, QUEUED_MAX = 2 * BACKLOG };
 
 /* ---- Accepting ------------------------------------------------------------------------------- */
 
@@ -268,6 +269,7 @@ int segue__http_adopt(segue__http_listener **out, int fd, const segue__http_addr
   listener->address = *address;
   listener->fd = fd;
   listener->accepts = accepts ? accepts : ACCEPTS_PER_TURN;
+  listener->shared = true;
   remember_file(listener);
   return 0;
 }
@@ -305,6 +307,7 @@ int segue__http_listen(segue__http_server *server, const segue__http_address *ad
   if (fd < 0) return fd;
   int r = segue__http_adopt(out, fd, &bound, 0);
   if (r) return segue__error_set(err, r, "%s cannot be opened: out of memory", address->text);
+  (*out)->shared = false;
   r = segue__http_listener_begin(*out, server);
   if (r) {
     *out = NULL;
@@ -333,6 +336,24 @@ static void on_listener_closed(uv_handle_t *handle) {
   segue__http_server_check(server);
 }
 
+/* A connection that is made between the last accept and close would be reset by the kernel. So it
+ * drops their first packet, and who comes then tries again a second later. */
+void segue__http_deafen(int fd, bool deaf) {
+  struct sock_filter drop_syn[] = {
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13), /* flags of the TCP header */
+      BPF_STMT(BPF_ALU | BPF_AND | BPF_K, TH_SYN | TH_ACK),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, TH_SYN, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+      BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+  };
+  const struct sock_fprog program = {sizeof drop_syn / sizeof *drop_syn, drop_syn};
+  int none = 0;
+  if (deaf)
+    (void)setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+  else
+    (void)setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &none, sizeof none);
+}
+
 /* Who has connected already is let in first: the kernel would reset them. */
 void segue__http_listener_close(segue__http_listener *listener) {
   if (!listener) return;
@@ -340,10 +361,11 @@ void segue__http_listener_close(segue__http_listener *listener) {
   while (*at && *at != listener)
     at = &(*at)->next;
   if (*at) *at = listener->next;
-  accept_some(listener, BACKLOG, true);
+  remove_file(listener);
+  if (!listener->shared) segue__http_deafen(listener->fd, true);
+  accept_some(listener, QUEUED_MAX, true);
   uv_close((uv_handle_t *)&listener->poll, on_listener_closed);
   close(listener->fd);
-  remove_file(listener);
 }
 
 const segue__http_address *segue__http_listener_address(const segue__http_listener *listener) {

@@ -129,6 +129,13 @@ static int send_all(segue__http_conn *conn, const void *body, size_t len) {
   return segue__http_write(conn, bufs, len > INLINE_BODY ? 2 : 1);
 }
 
+/* While the server closes: what was sent behind this request is answered too. */
+static bool asks_more(segue__http_conn *conn) {
+  const segue__http_exchange *exchange = conn->exchange;
+  return uv_now(conn->server->loop) < conn->server->last_call_ms &&
+         (exchange->in_len > exchange->used || segue__http_conn_pending(conn));
+}
+
 /* Whether the answer to come is the last one, and whether the client may still be sending. */
 static void decide_close(segue__http_conn *conn, segue__http_exchange *exchange) {
   segue__http_server *server = conn->server;
@@ -136,7 +143,7 @@ static void decide_close(segue__http_conn *conn, segue__http_exchange *exchange)
   conn->requests++;
   if (!exchange->head.keep_alive) {
     conn->close_after = true;
-  } else if (server->closing || (most && conn->requests >= most)) {
+  } else if ((server->closing && !asks_more(conn)) || (most && conn->requests >= most)) {
     conn->close_after = conn->linger = true;
   } else if (conn->eof && exchange->in_len == exchange->used) {
     conn->close_after = true;
@@ -174,18 +181,6 @@ void segue__http_respond(segue__http_request *request, int status, const char *c
     segue__http_conn_answered(conn);
 }
 
-void segue__http_cut(segue__http_conn *conn) {
-  static const char text[] = "the service did not answer before its end: try again\n";
-  const segue__http_exchange *exchange = conn->exchange;
-  if (conn->state == SEGUE__HTTP_HANDLED && !exchange->answered && !exchange->streaming) {
-    answer a = {503, "text/plain; charset=utf-8", "Retry-After: 1\r\n", sizeof text - 1};
-    conn->close_after = true;
-    build_head(conn, &a, false, false);
-    (void)send_all(conn, text, exchange->silent ? 0 : sizeof text - 1);
-  }
-  segue__http_conn_lost(conn);
-}
-
 /* What the server itself says, before a handler has seen anything. */
 void segue__http_refuse(segue__http_conn *conn, int status, const char *reason) {
   segue__http_exchange *exchange = conn->exchange;
@@ -207,6 +202,33 @@ void segue__http_refuse(segue__http_conn *conn, int status, const char *reason) 
     segue__http_conn_lost(conn);
   else
     segue__http_conn_answered(conn);
+}
+
+static void cut_handled(segue__http_conn *conn) {
+  static const char text[] = "the service did not answer before its end: try again\n";
+  answer a = {503, "text/plain; charset=utf-8", "Retry-After: 1\r\n", sizeof text - 1};
+  conn->close_after = conn->linger = true;
+  build_head(conn, &a, false, false);
+  if (send_all(conn, text, conn->exchange->silent ? 0 : sizeof text - 1) < 0) {
+    segue__http_conn_lost(conn);
+    return;
+  }
+  segue__http_conn_part(conn);
+  segue__http_conn_answered(conn);
+}
+
+void segue__http_cut(segue__http_conn *conn) {
+  const segue__http_exchange *exchange = conn->exchange;
+  bool begun = exchange && (conn->state == SEGUE__HTTP_IN_BODY ||
+                            (conn->state == SEGUE__HTTP_IN_HEAD && exchange->in_len));
+  bool waits =
+      exchange && conn->state == SEGUE__HTTP_HANDLED && !exchange->answered && !exchange->streaming;
+  if (begun)
+    segue__http_refuse(conn, 503, "the service ends before it could take this request: try again");
+  else if (waits)
+    cut_handled(conn);
+  else if (conn->state < SEGUE__HTTP_FLUSHING)
+    segue__http_conn_lost(conn);
 }
 
 /* ---- Streams --------------------------------------------------------------------------------- */

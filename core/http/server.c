@@ -9,9 +9,14 @@
 
 static const uint64_t NEVER = UINT64_MAX;
 
+static uint64_t least(uint64_t a, uint64_t b) {
+  return a < b ? a : b;
+}
+
 /* ---- Queues and the timer -------------------------------------------------------------------- */
 
 static void on_timer(uv_timer_t *timer);
+static void set_spans(segue__http_server *server);
 
 void segue__http_timer_arm(segue__http_server *server, uint64_t due_ms) {
   if (due_ms >= server->timer_due || server->finished) return;
@@ -42,7 +47,8 @@ void segue__http_queue_set(segue__http_conn *conn, segue__http_queue queue) {
   uint64_t span = server->span_ms[queue];
   if (queue != SEGUE__HTTP_IDLE && span != NEVER)
     uv_update_time(server->loop); /* a handler may have taken long; idle time is not that exact */
-  conn->due_ms = span == NEVER ? NEVER : uv_now(server->loop) + span;
+  conn->since_ms = uv_now(server->loop);
+  conn->due_ms = span == NEVER ? NEVER : conn->since_ms + span;
   segue__http_timer_arm(server, conn->due_ms);
 }
 
@@ -51,21 +57,33 @@ static segue__http_conn *first(segue__http_server *server, segue__http_queue que
   return end->next == end ? NULL : (segue__http_conn *)end->next;
 }
 
+/* Who waits is told that he waits in vain, and like all who are answered has a moment to read it.
+ */
 static void close_all(segue__http_server *server) {
-  for (int queue = 0; queue < SEGUE__HTTP_QUEUES; queue++)
-    for (segue__http_conn *conn; (conn = first(server, (segue__http_queue)queue));)
-      segue__http_cut(conn);
+  void (*end)(segue__http_conn * conn) = server->cut ? segue__http_conn_lost : segue__http_cut;
+  for (int queue = 0; queue < SEGUE__HTTP_QUEUES; queue++) {
+    segue__http_link *link = server->queues[queue].next, *next;
+    for (; link != &server->queues[queue]; link = next) {
+      next = link->next;
+      end((segue__http_conn *)link);
+    }
+  }
+  server->close_due = server->cut ? NEVER : uv_now(server->loop) + SEGUE__HTTP_QUIET_MS;
+  server->cut = true;
 }
 
-/* While the server closes. Bytes that are in the kernel already are a request that was made. */
-static void close_idle(segue__http_server *server, bool fresh_too) {
-  segue__http_link *end = &server->queues[SEGUE__HTTP_IDLE], *next;
-  for (segue__http_link *l = end->next; l != end; l = next) {
+/* Who was answered a moment ago may be asking again at this very moment, and who is new will: they
+ * get a while for it, and their answer says that it is the last. */
+static void hush(segue__http_server *server) {
+  uint64_t now = uv_now(server->loop);
+  segue__http_link *end = &server->queues[SEGUE__HTTP_IDLE];
+  set_spans(server);
+  for (segue__http_link *l = end->next; l != end; l = l->next) {
     segue__http_conn *conn = (segue__http_conn *)l;
-    next = l->next;
-    if (!conn->in_handler && (fresh_too || conn->requests) && !segue__http_conn_pending(conn))
-      segue__http_conn_lost(conn);
+    bool silent = conn->requests && now - conn->since_ms >= SEGUE__HTTP_SILENT_MS;
+    conn->due_ms = silent ? now : least(conn->due_ms, now + server->span_ms[SEGUE__HTTP_IDLE]);
   }
+  if (end->next != end) segue__http_timer_arm(server, ((segue__http_conn *)end->next)->due_ms);
 }
 
 static void resume_accepting(segue__http_server *server) {
@@ -73,10 +91,6 @@ static void resume_accepting(segue__http_server *server) {
   server->crowded = false;
   for (segue__http_listener *l = server->listeners; l; l = l->next)
     if (l->paused) segue__http_listener_resume(l);
-}
-
-static uint64_t least(uint64_t a, uint64_t b) {
-  return a < b ? a : b;
 }
 
 /* Expiring a connection puts it at the end of a queue, due later than now, or closes it: so each
@@ -90,19 +104,12 @@ static void on_timer(uv_timer_t *timer) {
          (conn = first(server, (segue__http_queue)queue)) && conn->due_ms <= now;)
       segue__http_conn_expired(conn);
   if (server->accept_due <= now) resume_accepting(server);
-  if (server->fresh_due <= now) {
-    server->fresh_due = NEVER;
-    close_idle(server, true);
-  }
-  if (server->close_due <= now) {
-    server->close_due = NEVER;
-    close_all(server);
-  }
+  if (server->close_due <= now) close_all(server);
   for (int queue = 0; queue < SEGUE__HTTP_QUEUES; queue++) {
     segue__http_conn *conn = first(server, (segue__http_queue)queue);
     due = conn ? least(due, conn->due_ms) : due;
   }
-  due = least(due, least(server->accept_due, least(server->fresh_due, server->close_due)));
+  due = least(due, least(server->accept_due, server->close_due));
   server->timer_due = NEVER;
   if (due != NEVER) segue__http_timer_arm(server, due);
 }
@@ -159,11 +166,13 @@ static void set_limits(segue__http_limits *l) {
 }
 
 static void set_spans(segue__http_server *server) {
-  server->span_ms[SEGUE__HTTP_IDLE] = server->limits.idle_ms;
+  uint64_t idle = server->limits.idle_ms;
+  server->span_ms[SEGUE__HTTP_IDLE] = server->closing ? least(idle, SEGUE__HTTP_QUIET_MS) : idle;
   server->span_ms[SEGUE__HTTP_HEAD] = server->limits.head_ms;
   server->span_ms[SEGUE__HTTP_BODY] = server->limits.body_ms;
   server->span_ms[SEGUE__HTTP_WRITE] = server->limits.write_ms;
   server->span_ms[SEGUE__HTTP_LINGER] = SEGUE__HTTP_LINGER_MS;
+  server->span_ms[SEGUE__HTTP_LEAVE] = SEGUE__HTTP_QUIET_MS;
   server->span_ms[SEGUE__HTTP_PEEK] = SEGUE__HTTP_PEEK_MS;
 }
 
@@ -184,7 +193,7 @@ int segue__http_server_make(segue__http_server **out, const segue__http_limits *
   server->on_request = on_request;
   server->data = data;
   server->total = &server->own_total;
-  server->timer_due = server->accept_due = server->fresh_due = server->close_due = NEVER;
+  server->timer_due = server->accept_due = server->close_due = NEVER;
   set_limits(&server->limits);
   set_queues(server);
   return 0;
@@ -276,13 +285,14 @@ void segue__http_server_close(segue__http_server *server, uint64_t grace_ms, voi
   }
   server->close_cb = cb;
   server->close_data = data;
+  uv_update_time(server->loop);
   while (server->listeners)
     segue__http_listener_close(server->listeners);
   server->closing = true;
   uv_update_time(server->loop);
   server->close_due = uv_now(server->loop) + grace_ms;
-  server->fresh_due = uv_now(server->loop) + SEGUE__HTTP_FRESH_MS;
-  segue__http_timer_arm(server, least(server->fresh_due, server->close_due));
-  close_idle(server, false);
+  server->last_call_ms = uv_now(server->loop) + grace_ms / 2;
+  segue__http_timer_arm(server, server->close_due);
+  hush(server);
   segue__http_server_check(server);
 }

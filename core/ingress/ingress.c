@@ -123,6 +123,13 @@ void segue__port_unref(segue__port *port) {
   segue__free(port);
 }
 
+/* The last one lets all in who have connected, and nobody connects behind it. */
+void segue__port_leaving(segue__port *port) {
+  pthread_mutex_lock(&port->lock);
+  if (--port->staying == 0 && !port->taken) segue__http_deafen(port->fd, true);
+  pthread_mutex_unlock(&port->lock);
+}
+
 void segue__port_left(segue__port *port) {
   pthread_mutex_lock(&port->lock);
   if (--port->listening == 0) {
@@ -207,6 +214,10 @@ static int take_over(const segue__ingress *ingress, const segue__http_address *a
     if (strcmp(port->address.text, address->text) != 0) continue;
     pthread_mutex_lock(&port->lock);
     if (port->fd >= 0) fd = fcntl(port->fd, F_DUPFD_CLOEXEC, 0);
+    if (fd >= 0) {
+      port->taken = true;
+      segue__http_deafen(fd, false);
+    }
     pthread_mutex_unlock(&port->lock);
   }
   return fd;
@@ -355,7 +366,7 @@ static void flip_port(const segue__ingress *ingress, segue__port *port, bool bac
   lead_to(port, entry_ref(to));
   if (port->open || back) return;
   port->open = true;
-  port->listening = port->outlet_count;
+  port->listening = port->staying = port->outlet_count;
   lead_old_ones(ingress, port);
   for (size_t i = 0; i < port->outlet_count; i++)
     segue__outlet_begin(port->outlets[i]);

@@ -94,6 +94,7 @@ static void begin(segue__outlet *outlet) {
 static void close_server(segue__outlet *outlet, uint64_t grace_ms) {
   bool again = outlet->closing;
   outlet->closing = true;
+  if (!again) segue__port_leaving(outlet->port);
   segue__http_server_close(outlet->server, grace_ms, on_server_closed, outlet);
   outlet->listener = NULL;
   if (!again) segue__port_left(outlet->port);

@@ -60,7 +60,10 @@ struct segue__port {
 
   pthread_mutex_t lock;
   int fd;           /* under the lock: as long as a lane listens; -1: nobody does any more */
-  size_t listening; /* likewise: lanes; and outlets, once open: NULL when their lane is done */
+  size_t listening; /* likewise: lanes that do, and of them those that have not begun to close */
+  size_t staying;
+  bool taken; /* likewise: another port goes on with the socket; and outlets, once open: NULL when
+                 their lane is done */
 };
 
 /* One call from another thread about a request. */
@@ -147,7 +150,9 @@ int segue__listen_parse(const char *url, segue__http_address *out, bool *tls, se
 
 /* ingress.c */
 void segue__port_unref(segue__port *port);
-void segue__port_left(segue__port *port); /* on a lane: it does not listen there any more */
+/* On a lane: it is about to listen there no more, and has done so. */
+void segue__port_leaving(segue__port *port);
+void segue__port_left(segue__port *port);
 void segue__port_done(segue__port *port, const segue__outlet *outlet); /* which is freed next */
 void segue__entry_unref(segue__entry *entry);
 

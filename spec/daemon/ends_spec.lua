@@ -1,0 +1,75 @@
+-- SPDX-License-Identifier: MIT
+-- A daemon that is stopped under load answers everybody: the client spec/bench/ends.c asks as fast
+-- as it can until nobody listens any more, and counts the calls that were not answered.
+local plugin = require "spec.support.plugin"
+local port = require "spec.support.port"
+local process = require "spec.support.process"
+local segue = require "spec.support.segue"
+
+local WITHIN_MS = 120000 -- also under a sanitizer on a busy machine
+local STOPS = 4
+
+local policy = [[
+local segue = require "segue"
+return {
+  sources = { segue.file "value.yaml" },
+  triggers = { segue.http "127.0.0.1:@PORT@" },
+  threads = 2,
+  modules = { service = { %s, config = "service", listen = "http://127.0.0.1:%d" } },
+}
+]]
+
+local in_lua = [[
+return {
+  handle = function(request) return 200, "number=" .. request.path:match "%d+$" .. " \n" end,
+}
+]]
+
+describe("a stop under load", function()
+  local built, module, client
+  setup(function()
+    built = os.tmpname()
+    module, client = built .. ".so", built .. ".client"
+    plugin.build_file(module, "spec/plugin/numbered.c")
+    plugin.program(client, "spec/bench/ends.c")
+  end)
+  teardown(function()
+    for _, path in ipairs { built, module, client } do os.remove(path) end
+  end)
+  after_each(segue.cleanup)
+
+  local function start(code)
+    local at = port.free()
+    return segue.start { policy = policy:format(code, at),
+      files = { ["service.lua"] = in_lua,
+        ["value.yaml"] = "service: { value: 1, copies: [" .. ("1, "):rep(31) .. "1] }\n" } }, at
+  end
+
+  -- What became of the calls, the daemon being stopped when all clients had so many answers.
+  local function stop_under_load(code, mode, answers)
+    local d, at = start(code)
+    local p = process.start { client, tostring(at), mode, "24", tostring(answers) }
+    p:wait_output("under load", WITHIN_MS)
+    d:stop()
+    p:wait_exit(WITHIN_MS)
+    assert.equal(0, p.code, p:describe())
+    local told = {}
+    for name, value in p.stdout:gmatch "(%w+)=(%d+)" do told[name] = tonumber(value) end
+    return told, p:describe() .. d.process:describe()
+  end
+
+  for kind, code in pairs { C = "C", Lua = 'kind = "lua", code = "service.lua"' } do
+    for _, mode in ipairs { "keepalive", "pipelined", "close" } do
+      it(("loses no call: a module in %s, %s"):format(kind, mode), function()
+        if kind == "C" then code = ("kind = 'c', plugin = %q"):format(module) end
+        for round = 1, STOPS do
+          local told, why = stop_under_load(code, mode, round * round * 3)
+          assert.is_true(told.answered > 24, why)
+          for _, lost in ipairs { "odd", "behind", "torn", "fresh", "closed", "reset" } do
+            assert.equal(0, told[lost], why)
+          end
+        end
+      end)
+    end
+  end
+end)

@@ -1,0 +1,231 @@
+-- SPDX-License-Identifier: MIT
+-- The end of an HTTP server: whoever asks while it closes is answered, and no answer is taken away.
+local C = require "spec.support.c"
+local http = require "spec.support.http"
+local servers = require "spec.support.http_server"
+local wait = require "spec.support.wait"
+local uv = require "luv"
+
+local GRACE_MS = 5000
+local WHILE_MS = 200 -- a little less than a server waits for the next request while it closes
+
+local function get(path, lines)
+  return "GET " .. path .. " HTTP/1.1\r\nHost: localhost\r\n" .. (lines or "") .. "\r\n"
+end
+
+local function now_ms() return uv.hrtime() / 1e6 end
+
+describe("the end of an HTTP server", function()
+  local server
+  local function start(limits)
+    server = servers.start(limits)
+    return server
+  end
+  local function stop()
+    server:stop()
+    server = nil
+  end
+  after_each(function()
+    if server then server:stop() end
+    server = nil
+    http.close_all()
+  end)
+
+  local function answered()
+    local client = server:connect()
+    client:write(get("/echo"))
+    client:read_response()
+    return client
+  end
+
+  -- The listener is gone, so the rest of the close has been done.
+  local function wait_closing()
+    server:until_true(function()
+      local client = http.connect({ port = server.port }, true)
+      if client then client:close() end
+      return not client
+    end, "nobody to listen")
+  end
+
+  -- What is timed by the machine is tried again where that was too slow.
+  local function in_time(attempt)
+    for _ = 1, 20 do
+      start()
+      local took = attempt()
+      stop()
+      if took < WHILE_MS then return end
+    end
+    error("this machine is too slow")
+  end
+
+  it("answers who asks again a moment after its last answer, and calls it the last", function()
+    in_time(function()
+      local client, began = answered(), now_ms()
+      server:close(GRACE_MS)
+      wait_closing()
+      client:write(get("/status/201"))
+      wait.pump()
+      local took = now_ms() - began
+      local said = client:read_all()
+      if took < WHILE_MS then
+        assert.matches("^HTTP/1.1 201 ", said)
+        assert.matches("\r\nConnection: close\r\n", said)
+      end
+      return took
+    end)
+  end)
+
+  it("gives a new client as long for its first request", function()
+    in_time(function()
+      local client, began = server:connect(), now_ms()
+      server:close(GRACE_MS)
+      wait_closing()
+      client:write(get("/status/201"))
+      wait.pump()
+      local took, said = now_ms() - began, client:read_all()
+      if took < WHILE_MS then assert.matches("^HTTP/1.1 201 ", said) end
+      return took
+    end)
+  end)
+
+  it("does not wait for who has been silent", function()
+    in_time(function()
+      local silent, other = answered(), server:connect()
+      other:write(get("/later/1200", "Connection: close\r\n"))
+      other:read_all()
+      local began = now_ms()
+      server:close(GRACE_MS)
+      assert.equal("", silent:read_all())
+      return now_ms() - began
+    end)
+  end)
+
+  it("waits for nobody longer than a moment, and shuts its side first", function()
+    start()
+    local client, began = answered(), now_ms()
+    server:close(GRACE_MS)
+    assert.equal("", client:read_all())
+    assert.is_nil(client.error)
+    assert.is_true(now_ms() - began >= WHILE_MS)
+    stop() -- within the time of a close that is not cut
+    assert.is_true(now_ms() - began < GRACE_MS)
+  end)
+
+  it("answers what was sent behind the request under way; the last answer is called the last",
+    function()
+      start()
+      local client = server:connect()
+      client:write(get("/hold") .. get("/status/201") .. get("/later/20") .. get("/status/202"))
+      server:until_true(function() return server:held() == 1 end)
+      server:close(GRACE_MS)
+      wait_closing()
+      server:release()
+      local told = {}
+      for i = 1, 4 do
+        local answer = client:read_response()
+        told[i] = answer.status .. " " .. tostring(answer.headers.connection)
+      end
+      assert.same({ "200 nil", "201 nil", "200 nil", "202 close" }, told)
+      assert.equal("", client:read_all())
+    end)
+
+  it("comes also where a client goes on to send more than is answered", function()
+    start()
+    local client, sent, over = server:connect(), 0, false
+    client:write(get("/hold"))
+    server:until_true(function() return server:held() == 1 end)
+    server:close(1000)
+    local function more()
+      if over then return end
+      sent = sent + 1
+      client.handle:write(get("/later/5"):rep(20), function(err)
+        if not err then more() end
+      end)
+    end
+    more()
+    server:release()
+    local told = client:read_until("\r\nConnection: close\r\n")
+    over = true
+    assert.is_nil(told:find("HTTP/1.1 503", 1, true))
+    assert.is_true(sent > 0)
+  end)
+
+  it("tells who has sent half a request, or waits in vain, when patience ends", function()
+    start()
+    local clients = {}
+    for i, bytes in ipairs { "GET /echo HT", get("/hold"),
+      "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nhalf",
+      "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf" } do
+      clients[i] = server:connect()
+      clients[i]:write(bytes)
+    end
+    server:until_true(function() return server:held() == 1 and server:connections() == 4 end)
+    server:close(100)
+    for i, client in ipairs(clients) do
+      client:read_until("HTTP/1.1 503 ")
+      client:write("more of it") -- closing with this unread would reset the connection
+      local said = client:read_all()
+      assert.matches("\r\nConnection: close\r\n", said, nil, false, "client " .. i)
+      assert.matches("try again\n$", said)
+      assert.is_nil(client.error)
+    end
+  end)
+
+  it("lets everybody in who has connected while the loop was busy", function()
+    start()
+    local go, clients = server:stall(), {}
+    for i = 1, 100 do
+      clients[i] = server:connect()
+      clients[i]:write(get("/status/201", i % 2 == 0 and "Connection: close\r\n" or ""))
+    end
+    go()
+    server:close(GRACE_MS)
+    for i = 1, 100 do assert.equal(201, clients[i]:read_response().status) end
+  end)
+
+  it("of a connection's idle time does not cut off who asks in that moment", function()
+    start { idle_ms = 60 }
+    local client, began = answered(), now_ms()
+    local go = server:stall()
+    client:write(get("/status/201"))
+    server:until_true(function() return now_ms() - began > 100 end)
+    go()
+    assert.equal(201, client:read_response().status)
+  end)
+end)
+
+-- Between the last accept and the close of a socket somebody may connect, whom the kernel resets.
+describe("a socket that is about to close", function()
+  local function bind()
+    local address, e = C.new("segue__http_address"), C.error()
+    C.check(C.segue__http_address_parse("127.0.0.1:0", address, e), e)
+    return C.check(C.segue__http_bind(address, 0, e), e), address.port
+  end
+  local function connect(port)
+    local handle, client = uv.new_tcp(), {}
+    handle:connect("127.0.0.1", port, function(err) client.done, client.error = true, err end)
+    client.handle = handle
+    return client
+  end
+  local function connected(client) return function() return client.done end end
+
+  it("hears of nobody new, and of all again once it is to go on", function()
+    local deaf, deaf_port = bind()
+    local other, other_port = bind()
+    local early = connect(deaf_port)
+    wait.until_true(connected(early))
+    C.segue__http_deafen(deaf, true)
+    local late = connect(deaf_port)
+    local third = connect(other_port)
+    wait.until_true(connected(third))
+    assert.is_nil(late.done)
+    early.handle:write("who was there before is heard")
+    C.segue__http_deafen(deaf, false)
+    wait.until_true(connected(late)) -- when its kernel tries again
+    assert.is_nil(late.error)
+    assert.is_nil(early.error)
+    for _, client in ipairs { early, late, third } do client.handle:close() end
+    uv.fs_close(deaf)
+    uv.fs_close(other)
+  end)
+end)
