@@ -52,6 +52,7 @@ enum {
   SEGUE__HTTP_ACCEPT_RETRY_MS = 100, /* after accepting was paused */
   SEGUE__HTTP_QUIET_MS = 250,        /* for the next request while closing */
   SEGUE__HTTP_SILENT_MS = 1000,      /* nothing for so long: no next request is on its way */
+  SEGUE__HTTP_BEHIND_MAX = 100,      /* sent behind a request whose answer shall be the last */
   SEGUE__HTTP_PROGRESS = 65536       /* bytes a slow client must take per write_ms */
 };
 
@@ -76,12 +77,12 @@ struct segue__http_conn {
   uint64_t taken_mark;            /* ... and how many were gone when the write limit started */
   uint32_t requests;
   int fd;
-  uint8_t state, queue;
-  bool watched;     /* uv has the descriptor */
-  bool paused;      /* reading is stopped: the input buffer is full */
-  bool eof;         /* the client has shut its side */
-  bool close_after; /* this answer is the last */
-  bool linger;      /* the client may still be sending: give it time to read the answer */
+  uint8_t state, queue, behind_last; /* the last: requests that were sent behind it */
+  bool watched;                      /* uv has the descriptor */
+  bool paused;                       /* reading is stopped: the input buffer is full */
+  bool eof;                          /* the client has shut its side */
+  bool close_after;                  /* this answer is the last */
+  bool linger; /* the client may still be sending: give it time to read the answer */
   bool in_handler;
   bool refused;   /* past the connection limit */
   bool tls_begun; /* at least one byte came, and it was no plain HTTP */

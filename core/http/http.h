@@ -85,7 +85,8 @@ bool segue__http_query_get(const segue__http_request *request, const char *name,
  * headers: extra lines "Name: value\r\n...", or NULL. HEAD gets no body. Copies what it keeps. */
 void segue__http_respond(segue__http_request *request, int status, const char *content_type,
                          const char *headers, const void *body, size_t len);
-/* The answer to come is the last one on its connection. */
+/* The answer to come is the last one on its connection, unless more was sent behind the request
+ * already: then this has to be said of those too. */
 void segue__http_last(segue__http_request *request);
 /* Answers piece by piece (chunked; HTTP/1.0 until the connection closes). write returns UV_ENOBUFS
  * once the client is write_bytes behind, or another negative code when it left: the connection is

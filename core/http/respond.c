@@ -151,8 +151,11 @@ static void decide_close(segue__http_conn *conn, segue__http_exchange *exchange)
 }
 
 void segue__http_last(segue__http_request *request) {
-  segue__http_conn *conn = ((segue__http_exchange *)request)->conn;
-  if (conn) conn->close_after = conn->linger = true;
+  const segue__http_exchange *exchange = (segue__http_exchange *)request;
+  segue__http_conn *conn = exchange->conn;
+  if (!conn || (exchange->in_len > exchange->used && conn->behind_last++ < SEGUE__HTTP_BEHIND_MAX))
+    return;
+  conn->close_after = conn->linger = true;
 }
 
 /* A server that is gone already wants to know nothing. */

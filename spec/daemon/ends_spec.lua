@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- A daemon that is stopped under load answers everybody: the client spec/bench/ends.c asks as fast
--- as it can until nobody listens any more, and counts the calls that were not answered.
+-- A daemon that is stopped under load answers everybody, and so does a listener that a reload takes
+-- away: the client spec/bench/ends.c asks as fast as it can until nobody listens any more, and
+-- counts the calls that were not answered.
 local plugin = require "spec.support.plugin"
 local port = require "spec.support.port"
 local process = require "spec.support.process"
@@ -15,9 +16,14 @@ return {
   sources = { segue.file "value.yaml" },
   triggers = { segue.http "127.0.0.1:@PORT@" },
   threads = 2,
-  modules = { service = { %s, config = "service", listen = "http://127.0.0.1:%d" } },
+  modules = { service = { %s, config = "service", listen = { %s } } },
 }
 ]]
+local function listens(...)
+  local all = { ... }
+  for i, at in ipairs(all) do all[i] = ('"http://127.0.0.1:%d"'):format(at) end
+  return table.concat(all, ", ")
+end
 
 local in_lua = [[
 return {
@@ -25,7 +31,7 @@ return {
 }
 ]]
 
-describe("a stop under load", function()
+describe("the end of a listener under load", function()
   local built, module, client
   setup(function()
     built = os.tmpname()
@@ -40,17 +46,16 @@ describe("a stop under load", function()
 
   local function start(code)
     local at = port.free()
-    return segue.start { policy = policy:format(code, at),
+    return segue.start { policy = policy:format(code, listens(at)),
       files = { ["service.lua"] = in_lua,
         ["value.yaml"] = "service: { value: 1, copies: [" .. ("1, "):rep(31) .. "1] }\n" } }, at
   end
 
-  -- What became of the calls, the daemon being stopped when all clients had so many answers.
-  local function stop_under_load(code, mode, answers)
-    local d, at = start(code)
+  -- What became of the calls to a port, which ended when all clients had so many answers.
+  local function under_load(d, at, mode, answers, stop)
     local p = process.start { client, tostring(at), mode, "24", tostring(answers) }
     p:wait_output("under load", WITHIN_MS)
-    d:stop()
+    stop()
     p:wait_exit(WITHIN_MS)
     assert.equal(0, p.code, p:describe())
     local told = {}
@@ -58,18 +63,52 @@ describe("a stop under load", function()
     return told, p:describe() .. d.process:describe()
   end
 
+  local function assert_nothing_lost(told, why)
+    assert.is_true(told.answered > 24, why)
+    for _, lost in ipairs { "odd", "behind", "torn", "fresh", "closed", "reset" } do
+      assert.equal(0, told[lost], why)
+    end
+  end
+
   for kind, code in pairs { C = "C", Lua = 'kind = "lua", code = "service.lua"' } do
     for _, mode in ipairs { "keepalive", "pipelined", "close" } do
-      it(("loses no call: a module in %s, %s"):format(kind, mode), function()
+      it(("loses no call when the daemon stops: a module in %s, %s"):format(kind, mode), function()
         if kind == "C" then code = ("kind = 'c', plugin = %q"):format(module) end
         for round = 1, STOPS do
-          local told, why = stop_under_load(code, mode, round * round * 3)
-          assert.is_true(told.answered > 24, why)
-          for _, lost in ipairs { "odd", "behind", "torn", "fresh", "closed", "reset" } do
-            assert.equal(0, told[lost], why)
-          end
+          local d, at = start(code)
+          assert_nothing_lost(under_load(d, at, mode, round * round * 3, function() d:stop() end))
         end
       end)
     end
+  end
+
+  for _, mode in ipairs { "keepalive", "pipelined", "close" } do
+    it("loses no call when a reload moves it, and another one the next: " .. mode, function()
+      local code = ("kind = 'c', plugin = %q"):format(module)
+      local d, at = start(code)
+      for round = 1, STOPS do
+        local next_at = port.free()
+        local told, why = under_load(d, at, mode, round * round * 3, function()
+          d.dir:write("reload.lua", d:fill(policy:format(code, listens(next_at))))
+          assert.equal(200, (d:reload()))
+        end)
+        assert_nothing_lost(told, why)
+        assert.equal(0, told.refused, why) -- its module goes on
+        at = next_at
+      end
+    end)
+
+    it("refuses in so many words when a reload takes its module away too: " .. mode, function()
+      local code = ("kind = 'c', plugin = %q"):format(module)
+      for round = 1, STOPS do
+        local d, at = start(code)
+        assert_nothing_lost(under_load(d, at, mode, round * round * 3, function()
+          d.dir:write("reload.lua", d:fill((policy:format(code, ""):gsub("modules = %b{}",
+            "modules = {}"))))
+          assert.equal(200, (d:reload()))
+        end))
+        d:stop()
+      end
+    end)
   end
 end)

@@ -222,6 +222,34 @@ describe("clients of a module", function()
     wait.until_true(function() return f:get("/").status == 200 end, WITHIN_MS, "room")
   end)
 
+  it("that are here are not cut off by limits that a reload makes narrower", function()
+    f = front.start { module = listen "connections = 20, body = 100000" }
+    local idle, bodies = {}, {}
+    for i = 1, 10 do
+      idle[i] = connect(ask "/")
+      assert.equal(200, idle[i]:read_response(WITHIN_MS).status)
+    end
+    for i, framing in ipairs { "Content-Length: 50000", "Transfer-Encoding: chunked" } do
+      bodies[i] = connect(("POST /body HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n%s\r\n\r\n")
+        :format(framing))
+      bodies[i]:read_until("HTTP/1.1 100 Continue\r\n\r\n", WITHIN_MS)
+      bodies[i]:write(i == 1 and ("x"):rep(20000) or "1f4\r\n" .. ("x"):rep(500) .. "\r\n")
+    end
+    f:policy { module = listen "connections = 2, body = 1000, head = '1KiB', idle = '10s'" }
+    f:reload()
+    bodies[1]:write(("x"):rep(30000))
+    bodies[2]:write("1f5\r\n" .. ("x"):rep(501) .. "\r\n0\r\n\r\n")
+    local whole, refused = bodies[1]:read_response(WITHIN_MS), bodies[2]:read_response(WITHIN_MS)
+    assert.same({ 200, 413 }, { whole.status, refused.status })
+    assert.equal("close", refused.headers.connection)
+    assert.equal("", bodies[2]:read_all(WITHIN_MS))
+    for i = 1, 10 do
+      idle[i]:write(ask "/")
+      assert.equal(200, idle[i]:read_response(WITHIN_MS).status)
+    end
+    assert.equal(503, f:get("/").status)
+  end)
+
   -- All of them on one loop here; a few hundred at a time, so that the kernel's queue suffices.
   local function each(count, at_once, fn)
     local begun, done = 0, 0

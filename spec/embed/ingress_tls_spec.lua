@@ -146,13 +146,22 @@ describe("a module that listens by https", function()
     function()
       local client = issue { name = "client" }
       start()
-      local open = connect()
+      local open, many = connect(), connect()
       assert.equal(200, asks(open).status)
+      assert.equal(200, asks(many).status)
       f:policy { module = HTTPS:format(', client_ca = "ca.pem"') }
       f:reload()
+      many:write(http.format({ path = "/", port = f.at }):rep(3))
       local answer = asks(open)
       assert.equal(421, answer.status)
       assert.equal("close", answer.headers.connection)
+      assert.equal("", open:read_all(WITHIN_MS))
+      for i, connection in ipairs { "nil", "nil", "close" } do -- sent behind each other
+        answer = many:read_response(WITHIN_MS)
+        assert.equal(421, answer.status)
+        assert.equal(connection, tostring(answer.headers.connection), "answer " .. i)
+      end
+      assert.equal("", many:read_all(WITHIN_MS))
       local refused = connect() -- TLS 1.3 tells after the client's part
       refused:write(http.format { path = "/", port = f.at })
       assert.has_error(function() refused:read_response(WITHIN_MS) end)
