@@ -71,15 +71,6 @@ static const char *date_line(segue__http_server *server) {
   return server->date;
 }
 
-static void add_number(segue__buf *out, uint64_t n) {
-  char digits[20];
-  size_t at = sizeof digits;
-  do
-    digits[--at] = (char)('0' + n % 10);
-  while (n /= 10);
-  segue__buf_add(out, digits + at, sizeof digits - at);
-}
-
 /* 1xx, 204 and 304 have no body and no length (RFC 9110 8.6). */
 static bool bodiless(int status) {
   return status < 200 || status == 204 || status == 304;
@@ -96,7 +87,7 @@ static void build_head(segue__http_conn *conn, const answer *a, bool http10, boo
   out->len = 0;
   out->failed = 0;
   segue__buf_add(out, "HTTP/1.1 ", 9);
-  add_number(out, (uint64_t)a->status);
+  segue__buf_addu(out, (uint64_t)a->status);
   segue__buf_addc(out, ' ');
   segue__buf_adds(out, phrase(a->status));
   segue__buf_add(out, "\r\n", 2);
@@ -108,7 +99,7 @@ static void build_head(segue__http_conn *conn, const answer *a, bool http10, boo
   }
   if (!bodiless(a->status) && a->length != UINT64_MAX) {
     segue__buf_add(out, "Content-Length: ", 16);
-    add_number(out, a->length);
+    segue__buf_addu(out, a->length);
     segue__buf_add(out, "\r\n", 2);
   }
   if (chunked) segue__buf_adds(out, "Transfer-Encoding: chunked\r\n");

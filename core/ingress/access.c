@@ -4,7 +4,6 @@
  * end a line or a field early. "combined" is nginx's and Apache's, with the time taken and the
  * generation behind it; the name before the time is that of the client's certificate.
  */
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -40,19 +39,55 @@ static void look_at(line *l, const segue__http_request *http, bool query) {
   l->minor = http->minor;
 }
 
+/* printf would be most of what a line costs: so times are written once per second, and numbers by
+ * hand. */
+static void set_stamp(segue__stamp *stamp, time_t now) {
+  static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+  struct tm tm;
+  if (now == stamp->at) return;
+  gmtime_r(&now, &tm);
+  int year = (tm.tm_year + 1900) % 10000, day = tm.tm_mday % 100;
+  int hour = tm.tm_hour % 100, min = tm.tm_min % 100, sec = tm.tm_sec % 100;
+  snprintf(stamp->combined, sizeof stamp->combined, " [%02d/%.3s/%04d:%02d:%02d:%02d +0000] ", day,
+           months + tm.tm_mon * 3, year, hour, min, sec);
+  snprintf(stamp->json, sizeof stamp->json, "%04d-%02d-%02dT%02d:%02d:%02d", year,
+           (tm.tm_mon + 1) % 100, day, hour, min, sec);
+  stamp->at = now;
+}
+
+/* The last digits, as many as are asked for. */
+static void add_digits(segue__buf *out, uint64_t n, size_t digits) {
+  char text[8];
+  for (size_t i = digits; i-- > 0; n /= 10)
+    text[i] = (char)('0' + n % 10);
+  segue__buf_add(out, text, digits);
+}
+
+static void add_seconds(segue__buf *out, uint64_t ns) {
+  uint64_t us = (ns + 500) / 1000;
+  segue__buf_addu(out, us / 1000000);
+  segue__buf_addc(out, '.');
+  add_digits(out, us, 6);
+}
+
 /* ---- combined ---- */
 
 /* As nginx does it: what is no printable ASCII is \xHH, and so are quotes and backslashes; spaces
  * too where a space ends the field. */
+static bool is_plain(unsigned char c, bool spaces) {
+  return c >= ' ' && c < 127 && c != '"' && c != '\\' && !(spaces && c == ' ');
+}
+
 static void add_escaped(segue__buf *out, segue_text text, bool spaces) {
   static const char digits[] = "0123456789ABCDEF";
   if (!text.s) segue__buf_addc(out, '-');
-  for (size_t i = 0; text.s && i < text.len; i++) {
+  for (size_t i = 0, from = 0; text.s && i <= text.len; i++) {
+    bool end = i == text.len;
+    if (!end && is_plain((unsigned char)text.s[i], spaces)) continue;
+    segue__buf_add(out, text.s + from, i - from);
+    from = i + 1;
+    if (end) break;
     unsigned char c = (unsigned char)text.s[i];
-    if (c >= ' ' && c < 127 && c != '"' && c != '\\' && !(spaces && c == ' ')) {
-      segue__buf_addc(out, (char)c);
-      continue;
-    }
     char escape[4] = {'\\', 'x', digits[c >> 4], digits[c & 15]};
     segue__buf_add(out, escape, sizeof escape);
   }
@@ -68,12 +103,6 @@ static void add_host(segue__buf *out, const char *peer) {
     segue__buf_add(out, peer, len);
 }
 
-static void add_date(segue__buf *out, const struct tm *tm) {
-  static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-  segue__buf_addf(out, "[%02d/%.3s/%04d:%02d:%02d:%02d +0000]", tm->tm_mday,
-                  months + tm->tm_mon * 3, tm->tm_year + 1900, tm->tm_hour, tm->tm_min, tm->tm_sec);
-}
-
 static void add_request(segue__buf *out, const line *l) {
   segue__buf_addc(out, '"');
   if (l->method.s) {
@@ -82,29 +111,34 @@ static void add_request(segue__buf *out, const line *l) {
     add_escaped(out, l->path, true);
     if (l->query.s) segue__buf_addc(out, '?');
     if (l->query.s) add_escaped(out, l->query, true);
-    segue__buf_addf(out, " HTTP/1.%d", l->minor);
+    segue__buf_adds(out, " HTTP/1.");
+    segue__buf_addu(out, (uint64_t)l->minor);
   } else {
     segue__buf_addc(out, '-'); /* refused before it was one */
   }
   segue__buf_addc(out, '"');
 }
 
-static void add_combined(segue__buf *out, const line *l, const struct tm *tm) {
+static void add_combined(segue__buf *out, const line *l, const segue__stamp *stamp) {
   const segue__access *a = l->access;
   add_host(out, a->peer);
   segue__buf_adds(out, " - ");
   add_escaped(out, l->client, true);
-  segue__buf_addc(out, ' ');
-  add_date(out, tm);
-  segue__buf_addc(out, ' ');
+  segue__buf_adds(out, stamp->combined);
   add_request(out, l);
-  segue__buf_addf(out, " %d %" PRIu64 " \"", a->status, a->bytes);
+  segue__buf_addc(out, ' ');
+  segue__buf_addu(out, (uint64_t)a->status);
+  segue__buf_addc(out, ' ');
+  segue__buf_addu(out, a->bytes);
+  segue__buf_adds(out, " \"");
   add_escaped(out, l->referer, false);
   segue__buf_adds(out, "\" \"");
   add_escaped(out, l->agent, false);
-  segue__buf_addf(out, "\" %.6f ", (double)a->took_ns / 1e9);
+  segue__buf_adds(out, "\" ");
+  add_seconds(out, a->took_ns);
+  segue__buf_addc(out, ' ');
   if (a->generation)
-    segue__buf_addf(out, "%" PRIu64, a->generation);
+    segue__buf_addu(out, a->generation);
   else
     segue__buf_addc(out, '-');
   segue__buf_addc(out, '\n');
@@ -113,17 +147,22 @@ static void add_combined(segue__buf *out, const line *l, const struct tm *tm) {
 /* ---- json ---- */
 
 static void add_member(segue__buf *out, const char *key, segue_text value) {
-  segue__buf_addf(out, ",\"%s\":", key);
+  segue__buf_adds(out, ",\"");
+  segue__buf_adds(out, key);
+  segue__buf_adds(out, "\":");
   if (value.s)
     segue__json_string(out, value.s, value.len);
   else
     segue__buf_adds(out, "null");
 }
 
-static void add_json(segue__buf *out, const line *l, const struct tm *tm, long ns) {
+static void add_json(segue__buf *out, const line *l, const segue__stamp *stamp, long ns) {
   const segue__access *a = l->access;
-  segue__buf_addf(out, "{\"time\":\"%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ\"", tm->tm_year + 1900,
-                  tm->tm_mon + 1, tm->tm_mday, tm->tm_hour, tm->tm_min, tm->tm_sec, ns / 1000000);
+  segue__buf_adds(out, "{\"time\":\"");
+  segue__buf_adds(out, stamp->json);
+  segue__buf_addc(out, '.');
+  add_digits(out, (uint64_t)ns / 1000000, 3);
+  segue__buf_adds(out, "Z\"");
   add_member(out, "module", (segue_text){a->module, strlen(a->module)});
   add_member(out, "peer", (segue_text){a->peer, strlen(a->peer)});
   add_member(out, "client", l->client);
@@ -132,12 +171,18 @@ static void add_json(segue__buf *out, const line *l, const struct tm *tm, long n
   add_member(out, "query", l->query);
   add_member(out, "referer", l->referer);
   add_member(out, "agent", l->agent);
-  segue__buf_addf(out, ",\"status\":%d,\"bytes\":%" PRIu64 ",\"seconds\":%.6f,\"generation\":",
-                  a->status, a->bytes, (double)a->took_ns / 1e9);
+  segue__buf_adds(out, ",\"status\":");
+  segue__buf_addu(out, (uint64_t)a->status);
+  segue__buf_adds(out, ",\"bytes\":");
+  segue__buf_addu(out, a->bytes);
+  segue__buf_adds(out, ",\"seconds\":");
+  add_seconds(out, a->took_ns);
+  segue__buf_adds(out, ",\"generation\":");
   if (a->generation)
-    segue__buf_addf(out, "%" PRIu64 "}\n", a->generation);
+    segue__buf_addu(out, a->generation);
   else
-    segue__buf_adds(out, "null}\n");
+    segue__buf_adds(out, "null");
+  segue__buf_adds(out, "}\n");
 }
 
 void segue__access_note(segue__outlet *outlet, const segue__http_request *http,
@@ -145,16 +190,16 @@ void segue__access_note(segue__outlet *outlet, const segue__http_request *http,
   segue__access_log *log = outlet->entry->log;
   segue__buf *out = &outlet->lane->line;
   line l = {.access = access};
+  segue__stamp *stamp = &outlet->lane->stamp;
   struct timespec now;
-  struct tm tm;
   if (http) look_at(&l, http, segue__access_log_tells_query(log));
   clock_gettime(CLOCK_REALTIME, &now);
-  gmtime_r(&now.tv_sec, &tm);
+  set_stamp(stamp, now.tv_sec);
   out->len = 0;
   out->failed = 0;
   if (segue__access_log_is_json(log))
-    add_json(out, &l, &tm, now.tv_nsec);
+    add_json(out, &l, stamp, now.tv_nsec);
   else
-    add_combined(out, &l, &tm);
+    add_combined(out, &l, stamp);
   if (!out->failed) segue__ring_put(outlet->lane->ring, log, out->data, out->len);
 }

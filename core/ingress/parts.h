@@ -9,6 +9,7 @@
 #define SEGUE_INGRESS_PARTS_H
 
 #include <pthread.h>
+#include <time.h>
 #include <uv.h>
 
 #include "../http/http.h"
@@ -106,6 +107,12 @@ typedef struct segue__lane_events {
   void *data;
 } segue__lane_events;
 
+/* A second, as access logs write it. */
+typedef struct segue__stamp {
+  time_t at;
+  char combined[48], json[32];
+} segue__stamp;
+
 struct segue__lane {
   segue__loop *control; /* where its end is told */
   const segue__log *log;
@@ -119,6 +126,7 @@ struct segue__lane {
   segue_request *handled; /* its handler runs, and has not answered it */
   segue__buf headers;     /* of the answer that is being written */
   segue__buf line;        /* of an access log, that is being made */
+  segue__stamp stamp;     /* in it */
   segue__ring *ring;      /* set before the first entry that has a log */
   segue__message message, empty_message;
   bool told_empty;

@@ -175,6 +175,15 @@ void segue__buf_addc(segue__buf *b, char c) {
   segue__buf_add(b, &c, 1);
 }
 
+void segue__buf_addu(segue__buf *b, uint64_t n) {
+  char digits[20];
+  size_t at = sizeof digits;
+  do
+    digits[--at] = (char)('0' + n % 10);
+  while (n /= 10);
+  segue__buf_add(b, digits + at, sizeof digits - at);
+}
+
 void segue__buf_addf(segue__buf *b, const char *format, ...) {
   va_list args, again;
   va_start(args, format);

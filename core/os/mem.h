@@ -7,6 +7,7 @@
 #define SEGUE_OS_MEM_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 void *segue__malloc(size_t size);
 void *segue__calloc(size_t count, size_t size);
@@ -48,6 +49,7 @@ void segue__buf_deinit(segue__buf *b);
 void segue__buf_add(segue__buf *b, const void *data, size_t len);
 void segue__buf_adds(segue__buf *b, const char *s);
 void segue__buf_addc(segue__buf *b, char c);
+void segue__buf_addu(segue__buf *b, uint64_t n); /* in decimal: much cheaper than addf */
 void segue__buf_addf(segue__buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif
