@@ -484,6 +484,7 @@ $(BUILD)/bench/numbered.so: spec/plugin/numbered.c spec/bench/numbered.h core/se
 	@echo "  bench   $@"
 	@$(CC) -D_GNU_SOURCE -Icore $(CPPFLAGS) $(ALL_CFLAGS) -shared $< -o $@
 $(BUILD)/bench/h2o: private LIBS += -lh2o -lssl -lcrypto
+$(BUILD)/bench/tls_idle: private LIBS += -lssl -lcrypto
 .PHONY: benches
 benches: $(PRODUCTS) $(BENCHES) $(BUILD)/bench/numbered.so $(BUILD)/bench/spdlog
 

@@ -233,6 +233,33 @@ M.front_flat = { title = "10,000 reloads under numbered requests", run = functio
   if not ok then error(err, 0) end
 end }
 
+-- CPU of all threads with an access log, and what of it is the log's.
+M.front_log = { title = "the same, with an access log", run = function(report)
+  local all, extra, with = {}, {}, {}
+  for _, name in ipairs { "handover", "nginx" } do
+    all[name] = { off = make(name), on = make(name) }
+    all[name].on.logs = true
+    all[name].off:start(1)
+    all[name].on:start(1)
+    extra[name], with[name] = {}, {}
+  end
+  for _ = 1, 9 do
+    for name, server in pairs(all) do
+      local off, on = load(server.off, false).us, load(server.on, false).us
+      table.insert(extra[name], on - off)
+      table.insert(with[name], on)
+    end
+  end
+  for _, server in pairs(all) do
+    server.on:stop()
+    server.off:stop()
+  end
+  report { ours = median(with.handover), theirs = median(with.nginx), peer = "nginx, 64k buffer",
+    unit = "µs CPU/request", at_most = 1 }
+  report { ours = median(extra.handover), peer = "(for the record)", unit = "µs of it, the log" }
+  report { ours = median(extra.nginx), peer = "(for the record)", unit = "µs of nginx's" }
+end }
+
 M.front = row("module over HTTP, reload each 200 ms", false)
 M.front_close = row("the same, a connection per request", true)
 

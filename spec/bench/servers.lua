@@ -226,7 +226,8 @@ return {
 ]]
 
 --- Segue with a C module that listens, replaced by `replace`; by restart it holds a lock. "lua":
---- with one in Lua, replaced by handover.
+--- with one in Lua, replaced by handover. The fields that change a front, here and below: `logs`,
+--- it writes an access log.
 function M.module(replace)
   local kind = replace == "lua" and 'kind = "lua", code = "front.lua"'
     or ('kind = "c", plugin = "%s/%s/bench/numbered.so", replace = "%s"'):format(uv.cwd(), build,
@@ -242,9 +243,10 @@ return {
   triggers = { segue.http "127.0.0.1:%d" },
   threads = 1,
   modules = { service = { %s, config = "service", listen = "http://127.0.0.1:%d",
-                          generation_header = %s } },
+                          generation_header = %s%s } },
 }
-]]):format(self.admin, kind, self.port, tostring(self.numbered or false)))
+]]):format(self.admin, kind, self.port, tostring(self.numbered or false),
+        self.logs and ', access_log = "access.log"' or ""))
       self.dir:write("front.lua", lua_module)
       return { uv.cwd() .. "/" .. build .. "/segue", "run", "-c", self.dir:at("reload.lua"),
         cwd = self.dir.path }
@@ -283,13 +285,14 @@ pid @DIR@/nginx.pid;
 error_log @DIR@/error.log;
 events { worker_connections 512; }
 http {
-  access_log off;
+  access_log @LOG@;
   keepalive_requests 100000000;
   client_body_temp_path @DIR@/body; proxy_temp_path @DIR@/proxy; fastcgi_temp_path @DIR@/fastcgi;
   uwsgi_temp_path @DIR@/uwsgi; scgi_temp_path @DIR@/scgi;
   server { listen 127.0.0.1:@PORT@; location / { default_type text/plain; @LOCATION@ } }
 }
 ]]):gsub("@(%u+)@", { DIR = self.dir.path, PORT = tostring(self.port), MODULES = modules or "",
+        LOG = self.logs and self.dir:at "access.log" .. " combined buffer=64k" or "off",
         LOCATION = location:format(mark) })))
     end,
     reload = function(self) self.process:kill("hup") end,

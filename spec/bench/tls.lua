@@ -110,4 +110,37 @@ M.tls = { title = "TLS: handshakes, requests on 64 connections", run = function(
     at_most = 1.1 }
 end }
 
+-- Resident memory that nobody shares with it, in bytes.
+local function memory(pid)
+  for line in io.lines(("/proc/%d/smaps_rollup"):format(pid)) do
+    local kib = line:match("^Pss:%s*(%d+)")
+    if kib then return kib * 1024 end
+  end
+end
+
+-- Bytes for each of n connections that have shaken hands and asked once.
+local function per_connection(name, dir, n)
+  local server = start(name, dir)
+  local before = memory(server.pid)
+  local p = process.start { build .. "/bench/tls_idle", tostring(server.port), tostring(n) }
+  p:wait_output("answered", 60000)
+  local bytes = (memory(server.pid) - before) / n
+  p:stop()
+  server.stop()
+  return bytes
+end
+
+M.tls_idle = { title = "memory of an idle connection through TLS", run = function(report)
+  local dir, list = tempdir.new(), {}
+  certificates.authority(dir):issue { name = "server" }
+  for _ = 1, 3 do
+    for _, name in ipairs { "segue", "nginx" } do
+      list[name] = list[name] or {}
+      table.insert(list[name], per_connection(name, dir, 450)) -- nginx is told to take 512
+    end
+  end
+  report { ours = median(list.segue), theirs = median(list.nginx), peer = "nginx", unit = "bytes",
+    at_most = 1 }
+end }
+
 return M
