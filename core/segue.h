@@ -556,8 +556,8 @@ SEGUE_API int segue_request_answer(segue_request *request, const segue_answer *a
 SEGUE_API int segue_request_stream(segue_request *request, const segue_answer *head);
 SEGUE_API int segue_request_write(segue_request *request, const void *data, size_t len);
 SEGUE_API void segue_request_end(segue_request *request);
-/* Instead of end, where the rest of a stream cannot be had: the connection is closed, so that the
- * client does not take what it got for whole. */
+/* Instead of end, where the rest of a stream cannot be had: the connection is closed (by a reset,
+ * where its end is that of the body), so that the client does not take what it got for whole. */
 SEGUE_API void segue_request_abort(segue_request *request);
 
 /* ---- The instance ---------------------------------------------------------------------------- */

@@ -59,9 +59,19 @@ void segue__http_conn_part(segue__http_conn *conn) {
   conn->exchange = NULL;
 }
 
+/* In the middle of a body that ends with the connection: an orderly end would make it whole. (TLS
+ * says goodbye where it is.) */
+static bool is_cut(const segue__http_conn *conn) {
+  return conn->unframed && !conn->tls && !conn->is_unix &&
+         (conn->state == SEGUE__HTTP_HANDLED ||
+          (conn->state == SEGUE__HTTP_FLUSHING && segue__http_unwritten(conn)));
+}
+
 /* Closes at once. */
 void segue__http_conn_lost(segue__http_conn *conn) {
+  static const struct linger reset = {.l_onoff = 1};
   if (conn->state == SEGUE__HTTP_CLOSED) return;
+  if (is_cut(conn)) (void)setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
   segue__http_conn_part(conn);
   conn->state = SEGUE__HTTP_CLOSED;
   segue__http_queue_leave(conn);
@@ -607,10 +617,12 @@ int segue__http_conn_watch(segue__http_conn *conn) {
   conn->uv.handle.data = conn;
   conn->watched = true;
   r = conn->is_unix ? uv_pipe_open(&conn->uv.pipe, conn->fd) : uv_tcp_open(&conn->uv.tcp, conn->fd);
-  if (r)
+  if (r) {
     close(conn->fd);
-  else if (!conn->paused)
+    conn->fd = -1; /* the number may be somebody else's soon */
+  } else if (!conn->paused) {
     r = uv_read_start(&conn->uv.stream, on_alloc, on_read);
+  }
   return r;
 }
 

@@ -238,7 +238,7 @@ void segue__http_stream_begin(segue__http_request *request, int status, const ch
   bool body = !exchange->silent && !bodiless(status);
   exchange->chunked_out = body && exchange->head.minor > 0;
   if (body && exchange->head.minor == 0)
-    conn->close_after = true; /* HTTP/1.0: the end of the connection is the end of the body */
+    conn->close_after = conn->unframed = true; /* HTTP/1.0: both end together */
   exchange->silent = !body;
   answer a = {status, content_type, headers, UINT64_MAX};
   bool says_chunked = exchange->head.minor > 0 && !bodiless(status);

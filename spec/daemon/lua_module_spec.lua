@@ -210,6 +210,20 @@ return {
       d:wait_log("front%.lua:%d+: no more", WITHIN_MS)
     end)
 
+    it("with a reset where a stream fails whose end is that of the connection", function()
+      start(handler [[
+        request:stream(200, { ["Content-Type"] = "x/y" })
+        request:write "a beginning"
+        if request.path == "/fails" then error "no more" end
+      ]])
+      for path, well in pairs { ["/"] = true, ["/fails"] = false } do
+        local connection = http.connect { port = at }
+        connection.handle:read_stop()
+        connection:write("GET " .. path .. " HTTP/1.0\r\n\r\n")
+        assert.equal(well, connection:ends_well(WITHIN_MS))
+      end
+    end)
+
     it("piece by piece, at the pace of the client", function()
       start(handler [[
         request:stream(200, { ["Content-Type"] = "x/y" })

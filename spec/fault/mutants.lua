@@ -243,6 +243,8 @@ local mutants = {
     "lane->handled = request;", ";", DAEMON.returns },
   { "the descriptor of a plugin that is never unloaded", "core/module/plugin.c",
     "&& !(plugin->handle && stays(plugin))", "", DAEMON.kept },
+  { "a reset where the end of a connection would make a body whole", "core/http/conn.c",
+    "if (is_cut(conn))", "if (is_cut(conn) && 0)", UNIT.limits },
   { "telling a stream that failed from a whole one", "core/ingress/request.c",
     "if (request->cut)\n", "if (0)\n", DAEMON.cut },
   { "keeping what callers of a generation may still call", "core/module/gate.c",

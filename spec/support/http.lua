@@ -1,8 +1,12 @@
 -- SPDX-License-Identifier: MIT
 -- A small HTTP/1.1 client that hides nothing: raw bytes where a spec wants them, many requests at
 -- once, TCP and unix sockets. It judges our server, so it shares no code with it.
+local ffi = require "ffi"
 local uv = require "luv"
 local wait = require "spec.support.wait"
+
+ffi.cdef "long recv(int fd, void *bytes, size_t size, int flags);"
+local MSG_DONTWAIT, ECONNRESET = 64, 104
 
 local M = {}
 local Connection = {}
@@ -63,6 +67,17 @@ end
 function Connection:close()
   connections[self] = nil
   if not self.handle:is_closing() then self.handle:close() end
+end
+
+--- Reads past libuv, which takes a reset that comes with data for an end, until there is no more:
+--- true where that is an end, false where it is a reset. After handle:read_stop().
+function Connection:ends_well(deadline_ms)
+  local fd, bytes, n = self.handle:fileno(), ffi.new("char[65536]"), nil
+  wait.until_true(function()
+    repeat n = tonumber(ffi.C.recv(fd, bytes, 65536, MSG_DONTWAIT)) until n <= 0
+    return n == 0 or ffi.errno() == ECONNRESET
+  end, deadline_ms, "the end of the connection")
+  return n == 0
 end
 
 --- Closes with a reset instead of a farewell (TCP only).

@@ -194,6 +194,19 @@ describe("the HTTP server's limits", function()
     server:until_true(function() return server:connections() == 1 end)
   end)
 
+  it("reset who does not read a body that ends with the connection", function()
+    start { write_ms = 300, write_bytes = 1e9 }
+    for i, case in ipairs { { "/stream/1/3", true }, { "/stream/50/1000000", false } } do
+      local client = server:connect()
+      client.handle:read_stop()
+      client:write("GET " .. case[1] .. " HTTP/1.0\r\n\r\n")
+      server:until_true(function()
+        return server:requests() == i and server:connections() == 0
+      end)
+      assert.equal(case[2], client:ends_well())
+    end
+  end)
+
   it("answer 503 past the number of connections, and take new ones when there is room", function()
     start { connections = 2 }
     local a, b = server:connect(), server:connect()
