@@ -315,10 +315,14 @@ static void flip_staged(const segue__txn *txn, bool back) {
   if (txn->staged && triggers->flip) triggers->flip(triggers->data, back);
 }
 
+static void limit(const segue__step *step, const segue__module_spec *spec) {
+  static const segue__gate_limits defaults;
+  segue__gate_limit(step->module->gate, spec ? &spec->buffer : &defaults);
+}
+
 /* Snapshot and gates, in one step on the control thread: from here on arrivals meet the new
  * generation, and those that waited at a shut gate go in. Nothing in here can fail half-way. */
 static void flip(segue__txn *txn) {
-  static const segue__gate_limits no_limits;
   segue__engine *engine = txn->engine;
   int rc = SEGUE_FAULT("commit.flip");
   if (!rc) rc = reserve_gates(txn);
@@ -343,7 +347,7 @@ static void flip(segue__txn *txn) {
       step->module->live = step->next;
     else if (step->action == SEGUE__ACTION_REMOVE)
       step->module->live = NULL;
-    segue__gate_limit(step->module->gate, step->spec ? &step->spec->buffer : &no_limits);
+    limit(step, step->spec);
     segue__gate_flip(step->module->gate);
   }
   segue__services_update(engine);
@@ -427,6 +431,7 @@ static void undo_flip(segue__txn *txn) {
   for (size_t i = 0; i < txn->step_count; i++) {
     segue__step *step = &txn->steps[i];
     if (step->action != SEGUE__ACTION_KEEP) step->module->live = step->old;
+    limit(step, segue__policy_module(engine->policy, step->module->name));
     if (step->action == SEGUE__ACTION_RESTART)
       segue__gate_shut(step->module->gate);
     else
@@ -451,12 +456,6 @@ static bool undo_started(segue__txn *txn, segue__step *step) {
   return true;
 }
 
-static const segue__module_spec *spec_before(const segue__engine *engine, const char *name) {
-  for (size_t i = 0; i < engine->policy->module_count; i++)
-    if (!strcmp(engine->policy->modules[i].name, name)) return &engine->policy->modules[i];
-  return NULL;
-}
-
 static void undo_failed(segue__txn *txn, segue__step *step, const segue_error *error) {
   segue__module *module = step->module;
   segue__instance_release(txn->fresh);
@@ -472,7 +471,7 @@ static void undo_failed(segue__txn *txn, segue__step *step, const segue_error *e
 
 static bool undo_stopped(segue__txn *txn, segue__step *step) {
   segue__engine *engine = txn->engine;
-  const segue__module_spec *spec = spec_before(engine, step->module->name);
+  const segue__module_spec *spec = segue__policy_module(engine->policy, step->module->name);
   segue__instance_release(step->old);
   step->old = NULL;
   step->module->live = NULL;
@@ -555,7 +554,7 @@ static void undo_stepped(segue__instance *instance, segue__verb verb, int status
   } else if (status < 0) {
     undo_failed(txn, step, error);
   } else if (verb == SEGUE__PREPARE) {
-    const segue__module_spec *spec = spec_before(txn->engine, step->module->name);
+    const segue__module_spec *spec = segue__policy_module(txn->engine->policy, step->module->name);
     segue__instance_call(instance, SEGUE__START, deadline(spec->start_ms, SEGUE__START_MS),
                          undo_stepped, txn);
     return;

@@ -39,13 +39,6 @@ int segue__plan_order(const segue__module_spec *modules, size_t count, size_t *o
   return rc;
 }
 
-static const segue__module_spec *live_spec(const segue__engine *engine, const char *name) {
-  const segue__policy *policy = engine->policy;
-  for (size_t i = 0; policy && i < policy->module_count; i++)
-    if (!strcmp(policy->modules[i].name, name)) return &policy->modules[i];
-  return NULL;
-}
-
 static segue__hash slice_hash(const segue_snapshot *snapshot, const char *path) {
   const segue_node *node = segue_node_get(segue_snapshot_root(snapshot), path ? path : "");
   return node ? node->hash : (segue__hash){0, 0};
@@ -95,7 +88,7 @@ segue__action segue__action_of(segue__replace replace) {
 /* The action for one module of the next policy, and the reason (owned). NULL: out of memory. */
 static char *judge(segue__txn *txn, const segue__module_spec *spec, segue__step *step) {
   segue__engine *engine = txn->engine;
-  const segue__module_spec *was = live_spec(engine, spec->name);
+  const segue__module_spec *was = segue__policy_module(engine->policy, spec->name);
   segue__module *module = segue__module_find(engine, spec->name);
   step->txn = txn;
   step->spec = spec;
@@ -118,12 +111,6 @@ static char *judge(segue__txn *txn, const segue__module_spec *spec, segue__step 
   if (txn->run->force) return segue__strdup("forced");
   step->action = SEGUE__ACTION_KEEP;
   return segue__strdup("unchanged");
-}
-
-static bool in_next(const segue__policy *policy, const char *name) {
-  for (size_t i = 0; i < policy->module_count; i++)
-    if (!strcmp(policy->modules[i].name, name)) return true;
-  return false;
 }
 
 static int tell(segue__txn *txn, size_t index, const char *name, char *why) {
@@ -156,7 +143,7 @@ int segue__plan_make(segue__txn *txn) {
   }
   for (size_t i = engine->module_count; i-- > 0 && !rc;) {
     segue__module *module = engine->modules[i];
-    if (in_next(policy, module->name) || (!module->live && !module->failed)) continue;
+    if (segue__policy_module(policy, module->name) || (!module->live && !module->failed)) continue;
     segue__step *step = &txn->steps[txn->step_count];
     step->txn = txn;
     step->action = SEGUE__ACTION_REMOVE;

@@ -134,12 +134,6 @@ static void complain(segue__errors *errors, const char *module, const char *form
   segue__errors_add(errors, &error);
 }
 
-static bool known(const segue__policy *policy, const char *name) {
-  for (size_t i = 0; i < policy->module_count; i++)
-    if (!strcmp(policy->modules[i].name, name)) return true;
-  return false;
-}
-
 static bool is_log(const segue_module_ops *ops) {
   return ops && ops->size > offsetof(segue_module_ops, log) && ops->log;
 }
@@ -175,7 +169,7 @@ static void check_module(const segue__policy *policy, size_t index, segue__error
     if (!strcmp(policy->modules[i].name, module->name))
       complain(errors, module->name, "module '%s' is declared twice%s", "");
   for (size_t i = 0; i < module->needs_count; i++)
-    if (!known(policy, module->needs[i]))
+    if (!segue__policy_module(policy, module->needs[i]))
       complain(errors, module->name, "module '%s' needs '%s', which is not declared",
                module->needs[i]);
   if (!module->ops) {
@@ -224,6 +218,12 @@ static int complain_of_circle(const segue__policy *policy, size_t at, segue__err
   segue__buf_deinit(&path);
   segue__free(passed);
   return failed ? UV_ENOMEM : 0;
+}
+
+const segue__module_spec *segue__policy_module(const segue__policy *policy, const char *name) {
+  for (size_t i = 0; policy && i < policy->module_count; i++)
+    if (!strcmp(policy->modules[i].name, name)) return &policy->modules[i];
+  return NULL;
 }
 
 int segue__policy_validate(const segue__policy *policy, segue__errors *errors) {

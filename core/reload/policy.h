@@ -123,6 +123,8 @@ int segue__policy_add_input(segue__policy *policy, const segue__input *input); /
 int segue__policy_read_credential(segue__policy *policy, const segue__os *os, const char *path,
                                   bool secret, segue__bytes *out, segue_error *err);
 void segue__policy_unref(segue__policy *policy); /* frees all arrays and strings with segue__free */
+/* NULL: there is none of this name. policy NULL allowed. */
+const segue__module_spec *segue__policy_module(const segue__policy *policy, const char *name);
 /* Names unique, needs known and without a cycle, durations sane. Errors are added. */
 int segue__policy_validate(const segue__policy *policy, segue__errors *errors);
 

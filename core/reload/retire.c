@@ -291,17 +291,11 @@ static void recovered_step(segue__instance *instance, segue__verb verb, int stat
   recover_next(r);
 }
 
-static const segue__module_spec *find_spec(const segue__policy *policy, const char *name) {
-  for (size_t i = 0; policy && i < policy->module_count; i++)
-    if (!strcmp(policy->modules[i].name, name)) return &policy->modules[i];
-  return NULL;
-}
-
 static void recover_next(recovery *r) {
   segue__engine *engine = r->engine;
   for (; r->index < engine->module_count && !engine->stopping; r->index++) {
     r->module = engine->modules[r->index];
-    r->spec = find_spec(engine->policy, r->module->name);
+    r->spec = segue__policy_module(engine->policy, r->module->name);
     segue__instance *instance;
     if (!r->module->failed || r->module->live || !r->spec ||
         segue__instance_new(&instance, engine->loop, engine->log, r->spec, engine->live, NULL,

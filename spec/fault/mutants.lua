@@ -54,6 +54,8 @@ local mutants = {
     "segue__instance_release(undo->step->next);", ";", UNIT.txn },
   { "discarding staged triggers", "core/reload/commit.c",
     "txn->engine->options.triggers.discard(txn->engine->options.triggers.data);", ";", UNIT.txn },
+  { "the limits that a gate had before", "core/reload/commit.c",
+    "limit(step, segue__policy_module(engine->policy, step->module->name));", ";", UNIT.gate },
   { "shutting the gate before a restart", "core/reload/commit.c",
     "segue__gate_shut(step->module->gate);\n  segue__undo_push(", "segue__undo_push(", UNIT.txn },
   { "reserving what undo needs", "core/reload/commit.c",

@@ -580,4 +580,23 @@ describe("a transaction", function()
     e:step()
     assert.equal("applied", w:outcome())
   end)
+
+  it("has the limits of before when a policy with others is taken back", function()
+    local before = { modules = { { "m", "restart" } } }
+    e = engine.started(before)
+    e:set_policy { modules = { { "m", "restart", buffer = { 1, 0, 0 } } }, probe = engine.FAIL,
+                   set = { confirm_within_ms = 500 } }
+    local reverted = change()
+    e:advance(500)
+    e:step()
+    assert.equal("reverted", reverted:outcome())
+    e:set_policy(before)
+    local _, pass = enter()
+    local w, told = change(), {}
+    assert.equal(SEGUE_QUEUED, submit(told))
+    assert.equal(SEGUE_QUEUED, submit(told))
+    C.segue_gate_leave(pass)
+    e:step()
+    assert.equal("applied", w:outcome())
+  end)
 end)
