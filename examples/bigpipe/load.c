@@ -251,7 +251,8 @@ static int tell(const verdict *v, bool agree, int code) {
          v->accepted, v->delivered, v->lost, (uint64_t)books.twice, refused, v->applied);
   bool good = !v->lost && !books.twice && v->applied == given.reloads &&
               v->refused == v->mistakes && !books.odd && !books.garbled && agree && !code &&
-              doubles_are_excused() && v->accepted && (given.kills || !books.broken) &&
+              doubles_are_excused() && !(given.gently && books.unanswered) && v->accepted &&
+              (given.kills || !books.broken) &&
               (given.kills ? v->buried >= v->poisoned : v->buried == v->poisoned);
   return good ? 0 : 1;
 }
