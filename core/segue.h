@@ -624,8 +624,10 @@ SEGUE_API int segue_run(segue *s);
 SEGUE_API int segue_reload(segue *s, bool force, segue_report_cb cb, void *data);
 
 /* Finishes or undoes the running reload, answers whoever waits, stops the modules, closes
- * everything; then on_stopped. More calls change nothing. [any thread] between segue_start and
- * on_stopped. */
+ * everything; then on_stopped. A data thread that the code of a module does not give back is given
+ * up after a few seconds, and told in the log: it goes on, may still call that module, segue_log
+ * and on_log, and what it may use is never freed. More calls change nothing. [any thread] between
+ * segue_start and on_stopped. */
 SEGUE_API void segue_stop(segue *s);
 
 /* Frees a stopped instance. One that still runs is stopped first: on its own loop before this

@@ -89,7 +89,7 @@ int segue__cell_build(segue__cell *cell, segue_error *err) {
                             .lua_dir = options->lua_dir,
                             .bytes_max = cell->code->memory_bytes,
                             .services = options->services,
-                            .owner = cell->code->name,
+                            .owner = cell->code->tally->name, /* outlives the lane's calls */
                             .jit = cell->code->jit,
                             .pulse = &berth->pulse};
   for (int i = 0; i < SEGUE__ON_COUNT; i++)

@@ -10,7 +10,7 @@
 #include <signal.h>
 #include <string.h>
 
-enum { VERBS = 4, LOOK_MS = 1000, STALL_MS = 2000 };
+enum { VERBS = 4, LOOK_MS = 1000, STALL_MS = 2000, HOPE_MS = 5000 };
 enum { PREPARE, START, DRAIN, STOP };
 
 static __thread segue__berth *here; /* of this thread */
@@ -30,6 +30,7 @@ typedef struct call {
 typedef struct post {
   segue__message message;
   segue__cell *cell;
+  int answered; /* atomic: by the lane, or in its place */
 } post;
 
 typedef struct place {
@@ -43,6 +44,7 @@ struct instance {
   const segue_snapshot *snapshot;
   size_t left; /* atomic: cells that are not closed */
   call calls[VERBS];
+  instance *next, **link; /* of those that are not destroyed; the control thread's */
   size_t count;
   place places[];
 };
@@ -91,6 +93,21 @@ static int open_berths(segue__lua_modules *all) {
 /* ---- The watchdog ---------------------------------------------------------------------------- */
 
 static void watch(segue__timer *timer);
+static void answer_for(instance *in, size_t index, int verb, const segue_error *err);
+
+/* What is being built there would wait for ever. Drains and stops have their time. */
+static void fail_builds(segue__lua_modules *all, const segue__berth *berth, uint64_t stalled_ms) {
+  segue_error err;
+  segue__error_set(&err, SEGUE_EMODULE,
+                   "data thread %zu has not come back from module '%s' for %llu s, so nothing can "
+                   "be built there: is there an endless loop? Only a restart ends it",
+                   berth->index, __atomic_load_n(&berth->pulse.who, __ATOMIC_RELAXED),
+                   (unsigned long long)stalled_ms / 1000);
+  for (instance *in = all->first; in; in = in->next) {
+    answer_for(in, berth->index, PREPARE, &err);
+    answer_for(in, berth->index, START, &err);
+  }
+}
 
 static void look_at(segue__lua_modules *all, segue__berth *berth) {
   uint64_t turns = __atomic_load_n(&berth->pulse.turns, __ATOMIC_ACQUIRE);
@@ -101,6 +118,7 @@ static void look_at(segue__lua_modules *all, segue__berth *berth) {
     berth->told = false;
     return;
   }
+  if (now - berth->since_ms >= HOPE_MS) fail_builds(all, berth, now - berth->since_ms);
   if (berth->told || now - berth->since_ms < STALL_MS) return;
   berth->told = true;
   segue__log(all->options.log, SEGUE__ERROR, "module",
@@ -124,7 +142,12 @@ static void watch(segue__timer *timer) {
 
 /* ---- On the lanes ---------------------------------------------------------------------------- */
 
-static void through(instance *in, int verb, int status, const segue_error *err) {
+/* False: it was answered in the place of the lane, which did not come back in time. */
+static bool is_first(post *post) {
+  return !__atomic_exchange_n(&post->answered, 1, __ATOMIC_ACQ_REL);
+}
+
+static void count_one(instance *in, int verb, int status, const segue_error *err) {
   call *call = &in->calls[verb];
   pthread_mutex_lock(&call->lock);
   if (status < 0 && !call->status) {
@@ -138,10 +161,20 @@ static void through(instance *in, int verb, int status, const segue_error *err) 
   segue_op_done(call->op, call->status, call->status ? &call->error : NULL);
 }
 
+static void through(place *at, int verb, int status, const segue_error *err) {
+  if (is_first(&at->call[verb])) count_one(at->instance, verb, status, err);
+}
+
+/* On the control thread, for a lane that does not come back; err NULL: as if it had done it. */
+static void answer_for(instance *in, size_t index, int verb, const segue_error *err) {
+  if (index >= in->count || !in->calls[verb].op) return;
+  through(&in->places[index], verb, err ? err->code : 0, err);
+}
+
 static void told(segue__cell *cell, int verb, int status, const segue_error *err) {
   static const int verbs[] = {
       [SEGUE__ON_START] = START, [SEGUE__ON_DRAIN] = DRAIN, [SEGUE__ON_STOP] = STOP};
-  through(((place *)cell)->instance, verbs[verb], status, err);
+  through((place *)cell, verbs[verb], status, err);
 }
 
 static const int functions[] = {
@@ -152,8 +185,9 @@ static void on_call(segue__message *message) {
   place *at = (place *)p->cell;
   int verb = (int)(p - at->call);
   segue_error err = {0};
+  if (__atomic_load_n(&p->answered, __ATOMIC_ACQUIRE)) return;
   if (verb == PREPARE)
-    through(at->instance, verb, segue__cell_build(p->cell, &err), &err);
+    through(at, verb, segue__cell_build(p->cell, &err), &err);
   else
     segue__cell_run(p->cell, functions[verb]);
 }
@@ -199,6 +233,11 @@ static void cancelled(void *data) {
     note(&in->places[i].cancel[verb], &in->places[i].cell, on_cancel);
 }
 
+static void forsake_lost(instance *in, int verb) {
+  for (size_t i = 0; i < in->count; i++)
+    if (in->code->all->berths[i].lost) answer_for(in, i, verb, NULL);
+}
+
 static void ask_all(instance *in, int verb, segue_op *op) {
   call *call = &in->calls[verb];
   call->op = op;
@@ -206,6 +245,19 @@ static void ask_all(instance *in, int verb, segue_op *op) {
   if (verb != PREPARE) segue__op_on_cancel(op, cancelled, call);
   for (size_t i = 0; i < in->count; i++)
     note(&in->places[i].call[verb], &in->places[i].cell, on_call);
+  forsake_lost(in, verb);
+}
+
+static void link_instance(segue__lua_modules *all, instance *in) {
+  in->link = &all->first;
+  in->next = all->first;
+  if (in->next) in->next->link = &in->next;
+  all->first = in;
+}
+
+static void unlink_instance(const instance *in) {
+  *in->link = in->next;
+  if (in->next) in->next->link = in->link;
 }
 
 static instance *instance_new(segue__code *code, const segue_slice *slice, size_t count) {
@@ -230,6 +282,7 @@ static instance *instance_new(segue__code *code, const segue_slice *slice, size_
     at->cell.last = &at->cell.first;
   }
   __atomic_add_fetch(&code->all->instances, 1, __ATOMIC_ACQ_REL);
+  link_instance(code->all, in);
   return in;
 }
 
@@ -281,6 +334,7 @@ static void stop(void *object, segue_op *op) {
 static void destroy(void *object) {
   instance *in = object;
   size_t count = in->count; /* the last one frees it */
+  unlink_instance(in);
   for (size_t i = 0; i < count; i++)
     note(&in->places[i].close, &in->places[i].cell, on_close);
 }
@@ -324,10 +378,21 @@ static void finish(segue__lua_modules *all) {
   cb(data);
 }
 
+/* Where a lane is lost everything stays, for its code may still use it. */
+static void finish_if_closed(segue__lua_modules *all) {
+  if (!all->closing || all->berths_closed + all->berths_lost < all->berth_count) return;
+  void (*cb)(void *data) = all->cb;
+  if (!all->berths_lost)
+    finish(all);
+  else if (cb)
+    all->cb = NULL, cb(all->data);
+}
+
 static void on_berth_closed(segue__message *message) {
   segue__berth *berth = (segue__berth *)((char *)message - offsetof(segue__berth, closed_message));
-  segue__lua_modules *all = berth->all;
-  if (++all->berths_closed == all->berth_count) finish(all);
+  if (berth->lost) return; /* it came back after it was given up */
+  berth->all->berths_closed++;
+  finish_if_closed(berth->all);
 }
 
 /* On its lane, behind everything that instances have left there. */
@@ -361,9 +426,26 @@ void segue__lua_modules_close(segue__lua_modules *all, void (*cb)(void *data), v
   segue__timer_stop(all->options.loop, &all->watchdog);
   for (size_t i = 0; i < all->berth_count; i++) {
     all->berths[i].close_message.fn = on_berth_close;
-    segue__post(all->berths[i].loop, &all->berths[i].close_message);
+    if (!all->berths[i].lost) segue__post(all->berths[i].loop, &all->berths[i].close_message);
   }
-  if (!all->berth_count) finish(all);
+  finish_if_closed(all);
+}
+
+const char *segue__lua_modules_busy(const segue__lua_modules *all, size_t lane) {
+  if (!all || lane >= all->berth_count) return NULL;
+  const segue__pulse *pulse = &all->berths[lane].pulse;
+  bool runs = __atomic_load_n(&pulse->turns, __ATOMIC_ACQUIRE) & 1;
+  return runs ? __atomic_load_n(&pulse->who, __ATOMIC_RELAXED) : NULL;
+}
+
+void segue__lua_modules_forsake(segue__lua_modules *all, size_t lane) {
+  if (!all || lane >= all->berth_count || all->berths[lane].lost) return;
+  all->berths[lane].lost = true;
+  all->berths_lost++;
+  for (instance *in = all->first; in; in = in->next)
+    for (int verb = PREPARE; verb < VERBS; verb++)
+      answer_for(in, lane, verb, NULL);
+  finish_if_closed(all);
 }
 
 /* ---- Figures --------------------------------------------------------------------------------- */

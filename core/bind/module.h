@@ -37,8 +37,9 @@ typedef struct segue__tally {
 struct segue__lua_modules {
   segue__lua_modules_options options;
   segue__berth *berths; /* one for each lane, from the first instance on */
-  size_t berth_count, berths_closed;
-  size_t instances; /* atomic */
+  size_t berth_count, berths_closed, berths_lost;
+  struct instance *first; /* of those that are not destroyed; module.c */
+  size_t instances;       /* atomic */
   segue__tally *tallies;
   segue__timer watchdog;
   bool closing;
@@ -59,6 +60,7 @@ struct segue__berth {
   segue__message open_message, close_message, closed_message;
   uint64_t seen, since_ms; /* the watchdog's */
   bool told;
+  bool lost; /* it does not come back, and nobody waits for it: its memory stays */
 };
 
 /* ---- module.c ---- */

@@ -25,6 +25,11 @@ int segue__lua_modules_new(segue__lua_modules **out, const segue__lua_modules_op
 /* All instances and policies are gone. cb comes when nothing of them is left on the lanes. NULL
  * allowed: cb runs at once. */
 void segue__lua_modules_close(segue__lua_modules *modules, void (*cb)(void *data), void *data);
+/* Whose code runs on this lane right now; NULL: none does, or nobody knows. NULL allowed. */
+const char *segue__lua_modules_busy(const segue__lua_modules *modules, size_t lane);
+/* The daemon ends, and this lane does not come back: what was asked of it counts as done, and what
+ * it may still use is never freed. NULL allowed. */
+void segue__lua_modules_forsake(segue__lua_modules *modules, size_t lane);
 /* The kind; NULL: modules of it can be judged, and not run. */
 segue__module_kind segue__module_kind_lua(segue__lua_modules *modules);
 /* What went wrong in their code, for /metrics. NULL allowed. */

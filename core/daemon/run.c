@@ -2,6 +2,7 @@
  *
  * `segue run`: one instance of the library on a loop of the daemon's, and the process around it:
  * signals, log, exit code. TERM and INT stop in good order; a second one ends the process at once.
+ * Where the code of a module does not give its data thread back, the rest stops in good order.
  * HUP belongs to the policy, but it must not kill a daemon whose policy does not name it.
  */
 #include <signal.h>
@@ -29,6 +30,7 @@ typedef struct process {
   segue *instance;
   int exit_code;
   bool stopping;
+  bool lost; /* a data thread still runs the code of a module */
 } process;
 
 static void log_line(process *d, segue_level level, const char *message) {
@@ -95,7 +97,11 @@ static void close_handles(process *d) {
 
 static void on_stopped(void *data) {
   process *d = data;
-  log_line(d, SEGUE_INFO, "stopped");
+  d->lost = segue__lanes_lost(d->instance) > 0;
+  if (d->lost)
+    log_line(d, SEGUE_ERROR, "stopped, but for the data threads that were given up");
+  else
+    log_line(d, SEGUE_INFO, "stopped");
   close_handles(d);
 }
 
@@ -180,5 +186,6 @@ int segue__cli_run(const segue__cli *cli) {
   }
   serve(&d, cli);
   segue__sink_stop(&d.sink, LAST_WORDS_MS);
+  if (d.lost) _exit(d.exit_code ? d.exit_code : SEGUE__EXIT_UNEXPECTED);
   return d.exit_code;
 }

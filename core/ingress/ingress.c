@@ -435,7 +435,8 @@ void segue__ingress_discard(segue__ingress *ingress) {
 static void tell_closed(segue__ingress *ingress) {
   void (*cb)(void *data) = ingress->cb;
   ingress->cb = NULL;
-  segue__scribe_free(ingress->scribe); /* no lane writes any more; the log is still there */
+  /* No lane writes any more, unless one is lost; the log is still there. */
+  segue__scribe_end(ingress->scribe, ingress->lanes_lost > 0);
   ingress->scribe = NULL;
   cb(ingress->data);
 }
@@ -466,22 +467,28 @@ void segue__ingress_close(segue__ingress *ingress, uint64_t grace_ms, void (*cb)
   }
   for (size_t i = 0; i < ingress->lane_count; i++)
     segue__lane_stop(ingress->lanes[i], grace_ms);
-  if (!ingress->lane_count) tell_closed(ingress);
+  if (ingress->lane_count)
+    segue__lanes_watch(ingress, grace_ms);
+  else
+    tell_closed(ingress);
 }
 
 static void destroy(segue__ingress *ingress) {
   void (*cb)(void *data) = ingress->cb;
   void *data = ingress->data;
+  bool all = !ingress->lanes_lost; /* or it stays, for those that may come back */
   for (size_t i = 0; i < ingress->lane_count; i++)
-    segue__lane_free(ingress->lanes[i]);
-  segue__free(ingress->lanes);
-  segue__free(ingress);
+    if (!ingress->lanes[i]->lost) segue__lane_free(ingress->lanes[i]);
+  if (all) {
+    segue__free(ingress->lanes);
+    segue__free(ingress);
+  }
   cb(data);
 }
 
 static void on_lane_end(void *data) {
   segue__ingress *ingress = data;
-  if (++ingress->lanes_ended == ingress->lane_count) destroy(ingress);
+  if (++ingress->lanes_ended + ingress->lanes_lost == ingress->lane_count) destroy(ingress);
 }
 
 void segue__ingress_free(segue__ingress *ingress, void (*cb)(void *data), void *data) {
@@ -491,9 +498,10 @@ void segue__ingress_free(segue__ingress *ingress, void (*cb)(void *data), void *
   }
   ingress->cb = cb;
   ingress->data = data;
+  segue__timer_stop(ingress->options.loop, &ingress->watch);
   for (size_t i = 0; i < ingress->lane_count; i++)
-    segue__lane_end(ingress->lanes[i]);
-  if (!ingress->lane_count) destroy(ingress);
+    if (!ingress->lanes[i]->lost) segue__lane_end(ingress->lanes[i]);
+  if (ingress->lanes_lost == ingress->lane_count) destroy(ingress);
 }
 
 /* ---- For modules that run on the lanes ---- */

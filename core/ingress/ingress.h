@@ -22,6 +22,9 @@ typedef struct segue__ingress_options {
   segue__gates *gates; /* outlive it */
   /* The current log, for access logs without a file: called on a thread that may wait. */
   int (*write_log)(void *data, const segue_log_entry *entry);
+  /* While it closes: this data thread is given up, because it has not come back for so long, from
+   * the code of this module (NULL: nobody knows). Its memory is never freed. */
+  void (*on_lost)(void *data, size_t lane, const char *module, uint64_t silent_ms);
   void *data;
 } segue__ingress_options;
 
@@ -39,8 +42,8 @@ void segue__ingress_settle(segue__ingress *ingress);
 void segue__ingress_discard(segue__ingress *ingress);
 
 /* Closes all listeners at once, connections after the answer they wait for, at the latest after
- * grace_ms; then cb. The data threads stay, for modules that have work to do on them. NULL allowed:
- * cb runs at once. */
+ * grace_ms; then cb. The data threads stay, for modules that have work to do on them; but from now
+ * on those that do not come back are given up. NULL allowed: cb runs at once. */
 void segue__ingress_close(segue__ingress *ingress, uint64_t grace_ms, void (*cb)(void *data),
                           void *data);
 /* Closed: ends the threads, then cb, and the ingress is freed. Requests that their modules have not

@@ -143,6 +143,8 @@ static void close_all(segue__lane *lane) {
 
 static void on_empty(segue__message *message) {
   segue__lane *lane = (segue__lane *)((char *)message - offsetof(segue__lane, empty_message));
+  if (lane->is_empty) return; /* it came back after it was given up */
+  lane->is_empty = true;
   lane->events.on_empty(lane->events.data);
 }
 

@@ -171,6 +171,14 @@ static void on_gone(segue__http_request *http) {
   if (segue_gate_cancel(request->gate, &request->arrival)) release(request);
 }
 
+static void call(const segue_module_ops *ops, void *instance, segue_request *request) {
+  segue__lane *lane = request->lane;
+  const segue_gate *outer = lane->inside;
+  __atomic_store_n(&lane->inside, request->gate, __ATOMIC_RELAXED);
+  ops->handle(instance, request);
+  __atomic_store_n(&lane->inside, outer, __ATOMIC_RELAXED);
+}
+
 static void handle(segue_request *request) {
   segue__lane *lane = request->lane;
   segue_pass pass = request->arrival.pass;
@@ -179,7 +187,7 @@ static void handle(segue_request *request) {
   request->http->on_left = on_left;
   lane->handled = request;
   if (ops->handle)
-    ops->handle(pass.instance, request);
+    call(ops, pass.instance, request);
   else
     refuse(request);
   if (lane->handled)

@@ -297,12 +297,12 @@ segue__ring *segue__scribe_ring(segue__scribe *scribe, size_t index) {
   return &scribe->rings[index];
 }
 
-void segue__scribe_free(segue__scribe *scribe) {
+void segue__scribe_end(segue__scribe *scribe, bool keep) {
   if (!scribe) return;
   __atomic_store_n(&scribe->stop, 1, __ATOMIC_SEQ_CST);
   wake(scribe);
   pthread_join(scribe->thread, NULL);
-  free_scribe(scribe);
+  if (!keep) free_scribe(scribe);
 }
 
 void segue__scribe_reopen(segue__scribe *scribe) {

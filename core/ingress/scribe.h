@@ -24,8 +24,9 @@ typedef struct segue__scribe_options {
 } segue__scribe_options;
 
 int segue__scribe_new(segue__scribe **out, const segue__scribe_options *options);
-/* Nobody puts anything any more: writes what there is, ends the thread. NULL allowed. */
-void segue__scribe_free(segue__scribe *scribe);
+/* Writes what there is, ends the thread. keep: somebody may put more, which is lost; its memory
+ * stays. NULL allowed. */
+void segue__scribe_end(segue__scribe *scribe, bool keep);
 segue__ring *segue__scribe_ring(segue__scribe *scribe, size_t index);
 void segue__scribe_reopen(segue__scribe *scribe); /* NULL allowed */
 void segue__scribe_figures(const segue__scribe *scribe, uint64_t *lines, uint64_t *dropped);

@@ -423,6 +423,23 @@ static int ask_for_first(segue *s) {
   return segue__engine_request(s->engine, &request, &s->first);
 }
 
+static void on_lost(void *data, size_t lane, const char *module, uint64_t silent_ms) {
+  segue *s = data;
+  const char *lua = segue__lua_modules_busy(s->lua_modules, lane);
+  if (lua) module = lua;
+  if (!s->lanes_lost++) segue__loop_keep(s->loop);
+  segue__log(&s->log, SEGUE__ERROR, "module",
+             "a data thread is given up, because the code of a module does not come back: look "
+             "there for an endless loop, or for a wait without a limit",
+             "module", 's', module ? module : "(unknown)", "lane", 'u', (uint64_t)lane, "seconds",
+             'u', silent_ms / 1000, NULL);
+  segue__lua_modules_forsake(s->lua_modules, lane);
+}
+
+size_t segue__lanes_lost(const segue *s) {
+  return s->lanes_lost;
+}
+
 static int open_ingress(segue *s) {
   segue__ingress_options options = {
       .size = sizeof options,
@@ -430,6 +447,7 @@ static int open_ingress(segue *s) {
       .log = &s->log,
       .gates = s->gates,
       .write_log = write_log,
+      .on_lost = on_lost,
       .data = s,
   };
   return segue__ingress_new(&s->ingress, &options);
@@ -547,6 +565,10 @@ static void free_now(segue *s) {
     uv_run(s->own_uv, UV_RUN_DEFAULT); /* what is still closing */
     uv_loop_close(s->own_uv);
     segue__free(s->own_uv);
+  }
+  if (s->lanes_lost) {
+    segue__log_flush(&s->log);
+    return; /* a data thread that is lost may still use any of it */
   }
   segue__gates_unref(s->gates);
   segue__publication_free(s->publication);

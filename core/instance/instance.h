@@ -80,6 +80,7 @@ struct segue {
   void (*after_replay)(segue__waiter *waiter, int status, segue__result *result);
   segue__record_call replay;
   segue__waiter first;
+  size_t lanes_lost; /* data threads that did not come back: what they may use stays */
   segue__message stop_message;
   bool stop_asked; /* atomic */
 };
@@ -118,6 +119,8 @@ void segue__host_modules_free(segue *s);
 int segue__policy_blame(int status, segue__errors *errors);
 /* What only those who open listeners know of a policy: may it listen where it wants to? */
 int segue__judge_policy(segue__policy *policy, const segue__os *os, segue__errors *errors);
+/* Stopped: how many data threads were given up, because the code of a module did not come back. */
+size_t segue__lanes_lost(const segue *s);
 /* Does the live policy name this signal as a trigger? */
 bool segue__policy_names_signal(const segue *s, int signum);
 /* Between segue_new and segue_start: the soft limit of open files that commands get. */

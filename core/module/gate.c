@@ -202,6 +202,10 @@ static segue_gate *gate_new(segue__gates *gates, const char *name) {
   return gate;
 }
 
+const char *segue__gate_name(const segue_gate *gate) {
+  return gate->name;
+}
+
 segue_gate *segue__gates_get(segue__gates *gates, const char *name) {
   pthread_mutex_lock(&gates->lock);
   segue_gate *gate = gates->first;

@@ -62,6 +62,7 @@ void segue__gates_begin(segue__gates *gates, segue__loop *loop);
 void segue__gates_end(segue__gates *gates);
 /* Made on first asking, refusing; NULL: out of memory. [any thread] */
 segue_gate *segue__gates_get(segue__gates *gates, const char *name);
+const char *segue__gate_name(const segue_gate *gate); /* [any thread] */
 
 void segue__gate_limit(segue_gate *gate, const segue__gate_limits *limits);
 void segue__gate_status_get(const segue_gate *gate, segue__gate_status *out);

@@ -143,6 +143,12 @@ void segue__loop_unref_unlock(segue__loop *loop) {
   segue__free(loop);
 }
 
+void segue__loop_keep(segue__loop *loop) {
+  pthread_mutex_lock(&loop->mutex);
+  loop->refs++;
+  pthread_mutex_unlock(&loop->mutex);
+}
+
 static void release(segue__loop *loop) {
   void (*cb)(void *) = loop->closed_cb;
   void *data = loop->closed_data;

@@ -27,6 +27,9 @@ int segue__loop_open_manual(segue__loop **out, uint64_t start_ms, int64_t wall_m
  * UV_ECANCELED. NULL is allowed. */
 void segue__loop_close(segue__loop *loop, void (*closed_cb)(void *data), void *data);
 
+/* Other threads may post for ever, also when it is closed: its memory is never freed. */
+void segue__loop_keep(segue__loop *loop);
+
 uint64_t segue__loop_now_ms(const segue__loop *loop);      /* monotonic */
 int64_t segue__loop_wall_ms(const segue__loop *loop);      /* milliseconds since 1970 */
 struct uv_loop_s *segue__loop_uv(const segue__loop *loop); /* NULL for a manual one */

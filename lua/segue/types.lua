@@ -93,7 +93,7 @@
 ---@field code? string of the kind lua: its file; default: the module's name and ".lua"
 ---@field budget? segue.Duration of the kind lua: CPU time between two waits; default: 100 ms
 ---@field memory? integer|string of the kind lua: of each state; default: 64 MiB
----@field jit? boolean of the kind lua: compile it; what loops cannot be cut then
+---@field jit? boolean of the kind lua: compile it; what loops cannot be cut then, only told
 
 --- What the code of a module in Lua returns. Each function may wait.
 ---@class segue.LuaModule

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Lanes that do not come back, at the end: the code of a module that loops or waits for ever keeps
+ * its data thread, and nothing can take it away from there. So once the ingress closes each lane is
+ * asked again and again to say something; one that is silent for longer than connections have to
+ * end is given up. It counts as empty and as ended, is never joined, and keeps all the memory that
+ * it may still touch.
+ */
+#include "../module/gate.h"
+#include "parts.h"
+
+enum { LOOK_MS = 500, PATIENCE_MS = 2000 };
+
+/* On the lane. */
+static void on_asked(segue__message *message) {
+  segue__lane *lane = (segue__lane *)((char *)message - offsetof(segue__lane, question));
+  __atomic_store_n(&lane->said, true, __ATOMIC_RELEASE);
+}
+
+static void ask(segue__lane *lane, uint64_t now_ms) {
+  lane->asked_ms = now_ms;
+  __atomic_store_n(&lane->said, false, __ATOMIC_RELAXED);
+  lane->question.fn = on_asked;
+  segue__post(lane->loop, &lane->question);
+}
+
+static void give_up(segue__ingress *ingress, size_t index, uint64_t silent_ms) {
+  segue__lane *lane = ingress->lanes[index];
+  const segue_gate *inside = __atomic_load_n(&lane->inside, __ATOMIC_RELAXED);
+  bool was_empty = lane->is_empty;
+  lane->lost = lane->is_empty = true;
+  ingress->lanes_lost++;
+  if (ingress->options.on_lost)
+    ingress->options.on_lost(ingress->options.data, index, inside ? segue__gate_name(inside) : NULL,
+                             silent_ms);
+  if (!was_empty) lane->events.on_empty(ingress);
+}
+
+static void look(segue__timer *timer);
+
+static void look_soon(segue__ingress *ingress) {
+  (void)segue__timer_start(ingress->options.loop, &ingress->watch, LOOK_MS, look);
+}
+
+/* What the last one leads to may end the ingress, which stays in memory where a lane is lost. */
+static void look(segue__timer *timer) {
+  segue__ingress *ingress = timer->data;
+  uint64_t now = segue__loop_now_ms(ingress->options.loop);
+  look_soon(ingress);
+  for (size_t i = 0; i < ingress->lane_count; i++) {
+    segue__lane *lane = ingress->lanes[i];
+    if (lane->lost) continue;
+    if (__atomic_load_n(&lane->said, __ATOMIC_ACQUIRE))
+      ask(lane, now);
+    else if (now - lane->asked_ms >= ingress->patience_ms)
+      give_up(ingress, i, now - lane->asked_ms);
+  }
+}
+
+void segue__lanes_watch(segue__ingress *ingress, uint64_t grace_ms) {
+  uint64_t now = segue__loop_now_ms(ingress->options.loop);
+  ingress->patience_ms = grace_ms + PATIENCE_MS;
+  ingress->watch.data = ingress;
+  for (size_t i = 0; i < ingress->lane_count; i++)
+    ask(ingress->lanes[i], now);
+  look_soon(ingress);
+}
