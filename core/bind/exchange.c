@@ -11,6 +11,9 @@
 #include <strings.h>
 
 enum { SEGUE__FAILED = 500, SEGUE__AWAY = 503 };
+enum { AT_A_TIME = 256 << 10 }; /* bytes that a stream writes before others have a turn */
+
+static void end_waiting(segue__exchange *x);
 
 /* ---- Memory ---- */
 
@@ -24,11 +27,13 @@ segue__exchange *segue__exchange_new(segue__cell *cell, segue_request *request) 
   exchange->cell = cell;
   exchange->request = request;
   exchange->streaming = false;
+  exchange->at_a_time = 0;
   return exchange;
 }
 
 static void release(segue__exchange *exchange) {
   segue__berth *berth = exchange->cell->berth;
+  end_waiting(exchange);
   exchange->request = NULL;
   exchange->serial++;
   exchange->next = berth->pool;
@@ -275,18 +280,18 @@ int segue__request_stream(lua_State *L) {
   return 0;
 }
 
-/* A piece that has to wait until the client has taken more. */
-typedef struct piece {
+/* A piece that has to wait until the client has taken what it got: in a queue, because several
+ * tasks may write to one answer. */
+struct segue__piece_waiting {
   segue__wait wait; /* first */
-  segue__timer timer;
-  segue__loop *loop;
-  segue__exchange *exchange;
+  segue__message message;
+  segue__exchange *exchange; /* NULL: it is in no queue, and its message is on its way */
+  bool given_up;             /* nobody waits: the message frees it */
+  segue__piece_waiting *next;
   int status;
   size_t len;
   char data[];
-} piece;
-
-enum { AGAIN_MS = 3 };
+};
 
 static int push_outcome(lua_State *L, int rc) {
   if (rc == 0) {
@@ -294,44 +299,94 @@ static int push_outcome(lua_State *L, int rc) {
     return 1;
   }
   lua_pushnil(L);
-  lua_pushstring(L, rc == UV_ECONNRESET ? "the client left" : segue_strerror(rc));
+  lua_pushstring(L, rc == UV_ECONNRESET   ? "the client left"
+                    : rc == SEGUE_ECLOSED ? "the answer has ended"
+                                          : segue_strerror(rc));
   lua_pushstring(L, segue_error_name(rc));
   return 3;
 }
 
 static int push_piece(lua_State *co, void *data) {
-  return push_outcome(co, ((const piece *)data)->status);
+  return push_outcome(co, ((const segue__piece_waiting *)data)->status);
 }
 
-static void try_again(segue__timer *timer) {
-  piece *p = timer->data;
-  p->status = segue_request_write(p->exchange->request, p->data, p->len);
-  if (p->status == UV_EAGAIN && segue__timer_start(p->loop, &p->timer, AGAIN_MS, try_again) == 0)
-    return;
+static void end_piece(segue__piece_waiting *p) {
   segue__wait_end(&p->wait, push_piece, p);
   segue__free(p);
 }
 
+/* What the first one does next may end the answer, which then has none that wait. */
+static void go_on(void *data) {
+  segue__exchange *x = data;
+  for (uint64_t serial = x->serial; x->serial == serial && x->waiting;) {
+    segue__piece_waiting *p = x->waiting;
+    p->status = segue_request_write(x->request, p->data, p->len);
+    if (p->status == UV_EAGAIN) {
+      segue__request_await(x->request, go_on, x);
+      return;
+    }
+    x->waiting = p->next;
+    end_piece(p);
+  }
+}
+
+static void after_end(segue__message *message) {
+  segue__piece_waiting *p =
+      (segue__piece_waiting *)((char *)message - offsetof(segue__piece_waiting, message));
+  if (p->given_up)
+    segue__free(p);
+  else
+    end_piece(p);
+}
+
+/* Other tasks than handle may still write: they hear of it when Lua has been left. */
+static void end_waiting(segue__exchange *x) {
+  while (x->waiting) {
+    segue__piece_waiting *p = x->waiting;
+    x->waiting = p->next;
+    p->exchange = NULL;
+    p->status = SEGUE_ECLOSED;
+    p->message.fn = after_end;
+    segue__post(x->cell->berth->loop, &p->message);
+  }
+}
+
 static void cancel_piece(segue__wait *wait) {
-  piece *p = (piece *)wait; /* its first member */
-  segue__timer_stop(p->loop, &p->timer);
+  segue__piece_waiting *p = (segue__piece_waiting *)wait; /* its first member */
+  if (!p->exchange) {
+    p->given_up = true;
+    return;
+  }
+  segue__piece_waiting **link = &p->exchange->waiting;
+  while (*link != p)
+    link = &(*link)->next;
+  *link = p->next;
+  if (!p->exchange->waiting) segue__request_await(p->exchange->request, NULL, NULL);
   segue__free(p);
 }
 
 static int write_later(lua_State *L, segue__exchange *x, const char *data, size_t len) {
   segue__wait_check(L, "request:write");
-  piece *p = segue__calloc(1, sizeof *p + len);
+  segue__piece_waiting *p = segue__calloc(1, sizeof *p + len), **last = &x->waiting;
   if (!p) return push_outcome(L, UV_ENOMEM);
-  p->loop = x->cell->berth->loop;
+  while (*last)
+    last = &(*last)->next;
+  *last = p;
   p->exchange = x;
-  p->timer.data = p;
   p->len = len;
   memcpy(p->data, data, len);
-  if (segue__timer_start(p->loop, &p->timer, AGAIN_MS, try_again)) {
-    segue__free(p);
-    return push_outcome(L, UV_ENOMEM);
-  }
   p->wait.cancel = cancel_piece;
+  segue__request_await(x->request, go_on, x);
+  return segue__wait_begin(L, &p->wait, "request:write");
+}
+
+/* It was taken, like much before it: whoever else is on this lane has a turn. */
+static int write_next_turn(lua_State *L, segue__exchange *x) {
+  segue__piece_waiting *p = segue__calloc(1, sizeof *p);
+  if (!p) return push_outcome(L, 0);
+  p->wait.cancel = cancel_piece;
+  p->message.fn = after_end;
+  segue__post(x->cell->berth->loop, &p->message);
   return segue__wait_begin(L, &p->wait, "request:write");
 }
 
@@ -342,6 +397,10 @@ int segue__request_write(lua_State *L) {
   const char *data = luaL_checklstring(L, 2, &len);
   if (!x->streaming)
     return luaL_error(L, "request:write: begin with request:stream(status, headers)");
-  int rc = segue_request_write(x->request, data, len);
-  return rc == UV_EAGAIN ? write_later(L, x, data, len) : push_outcome(L, rc);
+  int rc = x->waiting ? UV_EAGAIN : segue_request_write(x->request, data, len);
+  x->at_a_time += len;
+  if (rc != UV_EAGAIN && (rc || x->at_a_time < AT_A_TIME || !segue__can_wait(L)))
+    return push_outcome(L, rc);
+  x->at_a_time = 0;
+  return rc ? write_later(L, x, data, len) : write_next_turn(L, x);
 }

@@ -16,6 +16,7 @@
 typedef struct segue__berth segue__berth;
 typedef struct segue__cell segue__cell;
 typedef struct segue__exchange segue__exchange;
+typedef struct segue__piece_waiting segue__piece_waiting;
 
 /* What can go wrong. X(NAME, text) */
 #define SEGUE__LUA_FAULTS(X) X(ERROR, "error") X(CPU, "cpu") X(MEMORY, "memory")
@@ -127,6 +128,8 @@ struct segue__exchange {
   bool streaming;
   segue_answer answer;
   segue_header headers[SEGUE__HEADERS];
+  size_t at_a_time;              /* bytes of a stream, since it waited */
+  segue__piece_waiting *waiting; /* for the client to take what it got */
   segue__exchange *next;
 };
 segue__exchange *segue__exchange_new(segue__cell *cell,

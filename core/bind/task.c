@@ -377,6 +377,10 @@ static const char *cannot_wait(lua_State *L) {
   return NULL;
 }
 
+bool segue__can_wait(lua_State *L) {
+  return !cannot_wait(L);
+}
+
 void segue__wait_check(lua_State *L, const char *what) {
   const char *why = cannot_wait(L);
   if (why) luaL_error(L, "%s %s", what, why);

@@ -64,6 +64,7 @@ bool segue__task_owns(lua_State *L, lua_State *co);
  * stack.
  */
 void segue__wait_check(lua_State *L, const char *what);
+bool segue__can_wait(lua_State *L);
 int segue__wait_begin(lua_State *L, segue__wait *wait, const char *what);
 typedef int (*segue__wait_push)(lua_State *co, void *data);
 void segue__wait_end(segue__wait *wait, segue__wait_push push, void *data);

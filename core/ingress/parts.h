@@ -85,12 +85,14 @@ struct segue_request {
   segue_gate *gate;
   segue__piece *ready; /* the lane's: taken, but the client is behind */
   bool generation_header, streaming;
-  bool gone;           /* atomic */
-  bool apart;          /* atomic: there are pieces */
-  segue_request *next; /* in the pool, or to be looked at */
-  int answered;        /* with this status, if it streams */
-  uint64_t began_ns;   /* 0: not for a log */
-  uint64_t sent;       /* bytes of a stream */
+  bool gone;                 /* atomic */
+  bool apart;                /* atomic: there are pieces */
+  segue_request *next;       /* in the pool, or to be looked at */
+  int answered;              /* with this status, if it streams */
+  uint64_t began_ns;         /* 0: not for a log */
+  uint64_t sent;             /* bytes of a stream */
+  void (*await)(void *data); /* the lane's: who waits until the client has taken them; or NULL */
+  void *await_data;
 
   /* Under the lane's lock. */
   bool posted, entered, ending, cut; /* cut: ends in the middle */

@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "../module/lanes.h"
 #include "../module/module.h"
 #include "parts.h"
 
@@ -152,6 +153,14 @@ static bool would_block(const segue_request *request, size_t len) {
 
 static void flow(segue_request *request);
 
+/* Tells who waits; that may end the request. */
+static bool tell_awaiting(segue_request *request) {
+  void (*fn)(void *data) = request->await;
+  request->await = NULL;
+  if (fn) fn(request->await_data);
+  return fn != NULL;
+}
+
 /* Whoever has it answers sooner or later, and that ends it. */
 static void on_left(segue__http_request *http) {
   segue_request *request = http->user;
@@ -159,7 +168,7 @@ static void on_left(segue__http_request *http) {
   count(request->outlet, 0);
   request->outlet = NULL;
   __atomic_store_n(&request->gone, true, __ATOMIC_RELEASE);
-  if (request->ready) flow(request);
+  if (!tell_awaiting(request) && request->ready) flow(request);
 }
 
 static void on_gone(segue__http_request *http) {
@@ -274,7 +283,13 @@ static void deliver(segue_request *request, const segue__piece *piece) {
 }
 
 static void on_drained(segue__http_request *http) {
-  flow(http->user);
+  if (!tell_awaiting(http->user)) flow(http->user);
+}
+
+void segue__request_await(segue_request *request, void (*fn)(void *data), void *data) {
+  request->await = fn;
+  request->await_data = data;
+  if (fn && request->http) request->http->on_drained = on_drained;
 }
 
 /* True: it ends here. One that was posted again meanwhile is in the lane's hands, and ends when

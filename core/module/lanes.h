@@ -9,11 +9,16 @@
 #define SEGUE_MODULE_LANES_H
 
 #include "../os/loop.h"
+#include "../segue.h"
 
 typedef struct segue__lanes {
   size_t (*count)(void *data); /* control thread */
   segue__loop *(*loop)(void *data, size_t index);
   void *data;
 } segue__lanes;
+
+/* On the lane of a request that streams, after a write that was refused (UV_EAGAIN): fn runs there
+ * once, when the client has taken all that was written, or left. fn NULL: takes that back. */
+void segue__request_await(segue_request *request, void (*fn)(void *data), void *data);
 
 #endif

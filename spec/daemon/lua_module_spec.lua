@@ -245,6 +245,165 @@ return {
       assert.equal(400 * 2048 * 8, #answer.body)
       assert.equal("0000400\n", answer.body:sub(-8))
     end)
+
+    -- A connection that asks and reads nothing until told.
+    local function unread(path)
+      local connection = http.connect { port = at }
+      connection.handle:read_stop()
+      connection:write(("GET %s HTTP/1.1\r\nHost: x\r\n\r\n"):format(path))
+      function connection.read(self)
+        self.handle:read_start(function(err, data)
+          if data then self.input = self.input .. data
+          else self.ended, self.error = true, err end
+        end)
+      end
+      return connection
+    end
+    -- How often threads of the daemon were woken.
+    local function wakeups()
+      local sum, folder = 0, ("/proc/%d/task/"):format(d.process.pid)
+      local dir = uv.fs_scandir(folder)
+      for name in function() return uv.fs_scandir_next(dir) end do
+        local file = assert(io.open(folder .. name .. "/status"))
+        sum = sum + tonumber(file:read("*a"):match "\nvoluntary_ctxt_switches:%s*(%d+)")
+        file:close()
+      end
+      return sum
+    end
+    local STREAM = [[
+      if request.path == "/nap" then segue.sleep "600ms" return 200, told end
+      request:stream(200, { ["Content-Type"] = "x/y" })
+      for i = 1, 4000 do
+        told = i
+        if not request:write((("%07d\n"):format(i)):rep(2048)) then told = "left" return end
+      end
+      told = "all"
+    ]]
+
+    it("waits for a client that does not read without looking again and again, in little memory, "
+      .. "and goes on when it reads", function()
+      start(handler(STREAM, "local segue, told = require 'segue', nil"), "", { measured = true })
+      assert.equal(200, get("/nap").status)
+      local before = d.process:rss_kib()
+      local connection = unread "/"
+      local last
+      repeat -- until it has filled the buffers on the way
+        local now = get("/nap").body
+        local stands = now == last
+        last = now
+      until stands
+      assert.is_true(tonumber(last) < 2000, last) -- of 64 MiB less than a half
+      local from = wakeups()
+      assert.equal(last, get("/nap").body)
+      local woken = wakeups() - from
+      assert.is_true(woken < 60, woken .. " wake-ups in 600 ms")
+      local grown = d.process:rss_kib() - before
+      assert.is_true(grown < segue.roomy_kib(8192), grown .. " KiB")
+      local head, count, tail = nil, 0, ""
+      connection.handle:read_start(function(_, data)
+        if not data then connection.ended = true return end
+        head = head or #data:match "^.-\r\n\r\n"
+        count, tail = count + #data, (tail .. data):sub(-64)
+      end)
+      wait.until_true(function() return tail:sub(-7) == "\r\n0\r\n\r\n" end, WITHIN_MS,
+        function() return "the end: " .. d.process:describe() end)
+      assert.equal(head + 4000 * #("4000\r\n" .. ("x"):rep(2048 * 8) .. "\r\n") + 5, count)
+      assert.equal("0004000\n\r\n0\r\n\r\n", tail:sub(-15))
+      assert.equal("all", get("/nap").body)
+    end)
+
+    it("for as long as a client takes it, and others on its thread have their turns", function()
+      start(handler([[
+        if request.path == "/told" then return 200, told end
+        request:stream(200, { ["Content-Type"] = "x/y" })
+        for i = 1, 40000 do
+          told = i
+          if not request:write(("x"):rep(16384)) then told = "left" return end
+        end
+        told = "all"
+      ]], "local told"), 'budget = "50ms"')
+      local connection = unread "/"
+      local count, asked, seen = 0, nil, {}
+      connection.handle:read_start(function(_, data)
+        if not data then connection.ended = true return end
+        count = count + #data
+      end)
+      wait.until_true(function() -- of 625 MiB, which take far more than 50 ms
+        asked = get("/told").body
+        seen[#seen + 1] = asked
+        return asked == "all" or #seen == 5
+      end, WITHIN_MS)
+      assert.is_true(tonumber(seen[#seen]) > tonumber(seen[1]), table.concat(seen, " "))
+      wait.until_true(function() return count > 40000 * 16384 or connection.ended end, WITHIN_MS,
+        function() return count .. " bytes: " .. d.process:describe() end)
+      assert.is_nil(connection.ended, d:log())
+      assert.equal("all", get("/told").body)
+    end)
+
+    it("stops waiting for a client that leaves instead of reading", function()
+      start(handler(STREAM, "local segue, told = require 'segue', nil"))
+      local connection = unread "/"
+      local last
+      repeat
+        local now = get("/nap").body
+        local stands = now == last
+        last = now
+      until stands
+      connection.handle:close_reset()
+      wait.until_true(function() return get("/nap").body == "left" end, WITHIN_MS, "the end")
+    end)
+
+    it("piece by piece in the order in which its tasks write them", function()
+      start(handler([[
+        if request.path == "/told" then return 200, tostring(told) end
+        request:stream(200, { ["Content-Type"] = "x/y" })
+        local function pieces(name)
+          for i = 1, 100 do assert(request:write((name .. ("%06d\n"):format(i)):rep(4096))) end
+        end
+        segue.all { function() pieces "a" end, function() pieces "b" end }
+      ]], "local segue, told = require 'segue', nil"), 'budget = "5s"')
+      local connection = unread "/"
+      get "/told"
+      connection:read()
+      local body = connection:read_response(WITHIN_MS).body
+      assert.equal(200 * 4096 * 8, #body)
+      local at_number = { a = 0, b = 0 }
+      for i = 0, 199 do
+        local piece = body:sub(i * 32768 + 1, (i + 1) * 32768)
+        local name, number = piece:match "^([ab])(%d+)\n"
+        assert.equal(piece:sub(1, 8):rep(4096), piece)
+        assert.equal(at_number[name] + 1, tonumber(number))
+        at_number[name] = tonumber(number)
+      end
+    end)
+
+    it("not by a task that still writes when the answer has ended, and that hears of it", function()
+      start([[
+        local segue, current, told = require "segue", nil, nil
+        return {
+          start = function()
+            segue.spawn(function()
+              while not current do segue.sleep "1ms" end
+              local request = current
+              repeat
+                local ok, message, code = request:write(("x"):rep(65536))
+                if not ok then told = message .. " " .. code end
+              until not ok
+            end)
+          end,
+          handle = function(request)
+            if request.path == "/told" then return 200, tostring(told) end
+            request:stream(200, { ["Content-Type"] = "x/y" })
+            current = request
+            segue.sleep "300ms"
+          end,
+        }]])
+      local connection = unread "/"
+      wait.until_true(function() return get("/told").body ~= "nil" end, WITHIN_MS, "the end")
+      assert.equal("the answer has ended SEGUE_ECLOSED", get("/told").body)
+      connection:read()
+      assert.matches("^x*$", connection:read_response(WITHIN_MS).body)
+    end)
   end)
 
   describe("that waits", function()

@@ -180,9 +180,12 @@ SEGUE_API const segue_module_descriptor segue_module = { .magic = SEGUE_MODULE_M
         for i = 1, n do sum = sum + i % 7 end
         return sum
       end
-      local began = os.clock()
-      count(1e7)
-      local a_second = 1e7 / (os.clock() - began)
+      local a_second = 1
+      for _ = 1, 8 do -- the fastest counts
+        local began = os.clock()
+        count(1e7)
+        a_second = math.max(a_second, 1e7 / (os.clock() - began))
+      end
       return { start = function(config) value = config end, handle = function(request)
         if request.path == "/loop" then count(9 * a_second) end
         return 200, value
