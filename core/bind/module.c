@@ -10,7 +10,7 @@
 #include <signal.h>
 #include <string.h>
 
-enum { VERBS = 4, LOOK_MS = 1000, STALL_MS = 2000, HOPE_MS = 5000 };
+enum { VERBS = 4, LOOK_MS = 1000, STALL_MS = 2000, HOPE_MS = 10000 };
 enum { PREPARE, START, DRAIN, STOP };
 
 static __thread segue__berth *here; /* of this thread */
@@ -95,7 +95,8 @@ static int open_berths(segue__lua_modules *all) {
 static void watch(segue__timer *timer);
 static void answer_for(instance *in, size_t index, int verb, const segue_error *err);
 
-/* What is being built there would wait for ever. Drains and stops have their time. */
+/* What is being built there would wait for ever: code that is not compiled is cut sooner or later.
+ * Drains and stops have their time. */
 static void fail_builds(segue__lua_modules *all, const segue__berth *berth, uint64_t stalled_ms) {
   segue_error err;
   segue__error_set(&err, SEGUE_EMODULE,
@@ -118,7 +119,9 @@ static void look_at(segue__lua_modules *all, segue__berth *berth) {
     berth->told = false;
     return;
   }
-  if (now - berth->since_ms >= HOPE_MS) fail_builds(all, berth, now - berth->since_ms);
+  uint64_t stalled_ms = now - berth->since_ms;
+  if (stalled_ms >= HOPE_MS && __atomic_load_n(&berth->pulse.endless, __ATOMIC_RELAXED))
+    fail_builds(all, berth, stalled_ms);
   if (berth->told || now - berth->since_ms < STALL_MS) return;
   berth->told = true;
   segue__log(all->options.log, SEGUE__ERROR, "module",

@@ -227,7 +227,10 @@ static int broken(segue__lua *lua, const char *what, uint64_t cpu_ms, segue_erro
 static void beat(const segue__lua *lua) {
   if (!lua->pulse) return;
   uint64_t turns = __atomic_load_n(&lua->pulse->turns, __ATOMIC_RELAXED) + 1;
-  if (turns & 1) __atomic_store_n(&lua->pulse->who, lua->owner, __ATOMIC_RELAXED);
+  if (turns & 1) {
+    __atomic_store_n(&lua->pulse->who, lua->owner, __ATOMIC_RELAXED);
+    __atomic_store_n(&lua->pulse->endless, lua->jit, __ATOMIC_RELAXED);
+  }
   __atomic_store_n(&lua->pulse->turns, turns, __ATOMIC_RELEASE);
 }
 

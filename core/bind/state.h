@@ -56,6 +56,7 @@ typedef struct segue__place {
 typedef struct segue__pulse {
   uint64_t turns;  /* odd: in a call */
   const char *who; /* whose; static as long as states of its are */
+  bool endless;    /* it may be: what is compiled is not cut */
 } segue__pulse;
 
 struct segue__lua {

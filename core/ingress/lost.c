@@ -9,7 +9,7 @@
 #include "../module/gate.h"
 #include "parts.h"
 
-enum { LOOK_MS = 500, PATIENCE_MS = 2000 };
+enum { LOOK_MS = 500, PATIENCE_MS = 5000 };
 
 /* On the lane. */
 static void on_asked(segue__message *message) {
