@@ -469,7 +469,8 @@ struct segue_arrival {
   void *data;
   uint64_t key; /* requests of one key (a connection) pass in order; 0: this one needs no order */
   size_t bytes; /* that it holds while it waits, for the limits of the buffer */
-  const segue_pass *from; /* of who calls, as for segue_gate_enter_from; NULL: nobody */
+  /* Of who calls, as for segue_gate_enter_from, also when it had to wait; NULL: nobody. */
+  const segue_pass *from;
   segue_pass pass;
 
   /* Private. */

@@ -139,7 +139,7 @@ static bool flow_one(segue_gate *gate) {
   }
   pthread_mutex_unlock(&gate->lock);
   if (!request) return false;
-  if (status == 0) segue__gate_try(gate, &request->pass);
+  if (status == 0) segue__gate_try_from(gate, request->from, &request->pass);
   answer(gate, request, status);
   return true;
 }

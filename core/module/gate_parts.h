@@ -73,8 +73,8 @@ struct segue_gate {
 };
 
 /* pass.c */
-bool segue__gate_try(segue_gate *gate, segue_pass *pass); /* false: it is not open */
-/* The same for somebody who is inside elsewhere: rather by his snapshot. from may be NULL. */
+/* False: it is not open. from, which may be NULL: he is inside elsewhere, and comes in rather by
+ * the snapshot that he has. */
 bool segue__gate_try_from(segue_gate *gate, const segue_pass *from, segue_pass *pass);
 /* How many are inside by this tenure. Exact once it is not open any more and a barrier was put
  * into all threads, else a guess. Under the lock. */

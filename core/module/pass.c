@@ -198,10 +198,6 @@ static inline bool step_in(segue_gate *gate, segue_pass *pass) {
   return false;
 }
 
-bool segue__gate_try(segue_gate *gate, segue_pass *pass) {
-  return step_in(gate, pass);
-}
-
 /* ---- By the snapshot of a caller ---- */
 
 static bool has(const segue__tenure *tenure, const segue_snapshot *snapshot) {

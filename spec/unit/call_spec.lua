@@ -161,6 +161,26 @@ describe("a module that calls another one", function()
     assert.equal(2, (call("store", front)))
   end)
 
+  it("meets its own generation also where it had to wait at the gate", function()
+    start()
+    local _, front = enter "front"
+    call("store", front)
+    assert.equal("applied", change():outcome())
+    local store, met = C.segue__module_find(e.c, "store"), nil
+    C.segue__gate_shut(store.gate)
+    local r = ffi.new("segue_arrival[1]")
+    local cb = ffi.cast("void (*)(segue_arrival *, int)", function(_, status)
+      met = status == 0 and tonumber(C.gate_house_generation(r[0].pass)) or status
+      C.segue_gate_leave(r[0].pass)
+    end)
+    r[0].cb, r[0].from = cb, front
+    assert.equal(C.SEGUE_QUEUED, C.segue_gate_submit(store.gate, r))
+    assert.equal(0, C.segue__gate_open(store.gate, store.live, e.c.live))
+    e:step()
+    cb:free()
+    assert.equal(1, met)
+  end)
+
   it("meets what is live of a service, which is swapped", function()
     start "swap"
     local _, front = enter "front"
