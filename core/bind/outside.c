@@ -155,8 +155,8 @@ bool segue__io_charge(segue__io *io, size_t bytes) {
   if (!lua) return false;
   if (lua->bytes + lua->outside_bytes + bytes > lua->bytes_max) {
     segue__error_set(&io->error, SEGUE_ELIMIT,
-                     "%s would need more than the policy's %zu MiB of memory: keep less at once",
-                     io->kind->metatable, lua->bytes_max >> 20);
+                     "%s would need more than the %s's %zu MiB of memory: keep less at once",
+                     io->kind->metatable, lua->owner ? "module" : "policy", lua->bytes_max >> 20);
     return false;
   }
   lua->outside_bytes += bytes;

@@ -368,9 +368,14 @@ uint64_t segue__task_slice_ms(const segue__task *task) {
 
 /* Why the caller cannot wait; NULL: it can. */
 static const char *cannot_wait(lua_State *L) {
-  segue__task *task = segue__lua_of(L)->current;
+  const segue__task *task = segue__lua_of(L)->current;
+  bool module = segue__lua_of(L)->owner != NULL;
+  if (!task && module)
+    return "waits, and a module cannot wait while it is being loaded: use it in start or handle";
   if (!task) return "waits, and a policy cannot wait while it is being loaded: use it in a hook";
-  if (task->co != L) return "cannot wait inside a coroutine of the policy's own";
+  if (task->co != L)
+    return module ? "cannot wait inside a coroutine of the module's own"
+                  : "cannot wait inside a coroutine of the policy's own";
   if (!lua_isyieldable(L))
     return "cannot wait here: it was called through a function that cannot be left, such as "
            "table.sort or string.gsub";
