@@ -63,7 +63,8 @@ extern "C" {
   X(DEFERRED, -5021, "the reload was put off")                                                     \
   X(SCHEMA, -5022, "the configuration breaks its schema")                                          \
   X(SOURCE, -5023, "a source could not be read")                                                   \
-  X(UNCONFIRMED, -5024, "the new generation is live and waits for an operator")
+  X(UNCONFIRMED, -5024, "the new generation is live and waits for an operator")                    \
+  X(CONFIG, -5025, "a module refuses its configuration or its code")
 
 enum segue_error_code {
 #define X(name, number, meaning) SEGUE_E##name = number,
@@ -312,7 +313,9 @@ typedef struct segue_request segue_request;
 typedef struct segue_module_ops {
   size_t size; /* sizeof(segue_module_ops) */
   /* Builds the next instance beside the live one and stores it in *instance before done. Takes no
-   * exclusive resource. prev is NULL at the first start. */
+   * exclusive resource. prev is NULL at the first start. Ends with SEGUE_ECONFIG where the
+   * configuration is wrong (segue_error_at): the reload is rejected, and not tried again before
+   * something changes. With any other code it has failed, and is tried again by itself. */
   void (*prepare)(void *userdata, segue_op *op, const segue_slice *next, const segue_slice *prev,
                   void **instance);
   /* Begins to serve; may take exclusive resources. */

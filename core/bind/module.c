@@ -150,12 +150,18 @@ static bool is_first(post *post) {
   return !__atomic_exchange_n(&post->answered, 1, __ATOMIC_ACQ_REL);
 }
 
+/* Its code is to blame if it cannot be loaded. A time-out is what the engine calls its own
+ * deadline, and a bug in the policy's hook is none of a module's. */
+static int of_module(int verb, int status) {
+  if (status == SEGUE_EPOLICY) return verb == PREPARE ? SEGUE_ECONFIG : SEGUE_EMODULE;
+  return status == SEGUE_ETIMEOUT ? SEGUE_EMODULE : status;
+}
+
 static void count_one(instance *in, int verb, int status, const segue_error *err) {
   call *call = &in->calls[verb];
   pthread_mutex_lock(&call->lock);
   if (status < 0 && !call->status) {
-    /* A time-out is what the engine calls its own deadline. */
-    call->status = status == SEGUE_EPOLICY || status == SEGUE_ETIMEOUT ? SEGUE_EMODULE : status;
+    call->status = of_module(verb, status);
     call->error = *err;
     call->error.code = call->status;
   }
@@ -301,7 +307,7 @@ static void prepare(void *userdata, segue_op *op, const segue_slice *next, const
   segue_error err;
   (void)prev;
   if (*code->slice && !next->config) {
-    int rc = segue__error_set(&err, SEGUE_EMODULE,
+    int rc = segue__error_set(&err, SEGUE_ECONFIG,
                               "the configuration has no '%s', which is this module's part of it: "
                               "add it, or change config of the module in the policy",
                               code->slice);

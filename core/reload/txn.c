@@ -606,13 +606,14 @@ const segue_snapshot *segue__txn_prev(const segue__txn *txn) {
 
 /* ---- The way out ---- */
 
-/* Before commit nothing was visible: the content is to blame (rejected) or the world (failed). From
- * commit on, what was done has been undone. */
+/* Before commit nothing was visible: the content is to blame (rejected) or the world (failed): what
+ * a module says of its own part. From commit on, what was done has been undone. */
 static segue__outcome outcome_of(const segue__txn *txn) {
   if (txn->rejected) return SEGUE__REJECTED;
   if (txn->phase >= SEGUE__PHASE_COMMIT) return SEGUE__REVERTED;
   int code = txn->failure.code;
   if (code == SEGUE_EHELD) return SEGUE__HELD;
+  if (code == SEGUE_ECONFIG) return SEGUE__REJECTED;
   if (txn->phase >= SEGUE__PHASE_PLAN && code == SEGUE_EPOLICY)
     return SEGUE__REVERTED; /* a bug in its reload hook: doing it again will not help */
   if (txn->phase >= SEGUE__PHASE_PREPARING) return SEGUE__FAILED;

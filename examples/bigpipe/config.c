@@ -16,7 +16,7 @@ int pipe_uint(const segue_slice *slice, const char *path, uint64_t min, uint64_t
   if (!node || (!segue_node_uint(node, out) && *out >= min && *out <= max)) return 0;
   snprintf(what, sizeof what, "must be a number from %llu to %llu", (unsigned long long)min,
            (unsigned long long)max);
-  return segue_error_at(error, SEGUE_EMODULE, slice->snapshot, node, "%s %s", path, what);
+  return segue_error_at(error, SEGUE_ECONFIG, slice->snapshot, node, "%s %s", path, what);
 }
 
 int pipe_double(const segue_slice *slice, const char *path, double min, double max,
@@ -26,7 +26,7 @@ int pipe_double(const segue_slice *slice, const char *path, double min, double m
   *out = otherwise;
   if (!node || (!segue_node_double(node, out) && *out >= min && *out <= max)) return 0;
   snprintf(what, sizeof what, "must be a number from %g to %g", min, max);
-  return segue_error_at(error, SEGUE_EMODULE, slice->snapshot, node, "%s %s", path, what);
+  return segue_error_at(error, SEGUE_ECONFIG, slice->snapshot, node, "%s %s", path, what);
 }
 
 int pipe_text(const segue_slice *slice, const char *path, const char *otherwise, const char **out,
@@ -35,5 +35,5 @@ int pipe_text(const segue_slice *slice, const char *path, const char *otherwise,
   size_t len;
   *out = otherwise;
   if (!node || (!segue_node_string(node, out, &len) && len && strlen(*out) == len)) return 0;
-  return segue_error_at(error, SEGUE_EMODULE, slice->snapshot, node, "%s must be a text", path);
+  return segue_error_at(error, SEGUE_ECONFIG, slice->snapshot, node, "%s must be a text", path);
 }

@@ -14,7 +14,7 @@ static int read_target(target *t, const segue_slice *slice, const char *name,
   const segue_slice own = {slice->snapshot, node};
   size_t len = strlen(name);
   if (!len || len > PIPE_TARGET_MAX || name[strcspn(name, "\"\\\n")])
-    return segue_error_at(error, SEGUE_EMODULE, slice->snapshot, node,
+    return segue_error_at(error, SEGUE_ECONFIG, slice->snapshot, node,
                           "%s is no name of a target: at most 63 plain characters", name);
   memcpy(t->name, name, len + 1);
   snprintf(t->delivered, sizeof t->delivered, "delivered_total{target=\"%s\"}", name);
@@ -22,7 +22,7 @@ static int read_target(target *t, const segue_slice *slice, const char *name,
   snprintf(t->dead, sizeof t->dead, "dead_total{target=\"%s\"}", name);
   int rc = pipe_text(&own, "url", NULL, &t->url, error);
   if (!rc && (!t->url || (strncmp(t->url, "http://", 7) && strncmp(t->url, "https://", 8))))
-    rc = segue_error_at(error, SEGUE_EMODULE, slice->snapshot, node,
+    rc = segue_error_at(error, SEGUE_ECONFIG, slice->snapshot, node,
                         "%s must have an url that begins with http:// or https://", name);
   return rc ? rc : pipe_uint(&own, "concurrency", 1, 10000, concurrency, &t->concurrency, error);
 }

@@ -56,7 +56,7 @@ static int read_sync(queue *q, const segue_slice *slice, segue_error *error) {
   if (node) (void)segue_node_string(node, &text, NULL);
   q->sync_ms = strcmp(text, "always") ? SYNC_NEVER : SYNC_ALWAYS;
   if (!strcmp(text, "always") || !strcmp(text, "never")) return 0;
-  return segue_error_at(error, SEGUE_EMODULE, slice->snapshot, node,
+  return segue_error_at(error, SEGUE_ECONFIG, slice->snapshot, node,
                         "fsync must be always, never, or every how many milliseconds");
 }
 
@@ -67,7 +67,7 @@ static int read_folder(queue *q, const segue_slice *slice, segue_error *error) {
   if (rc) return rc;
   const segue_node *node = segue_node_get(slice->config, "folder");
   if (mkdir(folder, 0750) && access(folder, W_OK | X_OK))
-    return segue_error_at(error, SEGUE_EMODULE, slice->snapshot, node,
+    return segue_error_at(error, SEGUE_ECONFIG, slice->snapshot, node,
                           "folder cannot be written: make it, or name another one");
   q->folder = strdup(folder);
   q->memory = !strcmp(store, "memory");

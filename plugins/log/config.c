@@ -14,7 +14,7 @@ enum { QUEUE_MIN = 1 << 16, QUEUE_MAX = 1 << 30, QUEUE_DEFAULT = 1 << 20, KEEP_M
 
 static int wrong(segue_error *error, const segue_slice *slice, const segue_node *node,
                  const char *key, const char *what) {
-  return segue_error_at(error, SEGUE_EMODULE, slice->snapshot, node, "%s %s", key, what);
+  return segue_error_at(error, SEGUE_ECONFIG, slice->snapshot, node, "%s %s", key, what);
 }
 
 /* ---- Values ---- */

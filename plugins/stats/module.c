@@ -25,7 +25,7 @@ static const double default_bounds[] = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 
 static int wrong(segue_error *error, const segue_slice *slice, const segue_node *node,
                  const char *key, const char *what) {
-  return segue_error_at(error, SEGUE_EMODULE, slice->snapshot, node, "%s %s", key, what);
+  return segue_error_at(error, SEGUE_ECONFIG, slice->snapshot, node, "%s %s", key, what);
 }
 
 static bool is_prefix(const char *text, size_t len) {

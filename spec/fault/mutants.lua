@@ -75,6 +75,8 @@ local mutants = {
     "if (last && last->outcome == SEGUE__FAILED)", "if (!last)", UNIT.queue },
   { "skipping what was refused", "core/reload/txn.c",
     "bool skip = automatic && engine->refused", "bool skip = 0 && engine->refused", UNIT.queue },
+  { "believing a module that refuses its configuration", "core/reload/txn.c",
+    "if (code == SEGUE_ECONFIG) return SEGUE__REJECTED;", "", UNIT.txn },
   { "believing a veto", "core/reload/txn.c",
     "segue__txn_fail(txn, error);\n    add_findings(txn);", "add_findings(txn);", UNIT.txn },
   { "undoing a hook that returned without commit", "core/reload/txn.c",

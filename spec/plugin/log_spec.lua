@@ -279,7 +279,7 @@ int main(void) {
       ["{file: a, rotate: {count: 1}}"] = "rotate has a key that is not known: it has size",
       ["[]"] = "the log's configuration must be a map",
     } do
-      local told = reload("log: " .. text .. "\n", 4)
+      local told = reload("log: " .. text .. "\n", 3)
       assert.truthy(told:find(wanted, 1, true), told)
     end
   end)

@@ -9,7 +9,8 @@ local ffi = C.ffi
 local Engine = {}
 Engine.__index = Engine
 
-local M = { OK = 0, FAIL = 1, LATER = 2, TWICE = 3, THREAD = 4, FAIL_ONCE = 5, FAIL_AND_OK = 6 }
+local M = { OK = 0, FAIL = 1, LATER = 2, TWICE = 3, THREAD = 4, FAIL_ONCE = 5, FAIL_AND_OK = 6,
+            REFUSE = 7 }
 M.verbs = { prepare = 0, start = 1, drain = 2, stop = 3 }
 M.overs = { cut = 0, wait = 1, undo = 2, ask = 3 }
 local replaces = { swap = 0, handover = 1, restart = 2 }

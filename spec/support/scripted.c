@@ -41,10 +41,14 @@ static void *done_thread(void *op) {
   return NULL;
 }
 
-static void fail(segue_op *op, const char *what, const char *verb) {
-  segue_error error = {.code = SEGUE_EMODULE};
+static void fail_with(segue_op *op, int code, const char *what, const char *verb) {
+  segue_error error = {.code = code};
   snprintf(error.message, sizeof error.message, "%s: %s was told to fail", what, verb);
-  segue_op_done(op, SEGUE_EMODULE, &error);
+  segue_op_done(op, code, &error);
+}
+
+static void fail(segue_op *op, const char *what, const char *verb) {
+  fail_with(op, SEGUE_EMODULE, what, verb);
 }
 
 static void perform(scripted_module *module, int verb, segue_op *op, const char *name) {
@@ -70,6 +74,9 @@ static void perform(scripted_module *module, int verb, segue_op *op, const char 
   case SCRIPTED_FAIL_AND_OK:
     fail(op, module->name, name);
     segue_op_done(op, 0, NULL);
+    break;
+  case SCRIPTED_REFUSE:
+    fail_with(op, SEGUE_ECONFIG, module->name, name);
     break;
   case SCRIPTED_THREAD:
     pthread_create(&thread, NULL, done_thread, op);

@@ -14,10 +14,11 @@ enum scripted_deed {
   SCRIPTED_OK,
   SCRIPTED_FAIL,
   SCRIPTED_LATER,
-  SCRIPTED_TWICE,      /* done, and done again at once */
-  SCRIPTED_THREAD,     /* done from another thread */
-  SCRIPTED_FAIL_ONCE,  /* fails, and is OK from then on */
-  SCRIPTED_FAIL_AND_OK /* done with an error, then done with success */
+  SCRIPTED_TWICE,       /* done, and done again at once */
+  SCRIPTED_THREAD,      /* done from another thread */
+  SCRIPTED_FAIL_ONCE,   /* fails, and is OK from then on */
+  SCRIPTED_FAIL_AND_OK, /* done with an error, then done with success */
+  SCRIPTED_REFUSE       /* done with SEGUE_ECONFIG */
 };
 
 typedef struct scripted_world {

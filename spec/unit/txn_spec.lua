@@ -230,6 +230,22 @@ describe("a transaction", function()
         assert.equal(1, tonumber(e.world.instances))
       end)
 
+      it("leaves the old one when it refuses its configuration, and does not ask again", function()
+        e:deed("m", "prepare", engine.REFUSE)
+        local before = e:generation()
+        local w = change()
+        assert.equal("rejected", w:outcome())
+        assert.equal("SEGUE_ECONFIG", w:error().name)
+        assert.equal(before, e:generation())
+        e:deed("m", "prepare", engine.OK)
+        e:journal() -- up to here
+        e:advance(600000)
+        assert.equal("", e:journal())
+        assert.equal("m=open", e:gates())
+        assert.equal(1, tonumber(e.world.instances))
+        assert.equal("applied", change():outcome())
+      end)
+
       for _, verb in ipairs { "prepare", "start" } do
         for _, deed in ipairs { "FAIL", "LATER", "FAIL_AND_OK" } do
           it("leaves the old one when " .. verb .. " does " .. deed, function()
