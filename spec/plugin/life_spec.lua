@@ -92,7 +92,7 @@ describe("a module that takes its time", function()
     assert.equal("applied", cjson.decode(c:read_response().body).outcome)
     assert.equal("serving", module().state)
     assert.equal("1 serving", instances())
-    local text = events:read_until "event: settled\n"
+    local text = events:read_until 'event: settled\ndata: [^\n]*"generation":2[,}]'
     local seen = {}
     for data in text:gmatch "event: module\ndata: ([^\n]+)" do
       local event = cjson.decode(data)

@@ -180,7 +180,8 @@ function Daemon:wait_settled(deadline_ms)
     connection:write(request)
     local ok, response = pcall(connection.read_response, connection)
     connection:close()
-    return ok and not response.body:find('"running":{[^}]*"phase":"settled"')
+    local phase = ok and response.body:match '"running":{[^}]*"phase":"(%a+)"'
+    return ok and phase ~= "commit" and phase ~= "settled"
   end, deadline_ms, function() return "settled: " .. self.process:describe() end)
 end
 
