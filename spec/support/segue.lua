@@ -180,8 +180,10 @@ function Daemon:wait_settled(deadline_ms)
     connection:write(request)
     local ok, response = pcall(connection.read_response, connection)
     connection:close()
-    local phase = ok and response.body:match '"running":{[^}]*"phase":"(%a+)"'
-    return ok and phase ~= "commit" and phase ~= "settled"
+    if not ok then return false end
+    local phase = response.body:match '"running":{[^}]*"phase":"(%a+)"'
+    local passes_by = phase == "confirm" and response.body:find('"unconfirmed":null', 1, true)
+    return phase ~= "commit" and phase ~= "settled" and not passes_by
   end, deadline_ms, function() return "settled: " .. self.process:describe() end)
 end
 
