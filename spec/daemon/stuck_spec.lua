@@ -175,7 +175,7 @@ SEGUE_API const segue_module_descriptor segue_module = { .magic = SEGUE_MODULE_M
       local value
       local function count(n)
         local sum = 0
-        for i = 1, n do sum = sum + i % 7 end
+        for i = 0.5, n do sum = sum + i % 7 end -- never whole numbers: one speed for all n
         return sum
       end
       return { start = function(config) value = config end, handle = function(request)
@@ -184,8 +184,12 @@ SEGUE_API const segue_module_descriptor segue_module = { .magic = SEGUE_MODULE_M
         return 200, request:parameter "time" and os.clock() - began or value
       end }]] })
     d.baseline = nil
-    local seconds = tonumber(ask("/?time=1&n=200000000"):read_response(WITHIN_MS).body)
-    local connection = ask(("/?n=%d"):format(200000000 * 15 / seconds))
+    local seconds = math.huge -- of the fastest of a few
+    for _ = 1, 5 do
+      local body = ask("/?time=1&n=200000000"):read_response(WITHIN_MS).body
+      seconds = math.min(seconds, tonumber(body))
+    end
+    local connection = ask(("/?n=%d"):format(200000000 * 18 / seconds))
     stuck_in "front"
     d.dir:save("config.yaml", "value: 2\n")
     local status, answer = d:reload()
