@@ -190,6 +190,7 @@ static void call(const segue_module_ops *ops, void *instance, segue_request *req
 
 static void handle(segue_request *request) {
   segue__lane *lane = request->lane;
+  segue_request *outer = lane->handled;
   segue_pass pass = request->arrival.pass;
   const segue_module_ops *ops = segue__pass_ops(&pass);
   request->http->on_gone = NULL;
@@ -199,10 +200,9 @@ static void handle(segue_request *request) {
     call(ops, pass.instance, request);
   else
     refuse(request);
-  if (lane->handled)
-    lane->handled = NULL;
-  else
-    segue_gate_leave(&pass);
+  bool answered = !lane->handled;
+  lane->handled = outer;
+  if (answered) segue_gate_leave(&pass);
 }
 
 static void on_gate(segue_arrival *arrival, int status) {
