@@ -13,6 +13,9 @@
 /* Frames of C functions that call Lua may use this much of the stack, one inside the other. */
 enum { STACK_MAX = 512 * 1024, RESERVE = 64 * 1024 };
 
+/* Of the collector, in percent: LuaJIT's own 200, and 100 KB of work in each step. */
+enum { PAUSE_MAX = 200, STEPMUL = 10000 };
+
 /* LuaJIT crashes if an allocation fails while it makes a state: then memory that was put aside is
  * given back, the state is finished, and closed again. */
 static void *use_reserve(segue__lua *lua, void *p, size_t size) {
@@ -122,6 +125,7 @@ int segue__lua_new(segue__lua **out, const segue__lua_setup *setup, segue_error 
   lua->jit = setup->jit;
   lua->pulse = setup->pulse;
   lua->bytes_max = setup->bytes_max;
+  lua->collect_above = setup->bytes_max / 4;
   lua->reserve = segue__malloc(RESERVE);
   if (lua->reserve) lua->L = lua_newstate(allocate, lua);
   segue__free(lua->reserve);
@@ -187,6 +191,24 @@ static int keep_traceback(lua_State *L) {
   return 1;
 }
 
+/* LuaJIT does not collect when an allocation fails, and lets a heap grow to twice what lives in it:
+ * garbage must not be what hits the limit. So from a quarter of the limit on a call begins with
+ * what lives alone once half of the room was used, and cycles begin early and go through at once.
+ * Again when half of what lived is gone, so that little does not pay for much. */
+static void make_room(segue__lua *lua) {
+  bool has_room = lua->bytes <= lua->collect_above && lua->bytes >= lua->lived / 2;
+  if (lua->calls > 1 || has_room) return;
+  lua_gc(lua->L, LUA_GCCOLLECT, 0);
+  size_t room = lua->bytes < lua->bytes_max ? (lua->bytes_max - lua->bytes) / 2 : 0;
+  size_t pause = 100 + room / (lua->bytes / 100 + 1);
+  lua_gc(lua->L, LUA_GCSETPAUSE, pause < PAUSE_MAX ? (int)pause : PAUSE_MAX);
+  lua_gc(lua->L, LUA_GCSETSTEPMUL, STEPMUL);
+  lua_gc(lua->L, LUA_GCRESTART, -1); /* as after a cycle: the new pause counts */
+  lua->lived = lua->bytes;
+  size_t quarter = lua->bytes_max / 4;
+  lua->collect_above = lua->bytes + room > quarter ? lua->bytes + room : quarter;
+}
+
 static int protected_call(lua_State *L) {
   struct call *call = lua_touserdata(L, 1);
   segue__lua *lua = call->lua;
@@ -195,6 +217,7 @@ static int protected_call(lua_State *L) {
   lua_pushcfunction(L, run_body);
   lua_pushlightuserdata(L, call);
   STRESS(L, false);
+  make_room(lua);
   segue__budget_enter(lua->budget, lua, call->cpu_ms, &outer);
   int rc = lua_pcall(L, 1, 0, -3);
   segue__budget_leave(lua->budget, &outer);

@@ -511,6 +511,29 @@ return {
       d:wait_log("front.lua:%d+: handle needed more than 8 MiB of memory", WITHIN_MS)
     end)
 
+    it("is not what garbage leads to, however much lives", function()
+      start([[
+        local kept = {}
+        local function text(mark) return ("x"):rep(65000) .. mark end
+        return { handle = function(request)
+          if request.path == "/drop" then kept = {} return 200, "dropped" end
+          local keep, waste = request.path:match "^/(%d+)/(%d+)"
+          for i = 1, keep do kept[#kept + 1] = text(#kept) end
+          local last = {}
+          for i = 1, waste do last[i % 4] = text(i .. tostring(last)) end
+          return 200, "" .. #kept
+        end }]], 'memory = "8MiB"')
+      for round = 1, 3 do
+        assert.equal("80", get("/80/0").body)
+        for _, waste in ipairs { 2, 30, 300, 30, 300, 2 } do
+          assert.equal("80", get("/0/" .. waste).body, round .. " " .. waste)
+        end
+        assert.equal("dropped", get("/drop").body)
+        assert.equal("0", get("/0/300").body)
+      end
+      assert.falsy(d:log():find("hit a limit", 1, true))
+    end)
+
     it("again and again serves those in between", function()
       start(code, 'budget = "20ms"', { threads = 2 })
       for _ = 1, 5 do
