@@ -832,6 +832,9 @@ return {
       end
       wait.until_true(function() return metric 'segue_module_draining{module="front"}' == 0 end,
         WITHIN_MS, "drained")
+      -- Who has closed is seen to have done so by the data threads, each in its time.
+      local connections = ('segue_ingress_connections{address="127.0.0.1:%d"}'):format(at)
+      wait.until_true(function() return metric(connections) == 0 end, WITHIN_MS, "all gone")
     end
     reloads(2, 60)
     local files, threads, before = d.process:fds(), d.process:threads(), d.process:rss_kib()

@@ -184,9 +184,15 @@ return {
       limits = { head = "2KiB", body = 1000, connections = 2, idle = "100ms" } ]]):format(
       port.free()))
     at = tonumber(host.output:match("ingress listening address=127%.0%.0%.1:(%d+)"))
-    assert.equal(413, get("/", { body = ("x"):rep(1001) }).status)
-    assert.equal(200, get("/", { body = ("x"):rep(1000) }).status)
-    assert.equal(431, get("/" .. ("x"):rep(3000)).status)
+    -- One after the other: a connection that is closed counts until it is gone.
+    local function alone(...)
+      local answer = get(...)
+      until_metric(('segue_ingress_connections{address="127.0.0.1:%d"}'):format(at), 0)
+      return answer
+    end
+    assert.equal(413, alone("/", { body = ("x"):rep(1001) }).status)
+    assert.equal(200, alone("/", { body = ("x"):rep(1000) }).status)
+    assert.equal(431, alone("/" .. ("x"):rep(3000)).status)
     local idle = http.connect { port = at }
     assert.equal("", idle:read_all(WITHIN_MS))
     until_metric(('segue_ingress_connections{address="127.0.0.1:%d"}'):format(at), 0)
