@@ -346,7 +346,9 @@ tsan: dev-deps ## the specs of the parts and of the running daemon under ThreadS
 
 .PHONY: tsan-run
 tsan-run:
-	@SEGUE_SPEC_PRELOAD=$(SAN_PRELOAD) TSAN_OPTIONS=halt_on_error=0:exitcode=66 $(RUN_SPECS)
+	@SEGUE_SPEC_PRELOAD=$(SAN_PRELOAD) \
+	  TSAN_OPTIONS=halt_on_error=0:exitcode=66:suppressions=$(CURDIR)/spec/support/tsan.supp \
+	  $(RUN_SPECS)
 
 .PHONY: mutants
 mutants: deps ## take safeguards out of the code one by one: the specs must notice each: [MUTANT=word]
