@@ -59,12 +59,11 @@ struct segue__port {
   segue__tls_notice notice;
   segue__port *next;
 
+  /* Under the lock, like the outlets once it is open: NULL when their lane is done. */
   pthread_mutex_t lock;
-  int fd;           /* under the lock: as long as a lane listens; -1: nobody does any more */
-  size_t listening; /* likewise: lanes that do, and of them those that have not begun to close */
-  size_t staying;
-  bool taken; /* likewise: another port goes on with the socket; and outlets, once open: NULL when
-                 their lane is done */
+  int fd;                    /* as long as a lane listens; -1: nobody does any more */
+  size_t listening, staying; /* lanes that do; of them those that have not begun to close */
+  bool taken;                /* another port goes on with the socket */
 };
 
 /* One call from another thread about a request. */
