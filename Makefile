@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: MIT
 # `make help` lists the targets. BUILD=dir chooses where things are built; SAN=address|thread builds
-# an instrumented variant in a folder of its own below it.
+# an instrumented variant in a folder of its own below it; JOBS=n runs n compilers, and n spec files,
+# at once (default: one for each core).
 BUILD ?= build
 CC ?= cc
 CFLAGS ?= -O2 -g
 PREFIX ?= /usr/local
 DESTDIR ?=
 SPEC ?= spec
-JOBS ?= 1
+JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 600
+# `make -jN` overrides this; a make that a recipe starts shares the job slots of the first one. Several
+# goals (make clean all, make deps test) run one after another, because their order means something.
+ifeq ($(MAKELEVEL)$(word 2,$(MAKECMDGOALS)),0)
+MAKEFLAGS += -j$(JOBS)
+endif
 VERSION := $(shell sed -n 's/^\#define SEGUE_VERSION "\(.*\)"/\1/p' core/segue.h)
 ABI := 0
 
@@ -313,6 +319,7 @@ clean: ## remove everything that was built
 # ---- Checking it ----------------------------------------------------------------------------------
 RUN_SPECS = SEGUE_SPEC_BUILD=$(SPEC_OUT) SEGUE_BUILD=$(OUT) SEGUE_SPEC_TOP=$(BUILD) \
   SEGUE_SPEC_SAN=$(SAN) SEGUE_SPEC_CFLAGS="$(SAN_CFLAGS)" SEGUE_SPEC_JOBS=$(JOBS) \
+  SEGUE_SPEC_TIMES=$(SPEC_OUT)/times \
   luajit spec/support/run.lua $(SPEC)
 
 .PHONY: specs-built
@@ -322,6 +329,11 @@ specs-built: $(SPEC_PRODUCTS) $(PRODUCTS)
 test: deps ## install what is missing, build, run the specs: make test [SPEC=path] [JOBS=n]
 	@$(MAKE) --no-print-directory specs-built
 	@$(RUN_SPECS)
+
+.PHONY: test-long
+test-long: deps ## the specs that take minutes (marked #long): soaks, stalls, full fault sweeps: [SPEC=path]
+	@$(MAKE) --no-print-directory specs-built
+	@SEGUE_SPEC_LONG=1 $(RUN_SPECS)
 
 .PHONY: asan
 asan: dev-deps ## the same specs under AddressSanitizer, LeakSanitizer and UBSan

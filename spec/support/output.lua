@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
--- busted output handler: one line per spec that did not pass, as it happens, and the counts written
--- to the file that SEGUE_SPEC_RESULT names, where run.lua adds them up. A pending spec counts as
--- failed: a spec that does not run is a hole. So does a file whose process holds more at its end
--- than at its beginning: what its setup opened, for each spec is judged by itself (held.lua).
+-- busted output handler: one line per spec that did not pass, as it happens. Counts, seconds of CPU
+-- and the duration of each spec go to the file that SEGUE_SPEC_RESULT names, for run.lua. A pending
+-- spec counts as failed: a spec that does not run is a hole. A file whose process holds more at its
+-- end than at its beginning has failed too: its setup left something (held.lua checks each spec).
 return function(options)
   local busted = require "busted"
   local handler = require "busted.outputHandlers.base"()
@@ -27,7 +27,24 @@ return function(options)
     end
   end
 
+  -- Of this process and of those that it waited for, in seconds: /proc/self/stat counts in 1/100 s.
+  local function cpu_seconds()
+    local file = assert(io.open("/proc/self/stat"))
+    local fields = file:read("*a"):match("%) (.*)$")
+    file:close()
+    local ticks, place = 0, 0
+    for field in fields:gmatch("%S+") do
+      place = place + 1
+      if place >= 12 and place <= 15 then ticks = ticks + tonumber(field) end
+    end
+    return ticks / 100
+  end
+
+  local durations = {}
+
   handler.testEnd = function(element, _, status)
+    durations[#durations + 1] = ("%.2f %s\n"):format(element.duration or 0,
+      (handler.getFullName(element):gsub("%s+", " ")))
     if inspect then
       io.write(("  %-8s %s\n"):format(status, handler.getFullName(element)))
       io.flush()
@@ -51,7 +68,8 @@ return function(options)
     if path then
       local file = assert(io.open(path, "w"))
       local failed = handler.failuresCount + handler.errorsCount + handler.pendingsCount
-      file:write(("%d %d\n"):format(handler.successesCount, #left > 0 and failed + 1 or failed))
+      file:write(("%d %d %.2f\n"):format(handler.successesCount,
+        #left > 0 and failed + 1 or failed, cpu_seconds()), table.concat(durations))
       file:close()
     end
     return nil, true

@@ -1,24 +1,45 @@
 -- SPDX-License-Identifier: MIT
--- Runs the specs: every *_spec.lua below the given paths, in a stable order, each file in a process
--- of its own, so that a crash or a hang costs one file and not the run.
+-- Runs the specs: every *_spec.lua below the given paths, each file in a process of its own, so
+-- that a crash or a hang costs one file and not the run. The files that took longest last time
+-- start first, so that no long file is left for the end.
 --   luajit spec/support/run.lua PATH...
+-- A spec or a describe with "#long" in its title runs only with SEGUE_SPEC_LONG=1, which runs
+-- nothing else (`make test-long`).
 -- The last line is always "N passed, N failed"; the exit code is 0 only if nothing failed and at
--- least one spec ran.
---   SEGUE_SPEC_JOBS     how many files at once (1)
---   SEGUE_SPEC_TIMEOUT  seconds for one file (300)
+-- least one spec ran. Before it stand the files that failed, the slowest files and specs.
+--   SEGUE_SPEC_JOBS     how many files at once (the number of cores)
+--   SEGUE_SPEC_LONG     1: the specs marked #long, and no others
+--   SEGUE_SPEC_TIMEOUT  seconds for one file (300, long ones 1200)
+--   SEGUE_SPEC_TIMES    file that keeps how long each file took
 --   SEGUE_SPEC_PRELOAD  library to preload (a sanitizer)
 --   SEGUE_SPEC_WRAP     command to run luajit under (valgrind)
 local uv = require "luv"
-local timeout_ms = 1000 * tonumber(os.getenv("SEGUE_SPEC_TIMEOUT") or "300")
-local jobs = tonumber(os.getenv("SEGUE_SPEC_JOBS") or "1")
+local function setting(name, default)
+  local value = os.getenv(name)
+  return value and value ~= "" and value or default
+end
+local long = setting("SEGUE_SPEC_LONG") == "1"
+local timeout_ms = 1000 * tonumber(setting("SEGUE_SPEC_TIMEOUT", long and "1200" or "300"))
+local jobs = tonumber(setting("SEGUE_SPEC_JOBS", uv.available_parallelism()))
+local times_path = setting("SEGUE_SPEC_TIMES")
+if times_path and long then times_path = times_path .. "-long" end
 local folders = { "unit", "bind", "daemon", "embed", "plugin", "fault" }
+
+local function read(path)
+  local file = io.open(path)
+  if not file then return nil end
+  local text = file:read("*a")
+  file:close()
+  return text
+end
 
 -- Specs of policies are run by `segue test`, as a user would: spec/daemon/test_spec.lua does that.
 local function is_of_a_policy(path)
-  local file = assert(io.open(path))
-  local text = file:read("*a")
-  file:close()
-  return text:find('require "segue.testing"', 1, true) ~= nil and not path:find("test_spec.lua$")
+  return read(path):find('require "segue.testing"', 1, true) and not path:find("test_spec.lua$")
+end
+
+local function has_long_specs(path)
+  return read(path):find("#long", 1, true) ~= nil
 end
 
 local function find(path, into)
@@ -28,7 +49,7 @@ local function find(path, into)
     os.exit(1)
   end
   if stat.type == "file" then
-    into[#into + 1] = path
+    if not long or has_long_specs(path) then into[#into + 1] = path end
     return
   end
   local names = {}
@@ -44,12 +65,12 @@ local function find(path, into)
     if entry.type == "directory" then
       find(child, into)
     elseif entry.name:match("_spec%.lua$") and not is_of_a_policy(child) then
-      into[#into + 1] = child
+      find(child, into)
     end
   end
 end
 
--- The whole tree runs from small to large: what fails in a unit is best seen there.
+-- The whole tree, from small to large: a fault of a unit is best seen there.
 local function files(paths)
   local list = {}
   for _, path in ipairs(paths) do
@@ -69,8 +90,8 @@ local function files(paths)
   return list
 end
 
--- What the make that runs the specs hands down (its variables, its job slots) is not for those that
--- the specs run.
+-- Variables and job slots of the make that runs the specs: the makes that specs run must not see
+-- them.
 local not_passed = { LUA_PATH = true, SEGUE_SPEC_RESULT = true, MAKEFLAGS = true, MFLAGS = true,
   MAKELEVEL = true, MAKEOVERRIDES = true, SAN = true, SPEC = true, JOBS = true }
 
@@ -92,18 +113,25 @@ local function command(path)
   for word in (os.getenv("SEGUE_SPEC_WRAP") or ""):gmatch("%S+") do argv[#argv + 1] = word end
   for _, word in ipairs { "luajit", "/usr/bin/busted", "--helper=spec/support/helper.lua",
     "--output=spec/support/output.lua", "--keep-going", "--pattern=_spec",
-    path } do
+    long and "--tags=long" or "--exclude-tags=long", path } do
     argv[#argv + 1] = word
   end
   return argv
 end
 
-local function read(path)
-  local file = io.open(path)
-  if not file then return nil end
-  local text = file:read("*a")
-  file:close()
-  return text
+-- The result of a file as output.lua writes it: the counts, the seconds of CPU that the file and
+-- the processes it started used, and below how long each spec took.
+local function read_result(entry, path)
+  local text = read(path) or ""
+  os.remove(path)
+  local passed, failed, cpu = text:match("^(%d+) (%d+) ([%d.]+)\n")
+  entry.passed, entry.failed = tonumber(passed) or 0, tonumber(failed) or 0
+  entry.cpu, entry.specs = tonumber(cpu) or 0, {}
+  for seconds, name in text:gmatch("\n([%d.]+) ([^\n]+)") do
+    entry.specs[#entry.specs + 1] = { path = entry.path .. ": " .. name,
+      seconds = tonumber(seconds) }
+  end
+  return passed ~= nil
 end
 
 -- Processes that a spec file left behind, found by the environment that it gave them; they are
@@ -124,7 +152,7 @@ local function leftovers(result)
   return found
 end
 
--- Starts one file; its entry gets output, code, signal, passed and failed when it is done.
+-- Starts one file. When on_done is called its entry has output, code, signal, passed and failed.
 local function start(entry, on_done)
   local result = os.tmpname()
   os.remove(result)
@@ -138,14 +166,13 @@ local function start(entry, on_done)
   local function part_done()
     waiting = waiting - 1
     if waiting > 0 then return end
-    local passed, failed = (read(result) or ""):match("^(%d+) (%d+)")
-    os.remove(result)
     entry.seconds = (uv.hrtime() - began) / 1e9
-    entry.passed, entry.failed = tonumber(passed) or 0, tonumber(failed) or 0
+    local is_complete = read_result(entry, result)
     local why
     if entry.timed_out then why = ("did not end within %d s"):format(timeout_ms / 1000)
     elseif entry.signal ~= 0 then why = "was killed by signal " .. entry.signal
-    elseif not passed then why = "ended with code " .. entry.code .. " before its specs were done"
+    elseif not is_complete then
+      why = ("ended with code %d before its specs were done"):format(entry.code)
     elseif entry.code ~= 0 and entry.failed == 0 then why = "ended with code " .. entry.code
     elseif #entry.left > 0 then
       why = "left processes behind:\n    " .. table.concat(entry.left, "\n    ")
@@ -185,20 +212,67 @@ local function start(entry, on_done)
   end
 end
 
-local list = files(#arg > 0 and arg or { "spec" })
-local entries, next_start, next_print = {}, 1, 1
-for i, path in ipairs(list) do entries[i] = { path = path } end
-
-local passed, failed = 0, 0
-local function print_done()
-  while entries[next_print] and entries[next_print].done do
-    local entry = entries[next_print]
-    io.write(("%-52s %4d passed %3d failed %7.2f s\n"):format(entry.path, entry.passed,
-      entry.failed, entry.seconds), table.concat(entry.output))
-    io.flush()
-    passed, failed = passed + entry.passed, failed + entry.failed
-    next_print = next_print + 1
+-- How long each file took last time: path -> seconds.
+local function read_times()
+  local times = {}
+  for seconds, path in ((times_path and read(times_path)) or ""):gmatch("([%d.]+) ([^\n]+)") do
+    times[path] = tonumber(seconds)
   end
+  return times
+end
+
+local function write_times(times, entries)
+  for _, entry in ipairs(entries) do times[entry.path] = entry.seconds end
+  local file = times_path and io.open(times_path, "w")
+  if not file then return end
+  for path, seconds in pairs(times) do file:write(("%.2f %s\n"):format(seconds, path)) end
+  file:close()
+end
+
+-- The longest first. A file that never ran comes before all others, and of these the large specs
+-- (daemon, fault) before the small ones.
+local function by_time(list, times)
+  local order = {}
+  for i, path in ipairs(list) do
+    order[i] = { path = path, place = i, last = times[path] or math.huge }
+  end
+  table.sort(order, function(a, b)
+    if a.last ~= b.last then return a.last > b.last end
+    return a.place > b.place
+  end)
+  return order
+end
+
+local function print_slowest(title, list, line)
+  table.sort(list, function(a, b) return a.seconds > b.seconds end)
+  io.write(title, "\n")
+  for i = 1, math.min(10, #list) do io.write("  ", line(list[i]), "\n") end
+end
+
+local function print_times(entries, seconds)
+  local specs, cpu = {}, 0
+  for _, entry in ipairs(entries) do
+    cpu = cpu + entry.cpu
+    for _, spec in ipairs(entry.specs) do specs[#specs + 1] = spec end
+  end
+  print_slowest("slowest specs:", specs, function(spec)
+    return ("%7.2f s  %s"):format(spec.seconds, spec.path)
+  end)
+  if #entries == 1 then return end
+  print_slowest("slowest files:", { unpack(entries) }, function(entry)
+    return ("%7.2f s (CPU %6.2f s)  %s"):format(entry.seconds, entry.cpu, entry.path)
+  end)
+  io.write(("%d files, %d at once: %.0f s (CPU %.0f s)\n"):format(#entries, jobs, seconds, cpu))
+end
+
+local times = read_times()
+local entries = by_time(files(#arg > 0 and arg or { "spec" }), times)
+local next_start, began = 1, uv.hrtime()
+
+local function print_done(entry)
+  io.write(("%-52s %4d passed %3d failed %7.2f s\n"):format(entry.path, entry.passed,
+    entry.failed, entry.seconds), table.concat(entry.output))
+  io.flush()
 end
 
 local function start_next()
@@ -206,14 +280,22 @@ local function start_next()
   if not entry then return end
   next_start = next_start + 1
   start(entry, function()
-    entry.done = true
-    print_done()
+    print_done(entry)
     start_next()
   end)
 end
 for _ = 1, jobs do start_next() end
 uv.run()
 
+local passed, failed = 0, 0
+for _, entry in ipairs(entries) do
+  passed, failed = passed + entry.passed, failed + entry.failed
+  if entry.failed > 0 then io.write(("FAILED %s: %d\n"):format(entry.path, entry.failed)) end
+end
+if #entries > 0 then
+  write_times(times, entries)
+  print_times(entries, (uv.hrtime() - began) / 1e9)
+end
 if passed + failed == 0 then
   io.write("No spec was found in ", table.concat(arg, " "), ".\n")
   failed = 1

@@ -208,7 +208,8 @@ describe("the runner", function()
     local dir = tempdir.new()
     dir:write("x_spec.lua", text)
     env = env or {}
-    return process.run { "luajit", "spec/support/run.lua", dir.path, env = env }
+    env.SEGUE_SPEC_TIMES, env.SEGUE_SPEC_LONG = dir:at("times"), env.SEGUE_SPEC_LONG or ""
+    return process.run { "luajit", "spec/support/run.lua", dir.path, env = env }, dir
   end
 
   it("counts and ends with the one line", function()
@@ -237,6 +238,44 @@ describe("the runner", function()
       assert.equal("0 passed, 1 failed", p.stdout:match("([^\n]*)\n$"))
       assert.equal(1, p.code)
     end
+  end)
+
+  it("runs specs that are marked as long only when it is asked for them", function()
+    local text = [[describe("x", function()
+        it("is short", function() end)
+        it("takes minutes #long", function() end)
+      end)
+      describe("y #long", function()
+        it("takes hours", function() end)
+        it("fails after hours", function() error("late") end)
+      end)]]
+    local p = run(text)
+    assert.equal("1 passed, 0 failed", p.stdout:match("([^\n]*)\n$"), p.stdout)
+    p = run(text, { SEGUE_SPEC_LONG = "1" })
+    assert.equal("2 passed, 1 failed", p.stdout:match("([^\n]*)\n$"), p.stdout)
+    assert.matches("late", p.stdout)
+  end)
+
+  it("does not start a file without long specs when it is asked for long ones", function()
+    local p = run("os.exit(0)", { SEGUE_SPEC_LONG = "1" })
+    assert.matches("No spec was found", p.stdout)
+  end)
+
+  it("starts the file first that took longest last time, and keeps how long each took", function()
+    local dir = tempdir.new()
+    for _, name in ipairs { "a", "b", "c" } do
+      dir:write(name .. "_spec.lua", [[it("passes", function() end)]])
+    end
+    dir:write("times", ("1 %s\n2 %s\n3 %s\n"):format(dir:at("a_spec.lua"), dir:at("c_spec.lua"),
+      dir:at("b_spec.lua")))
+    local p = process.run { "luajit", "spec/support/run.lua", dir.path,
+      env = { SEGUE_SPEC_TIMES = dir:at("times"), SEGUE_SPEC_JOBS = "1", SEGUE_SPEC_LONG = "" } }
+    local order = ""
+    for name in p.stdout:gmatch("/(%w)_spec%.lua +1 passed") do order = order .. name end
+    assert.equal("bca", order, p.stdout)
+    local _, lines = dir:read("times"):gsub("[%d.]+ [^\n]+_spec%.lua\n", "")
+    assert.equal(3, lines)
+    assert.matches("slowest files:\n +[%d.]+ s %(CPU +[%d.]+ s%)  ", p.stdout)
   end)
 
   it("fails when there was nothing to run", function()
