@@ -6,6 +6,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <uv.h>
 
 #include "dispatcher.h"
@@ -191,10 +192,28 @@ static bool set_up(flight *f) {
          !curl_easy_setopt(f->easy, CURLOPT_POSTFIELDS, payload) &&
          !curl_easy_setopt(f->easy, CURLOPT_HTTPHEADER, f->headers) &&
          !curl_easy_setopt(f->easy, CURLOPT_WRITEFUNCTION, ignore) &&
-         !curl_easy_setopt(f->easy, CURLOPT_TIMEOUT_MS, (long)d->timeout_ms) &&
+         !curl_easy_setopt(f->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)d->timeout_ms) &&
          !curl_easy_setopt(f->easy, CURLOPT_NOSIGNAL, 1L) &&
          !curl_easy_setopt(f->easy, CURLOPT_PRIVATE, f) &&
          !curl_multi_add_handle(d->multi, f->easy);
+}
+
+static void take_off(flight *f) {
+  dispatcher *d = f->dispatcher;
+  f->deadline_ms = 0;
+  f->sent = 0;
+  f->prev = NULL;
+  f->next = d->flying;
+  if (f->next) f->next->prev = f;
+  d->flying = f;
+}
+
+static void leave_sky(flight *f) {
+  if (f->prev)
+    f->prev->next = f->next;
+  else
+    f->dispatcher->flying = f->next;
+  if (f->next) f->next->prev = f->prev;
 }
 
 static void depart(flight *f) {
@@ -202,8 +221,10 @@ static void depart(flight *f) {
     failed(f, "no target has this name");
   else if (!set_up(f))
     failed(f, "out of memory");
-  else
+  else {
+    take_off(f);
     return;
+  }
   landed(f);
 }
 
@@ -219,6 +240,13 @@ static void depart_all(dispatcher *d) {
   }
 }
 
+static void end_flight(flight *f, CURLcode code) {
+  curl_multi_remove_handle(f->dispatcher->multi, f->easy);
+  leave_sky(f);
+  judge(f, code);
+  landed(f);
+}
+
 static void land_all(dispatcher *d) {
   int left;
   for (CURLMsg *m; (m = curl_multi_info_read(d->multi, &left));) {
@@ -226,10 +254,48 @@ static void land_all(dispatcher *d) {
     CURLcode code = m->data.result;
     if (m->msg != CURLMSG_DONE) continue;
     curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&f);
-    curl_multi_remove_handle(d->multi, m->easy_handle);
-    judge(f, code);
-    landed(f);
+    end_flight(f, code);
   }
+}
+
+/* ---- The time limit of a delivery ---- */
+
+static uint64_t clock_ms(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* libcurl sends a request again by itself where a kept connection turns out to be closed: that
+ * begins the time limit anew. */
+static void set_deadline(flight *f) {
+  long sent = 0;
+  curl_easy_getinfo(f->easy, CURLINFO_REQUEST_SIZE, &sent);
+  if (sent == f->sent) return;
+  f->sent = sent;
+  f->deadline_ms = clock_ms() + f->dispatcher->timeout_ms;
+}
+
+/* Ends the flights whose limit was over at looked_ms, which is before curl_multi_perform() read the
+ * sockets for the last time; returns how many ms the next one has left, at most IDLE_MS.
+ *
+ * The limit is not CURLOPT_TIMEOUT_MS: libcurl looks at the clock before it looks at the socket. If
+ * this thread gets no processor for longer than the limit (a busy machine, a log that waits for its
+ * disk), libcurl drops answers that have long arrived, and the calls are delivered twice. Here a
+ * flight ends only after its socket was read later than its deadline. For the same reason the limit
+ * begins when the request has been sent: a request that this thread sends late has all of it. */
+static uint64_t end_overdue(dispatcher *d, uint64_t looked_ms) {
+  uint64_t next_ms = looked_ms + IDLE_MS;
+  for (flight *f = d->flying, *next; f; f = next) {
+    next = f->next;
+    set_deadline(f);
+    if (f->deadline_ms && f->deadline_ms <= looked_ms)
+      end_flight(f, CURLE_OPERATION_TIMEDOUT);
+    else if (f->deadline_ms && f->deadline_ms < next_ms)
+      next_ms = f->deadline_ms;
+  }
+  uint64_t now = clock_ms();
+  return next_ms > now ? next_ms - now : 0;
 }
 
 static bool is_over(dispatcher *d, bool *again) {
@@ -246,9 +312,12 @@ void *dispatcher_work(void *instance) {
   int running;
   for (bool again; !is_over(d, &again);) {
     depart_all(d);
+    uint64_t looked_ms = clock_ms();
     curl_multi_perform(d->multi, &running);
     land_all(d);
-    curl_multi_poll(d->multi, NULL, 0, again ? AGAIN_MS : IDLE_MS, NULL);
+    uint64_t wait_ms = end_overdue(d, looked_ms);
+    if (again && wait_ms > AGAIN_MS) wait_ms = AGAIN_MS;
+    curl_multi_poll(d->multi, NULL, 0, (int)wait_ms, NULL);
     report_again(d);
   }
   segue_op *op = d->stop_op;

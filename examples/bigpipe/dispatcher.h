@@ -35,7 +35,9 @@ typedef struct flight {
   CURL *easy;
   struct curl_slist *headers;
   char id_header[32];
-  struct flight *next;
+  uint64_t deadline_ms; /* 0: the request has not been sent yet */
+  long sent;            /* bytes of the request */
+  struct flight *next, *prev;
 } flight;
 
 struct dispatcher {
@@ -47,6 +49,7 @@ struct dispatcher {
   target *targets;
   size_t target_count;
   CURLM *multi;
+  flight *flying; /* of the dispatcher's thread */
 
   pthread_mutex_t lock;
   flight *inbox, *last, *unreported, *spare;

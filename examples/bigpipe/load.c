@@ -8,6 +8,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <netinet/in.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@ options given = {.from = ".",
                  .reloads = 200,
                  .every_ms = 20,
                  .quiet_ms = 3000,
+                 .timeout_ms = 2000,
                  .seed = 1,
                  .wait_s = 60,
                  .max_calls = 20000,
@@ -53,14 +55,12 @@ void die(const char *format, ...) {
 /* ---- Options ---- */
 
 static const struct option long_options[] = {
-    {"segue", 1, NULL, 's'},   {"from", 1, NULL, 'f'},
-    {"plugins", 1, NULL, 'p'}, {"work", 1, NULL, 'w'},
-    {"seed", 1, NULL, 'x'},    {"connections", 1, NULL, 'c'},
-    {"reloads", 1, NULL, 'r'}, {"kills", 1, NULL, 'k'},
-    {"every", 1, NULL, 'e'},   {"undisturbed", 1, NULL, 'u'},
-    {"wait", 1, NULL, 't'},    {"max-calls", 1, NULL, 'm'},
-    {"fsync", 1, NULL, 'y'},   {"little", 0, NULL, 'l'},
-    {"gently", 0, NULL, 'g'},  {NULL, 0, NULL, 0}};
+    {"segue", 1, NULL, 's'},       {"from", 1, NULL, 'f'},    {"plugins", 1, NULL, 'p'},
+    {"work", 1, NULL, 'w'},        {"seed", 1, NULL, 'x'},    {"connections", 1, NULL, 'c'},
+    {"reloads", 1, NULL, 'r'},     {"kills", 1, NULL, 'k'},   {"every", 1, NULL, 'e'},
+    {"undisturbed", 1, NULL, 'u'}, {"wait", 1, NULL, 't'},    {"max-calls", 1, NULL, 'm'},
+    {"fsync", 1, NULL, 'y'},       {"little", 0, NULL, 'l'},  {"gently", 0, NULL, 'g'},
+    {"stalls", 1, NULL, 'a'},      {"timeout", 1, NULL, 'o'}, {NULL, 0, NULL, 0}};
 
 static void set(int name, const char *value) {
   unsigned number = (unsigned)strtoul(value ? value : "", NULL, 10);
@@ -89,6 +89,12 @@ static void set(int name, const char *value) {
   case 'k':
     given.kills = number;
     break;
+  case 'a':
+    given.stalls = number;
+    break;
+  case 'o':
+    given.timeout_ms = number;
+    break;
   case 'e':
     given.every_ms = number;
     break;
@@ -112,7 +118,8 @@ static void set(int name, const char *value) {
     break;
   default:
     die("usage: load --segue PROGRAM --plugins FOLDER --work FOLDER [--from FOLDER]\n"
-        "  [--reloads 200] [--kills 0] [--every 20] [--undisturbed 3000] [--connections 64]\n"
+        "  [--reloads 200] [--kills 0] [--stalls 0] [--timeout 2000] [--every 20] [--undisturbed "
+        "3000] [--connections 64]\n"
         "  [--seed 1] [--max-calls 20000] [--fsync always] [--wait 60] [--little] [--gently]");
   }
 }
@@ -150,8 +157,31 @@ static void kill_and_start(void) {
   daemon_start();
 }
 
+/* Stops the targets or the daemon for longer than a delivery may take, as a busy machine does to a
+ * thread that gets no processor or waits for a disk. The daemon is stopped while requests are in
+ * flight, and all of them are answered before it goes on. */
+static void stall(unsigned turn) {
+  unsigned limit_us = given.timeout_ms * 1000;
+  targets_hold();
+  if (turn % 2) {
+    usleep(limit_us + limit_us / 4);
+    targets_release();
+    return;
+  }
+  usleep(limit_us / 16);
+  daemon_signal(SIGSTOP);
+  targets_release();
+  usleep(limit_us + limit_us / 4);
+  daemon_signal(SIGCONT);
+}
+
+/* Is the next of so many events, evenly spread over the reloads, due after this step? */
+static bool is_due(unsigned done, unsigned all, unsigned step) {
+  return done < all && (step + 1) * (all + 1) >= (done + 1) * given.reloads;
+}
+
 static void reload_all(verdict *v) {
-  unsigned killed = 0;
+  unsigned killed = 0, stalled = 0;
   for (unsigned step = 0; step < given.reloads; step++) {
     uint64_t next = now_us() + (uint64_t)given.every_ms * 1000;
     if (step % 10 == 5) {
@@ -159,7 +189,8 @@ static void reload_all(verdict *v) {
       v->refused += daemon_refuses(step);
     }
     v->applied += daemon_change(step);
-    if (killed < given.kills && (step + 1) * (given.kills + 1) >= (killed + 1) * given.reloads) {
+    if (is_due(stalled, given.stalls, step)) stall(stalled++);
+    if (is_due(killed, given.kills, step)) {
       killed++;
       kill_and_start();
     }
@@ -168,10 +199,14 @@ static void reload_all(verdict *v) {
   }
 }
 
+static bool is_delivered(const entry *e) {
+  return atomic_load(&e->good) || atomic_load(&e->late);
+}
+
 static bool all_delivered(void) {
   unsigned calls = atomic_load(&books.next);
   for (unsigned n = 0; n < calls; n++)
-    if (atomic_load(&books.calls[n].accepted) && !atomic_load(&books.calls[n].good) &&
+    if (atomic_load(&books.calls[n].accepted) && !is_delivered(&books.calls[n]) &&
         !call_is_poisoned(n))
       return false;
   return true;
@@ -195,13 +230,13 @@ static void compare(verdict *v) {
   for (unsigned n = 0; n < calls; n++) {
     const entry *e = &books.calls[n];
     if (!e->accepted) {
-      v->stray += e->good > 0;
+      v->stray += is_delivered(e);
     } else if (call_is_poisoned(n)) {
       v->poisoned++;
     } else {
       v->accepted++;
-      v->delivered += e->good > 0;
-      v->lost += e->good == 0;
+      v->delivered += is_delivered(e);
+      v->lost += !is_delivered(e);
     }
   }
 }
@@ -242,6 +277,9 @@ static int tell(const verdict *v, bool agree, int code) {
          "; odd answers: %" PRIu64 "; garbled: %" PRIu64 "; figures %s; exit code %d\n",
          v->refused, v->mistakes, (uint64_t)books.broken, (uint64_t)books.odd,
          (uint64_t)books.garbled, agree ? "agree" : "DISAGREE", code);
+  if (given.stalls || books.late)
+    printf("stalled %u times; %" PRIu64 " answers came after the time limit of %u ms\n",
+           given.stalls, (uint64_t)books.late, given.timeout_ms);
   if (given.kills)
     printf("killed %u times: %" PRIu64 " calls got no answer, of which %u were delivered; %" PRIu64
            " delivered twice because they were in flight\n",

@@ -16,7 +16,7 @@ enum { TARGETS = 3, PORTS = 2 * TARGETS, CALLS_MAX = 8000000, PAYLOAD_MAX = 640 
 
 typedef struct options {
   const char *segue, *from, *plugins, *work;
-  unsigned connections, reloads, kills, every_ms, quiet_ms, seed, wait_s;
+  unsigned connections, reloads, kills, stalls, every_ms, quiet_ms, timeout_ms, seed, wait_s;
   uint64_t max_calls;
   const char *fsync;
   bool little; /* changes that do not change the rate */
@@ -26,7 +26,8 @@ typedef struct options {
 /* One call. */
 typedef struct entry {
   atomic_uchar accepted; /* 202 */
-  atomic_uchar good;     /* how often a target answered it 2xx */
+  atomic_uchar good;     /* how often a target answered it 2xx within the time limit */
+  atomic_uchar late;     /* how often it did so after the limit, or may have */
   atomic_ushort tries;
   unsigned short era; /* between which kills the first of them was */
 } entry;
@@ -40,7 +41,7 @@ typedef struct phase {
 typedef struct ledger {
   entry *calls;
   atomic_uint next; /* the number of the next call */
-  atomic_uint_fast64_t answered, odd, broken, unanswered, garbled, again, twice, excused;
+  atomic_uint_fast64_t answered, odd, broken, unanswered, garbled, again, twice, late, excused;
   phase phases[2];
   atomic_int phase;
 } ledger;
@@ -64,6 +65,9 @@ void targets_start(uint16_t ports[PORTS]);
 void targets_next_era(void);
 void targets_hurry(void); /* the load is over: who would never be answered is hung up on */
 void targets_stop(void);
+/* Between the two the targets read and answer nothing. */
+void targets_hold(void);
+void targets_release(void);
 
 void clients_start(uint16_t port, unsigned connections);
 void clients_stop(void);
@@ -71,6 +75,7 @@ void clients_stop(void);
 void daemon_prepare(uint16_t front, const uint16_t ports[PORTS]);
 void daemon_start(void);
 void daemon_kill(void);
+void daemon_signal(int number);
 int daemon_stop(void); /* its exit code */
 /* Changes one thing, and asks for the reload: true: it was applied. */
 bool daemon_change(unsigned step);

@@ -70,19 +70,19 @@ static void write_file(const char *name, const char *text, size_t len) {
 static void write_config(unsigned concurrency) {
   static const char *const levels[] = {"info", "debug", "warn"};
   char text[4096];
-  int len =
-      snprintf(text, sizeof text,
-               "front: {max_payload: %u, retry_after: %u}\n"
-               "queue: {folder: queue, store: %s, fsync: %s, max_calls: %" PRIu64 "}\n"
-               "log: {file: logs-%u/bigpipe.log, level: %s}\n"
-               "stats: {prefix: bigpipe_}\n"
-               "dispatcher:\n"
-               "  concurrency: %u\n"
-               "  timeout_ms: 2000\n"
-               "  retry: {attempts: %u, first_ms: %u, factor: 1.5, max_ms: 300}\n"
-               "  targets:\n",
-               now.max_payload, now.retry_after, now.memory ? "memory" : "disk", now.fsync,
-               now.max_calls, now.dir, levels[now.level], concurrency, now.attempts, now.first_ms);
+  int len = snprintf(text, sizeof text,
+                     "front: {max_payload: %u, retry_after: %u}\n"
+                     "queue: {folder: queue, store: %s, fsync: %s, max_calls: %" PRIu64 "}\n"
+                     "log: {file: logs-%u/bigpipe.log, level: %s}\n"
+                     "stats: {prefix: bigpipe_}\n"
+                     "dispatcher:\n"
+                     "  concurrency: %u\n"
+                     "  timeout_ms: %u\n"
+                     "  retry: {attempts: %u, first_ms: %u, factor: 1.5, max_ms: 300}\n"
+                     "  targets:\n",
+                     now.max_payload, now.retry_after, now.memory ? "memory" : "disk", now.fsync,
+                     now.max_calls, now.dir, levels[now.level], concurrency, given.timeout_ms,
+                     now.attempts, now.first_ms);
   for (unsigned i = 0; i < TARGETS; i++)
     len += snprintf(text + len, sizeof text - (size_t)len,
                     "    %s: {url: \"http://127.0.0.1:%u/\", concurrency: %u}\n", target_names[i],
@@ -204,6 +204,10 @@ void daemon_kill(void) {
     return;
   }
   if (kill(pid, SIGKILL) || waitpid(pid, &status, 0) != pid) die("kill: %s", strerror(errno));
+}
+
+void daemon_signal(int number) {
+  if (kill(pid, number)) die("kill: %s", strerror(errno));
 }
 
 int daemon_stop(void) {

@@ -62,6 +62,15 @@ describe("the big pipe", function()
     assert_whole(p, told, 24)
   end)
 
+  -- The daemon is stopped (SIGSTOP) for longer than a delivery may take, and so are the targets.
+  local stalls = "--reloads 16 --every 10 --stalls 6 --timeout 300"
+
+  it("delivers nothing twice where answers are read later than the time limit", function()
+    local p, told = load(built .. "/plugins", stalls)
+    assert_whole(p, told, 16)
+    assert.matches("stalled 6 times", p.stdout)
+  end)
+
   it("loses nothing that was accepted when it is killed", function()
     local p, told = load(built .. "/plugins", "--reloads 12 --kills 3")
     assert_whole(p, told, 12)
@@ -74,8 +83,14 @@ describe("the big pipe", function()
     assert.matches(": 0 calls got no answer, .*; 0 delivered twice", p.stdout)
   end)
 
-  -- The plugins, with one source of the queue changed: pairs of pattern and replacement.
-  local function changed(source, ...)
+  -- The sources of a plugin, and what it is linked with.
+  local parts = {
+    queue = { sources = { "queue.c", "work.c", "calls.c", "journal.c", "config.c" }, libs = "" },
+    dispatcher = { sources = { "dispatcher.c", "dispatcher_config.c", "delivery.c", "config.c" },
+      libs = "-lcurl" } }
+
+  -- The plugins, with one source of one of them changed: pairs of pattern and replacement.
+  local function changed(plugin, source, ...)
     local text = read(example .. "/" .. source)
     for i = 1, select("#", ...), 2 do
       local times
@@ -85,16 +100,18 @@ describe("the big pipe", function()
     dir:write(source, text)
     dir:mkdir "plugins"
     local sources = { dir:at(source) }
-    for _, name in ipairs { "queue.c", "work.c", "calls.c", "journal.c", "config.c" } do
+    for _, name in ipairs(parts[plugin].sources) do
       if name ~= source then sources[#sources + 1] = example .. "/" .. name end
     end
     local cc = process.run { "sh", "-c", table.concat({ "cc -std=c11 -D_GNU_SOURCE -O1 -g -fPIC",
       "-shared -Icore -I" .. example, os.getenv("SEGUE_SPEC_CFLAGS") or "", "-o",
-      dir:at "plugins/queue.so", table.concat(sources, " "), "-pthread" }, " "),
+      dir:at("plugins/" .. plugin .. ".so"), table.concat(sources, " "), parts[plugin].libs,
+      "-pthread" }, " "),
       deadline_ms = WITHIN_MS }
     assert.equal(0, cc.code, cc:describe())
-    for _, name in ipairs { "front.so", "dispatcher.so" } do
-      assert(uv.fs_copyfile(built .. "/plugins/" .. name, dir:at("plugins/" .. name)))
+    for _, name in ipairs { "front", "queue", "dispatcher" } do
+      local file = "plugins/" .. name .. ".so"
+      if name ~= plugin then assert(uv.fs_copyfile(built .. "/" .. file, dir:at(file))) end
     end
     return dir:at "plugins"
   end
@@ -103,13 +120,13 @@ describe("the big pipe", function()
   local from_disk = "if %(take_over%(q%)%) return 0;"
 
   it("goes on from disk as it does from memory when the queue is replaced", function()
-    local p, told = load(changed("work.c", from_disk, ""), "--reloads 16 --every 10")
+    local p, told = load(changed("queue", "work.c", from_disk, ""), "--reloads 16 --every 10")
     assert_whole(p, told, 16)
   end)
 
   it("is judged by one who sees a loss: a queue that forgets every other call when it is killed",
     function()
-      local plugins = changed("journal.c", "KEPT%) return read_kept",
+      local plugins = changed("queue", "journal.c", "KEPT%) return read_kept",
         "KEPT) return head->id %% 2 ? 0 : read_kept")
       local p, told = load(plugins, "--reloads 4 --kills 3")
       assert.equal(1, p.code, p:describe())
@@ -118,9 +135,17 @@ describe("the big pipe", function()
     end)
 
   it("and a double: a queue that hands out again what the dispatcher has", function()
-    local plugins = changed("work.c", from_disk, "", "if %(e%->state == OUT%) record_out",
-      "if (0) record_out")
+    local plugins = changed("queue", "work.c", from_disk, "",
+      "if %(e%->state == OUT%) record_out", "if (0) record_out")
     local p, told = load(plugins, "--reloads 8 --every 10")
+    assert.equal(1, p.code, p:describe())
+    assert.truthy(told.doubled > 0, p:describe())
+  end)
+
+  it("and a dispatcher that drops an answer which came within the time limit", function()
+    local plugins = changed("dispatcher", "delivery.c", "CURLOPT_CONNECTTIMEOUT_MS",
+      "CURLOPT_TIMEOUT_MS")
+    local p, told = load(plugins, stalls)
     assert.equal(1, p.code, p:describe())
     assert.truthy(told.doubled > 0, p:describe())
   end)
