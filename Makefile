@@ -363,9 +363,10 @@ tsan-run:
 	  $(RUN_SPECS)
 
 .PHONY: mutants
-mutants: deps ## take safeguards out of the code one by one: the specs must notice each: [MUTANT=word]
+mutants: deps ## remove safeguards from the code one by one; specs must fail: [MUTANT=word] [PART=2/8]
 	@$(MAKE) --no-print-directory specs-built
-	@SEGUE_SPEC_BUILD=$(SPEC_OUT) luajit spec/fault/mutants.lua
+	@SEGUE_SPEC_BUILD=$(SPEC_OUT) SEGUE_SPEC_JOBS=$(JOBS) MUTANT="$(MUTANT)" PART=$(PART) \
+	  LUA_PATH="./?.lua;;" luajit spec/support/mutants.lua
 
 # The spec library, or the daemon (DAEMON=1), with FILE compiled from SOURCE instead, into DIR.
 MUTANT_OBJ = $(DIR)/mutant.o $(filter-out %/$(FILE:.c=.o),$(SPEC_CORE_OBJ))

@@ -1,9 +1,8 @@
 -- SPDX-License-Identifier: MIT
--- Are the specs worth anything? Each mutant takes one safeguard out of the code; the specs named
--- with it must turn red. Most are of the library, and the specs call it; what is seen from outside
--- only is taken out of the daemon, which a few specs of a file start. `make mutants` runs this; it
--- works on a copy and leaves the tree alone. MUTANT=pattern: only those whose name or file has it.
-local build = assert(os.getenv("SEGUE_SPEC_BUILD"), "run this by `make mutants`")
+-- The mutants: each removes one safeguard from the code, and the spec that is named with it must
+-- fail. Most mutants are of the library, which the specs call. A fault that is seen only from
+-- outside is put into the daemon or into a plugin, which a few specs of a file start.
+-- spec/support/mutants.lua (`make mutants`) runs this list.
 
 local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua",
                file = "spec/unit/os_file_spec.lua", watch = "spec/unit/watch_spec.lua",
@@ -314,91 +313,4 @@ local mutants = {
     DAEMON.freeze },
 }
 
-local function read(path)
-  local file = assert(io.open(path))
-  local text = file:read("*a")
-  file:close()
-  return text
-end
-
-local function squeeze(text)
-  return (text:gsub("%s+", " "))
-end
-
--- White space between the words of the pattern may differ: the layout is clang-format's.
-local function replace(text, from, to, path)
-  local pattern = squeeze(from):gsub("[%^%$%(%)%%%.%[%]%*%+%-%?]", "%%%0"):gsub(" ", "%%s+")
-  local first, last = text:find(pattern)
-  assert(first, path .. ": this code is no longer there, mend the list of mutants: " .. from)
-  assert(not text:find(pattern, last + 1), path .. ": this code is there twice: " .. from)
-  return text:sub(1, first - 1) .. to .. text:sub(last + 1)
-end
-
-local function run(command)
-  return os.execute(command) == 0
-end
-
-local function name_of(spec)
-  return type(spec) == "string" and spec or ("%s, %q"):format(spec.path, spec.filter)
-end
-
-local of_plugin = {}
-for _, spec in pairs(PLUGIN) do of_plugin[spec] = true end
-
-local function green(folder, spec, log)
-  local filter = type(spec) == "table" and ("--filter='%s'"):format(spec.filter) or ""
-  local own = of_plugin[spec] and "SEGUE_BUILD=" .. folder or ""
-  return run(("%s SEGUE_SPEC_BUILD=%s timeout -k 1 60 luajit /usr/bin/busted "
-    .. "--helper=spec/support/helper.lua --pattern=_spec -o spec.support.output %s %s > %s "
-    .. "2>&1"):format(own, folder, filter, spec.path or spec, log))
-end
-
-local dir = build .. "/mutant"
-
--- The folder of a build with `text` in place of a file: of a plugin or of the daemon, beside the
--- library as it is for what the specs themselves need of it, or of the library.
-local function build_mutant(what, path, text, spec)
-  local of_daemon, target = type(spec) == "table", "mutant-built"
-  if of_plugin[spec] then target = "mutant-plugin" end
-  assert(run(("rm -rf %s && mkdir -p %s && cp %s/cdef.h %s/"):format(dir, dir, build, dir)))
-  if of_daemon then
-    assert(run(("cp -R %s/libsegue-spec.so %s/../plugins %s/"):format(build, build, dir)))
-  end
-  local file = assert(io.open(dir .. "/mutant.c", "w"))
-  file:write(text)
-  file:close()
-  local ok = run(("make --no-print-directory %s FILE=%s SOURCE=%s/mutant.c DIR=%s "
-    .. "DAEMON=%s > %s/make.log 2>&1"):format(target, path, dir, dir, of_daemon and 1 or "", dir))
-  assert(ok, what .. ": the mutant does not compile:\n" .. read(dir .. "/make.log"))
-end
-
--- What the list says of the code is judged at once, not after half of it has run.
-for _, mutant in ipairs(mutants) do replace(read(mutant[2]), mutant[3], mutant[4], mutant[2]) end
-
--- A spec that is red anyway, or in any build of this kind, notices everything.
-local wanted = os.getenv "MUTANT" or ""
-local function is_wanted(mutant) return (mutant[1] .. " " .. mutant[2]):find(wanted) end
-local used = {}
-for _, mutant in ipairs(mutants) do used[mutant[5]] = used[mutant[5]] or is_wanted(mutant) end
-for _, list in ipairs { UNIT, DAEMON, PLUGIN } do
-  local path = list == PLUGIN and "plugins/log/queue.c" or "core/reload/hold.c"
-  build_mutant("nothing taken out", path, read(path), select(2, next(list)))
-  for _, spec in pairs(list) do
-    if used[spec] then
-      assert(green(dir, spec, dir .. "/spec.log"), name_of(spec) .. " fails without any mutant")
-    end
-  end
-end
-
-local passed, failed = 0, 0
-for _, mutant in ipairs(mutants) do
-  local what, path, from, to, spec = unpack(mutant)
-  if is_wanted(mutant) then
-    build_mutant(what, path, replace(read(path), from, to, path), spec)
-    local missed = green(dir, spec, dir .. "/spec.log")
-    if missed then failed = failed + 1 else passed = passed + 1 end
-    print((missed and "NOT NOTICED  " or "noticed      ") .. what .. " (" .. name_of(spec) .. ")")
-  end
-end
-print(("%d passed, %d failed"):format(passed, failed))
-os.exit(failed == 0 and 0 or 1)
+return { mutants = mutants, unit = UNIT, daemon = DAEMON, plugin = PLUGIN }

@@ -6,6 +6,7 @@
 local C = require "spec.support.c"
 local tempdir = require "spec.support.tempdir"
 local uv = require "luv"
+local wait = require "spec.support.wait"
 local ffi = C.ffi
 
 -- luv's loop opens a file of its own with its first stream, and keeps it.
@@ -75,7 +76,7 @@ end
 
 --- Turns both loops until predicate() holds.
 function Async:pump(predicate, deadline_ms, what)
-  local deadline = uv.hrtime() + (deadline_ms or 20000) * 1e6
+  local deadline = wait.deadline(deadline_ms)
   while true do
     C.uv_run(self.base.uv, 2)
     uv.run("nowait")
@@ -197,7 +198,7 @@ function Async:close()
   if self.snapshot then C.segue_snapshot_unref(self.snapshot) end
   local over = ffi.new("bool[1]")
   C.bind_close_uv(self.c, over)
-  local deadline = uv.hrtime() + 20e9
+  local deadline = wait.deadline()
   while not over[0] and uv.hrtime() < deadline do
     C.uv_run(self.base.uv, 2)
     uv.run("nowait")

@@ -115,11 +115,11 @@ function M.loop_close(loop)
   if rc ~= 0 then error("a handle was left open on the loop: " .. M.name(rc), 2) end
 end
 
---- Runs a loop until predicate() is true; raises after deadline_ms (default 5000). The loop must
+--- Runs a loop until predicate() is true; raises after deadline_ms (wait.lua). The loop must
 --- have work of its own or the predicate another source of change: waiting costs 1 ms at a time.
 function M.run_until(loop, predicate, deadline_ms)
-  local uv = require "luv"
-  local deadline = uv.hrtime() + (deadline_ms or 5000) * 1e6
+  local uv, wait = require "luv", require "spec.support.wait"
+  local deadline = wait.deadline(deadline_ms)
   while true do
     lib.uv_run(loop.uv, 2)
     if predicate() then return end

@@ -8,6 +8,7 @@
 -- first. What ends by itself (a thread on its way out, a child that is about to be reaped, a handle
 -- that closes) is waited for, with a deadline.
 local uv = require "luv"
+local wait = require "spec.support.wait"
 
 local M = { deadline_ms = 5000 }
 
@@ -104,7 +105,7 @@ end
 ---@return string[]
 function M.wait(before)
   local more = M.more(before, M.now())
-  local deadline = uv.hrtime() + M.deadline_ms * 1e6
+  local deadline = wait.deadline(M.deadline_ms)
   while #more > 0 and uv.hrtime() < deadline do
     collectgarbage()
     uv.run("nowait")

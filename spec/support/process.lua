@@ -96,7 +96,7 @@ end
 function Process:wait_exit(deadline_ms)
   wait.until_true(function() return self.code end, deadline_ms,
     function() return "the end of " .. self:describe() end)
-  local deadline = uv.hrtime() + 1e9
+  local deadline = wait.deadline(1000)
   while self.open_pipes > 0 and uv.hrtime() < deadline do uv.run("nowait") end
   return self.code, self.signal
 end

@@ -24,7 +24,7 @@ describe("wait", function()
   it("raises at the deadline and says what did not come", function()
     assert.has_error(function()
       wait.until_true(function() return false end, 20, "the bus")
-    end, "nothing came within 20 ms: the bus")
+    end, ("nothing came within %d ms: the bus"):format(20 * wait.patience))
   end)
 end)
 
