@@ -135,9 +135,19 @@ static void set_protocols(segue__fetch *f) {
 #pragma GCC diagnostic pop
 }
 
+/* tls.ca replaces the trust of the system. libcurl has two stores and asks both: CAINFO (a file)
+ * and CAPATH (a folder, /etc/ssl/certs on Debian), so the folder must go where a file is named, or
+ * every public authority is trusted beside it. libcurl also keeps a parsed store for 24 hours
+ * (CA_CACHE_TIMEOUT): 0, or a file that was replaced, perhaps because its key was stolen, counts
+ * until tomorrow. And a session that is resumed is not verified again, so none is resumed. */
 static void set_tls(segue__fetch *f, const segue__fetch_options *o) {
   const segue__curl *curl = f->fetcher->curl;
-  if (o->ca) curl->setopt(f->easy, CURLOPT_CAINFO, o->ca);
+  if (o->ca) {
+    curl->setopt(f->easy, CURLOPT_CAINFO, o->ca);
+    curl->setopt(f->easy, CURLOPT_CAPATH, NULL);
+  }
+  (void)curl->setopt(f->easy, CURLOPT_CA_CACHE_TIMEOUT, 0L); /* older libraries keep nothing */
+  curl->setopt(f->easy, CURLOPT_SSL_SESSIONID_CACHE, 0L);
   if (o->cert) curl->setopt(f->easy, CURLOPT_SSLCERT, o->cert);
   if (o->key) curl->setopt(f->easy, CURLOPT_SSLKEY, o->key);
   curl->setopt(f->easy, CURLOPT_SSL_VERIFYPEER, o->insecure ? 0L : 1L);
@@ -152,6 +162,9 @@ static void set_limits(segue__fetch *f, const segue__fetch_options *o) {
   curl->setopt(f->easy, CURLOPT_MAXREDIRS, (long)o->redirects);
   curl->setopt(f->easy, CURLOPT_TIMEOUT_MS, (long)f->timeout_ms);
   curl->setopt(f->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)f->connect_ms);
+  /* "": libcurl offers every coding that it can decode, and decodes it. The limits of size hold for
+   * the decoded bytes, because on_body counts these; a bomb ends there. */
+  if (!f->connect_only) curl->setopt(f->easy, CURLOPT_ACCEPT_ENCODING, "");
   if (f->max_bytes) curl->setopt(f->easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)f->max_bytes);
   if (f->connect_only) curl->setopt(f->easy, CURLOPT_CONNECT_ONLY, 1L);
   if (f->connect_only) curl->setopt(f->easy, CURLOPT_FORBID_REUSE, 1L);
@@ -284,6 +297,32 @@ static const char *detail(const segue__fetch *f) {
   return f->problem[0] ? f->problem : f->fetcher->curl->strerror(f->code);
 }
 
+/* The value of the last Content-Encoding header, at most `size` - 1 bytes of printable ASCII. */
+static void find_coding(const segue__fetch *f, char *out, size_t size) {
+  static const char name[] = "content-encoding:";
+  size_t n = 0, length = sizeof name - 1;
+  const char *line = f->headers.data, *end = line + f->headers.len;
+  while (line && line < end) {
+    const char *next = memchr(line, '\n', (size_t)(end - line));
+    size_t len = (size_t)((next ? next : end) - line);
+    if (len > length && !strncasecmp(line, name, length)) {
+      n = 0;
+      for (size_t i = length; i < len && n + 1 < size; i++)
+        if (line[i] > ' ' && line[i] < 127) out[n++] = line[i];
+    }
+    line = next ? next + 1 : NULL;
+  }
+  out[n] = 0;
+}
+
+static int tell_coding(const segue__fetch *f, segue_error *err) {
+  char coding[64];
+  find_coding(f, coding, sizeof coding);
+  return segue__error_set(err, UV_EPROTO,
+                          "the answer of %s cannot be decoded (Content-Encoding: %s): %s", f->shown,
+                          coding, detail(f));
+}
+
 int segue__fetch_tell(const segue__fetch *f, segue_error *err) {
   if (f->too_large || f->unaffordable || f->head_too_large) return tell_limit(f, err);
   if (f->headers.failed || f->content.failed)
@@ -316,6 +355,8 @@ int segue__fetch_tell(const segue__fetch *f, segue_error *err) {
   case CURLE_SSL_CERTPROBLEM:
   case CURLE_SSL_CONNECT_ERROR:
     return segue__error_set(err, UV_EPROTO, "no trusted connection to %s: %s", f->shown, detail(f));
+  case CURLE_BAD_CONTENT_ENCODING:
+    return tell_coding(f, err);
   case CURLE_WEIRD_SERVER_REPLY:
     return segue__error_set(err, UV_EPROTO, "%s does not answer in HTTP: %s", f->shown, detail(f));
   default:

@@ -302,14 +302,21 @@ static void deliver_data(segue__fetch *f) {
   segue__buf_deinit(&chunk);
 }
 
-/* libcurl goes on with what it held back, if there is room again. */
+/* libcurl continues with the bytes that it held back, if there is room again. It calls on_body from
+ * here, for all of a decoded answer perhaps; an error of on_body is the result of this call only,
+ * and the transfer itself may still end well. So the request ends here. */
 static void release(segue__fetch *f) {
   if (!f->held || f->waiting || f->content.len) return;
   pipe_guard guard;
   f->held = false;
   guard_begin(f->fetcher, &guard);
-  f->fetcher->curl->pause(f->easy, CURLPAUSE_CONT);
+  CURLcode code = f->fetcher->curl->pause(f->easy, CURLPAUSE_CONT);
   guard_end(&guard);
+  if (code == CURLE_OK) return;
+  f->done = true;
+  f->code = code;
+  if (!f->content.len) return;
+  segue__fetch_queue(f);
 }
 
 static void deliver_one(segue__fetch *f) {
@@ -332,6 +339,7 @@ static void harvest(segue__fetcher *fetcher) {
     if (m->msg != CURLMSG_DONE) continue;
     CURLcode code = m->data.result;
     fetcher->curl->getinfo(m->easy_handle, CURLINFO_PRIVATE, &f);
+    if (f->done) continue; /* it ended with an error in release() */
     f->done = true;
     f->code = code;
     segue__fetch_queue(f);

@@ -253,6 +253,58 @@ describe("segue.fetch", function()
     end)
   end)
 
+  describe("of an answer with a Content-Encoding", function()
+    local function run_through(command, text)
+      a.dir:write("plain", text)
+      assert.equal(0, os.execute(("%s < %s > %s"):format(command, a.dir:at("plain"),
+        a.dir:at("coded"))))
+      return a.dir:read("coded")
+    end
+    local function serve(coding, bytes)
+      return answering(("HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n%s")
+        :format(coding, #bytes, bytes))
+    end
+    -- "n: 42" in a stored block each, written by hand.
+    local codings = {
+      { "deflate", "\120\1\1\5\0\250\255n: 42\4\13\1\47" },
+      { "br", "\11\2\128n: 42\3" },
+      { "zstd", "\40\181\47\253\32\5\41\0\0n: 42" },
+    }
+    for _, case in ipairs(codings) do
+      it("decodes " .. case[1], function()
+        a:run(body([[
+          local r = is_true(segue.fetch "http://127.0.0.1:@port@/")
+          eq("n: 42", r.body)
+        ]], serve(case[1], case[2])))
+      end)
+    end
+
+    it("decodes gzip, and counts the decoded bytes against max_bytes", function()
+      local server = serve("gzip", run_through("gzip -c", ("x"):rep(1000000)))
+      a:run(body([[
+        local url = "http://127.0.0.1:@port@/"
+        eq(1000000, #is_true(segue.fetch(url)).body)
+        local r, why, code = segue.fetch { url = url, max_bytes = 100000 }
+        eq(nil, r) eq("SEGUE_ELIMIT", code) like("larger than 100000 bytes", why)
+        local n = 0
+        r, why, code = segue.fetch { url = url, max_bytes = 100000,
+          on_chunk = function(chunk) n = n + #chunk end }
+        is_true(not r, n .. ' bytes') eq("SEGUE_ELIMIT", code) is_true(n <= 100000)
+      ]], server))
+    end)
+
+    it("names a coding that it cannot decode, and one that is not what it says", function()
+      a:run(body([[
+        local r, why, code = segue.fetch "http://127.0.0.1:@port@/"
+        eq(nil, r) eq("EPROTO", code) like("cannot be decoded .Content%-Encoding: lzma%)", why)
+      ]], serve("lzma", "n: 42")))
+      a:run(body([[
+        local r, why, code = segue.fetch "http://127.0.0.1:@port@/"
+        eq(nil, r) eq("EPROTO", code) like("cannot be decoded .Content%-Encoding: gzip%)", why)
+      ]], serve("gzip", "n: 42")))
+    end)
+  end)
+
   describe("over TLS", function()
     local server
     local function start()

@@ -158,6 +158,52 @@ describe("a URL as a source", function()
     assert.equal(1, d:config().n)
     d:stop()
   end)
+
+  -- The daemon sees a /etc/ssl/certs of its own, with one authority in it.
+  it("trusts only tls.ca where it is given, not the authorities of the system beside it", function()
+    local dir = tempdir.new()
+    local public, ours = certificates.authority(dir, "public"), certificates.authority(dir, "ours")
+    local server = public:issue { name = "server", cn = "localhost" }
+    os.execute("chmod a+r " .. server.key)
+    local nginx = web.nginx { scheme = "https", listen = "ssl", server = ("ssl_certificate %s; "
+      .. "ssl_certificate_key %s;"):format(server.cert, server.key) }
+    local system = dir:at("system")
+    assert.equal(0, os.execute(("mkdir %s && cd %s && cp %s ca-certificates.crt && "
+      .. "cp ca-certificates.crt $(openssl x509 -hash -noout -in ca-certificates.crt).0"):format(
+      system, system, public.cert)))
+    local d = segue.start {
+      files = { ["config.yaml"] = "x: 1\n" },
+      under = { "unshare", "-rm", "sh", "-c",
+        ('mount --bind %s /etc/ssl/certs && exec "$@"'):format(system), "sh" },
+      policy = policy((([[
+        segue.url { "URL/config.yaml", name = "system" },
+        segue.url { "URL/config.yaml", name = "ours", optional = true, tls = { ca = "CA" } } ]])
+        :gsub("URL", nginx.url):gsub("CA", ours.cert))),
+    }
+    local errors = {}
+    for _, s in ipairs(d:json("/api/v1/sources")) do
+      errors[s.name] = type(s.error) == "table" and s.error.message or "none"
+    end
+    assert.equal("none", errors.system)
+    assert.matches("no trusted connection to " .. nginx.url, errors.ours, 1, true)
+    d:stop()
+  end)
+
+  it("sees that the file of tls.ca was replaced, also after it has verified a server", function()
+    local dir = tempdir.new()
+    local ca, other = certificates.authority(dir), certificates.authority(dir, "other")
+    local server = ca:issue { name = "server", cn = "localhost" }
+    os.execute("chmod a+r " .. server.key)
+    local nginx = web.nginx { scheme = "https", listen = "ssl", server = ("ssl_certificate %s; "
+      .. "ssl_certificate_key %s; keepalive_timeout 0; ssl_protocols TLSv1.2; "
+      .. "ssl_session_cache shared:s:1m;"):format(server.cert, server.key) }
+    local d = start(nginx.url .. "/config.yaml", ('tls = { ca = "%s" }'):format(ca.cert))
+    assert.equal("applied", d:json("/api/v1/reloads")[1].outcome)
+    dir:write("ca.pem", other.cert_text)
+    d:reload()
+    assert.matches("no trusted connection to " .. nginx.url, source(d).error.message, 1, true)
+    d:stop()
+  end)
 end)
 
 describe("a server that", function()

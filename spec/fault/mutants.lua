@@ -31,7 +31,9 @@ local DAEMON = {
   numbered = daemon("spec/daemon/numbered_spec.lua", "are each answered once"),
   returns = daemon("spec/plugin/plugin_spec.lua", "is still in its code"),
   kept = daemon("spec/plugin/plugin_spec.lua", "keeps for good"),
-  byhand = daemon("spec/plugin/byhand_spec.lua", "says what is wrong with local m") }
+  byhand = daemon("spec/plugin/byhand_spec.lua", "says what is wrong with local m"),
+  trust = daemon("spec/daemon/url_spec.lua", "trusts only tls.ca"),
+  replaced = daemon("spec/daemon/url_spec.lua", "that the file of tls.ca was replaced") }
 
 -- The same, with a plugin that is another one.
 local LOG, STATS = "spec/plugin/log_spec.lua", "spec/plugin/stats_spec.lua"
@@ -44,6 +46,12 @@ local PLUGIN = {
 
 -- { what is taken out, file, code to replace (found exactly once), replacement, spec }
 local mutants = {
+  { "trusting nobody but tls.ca", "core/http/fetch.c",
+    "curl->setopt(f->easy, CURLOPT_CAPATH, NULL);", ";", DAEMON.trust },
+  { "reading tls.ca anew for each connection", "core/http/fetch.c",
+    "(void)curl->setopt(f->easy, CURLOPT_CA_CACHE_TIMEOUT, 0L);", "", DAEMON.replaced },
+  { "the limit of a fetch for bytes that were held back", "core/http/fetcher.c",
+    "if (code == CURLE_OK) return;", "return;", "spec/bind/fetch_spec.lua" },
   { "publishing the previous snapshot when undone", "core/reload/commit.c",
     "segue__publish(engine->options.publication, txn->was_live);", ";", UNIT.txn },
   { "pointing the gates back", "core/reload/commit.c",
