@@ -88,6 +88,35 @@ int segue__chunk_load(lua_State *L, const segue__chunk *chunk) {
 
 /* ---- load ------------------------------------------------------------------------------------ */
 
+/* What a function gives to load, as one text in place of it; false: it failed, and its error is on
+ * top. LuaJIT's own load calls the function from inside of the parser: no hook reaches the parser,
+ * a function in C may go on for ever (load(math.random)), and where a hook throws from in there,
+ * LuaJIT leaves hooks off, so that nothing cuts what the script does next. */
+static bool read_pieces(lua_State *L) {
+  const segue__budget *budget = segue__lua_of(L)->budget;
+  luaL_Buffer b;
+  size_t len, total = 0;
+  luaL_buffinit(L, &b);
+  for (int piece = 0;; piece++) {
+    lua_pushvalue(L, 1);
+    if (lua_pcall(L, 0, 1, 0)) {
+      if (segue__lua_is_broken(segue__lua_of(L))) lua_error(L);
+      return false;
+    }
+    const char *text = lua_isnil(L, -1) ? "" : lua_tolstring(L, -1, &len);
+    if (!text) luaL_error(L, "load: its function must return texts, and nil at the end");
+    if (!*text && (lua_isnil(L, -1) || !len)) break;
+    total += len;
+    if (total > FILE_MAX) luaL_error(L, "load: the text is longer than 4 MiB");
+    if (!(piece & 1023) && segue__budget_is_spent(budget)) segue__budget_raise(L);
+    luaL_addvalue(&b);
+  }
+  lua_pop(L, 1);
+  luaL_pushresult(&b);
+  lua_replace(L, 1);
+  return true;
+}
+
 /* load(text or function, name): like Lua's own, text only. upvalue: Lua's own load. */
 static int load_text(lua_State *L) {
   segue__lua_guard(L);
@@ -97,6 +126,11 @@ static int load_text(lua_State *L) {
     return luaL_argerror(L, 1, "the text is longer than 4 MiB");
   bool has_env = lua_gettop(L) >= 4;
   lua_settop(L, has_env ? 4 : 2);
+  if (lua_type(L, 1) == LUA_TFUNCTION && !read_pieces(L)) {
+    lua_pushnil(L);
+    lua_insert(L, -2);
+    return 2;
+  }
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_pushvalue(L, 1);
   if (lua_isnil(L, 2))

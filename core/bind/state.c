@@ -220,14 +220,12 @@ static int protected_call(lua_State *L) {
   make_room(lua);
   segue__budget_enter(lua->budget, lua, call->cpu_ms, &outer);
   int rc = lua_pcall(L, 1, 0, -3);
+  /* Within the budget: an error object has a __tostring of its own, which may loop. */
+  if (rc) call->status = SEGUE_EPOLICY;
+  if (rc && !segue__lua_is_broken(lua)) segue__lua_describe(L, -1, NULL, call->err);
   segue__budget_leave(lua->budget, &outer);
   STRESS(L, false);
-  if (rc && !segue__lua_is_broken(lua)) {
-    call->status = segue__lua_describe(L, -1, NULL, call->err);
-    segue__lua_log_traceback(lua, call->what, lua->traceback);
-  } else if (rc) {
-    call->status = SEGUE_EPOLICY;
-  }
+  if (rc && !segue__lua_is_broken(lua)) segue__lua_log_traceback(lua, call->what, lua->traceback);
   return 0;
 }
 
@@ -267,9 +265,12 @@ int segue__lua_call(segue__lua *lua, const char *what, uint64_t cpu_ms, segue__l
                     void *data, segue_error *err) {
   segue_error scratch;
   if (!err) err = &scratch;
-  if (segue__lua_is_broken(lua))
-    return segue__error_set(err, SEGUE_EPOLICY, "%s: the %s's state has hit a limit", what,
-                            lua->owner ? "module" : "policy");
+  if (segue__lua_is_broken(lua)) {
+    segue__error_set(err, SEGUE_EPOLICY, "%s: the %s's state has hit a limit: %.400s", what,
+                     lua->owner ? "module" : "policy", lua->fatal.message);
+    segue__error_at(err, lua->fatal.file, lua->fatal.line, 0);
+    return SEGUE_EPOLICY;
+  }
   struct call call = {lua, what, cpu_ms, body, data, err, 0};
   if (!lua->depth++) lua->stack_base = __builtin_frame_address(0);
   memset(&lua->place, 0, sizeof lua->place);

@@ -17,6 +17,8 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                limits = "spec/unit/http_limits_spec.lua",
                ingress = "spec/unit/ingress_spec.lua" }
 
+local BIND = { hostile = "spec/bind/hostile_spec.lua" }
+
 -- Specs of a file that start the daemon: those with this in their name.
 local function daemon(path, filter) return { path = path, filter = filter } end
 
@@ -266,6 +268,18 @@ local mutants = {
     "if (request->ready) flow(request);", DAEMON.unread },
   { "collecting garbage before it hits a limit", "core/bind/state.c",
     "  make_room(lua);\n", "", DAEMON.garbage },
+  { "describing an error object within the budget", "core/bind/state.c",
+    "  if (rc && !segue__lua_is_broken(lua)) segue__lua_describe(L, -1, NULL, call->err);\n"
+      .. "  segue__budget_leave(lua->budget, &outer);\n",
+    "  segue__budget_leave(lua->budget, &outer);\n"
+      .. "  if (rc && !segue__lua_is_broken(lua)) segue__lua_describe(L, -1, NULL, call->err);\n",
+    BIND.hostile },
+  { "not running a handler of xpcall past the time", "core/bind/sandbox.c",
+    "  if (segue__lua_is_broken(segue__lua_of(L))) return 1;\n", "", BIND.hostile },
+  { "a bounded position for table.insert", "core/bind/string.c",
+    "if (!(at >= 1 && at <= INT32_MAX))", "if (0)", BIND.hostile },
+  { "calling what load reads from outside of the parser", "core/bind/require.c",
+    "if (lua_type(L, 1) == LUA_TFUNCTION && !read_pieces(L)) {", "if (0) {", BIND.hostile },
   { "a stream in Lua: telling who still writes that the answer has ended", "core/bind/exchange.c",
     "  end_waiting(exchange);\n", "  exchange->waiting = NULL;\n", DAEMON.ended },
   { "keeping what callers of a generation may still call", "core/module/gate.c",
