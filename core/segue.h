@@ -22,7 +22,10 @@
 #include <stdint.h>
 
 #ifdef __cplusplus
+#define SEGUE__CAST(type, value) (reinterpret_cast<type>(value))
 extern "C" {
+#else
+#define SEGUE__CAST(type, value) ((type)(value))
 #endif
 
 #define SEGUE_VERSION_MAJOR 0
@@ -66,11 +69,9 @@ extern "C" {
   X(UNCONFIRMED, -5024, "the new generation is live and waits for an operator")                    \
   X(CONFIG, -5025, "a module refuses its configuration or its code")
 
-enum segue_error_code {
-#define X(name, number, meaning) SEGUE_E##name = number,
-  SEGUE_ERRORS(X)
-#undef X
-};
+#define SEGUE__ERROR_ENUM(name, number, meaning) SEGUE_E##name = number,
+enum segue_error_code { SEGUE_ERRORS(SEGUE__ERROR_ENUM) };
+#undef SEGUE__ERROR_ENUM
 
 /* One failure, told so that a person can act on it. Plain data, owned by the caller. Strings are
  * truncated to fit and always terminated; fields that do not apply are "" or 0. */
@@ -144,7 +145,8 @@ SEGUE_API int segue_error_at(segue_error *error, int code, const segue_snapshot 
     __attribute__((format(printf, 5, 6)));
 #define segue_error_set(error, code, ...) segue_error_at(error, code, NULL, NULL, __VA_ARGS__)
 
-/* Snapshots. root is never NULL. hash is 32 lower-case hex digits, borrowed. [any thread] */
+/* Snapshots. hash is 32 lower-case hex digits, borrowed. Of NULL, which a read section returns
+ * before the first generation: NULL, 0 and "". [any thread] */
 SEGUE_API const segue_node *segue_snapshot_root(const segue_snapshot *snapshot);
 SEGUE_API uint64_t segue_snapshot_generation(const segue_snapshot *snapshot);
 SEGUE_API const char *segue_snapshot_hash(const segue_snapshot *snapshot);
@@ -238,11 +240,11 @@ static inline void segue_reader_end(segue_reader *reader) {
   if (reader->nested)
     reader->nested--;
   else
-    __atomic_store_n(&reader->epoch, (uint64_t)0, __ATOMIC_RELEASE);
+    __atomic_store_n(&reader->epoch, UINT64_C(0), __ATOMIC_RELEASE);
 }
 
 static inline const segue_snapshot *segue_read_begin(segue *s) {
-  segue__live *live = *(segue__live **)(void *)s;
+  segue__live *live = *SEGUE__CAST(segue__live **, s);
   segue_reader *reader = segue__thread_reader;
   if (__builtin_expect(reader && __atomic_load_n(&reader->live, __ATOMIC_RELAXED) == live, 1))
     return segue_reader_begin(reader);
@@ -250,7 +252,7 @@ static inline const segue_snapshot *segue_read_begin(segue *s) {
 }
 
 static inline void segue_read_end(segue *s) {
-  segue__live *live = *(segue__live **)(void *)s;
+  segue__live *live = *SEGUE__CAST(segue__live **, s);
   segue_reader *reader = segue__thread_reader;
   if (__builtin_expect(reader && __atomic_load_n(&reader->live, __ATOMIC_RELAXED) == live, 1))
     segue_reader_end(reader);
@@ -602,7 +604,12 @@ typedef struct segue_options {
   void *data;
 } segue_options;
 
-SEGUE_API void segue_options_init(segue_options *options);
+/* Sets every option to its default. The macro passes the sizeof that the host was compiled with:
+ * hosts and plugins that were compiled with an older or a newer header have shorter or longer
+ * structs, and both sides use the part that both know. An option that is set and that the library
+ * does not have is ignored, with a warning in the log. [any thread] */
+SEGUE_API void segue_options_init_size(segue_options *options, size_t size);
+#define segue_options_init(options) segue_options_init_size((options), sizeof(segue_options))
 
 /* What the handler of options.budget_signal calls, with info->si_value.sival_ptr. [any thread, in a
  * signal handler] */

@@ -8,7 +8,8 @@
 
 int segue_node_origin(const segue_snapshot *snapshot, const segue_node *node, const char **source,
                       const char **file, uint32_t *line, uint32_t *column) {
-  const segue__document *doc = node ? segue__config_document(snapshot->config, node) : NULL;
+  const segue__document *doc =
+      snapshot && node ? segue__config_document(snapshot->config, node) : NULL;
   if (!doc) return SEGUE_EPATH;
   if (source) *source = doc->source;
   if (file) *file = doc->name;

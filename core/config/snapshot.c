@@ -34,7 +34,7 @@ int segue__snapshot_new(segue_snapshot **out, uint64_t generation, segue__config
 }
 
 const segue_snapshot *segue_snapshot_ref(const segue_snapshot *snapshot) {
-  __atomic_add_fetch(&((segue_snapshot *)snapshot)->refs, 1, __ATOMIC_RELAXED);
+  if (snapshot) __atomic_add_fetch(&((segue_snapshot *)snapshot)->refs, 1, __ATOMIC_RELAXED);
   return snapshot;
 }
 
@@ -47,15 +47,15 @@ void segue_snapshot_unref(const segue_snapshot *snapshot) {
 }
 
 const segue_node *segue_snapshot_root(const segue_snapshot *snapshot) {
-  return &snapshot->config->root;
+  return snapshot ? &snapshot->config->root : NULL;
 }
 
 uint64_t segue_snapshot_generation(const segue_snapshot *snapshot) {
-  return snapshot->generation;
+  return snapshot ? snapshot->generation : 0;
 }
 
 const char *segue_snapshot_hash(const segue_snapshot *snapshot) {
-  return snapshot->hash;
+  return snapshot ? snapshot->hash : "";
 }
 
 /* ---- Reclamation ----------------------------------------------------------------------------- */

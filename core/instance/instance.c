@@ -26,30 +26,63 @@ static void options_free(segue_options *options);
 static int options_copy(segue_options *to, const segue_options *from);
 static void free_now(segue *s);
 
-void segue_options_init(segue_options *options) {
-  memset(options, 0, sizeof *options);
-  options->size = sizeof *options;
-  options->log_level = SEGUE_INFO;
+/* `size` is the caller's sizeof(segue_options). A host that was compiled with an older header has a
+ * shorter struct: nothing is written behind its end. */
+void segue_options_init_size(segue_options *options, size_t size) {
+  segue_options defaults = {.size = size, .log_level = SEGUE_INFO};
+  memset(options, 0, size);
+  memcpy(options, &defaults, size < sizeof defaults ? size : sizeof defaults);
+}
+
+/* The smallest struct that any host can have been compiled with ends behind the first option. */
+static bool has_known_size(const segue_options *options) {
+  return options->size >= offsetof(segue_options, policy) && options->size <= SEGUE__STRUCT_MAX;
+}
+
+/* The part of the struct that both sides know; options that the host's header lacks are zero. */
+static segue_options common_part(const segue_options *options) {
+  segue_options known = {0};
+  memcpy(&known, options, options->size < sizeof known ? options->size : sizeof known);
+  known.size = sizeof known;
+  return known;
+}
+
+/* A host compiled with a newer header may set options that this library does not know. It must
+ * learn that they have no effect: an option that limits or protects something would be missed
+ * silently. */
+static void warn_of_unknown(segue *s, const segue_options *options) {
+  const unsigned char *bytes = (const unsigned char *)options;
+  for (size_t i = sizeof *options; i < options->size; i++) {
+    if (!bytes[i]) continue;
+    segue__log(
+        &s->log, SEGUE__WARN, "segue",
+        "the host sets options that this version of libsegue does not have: they are ignored",
+        "version", 's', segue_version(), NULL);
+    return;
+  }
 }
 
 int segue_new(segue **out, const segue_options *options, segue_error *error) {
   *out = NULL;
-  if (options->size != sizeof *options)
+  if (!has_known_size(options))
     return segue__error_set(error, SEGUE_EUSAGE,
-                            "segue_options is of another version: call segue_options_init first");
+                            "segue_options has a size of %zu bytes: call segue_options_init first",
+                            options->size);
   segue *s = segue__calloc(1, sizeof *s);
   if (!s) return segue__error_set(error, UV_ENOMEM, "out of memory");
   s->state.lock_fd = -1;
   segue__secrets_init(&s->secrets);
-  s->log = (segue__log){.level = (segue__level)options->log_level,
-                        .sink = options->on_log ? segue__host_log : NULL,
+  segue_options known = common_part(options);
+  s->log = (segue__log){.level = (segue__level)known.log_level,
+                        .sink = known.on_log ? segue__host_log : NULL,
                         .data = s,
-                        .fold = options->on_log ? segue__log_fold_new() : NULL};
-  if (options_copy(&s->options, options) < 0 || segue__publication_new(&s->publication) < 0 ||
+                        .fold = known.on_log ? segue__log_fold_new() : NULL};
+  if (options_copy(&s->options, &known) < 0 || segue__publication_new(&s->publication) < 0 ||
       segue__gates_new(&s->gates) < 0 || segue__plugins_new(&s->registered.plugins) < 0) {
     free_now(s);
     return segue__error_set(error, UV_ENOMEM, "out of memory");
   }
+  warn_of_unknown(s, options);
   *out = s;
   return 0;
 }

@@ -378,8 +378,22 @@ void segue__instance_metrics(segue__instance *instance,
   if (instance->ops.metrics) instance->ops.metrics(instance->object, add, sink);
 }
 
+static bool size_fits(size_t size, size_t least) {
+  return size >= least && size <= SEGUE__STRUCT_MAX;
+}
+
 bool segue__module_ops_fit(const segue_module_ops *ops) {
-  return ops->size >= offsetof(segue_module_ops, inherit) && ops->size <= sizeof *ops;
+  if (!size_fits(ops->size, offsetof(segue_module_ops, inherit))) return false;
+  const struct segue_log_ops *log = ops->size > offsetof(segue_module_ops, log) ? ops->log : NULL;
+  const struct segue_stats_ops *stats =
+      ops->size > offsetof(segue_module_ops, stats) ? ops->stats : NULL;
+  /* segue_log and segue_count call these without a check: they are there, or the ops do not fit. */
+  if (log && !(size_fits(log->size, offsetof(segue_log_ops, write) + sizeof log->write) &&
+               log->enabled && log->write))
+    return false;
+  return !stats ||
+         (size_fits(stats->size, offsetof(segue_stats_ops, record) + sizeof stats->record) &&
+          stats->record);
 }
 
 bool segue__module_ops_serve(const segue_module_ops *ops) {

@@ -171,7 +171,10 @@ void segue__instance_inherit(segue__instance *instance, segue__instance *prev);
 bool segue__instance_reopen(segue__instance *instance); /* false: there is nothing to open anew */
 void segue__instance_metrics(segue__instance *instance,
                              void (*add)(void *sink, const char *text, size_t len), void *sink);
-/* Of this version, or of one before it that had less. */
+/* Largest size that a struct with a size field may claim. A larger one was not initialized. */
+#define SEGUE__STRUCT_MAX 4096
+/* Returns whether the ops can be used: compiled with an older header (shorter), with this one, or
+ * with a newer one (longer, where only the part that is known here is used). */
 bool segue__module_ops_fit(const segue_module_ops *ops);
 /* What everybody calls can only be swapped. */
 bool segue__module_ops_serve(const segue_module_ops *ops);

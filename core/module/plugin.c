@@ -29,7 +29,7 @@ struct segue__plugin {
   segue__hash hash;
   int fd;
   void *handle;
-  const segue_module_descriptor *descriptor;
+  segue_module_descriptor descriptor; /* the part of the plugin's that is known here */
 };
 
 int segue__plugins_new(segue__plugins **out) {
@@ -81,7 +81,7 @@ void segue__plugin_unref(segue__plugin *plugin) {
 }
 
 const segue_module_descriptor *segue__plugin_descriptor(const segue__plugin *plugin) {
-  return plugin->descriptor;
+  return &plugin->descriptor;
 }
 
 segue__hash segue__plugin_hash(const segue__plugin *plugin) {
@@ -105,11 +105,11 @@ static int judge_begin(const void *bytes, size_t len, segue_error *err) {
                             "was built for version %u of the module interface, this is version %d: "
                             "build it again with the segue.h of segue %s",
                             abi, SEGUE_MODULE_ABI, segue_version());
-  if (size != sizeof(segue_module_descriptor))
+  if (size < offsetof(segue_module_descriptor, userdata) || size > SEGUE__STRUCT_MAX)
     return segue__error_set(err, SEGUE_EPOLICY,
-                            "has a descriptor of %zu bytes where %zu are wanted: set its size to "
-                            "sizeof(segue_module_descriptor), and build it again",
-                            size, sizeof(segue_module_descriptor));
+                            "has a descriptor of %zu bytes, which no version of segue.h defines: "
+                            "set its size to sizeof(segue_module_descriptor), and build it again",
+                            size);
   return 0;
 }
 
@@ -152,8 +152,8 @@ static int judge_ops(const segue_module_descriptor *d, segue_error *err) {
   else if (!d->ops)
     wrong = "has no ops in its descriptor: set them";
   else if (!segue__module_ops_fit(d->ops))
-    wrong = "has ops of another version: set their size to sizeof(segue_module_ops), and build it "
-            "again";
+    wrong = "has ops that cannot be used: set their size (and that of log and stats) to the sizeof "
+            "of its struct, set enabled and write of log, record of stats, and build it again";
   return wrong ? segue__error_set(err, SEGUE_EPOLICY, "%s", wrong) : 0;
 }
 
@@ -162,9 +162,11 @@ static int open_object(segue__plugin *plugin, segue_error *err) {
   name_of(plugin, name, sizeof name);
   plugin->handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
   if (!plugin->handle) return loader_failed(name, err);
-  plugin->descriptor = dlsym(plugin->handle, "segue_module");
-  if (!plugin->descriptor) return loader_failed(name, err);
-  return judge_ops(plugin->descriptor, err);
+  const segue_module_descriptor *theirs = dlsym(plugin->handle, "segue_module");
+  if (!theirs) return loader_failed(name, err);
+  size_t size = theirs->size < sizeof *theirs ? theirs->size : sizeof *theirs;
+  memcpy(&plugin->descriptor, theirs, size);
+  return judge_ops(&plugin->descriptor, err);
 }
 
 /* "plugin log.so was built ..." */

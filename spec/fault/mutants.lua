@@ -15,6 +15,8 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                life = "spec/unit/life_spec.lua",
                gate = "spec/unit/gate_spec.lua", call = "spec/unit/call_spec.lua",
                limits = "spec/unit/http_limits_spec.lua",
+               snapshot = "spec/unit/config_snapshot_spec.lua",
+               instance = "spec/unit/instance_spec.lua",
                ingress = "spec/unit/ingress_spec.lua" }
 
 local BIND = { hostile = "spec/bind/hostile_spec.lua" }
@@ -54,6 +56,13 @@ local mutants = {
     "(void)curl->setopt(f->easy, CURLOPT_CA_CACHE_TIMEOUT, 0L);", "", DAEMON.replaced },
   { "the limit of a fetch for bytes that were held back", "core/http/fetcher.c",
     "if (code == CURLE_OK) return;", "return;", "spec/bind/fetch_spec.lua" },
+  { "the end of a host's shorter options", "core/instance/instance.c",
+    "memset(options, 0, size);", "memset(options, 0, sizeof *options);", UNIT.instance },
+  { "using only the common part of options", "core/instance/instance.c",
+    "options->size < sizeof known ? options->size : sizeof known", "sizeof known", UNIT.instance },
+  { "the root of no snapshot", "core/config/snapshot.c",
+    "return snapshot ? &snapshot->config->root : NULL;", "return &snapshot->config->root;",
+    UNIT.snapshot },
   { "publishing the previous snapshot when undone", "core/reload/commit.c",
     "segue__publish(engine->options.publication, txn->was_live);", ";", UNIT.txn },
   { "pointing the gates back", "core/reload/commit.c",

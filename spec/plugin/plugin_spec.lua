@@ -88,6 +88,19 @@ describe("a plugin", function()
     wait_told("destroy,plugin drain,plugin stop,plugin destroy,")
   end)
 
+  for _, variant in ipairs { "shorter", "longer" } do
+    it("runs when it was built with a segue.h whose structs are " .. variant, function()
+      plugin.header(dir:at("other.h"), variant)
+      local text = plugin.source { file = dir:at("told"), ops = variant == "longer"
+        and '.later = {"not known to this version"}' or nil }
+      plugin.build(dir:at("one.so"), (text:gsub("<segue.h>", '"' .. dir:at("other.h") .. '"')))
+      local daemon = start()
+      assert.equal("plugin prepare,plugin start,", told())
+      daemon:stop()
+      wait_told("start,plugin drain,plugin stop,plugin destroy,")
+    end)
+  end
+
   it("is not touched by what does not concern it", function()
     build()
     start()
@@ -214,7 +227,7 @@ static void handle(void *instance, segue_request *request) {
       ["another magic"] = { { descriptor = ".magic = 1" },
         "one.so exports a segue_module that does not begin with SEGUE_MODULE_MAGIC" },
       ["another size"] = { { descriptor = ".size = 8" },
-        "one.so has a descriptor of 8 bytes where" },
+        "one.so has a descriptor of 8 bytes, which no version of segue.h defines" },
     } do
       it(name, function()
         case[1].extra = constructor
@@ -299,9 +312,23 @@ static void handle(void *instance, segue_request *request) {
         descriptor = ".ops = 0" }, "one.so has no ops in its descriptor")
     end)
 
-    it("one with operations of a later version", function()
-      refused({ ops_size = "sizeof ops + 8" }, "one.so has ops of another version")
-    end)
+    for size, meaning in pairs { ["8"] = "too short", ["100000"] = "not initialized" } do
+      it("one whose operations have a size that is " .. meaning, function()
+        refused({ ops_size = size }, "one.so has ops that cannot be used: set their size")
+      end)
+    end
+
+    for field, log in pairs { write = "{.size = sizeof log, .enabled = enabled}",
+        size = "{.size = 8, .enabled = enabled, .write = write_entry}" } do
+      it("a log without " .. field, function()
+        refused({ ops = ".log = &log", extra = [[
+_Pragma("GCC diagnostic ignored \"-Wunused-function\"")
+static bool enabled(void *instance, segue_level level) { (void)instance, (void)level; return true; }
+static int write_entry(void *instance, const segue_log_entry *entry, bool may_wait) {
+  (void)instance, (void)entry, (void)may_wait; return 1; }
+static const segue_log_ops log = ]] .. log .. ";" }, "one.so has ops that cannot be used")
+      end)
+    end
   end)
 
   it("reaches a module that it needs by the gate of that one, and what is live there", function()

@@ -46,6 +46,13 @@ for std in c++11 c++17; do
   check "core/segue.h alone as $std" g++ -x c++ -std=$std -pedantic -Wall -Wextra -Werror \
     -fsyntax-only core/segue.h
 done
+strict="-pedantic -Wall -Wextra -Wshadow -Wold-style-cast -Wzero-as-null-pointer-constant -Werror"
+for compiler in g++ clang++; do
+  for std in c++11 c++20; do
+    check "spec/embed/header.c as $std, $compiler" $compiler -x c++ -std=$std $strict -Icore \
+      -fsyntax-only spec/embed/header.c
+  done
+done
 check "house" luajit spec/support/house.lua
 check "luacheck" lua
 

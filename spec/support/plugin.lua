@@ -12,7 +12,8 @@ M.folder = build .. "/plugins"
 
 local function compile(...)
   local words = { "cc -std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Werror",
-    "-I" .. uv.cwd() .. "/core", os.getenv("SEGUE_SPEC_CFLAGS") or "", ... }
+    os.getenv("SEGUE_SPEC_CFLAGS") or "", ... }
+  words[#words + 1] = "-I" .. uv.cwd() .. "/core"
   local cc = process.run { "sh", "-c", table.concat(words, " "), deadline_ms = 120000 }
   assert(cc.code == 0, cc:describe())
 end
@@ -32,9 +33,33 @@ function M.build_file(path, source) compile("-shared -fPIC -pthread -o", path, s
 --- Builds a program that needs nothing of segue.
 function M.program(path, source) compile("-o", path, source) end
 
---- Builds a host program that links the shared library.
-function M.host(path, source)
-  compile("-o", path, source, build .. "/libsegue.so", "-Wl,-rpath," .. build, "-pthread -lm")
+--- Builds a host program that links the shared library. flags are the compiler's, or nil.
+function M.host(path, source, flags)
+  compile(flags or "", "-o", path, source, build .. "/libsegue.so", "-Wl,-rpath," .. build,
+    "-pthread -lm")
+end
+
+--- Writes a segue.h whose structs with a size field are shorter or longer than those of the library
+--- under test: the header of another version.
+function M.header(path, variant)
+  local file = assert(io.open(uv.cwd() .. "/core/segue.h"))
+  local text = file:read("*a")
+  file:close()
+  local ends = { segue_options = "  void (*on_stopped)", segue_module_ops = "  void (*inherit)",
+    segue_module_descriptor = "  void *userdata;" }
+  for name, last in pairs(ends) do
+    local stop = assert(text:find("} " .. name .. ";", 1, true), name)
+    local keep, at = stop - 1, text:find(last, 1, true)
+    while variant == "shorter" and at and at < stop do
+      keep, at = at - 1, text:find(last, at + 1, true)
+    end
+    assert(variant == "longer" or keep < stop - 1, name)
+    text = text:sub(1, keep) .. (variant == "longer" and "  const void *later[8];\n" or "")
+      .. text:sub(stop)
+  end
+  file = assert(io.open(path, "w"))
+  file:write(text)
+  file:close()
 end
 
 --- A module that appends what becomes of it to a file: text in C, with fields of the descriptor and

@@ -17,7 +17,7 @@ ffi.C.signal(SIGPIPE, SIG_IGN)
 local function start(dir)
   local self = { loop = C.loop_new(), socket = dir:at "control.sock" }
   local options = C.new("segue_options[1]")
-  C.segue_options_init(options)
+  C.segue_options_init_size(options, ffi.sizeof "segue_options")
   dir:write("config.yaml", "a: {b: [1, 2, 3]}\nname: x\n")
   local policy = dir:write("reload.lua",
     'return { sources = { require("segue").file "config.yaml" } }') -- with it comes a record

@@ -11,7 +11,7 @@ local live = {} -- callbacks and strings that C holds
 
 local function options(changes)
   local o = C.new("segue_options[1]")
-  C.segue_options_init(o)
+  C.segue_options_init_size(o, ffi.sizeof "segue_options")
   for name, value in pairs(changes) do
     if type(value) == "function" then
       local types = { on_start = "segue_report_cb", on_stopped = "void (*)(void *)" }
@@ -331,13 +331,40 @@ return { name = "host", sources = { segue.file "config.yaml" }, triggers = {},
     C.segue_close(nil)
   end)
 
-  it("refuses options of another size", function()
-    local o = options {}
-    o[0].size = 8
-    local rc, s, err = new(o)
-    assert.equal(C.SEGUE_EUSAGE, rc)
-    assert.is_true(C.is_null(s))
-    assert.matches("segue_options_init", C.text(err))
+  it("rejects options whose size no header can have given them", function()
+    for _, size in ipairs { 0, 8, 100000 } do
+      local o = options {}
+      o[0].size = size
+      local rc, s, err = new(o)
+      assert.equal(C.SEGUE_EUSAGE, rc)
+      assert.is_true(C.is_null(s))
+      assert.matches("segue_options_init", C.text(err))
+    end
+  end)
+
+  it("writes and reads of shorter options only what their size covers", function()
+    local size = ffi.offsetof("segue_options", "on_stopped")
+    local bytes = C.new("unsigned char[?]", ffi.sizeof "segue_options")
+    ffi.fill(bytes, ffi.sizeof "segue_options", 0xa5)
+    local o = ffi.cast("segue_options *", bytes)
+    C.segue_options_init_size(o, size)
+    assert.equal(C.SEGUE_INFO, tonumber(o.log_level))
+    for i = size, ffi.sizeof "segue_options" - 1 do assert.equal(0xa5, bytes[i]) end
+    local dir, outcome = tempdir.new(), nil
+    local config = dir:write("config.yaml", "a: 1\n")
+    local rc, s
+    local on_start = ffi.cast("segue_report_cb", function(_, _, r)
+      outcome = ffi.string(r.outcome)
+      C.segue_stop(s)
+    end)
+    o.config, o.on_start = config, on_start
+    rc, s = new(o)
+    assert.equal(0, rc)
+    C.check(C.segue_start(s, nil))
+    assert.equal(0, C.segue_run(s)) -- on_stopped, filled with 0xa5, is not called
+    C.segue_close(s)
+    on_start:free()
+    assert.equal("applied", outcome)
   end)
 
   it("shares its state folder with nobody", function()

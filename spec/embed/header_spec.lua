@@ -1,0 +1,51 @@
+-- SPDX-License-Identifier: MIT
+-- segue.h in the hands of hosts: of other versions, whose structs are shorter or longer than the
+-- library's, and with macros of their own. `make lint` compiles header.c as C++ too.
+local plugin = require "spec.support.plugin"
+local process = require "spec.support.process"
+local tempdir = require "spec.support.tempdir"
+
+describe("the public header", function()
+  local dir
+  before_each(function() dir = tempdir.new() end)
+  after_each(function()
+    process.stop_all()
+    tempdir.remove_all()
+  end)
+
+  local steps = {
+    "init: nothing written behind it", "prepare generation=1", "start: ok applied", "stop" }
+
+  local function run(flags)
+    local program = dir:at("host")
+    plugin.host(program, "spec/embed/sizes.c", "-I" .. dir.path .. " " .. (flags or ""))
+    local p = process.run { program, dir:write("config.yaml", "a: 1\n") }
+    assert.equal(0, p.code, p:describe())
+    return p.stdout
+  end
+
+  it("may be older than the library: its structs are shorter", function()
+    plugin.header(dir:at("segue.h"), "shorter")
+    assert.equal(table.concat(steps, "\n") .. "\n", run())
+  end)
+
+  it("may be newer: structs that are longer are used as far as the library knows them", function()
+    plugin.header(dir:at("segue.h"), "longer")
+    assert.equal(table.concat(steps, "\n") .. "\n", run())
+  end)
+
+  it("may be newer: an option that is set and not known is a warning in the log", function()
+    plugin.header(dir:at("segue.h"), "longer")
+    assert.equal("init: nothing written behind it\nthe host sets options that this version of "
+      .. "libsegue does not have: they are ignored\n" .. table.concat(steps, "\n", 2) .. "\n",
+      run("-DLATER"))
+  end)
+
+  for _, std in ipairs { "c99", "c11" } do
+    it("compiles as " .. std .. " beside macros of its host", function()
+      local cc = process.run { "cc", "-std=" .. std, "-pedantic", "-Wall", "-Wextra", "-Werror",
+        "-Icore", "-fsyntax-only", "spec/embed/header.c" }
+      assert.equal(0, cc.code, cc:describe())
+    end)
+  end
+end)
