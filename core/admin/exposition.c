@@ -47,7 +47,7 @@ static void reload_metrics(segue__buf *out, const segue__engine *engine) {
     segue__buf_addf(out, "segue_reloads_total{outcome=\"%s\"} %" PRIu64 "\n",
                     segue__outcome_name((segue__outcome)i), stats->outcomes[i]);
   segue__metrics_head(out, "segue_triggers_total", "counter", "What asked for reloads.");
-  for (int i = 0; i < 8; i++)
+  for (int i = 0; i < SEGUE__TRIGGER_COUNT; i++)
     segue__buf_addf(out, "segue_triggers_total{trigger=\"%s\"} %" PRIu64 "\n",
                     segue__trigger_name((segue__trigger)i), stats->triggers[i]);
   number(out, "segue_triggers_coalesced_total", "counter",

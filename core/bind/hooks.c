@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * A policy's hooks: check, reload and the probe, each a task that ends its operation. What check
- * returns is judged here: true accepts; nil and a reason refuses; anything else is a bug.
+ * A policy's hooks: check, reload and the probe, each a task that ends its operation. One rule for
+ * the results of check and reload: nil and a reason reject; nil, a reason and the code of an error
+ * of the world fail, so that the reload is tried again; error() is a bug of the policy.
  */
 #include <string.h>
+#include <uv.h>
 
 #include "policy.h"
 #include "store.h"
@@ -95,11 +97,43 @@ static void done(void *data, int status, const segue_error *err) {
 /* ---- Results --------------------------------------------------------------------------------- */
 
 static const char *hook_name(const struct run *run) {
-  return run->hook == SEGUE__HOOK_CHECK ? "check" : "probe";
+  return run->hook == SEGUE__HOOK_CHECK    ? "check"
+         : run->hook == SEGUE__HOOK_RELOAD ? "reload"
+                                           : "probe";
+}
+
+/* The content is to blame, although some function of segue reported the error. */
+static bool blames_content(int code) {
+  static const int codes[] = {SEGUE_ESYNTAX, SEGUE_EENCODING, SEGUE_ELIMIT,  SEGUE_ETYPE,
+                              SEGUE_ERANGE,  SEGUE_EPATH,     SEGUE_EEMPTY,  SEGUE_EUSAGE,
+                              SEGUE_EPOLICY, SEGUE_EVETO,     SEGUE_ESCHEMA, SEGUE_ECONFIG};
+  for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+    if (code == codes[i]) return true;
+  return false;
+}
+
+/* The third result of check and reload, behind a text: "ECONNREFUSED", "SEGUE_ETIMEOUT", as the
+ * functions of segue return it. A time limit of the hook itself is SEGUE_ETIMEOUT and rejects, so
+ * one that the hook reports gets the code of the system. */
+static int add_code(lua_State *co, const struct run *run, segue_error *err) {
+  int code = lua_type(co, 3) == LUA_TSTRING ? segue__error_find(lua_tostring(co, 3)) : 0;
+  if (!code)
+    return segue__error_set(
+        err, SEGUE_EPOLICY,
+        "%s: its third result must be the name of an error, such as \"ECONNREFUSED\", not a %s; "
+        "its "
+        "reason is: %s",
+        hook_name(run), lua_type(co, 3) == LUA_TSTRING ? "text of its own" : luaL_typename(co, 3),
+        lua_tostring(co, 2));
+  if (blames_content(code)) return err->code;
+  if (code == SEGUE_ETIMEOUT) code = UV_ETIMEDOUT;
+  bool known = code > -5000 || code == SEGUE_EMODULE || code == SEGUE_ERECORD ||
+               code == SEGUE_ECLOSED || code == SEGUE_ECANCELLED;
+  return err->code = known ? code : SEGUE_ESOURCE;
 }
 
 /* The reason is one text, or a list of problems as segue.validate collects them. */
-static int refuse(lua_State *co, struct run *run, int code, segue_error *err) {
+static int reason_of(lua_State *co, struct run *run, int code, segue_error *err) {
   segue__errors *found = &run->loaded->found;
   if (lua_type(co, 2) == LUA_TSTRING) return segue__error_set(err, code, "%s", lua_tostring(co, 2));
   if (lua_istable(co, 2)) {
@@ -112,6 +146,12 @@ static int refuse(lua_State *co, struct run *run, int code, segue_error *err) {
   return segue__error_set(err, SEGUE_EPOLICY,
                           "%s refused with a %s as its reason: return nil and a text that says why",
                           hook_name(run), luaL_typename(co, 2));
+}
+
+static int refuse(lua_State *co, int n, struct run *run, int code, segue_error *err) {
+  int rc = reason_of(co, run, code, err);
+  if (rc != SEGUE_EVETO || n < 3 || lua_isnil(co, 3) || lua_istable(co, 2)) return rc;
+  return add_code(co, run, err);
 }
 
 static int decide(lua_State *co, int n, const struct run *run, segue_error *err) {
@@ -130,11 +170,11 @@ static int decide(lua_State *co, int n, const struct run *run, segue_error *err)
 static int finish(lua_State *co, int n, void *data, segue_error *err) {
   struct run *run = data;
   if (run->hook == SEGUE__HOOK_STRATEGY) return decide(co, n, run, err);
-  int code = run->hook == SEGUE__HOOK_CHECK ? SEGUE_EVETO : SEGUE_EPROBE;
-  if (run->hook == SEGUE__HOOK_RELOAD) return 0;
+  int code = run->hook == SEGUE__HOOK_PROBE ? SEGUE_EPROBE : SEGUE_EVETO;
   if (n >= 1 && lua_type(co, 1) == LUA_TBOOLEAN && lua_toboolean(co, 1)) return 0;
   bool refused = n >= 1 && !lua_toboolean(co, 1);
-  if (refused && n >= 2 && !lua_isnil(co, 2)) return refuse(co, run, code, err);
+  if (refused && n >= 2 && !lua_isnil(co, 2)) return refuse(co, n, run, code, err);
+  if (run->hook == SEGUE__HOOK_RELOAD) return 0; /* the transaction knows what was done */
   const char *what = n ? luaL_typename(co, 1) : "nothing";
   if (refused) what = lua_isnil(co, 1) ? "nil without a reason" : "false without a reason";
   return segue__error_set(err, SEGUE_EPOLICY,
@@ -230,6 +270,7 @@ static void check(void *impl, segue_op *op, const segue_snapshot *next,
 static void reload(void *impl, segue_op *op, segue__txn *txn) {
   struct run *run = run_new(impl, op, SEGUE__HOOK_RELOAD);
   if (!run) return;
+  segue__errors_deinit(&run->loaded->found);
   if (segue__txn_handle_new(&run->txn, txn)) {
     segue__free(run);
     no_memory(op);

@@ -2,6 +2,7 @@
  *
  * The transaction in Lua. prepare, commit and confirm wait: the engine is called after Lua has been
  * left, and its answer resumes the task with true, or nil, message, code. The rest are plain reads.
+ * Calls in an order in which they cannot do anything throw.
  */
 #include "txn.h"
 
@@ -42,6 +43,13 @@ static segue__txn *check(lua_State *L) {
   segue__txn *txn = *box ? (*box)->txn : NULL;
   if (!txn) luaL_error(L, "this transaction is over: txn is for its own reload hook only");
   return txn;
+}
+
+/* Thrown at the caller's line: no result of a call that cannot do anything would be looked at. */
+void segue__txn_check_use(lua_State *L, const segue__txn *txn, segue__txn_call call,
+                          const char *module) {
+  segue_error error;
+  if (segue__txn_misuse(txn, call, module, &error)) luaL_error(L, "%s", error.message);
 }
 
 /* ---- prepare, commit, confirm ---- */
@@ -97,7 +105,9 @@ static void call_prepare(segue__txn *txn, const char *name, const segue__drain *
 }
 
 static int prepare(lua_State *L) {
-  return segue__txn_wait(L, check(L), "txn:prepare", &(segue__txn_verb){.call = call_prepare});
+  segue__txn *txn = check(L);
+  segue__txn_check_use(L, txn, SEGUE__TXN_PREPARE, NULL);
+  return segue__txn_wait(L, txn, "txn:prepare", &(segue__txn_verb){.call = call_prepare});
 }
 
 static void call_commit(segue__txn *txn, const char *name, const segue__drain *drain,
@@ -107,7 +117,9 @@ static void call_commit(segue__txn *txn, const char *name, const segue__drain *d
 }
 
 static int commit(lua_State *L) {
-  return segue__txn_wait(L, check(L), "txn:commit", &(segue__txn_verb){.call = call_commit});
+  segue__txn *txn = check(L);
+  segue__txn_check_use(L, txn, SEGUE__TXN_COMMIT, NULL);
+  return segue__txn_wait(L, txn, "txn:commit", &(segue__txn_verb){.call = call_commit});
 }
 
 static void call_confirm(segue__txn *txn, const char *name, const segue__drain *drain,
@@ -117,14 +129,18 @@ static void call_confirm(segue__txn *txn, const char *name, const segue__drain *
 }
 
 static int confirm(lua_State *L) {
-  return segue__txn_wait(L, check(L), "txn:confirm", &(segue__txn_verb){.call = call_confirm});
+  segue__txn *txn = check(L);
+  segue__txn_check_use(L, txn, SEGUE__TXN_CONFIRM, NULL);
+  return segue__txn_wait(L, txn, "txn:confirm", &(segue__txn_verb){.call = call_confirm});
 }
 
 /* ---- The rest ---- */
 
 static int reject(lua_State *L) {
   segue__txn *txn = check(L);
-  segue__txn_reject(txn, luaL_checkstring(L, 2));
+  const char *why = luaL_checkstring(L, 2);
+  segue__txn_check_use(L, txn, SEGUE__TXN_REJECT, NULL);
+  segue__txn_reject(txn, why);
   return 0;
 }
 
@@ -133,7 +149,9 @@ static int defer(lua_State *L) {
   segue__txn *txn = check(L);
   lua_Number ms = luaL_checknumber(L, 2);
   if (!(ms >= 0 && ms <= 1e13)) return luaL_error(L, "txn:defer: the time is out of range");
-  segue__txn_defer(txn, (uint64_t)ms, luaL_checkstring(L, 3));
+  const char *why = luaL_checkstring(L, 3);
+  segue__txn_check_use(L, txn, SEGUE__TXN_DEFER, NULL);
+  segue__txn_defer(txn, (uint64_t)ms, why);
   return 0;
 }
 

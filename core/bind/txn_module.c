@@ -32,9 +32,10 @@ static module *check(lua_State *L, segue__txn **txn) {
 static int wait_for(lua_State *L, const char *what,
                     void (*call)(segue__txn *, const char *, const segue__drain *, segue__txn_cb,
                                  void *),
-                    const segue__drain *drain) {
+                    const segue__drain *drain, segue__txn_call use) {
   segue__txn *txn;
   const module *m = check(L, &txn);
+  segue__txn_check_use(L, txn, use, m->name);
   return segue__txn_wait(L, txn, what,
                          &(segue__txn_verb){.call = call, .name = m->name, .drain = *drain});
 }
@@ -63,15 +64,15 @@ static int drain(lua_State *L) {
     return luaL_error(L, "drain: over cannot be '%s'", over);
   how.within_ms = (uint64_t)ms;
   how.again = (uint64_t)again;
-  return wait_for(L, "txn.module:drain", segue__txn_drain, &how);
+  return wait_for(L, "txn.module:drain", segue__txn_drain, &how, SEGUE__TXN_OLD);
 }
 
 static int restart(lua_State *L) {
-  return wait_for(L, "txn.module:restart", call_restart, &(segue__drain){0});
+  return wait_for(L, "txn.module:restart", call_restart, &(segue__drain){0}, SEGUE__TXN_NEXT);
 }
 
 static int replace(lua_State *L) {
-  return wait_for(L, "txn.module:replace", call_replace, &(segue__drain){0});
+  return wait_for(L, "txn.module:replace", call_replace, &(segue__drain){0}, SEGUE__TXN_NEXT);
 }
 
 static int answer(lua_State *L, int rc, const segue_error *error) {
@@ -89,6 +90,7 @@ static int shut_gate(lua_State *L) {
   segue__txn *txn;
   segue_error error;
   const module *m = check(L, &txn);
+  segue__txn_check_use(L, txn, SEGUE__TXN_OLD, m->name);
   return answer(L, segue__txn_shut(txn, m->name, &error), &error);
 }
 
@@ -96,6 +98,7 @@ static int open_gate(lua_State *L) {
   segue__txn *txn;
   segue_error error;
   const module *m = check(L, &txn);
+  segue__txn_check_use(L, txn, SEGUE__TXN_OLD, m->name);
   return answer(L, segue__txn_open(txn, m->name, &error), &error);
 }
 

@@ -30,6 +30,23 @@ const char *segue_error_name(int code) {
   }
 }
 
+int segue__error_find(const char *name) {
+  static const struct {
+    const char *name;
+    int code;
+  } all[] = {
+#define X(name, number, meaning) {"SEGUE_E" #name, number},
+      SEGUE_ERRORS(X)
+#undef X
+#define X(name, meaning) {#name, UV_##name},
+          UV_ERRNO_MAP(X)
+#undef X
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    if (strcmp(all[i].name, name) == 0) return all[i].code;
+  return 0;
+}
+
 const char *segue_strerror(int code) {
   switch (code) {
   case 0:

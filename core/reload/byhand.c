@@ -83,22 +83,31 @@ static int say(segue_error *error, const char *name, const char *what) {
   return segue__error_set(error, SEGUE_EPOLICY, "module '%s' %s", name, what);
 }
 
-/* What stands against any verb of this module now; 0: nothing. */
-static int judge(const segue__txn *txn, const char *name, segue_error *error) {
+/* Calls in an order in which no verb of a module can do anything; 0: it is none. */
+int segue__hand_misuse(const segue__txn *txn, segue__txn_call call, const char *name,
+                       segue_error *error) {
   const segue__step *step = find_step(txn, name);
   if (!step) return say(error, name, "is not of this reload");
   if (txn->flipped)
     return segue__error_set(error, SEGUE_EPOLICY, "txn.module is for before txn:commit()");
-  if (txn->failed || txn->rejected || txn->run->put_off)
-    return segue__error_set(error, SEGUE_EPOLICY, "the reload was already rejected or put off");
-  if (txn->step_cb)
-    return segue__error_set(error, SEGUE_EPOLICY, "a step of this transaction is still under way");
-  return step->busy ? say(error, name, "is still at another verb") : 0;
+  if (step->busy) return say(error, name, "is still at another verb");
+  if (call == SEGUE__TXN_NEXT && !txn->prepared)
+    return say(error, name, "is not built yet: call txn:prepare() first");
+  return 0;
+}
+
+/* What stands against a verb of this module now; 0: nothing. */
+static int judge(const segue__txn *txn, segue__txn_call call, const char *name,
+                 segue_error *error) {
+  int rc = segue__txn_misuse(txn, call, name, error);
+  if (rc || !txn->failed) return rc;
+  *error = txn->failure;
+  return txn->failure.code;
 }
 
 static int judge_old(const segue__txn *txn, const char *name, segue_error *error) {
   const segue__step *step = find_step(txn, name);
-  int rc = judge(txn, name, error);
+  int rc = judge(txn, SEGUE__TXN_OLD, name, error);
   if (!rc && !step->old) rc = say(error, name, "is new: there is nothing yet that serves");
   if (!rc && step->acted) rc = say(error, name, "was replaced: its gate opens with txn:commit()");
   return rc;
@@ -106,8 +115,7 @@ static int judge_old(const segue__txn *txn, const char *name, segue_error *error
 
 static int judge_next(const segue__txn *txn, const char *name, segue_error *error) {
   const segue__step *step = find_step(txn, name);
-  int rc = judge(txn, name, error);
-  if (!rc && !txn->prepared) rc = say(error, name, "is not built yet: call txn:prepare() first");
+  int rc = judge(txn, SEGUE__TXN_NEXT, name, error);
   if (!rc && step->action == SEGUE__ACTION_REMOVE)
     rc = say(error, name, "is removed by this reload: nothing takes its place");
   if (!rc && step->acted) rc = say(error, name, "was replaced already");

@@ -21,9 +21,7 @@ enum {
 };
 
 void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data) {
-  if (!segue__txn_step_begin(txn, cb, data, txn->flipped && !txn->confirmed,
-                             "txn:confirm() needs txn:commit() before it, and is called once"))
-    return;
+  if (!segue__txn_step_begin(txn, SEGUE__TXN_CONFIRM, cb, data)) return;
   segue__txn_enter(txn, SEGUE__PHASE_CONFIRM);
   txn->waits_for_operator = segue__hold_asks_operator(txn);
   if (!txn->waits_for_operator && !segue__hold_asks_probe(txn)) {

@@ -27,6 +27,7 @@ typedef enum segue__trigger {
 #define X(name, text, automatic) SEGUE__BY_##name,
   SEGUE__TRIGGERS(X)
 #undef X
+      SEGUE__TRIGGER_COUNT
 } segue__trigger;
 const char *segue__trigger_name(segue__trigger trigger);
 
@@ -277,7 +278,7 @@ void segue__engine_hold(const segue__engine *engine, segue__hold *out);
 const struct segue__durable *segue__engine_durable(const segue__engine *engine); /* as recorded */
 
 typedef struct segue__engine_stats {
-  uint64_t runs, outcomes[SEGUE__OUTCOME_COUNT], skipped, triggers[8], coalesced;
+  uint64_t runs, outcomes[SEGUE__OUTCOME_COUNT], skipped, triggers[SEGUE__TRIGGER_COUNT], coalesced;
   int64_t last_success_wall_ms; /* 0 = never */
   bool last_successful;
 } segue__engine_stats;
@@ -343,9 +344,25 @@ void segue__txn_drain(segue__txn *txn, const char *name, const segue__drain *dra
 void segue__txn_restart(segue__txn *txn, const char *name, segue__txn_cb cb, void *data);
 void segue__txn_replace(segue__txn *txn, const char *name, segue__txn_cb cb, void *data);
 bool segue__txn_module_at(const segue__txn *txn, size_t index, const char **name);
-/* Ends it before commit: outcome rejected; or put off by delay_ms (answered SEGUE_EDEFERRED). */
+/* Ends it before commit: outcome rejected; or put off by delay_ms (answered SEGUE_EDEFERRED). A
+ * transaction that has failed or was rejected already keeps its outcome, and `why` is added to its
+ * errors. Both do nothing where they are a misuse. */
 void segue__txn_reject(segue__txn *txn, const char *why);
 void segue__txn_defer(segue__txn *txn, uint64_t delay_ms, const char *why);
+/* Calls of the hook that come in an order in which they cannot do anything. SEGUE_EPOLICY and a
+ * sentence: this one, now, of this module (NULL: not of a module); 0: it is none. A step after one
+ * that failed is none either: it ends with that failure. */
+typedef enum segue__txn_call {
+  SEGUE__TXN_PREPARE,
+  SEGUE__TXN_COMMIT,
+  SEGUE__TXN_CONFIRM,
+  SEGUE__TXN_REJECT,
+  SEGUE__TXN_DEFER,
+  SEGUE__TXN_OLD, /* shut, open, drain */
+  SEGUE__TXN_NEXT /* restart, replace */
+} segue__txn_call;
+int segue__txn_misuse(const segue__txn *txn, segue__txn_call call, const char *module,
+                      segue_error *error);
 const segue__result *segue__txn_result(const segue__txn *txn); /* cause, changes, steps */
 const segue_snapshot *segue__txn_next(const segue__txn *txn);
 const segue_snapshot *segue__txn_prev(const segue__txn *txn); /* NULL: first */

@@ -53,13 +53,16 @@ typedef struct segue__source_health {
 /* Hooks. Each ends by exactly one segue_op_done on the op it is given; see segue.h for late and
  * double ones. Called on the control thread. */
 typedef struct segue__policy_ops {
-  /* 0 = good; SEGUE_EVETO = refused by the policy, SEGUE_EPOLICY = the hook has a bug. prev is NULL
-   * for the first generation. */
+  /* 0 = good; SEGUE_EVETO = refused by the policy; SEGUE_EPOLICY, SEGUE_ELIMIT = the hook has a
+   * bug: rejected. A code of the system, SEGUE_EMODULE, SEGUE_ERECORD, SEGUE_ESOURCE, SEGUE_ECLOSED
+   * or SEGUE_ECANCELLED = the world is to blame: failed, and tried again. prev is NULL for the
+   * first generation. */
   void (*check)(void *impl, segue_op *op, const segue_snapshot *next, const segue_snapshot *prev);
-  /* Adds everything that the last check found to `out`, if that is more than the one error it was
-   * done with (which is the first of them). May be NULL. */
+  /* Adds everything that the last check or reload found to `out`, if that is more than the one
+   * error it was done with (which is the first of them). May be NULL. */
   void (*explain)(void *impl, segue__errors *out);
-  /* Runs the transaction (segue__txn_prepare and so on) instead of prepare-commit-confirm. */
+  /* Runs the transaction (segue__txn_prepare and so on) instead of prepare-commit-confirm. Ends as
+   * check does; from the first step on that changed something, any failure is reverted. */
   void (*reload)(void *impl, segue_op *op, segue__txn *txn);
   /* Is the new generation healthy? Called again until it is or `within` is over. */
   void (*probe)(void *impl, segue_op *op);

@@ -251,7 +251,7 @@ static int add_window(segue__record *record) {
                         .phase = SEGUE__PHASE_COMMIT,
                         .generation = d->unconfirmed_generation,
                         .started_wall_ms = d->unconfirmed_wall_ms};
-  if (d->unconfirmed_trigger <= SEGUE__BY_RETRY) lost.trigger = d->unconfirmed_trigger;
+  lost.trigger = d->unconfirmed_trigger;
   segue__history_entry entry = {.id = lost.id,
                                 .wall_ms = lost.started_wall_ms,
                                 .outcome = segue__result_outcome(&lost),

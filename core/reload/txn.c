@@ -365,7 +365,7 @@ static void check_by_policy(segue__txn *txn) {
   policy->ops->check(policy->impl, &hook->op, txn->next, txn->engine->live);
 }
 
-/* The first of the policy's findings is the error it was done with; the others follow it. */
+/* The policy's first finding is the error that its hook ended with; this adds the others. */
 static void add_findings(segue__txn *txn) {
   const segue__policy_ops *ops = txn->policy->ops;
   segue__errors found;
@@ -445,6 +445,16 @@ static void confirmed_after_hook(void *data, int status, const segue_error *erro
   conclude(data);
 }
 
+/* The outcome is decided already; the hook may have passed on the very error of its step. */
+static void add_reason(segue__txn *txn, const segue_error *error) {
+  const segue__errors *errors = &txn->result->errors;
+  segue_error said = *error;
+  segue__engine_scrub(txn->engine, &said);
+  for (size_t i = 0; i < errors->count; i++)
+    if (strcmp(errors->items[i].message, said.message) == 0) return;
+  segue__txn_tell(txn, error);
+}
+
 /* The hook may return, throw or run out of time while one of its steps is under way; then that step
  * is waited for first: steps have deadlines of their own. */
 static void hook_returned(segue_op *op, int status, const segue_error *error) {
@@ -457,7 +467,11 @@ static void hook_returned(segue_op *op, int status, const segue_error *error) {
                      (unsigned long long)txn->policy->reload_ms);
     segue__txn_fail(txn, &late);
   } else if (status < 0 && !txn->rejected && !txn->failed) {
+    txn->hook_failed = true;
     segue__txn_fail(txn, error);
+    add_findings(txn);
+  } else if (status < 0) {
+    add_reason(txn, error);
   } else if (!txn->flipped && !txn->failed && !txn->rejected && !txn->run->put_off) {
     segue_error lazy;
     segue__error_set(&lazy, SEGUE_EPOLICY,
@@ -503,39 +517,72 @@ void segue__txn_step_end(segue__txn *txn, const segue_error *error) {
   segue__post(txn->engine->loop, &txn->step_message);
 }
 
-/* False: the step cannot begin, and its cb is on the way (or misuse was reported to it). */
-bool segue__txn_step_begin(segue__txn *txn, segue__txn_cb cb, void *data, bool ready,
-                           const char *misuse) {
-  if (txn->step_cb || txn->by_hand) {
-    segue_error error;
-    segue__error_set(&error, SEGUE_EPOLICY, "a step of this transaction is still under way");
-    cb(data, error.code, &error);
+static int misuse(segue_error *error, const char *sentence) {
+  return segue__error_set(error, SEGUE_EPOLICY, "%s", sentence);
+}
+
+/* What stands against a step that is not about one module. */
+static int misused_step(const segue__txn *txn, segue__txn_call call, segue_error *error) {
+  if (call == SEGUE__TXN_PREPARE && txn->prepared)
+    return misuse(error, "txn:prepare() was called twice");
+  if (call == SEGUE__TXN_COMMIT && !txn->prepared)
+    return misuse(error, "txn:commit() needs txn:prepare() before it");
+  if (call == SEGUE__TXN_COMMIT && txn->flipped)
+    return misuse(error, "txn:commit() was called twice");
+  if (call == SEGUE__TXN_CONFIRM && (!txn->flipped || txn->confirmed))
+    return misuse(error, "txn:confirm() needs txn:commit() before it, and is called once");
+  return 0;
+}
+
+/* What stands against ending it by txn:reject or txn:defer. After the flip the generation is live,
+ * and only a failure undoes it: a reject that did nothing would be taken for one that did. */
+static int misused_end(const segue__txn *txn, segue__txn_call call, segue_error *error) {
+  bool defer = call == SEGUE__TXN_DEFER;
+  if (txn->flipped)
+    return segue__error_set(error, SEGUE_EPOLICY,
+                            "txn:%s() is for before txn:commit(): afterwards return nil and a "
+                            "reason, which undoes the reload",
+                            defer ? "defer" : "reject");
+  if (txn->run->put_off) return misuse(error, "the reload was already put off");
+  if (defer && (txn->rejected || txn->failed))
+    return misuse(error, "txn:defer(): the reload was already rejected, or has failed");
+  return 0;
+}
+
+int segue__txn_misuse(const segue__txn *txn, segue__txn_call call, const char *module,
+                      segue_error *error) {
+  if (call == SEGUE__TXN_REJECT || call == SEGUE__TXN_DEFER) return misused_end(txn, call, error);
+  if (txn->step_cb || (!module && txn->by_hand))
+    return misuse(error, "a step of this transaction is still under way");
+  if (txn->rejected || txn->run->put_off)
+    return misuse(error, "the reload was already rejected or put off");
+  if (txn->failed) return 0;
+  return module ? segue__hand_misuse(txn, call, module, error) : misused_step(txn, call, error);
+}
+
+/* False: the step cannot begin, and its cb is on the way, or a misuse was reported to it. */
+bool segue__txn_step_begin(segue__txn *txn, segue__txn_call call, segue__txn_cb cb, void *data) {
+  segue_error error;
+  int rc = segue__txn_misuse(txn, call, NULL, &error);
+  if (rc && (txn->step_cb || txn->by_hand)) {
+    cb(data, rc, &error);
     return false;
   }
   txn->step_cb = cb;
   txn->step_data = data;
-  if (txn->failed || txn->rejected || txn->run->put_off || !ready) {
-    segue_error error;
-    segue__error_set(&error, SEGUE_EPOLICY, "%s",
-                     ready ? "the reload was already rejected or put off" : misuse);
-    segue__txn_step_end(txn, txn->failed ? NULL : &error);
-    return false;
-  }
-  return true;
+  if (!rc && !txn->failed) return true;
+  segue__txn_step_end(txn, txn->failed ? NULL : &error);
+  return false;
 }
 
 void segue__txn_prepare(segue__txn *txn, segue__txn_cb cb, void *data) {
-  if (!segue__txn_step_begin(txn, cb, data, !txn->prepared, "txn:prepare() was called twice"))
-    return;
+  if (!segue__txn_step_begin(txn, SEGUE__TXN_PREPARE, cb, data)) return;
   segue__txn_enter(txn, SEGUE__PHASE_PREPARING);
   segue__prepare_run(txn);
 }
 
 void segue__txn_commit(segue__txn *txn, segue__txn_cb cb, void *data) {
-  if (!segue__txn_step_begin(txn, cb, data, txn->prepared && !txn->flipped,
-                             txn->flipped ? "txn:commit() was called twice"
-                                          : "txn:commit() needs txn:prepare() before it"))
-    return;
+  if (!segue__txn_step_begin(txn, SEGUE__TXN_COMMIT, cb, data)) return;
   segue__hold_open(txn);
 }
 
@@ -576,16 +623,16 @@ void segue__txn_record(segue__txn *txn, int status,
 /* ---- For the reload hook ---- */
 
 void segue__txn_reject(segue__txn *txn, const char *why) {
-  if (txn->flipped || txn->rejected || txn->failed) return;
   segue_error error;
+  if (segue__txn_misuse(txn, SEGUE__TXN_REJECT, NULL, &error)) return;
   segue__error_set(&error, SEGUE_EVETO, "%s", why && *why ? why : "the policy refused the reload");
-  segue__txn_tell(txn, &error);
-  txn->rejected = true;
+  add_reason(txn, &error);
+  txn->rejected |= !txn->failed;
 }
 
 void segue__txn_defer(segue__txn *txn, uint64_t delay_ms, const char *why) {
-  if (txn->flipped || txn->rejected || txn->failed) return;
   segue_error error;
+  if (segue__txn_misuse(txn, SEGUE__TXN_DEFER, NULL, &error)) return;
   segue__error_set(&error, SEGUE_EDEFERRED, "%s", why && *why ? why : "the policy put it off");
   segue__txn_tell(txn, &error);
   txn->run->put_off = true;
@@ -606,21 +653,27 @@ const segue_snapshot *segue__txn_prev(const segue__txn *txn) {
 
 /* ---- The way out ---- */
 
-/* Before commit nothing was visible: the content is to blame (rejected) or the world (failed): what
- * a module says of its own part. From commit on, what was done has been undone. */
+/* A failure of the world: the reload is tried again by itself. A time limit is the world's where
+ * the sources or the policy's reload ran into it; a check or a schema that takes too long will take
+ * too long the next time. */
+static bool blames_world(const segue__txn *txn) {
+  int code = txn->failure.code;
+  if (code > -5000 || code == SEGUE_ESOURCE || code == SEGUE_EMODULE || code == SEGUE_ERECORD ||
+      code == SEGUE_ECLOSED || code == SEGUE_ECANCELLED)
+    return true;
+  return code == SEGUE_ETIMEOUT && txn->phase != SEGUE__PHASE_CHECK;
+}
+
+/* Before commit nothing was visible: the content is to blame (rejected), which a policy's veto and
+ * its bugs are too, or the world (failed). From commit on, what was done has been undone. */
 static segue__outcome outcome_of(const segue__txn *txn) {
+  int code = txn->failure.code;
   if (txn->rejected) return SEGUE__REJECTED;
   if (txn->phase >= SEGUE__PHASE_COMMIT) return SEGUE__REVERTED;
-  int code = txn->failure.code;
   if (code == SEGUE_EHELD) return SEGUE__HELD;
-  if (code == SEGUE_ECONFIG) return SEGUE__REJECTED;
-  if (txn->phase >= SEGUE__PHASE_PLAN && code == SEGUE_EPOLICY)
-    return SEGUE__REVERTED; /* a bug in its reload hook: doing it again will not help */
-  if (txn->phase >= SEGUE__PHASE_PREPARING) return SEGUE__FAILED;
-  if (code > -5000 || code == SEGUE_ESOURCE || code == SEGUE_ECLOSED ||
-      (code == SEGUE_ETIMEOUT && txn->phase == SEGUE__PHASE_COLLECT))
-    return SEGUE__FAILED;
-  return txn->phase == SEGUE__PHASE_PLAN ? SEGUE__FAILED : SEGUE__REJECTED;
+  if (code == SEGUE_ECONFIG || code == SEGUE_EPOLICY || code == SEGUE_EVETO) return SEGUE__REJECTED;
+  bool of_module = txn->phase >= SEGUE__PHASE_PREPARING && !txn->hook_failed;
+  return of_module || blames_world(txn) ? SEGUE__FAILED : SEGUE__REJECTED;
 }
 
 static void undone_and_told(segue__txn *txn, const segue_error *error) {

@@ -212,6 +212,7 @@ struct segue__txn {
 
   segue_error failure; /* code 0: none */
   bool failed;
+  bool hook_failed;         /* the policy's reload returned it or threw it */
   segue__hook *hook;        /* check or probe that is running */
   size_t by_hand;           /* verbs of txn.module that are under way */
   bool hook_is_over;        /* and the hook has returned: what follows waits for them */
@@ -267,9 +268,8 @@ void segue__txn_fail(segue__txn *txn, const segue_error *error);
 void segue__txn_tell(segue__txn *txn, const segue_error *error);
 /* Takes the secrets of the live config, and of one that is judged, out of the sentence. */
 void segue__engine_scrub(const segue__engine *engine, segue_error *error);
-/* False: the step cannot begin, and its cb is on the way (or misuse was reported to it). */
-bool segue__txn_step_begin(segue__txn *txn, segue__txn_cb cb, void *data, bool ready,
-                           const char *misuse);
+/* False: the step cannot begin, and its cb is on the way, or a misuse was reported to it. */
+bool segue__txn_step_begin(segue__txn *txn, segue__txn_call call, segue__txn_cb cb, void *data);
 segue__hook *segue__hook_new(segue__engine *engine, segue__policy *policy, uint64_t deadline_ms,
                              void (*answered)(segue_op *, int, const segue_error *));
 segue__hook *segue__txn_hook_new(segue__txn *txn, uint64_t deadline_ms,
@@ -396,6 +396,8 @@ void segue__commit_settle(
     segue__txn *txn); /* the old ones retire, the new policy is the live one */
 
 /* byhand.c */
+int segue__hand_misuse(const segue__txn *txn, segue__txn_call call, const char *name,
+                       segue_error *error);
 void segue__hand_end(segue__step *step, const segue_error *error);
 void segue__hands_let_go(segue__txn *txn);
 void segue__txn_hands_free(segue__txn *txn); /* txn.c: the last verb is over, and so is the hook */

@@ -29,14 +29,14 @@ return {
   reload = function(txn)
     txn:prepare()
     local good, why = server("check", txn.next) -- as `nginx -t` would
-    if not good then return txn:reject(why) end
+    if not good then return nil, why end -- rejected
 
     txn:commit()
     local applied
     applied, why = server("apply", txn.next) -- as `nginx -s reload` would
     if not applied then
       if txn.prev then server("apply", txn.prev) end
-      error(why, 0) -- whatever was committed is undone
+      return nil, why -- what was committed is undone
     end
     txn:confirm()
   end,

@@ -20,19 +20,19 @@ return {
     if txn:changed "store" and txn.prev and not txn.next.night then
       return txn:defer("10m", "the store is changed at night")
     end
-    assert(txn:prepare())
+    txn:prepare()
     if txn.prev and txn:changed "store" then
       local empty, why = txn.module.front:drain { within = "2s" }
       if not empty then return txn:reject(why) end
-      assert(txn.module.store:restart())
-      local both
-      both, why = segue.all {
+      txn.module.store:restart()
+      local both, code
+      both, why, code = segue.all {
         function() return txn.module.left:restart() end,
         function() return txn.module.right:restart() end,
       }
-      if not both then error(why, 0) end
+      if not both then return nil, why, code end
     end
-    assert(txn:commit()) -- the front too, if it changed; every gate is open afterwards
-    assert(txn:confirm())
+    txn:commit() -- the front too, if it changed; every gate is open afterwards
+    return txn:confirm() -- a step after one that failed does nothing, and returns that failure
   end,
 }

@@ -148,9 +148,9 @@
 ---@field commit fun(self: segue.Transaction): boolean?, string?, string?
 --- Asks the probe. Waits.
 ---@field confirm fun(self: segue.Transaction): boolean?, string?, string?
---- Ends the transaction: the outcome is `rejected`.
+--- Ends the transaction before its commit: the outcome is `rejected`. `return nil, why` does too.
 ---@field reject fun(self: segue.Transaction, why: string)
---- Ends the transaction for now; it is run again later.
+--- Ends the transaction before its commit, for now; it runs again later.
 ---@field defer fun(self: segue.Transaction, time: segue.Duration, why: string)
 --- The paths that changed; with a path: whether anything at, above or below it changed.
 ---@field changed fun(self: segue.Transaction, path?: string): string[]|boolean

@@ -151,11 +151,77 @@ describe("the reload hook", function()
     b:advance(6000)
     assert.equal(1, live())
   end)
-  it("that returns without commit is reverted", function()
+  it("that returns without commit is rejected, and says so", function()
     local result = start "reload = function(txn) txn:prepare() end"
-    assert.not_equal("applied", result.outcome)
+    assert.equal("rejected", result.outcome)
+    assert.matches("returned without txn:commit%(%)", result.errors[1].message)
     assert.equal(0, live())
   end)
+
+  -- One rule for check and reload, before the commit: { body, outcome, code, message }.
+  for _, case in ipairs {
+    { "return nil, 'no'", "rejected", "SEGUE_EVETO", "^no$" },
+    { "return false, 'no'", "rejected", "SEGUE_EVETO", "^no$" },
+    { "return nil, 'down', 'ECONNREFUSED'", "failed", "ECONNREFUSED", "^down$" },
+    { "return nil, 'slow', 'SEGUE_ETIMEOUT'", "failed", "ETIMEDOUT", "^slow$" },
+    { "return nil, 'gone', 'SEGUE_EFROZEN'", "failed", "SEGUE_ESOURCE", "^gone$" },
+    { "return nil, 'broken', 'SEGUE_ESYNTAX'", "rejected", "SEGUE_EVETO", "^broken$" },
+    { "return nil, 'odd', 'not ours'", "rejected", "SEGUE_EPOLICY",
+      "its third result must be the name of an error.*not a text of its own.*reason is: odd" },
+    { "return nil, 'odd', 1", "rejected", "SEGUE_EPOLICY", "not a number.*reason is: odd" },
+    { "return nil, 7", "rejected", "SEGUE_EPOLICY", "with a number as its reason" },
+    { "error 'oops'", "rejected", "SEGUE_EPOLICY", "^oops$" },
+    { "error('m', 0)", "rejected", "SEGUE_EPOLICY", "^m$" },
+  } do
+    for _, hook in ipairs { "check", "reload" } do
+      it("and check follow one rule: " .. hook .. " with " .. case[1], function()
+        local result = start(hook .. " = function(txn) " .. case[1] .. " end")
+        assert.equal(case[2], result.outcome)
+        assert.equal(case[3], C.name(result.errors[1].code))
+        assert.matches(case[4], result.errors[1].message)
+        assert.equal(1, #result.errors)
+        assert.equal(0, live())
+      end)
+    end
+  end
+
+  it("reports each problem of a list", function()
+    local result = start [[reload = function(txn)
+      return segue.validate(txn.next):required("host"):required("name"):result()
+    end]]
+    assert.equal("rejected", result.outcome)
+    assert.equal("host is required", result.errors[1].message)
+    assert.equal("name is required", result.errors[2].message)
+  end)
+
+  it("is tried again by itself where the world is to blame", function()
+    local result = start [[reload = function(txn)
+      segue.state.times = (segue.state.times or 0) + 1
+      if segue.state.times == 1 then return nil, "it is down", "ECONNREFUSED" end
+      txn:prepare() return txn:commit()
+    end]]
+    assert.equal("failed", result.outcome)
+    b:advance(2000)
+    assert.equal(1, live())
+  end)
+
+  it("may pass on what its steps return", function()
+    local result = start "reload = function(txn) txn:prepare() return txn:commit() end"
+    assert.equal("applied", result.outcome)
+  end)
+
+  it("undoes the commit by a reason, with or without a code", function()
+    start "reload = function(txn) txn:prepare() txn:commit() end"
+    for _, more in ipairs { "", ", 'ECONNREFUSED'" } do
+      write("reload = function(txn) txn:prepare() txn:commit() return nil, 'sick'" .. more
+        .. " end")
+      local result = change("port: 8" .. #more .. "\n")
+      assert.equal("reverted", result.outcome)
+      assert.equal("sick", result.errors[1].message)
+      assert.equal(1, live())
+    end
+  end)
+
   it("that throws undoes what was done, and tells the line", function()
     assert.equal("applied", start("reload = function(txn) txn:prepare() txn:commit() "
       .. "if txn.prev then error 'second thoughts' end end").outcome)
@@ -166,16 +232,6 @@ describe("the reload hook", function()
     local port = C.new("int64_t[1]")
     C.segue_node_int(C.segue_node_get(C.segue_snapshot_root(snapshot), "port"), port)
     assert.equal(80, tonumber(port[0]))
-  end)
-  it("is told of misuse as nil, message, code", function()
-    local result = start [[reload = function(txn)
-      local ok, message, code = txn:commit()
-      assert(ok == nil and message:find("needs txn:prepare", 1, true), message)
-      assert(code == "SEGUE_EUSAGE" or code == "SEGUE_EPOLICY", code)
-      txn:reject("seen")
-    end]]
-    assert.not_equal("applied", result.outcome)
-    assert.equal(0, live())
   end)
   it("cannot keep its transaction", function()
     start [[reload = function(txn)
@@ -197,14 +253,36 @@ describe("the reload hook", function()
     { "txn:defer('1s')", "txn:defer: say why" },
     { "table.sort({ 1, 2 }, function() txn:prepare() end)", "txn:prepare cannot wait here" },
     { "coroutine.wrap(function() txn:prepare() end)()", "txn:prepare cannot wait inside" },
+    { "txn:commit()", "txn:commit() needs txn:prepare() before it" },
+    { "txn:confirm()", "txn:confirm() needs txn:commit() before it" },
+    { "txn:prepare() txn:prepare()", "txn:prepare() was called twice" },
+    { "txn:prepare() txn:commit() txn:commit()", "txn:commit() was called twice", "reverted" },
+    { "txn:prepare() txn:commit() txn:reject('too late')",
+      "txn:reject() is for before txn:commit(): afterwards return nil and a reason", "reverted" },
+    { "txn:prepare() txn:commit() txn:defer('1s', 'too late')",
+      "txn:defer() is for before txn:commit()", "reverted" },
+    { "txn:defer('1s', 'later') txn:reject('no')", "the reload was already put off" },
   }
   for _, case in ipairs(misuses) do
-    it("refuses " .. case[1], function()
+    it("throws at the line of " .. case[1], function()
       local result = start("reload = function(txn) " .. case[1] .. " end")
-      assert.truthy(result.errors[1].text:find(case[2], 1, true), result.errors[1].text)
-      assert.equal(3, result.errors[1].line)
+      assert.equal(case[3] or "rejected", result.outcome)
+      local found = result.errors[#result.errors]
+      assert.truthy(found.text:find(case[2], 1, true), found.text)
+      assert.equal(3, found.line)
     end)
   end
+  it("keeps the reason of each txn:reject", function()
+    local result = start "reload = function(txn) txn:reject('no') txn:reject('and no') end"
+    assert.equal("rejected", result.outcome)
+    assert.equal("no", result.errors[1].message)
+    assert.equal("and no", result.errors[2].message)
+  end)
+  it("cannot put off what was rejected", function()
+    local result = start "reload = function(txn) txn:reject('no') txn:defer('1s', 'later') end"
+    assert.equal("rejected", result.outcome)
+    assert.matches("was already rejected", result.errors[2].message)
+  end)
   it("is ended at its limit; nothing is left waiting", function()
     local result = start [[timeouts = { reload = "2s" },
       reload = function(txn) txn:prepare() segue.sleep "1h" end]]

@@ -44,7 +44,7 @@ describe("txn.module", function()
 
   it("leaves no gate shut by a hook that forgets it, or commits with it", function()
     local code, output, generation = reload "txn.module.log:shut() txn.module.stats:shut()"
-    assert.equal(4, code, output)
+    assert.equal(3, code, output)
     assert.equal(1, generation)
     assert.equal(0, (reload "txn.module.stats:shut() txn:prepare() txn:commit() txn:confirm()"))
   end)
@@ -60,13 +60,14 @@ describe("txn.module", function()
     ["txn.module.log:drain { within = 'x' }"] = "drain: within 'x' is not a duration",
     ["txn:prepare() assert(txn.module.log:restart())"] =
       "module 'log' is called by everybody all the time: it can only be swapped",
-    ["assert(txn.module.log:replace())"] = "module 'log' is not built yet: call txn:prepare()",
-    ["local m = txn.module.log segue.state.m = nil txn:prepare() txn:commit() assert(m:shut())"] =
+    ["txn.module.log:replace()"] = "module 'log' is not built yet: call txn:prepare()",
+    ["local m = txn.module.log segue.state.m = nil txn:prepare() txn:commit() m:shut()"] =
       "txn.module is for before txn:commit()",
   } do
     it("says what is wrong with " .. code, function()
       local exit, output = reload(code)
-      assert.equal(4, exit, output)
+      -- A bug of the policy rejects; after the commit there is something to undo.
+      assert.equal(code:find("commit", 1, true) and 4 or 3, exit, output)
       assert.truthy(output:find(wanted, 1, true), output)
     end)
   end
