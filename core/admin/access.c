@@ -115,10 +115,11 @@ static void unauthorized(segue__admin *admin, segue__http_request *request, cons
   if (who->wrong_token)
     segue__answer_error(request, 401, challenge, "this token is not known here");
   else if (door->tokens.count)
-    segue__answer_error(request, 401, challenge, "who asks? Send Authorization: Bearer TOKEN%s",
+    segue__answer_error(request, 401, challenge,
+                        "a token is required: send Authorization: Bearer TOKEN%s",
                         door->client_known ? ", or show a certificate" : "");
   else
-    segue__answer_error(request, 403, NULL, "who asks? Show a certificate");
+    segue__answer_error(request, 403, NULL, "a client certificate is required");
 }
 
 static void forbidden(segue__admin *admin, segue__http_request *request, const identity *who,

@@ -38,11 +38,17 @@ static void set(segue__admin *admin, segue__http_request *request, bool frozen) 
   segue__hold hold;
   segue__http_query_get(request, "why", why, sizeof why);
   if (frozen && !why[0]) {
-    segue__answer_error(request, 400, NULL,
-                        "say why, for whoever wonders at night: ?why=release+weekend");
+    segue__answer_error(request, 400, NULL, "why must give a reason, such as ?why=release+weekend");
     return;
   }
   segue__engine_hold(admin->engine, &hold);
+  /* A second freeze must not hide who froze first and why: the one who ends it would not know. */
+  if (frozen && hold.frozen) {
+    segue__answer_error(request, 409, NULL,
+                        "reloads are frozen already, by %s: %s (segue unfreeze ends that)",
+                        hold.frozen_by, hold.frozen_why);
+    return;
+  }
   if (!frozen && !hold.frozen) {
     segue__answer_error(request, 409, NULL, "reloads are not frozen");
     return;

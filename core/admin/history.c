@@ -22,7 +22,7 @@ bool segue__number_parse(const char *text, uint64_t *out) {
   return true;
 }
 
-/* False: it is no number, and that was answered. */
+/* Answers 400 and returns false if the parameter is not a number. */
 static bool number_get(segue__http_request *request, const char *name, uint64_t *out) {
   char text[32];
   if (!segue__http_query_get(request, name, text, sizeof text) || segue__number_parse(text, out))
@@ -53,7 +53,7 @@ void segue__handle_audit(segue__admin *admin, segue__http_request *request, cons
   uint64_t limit = SEGUE__RESULTS_MAX;
   if (!number_get(request, "limit", &limit)) return;
   if (segue__record_ask_audit(admin, request, limit)) return;
-  segue__answer_error(request, 404, NULL, "who asked for what is not kept: there is no history");
+  segue__answer_error(request, 404, NULL, "there is no audit list: this instance keeps no history");
 }
 
 static const segue__result *find_result(const segue__engine *engine, uint64_t id) {
@@ -72,8 +72,8 @@ void segue__handle_one_reload(segue__admin *admin, segue__http_request *request,
   if (!result && segue__record_ask_reload(admin, request, id)) return;
   if (!result) {
     segue__answer_error(request, 404, NULL,
-                        "reload %" PRIu64 " is not among the last %d that are kept", id,
-                        SEGUE__RESULTS_MAX);
+                        "reload %" PRIu64 " is not among the last %d, which are all that is kept",
+                        id, SEGUE__RESULTS_MAX);
     return;
   }
   segue__buf body;
@@ -207,7 +207,7 @@ static bool side_of(segue__admin *admin, segue__http_request *request, const cha
     segue__answer_error(request, 404, NULL, "there is no %s generation yet", name);
   else
     segue__answer_error(request, 400, NULL,
-                        "\"%.40s\" names no generation: use a number, live, previous or next",
+                        "a generation must be a number, live, previous or next, not \"%.40s\"",
                         name);
   return false;
 }
@@ -221,7 +221,7 @@ void segue__handle_diff(segue__admin *admin, segue__http_request *request, const
     if (strcmp(from, "live") == 0)
       segue__handle_plan(admin, request, rest);
     else
-      segue__answer_error(request, 400, NULL, "to=next compares with from=live only");
+      segue__answer_error(request, 400, NULL, "from must be live where to is next");
     return;
   }
   const char *names[2] = {from, to};

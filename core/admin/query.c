@@ -60,7 +60,7 @@ static bool refuse_unknown(segue__http_request *request, const parameter *known,
   for (; count < PARAMETERS_MAX && known[count].name; count++)
     names[count] = known[count].name;
   const char *meant = segue__nearest(name, names, count);
-  return refuse(request, name, meant ? " means nothing here: did you mean " : " means nothing here",
+  return refuse(request, name, meant ? " is not known here: did you mean " : " is not known here",
                 meant ? meant : "");
 }
 
@@ -86,7 +86,7 @@ bool segue__query_check(segue__http_request *request, segue__handler *handler, b
     if (i == PARAMETERS_MAX && (pass_others || !name.len)) continue;
     if (!named) return refuse(request, "of this query", " has a name that cannot be read", "");
     if (i == PARAMETERS_MAX) return refuse_unknown(request, known, text);
-    if (seen & 1U << i) return refuse(request, text, " is there twice: say it once", "");
+    if (seen & 1U << i) return refuse(request, text, " is given twice: give it once", "");
     seen |= 1U << i;
     if (!check_value(request, &known[i], value)) return false;
   }

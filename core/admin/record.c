@@ -91,7 +91,9 @@ static void on_reloads(segue__record_call *call, segue__record_answer *answer) {
   question_free(q);
   segue__buf body;
   if (answer->status == UV_ENOENT) {
-    segue__answer_error(request, 404, NULL, "reload %" PRIu64 " is not kept (any more)", id);
+    segue__answer_error(
+        request, 404, NULL,
+        "reload %" PRIu64 " is not in the history: segue history lists those that are", id);
   } else if (answer->status < 0) {
     cannot_say(request, answer->status);
   } else {
@@ -160,7 +162,8 @@ static void on_side(segue__record_call *call, segue__record_answer *answer) {
   question_free(q);
   if (answer->status == UV_ENOENT)
     segue__answer_error(request, 404, NULL,
-                        "generation %s is not kept (any more): segue history lists what is", name);
+                        "generation %s is not in the history: segue history lists those that are",
+                        name);
   else
     cannot_say(request, answer->status);
 }
@@ -215,6 +218,40 @@ static void origin_json(segue__buf *out, const segue_snapshot *live, const segue
   segue__buf_addf(out, ",\"line\":%" PRIu32 ",\"column\":%" PRIu32 "}", line, column);
 }
 
+/* The length of the topmost path at or above this one that has no value in the configuration; 0: it
+ * has one. */
+static size_t missing_from(const segue_node *root, const char *path) {
+  char above[512];
+  size_t len = strlen(path), parent;
+  if (segue_node_get(root, path)) return 0;
+  while ((parent = segue__history_parent(path, len)) > 0) {
+    snprintf(above, sizeof above, "%.*s", (int)parent, path);
+    if (segue_node_get(root, above)) break;
+    len = parent;
+  }
+  return len;
+}
+
+/* Names what stands in the way: greeting.x has no value where greeting is a text. */
+static void no_value(segue__question *q) {
+  const segue_node *root = segue_snapshot_root(q->live);
+  segue__http_request *request = q->request;
+  char path[sizeof q->path], above[sizeof q->path] = "";
+  memcpy(path, q->path, sizeof path);
+  size_t len = segue__history_parent(path, missing_from(root, path));
+  snprintf(above, sizeof above, "%.*s", (int)len, path);
+  segue_type type = len ? segue_node_type(segue_node_get(root, above)) : SEGUE_MAP;
+  question_free(q);
+  if (type != SEGUE_MAP && type != SEGUE_LIST)
+    segue__answer_error(request, 404, NULL,
+                        "the configuration has no value at %s: %s is of type %s", path, above,
+                        segue_type_name(type));
+  else
+    segue__answer_error(request, 404, NULL,
+                        "the configuration has no value at %s, and no kept generation removed one",
+                        path);
+}
+
 static void on_why(segue__record_call *call, segue__record_answer *answer) {
   segue__question *q = call->data;
   segue__http_request *request = q->request;
@@ -226,12 +263,7 @@ static void on_why(segue__record_call *call, segue__record_answer *answer) {
     return;
   }
   if (answer->status < 0 && !node) {
-    char path[sizeof q->path];
-    memcpy(path, q->path, sizeof path);
-    question_free(q);
-    segue__answer_error(request, 404, NULL,
-                        "the configuration has no value at %s, and none that is kept had one",
-                        path);
+    no_value(q);
     return;
   }
   segue__buf_init(&body);
@@ -257,7 +289,7 @@ void segue__handle_why(segue__admin *admin, segue__http_request *request, const 
   segue__record *record = segue__engine_record(admin->engine);
   char path[512] = "";
   if (!segue__http_query_get(request, "path", path, sizeof path) || !path[0]) {
-    segue__answer_error(request, 400, NULL, "say of which value: ?path=listen.port");
+    segue__answer_error(request, 400, NULL, "path must name a value, such as ?path=listen.port");
     return;
   }
   if (!live) {
@@ -269,7 +301,11 @@ void segue__handle_why(segue__admin *admin, segue__http_request *request, const 
   snprintf(q->path, sizeof q->path, "%s", path);
   segue__admin_cut(live, q->path, sizeof q->path);
   q->live = segue_snapshot_ref(live);
-  int rc = record ? segue__record_why(record, q->path, segue_snapshot_generation(live), &q->call)
+  /* If the path has no value, only a change that removed it, or the value it was in, answers the
+   * question: a change of the text "greeting" says nothing about greeting.x. */
+  size_t min_len = missing_from(segue_snapshot_root(live), q->path);
+  int rc = record ? segue__record_why(record, q->path, min_len, segue_snapshot_generation(live),
+                                      &q->call)
                   : UV_ENOENT;
   segue__record_answer answer = {.status = rc};
   if (rc < 0) on_why(&q->call, &answer);

@@ -74,7 +74,7 @@ static bool flag_get(segue__http_request *request, const char *name, bool *out) 
     *out = i % 2 == 1;
     return true;
   }
-  segue__answer_error(request, 400, NULL, "%s is 1 or 0, not \"%s\"", name, text);
+  segue__answer_error(request, 400, NULL, "%s must be 1 or 0, not \"%s\"", name, text);
   return false;
 }
 
@@ -91,11 +91,12 @@ static void conflict(segue__admin *admin, segue__http_request *request, const ch
   const segue_snapshot *live = segue__engine_live(admin->engine);
   if (live)
     segue__answer_error(request, 412, NULL,
-                        "If-Match wants %s, but generation %" PRIu64 " (%s) is live: look at what "
-                        "changed, then ask again",
-                        if_match, segue_snapshot_generation(live), segue_snapshot_hash(live));
+                        "generation %" PRIu64 " (%s) is live, not %s: nothing was reloaded",
+                        segue_snapshot_generation(live), segue_snapshot_hash(live), if_match);
   else
-    segue__answer_error(request, 412, NULL, "If-Match wants %s, but no generation is live yet",
+    segue__answer_error(request, 412, NULL,
+                        "no generation is live yet, so %s is not: nothing was "
+                        "reloaded",
                         if_match);
 }
 
@@ -106,22 +107,26 @@ static void frozen(const segue__admin *admin, segue__http_request *request) {
                       hold.frozen_by, hold.frozen_why);
 }
 
-static void refused(segue__http_request *request, int status) {
+/* generation: the one to roll back to, 0: the one before. */
+static void refused(segue__http_request *request, int status, uint64_t generation) {
   if (status == SEGUE_ERECORD)
-    segue__answer_error(request, 409, NULL,
-                        "there is nothing to go back to: this instance keeps no history");
-  else if (status == UV_ENOENT)
+    segue__answer_error(request, 409, NULL, "this instance keeps no history to roll back to");
+  else if (status == UV_ENOENT && generation)
     segue__answer_error(request, 404, NULL,
-                        "that generation is not kept (any more): segue history lists what is");
+                        "generation %" PRIu64 " is not in the history: segue history lists those "
+                        "that are",
+                        generation);
+  else if (status == UV_ENOENT)
+    segue__answer_error(request, 404, NULL, "the history has no generation before the live one");
   else if (status == UV_EBUSY)
-    segue__answer_error(request, 409, NULL, "another rollback is under way: ask again");
+    segue__answer_error(request, 409, NULL, "another rollback is running: try again");
   else if (status == SEGUE_ECLOSED)
     segue__answer_error(request, 503, "Retry-After: 1\r\n",
-                        "segue is shutting down: this reload will not happen");
+                        "segue is shutting down: this reload will not run");
   else if (status == SEGUE_EDEFERRED)
-    segue__answer_error(request, 202, NULL, "the reload was put off: it will happen by itself");
+    segue__answer_error(request, 202, NULL, "the reload was postponed: it will run by itself");
   else
-    segue__answer_error(request, 500, NULL, "the reload could not be asked for: %s",
+    segue__answer_error(request, 500, NULL, "the reload cannot be started: %s",
                         segue_strerror(status));
 }
 
@@ -171,9 +176,9 @@ static void ask_only(segue__reload_call *call) {
   if (rc == SEGUE_EFROZEN)
     frozen(admin, call->request);
   else if (rc < 0)
-    refused(call->request, rc);
+    refused(call->request, rc, call->generation);
   else
-    segue__answer_error(call->request, 202, NULL, "the %s was asked for",
+    segue__answer_error(call->request, 202, NULL, "the %s was requested",
                         call->what == RELOAD ? "reload" : "rollback");
 }
 
@@ -193,7 +198,7 @@ static void ask_and_wait(const segue__reload_call *draft) {
   segue__http_request *http = draft->request;
   segue__reload_call *call = segue__malloc(sizeof *call);
   if (!call) {
-    refused(http, UV_ENOMEM);
+    refused(http, UV_ENOMEM, 0);
     return;
   }
   *call = *draft;
@@ -218,7 +223,7 @@ static void ask_and_wait(const segue__reload_call *draft) {
     else if (rc == SEGUE_ECONFLICT && confirm)
       segue__answer_error(http, 409, NULL, "no generation waits to be confirmed");
     else
-      refused(http, rc);
+      refused(http, rc, draft->generation);
   }
 }
 
@@ -295,10 +300,9 @@ static void unconfirmed(segue__admin *admin, segue__http_request *request, bool 
     segue__buf_addf(&body, "unconfirmed: generation %" PRIu64 " is live until ",
                     result->generation);
     segue__render_time(&body, hold.unconfirmed_until_wall_ms);
-    segue__buf_addf(&body,
-                    " (reload %" PRIu64 ")\nsegue confirm makes it stay, segue rollback takes it "
-                    "back\n",
-                    result->id);
+    segue__buf_addf(
+        &body, " (reload %" PRIu64 ")\nsegue confirm makes it stay, segue rollback reverts it\n",
+        result->id);
   }
   segue__answer(request, 200, json ? "application/json" : "text/plain; charset=utf-8",
                 "Cache-Control: no-store\r\n", &body);
@@ -327,6 +331,7 @@ static void on_outcome(segue__waiter *waiter, int status, segue__result *result)
   segue__admin *admin = call->admin;
   segue__http_request *request = call->request;
   bool json = call->json, plan = call->plan;
+  uint64_t generation = call->generation;
   char if_match[sizeof call->if_match];
   memcpy(if_match, call->if_match, sizeof if_match);
   /* Going back from a generation that nobody confirmed is just that. */
@@ -340,7 +345,7 @@ static void on_outcome(segue__waiter *waiter, int status, segue__result *result)
   else if (status == SEGUE_EUNCONFIRMED)
     unconfirmed(admin, request, json, result);
   else if (status < 0 || !result)
-    refused(request, status);
+    refused(request, status, generation);
   else
     answer(request, json, plan, taken_back, result);
 }
@@ -351,8 +356,8 @@ static void on_waited(segue__timer *timer) {
   segue__engine_forget(call->admin->engine, &call->waiter);
   unlink_call(call);
   segue__answer_error(request, 504, NULL,
-                      "the reload takes longer than the wait that was asked for: it goes on, its "
-                      "outcome will be in /api/v1/reloads");
+                      "the reload takes longer than the requested wait: it goes on, its outcome "
+                      "will be in /api/v1/reloads");
 }
 
 static void on_gone(segue__http_request *request) {
@@ -367,6 +372,6 @@ void segue__calls_close(segue__admin *admin) {
     segue__http_request *request = call->request;
     segue__engine_forget(admin->engine, &call->waiter);
     unlink_call(call);
-    refused(request, SEGUE_ECLOSED);
+    refused(request, SEGUE_ECLOSED, 0);
   }
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * The command line: one table of commands, one of options, and the parser and the help that read
- * them. An option that a command does not know is an error, and both say what was probably meant.
+ * them. An unknown command or option is an error that suggests the nearest known one.
  */
 #include "cli.h"
 #include "cli_table.h"
@@ -13,11 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../admin/admin.h"
+#include "../config/tree.h"
 
-/* Which options a command knows. */
+/* The options of a command. */
 enum {
   POLICY = 1,
   STATE = 2,
@@ -48,112 +50,116 @@ static const command commands[] = {
     {"run", "", "run the daemon in the foreground",
      "Loads the policy and its configuration, then serves until SIGTERM or SIGINT.\n"
      "Exit codes: 0 stopped, 3 the first load was rejected, 4 it failed (a port or the state\n"
-     "folder in use, a module that does not start).",
+     "folder is in use, a module does not start), 6 it was held by a guard.",
      segue__cli_run, POLICY | STATE | SOCKET | LUA_DIR | LOG, 0},
-    {"check", "[FILE]", "judge the policy with its configuration, without a daemon",
-     "Reads what a start would read and runs the policy's check; changes nothing.\n"
-     "Exit codes: 0 good, 3 not, 4 it cannot tell: a file cannot be read.\n"
-     "With --schema SCHEMA it judges one FILE by one JSON Schema (draft 2020-12) instead; both "
-     "may\n"
-     "be YAML or JSON, and one of them \"-\" for standard input. Exit codes: 0 valid, 3 not, 4 a "
-     "file cannot be read or the schema is wrong.",
+    {"check", "[FILE]", "check the policy with its configuration, without a daemon",
+     "Reads the sources as a start does and runs the checks of the policy. The policy is code:\n"
+     "its functions may run commands and send requests here too.\n"
+     "Exit codes: 0 good, 3 rejected, 4 a file cannot be read, 6 held by a guard.\n"
+     "With --schema SCHEMA: validates one FILE against a JSON Schema (draft 2020-12) instead. "
+     "Both\n"
+     "may be YAML or JSON, and one of them \"-\" for standard input. Exit codes: 0 valid, 3 not\n"
+     "valid, 4 a file cannot be read or the schema is wrong.",
      segue__cli_check, POLICY | LUA_DIR | JSON | LOG | SCHEMA, 1},
-    {"plan", "", "what a reload would do, step by step, without doing it",
-     "Asks the daemon; where none runs, everything is new.\n"
+    {"plan", "", "show what a reload would do, without doing it",
+     "Asks the daemon. If no daemon runs, shows the plan of a first start.\n"
      "Exit codes: as reload.",
      segue__cli_plan, REMOTE | LUA_DIR | JSON | LOG, 0},
-    {"reload", "", "reload now, wait, and tell the outcome",
-     "Exit codes: 0 applied or unchanged, 3 rejected, 4 failed or reverted, 5 daemon not\n"
-     "reachable, 6 refused (held, conflict, put off), 1 anything else, such as --wait exceeded.",
+    {"reload", "", "reload now, wait, and print the outcome",
+     "Exit codes: 0 applied or unchanged, 3 rejected, 4 failed or reverted, 5 the daemon is not\n"
+     "reachable, 6 refused (held, frozen, postponed, another generation than --if-match), 1 any\n"
+     "other failure, such as the end of --wait.",
      segue__cli_reload, REMOTE | JSON | WAIT | FORCE | IF_MATCH | ACCEPT_SHRINK, 0},
-    {"status", "", "what runs: generation, modules, sources, the last reload",
-     "Exit codes: 0 ready, 4 running but not ready, 5 daemon not reachable.", segue__cli_status,
-     REMOTE | JSON, 0},
-    {"diff", "[FROM [TO]]", "what changed between two generations",
-     "FROM and TO are generation numbers, live, previous, or (TO) next: what a reload would\n"
-     "bring. Default: previous live.",
+    {"status", "", "show the generation, modules, sources and the last reload",
+     "Exit codes: 0 ready, 4 running but not ready, 5 the daemon is not reachable.",
+     segue__cli_status, REMOTE | JSON, 0},
+    {"diff", "[FROM [TO]]", "show what changed between two generations",
+     "FROM and TO are numbers of generations, live or previous; TO may be next, the generation\n"
+     "that a reload would create. Default: previous live.",
      segue__cli_diff, REMOTE | JSON, 2},
-    {"history", "[ID]", "the last reloads, or all that is kept of one",
-     "Newest first: when, what came of it, the generation that was live afterwards, and who "
-     "asked.\n"
-     "Survives the daemon. With --audit: who asked for what, and who was refused.",
+    {"history", "[ID]", "list the last reloads, or show one",
+     "Lists the newest first: time, outcome, the generation that was live afterwards, cause. The\n"
+     "history survives the daemon. With --audit: lists requests to the admin API instead.",
      segue__cli_history, REMOTE | JSON | LIMIT | AUDIT, 1},
-    {"why", "PATH", "who set a value, where, and since which generation",
+    {"why", "PATH", "show where a value was written and which reload set it",
      "PATH is like listen.port or upstreams[0].weight.", segue__cli_why, REMOTE | JSON, 1},
-    {"rollback", "[GENERATION]", "bring back a generation, files and policy and all",
-     "Without a number: the one before the live one. A reload like any other: checked, prepared,\n"
-     "confirmed. It stays until what the sources say changes, or a forced reload.\n"
+    {"rollback", "[GENERATION]", "make an earlier generation live again, with its policy",
+     "Without GENERATION: the one before the live one. It is checked, prepared and confirmed as\n"
+     "in any reload. It stays live until the sources change or a reload is forced.\n"
      "Exit codes: as reload.",
      segue__cli_rollback, REMOTE | JSON | WAIT, 1},
-    {"confirm", "", "the generation that waits to be confirmed is good",
-     "Exit codes: as reload; 6 if none waits.", segue__cli_confirm, REMOTE | JSON | WAIT, 0},
-    {"freeze", "WHY", "nothing new goes live until unfreeze, not even by a restart",
-     "Triggers are remembered; who asks for a reload is refused with the reason.",
+    {"confirm", "", "confirm the generation that waits for it",
+     "Exit codes: as reload; 6 if no generation waits.", segue__cli_confirm, REMOTE | JSON | WAIT,
+     0},
+    {"freeze", "WHY", "let no new generation go live until unfreeze, also after a restart",
+     "Triggers are remembered; explicit reloads are refused with WHY as the reason.\n"
+     "Exit codes: 0 done, 5 the daemon is not reachable, 6 reloads are frozen already.",
      segue__cli_freeze, REMOTE | JSON, 1},
-    {"unfreeze", "", "reloads go on; what was triggered meanwhile runs now",
-     "Exit codes: 0 done, 5 daemon not reachable, 6 reloads were not frozen.", segue__cli_unfreeze,
-     REMOTE | JSON, 0},
-    {"init", "[FOLDER]", "write a commented starter: reload.lua and config.yaml",
+    {"unfreeze", "", "allow reloads again, and run those that were triggered meanwhile",
+     "Exit codes: 0 done, 5 the daemon is not reachable, 6 reloads were not frozen.",
+     segue__cli_unfreeze, REMOTE | JSON, 0},
+    {"init", "[FOLDER]", "write a commented reload.lua and config.yaml to start from",
      "Never overwrites a file.", segue__cli_init, 0, 1},
-    {"test", "[DIR|FILE]", "run the specs of a policy, under a simulated clock",
-     "Runs the files that end in _spec.lua with busted, which has to be installed (the Debian\n"
-     "package lua-busted). segue.testing gives them rehearsals of a policy, by default that of "
-     "-c.\n"
-     "With --replay a recorded incident is replayed against the policy instead, and what it would\n"
-     "have decided otherwise is told.\n"
-     "Exit codes: 0 all passed (nothing is decided otherwise), 3 not, 4 it cannot be run.",
+    {"test", "[DIR|FILE]", "run the specs of a policy with a simulated clock",
+     "Runs the files that end in _spec.lua with busted (the Debian package lua-busted). They use\n"
+     "segue.testing, by default with the policy of -c.\n"
+     "With --replay: replays a recorded incident with the policy instead, and reports each reload\n"
+     "that ends differently.\n"
+     "Exit codes: 0 all passed (no difference), 3 not, 4 the specs cannot be run.",
      segue__cli_test, POLICY | LUA_DIR | JSON | REPLAY, 1},
-    {"record", "[FILE]", "write down an incident for segue test --replay",
-     "From now on, what each reload reads, and what comes of it, until it is interrupted. FILE is "
-     "a\n"
-     "new one; by default it is printed. It holds whole files, secrets and all.",
+    {"record", "[FILE]", "record an incident for segue test --replay",
+     "Records what each reload reads and its outcome until it is interrupted. FILE must not exist\n"
+     "yet; without it the recording is printed. It contains whole files, with their secrets.",
      segue__cli_record, REMOTE | DURATION, 1},
-    {"completion", "SHELL", "print the completion of a shell: bash or zsh",
-     "It is installed with the program. By hand: source <(segue completion bash), or put what\n"
-     "segue completion zsh prints into a file _segue in a folder of $fpath.",
+    {"completion", "SHELL", "print the completion for a shell: bash or zsh",
+     "It is installed with the program. Manually: source <(segue completion bash), or write the\n"
+     "output of segue completion zsh into a file _segue in a folder of $fpath.",
      segue__cli_completion, 0, 1},
     {"version", "", "print the version", NULL, version, JSON, 0},
-    {"help", "[COMMAND]", "this text, or that of a command", NULL, help, 0, 1},
+    {"help", "[COMMAND]", "print this help, or that of a command", NULL, help, 0, 1},
 };
 enum { WITH_MAX = sizeof((segue__cli *)0)->with / sizeof(char *) };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
 
 #define FIELD(name) offsetof(segue__cli, name)
 static const option options[] = {
-    {"policy", 'c', "FILE", "the policy (default: ./reload.lua)", POLICY, FIELD(policy)},
+    {"policy", 'c', "FILE", "the policy, or the folder of a reload.lua (default: ./reload.lua)",
+     POLICY, FIELD(policy)},
     {"state", 0, "FOLDER",
      "state folder (default: $STATE_DIRECTORY, else .segue beside the policy)", STATE,
      FIELD(state)},
-    {"socket", 0, "PATH", "control socket (default: control.sock in the state folder)", SOCKET,
+    {"socket", 0, "PATH",
+     "control socket (default: in the state folder; commands: $SEGUE_SOCKET first)", SOCKET,
      FIELD(socket)},
     {"url", 0, "URL", "ask a listener, such as https://host:9443, instead of the socket", URL,
      FIELD(url)},
-    {"token-file", 0, "FILE", "with --url: a file with the token to show", URL, FIELD(token_file)},
-    {"cacert", 0, "FILE", "with --url: trust this CA (default: the system's)", URL, FIELD(cacert)},
-    {"cert", 0, "FILE", "with --url: the certificate to show", URL, FIELD(cert)},
-    {"key", 0, "FILE", "with --url: its key", URL, FIELD(key)},
-    {"json", 0, NULL, "print JSON", JSON, FIELD(json)},
+    {"token-file", 0, "FILE", "with --url: a file with the token to send", URL, FIELD(token_file)},
+    {"cacert", 0, "FILE", "with --url: trust this CA (default: those of the system)", URL,
+     FIELD(cacert)},
+    {"cert", 0, "FILE", "with --url: the client certificate to send", URL, FIELD(cert)},
+    {"key", 0, "FILE", "with --url: the key of the client certificate", URL, FIELD(key)},
+    {"json", 0, NULL, "print JSON, also for errors", JSON, FIELD(json)},
     {"wait", 0, "TIME", "wait at most this long, such as 5s; 0 does not wait", WAIT, FIELD(wait)},
     {"force", 0, NULL, "reload even if nothing changed", FORCE, FIELD(force)},
-    {"accept-shrink", 0, NULL, "once, let through what a guard holds: too little, or too old",
+    {"accept-shrink", 0, NULL, "accept once what a guard holds: too little, or too old",
      ACCEPT_SHRINK, FIELD(accept_shrink)},
     {"if-match", 0, "GENERATION", "only if this generation (number or hash) is live", IF_MATCH,
      FIELD(if_match)},
-    {"schema", 0, "SCHEMA", "judge FILE by this schema", SCHEMA, FIELD(schema)},
+    {"schema", 0, "SCHEMA", "validate FILE against this schema", SCHEMA, FIELD(schema)},
     {"with", 0, "[URI=]FILE",
-     "with --schema: a file that it refers to, and as what; again for more", SCHEMA, FIELD(with)},
-    {"replay", 0, "FILE", "replay what segue record wrote against the policy of -c", REPLAY,
+     "with --schema: a document that the schema refers to; may be repeated", SCHEMA, FIELD(with)},
+    {"replay", 0, "FILE", "replay a recording of segue record with the policy of -c", REPLAY,
      FIELD(replay)},
     {"for", 0, "TIME", "record for so long, such as 10m", DURATION, FIELD(duration)},
-    {"formats", 0, NULL, "with --schema: \"format\" is a rule, not a remark", SCHEMA,
+    {"formats", 0, NULL, "with --schema: \"format\" is a rule, not only a note", SCHEMA,
      FIELD(formats)},
-    {"audit", 0, NULL, "who asked the daemon for what, instead of reloads", AUDIT, FIELD(audit)},
-    {"limit", 0, "N", "at most so many (default: 20)", LIMIT, FIELD(limit)},
+    {"audit", 0, NULL, "list requests to the admin API instead of reloads", AUDIT, FIELD(audit)},
+    {"limit", 0, "N", "list at most so many (default: 20)", LIMIT, FIELD(limit)},
     {"log-format", 0, "FORMAT", "text or json", LOG, FIELD(log_format)},
     {"log-level", 0, "LEVEL", "error, warn, info or debug", LOG, FIELD(log_level)},
-    {"lua-dir", 0, "FOLDER", "the Lua half (default: beside the program, or as installed)", LUA_DIR,
-     FIELD(lua_dir)},
-    {"help", 'h', NULL, "this text", 0, FIELD(help)},
+    {"lua-dir", 0, "FOLDER", "Lua files of segue (default: beside the program, or as installed)",
+     LUA_DIR, FIELD(lua_dir)},
+    {"help", 'h', NULL, "print this help", 0, FIELD(help)},
 };
 enum { OPTION_COUNT = sizeof options / sizeof *options };
 
@@ -171,13 +177,28 @@ bool segue__cli_takes(const segue__command *c, const segue__option *o) {
 
 /* ---- Output ---------------------------------------------------------------------------------- */
 
+/* Set once, by --json. A script that parses the output must find JSON there whatever happened. */
+static bool failures_as_json;
+
+static void print_failure_json(int code, const char *sentence) {
+  segue__buf out;
+  segue__buf_init(&out);
+  segue__buf_adds(&out, "{\"error\":");
+  segue__json_string(&out, sentence, strlen(sentence));
+  segue__buf_addf(&out, ",\"exit_code\":%d}\n", code);
+  segue__cli_print(code, &out);
+}
+
 int segue__cli_fail(int code, const char *format, ...) {
+  char sentence[2048];
   va_list args;
-  fputs("segue: ", stderr);
   va_start(args, format);
-  vfprintf(stderr, format, args);
+  vsnprintf(sentence, sizeof sentence, format, args);
   va_end(args);
-  fputc('\n', stderr);
+  if (failures_as_json)
+    print_failure_json(code, sentence);
+  else
+    fprintf(stderr, "segue: %s\n", sentence);
   return code;
 }
 
@@ -223,7 +244,7 @@ static void help_all(void) {
        "\nUsage: segue COMMAND [OPTIONS]\n\nCommands:");
   for (size_t i = 0; i < COMMAND_COUNT; i++)
     printf("  %-10s %-12s %s\n", commands[i].name, commands[i].arguments, commands[i].summary);
-  puts("\nsegue help COMMAND tells more of each.");
+  puts("\nsegue help COMMAND describes one of them.");
 }
 
 /* ---- Parsing --------------------------------------------------------------------------------- */
@@ -239,7 +260,7 @@ static int unknown_command(const char *name) {
   for (size_t i = 0; i < COMMAND_COUNT; i++)
     names[i] = commands[i].name;
   const char *meant = segue__nearest(name, names, COMMAND_COUNT);
-  return segue__cli_fail(SEGUE__EXIT_USAGE, "there is no command \"%s\"%s%s%s", name,
+  return segue__cli_fail(SEGUE__EXIT_USAGE, "there is no command \"%.60s\"%s%s%s", name,
                          meant ? ": did you mean \"" : ": segue help lists them",
                          meant ? meant : "", meant ? "\"?" : "");
 }
@@ -255,7 +276,7 @@ static int help(const segue__cli *cli) {
   return SEGUE__EXIT_OK;
 }
 
-/* name: as written, up to "=" if there is one */
+/* len: of the name as written, up to "=" if there is one. */
 static const option *find_option(const char *arg, size_t len) {
   for (size_t i = 0; i < OPTION_COUNT; i++) {
     const option *o = &options[i];
@@ -281,7 +302,7 @@ static int unknown_option(const command *c, const char *arg, size_t len) {
 
 static void set_option(segue__cli *cli, const option *o, const char *value) {
   void *field = (char *)cli + o->offset;
-  if (o->offset == FIELD(with)) /* this one adds up */
+  if (o->offset == FIELD(with)) /* may be repeated */
     cli->with[cli->with_count++] = value;
   else if (o->value)
     *(const char **)field = value;
@@ -289,7 +310,7 @@ static void set_option(segue__cli *cli, const option *o, const char *value) {
     *(bool *)field = true;
 }
 
-/* One option at argv[*i]; moves *i over its value. */
+/* Parses one option at argv[*i]; moves *i over its value. */
 static int parse_option(segue__cli *cli, const command *c, char **argv, int argc, int *i) {
   const char *arg = argv[*i];
   size_t len = arg[1] == '-' ? strcspn(arg, "=") : strlen(arg);
@@ -334,8 +355,27 @@ static const char *command_name(int argc, char **argv) {
   return argv[1];
 }
 
+/* -c FOLDER is FOLDER/reload.lua. */
+static int find_policy(segue__cli *cli) {
+  struct stat st;
+  cli->policy_given = cli->policy != NULL;
+  if (!cli->policy) {
+    cli->policy = "reload.lua";
+    return 0;
+  }
+  if (stat(cli->policy, &st) < 0 || !S_ISDIR(st.st_mode)) return 0;
+  size_t len = strlen(cli->policy), size = sizeof cli->policy_path;
+  while (len > 1 && cli->policy[len - 1] == '/')
+    len--;
+  if ((size_t)snprintf(cli->policy_path, size, "%.*s%sreload.lua", (int)len, cli->policy,
+                       cli->policy[len - 1] == '/' ? "" : "/") >= size)
+    return segue__cli_fail(SEGUE__EXIT_USAGE, "-c FILE must be shorter than %zu bytes", size - 11);
+  cli->policy = cli->policy_path;
+  return 0;
+}
+
 int segue__cli_main(int argc, char **argv) {
-  segue__cli cli = {.policy = "reload.lua"};
+  segue__cli cli = {0};
   const char *name = command_name(argc, argv);
   signal(SIGPIPE, SIG_IGN);
   if (!name) {
@@ -352,5 +392,8 @@ int segue__cli_main(int argc, char **argv) {
     help_command(c);
     return SEGUE__EXIT_OK;
   }
-  return c->run(&cli);
+  failures_as_json = cli.json;
+  rc = find_policy(&cli);
+  if (rc == 0) rc = segue__cli_check_options(&cli);
+  return rc ? rc : c->run(&cli);
 }

@@ -11,7 +11,7 @@
 #include "../os/mem.h"
 #include "../segue.h"
 
-/* What a script and systemd see. */
+/* Exit codes, for scripts and systemd. */
 enum {
   SEGUE__EXIT_OK = 0, /* applied or unchanged */
   SEGUE__EXIT_UNEXPECTED = 1,
@@ -19,7 +19,7 @@ enum {
   SEGUE__EXIT_REJECTED = 3,
   SEGUE__EXIT_FAILED = 4, /* failed or reverted; a start that could not get what it needs */
   SEGUE__EXIT_UNREACHABLE = 5,
-  SEGUE__EXIT_REFUSED = 6 /* held, conflict, put off, not kept */
+  SEGUE__EXIT_REFUSED = 6 /* held, conflict, postponed, not kept */
 };
 
 typedef struct segue__cli {
@@ -30,6 +30,8 @@ typedef struct segue__cli {
   int with_count;
   const char *args[4];
   int arg_count;
+  bool policy_given;     /* -c */
+  char policy_path[512]; /* of -c FOLDER */
 } segue__cli;
 
 /* Each returns an exit code. */
@@ -54,19 +56,26 @@ int segue__cli_record(const segue__cli *cli);
 /* The plan of a first load, where no daemon runs. */
 int segue__cli_plan_offline(const segue__cli *cli);
 
+/* arguments.c: each returns 0, or prints what a value must be and returns the exit code. */
+int segue__cli_check_options(const segue__cli *cli);
+int segue__cli_check_reload_id(const char *text);
+int segue__cli_check_generation(const char *text);
+int segue__cli_check_side(const char *name, const char *text, bool next); /* FROM, TO of diff */
+
 /* Parses a command line and runs its command. */
 int segue__cli_main(int argc, char **argv);
 
-/* "segue: ..." on standard error; returns code. */
+/* Prints "segue: ..." on standard error, or under --json {"error":"...","exit_code":N} on standard
+ * output; returns code. */
 int segue__cli_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* The buffer on standard output; frees it. Returns code, or UNEXPECTED where it cannot be told. */
+/* Prints the buffer on standard output and frees it. Returns code, or UNEXPECTED if that fails. */
 int segue__cli_print(int code, segue__buf *text);
-/* Is standard output (1) or error (2) a terminal that wants colour? */
+/* Is standard output (1) or error (2) a terminal that shows colour? */
 bool segue__cli_colour(int fd);
 
-/* status as human table; body is the answer of /api/v1/status. 0 or a negative code. */
+/* Append a JSON answer as a table for people. 0 or a negative code; 1: the status is "ready". */
 int segue__table_status(segue__buf *out, const char *body, size_t len, bool colour);
-/* The sentence in an answer that is an error, as JSON or as text. */
+/* Copies the sentence out of an answer that is an error, in JSON or in text. */
 void segue__table_error(const char *body, size_t len, char *out, size_t size);
 int segue__table_diff(segue__buf *out, const char *body, size_t len, bool colour);
 int segue__table_history(segue__buf *out, const char *body, size_t len, bool colour);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The commands that ask a running daemon: one request over the control socket, its answer on
- * standard output, its status as exit code.
+ * The commands that ask a running daemon: each sends one request over the control socket or to a
+ * URL, prints the answer, and ends with the exit code that stands for its status.
  */
 #include <stdio.h>
 #include <string.h>
@@ -12,50 +12,51 @@
 
 typedef struct question {
   const char *method, *path;
-  bool json;            /* how the answer is wanted */
+  bool json;            /* the wanted form of the answer */
   const char *if_match; /* or NULL */
 } question;
+
+/* One request with these headers; the last one in the list is for the token. */
+static int call(const segue__cli *cli, const question *q, const char **headers, size_t count,
+                uint64_t timeout_ms, segue__http_answer *out, segue_error *err) {
+  segue__http_call_options options;
+  segue__reach reach;
+  int rc = segue__reach_init(&reach, cli, q->path, err);
+  if (reach.authorization[0]) headers[count] = reach.authorization;
+  segue__http_call_options_init(&options);
+  segue__reach_set(&reach, cli, &options);
+  options.method = q->method;
+  options.headers = headers;
+  options.timeout_ms = timeout_ms;
+  if (rc == 0) {
+    rc = segue__http_call(&options, out, err);
+    if ((rc == UV_ECONNREFUSED || rc == UV_EACCES) && reach.socket[0])
+      rc = segue__reach_explain(&reach, cli, err);
+  }
+  segue__reach_deinit(&reach);
+  return rc;
+}
 
 static int ask(const segue__cli *cli, const question *q, segue__http_answer *out,
                segue_error *err) {
   char if_match[128];
   const char *headers[4] = {q->json ? "Accept: application/json" : "Accept: text/plain"};
   size_t count = 1;
-  segue__http_call_options options;
-  segue__reach reach;
-  int rc = segue__reach_init(&reach, cli, q->path, err);
   if (q->if_match) {
     snprintf(if_match, sizeof if_match, "If-Match: %s", q->if_match);
     headers[count++] = if_match;
   }
-  if (reach.authorization[0]) headers[count] = reach.authorization;
-  segue__http_call_options_init(&options);
-  segue__reach_set(&reach, cli, &options);
-  options.method = q->method;
-  options.headers = headers;
-  if (rc == 0) rc = segue__http_call(&options, out, err);
-  segue__reach_deinit(&reach);
-  return rc;
+  return call(cli, q, headers, count, 0, out, err);
 }
 
 int segue__cli_call(const segue__cli *cli, const char *method, const char *path,
                     uint64_t timeout_ms, segue__http_answer *out, segue_error *err) {
   const char *headers[2] = {NULL};
-  segue__http_call_options options;
-  segue__reach reach;
-  int rc = segue__reach_init(&reach, cli, path, err);
-  if (reach.authorization[0]) headers[0] = reach.authorization;
-  segue__http_call_options_init(&options);
-  segue__reach_set(&reach, cli, &options);
-  options.method = method;
-  options.headers = headers;
-  options.timeout_ms = timeout_ms;
-  if (rc == 0) rc = segue__http_call(&options, out, err);
-  segue__reach_deinit(&reach);
-  return rc;
+  question q = {.method = method, .path = path};
+  return call(cli, &q, headers, 0, timeout_ms, out, err);
 }
 
-/* The same with a path that was built; frees it. */
+/* Asks for a path in a buffer, and frees the buffer. */
 static int ask_at(const segue__cli *cli, question q, segue__buf *path, segue__http_answer *out,
                   segue_error *err) {
   int rc = UV_ENOMEM;
@@ -91,7 +92,7 @@ static int exit_code(int status) {
   }
 }
 
-/* A good answer goes to standard output, so does any JSON; the rest is told as an error. */
+/* Prints a good answer and any JSON on standard output, and everything else as an error. */
 static int show(const segue__cli *cli, const segue__http_answer *answer, int code) {
   bool result = answer->status == 200 || answer->status == 422 || answer->status == 409 ||
                 answer->status == 500 || code == SEGUE__EXIT_OK;
@@ -121,7 +122,7 @@ static int unreachable(const segue_error *err) {
                          "%s", err->message);
 }
 
-/* A value for a query: everything but letters, digits, "-", "." and "_" is escaped. */
+/* Appends a value for a query: escapes everything but letters, digits, "-", "." and "_". */
 static void add_escaped(segue__buf *out, const char *s) {
   for (; *s; s++) {
     unsigned char c = (unsigned char)*s;
@@ -160,8 +161,8 @@ int segue__cli_plan(const segue__cli *cli) {
   segue__http_answer answer = {0};
   question q = {"POST", "/api/v1/plan", cli->json, NULL};
   int rc = ask(cli, &q, &answer, &err);
-  bool nobody = rc == UV_ECONNREFUSED || rc == UV_ENOENT;
-  if (nobody && !cli->url) return segue__cli_plan_offline(cli);
+  /* A command that names its daemon must not get the plan of a first start instead. */
+  if (rc == UV_ECONNREFUSED && !segue__reach_is_named(cli)) return segue__cli_plan_offline(cli);
   if (rc < 0) return unreachable(&err);
   rc = show(cli, &answer, exit_code(answer.status));
   segue__http_answer_deinit(&answer);
@@ -170,7 +171,7 @@ int segue__cli_plan(const segue__cli *cli) {
 
 typedef int table(segue__buf *out, const char *body, size_t len, bool colour);
 
-/* Prints a JSON answer as it is, or as a table; the table's result becomes the exit code by map. */
+/* Prints a JSON answer as it is, or as a table. map: the exit codes for the table's results. */
 static int show_table(const segue__cli *cli, const segue__http_answer *answer, table *draw,
                       const int map[2]) {
   segue__buf out;
@@ -203,7 +204,7 @@ int segue__cli_status(const segue__cli *cli) {
 
 /* ---- Operators' decisions ---- */
 
-/* One POST whose answer is shown as it is. */
+/* One POST; prints its answer as it is. */
 static int decide(const segue__cli *cli, segue__buf *path, bool is_run) {
   segue_error err;
   segue__http_answer answer = {0};
@@ -228,12 +229,11 @@ static void add_wait(segue__buf *path, const segue__cli *cli) {
 
 int segue__cli_rollback(const segue__cli *cli) {
   segue__buf path;
+  int rc = cli->arg_count ? segue__cli_check_generation(cli->args[0]) : 0;
+  if (rc) return rc;
   segue__buf_init(&path);
   segue__buf_adds(&path, "/api/v1/rollback?");
-  if (cli->arg_count) {
-    segue__buf_adds(&path, "to=");
-    add_escaped(&path, cli->args[0]);
-  }
+  if (cli->arg_count) segue__buf_addf(&path, "to=%s", cli->args[0]);
   add_wait(&path, cli);
   return decide(cli, &path, true);
 }
@@ -250,8 +250,8 @@ int segue__cli_freeze(const segue__cli *cli) {
   segue__buf path;
   if (!cli->arg_count || !cli->args[0][0])
     return segue__cli_fail(SEGUE__EXIT_USAGE,
-                           "say why, for whoever wonders at night: segue freeze \"release "
-                           "weekend\"");
+                           "segue freeze needs WHY, the reason that others will see, such as "
+                           "\"release weekend\"");
   segue__buf_init(&path);
   segue__buf_adds(&path, "/api/v1/freeze?why=");
   add_escaped(&path, cli->args[0]);
@@ -265,21 +265,21 @@ int segue__cli_unfreeze(const segue__cli *cli) {
   return decide(cli, &path, false);
 }
 
-/* ---- What was ---- */
+/* ---- The past ---- */
 
-/* For questions about what is kept: a reload or generation that is not (any more) cannot be had,
- * whatever is wanted of it; what cannot be one was a slip of the one who asked. */
+/* Questions about kept reloads and generations: one that is not kept is a refusal, one that cannot
+ * exist is a wrong argument. */
 static int kept_code(int status) {
   if (status == 400) return SEGUE__EXIT_USAGE;
   return status == 404 ? SEGUE__EXIT_REFUSED : exit_code(status);
 }
 
-/* A path that leads nowhere is a slip. */
+/* A path without a value is a wrong argument. */
 static int why_code(int status) {
   return status == 404 ? SEGUE__EXIT_USAGE : kept_code(status);
 }
 
-/* One GET, shown as a table. */
+/* One GET; prints its answer as a table. */
 static int look(const segue__cli *cli, segue__buf *path, table *draw, int (*code)(int status)) {
   static const int map[2] = {SEGUE__EXIT_OK, SEGUE__EXIT_OK};
   segue_error err;
@@ -295,14 +295,9 @@ static int look(const segue__cli *cli, segue__buf *path, table *draw, int (*code
 int segue__cli_history(const segue__cli *cli) {
   segue__buf path;
   if (cli->audit && cli->arg_count)
-    return segue__cli_fail(SEGUE__EXIT_USAGE,
-                           "--audit lists who asked for what, '%.60s' is one reload: ask for one "
-                           "of both",
-                           cli->args[0]);
-  if (cli->arg_count && cli->args[0][strspn(cli->args[0], "0123456789")])
-    return segue__cli_fail(SEGUE__EXIT_USAGE,
-                           "'%.60s' is no number of a reload: segue history lists them",
-                           cli->args[0]);
+    return segue__cli_fail(SEGUE__EXIT_USAGE, "segue history takes ID or --audit, not both");
+  int rc = cli->arg_count ? segue__cli_check_reload_id(cli->args[0]) : 0;
+  if (rc) return rc;
   segue__buf_init(&path);
   segue__buf_adds(&path, cli->audit ? "/api/v1/audit" : "/api/v1/reloads");
   if (cli->arg_count) {
@@ -318,14 +313,14 @@ int segue__cli_history(const segue__cli *cli) {
 int segue__cli_why(const segue__cli *cli) {
   segue__buf path;
   if (!cli->arg_count)
-    return segue__cli_fail(SEGUE__EXIT_USAGE, "say of which value: segue why listen.port");
+    return segue__cli_fail(SEGUE__EXIT_USAGE, "segue why needs PATH, such as listen.port");
   segue__buf_init(&path);
   segue__buf_adds(&path, "/api/v1/why?path=");
   add_escaped(&path, cli->args[0]);
   return look(cli, &path, segue__table_why, why_code);
 }
 
-/* Names given as from and to; "next" alone is live against next. */
+/* "next" alone compares the live generation with the next one. */
 static void diff_path(segue__buf *out, const segue__cli *cli) {
   bool only_next = cli->arg_count == 1 && strcmp(cli->args[0], "next") == 0;
   segue__buf_adds(out, "/api/v1/diff?");
@@ -343,15 +338,28 @@ static void diff_path(segue__buf *out, const segue__cli *cli) {
   }
 }
 
+static int check_sides(const segue__cli *cli) {
+  if (cli->arg_count == 1) return segue__cli_check_side("FROM", cli->args[0], true);
+  if (!cli->arg_count) return 0;
+  int rc = segue__cli_check_side("FROM", cli->args[0], false);
+  if (rc == 0) rc = segue__cli_check_side("TO", cli->args[1], true);
+  if (rc == 0 && !strcmp(cli->args[1], "next") && strcmp(cli->args[0], "live") != 0)
+    rc = segue__cli_fail(SEGUE__EXIT_USAGE, "FROM must be live where TO is next, not \"%.60s\"",
+                         cli->args[0]);
+  return rc;
+}
+
 int segue__cli_diff(const segue__cli *cli) {
   static const int map[2] = {SEGUE__EXIT_OK, SEGUE__EXIT_OK};
   segue_error err;
   segue__http_answer answer = {0};
   segue__buf path;
+  int rc = check_sides(cli);
+  if (rc) return rc;
   segue__buf_init(&path);
   diff_path(&path, cli);
   bool next = cli->arg_count && strcmp(cli->args[cli->arg_count - 1], "next") == 0;
-  int rc = ask_at(cli, (question){"GET", NULL, cli->json || !next, NULL}, &path, &answer, &err);
+  rc = ask_at(cli, (question){"GET", NULL, cli->json || !next, NULL}, &path, &answer, &err);
   if (rc < 0) return unreachable(&err);
   if (answer.status == 200 && !next)
     rc = show_table(cli, &answer, segue__table_diff, map);

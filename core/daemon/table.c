@@ -34,6 +34,28 @@ int64_t segue__table_number(const segue_node *node, const char *path) {
   return n;
 }
 
+const char *segue__table_generation(const segue_node *node, const char *path, char buf[24]) {
+  int64_t n = segue__table_number(node, path);
+  snprintf(buf, 24, n ? "%" PRId64 : "-", n);
+  return buf;
+}
+
+int segue__table_width(const segue_node *list, const char *path, const char *title) {
+  size_t width = strlen(title);
+  for (size_t i = 0; i < segue_node_count(list); i++) {
+    size_t len = strlen(segue__table_text(segue_node_at(list, i, NULL), path));
+    if (len > width) width = len;
+  }
+  return width < 60 ? (int)width : 60;
+}
+
+void segue__table_place(segue__buf *out, const segue_node *node) {
+  int64_t line = segue__table_number(node, "line"), column = segue__table_number(node, "column");
+  segue__buf_adds(out, segue__table_text(node, "file"));
+  if (line) segue__buf_addf(out, ":%" PRId64, line);
+  if (line && column) segue__buf_addf(out, ":%" PRId64, column);
+}
+
 static bool flag(const segue_node *node, const char *path) {
   bool b = false;
   segue_node_bool(segue_node_get(node, path), &b);
@@ -79,14 +101,11 @@ void segue__table_errors(segue__buf *out, const segue_node *list, const char *in
   for (size_t i = 0; i < segue_node_count(list); i++) {
     const segue_node *error = segue_node_at(list, i, NULL);
     segue__buf_adds(out, indent);
-    if (segue__table_given(error, "file"))
-      segue__buf_addf(out, "%s:", segue__table_text(error, "file"));
-    if (segue__table_given(error, "line"))
-      segue__buf_addf(out, "%" PRId64 ":", segue__table_number(error, "line"));
-    if (segue__table_given(error, "column"))
-      segue__buf_addf(out, "%" PRId64 ":", segue__table_number(error, "column"));
-    segue__buf_addf(out, "%s%s", segue__table_given(error, "file") ? " " : "",
-                    segue__table_text(error, "message"));
+    if (segue__table_given(error, "file")) {
+      segue__table_place(out, error);
+      segue__buf_adds(out, ": ");
+    }
+    segue__buf_adds(out, segue__table_text(error, "message"));
     if (segue__table_given(error, "path"))
       segue__buf_addf(out, " (at %s)", segue__table_text(error, "path"));
     segue__buf_addc(out, '\n');
@@ -124,9 +143,12 @@ static void add_head(segue__buf *out, const segue_node *status, bool colour) {
                     segue__table_text(status, "stale_since"),
                     segue__table_paint(colour, "\033[0m"));
   add_decisions(out, status, colour);
-  segue__buf_addf(out, "\n%-12s %" PRId64 " (%s)\n%-12s ", "generation",
-                  segue__table_number(status, "generation"), segue__table_text(status, "hash"),
-                  "process");
+  if (segue__table_number(status, "generation"))
+    segue__buf_addf(out, "\n%-12s %" PRId64 " (%s)\n%-12s ", "generation",
+                    segue__table_number(status, "generation"), segue__table_text(status, "hash"),
+                    "process");
+  else
+    segue__buf_addf(out, "\n%-12s none is live yet\n%-12s ", "generation", "process");
   segue__buf_addf(out, "pid %" PRId64 ", segue %s, up ", segue__table_number(status, "pid"),
                   segue__table_text(status, "version"));
   add_uptime(out, status);
@@ -169,15 +191,19 @@ static void add_last(segue__buf *out, const segue_node *status, bool colour) {
 }
 
 static void add_modules(segue__buf *out, const segue_node *list) {
+  int name = segue__table_width(list, "name", "MODULE");
+  int state = segue__table_width(list, "state", "STATE");
+  int gate = segue__table_width(list, "gate", "GATE");
   if (segue_node_count(list))
-    segue__buf_addf(out, "\n%-16s %-10s %-10s %-10s %s\n", "MODULE", "STATE", "GATE", "REPLACE",
-                    "GENERATION");
+    segue__buf_addf(out, "\n%-*s  %-*s  %-*s  %-8s  %s\n", name, "MODULE", state, "STATE", gate,
+                    "GATE", "REPLACE", "GENERATION");
   for (size_t i = 0; i < segue_node_count(list); i++) {
     const segue_node *module = segue_node_at(list, i, NULL);
-    segue__buf_addf(out, "%-16s %-10s %-10s %-10s %" PRId64 "\n", segue__table_text(module, "name"),
-                    segue__table_text(module, "state"), segue__table_text(module, "gate"),
-                    segue__table_text(module, "replace"),
-                    segue__table_number(module, "generation"));
+    char generation[24];
+    segue__buf_addf(out, "%-*s  %-*s  %-*s  %-8s  %s\n", name, segue__table_text(module, "name"),
+                    state, segue__table_text(module, "state"), gate,
+                    segue__table_text(module, "gate"), segue__table_text(module, "replace"),
+                    segue__table_generation(module, "generation", generation));
     const segue_node *listen = segue_node_get(module, "listen");
     for (size_t k = 0; k < segue_node_count(listen); k++) {
       const char *url = "-";
@@ -212,13 +238,14 @@ static void add_source_detail(segue__buf *out, const segue_node *source) {
 }
 
 static void add_sources(segue__buf *out, const segue_node *list) {
+  int name = segue__table_width(list, "name", "SOURCE");
   if (segue_node_count(list))
-    segue__buf_addf(out, "\n%-32s %-6s %-6s %-11s %9s %8s  %s\n", "SOURCE", "KIND", "HEALTH",
-                    "STRATEGY", "DOCUMENTS", "FAILURES", "LAST SUCCESS");
+    segue__buf_addf(out, "\n%-*s  %-8s  %-6s  %-11s  %9s  %8s  %s\n", name, "SOURCE", "KIND",
+                    "HEALTH", "STRATEGY", "DOCUMENTS", "FAILURES", "LAST SUCCESS");
   for (size_t i = 0; i < segue_node_count(list); i++) {
     const segue_node *source = segue_node_at(list, i, NULL);
     segue__buf_addf(
-        out, "%-32s %-6s %-6s %-11s %9" PRId64 " %8" PRId64 "  %s\n",
+        out, "%-*s  %-8s  %-6s  %-11s  %9" PRId64 "  %8" PRId64 "  %s\n", name,
         segue__table_text(source, "name"), segue__table_text(source, "kind"), health(source),
         strcmp(segue__table_text(source, "activity"), "idle") == 0
             ? segue__table_text(source, "strategy")

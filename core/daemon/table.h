@@ -13,6 +13,12 @@ int segue__table_parse(const char *body, size_t len, segue__document **out);
 const char *segue__table_text(const segue_node *node, const char *path); /* "-": none */
 int64_t segue__table_number(const segue_node *node, const char *path);   /* 0: none */
 bool segue__table_given(const segue_node *node, const char *path);       /* there, and not null */
+/* The number of a generation as text in buf; "-" where there is none (0). */
+const char *segue__table_generation(const segue_node *node, const char *path, char buf[24]);
+/* How wide a column with this title must be for its texts, at most 60. */
+int segue__table_width(const segue_node *list, const char *path, const char *title);
+/* "file:line:column", without what is 0: a value of the policy has no column. */
+void segue__table_place(segue__buf *out, const segue_node *node);
 const char *segue__table_paint(bool colour, const char *code);
 void segue__table_errors(segue__buf *out, const segue_node *list, const char *indent);
 

@@ -29,28 +29,30 @@ int segue__table_history(segue__buf *out, const char *body, size_t len, bool col
   int rc = parse_list(body, len, "reloads", &answer);
   if (rc < 0) return rc;
   const segue_node *list = segue_node_get(&answer->root, "reloads");
-  segue__buf_addf(out, "%-8s %-26s %-10s %-11s %-8s %s\n", "RELOAD", "ENDED", "OUTCOME",
+  segue__buf_addf(out, "%-8s %-26s %-11s %-11s %-8s %s\n", "RELOAD", "ENDED", "OUTCOME",
                   "GENERATION", "CHANGES", "CAUSE");
   for (size_t i = 0; i < segue_node_count(list); i++) {
     const segue_node *reload = segue_node_at(list, i, NULL);
     const char *outcome = segue__table_text(reload, "outcome");
-    segue__buf_addf(
-        out, "%-8" PRId64 " %-26s %s%-10s%s %-11" PRId64 " %-8" PRId64 " %s\n",
-        segue__table_number(reload, "id"), segue__table_text(reload, "ended"),
-        segue__table_paint(colour, outcome_paint(outcome)), outcome,
-        segue__table_paint(colour, "\033[0m"), segue__table_number(reload, "generation"),
-        segue__table_number(reload, "change_count"), segue__table_text(reload, "cause"));
+    char generation[24];
+    segue__buf_addf(out, "%-8" PRId64 " %-26s %s%-11s%s %-11s %-8" PRId64 " %s\n",
+                    segue__table_number(reload, "id"), segue__table_text(reload, "ended"),
+                    segue__table_paint(colour, outcome_paint(outcome)), outcome,
+                    segue__table_paint(colour, "\033[0m"),
+                    segue__table_generation(reload, "generation", generation),
+                    segue__table_number(reload, "change_count"),
+                    segue__table_text(reload, "cause"));
   }
   segue__document_unref(answer);
   return 0;
 }
 
-static void add_audit(segue__buf *out, const segue_node *row, bool colour) {
+static void add_audit(segue__buf *out, const segue_node *row, int path, int who, bool colour) {
   int64_t status = segue__table_number(row, "status"), folded = segue__table_number(row, "folded");
   segue__buf_addf(out, "%-26s %s%-6" PRId64 "%s %-6s ", segue__table_text(row, "at"),
                   segue__table_paint(colour, status >= 400 ? "\033[31m" : "\033[32m"), status,
                   segue__table_paint(colour, "\033[0m"), segue__table_text(row, "method"));
-  segue__buf_addf(out, "%-32s %-24s %s", segue__table_text(row, "path"),
+  segue__buf_addf(out, "%-*s  %-*s  %s", path, segue__table_text(row, "path"), who,
                   segue__table_text(row, "who"), segue__table_text(row, "peer"));
   if (segue__table_given(row, "reload"))
     segue__buf_addf(out, ", reload %" PRId64, segue__table_number(row, "reload"));
@@ -63,10 +65,12 @@ int segue__table_audit(segue__buf *out, const char *body, size_t len, bool colou
   int rc = parse_list(body, len, "audit", &answer);
   if (rc < 0) return rc;
   const segue_node *list = segue_node_get(&answer->root, "audit");
-  segue__buf_addf(out, "%-26s %-6s %-6s %-32s %-24s %s\n", "AT", "STATUS", "METHOD", "PATH", "WHO",
-                  "FROM");
+  int path = segue__table_width(list, "path", "PATH");
+  int who = segue__table_width(list, "who", "WHO");
+  segue__buf_addf(out, "%-26s %-6s %-6s %-*s  %-*s  %s\n", "AT", "STATUS", "METHOD", path, "PATH",
+                  who, "WHO", "FROM");
   for (size_t i = 0; i < segue_node_count(list); i++)
-    add_audit(out, segue_node_at(list, i, NULL), colour);
+    add_audit(out, segue_node_at(list, i, NULL), path, who, colour);
   segue__document_unref(answer);
   return 0;
 }
@@ -105,10 +109,14 @@ int segue__table_reload(segue__buf *out, const char *body, size_t len, bool colo
   const char *outcome = segue__table_text(reload, "outcome");
   double ms = 0;
   segue_node_double(segue_node_get(reload, "duration_ms"), &ms);
-  segue__buf_addf(out, "reload %" PRId64 ": %s%s%s, generation %" PRId64 " live afterwards\n",
-                  segue__table_number(reload, "id"),
+  segue__buf_addf(out, "reload %" PRId64 ": %s%s%s, ", segue__table_number(reload, "id"),
                   segue__table_paint(colour, outcome_paint(outcome)), outcome,
-                  segue__table_paint(colour, "\033[0m"), segue__table_number(reload, "generation"));
+                  segue__table_paint(colour, "\033[0m"));
+  if (segue__table_number(reload, "generation"))
+    segue__buf_addf(out, "generation %" PRId64 " live afterwards\n",
+                    segue__table_number(reload, "generation"));
+  else
+    segue__buf_adds(out, "no generation live afterwards\n");
   segue__buf_addf(out, "cause        %s (%s)\nstarted      %s, took %.1f ms, last phase %s\n",
                   segue__table_text(reload, "cause"), segue__table_text(reload, "trigger"),
                   segue__table_text(reload, "started"), ms, segue__table_text(reload, "phase"));
@@ -137,13 +145,13 @@ int segue__table_why(segue__buf *out, const char *body, size_t len, bool colour)
                   segue__table_text(why, "path"), segue__table_paint(colour, "\033[0m"));
   segue__json_write(out, segue_node_get(why, "value"), 0);
   segue__buf_addf(out, " (generation %" PRId64 ")\n", segue__table_number(why, "live"));
-  if (segue__table_given(why, "origin"))
-    segue__buf_addf(out, "written in   %s:%" PRId64 ":%" PRId64 " (source %s)\n",
-                    segue__table_text(why, "origin.file"), segue__table_number(why, "origin.line"),
-                    segue__table_number(why, "origin.column"),
-                    segue__table_text(why, "origin.source"));
-  else
-    segue__buf_adds(out, "written in   nowhere: it is not there any more\n");
+  if (segue__table_given(why, "origin")) {
+    segue__buf_adds(out, "written in   ");
+    segue__table_place(out, segue_node_get(why, "origin"));
+    segue__buf_addf(out, " (source %s)\n", segue__table_text(why, "origin.source"));
+  } else {
+    segue__buf_adds(out, "written in   nowhere: it was removed\n");
+  }
   if (!segue__table_given(why, "change")) {
     segue__buf_adds(out, "since        longer than the history goes back\n");
   } else {
@@ -151,7 +159,7 @@ int segue__table_why(segue__buf *out, const char *body, size_t len, bool colour)
     segue_node_bool(segue_node_get(why, "change.exact"), &exact);
     segue__buf_addf(out, "since        generation %" PRId64 "%s, by a change of %s\n",
                     segue__table_number(why, "change.generation"),
-                    exact ? "" : " or a later one that changed too much to be told in full",
+                    exact ? "" : " or a later one with more changes than the history keeps",
                     segue__table_text(why, "change.path"));
     segue__buf_addf(out, "by           reload %" PRId64 " at %s: %s\n",
                     segue__table_number(why, "change.reload.id"),

@@ -68,7 +68,7 @@ int segue__history_audits(segue__history *history, uint64_t limit, segue__buf *o
 /* A JSON array of summaries, newest first: at most `limit`, with ids below `before` (0: all). */
 int segue__history_reloads(segue__history *history, uint64_t limit, uint64_t before,
                            segue__buf *out);
-/* The detail of one. UV_ENOENT: it is not kept (any more). */
+/* The detail of one. UV_ENOENT: it is not in the history. */
 int segue__history_reload(segue__history *history, uint64_t id, segue__buf *out);
 /* The newest generation below `number` whose files are kept. UV_ENOENT: none. */
 int segue__history_before(segue__history *history, uint64_t number, uint64_t *out);
@@ -76,8 +76,13 @@ int segue__history_before(segue__history *history, uint64_t number, uint64_t *ou
 int segue__history_files(segue__history *history, uint64_t generation, segue__files **out);
 int segue__history_snapshot(segue__history *history, uint64_t generation, segue_snapshot **out,
                             segue_error *error);
-/* Which generation before `until` (inclusive) last touched the value at path: JSON {"generation",
- * "path" (the change's own), "exact", "reload": summary}. UV_ENOENT: none that is kept. */
-int segue__history_why(segue__history *history, const char *path, uint64_t until, segue__buf *out);
+/* Finds the newest generation up to `until` (inclusive) that changed the value at path, a value
+ * below it, or a value above it whose path has `min_len` bytes or more. Appends JSON {"generation",
+ * "path" (the change's own), "exact", "reload": summary}. UV_ENOENT: no such change is kept. */
+int segue__history_why(segue__history *history, const char *path, size_t min_len, uint64_t until,
+                       segue__buf *out);
+/* Ends of the paths above this one: "a.b[3].c" has "a.b[3]", "a.b" and "a". A separator inside of
+ * quotes does not count. Returns the length of the next shorter one, 0 at the end. */
+size_t segue__history_parent(const char *path, size_t len);
 
 #endif

@@ -31,9 +31,6 @@ struct segue__history {
   bool damaged; /* a statement said so: set aside before the next use */
 };
 
-/* Ends of the paths above this one: "a.b[3].c" has "a.b[3]", "a.b" and "a". A separator inside of
- * quotes is none. Returns the length of the next shorter one, 0 at the end. */
-size_t segue__history_parent(const char *path, size_t len);
 /* SQLite's code as ours; notes damage. */
 int segue__history_code(segue__history *h, int rc);
 int segue__history_prepare(segue__history *h, sqlite3_stmt **out, const char *sql);

@@ -260,13 +260,14 @@ static int add_reload_of(segue__history *h, int64_t generation, segue__buf *out)
   return end(h, stmt, segue__history_code(h, step));
 }
 
-int segue__history_why(segue__history *h, const char *path, uint64_t until, segue__buf *out) {
+int segue__history_why(segue__history *h, const char *path, size_t min_len, uint64_t until,
+                       segue__buf *out) {
   touch best = {0};
   bool exact = false;
   size_t len = strlen(path);
   if (until > INT64_MAX) until = INT64_MAX;
   int rc = newest(h, path, len, true, until, &best);
-  for (; len && !rc; len = segue__history_parent(path, len))
+  for (; len && len >= min_len && !rc; len = segue__history_parent(path, len))
     rc = newest(h, path, len, false, until, &best);
   if (!rc && !best.generation) rc = UV_ENOENT;
   if (!rc) rc = is_exact(h, &best, until, &exact);

@@ -456,7 +456,8 @@ static int ask_snapshot(segue__record *record, task *t) {
 
 static int ask_why(segue__record *record, task *t) {
   if (!record->history) return UV_ENOENT;
-  return segue__history_why(record->history, t->text, t->number, &t->answer.text);
+  return segue__history_why(record->history, t->text, (size_t)t->number2, t->number,
+                            &t->answer.text);
 }
 
 /* ---- What the control thread asks for -------------------------------------------------------- */
@@ -623,9 +624,9 @@ int segue__record_snapshot(segue__record *record, uint64_t generation, segue__re
   return ask(record, ask_snapshot, generation, 0, NULL, call);
 }
 
-int segue__record_why(segue__record *record, const char *path, uint64_t until,
+int segue__record_why(segue__record *record, const char *path, size_t min_len, uint64_t until,
                       segue__record_call *call) {
-  return ask(record, ask_why, until, 0, path, call);
+  return ask(record, ask_why, until, min_len, path, call);
 }
 
 void segue__record_lose(segue__record *record) {

@@ -107,7 +107,7 @@ int segue__record_audits(segue__record *record, uint64_t most, segue__record_cal
 int segue__record_files(segue__record *record, uint64_t generation, uint64_t live,
                         segue__record_call *call);
 int segue__record_snapshot(segue__record *record, uint64_t generation, segue__record_call *call);
-int segue__record_why(segue__record *record, const char *path, uint64_t until,
+int segue__record_why(segue__record *record, const char *path, size_t min_len, uint64_t until,
                       segue__record_call *call); /* text */
 
 /* The folder is another process's now: nothing is written there any more. begin_anew: it is ours

@@ -131,7 +131,7 @@ describe("the admin API", function()
       d.dir:write("config.yaml", "port: 2\n")
       local r = d:http { method = "POST", path = "/-/reload" }
       assert.equal(202, r.status, r.body)
-      assert.matches("put off", r.body)
+      assert.matches("postponed", r.body)
       local cli = d:cli "reload"
       assert.equal(6, cli.code, cli.output)
       d:wait_config(function(c) return c.port == 2 end)
@@ -219,7 +219,7 @@ describe("the admin API", function()
       local d = start()
       local r = d:http("/api/v1/diff?from=7")
       assert.equal(404, r.status)
-      assert.matches("generation 7 is not kept", decode(r).error)
+      assert.matches("generation 7 is not in the history", decode(r).error)
       assert.equal(404, d:http("/api/v1/diff").status) -- there is no previous one yet
       assert.equal(400, d:http("/api/v1/diff?from=yesterday").status)
     end)

@@ -307,7 +307,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
       local d = start()
       local p = d:cli("reload", "--if-match", "9")
       assert.equal(6, p.code, p.output)
-      assert.matches("generation 1", p.stderr)
+      assert.matches("^segue: generation 1 %(%x+%) is live, not 9: nothing was reloaded", p.stderr)
       assert.equal(0, d:cli("reload", "--if-match", "1").code)
     end)
 
@@ -442,7 +442,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
     assert.equal(2, d:cli("diff", "tomorrow").code)
     local gone = d:cli("diff", "77")
     assert.equal(6, gone.code)
-    assert.matches("^segue: generation 77 is not kept", gone.stderr)
+    assert.matches("^segue: generation 77 is not in the history", gone.stderr)
   end)
 
   it("ends with 4 wherever the policy cannot be read, with 5 where a daemon should be", function()

@@ -45,6 +45,10 @@ describe("a generation that an operator has to confirm", function()
     assert.matches("segue_config_unconfirmed 1\n", d:control("/metrics").body)
     assert.matches("segue confirm makes it stay", d:cli("status").stdout)
     assert.equal(200, d:control("/-/ready").status)
+    back.in_history(d, answer.id)
+    local table_of = d:cli("history").stdout
+    local column, row = table_of:find "GENERATION", table_of:match "\n(%d[^\n]+unconfirmed[^\n]+)"
+    assert.matches("^ " .. answer.generation .. " ", row:sub(column - 1)) -- below its title
     local cli = d:cli("confirm")
     assert.equal(0, cli.code, cli:describe())
     assert.equal(cjson.null, status_of(d).unconfirmed)
@@ -61,7 +65,7 @@ describe("a generation that an operator has to confirm", function()
     local cli = d:cli("reload")
     assert.equal(0, cli.code)
     assert.matches("unconfirmed: generation %d+ is live until", cli.stdout)
-    assert.matches("segue confirm makes it stay, segue rollback takes it back", cli.stdout)
+    assert.matches("segue confirm makes it stay, segue rollback reverts it", cli.stdout)
   end)
 
   it("reverts by itself when nobody does", function()

@@ -78,14 +78,29 @@ describe("what was", function()
     assert.equal(404, d:control("/api/v1/reloads/x").status)
     local gone = d:cli("history", "99")
     assert.equal(6, gone.code)
-    assert.matches("reload 99 is not kept", gone.stderr)
+    assert.matches("^segue: reload 99 is not in the history", gone.stderr)
     local slip = d:cli("history", "latest")
     assert.equal(2, slip.code)
-    assert.matches("'latest' is no number of a reload: segue history lists them", slip.stderr)
+    assert.matches('ID must be the number of a reload %(segue history%), not "latest"', slip.stderr)
     assert.equal(400, d:control("/api/v1/reloads?limit=x").status)
     assert.equal(400, d:control("/api/v1/reloads?before=-1").status)
     assert.same({}, d:json "/api/v1/reloads?limit=0")
     assert.equal(2, d:cli("history", "--limit", "x").code)
+  end)
+
+  it("has no number of a generation where none was live", function()
+    local d = segue.folder { policy = text_of(), files = { ["config.yaml"] = "x: 99\n",
+      ["limits.lua"] = "return { most = 10 }\n" } }
+    assert.equal(3, segue.cli({ "run" }, { cwd = d.dir.path }).code)
+    d.dir:write("config.yaml", "x: 1\n")
+    d:spawn()
+    d:wait_ready()
+    in_history(d, 2)
+    local text = d:cli("history").stdout
+    assert.matches("\n1 [^\n]+ rejected +%- ", text)
+    assert.matches("reload 1: rejected, no generation live afterwards\n",
+      d:cli("history", "1").stdout)
+    d:stop()
   end)
 
   it("stays within what the policy says, also from one process to the next", function()
@@ -217,7 +232,8 @@ return { name = "why", sources = { segue.file "a.yaml", segue.file "b.yaml",
     assert.equal(cjson.null, found.value)
     assert.equal(cjson.null, found.origin)
     assert.equal(3, found.change.generation)
-    assert.matches("nowhere: it is not there any more", d:cli("why", "gone").stdout)
+    assert.matches("written in   nowhere: it was removed", d:cli("why", "gone").stdout)
+    assert.matches("nowhere: it was removed", d:cli("why", "gone.below").stdout)
     assert.equal(404, d:control("/api/v1/why?path=never").status)
     assert.equal(2, d:cli("why", "never").code)
     assert.equal(400, d:control("/api/v1/why").status)
@@ -227,6 +243,32 @@ return { name = "why", sources = { segue.file "a.yaml", segue.file "b.yaml",
       assert.equal(404, d:control("/api/v1/why?path=" .. wild).status, wild)
     end
     assert.equal(405, d:control { method = "POST", path = "/api/v1/why?path=x" }.status)
+  end)
+
+  it("names what a path stops at, and claims no removal where there was none", function()
+    local d = start()
+    d.dir:save("config.yaml", "x: 1\ngreeting: hello\nmap: {a: 1}\n")
+    assert.equal(200, (d:reload()))
+    for path, message in pairs {
+      ["greeting.x"] = "the configuration has no value at greeting.x: greeting is of type string",
+      ["greeting.x.y"] = "the configuration has no value at greeting.x.y: greeting is of type string",
+      ["map.b"] = "the configuration has no value at map.b, and no kept generation removed one",
+    } do
+      local cli = d:cli("why", path)
+      assert.equal(2, cli.code, cli:describe())
+      assert.truthy(cli.stdout .. cli.stderr == "segue: " .. message .. "\n"
+        or cjson.decode(cli.stdout).error == message, cli:describe())
+    end
+  end)
+
+  it("leaves out the column of a value that has none", function()
+    local d = segue.start { env = { APP_PORT = "99" }, policy = [[
+local segue = require "segue"
+return { sources = { segue.value { built = 1 }, segue.env { prefix = "APP_" } } }]] }
+    for _, path in ipairs { "built", "port" } do
+      local line = d:cli("why", path).stdout:match "\nwritten in   ([^\n]+)"
+      assert.is_nil(line:find(":0", 1, true), line)
+    end
   end)
 
   it("still knows after a restart, and after a rollback", function()

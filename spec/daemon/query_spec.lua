@@ -68,9 +68,9 @@ describe("a query", function()
       for name, value in pairs(p) do
         if type(name) == "string" then
           refused(p[1], ("%s?%s=%s&%s=%s"):format(p[2], name, value, name, value),
-            "is there twice")
+            "is given twice")
           refused(p[1], ("%s?%s=%s&%%%02x%s"):format(p[2], name, value, name:byte(),
-            name:sub(2)), "is there twice")
+            name:sub(2)), "is given twice")
         end
       end
     end
@@ -89,12 +89,12 @@ describe("a query", function()
   it("that is to change something and has a word that means nothing here is refused", function()
     for _, p in ipairs(parameters) do
       if p[1] ~= "GET" then
-        refused(p[1], p[2] .. "?nothing=1", "the parameter nothing means nothing here")
+        refused(p[1], p[2] .. "?nothing=1", "the parameter nothing is not known here")
       end
     end
     refused("POST", "/api/v1/rollback?too=1", "did you mean to")
     refused("POST", "/-/reload?accept_shrink=1", "did you mean accept%-shrink")
-    refused("POST", "/api/v1/unfreeze?why=x", "means nothing here")
+    refused("POST", "/api/v1/unfreeze?why=x", "is not known here")
     refused("POST", "/-/reload?%zz=1", "has a name that cannot be read")
     for _, path in ipairs { "/api/v1/config?_=1", "/metrics?collect=all", "/-/ready?%zz" } do
       assert.equal(200, ask("GET", path).status, path) -- who only looks may say what they like
@@ -108,7 +108,7 @@ describe("a query", function()
       refused("POST", "/api/v1/rollback?to=" .. value, "to must be the number")
       refused("GET", "/api/v1/reloads?limit=" .. value, "limit must be a whole number")
       refused("GET", "/api/v1/reloads?before=" .. value, "before must be a whole number")
-      refused("GET", "/api/v1/diff?from=" .. value, "names no generation")
+      refused("GET", "/api/v1/diff?from=" .. value, "must be a number, live, previous or next")
       refused("POST", "/api/v1/recording?after=" .. value, "after is the number")
     end
     for _, junk in ipairs { "5x", "%2b5s", "-5s", "0x5s", "1e1s", "%205s", "5%20s", "5s%20", "s",
@@ -117,8 +117,8 @@ describe("a query", function()
       refused("POST", "/-/reload?wait=" .. junk, "wait must be a duration")
     end
     for _, junk in ipairs { "off", "2", "%30%30", "no!", "1%20", "True" } do
-      refused("POST", "/-/reload?force=" .. junk, "force is 1 or 0")
-      refused("POST", "/api/v1/plan?accept-shrink=" .. junk, "accept%-shrink is 1 or 0")
+      refused("POST", "/-/reload?force=" .. junk, "force must be 1 or 0")
+      refused("POST", "/api/v1/plan?accept-shrink=" .. junk, "accept%-shrink must be 1 or 0")
     end
   end)
 

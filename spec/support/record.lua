@@ -197,7 +197,7 @@ function History:one(id)
 end
 
 function History:why(path, till)
-  return json(function(buf) return C.segue__history_why(self.ptr, path, till or -1ull, buf) end)
+  return json(function(buf) return C.segue__history_why(self.ptr, path, 0, till or -1ull, buf) end)
 end
 
 function History:before(number)

@@ -565,7 +565,7 @@ describe("a history without memory", function()
     for _, ask in ipairs {
       function(buf) return C.segue__history_reloads(h.ptr, 10, 0, buf) end,
       function(buf) return C.segue__history_reload(h.ptr, 2, buf) end,
-      function(buf) return C.segue__history_why(h.ptr, "a", -1ull, buf) end,
+      function(buf) return C.segue__history_why(h.ptr, "a", 0, -1ull, buf) end,
     } do
       starve(function()
         local buf = ffi.new("segue__buf[1]")
