@@ -374,7 +374,8 @@ MUTANT_OBJ = $(DIR)/mutant.o $(filter-out %/$(FILE:.c=.o),$(SPEC_CORE_OBJ))
 mutant-built:
 	@$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -w -DSEGUE_TEST -I. -Icore -iquote $(dir $(FILE)) \
 	  -c $(SOURCE) -o $(DIR)/mutant.o
-	@$(if $(DAEMON),$(call LINK_BINARY,$(MUTANT_OBJ) $(SPEC_DAEMON_OBJ),$(DIR)/segue),\
+	@$(if $(DAEMON),$(call LINK_BINARY,$(MUTANT_OBJ) \
+	    $(filter-out %/$(FILE:.c=.o),$(SPEC_DAEMON_OBJ)),$(DIR)/segue),\
 	  $(CC) $(ALL_CFLAGS) $(LDFLAGS) $(SPEC_WRAP) -shared $(MUTANT_OBJ) $(HARNESS_OBJ) $(LIBS) \
 	    -o $(DIR)/libsegue-spec.so)
 

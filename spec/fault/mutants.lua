@@ -37,7 +37,11 @@ local DAEMON = {
   kept = daemon("spec/plugin/plugin_spec.lua", "keeps for good"),
   byhand = daemon("spec/plugin/byhand_spec.lua", "says what is wrong with local m"),
   trust = daemon("spec/daemon/url_spec.lua", "trusts only tls.ca"),
-  replaced = daemon("spec/daemon/url_spec.lua", "that the file of tls.ca was replaced") }
+  replaced = daemon("spec/daemon/url_spec.lua", "that the file of tls.ca was replaced"),
+  why = daemon("spec/daemon/history_spec.lua", "names what a path stops at"),
+  refreeze = daemon("spec/daemon/freeze_spec.lua", "keeps its reason when somebody else"),
+  unit = daemon("spec/daemon/cli_reach_spec.lua", "for the policy of the unit only"),
+  named = daemon("spec/daemon/cli_reach_spec.lua", "by SEGUE_SOCKET") }
 
 -- The same, with a plugin that is another one.
 local LOG, STATS = "spec/plugin/log_spec.lua", "spec/plugin/stats_spec.lua"
@@ -342,6 +346,16 @@ local mutants = {
   { "the freeze of a rollback", "core/reload/hold.c",
     "if (engine->durable.frozen && !takes_back(engine, generation)) return SEGUE_EFROZEN;", ";",
     DAEMON.freeze },
+  { "a removal that segue why may claim", "core/admin/record.c",
+    "size_t min_len = missing_from(segue_snapshot_root(live), q->path);", "size_t min_len = 0;",
+    DAEMON.why },
+  { "the reason of the first freeze", "core/admin/decide.c",
+    "if (frozen && hold.frozen) {", "if (0) {", DAEMON.refreeze },
+  { "the daemon of the machine, asked for another policy", "core/daemon/reach.c",
+    "if (strncmp(real, policies, len) != 0) return false;", ";", DAEMON.unit },
+  { "the plan of a first start where a daemon is named", "core/daemon/remote.c",
+    "rc == UV_ECONNREFUSED && !segue__reach_is_named(cli)", "rc == UV_ECONNREFUSED",
+    DAEMON.named },
 }
 
 return { mutants = mutants, unit = UNIT, daemon = DAEMON, plugin = PLUGIN }
