@@ -10,7 +10,7 @@ local segue = require "segue"
 return { name = "reach", sources = { segue.file "config.yaml" }, triggers = {} }
 ]]
 
--- Runs a command in a folder. env: SEGUE_SOCKET, and SEGUE_SPEC_ROOT, which has etc/segue, run/segue.
+-- Runs a command in a folder. env: SEGUE_SOCKET, and SEGUE_SPEC_ROOT (has etc/segue, run/segue).
 local function cli(dir, env, ...)
   return segue.cli({ ... }, { cwd = dir.path, env = env })
 end
@@ -79,7 +79,8 @@ describe("a command finds its daemon", function()
       assert.equal(0, cli(dir, nil, "status", "-c", folder).code)
       assert.equal(0, cli(dir, nil, "check", "-c", folder).code)
     end
-    assert.matches("%S+/reload.lua: it does not exist", cli(dir, nil, "check", "-c", dir.path).output)
+    local p = cli(dir, nil, "check", "-c", dir.path)
+    assert.matches("%S+/reload.lua: it does not exist", p.output)
   end)
 
   it("and prints JSON under --json where there is none", function()

@@ -284,7 +284,7 @@ describe("the front door", function()
       assert.equal(200, d:http(reload).status)
       local r = d:control "/api/v1/audit"
       assert.equal(404, r.status)
-      assert.matches("who asked for what is not kept", r.body)
+      assert.matches("there is no audit list", r.body)
       assert.equal(6, d:cli("history", "--audit").code)
     end)
 
@@ -545,7 +545,7 @@ describe("the front door", function()
         { "the system does not trust it", 5, "not trusted", "--url", url },
         { "another name", 5, "not trusted", "--url", "https://127.0.0.1:" .. d.port, "--cacert",
           "ca.pem" },
-        { "no token", 2, "there is no token in empty.token", "--url", url, "--token-file",
+        { "no token", 2, "empty.token must hold a token", "--url", url, "--token-file",
           "empty.token" },
         { "no file", 5, "none.token", "--url", url, "--token-file", "none.token" },
         { "no CA", 5, "none.pem", "--url", url, "--cacert", "none.pem" },

@@ -250,10 +250,11 @@ return { name = "why", sources = { segue.file "a.yaml", segue.file "b.yaml",
     d.dir:save("config.yaml", "x: 1\ngreeting: hello\nmap: {a: 1}\n")
     assert.equal(200, (d:reload()))
     for path, message in pairs {
-      ["greeting.x"] = "the configuration has no value at greeting.x: greeting is of type string",
-      ["greeting.x.y"] = "the configuration has no value at greeting.x.y: greeting is of type string",
-      ["map.b"] = "the configuration has no value at map.b, and no kept generation removed one",
+      ["greeting.x"] = ": greeting is of type string",
+      ["greeting.x.y"] = ": greeting is of type string",
+      ["map.b"] = ", and no kept generation removed one",
     } do
+      message = "the configuration has no value at " .. path .. message
       local cli = d:cli("why", path)
       assert.equal(2, cli.code, cli:describe())
       assert.truthy(cli.stdout .. cli.stderr == "segue: " .. message .. "\n"
