@@ -105,7 +105,9 @@ static void render_config(segue__buf *out, const segue__page_ask *ask) {
 void segue__admin_cut(const segue_snapshot *live, char *path, size_t size) {
   segue__buf cut;
   segue__buf_init(&cut);
-  if (segue__mask_cut(live->mask, path, &cut) == 1 && cut.len) snprintf(path, size, "%s", cut.data);
+  int rc = segue__mask_cut(live->mask, path, &cut);
+  if (rc < 0) path[0] = 0; /* the root's value is masked in any case */
+  if (rc == 1 && cut.len) snprintf(path, size, "%s", cut.data);
   segue__buf_deinit(&cut);
 }
 
@@ -158,11 +160,11 @@ static void change_json(segue__buf *out, const segue__change *change, const segu
   static const char *const ops[] = {"add", "remove", "change"};
   segue__buf_addf(out, "{\"op\":\"%s\",", ops[change->op]);
   segue__render_member(out, "path", change->path);
-  if (segue__mask_hides(mask, change->path)) segue__buf_adds(out, ",\"secret\":true");
+  if (change->secret) segue__buf_adds(out, ",\"secret\":true");
   segue__buf_adds(out, ",\"from\":");
-  segue__render_value(out, change->from, change->path, mask);
+  segue__render_side(out, change, change->from, mask);
   segue__buf_adds(out, ",\"to\":");
-  segue__render_value(out, change->to, change->path, mask);
+  segue__render_side(out, change, change->to, mask);
   segue__buf_addc(out, '}');
 }
 

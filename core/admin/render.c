@@ -250,26 +250,42 @@ void segue__render_time(segue__buf *out, int64_t wall_ms) {
   segue__buf_addc(out, '"');
 }
 
-void segue__render_value(segue__buf *out, const segue_node *node, const char *path,
-                         const segue__mask *mask) {
-  if (!node) {
-    segue__buf_adds(out, "null");
-    return;
-  }
-  segue__buf text;
-  segue__buf_init(&text);
-  segue__mask_write(&text, mask, node, path, 0, VALUE_MAX + 1);
-  if (text.failed) {
+/* A value that is too long for an answer becomes the beginning of its text, as a string. */
+static void add_shortened(segue__buf *out, segue__buf *text) {
+  if (text->failed) {
     out->failed = 1;
-  } else if (text.len <= VALUE_MAX) {
-    segue__buf_add(out, text.data, text.len);
+  } else if (text->len <= VALUE_MAX) {
+    segue__buf_add(out, text->data, text->len);
   } else {
     size_t cut = VALUE_CUT;
-    while (cut && ((unsigned char)text.data[cut] & 0xc0) == 0x80) /* not inside a character */
+    while (cut && ((unsigned char)text->data[cut] & 0xc0) == 0x80) /* not inside a character */
       cut--;
-    text.len = cut;
-    segue__buf_adds(&text, "...");
-    segue__json_string(out, text.data, text.len);
+    text->len = cut;
+    segue__buf_adds(text, "...");
+    segue__json_string(out, text->data, text->len);
   }
+}
+
+void segue__render_value(segue__buf *out, const segue_node *node, const char *path,
+                         const segue__mask *mask) {
+  segue__buf text;
+  segue__buf_init(&text);
+  if (node)
+    segue__mask_write(&text, mask, node, path, 0, VALUE_MAX + 1);
+  else
+    segue__buf_adds(&text, "null");
+  add_shortened(out, &text);
+  segue__buf_deinit(&text);
+}
+
+void segue__render_side(segue__buf *out, const segue__change *change, const segue_node *side,
+                        const segue__mask *mask) {
+  segue__buf text;
+  segue__buf_init(&text);
+  if (side)
+    segue__mask_write_change(&text, mask, change, side, VALUE_MAX + 1);
+  else
+    segue__buf_adds(&text, "null");
+  add_shortened(out, &text);
   segue__buf_deinit(&text);
 }

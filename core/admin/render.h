@@ -32,6 +32,9 @@ void segue__render_time(segue__buf *out, int64_t wall_ms);
  * config, of which mask says what is secret (NULL: nothing). */
 void segue__render_value(segue__buf *out, const segue_node *node, const char *path,
                          const segue__mask *mask);
+/* One side of a change, in the same way. */
+void segue__render_side(segue__buf *out, const segue__change *change, const segue_node *side,
+                        const segue__mask *mask);
 /* "1.2 ms", "15 s" */
 void segue__render_duration(segue__buf *out, uint64_t microseconds);
 uint64_t segue__render_total_us(const segue__result *result);

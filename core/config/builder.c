@@ -11,7 +11,7 @@
 #include <string.h>
 #include <uv.h>
 
-#include "path.h"
+#include "mask_parts.h"
 #include "scalar.h"
 #include "utf8.h"
 
@@ -25,6 +25,8 @@ int segue__builder_new(segue__builder **out, segue__document *doc, const segue__
   b->depth_max = limits && limits->depth ? limits->depth : DEPTH_DEFAULT;
   if (b->depth_max > SEGUE__DEPTH_MAX) b->depth_max = SEGUE__DEPTH_MAX;
   b->nodes_max = limits && limits->nodes ? limits->nodes : NODES_DEFAULT;
+  b->mask = limits ? limits->mask : NULL;
+  b->mask_data = limits ? limits->mask_data : NULL;
   *out = b;
   return 0;
 }
@@ -41,22 +43,51 @@ void segue__builder_at(segue__builder *b, uint32_t line, uint32_t column) {
   b->column = column;
 }
 
-/* The path to the value that is being added. Out of memory leaves it empty. */
-static void set_path(segue__builder *b) {
-  segue__buf path;
-  segue__buf_init(&path);
+/* The path to the value that is being added, or to the open map where a key is expected. steps has
+ * room for b->depth. */
+static segue__path path_of(const segue__builder *b, segue__path_step *steps) {
+  segue__path path = {.steps = steps};
   for (size_t i = 0; i < b->depth; i++) {
     const segue__frame *f = &b->frames[i];
     /* The child that is open: the one below the next frame, or the last. */
     size_t end = i + 1 < b->depth ? b->frames[i + 1].start : b->count + (f->type == SEGUE_LIST);
-    if (f->type == SEGUE_LIST)
-      segue__path_add_index(&path, end - f->start - 1);
+    const segue__member *m = f->type == SEGUE_LIST ? NULL : &b->entries[end - 1].member;
+    if (!m)
+      steps[path.count++] = (segue__path_step){.index = end - f->start - 1};
     else if (f->keyed)
-      segue__path_add_key(&path, b->entries[end - 1].member.key,
-                          b->entries[end - 1].member.key_len);
+      steps[path.count++] = (segue__path_step){.key = m->key, .key_len = m->key_len};
   }
-  if (!path.failed && path.data) segue__error_path(&b->error, path.data);
-  segue__buf_deinit(&path);
+  return path;
+}
+
+static segue__path_step *new_steps(const segue__builder *b) {
+  return segue__calloc(b->depth + 1, sizeof(segue__path_step));
+}
+
+static const segue__mask *mask_of(const segue__builder *b) {
+  return b->mask ? b->mask(b->mask_data) : NULL;
+}
+
+/* The path goes up to the topmost secret on its way: the keys below one are a part of it. Out of
+ * memory leaves it empty. */
+static void set_path(segue__builder *b) {
+  const segue__mask *mask = mask_of(b);
+  segue__path_step *steps = mask ? new_steps(b) : NULL;
+  if (!steps) return;
+  segue__path path = path_of(b, steps);
+  segue__buf text;
+  segue__buf_init(&text);
+  size_t depth;
+  int rc = segue__mask_depth(mask, &path, &depth);
+  if (rc == 0) depth = path.count;
+  for (size_t i = 0; i < depth; i++)
+    if (steps[i].key)
+      segue__path_add_key(&text, steps[i].key, steps[i].key_len);
+    else
+      segue__path_add_index(&text, steps[i].index);
+  if (rc >= 0 && !text.failed && text.data) segue__error_path(&b->error, text.data);
+  segue__buf_deinit(&text);
+  segue__free(steps);
 }
 
 int segue__builder_fail(segue__builder *b, int code, const char *format, ...) {
@@ -73,16 +104,42 @@ int segue__builder_fail(segue__builder *b, int code, const char *format, ...) {
   return b->status;
 }
 
+static const char *quote(segue__builder *b, segue__quoted *out, segue__quote_place place,
+                         const char *s, size_t len) {
+  const segue__mask *mask = mask_of(b);
+  segue__path_step *steps = mask ? new_steps(b) : NULL;
+  segue__path path = {0};
+  if (steps) path = path_of(b, steps);
+  bool allowed = steps && segue__quote_allows(mask, &path, place);
+  segue__free(steps);
+  return segue__quote_text(out, allowed, s, len);
+}
+
+const char *segue__builder_quote(segue__builder *b, segue__quoted *out, const char *s, size_t len) {
+  bool value = !segue__builder_wants_key(b);
+  return quote(b, out, value ? SEGUE__QUOTE_VALUE : SEGUE__QUOTE_STRAY, s, len);
+}
+
+const char *segue__builder_quote_stray(segue__builder *b, segue__quoted *out, const char *s,
+                                       size_t len) {
+  return quote(b, out, SEGUE__QUOTE_STRAY, s, len);
+}
+
+const char *segue__builder_quote_key(segue__builder *b, segue__quoted *out, const char *s,
+                                     size_t len) {
+  return quote(b, out, SEGUE__QUOTE_KEY, s, len);
+}
+
 int segue__builder_fail_range(segue__builder *b, const char *s, size_t len) {
+  segue__quoted shown;
   bool integer = true;
   for (size_t i = 0; i < len; i++)
     integer = integer && s[i] != '.' && ((s[i] | 32) != 'e' || (len > 1 && s[1] == 'x'));
   return segue__builder_fail(b, SEGUE_ERANGE,
-                             integer
-                                 ? "integer %.*s does not fit into 64 bits: quote it to keep it "
-                                   "as text, or write it as a float"
-                                 : "%.*s is too large for a float: quote it to keep it as text",
-                             segue__text_cut(len), s);
+                             integer ? "integer %s does not fit into 64 bits: quote it to keep it "
+                                       "as text, or write it as a float"
+                                     : "%s is too large for a float: quote it to keep it as text",
+                             segue__builder_quote(b, &shown, s, len));
 }
 
 static int fail_memory(segue__builder *b) {
@@ -360,12 +417,13 @@ static int fail_duplicate(segue__builder *b, const size_t same[2]) {
   const segue__member *first = &b->entries[f->start + same[0]].member;
   const segue__member *second = &b->entries[f->start + same[1]].member;
   segue__builder_at(b, second->line, second->column);
+  segue__quoted key;
+  segue__builder_quote_key(b, &key, first->key, first->key_len);
   if (!first->line)
-    return segue__builder_fail(b, SEGUE_ESYNTAX, "key '%.*s' is here twice: remove one",
-                               segue__text_cut(first->key_len), first->key);
-  return segue__builder_fail(
-      b, SEGUE_ESYNTAX, "key '%.*s' is here twice, in line %u and in line %u: remove one",
-      segue__text_cut(first->key_len), first->key, first->line, second->line);
+    return segue__builder_fail(b, SEGUE_ESYNTAX, "key '%s' is here twice: remove one", key.text);
+  return segue__builder_fail(b, SEGUE_ESYNTAX,
+                             "key '%s' is here twice, in line %u and in line %u: remove one",
+                             key.text, first->line, second->line);
 }
 
 int segue__builder_end(segue__builder *b) {

@@ -7,6 +7,7 @@
 #define SEGUE_CONFIG_BUILDER_H
 
 #include "node.h"
+#include "quote.h"
 
 /* A container that is open. Its own entry lies just below its children. */
 typedef struct segue__frame {
@@ -37,15 +38,28 @@ struct segue__builder {
   } keys[256]; /* keys seen lately: equal ones share their text */
   int status;
   segue_error error;
+  const struct segue__mask *(*mask)(void *data); /* as in segue__limits */
+  void *mask_data;
 };
 
 static inline bool segue__builder_wants_key(const segue__builder *b) {
   return b->depth && b->frames[b->depth - 1].type == SEGUE_MAP && !b->frames[b->depth - 1].keyed;
 }
 
-/* Fails the build, unless it failed before: position and path are those of the next value. */
+/* Fails the build, unless it failed before: position and path are those of the next value. The
+ * message shows a text of the document only as the calls below return it. */
 int segue__builder_fail(segue__builder *b, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* A text of the document for a message: of the next value, or where a key is expected one that
+ * stands in the open map; "***" if it may belong to a secret. Returns out->text. */
+const char *segue__builder_quote(segue__builder *b, segue__quoted *out, const char *s, size_t len);
+/* The same for a text whose place the reader does not know, because the document is broken there.
+ */
+const char *segue__builder_quote_stray(segue__builder *b, segue__quoted *out, const char *s,
+                                       size_t len);
+/* The same for a key of the innermost open map. */
+const char *segue__builder_quote_key(segue__builder *b, segue__quoted *out, const char *s,
+                                     size_t len);
 /* For SEGUE_ERANGE from scalar.h: says which number and what to do. */
 int segue__builder_fail_range(segue__builder *b, const char *s, size_t len);
 /* The next value is an integer beyond 64 bits that is read as a float: counted in the document. */

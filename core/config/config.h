@@ -48,6 +48,7 @@ typedef struct segue__change {
   segue__change_op op;
   char *path;                  /* owned by the list */
   const segue_node *from, *to; /* borrowed from the two trees; NULL where there is none */
+  bool secret; /* set by segue__mask_changes: the path is cut, the values are never shown */
 } segue__change;
 #define SEGUE__CHANGES_MAX 1000
 typedef struct segue__changes {

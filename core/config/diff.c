@@ -30,7 +30,7 @@ static int report(differ *d, segue__change_op op, const segue_node *from, const 
   char *path =
       d->path.failed ? NULL : segue__strndup(d->path.data ? d->path.data : "", d->path.len);
   if (!path) return UV_ENOMEM;
-  out->items[out->count++] = (segue__change){op, path, from, to};
+  out->items[out->count++] = (segue__change){.op = op, .path = path, .from = from, .to = to};
   return 0;
 }
 

@@ -80,10 +80,13 @@ static int check_encoding(const segue__parse *parse) {
                                "here is a NUL byte: configuration is text, is this a binary file?");
   }
   if (good != len) {
+    segue__quoted shown;
+    char hex[8];
     segue__parse_at(parse, good);
+    int n = snprintf(hex, sizeof hex, "0x%02x", (unsigned)u[good]);
     return segue__builder_fail(b, SEGUE_EENCODING,
-                               "byte 0x%02x is not valid UTF-8: save the file as UTF-8",
-                               (unsigned)u[good]);
+                               "byte %s is not valid UTF-8: save the file as UTF-8",
+                               segue__builder_quote_stray(b, &shown, hex, (size_t)n));
   }
   return 0;
 }

@@ -23,7 +23,22 @@ static const segue__variable *known(const segue__document *doc, const char *name
   return NULL;
 }
 
+/* How a message calls a variable. `password: ${DB_PASSWORD}` names where the password comes from,
+ * and whoever repairs it needs the name; in `pa${ss}w0rd` the same characters are a part of the
+ * password. So a name is shown where the reference is the whole value and looks like a variable:
+ * capital letters, digits and "_". Elsewhere it is a part of the value. */
+static const char *name_for_message(segue__parse *parse, segue__quoted *out, const char *name,
+                                    size_t len) {
+  bool plain = parse->whole;
+  for (size_t i = 0; i < len; i++)
+    plain = plain && (name[i] == '_' || (name[i] >= 'A' && name[i] <= 'Z') ||
+                      (name[i] >= '0' && name[i] <= '9'));
+  return plain ? segue__quote_text(out, true, name, len)
+               : segue__builder_quote(parse->builder, out, name, len);
+}
+
 static int look_up(segue__parse *parse, const char *name, size_t len, const segue__variable **out) {
+  segue__quoted shown;
   segue__document *doc = parse->builder->doc;
   *out = known(doc, name, len);
   if (*out) return 0;
@@ -36,7 +51,8 @@ static int look_up(segue__parse *parse, const char *name, size_t len, const segu
     size_t value_len = strlen(value);
     if (segue__utf8_check(value, value_len) != value_len)
       return segue__builder_fail(parse->builder, SEGUE_EENCODING,
-                                 "environment variable %s is not valid UTF-8", copy);
+                                 "environment variable %s is not valid UTF-8",
+                                 name_for_message(parse, &shown, name, len));
     v->value = segue__arena_strndup(&doc->arena, value, value_len);
     if (!v->value) return fail_memory(parse);
   }
@@ -57,19 +73,20 @@ static size_t name_length(const char *s, const char *end) {
 
 /* One ${...}; *at is behind "${" and moves behind "}". */
 static int expand_one(segue__parse *parse, const char **at, const char *end) {
+  segue__quoted shown;
   const char *name = *at, *close = memchr(name, '}', (size_t)(end - name));
   size_t len = name_length(name, end);
   const char *rest = name + len;
   if (!close)
-    return segue__builder_fail(parse->builder, SEGUE_ESYNTAX,
-                               "'${%.*s' has no '}': write $${ for a literal ${",
-                               segue__text_cut((size_t)(end - name)), name);
+    return segue__builder_fail(
+        parse->builder, SEGUE_ESYNTAX, "'${%s' has no '}': write $${ for a literal ${",
+        segue__builder_quote(parse->builder, &shown, name, (size_t)(end - name)));
   bool has_default = close - rest >= 2 && rest[0] == ':' && rest[1] == '-';
   if (!len || (rest != close && !has_default))
-    return segue__builder_fail(parse->builder, SEGUE_ESYNTAX,
-                               "'${%.*s}' is not ${NAME} or ${NAME:-default}: write $${ for a "
-                               "literal ${",
-                               segue__text_cut((size_t)(close - name)), name);
+    return segue__builder_fail(
+        parse->builder, SEGUE_ESYNTAX,
+        "'${%s}' is not ${NAME} or ${NAME:-default}: write $${ for a literal ${",
+        segue__builder_quote(parse->builder, &shown, name, (size_t)(close - name)));
   const segue__variable *v;
   if (look_up(parse, name, len, &v)) return parse->builder->status;
   if (has_default && (!v->value || !v->value[0]))
@@ -79,7 +96,7 @@ static int expand_one(segue__parse *parse, const char **at, const char *end) {
   else
     return segue__builder_fail(parse->builder, SEGUE_ESOURCE,
                                "environment variable %s is not set: set it or write ${%s:-default}",
-                               v->name, v->name);
+                               name_for_message(parse, &shown, v->name, len), shown.text);
   *at = close + 1;
   return 0;
 }
@@ -87,6 +104,7 @@ static int expand_one(segue__parse *parse, const char **at, const char *end) {
 int segue__expand(segue__parse *parse, const char **s, size_t *len) {
   if (!parse->builder->doc->expand || !memchr(*s, '$', *len)) return 0;
   const char *p = *s, *end = *s + *len;
+  parse->whole = p[0] == '$' && memchr(p, '}', *len) == end - 1;
   segue__buf *out = &parse->expanded;
   out->len = 0;
   segue__buf_adds(out, ""); /* makes room: an empty result has its data too */

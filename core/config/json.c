@@ -30,6 +30,7 @@ static int fail(reader *r, const char *p, const char *message) {
 
 /* "expected X" with what is there instead, and the reason where people are used to more. */
 static int fail_expected(reader *r, const char *what) {
+  segue__quoted found;
   at(r, r->p);
   if (r->p == r->end)
     return segue__builder_fail(r->b, SEGUE_ESYNTAX, "the text ends where %s is expected", what);
@@ -38,8 +39,9 @@ static int fail_expected(reader *r, const char *what) {
     return segue__builder_fail(r->b, SEGUE_ESYNTAX, "JSON has no comments: remove this one");
   if (c == '\'')
     return segue__builder_fail(r->b, SEGUE_ESYNTAX, "JSON strings are in double quotes");
-  return segue__builder_fail(r->b, SEGUE_ESYNTAX, "expected %s, found '%.*s'", what,
-                             (int)segue__utf8_next(r->p, (size_t)(r->end - r->p)), r->p);
+  size_t len = segue__utf8_next(r->p, (size_t)(r->end - r->p));
+  return segue__builder_fail(r->b, SEGUE_ESYNTAX, "expected %s, found '%s'", what,
+                             segue__builder_quote_stray(r->b, &found, r->p, len));
 }
 
 static void skip_space(reader *r) {
@@ -153,6 +155,7 @@ static int string_value(reader *r) {
 }
 
 static int number(reader *r) {
+  segue__quoted shown;
   segue_node node;
   size_t used;
   const char *start = r->p;
@@ -165,8 +168,8 @@ static int number(reader *r) {
   if (rc == SEGUE_ERANGE) return segue__builder_fail_range(r->b, start, used);
   if (rc == UV_ENOMEM) return segue__builder_fail(r->b, rc, "out of memory while reading a number");
   if (rc)
-    return segue__builder_fail(r->b, rc, "'%.*s' is not a JSON number",
-                               segue__text_cut(used ? used : 1), start);
+    return segue__builder_fail(r->b, rc, "'%s' is not a JSON number",
+                               segue__builder_quote(r->b, &shown, start, used ? used : 1));
   r->p += used;
   return segue__builder_add_scalar(r->b, node);
 }

@@ -182,3 +182,11 @@ void segue__mask_write(segue__buf *out, const segue__mask *mask, const segue_nod
     segue__mask_walk_free(style.walk);
   }
 }
+
+void segue__mask_write_change(segue__buf *out, const segue__mask *mask, const segue__change *change,
+                              const segue_node *side, size_t limit) {
+  if (change->secret)
+    segue__json_string(out, SEGUE__MASKED, sizeof SEGUE__MASKED - 1);
+  else
+    segue__mask_write(out, mask, side, change->path, 0, limit);
+}

@@ -64,6 +64,15 @@ int segue__mask_all(segue__mask **out) {
   return segue__mask_new(out, everything, 1, &err);
 }
 
+int segue__mask_none(segue__mask **out) {
+  *out = mask_alloc();
+  return *out ? 0 : UV_ENOMEM;
+}
+
+const struct segue__mask *segue__mask_given(void *data) {
+  return data;
+}
+
 /* A part that is there already is not taken twice: masks of successive generations mostly share
  * theirs. False: there are too many. */
 static bool take_patterns(segue__mask *to, segue__patterns *patterns) {
@@ -133,29 +142,34 @@ bool segue__mask_hides(const segue__mask *mask, const char *text) {
   segue_error ignored;
   if (!mask) return false;
   if (segue__path_parse(&path, text, &ignored) < 0) return true;
-  int depth = segue__mask_depth(mask, &path);
+  size_t depth;
+  int rc = segue__mask_depth(mask, &path, &depth);
   segue__path_deinit(&path);
-  return depth >= 0;
+  return rc != 0;
 }
 
 /* ---- Paths that lead into a secret ----------------------------------------------------------- */
 
 int segue__mask_cut(const segue__mask *mask, const char *text, segue__buf *out) {
   segue__path path;
-  segue_error ignored;
-  int depth = 0;
-  if (mask && segue__path_parse(&path, text, &ignored) == 0) {
-    depth = segue__mask_depth(mask, &path);
-    for (int i = 0; i < depth; i++)
-      if (path.steps[i].key)
-        segue__path_add_key(out, path.steps[i].key, path.steps[i].key_len);
-      else
-        segue__path_add_index(out, path.steps[i].index);
-    segue__path_deinit(&path);
+  segue_error error;
+  size_t depth = 0;
+  segue__buf_adds(out, "");
+  if (!mask) {
+    segue__buf_adds(out, text);
+    return out->failed ? UV_ENOMEM : 0;
   }
-  bool whole = !mask || depth < 0;
-  segue__buf_adds(out, whole ? text : "");
-  return out->failed ? UV_ENOMEM : !whole;
+  int rc = segue__path_parse(&path, text, &error);
+  if (rc < 0) return rc == UV_ENOMEM || out->failed ? UV_ENOMEM : 1;
+  rc = segue__mask_depth(mask, &path, &depth);
+  if (rc == 0) segue__buf_adds(out, text);
+  for (size_t i = 0; i < depth && rc > 0; i++)
+    if (path.steps[i].key)
+      segue__path_add_key(out, path.steps[i].key, path.steps[i].key_len);
+    else
+      segue__path_add_index(out, path.steps[i].index);
+  segue__path_deinit(&path);
+  return out->failed ? UV_ENOMEM : rc;
 }
 
 /* 1: it is another path now. The nodes need not be those at the path: neither is ever shown. */
@@ -163,6 +177,7 @@ static int cut_change(const segue__mask *mask, segue__change *change) {
   segue__buf path;
   segue__buf_init(&path);
   int rc = segue__mask_cut(mask, change->path, &path);
+  change->secret = rc != 0;
   if (rc == 1 && strcmp(path.data, change->path) != 0) {
     char *copy = segue__strdup(path.data);
     segue__free(copy ? change->path : NULL);
@@ -170,13 +185,22 @@ static int cut_change(const segue__mask *mask, segue__change *change) {
       *change = (segue__change){.op = SEGUE__CHANGE,
                                 .path = copy,
                                 .from = change->from ? change->from : change->to,
-                                .to = change->to ? change->to : change->from};
+                                .to = change->to ? change->to : change->from,
+                                .secret = true};
     rc = copy ? 1 : UV_ENOMEM;
   } else if (rc == 1) {
     rc = 0;
   }
   segue__buf_deinit(&path);
   return rc;
+}
+
+/* A list that is masked in part only must not be shown: nobody looks at the answer of this call and
+ * then at each row. */
+static void drop_changes(segue__changes *changes) {
+  for (size_t i = 0; i < changes->count; i++)
+    segue__free(changes->items[i].path);
+  changes->count = 0;
 }
 
 int segue__mask_changes(const segue__mask *mask, segue__changes *changes) {
@@ -194,6 +218,7 @@ int segue__mask_changes(const segue__mask *mask, segue__changes *changes) {
     }
   }
   if (mask) changes->count = kept;
+  if (rc) drop_changes(changes);
   return rc;
 }
 
@@ -212,6 +237,8 @@ void segue__mask_error(const segue__mask *mask, segue_error *error) {
   if (!mask || !error->path[0] || error->path[0] == '#') return; /* a place in a schema */
   segue__buf_init(&path);
   if (segue__mask_cut(mask, error->path, &path) < 0) {
+    /* The message may name keys below a secret, and what they are is not known. */
+    snprintf(error->message, sizeof error->message, "the message is not shown: out of memory");
     error->path[0] = 0;
   } else if (strcmp(path.data, error->path) != 0) {
     bool shorter = path.len < strlen(error->path); /* but for quotes that were left out */

@@ -26,21 +26,29 @@ int segue__mask_join(segue__mask **out, const segue__mask *a, const segue__mask 
                      segue__schema *schema);
 /* Hides everything. */
 int segue__mask_all(segue__mask **out);
+/* Hides nothing: what is known is that there are no secrets. */
+int segue__mask_none(segue__mask **out);
+/* data is a mask: for segue__limits, where the mask is known before the reading. */
+const struct segue__mask *segue__mask_given(void *data);
 segue__mask *segue__mask_ref(const segue__mask *mask); /* NULL -> NULL */
 void segue__mask_unref(segue__mask *mask);             /* NULL allowed */
 
 /* Is the value at a path a secret? What cannot be known (out of memory, no path) is one. */
 bool segue__mask_hides(const segue__mask *mask, const char *path);
 /* The path of the topmost secret that lies on the way to `path`, or path itself: keys below a
- * secret are not told either. 1: it is (in) a secret, 0: not, UV_ENOMEM; out is empty before. What
- * is no path becomes that of the root. */
+ * secret are not told either. 1: it is (in) a secret, 0: not, UV_ENOMEM (out is then not to be
+ * shown); out is empty before. A text that is not a path becomes the path of the root. */
 int segue__mask_cut(const segue__mask *mask, const char *path, segue__buf *out);
-/* Cuts the paths of all changes; those of one secret become one. */
+/* Cuts the paths of all changes and marks those of secrets; all changes below one secret become one
+ * row. On failure no change is left in the list. */
 int segue__mask_changes(const segue__mask *mask, segue__changes *changes);
 /* The value at a path as JSON, with SEGUE__MASKED in place of secrets; as segue__json_write, or
  * with a limit as segue__json_write_start. path: where node is in the config, "" for the root. */
 void segue__mask_write(segue__buf *out, const segue__mask *mask, const segue_node *node,
                        const char *path, unsigned indent, size_t limit);
+/* One side of a change, in the same way: SEGUE__MASKED if the change is that of a secret. */
+void segue__mask_write_change(segue__buf *out, const segue__mask *mask, const segue__change *change,
+                              const segue_node *side, size_t limit);
 
 /* ---- Secrets in sentences ---- */
 

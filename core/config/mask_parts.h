@@ -21,6 +21,8 @@ void segue__schema_walk_free(segue__schema_walk *walk);
 segue__seen segue__schema_walk_top(const segue__schema_walk *walk);
 segue__seen segue__schema_walk_down(segue__schema_walk *walk, const segue__path_step *step);
 void segue__schema_walk_up(segue__schema_walk *walk);
+/* The place was taken for a secret because there was no memory to look. */
+bool segue__schema_walk_starved(const segue__schema_walk *walk);
 
 /* Masks: the same. mask_walk.c. */
 typedef struct segue__mask_walk segue__mask_walk;
@@ -30,8 +32,12 @@ segue__seen segue__mask_walk_top(const segue__mask_walk *walk);
 segue__seen segue__mask_walk_down(segue__mask_walk *walk, const segue__path_step *step);
 void segue__mask_walk_up(segue__mask_walk *walk);
 
-/* How many steps of the path lead to the topmost secret; -1: there is none. Out of memory: 0. */
-int segue__mask_depth(const segue__mask *mask, const segue__path *path);
+/* What the mask knows of the value at a path; UV_ENOMEM. */
+int segue__mask_look(const segue__mask *mask, const segue__path *path, segue__seen *seen);
+/* 1: the value is (in) a secret, and *depth steps of the path lead to the topmost one. 0: it is
+ * not. UV_ENOMEM: that is not known, *depth is 0. A failure is never a depth: a path that was cut
+ * at depth 0 is the root's, and the root is no secret for who writes its value. */
+int segue__mask_depth(const segue__mask *mask, const segue__path *path, size_t *depth);
 
 /* One step of a pattern. */
 typedef enum segue__pattern_kind {

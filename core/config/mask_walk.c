@@ -14,6 +14,7 @@ struct segue__mask_walk {
   uint64_t *states;       /* pattern_total for each depth */
   size_t depth, capacity; /* in depths */
   segue__schema_walk *schemas[SEGUE__MASK_PARTS];
+  bool starved; /* a step was taken for a secret because there was no memory to look */
   segue__seen seen[SEGUE__DEPTH_MAX + 2];
 };
 
@@ -90,20 +91,43 @@ segue__seen segue__mask_walk_down(segue__mask_walk *w, const segue__path_step *s
                          : SEGUE__SEEN_SECRET;
   for (size_t i = 0; i < w->mask->schema_count; i++)
     seen = worse(seen, segue__schema_walk_down(w->schemas[i], step));
+  for (size_t i = 0; i < w->mask->schema_count; i++)
+    w->starved = w->starved || segue__schema_walk_starved(w->schemas[i]);
+  w->starved = w->starved || !memory;
   if (!memory || above == SEGUE__SEEN_SECRET) seen = SEGUE__SEEN_SECRET;
   w->seen[++w->depth] = seen;
   return seen;
 }
 
-int segue__mask_depth(const segue__mask *mask, const segue__path *path) {
+/* Follows the path for as long as something below may be a secret. */
+static int descend(const segue__mask *mask, const segue__path *path, segue__seen *seen,
+                   size_t *depth) {
   segue__mask_walk *walk;
-  if (segue__mask_walk_new(&walk, mask) < 0 || !walk) return 0;
-  size_t depth = 0;
-  segue__seen seen = segue__mask_walk_top(walk);
-  for (; depth < path->count && seen == SEGUE__SEEN_OPEN; depth++)
-    seen = segue__mask_walk_down(walk, &path->steps[depth]);
+  *seen = SEGUE__SEEN_SECRET;
+  *depth = 0;
+  int rc = segue__mask_walk_new(&walk, mask);
+  if (rc < 0) return rc;
+  size_t n = 0;
+  segue__seen now = segue__mask_walk_top(walk);
+  for (; n < path->count && now == SEGUE__SEEN_OPEN; n++)
+    now = segue__mask_walk_down(walk, &path->steps[n]);
+  bool starved = walk->starved;
   segue__mask_walk_free(walk);
-  return seen == SEGUE__SEEN_SECRET ? (int)depth : -1;
+  if (starved) return UV_ENOMEM;
+  *seen = now;
+  *depth = n;
+  return 0;
+}
+
+int segue__mask_look(const segue__mask *mask, const segue__path *path, segue__seen *seen) {
+  size_t depth;
+  return descend(mask, path, seen, &depth);
+}
+
+int segue__mask_depth(const segue__mask *mask, const segue__path *path, size_t *depth) {
+  segue__seen seen;
+  int rc = descend(mask, path, &seen, depth);
+  return rc < 0 ? rc : seen == SEGUE__SEEN_SECRET;
 }
 
 void segue__mask_walk_up(segue__mask_walk *walk) {

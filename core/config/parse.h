@@ -14,6 +14,7 @@ typedef struct segue__parse {
   segue__getenv getenv; /* may be NULL */
   void *getenv_data;
   segue__buf expanded;
+  bool whole; /* the value that is expanded is one ${...} and nothing else */
 } segue__parse;
 
 /* Gives the builder line and column of a byte of the text. */

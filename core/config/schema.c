@@ -308,9 +308,10 @@ segue__sub *segue__compile_scan(segue__compile *c, const segue_node *node, segue
   if (node->type == SEGUE_BOOL) {
     sub->always = node->v.b ? 1 : 2;
   } else if (node->type != SEGUE_MAP) {
-    char shown[SEGUE__SHOWN_SIZE];
-    segue__compile_fail(c, "a schema is a map of keywords, true or false: this is %s",
-                        segue__finding_show(node, shown));
+    char type[SEGUE__SHOWN_SIZE];
+    segue__place place = {.node = node};
+    segue__compile_fail(c, "a schema must be a map of keywords, true or false%s",
+                        segue__finding_not_type(&place, type));
   } else {
     identify(c, sub);
     if (!sub->resource->root) sub->resource->root = sub;

@@ -37,15 +37,16 @@ bool segue__check_all_of(segue__validation *v, const segue__sub *sub, const segu
 
 /* What a form is called: its title, its type, where it refers to. False: it has no such name. */
 static bool add_form(segue__buf *out, const segue__sub *form) {
-  char shown[SEGUE__SHOWN_SIZE];
+  char types[SEGUE__SHOWN_SIZE];
+  segue__quoted shown;
   if (form->title) segue__buf_adds(out, form->title);
   for (uint32_t i = 0; i < form->keyword_count && !form->title; i++) {
     const segue__keyword *k = &form->keywords[i];
     const char *slash = !strcmp(k->def->name, "$ref") ? strrchr(k->value->v.s, '/') : NULL;
     if (!strcmp(k->def->name, "type"))
-      segue__buf_adds(out, segue__finding_types(k->number, shown));
+      segue__buf_adds(out, segue__finding_types(k->number, types));
     else if (!strcmp(k->def->name, "const"))
-      segue__buf_adds(out, segue__finding_show(k->value, shown));
+      segue__buf_adds(out, segue__finding_show(k->value, &shown));
     else if (slash && slash[1])
       segue__buf_adds(out, slash + 1);
     else
@@ -65,13 +66,12 @@ static void tell_forms(segue__validation *v, const segue__sub *sub, const segue_
     if (i) segue__buf_adds(&forms, i + 1 == k->sub_count ? " or " : ", ");
     named = add_form(&forms, k->subs[i]);
   }
-  segue__finding_value(v, place, shown);
+  segue__finding_not(v, place, shown);
   if (named && !forms.failed && forms.data)
-    segue__finding_add(v, sub, k, place, "is %s: %s is wanted", shown, forms.data);
+    segue__finding_add(v, sub, k, place, "must be %s%s", forms.data, shown);
   else
-    segue__finding_add(v, sub, k, place,
-                       "is %s: it fits none of the %u forms that are allowed here", shown,
-                       k->sub_count);
+    segue__finding_add(v, sub, k, place, "must fit one of the %u forms that are allowed here%s",
+                       k->sub_count, shown);
   segue__buf_deinit(&forms);
 }
 
@@ -125,29 +125,61 @@ bool segue__check_any_of(segue__validation *v, const segue__sub *sub, const segu
   return t.hits ? !v->status : tell_none(v, sub, k, place, t.best_reach, t.best, t.alone);
 }
 
+/* Two forms fit. Numbers count from 1, as people count the lines of a list. */
+static bool tell_both(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
+                      const segue__place *place, const tally *t) {
+  segue__buf first, second;
+  segue__buf_init(&first);
+  segue__buf_init(&second);
+  bool named = v->findings && !segue__finding_hidden(v, place) &&
+               add_form(&first, k->subs[t->first]) && add_form(&second, k->subs[t->second]) &&
+               !first.failed && !second.failed && strcmp(first.data, second.data) != 0;
+  if (named)
+    segue__finding_add(v, sub, k, place, "must be either %s or %s, not both", first.data,
+                       second.data);
+  else
+    segue__finding_add(v, sub, k, place,
+                       "must fit exactly one of the %u forms in oneOf, not forms %u and %u at once",
+                       k->sub_count, t->first + 1, t->second + 1);
+  segue__buf_deinit(&first);
+  segue__buf_deinit(&second);
+  return false;
+}
+
 bool segue__check_one_of(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
                          const segue__place *place, size_t marks) {
   tally t = try_forms(v, k, place, marks, false);
   if (v->status) return false;
   if (!t.hits) return tell_none(v, sub, k, place, t.best_reach, t.best, t.alone);
   if (t.hits == 1) return true;
-  return segue__finding_add(v, sub, k, place,
-                            "fits forms %u and %u of %u at once: exactly one may fit", t.first + 1,
-                            t.second + 1, k->sub_count);
+  return tell_both(v, sub, k, place, &t);
 }
 
 /* ---- Conditions ------------------------------------------------------------------------------ */
 
+static bool tell_excluded(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
+                          const segue__place *place) {
+  segue__buf form;
+  segue__buf_init(&form);
+  bool simple = k->sub->title || k->sub->keyword_count == 1; /* its name says all of it */
+  bool named = simple && v->findings && !segue__finding_hidden(v, place) &&
+               add_form(&form, k->sub) && !form.failed;
+  if (named)
+    segue__finding_add(v, sub, k, place, "must not be %s", form.data);
+  else
+    segue__finding_add(v, sub, k, place, "must not fit the schema under \"not\"");
+  segue__buf_deinit(&form);
+  return false;
+}
+
 bool segue__check_not(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
                       const segue__place *place, size_t marks) {
-  char shown[SEGUE__SHOWN_SIZE];
   (void)marks;
   unsigned reach = v->reach;
   bool fits = segue__validate_quietly(v, k->sub, place, 0);
   v->reach = reach;
   if (v->status) return false;
-  return !fits || segue__finding_add(v, sub, k, place, "is %s: it must not be like that",
-                                     segue__finding_value(v, place, shown));
+  return !fits || tell_excluded(v, sub, k, place);
 }
 
 bool segue__check_if(segue__validation *v, const segue__sub *sub, const segue__keyword *k,

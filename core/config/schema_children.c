@@ -182,15 +182,14 @@ bool segue__check_contains(segue__validation *v, const segue__sub *sub, const se
   if (v->status) return false;
   if (hits < k->number)
     return segue__finding_add(v, sub, k->number > 1 ? k->beside : k, place,
-                              "has %llu item%s of the kind that it must contain: at least %llu %s "
-                              "wanted",
-                              (unsigned long long)hits, hits == 1 ? "" : "s",
-                              (unsigned long long)k->number, k->number == 1 ? "is" : "are");
+                              "must contain at least %llu item%s of the kind that the schema "
+                              "names, not %llu",
+                              (unsigned long long)k->number, k->number == 1 ? "" : "s",
+                              (unsigned long long)hits);
   if (hits > k->number_max)
     return segue__finding_add(v, sub, k->also, place,
-                              "has more items of a kind than it may contain: at most %llu %s "
-                              "allowed",
-                              (unsigned long long)k->number_max, k->number_max == 1 ? "is" : "are");
+                              "must contain at most %llu item%s of the kind that the schema names",
+                              (unsigned long long)k->number_max, k->number_max == 1 ? "" : "s");
   return true;
 }
 

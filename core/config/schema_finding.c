@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * What is said about a breach: "weight is 500: at most 100 is allowed", where in the user's file,
- * and which rule of the schema says so. Values are shown in short; secrets are not shown, nor are
- * the keys below one: what is wrong there is a part of it.
+ * The message of a breach: "weight must be at most 100, not 500", where in the user's file, and
+ * which rule of the schema says so. All messages have the form "X must be Y, not Z". Z is shown in
+ * short, and only if it is no secret; the keys below a secret are not shown either. A schema may
+ * explain its rule to the user: errorMessage (one text, or one for each keyword), or the
+ * description beside a pattern; the text follows the message.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,30 +14,14 @@
 #include "schema_parts.h"
 #include "utf8.h"
 
-enum { SHOWN_MAX = 60 };
-
 /* ---- Values ---------------------------------------------------------------------------------- */
 
-static void cut_text(char *out, const char *text, size_t len) {
-  size_t keep = len < SHOWN_MAX ? len : SHOWN_MAX;
-  while (keep < len && keep && ((unsigned char)text[keep] & 0xc0) == 0x80)
-    keep--; /* not in the middle of a character */
-  snprintf(out, SEGUE__SHOWN_SIZE, "%.*s%s", (int)keep, text, keep < len ? "..." : "");
+const char *segue__finding_show(const segue_node *node, segue__quoted *out) {
+  return segue__quote_node(out, true, node);
 }
 
-const char *segue__finding_show(const segue_node *node, char out[SEGUE__SHOWN_SIZE]) {
-  if (node->type == SEGUE_MAP || node->type == SEGUE_LIST) {
-    bool map = node->type == SEGUE_MAP;
-    snprintf(out, SEGUE__SHOWN_SIZE, node->count ? "a %s of %u" : "an empty %s",
-             map ? "map" : "list", node->count);
-    return out;
-  }
-  segue__buf text;
-  segue__buf_init(&text);
-  segue__json_write(&text, node, 0);
-  cut_text(out, text.data && !text.failed ? text.data : "?", text.failed ? 1 : text.len);
-  segue__buf_deinit(&text);
-  return out;
+const char *segue__finding_show_text(const segue_node *node, segue__quoted *out) {
+  return segue__quote_text(out, true, node->v.s, node->count);
 }
 
 /* The topmost secret on the way to a place, or NULL. */
@@ -53,8 +39,9 @@ static const segue__place *secret_above(const segue__validation *v, const segue_
                                                     .key_len = p->member ? p->member->key_len : 0,
                                                     .index = p->index};
     secret = segue__schema_secret_depth(v->schema, &path);
-    int masked = mask ? segue__mask_depth(mask, &path) : -1;
-    if (masked >= 0 && (secret < 0 || masked < secret)) secret = masked;
+    size_t depth_of_mask = 0; /* without memory: 0, the root */
+    bool masked = mask && segue__mask_depth(mask, &path, &depth_of_mask) != 0;
+    if (masked && (secret < 0 || (int)depth_of_mask < secret)) secret = (int)depth_of_mask;
   }
   if (path.steps != steps) segue__free(path.steps);
   while (secret >= 0 && place->up && place->depth > (uint32_t)secret)
@@ -67,20 +54,26 @@ bool segue__finding_hidden(const segue__validation *v, const segue__place *place
   return secret && (!place->at_key || secret != place);
 }
 
-const char *segue__finding_value(segue__validation *v, const segue__place *place,
-                                 char out[SEGUE__SHOWN_SIZE]) {
+const char *segue__finding_not(const segue__validation *v, const segue__place *place,
+                               char out[SEGUE__SHOWN_SIZE]) {
+  segue__quoted shown;
   out[0] = 0;
-  if (!v->findings) return out; /* nothing will be told */
-  if (place->node->type < SEGUE_LIST && segue__finding_hidden(v, place)) {
-    snprintf(out, SEGUE__SHOWN_SIZE, "a secret that is not shown");
-    return out;
-  }
-  return segue__finding_show(place->node, out);
+  bool key = place->at_key && place->member;
+  if (!v->findings || key || segue__finding_hidden(v, place)) return out;
+  snprintf(out, SEGUE__SHOWN_SIZE, ", not %s", segue__quote_node(&shown, true, place->node));
+  return out;
+}
+
+const char *segue__finding_not_type(const segue__place *place, char out[SEGUE__SHOWN_SIZE]) {
+  static const char *const names[] = {"null",     "a boolean", "an integer", "a float",
+                                      "a string", "a list",    "a map"};
+  snprintf(out, SEGUE__SHOWN_SIZE, ", not %s", names[place->node->type]);
+  return out;
 }
 
 const char *segue__finding_types(uint64_t mask, char out[SEGUE__SHOWN_SIZE]) {
-  static const char *const names[] = {"null",   "true or false", "an integer", "a number",
-                                      "a text", "a list",        "a map"};
+  static const char *const names[] = {"null",     "a boolean", "an integer", "a number",
+                                      "a string", "a list",    "a map"};
   size_t len = 0;
   uint64_t left = mask;
   out[0] = 0;
@@ -227,6 +220,31 @@ static segue__finding *add(segue__findings *list) {
   return f;
 }
 
+/* The schema's own words about a rule, or NULL. A description is mostly about the value in general;
+ * beside a pattern it says what nobody reads out of the pattern. */
+static const segue_node *hint_of(const segue__sub *sub, const segue__keyword *keyword) {
+  static const char message[] = "errorMessage", description[] = "description";
+  if (!sub || !keyword || sub->node->type != SEGUE_MAP) return NULL;
+  const segue__member *m = segue__node_find(sub->node, message, sizeof message - 1);
+  if (m && m->value.type == SEGUE_MAP)
+    m = segue__node_find(&m->value, keyword->def->name, strlen(keyword->def->name));
+  if (!m && keyword->def->check == segue__check_pattern)
+    m = segue__node_find(sub->node, description, sizeof description - 1);
+  return m && m->value.type == SEGUE_STRING && m->value.count ? &m->value : NULL;
+}
+
+static void add_hint(segue__buf *out, const segue__sub *sub, const segue__keyword *keyword) {
+  enum { HINT_MAX = 160 };
+  const segue_node *hint = hint_of(sub, keyword);
+  if (!hint) return;
+  size_t len = hint->count < HINT_MAX ? hint->count : HINT_MAX;
+  while (len < hint->count && len && ((unsigned char)hint->v.s[len] & 0xc0) == 0x80)
+    len--; /* not in the middle of a character */
+  segue__buf_adds(out, ": ");
+  segue__buf_add(out, hint->v.s, len);
+  if (len < hint->count) segue__buf_adds(out, "...");
+}
+
 /* told: up to where the way to the place is told. */
 static void fill(const segue__validation *v, segue__finding *f, const segue__sub *sub,
                  const segue__keyword *keyword, const segue__place *place,
@@ -267,8 +285,11 @@ bool segue__finding_add(segue__validation *v, const segue__sub *sub, const segue
   const segue__place *secret = secret_above(v, place), *told = secret ? secret : place;
   if (told != place) segue__buf_adds(&subject, "a part of ");
   add_subject(&subject, told);
-  segue__error_set(&f->error, v->code ? v->code : SEGUE_ESCHEMA, "%s %s",
-                   subject.failed || !subject.data ? "the value" : subject.data, sentence);
+  segue__buf_addf(&subject, " %s", sentence);
+  add_hint(&subject, sub, keyword);
+  segue__error_set(&f->error, v->code ? v->code : SEGUE_ESCHEMA, "%s",
+                   subject.failed ? "the value does not fit the schema: out of memory"
+                                  : subject.data);
   segue__buf_deinit(&subject);
   fill(v, f, sub, keyword, place, told);
   return false;

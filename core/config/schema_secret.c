@@ -216,6 +216,10 @@ segue__seen segue__schema_walk_down(segue__schema_walk *w, const segue__path_ste
   return w->seen[w->depth];
 }
 
+bool segue__schema_walk_starved(const segue__schema_walk *walk) {
+  return walk->starved > 0;
+}
+
 void segue__schema_walk_up(segue__schema_walk *walk) {
   if (walk->starved)
     walk->starved--;

@@ -55,13 +55,18 @@ const segue__member *segue__node_find(const segue_node *node, const char *key, s
 
 typedef enum segue__format { SEGUE__YAML, SEGUE__JSON, SEGUE__BUILT } segue__format;
 
-/* What a document may be at most; zero fields mean the default. depth is never more than
- * SEGUE__DEPTH_MAX, whatever is asked for: what walks a tree may recurse. */
+/* Limits of a document, and what an error may show of it; zero fields mean the default. depth is
+ * never more than SEGUE__DEPTH_MAX, whatever is asked for: what walks a tree may recurse. */
 #define SEGUE__DEPTH_MAX 1000
 typedef struct segue__limits {
   size_t bytes;   /* 64 MiB */
   uint32_t depth; /* 128 */
   uint32_t nodes; /* 4 million, aliases counted each time they are expanded */
+  /* Returns the mask of the config that the document goes into; called when there is an error to
+   * describe, on the thread that reads. NULL, or it returns NULL: what is secret is not known, and
+   * the error shows neither a value nor a path. */
+  const struct segue__mask *(*mask)(void *data);
+  void *mask_data;
 } segue__limits;
 
 /* A variable that ${NAME} asked for while the document was parsed, and what it was then. */

@@ -108,23 +108,28 @@ static int anchor_scalar(reader *r, const char *name) {
 }
 
 static int alias_key(reader *r, const anchor *a) {
+  segue__quoted name;
   if (a->node.type != SEGUE_STRING)
-    return segue__builder_fail(r->b, SEGUE_ETYPE, "'*%s' is a %s: a key must be text", a->name,
+    return segue__builder_fail(r->b, SEGUE_ETYPE, "'*%s' is a %s: a key must be text",
+                               segue__builder_quote(r->b, &name, a->name, strlen(a->name)),
                                segue_type_name(a->node.type));
   return segue__builder_add_key(r->b, a->node.v.s, a->node.count);
 }
 
 static int on_alias(reader *r, const char *name) {
+  segue__quoted shown;
   uint32_t *slot = r->slots ? slot_of(r, segue__key_hash(name, strlen(name)).lo, name) : NULL;
   if (!slot || !*slot)
     return segue__builder_fail(r->b, SEGUE_ESYNTAX,
-                               "there is no anchor &%s before this alias: check the name", name);
+                               "there is no anchor &%s before this alias: check the name, or quote "
+                               "the value if it is text",
+                               segue__builder_quote(r->b, &shown, name, strlen(name)));
   const anchor *a = &r->anchors[*slot - 1];
   if (a->open)
     return segue__builder_fail(r->b, SEGUE_ESYNTAX,
                                "alias *%s stands inside of its own anchor: a value cannot contain "
                                "itself",
-                               name);
+                               segue__builder_quote(r->b, &shown, name, strlen(name)));
   if (segue__builder_wants_key(r->b)) return alias_key(r, a);
   return segue__builder_share(r->b, &a->node, a->nodes, a->height);
 }
@@ -151,14 +156,16 @@ static int tag_type(const char *tag) {
 }
 
 static int fail_tag(reader *r, const char *tag) {
+  segue__quoted shown;
   return segue__builder_fail(r->b, SEGUE_ETYPE,
-                             "tag %.*s is not known: only !!str, !!int, !!float, !!bool, !!null, "
+                             "tag %s is not known: only !!str, !!int, !!float, !!bool, !!null, "
                              "!!seq and !!map are",
-                             segue__text_cut(strlen(tag)), tag);
+                             segue__builder_quote(r->b, &shown, tag, strlen(tag)));
 }
 
 /* A scalar with an explicit tag: it must be what it says. */
 static int tagged(reader *r, const char *s, size_t len, const char *tag) {
+  segue__quoted shown;
   int type = strcmp(tag, "!") ? tag_type(tag) : SEGUE_STRING;
   if (type == SEGUE_STRING) return segue__builder_add_string(r->b, s, len);
   if (type == TAG_UNKNOWN) return fail_tag(r, tag);
@@ -172,8 +179,9 @@ static int tagged(reader *r, const char *s, size_t len, const char *tag) {
     return segue__builder_float(r->b, value);
   }
   if (rc || node.type != type)
-    return segue__builder_fail(r->b, SEGUE_ETYPE, "'%.*s' is not a valid %s", segue__text_cut(len),
-                               s, segue_type_name((segue_type)type));
+    return segue__builder_fail(r->b, SEGUE_ETYPE, "'%s' is not a valid %s",
+                               segue__builder_quote(r->b, &shown, s, len),
+                               segue_type_name((segue_type)type));
   return segue__builder_add_scalar(r->b, node);
 }
 

@@ -96,8 +96,10 @@ static const struct {
 
 static int fail_start(segue__builder *b, char c) {
   if (c == '\t') return segue__builder_fail(b, SEGUE_ESYNTAX, "a tab cannot indent: use spaces");
+  segue__quoted shown;
   return segue__builder_fail(b, SEGUE_ESYNTAX,
-                             "a plain value cannot start with '%c': put it in quotes", c);
+                             "a plain value cannot start with '%s': put it in quotes",
+                             segue__builder_quote_stray(b, &shown, &c, 1));
 }
 
 int segue__yaml_fail(segue__parse *parse, const yaml_parser_t *p, segue__yaml_cursor *cursor) {

@@ -11,7 +11,7 @@
 #include <uv.h>
 
 #include "../admin/render.h"
-#include "../config/schema.h"
+#include "../config/mask.h"
 #include "../os/os.h"
 #include "cli.h"
 
@@ -61,8 +61,11 @@ static int read_bytes(const char *path, segue__bytes *out, segue_error *err) {
   return rc;
 }
 
-/* 0; else the error is kept, and the code says whether the file could be read at all. */
-static int load(verdict *v, const char *path, uint32_t id, segue__document **out, int broken) {
+/* 0; else the error is kept, and the code says whether the file could be read at all. mask: what
+ * the error hides; NULL: all values. */
+static int load(verdict *v, const char *path, uint32_t id, segue__document **out, int broken,
+                segue__mask *mask) {
+  segue__limits limits = {.mask = segue__mask_given, .mask_data = mask};
   segue__bytes bytes = {0};
   segue_error err = {0};
   bool guessed;
@@ -78,7 +81,7 @@ static int load(verdict *v, const char *path, uint32_t id, segue__document **out
     v->code = broken;
     (*out)->foreign = true;
     (*out)->guessed = guessed;
-    rc = segue__document_parse(*out, NULL, NULL, NULL, &err);
+    rc = segue__document_parse(*out, &limits, NULL, NULL, &err);
   }
   if (rc < 0) segue__errors_add(&v->errors, &err);
   return rc;
@@ -88,7 +91,8 @@ static int load(verdict *v, const char *path, uint32_t id, segue__document **out
 static int load_with(verdict *v) {
   for (int i = 0; i < v->cli->with_count; i++) {
     const char *arg = v->cli->with[i], *equals = strrchr(arg, '=');
-    if (load(v, equals ? equals + 1 : arg, ID_WITH + (uint32_t)i, &v->with[i], SEGUE__EXIT_FAILED))
+    if (load(v, equals ? equals + 1 : arg, ID_WITH + (uint32_t)i, &v->with[i], SEGUE__EXIT_FAILED,
+             NULL))
       return UV_EIO;
     if (equals && !(v->uris[i] = segue__strndup(arg, (size_t)(equals - arg)))) return UV_ENOMEM;
   }
@@ -115,17 +119,21 @@ static void judge(verdict *v) {
                                    .bundle_uris = (const char *const *)v->uris,
                                    .bundle_count = (size_t)cli->with_count};
   if (twice_input(v)) return;
-  if (load(v, cli->schema, ID_SCHEMA, &v->schema_doc, SEGUE__EXIT_FAILED)) return;
+  if (load(v, cli->schema, ID_SCHEMA, &v->schema_doc, SEGUE__EXIT_FAILED, NULL)) return;
   if (load_with(v)) return;
   if (segue__schema_new(&v->schema, v->schema_doc, &options, &v->errors)) return;
-  if (load(v, cli->args[0], ID_FILE, &v->doc, SEGUE__EXIT_REJECTED)) return;
+  segue__mask *mask = NULL; /* stays NULL where there is no memory: no value is shown */
+  segue__mask_join(&mask, NULL, NULL, v->schema);
+  int rc = load(v, cli->args[0], ID_FILE, &v->doc, SEGUE__EXIT_REJECTED, mask);
+  segue__mask_unref(mask);
+  if (rc) return;
   if (v->doc->wide) {
     segue_error wide;
     segue__document_tell_wide(v->doc, &wide);
     segue__errors_add(&v->warnings, &wide);
   }
   segue__validate_options where = {.size = sizeof where, .document = v->doc};
-  int rc = segue__schema_validate(v->schema, &v->doc->root, &v->findings, &where);
+  rc = segue__schema_validate(v->schema, &v->doc->root, &v->findings, &where);
   v->code = rc == 0               ? SEGUE__EXIT_OK
             : rc == SEGUE_ESCHEMA ? SEGUE__EXIT_REJECTED
                                   : SEGUE__EXIT_FAILED;

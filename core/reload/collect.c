@@ -176,6 +176,7 @@ int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
   collect->publication = engine->options.publication;
   collect->limits = engine->options.limits;
   collect->policy = segue__policy_ref(txn->policy);
+  segue__secrecy_init(collect, engine);
   collect->source_count = txn->policy->source_count;
   collect->look_at_inputs = look_at_inputs;
   segue__errors_init(&collect->errors);
@@ -220,6 +221,7 @@ static void free_data(void *data) {
   segue__config_unref(collect->config);
   segue__document_unref(collect->schema_doc);
   segue__documents_deinit(&collect->schema_with);
+  segue__secrecy_deinit(collect);
   segue_snapshot_unref(collect->live);
   if (collect->os.release) collect->os.release(collect->os.data);
   segue__free(collect);

@@ -80,32 +80,20 @@ void segue__judge_free(segue__judge *judge) {
   segue__free(judge);
 }
 
-static int parse_all(segue__judge *judge, segue_error *error) {
-  int rc = SEGUE_FAULT("check.schema");
-  if (rc < 0)
-    segue__error_set(error, rc, "the schema cannot be compiled: %s", segue_strerror(rc));
-  else if (!judge->doc->parsed)
-    rc = segue__document_parse(judge->doc, &judge->limits, NULL, NULL, error);
-  for (size_t i = 0; i < judge->with.count && !rc; i++)
-    if (!judge->with.items[i]->parsed)
-      rc = segue__document_parse(judge->with.items[i], &judge->limits, NULL, NULL, error);
-  return rc;
-}
-
 static int compile(segue__judge *judge) {
-  segue_error error = {0};
-  segue__schema_options options = {.size = sizeof options,
-                                   .formats = judge->formats,
-                                   .warnings = &judge->warnings,
-                                   .bundle = judge->with.items,
-                                   .bundle_uris = (const char *const *)judge->uris,
-                                   .bundle_count = judge->with.count};
-  int rc = parse_all(judge, &error);
-  if (rc < 0) {
-    segue__errors_add(&judge->errors, &error);
-    return rc;
-  }
-  return segue__schema_new(&judge->schema, judge->doc, &options, &judge->errors);
+  segue_error error;
+  int rc = SEGUE_FAULT("check.schema");
+  segue__schema_text text = {.doc = judge->doc,
+                             .with = judge->with.items,
+                             .with_count = judge->with.count,
+                             .uris = (const char *const *)judge->uris,
+                             .formats = judge->formats,
+                             .limits = judge->limits};
+  if (rc == 0)
+    return segue__schema_text_compile(&text, &judge->schema, &judge->errors, &judge->warnings);
+  segue__error_set(&error, rc, "the schema cannot be compiled: %s", segue_strerror(rc));
+  segue__errors_add(&judge->errors, &error);
+  return rc;
 }
 
 /* A schema that cannot be read leaves nobody knowing what is secret: then everything is. */
@@ -154,10 +142,11 @@ static void run(segue__job *job) {
   if (known && judge->doc && judge->defaults && fill(judge) < 0) return;
   if (find_secrets(judge, known) < 0 || !known || !judge->doc) return;
   segue__findings findings = {0};
-  segue__validate_options options = {.size = sizeof options,
-                                     .config = judge->config,
-                                     .mask = judge->mask,
-                                     .time_ms = judge->time_ms};
+  segue__mask *shown = NULL; /* hides what is a secret in the live generation too */
+  judge->lost = segue__mask_join(&shown, judge->mask, judge->live ? judge->live->mask : NULL, NULL);
+  if (judge->lost) return;
+  segue__validate_options options = {
+      .size = sizeof options, .config = judge->config, .mask = shown, .time_ms = judge->time_ms};
   int rc = segue__schema_validate(judge->schema, &judge->config->root, &findings, &options);
   for (size_t i = 0; i < findings.count; i++)
     segue__errors_add(&judge->errors, &findings.items[i].error);
@@ -168,6 +157,7 @@ static void run(segue__job *job) {
     judge->errors.total += findings.total - findings.count;
   }
   segue__findings_deinit(&findings);
+  segue__mask_unref(shown);
 }
 
 static void keep(segue__engine *engine, segue__judge *judge) {

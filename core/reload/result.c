@@ -87,10 +87,10 @@ void segue__result_error(segue__result *result, const segue_error *error) {
   segue__errors_add(&result->errors, error);
 }
 
-static char *text_of(const segue_node *node, const char *path, const segue__mask *mask) {
+static char *text_of(const segue__change *change, const segue__mask *mask) {
   segue__buf text;
   segue__buf_init(&text);
-  segue__mask_write(&text, mask, node, path, 0, CHANGE_TEXT + 1);
+  segue__mask_write_change(&text, mask, change, change->to, CHANGE_TEXT + 1);
   if (!text.failed && text.len > CHANGE_TEXT) {
     size_t end = CHANGE_TEXT;
     while (end > 0 && ((unsigned char)text.data[end] & 0xC0) == 0x80)
@@ -118,8 +118,7 @@ int segue__result_take_changes(segue__result *result, const segue__changes *chan
     change->op = changes->items[i].op;
     change->path = segue__strdup(changes->items[i].path);
     result->changes.count = i + 1;
-    if (changes->items[i].to)
-      result->change_texts[i] = text_of(changes->items[i].to, change->path, mask);
+    if (changes->items[i].to) result->change_texts[i] = text_of(&changes->items[i], mask);
     if (!change->path || (changes->items[i].to && !result->change_texts[i])) return UV_ENOMEM;
   }
   return 0;

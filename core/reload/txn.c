@@ -271,7 +271,9 @@ static void tell_changes(segue__txn *txn) {
   if (!rc) rc = segue__mask_changes(mask, &txn->changes);
   if (!rc) rc = segue__result_take_changes(txn->result, &txn->changes, mask);
   segue__mask_unref(mask);
-  if (rc < 0) fail(txn, rc, "changes");
+  if (rc == 0) return;
+  segue__changes_deinit(&txn->changes); /* not masked: nobody may see them */
+  fail(txn, rc, "changes");
 }
 
 /* The schema first, then the guards: the policy's check sees only what fits them. */

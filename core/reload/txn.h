@@ -7,6 +7,7 @@
  *   collect.c  read, parse, merge, hash, diff: one job off the loop
  *   hook.c     the policy's hooks while they run
  *   guard.c    is it too little, or too old?
+ *   secrecy.c  what errors of reading may show
  *   judge.c    the schema, and what is secret: one job off the loop
  *   plan.c     old and new -> ordered steps
  *   commit.c   prepare, commit, and the undo log
@@ -319,6 +320,11 @@ struct segue__collect {
   segue__documents schema_with;
   segue__hash schema_hash;
   bool unreadable; /* at least one error is the world's, not the content's */
+  /* secrecy.c's, the worker's: */
+  segue__schema *schema; /* what the engine has compiled, NULL: nothing that fits the policy */
+  segue__hash compiled_hash;
+  segue__mask *mask; /* what errors of reading hide; NULL: not known (yet) */
+  bool mask_tried;
 };
 int segue__collect_start(segue__txn *txn, bool look_at_inputs);
 void segue__collect_free(segue__collect *collect);
@@ -327,6 +333,24 @@ void segue__collect_pulled(segue__collect *collect); /* one of its fetches is ov
 void segue__collect_abandon(segue__collect *collect);
 void segue__txn_collected(segue__txn *txn);                /* txn.c: the job is done */
 void segue__txn_collect_failed(segue__txn *txn, int code); /* txn.c: a job could not begin */
+
+/* secrecy.c: errors of reading show values only where no secret can be. init: once the policy of
+ * collect is set; collect must stay where it is. */
+void segue__secrecy_init(segue__collect *collect, const segue__engine *engine);
+void segue__secrecy_deinit(segue__collect *collect);
+/* A schema as it was read. All borrowed. */
+typedef struct segue__schema_text {
+  segue__document *doc;
+  segue__document *const *with;
+  size_t with_count;
+  const char *const *uris; /* of those; NULL: its name */
+  bool formats;
+  segue__limits limits;
+} segue__schema_text;
+/* Parses what is not parsed yet, then compiles. On failure errors says why. warnings: NULL allowed.
+ */
+int segue__schema_text_compile(const segue__schema_text *text, segue__schema **out,
+                               segue__errors *errors, segue__errors *warnings);
 
 /* guard.c: judge fills txn->held and txn->items from what was collected; hold fails the transaction
  * if that is something. settle: what is live now is what the next run is compared with. */

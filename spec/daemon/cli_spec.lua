@@ -129,7 +129,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
         assert.equal("good: good.json fits s.yaml\n", p.stdout)
         p = check("s.yaml", "bad.yaml")
         assert.equal(3, p.code)
-        assert.equal("bad.yaml:2:9: weight is 500: at most 100 is allowed (at weight)\n"
+        assert.equal("bad.yaml:2:9: weight must be at most 100, not 500 (at weight)\n"
           .. "    rule: s.yaml:2:13 #/properties/weight/maximum\n", p.stdout)
         assert.equal(0, check("s.yaml", "any.json").code)
         assert.equal(3, check("false.json", "any.json").code)
@@ -137,7 +137,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
       it("takes formats for rules where that is asked for", function()
         local p = check("s.yaml", "good.json", "--formats")
         assert.equal(3, p.code)
-        assert.matches("at is \"x\": an IPv4 address such as 192.0.2.1 is wanted", p.stdout)
+        assert.matches("at must be an IPv4 address such as 192.0.2.1, not \"x\"", p.stdout)
       end)
       it("prints a verdict and the errors as JSON", function()
         local p = check("s.yaml", "bad.yaml", "--json")
@@ -145,7 +145,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
         assert.same({ valid = false, error_count = 1, warnings = {}, errors = { {
           path = "weight", pointer = "/weight", file = "bad.yaml", line = 2, column = 9,
           keyword = "maximum", schema_path = "#/properties/weight/maximum",
-          message = "weight is 500: at most 100 is allowed" } } }, cjson.decode(p.stdout))
+          message = "weight must be at most 100, not 500" } } }, cjson.decode(p.stdout))
         p = check("s.yaml", "good.json", "--json")
         assert.same({ valid = true, error_count = 0, warnings = {}, errors = {} },
           cjson.decode(p.stdout))
@@ -200,13 +200,13 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
         end
         local p = fed("s.yaml", "-")
         assert.equal(3, p.code)
-        assert.matches("^standard input:1:11: weight is 101", p.stdout)
+        assert.matches("^standard input:1:11: weight must be at most 100, not 101", p.stdout)
         assert.equal(0, fed("-", "good.json").code)
         assert.equal(4, check("-", "-").code)
         p = process.run { "bash", "-c", '"$1" check --schema <(cat s.yaml) <(cat bad.yaml)', "bash",
           segue.binary, cwd = d.dir.path }
         assert.equal(3, p.code, p.output)
-        assert.matches("weight is 500", p.stdout)
+        assert.matches("weight must be at most 100, not 500", p.stdout)
       end)
       it("tries text that begins as JSON does as JSON, unless its name says YAML", function()
         files["flow"] = '{a: 1, weight: 7}' -- this is YAML

@@ -208,7 +208,7 @@ describe("a secret", function()
     for _, case in ipairs {
       { 'vault: { hunter3-key: 7 }', "a part of vault" },
       { 'vault: { hunter3-key-that-is-much-too-long: x }', "a part of vault" },
-      { 'code: 5', "code is none of the values" },
+      { 'code: 5', "code must be one of the values" },
     } do
       d.dir:write("config.yaml", case[1] .. "\n")
       local status, answer = d:reload()

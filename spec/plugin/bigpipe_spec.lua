@@ -204,6 +204,6 @@ stats: {}
     dir:write("config.yaml", (read(example .. "/config.yaml"):gsub("attempts: 8", "attempts: 0")))
     p = segue.cli({ "check" }, { cwd = dir.path })
     assert.equal(3, p.code)
-    assert.matches("config.yaml:%d+:%d+: attempts is 0: at least 1 is allowed", p.output)
+    assert.matches("config.yaml:%d+:%d+: attempts must be at least 1, not 0", p.output)
   end)
 end)

@@ -22,10 +22,31 @@ function M.new(text, options)
   return ffi.gc(out[0], C.segue__document_unref)
 end
 
---- The limits that a table names, or nil.
+--- A mask of patterns; without any it says that nothing is a secret. The collector gives it back.
+function M.mask(patterns)
+  patterns = patterns or {}
+  local list = ffi.new("const char *[?]", #patterns + 1)
+  for i, text in ipairs(patterns) do list[i - 1] = text end
+  local out, err = ffi.new("segue__mask *[1]"), C.error()
+  C.check(C.segue__mask_new(out, list, #patterns, err), err)
+  return ffi.gc(out[0], C.segue__mask_unref)
+end
+
+local nothing_secret = M.mask()
+
+--- Limits for the readers. options: depth, nodes, bytes; mask: what errors must not show (a mask;
+--- false: it is not known). Without one errors show all values.
 function M.limits(options)
-  if not options then return nil end
-  return ffi.new("segue__limits[1]", { options })
+  options = options or {}
+  local limits = ffi.new("segue__limits[1]")
+  for _, name in ipairs { "depth", "nodes", "bytes" } do
+    if options[name] then limits[0][name] = options[name] end
+  end
+  if options.mask ~= false then
+    limits[0].mask = C.segue__mask_given
+    limits[0].mask_data = options.mask or nothing_secret
+  end
+  return limits
 end
 
 --- Parses a document: true, or nil and the error as a table. options: limits, env (a table).
@@ -33,7 +54,7 @@ function M.read(doc, options)
   options = options or {}
   local err = C.error()
   local rc
-  local limits = M.limits(options.limits)
+  local limits = M.limits(options.limits or { mask = options.mask })
   if options.env then
     local values = {} -- strings that C borrows
     C.with("segue__getenv", function(_, name)

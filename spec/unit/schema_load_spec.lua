@@ -32,7 +32,7 @@ describe("a schema is refused", function()
       { '{"type":["null","null"]}', 'type: "null" stands in the list twice' },
       { '{"dependencies":[]}', "dependencies: it must be a map of lists and schemas" },
       { '{"dependencies":{"a":[1]}}', "dependencies: it must be a list of names" },
-      { '{"dependencies":{"a":7}}', "schema:1:22: a schema is a map of keywords" },
+      { '{"dependencies":{"a":7}}', "schema:1:22: a schema must be a map of keywords" },
       { '{"enum":1}', "enum: it must be a list of values" },
       { '{"properties":[]}', "properties: it must be a map of schemas" },
       { '{"allOf":[]}', "allOf: it must be a list of at least one schema" },
@@ -42,9 +42,9 @@ describe("a schema is refused", function()
       { '{"$id":"a#b"}', '$id: "a#b" has a fragment: name places inside with $anchor' },
       { '{"$anchor":"1a"}', '$anchor: "1a" is not a name' },
       { '{"$vocabulary":{"a":1}}', "$vocabulary: it must be a map from URIs to true or false" },
-      { '{"properties":{"a":{"not":7}}}', "schema:1:27: a schema is a map of keywords, true or "
-        .. "false: this is 7 (at #/properties/a/not)" },
-      { '"x"', "a schema is a map of keywords, true or false: this is \"x\"" },
+      { '{"properties":{"a":{"not":7}}}', "schema:1:27: a schema must be a map of keywords, true "
+        .. "or false, not an integer (at #/properties/a/not)" },
+      { '"x"', "a schema must be a map of keywords, true or false, not a string" },
       { '{"$defs":{"a":{"$anchor":"x"},"b":{"$anchor":"x"}}}',
         'schema:1:36: $anchor: "x" is the name of another place in this schema too' },
       { '{"$defs":{"a":{"$id":"x"},"b":{"$id":"x"}}}', "is the $id of another schema too" },
@@ -299,7 +299,7 @@ describe("formats", function()
   end)
   it("are annotations else, but for those of our own notation", function()
     assert.is_true(schema.fits('{"format":"ipv4"}', '"x"'))
-    assert.equal('file:1:1: the top level is "x": a duration such as 500ms, 10s or 1h30m is wanted',
+    assert.equal('file:1:1: the top level must be a duration such as 500ms, 10s or 1h30m, not "x"',
       schema.told('{"format":"segue-duration"}', '"x"'))
   end)
   it("that cannot be checked are refused where they would have to be", function()
