@@ -142,6 +142,7 @@ static int reason_of(lua_State *co, struct run *run, int code, segue_error *err)
       *err = found->items[0];
       return code;
     }
+    if (found->total) return segue__error_set(err, UV_ENOMEM, "no memory for the reasons");
   }
   return segue__error_set(err, SEGUE_EPOLICY,
                           "%s refused with a %s as its reason: return nil and a text that says why",

@@ -16,13 +16,25 @@ enum { STACK_MAX = 512 * 1024, RESERVE = 64 * 1024 };
 /* Of the collector, in percent: LuaJIT's own 200, and 100 KB of work in each step. */
 enum { PAUSE_MAX = 200, STEPMUL = 10000 };
 
-/* LuaJIT crashes if an allocation fails while it makes a state: then memory that was put aside is
- * given back, the state is finished, and closed again. */
-static void *use_reserve(segue__lua *lua, void *p, size_t size) {
-  if (!lua->reserve) return NULL;
-  segue__free(lua->reserve);
-  lua->reserve = NULL;
-  return segue__realloc(p, size);
+static bool in_reserve(const segue__lua *lua, const void *p) {
+  return lua->reserve && (const char *)p >= lua->reserve &&
+         (const char *)p < lua->reserve + RESERVE;
+}
+
+/* lua_newstate crashes in LuaJIT if an allocation fails (closing a half-made state reads a string
+ * table that does not exist yet). So memory for a whole state is allocated before, and once an
+ * allocation has failed all further ones come out of it, one behind the other, until the state is
+ * complete and closed again. To free the reserve instead and to allocate anew is not enough: when
+ * memory is short, the next allocations fail too. */
+static void *use_reserve(segue__lua *lua, void *p, size_t old_size, size_t new_size) {
+  if (in_reserve(lua, p) && new_size <= old_size) return p;
+  size_t need = (new_size + 15) & ~(size_t)15;
+  if (!lua->reserve || need > RESERVE - lua->reserve_used) return NULL;
+  char *q = lua->reserve + lua->reserve_used;
+  lua->reserve_used += need;
+  if (old_size) memcpy(q, p, old_size < new_size ? old_size : new_size);
+  if (!in_reserve(lua, p)) segue__free(p);
+  return q;
 }
 
 #ifdef SEGUE_TEST
@@ -68,17 +80,18 @@ static void *allocate(void *data, void *p, size_t old_size, size_t new_size) {
   segue__lua *lua = data;
   if (!p) old_size = 0;
   if (!new_size) {
-    segue__free(p);
+    if (!in_reserve(lua, p)) segue__free(p);
     lua->bytes -= old_size;
     return NULL;
   }
   bool over = new_size > old_size && lua->bytes - old_size + new_size > lua->bytes_max;
-  void *q = over ? NULL : segue__realloc(p, new_size);
+  bool reserve_only = lua->reserve && lua->spoiled;
+  void *q = over || reserve_only ? NULL : segue__realloc(p, new_size);
   if (!q) {
     if (!lua->spoiled) note_stack(lua);
     lua->spoiled = true;
     lua->over_limit = over;
-    q = use_reserve(lua, p, new_size);
+    q = use_reserve(lua, p, old_size, new_size);
   }
   if (q) lua->bytes += new_size - old_size;
   return q;
@@ -128,9 +141,9 @@ int segue__lua_new(segue__lua **out, const segue__lua_setup *setup, segue_error 
   lua->collect_above = setup->bytes_max / 4;
   lua->reserve = segue__malloc(RESERVE);
   if (lua->reserve) lua->L = lua_newstate(allocate, lua);
+  if (!lua->L || lua->spoiled) goto no_memory;
   segue__free(lua->reserve);
   lua->reserve = NULL;
-  if (!lua->L || lua->spoiled) goto no_memory;
   segue__budget_adopt(lua->budget, lua);
   STRESS(lua->L, true);
   int rc = segue__lua_call(lua, "opening Lua", 1000, open_all, NULL, err);
@@ -142,6 +155,7 @@ int segue__lua_new(segue__lua **out, const segue__lua_setup *setup, segue_error 
   return 0;
 no_memory:
   if (lua && lua->L) lua_close(lua->L);
+  if (lua) segue__free(lua->reserve);
   segue__free(lua);
   return segue__error_set(err, UV_ENOMEM, "no memory for a Lua state");
 }

@@ -83,13 +83,14 @@ struct segue__lua {
   size_t bytes, bytes_max;
   size_t collect_above, lived; /* a call begins with a collection there; what the last one left */
   size_t held_back;            /* see segue__lua_pace */
-  void *reserve;               /* while the state is being made */
-  bool spoiled;                /* an allocation was refused: its results cannot be trusted */
-  bool over_limit;             /* because of bytes_max, not for lack of memory */
-  bool overran;                /* a call used up its CPU time */
-  bool closing;                /* to be closed as soon as the running call is left */
-  int depth;                   /* calls that are running, and what else needs it to stay */
-  int calls;                   /* calls that are running */
+  char *reserve;               /* while the state is being made */
+  size_t reserve_used;
+  bool spoiled;    /* an allocation was refused: its results cannot be trusted */
+  bool over_limit; /* because of bytes_max, not for lack of memory */
+  bool overran;    /* a call used up its CPU time */
+  bool closing;    /* to be closed as soon as the running call is left */
+  int depth;       /* calls that are running, and what else needs it to stay */
+  int calls;       /* calls that are running */
   const char *stack_base;
   size_t refs;
   struct segue__task *tasks, *current;

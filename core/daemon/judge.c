@@ -202,7 +202,7 @@ static void as_text(segue__buf *out, const verdict *v) {
                       f->schema_column, f->schema_path);
     segue__buf_addc(out, '\n');
   }
-  size_t more = v->findings.total - v->findings.count;
+  size_t more = v->errors.total - v->errors.count + v->findings.total - v->findings.count;
   if (more) segue__buf_addf(out, "... and %zu more\n", more);
 }
 

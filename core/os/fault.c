@@ -166,10 +166,18 @@ int segue__fault_reached(const char *name) {
 
 static bool memory_chosen;
 
+static void choose_memory(int value) {
+  uint32_t bits = (uint32_t)(value < 0 ? -value : value);
+  if (value < 0)
+    segue__mem_fail_random(bits >> 12, bits & 0xFFF);
+  else
+    segue__mem_fail_burst(bits & 0xFFFFF, 1 + (bits >> 20));
+}
+
 static void on_memory_signal(int signum, siginfo_t *info, void *context) {
   (void)signum;
   (void)context;
-  segue__mem_fail_at((size_t)info->si_value.sival_int);
+  choose_memory(info->si_value.sival_int);
 }
 
 __attribute__((constructor)) static void read_memory(void) {
@@ -179,7 +187,7 @@ __attribute__((constructor)) static void read_memory(void) {
   memory_chosen = true;
   sigemptyset(&action.sa_mask);
   sigaction(SIGRTMAX, &action, NULL);
-  segue__mem_fail_at(strtoul(n, NULL, 10));
+  choose_memory((int)strtol(n, NULL, 10));
 }
 
 void segue__fault_memory(void) {

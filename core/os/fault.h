@@ -5,8 +5,9 @@
  * separated), and afterwards asserts that it was reached. "commit#3=fail" strikes the third time
  * only, counted from when it is armed. In other builds the macro is 0.
  * Memory fails likewise: SEGUE_MEM_FAIL_AT=n makes the n-th allocation of the process fail and says
- * so on standard error. While the variable is set ("0": not yet), SIGRTMAX sent with a value n
- * (sigqueue) makes the n-th allocation from then on fail.
+ * so on standard error. While the variable is set ("0": not yet), SIGRTMAX sent with a value
+ * (sigqueue) makes allocations fail from then on: n + 2^20 * (length - 1) a burst that begins with
+ * the n-th; -(one_in + 2^12 * seed) random bursts (mem.h). The variable takes the same numbers.
  */
 #ifndef SEGUE_OS_FAULT_H
 #define SEGUE_OS_FAULT_H

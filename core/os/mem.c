@@ -14,21 +14,56 @@
 #ifdef SEGUE_TEST
 #include "fault.h"
 
-static size_t fail_at; /* calls until one fails; 0 = never */
+enum { LONGEST_BURST = 8 };
+
 static size_t live;
 static size_t calls;
+static size_t burst_from, burst_to; /* calls with these numbers fail; 0 = none */
+static uint64_t chance;             /* seed << 32 | one_in; 0 = none */
+
+/* A number that depends on the seed and the call only (splitmix64): the same seed makes the same
+ * calls fail, whichever thread makes them. */
+static uint64_t drawn(uint64_t seed, size_t call) {
+  uint64_t z = seed * UINT64_C(0xD1342543DE82EF95) + call * UINT64_C(0x9E3779B97F4A7C15);
+  z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+  z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+  return z ^ (z >> 31);
+}
+
+/* True if a burst that began at this call or shortly before it contains the call. */
+static int by_chance(uint64_t seed, uint64_t one_in, size_t call) {
+  for (size_t back = 0; back < LONGEST_BURST; back++) {
+    uint64_t number = drawn(seed, call - back);
+    if (number % one_in == 0 && number / one_in % LONGEST_BURST >= back) return 1;
+  }
+  return 0;
+}
 
 static int fails(void) {
-  __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED);
-  size_t n = __atomic_load_n(&fail_at, __ATOMIC_RELAXED);
-  if (!n) return 0;
-  if (__atomic_sub_fetch(&fail_at, 1, __ATOMIC_RELAXED)) return 0;
-  segue__fault_memory();
-  return 1;
+  size_t call = __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED);
+  size_t from = __atomic_load_n(&burst_from, __ATOMIC_RELAXED);
+  uint64_t odds = __atomic_load_n(&chance, __ATOMIC_RELAXED);
+  int hit = from && call >= from && call < __atomic_load_n(&burst_to, __ATOMIC_RELAXED);
+  if (!hit && odds) hit = by_chance(odds >> 32, odds & UINT32_MAX, call);
+  if (hit) segue__fault_memory();
+  return hit;
 }
 
 void segue__mem_fail_at(size_t n) {
-  __atomic_store_n(&fail_at, n, __ATOMIC_RELAXED);
+  segue__mem_fail_burst(n, 1);
+}
+
+void segue__mem_fail_burst(size_t n, size_t length) {
+  size_t now = __atomic_load_n(&calls, __ATOMIC_RELAXED);
+  __atomic_store_n(&chance, 0, __ATOMIC_RELAXED);
+  __atomic_store_n(&burst_from, 0, __ATOMIC_RELAXED);
+  __atomic_store_n(&burst_to, now + n + length, __ATOMIC_RELAXED);
+  if (n) __atomic_store_n(&burst_from, now + n, __ATOMIC_RELAXED);
+}
+
+void segue__mem_fail_random(uint32_t seed, uint32_t one_in) {
+  segue__mem_fail_burst(0, 0);
+  __atomic_store_n(&chance, (uint64_t)seed << 32 | one_in, __ATOMIC_RELAXED);
 }
 
 size_t segue__mem_live(void) {

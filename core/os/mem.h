@@ -17,8 +17,14 @@ char *segue__strndup(const char *s, size_t len); /* always terminated */
 void segue__free(void *p);
 
 #ifdef SEGUE_TEST
-/* The n-th allocation from now (1 = the next) fails once, counted over all threads; 0 = never. */
+/* The n-th allocation from now (1 = the next) fails once, counted over all threads; 0 = never. Each
+ * of these three functions replaces what was asked for before. */
 void segue__mem_fail_at(size_t n);
+/* The n-th and the length - 1 after it fail. */
+void segue__mem_fail_burst(size_t n, size_t length);
+/* From now on one allocation in one_in begins a burst of 1 to 8 that fail; the seed decides which.
+ */
+void segue__mem_fail_random(uint32_t seed, uint32_t one_in);
 size_t segue__mem_live(void);  /* allocations not yet freed */
 size_t segue__mem_calls(void); /* how often memory was asked for */
 #endif

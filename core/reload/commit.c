@@ -65,8 +65,7 @@ static int stage(segue__txn *txn) {
   segue__errors errors;
   segue__errors_init(&errors);
   int rc = triggers->stage(triggers->data, txn->policy, &errors);
-  for (size_t i = 0; i < errors.count; i++)
-    segue__txn_fail(txn, &errors.items[i]);
+  segue__txn_fail_with(txn, &errors, "triggers");
   segue__errors_deinit(&errors);
   if (rc < 0 && txn->result->errors.count == before)
     step_failed(txn, rc, "triggers");

@@ -138,7 +138,9 @@ static int fill(segue__judge *judge) {
 
 static void run(segue__job *job) {
   segue__judge *judge = (segue__judge *)job;
-  bool known = !judge->doc || judge->schema || compile(judge) == 0;
+  int compiled = !judge->doc || judge->schema ? 0 : compile(judge);
+  if (compiled < 0 && !judge->errors.total) judge->lost = compiled;
+  bool known = compiled == 0;
   if (known && judge->doc && judge->defaults && fill(judge) < 0) return;
   if (find_secrets(judge, known) < 0 || !known || !judge->doc) return;
   segue__findings findings = {0};
@@ -150,12 +152,8 @@ static void run(segue__job *job) {
   int rc = segue__schema_validate(judge->schema, &judge->config->root, &findings, &options);
   for (size_t i = 0; i < findings.count; i++)
     segue__errors_add(&judge->errors, &findings.items[i].error);
-  if (rc < 0 && !judge->errors.count) { /* no memory to say it in */
-    judge->errors.total++;
-    judge->lost = rc;
-  } else if (findings.count) {
-    judge->errors.total += findings.total - findings.count;
-  }
+  judge->errors.total += findings.total - findings.count;
+  if (rc < 0 && !judge->errors.total) judge->lost = rc;
   segue__findings_deinit(&findings);
   segue__mask_unref(shown);
 }

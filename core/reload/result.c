@@ -118,8 +118,10 @@ int segue__result_take_changes(segue__result *result, const segue__changes *chan
     change->op = changes->items[i].op;
     change->path = segue__strdup(changes->items[i].path);
     result->changes.count = i + 1;
-    if (changes->items[i].to) result->change_texts[i] = text_of(&changes->items[i], mask);
-    if (!change->path || (changes->items[i].to && !result->change_texts[i])) return UV_ENOMEM;
+    if (!change->path) return UV_ENOMEM;
+    if (!changes->items[i].to) continue;
+    result->change_texts[i] = text_of(&changes->items[i], mask);
+    if (!result->change_texts[i]) return UV_ENOMEM;
   }
   return 0;
 }

@@ -84,6 +84,19 @@ static void fail(segue__txn *txn, int code, const char *what) {
   segue__txn_fail(txn, &error);
 }
 
+/* An error that no memory was left to keep is counted in total only. It fails the transaction like
+ * any other: to look at count alone would put live what could not be read or was not checked. */
+void segue__txn_fail_with(segue__txn *txn, const segue__errors *errors, const char *what) {
+  size_t lost = errors->total - errors->count;
+  for (size_t i = 0; i < errors->count; i++)
+    segue__txn_fail(txn, &errors->items[i]);
+  if (lost && !txn->failed) {
+    fail(txn, UV_ENOMEM, what);
+    lost--;
+  }
+  txn->result->errors.total += lost;
+}
+
 void segue__txn_abort(segue__txn *txn) {
   if (txn->failed) return;
   segue_error error;
@@ -228,8 +241,7 @@ void segue__txn_collected(segue__txn *txn) {
   txn->schema_hash = job->schema_hash;
   txn->raw = job->raw;
   txn->input = job->input;
-  for (size_t i = 0; i < job->errors.count; i++)
-    segue__txn_fail(txn, &job->errors.items[i]);
+  segue__txn_fail_with(txn, &job->errors, "collect");
   if (txn->failed && job->unreadable) txn->failure.code = SEGUE_ESOURCE;
   if (!txn->run->files) engine->last_raw = txn->raw;
   int rc = txn->failed ? 0 : segue__guards_judge(txn, job);
@@ -336,10 +348,8 @@ void segue__txn_judged(segue__txn *txn) {
   for (segue__observer *o = txn->engine->observers; o && txn->next->mask; o = o->next)
     if (o->on_secrets) o->on_secrets(o, txn->next->mask);
   if (!judge->lost || txn->next->mask) tell_changes(txn);
-  for (size_t i = 0; i < judge->errors.count; i++)
-    segue__txn_fail(txn, &judge->errors.items[i]);
+  segue__txn_fail_with(txn, &judge->errors, "check by schema");
   if (judge->lost) fail(txn, judge->lost, "check by schema");
-  if (judge->errors.count) txn->result->errors.total += judge->errors.total - judge->errors.count;
   segue__judge_free(judge);
   if (txn->failed)
     conclude(txn);

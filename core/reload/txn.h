@@ -265,6 +265,8 @@ void segue__txn_abort(segue__txn *txn); /* shutdown: before the flip undo, after
 void segue__txn_enter(segue__txn *txn, segue__phase phase);
 /* Remembers the first. Secrets of the next and of the live config are taken out of the sentence. */
 void segue__txn_fail(segue__txn *txn, const segue_error *error);
+/* Fails it with each error of the list; nothing if there is none. */
+void segue__txn_fail_with(segue__txn *txn, const segue__errors *errors, const char *what);
 /* Adds an error to the result, without the secrets that it may quote. */
 void segue__txn_tell(segue__txn *txn, const segue_error *error);
 /* Takes the secrets of the live config, and of one that is judged, out of the sentence. */

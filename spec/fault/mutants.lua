@@ -18,7 +18,7 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                limits = "spec/unit/http_limits_spec.lua",
                snapshot = "spec/unit/config_snapshot_spec.lua",
                instance = "spec/unit/instance_spec.lua",
-               ingress = "spec/unit/ingress_spec.lua" }
+               ingress = "spec/unit/ingress_spec.lua", bursts = "spec/fault/bursts_spec.lua" }
 
 local BIND = { hostile = "spec/bind/hostile_spec.lua" }
 
@@ -329,6 +329,11 @@ local mutants = {
     DAEMON.numbered },
   { "a request that was posted again while it was looked at", "core/ingress/request.c",
     "request->ending && !request->posted &&", "request->ending &&", DAEMON.numbered },
+  { "failing a reload whose errors no memory was left to keep", "core/reload/txn.c",
+    "if (lost && !txn->failed) {", "if (0) {", UNIT.bursts },
+  { "memory for a whole Lua state", "core/bind/state.c",
+    "bool reserve_only = lua->reserve && lua->spoiled;",
+    "bool reserve_only = false;\n  if (lua->spoiled) lua->reserve_used = RESERVE;", UNIT.bursts },
   { "hiding what is secret", "core/config/json_write.c", "if (seen == SEGUE__SEEN_SECRET)",
     "if (0)", UNIT.mask },
   { "asking the mask before an error shows a value", "core/config/quote.c",

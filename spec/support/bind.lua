@@ -64,13 +64,14 @@ function Bind:load(text, path)
   if text then self:write(path, text) end
   local errors, out = ffi.new("segue__errors[1]"), ffi.new("segue__policy *[1]")
   local rc = C.bind_load(self.c, path, out, errors)
+  local total = tonumber(errors[0].total) -- counts those too that no memory was left to keep
   local errs = list(errors)
   if rc == 0 then
     assert(#errs == 0, "a policy was loaded, with errors")
     self.policies[#self.policies + 1] = out[0]
     return out[0]
   end
-  assert(out[0] == nil and #errs > 0, "a policy was refused without a word")
+  assert(out[0] == nil and total > 0, "a policy was refused without a word")
   return nil, errs
 end
 

@@ -204,8 +204,9 @@ function Waiter:plan()
 end
 function Waiter:why(i) return C.str(self.c.result.steps[i or 0].why) end
 
---- Asks for a reload; options: trigger (default "http"), cause, force, plan, if_match, fail_at (the
---- allocation that fails).
+--- Requests a reload; options: trigger (default "http"), cause, force, plan, if_match, fail_at (the
+--- allocation that fails), fail_for (how many fail from there on), or fail_seed and fail_one_in
+--- (random bursts).
 function Engine:reload(options)
   options = options or {}
   local request = ffi.new("segue__request")
@@ -216,7 +217,8 @@ function Engine:reload(options)
   request.if_match = options.if_match
   local w = setmetatable({ c = C.scripted_waiter_new() }, Waiter)
   table.insert(self.waiters, w)
-  C.segue__mem_fail_at(options.fail_at or 0)
+  C.segue__mem_fail_burst(options.fail_at or 0, options.fail_for or 1)
+  if options.fail_seed then C.segue__mem_fail_random(options.fail_seed, options.fail_one_in) end
   w.rc = C.segue__engine_request(self.c, request, w.c.waiter)
   return w
 end

@@ -22,12 +22,23 @@ local SIGRTMAX = 64
 --- The environment that lets a daemon take M.memory.
 M.memory_env = { SEGUE_MEM_FAIL_AT = "0" }
 
---- Makes the n-th allocation of a daemon from now on fail (0: none). It was started with
---- M.memory_env.
-function M.memory(d, n)
+-- See core/os/fault.h for the numbers.
+local function choose_memory(d, number)
   local value = ffi.new("faults_sigval")
-  value.number = n
+  value.number = number
   assert(ffi.C.sigqueue(d.process.pid, SIGRTMAX, value) == 0)
+end
+
+--- Makes the n-th allocation of a daemon from now on fail (0: none), and the length - 1 after it.
+--- The daemon was started with M.memory_env.
+function M.memory(d, n, length)
+  choose_memory(d, n + 2 ^ 20 * ((length or 1) - 1))
+end
+
+--- From now on one allocation in one_in (at most 4095) begins a burst of 1 to 8 that fail; the same
+--- seed (at most 2^19) gives the same bursts.
+function M.random_memory(d, seed, one_in)
+  choose_memory(d, -(one_in + 2 ^ 12 * seed))
 end
 
 --- How often an allocation was made to fail so far.

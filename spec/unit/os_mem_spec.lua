@@ -16,6 +16,39 @@ describe("the failing allocator", function()
     C.segue__free(c)
   end)
 
+  local function pattern_of(n)
+    local text = ""
+    for _ = 1, n do
+      local p = C.segue__malloc(8)
+      text = text .. (p == nil and "x" or ".")
+      C.segue__free(p)
+    end
+    return text
+  end
+
+  it("fails a burst of calls", function()
+    C.segue__mem_fail_burst(3, 4)
+    assert.equal("..xxxx....", pattern_of(10))
+    C.segue__mem_fail_burst(1, 100)
+    C.segue__mem_fail_at(0)
+    assert.equal("...", pattern_of(3))
+  end)
+
+  it("fails random bursts until it is told to end, other ones with another seed", function()
+    local patterns = {}
+    for seed = 1, 8 do
+      C.segue__mem_fail_random(seed, 20)
+      local pattern = pattern_of(400)
+      C.segue__mem_fail_at(0)
+      assert.is_nil(patterns[pattern])
+      patterns[pattern] = true
+      local _, failed = pattern:gsub("x", "")
+      assert.is_true(failed > 20 and failed < 250, pattern)
+      assert.matches("xx", pattern)
+      assert.equal("....................", pattern_of(20))
+    end
+  end)
+
   it("counts what is not yet freed", function()
     local before = C.segue__mem_live()
     local p = C.segue__calloc(3, 5)
