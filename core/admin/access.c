@@ -11,6 +11,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "../config/printable.h"
 #include "internal.h"
 
 enum { HANDSHAKES_TOLD = 10 };  /* failed ones of one client; then one a second */
@@ -171,6 +172,17 @@ static bool has_room_for_refusal(segue__admin *admin, const char *peer) {
   return true;
 }
 
+/* A row of the audit list is one line, whatever the client has sent: a path that was decoded may
+ * hold a line break and all of a second row. What does not fit, or for which there is no memory, is
+ * left out. */
+static void put_line(char *to, size_t size, const char *text, size_t len) {
+  segue__buf line;
+  segue__buf_init(&line);
+  segue__printable_add(&line, text, len);
+  snprintf(to, size, "%s", line.failed || !line.data ? "?" : line.data);
+  segue__buf_deinit(&line);
+}
+
 static void keep(segue__admin *admin, const segue__http_request *request, int status, bool refused,
                  const char *method) {
   segue__record *record = admin->engine ? segue__engine_record(admin->engine) : NULL;
@@ -183,12 +195,15 @@ static void keep(segue__admin *admin, const segue__http_request *request, int st
     audit.folded = admin->refusals.folded;
     admin->refusals.folded = 0;
   }
-  snprintf(audit.who, sizeof audit.who, "%s", request->who);
+  put_line(audit.who, sizeof audit.who, request->who, strlen(request->who));
   snprintf(audit.peer, sizeof audit.peer, "%s", request->peer);
-  snprintf(audit.method, sizeof audit.method, "%s", method);
+  put_line(audit.method, sizeof audit.method, method, strlen(method));
   size_t query = refused || request->query.len > 200 ? 0 : request->query.len;
-  snprintf(audit.path, sizeof audit.path, "%.100s%s%.*s", request->path, query ? "?" : "",
-           (int)query, query ? request->query.s : "");
+  char target[sizeof audit.path];
+  int len = snprintf(target, sizeof target, "%.100s%s%.*s", request->path, query ? "?" : "",
+                     (int)query, query ? request->query.s : "");
+  put_line(audit.path, sizeof audit.path, target,
+           len < (int)sizeof target ? (size_t)len : sizeof target - 1);
   segue__record_audit(record, &audit);
 }
 

@@ -12,6 +12,8 @@
 #include <sys/resource.h>
 #include <uv.h>
 
+#include "../config/printable.h"
+
 typedef enum method { GET = 1, POST = 2, PUT = 4 } method;
 
 typedef struct route {
@@ -265,7 +267,8 @@ void segue__answer_error(segue__http_request *request, int status, const char *h
     segue__render_member(&body, status < 400 ? "message" : "error", text);
     segue__buf_adds(&body, "}\n");
   } else {
-    segue__buf_addf(&body, "%s\n", text);
+    segue__printable_lines(&body, text, strlen(text));
+    segue__buf_addc(&body, '\n');
   }
   segue__answer(request, status, json ? "application/json" : "text/plain; charset=utf-8", headers,
                 &body);

@@ -5,6 +5,8 @@
  */
 #include "render.h"
 
+#include "../config/printable.h"
+
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -95,16 +97,19 @@ void segue__render_plan_text(segue__buf *out, const segue__result *result) {
   for (size_t i = 0; i < result->changes.count; i++) {
     const segue__change *change = &result->changes.items[i];
     const char *value = result->change_texts ? result->change_texts[i] : NULL;
-    segue__buf_addf(out, "  %c %s%s%s\n", change_sign(change->op),
-                    change->path[0] ? change->path : "(everything)", value ? " = " : "",
-                    value ? value : "");
+    segue__buf_addf(out, "  %c ", change_sign(change->op));
+    segue__render_line(out, change->path[0] ? change->path : "(everything)");
+    segue__buf_adds(out, value ? " = " : "");
+    segue__render_line(out, value ? value : "");
+    segue__buf_addc(out, '\n');
   }
   if (result->changes.total > result->changes.count)
     segue__buf_addf(out, "  and %zu more\n", result->changes.total - result->changes.count);
   for (size_t i = 0; i < result->step_count; i++) {
     const segue__plan_step *step = &result->steps[i];
-    segue__buf_addf(out, "  %-8s %-16s %s\n", segue__action_name(step->action), step->module,
-                    step->why ? step->why : "");
+    segue__buf_addf(out, "  %-8s %-16s ", segue__action_name(step->action), step->module);
+    segue__render_line(out, step->why ? step->why : "");
+    segue__buf_addc(out, '\n');
   }
   errors_text(out, result, "warning: ");
 }
@@ -180,10 +185,14 @@ static void changes_json(segue__buf *out, const segue__result *result) {
   segue__buf_addc(out, ']');
 }
 
+void segue__render_line(segue__buf *out, const char *text) {
+  segue__printable_add(out, text, strlen(text));
+}
+
 void segue__render_error_text(segue__buf *out, const segue_error *error) {
   char text[sizeof *error + 64];
   segue_error_format(error, text, sizeof text);
-  segue__buf_adds(out, text);
+  segue__printable_lines(out, text, strlen(text));
 }
 
 void segue__render_error_json(segue__buf *out, const segue_error *error) {

@@ -18,6 +18,8 @@ void segue__render_plan_text(segue__buf *out, const segue__result *result);
 /* detail: with steps and changes. */
 void segue__render_result_json(segue__buf *out, const segue__result *result, bool detail);
 
+/* A text as a part of one line, with nothing in it that a terminal obeys. */
+void segue__render_line(segue__buf *out, const char *text);
 void segue__render_error_text(segue__buf *out, const segue_error *error); /* one line, no newline */
 void segue__render_error_json(segue__buf *out, const segue_error *error); /* NULL: null */
 void segue__render_errors_json(segue__buf *out, const segue__errors *errors);

@@ -90,9 +90,10 @@ static void add_away(segue__buf *out, const segue__engine *engine) {
   for (size_t i = 0; i < segue__engine_source_count(engine); i++) {
     segue__source_status source;
     segue__engine_source_status(engine, i, &source);
-    if (source.held)
-      segue__buf_addf(out, ", %s is away for %" PRIu64 " s and held", source.name,
-                      source.stale_ms / 1000);
+    if (!source.held) continue;
+    segue__buf_adds(out, ", ");
+    segue__render_line(out, source.name);
+    segue__buf_addf(out, " is away for %" PRIu64 " s and held", source.stale_ms / 1000);
   }
 }
 
@@ -110,10 +111,11 @@ void segue__handle_ready(segue__admin *admin, segue__http_request *request, cons
     segue__render_clock(&body, segue__engine_stale_since(admin->engine));
   }
   if (ready) add_away(&body, admin->engine);
-  if (ready)
-    segue__buf_addc(&body, '\n');
-  else
-    segue__buf_addf(&body, "not ready: %s\n", why);
+  if (!ready) {
+    segue__buf_adds(&body, "not ready: ");
+    segue__render_line(&body, why);
+  }
+  segue__buf_addc(&body, '\n');
   segue__answer(request, ready ? 200 : 503, "text/plain; charset=utf-8",
                 "Cache-Control: no-store\r\n", &body);
 }

@@ -7,6 +7,7 @@
 
 #include "config.h"
 #include "mask_parts.h"
+#include "printable.h"
 #include "scalar.h"
 #include "utf8.h"
 
@@ -30,17 +31,22 @@ void segue__json_string(segue__buf *out, const char *s, size_t len) {
       i++;
       continue;
     }
+    uint32_t code = c;
     size_t n = c < 0x80 ? 0 : segue__utf8_next(s + i, len - i);
-    if (n) {
+    bool odd = n && segue__printable_odd(s + i, len - i, &code);
+    if (n && !odd) {
       i += n;
       continue;
     }
     segue__buf_add(out, s + start, i - start);
-    if (c < 0x80)
+    if (odd) /* the same string to a program, and nothing that a terminal obeys */
+      segue__buf_addf(out, "\\u%04x", (unsigned)code);
+    else if (c < 0x80)
       write_escape(out, c);
     else
       segue__buf_adds(out, "\xef\xbf\xbd");
-    start = ++i;
+    i += n ? n : 1;
+    start = i;
   }
   segue__buf_add(out, s + start, len - start);
   segue__buf_addc(out, '"');

@@ -15,8 +15,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include "../admin/admin.h"
+#include "../config/printable.h"
 #include "../config/tree.h"
 
 /* The options of a command. */
@@ -195,17 +197,28 @@ int segue__cli_fail(int code, const char *format, ...) {
   va_start(args, format);
   vsnprintf(sentence, sizeof sentence, format, args);
   va_end(args);
-  if (failures_as_json)
+  if (failures_as_json) {
     print_failure_json(code, sentence);
-  else
-    fprintf(stderr, "segue: %s\n", sentence);
+    return code;
+  }
+  segue__buf out;
+  segue__buf_init(&out);
+  segue__printable_lines(&out, sentence, strlen(sentence));
+  fprintf(stderr, "segue: %s\n", out.failed ? segue_strerror(UV_ENOMEM) : out.data);
+  segue__buf_deinit(&out);
   return code;
 }
 
+/* What came from a daemon may be what a stranger sent to it: nothing but our own colours reaches
+ * the terminal as a control sequence. The rows of tables were cleaned when they were drawn. */
 int segue__cli_print(int code, segue__buf *text) {
-  bool failed = text->failed;
-  if (!failed && text->len)
-    failed = fwrite(text->data, 1, text->len, stdout) != text->len || fflush(stdout) != 0;
+  segue__buf page;
+  segue__buf_init(&page);
+  if (text->len) segue__printable_page(&page, text->data, text->len, segue__cli_colour(1));
+  bool failed = text->failed || page.failed;
+  if (!failed && page.len)
+    failed = fwrite(page.data, 1, page.len, stdout) != page.len || fflush(stdout) != 0;
+  segue__buf_deinit(&page);
   segue__buf_deinit(text);
   return failed ? SEGUE__EXIT_UNEXPECTED : code;
 }

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "../config/config.h"
+#include "../config/printable.h"
 #include "../os/log.h"
 
 int segue__sink_init(segue__sink *sink, const segue__cli *cli) {
@@ -41,26 +42,21 @@ static void add_time(segue__buf *out) {
   segue__buf_addf(out, "%s.%03ldZ", text, now.tv_nsec / 1000000);
 }
 
-static void add_clean(segue__buf *out, const char *s, bool quoted) {
-  for (; *s; s++) {
-    unsigned char c = (unsigned char)*s;
-    if (c == '\n')
-      segue__buf_adds(out, "\\n");
-    else if (c < 32 || c == 127)
-      segue__buf_addf(out, "\\x%02x", c);
-    else if (quoted && (c == '"' || c == '\\'))
-      segue__buf_addf(out, "\\%c", c);
-    else
-      segue__buf_addc(out, (char)c);
-  }
-}
-
 /* Quoted where it would not be read as one word. */
 static void add_word(segue__buf *out, const char *s) {
-  bool quoted = !s[0] || strpbrk(s, " \"=\\\t\r\n");
-  if (quoted) segue__buf_addc(out, '"');
-  add_clean(out, s, quoted);
-  if (quoted) segue__buf_addc(out, '"');
+  if (s[0] && !strpbrk(s, " \"=\\\t\r\n")) {
+    segue__printable_add(out, s, strlen(s));
+    return;
+  }
+  segue__buf_addc(out, '"');
+  for (size_t n; *s; s += n) {
+    n = strcspn(s, "\"\\");
+    segue__printable_add(out, s, n);
+    if (!s[n]) break;
+    segue__buf_addc(out, '\\');
+    segue__buf_addc(out, s[n++]);
+  }
+  segue__buf_addc(out, '"');
 }
 
 static void add_text_value(segue__buf *out, const segue_log_field *field) {
@@ -76,7 +72,7 @@ static void add_text(segue__buf *out, const segue__sink *sink, const segue_log_e
   segue__buf_addf(out, " %s%-5s%s %s: ", sink->colour ? colours[entry->level] : "",
                   segue__level_name((segue__level)entry->level), sink->colour ? "\033[0m" : "",
                   entry->group);
-  add_clean(out, entry->message, false);
+  segue__printable_add(out, entry->message, strlen(entry->message));
   for (size_t i = 0; i < entry->field_count; i++) {
     segue__buf_addc(out, ' ');
     add_word(out, entry->fields[i].key);

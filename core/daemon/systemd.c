@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "../admin/render.h"
+#include "../config/printable.h"
 #include "../config/utf8.h"
 
 /* How long a start, reload or stop may be silent, how often it asks for more time, and how much. */
@@ -76,7 +77,8 @@ static void set_status(segue__systemd *s, const char *text, size_t len) {
   size_t used = 0;
   while (len && used < STATUS_CUT) {
     size_t n = segue__utf8_next(text, len);
-    bool odd = !n || (unsigned char)*text < 32 || *text == 127;
+    uint32_t code;
+    bool odd = segue__printable_odd(text, len, &code) > 0;
     if (odd)
       s->status[used++] = n ? ' ' : '?';
     else

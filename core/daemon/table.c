@@ -8,7 +8,38 @@
 #include <uv.h>
 
 #include "../admin/render.h"
+#include "../config/printable.h"
 #include "table.h"
+
+static int clean(segue__document *doc, const char **s, uint32_t *len, bool sentence) {
+  segue__buf text;
+  segue__buf_init(&text);
+  if (sentence)
+    segue__printable_lines(&text, *s, *len);
+  else
+    segue__printable_add(&text, *s, *len);
+  const char *copy =
+      text.failed || !text.len ? NULL : segue__arena_strndup(&doc->arena, text.data, text.len);
+  int rc = text.failed || (text.len && !copy) ? UV_ENOMEM : 0;
+  *s = copy ? copy : "";
+  *len = copy ? (uint32_t)text.len : 0;
+  segue__buf_deinit(&text);
+  return rc;
+}
+
+/* Makes every text of an answer safe to draw, before anything is measured or drawn. The tree was
+ * parsed for this table alone, so its nodes may change. A message may have several lines. */
+static int clean_all(segue__document *doc, segue_node *node, bool sentence) {
+  int rc = 0;
+  if (node->type == SEGUE_STRING) return clean(doc, &node->v.s, &node->count, sentence);
+  for (uint32_t i = 0; node->type == SEGUE_LIST && i < node->count && !rc; i++)
+    rc = clean_all(doc, (segue_node *)&node->v.items[i], sentence);
+  for (uint32_t i = 0; node->type == SEGUE_MAP && i < node->count && !rc; i++) {
+    segue__member *m = (segue__member *)&node->v.members[i];
+    rc = clean_all(doc, &m->value, strcmp(m->key, "message") == 0);
+  }
+  return rc;
+}
 
 int segue__table_parse(const char *body, size_t len, segue__document **out) {
   char *copy = segue__strndup(body, len);
@@ -16,6 +47,7 @@ int segue__table_parse(const char *body, size_t len, segue__document **out) {
   int rc = segue__document_new(out, 1, "answer", "answer", SEGUE__JSON, copy, len);
   if (rc < 0) return rc;
   rc = segue__document_parse(*out, NULL, NULL, NULL, NULL);
+  if (rc == 0) rc = clean_all(*out, &(*out)->root, false);
   if (rc < 0) {
     segue__document_unref(*out);
     *out = NULL;

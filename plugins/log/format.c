@@ -85,6 +85,22 @@ static void add_control(log_text *text, unsigned char c, bool json) {
     add(text, escaped, (size_t)snprintf(escaped, sizeof escaped, json ? "\\u%04x" : "\\x%02x", c));
 }
 
+/* The code point of a sequence that a terminal obeys or that turns the direction of text (C1,
+ * U+061C, U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069), else 0. */
+static unsigned odd_sequence(const unsigned char *s, size_t len) {
+  unsigned code = len == 2   ? (s[0] & 31u) << 6 | (s[1] & 63u)
+                  : len == 3 ? (s[0] & 15u) << 12 | (s[1] & 63u) << 6 | (s[2] & 63u)
+                             : 0;
+  bool odd = (code >= 0x80 && code < 0xa0) || code == 0x61c || code == 0x200e || code == 0x200f ||
+             (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+  return odd ? code : 0;
+}
+
+static void add_odd(log_text *text, unsigned code) {
+  char escaped[8];
+  add(text, escaped, (size_t)snprintf(escaped, sizeof escaped, "\\u%04x", code));
+}
+
 /* quoted: quotes and backslashes are escaped too. Runs of ordinary characters are copied at once.
  */
 static void add_clean(log_text *text, const char *s, bool quoted, bool json) {
@@ -92,15 +108,19 @@ static void add_clean(log_text *text, const char *s, bool quoted, bool json) {
   for (; *s; s++) {
     unsigned char c = (unsigned char)*s;
     size_t len = c < 0x80 ? 1 : sequence((const unsigned char *)s);
-    bool plain =
-        len > 1 || (len == 1 && c >= 32 && c != 127 && !(quoted && (c == '"' || c == '\\')));
+    unsigned odd = odd_sequence((const unsigned char *)s, len);
+    bool plain = (len > 1 && !odd) ||
+                 (len == 1 && c >= 32 && c != 127 && !(quoted && (c == '"' || c == '\\')));
     if (plain) {
       s += len - 1;
       continue;
     }
     add(text, run, (size_t)(s - run));
+    s += len > 1 ? len - 1 : 0;
     run = s + 1;
-    if (!len)
+    if (odd)
+      add_odd(text, odd);
+    else if (!len)
       adds(text, "\xef\xbf\xbd"); /* what is no UTF-8 */
     else if (c == '"' || c == '\\')
       add(text, (char[]){'\\', (char)c}, 2);
