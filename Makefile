@@ -235,11 +235,22 @@ $(SPEC_OUT)/cdef.h: spec/support/cdef.lua $(HEADERS) $(wildcard spec/support/cde
 -include $(SPEC_CORE_OBJ:.o=.d) $(SPEC_DAEMON_OBJ:.o=.d) $(HARNESS_OBJ:.o=.d)
 
 # ---- Using it -------------------------------------------------------------------------------------
+# A daemon runs on a copy, so that edits and its state folder stay out of the source tree. A copy that
+# exists is kept with its edits. The other examples are policies for servers that are not installed:
+# their specs run with a simulated clock.
+EXAMPLE ?= quickstart
+RUN_COPY = mkdir -p $(OUT)/$(EXAMPLE) && cp -n examples/$(EXAMPLE)/* $(OUT)/$(EXAMPLE) && \
+  cd $(OUT)/$(EXAMPLE) && exec $(abspath $(OUT)/segue) run
+RUN_quickstart = $(RUN_COPY)
+RUN_apply = $(RUN_COPY)
+RUN_front = $(RUN_COPY)
+RUN_bigpipe = cd $(PIPE) && exec $(abspath $(OUT)/segue) run
 .PHONY: run
-run: ## install what is missing, build, and run examples/quickstart in the foreground
-	@sh spec/support/deps.sh $(RUN_DEPS)
-	@$(MAKE) --no-print-directory all
-	@cd examples/quickstart && exec ../../$(OUT)/segue run
+run: ## install what is missing, build, and run an example: make run [EXAMPLE=quickstart]
+	@sh spec/support/deps.sh $(RUN_DEPS) $(if $(RUN_$(EXAMPLE)),,lua-busted)
+	@$(MAKE) --no-print-directory $(if $(filter bigpipe,$(EXAMPLE)),bigpipe,all)
+	@test -d "examples/$(EXAMPLE)" || { echo "there is no examples/$(EXAMPLE)"; exit 1; }
+	@$(or $(RUN_$(EXAMPLE)),$(OUT)/segue test examples/$(EXAMPLE))
 
 # A folder to run it in; a config.yaml that is there already stays as it is.
 .PHONY: bigpipe

@@ -443,10 +443,21 @@ static void stop(void *instance, segue_op *op) {
   act(instance, "stop", op, NULL);
 }
 
+/* A module with listen must have this operation. A rehearsal opens no listener, so no request
+ * comes. */
+static void handle(void *instance, segue_request *request) {
+  (void)instance;
+  segue_request_end(request);
+}
+
 static int resolve_module(const segue__module_kind *kind, const segue__kind_place *place,
                           const char *const *values, segue__module_spec *spec, segue_error *err) {
-  static const segue_module_ops ops = {
-      .size = sizeof ops, .prepare = prepare, .start = start, .drain = drain, .stop = stop};
+  static const segue_module_ops ops = {.size = sizeof ops,
+                                       .prepare = prepare,
+                                       .start = start,
+                                       .drain = drain,
+                                       .stop = stop,
+                                       .handle = handle};
   segue__rehearsal *r = kind->data;
   (void)place, (void)values;
   segue__fake_module *module = r->modules;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * `segue init`: a starter that runs as it is and explains itself.
+ * `segue init`: writes a commented policy and configuration that run as they are.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,28 +13,28 @@
 #include "cli.h"
 
 static const char policy_text[] =
-    "-- The policy: where configuration comes from, what asks for a reload, what may go live.\n"
-    "-- segue check judges it, segue run serves it, segue plan tells what a reload would do.\n"
+    "-- The policy: where configuration comes from, what requests a reload, what may go live.\n"
+    "-- segue check checks it, segue run serves it, segue plan shows what a reload would do.\n"
     "local segue = require \"segue\"\n"
     "\n"
     "return {\n"
     "  name = \"starter\",\n"
     "\n"
-    "  -- Merged in this order: maps merge, anything else is replaced by the later source.\n"
+    "  -- Merged in this order: maps merge; anything else is replaced by the later source.\n"
     "  sources = {\n"
     "    segue.file \"config.yaml\",\n"
     "  },\n"
     "\n"
     "  triggers = {\n"
-    "    segue.signal \"HUP\",         -- kill -HUP\n"
-    "    segue.watch(),              -- a file named above was saved\n"
-    "    segue.http \"127.0.0.1:9090\", -- curl -X POST 127.0.0.1:9090/-/reload, /metrics and "
+    "    segue.signal \"HUP\",           -- kill -HUP\n"
+    "    segue.watch(),                -- a file named above, or this one, was saved\n"
+    "    segue.http \"127.0.0.1:7377\",  -- curl -X POST 127.0.0.1:7377/-/reload, /metrics and "
     "more\n"
     "  },\n"
     "\n"
-    "  -- The last word on a configuration: return nil and a reason to refuse it. What runs goes "
-    "on\n"
-    "  -- running, and whoever asked for the reload is told the reason. prev is nil at the start.\n"
+    "  -- The last check of a configuration: return nil and a reason to reject it. The live\n"
+    "  -- configuration stays, and the answer contains the reason. prev is nil at the first "
+    "start.\n"
     "  check = function(next, prev)\n"
     "    if not next.greeting then\n"
     "      return nil, \"greeting is missing: give one, such as greeting: hello\"\n"
@@ -44,8 +44,8 @@ static const char policy_text[] =
     "}\n";
 
 static const char config_text[] =
-    "# What reload.lua reads. Change it while segue runs and look at\n"
-    "#   curl 127.0.0.1:9090/api/v1/config\n"
+    "# The configuration that reload.lua reads. Change it while segue runs and look at\n"
+    "#   curl 127.0.0.1:7377/api/v1/config\n"
     "greeting: hello\n";
 
 static int write_new(const char *folder, const char *name, const char *text) {
@@ -56,7 +56,7 @@ static int write_new(const char *folder, const char *name, const char *text) {
   int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (fd < 0 && errno == EEXIST)
     return segue__cli_fail(SEGUE__EXIT_FAILED,
-                           "%s is there already: segue init never overwrites a file", path);
+                           "%s exists already: segue init never overwrites a file", path);
   if (fd < 0)
     return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot write %s: %s", path, strerror(errno));
   ssize_t n = write(fd, text, len);
@@ -75,14 +75,14 @@ static bool is_there(const char *folder, const char *name) {
 int segue__cli_init(const segue__cli *cli) {
   const char *folder = cli->arg_count ? cli->args[0] : ".";
   if (mkdir(folder, 0755) < 0 && errno != EEXIST)
-    return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot make the folder %s: %s", folder,
+    return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot create the folder %s: %s", folder,
                            strerror(errno));
   const char *taken = is_there(folder, "reload.lua")    ? "reload.lua"
                       : is_there(folder, "config.yaml") ? "config.yaml"
                                                         : NULL;
   if (taken)
     return segue__cli_fail(SEGUE__EXIT_FAILED,
-                           "%s/%s is there already: segue init never overwrites a file", folder,
+                           "%s/%s exists already: segue init never overwrites a file", folder,
                            taken);
   int rc = write_new(folder, "reload.lua", policy_text);
   if (rc == SEGUE__EXIT_OK) rc = write_new(folder, "config.yaml", config_text);

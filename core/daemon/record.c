@@ -59,7 +59,7 @@ static int open_out(recorder *r) {
   r->out = fd < 0 ? NULL : fdopen(fd, "w");
   if (r->out) return SEGUE__EXIT_OK;
   if (errno == EEXIST)
-    return segue__cli_fail(SEGUE__EXIT_USAGE, "%s is there already: name a new file", r->path);
+    return segue__cli_fail(SEGUE__EXIT_USAGE, "%s exists already: FILE must be a new one", r->path);
   return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot write %s: %s", r->path, strerror(errno));
 }
 
@@ -95,8 +95,7 @@ static int follow(recorder *r, uint64_t entry) {
     int rc = interrupted ? UV_EINTR : segue__cli_call(r->cli, "POST", path, left, &answer, &err);
     asking = 0;
     bool gone = rc < 0 || answer.status == 503;
-    if (gone && !is_over(r))
-      fputs("segue: the daemon is gone, and so the recording ends\n", stderr);
+    if (gone && !is_over(r)) fputs("segue: the daemon ended, and so did the recording\n", stderr);
     if (gone) {
       segue__http_answer_deinit(&answer);
       break;
@@ -135,7 +134,7 @@ int segue__cli_record(const segue__cli *cli) {
   recorder r = {.cli = cli, .path = cli->arg_count ? cli->args[0] : "-"};
   uint64_t ms = 0;
   if (cli->duration && (!segue__duration_parse(cli->duration, &ms) || !ms))
-    return segue__cli_fail(SEGUE__EXIT_USAGE, "--for is a time such as 10m, not \"%s\"",
+    return segue__cli_fail(SEGUE__EXIT_USAGE, "--for TIME must be a time such as 10m, not \"%s\"",
                            cli->duration);
   struct sigaction action = {.sa_handler = on_signal};
   sigaction(SIGINT, &action, NULL);

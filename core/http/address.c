@@ -112,8 +112,8 @@ int segue__http_address_parse(const char *text, segue__http_address *out, segue_
   if (strncmp(text, "unix:", 5) == 0) return parse_unix(text, out, err);
   if (!split(text, host, sizeof host, &port_text, &brackets))
     return segue__error_set(err, SEGUE_EUSAGE,
-                            "\"%.100s\" is not an address: write 127.0.0.1:9090, [::1]:9090, "
-                            "localhost:9090 or unix:/run/name.sock",
+                            "\"%.100s\" is not an address: write 127.0.0.1:7377, [::1]:7377, "
+                            "localhost:7377 or unix:/run/name.sock",
                             text);
   if (!parse_port(port_text, &port))
     return segue__error_set(err, SEGUE_EUSAGE,

@@ -117,13 +117,12 @@ static int tell_connect(const call *c, segue_error *err) {
   const char *path = c->options->socket_path;
   if (!path)
     return segue__error_set(err, UV_ECONNREFUSED,
-                            "nobody answers on %s: is `segue run` running, with this listener?",
+                            "no daemon answers on %s: start it with segue run and this listener",
                             c->options->url);
   if (access(path, F_OK) == 0 && access(path, R_OK | W_OK) != 0)
     return segue__error_set(err, UV_EACCES,
-                            "%s may not be used by this user: run as the user of the daemon", path);
-  return segue__error_set(err, UV_ECONNREFUSED,
-                          "no daemon answers on %s: is `segue run` running with this state folder?",
+                            "this user may not use %s: run as the user of the daemon", path);
+  return segue__error_set(err, UV_ECONNREFUSED, "no daemon answers on %s: start it with segue run",
                           path);
 }
 
@@ -144,21 +143,22 @@ static int tell(const call *c, CURLcode code, segue_error *err) {
   case CURLE_URL_MALFORMAT:
   case CURLE_UNSUPPORTED_PROTOCOL:
     return segue__error_set(err, SEGUE_EUSAGE,
-                            "\"%s\" is not an http:// URL: write http://127.0.0.1:9090/path",
+                            "the URL must be like http://127.0.0.1:7377/path, not \"%s\"",
                             c->options->url);
   case CURLE_PEER_FAILED_VERIFICATION:
-    return segue__error_set(err, UV_EPROTO,
-                            "%s shows a certificate that is not trusted (%s): name the CA that "
-                            "signed it, and the host by a name that is in it",
-                            who, c->detail[0] ? c->detail : c->curl->strerror(code));
+    return segue__error_set(
+        err, UV_EPROTO,
+        "the certificate of %s is not trusted (%s): name the CA that signed it, "
+        "and use a host name that is in the certificate",
+        who, c->detail[0] ? c->detail : c->curl->strerror(code));
   case CURLE_SSL_CACERT_BADFILE:
   case CURLE_SSL_CERTPROBLEM:
   case CURLE_SSL_CONNECT_ERROR:
-    return segue__error_set(err, UV_EPROTO, "no TLS with %s: %s", who,
+    return segue__error_set(err, UV_EPROTO, "TLS with %s failed: %s", who,
                             c->detail[0] ? c->detail : c->curl->strerror(code));
   default:
-    return segue__error_set(err, UV_ECONNRESET, "%s broke off %s: %s", who,
-                            c->connected ? "in the middle of its answer" : "without an answer",
+    return segue__error_set(err, UV_ECONNRESET, "the connection to %s ended %s: %s", who,
+                            c->connected ? "in the middle of the answer" : "without an answer",
                             c->curl->strerror(code));
   }
 }
@@ -182,8 +182,7 @@ static int finish(call *c, CURLcode code, segue__http_answer *out, segue_error *
 static int check(const segue__http_call_options *o, segue_error *err) {
   struct sockaddr_un un;
   if (!o->url || (o->url[0] == '/' && !o->socket_path))
-    return segue__error_set(err, SEGUE_EUSAGE,
-                            "there is nobody to call: a URL or a socket is needed");
+    return segue__error_set(err, SEGUE_EUSAGE, "a call needs a URL or a socket");
   if (o->socket_path && strlen(o->socket_path) >= sizeof un.sun_path)
     return segue__error_set(err, SEGUE_EUSAGE, "%.200s is too long for a unix socket",
                             o->socket_path);

@@ -12,7 +12,7 @@
 typedef struct segue__http_call_options {
   size_t size;                /* sizeof(segue__http_call_options) */
   const char *socket_path;    /* a unix socket; NULL: the host of url */
-  const char *url;            /* "http://127.0.0.1:9090/-/reload", or https:// (UV_EPROTO: TLS
+  const char *url;            /* "http://127.0.0.1:7377/-/reload", or https:// (UV_EPROTO: TLS
                                * failed); with a socket "/-/reload" too */
   const char *method;         /* ["GET", or "POST" with a body] */
   const char *const *headers; /* "Name: value" each, NULL-terminated array, or NULL */

@@ -140,7 +140,7 @@ typedef struct segue__http_events {
 } segue__http_events;
 void segue__http_server_watch(segue__http_server *server, const segue__http_events *events);
 
-/* Addresses: "127.0.0.1:9090", "[::1]:9090", "localhost:9090", "unix:/run/x.sock". */
+/* Addresses: "127.0.0.1:7377", "[::1]:7377", "localhost:7377", "unix:/run/x.sock". */
 typedef struct segue__http_address {
   bool is_unix, loopback;
   uint16_t port;

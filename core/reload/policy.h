@@ -27,7 +27,7 @@ typedef struct segue__trigger_spec {
   segue__trigger_type type;
   int signum;             /* signal */
   char *action;           /* signal: "reload" or "reopen"; NULL: reload */
-  char *address;          /* http: "127.0.0.1:9090" */
+  char *address;          /* http: "127.0.0.1:7377" */
   segue__http_spec *http; /* http: who may come in; NULL: the defaults */
   void *door;             /* http: what was made of it, by whoever opens listeners */
   void (*free_door)(void *door);

@@ -10,7 +10,7 @@ return {
     segue.signal "HUP",
     segue.signal("USR1", "reopen"), -- logrotate(8) has moved the log
     segue.watch(),
-    segue.http "127.0.0.1:9090",
+    segue.http "127.0.0.1:7377",
   },
   schema = "config.schema.json",
   plugins = { "plugins" }, -- the folder that `make` builds front.so, queue.so, dispatcher.so into

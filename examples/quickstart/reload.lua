@@ -15,7 +15,7 @@ return {
   triggers = {
     segue.signal "HUP",           -- kill -HUP
     segue.watch(),                -- a file named above was saved, or this one
-    segue.http "127.0.0.1:9090",  -- curl -X POST 127.0.0.1:9090/-/reload, and much more on /
+    segue.http "127.0.0.1:7377",  -- curl -X POST 127.0.0.1:7377/-/reload, and much more on /
     segue.poll "30s",             -- whatever else may have changed the files
   },
 

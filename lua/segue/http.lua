@@ -128,7 +128,7 @@ local function address_of(address)
   if fault then wrong("its address %s", fault) end
   local port = tonumber(address:match(":(%d+)$"))
   if not address:match("^unix:.") and not (port and port <= 65535) then
-    wrong("'%s' is not an address: write \"127.0.0.1:9090\", \"[::1]:9090\" or "
+    wrong("'%s' is not an address: write \"127.0.0.1:7377\", \"[::1]:7377\" or "
       .. "\"unix:/run/app.sock\"", address)
   end
   return address

@@ -28,7 +28,7 @@ describe("a policy", function()
         segue.env { prefix = "APP_", separator = "_" },
       },
       triggers = { segue.signal "HUP", segue.watch { rescan = "5s" },
-                   segue.http "127.0.0.1:9090", segue.poll(1.5) },
+                   segue.http "127.0.0.1:7377", segue.poll(1.5) },
       debounce = { min = "10ms", max = "2s" }, min_interval = "1m30s",
       timeouts = { collect = "1s", check = "2s", reload = 3 },
       confirm = { hold = "1s", within = "4s", probe = function() return true end },
@@ -49,7 +49,7 @@ describe("a policy", function()
     assert.equal(4, tonumber(p.trigger_count))
     assert.equal(1, p.triggers[0].signum)
     assert.equal(5000, tonumber(p.triggers[1].interval_ms))
-    assert.equal("127.0.0.1:9090", ffi.string(p.triggers[2].address))
+    assert.equal("127.0.0.1:7377", ffi.string(p.triggers[2].address))
     assert.equal(1500, tonumber(p.triggers[3].interval_ms))
     assert.equal(10, tonumber(p.debounce_min_ms))
     assert.equal(2000, tonumber(p.debounce_max_ms))

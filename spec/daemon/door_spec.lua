@@ -549,10 +549,10 @@ describe("the front door", function()
           "empty.token" },
         { "no file", 5, "none.token", "--url", url, "--token-file", "none.token" },
         { "no CA", 5, "none.pem", "--url", url, "--cacert", "none.pem" },
-        { "no URL", 2, "write https://host:port", "--url", "localhost" },
-        { "both", 2, "give one", "--url", url, "--socket", "x" },
-        { "no use", 2, "for %-%-url", "--token-file", "ops.token" },
-        { "nobody", 5, "nobody answers", "--url", "https://127.0.0.1:1" },
+        { "no URL", 2, "must be the address", "--url", "localhost" },
+        { "both", 2, "exclude each other", "--url", url, "--socket", "x" },
+        { "no use", 2, "need %-%-url", "--token-file", "ops.token" },
+        { "nobody", 5, "no daemon answers", "--url", "https://127.0.0.1:1" },
       }
       for _, case in ipairs(wrong) do
         p = cli("status", unpack(case, 4))

@@ -39,13 +39,12 @@ describe("the README", function()
   local function quickstart()
     local tree = tempdir.new()
     local port = require("spec.support.port").free()
-    local function fill(text) return (text:gsub("9090", tostring(port))) end
+    local function fill(text) return (text:gsub("7377", tostring(port))) end
     for _, name in ipairs { "reload.lua", "config.yaml" } do
-      tree:write("examples/quickstart/" .. name, fill(read("examples/quickstart/" .. name)))
+      tree:write("build/quickstart/" .. name, fill(read("examples/quickstart/" .. name)))
     end
-    tree:mkdir "build"
     tree:link(segue.binary, "build/segue")
-    local command = { tree:at "build/segue", "run", cwd = tree:at "examples/quickstart" }
+    local command = { tree:at "build/segue", "run", cwd = tree:at "build/quickstart" }
     for i, word in ipairs(segue.under) do table.insert(command, i, word) end
     local daemon = process.start(command)
     daemon:wait_output "generation 1 is live"
@@ -69,9 +68,24 @@ describe("the README", function()
     assert.equal(0, code, daemon:describe())
   end)
 
-  it("runs in the folder that `make run` runs in", function()
+  it("runs in the folder that `make run` runs in, a copy", function()
     local make = process.run { "make", "-n", "run", cwd = uv.cwd() }
-    assert.matches("cd examples/quickstart && exec %S*build/segue run", make.stdout)
+    assert.matches("cp %-n examples/quickstart/%* build/quickstart && +cd build/quickstart && "
+      .. "exec %S*build/segue run", (make.stdout:gsub("\\\n", "")))
+  end)
+
+  it("has a command for every example", function()
+    local seen, makefile = 0, read "Makefile"
+    for name in process.run({ "ls", "examples", cwd = uv.cwd() }).stdout:gmatch "[^\n]+" do
+      if name ~= "README.md" then
+        seen = seen + 1
+        assert.truthy(read "examples/README.md":find("`" .. name .. "/`", 1, true), name)
+        local files = process.run({ "ls", "examples/" .. name, cwd = uv.cwd() }).stdout
+        local runs = makefile:find("\nRUN_" .. name .. " = ", 1, true) ~= nil
+        assert.is_true(runs or files:find("_spec.lua", 1, true) ~= nil, name)
+      end
+    end
+    assert.is_true(seen > 8)
   end)
 
   it("starts a folder of one's own with segue init", function()

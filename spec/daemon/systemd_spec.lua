@@ -226,6 +226,14 @@ describe("the service manager", function()
     return command
   end
 
+  it("does not start the unit where its policy does not exist", function()
+    local file = assert(io.open "core/dist/segue.service")
+    local text = file:read "*a"
+    file:close()
+    local policy_of = text:match "\nExecStart=%S+ run %-c (%S+)"
+    assert.equal(policy_of, text:match "\nConditionPathExists=(%S+)\n")
+  end)
+
   it("is told by the commands of the unit: start, confirm, reload, watchdog, stop", function()
     local at = tempdir.new()
     at:write("run/.keep", "")

@@ -46,6 +46,8 @@ describe("segue test", function()
     assert.equal(6, all_pass "examples/remote")
     assert.equal(4, all_pass "examples/maintenance")
     assert.equal(3, all_pass "examples/rollback")
+    assert.equal(3, all_pass "examples/apply")
+    assert.equal(3, all_pass "examples/front")
   end)
 
   it("runs all of a folder, one file, and the current folder", function()

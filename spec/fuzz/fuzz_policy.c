@@ -30,7 +30,7 @@ static const char *const values[] = {
     "segue.signal('USR1', 'reopen')",
     "segue.watch()",
     "segue.watch { rescan = '1s' }",
-    "segue.http '127.0.0.1:9090'",
+    "segue.http '127.0.0.1:7377'",
     "segue.http 'nowhere'",
     "segue.poll '30s'",
     "segue.probe.http 'http://127.0.0.1:1/'",

@@ -159,7 +159,7 @@ describe("the big pipe", function()
     assert(uv.fs_symlink(built .. "/plugins", dir:at "plugins"))
     local daemon = segue.start { dir = dir, binary = build .. "/segue",
       policy = (read(example .. "/reload.lua"):gsub("127.0.0.1:8080", "127.0.0.1:" .. at)
-        :gsub("127.0.0.1:9090", "127.0.0.1:@PORT@")),
+        :gsub("127.0.0.1:7377", "127.0.0.1:@PORT@")),
       files = {
         ["config.schema.json"] = read(example .. "/config.schema.json"),
         ["config.yaml"] = ([[

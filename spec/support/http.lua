@@ -13,7 +13,7 @@ local Connection = {}
 Connection.__index = Connection
 local connections = {}
 
---- Opens a connection: M.connect { port = 9090 } or { socket = "/path" }. Raises if refused.
+--- Opens a connection: M.connect { port = 7377 } or { socket = "/path" }. Raises if refused.
 --- M.connect(where, true) returns nil and the error's name instead.
 function M.connect(where, soft)
   local self = setmetatable({ input = "", handle = where.socket and uv.new_pipe(false)

@@ -16,9 +16,9 @@ end
 describe("an address", function()
   it("is normalised, so that equal texts mean equal sockets", function()
     for text, normal in pairs {
-      ["127.0.0.1:9090"] = "127.0.0.1:9090", ["localhost:9090"] = "127.0.0.1:9090",
-      ["LocalHost:0"] = "127.0.0.1:0", ["0.0.0.0:80"] = "0.0.0.0:80", ["[::1]:9090"] = "[::1]:9090",
-      ["[0:0::1]:9090"] = "[::1]:9090", ["[2001:DB8::00a]:1"] = "[2001:db8::a]:1",
+      ["127.0.0.1:7377"] = "127.0.0.1:7377", ["localhost:7377"] = "127.0.0.1:7377",
+      ["LocalHost:0"] = "127.0.0.1:0", ["0.0.0.0:80"] = "0.0.0.0:80", ["[::1]:7377"] = "[::1]:7377",
+      ["[0:0::1]:7377"] = "[::1]:7377", ["[2001:DB8::00a]:1"] = "[2001:db8::a]:1",
       ["127.9.9.9:65535"] = "127.9.9.9:65535", ["unix:/run/x.sock"] = "unix:/run/x.sock",
       ["unix://run/./a//x.sock"] = "unix:/run/a/x.sock",
     } do
@@ -38,8 +38,8 @@ describe("an address", function()
 
   it("is refused with a sentence that says how to write it", function()
     for text, pattern in pairs {
-      [""] = "is not an address: write 127", ["9090"] = "is not an address",
-      [":9090"] = "is not an address", ["::1:9090"] = "is not an address",
+      [""] = "is not an address: write 127", ["7377"] = "is not an address",
+      [":7377"] = "is not an address", ["::1:7377"] = "is not an address",
       ["[::1]"] = "is not an address", ["[]:1"] = "is not an address",
       ["127.0.0.1"] = "is not an address", ["127.0.0.1:"] = "the port of",
       ["127.0.0.1:99999"] = "the port of", ["127.0.0.1:+1"] = "the port of",

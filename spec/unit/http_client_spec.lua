@@ -121,13 +121,12 @@ describe("the HTTP client", function()
   it("says that nobody answers, and what to do", function()
     local _, e, code = call { socket_path = path .. ".none", url = "/" }
     assert.equal("ECONNREFUSED", C.name(code))
-    assert.equal("no daemon answers on " .. path .. ".none: is `segue run` running with this "
-      .. "state folder?", e.message)
+    assert.equal("no daemon answers on " .. path .. ".none: start it with segue run", e.message)
     local listener, port = server:listen("127.0.0.1:0")
     server:unlisten(listener)
     _, e, code = call { url = "http://127.0.0.1:" .. port .. "/" }
     assert.equal("ECONNREFUSED", C.name(code))
-    assert.matches("nobody answers on http://127.0.0.1:" .. port, e.message, 1, true)
+    assert.matches("no daemon answers on http://127.0.0.1:" .. port, e.message, 1, true)
   end)
 
   it("says that the server broke off", function()
@@ -151,16 +150,17 @@ describe("the HTTP client", function()
     p:wait_output("ready")
     local _, e, code = call { socket_path = rude, url = "/" }
     assert.equal("ECONNRESET", C.name(code))
-    assert.matches(rude .. " broke off in the middle of its answer", e.message, 1, true)
+    assert.matches("the connection to " .. rude .. " ended in the middle of the answer",
+      e.message, 1, true)
     p:stop()
     os.remove(rude)
   end)
 
   it("refuses what it cannot call", function()
     for options, text in pairs {
-      [{}] = "nobody to call", [{ url = "/x" }] = "nobody to call",
-      [{ url = "ftp://127.0.0.1/" }] = "is not an http:// URL",
-      [{ url = "http://" }] = "is not an http:// URL",
+      [{}] = "needs a URL or a socket", [{ url = "/x" }] = "needs a URL or a socket",
+      [{ url = "ftp://127.0.0.1/" }] = "the URL must be like http://",
+      [{ url = "http://" }] = "the URL must be like http://",
       [{ url = "/", socket_path = ("x"):rep(200) }] = "too long for a unix socket",
     } do
       local _, e, code = call(options)

@@ -10,7 +10,7 @@ end
 
 local plain = [[
   sources = { segue.file "config.yaml" },
-  triggers = { segue.signal "HUP", segue.watch(), segue.http "127.0.0.1:9090", segue.poll "30s" },
+  triggers = { segue.signal "HUP", segue.watch(), segue.http "127.0.0.1:7377", segue.poll "30s" },
 ]]
 
 -- The error that fn raises, as a text.

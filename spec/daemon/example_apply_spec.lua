@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The example does what its README says.
+-- examples/apply does what its README says, with a server that runs.
 local segue = require "spec.support.segue"
 local uv = require "luv"
 

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The example does what its README says, also while its code and configuration change under load.
+-- examples/front does what its README promises, also while its code and configuration change under
+-- load.
 local http = require "spec.support.http"
 local port = require "spec.support.port"
 local segue = require "spec.support.segue"
@@ -18,7 +19,7 @@ describe("examples/front", function()
   before_each(function()
     at = port.free()
     local function here(text)
-      return (text:gsub("127%.0%.0%.1:9090", "127.0.0.1:@PORT@"):gsub("8080", tostring(at))
+      return (text:gsub("127%.0%.0%.1:7377", "127.0.0.1:@PORT@"):gsub("8080", tostring(at))
         :gsub("segue%.watch%(%), ", ""))
     end
     d = segue.start { policy = here(read "examples/front/reload.lua"), files = {
