@@ -9,6 +9,7 @@
 #include <strings.h>
 
 #include "../config/path.h"
+#include "../os/glob.h"
 #include "lines.h"
 #include "outside.h"
 #include "task.h"
@@ -218,6 +219,16 @@ static int place(lua_State *L) {
 }
 
 /* signal(name) -> number; nil if it cannot be used as a trigger */
+/* What is wrong with the pattern of file names, or nil. */
+static int glob_problem(lua_State *L) {
+  const char *problem = segue__glob_problem(luaL_checkstring(L, 1));
+  if (problem)
+    lua_pushstring(L, problem);
+  else
+    lua_pushnil(L);
+  return 1;
+}
+
 static int signal_number(lua_State *L) {
   static const struct {
     const char *name;
@@ -259,6 +270,7 @@ void segue__core_open(lua_State *L) {
                                        {"record", record},
                                        {"place", place},
                                        {"signal", signal_number},
+                                       {"glob_problem", glob_problem},
                                        {"line_of", line_of},
                                        {"sleep", segue__sleep},
                                        {"int", segue__int_new},

@@ -198,9 +198,14 @@ static int take_source(lua_State *L, int index, segue__loaded *loaded, segue__so
   source->separator = segue__field_text(L, index, "separator");
   source->format = is(L, index, "format", "yaml")   ? SEGUE__YAML
                    : is(L, index, "format", "json") ? SEGUE__JSON
+                   : is(L, index, "format", "text") ? SEGUE__TEXT
                                                     : -1;
   source->optional = segue__field_flag(L, index, "optional");
   source->expand = segue__field_flag(L, index, "expand");
+  source->as_text = segue__field_flag(L, index, "as_text");
+  source->by_file = segue__field_flag(L, index, "by_file");
+  source->allow_empty = segue__field_flag(L, index, "allow_empty");
+  source->allow_writing = segue__field_flag(L, index, "allow_writing");
   if (!source->kind) return segue__error_set(err, SEGUE_EPOLICY, "a source of unknown kind");
   take_guard(L, index, &source->guard);
   if (source->kind->feed) take_feed(L, index, loaded, source, feeds);

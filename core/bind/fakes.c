@@ -5,12 +5,12 @@
  * look-ups; and modules of the kind "c" that do at once whatever they are asked.
  */
 #include <errno.h>
-#include <fnmatch.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "../os/glob.h"
 #include "modules.h"
 #include "rehearsal.h"
 
@@ -107,15 +107,6 @@ static int by_name(const void *a, const void *b) {
   return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The folder of a pattern is taken literally, as the real listing does. */
-static bool matches(const char *pattern, const char *path) {
-  const char *slash = strrchr(pattern, '/'), *name = strrchr(path, '/');
-  size_t folder = slash ? (size_t)(slash - pattern) + 1 : 0;
-  size_t own = name ? (size_t)(name - path) + 1 : 0;
-  return folder == own && strncmp(pattern, path, folder) == 0 &&
-         fnmatch(pattern + folder, path + own, FNM_PERIOD) == 0;
-}
-
 static void drop_name(segue__names *names, const char *path) {
   size_t kept = 0;
   for (size_t i = 0; i < names->count; i++) {
@@ -132,12 +123,12 @@ static int list_files(void *data, const char *pattern, segue__names *out, segue_
   const segue__os *real = segue__os_default();
   bool any = false;
   for (size_t i = 0; i < r->file_count; i++)
-    any = any || matches(pattern, r->files[i].path);
+    any = any || segue__glob_match_path(pattern, r->files[i].path);
   int rc = r->sealed ? 0 : real->list_files(real->data, pattern, out, err);
   if (rc && (!any || rc != UV_ENOENT)) return rc;
   for (size_t i = 0; i < r->file_count; i++) {
     const segue__fake_file *file = &r->files[i];
-    if (!matches(pattern, file->path)) continue;
+    if (!segue__glob_match_path(pattern, file->path)) continue;
     drop_name(out, file->path);
     if (file->code == UV_ENOENT) continue;
     if (segue__names_add(out, "", 0, file->path)) {

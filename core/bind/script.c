@@ -50,11 +50,11 @@ static int add_text(lua_State *L, int index, const feeding *f, segue__documents 
   segue__document *doc = NULL;
   const char *text = field(L, index, "text", &len), *name = field(L, index, "name", NULL);
   const char *format = field(L, index, "format", NULL);
+  segue__format as = !strcmp(format, "json")   ? SEGUE__JSON
+                     : !strcmp(format, "text") ? SEGUE__TEXT
+                                               : SEGUE__YAML;
   char *bytes = segue__strndup(text, len);
-  int rc =
-      bytes ? segue__document_new(&doc, 0, f->source->name, name,
-                                  !strcmp(format, "json") ? SEGUE__JSON : SEGUE__YAML, bytes, len)
-            : UV_ENOMEM;
+  int rc = bytes ? segue__document_new(&doc, 0, f->source->name, name, as, bytes, len) : UV_ENOMEM;
   return rc ? rc : segue__documents_add(out, doc);
 }
 

@@ -257,20 +257,14 @@ int segue__builder_string(segue__builder *b, const char *s, size_t len) {
   return rc ? rc : segue__builder_add_string(b, s, len);
 }
 
-int segue__builder_plain(segue__builder *b, const char *s, size_t len) {
+int segue__builder_untyped(segue__builder *b, const char *s, size_t len) {
   int rc = check_text(b, s, len, "the value");
   if (rc) return rc;
   segue_node node;
-  switch (segue__scalar_resolve(s, len, &node)) {
-  case 0:
-    return segue__builder_add_scalar(b, node);
-  case SEGUE_ERANGE:
-    return segue__builder_fail_range(b, s, len);
-  case UV_ENOMEM:
-    return fail_memory(b);
-  default:
-    return segue__builder_add_string(b, s, len);
-  }
+  rc = segue__scalar_resolve(s, len, &node);
+  if (rc == UV_ENOMEM) return fail_memory(b);
+  return !rc && segue__scalar_is_text_of(&node, s, len) ? segue__builder_add_scalar(b, node)
+                                                        : segue__builder_add_string(b, s, len);
 }
 
 /* ---- Keys ------------------------------------------------------------------------------------ */

@@ -91,15 +91,38 @@ static int check_encoding(const segue__parse *parse) {
   return 0;
 }
 
+static bool is_blank(const char *text, size_t len) {
+  return strspn(text, " \t\r\n") == len;
+}
+
+static const char empty_message[] =
+    "the file is empty: was it cut short? ({} in it, or empty = \"allow\" at its source, says that "
+    "this is meant)";
+
+int segue__document_fail_empty(const segue__document *doc, segue_error *err) {
+  int rc = segue__error_set(err, SEGUE_EEMPTY, "%s", empty_message);
+  segue__error_at(err, doc->name, 0, 0);
+  return rc;
+}
+
+/* 0 bytes, comments, "---" and null are the same mistake: a writer that failed, a template without
+ * values, a volume without files. So they have one rule and one message in all formats. */
+int segue__parse_empty(segue__parse *parse, bool literal) {
+  segue__builder *b = parse->builder;
+  if (b->doc->allow_empty) {
+    segue__builder_begin(b, SEGUE_MAP);
+    return segue__builder_end(b);
+  }
+  if (b->doc->foreign && literal) return segue__builder_null(b);
+  segue__builder_at(b, 0, 0);
+  return segue__builder_fail(b, SEGUE_EEMPTY, "%s", empty_message);
+}
+
 static int check_bytes(const segue__parse *parse, size_t max) {
   if (parse->len > max)
     return segue__builder_fail(parse->builder, SEGUE_ELIMIT,
                                "the document has %zu bytes, more than the limit of %zu: split it",
                                parse->len, max);
-  if (strspn(parse->text, " \t\r\n") == parse->len)
-    return segue__builder_fail(parse->builder, SEGUE_EEMPTY,
-                               "the file is empty: was it cut short? (a comment or {} says that "
-                               "this is meant)");
   return check_encoding(parse);
 }
 
@@ -109,6 +132,13 @@ void segue__document_tell_wide(const segue__document *doc, segue_error *out) {
   segue__error_set(out, SEGUE_ERANGE,
                    "this integer has more than 64 bits: it is read as the nearest float%s", more);
   segue__error_at(out, doc->name, doc->wide_line, doc->wide_column);
+}
+
+void segue__document_warn_old_yaml(const segue__document *doc, segue_error *out) {
+  segue__error_set(out, SEGUE_ESYNTAX,
+                   "%%YAML 1.1 has no effect: the file is read as YAML 1.2, where yes and on are "
+                   "text and 0644 is the number 644");
+  segue__error_at(out, doc->name, doc->old_yaml_line, 1);
 }
 
 segue__format segue__format_of(const char *name, bool *guessed) {
@@ -131,6 +161,37 @@ typedef struct source_text {
   const segue__limits *limits;
 } source_text;
 
+/* Text has no syntax, and an empty one no other form: it is allowed as a whole or refused. */
+static int parse_text(segue__parse *parse) {
+  const char *s = parse->text;
+  size_t len = parse->len;
+  if (is_blank(s, len) && !parse->builder->doc->allow_empty)
+    return segue__parse_empty(parse, false);
+  if (segue__expand(parse, &s, &len)) return parse->builder->status;
+  return segue__builder_add_string(parse->builder, s, len);
+}
+
+static int parse_content(segue__parse *parse, segue__format format, size_t max) {
+  int rc = check_bytes(parse, max);
+  if (rc) return rc;
+  if (format == SEGUE__TEXT) return parse_text(parse);
+  if (is_blank(parse->text, parse->len)) return segue__parse_empty(parse, false);
+  return format == SEGUE__JSON ? segue__json_parse(parse) : segue__yaml_parse(parse);
+}
+
+/* Puts what the bytes say into a map, below the name of the file. */
+static int parse_by_file(segue__parse *parse, segue__format format, size_t max) {
+  segue__builder *b = parse->builder;
+  const char *name = b->doc->name, *slash = strrchr(name, '/');
+  if (slash && slash[1]) name = slash + 1;
+  segue__builder_at(b, 1, 1);
+  segue__builder_begin(b, SEGUE_MAP);
+  segue__builder_key(b, name, strlen(name));
+  parse->depth = b->depth;
+  int rc = b->status ? b->status : parse_content(parse, format, max);
+  return rc ? rc : segue__builder_end(b);
+}
+
 static int parse_as(segue__document *doc, segue__format format, const source_text *from,
                     segue_error *err) {
   segue__builder *b;
@@ -141,12 +202,10 @@ static int parse_as(segue__document *doc, segue__format format, const source_tex
                         .len = from->len,
                         .getenv = from->getenv,
                         .getenv_data = from->getenv_data};
-  if (!check_bytes(&parse, from->max)) {
-    if (format == SEGUE__JSON)
-      segue__json_parse(&parse);
-    else
-      segue__yaml_parse(&parse);
-  }
+  if (doc->by_file || format == SEGUE__TEXT)
+    parse_by_file(&parse, format, from->max);
+  else
+    parse_content(&parse, format, from->max);
   segue__buf_deinit(&parse.expanded);
   rc = segue__builder_finish(b, err);
   segue__builder_free(b);
@@ -160,7 +219,7 @@ static void forget(segue__document *doc, segue__hash hash) {
   segue__arena_init(&doc->arena);
   doc->variables = NULL;
   doc->hash = hash;
-  doc->wide = 0;
+  doc->wide = doc->old_yaml_line = 0;
 }
 
 static bool begins_as_json(const source_text *from) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * ${NAME} in values. Each variable that was looked at is kept with the document and goes into its
- * hash: the same bytes under another environment are another document.
+ * ${NAME} in values, and defaults that hold more of them. Each variable that was looked at is kept
+ * with the document and goes into its hash: the same bytes under another environment are another
+ * document.
  */
 #include <string.h>
 #include <uv.h>
@@ -10,7 +11,9 @@
 #include "utf8.h"
 
 /* Repeated names are common and come close together: only so many are looked through. */
-enum { LOOK_BACK = 32 };
+enum { LOOK_BACK = 32, NESTED_MAX = 16 };
+
+static int expand_text(segue__parse *parse, const char *p, const char *end, unsigned nested);
 
 static int fail_memory(segue__parse *parse) {
   return segue__builder_fail(parse->builder, UV_ENOMEM, "out of memory while expanding variables");
@@ -71,10 +74,28 @@ static size_t name_length(const char *s, const char *end) {
   return n;
 }
 
+/* The '}' that belongs to a "${" before s: a default may hold "${...}" itself. NULL: there is none.
+ */
+static const char *find_close(const char *s, const char *end) {
+  unsigned depth = 1;
+  for (; s < end; s++) {
+    if (*s == '}' && --depth == 0) return s;
+    if (end - s < 2 || s[0] != '$' || s[1] != '{') continue;
+    if (s[-1] != '$') depth++; /* "$${" is text */
+    s++;
+  }
+  return NULL;
+}
+
+/* Is the text one ${...} and nothing else? */
+static bool is_whole(const char *s, const char *end) {
+  return end - s > 2 && s[0] == '$' && s[1] == '{' && find_close(s + 2, end) == end - 1;
+}
+
 /* One ${...}; *at is behind "${" and moves behind "}". */
-static int expand_one(segue__parse *parse, const char **at, const char *end) {
+static int expand_one(segue__parse *parse, const char **at, const char *end, unsigned nested) {
   segue__quoted shown;
-  const char *name = *at, *close = memchr(name, '}', (size_t)(end - name));
+  const char *name = *at, *close = find_close(name, end);
   size_t len = name_length(name, end);
   const char *rest = name + len;
   if (!close)
@@ -89,25 +110,25 @@ static int expand_one(segue__parse *parse, const char **at, const char *end) {
         segue__builder_quote(parse->builder, &shown, name, (size_t)(close - name)));
   const segue__variable *v;
   if (look_up(parse, name, len, &v)) return parse->builder->status;
-  if (has_default && (!v->value || !v->value[0]))
-    segue__buf_add(&parse->expanded, rest + 2, (size_t)(close - rest - 2));
-  else if (v->value)
-    segue__buf_adds(&parse->expanded, v->value);
-  else
+  *at = close + 1;
+  if (has_default && (!v->value || !v->value[0])) {
+    parse->whole = parse->whole && is_whole(rest + 2, close);
+    return expand_text(parse, rest + 2, close, nested + 1);
+  }
+  if (!v->value)
     return segue__builder_fail(parse->builder, SEGUE_ESOURCE,
                                "environment variable %s is not set: set it or write ${%s:-default}",
                                name_for_message(parse, &shown, v->name, len), shown.text);
-  *at = close + 1;
+  segue__buf_adds(&parse->expanded, v->value);
   return 0;
 }
 
-int segue__expand(segue__parse *parse, const char **s, size_t *len) {
-  if (!parse->builder->doc->expand || !memchr(*s, '$', *len)) return 0;
-  const char *p = *s, *end = *s + *len;
-  parse->whole = p[0] == '$' && memchr(p, '}', *len) == end - 1;
+/* Appends the text with what its ${...} stand for. Values of variables are not expanded again. */
+static int expand_text(segue__parse *parse, const char *p, const char *end, unsigned nested) {
   segue__buf *out = &parse->expanded;
-  out->len = 0;
-  segue__buf_adds(out, ""); /* makes room: an empty result has its data too */
+  if (nested > NESTED_MAX)
+    return segue__builder_fail(parse->builder, SEGUE_ELIMIT,
+                               "defaults are nested more than %d deep", NESTED_MAX);
   while (p < end) {
     const char *dollar = memchr(p, '$', (size_t)(end - p));
     segue__buf_add(out, p, (size_t)((dollar ? dollar : end) - p));
@@ -118,11 +139,21 @@ int segue__expand(segue__parse *parse, const char **s, size_t *len) {
       p += 2;
     } else if (p < end && *p == '{') {
       p++;
-      if (expand_one(parse, &p, end)) return parse->builder->status;
+      if (expand_one(parse, &p, end, nested)) return parse->builder->status;
     } else {
       segue__buf_addc(out, '$');
     }
   }
+  return 0;
+}
+
+int segue__expand(segue__parse *parse, const char **s, size_t *len) {
+  if (!parse->builder->doc->expand || !memchr(*s, '$', *len)) return 0;
+  segue__buf *out = &parse->expanded;
+  parse->whole = is_whole(*s, *s + *len);
+  out->len = 0;
+  segue__buf_adds(out, ""); /* makes room: an empty result has its data too */
+  if (expand_text(parse, *s, *s + *len, 0)) return parse->builder->status;
   if (out->failed || !out->data) return fail_memory(parse);
   *s = out->data;
   *len = out->len;

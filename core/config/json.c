@@ -181,7 +181,9 @@ static int word(reader *r) {
     if ((size_t)(r->end - r->p) < len || memcmp(r->p, words[i], len)) continue;
     at(r, r->p);
     r->p += len;
-    return i ? segue__builder_bool(r->b, i == 2) : segue__builder_null(r->b);
+    if (i) return segue__builder_bool(r->b, i == 2);
+    return r->b->depth > r->parse->depth ? segue__builder_null(r->b)
+                                         : segue__parse_empty(r->parse, true);
   }
   return fail_expected(r, "a value");
 }
@@ -225,7 +227,7 @@ static int key(reader *r) {
 
 /* After a value: ends what is closed here, passes the comma. 1: another child follows. */
 static int after(reader *r, bool first) {
-  while (r->b->depth) {
+  while (r->b->depth > r->parse->depth) {
     bool map = r->b->frames[r->b->depth - 1].type == SEGUE_MAP;
     char close = map ? '}' : ']';
     skip_space(r);

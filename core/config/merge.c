@@ -10,6 +10,7 @@
 
 #include "config.h"
 #include "node.h"
+#include "path.h"
 
 /* A member of one of the maps, and the one of the same key in the next map that has it. */
 typedef struct cell {
@@ -27,6 +28,17 @@ typedef struct level {
   segue__entry *entries;
   size_t mask, cell_count, key_count;
 } level;
+
+typedef struct merger {
+  segue__config *config;
+  segue__errors *hidden; /* lists that another one replaces, or NULL */
+  segue__buf path;       /* of the level */
+} merger;
+
+static void cut(segue__buf *path, size_t len) {
+  path->len = len;
+  if (path->data) path->data[len] = 0;
+}
 
 static void level_deinit(level *l) {
   segue__free(l->cells);
@@ -54,13 +66,13 @@ static int level_init(level *l, const segue_node *const *maps, size_t n) {
   return UV_ENOMEM;
 }
 
-static void level_add(level *l, const segue__member *m) {
+static void level_add(level *l, const segue__member *member) {
   uint32_t own = (uint32_t)l->cell_count++;
-  l->cells[own] = (cell){.member = m, .last = own};
-  size_t at = m->key_hash & l->mask;
+  l->cells[own] = (cell){.member = member, .last = own};
+  size_t at = member->key_hash & l->mask;
   for (; l->index[at]; at = (at + 1) & l->mask) {
     cell *first = &l->cells[l->firsts[l->index[at] - 1]];
-    if (!segue__key_equal(first->member, m)) continue;
+    if (!segue__key_equal(first->member, member)) continue;
     l->cells[first->last].next = own + 1;
     first->last = own;
     return;
@@ -69,24 +81,54 @@ static void level_add(level *l, const segue__member *m) {
   l->index[at] = (uint32_t)l->key_count;
 }
 
-static int merge_maps(segue__arena *arena, const segue_node *const *maps, size_t n,
-                      segue_node *out);
+static int merge_maps(merger *m, const segue_node *const *maps, size_t n, segue_node *out);
+
+/* Lists are not joined. Two files of one folder seldom know of each other, so that the list of one
+ * is gone by mistake; two sources in a policy override each other on purpose. */
+static void report_hidden(merger *m, const segue_node *list, const segue__member *by) {
+  const segue__document *old = segue__config_document(m->config, list);
+  const segue__document *new = segue__config_document(m->config, &by->value);
+  if (!old || !new || strcmp(old->source, new->source) != 0 ||
+      segue__hash_equal(list->hash, by->value.hash))
+    return;
+  segue_error error;
+  size_t len = m->path.len;
+  segue__path_add_key(&m->path, by->key, by->key_len);
+  segue__error_set(&error, SEGUE_ESOURCE,
+                   "this list replaces the one of %.200s:%u: lists of several files are not joined "
+                   "(by = \"file\" keeps each file's own)",
+                   old->name, list->line);
+  segue__error_at(&error, new->name, by->value.line, by->value.column);
+  segue__error_source(&error, new->source);
+  segue__error_path(&error, m->path.failed ? NULL : m->path.data);
+  segue__errors_add(m->hidden, &error);
+  cut(&m->path, len);
+}
 
 /* One key: the last value wins, together with the maps right before it if it is a map. */
-static int merge_key(segue__arena *arena, level *l, size_t key) {
+static int merge_key(merger *m, level *l, size_t key) {
   const cell *c = &l->cells[l->firsts[key]];
   segue__entry *entry = &l->entries[key];
   entry->member = *l->cells[c->last].member;
   entry->key = segue__key_hash(entry->member.key, entry->member.key_len);
   size_t n = 0;
+  const segue_node *list = NULL;
   for (;; c = &l->cells[c->next - 1]) {
+    bool is_list = c->member->value.type == SEGUE_LIST;
+    if (list && is_list && m->hidden) report_hidden(m, list, c->member);
+    list = is_list ? &c->member->value : NULL;
     if (c->member->value.type == SEGUE_MAP)
       l->maps[n++] = &c->member->value;
     else
       n = 0;
     if (!c->next) break;
   }
-  return n > 1 ? merge_maps(arena, l->maps, n, &entry->member.value) : 0;
+  if (n < 2) return 0;
+  size_t len = m->path.len;
+  if (m->hidden) segue__path_add_key(&m->path, entry->member.key, entry->member.key_len);
+  int rc = merge_maps(m, l->maps, n, &entry->member.value);
+  cut(&m->path, len);
+  return rc;
 }
 
 /* Takes out what changes nothing: empty maps, and a map equal to the one before it. */
@@ -99,8 +141,7 @@ static size_t reduce(const segue_node *const *maps, size_t n, const segue_node *
   return kept;
 }
 
-static int merge_level(segue__arena *arena, const segue_node *const *maps, size_t n,
-                       segue_node *out) {
+static int merge_level(merger *m, const segue_node *const *maps, size_t n, segue_node *out) {
   level l;
   int rc = level_init(&l, maps, n);
   if (rc) return rc;
@@ -108,16 +149,15 @@ static int merge_level(segue__arena *arena, const segue_node *const *maps, size_
     for (uint32_t k = 0; k < maps[i]->count; k++)
       level_add(&l, &maps[i]->v.members[k]);
   for (size_t key = 0; !rc && key < l.key_count; key++)
-    rc = merge_key(arena, &l, key);
+    rc = merge_key(m, &l, key);
   size_t same[2];
   *out = *maps[n - 1];
-  if (!rc) rc = segue__map_seal(arena, out, l.entries, l.key_count, same);
+  if (!rc) rc = segue__map_seal(&m->config->arena, out, l.entries, l.key_count, same);
   level_deinit(&l);
   return rc;
 }
 
-static int merge_maps(segue__arena *arena, const segue_node *const *maps, size_t n,
-                      segue_node *out) {
+static int merge_maps(merger *m, const segue_node *const *maps, size_t n, segue_node *out) {
   const segue_node **kept = segue__malloc(n * sizeof *kept);
   if (!kept) return UV_ENOMEM;
   int rc = 0;
@@ -125,12 +165,12 @@ static int merge_maps(segue__arena *arena, const segue_node *const *maps, size_t
   if (n == 1)
     *out = *kept[0];
   else
-    rc = merge_level(arena, kept, n, out);
+    rc = merge_level(m, kept, n, out);
   segue__free(kept);
   return rc;
 }
 
-static int merge_roots(segue__config *config) {
+static int merge_roots(segue__config *config, segue__errors *hidden) {
   size_t n = config->document_count, same[2];
   config->root = (segue_node){.type = SEGUE_MAP};
   if (!n) return segue__map_seal(&config->arena, &config->root, NULL, 0, same);
@@ -138,7 +178,10 @@ static int merge_roots(segue__config *config) {
   if (!roots) return UV_ENOMEM;
   for (size_t i = 0; i < n; i++)
     roots[i] = &config->documents[i]->root;
-  int rc = merge_maps(&config->arena, roots, n, &config->root);
+  merger m = {.config = config, .hidden = hidden};
+  segue__buf_init(&m.path);
+  int rc = merge_maps(&m, roots, n, &config->root);
+  segue__buf_deinit(&m.path);
   segue__free(roots);
   return rc;
 }
@@ -161,6 +204,11 @@ static int take_documents(segue__config *config, segue__document *const *docs, s
 
 int segue__config_merge(segue__config **out, segue__document *const *docs, size_t n,
                         segue_error *err) {
+  return segue__config_merge_warned(out, docs, n, NULL, err);
+}
+
+int segue__config_merge_warned(segue__config **out, segue__document *const *docs, size_t n,
+                               segue__errors *hidden, segue_error *err) {
   *out = NULL;
   segue__config *config = segue__calloc(1, sizeof *config);
   if (!config)
@@ -168,7 +216,7 @@ int segue__config_merge(segue__config **out, segue__document *const *docs, size_
   config->refs = 1;
   segue__arena_init(&config->arena);
   int rc = take_documents(config, docs, n);
-  if (!rc) rc = merge_roots(config);
+  if (!rc) rc = merge_roots(config, hidden);
   if (rc) {
     segue__config_unref(config);
     return segue__error_set(err, rc, "out of memory while merging %zu documents", n);

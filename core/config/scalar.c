@@ -7,7 +7,9 @@
 #include "scalar.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <locale.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -198,6 +200,21 @@ int segue__scalar_wide(const char *s, size_t len, segue_node *node) {
 }
 
 /* Digits and exponent are laid out here and not by printf: its point depends on the locale. */
+bool segue__scalar_is_text_of(const segue_node *node, const char *s, size_t len) {
+  char text[SEGUE__FLOAT_SIZE] = "null";
+  if (node->type == SEGUE_BOOL)
+    strcpy(text, node->v.b ? "true" : "false");
+  else if (node->type == SEGUE_INT && (node->flags & SEGUE__NODE_UNSIGNED))
+    snprintf(text, sizeof text, "%" PRIu64, node->v.u);
+  else if (node->type == SEGUE_INT)
+    snprintf(text, sizeof text, "%" PRId64, node->v.i);
+  else if (node->type == SEGUE_FLOAT && isfinite(node->v.f))
+    segue__float_write(node->v.f, text);
+  else if (node->type != SEGUE_NULL)
+    return false;
+  return strlen(text) == len && !memcmp(text, s, len);
+}
+
 static void lay_out(const char *digits, int count, int exponent, bool negative, char *out) {
   if (negative) *out++ = '-';
   if (exponent < -5 || exponent > 16) {

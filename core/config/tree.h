@@ -53,7 +53,8 @@ struct segue__member {
 /* Member by a key that need not be terminated; NULL if absent or if node is not a map. O(1). */
 const segue__member *segue__node_find(const segue_node *node, const char *key, size_t len);
 
-typedef enum segue__format { SEGUE__YAML, SEGUE__JSON, SEGUE__BUILT } segue__format;
+/* TEXT: the bytes are one string; the root is a map of the file's name to it. */
+typedef enum segue__format { SEGUE__YAML, SEGUE__JSON, SEGUE__BUILT, SEGUE__TEXT } segue__format;
 
 /* Limits of a document, and what an error may show of it; zero fields mean the default. depth is
  * never more than SEGUE__DEPTH_MAX, whatever is asked for: what walks a tree may recurse. */
@@ -94,6 +95,11 @@ struct segue__document {
   /* Not configuration but any JSON value (a schema, a file to judge): any type may stand at the top
    * level, \u0000 in strings, and an integer beyond 64 bits reads as a float. */
   bool foreign;
+  /* The root is a map of the last part of `name` to what the bytes say, which may be of any type.
+   */
+  bool by_file;
+  bool allow_empty;       /* a document without content is an empty map (TEXT: an empty string) */
+  uint32_t old_yaml_line; /* of a %YAML 1.1 directive, which has no effect; 0: there is none */
   uint32_t wide, wide_line, wide_column; /* how many such integers, and the first */
   segue__hash hash; /* of the bytes and of the variables; of the tree if there are no bytes */
   segue__arena arena;
@@ -110,17 +116,22 @@ int segue__document_new(segue__document **out, uint32_t id, const char *source, 
 segue__format segue__format_of(const char *name, bool *guessed);
 /* What is to be said of integers that were read as floats (doc->wide is not 0). */
 void segue__document_tell_wide(const segue__document *doc, segue_error *out);
+/* The warning about a %YAML 1.1 directive (doc->old_yaml_line is not 0). */
+void segue__document_warn_old_yaml(const segue__document *doc, segue_error *out);
+/* SEGUE_EEMPTY, with the one message for a document without content. */
+int segue__document_fail_empty(const segue__document *doc, segue_error *err);
 segue__document *segue__document_ref(segue__document *doc); /* [any thread] */
 void segue__document_unref(segue__document *doc);           /* [any thread]; NULL allowed */
 
 /* Parses data into root, by format (a built document is left as it is). Called once, off the loop.
- * On failure err carries file, line, column and path. Refuses: 0 bytes or nothing but white space
- * (SEGUE_EEMPTY), invalid UTF-8 (UTF-16 too), NUL bytes, duplicate keys, more than one YAML
- * document, a top level that is not a map, everything over a limit. A UTF-8 byte order mark is
- * skipped. A document of nothing but comments is an empty map.
- * With doc->expand: ${NAME}, ${NAME:-default} (also where NAME is empty; up to the first "}") and
- * $${ for a literal ${ in values, not in keys. A plain YAML scalar gets its type after expansion,
- * everything quoted stays a string. getenv NULL: no variable is set. */
+ * On failure err carries file, line, column and path. Refuses: no content, which is 0 bytes, white
+ * space, comments, "---" and null alike (SEGUE_EEMPTY, unless doc->allow_empty; a foreign document
+ * may be null), invalid UTF-8 (UTF-16 too), NUL bytes, duplicate keys, more than one YAML document,
+ * a top level that is not a map, everything over a limit. A UTF-8 byte order mark is skipped.
+ * With doc->expand: ${NAME}, ${NAME:-default} (also where NAME is empty) and $${ for a literal ${
+ * in values, not in keys. A default may hold ${...} itself. A plain YAML scalar that was expanded
+ * gets a type only where writing that type gives the same text back, everything quoted stays a
+ * string. getenv NULL: no variable is set. */
 typedef const char *(*segue__getenv)(void *data, const char *name);
 int segue__document_parse(segue__document *doc, const segue__limits *limits, segue__getenv getenv,
                           void *getenv_data, segue_error *err);
@@ -134,9 +145,10 @@ int segue__builder_new(segue__builder **out, segue__document *doc, const segue__
 void segue__builder_free(segue__builder *b);
 /* Position of what comes next, until the next call. */
 void segue__builder_at(segue__builder *b, uint32_t line, uint32_t column);
-/* The scalar that a text stands for in the YAML 1.2 core schema: null, boolean, number or string.
- */
-int segue__builder_plain(segue__builder *b, const char *s, size_t len);
+/* A text of a source that knows only text (environment variables): a null, boolean or number where
+ * writing that value gives the same text back (42, 1.5, true), else a string (0042, 1.10, 12345e7,
+ * True, ""), so that no character is lost. */
+int segue__builder_untyped(segue__builder *b, const char *s, size_t len);
 int segue__builder_key(segue__builder *b, const char *key, size_t len);
 int segue__builder_null(segue__builder *b);
 int segue__builder_bool(segue__builder *b, bool value);

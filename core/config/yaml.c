@@ -234,6 +234,13 @@ static int scalar_key(reader *r, const yaml_event_t *e, const char *s, size_t le
   return 0;
 }
 
+/* Of a document that is nothing but this scalar: "", null, ~, or !!null. */
+static bool is_null(const char *s, size_t len, bool is_plain, const char *tag) {
+  segue_node node;
+  if (tag) return tag_type(tag) == SEGUE_NULL;
+  return is_plain && !segue__scalar_resolve(s, len, &node) && node.type == SEGUE_NULL;
+}
+
 static int on_scalar(reader *r, const yaml_event_t *e) {
   const char *s = (const char *)e->data.scalar.value;
   const char *tag = (const char *)e->data.scalar.tag;
@@ -242,17 +249,16 @@ static int on_scalar(reader *r, const yaml_event_t *e) {
       memchr(s, 0, len))
     return segue__builder_fail(r->b, SEGUE_EENCODING, "\\0 is not allowed: strings end at NUL");
   if (segue__builder_wants_key(r->b)) return scalar_key(r, e, s, len);
-  /* A document of comments, or of "---" alone: nothing is set. */
-  if (!r->b->depth && !len && e->data.scalar.plain_implicit) {
-    segue__builder_begin(r->b, SEGUE_MAP);
-    return segue__builder_end(r->b);
-  }
+  bool is_plain = e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
+  if (r->b->depth == r->parse->depth && is_null(s, len, is_plain, tag))
+    return segue__parse_empty(r->parse, len > 0);
+  const char *written = s;
   if (segue__expand(r->parse, &s, &len)) return r->b->status;
   int rc;
   if (tag)
     rc = tagged(r, s, len, tag);
-  else if (e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE)
-    rc = plain(r, s, len);
+  else if (is_plain)
+    rc = s == written ? plain(r, s, len) : segue__builder_untyped(r->b, s, len);
   else
     rc = segue__builder_add_string(r->b, s, len);
   return rc ? rc : anchor_scalar(r, (const char *)e->data.scalar.anchor);
@@ -288,12 +294,18 @@ static int on_end(reader *r) {
   return anchor_done(r, &r->anchors[r->open[--r->open_count].anchor]);
 }
 
+static bool is_old(const yaml_version_directive_t *version) {
+  return version && version->major == 1 && version->minor < 2;
+}
+
 static int on_event(reader *r, const yaml_event_t *e) {
   switch (e->type) {
   case YAML_DOCUMENT_START_EVENT:
     if (r->documents++)
       return segue__builder_fail(r->b, SEGUE_ESYNTAX,
                                  "a second document starts here: put it in a file of its own");
+    if (is_old(e->data.document_start.version_directive))
+      r->b->doc->old_yaml_line = (uint32_t)e->start_mark.line + 1;
     return 0;
   case YAML_SCALAR_EVENT:
     return on_scalar(r, e);
@@ -310,11 +322,41 @@ static int on_event(reader *r, const yaml_event_t *e) {
     return on_end(r);
   case YAML_STREAM_END_EVENT:
     if (r->documents) return 0;
-    segue__builder_begin(r->b, SEGUE_MAP);
-    return segue__builder_end(r->b);
+    return segue__parse_empty(r->parse, false);
   default:
     return 0;
   }
+}
+
+/* ---- What libyaml reads otherwise than YAML 1.2 ---------------------------------------------- */
+
+/* libyaml is a reader of YAML 1.1 and ends a line at U+0085, U+2028 and U+2029: what follows in a
+ * comment becomes a key, and in quotes they become spaces. In 1.2 they are characters like any
+ * other. */
+static int check_breaks(reader *r) {
+  const char *text = r->parse->text, *end = text + r->parse->len;
+  for (const char *p = text; !r->cursor.ascii && p + 1 < end; p++) {
+    unsigned code = 0;
+    if (p[0] == '\xc2' && p[1] == '\x85') code = 0x85;
+    if (p[0] == '\xe2' && p + 2 < end && p[1] == '\x80' && (p[2] & ~1) == '\xa8')
+      code = 0x2028 + (p[2] & 1);
+    if (!code) continue;
+    segue__parse_at(r->parse, (size_t)(p - text));
+    return segue__builder_fail(r->b, SEGUE_ESYNTAX,
+                               "here is U+%04X, an invisible line break: remove it, or write it as "
+                               "\\u%04X in double quotes",
+                               code, code);
+  }
+  return 0;
+}
+
+/* In [ ] and { } libyaml takes each '?' for the mark of a key: [?page=1] would be a list of a map.
+ * In 1.2 it is one only before a blank. `at` is where a node starts. */
+static int check_question(reader *r, const char *at) {
+  if (at == r->parse->text || at[-1] != '?') return 0;
+  return segue__builder_fail(r->b, SEGUE_ESYNTAX,
+                             "a plain value in [ ] or { } cannot start with '?' here: put it in "
+                             "quotes");
 }
 
 static int run(reader *r) {
@@ -325,9 +367,12 @@ static int run(reader *r) {
       return segue__yaml_fail(r->parse, &r->parser, &r->cursor);
     type = event.type;
     uint32_t column;
-    segue__yaml_locate(&r->cursor, &event.start_mark, &column);
+    const char *at = segue__yaml_locate(&r->cursor, &event.start_mark, &column);
     segue__builder_at(r->b, (uint32_t)event.start_mark.line + 1, column);
-    int rc = on_event(r, &event);
+    bool starts_node = type == YAML_SCALAR_EVENT || type == YAML_ALIAS_EVENT ||
+                       type == YAML_SEQUENCE_START_EVENT || type == YAML_MAPPING_START_EVENT;
+    int rc = starts_node ? check_question(r, at) : 0;
+    if (!rc) rc = on_event(r, &event);
     yaml_event_delete(&event);
     if (rc) return rc;
   }
@@ -340,7 +385,8 @@ int segue__yaml_parse(segue__parse *parse) {
   yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
   yaml_parser_set_input_string(&r.parser, (const unsigned char *)parse->text, parse->len);
   segue__yaml_cursor_init(&r.cursor, parse->text, parse->len);
-  int rc = run(&r);
+  int rc = check_breaks(&r);
+  if (!rc) rc = run(&r);
   yaml_parser_delete(&r.parser);
   segue__free(r.anchors);
   segue__free(r.index);

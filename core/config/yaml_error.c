@@ -102,6 +102,19 @@ static int fail_start(segue__builder *b, char c) {
                              segue__builder_quote_stray(b, &shown, &c, 1));
 }
 
+/* The text ends inside of [ ] or { }; libyaml only misses a value, and not the end that is missing.
+ * The innermost container that is open lies just below its first child. */
+static int fail_open(segue__builder *b) {
+  const segue__frame *frame = &b->frames[b->depth - 1];
+  const segue_node *open = &b->entries[frame->start - 1].member.value;
+  segue__builder_at(b, open->line, open->column);
+  return segue__builder_fail(
+      b, SEGUE_ESYNTAX,
+      "the file ends before the %s that starts here is closed: is a '%c' missing, or was the file "
+      "cut short?",
+      open->type == SEGUE_MAP ? "map" : "list", open->type == SEGUE_MAP ? '}' : ']');
+}
+
 int segue__yaml_fail(segue__parse *parse, const yaml_parser_t *p, segue__yaml_cursor *cursor) {
   segue__builder *b = parse->builder;
   if (p->error == YAML_MEMORY_ERROR)
@@ -115,6 +128,9 @@ int segue__yaml_fail(segue__parse *parse, const yaml_parser_t *p, segue__yaml_cu
   const char *problem = p->problem ? p->problem : "this is not YAML";
   if (!strncmp(problem, "found character that cannot start any token", 43))
     return fail_start(b, at < cursor->end ? *at : ' ');
+  bool at_end = at + strspn(at, " \t\r\n") == cursor->end;
+  if (at_end && b->depth > parse->depth && !strcmp(problem, "did not find expected node content"))
+    return fail_open(b);
   uint32_t began = (uint32_t)p->context_mark.line + 1;
   if (!strcmp(problem, "did not find expected key") && p->context_mark.line == mark.line)
     return segue__builder_fail(

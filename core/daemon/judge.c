@@ -82,6 +82,8 @@ static int load(verdict *v, const char *path, uint32_t id, segue__document **out
     (*out)->foreign = true;
     (*out)->guessed = guessed;
     rc = segue__document_parse(*out, &limits, NULL, NULL, &err);
+    /* A file that says null is any JSON value, but as a configuration it is an empty one. */
+    if (rc == 0 && (*out)->root.type == SEGUE_NULL) rc = segue__document_fail_empty(*out, &err);
   }
   if (rc < 0) segue__errors_add(&v->errors, &err);
   return rc;

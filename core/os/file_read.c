@@ -8,7 +8,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,6 +17,7 @@
 #include "error.h"
 #include "explain.h"
 #include "file.h"
+#include "glob.h"
 #include "mem.h"
 
 enum { TRIES = 5, AGAIN = 1 };
@@ -189,7 +189,7 @@ static int list_open(DIR *dir, const char *pattern, const char *glob, segue__nam
     errno = 0;
     const struct dirent *entry = readdir(dir);
     if (!entry) return -errno;
-    if (fnmatch(glob, entry->d_name, FNM_PERIOD) || !is_listed(dirfd(dir), entry)) continue;
+    if (!segue__glob_match(glob, entry->d_name) || !is_listed(dirfd(dir), entry)) continue;
     int rc = segue__names_add(out, pattern, (size_t)(glob - pattern), entry->d_name);
     if (rc) return rc;
   }
@@ -206,6 +206,10 @@ int segue__file_list(void *data, const char *pattern, segue__names *out, segue_e
                             "cannot list %s: the last part, and only it, is a pattern, such as "
                             "conf.d/*.yaml",
                             segue__shown(pattern, shown));
+  const char *problem = segue__glob_problem(glob);
+  if (problem)
+    return segue__error_set(err, SEGUE_EUSAGE, "cannot list %s: %s", segue__shown(pattern, shown),
+                            problem);
   char *folder = len ? segue__strndup(pattern, len > 1 ? len - 1 : 1) : segue__strdup(".");
   if (!folder) return segue__error_set(err, UV_ENOMEM, "out of memory");
   DIR *dir = opendir(folder);

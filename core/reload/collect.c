@@ -180,6 +180,7 @@ int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
   collect->source_count = txn->policy->source_count;
   collect->look_at_inputs = look_at_inputs;
   segue__errors_init(&collect->errors);
+  segue__errors_init(&collect->warnings);
   if (engine->live) collect->live = (segue_snapshot *)segue_snapshot_ref(engine->live);
   bool pulls = pulls_any(txn);
   int rc = make_room(collect);
@@ -218,6 +219,7 @@ static void free_data(void *data) {
   segue__free(collect->fetched);
   segue__changes_deinit(&collect->changes);
   segue__errors_deinit(&collect->errors);
+  segue__errors_deinit(&collect->warnings);
   segue__config_unref(collect->config);
   segue__document_unref(collect->schema_doc);
   segue__documents_deinit(&collect->schema_with);
@@ -324,6 +326,7 @@ static int own_document(segue__collect *collect, const segue__source *source,
                                came->format, bytes, came->len);
   if (rc) return rc;
   doc->expand = source->expand;
+  doc->allow_empty = source->allow_empty;
   return segue__documents_add(out, doc);
 }
 
@@ -445,19 +448,31 @@ static void fetch(segue__collect *collect) {
   look_deinit(&before, n);
 }
 
+static void warn(segue__collect *collect, const segue__document *doc) {
+  segue_error error;
+  if (!doc->old_yaml_line) return;
+  segue__document_warn_old_yaml(doc, &error);
+  segue__error_source(&error, doc->source);
+  segue__errors_add(&collect->warnings, &error);
+}
+
 static void parse(segue__collect *collect, segue__document *doc) {
   mix(&collect->raw, doc->name, strlen(doc->name));
   if (doc->data)
     mix(&collect->raw, doc->data, doc->len);
   else
     mix(&collect->raw, &doc->root.hash, sizeof doc->root.hash);
-  if (doc->parsed) return; /* handed on from the last fetch */
   segue_error error = {0};
+  if (doc->parsed) { /* handed on from the last fetch */
+    warn(collect, doc);
+    return;
+  }
   if (segue__document_parse(doc, &collect->limits, collect->os.getenv, collect->os.data, &error) <
       0) {
     segue__error_source(&error, doc->source);
     add_error(collect, &error);
   }
+  warn(collect, doc);
 }
 
 /* NULL: it cannot be read, which was told. */
@@ -528,7 +543,8 @@ static int merge(segue__collect *collect, segue_error *error) {
   if (rc < 0)
     segue__error_set(error, rc, "%s", segue_strerror(rc));
   else
-    rc = segue__config_merge(&collect->config, all.items, all.count, error);
+    rc = segue__config_merge_warned(&collect->config, all.items, all.count, &collect->warnings,
+                                    error);
   segue__documents_deinit(&all);
   return rc;
 }
@@ -540,6 +556,17 @@ static void mix_inputs(const segue__collect *collect, bool credentials, segue__h
   for (size_t i = 0; i < policy->input_count; i++)
     if (policy->inputs[i].credential == credentials)
       mix(into, &policy->inputs[i].hash, sizeof policy->inputs[i].hash);
+}
+
+/* Every document counts, not only what the merge left of it: a list that a later file hides reaches
+ * the server nevertheless, where a hook hands the files on. By its tree, so that a comment is no
+ * change. */
+static void mix_documents(segue__collect *collect) {
+  for (size_t i = 0; i < collect->policy->source_count; i++)
+    for (size_t j = 0; j < collect->documents[i].count; j++) {
+      const segue__hash *hash = &collect->documents[i].items[j]->root.hash;
+      mix(&collect->input, hash, sizeof *hash);
+    }
 }
 
 static void run(segue__job *job) {
@@ -568,7 +595,7 @@ static void run(segue__job *job) {
   if (rc < 0)
     add_error(collect, &error);
   else
-    mix(&collect->input, &collect->config->root.hash, sizeof collect->config->root.hash);
+    mix_documents(collect);
 }
 
 static void keep_error(const segue__collect *collect, const char *source, segue_error *out) {

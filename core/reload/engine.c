@@ -470,6 +470,7 @@ static void free_txn(segue__txn *txn) {
   segue__free(txn->undo);
   segue__changes_deinit(&txn->changes);
   segue__errors_deinit(&txn->held);
+  segue__errors_deinit(&txn->warnings);
   segue__free(txn->items);
   segue__document_unref(txn->schema_doc);
   segue__documents_deinit(&txn->schema_with);

@@ -88,8 +88,8 @@ static int get_document(cursor *c, const char *source, segue__documents *out) {
   uint64_t format, name_len, len;
   char *name = NULL, *data = NULL;
   segue__document *doc = NULL;
-  if (!get(c, 1, &format) || !get(c, 4, &name_len) || !get(c, 8, &len) || format > SEGUE__JSON ||
-      !get_text(c, name_len, &name))
+  if (!get(c, 1, &format) || !get(c, 4, &name_len) || !get(c, 8, &len) || format > SEGUE__TEXT ||
+      format == SEGUE__BUILT || !get_text(c, name_len, &name))
     return UV_EINVAL;
   if (!get_text(c, len, &data)) {
     segue__free(name);

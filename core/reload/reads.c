@@ -4,13 +4,13 @@
  */
 #include "reads.h"
 
-#include <fnmatch.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uv.h>
 
 #include "../os/error.h"
+#include "../os/glob.h"
 #include "../os/mem.h"
 
 typedef struct copies {
@@ -202,7 +202,7 @@ static int replay_list(const segue__files *files, const char *pattern, segue__na
                        segue_error *err) {
   int rc = 0;
   for (size_t i = 0; i < files->count && !rc; i++)
-    if (!fnmatch(pattern, files->items[i].path, FNM_PATHNAME | FNM_PERIOD))
+    if (segue__glob_match_path(pattern, files->items[i].path))
       rc = segue__names_add(out, "", 0, files->items[i].path);
   if (rc) {
     segue__names_deinit(out);

@@ -239,6 +239,9 @@ void segue__txn_collected(segue__txn *txn) {
   txn->schema_with = job->schema_with;
   memset(&job->schema_with, 0, sizeof job->schema_with);
   txn->schema_hash = job->schema_hash;
+  segue__errors_deinit(&txn->warnings);
+  txn->warnings = job->warnings;
+  segue__errors_init(&job->warnings);
   txn->raw = job->raw;
   txn->input = job->input;
   segue__txn_fail_with(txn, &job->errors, "collect");
@@ -799,6 +802,8 @@ static void end(segue__txn *txn, segue__outcome outcome) {
   segue__engine *engine = txn->engine;
   segue__result *result = txn->result;
   segue__sources_tell(txn);
+  for (size_t i = 0; i < txn->warnings.count; i++)
+    segue__txn_tell(txn, &txn->warnings.items[i]);
   segue__phase reached = txn->phase;
   segue__txn_enter(txn, SEGUE__PHASE_SETTLED);
   result->phase = reached;

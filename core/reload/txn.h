@@ -200,8 +200,9 @@ struct segue__txn {
   segue_snapshot *was_live; /* after the flip: what undo brings back (a reference) */
   segue__hash input, raw;
   segue__changes changes;
-  segue__errors held; /* what the guards say */
-  uint64_t *items;    /* per source of policy: what its documents have */
+  segue__errors held;     /* what the guards say */
+  segue__errors warnings; /* of collect; they follow the reasons of the outcome */
+  uint64_t *items;        /* per source of policy: what its documents have */
 
   segue__step *steps;
   size_t step_count;
@@ -317,7 +318,7 @@ struct segue__collect {
   segue__config *config;
   segue__hash input, raw;
   segue__changes changes;
-  segue__errors errors;
+  segue__errors errors, warnings; /* warnings: of what can go live nevertheless */
   segue__document *schema_doc;
   segue__documents schema_with;
   segue__hash schema_hash;

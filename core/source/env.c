@@ -118,7 +118,8 @@ static size_t shared(const char *a, const char *b, size_t *keys) {
 }
 
 /* Ends the maps that the path leaves, begins those that it enters, and sets the value. */
-static int build_one(segue__builder *b, const variable *v, const char *before, size_t *depth) {
+static int build_one(segue__builder *b, const variable *v, bool as_text, const char *before,
+                     size_t *depth) {
   size_t keys;
   const char *key = v->path + shared(before, v->path, &keys);
   for (; *depth > keys; --*depth)
@@ -129,16 +130,17 @@ static int build_one(segue__builder *b, const variable *v, const char *before, s
     ++*depth;
   }
   segue__builder_key(b, key, strlen(key));
-  return segue__builder_plain(b, v->value, strlen(v->value));
+  return as_text ? segue__builder_string(b, v->value, strlen(v->value))
+                 : segue__builder_untyped(b, v->value, strlen(v->value));
 }
 
-static int build(segue__builder *b, const variables *list, segue_error *err) {
+static int build(segue__builder *b, const variables *list, bool as_text, segue_error *err) {
   size_t depth = 0;
   const char *before = "";
   segue__builder_begin(b, SEGUE_MAP);
   for (size_t i = 0; i < list->count; i++) {
     const variable *v = &list->items[i];
-    int rc = build_one(b, v, before, &depth);
+    int rc = build_one(b, v, as_text, before, &depth);
     if (rc && rc != UV_ENOMEM) {
       segue_error why;
       segue__builder_finish(b, &why);
@@ -164,7 +166,7 @@ static int build_document(const segue__source *source, const variables *list,
     segue__document_unref(*out);
     return fail_memory(source, err);
   }
-  rc = build(b, list, err);
+  rc = build(b, list, source->as_text, err);
   segue__builder_free(b);
   if (!rc) return 0;
   segue__error_source(err, source->name);

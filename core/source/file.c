@@ -40,7 +40,8 @@ static bool same_document(const fetcher *f, const segue__document *doc, const ch
   bool guessed;
   segue__format format = format_of(f->source, path, &guessed);
   return doc->guessed == guessed && (guessed || doc->format == format) &&
-         doc->expand == f->source->expand && doc->len == bytes->len && doc->data &&
+         doc->expand == f->source->expand && doc->by_file == f->source->by_file &&
+         doc->allow_empty == f->source->allow_empty && doc->len == bytes->len && doc->data &&
          !strcmp(doc->source, f->source->name) && !memcmp(doc->data, bytes->data, bytes->len) &&
          same_variables(doc, f->os);
 }
@@ -84,6 +85,8 @@ static int fetch_file(fetcher *f, const char *path) {
     if (rc) return fail_memory(f, path);
     doc->guessed = guessed;
     doc->expand = f->source->expand;
+    doc->by_file = f->source->by_file;
+    doc->allow_empty = f->source->allow_empty;
   }
   return segue__documents_add(f->out, doc) ? fail_memory(f, path) : 0;
 }
@@ -117,6 +120,17 @@ static int fetch_listing(fetcher *f, const segue__names *names) {
   return rc;
 }
 
+/* An emptied folder, a volume that is not mounted and a pattern with a slip look alike: no match is
+ * absence, as that of a file. */
+static int fail_no_match(const segue__source *source, segue_error *err) {
+  int rc = segue__error_set(err, UV_ENOENT,
+                            "no file matches %s: is the folder filled and the pattern right? "
+                            "(optional = true allows none)",
+                            source->path);
+  segue__error_source(err, source->name);
+  return forgive_absence(source, rc, err);
+}
+
 static void drop_from(segue__documents *docs, size_t count) {
   while (docs->count > count)
     segue__document_unref(docs->items[--docs->count]);
@@ -137,8 +151,10 @@ static int fetch_dir(const segue__source *source, const segue__os *os, const seg
       segue__error_source(err, source->name);
       return forgive_absence(source, rc, err);
     }
-    rc = fetch_listing(&f, &names);
+    bool none = !names.count;
+    rc = none ? 0 : fetch_listing(&f, &names);
     segue__names_deinit(&names);
+    if (none) return fail_no_match(source, err);
   }
   if (rc) drop_from(out, before);
   return rc;

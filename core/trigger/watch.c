@@ -9,7 +9,6 @@
 #include "watch.h"
 
 #include <errno.h>
-#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -18,6 +17,7 @@
 
 #include "../os/error.h"
 #include "../os/fault.h"
+#include "../os/glob.h"
 #include "../os/mem.h"
 #include "watch_parts.h"
 
@@ -126,7 +126,7 @@ static watched_path *path_new(const char *text) {
     return NULL;
   }
   const char *slash = strrchr(path->path, '/'), *last = slash ? slash + 1 : path->path;
-  if (strpbrk(last, "*?[")) path->glob = last;
+  if (segue__glob_is_pattern(last)) path->glob = last;
   return path;
 }
 
@@ -296,7 +296,7 @@ static void match(segue__watch *watch, watched_dir *dir, const struct inotify_ev
   for (size_t i = 0; i < dir->count; i++) {
     interest *in = &dir->interests[i];
     if (in->kind == ANCESTOR) continue;
-    bool hit = in->kind == PATTERN ? !fnmatch(in->name, event->name, FNM_PERIOD)
+    bool hit = in->kind == PATTERN ? segue__glob_match(in->name, event->name)
                                    : in->name_hash == hash && !strcmp(in->name, event->name);
     if (hit) match_name(watch, dir, in, event);
   }

@@ -11,7 +11,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -19,6 +18,7 @@
 #include <unistd.h>
 
 #include "../os/fault.h"
+#include "../os/glob.h"
 #include "../os/mem.h"
 #include "watch_parts.h"
 
@@ -252,7 +252,7 @@ static int walk_links(const walk *folder, const char *glob) {
   DIR *dir = opendir(folder->here);
   int rc = 0, links = 0;
   for (const struct dirent *entry; dir && !rc && (entry = readdir(dir));) {
-    if (!is_link(dirfd(dir), entry) || fnmatch(glob, entry->d_name, FNM_PERIOD)) continue;
+    if (!is_link(dirfd(dir), entry) || !segue__glob_match(glob, entry->d_name)) continue;
     if (++links > PATTERN_LINKS_MAX) break;
     walk w = {.watch = folder->watch, .owner = folder->owner};
     strcpy(w.here, folder->here);

@@ -8,12 +8,12 @@
  */
 #include <dirent.h>
 #include <errno.h>
-#include <fnmatch.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../os/glob.h"
 #include "../os/mem.h"
 #include "watch_parts.h"
 
@@ -69,7 +69,7 @@ static uint64_t print_matches(const char *folder, const char *glob) {
   if (!dir) return mix(5, (uint64_t)errno);
   for (const struct dirent *entry; (entry = readdir(dir));) {
     struct stat st;
-    if (fnmatch(glob, entry->d_name, FNM_PERIOD)) continue;
+    if (!segue__glob_match(glob, entry->d_name)) continue;
     int rc = fstatat(dirfd(dir), entry->d_name, &st, 0);
     sum += mix(hash_name(entry->d_name), print_stat(rc, &st));
   }
@@ -126,7 +126,7 @@ static bool matches_touched(const watched_dir *dir, const char *glob, int64_t si
   bool touched = stat(dir->path, &st) || is_since(&st, since_ns);
   DIR *open_dir = touched ? NULL : opendir(dir->path);
   for (const struct dirent *entry; open_dir && !touched && (entry = readdir(open_dir));)
-    if (!fnmatch(glob, entry->d_name, FNM_PERIOD))
+    if (segue__glob_match(glob, entry->d_name))
       touched = name_touched(dir, entry->d_name, since_ns);
   if (open_dir) closedir(open_dir);
   return touched;

@@ -32,14 +32,28 @@ local function expansion(name, expand)
   return expand == "env"
 end
 
-local file_keys = { format = { "yaml", "json" }, optional = "boolean", expand = "string",
-  guard = "table" }
+local text_keys = { optional = "boolean", expand = "string", guard = "table", empty = { "allow" },
+  writing = { "allow" } }
+local file_keys = { format = { "yaml", "json", "text" }, by = { "file" } }
+for key, kind in pairs(text_keys) do file_keys[key] = kind end
 
 ---@class segue.FileOptions
----@field format? "yaml"|"json"
----@field optional? boolean
+---@field format? "yaml"|"json"|"text"
+---@field by? "file" the name of the file is the key of what it says
+---@field optional? boolean absence is no error
 ---@field expand? "env"
 ---@field guard? segue.Guard
+---@field empty? "allow" a file without content is an empty map
+---@field writing? "allow" read it also while a program has it open for writing
+
+-- The fields of a source that reads files; `o` is judged already. Called by a constructor.
+local function file_source(name, kind, path, o)
+  return tagged("source", kind,
+    { path = path, format = o.format, optional = o.optional or false,
+      expand = expansion(name, o.expand), guard = guard.parse(name, o.guard),
+      by_file = o.by == "file", allow_empty = o.empty == "allow",
+      allow_writing = o.writing == "allow" })
+end
 
 --- A source: one YAML or JSON file, relative to the policy's folder.
 ---@param path string
@@ -47,11 +61,19 @@ local file_keys = { format = { "yaml", "json" }, optional = "boolean", expand = 
 ---@return segue.Source
 function M.file(path, options)
   argument("segue.file", path, "text")
-  local o = check.options("segue.file", options, file_keys)
-  local expand = expansion("segue.file", o.expand)
-  return tagged("source", "file",
-    { path = path, format = o.format, optional = o.optional or false, expand = expand,
-      guard = guard.parse("segue.file", o.guard) })
+  return file_source("segue.file", "file", path, check.options("segue.file", options, file_keys))
+end
+
+--- A source: a file that is neither YAML nor JSON: a map of its name to its text.
+---@param path string
+---@param options? segue.FileOptions without format and by
+---@return segue.Source
+function M.text(path, options)
+  argument("segue.text", path, "text")
+  local o = check.options("segue.text", options, text_keys)
+  local copy = { format = "text" }
+  for key, value in pairs(o) do copy[key] = value end
+  return file_source("segue.text", "file", path, copy)
 end
 
 --- A source: a file in Lua that returns a table. It is evaluated in an environment that holds
@@ -66,31 +88,36 @@ function M.lua_file(path, options)
     guard = guard.parse("segue.lua_file", o.guard) })
 end
 
---- A source: the files that match a pattern such as "conf.d/*.yaml", in the order of their names.
+--- A source: the files that match a pattern such as "conf.d/*.{yaml,yml}", in the order of their
+--- names. No match is an error unless optional. Their maps are merged, and a later list replaces an
+--- earlier one; with by = "file" each file keeps its own, under its name.
 ---@param pattern string
 ---@param options? segue.FileOptions
 ---@return segue.Source
 function M.dir(pattern, options)
   argument("segue.dir", pattern, "text")
   local o = check.options("segue.dir", options, file_keys)
-  local expand = expansion("segue.dir", o.expand)
-  if not pattern:match("([^/]*)$"):find("[*?%[]") then
+  local last = pattern:match("([^/]*)$")
+  if not last:find("[*?%[{]") then
     error(("segue.dir: '%s' has no pattern in its last part: write '%s/*.yaml'"):format(pattern,
       (pattern:gsub("/+$", ""))), 2)
   end
-  return tagged("source", "dir",
-    { path = pattern, format = o.format, optional = o.optional or false, expand = expand,
-      guard = guard.parse("segue.dir", o.guard) })
+  local problem = core.glob_problem(last)
+  if problem then error(("segue.dir: '%s': %s"):format(pattern, problem), 2) end
+  return file_source("segue.dir", "dir", pattern, o)
 end
 
 --- A source: environment variables that begin with a prefix. APP_LISTEN__PORT=80 under the prefix
---- "APP_" is listen.port.
----@param options { prefix: string, separator?: string }
+--- "APP_" is listen.port, the integer 80. A value gets a type only where writing that type gives
+--- the same text back (0042 and 1.10 are text); with values = "text" none does.
+---@param options { prefix: string, separator?: string, values?: "text" }
 ---@return segue.Source
 function M.env(options)
-  local o = check.options("segue.env", options, { prefix = "text", separator = "text" })
+  local o = check.options("segue.env", options,
+    { prefix = "text", separator = "text", values = { "text" } })
   if not o.prefix then error("segue.env: prefix is missing: segue.env { prefix = \"APP_\" }", 2) end
-  return tagged("source", "env", { prefix = o.prefix, separator = o.separator })
+  return tagged("source", "env",
+    { prefix = o.prefix, separator = o.separator, as_text = o.values == "text" })
 end
 
 --- A source: values written in the policy itself, as defaults for instance. An empty table is an

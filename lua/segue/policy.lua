@@ -127,8 +127,8 @@ function Judge:tagged(list, name, tag, example)
 end
 
 local source_fields = { "kind", "prefix", "separator", "format", "optional", "expand", "value",
-  "file", "line", "guard", "fetch", "watch", "spec", "timeout_ms", "interval_ms", "safety_ms",
-  "retry_min_ms", "retry_max_ms" }
+  "file", "line", "guard", "by_file", "as_text", "allow_empty", "allow_writing", "fetch", "watch",
+  "spec", "timeout_ms", "interval_ms", "safety_ms", "retry_min_ms", "retry_max_ms" }
 
 function Judge:sources(list)
   local result, named = {}, {}

@@ -14,19 +14,19 @@ local pairs, ipairs, type, tostring, next = pairs, ipairs, type, tostring, next
 local M = {}
 
 local keys = {
-  name = "text", fetch = "function", watch = "function", options = "table", format = "format",
+  name = "text", fetch = "function", watch = "function", options = "table", empty = { "allow" },
   optional = "boolean", guard = "table", timeout = "duration", interval = "duration",
   safety = "duration", retry = "table",
 }
 local retry_keys = { min = "duration", max = "duration" }
-local document_keys = { name = "text", text = "string", format = { "yaml", "json" },
+local document_keys = { name = "text", text = "string", format = { "yaml", "json", "text" },
   value = "table" }
 keys.format = document_keys.format
 
 ---@class segue.Document
 ---@field name? string for messages; default: the source's
 ---@field text? string YAML or JSON
----@field format? "yaml"|"json" default: the source's, else YAML
+---@field format? "yaml"|"json"|"text" default: the source's, else YAML
 ---@field value? table instead of text: plain data
 
 ---@class segue.SourceSpec
@@ -34,7 +34,8 @@ keys.format = document_keys.format
 ---@field fetch fun(self: table): (segue.Document[]|table|true)?, string?, string?
 ---@field watch? fun(self: table, emit: fun(documents?: table, revision?: string))
 ---@field options? table plain data, for the two functions: self.options
----@field format? "yaml"|"json" of its documents
+---@field format? "yaml"|"json"|"text" of its documents
+---@field empty? "allow" a document without content is an empty map
 ---@field optional? boolean without it a start needs it
 ---@field guard? segue.Guard
 ---@field timeout? segue.Duration of one fetch, default "10s"
@@ -160,6 +161,7 @@ local function finish(name, kind, source, spec, own)
   source.tag, source.kind = "source", kind
   source.file, source.line = core.place()
   source.optional = spec.optional or false
+  source.allow_empty = spec.empty == "allow"
   source.guard = guard.parse(name, spec.guard)
   source.timeout_ms = ms(spec.timeout) or 10000
   source.interval_ms, source.safety_ms = ms(spec.interval), ms(spec.safety)

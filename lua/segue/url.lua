@@ -12,7 +12,8 @@ local M = {}
 local keys = {
   url = "text", name = "text", headers = "table", token_file = "text",
   timeout = "duration", max_bytes = "size", redirects = "boolean", tls = "table",
-  format = { "yaml", "json" }, interval = "duration", optional = "boolean", guard = "table",
+  format = { "yaml", "json", "text" }, interval = "duration", empty = { "allow" },
+  optional = "boolean", guard = "table",
   retry = "table",
 }
 local tls_keys = { ca = "text", cert = "text", key = "text", insecure = "boolean" }
@@ -27,9 +28,10 @@ local most_redirects = 5
 ---@field max_bytes? string|integer default "16MiB"
 ---@field redirects? boolean follow them; default false
 ---@field tls? { ca?: string, cert?: string, key?: string, insecure?: boolean } PEM files
----@field format? "yaml"|"json" default: by content type, else by the name's end, else YAML
+---@field format? "yaml"|"json"|"text" default: by content type, else by the name's end, else YAML
 ---@field interval? segue.Duration default "30s"
 ---@field optional? boolean
+---@field empty? "allow" an answer without content is an empty map
 ---@field guard? segue.Guard
 ---@field retry? { min?: segue.Duration, max?: segue.Duration }
 
@@ -153,7 +155,7 @@ function M.fetch(self)
   if not answer then return nil, why, code end
   if answer.status == 304 and self.revision then return true end
   if answer.status ~= 200 then return nil, status_problem(self, answer), "SEGUE_ESOURCE" end
-  if not answer.body:find("%S") then
+  if not answer.body:find("%S") and self.spec.empty ~= "allow" then
     return nil, self.shown .. " answered 200 with nothing in it", "SEGUE_ESOURCE"
   end
   local format

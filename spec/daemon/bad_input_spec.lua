@@ -38,7 +38,7 @@ local files = {
     dir:mkdir "config.yaml"
   end, "config%.yaml: it is a directory; name a file", true },
   { "an empty file", function(dir) dir:write("config.yaml", "") end,
-    "config%.yaml: the file is empty: was it cut short%? %(a comment or {} says" },
+    "config%.yaml: the file is empty: was it cut short%? %({} in it, or empty = " },
   { "a binary", function(dir)
     dir:write("config.yaml", "\127ELF\2\1\1\0\0\0\255\254\200")
   end, "config%.yaml:1:8: .*NUL byte: .*is this a binary file%?" },

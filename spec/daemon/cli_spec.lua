@@ -150,6 +150,16 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
         assert.same({ valid = true, error_count = 0, warnings = {}, errors = {} },
           cjson.decode(p.stdout))
       end)
+      it("refuses a file without content, in whatever form, by one message", function()
+        files["t.json"] = "true"
+        for name, text in pairs { ["a.yaml"] = "# all is off\n", ["b.yaml"] = "---\n",
+          ["c.yaml"] = "", ["d.json"] = "null", ["e.yaml"] = "~\n" } do
+          files[name] = text
+          local p = check("t.json", name)
+          assert.equal(3, p.code, p.output)
+          assert.matches(name .. ": the file is empty: was it cut short?", p.stdout, 1, true)
+        end
+      end)
       it("ends with 3 for a file that is broken, with 4 for what cannot be judged", function()
         local p = check("s.yaml", "broken.yaml", "--json")
         assert.equal(3, p.code)

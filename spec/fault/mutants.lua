@@ -57,6 +57,19 @@ local PLUGIN = {
 
 -- { what is taken out, file, code to replace (found exactly once), replacement, spec }
 local mutants = {
+  { "refusing a folder without a match", "core/source/file.c",
+    "if (none) return fail_no_match(source, err);", ";", "spec/unit/source_spec.lua" },
+  { "refusing a document without content", "core/config/document.c",
+    "return segue__builder_fail(b, SEGUE_EEMPTY, \"%s\", empty_message);",
+    "segue__builder_begin(b, SEGUE_MAP);\n  return segue__builder_end(b);",
+    "spec/unit/config_yaml_spec.lua" },
+  { "counting hidden documents as input", "core/reload/collect.c",
+    "mix(&collect->input, hash, sizeof *hash);", "(void)hash;", UNIT.queue },
+  { "a type only where it gives the same text", "core/config/scalar.c",
+    "return strlen(text) == len && !memcmp(text, s, len);", "return true;",
+    "spec/unit/source_spec.lua" },
+  { "refusing line breaks of YAML 1.1", "core/config/yaml.c", "int rc = check_breaks(&r);",
+    "int rc = 0;", "spec/unit/config_yaml_spec.lua" },
   { "trusting nobody but tls.ca", "core/http/fetch.c",
     "curl->setopt(f->easy, CURLOPT_CAPATH, NULL);", ";", DAEMON.trust },
   { "reading tls.ca anew for each connection", "core/http/fetch.c",

@@ -6,10 +6,15 @@ local ffi = C.ffi
 local M = {}
 local next_id = 0
 
-local formats = { yaml = C.SEGUE__YAML, json = C.SEGUE__JSON, built = C.SEGUE__BUILT }
+--- The message of a document without content.
+M.empty_message = "the file is empty: was it cut short? ({} in it, or empty = \"allow\" at its "
+  .. "source, says that this is meant)"
 
---- A document that is not parsed yet. options: format ("yaml", "json", "built"), name, source,
---- expand. The collector gives its reference back.
+local formats = { yaml = C.SEGUE__YAML, json = C.SEGUE__JSON, built = C.SEGUE__BUILT,
+  text = C.SEGUE__TEXT }
+
+--- A document that is not parsed yet. options: format ("yaml", "json", "built", "text"), name,
+--- source, expand, by_file, empty, foreign. The collector gives its reference back.
 function M.new(text, options)
   options = options or {}
   next_id = next_id + 1
@@ -19,6 +24,9 @@ function M.new(text, options)
   C.check(C.segue__document_new(out, next_id, options.source or "source", options.name or "file",
     formats[options.format or "yaml"], data, len))
   out[0].expand = options.expand or false
+  out[0].by_file = options.by_file or false
+  out[0].allow_empty = options.empty == "allow"
+  out[0].foreign = options.foreign or false
   return ffi.gc(out[0], C.segue__document_unref)
 end
 

@@ -34,9 +34,35 @@ describe("a variable in a value", function()
   end)
 
   it("has a default where it is not set or empty", function()
-    assert.equal('{"a":1,"b":"x y","c":null,"d":2,"e":8080,"f":"a:-b"}', (value(
+    assert.equal('{"a":1,"b":"x y","c":"","d":2,"e":8080,"f":"a:-b"}', (value(
       "a: ${NO:-1}\nb: ${NO:-x y}\nc: ${NO:-}\nd: ${EMPTY:-2}\ne: ${PORT:-3}\nf: ${NO:-a:-b}")))
-    assert.equal('{"a":null,"b":""}', (value("a: ${EMPTY}\nb: '${EMPTY}'")))
+    assert.equal('{"a":"","b":""}', (value("a: ${EMPTY}\nb: '${EMPTY}'")))
+  end)
+
+  it("gets a type in plain YAML only where writing that type gives the same text back", function()
+    for text, json in pairs { ["0042"] = '"0042"', ["1.10"] = '"1.10"', ["12345e7"] = '"12345e7"',
+      ["42"] = "42", ["1.5"] = "1.5", ["+1"] = '"+1"', ["0x1F"] = '"0x1F"', ["True"] = '"True"',
+      ["false"] = "false", ["null"] = "null", ["~"] = '"~"', ["-0"] = '"-0"',
+      [("9"):rep(23)] = '"' .. ("9"):rep(23) .. '"' } do
+      assert.equal(('{"a":%s}'):format(json), (value("a: ${V}", { env = { V = text } })))
+    end
+    assert.equal('{"a":644}', (value("a: 0644"))) -- written in the file: by the core schema
+  end)
+
+  it("has a default that may hold variables with defaults", function()
+    local nested = { USERNAME = "me", HOST = "h" }
+    for text, want in pairs {
+      ["${DB:-${USERNAME}}"] = "me", ["${DB:-x${USERNAME}y${HOST}}"] = "xmeyh",
+      ["${A:-${B:-${HOST}}}"] = "h", ["${A:-${B:-deep}}!"] = "deep!", ["${HOST:-${B:-deep}}"] = "h",
+      ["${A:-$${HOST}"] = "${HOST", ["${A:-$x}"] = "$x",
+    } do
+      assert.equal(('{"a":"%s"}'):format(want), (value('a: "' .. text .. '"', { env = nested })))
+    end
+    assert.equal("environment variable USERNAME is not set: set it or write "
+      .. "${USERNAME:-default}", select(2, value("a: ${DB:-${USERNAME}}", { env = {} })).message)
+    assert.equal("defaults are nested more than 16 deep", select(2,
+      value('a: "' .. ("${A:-"):rep(18) .. ("}"):rep(18) .. '"', { env = {} })).message)
+    assert.equal("SEGUE_ESYNTAX", select(2, value("a: '${A:-${B}'", { env = {} })).name)
   end)
 
   it("is not replaced twice, not in keys, not behind $$, and not unless asked for", function()
@@ -71,7 +97,6 @@ describe("a variable in a value", function()
     end
     assert.equal("file:1:4: environment variable BAD is not valid UTF-8 (at a)",
       (value("a: ${BAD}")))
-    assert.equal("SEGUE_ERANGE", select(2, value("a: ${HUGE}")).name)
   end)
 
   it("counts in the hashes of tree and document", function()

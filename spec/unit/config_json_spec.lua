@@ -122,8 +122,8 @@ describe("the JSON reader", function()
     refuses {
       { "[1]", "file:1:1: the top level is a list: it must be a map of keys and values", "TYPE" },
       { '"x"', "file:1:1: the top level is a string: it must be a map of keys and values", "TYPE" },
-      { " \n", "file: the file is empty: was it cut short? (a comment or {} says that this is "
-        .. "meant)", "EMPTY" },
+      { " \n", "file: " .. document.empty_message, "EMPTY" },
+      { "null", "file: " .. document.empty_message, "EMPTY" },
     }
   end)
 

@@ -32,9 +32,33 @@ describe("merging documents", function()
 
   it("of none or of empty ones is an empty map", function()
     assert.equal("{}", merged())
-    assert.equal("{}", merged("{}", "# nothing"))
+    assert.equal("{}", merged("{}", "{}"))
     assert.equal('{"a":{}}', merged("a: {}", "a: {}"))
     assert.equal('{"a":{"x":1}}', merged("a: {}", "a: {x: 1}", "a: {}"))
+  end)
+
+  it("warns of a list that another document of the same source replaces", function()
+    local function warnings(...)
+      local list, docs = ffi.new("segue__document *[4]"), {}
+      for i, doc in ipairs { ... } do
+        docs[i] = document.good(doc[2], { name = "rules/" .. i .. ".yml", source = doc[1] })
+        list[i - 1] = docs[i]
+      end
+      local out, hidden, err = ffi.new("segue__config *[1]"), ffi.new("segue__errors[1]"), C.error()
+      C.check(C.segue__config_merge_warned(out, list, #docs, hidden, err), err)
+      C.segue__config_unref(out[0])
+      local found = {}
+      for i = 0, tonumber(hidden[0].count) - 1 do found[i + 1] = C.err(hidden[0].items + i).text end
+      C.segue__errors_deinit(hidden)
+      return found
+    end
+    assert.same({ "rules/2.yml:2:12: this list replaces the one of rules/1.yml:1: lists of several "
+      .. 'files are not joined (by = "file" keeps each file\'s own) (at a."b c")' },
+      warnings({ "d", 'a: {"b c": [1]}\nx: [1]\nl: [9]' },
+        { "d", '\na: {"b c": [2], d: 1}\nl: [9]' },
+        { "other", "x: [2]" }, { "d", "x: {}" }))
+    assert.same({}, warnings({ "d", "a: [1]" }, { "d", "a: 1" }, { "d", "a: [2]" }))
+    assert.equal(2, #warnings({ "d", "a: [1]" }, { "d", "a: [2]" }, { "d", "a: [3]" }))
   end)
 
   it("gives the same hash as the same value from one document", function()

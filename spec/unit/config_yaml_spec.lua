@@ -262,25 +262,83 @@ describe("a YAML merge key", function()
 end)
 
 describe("a YAML document", function()
-  it("of comments or of nothing between markers is an empty map", function()
-    for _, text in ipairs { "# nothing\n", "---\n", "---\n# x\n...\n", "{}" } do
-      means { { text, "{}" } }
+  it("without content is refused by one message, whatever form that has, or allowed", function()
+    for _, text in ipairs { "", " \n\t\r\n ", "\239\187\191", "# nothing\n", "---\n",
+      "---\n# x\n...\n", "~", "null # x", "!!null ''", "%YAML 1.2\n---\n" } do
+      local told, err = value(text)
+      assert.is_table(err, text)
+      assert.equal("SEGUE_EEMPTY", err.name)
+      assert.equal("file: " .. document.empty_message, told)
+      assert.equal("{}", (value(text, { empty = "allow" })), text)
     end
+    means { { "{}", "{}" } }
+    assert.equal("SEGUE_ETYPE", select(2, value("''")).name)
+  end)
+
+  it("that may be any value is null where it says so, and refused where it is empty", function()
+    assert.equal("null", (value("~", { foreign = true })))
+    for _, text in ipairs { "", "# nothing\n", "---\n" } do
+      assert.equal("SEGUE_EEMPTY", select(2, value(text, { foreign = true })).name)
+    end
+  end)
+
+  it("is the value of its file's name where that is asked for, of any type", function()
+    local by_file = { by_file = true, name = "rules/a.yml" }
+    assert.equal('{"a.yml":{"x":1}}', (value("x: 1", by_file)))
+    assert.equal('{"a.yml":[1,{"b":"c"}]}', (value("- 1\n- &x {b: c}", by_file)))
+    assert.equal('{"a.yml":"text"}', (value("text", by_file)))
+    assert.equal("rules/a.yml: " .. document.empty_message .. ' (at "a.yml")',
+      (value("# x", by_file)))
+    assert.equal('{"a.yml":{}}',
+      (value("# x", { by_file = true, name = "a.yml", empty = "allow" })))
+    assert.equal('rules/a.yml:2:1: key \'b\' is here twice, in line 1 and in line 2: remove one '
+      .. '(at "a.yml")', (value("b: 1\nb: 2", by_file)))
+  end)
+
+  it("remembers a directive %YAML 1.1, which has no effect", function()
+    assert.equal(1, document.good("%YAML 1.1\n---\na: yes").old_yaml_line)
+    assert.equal(0, document.good("%YAML 1.2\n---\na: yes").old_yaml_line)
+    assert.equal(0, document.good("a: yes").old_yaml_line)
+  end)
+
+  it("is refused by name where libyaml would read it otherwise than YAML 1.2", function()
+    local question = "a plain value in [ ] or { } cannot start with '?' here: put it in quotes"
+    local line = "here is U+%04X, an invisible line break: remove it, or write it as \\u%04X in "
+      .. "double quotes"
+    refuses {
+      { "a: [?page=1]", "SEGUE_ESYNTAX", "file:1:6: " .. question .. " (at a[0])" },
+      { "a: [x, ?y]", "SEGUE_ESYNTAX", "file:1:9: " .. question .. " (at a[1])" },
+      { "a: {?b: 1}", "SEGUE_ESYNTAX", "file:1:6: " .. question .. " (at a)" },
+      { "a: [?[1]]", "SEGUE_ESYNTAX", "file:1:6: " .. question .. " (at a[0])" },
+      { 'a: "x\194\133y"', "SEGUE_ESYNTAX", "file:1:6: " .. line:format(0x85, 0x85) },
+      { "a: 1 # x\226\128\168b: 2", "SEGUE_ESYNTAX", "file:1:9: " .. line:format(0x2028, 0x2028) },
+      { "a: |\n  x\226\128\169y", "SEGUE_ESYNTAX", "file:2:4: " .. line:format(0x2029, 0x2029) },
+    }
+    means {
+      { "a: [\"?page=1\", x?y, http://x/?q=1, {? b : 1}]",
+        '{"a":["?page=1","x?y","http://x/?q=1",{"b":1}]}' },
+      { "? a\n: ?b", '{"a":"?b"}' },
+      { 'a: "\\N\\L\\P"', '{"a":"\194\133\226\128\168\226\128\169"}' },
+      { "a: \226\128\167\226\128\170", '{"a":"\226\128\167\226\128\170"}' },
+    }
+  end)
+
+  it("that ends inside of [ ] or { } is refused at the place where that starts", function()
+    local told = "the file ends before the %s that starts here is closed: is a '%s' missing, or "
+      .. "was the file cut short?"
+    refuses {
+      { "x: [", "SEGUE_ESYNTAX", "file:1:4: " .. told:format("list", "]") .. " (at x[0])" },
+      { "a: 1\nx: [[1,\n 2], [", "SEGUE_ESYNTAX",
+        "file:3:6: " .. told:format("list", "]") .. " (at x[1][0])" },
+      { "x: {a: [1,\n", "SEGUE_ESYNTAX",
+        "file:1:8: " .. told:format("list", "]") .. " (at x.a[1])" },
+    }
   end)
 
   it("with a byte order mark is read as if it had none", function()
     local doc = document.good("\239\187\191a: 1")
     assert.equal("1", document.json(document.at(doc, "a")))
     assert.equal(4, document.at(doc, "a").column)
-  end)
-
-  it("is refused if it is empty, alone or cut short", function()
-    for _, text in ipairs { "", " \n\t\r\n ", "\239\187\191" } do
-      local told, err = value(text)
-      assert.equal("SEGUE_EEMPTY", err.name)
-      assert.equal("file: the file is empty: was it cut short? (a comment or {} says that this is "
-        .. "meant)", told)
-    end
   end)
 
   it("is refused if it is several", function()
@@ -294,8 +352,6 @@ describe("a YAML document", function()
         "file:1:1: the top level is a list: it must be a map of keys and values" },
       { "# c\ntext", "SEGUE_ETYPE",
         "file:2:1: the top level is a string: it must be a map of keys and values" },
-      { "~", "SEGUE_ETYPE",
-        "file:1:1: the top level is a null: it must be a map of keys and values" },
     }
   end)
 

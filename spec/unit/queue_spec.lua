@@ -61,6 +61,21 @@ describe("the reload queue", function()
     assert.equal("unchanged", w:outcome())
   end)
 
+  it("takes a change that a later file hides for a change, because a hook may hand files on",
+    function()
+      e = engine.started { files = { ["a.yaml"] = "x: [1]\ny: 1", ["b.yaml"] = "x: [2]" },
+        sources = { "a.yaml", "b.yaml" } }
+      e:write("a.yaml", "x: [3]\ny: 1")
+      local w = e:reload()
+      e:step()
+      assert.equal("applied", w:outcome())
+      assert.equal(2, w:generation())
+      e:write("a.yaml", "# a comment\ny: 1\nx: [3]")
+      w = e:reload()
+      e:step()
+      assert.equal("unchanged", w:outcome())
+    end)
+
   it("waits for quiet after automatic triggers", function()
     e = engine.started { set = { debounce_min_ms = 50, debounce_max_ms = 1000 } }
     e:write("a.yaml", "x: 2")

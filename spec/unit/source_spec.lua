@@ -226,10 +226,64 @@ describe("a dir source", function()
     done(s)
   end)
 
-  it("is empty without a match, and an error without the folder", function()
-    local s = source("dir", { path = dir:at("*.yaml") })
+  it("is an error without a match, unless it is optional", function()
+    dir:write("a.txt", "v: 1")
+    local s = source("dir", { path = dir:at("*.yaml"), name = "conf.d" })
+    local _, err = fetch(s)
+    assert.equal("ENOENT", err.name)
+    assert.equal("conf.d", err.source)
+    assert.equal(("no file matches %s: is the folder filled and the pattern right? (optional = "
+      .. "true allows none)"):format(dir:at("*.yaml")), err.message)
+    s.c[0].optional = true
     assert.same({}, fetch(s))
     done(s)
+  end)
+
+  it("takes braces for alternatives", function()
+    for _, name in ipairs { "a.yaml", "b.yml", "c.json", "d.yamlx", "{e}.yaml" } do
+      dir:write(name, "{}")
+    end
+    local matches = {
+      ["*.{yaml,yml}"] = "a.yaml b.yml {e}.yaml", ["*.y{a,}ml"] = "a.yaml b.yml {e}.yaml",
+      ["{a,c}.*"] = "a.yaml c.json", ["{a.{yaml,json},[bc].{yml,json}}"] = "a.yaml b.yml c.json",
+      ["{e}.*"] = "{e}.yaml", ["\\{e\\}.*"] = "{e}.yaml",
+      ["*.{y*,z}"] = "a.yaml b.yml d.yamlx {e}.yaml",
+    }
+    for pattern, want in pairs(matches) do
+      local s = source("dir", { path = dir:at(pattern) })
+      assert.equal(want, names(fetch(s)), pattern)
+      done(s)
+    end
+    for pattern, why in pairs { ["*.{yaml"] = "a '{' has no '}'",
+      [("{a,b}"):rep(9)] = "its braces stand for more than 256 patterns" } do
+      local s = source("dir", { path = dir:at(pattern) })
+      local _, err = fetch(s)
+      assert.equal("SEGUE_EUSAGE", err.name)
+      assert.truthy(err.message:find(why, 1, true), err.message)
+    end
+  end)
+
+  it("delivers each file below its name, as text too", function()
+    dir:write("a.conf", "server {\n  x: [\n}\n")
+    dir:write("b.conf", "y\n")
+    local s = source("dir", { path = dir:at("*.conf"), format = C.SEGUE__TEXT })
+    local docs = fetch(s)
+    assert.equal('{"a.conf":"server {\\n  x: [\\n}\\n"}', parsed(docs[1]))
+    assert.equal('{"b.conf":"y\\n"}', parsed(docs[2]))
+    assert.equal(docs[1], fetch(s)[1])
+    s.c[0].format, s.c[0].by_file = C.SEGUE__YAML, true
+    assert.equal('{"b.conf":"y"}', parsed(fetch(s)[2]))
+    dir:write("b.conf", "")
+    assert.equal(dir:at("b.conf") .. ": " .. document.empty_message .. ' (at "b.conf")',
+      parsed(fetch(s)[2]))
+    s.c[0].allow_empty = true
+    assert.equal('{"b.conf":{}}', parsed(fetch(s)[2]))
+    s.c[0].format = C.SEGUE__TEXT
+    assert.equal('{"b.conf":""}', parsed(fetch(s)[2]))
+    done(s)
+  end)
+
+  it("is an error without the folder", function()
     local none = source("dir", { path = dir:at("none/*.yaml"), name = "conf.d" })
     local _, err = fetch(none)
     assert.equal("ENOENT", err.name)
@@ -281,14 +335,23 @@ describe("an env source", function()
     return json, err
   end
 
-  it("builds a tree from names, with types by the core schema", function()
-    assert.equal('{"db":{"host":"h","port":5432,"tls":{"on":true}},"name":"a=b","zero":null}', env {
+  it("builds a tree from names, with types where no character is lost", function()
+    assert.equal('{"db":{"host":"h","port":5432,"tls":{"on":true}},"name":"a=b","zero":""}', env {
       "APP_NAME=a=b", "APP_DB__PORT=5432", "HOME=/root", "APP_DB__HOST=h", "APP_ZERO=",
       "APP_DB__TLS__ON=true", "app_lower=1" })
     assert.equal('{"a":{"b":{"c":1},"b_c":2},"ab":3}',
       env { "APP_A__B__C=1", "APP_A__B_C=2", "APP_AB=3" })
     assert.equal("{}", env { "HOME=/root", "APP=1" })
     assert.equal('{"k":"yes","l":"[1]"}', env { "APP_K=yes", "APP_L=[1]" })
+    assert.equal('{"pin":"0042","sha":"12345e7","version":"1.10"}',
+      env { "APP_PIN=0042", "APP_SHA=12345e7", "APP_VERSION=1.10" })
+    assert.equal('{"a":"99999999999999999999999","b":-7,"c":1.5,"d":18446744073709551615}',
+      env { "APP_A=" .. ("9"):rep(23), "APP_B=-7", "APP_C=1.5", "APP_D=18446744073709551615" })
+  end)
+
+  it("leaves all values text where that is asked for", function()
+    assert.equal('{"a":"42","b":"true","c":"null"}',
+      env({ "APP_A=42", "APP_B=true", "APP_C=null" }, { as_text = true }))
   end)
 
   it("splits at another separator", function()
@@ -313,8 +376,6 @@ describe("an env source", function()
     refused("environment variable APP_A____B has an empty key in its name: rename it",
       { "APP_A____B=1" })
     refused("environment variable APP_ has an empty key in its name: rename it", { "APP_=1" })
-    refused("environment variable APP_A: integer 99999999999999999999 does not fit into 64 bits: "
-      .. "quote it to keep it as text, or write it as a float", { "APP_A=99999999999999999999" })
     refused("environment variable APP_B__C: the value is not valid UTF-8",
       { "APP_A=1", "APP_B__C=\255" })
   end)
