@@ -98,7 +98,7 @@ static void config_headers(char *buf, size_t size, const segue_snapshot *live) {
 }
 
 static void render_config(segue__buf *out, const segue__page_ask *ask) {
-  segue__mask_write(out, ask->to->mask, ask->node, ask->path, 2, 0);
+  segue__mask_write(out, ask->to->mask, ask->node, ask->path, 2, SEGUE__PAGE_MAX + 1);
   segue__buf_addc(out, '\n');
 }
 

@@ -73,7 +73,8 @@ struct segue__admin {
   segue__http_listener *control;
   segue__admin_listener *listeners;
   segue__reload_call *calls;  /* whoever waits for a reload */
-  segue__page *page, *pages;  /* the one that is being written, and those that wait */
+  segue__page *page, *pages;  /* the page that is being written, and those that wait */
+  size_t unsent_bytes;        /* of pages that their clients are still taking */
   segue__question *questions; /* whoever waits for the record */
   segue__events events;
   segue__recording recording;

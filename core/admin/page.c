@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * Pages that may be large: a configuration, or two that are compared. What a small one takes is
- * less than a hop to another thread; a large one is written on the worker, so that nobody waits
- * for it but who asked. One at a time, because reloads read their files on the same worker.
+ * Pages that may be large: a configuration, or two that are compared. A small one takes less than a
+ * hop to another thread; a large one is written on the worker, so that nobody waits for it but the
+ * client that asked. One at a time, because reloads read their files on the same worker.
+ *
+ * A page is bounded, and so are all pages that clients have not taken yet: a megabyte of YAML whose
+ * aliases name one long text is gigabytes of JSON, and every client may ask again before it reads.
+ * The page keeps its text and gives the connection a piece whenever the client took the last one.
  */
 #include "page.h"
 
@@ -17,6 +21,10 @@ enum { SMALL_BYTES = 512 << 10 };
 /* Both of a part of a tree that is. */
 enum { SMALL_VALUES = 2000, SMALL_TEXT = 64 << 10 };
 
+/* How much of all pages may wait for their clients before another one is written;
+ * a page up to LEFT_BYTES is left to its connection; a longer one goes to it in pieces. */
+enum { UNSENT_MAX = 128 << 20, LEFT_BYTES = 256 << 10, PIECE = 256 << 10 };
+
 struct segue__page {
   segue__job job;
   segue__admin *admin;          /* NULL: closed meanwhile */
@@ -24,8 +32,11 @@ struct segue__page {
   segue__page *next;
   segue__page_ask ask; /* with references on its snapshots */
   segue__buf body;
+  size_t sent; /* bytes of body that the connection took */
   char headers[192];
 };
+
+static void start_next(segue__admin *admin);
 
 static void free_page(segue__page *page) {
   segue_snapshot_unref(page->ask.from);
@@ -45,29 +56,87 @@ static void on_abandoned(segue__job *job) {
   free_page(page);
 }
 
-static void answer(segue__page *page) {
-  segue__http_request *request = page->request;
-  page->request = NULL;
+/* Answers, and takes body. */
+static void answer(segue__http_request *request, const char *headers, segue__buf *body) {
   request->on_gone = NULL;
-  segue__answer(request, 200, "application/json", page->headers, &page->body);
-  segue__buf_init(&page->body);
+  if (body->len > SEGUE__PAGE_MAX) {
+    segue__buf_deinit(body);
+    segue__answer_error(request, 400, NULL,
+                        "the answer would be longer than %d MiB: ask for a part of the "
+                        "configuration, with ?path=",
+                        SEGUE__PAGE_MAX >> 20);
+  } else {
+    segue__answer(request, 200, "application/json", headers, body);
+    segue__buf_init(body);
+  }
 }
 
-static void start_next(segue__admin *admin);
+/* ---- In pieces ---- */
+
+static void forget_unsent(segue__page *page) {
+  segue__admin *admin = page->admin;
+  admin->unsent_bytes -= page->body.cap;
+  free_page(page);
+  start_next(admin);
+}
+
+/* Also when the server closes: the admin interface is freed behind it. */
+static void on_taker_gone(segue__http_request *request) {
+  forget_unsent(request->user);
+}
+
+/* Until the client is behind: then on_drained comes, or it is gone. */
+static void send_pieces(segue__http_request *request) {
+  segue__page *page = request->user;
+  while (page->sent < page->body.len) {
+    size_t left = page->body.len - page->sent, len = left < PIECE ? left : PIECE;
+    if (segue__http_stream_write(request, page->body.data + page->sent, len) < 0) return;
+    page->sent += len;
+    if (segue__http_stream_behind(request)) return;
+  }
+  request->on_gone = request->on_drained = NULL;
+  segue__http_stream_end(request);
+  forget_unsent(page);
+}
+
+static void begin_pieces(segue__page *page) {
+  segue__admin *admin = page->admin;
+  segue__http_request *request = page->request;
+  admin->unsent_bytes += page->body.cap;
+  request->on_gone = on_taker_gone;
+  request->on_drained = send_pieces;
+  segue__http_stream_begin(request, 200, "application/json", page->headers);
+  send_pieces(request);
+}
+
+/* ---- On the worker ---- */
+
+/* Takes page. */
+static void finish(segue__page *page) {
+  size_t len = page->body.len;
+  if (page->request && !page->body.failed && len > LEFT_BYTES && len <= SEGUE__PAGE_MAX) {
+    begin_pieces(page);
+    return;
+  }
+  if (page->request) answer(page->request, page->headers, &page->body);
+  free_page(page);
+}
 
 static void on_rendered(segue__job *job) {
   segue__page *page = (segue__page *)job;
   segue__admin *admin = page->admin;
-  if (page->request) answer(page);
-  free_page(page);
-  if (!admin) return;
+  if (!admin) {
+    free_page(page);
+    return;
+  }
   admin->page = NULL;
+  finish(page);
   start_next(admin);
 }
 
 /* Where no thread can be had it is written here: late is better than not at all. */
 static void start_next(segue__admin *admin) {
-  while (admin->pages && !admin->page) {
+  while (admin->pages && !admin->page && admin->unsent_bytes < UNSENT_MAX) {
     segue__page *page = admin->pages;
     admin->pages = page->next;
     page->next = NULL;
@@ -77,8 +146,7 @@ static void start_next(segue__admin *admin) {
       return;
     }
     render(&page->job);
-    answer(page);
-    free_page(page);
+    finish(page);
   }
 }
 
@@ -139,8 +207,9 @@ static size_t bytes_of(const segue_snapshot *snapshot) {
 void segue__page_answer(segue__admin *admin, segue__http_request *request,
                         const segue__page_ask *ask, const char *headers) {
   size_t values = 0, text = 0;
-  bool large = bytes_of(ask->from) + bytes_of(ask->to) > SMALL_BYTES &&
-               (!ask->node || !is_small(ask->node, &values, &text));
+  /* What a part is when it is written out does not follow from the memory of its tree: aliases. */
+  bool large = ask->node ? !is_small(ask->node, &values, &text)
+                         : bytes_of(ask->from) + bytes_of(ask->to) > SMALL_BYTES;
   if (large && segue__method_is(request, "HEAD")) { /* its length would have to be written out */
     segue__http_stream_begin(request, 200, "application/json", headers);
     segue__http_stream_end(request);
@@ -150,7 +219,7 @@ void segue__page_answer(segue__admin *admin, segue__http_request *request,
   segue__buf body;
   segue__buf_init(&body);
   ask->render(&body, ask);
-  segue__answer(request, 200, "application/json", headers, &body);
+  answer(request, headers, &body);
 }
 
 static void refuse(segue__page *page) {

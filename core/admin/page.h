@@ -7,6 +7,9 @@
 
 #include "internal.h"
 
+/* The longest page. What render writes may stop behind it. */
+enum { SEGUE__PAGE_MAX = 64 << 20 };
+
 typedef struct segue__page_ask segue__page_ask;
 struct segue__page_ask {
   const segue_snapshot *from, *to; /* from may be NULL */

@@ -97,7 +97,7 @@ static int path(lua_State *L) {
   return 1;
 }
 
-enum { LOG_FIELDS = 8 };
+enum { LOG_FIELDS = 8, KEY_MAX = 1024 };
 
 typedef struct log_fields {
   int n;
@@ -123,7 +123,7 @@ static void read_keys(lua_State *L, log_fields *fields) {
   for (lua_pushnil(L); lua_istable(L, 3) && lua_next(L, 3); lua_pop(L, 1)) {
     lua_pushvalue(L, -2);
     const char *key = lua_tostring(L, -1);
-    if (key && insert_key(fields, key) >= 0) {
+    if (key && lua_objlen(L, -1) <= KEY_MAX && insert_key(fields, key) >= 0) {
       lua_pushvalue(L, -3);
       lua_settable(L, 4); /* text of the key -> the key */
     } else {
@@ -139,7 +139,7 @@ static void read_texts(lua_State *L, log_fields *fields) {
     lua_getfield(L, 4, fields->key[i]);
     lua_rawget(L, 3);
     lua_call(L, 1, 1);
-    fields->text[i] = lua_tostring(L, -1);
+    fields->text[i] = segue__lua_log_text(L, lua_gettop(L));
     lua_rawseti(L, 5, i + 1);
   }
 }
@@ -153,7 +153,8 @@ static const char *group_of(lua_State *L) {
 static int write_log(lua_State *L) {
   const segue__log *log = segue__lua_of(L)->log;
   int level = (int)luaL_checkinteger(L, 1);
-  const char *message = luaL_checkstring(L, 2);
+  luaL_checkstring(L, 2);
+  const char *message = segue__lua_log_text(L, 2);
   log_fields f = {0};
   segue__lua_guard(L);
   lua_settop(L, 3);
@@ -173,8 +174,9 @@ static int write_log(lua_State *L) {
  * its name: the log that modules of the program share. */
 static int write_line(lua_State *L) {
   const segue__lua *lua = segue__lua_of(L);
-  segue_log_entry entry = {.level = (segue_level)luaL_checkinteger(L, 1),
-                           .message = luaL_checkstring(L, 2)};
+  segue_log_entry entry = {.level = (segue_level)luaL_checkinteger(L, 1)};
+  luaL_checkstring(L, 2);
+  entry.message = segue__lua_log_text(L, 2);
   segue_log_field told[LOG_FIELDS];
   log_fields f = {0};
   segue__lua_guard(L);

@@ -12,6 +12,7 @@
 
 enum { SEGUE__FAILED = 500, SEGUE__AWAY = 503 };
 enum { AT_A_TIME = 256 << 10 }; /* bytes that a stream writes before others have a turn */
+enum { HEADERS_BYTES = 64 << 10, BODY_KEPT = 1 << 20 };
 
 static void end_waiting(segue__exchange *x);
 
@@ -67,6 +68,15 @@ static int wrong(segue_error *err, const char *what, lua_State *L, int index) {
   return segue__error_set(err, SEGUE_EPOLICY, "%s, not a %s", what, luaL_typename(L, index));
 }
 
+static int count_headers(segue__exchange *x, size_t bytes, segue_error *err) {
+  if (bytes <= HEADERS_BYTES - x->headers_bytes) {
+    x->headers_bytes += bytes;
+    return 0;
+  }
+  return segue__error_set(err, SEGUE_EPOLICY, "the headers are longer than %d KiB",
+                          HEADERS_BYTES >> 10);
+}
+
 static int add_header(lua_State *L, segue__exchange *x, segue_text name, int value,
                       segue_error *err) {
   segue_text text;
@@ -77,8 +87,10 @@ static int add_header(lua_State *L, segue__exchange *x, segue_text name, int val
   text.s = lua_tolstring(L, value, &text.len);
   if (name.len == 12 && !strncasecmp(name.s, "Content-Type", 12)) {
     x->answer.content_type = text.s;
-    return 0;
+    return count_headers(x, text.len, err);
   }
+  int rc = count_headers(x, name.len + text.len, err);
+  if (rc) return rc;
   if (x->answer.header_count == SEGUE__HEADERS)
     return segue__error_set(err, SEGUE_EPOLICY, "an answer has at most %d headers", SEGUE__HEADERS);
   x->headers[x->answer.header_count++] = (segue_header){name, text};
@@ -125,12 +137,31 @@ static int take_headers(lua_State *L, segue__exchange *x, int index, segue_error
   return rc;
 }
 
+/* A table that is no list would be an empty body: a table that somebody forgot to encode. */
+static int check_list(lua_State *L, int index, size_t n, segue_error *err) {
+  for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
+    lua_Number at = lua_type(L, -2) == LUA_TNUMBER ? lua_tonumber(L, -2) : 0;
+    if (at >= 1 && at <= (lua_Number)n) continue;
+    bool named = lua_type(L, -2) == LUA_TSTRING;
+    return segue__error_set(err, SEGUE_EPOLICY,
+                            "the body must be a text or a list of texts; this table has a key that "
+                            "is %s%.60s: make a text of it",
+                            named ? "'" : "a ",
+                            named ? lua_pushfstring(L, "%s'", lua_tostring(L, -2))
+                                  : luaL_typename(L, -2));
+  }
+  return 0;
+}
+
 static int take_pieces(lua_State *L, segue__exchange *x, int index, segue_error *err) {
   segue__buf *body = &x->cell->berth->body;
-  size_t n = lua_objlen(L, index);
+  size_t n = lua_objlen(L, index), max = x->cell->code->memory_bytes;
+  if (body->cap > BODY_KEPT) segue__buf_deinit(body);
   body->len = 0;
   body->failed = 0;
   luaL_checkstack(L, 4, "a body");
+  int rc = check_list(L, index, n, err);
+  if (rc) return rc;
   for (size_t i = 1; i <= n; i++) {
     size_t len;
     lua_rawgeti(L, index, (int)i);
@@ -139,6 +170,11 @@ static int take_pieces(lua_State *L, segue__exchange *x, int index, segue_error 
       return segue__error_set(err, SEGUE_EPOLICY,
                               "piece %zu of the body must be a text or a number, not a %s", i,
                               luaL_typename(L, -1));
+    if (len > max - body->len)
+      return segue__error_set(err, SEGUE_EPOLICY,
+                              "the body is longer than the %zu MiB of memory that the module has: "
+                              "write it piece by piece, with request:stream and request:write",
+                              max >> 20);
     segue__buf_add(body, piece, len);
     lua_pop(L, 1);
   }
@@ -169,6 +205,7 @@ static int take_body(lua_State *L, segue__exchange *x, int index, segue_error *e
 static int take_head(lua_State *L, segue__exchange *x, int index, segue_error *err) {
   lua_Number status = lua_type(L, index) == LUA_TNUMBER ? lua_tonumber(L, index) : 0;
   x->answer = (segue_answer){.headers = x->headers};
+  x->headers_bytes = 0;
   if (lua_type(L, index) != LUA_TNUMBER)
     return wrong(err, "the status must be a number from 200 to 599", L, index);
   if (!(status >= 200 && status <= 599 && status == (int)status))
@@ -286,6 +323,7 @@ struct segue__piece_waiting {
   segue__wait wait; /* first */
   segue__message message;
   segue__exchange *exchange; /* NULL: it is in no queue, and its message is on its way */
+  segue__lua *lua;           /* where it is charged; NULL: no more */
   bool given_up;             /* nobody waits: the message frees it */
   segue__piece_waiting *next;
   int status;
@@ -310,7 +348,14 @@ static int push_piece(lua_State *co, void *data) {
   return push_outcome(co, ((const segue__piece_waiting *)data)->status);
 }
 
+/* Its state may be closed as soon as no task waits for it. */
+static void discharge(segue__piece_waiting *p) {
+  if (p->lua) segue__lua_discharge(p->lua, sizeof *p + p->len);
+  p->lua = NULL;
+}
+
 static void end_piece(segue__piece_waiting *p) {
+  discharge(p);
   segue__wait_end(&p->wait, push_piece, p);
   segue__free(p);
 }
@@ -353,6 +398,7 @@ static void end_waiting(segue__exchange *x) {
 
 static void cancel_piece(segue__wait *wait) {
   segue__piece_waiting *p = (segue__piece_waiting *)wait; /* its first member */
+  discharge(p);
   if (!p->exchange) {
     p->given_up = true;
     return;
@@ -366,9 +412,21 @@ static void cancel_piece(segue__wait *wait) {
 }
 
 static int write_later(lua_State *L, segue__exchange *x, const char *data, size_t len) {
+  segue__lua *lua = segue__lua_of(L);
   segue__wait_check(L, "request:write");
+  /* Many tasks may each wait with a copy of the same text. */
+  if (!segue__lua_charge(lua, sizeof(segue__piece_waiting) + len)) {
+    lua_pushnil(L);
+    lua_pushliteral(L, "what waits for slow clients would need more memory than the module has");
+    lua_pushstring(L, segue_error_name(SEGUE_ELIMIT));
+    return 3;
+  }
   segue__piece_waiting *p = segue__calloc(1, sizeof *p + len), **last = &x->waiting;
-  if (!p) return push_outcome(L, UV_ENOMEM);
+  if (!p) {
+    segue__lua_discharge(lua, sizeof *p + len);
+    return push_outcome(L, UV_ENOMEM);
+  }
+  p->lua = lua;
   while (*last)
     last = &(*last)->next;
   *last = p;

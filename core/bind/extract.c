@@ -107,13 +107,21 @@ static void build(lua_State *L, int index, segue__builder *b) {
 
 int segue__document_extract(lua_State *L, int index, segue__lua_loader *loader, const char *source,
                             segue__document **out, segue_error *err) {
+  segue__lua *lua = segue__lua_of(L);
   segue__builder *b = NULL;
   lua_getfield(L, index, "file");
   const char *file = lua_tostring(L, -1);
   int rc = segue__document_new(out, loader->next_document++, source, file ? file : source,
                                SEGUE__BUILT, NULL, 0);
   lua_pop(L, 1);
-  if (!rc) rc = segue__builder_new(&b, *out, NULL);
+  segue__limits limits = {.text = segue__lua_copies_left(lua)};
+  if (!rc && !limits.text) {
+    rc = segue__lua_refuse_copy(lua, err);
+    place(L, index, err);
+    return rc;
+  }
+  if (limits.text > SEGUE__TEXT_MAX) limits.text = SEGUE__TEXT_MAX;
+  if (!rc) rc = segue__builder_new(&b, *out, &limits);
   if (rc) return segue__error_set(err, rc, "%s: out of memory", source);
   segue__builder_at(b, (uint32_t)segue__field_count(L, index, "line", 0), 0);
   lua_getfield(L, index, "value");
@@ -122,6 +130,7 @@ int segue__document_extract(lua_State *L, int index, segue__lua_loader *loader, 
   lua_pop(L, 1);
   rc = segue__builder_finish(b, err);
   segue__builder_free(b);
+  if (!rc && !segue__lua_copies(lua, (*out)->arena.used)) rc = segue__lua_refuse_copy(lua, err);
   if (rc) place(L, index, err);
   return rc;
 }
@@ -153,8 +162,7 @@ static void take_guard(lua_State *L, int index, segue__guard *guard) {
   size_t n = segue__field_list(L, at, "required", sizeof *guard->required, &guard->required);
   for (size_t i = 0; i < n; i++) {
     lua_rawgeti(L, -1, (int)i + 1);
-    guard->required[i] = segue__strdup(lua_tostring(L, -1));
-    if (!guard->required[i]) luaL_error(L, "out of memory");
+    guard->required[i] = segue__field_copy(L);
     guard->required_count++;
     lua_pop(L, 1);
   }
@@ -232,8 +240,7 @@ static void take_texts(lua_State *L, int index, const char *key, char ***texts, 
   size_t n = segue__field_list(L, index, key, sizeof **texts, texts);
   for (size_t i = 0; i < n; i++, ++*count) {
     lua_rawgeti(L, -1, (int)i + 1);
-    (*texts)[i] = segue__strdup(lua_tostring(L, -1));
-    if (!(*texts)[i]) luaL_error(L, "out of memory");
+    (*texts)[i] = segue__field_copy(L);
     lua_pop(L, 1);
   }
   lua_pop(L, 1);
@@ -267,8 +274,7 @@ static void take_listen(lua_State *L, int index, segue__listen_spec *listen) {
   size_t n = segue__field_list(L, index, "listen", sizeof *listen->urls, &listen->urls);
   for (size_t i = 0; i < n; i++, listen->url_count++) {
     lua_rawgeti(L, -1, (int)i + 1);
-    listen->urls[i] = segue__strdup(lua_tostring(L, -1));
-    if (!listen->urls[i]) luaL_error(L, "out of memory");
+    listen->urls[i] = segue__field_copy(L);
     lua_pop(L, 1);
   }
   lua_pop(L, 1);

@@ -8,12 +8,6 @@
 #include "field.h"
 #include "policy.h"
 
-static char *copy(lua_State *L, const char *text) {
-  char *result = segue__strdup(text);
-  if (text && !result) luaL_error(L, "out of memory");
-  return result;
-}
-
 static segue__role role(lua_State *L, int index, const char *key, segue__role otherwise) {
   lua_getfield(L, index, key);
   const char *name = lua_tostring(L, -1);
@@ -77,7 +71,7 @@ static void take_hosts(lua_State *L, int index, segue__http_spec *spec) {
   size_t n = segue__field_list(L, index, "hosts", sizeof *spec->hosts, &spec->hosts);
   for (size_t i = 0; i < n; i++) {
     lua_rawgeti(L, -1, (int)i + 1);
-    spec->hosts[spec->host_count++] = copy(L, lua_tostring(L, -1));
+    spec->hosts[spec->host_count++] = segue__field_copy(L);
     lua_pop(L, 1);
   }
   lua_pop(L, 1);

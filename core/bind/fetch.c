@@ -205,18 +205,18 @@ static int new_request(lua_State *L) {
   lua_settop(L, 15);
   luaL_checkstring(L, 1);
   request *r = segue__io_new(L, &kind); /* 16: whatever is raised below, it is freed with it */
-  r->url = segue__arg_text(L, 1);
-  r->method = segue__arg_text(L, 2);
-  r->headers = segue__arg_texts(L, 3);
-  r->body = segue__arg_bytes(L, 4, &r->body_len);
+  r->url = segue__arg_text(&r->io, L, 1);
+  r->method = segue__arg_text(&r->io, L, 2);
+  r->headers = segue__arg_texts(&r->io, L, 3);
+  r->body = segue__arg_bytes(&r->io, L, 4, &r->body_len);
   r->timeout_ms = segue__arg_number(L, 5);
   r->connect_ms = segue__arg_number(L, 6);
   r->max_bytes = segue__arg_number(L, 7);
   r->redirects = (unsigned)segue__arg_number(L, 8);
-  r->socket_path = lua_isnil(L, 9) ? NULL : segue__arg_path(L, 9);
-  r->ca = lua_isnil(L, 10) ? NULL : segue__arg_path(L, 10);
-  r->cert = lua_isnil(L, 11) ? NULL : segue__arg_path(L, 11);
-  r->key = lua_isnil(L, 12) ? NULL : segue__arg_path(L, 12);
+  r->socket_path = lua_isnil(L, 9) ? NULL : segue__arg_path(&r->io, L, 9);
+  r->ca = lua_isnil(L, 10) ? NULL : segue__arg_path(&r->io, L, 10);
+  r->cert = lua_isnil(L, 11) ? NULL : segue__arg_path(&r->io, L, 11);
+  r->key = lua_isnil(L, 12) ? NULL : segue__arg_path(&r->io, L, 12);
   r->insecure = lua_toboolean(L, 13);
   r->streaming = lua_toboolean(L, 14);
   r->connect_only = lua_toboolean(L, 15);

@@ -4,14 +4,26 @@
  */
 #include "field.h"
 
-#include <lauxlib.h>
 #include <string.h>
+
+#include "state.h"
 
 char *segue__field_text(lua_State *L, int index, const char *key) {
   lua_getfield(L, index, key);
-  char *copy = lua_type(L, -1) == LUA_TSTRING ? segue__strdup(lua_tostring(L, -1)) : NULL;
-  if (!copy && !lua_isnil(L, -1)) luaL_error(L, "out of memory");
+  char *copy = lua_type(L, -1) == LUA_TSTRING ? segue__field_copy(L) : NULL;
   lua_pop(L, 1);
+  return copy;
+}
+
+char *segue__field_copy(lua_State *L) {
+  segue__lua *lua = segue__lua_of(L);
+  segue_error err;
+  if (!segue__lua_copies(lua, lua_objlen(L, -1))) {
+    segue__lua_refuse_copy(lua, &err);
+    luaL_error(L, "%s", err.message);
+  }
+  char *copy = segue__strdup(lua_tostring(L, -1));
+  if (!copy) luaL_error(L, "out of memory");
   return copy;
 }
 

@@ -193,7 +193,7 @@ static file *new_file(lua_State *L, deed deed) {
   f->deed = deed;
   f->os = f->io.lua->os;
   f->stand_in = f->io.outside->stand_in;
-  f->path = segue__arg_path(L, 1);
+  f->path = segue__arg_path(&f->io, L, 1);
   f->limit_ms = segue__arg_number(L, 2);
   return f;
 }
@@ -210,7 +210,7 @@ static int new_read(lua_State *L) {
 
 static int new_write(lua_State *L) {
   file *f = new_file(L, WRITE);
-  f->text = segue__arg_bytes(L, 3, &f->len);
+  f->text = segue__arg_bytes(&f->io, L, 3, &f->len);
   f->mode = (unsigned)segue__arg_number(L, 4);
   return 1;
 }

@@ -128,6 +128,7 @@ struct segue__exchange {
   bool streaming;
   segue_answer answer;
   segue_header headers[SEGUE__HEADERS];
+  size_t headers_bytes;          /* of the answer */
   size_t at_a_time;              /* bytes of a stream, since it waited */
   segue__piece_waiting *waiting; /* for the client to take what it got */
   segue__exchange *next;

@@ -61,7 +61,7 @@ void segue__outside_close(segue__outside *outside, void (*cb)(void *data), void 
 /* ---- One operation --------------------------------------------------------------------------- */
 
 static void discharge(segue__io *io) {
-  if (io->lua) io->lua->outside_bytes -= io->charged;
+  if (io->lua) segue__lua_discharge(io->lua, io->charged);
   io->charged = 0;
 }
 
@@ -153,13 +153,12 @@ void segue__io_finish(segue__io *io) {
 bool segue__io_charge(segue__io *io, size_t bytes) {
   segue__lua *lua = io->lua;
   if (!lua) return false;
-  if (lua->bytes + lua->outside_bytes + bytes > lua->bytes_max) {
+  if (!segue__lua_charge(lua, bytes)) {
     segue__error_set(&io->error, SEGUE_ELIMIT,
                      "%s would need more than the %s's %zu MiB of memory: keep less at once",
                      io->kind->metatable, lua->owner ? "module" : "policy", lua->bytes_max >> 20);
     return false;
   }
-  lua->outside_bytes += bytes;
   io->charged += bytes;
   return true;
 }
@@ -224,6 +223,12 @@ static void push_metatable(lua_State *L, const segue__io_kind *kind) {
   lua_setfield(L, -2, "__metatable");
 }
 
+/* What an operation holds is charged, copies of arguments too: a thousand tasks may each hold one
+ * of the same text. */
+static void charge_argument(segue__io *io, lua_State *L, size_t bytes) {
+  if (!segue__io_charge(io, bytes)) luaL_error(L, "%s", io->error.message);
+}
+
 void *segue__io_new(lua_State *L, const segue__io_kind *kind) {
   segue__io **box = lua_newuserdata(L, sizeof(segue__io *));
   *box = NULL;
@@ -239,6 +244,7 @@ void *segue__io_new(lua_State *L, const segue__io_kind *kind) {
   io->outside = io->lua->outside;
   io->box = box;
   *box = io;
+  charge_argument(io, L, kind->size);
   return io;
 }
 
@@ -251,18 +257,19 @@ int segue__io_push_error(lua_State *co, const segue__io *io) {
 
 /* ---- Arguments ------------------------------------------------------------------------------- */
 
-char *segue__arg_bytes(lua_State *L, int index, size_t *len) {
+char *segue__arg_bytes(segue__io *io, lua_State *L, int index, size_t *len) {
   *len = 0;
   if (lua_isnoneornil(L, index)) return NULL;
   const char *text = luaL_checklstring(L, index, len);
+  charge_argument(io, L, *len);
   char *copy = segue__strndup(text, *len);
   if (!copy) luaL_error(L, "out of memory");
   return copy;
 }
 
-char *segue__arg_text(lua_State *L, int index) {
+char *segue__arg_text(segue__io *io, lua_State *L, int index) {
   size_t len;
-  return segue__arg_bytes(L, index, &len);
+  return segue__arg_bytes(io, L, index, &len);
 }
 
 uint64_t segue__arg_number(lua_State *L, int index) {
@@ -277,26 +284,44 @@ void segue__texts_free(char **texts) {
   segue__free(texts);
 }
 
-char **segue__arg_texts(lua_State *L, int index) {
+/* The length of a table with few items may be 2^30: it is counted, not believed. */
+static size_t count_texts(segue__io *io, lua_State *L, int index) {
+  size_t count = 0, bytes = sizeof(char *), len;
+  for (;; count++) {
+    lua_rawgeti(L, index, (int)count + 1);
+    bool text = lua_type(L, -1) == LUA_TSTRING;
+    len = text ? lua_objlen(L, -1) : 0;
+    lua_pop(L, 1);
+    if (!text) break;
+    bytes += sizeof(char *) + len;
+  }
+  if (count != lua_objlen(L, index)) luaL_error(L, "a list of texts is expected");
+  charge_argument(io, L, bytes);
+  return count;
+}
+
+char **segue__arg_texts(segue__io *io, lua_State *L, int index) {
   if (lua_isnoneornil(L, index)) return NULL;
   luaL_checktype(L, index, LUA_TTABLE);
-  size_t count = lua_objlen(L, index);
+  size_t count = count_texts(io, L, index);
   char **texts = segue__calloc(count + 1, sizeof *texts);
   bool bad = !texts;
   for (size_t i = 0; i < count && !bad; i++) {
     lua_rawgeti(L, index, (int)i + 1);
-    if (lua_type(L, -1) == LUA_TSTRING) texts[i] = segue__strdup(lua_tostring(L, -1));
+    texts[i] = segue__strdup(lua_tostring(L, -1));
     bad = !texts[i];
     lua_pop(L, 1);
   }
   if (!bad) return texts;
   segue__texts_free(texts);
-  luaL_error(L, "a list of texts is expected, and memory for it");
+  luaL_error(L, "out of memory");
   return NULL;
 }
 
-char *segue__arg_path(lua_State *L, int index) {
-  const char *path = luaL_checkstring(L, index);
+char *segue__arg_path(segue__io *io, lua_State *L, int index) {
+  size_t len;
+  const char *path = luaL_checklstring(L, index, &len);
+  charge_argument(io, L, len);
   const segue__program *program = segue__lua_of(L)->program;
   const char *folder = program && program->folder ? program->folder : "";
   segue__buf b;

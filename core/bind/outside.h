@@ -97,15 +97,16 @@ bool segue__io_charge(segue__io *io, size_t bytes);
 /* nil, message, code from io->error. */
 int segue__io_push_error(lua_State *co, const segue__io *io);
 
-/* ---- Arguments, which the Lua half has checked; texts are copied ---- */
-char *segue__arg_text(lua_State *L, int index);               /* NULL for nil */
-char *segue__arg_bytes(lua_State *L, int index, size_t *len); /* NULL for nil */
-uint64_t segue__arg_number(lua_State *L, int index);          /* 0 for nil */
+/* ---- Arguments, which the Lua half has checked; texts are copied, and charged to io ---- */
+char *segue__arg_text(segue__io *io, lua_State *L, int index); /* NULL for nil */
+/* NULL for nil. */
+char *segue__arg_bytes(segue__io *io, lua_State *L, int index, size_t *len);
+uint64_t segue__arg_number(lua_State *L, int index); /* 0 for nil */
 /* NULL-terminated copy of a list of texts; NULL for nil. */
-char **segue__arg_texts(lua_State *L, int index);
+char **segue__arg_texts(segue__io *io, lua_State *L, int index);
 void segue__texts_free(char **texts);
 /* A path relative to the policy's folder. */
-char *segue__arg_path(lua_State *L, int index);
+char *segue__arg_path(segue__io *io, lua_State *L, int index);
 
 /* What segue.core gets of this, file by file; the table is on top. */
 void segue__run_open(lua_State *L);     /* run.c */

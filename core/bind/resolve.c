@@ -256,7 +256,7 @@ static int new_resolve(lua_State *L) {
   lua_settop(L, 2);
   luaL_checkstring(L, 1);
   resolve *r = segue__io_new(L, &kind);
-  r->name = segue__arg_text(L, 1);
+  r->name = segue__arg_text(&r->io, L, 1);
   r->limit_ms = segue__arg_number(L, 2);
   return 1;
 }

@@ -355,15 +355,16 @@ static int new_command(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   if (!lua_objlen(L, 1)) return luaL_argerror(L, 1, "the name of a program is missing");
   command *c = segue__io_new(L, &kind); /* 10: whatever is raised below, it is freed with it */
-  c->argv = segue__arg_texts(L, 1);
-  c->changes = segue__arg_texts(L, 2);
-  c->cwd = lua_isnil(L, 3) ? segue__strdup(c->io.lua->program->folder) : segue__arg_path(L, 3);
+  c->argv = segue__arg_texts(&c->io, L, 1);
+  c->changes = segue__arg_texts(&c->io, L, 2);
+  c->cwd =
+      lua_isnil(L, 3) ? segue__strdup(c->io.lua->program->folder) : segue__arg_path(&c->io, L, 3);
   if (c->cwd && !*c->cwd) {
     segue__free(c->cwd);
     c->cwd = NULL;
   }
-  c->user_name = segue__arg_text(L, 4);
-  c->input = segue__arg_bytes(L, 5, &c->input_len);
+  c->user_name = segue__arg_text(&c->io, L, 4);
+  c->input = segue__arg_bytes(&c->io, L, 5, &c->input_len);
   c->timeout_ms = segue__arg_number(L, 6);
   c->capture = (size_t)segue__arg_number(L, 7);
   c->kill_ms = segue__arg_number(L, 8);

@@ -132,7 +132,8 @@ static int print(lua_State *L) {
     luaL_addvalue(&b);
   }
   luaL_pushresult(&b);
-  segue__log(lua->log, SEGUE__INFO, lua->owner ? lua->owner : "policy", lua_tostring(L, -1), NULL);
+  segue__log(lua->log, SEGUE__INFO, lua->owner ? lua->owner : "policy",
+             segue__lua_log_text(L, lua_gettop(L)), NULL);
   return 0;
 }
 

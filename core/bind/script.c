@@ -45,7 +45,8 @@ static const char *field(lua_State *L, int index, const char *key, size_t *len) 
   return text;
 }
 
-static int add_text(lua_State *L, int index, const feeding *f, segue__documents *out) {
+static int add_text(lua_State *L, int index, const feeding *f, segue__documents *out,
+                    segue_error *err) {
   size_t len = 0;
   segue__document *doc = NULL;
   const char *text = field(L, index, "text", &len), *name = field(L, index, "name", NULL);
@@ -53,6 +54,8 @@ static int add_text(lua_State *L, int index, const feeding *f, segue__documents 
   segue__format as = !strcmp(format, "json")   ? SEGUE__JSON
                      : !strcmp(format, "text") ? SEGUE__TEXT
                                                : SEGUE__YAML;
+  if (!segue__lua_copies(segue__lua_of(L), len))
+    return segue__lua_refuse_copy(segue__lua_of(L), err);
   char *bytes = segue__strndup(text, len);
   int rc = bytes ? segue__document_new(&doc, 0, f->source->name, name, as, bytes, len) : UV_ENOMEM;
   return rc ? rc : segue__documents_add(out, doc);
@@ -83,7 +86,7 @@ static int take(lua_State *L, const feeding *f, segue__delivery *out, segue_erro
   for (size_t i = 1; i <= n && !rc; i++) {
     lua_rawgeti(L, 1, (int)i);
     int item = lua_gettop(L);
-    rc = field(L, item, "text", NULL) ? add_text(L, item, f, &out->documents)
+    rc = field(L, item, "text", NULL) ? add_text(L, item, f, &out->documents, err)
                                       : add_value(L, item, f, &out->documents, err);
     lua_pop(L, 1);
   }

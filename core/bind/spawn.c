@@ -143,8 +143,15 @@ static int join_tasks(lua_State *L) {
 
 /* ---- Spawned tasks --------------------------------------------------------------------------- */
 
+/* What a task takes outside of its state. */
+static size_t charge_of_task(void) {
+  return sizeof(spawned) + segue__task_bytes();
+}
+
 static void unref(spawned *s) {
-  if (--s->refs == 0) segue__free(s);
+  if (--s->refs) return;
+  segue__lua_discharge(s->lua, charge_of_task());
+  segue__free(s);
 }
 
 static void drop(spawned *s, int *ref) {
@@ -211,8 +218,14 @@ static int spawn(lua_State *L) {
   *box = NULL;
   luaL_getmetatable(L, metatable);
   lua_setmetatable(L, -2);
+  if (!segue__lua_charge(lua, charge_of_task()))
+    return luaL_error(L, "%s: more tasks would need more memory than the %d MiB of the %s", name,
+                      (int)(lua->bytes_max >> 20), lua->owner ? "module" : "policy");
   spawned *s = segue__calloc(1, sizeof *s);
-  if (!s) return luaL_error(L, "%s: out of memory", name);
+  if (!s) {
+    segue__lua_discharge(lua, charge_of_task());
+    return luaL_error(L, "%s: out of memory", name);
+  }
   s->refs = 1;
   s->lua = lua;
   s->fn = s->results = LUA_NOREF;

@@ -290,7 +290,7 @@ int segue__lua_call(segue__lua *lua, const char *what, uint64_t cpu_ms, segue__l
   memset(&lua->place, 0, sizeof lua->place);
   int top = lua_gettop(lua->L);
   bool outermost = !lua->calls++; /* what is within it is part of it */
-  if (outermost) beat(lua);
+  if (outermost) beat(lua), lua->copied = 0;
   int rc = lua_cpcall(lua->L, protected_call, &call);
   if (outermost) beat(lua);
   lua->calls--;
@@ -316,6 +316,48 @@ void segue__lua_pace(lua_State *L, size_t bytes) {
   if (lua->held_back < STEP) return;
   lua_gc(L, LUA_GCSTEP, lua->held_back > (size_t)1 << 30 ? 1 << 20 : (int)(lua->held_back >> 10));
   lua->held_back = 0;
+}
+
+/* A sink formats a line whole: of a text of 200 MiB it would make more than a gigabyte. */
+const char *segue__lua_log_text(lua_State *L, int index) {
+  enum { LONGEST = 64 << 10 };
+  size_t len;
+  const char *text = lua_tolstring(L, index, &len);
+  if (!text || len <= LONGEST) return text;
+  lua_pushlstring(L, text, LONGEST);
+  lua_pushliteral(L, "...");
+  lua_concat(L, 2);
+  lua_replace(L, index);
+  return lua_tostring(L, index);
+}
+
+bool segue__lua_charge(segue__lua *lua, size_t bytes) {
+  size_t used = lua->bytes + lua->outside_bytes;
+  if (used > lua->bytes_max || bytes > lua->bytes_max - used) return false;
+  lua->outside_bytes += bytes;
+  return true;
+}
+
+void segue__lua_discharge(segue__lua *lua, size_t bytes) {
+  lua->outside_bytes -= bytes;
+}
+
+size_t segue__lua_copies_left(const segue__lua *lua) {
+  return lua->copied < lua->bytes_max ? lua->bytes_max - lua->copied : 0;
+}
+
+bool segue__lua_copies(segue__lua *lua, size_t bytes) {
+  if (bytes > segue__lua_copies_left(lua)) return false;
+  lua->copied += bytes;
+  return true;
+}
+
+int segue__lua_refuse_copy(const segue__lua *lua, segue_error *err) {
+  return segue__error_set(
+      err, SEGUE_ELIMIT,
+      "its values are longer than the %zu MiB that the %s may use, each counted "
+      "as often as it is named",
+      lua->bytes_max >> 20, lua->owner ? "module" : "policy");
 }
 
 void segue__lua_guard(lua_State *L) {

@@ -80,6 +80,7 @@ struct segue__lua {
   struct segue__task *spares;
   size_t spare_count;
   size_t outside_bytes; /* held for it by what it started */
+  size_t copied;        /* by the outermost call that runs */
   size_t bytes, bytes_max;
   size_t collect_above, lived; /* a call begins with a collection there; what the last one left */
   size_t held_back;            /* see segue__lua_pace */
@@ -150,9 +151,23 @@ void segue__lua_log_traceback(segue__lua *lua, const char *what, const char *tra
 /* Raises if too much of the C stack is in use: calls that nest through C are not limited by Lua. */
 void segue__lua_guard(lua_State *L);
 
+/* The text at index for a log, where it is replaced if it is longer than a line may be. */
+const char *segue__lua_log_text(lua_State *L, int index);
+
 /* Tells the collector of memory outside of its sight that values from now on may hold back. It
  * sees a few bytes where a generation of the configuration hangs on them. Within a call. */
 void segue__lua_pace(lua_State *L, size_t bytes);
+
+/* Memory that is held for a state outside of it counts against its limit, until it is discharged.
+ * False: it would be past the limit, and nothing is charged. */
+bool segue__lua_charge(segue__lua *lua, size_t bytes);
+void segue__lua_discharge(segue__lua *lua, size_t bytes);
+/* Bytes that are about to be copied out of the state for good, in the outermost call that runs: in
+ * sum no more than its limit, because a table may name one long text a thousand times. False: do
+ * not copy; segue__lua_refuse_copy sets err. */
+bool segue__lua_copies(segue__lua *lua, size_t bytes);
+size_t segue__lua_copies_left(const segue__lua *lua);
+int segue__lua_refuse_copy(const segue__lua *lua, segue_error *err);
 
 /* Counted references to values. */
 int segue__lua_ref(segue__lua *lua, lua_State *L); /* pops the value */

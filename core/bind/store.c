@@ -12,6 +12,8 @@
 
 enum { DEPTH_MAX = 32, BYTES_MAX = 16 * 1024 * 1024, SPARE = 1024 * 1024 };
 
+/* All of it is limited, and counted before it is copied: a table may name one long text a thousand
+ * times. */
 struct saving {
   segue__lua *lua;
   segue__buf *out;
@@ -50,8 +52,8 @@ static void save_members(lua_State *L, int index, struct saving *s, int depth) {
   for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
     int key = lua_gettop(L) - 1;
     size_t mark = s->out->len;
-    if (!save_scalar(L, key, s->out))
-      s->left_behind = luaL_typename(L, key);
+    if (lua_type(L, key) == LUA_TTABLE || !save_value(L, key, s, depth + 1))
+      s->left_behind = s->left_behind ? s->left_behind : luaL_typename(L, key);
     else if (!save_value(L, key + 1, s, depth + 1))
       s->out->len = mark;
   }
@@ -64,8 +66,10 @@ static bool save_value(lua_State *L, int index, struct saving *s, int depth) {
     save_members(L, index, s, depth);
     return true;
   }
-  if (save_scalar(L, index, s->out)) return true;
-  s->left_behind = lua_type(L, index) == LUA_TTABLE
+  size_t len = lua_type(L, index) == LUA_TSTRING ? lua_objlen(L, index) : 0;
+  bool fits = len <= BYTES_MAX && s->out->len <= BYTES_MAX - len;
+  if (fits && save_scalar(L, index, s->out)) return true;
+  s->left_behind = !fits || lua_type(L, index) == LUA_TTABLE
                        ? "table that is too deep, or the rest of 16 MiB"
                        : luaL_typename(L, index);
   return false;

@@ -356,6 +356,10 @@ size_t segue__task_count(const segue__lua *lua) {
   return n;
 }
 
+size_t segue__task_bytes(void) {
+  return sizeof(segue__task);
+}
+
 lua_State *segue__task_thread(const segue__task *task) {
   return task->co;
 }

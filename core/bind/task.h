@@ -53,6 +53,7 @@ void segue__task_cancel_all(segue__lua *lua);
 /* The state is closed. */
 void segue__tasks_free_spares(segue__lua *lua);
 size_t segue__task_count(const segue__lua *lua);
+size_t segue__task_bytes(void); /* what one takes outside of its state */
 struct lua_State *segue__task_thread(const segue__task *task);
 uint64_t segue__task_slice_ms(const segue__task *task);
 /* True for the coroutine of a task, also of one that is over. */

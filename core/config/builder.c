@@ -27,6 +27,7 @@ int segue__builder_new(segue__builder **out, segue__document *doc, const segue__
   b->nodes_max = limits && limits->nodes ? limits->nodes : NODES_DEFAULT;
   b->mask = limits ? limits->mask : NULL;
   b->mask_data = limits ? limits->mask_data : NULL;
+  b->text_max = limits && limits->text ? limits->text : SEGUE__TEXT_MAX;
   *out = b;
   return 0;
 }
@@ -172,6 +173,16 @@ static int count_nodes(segue__builder *b, uint32_t n) {
   return 0;
 }
 
+static int count_text(segue__builder *b, size_t len) {
+  if (len > b->text_max || b->text > b->text_max - len)
+    return segue__builder_fail(b, SEGUE_ELIMIT,
+                               "the document has more than %zu MiB of text, counted again for each "
+                               "alias and each use of a value: split it",
+                               b->text_max >> 20);
+  b->text += len;
+  return 0;
+}
+
 /* The entry that the next value belongs in. */
 static segue__entry *value_entry(segue__builder *b) {
   if (b->status) return NULL;
@@ -188,9 +199,11 @@ static segue__entry *value_entry(segue__builder *b) {
 }
 
 /* A value is complete: the map above waits for a key again. */
-static void done(segue__builder *b, const segue__entry *entry, uint32_t nodes, uint32_t height) {
+static void done(segue__builder *b, const segue__entry *entry, uint32_t nodes, size_t text,
+                 uint32_t height) {
   b->last = entry;
   b->last_nodes = nodes;
+  b->last_text = text;
   b->last_height = height;
   if (!b->depth) return;
   segue__frame *f = &b->frames[b->depth - 1];
@@ -207,7 +220,7 @@ int segue__builder_add_scalar(segue__builder *b, segue_node node) {
   node.column = b->column;
   segue__node_hash(&node);
   entry->member.value = node;
-  done(b, entry, 1, 0);
+  done(b, entry, 1, node.type == SEGUE_STRING ? node.count : 0, 0);
   return 0;
 }
 
@@ -237,6 +250,7 @@ int segue__builder_add_string(segue__builder *b, const char *s, size_t len) {
   if (b->status) return b->status;
   if (len > UINT32_MAX)
     return segue__builder_fail(b, SEGUE_ELIMIT, "a string is longer than 4 GiB");
+  if (count_text(b, len)) return b->status; /* before it is copied */
   char *copy = segue__arena_strndup(&b->doc->arena, s, len);
   if (!copy) return fail_memory(b);
   return segue__builder_add_scalar(
@@ -288,6 +302,7 @@ int segue__builder_add_key(segue__builder *b, const char *key, size_t len) {
   if (!segue__builder_wants_key(b))
     return segue__builder_fail(b, SEGUE_EUSAGE, "a key belongs into a map, before its value");
   if (len > UINT32_MAX) return segue__builder_fail(b, SEGUE_ELIMIT, "a key is longer than 4 GiB");
+  if (count_text(b, len)) return b->status;
   segue__hash hash = segue__key_hash(key, len);
   const char *copy = intern(b, hash.lo, key, len);
   if (!copy) return fail_memory(b);
@@ -391,6 +406,7 @@ int segue__builder_begin(segue__builder *b, segue_type type) {
     return segue__builder_fail(
         b, SEGUE_ELIMIT, "lists and maps are nested more than %u deep: flatten them", b->depth_max);
   uint32_t nodes = b->nodes;
+  size_t text = b->text;
   segue__entry *entry = count_nodes(b, 1) ? NULL : value_entry(b);
   if (!entry) return b->status;
   entry->member.value = (segue_node){
@@ -402,7 +418,8 @@ int segue__builder_begin(segue__builder *b, segue_type type) {
     b->frames = frames;
     b->frame_capacity = capacity;
   }
-  b->frames[b->depth++] = (segue__frame){.start = b->count, .nodes = nodes, .type = type};
+  b->frames[b->depth++] =
+      (segue__frame){.start = b->count, .nodes = nodes, .text = text, .type = type};
   return 0;
 }
 
@@ -436,13 +453,13 @@ int segue__builder_end(segue__builder *b) {
   if (rc) return rc == UV_ENOMEM ? fail_memory(b) : fail_duplicate(b, same);
   b->count = f->start;
   b->depth--;
-  done(b, own, b->nodes - f->nodes, f->height + 1);
+  done(b, own, b->nodes - f->nodes, b->text - f->text, f->height + 1);
   return 0;
 }
 
-int segue__builder_share(segue__builder *b, const segue_node *node, uint32_t nodes,
+int segue__builder_share(segue__builder *b, const segue_node *node, uint32_t nodes, size_t text,
                          uint32_t height) {
-  if (b->status || count_nodes(b, nodes)) return b->status;
+  if (b->status || count_nodes(b, nodes) || count_text(b, text)) return b->status;
   if (b->depth + height > b->depth_max)
     return segue__builder_fail(
         b, SEGUE_ELIMIT,
@@ -451,7 +468,7 @@ int segue__builder_share(segue__builder *b, const segue_node *node, uint32_t nod
   segue__entry *entry = value_entry(b);
   if (!entry) return b->status;
   entry->member.value = *node;
-  done(b, entry, nodes, height);
+  done(b, entry, nodes, text, height);
   return 0;
 }
 

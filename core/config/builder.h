@@ -13,6 +13,7 @@
 typedef struct segue__frame {
   size_t start;    /* its first child in entries */
   uint32_t nodes;  /* counted before it */
+  size_t text;     /* the same of text */
   uint32_t height; /* of the highest child so far */
   size_t merge;    /* entry of its merge key, 0 = none */
   segue_type type;
@@ -28,9 +29,11 @@ struct segue__builder {
   size_t depth, frame_capacity;
   uint32_t line, column;
   uint32_t nodes; /* so far, shared ones counted each time */
+  size_t text, text_max;
   /* The value that was completed last: what an anchor names. */
   const segue__entry *last;
   uint32_t last_nodes, last_height;
+  size_t last_text;
   struct {
     uint64_t hash;
     const char *key;
@@ -71,8 +74,9 @@ int segue__builder_add_string(segue__builder *b, const char *s, size_t len);
 int segue__builder_add_scalar(segue__builder *b, segue_node node);
 /* The next value comes from "<<": its members are added to the map where they are not there. */
 int segue__builder_merge_key(segue__builder *b);
-/* A value that was built before, with what it counts for and how deep it is. */
-int segue__builder_share(segue__builder *b, const segue_node *node, uint32_t nodes,
+/* A value that was built before, with the nodes and bytes of text that it counts for and how deep
+ * it is. */
+int segue__builder_share(segue__builder *b, const segue_node *node, uint32_t nodes, size_t text,
                          uint32_t height);
 
 #endif

@@ -59,6 +59,7 @@ typedef enum segue__format { SEGUE__YAML, SEGUE__JSON, SEGUE__BUILT, SEGUE__TEXT
 /* Limits of a document, and what an error may show of it; zero fields mean the default. depth is
  * never more than SEGUE__DEPTH_MAX, whatever is asked for: what walks a tree may recurse. */
 #define SEGUE__DEPTH_MAX 1000
+#define SEGUE__TEXT_MAX ((size_t)128 << 20)
 typedef struct segue__limits {
   size_t bytes;   /* 64 MiB */
   uint32_t depth; /* 128 */
@@ -68,6 +69,10 @@ typedef struct segue__limits {
    * the error shows neither a value nor a path. */
   const struct segue__mask *(*mask)(void *data);
   void *mask_data;
+  /* Bytes of keys and strings, counted like nodes: SEGUE__TEXT_MAX, twice the largest file. Nothing
+   * else bounds what is written out of a tree: an alias costs a few bytes each time, and so does a
+   * text that a script returns a thousand times. */
+  size_t text;
 } segue__limits;
 
 /* A variable that ${NAME} asked for while the document was parsed, and what it was then. */

@@ -18,6 +18,7 @@ typedef struct anchor {
   bool open; /* its list or map has not ended yet */
   segue_node node;
   uint32_t nodes, height;
+  size_t text;
 } anchor;
 
 typedef struct reader {
@@ -98,6 +99,7 @@ static int anchor_done(reader *r, anchor *a) {
   a->open = false;
   a->node = r->b->last->member.value;
   a->nodes = r->b->last_nodes;
+  a->text = r->b->last_text;
   a->height = r->b->last_height;
   return 0;
 }
@@ -131,7 +133,7 @@ static int on_alias(reader *r, const char *name) {
                                "itself",
                                segue__builder_quote(r->b, &shown, name, strlen(name)));
   if (segue__builder_wants_key(r->b)) return alias_key(r, a);
-  return segue__builder_share(r->b, &a->node, a->nodes, a->height);
+  return segue__builder_share(r->b, &a->node, a->nodes, a->text, a->height);
 }
 
 /* ---- Scalars --------------------------------------------------------------------------------- */
@@ -229,6 +231,7 @@ static int scalar_key(reader *r, const yaml_event_t *e, const char *s, size_t le
                          .v.s = copy};
   segue__node_hash(&a->node);
   a->nodes = 1;
+  a->text = len;
   a->height = 0;
   a->open = false;
   return 0;

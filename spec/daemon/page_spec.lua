@@ -25,6 +25,54 @@ local function ask(path)
   return "GET " .. path .. " HTTP/1.1\r\nHost: localhost\r\n\r\n"
 end
 
+-- A text of this length, and as many aliases of it.
+local function aliases(length, count)
+  return ("a: &a " .. ("x"):rep(length) .. "\nlist: [" .. ("*a, "):rep(count) .. "]\nlast: 1\n")
+end
+
+describe("a configuration that is much longer when it is written out", function()
+  after_each(segue.cleanup)
+
+  it("is not live where a document would be gigabytes", function()
+    local d = segue.start { policy = policy, files = { ["config.yaml"] = text(1, 1) } }
+    d.dir:save("config.yaml", aliases(2^20, 20000))
+    local status, answer = d:reload()
+    assert.equal(422, status)
+    local message = answer.errors[1].message
+    assert.truthy(message:find("more than 128 MiB of text", 1, true), message)
+  end)
+
+  it("is answered up to 64 MiB, and past that refused, in little memory", function()
+    local d = segue.start { policy = [[
+local segue = require "segue"
+return { sources = { segue.dir "conf.d/*.yaml" }, triggers = { segue.http "127.0.0.1:@PORT@" } }
+]], files = { ["conf.d/1.yaml"] = "one:\n  " .. aliases(2^17, 450):gsub("\n(.)", "\n  %1"),
+      ["conf.d/2.yaml"] = "two:\n  " .. aliases(2^17, 450):gsub("\n(.)", "\n  %1") } }
+    local r = d:http { path = "/api/v1/config", deadline_ms = 60000 }
+    assert.equal(400, r.status)
+    assert.truthy(r.body:find("would be longer than 64 MiB: ask for a part", 1, true), r.body)
+    assert.equal("1\n", d:http("/api/v1/config?path=one.last").body)
+    -- Pages that are not read by those who asked: only a few are made before one is taken.
+    local many = {}
+    for i = 1, 20 do
+      many[i] = http.connect { port = d.port }
+      many[i]:write(ask "/api/v1/config?path=one")
+      many[i].handle:read_stop()
+    end
+    local one = http.connect { port = d.port }
+    one:write(ask "/api/v1/config?path=two.list%5B0%5D")
+    for i = 1, 20 do many[i]:close() end
+    assert.equal(2^17 + 3, #one:read_response(60000).body)
+    r = d:http { path = "/api/v1/config?path=one", deadline_ms = 60000 }
+    assert.equal(200, r.status)
+    assert.equal(450, #cjson.decode(r.body).list)
+    local status = io.open(("/proc/%d/status"):format(d.process.pid))
+    local peak = status:read("*a"):match("VmHWM:%s+(%d+)")
+    status:close()
+    assert.is_true(tonumber(peak) < 900 * 1024, peak .. " KiB")
+  end)
+end)
+
 describe("a large configuration", function()
   after_each(segue.cleanup)
 

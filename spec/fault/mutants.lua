@@ -21,7 +21,7 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                instance = "spec/unit/instance_spec.lua",
                ingress = "spec/unit/ingress_spec.lua", bursts = "spec/fault/bursts_spec.lua" }
 
-local BIND = { hostile = "spec/bind/hostile_spec.lua" }
+local BIND = { hostile = "spec/bind/hostile_spec.lua", copies = "spec/bind/copies_spec.lua" }
 
 -- Specs of a file that start the daemon: those with this in their name.
 local function daemon(path, filter) return { path = path, filter = filter } end
@@ -303,6 +303,17 @@ local mutants = {
     "  segue__budget_leave(lua->budget, &outer);\n"
       .. "  if (rc && !segue__lua_is_broken(lua)) segue__lua_describe(L, -1, NULL, call->err);\n",
     BIND.hostile },
+  { "counting what documents copy out of a state", "core/bind/script.c",
+    "  if (!segue__lua_copies(segue__lua_of(L), len))\n", "  if (0)\n", BIND.copies },
+  { "counting what the arguments of operations hold", "core/bind/outside.c",
+    "if (!segue__io_charge(io, bytes)) luaL_error", "if (0) luaL_error", BIND.copies },
+  { "counting texts before segue.state is saved", "core/bind/store.c",
+    "if (fits && save_scalar(L, index, s->out)) return true;",
+    "if (save_scalar(L, index, s->out)) return true;", BIND.copies },
+  { "counting the text of aliases", "core/config/builder.c",
+    "if (b->status || count_nodes(b, nodes) || count_text(b, text)) return b->status;",
+    "if (b->status || count_nodes(b, nodes) || (text && 0)) return b->status;",
+    "spec/unit/config_yaml_spec.lua" },
   { "not running a handler of xpcall past the time", "core/bind/sandbox.c",
     "  if (segue__lua_is_broken(segue__lua_of(L))) return 1;\n", "", BIND.hostile },
   { "a bounded position for table.insert", "core/bind/string.c",

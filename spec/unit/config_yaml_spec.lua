@@ -214,6 +214,23 @@ describe("a YAML anchor", function()
       .. "(at a6[2])", text)
   end)
 
+  it("cannot be a bomb of text: what it is when it is written out is counted", function()
+    local lines = { "a: &a " .. ("x"):rep(2^20), "k: &k { key: [*a, *a] }", "list:" }
+    for i = 1, 100 do lines[i + 3] = i % 2 == 0 and "- *a" or "- *k" end
+    local text, err = value(table.concat(lines, "\n"))
+    assert.equal("SEGUE_ELIMIT", err.name)
+    assert.equal("file:86:3: the document has more than 128 MiB of text, counted again for each "
+      .. "alias and each use of a value: split it (at list[82])", text)
+    assert.is_nil(select(2, value("a: &a abc\nb: *a\nc: { abc: *a }",
+      { limits = { text = 15 } })))
+    refuses({ { "a: &a abc\nb: *a\nc: { abc: *a }", "SEGUE_ELIMIT", "file:3:11: the document has "
+      .. "more than 0 MiB of text, counted again for each alias and each use of a value: split it "
+      .. "(at c.abc)" } }, { limits = { text = 14 } })
+    refuses({ { "&a abc: 1\nb: [*a, *a]", "SEGUE_ELIMIT", "file:2:9: the document has "
+      .. "more than 0 MiB of text, counted again for each alias and each use of a value: split it "
+      .. "(at b[1])" } }, { limits = { text = 8 } })
+  end)
+
   it("cannot nest deeper than the limit through aliases", function()
     local lines = { "a0: &a0 [x]" }
     for i = 1, 200 do lines[i + 1] = ("a%d: &a%d [*a%d]"):format(i, i, i - 1) end
