@@ -347,7 +347,7 @@ test-long: deps ## the specs that take minutes (marked #long): soaks, stalls, fu
 	@SEGUE_SPEC_LONG=1 $(RUN_SPECS)
 
 .PHONY: asan
-asan: dev-deps ## the same specs under AddressSanitizer, LeakSanitizer and UBSan
+asan: dev-deps ## the specs of make test under AddressSanitizer, LeakSanitizer and UBSan: [SPEC=path]
 	@$(MAKE) --no-print-directory SAN=address specs-built
 	@$(MAKE) --no-print-directory SAN=address asan-run
 
@@ -357,15 +357,18 @@ asan-run:
 	  ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=1 \
 	  UBSAN_OPTIONS=print_stacktrace=1 $(RUN_SPECS)
 
-TSAN_DAEMON := $(addprefix spec/daemon/,triggers_spec.lua lifecycle_spec.lua api_spec.lua \
-  log_spec.lua url_spec.lua push_spec.lua door_spec.lua numbered_spec.lua ends_spec.lua \
-  lua_module_spec.lua) \
+# The specs in which threads meet: the parts, hosts that embed the library, the daemon under load.
+NO_THREADS := deb deps install unit
+TSAN_SPECS := spec/unit $(filter-out $(NO_THREADS:%=spec/embed/%_spec.lua),\
+  $(wildcard spec/embed/*_spec.lua)) \
+  $(addprefix spec/daemon/,triggers_spec.lua lifecycle_spec.lua api_spec.lua log_spec.lua \
+  url_spec.lua push_spec.lua door_spec.lua numbered_spec.lua ends_spec.lua lua_module_spec.lua) \
   spec/plugin/services_spec.lua spec/plugin/bigpipe_spec.lua
 .PHONY: tsan
-tsan: dev-deps ## the specs of the parts and of the running daemon under ThreadSanitizer
+tsan: dev-deps ## the specs in which threads meet under ThreadSanitizer: [SPEC=path]
 	@$(MAKE) --no-print-directory SAN=thread specs-built
 	@$(MAKE) --no-print-directory SAN=thread \
-	  SPEC="$(if $(filter-out spec,$(SPEC)),$(SPEC),spec/unit $(TSAN_DAEMON))" tsan-run
+	  SPEC="$(if $(filter-out spec,$(SPEC)),$(SPEC),$(TSAN_SPECS))" tsan-run
 
 .PHONY: tsan-run
 tsan-run:

@@ -6,6 +6,8 @@
  */
 #include "module.h"
 
+#include "../os/fault.h"
+
 #include <inttypes.h>
 #include <signal.h>
 #include <string.h>
@@ -120,9 +122,10 @@ static void look_at(segue__lua_modules *all, segue__berth *berth) {
     return;
   }
   uint64_t stalled_ms = now - berth->since_ms;
-  if (stalled_ms >= HOPE_MS && __atomic_load_n(&berth->pulse.endless, __ATOMIC_RELAXED))
+  if (stalled_ms >= SEGUE_TEST_MS("HOPE_MS", HOPE_MS) &&
+      __atomic_load_n(&berth->pulse.endless, __ATOMIC_RELAXED))
     fail_builds(all, berth, stalled_ms);
-  if (berth->told || now - berth->since_ms < STALL_MS) return;
+  if (berth->told || now - berth->since_ms < SEGUE_TEST_MS("STALL_MS", STALL_MS)) return;
   berth->told = true;
   segue__log(all->options.log, SEGUE__ERROR, "module",
              "a module keeps its data thread busy, and nothing else is served there: is there an "
@@ -133,7 +136,8 @@ static void look_at(segue__lua_modules *all, segue__berth *berth) {
 
 static void arm_watchdog(segue__lua_modules *all) {
   if (!segue__timer_active(&all->watchdog) && !all->closing)
-    (void)segue__timer_start(all->options.loop, &all->watchdog, LOOK_MS, watch);
+    (void)segue__timer_start(all->options.loop, &all->watchdog, SEGUE_TEST_MS("LOOK_MS", LOOK_MS),
+                             watch);
 }
 
 static void watch(segue__timer *timer) {

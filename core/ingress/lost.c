@@ -7,6 +7,7 @@
  * it may still touch.
  */
 #include "../module/gate.h"
+#include "../os/fault.h"
 #include "parts.h"
 
 enum { LOOK_MS = 500, PATIENCE_MS = 5000 };
@@ -59,7 +60,7 @@ static void look(segue__timer *timer) {
 
 void segue__lanes_watch(segue__ingress *ingress, uint64_t grace_ms) {
   uint64_t now = segue__loop_now_ms(ingress->options.loop);
-  ingress->patience_ms = grace_ms + PATIENCE_MS;
+  ingress->patience_ms = grace_ms + SEGUE_TEST_MS("PATIENCE_MS", PATIENCE_MS);
   ingress->watch.data = ingress;
   for (size_t i = 0; i < ingress->lane_count; i++)
     ask(ingress->lanes[i], now);

@@ -162,6 +162,13 @@ int segue__fault_reached(const char *name) {
   return count;
 }
 
+uint64_t segue__test_ms(const char *name, uint64_t usual) {
+  char variable[80];
+  snprintf(variable, sizeof variable, "SEGUE_TEST_%s", name);
+  const char *text = getenv(variable);
+  return text ? strtoull(text, NULL, 10) : usual;
+}
+
 /* ---- Memory ---------------------------------------------------------------------------------- */
 
 static bool memory_chosen;

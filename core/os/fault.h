@@ -13,6 +13,8 @@
 #define SEGUE_OS_FAULT_H
 
 #ifdef SEGUE_TEST
+#include <stdint.h>
+
 /* 0, or the negative code to fail with (UV_EIO for "fail"; "fail:-28" chooses). "kill" sends
  * SIGKILL to the process and does not return; "hang" returns 0 once all is disarmed. All of this:
  * [any thread]. */
@@ -23,8 +25,13 @@ int segue__fault_arm(const char *spec);
 int segue__fault_reached(const char *point); /* how often, armed or not */
 void segue__fault_memory(void);              /* an allocation was made to fail */
 #define SEGUE_FAULT(point) segue__fault(point)
+/* The number in the environment variable SEGUE_TEST_name, else `usual`: for fixed times that a spec
+ * would have to wait for. */
+uint64_t segue__test_ms(const char *name, uint64_t usual);
+#define SEGUE_TEST_MS(name, usual) segue__test_ms(name, usual)
 #else
 #define SEGUE_FAULT(point) 0
+#define SEGUE_TEST_MS(name, usual) (usual)
 #endif
 
 #endif

@@ -44,12 +44,13 @@ return {
 }
 ]]
 
--- spec/daemon/budget_spec.lua does all of it in one hook; here each hook gets a part, the endless
--- loop and the plain error in any case.
-local function some(offset)
+-- spec/daemon/budget_spec.lua does all of it in one hook. Here each hook does the endless loop and
+-- the plain error; in `make test-long` a quarter of the others, and a wait that is too long.
+local function some(offset, long)
   local list = {}
   for i, act in ipairs(acts) do
-    if i == 1 or act[1] == "an_error" or i % 4 == offset then list[#list + 1] = act end
+    local always = i == 1 or act[1] == "an_error"
+    if always ~= long and (always or i % 4 == offset) then list[#list + 1] = act end
   end
   return list
 end
@@ -77,47 +78,51 @@ describe("a hook that hurts", function()
   after_each(segue.cleanup)
 
   -- Where the reload's answer tells what happened.
-  for offset, hook in ipairs { "check", "on_output", "reload", "probe" } do
-    it(hook .. ", is an outcome with its place", function()
-      local d, live = start()
-      local before = checks(d)
-      local ran = 0
-      local function try(name, sentence, line)
-        d.dir:save("act", hook .. " " .. name)
-        config(d)
-        local status, answer = d:reload()
-        ran = ran + 1
-        assert.is_true(status == 422 or status == 500, ("%s: %d"):format(name, status))
-        local e = answer.errors[1]
-        -- A probe may use up its second on the clock before its CPU time, on a busy machine.
-        local cut_off = hook == "probe" and e.message:find("not done after", 1, true)
-        -- What takes memory takes time as well: under a sanitizer the time may be over first.
-        assert.truthy(cut_off or e.message:find(sentence, 1, true)
-          or sentence:find "memory" and e.message:find("CPU time", 1, true),
-          name .. ": " .. e.message)
-        if line and not cut_off then
-          assert.matches("reload%.lua$", e.file, name)
-          assert.equal(line, e.line, name .. ": " .. e.message)
-        end
-        assert.equal(200, d:http("/-/healthy").status)
-        assert.equal(live, d:config().n)
-      end
-      for _, act in ipairs(some(offset % 4)) do try(act[1], act[3], line_of[act[1]]) end
-      try("waits", "")
-      assert.equal(before + ran + 1, checks(d))
+  local function is_an_outcome(hook, offset, long)
+    local d, live = start()
+    local before = checks(d)
+    local ran = 0
+    local function try(name, sentence, line)
+      d.dir:save("act", hook .. " " .. name)
       config(d)
-      assert.equal(200, (d:reload()))
+      local status, answer = d:reload()
+      ran = ran + 1
+      assert.is_true(status == 422 or status == 500, ("%s: %d"):format(name, status))
+      local e = answer.errors[1]
+      -- A probe may use up its second on the clock before its CPU time, on a busy machine.
+      local cut_off = hook == "probe" and e.message:find("not done after", 1, true)
+      -- What takes memory takes time as well: under a sanitizer the time may be over first.
+      assert.truthy(cut_off or e.message:find(sentence, 1, true)
+        or sentence:find "memory" and e.message:find("CPU time", 1, true),
+        name .. ": " .. e.message)
+      if line and not cut_off then
+        assert.matches("reload%.lua$", e.file, name)
+        assert.equal(line, e.line, name .. ": " .. e.message)
+      end
+      assert.equal(200, d:http("/-/healthy").status)
+      assert.equal(live, d:config().n)
+    end
+    for _, act in ipairs(some(offset % 4, long)) do try(act[1], act[3], line_of[act[1]]) end
+    if long then try("waits", "") end
+    assert.equal(before + ran + 1, checks(d))
+    config(d)
+    assert.equal(200, (d:reload()))
+  end
+  for offset, hook in ipairs { "check", "on_output", "reload", "probe" } do
+    it(hook .. ", is an outcome with its place", function() is_an_outcome(hook, offset, false) end)
+    it(hook .. " in other ways, is an outcome with its place #long", function()
+      is_an_outcome(hook, offset, true)
     end)
   end
 
-  it("strategy, is told in the log, and the source stays as it was", function()
+  local function is_in_the_log(long)
     local d = start()
     local before = checks(d)
     config(d)
     assert.equal(200, (d:reload()))
     local live = d:config().n
-    local list = some(2)
-    list[#list + 1] = { "waits" }
+    local list = some(2, long)
+    if long then list[#list + 1] = { "waits" } end
     for _, act in ipairs(list) do
       local from = #d:log()
       d.dir:delete "config.yaml"
@@ -135,12 +140,18 @@ describe("a hook that hurts", function()
       live = d:config().n
     end
     assert.is_true(checks(d) > before + #list)
+  end
+  it("strategy, is in the log, and the source stays as it was", function()
+    is_in_the_log(false)
+  end)
+  it("strategy in other ways, is in the log, and the source stays as it was #long", function()
+    is_in_the_log(true)
   end)
 
-  it("a trigger, is told in the log, and begins again", function()
+  local function begins_again(long)
     local d = start()
     local before = checks(d)
-    local list = some(3)
+    local list = some(3, long)
     for i, act in ipairs(list) do
       local from = #d:log()
       d.dir:save("act", "trigger " .. act[1])
@@ -153,12 +164,16 @@ describe("a hook that hurts", function()
       assert.equal(live, d:config().n)
     end
     assert.equal(before + #list + 1, checks(d))
+  end
+  it("a trigger, is in the log, and begins again", function() begins_again(false) end)
+  it("a trigger in other ways, is in the log, and begins again #long", function()
+    begins_again(true)
   end)
 
-  it("while the policy is loaded, keeps the policy that there is", function()
+  local function keeps_the_policy(long)
     local d, live = start()
     local before = checks(d)
-    for _, act in ipairs(some(1)) do
+    for _, act in ipairs(some(1, long)) do
       if act[1] ~= "waits_in_gsub" and act[1] ~= "ffi" then
         d.dir:save("part.lua", "local segue = require 'segue'\n" .. act[2])
         d.dir:save("reload.lua", "require 'part'\n" .. d:fill(policy))
@@ -175,5 +190,11 @@ describe("a hook that hurts", function()
     end
     d.dir:save("reload.lua", d:fill(policy))
     assert.equal(before + 1, checks(d))
+  end
+  it("while the policy is loaded, keeps the policy that there is", function()
+    keeps_the_policy(false)
+  end)
+  it("in other ways while the policy is loaded, keeps the policy that there is #long", function()
+    keeps_the_policy(true)
   end)
 end)

@@ -307,7 +307,7 @@ return {
   check = function(next) segue.state.n = next.n return true end,
 }
 ]] }
-    wait.until_true(function() return uv.fs_stat(d:socket()) end)
+    d:wait_control()
     local function phase() return d:json("/api/v1/status").running end
     local function confirming()
       local run = phase()

@@ -246,7 +246,7 @@ return {
       connection:write("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
       assert.equal(200, get("/").status) -- while the first one does not read
       connection.handle:read_start(function(err, data)
-        if data then connection.input = connection.input .. data
+        if data then connection:add(data)
         else connection.ended, connection.error = true, err end
       end)
       local answer = connection:read_response(WITHIN_MS)
@@ -262,7 +262,7 @@ return {
       connection:write(("GET %s HTTP/1.1\r\nHost: x\r\n\r\n"):format(path))
       function connection.read(self)
         self.handle:read_start(function(err, data)
-          if data then self.input = self.input .. data
+          if data then self:add(data)
           else self.ended, self.error = true, err end
         end)
       end

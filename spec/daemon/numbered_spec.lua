@@ -59,10 +59,11 @@ describe("numbered requests", function()
     return told
   end
 
+  local in_short = { swap = "keepalive", handover = "pipelined", restart = "close" }
   for _, replace in ipairs { "swap", "handover", "restart" } do
     for _, mode in ipairs { "keepalive", "pipelined", "close" } do
-      it(("are each answered once, in order and by one generation: %s, %s"):format(replace, mode),
-        function()
+      it(("are each answered once, in order and by one generation: %s, %s%s"):format(replace, mode,
+        in_short[replace] == mode and "" or " #long"), function()
           start(replace)
           local told = counted(load(mode, 16, 40, 10))
           assert.equal(40, told.reloads)
@@ -73,7 +74,7 @@ describe("numbered requests", function()
   end
 
   -- Descriptors and threads are judged after each spec; a flat daemon keeps its memory as well.
-  it("leave no memory behind over hundreds of reloads", function()
+  it("leave no memory behind over hundreds of reloads #long", function()
     start("handover")
     local p = load("keepalive", 16, 900, 0)
     d:wait_log("generation 300 is live", WITHIN_MS)

@@ -10,6 +10,10 @@ local wait = require "spec.support.wait"
 local WITHIN_MS = 60000
 local UNEXPECTED = 1
 
+-- The daemon waits 2 s before it reports such code, 10 s before it fails reloads, 5 s at its end.
+local SOONER = { SEGUE_TEST_STALL_MS = "300", SEGUE_TEST_HOPE_MS = "1500",
+  SEGUE_TEST_LOOK_MS = "100", SEGUE_TEST_PATIENCE_MS = "2500" }
+
 describe("a data thread that does not come back", function()
   local d, at
   before_each(function() at = port.free() end)
@@ -21,7 +25,7 @@ describe("a data thread that does not come back", function()
   -- front: keys of the module that gets stuck; more: other modules; files.
   local function start(front, more, files, threads)
     files["config.yaml"] = files["config.yaml"] or "value: 1\n"
-    d = segue.start { files = files, policy = ([[
+    d = segue.start { files = files, env = SOONER, policy = ([[
 local segue = require "segue"
 return {
   sources = { segue.file "config.yaml" }, triggers = {}, threads = %d,
@@ -186,10 +190,10 @@ SEGUE_API const segue_module_descriptor segue_module = { .magic = SEGUE_MODULE_M
     d.baseline = nil
     local seconds = math.huge -- of the fastest of a few
     for _ = 1, 5 do
-      local body = ask("/?time=1&n=200000000"):read_response(WITHIN_MS).body
+      local body = ask("/?time=1&n=20000000"):read_response(WITHIN_MS).body
       seconds = math.min(seconds, tonumber(body))
     end
-    local connection = ask(("/?n=%d"):format(200000000 * 18 / seconds))
+    local connection = ask(("/?n=%d"):format(20000000 * 3 / seconds))
     stuck_in "front"
     d.dir:save("config.yaml", "value: 2\n")
     local status, answer = d:reload()

@@ -188,7 +188,7 @@ describe("clients of a module", function()
         assert.matches("^value=2 generation=2 ", f:get("/").body)
       end
       stream.handle:read_start(function(err, data)
-        stream.input = stream.input .. (data or "")
+        if data then stream:add(data) end
         stream.ended, stream.error = stream.ended or not data, err
       end)
       local text = stream:read_until("\r\n0\r\n\r\n", 2 * WITHIN_MS)

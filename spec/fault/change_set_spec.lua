@@ -97,8 +97,12 @@ describe("a change set of two modules", function()
     "commit.flip", "confirm.open", "confirm.done", "settle.record", "state.open", "state.sync",
     "last_good.open", "last_good.sync", "history.commit" }
 
+  local long = kill.mark { "commit.2", "commit.flip", "history.commit", "commit.2#2",
+    "commit.flip#2", "state.sync#2", "last_good.sync#1" }
+
   for _, point in ipairs(points) do
-    it("that is killed at " .. point .. " of a start is old or new after the next", function()
+    it("that is killed at " .. point .. " of a start is old or new after the next"
+      .. long(point), function()
       local d = start()
       d:stop()
       save(d, 2)
@@ -109,8 +113,8 @@ describe("a change set of two modules", function()
       goes_on(d)
     end)
 
-    it("that is killed at " .. point .. " of a start is old or new where the sources are gone",
-    function()
+    it("that is killed at " .. point .. " of a start is old or new where the sources are gone"
+      .. long(point), function()
       local d = start()
       d:stop()
       save(d, 2)
@@ -135,7 +139,7 @@ describe("a change set of two modules", function()
       for _, gone in ipairs { false, true } do
         local name = point .. "#" .. strike
         it("that is killed at " .. name .. " of a reload is old or new after the next start"
-          .. (gone and ", where the sources are gone" or ""), function()
+          .. (gone and ", where the sources are gone" or "") .. long(name), function()
           local d = start()
           d:stop()
           armed(d, name .. "=kill")

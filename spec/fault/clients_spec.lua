@@ -38,7 +38,7 @@ describe("the daemon, from a client that drips", function()
     { "trailers", HEAD .. "Transfer-Encoding: chunked\r\n\r\n0\r\n", "X: y\r\n", 30 },
   }
 
-  it("takes a head for 10 s and a body for 30, however often a byte comes", function()
+  it("takes a head for 10 s and a body for 30, however often a byte comes #long", function()
     local d = start()
     local open = {}
     for _, where in ipairs { { port = d.port }, { socket = d:socket() } } do

@@ -65,7 +65,7 @@ describe("the big pipe", function()
   -- The daemon is stopped (SIGSTOP) for longer than a delivery may take, and so are the targets.
   local stalls = "--reloads 16 --every 10 --stalls 6 --timeout 300"
 
-  it("delivers nothing twice where answers are read later than the time limit", function()
+  it("delivers nothing twice where answers are read later than the time limit #long", function()
     local p, told = load(built .. "/plugins", stalls)
     assert_whole(p, told, 16)
     assert.matches("stalled 6 times", p.stdout)
@@ -77,7 +77,8 @@ describe("the big pipe", function()
     assert.matches("killed 3 times", p.stdout)
   end)
 
-  it("answers every call and delivers nothing twice when it is stopped and started", function()
+  it("answers every call and delivers nothing twice when it is stopped and started #long",
+    function()
     local p, told = load(built .. "/plugins", "--reloads 9 --kills 8 --gently")
     assert_whole(p, told, 9)
     assert.matches(": 0 calls got no answer, .*; 0 delivered twice", p.stdout)
@@ -119,7 +120,7 @@ describe("the big pipe", function()
   -- As it is done with what a build with another layout has left.
   local from_disk = "if %(take_over%(q%)%) return 0;"
 
-  it("goes on from disk as it does from memory when the queue is replaced", function()
+  it("goes on from disk as it does from memory when the queue is replaced #long", function()
     local p, told = load(changed("queue", "work.c", from_disk, ""), "--reloads 16 --every 10")
     assert_whole(p, told, 16)
   end)
@@ -134,7 +135,7 @@ describe("the big pipe", function()
       assert.equal(told.accepted, told.delivered + told.lost)
     end)
 
-  it("and a double: a queue that hands out again what the dispatcher has", function()
+  it("and a double: a queue that hands out again what the dispatcher has #long", function()
     local plugins = changed("queue", "work.c", from_disk, "",
       "if %(e%->state == OUT%) record_out", "if (0) record_out")
     local p, told = load(plugins, "--reloads 8 --every 10")
@@ -142,7 +143,7 @@ describe("the big pipe", function()
     assert.truthy(told.doubled > 0, p:describe())
   end)
 
-  it("and a dispatcher that drops an answer which came within the time limit", function()
+  it("and a dispatcher that drops an answer which came within the time limit #long", function()
     local plugins = changed("dispatcher", "delivery.c", "CURLOPT_CONNECTTIMEOUT_MS",
       "CURLOPT_TIMEOUT_MS")
     local p, told = load(plugins, stalls)

@@ -2,6 +2,7 @@
 -- A small HTTP/1.1 client that hides nothing: raw bytes where a spec wants them, many requests at
 -- once, TCP and unix sockets. It judges our server, so it shares no code with it.
 local ffi = require "ffi"
+local input = require "spec.support.input"
 local uv = require "luv"
 local wait = require "spec.support.wait"
 
@@ -9,15 +10,14 @@ ffi.cdef "long recv(int fd, void *bytes, size_t size, int flags);"
 local MSG_DONTWAIT, ECONNRESET = 64, 104
 
 local M = {}
-local Connection = {}
-Connection.__index = Connection
+local Connection = input.class()
 local connections = {}
 
 --- Opens a connection: M.connect { port = 7377 } or { socket = "/path" }. Raises if refused.
 --- M.connect(where, true) returns nil and the error's name instead.
 function M.connect(where, soft)
-  local self = setmetatable({ input = "", handle = where.socket and uv.new_pipe(false)
-    or uv.new_tcp() }, Connection)
+  local self = input.new(Connection,
+    { handle = where.socket and uv.new_pipe(false) or uv.new_tcp() })
   local connected
   local function on_connect(err)
     connected = true
@@ -38,7 +38,7 @@ function M.connect(where, soft)
   if not where.socket then self.handle:nodelay(true) end
   self.handle:read_start(function(err, data)
     if data then
-      self.input = self.input .. data
+      self:add(data)
     else
       self.ended, self.error = true, err
     end
@@ -98,7 +98,7 @@ end
 function Connection:read_until(pattern, deadline_ms)
   local last
   wait.until_true(function()
-    last = select(2, self.input:find(pattern))
+    last = self:is_worth_a_look() and select(2, self.input:find(pattern))
     return last or self.ended
   end, deadline_ms, function() return ("%q; so far %q"):format(pattern, self.input) end)
   if not last then
@@ -166,7 +166,7 @@ M.parse = parse
 function Connection:read_response(deadline_ms, head_only)
   local response, rest
   wait.until_true(function()
-    response, rest = parse(self.input, self.ended, head_only)
+    if self:is_worth_a_look() then response, rest = parse(self.input, self.ended, head_only) end
     return response or self.ended
   end, deadline_ms, function() return ("an answer; so far %q"):format(self.input) end)
   if not response then
@@ -215,7 +215,7 @@ function M.all(requests, deadline_ms)
   local answers, open = {}, #requests
   for i, request in ipairs(requests) do
     local handle = request.socket and uv.new_pipe(false) or uv.new_tcp()
-    local input = ""
+    local text = ""
     local function finish(answer)
       if answers[i] then return end
       answers[i] = answer
@@ -223,12 +223,12 @@ function M.all(requests, deadline_ms)
       handle:close()
     end
     local function on_read(err, data)
-      if err then return finish { error = err, input = input } end
-      input = input .. (data or "")
-      local ok, response = pcall(parse, input, data == nil, request.method == "HEAD")
+      if err then return finish { error = err, input = text } end
+      text = text .. (data or "")
+      local ok, response = pcall(parse, text, data == nil, request.method == "HEAD")
       if not ok then return finish { error = response } end
       if response then return finish(response) end
-      if not data then finish { error = "EOF", input = input } end
+      if not data then finish { error = "EOF", input = text } end
     end
     local function on_connect(err)
       if err then return finish { error = err } end

@@ -40,4 +40,12 @@ function M.top(d)
   return top
 end
 
+--- The end of a title in a sweep over fault points: nothing for the points of `short`, which stand
+--- for all the others in `make test`, and " #long" for those.
+function M.mark(short)
+  local keeps = {}
+  for _, point in ipairs(short) do keeps[point] = true end
+  return function(point) return keeps[point] and "" or " #long" end
+end
+
 return M

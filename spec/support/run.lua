@@ -9,7 +9,7 @@
 -- least one spec ran. Before it stand the files that failed, the slowest files and specs.
 --   SEGUE_SPEC_JOBS     how many files at once (the number of cores)
 --   SEGUE_SPEC_LONG     1: the specs marked #long, and no others
---   SEGUE_SPEC_TIMEOUT  seconds for one file (300, long ones 1200)
+--   SEGUE_SPEC_TIMEOUT  seconds for one file (600, long ones 1800)
 --   SEGUE_SPEC_TIMES    file that keeps how long each file took
 --   SEGUE_SPEC_PRELOAD  library to preload (a sanitizer)
 --   SEGUE_SPEC_WRAP     command to run luajit under (valgrind)
@@ -19,7 +19,7 @@ local function setting(name, default)
   return value and value ~= "" and value or default
 end
 local long = setting("SEGUE_SPEC_LONG") == "1"
-local timeout_ms = 1000 * tonumber(setting("SEGUE_SPEC_TIMEOUT", long and "1200" or "300"))
+local timeout_ms = 1000 * tonumber(setting("SEGUE_SPEC_TIMEOUT", long and "1800" or "600"))
 local jobs = tonumber(setting("SEGUE_SPEC_JOBS", uv.available_parallelism()))
 local times_path = setting("SEGUE_SPEC_TIMES")
 if times_path and long then times_path = times_path .. "-long" end

@@ -101,6 +101,15 @@ function Daemon:socket()
   return self.dir:at(".segue/control.sock")
 end
 
+--- Waits until the control socket takes connections, which is later than that its file exists.
+function Daemon:wait_control()
+  wait.until_true(function()
+    local connection = uv.fs_stat(self:socket()) and http.connect({ socket = self:socket() }, true)
+    if connection then connection:close() end
+    return connection
+  end, nil, function() return "the control socket: " .. self.process:describe() end)
+end
+
 --- Waits until /-/ready says 200 on the control socket.
 function Daemon:wait_ready(deadline_ms)
   wait.until_true(function()
