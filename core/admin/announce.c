@@ -27,7 +27,7 @@ static segue__level level_of(const segue__result *result) {
 static void message_of(const segue__result *result, char *buf, size_t size) {
   const char *outcome = segue__outcome_name(result->outcome);
   if (result->plan_only)
-    snprintf(buf, size, "planned: a reload would be %s", outcome);
+    snprintf(buf, size, "planned: the reload %s", segue__render_would(result->outcome));
   else if (result->deferred)
     snprintf(buf, size, "put off by the policy: it will run later");
   else if (result->skipped)

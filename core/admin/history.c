@@ -221,7 +221,7 @@ void segue__handle_diff(segue__admin *admin, segue__http_request *request, const
   segue__http_query_get(request, "from", from, sizeof from);
   if (strcmp(to, "next") == 0) {
     if (strcmp(from, "live") == 0)
-      segue__handle_plan(admin, request, rest);
+      segue__handle_next(admin, request, rest);
     else
       segue__answer_error(request, 400, NULL, "from must be live where to is next");
     return;

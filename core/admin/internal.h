@@ -97,12 +97,12 @@ struct segue__admin {
 
 /* rest: what follows the route's path, for routes that end in "/". */
 typedef void segue__handler(segue__admin *admin, segue__http_request *request, const char *rest);
-segue__handler segue__handle_reload, segue__handle_plan, segue__handle_healthy, segue__handle_ready,
-    segue__handle_metrics, segue__handle_status, segue__handle_modules, segue__handle_sources,
-    segue__handle_config, segue__handle_reloads, segue__handle_one_reload, segue__handle_diff,
-    segue__handle_events, segue__handle_index, segue__handle_why, segue__handle_rollback,
-    segue__handle_confirm, segue__handle_freeze, segue__handle_unfreeze, segue__handle_recording,
-    segue__handle_audit;
+segue__handler segue__handle_reload, segue__handle_plan, segue__handle_next, segue__handle_healthy,
+    segue__handle_ready, segue__handle_metrics, segue__handle_status, segue__handle_modules,
+    segue__handle_sources, segue__handle_config, segue__handle_reloads, segue__handle_one_reload,
+    segue__handle_diff, segue__handle_events, segue__handle_index, segue__handle_why,
+    segue__handle_rollback, segue__handle_confirm, segue__handle_freeze, segue__handle_unfreeze,
+    segue__handle_recording, segue__handle_audit;
 
 /* Sends the buffer and frees it; 500 if it ran out of memory. headers may be NULL. */
 void segue__answer(segue__http_request *request, int status, const char *type, const char *headers,

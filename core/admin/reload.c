@@ -23,7 +23,7 @@ struct segue__reload_call {
   char if_match[64];
   uint64_t wait_ms;
   bool limited; /* wait_ms counts */
-  bool json, plan, force, accept_shrink;
+  bool json, plan, rehearse, force, accept_shrink;
   enum { RELOAD, ROLLBACK, CONFIRM } what;
   uint64_t generation; /* to roll back to; 0: the one before */
   bool takes_back;     /* what nobody has confirmed */
@@ -140,6 +140,7 @@ static void call_request(const segue__reload_call *call, segue__request *out, ch
       .cause = cause,
       .force = call->force,
       .plan_only = call->plan,
+      .rehearse = call->rehearse,
       .accept_shrink = call->accept_shrink,
       .if_match = call->if_match[0] ? call->if_match : NULL,
   };
@@ -277,6 +278,12 @@ void segue__handle_rollback(segue__admin *admin, segue__http_request *request, c
 }
 
 void segue__handle_plan(segue__admin *admin, segue__http_request *request, const char *rest) {
+  (void)rest;
+  ask((segue__reload_call){.admin = admin, .request = request, .plan = true, .rehearse = true});
+}
+
+/* GET /api/v1/diff?to=next: who may only look has nothing built. */
+void segue__handle_next(segue__admin *admin, segue__http_request *request, const char *rest) {
   (void)rest;
   ask((segue__reload_call){.admin = admin, .request = request, .plan = true});
 }

@@ -48,6 +48,24 @@ void segue__render_duration(segue__buf *out, uint64_t us) {
     segue__buf_addf(out, "%.1f s", (double)us / 1e6);
 }
 
+/* "would be rejected" */
+const char *segue__render_would(segue__outcome outcome) {
+  switch (outcome) {
+  case SEGUE__APPLIED:
+    return "would be applied";
+  case SEGUE__UNCHANGED:
+    return "would do nothing";
+  case SEGUE__HELD:
+    return "would be held";
+  case SEGUE__REJECTED:
+    return "would be rejected";
+  case SEGUE__FAILED:
+    return "would fail";
+  default:
+    return "would be reverted";
+  }
+}
+
 static void generation_text(segue__buf *out, const segue__result *result) {
   if (!result->generation)
     segue__buf_adds(out, "no generation is live");
@@ -83,12 +101,12 @@ static char change_sign(segue__change_op op) {
 
 void segue__render_plan_text(segue__buf *out, const segue__result *result) {
   if (result->outcome != SEGUE__APPLIED && result->outcome != SEGUE__UNCHANGED) {
-    segue__buf_addf(out, "plan: a reload would be %s\n", segue__outcome_name(result->outcome));
+    segue__buf_addf(out, "plan: the reload %s\n", segue__render_would(result->outcome));
     errors_text(out, result, "");
     return;
   }
   if (result->outcome == SEGUE__UNCHANGED) {
-    segue__buf_adds(out, "plan: nothing has changed, a reload would do nothing\n");
+    segue__buf_adds(out, "plan: nothing has changed, the reload would do nothing\n");
     return;
   }
   segue__buf_addf(out, "plan: %zu change%s, %zu module%s\n", result->changes.total,
@@ -112,6 +130,22 @@ void segue__render_plan_text(segue__buf *out, const segue__result *result) {
     segue__buf_addc(out, '\n');
   }
   errors_text(out, result, "warning: ");
+  segue__render_untried_text(out, result);
+}
+
+void segue__render_untried_text(segue__buf *out, const segue__result *result) {
+  for (size_t i = 0; i < result->untried_count; i++)
+    segue__buf_addf(out, "%s%s", i ? "; " : "not tried: ", result->untried[i]);
+  if (result->untried_count) segue__buf_addc(out, '\n');
+}
+
+static void untried_json(segue__buf *out, const segue__result *result) {
+  segue__buf_adds(out, ",\"not_tried\":[");
+  for (size_t i = 0; i < result->untried_count; i++) {
+    if (i) segue__buf_addc(out, ',');
+    segue__json_string(out, result->untried[i], strlen(result->untried[i]));
+  }
+  segue__buf_addc(out, ']');
 }
 
 void segue__render_result_json(segue__buf *out, const segue__result *result, bool detail) {
@@ -142,6 +176,7 @@ void segue__render_result_json(segue__buf *out, const segue__result *result, boo
   if (detail) {
     steps_json(out, result);
     changes_json(out, result);
+    if (result->plan_only) untried_json(out, result);
   }
   segue__buf_addc(out, '}');
 }

@@ -13,6 +13,10 @@ int segue__render_status(segue__outcome outcome);
 
 /* "applied: generation 3 is live (reload 7, 1.2 ms)" and a line for each error. */
 void segue__render_result_text(segue__buf *out, const segue__result *result);
+/* "would be rejected", "would fail" ... */
+const char *segue__render_would(segue__outcome outcome);
+/* Of a plan: "not tried: start front; confirm by the probe", a line; nothing where that is all. */
+void segue__render_untried_text(segue__buf *out, const segue__result *result);
 /* What a reload would do, step by step and change by change. */
 void segue__render_plan_text(segue__buf *out, const segue__result *result);
 /* detail: with steps and changes. */

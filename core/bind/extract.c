@@ -417,6 +417,7 @@ int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue_
   TAKE(reload_ms);
   TAKE(confirm_hold_ms);
   TAKE(confirm_within_ms);
+  TAKE(confirm_failures);
   TAKE(threads);
   TAKE(history_reloads);
   TAKE(history_generations);

@@ -1,21 +1,26 @@
 /* SPDX-License-Identifier: MIT
  *
- * `segue check`, and `segue plan` where no daemon runs: an engine of one's own that is asked for
- * the plan of its first load. It opens no listener and no state folder, so it is safe beside a
- * daemon that serves the same policy.
+ * `segue check`, and `segue plan` where no daemon runs: an engine of its own that makes the plan of
+ * its first load, up to and with prepare. It opens no listener and no state folder, so it is safe
+ * beside a daemon that serves the same policy.
  */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include "../admin/admin.h"
 #include "../admin/render.h"
 #include "../bind/loader.h"
+#include "../bind/modules.h"
+#include "../ingress/ingress.h"
 #include "../instance/instance.h"
 #include "../instance/scripts.h"
 #include "budget.h"
 #include "cli.h"
 #include "sink.h"
+
+enum { GRACE_MS = 3000 };
 
 typedef struct trial {
   const segue__cli *cli;
@@ -28,11 +33,15 @@ typedef struct trial {
   char *lua_dir, *plugin_dir;
   segue__c_modules modules;
   segue__module_kind kinds[2];
+  segue__gates *gates;
+  segue__ingress *ingress; /* only its data threads: modules in Lua are built on them */
+  segue__lua_modules *lua_modules;
   segue__engine *engine;
   segue__waiter waiter;
   segue__result *result;
   int status;
-  bool engine_stopped, lua_closed;
+  bool closed; /* what is being closed */
+  bool lost;   /* a data thread runs code of a module that does not come back */
 } trial;
 
 static void on_log(void *data, const segue__log_entry *entry) {
@@ -61,14 +70,66 @@ static void on_outcome(segue__waiter *waiter, int status, segue__result *result)
   t->result = result ? segue__result_ref(result) : NULL;
 }
 
+static size_t lane_count(void *data) {
+  segue__lanes lanes = segue__ingress_lanes(((trial *)data)->ingress);
+  return lanes.count(lanes.data);
+}
+
+static segue__loop *lane_loop(void *data, size_t index) {
+  segue__lanes lanes = segue__ingress_lanes(((trial *)data)->ingress);
+  return lanes.loop(lanes.data, index);
+}
+
+/* Nothing is live, so nobody takes what a module writes or counts. */
+static int write_log(void *data, const segue_log_entry *entry) {
+  (void)data, (void)entry;
+  return 0;
+}
+
+static int record_figure(void *data, segue_figure figure, const char *series, double value) {
+  (void)data, (void)figure, (void)series, (void)value;
+  return 0;
+}
+
+static void on_lost(void *data, size_t lane, const char *module, uint64_t silent_ms) {
+  trial *t = data;
+  (void)module, (void)silent_ms; /* the error of the plan names it */
+  if (!t->lost) segue__loop_keep(t->loop);
+  t->lost = true;
+  segue__lua_modules_forsake(t->lua_modules, lane);
+}
+
+static int open_modules(trial *t, const segue__lua_services *services) {
+  segue__ingress_options ingress = {
+      .size = sizeof ingress,
+      .loop = t->loop,
+      .log = &t->log,
+      .gates = t->gates,
+      .write_log = write_log,
+      .on_lost = on_lost,
+      .data = t,
+  };
+  segue__lua_modules_options options = {.size = sizeof options,
+                                        .loop = t->loop,
+                                        .log = &t->log,
+                                        .lua_dir = t->lua_dir,
+                                        .signal = segue__budget_signal(),
+                                        .lanes = {lane_count, lane_loop, t},
+                                        .services = *services};
+  int rc = segue__ingress_new(&t->ingress, &ingress);
+  return rc ? rc : segue__lua_modules_new(&t->lua_modules, &options);
+}
+
 static int open_lua(trial *t, segue_error *err) {
+  const segue__lua_services services = {write_log, record_figure, t};
   int rc = segue__scripts_find(t->cli->lua_dir, &t->lua_dir, err);
   if (rc == 0) rc = segue__plugin_dir_find(&t->plugin_dir, err);
   if (rc == 0) rc = segue__plugins_new(&t->modules.plugins);
+  if (rc == 0) rc = open_modules(t, &services);
   if (rc < 0) return rc;
   t->modules.folder = t->plugin_dir;
   t->kinds[0] = segue__module_kind_c(&t->modules);
-  t->kinds[1] = segue__module_kind_lua(NULL);
+  t->kinds[1] = segue__module_kind_lua(t->lua_modules);
   segue__lua_options options = {
       .size = sizeof options,
       .lua_dir = t->lua_dir,
@@ -76,8 +137,13 @@ static int open_lua(trial *t, segue_error *err) {
       .load_cpu_ms = SEGUE__POLICY_LOAD_MS,
       .kinds = t->kinds,
       .kind_count = sizeof t->kinds / sizeof *t->kinds,
+      .services = services,
   };
   return segue__lua_loader_new(&t->lua, t->loop, &t->log, segue__os_default(), &options);
+}
+
+static int rehearse(void *data, const segue__policy *next, segue__errors *errors) {
+  return segue__ingress_rehearse(((trial *)data)->ingress, next, errors);
 }
 
 static int open_all(trial *t, segue_error *err) {
@@ -86,46 +152,59 @@ static int open_all(trial *t, segue_error *err) {
       .loader = {.load = load_policy, .data = t},
       .policy_path = t->cli->policy,
       .log = &t->log,
+      .triggers = {.rehearse = rehearse, .data = t},
   };
   int rc = segue__loop_open_uv(&t->loop, &t->uv);
   if (rc == 0) rc = segue__publication_new(&t->publication);
+  if (rc == 0) rc = segue__gates_new(&t->gates);
   if (rc == 0) rc = open_lua(t, err);
   options.loop = t->loop;
   options.publication = t->publication;
+  options.gates = t->gates;
   if (rc == 0) rc = segue__engine_new(&t->engine, &options);
   return rc;
 }
 
-static void on_engine_stopped(void *data) {
-  ((trial *)data)->engine_stopped = true;
+static void on_closed(void *data) {
+  ((trial *)data)->closed = true;
 }
 
-static void on_lua_closed(void *data) {
-  ((trial *)data)->lua_closed = true;
+static void wait_closed(trial *t) {
+  while (!t->closed)
+    uv_run(&t->uv, UV_RUN_ONCE);
+  t->closed = false;
 }
 
+/* The order of an instance. What a lost data thread may still use stays. */
 static void close_all(trial *t) {
+  segue__ingress_close(t->ingress, GRACE_MS, on_closed, t);
+  wait_closed(t);
   if (t->engine) {
-    segue__engine_stop(t->engine, on_engine_stopped, t);
-    while (!t->engine_stopped)
-      uv_run(&t->uv, UV_RUN_ONCE);
+    segue__engine_stop(t->engine, on_closed, t);
+    wait_closed(t);
     segue__engine_free(t->engine);
   }
-  segue__lua_loader_close(t->lua, on_lua_closed, t);
-  while (!t->lua_closed)
-    uv_run(&t->uv, UV_RUN_ONCE);
+  segue__lua_modules_close(t->lua_modules, on_closed, t);
+  wait_closed(t);
+  segue__lua_loader_close(t->lua, on_closed, t);
+  wait_closed(t);
+  segue__ingress_free(t->ingress, on_closed, t);
+  wait_closed(t);
+  if (t->lost) return;
   segue__plugins_free(t->modules.plugins);
   segue__free(t->plugin_dir);
   segue__free(t->lua_dir);
   if (t->loop) segue__loop_close(t->loop, NULL, NULL);
   uv_run(&t->uv, UV_RUN_DEFAULT);
+  segue__gates_unref(t->gates);
   segue__publication_free(t->publication);
   uv_loop_close(&t->uv);
 }
 
 /* 0 with t->result, or a negative code with err. */
 static int judge(trial *t, segue_error *err) {
-  segue__request request = {.trigger = SEGUE__BY_START, .cause = "check", .plan_only = true};
+  segue__request request = {
+      .trigger = SEGUE__BY_START, .cause = "check", .plan_only = true, .rehearse = true};
   t->waiter = (segue__waiter){.cb = on_outcome, .data = t};
   t->status = 1;
   segue__error_set(err, 0, "%s", "");
@@ -155,16 +234,18 @@ static int plan_code(const segue__result *result) {
 
 static void check_text(segue__buf *out, const trial *t) {
   const segue__result *result = t->result;
-  if (plan_code(result) == SEGUE__EXIT_OK)
+  int code = plan_code(result);
+  if (code == SEGUE__EXIT_OK)
     segue__buf_addf(out, "good: %s and its configuration\n", t->cli->policy);
   else
-    segue__buf_addf(out, "%s: %s %s\n", segue__outcome_name(result->outcome), t->cli->policy,
-                    plan_code(result) == SEGUE__EXIT_FAILED ? "could not be judged"
-                                                            : "must not go live");
+    segue__buf_addf(out, "%s: %s and its configuration %s\n", segue__outcome_name(result->outcome),
+                    t->cli->policy,
+                    code == SEGUE__EXIT_FAILED ? "could not be tried" : "must not go live");
   for (size_t i = 0; i < result->errors.count; i++) {
     segue__render_error_text(out, &result->errors.items[i]);
     segue__buf_addc(out, '\n');
   }
+  segue__render_untried_text(out, result);
 }
 
 static int try_it(const segue__cli *cli, void (*text)(segue__buf *out, const trial *t)) {
@@ -193,7 +274,9 @@ static int try_it(const segue__cli *cli, void (*text)(segue__buf *out, const tri
   }
   segue__result_unref(t.result);
   close_all(&t);
-  return segue__cli_print(rc, &out);
+  rc = segue__cli_print(rc, &out);
+  if (t.lost) _exit(rc);
+  return rc;
 }
 
 int segue__cli_check(const segue__cli *cli) {

@@ -323,11 +323,26 @@ static int start_scribe(segue__ingress *ingress, segue_error *err) {
   return 0;
 }
 
+static bool wants_lanes(const segue__module_spec *spec) {
+  return spec->listen.url_count || spec->on_lanes;
+}
+
+int segue__ingress_rehearse(segue__ingress *ingress, const segue__policy *next,
+                            segue__errors *errors) {
+  segue_error err = {0};
+  int rc = ingress->closing ? segue__error_set(&err, SEGUE_ECLOSED, "the instance shuts down") : 0;
+  for (size_t i = 0; i < next->module_count && rc == 0; i++)
+    if (wants_lanes(&next->modules[i]) && !ingress->lane_count)
+      rc = start_lanes(ingress, next, &err);
+  if (rc < 0) segue__errors_add(errors, &err);
+  return rc;
+}
+
 static int stage_module(segue__ingress *ingress, const segue__policy *next,
                         const segue__module_spec *spec, segue_error *err) {
   const segue__listen_spec *listen = &spec->listen;
   segue__access_log *log = NULL;
-  int rc = listen->url_count || spec->on_lanes ? start_lanes(ingress, next, err) : 0;
+  int rc = wants_lanes(spec) ? start_lanes(ingress, next, err) : 0;
   if (rc == 0 && listen->url_count && listen->access.on) {
     rc = start_scribe(ingress, err);
     if (rc == 0) rc = segue__access_log_new(&log, ingress->scribe, &listen->access, err);

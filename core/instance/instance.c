@@ -238,6 +238,11 @@ static int stage(void *data, const segue__policy *next, segue__errors *errors) {
   return rc;
 }
 
+static int rehearse(void *data, const segue__policy *next, segue__errors *errors) {
+  const segue *s = data;
+  return s->ingress ? segue__ingress_rehearse(s->ingress, next, errors) : 0;
+}
+
 static void flip(void *data, bool back) {
   const segue *s = data;
   if (s->ingress) segue__ingress_flip(s->ingress, back);
@@ -352,7 +357,12 @@ static int open_engine(segue *s, segue_error *error) {
       .publication = s->publication,
       .gates = s->gates,
       .services = &s->services,
-      .triggers = {.stage = stage, .flip = flip, .settle = settle, .discard = discard, .data = s},
+      .triggers = {.stage = stage,
+                   .rehearse = rehearse,
+                   .flip = flip,
+                   .settle = settle,
+                   .discard = discard,
+                   .data = s},
   };
   int rc = 0;
   if (s->options.policy) {

@@ -60,18 +60,21 @@ static int fault_at(const char *phase, size_t number) {
 
 static int stage(segue__txn *txn) {
   const segue__triggers_ops *triggers = &txn->engine->options.triggers;
-  if (!triggers->stage || txn->policy == txn->engine->policy) return 0;
+  bool plan = txn->run->plan_only;
+  int (*open)(void *, const segue__policy *, segue__errors *) =
+      plan ? triggers->rehearse : triggers->stage;
+  if (!open || txn->policy == txn->engine->policy) return 0;
   size_t before = txn->result->errors.count;
   segue__errors errors;
   segue__errors_init(&errors);
-  int rc = triggers->stage(triggers->data, txn->policy, &errors);
+  int rc = open(triggers->data, txn->policy, &errors);
   segue__txn_fail_with(txn, &errors, "triggers");
   segue__errors_deinit(&errors);
   if (rc < 0 && txn->result->errors.count == before)
     step_failed(txn, rc, "triggers");
   else if (rc < 0)
     segue__txn_step_end(txn, NULL);
-  if (rc < 0) return rc;
+  if (rc < 0 || plan) return rc;
   txn->staged = true;
   return segue__undo_push(txn, SEGUE__UNDO_STAGE, NULL);
 }

@@ -41,6 +41,11 @@ void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data) {
     probe(txn);
 }
 
+/* The policy says how many refusals in a row are enough. */
+static bool gives_up(const segue__txn *txn) {
+  return txn->policy->confirm_failures && txn->probe_failures >= txn->policy->confirm_failures;
+}
+
 static void not_confirmed(segue__txn *txn, const segue_error *why) {
   segue_error error;
   if (txn->engine->stopping)
@@ -54,6 +59,12 @@ static void not_confirmed(segue__txn *txn, const segue_error *why) {
     segue__error_set(&error, SEGUE_EPROBE,
                      "nobody confirmed the new generation within %llu ms: segue confirm does",
                      (unsigned long long)txn->policy->confirm_within_ms);
+  else if (gives_up(txn))
+    segue__error_set(&error, SEGUE_EPROBE,
+                     "the new generation was not healthy: its probe failed %llu times in a "
+                     "row%s%.400s",
+                     (unsigned long long)txn->probe_failures, why ? ": " : "",
+                     why ? why->message : "");
   else
     segue__error_set(&error, SEGUE_EPROBE,
                      "the new generation was not healthy within %llu ms%s%.400s",
@@ -138,12 +149,13 @@ static void probed(segue_op *op, int status, const segue_error *error) {
   if (status < 0) txn->unhealthy = why;
   if (status == 0 && !txn->healthy) txn->healthy_since_ms = now;
   txn->healthy = status == 0;
+  txn->probe_failures = status < 0 ? txn->probe_failures + 1 : 0;
   if (decided(txn)) return;
   if (txn->healthy && now - txn->healthy_since_ms >= hold) {
     confirmed(txn);
     return;
   }
-  if (now >= txn->confirm_until_ms) {
+  if (now >= txn->confirm_until_ms || gives_up(txn)) {
     not_confirmed(txn, status < 0 ? &why : NULL);
     return;
   }

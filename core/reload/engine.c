@@ -128,6 +128,7 @@ static void merge_request(segue__engine *engine, segue__run *run, const segue__r
   else
     run->joined++;
   run->force |= request->force;
+  run->rehearse |= request->rehearse;
   run->pull |= !request->as_held && request->trigger != SEGUE__BY_WATCH;
   run->unconditional |= !request->if_match;
   if (!automatic[request->trigger] && !run->explicit_) {
@@ -379,6 +380,9 @@ void segue__engine_notify(segue__engine *engine, const segue__result *result, se
 static void module_entered(void *data, const char *name, uint64_t generation,
                            segue__module_state state) {
   const segue__engine *engine = data;
+  const segue__txn *txn = engine->txn;
+  /* Nobody is to believe that a generation comes which is only planned. */
+  if (txn && txn->run->plan_only && txn->next && txn->next->generation == generation) return;
   for (segue__observer *o = engine->observers, *next; o; o = next) {
     next = o->next;
     if (o->on_module) o->on_module(o, name, generation, state);

@@ -89,9 +89,11 @@ typedef struct segue__result {
   int refs;
   uint64_t id;    /* 1, 2, 3 ... within the life of the daemon */
   bool plan_only; /* nothing was done */
-  size_t away;    /* sources that were away: what they had delivered before was used */
-  bool skipped;   /* automatic, and this input was refused before: nothing ran */
-  bool deferred;  /* the policy put it off: it will run later */
+  char **untried; /* of a plan that prepared what it plans: what a reload would do after that */
+  size_t untried_count;
+  size_t away;   /* sources that were away: what they had delivered before was used */
+  bool skipped;  /* automatic, and this input was refused before: nothing ran */
+  bool deferred; /* the policy put it off: it will run later */
   bool undo_failed;
   bool forced;         /* it ran even if nothing had changed */
   bool unconfirmed;    /* it waits to be confirmed: what comes of it is not known yet */
@@ -122,6 +124,7 @@ typedef struct segue__request {
   const char *cause;  /* copied */
   bool force;         /* run even if nothing changed */
   bool plan_only;     /* stop after plan, do nothing */
+  bool rehearse;      /* of a plan: prepares everything too, and takes it down again */
   bool accept_shrink; /* guards let it through, in the run that the waiter waits for, and only
                        * while it does */
   bool as_held;       /* take what asynchronous sources delivered last, do not ask them; so does a
@@ -202,6 +205,9 @@ void segue__engine_unobserve(segue__engine *engine, segue__observer *observer);
  * live set and closes what is gone; discard undoes stage. */
 typedef struct segue__triggers_ops {
   int (*stage)(void *data, const segue__policy *next, segue__errors *errors);
+  /* For a plan, instead of stage: what the modules of `next` need before they can prepare, and no
+   * listener. NULL allowed. */
+  int (*rehearse)(void *data, const segue__policy *next, segue__errors *errors);
   /* Of what was staged, before it settles: the next generation is live; back: it no longer is. NULL
    * allowed. */
   void (*flip)(void *data, bool back);

@@ -108,7 +108,8 @@ struct segue__policy {
   uint64_t collect_ms, check_ms, reload_ms; /* phase deadlines; defaults 30 s, 5 s, 10 min */
   bool confirm;                             /* the fields below count */
   uint64_t confirm_hold_ms, confirm_within_ms;
-  bool confirm_by_operator; /* a person confirms; the probe is not asked */
+  uint64_t confirm_failures; /* of the probe in a row: reverted without waiting; 0: any number */
+  bool confirm_by_operator;  /* a person confirms; the probe is not asked */
   uint64_t history_reloads, history_generations, history_age_ms, history_bytes; /* 0: default */
   uint64_t last_good_age_ms; /* what is older is not served by a start; 0: any age will do */
   bool has_check, has_reload, has_probe, has_strategy; /* which hooks the policy has */

@@ -79,6 +79,9 @@ void segue__result_unref(segue__result *result) {
   for (size_t i = 0; i < result->changes.count; i++)
     segue__free(result->change_texts[i]);
   segue__free(result->change_texts);
+  for (size_t i = 0; i < result->untried_count; i++)
+    segue__free(result->untried[i]);
+  segue__free(result->untried);
   segue__changes_deinit(&result->changes);
   segue__free(result);
 }

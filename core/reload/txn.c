@@ -19,6 +19,7 @@ static void judge_timeout(segue__timer *timer);
 static void check_by_policy(segue__txn *txn);
 static void checked(segue_op *op, int status, const segue_error *error);
 static void plan(segue__txn *txn);
+static void rehearsed(void *data, int status, const segue_error *error);
 static void act(segue__txn *txn);
 static void hook_returned(segue_op *op, int status, const segue_error *error);
 static void conclude(segue__txn *txn);
@@ -416,11 +417,24 @@ static void plan(segue__txn *txn) {
   if (rc < 0) {
     fail(txn, rc, "plan");
     conclude(txn);
-  } else if (txn->run->plan_only) {
-    end(txn, SEGUE__APPLIED);
-  } else {
+  } else if (!txn->run->plan_only) {
     act(txn);
+  } else if (txn->run->rehearse) {
+    segue__txn_prepare(txn, rehearsed, txn);
+  } else {
+    end(txn, SEGUE__APPLIED);
   }
+}
+
+/* A plan has built what a reload would build, by the same code, and takes it down again: prepare
+ * takes nothing that only one can have. What a reload does afterwards cannot be tried beside what
+ * runs, so the plan names it. */
+static void rehearsed(void *data, int status, const segue_error *error) {
+  segue__txn *txn = data;
+  (void)error; /* segue__txn_step_end has kept it */
+  int rc = status < 0 ? 0 : segue__untried_list(txn);
+  if (rc < 0) fail(txn, rc, "plan");
+  conclude(txn);
 }
 
 /* ---- Prepare, commit, confirm: by default or by the policy's hook ---- */
@@ -694,7 +708,9 @@ static segue__outcome outcome_of(const segue__txn *txn) {
 static void undone_and_told(segue__txn *txn, const segue_error *error) {
   if (error) txn->engine->tick_failed = true; /* it is tried again */
   if (error && txn->failure.code != SEGUE_ERECORD) segue__txn_tell(txn, error);
-  end(txn, txn->run->put_off && !txn->failed ? SEGUE__UNCHANGED : outcome_of(txn));
+  segue__outcome good = txn->run->plan_only ? SEGUE__APPLIED : SEGUE__UNCHANGED;
+  bool planned = txn->run->plan_only || txn->run->put_off;
+  end(txn, planned && !txn->failed ? good : outcome_of(txn));
 }
 
 static void undone(segue__txn *txn) {

@@ -12,6 +12,7 @@
  *   plan.c     old and new -> ordered steps
  *   commit.c   prepare, commit, and the undo log
  *   byhand.c   what a policy does with modules one by one
+ *   untried.c  what a plan leaves out
  *   kept.c     what sources delivered, among the files of a generation
  *   sources.c  what is known of each source
  *   feed.c     the life of sources that are asked over a network: pulls, watches, back-off
@@ -37,7 +38,7 @@ typedef struct segue__run {
   size_t joined;      /* triggers that came after the first */
   bool explicit_;     /* somebody asked by name: no debounce */
   bool unconditional; /* at least one trigger without If-Match */
-  bool force, plan_only, put_off;
+  bool force, plan_only, rehearse, put_off;
   bool accept_shrink;  /* guards let it through: somebody who still waits says so */
   bool pull;           /* asynchronous sources are asked; else what they delivered last is taken */
   segue__files *files; /* a replay of these; NULL: of what the sources say */
@@ -236,6 +237,7 @@ struct segue__txn {
   int decision; /* of an operator: segue__decision; 0: none */
   char decided_by[128];
   uint64_t confirm_until_ms, healthy_since_ms;
+  uint64_t probe_failures; /* in a row */
   bool healthy;
   segue_error unhealthy; /* what counts of what the probe said; code 0: nothing yet */
 
@@ -403,6 +405,9 @@ int segue__plan_make(segue__txn *txn);
  * *at is a module on it. */
 segue__action segue__action_of(segue__replace replace);
 int segue__plan_order(const segue__module_spec *modules, size_t count, size_t *order, size_t *at);
+
+/* untried.c: lists in the result what comes after prepare. */
+int segue__untried_list(segue__txn *txn);
 
 /* commit.c: each ends by txn->step_cb */
 void segue__prepare_run(segue__txn *txn);

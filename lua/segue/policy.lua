@@ -46,7 +46,7 @@ local debounce_keys = { min = "duration", max = "duration" }
 local timeout_keys = { collect = "duration", check = "duration", reload = "duration" }
 local schema_keys = { path = "text", formats = { "assert", "ignore" }, defaults = "boolean",
   with = "table" }
-local confirm_keys = { hold = "duration", within = "duration", probe = "probe",
+local confirm_keys = { hold = "duration", within = "duration", probe = "probe", failures = "count",
   by = { "probe", "operator" } }
 local history_keys = { reloads = "count", generations = "count", age = "duration",
   max_bytes = "count" }
@@ -306,6 +306,7 @@ function Judge:confirm(confirm, result)
   if not self:keys(plain, confirm_keys, "confirm") then return end
   result.confirm = true
   result.confirm_hold_ms = ms_of(confirm, "hold") or 0
+  result.confirm_failures = confirm.failures or 0
   local by_operator = confirm.by == "operator"
   result.confirm_by_operator = by_operator
   result.confirm_within_ms = ms_of(confirm, "within") or (by_operator and 600000 or 10000)
@@ -314,6 +315,9 @@ function Judge:confirm(confirm, result)
       .. "leave one of them out", "confirm.probe")
   elseif by_operator and confirm.hold ~= nil then
     self:problem('confirm: hold is for probes: leave it out where by = "operator"', "confirm.hold")
+  elseif by_operator and confirm.failures ~= nil then
+    self:problem('confirm: failures is for probes: leave it out where by = "operator"',
+      "confirm.failures")
   elseif confirm.probe == nil and not by_operator then
     self:problem("confirm has no probe: give it a function that says whether all is well, or "
       .. 'by = "operator"', "confirm")

@@ -73,6 +73,7 @@
 ---@field by? "probe"|"operator" who confirms; operator: segue confirm
 ---@field hold? segue.Duration how long the probe must stay good
 ---@field within? segue.Duration else everything is undone
+---@field failures? integer refusals of the probe in a row after which everything is undone at once
 
 ---@class segue.Module
 ---@field kind "c"|"lua"

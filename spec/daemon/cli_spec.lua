@@ -414,7 +414,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
       d.dir:save("config.yaml", "bad: 2\n")
       local p = d:cli "plan"
       assert.equal(3, p.code)
-      assert.matches("would be rejected", p.stdout)
+      assert.matches("^plan: the reload would be rejected\n", p.stdout)
       assert.matches("bad is set", p.stdout)
     end)
   end)

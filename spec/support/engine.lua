@@ -202,17 +202,26 @@ function Waiter:plan()
   end
   return table.concat(words, " ")
 end
+--- What a plan has not tried.
+function Waiter:untried()
+  local words = {}
+  for i = 0, tonumber(self.c.result.untried_count) - 1 do
+    words[#words + 1] = C.str(self.c.result.untried[i])
+  end
+  return table.concat(words, "; ")
+end
 function Waiter:why(i) return C.str(self.c.result.steps[i or 0].why) end
 
---- Requests a reload; options: trigger (default "http"), cause, force, plan, if_match, fail_at (the
---- allocation that fails), fail_for (how many fail from there on), or fail_seed and fail_one_in
---- (random bursts).
+--- Requests a reload; options: trigger (default "http"), cause, force, plan (true: as the command
+--- makes it; "look": it prepares nothing), if_match, fail_at (the allocation that fails), fail_for
+--- (how many fail from there on), or fail_seed and fail_one_in (random bursts).
 function Engine:reload(options)
   options = options or {}
   local request = ffi.new("segue__request")
   request.trigger = triggers[options.trigger or "http"]
   request.cause = options.cause
-  request.force, request.plan_only = options.force or false, options.plan or false
+  request.force, request.plan_only = options.force or false, options.plan ~= nil
+  request.rehearse = options.plan == true
   request.accept_shrink = options.accept_shrink or false
   request.if_match = options.if_match
   local w = setmetatable({ c = C.scripted_waiter_new() }, Waiter)

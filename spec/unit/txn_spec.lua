@@ -200,6 +200,76 @@ describe("a transaction", function()
       assert.equal(2, done:generation())
     end)
 
+    it("prepares what it plans, and takes that down again", function()
+      e = engine.started { modules = { { "m" }, { "n", config = "n" } } }
+      e:write("a.yaml", "x: 2")
+      local w = e:reload { plan = true }
+      e:step()
+      assert.equal("applied", w:outcome())
+      assert.equal("m=handover n=keep", w:plan())
+      assert.equal("start m", w:untried())
+      local deeds = e:journal():gsub("#[^\n]+\n", "")
+      assert.equal("m.prepare 2\nm.destroy 2\n", deeds)
+      assert.equal("1", e:value("x"))
+      assert.equal(1, e:status("m").generation)
+      assert.equal(1, e.triggers.stages) -- by the start
+      assert.equal("m=open n=open", e:gates())
+      assert.equal(2, tonumber(e.world.instances))
+    end)
+
+    it("prepares nothing for who only looks", function()
+      e = engine.started { modules = { { "m" } } }
+      e:write("a.yaml", "x: 2")
+      local w = e:reload { plan = "look" }
+      e:step()
+      assert.equal("m=handover", w:plan())
+      assert.falsy(e:journal():find("m.prepare", 1, true))
+    end)
+
+    it("ends as the reload does where a module does not prepare", function()
+      for _, deed in ipairs { engine.FAIL, engine.REFUSE } do
+        e = engine.started { modules = { { "a" }, { "m" } } }
+        e:write("a.yaml", "x: 2")
+        e:deed("m", "prepare", deed)
+        local plan, reload = e:reload { plan = true }, e:reload()
+        e:step()
+        assert.equal(deed == engine.FAIL and "failed" or "rejected", plan:outcome())
+        assert.equal(reload:outcome(), plan:outcome())
+        assert.equal(reload:error().text, plan:error().text)
+        assert.equal("", plan:untried())
+        assert.equal(2, tonumber(e.world.instances))
+        e:close()
+        e = nil
+      end
+    end)
+
+    it("lists every step that it leaves out", function()
+      e = engine.started { modules = { { "a", config = "x" }, { "b", "restart" }, { "c" } } }
+      e:set_policy { reload = "prepare commit confirm", probe = engine.OK,
+        modules = { { "a", config = "x" }, { "b", "restart" }, { "d" } } }
+      e:write("a.yaml", "x: 1\ny: 1\n")
+      local w = e:reload { plan = true }
+      e:step()
+      assert.equal("run the policy's reload; restart b; start d; stop c; confirm by the probe",
+        w:untried())
+      assert.falsy(e:journal():find("script", 1, true))
+    end)
+
+    it("ends while the engine stops", function()
+      e = engine.started { modules = { { "m" } } }
+      e:deed("m", "prepare", engine.LATER)
+      e:write("a.yaml", "x: 2")
+      local w = e:reload { plan = true }
+      e:step()
+      assert.equal("nothing yet", w:outcome())
+      local stopped = e:stop()
+      e:step()
+      C.scripted_finish(e:module("m"), engine.verbs.prepare, 0)
+      e:step()
+      assert.is_true(w:answered())
+      assert.is_true(stopped[0])
+    end)
+
     it("adds and removes modules", function()
       e = engine.started { modules = { { "a" }, { "b" } } }
       e:set_policy { modules = { { "b" }, { "c" } } }

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What a plan leaves out: the steps of a reload that come after prepare, each as a few words. A
+ * plan that is good says so only as far as it went.
+ */
+#include <uv.h>
+
+#include "txn.h"
+
+/* The list has room for all that segue__untried_list adds. */
+static void add(segue__txn *txn, int *rc, const char *what, const char *module) {
+  segue__result *result = txn->result;
+  segue__buf text;
+  segue__buf_init(&text);
+  segue__buf_addf(&text, "%s%s%s", what, *module ? " " : "", module);
+  char *copy = text.failed ? NULL : segue__strdup(text.data);
+  segue__buf_deinit(&text);
+  if (copy)
+    result->untried[result->untried_count++] = copy;
+  else
+    *rc = UV_ENOMEM;
+}
+
+static bool has_listeners(const segue__policy *policy) {
+  for (size_t i = 0; i < policy->trigger_count; i++)
+    if (policy->triggers[i].type == SEGUE__TRIGGER_HTTP) return true;
+  for (size_t i = 0; i < policy->module_count; i++)
+    if (policy->modules[i].listen.url_count) return true;
+  return false;
+}
+
+int segue__untried_list(segue__txn *txn) {
+  static const char *const words[] = {[SEGUE__ACTION_ADD] = "start",
+                                      [SEGUE__ACTION_SWAP] = "start",
+                                      [SEGUE__ACTION_HANDOVER] = "start",
+                                      [SEGUE__ACTION_RESTART] = "restart",
+                                      [SEGUE__ACTION_REMOVE] = "stop"};
+  const segue__policy *policy = txn->policy;
+  segue__result *result = txn->result;
+  int rc = 0;
+  result->untried = segue__calloc(txn->step_count + 3, sizeof *result->untried);
+  if (!result->untried) return UV_ENOMEM;
+  if (policy != txn->engine->policy && has_listeners(policy))
+    add(txn, &rc, "open the listeners", "");
+  if (policy->has_reload) add(txn, &rc, "run the policy's reload", "");
+  for (size_t i = 0; i < txn->step_count; i++)
+    if (txn->steps[i].action != SEGUE__ACTION_KEEP)
+      add(txn, &rc, words[txn->steps[i].action], result->steps[i].module);
+  if (segue__hold_asks_operator(txn)) add(txn, &rc, "confirm by an operator", "");
+  if (segue__hold_asks_probe(txn)) add(txn, &rc, "confirm by the probe", "");
+  return rc;
+}
