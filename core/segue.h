@@ -316,8 +316,8 @@ typedef struct segue_module_ops {
   size_t size; /* sizeof(segue_module_ops) */
   /* Builds the next instance beside the live one and stores it in *instance before done. Takes no
    * exclusive resource, and makes nothing that others see: a plan prepares too, and destroys the
-   * instance without starting it. prev is NULL at the first start. Ends with SEGUE_ECONFIG where the
-   * configuration is wrong (segue_error_at): the reload is rejected, and not tried again before
+   * instance without starting it. prev is NULL at the first start. Ends with SEGUE_ECONFIG where
+   * the configuration is wrong (segue_error_at): the reload is rejected, and not tried again before
    * something changes. With any other code it has failed, and is tried again by itself. */
   void (*prepare)(void *userdata, segue_op *op, const segue_slice *next, const segue_slice *prev,
                   void **instance);
