@@ -21,7 +21,8 @@ local good_log, good_front = "log: {file: app.log, level: info}\n", "return { st
 
 local function files(case)
   return { policy = policy:gsub("@MORE@", function() return case.more or "" end),
-    files = { ["config.yaml"] = case.config or good_log, ["front.lua"] = case.front or good_front } }
+    files = { ["config.yaml"] = case.config or good_log,
+      ["front.lua"] = case.front or good_front } }
 end
 
 -- All but the line that says what it is.
@@ -78,7 +79,8 @@ describe("check, plan and run", function()
     assert.equal(0, check.code, check.output)
     assert.equal(0, plan.code, plan.output)
     local untried = "not tried: start log; start front; confirm by the probe\n"
-    assert.matches("^good: [^\n]*reload%.lua and its configuration\nnot tried: [^\n]+\n$", check.stdout)
+    assert.matches("^good: [^\n]*reload%.lua and its configuration\nnot tried: [^\n]+\n$",
+      check.stdout)
     assert.truthy(check.stdout:find(untried, 1, true), check.stdout)
     assert.truthy(plan.stdout:find("\n" .. untried, 1, true), plan.stdout)
     assert.same({ "start log", "start front", "confirm by the probe" },
