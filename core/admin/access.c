@@ -98,8 +98,8 @@ static bool within_rate(segue__admin *admin, segue__http_request *request,
   if (!wait) return true;
   admin->refusals.rate++;
   if (first)
-    segue__log(admin->log, SEGUE__WARN, "audit", "asks too often, and is told to wait", "peer", 's',
-               request->peer, "path", 's', request->path, NULL);
+    segue__log(admin->log, SEGUE__WARN, "audit", "sends too many requests and gets 429", "peer",
+               's', request->peer, "path", 's', request->path, NULL);
   snprintf(header, sizeof header, "Retry-After: %" PRIu64 "\r\n", (wait + 999) / 1000);
   segue__answer_error(request, 429, header, "too many requests: ask again in %" PRIu64 " s",
                       (wait + 999) / 1000);
@@ -245,10 +245,9 @@ static void on_crowd(void *data, const char *peer) {
   r->connections++;
   if (r->connections > 1 && now - r->crowd_told_ms < CROWD_TOLD_MS) return;
   r->crowd_told_ms = now;
-  segue__log(admin->log, SEGUE__WARN, "http",
-             "there are too many connections: more are told to come again (503)", "limit", 'u',
-             (uint64_t)admin->connections_max, "refused", 'u', r->connections, "peer", 's', peer,
-             NULL);
+  segue__log(admin->log, SEGUE__WARN, "http", "there are too many connections: new ones get 503",
+             "limit", 'u', (uint64_t)admin->connections_max, "refused", 'u', r->connections, "peer",
+             's', peer, NULL);
 }
 
 void segue__access_watch(segue__admin *admin) {

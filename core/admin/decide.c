@@ -24,7 +24,7 @@ static void on_frozen(void *data, int status, const segue_error *error) {
     segue__engine_hold(admin->engine, &hold);
     segue__answer_error(request, 200, NULL, "%s",
                         hold.frozen ? "frozen: nothing new goes live until unfreeze"
-                                    : "not frozen any more");
+                                    : "not frozen: reloads are allowed again");
   }
 }
 

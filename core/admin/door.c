@@ -91,8 +91,8 @@ static int check_lock(const segue__trigger_spec *trigger, const segue__http_addr
   bool locked = spec->token_count || (spec->client_ca && !spec->client_optional);
   if (address->loopback || locked) return 0;
   segue__error_set(err, SEGUE_EPOLICY,
-                   "segue.http \"%s\": others can reach this address, and whoever reaches it could "
-                   "reload: give it tokens = { { file = \"ops.token\", role = \"operate\" } } or "
+                   "segue.http \"%s\": other machines can reach this address and could reload: "
+                   "give it tokens = { { file = \"ops.token\", role = \"operate\" } } or "
                    "tls = { cert = ..., key = ..., client_ca = ... }, or listen on %s:%u",
                    trigger->address, address->text[0] == '[' ? "[::1]" : "127.0.0.1",
                    address->port);

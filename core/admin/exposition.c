@@ -112,7 +112,7 @@ static void source_metrics(segue__buf *out, const segue__engine *engine) {
   source_family(out, engine, "segue_source_stale_seconds", "gauge",
                 "How long ago it delivered last, while it is not up.", source_stale);
   source_family(out, engine, "segue_source_push", "gauge",
-                "Whether the policy wants it to push; 0: it is pulled.", source_push);
+                "1 if the strategy is push, 0 if it is pull.", source_push);
   source_family(out, engine, "segue_source_documents", "gauge", "Documents it delivered last.",
                 source_documents);
   source_family(out, engine, "segue_source_fetches_total", "counter", "Fetches.", source_fetches);
@@ -176,7 +176,7 @@ static double gate_waiting(const segue__module_status *module) {
 
 static void gate_refused(segue__buf *out, const segue__engine *engine) {
   segue__metrics_head(out, "segue_gate_refused_total", "counter",
-                      "Who wanted to pass a gate and was refused, by the reason.");
+                      "Requests refused at a gate, by reason.");
   for (size_t i = 0; i < segue__engine_module_count(engine); i++) {
     segue__module_status module;
     segue__engine_module_status(engine, i, &module);

@@ -222,7 +222,7 @@ void segue__handle_recording(segue__admin *admin, segue__http_request *request, 
   } else if (!recording->on || number > recording->count ||
              recording->count - number >= SEGUE__ENTRIES_KEPT) {
     segue__answer_error(request, 410, NULL,
-                        "what came after entry %" PRIu64 " is not kept any more: begin again",
+                        "the entries after %" PRIu64 " are not in memory: start a new recording",
                         number);
   } else {
     wait_for(admin, request);

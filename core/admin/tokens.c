@@ -27,12 +27,14 @@ static int add(segue__tokens *tokens, const segue__token_spec *spec, const char 
                uint32_t line, segue_error *err) {
   char why[128];
   if (len < SEGUE__TOKEN_MIN || len > SEGUE__TOKEN_MAX) {
-    snprintf(why, sizeof why, "a token has %d to %d characters, not %zu: openssl rand -hex 24",
+    snprintf(why, sizeof why,
+             "a token must have %d to %d characters, not %zu: create one with openssl rand -hex 24",
              SEGUE__TOKEN_MIN, SEGUE__TOKEN_MAX, len);
     return fail(spec, line, err, why);
   }
-  if (!printable(s, len)) return fail(spec, line, err, "a token is of printable ASCII, no spaces");
-  if (segue__tokens_find(tokens, s, len)) return fail(spec, line, err, "this token stands twice");
+  if (!printable(s, len))
+    return fail(spec, line, err, "a token must be printable ASCII without spaces");
+  if (segue__tokens_find(tokens, s, len)) return fail(spec, line, err, "this token occurs twice");
   if (tokens->count == SEGUE__TOKENS_MAX) return fail(spec, line, err, "there are too many tokens");
   segue__token *token = &tokens->items[tokens->count++];
   memcpy(token->bytes, s, len);
@@ -71,7 +73,7 @@ int segue__tokens_add(segue__tokens *tokens, const segue__token_spec *spec, cons
   size_t before = tokens->count;
   int rc = add_lines(tokens, spec, data, len, err);
   if (rc) return rc;
-  if (tokens->count == before) return fail(spec, 0, err, "there is no token in it");
+  if (tokens->count == before) return fail(spec, 0, err, "the file must contain a token");
   if (tokens->count == before + 1)
     snprintf(tokens->items[before].name, sizeof tokens->items[before].name, "%s", spec->name);
   return 0;

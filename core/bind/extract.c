@@ -253,7 +253,7 @@ static int resolve(lua_State *L, int index, segue__loaded *loaded, segue__policy
   const char *values[SEGUE__KIND_KEYS_MAX] = {NULL};
   int top = lua_gettop(L), rc = SEGUE_EPOLICY;
   luaL_checkstack(L, SEGUE__KIND_KEYS_MAX + 4, "a module");
-  segue__error_set(err, rc, "there is no kind of module '%s'", module->kind);
+  segue__error_set(err, rc, "the kind of a module cannot be '%s'", module->kind);
   for (size_t i = 0; i < options->kind_count; i++) {
     const segue__module_kind *kind = &options->kinds[i];
     if (strcmp(kind->name, module->kind)) continue;

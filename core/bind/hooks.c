@@ -145,7 +145,7 @@ static int reason_of(lua_State *co, struct run *run, int code, segue_error *err)
     if (found->total) return segue__error_set(err, UV_ENOMEM, "no memory for the reasons");
   }
   return segue__error_set(err, SEGUE_EPOLICY,
-                          "%s refused with a %s as its reason: return nil and a text that says why",
+                          "%s returned a %s as its reason: return nil and a text with the reason",
                           hook_name(run), luaL_typename(co, 2));
 }
 
@@ -159,7 +159,7 @@ static int decide(lua_State *co, int n, const struct run *run, segue_error *err)
   const char *answer = n >= 1 && lua_type(co, 1) == LUA_TSTRING ? lua_tostring(co, 1) : "";
   if (strcmp(answer, "push") != 0 && strcmp(answer, "pull") != 0)
     return segue__error_set(err, SEGUE_EPOLICY,
-                            "strategy answered %s for source '%s': return \"pull\" or \"push\"",
+                            "strategy returned %s for source '%s': return \"pull\" or \"push\"",
                             *answer ? answer
                             : n     ? luaL_typename(co, 1)
                                     : "nothing",
@@ -179,7 +179,7 @@ static int finish(lua_State *co, int n, void *data, segue_error *err) {
   const char *what = n ? luaL_typename(co, 1) : "nothing";
   if (refused) what = lua_isnil(co, 1) ? "nil without a reason" : "false without a reason";
   return segue__error_set(err, SEGUE_EPOLICY,
-                          "%s returned %s: return true, or nil and a text that says why not",
+                          "%s returned %s: return true, or nil and a text with the reason",
                           hook_name(run), what);
 }
 

@@ -70,7 +70,7 @@ int segue__int_new(lua_State *L) {
     push_boxed(L, value);
     return 1;
   }
-  return luaL_error(L, "segue.int wants a whole number of at most 64 bits, or a text of digits");
+  return luaL_error(L, "segue.int needs a whole number of at most 64 bits, or a text of digits");
 }
 
 /* Both operands as exact integers; false: at least one is a fraction. */

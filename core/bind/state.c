@@ -464,7 +464,7 @@ static void describe_other(lua_State *L, int index, segue_error *err) {
   int type = lua_type(L, index);
   if (type == LUA_TNIL || type == LUA_TNONE) {
     segue__error_set(err, SEGUE_EPOLICY,
-                     "error() was called with nil: give it a text that says what is wrong");
+                     "error() was called with nil: give it a text with the reason");
   } else if ((type == LUA_TTABLE || type == LUA_TUSERDATA) &&
              luaL_callmeta(L, index, "__tostring")) {
     const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "?";
@@ -472,7 +472,7 @@ static void describe_other(lua_State *L, int index, segue_error *err) {
     lua_pop(L, 1);
   } else {
     segue__error_set(err, SEGUE_EPOLICY,
-                     "error() was called with a %s: give it a text that says what is wrong",
+                     "error() was called with a %s: give it a text with the reason",
                      lua_typename(L, type));
   }
 }

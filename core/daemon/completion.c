@@ -200,7 +200,7 @@ int segue__cli_completion(const segue__cli *cli) {
     zsh(&out);
   else
     return segue__cli_fail(SEGUE__EXIT_USAGE,
-                           "segue completion wants the name of a shell, bash or zsh%s%s",
+                           "segue completion needs SHELL, which must be bash or zsh%s%s",
                            *shell ? ", not " : "", shell);
   return segue__cli_print(SEGUE__EXIT_OK, &out);
 }

@@ -79,8 +79,8 @@ static void on_start(void *data, int status, const segue_report *report) {
   }
   d->exit_code = exit_code_of(report);
   log_line(d, SEGUE_ERROR,
-           "the first load did not succeed, so there is nothing to run: mend what "
-           "is named above and start again (segue check judges it without running)");
+           "the first load did not succeed, so there is nothing to run: correct the mistakes "
+           "above and start again (segue check checks without running)");
   stop(d);
 }
 
@@ -99,7 +99,7 @@ static void on_stopped(void *data) {
   process *d = data;
   d->lost = segue__lanes_lost(d->instance) > 0;
   if (d->lost)
-    log_line(d, SEGUE_ERROR, "stopped, but for the data threads that were given up");
+    log_line(d, SEGUE_ERROR, "stopped, except for the abandoned worker threads");
   else
     log_line(d, SEGUE_INFO, "stopped");
   close_handles(d);

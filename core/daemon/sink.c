@@ -23,12 +23,13 @@ int segue__sink_init(segue__sink *sink, const segue__cli *cli) {
   *sink = (segue__sink){.colour = segue__cli_colour(2)};
   if (cli->log_level && segue__level_parse(cli->log_level, &level) < 0)
     return segue__cli_fail(SEGUE__EXIT_USAGE,
-                           "--log-level is error, warn, info or debug, not \"%s\"", cli->log_level);
+                           "--log-level LEVEL must be error, warn, info or debug, not \"%s\"",
+                           cli->log_level);
   sink->level = (segue_level)level;
   sink->json = cli->log_format && strcmp(cli->log_format, "json") == 0;
   if (cli->log_format && !sink->json && strcmp(cli->log_format, "text") != 0)
-    return segue__cli_fail(SEGUE__EXIT_USAGE, "--log-format is text or json, not \"%s\"",
-                           cli->log_format);
+    return segue__cli_fail(SEGUE__EXIT_USAGE,
+                           "--log-format FORMAT must be text or json, not \"%s\"", cli->log_format);
   return 0;
 }
 
@@ -124,8 +125,8 @@ static void tell_lost(void *data, segue__buf *out, uint64_t count, int error) {
   segue_log_entry entry = {
       .level = SEGUE_WARN,
       .group = "segue",
-      .message = error ? "log lines were lost: standard error could not be written"
-                       : "log lines were dropped: whoever reads standard error is too slow",
+      .message = error ? "log lines were lost: cannot write standard error"
+                       : "log lines were dropped: the reader of standard error is too slow",
       .fields = fields,
       .field_count = error ? 2 : 1,
   };

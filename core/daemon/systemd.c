@@ -44,7 +44,7 @@ static void tell(segue__systemd *s, const char *text, bool keep) {
   } else if (rc < 0 && rc != UV_EAGAIN && !s->complained) {
     char message[160];
     s->complained = true;
-    snprintf(message, sizeof message, "the service manager cannot be told at $NOTIFY_SOCKET: %s",
+    snprintf(message, sizeof message, "cannot report to the service manager at $NOTIFY_SOCKET: %s",
              segue_strerror(rc));
     warn(s, message);
   }
@@ -149,7 +149,7 @@ static void run_begins(segue__systemd *s, const segue__result *result) {
 static void run_ends(segue__systemd *s, const segue__result *result) {
   bool idle = result->skipped || (result->outcome == SEGUE__UNCHANGED && !s->reloading);
   if (result->deferred)
-    say(s, "put off by the policy: the reload runs later");
+    say(s, "postponed by the policy: the reload runs later");
   else if (!idle)
     describe(s, result);
   if (s->reloading) {

@@ -210,7 +210,7 @@ static void add_last(segue__buf *out, const segue_node *status, bool colour) {
                     segue__table_text(status, "running.phase"),
                     segue__table_text(status, "running.cause"));
   if (segue__table_number(status, "deferred_ms"))
-    segue__buf_addf(out, "%-12s the next reload in %" PRId64 " ms\n", "put off",
+    segue__buf_addf(out, "%-12s the next reload in %" PRId64 " ms\n", "postponed",
                     segue__table_number(status, "deferred_ms"));
   if (!segue__table_given(status, "last")) return;
   bool good = flag(status, "last_reload_successful");

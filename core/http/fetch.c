@@ -263,7 +263,7 @@ static int tell_connect(const segue__fetch *f, segue_error *err) {
   if (f->socket_errno) number = f->socket_errno;
   int code = number ? -(int)number : UV_ECONNREFUSED;
   if (code == UV_ECONNREFUSED)
-    return segue__error_set(err, code, "nobody answers on %s: is the server running?", f->shown);
+    return segue__error_set(err, code, "no server answers on %s: is it running?", f->shown);
   return segue__error_set(err, code, "cannot connect to %s: %s", f->shown, segue_strerror(code));
 }
 

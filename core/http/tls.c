@@ -114,8 +114,8 @@ static int use_key(segue__tls_context *c, const segue__tls_options *options, seg
   if (!key && memmem(options->key.data, options->key.len, "ENCRYPTED", 9)) {
     o->ERR_clear_error();
     segue__error_set(err, SEGUE_EPOLICY,
-                     "%s is encrypted, and nobody is there to ask for its passphrase: store the "
-                     "key without one, readable for this user only",
+                     "%s is encrypted, and a daemon cannot ask for a passphrase: store the key "
+                     "without one, readable for this user only",
                      options->key.name);
     segue__error_at(err, options->key.name, 0, 0);
     return SEGUE_EPOLICY;

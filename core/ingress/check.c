@@ -101,7 +101,7 @@ static int make_tls(segue__policy *policy, segue__module_spec *spec, const segue
     any = segue__listen_parse(listen->urls[i], &address, &tls, NULL) == 0 && tls;
   if (!any)
     return segue__error_set(err, SEGUE_EPOLICY,
-                            "tls of module '%s' says something only for listen = "
+                            "tls of module '%s' has an effect only for listen = "
                             "\"https://HOST:PORT\"",
                             spec->name);
   segue__tls_context *context;

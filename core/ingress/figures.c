@@ -84,7 +84,7 @@ void segue__ingress_metrics(const segue__ingress *ingress, segue__buf *out) {
                     __atomic_load_n(&port->connections, __ATOMIC_RELAXED));
   answer_metrics(ingress, out);
   family(ingress, out, "segue_ingress_connections_refused_total",
-         "Connections past the limit, which were told 503.", offsetof(segue__outlet, crowd));
+         "Connections past the limit, which were answered 503.", offsetof(segue__outlet, crowd));
   family(ingress, out, "segue_ingress_handshakes_failed_total",
          "TLS handshakes of a module's listener that failed.", offsetof(segue__outlet, handshakes));
   if (ingress->scribe) log_metrics(ingress->scribe, out);

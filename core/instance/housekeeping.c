@@ -17,8 +17,8 @@ static void lost_to_another(segue *s, const segue_error *error) {
   if (s->admin) segue__admin_control_disown(s->admin);
   if (s->record) segue__record_lose(s->record);
   segue__log(&s->log, SEGUE__ERROR, "segue",
-             "the state folder is lost: until it is back there is no control socket in it, and no "
-             "generation is kept",
+             "the state folder is lost: until it is back it has no control socket, and no "
+             "generation is stored",
              "error", 's', error->message, NULL);
 }
 
@@ -31,10 +31,10 @@ bool segue__keep_folder(segue *s) {
   }
   if (s->admin) segue__admin_control_disown(s->admin);
   segue__log(&s->log, SEGUE__WARN, "segue",
-             s->folder_lost ? "the state folder is free again: it is taken back, and the next "
-                              "generation will be kept in it"
-                            : "the state folder was deleted: it is made anew, and the next "
-                              "generation will be kept in it",
+             s->folder_lost ? "the state folder is free again: the next generation will be "
+                              "stored in it"
+                            : "the state folder was deleted: it was created again, and the next "
+                              "generation will be stored in it",
              "path", 's', s->state.folder, NULL);
   s->folder_lost = false;
   if (s->record) segue__record_begin_anew(s->record, segue__engine_durable(s->engine));

@@ -472,7 +472,7 @@ static void on_lost(void *data, size_t lane, const char *module, uint64_t silent
   if (lua) module = lua;
   if (!s->lanes_lost++) segue__loop_keep(s->loop);
   segue__log(&s->log, SEGUE__ERROR, "module",
-             "a data thread is given up, because the code of a module does not come back: look "
+             "a worker thread is abandoned, because the code of a module does not return: look "
              "there for an endless loop, or for a wait without a limit",
              "module", 's', module ? module : "(unknown)", "lane", 'u', (uint64_t)lane, "seconds",
              'u', silent_ms / 1000, NULL);

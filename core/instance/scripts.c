@@ -61,7 +61,7 @@ int segue__scripts_find(const char *given, char **out, segue_error *err) {
   if (!given && env && *env) given = env;
   if (given && !is_lua_half(given))
     return segue__error_set(err, UV_ENOENT,
-                            "there is no Lua half of segue in %s: no segue/init.lua", given);
+                            "%s does not contain the Lua files of segue (segue/init.lua)", given);
   if (given)
     snprintf(found, sizeof found, "%s", given);
   else if (!around(places, is_lua_half, found)) {

@@ -46,8 +46,9 @@ static void on_phase(segue__observer *observer, const segue__result *result, seg
     (void)segue__start_from_last_good(s, true, ignore);
   if (!good(result) || result->away) return; /* held is not back */
   if (!segue__engine_stale_since(s->engine)) return;
-  segue__log(&s->log, SEGUE__INFO, "reload", "the sources are back: nothing is stale any more",
-             "generation", 'u', result->generation, NULL);
+  segue__log(&s->log, SEGUE__INFO, "reload",
+             "the sources are back: the live generation is not stale", "generation", 'u',
+             result->generation, NULL);
   segue__engine_set_stale(s->engine, 0);
 }
 
@@ -67,15 +68,15 @@ static void say_what_is_live(segue *s) {
   const segue__last_good *good = &segue__record_found(s->record)->last_good;
   if (s->held) {
     segue__log(&s->log, SEGUE__WARN, "reload",
-               "started from the last good generation on disk: what the sources say may not go "
-               "live now",
+               "started from the last good generation on disk: an operator keeps the "
+               "sources back",
                "kept_as", 'u', good->generation, "hash", 's', good->hash, NULL);
     return;
   }
   segue__engine_set_stale(s->engine, segue__engine_good_wall_ms(s->engine));
   segue__log(&s->log, SEGUE__WARN, "reload",
-             "started from the last good generation on disk: it is stale until the sources give a "
-             "good one",
+             "started from the last good generation on disk: it is stale until the sources "
+             "deliver a good one",
              "kept_as", 'u', good->generation, "hash", 's', good->hash, NULL);
   s->try_again.data = s;
   segue__timer_start(s->loop, &s->try_again, TRY_AGAIN_MS, try_again);
@@ -95,10 +96,11 @@ int segue__last_good_judge(segue *s, const segue__policy *policy, segue__errors 
   int64_t age = segue__engine_wall_ms(s->engine) - since;
   if (s->held || !most || age <= 0 || (uint64_t)age <= most) return 0;
   segue_error error;
-  segue__error_set(&error, SEGUE_ESOURCE,
-                   "what the last good generation holds was good %lld s ago, and last_good.max_age "
-                   "allows %llu s, so it is not served: mend what the sources give, or allow more",
-                   (long long)(age / 1000), (unsigned long long)(most / 1000));
+  segue__error_set(
+      &error, SEGUE_ESOURCE,
+      "the last good generation is %lld s old, and last_good.max_age allows %llu s, so "
+      "it is not served: correct the sources, or allow more",
+      (long long)(age / 1000), (unsigned long long)(most / 1000));
   segue__errors_add(errors, &error);
   return error.code;
 }

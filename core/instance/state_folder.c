@@ -153,13 +153,14 @@ static int private_folder(const char *path, bool make, segue_error *err) {
     return segue__error_set(err, -errno, "cannot make the run-time folder %s: %s", path,
                             strerror(errno));
   if (lstat(path, &st) < 0)
-    return segue__error_set(err, -errno, "there is no run-time folder %s: %s", path,
+    return segue__error_set(err, -errno, "cannot use the run-time folder %s: %s", path,
                             strerror(errno));
   if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022))
-    return segue__error_set(err, UV_EPERM,
-                            "%s is not a folder that is yours alone: remove it, or choose a "
-                            "socket with --socket",
-                            path);
+    return segue__error_set(
+        err, UV_EPERM,
+        "%s must be a folder that only this user can write: remove it, or choose a "
+        "socket with --socket",
+        path);
   return 0;
 }
 

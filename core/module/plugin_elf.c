@@ -130,9 +130,10 @@ int segue__plugin_inspect(const void *bytes, size_t len, uint32_t *magic, uint32
   if (!rc) rc = check_whole(&in, err);
   if (rc) return rc;
   if (!find_symbol(&in, &symbol) || !take_mapped(&in, symbol.st_value, &begin, sizeof begin))
-    return segue__error_set(err, SEGUE_EPOLICY,
-                            "exports no segue_module: it is no module of segue, or does not define "
-                            "its segue_module_descriptor with SEGUE_API");
+    return segue__error_set(
+        err, SEGUE_EPOLICY,
+        "exports no segue_module: it is not a module of segue, or does not define "
+        "its segue_module_descriptor with SEGUE_API");
   *magic = begin.magic;
   *abi = begin.abi;
   *size = begin.size;

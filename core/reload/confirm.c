@@ -57,7 +57,7 @@ static void not_confirmed(segue__txn *txn, const segue_error *why) {
                      txn->decided_by);
   else if (txn->waits_for_operator)
     segue__error_set(&error, SEGUE_EPROBE,
-                     "nobody confirmed the new generation within %llu ms: segue confirm does",
+                     "the new generation was not confirmed within %llu ms (segue confirm)",
                      (unsigned long long)txn->policy->confirm_within_ms);
   else if (gives_up(txn))
     segue__error_set(&error, SEGUE_EPROBE,

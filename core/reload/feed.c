@@ -156,7 +156,7 @@ static int take(segue__source_state *state, segue__delivery *delivery, segue_err
   if (fault) return segue__error_set(err, fault, "%s", segue_strerror(fault));
   if (delivery->unchanged && !state->feed.has)
     return segue__error_set(err, SEGUE_ESOURCE,
-                            "the source says that nothing has changed, but has delivered nothing");
+                            "the source reported no change before its first delivery");
   for (size_t i = 0; !delivery->unchanged && i < delivery->documents.count; i++) {
     segue__document *came = delivery->documents.items[i];
     segue__document *old = held(&state->documents, came);

@@ -61,7 +61,7 @@ static void judge_count(segue__txn *txn, const segue__source *source, uint64_t i
   uint64_t before = 0;
   if (items < guard->min_items) {
     segue__error_set(&error, SEGUE_EHELD,
-                     "%.200s has %llu item%s, and its guard wants min_items = %llu: %s",
+                     "%.200s has %llu item%s, and its guard requires min_items = %llu: %s",
                      source->name, (unsigned long long)items, items == 1 ? "" : "s",
                      (unsigned long long)guard->min_items, remedy(txn));
     hold(txn, source, &error);

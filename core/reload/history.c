@@ -168,7 +168,8 @@ int segue__history_set_aside(segue__history *h) {
   rename_with(h->path, "-shm", to);
   rename_with(h->path, "", to);
   segue__log(h->log, SEGUE__ERROR, "record",
-             "the history is damaged: it is set aside and begun anew; what is live is not touched",
+             "the history is damaged: it is renamed and started again; the live generation is not "
+             "affected",
              "file", 's', to, NULL);
   return open_database(h);
 }

@@ -30,7 +30,7 @@ static void log_freeze(const segue__engine *engine, int status, const segue_erro
     segue__log(engine->log, SEGUE__WARN, "reload", "reloads are frozen", "by", 's', d->frozen_by,
                "why", 's', d->frozen_why, NULL);
   else
-    segue__log(engine->log, SEGUE__INFO, "reload", "reloads are not frozen any more", "by", 's',
+    segue__log(engine->log, SEGUE__INFO, "reload", "reloads are allowed again", "by", 's',
                d->frozen_by, NULL);
 }
 
@@ -295,7 +295,7 @@ static void ticked(segue__record_call *call, segue__record_answer *answer) {
   engine->tick_failed = answer->status < 0;
   if (engine->tick_failed)
     segue__log(engine->log, SEGUE__WARN, "record",
-               "the state is not what stands on disk: it is written again as soon as that is "
+               "the state on disk is not the present one: it will be written as soon as "
                "possible",
                "error", 's', answer->error.message, NULL);
 }

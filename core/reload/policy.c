@@ -49,11 +49,10 @@ int segue__policy_add_input(segue__policy *policy, const segue__input *input) {
 static int check_mode(const segue__os *os, const char *path, segue_error *err) {
   unsigned mode;
   if (!os->file_mode || os->file_mode(os->data, path, &mode) < 0 || !(mode & 07)) return 0;
-  segue__error_set(
-      err, SEGUE_EPOLICY,
-      "%s is open to every user of this machine (mode %04o), so it is no secret: chmod "
-      "o= %s, and make a new one",
-      path, mode, path);
+  segue__error_set(err, SEGUE_EPOLICY,
+                   "every user of this machine can read %s (mode %04o), so it is not secret: chmod "
+                   "o= %s, and replace its content",
+                   path, mode, path);
   segue__error_at(err, path, 0, 0);
   return SEGUE_EPOLICY;
 }

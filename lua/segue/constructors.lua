@@ -130,7 +130,7 @@ function M.value(value)
   if not converted then
     error(("segue.value: %s %s"):format(at == "" and "the value" or at, why), 2)
   end
-  if not converted.keys then error("segue.value: a map is wanted, with texts as keys", 2) end
+  if not converted.keys then error("segue.value needs a map, with texts as keys", 2) end
   return tagged("source", "value", { value = converted })
 end
 
@@ -217,7 +217,7 @@ function M.probe.http(url, options)
     local answer, why, code = fetch { url = url, timeout = o.timeout or "2s" }
     if not answer then return nil, why, code end
     if answer.status == wanted then return true end
-    return nil, ("%s answered %d, and %d is wanted"):format(url, answer.status, wanted)
+    return nil, ("%s must answer %d, not %d"):format(url, wanted, answer.status)
   end })
 end
 

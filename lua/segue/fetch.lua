@@ -59,7 +59,7 @@ end
 local function judge(request)
   if type(request) == "string" then request = { url = request } end
   if type(request) ~= "table" then
-    error(("segue.fetch wants a URL or a table with one, not a %s"):format(type(request)), 0)
+    error(("segue.fetch needs a URL or a table with one, not a %s"):format(type(request)), 0)
   end
   local function report(_, message) error("segue.fetch: " .. message, 0) end
   check.table(request, keys, report)

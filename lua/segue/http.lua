@@ -76,7 +76,7 @@ local function tls_of(tls, known)
   need(tls, "key", "tls: ", 'key = "server.key"')
   for _, key in ipairs { "client", "clients" } do
     if tls[key] ~= nil and tls.client_ca == nil then
-      wrong("tls: %s says something only with client_ca, the CA that signs clients", key)
+      wrong("tls: %s has an effect only with client_ca, the CA that signs clients", key)
     end
   end
   if tls.clients then
@@ -117,7 +117,7 @@ end
 local function hosts_of(hosts)
   for _, host in ipairs(hosts or {}) do
     if not host:find("^[%w._%-]+$") then
-      wrong("hosts: '%s' is no host name: write it without scheme, port and slashes", host)
+      wrong("hosts: a host name must have no scheme, port or slashes, not '%s'", host)
     end
   end
   return hosts
@@ -144,7 +144,7 @@ local function options_of(given)
   if o.tokens then
     each(o.tokens, "tokens", token_keys, '{ file = "ops.token", role = "operate" }')
   end
-  if o.burst and not o.rate then wrong("burst says something only with rate") end
+  if o.burst and not o.rate then wrong("burst has an effect only with rate") end
   local is_unix = address:find("^unix:")
   if o.tls and is_unix then wrong("tls is for TCP: %s is a unix socket", address) end
   if o.others and not is_unix then wrong("others is for unix sockets: %s is none", address) end

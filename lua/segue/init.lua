@@ -36,7 +36,7 @@ end
 function segue.where(value, key)
   local kind = core.kind(value)
   if kind ~= "map" and kind ~= "list" then
-    error("segue.where wants a config value, and a key in it", 2)
+    error("segue.where needs a config value, and a key in it", 2)
   end
   local file, line, column = core.where(value, key)
   return file and ("%s:%d:%d"):format(file, line, column)

@@ -192,16 +192,20 @@ function Judge:module(name, module)
   end
   local kind = self.kinds[module.kind]
   if not kind and later[module.kind] then
-    self:problem(("%s: modules of the kind '%s' are not there in this version: \"c\" and \"lua\" "
-      .. "are"):format(where, module.kind), where .. ".kind")
+    self:problem(("%s.kind must be \"c\" or \"lua\": this version has no modules of the kind "
+      .. "'%s'"):format(where, module.kind), where .. ".kind")
     return nil
   end
   if type(module.kind) ~= "string" or not kind then
     local kinds = suggest.keys(self.kinds)
     local known = #kinds > 0 and "available are: " .. concat(kinds, ", ")
       or "this program offers none"
-    self:problem(("%s: there is no kind of module '%s'; %s"):format(where, tostring(module.kind),
-      known), where .. ".kind")
+    if module.kind == nil then
+      self:problem(("%s.kind is missing; %s"):format(where, known), where)
+    else
+      self:problem(("%s.kind cannot be '%s'; %s"):format(where, tostring(module.kind), known),
+        where .. ".kind")
+    end
     return nil
   end
   local known = {}

@@ -82,7 +82,7 @@ local function split(name, command)
   end
   local listed = next(list) ~= nil
   if (listed and 1 or 0) + (options.argv and 1 or 0) + (options.shell and 1 or 0) ~= 1 then
-    error(name .. ": one of a list, argv or shell says what to run, such as "
+    error(name .. ": one of a list, argv or shell must name the command, such as "
       .. "segue.run { \"nginx\", \"-t\" }", 0)
   end
   if listed then options.argv = list end

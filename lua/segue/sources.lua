@@ -112,7 +112,7 @@ local function fetcher(source, spec)
     if result == true then return true, revision_of(source, more) end
     if not result then
       if type(more) ~= "string" then
-        wrong(source, "fetch returned %s without a reason: return nil and a text that says why",
+        wrong(source, "fetch returned %s without a reason: return nil and a text with the reason",
           tostring(result))
       end
       return nil, more, code
@@ -178,7 +178,7 @@ end
 ---@return segue.Source
 function M.source(spec)
   if type(spec) ~= "table" then
-    error(("segue.source wants a table, not a %s"):format(type(spec)), 2)
+    error(("segue.source needs a table, not a %s"):format(type(spec)), 2)
   end
   check.options("segue.source", spec, keys)
   if not spec.name then error("segue.source: name is missing", 2) end

@@ -8,10 +8,11 @@ local core = require "segue.core"
 
 local M = {}
 local messages = {
-  SEGUE_EMODULE = "no module of the policy keeps figures: add stats = { kind = \"c\", "
+  SEGUE_EMODULE = "no module of the policy keeps metrics: add stats = { kind = \"c\", "
     .. "plugin = \"stats\" }",
   SEGUE_ELIMIT = "there are too many series",
-  SEGUE_EUSAGE = "this is no series, or one of another kind has its name",
+  SEGUE_EUSAGE = "the series must be a name or a name with labels, and of the kind that it had "
+    .. "before",
 }
 
 local function record(name, figure, series, value)

@@ -50,7 +50,7 @@ end
 -- Starts a table of functions; returns tasks and, by the same index, their keys.
 local function start(name, functions, least)
   if type(functions) ~= "table" then
-    error(("%s wants a table of functions, not a %s"):format(name, type(functions)), 3)
+    error(("%s needs a table of functions, not a %s"):format(name, type(functions)), 3)
   end
   local tasks, keys = {}, {}
   for key, fn in pairs(functions) do
@@ -59,7 +59,7 @@ local function start(name, functions, least)
     end
     keys[#keys + 1] = key
   end
-  if #keys < least then error(name .. " wants at least one function", 3) end
+  if #keys < least then error(name .. " needs at least one function", 3) end
   if #keys > most then error(("%s takes at most %d functions"):format(name, most), 3) end
   for i, key in ipairs(keys) do tasks[i] = core.spawn(name, 0, packed(functions[key])) end
   return tasks, keys

@@ -93,7 +93,7 @@ end
 
 local function text_argument(name, value)
   if type(value) ~= "string" or value == "" then
-    raise(("%s wants a text, not %s"):format(name, value == "" and "an empty one" or "a "
+    raise(("%s needs a text, not %s"):format(name, value == "" and "an empty one" or "a "
       .. type(value)))
   end
 end
@@ -186,7 +186,7 @@ end
 
 local function add_handler(self, kind, fn)
   if type(fn) ~= "function" then
-    raise(("t:on_%s wants a function, not a %s"):format(kind, type(fn)))
+    raise(("t:on_%s needs a function, not a %s"):format(kind, type(fn)))
   end
   self.handlers[kind] = self.handlers[kind] or {}
   table.insert(self.handlers[kind], 1, fn)
@@ -278,7 +278,7 @@ end
 --- The first load. Comes before every trigger.
 ---@return segue.TestResult
 function Rehearsal:start()
-  if self.started then raise("t:start: this rehearsal has begun already") end
+  if self.started then raise("t:start: this rehearsal has started already") end
   self.started = true
   return fire(self, "t:start", "start", "start")
 end

@@ -46,7 +46,7 @@ end
 function M.judge(spec)
   if type(spec) == "string" then spec = { spec } end
   if type(spec) ~= "table" then
-    error(("segue.url wants a URL or a table with one, not a %s"):format(type(spec)), 3)
+    error(("segue.url needs a URL or a table with one, not a %s"):format(type(spec)), 3)
   end
   local function report(_, message) error("segue.url: " .. message, 5) end
   local copy = { interval = "30s" }
@@ -85,7 +85,7 @@ local function token_of(self)
   if not token then return nil, why, code end
   token = token:match("^%s*(.-)%s*$")
   if token == "" or token:find("[%c%s]") then
-    return nil, ("%s does not hold a token: one word is wanted"):format(self.token_file)
+    return nil, ("%s must contain a token, one word"):format(self.token_file)
   end
   return token
 end
@@ -130,7 +130,7 @@ end
 local function format_of(self, answer)
   local mime = (answer.headers["content-type"] or ""):lower():match("^%s*([^;%s]*)")
   if mime:find("html", 1, true) or looks_like_html(answer.body) then
-    return nil, ("%s answered 200 with HTML%s where YAML or JSON is wanted: is it a page for "
+    return nil, ("%s answered 200 with HTML%s instead of YAML or JSON: is it a page for "
       .. "people, a login or an error?"):format(self.shown,
       mime ~= "" and " (" .. mime .. ")" or "")
   end

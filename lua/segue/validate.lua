@@ -105,7 +105,7 @@ end
 
 local function check_path(path)
   if type(path) ~= "string" then
-    error(("a path is wanted, such as \"servers[*].port\", not a %s"):format(type(path)), 3)
+    error(("the path must be a text such as \"servers[*].port\", not a %s"):format(type(path)), 3)
   end
 end
 
@@ -185,7 +185,7 @@ end
 ---@return segue.Validator
 function Validator:one_of(path, values)
   check_path(path)
-  if type(values) ~= "table" then error("one_of wants a list of values", 2) end
+  if type(values) ~= "table" then error("one_of needs a list of values", 2) end
   each(self.root, path, function(at, value, kind)
     if kind == nil or kind == "null" then return end
     local shown = {}
@@ -265,7 +265,7 @@ end
 ---@return segue.Validator
 return function(value)
   if core.kind(value) ~= "map" and core.kind(value) ~= "list" then
-    error("segue.validate wants a config value, such as the `next` of check", 2)
+    error("segue.validate needs a config value, such as the `next` of check", 2)
   end
   return setmetatable({ root = value, problems = {} }, Validator)
 end

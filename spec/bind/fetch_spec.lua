@@ -166,7 +166,7 @@ describe("segue.fetch", function()
   end)
 
   local failures = {
-    { "http://127.0.0.1:1/", "nobody answers on http://127.0.0.1:1/: is the server running?",
+    { "http://127.0.0.1:1/", "no server answers on http://127.0.0.1:1/: is it running?",
       "ECONNREFUSED" },
     { "http://no-such-host.invalid/", "the host of http://no%-such%-host.invalid/ is not known",
       "EAI_NONAME" },
@@ -182,7 +182,7 @@ describe("segue.fetch", function()
   end
 
   local misuses = {
-    { "segue.fetch(7)", "wants a URL or a table with one, not a number" },
+    { "segue.fetch(7)", "needs a URL or a table with one, not a number" },
     { "segue.fetch {}", "url is missing" },
     { "segue.fetch { url = 'http://x', metod = 'GET' }", "did you mean 'method'" },
     { "segue.fetch { url = 'http://x', method = 'get it' }", "'get it' is not a method" },

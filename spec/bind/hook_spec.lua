@@ -25,11 +25,11 @@ describe("check", function()
     { "has to give a reason for false", "return false", "SEGUE_EPOLICY",
       "check returned false without a reason" },
     { "has to return something", "local x = 1", "SEGUE_EPOLICY",
-      "check returned nothing: return true, or nil and a text that says why not" },
+      "check returned nothing: return true, or nil and a text with the reason" },
     { "has to return true", "return 'yes'", "SEGUE_EPOLICY", "check returned string" },
-    { "has to give a text", "return nil, 7", "SEGUE_EPOLICY", "with a number as its reason" },
+    { "has to give a text", "return nil, 7", "SEGUE_EPOLICY", "returned a number as its reason" },
     { "has to give a text or problems", "return nil, {}", "SEGUE_EPOLICY",
-      "with a table as its reason" },
+      "returned a table as its reason" },
     { "sees no previous one at first", "return prev == nil", "ok" },
   }
   for _, case in ipairs(cases) do

@@ -169,7 +169,7 @@ describe("the reload hook", function()
     { "return nil, 'odd', 'not ours'", "rejected", "SEGUE_EPOLICY",
       "its third result must be the name of an error.*not a text of its own.*reason is: odd" },
     { "return nil, 'odd', 1", "rejected", "SEGUE_EPOLICY", "not a number.*reason is: odd" },
-    { "return nil, 7", "rejected", "SEGUE_EPOLICY", "with a number as its reason" },
+    { "return nil, 7", "rejected", "SEGUE_EPOLICY", "returned a number as its reason" },
     { "error 'oops'", "rejected", "SEGUE_EPOLICY", "^oops$" },
     { "error('m', 0)", "rejected", "SEGUE_EPOLICY", "^m$" },
   } do

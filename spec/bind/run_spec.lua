@@ -96,7 +96,7 @@ describe("segue.run", function()
 
   local misuses = {
     { 'segue.run "ls -l"', 'segue.run: a text is not run: write segue.run { "program"' },
-    { "segue.run {}", "segue.run: one of a list, argv or shell says what to run" },
+    { "segue.run {}", "segue.run: one of a list, argv or shell must name the command" },
     { 'segue.run { "a", shell = "b" }', "one of a list, argv or shell" },
     { 'segue.run { "a", argv = { "b" } }', "one of a list, argv or shell" },
     { "segue.run { argv = {} }", "the name of a program is missing" },

@@ -109,7 +109,8 @@ describe("fetch of a source in Lua", function()
       "contains itself" },
     { "a revision that is a table", "return { n = 1 }, {}", "SEGUE_EPOLICY",
       "revision must be a short text" },
-    { "nothing new at first", "return true", "SEGUE_ESOURCE", "has delivered nothing" },
+    { "nothing new at first", "return true", "SEGUE_ESOURCE",
+      "reported no change before its first delivery" },
     { "an endless loop", "while true do end", "SEGUE_ETIMEOUT", "CPU time" },
     { "a wait that is too long", 'segue.sleep "1h"', "SEGUE_ETIMEOUT",
       "fetch took longer than 2000 ms; it was waiting for segue.sleep", 'timeout = "2s"' },
@@ -280,7 +281,7 @@ end)
 describe("what is wrong with", function()
   local F = "fetch = function() end"
   local cases = {
-    { "segue.source without a table", 'segue.source "x"', "segue.source wants a table" },
+    { "segue.source without a table", 'segue.source "x"', "segue.source needs a table" },
     { "segue.source without a name", "segue.source { " .. F .. " }", "name is missing" },
     { "segue.source without fetch", 'segue.source { name = "x" }', "fetch is missing" },
     { "an empty name", 'segue.source { name = "", ' .. F .. " }", "name must not be empty" },
@@ -309,7 +310,7 @@ describe("what is wrong with", function()
       .. "}", 'retry: unknown key' },
     { "two sources of one name", 'segue.source { name = "x", ' .. F .. "}, "
       .. 'segue.source { name = "x", ' .. F .. "}", "source 'x' is declared twice" },
-    { "segue.url of a number", "segue.url(7)", "segue.url wants a URL or a table" },
+    { "segue.url of a number", "segue.url(7)", "segue.url needs a URL or a table" },
     { "segue.url without a URL", "segue.url {}", "the URL is missing" },
     { "a URL that is none", 'segue.url "ftp://x/y"', "is not a URL" },
     { "a URL without a host", 'segue.url "http:///y"', "is not a URL" },

@@ -179,10 +179,10 @@ local _ = after and log and fails
 
   local misuses = {
     { "segue.spawn(1)", "segue.spawn: its argument must be a function, not a number" },
-    { "segue.all(1)", "segue.all wants a table of functions, not a number" },
+    { "segue.all(1)", "segue.all needs a table of functions, not a number" },
     { "segue.all { 1 }", "segue.all: '1' is not a function but a number" },
-    { "segue.any {}", "segue.any wants at least one function" },
-    { "segue.race {}", "segue.race wants at least one function" },
+    { "segue.any {}", "segue.any needs at least one function" },
+    { "segue.race {}", "segue.race needs at least one function" },
     { "segue.timeout('x', print)", "'x' is not a duration" },
     { "segue.timeout(0, print)", "the time must be longer than 0" },
     { "segue.timeout(1)", "its second argument must be a function" },

@@ -267,7 +267,7 @@ id: 18446744073709551615
 
   it("refuses a wrong use at its caller's line", function()
     local answer = b:run("segue.validate({})", "{}")
-    assert.truthy(answer.message:find("wants a config value", 1, true), answer.text)
+    assert.truthy(answer.message:find("needs a config value", 1, true), answer.text)
     assert.equal(3, answer.line)
   end)
 end)

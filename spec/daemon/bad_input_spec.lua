@@ -176,7 +176,7 @@ describe("a policy that", function()
     { "listens to the world", [[
 local segue = require "segue"
 return { name = "x", sources = { segue.value {} }, triggers = { segue.http "0.0.0.0:@PORT@" } }
-]], "reload%.lua:2: .*others can reach this address" },
+]], "reload%.lua:2: .*other machines can reach this address" },
     { "listens to an address that is none", [[
 local segue = require "segue"
 return { name = "x", sources = { segue.value {} }, triggers = { segue.http "nowhere at all" } }

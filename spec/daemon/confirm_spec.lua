@@ -76,7 +76,7 @@ describe("a generation that an operator has to confirm", function()
       return d:json("/api/v1/reloads")[1].outcome == "reverted"
     end, nil, "the outcome")
     local last = d:json("/api/v1/reloads")[1]
-    assert.matches("nobody confirmed the new generation within 1000 ms", last.errors[1].message)
+    assert.matches("the new generation was not confirmed within 1000 ms", last.errors[1].message)
     assert.equal(cjson.null, status_of(d).unconfirmed)
     restart(d, "kill")
     assert.equal(1, d:config().x)

@@ -103,7 +103,7 @@ describe("a start without good sources", function()
     assert.is_true(stale(d))
     d.dir:write("config.yaml", "x: 5\n")
     d:wait_config(function(c) return c.x == 5 end)
-    d:wait_log("nothing is stale any more")
+    d:wait_log("the live generation is not stale")
     assert.is_false(stale(d))
     -- what is good now is what the next start falls back to
     stop(d)
@@ -119,7 +119,7 @@ describe("a start without good sources", function()
     os.rename(d.dir:at("config.yaml"), d.dir:at("away"))
     again(d)
     os.rename(d.dir:at("away"), d.dir:at("config.yaml"))
-    d:wait_log("nothing is stale any more")
+    d:wait_log("the live generation is not stale")
     assert.is_false(stale(d))
     d:stop()
   end)
@@ -236,8 +236,8 @@ describe("a start without good sources", function()
     for _ = 1, 2 do
       d:spawn()
       assert.equal(4, (d:wait_exit()))
-      assert.matches("what the last good generation holds was good %d+ s ago, and "
-        .. "last_good%.max_age allows 1 s, so it is not served: mend what the sources give, or "
+      assert.matches("the last good generation is %d+ s old, and "
+        .. "last_good%.max_age allows 1 s, so it is not served: correct the sources, or "
         .. "allow more", d:log())
       assert.matches("config%.yaml: it does not exist", d:log())
     end

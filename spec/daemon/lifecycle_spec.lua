@@ -343,7 +343,7 @@ return {
       wait.until_true(function() return d:cli("status").code == 0 end)
       assert.equal(tostring(d.process.pid), d.dir:read(".segue/lock"):match "%d+")
     end
-    d:wait_log "the state folder was deleted: it is made anew"
+    d:wait_log "the state folder was deleted: it was created again"
     remove(d.dir:at ".segue")
     d.dir:save("config.yaml", "n: 7\n")
     assert.equal(200, d:http({ method = "POST", path = "/-/reload" }).status)

@@ -220,8 +220,8 @@ describe("segue record", function()
       return p.stderr
     end
     assert.matches("cannot read the recording: .*incident", told(nil))
-    assert.matches("is no recording", told "")
-    assert.matches("is no recording", told '{"a":1}\n')
+    assert.matches("is not a recording", told "")
+    assert.matches("is not a recording", told '{"a":1}\n')
     assert.matches("incident:2: no line of a recording", told '{"segue_recording":1}\nnonsense\n')
     d.dir:write("incident", '{"segue_recording":1,"policy":"/x/reload.lua","started_ms":1}\n')
     local p = segue.cli({ "test", "--replay", d.dir:at "incident", "-c", d.dir:at "gone.lua" })

@@ -40,7 +40,7 @@ describe("a policy's strategy", function()
           strategy = function() return "shove" end,
         }]],
     }
-    d:wait_log("strategy answered shove for source 'config.yaml': return")
+    d:wait_log("strategy returned shove for source 'config.yaml': return")
     assert.equal(200, (d:reload()))
     d:stop()
   end)

@@ -53,9 +53,9 @@ return {
     local code, signal = d:wait_exit(WITHIN_MS)
     local log = d:log()
     assert.same({ UNEXPECTED, 0 }, { code, signal }, log)
-    assert.matches("a data thread is given up, because the code of a module does not come back.*"
+    assert.matches("a worker thread is abandoned, because the code of a module does not return.*"
       .. "module=" .. module .. " lane=0 seconds=%d+\n", log)
-    assert.matches("stopped, but for the data threads that were given up\n$", log)
+    assert.matches("stopped, except for the abandoned worker threads\n$", log)
     assert.falsy(log:find("Sanitizer", 1, true), log)
   end
   local function stuck_in(module)
@@ -110,7 +110,7 @@ return {
       assert.same({ 200, "well" }, { answer.status, answer.body }, d:log())
     end
     assert.equal(UNEXPECTED, (d:wait_exit(WITHIN_MS)), d:log())
-    assert.matches("is given up.* lane=" .. lane .. " ", d:log())
+    assert.matches("is abandoned.* lane=" .. lane .. " ", d:log())
     assert.equal("", stuck.input)
   end)
 

@@ -203,7 +203,7 @@ describe("the service manager", function()
     local d = start { env = { NOTIFY_SOCKET = dir:at "nobody" } }
     d:reload "?force=1"
     d:wait_log "generation 2 is live"
-    local _, seen = d:log():gsub("the service manager cannot be told", "")
+    local _, seen = d:log():gsub("cannot report to the service manager", "")
     assert.equal(1, seen)
     d:stop()
     d = start { env = { NOTIFY_SOCKET = "tcp:1" } }

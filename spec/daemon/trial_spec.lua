@@ -193,7 +193,7 @@ describe("a rollback that has to be confirmed", function()
     local reverted = wait_outcome(d, "reverted")
     assert.equal(id, reverted.id)
     assert.equal(1, reverted.restores)
-    assert.matches("nobody confirmed", reverted.errors[1].message)
+    assert.matches("was not confirmed", reverted.errors[1].message)
     for _ = 1, 2 do
       assert.equal(2, live(d))
       local now = d:json "/api/v1/status"

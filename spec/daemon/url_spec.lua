@@ -106,7 +106,7 @@ describe("a URL as a source", function()
     assert.equal("applied", select(2, d:reload()).outcome)
     d.dir:write("token", "two words\n")
     local _, answer = d:reload()
-    assert.truthy(answer.errors[1].message:find("does not hold a token", 1, true))
+    assert.truthy(answer.errors[1].message:find("must contain a token", 1, true))
     d:stop()
   end)
 
@@ -218,7 +218,7 @@ describe("a server that", function()
   local cases = {
     { "answers 200 with HTML", function(_, client)
       client:write(web.answer(html, { type = "text/html" }))
-    end, "answered 200 with HTML (text/html) where YAML or JSON is wanted" },
+    end, "answered 200 with HTML (text/html) instead of YAML or JSON" },
     { "calls HTML plain text", function(_, client)
       client:write(web.answer(html, { type = "text/plain" }))
     end, "answered 200 with HTML (text/plain)" },
@@ -299,7 +299,7 @@ describe("a server that", function()
     local d = segue.start { ready = false, files = { ["config.yaml"] = "x: 1\n" },
       policy = policy(('segue.url "%s/c.yaml"'):format(w.url)) }
     assert.equal(4, (d:wait_exit()))
-    assert.truthy(d:log():find("nobody answers on " .. w.url .. "/c.yaml: is the server running?",
+    assert.truthy(d:log():find("no server answers on " .. w.url .. "/c.yaml: is it running?",
       1, true))
   end)
 
@@ -351,7 +351,7 @@ describe("a start without the server", function()
         and "HTTP/1.1 304 Not Modified\r\n\r\n" or web.answer("n: 3"))
     end
     w:start_again()
-    d:wait_log("nothing is stale any more")
+    d:wait_log("the live generation is not stale")
     assert.equal(1, d:config().n)
     assert.is_true(source(d).up)
     d:stop()

@@ -105,7 +105,7 @@ describe("a module that listens by https", function()
     end
     uv.fs_chmod(dir:at("server.key"), tonumber("644", 8))
     dir:write("server.pem", good .. "\n")
-    assert.matches("is open to every user of this machine", f:reload(422).body)
+    assert.matches("every user of this machine can read ", f:reload(422).body)
     os.remove(dir:at("server.key"))
     assert.matches("server%.key: it does not exist", f:reload(500).body)
     assert.equal(200, asks(connect()).status)
@@ -209,13 +209,13 @@ describe("a module that listens by https", function()
     for _, case in ipairs {
       { 'listen = "https://127.0.0.1:@AT@"', "needs a certificate: tls = {" },
       { 'listen = "http://127.0.0.1:@AT@", tls = { cert = "server.pem", key = "server.key" }',
-        "tls of module 'service' says something only for listen = \"https://HOST:PORT\"" },
+        "tls of module 'service' has an effect only for listen = \"https://HOST:PORT\"" },
       { 'listen = "https://127.0.0.1:@AT@", tls = { cert = "server.pem" }',
         'modules.service: tls: key is missing: key = "server.key"' },
       { 'listen = "https://127.0.0.1:@AT@", tls = { crt = "server.pem" }',
         "modules.service: tls: unknown key 'crt': did you mean 'cert'?" },
       { HTTPS:format(', client = "optional"'),
-        "tls: client says something only with client_ca, the CA that signs clients" },
+        "tls: client has an effect only with client_ca, the CA that signs clients" },
       { HTTPS:format(', client_ca = "empty.pem"'), "empty.pem is empty: it must hold the CA" },
     } do
       f:policy { module = case[1] }

@@ -270,7 +270,7 @@ static void handle(void *instance, segue_request *request) {
 
     it("a library that is no module", function()
       plugin.build(dir:at("one.so"), "int number(void);\nint number(void) { return 1; }\n")
-      refused("one.so exports no segue_module: it is no module of segue")
+      refused("one.so exports no segue_module: it is not a module of segue")
     end)
 
     it("one that every user may write", function()

@@ -56,13 +56,13 @@ describe("tokens", function()
 
   it("refuse what will not do by file and line, and never show it", function()
     local cases = {
-      { "# nothing\n\n", 0, "there is no token in it" },
-      { "", 0, "there is no token in it" },
+      { "# nothing\n\n", 0, "the file must contain a token" },
+      { "", 0, "the file must contain a token" },
       { "good-token-0123456\nshort-secret\n", 2, "16 to 256 characters, not 12" },
       { ("x"):rep(257), 1, "16 to 256 characters, not 257" },
-      { "\nwith a space-0123456", 2, "printable ASCII, no spaces" },
+      { "\nwith a space-0123456", 2, "printable ASCII without spaces" },
       { "with-\200-umlaut-0123456", 1, "printable ASCII" },
-      { "good-token-0123456\ngood-token-0123456", 2, "stands twice" },
+      { "good-token-0123456\ngood-token-0123456", 2, "occurs twice" },
     }
     for _, case in ipairs(cases) do
       C.segue__tokens_deinit(tokens)
@@ -76,7 +76,7 @@ describe("tokens", function()
     end
     C.segue__tokens_deinit(tokens)
     assert.is_nil(add("good-token-0123456"))
-    assert.matches("stands twice", add("good-token-0123456", "other").message)
+    assert.matches("occurs twice", add("good-token-0123456", "other").message)
   end)
 
   it("are 256 at most", function()

@@ -81,7 +81,7 @@ describe("a source that is pulled", function()
     e:source("net").unchanged = true
     local w = reload()
     assert.equal("failed", w:outcome())
-    assert.truthy(w:error().message:find("has delivered nothing", 1, true))
+    assert.truthy(w:error().message:find("reported no change before its first delivery", 1, true))
     assert.equal("net", w:error().source)
   end)
 

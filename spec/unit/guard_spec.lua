@@ -36,8 +36,8 @@ describe("a guard", function()
     started({ min_items = 2 })
     e:write("a.yaml", "k1: 1\n")
     local w = reload()
-    held(w, "a.yaml has 1 item, and its guard wants min_items = 2: look at the source, or let it "
-      .. "through once: segue reload --accept-shrink")
+    held(w, "a.yaml has 1 item, and its guard requires min_items = 2: look at the source, or let "
+      .. "it through once: segue reload --accept-shrink")
     assert.equal("a.yaml", w:error().source)
     assert.equal("4", e:value("k4"))
     e:write("a.yaml", "k1: 1\nk2: 5\n")

@@ -396,7 +396,7 @@ describe("a history that is damaged", function()
     assert.same({ ["/f"] = "x" }, h:files(103))
     h:close()
     if told then
-      assert.matches("the history is damaged: it is set aside and begun anew", Record.logged())
+      assert.matches("the history is damaged: it is renamed and started again", Record.logged())
       assert.truthy(dir:read "history.db.damaged")
     end
   end
@@ -451,7 +451,7 @@ describe("a history that is damaged", function()
     h = assert(Record.history(path))
     h:add { id = 60 }
     assert.same({ 60 }, h:ids())
-    assert.matches("it is set aside", Record.logged())
+    assert.matches("it is renamed", Record.logged())
     h:close()
   end)
 

@@ -48,7 +48,7 @@ local function parse(path)
   end
   local head = table.remove(entries, 1)
   if type(head) ~= "table" or head.segue_recording ~= 1 then
-    return nil, path .. " is no recording of this version: segue record writes one"
+    return nil, path .. " is not a recording of this version: segue record writes one"
   end
   return head, entries
 end

@@ -277,7 +277,7 @@ describe("a rehearsal", function()
     local t = policy 'sources = { segue.file "a" }, triggers = { segue.http "0.0.0.0:80" }'
     local r = t:start()
     assert.equal("rejected", r.outcome)
-    assert.matches("others can reach this address", r.errors[1].message)
+    assert.matches("other machines can reach this address", r.errors[1].message)
     r = policy("sourcess = {}"):start()
     assert.matches("did you mean", r.errors[1].message)
     r = policy("} while true do end return {"):start()
@@ -289,14 +289,14 @@ describe("a rehearsal", function()
     assert.matches("t:start%(%) comes first", raised(t.signal, t, "HUP"))
     t:start()
     for text, fn in pairs {
-      ["this rehearsal has begun"] = function() t:start() end,
+      ["this rehearsal has started"] = function() t:start() end,
       ["'KILL' cannot be a trigger"] = function() t:signal "KILL" end,
       ["no trigger segue.signal \"USR1\""] = function() t:signal "USR1" end,
       ["unknown option 'wiat': did you mean 'wait'"] = function() t:reload { wiat = 1 } end,
-      ["t:on_run wants a function"] = function() t:on_run "x" end,
+      ["t:on_run needs a function"] = function() t:on_run "x" end,
       ["t:file: the content of a is a text"] = function() t:file("a", 1) end,
       ["t:advance: the time"] = function() t:advance "soon" end,
-      ["testing.policy wants a text"] = function() testing.policy "" end,
+      ["testing.policy needs a text"] = function() testing.policy "" end,
       ["unknown option 'texd'"] = function() testing.policy("x", { texd = "" }) end,
     } do
       local message = raised(fn)
