@@ -502,7 +502,7 @@ describe("modules of a policy", function()
 end)
 
 describe("loading", function()
-  it("survives every allocation that fails, and says so", function()
+  local function survives(step)
     local text = returns [[ sources = { segue.file "a.yaml", segue.value { a = { 1, 2 } } },
       triggers = { segue.signal "HUP", segue.http "127.0.0.1:1" },
       check = function() return true end ]]
@@ -514,9 +514,11 @@ describe("loading", function()
       C.segue__mem_fail_at(0)
       if policy then b:unload(policy) else failed = failed + 1 end
       if policy and n > 200 and failed < n - 100 then break end
-      n = n + (n < 60 and 1 or 7)
+      n = n + (n < 60 and 1 or step)
       if n > 12000 then break end
     end
     assert.is_true(failed > 60)
-  end)
+  end
+  it("survives allocations that fail, and says so", function() survives(101) end)
+  it("survives allocations that fail at many more places #long", function() survives(7) end)
 end)

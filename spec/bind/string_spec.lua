@@ -22,11 +22,10 @@ local function lines(text)
   return list
 end
 
-for what, count in pairs { find = 5000, match = 5000, gmatch = 5000, gsub = 5000,
-  format = 5000 } do
+for _, what in ipairs { "find", "match", "gmatch", "gsub", "format" } do
   describe("string." .. what, function()
-    it("answers as Lua does", function()
-      for seed = 1, 3 do
+    local function answers_as_lua(first, last, count)
+      for seed = first, last do
         local host = assert(loadstring(cases))(seed, count, what)
         local ours = assert(eval(("return (function(...) %s end)(%d, %d, %q)"):format(cases, seed,
           count, what)))
@@ -34,6 +33,8 @@ for what, count in pairs { find = 5000, match = 5000, gmatch = 5000, gsub = 5000
         assert.equal(count, #a)
         for i = 1, count do assert.equal(a[i], b[i]) end
       end
-    end)
+    end
+    it("answers as Lua does", function() answers_as_lua(1, 1, 2500) end)
+    it("answers as Lua does in 15,000 cases more #long", function() answers_as_lua(2, 4, 5000) end)
   end)
 end

@@ -111,7 +111,7 @@ describe("a confirm probe", function()
   local function try(probe, files)
     local d = segue.start { policy = policy(([[
       return { sources = { segue.file "config.yaml" }, triggers = {},
-        confirm = { within = "400ms", probe = %s } }]]):format(probe)),
+        confirm = { within = "2s", probe = %s } }]]):format(probe)),
       files = { ["config.yaml"] = "a: 1\n", good = "" }, ready = true }
     for name, text in pairs(files or {}) do d.dir:write(name, text) end
     return d

@@ -89,6 +89,22 @@ describe("memory that runs out", function()
     assert.equal(2, clean)
   end)
 
+  it("also where the kernel has none left for a watch: nothing ends, the call is repeated",
+    function()
+    local points = {}
+    for i = 1, 60 do
+      points[i] = ("epoll_ctl#%d=fail:%d"):format(i + math.floor(i / 3), i % 2 == 0 and -12 or -28)
+    end
+    local d = segue.start { policy = policy, files = { ["config.yaml"] = "n: 0\n" },
+      env = { SEGUE_FAULTS = table.concat(points, ",") } }
+    assert.matches("epoll_ctl: the kernel has no memory: trying again", d:log())
+    for i = 1, 20 do
+      d.dir:save("config.yaml", ("n: %d\n"):format(i))
+      assert.equal(200, d:http { method = "POST", path = "/-/reload" }.status)
+    end
+    assert.equal(20, d:config().n)
+  end)
+
   it("during a reload is an outcome, and the next reload applies", function()
     local d = start(0)
     d:spawn()

@@ -27,13 +27,14 @@ local BIND = { hostile = "spec/bind/hostile_spec.lua", copies = "spec/bind/copie
 local function daemon(path, filter) return { path = path, filter = filter } end
 
 local DAEMON = {
+  epoll = daemon("spec/fault/memory_spec.lua", "has none left for a watch"),
   disk = daemon("spec/fault/disk_spec.lua", "while the disk hangs"),
   pin = daemon("spec/daemon/rollback_spec.lua", "a rollback stays until what the sources say"),
   freeze = daemon("spec/daemon/freeze_spec.lua", "a freeze refuses who asks"),
   garbage = daemon("spec/daemon/lua_module_spec.lua", "is not what garbage leads to"),
-  cut = daemon("spec/daemon/lua_module_spec.lua", "not as a whole where a stream fails"),
-  unread = daemon("spec/daemon/lua_module_spec.lua", "stops waiting for a client that leaves"),
-  ended = daemon("spec/daemon/lua_module_spec.lua", "still writes when the answer has ended"),
+  cut = daemon("spec/daemon/lua_answers_spec.lua", "not as a whole where a stream fails"),
+  unread = daemon("spec/daemon/lua_answers_spec.lua", "stops waiting for a client that leaves"),
+  ended = daemon("spec/daemon/lua_answers_spec.lua", "still writes when the answer has ended"),
   numbered = daemon("spec/daemon/numbered_spec.lua", "are each answered once"),
   returns = daemon("spec/plugin/plugin_spec.lua", "is still in its code"),
   kept = daemon("spec/plugin/plugin_spec.lua", "keeps for good"),
@@ -375,6 +376,9 @@ local mutants = {
   { "memory for a whole Lua state", "core/bind/state.c",
     "bool reserve_only = lua->reserve && lua->spoiled;",
     "bool reserve_only = false;\n  if (lua->spoiled) lua->reserve_used = RESERVE;", UNIT.bursts },
+  { "repeating what the kernel had no memory for", "core/daemon/epoll.c",
+    "if (!is_short || waited_ms >= PATIENCE_MS) return rc;", "return is_short ? rc : rc;",
+    DAEMON.epoll },
   { "hiding what is secret", "core/config/json_write.c", "if (seen == SEGUE__SEEN_SECRET)",
     "if (0)", UNIT.mask },
   { "escaping what turns the direction of text", "core/config/printable.c",
