@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Masks: making and joining them, asking about one path, and secrets in sentences. (Writing values
- * is json_write.c's.)
+ * Masks: making and joining them, and asking about one path. (Writing values is json_write.c's,
+ * secrets in sentences are mask_words.c's.)
  */
 #include "mask.h"
 
@@ -11,8 +11,6 @@
 #include <uv.h>
 
 #include "mask_parts.h"
-
-enum { VALUE_LEAST = 4, VALUE_HEAD = 8 };
 
 /* ---- Making ---------------------------------------------------------------------------------- */
 
@@ -120,20 +118,13 @@ segue__mask *segue__mask_ref(const segue__mask *mask) {
   return (segue__mask *)mask;
 }
 
-static void forget(char *value) {
-  explicit_bzero(value, strlen(value));
-  segue__free(value);
-}
-
 void segue__mask_unref(segue__mask *mask) {
   if (!mask || __atomic_sub_fetch(&mask->refs, 1, __ATOMIC_ACQ_REL)) return;
   for (size_t i = 0; i < mask->pattern_count; i++)
     patterns_unref(mask->patterns[i]);
   for (size_t i = 0; i < mask->schema_count; i++)
     segue__schema_unref(mask->schemas[i]);
-  for (size_t i = 0; i < mask->value_count; i++)
-    forget(mask->values[i]);
-  segue__free(mask->values);
+  segue__mask_words_deinit(&mask->words);
   segue__free(mask);
 }
 
@@ -233,7 +224,8 @@ static void replace(char *text, const char *what, const char *by) {
 
 void segue__mask_error(const segue__mask *mask, segue_error *error) {
   segue__buf path;
-  segue__mask_scrub(mask, error->message);
+  if (mask && segue__mask_words_cut(&mask->words, error->message, sizeof error->message))
+    snprintf(error->message, sizeof error->message, "%s", SEGUE__MASKED);
   if (!mask || !error->path[0] || error->path[0] == '#') return; /* a place in a schema */
   segue__buf_init(&path);
   if (segue__mask_cut(mask, error->path, &path) < 0) {
@@ -246,97 +238,4 @@ void segue__mask_error(const segue__mask *mask, segue_error *error) {
     segue__error_path(error, path.data);
   }
   segue__buf_deinit(&path);
-}
-
-/* ---- Secrets in sentences -------------------------------------------------------------------- */
-
-static int keep_value(segue__mask *mask, const char *s, size_t len) {
-  if (len < VALUE_LEAST || mask->value_count == SEGUE__SECRETS_MAX) return 0;
-  if (!mask->values) mask->values = segue__calloc(SEGUE__SECRETS_MAX, sizeof *mask->values);
-  char *copy = mask->values ? segue__strndup(s, len) : NULL;
-  if (!copy) return UV_ENOMEM;
-  mask->values[mask->value_count++] = copy;
-  return 0;
-}
-
-static int keep_node(segue__mask *mask, const segue_node *node) {
-  segue__buf text;
-  if (node->type == SEGUE_STRING) return keep_value(mask, node->v.s, node->count);
-  if (node->type != SEGUE_INT && node->type != SEGUE_FLOAT) return 0;
-  segue__buf_init(&text);
-  segue__json_write(&text, node, 0);
-  int rc = text.failed ? UV_ENOMEM : keep_value(mask, text.data, text.len);
-  segue__buf_deinit(&text);
-  return rc;
-}
-
-/* Below a secret (walk NULL) everything is one. */
-static int learn(segue__mask *mask, segue__mask_walk *walk, const segue_node *node) {
-  segue__seen seen = walk ? segue__mask_walk_top(walk) : SEGUE__SEEN_SECRET;
-  bool map = node->type == SEGUE_MAP, inner = map || node->type == SEGUE_LIST;
-  if (seen == SEGUE__SEEN_CLEAR) return 0;
-  if (!inner) return seen == SEGUE__SEEN_SECRET ? keep_node(mask, node) : 0;
-  if (seen == SEGUE__SEEN_SECRET) walk = NULL;
-  int rc = 0;
-  for (uint32_t i = 0; i < node->count && !rc && mask->value_count < SEGUE__SECRETS_MAX; i++) {
-    const segue__member *m = map ? &node->v.members[i] : NULL;
-    segue__path_step step = {
-        .key = m ? m->key : NULL, .key_len = m ? m->key_len : 0, .index = m ? 0 : i};
-    if (walk) segue__mask_walk_down(walk, &step);
-    rc = learn(mask, walk, m ? &m->value : &node->v.items[i]);
-    if (walk) segue__mask_walk_up(walk);
-  }
-  return rc;
-}
-
-static int longer_first(const void *a, const void *b) {
-  size_t m = strlen(*(char *const *)a), n = strlen(*(char *const *)b);
-  return m < n ? 1 : m > n ? -1 : 0;
-}
-
-int segue__mask_learn(segue__mask *mask, const segue_node *root) {
-  segue__mask_walk *walk;
-  int rc = segue__mask_walk_new(&walk, mask);
-  if (rc) return rc;
-  rc = learn(mask, walk, root);
-  segue__mask_walk_free(walk);
-  if (mask->value_count > 1)
-    qsort(mask->values, mask->value_count, sizeof *mask->values, longer_first);
-  return rc;
-}
-
-bool segue__mask_knows(const segue__mask *mask) {
-  return mask && mask->value_count;
-}
-
-/* How many bytes at text are this value, or enough of its beginning. */
-static size_t found_at(const char *text, const char *value) {
-  size_t n = 0;
-  while (value[n] && text[n] == value[n])
-    n++;
-  return !value[n] || n >= VALUE_HEAD ? n : 0;
-}
-
-static bool scrub_value(char *text, const char *value) {
-  static const size_t mask_len = sizeof SEGUE__MASKED - 1;
-  bool found = false;
-  for (char *at = text; (at = strchr(at, value[0]));) {
-    size_t n = found_at(at, value);
-    if (!n) {
-      at++;
-      continue;
-    }
-    memcpy(at, SEGUE__MASKED, mask_len);
-    memmove(at + mask_len, at + n, strlen(at + n) + 1);
-    at += mask_len;
-    found = true;
-  }
-  return found;
-}
-
-bool segue__mask_scrub(const segue__mask *mask, char *text) {
-  bool found = false;
-  for (size_t i = 0; mask && i < mask->value_count; i++)
-    found = scrub_value(text, mask->values[i]) || found;
-  return found;
 }

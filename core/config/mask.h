@@ -53,15 +53,18 @@ void segue__mask_write_change(segue__buf *out, const segue__mask *mask, const se
 /* ---- Secrets in sentences ---- */
 
 /* Learns the secret values of a config, so that they can be found in texts: strings of at least 4
- * bytes and numbers of at least 4 digits, up to 1,000 of them. Before the mask is shared. */
+ * bytes (each line of one by itself, and as JSON and %q write it) and numbers of at least 4 digits,
+ * up to 200,000 of them. Before the mask is shared. */
 int segue__mask_learn(segue__mask *mask, const segue_node *root);
 /* Does it know any? */
 bool segue__mask_knows(const segue__mask *mask);
-/* Puts SEGUE__MASKED in place of every value it knows, or of the first 8 bytes of a long one and
- * what goes on like it; in place, the text only gets shorter or stays as it is. True: something was
- * found. */
+/* Puts SEGUE__MASKED in place of every value it knows, and of the first 8 bytes of a long one
+ * and what goes on like it; in place, the text only gets shorter or stays as it is. True: something
+ * was found. */
 bool segue__mask_scrub(const segue__mask *mask, char *text);
-/* The same for what an error says, and the keys below a secret in its path. */
+/* The same for what an error says, and the keys below a secret in its path. A message that fills
+ * its room was cut: not one byte of a secret may stand at its end. Where there are more secrets
+ * than could be learned, no message is shown. */
 void segue__mask_error(const segue__mask *mask, segue_error *error);
 
 #endif

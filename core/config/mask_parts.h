@@ -55,7 +55,7 @@ typedef struct segue__pattern_step {
   bool literal; /* was quoted: "*" is itself */
 } segue__pattern_step;
 
-enum { SEGUE__PATTERN_STEPS = 60, SEGUE__PATTERNS_MAX = 64, SEGUE__SECRETS_MAX = 1000 };
+enum { SEGUE__PATTERN_STEPS = 60, SEGUE__PATTERNS_MAX = 64, SEGUE__SECRETS_MAX = 200000 };
 
 typedef struct segue__pattern {
   segue__pattern_step steps[SEGUE__PATTERN_STEPS];
@@ -71,14 +71,30 @@ typedef struct segue__patterns {
 
 enum { SEGUE__MASK_PARTS = 4 };
 
+/* The values of secrets, to be found in sentences: all in one memory, sorted by their bytes. */
+typedef struct segue__mask_words {
+  segue__buf text;
+  struct segue__mask_word {
+    size_t at;
+    uint32_t len;
+  } * items;
+  size_t count, capacity;
+  bool more; /* than could be learned */
+} segue__mask_words;
+
 struct segue__mask {
   int refs; /* atomic */
   segue__patterns *patterns[SEGUE__MASK_PARTS];
   segue__schema *schemas[SEGUE__MASK_PARTS];
   size_t pattern_count, schema_count; /* parts */
-  char **values;                      /* learned; longest first */
-  size_t value_count;
+  segue__mask_words words;            /* learned */
 };
+
+/* mask_words.c. Takes the secret words out of a text that lies in `size` bytes and may have been
+ * cut to fit there. True: there are more secrets than could be learned, so what is left may hold
+ * one. */
+bool segue__mask_words_cut(const segue__mask_words *words, char *text, size_t size);
+void segue__mask_words_deinit(segue__mask_words *words);
 
 int segue__pattern_parse(segue__pattern *out, const char *text, segue_error *err);
 void segue__pattern_deinit(segue__pattern *pattern);

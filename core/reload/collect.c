@@ -545,6 +545,7 @@ static int merge(segue__collect *collect, segue_error *error) {
   else
     rc = segue__config_merge_warned(&collect->config, all.items, all.count, &collect->warnings,
                                     error);
+  segue__secrecy_clean(collect, &collect->warnings);
   segue__documents_deinit(&all);
   return rc;
 }

@@ -74,6 +74,15 @@ static const segue__mask *mask_of(void *data) {
   return collect->mask;
 }
 
+void segue__secrecy_clean(segue__collect *collect, segue__errors *errors) {
+  const segue__mask *mask = errors->count ? mask_of(collect) : NULL;
+  for (size_t i = 0; i < errors->count; i++)
+    if (mask)
+      segue__mask_error(mask, &errors->items[i]);
+    else
+      errors->items[i].path[0] = 0; /* its keys may be those below a secret */
+}
+
 void segue__secrecy_init(segue__collect *collect, const segue__engine *engine) {
   collect->limits.mask = mask_of;
   collect->limits.mask_data = collect;

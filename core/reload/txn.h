@@ -343,6 +343,8 @@ void segue__txn_collect_failed(segue__txn *txn, int code); /* txn.c: a job could
  * collect is set; collect must stay where it is. */
 void segue__secrecy_init(segue__collect *collect, const segue__engine *engine);
 void segue__secrecy_deinit(segue__collect *collect);
+/* Cuts the paths of errors that were made without the mask, on the worker. */
+void segue__secrecy_clean(segue__collect *collect, segue__errors *errors);
 /* A schema as it was read. All borrowed. */
 typedef struct segue__schema_text {
   segue__document *doc;

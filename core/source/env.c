@@ -7,6 +7,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "../config/quote.h"
 #include "kinds.h"
 
 /* Between the keys of a path: below every byte that a name has, so that paths sort key by key. */
@@ -36,6 +37,23 @@ static int fail_memory(const segue__source *source, segue_error *err) {
   return rc;
 }
 
+/* The name of a variable for a message. Its keys are those of a path, and below a secret keys are
+ * not shown. path NULL: it has none, so the name is shown where there is no secret at all. */
+static const char *show_name(const variable *v, const char *path, const segue__limits *limits,
+                             segue__quoted *out) {
+  enum { KEYS_MAX = 32 };
+  segue__path_step steps[KEYS_MAX];
+  segue__path parents = {.steps = steps};
+  const segue__mask *mask = limits && limits->mask ? limits->mask(limits->mask_data) : NULL;
+  for (const char *next; path && (next = strchr(path, BETWEEN)); path = next + 1) {
+    if (parents.count == KEYS_MAX) return segue__quote_text(out, false, "", 0);
+    steps[parents.count++] = (segue__path_step){.key = path, .key_len = (size_t)(next - path)};
+  }
+  segue__quote_place place = path ? SEGUE__QUOTE_KEY : SEGUE__QUOTE_STRAY;
+  bool allowed = segue__quote_allows(mask, &parents, place);
+  return segue__quote_text(out, allowed, v->text, (size_t)v->name_len);
+}
+
 /* Writes the path of a name into `path`, which is as long. False: a key in it is empty. */
 static bool to_path(const char *name, size_t len, const char *separator, char *path) {
   size_t sep = strlen(separator), n = 0;
@@ -53,7 +71,9 @@ static bool to_path(const char *name, size_t len, const char *separator, char *p
   return n && path[n - 1] != BETWEEN;
 }
 
-static int add(const segue__source *source, variables *list, const char *text, segue_error *err) {
+static int add(const segue__source *source, const segue__limits *limits, variables *list,
+               const char *text, segue_error *err) {
+  segue__quoted name;
   const char *equals = strchr(text, '='), *separator = source->separator;
   size_t prefix = strlen(source->prefix ? source->prefix : "");
   size_t len = (size_t)(equals - text) - prefix;
@@ -70,18 +90,19 @@ static int add(const segue__source *source, variables *list, const char *text, s
   list->count++;
   if (to_path(text + prefix, len, separator ? separator : "__", v->path)) return 0;
   int rc = segue__error_set(err, SEGUE_ESOURCE,
-                            "environment variable %.*s has an empty key in its name: rename it",
-                            v->name_len, text);
+                            "environment variable %s has an empty key in its name: rename it",
+                            show_name(v, NULL, limits, &name));
   segue__error_source(err, source->name);
   return rc;
 }
 
-static int collect(const segue__source *source, char **environ, variables *list, segue_error *err) {
+static int collect(const segue__source *source, const segue__limits *limits, char **environ,
+                   variables *list, segue_error *err) {
   const char *prefix = source->prefix ? source->prefix : "";
   int rc = 0;
   for (char **e = environ; !rc && e && *e; e++)
     if (!strncmp(*e, prefix, strlen(prefix)) && strchr(*e, '=') > *e)
-      rc = add(source, list, *e, err);
+      rc = add(source, limits, list, *e, err);
   return rc;
 }
 
@@ -90,14 +111,16 @@ static int by_path(const void *a, const void *b) {
 }
 
 /* Two variables for one place, or one for a place inside of the other's. */
-static int check_rivals(const segue__source *source, const variables *list, segue_error *err) {
+static int check_rivals(const segue__source *source, const segue__limits *limits,
+                        const variables *list, segue_error *err) {
+  segue__quoted first, second;
   for (size_t i = 1; i < list->count; i++) {
     const variable *a = &list->items[i - 1], *b = &list->items[i];
     size_t len = strlen(a->path);
     if (strncmp(a->path, b->path, len) != 0 || (b->path[len] && b->path[len] != BETWEEN)) continue;
     int rc = segue__error_set(
-        err, SEGUE_ESOURCE, "environment variables %.*s and %.*s %s: remove one", a->name_len,
-        a->text, b->name_len, b->text,
+        err, SEGUE_ESOURCE, "environment variables %s and %s %s: remove one",
+        show_name(a, a->path, limits, &first), show_name(b, b->path, limits, &second),
         b->path[len] ? "make the same key a value and a map" : "stand for the same key");
     segue__error_source(err, source->name);
     return rc;
@@ -134,7 +157,9 @@ static int build_one(segue__builder *b, const variable *v, bool as_text, const c
                  : segue__builder_untyped(b, v->value, strlen(v->value));
 }
 
-static int build(segue__builder *b, const variables *list, bool as_text, segue_error *err) {
+static int build(segue__builder *b, const variables *list, bool as_text,
+                 const segue__limits *limits, segue_error *err) {
+  segue__quoted name;
   size_t depth = 0;
   const char *before = "";
   segue__builder_begin(b, SEGUE_MAP);
@@ -144,7 +169,8 @@ static int build(segue__builder *b, const variables *list, bool as_text, segue_e
     if (rc && rc != UV_ENOMEM) {
       segue_error why;
       segue__builder_finish(b, &why);
-      segue__error_set(err, rc, "environment variable %.*s: %s", v->name_len, v->text, why.message);
+      segue__error_set(err, rc, "environment variable %s: %s", show_name(v, v->path, limits, &name),
+                       why.message);
       segue__error_path(err, why.path);
       return rc;
     }
@@ -166,7 +192,7 @@ static int build_document(const segue__source *source, const variables *list,
     segue__document_unref(*out);
     return fail_memory(source, err);
   }
-  rc = build(b, list, source->as_text, err);
+  rc = build(b, list, source->as_text, limits, err);
   segue__builder_free(b);
   if (!rc) return 0;
   segue__error_source(err, source->name);
@@ -190,9 +216,9 @@ static int fetch_env(const segue__source *source, const segue__os *os, const seg
                      segue_error *err) {
   variables list = {NULL, 0, 0};
   segue__document *doc = NULL;
-  int rc = collect(source, os->environ(os->data), &list, err);
+  int rc = collect(source, limits, os->environ(os->data), &list, err);
   if (!rc && list.count) qsort(list.items, list.count, sizeof *list.items, by_path);
-  if (!rc) rc = check_rivals(source, &list, err);
+  if (!rc) rc = check_rivals(source, limits, &list, err);
   if (!rc) rc = build_document(source, &list, limits, (*next_id)++, &doc, err);
   variables_deinit(&list);
   if (rc) return rc;

@@ -47,8 +47,8 @@ local nothing_secret = M.mask()
 function M.limits(options)
   options = options or {}
   local limits = ffi.new("segue__limits[1]")
-  for _, name in ipairs { "depth", "nodes", "bytes" } do
-    if options[name] then limits[0][name] = options[name] end
+  for name, value in pairs(options) do
+    if name ~= "mask" then limits[0][name] = value end
   end
   if options.mask ~= false then
     limits[0].mask = C.segue__mask_given

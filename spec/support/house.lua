@@ -7,6 +7,8 @@ local function breach(where, format, ...)
   io.stderr:write(where, ": ", format:format(...), "\n")
 end
 
+local check_messages = dofile("spec/support/messages.lua")
+
 local function list(command)
   local lines = {}
   local pipe = assert(io.popen(command))
@@ -99,6 +101,7 @@ for _, path in ipairs(list("find . -type f "
     .. "-not -path '*/cdef/*' -not -path '*/fixtures/*' -not -path '*/corpus/*' "
     .. "-printf '%P\\n' | sort")) do
   if path ~= "spec/support/house.lua" then check_file(path) end
+  check_messages(path, breach)
 end
 
 -- Verbs that only a program may use: the library never prints, exits or takes a signal.

@@ -51,7 +51,7 @@ function M.compile(text, options)
 end
 
 --- Judges a text: "valid", or the name of the code, and the findings as tables. options: steps,
---- time_ms, and those of compile.
+--- time_ms, mask, and those of compile.
 function M.judge(schema, text, options)
   options = options or {}
   if type(schema) == "string" then
@@ -62,7 +62,7 @@ function M.judge(schema, text, options)
   local doc = type(text) == "string" and M.document(text, "file") or text
   local o = ffi.new("segue__validate_options[1]", { {
     size = ffi.sizeof("segue__validate_options"), document = doc,
-    steps = options.steps or 0, time_ms = options.time_ms or 0 } })
+    steps = options.steps or 0, time_ms = options.time_ms or 0, mask = options.mask } })
   local findings = ffi.new("segue__findings[1]")
   local rc = C.segue__schema_validate(schema, doc.root, findings, o)
   assert(C.segue__schema_validate(schema, doc.root, nil, o) == rc, "the verdict is the same untold")

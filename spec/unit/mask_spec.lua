@@ -268,6 +268,40 @@ describe("a mask", function()
       assert.same({ "got 'hunter2...'", false }, { scrub "got 'hunter2...'" })
     end)
 
+    it("takes out the beginning of one with which a full message ends, however little it is",
+      function()
+        for rest = 0, 11 do
+          local err = C.error()
+          local long = ("."):rep(511 - rest) .. "hunter2pass"
+          C.segue__error_set(err, C.SEGUE_ESCHEMA, "%s", ffi.cast("const char *", long))
+          C.segue__mask_error(mask, err)
+          local told = C.err(err).message
+          assert.equal(("."):rep(511 - rest) .. (rest > 3 and "***" or ""), told)
+        end
+      end)
+
+    it("finds one as JSON or %q writes it, and each line of a long one", function()
+      local doc2 = document.good("db:\n  password: 'pa\"ss\\word'\n"
+        .. "  key: |\n    -----BEGIN\n    MIIEvQIBADAN\n")
+      mask = assert(mask_of { "db" })
+      C.check(C.segue__mask_learn(mask, document.at(doc2, "")))
+      assert.same({ "no ***", true }, { scrub('no pa"ss\\word') })
+      assert.same({ 'no "***"', true }, { scrub(("no %q"):format('pa"ss\\word')) })
+      assert.same({ "line 2: ***!", true }, { scrub "line 2: MIIEvQIBADAN!" })
+    end)
+
+    it("finds each of very many", function()
+      local members = {}
+      for i = 1, 20000 do members[i] = ('"k%d":"sk-live-%06d"'):format(i, i * 37) end
+      local many = document.good('{"db":{' .. table.concat(members, ",") .. "}}",
+        { format = "json" })
+      mask = assert(mask_of { "db" })
+      C.check(C.segue__mask_learn(mask, document.at(many, "")))
+      for i = 1, 20000, 777 do
+        assert.same({ "no *** here", true }, { scrub(("no sk-live-%06d here"):format(i * 37)) })
+      end
+    end)
+
     it("leaves short ones, which would be found everywhere", function()
       assert.same({ "the host is h", false }, { scrub "the host is h" })
     end)

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Secrets in sentences: hooks, modules and commands may quote a value in an error or a log line,
+ * and there only its text can be found again. The words are sorted, so that a text is looked
+ * through once, however many secrets there are: at each byte a binary search finds the words that
+ * begin with the next four.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#include "mask_parts.h"
+
+enum { WORD_LEAST = 4, WORD_HEAD = 8 };
+
+typedef struct segue__mask_word word;
+
+static const char *text_of(const segue__mask_words *words, const word *w) {
+  return words->text.data + w->at;
+}
+
+void segue__mask_words_deinit(segue__mask_words *words) {
+  if (words->text.data) explicit_bzero(words->text.data, words->text.len);
+  segue__buf_deinit(&words->text);
+  segue__free(words->items);
+}
+
+/* ---- Learning -------------------------------------------------------------------------------- */
+
+static int add_word(segue__mask_words *words, const char *s, size_t len) {
+  if (len < WORD_LEAST) return 0;
+  if (words->count == SEGUE__SECRETS_MAX) {
+    words->more = true;
+    return 0;
+  }
+  if (words->count == words->capacity) {
+    size_t capacity = words->capacity ? words->capacity * 2 : 16;
+    word *items = segue__realloc(words->items, capacity * sizeof *items);
+    if (!items) return UV_ENOMEM;
+    words->items = items;
+    words->capacity = capacity;
+  }
+  words->items[words->count++] = (word){words->text.len, (uint32_t)len};
+  segue__buf_add(&words->text, s, len);
+  return words->text.failed ? UV_ENOMEM : 0;
+}
+
+/* As JSON writes it, and as Lua's %q does, which differ in line breaks. */
+static int add_escaped(segue__mask_words *words, const char *s, size_t len) {
+  segue__buf json, quoted;
+  segue__buf_init(&json);
+  segue__buf_init(&quoted);
+  segue__json_string(&json, s, len);
+  for (size_t i = 0; i < len; i++) {
+    if (memchr("\"\\\n", s[i], 3)) segue__buf_addc(&quoted, '\\');
+    segue__buf_addc(&quoted, s[i]);
+  }
+  int rc = json.failed || quoted.failed ? UV_ENOMEM : 0;
+  if (!rc && json.len - 2 != len) rc = add_word(words, json.data + 1, json.len - 2);
+  if (!rc && quoted.len != len) rc = add_word(words, quoted.data, quoted.len);
+  segue__buf_deinit(&json);
+  segue__buf_deinit(&quoted);
+  return rc;
+}
+
+/* A message may quote one line of a key or a certificate. */
+static int add_lines(segue__mask_words *words, const char *s, size_t len) {
+  const char *end = s + len, *next = memchr(s, '\n', len);
+  int rc = 0;
+  if (!next) return 0;
+  for (; !rc && s < end; s = next + 1, next = memchr(s, '\n', (size_t)(end - s))) {
+    if (!next) next = end;
+    if (next - s >= WORD_HEAD) rc = add_word(words, s, (size_t)(next - s));
+    if (next == end) break;
+  }
+  return rc;
+}
+
+static int add_node(segue__mask_words *words, const segue_node *node) {
+  if (node->type == SEGUE_STRING) {
+    int rc = add_word(words, node->v.s, node->count);
+    if (!rc) rc = add_escaped(words, node->v.s, node->count);
+    return rc ? rc : add_lines(words, node->v.s, node->count);
+  }
+  if (node->type != SEGUE_INT && node->type != SEGUE_FLOAT) return 0;
+  segue__buf text;
+  segue__buf_init(&text);
+  segue__json_write(&text, node, 0);
+  int rc = text.failed ? UV_ENOMEM : add_word(words, text.data, text.len);
+  segue__buf_deinit(&text);
+  return rc;
+}
+
+/* Below a secret (walk NULL) everything is one. */
+static int learn(segue__mask_words *words, segue__mask_walk *walk, const segue_node *node) {
+  segue__seen seen = walk ? segue__mask_walk_top(walk) : SEGUE__SEEN_SECRET;
+  bool map = node->type == SEGUE_MAP, inner = map || node->type == SEGUE_LIST;
+  if (seen == SEGUE__SEEN_CLEAR) return 0;
+  if (!inner) return seen == SEGUE__SEEN_SECRET ? add_node(words, node) : 0;
+  if (seen == SEGUE__SEEN_SECRET) walk = NULL;
+  int rc = 0;
+  for (uint32_t i = 0; i < node->count && !rc && !words->more; i++) {
+    const segue__member *m = map ? &node->v.members[i] : NULL;
+    segue__path_step step = {
+        .key = m ? m->key : NULL, .key_len = m ? m->key_len : 0, .index = m ? 0 : i};
+    if (walk) segue__mask_walk_down(walk, &step);
+    rc = learn(words, walk, m ? &m->value : &node->v.items[i]);
+    if (walk) segue__mask_walk_up(walk);
+  }
+  return rc;
+}
+
+static int by_bytes(const void *a, const void *b, void *data) {
+  const word *x = a, *y = b;
+  const char *text = data;
+  int order = memcmp(text + x->at, text + y->at, x->len < y->len ? x->len : y->len);
+  return order ? order : (x->len > y->len) - (x->len < y->len);
+}
+
+int segue__mask_learn(segue__mask *mask, const segue_node *root) {
+  segue__mask_walk *walk;
+  int rc = segue__mask_walk_new(&walk, mask);
+  if (rc) return rc;
+  rc = learn(&mask->words, walk, root);
+  segue__mask_walk_free(walk);
+  if (mask->words.count > 1)
+    qsort_r(mask->words.items, mask->words.count, sizeof(word), by_bytes, mask->words.text.data);
+  return rc;
+}
+
+bool segue__mask_knows(const segue__mask *mask) {
+  return mask && mask->words.count;
+}
+
+/* ---- Finding --------------------------------------------------------------------------------- */
+
+/* The first word that is not before the four bytes at s. */
+static size_t lower_bound(const segue__mask_words *words, const char *s) {
+  size_t low = 0, high = words->count;
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    if (memcmp(text_of(words, &words->items[middle]), s, WORD_LEAST) < 0)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+/* How many bytes at text are a word, enough of the beginning of a long one, or, of a text that was
+ * cut, all that is left. */
+static size_t found_at(const segue__mask_words *words, const char *text, size_t left,
+                       bool was_cut) {
+  size_t longest = 0;
+  if (left < WORD_LEAST) return 0;
+  for (size_t i = lower_bound(words, text); i < words->count; i++) {
+    const word *w = &words->items[i];
+    const char *s = text_of(words, w);
+    size_t n = 0;
+    while (n < w->len && n < left && s[n] == text[n])
+      n++;
+    if (n < WORD_LEAST) break; /* sorted: no later word begins like this either */
+    if ((n == w->len || n >= WORD_HEAD || (was_cut && n == left)) && n > longest) longest = n;
+  }
+  return longest;
+}
+
+static bool scrub(const segue__mask_words *words, char *text, size_t len, bool was_cut) {
+  static const size_t mask_len = sizeof SEGUE__MASKED - 1;
+  char *to = text;
+  bool found = false;
+  for (size_t i = 0; i < len;) {
+    size_t n = found_at(words, text + i, len - i, was_cut);
+    if (n) {
+      memcpy(to, SEGUE__MASKED, mask_len); /* shorter than any word */
+      to += mask_len;
+      found = true;
+      i += n;
+    } else {
+      *to++ = text[i++];
+    }
+  }
+  *to = 0;
+  return found;
+}
+
+bool segue__mask_scrub(const segue__mask *mask, char *text) {
+  return segue__mask_knows(mask) && scrub(&mask->words, text, strlen(text), false);
+}
+
+/* The text ends with the first bytes of a word, too few to be looked for elsewhere. */
+static void drop_tail(const segue__mask_words *words, char *text, size_t len) {
+  for (size_t n = WORD_LEAST - 1; n; n--)
+    for (size_t i = 0; i < words->count && n <= len; i++)
+      if (memcmp(text_of(words, &words->items[i]), text + len - n, n) == 0) {
+        text[len - n] = 0;
+        return;
+      }
+}
+
+bool segue__mask_words_cut(const segue__mask_words *words, char *text, size_t size) {
+  size_t len = strlen(text);
+  bool was_cut = len + 1 >= size;
+  if (!words->count) return words->more;
+  scrub(words, text, len, was_cut);
+  if (was_cut) drop_tail(words, text, strlen(text));
+  return words->more;
+}
