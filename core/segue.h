@@ -533,8 +533,11 @@ SEGUE_API const char *segue_request_peer(const segue_request *request); /* "127.
 /* Did it come through TLS? */
 SEGUE_API bool segue_request_tls(const segue_request *request);
 /* The names in the verified certificate of the client: 0 is the common name (or the whole subject),
- * DNS names, mail addresses and URIs follow. NULL past the end, or where it showed none. */
+ * DNS names, mail addresses and URIs follow. NULL past the end, or where it showed none. A CA may
+ * sign the same text as a name of another kind for somebody else: compare the kind too, which is
+ * "cn", "subject", "dns", "mail" or "uri". */
 SEGUE_API const char *segue_request_client(const segue_request *request, size_t index);
+SEGUE_API const char *segue_request_client_kind(const segue_request *request, size_t index);
 /* What it has passed the gate with: of this snapshot and no other is its answer. */
 SEGUE_API const segue_snapshot *segue_request_snapshot(const segue_request *request);
 /* By which it is inside: for calls of other modules, see segue_gate_enter_from. */

@@ -64,16 +64,24 @@ static segue__role role_of_user(const segue__http_request *request, const segue_
   return door ? door->others : SEGUE__ROLE_READ;
 }
 
+/* The kind stands before every name but a common name, so that no other kind of name can pose as
+ * one in the log and the record: "client ops", "client mail:ops". */
+static void name_client(segue__http_request *request, const segue__tls_name *name) {
+  bool plain = name->kind == SEGUE__NAME_CN;
+  snprintf(request->who, sizeof request->who, "client %s%s%s",
+           plain ? "" : segue__name_kind_text(name->kind), plain ? "" : ":", name->text);
+}
+
 static identity identify(segue__http_request *request, const segue__door *door) {
   identity who = {.role = SEGUE__ROLE_NONE};
   segue__http_text text;
-  const char *name;
+  segue__tls_name name;
   if (request->local) who.role = role_of_user(request, door);
   if (!request->local && (!door || !door->locked)) who.role = SEGUE__ROLE_OPERATE;
   if (door && door->client_known && request->client) {
     who.role = better(who.role, segue__door_client(door, request->client, &name));
     who.named = true;
-    snprintf(request->who, sizeof request->who, "client %s", name);
+    name_client(request, &name);
   }
   if (!door || !door->tokens.count || !bearer(request, &text)) return who;
   const segue__token *token = segue__tokens_find(&door->tokens, text.s, text.len);

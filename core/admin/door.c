@@ -5,6 +5,7 @@
  */
 #include "door.h"
 
+#include <ctype.h>
 #include <string.h>
 #include <uv.h>
 
@@ -67,6 +68,13 @@ static int make_tokens(reading *r, const segue__http_spec *spec, segue__door *do
 
 /* ---- Rules ----------------------------------------------------------------------------------- */
 
+/* A client that is named without a kind is a host or a service: its common name or DNS name. */
+static unsigned kinds_of(const char *kind) {
+  for (int i = 0; kind && i < SEGUE__NAME_KINDS; i++)
+    if (strcmp(kind, segue__name_kind_text((segue__name_kind)i)) == 0) return 1u << i;
+  return 1u << SEGUE__NAME_CN | 1u << SEGUE__NAME_DNS;
+}
+
 static int copy_names(const segue__http_spec *spec, segue__door *door) {
   door->clients = segue__calloc(spec->client_count, sizeof *door->clients);
   door->hosts = segue__calloc(spec->host_count, sizeof *door->hosts);
@@ -74,6 +82,7 @@ static int copy_names(const segue__http_spec *spec, segue__door *door) {
     return UV_ENOMEM;
   for (size_t i = 0; i < spec->client_count; i++) {
     door->clients[i].role = spec->clients[i].role;
+    door->clients[i].kinds = kinds_of(spec->clients[i].kind);
     door->clients[i].name = segue__strdup(spec->clients[i].name);
     door->client_count++;
     if (!door->clients[i].name) return UV_ENOMEM;
@@ -151,37 +160,52 @@ int segue__door_make(segue__policy *policy, segue__trigger_spec *trigger, const 
 
 /* ---- Clients by certificate ------------------------------------------------------------------ */
 
-/* "*" stands for any text, once or more often. */
-static bool matches(const char *pattern, const char *name) {
-  const char *star = NULL, *from = NULL;
-  while (*name) {
+static size_t label(const char *s) {
+  size_t n = 0;
+  while (isalnum((unsigned char)s[n]) || s[n] == '-' || s[n] == '_')
+    n++;
+  return n;
+}
+
+/* "*" stands for exactly one label of a DNS name: not for a dot, and not for anything that no host
+ * name has. So "*.mon.example" takes neither "a.b.mon.example" nor "x@a.mon.example", nor the
+ * wildcard name of a server's certificate. The other bytes have to be the same; letters of DNS
+ * names have no case. */
+static bool matches(const char *pattern, const char *name, bool dns) {
+  for (; *pattern; pattern++) {
     if (*pattern == '*') {
-      star = pattern++;
-      from = name;
-    } else if (*pattern == *name) {
-      pattern++;
+      size_t n = label(name);
+      if (!n) return false;
+      name += n;
+    } else if (*pattern == *name ||
+               (dns && tolower((unsigned char)*pattern) == tolower((unsigned char)*name))) {
       name++;
-    } else if (star) {
-      pattern = star + 1;
-      name = ++from;
     } else {
       return false;
     }
   }
-  while (*pattern == '*')
-    pattern++;
-  return !*pattern;
+  return !*name;
+}
+
+/* Only these kinds are made of labels: in any other name "*" is a character like all others. */
+static bool is_of(const segue__door_name *client, const segue__tls_name *name) {
+  if (!(client->kinds & 1u << name->kind)) return false;
+  bool labels = client->kinds & 1u << SEGUE__NAME_DNS;
+  if (!labels) return strcmp(client->name, name->text) == 0;
+  return matches(client->name, name->text, name->kind == SEGUE__NAME_DNS);
 }
 
 segue__role segue__door_client(const segue__door *door, const segue__tls_client *client,
-                               const char **name) {
+                               segue__tls_name *name) {
   segue__role role = door->client_count ? SEGUE__ROLE_NONE : SEGUE__ROLE_OPERATE;
-  *name = client->names;
-  for (const char *s = client->names; s < client->names + client->len; s += strlen(s) + 1)
+  segue__tls_name at = {.text = NULL};
+  *name = at;
+  (void)segue__tls_name_next(client, name);
+  while (segue__tls_name_next(client, &at))
     for (size_t i = 0; i < door->client_count; i++)
-      if (door->clients[i].role > role && matches(door->clients[i].name, s)) {
+      if (door->clients[i].role > role && is_of(&door->clients[i], &at)) {
         role = door->clients[i].role;
-        *name = s;
+        *name = at;
       }
   return role;
 }

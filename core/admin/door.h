@@ -11,6 +11,13 @@
 #include "../reload/policy.h"
 #include "tokens.h"
 
+/* Clients with one of these names have this role. */
+typedef struct segue__door_name {
+  char *name;
+  unsigned kinds; /* a bit for each segue__name_kind that the name may be of */
+  segue__role role;
+} segue__door_name;
+
 typedef struct segue__door {
   int refs;
   char *address; /* as the policy has it */
@@ -24,7 +31,7 @@ typedef struct segue__door {
   unsigned mode;
   segue__role others;
   segue__tokens tokens;
-  segue__client_spec *clients;
+  segue__door_name *clients;
   size_t client_count;
   char **hosts;
   size_t host_count;
@@ -37,8 +44,9 @@ int segue__door_make(segue__policy *policy, segue__trigger_spec *trigger, const 
 segue__door *segue__door_ref(segue__door *door);
 void segue__door_unref(void *door); /* NULL allowed */
 
-/* What a client's certificate allows, and the name that says so. */
+/* Returns the role that a client's certificate has, and in name the name that gives it: the first
+ * one of the certificate if none does. */
 segue__role segue__door_client(const segue__door *door, const segue__tls_client *client,
-                               const char **name);
+                               segue__tls_name *name);
 
 #endif

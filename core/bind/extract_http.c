@@ -48,6 +48,7 @@ static void take_tls(lua_State *L, int index, segue__http_spec *spec) {
       segue__client_spec *item = &spec->clients[spec->client_count++];
       item->role = role(L, lua_gettop(L), "role", SEGUE__ROLE_NONE);
       item->name = segue__field_text(L, lua_gettop(L), "name");
+      item->kind = segue__field_text(L, lua_gettop(L), "kind");
       lua_pop(L, 1);
     }
   }

@@ -219,10 +219,12 @@ int64_t segue__tls_context_expires(const segue__tls_context *context) {
 /* ---- Who the client is ----------------------------------------------------------------------- */
 
 /* A name with a zero byte in it would be taken for its beginning: it is passed over. */
-static void add_name(const segue__openssl *o, const ASN1_STRING *text, segue__buf *out) {
+static void add_name(const segue__openssl *o, segue__name_kind kind, const ASN1_STRING *text,
+                     segue__buf *out) {
   const char *s = text ? (const char *)o->ASN1_STRING_get0_data(text) : NULL;
   size_t len = s ? (size_t)o->ASN1_STRING_length(text) : 0;
-  if (!len || memchr(s, 0, len) || out->len + len + 1 > NAMES_MAX) return;
+  if (!len || memchr(s, 0, len) || out->len + len + 2 > NAMES_MAX) return;
+  segue__buf_addc(out, (char)kind);
   segue__buf_add(out, s, len);
   segue__buf_addc(out, 0);
 }
@@ -230,11 +232,18 @@ static void add_name(const segue__openssl *o, const ASN1_STRING *text, segue__bu
 static void add_subject(const segue__openssl *o, const X509 *x509, segue__buf *out) {
   const X509_NAME *subject = o->X509_get_subject_name(x509);
   int at = o->X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
-  if (at >= 0) add_name(o, o->X509_NAME_ENTRY_get_data(o->X509_NAME_get_entry(subject, at)), out);
+  if (at >= 0)
+    add_name(o, SEGUE__NAME_CN, o->X509_NAME_ENTRY_get_data(o->X509_NAME_get_entry(subject, at)),
+             out);
   if (out->len) return;
   char line[SUBJECT_MAX];
   o->X509_NAME_oneline(subject, line, sizeof line);
+  segue__buf_addc(out, SEGUE__NAME_SUBJECT);
   segue__buf_add(out, line, strlen(line) + 1);
+}
+
+static segue__name_kind kind_of(int type) {
+  return type == GEN_DNS ? SEGUE__NAME_DNS : type == GEN_EMAIL ? SEGUE__NAME_MAIL : SEGUE__NAME_URI;
 }
 
 static void add_alternatives(const segue__openssl *o, const X509 *x509, segue__buf *out) {
@@ -243,7 +252,7 @@ static void add_alternatives(const segue__openssl *o, const X509 *x509, segue__b
   for (int i = 0; names && i < o->OPENSSL_sk_num(stack); i++) {
     const GENERAL_NAME *name = o->OPENSSL_sk_value(stack, i);
     if (name->type == GEN_DNS || name->type == GEN_EMAIL || name->type == GEN_URI)
-      add_name(o, name->d.ia5, out);
+      add_name(o, kind_of(name->type), name->d.ia5, out);
   }
   o->GENERAL_NAMES_free(names);
 }
@@ -272,6 +281,20 @@ static int know_client(segue__tls *tls) {
 
 segue__tls_client *segue__tls_peer(const segue__tls *tls) {
   return tls->client;
+}
+
+bool segue__tls_name_next(const segue__tls_client *client, segue__tls_name *name) {
+  if (!client) return false;
+  const char *next = name->text ? name->text + strlen(name->text) + 1 : client->names;
+  if (next >= client->names + client->len) return false;
+  name->kind = (segue__name_kind)*next;
+  name->text = next + 1;
+  return true;
+}
+
+const char *segue__name_kind_text(segue__name_kind kind) {
+  static const char *const texts[] = {"subject", "cn", "dns", "mail", "uri"};
+  return texts[kind];
 }
 
 segue__tls_client *segue__tls_client_ref(segue__tls_client *client) {

@@ -8,6 +8,7 @@
 #ifndef SEGUE_HTTP_TLS_H
 #define SEGUE_HTTP_TLS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -61,13 +62,33 @@ typedef struct segue__tls_notice {
   uint64_t warned_ms;
 } segue__tls_notice;
 
-/* A client by its verified certificate: its names, each terminated, one behind the other: first the
- * common name (or the whole subject), then DNS names, mail addresses and URIs. Counted. */
+/* Names of different kinds are different names: the mail address "ops" of one certificate is not
+ * the common name "ops" of another. So a name never goes anywhere without its kind. */
+typedef enum segue__name_kind {
+  SEGUE__NAME_SUBJECT, /* the whole subject in one line, where it has no common name */
+  SEGUE__NAME_CN,
+  SEGUE__NAME_DNS,
+  SEGUE__NAME_MAIL,
+  SEGUE__NAME_URI,
+  SEGUE__NAME_KINDS
+} segue__name_kind;
+
+/* Names of a client's verified certificate, as a list of: one byte for the kind, text, zero byte.
+ * The first one is the common name or the subject. Counted. */
 typedef struct segue__tls_client {
   int refs; /* atomic */
   size_t len;
   char names[];
 } segue__tls_client;
+
+typedef struct segue__tls_name {
+  segue__name_kind kind;
+  const char *text; /* borrowed; NULL before the first one */
+} segue__tls_name;
+/* Moves on to the first or next name. False: there is none; client may be NULL. */
+bool segue__tls_name_next(const segue__tls_client *client, segue__tls_name *name);
+/* "cn", "dns" ...: as policies write it, and segue_request_client_kind() returns it. */
+const char *segue__name_kind_text(segue__name_kind kind);
 /* [any thread] NULL allowed. */
 segue__tls_client *segue__tls_client_ref(segue__tls_client *client);
 void segue__tls_client_unref(segue__tls_client *client);

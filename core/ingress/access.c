@@ -35,7 +35,9 @@ static void look_at(line *l, const segue__http_request *http, bool query) {
   if (query && http->query.s) l->query = cut(http->query.s, http->query.len, PATH_MOST);
   l->referer = header(http, "Referer");
   l->agent = header(http, "User-Agent");
-  if (http->client) l->client = cut(http->client->names, strlen(http->client->names), NAME_MOST);
+  segue__tls_name name = {.text = NULL};
+  if (segue__tls_name_next(http->client, &name))
+    l->client = cut(name.text, strlen(name.text), NAME_MOST);
   l->minor = http->minor;
 }
 

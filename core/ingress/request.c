@@ -520,12 +520,21 @@ bool segue_request_tls(const segue_request *request) {
   return request->http->tls;
 }
 
+static bool client_name(const segue_request *request, size_t index, segue__tls_name *name) {
+  *name = (segue__tls_name){.text = NULL};
+  while (segue__tls_name_next(request->http->client, name))
+    if (index-- == 0) return true;
+  return false;
+}
+
 const char *segue_request_client(const segue_request *request, size_t index) {
-  const segue__tls_client *client = request->http->client;
-  const char *name = client ? client->names : NULL, *end = client ? name + client->len : NULL;
-  for (; name < end; name += strlen(name) + 1)
-    if (index-- == 0) return name;
-  return NULL;
+  segue__tls_name name;
+  return client_name(request, index, &name) ? name.text : NULL;
+}
+
+const char *segue_request_client_kind(const segue_request *request, size_t index) {
+  segue__tls_name name;
+  return client_name(request, index, &name) ? segue__name_kind_text(name.kind) : NULL;
 }
 
 const segue_snapshot *segue_request_snapshot(const segue_request *request) {

@@ -13,8 +13,10 @@ const char *segue__role_name(segue__role role) {
 
 void segue__http_spec_free(segue__http_spec *spec) {
   if (!spec) return;
-  for (size_t i = 0; i < spec->client_count; i++)
+  for (size_t i = 0; i < spec->client_count; i++) {
     segue__free(spec->clients[i].name);
+    segue__free(spec->clients[i].kind);
+  }
   for (size_t i = 0; i < spec->token_count; i++) {
     segue__free(spec->tokens[i].file);
     segue__free(spec->tokens[i].name);

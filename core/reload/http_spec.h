@@ -12,9 +12,11 @@
 typedef enum segue__role { SEGUE__ROLE_NONE, SEGUE__ROLE_READ, SEGUE__ROLE_OPERATE } segue__role;
 const char *segue__role_name(segue__role role);
 
-/* Clients by a name in their certificate, "*" for any part of it. */
+/* Clients by a name in their certificate. A name of kind DNS, and one without a kind (common name
+ * or DNS name), may have "*" for one label. */
 typedef struct segue__client_spec {
   char *name;
+  char *kind; /* "cn", "dns", "mail", "uri", "subject"; NULL: common name or DNS name */
   segue__role role;
 } segue__client_spec;
 

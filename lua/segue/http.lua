@@ -11,7 +11,17 @@ local suggest = require "segue.suggest"
 ---@field key string PEM, for this user only
 ---@field client_ca? string PEM: who signs the certificates of clients
 ---@field client? "required"|"optional"
----@field clients? { name: string, role: segue.Role }[] roles by name; all others have none
+---@field clients? segue.HttpClient[] roles by name; all others have none
+
+--- One of these names, and the role.
+---@class segue.HttpClient
+---@field name? string common name or DNS name; "*" is one label of it
+---@field dns? string DNS name; "*" is one label of it
+---@field cn? string common name
+---@field mail? string mail address
+---@field uri? string
+---@field subject? string the whole subject of a certificate without a common name
+---@field role segue.Role
 
 ---@class segue.HttpOptions
 ---@field [1] string the address
@@ -33,7 +43,9 @@ local tls_keys = { cert = "text", key = "text", client_ca = "text",
   client = { "required", "optional" }, clients = "table" }
 local module_tls_keys = { cert = "text", key = "text", client_ca = "text",
   client = { "required", "optional" } }
-local client_keys = { name = "text", role = roles }
+local client_kinds = { "name", "cn", "dns", "mail", "uri", "subject" }
+local client_keys = { name = "text", cn = "text", dns = "text", mail = "text", uri = "text",
+  subject = "text", role = roles }
 local token_keys = { file = "text", role = roles, name = "text" }
 local per = { s = 1, m = 60, h = 3600 }
 
@@ -50,8 +62,8 @@ local function need(t, key, where, example)
   if t[key] == nil then wrong("%s%s is missing: %s", where, key, example) end
 end
 
--- A list of tables, each judged by `known`.
-local function each(list, name, known, example)
+-- A list of tables, each judged by `known`; they must have the keys of `needed`.
+local function each(list, name, known, needed, example)
   local count = 0
   for _ in pairs(list) do count = count + 1 end
   if count ~= #list or count == 0 then
@@ -63,10 +75,52 @@ local function each(list, name, known, example)
       wrong("%smust be a table such as %s, not a %s", where, example, type(item))
     end
     judge(item, known, where)
-    for key in pairs(known) do
-      if key ~= "name" or known == client_keys then need(item, key, where, example) end
-    end
+    for _, key in ipairs(needed) do need(item, key, where, example) end
   end
+end
+
+local function has_part_star(name)
+  for label in (name .. "."):gmatch("([^.]*)%.") do
+    if label ~= "*" and label:find("*", 1, true) then return true end
+  end
+  return false
+end
+
+-- The name of a client and its kind. "*" stands for one label and nothing else, so it is refused
+-- wherever it would not mean what it says.
+local function client_of(item, where)
+  local kind
+  for _, key in ipairs(client_kinds) do
+    if item[key] ~= nil and kind then
+      wrong("%sit has %s and %s: give one name", where, kind, key)
+    end
+    kind = item[key] ~= nil and key or kind
+  end
+  if not kind then
+    wrong("%sname is missing: one of %s", where, table.concat(client_kinds, ", "))
+  end
+  local name, labels = item[kind], kind == "name" or kind == "dns"
+  if kind == "name" and name:find("://", 1, true) then
+    wrong("%s'%s' is a URI: write uri = '%s'", where, name, name)
+  elseif labels and name:find("@", 1, true) then
+    wrong("%s'%s' is a mail address: write mail = '%s'", where, name, name)
+  elseif labels and has_part_star(name) then
+    wrong("%s'%s': '*' stands for one whole label, as in '*.mon.example'", where, name)
+  elseif not labels and name:find("*", 1, true) then
+    wrong("%s%s = '%s' is compared as it is: '*' stands for a label in name and dns only", where,
+      kind, name)
+  end
+  return { name = name, kind = kind ~= "name" and kind or nil, role = item.role }
+end
+
+local function clients_of(clients)
+  local result = {}
+  each(clients, "tls: clients", client_keys, { "role" },
+    '{ name = "ops.example", role = "operate" }')
+  for i, item in ipairs(clients) do
+    result[i] = client_of(item, ("tls: clients[%d]: "):format(i))
+  end
+  return result
 end
 
 -- known: its keys. Those of a module know no clients by name: it judges them itself.
@@ -79,9 +133,10 @@ local function tls_of(tls, known)
       wrong("tls: %s has an effect only with client_ca, the CA that signs clients", key)
     end
   end
-  if tls.clients then
-    each(tls.clients, "tls: clients", client_keys, '{ name = "ops.example", role = "operate" }')
-  end
+  local copy = {}
+  for key, value in pairs(tls) do copy[key] = value end
+  copy.clients = tls.clients and clients_of(tls.clients)
+  return copy
 end
 
 local function rate_of(rate)
@@ -140,16 +195,16 @@ local function options_of(given)
     if key ~= 1 then o[key] = value end
   end
   judge(o, keys, "")
-  if o.tls then tls_of(o.tls, tls_keys) end
+  local tls = o.tls and tls_of(o.tls, tls_keys)
   if o.tokens then
-    each(o.tokens, "tokens", token_keys, '{ file = "ops.token", role = "operate" }')
+    each(o.tokens, "tokens", token_keys, { "file", "role" }, '{ file = "ops.token", role = "operate" }')
   end
   if o.burst and not o.rate then wrong("burst has an effect only with rate") end
   local is_unix = address:find("^unix:")
   if o.tls and is_unix then wrong("tls is for TCP: %s is a unix socket", address) end
   if o.others and not is_unix then wrong("others is for unix sockets: %s is none", address) end
   local public = public_of(o.public)
-  return { address = address, tls = o.tls, tokens = o.tokens, hosts = hosts_of(o.hosts),
+  return { address = address, tls = tls, tokens = o.tokens, hosts = hosts_of(o.hosts),
     public_health = public.health, public_metrics = public.metrics, rate = rate_of(o.rate),
     burst = o.burst, mode = mode_of(o.mode, address), others = o.others }
 end
@@ -189,8 +244,7 @@ end
 ---@return string?
 function M.module_tls(tls, fn)
   return caught(function()
-    tls_of(tls, module_tls_keys)
-    return tls_with_paths(tls, fn)
+    return tls_with_paths(tls_of(tls, module_tls_keys), fn)
   end)
 end
 

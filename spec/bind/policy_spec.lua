@@ -386,6 +386,16 @@ describe("a constructor", function()
       "tls: client has an effect only with client_ca" },
     { "segue.http { '[::1]:1', tls = { cert = 'a', key = 'b', client_ca = 'c', clients = "
       .. "{ { role = 'read' } } } }", "tls: clients[1]: name is missing" },
+    { "segue.http { '[::1]:1', tls = { cert = 'a', key = 'b', client_ca = 'c', clients = "
+      .. "{ { role = 'read', cn = 'a', dns = 'b' } } } }", "it has cn and dns: give one name" },
+    { "segue.http { '[::1]:1', tls = { cert = 'a', key = 'b', client_ca = 'c', clients = "
+      .. "{ { role = 'read', name = 'a@b' } } } }", "is a mail address: write mail = 'a@b'" },
+    { "segue.http { '[::1]:1', tls = { cert = 'a', key = 'b', client_ca = 'c', clients = "
+      .. "{ { role = 'read', name = 'spiffe://a' } } } }", "is a URI: write uri = 'spiffe://a'" },
+    { "segue.http { '[::1]:1', tls = { cert = 'a', key = 'b', client_ca = 'c', clients = "
+      .. "{ { role = 'read', dns = 'a*.b' } } } }", "'*' stands for one whole label" },
+    { "segue.http { '[::1]:1', tls = { cert = 'a', key = 'b', client_ca = 'c', clients = "
+      .. "{ { role = 'read', uri = 'spiffe://*' } } } }", "is compared as it is" },
     { "segue.http { '[::1]:1', public = { 'metric' } }",
       "public: 'metric' cannot be public: did you mean 'metrics'?" },
     { "segue.http { '[::1]:1', hosts = { 'http://a' } }",

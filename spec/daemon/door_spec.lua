@@ -425,7 +425,7 @@ describe("the front door", function()
       assert.equal(200, status(mon))
       assert.equal(403, status(mon, "POST"))
       assert.equal(403, status(other))
-      d:wait_log("audit.*refused.*403.*client a.mon.example")
+      d:wait_log("audit.*refused.*403.*client dns:a.mon.example")
       d:wait_log("audit.*answered.*200.*client ops")
       assert.matches("by client ops from 127", d:json("/api/v1/reloads")[1].cause)
       local nobody = tls.new { port = d.port }
@@ -435,6 +435,40 @@ describe("the front door", function()
       end
       d:wait_log("audit.*a TLS handshake failed.*peer did not return a certificate")
       assert.matches("segue_tls_handshake_failures_total 1\n", d:control("/metrics").body)
+    end)
+
+    -- A CA that signs mail addresses for everybody must not give anybody the name of a host by it.
+    it("compares the kind of a name too, and takes '*' for one label", function()
+      fresh()
+      local d = start(with_tls([[, client_ca = "ca.pem", clients = {
+        { name = "*.mon.example", role = "read" }, { name = "ops", role = "operate" },
+        { mail = "root@example", role = "operate" }, { dns = "d.example", role = "read" },
+        { uri = "spiffe://prod/mon", role = "read" }, { cn = "only cn", role = "read" } } } }]]),
+        { dir = dir })
+      local n = 0
+      local function status(cn, san, method)
+        n = n + 1
+        local who = ca:issue { name = "client" .. n, cn = cn, san = san }
+        return ask(d, { path = method and "/-/reload" or "/", method = method, cert = who.cert,
+          key = who.key }).status
+      end
+      assert.equal(200, status("x", "DNS:a.mon.example"))
+      assert.equal(200, status("x", "DNS:A.Mon.Example"))
+      assert.equal(200, status("a.mon.example", "DNS:x"))
+      assert.equal(200, status("x", "URI:spiffe://prod/mon"))
+      assert.equal(200, status("x", "DNS:d.example"))
+      assert.equal(200, status("only cn", "DNS:x"))
+      assert.equal(200, status("x", "email:root@example", "POST"))
+      d:wait_log("client mail:root@example")
+      for _, case in ipairs {
+        { "x", "email:x@a.mon.example" }, { "x@a.mon.example", "DNS:x" },
+        { "x", "DNS:a.b.mon.example" }, { "x", "DNS:mon.example" }, { "x", "DNS:.mon.example" },
+        { "x", "DNS:*.mon.example" }, { "x", "URI:a.mon.example" }, { "x", "email:ops" },
+        { "x", "URI:ops" }, { "root@example", "DNS:x" }, { "d.example", "DNS:x" },
+        { "x", "DNS:only cn" }, { "x", "email:spiffe://prod/mon" }, { "ops.mon.example.evil" },
+      } do
+        assert.equal(403, status(case[1], case[2]), case[1] .. " " .. tostring(case[2]))
+      end
     end)
 
     it("takes certificate or token where a certificate is optional", function()

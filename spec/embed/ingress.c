@@ -111,7 +111,8 @@ static void name_client(segue_request *request) {
       (size_t)snprintf(text, sizeof text, "%s", segue_request_tls(request) ? "tls" : "plain");
   const char *name;
   for (size_t i = 0; (name = segue_request_client(request, i)) && at < sizeof text; i++)
-    at += (size_t)snprintf(text + at, sizeof text - at, " %s", name);
+    at += (size_t)snprintf(text + at, sizeof text - at, " %s:%s",
+                           segue_request_client_kind(request, i), name);
   say(request, 200, text);
 }
 

@@ -131,7 +131,7 @@ describe("a module that listens by https", function()
     start(', client_ca = "ca.pem", client = "optional"')
     local known = connect { cert = client.cert, key = client.key }
     for _, path in ipairs { "/who", "/who/later" } do
-      assert.equal("tls ann ann.example ann@example", asks(known, path).body)
+      assert.equal("tls cn:ann dns:ann.example mail:ann@example", asks(known, path).body)
     end
     assert.equal("tls", asks(connect(), "/who").body)
     for _ = 1, 50 do

@@ -122,7 +122,7 @@ static void inspect(segue__http_request *r) {
   const segue__http_text *x = segue__http_header_get(r, "x-TEST");
   segue__buf_addf(&out, "x-test=%.*s\nbody=%.*s\npeer=%s\nlocal=%d\n", x ? (int)x->len : 0,
                   x ? x->s : "", (int)r->body.len, r->body.s, r->peer, r->local);
-  if (r->tls) segue__buf_addf(&out, "client=%s\n", r->client ? r->client->names : "-");
+  if (r->tls) segue__buf_addf(&out, "client=%s\n", r->client ? r->client->names + 1 : "-");
   segue__http_respond(r, 200, "text/plain", "X-Extra: yes\r\n", out.data, out.len);
   segue__buf_deinit(&out);
 }
