@@ -517,7 +517,8 @@ typedef struct segue_header {
 } segue_header;
 
 SEGUE_API segue_text segue_request_method(const segue_request *request); /* "GET" */
-/* Decoded but for %2F and %25, without dot segments, terminated. */
+/* Decoded but for %2F and %25, terminated; "//" is "/", and dot segments are resolved after that,
+ * as nginx does it. */
 SEGUE_API const char *segue_request_path(const segue_request *request);
 SEGUE_API segue_text segue_request_query(const segue_request *request); /* raw, without "?" */
 /* A parameter of the query, decoded into buf; false if absent, malformed or too long. */

@@ -18,6 +18,7 @@ enum { HANDSHAKES_TOLD = 10 };  /* failed ones of one client; then one a second 
 enum { CROWD_TOLD_MS = 10000 }; /* between two lines about too many connections */
 /* Refusals that the record keeps at once, of one client and of all; then one in ten seconds, and
  * one a second. What comes between is counted. */
+#define PROBE_SALT UINT64_C(0x9e3779b97f4a7c15)
 enum { REFUSALS_TOLD = 5, REFUSALS_TOLD_ALL = 60, AUDIT_SALT = 0x61756469 };
 
 /* What is known of who asks. */
@@ -31,11 +32,17 @@ static bool looks_only(const segue__http_request *request) {
   return segue__method_is(request, "GET") || segue__method_is(request, "HEAD");
 }
 
-static bool is_public(const segue__http_request *request, const segue__door *door) {
-  if (!looks_only(request)) return false;
-  if (strcmp(request->path, "/metrics") == 0) return door->public_metrics;
+segue__probe segue__probe_of(const segue__http_request *request) {
+  if (!looks_only(request)) return SEGUE__NO_PROBE;
+  if (strcmp(request->path, "/metrics") == 0) return SEGUE__PROBE_METRICS;
   bool health = strcmp(request->path, "/-/healthy") == 0 || strcmp(request->path, "/-/ready") == 0;
-  return health && door->public_health;
+  return health ? SEGUE__PROBE_HEALTH : SEGUE__NO_PROBE;
+}
+
+static bool is_public(const segue__http_request *request, const segue__door *door) {
+  segue__probe probe = segue__probe_of(request);
+  return probe == SEGUE__PROBE_METRICS ? door->public_metrics
+                                       : probe == SEGUE__PROBE_HEALTH && door->public_health;
 }
 
 /* ---- Who ------------------------------------------------------------------------------------- */
@@ -100,7 +107,11 @@ static bool within_rate(segue__admin *admin, segue__http_request *request,
   bool first;
   char header[48];
   if (!door || door->rate <= 0) return true;
-  uint64_t key = segue__limiter_key(request->peer, door->salt);
+  /* A load balancer often has the address of its clients' gateway. If these could use up the rate
+   * of its probes, a scan from there would take the service out of rotation. So health and metrics
+   * have an allowance each, as large as that for everything else. */
+  uint64_t salt = door->salt + (uint64_t)segue__probe_of(request) * PROBE_SALT;
+  uint64_t key = segue__limiter_key(request->peer, salt);
   uint64_t wait = segue__limiter_take(&admin->limiter, key, door->rate, door->burst,
                                       segue__loop_now_ms(admin->loop), &first);
   if (!wait) return true;

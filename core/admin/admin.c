@@ -227,17 +227,6 @@ void segue__handle_index(segue__admin *admin, segue__http_request *request, cons
 
 /* ---- Answers --------------------------------------------------------------------------------- */
 
-static bool accepts(const segue__http_request *request, const char *type) {
-  const segue__http_text *accept = segue__http_header_get(request, "Accept");
-  return accept && memmem(accept->s, accept->len, type, strlen(type));
-}
-
-bool segue__wants_json(const segue__http_request *request) {
-  if (strncmp(request->path, "/api/", 5) == 0)
-    return !accepts(request, "text/plain") || accepts(request, "application/json");
-  return accepts(request, "application/json");
-}
-
 void segue__answer(segue__http_request *request, int status, const char *type, const char *headers,
                    segue__buf *body) {
   static const char oom[] = "out of memory while answering\n";

@@ -78,7 +78,10 @@ int segue__guard_check(const segue__http_request *request, char *why, size_t siz
   const segue__door *door = request->door;
   char name[256];
   if (request->local) return 0;
-  if (!host_name(request->host, name, sizeof name) || !is_ours(door, name)) {
+  /* HAProxy's `option httpchk` and other probes speak HTTP/1.0 without Host, or with an empty one.
+   * A browser always names a host, so these are none, and what they ask for changes nothing. */
+  bool nameless_probe = !request->host.len && segue__probe_of(request);
+  if (!nameless_probe && (!host_name(request->host, name, sizeof name) || !is_ours(door, name))) {
     bool local = !door || (door->loopback && !door->host_count);
     snprintf(why, size, "the Host header \"%.*s\" is %s",
              (int)(request->host.len > 100 ? 100 : request->host.len), request->host.s,

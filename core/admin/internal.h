@@ -111,7 +111,7 @@ void segue__answer_json(segue__http_request *request, int status, segue__buf *bo
 /* One sentence: JSON {"error": ...} where the client or the path wants JSON, else text. */
 void segue__answer_error(segue__http_request *request, int status, const char *headers,
                          const char *format, ...) __attribute__((format(printf, 4, 5)));
-bool segue__wants_json(const segue__http_request *request);
+bool segue__wants_json(const segue__http_request *request); /* accept.c */
 bool segue__text_is(segue__http_text text, const char *s);
 bool segue__method_is(const segue__http_request *request, const char *method);
 
@@ -120,6 +120,13 @@ bool segue__method_is(const segue__http_request *request, const char *method);
  * that is not known. Then handlers find each of theirs once and whole, or not at all. */
 bool segue__query_check(segue__http_request *request, segue__handler *handler, bool pass_others);
 
+/* A look at health, readiness or metrics: what machines ask for all the time. */
+typedef enum segue__probe {
+  SEGUE__NO_PROBE,
+  SEGUE__PROBE_HEALTH,
+  SEGUE__PROBE_METRICS
+} segue__probe;
+segue__probe segue__probe_of(const segue__http_request *request);
 /* False: it was not let in, and has been answered. */
 bool segue__access_check(segue__admin *admin, segue__http_request *request);
 void segue__access_watch(segue__admin *admin); /* the server is there */

@@ -390,7 +390,10 @@ static int find_policy(segue__cli *cli) {
 int segue__cli_main(int argc, char **argv) {
   segue__cli cli = {0};
   const char *name = command_name(argc, argv);
+  /* A pipe without a reader and a file past `ulimit -f` are errors of write(2), EPIPE and EFBIG,
+   * and must not end the daemon. */
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);
   if (!name) {
     help_all();
     return SEGUE__EXIT_USAGE;

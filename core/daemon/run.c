@@ -3,7 +3,6 @@
  * `segue run`: one instance of the library on a loop of the daemon's, and the process around it:
  * signals, log, exit code. TERM and INT stop in good order; a second one ends the process at once.
  * Where the code of a module does not give its data thread back, the rest stops in good order.
- * HUP belongs to the policy, but it must not kill a daemon whose policy does not name it.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +14,7 @@
 #include "../instance/instance.h"
 #include "budget.h"
 #include "cli.h"
+#include "signals.h"
 #include "sink.h"
 #include "systemd.h"
 
@@ -24,7 +24,8 @@ enum { OPEN_FILES = 65536 }; /* as many as are allowed, up to this */
 
 typedef struct process {
   uv_loop_t loop;
-  uv_signal_t term, interrupt, hangup;
+  uv_signal_t term, interrupt;
+  segue__signals signals;
   segue__sink sink;
   segue__systemd systemd;
   segue *instance;
@@ -44,6 +45,7 @@ static void on_log(void *data, const segue_log_entry *entry) {
 
 static void stop(process *d) {
   d->stopping = true;
+  segue__signals_watch(&d->signals, NULL);
   segue__systemd_stopping(&d->systemd);
   segue_stop(d->instance);
 }
@@ -57,11 +59,8 @@ static void on_term(uv_signal_t *handle, int signum) {
   stop(d);
 }
 
-static void on_hangup(uv_signal_t *handle, int signum) {
-  process *d = handle->data;
-  if (!segue__policy_names_signal(d->instance, signum))
-    log_line(d, SEGUE_WARN,
-             "SIGHUP came, but the policy has no trigger segue.signal \"HUP\": nothing is done");
+static void on_unwanted_signal(void *data, const char *message) {
+  log_line(data, SEGUE_WARN, message);
 }
 
 static int exit_code_of(const segue_report *report) {
@@ -75,6 +74,7 @@ static void on_start(void *data, int status, const segue_report *report) {
   if (d->stopping) return;
   if (status == 0 || status == SEGUE_EDEFERRED) {
     segue__systemd_started(&d->systemd, status);
+    segue__signals_started(&d->signals);
     return;
   }
   d->exit_code = exit_code_of(report);
@@ -87,7 +87,7 @@ static void on_start(void *data, int status, const segue_report *report) {
 static void close_signals(process *d) {
   uv_close((uv_handle_t *)&d->term, NULL);
   uv_close((uv_handle_t *)&d->interrupt, NULL);
-  uv_close((uv_handle_t *)&d->hangup, NULL);
+  segue__signals_close(&d->signals);
 }
 
 static void close_handles(process *d) {
@@ -114,7 +114,7 @@ static int catch_one(process *d, uv_signal_t *handle, int signum, uv_signal_cb c
 static int catch_signals(process *d) {
   int rc = catch_one(d, &d->term, SIGTERM, on_term);
   if (rc == 0) rc = catch_one(d, &d->interrupt, SIGINT, on_term);
-  if (rc == 0) rc = catch_one(d, &d->hangup, SIGHUP, on_hangup);
+  if (rc == 0) rc = segue__signals_open(&d->signals, &d->loop, on_unwanted_signal, d);
   return rc;
 }
 
@@ -150,6 +150,7 @@ static int begin(process *d, const segue__cli *cli) {
   uint64_t files_before = raise_files(); /* the instance looks how many there are */
   int rc = segue_new(&d->instance, &options, &error);
   if (rc == 0) segue__limit_children(d->instance, files_before);
+  if (rc == 0) segue__signals_watch(&d->signals, d->instance);
   if (rc == 0) rc = segue_start(d->instance, &error);
   if (rc == 0) {
     segue__systemd_watch(&d->systemd, d->instance);
@@ -171,6 +172,7 @@ static void serve(process *d, const segue__cli *cli) {
 
 int segue__cli_run(const segue__cli *cli) {
   process d = {.exit_code = SEGUE__EXIT_OK};
+  segue__signals_hold();
   int rc = segue__sink_init(&d.sink, cli);
   if (rc) return rc;
   if (uv_loop_init(&d.loop) < 0 || catch_signals(&d) < 0)

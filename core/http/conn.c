@@ -100,6 +100,13 @@ static void finish(segue__http_conn *conn, segue__http_queue queue) {
   segue__http_queue_set(conn, queue);
 }
 
+/* In the middle of a handshake: what the client sends next would be answered by a reset if the
+ * descriptor were closed now. So it gets our end first, and a moment to see it. */
+void segue__http_conn_hang_up(segue__http_conn *conn) {
+  conn->linger = true;
+  finish(conn, SEGUE__HTTP_LEAVE);
+}
+
 /* Nobody has asked for anything; who does so at this very moment finds the connection closed, and
  * not reset, which might take the answer before away from him. */
 static void leave(segue__http_conn *conn) {
@@ -355,6 +362,8 @@ static void dispatch(segue__http_conn *conn) {
   request->door = conn->listener->door;
   request->who[0] = 0;
   request->about = 0;
+  request->cut = 0;
+  request->cut_bytes = 0;
   request->user = NULL;
   request->on_gone = request->on_left = request->on_drained = NULL;
   memcpy(request->peer, conn->peer, sizeof request->peer);
@@ -378,7 +387,9 @@ static bool set_path(segue__http_conn *conn) {
   if (*raw == '*')
     raw[1] = 0;
   else if (segue__http_path_decode(raw, path.len, raw) < 0) {
-    segue__http_refuse(conn, 400, "the path has a malformed escape or leads above the root");
+    segue__http_refuse(conn, 400,
+                       "the path has a malformed escape, leads above the root, or hides dots "
+                       "behind an escaped slash");
     return false;
   }
   return true;

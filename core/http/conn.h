@@ -186,6 +186,8 @@ void segue__http_conn_part(
     segue__http_conn *conn); /* from its request: another was answered for it */
 /* Its time is over: a client that waits for an answer is told so. */
 void segue__http_cut(segue__http_conn *conn);
+/* Closes in good order a connection on which nothing can be said any more. */
+void segue__http_conn_hang_up(segue__http_conn *conn);
 void segue__http_conn_answered(segue__http_conn *conn);
 void segue__http_conn_flushed(segue__http_conn *conn);
 void segue__http_conn_wait(segue__http_conn *conn);    /* the queue that fits, while handled */

@@ -47,7 +47,7 @@ typedef struct segue__http_header {
 /* A request: everything borrowed until it is answered. */
 struct segue__http_request {
   segue__http_text method; /* "GET" */
-  const char *path;        /* decoded but for %2F and %25, dot segments removed, terminated */
+  const char *path;        /* decoded but for %2F and %25, normalised (target.c), terminated */
   segue__http_text query;  /* raw, without "?" */
   const segue__http_header *headers;
   size_t header_count;
@@ -62,6 +62,10 @@ struct segue__http_request {
   char who[128];             /* the handler's, empty before: who asks, as far as is known */
   uint64_t about;            /* the same, 0 before: what its answer tells of */
   void *user;                /* the handler's */
+  /* Set before on_gone or on_left: the status that the server sent in the place of its handler, and
+   * how many bytes of a body; 0: it sent nothing. */
+  int cut;
+  size_t cut_bytes;
   /* Set by the handler before it returns if it answers later: the client left, or the server
    * closes. Called from the loop, never inside another call. After it the request is gone and must
    * not be answered. A client that only shut its writing side (FIN) has not left. Without it the
@@ -85,6 +89,8 @@ bool segue__http_query_get(const segue__http_request *request, const char *name,
  * headers: extra lines "Name: value\r\n...", or NULL. HEAD gets no body. Copies what it keeps. */
 void segue__http_respond(segue__http_request *request, int status, const char *content_type,
                          const char *headers, const void *body, size_t len);
+/* False: an answer with this status is sent without its body. */
+bool segue__http_has_body(int status);
 /* The answer to come is the last one on its connection, unless more was sent behind the request
  * already: then this has to be said of those too. */
 void segue__http_last(segue__http_request *request);

@@ -190,7 +190,8 @@ typedef struct facts {
 
 static segue__http_parsed field_host(segue__http_head *head, facts *seen, segue__http_text value) {
   if (seen->host) return bad(head, 400, "there is more than one Host");
-  if (!segue__http_host_valid(value))
+  /* An empty one is legal (RFC 9110 7.2): the client's URL has no authority. */
+  if (value.len && !segue__http_host_valid(value))
     return bad(head, 400, "Host is not a host with an optional port");
   seen->host = true;
   if (!head->host.len) head->host = value;

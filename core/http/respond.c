@@ -16,6 +16,7 @@ static const char *const phrases[] = {
     [201] = "Created",
     [202] = "Accepted",
     [204] = "No Content",
+    [205] = "Reset Content",
     [206] = "Partial Content",
     [301] = "Moved Permanently",
     [302] = "Found",
@@ -71,9 +72,13 @@ static const char *date_line(segue__http_server *server) {
   return server->date;
 }
 
-/* 1xx, 204 and 304 have no body and no length (RFC 9110 8.6). */
-static bool bodiless(int status) {
+/* 1xx, 204 and 304 have no length either (RFC 9110 8.6); that of a 205 has to be 0 (15.3.6). */
+static bool lengthless(int status) {
   return status < 200 || status == 204 || status == 304;
+}
+
+bool segue__http_has_body(int status) {
+  return !lengthless(status) && status != 205;
 }
 
 typedef struct answer {
@@ -97,7 +102,7 @@ static void build_head(segue__http_conn *conn, const answer *a, bool http10, boo
     segue__buf_adds(out, a->content_type);
     segue__buf_add(out, "\r\n", 2);
   }
-  if (!bodiless(a->status) && a->length != UINT64_MAX) {
+  if (!lengthless(a->status) && a->length != UINT64_MAX) {
     segue__buf_add(out, "Content-Length: ", 16);
     segue__buf_addu(out, a->length);
     segue__buf_add(out, "\r\n", 2);
@@ -167,9 +172,10 @@ void segue__http_respond(segue__http_request *request, int status, const char *c
     return;
   }
   decide_close(conn, exchange);
+  if (!segue__http_has_body(status)) len = 0;
   answer a = {status, content_type, headers, len};
   build_head(conn, &a, exchange->head.minor == 0, false);
-  if (send_all(conn, body, exchange->silent || bodiless(status) ? 0 : len) < 0)
+  if (send_all(conn, body, exchange->silent ? 0 : len) < 0)
     segue__http_conn_lost(conn);
   else
     segue__http_conn_answered(conn);
@@ -179,7 +185,7 @@ void segue__http_respond(segue__http_request *request, int status, const char *c
 void segue__http_refuse(segue__http_conn *conn, int status, const char *reason) {
   segue__http_exchange *exchange = conn->exchange;
   if (conn->tls && !segue__tls_established(conn->tls)) { /* there is no way to say it */
-    segue__http_conn_lost(conn);
+    segue__http_conn_hang_up(conn);
     return;
   }
   bool head =
@@ -207,6 +213,8 @@ static void cut_handled(segue__http_conn *conn) {
     segue__http_conn_lost(conn);
     return;
   }
+  conn->exchange->request.cut = a.status;
+  conn->exchange->request.cut_bytes = conn->exchange->silent ? 0 : sizeof text - 1;
   segue__http_conn_part(conn);
   segue__http_conn_answered(conn);
 }
@@ -221,6 +229,8 @@ void segue__http_cut(segue__http_conn *conn) {
     segue__http_refuse(conn, 503, "the service ends before it could take this request: try again");
   else if (waits)
     cut_handled(conn);
+  else if (conn->tls && !segue__tls_established(conn->tls))
+    segue__http_conn_hang_up(conn);
   else if (conn->state < SEGUE__HTTP_FLUSHING)
     segue__http_conn_lost(conn);
 }
@@ -235,13 +245,13 @@ void segue__http_stream_begin(segue__http_request *request, int status, const ch
   tell(exchange, status);
   if (!conn) return;
   decide_close(conn, exchange);
-  bool body = !exchange->silent && !bodiless(status);
+  bool body = !exchange->silent && segue__http_has_body(status);
   exchange->chunked_out = body && exchange->head.minor > 0;
   if (body && exchange->head.minor == 0)
     conn->close_after = conn->unframed = true; /* HTTP/1.0: both end together */
   exchange->silent = !body;
-  answer a = {status, content_type, headers, UINT64_MAX};
-  bool says_chunked = exchange->head.minor > 0 && !bodiless(status);
+  answer a = {status, content_type, headers, status == 205 ? 0 : UINT64_MAX};
+  bool says_chunked = exchange->head.minor > 0 && segue__http_has_body(status);
   build_head(conn, &a, exchange->head.minor == 0, says_chunked);
   if (send_all(conn, NULL, 0) < 0)
     segue__http_conn_lost(conn);

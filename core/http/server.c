@@ -72,15 +72,36 @@ static void close_all(segue__http_server *server) {
   server->cut = true;
 }
 
-/* Who was answered a moment ago may be asking again at this very moment, and who is new will: they
- * get a while for it, and their answer says that it is the last. */
+/* False: a client that is connecting, and has not had the time to ask for anything. Where it has to
+ * shake hands first, one that has sent nothing for a second does not connect, it only holds on. */
+static bool is_settled(const segue__http_conn *conn) {
+  return conn->requests || (conn->tls && !segue__tls_established(conn->tls));
+}
+
+/* A client that is shaking hands goes on: the time of a head counts for it, as ever. It needs two
+ * round trips and some CPU time of both sides, so the moment that idle clients get is too short. */
+static void spare_handshakes(segue__http_server *server) {
+  uint64_t now = uv_now(server->loop);
+  segue__http_link *end = &server->queues[SEGUE__HTTP_IDLE], *next;
+  for (segue__http_link *l = end->next; l != end; l = next) {
+    segue__http_conn *conn = (segue__http_conn *)l;
+    next = l->next;
+    if (conn->tls && !segue__tls_established(conn->tls) &&
+        now - conn->since_ms < SEGUE__HTTP_SILENT_MS)
+      segue__http_queue_set(conn, SEGUE__HTTP_HEAD);
+  }
+}
+
+/* A client that was answered a moment ago may be asking again at this very moment, and a new one
+ * will: they get a while for it, and their answer says that it is the last. */
 static void hush(segue__http_server *server) {
   uint64_t now = uv_now(server->loop);
   segue__http_link *end = &server->queues[SEGUE__HTTP_IDLE];
+  spare_handshakes(server);
   set_spans(server);
   for (segue__http_link *l = end->next; l != end; l = l->next) {
     segue__http_conn *conn = (segue__http_conn *)l;
-    bool silent = conn->requests && now - conn->since_ms >= SEGUE__HTTP_SILENT_MS;
+    bool silent = is_settled(conn) && now - conn->since_ms >= SEGUE__HTTP_SILENT_MS;
     conn->due_ms = silent ? now : least(conn->due_ms, now + server->span_ms[SEGUE__HTTP_IDLE]);
   }
   if (end->next != end) segue__http_timer_arm(server, ((segue__http_conn *)end->next)->due_ms);
@@ -125,7 +146,8 @@ static void tell_gone(segue__http_server *server) {
     return;
   }
   if (!exchange->answered) {
-    if (server->events.on_answer) server->events.on_answer(server->data, &exchange->request, 0);
+    if (server->events.on_answer)
+      server->events.on_answer(server->data, &exchange->request, exchange->request.cut);
     exchange->request.on_gone(&exchange->request);
   }
   segue__http_exchange_release(exchange);

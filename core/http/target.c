@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Paths and queries: percent-decoding and dot segments (RFC 3986). Decoding comes first, because
+ * Paths and queries: percent-decoding, slashes in a row and dot segments (RFC 3986). Decoding comes
+ * first, because
  * "%2e" and "." are the same character; slashes that were escaped stay escaped, so that a decoded
  * path has exactly the segments the client sent.
  */
@@ -45,6 +46,39 @@ static size_t decode(const char *raw, size_t len, char *out, bool *ok) {
   return n;
 }
 
+/* "//" is "/", as nginx has it: a proxy that lets through what lies outside of "/admin/" and this
+ * server must not disagree about "/admin/users///../..". */
+static size_t merge_slashes(char *path, size_t len) {
+  size_t n = 0;
+  for (size_t at = 0; at < len; at++)
+    if (path[at] != '/' || n == 0 || path[n - 1] != '/') path[n++] = path[at];
+  return n;
+}
+
+/* Length of the separator at the n bytes at s: "/", or one that was escaped; 0: it is none. */
+static size_t separator(const char *s, size_t n) {
+  if (n && *s == '/') return 1;
+  return n >= 3 && memcmp(s, "%2F", 3) == 0 ? 3 : 0;
+}
+
+/* A dot segment beside an escaped slash. For nginx, which decodes the slash, "/admin/x%2f..%2f.."
+ * is
+ * "/"; here it is a name below "/admin/". There is no honest use for it, so it is refused. */
+static bool hides_dots(const char *path, size_t len) {
+  for (size_t at = 0; at < len; at++) {
+    size_t before = separator(path + at, len - at), dots = 0;
+    if (!before) continue;
+    const char *name = path + at + before;
+    size_t left = len - at - before;
+    while (dots < left && name[dots] == '.')
+      dots++;
+    size_t after = separator(name + dots, left - dots);
+    bool whole = dots && dots <= 2 && (after || dots == left);
+    if (whole && (before == 3 || after == 3)) return true;
+  }
+  return false;
+}
+
 /* Drops the last segment of the n bytes at out; the new length. */
 static size_t drop_segment(const char *out, size_t n) {
   while (n > 0 && out[n - 1] != '/')
@@ -77,8 +111,8 @@ int segue__http_path_decode(const char *raw, size_t len, char *out) {
   bool ok = true;
   if (len == 0 || len > 1 << 30 || raw[0] != '/') return SEGUE_ESYNTAX;
   size_t n = decode(raw, len, out, &ok);
-  if (!ok) return SEGUE_ESYNTAX;
-  int r = remove_dots(out, n);
+  if (!ok || hides_dots(out, n)) return SEGUE_ESYNTAX;
+  int r = remove_dots(out, merge_slashes(out, n));
   if (r >= 0) out[r] = 0;
   return r;
 }

@@ -72,7 +72,7 @@ static void note(const segue_request *request, int status, uint64_t bytes) {
       &(segue__access){.peer = request->http->peer,
                        .module = outlet->entry->module,
                        .status = status,
-                       .bytes = head ? 0 : bytes,
+                       .bytes = head || !segue__http_has_body(status) ? 0 : bytes,
                        .took_ns = request->began_ns ? uv_hrtime() - request->began_ns : 0,
                        .generation = snapshot ? segue_snapshot_generation(snapshot) : 0});
 }
@@ -161,11 +161,22 @@ static bool tell_awaiting(segue_request *request) {
   return fn != NULL;
 }
 
+/* The module did not answer it: the client left, or got an answer of the server's own at the end.
+ */
+static void note_unanswered(const segue_request *request) {
+  int cut = request->http->cut;
+  note(request,
+       request->streaming ? request->answered
+       : cut              ? cut
+                          : CLIENT_LEFT,
+       cut ? request->http->cut_bytes : request->sent);
+  count(request->outlet, cut / 100);
+}
+
 /* Whoever has it answers sooner or later, and that ends it. */
 static void on_left(segue__http_request *http) {
   segue_request *request = http->user;
-  note(request, request->streaming ? request->answered : CLIENT_LEFT, request->sent);
-  count(request->outlet, 0);
+  note_unanswered(request);
   request->outlet = NULL;
   __atomic_store_n(&request->gone, true, __ATOMIC_RELEASE);
   if (!tell_awaiting(request) && request->ready) flow(request);
@@ -173,8 +184,7 @@ static void on_left(segue__http_request *http) {
 
 static void on_gone(segue__http_request *http) {
   segue_request *request = http->user;
-  note(request, CLIENT_LEFT, 0);
-  count(request->outlet, 0);
+  note_unanswered(request);
   request->outlet = NULL;
   request->http = NULL;
   if (segue_gate_cancel(request->gate, &request->arrival)) release(request);

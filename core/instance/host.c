@@ -69,12 +69,12 @@ int segue__policy_blame(int status, segue__errors *errors) {
   return status == SEGUE_ETIMEOUT ? SEGUE_EPOLICY : status;
 }
 
-bool segue__policy_names_signal(const segue *s, int signum) {
-  const segue__policy *policy = s->engine ? segue__engine_policy(s->engine) : NULL;
-  for (size_t i = 0; policy && i < policy->trigger_count; i++)
-    if (policy->triggers[i].type == SEGUE__TRIGGER_SIGNAL && policy->triggers[i].signum == signum)
-      return true;
-  return false;
+bool segue__takes_signal(const segue *s, int signum) {
+  return s->triggers && segue__triggers_take(s->triggers, signum);
+}
+
+bool segue__deliver_signal(segue *s, int signum) {
+  return s->triggers && segue__triggers_deliver(s->triggers, signum);
 }
 
 void segue__limit_children(segue *s, uint64_t files) {

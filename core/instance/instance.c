@@ -114,19 +114,24 @@ int segue_start(segue *s, segue_error *error) {
   return rc;
 }
 
-/* Writing to a client that left must not kill the host: the signal is held back while the loop runs
- * on this thread, and one that came from our writes is thrown away. */
+/* Writing to a client that left, or to a file at the limit of its size, must not kill the host: the
+ * signals are blocked while the loop runs on this thread, and those that our writes raised are
+ * discarded. */
 static void run_own_loop(segue *s) {
-  sigset_t pipe, before, pending;
+  static const int raised[] = {SIGPIPE, SIGXFSZ};
+  sigset_t writes, ours, before, pending;
   const struct timespec at_once = {0, 0};
-  sigemptyset(&pipe);
-  sigaddset(&pipe, SIGPIPE);
+  sigemptyset(&writes);
+  sigemptyset(&ours);
   sigpending(&pending);
-  bool theirs = sigismember(&pending, SIGPIPE);
-  pthread_sigmask(SIG_BLOCK, &pipe, &before);
+  for (size_t i = 0; i < sizeof raised / sizeof *raised; i++) {
+    sigaddset(&writes, raised[i]);
+    if (!sigismember(&pending, raised[i])) sigaddset(&ours, raised[i]);
+  }
+  pthread_sigmask(SIG_BLOCK, &writes, &before);
   while (s->stage == SEGUE__RUNNING || s->stage == SEGUE__STOPPING)
     uv_run(s->uv, UV_RUN_ONCE);
-  while (!theirs && sigtimedwait(&pipe, NULL, &at_once) == SIGPIPE)
+  while (sigtimedwait(&ours, NULL, &at_once) > 0)
     ;
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }

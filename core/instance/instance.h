@@ -121,8 +121,10 @@ int segue__policy_blame(int status, segue__errors *errors);
 int segue__judge_policy(segue__policy *policy, const segue__os *os, segue__errors *errors);
 /* Stopped: how many data threads were given up, because the code of a module did not come back. */
 size_t segue__lanes_lost(const segue *s);
-/* Does the live policy name this signal as a trigger? */
-bool segue__policy_names_signal(const segue *s, int signum);
+/* Does a trigger of the live policy, or of the one that goes live just now, take this signal? */
+bool segue__takes_signal(const segue *s, int signum);
+/* Runs the trigger, as if the signal came now; false: there is none. */
+bool segue__deliver_signal(segue *s, int signum);
 /* Between segue_new and segue_start: the soft limit of open files that commands get. */
 void segue__limit_children(segue *s, uint64_t files);
 

@@ -137,6 +137,9 @@ static const char *remedy(int code) {
            "lead them to a file";
   case UV_ENOSPC:
     return "the file system is full; make room";
+  case UV_EFBIG:
+    return "the file would become larger than this process may make one; raise its limit "
+           "(LimitFSIZE=, ulimit -f)";
   case -EDQUOT:
     return "the disk quota is used up; make room or raise it";
   case UV_EROFS:

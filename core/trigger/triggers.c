@@ -110,6 +110,21 @@ static item *find_item(const segue__triggers *t, const segue__trigger_spec *spec
   return NULL;
 }
 
+static item *signal_item(const segue__triggers *t, int signum) {
+  const segue__trigger_spec spec = {.type = SEGUE__TRIGGER_SIGNAL, .signum = signum};
+  return find_item(t, &spec);
+}
+
+bool segue__triggers_take(const segue__triggers *t, int signum) {
+  return signal_item(t, signum) != NULL;
+}
+
+bool segue__triggers_deliver(segue__triggers *t, int signum) {
+  item *one = signal_item(t, signum);
+  if (one) on_signal(one, signum);
+  return one != NULL;
+}
+
 static item *add_item(segue__triggers *t) {
   item *one = segue__calloc(1, sizeof *one);
   if (!one) return NULL;

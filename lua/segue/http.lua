@@ -197,7 +197,8 @@ local function options_of(given)
   judge(o, keys, "")
   local tls = o.tls and tls_of(o.tls, tls_keys)
   if o.tokens then
-    each(o.tokens, "tokens", token_keys, { "file", "role" }, '{ file = "ops.token", role = "operate" }')
+    each(o.tokens, "tokens", token_keys, { "file", "role" },
+      '{ file = "ops.token", role = "operate" }')
   end
   if o.burst and not o.rate then wrong("burst has an effect only with rate") end
   local is_unix = address:find("^unix:")

@@ -3,6 +3,8 @@
 local http = require "spec.support.http"
 local segue = require "spec.support.segue"
 local tempdir = require "spec.support.tempdir"
+local uv = require "luv"
+local wait = require "spec.support.wait"
 
 local function policy(triggers)
   return [[
@@ -50,7 +52,6 @@ describe("a reload is asked for by", function()
   end)
 
   it("other bytes, also with the old times; not by other times alone", function()
-    local uv = require "luv"
     local d = start 'segue.watch(), segue.http "127.0.0.1:@PORT@"'
     local path = d.dir:at "config.yaml"
     local before = uv.fs_stat(path).mtime.sec
@@ -119,11 +120,42 @@ end)
 describe("SIGHUP for a policy that does not name it", function()
   after_each(segue.cleanup)
 
-  it("is told and does no harm", function()
+  it("is told and does no harm, and so are the others that end a process", function()
     local d = start "segue.watch()"
-    d:signal "hup"
-    d:wait_log "SIGHUP came, but the policy has no trigger"
+    for _, name in ipairs { "hup", "usr1", "usr2", "alrm", "vtalrm", "prof", "io", "pwr" } do
+      d:signal(name)
+      d:wait_log(("SIG%s came, but the policy has no trigger segue.signal \"%s\": nothing is done")
+        :format(name:upper(), name:upper()))
+    end
     assert.equal(200, d:control("/-/ready").status)
+  end)
+end)
+
+describe("a signal that comes before the policy is known", function()
+  after_each(segue.cleanup)
+
+  it("does not end the daemon; it is delivered or reported after the first load", function()
+    local d = segue.start { ready = false, files = { ["config.yaml"] = "n: 1\n" }, policy = [[
+local segue = require "segue"
+return {
+  name = "early",
+  sources = { segue.file "config.yaml", segue.source { name = "slow", fetch = function()
+    segue.run({ "sh", "-c", "touch began; until [ -e go ]; do sleep 0.01; done" },
+      { timeout = "60s" })
+    return { b = 1 }
+  end } },
+  triggers = { segue.signal "HUP", segue.signal("USR1", "reopen") },
+}
+]] }
+    wait.until_true(function() return uv.fs_stat(d.dir:at "began") end, nil, "the first load")
+    for _, name in ipairs { "hup", "usr1", "usr2", "usr1" } do d:signal(name) end
+    d.dir:write("go", "")
+    d:wait_ready()
+    d:wait_log "cause=SIGHUP"
+    d:wait_log "files are opened anew.*cause=SIGUSR1"
+    d:wait_log "SIGUSR2 came, but the policy has no trigger"
+    assert.is_nil(d:log():find("SIGHUP came", 1, true), d:log())
+    assert.is_nil(d:log():find("SIGUSR1 came", 1, true), d:log())
   end)
 end)
 
@@ -152,9 +184,7 @@ describe("1,000 concurrent POST /-/reload while the file changes", function()
   after_each(segue.cleanup)
 
   for _, crowd in ipairs(crowds) do it(crowd[1], function()
-    local uv = require "luv"
     local cjson = require "cjson"
-    local wait = require "spec.support.wait"
     local text = policy 'segue.http "127.0.0.1:@PORT@"'
     if crowd.check then
       text = text:gsub("}\n$", "  check = function() segue.sleep(0.4) return true end,\n}\n")

@@ -231,6 +231,8 @@ static void handle(void *data, segue_request *request) {
     name_client(request);
   } else if (path_is(request, "/misuse")) {
     misuse(request);
+  } else if (strncmp(segue_request_path(request), "/status/", 8) == 0) {
+    say(request, atoi(segue_request_path(request) + 8), "body\n");
   } else if (path_is(request, "/nothing")) {
     segue_request_end(request);
   } else {

@@ -105,6 +105,29 @@ describe("the access log of a module", function()
     assert.matches('"GET /hold HTTP/1.1" 200 9 ', all)
   end)
 
+  it("counts no bytes of answers that have no body", function()
+    f = front.start { module = LISTEN:format '"access.log"' }
+    for _, status in ipairs { 204, 205, 304, 200 } do f:get("/status/" .. status) end
+    local all = until_lines(4)
+    for i, said in ipairs { "204 0", "205 0", "304 0", "200 5" } do
+      assert.matches(" HTTP/1.1\" " .. said .. " ", all[i], 1, true)
+    end
+  end)
+
+  it("has the 503 that a client got at the end, and 499 only for one that left", function()
+    f = front.start { module = LISTEN:format '"access.log"' }
+    local waits = http.connect { port = f.at }
+    waits:write(http.format { port = f.at, path = "/hold" })
+    f:until_metric('segue_gate_inside{module="service"}', 1)
+    f.host:kill("term")
+    local answer = waits:read_response(WITHIN_MS)
+    assert.equal(503, answer.status)
+    f.host:kill("usr1")
+    assert.equal(0, (f.host:wait_exit(WITHIN_MS)), f.host:describe())
+    assert.matches('"GET /hold HTTP/1.1" 503 ' .. #answer.body .. " ", lines()[1], 1, true)
+    assert.equal(1, #lines())
+  end)
+
   it("leaves queries out where that is asked for, and names clients by their certificates",
     function()
       local dir = tempdir.new()

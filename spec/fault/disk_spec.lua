@@ -115,6 +115,18 @@ describe("the last good generation", function()
     assert.equal(7, d:config().n)
   end)
 
+  it("stays what it was while files may not be so large, which does not end the daemon", function()
+    local d = start "size=1m"
+    faults.run("prlimit", "--pid", tostring(d.process.pid), "--fsize=8192:")
+    d.dir:write("config.yaml", pad(2))
+    local from = #d:log()
+    assert.equal("applied", select(2, d:reload()).outcome)
+    d:wait_log("cannot be kept for a start without its files.*file too large", nil, from)
+    assert.is_true(d.process:running(), d.process:describe())
+    faults.run("prlimit", "--pid", tostring(d.process.pid), "--fsize=unlimited:")
+    serves_new(d, 3)
+  end)
+
   it("stays what it was while the disk has no room for another file", function()
     local d = start "size=1m,nr_inodes=16"
     for i = 1, 16 do

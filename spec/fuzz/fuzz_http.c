@@ -66,6 +66,7 @@ static void fuzz_target(const char *data, size_t len) {
   if (n >= 0) {
     must((size_t)n <= len && strlen(out) == (size_t)n && out[0] == '/', "a path of wrong length");
     must(!strstr(out, "/../") && !strstr(out, "/./"), "a dot segment is left");
+    must(!strstr(out, "//"), "two slashes in a row are left");
     if (n < 512)
       must(segue__http_path_decode(out, (size_t)n, again) < 0 || strlen(again) <= (size_t)n,
            "a path grows");

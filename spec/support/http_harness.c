@@ -135,6 +135,12 @@ static void send_size(segue__http_request *r, size_t size) {
   free(body);
 }
 
+static void stream_205(segue__http_request *r) {
+  segue__http_stream_begin(r, 205, "text/plain", NULL);
+  (void)segue__http_stream_write(r, "too much\n", 9);
+  segue__http_stream_end(r);
+}
+
 static void stream(http_harness *h, segue__http_request *r, int pieces, int size) {
   char *piece = malloc((size_t)size);
   memset(piece, 's', (size_t)size);
@@ -191,6 +197,8 @@ static void on_request(void *data, segue__http_request *r) {
     stream(h, r, a, b);
   else if (sscanf(r->path, "/drip/%d/%d", &a, &b) == 2)
     drip(h, r, a, b);
+  else if (strcmp(r->path, "/stream205") == 0)
+    stream_205(r);
   else if (strcmp(r->path, "/flood") == 0)
     flood(h, r);
   else if (strcmp(r->path, "/hold") == 0 || strcmp(r->path, "/silent") == 0)

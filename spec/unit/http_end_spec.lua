@@ -1,8 +1,11 @@
 -- SPDX-License-Identifier: MIT
 -- The end of an HTTP server: whoever asks while it closes is answered, and no answer is taken away.
 local C = require "spec.support.c"
+local certificates = require "spec.support.certificates"
 local http = require "spec.support.http"
 local servers = require "spec.support.http_server"
+local tempdir = require "spec.support.tempdir"
+local tls = require "spec.support.tls"
 local wait = require "spec.support.wait"
 local uv = require "luv"
 
@@ -169,6 +172,57 @@ describe("the end of an HTTP server", function()
       assert.matches("try again\n$", said)
       assert.is_nil(client.error)
     end
+  end)
+
+  describe("through TLS", function()
+    local listener, ca
+    setup(function() ca = certificates.authority(tempdir.new()) end)
+    teardown(tempdir.remove_all)
+
+    local function shakes_hands()
+      local _, port = server:listen_tls(ca:issue { name = "server" })
+      listener = port
+      local client = tls.new { port = port }
+      local hello = client:hello()
+      return client, hello
+    end
+
+    it("lets a client finish its handshake, and answers its request as the last", function()
+      start()
+      local idle = server:connect()
+      local client, hello = shakes_hands()
+      client.raw:write(hello:sub(1, 10))
+      local other = tls.new { port = listener } -- of which no byte has come
+      server:until_true(function() return server:connections() == 3 end)
+      server:close(GRACE_MS)
+      assert.equal("", idle:read_all()) -- the moment for idle clients is over
+      client.raw:write(hello:sub(11))
+      for _, late in ipairs { client, other } do
+        assert.is_true(late:handshake())
+        late:write(get("/status/201"))
+        local answer = late:read_response()
+        assert.equal(201, answer.status)
+        assert.equal("close", answer.headers.connection)
+      end
+    end)
+
+    it("ends a handshake that stays half-open without a reset", function()
+      in_time(function()
+        local client, hello = shakes_hands()
+        client.raw:write(hello:sub(1, 10))
+        server:until_true(function() return server:connections() == 1 end)
+        local began = now_ms()
+        server:close(0)
+        assert.equal("", client.raw:read_all())
+        for from = 11, 13 do -- a closed descriptor resets, and the next write fails by that
+          client.raw:write(hello:sub(from, from))
+          wait.pump()
+        end
+        local took = now_ms() - began
+        if took < WHILE_MS then assert.is_nil(client.raw.write_error) end
+        return took
+      end)
+    end)
   end)
 
   it("lets everybody in who has connected while the loop was busy", function()

@@ -69,6 +69,20 @@ describe("the HTTP server", function()
       assert.equal("status\n", client:read_response().body)
     end)
 
+    it("205 with the length 0 and no body, whole or as a stream", function()
+      start()
+      local client = server:connect()
+      client:write(get("/status/205") .. get("/stream205") .. get("/status/200"))
+      for _ = 1, 2 do
+        local r = client:read_response()
+        assert.equal(205, r.status)
+        assert.equal("Reset Content", r.reason)
+        assert.equal("0", r.headers["content-length"])
+        assert.is_nil(r.headers["transfer-encoding"])
+      end
+      assert.equal("status\n", client:read_response().body)
+    end)
+
     it("a body in one piece, byte by byte, and larger than any buffer", function()
       start()
       local client = server:connect()

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Signals of the process. Until the first load is over nobody knows which of them the policy names:
+ * logrotate's USR1 may come a moment after the start. So early ones are remembered, and delivered
+ * or reported once it is known. SIGQUIT is not caught: its core dump is a tool of the operator's.
+ */
+#include "signals.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../instance/instance.h"
+#include "../trigger/signal.h"
+
+static const int caught[SEGUE__DAEMON_SIGNALS] = {SIGHUP,    SIGUSR1, SIGUSR2, SIGALRM,
+                                                  SIGVTALRM, SIGPROF, SIGIO,   SIGPWR};
+
+static void change_mask(int how) {
+  sigset_t set;
+  sigemptyset(&set);
+  for (int i = 0; i < SEGUE__DAEMON_SIGNALS; i++)
+    sigaddset(&set, caught[i]);
+  pthread_sigmask(how, &set, NULL);
+}
+
+void segue__signals_hold(void) {
+  change_mask(SIG_BLOCK);
+}
+
+static void report(const segue__signals *s, int signum) {
+  char text[128];
+  const char *name = segue__signal_name(signum);
+  snprintf(text, sizeof text,
+           "%s came, but the policy has no trigger segue.signal \"%s\": nothing is done", name,
+           name + 3);
+  s->on_unwanted(s->data, text);
+}
+
+static void on_signal(uv_signal_t *handle, int signum) {
+  segue__signals *s = handle->data;
+  if (!s->instance || segue__takes_signal(s->instance, signum)) return;
+  if (s->started)
+    report(s, signum);
+  else
+    s->early[handle - s->handles] = true;
+}
+
+int segue__signals_open(segue__signals *s, uv_loop_t *loop,
+                        void (*on_unwanted)(void *data, const char *message), void *data) {
+  int rc = 0;
+  memset(s, 0, sizeof *s);
+  s->on_unwanted = on_unwanted;
+  s->data = data;
+  for (int i = 0; i < SEGUE__DAEMON_SIGNALS && rc == 0; i++) {
+    rc = uv_signal_init(loop, &s->handles[i]);
+    s->handles[i].data = s;
+    if (rc == 0) rc = uv_signal_start(&s->handles[i], on_signal, caught[i]);
+  }
+  if (rc == 0) change_mask(SIG_UNBLOCK);
+  return rc;
+}
+
+void segue__signals_watch(segue__signals *s, segue *instance) {
+  s->instance = instance;
+}
+
+void segue__signals_started(segue__signals *s) {
+  s->started = true;
+  for (int i = 0; i < SEGUE__DAEMON_SIGNALS; i++) {
+    if (!s->early[i]) continue;
+    s->early[i] = false;
+    if (s->instance && !segue__deliver_signal(s->instance, caught[i])) report(s, caught[i]);
+  }
+}
+
+/* Closing a handle brings the default action back, which ends the process, and the log may still
+ * be written for a second. */
+void segue__signals_close(segue__signals *s) {
+  segue__signals_hold();
+  for (int i = 0; i < SEGUE__DAEMON_SIGNALS; i++)
+    uv_close((uv_handle_t *)&s->handles[i], NULL);
+}
