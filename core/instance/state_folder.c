@@ -9,6 +9,7 @@
 
 #include "../config/tree.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -52,6 +53,27 @@ int segue__state_find(const char *state, const char *policy_path, char **out, se
   return 0;
 }
 
+/* What lies in the state folder is believed: the last good generation brings a policy, which is run
+ * with the rights of this process. So another user (other than root) must not be able to write it.
+ * A link's own mode says nothing. */
+static int check_private(const char *path, const struct stat *st, const char *what,
+                         segue_error *err) {
+  bool link = S_ISLNK(st->st_mode);
+  if (st->st_uid != geteuid() && st->st_uid != 0)
+    return segue__error_set(err, UV_EPERM,
+                            "%s %s belongs to another user (uid %ld), who could make this process "
+                            "run a policy: remove it, or chown it to uid %ld if you know what is "
+                            "in it",
+                            what, path, (long)st->st_uid, (long)geteuid());
+  if (!link && (st->st_mode & 022))
+    return segue__error_set(err, UV_EPERM,
+                            "%s %s can be written by other users (mode %04o), who could make this "
+                            "process run a policy: chmod go-w, or choose a folder that is not "
+                            "there yet",
+                            what, path, (unsigned)st->st_mode & 07777);
+  return 0;
+}
+
 static int make_folder(const char *folder, segue_error *err) {
   struct stat st;
   if (mkdir(folder, 0700) < 0 && errno != EEXIST)
@@ -65,7 +87,37 @@ static int make_folder(const char *folder, segue_error *err) {
     return segue__error_set(err, UV_ENOTDIR,
                             "the state folder %s is not a folder: choose another with --state",
                             folder);
-  return 0;
+  return check_private(folder, &st, "the state folder", err);
+}
+
+static bool is_dot(const char *name) {
+  return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
+}
+
+/* One that is gone by now is no danger. */
+static int check_entry(int dir, const char *folder, const char *name, segue_error *err) {
+  char path[PATH_MAX + 256];
+  struct stat st, target;
+  if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0) return 0;
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  int rc = S_ISSOCK(st.st_mode) ? 0 : check_private(path, &st, "the state file", err);
+  if (rc == 0 && S_ISLNK(st.st_mode) && fstatat(dir, name, &target, 0) == 0)
+    rc = check_private(path, &target, "the state file", err);
+  return rc;
+}
+
+/* Files that were put here while the folder was open to others are still there, and a policy in a
+ * last good generation is run. Nobody else can add one from now on. */
+static int check_files(const char *folder, segue_error *err) {
+  DIR *dir = opendir(folder);
+  int rc = 0;
+  if (!dir)
+    return segue__error_set(err, -errno, "cannot read the state folder %s: %s", folder,
+                            strerror(errno));
+  for (const struct dirent *e; rc == 0 && (e = readdir(dir));)
+    if (!is_dot(e->d_name)) rc = check_entry(dirfd(dir), folder, e->d_name, err);
+  closedir(dir);
+  return rc;
 }
 
 static int taken(int fd, const char *folder, segue_error *err) {
@@ -113,7 +165,8 @@ int segue__state_open(segue__state *out, const char *folder, segue_error *err) {
                             strerror(errno));
   out->folder = segue__strdup(real);
   if (!out->folder) return segue__error_set(err, UV_ENOMEM, "out of memory");
-  rc = take_lock(real, &out->lock_fd, err);
+  rc = check_files(real, err);
+  if (rc == 0) rc = take_lock(real, &out->lock_fd, err);
   if (rc == 0) rc = segue__state_socket(real, true, out->socket, err);
   if (rc < 0) segue__state_close(out);
   return rc;

@@ -22,7 +22,7 @@ local over -- a second mount, of the same folder, that is read-only
 local function mount(options, text)
   local d = segue.folder { policy = text or policy, files = { ["config.yaml"] = pad(1) } }
   mounted = d.dir:mkdir ".segue"
-  faults.run("mount", "-t", "tmpfs", "-o", options, "tmpfs", mounted)
+  faults.run("mount", "-t", "tmpfs", "-o", options .. ",mode=700", "tmpfs", mounted)
   d:spawn()
   return d
 end
