@@ -14,6 +14,7 @@
 #include "../instance/instance.h"
 #include "budget.h"
 #include "cli.h"
+#include "keeper.h"
 #include "signals.h"
 #include "sink.h"
 #include "systemd.h"
@@ -173,6 +174,10 @@ static void serve(process *d, const segue__cli *cli) {
 int segue__cli_run(const segue__cli *cli) {
   process d = {.exit_code = SEGUE__EXIT_OK};
   segue__signals_hold();
+  int kept = segue__keeper_start();
+  if (kept < 0)
+    return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot start the daemon below process 1: %s",
+                           segue_strerror(kept));
   int rc = segue__sink_init(&d.sink, cli);
   if (rc) return rc;
   if (uv_loop_init(&d.loop) < 0 || catch_signals(&d) < 0)

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Process 1 reaps every orphan of its container: what commands leave behind in the background, and
+ * daemons that fork twice (nginx, HAProxy). The daemon itself must not do that: waitpid(-1) would
+ * take the exit status of a command that a hook waits for, or of a child that a plugin started, and
+ * nothing tells these from orphans. So the daemon runs as a child of the keeper, which is a process
+ * without any other children of its own: it reaps, passes signals on, and ends as the daemon ends.
+ * When process 1 ends the kernel kills what is left in the container.
+ */
+#include "keeper.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* True: the daemon is among the reaped, and status is how it ended. */
+static bool reap(pid_t daemon, int *status) {
+  bool over = false;
+  int one;
+  for (pid_t pid; (pid = waitpid(-1, &one, WNOHANG)) > 0;)
+    if (pid == daemon) {
+      over = true;
+      *status = one;
+    }
+  return over;
+}
+
+/* A terminal sends ^C to the whole process group, so the daemon has that signal already; a second
+ * one would end it at once. */
+static bool passes_on(const siginfo_t *info) {
+  return info->si_code != SI_KERNEL && info->si_signo != SIGCHLD;
+}
+
+static void keep(pid_t daemon, const sigset_t *all) {
+  int status = 0;
+  siginfo_t info;
+  while (!reap(daemon, &status)) {
+    if (sigwaitinfo(all, &info) < 0) continue;
+    if (passes_on(&info)) kill(daemon, info.si_signo);
+  }
+  _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
+int segue__keeper_start(void) {
+  sigset_t all, before;
+  if (getpid() != 1) return 0;
+  sigfillset(&all);
+  sigprocmask(SIG_SETMASK, &all, &before);
+  pid_t daemon = fork();
+  if (daemon > 0) keep(daemon, &all);
+  int rc = daemon < 0 ? -errno : 0;
+  sigprocmask(SIG_SETMASK, &before, NULL);
+  return rc;
+}
