@@ -606,7 +606,10 @@ describe("the front door", function()
         pcall(c.read_response, c, 50)
         return c.input:find("event: settled", 1, true)
       end, nil, "the event")
-      c:close()
+      d:signal "term"
+      assert.matches("\r\n0\r\n\r\n$", c:read_all()) -- the stream is whole
+      assert.is_true(c.farewell) -- and nobody in between has cut it
+      assert.equal(0, (d:wait_exit()), d:log())
     end)
 
     it("keeps 300 clients through a renewal", function()
