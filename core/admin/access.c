@@ -269,9 +269,23 @@ static void on_crowd(void *data, const char *peer) {
              's', peer, NULL);
 }
 
+static void on_scarce(void *data) {
+  segue__admin *admin = data;
+  segue__refusals *r = &admin->refusals;
+  uint64_t now = segue__loop_now_ms(admin->loop);
+  if (r->scarce++ && now - r->scarce_told_ms < CROWD_TOLD_MS) return;
+  r->scarce_told_ms = now;
+  segue__log(admin->log, SEGUE__WARN, "http",
+             "too few file descriptors are left: clients wait until others leave (raise "
+             "LimitNOFILE=, ulimit -n)",
+             NULL);
+}
+
 void segue__access_watch(segue__admin *admin) {
-  const segue__http_events events = {
-      .on_answer = on_answer, .on_tls_failure = on_tls_failure, .on_crowd = on_crowd};
+  const segue__http_events events = {.on_answer = on_answer,
+                                     .on_tls_failure = on_tls_failure,
+                                     .on_scarce = on_scarce,
+                                     .on_crowd = on_crowd};
   segue__http_server_watch(admin->server, &events);
 }
 

@@ -53,6 +53,8 @@ static void on_phase(segue__observer *observer, const segue__result *result, seg
 static void on_module(segue__observer *observer, const char *module, uint64_t generation,
                       segue__module_state state);
 
+enum { SPARE_SHARE = 8 }; /* half of what the clients of modules leave (core/ingress) */
+
 /* Whatever clients do, a reload finds descriptors for the files it reads: ports and unix sockets
  * may take three eighths each. */
 static uint32_t room_for_connections(void) {
@@ -80,7 +82,7 @@ int segue__admin_new(segue__admin **out, const segue__admin_options *options) {
   if ((options->policy_path && !admin->policy_path) || (options->state && !admin->state)) goto fail;
   segue__events_init(admin);
   admin->connections_max = room_for_connections();
-  segue__http_limits limits = {.connections = admin->connections_max};
+  segue__http_limits limits = {.connections = admin->connections_max, .spare_share = SPARE_SHARE};
   rc = segue__http_server_new(&admin->server, segue__loop_uv(options->loop), &limits, on_request,
                               admin);
   if (rc < 0) goto fail;

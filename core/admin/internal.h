@@ -46,9 +46,10 @@ struct segue__admin_listener {
 /* Who was not let in, and how often. */
 typedef struct segue__refusals {
   uint64_t unauthorized, forbidden, rate, connections, handshakes;
-  uint64_t crowd_told_ms; /* when the last line about connections was written */
-  uint64_t folded;        /* those that the record was not told of, since one that it was */
-  double room;            /* for so many more it has room, as of: */
+  uint64_t crowd_told_ms;          /* when the last line about connections was written */
+  uint64_t scarce, scarce_told_ms; /* how often descriptors were; the last line about it */
+  uint64_t folded; /* those that the record was not told of, since one that it was */
+  double room;     /* for so many more it has room, as of: */
   uint64_t room_ms;
 } segue__refusals;
 

@@ -35,6 +35,7 @@ segue__exchange *segue__exchange_new(segue__cell *cell, segue_request *request) 
 static void release(segue__exchange *exchange) {
   segue__berth *berth = exchange->cell->berth;
   end_waiting(exchange);
+  segue__gone_end(exchange);
   exchange->request = NULL;
   exchange->serial++;
   exchange->next = berth->pool;

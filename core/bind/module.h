@@ -17,6 +17,7 @@ typedef struct segue__berth segue__berth;
 typedef struct segue__cell segue__cell;
 typedef struct segue__exchange segue__exchange;
 typedef struct segue__piece_waiting segue__piece_waiting;
+typedef struct segue__gone_waiting segue__gone_waiting;
 
 /* What can go wrong. X(NAME, text) */
 #define SEGUE__LUA_FAULTS(X) X(ERROR, "error") X(CPU, "cpu") X(MEMORY, "memory")
@@ -128,9 +129,10 @@ struct segue__exchange {
   bool streaming;
   segue_answer answer;
   segue_header headers[SEGUE__HEADERS];
-  size_t headers_bytes;          /* of the answer */
-  size_t at_a_time;              /* bytes of a stream, since it waited */
-  segue__piece_waiting *waiting; /* for the client to take what it got */
+  size_t headers_bytes;              /* of the answer */
+  size_t at_a_time;                  /* bytes of a stream, since it waited */
+  segue__piece_waiting *waiting;     /* for the client to take what it got */
+  segue__gone_waiting *gone_waiting; /* for the client to leave */
   segue__exchange *next;
 };
 segue__exchange *segue__exchange_new(segue__cell *cell,

@@ -184,6 +184,7 @@ static void push_members(lua_State *L) {
   static const luaL_Reg methods[] = {{"parameter", parameter},
                                      {"stream", segue__request_stream},
                                      {"write", segue__request_write},
+                                     {"wait_gone", segue__request_wait_gone},
                                      {NULL, NULL}};
   lua_createtable(L, 0, 16);
   luaL_setfuncs(L, methods, 0);

@@ -150,6 +150,8 @@ struct segue__http_server {
   segue__buf out; /* the head of the answer that is being written */
   time_t date_at;
   char date[48];               /* "Date: ...\r\n" */
+  int descriptors;             /* the limit of this process; INT_MAX: it does not matter */
+  bool scarce;                 /* too few of them were left */
   bool crowded;                /* a listener is paused because too many are being refused */
   bool closing, cut, finished; /* cut: who still waited was told so */
   void (*close_cb)(void *data);
@@ -204,6 +206,7 @@ int segue__http_flush_tls(segue__http_conn *conn);
 void segue__http_refuse(segue__http_conn *conn, int status, const char *reason);
 
 /* listener.c */
+void segue__http_descriptors_look(segue__http_server *server);
 void segue__http_listener_left(segue__http_listener *listener); /* one connection is gone */
 void segue__http_listener_resume(segue__http_listener *listener);
 

@@ -23,11 +23,14 @@ typedef struct segue__http_limits {
    * does not lock the operator out. */
   uint32_t connections;
   uint32_t requests_per_connection; /* [0 = no limit] */
-  uint64_t head_ms;                 /* first byte to end of head [10 s] -> 408 */
-  uint64_t body_ms;                 /* end of head to end of body [30 s] -> 408 */
-  uint64_t idle_ms;                 /* between requests [75 s] */
-  uint64_t write_ms;                /* a client that does not read its answer [30 s] */
-  uint32_t write_bytes;             /* most bytes waiting for a slow client of a stream [1 MiB] */
+  /* Accepting pauses while fewer than one of so many file descriptors are left to the process; unix
+   * sockets leave half as many [0 = none are left] */
+  uint32_t spare_share;
+  uint64_t head_ms;         /* first byte to end of head [10 s] -> 408 */
+  uint64_t body_ms;         /* end of head to end of body [30 s] -> 408 */
+  uint64_t idle_ms;         /* between requests [75 s] */
+  uint64_t write_ms;        /* a client that does not read its answer [30 s] */
+  uint32_t write_bytes;     /* most bytes waiting for a slow client of a stream [1 MiB] */
   bool half_closed_streams; /* go on: else a client that shuts its side under way has left */
 } segue__http_limits;
 
@@ -141,6 +144,9 @@ typedef struct segue__http_events {
   void (*on_refusal)(void *data, const char *peer, int status);
   /* A connection is about to be taken up by the listener that it came to. */
   void (*on_connection)(void *data);
+  /* Too few descriptors are left: clients wait in the kernel's queue. Once, until there are more.
+   */
+  void (*on_scarce)(void *data);
   /* A connection past the limit is told 503. */
   void (*on_crowd)(void *data, const char *peer);
 } segue__http_events;

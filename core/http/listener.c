@@ -5,21 +5,26 @@
  * descriptors, or of room to refuse more clients, pauses accepting (clients wait in the kernel's
  * queue) instead of spinning or dropping.
  */
+#include "../os/fault.h"
 #include "conn.h"
 #include "holder.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <linux/filter.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 enum { BACKLOG = 1024, ACCEPTS_PER_TURN = 64, QUEUED_MAX = 2 * BACKLOG };
+enum { SPARE_OF = 16384 }; /* what is spared does not grow beyond a share of so many descriptors */
 
 /* ---- Accepting ------------------------------------------------------------------------------- */
 
@@ -65,6 +70,26 @@ static bool passes(int error) {
          error == EOPNOTSUPP || error == ENETUNREACH || error == EPERM;
 }
 
+/* Whatever the clients of one listener do, others find descriptors: clients of modules leave some
+ * to the admin API, those of its ports to its unix sockets (the command line), and all to the files
+ * of a reload. Numbers are given out from below, so a limit for the number of a connection's
+ * descriptor keeps the ones above it, with no count that several threads would have to share. */
+void segue__http_descriptors_look(segue__http_server *server) {
+  struct rlimit limit;
+  server->descriptors = INT_MAX;
+  if (server->limits.spare_share == 0 || getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  if (limit.rlim_cur < INT_MAX) server->descriptors = (int)limit.rlim_cur;
+}
+
+static int ceiling(const segue__http_listener *listener) {
+  const segue__http_server *server = listener->server;
+  int share = (int)server->limits.spare_share;
+  if (server->descriptors == INT_MAX) return INT_MAX;
+  int of = server->descriptors < SPARE_OF ? server->descriptors : SPARE_OF;
+  int spare = of / share;
+  return server->descriptors - (listener->address.is_unix ? spare / 2 : spare);
+}
+
 static void pause_accepting(segue__http_listener *listener) {
   segue__http_server *server = listener->server;
   uv_poll_stop(&listener->poll);
@@ -73,7 +98,31 @@ static void pause_accepting(segue__http_listener *listener) {
   segue__http_timer_arm(server, server->accept_due);
 }
 
+static void run_short(segue__http_listener *listener) {
+  segue__http_server *server = listener->server;
+  bool told = server->scarce;
+  server->scarce = true;
+  pause_accepting(listener);
+  if (!told && server->events.on_scarce) server->events.on_scarce(server->data);
+}
+
+/* The lowest free number is what the next descriptor gets, so it shows how many are left. */
+static bool has_descriptors(segue__http_listener *listener) {
+  segue__http_server *server = listener->server;
+  segue__http_descriptors_look(server);
+  int fd = fcntl(listener->fd, F_DUPFD_CLOEXEC, 0);
+  if (fd >= 0) close(fd);
+  return fd >= 0 && fd < ceiling(listener);
+}
+
 static void accept_some(segue__http_listener *listener, int most, bool last) {
+  if (listener->server->scarce && !last) {
+    if (!has_descriptors(listener)) {
+      pause_accepting(listener);
+      return;
+    }
+    listener->server->scarce = false;
+  }
   for (int i = 0; i < most; i++) {
     if (!last && segue__http_conn_must_wait(listener)) {
       listener->server->crowded = true;
@@ -87,14 +136,19 @@ static void accept_some(segue__http_listener *listener, int most, bool last) {
     if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
     if (fd < 0 && passes(errno)) continue;
     if (fd < 0) {
-      pause_accepting(listener);
+      run_short(listener);
       return;
     }
+    bool short_of = fd >= ceiling(listener);
     name_peer(fd, &from, peer, sizeof peer);
     const segue__http_events *events = &listener->server->events;
     if (events->on_connection) events->on_connection(listener->server->data);
     segue__http_conn_open(listener, fd, peer, !last);
     if (uv_is_closing((uv_handle_t *)&listener->poll)) return; /* a handler closed it */
+    if (short_of && !last) {
+      run_short(listener);
+      return;
+    }
   }
 }
 
@@ -176,19 +230,49 @@ static int probe(const segue__http_address *address) {
   return error == ECONNREFUSED || error == ENOENT ? 0 : error;
 }
 
+/* The name that a socket has until it listens: beside its own, so that it can be renamed. Where
+ * that does not fit into an address, the folder is named by its descriptor. */
+static int name_unborn(const char *path, struct sockaddr_un *out, int *folder) {
+  size_t size = sizeof out->sun_path;
+  const char *slash = strrchr(path, '/');
+  int pid = (int)getpid();
+  *folder = -1;
+  *out = (struct sockaddr_un){.sun_family = AF_UNIX};
+  if ((size_t)snprintf(out->sun_path, size, "%s.%d", path, pid) < size) return 0;
+  char parent[sizeof out->sun_path];
+  snprintf(parent, sizeof parent, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+  *folder = open(parent, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (*folder < 0) return errno;
+  snprintf(out->sun_path, size, "/proc/self/fd/%d/.%d", *folder, pid);
+  return 0;
+}
+
 /* On Linux the mode of the descriptor before bind, less the umask, is that of the file: so it never
  * exists with more rights than wanted. chmod adds what the umask took away. */
+static int bind_unborn(int fd, const struct sockaddr_un *unborn, const char *path, unsigned mode) {
+  const struct sockaddr *sockaddr = (const struct sockaddr *)(const void *)unborn;
+  unlink(unborn->sun_path); /* of a process with our number that died here */
+  if (fchmod(fd, mode) != 0 || bind(fd, sockaddr, sizeof *unborn) != 0) return errno;
+  int error = chmod(unborn->sun_path, mode) != 0 || listen(fd, BACKLOG) != 0 ? errno : 0;
+  if (!error) error = SEGUE_FAULT("socket.rename") ? EIO : 0;
+  if (!error && rename(unborn->sun_path, path) != 0) error = errno;
+  if (error) unlink(unborn->sun_path);
+  return error;
+}
+
+/* A client that finds a socket which is bound and does not listen yet is refused (ECONNREFUSED), as
+ * if nobody was there: `segue reload` would say that no daemon runs. So the socket gets its name
+ * when it listens, and takes the place of a stale one in the same step. (`ss -xl` goes on to show
+ * the first name.) */
 static int bind_unix(int fd, const segue__http_address *address, unsigned mode) {
-  int error = probe(address);
+  struct sockaddr_un unborn;
+  int folder, error = probe(address);
+  if (!error) error = name_unborn(address->path, &unborn, &folder);
   if (error) return error;
-  if (unlink(address->path) != 0 && errno != ENOENT) return errno;
-  if (fchmod(fd, mode) != 0 || bind(fd, (const struct sockaddr *)(const void *)address->sockaddr,
-                                    sockaddr_size(address)) != 0)
-    return errno;
-  if (chmod(address->path, mode) != 0 || listen(fd, BACKLOG) != 0) {
-    error = errno;
-    unlink(address->path);
-  }
+  error = bind_unborn(fd, &unborn, address->path, mode);
+  if ((error == ENOSPC || error == EDQUOT) && unlink(address->path) == 0) /* room for one file */
+    error = bind_unborn(fd, &unborn, address->path, mode);
+  if (folder >= 0) close(folder);
   return error;
 }
 

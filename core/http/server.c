@@ -218,6 +218,7 @@ int segue__http_server_make(segue__http_server **out, const segue__http_limits *
   server->timer_due = server->accept_due = server->close_due = NEVER;
   set_limits(&server->limits);
   set_queues(server);
+  segue__http_descriptors_look(server);
   return 0;
 }
 
@@ -245,6 +246,7 @@ void segue__http_server_limit(segue__http_server *server, const segue__http_limi
   server->limits = *limits;
   server->limits.header_count = headers;
   set_limits(&server->limits);
+  segue__http_descriptors_look(server);
   set_spans(server);
 }
 

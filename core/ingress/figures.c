@@ -66,6 +66,13 @@ static void answer_metrics(const segue__ingress *ingress, segue__buf *out) {
                         sum(port, offsetof(segue__outlet, answers) + k * sizeof(uint64_t)));
 }
 
+/* The two counts change one after the other. */
+static size_t open_connections(const segue__port *port) {
+  size_t left = __atomic_load_n(&port->left, __ATOMIC_RELAXED);
+  size_t all = __atomic_load_n(&port->connections, __ATOMIC_RELAXED);
+  return all > left ? all - left : 0;
+}
+
 static void log_metrics(const segue__scribe *scribe, segue__buf *out) {
   uint64_t lines, dropped;
   segue__scribe_figures(scribe, &lines, &dropped);
@@ -81,11 +88,20 @@ void segue__ingress_metrics(const segue__ingress *ingress, segue__buf *out) {
   head(out, "segue_ingress_connections", "gauge", "Open connections to a module's listener.");
   for (const segue__port *port = ingress->ports; port; port = port->next)
     segue__buf_addf(out, "segue_ingress_connections{address=\"%s\"} %zu\n", port->address.text,
-                    __atomic_load_n(&port->connections, __ATOMIC_RELAXED));
+                    open_connections(port));
+  head(out, "segue_ingress_left_inside", "gauge",
+       "Requests whose client left and which their module has not answered; they count against "
+       "the limit of connections.");
+  for (const segue__port *port = ingress->ports; port; port = port->next)
+    segue__buf_addf(out, "segue_ingress_left_inside{address=\"%s\"} %zu\n", port->address.text,
+                    __atomic_load_n(&port->left, __ATOMIC_RELAXED));
   answer_metrics(ingress, out);
   family(ingress, out, "segue_ingress_connections_refused_total",
          "Connections past the limit, which were answered 503.", offsetof(segue__outlet, crowd));
   family(ingress, out, "segue_ingress_handshakes_failed_total",
          "TLS handshakes of a module's listener that failed.", offsetof(segue__outlet, handshakes));
+  family(ingress, out, "segue_ingress_descriptors_scarce_total",
+         "Times that clients had to wait because too few file descriptors were left.",
+         offsetof(segue__outlet, scarce));
   if (ingress->scribe) log_metrics(ingress->scribe, out);
 }

@@ -15,6 +15,7 @@
 #include "parts.h"
 
 enum { GONE_MS = 30000, UNDONE_MS = 1000, ACCEPTS_SHARED = 4, CONNECTIONS = 10000 };
+enum { SPARE_SHARE = 4 }; /* a quarter of a low limit of descriptors is for others than clients */
 
 int segue__ingress_new(segue__ingress **out, const segue__ingress_options *options) {
   segue__ingress *ingress = segue__calloc(1, sizeof *ingress);
@@ -63,6 +64,7 @@ static segue__entry *entry_new(segue__ingress *ingress, const segue__module_spec
       .body_ms = listen->body_ms,
       .idle_ms = listen->idle_ms,
       .write_ms = listen->write_ms,
+      .spare_share = SPARE_SHARE,
       .write_bytes = UINT32_MAX, /* segue_request_write has its own */
       .half_closed_streams = true,
   };

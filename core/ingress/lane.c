@@ -10,6 +10,8 @@
 
 #include "parts.h"
 
+enum { SCARCE_TOLD_MS = 10000 }; /* between two lines about descriptors, of one listener */
+
 static __thread segue__lane *here;
 
 bool segue__lane_is_here(const segue__lane *lane) {
@@ -72,10 +74,23 @@ static void on_crowd(void *data, const char *peer) {
   add_one(&((segue__outlet *)data)->crowd);
 }
 
+static void on_scarce(void *data) {
+  segue__outlet *outlet = data;
+  uint64_t now = uv_now(&outlet->lane->uv);
+  add_one(&outlet->scarce);
+  if (outlet->scarce > 1 && now - outlet->scarce_told_ms < SCARCE_TOLD_MS) return;
+  outlet->scarce_told_ms = now;
+  segue__log(outlet->lane->log, SEGUE__WARN, "ingress",
+             "too few file descriptors are left: clients of this listener wait until others leave "
+             "(raise LimitNOFILE=, ulimit -n)",
+             "address", 's', outlet->port->address.text, NULL);
+}
+
 static void begin(segue__outlet *outlet) {
   static const segue__http_events events = {.on_connection = on_connection,
                                             .on_tls_failure = on_tls_failure,
                                             .on_refusal = on_refusal,
+                                            .on_scarce = on_scarce,
                                             .on_crowd = on_crowd};
   segue__lane *lane = outlet->lane;
   outlet->next = lane->outlets;

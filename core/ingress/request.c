@@ -40,8 +40,26 @@ static void free_pieces(segue__piece *piece) {
   }
 }
 
+/* Its client left, and its module goes on with it. */
+static void count_left(segue_request *request) {
+  segue__port *port = request->outlet->port;
+  __atomic_add_fetch(&port->refs, 1, __ATOMIC_RELAXED);
+  __atomic_add_fetch(&port->left, 1, __ATOMIC_RELAXED);
+  __atomic_add_fetch(&port->connections, 1, __ATOMIC_RELAXED);
+  request->counted = port;
+}
+
+static void uncount_left(const segue_request *request) {
+  segue__port *port = request->counted;
+  if (!port) return;
+  __atomic_sub_fetch(&port->connections, 1, __ATOMIC_RELAXED);
+  __atomic_sub_fetch(&port->left, 1, __ATOMIC_RELAXED);
+  segue__port_unref(port);
+}
+
 static void release(segue_request *request) {
   segue__lane *lane = request->lane;
+  uncount_left(request);
   free_pieces(request->ready);
   lane->out--;
   if (lane->pooled >= POOL_MAX) {
@@ -177,8 +195,10 @@ static void note_unanswered(const segue_request *request) {
 static void on_left(segue__http_request *http) {
   segue_request *request = http->user;
   note_unanswered(request);
+  count_left(request);
   request->outlet = NULL;
   __atomic_store_n(&request->gone, true, __ATOMIC_RELEASE);
+  if (request->left_fn) request->left_fn(request->left_data);
   if (!tell_awaiting(request) && request->ready) flow(request);
 }
 
@@ -302,6 +322,11 @@ void segue__request_await(segue_request *request, void (*fn)(void *data), void *
   if (fn && request->http) request->http->on_drained = on_drained;
 }
 
+void segue__request_on_left(segue_request *request, void (*fn)(void *data), void *data) {
+  request->left_fn = fn;
+  request->left_data = data;
+}
+
 /* True: it ends here. One that was posted again meanwhile is in the lane's hands, and ends when
  * that looks at it. */
 static bool take_off(segue_request *request, size_t delivered) {
@@ -361,6 +386,7 @@ void segue__request_orphaned(segue_request *request) {
   if (request->http) segue__http_stream_end(request->http);
   segue_gate_leave(&request->arrival.pass);
   free_pieces(request->ready);
+  uncount_left(request);
   segue__free(request);
   pthread_mutex_lock(&lane->lock);
   lane->orphans--;

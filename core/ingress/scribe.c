@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "scribe.h"
@@ -116,9 +117,32 @@ static void tell(segue__access_log *log, int error) {
   log->failing = error != 0;
 }
 
+static int open_file(const char *path) {
+  int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
+  return fd < 0 ? -errno : fd;
+}
+
+static void take_file(segue__access_log *log, int fd) {
+  close(log->fd);
+  log->fd = fd;
+  log->torn = false;
+}
+
+/* Nobody can read what is written to a file without a name: a rotation that deletes the file and
+ * signals nobody would take all later lines along. So its place is taken at once. */
+static int replace_deleted(segue__access_log *log) {
+  struct stat st;
+  if (fstat(log->fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_nlink > 0) return 0;
+  int fd = open_file(log->path);
+  if (fd < 0) return -fd;
+  take_file(log, fd);
+  return 0;
+}
+
 static void flush(segue__access_log *log) {
   if (!log->len) return;
-  int error = log->torn ? write_all(log, "\n", 1) : 0;
+  int error = replace_deleted(log);
+  if (!error && log->torn) error = write_all(log, "\n", 1);
   if (!error) {
     log->torn = false;
     error = write_all(log, log->batch, log->len);
@@ -170,11 +194,6 @@ static bool drain(segue__scribe *scribe) {
 
 /* ---- Files ---- */
 
-static int open_file(const char *path) {
-  int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
-  return fd < 0 ? -errno : fd;
-}
-
 static void reopen(segue__access_log *log) {
   int fd = open_file(log->path);
   if (fd < 0) {
@@ -183,9 +202,7 @@ static void reopen(segue__access_log *log) {
                log->path, "error", 's', strerror(-fd), NULL);
     return;
   }
-  close(log->fd);
-  log->fd = fd;
-  log->torn = false;
+  take_file(log, fd);
 }
 
 static void free_log(segue__access_log *log) {

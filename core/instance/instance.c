@@ -348,8 +348,17 @@ static void on_secrets(segue__observer *observer, const segue__mask *mask) {
   segue__secrets_add(&s->secrets, mask);
 }
 
-static void watch_secrets(segue *s) {
-  s->secret_observer = (segue__observer){.on_secrets = on_secrets, .data = s};
+/* HUP is what rotates logs, and a rotation changes no configuration: so access logs are opened anew
+ * by every reload that somebody asked for, also one that is `unchanged` or rejected. */
+static void on_phase(segue__observer *observer, const segue__result *result, segue__phase phase) {
+  const segue *s = observer->data;
+  bool asked = result->trigger == SEGUE__BY_SIGNAL || result->trigger == SEGUE__BY_HTTP ||
+               result->trigger == SEGUE__BY_CONTROL;
+  if (phase == SEGUE__PHASE_SETTLED && asked) segue__ingress_reopen(s->ingress);
+}
+
+static void watch_reloads(segue *s) {
+  s->secret_observer = (segue__observer){.on_secrets = on_secrets, .on_phase = on_phase, .data = s};
   segue__engine_observe(s->engine, &s->secret_observer);
 }
 
@@ -382,7 +391,7 @@ static int open_engine(segue *s, segue_error *error) {
   options.record = s->record;
   if (rc == 0) rc = segue__engine_new(&s->engine, &options);
   if (rc == 0) segue__watch_sources(s);
-  if (rc == 0) watch_secrets(s);
+  if (rc == 0) watch_reloads(s);
   segue__policy_unref(policy);
   return rc;
 }

@@ -116,6 +116,8 @@
 ---@field peer string "127.0.0.1:53412"
 ---@field generation integer of the configuration that answers it
 ---@field gone boolean the client left
+--- Waits until the client has left: true. nil, message, code: the answer ended before.
+---@field wait_gone fun(self: segue.Request): boolean?, string?, string?
 --- A parameter of the query, decoded.
 ---@field parameter fun(self: segue.Request, name: string): string?
 --- Begins an answer in pieces.

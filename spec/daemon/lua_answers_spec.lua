@@ -227,7 +227,7 @@ describe("a module in Lua", function()
       wait.until_true(function() -- of 156 MiB, which take more than 50 ms
         asked = get("/told").body
         seen[#seen + 1] = asked
-        return asked == "all" or #seen == 5
+        return asked == "all" or tonumber(asked) > tonumber(seen[1])
       end, WITHIN_MS)
       assert.is_true(tonumber(seen[#seen]) > tonumber(seen[1]), table.concat(seen, " "))
       wait.until_true(function() return count > 10000 * 16384 or connection.ended end, WITHIN_MS,

@@ -71,6 +71,32 @@ describe("a module in Lua", function()
       assert.matches("this request is answered: keep what you need", body)
     end)
 
+    it("that its client left, while it waits for something else", function()
+      start(handler([[
+        if request.path == "/told" then return 200, table.concat(told, ",") end
+        segue.race { function() segue.sleep "1h" end, function()
+          local function wait()
+            local gone = tostring(request:wait_gone())
+            told[#told + 1] = gone
+          end
+          if request.path == "/twice" then segue.all { wait, wait } else wait() end
+          told[#told + 1] = tostring(request:wait_gone()) .. tostring(request.gone)
+        end }
+        return 200, "to nobody"
+      ]], "local segue, told = require 'segue', {}"))
+      for i, path in ipairs { "/once", "/twice" } do
+        local connection = http.connect { port = at }
+        connection:write("GET " .. path .. " HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait.until_true(function() return metric 'segue_gate_inside{module="front"}' == 1 end,
+          WITHIN_MS, "the request")
+        connection:reset()
+        wait.until_true(function() return metric 'segue_gate_inside{module="front"}' == 0 end,
+          WITHIN_MS, "its end")
+        assert.equal(i == 1 and "true,truetrue" or "true,truetrue,true,true,truetrue",
+          get("/told").body)
+      end
+    end)
+
     it("the log and the figures of other modules", function()
       start([[
         local log, stats = require "segue.log", require "segue.stats"
@@ -470,7 +496,12 @@ describe("a module in Lua", function()
     connection:write("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     wait.until_true(function() return metric 'segue_gate_inside{module="front"}' == 1 end,
       WITHIN_MS, "the request")
-    d:stop(20000)
+    d:signal "term"
+    local answer = connection:read_response(WITHIN_MS)
+    assert.equal(503, answer.status)
+    assert.equal("1", answer.headers["retry-after"])
+    assert.equal("close", answer.headers.connection)
+    assert.equal(0, (d:wait_exit(WITHIN_MS)), d:log())
   end)
 
   it("that waits for ever is answered 503 when its drain is over", function()

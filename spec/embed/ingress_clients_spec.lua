@@ -44,6 +44,36 @@ describe("clients of a module", function()
     return ('listen = "http://127.0.0.1:@AT@", limits = { %s }'):format(limits)
   end
 
+  describe("that reset", function()
+    it("count as long as their requests are inside, so that the limit holds", function()
+      f = front.start { module = listen "connections = 4" }
+      for i = 1, 4 do
+        local client = connect(ask "/hold")
+        f:until_metric('segue_gate_inside{module="service"}', i)
+        client:reset()
+        f:until_metric(f:port_metric "segue_ingress_left_inside", i)
+      end
+      f:until_metric(f:port_metric "segue_ingress_connections", 0)
+      assert.equal(503, f:get("/").status)
+      f.host:kill("usr1")
+      f:until_metric(f:port_metric "segue_ingress_left_inside", 0)
+      assert.equal(200, f:get("/").status)
+      f:until_metric('segue_gate_inside{module="service"}', 0)
+    end)
+
+    it("leave nothing behind where their port is closed before their requests end", function()
+      f = front.start { module = listen "connections = 4" }
+      local client = connect(ask "/hold")
+      f:until_metric('segue_gate_inside{module="service"}', 1)
+      client:reset()
+      f:until_metric(f:port_metric "segue_ingress_left_inside", 1)
+      f:policy { module = 'listen = "http://127.0.0.1:0"' }
+      f:reload()
+      f.host:kill("usr1")
+      f:until_metric('segue_gate_inside{module="service"}', 0)
+    end)
+  end)
+
   describe("that are slow", function()
     it("to send a head or a body are told so in time, and others do not wait for them", function()
       f = front.start { module = listen 'head_time = "200ms", body_time = "300ms"' }

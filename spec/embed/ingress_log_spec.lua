@@ -105,6 +105,40 @@ describe("the access log of a module", function()
     assert.matches('"GET /hold HTTP/1.1" 200 9 ', all)
   end)
 
+  local function moved_by_rotation(name)
+    assert(os.rename(f.dir:at "access.log", f.dir:at(name)))
+  end
+
+  it("goes to a new file after a reload, also one that changes nothing or is rejected", function()
+    f = front.start { module = LISTEN:format '"access.log"' }
+    local n = 0
+    local function goes_to_new(name, status)
+      moved_by_rotation(name)
+      f:reload(status)
+      wait.until_true(function() return uv.fs_stat(f.dir:at "access.log") end, WITHIN_MS, "a file")
+      n = n + 1
+      f:get("/" .. n)
+      assert.matches("GET /" .. n .. " ", until_lines(1)[1], 1, true)
+    end
+    goes_to_new("moved.1", 200)
+    f.dir:write("a.yaml", "a: [\n")
+    goes_to_new("moved.2", 422)
+    assert.equal(0, #lines "moved.1")
+    assert.equal(1, #lines "moved.2")
+  end)
+
+  it("goes to a new file where the old one was deleted and nobody said so", function()
+    f = front.start { module = LISTEN:format '"access.log"' }
+    f:get("/first")
+    until_lines(1)
+    for i = 1, 5 do
+      f.dir:delete "access.log"
+      f:get("/" .. i)
+      assert.matches("GET /" .. i .. " ", until_lines(1)[1], 1, true)
+    end
+    assert.equal(0, f:metric "segue_access_log_dropped_total")
+  end)
+
   it("counts no bytes of answers that have no body", function()
     f = front.start { module = LISTEN:format '"access.log"' }
     for _, status in ipairs { 204, 205, 304, 200 } do f:get("/status/" .. status) end

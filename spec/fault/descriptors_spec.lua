@@ -267,6 +267,45 @@ describe("without a free descriptor", function()
       for _, number in ipairs(ports) do assert.is_true(healthy(number)) end
     end)
 
+  it("clients of a module leave some to the operator, whatever they do", function()
+    local front = port.free()
+    local d = segue.start { under = { "prlimit", "--nofile=200" }, files = {
+      ["config.yaml"] = "front: {}\nn: 1\n",
+      ["front.lua"] = "return { handle = function() return 200, 'hello' end }" }, policy = [[
+local segue = require "segue"
+return {
+  name = "crowd", threads = 2,
+  sources = { segue.file "config.yaml" },
+  triggers = { segue.http "127.0.0.1:@PORT@" },
+  modules = { front = { kind = "lua", code = "front.lua", config = "front",
+    listen = "http://127.0.0.1:]] .. front .. [[" } },
+}
+]] }
+    local crowd = {}
+    local function connect(where)
+      crowd[#crowd + 1] = assert(http.connect(where, true))
+    end
+    for _ = 1, 250 do connect { port = front } end
+    d:wait_log "too few file descriptors are left: clients of this listener wait"
+    for n = 2, 6 do
+      d.dir:save("config.yaml", ("front: {}\nn: %d\n"):format(n))
+      assert.equal("applied", select(2, d:reload()).outcome)
+      assert.equal(200, d:http("/-/healthy").status)
+      assert.equal(0, d:cli("status").code)
+    end
+    assert.matches("segue_ingress_descriptors_scarce_total{[^}]*} [1-9]", d:http("/metrics").body)
+    for _ = 1, 100 do connect { port = d.port } end -- the ports of the admin API leave some too
+    d:wait_log "few file descriptors[^\n]*clients wait until"
+    d.dir:save("config.yaml", "front: {}\nn: 7\n")
+    assert.equal("applied", select(2, d:reload()).outcome)
+    assert.equal(0, d:cli("status").code)
+    for _, client in ipairs(crowd) do client:close() end
+    wait.until_true(function()
+      return http.request({ port = front, path = "/" }).status == 200
+        and d:http("/-/healthy").status == 200
+    end, nil, "the place of those who left")
+  end)
+
   it("a start says which listener could not be opened", function()
     local ports = free_ports(60)
     local d = segue.start { policy = listeners(ports), files = { ["config.yaml"] = "n: 1\n" },

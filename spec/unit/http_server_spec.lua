@@ -2,8 +2,18 @@
 -- The HTTP server over real sockets: answers, keep-alive, pipelining, leaving, streams, closing.
 local C = require "spec.support.c"
 local servers = require "spec.support.http_server"
+local tempdir = require "spec.support.tempdir"
 local wait = require "spec.support.wait"
 local uv = require "luv"
+local ffi = C.ffi
+
+ffi.cdef [[
+struct spec_inotify { int watch; uint32_t mask, cookie, len; char name[]; };
+int inotify_init1(int flags);
+int inotify_add_watch(int fd, const char *path, uint32_t mask);
+long inotify_read(int fd, void *out, unsigned long size) __asm__("read");
+int inotify_close(int fd) __asm__("close");
+]]
 
 local server
 local function start(limits)
@@ -24,6 +34,7 @@ describe("the HTTP server", function()
   after_each(function()
     if server then server:stop() end
     server = nil
+    tempdir.remove_all()
   end)
 
   describe("answers", function()
@@ -257,6 +268,38 @@ describe("the HTTP server", function()
       server:until_true(function() return server:held() == 1 end)
       client:reset()
       server:until_true(function() return server:gone() == 1 and server:connections() == 0 end)
+    end)
+
+    it("from a unix socket that has its name when it listens, and not before", function()
+      local dir = tempdir.new()
+      for _, name in ipairs { "s", ("n"):rep(106 - #dir.path) } do -- the longest that can be
+        local path = dir:at(name)
+        local stale = C.new "segue__http_address"
+        C.check(C.segue__http_address_parse("unix:" .. path, stale, C.error()))
+        local events = ffi.C.inotify_init1(2048) -- does not block
+        assert(ffi.C.inotify_add_watch(events, dir.path, 0x380) >= 0) -- made, moved, gone
+        start { address = "unix:" .. path }
+        assert.equal("late\n", server:ask(get("/later/1")).body)
+        server:stop()
+        start { address = "unix:" .. path }
+        local buf, named = ffi.new "char[8192]", 0
+        local n = tonumber(ffi.C.inotify_read(events, buf, 8192))
+        assert.is_true(n > 0)
+        local at = 0
+        while at < n do
+          local event = ffi.cast("struct spec_inotify *", buf + at)
+          if ffi.string(event.name) == name then
+            assert.is_true(event.mask == 0x80 or event.mask == 0x200, "made under its name")
+            named = named + (event.mask == 0x80 and 1 or 0)
+          end
+          at = at + 16 + event.len
+        end
+        assert.equal(2, named)
+        ffi.C.inotify_close(events)
+        server:stop()
+        assert.is_nil(uv.fs_scandir_next(uv.fs_scandir(dir.path)))
+      end
+      start()
     end)
 
     it("also from a unix socket", function()

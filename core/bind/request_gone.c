@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * request:wait_gone(): a task of a handler learns that its client left. Without it a handler that
+ * sleeps or waits for somebody else would work on for nobody. Tasks never resume inside of the
+ * server's call: they do so by a message, as after the end of an answer.
+ */
+#include "exchange.h"
+
+#include "../module/lanes.h"
+
+struct segue__gone_waiting {
+  segue__wait wait; /* first */
+  segue__message message;
+  segue__exchange *exchange; /* NULL: its message is on its way */
+  bool cancelled;            /* no task waits any more: the message frees it */
+  int status;                /* 0: the client left */
+  segue__gone_waiting *next;
+};
+
+static int push_outcome(lua_State *co, void *data) {
+  const segue__gone_waiting *w = data;
+  if (w->status == 0) {
+    lua_pushboolean(co, 1);
+    return 1;
+  }
+  lua_pushnil(co);
+  lua_pushliteral(co, "the answer has ended");
+  lua_pushstring(co, segue_error_name(w->status));
+  return 3;
+}
+
+static void on_message(segue__message *message) {
+  segue__gone_waiting *w =
+      (segue__gone_waiting *)((char *)message - offsetof(segue__gone_waiting, message));
+  if (!w->cancelled) segue__wait_end(&w->wait, push_outcome, w);
+  segue__free(w);
+}
+
+static void wake_all(segue__exchange *x, int status) {
+  while (x->gone_waiting) {
+    segue__gone_waiting *w = x->gone_waiting;
+    x->gone_waiting = w->next;
+    w->exchange = NULL;
+    w->status = status;
+    w->message.fn = on_message;
+    segue__post(x->cell->berth->loop, &w->message);
+  }
+}
+
+static void on_left(void *data) {
+  wake_all(data, 0);
+}
+
+void segue__gone_end(segue__exchange *x) {
+  wake_all(x, SEGUE_ECLOSED);
+}
+
+static void cancel(segue__wait *wait) {
+  segue__gone_waiting *w = (segue__gone_waiting *)wait; /* its first member */
+  if (!w->exchange) {
+    w->cancelled = true;
+    return;
+  }
+  segue__gone_waiting **link = &w->exchange->gone_waiting;
+  while (*link != w)
+    link = &(*link)->next;
+  *link = w->next;
+  segue__free(w);
+}
+
+/* request:wait_gone() -> true; or nil, message, code: the answer ended before */
+int segue__request_wait_gone(lua_State *L) {
+  segue__exchange *x = segue__request_check(L);
+  if (segue_request_gone(x->request)) {
+    lua_pushboolean(L, 1);
+    return 1;
+  }
+  segue__wait_check(L, "request:wait_gone");
+  segue__gone_waiting *w = segue__calloc(1, sizeof *w);
+  if (!w) return luaL_error(L, "request:wait_gone: out of memory");
+  w->exchange = x;
+  w->next = x->gone_waiting;
+  x->gone_waiting = w;
+  w->wait.cancel = cancel;
+  segue__request_on_left(x->request, on_left, x);
+  return segue__wait_begin(L, &w->wait, "request:wait_gone");
+}
