@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * A process of its own may take a real-time signal; the library never does.
+ * The program may use a real-time signal; the library never does.
  */
 #include "budget.h"
 
@@ -14,8 +14,8 @@ static void on_signal(int signum, siginfo_t *info, void *context) {
     segue_on_budget_signal(info->si_value.sival_ptr);
 }
 
-/* ThreadSanitizer keeps a signal back until the thread calls the C library, which a loop in Lua
- * never does: under it, as where there is no signal, instructions are counted. */
+/* ThreadSanitizer delays a signal until the thread calls the C library, which a loop in Lua never
+ * does: under it, as without a signal, instructions are counted. */
 int segue__budget_signal(void) {
 #ifdef __SANITIZE_THREAD__
   (void)on_signal;

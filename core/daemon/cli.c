@@ -179,7 +179,7 @@ bool segue__cli_takes(const segue__command *c, const segue__option *o) {
 
 /* ---- Output ---------------------------------------------------------------------------------- */
 
-/* Set once, by --json. A script that parses the output must find JSON there whatever happened. */
+/* Set once, by --json. A script that parses the output must find JSON there for every outcome. */
 static bool failures_as_json;
 
 static void print_failure_json(int code, const char *sentence) {
@@ -209,8 +209,8 @@ int segue__cli_fail(int code, const char *format, ...) {
   return code;
 }
 
-/* What came from a daemon may be what a stranger sent to it: nothing but our own colours reaches
- * the terminal as a control sequence. The rows of tables were cleaned when they were drawn. */
+/* Text from a daemon may contain the input of a stranger: no control sequence but our own colours
+ * may reach the terminal. The rows of tables are cleaned already. */
 int segue__cli_print(int code, segue__buf *text) {
   segue__buf page;
   segue__buf_init(&page);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * cli.h: what the files of the command line share: the options after parsing, exit codes, and one
- * function for each command.
+ * cli.h: shared by the files of the command line: parsed options, exit codes, and one function for
+ * each command.
  */
 #ifndef SEGUE_DAEMON_CLI_H
 #define SEGUE_DAEMON_CLI_H

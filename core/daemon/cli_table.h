@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * cli_table.h: the command line as a table (cli.c): what the parser, the help and the completions
+ * cli_table.h: the command line as tables (cli.c), which the parser, the help and the completions
  * of the shells read.
  */
 #ifndef SEGUE_DAEMON_CLI_TABLE_H

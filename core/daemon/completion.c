@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * `segue completion SHELL`: completions for bash and zsh, written out of the table of commands, so
- * that they cannot lag behind it. What a value or an argument is, is told by its name there: a FILE
- * is completed as a file.
+ * `segue completion SHELL`: completions for bash and zsh, generated from the tables of cli.c, so
+ * that they are never older. The name of a value or argument defines its completion: a FILE is a
+ * file.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "cli_table.h"
 
-/* What stands for what. words: the choices; else how each shell completes it. */
+/* The completion for a name. words: the choices; else the function of each shell. */
 typedef struct kind {
   const char *name, *words, *bash, *zsh;
 } kind;
@@ -27,8 +27,8 @@ static const kind kinds[] = {
     {"FROM", "live previous next", NULL, NULL},
 };
 
-/* "[FROM [TO]]" is a FROM. The PATH of a command leads into the configuration, that of an option to
- * a file. NULL: nothing is known of it. */
+/* "[FROM [TO]]" counts as FROM. The PATH of a command is one in the configuration, that of an
+ * option is a file. NULL: no completion. */
 static const kind *kind_of(const char *text, bool of_option) {
   if (strncmp(text, "[URI=]", 6) == 0) text += 6; /* it may be left out */
   size_t skip = strspn(text, "["), len = strcspn(text + skip, " ]");
@@ -90,7 +90,7 @@ static void bash_command(segue__buf *out, const segue__command *c) {
   segue__buf_adds(out, "      fi ;;\n");
 }
 
-/* "=" is a word of its own for bash: "--state=/va" are three. */
+/* For bash "=" is a separate word: "--state=/va" is three words. */
 static void bash(segue__buf *out) {
   const segue__command *c;
   segue__buf_adds(out, "# bash completion for segue, printed by: segue completion bash\n"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * `segue check --schema SCHEMA FILE`: one file judged by one schema, without a policy. All may be
+ * `segue check --schema SCHEMA FILE`: validates one file, without a policy. All files may be
  * YAML or JSON and any JSON value, and pipes; "-" is standard input.
  */
 #include <assert.h>
@@ -32,7 +32,7 @@ static bool is_input(const char *path) {
   return strcmp(path, "-") == 0;
 }
 
-/* A pipe has no size and no second reading. */
+/* A pipe has no size and can be read only once. */
 static int read_stream(FILE *in, const char *name, segue__bytes *out, segue_error *err) {
   segue__buf text;
   char piece[16384];
@@ -101,13 +101,13 @@ static int load_with(verdict *v) {
   return 0;
 }
 
-/* Two of them cannot be what comes in. */
+/* Standard input can be only one of the files. */
 static bool twice_input(verdict *v) {
   int count = is_input(v->cli->schema) + is_input(v->cli->args[0]);
   segue_error err = {0};
   if (count < 2) return false;
   v->code = SEGUE__EXIT_FAILED;
-  segue__error_set(&err, SEGUE_EUSAGE, "standard input can be the schema or the file, not both");
+  segue__error_set(&err, SEGUE_EUSAGE, "standard input must be the schema or the file, not both");
   segue__errors_add(&v->errors, &err);
   return true;
 }
@@ -160,7 +160,7 @@ static void add_json(segue__buf *out, const segue_error *e, const segue__finding
   segue__buf_addc(out, '}');
 }
 
-/* "valid" is null where there is no verdict: the schema is refused, a file cannot be read. */
+/* "valid" is null if there is no verdict: the schema is refused, or a file cannot be read. */
 static void as_json(segue__buf *out, const verdict *v) {
   segue__buf_addf(out, "{\"valid\":%s,\"errors\":[",
                   v->code == SEGUE__EXIT_OK         ? "true"

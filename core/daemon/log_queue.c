@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * A list of lines and the thread that writes them. Each line is one write, so that other processes
- * on the same pipe do not cut it. What cannot be written is lost, counted, and told as soon as
- * something can be written again: a full disk or a reader that is gone must not stop a server.
+ * on the same pipe do not cut it. A line that cannot be written is lost and counted, and the count
+ * is written as soon as possible: a full disk or a missing reader must not stop a server.
  */
 #include "log_queue.h"
 
@@ -35,7 +35,7 @@ struct segue__log_queue {
   bool dropping, closing;
   uint64_t added, done; /* atomic: lines and counts taken up, and gone one way or another */
   bool ended;           /* atomic: the thread needs nothing any more */
-  /* the thread's own */
+  /* of the thread */
   uint64_t failed; /* lines that could not be written */
   int error;       /* why */
   bool torn;       /* the last line stands half written */
@@ -43,7 +43,7 @@ struct segue__log_queue {
 
 /* ---- Writing --------------------------------------------------------------------------------- */
 
-/* A descriptor that somebody else made non-blocking is waited for. */
+/* Waits for a descriptor that another process made non-blocking. */
 static int write_all(segue__log_queue *q, const char *data, size_t len) {
   size_t sent = 0;
   while (sent < len) {
@@ -62,7 +62,7 @@ static int write_all(segue__log_queue *q, const char *data, size_t len) {
   return 0;
 }
 
-/* What was cut short stays a line of its own. */
+/* The rest of a partial write must not continue in another line. */
 static int write_line(segue__log_queue *q, const char *text, size_t len) {
   int error = q->torn ? write_all(q, "\n", 1) : 0;
   if (error) return error;
@@ -121,7 +121,7 @@ static void write_next(segue__log_queue *q) {
   pthread_mutex_lock(&q->mutex);
 }
 
-/* Everything is out, and nobody came after those that found no room. */
+/* All lines are written, and none arrived after the lost ones. */
 static void tell_lost_now(segue__log_queue *q) {
   uint64_t lost = q->lost;
   q->lost = 0;
@@ -150,7 +150,7 @@ static void *run(void *data) {
   return NULL;
 }
 
-/* The thread takes no signals. */
+/* The thread blocks all signals. */
 static int start_thread(segue__log_queue *q) {
   sigset_t all, before;
   sigfillset(&all);
@@ -192,7 +192,7 @@ static bool has_room_locked(segue__log_queue *q, size_t len) {
   return !q->dropping;
 }
 
-/* One more thing to do: a line, or the first of those that must be counted. */
+/* Wakes the thread for a line, or for the first of a series of lost ones. */
 static void add_task_locked(segue__log_queue *q) {
   __atomic_add_fetch(&q->added, 1, __ATOMIC_RELEASE);
   pthread_cond_signal(&q->wake);

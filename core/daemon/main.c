@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * The program. Everything is in cli.c and behind its table.
+ * The program. cli.c has the commands.
  */
 #include <fcntl.h>
 #include <unistd.h>
 
 #include "cli.h"
 
-/* Started without a standard error, the first socket would get its number, and the log with it. */
+/* Without a standard error the first socket would get number 2, and the log would go there. */
 static void hold_standard_files(void) {
   for (int fd = open("/dev/null", O_RDWR); fd >= 0; fd = open("/dev/null", O_RDWR))
     if (fd > 2) {

@@ -80,7 +80,7 @@ static segue__loop *lane_loop(void *data, size_t index) {
   return lanes.loop(lanes.data, index);
 }
 
-/* Nothing is live, so nobody takes what a module writes or counts. */
+/* No generation is live, so what a module writes or counts is dropped. */
 static int write_log(void *data, const segue_log_entry *entry) {
   (void)data, (void)entry;
   return 0;
@@ -175,7 +175,7 @@ static void wait_closed(trial *t) {
   t->closed = false;
 }
 
-/* The order of an instance. What a lost data thread may still use stays. */
+/* Closes in the order of an instance. Keeps what an abandoned worker thread may still use. */
 static void close_all(trial *t) {
   segue__ingress_close(t->ingress, GRACE_MS, on_closed, t);
   wait_closed(t);
@@ -214,7 +214,7 @@ static int judge(trial *t, segue_error *err) {
     uv_run(&t->uv, UV_RUN_ONCE);
   if (rc == 0) rc = t->status;
   if (rc < 0 && !err->message[0])
-    segue__error_set(err, rc, "cannot judge %s: %s", t->cli->policy, segue_strerror(rc));
+    segue__error_set(err, rc, "cannot check %s: %s", t->cli->policy, segue_strerror(rc));
   return rc;
 }
 
@@ -258,7 +258,7 @@ static int try_it(const segue__cli *cli, void (*text)(segue__buf *out, const tri
                        .sink = on_log,
                        .data = &t.sink};
   if (uv_loop_init(&t.uv) < 0)
-    return segue__cli_fail(SEGUE__EXIT_UNEXPECTED, "cannot make an event loop");
+    return segue__cli_fail(SEGUE__EXIT_UNEXPECTED, "cannot create an event loop");
   rc = judge(&t, &err);
   segue__buf_init(&out);
   if (rc < 0) {
@@ -282,13 +282,13 @@ static int try_it(const segue__cli *cli, void (*text)(segue__buf *out, const tri
 int segue__cli_check(const segue__cli *cli) {
   if (cli->with_count && !cli->schema)
     return segue__cli_fail(SEGUE__EXIT_USAGE,
-                           "--with names what a schema refers to: which --schema?");
+                           "--with needs --schema SCHEMA, the schema that refers to the file");
   if (cli->schema && !cli->arg_count)
-    return segue__cli_fail(SEGUE__EXIT_USAGE, "segue check --schema %s: which FILE?", cli->schema);
+    return segue__cli_fail(SEGUE__EXIT_USAGE,
+                           "segue check --schema needs FILE, the file to validate");
   if (cli->schema) return segue__cli_judge(cli);
   if (cli->arg_count || cli->formats)
-    return segue__cli_fail(SEGUE__EXIT_USAGE,
-                           "segue check judges %s by a schema only with --schema SCHEMA",
+    return segue__cli_fail(SEGUE__EXIT_USAGE, "segue check needs --schema SCHEMA to validate %s",
                            cli->arg_count ? cli->args[0] : "a file");
   return try_it(cli, check_text);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * `segue record`: follows a daemon and writes down what its reloads read and what came of them, one
- * JSON value to a line, until it is interrupted, its time is over, or the daemon ends. What is
- * written holds whole files, secrets and all: nobody else may read it.
+ * `segue record`: follows a daemon and records what its reloads read and their outcomes, one JSON
+ * value in a line, until it is interrupted, its time is over, or the daemon ends. The recording
+ * contains whole files with their secrets, so only its owner may read it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,8 +18,9 @@
 #include "../admin/admin.h"
 #include "remote.h"
 
-/* What a signal finds: every line is whole while the daemon is asked for the next one, which may
- * take long, so the process can end there and then; elsewhere it ends soon. */
+/* For the signal handler. While `asking` is set every written line is whole, and the wait for the
+ * next one may take long: the handler ends the process at once. Otherwise the main loop ends soon.
+ */
 static volatile sig_atomic_t interrupted, asking;
 static char farewell[64];
 
@@ -69,7 +70,7 @@ static int write_line(recorder *r, const segue__http_answer *answer) {
   return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot write %s: %s", r->path, strerror(errno));
 }
 
-/* The number of the entry that came. */
+/* The number of the received entry. */
 static uint64_t entry_of(const segue__http_answer *answer) {
   char number[32] = "0";
   segue__http_answer_header(answer, "Segue-Entry", number, sizeof number);
@@ -80,8 +81,7 @@ static bool is_over(const recorder *r) {
   return interrupted || (r->end_ms && now_ms() >= r->end_ms);
 }
 
-/* Asks for entry after entry; a question that is interrupted, or whose time is over, is an end like
- * any other. */
+/* Requests entry after entry. An interrupt and the end of the time are normal ends. */
 static int follow(recorder *r, uint64_t entry) {
   int code = SEGUE__EXIT_OK;
   while (code == SEGUE__EXIT_OK && !is_over(r)) {

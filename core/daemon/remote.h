@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * remote.h: asking the daemon, for commands that do more than ask once.
+ * remote.h: requests to the daemon, for commands that send more than one.
  */
 #ifndef SEGUE_DAEMON_REMOTE_H
 #define SEGUE_DAEMON_REMOTE_H
@@ -11,7 +11,7 @@
 /* One call to the daemon that the options name (reach.h). timeout_ms 0: none. */
 int segue__cli_call(const segue__cli *cli, const char *method, const char *path,
                     uint64_t timeout_ms, segue__http_answer *out, segue_error *err);
-/* Tells an answer that is none of the wanted ones; returns the exit code of its status. */
+/* Prints an unexpected answer as an error; returns the exit code of its status. */
 int segue__cli_refused(const segue__http_answer *answer);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * `segue run`: one instance of the library on a loop of the daemon's, and the process around it:
- * signals, log, exit code. TERM and INT stop in good order; a second one ends the process at once.
- * Where the code of a module does not give its data thread back, the rest stops in good order.
+ * signals, log, exit code. TERM and INT stop in order; a second one ends the process at once. If
+ * the code of a module does not return on its worker thread, everything else stops in order.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -19,7 +19,7 @@
 #include "sink.h"
 #include "systemd.h"
 
-/* How long an end waits for whoever reads the log. */
+/* How long the end waits for the reader of the log. */
 enum { LAST_WORDS_MS = 1000, HASTY_WORDS_MS = 100 };
 enum { OPEN_FILES = 65536 }; /* as many as are allowed, up to this */
 
@@ -69,7 +69,8 @@ static int exit_code_of(const segue_report *report) {
   return report && strcmp(report->outcome, "held") == 0 ? SEGUE__EXIT_REFUSED : SEGUE__EXIT_FAILED;
 }
 
-/* Without a generation there is nothing to serve: the first load decides whether to go on. */
+/* Without a generation there is nothing to serve: the first load decides whether the daemon runs.
+ */
 static void on_start(void *data, int status, const segue_report *report) {
   process *d = data;
   if (d->stopping) return;
@@ -119,9 +120,9 @@ static int catch_signals(process *d) {
   return rc;
 }
 
-/* The soft limit of open files is low (1,024 by default) for the sake of programs that use select;
- * the daemon does not, and a thousand clients at once are to be answered. Commands may: they get
- * the limit from before back, which is returned; 0: nothing was changed. */
+/* The soft limit of open files is low (1,024 by default) because select() handles no more. The
+ * daemon does not use select() and must answer a thousand clients at once; commands may use it and
+ * get the old limit, which is returned. 0: nothing was changed. */
 static uint64_t raise_files(void) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
@@ -181,7 +182,8 @@ int segue__cli_run(const segue__cli *cli) {
   int rc = segue__sink_init(&d.sink, cli);
   if (rc) return rc;
   if (uv_loop_init(&d.loop) < 0 || catch_signals(&d) < 0)
-    return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot make an event loop: out of files or memory");
+    return segue__cli_fail(SEGUE__EXIT_FAILED,
+                           "cannot create an event loop: out of files or memory");
   segue__publication_prepare();
   rc = segue__sink_start(&d.sink);
   if (rc < 0) {

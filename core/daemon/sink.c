@@ -2,8 +2,8 @@
  *
  * Log entries as lines on standard error: text for people, JSON for machines. A line is one write,
  * so that threads and other processes on the same pipe do not cut it. Control characters never
- * reach the terminal: messages may quote what a stranger sent. While the daemon serves, a thread
- * does the writing: a terminal that was stopped or a collector that hangs must not stop it too.
+ * reach the terminal: a message may quote the input of a stranger. While the daemon serves, a
+ * thread writes: a stopped terminal or a collector that hangs must not stop the daemon.
  */
 #include "sink.h"
 
@@ -43,7 +43,7 @@ static void add_time(segue__buf *out) {
   segue__buf_addf(out, "%s.%03ldZ", text, now.tv_nsec / 1000000);
 }
 
-/* Quoted where it would not be read as one word. */
+/* Quotes a text that is not one word. */
 static void add_word(segue__buf *out, const char *s) {
   if (s[0] && !strpbrk(s, " \"=\\\t\r\n")) {
     segue__printable_add(out, s, strlen(s));
@@ -109,13 +109,14 @@ static void add_entry(segue__buf *out, const segue__sink *sink, const segue_log_
     add_text(out, sink, entry);
 }
 
-/* ---- Lines on their way ---------------------------------------------------------------------- */
+/* ---- Queued lines
+ * --------------------------------------------------------------------------------- */
 
 enum { CRASH_MS = 500 };
 static const int deadly[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
 enum { DEADLY = sizeof deadly / sizeof *deadly };
 
-/* Of the process, because a signal handler and a thread that outlives its sink find them here. */
+/* Global, because a signal handler and a thread that outlives its sink use them. */
 static segue__log_queue *on_the_way;
 static segue__sink manner;
 
@@ -133,15 +134,15 @@ static void tell_lost(void *data, segue__buf *out, uint64_t count, int error) {
   add_entry(out, sink, &entry);
 }
 
-/* What was logged before a crash is what is needed most. The thread goes on writing meanwhile; then
- * the signal does what it would have done. */
+/* The lines before a crash are the most needed ones: waits while the thread writes them, then the
+ * signal has its default effect. */
 static void on_deadly(int signum) {
   segue__log_queue *queue = __atomic_load_n(&on_the_way, __ATOMIC_ACQUIRE);
   if (queue) segue__log_queue_flush(queue, CRASH_MS);
   raise(signum);
 }
 
-/* Who handles one already (a sanitizer) keeps it. */
+/* A signal that has a handler already (of a sanitizer) keeps it. */
 static void watch_deadly(void) {
   struct sigaction action = {.sa_handler = on_deadly,
                              .sa_flags = (int)(SA_RESETHAND | SA_NODEFER | SA_ONSTACK)};

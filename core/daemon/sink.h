@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * sink.h: where the daemon's log entries end: lines on standard error.
+ * sink.h: the log of the daemon: lines on standard error.
  */
 #ifndef SEGUE_DAEMON_SINK_H
 #define SEGUE_DAEMON_SINK_H
@@ -14,13 +14,13 @@ typedef struct segue__sink {
   segue__log_queue *queue; /* NULL: each line is written by who logs it */
 } segue__sink;
 
-/* From --log-format and --log-level; 0, or an exit code after an error was told. */
+/* Reads --log-format and --log-level; 0, or an exit code after an error was printed. */
 int segue__sink_init(segue__sink *sink, const segue__cli *cli);
-/* For a process that serves: from now on nobody waits for whoever reads standard error. Lines that
- * find no room or cannot be written are counted, and told as soon as it goes on. A deadly signal
- * that nobody handles waits a moment for what is on its way. One sink per process. */
+/* For a process that serves: from now on a thread writes, and no other thread waits for the reader
+ * of standard error. Lines that find no room or cannot be written are counted and reported later. A
+ * fatal signal waits a moment for the queued lines. One sink per process. */
 int segue__sink_start(segue__sink *sink);
-/* What is on its way gets limit_ms to arrive. stop: entries are written directly again. */
+/* Queued lines get limit_ms to be written. stop: entries are written directly again. */
 void segue__sink_flush(const segue__sink *sink, unsigned limit_ms);
 void segue__sink_stop(segue__sink *sink, unsigned limit_ms);
 /* One entry, one line, one write. [any thread] */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * When the service manager is told what. A run that somebody asked for is RELOADING from its first
- * step on, because a manager that sent the signal waits for that; one that began by itself (a poll,
- * a watch) only from where it is known that something has changed. Whatever came of it, READY ends
- * it: the daemon serves on, and the outcome is in STATUS and in the exit code of `segue reload`.
- * The watchdog is fed by a timer of the loop, so that a loop which is stuck is noticed.
+ * Reports to the service manager. A run that a client or a signal requested is RELOADING from its
+ * first step on, because a manager that sent the signal waits for that; an automatic one (a poll, a
+ * watch) only after a change was found. READY ends each run, whatever its outcome: the daemon
+ * serves on, and the outcome is in STATUS and in the exit code of `segue reload`. A timer of the
+ * loop feeds the watchdog, so that the manager notices a loop that hangs.
  */
 #include "systemd.h"
 
@@ -20,7 +20,8 @@
 #include "../config/printable.h"
 #include "../config/utf8.h"
 
-/* How long a start, reload or stop may be silent, how often it asks for more time, and how much. */
+/* How long a start, reload or stop may report nothing, how often it requests more time, how much.
+ */
 enum { PATIENCE_FIRST_MS = 1000, PATIENCE_MS = 5000, MORE_USEC = 20000000, AGAIN_MS = 50 };
 enum { STATUS_CUT = 400 };
 
@@ -36,7 +37,7 @@ static void again(uv_timer_t *timer) {
   if (segue__notify_flush(s->socket) == 0) uv_timer_stop(timer);
 }
 
-/* keep: what is not repeated by itself must arrive, be it late. */
+/* keep: a report that is not repeated must arrive, even late. */
 static void tell(segue__systemd *s, const char *text, bool keep) {
   int rc = segue__notify_send(s->socket, text, keep);
   if (rc == UV_EAGAIN && keep) {
@@ -72,7 +73,7 @@ static void be_patient(segue__systemd *s) {
 
 /* ---- Words ----------------------------------------------------------------------------------- */
 
-/* One line of valid UTF-8 that is not too long: a manager throws anything else away. */
+/* One line of valid UTF-8 that is not too long: a manager discards anything else. */
 static void set_status(segue__systemd *s, const char *text, size_t len) {
   size_t used = 0;
   while (len && used < STATUS_CUT) {
@@ -183,18 +184,18 @@ static void describe_stale(segue__systemd *s, int64_t since_wall_ms) {
   segue__buf_init(&text);
   segue__buf_adds(&text, "stale since ");
   segue__render_clock(&text, since_wall_ms);
-  segue__buf_adds(&text, ": the last good generation is live, the sources give nothing good");
+  segue__buf_adds(&text, ": the last good generation is live, the sources deliver nothing good");
   if (!text.failed) set_status(s, text.data, text.len);
   segue__buf_deinit(&text);
 }
 
-/* A start that the policy put off counts as ready: triggers and the admin API are there, and a unit
- * must not time out because its policy wants to wait. */
+/* A start that the policy postponed counts as ready: triggers and the admin API work, and a unit
+ * must not time out because its policy waits. */
 void segue__systemd_started(segue__systemd *s, int status) {
   if (!s->socket || s->stopping) return;
   int64_t stale = segue__engine_stale_since(s->instance->engine);
   if (status == SEGUE_EDEFERRED)
-    say(s, "waiting: the policy put the first load off");
+    say(s, "waiting: the policy postponed the first load");
   else if (stale)
     describe_stale(s, stale);
   uv_timer_stop(&s->patience);
@@ -202,7 +203,7 @@ void segue__systemd_started(segue__systemd *s, int status) {
   tell_status(s, "READY=1");
 }
 
-/* What a start failed by stays the last word. */
+/* The reason of a failed start stays the last status. */
 void segue__systemd_stopping(segue__systemd *s) {
   if (!s->socket || s->stopping) return;
   s->stopping = true;
@@ -211,7 +212,7 @@ void segue__systemd_stopping(segue__systemd *s) {
   be_patient(s);
 }
 
-/* ---- Beginning and end ----------------------------------------------------------------------- */
+/* ---- Open and close -------------------------------------------------------------------------- */
 
 /* Half of the time that the manager waits, in milliseconds; 0: it does not watch this process. */
 static uint64_t watchdog_ms(const char *usec, const char *pid) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * systemd.h: what the daemon tells the service manager that started it: ready, reloading, status in
- * words, stopping, and that the loop still turns. Works with Type=notify and Type=notify-reload;
+ * systemd.h: reports to the service manager that started the daemon: ready, reloading, status in
+ * words, stopping, and that the loop still runs. Works with Type=notify and Type=notify-reload;
  * without $NOTIFY_SOCKET all of it does nothing.
  */
 #ifndef SEGUE_DAEMON_SYSTEMD_H
@@ -27,14 +27,14 @@ typedef struct segue__systemd {
 } segue__systemd;
 
 /* Reads $NOTIFY_SOCKET, $WATCHDOG_USEC and $WATCHDOG_PID and takes them out of the environment, so
- * that no child speaks for the daemon. Before threads. */
+ * that no child reports for the daemon. Call it before threads start. */
 void segue__systemd_open(segue__systemd *systemd, uv_loop_t *loop, const segue__sink *sink);
 /* Follows the runs of an instance that was started on the same loop. */
 void segue__systemd_watch(segue__systemd *systemd, segue *instance);
-/* The first load is through, and there is something to run: status as segue_report_cb has it. */
+/* The first load has ended, and there is something to run. status: as in segue_report_cb. */
 void segue__systemd_started(segue__systemd *systemd, int status);
 void segue__systemd_stopping(segue__systemd *systemd);
-/* The loop has to turn once more after it. */
+/* The loop must run once more after this call. */
 void segue__systemd_close(segue__systemd *systemd);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The API's JSON as tables for people. It is read by the reader that configurations are read with.
+ * Prints the JSON of the API as tables for people. The reader of configurations reads the JSON.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -157,7 +157,7 @@ static void add_decisions(segue__buf *out, const segue_node *status, bool colour
                     segue__table_text(status, "unconfirmed.until"), off,
                     !strcmp(segue__table_text(status, "unconfirmed.by"), "operator")
                         ? "segue confirm makes it stay"
-                        : "the probe is asked");
+                        : "waiting for the probe");
   if (segue__table_given(status, "rolled_back_to"))
     segue__buf_addf(out, "\n%-12s %sto generation %" PRId64 "%s until the sources change",
                     "rolled back", on, segue__table_number(status, "rolled_back_to"), off);
@@ -170,7 +170,7 @@ static void add_head(segue__buf *out, const segue_node *status, bool colour) {
                   ready ? "ready" : "not ready", segue__table_paint(colour, "\033[0m"));
   if (!ready) segue__buf_addf(out, ": %s", segue__table_text(status, "not_ready_because"));
   if (segue__table_given(status, "stale_since"))
-    segue__buf_addf(out, ", %sstale since %s%s: the sources give nothing good",
+    segue__buf_addf(out, ", %sstale since %s%s: the sources deliver nothing good",
                     segue__table_paint(colour, "\033[33m"),
                     segue__table_text(status, "stale_since"),
                     segue__table_paint(colour, "\033[0m"));
@@ -252,7 +252,7 @@ static const char *health(const segue_node *source) {
   return flag(source, "held") ? "held" : "down";
 }
 
-/* What is of interest only for some: beneath the line. */
+/* Details that only some sources have: below the row. */
 static void add_source_detail(segue__buf *out, const segue_node *source) {
   double stale = 0, next = 0;
   segue_node_double(segue_node_get(source, "stale_s"), &stale);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * table.h: what the files that draw tables share: reading the API's JSON.
+ * table.h: shared by the files that print tables: reads the JSON of the API.
  */
 #ifndef SEGUE_DAEMON_TABLE_H
 #define SEGUE_DAEMON_TABLE_H

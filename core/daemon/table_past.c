@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Tables of what was: reloads, one reload, why a value is what it is.
+ * Tables of the past: reloads, one reload, where a value was set.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -12,7 +12,7 @@ static const char *outcome_paint(const char *outcome) {
   return good ? "\033[32m" : !strcmp(outcome, "held") ? "\033[33m" : "\033[31m";
 }
 
-/* An array is read as the one member of an object: the reader wants that at the top. */
+/* Reads an array as the member of an object, because the reader needs a map at the root. */
 static int parse_list(const char *body, size_t len, const char *name, segue__document **answer) {
   segue__buf text;
   segue__buf_init(&text);

@@ -197,7 +197,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
         p = check("refers.json", "ab", "--with", "x=other.yaml", "--with", "x=b")
         assert.equal(4, p.code)
         assert.matches("two of the documents that belong to the schema are called x", p.stdout)
-        assert.matches("which %-%-schema", segue.cli({ "check", "--with", "b" }).stderr)
+        assert.matches("needs %-%-schema SCHEMA", segue.cli({ "check", "--with", "b" }).stderr)
         local many = { "check", "--schema", "s.yaml", "good.json" }
         for _ = 1, 33 do many[#many + 1] = "--with=x" end
         assert.equal(2, segue.cli(many).code)
@@ -242,7 +242,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
           .. "as the nearest float\ngood", check("wide.yaml", "good.json").stdout)
       end)
       it("wants a file, and a file wants it", function()
-        assert.matches("which FILE", check("s.yaml").stderr)
+        assert.matches("needs FILE", check("s.yaml").stderr)
         assert.equal(2, check("s.yaml").code)
         assert.equal(2, segue.cli({ "check", "good.json" }).code)
         assert.equal(2, segue.cli({ "check", "--formats" }).code)

@@ -135,7 +135,7 @@ describe("completion", function()
     for _, args in ipairs { { "completion" }, { "completion", "fish" } } do
       local p = segue.cli(args)
       assert.equal(2, p.code)
-      assert.matches("the name of a shell, bash or zsh", p.stderr)
+      assert.matches("SHELL, which must be bash or zsh", p.stderr)
     end
   end)
 end)
