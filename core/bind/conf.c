@@ -237,7 +237,35 @@ static int blame(int rc, segue_error *err) {
   return rc;
 }
 
-static int run(const segue__source *source, const segue__os *os, evaluation *e, segue_error *err) {
+/* Puts SEGUE__MASKED in place of what stands between the quote behind `before` and the next one, or
+ * the last one. */
+static void hide_quoted(char *message, size_t size, const char *before, bool to_last) {
+  char rest[sizeof((segue_error *)0)->message];
+  for (char *at = message; (at = strstr(at, before));) {
+    at += strlen(before);
+    const char *end = to_last ? strrchr(at, '\'') : strchr(at, '\'');
+    snprintf(rest, sizeof rest, "%s", end ? end : "'");
+    int n = snprintf(at, size - (size_t)(at - message), "%s%s", SEGUE__MASKED, rest);
+    if (n < 0 || (size_t)n >= size - (size_t)(at - message)) return;
+    at += sizeof SEGUE__MASKED - 1;
+  }
+}
+
+/* What Lua says of a file that it cannot read or run quotes the token where it stopped, or the name
+ * of a variable: a password without quotes is both. No path is known there, so nothing is quoted
+ * while the policy or the schema name a secret. */
+static void hide_tokens(const segue__limits *limits, segue_error *err) {
+  static const char *const names[] = {"global '", "local '", "field '", "upvalue '", "method '"};
+  const segue__mask *mask = limits && limits->mask ? limits->mask(limits->mask_data) : NULL;
+  segue__path root = {0};
+  if (!err || segue__quote_allows(mask, &root, SEGUE__QUOTE_STRAY)) return;
+  hide_quoted(err->message, sizeof err->message, "near '", true);
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    hide_quoted(err->message, sizeof err->message, names[i], false);
+}
+
+static int run(const segue__source *source, const segue__os *os, const segue__limits *limits,
+               evaluation *e, segue_error *err) {
   const segue__log log = {.level = SEGUE__WARN, .sink = keep_callers, .data = e};
   segue__program program = {.chunks = &e->chunk, .count = 1, .sealed = true};
   segue__lua_setup setup = {.log = &log,
@@ -254,6 +282,7 @@ static int run(const segue__source *source, const segue__os *os, evaluation *e, 
   if (!rc) rc = segue__lua_call(lua, "the file", cpu_ms, evaluate, e, err);
   segue__lua_free(lua);
   segue__budget_free(setup.budget);
+  if (rc) hide_tokens(limits, err);
   if (rc) add_callers(e, err);
   return blame(rc, err);
 }
@@ -269,7 +298,7 @@ static int build(const segue__source *source, const segue__os *os, const segue__
   } else {
     e->chunk = (segue__chunk){NULL, doc->name, doc->data, doc->len, {0, 0}};
     e->c.lines = &lines;
-    rc = run(source, os, e, err);
+    rc = run(source, os, limits, e, err);
     if (!rc) rc = segue__builder_finish(e->c.b, err);
     segue__builder_free(e->c.b);
   }

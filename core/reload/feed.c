@@ -206,9 +206,10 @@ static void failed(segue__engine *engine, segue__source_state *state, const segu
   char text[1024];
   state->failures++;
   state->error = *error;
+  segue__engine_scrub(engine, &state->error); /* what a script says may quote the configuration */
   segue__error_source(&state->error, state->name);
   if (state->consecutive_failures++) return; /* told once, and by each run that goes without it */
-  segue_error_format(error, text, sizeof text);
+  segue_error_format(&state->error, text, sizeof text);
   segue__log(engine->log, SEGUE__WARN, "source",
              state->feed.has ? "the source is away: what it delivered last is held"
                              : "the source is away, and nothing of it is held",
@@ -440,6 +441,7 @@ static void watch_failed(segue__engine *engine, segue__source_state *state, int 
     feed->watch_error = *error;
   else
     segue__error_set(&feed->watch_error, SEGUE_ESOURCE, "the watch ended by itself");
+  segue__engine_scrub(engine, &feed->watch_error);
   segue__error_source(&feed->watch_error, state->name);
   feed->proven = false;
   feed->watch_failures++;

@@ -117,6 +117,32 @@ describe("segue.lua_file", function()
     end)
   end
 
+  it("quotes nothing of the file where the policy names a secret", function()
+    local cases = {
+      { "return { db = { password = s3cr3t-word } }", "global '***'" },
+      { "return { db = { password = 5s3cr3t } }", "near '***'" },
+      { "return { db = { password = 's3cr3t\n' } }", "near '***'" },
+      { "return { db = { password = 'a' s3cr3t } }", "near '***'" },
+      { 'return { db = { password = "s3cr3t\\q" } }', "near '***'" },
+      { "local t = {} return { db = { password = t.s3cr3t.x } }", "field '***'" },
+    }
+    assert.equal("applied", start("return { a = 1 }").outcome)
+    for _, case in ipairs(cases) do
+      b:write("conf.lua", case[1])
+      local told = b:reload().errors[1].text
+      assert.truthy(told:find("s3cr3t", 1, true), told)
+    end
+    b:write("reload.lua", [[local segue = require "segue"
+      return { secrets = { "db.password" }, sources = { segue.lua_file "conf.lua" } }]])
+    for _, case in ipairs(cases) do
+      b:write("conf.lua", case[1])
+      local told = b:reload().errors[1].text
+      assert.is_nil(told:find("s3cr3t", 1, true), told)
+      assert.truthy(told:find(case[2], 1, true), told)
+      assert.matches("^conf.lua:1: ", told)
+    end
+  end)
+
   for _, name in ipairs { "segue", "require", "os", "io", "load", "loadstring", "setmetatable",
     "getmetatable", "rawset", "rawget", "pcall", "coroutine", "_G", "print", "getfenv", "setfenv",
     "collectgarbage", "newproxy", "debug", "jit", "math.random", "math.randomseed",
