@@ -2,9 +2,9 @@
 -- The log that the modules of a program share, from Lua:
 --   local log = require "segue.log"
 --   log.info("cache warmed", { entries = 4096 })
--- It is the module of the policy that offers a log (plugin = "log"), whichever instance of it is
--- live at that moment. segue.log, in contrast, is the daemon's own. Nothing here waits: a line for
--- which a full log has no room is dropped, counted, and told by what is returned.
+-- It is the log module of the policy (plugin = "log"), the instance that is live at that moment;
+-- segue.log, in contrast, is the log of the daemon. No function here waits: a line that finds no
+-- room in a full queue is dropped and counted, and the result reports that.
 local core = require "segue.core"
 
 local M = {}
@@ -15,8 +15,8 @@ local messages = {
 }
 
 for level, name in pairs { [0] = "error", "warn", "info", "debug" } do
-  --- Writes a line, with up to eight fields in the order of their keys. True if it will be written,
-  --- false if its level is off; nil, message, code if it is lost.
+  --- Writes a line, with up to eight fields in the order of their keys. Returns true if the line
+  --- will be written, false if its level is off; nil, message, code if the line is lost.
   ---@param message string
   ---@param fields? table<string, any>
   ---@return boolean? written

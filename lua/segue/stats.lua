@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- The figures that the modules of a program share, from Lua:
+-- The metrics that the modules of a program share, from Lua:
 --   local stats = require "segue.stats"
 --   stats.count('bids_total{kind="won"}')
--- They are kept by the module of the policy that keeps figures (plugin = "stats"), whichever
--- instance of it is live at that moment, and shown in /metrics. Nothing here waits.
+-- The stats module of the policy keeps them (plugin = "stats", the instance that is live at that
+-- moment) and shows them in /metrics. No function here waits.
 local core = require "segue.core"
 
 local M = {}
@@ -23,11 +23,11 @@ local function record(name, figure, series, value)
     error(("segue.stats: %s: the value must be a number, not a %s"):format(name, type(value)), 3)
   end
   local rc, code = core.record(figure, series, value)
-  if rc < 0 then return nil, messages[code] or "the figure could not be recorded", code end
+  if rc < 0 then return nil, messages[code] or "the value could not be recorded", code end
   return true
 end
 
---- Adds n, by default 1, to a counter. True; nil, message, code if it is lost.
+--- Adds n, by default 1, to a counter. Returns true; nil, message, code if the value is lost.
 ---@param series string a name, or one with labels: requests_total{code="200"}
 ---@param n? integer
 function M.count(series, n)
@@ -45,7 +45,7 @@ function M.gauge(series, value)
   return record("gauge", "gauge", series, value)
 end
 
---- Adds one to a histogram.
+--- Adds a value to a histogram.
 ---@param series string
 ---@param value number
 function M.observe(series, value)
