@@ -633,10 +633,14 @@ SEGUE_API int segue_module_register(segue *s, const char *name, const segue_modu
  * told by on_start. On failure nothing has begun, and only segue_close may follow. */
 SEGUE_API int segue_start(segue *s, segue_error *error);
 
-/* Runs the instance's own loop until it has stopped. SEGUE_EUSAGE on a host's loop. */
+/* Runs the instance's own loop until it has stopped. SEGUE_EUSAGE: it has a host's loop, it was not
+ * started, or a thread is inside already, perhaps this one in a callback. SEGUE_ECLOSED: it has
+ * stopped. */
 SEGUE_API int segue_run(segue *s);
 
-/* Asks for a reload; cb may be NULL. 0, or a negative code and cb never runs. */
+/* Asks for a reload; cb may be NULL, and is called on the thread of the loop. 0, or a negative code
+ * and cb never runs: SEGUE_ECLOSED before the start and after the end. Called on another thread, it
+ * is posted to the loop, and an error comes to cb with report NULL. [any thread] */
 SEGUE_API int segue_reload(segue *s, bool force, segue_report_cb cb, void *data);
 
 /* Finishes or undoes the running reload, answers whoever waits, stops the modules, closes
@@ -646,8 +650,10 @@ SEGUE_API int segue_reload(segue *s, bool force, segue_report_cb cb, void *data)
  * segue_start and on_stopped. */
 SEGUE_API void segue_stop(segue *s);
 
-/* Frees a stopped instance. One that still runs is stopped first: on its own loop before this
- * returns, on a host's loop while that goes on. Readers must be gone. NULL allowed. */
+/* Frees a stopped instance. One that still runs is stopped first. Where a thread is inside the loop
+ * (this is a callback, or another thread) that is deferred: the instance is freed before segue_run
+ * returns, or by the last callback of a host's loop; an own loop that nobody runs is run here. The
+ * instance must not be used after this call. Readers must be gone. NULL allowed. [any thread] */
 SEGUE_API void segue_close(segue *s);
 
 #ifdef __cplusplus

@@ -184,7 +184,7 @@ int segue__admin_listen_control(segue__admin *admin, const char *path, segue_err
   if ((size_t)snprintf(text, sizeof text, "unix:%s", path) >= sizeof text)
     return segue__error_set(err, UV_ENAMETOOLONG,
                             "the control socket's path %s is longer than 107 bytes: choose a "
-                            "shorter one with --socket",
+                            "shorter one (option socket)",
                             path);
   segue__http_listener *control = NULL;
   int rc = segue__http_address_parse(text, &address, err);

@@ -61,7 +61,7 @@ bool segue__admin_ready(const segue__engine *engine, char *why, size_t size) {
   if (segue__engine_taken_back(engine)) {
     snprintf(why, size,
              "the generation that is live was taken back, and the one before cannot be brought "
-             "back: segue reload tries again");
+             "back: a reload tries again");
     return false;
   }
   if (segue__engine_on_trial(engine)) {

@@ -191,12 +191,27 @@ static void print_failure_json(int code, const char *sentence) {
   segue__cli_print(code, &out);
 }
 
+/* A name in segue_options and its option differ in these alone: lua_dir, --lua-dir. */
+void segue__cli_words(char *sentence) {
+  static const char theirs[] = "(option ", ours[] = "(--";
+  for (char *at = sentence; (at = strstr(at, theirs));) {
+    char *name = at + strlen(theirs);
+    size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyz_");
+    memcpy(at, ours, strlen(ours));
+    at += strlen(ours);
+    for (size_t i = 0; i < len; i++)
+      at[i] = name[i] == '_' ? '-' : name[i];
+    memmove(at + len, name + len, strlen(name + len) + 1);
+  }
+}
+
 int segue__cli_fail(int code, const char *format, ...) {
   char sentence[2048];
   va_list args;
   va_start(args, format);
   vsnprintf(sentence, sizeof sentence, format, args);
   va_end(args);
+  segue__cli_words(sentence);
   if (failures_as_json) {
     print_failure_json(code, sentence);
     return code;

@@ -65,6 +65,9 @@ int segue__cli_check_side(const char *name, const char *text, bool next); /* FRO
 /* Parses a command line and runs its command. */
 int segue__cli_main(int argc, char **argv);
 
+/* Messages of the library name an option as a host does, "(option lua_dir)": replaces that, in
+ * place, by what an operator types, "(--lua-dir)". */
+void segue__cli_words(char *sentence);
 /* Prints "segue: ..." on standard error, or under --json {"error":"...","exit_code":N} on standard
  * output; returns code. */
 int segue__cli_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));

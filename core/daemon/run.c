@@ -158,6 +158,7 @@ static int begin(process *d, const segue__cli *cli) {
     segue__systemd_watch(&d->systemd, d->instance);
     return SEGUE__EXIT_OK;
   }
+  segue__cli_words(error.message);
   log_line(d, SEGUE_ERROR, error.message);
   close_handles(d);
   return SEGUE__EXIT_FAILED;

@@ -8,10 +8,8 @@
 #include "instance.h"
 
 #include <limits.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <uv.h>
 
 #include "scripts.h"
@@ -19,12 +17,8 @@
 enum { GRACE_MS = 3000 };
 
 static void on_first(segue__waiter *waiter, int status, segue__result *result);
-static void on_stop_message(segue__message *message);
-static int begin(segue *s, segue_error *error);
-static void tear_down(segue *s);
 static void options_free(segue_options *options);
 static int options_copy(segue_options *to, const segue_options *from);
-static void free_now(segue *s);
 
 /* `size` is the caller's sizeof(segue_options). A host that was compiled with an older header has a
  * shorter struct: nothing is written behind its end. */
@@ -72,6 +66,7 @@ int segue_new(segue **out, const segue_options *options, segue_error *error) {
   if (!s) return segue__error_set(error, UV_ENOMEM, "out of memory");
   s->state.lock_fd = -1;
   segue__secrets_init(&s->secrets);
+  pthread_mutex_init(&s->life, NULL);
   segue_options known = common_part(options);
   s->log = (segue__log){.level = (segue__level)known.log_level,
                         .sink = known.on_log ? segue__host_log : NULL,
@@ -79,7 +74,7 @@ int segue_new(segue **out, const segue_options *options, segue_error *error) {
                         .fold = known.on_log ? segue__log_fold_new() : NULL};
   if (options_copy(&s->options, &known) < 0 || segue__publication_new(&s->publication) < 0 ||
       segue__gates_new(&s->gates) < 0 || segue__plugins_new(&s->registered.plugins) < 0) {
-    free_now(s);
+    segue__instance_free(s);
     return segue__error_set(error, UV_ENOMEM, "out of memory");
   }
   warn_of_unknown(s, options);
@@ -87,87 +82,14 @@ int segue_new(segue **out, const segue_options *options, segue_error *error) {
   return 0;
 }
 
-static int open_own_loop(segue *s, segue_error *error) {
-  s->own_uv = segue__calloc(1, sizeof *s->own_uv);
-  int rc = s->own_uv ? uv_loop_init(s->own_uv) : UV_ENOMEM;
-  if (rc < 0) {
-    segue__free(s->own_uv);
-    s->own_uv = NULL;
-    return segue__error_set(error, rc, "cannot make an event loop: %s", uv_strerror(rc));
-  }
-  s->uv = s->own_uv;
-  return 0;
-}
-
-int segue_start(segue *s, segue_error *error) {
-  if (s->stage != SEGUE__NEW)
-    return segue__error_set(error, SEGUE_EUSAGE, "this instance was started before");
-  s->uv = s->options.uv_loop;
-  int rc = s->uv ? 0 : open_own_loop(s, error);
-  if (rc < 0) return rc;
-  s->stage = SEGUE__RUNNING;
-  rc = begin(s, error);
-  if (rc == 0) return 0;
-  s->options.on_stopped = NULL;
-  s->stage = SEGUE__STOPPING;
-  tear_down(s);
-  return rc;
-}
-
-/* Writing to a client that left, or to a file at the limit of its size, must not kill the host: the
- * signals are blocked while the loop runs on this thread, and those that our writes raised are
- * discarded. */
-static void run_own_loop(segue *s) {
-  static const int raised[] = {SIGPIPE, SIGXFSZ};
-  sigset_t writes, ours, before, pending;
-  const struct timespec at_once = {0, 0};
-  sigemptyset(&writes);
-  sigemptyset(&ours);
-  sigpending(&pending);
-  for (size_t i = 0; i < sizeof raised / sizeof *raised; i++) {
-    sigaddset(&writes, raised[i]);
-    if (!sigismember(&pending, raised[i])) sigaddset(&ours, raised[i]);
-  }
-  pthread_sigmask(SIG_BLOCK, &writes, &before);
-  while (s->stage == SEGUE__RUNNING || s->stage == SEGUE__STOPPING)
-    uv_run(s->uv, UV_RUN_ONCE);
-  while (sigtimedwait(&ours, NULL, &at_once) > 0)
-    ;
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
-
-int segue_run(segue *s) {
-  if (s->options.uv_loop) return SEGUE_EUSAGE;
-  segue__services_here(s);
-  run_own_loop(s);
-  return 0;
-}
-
-void segue_stop(segue *s) {
-  if (s->loop && !__atomic_exchange_n(&s->stop_asked, true, __ATOMIC_ACQ_REL)) {
-    s->stop_message.fn = on_stop_message;
-    segue__post(s->loop, &s->stop_message);
-  }
-}
-
-void segue_close(segue *s) {
-  if (!s) return;
-  if (s->stage == SEGUE__RUNNING) segue_stop(s);
-  if (s->stage == SEGUE__RUNNING || s->stage == SEGUE__STOPPING) {
-    if (s->options.uv_loop) {
-      s->close_when_stopped = true;
-      return;
-    }
-    segue_run(s);
-  }
-  free_now(s);
-}
-
 /* ---- Reloads --------------------------------------------------------------------------------- */
 
 typedef struct reload_call {
   segue__waiter waiter;
-  segue_report_cb cb;
+  segue__message message; /* from another thread */
+  segue *s;
+  bool force;
+  segue_report_cb cb; /* NULL: nobody waits */
   void *data;
 } reload_call;
 
@@ -199,15 +121,42 @@ static void on_reloaded(segue__waiter *waiter, int status, segue__result *result
   report(call.cb, call.data, status, result);
 }
 
-int segue_reload(segue *s, bool force, segue_report_cb cb, void *data) {
-  segue__request request = {.trigger = SEGUE__BY_CONTROL, .cause = "segue_reload", .force = force};
+/* On the control thread. Owns the call if it returns 0 and somebody waits. */
+static int reload_now(reload_call *call) {
+  segue__request request = {
+      .trigger = SEGUE__BY_CONTROL, .cause = "segue_reload", .force = call->force};
+  segue *s = call->s;
   if (s->stage != SEGUE__RUNNING) return SEGUE_ECLOSED;
-  if (!cb) return segue__engine_request(s->engine, &request, NULL);
+  return segue__engine_request(s->engine, &request, call->cb ? &call->waiter : NULL);
+}
+
+static void on_reload_message(segue__message *message) {
+  reload_call *call = (reload_call *)((char *)message - offsetof(reload_call, message));
+  segue_report_cb cb = call->cb;
+  void *data = call->data;
+  int rc = reload_now(call);
+  if (rc < 0 || !cb) segue__free(call);
+  if (rc < 0 && cb) cb(data, rc, NULL);
+}
+
+/* Only the control thread may touch the engine: another thread's request is posted to it. */
+int segue_reload(segue *s, bool force, segue_report_cb cb, void *data) {
   reload_call *call = segue__calloc(1, sizeof *call);
   if (!call) return UV_ENOMEM;
-  *call = (reload_call){.waiter = {.cb = on_reloaded, .data = call}, .cb = cb, .data = data};
-  int rc = segue__engine_request(s->engine, &request, &call->waiter);
-  if (rc < 0) segue__free(call);
+  *call = (reload_call){.waiter = {.cb = on_reloaded, .data = call},
+                        .message = {.fn = on_reload_message},
+                        .s = s,
+                        .force = force,
+                        .cb = cb,
+                        .data = data};
+  pthread_mutex_lock(&s->life);
+  int rc = s->inbox && s->stage == SEGUE__RUNNING ? 0 : SEGUE_ECLOSED;
+  bool is_control = s->is_entered && segue__services_is_here(s);
+  if (rc == 0 && !is_control) segue__post(s->inbox, &call->message);
+  pthread_mutex_unlock(&s->life);
+  if (rc == 0 && is_control) rc = reload_now(call);
+  bool is_kept = rc == 0 && (cb || !is_control); /* until its callback, or its message */
+  if (!is_kept) segue__free(call);
   return rc;
 }
 
@@ -510,7 +459,7 @@ static int open_ingress(segue *s) {
   return segue__ingress_new(&s->ingress, &options);
 }
 
-static int begin(segue *s, segue_error *error) {
+int segue__instance_begin(segue *s, segue_error *error) {
   segue__error_set(error, 0, "%s", "");
   segue__services_here(s);
   int rc = open_state(s, error);
@@ -534,11 +483,14 @@ static void on_loop_closed(void *data) {
   segue *s = data;
   s->loop = NULL;
   segue__state_close(&s->state);
-  s->stage = SEGUE__STOPPED;
-  bool free_it = s->close_when_stopped;
   void (*cb)(void *data) = s->options.on_stopped;
   void *cb_data = s->options.data;
-  if (free_it) free_now(s);
+  bool is_own = s->own_uv != NULL;
+  pthread_mutex_lock(&s->life);
+  s->stage = SEGUE__STOPPED;
+  bool free_it = s->close_when_stopped && !is_own;
+  pthread_mutex_unlock(&s->life);
+  if (free_it) segue__instance_free(s); /* else another thread may free it from here on */
   if (cb) cb(cb_data);
 }
 
@@ -547,6 +499,9 @@ static void on_threads_ended(void *data) {
   s->ingress = NULL;
   segue__record_free(s->record);
   s->record = NULL;
+  pthread_mutex_lock(&s->life);
+  s->inbox = NULL; /* what was posted is still delivered */
+  pthread_mutex_unlock(&s->life);
   if (s->loop)
     segue__loop_close(s->loop, on_loop_closed, s);
   else
@@ -605,19 +560,11 @@ static void on_ingress_closed(void *data) {
     on_engine_stopped(s);
 }
 
-static void tear_down(segue *s) {
+void segue__instance_tear_down(segue *s) {
   segue__ingress_close(s->ingress, GRACE_MS, on_ingress_closed, s);
 }
 
-static void on_stop_message(segue__message *message) {
-  segue *s = (segue *)((char *)message - offsetof(segue, stop_message));
-  if (s->stage != SEGUE__RUNNING) return;
-  s->stage = SEGUE__STOPPING;
-  segue__log(&s->log, SEGUE__INFO, "segue", "stopping", NULL);
-  tear_down(s);
-}
-
-static void free_now(segue *s) {
+void segue__instance_free(segue *s) {
   if (s->own_uv) {
     uv_run(s->own_uv, UV_RUN_DEFAULT); /* what is still closing */
     uv_loop_close(s->own_uv);
@@ -637,6 +584,7 @@ static void free_now(segue *s) {
   segue__log_flush(&s->log);
   segue__log_fold_free(s->log.fold);
   segue__secrets_deinit(&s->secrets);
+  pthread_mutex_destroy(&s->life);
   segue__free(s);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * instance.h: the parts of one instance, shared by the files that put it together (segue.c: its
- * life; host.c: what the host gave it) and by the daemon, which knows more than a host may.
+ * instance.h: the parts of one instance, shared by the files that put it together (instance.c: the
+ * parts; life.c: start, run, stop, close; host.c: what the host passed) and by the daemon, which
+ * uses more than the public header.
  */
 #ifndef SEGUE_INSTANCE_H
 #define SEGUE_INSTANCE_H
@@ -45,8 +46,16 @@ struct segue {
   segue__publication *publication; /* first: reading needs nothing else */
   segue__gates *gates;
   segue_options options; /* the strings in it are copies */
+
+  /* Calls of any thread meet the end of the instance: all of this is under the lock. The control
+   * thread, which alone writes the stage once the loop runs, reads it without. */
+  pthread_mutex_t life;
   segue__stage stage;
-  bool close_when_stopped;
+  segue__loop *inbox;      /* takes messages of other threads; NULL: not yet, or not any more */
+  bool is_entered;         /* a thread is inside the loop: that one is `control` */
+  bool close_when_stopped; /* segue_close was called where it could not free the instance */
+  bool stop_asked;
+
   struct uv_loop_s *own_uv, *uv; /* own_uv: NULL on a host's loop */
   segue__log log;
   segue__secrets secrets;
@@ -82,8 +91,16 @@ struct segue {
   segue__waiter first;
   size_t lanes_lost; /* data threads that did not come back: what they may use stays */
   segue__message stop_message;
-  bool stop_asked; /* atomic */
+  segue__message entered; /* on a host's loop: shows which thread runs it */
 };
+
+/* life.c. */
+void segue__set_stage(segue *s, segue__stage stage);
+/* instance.c: puts the parts together; takes them down by callbacks of the loop, from wherever
+ * begin got to; frees a stopped instance. */
+int segue__instance_begin(segue *s, segue_error *error);
+void segue__instance_tear_down(segue *s);
+void segue__instance_free(segue *s);
 
 /* housekeeping.c: the state folder and the control socket while the instance runs. keep_folder:
  * makes it anew if it was deleted; false: it is not ours, nothing may be written there. */
@@ -104,6 +121,7 @@ int segue__start_from_last_good(segue *s, bool held,
 
 /* services.c: the calling thread is the control thread; and segue_log for who has an entry. */
 void segue__services_here(segue *s);
+bool segue__services_is_here(const segue *s); /* [any thread] */
 int segue__services_log(segue *s, const segue_log_entry *entry);
 int segue__services_record(void *instance, segue_figure figure, const char *series, double value);
 

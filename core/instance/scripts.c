@@ -69,7 +69,7 @@ int segue__scripts_find(const char *given, char **out, segue_error *err) {
     if (!is_lua_half(found))
       return segue__error_set(err, UV_ENOENT,
                               "the Lua half of segue is neither near the program nor in %s: say "
-                              "where it is with --lua-dir or $SEGUE_LUA_DIR",
+                              "where it is (option lua_dir, or $SEGUE_LUA_DIR)",
                               found);
   }
   *out = segue__strdup(found);

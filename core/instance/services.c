@@ -17,7 +17,7 @@ void segue__services_here(segue *s) {
   __atomic_store_n(&s->control, pthread_self(), __ATOMIC_RELAXED);
 }
 
-static bool is_control(segue *s) {
+bool segue__services_is_here(const segue *s) {
   return pthread_equal(__atomic_load_n(&s->control, __ATOMIC_RELAXED), pthread_self());
 }
 
@@ -46,7 +46,7 @@ static int write_once(segue *s, const segue_log_entry *entry, bool may_wait) {
 }
 
 int segue__services_log(segue *s, const segue_log_entry *entry) {
-  bool may_wait = !is_control(s);
+  bool may_wait = !segue__services_is_here(s);
   int rc = write_once(s, entry, may_wait);
   for (unsigned round = 0; rc == UV_EAGAIN; round++) {
     pause_for_room(round);

@@ -78,14 +78,14 @@ static int make_folder(const char *folder, segue_error *err) {
   struct stat st;
   if (mkdir(folder, 0700) < 0 && errno != EEXIST)
     return segue__error_set(err, -errno,
-                            "cannot make the state folder %s: %s; choose another with --state",
+                            "cannot make the state folder %s: %s; choose another (option state)",
                             folder, strerror(errno));
   if (stat(folder, &st) < 0)
     return segue__error_set(err, -errno, "cannot use the state folder %s: %s", folder,
                             strerror(errno));
   if (!S_ISDIR(st.st_mode))
     return segue__error_set(err, UV_ENOTDIR,
-                            "the state folder %s is not a folder: choose another with --state",
+                            "the state folder %s is not a folder: choose another (option state)",
                             folder);
   return check_private(folder, &st, "the state folder", err);
 }
@@ -126,7 +126,7 @@ static int taken(int fd, const char *folder, segue_error *err) {
   pid[n > 0 ? strcspn(pid, "\n") : 0] = 0;
   return segue__error_set(err, UV_EBUSY,
                           "another segue (pid %s) uses the state folder %s: stop it or choose "
-                          "another with --state",
+                          "another (option state)",
                           pid[0] ? pid : "unknown", folder);
 }
 
@@ -135,7 +135,7 @@ static int take_lock(const char *folder, int *out, segue_error *err) {
   snprintf(path, sizeof path, "%s/lock", folder);
   int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0)
-    return segue__error_set(err, -errno, "cannot open %s: %s; choose another folder with --state",
+    return segue__error_set(err, -errno, "cannot open %s: %s; choose another folder (option state)",
                             path, strerror(errno));
   if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
     int rc = errno == EWOULDBLOCK
@@ -212,7 +212,7 @@ static int private_folder(const char *path, bool make, segue_error *err) {
     return segue__error_set(
         err, UV_EPERM,
         "%s must be a folder that only this user can write: remove it, or choose a "
-        "socket with --socket",
+        "socket (option socket)",
         path);
   return 0;
 }

@@ -13,7 +13,7 @@
 /* Before anything is live nobody answers questions: there is only the guard to change. */
 static const char *remedy(const segue__txn *txn) {
   return txn->engine->live
-             ? "look at the source, or let it through once: segue reload --accept-shrink"
+             ? "look at the source, or let it through once by a reload with accept-shrink"
              : "look at the source, or change its guard";
 }
 
@@ -118,7 +118,7 @@ static void judge_age(segue__txn *txn, const segue__source *source) {
       source->name,
       (long long)(segue__loop_wall_ms(txn->engine->loop) - state->last_success_wall_ms) / 1000,
       (unsigned long long)(source->guard.max_age_ms / 1000),
-      txn->engine->live ? ", or let it through once: segue reload --accept-shrink" : "",
+      txn->engine->live ? ", or let it through once by a reload with accept-shrink" : "",
       state->error.message);
   hold(txn, source, &error);
   txn->raw = segue__hash_bytes(source->name, strlen(source->name), txn->raw);

@@ -226,7 +226,7 @@ bool segue__hold_back(const segue__txn *txn, segue_error *why) {
   if (d->pinned && segue__hash_equal(d->pinned_raw, txn->raw)) {
     segue__error_set(why, SEGUE_EHELD,
                      "what the sources say now was taken back: it goes live when they change, or "
-                     "by segue reload --force");
+                     "by a reload with force");
     return true;
   }
   bool late = d->unconfirmed && !engine->live &&
@@ -234,7 +234,7 @@ bool segue__hold_back(const segue__txn *txn, segue_error *why) {
   if (!late || !same_raw(txn)) return false;
   segue__error_set(why, SEGUE_EHELD,
                    "generation %llu was not confirmed in time, so what the sources say was taken "
-                   "back: it goes live when they change, or by segue reload --force",
+                   "back: it goes live when they change, or by a reload with force",
                    (unsigned long long)d->unconfirmed_generation);
   return true;
 }

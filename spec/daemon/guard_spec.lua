@@ -29,8 +29,8 @@ describe("a guard in the daemon", function()
     local cli = d:cli "reload"
     assert.equal(6, cli.code)
     assert.truthy(cli.stdout:find("went from 4 items to 1 (75 % less), and its guard allows "
-      .. "max_shrink = 0.5: look at the source, or let it through once: "
-      .. "segue reload --accept-shrink", 1, true), cli.output)
+      .. "max_shrink = 0.5: look at the source, or let it through once "
+      .. "by a reload with accept-shrink", 1, true), cli.output)
     assert.equal(6, d:cli("plan").code)
     assert.equal(4, d:config().d)
     assert.equal(200, d:http("/-/ready").status)

@@ -116,6 +116,12 @@ for _, path in ipairs(list("find core -name '*.c' -not -path 'core/daemon/*' "
         breach(path .. ":" .. number, "%s(): a library never does that", verb)
       end
     end
+    -- A host has no command line: messages name options as segue_options does. (The command line
+    -- alone calls client.c.)
+    if path ~= "core/http/client.c"
+        and (line:find('"[^"]*%-%-%l[^"]*"') or line:find('"[^"]*%f[%w]segue reload[^"]*"')) then
+      breach(path .. ":" .. number, "names the command line to a host that has none")
+    end
     for _, verb in ipairs { "malloc", "calloc", "realloc", "free", "strdup", "strndup" } do
       if path ~= "core/os/mem.c" and line:find("%f[%w_]" .. verb .. "%(")
           and not line:find("^%s*[/*]") and not line:find("[%.>]" .. verb .. "%(") then

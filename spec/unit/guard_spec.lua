@@ -37,7 +37,7 @@ describe("a guard", function()
     e:write("a.yaml", "k1: 1\n")
     local w = reload()
     held(w, "a.yaml has 1 item, and its guard requires min_items = 2: look at the source, or let "
-      .. "it through once: segue reload --accept-shrink")
+      .. "it through once by a reload with accept-shrink")
     assert.equal("a.yaml", w:error().source)
     assert.equal("4", e:value("k4"))
     e:write("a.yaml", "k1: 1\nk2: 5\n")
@@ -226,7 +226,7 @@ describe("max_age", function()
     assert.is_true(e:source_status("net").too_old)
     -- an operator knows better, for that run; the next one is held again
     assert.truthy(w:error().message:find(
-      "bring it back, or let it through once: segue reload --accept-shrink (", 1, true))
+      "bring it back, or let it through once by a reload with accept-shrink (", 1, true))
     assert.equal("applied", reload({ accept_shrink = true }):outcome())
     assert.equal("3", e:value("x"))
     assert.is_true(e:source_status("net").too_old)

@@ -367,6 +367,46 @@ return { name = "host", sources = { segue.file "config.yaml" }, triggers = {},
     assert.equal("applied", outcome)
   end)
 
+  it("rejects segue_run before the start, in a callback and after the end", function()
+    local dir = tempdir.new()
+    local rc, s = new(options {})
+    assert.equal(0, rc)
+    assert.equal(C.SEGUE_EUSAGE, C.segue_run(s))
+    C.segue_close(s)
+    local inside
+    rc, s = new(options { config = dir:write("config.yaml", "a: 1\n"), on_start = function()
+      inside = C.segue_run(s)
+      C.segue_stop(s)
+    end })
+    assert.equal(0, rc)
+    C.check(C.segue_start(s, nil))
+    assert.equal(0, C.segue_run(s))
+    assert.equal(C.SEGUE_EUSAGE, inside)
+    assert.equal(C.SEGUE_ECLOSED, C.segue_run(s))
+    C.segue_close(s)
+  end)
+
+  it("that is closed in a callback is freed when segue_run returns, and not before", function()
+    local dir = tempdir.new()
+    local config = dir:write("config.yaml", "a: 1\n")
+    for _, when in ipairs { "on_start", "on_stopped" } do
+      local before, s, inside = C.segue__mem_live(), nil, nil
+      local function close()
+        C.segue_close(s)
+        inside = C.segue__mem_live()
+      end
+      local rc
+      rc, s = new(options { config = config,
+        on_start = function() if when == "on_start" then close() else C.segue_stop(s) end end,
+        on_stopped = function() if when == "on_stopped" then close() end end })
+      assert.equal(0, rc)
+      C.check(C.segue_start(s, nil))
+      assert.equal(0, C.segue_run(s))
+      assert.is_true(inside > before, when)
+      assert.equal(before, C.segue__mem_live(), when)
+    end
+  end)
+
   it("shares its state folder with nobody", function()
     local dir = tempdir.new()
     local config = dir:write("config.yaml", "a: 1\n")
@@ -379,6 +419,7 @@ return { name = "host", sources = { segue.file "config.yaml" }, triggers = {},
       local err = C.error()
       assert.is_true(C.segue_start(third, err) < 0)
       assert.matches("another segue %(pid %d+%) uses the state folder", C.text(err))
+      assert.matches("choose another %(option state%)", C.text(err))
       C.segue_close(third)
       C.segue_close(second)
       local rc4, fourth = new(options { config = config, state = dir:at "state" })
