@@ -396,7 +396,8 @@ typedef struct segue_stats_ops {
 } segue_stats_ops;
 
 /* Writes to the module that is the log: 1 if the line will be written, once and whole, 0 if its
- * level is off, else it is not written: SEGUE_EMODULE: there is no log; SEGUE_ELIMIT: it was full,
+ * level is off, else it is not written: SEGUE_EMODULE: there is no log, and the
+ * host gave no on_log, which is called otherwise (on this thread); SEGUE_ELIMIT: it was full,
  * and the line is counted as dropped. A log that is full lets a thread wait, unless its policy says
  * that lines are dropped then; the control thread never waits. While modules are swapped nothing is
  * lost: a line that was accepted before a reload was asked for goes where the log before it writes,

@@ -55,16 +55,37 @@ int segue__services_log(segue *s, const segue_log_entry *entry) {
   return rc;
 }
 
+static bool host_takes(const segue *s, segue_level level) {
+  return s->options.on_log && level <= s->options.log_level;
+}
+
+/* Without a module that is a log the line goes where the library's own lines go: a host that gave
+ * on_log must not lose the lines of its modules. */
+static int write_to_host(segue *s, const segue_log_entry *entry) {
+  segue__log_field fields[SEGUE__LOG_FIELDS_MAX];
+  segue__log_entry own = {(segue__level)entry->level, entry->group, entry->message, fields, 0};
+  if (!s->options.on_log) return SEGUE_EMODULE;
+  if (!host_takes(s, entry->level)) return 0;
+  for (; own.field_count < entry->field_count && own.field_count < SEGUE__LOG_FIELDS_MAX;
+       own.field_count++) {
+    const segue_log_field *field = &entry->fields[own.field_count];
+    fields[own.field_count] = (segue__log_field){field->key, field->text, field->number};
+  }
+  segue__host_log(s, &own);
+  return 1;
+}
+
 int segue_log(segue *s, segue_level level, const char *group, const char *message,
               const segue_log_field *fields, size_t field_count) {
   segue_log_entry entry = {level, group ? group : "", message ? message : "", fields, field_count};
-  return segue__services_log(s, &entry);
+  int rc = segue__services_log(s, &entry);
+  return rc == SEGUE_EMODULE ? write_to_host(s, &entry) : rc;
 }
 
 bool segue_log_enabled(segue *s, segue_level level) {
   segue_read_begin(s);
   const segue__service *log = __atomic_load_n(&s->services.log, __ATOMIC_ACQUIRE);
-  bool on = log && log->log.enabled(log->object, level);
+  bool on = log ? log->log.enabled(log->object, level) : host_takes(s, level);
   segue_read_end(s);
   return on;
 }

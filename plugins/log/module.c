@@ -118,7 +118,9 @@ static int write_entry(void *instance, const segue_log_entry *entry, bool may_wa
   log_text text;
   log_text_init(&text, memory, sizeof memory);
   log_format(&text, entry, writer->config.json);
-  int rc = text.failed ? SEGUE_ELIMIT : log_queue_put(&writer->queue, text.data, text.len);
+  bool is_urgent = entry->level <= SEGUE_WARN;
+  int rc =
+      text.failed ? SEGUE_ELIMIT : log_queue_put(&writer->queue, text.data, text.len, is_urgent);
   log_text_deinit(&text);
   if (rc == 0) return 1;
   if (rc == -EAGAIN && may_wait && !writer->config.drop) return -EAGAIN;

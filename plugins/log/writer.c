@@ -15,7 +15,11 @@
 
 #include "log.h"
 
-enum { BATCH = 1 << 16, IDLE_MS = 1000, RETRY_MS = 50 };
+enum { BATCH = 1 << 16, RETRY_MS = 50 };
+/* While lines come the writer looks at the queue by itself, so that no line pays for waking it: at
+ * first after 1 ms, later less often, and after a second without a line only when it is woken. An
+ * idle program so costs nothing, and a line waits at most NAP_MAX_MS for the file. */
+enum { NAP_MIN_MS = 1, NAP_MAX_MS = 32, NAPS_MS = 1000, SLEEP_MS = 1000 };
 
 /* ---- A batch ---- */
 
@@ -152,13 +156,28 @@ static bool is_over(log_writer *writer) {
   return given_up(writer) || (atomic_load(&writer->drain) && log_queue_is_empty(&writer->queue));
 }
 
+static void wait_for_lines(log_writer *writer, unsigned *idle_ms, unsigned *nap_ms) {
+  if (*idle_ms >= NAPS_MS) {
+    log_queue_wait(&writer->queue, SLEEP_MS, LOG_SLEEP);
+    return;
+  }
+  log_queue_wait(&writer->queue, *nap_ms, LOG_NAP);
+  *idle_ms += *nap_ms;
+  if (*nap_ms < NAP_MAX_MS) *nap_ms *= 2;
+}
+
 static void *run(void *data) {
   log_writer *writer = data;
+  unsigned idle_ms = NAPS_MS, nap_ms = NAP_MIN_MS;
   for (;;) {
     if (atomic_exchange(&writer->reopen, false)) log_file_reopen(writer);
-    if (write_batch(writer)) continue;
+    if (write_batch(writer)) {
+      idle_ms = 0;
+      nap_ms = NAP_MIN_MS;
+      continue;
+    }
     if (is_over(writer)) break;
-    log_queue_wait(&writer->queue, IDLE_MS);
+    wait_for_lines(writer, &idle_ms, &nap_ms);
   }
   segue_op *drain = atomic_load(&writer->drain);
   if (drain) segue_op_done(drain, 0, NULL);

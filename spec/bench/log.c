@@ -4,7 +4,7 @@
  * write(2) of the same line to the same kind of file. The queue holds all lines of a round, so
  * that it is the line that is measured and not the disk. Argument: folder for the logs. Prints
  * "name_threads nanoseconds" lines, the best of several rounds, after each of which all lines are
- * counted in the file.
+ * counted in the file; and log_paced, the median of lines that come 20 us apart.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -59,6 +59,28 @@ static double write_all(void *data) {
   return (now_ns() - began) / LINES;
 }
 
+/* Lines 20 us apart: a writer that has written all before is idle when the next one comes. */
+enum { PACED_LINES = 2000, PACE_NS = 20000 };
+
+static int by_size(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return x < y ? -1 : x > y;
+}
+
+static double log_paced(void) {
+  static double ns[PACED_LINES];
+  for (int i = 0; i < PACED_LINES; i++) {
+    double began = now_ns();
+    log_line(i);
+    ns[i] = now_ns() - began;
+    while (now_ns() - began < PACE_NS)
+      ;
+  }
+  qsort(ns, PACED_LINES, sizeof *ns, by_size);
+  lines_wait(&queued, log_count += PACED_LINES);
+  return ns[PACED_LINES / 2];
+}
+
 static void catch_up(void *data, int threads) {
   (void)data;
   lines_wait(&queued, log_count += (size_t)(threads * LINES));
@@ -79,6 +101,7 @@ static void *work(void *data) {
     printf("log_%d %.3f\n", threads, rounds_best(&by_log, threads));
     printf("write_%d %.3f\n", threads, rounds_best(&by_write, threads));
   }
+  printf("log_paced %.3f\n", log_paced());
   segue_stop(instance);
   return NULL;
 }

@@ -77,6 +77,8 @@ local mutants = {
     "(void)curl->setopt(f->easy, CURLOPT_CA_CACHE_TIMEOUT, 0L);", "", DAEMON.replaced },
   { "the limit of a fetch for bytes that were held back", "core/http/fetcher.c",
     "if (code == CURLE_OK) return;", "return;", "spec/bind/fetch_spec.lua" },
+  { "the host's log where no module is one", "core/instance/services.c",
+    "rc == SEGUE_EMODULE ? write_to_host(s, &entry) : rc", "rc", UNIT.instance },
   { "one thread inside the loop of an instance", "core/instance/life.c",
     "s->options.uv_loop || s->is_entered ||", "s->options.uv_loop ||", UNIT.instance },
   { "freeing an instance that is closed in a callback later", "core/instance/life.c",

@@ -162,6 +162,16 @@ int main(void) {
     assert.equal("put=0 text=late\n", program.stdout, program:describe())
   end)
 
+  it("wakes a writer that naps only for what is urgent, or when the queue fills", function()
+    dir = tempdir.new()
+    plugin.program(dir:at("wakes"), "spec/plugin/wakes.c")
+    local program = process.run { dir:at("wakes") }
+    assert(program.code == 0, program:describe())
+    assert.equal("a line: naps on\na warning: woken\nan eighth of the queue: naps on\n"
+      .. "more than a quarter: woken\na line, when it sleeps: woken\na poke: woken\n",
+      program.stdout)
+  end)
+
   it("rotates by size, and loses nothing of what it keeps", function()
     start "log: {file: app.log, rotate: {size: 4KiB, keep: 30}}\n"
     for _ = 1, 4 do

@@ -23,14 +23,14 @@ static void between(void) {
   if (done) return;
   done = true;
   for (int i = 0; i < LINES; i++) {
-    if (log_queue_put(&queue, line, sizeof line) || !log_queue_get(&queue)) abort();
+    if (log_queue_put(&queue, line, sizeof line, false) || !log_queue_get(&queue)) abort();
     log_queue_next(&queue);
   }
 }
 
 int main(void) {
   if (log_queue_init(&queue, SIZE)) return 1;
-  int rc = log_queue_put(&queue, "late", 4);
+  int rc = log_queue_put(&queue, "late", 4, false);
   const log_record *record = log_queue_get(&queue);
   printf("put=%d text=%.4s\n", rc, record ? record->text : "none");
   log_queue_deinit(&queue);

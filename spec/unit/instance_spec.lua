@@ -14,7 +14,8 @@ local function options(changes)
   C.segue_options_init_size(o, ffi.sizeof "segue_options")
   for name, value in pairs(changes) do
     if type(value) == "function" then
-      local types = { on_start = "segue_report_cb", on_stopped = "void (*)(void *)" }
+      local types = { on_start = "segue_report_cb", on_stopped = "void (*)(void *)",
+        on_log = "void (*)(void *, const segue_log_entry *)" }
       value = ffi.cast(types[name], value)
     end
     live[#live + 1] = value
@@ -405,6 +406,32 @@ return { name = "host", sources = { segue.file "config.yaml" }, triggers = {},
       assert.is_true(inside > before, when)
       assert.equal(before, C.segue__mem_live(), when)
     end
+  end)
+
+  it("passes lines of segue_log to the host where no module is a log", function()
+    local lines = {}
+    local fields = C.new("segue_log_field[20]")
+    for i = 0, 19 do fields[i].key, fields[i].number = "n", i end
+    local function on_log(_, entry)
+      if ffi.string(entry.group) ~= "host" then return end
+      local count = tonumber(entry.field_count)
+      local last = count > 0 and tonumber(entry.fields[count - 1].number)
+      lines[#lines + 1] = tonumber(entry.level) .. " " .. ffi.string(entry.message) .. " "
+        .. tostring(last)
+    end
+    local _, s = new(options { on_log = on_log })
+    assert.is_true(C.segue_log_enabled(s, C.SEGUE_INFO))
+    assert.is_false(C.segue_log_enabled(s, C.SEGUE_DEBUG))
+    assert.equal(1, C.segue_log(s, C.SEGUE_INFO, "host", "a line", nil, 0))
+    assert.equal(0, C.segue_log(s, C.SEGUE_DEBUG, "host", "off", nil, 0))
+    assert.equal(1, C.segue_log(s, C.SEGUE_WARN, "host", "many fields", fields, 20))
+    C.segue_close(s)
+    assert.same({ "2 a line false", "1 many fields 15" }, lines)
+
+    _, s = new(options {}) -- and nobody hears it where the host gave none
+    assert.is_false(C.segue_log_enabled(s, C.SEGUE_ERROR))
+    assert.equal(C.SEGUE_EMODULE, C.segue_log(s, C.SEGUE_ERROR, "host", "lost", nil, 0))
+    C.segue_close(s)
   end)
 
   it("shares its state folder with nobody", function()
