@@ -148,11 +148,15 @@ static void switch_to(segue__budget *budget, segue__lua *lua, uint64_t end_ns) {
   if (lua) watch(budget);
 }
 
-void segue__budget_enter(segue__budget *budget, segue__lua *lua, uint64_t cpu_ms,
+uint64_t segue__budget_cpu_ns(segue__budget *budget) {
+  return about_cpu_ns(budget);
+}
+
+void segue__budget_enter(segue__budget *budget, segue__lua *lua, uint64_t cpu_ns,
                          segue__slice *outer) {
   outer->lua = budget->running;
   outer->end_ns = budget->end_ns;
-  switch_to(budget, lua, about_cpu_ns(budget) + cpu_ms * 1000000u);
+  switch_to(budget, lua, about_cpu_ns(budget) + cpu_ns);
 }
 
 void segue__budget_leave(segue__budget *budget, const segue__slice *outer) {

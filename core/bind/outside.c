@@ -58,6 +58,15 @@ void segue__outside_close(segue__outside *outside, void (*cb)(void *data), void 
   close_if_idle(outside);
 }
 
+void segue__outside_hold(segue__outside *outside) {
+  outside->open++;
+}
+
+void segue__outside_release(segue__outside *outside) {
+  outside->open--;
+  close_if_idle(outside);
+}
+
 /* ---- One operation --------------------------------------------------------------------------- */
 
 static void discharge(segue__io *io) {
@@ -130,7 +139,7 @@ void segue__io_ready(segue__io *io) {
 void segue__io_begin(segue__io *io, bool counted) {
   io->alive = true;
   io->counted = counted;
-  if (counted) io->outside->open++;
+  if (counted) segue__outside_hold(io->outside);
 }
 
 void segue__io_end(segue__io *io) {
@@ -139,8 +148,7 @@ void segue__io_end(segue__io *io) {
   io->alive = io->counted = false;
   free_if_over(io);
   if (!counted) return;
-  outside->open--;
-  close_if_idle(outside);
+  segue__outside_release(outside);
 }
 
 void segue__io_finish(segue__io *io) {

@@ -32,8 +32,17 @@ typedef struct segue__stand_in {
   void *data;
 } segue__stand_in;
 
+/* Tasks that may go on and wait for a turn of the loop, in order; task.c. */
+typedef struct segue__turns {
+  struct segue__task *first, **last;
+  uint64_t used_ns; /* CPU time of tasks since others had a turn */
+  segue__message message;
+  bool posted;
+} segue__turns;
+
 typedef struct segue__outside {
   segue__loop *loop;
+  segue__turns turns;
   const segue__stand_in *stand_in; /* NULL: this is no rehearsal */
   const segue__log *log;
   segue__fetcher *fetcher; /* from the first request on */
@@ -43,6 +52,10 @@ typedef struct segue__outside {
   void (*closed_cb)(void *data);
   void *closed_data;
 } segue__outside;
+
+/* It cannot close before it is released. */
+void segue__outside_hold(segue__outside *outside);
+void segue__outside_release(segue__outside *outside);
 
 int segue__outside_new(segue__outside **out, segue__loop *loop, const segue__log *log);
 /* Waits for the commands, which have been told to stop; then cb, at once if nothing is open. The

@@ -138,6 +138,7 @@ static int join_tasks(lua_State *L) {
     s->seats = at;
   }
   j->wait.cancel = cancel_join;
+  j->wait.inside = true;
   return segue__wait_begin(L, &j->wait, "other tasks");
 }
 

@@ -180,7 +180,7 @@ void segue__lua_free(segue__lua *lua) {
 struct call {
   segue__lua *lua;
   const char *what;
-  uint64_t cpu_ms;
+  uint64_t cpu_ns;
   segue__lua_body body;
   void *data;
   segue_error *err;
@@ -232,7 +232,7 @@ static int protected_call(lua_State *L) {
   lua_pushlightuserdata(L, call);
   STRESS(L, false);
   make_room(lua);
-  segue__budget_enter(lua->budget, lua, call->cpu_ms, &outer);
+  segue__budget_enter(lua->budget, lua, call->cpu_ns, &outer);
   int rc = lua_pcall(L, 1, 0, -3);
   /* Within the budget: an error object has a __tostring of its own, which may loop. */
   if (rc) call->status = SEGUE_EPOLICY;
@@ -277,6 +277,11 @@ static void tell_broken(segue__lua *lua) {
 
 int segue__lua_call(segue__lua *lua, const char *what, uint64_t cpu_ms, segue__lua_body body,
                     void *data, segue_error *err) {
+  return segue__lua_call_on(lua, what, cpu_ms, cpu_ms * 1000000, body, data, err);
+}
+
+int segue__lua_call_on(segue__lua *lua, const char *what, uint64_t cpu_ms, uint64_t left_ns,
+                       segue__lua_body body, void *data, segue_error *err) {
   segue_error scratch;
   if (!err) err = &scratch;
   if (segue__lua_is_broken(lua)) {
@@ -285,7 +290,7 @@ int segue__lua_call(segue__lua *lua, const char *what, uint64_t cpu_ms, segue__l
     segue__error_at(err, lua->fatal.file, lua->fatal.line, 0);
     return SEGUE_EPOLICY;
   }
-  struct call call = {lua, what, cpu_ms, body, data, err, 0};
+  struct call call = {lua, what, left_ns, body, data, err, 0};
   if (!lua->depth++) lua->stack_base = __builtin_frame_address(0);
   memset(&lua->place, 0, sizeof lua->place);
   int top = lua_gettop(lua->L);

@@ -136,6 +136,10 @@ typedef int (*segue__lua_body)(lua_State *L, void *data, segue_error *err);
 int segue__lua_call(segue__lua *lua, const char *what, uint64_t cpu_ms, segue__lua_body body,
                     void *data, segue_error *err);
 
+/* The same where left_ns is what is left of the cpu_ms that several calls have together. */
+int segue__lua_call_on(segue__lua *lua, const char *what, uint64_t cpu_ms, uint64_t left_ns,
+                       segue__lua_body body, void *data, segue_error *err);
+
 /* Turns the error value at index into err: texts with their position, our own error tables, and
  * whatever else was thrown. thread is the one that threw it. Throws only for lack of memory. */
 int segue__lua_describe(lua_State *L, int index, lua_State *thread, segue_error *err);

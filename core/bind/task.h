@@ -15,6 +15,7 @@ typedef struct segue__wait segue__wait;
 /* What a task waits for; part of a struct that owns the operation. */
 struct segue__wait {
   segue__task *task;                 /* NULL: nobody waits any more */
+  bool inside;                       /* for tasks of its own: no reason for more CPU time */
   const char *what;                  /* "segue.sleep", for messages */
   void (*start)(segue__wait *wait);  /* NULL, or begins the operation, after Lua has been left */
   void (*cancel)(segue__wait *wait); /* nobody waits any more: close, or let it end by itself */
@@ -23,7 +24,7 @@ struct segue__wait {
 typedef struct segue__task_options {
   const char *name;      /* "check", for messages; static */
   uint64_t limit_ms;     /* for all of it, waits included; 0 = none */
-  uint64_t slice_cpu_ms; /* CPU time between two waits */
+  uint64_t slice_cpu_ms; /* CPU time between two waits, with all tasks that it starts */
   /* Protected, before the first resume: pushes the function, then its arguments; returns how many
    * arguments, or a negative code. */
   int (*begin)(lua_State *co, void *data, segue_error *err);

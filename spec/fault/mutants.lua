@@ -21,7 +21,8 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                instance = "spec/unit/instance_spec.lua",
                ingress = "spec/unit/ingress_spec.lua", bursts = "spec/fault/bursts_spec.lua" }
 
-local BIND = { hostile = "spec/bind/hostile_spec.lua", copies = "spec/bind/copies_spec.lua" }
+local BIND = { hostile = "spec/bind/hostile_spec.lua", copies = "spec/bind/copies_spec.lua",
+               family = "spec/bind/family_spec.lua" }
 
 -- Specs of a file that start the daemon: those with this in their name.
 local function daemon(path, filter) return { path = path, filter = filter } end
@@ -337,6 +338,10 @@ local mutants = {
     "if (b->status || count_nodes(b, nodes) || count_text(b, text)) return b->status;",
     "if (b->status || count_nodes(b, nodes) || (text && 0)) return b->status;",
     "spec/unit/config_yaml_spec.lua" },
+  { "one slice of CPU time for all tasks of a hook", "core/bind/task.c",
+    "if (!inside && !root->unstarted) root->used_ns = 0;", "root->used_ns = 0;", BIND.family },
+  { "a turn of the loop between tasks", "core/bind/task.c",
+    "if (turns->first || turns->used_ns >= FAIR_NS)", "if (turns->first)", BIND.family },
   { "not running a handler of xpcall past the time", "core/bind/sandbox.c",
     "  if (segue__lua_is_broken(segue__lua_of(L))) return 1;\n", "", BIND.hostile },
   { "a bounded position for table.insert", "core/bind/string.c",
