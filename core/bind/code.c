@@ -8,14 +8,13 @@
 
 #include "module.h"
 
-enum { BUDGET_MS = 100, MEMORY_MIB = 64, LEAST_MEMORY = 1 << 20 };
-enum { CODE, BUDGET, MEMORY, JIT };
+enum { BUDGET_MS = 100, TIMEOUT_MS = 60000, MEMORY_MIB = 64, LEAST_MEMORY = 1 << 20 };
+enum { CODE, BUDGET, TIMEOUT, MEMORY, JIT };
 
-static const segue__kind_key keys[] = {[CODE] = {"code", "text"},
-                                       [BUDGET] = {"budget", "duration"},
-                                       [MEMORY] = {"memory", "size"},
-                                       [JIT] = {"jit", "boolean"},
-                                       {NULL, NULL}};
+static const segue__kind_key keys[] = {
+    [CODE] = {"code", "text"},           [BUDGET] = {"budget", "duration"},
+    [TIMEOUT] = {"timeout", "duration"}, [MEMORY] = {"memory", "size"},
+    [JIT] = {"jit", "boolean"},          {NULL, NULL}};
 
 segue__code *segue__code_ref(segue__code *code) {
   __atomic_add_fetch(&code->refs, 1, __ATOMIC_RELAXED);
@@ -97,6 +96,7 @@ static segue__tally *tally_of(segue__lua_modules *all, const char *name) {
 
 static int take_limits(segue__code *code, const char *const *values, segue_error *err) {
   code->budget_ms = values[BUDGET] ? strtoull(values[BUDGET], NULL, 10) : BUDGET_MS;
+  code->timeout_ms = values[TIMEOUT] ? strtoull(values[TIMEOUT], NULL, 10) : TIMEOUT_MS;
   code->memory_bytes =
       values[MEMORY] ? strtoull(values[MEMORY], NULL, 10) : (size_t)MEMORY_MIB << 20;
   code->jit = values[JIT] != NULL;
@@ -144,8 +144,8 @@ static bool is_there(const segue__policy *policy, const char *path) {
 /* Its files become the policy's; what else it is made of counts as well. */
 static int add_inputs(const segue__code *code, segue__policy *policy, segue__hash *inputs) {
   struct {
-    uint64_t budget_ms, memory_bytes, jit, listens;
-  } rest = {code->budget_ms, code->memory_bytes, code->jit, code->listens};
+    uint64_t budget_ms, timeout_ms, memory_bytes, jit, listens;
+  } rest = {code->budget_ms, code->timeout_ms, code->memory_bytes, code->jit, code->listens};
   segue__hash hash = segue__hash_bytes(&rest, sizeof rest, (segue__hash){0, 0});
   int rc = 0;
   for (size_t i = 0; i < code->program.count && !rc; i++) {

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { SEGUE__FAILED = 500, SEGUE__AWAY = 503 };
+enum { SEGUE__FAILED = 500, SEGUE__AWAY = 503, SEGUE__LATE = 504 };
 enum { AT_A_TIME = 256 << 10 }; /* bytes that a stream writes before others have a turn */
 enum { HEADERS_BYTES = 64 << 10, BODY_KEPT = 1 << 20 };
 
@@ -47,7 +47,8 @@ static void release(segue__exchange *exchange) {
 void segue__exchange_refuse(segue__exchange *exchange, int status) {
   static const segue_header later = {{"Retry-After", 11}, {"1", 1}};
   const char *text = status == SEGUE__AWAY ? "the service cannot take this request now: try again\n"
-                                           : "the service failed to answer this request\n";
+                     : status == SEGUE__LATE ? "the service did not answer in time\n"
+                                             : "the service failed to answer this request\n";
   segue_answer answer = {.status = status,
                          .content_type = "text/plain; charset=utf-8",
                          .headers = &later,
@@ -245,8 +246,14 @@ static int begin(lua_State *co, void *data, segue_error *err) {
   return 1;
 }
 
+/* The limit of time; that of CPU time breaks the state. */
+static bool is_late(const segue__cell *cell, int status) {
+  return status == SEGUE_ETIMEOUT && cell->lua && !segue__lua_is_broken(cell->lua);
+}
+
 static void count(const segue__cell *cell, int status) {
-  segue__lua_fault fault = status == SEGUE_ETIMEOUT                        ? SEGUE__LUA_CPU
+  segue__lua_fault fault = is_late(cell, status)                           ? SEGUE__LUA_TIMEOUT
+                           : status == SEGUE_ETIMEOUT                      ? SEGUE__LUA_CPU
                            : status == SEGUE_ELIMIT || status == UV_ENOMEM ? SEGUE__LUA_MEMORY
                                                                            : SEGUE__LUA_ERROR;
   __atomic_add_fetch(&cell->code->tally->faults[fault], 1, __ATOMIC_RELAXED);
@@ -266,7 +273,7 @@ static void fail(segue__exchange *x, int status, const segue_error *err) {
     count(cell, status);
     segue__cell_log(cell, "handle", &told);
   }
-  segue__exchange_refuse(x, SEGUE__FAILED);
+  segue__exchange_refuse(x, is_late(cell, status) ? SEGUE__LATE : SEGUE__FAILED);
 }
 
 static void done(void *data, int status, const segue_error *err) {
@@ -291,11 +298,13 @@ static void done(void *data, int status, const segue_error *err) {
 void segue__exchange_run(segue__exchange *x) {
   segue__cell *cell = x->cell;
   segue__task_options options = {.name = "handle",
+                                 .limit_ms = cell->code->timeout_ms,
                                  .slice_cpu_ms = cell->code->budget_ms,
                                  .begin = begin,
                                  .finish = finish,
                                  .done = done,
                                  .data = x,
+                                 .slot = &x->task,
                                  .recycles = true};
   cell->inside++;
   segue__task_start(cell->lua, &options);
@@ -315,6 +324,8 @@ int segue__request_stream(lua_State *L) {
     return luaL_error(L, "request:stream: a header is none, or is not the module's to set");
   if (rc < 0) return luaL_error(L, "request:stream: %s", segue_strerror(rc));
   x->streaming = true;
+  /* From here on it takes as long as it goes on: the client is served, and may leave. */
+  segue__task_end_limit(x->task);
   return 0;
 }
 

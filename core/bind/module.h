@@ -20,7 +20,8 @@ typedef struct segue__piece_waiting segue__piece_waiting;
 typedef struct segue__gone_waiting segue__gone_waiting;
 
 /* What can go wrong. X(NAME, text) */
-#define SEGUE__LUA_FAULTS(X) X(ERROR, "error") X(CPU, "cpu") X(MEMORY, "memory")
+#define SEGUE__LUA_FAULTS(X)                                                                       \
+  X(ERROR, "error") X(CPU, "cpu") X(MEMORY, "memory") X(TIMEOUT, "timeout")
 typedef enum segue__lua_fault {
 #define X(name, text) SEGUE__LUA_##name,
   SEGUE__LUA_FAULTS(X)
@@ -75,6 +76,7 @@ typedef struct segue__code {
   segue__program program; /* sealed: nobody changes it */
   char *name, *slice;
   uint64_t budget_ms;
+  uint64_t timeout_ms; /* of a handler, until its answer begins; 0: none */
   size_t memory_bytes;
   bool jit, listens;
   segue__tally *tally;
@@ -129,6 +131,7 @@ struct segue__exchange {
   bool streaming;
   segue_answer answer;
   segue_header headers[SEGUE__HEADERS];
+  segue__task *task;                 /* that runs handle */
   size_t headers_bytes;              /* of the answer */
   size_t at_a_time;                  /* bytes of a stream, since it waited */
   segue__piece_waiting *waiting;     /* for the client to take what it got */

@@ -241,12 +241,6 @@ void segue__task_start(segue__lua *lua, const segue__task_options *options) {
   }
   link_task(task);
   if (options->slot) *options->slot = task;
-  if (options->limit_ms &&
-      segue__timer_start(lua->loop, &task->limit, options->limit_ms, limit_passed)) {
-    segue__error_set(&task->error, UV_ENOMEM, "%s: out of memory", options->name);
-    fail(task, UV_ENOMEM);
-    return;
-  }
   resume(task, NULL, NULL, 0, false);
 }
 
@@ -358,6 +352,15 @@ static uint64_t time_left(segue__task *task, bool inside) {
   return root->used_ns < slice_ns ? slice_ns - root->used_ns : 0;
 }
 
+/* The limit of a task that was not started by another one: when it waits for the first time,
+ * because most requests are answered at once, and a timer costs as much as they do. */
+static int arm_limit(segue__task *task, bool first) {
+  uint64_t ms = first ? task->options.limit_ms : 0;
+  if (!ms || segue__timer_active(&task->limit)) return 0;
+  if (!segue__timer_start(task->lua->loop, &task->limit, ms, limit_passed)) return 0;
+  return segue__error_set(&task->error, UV_ENOMEM, "%s: out of memory", task->options.name);
+}
+
 static void resume(segue__task *task, segue__wait_push push, void *data, int pushed, bool inside) {
   segue__lua *lua = task->lua;
   segue__task *outer = lua->current, *root = task->root;
@@ -383,6 +386,8 @@ static void resume(segue__task *task, segue__wait_push push, void *data, int pus
     fail(root, status);
   } else if (status || !step.again)
     fail(task, status);
+  else if (arm_limit(task, step.first))
+    fail(task, UV_ENOMEM);
   else if (task->wait->start)
     task->wait->start(task->wait);
   if (!--lua->depth && lua->closing) segue__lua_free(lua);
@@ -470,6 +475,12 @@ void segue__task_cancel(segue__task *task) {
     task->over = true;
   else
     fail_cancelled(task);
+}
+
+void segue__task_end_limit(segue__task *task) {
+  if (!task || task->over) return; /* over: the timer cancels it */
+  task->options.limit_ms = 0;
+  segue__timer_stop(task->lua->loop, &task->limit);
 }
 
 static void cancel_now(segue__timer *timer) {

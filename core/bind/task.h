@@ -46,6 +46,8 @@ void segue__task_start(segue__lua *lua, const segue__task_options *options);
 /* From Lua: begins with the next turn of the loop, and ends at the latest with the task that runs
  * now. Returns 0, or UV_ENOMEM and done never runs. */
 int segue__task_start_child(segue__lua *lua, const segue__task_options *options);
+/* It may take any time from now on. */
+void segue__task_end_limit(segue__task *task);
 /* From Lua: ends it where it waits, when Lua has been left. NULL allowed. */
 void segue__task_cancel_soon(segue__task *task);
 /* Ends it where it waits. NULL allowed. */

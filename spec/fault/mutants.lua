@@ -22,7 +22,8 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                ingress = "spec/unit/ingress_spec.lua", bursts = "spec/fault/bursts_spec.lua" }
 
 local BIND = { hostile = "spec/bind/hostile_spec.lua", copies = "spec/bind/copies_spec.lua",
-               family = "spec/bind/family_spec.lua" }
+               family = "spec/bind/family_spec.lua",
+               module = "spec/bind/module_spec.lua" }
 
 -- Specs of a file that start the daemon: those with this in their name.
 local function daemon(path, filter) return { path = path, filter = filter } end
@@ -342,6 +343,10 @@ local mutants = {
     "if (!inside && !root->unstarted) root->used_ns = 0;", "root->used_ns = 0;", BIND.family },
   { "a turn of the loop between tasks", "core/bind/task.c",
     "if (turns->first || turns->used_ns >= FAIR_NS)", "if (turns->first)", BIND.family },
+  { "the limit of time of a handler", "core/bind/exchange.c",
+    ".limit_ms = cell->code->timeout_ms,", ".limit_ms = 0,", BIND.module },
+  { "charging pieces of streams that wait", "core/bind/exchange.c",
+    "if (!segue__lua_charge(lua, sizeof(segue__piece_waiting) + len))", "if (0)", BIND.module },
   { "not running a handler of xpcall past the time", "core/bind/sandbox.c",
     "  if (segue__lua_is_broken(segue__lua_of(L))) return 1;\n", "", BIND.hostile },
   { "a bounded position for table.insert", "core/bind/string.c",
