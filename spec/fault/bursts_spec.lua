@@ -1,28 +1,13 @@
 -- SPDX-License-Identifier: MIT
 -- Memory fails in bursts, at each place and at random places: a single failure is often followed by
--- the failure of the code that reports it. What is broken never goes live, what is secret is never
--- shown, and the next reload works. A failure prints the seed of its bursts; SEGUE_SPEC_SEED=n
--- repeats it.
+-- the failure of the code that reports it. What is broken never goes live, and the next reload
+-- works.
 local bind = require "spec.support.bind"
 local C = require "spec.support.c"
 local engine = require "spec.support.engine"
-local faults = require "spec.support.faults"
-local http = require "spec.support.http"
-local segue = require "spec.support.segue"
+local seeds = require "spec.support.seeds"
 
-local seed = tonumber(os.getenv "SEGUE_SPEC_SEED" or "")
-local first_seed = seed or os.time() % 400000
-
--- Calls act(seed) for `count` seeds; a failure names its seed.
-local function each_seed(count, act)
-  for n = first_seed, first_seed + (seed and 0 or count - 1) do
-    local ok, problem = xpcall(act, function(message)
-      if type(message) == "table" then message = message.message or tostring(message) end
-      return ("SEGUE_SPEC_SEED=%d: %s"):format(n, debug.traceback(tostring(message), 2))
-    end, n)
-    if not ok then error(problem, 0) end
-  end
-end
+local each_seed = seeds.each
 
 describe("a reload while bursts of allocations fail", function()
   local e
@@ -163,77 +148,4 @@ describe("loading a policy while bursts of allocations fail", function()
 
   it("fails or loads it at random", function() at_random(60) end)
   it("fails or loads it at thousands of random places #long", function() at_random(5000) end)
-end)
-
-describe("the daemon while random bursts of allocations fail", function()
-  after_each(segue.cleanup)
-
-  local policy = [[
-local segue = require "segue"
-return {
-  name = "bursts",
-  sources = { segue.file("config.yaml", { expand = "env" }) },
-  secrets = { "db.password" },
-  schema = "schema.json",
-  triggers = { segue.http "127.0.0.1:@PORT@" },
-  check = function(next) return next.n ~= 13, "n is 13" end,
-}
-]]
-  local schema = [[{ "properties": { "db": { "properties": {
-    "password": { "type": "string" }, "token": { "type": "string", "writeOnly": true } } } } }]]
-
-  -- Each way to have a secret in a document, good and bad. @S is the secret, @N a number.
-  local documents = {
-    "n: @N\ndb: { password: @S, token: t@S }\n",
-    "n: @N\ndb: { password: [@S], token: x }\n",
-    "n: @N\ndb: { password: *@S }\n",
-    "n: @N\ndb: { password: \"pa${@S\" }\n",
-    "n: @N\ndb: { password: !!int @S }\n",
-    "n: @N\ndb: { password: @S, password: @S }\n",
-    "n: 13 # @N\ndb: { password: @S }\n",
-  }
-  local paths = { "/api/v1/config", "/api/v1/reloads", "/api/v1/diff", "/api/v1/diff?to=next",
-    "/api/v1/status", "/api/v1/sources", "/metrics", "/api/v1/why?path=db.password" }
-
-  -- A request that may be refused or cut off; what came of an answer.
-  local function attempt(d, request)
-    local c = http.connect({ port = d.port }, true)
-    if not c then return "" end
-    request.port = d.port
-    c:write(http.format(request))
-    local ok, response = pcall(c.read_response, c)
-    local text = ok and response.head .. response.body or c.input
-    c:close()
-    return text
-  end
-
-  local function shows_no_secret(count)
-    local d = segue.start { policy = policy, env = faults.memory_env, files = {
-      ["config.yaml"] = "n: 0\ndb: { password: s3cr3t0 }\n", ["schema.json"] = schema } }
-    local from = 1
-    each_seed(count, function(n)
-      local secret = ("s3cr3t%dword"):format(n)
-      local function shows_none(text, where)
-        local at = text:find("s3cr3t", 1, true)
-        assert(not at, at and ("%s: ...%s"):format(where, text:sub(math.max(1, at - 200), at + 40)))
-      end
-      d.dir:save("config.yaml", (documents[n % #documents + 1]:gsub("@N", n):gsub("@S", secret)))
-      faults.random_memory(d, n, 20 + n * 7 % 400)
-      shows_none(attempt(d, { method = "POST", path = "/-/reload" }), "the answer")
-      shows_none(attempt(d, { path = paths[n % #paths + 1] }), paths[n % #paths + 1])
-      faults.memory(d, 0)
-      assert.is_true(d.process:running(), d.process:describe())
-      for _, path in ipairs(paths) do shows_none(d:control(path).body, path) end
-      d.dir:save("config.yaml", ("n: %d\ndb: { password: %s }\n"):format(n + 1000, secret))
-      local status, answer = d:reload()
-      assert.equal(200, status, tostring(answer) .. d:log():sub(-2000))
-      assert.equal(n + 1000, d:config().n)
-      shows_none(d:log():sub(from), "the log")
-      from = #d:log() + 1
-    end)
-    assert.is_true(seed ~= nil or faults.memory_failures(d) > count)
-  end
-
-  it("shows no secret, and goes on", function() shows_no_secret(28) end)
-  it("shows no secret, and goes on, for 1,000 reloads #long", function() shows_no_secret(1000) end)
 end)

@@ -30,6 +30,9 @@ end
 --- Builds a plugin from a file.
 function M.build_file(path, source) compile("-shared -fPIC -pthread -o", path, source) end
 
+--- Builds a library that is preloaded into a program.
+function M.library(path, source, flags) compile("-shared -fPIC", flags, "-o", path, source) end
+
 --- Builds a program that needs nothing of segue.
 function M.program(path, source) compile("-o", path, source) end
 
