@@ -12,6 +12,8 @@
 
 enum { SEGUE__FAILED = 500, SEGUE__AWAY = 503, SEGUE__LATE = 504 };
 enum { AT_A_TIME = 256 << 10 }; /* bytes that a stream writes before others have a turn */
+/* What a request holds outside of Lua besides its body: about its head, as the gate counts it. */
+enum { HEAD_GUESS = 4096 };
 enum { HEADERS_BYTES = 64 << 10, BODY_KEPT = 1 << 20 };
 
 static void end_waiting(segue__exchange *x);
@@ -276,8 +278,24 @@ static void fail(segue__exchange *x, int status, const segue_error *err) {
   segue__exchange_refuse(x, is_late(cell, status) ? SEGUE__LATE : SEGUE__FAILED);
 }
 
+/* A request that waits inside holds its body: many of them count against the memory of the module,
+ * as what Lua holds does. */
+static bool charge_request(segue__exchange *x) {
+  x->charged = HEAD_GUESS + segue_request_body(x->request).len;
+  if (segue__lua_charge(x->cell->lua, x->charged)) return true;
+  x->charged = 0;
+  return false;
+}
+
+/* Runs before the state can be closed: a state that closes cancels its tasks first. */
+static void discharge_request(segue__exchange *x) {
+  if (x->charged) segue__lua_discharge(x->lua, x->charged);
+  x->charged = 0;
+}
+
 static void done(void *data, int status, const segue_error *err) {
   segue__exchange *x = data;
+  discharge_request(x);
   x->cell->inside--;
   if (status) {
     fail(x, status, err);
@@ -306,6 +324,11 @@ void segue__exchange_run(segue__exchange *x) {
                                  .data = x,
                                  .slot = &x->task,
                                  .recycles = true};
+  x->lua = cell->lua;
+  if (!charge_request(x)) {
+    segue__exchange_refuse(x, SEGUE__AWAY);
+    return;
+  }
   cell->inside++;
   segue__task_start(cell->lua, &options);
 }

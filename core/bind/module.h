@@ -136,6 +136,8 @@ struct segue__exchange {
   size_t at_a_time;                  /* bytes of a stream, since it waited */
   segue__piece_waiting *waiting;     /* for the client to take what it got */
   segue__gone_waiting *gone_waiting; /* for the client to leave */
+  segue__lua *lua;                   /* that is charged for it, */
+  size_t charged;                    /* so many bytes; 0: it is not */
   segue__exchange *next;
 };
 segue__exchange *segue__exchange_new(segue__cell *cell,
