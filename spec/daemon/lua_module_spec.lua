@@ -490,6 +490,35 @@ describe("a module in Lua", function()
     d:wait_settled(WITHIN_MS)
   end)
 
+  it("counts what waits inside against its memory, and refuses what is more", function()
+    start(handler([[
+      if request.path ~= "/wait" then return 200 end
+      segue.race { function() segue.sleep "1h" end, function() request:wait_gone() end }
+      return 200
+    ]], "local segue = require 'segue'"), 'memory = "4MiB"')
+    local waiting, refused = {}, nil
+    while not refused do
+      local connection = http.connect { port = at }
+      connection:write(http.format { method = "POST", path = "/wait", body = ("x"):rep(500000) })
+      waiting[#waiting + 1] = connection
+      wait.until_true(function()
+        refused = connection.input ~= ""
+        return refused or metric 'segue_gate_inside{module="front"}' == #waiting
+      end, WITHIN_MS, "a request inside")
+    end
+    local answer = waiting[#waiting]:read_response(WITHIN_MS)
+    assert.equal(503, answer.status)
+    assert.equal("1", answer.headers["retry-after"])
+    assert.is_true(#waiting > 2 and #waiting < 10, #waiting)
+    assert.equal(200, get("/").status)
+    for _, connection in ipairs(waiting) do connection:reset() end
+    wait.until_true(function() return metric 'segue_gate_inside{module="front"}' == 0 end,
+      WITHIN_MS, "the end of those who left")
+    for _ = 1, 3 do
+      assert.equal(200, get("/", { method = "POST", body = ("x"):rep(500000) }).status)
+    end
+  end)
+
   it("that waits for ever is let go when its daemon ends, and answered", function()
     start(handler("segue.sleep '1h'", "local segue = require 'segue'"), 'drain = "100ms"')
     local connection = http.connect { port = at }
