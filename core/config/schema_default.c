@@ -14,6 +14,7 @@ enum { FILLED_MAX = 100000, NESTED_MAX = 160 };
 
 typedef struct filler {
   segue__arena *arena;
+  segue__matcher matcher;
   unsigned filled, depth;
 } filler;
 
@@ -71,6 +72,52 @@ static int fill_properties(filler *f, const segue__keyword *k, segue_node *node)
   return rc;
 }
 
+/* Does a pattern of the keyword match the key? UV_ENOMEM is an error; a pattern that passes its
+ * limits is none here, because the validation that follows reports it. */
+static int matches(filler *f, const segue__keyword *patterns, uint32_t i, const segue__member *m) {
+  int rc = segue__regex_match(patterns->regexes[i], &f->matcher, m->key, m->key_len);
+  return rc == UV_ENOMEM ? rc : rc > 0;
+}
+
+/* Is the member left to additionalProperties: neither declared nor matched beside it? */
+static int is_additional(filler *f, const segue__keyword *k, const segue__member *m) {
+  if (k->beside && segue__node_find(k->beside->value, m->key, m->key_len)) return 0;
+  int rc = 0;
+  for (uint32_t i = 0; k->also && i < k->also->sub_count && !rc; i++)
+    rc = matches(f, k->also, i, m);
+  return rc < 0 ? rc : !rc;
+}
+
+/* One member by patternProperties or additionalProperties. */
+static int fill_member(filler *f, const segue__keyword *k, segue__member *m) {
+  int rc = 0, does = 0;
+  if (k->def->check == segue__check_additional) {
+    does = is_additional(f, k, m);
+    return does > 0 ? fill(f, k->sub, &m->value) : does;
+  }
+  for (uint32_t i = 0; i < k->sub_count && !rc; i++) {
+    does = matches(f, k, i, m);
+    rc = does > 0 ? fill(f, k->subs[i], &m->value) : does;
+  }
+  return rc;
+}
+
+static int fill_members(filler *f, const segue__keyword *k, segue_node *node) {
+  bool changed = false;
+  int rc = 0;
+  segue__entry *entries = segue__calloc((size_t)node->count + 1, sizeof *entries);
+  if (!entries) return UV_ENOMEM;
+  for (uint32_t i = 0; i < node->count && !rc; i++) {
+    const segue__member *m = &node->v.members[i];
+    entries[i] = (segue__entry){.member = *m, .key = segue__key_hash(m->key, m->key_len)};
+    rc = fill_member(f, k, &entries[i].member);
+    changed = changed || !segue__hash_equal(m->value.hash, entries[i].member.value.hash);
+  }
+  if (!rc && changed) rc = seal(f, node, entries, node->count);
+  segue__free(entries);
+  return rc;
+}
+
 static int fill_items(filler *f, const segue__keyword *k, segue_node *node) {
   bool prefix = k->def->shape == SEGUE__SHAPE_LIST, changed = false;
   uint32_t first = prefix || !k->beside ? 0 : k->beside->sub_count;
@@ -95,6 +142,9 @@ static int fill_keyword(filler *f, const segue__keyword *k, segue_node *node) {
   const segue__keyword_def *def = k->def;
   if (def->check == segue__check_properties && node->type == SEGUE_MAP)
     return fill_properties(f, k, node);
+  if ((def->check == segue__check_pattern_properties || def->check == segue__check_additional) &&
+      node->type == SEGUE_MAP)
+    return fill_members(f, k, node);
   if ((def->check == segue__check_items || def->check == segue__check_prefix_items) &&
       node->type == SEGUE_LIST)
     return fill_items(f, k, node);
@@ -105,13 +155,20 @@ static int fill_keyword(filler *f, const segue__keyword *k, segue_node *node) {
   return rc;
 }
 
+/* Members that have a default come first, because patterns match them too; subschemas of the same
+ * value come last. */
+static int turn_of(const segue__keyword_def *def) {
+  if (def->check == segue__check_properties) return 0;
+  return def->in_place ? 2 : 1;
+}
+
 static int fill(filler *f, const segue__sub *sub, segue_node *node) {
   int rc = 0;
   if (node->type < SEGUE_LIST) return 0;
   if (++f->depth > NESTED_MAX) rc = SEGUE_ELIMIT;
-  for (int in_place = 0; in_place < 2; in_place++) /* its own members come first */
+  for (int turn = 0; turn < 3; turn++)
     for (uint32_t i = 0; i < sub->keyword_count && !rc; i++)
-      if (sub->keywords[i].def->in_place == in_place) rc = fill_keyword(f, &sub->keywords[i], node);
+      if (turn_of(sub->keywords[i].def) == turn) rc = fill_keyword(f, &sub->keywords[i], node);
   f->depth--;
   return rc;
 }
@@ -124,6 +181,7 @@ int segue__schema_defaults(const segue__schema *schema, const segue_node *root,
   filler f = {.arena = &(*out)->arena};
   segue_node filled = *root;
   rc = fill(&f, schema->root, &filled);
+  segue__matcher_deinit(&f.matcher);
   if (rc == 0) {
     (*out)->root = filled;
     (*out)->hash = filled.hash;

@@ -407,6 +407,15 @@ describe("questions about a schema", function()
     assert.equal('[{"a":1},{"a":2},3]', filled(
       '{"items":{"properties":{"a":{"default":1}}}}', '[{},{"a":2},3]'))
     assert.equal("3", filled(text, "3"))
+    local users = '"additionalProperties":{"properties":{"role":{"default":"read"}}}'
+    assert.equal('{"ann":{"role":"read"},"bob":{"role":"all"},"max":3}',
+      filled("{" .. users .. "}", '{"ann":{},"bob":{"role":"all"},"max":3}'))
+    -- Those that are declared, or match a pattern, are none of the additional ones.
+    assert.equal('{"x-a":{"n":1},"y":{},"z":{"role":"read"},"b":{"n":1}}', filled(
+      '{"patternProperties":{"^x-|^b$":{"properties":{"n":{"default":1}}}},"properties":{"y":{},'
+        .. '"b":{"default":{}}},' .. users .. "}", '{"x-a":{},"y":{},"z":{}}'))
+    assert.equal('{"a":{"p":1,"q":2}}', filled('{"patternProperties":{"a":{"properties":{"p":'
+      .. '{"default":1}}},"^a":{"properties":{"q":{"default":2}}}}}', '{"a":{}}'))
     assert.matches("does one contain itself",
       filled('{"properties":{"a":{"default":{},"$ref":"#"},"b":{"default":{},"$ref":"#"}}}', "{}"))
   end)
