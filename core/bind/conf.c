@@ -340,7 +340,8 @@ static int fetch(const segue__source *source, const segue__os *os, const segue__
                  const segue__documents *previous, uint32_t *next_id, segue__documents *out,
                  segue_error *err) {
   segue__bytes bytes = {NULL, 0};
-  int rc = os->read_file(os->data, source->path, BYTES_MAX, &bytes, err);
+  int rc = source->allow_writing ? os->read_file(os->data, source->path, BYTES_MAX, &bytes, err)
+                                 : segue__read_whole(os, source->path, BYTES_MAX, &bytes, err);
   if (rc == UV_ENOENT && source->optional) {
     if (err) memset(err, 0, sizeof *err);
     return 0;

@@ -87,7 +87,7 @@ static int not_found(const segue__c_modules *modules, const segue__kind_place *p
 static int read_plugin(const segue__kind_place *place, char *path, segue__bytes *bytes, char **read,
                        segue_error *err) {
   if (!path) return segue__error_set(err, UV_ENOMEM, "out of memory");
-  int rc = place->os->read_file(place->os->data, path, SEGUE__PLUGIN_BYTES, bytes, err);
+  int rc = segue__read_whole(place->os, path, SEGUE__PLUGIN_BYTES, bytes, err);
   if (rc)
     segue__free(path);
   else

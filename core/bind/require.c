@@ -50,7 +50,7 @@ int segue__program_add(segue__program *program, const segue__os *os, const char 
     return segue__error_set(err, SEGUE_EUSAGE,
                             "modules can only be required while the policy loads");
   segue__bytes bytes;
-  int rc = os->read_file(os->data, path, FILE_MAX, &bytes, err);
+  int rc = segue__read_whole(os, path, FILE_MAX, &bytes, err);
   if (rc) return rc;
   segue__chunk chunk = {module ? segue__strdup(module) : NULL, segue__strdup(path), bytes.data,
                         bytes.len, segue__hash_bytes(bytes.data, bytes.len, (segue__hash){0, 0})};

@@ -2,15 +2,17 @@
  *
  * Reading a file as it was at one instant, and listing a folder. A file that somebody saves in
  * place can be caught half-written: its size, times and inode are compared before and after, and it
- * is read again until they agree. (A writer who pauses in the middle cannot be told from one who
- * has finished; its next write is a new event, and parser and schema stand in between.)
+ * is read again until they agree. A writer that pauses in the middle changes nothing meanwhile: it
+ * is seen by the lease that the kernel refuses while the file is open for writing.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -103,7 +105,45 @@ static int read_all(int fd, size_t hint, size_t max, segue__bytes *bytes) {
   return 0;
 }
 
-static int read_open(int fd, const char *path, const struct stat *before, size_t max,
+/* A server on the other side of a network file system refuses leases for reasons of its own. */
+static bool is_remote(int fd) {
+  struct statfs fs;
+  if (fstatfs(fd, &fs)) return true;
+  switch ((uint32_t)fs.f_type) {
+  case 0x6969:     /* NFS */
+  case 0xff534d42: /* CIFS */
+  case 0xfe534d42: /* SMB2 */
+  case 0x517b:     /* SMB */
+    return true;
+  default:
+    return false;
+  }
+}
+
+/* Has any process the file open for writing? The kernel grants a read lease only if none has
+ * (EAGAIN). It grants one only to the owner of the file and with CAP_LEASE (EACCES), and not on all
+ * file systems (EINVAL): there the question stays open, and the answer is no.
+ * A program that opens the file for writing in the microsecond between the two calls waits for the
+ * second one (with O_NONBLOCK it gets EWOULDBLOCK), and this process gets a signal: SIGURG, which
+ * is ignored by default, in the place of SIGIO, which would end it. */
+static bool is_being_written(int fd) {
+  if (is_remote(fd) || fcntl(fd, F_SETSIG, SIGURG)) return false;
+  if (fcntl(fd, F_SETLEASE, F_RDLCK)) return errno == EAGAIN;
+  fcntl(fd, F_SETLEASE, F_UNLCK);
+  return false;
+}
+
+static int fail_writing(const char *path, segue_error *err) {
+  char shown[SEGUE__SHOWN_MAX];
+  return segue__error_set(err, UV_ETXTBSY,
+                          "%s is being written: a program has it open, and it may be incomplete; "
+                          "better is to write another file and rename it",
+                          segue__shown(path, shown));
+}
+
+/* The bytes are whole if there is one instant without a writer and no change from the opening of
+ * the file to the end: so the lease is asked for between the reading and the second look. */
+static int read_open(int fd, const char *path, const struct stat *before, size_t max, bool whole,
                      segue__bytes *out, segue_error *err) {
   if (before->st_size > 0 && (uint64_t)before->st_size > max)
     return too_large(path, (uint64_t)before->st_size, false, max, err);
@@ -112,16 +152,18 @@ static int read_open(int fd, const char *path, const struct stat *before, size_t
   if (rc == -ESTALE) return AGAIN; /* NFS: replaced under our hands */
   if (rc) return segue__explain(err, rc, "read", path);
   if (out->len > max) return too_large(path, out->len, true, max, err);
+  if (whole && is_being_written(fd)) return fail_writing(path, err);
   struct stat after, now;
   if (fstat(fd, &after) || !same(before, &after)) return AGAIN;
   return stat(path, &now) || !same(before, &now) ? AGAIN : 0;
 }
 
-static int read_once(const char *path, size_t max, segue__bytes *out, segue_error *err) {
+static int read_once(const char *path, size_t max, bool whole, segue__bytes *out,
+                     segue_error *err) {
   struct stat st;
   int fd = open_regular(path, &st, err);
   if (fd < 0) return fd;
-  int rc = read_open(fd, path, &st, max, out, err);
+  int rc = read_open(fd, path, &st, max, whole, out, err);
   close(fd);
   if (!rc) return 0;
   segue__free(out->data);
@@ -129,20 +171,31 @@ static int read_once(const char *path, size_t max, segue__bytes *out, segue_erro
   return rc;
 }
 
-int segue__file_read(void *data, const char *path, size_t max, segue__bytes *out,
-                     segue_error *err) {
-  (void)data;
+static int read_steady(const char *path, size_t max, bool whole, segue__bytes *out,
+                       segue_error *err) {
   char shown[SEGUE__SHOWN_MAX];
   *out = (segue__bytes){0};
   if (max > SIZE_MAX / 4) max = SIZE_MAX / 4;
   for (int i = 0; i < TRIES; i++) {
-    int rc = read_once(path, max, out, err);
+    int rc = read_once(path, max, whole, out, err);
     if (rc != AGAIN) return rc;
   }
   return segue__error_set(err, UV_EAGAIN,
                           "cannot read %s: it changed each of %d times while it was read; write it "
                           "to another name and rename it",
                           segue__shown(path, shown), TRIES);
+}
+
+int segue__file_read(void *data, const char *path, size_t max, segue__bytes *out,
+                     segue_error *err) {
+  (void)data;
+  return read_steady(path, max, false, out, err);
+}
+
+int segue__file_read_whole(void *data, const char *path, size_t max, segue__bytes *out,
+                           segue_error *err) {
+  (void)data;
+  return read_steady(path, max, true, out, err);
 }
 
 /* ---- Listing ---- */

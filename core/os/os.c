@@ -38,6 +38,7 @@ static int spawn(void *data, segue__loop *loop, const segue__spawn_options *opti
 const segue__os *segue__os_default(void) {
   static const segue__os os = {
       .read_file = segue__file_read,
+      .read_whole = segue__file_read_whole,
       .list_files = segue__file_list,
       .write_file = segue__file_write,
       .getenv = get_variable,
@@ -48,7 +49,13 @@ const segue__os *segue__os_default(void) {
   return &os;
 }
 
+int segue__read_whole(const segue__os *os, const char *path, size_t max, segue__bytes *out,
+                      segue_error *err) {
+  return (os->read_whole ? os->read_whole : os->read_file)(os->data, path, max, out, err);
+}
+
 int segue__read_credential(const segue__os *os, const char *path, size_t max, segue__bytes *out,
                            segue_error *err) {
-  return (os->read_credential ? os->read_credential : os->read_file)(os->data, path, max, out, err);
+  if (!os->read_credential) return segue__read_whole(os, path, max, out, err);
+  return os->read_credential(os->data, path, max, out, err);
 }

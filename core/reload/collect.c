@@ -13,6 +13,10 @@
 #include "txn.h"
 
 enum { INPUT_BYTES = 16 << 20, LARGE_BYTES = 1 << 18, LOOKS = 10 };
+enum {
+  WRITER_MS = 5000,
+  LOOK_AGAIN_MS = 100
+}; /* of waiting for a writer; at most half of collect */
 
 static void run(segue__job *job);
 static void done(segue__job *job);
@@ -100,6 +104,7 @@ static int submit(segue__collect *collect) {
       rc = take_feed(collect, state, i);
     else if (state)
       rc = copy_documents(&collect->previous[i], &state->documents);
+    collect->had[i] = state && state->last_success_wall_ms;
   }
   collect->stage = SEGUE__COLLECT_READ;
   collect->next_document = engine->next_document;
@@ -140,7 +145,8 @@ void segue__collect_pulled(segue__collect *collect) {
 
 void segue__collect_abandon(segue__collect *collect) {
   segue__engine *engine = collect->txn->engine;
-  if (collect->stage == SEGUE__COLLECT_PULL) {
+  if (collect->stage == SEGUE__COLLECT_PULL || collect->stage == SEGUE__COLLECT_WAIT) {
+    segue__timer_stop(engine->loop, &collect->timer);
     segue__feeds_let_go(engine, collect);
     segue__collect_free(collect);
     return;
@@ -156,8 +162,10 @@ static int make_room(segue__collect *collect) {
   collect->kept = segue__calloc(n, sizeof *collect->kept);
   collect->documents = segue__calloc(n, sizeof *collect->documents);
   collect->fetched = segue__calloc(n, sizeof *collect->fetched);
+  collect->had = segue__calloc(n, sizeof *collect->had);
+  collect->postponed = segue__calloc(n, sizeof *collect->postponed);
   return collect->previous && collect->away && collect->kept && collect->documents &&
-                 collect->fetched
+                 collect->fetched && collect->had && collect->postponed
              ? 0
              : UV_ENOMEM;
 }
@@ -179,6 +187,10 @@ int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
   segue__secrecy_init(collect, engine);
   collect->source_count = txn->policy->source_count;
   collect->look_at_inputs = look_at_inputs;
+  collect->postpones = !txn->run->explicit_;
+  uint64_t wait = txn->policy->collect_ms / 2;
+  collect->wait_until_ms =
+      segue__loop_now_ms(engine->loop) + (wait < WRITER_MS ? wait : (uint64_t)WRITER_MS);
   segue__errors_init(&collect->errors);
   segue__errors_init(&collect->warnings);
   if (engine->live) collect->live = (segue_snapshot *)segue_snapshot_ref(engine->live);
@@ -205,11 +217,31 @@ static size_t bytes_of(const segue__documents *documents, size_t count) {
   return bytes;
 }
 
+/* What a look has found; another one may follow. */
+static void clear_found(segue__collect *collect) {
+  for (size_t i = 0; i < collect->source_count; i++) {
+    if (collect->documents) segue__documents_deinit(&collect->documents[i]);
+    if (collect->fetched) collect->fetched[i] = false;
+    if (collect->postponed) collect->postponed[i] = false;
+  }
+  segue__changes_deinit(&collect->changes);
+  segue__errors_deinit(&collect->errors);
+  segue__errors_deinit(&collect->warnings);
+  segue__config_unref(collect->config);
+  collect->config = NULL;
+  segue__document_unref(collect->schema_doc);
+  collect->schema_doc = NULL;
+  segue__documents_deinit(&collect->schema_with);
+  collect->input = collect->raw = collect->schema_hash = (segue__hash){0, 0};
+  collect->inputs_changed = collect->credentials_changed = false;
+  collect->unreadable = collect->writing = collect->input_writing = false;
+}
+
 static void free_data(void *data) {
   segue__collect *collect = data;
+  clear_found(collect);
   for (size_t i = 0; i < collect->source_count; i++) {
     if (collect->previous) segue__documents_deinit(&collect->previous[i]);
-    if (collect->documents) segue__documents_deinit(&collect->documents[i]);
     if (collect->kept) segue__kept_deinit(&collect->kept[i]);
   }
   segue__free(collect->previous);
@@ -217,12 +249,8 @@ static void free_data(void *data) {
   segue__free(collect->kept);
   segue__free(collect->documents);
   segue__free(collect->fetched);
-  segue__changes_deinit(&collect->changes);
-  segue__errors_deinit(&collect->errors);
-  segue__errors_deinit(&collect->warnings);
-  segue__config_unref(collect->config);
-  segue__document_unref(collect->schema_doc);
-  segue__documents_deinit(&collect->schema_with);
+  segue__free(collect->had);
+  segue__free(collect->postponed);
   segue__secrecy_deinit(collect);
   segue_snapshot_unref(collect->live);
   if (collect->os.release) collect->os.release(collect->os.data);
@@ -252,6 +280,12 @@ static void add_error(segue__collect *collect, const segue_error *error) {
     collect->unreadable = true;
 }
 
+static void note_writer(segue__collect *collect, const segue_error *error) {
+  if (error->code != UV_ETXTBSY || collect->writing) return;
+  collect->writing = true;
+  collect->writer = *error;
+}
+
 /* A secret that everybody may read by now: the loader says so. */
 static bool is_open(const segue__os *os, const segue__input *input) {
   unsigned mode;
@@ -260,14 +294,18 @@ static bool is_open(const segue__os *os, const segue__input *input) {
 }
 
 /* The bytes of the policy count as input: a changed one has to be loaded anew. */
-static bool has_changed(const segue__collect *collect, const segue__input *input) {
+static bool has_changed(segue__collect *collect, const segue__input *input) {
   const segue__os *os = &collect->os;
   if (is_open(os, input)) return true;
   segue__bytes bytes = {0};
-  segue_error ignored; /* the loader says it better */
-  int rc = input->credential
-               ? segue__read_credential(os, input->path, INPUT_BYTES, &bytes, &ignored)
-               : os->read_file(os->data, input->path, INPUT_BYTES, &bytes, &ignored);
+  segue_error error = {0}; /* the loader says it better */
+  int rc = input->credential ? segue__read_credential(os, input->path, INPUT_BYTES, &bytes, &error)
+                             : segue__read_whole(os, input->path, INPUT_BYTES, &bytes, &error);
+  if (rc == UV_ETXTBSY) { /* not before its writer has closed it */
+    note_writer(collect, &error);
+    collect->input_writing = true;
+    return false;
+  }
   bool same =
       !rc &&
       segue__hash_equal(segue__hash_bytes(bytes.data, bytes.len, (segue__hash){0, 0}), input->hash);
@@ -283,6 +321,8 @@ static void look_at_inputs(segue__collect *collect) {
     collect->inputs_changed = true;
     if (input->credential) collect->credentials_changed = true;
   }
+  if (collect->input_writing) /* the files of a policy belong together */
+    collect->inputs_changed = collect->credentials_changed = false;
 }
 
 static void mix(segue__hash *into, const void *data, size_t len) {
@@ -406,9 +446,22 @@ static int look_until_steady(segue__collect *collect, look *now, look *before) {
   return UV_EAGAIN;
 }
 
+/* An automatic run goes on with the last whole version of a file that is being written: the others
+ * may have changed for good, and a writer that hangs must not stop them. The whole source stays as
+ * it was, because files of one folder belong together. */
+static bool postpone(segue__collect *collect, size_t i, const segue_error *error) {
+  if (error->code != UV_ETXTBSY || !collect->postpones || !collect->had[i] ||
+      copy_documents(&collect->documents[i], &collect->previous[i]) < 0)
+    return false;
+  collect->fetched[i] = collect->postponed[i] = true;
+  return true;
+}
+
 static void take_look(segue__collect *collect, look *l) {
   assert(l->errors);
   for (size_t i = 0; i < collect->source_count; i++) {
+    note_writer(collect, &l->errors[i]);
+    if (postpone(collect, i, &l->errors[i])) continue;
     if (l->errors[i].code) {
       segue__error_source(&l->errors[i], collect->policy->sources[i].name);
       add_error(collect, &l->errors[i]);
@@ -482,13 +535,14 @@ static segue__document *read_schema_file(segue__collect *collect, const char *pa
   segue__document *doc = NULL;
   bool guessed;
   segue__format format = segue__format_of(path, &guessed);
-  int rc = collect->os.read_file(collect->os.data, path, INPUT_BYTES, &bytes, &error);
+  int rc = segue__read_whole(&collect->os, path, INPUT_BYTES, &bytes, &error);
   if (rc == 0) {
     rc = segue__document_new(&doc, collect->next_document++, "schema", path, format, bytes.data,
                              bytes.len);
     if (rc < 0) segue__error_set(&error, rc, "schema %s: out of memory", path);
   }
   if (rc < 0 || !doc) {
+    note_writer(collect, &error);
     add_error(collect, &error);
     mix(&collect->raw, &rc, sizeof rc);
     return NULL;
@@ -570,11 +624,17 @@ static void mix_documents(segue__collect *collect) {
     }
 }
 
+/* [any thread] while the job is not submitted again */
+static bool waits_for_writer(const segue__collect *collect) {
+  return collect->writing && !collect->postpones && !collect->last_look;
+}
+
 static void run(segue__job *job) {
   segue__collect *collect = (segue__collect *)job;
   const segue__policy *policy = collect->policy;
   if (collect->look_at_inputs) look_at_inputs(collect);
-  if (collect->inputs_changed || collect->stage == SEGUE__COLLECT_LOOK) return;
+  if (collect->inputs_changed || collect->stage == SEGUE__COLLECT_LOOK || waits_for_writer(collect))
+    return;
   mix_inputs(collect, false, &collect->raw);
   for (size_t i = 0; i < policy->module_count; i++)
     mix(&collect->raw, &policy->modules[i].inputs, sizeof policy->modules[i].inputs);
@@ -582,6 +642,7 @@ static void run(segue__job *job) {
   collect->input = collect->raw;
   mix_inputs(collect, true, &collect->input);
   fetch(collect);
+  if (waits_for_writer(collect)) return;
   for (size_t i = 0; i < policy->source_count; i++)
     for (size_t j = 0; j < collect->documents[i].count; j++)
       parse(collect, collect->documents[i].items[j]);
@@ -631,7 +692,7 @@ static void remember(segue__engine *engine, segue__collect *collect, size_t i) {
     remember_feed(state, collect, i);
     return;
   }
-  if (collect->txn->run->files) return; /* nobody asked the source */
+  if (collect->txn->run->files || collect->postponed[i]) return; /* nobody asked the source */
   state->fetches++;
   bool good = collect->fetched[i];
   for (size_t j = 0; j < collect->documents[i].count; j++)
@@ -650,9 +711,46 @@ static void remember(segue__engine *engine, segue__collect *collect, size_t i) {
   state->last_success_wall_ms = segue__loop_wall_ms(engine->loop);
 }
 
+static void look_again(segue__timer *timer) {
+  segue__collect *collect = timer->data;
+  segue__loop *loop = collect->txn->engine->loop;
+  collect->last_look = segue__loop_now_ms(loop) >= collect->wait_until_ms;
+  collect->stage = collect->to;
+  int rc = segue__job_submit(loop, &collect->job);
+  if (rc < 0) give_up(collect, rc);
+}
+
+/* An explicit run waits for the writer, and looks now and then whether the file is closed. */
+static bool wait_for_writer(segue__collect *collect) {
+  const segue__txn *txn = collect->txn;
+  if (!waits_for_writer(collect) || txn->failed) return false;
+  clear_found(collect);
+  collect->to = collect->stage;
+  collect->stage = SEGUE__COLLECT_WAIT;
+  collect->timer.data = collect;
+  int rc = segue__timer_start(txn->engine->loop, &collect->timer, LOOK_AGAIN_MS, look_again);
+  if (rc < 0) give_up(collect, rc);
+  return true;
+}
+
+/* A file of the policy: an automatic run goes on with the policy as it is; an explicit one fails,
+ * because the request may be about this very file. */
+static void report_writer(segue__collect *collect) {
+  segue_error error = collect->writer;
+  bool postponed = collect->postpones && collect->input_writing;
+  for (size_t i = 0; i < collect->source_count; i++)
+    postponed = postponed || collect->postponed[i];
+  if (collect->input_writing && !collect->postpones) add_error(collect, &error);
+  if (!postponed) return;
+  segue__error_set(&error, UV_ETXTBSY, "%.400s; its last complete version stays until it is closed",
+                   collect->writer.message);
+  segue__errors_add(&collect->warnings, &error);
+}
+
 static void done(segue__job *job) {
   segue__collect *collect = (segue__collect *)job;
   segue__txn *txn = collect->txn;
+  if (wait_for_writer(collect)) return;
   if (collect->stage == SEGUE__COLLECT_LOOK && !collect->inputs_changed && !txn->failed) {
     collect->look_at_inputs = false;
     int rc = pull(collect);
@@ -663,6 +761,7 @@ static void done(segue__job *job) {
     txn->engine->next_document = collect->next_document;
     for (size_t i = 0; i < collect->source_count && !collect->inputs_changed; i++)
       remember(txn->engine, collect, i);
+    report_writer(collect);
   }
   segue__txn_collected(txn);
 }

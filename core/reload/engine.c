@@ -420,7 +420,8 @@ static void retry_due(segue__timer *timer) {
           ? engine->results[(engine->result_next + SEGUE__RESULTS_MAX - 1) % SEGUE__RESULTS_MAX]
           : NULL;
   segue__request request = {.trigger = SEGUE__BY_RETRY, .cause = "retry"};
-  if (last && last->outcome == SEGUE__FAILED) segue__engine_request(engine, &request, NULL);
+  if ((last && last->outcome == SEGUE__FAILED) || engine->postponed)
+    segue__engine_request(engine, &request, NULL);
 }
 
 static void remember_outcome(segue__engine *engine, const segue__txn *txn) {
@@ -444,6 +445,16 @@ static void remember_outcome(segue__engine *engine, const segue__txn *txn) {
   if (result->outcome == SEGUE__FAILED)
     segue__timer_start(engine->loop, &engine->retry_timer,
                        segue__engine_backoff_ms(engine, engine->retries++), retry_due);
+}
+
+/* The close of a file that was being written is an event only where the policy watches, and where
+ * the kernel reports it. */
+static void retry_postponed(segue__engine *engine) {
+  if (!engine->postponed)
+    engine->postponements = 0;
+  else if (!segue__timer_active(&engine->retry_timer))
+    segue__timer_start(engine->loop, &engine->retry_timer,
+                       segue__engine_backoff_ms(engine, engine->postponements++), retry_due);
 }
 
 static void keep_result(segue__engine *engine, segue__result *result) {
@@ -562,6 +573,7 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   if (segue__recover_needed(engine) && !segue__timer_active(&engine->retry_timer))
     segue__timer_start(engine->loop, &engine->retry_timer,
                        segue__engine_backoff_ms(engine, engine->retries++), retry_due);
+  retry_postponed(engine);
   engine->txn = NULL;
   if (engine->keep_files && engine->record) tell_files(engine, txn);
   if (engine->record) record_settled(engine, txn, kept);

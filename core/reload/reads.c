@@ -179,17 +179,27 @@ int segue__reads_kept(segue__reads *reads, const char *key, segue__bytes *out) {
   return rc;
 }
 
-static int read_file(void *data, const char *path, size_t max, segue__bytes *out,
-                     segue_error *err) {
-  segue__reads *reads = data;
+static int read_by(segue__reads *reads, const char *path, size_t max, bool whole, segue__bytes *out,
+                   segue_error *err) {
   pthread_mutex_lock(&reads->lock);
   const segue__files *replay = passed(reads, path) ? NULL : reads->replay;
   int rc = replay ? replay_read(replay, path, out, err) : 0;
   pthread_mutex_unlock(&reads->lock);
   if (replay) return rc;
-  rc = reads->real->read_file(reads->real->data, path, max, out, err);
+  rc = whole ? segue__read_whole(reads->real, path, max, out, err)
+             : reads->real->read_file(reads->real->data, path, max, out, err);
   if (!rc && !passed(reads, path)) segue__reads_keep(reads, path, out->data, out->len);
   return rc;
+}
+
+static int read_file(void *data, const char *path, size_t max, segue__bytes *out,
+                     segue_error *err) {
+  return read_by(data, path, max, false, out, err);
+}
+
+static int read_whole(void *data, const char *path, size_t max, segue__bytes *out,
+                      segue_error *err) {
+  return read_by(data, path, max, true, out, err);
 }
 
 static int read_credential(void *data, const char *path, size_t max, segue__bytes *out,
@@ -275,6 +285,7 @@ int segue__reads_new(segue__reads **out, const segue__os *os, const char *pass) 
                           .hold = hold,
                           .release = release,
                           .read_file = read_file,
+                          .read_whole = read_whole,
                           .list_files = list_files,
                           .write_file = write_file,
                           .getenv = get_variable,

@@ -224,6 +224,16 @@ static void held_back(segue__txn *txn, const segue_error *why) {
   end(txn, SEGUE__UNCHANGED);
 }
 
+/* Logged once: until the file is closed, each run that looks finds the same. */
+static void note_postponed(const segue__txn *txn, const segue__collect *job) {
+  segue__engine *engine = txn->engine;
+  if (txn->run->plan_only || txn->run->files) return;
+  bool postponed = job->writing && job->postpones;
+  if (postponed && !engine->postponed)
+    segue__log(engine->log, SEGUE__WARN, "source", job->writer.message, NULL);
+  engine->postponed = postponed;
+}
+
 void segue__txn_collected(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   segue__collect *job = txn->collect;
@@ -243,6 +253,7 @@ void segue__txn_collected(segue__txn *txn) {
   segue__errors_deinit(&txn->warnings);
   txn->warnings = job->warnings;
   segue__errors_init(&job->warnings);
+  note_postponed(txn, job);
   txn->raw = job->raw;
   txn->input = job->input;
   segue__txn_fail_with(txn, &job->errors, "collect");

@@ -98,7 +98,9 @@ struct segue__engine {
                             disk is older; and all that is kept of it. NULL: it is */
   segue__files *unkept_files;
   uint64_t *unkept_items, unkept_ms;
-  uint64_t good_ms; /* when the age of the last good generation was noted last */
+  bool postponed;         /* a file was being written in the last run: it is read again later */
+  unsigned postponements; /* in a row */
+  uint64_t good_ms;       /* when the age of the last good generation was noted last */
 
   segue__module **modules;
   size_t module_count;
@@ -287,7 +289,8 @@ void segue__hook_answered(segue__hook *hook);
 typedef enum segue__collect_stage {
   SEGUE__COLLECT_LOOK, /* is the policy still what it was? a job, only where a pull would follow */
   SEGUE__COLLECT_PULL, /* asynchronous sources are fetched, all at once */
-  SEGUE__COLLECT_READ  /* the rest: a job */
+  SEGUE__COLLECT_READ, /* the rest: a job */
+  SEGUE__COLLECT_WAIT  /* no job: a file is being written, and its writer may close it in time */
 } segue__collect_stage;
 
 /* With what a source delivered: which revision, and when. */
@@ -307,6 +310,12 @@ struct segue__collect {
   segue__policy *policy; /* a reference */
   size_t source_count;
   bool look_at_inputs;
+  bool postpones;             /* the run is automatic: what is being written stays as it was */
+  uint64_t wait_until_ms;     /* else: until then writers are waited for */
+  bool last_look;             /* the wait is over */
+  segue__collect_stage to;    /* of WAIT: what is done again */
+  segue__timer timer;         /* of WAIT */
+  bool *had;                  /* per source: previous is what it delivered last, perhaps nothing */
   segue__documents *previous; /* per source of policy */
   segue__reads *reads;        /* where deliveries are kept, and read in a replay; NULL: nowhere */
   segue__kept *kept;          /* per source: what is kept with its documents */
@@ -324,7 +333,11 @@ struct segue__collect {
   segue__document *schema_doc;
   segue__documents schema_with;
   segue__hash schema_hash;
-  bool unreadable; /* at least one error is the world's, not the content's */
+  bool writing;       /* a file that counts is being written */
+  bool input_writing; /* one of the policy is */
+  segue_error writer; /* the first of them */
+  bool *postponed;    /* per source: previous stands for what is being written */
+  bool unreadable;    /* at least one error is the world's, not the content's */
   /* secrecy.c's, the worker's: */
   segue__schema *schema; /* what the engine has compiled, NULL: nothing that fits the policy */
   segue__hash compiled_hash;

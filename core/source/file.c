@@ -67,7 +67,9 @@ static int fail_memory(const fetcher *f, const char *path) {
 /* Delivers one file. err is set by the reader where it fails. */
 static int fetch_file(fetcher *f, const char *path) {
   segue__bytes bytes = {NULL, 0};
-  int rc = f->os->read_file(f->os->data, path, f->bytes_max, &bytes, f->err);
+  int rc = f->source->allow_writing
+               ? f->os->read_file(f->os->data, path, f->bytes_max, &bytes, f->err)
+               : segue__read_whole(f->os, path, f->bytes_max, &bytes, f->err);
   if (rc) {
     segue__error_at(f->err, path, 0, 0);
     segue__error_source(f->err, f->source->name);

@@ -79,13 +79,14 @@ end
 --- A source: a file in Lua that returns a table. It is evaluated in an environment that holds
 --- string, table, math, bit and the like, and nothing that reads, waits or differs from run to run.
 ---@param path string
----@param options? { optional?: boolean, guard?: segue.Guard }
+---@param options? { optional?: boolean, guard?: segue.Guard, writing?: "allow" }
 ---@return segue.Source
 function M.lua_file(path, options)
   argument("segue.lua_file", path, "text")
-  local o = check.options("segue.lua_file", options, { optional = "boolean", guard = "table" })
+  local o = check.options("segue.lua_file", options,
+    { optional = "boolean", guard = "table", writing = { "allow" } })
   return tagged("source", "lua", { path = path, optional = o.optional or false,
-    guard = guard.parse("segue.lua_file", o.guard) })
+    guard = guard.parse("segue.lua_file", o.guard), allow_writing = o.writing == "allow" })
 end
 
 --- A source: the files that match a pattern such as "conf.d/*.{yaml,yml}", in the order of their

@@ -5,6 +5,7 @@
 -- spec/support/mutants.lua (`make mutants`) runs this list.
 
 local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua",
+               writing = "spec/unit/writing_spec.lua",
                file = "spec/unit/os_file_spec.lua", watch = "spec/unit/watch_spec.lua",
                http = "spec/unit/http_parse_spec.lua", ends = "spec/unit/http_end_spec.lua",
                feed = "spec/unit/feed_spec.lua",
@@ -68,6 +69,16 @@ local PLUGIN = {
 
 -- { what is taken out, file, code to replace (found exactly once), replacement, spec }
 local mutants = {
+  { "seeing that a file is being written", "core/os/file_read.c",
+    "if (whole && is_being_written(fd)) return fail_writing(path, err);", "", UNIT.file },
+  { "keeping the last complete version", "core/reload/collect.c",
+    "if (postpone(collect, i, &l->errors[i])) continue;", "", UNIT.writing },
+  { "waiting for a writer", "core/reload/collect.c", "if (wait_for_writer(collect)) return;", "",
+    UNIT.writing },
+  { "a limit for the wait", "core/reload/collect.c",
+    "collect->last_look = segue__loop_now_ms(loop) >= collect->wait_until_ms;", "", UNIT.writing },
+  { "reading a postponed file again", "core/reload/engine.c", "retry_postponed(engine);\n  engine",
+    "engine", UNIT.writing },
   { "telling declared members from additional ones", "core/config/schema_default.c",
     "if (k->beside && segue__node_find(k->beside->value, m->key, m->key_len)) return 0;", "",
     "spec/unit/schema_load_spec.lua" },
@@ -132,7 +143,7 @@ local mutants = {
     "if (waiter->if_match && !matches(engine, waiter->if_match))",
     "if (waiter->if_match && !waiter->cb)", UNIT.queue },
   { "retrying what failed", "core/reload/engine.c",
-    "if (last && last->outcome == SEGUE__FAILED)", "if (!last)", UNIT.queue },
+    "(last && last->outcome == SEGUE__FAILED) ||", "!last ||", UNIT.queue },
   { "skipping what was refused", "core/reload/txn.c",
     "bool skip = automatic && engine->refused", "bool skip = 0 && engine->refused", UNIT.queue },
   { "believing a module that refuses its configuration", "core/reload/txn.c",

@@ -120,6 +120,7 @@ static void set_up(void) {
                                 .slice_cpu_ms = 100};
   os = *segue__os_default();
   os.read_file = read_file;
+  os.read_whole = NULL;
   assert(!segue__loop_open_manual(&loop, 1000, 1000000));
   assert(!segue__lua_loader_new(&loader, loop, NULL, &os, &options));
 }

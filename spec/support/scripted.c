@@ -382,6 +382,7 @@ const segue__policy_ops *scripted_policy_ops(void) {
 typedef struct file {
   char *path, *data;
   size_t len;
+  bool open; /* for writing */
 } file;
 
 struct scripted_files {
@@ -403,6 +404,20 @@ static int files_read(void *data, const char *path, size_t max, segue__bytes *ou
   return segue__error_set(err, UV_ENOENT, "%s does not exist", path);
 }
 
+static int files_read_whole(void *data, const char *path, size_t max, segue__bytes *out,
+                            segue_error *err) {
+  scripted_files *files = data;
+  for (size_t i = 0; i < 64; i++)
+    if (files->items[i].path && !strcmp(files->items[i].path, path) && files->items[i].open)
+      return segue__error_set(err, UV_ETXTBSY, "%s is being written", path);
+  return files_read(data, path, max, out, err);
+}
+
+void scripted_files_open(scripted_files *files, const char *path, bool open) {
+  for (size_t i = 0; i < 64; i++)
+    if (files->items[i].path && !strcmp(files->items[i].path, path)) files->items[i].open = open;
+}
+
 static const char *files_getenv(void *data, const char *name) {
   (void)data;
   (void)name;
@@ -414,6 +429,7 @@ scripted_files *scripted_files_new(void) {
   files->os = *segue__os_default();
   files->os.data = files;
   files->os.read_file = files_read;
+  files->os.read_whole = files_read_whole;
   files->os.getenv = files_getenv;
   return files;
 }
@@ -433,7 +449,7 @@ void scripted_files_set(scripted_files *files, const char *path, const char *dat
   for (size_t i = 0; i < 64; i++) {
     file *f = &files->items[i];
     if (f->path) continue;
-    *f = (file){segue__strdup(path), segue__strndup(data, len), len};
+    *f = (file){segue__strdup(path), segue__strndup(data, len), len, false};
     return;
   }
 }

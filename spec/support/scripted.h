@@ -78,6 +78,8 @@ scripted_files *scripted_files_new(void);
 void scripted_files_free(scripted_files *files);
 void scripted_files_set(scripted_files *files, const char *path, const char *data, size_t len);
 void scripted_files_del(scripted_files *files, const char *path);
+/* A program has the file open for writing, or closes it. */
+void scripted_files_open(scripted_files *files, const char *path, bool open);
 const segue__os *scripted_files_os(scripted_files *files);
 
 /* A loader that hands out the policy put into it last, or fails with a message. */

@@ -13,9 +13,9 @@ int setegid(unsigned gid);
 int seteuid(unsigned uid);
 ]])
 
-local function read(path, max)
+local function read(path, max, reader)
   local bytes, e = ffi.new("segue__bytes[1]"), C.error()
-  local rc = os_default.read_file(nil, path, max or MAX, bytes, e)
+  local rc = (reader or os_default.read_file)(nil, path, max or MAX, bytes, e)
   if rc < 0 then
     assert.is_true(bytes[0].data == nil)
     local err = C.err(e)
@@ -27,6 +27,8 @@ local function read(path, max)
   C.segue__free(bytes[0].data)
   return text
 end
+
+local function read_whole(path) return read(path, nil, os_default.read_whole) end
 
 local function list(pattern)
   local names, e = ffi.new("segue__names[1]"), C.error()
@@ -69,6 +71,39 @@ after_each(function()
   assert.equal(live, tonumber(C.segue__mem_live()))
   assert.equal(fds, C.os_harness_open_fds())
   Tempdir.remove_all()
+end)
+
+describe("reading a file that must be whole", function()
+  it("is refused while a program has it open for writing, and not for reading", function()
+    local path = dir:at("a.yaml")
+    dir:write("a.yaml", "x: 1")
+    assert.equal("x: 1", read_whole(path))
+    local reader = assert(io.open(path, "r"))
+    assert.equal("x: 1", read_whole(path))
+    local writer = assert(io.open(path, "r+"))
+    local text, name, message = read_whole(path)
+    assert.is_nil(text)
+    assert.equal("ETXTBSY", name)
+    assert.matches(path .. " is being written: a program has it open", message, 1, true)
+    assert.equal("x: 1", read(path)) -- what need not be whole
+    writer:write("y")
+    assert.equal("ETXTBSY", select(2, read_whole(path)))
+    writer:close()
+    reader:close()
+    assert.equal("y: 1", read_whole(path))
+  end)
+
+  it("keeps no lease and no signal: a writer can open the file right away", function()
+    local path = dir:at("a.yaml")
+    dir:write("a.yaml", "x: 1")
+    for _ = 1, 1000 do assert.equal("x: 1", read_whole(path)) end
+    local fd = assert(uv.fs_open(path, "r+", 0)) -- would wait 45 s for a lease
+    assert(uv.fs_close(fd))
+  end)
+
+  it("is not refused where the kernel grants no leases", function()
+    assert.truthy(read_whole("/proc/self/status"):find("^Name:"))
+  end)
 end)
 
 describe("reading a file", function()
