@@ -124,6 +124,10 @@ static void on_server_closed(void *data) {
   cb(cb_data);
 }
 
+void segue__admin_abandon(segue__admin *admin) {
+  segue__http_server_abandon(admin->server);
+}
+
 void segue__admin_close(segue__admin *admin, uint64_t grace_ms, void (*cb)(void *data),
                         void *data) {
   segue__admin_detach(admin);

@@ -34,6 +34,8 @@ void segue__admin_attach(segue__admin *admin, segue__engine *engine);
 void segue__admin_detach(segue__admin *admin);
 /* Cuts event streams, closes listeners at once and connections after the answer they wait for (at
  * the latest after grace_ms), frees the admin API, then cb. */
+/* In a child after fork: closes the descriptors of listeners and connections, and nothing else. */
+void segue__admin_abandon(segue__admin *admin);
 void segue__admin_close(segue__admin *admin, uint64_t grace_ms, void (*cb)(void *data), void *data);
 
 /* The control socket: a listener that no policy owns. Again: in place of one whose file is gone. */

@@ -33,7 +33,8 @@ struct segue__publication {
   unsigned spare_count;
   pthread_t thread;
   bool started, stopping, fenced;
-  unsigned unslotted; /* sections of threads that could not get a slot */
+  const uint32_t *mark; /* os/fork.h */
+  unsigned unslotted;   /* sections of threads that could not get a slot */
   void *memory;
 };
 

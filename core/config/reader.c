@@ -20,6 +20,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "../os/fork.h"
 #include "publication.h"
 
 #define INITIAL_EXEC __attribute__((tls_model("initial-exec")))
@@ -100,8 +101,9 @@ int segue__publication_reader(segue__publication *p, segue_reader **out) {
 }
 
 segue_reader *segue_reader_new(segue *s) {
-  segue_reader *reader;
-  segue__publication_reader((segue__publication *)*(segue__live **)(void *)s, &reader);
+  segue__publication *p = (segue__publication *)*(segue__live **)(void *)s;
+  segue_reader *reader = NULL;
+  if (!segue__in_child(p->mark)) segue__publication_reader(p, &reader);
   return reader;
 }
 
@@ -170,6 +172,7 @@ static segue__slot *make(segue__publication *p) {
 const segue_snapshot *segue__read_begin(segue__live *live) {
   segue__publication *p = (segue__publication *)live;
   segue__slot *slot = find(p);
+  if (!slot && segue__in_child(p->mark)) return NULL;
   if (!slot) slot = make(p);
   if (slot) {
     segue__thread_reader = &slot->reader;
@@ -188,6 +191,7 @@ void segue__read_end(segue__live *live) {
     inline_reader_end(&slot->reader);
     return;
   }
+  if (segue__in_child(p->mark)) return;
   thread_unslotted--;
   __atomic_sub_fetch(&p->unslotted, 1, __ATOMIC_SEQ_CST);
 }

@@ -19,6 +19,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "../os/fork.h"
 #include "publication.h"
 
 /* ---- Snapshots ------------------------------------------------------------------------------- */
@@ -261,6 +262,14 @@ int segue__publication_defer(segue__publication *p, void (*fn)(void *data), void
   return rc;
 }
 
+void segue__publication_set_mark(segue__publication *p, const uint32_t *mark) {
+  p->mark = mark;
+}
+
+void segue__publication_abandon(segue__publication *p) {
+  segue_snapshot_unref(__atomic_exchange_n(&p->live.snapshot, NULL, __ATOMIC_SEQ_CST));
+}
+
 struct segue__live *segue__publication_live(segue__publication *p) {
   return &p->live;
 }
@@ -270,6 +279,7 @@ const segue_snapshot *segue__publication_get(const segue__publication *p) {
 }
 
 const segue_snapshot *segue__publication_acquire(segue__publication *p) {
+  if (segue__in_child(p->mark)) return NULL;
   const segue_snapshot *snapshot = segue__read_begin(&p->live);
   if (snapshot) segue_snapshot_ref(snapshot);
   segue__read_end(&p->live);

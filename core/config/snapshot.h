@@ -30,6 +30,11 @@ typedef struct segue__publication segue__publication;
 void segue__publication_prepare(void);
 int segue__publication_new(segue__publication **out);
 struct segue__live *segue__publication_live(segue__publication *p);
+/* In a child of the process that the mark is of (os/fork.h) nothing is live but what sections of
+ * threads with a slot find: no lock is taken, and no reader is made. */
+void segue__publication_set_mark(segue__publication *p, const uint32_t *mark);
+/* In a child: gives the live snapshot's reference back. */
+void segue__publication_abandon(segue__publication *p);
 /* All sections have ended; slots may still exist. What was deferred is run. Frees the live
  * snapshot's reference; joins the reclamation thread. */
 void segue__publication_free(segue__publication *p);

@@ -130,6 +130,9 @@ void segue__http_server_share(segue__http_server *server, size_t *total);
 /* Closes listeners at once; connections after the answer they wait for, idle ones a moment later if
  * they do not ask again; all at the latest a moment after grace_ms, when the answer is 503; then
  * cb, and the server is freed. Closing again only shortens the time. */
+/* In a child after fork: closes the descriptors of all listeners and connections by number, and
+ * nothing else: the parent serves them. */
+void segue__http_server_abandon(segue__http_server *server);
 void segue__http_server_close(segue__http_server *server, uint64_t grace_ms, void (*cb)(void *data),
                               void *data);
 size_t segue__http_connections(const segue__http_server *server);

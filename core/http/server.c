@@ -3,6 +3,8 @@
  * The server: its queues of waiting connections and the one timer that serves them all, the list of
  * requests whose client left, and an orderly end.
  */
+#include <unistd.h>
+
 #include "conn.h"
 
 #include <string.h>
@@ -298,6 +300,17 @@ static void hurry(segue__http_server *server, uint64_t grace_ms) {
   uv_update_time(server->loop);
   server->close_due = least(server->close_due, uv_now(server->loop) + grace_ms);
   segue__http_timer_arm(server, server->close_due);
+}
+
+void segue__http_server_abandon(segue__http_server *server) {
+  for (const segue__http_listener *listener = server->listeners; listener;
+       listener = listener->next)
+    if (listener->fd >= 0 && !listener->closed) close(listener->fd);
+  for (size_t i = 0; i < SEGUE__HTTP_QUEUES; i++) {
+    const segue__http_link *queue = &server->queues[i];
+    for (const segue__http_link *link = queue->next; link != queue; link = link->next)
+      close(((const segue__http_conn *)(const void *)link)->fd);
+  }
 }
 
 void segue__http_server_close(segue__http_server *server, uint64_t grace_ms, void (*cb)(void *data),

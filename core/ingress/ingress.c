@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "../module/module.h"
+#include "../os/fork.h"
 #include "parts.h"
 
 enum { GONE_MS = 30000, UNDONE_MS = 1000, ACCEPTS_SHARED = 4, CONNECTIONS = 10000 };
@@ -506,6 +507,12 @@ static void destroy(segue__ingress *ingress) {
 static void on_lane_end(void *data) {
   segue__ingress *ingress = data;
   if (++ingress->lanes_ended + ingress->lanes_lost == ingress->lane_count) destroy(ingress);
+}
+
+void segue__ingress_abandon(segue__ingress *ingress) {
+  for (size_t i = 0; i < ingress->lane_count; i++)
+    if (ingress->lanes[i]) segue__uv_abandon(&ingress->lanes[i]->uv);
+  if (ingress->scribe) segue__scribe_abandon(ingress->scribe);
 }
 
 void segue__ingress_free(segue__ingress *ingress, void (*cb)(void *data), void *data) {

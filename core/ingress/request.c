@@ -454,6 +454,7 @@ static uint64_t generation_of(const segue_request *request) {
 static int begin(segue_request *request, const segue_answer *answer, int kind) {
   int rc = segue__answer_check(answer);
   if (rc < 0) return rc;
+  if (segue__gate_in_child(request->gate)) return SEGUE_ECLOSED; /* the parent answers */
   bool now = at_once(request);
   segue__buf own, *lines = now ? &request->lane->headers : &own;
   segue__buf_init(&own);
@@ -479,6 +480,7 @@ int segue_request_stream(segue_request *request, const segue_answer *head) {
 }
 
 int segue_request_write(segue_request *request, const void *data, size_t len) {
+  if (segue__gate_in_child(request->gate)) return SEGUE_ECLOSED;
   if (segue_request_gone(request)) return UV_ECONNRESET;
   if (!len) return 0;
   if (!at_once(request))
@@ -489,6 +491,7 @@ int segue_request_write(segue_request *request, const void *data, size_t len) {
 }
 
 static void end_somehow(segue_request *request, bool cut) {
+  if (segue__gate_in_child(request->gate)) return;
   if (at_once(request)) {
     request->cut = cut;
     end(request);

@@ -314,6 +314,12 @@ segue__ring *segue__scribe_ring(segue__scribe *scribe, size_t index) {
   return &scribe->rings[index];
 }
 
+void segue__scribe_abandon(segue__scribe *scribe) {
+  for (segue__access_log *log = scribe->logs; log; log = log->next)
+    if (log->fd >= 0) close(log->fd);
+  close(scribe->wake);
+}
+
 void segue__scribe_end(segue__scribe *scribe, bool keep) {
   if (!scribe) return;
   __atomic_store_n(&scribe->stop, 1, __ATOMIC_SEQ_CST);

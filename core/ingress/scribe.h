@@ -24,6 +24,7 @@ typedef struct segue__scribe_options {
 } segue__scribe_options;
 
 int segue__scribe_new(segue__scribe **out, const segue__scribe_options *options);
+void segue__scribe_abandon(segue__scribe *scribe); /* in a child after fork: closes descriptors */
 /* Writes what there is, ends the thread. keep: somebody may put more, which is lost; its memory
  * stays. NULL allowed. */
 void segue__scribe_end(segue__scribe *scribe, bool keep);

@@ -39,6 +39,7 @@ static bool is_registered(const segue *s, const char *name) {
 }
 
 int segue_module_register(segue *s, const char *name, const segue_module_ops *ops, void *userdata) {
+  if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
   if (s->stage != SEGUE__NEW || !name || !*name || !ops || !segue__module_ops_fit(ops) ||
       is_registered(s, name))
     return SEGUE_EUSAGE;

@@ -17,7 +17,6 @@
 enum { GRACE_MS = 3000 };
 
 static void on_first(segue__waiter *waiter, int status, segue__result *result);
-static void options_free(segue_options *options);
 static int options_copy(segue_options *to, const segue_options *from);
 
 /* `size` is the caller's sizeof(segue_options). A host that was compiled with an older header has a
@@ -72,11 +71,14 @@ int segue_new(segue **out, const segue_options *options, segue_error *error) {
                         .sink = known.on_log ? segue__host_log : NULL,
                         .data = s,
                         .fold = known.on_log ? segue__log_fold_new() : NULL};
-  if (options_copy(&s->options, &known) < 0 || segue__publication_new(&s->publication) < 0 ||
-      segue__gates_new(&s->gates) < 0 || segue__plugins_new(&s->registered.plugins) < 0) {
+  if (segue__fork_mark_new(&s->mark) < 0 || options_copy(&s->options, &known) < 0 ||
+      segue__publication_new(&s->publication) < 0 || segue__gates_new(&s->gates) < 0 ||
+      segue__plugins_new(&s->registered.plugins) < 0) {
     segue__instance_free(s);
     return segue__error_set(error, UV_ENOMEM, "out of memory");
   }
+  segue__publication_set_mark(s->publication, s->mark);
+  segue__gates_set_mark(s->gates, s->mark);
   warn_of_unknown(s, options);
   *out = s;
   return 0;
@@ -141,6 +143,7 @@ static void on_reload_message(segue__message *message) {
 
 /* Only the control thread may touch the engine: another thread's request is posted to it. */
 int segue_reload(segue *s, bool force, segue_report_cb cb, void *data) {
+  if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
   reload_call *call = segue__calloc(1, sizeof *call);
   if (!call) return UV_ENOMEM;
   *call = (reload_call){.waiter = {.cb = on_reloaded, .data = call},
@@ -465,6 +468,7 @@ int segue__instance_begin(segue *s, segue_error *error) {
   int rc = open_state(s, error);
   if (rc == 0) rc = segue__loop_open_uv(&s->loop, s->uv);
   if (rc == 0) segue__loop_set_owner(s->loop, s);
+  if (rc == 0) segue__loop_set_mark(s->loop, s->mark);
   if (rc == 0) segue__loop_set_child_files(s->loop, s->child_files);
   if (rc == 0) rc = open_engine(s, error);
   if (rc == 0) rc = open_triggers(s);
@@ -580,11 +584,12 @@ void segue__instance_free(segue *s) {
   segue__plugins_free(s->registered.plugins);
   segue__free(s->plugin_dir);
   segue__free(s->lua_dir);
-  options_free(&s->options);
+  segue__options_free(&s->options);
   segue__log_flush(&s->log);
   segue__log_fold_free(s->log.fold);
   segue__secrets_deinit(&s->secrets);
   pthread_mutex_destroy(&s->life);
+  segue__fork_mark_free(s->mark);
   segue__free(s);
 }
 
@@ -613,7 +618,7 @@ static int options_copy(segue_options *to, const segue_options *from) {
   return rc;
 }
 
-static void options_free(segue_options *options) {
+void segue__options_free(segue_options *options) {
   for (size_t i = 0; i < STRING_OPTIONS; i++)
     segue__free(*string_option(options, i));
 }

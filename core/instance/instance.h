@@ -14,6 +14,7 @@
 #include "../bind/modules.h"
 #include "../config/snapshot.h"
 #include "../ingress/ingress.h"
+#include "../os/fork.h"
 #include "../reload/engine.h"
 #include "../reload/record.h"
 #include "../trigger/triggers.h"
@@ -44,6 +45,7 @@ void segue__secrets_log(segue__secrets *secrets, const segue__log_entry *entry,
 
 struct segue {
   segue__publication *publication; /* first: reading needs nothing else */
+  const uint32_t *mark;            /* os/fork.h */
   segue__gates *gates;
   segue_options options; /* the strings in it are copies */
 
@@ -94,6 +96,7 @@ struct segue {
   segue__message entered; /* on a host's loop: shows which thread runs it */
 };
 
+void segue__options_free(segue_options *options); /* the strings in it */
 /* life.c. */
 void segue__set_stage(segue *s, segue__stage stage);
 /* instance.c: puts the parts together; takes them down by callbacks of the loop, from wherever
@@ -101,6 +104,8 @@ void segue__set_stage(segue *s, segue__stage stage);
 int segue__instance_begin(segue *s, segue_error *error);
 void segue__instance_tear_down(segue *s);
 void segue__instance_free(segue *s);
+/* child.c: instead of both, in a child after fork. */
+void segue__instance_abandon(segue *s);
 
 /* housekeeping.c: the state folder and the control socket while the instance runs. keep_folder:
  * makes it anew if it was deleted; false: it is not ours, nothing may be written there. */

@@ -82,6 +82,8 @@ static void end_start(segue *s, bool is_started) {
 }
 
 int segue_start(segue *s, segue_error *error) {
+  if (segue__in_child(s->mark))
+    return segue__error_set(error, SEGUE_ECLOSED, "this process is a child of the instance's host");
   if (!claim_start(s))
     return segue__error_set(error, SEGUE_EUSAGE, "this instance was started before");
   s->uv = s->options.uv_loop;
@@ -146,6 +148,7 @@ static bool leave_own_loop(segue *s) {
 }
 
 int segue_run(segue *s) {
+  if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
   int rc = enter_own_loop(s);
   if (rc < 0) return rc;
   run_own_loop(s);
@@ -154,6 +157,7 @@ int segue_run(segue *s) {
 }
 
 void segue_stop(segue *s) {
+  if (segue__in_child(s->mark)) return;
   pthread_mutex_lock(&s->life);
   ask_to_stop(s);
   pthread_mutex_unlock(&s->life);
@@ -164,6 +168,10 @@ void segue_stop(segue *s) {
  * callback of the loop. Everywhere else the caller frees it. */
 void segue_close(segue *s) {
   if (!s) return;
+  if (segue__in_child(s->mark)) {
+    segue__instance_abandon(s);
+    return;
+  }
   pthread_mutex_lock(&s->life);
   bool has_loop = s->stage == SEGUE__RUNNING || s->stage == SEGUE__STOPPING;
   bool is_deferred = s->options.uv_loop ? has_loop : s->is_entered;

@@ -46,6 +46,7 @@ static int write_once(segue *s, const segue_log_entry *entry, bool may_wait) {
 }
 
 int segue__services_log(segue *s, const segue_log_entry *entry) {
+  if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
   bool may_wait = !segue__services_is_here(s);
   int rc = write_once(s, entry, may_wait);
   for (unsigned round = 0; rc == UV_EAGAIN; round++) {
@@ -83,6 +84,7 @@ int segue_log(segue *s, segue_level level, const char *group, const char *messag
 }
 
 bool segue_log_enabled(segue *s, segue_level level) {
+  if (segue__in_child(s->mark)) return false;
   segue_read_begin(s);
   const segue__service *log = __atomic_load_n(&s->services.log, __ATOMIC_ACQUIRE);
   bool on = log ? log->log.enabled(log->object, level) : host_takes(s, level);
@@ -92,6 +94,7 @@ bool segue_log_enabled(segue *s, segue_level level) {
 
 int segue__services_record(void *instance, segue_figure figure, const char *series, double value) {
   segue *s = instance;
+  if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
   segue_read_begin(s);
   const segue__service *stats = __atomic_load_n(&s->services.stats, __ATOMIC_ACQUIRE);
   int rc = stats ? stats->stats.record(stats->object, figure, series, value) : SEGUE_EMODULE;

@@ -185,6 +185,7 @@ int segue__state_retake(segue__state *state, segue_error *err) {
   int rc = make_folder(state->folder, err);
   if (rc == 0) rc = take_lock(state->folder, &fd, err);
   if (rc < 0) return rc;
+  flock(state->lock_fd, LOCK_UN);
   close(state->lock_fd);
   state->lock_fd = fd;
   return 0;
@@ -192,8 +193,12 @@ int segue__state_retake(segue__state *state, segue_error *err) {
 
 void segue__state_close(segue__state *state) {
   if (!state->folder) return;
-  if (state->lock_fd >= 0)
-    close(state->lock_fd); /* the file stays: removing it would race with the next holder */
+  /* A child that the host forked off shares the lock as long as it lives, so closing our descriptor
+   * would not release it. The file stays: removing it would race with the next holder. */
+  if (state->lock_fd >= 0) {
+    flock(state->lock_fd, LOCK_UN);
+    close(state->lock_fd);
+  }
   segue__free(state->folder);
   memset(state, 0, sizeof *state);
   state->lock_fd = -1;

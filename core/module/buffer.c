@@ -62,6 +62,8 @@ int segue_gate_submit(segue_gate *gate, segue_arrival *request) {
   request->state = IDLE;
   request->stamped = false;
   request->pass = (segue_pass){0};
+  if (!gate) return SEGUE_EUSAGE;
+  if (segue__in_child(gate->mark)) return SEGUE_ECLOSED;
   for (;;) {
     if (!is_behind(gate, request->key) && segue__gate_try_from(gate, request->from, &request->pass))
       return SEGUE_RUN;
@@ -95,6 +97,7 @@ static void take(segue_gate *gate, segue_arrival *request) {
 }
 
 bool segue_gate_cancel(segue_gate *gate, segue_arrival *request) {
+  if (!gate || segue__in_child(gate->mark)) return false;
   pthread_mutex_lock(&gate->lock);
   bool waits = request->state == WAITING;
   if (waits) {

@@ -18,6 +18,7 @@ struct segue__gates {
   pthread_mutex_t lock;
   unsigned refs; /* atomic: owners, and messages on their way */
   bool fenced;
+  const uint32_t *mark;
   segue__loop *loop;
   int refusal; /* of gates that are made now */
   segue_gate *first;
@@ -133,6 +134,7 @@ static void woken(segue__message *message) {
 }
 
 void segue__gate_wake(segue_gate *gate) {
+  if (segue__in_child(gate->mark)) return;
   if (__atomic_exchange_n(&gate->posted, true, __ATOMIC_SEQ_CST)) return;
   pthread_mutex_lock(&gate->lock);
   if (gate->loop) {
@@ -154,6 +156,14 @@ int segue__gates_new(segue__gates **out) {
   gates->refusal = SEGUE_EMODULE;
   gates->fenced = segue__gate_fenced();
   return 0;
+}
+
+void segue__gates_set_mark(segue__gates *gates, const uint32_t *mark) {
+  gates->mark = mark;
+}
+
+bool segue__gate_in_child(const segue_gate *gate) {
+  return segue__in_child(gate->mark);
 }
 
 segue__gates *segue__gates_ref(segue__gates *gates) {
@@ -196,6 +206,7 @@ static segue_gate *gate_new(segue__gates *gates, const char *name) {
   gate->all = gates;
   gate->loop = gates->loop;
   gate->fenced = gates->fenced;
+  gate->mark = gates->mark;
   gate->state = SEGUE__GATE_REFUSING;
   gate->refusal = gates->refusal;
   segue__gate_limit(gate, &(segue__gate_limits){0});
@@ -207,6 +218,7 @@ const char *segue__gate_name(const segue_gate *gate) {
 }
 
 segue_gate *segue__gates_get(segue__gates *gates, const char *name) {
+  if (segue__in_child(gates->mark)) return NULL;
   pthread_mutex_lock(&gates->lock);
   segue_gate *gate = gates->first;
   while (gate && strcmp(gate->name, name) != 0)

@@ -55,6 +55,8 @@ typedef struct segue__gate_status {
 /* All gates of an instance of the library, by the names of their modules. They last as long as
  * this, because hosts keep pointers to them. */
 int segue__gates_new(segue__gates **out);
+void segue__gates_set_mark(segue__gates *gates, const uint32_t *mark); /* before the first gate */
+bool segue__gate_in_child(const segue_gate *gate);                     /* [any thread] */
 segue__gates *segue__gates_ref(segue__gates *gates);
 void segue__gates_unref(segue__gates *gates);
 void segue__gates_begin(segue__gates *gates, segue__loop *loop);

@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 
+#include "../os/fork.h"
 #include "gate.h"
 
 /* A snapshot that passes of a tenure may still have, after another took its place. */
@@ -42,8 +43,9 @@ struct segue__count_slot {
 
 struct segue_gate {
   /* What everybody reads and hardly anybody writes. */
-  segue__tenure *open; /* atomic */
-  bool fenced;         /* the system has no membarrier(2): who enters pays */
+  segue__tenure *open;  /* atomic */
+  bool fenced;          /* the system has no membarrier(2): who enters pays */
+  const uint32_t *mark; /* os/fork.h */
   segue__tenure tenures[SEGUE__TENURES];
 
   pthread_mutex_t lock __attribute__((aligned(128)));

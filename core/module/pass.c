@@ -258,11 +258,22 @@ static __attribute__((noinline)) int enter_late(segue_gate *gate, segue_pass *pa
   }
 }
 
+/* A gate that could not be made, and one in a child after fork, let nobody in. */
+static inline int refuse_early(const segue_gate *gate, segue_pass *pass) {
+  if (__builtin_expect(gate && !segue__in_child(gate->mark), 1)) return 0;
+  *pass = (segue_pass){0};
+  return gate ? SEGUE_ECLOSED : SEGUE_EUSAGE;
+}
+
 int segue_gate_enter(segue_gate *gate, segue_pass *pass) {
+  int rc = refuse_early(gate, pass);
+  if (rc) return rc;
   return __builtin_expect(step_in(gate, pass), 1) ? 0 : enter_late(gate, pass);
 }
 
 int segue_gate_enter_from(segue_gate *gate, const segue_pass *from, segue_pass *pass) {
+  int rc = refuse_early(gate, pass);
+  if (rc) return rc;
   return segue__gate_try_from(gate, from, pass) ? 0 : enter_late(gate, pass);
 }
 
@@ -271,6 +282,7 @@ void segue_gate_leave(segue_pass *pass) {
   if (!tenure) return;
   pass->place = NULL;
   segue_gate *gate = tenure->gate;
+  if (segue__in_child(gate->mark)) return;
   step_out(gate, slot_get(gate), tenure);
 }
 

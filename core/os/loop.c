@@ -9,6 +9,7 @@
 #include <time.h>
 #include <uv.h>
 
+#include "fork.h"
 #include "loop_parts.h"
 #include "mem.h"
 
@@ -105,7 +106,12 @@ void segue__post_locked(segue__loop *loop, segue__message *message) {
   if (was_empty && loop->uv) uv_async_send(&loop->uv_async);
 }
 
+void segue__loop_set_mark(segue__loop *loop, const uint32_t *mark) {
+  loop->mark = mark;
+}
+
 void segue__post(segue__loop *loop, segue__message *message) {
+  if (segue__in_child(loop->mark)) return;
   pthread_mutex_lock(&loop->mutex);
   segue__post_locked(loop, message);
   pthread_mutex_unlock(&loop->mutex);

@@ -30,6 +30,7 @@ struct segue__loop {
   int64_t wall_ms;
   uint64_t child_files;
   void *owner;
+  const uint32_t *mark; /* fork.h */
   size_t depth;   /* manual: nested step and advance calls */
   bool hold_jobs; /* manual */
   bool closing;

@@ -103,6 +103,8 @@ local mutants = {
     "if (code == CURLE_OK) return;", "return;", "spec/bind/fetch_spec.lua" },
   { "the host's log where no module is one", "core/instance/services.c",
     "rc == SEGUE_EMODULE ? write_to_host(s, &entry) : rc", "rc", UNIT.instance },
+  { "releasing a state folder that a forked child shares", "core/instance/state_folder.c",
+    "    flock(state->lock_fd, LOCK_UN);", "", UNIT.instance },
   { "one thread inside the loop of an instance", "core/instance/life.c",
     "s->options.uv_loop || s->is_entered ||", "s->options.uv_loop ||", UNIT.instance },
   { "freeing an instance that is closed in a callback later", "core/instance/life.c",

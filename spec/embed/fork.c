@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * fork FOLDER own|host: a host that forks while an instance runs. The first child lives on and
+ * never closes anything. The second one calls every function, closes, and lives on as well. Then
+ * the parent ends in good order and starts another instance on the same state folder. Prints what
+ * each sees; the spec judges.
+ */
+#include <dirent.h>
+#include <segue.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <uv.h>
+
+static segue *instance;
+static segue_gate *gate;
+static segue_pass inside;
+static const char *folder, *which;
+static uv_loop_t loop;
+static int before; /* descriptors, before there was an instance */
+static int ready[2], hold[2];
+static pid_t children[2];
+
+static int descriptors(void) {
+  int count = 0;
+  DIR *all = opendir("/proc/self/fd");
+  while (all && readdir(all))
+    count++;
+  if (all) closedir(all);
+  return count;
+}
+
+static void print(const char *what, int code) {
+  printf("child: %s %s\n", what, segue_error_name(code));
+}
+
+/* A child of a program with threads may only call what takes no lock; the parent waits meanwhile.
+ */
+static void use_everything(void) {
+  segue_pass pass = {0};
+  segue_arrival arrival;
+  memset(&arrival, 0, sizeof arrival);
+  print("start", segue_start(instance, NULL));
+  print("run", segue_run(instance));
+  print("reload", segue_reload(instance, true, NULL, NULL));
+  print("register", segue_module_register(instance, "late", NULL, NULL));
+  print("log", segue_log(instance, SEGUE_ERROR, "host", "in a child", NULL, 0));
+  print("count", segue_count(instance, "total", 1));
+  print("gauge", segue_gauge(instance, "level", 1));
+  print("observe", segue_observe(instance, "time", 1));
+  print("enter", segue_gate_enter(gate, &pass));
+  print("submit", segue_gate_submit(gate, &arrival));
+  printf("child: cancel %d\n", segue_gate_cancel(gate, &arrival));
+  printf("child: enabled %d\n", segue_log_enabled(instance, SEGUE_ERROR));
+  printf("child: gate %s\n", segue_gate_get(instance, "other") ? "made" : "none");
+  printf("child: snapshot %s\n", segue_snapshot_acquire(instance) ? "there" : "none");
+  printf("child: reader %s\n", segue_reader_new(instance) ? "made" : "none");
+  segue_gate_leave(&inside);
+  segue_stop(instance);
+}
+
+static void live_on(bool closes) {
+  char byte;
+  alarm(60);
+  close(hold[1]);
+  if (closes) {
+    use_everything();
+    segue_close(instance);
+    /* the two pipes, less the end that was closed */
+    printf("child: closed, %d descriptors more\n", descriptors() - before - 3);
+    fflush(stdout);
+  }
+  if (write(ready[1], "x", 1) != 1) _exit(3);
+  _exit(read(hold[0], &byte, 1) == 0 ? 0 : 4);
+}
+
+static void make_child(int i) {
+  char byte;
+  fflush(stdout);
+  children[i] = fork();
+  if (children[i] == 0) live_on(i == 1);
+  if (children[i] < 0 || read(ready[0], &byte, 1) != 1) exit(3);
+}
+
+static void on_reload(void *data, int status, const segue_report *report) {
+  (void)data;
+  printf("reload: %s\n", status || !report ? segue_error_name(status) : report->outcome);
+  segue_stop(instance);
+}
+
+static void on_start(void *data, int status, const segue_report *report) {
+  (void)data;
+  printf("start: %s\n", status || !report ? segue_error_name(status) : report->outcome);
+  if (children[0]) {
+    segue_stop(instance);
+    return;
+  }
+  gate = segue_gate_get(instance, "module");
+  if (segue_gate_enter(gate, &inside)) exit(3);
+  make_child(0);
+  make_child(1);
+  char path[4096];
+  snprintf(path, sizeof path, "%s/state/control.sock", folder);
+  printf("parent: socket %s\n", access(path, F_OK) ? "gone" : "there");
+  segue_gate_leave(&inside);
+  if (segue_reload(instance, true, on_reload, NULL)) exit(3);
+}
+
+static void prepare(void *userdata, segue_op *op, const segue_slice *next, const segue_slice *prev,
+                    void **out) {
+  (void)userdata, (void)next, (void)prev;
+  *out = malloc(1);
+  segue_op_done(op, *out ? 0 : SEGUE_EMODULE, NULL);
+}
+
+static int life(const char *config, const char *state) {
+  static const segue_module_ops ops = {.size = sizeof ops, .prepare = prepare, .destroy = free};
+  segue_options options;
+  segue_error error;
+  segue_options_init(&options);
+  options.uv_loop = strcmp(which, "host") == 0 ? &loop : NULL;
+  options.config = config;
+  options.state = state;
+  options.on_start = on_start;
+  int rc = segue_new(&instance, &options, &error);
+  if (!rc) rc = segue_module_register(instance, "module", &ops, NULL);
+  if (!rc) rc = segue_start(instance, &error);
+  if (rc) printf("%s\n", error.message);
+  if (!rc) rc = options.uv_loop ? uv_run(&loop, UV_RUN_DEFAULT) : segue_run(instance);
+  segue_close(instance);
+  return rc;
+}
+
+int main(int argc, char **argv) {
+  char config[4096], state[4096];
+  int status = 0;
+  if (argc != 3) return 2;
+  folder = argv[1];
+  which = argv[2];
+  snprintf(config, sizeof config, "%s/config.yaml", folder);
+  snprintf(state, sizeof state, "%s/state", folder);
+  signal(SIGPIPE, SIG_IGN);
+  if (uv_loop_init(&loop)) return 2;
+  before = descriptors();
+  if (pipe(ready) || pipe(hold)) return 2;
+  int rc = life(config, state);
+  if (!rc) rc = life(config, state); /* while both children live */
+  close(hold[1]);
+  for (int i = 0; i < 2; i++) {
+    if (waitpid(children[i], &status, 0) < 0) return 3;
+    printf("child %d: %s\n", i,
+           WIFEXITED(status) && WEXITSTATUS(status) == 0 ? "lived on" : "died");
+  }
+  uv_loop_close(&loop);
+  return rc ? 1 : 0;
+}

@@ -1,0 +1,56 @@
+-- SPDX-License-Identifier: MIT
+-- A host that forks while an instance runs, see fork.c: children that live on hold neither the
+-- state folder nor a listener, and none of their calls reaches the parent.
+local plugin = require "spec.support.plugin"
+local process = require "spec.support.process"
+local tempdir = require "spec.support.tempdir"
+
+describe("a child that a host forks off", function()
+  local dir
+  before_each(function()
+    dir = tempdir.new()
+    local uv = process.run { "pkg-config", "--cflags", "--libs", "libuv" }
+    assert(uv.code == 0, uv:describe())
+    plugin.host(dir:at("fork"), "spec/embed/fork.c",
+      "-Wl,--no-as-needed " .. uv.stdout:gsub("\n", " "))
+    dir:write("config.yaml", "a: 1\n")
+  end)
+  after_each(function()
+    process.stop_all()
+    tempdir.remove_all()
+  end)
+
+  local closed = {}
+  for _, name in ipairs { "start", "run", "reload", "register", "log", "count", "gauge", "observe",
+      "enter", "submit" } do
+    closed[#closed + 1] = "child: " .. name .. " SEGUE_ECLOSED"
+  end
+  local transcript = "start: applied\n" .. table.concat(closed, "\n") .. [[
+
+child: cancel 0
+child: enabled 0
+child: gate none
+child: snapshot none
+child: reader none
+child: closed, %d descriptors more
+parent: socket there
+reload: applied
+start: applied
+child 0: lived on
+child 1: lived on
+]]
+
+  it("can use nothing of the instance, closes it, and leaves the parent alone", function()
+    local p = process.run { dir:at("fork"), dir.path, "own", deadline_ms = 60000 }
+    assert(p.code == 0, p:describe())
+    assert.equal(transcript:format(0), p.stdout)
+  end)
+
+  it("does so on the loop of its host as well", function()
+    local p = process.run { dir:at("fork"), dir.path, "host", deadline_ms = 60000 }
+    assert(p.code == 0, p:describe())
+    local more = tonumber(p.stdout:match("closed, (%-?%d+) descriptors more"))
+    assert.equal(transcript:format(more), p.stdout)
+    assert.is_true(more <= 1, p.stdout) -- the inotify of the watch, in the host's loop
+  end)
+end)
