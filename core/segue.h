@@ -1,17 +1,39 @@
 /* SPDX-License-Identifier: MIT
  *
- * segue.h: the whole public C surface of libsegue. Segue changes the configuration and the modules
- * of a running server without dropping a request; this header is the contract an embedder reads.
+ * segue.h: the public C interface of libsegue. Segue changes the configuration and the modules of a
+ * running server without losing a request. A host needs nothing but this header.
  *
- * Rules that hold for every function unless its comment says otherwise:
- *   - Thread: the control thread of the instance (the thread inside segue_run). Functions marked
- *     [any thread] may be called from every thread.
- *   - Errors: 0 or a count is success; a negative value is a libuv code (UV_ENOENT and the like) or
- *     one of SEGUE_E* below. The story (file, line, one sentence) goes into the caller's
- *     segue_error where a function takes one; it may be NULL.
- *   - Ownership is the verb: new -> you free; acquire/ref -> you give back; get borrows until the
- *     next change. Strings passed in are copied. free, unref and close accept NULL.
- *   - Units are in the names: _ms is milliseconds.
+ * The following holds for every function, unless its comment says otherwise.
+ *
+ * Threads. The thread inside the loop (in segue_run, or running the host's loop) is the control
+ * thread of the instance. A function marked [any thread] may be called from every thread, also in
+ * callbacks, but not in a signal handler. Every other function belongs to the control thread. The
+ * library calls the host on the control thread, except where a callback is marked [any thread].
+ *
+ * Errors. A function that returns int returns 0 or a count on success, and a negative code on
+ * failure: one of SEGUE_E* below, or a code of libuv for an error of the system (UV_ENOENT is
+ * -ENOENT on Linux). A function that takes a segue_error describes the failure there: file, line,
+ * column and one sentence; NULL is allowed. After a failure the outputs are NULL, nothing is held,
+ * and no callback of that call runs. After success a callback runs once, never before the function
+ * has returned.
+ *
+ * Memory. new: the caller frees the result. acquire, ref: the caller releases it. get: the result
+ * is borrowed and is valid until the object it came from changes or goes. Strings that are passed
+ * in are copied, and must be UTF-8. free, unref and close accept NULL. Running out of memory is the
+ * error UV_ENOMEM; the library never exits or aborts because of it.
+ *
+ * Units are in the names: _ms is milliseconds, bytes are bytes.
+ *
+ * Versions. A struct with a size field may grow: it begins with the sizeof that the caller was
+ * compiled with, and the library uses the part that both know. The other structs keep their layout
+ * as long as the library keeps its soname. SEGUE_MODULE_ABI is the version of the module interface.
+ *
+ * Fork. An instance belongs to the process that made it. In a child after fork, functions with an
+ * error code return SEGUE_ECLOSED, functions that return a pointer return NULL, the others do
+ * nothing. A read section of a thread that had one before the fork still finds the configuration of
+ * that time. segue_close in a child closes the descriptors and frees the configuration; it changes
+ * no file, runs no code of modules and of Lua, and leaves their memory to the end of the child.
+ *
  * The library never prints, exits, aborts or installs a signal handler.
  */
 #ifndef SEGUE_H
@@ -41,7 +63,8 @@ extern "C" {
 
 /* ---- Errors ---------------------------------------------------------------------------------- */
 
-/* X(name, number, meaning). System failures use libuv's numbers (above -5000). */
+/* SEGUE_ERRORS(X) expands to X(name, number, meaning) for each error. Codes of libuv are above
+ * -5000. The numbers never change. */
 #define SEGUE_ERRORS(X)                                                                            \
   X(SYNTAX, -5001, "the text is not well formed")                                                  \
   X(ENCODING, -5002, "the text is not valid UTF-8")                                                \
@@ -73,34 +96,36 @@ extern "C" {
 enum segue_error_code { SEGUE_ERRORS(SEGUE__ERROR_ENUM) };
 #undef SEGUE__ERROR_ENUM
 
-/* One failure, told so that a person can act on it. Plain data, owned by the caller. Strings are
- * truncated to fit and always terminated; fields that do not apply are "" or 0. */
+/* One failure, described so that a person can act on it. Plain data, owned by the caller. Strings
+ * are cut to fit and always terminated. Fields that do not apply are "" or 0. */
 typedef struct segue_error {
-  int code;
-  uint32_t line;     /* 1-based; 0 = unknown */
-  uint32_t column;   /* 1-based, in bytes */
-  char source[96];   /* name of the source or module it concerns */
+  int code;          /* negative */
+  uint32_t line;     /* from 1; 0: unknown */
+  uint32_t column;   /* from 1, in bytes */
+  char source[96];   /* name of the source or module */
   char file[256];    /* file or document name */
-  char path[256];    /* path in the tree: listen[0].port; a long one lacks its middle */
-  char message[512]; /* one sentence: what is wrong and what to do */
+  char path[256];    /* of the value: listen[0].port; a long one lacks its middle */
+  char message[512]; /* one sentence: the problem and the remedy */
 } segue_error;
 
-/* Name ("SEGUE_ESYNTAX", "ENOENT") and meaning of a code; never NULL. [any thread] */
+/* Return the name ("SEGUE_ESYNTAX", "ENOENT") and the meaning of a code; "OK" for 0. Never NULL,
+ * never freed. [any thread] */
 SEGUE_API const char *segue_error_name(int code);
 SEGUE_API const char *segue_strerror(int code);
 
-/* Writes "file:line:column: message (at path)" into buf; returns the length it would have needed,
- * like snprintf. [any thread] */
+/* Writes "file:line:column: message (at path)" into buf, cut to size bytes and terminated. Returns
+ * the length of the whole text, as snprintf does. [any thread] */
 SEGUE_API size_t segue_error_format(const segue_error *error, char *buf, size_t size);
 
-/* Version of the library that is linked, "0.1.0". [any thread] */
+/* Returns the version of the library that is linked, "0.1.0"; compare it with SEGUE_VERSION.
+ * [any thread] */
 SEGUE_API const char *segue_version(void);
 
 /* ---- Configuration: nodes and snapshots ------------------------------------------------------ */
 
 typedef struct segue segue;
-typedef struct segue_snapshot segue_snapshot; /* one immutable config with generation and hash */
-typedef struct segue_node segue_node;         /* a value in it; lives as long as its snapshot */
+typedef struct segue_snapshot segue_snapshot; /* one configuration; never changes */
+typedef struct segue_node segue_node;         /* a value in it; valid as long as its snapshot */
 
 typedef enum segue_type {
   SEGUE_NULL,
@@ -112,75 +137,83 @@ typedef enum segue_type {
   SEGUE_MAP
 } segue_type;
 
-/* "null", "boolean", "integer", "float", "string", "list", "map". [any thread] */
+/* Returns "null", "boolean", "integer", "float", "string", "list" or "map". [any thread] */
 SEGUE_API const char *segue_type_name(segue_type type);
 
-/* All node functions: [any thread] that holds the snapshot; NULL node is treated as "not there". */
+/* Functions of nodes: [any thread] that holds the snapshot. NULL is a value that is not there: its
+ * type is SEGUE_NULL, its count 0, its children NULL. None of them allocates or locks. */
 SEGUE_API segue_type segue_node_type(const segue_node *node);
-/* Number of items, members or bytes; 0 for other types. */
+/* Returns the number of items, members or bytes of text; 0 for other types. */
 SEGUE_API size_t segue_node_count(const segue_node *node);
-/* Item of a list, or member of a map in document order; NULL past the end. *key may be NULL. */
+/* Returns an item of a list, or a member of a map in the order of the document; NULL past the end.
+ * key may be NULL; else *key is the key of the member, borrowed, or NULL for an item. O(1). */
 SEGUE_API const segue_node *segue_node_at(const segue_node *node, size_t index, const char **key);
-/* Member by key (O(1)), or NULL. */
+/* Returns the member of a map with this key, or NULL. O(1). */
 SEGUE_API const segue_node *segue_node_member(const segue_node *node, const char *key);
-/* Node at a path such as listen[0].port or a."odd key".b; "" is the node itself. NULL if absent
- * or if the path is malformed. */
+/* Returns the node at a path such as listen[0].port or a."odd key".b; "" is the node itself. NULL:
+ * there is none, or the path is malformed. Costs one look-up for each part of the path. */
 SEGUE_API const segue_node *segue_node_get(const segue_node *node, const char *path);
-/* Typed reads: 0, SEGUE_EPATH (node NULL), SEGUE_ETYPE or SEGUE_ERANGE; *out untouched on failure.
- * An integer reads as a double; a float does not read as an integer. */
+/* Read a value by type. SEGUE_EPATH: node is NULL. SEGUE_ETYPE: it has another type. SEGUE_ERANGE:
+ * the number does not fit. On failure *out stays as it is, so that it can hold a default. An
+ * integer reads as a double, a float does not read as an integer. A string is borrowed and
+ * terminated. */
 SEGUE_API int segue_node_bool(const segue_node *node, bool *out);
 SEGUE_API int segue_node_int(const segue_node *node, int64_t *out);
 SEGUE_API int segue_node_uint(const segue_node *node, uint64_t *out);
 SEGUE_API int segue_node_double(const segue_node *node, double *out);
 SEGUE_API int segue_node_string(const segue_node *node, const char **out, size_t *length);
-/* Where a value came from. file borrows from the snapshot. */
+/* Returns where a value came from. Outputs may be NULL; source and file are borrowed from the
+ * snapshot. SEGUE_EPATH: snapshot or node is NULL, or the value has no document. [any thread] */
 SEGUE_API int segue_node_origin(const segue_snapshot *snapshot, const segue_node *node,
                                 const char **source, const char **file, uint32_t *line,
                                 uint32_t *column);
-/* What is wrong with a value: code and one sentence, with its file, line, column and path. node
- * NULL (snapshot may be so too): the sentence alone. error may be NULL. Returns code, for `return
- * segue_error_at(...)`. Searches the whole tree for the path. [any thread] */
+/* Fills error with a code, one sentence (as printf) and, if node is in the snapshot, its file,
+ * line, column and path. snapshot and node may be NULL: the sentence alone. error may be NULL.
+ * Returns code, for `return segue_error_at(...)`. Searches the whole tree for the path: for
+ * failures, not for hot paths. [any thread] */
 SEGUE_API int segue_error_at(segue_error *error, int code, const segue_snapshot *snapshot,
                              const segue_node *node, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 #define segue_error_set(error, code, ...) segue_error_at(error, code, NULL, NULL, __VA_ARGS__)
 
-/* Snapshots. hash is 32 lower-case hex digits, borrowed. Of NULL, which a read section returns
- * before the first generation: NULL, 0 and "". [any thread] */
+/* Return the top of the tree (a map), the number of the generation, and the hash of the content (32
+ * lower-case hex digits; equal hash: equal content), borrowed. For NULL, which a read section
+ * returns before the first generation: NULL, 0 and "". [any thread] */
 SEGUE_API const segue_node *segue_snapshot_root(const segue_snapshot *snapshot);
 SEGUE_API uint64_t segue_snapshot_generation(const segue_snapshot *snapshot);
 SEGUE_API const char *segue_snapshot_hash(const segue_snapshot *snapshot);
-/* Counted references: may be kept for as long as you like, never delay a reload. ref wants a
- * snapshot that cannot go away meanwhile: one that is referenced, or inside of a read section.
- * [any thread] */
+/* A counted reference keeps a snapshot, and its memory, for as long as its holder likes, and delays
+ * no reload. ref takes a snapshot that cannot go meanwhile: one that the caller holds, or one of an
+ * open read section. It returns its argument; NULL returns NULL. [any thread] */
 SEGUE_API const segue_snapshot *segue_snapshot_ref(const segue_snapshot *snapshot);
 SEGUE_API void segue_snapshot_unref(const segue_snapshot *snapshot);
-/* A reference to the live snapshot, NULL before the first generation. [any thread] */
+/* Returns a reference to the live snapshot, which the caller releases by segue_snapshot_unref; NULL
+ * before the first generation. [any thread] */
 SEGUE_API const segue_snapshot *segue_snapshot_acquire(segue *s);
 
 /* ---- Reading the live snapshot ----------------------------------------------------------------
  */
 
-/* A read section is the cheap way to read the configuration on a hot path: begin answers the live
+/* A read section is the cheap way to read the configuration on a hot path. begin returns the live
  * snapshot (NULL before the first generation), and nothing reachable from it is freed before end.
- * Neither ever blocks, fails, allocates (after the first use by a thread) or writes to memory that
- * another thread reads often; a reload never waits for a section, only the freeing of what it
- * replaced does. So keep sections short: no waiting, no I/O. What has to last longer takes a
- * reference with segue_snapshot_ref inside of the section.
- * Sections nest; an inner one may see a newer snapshot than the outer one. Begin and end are called
- * by the same thread, and by threads only (not by signal handlers). In a child after fork, sections
- * may be ended and nothing else. All sections have ended before segue is closed.
+ * Neither blocks, fails, allocates (after the first section of a thread) or writes to memory that
+ * another thread reads often: a few nanoseconds. A reload does not wait for sections, only the
+ * freeing of the snapshot it replaced does: keep them short, without waits and I/O. To keep the
+ * snapshot for longer, take a reference inside of the section. Sections nest; an inner one may see
+ * a newer snapshot than the outer one. begin and end of a section are called by the same thread.
+ * All sections must have ended before segue_close.
  *
- * Two ways: segue_read_begin/end serve any thread; the thread's slot is made at its first section
- * and goes when the thread exits. segue_reader_begin/end use a slot that the caller made, and cost
- * about half as much. The functions are inline: the layout of the structs below is part of the
- * library's binary interface. SEGUE_NO_INLINE declares them as ordinary functions instead. */
+ * There are two ways. segue_read_begin/end serve any thread: the thread's slot is made at its first
+ * section and freed when the thread exits. segue_reader_begin/end use a slot that the caller made,
+ * and cost about half as much. The functions are inline, so the layout of the structs below is part
+ * of the library's binary interface. With SEGUE_NO_INLINE they are declared as ordinary functions,
+ * which the library exports as well. */
 typedef struct segue_reader segue_reader;
 
-/* A slot for a thread: used by one thread at a time, freed outside of its sections. NULL: out of
- * memory. A slot that outlives its instance may only be freed. [any thread] */
+/* Makes a slot. One thread at a time may use it; it is freed outside of its sections. NULL: out of
+ * memory. After segue_close a slot may only be freed. [any thread] */
 SEGUE_API segue_reader *segue_reader_new(segue *s);
-SEGUE_API void segue_reader_free(segue_reader *reader); /* [any thread]; NULL allowed */
+SEGUE_API void segue_reader_free(segue_reader *reader); /* NULL allowed. [any thread] */
 
 #ifdef SEGUE_NO_INLINE
 SEGUE_API const segue_snapshot *segue_reader_begin(segue_reader *reader);
@@ -189,17 +222,17 @@ SEGUE_API const segue_snapshot *segue_read_begin(segue *s); /* [any thread] */
 SEGUE_API void segue_read_end(segue *s);                    /* [any thread] */
 #else
 
-/* What readers look at, and the clock that tells old sections from new ones. Every instance begins
- * with a pointer to its own. Private; here because the functions below are inline. */
+/* Private; here because the functions below are inline. An instance begins with a pointer to its
+ * segue__live: the live snapshot, and the epoch that orders sections and replacements. */
 typedef struct segue__live {
   const segue_snapshot *snapshot;
   uint64_t epoch; /* never 0 */
 } segue__live;
 
 struct segue_reader {
-  uint64_t epoch; /* when the section began, 0 outside */
+  uint64_t epoch; /* of the begin of the section; 0: none is open */
   uint32_t nested;
-  uint32_t fenced; /* the system has no membarrier(2): the reader pays */
+  uint32_t fenced; /* the system has no membarrier(2): begin needs a fence */
   segue__live *live;
 } __attribute__((aligned(64)));
 
@@ -222,8 +255,10 @@ static inline const segue_snapshot *segue_reader_begin(segue_reader *reader) {
     reader->nested++;
     return __atomic_load_n(&reader->live->snapshot, __ATOMIC_ACQUIRE);
   }
-  /* The writer replaces the snapshot, then advances the epoch: who sees the new epoch sees the new
-   * snapshot. The store must be visible before the load is done; the writer sees to that. */
+  /* The writer replaces the snapshot, then advances the epoch, so a reader that sees the new epoch
+   * sees the new snapshot. The store of the epoch must be visible before the load of the snapshot
+   * is done; no fence is needed here, because the writer puts one into all threads by
+   * membarrier(2) before it trusts what the slots show. */
   uint64_t epoch = __atomic_load_n(&reader->live->epoch, __ATOMIC_ACQUIRE);
 #ifdef SEGUE__TSAN
   __atomic_store_n(&reader->epoch, epoch, __ATOMIC_SEQ_CST);
@@ -268,11 +303,12 @@ typedef enum segue_level { SEGUE_ERROR, SEGUE_WARN, SEGUE_INFO, SEGUE_DEBUG } se
 
 typedef struct segue_log_field {
   const char *key;
-  const char *text; /* NULL: number */
+  const char *text; /* NULL: the value is number */
   int64_t number;
 } segue_log_field;
 
-/* One entry on its way to a log. Borrowed while whoever is given it runs. */
+/* One entry on its way to a log. Borrowed while the function runs that it is passed to; at most 16
+ * fields reach a host. */
 typedef struct segue_log_entry {
   segue_level level;
   const char *group; /* "reload", "http", "watch" ... */
@@ -283,26 +319,27 @@ typedef struct segue_log_entry {
 
 /* ---- Modules --------------------------------------------------------------------------------- */
 
-/* One call of a module operation. Each operation is called on the control thread and ends by
- * exactly one segue_op_done, from any thread, during the call or later. A second done is ignored
- * and reported. When a deadline passes the engine goes on without waiting and segue_op_cancelled
- * turns true; a late done is still wanted, because the instance is not destroyed before it. It
- * turns true as well when the engine stops while prepare or start are under way: they have their
- * time all the same, and nobody needs what they do. */
+/* One call of a module operation. Each operation is called on the control thread, must not block,
+ * and ends by exactly one segue_op_done, from any thread, during the call or later. A second one is
+ * ignored, and logged. When a deadline of the policy passes, the reload goes on without the
+ * operation and segue_op_cancelled turns true; a late segue_op_done is still needed, because the
+ * instance is not destroyed before it. segue_op_cancelled also turns true when the instance of the
+ * library stops during prepare or start: their result is not needed any more. */
 typedef struct segue_op segue_op;
 
-/* status 0, or a negative code; error may be NULL and is copied. [any thread] */
+/* Ends an operation: status is 0 or a negative code; error describes a failure, is copied, and may
+ * be NULL. op must not be used after this call. [any thread] */
 SEGUE_API void segue_op_done(segue_op *op, int status, const segue_error *error);
 SEGUE_API bool segue_op_cancelled(const segue_op *op); /* [any thread] */
-/* The instance of the library that the module runs in: what segue_log, segue_count and
- * segue_gate_get ask for. It outlives every instance of the module, which may keep it. A module
- * reaches another one by the gate of that one's name, and lists it in `needs`, so that it starts
- * later and stops earlier; segue_gate_enter_from keeps to the generation by which it was entered
- * itself. [any thread], before done. */
+/* Returns the instance of the library that the module runs in, for segue_log, segue_count and
+ * segue_gate_get. It outlives every instance of the module, which may keep the pointer. A module
+ * that calls another one lists it in `needs` of the policy, so that it starts later and stops
+ * earlier. [any thread], before segue_op_done. */
 SEGUE_API segue *segue_op_owner(const segue_op *op);
 
-/* What a module gets to see: the whole snapshot and its own part of it (NULL if the path that the
- * policy names is not in the configuration). Borrowed for the life of the instance. */
+/* The configuration of a module: the whole snapshot, and the module's part of it (NULL if the path
+ * that the policy names is not in the configuration). Both are borrowed, and valid as long as the
+ * instance of the module. */
 typedef struct segue_slice {
   const segue_snapshot *snapshot;
   const segue_node *config;
@@ -311,60 +348,63 @@ typedef struct segue_slice {
 /* One HTTP request that a module serves, see "Serving" below. */
 typedef struct segue_request segue_request;
 
-/* The life cycle. Unset operations succeed at once. */
+/* The operations of a module. An operation that is NULL succeeds at once. */
 typedef struct segue_module_ops {
   size_t size; /* sizeof(segue_module_ops) */
-  /* Builds the next instance beside the live one and stores it in *instance before done. Takes no
-   * exclusive resource, and makes nothing that others see: a plan prepares too, and destroys the
-   * instance without starting it. prev is NULL at the first start. Ends with SEGUE_ECONFIG where
-   * the configuration is wrong (segue_error_at): the reload is rejected, and not tried again before
-   * something changes. With any other code it has failed, and is tried again by itself. */
+  /* Builds the next instance beside the live one, and stores it in *instance before segue_op_done.
+   * Takes no exclusive resource (a port, a lock), because the live instance still has it, and makes
+   * nothing that others see: a plan prepares too, and destroys the instance without starting it.
+   * prev is NULL at the first start. Status SEGUE_ECONFIG: the configuration is wrong; the reload
+   * is rejected, and not tried again before something changes (segue_error_at names the place). Any
+   * other failure fails the reload, and it is tried again after a delay. */
   void (*prepare)(void *userdata, segue_op *op, const segue_slice *next, const segue_slice *prev,
                   void **instance);
-  /* Begins to serve; may take exclusive resources. */
+  /* Begins to serve. May take exclusive resources. */
   void (*start)(void *instance, segue_op *op);
-  /* Lets what is inside finish; nothing new arrives, but for calls of modules that need this one,
-   * of requests that are inside there (segue_gate_enter_from), until stop. Not called for a restart
-   * that is undone because somebody did not leave (drain = { over = "undo" } of the policy): the
-   * instance serves on. */
+  /* Finishes what is under way. No new call passes the gate, except calls of modules that need this
+   * one, for requests that are inside there (segue_gate_enter_from), until stop. Not called for a
+   * restart that is undone because a caller did not leave (drain = { over = "undo" } of the
+   * policy): the instance serves on. */
   void (*drain)(void *instance, segue_op *op);
-  /* Gives up exclusive resources. */
+  /* Releases exclusive resources. */
   void (*stop)(void *instance, segue_op *op);
-  /* Frees; cannot fail. Called once for every instance that prepare stored, after all its
-   * operations are done. stop need not have come before: an instance whose start failed or came too
-   * late is destroyed as it is, with whatever it holds. */
+  /* Frees the instance; cannot fail. Called once for every instance that prepare stored, after all
+   * its operations are done. stop need not have been called: an instance whose start failed or was
+   * too late is destroyed with all that it holds. */
   void (*destroy)(void *instance);
 
-  /* What follows may be left out (size tells), or be NULL. */
+  /* The rest may be missing (a smaller size) or NULL. */
 
-  /* Takes over from the instance that it will replace what must outlive that one, such as counters:
-   * both are there, the old one serves on, and may go on serving if the reload is taken back.
-   * Called once, after prepare, on the control thread, if the same plugin or the same registered
-   * module made both. Cannot fail. */
+  /* Takes over from the instance that it replaces what must outlive that one, such as counters. The
+   * old one serves on meanwhile, and for good if the reload is undone. Called once, after prepare,
+   * on the control thread, if the same plugin or the same registered module made both. Cannot
+   * fail. */
   void (*inherit)(void *instance, void *prev);
-  /* Opens its files anew: somebody moved them away. On the control thread, while it is live. */
+  /* Opens its files again, after logrotate moved them. On the control thread, while it is live. */
   void (*reopen)(void *instance);
-  /* Adds what it counts to /metrics: lines in the text format of Prometheus, by as many calls of
-   * add as it likes. On the control thread, while it is live. */
+  /* Adds its metrics to /metrics: lines in the text format of Prometheus, by any number of calls of
+   * add, which copies. On the control thread, while it is live. */
   void (*metrics)(void *instance, void (*add)(void *sink, const char *text, size_t len),
                   void *sink);
-  /* What everybody may call while it is live. Such a module can only be swapped: the old one is
-   * drained when nobody can be in it any more, and the answer to the reload waits for that. */
+  /* Services that every thread may call while the module is live. Such a module can only be
+   * swapped: the old instance is drained when no thread can be inside it any more, and the answer
+   * to the reload waits for that. */
   const struct segue_log_ops *log;
   const struct segue_stats_ops *stats;
-  /* Serves a request that came in by a listener of the module. Called on the data threads, by
-   * several at once, between start and the end of drain. Must not block: it answers before it
-   * returns, or later, from any thread. The instance stays until it has returned. */
+  /* Serves a request of a listener of the module. [any thread]: called by several worker threads at
+   * once, between start and the end of drain. Must not block. Answers before it returns or later,
+   * on any thread. The instance is not destroyed before it has returned. */
   void (*handle)(void *instance, segue_request *request);
 } segue_module_ops;
 
 /* ---- Plugins --------------------------------------------------------------------------------- */
 
-/* A module in a shared object of its own, which exports one of these under the name segue_module.
- * It is loaded from the bytes that were read, so that a file which is overwritten does no harm; it
- * is unloaded when nothing of it is left (one that the system's loader keeps for good, as most in
- * C++, keeps its memory and a descriptor). All fields are constants: magic, abi and size are read
- * from the file before any code of it runs. */
+/* A plugin is a module in a shared object, which exports one descriptor under the name
+ * segue_module. Segue loads the bytes that it has read and checked, so a file that is overwritten
+ * does no harm, and a rollback loads the bytes of that generation. The object is unloaded when
+ * nothing of it is in use (one that the system's loader keeps for good, as most in C++, keeps its
+ * memory and a descriptor). All fields are constants: magic, abi and size are read from the file
+ * before any code of it runs. */
 #define SEGUE_MODULE_MAGIC 0x65756753u
 #define SEGUE_MODULE_ABI 1
 typedef struct segue_module_descriptor {
@@ -377,106 +417,109 @@ typedef struct segue_module_descriptor {
   void *userdata; /* for prepare */
 } segue_module_descriptor;
 
-/* ---- Services: log and figures that everybody calls ------------------------------------------ */
+/* ---- Services: log and metrics -------------------------------------------------------------- */
 
-/* What a module that is a log offers. Both: [any thread], by several at once. */
+/* The service of a module that is a log. Both functions are required. [any thread], several at
+ * once. */
 typedef struct segue_log_ops {
   size_t size; /* sizeof(segue_log_ops) */
   bool (*enabled)(void *instance, segue_level level);
-  /* 1: it will be written. SEGUE_ELIMIT: there is no room, and the line is counted as dropped.
-   * UV_EAGAIN, only if may_wait: there is no room just now, ask again. Must not block. */
+  /* Returns 1: the line will be written. SEGUE_ELIMIT: there is no room, and the line is counted as
+   * dropped. UV_EAGAIN, only if may_wait: there is no room now, the caller tries again. Must not
+   * block. */
   int (*write)(void *instance, const segue_log_entry *entry, bool may_wait);
 } segue_log_ops;
 
-/* What a module that keeps figures offers. [any thread], by several at once; must not block. */
+/* The service of a module that keeps metrics. Required. [any thread], several at once; must not
+ * block. */
 typedef enum segue_figure { SEGUE_COUNTER, SEGUE_GAUGE, SEGUE_HISTOGRAM } segue_figure;
 typedef struct segue_stats_ops {
   size_t size; /* sizeof(segue_stats_ops) */
   int (*record)(void *instance, segue_figure figure, const char *series, double value);
 } segue_stats_ops;
 
-/* Writes to the module that is the log: 1 if the line will be written, once and whole, 0 if its
- * level is off, else it is not written: SEGUE_EMODULE: there is no log, and the
- * host gave no on_log, which is called otherwise (on this thread); SEGUE_ELIMIT: it was full,
- * and the line is counted as dropped. A log that is full lets a thread wait, unless its policy says
- * that lines are dropped then; the control thread never waits. While modules are swapped nothing is
- * lost: a line that was accepted before a reload was asked for goes where the log before it writes,
- * one that comes after its answer to the next one. Not in a read section. [any thread] */
+/* Writes a line to the module that is a log; without one, to the host's on_log, on the calling
+ * thread. Returns 1: the line will be written, once and whole. 0: its level is off. SEGUE_EMODULE:
+ * there is neither. SEGUE_ELIMIT: the log was full, and the line is counted as dropped. A full log
+ * makes the caller wait, unless the log's configuration says to drop lines; the control thread
+ * never waits. No line is lost while modules are swapped: a line before the request for a reload
+ * goes to the file of the old log, a line after its answer to that of the new one. Costs some 200
+ * ns. Must not be called in a read section. [any thread] */
 SEGUE_API int segue_log(segue *s, segue_level level, const char *group, const char *message,
                         const segue_log_field *fields, size_t field_count);
-/* Whether a line of this level would be written: before arguments that cost something. [any thread]
- */
+/* Returns whether a line of this level would be written. For arguments that are expensive to make.
+ * [any thread] */
 SEGUE_API bool segue_log_enabled(segue *s, segue_level level);
 
-/* Figures of the module that keeps them, shown in /metrics, kept over swaps. A series is a name, or
- * a name with labels as Prometheus writes them: requests_total{code="200"}. count adds n, gauge
- * sets a value, observe adds one to a histogram. 0; SEGUE_EMODULE: no module keeps figures;
- * SEGUE_EUSAGE: not a series, or one of another kind has this name; SEGUE_ELIMIT: there are too
- * many series. [any thread] */
+/* Update metrics of the module that keeps them; they are shown in /metrics and survive swaps. A
+ * series is a name, or a name with labels as Prometheus writes them: requests_total{code="200"}.
+ * count adds n to a counter, gauge sets a value, observe adds a value to a histogram.
+ * SEGUE_EMODULE: no module keeps metrics. SEGUE_EUSAGE: this is no series, or a series of another
+ * kind has the name. SEGUE_ELIMIT: there are too many series. [any thread] */
 SEGUE_API int segue_count(segue *s, const char *series, uint64_t n);
 SEGUE_API int segue_gauge(segue *s, const char *series, double value);
 SEGUE_API int segue_observe(segue *s, const char *series, double value);
 
 /* ---- Gates ----------------------------------------------------------------------------------- */
 
-/* The entrance to a module. Whoever passes it is given the module's instance and a snapshot, and
- * keeps both until he leaves: whatever is replaced meanwhile, neither goes before. Every request of
- * a module passes its gate once, and is so served by one generation from start to end; one that
- * arrives after a reload was answered gets what that made live, or something newer.
- * While a module is restarted its gate is shut, and who arrives waits in its buffer, whose limits
- * the policy sets (buffer = { items =, bytes =, age = } of the module). A drain waits until
- * everybody inside has left, at most as long as the policy says; then the module is stopped all the
- * same, and only destroyed when they have; or the reload is undone, if the policy says so. At the
- * end of every reload the gate is open, or refuses, because its module failed or there is none.
- * A gate lasts as long as its instance of the library. All passes have been left before that is
- * closed. Not for signal handlers, nor in a child after fork. */
+/* The entrance to a module. segue_gate_enter() pins the module's instance and a snapshot until
+ * segue_gate_leave(): no reload frees them meanwhile. A request passes the gate of its module once,
+ * and so is served by one generation from start to end. A request that comes after the answer to a
+ * reload is served by the generation of that reload or a newer one.
+ * While a module restarts its gate is shut, and arrivals wait in a buffer, whose limits the policy
+ * sets (buffer = { items =, bytes =, age = } of the module). A drain waits until all passes are
+ * left, for as long as the policy allows. After that the module is stopped all the same and
+ * destroyed when they are left; or the reload is undone, if the policy says so. At the end of every
+ * reload the gate is open, or refuses because its module failed or does not exist. A gate is valid
+ * until segue_close; all passes must be left before. A gate that is NULL (out of memory) returns
+ * SEGUE_EUSAGE. Not for signal handlers. */
 typedef struct segue_gate segue_gate;
 
-/* Whoever is inside. Filled by segue; yours to read, copy (leave one of the copies) and hand to
- * another thread. */
+/* A pass. Segue fills it. The caller may read it, copy it (and leave one of the copies) and hand it
+ * to another thread. */
 typedef struct segue_pass {
-  void *instance;                 /* what the module's prepare stored */
+  void *instance;                 /* that the module's prepare stored */
   const segue_snapshot *snapshot; /* borrowed until leave */
-  void *place;                    /* private; NULL: outside */
+  void *place;                    /* private; NULL: not inside */
 } segue_pass;
 
-/* The gate of the module with this name, borrowed; made on first asking, whether or not there is
- * such a module yet. NULL: out of memory. Costs a lock and a search: ask once. [any thread] */
+/* Returns the gate of the module with this name, borrowed. It is made at the first call, whether or
+ * not there is such a module yet. NULL: out of memory. Takes a lock and searches: call it once.
+ * [any thread] */
 SEGUE_API segue_gate *segue_gate_get(segue *s, const char *module);
 
-/* Goes in. 0: inside, until segue_gate_leave. UV_EAGAIN: it is shut for a moment, see
+/* Enters. 0: the pass is filled, and must be left. UV_EAGAIN: the gate is shut for a moment, see
  * segue_gate_submit. SEGUE_EMODULE: there is no such module, or it failed. SEGUE_ECLOSED: the
- * instance shuts down. Never blocks; while the gate is open it takes no lock and writes nothing
- * that another thread writes: a few nanoseconds, however many threads do it. [any thread] */
+ * instance stops. Never blocks. While the gate is open it takes no lock and writes nothing that
+ * another thread writes: a few nanoseconds on any number of threads. [any thread] */
 SEGUE_API int segue_gate_enter(segue_gate *gate, segue_pass *pass);
-/* The same for whoever is inside of another module by `from`, and calls this one for it: by the
- * snapshot that he has, and to the instance that belongs to it, also when another one is live by
- * now. For that the calling module names this one in its `needs`; then no instance is drained while
- * a caller of its generation may come. Whoever cannot be served so enters what is live, and sees it
- * by the snapshot of his pass: where this module was restarted meanwhile (at a shut gate callers
- * wait), was stopped since its drain ran over, or is swapped. `from` NULL or empty: as
- * segue_gate_enter, whose cost it has too, but for a lock while the generations differ.
- * [any thread] */
+/* Enters for a caller that is inside of another module by the pass `from`: with the caller's
+ * snapshot, and the instance that belongs to it, also when another one is live by now. For that the
+ * calling module lists this one in its `needs`; then no instance is drained while a caller of its
+ * generation may come. A caller that cannot be served so enters the live instance, and its pass has
+ * another snapshot: where this module was restarted meanwhile (callers wait at a shut gate too),
+ * was stopped because its drain took too long, or is swapped. from NULL or empty: as
+ * segue_gate_enter. Costs the same, plus a lock while the generations differ. [any thread] */
 SEGUE_API int segue_gate_enter_from(segue_gate *gate, const segue_pass *from, segue_pass *pass);
-/* Goes out; the pass is empty then. An empty one ({0}) is left alone. Any thread may leave for the
- * one that entered. Costs the same, and a message while a drain waits. [any thread] */
+/* Leaves, and empties the pass. An empty pass ({0}) is ignored. Another thread than the one that
+ * entered may leave. Costs the same as enter, plus a message while a drain waits. [any thread] */
 SEGUE_API void segue_gate_leave(segue_pass *pass);
 
 enum { SEGUE_RUN = 0, SEGUE_QUEUED = 1 };
 
-/* Somebody who goes in, or waits if he must. Memory of the caller, which must stay where it is
- * while it waits; zeroed before its first use. */
+/* A request to enter that may wait. The caller owns the memory, sets it to zero before the first
+ * use, and must not move or free it while it waits. */
 typedef struct segue_arrival segue_arrival;
 struct segue_arrival {
-  /* Called once, on the control thread, if submit answered SEGUE_QUEUED: status 0: inside, `pass`
-   * is filled. SEGUE_ETIMEOUT: it has waited as long as the policy allows. SEGUE_EMODULE: the
-   * module failed or is gone. SEGUE_ECLOSED: the instance shuts down. Must not block. The request
-   * may be freed or submitted again in it. */
+  /* Called once, on the control thread, if submit returned SEGUE_QUEUED. status 0: inside, `pass`
+   * is filled. SEGUE_ETIMEOUT: it waited as long as the policy allows. SEGUE_EMODULE: the module
+   * failed or was removed. SEGUE_ECLOSED: the instance stops. Must not block. May free the request
+   * or submit it again. */
   void (*cb)(segue_arrival *request, int status);
   void *data;
-  uint64_t key; /* requests of one key (a connection) pass in order; 0: this one needs no order */
-  size_t bytes; /* that it holds while it waits, for the limits of the buffer */
-  /* Of who calls, as for segue_gate_enter_from, also when it had to wait; NULL: nobody. */
+  uint64_t key; /* requests with the same key (a connection) enter in order; 0: in any order */
+  size_t bytes; /* of memory that it holds while it waits, for the limit of the buffer */
+  /* The caller's pass, as for segue_gate_enter_from; also used after a wait; NULL: none. */
   const segue_pass *from;
   segue_pass pass;
 
@@ -487,27 +530,27 @@ struct segue_arrival {
   bool stamped;
 };
 
-/* SEGUE_RUN: it is inside, cb never comes. SEGUE_QUEUED: it waits, cb comes once, possibly before
- * this returns (on the control thread); those who wait go in in the order in which they came, and
- * nobody passes somebody else of his key. Negative: refused, cb never comes: SEGUE_ELIMIT: the
- * buffer is full; SEGUE_EMODULE and SEGUE_ECLOSED as above. Cannot fail for want of memory.
- * Costs what enter does, if it need not wait, else a lock. [any thread] */
+/* Enters, or waits. SEGUE_RUN: inside, cb is not called. SEGUE_QUEUED: it waits, and cb is called
+ * once, possibly before this function returns if another thread calls it. Requests enter in the
+ * order of their arrival, and never overtake one with the same key. SEGUE_ELIMIT: the buffer is
+ * full. SEGUE_EMODULE and SEGUE_ECLOSED as above. After an error cb is not called. Does not
+ * allocate. Costs the same as enter if it need not wait, else a lock. [any thread] */
 SEGUE_API int segue_gate_submit(segue_gate *gate, segue_arrival *request);
-/* The client left while it waits. True: it does not wait any longer, and cb never comes. False: it
- * does not wait: cb has come, or is coming, and the memory must stay until then. [any thread] */
+/* Cancels a wait, because the client left. true: cb will not be called. false: it does not wait; cb
+ * has run or will run, and the memory must stay until then. [any thread] */
 SEGUE_API bool segue_gate_cancel(segue_gate *gate, segue_arrival *request);
 
 /* ---- Serving --------------------------------------------------------------------------------- */
 
-/* A module whose policy says listen = "http://HOST:PORT" is reached there. The sockets belong to
- * segue: connections stay open over every reload, and each request passes the module's gate once it
- * is complete (head and body), waits in its buffer while that is shut, and is handed to `handle` of
- * exactly one instance, which keeps it until it has answered. Whoever cannot be let in is refused
- * with 503 and Retry-After.
- * A request is valid until it is answered: by segue_request_answer, segue_request_end or
- * segue_request_abort. What it says may be read on any thread until then. Calls that answer may
- * come from any thread, but not from two at once for one request. If the client leaves, the request
- * still has to be answered. */
+/* A module with listen = "http://HOST:PORT" in the policy serves HTTP. Segue owns the sockets, so
+ * connections stay open over every reload. A request that is complete (head and body) passes the
+ * module's gate, waits in its buffer while that is shut, and is passed to `handle` of exactly one
+ * instance, which is pinned until the answer. A request that cannot enter is answered with 503 and
+ * Retry-After.
+ * A request is valid until it is answered by segue_request_answer, segue_request_end or
+ * segue_request_abort, and must be answered also when its client has left. Until then any thread
+ * may read it. Functions that answer may be called on any thread, but not by two at once for the
+ * same request. All texts are borrowed and valid as long as the request. */
 typedef struct segue_text {
   const char *s; /* not terminated */
   size_t len;
@@ -518,143 +561,147 @@ typedef struct segue_header {
 } segue_header;
 
 SEGUE_API segue_text segue_request_method(const segue_request *request); /* "GET" */
-/* Decoded but for %2F and %25, terminated; "//" is "/", and dot segments are resolved after that,
- * as nginx does it. */
+/* Returns the path, decoded except %2F and %25, and terminated. "//" is "/", and dot segments are
+ * resolved after that, as nginx does it. */
 SEGUE_API const char *segue_request_path(const segue_request *request);
 SEGUE_API segue_text segue_request_query(const segue_request *request); /* raw, without "?" */
-/* A parameter of the query, decoded into buf; false if absent, malformed or too long. */
+/* Decodes a parameter of the query into buf, terminated. false: there is none, it is malformed, or
+ * it does not fit. */
 SEGUE_API bool segue_request_parameter(const segue_request *request, const char *name, char *buf,
                                        size_t size);
-/* The first header of this name (case does not matter); s is NULL if there is none. */
+/* Returns the first header of this name, in any case; s is NULL if there is none. */
 SEGUE_API segue_text segue_request_header(const segue_request *request, const char *name);
-/* All headers as they came; false past the end. */
+/* Returns a header by its index, in the order of the request; false past the end. */
 SEGUE_API bool segue_request_header_at(const segue_request *request, size_t index,
                                        segue_header *out);
 SEGUE_API segue_text segue_request_body(const segue_request *request);
 SEGUE_API const char *segue_request_peer(const segue_request *request); /* "127.0.0.1:53412" */
-/* Did it come through TLS? */
+/* Returns whether the request came through TLS. */
 SEGUE_API bool segue_request_tls(const segue_request *request);
-/* The names in the verified certificate of the client: 0 is the common name (or the whole subject),
- * DNS names, mail addresses and URIs follow. NULL past the end, or where it showed none. A CA may
- * sign the same text as a name of another kind for somebody else: compare the kind too, which is
- * "cn", "subject", "dns", "mail" or "uri". */
+/* Returns a name in the verified certificate of the client: 0 is the common name (or the whole
+ * subject), DNS names, mail addresses and URIs follow. NULL past the end, or without a certificate.
+ * A CA may sign the same text as a name of another kind for another client, so compare the kind
+ * too: "cn", "subject", "dns", "mail" or "uri". */
 SEGUE_API const char *segue_request_client(const segue_request *request, size_t index);
 SEGUE_API const char *segue_request_client_kind(const segue_request *request, size_t index);
-/* What it has passed the gate with: of this snapshot and no other is its answer. */
+/* Returns the snapshot of its pass: the one that the answer must be made from. */
 SEGUE_API const segue_snapshot *segue_request_snapshot(const segue_request *request);
-/* By which it is inside: for calls of other modules, see segue_gate_enter_from. */
+/* Returns its pass, for calls of other modules by segue_gate_enter_from. */
 SEGUE_API const segue_pass *segue_request_pass(const segue_request *request);
-/* The client left: an answer reaches nobody. */
+/* Returns whether the client has left: then nothing reads the answer. */
 SEGUE_API bool segue_request_gone(const segue_request *request);
 
 typedef struct segue_answer {
   int status;                  /* 200 to 599 */
   const char *content_type;    /* NULL: none */
-  const segue_header *headers; /* Content-Length, Transfer-Encoding, Connection, Date and
-                                  Content-Type are segue's */
+  const segue_header *headers; /* without Content-Length, Transfer-Encoding, Connection,
+                                  Date and Content-Type, which segue writes */
   size_t header_count;
   const void *body; /* copied */
   size_t len;
 } segue_answer;
 
-/* 0: the request is answered, and gone. Negative: it is not: SEGUE_EUSAGE: the answer is none (a
- * status out of range, a header that is not one or not the module's to set); UV_ENOMEM. */
+/* Answers. 0: the request is not valid any more. After an error it still is: SEGUE_EUSAGE: a status
+ * out of range, or a header that is malformed or not the module's to set; UV_ENOMEM. */
 SEGUE_API int segue_request_answer(segue_request *request, const segue_answer *answer);
 
-/* An answer in pieces: stream, then write as often as wanted, then end. stream fails as answer
- * does; body is the first piece. write copies: 0; UV_EAGAIN: the client is so far behind (1 MiB)
- * that nothing was taken, try again later; UV_ECONNRESET: it left; UV_ENOMEM. end comes in any
- * case, and cannot fail; without an answer or a stream before it the client gets a 500. */
+/* Answer in chunks: stream once, write any number of times, end. stream fails as answer does; its
+ * body is the first chunk. write copies. It returns UV_EAGAIN: the client is 1 MiB behind, nothing
+ * was taken, try again later; UV_ECONNRESET: the client left; UV_ENOMEM. end is required in every
+ * case and cannot fail; without an answer or a stream before it the client gets a 500. */
 SEGUE_API int segue_request_stream(segue_request *request, const segue_answer *head);
 SEGUE_API int segue_request_write(segue_request *request, const void *data, size_t len);
 SEGUE_API void segue_request_end(segue_request *request);
-/* Instead of end, where the rest of a stream cannot be had: the connection is closed (by a reset,
- * where its end is that of the body), so that the client does not take what it got for whole. */
+/* Ends a stream whose rest cannot be made: closes the connection (by a reset where the end of the
+ * connection is the end of the body), so that the client does not take the part for the whole. */
 SEGUE_API void segue_request_abort(segue_request *request);
 
 /* ---- The instance ---------------------------------------------------------------------------- */
 
-/* What came of a reload. Borrowed while the callback runs. */
+/* The result of a reload. Borrowed while the callback runs. */
 typedef struct segue_report {
   uint64_t id;
   const char *outcome; /* "applied", "unchanged", "held", "rejected", "failed", "reverted" */
-  uint64_t generation; /* live now; 0 = none */
-  const char *hash;    /* of the live configuration; "" = none */
+  uint64_t generation; /* that is live now; 0: none */
+  const char *hash;    /* of the live configuration; "": none */
   const segue_error *errors;
   size_t error_count;
 } segue_report;
 
-/* status 0: applied or unchanged. Negative: not; report tells why, and is NULL where no reload ran
- * (SEGUE_ECLOSED, SEGUE_EDEFERRED). Never called before the function that asked has returned. */
+/* status 0: applied or unchanged. Else a negative code, and report describes why; report is NULL
+ * where no reload ran (SEGUE_ECLOSED, SEGUE_EDEFERRED). On the control thread. */
 typedef void (*segue_report_cb)(void *data, int status, const segue_report *report);
 
-/* Filled by segue_options_init; zero means the default. Strings are copied. */
+/* Options of an instance: call segue_options_init, then set some. Zero means the default. */
 typedef struct segue_options {
   size_t size;
-  void *uv_loop; /* the host's uv_loop_t *, which it runs, with SIGPIPE ignored or blocked; NULL: a
-                    loop of its own, segue_run */
-  const char *policy; /* path of a reload.lua; NULL: none */
-  const char *config; /* without a policy: a configuration file, watched for changes; or NULL */
-  const char *state; /* state folder; NULL: $STATE_DIRECTORY, else .segue beside the policy. Without
-                        a policy there is none unless it is named here */
+  void *uv_loop; /* the host's uv_loop_t *, which the host runs, in one thread, with SIGPIPE ignored
+                    or blocked; NULL: the instance has a loop of its own, for segue_run */
+  const char *policy;  /* path of a reload.lua; NULL: none */
+  const char *config;  /* without a policy: a configuration file, which is watched; NULL: none */
+  const char *state;   /* state folder; NULL: $STATE_DIRECTORY, else .segue beside the policy, and
+                          without a policy none */
   const char *socket;  /* control socket; NULL: control.sock in the state folder */
-  const char *lua_dir; /* folder of the Lua half; NULL: found from the installation */
-  bool signals;        /* take the signals that the policy names as triggers; false: leave them */
-  int budget_signal;   /* a real-time signal for cutting runaway scripts, whose handler is
-                          segue_on_budget_signal (SA_SIGINFO | SA_RESTART, installed by the host);
-                          0: none, then scripts run slower */
-  segue_level log_level;
+  const char *lua_dir; /* folder of the Lua half; NULL: $SEGUE_LUA_DIR, else near the library */
+  bool signals;      /* handle the signals that the policy names as triggers; false: ignore them */
+  int budget_signal; /* a real-time signal that interrupts runaway scripts; the host installs
+                        segue_on_budget_signal for it (SA_SIGINFO | SA_RESTART); 0: none, and
+                        scripts run slower */
+  segue_level log_level;                                    /* of on_log; SEGUE_INFO */
   void (*on_log)(void *data, const segue_log_entry *entry); /* [any thread]; NULL: no log */
-  segue_report_cb on_start;       /* what came of the first load; the instance goes on either way */
-  void (*on_stopped)(void *data); /* the last thing an instance says */
-  void *data;
+  segue_report_cb on_start;       /* result of the first load; the instance goes on either way */
+  void (*on_stopped)(void *data); /* the last callback of an instance */
+  void *data;                     /* for the callbacks */
 } segue_options;
 
-/* Sets every option to its default. The macro passes the sizeof that the host was compiled with:
- * hosts and plugins that were compiled with an older or a newer header have shorter or longer
- * structs, and both sides use the part that both know. An option that is set and that the library
- * does not have is ignored, with a warning in the log. [any thread] */
+/* Sets every option to its default. The macro passes the sizeof that the host was compiled with; a
+ * binding for another language passes it by itself. An option that is set and that the library does
+ * not have is ignored, with a warning in the log. [any thread] */
 SEGUE_API void segue_options_init_size(segue_options *options, size_t size);
 #define segue_options_init(options) segue_options_init_size((options), sizeof(segue_options))
 
-/* What the handler of options.budget_signal calls, with info->si_value.sival_ptr. [any thread, in a
- * signal handler] */
+/* To be called by the handler of options.budget_signal, with info->si_value.sival_ptr. [any
+ * thread], in a signal handler. */
 SEGUE_API void segue_on_budget_signal(void *value);
 
-/* Makes an instance that does nothing yet. error: NULL or the caller's. */
+/* Makes an instance that does nothing yet. SEGUE_EUSAGE: options has an impossible size. The caller
+ * frees it by segue_close. [any thread] */
 SEGUE_API int segue_new(segue **out, const segue_options *options, segue_error *error);
 
-/* Offers a module under a name: a policy refers to it by kind = "c", plugin = name; without a
- * policy it runs with the whole configuration, replaced by handover. Before segue_start. ops
- * outlives the instance. */
+/* Registers a module under a name, before segue_start. A policy refers to it by kind = "c", plugin
+ * = name. Without a policy it runs with the whole configuration and is replaced by handover. ops
+ * must outlive the instance. SEGUE_EUSAGE: the instance was started, the name is empty or taken, or
+ * the size of ops is impossible. */
 SEGUE_API int segue_module_register(segue *s, const char *name, const segue_module_ops *ops,
                                     void *userdata);
 
-/* Takes the state folder, opens the control socket, asks for the first load. What comes of that is
- * told by on_start. On failure nothing has begun, and only segue_close may follow. */
+/* Locks the state folder, opens the control socket and asks for the first load, whose result
+ * on_start reports. After an error nothing has begun, and only segue_close may follow.
+ * SEGUE_EUSAGE: it was started before. UV_EBUSY: another process uses the state folder. */
 SEGUE_API int segue_start(segue *s, segue_error *error);
 
-/* Runs the instance's own loop until it has stopped. SEGUE_EUSAGE: it has a host's loop, it was not
- * started, or a thread is inside already, perhaps this one in a callback. SEGUE_ECLOSED: it has
- * stopped. */
+/* Runs the instance's own loop until the instance has stopped, and returns 0. SEGUE_EUSAGE: it has
+ * a host's loop, it was not started, or a thread is inside already, perhaps this one in a callback.
+ * SEGUE_ECLOSED: it has stopped. [any thread] */
 SEGUE_API int segue_run(segue *s);
 
-/* Asks for a reload; cb may be NULL, and is called on the thread of the loop. 0, or a negative code
- * and cb never runs: SEGUE_ECLOSED before the start and after the end. Called on another thread, it
- * is posted to the loop, and an error comes to cb with report NULL. [any thread] */
+/* Asks for a reload; force: also where the sources have not changed. cb may be NULL. SEGUE_ECLOSED:
+ * before the start and after the stop. On another thread than the control thread the request is
+ * posted to the loop; a failure there is reported to cb with report NULL. [any thread] */
 SEGUE_API int segue_reload(segue *s, bool force, segue_report_cb cb, void *data);
 
-/* Finishes or undoes the running reload, answers whoever waits, stops the modules, closes
- * everything; then on_stopped. A data thread that the code of a module does not give back is given
- * up after a few seconds, and told in the log: it goes on, may still call that module, segue_log
- * and on_log, and what it may use is never freed. More calls change nothing. [any thread] between
- * segue_start and on_stopped. */
+/* Stops: finishes or undoes the running reload, answers all requests, stops the modules, closes
+ * everything, then calls on_stopped. Returns at once. A worker thread that the code of a module
+ * does not return is abandoned after a few seconds, with an error in the log: it goes on, may still
+ * call that module, segue_log and on_log, and the memory that it may use is never freed. Only the
+ * first call has an effect. [any thread], until segue_close. */
 SEGUE_API void segue_stop(segue *s);
 
-/* Frees a stopped instance. One that still runs is stopped first. Where a thread is inside the loop
- * (this is a callback, or another thread) that is deferred: the instance is freed before segue_run
- * returns, or by the last callback of a host's loop; an own loop that nobody runs is run here. The
- * instance must not be used after this call. Readers must be gone. NULL allowed. [any thread] */
+/* Frees an instance; one that runs is stopped first. While a thread is inside the loop (in a
+ * callback, or called on another thread) that is deferred: the instance is freed before segue_run
+ * returns, or by the last callback of a host's loop. An own loop that no thread runs is run here to
+ * its end. The instance must not be used after this call. Read sections, passes and calls of other
+ * threads must have ended. NULL allowed. [any thread] */
 SEGUE_API void segue_close(segue *s);
 
 #ifdef __cplusplus

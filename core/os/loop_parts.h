@@ -31,8 +31,8 @@ struct segue__loop {
   uint64_t child_files;
   void *owner;
   const uint32_t *mark; /* fork.h */
-  size_t depth;   /* manual: nested step and advance calls */
-  bool hold_jobs; /* manual */
+  size_t depth;         /* manual: nested step and advance calls */
+  bool hold_jobs;       /* manual */
   bool closing;
   int open_handles;
   void (*closed_cb)(void *data);
