@@ -122,6 +122,13 @@ describe("a mask", function()
       { format = "json" })
     local list = C.new("segue__changes")
     local failed = 0
+    local marked = C.new("segue__change")
+    local empty = ffi.new("char[1]")
+    marked.secret, marked.path = true, empty -- the root's path, which is no secret
+    local written_change = C.new("segue__buf")
+    C.segue__mask_write_change(written_change, mask, marked, document.at(before, "db"), 0)
+    assert.equal('"***"', C.buf(written_change))
+    C.segue__buf_deinit(written_change)
     local function side(change, node)
       if node == nil then return "" end
       local buf = C.new("segue__buf")

@@ -86,17 +86,21 @@ describe("an error of reading", function()
   end)
 
   it("shows nothing where there is no memory to decide", function()
-    local limits = document.limits { mask = document.mask { "nothing.else" } }
+    local other = document.limits { mask = document.mask { "nothing.else" } }
+    local secret = document.limits { mask = document.mask { "db.password" } }
     local seen = 0
-    for n = 1, 60 do
+    for n = 2, 121 do
+      local limits = n % 2 == 0 and other or secret
       local doc = document.new("db: { password: *s3cr3t-word }")
       local err = C.error()
-      C.segue__mem_fail_at(n)
+      C.segue__mem_fail_at(math.floor(n / 2))
       local rc = C.segue__document_parse(doc, limits, nil, nil, err)
       C.segue__mem_fail_at(0)
       assert.is_true(rc ~= 0)
       local told = C.err(err)
-      if told.code == C.SEGUE_ESYNTAX and told.message:find("***", 1, true) then seen = seen + 1 end
+      local hidden = told.message:find("***", 1, true)
+      assert.is_true(limits == other or not told.message:find("s3cr3t", 1, true), told.message)
+      if limits == other and told.code == C.SEGUE_ESYNTAX and hidden then seen = seen + 1 end
       document.free(doc)
     end
     assert.is_true(seen > 0, "no failure met the decision")
