@@ -27,6 +27,10 @@ local function drip(client, text, every_ms)
   return timer
 end
 
+-- The limits of these specs are 200 ms and less; those that hold where none is given are 10 s and
+-- more. On a busy machine the former take longer, but not that long.
+local USUAL_MS = 10000
+
 local function elapsed_ms(fn)
   local began = uv.hrtime()
   local result = fn()
@@ -129,7 +133,7 @@ describe("the HTTP server's limits", function()
     local ms, r = elapsed_ms(function() return client:read_response() end)
     timer:close()
     assert.equal(408, r.status)
-    assert.is_true(ms >= 190 and ms < 1000, ms)
+    assert.is_true(ms >= 190 and ms < USUAL_MS, ms)
   end)
 
   it("cut a body that comes byte by byte", function()
@@ -142,7 +146,7 @@ describe("the HTTP server's limits", function()
       local ms, r = elapsed_ms(function() return client:read_response() end)
       timer:close()
       assert.equal(408, r.status)
-      assert.is_true(ms >= 190 and ms < 1000, ms)
+      assert.is_true(ms >= 190 and ms < USUAL_MS, ms)
     end
   end)
 
@@ -150,7 +154,7 @@ describe("the HTTP server's limits", function()
     start { idle_ms = 150 }
     local client = server:connect()
     local ms = elapsed_ms(function() assert.equal("", client:read_all()) end)
-    assert.is_true(ms >= 140 and ms < 1000, ms)
+    assert.is_true(ms >= 140 and ms < USUAL_MS, ms)
     client = server:connect()
     for _ = 1, 3 do -- every request starts the time anew
       client:write(get("/later/100"))
