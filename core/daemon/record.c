@@ -122,8 +122,9 @@ static int record(recorder *r) {
   uint64_t entry = entry_of(&answer);
   segue__http_answer_deinit(&answer);
   if (code != SEGUE__EXIT_OK) return code;
-  fprintf(stderr, "segue: recording into %s until it is interrupted\n",
-          r->out == stdout ? "standard output" : r->path);
+  fprintf(stderr, "segue: recording into %s %s%s\n", r->out == stdout ? "standard output" : r->path,
+          r->cli->duration ? "for " : "until it is interrupted",
+          r->cli->duration ? r->cli->duration : "");
   code = follow(r, entry);
   prepare_farewell(r->entries);
   fputs(farewell, stderr);

@@ -3,6 +3,7 @@
  * Tables of the past: reloads, one reload, where a value was set.
  */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "table.h"
@@ -49,8 +50,10 @@ int segue__table_history(segue__buf *out, const char *body, size_t len, bool col
 
 static void add_audit(segue__buf *out, const segue_node *row, int path, int who, bool colour) {
   int64_t status = segue__table_number(row, "status"), folded = segue__table_number(row, "folded");
-  segue__buf_addf(out, "%-26s %s%-6" PRId64 "%s %-6s ", segue__table_text(row, "at"),
-                  segue__table_paint(colour, status >= 400 ? "\033[31m" : "\033[32m"), status,
+  char number[24] = "-"; /* the client left before its answer */
+  if (status) snprintf(number, sizeof number, "%" PRId64, status);
+  segue__buf_addf(out, "%-26s %s%-6s%s %-6s ", segue__table_text(row, "at"),
+                  segue__table_paint(colour, status >= 400 ? "\033[31m" : "\033[32m"), number,
                   segue__table_paint(colour, "\033[0m"), segue__table_text(row, "method"));
   segue__buf_addf(out, "%-*s  %-*s  %s", path, segue__table_text(row, "path"), who,
                   segue__table_text(row, "who"), segue__table_text(row, "peer"));

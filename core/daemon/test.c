@@ -2,6 +2,10 @@
  *
  * `segue test`: specs of a policy, run in this process by busted.
  */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
 #include "../bind/testing.h"
 #include "../instance/instance.h"
 #include "../instance/scripts.h"
@@ -13,6 +17,8 @@ int segue__cli_test(const segue__cli *cli) {
   char *lua_dir;
   int verdict = 1;
   const char *args[] = {cli->arg_count ? cli->args[0] : ".", NULL};
+  if (access(args[0], R_OK) != 0)
+    return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot read %s: %s", args[0], strerror(errno));
   int rc = segue__scripts_find(cli->lua_dir, &lua_dir, &err);
   if (rc == 0) {
     segue__testing_options options = {.size = sizeof options,

@@ -164,7 +164,11 @@ describe("segue record", function()
     local d = segue.start { policy = policy, files = files }
     local r = record(d, "--for", "300ms")
     assert.equal(0, (r:wait_exit()))
+    assert.matches("recording into %S+ for 300ms\n", r.stderr)
     assert.matches("0 reloads recorded", r.stderr)
+    wait.until_true(function() -- a request that ended without an answer has no status
+      return d:cli("history", "--audit").stdout:find "Z +%- +POST +/api/v1/recording"
+    end, nil, "the request that the recording left")
     d.dir:delete "incident"
     r = record(d)
     d:stop()

@@ -95,10 +95,10 @@ describe("segue test", function()
     assert.matches("segue: busted.*install the Debian package lua%-busted", p.stderr)
   end)
 
-  it("says that a folder is not there", function()
+  it("says that a folder does not exist", function()
     local p = test(tempdir.new():at "nothing")
-    assert.equal(3, p.code)
-    assert.matches("nothing", p.output)
+    assert.equal(4, p.code)
+    assert.matches("^segue: cannot read %S+/nothing: No such file or directory\n$", p.stderr)
   end)
 
   it("tells who uses segue.testing elsewhere", function()
