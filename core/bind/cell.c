@@ -87,6 +87,7 @@ int segue__cell_build(segue__cell *cell, segue_error *err) {
                             .program = (segue__program *)&cell->code->program, /* sealed */
                             .outside = berth->outside,
                             .lua_dir = options->lua_dir,
+                            .library = berth->all->library,
                             .bytes_max = cell->code->memory_bytes,
                             .services = options->services,
                             .owner = cell->code->tally->name, /* outlives the lane's calls */

@@ -266,7 +266,7 @@ static void hide_tokens(const segue__limits *limits, segue_error *err) {
 
 static int run(const segue__source *source, const segue__os *os, const segue__limits *limits,
                evaluation *e, segue_error *err) {
-  const segue__log log = {.level = SEGUE__WARN, .sink = keep_callers, .data = e};
+  const segue__log log = {.level = SEGUE__DEBUG, .sink = keep_callers, .data = e};
   segue__program program = {.chunks = &e->chunk, .count = 1, .sealed = true};
   segue__lua_setup setup = {.log = &log,
                             .os = os,

@@ -32,7 +32,9 @@ int segue__lua_loader_new(segue__lua_loader **out, segue__loop *loop, const segu
   if (!loader->options.load_cpu_ms) loader->options.load_cpu_ms = DEFAULT_LOAD_MS;
   if (!loader->options.slice_cpu_ms) loader->options.slice_cpu_ms = DEFAULT_SLICE_MS;
   if (segue__budget_new(&loader->budget, options->signal) ||
+      segue__library_new(&loader->library, loader->os, options->lua_dir) ||
       segue__outside_new(&loader->outside, loop, loader->log)) {
+    segue__library_free(loader->library);
     segue__budget_free(loader->budget);
     segue__free(loader);
     return UV_ENOMEM;
@@ -46,6 +48,7 @@ void segue__lua_loader_close(segue__lua_loader *loader, void (*cb)(void *data), 
   segue__outside *outside = loader ? loader->outside : NULL;
   if (loader) {
     segue__budget_free(loader->budget);
+    segue__library_free(loader->library);
     segue__buf_deinit(&loader->saved);
     segue__free(loader);
   }
@@ -212,6 +215,7 @@ int segue__loaded_evaluate(segue__loaded *loaded, segue__policy *policy, const s
                             .program = &loaded->program,
                             .outside = loader->outside,
                             .lua_dir = loader->options.lua_dir,
+                            .library = loader->library,
                             .bytes_max = loader->options.memory_bytes,
                             .services = loader->options.services};
   struct evaluation e = {loaded, policy, saved, errors, false};

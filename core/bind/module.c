@@ -375,7 +375,11 @@ int segue__lua_modules_new(segue__lua_modules **out, const segue__lua_modules_op
   if (!*out) return UV_ENOMEM;
   (*out)->options = *options;
   (*out)->watchdog.data = *out;
-  return 0;
+  int rc = segue__library_new(&(*out)->library, segue__os_default(), options->lua_dir);
+  if (!rc) return 0;
+  segue__free(*out);
+  *out = NULL;
+  return rc;
 }
 
 static void finish(segue__lua_modules *all) {
@@ -387,6 +391,7 @@ static void finish(segue__lua_modules *all) {
     all->tallies = next;
   }
   segue__free(all->berths);
+  segue__library_free(all->library);
   segue__free(all);
   cb(data);
 }

@@ -39,6 +39,7 @@ typedef struct segue__tally {
 
 struct segue__lua_modules {
   segue__lua_modules_options options;
+  segue__library *library;
   segue__berth *berths; /* one for each lane, from the first instance on */
   size_t berth_count, berths_closed, berths_lost;
   struct instance *first; /* of those that are not destroyed; module.c */

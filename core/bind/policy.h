@@ -46,6 +46,7 @@ struct segue__lua_loader {
   const segue__os *os;
   segue__lua_options options;
   segue__budget *budget;
+  segue__library *library;
   segue__outside *outside;
   segue__loaded *loaded;
   uint32_t next_document;

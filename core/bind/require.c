@@ -164,7 +164,10 @@ static const char *push_path(lua_State *L, const char *base, const char *name) {
   return lua_tostring(L, -1);
 }
 
+/* A file that is missing is the code's fault; that one cannot be read (no descriptor, no memory, a
+ * broken disk) is not, and is tried again. */
 static int raise_error(lua_State *L, const segue_error *err) {
+  if (err->code != SEGUE_ELIMIT && err->code != SEGUE_EUSAGE) segue__lua_of(L)->world = err->code;
   luaL_where(L, 1);
   lua_pushstring(L, err->message);
   lua_concat(L, 2);
@@ -181,13 +184,19 @@ static const char *push_library_path(lua_State *L, const char *name) {
   return push_path(L, folder, "init");
 }
 
-/* Leaves the chunk's function on the stack. A file of the Lua half is read where it lies. */
+/* Leaves the chunk's function on the stack. */
 static void load_library(lua_State *L, const char *name) {
   segue__lua *lua = segue__lua_of(L);
   const char *path = push_library_path(L, name);
   const char *chunk_name = lua_pushfstring(L, "@%s", path);
   segue__bytes bytes;
   segue_error err;
+  size_t len;
+  const char *text = segue__library_find(lua->library, path, &len);
+  if (text) {
+    if (luaL_loadbufferx(L, text, len, chunk_name, "t")) lua_error(L);
+    return;
+  }
   if (lua->os->read_file(lua->os->data, path, FILE_MAX, &bytes, &err)) {
     if (err.code == UV_ENOENT)
       luaL_error(L, "there is no module '%s' in this version (looked for %s)", name, path);

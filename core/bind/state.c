@@ -133,6 +133,7 @@ int segue__lua_new(segue__lua **out, const segue__lua_setup *setup, segue_error 
   lua->program = setup->program;
   lua->outside = setup->outside;
   lua->lua_dir = setup->lua_dir;
+  lua->library = setup->library;
   lua->services = setup->services;
   lua->owner = setup->owner;
   lua->jit = setup->jit;
@@ -295,12 +296,18 @@ int segue__lua_call_on(segue__lua *lua, const char *what, uint64_t cpu_ms, uint6
   memset(&lua->place, 0, sizeof lua->place);
   int top = lua_gettop(lua->L);
   bool outermost = !lua->calls++; /* what is within it is part of it */
-  if (outermost) beat(lua), lua->copied = 0;
+  if (outermost) {
+    beat(lua);
+    lua->copied = 0;
+    lua->world = 0;
+  }
   int rc = lua_cpcall(lua->L, protected_call, &call);
   if (outermost) beat(lua);
   lua->calls--;
   if (rc) call.status = segue__error_set(err, UV_ENOMEM, "%s: out of memory", what);
   lua_settop(lua->L, top);
+  /* No bug of the code: a file that it requires could not be read this time. */
+  if (call.status == SEGUE_EPOLICY && lua->world) call.status = err->code = lua->world;
   if (segue__lua_is_broken(lua)) {
     call.status = broken(lua, what, cpu_ms, err);
     segue__lua_log_traceback(lua, what, lua->traceback);
@@ -420,7 +427,8 @@ void segue__lua_log_traceback(segue__lua *lua, const char *what, const char *tra
     lua->last_traceback = segue__strdup(traceback);
     return;
   }
-  segue__log(lua->log, SEGUE__WARN, "policy", "an error in the policy", "hook", 's', what,
+  /* The error itself is the answer of the reload and has its place. */
+  segue__log(lua->log, SEGUE__DEBUG, "policy", "an error in the policy", "hook", 's', what,
              "traceback", 's', traceback, NULL);
 }
 

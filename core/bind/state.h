@@ -16,6 +16,7 @@
 #include "../os/loop.h"
 #include "../os/os.h"
 #include "budget.h"
+#include "library.h"
 #include "services.h"
 
 /* The text of one chunk: the policy itself (module NULL) or a module beside it. */
@@ -67,6 +68,7 @@ struct segue__lua {
   segue__budget *budget;
   segue__program *program;
   const char *lua_dir;
+  const segue__library *library;
   struct segue__outside *outside;
   segue__lua_services services;
   const char *owner; /* the module whose code it is; NULL: a policy's */
@@ -92,6 +94,7 @@ struct segue__lua {
   bool closing;    /* to be closed as soon as the running call is left */
   int depth;       /* calls that are running, and what else needs it to stay */
   int calls;       /* calls that are running */
+  int world;       /* why a file could not be read that the outermost call required */
   const char *stack_base;
   size_t refs;
   struct segue__task *tasks, *current;
@@ -108,6 +111,7 @@ typedef struct segue__lua_setup {
   segue__program *program;
   struct segue__outside *outside;
   const char *lua_dir;
+  const segue__library *library; /* NULL: files of the Lua half are read from lua_dir */
   size_t bytes_max;
   segue__lua_services services;
   const char *owner; /* see segue__lua; NULL: a policy */

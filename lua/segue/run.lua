@@ -4,7 +4,7 @@ local core = require "segue.core"
 local check = require "segue.check"
 local duration = require "segue.duration"
 
-local pairs, type, tostring, error = pairs, type, tostring, error
+local pairs, ipairs, type, tostring, error = pairs, ipairs, type, tostring, error
 local default_output = 1024 * 1024
 
 local keys = {
@@ -118,8 +118,25 @@ function M.spec(name, command)
   return spec
 end
 
-local function last_line(text)
-  return text:match("([^\n]*%S[^\n]*)%s*$")
+local shown_lines, shown_bytes = 10, 400
+
+-- The last lines of an output, those first that name an error: the last one alone is often a
+-- summary ("test failed"), and the cause stands above it.
+local function last_lines(text)
+  local lines, first, rest = {}, {}, {}
+  for line in text:sub(-16384):gmatch("[^\r\n]+") do
+    if line:find("%S") then lines[#lines + 1] = line:sub(1, 300) end
+  end
+  for i = math.max(1, #lines - shown_lines + 1), #lines do
+    local lower = lines[i]:lower()
+    local names = lower:find("error", 1, true) or lower:find("emerg", 1, true)
+      or lower:find("fatal", 1, true)
+    local list = names and first or rest
+    list[#list + 1] = lines[i]
+  end
+  for _, line in ipairs(rest) do first[#first + 1] = line end
+  local all = table.concat(first, "; ")
+  return all ~= "" and (#all > shown_bytes and all:sub(1, shown_bytes) .. "..." or all) or nil
 end
 
 -- What went wrong, in one sentence.
@@ -132,10 +149,10 @@ local function message_of(spec, result)
   else
     what = ("exited with code %d"):format(result.code)
   end
-  local line = last_line(result.stderr) or last_line(result.stdout)
+  local lines = last_lines(result.stderr) or last_lines(result.stdout)
   local shown = spec.shown or table.concat(spec.argv, " ")
   if #shown > 100 then shown = shown:sub(1, 100) .. "..." end
-  return ("%s %s%s"):format(shown, what, line and ": " .. line:sub(1, 300) or "")
+  return ("%s %s%s"):format(shown, what, lines and ": " .. lines or "")
 end
 
 local function result_of(spec, done, code, signal, stdout, stderr, truncated, timed_out, seconds)

@@ -15,6 +15,16 @@ after_each(function()
   if opened then opened:close() end
 end)
 
+it("an error of a hook is answered with its place; its traceback is for debugging", function()
+  local answer = b:run("error('broken')")
+  assert.equal("reload.lua:3: broken", answer.text)
+  local logged = b:logged()
+  assert.truthy(logged:find("debug policy: an error in the policy", 1, true), logged)
+  for line in logged:gmatch("[^\n]+") do
+    assert.is_true(not line:find("traceback", 1, true) or line:find("^debug ") ~= nil, line)
+  end
+end)
+
 describe("check", function()
   local cases = {
     { "accepts", "return true", "ok" },

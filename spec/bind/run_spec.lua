@@ -25,6 +25,24 @@ describe("segue.run", function()
     ]]
   end)
 
+  it("tells the last ten lines of what a command that failed printed, errors first", function()
+    a:run [[
+      local function message(script)
+        return segue.run({ "sh", "-c", script .. "; exit 1" }).message:match("code 1:? ?(.*)$")
+      end
+      eq("nginx: [emerg] unknown directive in nginx.conf:3; nginx: test failed", message [=[
+        echo "nginx: [emerg] unknown directive in nginx.conf:3" >&2
+        echo "nginx: test failed" >&2]=])
+      eq("Fatal: c; ERROR d; a; b; e",
+        message "printf 'a\\n\\nb\\n  \\nFatal: c\\nERROR d\\ne\\n' >&2")
+      eq("11; 12; 13; 14; 15; 16; 17; 18; 19; 20", message "seq 20 >&2")
+      eq("out", message "echo out")
+      eq("", message "true")
+      local long = message "echo error first >&2; printf '%0400d\\n' 1 2 3 >&2"
+      like("^error first; 000", long) like("%.%.%.$", long) eq(403, #long)
+    ]]
+  end)
+
   it("uses no shell unless it is asked to", function()
     a:run [[
       eq("$HOME;`id` *\n", segue.run { "echo", "$HOME;`id` *" }.stdout)

@@ -49,7 +49,8 @@ describe("the daemon, with a policy whose check", function()
   after_each(segue.cleanup)
 
   it("does everything that hurts, goes on serving", function()
-    local d = segue.start { policy = policy, files = { ["config.yaml"] = "act: none\nn: 0\n" } }
+    local d = segue.start { policy = policy, args = { "--log-level", "debug" },
+      files = { ["config.yaml"] = "act: none\nn: 0\n" } }
     local generation = d:json("/api/v1/status").generation
     for i, act in ipairs(acts) do
       local from = #d:log()

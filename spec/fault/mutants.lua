@@ -26,7 +26,7 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
 
 local BIND = { hostile = "spec/bind/hostile_spec.lua", copies = "spec/bind/copies_spec.lua",
                family = "spec/bind/family_spec.lua",
-               module = "spec/bind/module_spec.lua" }
+               module = "spec/bind/module_spec.lua", library = "spec/bind/library_spec.lua" }
 
 -- Specs of a file that start the daemon: those with this in their name.
 local function daemon(path, filter) return { path = path, filter = filter } end
@@ -398,6 +398,10 @@ local mutants = {
     "if (!inside && !root->unstarted) root->used_ns = 0;", "root->used_ns = 0;", BIND.family },
   { "a turn of the loop between tasks", "core/bind/task.c",
     "if (turns->first || turns->used_ns >= FAIR_NS)", "if (turns->first)", BIND.family },
+  { "reading the Lua half once", "core/bind/require.c",
+    "segue__library_find(lua->library, path, &len);", "NULL; len = 0;", BIND.library },
+  { "a file that cannot be read is the world's fault", "core/bind/state.c",
+    "if (call.status == SEGUE_EPOLICY && lua->world)", "if (0)", BIND.library },
   { "the limit of time of a handler", "core/bind/exchange.c",
     ".limit_ms = cell->code->timeout_ms,", ".limit_ms = 0,", BIND.module },
   { "charging pieces of streams that wait", "core/bind/exchange.c",

@@ -19,7 +19,8 @@ for name in function() return uv.fs_scandir_next(dir) end do
   file:close()
 end
 
---- options: signal (false: count hook), memory, load_ms, slice_ms, modules: { name, ops, userdata }
+--- options: signal (false: count hook), memory, load_ms, slice_ms; before: called with the files
+--- before the loader is made; modules: { name, ops, userdata }
 function M.open(options)
   options = options or {}
   collectgarbage()
@@ -27,6 +28,7 @@ function M.open(options)
   self.live = C.segue__mem_live()
   self.files = C.scripted_files_new()
   for path, text in pairs(library) do self:write(path, text) end
+  if options.before then options.before(self.files) end
   local modules = options.modules or {}
   self.modules = ffi.new("segue__host_module[?]", #modules + 1)
   for i, m in ipairs(modules) do

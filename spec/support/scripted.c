@@ -383,6 +383,7 @@ typedef struct file {
   char *path, *data;
   size_t len;
   bool open; /* for writing */
+  int code;  /* reading it fails with this */
 } file;
 
 struct scripted_files {
@@ -396,6 +397,7 @@ static int files_read(void *data, const char *path, size_t max, segue__bytes *ou
   for (size_t i = 0; i < 64; i++) {
     const file *f = &files->items[i];
     if (!f->path || strcmp(f->path, path)) continue;
+    if (f->code) return segue__error_set(err, f->code, "%s: %s", path, segue_strerror(f->code));
     if (f->len > max) return segue__error_set(err, SEGUE_ELIMIT, "%s is too large", path);
     out->data = segue__strndup(f->data, f->len);
     out->len = f->len;
@@ -449,9 +451,15 @@ void scripted_files_set(scripted_files *files, const char *path, const char *dat
   for (size_t i = 0; i < 64; i++) {
     file *f = &files->items[i];
     if (f->path) continue;
-    *f = (file){segue__strdup(path), segue__strndup(data, len), len, false};
+    *f = (file){segue__strdup(path), segue__strndup(data, len), len, false, 0};
     return;
   }
+}
+
+void scripted_files_fail(scripted_files *files, const char *path, int code) {
+  scripted_files_set(files, path, "", 0);
+  for (size_t i = 0; i < 64; i++)
+    if (files->items[i].path && !strcmp(files->items[i].path, path)) files->items[i].code = code;
 }
 
 void scripted_files_free(scripted_files *files) {

@@ -80,6 +80,8 @@ void scripted_files_set(scripted_files *files, const char *path, const char *dat
 void scripted_files_del(scripted_files *files, const char *path);
 /* A program has the file open for writing, or closes it. */
 void scripted_files_open(scripted_files *files, const char *path, bool open);
+/* Reading it fails with this code from now on. */
+void scripted_files_fail(scripted_files *files, const char *path, int code);
 const segue__os *scripted_files_os(scripted_files *files);
 
 /* A loader that hands out the policy put into it last, or fails with a message. */
