@@ -82,6 +82,7 @@ struct segue__http_conn {
   bool paused;                       /* reading is stopped: the input buffer is full */
   bool eof;                          /* the client has shut its side */
   bool close_after;                  /* this answer is the last */
+  bool said_close;                   /* because the client asked for that */
   bool unframed;                     /* and its body ends with the connection */
   bool linger; /* the client may still be sending: give it time to read the answer */
   bool in_handler;

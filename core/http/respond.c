@@ -138,7 +138,7 @@ static void decide_close(segue__http_conn *conn, segue__http_exchange *exchange)
   uint32_t most = server->limits.requests_per_connection;
   conn->requests++;
   if (!exchange->head.keep_alive) {
-    conn->close_after = true;
+    conn->close_after = conn->said_close = true;
   } else if ((server->closing && !asks_more(conn)) || (most && conn->requests >= most)) {
     conn->close_after = conn->linger = true;
   } else if (conn->eof && exchange->in_len == exchange->used) {
