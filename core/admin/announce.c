@@ -15,8 +15,10 @@ static segue__level level_of(const segue__result *result) {
   case SEGUE__APPLIED:
     return SEGUE__INFO;
   case SEGUE__UNCHANGED:
-    return result->trigger == SEGUE__BY_POLL || result->trigger == SEGUE__BY_WATCH ? SEGUE__DEBUG
-                                                                                   : SEGUE__INFO;
+    if (result->trigger == SEGUE__BY_POLL || result->trigger == SEGUE__BY_WATCH)
+      return SEGUE__DEBUG;
+    /* A file is still being written: that was logged when it began. */
+    return result->trigger == SEGUE__BY_RETRY && result->errors.count ? SEGUE__DEBUG : SEGUE__INFO;
   case SEGUE__HELD:
     return SEGUE__WARN;
   default:

@@ -354,9 +354,10 @@ static int check_breaks(reader *r) {
 }
 
 /* In [ ] and { } libyaml takes each '?' for the mark of a key: [?page=1] would be a list of a map.
- * In 1.2 it is one only before a blank. `at` is where a node starts. */
+ * In 1.2 it is one only before a blank. `at` is where a node starts; an empty key (`? `) starts
+ * right behind its mark. */
 static int check_question(reader *r, const char *at) {
-  if (at == r->parse->text || at[-1] != '?') return 0;
+  if (at == r->parse->text || at[-1] != '?' || strchr(" \t\r\n", *at)) return 0;
   return segue__builder_fail(r->b, SEGUE_ESYNTAX,
                              "a plain value in [ ] or { } cannot start with '?' here: put it in "
                              "quotes");

@@ -141,6 +141,23 @@ describe("a URL as a source", function()
     d:stop()
   end)
 
+  it("is decoded, taken as text and allowed to be empty where that is asked for", function()
+    local gzip = io.popen("printf 'server {\\n}\\n' | gzip -c")
+    local coded = gzip:read "*a"
+    gzip:close()
+    local w = web.serve(function(request, client)
+      client:write(request.path == "/off" and web.answer("# off\n")
+        or web.answer(coded, { type = "text/plain", headers = "Content-Encoding: gzip\r\n" }))
+    end)
+    local d = segue.start {
+      files = { ["config.yaml"] = "x: 1\n" },
+      policy = policy(('segue.url { "%s/site.conf", format = "text" }, segue.url { "%s/off", '
+        .. 'empty = "allow" }'):format(w.url, w.url)),
+    }
+    assert.same({ x = 1, ["site.conf"] = "server {\n}\n" }, d:config())
+    d:stop()
+  end)
+
   it("trusts a server by its certificate, and not without", function()
     local dir = tempdir.new()
     local ca = certificates.authority(dir)

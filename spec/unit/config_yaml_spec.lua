@@ -326,6 +326,7 @@ describe("a YAML document", function()
       { "a: [?page=1]", "SEGUE_ESYNTAX", "file:1:6: " .. question .. " (at a[0])" },
       { "a: [x, ?y]", "SEGUE_ESYNTAX", "file:1:9: " .. question .. " (at a[1])" },
       { "a: {?b: 1}", "SEGUE_ESYNTAX", "file:1:6: " .. question .. " (at a)" },
+      { "? \n: 1", "SEGUE_ETYPE", "file:1:2: there is no key before the ':'" },
       { "a: [?[1]]", "SEGUE_ESYNTAX", "file:1:6: " .. question .. " (at a[0])" },
       { 'a: "x\194\133y"', "SEGUE_ESYNTAX", "file:1:6: " .. line:format(0x85, 0x85) },
       { "a: 1 # x\226\128\168b: 2", "SEGUE_ESYNTAX", "file:1:9: " .. line:format(0x2028, 0x2028) },
@@ -335,6 +336,7 @@ describe("a YAML document", function()
       { "a: [\"?page=1\", x?y, http://x/?q=1, {? b : 1}]",
         '{"a":["?page=1","x?y","http://x/?q=1",{"b":1}]}' },
       { "? a\n: ?b", '{"a":"?b"}' },
+      { "?x: 1\n? \"y\"\n: 2", '{"?x":1,"y":2}' },
       { 'a: "\\N\\L\\P"', '{"a":"\\u0085\\u2028\\u2029"}' },
       { "a: \226\128\167\226\128\170", '{"a":"\226\128\167\\u202a"}' },
     }
