@@ -48,6 +48,18 @@ static int get(lua_State *L) {
   return 2;
 }
 
+/* hidden(v, path) -> may a message not show the value there? Of a part of a config the path from
+ * the root is not known, so nothing of it is shown where there are secrets. */
+static int hidden(lua_State *L) {
+  segue__value *value = segue__value_test(L, 1);
+  if (!value) return luaL_argerror(L, 1, "a config value expected");
+  const char *path = luaL_checkstring(L, 2);
+  const segue__mask *mask = value->snapshot->mask;
+  bool part = value->node != segue_snapshot_root(value->snapshot);
+  lua_pushboolean(L, mask && (part || segue__mask_hides(mask, path)));
+  return 1;
+}
+
 static int kind(lua_State *L) {
   segue__value *value = segue__value_test(L, 1);
   segue__wide wide;
@@ -265,6 +277,7 @@ static int line_of(lua_State *L) {
 void segue__core_open(lua_State *L) {
   static const luaL_Reg functions[] = {{"where", where},
                                        {"get", get},
+                                       {"hidden", hidden},
                                        {"kind", kind},
                                        {"path", path},
                                        {"log", write_log},

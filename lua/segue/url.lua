@@ -56,7 +56,8 @@ function M.judge(spec)
   local where = copy.url
   if not where then error('segue.url: the URL is missing: segue.url "https://host/x.yaml"', 3) end
   if not where:find("^https?://[^/?#]") then
-    error(("segue.url: '%s' is not a URL: write \"https://host/config.yaml\""):format(where), 3)
+    error(("segue.url: '%s' is not a URL: write \"https://host/config.yaml\""):format(
+      masked(where)), 3)
   end
   for name, value in pairs(spec.headers or {}) do
     if type(name) ~= "string" or type(value) ~= "string" or value:find("[\r\n%z]") then

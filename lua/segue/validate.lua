@@ -63,6 +63,12 @@ local function show(value)
   return type(value) == "string" and ("'%s'"):format(text) or text
 end
 
+-- ", not 500": how a message ends that says what a value must be. Without the value where it is a
+-- secret, or may be one.
+local function but_is(self, at, value)
+  return core.hidden(self.root, at) and "" or ", not " .. show(value)
+end
+
 -- Places that are there and not null, of the right type.
 local function each_of(self, path, wanted, fn)
   each(self.root, path, function(at, value, kind)
@@ -92,7 +98,7 @@ local function in_range(self, at, value, limits)
     and ("between %s and %s"):format(tostring(limits.min), tostring(limits.max))
     or limits.min ~= nil and "at least " .. tostring(limits.min)
     or "at most " .. tostring(limits.max)
-  add(self, at, ("must be %s, not %s"):format(range, tostring(value)))
+  add(self, at, ("must be %s%s"):format(range, but_is(self, at, value)))
 end
 
 local function measured(self, at, size, limits, unit)
@@ -193,7 +199,11 @@ function Validator:one_of(path, values)
       if value == allowed then return end
       shown[i] = show(allowed)
     end
-    add(self, at, ("must be one of %s, not %s"):format(table.concat(shown, ", "), show(value)))
+    if core.hidden(self.root, at) then
+      add(self, at, "must be one of the values that are allowed")
+    else
+      add(self, at, ("must be one of %s, not %s"):format(table.concat(shown, ", "), show(value)))
+    end
   end)
   return self
 end
@@ -207,7 +217,8 @@ function Validator:pattern(path, pattern, hint)
   check_path(path)
   return each_of(self, path, "string", function(at, value)
     if value:find(pattern) then return end
-    add(self, at, ("must be %s, not %s"):format(hint or "a text like " .. pattern, show(value)))
+    add(self, at, ("must be %s%s"):format(hint or "a text like " .. pattern,
+      but_is(self, at, value)))
   end)
 end
 

@@ -145,7 +145,7 @@ describe("a secret", function()
       return v:result()
     end]])
     for _, case in ipairs { { "veto", "I do not like %*%*%*" }, { "error", "cannot use %*%*%*" },
-      { "validate", "db.password must be one of" } } do
+      { "validate", "db.password must be one of the values that are allowed" } } do
       d.dir:write("config.yaml", config(SECOND, "fault: " .. case[1] .. "\n"))
       local status, answer = d:reload()
       assert.equal(422, status)
@@ -159,6 +159,25 @@ describe("a secret", function()
     assert.is_nil(cjson.encode(answer):find("12345678", 1, true))
     shows_no_secret(everything(d))
     d:wait_log("looking at %*%*%*")
+  end)
+
+  it("is not shown by segue.validate, however short it is", function()
+    local folder = segue.folder { files = { ["config.yaml"] = "db: { pin: 7, word: ab }\nn: 7\n" },
+      policy = [[local segue = require "segue"
+        return { sources = { segue.file "config.yaml" }, secrets = { "db" }, check = function(next)
+          return segue.validate(next):one_of("db.pin", { 8, 9 }):integer("db.pin", { min = 8 })
+            :pattern("db.word", "^x"):integer("n", { min = 8 }):result()
+        end }]] }
+    local told = folder:cli("check").stdout
+    assert.matches("db must be one of the values that are allowed %(at db%)\n", told)
+    assert.matches("db must be at least 8 %(at db%)\n", told)
+    assert.matches("db must be a text like %^x %(at db%)\n", told)
+    assert.matches("n must be at least 8, not 7 %(at n%)\n", told)
+    folder.dir:write("reload.lua", (folder.dir:read("reload.lua"):gsub("validate%(next%)",
+      "validate(next.db)"):gsub('"db%.', '"')))
+    told = folder:cli("check").stdout
+    assert.matches("pin must be at least 8", told)
+    assert.is_nil(told:find("not 7", 1, true), told)
   end)
 
   it("that is a map does not tell its keys: in changes, steps, breaches, why, errors", function()

@@ -136,7 +136,8 @@ end
 --- Where a text shows a piece of a secret, or nil. file: it may hold the schema.
 function M.find(text, file)
   for _, mark in ipairs(M.marks) do
-    local found = around(text, mark:sub(1, 5)) or around(text, mark:sub(-4))
+    local enough = mark:match("^%d") and 7 or 4 -- fewer digits may be a process or a time
+    local found = around(text, mark:sub(1, enough)) or around(text, mark:sub(-enough))
     if found then return found end
   end
   return not file and around(text, ALLOWED) or nil
