@@ -649,7 +649,9 @@ typedef struct segue_options {
                         scripts run slower */
   segue_level log_level;                                    /* of on_log; SEGUE_INFO */
   void (*on_log)(void *data, const segue_log_entry *entry); /* [any thread]; NULL: no log */
-  segue_report_cb on_start;       /* result of the first load; the instance goes on either way */
+  segue_report_cb on_start; /* result of the first load; the instance goes on either way. Again,
+                             * with a failure, if that generation was reported while it waited
+                             * for an operator, nobody confirmed it, and there is no other */
   void (*on_stopped)(void *data); /* the last callback of an instance */
   void *data;                     /* for the callbacks */
 } segue_options;

@@ -81,6 +81,11 @@ void segue__render_result_text(segue__buf *out, const segue__result *result) {
   segue__buf_addf(out, " (reload %" PRIu64 ", ", result->id);
   segue__render_duration(out, segue__render_total_us(result));
   segue__buf_adds(out, result->undo_failed ? "; undoing it failed too)\n" : ")\n");
+  if (result->taken_at_start)
+    segue__buf_addf(out,
+                    "the start of the daemon has applied the changed files: generation %" PRIu64
+                    " was made of them\n",
+                    result->generation);
   bool good = result->outcome == SEGUE__APPLIED || result->outcome == SEGUE__UNCHANGED;
   errors_text(out, result, good ? "warning: " : "");
 }
@@ -171,6 +176,7 @@ void segue__render_result_json(segue__buf *out, const segue__result *result, boo
                   result->plan_only ? "true" : "false", result->skipped ? "true" : "false",
                   result->undo_failed ? "true" : "false", result->deferred ? "true" : "false");
   segue__render_errors_json(out, &result->errors);
+  if (result->taken_at_start) segue__buf_adds(out, ",\"taken_at_start\":true");
   segue__buf_addf(out, ",\"error_count\":%zu,\"change_count\":%zu", result->errors.total,
                   result->changes.total);
   if (detail) {

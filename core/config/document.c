@@ -153,6 +153,27 @@ segue__format segue__format_of(const char *name, bool *guessed) {
   return SEGUE__YAML;
 }
 
+static const char *const format_names[] = {[SEGUE__YAML] = "yaml",
+                                           [SEGUE__JSON] = "json",
+                                           [SEGUE__BUILT] = "built",
+                                           [SEGUE__TEXT] = "text"};
+
+const char *segue__document_format_name(segue__format format) {
+  return format_names[format];
+}
+
+bool segue__document_format_find(const char *name, segue__format *out) {
+  static const segue__format numbered[] = {SEGUE__YAML, SEGUE__JSON, SEGUE__BUILT, SEGUE__TEXT};
+  for (size_t i = 0; i < sizeof numbered / sizeof *numbered; i++) {
+    bool digit = name[0] == (char)('0' + i) && !name[1];
+    if (numbered[i] == SEGUE__BUILT || (!digit && strcmp(name, format_names[numbered[i]]) != 0))
+      continue;
+    *out = numbered[i];
+    return true;
+  }
+  return false;
+}
+
 typedef struct source_text {
   const char *text;
   size_t len, max;

@@ -119,6 +119,10 @@ int segue__document_new(segue__document **out, uint32_t id, const char *source, 
                         segue__format format, char *data, size_t len);
 /* By the end of a file's name: .json, .yaml, .yml; *guessed: by none of them. */
 segue__format segue__format_of(const char *name, bool *guessed);
+/* What stands on disk: "yaml", "json", "text"; a format that was built is never written. */
+const char *segue__document_format_name(segue__format format);
+/* false: there is no such format. The digit that older versions wrote is understood too. */
+bool segue__document_format_find(const char *name, segue__format *out);
 /* What is to be said of integers that were read as floats (doc->wide is not 0). */
 void segue__document_tell_wide(const segue__document *doc, segue_error *out);
 /* The warning about a %YAML 1.1 directive (doc->old_yaml_line is not 0). */

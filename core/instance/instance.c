@@ -174,7 +174,8 @@ static void on_first(segue__waiter *waiter, int status, segue__result *result) {
   bool live = result && result->generation;
   bool held = result && result->outcome == SEGUE__HELD && taken_back(result);
   if (!live && status == 0 && segue__start_from_last_good(s, held, on_first) == 0) return;
-  if (status == SEGUE_EUNCONFIRMED) status = 0;
+  s->first_waits = status == SEGUE_EUNCONFIRMED;
+  if (s->first_waits) status = 0;
   s->started = true;
   if (s->options.on_start) report(s->options.on_start, s->options.data, status, result);
 }
@@ -423,12 +424,26 @@ static int open_triggers(segue *s) {
   return segue__triggers_new(&s->triggers, &options);
 }
 
-/* While reloads are frozen nothing new goes live, not even by a start. */
+/* The first generation was live before anybody confirmed it, nobody did, and there is no other. */
+void segue__nothing_left(segue *s, const segue__result *result) {
+  if (s->stage != SEGUE__RUNNING) return;
+  segue__log(&s->log, SEGUE__ERROR, "reload",
+             "the first generation was not confirmed, and there is no other: nothing is live",
+             NULL);
+  if (s->options.on_start) report(s->options.on_start, s->options.data, 0, result);
+}
+
+/* While reloads are frozen nothing new goes live, not even by a start. A generation that was live
+ * and waited to be confirmed when the process before ended is not new: it gets the rest of its
+ * time, if the sources still say it, or if it is a rollback. */
 static int ask_for_first(segue *s) {
   segue__request request = {.trigger = SEGUE__BY_START, .cause = "start"};
-  bool frozen = s->record && segue__record_found(s->record)->state.frozen;
-  if (frozen && segue__start_from_last_good(s, true, on_first) == 0) return 0;
   s->first = (segue__waiter){.cb = on_first, .data = s};
+  if (segue__engine_resume_rollback(s->engine, &s->first)) return 0;
+  bool frozen = s->record && segue__record_found(s->record)->state.frozen;
+  if (frozen && !segue__engine_resumes(s->engine) &&
+      segue__start_from_last_good(s, true, on_first) == 0)
+    return 0;
   return segue__engine_request(s->engine, &request, &s->first);
 }
 

@@ -85,6 +85,7 @@ struct segue {
   bool socket_told;          /* that it cannot be made anew */
   segue__timer try_again;    /* after a start from the last good generation */
   bool started;              /* the host was told what came of it */
+  bool first_waits;          /* that the first generation waits to be confirmed */
   bool replaying, held;      /* held: the sources are good, but were taken back */
   bool age_known;            /* the policy that is on disk was loaded, and said so: */
   uint64_t age_ms;           /* how old the last good generation may be; 0: any age will do */
@@ -123,6 +124,9 @@ int segue__last_good_judge(segue *s, const segue__policy *policy, segue__errors 
  * taken back, or reloads are frozen, not because they give nothing good. */
 int segue__start_from_last_good(segue *s, bool held,
                                 void (*cb)(segue__waiter *, int, segue__result *));
+
+/* instance.c: reports to the host, as it reports a first load that failed, that nothing is live. */
+void segue__nothing_left(segue *s, const segue__result *result);
 
 /* services.c: the calling thread is the control thread; and segue_log for who has an entry. */
 void segue__services_here(segue *s);

@@ -42,8 +42,11 @@ static void on_phase(segue__observer *observer, const segue__result *result, seg
   segue *s = observer->data;
   if (phase == SEGUE__PHASE_COMMIT) (void)segue__keep_folder(s); /* before it is written to */
   if (phase != SEGUE__PHASE_SETTLED || s->replaying) return;
-  if (s->started && !result->generation && !result->plan_only)
-    (void)segue__start_from_last_good(s, true, ignore);
+  bool nothing = s->started && !result->generation && !result->plan_only;
+  bool first_waits = s->first_waits && !result->plan_only;
+  if (first_waits) s->first_waits = false;
+  if (nothing && segue__start_from_last_good(s, true, ignore) < 0 && first_waits)
+    segue__nothing_left(s, result);
   if (!good(result) || result->away) return; /* held is not back */
   if (!segue__engine_stale_since(s->engine)) return;
   segue__log(&s->log, SEGUE__INFO, "reload",

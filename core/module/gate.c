@@ -268,8 +268,12 @@ void segue__gate_limit(segue_gate *gate, const segue__gate_limits *limits) {
   pthread_mutex_lock(&gate->lock);
   gate->limits.items = limits->items ? limits->items : SEGUE__BUFFER_ITEMS;
   gate->limits.bytes = limits->bytes ? limits->bytes : SEGUE__BUFFER_BYTES;
-  gate->limits.age_ms = limits->age_ms ? limits->age_ms : SEGUE__BUFFER_AGE_MS;
+  uint64_t age_ms = limits->age_ms ? limits->age_ms : SEGUE__BUFFER_AGE_MS;
+  bool other_age = gate->limits.age_ms != age_ms && gate->first;
+  gate->limits.age_ms = age_ms;
   pthread_mutex_unlock(&gate->lock);
+  /* The timer still runs to the time that the limit before allowed the oldest. */
+  if (other_age && gate->loop) segue__buffer_stamp(gate);
 }
 
 segue__gate_state segue__gate_state_get(const segue_gate *gate) {

@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "../os/mem.h"
+#include "engine.h"
 
 /* ---- Writing ---- */
 
@@ -41,9 +42,20 @@ int segue__durable_write(segue__slots *slots, const segue__durable *state) {
     put_hash(&b, "unconfirmed_raw", state->unconfirmed_raw);
     segue__buf_addf(&b, "unconfirmed_until=%" PRId64 "\n", state->unconfirmed_until_wall_ms);
     segue__buf_addf(&b, "unconfirmed_reload=%" PRIu64 "\n", state->unconfirmed_reload);
-    segue__buf_addf(&b, "unconfirmed_trigger=%u\n", state->unconfirmed_trigger);
+    put_text(&b, "unconfirmed_trigger",
+             segue__trigger_name((segue__trigger)state->unconfirmed_trigger));
     segue__buf_addf(&b, "unconfirmed_since=%" PRId64 "\n", state->unconfirmed_wall_ms);
     put_text(&b, "unconfirmed_cause", state->unconfirmed_cause);
+    if (state->unconfirmed_restores) {
+      segue__buf_addf(&b, "unconfirmed_restores=%" PRIu64 "\n", state->unconfirmed_restores);
+      put_hash(&b, "unconfirmed_sources", state->unconfirmed_sources);
+    }
+  }
+  if (state->reverted) {
+    segue__buf_addf(&b, "reverted=%" PRIu64 "\n", state->reverted_generation);
+    segue__buf_addf(&b, "reverted_reload=%" PRIu64 "\n", state->reverted_reload);
+    put_hash(&b, "reverted_raw", state->reverted_raw);
+    put_text(&b, "reverted_why", state->reverted_why);
   }
   if (state->pinned) {
     segue__buf_addf(&b, "pinned=%" PRIu64 "\n", state->pinned_generation);
@@ -77,6 +89,30 @@ static segue__hash get_hash(const char *value) {
   return hash;
 }
 
+/* Versions before 0.1.0 wrote a number: the place in this list, which stays as it was then. */
+static unsigned get_trigger(const char *value) {
+  static const char *const numbered[] = {"start",   "signal", "watch", "http",
+                                         "control", "poll",   "push",  "retry"};
+  segue__trigger trigger = SEGUE__BY_START;
+  unsigned long n = strtoul(value, NULL, 10);
+  bool digit = *value >= '0' && *value <= '9' && n < sizeof numbered / sizeof *numbered;
+  (void)segue__trigger_find(digit ? numbered[n] : value, &trigger);
+  return trigger;
+}
+
+static void take_reverted(segue__durable *state, const char *name, const char *value) {
+  if (!strcmp(name, "reverted")) {
+    state->reverted = true;
+    state->reverted_generation = strtoull(value, NULL, 10);
+  } else if (!strcmp(name, "reverted_reload")) {
+    state->reverted_reload = strtoull(value, NULL, 10);
+  } else if (!strcmp(name, "reverted_raw")) {
+    state->reverted_raw = get_hash(value);
+  } else if (!strcmp(name, "reverted_why")) {
+    get_text(value, state->reverted_why, sizeof state->reverted_why);
+  }
+}
+
 static void take_window(segue__durable *state, const char *name, const char *value) {
   if (!strcmp(name, "unconfirmed")) {
     state->unconfirmed = true;
@@ -88,17 +124,23 @@ static void take_window(segue__durable *state, const char *name, const char *val
   } else if (!strcmp(name, "unconfirmed_reload")) {
     state->unconfirmed_reload = strtoull(value, NULL, 10);
   } else if (!strcmp(name, "unconfirmed_trigger")) {
-    state->unconfirmed_trigger = (unsigned)strtoul(value, NULL, 10);
+    state->unconfirmed_trigger = get_trigger(value);
   } else if (!strcmp(name, "unconfirmed_since")) {
     state->unconfirmed_wall_ms = strtoll(value, NULL, 10);
   } else if (!strcmp(name, "unconfirmed_cause")) {
     get_text(value, state->unconfirmed_cause, sizeof state->unconfirmed_cause);
+  } else if (!strcmp(name, "unconfirmed_restores")) {
+    state->unconfirmed_restores = strtoull(value, NULL, 10);
+  } else if (!strcmp(name, "unconfirmed_sources")) {
+    state->unconfirmed_sources = get_hash(value);
   }
 }
 
 static void take(segue__durable *state, const char *name, const char *value) {
   if (!strncmp(name, "unconfirmed", 11)) {
     take_window(state, name, value);
+  } else if (!strncmp(name, "reverted", 8)) {
+    take_reverted(state, name, value);
   } else if (!strcmp(name, "frozen")) {
     state->frozen = true;
     state->frozen_wall_ms = strtoll(value, NULL, 10);

@@ -35,6 +35,15 @@ struct segue__durable {
   unsigned unconfirmed_trigger;
   int64_t unconfirmed_wall_ms; /* when it began */
   char unconfirmed_cause[448]; /* who and what */
+  /* It is a rollback: to this generation (0: it is none), from what the sources said then. */
+  uint64_t unconfirmed_restores;
+  segue__hash unconfirmed_sources;
+  /* A generation of these sources was live and was reverted: it does not go live again before they
+   * change, unless by force. */
+  bool reverted;
+  uint64_t reverted_generation, reverted_reload;
+  segue__hash reverted_raw;
+  char reverted_why[512];
   /* What the sources say now was taken back (rolled back from, or not confirmed): it does not go
    * live by itself. */
   bool pinned;

@@ -491,6 +491,7 @@ static void free_txn(segue__txn *txn) {
   segue__documents_deinit(&txn->schema_with);
   segue__engine_drop(txn->engine, txn->next);
   segue__engine_drop(txn->engine, txn->was_live);
+  segue__engine_drop(txn->engine, txn->offered);
   segue__policy_unref(txn->policy);
   segue__result_unref(txn->result);
   segue__files_unref(txn->files);

@@ -30,6 +30,7 @@ typedef enum segue__trigger {
       SEGUE__TRIGGER_COUNT
 } segue__trigger;
 const char *segue__trigger_name(segue__trigger trigger);
+bool segue__trigger_find(const char *name, segue__trigger *out); /* false: there is none */
 
 #define SEGUE__OUTCOMES(X)                                                                         \
   X(APPLIED, "applied")                                                                            \
@@ -96,6 +97,7 @@ typedef struct segue__result {
   bool deferred; /* the policy put it off: it will run later */
   bool undo_failed;
   bool forced;         /* it ran even if nothing had changed */
+  bool taken_at_start; /* unchanged: the start of the daemon has taken what was changed */
   bool unconfirmed;    /* it waits to be confirmed: what comes of it is not known yet */
   segue__files *files; /* what it read; only while observers are told that it settled, and only if
                           they asked for it: segue__engine_keep_files */
@@ -168,6 +170,12 @@ int segue__engine_replay(segue__engine *engine, segue__files *files, uint64_t re
  * is under way; SEGUE_ERECORD: nothing is kept, there is no state folder. */
 int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__trigger trigger,
                            const char *by, segue__waiter *waiter);
+/* For a start, before anything is asked for. True: the process before died while a rollback waited
+ * to be confirmed, and it goes on with the rest of its time; the waiter is answered by that run,
+ * or, if the files are not kept any more, by one that reads the sources. */
+bool segue__engine_resume_rollback(segue__engine *engine, segue__waiter *waiter);
+/* A generation that is no rollback waited to be confirmed then, and its time is not over. */
+bool segue__engine_resumes(const segue__engine *engine);
 /* The generation that waits to be confirmed is good; the waiter (or NULL) gets the outcome of its
  * run. SEGUE_ECONFLICT: none waits. */
 int segue__engine_confirm(segue__engine *engine, const char *by, segue__waiter *waiter);

@@ -28,7 +28,7 @@ static const char schema[] =
     "CREATE TABLE file(generation INTEGER NOT NULL, path TEXT NOT NULL, blob INTEGER NOT NULL,"
     " PRIMARY KEY(generation, path)) WITHOUT ROWID;"
     "CREATE TABLE document(generation INTEGER NOT NULL, position INTEGER NOT NULL,"
-    " source TEXT NOT NULL, name TEXT NOT NULL, format INTEGER NOT NULL, blob INTEGER NOT NULL,"
+    " source TEXT NOT NULL, name TEXT NOT NULL, format TEXT NOT NULL, blob INTEGER NOT NULL,"
     " PRIMARY KEY(generation, position)) WITHOUT ROWID;"
     "CREATE INDEX reload_time ON reload(wall_ms);"
     "CREATE INDEX generation_more ON generation(number) WHERE more;"
@@ -305,7 +305,7 @@ static int add_document(segue__history *h, uint64_t generation, size_t position,
   sqlite3_bind_int64(stmt, 2, (int64_t)position);
   sqlite3_bind_text(stmt, 3, doc->source, -1, SQLITE_STATIC);
   sqlite3_bind_text(stmt, 4, doc->name, -1, SQLITE_STATIC);
-  sqlite3_bind_int(stmt, 5, (int)format);
+  sqlite3_bind_text(stmt, 5, segue__document_format_name(format), -1, SQLITE_STATIC);
   sqlite3_bind_int64(stmt, 6, blob);
   return step(h, stmt);
 }

@@ -141,11 +141,14 @@ static int parse_document(sqlite3_stmt *stmt, uint32_t id, segue__document **out
                           segue_error *error) {
   const void *bytes = sqlite3_column_blob(stmt, 3);
   size_t len = (size_t)sqlite3_column_bytes(stmt, 3);
+  segue__format format;
+  /* Older versions wrote a number, which comes back as a digit. */
+  const char *name = (const char *)sqlite3_column_text(stmt, 2);
+  if (!name || !segue__document_format_find(name, &format)) return UV_EINVAL;
   char *data = segue__strndup(bytes ? bytes : "", len);
   if (!data) return UV_ENOMEM;
   int rc = segue__document_new(out, id, (const char *)sqlite3_column_text(stmt, 0),
-                               (const char *)sqlite3_column_text(stmt, 1),
-                               (segue__format)sqlite3_column_int(stmt, 2), data, len);
+                               (const char *)sqlite3_column_text(stmt, 1), format, data, len);
   const segue__limits limits = {0};
   if (!rc) rc = segue__document_parse(*out, &limits, NULL, NULL, error);
   return rc;

@@ -198,6 +198,8 @@ void segue__hold_open(segue__txn *txn) {
   d->unconfirmed_reload = txn->result->id;
   d->unconfirmed_trigger = txn->result->trigger;
   d->unconfirmed_wall_ms = txn->result->started_wall_ms;
+  d->unconfirmed_restores = txn->run->restores;
+  d->unconfirmed_sources = engine->last_raw;
   snprintf(d->unconfirmed_cause, sizeof d->unconfirmed_cause, "%s", txn->result->cause);
   txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
   segue__txn_record(txn, segue__record_state(engine->record, d, &txn->call), opened);
@@ -214,12 +216,38 @@ uint64_t segue__hold_left_ms(const segue__txn *txn) {
 
 /* ---- What was taken back --------------------------------------------------------------------- */
 
-static bool has_last_good(const segue__engine *engine) {
-  return engine->live ||
-         (engine->record && segue__record_found(engine->record)->last_good.generation);
+static bool has_kept(const segue__engine *engine) {
+  return engine->record && segue__record_found(engine->record)->last_good.generation;
 }
 
-bool segue__hold_back(const segue__txn *txn, segue_error *why) {
+static bool has_last_good(const segue__engine *engine) {
+  return engine->live || has_kept(engine);
+}
+
+/* A generation that was live and was reverted is not tried again by a request that came while it
+ * was tried, nor by the next one: each trial lets the users meet it once more. */
+static bool was_reverted(const segue__txn *txn, segue_error *why) {
+  const segue__durable *d = &txn->engine->durable;
+  if (!d->reverted || !segue__hash_equal(d->reverted_raw, txn->raw)) return false;
+  segue__error_set(why, SEGUE_EHELD,
+                   "reload %llu made generation %llu of what the sources say, and it was reverted: "
+                   "it goes live when they change, or by segue reload --force",
+                   (unsigned long long)d->reverted_reload,
+                   (unsigned long long)d->reverted_generation);
+  return true;
+}
+
+/* A start while reloads are frozen serves what was live before it, and nothing else. */
+static bool frozen_start(const segue__txn *txn, segue_error *why) {
+  const segue__engine *engine = txn->engine;
+  if (!engine->durable.frozen || engine->live || txn->run->plan_only || same_raw(txn)) return false;
+  segue__error_set(why, SEGUE_EHELD,
+                   "reloads are frozen, and the sources say something else than before the start");
+  return true;
+}
+
+bool segue__hold_back(const segue__txn *txn, segue_error *why, segue__outcome *outcome) {
+  *outcome = SEGUE__UNCHANGED;
   const segue__engine *engine = txn->engine;
   const segue__durable *d = &engine->durable;
   if (txn->run->files || txn->run->force || !has_last_good(engine)) return false;
@@ -229,6 +257,11 @@ bool segue__hold_back(const segue__txn *txn, segue_error *why) {
                      "by a reload with force");
     return true;
   }
+  if (was_reverted(txn, why)) {
+    *outcome = SEGUE__REVERTED;
+    return true;
+  }
+  if (frozen_start(txn, why)) return true;
   bool late = d->unconfirmed && !engine->live &&
               d->unconfirmed_until_wall_ms <= segue__loop_wall_ms(engine->loop);
   if (!late || !same_raw(txn)) return false;
@@ -243,7 +276,7 @@ bool segue__hold_settle(segue__txn *txn) {
   static const segue__hash unknown;
   segue__engine *engine = txn->engine;
   segue__durable *d = &engine->durable;
-  bool was_pinned = d->pinned, was_unconfirmed = d->unconfirmed;
+  bool was_pinned = d->pinned, was_unconfirmed = d->unconfirmed, was_kept = d->reverted;
   const segue__run *run = txn->run;
   d->unconfirmed = false;
   if (run->files && !run->restores) {
@@ -258,20 +291,38 @@ bool segue__hold_settle(segue__txn *txn) {
     d->pinned_generation = run->restores;
     d->pinned_raw = engine->last_raw;
   } else {
-    d->pinned = false;
+    d->pinned = d->reverted = false;
   }
-  return was_unconfirmed || d->pinned || was_pinned;
+  return was_unconfirmed || d->pinned || was_pinned || was_kept != d->reverted;
 }
 
-/* What an operator took back, or let go, does not come again by itself, nor by a restart; what a
- * probe did not like may be tried again. One that the daemon's end took back is resumed by its next
- * start. */
+static void keep_reverted(segue__txn *txn) {
+  segue__durable *d = &txn->engine->durable;
+  segue_error why = txn->failure;
+  segue__engine_scrub(txn->engine, &why);
+  d->reverted = true;
+  d->reverted_raw = txn->raw;
+  d->reverted_generation = txn->next->generation;
+  d->reverted_reload = txn->result->id;
+  snprintf(d->reverted_why, sizeof d->reverted_why, "%s", why.message);
+}
+
+/* A generation that was live and was undone does not come again by itself, nor by a restart: what
+ * an operator took back is pinned, what a probe or the policy's reload refused is kept as reverted.
+ * One that the daemon's end took back is resumed by its next start. Where there is no other
+ * generation to serve, the next start has to try it again. */
 bool segue__hold_undone(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   segue__durable *d = &engine->durable;
-  if (!engine->record || !txn->opened || engine->stopping) return false;
-  d->unconfirmed = false;
-  if (!txn->waits_for_operator || txn->run->files || !has_last_good(engine)) return true;
+  if (engine->stopping) return false;
+  bool window = engine->record && txn->opened;
+  bool other = !txn->run->files && has_last_good(engine);
+  if (window) d->unconfirmed = false;
+  if (!other || !txn->flipped) return window;
+  if (!window || !txn->waits_for_operator) {
+    keep_reverted(txn);
+    return engine->record;
+  }
   d->pinned = true;
   d->pinned_raw = txn->raw;
   d->pinned_generation = engine->live && !txn->gives_way
@@ -488,6 +539,8 @@ int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__tr
                            const char *by, segue__waiter *waiter) {
   if (engine->stopping) return SEGUE_ECLOSED;
   if (engine->durable.frozen && !takes_back(engine, generation)) return SEGUE_EFROZEN;
+  if (takes_back(engine, generation) && !engine->txn->was_live && !has_kept(engine))
+    return UV_ENOENT; /* it is the first generation: without it nothing would be served */
   if (end_confirm(engine, generation, by, waiter)) return 1;
   if (!engine->record) return SEGUE_ERECORD;
   if (engine->rollback || engine->pending_replay) return UV_EBUSY;
@@ -506,6 +559,64 @@ int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__tr
   else
     engine->rollback = rollback;
   return rc;
+}
+
+/* Of a rollback that a restart has found, the files are not in the history any more. */
+static void not_resumed(segue__engine *engine, int status, segue__waiter *waiter) {
+  segue__request request = {.trigger = SEGUE__BY_START, .cause = "start"};
+  segue__log(
+      engine->log, SEGUE__ERROR, "reload",
+      "a rollback that waited to be confirmed cannot be resumed: the sources are read instead",
+      "generation", 'u', engine->durable.unconfirmed_restores, "error", 's', segue_strerror(status),
+      NULL);
+  int rc = segue__engine_request(engine, &request, waiter);
+  if (rc < 0) waiter->cb(waiter, rc, NULL);
+}
+
+static void resumed_found(segue__record_call *call, segue__record_answer *answer) {
+  segue__rollback *rollback = call->data;
+  segue__engine *engine = rollback->engine;
+  segue__waiter *waiter = rollback->waiter;
+  const segue__durable *d = &engine->durable;
+  char cause[128];
+  engine->rollback = NULL;
+  segue__free(rollback);
+  snprintf(cause, sizeof cause, "start: the rollback to generation %llu waits to be confirmed",
+           (unsigned long long)d->unconfirmed_restores);
+  int rc = answer->status;
+  if (!rc)
+    rc = segue__engine_replay(engine, answer->files, d->unconfirmed_restores, SEGUE__BY_START,
+                              cause, waiter);
+  if (!rc)
+    engine->last_raw = d->unconfirmed_sources; /* what it goes back from */
+  else
+    not_resumed(engine, rc, waiter);
+}
+
+bool segue__engine_resume_rollback(segue__engine *engine, segue__waiter *waiter) {
+  const segue__durable *d = &engine->durable;
+  if (!engine->record || !d->unconfirmed || !d->unconfirmed_restores ||
+      d->unconfirmed_until_wall_ms <= segue__loop_wall_ms(engine->loop))
+    return false;
+  segue__rollback *rollback = segue__calloc(1, sizeof *rollback);
+  if (!rollback) return false;
+  *rollback = (segue__rollback){.engine = engine,
+                                .trigger = SEGUE__BY_START,
+                                .waiter = waiter,
+                                .call = {.cb = resumed_found, .data = rollback}};
+  if (segue__record_files(engine->record, d->unconfirmed_restores, UINT64_MAX, &rollback->call) <
+      0) {
+    segue__free(rollback);
+    return false;
+  }
+  engine->rollback = rollback;
+  return true;
+}
+
+bool segue__engine_resumes(const segue__engine *engine) {
+  const segue__durable *d = &engine->durable;
+  return engine->record && d->unconfirmed && !d->unconfirmed_restores &&
+         d->unconfirmed_until_wall_ms > segue__loop_wall_ms(engine->loop);
 }
 
 /* No memory, or another one on its way: the next look at the sources comes here again. */

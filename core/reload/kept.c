@@ -3,7 +3,8 @@
  * What sources delivered over a network, among the files of a generation: so that a start without
  * them, and a rollback, have it. A value (little endian): i64 wall ms of the delivery, u32 length
  * of the revision or all ones for none, revision, u32 documents, then for each: u8 format, u32
- * length of name, u64 length of data, name, data.
+ * length of name, u64 length of data, name, data. The format is the first letter of its name; older
+ * versions wrote the number that it had in them.
  */
 #include <stdio.h>
 #include <string.h>
@@ -35,7 +36,7 @@ static void put_document(segue__buf *b, const segue__document *doc) {
   const char *data = built ? text.data : doc->data;
   size_t len = built ? text.len : doc->len, name = strlen(doc->name);
   if (text.failed) b->failed = 1;
-  put(b, built ? SEGUE__JSON : doc->format, 1);
+  segue__buf_addc(b, segue__document_format_name(built ? SEGUE__JSON : doc->format)[0]);
   put(b, name, 4);
   put(b, len, 8);
   segue__buf_add(b, doc->name, name);
@@ -84,12 +85,21 @@ static bool get_text(cursor *c, uint64_t len, char **out) {
   return true;
 }
 
+/* 0, 1 and 3 are the numbers of older versions. */
+static bool format_get(uint64_t byte, segue__format *out) {
+  *out = byte == 'j' || byte == 1   ? SEGUE__JSON
+         : byte == 't' || byte == 3 ? SEGUE__TEXT
+                                    : SEGUE__YAML;
+  return byte == 'y' || byte == 0 || *out != SEGUE__YAML;
+}
+
 static int get_document(cursor *c, const char *source, segue__documents *out) {
-  uint64_t format, name_len, len;
+  uint64_t byte, name_len, len;
+  segue__format format;
   char *name = NULL, *data = NULL;
   segue__document *doc = NULL;
-  if (!get(c, 1, &format) || !get(c, 4, &name_len) || !get(c, 8, &len) || format > SEGUE__TEXT ||
-      format == SEGUE__BUILT || !get_text(c, name_len, &name))
+  if (!get(c, 1, &byte) || !get(c, 4, &name_len) || !get(c, 8, &len) ||
+      !format_get(byte, &format) || !get_text(c, name_len, &name))
     return UV_EINVAL;
   if (!get_text(c, len, &data)) {
     segue__free(name);
@@ -97,7 +107,7 @@ static int get_document(cursor *c, const char *source, segue__documents *out) {
   }
   int rc = name && data ? 0 : UV_ENOMEM;
   if (!rc)
-    rc = segue__document_new(&doc, 0, source, name, (segue__format)format, data, len);
+    rc = segue__document_new(&doc, 0, source, name, format, data, len);
   else
     segue__free(data);
   segue__free(name);

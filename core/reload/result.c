@@ -7,6 +7,8 @@
 
 #include "txn.h"
 
+static void drop_changes(segue__result *result);
+
 enum { CHANGES_TOLD = 100, CHANGE_TEXT = 200 };
 
 #define NAMES(LIST)                                                                                \
@@ -17,6 +19,15 @@ const char *segue__trigger_name(segue__trigger i) {
 #define X(name, text, automatic) text,
   NAMES(SEGUE__TRIGGERS);
 #undef X
+}
+
+bool segue__trigger_find(const char *name, segue__trigger *out) {
+  for (int i = 0; i < SEGUE__TRIGGER_COUNT; i++)
+    if (strcmp(name, segue__trigger_name((segue__trigger)i)) == 0) {
+      *out = (segue__trigger)i;
+      return true;
+    }
+  return false;
 }
 
 const char *segue__outcome_name(segue__outcome i) {
@@ -76,13 +87,10 @@ void segue__result_unref(segue__result *result) {
     segue__free(result->steps[i].why);
   }
   segue__free(result->steps);
-  for (size_t i = 0; i < result->changes.count; i++)
-    segue__free(result->change_texts[i]);
-  segue__free(result->change_texts);
+  drop_changes(result);
   for (size_t i = 0; i < result->untried_count; i++)
     segue__free(result->untried[i]);
   segue__free(result->untried);
-  segue__changes_deinit(&result->changes);
   segue__free(result);
 }
 
@@ -104,6 +112,19 @@ static char *text_of(const segue__change *change, const segue__mask *mask) {
   char *copy = text.failed ? NULL : segue__strdup(text.data);
   segue__buf_deinit(&text);
   return copy;
+}
+
+static void drop_changes(segue__result *result) {
+  for (size_t i = 0; i < result->changes.count; i++)
+    segue__free(result->change_texts[i]);
+  segue__free(result->change_texts);
+  result->change_texts = NULL;
+  segue__changes_deinit(&result->changes);
+}
+
+void segue__result_drop_changes(segue__result *result) {
+  drop_changes(result);
+  memset(&result->changes, 0, sizeof result->changes);
 }
 
 /* Paths and texts are copied: a result outlives the snapshots it tells of. */

@@ -21,6 +21,7 @@ static void checked(segue_op *op, int status, const segue_error *error);
 static void plan(segue__txn *txn);
 static void rehearsed(void *data, int status, const segue_error *error);
 static void act(segue__txn *txn);
+static void call_reload(segue__txn *txn);
 static void hook_returned(segue_op *op, int status, const segue_error *error);
 static void conclude(segue__txn *txn);
 static void settle(segue__txn *txn);
@@ -209,7 +210,7 @@ static uint64_t next_generation(segue__txn *txn) {
 }
 
 /* The sources say what was taken back: the one who asked is told, nobody else needs to be. */
-static void held_back(segue__txn *txn, const segue_error *why) {
+static void held_back(segue__txn *txn, const segue_error *why, segue__outcome outcome) {
   if (!txn->engine->live) {
     segue__txn_fail(txn, why);
     conclude(txn);
@@ -217,11 +218,16 @@ static void held_back(segue__txn *txn, const segue_error *why) {
   }
   txn->result->skipped = !txn->run->explicit_;
   segue__txn_tell(txn, why);
+  if (outcome == SEGUE__REVERTED) {
+    segue_error before;
+    segue__error_set(&before, SEGUE_EPROBE, "%s", txn->engine->durable.reverted_why);
+    segue__txn_tell(txn, &before);
+  }
   if (txn->engine->taken_back)
     segue__hold_bring_back(txn->engine, NULL);
   else if (txn->new_credentials)
     segue__hold_refresh(txn->engine);
-  end(txn, SEGUE__UNCHANGED);
+  end(txn, outcome);
 }
 
 /* Logged once: until the file is closed, each run that looks finds the same. */
@@ -264,9 +270,10 @@ void segue__txn_collected(segue__txn *txn) {
   bool automatic = !txn->run->explicit_ && !txn->run->force;
   bool skip = automatic && engine->refused && segue__hash_equal(txn->raw, engine->refused_input);
   segue_error why;
-  if (segue__hold_back(txn, &why)) {
+  segue__outcome outcome;
+  if (segue__hold_back(txn, &why, &outcome)) {
     segue__collect_free(job);
-    held_back(txn, &why);
+    held_back(txn, &why, outcome);
     return;
   }
   if (!txn->failed && !skip)
@@ -463,12 +470,65 @@ static void default_next(void *data, int status, const segue_error *error) {
     segue__txn_prepare(txn, default_next, txn);
 }
 
-static void act(segue__txn *txn) {
-  const segue__policy *policy = txn->policy;
-  if (!policy->has_reload) {
-    default_next(txn, 0, NULL);
+/* What a start changes against the last good generation: what it only reads again is no change. */
+static void compare_with_offered(segue__txn *txn) {
+  segue__changes changes = {0};
+  int rc = segue__diff(segue_snapshot_root(txn->offered), segue_snapshot_root(txn->next), &changes);
+  if (!rc) {
+    segue__result_drop_changes(txn->result);
+    segue__changes_deinit(&txn->changes);
+    txn->changes = changes;
+    tell_changes(txn);
     return;
   }
+  segue__changes_deinit(&changes);
+  fail(txn, rc, "changes");
+}
+
+static void offered(segue__txn *txn, const segue_error *error) {
+  (void)error; /* there is no history to ask: then there is no prev, as at a first start */
+  if (txn->offered && !txn->failed) compare_with_offered(txn);
+  if (txn->failed)
+    conclude(txn);
+  else
+    call_reload(txn);
+}
+
+static void on_offered(segue__record_call *call, segue__record_answer *answer) {
+  segue__txn *txn = call->data;
+  txn->offered = answer->snapshot;
+  answer->snapshot = NULL;
+  segue__txn_recorded(call, answer);
+}
+
+/* The policy's reload applies the configuration to something that outlives segue: a server that it
+ * runs beside. After a restart of segue with nothing changed that server has it already, so the
+ * hook is shown the last good generation as prev. Modules are not: theirs are gone. */
+static void offer_last_good(segue__txn *txn) {
+  segue__record *record = txn->engine->record;
+  uint64_t generation = segue__record_found(record)->last_good.generation;
+  if (txn->resumed) {
+    txn->offered = (segue_snapshot *)segue_snapshot_ref(txn->next);
+    offered(txn, NULL);
+    return;
+  }
+  txn->call = (segue__record_call){.cb = on_offered, .data = txn};
+  segue__txn_record(txn, segue__record_snapshot(record, generation, &txn->call), offered);
+}
+
+static void act(segue__txn *txn) {
+  const segue__engine *engine = txn->engine;
+  if (!txn->policy->has_reload)
+    default_next(txn, 0, NULL);
+  else if (!engine->live && engine->record &&
+           segue__record_found(engine->record)->last_good.generation)
+    offer_last_good(txn);
+  else
+    call_reload(txn);
+}
+
+static void call_reload(segue__txn *txn) {
+  const segue__policy *policy = txn->policy;
   txn->reload_hook = segue__txn_hook_new(txn, policy->reload_ms, hook_returned);
   if (!txn->reload_hook) {
     fail(txn, UV_ENOMEM, "reload");
@@ -688,7 +748,7 @@ const segue_snapshot *segue__txn_next(const segue__txn *txn) {
 }
 
 const segue_snapshot *segue__txn_prev(const segue__txn *txn) {
-  return txn->engine->live;
+  return txn->offered ? txn->offered : txn->engine->live;
 }
 
 /* ---- The way out ---- */
@@ -815,6 +875,9 @@ static void keep(segue__txn *txn, const segue_error *error) {
 static void settle(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   segue__record *record = engine->record;
+  bool at_start = txn->first_here && !txn->resumed && !txn->run->files && record;
+  if (at_start && segue__record_found(record)->last_good.generation)
+    engine->taken_at_start = engine->live->generation;
   txn->keeps_state = segue__hold_settle(txn) && record;
   txn->keeps_good = record && !txn->resumed;
   segue__unkept_set(engine, NULL);
@@ -837,6 +900,8 @@ static void end(segue__txn *txn, segue__outcome outcome) {
   result->outcome = outcome;
   result->generation = engine->live ? engine->live->generation : 0;
   if (engine->live) memcpy(result->hash, engine->live->hash, sizeof result->hash);
+  result->taken_at_start = outcome == SEGUE__UNCHANGED && txn->run->explicit_ && engine->live &&
+                           engine->live->generation == engine->taken_at_start;
   if (txn->gives_way) {
     const segue__last_good *good = &segue__record_found(engine->record)->last_good;
     result->generation = good->generation;

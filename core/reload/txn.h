@@ -90,8 +90,10 @@ struct segue__engine {
   bool resumes;           /* nothing went live yet: numbers go on where they were */
   struct segue__freeze *freezes;
   struct segue__rollback *rollback; /* its files are being looked up */
-  bool taken_back;         /* what is live was; it serves until the last good one takes its place */
-  segue__run *parked;      /* the run that was taken back: who waits for it waits for that */
+  bool taken_back;    /* what is live was; it serves until the last good one takes its place */
+  segue__run *parked; /* the run that was taken back: who waits for it waits for that */
+  uint64_t
+      taken_at_start; /* the generation that the start made of changed sources; 0: it did not */
   segue__record_call tick; /* the state is being written, beside what transactions write of it */
   bool tick_failed;        /* the disk has an older one: it is written again */
   segue__result *unkept; /* what made the live generation, where that could not be kept: the one on
@@ -201,6 +203,8 @@ struct segue__txn {
   segue__hash schema_hash;      /* of all their bytes and names */
   segue_snapshot *next;
   segue_snapshot *was_live; /* after the flip: what undo brings back (a reference) */
+  segue_snapshot
+      *offered; /* at a start: the last good generation, as prev of the policy's reload */
   segue__hash input, raw;
   segue__changes changes;
   segue__errors held;     /* what the guards say */
@@ -490,8 +494,9 @@ void segue__run_wait(segue__run *run, segue__waiter *waiter);               /* e
  * brought back again, with the present ones. */
 void segue__hold_refresh(segue__engine *engine);
 void segue__hold_forget(segue__engine *engine, const segue__waiter *waiter);
-/* Is this what was taken back before, so that it does not go live by itself? why: one sentence. */
-bool segue__hold_back(const segue__txn *txn, segue_error *why);
+/* Was this taken back or reverted before, so that it does not go live again by itself? why: one
+ * sentence; outcome: of a request for it. */
+bool segue__hold_back(const segue__txn *txn, segue_error *why, segue__outcome *outcome);
 /* Before the flip of a generation that has to be confirmed: durable, then cb. */
 void segue__hold_open(segue__txn *txn);
 /* Has an operator to say that it is good, or a probe? Neither is asked twice: what was live before
@@ -520,6 +525,7 @@ void segue__strategy_ask(segue__engine *engine);
 /* result.c */
 int segue__result_new(segue__result **out, const segue__run *run);
 void segue__result_error(segue__result *result, const segue_error *error);
+void segue__result_drop_changes(segue__result *result); /* others are taken */
 /* mask: what is not shown. */
 int segue__result_take_changes(segue__result *result, const segue__changes *changes,
                                const segue__mask *mask);

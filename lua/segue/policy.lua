@@ -343,7 +343,7 @@ function Judge:last_good(last_good, result)
   result.last_good_age_ms = ms_of(last_good, "max_age")
   if result.last_good_age_ms == 0 then
     self:problem("last_good: max_age must be longer than 0: leave it out where any age will do",
-      "max_age")
+      "last_good.max_age")
   end
 end
 

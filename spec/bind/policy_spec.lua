@@ -122,6 +122,13 @@ describe("a policy that is not one", function()
     { "requires a module that is not there", "\nrequire 'nothing.here'",
       "module 'nothing.here' not found: there is no nothing/here.lua", 2 },
     { "requires what leads out of its folder", "require '../secrets'", "a module's name", 1 },
+    { "allows no age of the last good generation", head .. "local max_age = 1\nreturn {\n"
+      .. "sources = { segue.file 'a' },\nlast_good = {\nmax_age = '0s' } }",
+      "last_good: max_age must be longer than 0", 6 },
+    { "limits the failures of an operator", head .. "return { sources = { segue.file 'a' },\n"
+      .. "confirm = { by = 'operator', failures = 3 } }", "confirm: failures is for probes", 3 },
+    { "has failures that are no number", head .. "return { sources = { segue.file 'a' },\n"
+      .. "confirm = { probe = print, failures = 0.5 } }", "failures", 3 },
     { "requires a library module that is not there", "require 'segue.nothing'",
       "there is no module 'segue.nothing'", 1 },
   }

@@ -35,6 +35,29 @@ describe("a generation that an operator has to confirm", function()
     return answer
   end
 
+  -- There is nothing to go back to.
+  it("ends the daemon, as a first load that fails, if it is the first and nobody does", function()
+    local d = start { more = confirmed "1s", ready = false }
+    local code = d:wait_exit(20000)
+    assert.equal(4, code)
+    assert.matches("nobody confirmed the new generation within 1000 ms", d:log())
+    assert.matches("the first generation was not confirmed, and there is no other", d:log())
+  end)
+
+  it("is not taken back if it is the first", function()
+    local d = start { more = confirmed(), ready = false }
+    wait.until_true(function()
+      local ok, status = pcall(status_of, d)
+      return ok and status.unconfirmed ~= cjson.null
+    end, nil, "the first generation")
+    local status, _, text = rollback(d)
+    assert.equal(404, status)
+    assert.matches("no generation before the live one", text)
+    assert.equal(1, d:config().x)
+    assert.equal(200, (post(d, "/api/v1/confirm")))
+    d:wait_ready()
+  end)
+
   it("is told of as unconfirmed, and stays when it is confirmed", function()
     local d = started()
     local answer = unconfirmed(d, 2)

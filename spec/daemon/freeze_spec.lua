@@ -16,6 +16,45 @@ describe("a freeze", function()
     assert.equal(0, cli.code, cli:describe())
   end
 
+  describe("while a generation waits to be confirmed", function()
+    local function waiting()
+      local d = start { more = 'confirm = { by = "operator", within = "60s" },', ready = false }
+      wait.until_true(function()
+        local ok, status = pcall(post, d, "/api/v1/confirm")
+        return ok and status == 200
+      end, nil, "the start to confirm")
+      d:wait_ready()
+      put(d, 2)
+      local generation = select(2, d:reload()).generation
+      freeze(d)
+      return d, generation
+    end
+
+    it("does not end that when the daemon is killed", function()
+      local d, generation = waiting()
+      restart(d, "kill")
+      assert.equal(2, d:config().x)
+      local status = status_of(d)
+      assert.equal(generation, status.generation)
+      assert.equal("operator", status.unconfirmed.by)
+      assert.equal("the release weekend", status.frozen.why)
+      assert.equal(200, (post(d, "/api/v1/confirm")))
+      restart(d, "kill")
+      assert.equal(2, d:config().x)
+    end)
+
+    it("serves the one before when the sources say something else by then", function()
+      local d = waiting()
+      d:crash()
+      put(d, 3)
+      d:spawn()
+      d:wait_ready()
+      assert.equal(1, d:config().x)
+      assert.equal(cjson.null, status_of(d).unconfirmed)
+      assert.equal("the release weekend", status_of(d).frozen.why)
+    end)
+  end)
+
   it("refuses who asks, with the reason, and remembers triggers", function()
     local d = start { triggers = "segue.watch()" }
     freeze(d)

@@ -126,6 +126,29 @@ describe("a probe, and a restart inside of its window", function()
     assert.equal(1, live(d))
   end)
 
+  it("is not asked about a generation that it refused, over any number of restarts", function()
+    local d = start(probed("1s", 1))
+    wait_outcome(d, "applied")
+    put(d, 2)
+    local status, answer = d:reload()
+    assert.equal(500, status)
+    for _ = 1, 2 do
+      d:crash()
+      d:spawn()
+      d:wait_ready()
+      assert.equal(1, live(d))
+      local again = select(2, d:reload())
+      assert.equal("reverted", again.outcome)
+      assert.equal("confirm", answer.phase)
+      assert.equal("collect", again.phase)
+      assert.matches("reload " .. answer.id .. " made generation 2 of", again.errors[1].message)
+      assert.matches("x is bad", again.errors[2].message)
+      assert.equal(4, d:cli("plan").code)
+    end
+    put(d, 0)
+    assert.equal(200, (d:reload()))
+  end)
+
   it("starts with what was settled, whatever the probe says then", function()
     local d = start(probed("3s", 9))
     wait_outcome(d, "applied")
@@ -211,15 +234,45 @@ describe("a rollback that has to be confirmed", function()
     assert.equal(200, (post(d, "/api/v1/confirm")))
   end)
 
-  it("is as if it had not been when the daemon dies before it is confirmed", function()
-    local d = by_operator "60s"
-    rollback(d)
-    d:crash()
-    d:spawn()
-    d:wait_ready()
-    assert.equal(2, live(d))
-    assert.equal(cjson.null, d:json "/api/v1/status".unconfirmed)
-    assert.equal(409, (post(d, "/api/v1/confirm")))
+  for _, how in ipairs { "crash", "stop" } do
+    it("waits for the rest of its time after a " .. how .. ", and then stays", function()
+      local d = by_operator "60s"
+      local answer = rollback(d)
+      local till = d:json "/api/v1/status".unconfirmed["until"]
+      d[how](d)
+      d:spawn()
+      d:wait_ready()
+      assert.equal(1, live(d))
+      local now = d:json "/api/v1/status"
+      assert.equal(answer.generation, now.generation)
+      assert.equal(till:sub(1, 16), now.unconfirmed["until"]:sub(1, 16))
+      assert.equal(200, (post(d, "/api/v1/confirm")))
+      d[how](d)
+      d:spawn()
+      d:wait_ready()
+      assert.equal(1, live(d))
+      assert.equal(1, d:json "/api/v1/status".rolled_back_to)
+      assert.equal("unchanged", select(2, d:reload()).outcome) -- the sources have not changed
+      put(d, 3)
+      assert.equal("unconfirmed", select(2, d:reload()).outcome)
+    end)
+  end
+
+  it("is taken back after a restart in its time, by a rollback or by the end of it", function()
+    for _, within in ipairs { "60s", "4s" } do
+      local d = by_operator(within)
+      local before = d:json "/api/v1/status".generation
+      rollback(d)
+      d:crash()
+      d:spawn()
+      wait_live(d, 1)
+      if within == "60s" then assert.equal(200, (post(d, "/api/v1/rollback"))) end
+      wait_live(d, 2)
+      d:wait_settled()
+      assert.equal(before, d:json "/api/v1/status".generation)
+      assert.equal("unchanged", select(2, d:reload()).outcome)
+      d:stop()
+    end
   end)
 
   it("goes back to what was live when its probe fails", function()

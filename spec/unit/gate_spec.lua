@@ -581,6 +581,24 @@ describe("a transaction", function()
     assert.equal("applied", w:outcome())
   end)
 
+  it("counts a lower age for those who wait already", function()
+    e = engine.started { modules = { { "m", "restart", buffer = { 0, 0, 60000 } } } }
+    local _, pass = enter()
+    local w, told = change(), {}
+    assert.equal(SEGUE_QUEUED, submit(told))
+    e:advance(300)
+    local limits = C.new("segue__gate_limits")
+    limits.age_ms = 500
+    C.segue__gate_limit(C.segue__module_find(e.c, "m").gate, limits)
+    e:advance(199)
+    assert.is_nil(told[1])
+    e:advance(1)
+    assert.same({ C.SEGUE_ETIMEOUT }, { told[1] })
+    C.segue_gate_leave(pass)
+    e:step()
+    assert.equal("applied", w:outcome())
+  end)
+
   it("has the limits of before when a policy with others is taken back", function()
     local before = { modules = { { "m", "restart" } } }
     e = engine.started(before)

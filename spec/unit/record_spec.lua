@@ -53,6 +53,9 @@ describe("the decisions on disk", function()
       unconfirmed_raw = { lo = 1, hi = -1ull }, unconfirmed_until_wall_ms = -5,
       unconfirmed_reload = -4ull, unconfirmed_trigger = 4, unconfirmed_wall_ms = 1764000000124,
       unconfirmed_cause = "POST /-/reload\nby = \\ me",
+      unconfirmed_restores = 12, unconfirmed_sources = { lo = 5, hi = 6 },
+      reverted = true, reverted_generation = 8, reverted_reload = 11,
+      reverted_raw = { lo = 7, hi = -9ull }, reverted_why = "it\nis sick",
       pinned = true, pinned_generation = 7, pinned_raw = { lo = -3ull, hi = 0 } }))
     local d = get(fresh())
     assert.is_true(d.frozen)
@@ -66,21 +69,48 @@ describe("the decisions on disk", function()
     assert.equal(4, d.unconfirmed_trigger)
     assert.equal(1764000000124, tonumber(d.unconfirmed_wall_ms))
     assert.equal("POST /-/reload\nby = \\ me", ffi.string(d.unconfirmed_cause))
+    assert.equal(12, tonumber(d.unconfirmed_restores))
+    assert.is_true(d.unconfirmed_sources.lo == 5 and d.unconfirmed_sources.hi == 6)
+    assert.is_true(d.reverted)
+    assert.equal(8, tonumber(d.reverted_generation))
+    assert.equal(11, tonumber(d.reverted_reload))
+    assert.is_true(d.reverted_raw.lo == 7 and d.reverted_raw.hi == -9ull)
+    assert.equal("it\nis sick", ffi.string(d.reverted_why))
     assert.is_true(d.pinned)
     assert.equal(7, tonumber(d.pinned_generation))
     assert.is_true(d.pinned_raw.lo == -3ull and d.pinned_raw.hi == 0)
   end)
 
-  it("of an older version, which did not tell the reload, are read as they are", function()
+  local function write_text(text)
     local slots = fresh()
     local buf = ffi.new("segue__buf[1]")
     C.segue__buf_init(buf)
     C.segue__slots_begin(slots, buf)
-    local old = "unconfirmed=9\nunconfirmed_until=12\n"
-    C.segue__buf_add(buf, old, #old)
+    C.segue__buf_add(buf, text, #text)
     C.check(C.segue__slots_write(slots, buf))
     C.segue__buf_deinit(buf)
-    local d = get(fresh())
+    return get(fresh())
+  end
+
+  it("name triggers, and read the numbers that stood for them", function()
+    local names = { [0] = "start", "signal", "watch", "http", "control", "poll", "push", "retry" }
+    for number, name in pairs(names) do
+      for _, text in ipairs { name, tostring(number) } do
+        local d = write_text("unconfirmed=9\nunconfirmed_trigger=" .. text .. "\n")
+        assert.equal(name, C.str(C.segue__trigger_name(d.unconfirmed_trigger)))
+      end
+    end
+    for _, odd in ipairs { "8", "99999999999999999999", "", "nothing" } do
+      assert.equal(0, write_text("unconfirmed=9\nunconfirmed_trigger=" .. odd .. "\n")
+        .unconfirmed_trigger)
+    end
+    C.check(put(fresh(), { unconfirmed = true, unconfirmed_trigger = 4 }))
+    assert.truthy(((dir:read "state.a" or "") .. (dir:read "state.b" or ""))
+      :find("unconfirmed_trigger=control\n", 1, true))
+  end)
+
+  it("of an older version, which did not tell the reload, are read as they are", function()
+    local d = write_text "unconfirmed=9\nunconfirmed_until=12\n"
     assert.equal(9, tonumber(d.unconfirmed_generation))
     assert.equal(12, tonumber(d.unconfirmed_until_wall_ms))
     assert.equal(0, tonumber(d.unconfirmed_reload))

@@ -654,6 +654,35 @@ describe("a transaction", function()
       end)
     end
 
+    it("gives up after as many failures in a row as the policy says", function()
+      e = engine.started {}
+      e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = 60000,
+        confirm_failures = 3 } }
+      local w = change()
+      e:advance(399)
+      assert.is_false(w:answered())
+      e:advance(1)
+      assert.equal("reverted", w:outcome())
+      assert.matches("was not healthy: its probe failed 3 times in a row: probe says no",
+        w:error().message)
+    end)
+
+    it("counts failures from a success on anew", function()
+      e = engine.started {}
+      e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = 60000,
+        confirm_hold_ms = 1000, confirm_failures = 3 } }
+      local w = change()
+      e:advance(200)
+      e.hooks.probe = engine.OK
+      e:advance(200)
+      e.hooks.probe = engine.FAIL
+      e:advance(400)
+      assert.is_false(w:answered())
+      e.hooks.probe = engine.OK
+      e:advance(1400)
+      assert.equal("applied", w:outcome())
+    end)
+
     it("gives a last probe that takes a while the time for it", function()
       e = engine.started {}
       e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = 300 } }

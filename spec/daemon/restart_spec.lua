@@ -1,0 +1,92 @@
+-- SPDX-License-Identifier: MIT
+-- What a restart of segue says of files that changed, and what it shows to the policy's reload.
+local segue = require "spec.support.segue"
+
+local policy = [[
+local segue = require "segue"
+return {
+  name = "restart",
+  sources = { segue.file "config.yaml" },
+  triggers = { segue.signal "HUP" },
+  @MORE@
+}]]
+
+-- Writes a line for each call: how it was triggered, what prev is, and what changed.
+local hook = [[reload = function(txn)
+    local old = segue.stat "calls" and segue.read "calls" or ""
+    segue.write("calls", old .. ("%s prev=%s changed=%s\n"):format(txn.trigger,
+      txn.prev and txn.prev.x or "nil", table.concat(txn:changed(), ",")))
+    txn:prepare()
+    return txn:commit()
+  end,]]
+
+local function start(more)
+  return segue.start { policy = (policy:gsub("@MORE@", function() return more or "" end)),
+    files = { ["config.yaml"] = "x: 1\n" } }
+end
+
+local function put(d, x) d.dir:save("config.yaml", ("x: %d\n"):format(x)) end
+
+local function restart(d)
+  d:crash()
+  d:spawn()
+  d:wait_ready()
+end
+
+describe("a restart", function()
+  after_each(segue.cleanup)
+
+  it("that took what had changed is named by a reload that finds nothing", function()
+    local d = start()
+    put(d, 2)
+    restart(d)
+    local cli = d:cli "reload"
+    assert.equal(0, cli.code)
+    assert.matches("^unchanged: generation 2 stays live .*\n"
+      .. "the start of the daemon has applied the changed files: generation 2 was made of them\n$",
+      cli.stdout)
+    assert.is_true(select(2, d:reload()).taken_at_start)
+    put(d, 3)
+    assert.equal("applied", select(2, d:reload()).outcome)
+    assert.is_nil(select(2, d:reload()).taken_at_start)
+    restart(d) -- with nothing changed
+    assert.is_nil(select(2, d:reload()).taken_at_start)
+  end)
+
+  it("shows the last good generation to the policy's reload, as prev", function()
+    local d = start(hook)
+    restart(d)
+    put(d, 2)
+    restart(d)
+    put(d, 3)
+    assert.equal("applied", select(2, d:reload()).outcome)
+    assert.equal("start prev=nil changed=x\n" .. "start prev=1 changed=\n"
+      .. "start prev=1 changed=x\n" .. "control prev=2 changed=x\n", d.dir:read "calls")
+  end)
+
+  it("shows nothing where the history is lost, but for what has not changed", function()
+    local d = start(hook)
+    d:stop()
+    d.dir:write(".segue/history.db", "rubbish")
+    d:spawn()
+    d:wait_ready()
+    d:stop()
+    d.dir:write(".segue/history.db", "rubbish")
+    put(d, 2)
+    d:spawn()
+    d:wait_ready()
+    assert.equal("start prev=nil changed=x\n" .. "start prev=1 changed=\n"
+      .. "start prev=nil changed=x\n", d.dir:read "calls")
+  end)
+
+  it("gives check no prev, so that it may change what a reload may not", function()
+    local d = start [[check = function(next, prev)
+      if prev and prev.x ~= next.x then return nil, "x cannot change at run time" end
+      return true
+    end,]]
+    put(d, 2)
+    assert.equal(422, (d:reload()))
+    restart(d)
+    assert.equal(2, d:config().x)
+  end)
+end)
