@@ -68,6 +68,25 @@ describe("the history", function()
     h:close()
   end)
 
+  it("reads the numbers that stood for formats before they had names", function()
+    local h = assert(Record.history(path))
+    h:add { id = 1, generation = 1, yaml = "a: 0x10\n" }
+    h:close()
+    local db = Record.connection(path)
+    db.run "DELETE FROM document WHERE format <> 'yaml'"
+    db.run "UPDATE document SET format = 0"
+    db.close()
+    h = assert(Record.history(path))
+    assert.equal('{"a":16}', h:snapshot(1))
+    h:close()
+    db = Record.connection(path)
+    db.run "UPDATE document SET format = 'toml'"
+    db.close()
+    h = assert(Record.history(path))
+    assert.same({ nil, "EINVAL" }, { h:snapshot(1) })
+    h:close()
+  end)
+
   it("is nobody else's to read", function()
     local h = filled(2)
     for _, name in ipairs { "history.db", "history.db-wal", "history.db-shm" } do
