@@ -70,6 +70,10 @@ local function number(text, at, size)
   return n, at + size
 end
 
+-- By the first letter of a format, or the number that older versions wrote.
+local content_types = { [("y"):byte()] = "application/yaml", [0] = "application/yaml",
+  [("t"):byte()] = "text/plain", [3] = "text/plain" }
+
 -- What a source delivered over a network is kept among the files (core/reload/kept.c says how): its
 -- first document, which is the only one of a URL.
 local function delivered(text)
@@ -84,7 +88,7 @@ local function delivered(text)
   length, at = number(text, at, 8)
   at = at + name_length
   return { body = text:sub(at, at + length - 1),
-    headers = { ["Content-Type"] = format == 0 and "application/yaml" or "application/json" } }
+    headers = { ["Content-Type"] = content_types[format] or "application/json" } }
 end
 
 local function set_files(t, head, files, policy_text, sources)
