@@ -291,6 +291,7 @@ static void stepped(segue__instance *instance, segue__verb verb, int status,
     return;
   }
   if (verb == SEGUE__START && status >= 0) segue__undo_push(txn, SEGUE__UNDO_STARTED, step);
+  if (verb == SEGUE__START && good) segue__services_lend(txn->engine, instance);
   step_over(step, good, status < 0 ? error : NULL);
 }
 
@@ -447,6 +448,11 @@ static void undo_flip(segue__txn *txn) {
 static bool undo_started(segue__txn *txn, segue__step *step) {
   if (txn->flipped && step->action != SEGUE__ACTION_RESTART) {
     segue__retire(txn->engine, step->module, step->next, step->action == SEGUE__ACTION_SWAP);
+    step->next = NULL;
+    return false;
+  }
+  if (!txn->flipped && segue__services_take(txn->engine, step->next)) {
+    segue__retire(txn->engine, step->module, step->next, true);
     step->next = NULL;
     return false;
   }

@@ -152,6 +152,24 @@ void segue__services_update(segue__engine *engine) {
   __atomic_store_n(&services->stats, stats, __ATOMIC_RELEASE);
 }
 
+void segue__services_lend(segue__engine *engine, segue__instance *instance) {
+  segue__services *services = engine->options.services;
+  const segue__service *service = services ? segue__instance_service(instance) : NULL;
+  if (!service) return;
+  if (service->log.write && !services->log)
+    __atomic_store_n(&services->log, service, __ATOMIC_RELEASE);
+  if (service->stats.record && !services->stats)
+    __atomic_store_n(&services->stats, service, __ATOMIC_RELEASE);
+}
+
+bool segue__services_take(segue__engine *engine, const segue__instance *instance) {
+  const segue__services *services = engine->options.services;
+  const segue__service *service = services ? segue__instance_service(instance) : NULL;
+  if (!service || (services->log != service && services->stats != service)) return false;
+  segue__services_update(engine);
+  return true;
+}
+
 void segue__retire(segue__engine *engine, segue__module *module, segue__instance *instance,
                    bool after_grace) {
   bool service = segue__instance_service(instance) != NULL;

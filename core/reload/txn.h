@@ -459,8 +459,13 @@ segue__module *segue__module_get(segue__engine *engine,
                                  const segue__module_spec *spec); /* or new */
 void segue__module_remove(segue__engine *engine, segue__module *module);
 void segue__services_update(segue__engine *engine); /* live instances are other ones now */
-void segue__txn_swapped(segue__txn *txn);           /* txn.c: what was swapped out is gone */
-void segue__gates_settle(segue__engine *engine);    /* none is shut once a transaction is over */
+/* Before the flip: a service that has started is offered where no live one is, so that modules that
+ * need it can use it in their start. take: it is offered no more; true: it was, and threads may be
+ * in it until a grace period is over. */
+void segue__services_lend(segue__engine *engine, segue__instance *instance);
+bool segue__services_take(segue__engine *engine, const segue__instance *instance);
+void segue__txn_swapped(segue__txn *txn);        /* txn.c: what was swapped out is gone */
+void segue__gates_settle(segue__engine *engine); /* none is shut once a transaction is over */
 /* Drains, stops and releases it in the background; after_grace: not before every read section that
  * is open now has ended. */
 void segue__retire(segue__engine *engine, segue__module *module, segue__instance *instance,

@@ -294,3 +294,53 @@ int main(void) {
     end
   end)
 end)
+
+describe("a module whose start uses the log and the metrics that it needs", function()
+  after_each(function()
+    segue.cleanup()
+    process.stop_all()
+    tempdir.remove_all()
+  end)
+
+  local function files(rest)
+    return { ["config.yaml"] = "log: { file: app.log }\nstats: {}\n", ["front.lua"] = [[
+local log, stats = require "segue.log", require "segue.stats"
+return { start = function()
+  assert(log.info("front starts"))
+  assert(stats.count "front_starts_total")
+  ]] .. rest .. [[
+
+end }
+]] }
+  end
+  local with_front = [[
+local segue = require "segue"
+return {
+  sources = { segue.file "config.yaml" },
+  triggers = { segue.http "127.0.0.1:@PORT@" },
+  modules = {
+    front = { kind = "lua", needs = { "log", "stats" } },
+    log = { kind = "c", config = "log" },
+    stats = { kind = "c", config = "stats" },
+  },
+}
+]]
+
+  it("finds them at the start of the daemon, and at each reload", function()
+    local d = segue.start { policy = with_front, files = files "" }
+    wait.until_true(function() return count(read(d.dir:at "app.log"), "front starts") == 1 end)
+    assert.truthy(d:http("/metrics").body:find("\nfront_starts_total 1\n", 1, true))
+    d.dir:write("front.lua", files("local _")["front.lua"])
+    assert.equal(200, (d:reload()))
+    wait.until_true(function() return count(read(d.dir:at "app.log"), "front starts") == 2 end)
+  end)
+
+  it("is undone before them where it fails, and its lines are written", function()
+    local dir = tempdir.new()
+    dir:write("reload.lua", (with_front:gsub("triggers = %b{}", "triggers = {}")))
+    for name, text in pairs(files "error('no')") do dir:write(name, text) end
+    local run = segue.cli({ "run" }, { cwd = dir.path, deadline_ms = 60000 })
+    assert.equal(4, run.code, run:describe())
+    assert.equal(1, count(read(dir:at "app.log"), "front starts"))
+  end)
+end)
