@@ -40,7 +40,7 @@ describe("a generation that an operator has to confirm", function()
     local d = start { more = confirmed "1s", ready = false }
     local code = d:wait_exit(20000)
     assert.equal(4, code)
-    assert.matches("nobody confirmed the new generation within 1000 ms", d:log())
+    assert.matches("was not confirmed within 1000 ms", d:log())
     assert.matches("the first generation was not confirmed, and there is no other", d:log())
   end)
 
