@@ -40,9 +40,13 @@ static int add_word(segue__mask_words *words, const char *s, size_t len) {
     words->items = items;
     words->capacity = capacity;
   }
-  words->items[words->count++] = (word){words->text.len, (uint32_t)len};
+  /* The word counts only once its text is there: without memory the mask is still looked through,
+   * by the message that reports just that. */
+  size_t at = words->text.len;
   segue__buf_add(&words->text, s, len);
-  return words->text.failed ? UV_ENOMEM : 0;
+  if (words->text.failed) return UV_ENOMEM;
+  words->items[words->count++] = (word){at, (uint32_t)len};
+  return 0;
 }
 
 /* As JSON writes it, and as Lua's %q does, which differ in line breaks. */

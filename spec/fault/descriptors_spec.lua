@@ -2,50 +2,15 @@
 -- No descriptor is left for whatever needs one: each says so in a sentence that names what it could
 -- not open, and works again as soon as there is one.
 local cjson = require "cjson"
+local faults = require "spec.support.faults"
 local http = require "spec.support.http"
 local port = require "spec.support.port"
-local process = require "spec.support.process"
 local segue = require "spec.support.segue"
-local uv = require "luv"
 local wait = require "spec.support.wait"
 
 local TOO_MANY = "too many open files"
 
-local function limit(d, n)
-  local p = process.run { "prlimit", "--pid", tostring(d.process.pid), "--nofile=" .. n .. ":" }
-  assert.equal(0, p.code, p.output)
-end
-
--- The numbers that are taken, and the lowest that is free.
-local function taken(d)
-  local numbers, list = {}, {}
-  local dir = uv.fs_scandir("/proc/" .. d.process.pid .. "/fd")
-  for name in function() return uv.fs_scandir_next(dir) end do
-    numbers[tonumber(name)] = true
-    list[#list + 1] = name
-  end
-  table.sort(list)
-  local free = 0
-  while numbers[free] do free = free + 1 end
-  return table.concat(list, " "), free
-end
-
--- No further descriptor for the daemon, or `more` at most. What is open for a moment (a file that
--- is read, the last good generation on its way to the disk) gives its number back: that is waited
--- for.
-local function exhaust(d, more)
-  local last, same, free = "", 0, nil
-  wait.until_true(function()
-    local now
-    now, free = taken(d)
-    same = now == last and same + 1 or 0
-    last = now
-    return same == 20
-  end, nil, "a daemon that is at rest")
-  limit(d, free + (more or 0))
-end
-
-local function relieve(d) limit(d, 1024) end
+local exhaust, relieve = faults.exhaust, faults.relieve
 
 -- A connection that is there before descriptors run out.
 local function operator(d)

@@ -57,7 +57,7 @@ static int fails(uint32_t one_in, uint32_t *call_count, uint32_t *failed) {
   return 0;
 }
 
-static uint32_t memory_calls, other_calls;
+static uint32_t other_calls;
 
 static int call_fails(int code) {
   if (!control || !fails(control->calls_one_in, &other_calls, &control->calls_failed)) return 0;
@@ -82,6 +82,7 @@ extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t count, size_t size);
 extern void *__libc_realloc(void *p, size_t size);
 
+static uint32_t memory_calls;
 static int memory_fails(void) {
   if (!control || !fails(control->memory_one_in, &memory_calls, &control->memory_failed)) return 0;
   errno = ENOMEM;

@@ -3,6 +3,8 @@
 -- other users, few descriptors.
 local ffi = require "ffi"
 local process = require "spec.support.process"
+local uv = require "luv"
+local wait = require "spec.support.wait"
 
 ffi.cdef [[
 typedef union { int number; void *pointer; } faults_sigval;
@@ -45,6 +47,43 @@ end
 function M.memory_failures(d)
   return select(2, d:log():gsub("an allocation was made to fail\n", ""))
 end
+
+local function limit(d, n)
+  local p = process.run { "prlimit", "--pid", tostring(d.process.pid), "--nofile=" .. n .. ":" }
+  assert(p.code == 0, p.output)
+end
+
+-- The numbers that are taken, and the lowest that is free.
+local function taken(d)
+  local numbers, list = {}, {}
+  local dir = uv.fs_scandir("/proc/" .. d.process.pid .. "/fd")
+  for name in function() return uv.fs_scandir_next(dir) end do
+    numbers[tonumber(name)] = true
+    list[#list + 1] = name
+  end
+  table.sort(list)
+  local free = 0
+  while numbers[free] do free = free + 1 end
+  return table.concat(list, " "), free
+end
+
+--- No further descriptor for the daemon, or `more` at most. What is open for a moment (a file that
+--- is read, the last good generation on its way to the disk) gives its number back: that is waited
+--- for.
+function M.exhaust(d, more)
+  local last, same, free = "", 0, nil
+  wait.until_true(function()
+    local now
+    now, free = taken(d)
+    same = now == last and same + 1 or 0
+    last = now
+    return same == 20
+  end, nil, "a daemon that is at rest")
+  limit(d, free + (more or 0))
+end
+
+--- The usual limit again.
+function M.relieve(d) limit(d, 1024) end
 
 local CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x10000000, 0x40000000
 

@@ -246,6 +246,26 @@ describe("a mask", function()
     assert.matches("at most 64", select(2, mask_of(many)).message)
   end)
 
+  it("can be looked through where memory ran out while it learned the values", function()
+    local one = document.good('{"db":["a-secret-of-many-bytes"]}', { format = "json" })
+    local failed = 0
+    for n = 1, 12 do
+      local mask = assert(mask_of { "db" })
+      C.segue__mem_fail_at(n)
+      local rc = C.segue__mask_learn(mask, document.at(one, ""))
+      C.segue__mem_fail_at(0)
+      if rc < 0 then failed = failed + 1 end
+      for i = 0, tonumber(mask.words.count) - 1 do
+        local word = mask.words.items[i]
+        assert.is_true(word.at + word.len <= mask.words.text.len, "n = " .. n)
+      end
+      local line = "it is a-secret-of-many-bytes"
+      local buf = ffi.new("char[?]", #line + 1, line)
+      assert.equal(rc == 0 or tonumber(mask.words.count) > 0, C.segue__mask_scrub(mask, buf))
+    end
+    assert.is_true(failed > 1)
+  end)
+
   describe("that has learned the values", function()
     local mask
     before_each(function()
