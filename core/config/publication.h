@@ -34,7 +34,11 @@ struct segue__publication {
   pthread_t thread;
   bool started, stopping, fenced;
   const uint32_t *mark; /* os/fork.h */
-  unsigned unslotted;   /* sections of threads that could not get a slot */
+  segue__census *census;
+  uint64_t waits_since_ns; /* atomic; 0: the thread does not wait for sections */
+  void (*on_slow)(void *data);
+  void *slow_data;
+  unsigned unslotted; /* sections of threads that could not get a slot */
   void *memory;
 };
 

@@ -39,11 +39,25 @@ const segue_snapshot *segue_snapshot_ref(const segue_snapshot *snapshot) {
   return snapshot;
 }
 
+static void census_unref(segue__census *census) {
+  if (census && !__atomic_sub_fetch(&census->refs, 1, __ATOMIC_ACQ_REL)) segue__free(census);
+}
+
+/* At its first publication, under the publication's lock. */
+static void count_in(segue__census *census, segue_snapshot *snapshot) {
+  if (!snapshot || snapshot->census) return;
+  snapshot->census = census;
+  __atomic_add_fetch(&census->refs, 1, __ATOMIC_RELAXED);
+  __atomic_add_fetch(&census->snapshots, 1, __ATOMIC_RELAXED);
+}
+
 void segue_snapshot_unref(const segue_snapshot *snapshot) {
   segue_snapshot *own = (segue_snapshot *)snapshot;
   if (!own || __atomic_sub_fetch(&own->refs, 1, __ATOMIC_ACQ_REL)) return;
   segue__config_unref(own->config);
   segue__mask_unref(own->mask);
+  if (own->census) __atomic_sub_fetch(&own->census->snapshots, 1, __ATOMIC_RELAXED);
+  census_unref(own->census);
   segue__free(own);
 }
 
@@ -98,6 +112,22 @@ static bool is_stopping(segue__publication *p) {
   return stopping;
 }
 
+enum { SLOW_MS = 1000 };
+
+uint64_t segue__publication_wait_ms(const segue__publication *p) {
+  uint64_t since = __atomic_load_n(&p->waits_since_ns, __ATOMIC_RELAXED);
+  return since ? (uv_hrtime() - since) / 1000000 : 0;
+}
+
+long segue__publication_snapshots(const segue__publication *p) {
+  return __atomic_load_n(&p->census->snapshots, __ATOMIC_RELAXED);
+}
+
+void segue__publication_on_slow(segue__publication *p, void (*on_slow)(void *data), void *data) {
+  p->on_slow = on_slow;
+  p->slow_data = data;
+}
+
 static void wait_for_readers(segue__publication *p) {
   uint64_t epoch = __atomic_add_fetch(&p->live.epoch, 1, __ATOMIC_SEQ_CST);
   /* The barrier was registered and cannot fail, unless a sandbox came later and forbids it: then
@@ -105,6 +135,8 @@ static void wait_for_readers(segue__publication *p) {
   while (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) && !p->fenced && !is_stopping(p))
     pause_ns(10000000);
   int tries = 0;
+  bool is_told = false;
+  __atomic_store_n(&p->waits_since_ns, uv_hrtime(), __ATOMIC_RELAXED);
   for (long ns = 20000; !quiet(p, epoch);) {
     if (tries++ < 8) {
       sched_yield();
@@ -112,7 +144,11 @@ static void wait_for_readers(segue__publication *p) {
     }
     pause_ns(ns);
     ns = ns < 5000000 ? ns * 2 : ns;
+    if (is_told || segue__publication_wait_ms(p) < SLOW_MS) continue;
+    is_told = true;
+    if (p->on_slow) p->on_slow(p->slow_data);
   }
+  __atomic_store_n(&p->waits_since_ns, (uint64_t)0, __ATOMIC_RELAXED);
 }
 
 static void run_all(segue__retired *item) {
@@ -198,9 +234,12 @@ int segue__publication_new(segue__publication **out) {
   p->live.epoch = 1;
   p->last = &p->first;
   p->fenced = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) != 0;
-  int rc = -pthread_mutex_init(&p->lock, NULL);
+  p->census = segue__calloc(1, sizeof *p->census);
+  if (p->census) p->census->refs = 1;
+  int rc = p->census ? -pthread_mutex_init(&p->lock, NULL) : UV_ENOMEM;
   if (!rc && (rc = -pthread_cond_init(&p->wake, NULL))) pthread_mutex_destroy(&p->lock);
   if (rc) {
+    segue__free(p->census);
     segue__free(memory);
     return rc;
   }
@@ -226,6 +265,7 @@ void segue__publication_free(segue__publication *p) {
   }
   pthread_cond_destroy(&p->wake);
   pthread_mutex_destroy(&p->lock);
+  census_unref(p->census);
   segue__free(p->memory);
 }
 
@@ -242,7 +282,8 @@ int segue__publish(segue__publication *p, const segue_snapshot *next) {
   int rc = start_thread(p);
   if (!rc) rc = reserve_spares(p, 1);
   if (!rc) {
-    if (next) segue_snapshot_ref(next);
+    count_in(p->census, (segue_snapshot *)next);
+    segue_snapshot_ref(next);
     const segue_snapshot *old = __atomic_exchange_n(&p->live.snapshot, next, __ATOMIC_SEQ_CST);
     if (old) retire(p, take_spare(p), drop_snapshot, (void *)old);
   }

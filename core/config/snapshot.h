@@ -11,12 +11,19 @@
 #include "config.h"
 #include "mask.h"
 
+/* How many published snapshots are in memory. Counted, because hosts may keep snapshots for longer
+ * than the instance lives. */
+typedef struct segue__census {
+  long refs, snapshots; /* atomic */
+} segue__census;
+
 struct segue_snapshot {
   long refs; /* atomic */
   uint64_t generation;
   char hash[33];         /* of the merged config, hex */
   segue__config *config; /* a reference */
   segue__mask *mask;     /* what of it is secret; a reference, set before it is shown to anybody */
+  segue__census *census; /* a reference; NULL: never published */
 };
 
 /* config: the new snapshot takes its own reference. Returned with one reference. */
@@ -49,6 +56,15 @@ int segue__publish(segue__publication *p, const segue_snapshot *next);
 const segue_snapshot *segue__publication_get(const segue__publication *p);
 /* A reference on the live one. [any thread] */
 const segue_snapshot *segue__publication_acquire(segue__publication *p);
+/* How many snapshots of this publication are in memory: the live one, those that the engine keeps,
+ * those that references or read sections hold. [any thread] */
+long segue__publication_snapshots(const segue__publication *p);
+/* For how long the freeing of a replaced snapshot has waited for read sections; 0: it does not
+ * wait. [any thread] */
+uint64_t segue__publication_wait_ms(const segue__publication *p);
+/* on_slow is called on the reclamation thread, once for each wait, when it has taken a second.
+ * Before the first publication. */
+void segue__publication_on_slow(segue__publication *p, void (*on_slow)(void *data), void *data);
 /* A slot for read sections, see segue_reader_new. [any thread] */
 int segue__publication_reader(segue__publication *p, segue_reader **out);
 /* Runs fn(data) on the reclamation thread after all sections open now have ended: for whatever else

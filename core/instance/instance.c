@@ -12,6 +12,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "../admin/metrics.h"
 #include "scripts.h"
 
 enum { GRACE_MS = 3000 };
@@ -55,6 +56,15 @@ static void warn_of_unknown(segue *s, const segue_options *options) {
   }
 }
 
+/* On the reclamation thread. */
+static void on_slow_section(void *data) {
+  segue *s = data;
+  segue__log(&s->log, SEGUE__WARN, "reload",
+             "a read section has been open for more than 1 s: replaced generations stay in memory "
+             "until it ends; take a reference (segue_snapshot_ref) to keep one for long",
+             "snapshots", 'd', (int64_t)segue__publication_snapshots(s->publication), NULL);
+}
+
 int segue_new(segue **out, const segue_options *options, segue_error *error) {
   *out = NULL;
   if (!has_known_size(options))
@@ -78,6 +88,7 @@ int segue_new(segue **out, const segue_options *options, segue_error *error) {
     return segue__error_set(error, UV_ENOMEM, "out of memory");
   }
   segue__publication_set_mark(s->publication, s->mark);
+  segue__publication_on_slow(s->publication, on_slow_section, s);
   segue__gates_set_mark(s->gates, s->mark);
   warn_of_unknown(s, options);
   *out = s;
@@ -351,6 +362,13 @@ static int open_engine(segue *s, segue_error *error) {
 
 static void more_metrics(void *data, segue__buf *out) {
   const segue *s = data;
+  segue__metrics_head(out, "segue_snapshots", "gauge",
+                      "Generations in memory: live, previous, and those that references keep.");
+  segue__buf_addf(out, "segue_snapshots %ld\n", segue__publication_snapshots(s->publication));
+  segue__metrics_head(out, "segue_read_section_wait_seconds", "gauge",
+                      "How long a replaced generation has waited for read sections to end.");
+  segue__buf_addf(out, "segue_read_section_wait_seconds %.3f\n",
+                  (double)segue__publication_wait_ms(s->publication) / 1000);
   segue__ingress_metrics(s->ingress, out);
   segue__lua_modules_metrics(s->lua_modules, out);
 }

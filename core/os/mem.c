@@ -10,6 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
 
 #ifdef SEGUE_TEST
 #include "fault.h"
@@ -121,8 +128,37 @@ struct segue__arena_block {
   size_t size;
 };
 
-/* Blocks double from 4 KiB to 256 KiB: a small file costs little, a large one few calls. */
+/* Blocks double from 4 KiB to 256 KiB: a small file costs little, a large one few calls. Blocks of
+ * the largest size and above are pages of their own: a tree of 10 MB of YAML that is replaced goes
+ * back to the system at once. The C library would keep it: after the first large block that is
+ * freed glibc takes blocks of that size from its heap, where a small one behind them holds them
+ * all. */
 enum { FIRST_BLOCK = 4096, LARGEST_BLOCK = 262144 };
+
+static void *pages_new(size_t size) {
+  if (FAILS()) return NULL;
+  void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (p == MAP_FAILED) return NULL;
+#ifdef __SANITIZE_ADDRESS__
+  __lsan_register_root_region(p, size); /* what only a tree points to is no leak */
+#endif
+  COUNT(p, 1);
+  return p;
+}
+
+static void pages_free(void *p, size_t size) {
+#ifdef __SANITIZE_ADDRESS__
+  __lsan_unregister_root_region(p, size);
+#endif
+  COUNT(p, -1);
+  munmap(p, size);
+}
+
+void segue__mem_trim(void) {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
 
 void segue__arena_init(segue__arena *a) {
   memset(a, 0, sizeof *a);
@@ -131,7 +167,10 @@ void segue__arena_init(segue__arena *a) {
 void segue__arena_deinit(segue__arena *a) {
   for (struct segue__arena_block *block = a->head; block;) {
     struct segue__arena_block *next = block->next;
-    segue__free(block);
+    if (block->size >= LARGEST_BLOCK)
+      pages_free(block, block->size);
+    else
+      segue__free(block);
     block = next;
   }
   memset(a, 0, sizeof *a);
@@ -142,7 +181,8 @@ static int grow(segue__arena *a, size_t size) {
   if (block_size > LARGEST_BLOCK) block_size = LARGEST_BLOCK;
   if (block_size < size + sizeof(struct segue__arena_block))
     block_size = size + sizeof(struct segue__arena_block);
-  struct segue__arena_block *block = segue__malloc(block_size);
+  struct segue__arena_block *block =
+      block_size >= LARGEST_BLOCK ? pages_new(block_size) : segue__malloc(block_size);
   if (!block) return 0;
   block->next = a->head;
   block->size = block_size;

@@ -36,6 +36,10 @@ typedef struct segue__arena {
   size_t used; /* bytes handed out plus block overhead */
 } segue__arena;
 
+/* Returns what the C library keeps of freed memory to the system: after something large was freed.
+ * Some milliseconds where the heap is large. [any thread] */
+void segue__mem_trim(void);
+
 void segue__arena_init(segue__arena *a);
 void segue__arena_deinit(segue__arena *a);
 void *segue__arena_alloc(segue__arena *a,

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <uv.h>
 
 enum { THREADS = 8, RELOADS = 50 };
@@ -19,6 +20,8 @@ static uv_loop_t *host_loop;
 static pthread_t loop_thread;
 static long answered, refused, elsewhere; /* of reloads; the loop's thread counts */
 static long accepted, closed;             /* atomic */
+
+static int warned; /* atomic */
 
 static bool is(const char *name) {
   return !strcmp(what, name);
@@ -79,6 +82,23 @@ static void join_storm(void) {
     if (pthread_join(storm_threads[i], NULL)) exit(3);
 }
 
+static void on_log(void *data, const segue_log_entry *entry) {
+  (void)data;
+  if (strstr(entry->message, "a read section has been open"))
+    __atomic_store_n(&warned, 1, __ATOMIC_SEQ_CST);
+}
+
+/* The reload has replaced what the open section sees. */
+static void on_replaced(void *data, int status, const segue_report *report) {
+  (void)data;
+  printf("reload: %s\n", status || !report ? segue_error_name(status) : report->outcome);
+  for (int ms = 0; !__atomic_load_n(&warned, __ATOMIC_SEQ_CST) && ms < 30000; ms++)
+    usleep(1000);
+  printf("%s\n", warned ? "warned" : "not warned");
+  segue_read_end(instance);
+  segue_stop(instance);
+}
+
 static void on_start(void *data, int status, const segue_report *report) {
   (void)data;
   loop_thread = pthread_self();
@@ -86,6 +106,11 @@ static void on_start(void *data, int status, const segue_report *report) {
   if (is("close in on_start")) segue_close(instance);
   if (is("close in a thread")) in_thread(close_it);
   if (!strncmp(what, "close in", 8) && !is("close in on_stopped")) return;
+  if (is("open section")) {
+    segue_read_begin(instance);
+    if (segue_reload(instance, true, on_replaced, NULL)) exit(3);
+    return;
+  }
   if (is("run in on_start")) run_it(NULL);
   if (is("run in a thread")) in_thread(run_it);
   if (is("stop in threads")) storm(stop_it);
@@ -132,6 +157,7 @@ int main(int argc, char **argv) {
   options.config = argv[2];
   options.on_start = on_start;
   options.on_stopped = on_stopped;
+  options.on_log = on_log;
   int rc = segue_new(&instance, &options, &error);
   if (!rc && is("run before start")) run_it(NULL);
   if (!rc) rc = segue_start(instance, &error);

@@ -72,6 +72,11 @@ describe("the life of an instance", function()
       { "start: applied", "stopped", "loop: closed", "END" })
   end)
 
+  it("warns of a read section that keeps replaced generations in memory", function()
+    assert.same({ "start: applied", "reload: applied", "warned", "stopped", "run: OK",
+      "reload: SEGUE_ECLOSED", "run: SEGUE_ECLOSED" }, run("open section", "own"))
+  end)
+
   it("answers reloads of any thread, on the thread of the loop", function()
     local counted = { "reloads: each answered, 0 elsewhere", "applied or unchanged: 400" }
     judge("reload in threads",

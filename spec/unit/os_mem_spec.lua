@@ -86,6 +86,18 @@ describe("the arena", function()
     C.segue__arena_deinit(arena)
   end)
 
+  it("returns the pages of its large blocks to the system at once", function()
+    ffi.cdef "int mincore(void *address, size_t length, unsigned char *out);"
+    local arena, there = C.new("segue__arena[1]"), ffi.new("unsigned char[1]")
+    C.segue__arena_init(arena)
+    for _ = 1, 64 do C.segue__arena_alloc(arena, 65536) end
+    local page = ffi.cast("void *", ffi.cast("uintptr_t", arena[0].head))
+    local mincore = ffi.C.mincore
+    assert.equal(0, mincore(page, 1, there))
+    C.segue__arena_deinit(arena)
+    assert.equal(-1, mincore(page, 1, there)) -- ENOMEM: nothing is mapped there
+  end)
+
   it("refuses a size that would overflow", function()
     local arena = C.new("segue__arena[1]")
     C.segue__arena_init(arena)
