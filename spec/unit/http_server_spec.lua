@@ -302,6 +302,19 @@ describe("the HTTP server", function()
       start()
     end)
 
+    it("from no unix socket whose name cannot be given to it, and leaves no file", function()
+      local dir = tempdir.new()
+      start()
+      local before = C.segue__fault_reached "socket.rename"
+      C.segue__fault_arm "socket.rename=fail"
+      local e = server:listen_error("unix:" .. dir:at "s")
+      local reached = C.segue__fault_reached "socket.rename" - before
+      C.segue__fault_arm(nil)
+      assert.equal(1, reached)
+      assert.matches("s cannot be opened: ", e.message, 1, true)
+      assert.is_nil(uv.fs_scandir_next(uv.fs_scandir(dir.path)))
+    end)
+
     it("also from a unix socket", function()
       local path = os.tmpname()
       os.remove(path)
