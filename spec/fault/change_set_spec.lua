@@ -97,8 +97,8 @@ describe("a change set of two modules", function()
     "commit.flip", "confirm.open", "confirm.done", "settle.record", "state.open", "state.sync",
     "last_good.open", "last_good.sync", "history.commit" }
 
-  local long = kill.mark { "commit.2", "commit.flip", "history.commit", "commit.2#2",
-    "commit.flip#2", "state.sync#2", "last_good.sync#1" }
+  local long = kill.mark("#long", { "commit.2", "commit.flip", "history.commit", "commit.2#2",
+    "commit.flip#2", "state.sync#2", "last_good.sync#1" })
 
   for _, point in ipairs(points) do
     it("that is killed at " .. point .. " of a start is old or new after the next"

@@ -67,7 +67,7 @@ describe("kill -9 in a reload", function()
   after_each(segue.cleanup)
 
   -- The first strike is the start's own; the second is the reload's.
-  local long = kill.mark { "commit.flip#2", "last_good.sync#2", "history.commit#2" }
+  local long = kill.mark("#long", { "commit.flip#2", "last_good.sync#2", "history.commit#2" })
   for _, point in ipairs { "collect.fetch#2", "commit.flip#2", "settle.record#3", "settle.record#4",
     "last_good.open#2", "last_good.write#2", "last_good.sync#2", "history.add#2",
     "history.commit#2" } do
@@ -154,7 +154,7 @@ end)
 describe("kill -9 while the last good generation is brought back", function()
   after_each(segue.cleanup)
 
-  local long = kill.mark { "check.policy", "settle.record" }
+  local long = kill.mark("#long", { "check.policy", "settle.record" })
   -- The sources are broken, so all that comes after collecting is of what is brought back.
   for _, point in ipairs { "collect.fetch#2", "check.schema", "check.policy", "commit.flip",
     "settle.record", "history.add#2", "history.commit#2" } do
@@ -179,7 +179,7 @@ describe("kill -9 on the way back from a probe that fails", function()
   local probe = [[check = function(next) segue.state.x = next.x return true end,
   confirm = { within = "500ms", probe = function() return segue.state.x ~= 2, "x is 2" end },]]
 
-  local long = kill.mark { "undo.flip", "state.sync#4" }
+  local long = kill.mark("#long", { "undo.flip", "state.sync#4" })
   -- The state is written before and after each window: of the start, then of the reload.
   for _, point in ipairs { "undo.flip", "state.open#4", "state.write#4", "state.sync#4" } do
     it("at " .. point .. " leaves the old one, once the probe has been asked again" .. long(point),
@@ -210,7 +210,7 @@ end)
 describe("kill -9 in a start", function()
   after_each(segue.cleanup)
 
-  local long = kill.mark { "collect.fetch", "last_good.write", "history.add" }
+  local long = kill.mark("#long", { "collect.fetch", "last_good.write", "history.add" })
   for _, point in ipairs { "history.open", "collect.fetch", "commit.flip", "settle.record",
     "last_good.open", "last_good.write", "last_good.sync", "history.add", "history.commit" } do
     it("at " .. point .. " leaves old or new" .. long(point), function()
@@ -261,7 +261,7 @@ describe("kill -9 in a decision", function()
     end)
   end
 
-  local long = kill.mark { "last_good.sync", "settle.record#2", "commit.flip" }
+  local long = kill.mark("#long", { "last_good.sync", "settle.record#2", "commit.flip" })
   for _, point in ipairs { "last_good.open", "last_good.sync", "state.open", "state.sync",
     "settle.record", "settle.record#2", "commit.flip" } do
     it("to roll back at " .. point .. " is done or not, never half" .. long(point), function()

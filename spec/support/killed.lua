@@ -41,11 +41,12 @@ function M.top(d)
 end
 
 --- The end of a title in a sweep over fault points: nothing for the points of `short`, which stand
---- for all the others in `make test`, and " #long" for those.
-function M.mark(short)
+--- for all the others in `make test`, and the tag for those. The tag is "#long", as a text in the
+--- spec file, because run.lua looks for it there.
+function M.mark(tag, short)
   local keeps = {}
   for _, point in ipairs(short) do keeps[point] = true end
-  return function(point) return keeps[point] and "" or " #long" end
+  return function(point) return keeps[point] and "" or " " .. tag end
 end
 
 return M
