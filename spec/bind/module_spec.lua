@@ -56,8 +56,8 @@ local function get(path, more)
   return http.request(request)
 end
 
--- A metric of the module, by its kind, from the admin interface's page.
-local function errors(kind)
+-- The metrics of the instance, from its control socket, while its loop turns.
+local function metrics()
   local pipe, input, ended = uv.new_pipe(false), "", false
   pipe:connect(host.dir:at "state/control.sock", function()
     pipe:read_start(function(_, data) input, ended = input .. (data or ""), not data end)
@@ -69,8 +69,16 @@ local function errors(kind)
   end, WITHIN_MS)
   pipe:close()
   uv.run "nowait"
-  return tonumber(input:match('segue_module_errors_total{module="front",kind="' .. kind
+  return input
+end
+
+local function errors(kind)
+  return tonumber(metrics():match('segue_module_errors_total{module="front",kind="' .. kind
     .. '"} (%d+)'))
+end
+
+local function inside()
+  return tonumber(metrics():match('segue_gate_inside{module="front"} (%-?%d+)'))
 end
 
 describe("a module in Lua", function()
@@ -175,6 +183,31 @@ describe("a module in Lua", function()
       assert.equal("late", get("/stream").body) -- its answer began in time
       assert.equal("0", get("/ended").body)
       assert.equal(1, errors "timeout")
+    end)
+
+  it("answers a request inside of the answer to the one before it, and leaves its gate once",
+    function()
+      start [[local segue = require "segue"
+        return { handle = function(r)
+          if r.path == "/later" then segue.sleep "20ms" end
+          return 200, r.path
+        end }]]
+      -- Requests that were sent at once are handled one inside of the answer to the other: also
+      -- where the first waits, and where one in the middle does.
+      for _, paths in ipairs {
+        { "/later", "/2", "/3" }, { "/1", "/later", "/3", "/later", "/5" }, { "/1", "/2", "/3" },
+      } do
+        local connection, text = http.connect { port = host.port }, {}
+        for i, path in ipairs(paths) do
+          text[i] = "GET " .. path .. " HTTP/1.1\r\nHost: x\r\n\r\n"
+        end
+        connection:write(table.concat(text))
+        for _, path in ipairs(paths) do
+          assert.equal(path, connection:read_response(WITHIN_MS).body)
+        end
+        connection:close()
+        assert.equal(0, inside())
+      end
     end)
 
   it("refuses a limit that is none", function()

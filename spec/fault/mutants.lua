@@ -412,6 +412,8 @@ local mutants = {
   { "services that start before the modules that need them", "core/reload/commit.c",
     "if (verb == SEGUE__START && good) segue__services_lend(txn->engine, instance);", ";",
     daemon("spec/plugin/log_spec.lua", "finds them at the start") },
+  { "the request whose handler runs around another one's answer", "core/ingress/request.c",
+    "lane->handled = outer;", "(void)outer;", BIND.module },
   { "the limit of time of a handler", "core/bind/exchange.c",
     ".limit_ms = cell->code->timeout_ms,", ".limit_ms = 0,", BIND.module },
   { "charging pieces of streams that wait", "core/bind/exchange.c",
