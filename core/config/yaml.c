@@ -363,6 +363,46 @@ static int check_question(reader *r, const char *at) {
                              "quotes");
 }
 
+static const char *name_of(const yaml_event_t *e) {
+  switch (e->type) {
+  case YAML_SCALAR_EVENT:
+    return (const char *)e->data.scalar.anchor;
+  case YAML_ALIAS_EVENT:
+    return (const char *)e->data.alias.anchor;
+  case YAML_SEQUENCE_START_EVENT:
+    return (const char *)e->data.sequence_start.anchor;
+  case YAML_MAPPING_START_EVENT:
+    return (const char *)e->data.mapping_start.anchor;
+  default:
+    return NULL;
+  }
+}
+
+/* libyaml ends the name of an anchor or alias at ':' and a few other characters, and reads on
+ * without a blank: `a: &x:y z` would be ":y z", and [*x:y] a list of a map. In 1.2 these characters
+ * belong to the name. `*x: 1` stays a key, as everybody who writes it means it. `at` is where the
+ * node starts; a tag may stand before the anchor. */
+static int check_name(reader *r, const yaml_event_t *e, const char *at) {
+  const char *name = name_of(e), *end = r->parse->text + r->parse->len;
+  if (!name) return 0;
+  if (at < end && *at == '!') {
+    while (at < end && !strchr(" \t\r\n", *at))
+      at++;
+    while (at < end && strchr(" \t\r\n", *at))
+      at++;
+  }
+  size_t len = strlen(name);
+  if ((size_t)(end - at) <= len + 1 || memcmp(at + 1, name, len) != 0) return 0;
+  const char *next = at + 1 + len;
+  bool is_key = e->type == YAML_ALIAS_EVENT && *next == ':' &&
+                (next + 1 == end || strchr(" \t\r\n", next[1]));
+  if (is_key || !strchr(":?%@`", *next)) return 0;
+  return segue__builder_fail(r->b, SEGUE_ESYNTAX,
+                             "the name after '%c' contains '%c': use letters, digits, '-' and '_', "
+                             "or put a space behind the name",
+                             *at, *next);
+}
+
 static int run(reader *r) {
   yaml_event_type_t type = YAML_NO_EVENT;
   while (type != YAML_STREAM_END_EVENT) {
@@ -376,6 +416,7 @@ static int run(reader *r) {
     bool starts_node = type == YAML_SCALAR_EVENT || type == YAML_ALIAS_EVENT ||
                        type == YAML_SEQUENCE_START_EVENT || type == YAML_MAPPING_START_EVENT;
     int rc = starts_node ? check_question(r, at) : 0;
+    if (!rc) rc = check_name(r, &event, at);
     if (!rc) rc = on_event(r, &event);
     yaml_event_delete(&event);
     if (rc) return rc;

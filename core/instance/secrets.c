@@ -50,18 +50,24 @@ void segue__secrets_log(segue__secrets *secrets, const segue__log_entry *entry,
   for (size_t i = 0; i < SEGUE__SECRETS_KEPT; i++)
     masks[i] = segue__mask_ref(secrets->masks[i]);
   pthread_mutex_unlock(&secrets->lock);
-  char *message = clean(masks, entry->message), *copies[SEGUE__LOG_FIELDS_MAX] = {NULL};
+  char *message = clean(masks, entry->message);
+  char *keys[SEGUE__LOG_FIELDS_MAX] = {NULL}, *texts[SEGUE__LOG_FIELDS_MAX] = {NULL};
   out.message = message ? message : SEGUE__MASKED;
   out.fields = fields;
   for (size_t i = 0; i < entry->field_count; i++) {
     fields[i] = entry->fields[i];
+    /* A policy chooses the keys too: a table that it logs may have a secret as its key. */
+    keys[i] = clean(masks, fields[i].key);
+    fields[i].key = keys[i] ? keys[i] : SEGUE__MASKED;
     if (!fields[i].text) continue;
-    copies[i] = clean(masks, fields[i].text);
-    fields[i].text = copies[i] ? copies[i] : SEGUE__MASKED;
+    texts[i] = clean(masks, fields[i].text);
+    fields[i].text = texts[i] ? texts[i] : SEGUE__MASKED;
   }
   sink(data, &out);
-  for (size_t i = 0; i < entry->field_count; i++)
-    segue__free(copies[i]);
+  for (size_t i = 0; i < entry->field_count; i++) {
+    segue__free(keys[i]);
+    segue__free(texts[i]);
+  }
   segue__free(message);
   for (size_t i = 0; i < SEGUE__SECRETS_KEPT; i++)
     segue__mask_unref(masks[i]);

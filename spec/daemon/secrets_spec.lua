@@ -135,7 +135,8 @@ describe("a secret", function()
 
   it("is not shown by what refuses it: the schema, the policy's check, a veto, an error", function()
     local d = start([[function(next)
-      segue.log.info("looking at " .. next.db.password, { token = next.pay.token })
+      segue.log.info("looking at " .. next.db.password,
+        { token = next.pay.token, [next.pay.token] = 1 })
       if next.fault == "veto" then return nil, "I do not like " .. next.db.password end
       if next.fault == "error" then error("cannot use " .. next.pay.token:sub(1, 15) .. "...") end
       local v = segue.validate(next)

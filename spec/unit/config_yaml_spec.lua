@@ -342,6 +342,24 @@ describe("a YAML document", function()
     }
   end)
 
+  it("is refused where libyaml ends the name of an anchor or alias too early", function()
+    local function name(mark, char)
+      return ("the name after '%s' contains '%s': use letters, digits, '-' and '_', or put a space "
+        .. "behind the name"):format(mark, char)
+    end
+    refuses {
+      { "a: &x:y z", "SEGUE_ESYNTAX", "file:1:4: " .. name("&", ":") .. " (at a)" },
+      { "a: !!str &x:y z", "SEGUE_ESYNTAX", "file:1:4: " .. name("&", ":") .. " (at a)" },
+      { "a: &x v\nb: [*x:y]", "SEGUE_ESYNTAX", "file:2:5: " .. name("*", ":") .. " (at b[0])" },
+      { "a:\n- &x:\n  b: 1", "SEGUE_ESYNTAX", "file:2:3: " .. name("&", ":") .. " (at a[0])" },
+    }
+    means {
+      { "a: &x v\n*x: 1\nb: {*x : 2}\nc: [*x, *x]", '{"a":"v","v":1,"b":{"v":2},"c":["v","v"]}' },
+      { "a: &x-1_y [1]\nb: !!seq &z [2]\nc: &e\nd: *x-1_y",
+        '{"a":[1],"b":[2],"c":null,"d":[1]}' },
+    }
+  end)
+
   it("that ends inside of [ ] or { } is refused at the place where that starts", function()
     local told = "the file ends before the %s that starts here is closed: is a '%s' missing, or "
       .. "was the file cut short?"
