@@ -39,9 +39,10 @@ void segue__secrets_init(segue__secrets *secrets);
 void segue__secrets_deinit(segue__secrets *secrets);
 void segue__secrets_add(segue__secrets *secrets, const segue__mask *mask);
 bool segue__secrets_any(const segue__secrets *secrets); /* [any thread] */
-/* Hands the entry to sink, without the secrets. [any thread] */
-void segue__secrets_log(segue__secrets *secrets, const segue__log_entry *entry,
-                        void (*sink)(void *data, const segue__log_entry *entry), void *data);
+/* Passes the entry without the secrets to sink, and returns its result. Without memory the fields
+ * are left out. [any thread] */
+int segue__secrets_log(segue__secrets *secrets, const segue_log_entry *entry,
+                       int (*sink)(void *data, const segue_log_entry *entry), void *data);
 
 struct segue {
   segue__publication *publication; /* first: reading needs nothing else */

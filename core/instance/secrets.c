@@ -41,34 +41,48 @@ static char *clean(segue__mask *const *masks, const char *text) {
   return copy;
 }
 
-void segue__secrets_log(segue__secrets *secrets, const segue__log_entry *entry,
-                        void (*sink)(void *data, const segue__log_entry *entry), void *data) {
+/* Cleaned copies of a field; NULL where memory failed. */
+typedef struct clean_field {
+  char *key, *text;
+} clean_field;
+
+/* A policy or module chooses the keys too: a table that it logs may have a secret as its key. */
+static void clean_fields(segue__mask *const *masks, const segue_log_entry *entry,
+                         segue_log_field *fields, clean_field *copies) {
+  for (size_t i = 0; i < entry->field_count; i++) {
+    fields[i] = entry->fields[i];
+    copies[i].key = clean(masks, fields[i].key);
+    fields[i].key = copies[i].key ? copies[i].key : SEGUE__MASKED;
+    if (!fields[i].text) continue;
+    copies[i].text = clean(masks, fields[i].text);
+    fields[i].text = copies[i].text ? copies[i].text : SEGUE__MASKED;
+  }
+}
+
+int segue__secrets_log(segue__secrets *secrets, const segue_log_entry *entry,
+                       int (*sink)(void *data, const segue_log_entry *entry), void *data) {
   segue__mask *masks[SEGUE__SECRETS_KEPT];
-  segue__log_field fields[SEGUE__LOG_FIELDS_MAX];
-  segue__log_entry out = *entry;
+  segue_log_entry out = *entry;
   pthread_mutex_lock(&secrets->lock);
   for (size_t i = 0; i < SEGUE__SECRETS_KEPT; i++)
     masks[i] = segue__mask_ref(secrets->masks[i]);
   pthread_mutex_unlock(&secrets->lock);
   char *message = clean(masks, entry->message);
-  char *keys[SEGUE__LOG_FIELDS_MAX] = {NULL}, *texts[SEGUE__LOG_FIELDS_MAX] = {NULL};
+  segue_log_field *fields = segue__calloc(entry->field_count + 1, sizeof *fields);
+  clean_field *copies = segue__calloc(entry->field_count + 1, sizeof *copies);
   out.message = message ? message : SEGUE__MASKED;
   out.fields = fields;
-  for (size_t i = 0; i < entry->field_count; i++) {
-    fields[i] = entry->fields[i];
-    /* A policy chooses the keys too: a table that it logs may have a secret as its key. */
-    keys[i] = clean(masks, fields[i].key);
-    fields[i].key = keys[i] ? keys[i] : SEGUE__MASKED;
-    if (!fields[i].text) continue;
-    texts[i] = clean(masks, fields[i].text);
-    fields[i].text = texts[i] ? texts[i] : SEGUE__MASKED;
+  out.field_count = fields && copies ? entry->field_count : 0;
+  if (out.field_count) clean_fields(masks, entry, fields, copies);
+  int rc = sink(data, &out);
+  for (size_t i = 0; i < out.field_count; i++) {
+    segue__free(copies[i].key);
+    segue__free(copies[i].text);
   }
-  sink(data, &out);
-  for (size_t i = 0; i < entry->field_count; i++) {
-    segue__free(keys[i]);
-    segue__free(texts[i]);
-  }
+  segue__free(copies);
+  segue__free(fields);
   segue__free(message);
   for (size_t i = 0; i < SEGUE__SECRETS_KEPT; i++)
     segue__mask_unref(masks[i]);
+  return rc;
 }

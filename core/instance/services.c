@@ -45,8 +45,8 @@ static int write_once(segue *s, const segue_log_entry *entry, bool may_wait) {
   return rc;
 }
 
-int segue__services_log(segue *s, const segue_log_entry *entry) {
-  if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
+static int write_line(void *instance, const segue_log_entry *entry) {
+  segue *s = instance;
   bool may_wait = !segue__services_is_here(s);
   int rc = write_once(s, entry, may_wait);
   for (unsigned round = 0; rc == UV_EAGAIN; round++) {
@@ -54,6 +54,18 @@ int segue__services_log(segue *s, const segue_log_entry *entry) {
     rc = write_once(s, entry, true);
   }
   return rc;
+}
+
+/* Copies of a line are cleaned of secrets outside of the read section. Only a policy with secrets
+ * pays for them, and only for lines whose level is on. */
+int segue__services_log(segue *s, const segue_log_entry *entry) {
+  if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
+  if (!segue__secrets_any(&s->secrets)) return write_line(s, entry);
+  segue_read_begin(s);
+  const segue__service *log = __atomic_load_n(&s->services.log, __ATOMIC_ACQUIRE);
+  int rc = log ? log->log.enabled(log->object, entry->level) : SEGUE_EMODULE;
+  segue_read_end(s);
+  return rc > 0 ? segue__secrets_log(&s->secrets, entry, write_line, s) : rc;
 }
 
 static bool host_takes(const segue *s, segue_level level) {

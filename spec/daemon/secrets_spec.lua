@@ -162,6 +162,26 @@ describe("a secret", function()
     d:wait_log("looking at %*%*%*")
   end)
 
+  it("is not written by the log module: in a message, a text or a key of a field", function()
+    local d = segue.start { policy = policy([[function(next)
+      local fields = {}
+      for i = 1, 20 do fields["k" .. i] = next.pay.token end
+      fields["a" .. next.pay.token] = next.pay.token
+      require "segue.log".info("it is " .. next.pay.token, fields)
+      return true
+    end]], 'modules = { log = { kind = "c", config = "log" } },'), files = {
+      ["config.yaml"] = config(FIRST, "log: { file: app.log }\n"),
+      ["config.schema.json"] = schema } }
+    assert.equal(200, (d:reload("?force=1")))
+    local text
+    wait.until_true(function()
+      text = d.dir:read("app.log") or ""
+      return text:find("policy: it is .-\n")
+    end, 10000, function() return text end)
+    shows_no_secret(text)
+    assert.matches("policy: it is *** a***=*** k1=*** ", text, 1, true)
+  end)
+
   it("is not shown by segue.validate, however short it is", function()
     local folder = segue.folder { files = { ["config.yaml"] = "db: { pin: 7, word: ab }\nn: 7\n" },
       policy = [[local segue = require "segue"
