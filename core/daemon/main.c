@@ -3,6 +3,7 @@
  * The program. cli.c has the commands.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -16,7 +17,15 @@ static void hold_standard_files(void) {
     }
 }
 
+/* A parent that ignores SIGCHLD passes that on through exec. Then the kernel reaps the children
+ * itself: no command of a policy would have an exit status (waitid: ECHILD), and the keeper of
+ * process 1 would wait for the end of the daemon for ever. */
+static void keep_child_status(void) {
+  signal(SIGCHLD, SIG_DFL);
+}
+
 int main(int argc, char **argv) {
   hold_standard_files();
+  keep_child_status();
   return segue__cli_main(argc, argv);
 }

@@ -40,9 +40,13 @@ describe("the daemon as process 1", function()
 
   local d, keeper, daemon
 
-  local function start()
-    d = segue.start { policy = policy, files = { code = "0\n" },
-      under = { "unshare", "--pid", "--fork", "--mount-proc", "--kill-child" } }
+  local container = { "unshare", "--pid", "--fork", "--mount-proc", "--kill-child" }
+
+  -- under: the commands that start it in its container, the last one next to it.
+  local function start(...)
+    local under = { unpack(container) }
+    for _, word in ipairs { ... } do under[#under + 1] = word end
+    d = segue.start { policy = policy, files = { code = "0\n" }, under = under }
     keeper = children(d.process.pid)[1].pid
     daemon = children(keeper)[1].pid
   end
@@ -80,9 +84,18 @@ describe("the daemon as process 1", function()
     ends(137)
   end)
 
+  it("gets the status of commands and of the daemon where SIGCHLD was ignored", function()
+    start("env", "--ignore-signal=CHLD")
+    d.dir:save("code", "7\n")
+    assert.equal("applied", select(2, d:reload()).outcome)
+    assert.equal(7, d:config().code)
+    uv.kill(keeper, "sigterm")
+    ends(0)
+  end)
+
   it("passes the exit code of a first load on that does not succeed", function()
     d = segue.start { policy = policy, files = { code = "no\n" }, ready = false,
-      under = { "unshare", "--pid", "--fork", "--mount-proc", "--kill-child" } }
+      under = container }
     local code = d:wait_exit()
     assert.is_true(code == 3 or code == 4, d.process:describe())
   end)

@@ -282,6 +282,8 @@ local mutants = {
     "door->salt + (uint64_t)segue__probe_of(request) * PROBE_SALT", "door->salt", DAEMON.probes },
   { "reaping in process 1", "core/daemon/keeper.c", "if (getpid() != 1) return 0;", "return 0;",
     DAEMON.one },
+  { "the status of children under a parent that ignores SIGCHLD", "core/daemon/main.c",
+    "signal(SIGCHLD, SIG_DFL);", ";", DAEMON.one },
   { "descriptors that clients leave to others", "core/http/listener.c",
     "bool short_of = fd >= ceiling(listener);", "bool short_of = false;", DAEMON.spare },
   { "waking a handler whose client left", "core/ingress/request.c",
