@@ -54,10 +54,17 @@ describe("a restart", function()
   end)
 
   it("shows the last good generation to the policy's reload, as prev", function()
+    -- The content of prev comes from the history, which is written after the daemon is ready: an
+    -- orderly stop waits for that write, kill -9 does not.
+    local function stop_and_start(d)
+      d:stop()
+      d:spawn()
+      d:wait_ready()
+    end
     local d = start(hook)
-    restart(d)
+    stop_and_start(d)
     put(d, 2)
-    restart(d)
+    stop_and_start(d)
     put(d, 3)
     assert.equal("applied", select(2, d:reload()).outcome)
     assert.equal("start prev=nil changed=x\n" .. "start prev=1 changed=\n"
