@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Paths and queries: percent-decoding, slashes in a row and dot segments (RFC 3986). Decoding comes
- * first, because
- * "%2e" and "." are the same character; slashes that were escaped stay escaped, so that a decoded
- * path has exactly the segments the client sent.
+ * first, because "%2e" and "." are the same character; slashes that were escaped stay escaped, so
+ * that a decoded path has exactly the segments that the client sent.
  */
 #include "parse.h"
 
@@ -61,9 +60,9 @@ static size_t separator(const char *s, size_t n) {
   return n >= 3 && memcmp(s, "%2F", 3) == 0 ? 3 : 0;
 }
 
-/* A dot segment beside an escaped slash. For nginx, which decodes the slash, "/admin/x%2f..%2f.."
- * is
- * "/"; here it is a name below "/admin/". There is no honest use for it, so it is refused. */
+/* Returns whether a dot segment stands beside an escaped slash. nginx decodes the slash, so there
+ * "/admin/x%2f..%2f.." is "/"; here it is a name below "/admin/". No honest client sends it, so it
+ * is rejected. */
 static bool hides_dots(const char *path, size_t len) {
   for (size_t at = 0; at < len; at++) {
     size_t before = separator(path + at, len - at), dots = 0;

@@ -29,14 +29,19 @@ void segue__set_stage(segue *s, segue__stage stage) {
   pthread_mutex_unlock(&s->life);
 }
 
+/* Under the lock. Makes the calling thread the control thread. */
+static void enter(segue *s) {
+  s->is_entered = true;
+  segue__services_here(s);
+}
+
 /* Takes the instance out of SEGUE__NEW, for exactly one caller. */
 static bool claim_start(segue *s) {
   pthread_mutex_lock(&s->life);
   bool is_first = s->stage == SEGUE__NEW;
   if (is_first) {
     s->stage = SEGUE__RUNNING;
-    s->is_entered = true; /* segue_close in a callback must not free it below this thread */
-    segue__services_here(s);
+    enter(s); /* segue_close in a callback must not free it below this thread */
   }
   pthread_mutex_unlock(&s->life);
   return is_first;
@@ -53,8 +58,7 @@ static void on_stop_message(segue__message *message) {
 static void on_entered(segue__message *message) {
   segue *s = (segue *)((char *)message - offsetof(segue, entered));
   pthread_mutex_lock(&s->life);
-  s->is_entered = true;
-  segue__services_here(s);
+  enter(s);
   pthread_mutex_unlock(&s->life);
 }
 
@@ -124,16 +128,13 @@ static void run_own_loop(segue *s) {
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-/* Makes the calling thread the control thread. SEGUE_EUSAGE: one is inside already, perhaps this
- * one in a callback, or the loop is not there. */
+/* SEGUE_EUSAGE: a thread is inside already, perhaps this one in a callback, or the loop is not
+ * there. */
 static int enter_own_loop(segue *s) {
   pthread_mutex_lock(&s->life);
   int rc = s->options.uv_loop || s->is_entered || s->stage == SEGUE__NEW ? SEGUE_EUSAGE : 0;
   if (rc == 0 && s->stage == SEGUE__STOPPED) rc = SEGUE_ECLOSED;
-  if (rc == 0) {
-    s->is_entered = true;
-    segue__services_here(s);
-  }
+  if (rc == 0) enter(s);
   pthread_mutex_unlock(&s->life);
   return rc;
 }
@@ -165,7 +166,9 @@ void segue_stop(segue *s) {
 
 /* The thread that is inside the loop uses the instance until it leaves, so only that thread can
  * free it then: on its own loop segue_run does so before it returns, on a host's loop the last
- * callback of the loop. Everywhere else the caller frees it. */
+ * callback of the loop. Everywhere else the caller frees it. An own loop that no thread runs is
+ * entered under the same lock: a segue_run of another thread that came in between would free the
+ * instance below this call. */
 void segue_close(segue *s) {
   if (!s) return;
   if (segue__in_child(s->mark)) {
@@ -175,12 +178,11 @@ void segue_close(segue *s) {
   pthread_mutex_lock(&s->life);
   bool has_loop = s->stage == SEGUE__RUNNING || s->stage == SEGUE__STOPPING;
   bool is_deferred = s->options.uv_loop ? has_loop : s->is_entered;
+  bool runs = has_loop && !is_deferred;
   s->close_when_stopped = true;
+  if (runs) enter(s);
   ask_to_stop(s);
   pthread_mutex_unlock(&s->life);
-  if (is_deferred) return;
-  if (!has_loop)
-    segue__instance_free(s);
-  else
-    (void)segue_run(s); /* started, and nobody runs it: this thread does, and frees it */
+  if (runs) run_own_loop(s);
+  if (!is_deferred) segue__instance_free(s);
 }
