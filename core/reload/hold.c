@@ -231,7 +231,7 @@ static bool was_reverted(const segue__txn *txn, segue_error *why) {
   if (!d->reverted || !segue__hash_equal(d->reverted_raw, txn->raw)) return false;
   segue__error_set(why, SEGUE_EHELD,
                    "reload %llu made generation %llu of what the sources say, and it was reverted: "
-                   "it goes live when they change, or by segue reload --force",
+                   "it goes live when they change, or by a reload with force",
                    (unsigned long long)d->reverted_reload,
                    (unsigned long long)d->reverted_generation);
   return true;

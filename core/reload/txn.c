@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * One run through its phases: collect, check, plan, then prepare, commit and confirm, by the
- * policy's reload hook or, where it has none, in just that order. Every way out leads through
- * conclude: either everything is live and settled, or everything is undone.
+ * policy's reload hook or, where it has none, in just that order. txn_end.c has the end of a run.
  */
-#include <stdio.h>
 #include <string.h>
 #include <uv.h>
 
@@ -23,11 +21,6 @@ static void rehearsed(void *data, int status, const segue_error *error);
 static void act(segue__txn *txn);
 static void call_reload(segue__txn *txn);
 static void hook_returned(segue_op *op, int status, const segue_error *error);
-static void conclude(segue__txn *txn);
-static void settle(segue__txn *txn);
-static void end(segue__txn *txn, segue__outcome outcome);
-
-enum { RECORD_MS = 5000, SWAP_MS = 30000 };
 
 int segue__txn_start(segue__engine *engine, segue__run *run) {
   segue__txn *txn = segue__calloc(1, sizeof *txn);
@@ -143,7 +136,7 @@ static void load_policy(segue__txn *txn) {
       txn->failure = txn->result->errors.items[0];
     else
       segue__result_error(txn->result, &txn->failure);
-    conclude(txn);
+    segue__txn_conclude(txn);
     return;
   }
   segue__policy_unref(txn->policy);
@@ -162,7 +155,7 @@ static void collect(segue__txn *txn, bool look_at_inputs) {
   int rc = segue__collect_start(txn, look_at_inputs);
   if (rc < 0) {
     collect_failed(txn, rc);
-    conclude(txn);
+    segue__txn_conclude(txn);
     return;
   }
   txn->timer.data = txn;
@@ -173,7 +166,7 @@ void segue__txn_collect_failed(segue__txn *txn, int code) {
   segue__timer_stop(txn->engine->loop, &txn->timer);
   txn->collect = NULL;
   collect_failed(txn, code);
-  conclude(txn);
+  segue__txn_conclude(txn);
 }
 
 static void collect_timeout(segue__timer *timer) {
@@ -186,7 +179,7 @@ static void collect_timeout(segue__timer *timer) {
                      (unsigned long long)txn->policy->collect_ms);
     segue__txn_fail(txn, &error);
   }
-  conclude(txn);
+  segue__txn_conclude(txn);
 }
 
 static bool settle_unchanged(const segue__txn *txn) {
@@ -213,7 +206,7 @@ static uint64_t next_generation(segue__txn *txn) {
 static void held_back(segue__txn *txn, const segue_error *why, segue__outcome outcome) {
   if (!txn->engine->live) {
     segue__txn_fail(txn, why);
-    conclude(txn);
+    segue__txn_conclude(txn);
     return;
   }
   txn->result->skipped = !txn->run->explicit_;
@@ -227,7 +220,7 @@ static void held_back(segue__txn *txn, const segue_error *why, segue__outcome ou
     segue__hold_bring_back(txn->engine, NULL);
   else if (txn->new_credentials)
     segue__hold_refresh(txn->engine);
-  end(txn, outcome);
+  segue__txn_end(txn, outcome);
 }
 
 /* Logged once: until the file is closed, each run that looks finds the same. */
@@ -283,11 +276,11 @@ void segue__txn_collected(segue__txn *txn) {
   memset(&job->changes, 0, sizeof job->changes);
   if (skip) {
     txn->result->skipped = true;
-    end(txn, engine->refused_outcome);
+    segue__txn_end(txn, engine->refused_outcome);
   } else if (txn->failed) {
-    conclude(txn);
+    segue__txn_conclude(txn);
   } else if (settle_unchanged(txn)) {
-    end(txn, SEGUE__UNCHANGED);
+    segue__txn_end(txn, SEGUE__UNCHANGED);
   } else {
     check(txn);
   }
@@ -316,7 +309,7 @@ static void check(segue__txn *txn) {
   if (!txn->schema_doc && !txn->policy->mask) {
     tell_changes(txn);
     if (txn->failed)
-      conclude(txn);
+      segue__txn_conclude(txn);
     else
       check_by_policy(txn);
     return;
@@ -324,7 +317,7 @@ static void check(segue__txn *txn) {
   int rc = segue__judge_start(txn);
   if (rc < 0) {
     fail(txn, rc == UV_EAGAIN ? SEGUE_ETIMEOUT : rc, "check by schema");
-    conclude(txn);
+    segue__txn_conclude(txn);
     return;
   }
   txn->timer.data = txn;
@@ -343,7 +336,7 @@ static void judge_timeout(segue__timer *timer) {
                      (unsigned long long)txn->policy->check_ms);
     segue__txn_fail(txn, &error);
   }
-  conclude(txn);
+  segue__txn_conclude(txn);
 }
 
 /* The generation is that with the defaults. */
@@ -374,7 +367,7 @@ void segue__txn_judged(segue__txn *txn) {
   if (judge->lost) fail(txn, judge->lost, "check by schema");
   segue__judge_free(judge);
   if (txn->failed)
-    conclude(txn);
+    segue__txn_conclude(txn);
   else
     check_by_policy(txn);
 }
@@ -382,7 +375,7 @@ void segue__txn_judged(segue__txn *txn) {
 static void check_by_policy(segue__txn *txn) {
   const segue__policy *policy = txn->policy;
   if (segue__guards_hold(txn)) {
-    conclude(txn);
+    segue__txn_conclude(txn);
     return;
   }
   if (!policy->has_check) {
@@ -393,7 +386,7 @@ static void check_by_policy(segue__txn *txn) {
       SEGUE_FAULT("check.policy") ? NULL : segue__txn_hook_new(txn, policy->check_ms, checked);
   if (!hook) {
     fail(txn, UV_ENOMEM, "check");
-    conclude(txn);
+    segue__txn_conclude(txn);
     return;
   }
   policy->ops->check(policy->impl, &hook->op, txn->next, txn->engine->live);
@@ -424,7 +417,7 @@ static void checked(segue_op *op, int status, const segue_error *error) {
   }
   segue__hook_answered(hook);
   if (txn->failed)
-    conclude(txn);
+    segue__txn_conclude(txn);
   else
     plan(txn);
 }
@@ -434,13 +427,13 @@ static void plan(segue__txn *txn) {
   int rc = segue__plan_make(txn);
   if (rc < 0) {
     fail(txn, rc, "plan");
-    conclude(txn);
+    segue__txn_conclude(txn);
   } else if (!txn->run->plan_only) {
     act(txn);
   } else if (txn->run->rehearse) {
     segue__txn_prepare(txn, rehearsed, txn);
   } else {
-    end(txn, SEGUE__APPLIED);
+    segue__txn_end(txn, SEGUE__APPLIED);
   }
 }
 
@@ -452,7 +445,7 @@ static void rehearsed(void *data, int status, const segue_error *error) {
   (void)error; /* segue__txn_step_end has kept it */
   int rc = status < 0 ? 0 : segue__untried_list(txn);
   if (rc < 0) fail(txn, rc, "plan");
-  conclude(txn);
+  segue__txn_conclude(txn);
 }
 
 /* ---- Prepare, commit, confirm: by default or by the policy's hook ---- */
@@ -461,7 +454,7 @@ static void default_next(void *data, int status, const segue_error *error) {
   segue__txn *txn = data;
   (void)error; /* kept by segue__txn_step_end */
   if (status < 0 || txn->failed || txn->confirmed)
-    conclude(txn);
+    segue__txn_conclude(txn);
   else if (txn->flipped)
     segue__txn_confirm(txn, default_next, txn);
   else if (txn->prepared)
@@ -489,7 +482,7 @@ static void offered(segue__txn *txn, const segue_error *error) {
   (void)error; /* there is no history to ask: then there is no prev, as at a first start */
   if (txn->offered && !txn->failed) compare_with_offered(txn);
   if (txn->failed)
-    conclude(txn);
+    segue__txn_conclude(txn);
   else
     call_reload(txn);
 }
@@ -532,7 +525,7 @@ static void call_reload(segue__txn *txn) {
   txn->reload_hook = segue__txn_hook_new(txn, policy->reload_ms, hook_returned);
   if (!txn->reload_hook) {
     fail(txn, UV_ENOMEM, "reload");
-    conclude(txn);
+    segue__txn_conclude(txn);
     return;
   }
   txn->hook = NULL; /* it lives on beside the probes */
@@ -542,7 +535,7 @@ static void call_reload(segue__txn *txn) {
 static void confirmed_after_hook(void *data, int status, const segue_error *error) {
   (void)status;
   (void)error;
-  conclude(data);
+  segue__txn_conclude(data);
 }
 
 /* The outcome is decided already; the hook may have passed on the very error of its step. */
@@ -592,13 +585,13 @@ static void hook_returned(segue_op *op, int status, const segue_error *error) {
   } else if (txn->flipped && !txn->failed && !txn->confirmed) {
     segue__txn_confirm(txn, confirmed_after_hook, txn);
   } else {
-    conclude(txn);
+    segue__txn_conclude(txn);
   }
 }
 
 void segue__txn_hands_free(segue__txn *txn) {
   txn->hook_is_over = false;
-  conclude(txn);
+  segue__txn_conclude(txn);
 }
 
 static void step_message(segue__message *message) {
@@ -686,40 +679,6 @@ void segue__txn_commit(segue__txn *txn, segue__txn_cb cb, void *data) {
   segue__hold_open(txn);
 }
 
-/* ---- The record ---- */
-
-static void record_end(segue__txn *txn, const segue_error *error) {
-  segue__timer_stop(txn->engine->loop, &txn->timer);
-  txn->recorded(txn, error);
-}
-
-void segue__txn_recorded(segue__record_call *call, segue__record_answer *answer) {
-  record_end(call->data, answer->status < 0 ? &answer->error : NULL);
-}
-
-static void record_timeout(segue__timer *timer) {
-  segue__txn *txn = timer->data;
-  segue_error error;
-  segue__record_forget(&txn->call);
-  segue__error_set(&error, SEGUE_ERECORD,
-                   "the state folder was not written to after %d ms: look at its disk", RECORD_MS);
-  record_end(txn, &error);
-}
-
-void segue__txn_record(segue__txn *txn, int status,
-                       void (*recorded)(segue__txn *txn, const segue_error *error)) {
-  txn->recorded = recorded;
-  if (status < 0) {
-    segue_error error;
-    segue__error_set(&error, SEGUE_ERECORD, "the state cannot be recorded: %s",
-                     segue_strerror(status));
-    recorded(txn, &error);
-    return;
-  }
-  txn->timer.data = txn;
-  segue__timer_start(txn->engine->loop, &txn->timer, RECORD_MS, record_timeout);
-}
-
 /* ---- For the reload hook ---- */
 
 void segue__txn_reject(segue__txn *txn, const char *why) {
@@ -749,165 +708,4 @@ const segue_snapshot *segue__txn_next(const segue__txn *txn) {
 
 const segue_snapshot *segue__txn_prev(const segue__txn *txn) {
   return txn->offered ? txn->offered : txn->engine->live;
-}
-
-/* ---- The way out ---- */
-
-/* A failure of the world: the reload is tried again by itself. A time limit is the world's where
- * the sources or the policy's reload ran into it; a check or a schema that takes too long will take
- * too long the next time. */
-static bool blames_world(const segue__txn *txn) {
-  int code = txn->failure.code;
-  if (code > -5000 || code == SEGUE_ESOURCE || code == SEGUE_EMODULE || code == SEGUE_ERECORD ||
-      code == SEGUE_ECLOSED || code == SEGUE_ECANCELLED)
-    return true;
-  return code == SEGUE_ETIMEOUT && txn->phase != SEGUE__PHASE_CHECK;
-}
-
-/* Before commit nothing was visible: the content is to blame (rejected), which a policy's veto and
- * its bugs are too, or the world (failed). From commit on, what was done has been undone. */
-static segue__outcome outcome_of(const segue__txn *txn) {
-  int code = txn->failure.code;
-  if (txn->rejected) return SEGUE__REJECTED;
-  if (txn->phase >= SEGUE__PHASE_COMMIT) return SEGUE__REVERTED;
-  if (code == SEGUE_EHELD) return SEGUE__HELD;
-  if (code == SEGUE_ECONFIG || code == SEGUE_EPOLICY || code == SEGUE_EVETO) return SEGUE__REJECTED;
-  bool of_module = txn->phase >= SEGUE__PHASE_PREPARING && !txn->hook_failed;
-  return of_module || blames_world(txn) ? SEGUE__FAILED : SEGUE__REJECTED;
-}
-
-static void undone_and_told(segue__txn *txn, const segue_error *error) {
-  if (error) txn->engine->tick_failed = true; /* it is tried again */
-  if (error && txn->failure.code != SEGUE_ERECORD) segue__txn_tell(txn, error);
-  segue__outcome good = txn->run->plan_only ? SEGUE__APPLIED : SEGUE__UNCHANGED;
-  bool planned = txn->run->plan_only || txn->run->put_off;
-  end(txn, planned && !txn->failed ? good : outcome_of(txn));
-}
-
-static void undone(segue__txn *txn) {
-  segue__engine *engine = txn->engine;
-  if (!segue__hold_undone(txn)) {
-    undone_and_told(txn, NULL);
-    return;
-  }
-  txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
-  segue__txn_record(txn, segue__record_state(engine->record, &engine->durable, &txn->call),
-                    undone_and_told);
-}
-
-static void conclude(segue__txn *txn) {
-  segue__engine *engine = txn->engine;
-  if (txn->flipped && !txn->failed) {
-    engine->taken_back = false;
-    segue__commit_settle(txn);
-    settle(txn);
-  } else if (segue__hold_gives_way(txn)) {
-    txn->gives_way = engine->taken_back = true;
-    segue__commit_settle(txn);
-    engine->resumes = true; /* what comes has its old number */
-    undone(txn);
-  } else {
-    segue__undo_run(txn, undone);
-  }
-}
-
-/* Whoever hears that a log was swapped may count on the old one being written, and still. */
-void segue__txn_swapped(segue__txn *txn) {
-  segue__timer_stop(txn->engine->loop, &txn->timer);
-  txn->swaps = false;
-  end(txn, SEGUE__APPLIED);
-}
-
-static void swapped_late(segue__timer *timer) {
-  segue__txn *txn = timer->data;
-  segue_error error;
-  segue__error_set(
-      &error, SEGUE_ETIMEOUT,
-      "what was swapped out is still at work after %d ms: it goes on in the background", SWAP_MS);
-  segue__txn_tell(txn, &error);
-  segue__txn_swapped(txn);
-}
-
-static void wait_for_swapped(segue__txn *txn) {
-  txn->swaps = true;
-  txn->timer.data = txn;
-  segue__timer_start(txn->engine->loop, &txn->timer, SWAP_MS, swapped_late);
-}
-
-/* What is written at the end, one after the other. A rollback comes before the decision that it
- * stays, and a generation after the decision that it is confirmed: killed in between, the next
- * start finds what was before, or what is now, and not a decision about a generation that is not
- * there. It is live whether or not it can be kept; but whoever hears of it may count on what is
- * said. */
-static void keep(segue__txn *txn, const segue_error *error) {
-  segue__engine *engine = txn->engine;
-  segue__record *record = engine->record;
-  if (error) segue__txn_tell(txn, error);
-  if (error && txn->writing_good)
-    segue__unkept_set(engine, txn);
-  else if (error)
-    engine->tick_failed = true; /* it is tried again */
-  txn->writing_good = false;
-  int rc = SEGUE_FAULT("settle.record"); /* only to be killed here */
-  (void)rc;
-  bool good_first = engine->durable.pinned;
-  if (txn->keeps_good && (good_first || !txn->keeps_state)) {
-    segue__record_run good = {.result = txn->result,
-                              .snapshot = engine->live,
-                              .input = txn->input,
-                              .files = txn->files,
-                              .sources = txn->policy->sources,
-                              .items = txn->items,
-                              .source_count = txn->policy->source_count};
-    txn->keeps_good = false;
-    txn->writing_good = true;
-    segue__txn_record(txn, segue__record_good(record, &good, &txn->call), keep);
-  } else if (txn->keeps_state) {
-    txn->keeps_state = false;
-    segue__txn_record(txn, segue__record_state(record, &engine->durable, &txn->call), keep);
-  } else if (engine->swapping) {
-    wait_for_swapped(txn);
-  } else {
-    end(txn, SEGUE__APPLIED);
-  }
-}
-
-static void settle(segue__txn *txn) {
-  segue__engine *engine = txn->engine;
-  segue__record *record = engine->record;
-  bool at_start = txn->first_here && !txn->resumed && !txn->run->files && record;
-  if (at_start && segue__record_found(record)->last_good.generation)
-    engine->taken_at_start = engine->live->generation;
-  txn->keeps_state = segue__hold_settle(txn) && record;
-  txn->keeps_good = record && !txn->resumed;
-  segue__unkept_set(engine, NULL);
-  segue__txn_enter(txn, SEGUE__PHASE_SETTLED);
-  if (record) (void)segue__reads_take(segue__record_reads(record), &txn->files);
-  txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
-  txn->result->ended_wall_ms = segue__loop_wall_ms(engine->loop);
-  keep(txn, NULL);
-}
-
-static void end(segue__txn *txn, segue__outcome outcome) {
-  segue__engine *engine = txn->engine;
-  segue__result *result = txn->result;
-  segue__sources_tell(txn);
-  for (size_t i = 0; i < txn->warnings.count; i++)
-    segue__txn_tell(txn, &txn->warnings.items[i]);
-  segue__phase reached = txn->phase;
-  segue__txn_enter(txn, SEGUE__PHASE_SETTLED);
-  result->phase = reached;
-  result->outcome = outcome;
-  result->generation = engine->live ? engine->live->generation : 0;
-  if (engine->live) memcpy(result->hash, engine->live->hash, sizeof result->hash);
-  result->taken_at_start = outcome == SEGUE__UNCHANGED && txn->run->explicit_ && engine->live &&
-                           engine->live->generation == engine->taken_at_start;
-  if (txn->gives_way) {
-    const segue__last_good *good = &segue__record_found(engine->record)->last_good;
-    result->generation = good->generation;
-    memcpy(result->hash, good->hash, sizeof result->hash);
-  }
-  result->ended_wall_ms = segue__loop_wall_ms(engine->loop);
-  if (outcome == SEGUE__APPLIED && !result->plan_only) result->phase = SEGUE__PHASE_SETTLED;
-  segue__engine_finished(engine, txn);
 }

@@ -3,7 +3,8 @@
  * txn.h: what the files of this folder share: the engine's and the transaction's insides. Who does
  * what:
  *   engine.c   queue, waiters, when a run starts, the record of results
- *   txn.c      one run through its phases; outcome
+ *   txn.c      one run through its phases
+ *   txn_end.c  its end: outcome, undo, what is written to the state folder
  *   collect.c  read, parse, merge, hash, diff: one job off the loop
  *   hook.c     the policy's hooks while they run
  *   guard.c    is it too little, or too old?
@@ -282,6 +283,16 @@ void segue__txn_tell(segue__txn *txn, const segue_error *error);
 void segue__engine_scrub(const segue__engine *engine, segue_error *error);
 /* False: the step cannot begin, and its cb is on the way, or a misuse was reported to it. */
 bool segue__txn_step_begin(segue__txn *txn, segue__txn_call call, segue__txn_cb cb, void *data);
+
+/* txn_end.c */
+/* Makes the generation permanent or, if the transaction has failed or has not flipped, undoes it;
+ * then ends it. */
+void segue__txn_conclude(segue__txn *txn);
+/* Fills in the result and hands it to the engine, which frees the transaction. Nothing may be built
+ * or left to undo. */
+void segue__txn_end(segue__txn *txn, segue__outcome outcome);
+
+/* hook.c */
 segue__hook *segue__hook_new(segue__engine *engine, segue__policy *policy, uint64_t deadline_ms,
                              void (*answered)(segue_op *, int, const segue_error *));
 segue__hook *segue__txn_hook_new(segue__txn *txn, uint64_t deadline_ms,
@@ -464,7 +475,7 @@ void segue__services_update(segue__engine *engine); /* live instances are other 
  * in it until a grace period is over. */
 void segue__services_lend(segue__engine *engine, segue__instance *instance);
 bool segue__services_take(segue__engine *engine, const segue__instance *instance);
-void segue__txn_swapped(segue__txn *txn);        /* txn.c: what was swapped out is gone */
+void segue__txn_swapped(segue__txn *txn);        /* txn_end.c: what was swapped out is gone */
 void segue__gates_settle(segue__engine *engine); /* none is shut once a transaction is over */
 /* Drains, stops and releases it in the background; after_grace: not before every read section that
  * is open now has ended. */

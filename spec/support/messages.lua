@@ -22,6 +22,7 @@ local names = {
   ["core/config/merge.c"] = { "old->name" },
   ["core/config/expand.c"] = { "shown.text" },
   ["core/config/json.c"] = { "message", "what" },
+  ["core/config/yaml.c"] = { "*at", "*next" }, -- '&' or '*', and one of five marks
   ["core/config/yaml_error.c"] = { "text", "problem", "p->context" },
   ["core/config/mask_pattern.c"] = { "text", "why" }, -- a pattern of the policy
   ["core/config/path.c"] = { "text", "why" }, -- a path that somebody asks for

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The end of a run. Every way out of txn.c leads through segue__txn_conclude or, where nothing was
+ * built, through segue__txn_end: the generation is live and is written to the state folder, or all
+ * of it is undone. Then the outcome is decided and the engine frees the transaction.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "../os/fault.h"
+#include "txn.h"
+
+static void undone(segue__txn *txn);
+static void settle(segue__txn *txn);
+
+enum { RECORD_MS = 5000, SWAP_MS = 30000 };
+
+void segue__txn_conclude(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  if (txn->flipped && !txn->failed) {
+    engine->taken_back = false;
+    segue__commit_settle(txn);
+    settle(txn);
+  } else if (segue__hold_gives_way(txn)) {
+    txn->gives_way = engine->taken_back = true;
+    segue__commit_settle(txn);
+    engine->resumes = true; /* the last good generation comes back under its old number */
+    undone(txn);
+  } else {
+    segue__undo_run(txn, undone);
+  }
+}
+
+void segue__txn_end(segue__txn *txn, segue__outcome outcome) {
+  segue__engine *engine = txn->engine;
+  segue__result *result = txn->result;
+  segue__sources_tell(txn);
+  for (size_t i = 0; i < txn->warnings.count; i++)
+    segue__txn_tell(txn, &txn->warnings.items[i]);
+  segue__phase reached = txn->phase;
+  segue__txn_enter(txn, SEGUE__PHASE_SETTLED);
+  result->phase = reached;
+  result->outcome = outcome;
+  result->generation = engine->live ? engine->live->generation : 0;
+  if (engine->live) memcpy(result->hash, engine->live->hash, sizeof result->hash);
+  result->taken_at_start = outcome == SEGUE__UNCHANGED && txn->run->explicit_ && engine->live &&
+                           engine->live->generation == engine->taken_at_start;
+  if (txn->gives_way) {
+    const segue__last_good *good = &segue__record_found(engine->record)->last_good;
+    result->generation = good->generation;
+    memcpy(result->hash, good->hash, sizeof result->hash);
+  }
+  result->ended_wall_ms = segue__loop_wall_ms(engine->loop);
+  if (outcome == SEGUE__APPLIED && !result->plan_only) result->phase = SEGUE__PHASE_SETTLED;
+  segue__engine_finished(engine, txn);
+}
+
+/* ---- Writing to the state folder ---- */
+
+static void record_end(segue__txn *txn, const segue_error *error) {
+  segue__timer_stop(txn->engine->loop, &txn->timer);
+  txn->recorded(txn, error);
+}
+
+void segue__txn_recorded(segue__record_call *call, segue__record_answer *answer) {
+  record_end(call->data, answer->status < 0 ? &answer->error : NULL);
+}
+
+static void record_timeout(segue__timer *timer) {
+  segue__txn *txn = timer->data;
+  segue_error error;
+  segue__record_forget(&txn->call);
+  segue__error_set(&error, SEGUE_ERECORD,
+                   "the state folder was not written to after %d ms: look at its disk", RECORD_MS);
+  record_end(txn, &error);
+}
+
+void segue__txn_record(segue__txn *txn, int status,
+                       void (*recorded)(segue__txn *txn, const segue_error *error)) {
+  txn->recorded = recorded;
+  if (status < 0) {
+    segue_error error;
+    segue__error_set(&error, SEGUE_ERECORD, "the state cannot be recorded: %s",
+                     segue_strerror(status));
+    recorded(txn, &error);
+    return;
+  }
+  txn->timer.data = txn;
+  segue__timer_start(txn->engine->loop, &txn->timer, RECORD_MS, record_timeout);
+}
+
+/* ---- Undone ---- */
+
+/* Is the world the cause, so that the engine retries? A time limit is the world's where the sources
+ * or the policy's reload exceeded it; a check or a schema that was too slow is too slow again. */
+static bool blames_world(const segue__txn *txn) {
+  int code = txn->failure.code;
+  if (code > -5000 || code == SEGUE_ESOURCE || code == SEGUE_EMODULE || code == SEGUE_ERECORD ||
+      code == SEGUE_ECLOSED || code == SEGUE_ECANCELLED)
+    return true;
+  return code == SEGUE_ETIMEOUT && txn->phase != SEGUE__PHASE_CHECK;
+}
+
+/* Before commit nothing was visible. The cause is the content (rejected), which includes a policy's
+ * veto and its bugs, or the world (failed). From commit on, the run was undone (reverted). */
+static segue__outcome outcome_of(const segue__txn *txn) {
+  int code = txn->failure.code;
+  if (txn->rejected) return SEGUE__REJECTED;
+  if (txn->phase >= SEGUE__PHASE_COMMIT) return SEGUE__REVERTED;
+  if (code == SEGUE_EHELD) return SEGUE__HELD;
+  if (code == SEGUE_ECONFIG || code == SEGUE_EPOLICY || code == SEGUE_EVETO) return SEGUE__REJECTED;
+  bool of_module = txn->phase >= SEGUE__PHASE_PREPARING && !txn->hook_failed;
+  return of_module || blames_world(txn) ? SEGUE__FAILED : SEGUE__REJECTED;
+}
+
+static void end_undone(segue__txn *txn, const segue_error *error) {
+  if (error) txn->engine->tick_failed = true; /* the tick writes it again */
+  if (error && txn->failure.code != SEGUE_ERECORD) segue__txn_tell(txn, error);
+  segue__outcome good = txn->run->plan_only ? SEGUE__APPLIED : SEGUE__UNCHANGED;
+  bool planned = txn->run->plan_only || txn->run->put_off;
+  segue__txn_end(txn, planned && !txn->failed ? good : outcome_of(txn));
+}
+
+static void undone(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  if (!segue__hold_undone(txn)) {
+    end_undone(txn, NULL);
+    return;
+  }
+  txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
+  segue__txn_record(txn, segue__record_state(engine->record, &engine->durable, &txn->call),
+                    end_undone);
+}
+
+/* ---- Live ---- */
+
+/* The answer to a run that swapped modules comes when the old instances have stopped. Of a log,
+ * each line for the old file is in it by then, and the file may be rotated. */
+void segue__txn_swapped(segue__txn *txn) {
+  segue__timer_stop(txn->engine->loop, &txn->timer);
+  txn->swaps = false;
+  segue__txn_end(txn, SEGUE__APPLIED);
+}
+
+static void swapped_late(segue__timer *timer) {
+  segue__txn *txn = timer->data;
+  segue_error error;
+  segue__error_set(
+      &error, SEGUE_ETIMEOUT,
+      "what was swapped out is still at work after %d ms: it goes on in the background", SWAP_MS);
+  segue__txn_tell(txn, &error);
+  segue__txn_swapped(txn);
+}
+
+static void wait_for_swapped(segue__txn *txn) {
+  txn->swaps = true;
+  txn->timer.data = txn;
+  segue__timer_start(txn->engine->loop, &txn->timer, SWAP_MS, swapped_late);
+}
+
+/* Writes what the run leaves on disk, one file after the other, and ends the run after the last
+ * one. The order matters where the process is killed in between. A rollback writes its generation
+ * first and then the decision that it stays; every other run writes first the decision that its
+ * generation is confirmed. So the next start finds the state before or the state after, and never a
+ * decision about a generation that is not on disk. A generation is live even if it cannot be
+ * written (the error is added to its result, and the tick tries again), but the answer waits: an
+ * operator who reads "applied" may pull the plug. */
+static void persist_then_end(segue__txn *txn, const segue_error *error) {
+  segue__engine *engine = txn->engine;
+  segue__record *record = engine->record;
+  if (error) segue__txn_tell(txn, error);
+  if (error && txn->writing_good)
+    segue__unkept_set(engine, txn);
+  else if (error)
+    engine->tick_failed = true; /* the tick writes it again */
+  txn->writing_good = false;
+  int rc = SEGUE_FAULT("settle.record"); /* specs kill the process here */
+  (void)rc;
+  bool good_first = engine->durable.pinned;
+  if (txn->keeps_good && (good_first || !txn->keeps_state)) {
+    segue__record_run good = {.result = txn->result,
+                              .snapshot = engine->live,
+                              .input = txn->input,
+                              .files = txn->files,
+                              .sources = txn->policy->sources,
+                              .items = txn->items,
+                              .source_count = txn->policy->source_count};
+    txn->keeps_good = false;
+    txn->writing_good = true;
+    segue__txn_record(txn, segue__record_good(record, &good, &txn->call), persist_then_end);
+  } else if (txn->keeps_state) {
+    txn->keeps_state = false;
+    segue__txn_record(txn, segue__record_state(record, &engine->durable, &txn->call),
+                      persist_then_end);
+  } else if (engine->swapping) {
+    wait_for_swapped(txn);
+  } else {
+    segue__txn_end(txn, SEGUE__APPLIED);
+  }
+}
+
+static void settle(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  segue__record *record = engine->record;
+  bool at_start = txn->first_here && !txn->resumed && !txn->run->files && record;
+  if (at_start && segue__record_found(record)->last_good.generation)
+    engine->taken_at_start = engine->live->generation;
+  txn->keeps_state = segue__hold_settle(txn) && record;
+  txn->keeps_good = record && !txn->resumed;
+  segue__unkept_set(engine, NULL);
+  segue__txn_enter(txn, SEGUE__PHASE_SETTLED);
+  if (record) (void)segue__reads_take(segue__record_reads(record), &txn->files);
+  txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
+  txn->result->ended_wall_ms = segue__loop_wall_ms(engine->loop);
+  persist_then_end(txn, NULL);
+}
