@@ -232,8 +232,7 @@ static int place(lua_State *L) {
   return 2;
 }
 
-/* signal(name) -> number; nil if it cannot be used as a trigger */
-/* What is wrong with the pattern of file names, or nil. */
+/* glob_problem(pattern) -> what is wrong with a pattern of file names, or nil */
 static int glob_problem(lua_State *L) {
   const char *problem = segue__glob_problem(luaL_checkstring(L, 1));
   if (problem)
@@ -243,6 +242,7 @@ static int glob_problem(lua_State *L) {
   return 1;
 }
 
+/* signal(name) -> number; nil if it cannot be used as a trigger */
 static int signal_number(lua_State *L) {
   static const struct {
     const char *name;

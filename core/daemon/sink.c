@@ -109,8 +109,7 @@ static void add_entry(segue__buf *out, const segue__sink *sink, const segue_log_
     add_text(out, sink, entry);
 }
 
-/* ---- Queued lines
- * --------------------------------------------------------------------------------- */
+/* ---- Queued lines ---------------------------------------------------------------------------- */
 
 enum { CRASH_MS = 500 };
 static const int deadly[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};

@@ -94,12 +94,16 @@ static bool is_dot(const char *name) {
   return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
 }
 
-/* One that is gone by now is no danger. */
+/* A file that is gone by now is no danger; one that cannot be looked at may be. */
 static int check_entry(int dir, const char *folder, const char *name, segue_error *err) {
   char path[PATH_MAX + 256];
   struct stat st, target;
-  if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0) return 0;
   snprintf(path, sizeof path, "%s/%s", folder, name);
+  if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+    if (errno == ENOENT) return 0;
+    return segue__error_set(err, -errno, "cannot check the state file %s: %s", path,
+                            strerror(errno));
+  }
   int rc = S_ISSOCK(st.st_mode) ? 0 : check_private(path, &st, "the state file", err);
   if (rc == 0 && S_ISLNK(st.st_mode) && fstatat(dir, name, &target, 0) == 0)
     rc = check_private(path, &target, "the state file", err);
@@ -114,8 +118,15 @@ static int check_files(const char *folder, segue_error *err) {
   if (!dir)
     return segue__error_set(err, -errno, "cannot read the state folder %s: %s", folder,
                             strerror(errno));
-  for (const struct dirent *e; rc == 0 && (e = readdir(dir));)
+  while (rc == 0) {
+    errno = 0;
+    const struct dirent *e = readdir(dir);
+    if (!e && errno) /* the rest was not checked */
+      rc = segue__error_set(err, -errno, "cannot read the state folder %s: %s", folder,
+                            strerror(errno));
+    if (!e) break;
     if (!is_dot(e->d_name)) rc = check_entry(dirfd(dir), folder, e->d_name, err);
+  }
   closedir(dir);
   return rc;
 }
