@@ -186,6 +186,7 @@ static void close_all(trial *t) {
   }
   segue__lua_modules_close(t->lua_modules, on_closed, t);
   wait_closed(t);
+  t->lua_modules = NULL; /* it is freed, and on_lost may still come */
   segue__lua_loader_close(t->lua, on_closed, t);
   wait_closed(t);
   segue__ingress_free(t->ingress, on_closed, t);
