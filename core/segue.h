@@ -445,7 +445,7 @@ typedef struct segue_stats_ops {
  * never waits. No line is lost while modules are swapped: a line before the request for a reload
  * goes to the file of the old log, a line after its answer to that of the new one. Secrets of the
  * configuration are replaced by "***". Costs some 200 ns, and where the configuration has secrets
- * some 2 us for 100 bytes. Must not be called in a read section. [any thread] */
+ * about 1 us more for 100 bytes. Must not be called in a read section. [any thread] */
 SEGUE_API int segue_log(segue *s, segue_level level, const char *group, const char *message,
                         const segue_log_field *fields, size_t field_count);
 /* Returns whether a line of this level would be written. For arguments that are expensive to make.

@@ -58,6 +58,8 @@ void segue__mask_write_change(segue__buf *out, const segue__mask *mask, const se
 int segue__mask_learn(segue__mask *mask, const segue_node *root);
 /* Does it know any? */
 bool segue__mask_knows(const segue__mask *mask);
+/* Do both know the same values? Then one is enough to clean a text. */
+bool segue__mask_knows_same(const segue__mask *a, const segue__mask *b);
 /* Puts SEGUE__MASKED in place of every value it knows, and of the first 8 bytes of a long one
  * and what goes on like it; in place, the text only gets shorter or stays as it is. True: something
  * was found. */

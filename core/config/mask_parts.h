@@ -79,7 +79,8 @@ typedef struct segue__mask_words {
     uint32_t len;
   } * items;
   size_t count, capacity;
-  bool more; /* than could be learned */
+  bool more;       /* than could be learned */
+  bool first[256]; /* bytes that words begin with: most bytes of a text need no search */
 } segue__mask_words;
 
 struct segue__mask {

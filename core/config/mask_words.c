@@ -45,6 +45,7 @@ static int add_word(segue__mask_words *words, const char *s, size_t len) {
   size_t at = words->text.len;
   segue__buf_add(&words->text, s, len);
   if (words->text.failed) return UV_ENOMEM;
+  words->first[(unsigned char)*s] = true;
   words->items[words->count++] = (word){at, (uint32_t)len};
   return 0;
 }
@@ -136,6 +137,16 @@ bool segue__mask_knows(const segue__mask *mask) {
   return mask && mask->words.count;
 }
 
+bool segue__mask_knows_same(const segue__mask *a, const segue__mask *b) {
+  if (!a || !b || a->words.count != b->words.count || a->words.more || b->words.more) return false;
+  for (size_t i = 0; i < a->words.count; i++) {
+    const word *x = &a->words.items[i], *y = &b->words.items[i];
+    if (x->len != y->len || memcmp(text_of(&a->words, x), text_of(&b->words, y), x->len) != 0)
+      return false;
+  }
+  return true;
+}
+
 /* ---- Finding --------------------------------------------------------------------------------- */
 
 /* The first word that is not before the four bytes at s. */
@@ -156,7 +167,7 @@ static size_t lower_bound(const segue__mask_words *words, const char *s) {
 static size_t found_at(const segue__mask_words *words, const char *text, size_t left,
                        bool was_cut) {
   size_t longest = 0;
-  if (left < WORD_LEAST) return 0;
+  if (left < WORD_LEAST || !words->first[(unsigned char)*text]) return 0;
   for (size_t i = lower_bound(words, text); i < words->count; i++) {
     const word *w = &words->items[i];
     const char *s = text_of(words, w);

@@ -18,9 +18,13 @@ void segue__secrets_deinit(segue__secrets *secrets) {
   pthread_mutex_destroy(&secrets->lock);
 }
 
-/* The oldest gives way: what drains still may speak of the generations before. */
+/* The oldest mask is released: what drains may still name values of the generations before. Most
+ * generations have the secrets of the one before; kept once, they cost each log line one pass. Only
+ * the control thread writes here, so it may read without the lock. */
 void segue__secrets_add(segue__secrets *secrets, const segue__mask *mask) {
   if (!segue__mask_knows(mask)) return;
+  size_t last = (secrets->next + SEGUE__SECRETS_KEPT - 1) % SEGUE__SECRETS_KEPT;
+  if (segue__mask_knows_same(secrets->masks[last], mask)) return;
   pthread_mutex_lock(&secrets->lock);
   segue__mask *old = secrets->masks[secrets->next];
   secrets->masks[secrets->next] = segue__mask_ref(mask);
