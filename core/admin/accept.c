@@ -11,10 +11,10 @@
 
 typedef enum exactness { NONE, ANY, TYPE, EXACT } exactness;
 
-/* The best range for one media type; only the most exact one counts. */
+/* Of the ranges that match one media type only the most exact one counts. */
 typedef struct preference {
   exactness how;
-  int weight; /* of 1000 */
+  int weight; /* in thousandths */
 } preference;
 
 static segue__http_text trim(segue__http_text t) {
@@ -25,7 +25,7 @@ static segue__http_text trim(segue__http_text t) {
   return t;
 }
 
-/* Cuts *rest at the first separator that is in no quoted string; false at the end. */
+/* Cuts *rest at the first separator outside quoted strings. Returns false at the end. */
 static bool next_part(segue__http_text *rest, char separator, segue__http_text *part) {
   bool quoted = false;
   size_t n = 0;
@@ -42,7 +42,7 @@ static bool next_part(segue__http_text *rest, char separator, segue__http_text *
   return true;
 }
 
-/* "0.5" -> 500. What is no weight counts as 1, as if it were not there. */
+/* Converts "0.5" to 500. A malformed weight counts as 1, as if the range had none. */
 static int weight_of(segue__http_text t) {
   int weight = 0, scale = 100;
   if (!t.len || (*t.s != '0' && *t.s != '1') || (t.len > 1 && t.s[1] != '.') || t.len > 5)

@@ -191,9 +191,9 @@ static bool has_room_for_refusal(segue__admin *admin, const char *peer) {
   return true;
 }
 
-/* A row of the audit list is one line, whatever the client has sent: a path that was decoded may
- * hold a line break and all of a second row. What does not fit, or for which there is no memory, is
- * left out. */
+/* Writes text as one line. An audit row must be one line whatever the client sends: a decoded path
+ * may contain a line break followed by text that looks like a second row. Text that does not fit is
+ * cut; "?" stands for it if memory is short. */
 static void put_line(char *to, size_t size, const char *text, size_t len) {
   segue__buf line;
   segue__buf_init(&line);

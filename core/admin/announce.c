@@ -17,7 +17,7 @@ static segue__level level_of(const segue__result *result) {
   case SEGUE__UNCHANGED:
     if (result->trigger == SEGUE__BY_POLL || result->trigger == SEGUE__BY_WATCH)
       return SEGUE__DEBUG;
-    /* A file is still being written: that was logged when it began. */
+    /* A file is still being written: the start of that wait is in the log already. */
     return result->trigger == SEGUE__BY_RETRY && result->errors.count ? SEGUE__DEBUG : SEGUE__INFO;
   case SEGUE__HELD:
     return SEGUE__WARN;

@@ -42,7 +42,8 @@ static void set(segue__admin *admin, segue__http_request *request, bool frozen) 
     return;
   }
   segue__engine_hold(admin->engine, &hold);
-  /* A second freeze must not hide who froze first and why: the one who ends it would not know. */
+  /* A second freeze must not overwrite the name and the reason of the first one: the operator who
+   * unfreezes needs both. */
   if (frozen && hold.frozen) {
     segue__answer_error(request, 409, NULL,
                         "reloads are frozen already, by %s: %s (segue unfreeze ends that)",

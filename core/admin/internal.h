@@ -43,13 +43,13 @@ struct segue__admin_listener {
   segue__tls_notice notice;
 };
 
-/* Who was not let in, and how often. */
+/* Counts of rejected clients, by reason. */
 typedef struct segue__refusals {
   uint64_t unauthorized, forbidden, rate, connections, handshakes;
   uint64_t crowd_told_ms;          /* when the last line about connections was written */
-  uint64_t scarce, scarce_told_ms; /* how often descriptors were; the last line about it */
-  uint64_t folded; /* those that the record was not told of, since one that it was */
-  double room;     /* for so many more it has room, as of: */
+  uint64_t scarce, scarce_told_ms; /* how often descriptors ran short; its last log line */
+  uint64_t folded; /* refusals without a row in the record since the last one with a row */
+  double room;     /* number of further refusals that may be recorded, as of room_ms */
   uint64_t room_ms;
 } segue__refusals;
 
@@ -74,8 +74,8 @@ struct segue__admin {
   segue__http_listener *control;
   segue__admin_listener *listeners;
   segue__reload_call *calls;  /* whoever waits for a reload */
-  segue__page *page, *pages;  /* the page that is being written, and those that wait */
-  size_t unsent_bytes;        /* of pages that their clients are still taking */
+  segue__page *page, *pages;  /* the page that the worker writes; the queue of pages behind it */
+  size_t unsent_bytes;        /* size of pages that are being sent in pieces */
   segue__question *questions; /* whoever waits for the record */
   segue__events events;
   segue__recording recording;
@@ -121,7 +121,7 @@ bool segue__method_is(const segue__http_request *request, const char *method);
  * that is not known. Then handlers find each of theirs once and whole, or not at all. */
 bool segue__query_check(segue__http_request *request, segue__handler *handler, bool pass_others);
 
-/* A look at health, readiness or metrics: what machines ask for all the time. */
+/* The kind of a health, readiness or metrics request: machines send these all the time. */
 typedef enum segue__probe {
   SEGUE__NO_PROBE,
   SEGUE__PROBE_HEALTH,

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * Pages that may be large: a configuration, or two that are compared. A small one takes less than a
- * hop to another thread; a large one is written on the worker, so that nobody waits for it but the
- * client that asked. One at a time, because reloads read their files on the same worker.
+ * Pages that may be large: a configuration, or two that are compared. Writing a small page takes
+ * less time than a hop to another thread. A large page is written on the worker, so that only the
+ * client that requested it waits; one page at a time, because reloads read their files on the same
+ * worker.
  *
- * A page is bounded, and so are all pages that clients have not taken yet: a megabyte of YAML whose
- * aliases name one long text is gigabytes of JSON, and every client may ask again before it reads.
- * The page keeps its text and gives the connection a piece whenever the client took the last one.
+ * The size of each page is bounded, and so is the sum of all pages that clients have not received
+ * yet: a megabyte of YAML whose aliases refer to one long text is gigabytes of JSON, and every
+ * client may send the next request before it reads the answer. The page keeps its text and writes
+ * the next piece to the connection each time the client has received the previous one.
  */
 #include "page.h"
 
@@ -21,8 +23,8 @@ enum { SMALL_BYTES = 512 << 10 };
 /* Both of a part of a tree that is. */
 enum { SMALL_VALUES = 2000, SMALL_TEXT = 64 << 10 };
 
-/* How much of all pages may wait for their clients before another one is written;
- * a page up to LEFT_BYTES is left to its connection; a longer one goes to it in pieces. */
+/* While this many bytes of pages wait for their clients, no further page is written. A page up to
+ * LEFT_BYTES goes to its connection at once; a longer page goes in pieces. */
 enum { UNSENT_MAX = 128 << 20, LEFT_BYTES = 256 << 10, PIECE = 256 << 10 };
 
 struct segue__page {
@@ -32,7 +34,7 @@ struct segue__page {
   segue__page *next;
   segue__page_ask ask; /* with references on its snapshots */
   segue__buf body;
-  size_t sent; /* bytes of body that the connection took */
+  size_t sent; /* bytes of body that the connection accepted */
   char headers[192];
 };
 
@@ -56,7 +58,7 @@ static void on_abandoned(segue__job *job) {
   free_page(page);
 }
 
-/* Answers, and takes body. */
+/* Sends the answer and moves the contents of body into it. */
 static void answer(segue__http_request *request, const char *headers, segue__buf *body) {
   request->on_gone = NULL;
   if (body->len > SEGUE__PAGE_MAX) {
@@ -80,12 +82,12 @@ static void forget_unsent(segue__page *page) {
   start_next(admin);
 }
 
-/* Also when the server closes: the admin interface is freed behind it. */
+/* Also runs when the server closes: the admin interface is freed after the server. */
 static void on_taker_gone(segue__http_request *request) {
   forget_unsent(request->user);
 }
 
-/* Until the client is behind: then on_drained comes, or it is gone. */
+/* Writes pieces until the client falls behind. Then on_drained or on_gone continues. */
 static void send_pieces(segue__http_request *request) {
   segue__page *page = request->user;
   while (page->sent < page->body.len) {
@@ -207,7 +209,8 @@ static size_t bytes_of(const segue_snapshot *snapshot) {
 void segue__page_answer(segue__admin *admin, segue__http_request *request,
                         const segue__page_ask *ask, const char *headers) {
   size_t values = 0, text = 0;
-  /* What a part is when it is written out does not follow from the memory of its tree: aliases. */
+  /* The memory of a subtree does not show how long its JSON is, because of aliases: so a part is
+   * measured by walking it. */
   bool large = ask->node ? !is_small(ask->node, &values, &text)
                          : bytes_of(ask->from) + bytes_of(ask->to) > SMALL_BYTES;
   if (large && segue__method_is(request, "HEAD")) { /* its length would have to be written out */

@@ -7,7 +7,7 @@
 
 #include "internal.h"
 
-/* The longest page. What render writes may stop behind it. */
+/* The longest page. A render function may stop once its output is longer. */
 enum { SEGUE__PAGE_MAX = 64 << 20 };
 
 typedef struct segue__page_ask segue__page_ask;

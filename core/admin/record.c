@@ -218,8 +218,8 @@ static void origin_json(segue__buf *out, const segue_snapshot *live, const segue
   segue__buf_addf(out, ",\"line\":%" PRIu32 ",\"column\":%" PRIu32 "}", line, column);
 }
 
-/* The length of the topmost path at or above this one that has no value in the configuration; 0: it
- * has one. */
+/* Returns the length of the topmost path at or above this one that has no value in the
+ * configuration; 0 if this path has a value. */
 static size_t missing_from(const segue_node *root, const char *path) {
   char above[512];
   size_t len = strlen(path), parent;
@@ -232,7 +232,8 @@ static size_t missing_from(const segue_node *root, const char *path) {
   return len;
 }
 
-/* Names what stands in the way: greeting.x has no value where greeting is a text. */
+/* Answers 404 and names the value that blocks the path: greeting.x has no value where greeting is a
+ * text. */
 static void no_value(segue__question *q) {
   const segue_node *root = segue_snapshot_root(q->live);
   segue__http_request *request = q->request;
@@ -301,8 +302,8 @@ void segue__handle_why(segue__admin *admin, segue__http_request *request, const 
   snprintf(q->path, sizeof q->path, "%s", path);
   segue__admin_cut(live, q->path, sizeof q->path);
   q->live = segue_snapshot_ref(live);
-  /* If the path has no value, only a change that removed it, or the value it was in, answers the
-   * question: a change of the text "greeting" says nothing about greeting.x. */
+  /* If the path has no value, a change answers the question only if it removed that value or a
+   * container above it: a change of the text "greeting" is no answer about greeting.x. */
   size_t min_len = missing_from(segue_snapshot_root(live), q->path);
   int rc = record ? segue__record_why(record, q->path, min_len, segue_snapshot_generation(live),
                                       &q->call)

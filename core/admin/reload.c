@@ -282,7 +282,8 @@ void segue__handle_plan(segue__admin *admin, segue__http_request *request, const
   ask((segue__reload_call){.admin = admin, .request = request, .plan = true, .rehearse = true});
 }
 
-/* GET /api/v1/diff?to=next: who may only look has nothing built. */
+/* GET /api/v1/diff?to=next. The role that may only read must not start builds: so this plan
+ * prepares nothing. */
 void segue__handle_next(segue__admin *admin, segue__http_request *request, const char *rest) {
   (void)rest;
   ask((segue__reload_call){.admin = admin, .request = request, .plan = true});

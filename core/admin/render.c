@@ -300,7 +300,7 @@ void segue__render_time(segue__buf *out, int64_t wall_ms) {
   segue__buf_addc(out, '"');
 }
 
-/* A value that is too long for an answer becomes the beginning of its text, as a string. */
+/* A value that is too long for an answer is replaced by a string: the beginning of its JSON. */
 static void add_shortened(segue__buf *out, segue__buf *text) {
   if (text->failed) {
     out->failed = 1;

@@ -15,14 +15,15 @@ int segue__render_status(segue__outcome outcome);
 void segue__render_result_text(segue__buf *out, const segue__result *result);
 /* "would be rejected", "would fail" ... */
 const char *segue__render_would(segue__outcome outcome);
-/* Of a plan: "not tried: start front; confirm by the probe", a line; nothing where that is all. */
+/* Of a plan: the lines of untested steps ("not tried: start front; confirm by the probe"); nothing
+ * if there are none. */
 void segue__render_untried_text(segue__buf *out, const segue__result *result);
 /* What a reload would do, step by step and change by change. */
 void segue__render_plan_text(segue__buf *out, const segue__result *result);
 /* detail: with steps and changes. */
 void segue__render_result_json(segue__buf *out, const segue__result *result, bool detail);
 
-/* A text as a part of one line, with nothing in it that a terminal obeys. */
+/* A text as a part of one line, without characters that a terminal obeys. */
 void segue__render_line(segue__buf *out, const char *text);
 void segue__render_error_text(segue__buf *out, const segue_error *error); /* one line, no newline */
 void segue__render_error_json(segue__buf *out, const segue_error *error); /* NULL: null */

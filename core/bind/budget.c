@@ -26,8 +26,8 @@
 #define sigev_notify_thread_id _sigev_un._tid
 #endif
 
-/* COUNT: one instruction can take milliseconds (two texts of 16 MiB are compared, joined, read as a
- * number), so 10,000 between two looks at the clock took ten seconds. */
+/* COUNT: one instruction can take milliseconds (comparing, concatenating or parsing two texts of 16
+ * MiB), so 10,000 instructions between two looks at the clock took ten seconds. */
 enum { COUNT = 250, AGAIN_MS = 5, LOOK_NS = 1000000 };
 
 struct segue__budget {
@@ -197,8 +197,8 @@ static void overrun(lua_State *L, lua_Debug *ar) {
   luaL_error(L, "out of CPU time");
 }
 
-/* The thread's own clock costs a system call: it is read where the estimate, which is never behind
- * it, is past the end. */
+/* Reading the clock of the thread costs a system call. So it is read only once the estimate, which
+ * is never behind that clock, has passed the end. */
 static void hook(lua_State *L, lua_Debug *ar) {
   segue__lua *lua = segue__lua_of(L);
   segue__budget *budget = lua->budget;

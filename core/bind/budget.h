@@ -28,7 +28,7 @@ typedef struct segue__slice {
 void segue__budget_enter(segue__budget *budget, struct segue__lua *lua, uint64_t cpu_ns,
                          segue__slice *outer);
 void segue__budget_leave(segue__budget *budget, const segue__slice *outer);
-/* CPU time of this thread, by less than a millisecond too much; without a system call as a rule. */
+/* CPU time of this thread, at most a millisecond too high; in most calls without a system call. */
 uint64_t segue__budget_cpu_ns(segue__budget *budget);
 /* For C functions that no hook reaches: the running call has used up its time; then raise. */
 bool segue__budget_is_spent(const segue__budget *budget);

@@ -237,8 +237,8 @@ static int blame(int rc, segue_error *err) {
   return rc;
 }
 
-/* Puts SEGUE__MASKED in place of what stands between the quote behind `before` and the next one, or
- * the last one. */
+/* Replaces the text between the quote after `before` and the next quote (to_last: the last quote)
+ * by SEGUE__MASKED. */
 static void hide_quoted(char *message, size_t size, const char *before, bool to_last) {
   char rest[sizeof((segue_error *)0)->message];
   for (char *at = message; (at = strstr(at, before));) {
@@ -251,9 +251,9 @@ static void hide_quoted(char *message, size_t size, const char *before, bool to_
   }
 }
 
-/* What Lua says of a file that it cannot read or run quotes the token where it stopped, or the name
- * of a variable: a password without quotes is both. No path is known there, so nothing is quoted
- * while the policy or the schema name a secret. */
+/* Lua's errors about a file that it cannot parse or run quote the token where it stopped, or the
+ * name of a variable. A password without quotes is both. These errors carry no path, so all quoted
+ * parts are hidden if the policy or the schema names a secret. */
 static void hide_tokens(const segue__limits *limits, segue_error *err) {
   static const char *const names[] = {"global '", "local '", "field '", "upvalue '", "method '"};
   const segue__mask *mask = limits && limits->mask ? limits->mask(limits->mask_data) : NULL;

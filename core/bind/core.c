@@ -48,8 +48,8 @@ static int get(lua_State *L) {
   return 2;
 }
 
-/* hidden(v, path) -> may a message not show the value there? Of a part of a config the path from
- * the root is not known, so nothing of it is shown where there are secrets. */
+/* hidden(v, path) -> whether a message must hide the value at the path. The path of a subtree from
+ * the root is not known, so every value of a subtree counts as hidden if there are secrets. */
 static int hidden(lua_State *L) {
   segue__value *value = segue__value_test(L, 1);
   if (!value) return luaL_argerror(L, 1, "a config value expected");
@@ -232,7 +232,7 @@ static int place(lua_State *L) {
   return 2;
 }
 
-/* glob_problem(pattern) -> what is wrong with a pattern of file names, or nil */
+/* glob_problem(pattern) -> the error in a pattern of file names, or nil. */
 static int glob_problem(lua_State *L) {
   const char *problem = segue__glob_problem(luaL_checkstring(L, 1));
   if (problem)

@@ -12,7 +12,8 @@
 
 enum { SEGUE__FAILED = 500, SEGUE__AWAY = 503, SEGUE__LATE = 504 };
 enum { AT_A_TIME = 256 << 10 }; /* bytes that a stream writes before others have a turn */
-/* What a request holds outside of Lua besides its body: about its head, as the gate counts it. */
+/* Memory of a request outside of Lua, without its body: about the size of its head, as the gate
+ * counts it. */
 enum { HEAD_GUESS = 4096 };
 enum { HEADERS_BYTES = 64 << 10, BODY_KEPT = 1 << 20 };
 
@@ -248,7 +249,7 @@ static int begin(lua_State *co, void *data, segue_error *err) {
   return 1;
 }
 
-/* The limit of time; that of CPU time breaks the state. */
+/* Is the status a passed time limit? A passed CPU limit breaks the state. */
 static bool is_late(const segue__cell *cell, int status) {
   return status == SEGUE_ETIMEOUT && cell->lua && !segue__lua_is_broken(cell->lua);
 }
@@ -278,8 +279,8 @@ static void fail(segue__exchange *x, int status, const segue_error *err) {
   segue__exchange_refuse(x, is_late(cell, status) ? SEGUE__LATE : SEGUE__FAILED);
 }
 
-/* A request that waits inside holds its body: many of them count against the memory of the module,
- * as what Lua holds does. */
+/* A request that waits inside the module holds its body. These bodies count against the memory of
+ * the module, as Lua memory does, because many requests may wait at once. */
 static bool charge_request(segue__exchange *x) {
   x->charged = HEAD_GUESS + segue_request_body(x->request).len;
   if (segue__lua_charge(x->cell->lua, x->charged)) return true;
@@ -287,7 +288,7 @@ static bool charge_request(segue__exchange *x) {
   return false;
 }
 
-/* Runs before the state can be closed: a state that closes cancels its tasks first. */
+/* Must run before the state can close: a state that closes cancels its tasks first. */
 static void discharge_request(segue__exchange *x) {
   if (x->charged) segue__lua_discharge(x->lua, x->charged);
   x->charged = 0;
@@ -347,7 +348,7 @@ int segue__request_stream(lua_State *L) {
     return luaL_error(L, "request:stream: a header is none, or is not the module's to set");
   if (rc < 0) return luaL_error(L, "request:stream: %s", segue_strerror(rc));
   x->streaming = true;
-  /* From here on it takes as long as it goes on: the client is served, and may leave. */
+  /* From here on there is no time limit: the client receives data, and can close the connection. */
   segue__task_end_limit(x->task);
   return 0;
 }
@@ -358,7 +359,7 @@ struct segue__piece_waiting {
   segue__wait wait; /* first */
   segue__message message;
   segue__exchange *exchange; /* NULL: it is in no queue, and its message is on its way */
-  segue__lua *lua;           /* where it is charged; NULL: no more */
+  segue__lua *lua;           /* the state that is charged for it; NULL: no longer charged */
   bool given_up;             /* nobody waits: the message frees it */
   segue__piece_waiting *next;
   int status;
@@ -383,7 +384,7 @@ static int push_piece(lua_State *co, void *data) {
   return push_outcome(co, ((const segue__piece_waiting *)data)->status);
 }
 
-/* Its state may be closed as soon as no task waits for it. */
+/* The state may be closed as soon as no task waits for it. */
 static void discharge(segue__piece_waiting *p) {
   if (p->lua) segue__lua_discharge(p->lua, sizeof *p + p->len);
   p->lua = NULL;
@@ -449,7 +450,7 @@ static void cancel_piece(segue__wait *wait) {
 static int write_later(lua_State *L, segue__exchange *x, const char *data, size_t len) {
   segue__lua *lua = segue__lua_of(L);
   segue__wait_check(L, "request:write");
-  /* Many tasks may each wait with a copy of the same text. */
+  /* Many tasks may wait at once, each with a copy of the same text. */
   if (!segue__lua_charge(lua, sizeof(segue__piece_waiting) + len)) {
     lua_pushnil(L);
     lua_pushliteral(L, "what waits for slow clients would need more memory than the module has");

@@ -17,8 +17,8 @@ segue__exchange *segue__request_check(lua_State *L);
 int segue__request_stream(lua_State *L);
 int segue__request_write(lua_State *L);
 
-/* request_gone.c: a method; and: the answer has ended, for tasks that wait for its client to leave.
- */
+/* request_gone.c: the method request:wait_gone(), and the call that ends its waits when the answer
+ * has ended. */
 int segue__request_wait_gone(lua_State *L);
 void segue__gone_end(segue__exchange *exchange);
 

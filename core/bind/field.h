@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 char *segue__field_text(lua_State *L, int index, const char *key); /* a copy; NULL: none */
-char *segue__field_copy(lua_State *L); /* of the text on top, which stays; never NULL */
+char *segue__field_copy(lua_State *L); /* copies the text on top, which stays; never NULL */
 double segue__field_number(lua_State *L, int index, const char *key, double otherwise);
 uint64_t segue__field_count(lua_State *L, int index, const char *key, uint64_t otherwise);
 bool segue__field_flag(lua_State *L, int index, const char *key);

@@ -102,7 +102,7 @@ static const char *hook_name(const struct run *run) {
                                            : "probe";
 }
 
-/* The content is to blame, although some function of segue reported the error. */
+/* The content is wrong, although a function of segue reported the error. */
 static bool blames_content(int code) {
   static const int codes[] = {SEGUE_ESYNTAX, SEGUE_EENCODING, SEGUE_ELIMIT,  SEGUE_ETYPE,
                               SEGUE_ERANGE,  SEGUE_EPATH,     SEGUE_EEMPTY,  SEGUE_EUSAGE,
@@ -175,7 +175,7 @@ static int finish(lua_State *co, int n, void *data, segue_error *err) {
   if (n >= 1 && lua_type(co, 1) == LUA_TBOOLEAN && lua_toboolean(co, 1)) return 0;
   bool refused = n >= 1 && !lua_toboolean(co, 1);
   if (refused && n >= 2 && !lua_isnil(co, 2)) return refuse(co, n, run, code, err);
-  if (run->hook == SEGUE__HOOK_RELOAD) return 0; /* the transaction knows what was done */
+  if (run->hook == SEGUE__HOOK_RELOAD) return 0; /* the transaction knows how far it got */
   const char *what = n ? luaL_typename(co, 1) : "nothing";
   if (refused) what = lua_isnil(co, 1) ? "nil without a reason" : "false without a reason";
   return segue__error_set(err, SEGUE_EPOLICY,

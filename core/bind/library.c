@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The files of the Lua half, read once: a list of paths and texts, which nobody changes.
+ * The files of the Lua half, read once into an immutable list of paths and texts.
  */
 #include "library.h"
 

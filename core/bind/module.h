@@ -77,7 +77,7 @@ typedef struct segue__code {
   segue__program program; /* sealed: nobody changes it */
   char *name, *slice;
   uint64_t budget_ms;
-  uint64_t timeout_ms; /* of a handler, until its answer begins; 0: none */
+  uint64_t timeout_ms; /* limits a handler until its answer begins; 0: none */
   size_t memory_bytes;
   bool jit, listens;
   segue__tally *tally;
@@ -132,13 +132,13 @@ struct segue__exchange {
   bool streaming;
   segue_answer answer;
   segue_header headers[SEGUE__HEADERS];
-  segue__task *task;                 /* that runs handle */
-  size_t headers_bytes;              /* of the answer */
-  size_t at_a_time;                  /* bytes of a stream, since it waited */
-  segue__piece_waiting *waiting;     /* for the client to take what it got */
-  segue__gone_waiting *gone_waiting; /* for the client to leave */
-  segue__lua *lua;                   /* that is charged for it, */
-  size_t charged;                    /* so many bytes; 0: it is not */
+  segue__task *task;                 /* the task that runs handle */
+  size_t headers_bytes;              /* size of the headers of the answer */
+  size_t at_a_time;                  /* bytes that a stream wrote since it last waited */
+  segue__piece_waiting *waiting;     /* pieces that wait for a slow client */
+  segue__gone_waiting *gone_waiting; /* tasks that wait until the client leaves */
+  segue__lua *lua;                   /* the state that is charged for this request */
+  size_t charged;                    /* number of bytes charged; 0: none */
   segue__exchange *next;
 };
 segue__exchange *segue__exchange_new(segue__cell *cell,

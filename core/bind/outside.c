@@ -231,8 +231,8 @@ static void push_metatable(lua_State *L, const segue__io_kind *kind) {
   lua_setfield(L, -2, "__metatable");
 }
 
-/* What an operation holds is charged, copies of arguments too: a thousand tasks may each hold one
- * of the same text. */
+/* Charges the copied arguments of an operation too: a thousand tasks may each hold a copy of one
+ * long text. */
 static void charge_argument(segue__io *io, lua_State *L, size_t bytes) {
   if (!segue__io_charge(io, bytes)) luaL_error(L, "%s", io->error.message);
 }
@@ -292,7 +292,7 @@ void segue__texts_free(char **texts) {
   segue__free(texts);
 }
 
-/* The length of a table with few items may be 2^30: it is counted, not believed. */
+/* The length operator may return 2^30 for a table with few items, so the items are counted. */
 static size_t count_texts(segue__io *io, lua_State *L, int index) {
   size_t count = 0, bytes = sizeof(char *), len;
   for (;; count++) {

@@ -32,10 +32,10 @@ typedef struct segue__stand_in {
   void *data;
 } segue__stand_in;
 
-/* Tasks that may go on and wait for a turn of the loop, in order; task.c. */
+/* The queue of tasks that are ready and wait for a turn of the loop; task.c. */
 typedef struct segue__turns {
   struct segue__task *first, **last;
-  uint64_t used_ns; /* CPU time of tasks since others had a turn */
+  uint64_t used_ns; /* CPU time that tasks used since the loop last ran other work */
   segue__message message;
   bool posted;
 } segue__turns;
@@ -53,7 +53,7 @@ typedef struct segue__outside {
   void *closed_data;
 } segue__outside;
 
-/* It cannot close before it is released. */
+/* A held outside cannot close before it is released. */
 void segue__outside_hold(segue__outside *outside);
 void segue__outside_release(segue__outside *outside);
 

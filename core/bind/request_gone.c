@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT
  *
- * request:wait_gone(): a task of a handler learns that its client left. Without it a handler that
- * sleeps or waits for somebody else would work on for nobody. Tasks never resume inside of the
- * server's call: they do so by a message, as after the end of an answer.
+ * request:wait_gone() ends a task's wait when the client of the handler closes the connection.
+ * Without it a handler that sleeps or waits for another server would go on working for a client
+ * that left. A task never resumes inside the server's call: it resumes by a message, as after the
+ * end of an answer.
  */
 #include "exchange.h"
 
 #include "../module/lanes.h"
 
 struct segue__gone_waiting {
-  segue__wait wait; /* first */
+  segue__wait wait; /* must be the first member */
   segue__message message;
-  segue__exchange *exchange; /* NULL: its message is on its way */
-  bool cancelled;            /* no task waits any more: the message frees it */
+  segue__exchange *exchange; /* NULL: its message is posted */
+  bool cancelled;            /* no task waits any more: on_message frees it */
   int status;                /* 0: the client left */
   segue__gone_waiting *next;
 };
@@ -56,7 +57,7 @@ void segue__gone_end(segue__exchange *x) {
 }
 
 static void cancel(segue__wait *wait) {
-  segue__gone_waiting *w = (segue__gone_waiting *)wait; /* its first member */
+  segue__gone_waiting *w = (segue__gone_waiting *)wait; /* wait is the first member */
   if (!w->exchange) {
     w->cancelled = true;
     return;
@@ -68,7 +69,7 @@ static void cancel(segue__wait *wait) {
   segue__free(w);
 }
 
-/* request:wait_gone() -> true; or nil, message, code: the answer ended before */
+/* request:wait_gone() -> true; or nil, message, code if the answer ended first */
 int segue__request_wait_gone(lua_State *L) {
   segue__exchange *x = segue__request_check(L);
   if (segue_request_gone(x->request)) {

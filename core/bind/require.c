@@ -88,10 +88,12 @@ int segue__chunk_load(lua_State *L, const segue__chunk *chunk) {
 
 /* ---- load ------------------------------------------------------------------------------------ */
 
-/* What a function gives to load, as one text in place of it; false: it failed, and its error is on
- * top. LuaJIT's own load calls the function from inside of the parser: no hook reaches the parser,
- * a function in C may go on for ever (load(math.random)), and where a hook throws from in there,
- * LuaJIT leaves hooks off, so that nothing cuts what the script does next. */
+/* Calls load's reader function until it returns nil and joins the pieces into one string at index
+ * 1. Returns false, with the error on top, if the reader raised.
+ *
+ * LuaJIT's own load calls the reader from inside the parser, where no hook runs: a C function as
+ * reader may return text for ever (load(math.random)). A hook that throws from there leaves hooks
+ * disabled in LuaJIT, so nothing limits the code that runs next. */
 static bool read_pieces(lua_State *L) {
   const segue__budget *budget = segue__lua_of(L)->budget;
   luaL_Buffer b;
@@ -164,8 +166,8 @@ static const char *push_path(lua_State *L, const char *base, const char *name) {
   return lua_tostring(L, -1);
 }
 
-/* A file that is missing is the code's fault; that one cannot be read (no descriptor, no memory, a
- * broken disk) is not, and is tried again. */
+/* A missing file is an error of the code. A file that cannot be read (no descriptor, no memory, a
+ * broken disk) is a failure of the system, and is tried again. */
 static int raise_error(lua_State *L, const segue_error *err) {
   if (err->code != SEGUE_ELIMIT && err->code != SEGUE_EUSAGE) segue__lua_of(L)->world = err->code;
   luaL_where(L, 1);

@@ -93,7 +93,7 @@ static int os_time(lua_State *L) {
   return 1;
 }
 
-/* strftime takes 180 ns a byte, and no hook reaches it. */
+/* strftime takes 180 ns for each byte, and no hook interrupts it. */
 static int os_date(lua_State *L) {
   enum { FORMAT_MAX = 4096 };
   size_t len;
@@ -137,9 +137,9 @@ static int print(lua_State *L) {
   return 0;
 }
 
-/* The handler of xpcall. When a call's time is over the hook throws, and LuaJIT runs the handler
- * while the hook is still active: nothing could cut it there. upvalue: the handler that was given
- */
+/* The handler of xpcall. When the time of a call is over the hook throws, and LuaJIT runs the
+ * handler while that hook is still active: nothing could interrupt the handler there. upvalue: the
+ * handler that the caller passed. */
 static int handle_error(lua_State *L) {
   lua_settop(L, 1);
   if (segue__lua_is_broken(segue__lua_of(L))) return 1;
@@ -162,7 +162,7 @@ static int guard_handler(lua_State *L) {
   return 1;
 }
 
-/* In Lua, because what is called through a function in C cannot wait. */
+/* Written in Lua, because a function called through a C function cannot wait. */
 static void guard_xpcall(lua_State *L) {
   static const char text[] = "local xpcall, guard = ...\n"
                              "return function(f, handler, ...)\n"

@@ -144,7 +144,7 @@ static int join_tasks(lua_State *L) {
 
 /* ---- Spawned tasks --------------------------------------------------------------------------- */
 
-/* What a task takes outside of its state. */
+/* Memory of a task outside of its Lua state. */
 static size_t charge_of_task(void) {
   return sizeof(spawned) + segue__task_bytes();
 }

@@ -21,11 +21,11 @@ static bool in_reserve(const segue__lua *lua, const void *p) {
          (const char *)p < lua->reserve + RESERVE;
 }
 
-/* lua_newstate crashes in LuaJIT if an allocation fails (closing a half-made state reads a string
- * table that does not exist yet). So memory for a whole state is allocated before, and once an
- * allocation has failed all further ones come out of it, one behind the other, until the state is
- * complete and closed again. To free the reserve instead and to allocate anew is not enough: when
- * memory is short, the next allocations fail too. */
+/* lua_newstate crashes in LuaJIT if an allocation fails: closing a half-made state reads a string
+ * table that does not exist yet. So memory for a whole state is allocated first. Once an allocation
+ * has failed, all further ones come out of that reserve, one behind the other, until the state is
+ * complete and has been closed. Freeing the reserve and calling the allocator again is not enough:
+ * when memory is short, the next allocations fail too. */
 static void *use_reserve(segue__lua *lua, void *p, size_t old_size, size_t new_size) {
   if (in_reserve(lua, p) && new_size <= old_size) return p;
   size_t need = (new_size + 15) & ~(size_t)15;
@@ -235,7 +235,7 @@ static int protected_call(lua_State *L) {
   make_room(lua);
   segue__budget_enter(lua->budget, lua, call->cpu_ns, &outer);
   int rc = lua_pcall(L, 1, 0, -3);
-  /* Within the budget: an error object has a __tostring of its own, which may loop. */
+  /* Runs within the budget: an error object has its own __tostring, which may loop. */
   if (rc) call->status = SEGUE_EPOLICY;
   if (rc && !segue__lua_is_broken(lua)) segue__lua_describe(L, -1, NULL, call->err);
   segue__budget_leave(lua->budget, &outer);
@@ -306,7 +306,7 @@ int segue__lua_call_on(segue__lua *lua, const char *what, uint64_t cpu_ms, uint6
   lua->calls--;
   if (rc) call.status = segue__error_set(err, UV_ENOMEM, "%s: out of memory", what);
   lua_settop(lua->L, top);
-  /* No bug of the code: a file that it requires could not be read this time. */
+  /* The code has no error: the system failed to read a file that it requires. */
   if (call.status == SEGUE_EPOLICY && lua->world) call.status = err->code = lua->world;
   if (segue__lua_is_broken(lua)) {
     call.status = broken(lua, what, cpu_ms, err);
@@ -330,7 +330,8 @@ void segue__lua_pace(lua_State *L, size_t bytes) {
   lua->held_back = 0;
 }
 
-/* A sink formats a line whole: of a text of 200 MiB it would make more than a gigabyte. */
+/* Cuts a text for a log line. A sink formats the whole line: a text of 200 MiB would take more than
+ * a gigabyte. */
 const char *segue__lua_log_text(lua_State *L, int index) {
   enum { LONGEST = 64 << 10 };
   size_t len;
@@ -427,7 +428,7 @@ void segue__lua_log_traceback(segue__lua *lua, const char *what, const char *tra
     lua->last_traceback = segue__strdup(traceback);
     return;
   }
-  /* The error itself is the answer of the reload and has its place. */
+  /* The error itself is in the result of the reload: log only the traceback. */
   segue__log(lua->log, SEGUE__DEBUG, "policy", "an error in the policy", "hook", 's', what,
              "traceback", 's', traceback, NULL);
 }

@@ -86,15 +86,15 @@ struct segue__lua {
   size_t bytes, bytes_max;
   size_t collect_above, lived; /* a call begins with a collection there; what the last one left */
   size_t held_back;            /* see segue__lua_pace */
-  char *reserve;               /* while the state is being made */
+  char *reserve;               /* memory for the state while it is being made */
   size_t reserve_used;
-  bool spoiled;    /* an allocation was refused: its results cannot be trusted */
-  bool over_limit; /* because of bytes_max, not for lack of memory */
+  bool spoiled;    /* an allocation was refused: results cannot be trusted */
+  bool over_limit; /* the refusal came from bytes_max, not from a lack of memory */
   bool overran;    /* a call used up its CPU time */
-  bool closing;    /* to be closed as soon as the running call is left */
-  int depth;       /* calls that are running, and what else needs it to stay */
+  bool closing;    /* close it as soon as the running call returns */
+  int depth;       /* running calls, and other holders that keep the state open */
   int calls;       /* calls that are running */
-  int world;       /* why a file could not be read that the outermost call required */
+  int world;       /* error of a file that the outermost call required and could not read */
   const char *stack_base;
   size_t refs;
   struct segue__task *tasks, *current;
@@ -140,7 +140,7 @@ typedef int (*segue__lua_body)(lua_State *L, void *data, segue_error *err);
 int segue__lua_call(segue__lua *lua, const char *what, uint64_t cpu_ms, segue__lua_body body,
                     void *data, segue_error *err);
 
-/* The same where left_ns is what is left of the cpu_ms that several calls have together. */
+/* The same, with left_ns as the remainder of the cpu_ms that several calls share. */
 int segue__lua_call_on(segue__lua *lua, const char *what, uint64_t cpu_ms, uint64_t left_ns,
                        segue__lua_body body, void *data, segue_error *err);
 
@@ -159,20 +159,21 @@ void segue__lua_log_traceback(segue__lua *lua, const char *what, const char *tra
 /* Raises if too much of the C stack is in use: calls that nest through C are not limited by Lua. */
 void segue__lua_guard(lua_State *L);
 
-/* The text at index for a log, where it is replaced if it is longer than a line may be. */
+/* The text at index for a log line; a text longer than a log line is cut. */
 const char *segue__lua_log_text(lua_State *L, int index);
 
 /* Tells the collector of memory outside of its sight that values from now on may hold back. It
  * sees a few bytes where a generation of the configuration hangs on them. Within a call. */
 void segue__lua_pace(lua_State *L, size_t bytes);
 
-/* Memory that is held for a state outside of it counts against its limit, until it is discharged.
- * False: it would be past the limit, and nothing is charged. */
+/* Counts memory that is held outside of a state against the limit of that state, until it is
+ * discharged. Returns false and counts nothing if the limit would be passed. */
 bool segue__lua_charge(segue__lua *lua, size_t bytes);
 void segue__lua_discharge(segue__lua *lua, size_t bytes);
-/* Bytes that are about to be copied out of the state for good, in the outermost call that runs: in
- * sum no more than its limit, because a table may name one long text a thousand times. False: do
- * not copy; segue__lua_refuse_copy sets err. */
+/* Counts bytes that are about to be copied out of the state for good, within the outermost call
+ * that runs. Their sum must stay within the limit of the state, because a table may refer to one
+ * long text a thousand times. Returns false if the bytes must not be copied; segue__lua_refuse_copy
+ * sets err. */
 bool segue__lua_copies(segue__lua *lua, size_t bytes);
 size_t segue__lua_copies_left(const segue__lua *lua);
 int segue__lua_refuse_copy(const segue__lua *lua, segue_error *err);

@@ -12,8 +12,8 @@
 
 enum { DEPTH_MAX = 32, BYTES_MAX = 16 * 1024 * 1024, SPARE = 1024 * 1024 };
 
-/* All of it is limited, and counted before it is copied: a table may name one long text a thousand
- * times. */
+/* The copy is limited, and its size is counted before copying: a table may refer to one long text a
+ * thousand times. */
 struct saving {
   segue__lua *lua;
   segue__buf *out;

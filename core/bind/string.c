@@ -17,8 +17,8 @@
 enum { TEXT_MAX = 16 * 1024 * 1024, CONCAT_MAX = 64 * 1024 * 1024 };
 enum { PATTERN_MAX = 256 * 1024, CALLBACK_STEPS = 64 };
 
-/* Up to here LuaJIT's own loops are short enough: sorting a list that was made to be the worst for
- * it compares a quarter of a million times, and inserting moves as many items. */
+/* Up to this size LuaJIT's own loops are short enough: sorting the worst possible list compares a
+ * quarter of a million times, and inserting moves as many items. */
 enum { SORT_PLAIN = 1000, INSERT_PLAIN = 100000 };
 
 /* Compiled patterns up to some fifty bytes live on the C stack. */
@@ -415,8 +415,8 @@ static int is_less(lua_State *L) {
   return 1;
 }
 
-/* The same with an order of one's own that is a function in C, such as rawequal: what a hook sees
- * of it depends on what keeps the time. upvalues: the steps so far, the function */
+/* The same with an order function written in C, such as rawequal: whether a hook runs between its
+ * calls depends on how the budget measures time. upvalues: the steps so far, the function. */
 static int is_before(lua_State *L) {
   size_t *steps = lua_touserdata(L, lua_upvalueindex(1));
   if (!(++*steps & 1023)) check_budget(L);

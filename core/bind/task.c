@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * Tasks: starting, waiting, resuming and ending coroutines. A task ends in one place (end), and a
- * task whose coroutine is running is only marked, because its stack is in use.
+ * Tasks: starting, waiting, resuming and ending coroutines. A task ends in one place (end). A task
+ * whose coroutine is running is only marked, because its stack is in use.
  *
- * CPU time. A hook has its slice together with all tasks that it starts, and these with theirs: the
- * family of the root. Else 200 tasks of 100 ms each are 20 s in which the thread does nothing else.
- * The family gets a new slice when one of its tasks has waited for the world and none waits for its
- * first turn; waiting for tasks of the family is no reason. And whatever their families: once tasks
- * used FAIR_NS, others wait for the next turn of the loop, so that what else is ready has its turn.
+ * CPU time. A hook shares one slice with all tasks that it starts and with the tasks that these
+ * start: the family of the root task. Otherwise 200 tasks of 100 ms each would be 20 s in which the
+ * thread does nothing else. The family gets a new slice when one of its tasks has waited for an
+ * outside event and no task of the family waits for its first turn; waiting for tasks of the same
+ * family does not count. Independent of families: once tasks have used FAIR_NS, the remaining ones
+ * wait for the next turn of the loop, so that other ready work runs in between.
  */
 #include "outside.h"
 
@@ -17,14 +18,14 @@ enum { FAIR_NS = 10000000 };
 
 struct segue__task {
   segue__lua *lua;
-  segue__task *root;  /* of the family: it, or the task that ends after all of them */
-  uint64_t used_ns;   /* the root's: CPU time of the family */
-  size_t unstarted;   /* the root's: tasks of the family that wait for their first turn */
-  bool started;       /* else it counts there */
-  bool queued;        /* it waits for a turn of the loop, */
-  bool inside;        /* because of a task of its family, */
-  int pushed;         /* with so many values on its stack */
-  segue__task *later; /* behind it in the queue */
+  segue__task *root;  /* of the family: this task, or the task that ends after all of its family */
+  uint64_t used_ns;   /* valid in the root: CPU time of the family */
+  size_t unstarted;   /* valid in the root: tasks of the family that wait for their first turn */
+  bool started;       /* false: counted in the root's unstarted */
+  bool queued;        /* waits for a turn of the loop */
+  bool inside;        /* its wait was for tasks of its family */
+  int pushed;         /* number of values that push left on its stack */
+  segue__task *later; /* next task in the queue */
   lua_State *co;
   int ref; /* of the coroutine */
   segue__task_options options;
@@ -46,7 +47,7 @@ struct step {
   segue__wait_push push;
   void *data;
   int pushed;
-  bool first, spent, again; /* again: it waits for something new */
+  bool first, spent, again; /* again: it waits for another operation */
 };
 
 static void resume(segue__task *task, segue__wait_push push, void *data, int pushed, bool inside);
@@ -119,7 +120,7 @@ void segue__tasks_free_spares(segue__lua *lua) {
   lua->spare_count = 0;
 }
 
-/* What it started goes on, each task with a slice of its own. */
+/* Makes the tasks that it started independent: each goes on with a slice of its own. */
 static void release_children(segue__task *task) {
   for (segue__task *child = task->lua->tasks; child; child = child->next) {
     if (child->root == task && child != task) {
@@ -301,7 +302,7 @@ static int describe(lua_State *L, segue__task *task, segue_error *err) {
   return status;
 }
 
-/* The family has no time left: the place is where the task would go on. */
+/* Raises "out of CPU time" for the family, at the line where the task would continue. */
 static void raise_spent(lua_State *L, const struct step *step) {
   segue__task *task = step->task;
   if (step->first) {
@@ -342,7 +343,7 @@ static int step_body(lua_State *L, void *data, segue_error *err) {
   return status;
 }
 
-/* CPU time that the family of a task has left. */
+/* Returns the CPU time that the family of a task has left. */
 static uint64_t time_left(segue__task *task, bool inside) {
   segue__task *root = task->root;
   if (!task->started && task != root) root->unstarted--;
@@ -352,8 +353,8 @@ static uint64_t time_left(segue__task *task, bool inside) {
   return root->used_ns < slice_ns ? slice_ns - root->used_ns : 0;
 }
 
-/* The limit of a task that was not started by another one: when it waits for the first time,
- * because most requests are answered at once, and a timer costs as much as they do. */
+/* Starts the time limit of a root task at its first wait: most requests are answered without
+ * waiting, and a timer costs as much as answering them. */
 static int arm_limit(segue__task *task, bool first) {
   uint64_t ms = first ? task->options.limit_ms : 0;
   if (!ms || segue__timer_active(&task->limit)) return 0;
@@ -378,11 +379,11 @@ static void resume(segue__task *task, segue__wait_push push, void *data, int pus
   uint64_t now_ns = segue__budget_cpu_ns(lua->budget);
   uint64_t used_ns = now_ns > began_ns ? now_ns - began_ns : 0;
   lua->outside->turns.used_ns += used_ns;
-  if (!task->over) root->used_ns += used_ns; /* else the root may be gone */
+  if (!task->over) root->used_ns += used_ns; /* otherwise the root may be freed */
   if (task->over) {
     fail_cancelled(task);
   } else if (status && task != root && segue__lua_is_broken(lua)) {
-    root->error = task->error; /* nothing wakes it any more; task ends with it */
+    root->error = task->error; /* no event wakes the root any more; this task ends with it */
     fail(root, status);
   } else if (status || !step.again)
     fail(task, status);
@@ -411,7 +412,7 @@ static void next_turn(segue__message *message) {
   segue__turns *turns = (segue__turns *)((char *)message - offsetof(segue__turns, message));
   segue__outside *outside = (segue__outside *)((char *)turns - offsetof(segue__outside, turns));
   turns->posted = false;
-  turns->used_ns = 0; /* others had a turn since the last one */
+  turns->used_ns = 0; /* the loop ran other work since the last turn */
   while (turns->first && turns->used_ns < FAIR_NS) {
     segue__task *task = turns->first;
     int pushed = task->pushed;
@@ -439,7 +440,7 @@ static int push_body(lua_State *L, void *data, segue_error *err) {
   return 0;
 }
 
-/* What push leaves is taken now: who calls frees it. */
+/* Calls push at once, because the caller frees the data of push after this call. */
 static void wait_for_turn(segue__task *task, segue__wait_push push, void *data, bool inside) {
   segue__lua *lua = task->lua;
   segue__outside *outside = lua->outside;
@@ -478,7 +479,7 @@ void segue__task_cancel(segue__task *task) {
 }
 
 void segue__task_end_limit(segue__task *task) {
-  if (!task || task->over) return; /* over: the timer cancels it */
+  if (!task || task->over) return; /* over: its timer cancels it */
   task->options.limit_ms = 0;
   segue__timer_stop(task->lua->loop, &task->limit);
 }

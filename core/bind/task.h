@@ -15,7 +15,7 @@ typedef struct segue__wait segue__wait;
 /* What a task waits for; part of a struct that owns the operation. */
 struct segue__wait {
   segue__task *task;                 /* NULL: nobody waits any more */
-  bool inside;                       /* for tasks of its own: no reason for more CPU time */
+  bool inside;                       /* waits for tasks of its family: earns no new CPU slice */
   const char *what;                  /* "segue.sleep", for messages */
   void (*start)(segue__wait *wait);  /* NULL, or begins the operation, after Lua has been left */
   void (*cancel)(segue__wait *wait); /* nobody waits any more: close, or let it end by itself */
@@ -24,7 +24,7 @@ struct segue__wait {
 typedef struct segue__task_options {
   const char *name;      /* "check", for messages; static */
   uint64_t limit_ms;     /* for all of it, waits included; 0 = none */
-  uint64_t slice_cpu_ms; /* CPU time between two waits, with all tasks that it starts */
+  uint64_t slice_cpu_ms; /* CPU time between two waits, shared with all tasks that it starts */
   /* Protected, before the first resume: pushes the function, then its arguments; returns how many
    * arguments, or a negative code. */
   int (*begin)(lua_State *co, void *data, segue_error *err);
@@ -46,7 +46,7 @@ void segue__task_start(segue__lua *lua, const segue__task_options *options);
 /* From Lua: begins with the next turn of the loop, and ends at the latest with the task that runs
  * now. Returns 0, or UV_ENOMEM and done never runs. */
 int segue__task_start_child(segue__lua *lua, const segue__task_options *options);
-/* It may take any time from now on. */
+/* Removes the time limit from now on. */
 void segue__task_end_limit(segue__task *task);
 /* From Lua: ends it where it waits, when Lua has been left. NULL allowed. */
 void segue__task_cancel_soon(segue__task *task);
@@ -56,7 +56,7 @@ void segue__task_cancel_all(segue__lua *lua);
 /* The state is closed. */
 void segue__tasks_free_spares(segue__lua *lua);
 size_t segue__task_count(const segue__lua *lua);
-size_t segue__task_bytes(void); /* what one takes outside of its state */
+size_t segue__task_bytes(void); /* memory of one task outside of its state */
 struct lua_State *segue__task_thread(const segue__task *task);
 uint64_t segue__task_slice_ms(const segue__task *task);
 /* True for the coroutine of a task, also of one that is over. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The transaction in Lua. prepare, commit and confirm wait: the engine is called after Lua has been
- * left, and its answer resumes the task with true, or nil, message, code. The rest are plain reads.
- * Calls in an order in which they cannot do anything throw.
+ * The transaction in Lua. prepare, commit and confirm wait: the engine is called after Lua has
+ * returned, and its answer resumes the task with true, or nil, message, code. The other methods
+ * only read. A call that has no effect at this stage of the transaction throws.
  */
 #include "txn.h"
 
@@ -45,7 +45,8 @@ static segue__txn *check(lua_State *L) {
   return txn;
 }
 
-/* Thrown at the caller's line: no result of a call that cannot do anything would be looked at. */
+/* Throws at the caller's line: a policy would not check the result of a call that cannot
+ * succeed. */
 void segue__txn_check_use(lua_State *L, const segue__txn *txn, segue__txn_call call,
                           const char *module) {
   segue_error error;

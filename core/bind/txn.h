@@ -30,7 +30,7 @@ typedef struct segue__txn_verb {
   const char *name;
   segue__drain drain; /* of the one that is a drain */
 } segue__txn_verb;
-/* Throws at the caller's line where this call is a misuse of the transaction now. */
+/* Throws at the caller's line if this call is a misuse of the transaction at its present stage. */
 void segue__txn_check_use(lua_State *L, const segue__txn *txn, segue__txn_call call,
                           const char *module);
 int segue__txn_wait(lua_State *L, segue__txn *txn, const char *what, const segue__txn_verb *verb);

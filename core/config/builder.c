@@ -45,7 +45,7 @@ void segue__builder_at(segue__builder *b, uint32_t line, uint32_t column) {
 }
 
 /* The path to the value that is being added, or to the open map where a key is expected. steps has
- * room for b->depth. */
+ * room for b->depth steps. */
 static segue__path path_of(const segue__builder *b, segue__path_step *steps) {
   segue__path path = {.steps = steps};
   for (size_t i = 0; i < b->depth; i++) {
@@ -69,8 +69,8 @@ static const segue__mask *mask_of(const segue__builder *b) {
   return b->mask ? b->mask(b->mask_data) : NULL;
 }
 
-/* The path goes up to the topmost secret on its way: the keys below one are a part of it. Out of
- * memory leaves it empty. */
+/* The path of the error ends at the topmost secret on the way, because the keys below a secret are
+ * a part of it. If memory runs out the path is empty. */
 static void set_path(segue__builder *b) {
   const segue__mask *mask = mask_of(b);
   segue__path_step *steps = mask ? new_steps(b) : NULL;

@@ -13,7 +13,7 @@
 typedef struct segue__frame {
   size_t start;    /* its first child in entries */
   uint32_t nodes;  /* counted before it */
-  size_t text;     /* the same of text */
+  size_t text;     /* bytes of text, counted before it */
   uint32_t height; /* of the highest child so far */
   size_t merge;    /* entry of its merge key, 0 = none */
   segue_type type;
@@ -49,15 +49,14 @@ static inline bool segue__builder_wants_key(const segue__builder *b) {
   return b->depth && b->frames[b->depth - 1].type == SEGUE_MAP && !b->frames[b->depth - 1].keyed;
 }
 
-/* Fails the build, unless it failed before: position and path are those of the next value. The
- * message shows a text of the document only as the calls below return it. */
+/* Fails the build unless it failed before; position and path are those of the next value. The
+ * message must get texts of the document only from the functions below. */
 int segue__builder_fail(segue__builder *b, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-/* A text of the document for a message: of the next value, or where a key is expected one that
- * stands in the open map; "***" if it may belong to a secret. Returns out->text. */
+/* Quotes a text of the document for a message: the next value, or a key of the open map where a key
+ * is expected; "***" if the text may belong to a secret. Returns out->text. */
 const char *segue__builder_quote(segue__builder *b, segue__quoted *out, const char *s, size_t len);
-/* The same for a text whose place the reader does not know, because the document is broken there.
- */
+/* The same for a text in a broken part of the document, where the reader does not know the path. */
 const char *segue__builder_quote_stray(segue__builder *b, segue__quoted *out, const char *s,
                                        size_t len);
 /* The same for a key of the innermost open map. */
@@ -74,8 +73,8 @@ int segue__builder_add_string(segue__builder *b, const char *s, size_t len);
 int segue__builder_add_scalar(segue__builder *b, segue_node node);
 /* The next value comes from "<<": its members are added to the map where they are not there. */
 int segue__builder_merge_key(segue__builder *b);
-/* A value that was built before, with the nodes and bytes of text that it counts for and how deep
- * it is. */
+/* Adds a value that was built before; nodes, text and height are its number of nodes, its bytes of
+ * text and its depth. */
 int segue__builder_share(segue__builder *b, const segue_node *node, uint32_t nodes, size_t text,
                          uint32_t height);
 

@@ -29,8 +29,8 @@ struct segue__config {
 /* Merges parsed documents; takes its own references. n may be 0 (an empty map). */
 int segue__config_merge(segue__config **out, segue__document *const *docs, size_t n,
                         segue_error *err);
-/* The same. hidden: gets a warning for each list that a later document of the same source replaces
- * by another one; NULL allowed. */
+/* The same. hidden gets a warning for each list that a later document of the same source replaces;
+ * NULL allowed. */
 int segue__config_merge_warned(segue__config **out, segue__document *const *docs, size_t n,
                                segue__errors *hidden, segue_error *err);
 /* The same documents with the root of `filled`, which shares nodes with base and with the documents

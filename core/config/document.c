@@ -44,7 +44,7 @@ segue__document *segue__document_ref(segue__document *doc) {
   return doc;
 }
 
-/* A document of this size leaves holes in the heap that are worth the call to give them back. */
+/* From this size on, freeing a document leaves holes in the heap large enough to give back. */
 enum { LARGE = 1 << 20 };
 
 void segue__document_unref(segue__document *doc) {
@@ -110,7 +110,7 @@ int segue__document_fail_empty(const segue__document *doc, segue_error *err) {
   return rc;
 }
 
-/* 0 bytes, comments, "---" and null are the same mistake: a writer that failed, a template without
+/* 0 bytes, comments, "---" and null have the same cause: a writer that failed, a template without
  * values, a volume without files. So they have one rule and one message in all formats. */
 int segue__parse_empty(segue__parse *parse, bool literal) {
   segue__builder *b = parse->builder;
@@ -187,7 +187,7 @@ typedef struct source_text {
   const segue__limits *limits;
 } source_text;
 
-/* Text has no syntax, and an empty one no other form: it is allowed as a whole or refused. */
+/* A text file has no syntax, and an empty one has only one form: allowed or refused. */
 static int parse_text(segue__parse *parse) {
   const char *s = parse->text;
   size_t len = parse->len;
@@ -205,7 +205,7 @@ static int parse_content(segue__parse *parse, segue__format format, size_t max) 
   return format == SEGUE__JSON ? segue__json_parse(parse) : segue__yaml_parse(parse);
 }
 
-/* Puts what the bytes say into a map, below the name of the file. */
+/* Parses the file below a map whose only key is the name of the file. */
 static int parse_by_file(segue__parse *parse, segue__format format, size_t max) {
   segue__builder *b = parse->builder;
   const char *name = b->doc->name, *slash = strrchr(name, '/');

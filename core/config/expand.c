@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * ${NAME} in values, and defaults that hold more of them. Each variable that was looked at is kept
- * with the document and goes into its hash: the same bytes under another environment are another
- * document.
+ * ${NAME} in values, and defaults that contain further references. Each variable that was looked up
+ * is stored with the document and is a part of its hash: the same bytes in another environment are
+ * another document.
  */
 #include <string.h>
 #include <uv.h>
@@ -26,10 +26,11 @@ static const segue__variable *known(const segue__document *doc, const char *name
   return NULL;
 }
 
-/* How a message calls a variable. `password: ${DB_PASSWORD}` names where the password comes from,
- * and whoever repairs it needs the name; in `pa${ss}w0rd` the same characters are a part of the
- * password. So a name is shown where the reference is the whole value and looks like a variable:
- * capital letters, digits and "_". Elsewhere it is a part of the value. */
+/* The name of a variable for a message. `password: ${DB_PASSWORD}` names the origin of the
+ * password, and the reader of the message needs that name; in `pa${ss}w0rd` the same characters are
+ * a part of the password. So a name is shown only if the reference is the whole value and the name
+ * looks like a variable: capital letters, digits and "_". Otherwise the name counts as a part of
+ * the value. */
 static const char *name_for_message(segue__parse *parse, segue__quoted *out, const char *name,
                                     size_t len) {
   bool plain = parse->whole;
@@ -74,8 +75,8 @@ static size_t name_length(const char *s, const char *end) {
   return n;
 }
 
-/* The '}' that belongs to a "${" before s: a default may hold "${...}" itself. NULL: there is none.
- */
+/* Finds the '}' that closes a "${" before s: a default may contain "${...}" itself. Returns NULL if
+ * there is none. */
 static const char *find_close(const char *s, const char *end) {
   unsigned depth = 1;
   for (; s < end; s++) {
@@ -123,7 +124,7 @@ static int expand_one(segue__parse *parse, const char **at, const char *end, uns
   return 0;
 }
 
-/* Appends the text with what its ${...} stand for. Values of variables are not expanded again. */
+/* Appends the text with its ${...} replaced. Values of variables are not expanded again. */
 static int expand_text(segue__parse *parse, const char *p, const char *end, unsigned nested) {
   segue__buf *out = &parse->expanded;
   if (nested > NESTED_MAX)

@@ -186,8 +186,8 @@ static int cut_change(const segue__mask *mask, segue__change *change) {
   return rc;
 }
 
-/* A list that is masked in part only must not be shown: nobody looks at the answer of this call and
- * then at each row. */
+/* Empties a list that is masked only in part: a caller that ignores the error must not be able to
+ * show a secret. */
 static void drop_changes(segue__changes *changes) {
   for (size_t i = 0; i < changes->count; i++)
     segue__free(changes->items[i].path);
@@ -229,7 +229,7 @@ void segue__mask_error(const segue__mask *mask, segue_error *error) {
   if (!mask || !error->path[0] || error->path[0] == '#') return; /* a place in a schema */
   segue__buf_init(&path);
   if (segue__mask_cut(mask, error->path, &path) < 0) {
-    /* The message may name keys below a secret, and what they are is not known. */
+    /* The message may name keys below a secret, and without the path it is not known which. */
     snprintf(error->message, sizeof error->message, "the message is not shown: out of memory");
     error->path[0] = 0;
   } else if (strcmp(path.data, error->path) != 0) {

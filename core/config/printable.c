@@ -37,7 +37,8 @@ static void add_escape(segue__buf *out, uint32_t code, size_t len) {
     segue__buf_addf(out, "\\u%04x", (unsigned)code);
 }
 
-/* Bytes at s that may stay although they are odd: nl for a line break (NULL: it is escaped). */
+/* Number of bytes at s that are unusual but may stay; nl replaces a line break (NULL: line breaks
+ * are escaped). */
 static size_t exempt(segue__buf *out, const char *s, size_t len, const char *nl, bool colour) {
   if (nl && (*s == '\n' || *s == '\t')) {
     segue__buf_adds(out, *s == '\n' ? nl : "\t");

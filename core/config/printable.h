@@ -16,8 +16,8 @@
 
 #include "../os/mem.h"
 
-/* Bytes of the character at s if it is to be escaped, else 0; code: what it is, or the byte where
- * it is not UTF-8. len > 0. */
+/* Returns the number of bytes of the character at s if it must be escaped, else 0. Sets code to the
+ * character, or to the byte if it is not UTF-8. len > 0. */
 size_t segue__printable_odd(const char *s, size_t len, uint32_t *code);
 /* Appends the text as a part of one line. */
 void segue__printable_add(segue__buf *out, const char *s, size_t len);

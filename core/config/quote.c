@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Quotes: configuration values in messages. An error message leaves the process by the HTTP answer,
- * the log, the history and the event stream, and nothing on those ways knows the path of a value
- * that stands in the middle of a sentence. So the decision is made here, where the path is known.
+ * the log, the history and the event stream. None of these knows the path of a value in the middle
+ * of a sentence, so the decision is made here, where the path is known.
  */
 #include "quote.h"
 

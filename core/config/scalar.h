@@ -11,7 +11,8 @@
  * string (node is not filled). SEGUE_ERANGE: a number beyond 64 bits. UV_ENOMEM. */
 int segue__scalar_resolve(const char *s, size_t len, segue_node *node);
 
-/* Does writing this null, boolean or number (of segue__scalar_resolve) give exactly this text? */
+/* Returns whether writing this null, boolean or number (of segue__scalar_resolve) gives exactly
+ * this text. */
 bool segue__scalar_is_text_of(const segue_node *node, const char *s, size_t len);
 
 /* A number by JSON's grammar, at the start of s; its length goes to *used. SEGUE_ESYNTAX: there is

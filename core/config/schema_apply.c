@@ -161,7 +161,7 @@ static bool tell_excluded(segue__validation *v, const segue__sub *sub, const seg
                           const segue__place *place) {
   segue__buf form;
   segue__buf_init(&form);
-  bool simple = k->sub->title || k->sub->keyword_count == 1; /* its name says all of it */
+  bool simple = k->sub->title || k->sub->keyword_count == 1; /* the form names all of it */
   bool named = simple && v->findings && !segue__finding_hidden(v, place) &&
                add_form(&form, k->sub) && !form.failed;
   if (named)

@@ -37,7 +37,7 @@ bool segue__check_const(segue__validation *v, const segue__sub *sub, const segue
   if (segue__value_equal(place->node, k->value)) return true;
   segue__finding_show(k->value, &wanted);
   segue__finding_not(v, place, shown);
-  bool alike = shown[0] && strstr(shown, wanted.text); /* in short: two maps of two members */
+  bool alike = shown[0] && strstr(shown, wanted.text); /* two maps of two members, shortened */
   if (alike || segue__finding_hidden(v, place))
     return segue__finding_add(v, sub, k, place, "must have the value that the schema gives");
   return segue__finding_add(v, sub, k, place, "must be %s%s", wanted.text, shown);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * The message of a breach: "weight must be at most 100, not 500", where in the user's file, and
- * which rule of the schema says so. All messages have the form "X must be Y, not Z". Z is shown in
- * short, and only if it is no secret; the keys below a secret are not shown either. A schema may
- * explain its rule to the user: errorMessage (one text, or one for each keyword), or the
- * description beside a pattern; the text follows the message.
+ * The message of a violation: "weight must be at most 100, not 500", with the position in the
+ * user's file and the rule of the schema. All messages have the form "X must be Y, not Z". Z is
+ * shortened, and shown only if it is no secret; keys below a secret are not shown either. A schema
+ * may explain a rule to the user with errorMessage (one text, or one for each keyword), or with the
+ * description beside a pattern; that text follows the message.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -220,8 +220,8 @@ static segue__finding *add(segue__findings *list) {
   return f;
 }
 
-/* The schema's own words about a rule, or NULL. A description is mostly about the value in general;
- * beside a pattern it says what nobody reads out of the pattern. */
+/* The schema's own explanation of a rule, or NULL. A description usually explains the value in
+ * general; beside a pattern it explains the pattern, which is hard to read. */
 static const segue_node *hint_of(const segue__sub *sub, const segue__keyword *keyword) {
   static const char message[] = "errorMessage", description[] = "description";
   if (!sub || !keyword || sub->node->type != SEGUE_MAP) return NULL;

@@ -325,12 +325,12 @@ static inline segue__place segue__place_item(const segue__place *up, uint32_t in
 bool segue__finding_add(segue__validation *v, const segue__sub *sub, const segue__keyword *keyword,
                         const segue__place *place, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
-/* ", not 500": how a message ends that says what the value at a place must be. Nothing where the
- * value is (in) a secret, and for a key: the message begins with it. */
+/* Writes ", not 500", the end of a message that describes what a value must be. Writes nothing if
+ * the value is a secret or inside one, and for a key, because the message begins with the key. */
 enum { SEGUE__SHOWN_SIZE = 128 };
 const char *segue__finding_not(const segue__validation *v, const segue__place *place,
                                char out[SEGUE__SHOWN_SIZE]);
-/* ", not a string": the same with the type of the value, which is no secret. */
+/* Writes ", not a string": the same with the type of the value, which is no secret. */
 const char *segue__finding_not_type(const segue__place *place, char out[SEGUE__SHOWN_SIZE]);
 /* Is what is told about a place not to be shown: its value is a secret, or (at_key) its key is one
  * below a secret? */
@@ -339,7 +339,7 @@ bool segue__finding_hidden(const segue__validation *v, const segue__place *place
 const char *segue__schema_nearest(const char *key, size_t len, const segue_node *map);
 /* Insertions, deletions and replacements between two texts, case aside; 99 if one is long. */
 unsigned segue__schema_distance(const char *a, size_t alen, const char *b, size_t blen);
-/* A value of the schema, in short; a text without quotes (a pattern). */
+/* Writes a value of the schema in short form; a text without quotes (a pattern). */
 const char *segue__finding_show(const segue_node *node, segue__quoted *out);
 const char *segue__finding_show_text(const segue_node *node, segue__quoted *out);
 /* "an integer or a string" for a mask of types; bits by segue__type_bit. */

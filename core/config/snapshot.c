@@ -43,7 +43,7 @@ static void census_unref(segue__census *census) {
   if (census && !__atomic_sub_fetch(&census->refs, 1, __ATOMIC_ACQ_REL)) segue__free(census);
 }
 
-/* At its first publication, under the publication's lock. */
+/* Set at its first publication, under the publication's lock. */
 static void count_in(segue__census *census, segue_snapshot *snapshot) {
   if (!snapshot || snapshot->census) return;
   snapshot->census = census;

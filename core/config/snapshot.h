@@ -11,8 +11,8 @@
 #include "config.h"
 #include "mask.h"
 
-/* How many published snapshots are in memory. Counted, because hosts may keep snapshots for longer
- * than the instance lives. */
+/* Counts the published snapshots in memory. Needed because hosts may keep snapshots for longer than
+ * the instance lives. */
 typedef struct segue__census {
   long refs, snapshots; /* atomic */
 } segue__census;
@@ -37,10 +37,10 @@ typedef struct segue__publication segue__publication;
 void segue__publication_prepare(void);
 int segue__publication_new(segue__publication **out);
 struct segue__live *segue__publication_live(segue__publication *p);
-/* In a child of the process that the mark is of (os/fork.h) nothing is live but what sections of
- * threads with a slot find: no lock is taken, and no reader is made. */
+/* In a child of the process that owns the mark (os/fork.h) nothing is live, except in read sections
+ * of threads that have a slot: no lock is taken, and no reader is made. */
 void segue__publication_set_mark(segue__publication *p, const uint32_t *mark);
-/* In a child: gives the live snapshot's reference back. */
+/* In a child: releases the reference to the live snapshot. */
 void segue__publication_abandon(segue__publication *p);
 /* All sections have ended; slots may still exist. What was deferred is run. Frees the live
  * snapshot's reference; joins the reclamation thread. */
@@ -56,14 +56,13 @@ int segue__publish(segue__publication *p, const segue_snapshot *next);
 const segue_snapshot *segue__publication_get(const segue__publication *p);
 /* A reference on the live one. [any thread] */
 const segue_snapshot *segue__publication_acquire(segue__publication *p);
-/* How many snapshots of this publication are in memory: the live one, those that the engine keeps,
- * those that references or read sections hold. [any thread] */
+/* Number of snapshots of this publication in memory: the live one, those that the engine keeps, and
+ * those with other references or read sections. [any thread] */
 long segue__publication_snapshots(const segue__publication *p);
-/* For how long the freeing of a replaced snapshot has waited for read sections; 0: it does not
- * wait. [any thread] */
+/* How long freeing a replaced snapshot has waited for read sections; 0: none waits. [any thread] */
 uint64_t segue__publication_wait_ms(const segue__publication *p);
-/* on_slow is called on the reclamation thread, once for each wait, when it has taken a second.
- * Before the first publication. */
+/* on_slow is called on the reclamation thread, once for each wait, after one second. Set it before
+ * the first publication. */
 void segue__publication_on_slow(segue__publication *p, void (*on_slow)(void *data), void *data);
 /* A slot for read sections, see segue_reader_new. [any thread] */
 int segue__publication_reader(segue__publication *p, segue_reader **out);

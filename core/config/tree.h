@@ -56,22 +56,22 @@ const segue__member *segue__node_find(const segue_node *node, const char *key, s
 /* TEXT: the bytes are one string; the root is a map of the file's name to it. */
 typedef enum segue__format { SEGUE__YAML, SEGUE__JSON, SEGUE__BUILT, SEGUE__TEXT } segue__format;
 
-/* Limits of a document, and what an error may show of it; zero fields mean the default. depth is
- * never more than SEGUE__DEPTH_MAX, whatever is asked for: what walks a tree may recurse. */
+/* Limits of a document, and the mask for its errors; zero fields mean the default. depth is never
+ * more than SEGUE__DEPTH_MAX, whatever is set: code that walks a tree may recurse. */
 #define SEGUE__DEPTH_MAX 1000
 #define SEGUE__TEXT_MAX ((size_t)128 << 20)
 typedef struct segue__limits {
   size_t bytes;   /* 64 MiB */
   uint32_t depth; /* 128 */
   uint32_t nodes; /* 4 million, aliases counted each time they are expanded */
-  /* Returns the mask of the config that the document goes into; called when there is an error to
-   * describe, on the thread that reads. NULL, or it returns NULL: what is secret is not known, and
-   * the error shows neither a value nor a path. */
+  /* Returns the mask of the config that the document goes into; called on the thread that reads,
+   * when an error is described. If it is NULL or returns NULL, the secrets are not known and the
+   * error shows neither a value nor a path. */
   const struct segue__mask *(*mask)(void *data);
   void *mask_data;
-  /* Bytes of keys and strings, counted like nodes: SEGUE__TEXT_MAX, twice the largest file. Nothing
-   * else bounds what is written out of a tree: an alias costs a few bytes each time, and so does a
-   * text that a script returns a thousand times. */
+  /* Limit of the bytes of keys and strings, counted like nodes: SEGUE__TEXT_MAX, twice the largest
+   * file. Only this limit bounds the output of a tree: an alias costs a few bytes each time, and so
+   * does a text that a script returns a thousand times. */
   size_t text;
 } segue__limits;
 
@@ -100,8 +100,7 @@ struct segue__document {
   /* Not configuration but any JSON value (a schema, a file to judge): any type may stand at the top
    * level, \u0000 in strings, and an integer beyond 64 bits reads as a float. */
   bool foreign;
-  /* The root is a map of the last part of `name` to what the bytes say, which may be of any type.
-   */
+  /* The root is a map of the last part of `name` to the parsed content, which may have any type. */
   bool by_file;
   bool allow_empty;       /* a document without content is an empty map (TEXT: an empty string) */
   uint32_t old_yaml_line; /* of a %YAML 1.1 directive, which has no effect; 0: there is none */
@@ -119,9 +118,9 @@ int segue__document_new(segue__document **out, uint32_t id, const char *source, 
                         segue__format format, char *data, size_t len);
 /* By the end of a file's name: .json, .yaml, .yml; *guessed: by none of them. */
 segue__format segue__format_of(const char *name, bool *guessed);
-/* What stands on disk: "yaml", "json", "text"; a format that was built is never written. */
+/* The name of a format in files: "yaml", "json", "text". A built document is never written. */
 const char *segue__document_format_name(segue__format format);
-/* false: there is no such format. The digit that older versions wrote is understood too. */
+/* Returns false if there is no such format. Accepts the digit that older versions wrote. */
 bool segue__document_format_find(const char *name, segue__format *out);
 /* What is to be said of integers that were read as floats (doc->wide is not 0). */
 void segue__document_tell_wide(const segue__document *doc, segue_error *out);

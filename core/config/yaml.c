@@ -237,7 +237,7 @@ static int scalar_key(reader *r, const yaml_event_t *e, const char *s, size_t le
   return 0;
 }
 
-/* Of a document that is nothing but this scalar: "", null, ~, or !!null. */
+/* Is the scalar null ("", null, ~ or !!null)? For a document that consists of this scalar only. */
 static bool is_null(const char *s, size_t len, bool is_plain, const char *tag) {
   segue_node node;
   if (tag) return tag_type(tag) == SEGUE_NULL;
@@ -333,9 +333,8 @@ static int on_event(reader *r, const yaml_event_t *e) {
 
 /* ---- What libyaml reads otherwise than YAML 1.2 ---------------------------------------------- */
 
-/* libyaml is a reader of YAML 1.1 and ends a line at U+0085, U+2028 and U+2029: what follows in a
- * comment becomes a key, and in quotes they become spaces. In 1.2 they are characters like any
- * other. */
+/* libyaml reads YAML 1.1 and ends a line at U+0085, U+2028 and U+2029: text behind one in a comment
+ * becomes a key, and inside quotes they become spaces. In YAML 1.2 they are ordinary characters. */
 static int check_breaks(reader *r) {
   const char *text = r->parse->text, *end = text + r->parse->len;
   for (const char *p = text; !r->cursor.ascii && p + 1 < end; p++) {
@@ -379,9 +378,9 @@ static const char *name_of(const yaml_event_t *e) {
 }
 
 /* libyaml ends the name of an anchor or alias at ':' and a few other characters, and reads on
- * without a blank: `a: &x:y z` would be ":y z", and [*x:y] a list of a map. In 1.2 these characters
- * belong to the name. `*x: 1` stays a key, as everybody who writes it means it. `at` is where the
- * node starts; a tag may stand before the anchor. */
+ * without a blank: `a: &x:y z` would be ":y z", and [*x:y] a list of a map. In YAML 1.2 these
+ * characters belong to the name. `*x: 1` stays a key, because files that contain it mean a key.
+ * `at` is where the node starts; a tag may stand before the anchor. */
 static int check_name(reader *r, const yaml_event_t *e, const char *at) {
   const char *name = name_of(e), *end = r->parse->text + r->parse->len;
   if (!name) return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Checks the values on a command line before a daemon is asked, so that a message names the option
+ * Checks the values on a command line before a request is sent, so that a message names the option
  * or argument as the help does (GENERATION), not the parameter of the HTTP request behind it.
  */
 #include <string.h>

@@ -191,7 +191,8 @@ static void print_failure_json(int code, const char *sentence) {
   segue__cli_print(code, &out);
 }
 
-/* A name in segue_options and its option differ in these alone: lua_dir, --lua-dir. */
+/* The name of a field in segue_options and its option differ in these characters only: lua_dir,
+ * --lua-dir. */
 void segue__cli_words(char *sentence) {
   static const char theirs[] = "(option ", ours[] = "(--";
   for (char *at = sentence; (at = strstr(at, theirs));) {
@@ -224,8 +225,8 @@ int segue__cli_fail(int code, const char *format, ...) {
   return code;
 }
 
-/* Text from a daemon may contain the input of a stranger: no control sequence but our own colours
- * may reach the terminal. The rows of tables are cleaned already. */
+/* Text from a daemon may contain the input of an untrusted client: no control sequence except our
+ * own colours may reach the terminal. The rows of tables are cleaned before. */
 int segue__cli_print(int code, segue__buf *text) {
   segue__buf page;
   segue__buf_init(&page);
@@ -304,7 +305,7 @@ static int help(const segue__cli *cli) {
   return SEGUE__EXIT_OK;
 }
 
-/* len: of the name as written, up to "=" if there is one. */
+/* len: length of the name as written, up to "=" if there is one. */
 static const option *find_option(const char *arg, size_t len) {
   for (size_t i = 0; i < OPTION_COUNT; i++) {
     const option *o = &options[i];

@@ -56,7 +56,7 @@ int segue__cli_record(const segue__cli *cli);
 /* The plan of a first load, where no daemon runs. */
 int segue__cli_plan_offline(const segue__cli *cli);
 
-/* arguments.c: each returns 0, or prints what a value must be and returns the exit code. */
+/* arguments.c: each returns 0, or prints the valid values and returns the exit code. */
 int segue__cli_check_options(const segue__cli *cli);
 int segue__cli_check_reload_id(const char *text);
 int segue__cli_check_generation(const char *text);

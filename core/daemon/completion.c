@@ -90,7 +90,7 @@ static void bash_command(segue__buf *out, const segue__command *c) {
   segue__buf_adds(out, "      fi ;;\n");
 }
 
-/* For bash "=" is a separate word: "--state=/va" is three words. */
+/* bash splits at "=": "--state=/va" is three words. */
 static void bash(segue__buf *out) {
   const segue__command *c;
   segue__buf_adds(out, "# bash completion for segue, printed by: segue completion bash\n"

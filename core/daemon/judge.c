@@ -61,8 +61,8 @@ static int read_bytes(const char *path, segue__bytes *out, segue_error *err) {
   return rc;
 }
 
-/* 0; else the error is kept, and the code says whether the file could be read at all. mask: what
- * the error hides; NULL: all values. */
+/* Returns 0, or keeps the error; v->code says whether the file could be read at all. mask: hides
+ * values in the error; NULL: hides all. */
 static int load(verdict *v, const char *path, uint32_t id, segue__document **out, int broken,
                 segue__mask *mask) {
   segue__limits limits = {.mask = segue__mask_given, .mask_data = mask};
@@ -82,7 +82,7 @@ static int load(verdict *v, const char *path, uint32_t id, segue__document **out
     (*out)->foreign = true;
     (*out)->guessed = guessed;
     rc = segue__document_parse(*out, &limits, NULL, NULL, &err);
-    /* A file that says null is any JSON value, but as a configuration it is an empty one. */
+    /* A file that contains only null is a JSON value, but as a configuration it is empty. */
     if (rc == 0 && (*out)->root.type == SEGUE_NULL) rc = segue__document_fail_empty(*out, &err);
   }
   if (rc < 0) segue__errors_add(&v->errors, &err);

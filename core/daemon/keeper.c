@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * Process 1 reaps every orphan of its container: what commands leave behind in the background, and
- * daemons that fork twice (nginx, HAProxy). The daemon itself must not do that: waitpid(-1) would
- * take the exit status of a command that a hook waits for, or of a child that a plugin started, and
- * nothing tells these from orphans. So the daemon runs as a child of the keeper, which is a process
- * without any other children of its own: it reaps, passes signals on, and ends as the daemon ends.
- * When process 1 ends the kernel kills what is left in the container.
+ * Process 1 reaps every orphan of its container: background processes that commands leave behind,
+ * and daemons that fork twice (nginx, HAProxy). The daemon itself must not do that: waitpid(-1)
+ * would take the exit status of a command that a hook waits for, or of a child that a plugin
+ * started, and such a child looks like an orphan. So the daemon runs as a child of the keeper,
+ * which has no other children of its own: the keeper reaps, passes signals on, and ends with the
+ * exit status of the daemon. When process 1 ends, the kernel kills all other processes of the
+ * container.
  */
 #include "keeper.h"
 
@@ -16,7 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* True: the daemon is among the reaped, and status is how it ended. */
+/* Reaps all ended children. Returns true if the daemon was one of them, with its wait status in
+ * *status. */
 static bool reap(pid_t daemon, int *status) {
   bool over = false;
   int one;

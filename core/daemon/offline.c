@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * `segue check`, and `segue plan` where no daemon runs: an engine of its own that makes the plan of
- * its first load, up to and with prepare. It opens no listener and no state folder, so it is safe
- * beside a daemon that serves the same policy.
+ * `segue check`, and `segue plan` if no daemon runs: a separate engine makes the plan of its first
+ * load, up to and including prepare. That engine opens no listener and no state folder, so it is
+ * safe beside a daemon that serves the same policy.
  */
 #include <stdio.h>
 #include <string.h>
@@ -40,8 +40,8 @@ typedef struct trial {
   segue__waiter waiter;
   segue__result *result;
   int status;
-  bool closed; /* what is being closed */
-  bool lost;   /* a data thread runs code of a module that does not come back */
+  bool closed; /* the part that is closing has closed */
+  bool lost;   /* a data thread runs code of a module that does not return */
 } trial;
 
 static void on_log(void *data, const segue__log_entry *entry) {
@@ -93,7 +93,7 @@ static int record_figure(void *data, segue_figure figure, const char *series, do
 
 static void on_lost(void *data, size_t lane, const char *module, uint64_t silent_ms) {
   trial *t = data;
-  (void)module, (void)silent_ms; /* the error of the plan names it */
+  (void)module, (void)silent_ms; /* the error of the plan names the module */
   if (!t->lost) segue__loop_keep(t->loop);
   t->lost = true;
   segue__lua_modules_forsake(t->lua_modules, lane);
@@ -175,7 +175,8 @@ static void wait_closed(trial *t) {
   t->closed = false;
 }
 
-/* Closes in the order of an instance. Keeps what an abandoned worker thread may still use. */
+/* Closes in the order of an instance. Keeps objects that an abandoned worker thread may still
+ * use. */
 static void close_all(trial *t) {
   segue__ingress_close(t->ingress, GRACE_MS, on_closed, t);
   wait_closed(t);

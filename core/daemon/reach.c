@@ -31,7 +31,7 @@ static const char *root_folder(void) {
 
 /* Fills in the socket of the installed unit that runs this policy: /etc/segue/reload.lua has
  * /run/segue/control.sock, /etc/segue/NAME/reload.lua has /run/segue/NAME/control.sock. A command
- * that names no policy, in a folder that has none, means the first one.
+ * without a policy, in a folder without one, means the first one.
  *
  * Returns false for any other policy: `segue reload` in the folder of a policy whose daemon is
  * stopped must not reload the daemon of the machine. */

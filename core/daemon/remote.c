@@ -267,8 +267,8 @@ int segue__cli_unfreeze(const segue__cli *cli) {
 
 /* ---- The past ---- */
 
-/* Questions about kept reloads and generations: one that is not kept is a refusal, one that cannot
- * exist is a wrong argument. */
+/* Questions about kept reloads and generations: a generation that is no longer kept is a refusal; a
+ * number that cannot exist is a wrong argument. */
 static int kept_code(int status) {
   if (status == 400) return SEGUE__EXIT_USAGE;
   return status == 404 ? SEGUE__EXIT_REFUSED : exit_code(status);

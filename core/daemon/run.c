@@ -19,7 +19,7 @@
 #include "sink.h"
 #include "systemd.h"
 
-/* How long the end waits for the reader of the log. */
+/* How long the end of the process waits for the reader of the log. */
 enum { LAST_WORDS_MS = 1000, HASTY_WORDS_MS = 100 };
 enum { OPEN_FILES = 65536 }; /* as many as are allowed, up to this */
 
@@ -121,8 +121,8 @@ static int catch_signals(process *d) {
 }
 
 /* The soft limit of open files is low (1,024 by default) because select() handles no more. The
- * daemon does not use select() and must answer a thousand clients at once; commands may use it and
- * get the old limit, which is returned. 0: nothing was changed. */
+ * daemon does not use select() and must answer a thousand clients at once. Commands may use
+ * select(), so they get the old limit. Returns the old limit; 0: nothing was changed. */
 static uint64_t raise_files(void) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Signals of the process. Until the first load is over nobody knows which of them the policy names:
- * logrotate's USR1 may come a moment after the start. So early ones are remembered, and delivered
- * or reported once it is known. SIGQUIT is not caught: its core dump is a tool of the operator's.
+ * Signals of the process. Until the first load is over the daemon does not know which signals the
+ * policy names: logrotate's USR1 may arrive a moment after the start. So early signals are stored,
+ * and delivered or reported after the first load. SIGQUIT is not caught: operators use its core
+ * dump.
  */
 #include "signals.h"
 
@@ -74,8 +75,8 @@ void segue__signals_started(segue__signals *s) {
   }
 }
 
-/* Closing a handle brings the default action back, which ends the process, and the log may still
- * be written for a second. */
+/* Closing a handle restores the default action, which ends the process, while the log may still be
+ * written for a second. So the signals are blocked first. */
 void segue__signals_close(segue__signals *s) {
   segue__signals_hold();
   for (int i = 0; i < SEGUE__DAEMON_SIGNALS; i++)

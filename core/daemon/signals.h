@@ -16,23 +16,25 @@ enum { SEGUE__DAEMON_SIGNALS = 8 };
 
 typedef struct segue__signals {
   uv_signal_t handles[SEGUE__DAEMON_SIGNALS];
-  bool early[SEGUE__DAEMON_SIGNALS]; /* came before the first load was over */
+  bool early[SEGUE__DAEMON_SIGNALS]; /* arrived before the first load was over */
   bool started;
-  segue *instance; /* NULL: nothing is done about them */
+  segue *instance; /* NULL: signals are dropped */
   void (*on_unwanted)(void *data, const char *message);
   void *data;
 } segue__signals;
 
-/* Blocks them on this thread: they stay pending. */
+/* Blocks the signals on this thread: they stay pending. */
 void segue__signals_hold(void);
-/* Catches them, then unblocks them. on_unwanted gets a message about each that no trigger takes. */
+/* Catches the signals, then unblocks them. on_unwanted gets a message about each signal that is no
+ * trigger. */
 int segue__signals_open(segue__signals *signals, uv_loop_t *loop,
                         void (*on_unwanted)(void *data, const char *message), void *data);
-/* From here on they are for this instance; NULL: it stops. */
+/* Passes signals to this instance from here on; NULL: the instance stops, and signals are
+ * dropped. */
 void segue__signals_watch(segue__signals *signals, segue *instance);
-/* The first load is over: the policy is known, and signals that came before are delivered. */
+/* The first load is over: delivers the signals that arrived before. */
 void segue__signals_started(segue__signals *signals);
-/* Closes the handles; the signals are blocked for good. */
+/* Closes the handles; the signals stay blocked. */
 void segue__signals_close(segue__signals *signals);
 
 #endif

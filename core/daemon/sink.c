@@ -2,8 +2,9 @@
  *
  * Log entries as lines on standard error: text for people, JSON for machines. A line is one write,
  * so that threads and other processes on the same pipe do not cut it. Control characters never
- * reach the terminal: a message may quote the input of a stranger. While the daemon serves, a
- * thread writes: a stopped terminal or a collector that hangs must not stop the daemon.
+ * reach the terminal: a message may quote the input of an untrusted client. While the daemon
+ * serves, a separate thread writes: a stopped terminal or a collector that hangs must not stop the
+ * daemon.
  */
 #include "sink.h"
 
