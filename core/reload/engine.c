@@ -406,9 +406,15 @@ uint64_t segue__engine_backoff_ms(segue__engine *engine, unsigned attempt) {
   return ms - segue__engine_random(engine) % (ms / 5 + 1);
 }
 
+/* While a plan runs the retry waits: the end of a plan starts no timer. (A reload that runs has
+ * stopped this timer, and its outcome decides whether there is another retry.) */
 static void retry_due(segue__timer *timer) {
   segue__engine *engine = timer->data;
-  if (engine->txn || engine->stopping) return;
+  if (engine->stopping) return;
+  if (engine->txn) {
+    segue__timer_start(engine->loop, &engine->retry_timer, RETRY_FIRST_MS, retry_due);
+    return;
+  }
   if (segue__recover_needed(engine) && !engine->recovering) {
     segue__recover(engine);
     segue__timer_start(engine->loop, &engine->retry_timer,
@@ -420,8 +426,9 @@ static void retry_due(segue__timer *timer) {
           ? engine->results[(engine->result_next + SEGUE__RESULTS_MAX - 1) % SEGUE__RESULTS_MAX]
           : NULL;
   segue__request request = {.trigger = SEGUE__BY_RETRY, .cause = "retry"};
-  if ((last && last->outcome == SEGUE__FAILED) || engine->postponed)
-    segue__engine_request(engine, &request, NULL);
+  bool wanted = (last && last->outcome == SEGUE__FAILED) || engine->postponed;
+  if (wanted && segue__engine_request(engine, &request, NULL) == UV_ENOMEM)
+    segue__timer_start(engine->loop, &engine->retry_timer, RETRY_FIRST_MS, retry_due);
 }
 
 static void remember_outcome(segue__engine *engine, const segue__txn *txn) {

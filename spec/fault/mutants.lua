@@ -159,6 +159,12 @@ local mutants = {
   { "If-Match", "core/reload/engine.c",
     "if (waiter->if_match && !matches(engine, waiter->if_match))",
     "if (waiter->if_match && !waiter->cb)", UNIT.queue },
+  { "a retry that falls due while a plan runs", "core/reload/engine.c",
+    "if (engine->txn) {\n    segue__timer_start(engine->loop, &engine->retry_timer, RETRY_FIRST_MS,"
+      .. " retry_due);", "if (engine->txn) {", UNIT.txn },
+  { "a retry that finds no memory", "core/reload/engine.c",
+    "engine_request(engine, &request, NULL) == UV_ENOMEM)",
+    "engine_request(engine, &request, NULL) == 1)", UNIT.txn },
   { "retrying what failed", "core/reload/engine.c",
     "(last && last->outcome == SEGUE__FAILED) ||", "!last ||", UNIT.queue },
   { "skipping what was refused", "core/reload/txn.c",

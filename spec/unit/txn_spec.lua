@@ -71,6 +71,20 @@ describe("a transaction", function()
       assert.equal("ENOENT", w:error().name)
     end)
 
+    it("retries a failure of the world, also if the first retry finds no memory", function()
+      e = engine.started {}
+      e:remove("a.yaml")
+      local w = e:reload()
+      e:step()
+      assert.equal("failed", w:outcome())
+      e:write("a.yaml", "x: 2")
+      C.segue__mem_fail_burst(1, 1)
+      e:advance(1100)
+      assert.equal("1", e:value("x"))
+      e:advance(2000)
+      assert.equal("2", e:value("x"))
+    end)
+
     it("believes a veto", function()
       e = engine.started { check = engine.OK }
       e.hooks.check = engine.FAIL
@@ -253,6 +267,26 @@ describe("a transaction", function()
         w:untried())
       assert.falsy(e:journal():find("script", 1, true))
       assert.equal(1, e.triggers.stages) -- by the start
+    end)
+
+    it("leaves the retry of a failed reload that falls due meanwhile", function()
+      e = engine.started { check = engine.OK }
+      e:remove("a.yaml")
+      local failed = e:reload()
+      e:step()
+      assert.equal("failed", failed:outcome())
+      e:write("a.yaml", "x: 2")
+      e.hooks.check = engine.LATER
+      local plan = e:reload { plan = "look" }
+      e:advance(4000)
+      assert.is_false(plan:answered())
+      e.hooks.check = engine.OK
+      C.scripted_hooks_finish(e.hooks)
+      e:step()
+      assert.is_true(plan:answered())
+      assert.equal("1", e:value("x"))
+      e:advance(2000)
+      assert.equal("2", e:value("x"))
     end)
 
     it("ends while the engine stops", function()
