@@ -26,47 +26,48 @@ int segue__mask_join(segue__mask **out, const segue__mask *a, const segue__mask 
                      segue__schema *schema);
 /* Hides everything. */
 int segue__mask_all(segue__mask **out);
-/* Hides nothing: what is known is that there are no secrets. */
+/* Hides nothing: it is known that there are no secrets. */
 int segue__mask_none(segue__mask **out);
-/* data is a mask: for segue__limits, where the mask is known before the reading. */
+/* data is a mask. For segue__limits, if the mask is known before the reading. */
 const struct segue__mask *segue__mask_given(void *data);
 segue__mask *segue__mask_ref(const segue__mask *mask); /* NULL -> NULL */
 void segue__mask_unref(segue__mask *mask);             /* NULL allowed */
 
 /* Is the value at a path a secret? What cannot be known (out of memory, no path) is one. */
 bool segue__mask_hides(const segue__mask *mask, const char *path);
-/* The path of the topmost secret that lies on the way to `path`, or path itself: keys below a
- * secret are not told either. 1: it is (in) a secret, 0: not, UV_ENOMEM (out is then not to be
- * shown); out is empty before. A text that is not a path becomes the path of the root. */
+/* Writes the path of the topmost secret on the way to `path`, or path itself: keys below a secret
+ * are not shown either. Returns 1 if the path is a secret or inside one, 0 if not, UV_ENOMEM (then
+ * out must not be shown). out must be empty before. A text that is not a path becomes the path of
+ * the root. */
 int segue__mask_cut(const segue__mask *mask, const char *path, segue__buf *out);
-/* Cuts the paths of all changes and marks those of secrets; all changes below one secret become one
- * row. On failure no change is left in the list. */
+/* Cuts the paths of all changes and marks the changes of secrets. All changes below one secret
+ * become one row. On failure the list is empty. */
 int segue__mask_changes(const segue__mask *mask, segue__changes *changes);
 /* The value at a path as JSON, with SEGUE__MASKED in place of secrets; as segue__json_write, or
  * with a limit as segue__json_write_start. path: where node is in the config, "" for the root. */
 void segue__mask_write(segue__buf *out, const segue__mask *mask, const segue_node *node,
                        const char *path, unsigned indent, size_t limit);
-/* One side of a change, in the same way: SEGUE__MASKED if the change is that of a secret. */
+/* Writes one side of a change in the same way: SEGUE__MASKED if the change is one of a secret. */
 void segue__mask_write_change(segue__buf *out, const segue__mask *mask, const segue__change *change,
                               const segue_node *side, size_t limit);
 
 /* ---- Secrets in sentences ---- */
 
 /* Learns the secret values of a config, so that they can be found in texts: strings of at least 4
- * bytes (each line of one by itself, and as JSON and %q write it) and numbers of at least 4 digits,
- * up to 200,000 of them. Before the mask is shared. */
+ * bytes (each line by itself, and as JSON and %q write it) and numbers of at least 4 digits, up to
+ * 200,000 of them. Call it before the mask is shared. */
 int segue__mask_learn(segue__mask *mask, const segue_node *root);
 /* Does it know any? */
 bool segue__mask_knows(const segue__mask *mask);
-/* Do both know the same values? Then one is enough to clean a text. */
+/* Returns whether both masks know the same values: then one of them is enough to clean a text. */
 bool segue__mask_knows_same(const segue__mask *a, const segue__mask *b);
-/* Puts SEGUE__MASKED in place of every value it knows, and of the first 8 bytes of a long one
- * and what goes on like it; in place, the text only gets shorter or stays as it is. True: something
- * was found. */
+/* Replaces every known secret value in the text by SEGUE__MASKED; for a long value also its first 8
+ * bytes with any further matching ones. Works in place: the text never gets longer. Returns true if
+ * a secret was found. */
 bool segue__mask_scrub(const segue__mask *mask, char *text);
-/* The same for what an error says, and the keys below a secret in its path. A message that fills
- * its room was cut: not one byte of a secret may stand at its end. Where there are more secrets
- * than could be learned, no message is shown. */
+/* The same for the message of an error; also cuts keys below a secret from its path. A message as
+ * long as its buffer was cut, so no part of a secret may stand at its end. If there are more
+ * secrets than the mask could learn, the message is not shown. */
 void segue__mask_error(const segue__mask *mask, segue_error *error);
 
 #endif

@@ -21,7 +21,7 @@ void segue__schema_walk_free(segue__schema_walk *walk);
 segue__seen segue__schema_walk_top(const segue__schema_walk *walk);
 segue__seen segue__schema_walk_down(segue__schema_walk *walk, const segue__path_step *step);
 void segue__schema_walk_up(segue__schema_walk *walk);
-/* The place was taken for a secret because there was no memory to look. */
+/* The place counts as a secret because there was no memory to look. */
 bool segue__schema_walk_starved(const segue__schema_walk *walk);
 
 /* Masks: the same. mask_walk.c. */
@@ -32,11 +32,13 @@ segue__seen segue__mask_walk_top(const segue__mask_walk *walk);
 segue__seen segue__mask_walk_down(segue__mask_walk *walk, const segue__path_step *step);
 void segue__mask_walk_up(segue__mask_walk *walk);
 
-/* What the mask knows of the value at a path; UV_ENOMEM. */
+/* Writes to *seen what the mask knows about the value at a path. Returns UV_ENOMEM if memory runs
+ * out. */
 int segue__mask_look(const segue__mask *mask, const segue__path *path, segue__seen *seen);
-/* 1: the value is (in) a secret, and *depth steps of the path lead to the topmost one. 0: it is
- * not. UV_ENOMEM: that is not known, *depth is 0. A failure is never a depth: a path that was cut
- * at depth 0 is the root's, and the root is no secret for who writes its value. */
+/* Returns 1 if the value is a secret or inside one; *depth steps of the path lead to the topmost
+ * one. Returns 0 if not. Returns UV_ENOMEM if that is not known; *depth is 0. Callers must check
+ * for the error: a path that is cut at depth 0 is the path of the root, and the root is no
+ * secret. */
 int segue__mask_depth(const segue__mask *mask, const segue__path *path, size_t *depth);
 
 /* One step of a pattern. */
@@ -71,7 +73,8 @@ typedef struct segue__patterns {
 
 enum { SEGUE__MASK_PARTS = 4 };
 
-/* The values of secrets, to be found in sentences: all in one memory, sorted by their bytes. */
+/* The values of secrets, to be found in sentences: all in one block of memory, sorted by their
+ * bytes. */
 typedef struct segue__mask_words {
   segue__buf text;
   struct segue__mask_word {
@@ -79,8 +82,8 @@ typedef struct segue__mask_words {
     uint32_t len;
   } * items;
   size_t count, capacity;
-  bool more;       /* than could be learned */
-  bool first[256]; /* bytes that words begin with: most bytes of a text need no search */
+  bool more;       /* there are more secrets than could be learned */
+  bool first[256]; /* bytes that start a word: most bytes of a text need no search */
 } segue__mask_words;
 
 struct segue__mask {
@@ -91,9 +94,9 @@ struct segue__mask {
   segue__mask_words words;            /* learned */
 };
 
-/* mask_words.c. Takes the secret words out of a text that lies in `size` bytes and may have been
- * cut to fit there. True: there are more secrets than could be learned, so what is left may hold
- * one. */
+/* mask_words.c. Replaces the secret words in a text that lies in `size` bytes and may have been cut
+ * to fit there. Returns true if there are more secrets than could be learned, so that one may be
+ * left. */
 bool segue__mask_words_cut(const segue__mask_words *words, char *text, size_t size);
 void segue__mask_words_deinit(segue__mask_words *words);
 

@@ -14,7 +14,7 @@ struct segue__mask_walk {
   uint64_t *states;       /* pattern_total for each depth */
   size_t depth, capacity; /* in depths */
   segue__schema_walk *schemas[SEGUE__MASK_PARTS];
-  bool starved; /* a step was taken for a secret because there was no memory to look */
+  bool starved; /* a step counted as a secret because there was no memory to look */
   segue__seen seen[SEGUE__DEPTH_MAX + 2];
 };
 
@@ -99,7 +99,7 @@ segue__seen segue__mask_walk_down(segue__mask_walk *w, const segue__path_step *s
   return seen;
 }
 
-/* Follows the path for as long as something below may be a secret. */
+/* Follows the path as long as a value below may be a secret. */
 static int descend(const segue__mask *mask, const segue__path *path, segue__seen *seen,
                    size_t *depth) {
   segue__mask_walk *walk;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * Secrets in sentences: hooks, modules and commands may quote a value in an error or a log line,
- * and there only its text can be found again. The words are sorted, so that a text is looked
- * through once, however many secrets there are: at each byte a binary search finds the words that
- * begin with the next four.
+ * and there a secret can be found by its text only. The words are sorted, so that a text is
+ * searched once for any number of secrets: at each byte a binary search finds the words that begin
+ * with the next four.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -40,8 +40,8 @@ static int add_word(segue__mask_words *words, const char *s, size_t len) {
     words->items = items;
     words->capacity = capacity;
   }
-  /* The word counts only once its text is there: without memory the mask is still looked through,
-   * by the message that reports just that. */
+  /* The word counts only once its text is stored: when memory runs out, the message that reports it
+   * is still searched with this mask. */
   size_t at = words->text.len;
   segue__buf_add(&words->text, s, len);
   if (words->text.failed) return UV_ENOMEM;
@@ -50,7 +50,7 @@ static int add_word(segue__mask_words *words, const char *s, size_t len) {
   return 0;
 }
 
-/* As JSON writes it, and as Lua's %q does, which differ in line breaks. */
+/* Adds a word as JSON writes it, and as Lua's %q does; they differ in line breaks. */
 static int add_escaped(segue__mask_words *words, const char *s, size_t len) {
   segue__buf json, quoted;
   segue__buf_init(&json);
@@ -96,7 +96,7 @@ static int add_node(segue__mask_words *words, const segue_node *node) {
   return rc;
 }
 
-/* Below a secret (walk NULL) everything is one. */
+/* Below a secret (walk NULL) every value is a secret. */
 static int learn(segue__mask_words *words, segue__mask_walk *walk, const segue_node *node) {
   segue__seen seen = walk ? segue__mask_walk_top(walk) : SEGUE__SEEN_SECRET;
   bool map = node->type == SEGUE_MAP, inner = map || node->type == SEGUE_LIST;
@@ -149,7 +149,7 @@ bool segue__mask_knows_same(const segue__mask *a, const segue__mask *b) {
 
 /* ---- Finding --------------------------------------------------------------------------------- */
 
-/* The first word that is not before the four bytes at s. */
+/* Finds the first word that is not before the four bytes at s. */
 static size_t lower_bound(const segue__mask_words *words, const char *s) {
   size_t low = 0, high = words->count;
   while (low < high) {
@@ -162,8 +162,8 @@ static size_t lower_bound(const segue__mask_words *words, const char *s) {
   return low;
 }
 
-/* How many bytes at text are a word, enough of the beginning of a long one, or, of a text that was
- * cut, all that is left. */
+/* Returns how many bytes at text are a word, or a long enough beginning of a long word, or, at the
+ * end of a text that was cut, the beginning of a word. */
 static size_t found_at(const segue__mask_words *words, const char *text, size_t left,
                        bool was_cut) {
   size_t longest = 0;
@@ -203,7 +203,8 @@ bool segue__mask_scrub(const segue__mask *mask, char *text) {
   return segue__mask_knows(mask) && scrub(&mask->words, text, strlen(text), false);
 }
 
-/* The text ends with the first bytes of a word, too few to be looked for elsewhere. */
+/* Cuts the first bytes of a word off the end of the text. They are too few for a search in other
+ * places. */
 static void drop_tail(const segue__mask_words *words, char *text, size_t len) {
   for (size_t n = WORD_LEAST - 1; n; n--)
     for (size_t i = 0; i < words->count && n <= len; i++)

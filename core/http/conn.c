@@ -81,16 +81,16 @@ void segue__http_conn_lost(segue__http_conn *conn) {
     close(conn->fd); /* freed by segue__http_conn_open, from which this is called */
 }
 
-/* The last answer is out. Closing with unread bytes in the kernel would reset the connection and
- * take the answer away from the client: so shut our side and wait for the client's (RFC 9112 9.6).
- * A client that asked for the end sends nothing behind that, so the look into the kernel, one
- * system call of eight where each request has a connection of its own, is spared. */
+/* The last answer is out. Closing a socket with unread bytes in the kernel would reset the
+ * connection, and the client could lose the answer. So shut our side down and wait for the end of
+ * the client (RFC 9112 9.6). A client that requested the end sends nothing more, so the look for
+ * unread bytes is left out: one system call of eight if each request has its own connection. */
 static void finish(segue__http_conn *conn, segue__http_queue queue) {
   if (conn->tls) {
     segue__tls_end(conn->tls);
     if (segue__http_flush_tls(conn) < 0 || segue__http_unwritten(conn)) conn->linger = false;
   }
-  bool looks = conn->tls || !conn->said_close; /* a client of TLS still sends its farewell */
+  bool looks = conn->tls || !conn->said_close; /* a TLS client still sends its close_notify */
   bool linger = conn->linger || (looks && segue__http_conn_pending(conn));
   if (conn->eof || !linger || shutdown(conn->fd, SHUT_WR) != 0) {
     segue__http_conn_lost(conn);
@@ -102,15 +102,16 @@ static void finish(segue__http_conn *conn, segue__http_queue queue) {
   segue__http_queue_set(conn, queue);
 }
 
-/* In the middle of a handshake: what the client sends next would be answered by a reset if the
- * descriptor were closed now. So it gets our end first, and a moment to see it. */
+/* Ends a connection in the middle of a TLS handshake. If the descriptor were closed now, the kernel
+ * would answer the next bytes of the client with a reset. So the client gets our end first, and a
+ * moment to read it. */
 void segue__http_conn_hang_up(segue__http_conn *conn) {
   conn->linger = true;
   finish(conn, SEGUE__HTTP_LEAVE);
 }
 
-/* Nobody has asked for anything; who does so at this very moment finds the connection closed, and
- * not reset, which might take the answer before away from him. */
+/* Ends an idle connection. A client that sends a request at this very moment finds the connection
+ * closed and not reset: after a reset it might lose the previous answer. */
 static void leave(segue__http_conn *conn) {
   if (segue__http_conn_pending(conn)) {
     segue__http_queue_set(conn, SEGUE__HTTP_IDLE); /* it is read next */

@@ -82,7 +82,7 @@ struct segue__http_conn {
   bool paused;                       /* reading is stopped: the input buffer is full */
   bool eof;                          /* the client has shut its side */
   bool close_after;                  /* this answer is the last */
-  bool said_close;                   /* because the client asked for that */
+  bool said_close;                   /* because the client requested that */
   bool unframed;                     /* and its body ends with the connection */
   bool linger; /* the client may still be sending: give it time to read the answer */
   bool in_handler;
@@ -189,7 +189,7 @@ void segue__http_conn_part(
     segue__http_conn *conn); /* from its request: another was answered for it */
 /* Its time is over: a client that waits for an answer is told so. */
 void segue__http_cut(segue__http_conn *conn);
-/* Closes in good order a connection on which nothing can be said any more. */
+/* Closes a connection in order after its last answer: no further answer can be sent. */
 void segue__http_conn_hang_up(segue__http_conn *conn);
 void segue__http_conn_answered(segue__http_conn *conn);
 void segue__http_conn_flushed(segue__http_conn *conn);

@@ -302,9 +302,9 @@ static void deliver_data(segue__fetch *f) {
   segue__buf_deinit(&chunk);
 }
 
-/* libcurl continues with the bytes that it held back, if there is room again. It calls on_body from
- * here, for all of a decoded answer perhaps; an error of on_body is the result of this call only,
- * and the transfer itself may still end well. So the request ends here. */
+/* libcurl delivers the bytes that it held back, if there is room again. It calls on_body from here,
+ * perhaps for a whole decoded answer. An error of on_body is the result of this call only, and the
+ * transfer itself may still succeed. So the request ends here. */
 static void release(segue__fetch *f) {
   if (!f->held || f->waiting || f->content.len) return;
   pipe_guard guard;

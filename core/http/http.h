@@ -23,8 +23,8 @@ typedef struct segue__http_limits {
    * does not lock the operator out. */
   uint32_t connections;
   uint32_t requests_per_connection; /* [0 = no limit] */
-  /* Accepting pauses while fewer than one of so many file descriptors are left to the process; unix
-   * sockets leave half as many [0 = none are left] */
+  /* Accepting pauses while fewer than one in this many file descriptors of the process is free;
+   * unix sockets leave half as many free [0 = none are kept free] */
   uint32_t spare_share;
   uint64_t head_ms;         /* first byte to end of head [10 s] -> 408 */
   uint64_t body_ms;         /* end of head to end of body [30 s] -> 408 */
@@ -92,7 +92,7 @@ bool segue__http_query_get(const segue__http_request *request, const char *name,
  * headers: extra lines "Name: value\r\n...", or NULL. HEAD gets no body. Copies what it keeps. */
 void segue__http_respond(segue__http_request *request, int status, const char *content_type,
                          const char *headers, const void *body, size_t len);
-/* False: an answer with this status is sent without its body. */
+/* Returns false for a status whose answer has no body. */
 bool segue__http_has_body(int status);
 /* The answer to come is the last one on its connection, unless more was sent behind the request
  * already: then this has to be said of those too. */
@@ -147,8 +147,8 @@ typedef struct segue__http_events {
   void (*on_refusal)(void *data, const char *peer, int status);
   /* A connection is about to be taken up by the listener that it came to. */
   void (*on_connection)(void *data);
-  /* Too few descriptors are left: clients wait in the kernel's queue. Once, until there are more.
-   */
+  /* Too few descriptors are free: clients wait in the kernel's queue. Called once, until more are
+   * free. */
   void (*on_scarce)(void *data);
   /* A connection past the limit is told 503. */
   void (*on_crowd)(void *data, const char *peer);

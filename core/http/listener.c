@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 enum { BACKLOG = 1024, ACCEPTS_PER_TURN = 64, QUEUED_MAX = 2 * BACKLOG };
-enum { SPARE_OF = 16384 }; /* what is spared does not grow beyond a share of so many descriptors */
+enum { SPARE_OF = 16384 }; /* the share of free descriptors is computed from at most this many */
 
 /* ---- Accepting ------------------------------------------------------------------------------- */
 
@@ -70,10 +70,11 @@ static bool passes(int error) {
          error == EOPNOTSUPP || error == ENETUNREACH || error == EPERM;
 }
 
-/* Whatever the clients of one listener do, others find descriptors: clients of modules leave some
- * to the admin API, those of its ports to its unix sockets (the command line), and all to the files
- * of a reload. Numbers are given out from below, so a limit for the number of a connection's
- * descriptor keeps the ones above it, with no count that several threads would have to share. */
+/* Reads the limit of descriptors. Clients of one listener must not take the last descriptors from
+ * the rest of the process: clients of modules leave some to the admin API, clients of its ports
+ * leave some to its unix sockets (the command line), and all leave some to the files of a reload.
+ * The kernel gives out the lowest free number, so a highest number for connections keeps the
+ * numbers above it free, without a counter that several threads would have to share. */
 void segue__http_descriptors_look(segue__http_server *server) {
   struct rlimit limit;
   server->descriptors = INT_MAX;
@@ -106,7 +107,7 @@ static void run_short(segue__http_listener *listener) {
   if (!told && server->events.on_scarce) server->events.on_scarce(server->data);
 }
 
-/* The lowest free number is what the next descriptor gets, so it shows how many are left. */
+/* The lowest free number is the number of the next descriptor, so it shows how many are free. */
 static bool has_descriptors(segue__http_listener *listener) {
   segue__http_server *server = listener->server;
   segue__http_descriptors_look(server);
@@ -230,8 +231,8 @@ static int probe(const segue__http_address *address) {
   return error == ECONNREFUSED || error == ENOENT ? 0 : error;
 }
 
-/* The name that a socket has until it listens: beside its own, so that it can be renamed. Where
- * that does not fit into an address, the folder is named by its descriptor. */
+/* Makes the name that a socket has until it listens: in the same folder, so that it can be renamed.
+ * If that path does not fit into an address, the folder is named by its descriptor. */
 static int name_unborn(const char *path, struct sockaddr_un *out, int *folder) {
   size_t size = sizeof out->sun_path;
   const char *slash = strrchr(path, '/');
@@ -251,7 +252,7 @@ static int name_unborn(const char *path, struct sockaddr_un *out, int *folder) {
  * exists with more rights than wanted. chmod adds what the umask took away. */
 static int bind_unborn(int fd, const struct sockaddr_un *unborn, const char *path, unsigned mode) {
   const struct sockaddr *sockaddr = (const struct sockaddr *)(const void *)unborn;
-  unlink(unborn->sun_path); /* of a process with our number that died here */
+  unlink(unborn->sun_path); /* left by a process with our number that crashed here */
   if (fchmod(fd, mode) != 0 || bind(fd, sockaddr, sizeof *unborn) != 0) return errno;
   int error = chmod(unborn->sun_path, mode) != 0 || listen(fd, BACKLOG) != 0 ? errno : 0;
   if (!error) error = SEGUE_FAULT("socket.rename") ? EIO : 0;
@@ -260,10 +261,10 @@ static int bind_unborn(int fd, const struct sockaddr_un *unborn, const char *pat
   return error;
 }
 
-/* A client that finds a socket which is bound and does not listen yet is refused (ECONNREFUSED), as
- * if nobody was there: `segue reload` would say that no daemon runs. So the socket gets its name
- * when it listens, and takes the place of a stale one in the same step. (`ss -xl` goes on to show
- * the first name.) */
+/* A client that connects to a socket which is bound but does not listen yet gets ECONNREFUSED, as
+ * if no process owned it: `segue reload` would report that no daemon runs. So the socket gets its
+ * final name only when it listens, and the rename replaces a stale socket in the same step. (`ss
+ * -xl` still shows the first name.) */
 static int bind_unix(int fd, const segue__http_address *address, unsigned mode) {
   struct sockaddr_un unborn;
   int folder, error = probe(address);

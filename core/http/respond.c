@@ -72,7 +72,7 @@ static const char *date_line(segue__http_server *server) {
   return server->date;
 }
 
-/* 1xx, 204 and 304 have no length either (RFC 9110 8.6); that of a 205 has to be 0 (15.3.6). */
+/* 1xx, 204 and 304 have no Content-Length either (RFC 9110 8.6); a 205 has 0 (15.3.6). */
 static bool lengthless(int status) {
   return status < 200 || status == 204 || status == 304;
 }

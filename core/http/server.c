@@ -74,14 +74,15 @@ static void close_all(segue__http_server *server) {
   server->cut = true;
 }
 
-/* False: a client that is connecting, and has not had the time to ask for anything. Where it has to
- * shake hands first, one that has sent nothing for a second does not connect, it only holds on. */
+/* Returns false for a client that is still connecting and had no time to send a request. If a TLS
+ * handshake comes first, a client that has sent nothing for a second is not connecting, it only
+ * occupies a connection. */
 static bool is_settled(const segue__http_conn *conn) {
   return conn->requests || (conn->tls && !segue__tls_established(conn->tls));
 }
 
-/* A client that is shaking hands goes on: the time of a head counts for it, as ever. It needs two
- * round trips and some CPU time of both sides, so the moment that idle clients get is too short. */
+/* Lets clients in a TLS handshake continue, under the time limit of a head. A handshake needs two
+ * round trips and some CPU time on both sides, more than the moment that idle clients get. */
 static void spare_handshakes(segue__http_server *server) {
   uint64_t now = uv_now(server->loop);
   segue__http_link *end = &server->queues[SEGUE__HTTP_IDLE], *next;
@@ -94,8 +95,9 @@ static void spare_handshakes(segue__http_server *server) {
   }
 }
 
-/* A client that was answered a moment ago may be asking again at this very moment, and a new one
- * will: they get a while for it, and their answer says that it is the last. */
+/* Gives idle and new clients a short time. A client that just got an answer may be sending its next
+ * request at this moment, and a new client will send its first. The answer to that request
+ * announces the end of the connection. */
 static void hush(segue__http_server *server) {
   uint64_t now = uv_now(server->loop);
   segue__http_link *end = &server->queues[SEGUE__HTTP_IDLE];

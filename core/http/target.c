@@ -54,7 +54,8 @@ static size_t merge_slashes(char *path, size_t len) {
   return n;
 }
 
-/* Length of the separator at the n bytes at s: "/", or one that was escaped; 0: it is none. */
+/* Returns the length of the separator at the n bytes at s: "/", or an escaped slash; 0 if there is
+ * none. */
 static size_t separator(const char *s, size_t n) {
   if (n && *s == '/') return 1;
   return n >= 3 && memcmp(s, "%2F", 3) == 0 ? 3 : 0;

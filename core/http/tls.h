@@ -85,7 +85,7 @@ typedef struct segue__tls_name {
   segue__name_kind kind;
   const char *text; /* borrowed; NULL before the first one */
 } segue__tls_name;
-/* Moves on to the first or next name. False: there is none; client may be NULL. */
+/* Moves on to the first or next name. Returns false if there is none; client may be NULL. */
 bool segue__tls_name_next(const segue__tls_client *client, segue__tls_name *name);
 /* "cn", "dns" ...: as policies write it, and segue_request_client_kind() returns it. */
 const char *segue__name_kind_text(segue__name_kind kind);

@@ -16,7 +16,7 @@
 #include "parts.h"
 
 enum { GONE_MS = 30000, UNDONE_MS = 1000, ACCEPTS_SHARED = 4, CONNECTIONS = 10000 };
-enum { SPARE_SHARE = 4 }; /* a quarter of a low limit of descriptors is for others than clients */
+enum { SPARE_SHARE = 4 }; /* clients leave a quarter of a low limit of descriptors free */
 
 int segue__ingress_new(segue__ingress **out, const segue__ingress_options *options) {
   segue__ingress *ingress = segue__calloc(1, sizeof *ingress);

@@ -37,7 +37,8 @@ int segue__ingress_check(segue__policy *policy, const segue__os *os, segue__erro
 /* Binds what is new in `next`, and starts the data threads where there are none yet. */
 int segue__ingress_stage(segue__ingress *ingress, const segue__policy *next, segue__errors *errors);
 /* New listeners accept, all lead to where `next` says; back: to where they led before. */
-/* For a plan: only the data threads, for modules that are prepared on them. They stay. */
+/* For a plan: starts only the data threads, for modules that are prepared on them. These threads
+ * stay. */
 int segue__ingress_rehearse(segue__ingress *ingress, const segue__policy *next,
                             segue__errors *errors);
 void segue__ingress_flip(segue__ingress *ingress, bool back);

@@ -10,7 +10,7 @@
 
 #include "parts.h"
 
-enum { SCARCE_TOLD_MS = 10000 }; /* between two lines about descriptors, of one listener */
+enum { SCARCE_TOLD_MS = 10000 }; /* time between two log lines about descriptors of one listener */
 
 static __thread segue__lane *here;
 

@@ -41,17 +41,17 @@ typedef struct segue__outlet {
   uint64_t answers[SEGUE__CLASSES]; /* atomic, written by the lane */
   bool closing;                     /* the lane's */
   uint64_t handshakes, crowd;       /* likewise: that failed, that were turned away */
-  uint64_t scarce, scarce_told_ms;  /* likewise: how often descriptors were; the last line of it */
+  uint64_t scarce, scarce_told_ms;  /* likewise: lack of descriptors: count, last log line */
   bool begin, end, queued;          /* under the lane's lock: what it is asked to do */
   uint64_t grace_ms;                /* likewise: for the end */
   struct segue__outlet *command_next, *next; /* to do; of the lane */
 } segue__outlet;
 
 struct segue__port {
-  int refs; /* atomic: the ingress, outlets, and requests whose client left */
-  /* Atomic. A request whose client left takes memory until its module has answered it, so it goes
-   * on to count: a client that asks and resets again and again would have no limit at all. */
-  size_t connections, left; /* left: those of the connections that are only such requests */
+  int refs; /* atomic: counts the ingress, its outlets, and requests whose client left */
+  /* Atomic. A request whose client left uses memory until its module has answered it. So it still
+   * counts as a connection: otherwise a client that sends requests and resets them has no limit. */
+  size_t connections, left; /* left: the part of connections that are only such requests */
   segue__http_address address;
   char *key;               /* as normalised from the policy: the port may be 0 there */
   char *module;            /* that it was opened for */
@@ -83,7 +83,7 @@ struct segue_request {
   segue_arrival arrival; /* first */
   segue__lane *lane;
   segue__outlet *outlet;     /* NULL: the client left */
-  segue__port *counted;      /* the client left: it counts as a connection of this port; or NULL */
+  segue__port *counted;      /* NULL until the client left: then a connection of this port */
   segue__http_request *http; /* NULL: it left while the request waited */
   segue_gate *gate;
   segue__piece *ready; /* the lane's: taken, but the client is behind */
@@ -96,7 +96,7 @@ struct segue_request {
   uint64_t sent;             /* bytes of a stream */
   void (*await)(void *data); /* the lane's: who waits until the client has taken them; or NULL */
   void *await_data;
-  void (*left_fn)(void *data); /* the lane's: who waits until the client has left; or NULL */
+  void (*left_fn)(void *data); /* the lane's: called when the client has left; or NULL */
   void *left_data;
 
   /* Under the lane's lock. */

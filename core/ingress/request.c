@@ -40,7 +40,7 @@ static void free_pieces(segue__piece *piece) {
   }
 }
 
-/* Its client left, and its module goes on with it. */
+/* Counts a request whose client left and which its module has not answered. */
 static void count_left(segue_request *request) {
   segue__port *port = request->outlet->port;
   __atomic_add_fetch(&port->refs, 1, __ATOMIC_RELAXED);
@@ -179,8 +179,8 @@ static bool tell_awaiting(segue_request *request) {
   return fn != NULL;
 }
 
-/* The module did not answer it: the client left, or got an answer of the server's own at the end.
- */
+/* Logs and counts a request that its module did not answer: the client left, or the server sent an
+ * answer of its own at the end. */
 static void note_unanswered(const segue_request *request) {
   int cut = request->http->cut;
   note(request,

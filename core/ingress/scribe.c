@@ -128,8 +128,8 @@ static void take_file(segue__access_log *log, int fd) {
   log->torn = false;
 }
 
-/* Nobody can read what is written to a file without a name: a rotation that deletes the file and
- * signals nobody would take all later lines along. So its place is taken at once. */
+/* Opens the log again if its file was deleted. A file without a name cannot be read: after a
+ * rotation that deletes the file and sends no signal, all later lines would be lost. */
 static int replace_deleted(segue__access_log *log) {
   struct stat st;
   if (fstat(log->fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_nlink > 0) return 0;

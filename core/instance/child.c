@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * An instance in a child that its host forked off. The parent goes on with the threads, the files
- * and the clients; the child has copies of the memory, and descriptors that are shared. Closing
- * there must not run what an orderly end runs: modules would write what the parent writes as well,
- * SQLite would check the parent's journal in, libuv would take the parent's descriptors out of the
- * shared epoll set, and threads that do not exist would be waited for. So descriptors are closed by
- * number, the configuration and what the host passed are freed, and no code of modules, of Lua and
- * of other libraries runs. Their memory is left: it is shared with the parent until somebody writes
- * to it, and goes with the child.
+ * An instance in a child that its host forked off. The parent keeps the threads, the files and the
+ * clients; the child has copies of the memory, and shares the descriptors. Closing the instance in
+ * the child must not run an orderly end: modules would write the same data as the parent, SQLite
+ * would checkpoint the journal of the parent, libuv would remove the parent's descriptors from the
+ * shared epoll set, and the end would wait for threads that do not exist. So descriptors are closed
+ * by number, the configuration and the options of the host are freed, and no code of modules, of
+ * Lua or of other libraries runs. The memory of these is not freed: it is shared with the parent
+ * until one of the two writes to it, and ends with the child.
  */
 #include "instance.h"
 

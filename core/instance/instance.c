@@ -21,19 +21,20 @@ static void on_first(segue__waiter *waiter, int status, segue__result *result);
 static int options_copy(segue_options *to, const segue_options *from);
 
 /* `size` is the caller's sizeof(segue_options). A host that was compiled with an older header has a
- * shorter struct: nothing is written behind its end. */
+ * shorter struct, so bytes behind its end must not be written. */
 void segue_options_init_size(segue_options *options, size_t size) {
   segue_options defaults = {.size = size, .log_level = SEGUE_INFO};
   memset(options, 0, size);
   memcpy(options, &defaults, size < sizeof defaults ? size : sizeof defaults);
 }
 
-/* The smallest struct that any host can have been compiled with ends behind the first option. */
+/* The smallest possible struct of a host ends behind the first option. */
 static bool has_known_size(const segue_options *options) {
   return options->size >= offsetof(segue_options, policy) && options->size <= SEGUE__STRUCT_MAX;
 }
 
-/* The part of the struct that both sides know; options that the host's header lacks are zero. */
+/* Copies the fields that both versions of the struct have; options that the host's header lacks are
+ * zero. */
 static segue_options common_part(const segue_options *options) {
   segue_options known = {0};
   memcpy(&known, options, options->size < sizeof known ? options->size : sizeof known);
@@ -41,9 +42,9 @@ static segue_options common_part(const segue_options *options) {
   return known;
 }
 
-/* A host compiled with a newer header may set options that this library does not know. It must
- * learn that they have no effect: an option that limits or protects something would be missed
- * silently. */
+/* A host compiled with a newer header may set options that this version of the library lacks. They
+ * have no effect, and the host may rely on them for a limit or for protection, so this logs a
+ * warning. */
 static void warn_of_unknown(segue *s, const segue_options *options) {
   const unsigned char *bytes = (const unsigned char *)options;
   for (size_t i = sizeof *options; i < options->size; i++) {
@@ -102,7 +103,7 @@ typedef struct reload_call {
   segue__message message; /* from another thread */
   segue *s;
   bool force;
-  segue_report_cb cb; /* NULL: nobody waits */
+  segue_report_cb cb; /* NULL: no caller waits */
   void *data;
 } reload_call;
 
@@ -134,7 +135,7 @@ static void on_reloaded(segue__waiter *waiter, int status, segue__result *result
   report(call.cb, call.data, status, result);
 }
 
-/* On the control thread. Owns the call if it returns 0 and somebody waits. */
+/* On the control thread. Owns the call if it returns 0 and the call has a callback. */
 static int reload_now(reload_call *call) {
   segue__request request = {
       .trigger = SEGUE__BY_CONTROL, .cause = "segue_reload", .force = call->force};
@@ -152,7 +153,7 @@ static void on_reload_message(segue__message *message) {
   if (rc < 0 && cb) cb(data, rc, NULL);
 }
 
-/* Only the control thread may touch the engine: another thread's request is posted to it. */
+/* Only the control thread may use the engine: a request of another thread is posted to it. */
 int segue_reload(segue *s, bool force, segue_report_cb cb, void *data) {
   if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
   reload_call *call = segue__calloc(1, sizeof *call);
@@ -169,7 +170,7 @@ int segue_reload(segue *s, bool force, segue_report_cb cb, void *data) {
   if (rc == 0 && !is_control) segue__post(s->inbox, &call->message);
   pthread_mutex_unlock(&s->life);
   if (rc == 0 && is_control) rc = reload_now(call);
-  bool is_kept = rc == 0 && (cb || !is_control); /* until its callback, or its message */
+  bool is_kept = rc == 0 && (cb || !is_control); /* until its callback or its message runs */
   if (!is_kept) segue__free(call);
   return rc;
 }
@@ -312,8 +313,8 @@ static void on_secrets(segue__observer *observer, const segue__mask *mask) {
   segue__secrets_add(&s->secrets, mask);
 }
 
-/* HUP is what rotates logs, and a rotation changes no configuration: so access logs are opened anew
- * by every reload that somebody asked for, also one that is `unchanged` or rejected. */
+/* Reopens access logs. HUP rotates logs, and a rotation changes no configuration: so every
+ * explicitly requested reload reopens them, also one that is `unchanged` or rejected. */
 static void on_phase(segue__observer *observer, const segue__result *result, segue__phase phase) {
   const segue *s = observer->data;
   bool asked = result->trigger == SEGUE__BY_SIGNAL || result->trigger == SEGUE__BY_HTTP ||
@@ -442,7 +443,8 @@ static int open_triggers(segue *s) {
   return segue__triggers_new(&s->triggers, &options);
 }
 
-/* The first generation was live before anybody confirmed it, nobody did, and there is no other. */
+/* The first generation was live while it waited to be confirmed. It was not confirmed, and there is
+ * no other generation. */
 void segue__nothing_left(segue *s, const segue__result *result) {
   if (s->stage != SEGUE__RUNNING) return;
   segue__log(&s->log, SEGUE__ERROR, "reload",
@@ -451,9 +453,9 @@ void segue__nothing_left(segue *s, const segue__result *result) {
   if (s->options.on_start) report(s->options.on_start, s->options.data, 0, result);
 }
 
-/* While reloads are frozen nothing new goes live, not even by a start. A generation that was live
- * and waited to be confirmed when the process before ended is not new: it gets the rest of its
- * time, if the sources still say it, or if it is a rollback. */
+/* While reloads are frozen, nothing new goes live, not even at a start. A generation that was live
+ * and waited to be confirmed when the previous process ended is not new: it gets the rest of its
+ * time, if the sources still deliver it, or if it is a rollback. */
 static int ask_for_first(segue *s) {
   segue__request request = {.trigger = SEGUE__BY_START, .cause = "start"};
   s->first = (segue__waiter){.cb = on_first, .data = s};
@@ -527,7 +529,7 @@ static void on_loop_closed(void *data) {
   s->stage = SEGUE__STOPPED;
   bool free_it = s->close_when_stopped && !is_own;
   pthread_mutex_unlock(&s->life);
-  if (free_it) segue__instance_free(s); /* else another thread may free it from here on */
+  if (free_it) segue__instance_free(s); /* otherwise another thread may free it from here on */
   if (cb) cb(cb_data);
 }
 
@@ -537,7 +539,7 @@ static void on_threads_ended(void *data) {
   segue__record_free(s->record);
   s->record = NULL;
   pthread_mutex_lock(&s->life);
-  s->inbox = NULL; /* what was posted is still delivered */
+  s->inbox = NULL; /* messages that were posted are still delivered */
   pthread_mutex_unlock(&s->life);
   if (s->loop)
     segue__loop_close(s->loop, on_loop_closed, s);

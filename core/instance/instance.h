@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * instance.h: the parts of one instance, shared by the files that put it together (instance.c: the
- * parts; life.c: start, run, stop, close; host.c: what the host passed) and by the daemon, which
+ * parts; life.c: start, run, stop, close; host.c: options of the host) and by the daemon, which
  * uses more than the public header.
  */
 #ifndef SEGUE_INSTANCE_H
@@ -39,8 +39,8 @@ void segue__secrets_init(segue__secrets *secrets);
 void segue__secrets_deinit(segue__secrets *secrets);
 void segue__secrets_add(segue__secrets *secrets, const segue__mask *mask);
 bool segue__secrets_any(const segue__secrets *secrets); /* [any thread] */
-/* Passes the entry without the secrets to sink, and returns its result. Without memory the fields
- * are left out. [any thread] */
+/* Passes the entry without secrets to sink, and returns the result of sink. Without memory the
+ * fields are left out. [any thread] */
 int segue__secrets_log(segue__secrets *secrets, const segue_log_entry *entry,
                        int (*sink)(void *data, const segue_log_entry *entry), void *data);
 
@@ -50,13 +50,14 @@ struct segue {
   segue__gates *gates;
   segue_options options; /* the strings in it are copies */
 
-  /* Calls of any thread meet the end of the instance: all of this is under the lock. The control
-   * thread, which alone writes the stage once the loop runs, reads it without. */
+  /* Calls from any thread may race with the end of the instance, so all of this is under the lock.
+   * Only the control thread writes the stage once the loop runs, and so it may read the stage
+   * without the lock. */
   pthread_mutex_t life;
   segue__stage stage;
-  segue__loop *inbox;      /* takes messages of other threads; NULL: not yet, or not any more */
-  bool is_entered;         /* a thread is inside the loop: that one is `control` */
-  bool close_when_stopped; /* segue_close was called where it could not free the instance */
+  segue__loop *inbox;      /* takes messages of other threads; NULL: the loop takes none */
+  bool is_entered;         /* a thread is inside the loop: `control` */
+  bool close_when_stopped; /* segue_close was called while it could not free the instance */
   bool stop_asked;
 
   struct uv_loop_s *own_uv, *uv; /* own_uv: NULL on a host's loop */
@@ -86,7 +87,7 @@ struct segue {
   bool socket_told;          /* that it cannot be made anew */
   segue__timer try_again;    /* after a start from the last good generation */
   bool started;              /* the host was told what came of it */
-  bool first_waits;          /* that the first generation waits to be confirmed */
+  bool first_waits;          /* the first generation waits to be confirmed */
   bool replaying, held;      /* held: the sources are good, but were taken back */
   bool age_known;            /* the policy that is on disk was loaded, and said so: */
   uint64_t age_ms;           /* how old the last good generation may be; 0: any age will do */
@@ -101,12 +102,12 @@ struct segue {
 void segue__options_free(segue_options *options); /* the strings in it */
 /* life.c. */
 void segue__set_stage(segue *s, segue__stage stage);
-/* instance.c: puts the parts together; takes them down by callbacks of the loop, from wherever
- * begin got to; frees a stopped instance. */
+/* instance.c: puts the parts together; takes apart, by callbacks of the loop, the parts that begin
+ * made; frees a stopped instance. */
 int segue__instance_begin(segue *s, segue_error *error);
 void segue__instance_tear_down(segue *s);
 void segue__instance_free(segue *s);
-/* child.c: instead of both, in a child after fork. */
+/* child.c: replaces both in a child after fork. */
 void segue__instance_abandon(segue *s);
 
 /* housekeeping.c: the state folder and the control socket while the instance runs. keep_folder:
@@ -126,7 +127,8 @@ int segue__last_good_judge(segue *s, const segue__policy *policy, segue__errors 
 int segue__start_from_last_good(segue *s, bool held,
                                 void (*cb)(segue__waiter *, int, segue__result *));
 
-/* instance.c: reports to the host, as it reports a first load that failed, that nothing is live. */
+/* instance.c: reports to the host that nothing is live, in the same way as a first load that
+ * failed. */
 void segue__nothing_left(segue *s, const segue__result *result);
 
 /* services.c: the calling thread is the control thread; and segue_log for who has an entry. */
@@ -149,9 +151,9 @@ int segue__policy_blame(int status, segue__errors *errors);
 int segue__judge_policy(segue__policy *policy, const segue__os *os, segue__errors *errors);
 /* Stopped: how many data threads were given up, because the code of a module did not come back. */
 size_t segue__lanes_lost(const segue *s);
-/* Does a trigger of the live policy, or of the one that goes live just now, take this signal? */
+/* Does the live policy, or the one that is going live, have a trigger for this signal? */
 bool segue__takes_signal(const segue *s, int signum);
-/* Runs the trigger, as if the signal came now; false: there is none. */
+/* Runs the trigger as if the signal had just arrived; returns false if there is none. */
 bool segue__deliver_signal(segue *s, int signum);
 /* Between segue_new and segue_start: the soft limit of open files that commands get. */
 void segue__limit_children(segue *s, uint64_t files);

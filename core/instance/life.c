@@ -35,7 +35,7 @@ static void enter(segue *s) {
   segue__services_here(s);
 }
 
-/* Takes the instance out of SEGUE__NEW, for exactly one caller. */
+/* Moves the instance from SEGUE__NEW to the next stage, for exactly one caller. */
 static bool claim_start(segue *s) {
   pthread_mutex_lock(&s->life);
   bool is_first = s->stage == SEGUE__NEW;
@@ -62,8 +62,8 @@ static void on_entered(segue__message *message) {
   pthread_mutex_unlock(&s->life);
 }
 
-/* Under the lock. Several threads may ask, also while the loop ends: one message is posted, and
- * only while the loop takes messages. */
+/* Under the lock. Several threads may call this, also while the loop ends: it posts one message,
+ * and only while the loop takes messages. */
 static void ask_to_stop(segue *s) {
   if (!s->inbox || s->stop_asked) return;
   s->stop_asked = true;
@@ -71,8 +71,9 @@ static void ask_to_stop(segue *s) {
   segue__post(s->inbox, &s->stop_message);
 }
 
-/* The thread leaves segue_start. Other threads can reach a started instance from here on; the first
- * message shows which thread runs a host's loop, until then every call is one of another thread. */
+/* The thread leaves segue_start. From here on other threads can reach the instance. The first
+ * message shows which thread runs a host's loop; until then every call counts as one from another
+ * thread. */
 static void end_start(segue *s, bool is_started) {
   pthread_mutex_lock(&s->life);
   s->is_entered = false;
@@ -106,8 +107,8 @@ int segue_start(segue *s, segue_error *error) {
   return rc;
 }
 
-/* Writing to a client that left, or to a file at the limit of its size, must not kill the host: the
- * signals are blocked while the loop runs on this thread, and those that our writes raised are
+/* A write to a client that left, or to a file at its size limit, must not kill the host: the
+ * signals are blocked while the loop runs on this thread, and the ones that our writes raised are
  * discarded. */
 static void run_own_loop(segue *s) {
   static const int raised[] = {SIGPIPE, SIGXFSZ};
@@ -139,7 +140,7 @@ static int enter_own_loop(segue *s) {
   return rc;
 }
 
-/* Returns whether segue_close was called meanwhile: then the instance is this thread's to free. */
+/* Returns whether segue_close was called meanwhile: then this thread must free the instance. */
 static bool leave_own_loop(segue *s) {
   pthread_mutex_lock(&s->life);
   s->is_entered = false;

@@ -18,9 +18,10 @@ void segue__secrets_deinit(segue__secrets *secrets) {
   pthread_mutex_destroy(&secrets->lock);
 }
 
-/* The oldest mask is released: what drains may still name values of the generations before. Most
- * generations have the secrets of the one before; kept once, they cost each log line one pass. Only
- * the control thread writes here, so it may read without the lock. */
+/* Adds the mask of a generation and releases the oldest one: modules that drain may still log
+ * values of earlier generations. Most generations have the same secrets as the previous one; then
+ * no second mask is kept, because each one costs every log line a pass. Only the control thread
+ * writes here, so it may read without the lock. */
 void segue__secrets_add(segue__secrets *secrets, const segue__mask *mask) {
   if (!segue__mask_knows(mask)) return;
   size_t last = (secrets->next + SEGUE__SECRETS_KEPT - 1) % SEGUE__SECRETS_KEPT;
@@ -45,12 +46,13 @@ static char *clean(segue__mask *const *masks, const char *text) {
   return copy;
 }
 
-/* Cleaned copies of a field; NULL where memory failed. */
+/* Copies of a field without secrets; NULL if memory ran out. */
 typedef struct clean_field {
   char *key, *text;
 } clean_field;
 
-/* A policy or module chooses the keys too: a table that it logs may have a secret as its key. */
+/* Keys are cleaned too, because a policy or module chooses them: a table that it logs may have a
+ * secret as its key. */
 static void clean_fields(segue__mask *const *masks, const segue_log_entry *entry,
                          segue_log_field *fields, clean_field *copies) {
   for (size_t i = 0; i < entry->field_count; i++) {

@@ -56,8 +56,8 @@ static int write_line(void *instance, const segue_log_entry *entry) {
   return rc;
 }
 
-/* Copies of a line are cleaned of secrets outside of the read section. Only a policy with secrets
- * pays for them, and only for lines whose level is on. */
+/* Writes a line of a module to the log. Secrets are removed from a copy of the line outside the
+ * read section. Only a policy with secrets pays for that, and only for lines whose level is on. */
 int segue__services_log(segue *s, const segue_log_entry *entry) {
   if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
   if (!segue__secrets_any(&s->secrets)) return write_line(s, entry);
@@ -72,8 +72,8 @@ static bool host_takes(const segue *s, segue_level level) {
   return s->options.on_log && level <= s->options.log_level;
 }
 
-/* Without a module that is a log the line goes where the library's own lines go: a host that gave
- * on_log must not lose the lines of its modules. */
+/* Writes a line to the host's log, where the library's own lines go, if no module is a log: a host
+ * that set on_log must not lose the lines of its modules. */
 static int write_to_host(segue *s, const segue_log_entry *entry) {
   segue__log_field fields[SEGUE__LOG_FIELDS_MAX];
   segue__log_entry own = {(segue__level)entry->level, entry->group, entry->message, fields, 0};

@@ -53,9 +53,9 @@ int segue__state_find(const char *state, const char *policy_path, char **out, se
   return 0;
 }
 
-/* What lies in the state folder is believed: the last good generation brings a policy, which is run
- * with the rights of this process. So another user (other than root) must not be able to write it.
- * A link's own mode says nothing. */
+/* Checks that no other user (except root) can write a file. Files in the state folder are trusted:
+ * the last good generation contains a policy, which runs with the rights of this process. The mode
+ * of a symbolic link has no meaning. */
 static int check_private(const char *path, const struct stat *st, const char *what,
                          segue_error *err) {
   bool link = S_ISLNK(st->st_mode);
@@ -94,7 +94,7 @@ static bool is_dot(const char *name) {
   return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
 }
 
-/* A file that is gone by now is no danger; one that cannot be looked at may be. */
+/* A file that is gone by now is no danger; a file that cannot be checked may be one. */
 static int check_entry(int dir, const char *folder, const char *name, segue_error *err) {
   char path[PATH_MAX + 256];
   struct stat st, target;
@@ -110,8 +110,8 @@ static int check_entry(int dir, const char *folder, const char *name, segue_erro
   return rc;
 }
 
-/* Files that were put here while the folder was open to others are still there, and a policy in a
- * last good generation is run. Nobody else can add one from now on. */
+/* Checks files that were put here while other users could write to the folder: they are still
+ * there, and the policy of a last good generation is run. From now on no other user can add one. */
 static int check_files(const char *folder, segue_error *err) {
   DIR *dir = opendir(folder);
   int rc = 0;
@@ -205,7 +205,7 @@ int segue__state_retake(segue__state *state, segue_error *err) {
 void segue__state_close(segue__state *state) {
   if (!state->folder) return;
   /* A child that the host forked off shares the lock as long as it lives, so closing our descriptor
-   * would not release it. The file stays: removing it would race with the next holder. */
+   * would not release the lock. The file stays: removing it would race with the next holder. */
   if (state->lock_fd >= 0) {
     flock(state->lock_fd, LOCK_UN);
     close(state->lock_fd);

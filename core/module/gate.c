@@ -272,7 +272,8 @@ void segue__gate_limit(segue_gate *gate, const segue__gate_limits *limits) {
   bool other_age = gate->limits.age_ms != age_ms && gate->first;
   gate->limits.age_ms = age_ms;
   pthread_mutex_unlock(&gate->lock);
-  /* The timer still runs to the time that the limit before allowed the oldest. */
+  /* The timer is still set to the time when the oldest queued call would reach the previous
+   * limit. */
   if (other_age && gate->loop) segue__buffer_stamp(gate);
 }
 

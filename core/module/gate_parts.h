@@ -44,7 +44,7 @@ struct segue__count_slot {
 struct segue_gate {
   /* What everybody reads and hardly anybody writes. */
   segue__tenure *open;  /* atomic */
-  bool fenced;          /* the system has no membarrier(2): who enters pays */
+  bool fenced;          /* the system has no membarrier(2): each enter executes a fence */
   const uint32_t *mark; /* os/fork.h */
   segue__tenure tenures[SEGUE__TENURES];
 

@@ -20,8 +20,8 @@ typedef struct segue__lanes {
 /* On the lane of a request that streams, after a write that was refused (UV_EAGAIN): fn runs there
  * once, when the client has taken all that was written, or left. fn NULL: takes that back. */
 void segue__request_await(segue_request *request, void (*fn)(void *data), void *data);
-/* On the lane of a request that is not answered: fn runs there once, when the client has left; it
- * must not answer the request within the call. */
+/* On the lane of an unanswered request: calls fn there once, when the client has left. fn must not
+ * answer the request before it returns. */
 void segue__request_on_left(segue_request *request, void (*fn)(void *data), void *data);
 
 #endif

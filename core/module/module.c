@@ -387,7 +387,8 @@ bool segue__module_ops_fit(const segue_module_ops *ops) {
   const struct segue_log_ops *log = ops->size > offsetof(segue_module_ops, log) ? ops->log : NULL;
   const struct segue_stats_ops *stats =
       ops->size > offsetof(segue_module_ops, stats) ? ops->stats : NULL;
-  /* segue_log and segue_count call these without a check: they are there, or the ops do not fit. */
+  /* segue_log and segue_count call these operations without a check: so ops without them are
+   * rejected here. */
   if (log && !(size_fits(log->size, offsetof(segue_log_ops, write) + sizeof log->write) &&
                log->enabled && log->write))
     return false;

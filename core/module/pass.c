@@ -258,7 +258,7 @@ static __attribute__((noinline)) int enter_late(segue_gate *gate, segue_pass *pa
   }
 }
 
-/* A gate that could not be made, and one in a child after fork, let nobody in. */
+/* A gate that could not be made, and a gate in a child after fork, reject every call. */
 static inline int refuse_early(const segue_gate *gate, segue_pass *pass) {
   if (__builtin_expect(gate && !segue__in_child(gate->mark), 1)) return 0;
   *pass = (segue_pass){0};

@@ -29,7 +29,7 @@ struct segue__plugin {
   segue__hash hash;
   int fd;
   void *handle;
-  segue_module_descriptor descriptor; /* the part of the plugin's that is known here */
+  segue_module_descriptor descriptor; /* the part of the plugin's struct that this version knows */
 };
 
 int segue__plugins_new(segue__plugins **out) {

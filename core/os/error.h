@@ -20,8 +20,8 @@ void segue__error_at(segue_error *err, const char *file, uint32_t line, uint32_t
 void segue__error_path(segue_error *err, const char *path);
 void segue__error_source(segue_error *err, const char *source);
 
-/* The code of a name that segue_error_name returns ("ENOENT", "SEGUE_ETIMEOUT"); 0: there is none.
- */
+/* Returns the code of a name that segue_error_name returns ("ENOENT", "SEGUE_ETIMEOUT"); 0 if there
+ * is none. */
 int segue__error_find(const char *name);
 
 /* Up to SEGUE__ERRORS_MAX errors are kept, all are counted. */

@@ -2,12 +2,14 @@
  *
  * fault.h: named fault points, in test builds only. A spec arms a point ("commit.2=fail",
  * "settle.record=kill"), by segue__fault_arm or the environment variable SEGUE_FAULTS (comma
- * separated), and afterwards asserts that it was reached. "commit#3=fail" strikes the third time
+ * separated), and afterwards asserts that it was reached. "commit#3=fail" fails the third time
  * only, counted from when it is armed. In other builds the macro is 0.
- * Memory fails likewise: SEGUE_MEM_FAIL_AT=n makes the n-th allocation of the process fail and says
- * so on standard error. While the variable is set ("0": not yet), SIGRTMAX sent with a value
- * (sigqueue) makes allocations fail from then on: n + 2^20 * (length - 1) a burst that begins with
- * the n-th; -(one_in + 2^12 * seed) random bursts (mem.h). The variable takes the same numbers.
+ *
+ * Memory fails likewise: SEGUE_MEM_FAIL_AT=n makes the n-th allocation of the process fail and
+ * reports that on standard error. While the variable is set ("0": no failure yet), SIGRTMAX sent
+ * with a value (sigqueue) makes allocations fail from then on: n + 2^20 * (length - 1) for a burst
+ * that begins with the n-th; -(one_in + 2^12 * seed) for random bursts (mem.h). The variable takes
+ * the same numbers.
  */
 #ifndef SEGUE_OS_FAULT_H
 #define SEGUE_OS_FAULT_H
@@ -25,8 +27,8 @@ int segue__fault_arm(const char *spec);
 int segue__fault_reached(const char *point); /* how often, armed or not */
 void segue__fault_memory(void);              /* an allocation was made to fail */
 #define SEGUE_FAULT(point) segue__fault(point)
-/* The number in the environment variable SEGUE_TEST_name, else `usual`: for fixed times that a spec
- * would have to wait for. */
+/* Returns the number in the environment variable SEGUE_TEST_name, else `usual`: for fixed times
+ * that are too long for a spec. */
 uint64_t segue__test_ms(const char *name, uint64_t usual);
 #define SEGUE_TEST_MS(name, usual) segue__test_ms(name, usual)
 #else

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Reading a file as it was at one instant, and listing a folder. A file that somebody saves in
- * place can be caught half-written: its size, times and inode are compared before and after, and it
- * is read again until they agree. A writer that pauses in the middle changes nothing meanwhile: it
- * is seen by the lease that the kernel refuses while the file is open for writing.
+ * Reading a file as it was at one instant, and listing a folder. A file that a program saves in
+ * place may be read half-written. So its size, times and inode are compared before and after, and
+ * it is read again until they agree. A writer that pauses in the middle changes none of these: the
+ * kernel then refuses a lease, because the file is open for writing.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -105,7 +105,7 @@ static int read_all(int fd, size_t hint, size_t max, segue__bytes *bytes) {
   return 0;
 }
 
-/* A server on the other side of a network file system refuses leases for reasons of its own. */
+/* A server of a network file system may refuse leases for reasons of its own. */
 static bool is_remote(int fd) {
   struct statfs fs;
   if (fstatfs(fd, &fs)) return true;
@@ -121,11 +121,12 @@ static bool is_remote(int fd) {
 }
 
 /* Has any process the file open for writing? The kernel grants a read lease only if none has
- * (EAGAIN). It grants one only to the owner of the file and with CAP_LEASE (EACCES), and not on all
- * file systems (EINVAL): there the question stays open, and the answer is no.
- * A program that opens the file for writing in the microsecond between the two calls waits for the
- * second one (with O_NONBLOCK it gets EWOULDBLOCK), and this process gets a signal: SIGURG, which
- * is ignored by default, in the place of SIGIO, which would end it. */
+ * (EAGAIN). It grants one only to the owner of the file or with CAP_LEASE (EACCES), and not on all
+ * file systems (EINVAL). In these cases the function returns false.
+ *
+ * A program that opens the file for writing in the microsecond between the two fcntl calls waits
+ * for the second call (with O_NONBLOCK it gets EWOULDBLOCK), and this process gets a signal:
+ * SIGURG, which is ignored by default, in the place of SIGIO, which would end it. */
 static bool is_being_written(int fd) {
   if (is_remote(fd) || fcntl(fd, F_SETSIG, SIGURG)) return false;
   if (fcntl(fd, F_SETLEASE, F_RDLCK)) return errno == EAGAIN;
@@ -141,8 +142,8 @@ static int fail_writing(const char *path, segue_error *err) {
                           segue__shown(path, shown));
 }
 
-/* The bytes are whole if there is one instant without a writer and no change from the opening of
- * the file to the end: so the lease is asked for between the reading and the second look. */
+/* The bytes are complete if there is one instant without a writer, and no change from the opening
+ * of the file to the end. So the lease is requested after the read and before the second fstat. */
 static int read_open(int fd, const char *path, const struct stat *before, size_t max, bool whole,
                      segue__bytes *out, segue_error *err) {
   if (before->st_size > 0 && (uint64_t)before->st_size > max)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Patterns of file names: fnmatch(3), and braces, which it has not. A brace is replaced by one of
- * its alternatives, and what comes of it is matched again. The number of all combinations is
+ * Patterns of file names: fnmatch(3), and braces, which fnmatch lacks. A brace group is replaced by
+ * one of its alternatives, and the result is matched again. The number of all combinations is
  * counted first: {a,b}{a,b}... doubles with each group.
  */
 #include "glob.h"
@@ -12,13 +12,14 @@
 
 enum { ALTERNATIVES_MAX = 256 };
 
-/* A group of alternatives: from '{' to '}' that belong together. */
+/* A group of alternatives: a '{' and its matching '}'. */
 typedef struct group {
   const char *open, *close;
-  bool is_alternative; /* it has a comma */
+  bool is_alternative; /* the group has a comma */
 } group;
 
-/* The next group at or behind s; false if there is none. close is NULL if it is not closed. */
+/* Finds the next group at or behind s; returns false if there is none. close is NULL if the group
+ * is not closed. */
 static bool find_group(const char *s, group *out) {
   for (; *s && *s != '{'; s++)
     if (*s == '\\' && s[1]) s++;
@@ -40,7 +41,7 @@ static bool find_group(const char *s, group *out) {
   return true;
 }
 
-/* The end of the alternative that starts at s: its comma, or the '}' of the group. */
+/* Returns the end of the alternative that starts at s: its comma, or the '}' of the group. */
 static const char *alternative_end(const char *s, const char *close) {
   for (unsigned depth = 0; s < close; s++) {
     if (*s == '\\' && s + 1 < close)
@@ -55,7 +56,7 @@ static const char *alternative_end(const char *s, const char *close) {
   return close;
 }
 
-/* from: what comes before has no group left that is an alternative. */
+/* from: the text before it has no group of alternatives left. */
 static bool match(const char *glob, size_t from, const char *name) {
   group g;
   char one[NAME_MAX * 4 + 1];
@@ -85,7 +86,8 @@ bool segue__glob_is_pattern(const char *text) {
   return strpbrk(text, "*?[{") != NULL;
 }
 
-/* How many patterns without braces it stands for; past the limit the number is only "too many". */
+/* Counts the patterns without braces that a pattern stands for; past the limit the number only
+ * means "too many". */
 static unsigned long combinations(const char *s, const char *end) {
   unsigned long all = 1;
   group g;

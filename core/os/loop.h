@@ -39,7 +39,7 @@ uint64_t segue__loop_child_files(const segue__loop *loop);
 /* Whose loop it is: what was set, NULL at first. [any thread], once it was set. */
 void segue__loop_set_owner(segue__loop *loop, void *owner);
 void *segue__loop_owner(const segue__loop *loop);
-/* Whose child must not post (fork.h): in a child segue__post does nothing. */
+/* Sets the mark of the process that owns the loop (fork.h): in a child segue__post does nothing. */
 void segue__loop_set_mark(segue__loop *loop, const uint32_t *mark);
 
 /* Manual loops only. step delivers messages, runs queued jobs and fires timers that are due until

@@ -128,11 +128,11 @@ struct segue__arena_block {
   size_t size;
 };
 
-/* Blocks double from 4 KiB to 256 KiB: a small file costs little, a large one few calls. Blocks of
- * the largest size and above are pages of their own: a tree of 10 MB of YAML that is replaced goes
- * back to the system at once. The C library would keep it: after the first large block that is
- * freed glibc takes blocks of that size from its heap, where a small one behind them holds them
- * all. */
+/* Blocks double from 4 KiB to 256 KiB, so that a small file costs little memory and a large one few
+ * calls. Blocks of the largest size and above have pages of their own: when a tree of 10 MB of YAML
+ * is replaced, its memory returns to the system at once. The C library would keep it: after the
+ * first large block is freed, glibc takes blocks of that size from its heap, where one small block
+ * behind them keeps them all. */
 enum { FIRST_BLOCK = 4096, LARGEST_BLOCK = 262144 };
 
 static void *pages_new(size_t size) {
@@ -140,7 +140,7 @@ static void *pages_new(size_t size) {
   void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) return NULL;
 #ifdef __SANITIZE_ADDRESS__
-  __lsan_register_root_region(p, size); /* what only a tree points to is no leak */
+  __lsan_register_root_region(p, size); /* memory that only a tree points to is no leak */
 #endif
   COUNT(p, 1);
   return p;

@@ -18,7 +18,7 @@ void segue__free(void *p);
 
 #ifdef SEGUE_TEST
 /* The n-th allocation from now (1 = the next) fails once, counted over all threads; 0 = never. Each
- * of these three functions replaces what was asked for before. */
+ * of these three functions replaces the previous setting. */
 void segue__mem_fail_at(size_t n);
 /* The n-th and the length - 1 after it fail. */
 void segue__mem_fail_burst(size_t n, size_t length);
@@ -36,8 +36,8 @@ typedef struct segue__arena {
   size_t used; /* bytes handed out plus block overhead */
 } segue__arena;
 
-/* Returns what the C library keeps of freed memory to the system: after something large was freed.
- * Some milliseconds where the heap is large. [any thread] */
+/* Returns the freed memory that the C library keeps to the system; for use after something large
+ * was freed. Takes some milliseconds if the heap is large. [any thread] */
 void segue__mem_trim(void);
 
 void segue__arena_init(segue__arena *a);

@@ -49,14 +49,14 @@ typedef struct segue__os {
    * unreadable, UV_EISDIR a directory, UV_EFTYPE a device, pipe or socket, UV_ELOOP a loop of
    * symbolic links, SEGUE_ELIMIT too large, UV_EAGAIN never at rest, else the system's. */
   int (*read_file)(void *data, const char *path, size_t max, segue__bytes *out, segue_error *err);
-  /* As read_file, for what must be whole: UV_ETXTBSY while a program has the file open for writing.
-   * NULL: read_file does. */
+  /* As read_file, for files that must be complete: UV_ETXTBSY while a program has the file open for
+   * writing. NULL: read_file is used. */
   int (*read_whole)(void *data, const char *path, size_t max, segue__bytes *out, segue_error *err);
   /* Regular files that match a glob pattern ("conf.d/" followed by "*.{yaml,yml}", glob.h), sorted;
    * wildcards in the last part only (SEGUE_EUSAGE). Hidden names (leading dot) match only a pattern
-   * that starts with a dot. A symbolic link that leads nowhere is listed, so that reading it tells
-   * of it instead of its content being quietly absent. No match is success with count 0; a folder
-   * that is missing or unreadable is an error. */
+   * that starts with a dot. A broken symbolic link is listed: reading it then reports an error,
+   * where leaving it out would silently drop its content. No match is success with count 0; a
+   * folder that is missing or unreadable is an error. */
   int (*list_files)(void *data, const char *pattern, segue__names *out, segue_error *err);
   /* UV_ENOSPC, UV_EROFS, UV_EBUSY (a mount point, which no rename can replace) and so on; whatever
    * fails, no temporary file stays behind. After a failed fsync of the folder the new file is in

@@ -37,8 +37,9 @@ static int fail_memory(const segue__source *source, segue_error *err) {
   return rc;
 }
 
-/* The name of a variable for a message. Its keys are those of a path, and below a secret keys are
- * not shown. path NULL: it has none, so the name is shown where there is no secret at all. */
+/* The name of a variable for a message. The parts of the name are the keys of a path, and keys
+ * below a secret are not shown. path NULL: the variable has no path, so its name is shown only if
+ * there are no secrets at all. */
 static const char *show_name(const variable *v, const char *path, const segue__limits *limits,
                              segue__quoted *out) {
   enum { KEYS_MAX = 32 };

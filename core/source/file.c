@@ -122,8 +122,8 @@ static int fetch_listing(fetcher *f, const segue__names *names) {
   return rc;
 }
 
-/* An emptied folder, a volume that is not mounted and a pattern with a slip look alike: no match is
- * absence, as that of a file. */
+/* An emptied folder, a volume that is not mounted and a misspelt pattern look alike, so no match
+ * counts as absence, as for a missing file. */
 static int fail_no_match(const segue__source *source, segue_error *err) {
   int rc = segue__error_set(err, UV_ENOENT,
                             "no file matches %s: is the folder filled and the pattern right? "

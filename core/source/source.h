@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
- * source.h: where configuration comes from. A source spec is plain data in a policy; its kind's
- * operations deliver documents. Kinds are of two sorts. Those that read what is at hand do so on
- * the worker; of these, four are built in: file: one file; absent and optional: no document. dir:
- * the files that match folder/glob, sorted by byte value, a document each; a missing folder and no
- * match are an error unless optional. env: one document of the variables whose names begin
- * with prefix: the rest, in lower case, split at separator, is the path; a value gets a type only
- * where writing that type gives the same text back, or never (as_text). value: the document that
- * the policy built. Those that ask somebody far away are asynchronous and live on the control
- * thread: they fetch and, if they can, watch. Retry, fallback and what is held meanwhile are the
- * engine's, alike for all.
+ * source.h: the origins of configuration. A source spec is plain data in a policy; the operations
+ * of its kind deliver documents. There are two sorts of kinds.
+ *
+ * Kinds that read local data do so on the worker. Four of them are built in: file: one file; absent
+ * and optional: no document. dir: the files that match folder/glob, sorted by byte value, a
+ * document each; a missing folder and no match are an error unless optional. env: one document of
+ * the variables whose names begin with prefix: the rest, in lower case, split at separator, is the
+ * path; a value gets a type only where writing that type gives the same text back, or never
+ * (as_text). value: the document that the policy built.
+ *
+ * Kinds that read from another machine are asynchronous and live on the control thread: they fetch
+ * and, if they can, watch. The engine does retries and fallback, and holds deliveries, in the same
+ * way for all.
  */
 #ifndef SEGUE_SOURCE_SOURCE_H
 #define SEGUE_SOURCE_SOURCE_H
@@ -86,9 +89,9 @@ struct segue__source {
   char *separator;     /* env: what splits a name into a path, default "__" */
   bool as_text;        /* env: all values are text */
   int format;          /* segue__format or -1: by extension (.json; else YAML) */
-  bool by_file;        /* dir, file: the file's name is the key of what it says */
+  bool by_file;        /* dir, file: the name of the file is the key of its content */
   bool allow_empty;    /* a file without content is an empty map, or an empty text */
-  bool allow_writing;  /* a file is read although a program has it open for writing */
+  bool allow_writing;  /* the file is read even while a program has it open for writing */
   uint64_t cpu_ms;     /* for a kind that computes: CPU time for one fetch, and memory; 0 = the */
   size_t memory_bytes; /* kind's own limit */
   bool optional;       /* absence is an empty document instead of an error */

@@ -37,7 +37,8 @@ void segue__triggers_settle(segue__triggers *triggers);
 void segue__triggers_discard(segue__triggers *triggers);
 /* Is there a trigger for this signal? */
 bool segue__triggers_take(const segue__triggers *triggers, int signum);
-/* Runs it, for a signal that came before it was there; false: there is none. */
+/* Runs the trigger of a signal that arrived before the trigger existed; returns false if there is
+ * none. */
 bool segue__triggers_deliver(segue__triggers *triggers, int signum);
 /* See segue__watch_problem; NULL if there is none. */
 const char *segue__triggers_problem(const segue__triggers *triggers);

@@ -266,8 +266,8 @@ static uint64_t clock_ms(void) {
   return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-/* libcurl sends a request again by itself where a kept connection turns out to be closed: that
- * begins the time limit anew. */
+/* libcurl sends a request again by itself if a kept connection turns out to be closed: that
+ * restarts the time limit. */
 static void set_deadline(flight *f) {
   long sent = 0;
   curl_easy_getinfo(f->easy, CURLINFO_REQUEST_SIZE, &sent);
@@ -276,14 +276,15 @@ static void set_deadline(flight *f) {
   f->deadline_ms = clock_ms() + f->dispatcher->timeout_ms;
 }
 
-/* Ends the flights whose limit was over at looked_ms, which is before curl_multi_perform() read the
- * sockets for the last time; returns how many ms the next one has left, at most IDLE_MS.
+/* Ends the flights whose limit was over at looked_ms, a time before curl_multi_perform() last read
+ * the sockets. Returns how many ms the next flight has left, at most IDLE_MS.
  *
- * The limit is not CURLOPT_TIMEOUT_MS: libcurl looks at the clock before it looks at the socket. If
- * this thread gets no processor for longer than the limit (a busy machine, a log that waits for its
- * disk), libcurl drops answers that have long arrived, and the calls are delivered twice. Here a
- * flight ends only after its socket was read later than its deadline. For the same reason the limit
- * begins when the request has been sent: a request that this thread sends late has all of it. */
+ * The limit is not CURLOPT_TIMEOUT_MS, because libcurl looks at the clock before it looks at the
+ * socket. If this thread gets no processor for longer than the limit (a busy machine, a log that
+ * waits for its disk), libcurl drops answers that arrived long ago, and the calls are delivered
+ * twice. Here a flight ends only after its socket was read later than its deadline. For the same
+ * reason the limit begins when the request has been sent: a request that this thread sends late
+ * still has all of its time. */
 static uint64_t end_overdue(dispatcher *d, uint64_t looked_ms) {
   uint64_t next_ms = looked_ms + IDLE_MS;
   for (flight *f = d->flying, *next; f; f = next) {

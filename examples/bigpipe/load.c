@@ -157,9 +157,9 @@ static void kill_and_start(void) {
   daemon_start();
 }
 
-/* Stops the targets or the daemon for longer than a delivery may take, as a busy machine does to a
- * thread that gets no processor or waits for a disk. The daemon is stopped while requests are in
- * flight, and all of them are answered before it goes on. */
+/* Stops the targets or the daemon for longer than a delivery may take, as happens to a thread that
+ * gets no processor or waits for a disk. The daemon is stopped while requests are in flight, and
+ * all of them are answered before it continues. */
 static void stall(unsigned turn) {
   unsigned limit_us = given.timeout_ms * 1000;
   targets_hold();

@@ -69,8 +69,8 @@ static void accept_all(const peer *listener) {
 
 /* ---- Counting ---- */
 
-/* A caller that gave up because its time limit was over is right to call again; but an answer that
- * came within the limit was there when the caller looked, however late it looked. */
+/* A caller whose time limit was over may call again. But an answer that arrived within the limit
+ * was in the socket when the caller looked, however late that was. */
 static bool may_be_late(void) {
   return now_us() - looked_us[0] >= (uint64_t)given.timeout_ms * 1000;
 }

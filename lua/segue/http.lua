@@ -86,8 +86,8 @@ local function has_part_star(name)
   return false
 end
 
--- The name of a client and its kind. "*" stands for one label and nothing else, so it is refused
--- wherever it would not mean what it says.
+-- Returns the name of a client and its kind. "*" stands for exactly one label, so it is rejected in
+-- every place where it would be compared as a character.
 local function client_of(item, where)
   local kind
   for _, key in ipairs(client_kinds) do

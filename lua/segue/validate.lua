@@ -63,8 +63,8 @@ local function show(value)
   return type(value) == "string" and ("'%s'"):format(text) or text
 end
 
--- ", not 500": how a message ends that says what a value must be. Without the value where it is a
--- secret, or may be one.
+-- Returns ", not 500", the end of a message that describes what a value must be; "" if the value is
+-- a secret, or may be one.
 local function but_is(self, at, value)
   return core.hidden(self.root, at) and "" or ", not " .. show(value)
 end

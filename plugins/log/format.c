@@ -85,8 +85,8 @@ static void add_control(log_text *text, unsigned char c, bool json) {
     add(text, escaped, (size_t)snprintf(escaped, sizeof escaped, json ? "\\u%04x" : "\\x%02x", c));
 }
 
-/* The code point of a sequence that a terminal obeys or that turns the direction of text (C1,
- * U+061C, U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069), else 0. */
+/* Returns the code point of a sequence that a terminal obeys or that changes the direction of text
+ * (C1, U+061C, U+200E, U+200F, U+2028 to U+202E, U+2066 to U+2069), else 0. */
 static unsigned odd_sequence(const unsigned char *s, size_t len) {
   unsigned code = len == 2   ? (s[0] & 31u) << 6 | (s[1] & 63u)
                   : len == 3 ? (s[0] & 15u) << 12 | (s[1] & 63u) << 6 | (s[2] & 63u)

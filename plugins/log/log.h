@@ -68,20 +68,21 @@ typedef struct log_queue {
   _Alignas(64) atomic_size_t tail; /* where the next record begins; counts up for ever */
   _Alignas(64) atomic_size_t head; /* what is before it was taken */
   _Alignas(64) atomic_uint sleep;  /* enum in queue.c: how deep the writer sleeps; a futex */
-  atomic_bool poked;               /* the writer must look at other things than the queue */
+  atomic_bool poked;               /* the writer must handle events besides the queue */
 } log_queue;
 
 int log_queue_init(log_queue *queue, size_t size);
 void log_queue_deinit(log_queue *queue);
-/* 0; UV_EAGAIN: there is no room now; SEGUE_ELIMIT: there never is. Wakes a writer that sleeps; one
- * that naps only for an urgent record, or when a quarter of the queue is full. [any thread] */
+/* Returns 0; UV_EAGAIN if there is no room now; SEGUE_ELIMIT if there never is. Wakes a writer that
+ * sleeps. Wakes a writer that naps only for an urgent record, or when a quarter of the queue is
+ * full. [any thread] */
 int log_queue_put(log_queue *queue, const char *text, size_t len, bool is_urgent);
 /* The next record, which stays until next is called; NULL: there is none that is complete. */
 const log_record *log_queue_get(log_queue *queue);
 void log_queue_next(log_queue *queue);
 bool log_queue_is_empty(const log_queue *queue); /* nothing in it, complete or not */
 /* Waits until log_queue_put wakes the caller, log_queue_poke was called (since the last wait), or
- * the time is over; not at all where a record is there. */
+ * the time is over. Returns at once if there is a record. */
 typedef enum log_wait { LOG_NAP, LOG_SLEEP } log_wait;
 void log_queue_wait(log_queue *queue, unsigned ms, log_wait how);
 void log_queue_poke(log_queue *queue); /* [any thread] */

@@ -73,8 +73,8 @@ static bool is_filling(const log_queue *queue, size_t tail) {
 }
 
 /* A wake is a system call, and an interrupt of another processor: 11 us, fifty times the rest of a
- * line. So a line does not wake a writer that naps and will look by itself in a moment, unless the
- * line is urgent or the queue may be full before the nap is over. */
+ * line. So a line does not wake a writer that naps and will look at the queue in a moment, unless
+ * the line is urgent or the queue may be full before the nap is over. */
 static void wake_writer(log_queue *queue, size_t tail, bool is_urgent) {
   unsigned sleep = atomic_load(&queue->sleep);
   if (sleep == AWAKE) return;

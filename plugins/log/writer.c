@@ -16,9 +16,9 @@
 #include "log.h"
 
 enum { BATCH = 1 << 16, RETRY_MS = 50 };
-/* While lines come the writer looks at the queue by itself, so that no line pays for waking it: at
- * first after 1 ms, later less often, and after a second without a line only when it is woken. An
- * idle program so costs nothing, and a line waits at most NAP_MAX_MS for the file. */
+/* While lines arrive the writer polls the queue, so that no line pays for waking it: at first after
+ * 1 ms, later less often. After a second without a line it sleeps until it is woken. So an idle
+ * program costs nothing, and a line waits at most NAP_MAX_MS for the file. */
 enum { NAP_MIN_MS = 1, NAP_MAX_MS = 32, NAPS_MS = 1000, SLEEP_MS = 1000 };
 
 /* ---- A batch ---- */

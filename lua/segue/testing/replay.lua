@@ -70,7 +70,7 @@ local function number(text, at, size)
   return n, at + size
 end
 
--- By the first letter of a format, or the number that older versions wrote.
+-- Finds a format by its first letter, or by the number that older versions wrote.
 local content_types = { [("y"):byte()] = "application/yaml", [0] = "application/yaml",
   [("t"):byte()] = "text/plain", [3] = "text/plain" }
 
