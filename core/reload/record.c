@@ -35,6 +35,7 @@ struct segue__record_task {
   unsigned tries;
   /* What the work needs. */
   segue__durable state;
+  segue__numbers numbers;
   segue__last_good good;
   segue__files *files;        /* a reference */
   segue__history_entry entry; /* its strings, paths and snapshot are the task's */
@@ -65,7 +66,8 @@ struct segue__record {
   struct timespec busy_until;
   bool stopping, working, abandoned;
   /* The thread's. */
-  segue__slots last_good, state;
+  segue__slots last_good, state, numbers;
+  segue__numbers given; /* what `numbers` has, or should have */
   segue__history_limits limits;
   segue__history *history; /* the control thread asks whether there is one */
   bool lost;               /* the folder is another process's */
@@ -241,10 +243,10 @@ static const char *rendered(const segue__record *record, const segue__result *re
 
 /* The process before has died while a reload waited to be confirmed, and perhaps before the history
  * had it: whoever asked was told its number. */
-static int add_window(segue__record *record) {
+static int add_window(segue__record *record, uint64_t in_history) {
   segue__durable *d = &record->found.state;
-  if (!d->unconfirmed || d->unconfirmed_reload <= record->found.reload) return 0;
-  record->found.reload = d->unconfirmed_reload;
+  if (!d->unconfirmed || d->unconfirmed_reload <= in_history) return 0;
+  if (record->found.reload < d->unconfirmed_reload) record->found.reload = d->unconfirmed_reload;
   segue__result lost = {.id = d->unconfirmed_reload,
                         .unconfirmed = true,
                         .cause = d->unconfirmed_cause,
@@ -280,15 +282,20 @@ static int open_all(segue__record *record) {
     segue__log(record->log, SEGUE__ERROR, "record", "the last good generation cannot be read",
                "error", 's', segue_strerror(rc), NULL);
   segue__files_unref(files);
+  rc = segue__numbers_read(&record->numbers, &record->given);
+  if (rc == UV_ENOMEM) return rc;
   rc = open_history(record, OPEN_WAIT_MS, &found->generation, &found->reload);
   if (rc == UV_ENOMEM) return rc;
   if (rc) tell_not_open(record, rc);
+  uint64_t in_history = found->reload;
   const segue__last_good *good = &found->last_good;
+  if (found->reload < record->given.reload) found->reload = record->given.reload;
+  if (found->generation < record->given.generation) found->generation = record->given.generation;
   if (found->generation < good->generation) found->generation = good->generation;
   if (found->generation < found->state.unconfirmed_generation)
     found->generation = found->state.unconfirmed_generation;
   if (found->reload < good->reload) found->reload = good->reload + RELOAD_GAP;
-  return add_window(record);
+  return add_window(record, in_history);
 }
 
 static int lose(segue__record *record, task *t) {
@@ -300,6 +307,26 @@ static int lose(segue__record *record, task *t) {
   return 0;
 }
 
+static int put_numbers(segue__record *record) {
+  int rc = segue__numbers_write(&record->numbers, &record->given);
+  if (rc)
+    segue__log(record->log, SEGUE__WARN, "record",
+               "the numbers of reloads cannot be kept: after a crash one may be given again",
+               "file", 's', segue__slots_next(&record->numbers), "error", 's', segue_strerror(rc),
+               NULL);
+  return rc;
+}
+
+static int write_numbers(segue__record *record, task *t) {
+  segue__numbers before = record->given;
+  segue__numbers_raise(&record->given, &t->numbers);
+  bool same = memcmp(&before, &record->given, sizeof before) == 0;
+  if (same || record->lost) return 0;
+  int rc = put_numbers(record);
+  if (rc) record->given = before; /* the next number tries again */
+  return rc;
+}
+
 static int write_state(segue__record *record, task *t);
 
 static int begin_anew(segue__record *record, task *t) {
@@ -308,6 +335,7 @@ static int begin_anew(segue__record *record, task *t) {
   record->lost = false;
   int rc = open_history(record, OPEN_WAIT_MS, &generation, &reload);
   if (rc) tell_not_open(record, rc);
+  (void)put_numbers(record);
   return write_state(record, t);
 }
 
@@ -486,6 +514,15 @@ int segue__record_state(segue__record *record, const segue__durable *state,
   return 0;
 }
 
+int segue__record_numbers(segue__record *record, const segue__numbers *numbers,
+                          segue__record_call *call) {
+  task *t = task_new(write_numbers, call);
+  if (!t) return UV_ENOMEM;
+  t->numbers = *numbers;
+  push(record, &record->urgent, t);
+  return 0;
+}
+
 static int copy_paths(segue__history_entry *entry, const segue__changes *changes) {
   size_t count = changes ? changes->count : 0;
   if (count > PATHS_MAX) count = PATHS_MAX;
@@ -653,6 +690,7 @@ void segue__record_flush(segue__record *record) {
 static void free_parts(segue__record *record) {
   segue__slots_deinit(&record->last_good);
   segue__slots_deinit(&record->state);
+  segue__slots_deinit(&record->numbers);
   segue__last_good_deinit(&record->found.last_good);
   segue__history_close(record->history);
   segue__reads_free(record->reads);
@@ -681,6 +719,7 @@ static int init_parts(segue__record *record, const segue__record_options *option
   if (!rc)
     rc = segue__slots_init(&record->state, record->log, options->folder, "state",
                            SEGUE__DURABLE_MAGIC);
+  if (!rc) rc = segue__numbers_init(&record->numbers, record->log, options->folder);
   if (!rc)
     rc = segue__reads_new(&record->reads, options->os ? options->os : segue__os_default(),
                           options->pass);

@@ -16,6 +16,7 @@
 #include "engine.h"
 #include "history.h"
 #include "last_good.h"
+#include "numbers.h"
 
 typedef struct segue__record segue__record;
 
@@ -73,6 +74,10 @@ void segue__record_limit(segue__record *record, const segue__history_limits *lim
 /* The decisions as they are now. call NULL: nobody waits. */
 int segue__record_state(segue__record *record, const segue__durable *state,
                         segue__record_call *call);
+
+/* The highest numbers that were given until now. call: they will survive the process. */
+int segue__record_numbers(segue__record *record, const segue__numbers *numbers,
+                          segue__record_call *call);
 
 /* A run has settled, or waits to be confirmed (result->unconfirmed): then it is told again when it
  * has. snapshot: the generation that it made live, which becomes the last good one;

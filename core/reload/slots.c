@@ -158,8 +158,8 @@ static int write_file(const segue__slots *slots, const char *path, const segue__
   if (!rc) rc = write_all(fd, b->data, b->len);
   if (!rc && ftruncate(fd, (off_t)b->len)) rc = -errno;
   if (!rc) rc = fault(slots, "sync");
-  if (!rc && fdatasync(fd)) rc = -errno;
-  if (!rc && is_new) rc = sync_folder(path);
+  if (!rc && !slots->unsynced && fdatasync(fd)) rc = -errno;
+  if (!rc && !slots->unsynced && is_new) rc = sync_folder(path);
   if (rc && fd >= 0) take_back(fd);
   if (fd >= 0) close(fd);
   return rc;

@@ -19,7 +19,8 @@ typedef struct segue__slots {
       *magic; /* static; magic has 8 bytes; fault points: NAME.open, with "_" for "-" */
   const segue__log *log;
   uint64_t sequence;
-  int last; /* the one written last */
+  int last;      /* the one written last */
+  bool unsynced; /* a write survives the process, not a power failure */
 } segue__slots;
 
 enum { SEGUE__SLOT_HEADER = 16 };

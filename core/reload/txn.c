@@ -93,7 +93,7 @@ void segue__txn_fail_with(segue__txn *txn, const segue__errors *errors, const ch
 }
 
 void segue__txn_abort(segue__txn *txn) {
-  if (txn->failed) return;
+  if (txn->failed || txn->ends) return;
   segue_error error;
   segue__error_set(&error, SEGUE_ECLOSED, "the daemon is shutting down");
   if (txn->phase == SEGUE__PHASE_COLLECT && txn->collect) {
@@ -305,6 +305,7 @@ static void tell_changes(segue__txn *txn) {
 
 /* The schema first, then the guards: the policy's check sees only what fits them. */
 static void check(segue__txn *txn) {
+  segue__txn_keep_number(txn); /* from here on policies, modules and commands may learn it */
   segue__txn_enter(txn, SEGUE__PHASE_CHECK);
   if (!txn->schema_doc && !txn->policy->mask) {
     tell_changes(txn);

@@ -239,7 +239,10 @@ struct segue__txn {
   bool opened;                  /* the record says that it waits to be confirmed */
   bool own_window;              /* and this process has opened the window */
   bool writing_good;            /* to the record */
-  bool gives_way;               /* undone by the last good generation, which is only on disk */
+  bool disk_hangs;        /* the state folder did not answer in time: it is not waited for again */
+  bool ends;              /* its outcome is decided */
+  segue__outcome outcome; /* that */
+  bool gives_way;         /* undone by the last good generation, which is only on disk */
   bool waits_for_operator;
   int decision; /* of an operator: segue__decision; 0: none */
   char decided_by[128];
@@ -285,6 +288,8 @@ void segue__engine_scrub(const segue__engine *engine, segue_error *error);
 bool segue__txn_step_begin(segue__txn *txn, segue__txn_call call, segue__txn_cb cb, void *data);
 
 /* txn_end.c */
+/* Has the number of this reload written to the state folder, so that no later reload has it. */
+void segue__txn_keep_number(segue__txn *txn);
 /* Makes the generation permanent or, if the transaction has failed or has not flipped, undoes it;
  * then ends it. */
 void segue__txn_conclude(segue__txn *txn);

@@ -207,6 +207,43 @@ describe("kill -9 on the way back from a probe that fails", function()
   end
 end)
 
+describe("kill -9 between the answer to a reload and its entry in the history", function()
+  after_each(segue.cleanup)
+
+  -- Asks, kills the daemon after the answer, and returns the number that was answered and that of
+  -- the next start.
+  local function numbers(path, faults, prepare, status)
+    local d = start { more = 'triggers = { segue.signal "HUP" },' } -- a watch would take numbers
+    d:stop()
+    armed(d, faults)
+    d:wait_ready()
+    prepare(d)
+    assert.equal(status, ask(d, path))
+    local answered = told
+    d:crash()
+    put(d, 3)
+    d:spawn()
+    d:wait_ready()
+    wait.until_true(function() return d:json "/api/v1/reloads"[1].generation == 2 end, nil, "start")
+    return answered, kill.top(d)
+  end
+
+  it("leaves its number to a reload that was rejected", function()
+    -- The record thread stops before the entry; the first entry is that of the start.
+    local answered, next = numbers("/-/reload", "history.add#2=hang", function(d)
+      d.dir:save("a.yaml", "x: [")
+    end, 422)
+    assert.equal(3, answered)
+    assert.equal(answered + 1, next)
+  end)
+
+  it("leaves its number to a plan, which has no entry", function()
+    local answered, next = numbers("/api/v1/plan", "", function(d) put(d, 2) end, 200)
+    assert.equal(3, answered)
+    assert.equal(answered + 1, next)
+  end)
+end)
+
 describe("kill -9 in a start", function()
   after_each(segue.cleanup)
 

@@ -375,6 +375,31 @@ describe("the record", function()
     assert.is_true(tonumber(found.reload) > 5)
   end)
 
+  it("goes on from the highest numbers that were given, though the history has none", function()
+    local function give(reload, generation)
+      local n = ffi.new("segue__numbers[1]", { { reload, generation } })
+      return (ask(function(call) return C.segue__record_numbers(record, n, call) end))
+    end
+    open()
+    assert.equal(0, give(7, 3))
+    assert.equal(0, give(6, 4)) -- a plan was asked for earlier and runs later
+    close()
+    local found = open()
+    assert.same({ 7, 4 }, { tonumber(found.reload), tonumber(found.generation) })
+    -- a write that fails leaves the numbers before, and the next one is tried again
+    C.check(C.segue__fault_arm("numbers.write=fail:-28"))
+    assert.equal("ENOSPC", C.name(give(8, 4)))
+    C.segue__fault_arm(nil)
+    assert.matches("numbers of reloads cannot be kept.*numbers%.[ab].*no space", Record.logged())
+    assert.equal(0, give(8, 4))
+    close()
+    assert.equal(8, tonumber(open().reload))
+    close()
+    for _, file in ipairs { "numbers.a", "numbers.b" } do dir:write(file, "x") end
+    assert.equal(0, tonumber(open().reload))
+    assert.matches("numbers.a.*its checksum is wrong", Record.logged())
+  end)
+
   it("tells a reload that died while it waited to be confirmed, once, by its number", function()
     open()
     settle(1, 1, "a: 1\n")
