@@ -205,6 +205,7 @@ void segue__names_deinit(segue__names *names) {
   for (size_t i = 0; i < names->count; i++)
     segue__free(names->items[i]);
   segue__free(names->items);
+  segue__free(names->odd);
   *names = (segue__names){0};
 }
 
@@ -229,22 +230,49 @@ static int compare(const void *a, const void *b) {
   return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* A pattern with an ending, such as *.yaml or *.{yaml,yml}, means files; * alone and *.* match the
+ * folders beside them too. */
+static bool has_ending(const char *glob) {
+  const char *dot = strrchr(glob, '.');
+  return dot && dot[1] && dot[1] != '*';
+}
+
+typedef enum listed { LISTED, PASSED_OVER, ODD } listed;
+
 /* A link that leads nowhere counts, a file that vanished meanwhile does not. */
-static bool is_listed(int folder, const struct dirent *entry) {
+static listed judge_entry(int folder, const struct dirent *entry, bool ending) {
   struct stat st;
-  if (entry->d_type == DT_REG) return true;
-  if (entry->d_type != DT_LNK && entry->d_type != DT_UNKNOWN) return false;
-  if (!fstatat(folder, entry->d_name, &st, 0)) return S_ISREG(st.st_mode);
-  return !fstatat(folder, entry->d_name, &st, AT_SYMLINK_NOFOLLOW);
+  if (entry->d_type == DT_REG) return LISTED;
+  if (fstatat(folder, entry->d_name, &st, 0) != 0)
+    return fstatat(folder, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) ? PASSED_OVER : LISTED;
+  if (S_ISREG(st.st_mode)) return LISTED;
+  return S_ISDIR(st.st_mode) && !ending ? PASSED_OVER : ODD;
+}
+
+/* The first by name, so that the error message does not depend on the order of the folder. */
+static int keep_odd(segue__names *names, const char *folder, size_t folder_len, const char *name) {
+  if (names->odd && strcmp(names->odd + folder_len, name) <= 0) return 0;
+  size_t len = strlen(name);
+  char *path = segue__malloc(folder_len + len + 1);
+  if (!path) return UV_ENOMEM;
+  memcpy(path, folder, folder_len);
+  memcpy(path + folder_len, name, len + 1);
+  segue__free(names->odd);
+  names->odd = path;
+  return 0;
 }
 
 static int list_open(DIR *dir, const char *pattern, const char *glob, segue__names *out) {
+  size_t folder_len = (size_t)(glob - pattern);
   for (;;) {
     errno = 0;
     const struct dirent *entry = readdir(dir);
     if (!entry) return -errno;
-    if (!segue__glob_match(glob, entry->d_name) || !is_listed(dirfd(dir), entry)) continue;
-    int rc = segue__names_add(out, pattern, (size_t)(glob - pattern), entry->d_name);
+    if (!segue__glob_match(glob, entry->d_name)) continue;
+    listed kind = judge_entry(dirfd(dir), entry, has_ending(glob));
+    int rc = 0;
+    if (kind == LISTED) rc = segue__names_add(out, pattern, folder_len, entry->d_name);
+    if (kind == ODD) rc = keep_odd(out, pattern, folder_len, entry->d_name);
     if (rc) return rc;
   }
 }

@@ -21,6 +21,7 @@ typedef struct segue__bytes {
 typedef struct segue__names {
   char **items; /* each owned: full paths, sorted by byte value */
   size_t count;
+  char *odd; /* owned; of a listing: one that matches and is no regular file. NULL: none */
 } segue__names;
 void segue__names_deinit(segue__names *names);
 /* Appends folder[0 .. folder_len) followed by name, copied. Start from a zeroed struct, and add

@@ -138,6 +138,17 @@ static void drop_from(segue__documents *docs, size_t count) {
     segue__document_unref(docs->items[--docs->count]);
 }
 
+/* A match that is no file fails as it would under its own name: a container runtime makes a
+ * directory where the file of a mount is missing, and without an error its part of the
+ * configuration would be gone. */
+static int fail_odd(fetcher *f, const char *path) {
+  int rc = fetch_file(f, path);
+  if (rc) return rc;
+  rc = segue__error_set(f->err, UV_ENOENT, "%s became a file while its folder was listed", path);
+  segue__error_source(f->err, f->source->name);
+  return rc;
+}
+
 /* A file that goes between listing and reading is no error: the folder is listed again. */
 static int fetch_dir(const segue__source *source, const segue__os *os, const segue__limits *limits,
                      const segue__documents *previous, uint32_t *next_id, segue__documents *out,
@@ -146,15 +157,15 @@ static int fetch_dir(const segue__source *source, const segue__os *os, const seg
   size_t before = out->count;
   int rc = UV_ENOENT;
   for (int i = 0; i < LISTINGS && rc == UV_ENOENT; i++) {
-    segue__names names = {NULL, 0};
+    segue__names names = {0};
     drop_from(out, before);
     rc = os->list_files(os->data, source->path, &names, err);
     if (rc) {
       segue__error_source(err, source->name);
       return forgive_absence(source, rc, err);
     }
-    bool none = !names.count;
-    rc = none ? 0 : fetch_listing(&f, &names);
+    bool none = !names.count && !names.odd;
+    rc = names.odd ? fail_odd(&f, names.odd) : fetch_listing(&f, &names);
     segue__names_deinit(&names);
     if (none) return fail_no_match(source, err);
   }
