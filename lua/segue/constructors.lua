@@ -39,14 +39,14 @@ for key, kind in pairs(text_keys) do file_keys[key] = kind end
 
 ---@class segue.FileOptions
 ---@field format? "yaml"|"json"|"text"
----@field by? "file" the name of the file is the key of what it says
+---@field by? "file" the name of the file is the key of its content
 ---@field optional? boolean absence is no error
 ---@field expand? "env"
 ---@field guard? segue.Guard
 ---@field empty? "allow" a file without content is an empty map
----@field writing? "allow" read it also while a program has it open for writing
+---@field writing? "allow" read the file even while a program has it open for writing
 
--- The fields of a source that reads files; `o` is judged already. Called by a constructor.
+-- The fields of a source that reads files; the constructor has checked `o`.
 local function file_source(name, kind, path, o)
   return tagged("source", kind,
     { path = path, format = o.format, optional = o.optional or false,

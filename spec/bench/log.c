@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * log: what a line of the log costs whoever logs it, on 1 and on 2 threads, beside snprintf and
- * write(2) of the same line to the same kind of file. The queue holds all lines of a round, so
- * that it is the line that is measured and not the disk. Argument: folder for the logs. Prints
- * "name_threads nanoseconds" lines, the best of several rounds, after each of which all lines are
- * counted in the file; and log_paced, the median of lines that come 20 us apart.
+ * log: the cost of one log line for the thread that logs it, on 1 and on 2 threads, beside snprintf
+ * and write(2) of the same line to the same kind of file. The queue holds all lines of a round, so
+ * that the line is measured and not the disk.
+ *
+ * Argument: folder for the logs. Prints "name_threads nanoseconds" lines, the best of several
+ * rounds, after each of which all lines are counted in the file; and log_paced, the median of lines
+ * that come 20 us apart.
  */
 #include <fcntl.h>
 #include <pthread.h>

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- What is copied out of a Lua state is counted while it is copied: a table may name one long text a
--- thousand times, and a thousand tasks may each hold it. Each case would take gigabytes.
+-- Data that is copied out of a Lua state is counted while it is copied: a table may refer to one
+-- long text a thousand times, and a thousand tasks may each hold it. Each case would take
+-- gigabytes.
 local bind = require "spec.support.bind"
 local uv = require "luv"
 
@@ -12,10 +13,10 @@ after_each(function()
   if opened then opened:close() end
 end)
 
--- The most memory that this process has had, in MiB.
+-- The highest memory use of this process so far, in MiB.
 local function peak() return uv.getrusage().maxrss / 1024 end
 
--- Runs fn, which must not make the process much larger.
+-- Runs fn, and checks that the process does not grow much.
 local function in_bounds(fn)
   local before = peak()
   local answer = fn()
@@ -87,7 +88,7 @@ describe("a long text that is named a thousand times is refused", function()
     end
   end)
 
-  it("in segue.state, of which 16 MiB go on", function()
+  it("in segue.state, which keeps at most 16 MiB", function()
     local text = [[local segue = require "segue"
       return { sources = { segue.value {} }, check = function(next)
         if next.fill then

@@ -59,7 +59,7 @@ describe("a hook and the tasks that it starts", function()
     end)
   end
 
-  it("have a new slice when they have waited for the world", function()
+  it("get a new slice after a wait for an outside event", function()
     local answer = b:run(burn .. [[
       for _ = 1, 10 do burn(20) segue.sleep "1ms" end
       local t = {}
@@ -72,7 +72,7 @@ describe("a hook and the tasks that it starts", function()
     assert.is_true(answer.ok, answer.text)
   end)
 
-  it("have it also where a task was cancelled before its first turn", function()
+  it("get a new slice even if a task was cancelled before its first turn", function()
     local answer = b:run(burn .. [[
       for _ = 1, 10 do
         local parent = segue.spawn(function() segue.spawn(burn, 1000) end)

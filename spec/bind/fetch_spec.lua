@@ -264,7 +264,7 @@ describe("segue.fetch", function()
       return answering(("HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n%s")
         :format(coding, #bytes, bytes))
     end
-    -- "n: 42" in a stored block each, written by hand.
+    -- "n: 42" in a stored block each, as raw bytes.
     local codings = {
       { "deflate", "\120\1\1\5\0\250\255n: 42\4\13\1\47" },
       { "br", "\11\2\128n: 42\3" },
@@ -293,7 +293,7 @@ describe("segue.fetch", function()
       ]], server))
     end)
 
-    it("names a coding that it cannot decode, and one that is not what it says", function()
+    it("names a coding that it cannot decode, and content that does not have its coding", function()
       a:run(body([[
         local r, why, code = segue.fetch "http://127.0.0.1:@port@/"
         eq(nil, r) eq("EPROTO", code) like("cannot be decoded .Content%-Encoding: lzma%)", why)

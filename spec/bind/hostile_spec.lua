@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Loops where no budget was: error objects that are described, handlers of errors, functions in C,
--- finalizers. Each case would take minutes; each ends with the time that its call has.
+-- Loops in places that once had no budget: descriptions of error objects, error handlers, C
+-- functions, finalizers. Each case would take minutes; each ends within the time of its call.
 local bind = require "spec.support.bind"
 local uv = require "luv"
 
@@ -15,7 +15,7 @@ after_each(function()
   if opened then opened:close() end
 end)
 
--- CPU time of this process in ms: what other processes do does not count.
+-- CPU time of this process in ms: the load of other processes does not count.
 local function cpu_ms()
   local usage = uv.getrusage()
   return (usage.utime.sec + usage.stime.sec) * 1000 + (usage.utime.usec + usage.stime.usec) / 1000
@@ -33,7 +33,7 @@ end
 local loop = "for _ = 1, 1e10 do end"
 local object = ("setmetatable({}, { __tostring = function() %s return 'x' end })"):format(loop)
 
--- What a hook or the top level of a policy does, and how it ends.
+-- Code of a hook or of the top level of a policy, and the error that ends it.
 local cases = {
   { "an error object whose __tostring loops", ("error(%s)"):format(object) },
   { "a handler of xpcall that loops when the time is over",
@@ -113,7 +113,7 @@ describe("table.insert", function()
       assert(long[1] == 1 and long[2] == "x" and long[3] == 2 and long[150001] == 150000)
     ]]
   end)
-  it("of a table with few items whose length is large ends in its time", function()
+  it("ends within its time for a table with few items and a large length", function()
     open { slice_ms = 60, memory = 2^30 }
     local answer = in_time(function()
       return b:run("local t = setmetatable({}, {}) for i = 1, 3e7 do t[i] = true end "
@@ -166,7 +166,7 @@ end)
 
 describe("a finalizer", function()
   before_each(function() open() end)
-  it("of a policy's own does not exist", function()
+  it("cannot be set by a policy", function()
     local answer = b:run([[
       local ran = 0
       for _ = 1, 100 do setmetatable({}, { __gc = function() ran = ran + 1 end }) end

@@ -37,7 +37,7 @@ describe("the Lua half", function()
   end)
 
   for code, number in pairs(codes) do
-    it("that could not be read at the start is read later, and fails for the world: " .. code,
+    it("reads a file later if the start could not, and reports a failure of the system: " .. code,
       function()
         b:close()
         local read = { "lua/segue/init.lua", "lua/segue/policy.lua", "lua/segue/check.lua" }
@@ -65,7 +65,7 @@ describe("a file beside the policy", function()
   local text = 'local segue = require "segue"\nlocal part = require "part"\n'
     .. "return { sources = { segue.value { a = part } } }"
 
-  it("that cannot be read fails the reload, for the world", function()
+  it("that cannot be read fails the reload, as a failure of the system", function()
     b:write("reload.lua", text)
     C.scripted_files_fail(b.files, "part.lua", codes.EMFILE)
     b:engine()
@@ -77,7 +77,7 @@ describe("a file beside the policy", function()
     assert.equal("applied", b:reload().outcome)
   end)
 
-  it("that is missing, or wrong, is the policy's fault", function()
+  it("that is missing or wrong rejects the reload, as an error of the policy", function()
     b:write("reload.lua", text)
     b:engine()
     assert.equal("rejected", b:reload().outcome)
@@ -85,7 +85,7 @@ describe("a file beside the policy", function()
     assert.equal("rejected", b:reload().outcome)
   end)
 
-  it("that cannot be read is no matter where the policy goes on without it", function()
+  it("that cannot be read does not matter if the policy works without it", function()
     C.scripted_files_fail(b.files, "part.lua", codes.EIO)
     assert(b:load('pcall(require, "part")\n' .. plain))
     local e = b:refused('pcall(require, "part")\n' .. plain:gsub("sources", "sorces"))

@@ -11,7 +11,7 @@ local ffi = C.ffi
 local WITHIN_MS = 60000
 local host
 
--- Starts an instance of a policy whose module `front` is this code, with more keys of it.
+-- Starts an instance of a policy whose module `front` has this code and these further keys.
 local function start(code, more)
   local h = { dir = tempdir.new(), loop = C.loop_new(), port = port.free() }
   h.dir:write("config.yaml", "front: { value: 7 }\n")
@@ -28,7 +28,7 @@ local function start(code, more)
       and C.text(r.errors) or nil }
   end)
   local on_stopped = ffi.cast("void (*)(void *)", function() h.stopped = true end)
-  h.live = { texts, on_start, on_stopped } -- what C holds
+  h.live = { texts, on_start, on_stopped } -- memory that C holds
   o[0].uv_loop, o[0].policy, o[0].state, o[0].lua_dir = h.loop.uv, texts[1], texts[2], texts[3]
   o[0].on_start, o[0].on_stopped = on_start, on_stopped
   local out, err = C.new("segue *[1]"), C.error()
@@ -116,7 +116,7 @@ describe("a module in Lua", function()
     assert.matches("^false.*this request is answered", get("/kept").body)
   end)
 
-  it("fails to load where its code fails, in whatever way, in its time", function()
+  it("fails to load within its time if its code fails in any way", function()
     for _, code in ipairs {
       "error('broken')", "return 1", "return {}", "x =", "while true do end",
       "error(setmetatable({}, { __tostring = function() for _ = 1, 1e10 do end end }))",
@@ -128,7 +128,7 @@ describe("a module in Lua", function()
     end
   end)
 
-  it("answers 500 for an error object whose __tostring loops, and goes on", function()
+  it("answers 500 for an error object whose __tostring loops, and serves on", function()
     start([[return { handle = function(r)
       if r.path == "/" then return 200, "ok" end
       local loop = function() for _ = 1, 1e10 do end return "x" end
@@ -161,7 +161,7 @@ describe("a module in Lua", function()
     assert.equal(1, errors "cpu")
   end)
 
-  it("is answered 504 where a handler takes longer than its limit, and ends what it waits for",
+  it("answers 504 if a handler passes its limit, and cancels the operation that it waits for",
     function()
       start([[local segue = require "segue"
         local ended = 0
@@ -185,7 +185,7 @@ describe("a module in Lua", function()
       assert.equal(1, errors "timeout")
     end)
 
-  it("answers a request inside of the answer to the one before it, and leaves its gate once",
+  it("handles a request during the answer to the previous one, and leaves its gate once",
     function()
       start [[local segue = require "segue"
         return { handle = function(r)
@@ -210,12 +210,12 @@ describe("a module in Lua", function()
       end
     end)
 
-  it("refuses a limit that is none", function()
+  it("rejects an invalid limit", function()
     local started = start("return { handle = function() end }", 'timeout = "soon"')
     assert.truthy(started.text:find("timeout", 1, true), started.text)
   end)
 
-  it("waits in bounds for clients that take nothing", function()
+  it("limits the memory of answers that clients do not read", function()
     start([[local segue = require "segue"
       return { handle = function(r)
         local s, refused, tasks = ("x"):rep(4e6), nil, {}

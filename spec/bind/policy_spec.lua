@@ -536,6 +536,6 @@ describe("loading", function()
     end
     assert.is_true(failed > 60)
   end
-  it("survives allocations that fail, and says so", function() survives(101) end)
+  it("survives allocations that fail, and reports them", function() survives(101) end)
   it("survives allocations that fail at many more places #long", function() survives(7) end)
 end)

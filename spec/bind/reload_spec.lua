@@ -151,7 +151,7 @@ describe("the reload hook", function()
     b:advance(6000)
     assert.equal(1, live())
   end)
-  it("that returns without commit is rejected, and says so", function()
+  it("that returns without commit is rejected for this reason", function()
     local result = start "reload = function(txn) txn:prepare() end"
     assert.equal("rejected", result.outcome)
     assert.matches("returned without txn:commit%(%)", result.errors[1].message)
@@ -194,7 +194,7 @@ describe("the reload hook", function()
     assert.equal("name is required", result.errors[2].message)
   end)
 
-  it("is tried again by itself where the world is to blame", function()
+  it("is tried again by itself after a failure of the system", function()
     local result = start [[reload = function(txn)
       segue.state.times = (segue.state.times or 0) + 1
       if segue.state.times == 1 then return nil, "it is down", "ECONNREFUSED" end

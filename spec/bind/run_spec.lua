@@ -25,7 +25,7 @@ describe("segue.run", function()
     ]]
   end)
 
-  it("tells the last ten lines of what a command that failed printed, errors first", function()
+  it("reports the last ten lines of the output of a failed command, errors first", function()
     a:run [[
       local function message(script)
         return segue.run({ "sh", "-c", script .. "; exit 1" }).message:match("code 1:? ?(.*)$")

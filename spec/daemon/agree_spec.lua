@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- check, plan and run go one way up to and with prepare: what one of them refuses there, the others
--- refuse with the same words and the same exit code; what comes after it, check and plan name.
+-- check, plan and run take the same path up to and including prepare: an input that one of them
+-- rejects is rejected by the others with the same message and exit code. check and plan name the
+-- steps after prepare.
 local cjson = require "cjson"
 local segue = require "spec.support.segue"
 
@@ -25,7 +26,7 @@ local function files(case)
       ["front.lua"] = case.front or good_front } }
 end
 
--- All but the line that says what it is.
+-- All lines but the one that names the kind of result.
 local function reasons(text) return text:match "^[^\n]*\n(.*)$" end
 
 describe("check, plan and run", function()
@@ -72,7 +73,7 @@ describe("check, plan and run", function()
     end
   end)
 
-  it("name what they do not try", function()
+  it("name the steps that they do not try", function()
     local d = segue.folder(files { front = "return { start = function() error 'no' end }\n",
       more = 'confirm = { probe = function() return true end, within = "1s" },' })
     local check, plan = d:cli "check", d:cli "plan"
@@ -89,13 +90,13 @@ describe("check, plan and run", function()
     assert.equal(4, d:cli("run").code)
   end)
 
-  it("name nothing where nothing is left to try", function()
+  it("name no step if none is left", function()
     local d = segue.folder { policy = [[local segue = require "segue"
       return { sources = { segue.file "config.yaml" } }]], files = { ["config.yaml"] = "a: 1\n" } }
     assert.matches("^good: [^\n]*reload%.lua and its configuration\n$", d:cli("check").stdout)
   end)
 
-  it("leave the policy's reload to run, and say so", function()
+  it("do not run the policy's reload, and report that", function()
     local d = segue.start(files { more = [[reload = function(txn)
       if txn.next.tested then return nil, "nginx -t says no" end
       txn:prepare() return txn:commit()

@@ -31,7 +31,7 @@ return {
 }
 ]]
 
--- CPU time that a daemon has used, in ms: what other programs take of the machine does not count.
+-- CPU time that a daemon has used, in ms: the load of other programs does not count.
 local function cpu_ms(d)
   local file = assert(io.open(("/proc/%d/stat"):format(d.process.pid)))
   local utime, stime = file:read("*a"):match("%) %S+" .. (" %S+"):rep(10) .. " (%d+) (%d+)")

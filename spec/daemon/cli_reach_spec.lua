@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The daemon that a command finds, and the arguments that it checks before it asks one.
+-- How a command finds its daemon, and the arguments that it checks before it sends a request.
 local cjson = require "cjson"
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"

@@ -35,8 +35,8 @@ describe("a generation that an operator has to confirm", function()
     return answer
   end
 
-  -- There is nothing to go back to.
-  it("ends the daemon, as a first load that fails, if it is the first and nobody does", function()
+  -- No earlier generation exists.
+  it("ends the daemon, like a failed first load, if it is the first and not confirmed", function()
     local d = start { more = confirmed "1s", ready = false }
     local code = d:wait_exit(20000)
     assert.equal(4, code)
@@ -44,7 +44,7 @@ describe("a generation that an operator has to confirm", function()
     assert.matches("the first generation was not confirmed, and there is no other", d:log())
   end)
 
-  it("is not taken back if it is the first", function()
+  it("is not reverted if it is the first", function()
     local d = start { more = confirmed(), ready = false }
     wait.until_true(function()
       local ok, status = pcall(status_of, d)

@@ -437,7 +437,8 @@ describe("the front door", function()
       assert.matches("segue_tls_handshake_failures_total 1\n", d:control("/metrics").body)
     end)
 
-    -- A CA that signs mail addresses for everybody must not give anybody the name of a host by it.
+    -- A CA that signs mail addresses for many users must not thereby give one of them the name of a
+    -- host.
     it("compares the kind of a name too, and takes '*' for one label", function()
       fresh()
       local d = start(with_tls([[, client_ca = "ca.pem", clients = {
@@ -607,8 +608,8 @@ describe("the front door", function()
         return c.input:find("event: settled", 1, true)
       end, nil, "the event")
       d:signal "term"
-      assert.matches("\r\n0\r\n\r\n$", c:read_all()) -- the stream is whole
-      assert.is_true(c.farewell) -- and nobody in between has cut it
+      assert.matches("\r\n0\r\n\r\n$", c:read_all()) -- the stream is complete
+      assert.is_true(c.farewell) -- and TLS ended with close_notify
       assert.equal(0, (d:wait_exit()), d:log())
     end)
 

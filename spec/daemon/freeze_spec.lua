@@ -43,7 +43,7 @@ describe("a freeze", function()
       assert.equal(2, d:config().x)
     end)
 
-    it("serves the one before when the sources say something else by then", function()
+    it("serves the previous one if the sources have changed by then", function()
       local d = waiting()
       d:crash()
       put(d, 3)
@@ -121,7 +121,7 @@ describe("a freeze", function()
     end)
   end
 
-  it("keeps its reason when somebody else freezes, and ends once", function()
+  it("keeps its reason when another operator freezes, and ends once", function()
     local d = start()
     freeze(d, "one")
     local status, _, text = post(d, "/api/v1/freeze?why=two")

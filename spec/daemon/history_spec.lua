@@ -245,7 +245,7 @@ return { name = "why", sources = { segue.file "a.yaml", segue.file "b.yaml",
     assert.equal(405, d:control { method = "POST", path = "/api/v1/why?path=x" }.status)
   end)
 
-  it("names what a path stops at, and claims no removal where there was none", function()
+  it("names the value that blocks a path, and claims no removal without one", function()
     local d = start()
     d.dir:save("config.yaml", "x: 1\ngreeting: hello\nmap: {a: 1}\n")
     assert.equal(200, (d:reload()))

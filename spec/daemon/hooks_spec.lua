@@ -95,7 +95,7 @@ describe("a hook that hurts", function()
       local e = answer.errors[1]
       -- On a busy machine a few seconds of the clock may be over before the CPU time is.
       local cut_off = (long or hook == "probe") and e.message:find("not done after", 1, true)
-      -- What takes memory takes time as well: under a sanitizer the time may be over first.
+      -- Code that uses memory also uses time: under a sanitizer the time may be over first.
       assert.truthy(cut_off or e.message:find(sentence, 1, true)
         or sentence:find "memory" and e.message:find("CPU time", 1, true),
         name .. ": " .. e.message)

@@ -31,8 +31,8 @@ local function fifo(dir)
   return { path = path, fd = assert(uv.fs_open(path, uv.constants.O_RDWR, 0)), text = "" }
 end
 
--- Reads until what came since the call has the pattern. The text may have megabytes: only its end
--- is searched.
+-- Reads until the text since the call matches the pattern. The text may have megabytes: only its
+-- end is searched.
 local function read_until(pipe, pattern)
   local watch = uv.new_pipe(false)
   assert(watch:open(assert(uv.fs_open(pipe.path, "r", 0))))

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What a module in Lua answers: forms of answers, and streams at the pace of the client.
+-- Answers of a module in Lua: their forms, and streams at the pace of the client.
 local front = require "spec.support.lua_module"
 local http = require "spec.support.http"
 local segue = require "spec.support.segue"
@@ -75,7 +75,7 @@ describe("a module in Lua", function()
       { "too many headers", "local h = {} for i = 1, 100 do h['x' .. i] = i end return 200, h",
         "at most 64 headers" },
     }
-    it("500 for what is no answer, and says in the log what it was", function()
+    it("500 for a result that is no answer, and logs that result", function()
       local code = {}
       for i, case in ipairs(wrong) do
         code[i] = ("if request.path == '/%d' then %s end"):format(i, case[2] == "" and "return"
@@ -106,7 +106,7 @@ describe("a module in Lua", function()
       d:wait_log("front%.lua:%d+: no more", WITHIN_MS)
     end)
 
-    it("with a reset where a stream fails whose end is that of the connection", function()
+    it("with a reset if a stream fails that ends with its connection", function()
       start(handler [[
         request:stream(200, { ["Content-Type"] = "x/y" })
         request:write "a beginning"
@@ -142,7 +142,7 @@ describe("a module in Lua", function()
       assert.equal("0000400\n", answer.body:sub(-8))
     end)
 
-    -- A connection that asks and reads nothing until told.
+    -- Opens a connection, sends a request, and reads nothing until `read` is called.
     local function unread(path)
       local connection = http.connect { port = at }
       connection.handle:read_stop()
@@ -273,7 +273,7 @@ describe("a module in Lua", function()
       end
     end)
 
-    it("not by a task that still writes when the answer has ended, and that hears of it", function()
+    it("without text that a task writes after the end, and the task gets an error", function()
       start([[
         local segue, current, told = require "segue", nil, nil
         return {

@@ -490,7 +490,7 @@ describe("a module in Lua", function()
     d:wait_settled(WITHIN_MS)
   end)
 
-  it("counts what waits inside against its memory, and refuses what is more", function()
+  it("counts waiting requests against its memory, and rejects those past the limit", function()
     start(handler([[
       if request.path ~= "/wait" then return 200 end
       segue.race { function() segue.sleep "1h" end, function() request:wait_gone() end }

@@ -33,7 +33,7 @@ end
 describe("a configuration that is much longer when it is written out", function()
   after_each(segue.cleanup)
 
-  it("is not live where a document would be gigabytes", function()
+  it("does not go live if a document would be gigabytes", function()
     local d = segue.start { policy = policy, files = { ["config.yaml"] = text(1, 1) } }
     d.dir:save("config.yaml", aliases(2^20, 20000))
     local status, answer = d:reload()
@@ -52,7 +52,7 @@ return { sources = { segue.dir "conf.d/*.yaml" }, triggers = { segue.http "127.0
     assert.equal(400, r.status)
     assert.truthy(r.body:find("would be longer than 64 MiB: ask for a part", 1, true), r.body)
     assert.equal("1\n", d:http("/api/v1/config?path=one.last").body)
-    -- Pages that are not read by those who asked: only a few are made before one is taken.
+    -- Pages that their clients do not read: the daemon makes only a few before one of them is read.
     local many = {}
     for i = 1, 20 do
       many[i] = http.connect { port = d.port }

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The daemon as process 1 of a container: orphans are reaped, whoever waits for a child of the
--- daemon's gets its own status, and signals and exit codes pass through.
+-- The daemon as process 1 of a container: orphans are reaped, code that waits for a child of the
+-- daemon gets the status of that child, and signals and exit codes pass through.
 local segue = require "spec.support.segue"
 local uv = require "luv"
 local wait = require "spec.support.wait"
@@ -19,7 +19,7 @@ return {
 }
 ]]
 
--- What /proc tells of each process, as seen from outside of the container.
+-- The fields of /proc for each process, as seen from outside the container.
 local function children(pid)
   local list = {}
   local folder = uv.fs_scandir("/proc")
@@ -55,7 +55,7 @@ describe("the daemon as process 1", function()
     assert.equal(code, (d:wait_exit()), d.process:describe())
   end
 
-  it("reaps what its commands leave behind, and takes no status from who waits for it", function()
+  it("reaps what its commands leave behind, and takes the status of no awaited child", function()
     start()
     for code = 1, 20 do
       d.dir:save("code", code .. "\n")
@@ -93,7 +93,7 @@ describe("the daemon as process 1", function()
     ends(0)
   end)
 
-  it("passes the exit code of a first load on that does not succeed", function()
+  it("passes on the exit code of a failed first load", function()
     d = segue.start { policy = policy, files = { code = "no\n" }, ready = false,
       under = container }
     local code = d:wait_exit()

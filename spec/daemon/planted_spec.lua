@@ -29,7 +29,7 @@ local function shows_nothing(text, what, file)
   assert(not at, at and ("seed %d: %s shows a secret: ...%s"):format(SEED, what, at))
 end
 
--- A daemon whose folder conf/ is filled anew for each reload.
+-- A daemon whose folder conf/ is filled again for each reload.
 local function start(check, more)
   local policy = HEAD:gsub("SECRETS", SECRETS):gsub("MORE", more or "") .. (check or "") .. "}"
   local d = segue.start { policy = policy, args = { "--log-level", "debug" },
@@ -56,7 +56,7 @@ local function read(path)
   return text
 end
 
--- Everything that is left when it is over.
+-- All text that is left when the daemon has ended.
 local function afterwards(d)
   for _, path in ipairs { "/api/v1/status", "/api/v1/reloads?limit=1000", "/api/v1/sources",
     "/api/v1/diff?to=next", "/api/v1/modules", "/metrics", "/api/v1/audit" } do
@@ -75,7 +75,7 @@ local function afterwards(d)
   end
 end
 
--- Fills conf/ with documents that make() gives, and takes them out again after use().
+-- Fills conf/ with documents that make() returns, and removes them after use().
 local function with_documents(d, count, make, use)
   local paths = {}
   for i = 1, count do
@@ -97,7 +97,7 @@ describe("a secret in a document with a mistake" .. length[1], function()
     local planter, d = planted.new(SEED), start()
     local policy, schema = read(d.dir:at "reload.lua"), planted.schema()
     for batch = 1, 12 * length[2] do
-      -- What is known of secrets comes from the next generation, the live one, or is missing.
+      -- The secrets are known from the next generation, from the live one, or not at all.
       local open = batch % 4 == 1 and policy:gsub("secrets = .-schema.json\",", "")
       d.dir:write("reload.lua", open or policy)
       d.dir:write("schema.json", batch % 4 == 2 and '{"type": kQzX7}' or schema)

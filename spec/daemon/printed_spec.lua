@@ -1,11 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- What a stranger, a file or a policy says is printed as text: it forges no row of a table and
--- moves no cursor, whoever prints it.
+-- Text from a client, a file or a policy is printed as text: it forges no row of a table and moves
+-- no cursor, in every command.
 local segue = require "spec.support.segue"
 local uv = require "luv"
 
 local TOKEN = "ops-token-0123456789"
--- A line break and a row that looks real, then what a terminal obeys: title, CSI as C1, bidi.
+-- A line break and text that looks like a row, then sequences that a terminal obeys: title, CSI as
+-- C1, bidi.
 local FORGED = "\n2001-02-03T04:05:06.789Z   200    POST   /-/reload  token ops:1  10.0.0.1"
 local EVIL = FORGED .. "\27]0;title\7\194\15531m\226\128\174\226\129\166"
 
@@ -28,7 +29,7 @@ local function harmless(text, what)
   end
 end
 
-describe("what others say", function()
+describe("text from outside", function()
   after_each(segue.cleanup)
 
   it("is printed as text, in every command, answer and log line", function()
@@ -47,7 +48,7 @@ describe("what others say", function()
     local texts = {}
     local function take(what, text) texts[#texts + 1] = { what, text } end
 
-    -- Refused, and answered: both are rows of the audit list.
+    -- One request is rejected, one is answered: both are rows of the audit list.
     assert.equal(401, d:http { path = "/" .. escaped(EVIL) }.status)
     assert.equal(401, d:http { method = "POST", path = "/-/reload" .. escaped(EVIL) }.status)
     local auth = { Authorization = "Bearer " .. TOKEN }

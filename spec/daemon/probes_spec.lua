@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What load balancers, orchestrators and Prometheus send: requests without a Host, from an address
--- that others share, with an Accept header of their own taste.
+-- Requests as load balancers, orchestrators and Prometheus send them: without a Host, from an
+-- address that other clients share, with various Accept headers.
 local cjson = require "cjson"
 local http = require "spec.support.http"
 local segue = require "spec.support.segue"
@@ -59,7 +59,7 @@ describe("a probe", function()
     assert.is_nil(d:log():find("healthy[^\n]*status=200"))
   end)
 
-  it("has an allowance of its own, whatever others at its address ask for", function()
+  it("has an allowance of its own, whatever other clients at its address request", function()
     d = start([[public = { "health", "metrics" }, rate = "6/h", burst = 6,
       tokens = { { file = "ops.token", role = "operate" } }]])
     local function used_up()
@@ -72,7 +72,7 @@ describe("a probe", function()
     for _ = 1, 3 do
       for _, path in ipairs(HEALTH) do assert.equal(200, d:http(path).status, path) end
     end
-    assert.equal(429, d:http("/-/healthy").status) -- theirs has an end too
+    assert.equal(429, d:http("/-/healthy").status) -- their allowance has a limit too
     for _ = 1, 6 do assert.equal(200, d:http("/metrics").status) end
     assert.equal(429, d:http("/metrics").status)
   end)

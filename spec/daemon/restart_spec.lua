@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What a restart of segue says of files that changed, and what it shows to the policy's reload.
+-- The output of a restart of segue about files that changed, and the values that it shows to the
+-- policy's reload.
 local segue = require "spec.support.segue"
 
 local policy = [[
@@ -36,7 +37,7 @@ end
 describe("a restart", function()
   after_each(segue.cleanup)
 
-  it("that took what had changed is named by a reload that finds nothing", function()
+  it("that applied changed files is named by a reload without changes", function()
     local d = start()
     put(d, 2)
     restart(d)
@@ -71,7 +72,7 @@ describe("a restart", function()
       .. "start prev=1 changed=x\n" .. "control prev=2 changed=x\n", d.dir:read "calls")
   end)
 
-  it("shows nothing where the history is lost, but for what has not changed", function()
+  it("shows unchanged values only if the history is lost", function()
     local d = start(hook)
     d:stop()
     d.dir:write(".segue/history.db", "rubbish")

@@ -95,7 +95,7 @@ describe("segue test", function()
     assert.matches("segue: busted.*install the Debian package lua%-busted", p.stderr)
   end)
 
-  it("says that a folder does not exist", function()
+  it("reports a folder that does not exist", function()
     local p = test(tempdir.new():at "nothing")
     assert.equal(4, p.code)
     assert.matches("^segue: cannot read %S+/nothing: No such file or directory\n$", p.stderr)

@@ -258,7 +258,7 @@ describe("a rollback that has to be confirmed", function()
     end)
   end
 
-  it("is taken back after a restart in its time, by a rollback or by the end of it", function()
+  it("is reverted after a restart in its time, by a rollback or by the end of that time", function()
     for _, within in ipairs { "60s", "4s" } do
       local d = by_operator(within)
       local before = d:json "/api/v1/status".generation

@@ -141,7 +141,7 @@ describe("a URL as a source", function()
     d:stop()
   end)
 
-  it("is decoded, taken as text and allowed to be empty where that is asked for", function()
+  it("is decoded, and if its options allow it, taken as text or empty", function()
     local gzip = io.popen("printf 'server {\\n}\\n' | gzip -c")
     local coded = gzip:read "*a"
     gzip:close()

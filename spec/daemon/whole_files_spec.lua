@@ -1,12 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- What a whole file is, seen from outside: closed by its writer, not empty, there at all; and that
--- no file is lost in a merge without a word.
+-- A complete file as the daemon sees it: closed by its writer, not empty, present. And no file is
+-- dropped from a merge without a message.
 local segue = require "spec.support.segue"
 
 describe("a file that is being written", function()
   after_each(segue.cleanup)
 
-  it("does not go live by halves when another file changes, and is named to who asks", function()
+  it("does not go live in part when another file changes, and explicit reloads name it", function()
     local d = segue.start {
       files = { ["config.yaml"] = "listen: 80\nworkers: 4\n", ["other.yaml"] = "x: 1\n" },
       policy = [[
@@ -62,7 +62,7 @@ describe("a folder of files", function()
     d:stop()
   end)
 
-  it("keeps each file where that is asked for, and warns of a list that another file hides",
+  it("keeps each file apart with by = \"file\", and warns of a list that another file hides",
     function()
       local d = segue.start {
         files = { ["rules/a.yml"] = "groups: [{name: a, for: 1m}]\n",

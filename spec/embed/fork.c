@@ -2,8 +2,8 @@
  *
  * fork FOLDER own|host: a host that forks while an instance runs. The first child lives on and
  * never closes anything. The second one calls every function, closes, and lives on as well. Then
- * the parent ends in good order and starts another instance on the same state folder. Prints what
- * each sees; the spec judges.
+ * the parent ends in order and starts another instance on the same state folder. Each process
+ * prints its results; the spec checks them.
  */
 #include <dirent.h>
 #include <segue.h>

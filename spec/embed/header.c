@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * A host whose own macros have short names, in the language that is common to C99, C11 and C++.
- * It calls every inline function and macro of segue.h. Only compiled: `make lint` does so as C and
- * as C++ with the warnings that strict hosts turn on, header_spec as C.
+ * A host whose own macros have short names, in the common subset of C99, C11 and C++. It calls
+ * every inline function and macro of segue.h. This file is only compiled: `make lint` compiles it
+ * as C and as C++ with the warnings of strict hosts, header_spec as C.
  */
 #define X 7
 #include <segue.h>

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- segue.h in the hands of hosts: of other versions, whose structs are shorter or longer than the
--- library's, and with macros of their own. `make lint` compiles header.c as C++ too.
+-- segue.h in different hosts: in hosts of other versions, whose structs are shorter or longer than
+-- the library's, and in hosts with macros of their own. `make lint` compiles header.c as C++ too.
 local plugin = require "spec.support.plugin"
 local process = require "spec.support.process"
 local tempdir = require "spec.support.tempdir"

@@ -127,7 +127,7 @@ describe("the access log of a module", function()
     assert.equal(1, #lines "moved.2")
   end)
 
-  it("goes to a new file where the old one was deleted and nobody said so", function()
+  it("goes to a new file if the old one was deleted without a signal", function()
     f = front.start { module = LISTEN:format '"access.log"' }
     f:get("/first")
     until_lines(1)

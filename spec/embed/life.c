@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * life CASE CONFIG own|host: a host that calls start, run, reload, stop and close in callbacks,
- * from other threads and in the wrong order. Prints what each call returns; the spec judges.
+ * from other threads and in the wrong order. Prints the result of each call; the spec checks them.
  */
 #include <pthread.h>
 #include <segue.h>
@@ -124,7 +124,7 @@ static void host_run(void) {
   printf("loop: %s\n", uv_loop_close(host_loop) ? "busy" : "closed");
 }
 
-/* After the end of the loop: an instance that nobody has closed yet still answers calls. */
+/* After the end of the loop: an instance that is not closed yet still answers calls. */
 static int finish(void) {
   if (strstr(what, "in threads")) join_storm();
   if (accepted + closed) {

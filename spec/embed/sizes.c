@@ -2,7 +2,8 @@
  *
  * sizes CONFIG: a host that the spec compiles with a segue.h of another version, whose structs are
  * shorter or longer than those of the library. Bytes behind each struct show whether the library
- * writes there, or uses them: as pointers they would crash. Prints each step; the spec judges.
+ * writes there, or uses them: as pointers they would crash. Prints each step; the spec checks the
+ * output.
  */
 #include <segue.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Memory fails in bursts, at each place and at random places: a single failure is often followed by
--- the failure of the code that reports it. What is broken never goes live, and the next reload
--- works.
+-- the failure of the code that reports it. An invalid configuration never goes live, and the next
+-- reload works.
 local bind = require "spec.support.bind"
 local C = require "spec.support.c"
 local engine = require "spec.support.engine"
@@ -23,7 +23,7 @@ describe("a reload while bursts of allocations fail", function()
     e = engine.started(options)
   end
 
-  -- Runs a reload while memory fails, until it is answered; what failed is tried again later.
+  -- Runs a reload while memory fails, until it is answered; a failed reload is tried again later.
   local function reload(options)
     local w = e:reload(options)
     e:step()

@@ -232,7 +232,7 @@ describe("without a free descriptor", function()
       for _, number in ipairs(ports) do assert.is_true(healthy(number)) end
     end)
 
-  it("clients of a module leave some to the operator, whatever they do", function()
+  it("clients of a module leave some to the operator, however many they are", function()
     local front = port.free()
     local d = segue.start { under = { "prlimit", "--nofile=200" }, files = {
       ["config.yaml"] = "front: {}\nn: 1\n",

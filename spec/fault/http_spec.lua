@@ -206,7 +206,7 @@ describe("the daemon's HTTP", function()
     assert.is_true(calls / 500 <= 3.2, d.dir:read "trace")
   end)
 
-  it("lets 1,000 slow clients take nothing from anybody, and ends each in time #long", function()
+  it("serves others while 1,000 clients are slow, and ends each slow one in time #long", function()
     local d = start { under = { "prlimit", "--nofile=4096" }, measured = true }
     local open, answered = 0, 0
     local handles = {}

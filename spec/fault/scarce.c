@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Preloaded into a daemon by fault/scarce_spec: makes calls of the C library fail at random, in
- * bursts, whichever library makes them (libuv, SQLite, libyaml, PCRE2, the C library itself).
+ * bursts, in every library that makes them (libuv, SQLite, libyaml, PCRE2, the C library itself).
  * SPEC_SCARCE names a file that the spec and this library map: the spec writes seed and chance into
  * it, and reads how many calls failed. Only failures that a kernel really gives: read and write
  * fail for regular files, not for the pipes and eventfds of a loop.

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- The daemon while allocations and system calls fail at random, in bursts: those of the core, and
--- those of every library in the process (fault/scarce.c). It goes on, the next reload works, and no
--- answer and no line of the log shows a secret.
+-- The daemon while allocations and system calls fail at random, in bursts: in the core, and in
+-- every library of the process (fault/scarce.c). The daemon continues to serve, the next reload
+-- works, and no answer and no line of the log shows a secret.
 local faults = require "spec.support.faults"
 local ffi = require "ffi"
 local http = require "spec.support.http"
@@ -50,7 +50,7 @@ return {
   local paths = { "/api/v1/config", "/api/v1/reloads", "/api/v1/diff", "/api/v1/diff?to=next",
     "/api/v1/status", "/api/v1/sources", "/metrics", "/api/v1/why?path=db.password" }
 
-  -- A request that may be refused or cut off; what came of an answer.
+  -- Sends a request that may be rejected or cut off; returns its answer.
   local function attempt(d, request)
     local c = http.connect({ port = d.port }, true)
     if not c then return "" end
@@ -104,7 +104,7 @@ return {
   it("goes on and shows no secret while its allocations fail, for 1,000 reloads #long",
     function() without_memory_of_its_own(1000) end)
 
-  -- What the daemon maps as well: see fault/scarce.c.
+  -- A file that the daemon maps too: see fault/scarce.c.
   local function shared(dir)
     local file = assert(io.open(dir:write("scarce", ("\0"):rep(ffi.sizeof "scarce_control")), "r+"))
     ffi.cdef "int fileno(void *file);"

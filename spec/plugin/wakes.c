@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The log's queue and a writer that waits: which lines wake it. Prints what happens to the writer
- * for each; the waits are so long that only a wake ends them before the spec's deadline.
+ * The log's queue and a writer that waits: which lines wake it. Prints how the writer reacts to
+ * each line; the waits are so long that only a wake ends them before the spec's deadline.
  */
 #include "../../plugins/log/queue.c"
 

@@ -66,7 +66,7 @@ function Bind:load(text, path)
   if text then self:write(path, text) end
   local errors, out = ffi.new("segue__errors[1]"), ffi.new("segue__policy *[1]")
   local rc = C.bind_load(self.c, path, out, errors)
-  local total = tonumber(errors[0].total) -- counts those too that no memory was left to keep
+  local total = tonumber(errors[0].total) -- with those that no memory was left to keep
   local errs = list(errors)
   if rc == 0 then
     assert(#errs == 0, "a policy was loaded, with errors")

@@ -30,7 +30,7 @@ function M.new(text, options)
   return ffi.gc(out[0], C.segue__document_unref)
 end
 
---- A mask of patterns; without any it says that nothing is a secret. The collector gives it back.
+--- A mask of patterns. Without any it knows that there are no secrets. The collector unrefs it.
 function M.mask(patterns)
   patterns = patterns or {}
   local list = ffi.new("const char *[?]", #patterns + 1)
@@ -42,8 +42,8 @@ end
 
 local nothing_secret = M.mask()
 
---- Limits for the readers. options: depth, nodes, bytes; mask: what errors must not show (a mask;
---- false: it is not known). Without one errors show all values.
+--- Limits for the readers. options: depth, nodes, bytes; mask: values that errors must not show (a
+--- mask; false: not known). Without a mask errors show all values.
 function M.limits(options)
   options = options or {}
   local limits = ffi.new("segue__limits[1]")

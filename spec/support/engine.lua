@@ -202,7 +202,7 @@ function Waiter:plan()
   end
   return table.concat(words, " ")
 end
---- What a plan has not tried.
+--- The steps that a plan has not tried.
 function Waiter:untried()
   local words = {}
   for i = 0, tonumber(self.c.result.untried_count) - 1 do

@@ -67,9 +67,9 @@ local function taken(d)
   return table.concat(list, " "), free
 end
 
---- No further descriptor for the daemon, or `more` at most. What is open for a moment (a file that
---- is read, the last good generation on its way to the disk) gives its number back: that is waited
---- for.
+--- Leaves the daemon no further descriptor, or `more` at most. A descriptor that is open for a
+--- moment (a file that is being read, the last good generation on its way to the disk) returns its
+--- number: this function waits for that.
 function M.exhaust(d, more)
   local last, same, free = "", 0, nil
   wait.until_true(function()

@@ -8,6 +8,7 @@ local function breach(where, format, ...)
 end
 
 local check_messages = dofile("spec/support/messages.lua")
+local check_words = dofile("spec/support/words.lua")
 
 local function list(command)
   local lines = {}
@@ -102,7 +103,9 @@ for _, path in ipairs(list("find . -type f "
     .. "-printf '%P\\n' | sort")) do
   if path ~= "spec/support/house.lua" then check_file(path) end
   check_messages(path, breach)
+  check_words(path, breach)
 end
+check_words(nil, breach)
 
 -- Verbs that only a program may use: the library never prints, exits or takes a signal.
 -- (fault.c is in test builds only; spawn_user.c resets signals in a child that is about to exec.)

@@ -1,12 +1,12 @@
 -- SPDX-License-Identifier: MIT
 -- The bytes that came on a connection and were not read yet, as the field `input` of a client. They
--- are kept as chunks and joined when somebody looks at them: to join the 20,000 chunks of a long
+-- are kept as chunks and joined when a spec looks at them: to join the 20,000 chunks of a long
 -- answer one by one, and to parse it again with each, takes longer than to receive it.
 --   local Client = input.class(); local self = input.new(Client, { more = "fields" })
 --   self:add(data); if self:is_worth_a_look() then parse(self.input) end
 local M = {}
 
---- A class whose objects have `input`; methods are added to it as to any table.
+--- Makes a class whose objects have `input`; methods are added to it as to any table.
 function M.class()
   local Class = {}
 

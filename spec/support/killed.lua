@@ -40,9 +40,9 @@ function M.top(d)
   return top
 end
 
---- The end of a title in a sweep over fault points: nothing for the points of `short`, which stand
---- for all the others in `make test`, and the tag for those. The tag is "#long", as a text in the
---- spec file, because run.lua looks for it there.
+--- The end of a title in a sweep over fault points: nothing for the points of `short`, which
+--- represent all the others in `make test`, and the tag for the others. The tag is "#long", as a
+--- text in the spec file, because run.lua looks for it there.
 function M.mark(tag, short)
   local keeps = {}
   for _, point in ipairs(short) do keeps[point] = true end

@@ -59,7 +59,7 @@ function M.metric(name)
   return tonumber((d:http("/metrics").body:match("\n" .. name:gsub("%p", "%%%0") .. " (%S+)\n")))
 end
 
---- The code of a module whose handler has this body; before: what stands before it.
+--- The code of a module whose handler has this body; before: code above the handler.
 function M.handler(body, before)
   return (before or "") .. "\nreturn { handle = function(request)\n" .. body .. "\nend }\n"
 end

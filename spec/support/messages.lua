@@ -25,7 +25,7 @@ local names = {
   ["core/config/yaml.c"] = { "*at", "*next" }, -- '&' or '*', and one of five marks
   ["core/config/yaml_error.c"] = { "text", "problem", "p->context" },
   ["core/config/mask_pattern.c"] = { "text", "why" }, -- a pattern of the policy
-  ["core/config/path.c"] = { "text", "why" }, -- a path that somebody asks for
+  ["core/config/path.c"] = { "text", "why" }, -- a path from a request
   ["core/config/schema.c"] = { 'c->keyword ? c->keyword : ""', "text", "name" },
   ["core/config/schema_default.c"] = { "name" },
   ["core/config/schema_match.c"] = { "why" }, -- of a pattern in the schema
@@ -50,7 +50,7 @@ local function without_comments(text)
   return (text:gsub("/%*.-%*/", function(c) return (c:gsub("[^\n]", " ")) end))
 end
 
--- The arguments of the call whose "(" is at `from`.
+-- Returns the arguments of the call with its "(" at `from`.
 local function arguments(text, from)
   local list, depth, start, i = {}, 0, from + 1, from
   while i <= #text do
@@ -74,7 +74,7 @@ local function arguments(text, from)
   return list
 end
 
--- What the conversions of a format are for: "s", "d", "*" ... Of "a ? b : c" both have the same.
+-- Returns the conversions of a format: "s", "d", "*" ... In "a ? b : c" both have the same ones.
 local function conversions(format)
   local first = format:gsub('\\"', "")
   first = first:match('^[^"]-%?(.*)$') or first
@@ -90,7 +90,7 @@ local function conversions(format)
   return list
 end
 
--- Is it a literal, or a choice between literals?
+-- Returns whether it is a literal, or a choice between literals.
 local function is_literals(argument)
   local bare = argument:gsub('\\"', ""):gsub('"[^"]*"', "@"):gsub("'[^']*'", "@")
   local choice = bare:gsub("[^?:]-%?", ""):gsub("[:%s()]", "")

@@ -63,9 +63,9 @@ local function name_of(spec)
   return type(spec) == "string" and spec or ("%s, %q"):format(spec.path, spec.filter)
 end
 
--- True if the spec passes with what is built in dir. It stops at its first failure. A mutant often
--- shows as an event that never comes: the spec waits for it for seconds, not for the minute that a
--- busy machine is given otherwise.
+-- Returns whether the spec passes with the build in dir. It stops at its first failure. A mutant
+-- often shows as an event that never comes: the spec waits for it for seconds, not for the minute
+-- that a busy machine is given otherwise.
 local function passes(dir, spec, patience)
   local filter = type(spec) == "table" and ("--filter='%s'"):format(spec.filter) or ""
   local own = of_plugin[spec] and "SEGUE_BUILD=" .. dir or ""

@@ -1,8 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- busted output handler: one line per spec that did not pass, as it happens. Counts, seconds of CPU
--- and the duration of each spec go to the file that SEGUE_SPEC_RESULT names, for run.lua. A pending
--- spec counts as failed: a spec that does not run is a hole. A file whose process holds more at its
--- end than at its beginning has failed too: its setup left something (held.lua checks each spec).
+-- busted output handler: one line per spec that did not pass, as soon as it ends. Counts, seconds
+-- of CPU and the duration of each spec go to the file that SEGUE_SPEC_RESULT names, for run.lua. A
+-- pending spec counts as failed: a spec that does not run is a hole. A file whose process holds
+-- more at its end than at its beginning has failed too: its setup left something (held.lua checks
+-- each spec).
 return function(options)
   local busted = require "busted"
   local handler = require "busted.outputHandlers.base"()

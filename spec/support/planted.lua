@@ -36,7 +36,7 @@ function Planter:digits()
   return M.marks[3] .. ("%08d"):format(self:number(99999999)) .. M.marks[4]
 end
 
--- What stands behind "password:" in YAML; S is a secret word, D a secret number, U capital letters.
+-- Values for "password:" in YAML; S is a secret word, D a secret number, U capital letters.
 M.yaml = { "D", "-D", "0xD", "De999999", "*S", "&S [*S]", "&S {a: *S}", "!!int S", "!!float S",
   "!!null S", "!S x", "!S [x]", "!S {x: 1}", "!!map S", "!<S> x", "@S", "`S", "%S", "|S\n      x",
   '"S', "'S", '"S\\q"', '"S" S', "'S' S: S", "[S", "{S", "{S: [}", "S: S", "- S", "*S : x",
@@ -45,7 +45,7 @@ M.yaml = { "D", "-D", "0xD", "De999999", "*S", "&S [*S]", "&S {a: *S}", "!!int S
   "'${U}${U}'", "{a: 'pa${S}'}", '"S\255"', '"S\0"', '"S\\0"', '"\\xS"', "S\n--- S", "S\n... S",
   "S\n\tS: S", "S\n   S: S", "&S", "<<: S", "{<<: S}", "{<<: [S]}" }
 
--- The same in JSON, behind "password":.
+-- The same in JSON, for "password":.
 M.json = { "D", "-D", "De99999", "S", "0D", "+D", "'S'", '"S', '"S\\q"', '"S\\u12"', '"S" S',
   '"S" "S"',
   '"S",]', "{S:1}",
@@ -133,10 +133,11 @@ local function around(text, piece)
   return at and text:sub(math.max(1, at - 200), at + 60)
 end
 
---- Where a text shows a piece of a secret, or nil. file: it may hold the schema.
+--- Returns the text around a piece of a secret, or nil if the text shows none. file: it may contain
+--- the schema.
 function M.find(text, file)
   for _, mark in ipairs(M.marks) do
-    local enough = mark:match("^%d") and 7 or 4 -- fewer digits may be a process or a time
+    local enough = mark:match("^%d") and 7 or 4 -- shorter numbers may be a process or a time
     local found = around(text, mark:sub(1, enough)) or around(text, mark:sub(-enough))
     if found then return found end
   end

@@ -42,8 +42,8 @@ function M.host(path, source, flags)
     "-pthread -lm")
 end
 
---- Writes a segue.h whose structs with a size field are shorter or longer than those of the library
---- under test: the header of another version.
+--- Writes a segue.h of another version: its structs with a size field are shorter or longer than
+--- those of the library under test.
 function M.header(path, variant)
   local file = assert(io.open(uv.cwd() .. "/core/segue.h"))
   local text = file:read("*a")

@@ -349,3 +349,21 @@ describe("the runner", function()
     assert.matches("at its end the file still holds: descriptor %d+ %-> /etc/passwd", p.stdout)
   end)
 end)
+
+describe("the rule for comments", function()
+  it("reports a sentence that begins without a noun, in a block, behind code and after a stop",
+    function()
+      local dir, check, found = tempdir.new(), dofile "spec/support/words.lua", {}
+      check(dir:write("a.c", "/* Whose file it is. */\nint a; /* What it counts. */\n"
+        .. "/* A text. Those of others\n * are not. The end.\n *\n * Who reads it waits. */\n"
+        .. 'char *s = "/* What"; /* the part of\n * What is its name. Others: What. */\n'))
+      check(dir:write("b.lua", "--- Returns it. Whoever asks\n-- What is a name. Good.\n-- Who?\n"
+        .. 'local s = ". What" -- What it is\n'))
+      check(nil, function(where, format, word)
+        assert.matches("begins with %%s", format)
+        found[#found + 1] = where:match("[^/]+$") .. " " .. word
+      end)
+      assert.same({ "a.c:1 Whose", "a.c:2 What", "a.c:3 Those", "a.c:6 Who", "b.lua:1 Whoever",
+        "b.lua:3 Who", "b.lua:4 What" }, found)
+    end)
+end)

@@ -8,8 +8,8 @@ M.deadline_ms = 10000
 
 -- A deadline ends a spec whose event never comes; it does not measure how fast an event comes. So
 -- each deadline is written as for an idle machine, and every wait in the specs multiplies it by
--- this number: under load everything takes several times as long. A spec that has to find out that
--- something does not happen must not wait for a deadline: it waits for a later event.
+-- this number: under load every step takes several times as long. A spec that has to find out that
+-- an event does not happen must not wait for a deadline: it waits for a later event.
 M.patience = tonumber(os.getenv "SEGUE_SPEC_PATIENCE" or "") or 8
 
 --- The moment (uv.hrtime) when a wait of ms milliseconds (default M.deadline_ms) has to end.

@@ -214,7 +214,7 @@ describe("a YAML anchor", function()
       .. "(at a6[2])", text)
   end)
 
-  it("cannot be a bomb of text: what it is when it is written out is counted", function()
+  it("cannot be a bomb of text: the size of its output is counted", function()
     local lines = { "a: &a " .. ("x"):rep(2^20), "k: &k { key: [*a, *a] }", "list:" }
     for i = 1, 100 do lines[i + 3] = i % 2 == 0 and "- *a" or "- *k" end
     local text, err = value(table.concat(lines, "\n"))
@@ -292,14 +292,14 @@ describe("a YAML document", function()
     assert.equal("SEGUE_ETYPE", select(2, value("''")).name)
   end)
 
-  it("that may be any value is null where it says so, and refused where it is empty", function()
+  it("that may be any value is null if it contains null, and rejected if it is empty", function()
     assert.equal("null", (value("~", { foreign = true })))
     for _, text in ipairs { "", "# nothing\n", "---\n" } do
       assert.equal("SEGUE_EEMPTY", select(2, value(text, { foreign = true })).name)
     end
   end)
 
-  it("is the value of its file's name where that is asked for, of any type", function()
+  it("may be the value of its file's name, of any type", function()
     local by_file = { by_file = true, name = "rules/a.yml" }
     assert.equal('{"a.yml":{"x":1}}', (value("x: 1", by_file)))
     assert.equal('{"a.yml":[1,{"b":"c"}]}', (value("- 1\n- &x {b: c}", by_file)))

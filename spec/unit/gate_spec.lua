@@ -581,7 +581,7 @@ describe("a transaction", function()
     assert.equal("applied", w:outcome())
   end)
 
-  it("counts a lower age for those who wait already", function()
+  it("applies a lower age to calls that wait already", function()
     e = engine.started { modules = { { "m", "restart", buffer = { 0, 0, 60000 } } } }
     local _, pass = enter()
     local w, told = change(), {}

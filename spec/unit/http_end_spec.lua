@@ -195,7 +195,7 @@ describe("the end of an HTTP server", function()
       local other = tls.new { port = listener } -- of which no byte has come
       server:until_true(function() return server:connections() == 3 end)
       server:close(GRACE_MS)
-      assert.equal("", idle:read_all()) -- the moment for idle clients is over
+      assert.equal("", idle:read_all()) -- the time for idle clients is over
       client.raw:write(hello:sub(11))
       for _, late in ipairs { client, other } do
         assert.is_true(late:handshake())

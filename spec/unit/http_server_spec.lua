@@ -302,7 +302,7 @@ describe("the HTTP server", function()
       start()
     end)
 
-    it("from no unix socket whose name cannot be given to it, and leaves no file", function()
+    it("from no unix socket that cannot get its name, and leaves no file", function()
       local dir = tempdir.new()
       start()
       local before = C.segue__fault_reached "socket.rename"

@@ -332,7 +332,7 @@ return { name = "host", sources = { segue.file "config.yaml" }, triggers = {},
     C.segue_close(nil)
   end)
 
-  it("rejects options whose size no header can have given them", function()
+  it("rejects options with a size that no header defines", function()
     for _, size in ipairs { 0, 8, 100000 } do
       local o = options {}
       o[0].size = size
@@ -343,7 +343,7 @@ return { name = "host", sources = { segue.file "config.yaml" }, triggers = {},
     end
   end)
 
-  it("writes and reads of shorter options only what their size covers", function()
+  it("writes and reads only the fields that the size of shorter options covers", function()
     local size = ffi.offsetof("segue_options", "on_stopped")
     local bytes = C.new("unsigned char[?]", ffi.sizeof "segue_options")
     ffi.fill(bytes, ffi.sizeof "segue_options", 0xa5)
@@ -428,7 +428,7 @@ return { name = "host", sources = { segue.file "config.yaml" }, triggers = {},
     C.segue_close(s)
     assert.same({ "2 a line false", "1 many fields 15" }, lines)
 
-    _, s = new(options {}) -- and nobody hears it where the host gave none
+    _, s = new(options {}) -- without on_log no log receives the line
     assert.is_false(C.segue_log_enabled(s, C.SEGUE_ERROR))
     assert.equal(C.SEGUE_EMODULE, C.segue_log(s, C.SEGUE_ERROR, "host", "lost", nil, 0))
     C.segue_close(s)
@@ -448,7 +448,7 @@ return { name = "host", sources = { segue.file "config.yaml" }, triggers = {},
     local child = ffi.C.fork()
     if child == 0 then
       ffi.C.close(ends[1])
-      ffi.C.read(ends[0], byte, 1) -- until the parent is through with it
+      ffi.C.read(ends[0], byte, 1) -- until the parent has finished with it
       ffi.C._exit(0)
     end
     C.segue__state_close(state)

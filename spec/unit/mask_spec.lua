@@ -246,7 +246,7 @@ describe("a mask", function()
     assert.matches("at most 64", select(2, mask_of(many)).message)
   end)
 
-  it("can be looked through where memory ran out while it learned the values", function()
+  it("can be searched after memory ran out while it learned the values", function()
     local one = document.good('{"db":["a-secret-of-many-bytes"]}', { format = "json" })
     local failed = 0
     for n = 1, 12 do
@@ -306,7 +306,7 @@ describe("a mask", function()
       assert.same({ "got 'hunter2...'", false }, { scrub "got 'hunter2...'" })
     end)
 
-    it("takes out the beginning of one with which a full message ends, however little it is",
+    it("removes the beginning of one at the end of a full message, however short it is",
       function()
         for rest = 0, 11 do
           local err = C.error()

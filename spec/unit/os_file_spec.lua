@@ -85,7 +85,7 @@ describe("reading a file that must be whole", function()
     assert.is_nil(text)
     assert.equal("ETXTBSY", name)
     assert.matches(path .. " is being written: a program has it open", message, 1, true)
-    assert.equal("x: 1", read(path)) -- what need not be whole
+    assert.equal("x: 1", read(path)) -- a file that need not be complete
     writer:write("y")
     assert.equal("ETXTBSY", select(2, read_whole(path)))
     writer:close()

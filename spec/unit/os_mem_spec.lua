@@ -34,7 +34,7 @@ describe("the failing allocator", function()
     assert.equal("...", pattern_of(3))
   end)
 
-  it("fails random bursts until it is told to end, other ones with another seed", function()
+  it("fails random bursts until they are switched off, other ones with another seed", function()
     local patterns = {}
     for seed = 1, 8 do
       C.segue__mem_fail_random(seed, 20)

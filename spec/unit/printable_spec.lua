@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Text for a terminal: what it obeys is escaped, in a line, in a sentence, in a page, and in JSON.
+-- Text for a terminal: sequences that it obeys are escaped, in a line, in a sentence, in a page,
+-- and in JSON.
 local C = require "spec.support.c"
 
 local function written(call, text, ...)

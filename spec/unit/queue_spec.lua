@@ -239,7 +239,7 @@ describe("the reload queue", function()
 
     local function probes() return select(2, e:journal():gsub("probe\n", "")) end
 
-    it("answers who waited for the same input by that outcome, and tries it once", function()
+    it("answers waiters for the same input with that outcome, and tries it once", function()
       on_trial()
       local waited, plan = e:reload(), e:reload { plan = true }
       e:advance(1600)

@@ -4,7 +4,8 @@ local C = require "spec.support.c"
 local ffi = C.ffi
 local document = require "spec.support.document"
 
--- What the reader answers for a text under a mask (patterns; false: nothing is known of secrets).
+-- Returns the result of the reader for a text under a mask (patterns; false: secrets are not
+-- known).
 local function refused(text, options)
   options = options or {}
   options.mask = options.mask and document.mask(options.mask)
@@ -108,7 +109,7 @@ describe("an error of reading", function()
 end)
 
 describe("a quote", function()
-  it("is cut in whole characters, and says so", function()
+  it("is cut in whole characters, and marks the cut", function()
     local out = ffi.new("segue__quoted")
     local text = ("é"):rep(60)
     assert.equal(("é"):rep(40) .. "...", C.str(C.segue__quote_text(out, true, text, #text)))

@@ -109,7 +109,7 @@ describe("the decisions on disk", function()
       :find("unconfirmed_trigger=control\n", 1, true))
   end)
 
-  it("of an older version, which did not tell the reload, are read as they are", function()
+  it("of an older version, which did not name the reload, are read unchanged", function()
     local d = write_text "unconfirmed=9\nunconfirmed_until=12\n"
     assert.equal(9, tonumber(d.unconfirmed_generation))
     assert.equal(12, tonumber(d.unconfirmed_until_wall_ms))

@@ -410,7 +410,7 @@ describe("questions about a schema", function()
     local users = '"additionalProperties":{"properties":{"role":{"default":"read"}}}'
     assert.equal('{"ann":{"role":"read"},"bob":{"role":"all"},"max":3}',
       filled("{" .. users .. "}", '{"ann":{},"bob":{"role":"all"},"max":3}'))
-    -- Those that are declared, or match a pattern, are none of the additional ones.
+    -- A member that is declared, or matches a pattern, does not count as additional.
     assert.equal('{"x-a":{"n":1},"y":{},"z":{"role":"read"},"b":{"n":1}}', filled(
       '{"patternProperties":{"^x-|^b$":{"properties":{"n":{"default":1}}}},"properties":{"y":{},'
         .. '"b":{"default":{}}},' .. users .. "}", '{"x-a":{},"y":{},"z":{}}'))

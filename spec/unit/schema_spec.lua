@@ -325,7 +325,7 @@ upstreams:
     assert.equal(100, #list)
     assert.equal(250, list.total)
   end)
-  it("carries the schema's own words about a rule, a description only beside a pattern", function()
+  it("carries the schema's own text about a rule, a description only beside a pattern", function()
     local words = [[{"properties":{"name":{"pattern":"^[a-z]+$","description":"lower case letters"},
       "port":{"type":"integer","minimum":1,"errorMessage":"ask the network team"},
       "size":{"maximum":9,"multipleOf":2,"description":"of a page",

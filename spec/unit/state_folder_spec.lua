@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The state folder is believed: what lies in it is run. So it is refused where another user can
--- write it. (Specs run as root, which can give files away.)
+-- The state folder is trusted: a policy in it is run. So it is rejected if another user can write
+-- it. (Specs run as root, which can change the owner of files.)
 local C = require "spec.support.c"
 local tempdir = require "spec.support.tempdir"
 local uv = require "luv"
@@ -31,7 +31,7 @@ describe("a state folder", function()
     assert.matches(pattern, e.message)
   end
 
-  it("is made so that nobody else can write it, and opened again with what is in it", function()
+  it("is made writable for its user only, and opened again with its content", function()
     assert.is_nil(open())
     assert.equal(tonumber("40700", 8), uv.fs_stat(folder).mode)
     for name, octal in pairs { ["last-good.a"] = "600", ["history.db"] = "644" } do
@@ -67,7 +67,7 @@ describe("a state folder", function()
     assert.is_nil(open())
   end)
 
-  it("is refused with a link that leads to such a file, or is somebody else's", function()
+  it("is refused with a link that leads to such a file, or belongs to another user", function()
     assert.is_nil(open())
     local target, link = dir:write("target", "x"), dir:at "state/history.db"
     mode(target, "644")

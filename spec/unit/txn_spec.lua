@@ -230,7 +230,7 @@ describe("a transaction", function()
       assert.equal(2, tonumber(e.world.instances))
     end)
 
-    it("prepares nothing for who only looks", function()
+    it("prepares nothing for a client that may only read", function()
       e = engine.started { modules = { { "m" } } }
       e:write("a.yaml", "x: 2")
       local w = e:reload { plan = "look" }
@@ -688,7 +688,7 @@ describe("a transaction", function()
       end)
     end
 
-    it("gives up after as many failures in a row as the policy says", function()
+    it("reverts after the number of failures in a row that the policy sets", function()
       e = engine.started {}
       e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = 60000,
         confirm_failures = 3 } }
@@ -701,7 +701,7 @@ describe("a transaction", function()
         w:error().message)
     end)
 
-    it("counts failures from a success on anew", function()
+    it("counts failures from zero after a success", function()
       e = engine.started {}
       e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = 60000,
         confirm_hold_ms = 1000, confirm_failures = 3 } }

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Files that a program has open for writing: automatic runs keep the last complete version,
--- explicit ones wait for a limited time and then name the file.
+-- explicit runs wait for a limited time and then name the file.
 local C = require "spec.support.c"
 local engine = require "spec.support.engine"
 
@@ -146,7 +146,7 @@ describe("while a file is being written", function()
     assert.equal(1, tonumber(C.segue__engine_policy(e.c).min_interval_ms))
   end)
 
-  it("the schema is not judged by", function()
+  it("an explicit run waits for its schema", function()
     e = engine.started { files = { ["a.yaml"] = "x: 1", ["s.json"] = "{}" }, schema = "s.json" }
     write_half("s.json", '{"properties":{"x":{"type":"string"}}}')
     local w = e:reload()
@@ -168,7 +168,7 @@ describe("while a file is being written", function()
     assert.equal("applied", w:outcome())
   end)
 
-  it("a stop answers who waits, at once", function()
+  it("a stop answers waiting requests at once", function()
     e = engine.started {}
     write_half("a.yaml", "x: 2")
     local w = e:reload()
