@@ -21,6 +21,14 @@ local function server(command, config)
   return result.ok, result.message
 end
 
+-- The server outlives segue. After a restart of segue it has this configuration already if nothing
+-- has changed; its file is compared too, because segue may have been killed in the middle of a
+-- reload that the server had applied.
+local function server_has(txn)
+  return txn.trigger == "start" and txn.prev and #txn:changed() == 0
+    and segue.read "live.conf" == text_of(txn.next)
+end
+
 return {
   name = "apply",
   sources = { segue.file "config.yaml" },
@@ -32,6 +40,7 @@ return {
     if not good then return nil, why end -- rejected
 
     txn:commit()
+    if server_has(txn) then return txn:confirm() end
     local applied
     applied, why = server("apply", txn.next) -- as `nginx -s reload` would
     if not applied then

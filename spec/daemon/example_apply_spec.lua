@@ -59,6 +59,36 @@ describe("examples/apply", function()
     assert.equal("port 9091\n", d.dir:read("live.conf"))
   end)
 
+  it("applies nothing at a restart where the server has it already", function()
+    local d = start()
+    d.dir:write("server", (read("examples/apply/server"):gsub("set %-eu\n",
+      'set -eu\necho "$1" >> commands\n')))
+    local seen = 0
+    local function commands()
+      local all = d.dir:read "commands" or ""
+      local new = all:sub(seen + 1)
+      seen = #all
+      return new
+    end
+    local function restarted()
+      d:stop()
+      d:spawn()
+      d:wait_ready()
+      return commands()
+    end
+    assert.equal("check\n", restarted())
+    assert.equal(200, (d:reload "?force=1")) -- an operator who forces it wants it applied
+    assert.equal("check\napply\n", commands())
+    -- the server has something else, as after a kill -9 in the middle of a reload
+    d.dir:write("live.conf", "port 9000\n")
+    assert.equal("check\napply\n", restarted())
+    assert.equal("port 8080\nworkers 4\n", d.dir:read "live.conf")
+    d.dir:save("config.yaml", "port: 9090\n")
+    assert.equal("check\napply\n", restarted())
+    assert.equal("port 9090\n", d.dir:read "live.conf")
+    assert.equal("check\n", restarted())
+  end)
+
   it("says what to do when the server is not there", function()
     local d = start()
     d.dir:delete("server")
