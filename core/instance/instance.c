@@ -411,8 +411,9 @@ static void on_trigger(void *data, segue__trigger trigger, const char *cause) {
   segue__request request = {.trigger = trigger, .cause = cause};
   int rc = segue__engine_request(s->engine, &request, NULL);
   if (rc < 0 && rc != SEGUE_ECLOSED)
-    segue__log(&s->log, SEGUE__ERROR, "reload", "a trigger could not be taken up", "cause", 's',
-               cause, "error", 's', segue_strerror(rc), NULL);
+    segue__log(&s->log, SEGUE__ERROR, "reload",
+               "a trigger cannot start a reload now: trying again in a second", "cause", 's', cause,
+               "error", 's', segue_strerror(rc), NULL);
 }
 
 static void on_reopen(void *data, const char *cause) {

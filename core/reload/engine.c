@@ -171,6 +171,26 @@ static void remove_waiter(segue__waiter *waiter) {
   waiter->run = NULL;
 }
 
+static void arm_owed(segue__engine *engine) {
+  if (engine->owes && !segue__timer_active(&engine->retry_timer))
+    segue__timer_start(engine->loop, &engine->retry_timer, RETRY_FIRST_MS, retry_due);
+}
+
+/* There was no memory for a run, and no client waits that could be answered so: a saved file or a
+ * signal would be lost. */
+static void owe(segue__engine *engine, const segue__request *request) {
+  if (!engine->owes || automatic[engine->owed_trigger]) engine->owed_trigger = request->trigger;
+  engine->owes = true;
+  engine->owed_force |= request->force;
+  arm_owed(engine);
+}
+
+static void pay(segue__engine *engine, segue__run *run) {
+  segue__request owed = {.trigger = engine->owed_trigger, .force = engine->owed_force};
+  engine->owes = engine->owed_force = false;
+  merge_request(engine, run, &owed);
+}
+
 int segue__engine_request(segue__engine *engine, const segue__request *request,
                           segue__waiter *waiter) {
   if (engine->stopping) return SEGUE_ECLOSED;
@@ -183,6 +203,7 @@ int segue__engine_request(segue__engine *engine, const segue__request *request,
     *slot = run_new(engine, request);
     if (!*slot) {
       segue__free(if_match);
+      if (!waiter && !request->plan_only) owe(engine, request);
       return UV_ENOMEM;
     }
   } else {
@@ -190,6 +211,7 @@ int segue__engine_request(segue__engine *engine, const segue__request *request,
   }
   engine->stats.triggers[request->trigger]++;
   merge_request(engine, *slot, request);
+  if (engine->owes && !request->plan_only) pay(engine, *slot);
   if (!waiter) (*slot)->accept_shrink |= request->accept_shrink;
   if (waiter) {
     waiter->accept_shrink = request->accept_shrink;
@@ -426,9 +448,8 @@ static void retry_due(segue__timer *timer) {
           ? engine->results[(engine->result_next + SEGUE__RESULTS_MAX - 1) % SEGUE__RESULTS_MAX]
           : NULL;
   segue__request request = {.trigger = SEGUE__BY_RETRY, .cause = "retry"};
-  bool wanted = (last && last->outcome == SEGUE__FAILED) || engine->postponed;
-  if (wanted && segue__engine_request(engine, &request, NULL) == UV_ENOMEM)
-    segue__timer_start(engine->loop, &engine->retry_timer, RETRY_FIRST_MS, retry_due);
+  if ((last && last->outcome == SEGUE__FAILED) || engine->postponed || engine->owes)
+    (void)segue__engine_request(engine, &request, NULL); /* without memory it is owed */
 }
 
 static void remember_outcome(segue__engine *engine, const segue__txn *txn) {
@@ -582,6 +603,7 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
     segue__timer_start(engine->loop, &engine->retry_timer,
                        segue__engine_backoff_ms(engine, engine->retries++), retry_due);
   retry_postponed(engine);
+  arm_owed(engine);
   engine->txn = NULL;
   if (engine->keep_files && engine->record) tell_files(engine, txn);
   if (engine->record) record_settled(engine, txn, kept);

@@ -103,7 +103,11 @@ struct segue__engine {
   uint64_t *unkept_items, unkept_ms;
   bool postponed;         /* a file was being written in the last run: it is read again later */
   unsigned postponements; /* in a row */
-  uint64_t good_ms;       /* when the age of the last good generation was noted last */
+  /* Triggers that no client waits for and for which no run could be allocated: the retry timer
+   * requests one run for all of them. */
+  bool owes, owed_force;
+  segue__trigger owed_trigger;
+  uint64_t good_ms; /* when the age of the last good generation was noted last */
 
   segue__module **modules;
   size_t module_count;

@@ -1,11 +1,14 @@
 -- SPDX-License-Identifier: MIT
+local C = require "spec.support.c"
 local engine = require "spec.support.engine"
+local tempdir = require "spec.support.tempdir"
 
 describe("the reload queue", function()
   local e
   after_each(function()
     if e then e:close() end
     e = nil
+    tempdir.remove_all()
   end)
 
   it("loads the first generation and answers who waits", function()
@@ -46,11 +49,55 @@ describe("the reload queue", function()
       e:trigger("poll", "poll")
       e:advance(100)
     end
-    local C = require "spec.support.c"
     assert.equal(1, tonumber(C.segue__engine_result_count(e.c)))
     e:reload()
     e:step()
     assert.equal(2, tonumber(C.segue__engine_result_count(e.c)))
+  end)
+
+  describe("without memory for a run", function()
+    local function lose(kind)
+      C.segue__mem_fail_burst(1, 1)
+      assert.equal("ENOMEM", C.name(e:trigger(kind, kind)))
+    end
+
+    it("starts it a second later, for all triggers meanwhile", function()
+      e = engine.started {}
+      e:write("a.yaml", "x: 2")
+      lose "watch"
+      lose "signal"
+      lose "poll"
+      e:advance(500)
+      assert.equal("1", e:value("x"))
+      e:journal()
+      e:advance(2000)
+      assert.equal("2", e:value("x"))
+      assert.truthy(e:journal():find("settled applied", 1, true))
+      e:write("a.yaml", "x: 3")
+      e:advance(60000)
+      assert.equal("2", e:value("x"))
+    end)
+
+    it("starts it with the next trigger", function()
+      e = engine.started {}
+      e:write("a.yaml", "x: 2")
+      lose "signal"
+      local w = e:reload()
+      e:step()
+      assert.equal("applied", w:outcome())
+      assert.equal("http, signal", require("ffi").string(w:result().cause))
+    end)
+
+    it("starts it after a replay that came in between", function()
+      e = engine.started { state = tempdir.new().path }
+      e:write("a.yaml", "x: 2")
+      lose "watch"
+      e:replay_last_good()
+      e:step()
+      assert.equal("1", e:value("x"))
+      e:advance(3000)
+      assert.equal("2", e:value("x"))
+    end)
   end)
 
   it("takes a comment for no change", function()
@@ -357,7 +404,6 @@ describe("the reload queue", function()
     local waiting = e:reload()
     local ffi = require "ffi"
     local stopped = ffi.new("bool[1]")
-    local C = require "spec.support.c"
     e:journal()
     C.scripted_engine_stop(e.c, stopped)
     assert.equal("SEGUE_ECLOSED", waiting:outcome())
