@@ -176,11 +176,11 @@ static int finish(lua_State *co, int n, void *data, segue_error *err) {
   bool refused = n >= 1 && !lua_toboolean(co, 1);
   if (refused && n >= 2 && !lua_isnil(co, 2)) return refuse(co, n, run, code, err);
   if (run->hook == SEGUE__HOOK_RELOAD) return 0; /* the transaction knows how far it got */
-  const char *what = n ? luaL_typename(co, 1) : "nothing";
+  const char *what = n ? luaL_typename(co, 1) : "nothing", *article = n && !refused ? "a " : "";
   if (refused) what = lua_isnil(co, 1) ? "nil without a reason" : "false without a reason";
   return segue__error_set(err, SEGUE_EPOLICY,
-                          "%s returned %s: return true, or nil and a text with the reason",
-                          hook_name(run), what);
+                          "%s returned %s%s: return true, or nil and a text with the reason",
+                          hook_name(run), article, what);
 }
 
 /* ---- Starting -------------------------------------------------------------------------------- */

@@ -247,8 +247,10 @@ static void add_modules(segue__buf *out, const segue_node *list) {
   }
 }
 
+/* A start while reloads are frozen reads no source: nothing is known of its health yet. */
 static const char *health(const segue_node *source) {
   if (flag(source, "up")) return "up";
+  if (!segue__table_number(source, "fetches") && !flag(source, "held")) return "unread";
   return flag(source, "held") ? "held" : "down";
 }
 

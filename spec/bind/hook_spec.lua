@@ -36,7 +36,7 @@ describe("check", function()
       "check returned false without a reason" },
     { "has to return something", "local x = 1", "SEGUE_EPOLICY",
       "check returned nothing: return true, or nil and a text with the reason" },
-    { "has to return true", "return 'yes'", "SEGUE_EPOLICY", "check returned string" },
+    { "has to return true", "return 'yes'", "SEGUE_EPOLICY", "check returned a string: return" },
     { "has to give a text", "return nil, 7", "SEGUE_EPOLICY", "returned a number as its reason" },
     { "has to give a text or problems", "return nil, {}", "SEGUE_EPOLICY",
       "returned a table as its reason" },
