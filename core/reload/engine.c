@@ -176,18 +176,18 @@ static void arm_owed(segue__engine *engine) {
     segue__timer_start(engine->loop, &engine->retry_timer, RETRY_FIRST_MS, retry_due);
 }
 
-/* There was no memory for a run, and no client waits that could be answered so: a saved file or a
- * signal would be lost. */
+/* There was no memory for a run. A client or a host gets the error and can ask again; a signal or a
+ * saved file would be lost. */
 static void owe(segue__engine *engine, const segue__request *request) {
+  if (request->trigger == SEGUE__BY_HTTP || request->trigger == SEGUE__BY_CONTROL) return;
   if (!engine->owes || automatic[engine->owed_trigger]) engine->owed_trigger = request->trigger;
   engine->owes = true;
-  engine->owed_force |= request->force;
   arm_owed(engine);
 }
 
 static void pay(segue__engine *engine, segue__run *run) {
-  segue__request owed = {.trigger = engine->owed_trigger, .force = engine->owed_force};
-  engine->owes = engine->owed_force = false;
+  segue__request owed = {.trigger = engine->owed_trigger};
+  engine->owes = false;
   merge_request(engine, run, &owed);
 }
 

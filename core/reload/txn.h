@@ -103,9 +103,9 @@ struct segue__engine {
   uint64_t *unkept_items, unkept_ms;
   bool postponed;         /* a file was being written in the last run: it is read again later */
   unsigned postponements; /* in a row */
-  /* Triggers that no client waits for and for which no run could be allocated: the retry timer
-   * requests one run for all of them. */
-  bool owes, owed_force;
+  /* Signals, saved files and the like for which no run could be allocated: the retry timer requests
+   * one run for all of them. */
+  bool owes;
   segue__trigger owed_trigger;
   uint64_t good_ms; /* when the age of the last good generation was noted last */
 

@@ -78,6 +78,15 @@ describe("the reload queue", function()
       assert.equal("2", e:value("x"))
     end)
 
+    it("starts none for a client or a host, which got the error", function()
+      e = engine.started {}
+      e:write("a.yaml", "x: 2")
+      lose "http"
+      lose "control"
+      e:advance(60000)
+      assert.equal("1", e:value("x"))
+    end)
+
     it("starts it with the next trigger", function()
       e = engine.started {}
       e:write("a.yaml", "x: 2")
