@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the host of an instance gave it: modules under names, a log sink, and where there is no
- * reload.lua a configuration file, from which a policy is made by hand.
+ * Objects that the host of an instance passed: modules under names, a log sink, and, if there is no
+ * reload.lua, a configuration file, from which this file makes a policy.
  */
 #include "instance.h"
 

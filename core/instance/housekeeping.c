@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * What is looked after every second. What is durable keeps up with the clocks. And the state
- * folder: somebody may delete it, or its socket; then both are made anew, or nobody could reach the
- * daemon before its next start. If another process has taken it meanwhile it is that one's: this
- * instance goes on without, says so, and takes it back when it is free.
+ * Checks that run every second. Deadlines on disk follow changes of the clocks. The state folder or
+ * its socket may be deleted while the instance runs: then both are made again, or no command could
+ * reach the daemon before its next start. If another process has locked the folder meanwhile, this
+ * instance continues without it, logs that, and uses it again when it is free.
  */
 #include <uv.h>
 
@@ -48,8 +48,9 @@ static void keep_socket(segue *s) {
   if (segue__admin_listen_control(s->admin, path, &error) == 0)
     s->socket_told = false;
   else if (!s->socket_told)
-    segue__log(&s->log, SEGUE__ERROR, "segue", "the control socket is gone and cannot be made anew",
-               "error", 's', error.message, NULL);
+    segue__log(&s->log, SEGUE__ERROR, "segue",
+               "the control socket is gone and cannot be made again", "error", 's', error.message,
+               NULL);
   s->socket_told = !segue__admin_control_there(s->admin);
 }
 

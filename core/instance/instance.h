@@ -84,7 +84,7 @@ struct segue {
   segue__observer observer;  /* sees when the sources are good again */
   segue__timer housekeeping; /* looks after the state folder */
   bool folder_lost;          /* another process has it */
-  bool socket_told;          /* that it cannot be made anew */
+  bool socket_told;          /* a failure to make the socket again is in the log */
   segue__timer try_again;    /* after a start from the last good generation */
   bool started;              /* the host was told what came of it */
   bool first_waits;          /* the first generation waits to be confirmed */
@@ -147,7 +147,8 @@ void segue__host_modules_free(segue *s);
 /* A policy that used its time up while it was loaded is to blame for that, not the world: loading
  * it again will not help. Passes status on, and corrects it and the errors. */
 int segue__policy_blame(int status, segue__errors *errors);
-/* What only those who open listeners know of a policy: may it listen where it wants to? */
+/* Checks the listeners of a policy: may they listen on their addresses? Only the folders that open
+ * listeners know that. */
 int segue__judge_policy(segue__policy *policy, const segue__os *os, segue__errors *errors);
 /* Stopped: how many data threads were given up, because the code of a module did not come back. */
 size_t segue__lanes_lost(const segue *s);

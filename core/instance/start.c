@@ -85,8 +85,9 @@ static void say_what_is_live(segue *s) {
   segue__timer_start(s->loop, &s->try_again, TRY_AGAIN_MS, try_again);
 }
 
-/* The policy that stands there now says how old is too old; where it cannot be read, the one of
- * that generation does. What an operator holds back is served at any age. */
+/* Rejects a last good generation that is too old. The limit is that of the policy on disk, or, if
+ * that policy cannot be read, of the policy of the generation. A generation that an operator holds
+ * is served at any age. */
 int segue__last_good_judge(segue *s, const segue__policy *policy, segue__errors *errors) {
   if (!s->record || s->started) return 0;
   if (!segue__reads_replaying(segue__record_reads(s->record))) {

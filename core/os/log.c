@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Log entries: variadic arguments become fields, repeats become a count. What the caller passes is
- * handed to the sink as it is; nothing is formatted or allocated on the way.
+ * Log entries: variadic arguments become fields, repeats become a count. The arguments of the
+ * caller go to the sink unchanged; nothing is formatted or allocated on the way.
  */
 #include "log.h"
 

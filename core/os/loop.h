@@ -36,7 +36,7 @@ struct uv_loop_s *segue__loop_uv(const segue__loop *loop); /* NULL for a manual 
 /* The soft limit of open files that children get (spawn.h); 0, the default: this process's. */
 void segue__loop_set_child_files(segue__loop *loop, uint64_t files);
 uint64_t segue__loop_child_files(const segue__loop *loop);
-/* Whose loop it is: what was set, NULL at first. [any thread], once it was set. */
+/* The owner that was set, NULL at first. [any thread], once it was set. */
 void segue__loop_set_owner(segue__loop *loop, void *owner);
 void *segue__loop_owner(const segue__loop *loop);
 /* Sets the mark of the process that owns the loop (fork.h): in a child segue__post does nothing. */

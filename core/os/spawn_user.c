@@ -20,7 +20,7 @@
 
 enum { SIGNALS = 65 };
 
-/* What the child tells. */
+/* The report of a child that fails before exec. */
 typedef struct failure {
   int code;
   bool in_folder;

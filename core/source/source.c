@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What sources share: the list of kinds, lists of documents, and the kind `value`.
+ * Code that all sources share: the list of kinds, lists of documents, and the kind `value`.
  */
 #include "source.h"
 

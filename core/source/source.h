@@ -28,7 +28,7 @@ typedef struct segue__documents {
 void segue__documents_deinit(segue__documents *docs);
 int segue__documents_add(segue__documents *docs, segue__document *doc); /* takes the reference */
 
-/* What an asynchronous source delivers at once: all that it has. */
+/* One delivery of an asynchronous source: all of its documents. */
 typedef struct segue__delivery {
   bool unchanged;             /* what was delivered last is still all; no documents */
   bool ask;                   /* watch only: something changed, fetch it; no documents */
@@ -37,7 +37,8 @@ typedef struct segue__delivery {
 } segue__delivery;
 void segue__delivery_deinit(segue__delivery *delivery);
 
-/* Who is told of pushes. Control thread. Takes what is in delivery, which is empty afterwards. */
+/* The receiver of pushes. Control thread. emit takes the contents of delivery, which is empty
+ * afterwards. */
 typedef struct segue__emitter {
   void (*emit)(void *data, segue__delivery *delivery);
   void *data;
@@ -70,8 +71,9 @@ typedef struct segue__source_kind {
   const segue__feed_ops *feed; /* NULL: it reads on the worker */
 } segue__source_kind;
 
-/* What a source must look like before it may go live; zeroed: anything. Items are the members of a
- * map or the items of a list at the root of a document, summed over the documents of the source. */
+/* Conditions that a source must meet before it may go live; zeroed: none. Items are the members
+ * of a map or the items of a list at the root of a document, summed over the documents of the
+ * source. */
 typedef struct segue__guard {
   uint64_t min_items;
   bool shrink_limited;

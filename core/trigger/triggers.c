@@ -29,7 +29,7 @@ typedef struct item {
   bool in_live, in_next;
 } item;
 
-/* What a policy wants watched. */
+/* The files that a policy watches. */
 typedef struct files {
   segue__names names;
   uint64_t rescan_ms;
@@ -323,7 +323,7 @@ static void stop_tasks(segue__triggers *t) {
   segue__policy_unref(policy);
 }
 
-/* Those of a policy that stays live go on undisturbed. */
+/* The tasks of a policy that stays live continue undisturbed. */
 static void settle_tasks(segue__triggers *t) {
   segue__policy *next = t->next_tasks;
   t->next_tasks = NULL;

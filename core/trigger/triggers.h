@@ -29,8 +29,9 @@ typedef struct segue__triggers_options {
 } segue__triggers_options;
 
 int segue__triggers_new(segue__triggers **out, const segue__triggers_options *options);
-/* Sets up what next names and the live policy has not; the live triggers go on. What is the same in
- * both is not touched: a poll keeps its rhythm. New polls start with settle. Errors are added. */
+/* Sets up the triggers of next that the live policy lacks; the live triggers continue. A trigger
+ * that both have is not touched: a poll keeps its rhythm. New polls start with settle. Errors are
+ * added. */
 int segue__triggers_stage(segue__triggers *triggers, const segue__policy *next,
                           segue__errors *errors);
 void segue__triggers_settle(segue__triggers *triggers);

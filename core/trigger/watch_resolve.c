@@ -98,7 +98,7 @@ static watched_dir *dir_new(segue__watch *watch, int wd, const char *path) {
   return dir;
 }
 
-/* What one path wants of a folder stands together at the end of the list. */
+/* All interests of one path in a folder stand together at the end of the list. */
 static bool has_interest(const watched_dir *dir, const watched_path *owner, interest_kind kind,
                          const char *name) {
   for (size_t i = dir->count; i-- && dir->interests[i].owner == owner;)
@@ -138,7 +138,7 @@ static int arm(segue__watch *watch, const char *path, watched_path *owner, inter
   if (wd < 0) {
     if (!code) code = -errno;
     if (code == UV_ENOENT || code == UV_ENOTDIR || code == UV_ELOOP) return code;
-    /* Who may pass through a folder but not list it cannot watch it either, and need not know. */
+    /* A user who may enter a folder but not list it cannot watch it, and needs no watch there. */
     if (code != UV_EACCES || kind != ANCESTOR) segue__watch_set_problem(watch, code, path);
     return 0;
   }

@@ -3,7 +3,7 @@
 -- to take it. If it cannot, it gets the previous one back and the reload is undone.
 local segue = require "segue"
 
--- What the server reads: one "key value" line for each setting, in the order of the keys.
+-- The input of the server: one "key value" line for each setting, in the order of the keys.
 local function text_of(config)
   local lines = {}
   for key, value in pairs(config) do

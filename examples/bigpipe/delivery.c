@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The dispatcher's thread: libcurl's multi interface, many calls at once. What a target answers
- * decides what becomes of the call, by the rules of this instance's configuration; that is told to
- * the queue that is live, which may be another one than the call came from.
+ * The dispatcher's thread: libcurl's multi interface, many calls at once. The answer of a target
+ * and the rules of this instance's configuration decide how a call ends. The dispatcher reports
+ * that to the live queue, which may be a newer one than the queue that the call came from.
  */
 #include <stdio.h>
 #include <string.h>

@@ -32,7 +32,7 @@ typedef struct entry {
   unsigned short era; /* between which kills the first of them was */
 } entry;
 
-/* What was measured until the phase was over. */
+/* Measurements until the end of the phase. */
 typedef struct phase {
   atomic_uint counts[64 * 32];
   atomic_uint_fast64_t accepted, refused, begun_us, ended_us, slowest_us;
@@ -61,7 +61,7 @@ typedef enum answer { ANSWER_OK, ANSWER_500, ANSWER_CLOSE, ANSWER_NEVER } answer
 answer call_answer(unsigned n, unsigned attempt);
 
 void targets_start(uint16_t ports[PORTS]);
-/* Whoever called them is dead: what came from him is read to its end first. */
+/* The daemon that called the targets is dead: they read its remaining data to the end first. */
 void targets_next_era(void);
 void targets_hurry(void); /* the load is over: who would never be answered is hung up on */
 void targets_stop(void);

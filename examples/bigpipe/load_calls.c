@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a call is: all of it follows from its number and the seed.
+ * The content of a call: all of it follows from its number and the seed.
  */
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * The clients: connections that stay open, each of which posts one call after the other as fast as
- * it is answered. Who is refused waits a little.
+ * it is answered. After a refusal a client waits a little.
  */
 #include <arpa/inet.h>
 #include <errno.h>

@@ -21,7 +21,7 @@
 
 enum { ANSWER_MAX = 1 << 20, DIRS = 3 };
 
-/* What config.yaml says now. */
+/* The present contents of config.yaml. */
 static struct {
   unsigned concurrency, per_target, attempts, first_ms, ports, dir, level, max_payload, retry_after;
   uint64_t max_calls;

@@ -62,7 +62,7 @@ struct pipe_queue {
   /* 0: the call and its request are the queue's, which answers 202 once the call is kept.
    * SEGUE_ELIMIT: it is full. UV_ENOMEM. */
   int (*put)(pipe_queue *queue, pipe_call *call);
-  /* What became of a call that was handed out. Takes the reference. */
+  /* The outcome of a call that was handed out. Takes the reference. */
   void (*report)(pipe_queue *queue, pipe_call *call);
 };
 

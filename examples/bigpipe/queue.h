@@ -95,8 +95,9 @@ uint64_t journal_inode(const journal *j);
 
 enum { SYNC_NEVER = 0, SYNC_ALWAYS = 1 };
 
-/* What an instance leaves to the next one in the same process, so that this need not read it from
- * disk. Filled when it has stopped; another build may have another layout. */
+/* Data that an instance passes to the next one in the same process, so that the next one need
+ * not read it from disk. Filled when the instance has stopped; another build may have another
+ * layout. */
 enum { LEGACY_LAYOUT = 1 };
 typedef struct legacy {
   uint32_t layout;

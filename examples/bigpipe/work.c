@@ -151,8 +151,8 @@ static void settle_all(queue *q, pipe_call *reports) {
   }
 }
 
-/* What became of calls is kept until it can be written: if it never is, they are delivered again.
- */
+/* The outcomes of calls are kept until they can be written: if they never are, the calls are
+ * delivered again. */
 static void write_reports(queue *q) {
   if (q->memory || !q->unwritten.len) {
     q->unwritten.len = 0;

@@ -17,7 +17,7 @@ describe("the policy", function()
     assert.equal("applied", t:start().outcome)
   end)
 
-  -- What was done with modules since the last call, "store stop" and the like.
+  -- The operations on modules since the last call, "store stop" and the like.
   local seen = 0
   local function done()
     local words, all = {}, t:operations()

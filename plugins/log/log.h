@@ -89,7 +89,7 @@ void log_queue_poke(log_queue *queue); /* [any thread] */
 
 /* ---- writer.c ---- */
 
-/* What is counted, by all instances that ever were of one module. */
+/* Counts over all instances of one module, past ones included. */
 typedef struct log_counts {
   atomic_int refs;
   atomic_ullong lines, bytes, dropped, failures, rotations, reopened;

@@ -42,8 +42,8 @@ static void destroy(void *instance) {
   free(writer);
 }
 
-/* Makes nothing: a reload may still fail. What is there is opened, for what is not its folder is
- * asked. */
+/* Creates nothing, because a reload may still fail: opens the file if it exists, and checks access
+ * to its folder otherwise. */
 static int try_file(const char *path, segue_error *error) {
   if (!strcmp(path, "-")) return 0;
   int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);

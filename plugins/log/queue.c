@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * A ring of records of any length. Whoever puts takes a piece of it by advancing the tail, fills it
- * at leisure and marks it complete; whoever takes goes from one complete record to the next. A
- * record never wraps: what is left at the end is a piece of its own that is passed over. Memory
- * behind the head is zero, so that a piece that was taken and not filled yet is told from one that
- * was.
+ * A ring of records of any length. A thread that puts a record takes room for it by advancing the
+ * tail, fills the room without haste and marks it complete; the writer goes from one complete
+ * record to the next. A record never wraps: the rest at the end of the ring becomes a record of its
+ * own that is skipped. Memory behind the head is zero, so that room that was taken and not filled
+ * yet differs from a complete record.
  */
 #include <errno.h>
 #include <limits.h>
@@ -38,8 +38,9 @@ static log_record *record_at(const log_queue *queue, size_t at) {
   return (log_record *)(void *)(queue->memory + (at & (queue->size - 1)));
 }
 
-/* A piece of `size` bytes at *at. -EAGAIN: there is no room. Whoever was held up between his two
- * looks may see a tail that the head has passed since: that says nothing of the room. */
+/* Takes `size` bytes at *at. Returns -EAGAIN if there is no room. A thread that was held up
+ * between its two loads may see a tail that the head has passed since; that means nothing about
+ * the room. */
 static int take_piece(log_queue *queue, size_t size, size_t *at) {
   size_t tail = atomic_load_explicit(&queue->tail, memory_order_relaxed);
   for (;;) {

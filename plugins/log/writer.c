@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * The thread that writes. It takes what the queue has, up to a batch, and writes it by one call:
- * whole lines, so that another process that appends to the same file does not come in between. What
- * cannot be written now (a full disk) is tried again: the queue fills meanwhile, and what happens
- * to those who log is as `overflow` says.
+ * The thread that writes. It takes the records in the queue, up to a batch, and writes them by one
+ * call: whole lines, so that another process that appends to the same file does not write in
+ * between. Lines that cannot be written now (a full disk) are tried again: the queue fills
+ * meanwhile, and `overflow` decides about further lines.
  */
 #include <errno.h>
 #include <poll.h>

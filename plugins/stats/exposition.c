@@ -43,7 +43,7 @@ static int by_text(const void *a, const void *b) {
   return order ? order : strcmp(x->text, y->text);
 }
 
-/* What help says may have line breaks. */
+/* A help text may have line breaks. */
 static void add_help(const page *p, const stats_series *series) {
   char name[STATS_NAME_MAX + 1];
   const char *text;
@@ -116,7 +116,7 @@ void stats_expose(stats_table *table, const char *prefix, const segue_node *help
   size_t room = atomic_load(&table->count), n = 0;
   stats_series **all = malloc((room + 1) * sizeof(stats_series *));
   if (!all) return;
-  /* What is added meanwhile is shown the next time. */
+  /* A series that is added meanwhile is shown the next time. */
   for (size_t i = 0; i < STATS_CHAINS; i++)
     for (stats_series *s = atomic_load(&table->chains[i]); s && n < room; s = s->next)
       all[n++] = s;
