@@ -8,7 +8,7 @@
 
 #include "../os/error.h"
 
-/* What to ask, and of whom. Zero fields mean the default in brackets. */
+/* The request and its server. Zero fields mean the default in brackets. */
 typedef struct segue__http_call_options {
   size_t size;                /* sizeof(segue__http_call_options) */
   const char *socket_path;    /* a unix socket; NULL: the host of url */

@@ -537,7 +537,8 @@ static void pause_if_full(segue__http_conn *conn) {
   if (conn->state == SEGUE__HTTP_HANDLED) segue__http_conn_wait(conn);
 }
 
-/* Whose turn it is: also one that was paused, and has bytes that were decrypted or not yet. */
+/* Continues a connection when its turn comes: also one that was paused, and has bytes left to
+ * decrypt or to parse. */
 void segue__http_conn_turn(segue__http_conn *conn) {
   segue__http_conn_pump(conn);
   if (!conn->tls || conn->state == SEGUE__HTTP_CLOSED || conn->paused) return;
@@ -600,8 +601,8 @@ void segue__http_conn_flushed(segue__http_conn *conn) {
   resume(conn);
 }
 
-/* The answer is complete, though maybe still queued. What the client has sent beyond its request
- * moves to the front. */
+/* The answer is complete, though maybe still queued. Bytes that the client has sent beyond its
+ * request move to the front. */
 void segue__http_conn_answered(segue__http_conn *conn) {
   segue__http_exchange *exchange = conn->exchange;
   size_t rest = exchange ? exchange->in_len - exchange->used : 0;

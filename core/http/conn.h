@@ -17,9 +17,9 @@
 typedef struct segue__http_conn segue__http_conn;
 typedef struct segue__http_exchange segue__http_exchange;
 
-/* What a connection waits for. Every connection is in exactly one queue; all entries of a queue
- * have the same time limit, so its order of arrival is its order of expiry, and one timer for the
- * whole server suffices. */
+/* The event that a connection waits for. Every connection is in exactly one queue; all entries of a
+ * queue have the same time limit, so its order of arrival is its order of expiry, and one timer for
+ * the whole server suffices. */
 typedef enum segue__http_queue {
   SEGUE__HTTP_IDLE,   /* the first byte of a request; idle_ms */
   SEGUE__HTTP_HEAD,   /* the rest of a head; head_ms */

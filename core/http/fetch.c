@@ -120,7 +120,7 @@ static void set_method(segue__fetch *f) {
 
 static void set_protocols(segue__fetch *f) {
   const segue__curl *curl = f->fetcher->curl;
-  /* Who asked for https is not led to http. */
+  /* A request for https must not be redirected to http. */
   const char *next = f->secure ? "https" : "http,https";
   long next_bits = f->secure ? CURLPROTO_HTTPS : CURLPROTO_HTTP | CURLPROTO_HTTPS;
   curl->setopt(f->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);

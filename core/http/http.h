@@ -143,7 +143,8 @@ typedef struct segue__http_events {
   void (*on_answer)(void *data, const segue__http_request *request, int status);
   /* A handshake failed. door: of the listener. */
   void (*on_tls_failure)(void *data, const char *peer, void *door, const char *why);
-  /* What came was no request, or more than is taken: it was told so with this status. */
+  /* Received bytes were no request, or more than the limits allow: the server answered this
+   * status. */
   void (*on_refusal)(void *data, const char *peer, int status);
   /* A connection is about to be taken up by the listener that it came to. */
   void (*on_connection)(void *data);
@@ -184,15 +185,15 @@ void segue__http_listener_drop(segue__http_listener *listener);
 void segue__http_deafen(int fd, bool deaf);
 /* Is the file of a unix socket still at its path? */
 bool segue__http_listener_has_file(const segue__http_listener *listener);
-/* What lies at the path now is not its file, whatever it looks like: close will leave it alone. */
+/* The file at the path now belongs to another listener: close will leave it alone. */
 void segue__http_listener_disown(segue__http_listener *listener);
 /* Stops accepting, closes the fd, unlinks a unix socket. Connections go on. NULL allowed. */
 void segue__http_listener_close(segue__http_listener *listener);
 const segue__http_address *segue__http_listener_address(const segue__http_listener *listener);
-/* What connections that come from now on speak (tls NULL: plain HTTP; a reference is taken), and
- * what their requests say about the listener: door is handed to all of them, also on connections
- * that are open, and to free_door when the listener and its last connection are gone, or when
- * another one takes its place. */
+/* Sets the TLS context of connections that are accepted from now on (tls NULL: plain HTTP; takes a
+ * reference), and the listener data of their requests. All requests get door, also on connections
+ * that are open; free_door gets it when the listener and its last connection are gone, or when
+ * another door replaces it. */
 void segue__http_listener_set(segue__http_listener *listener, segue__tls_context *tls, void *door,
                               void (*free_door)(void *door));
 

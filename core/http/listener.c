@@ -63,7 +63,7 @@ static void name_peer(int fd, const struct sockaddr_storage *from, char *out, si
   }
 }
 
-/* What concerns one connection that is already gone (accept(2) passes its network errors on). */
+/* Errors of a single connection that is already gone (accept(2) passes its network errors on). */
 static bool passes(int error) {
   return error == EINTR || error == ECONNABORTED || error == EPROTO || error == ENETDOWN ||
          error == ENOPROTOOPT || error == EHOSTDOWN || error == ENONET || error == EHOSTUNREACH ||
@@ -439,7 +439,7 @@ void segue__http_deafen(int fd, bool deaf) {
     (void)setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &none, sizeof none);
 }
 
-/* Who has connected already is let in first: the kernel would reset them. */
+/* Clients that have connected already are accepted first: the kernel would reset them. */
 void segue__http_listener_close(segue__http_listener *listener) {
   if (!listener) return;
   segue__http_listener **at = &listener->server->listeners;

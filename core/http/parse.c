@@ -183,7 +183,7 @@ static segue__http_parsed request_line(segue__http_head *head, const char **at, 
 
 /* ---- Fields with a meaning ------------------------------------------------------------------- */
 
-/* What has been seen so far; combinations are judged when all fields are in. */
+/* Facts about the fields so far; combinations are checked when all fields are in. */
 typedef struct facts {
   bool host, transfer, close, keep_alive;
 } facts;

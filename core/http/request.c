@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a handler asks of a request.
+ * Accessors of a request for its handler.
  */
 #include "parse.h"
 

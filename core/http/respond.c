@@ -181,7 +181,7 @@ void segue__http_respond(segue__http_request *request, int status, const char *c
     segue__http_conn_answered(conn);
 }
 
-/* What the server itself says, before a handler has seen anything. */
+/* An answer of the server itself, before a handler has seen the request. */
 void segue__http_refuse(segue__http_conn *conn, int status, const char *reason) {
   segue__http_exchange *exchange = conn->exchange;
   if (conn->tls && !segue__tls_established(conn->tls)) { /* there is no way to say it */

@@ -59,8 +59,8 @@ static segue__http_conn *first(segue__http_server *server, segue__http_queue que
   return end->next == end ? NULL : (segue__http_conn *)end->next;
 }
 
-/* Who waits is told that he waits in vain, and like all who are answered has a moment to read it.
- */
+/* Waiting clients get an answer that refuses their request, and like all answered clients a moment
+ * to read it. */
 static void close_all(segue__http_server *server) {
   void (*end)(segue__http_conn * conn) = server->cut ? segue__http_conn_lost : segue__http_cut;
   for (int queue = 0; queue < SEGUE__HTTP_QUEUES; queue++) {

@@ -170,7 +170,8 @@ static int fill(segue__tls_context *c, const segue__tls_options *options, segue_
   c->ssl->SSL_CTX_set_verify(
       c->ctx, SSL_VERIFY_PEER | (options->client_optional ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT),
       NULL);
-  /* Whoever is named is trusted, also an authority that another one has signed. */
+  /* A certificate that is named here is trusted, also one of an authority that another one has
+   * signed. */
   c->ssl->X509_STORE_set_flags(c->ssl->SSL_CTX_get_cert_store(c->ctx), X509_V_FLAG_PARTIAL_CHAIN);
   return each_certificate(c, &options->client_ca, "the CA of clients", add_authority, err);
 }

@@ -49,8 +49,8 @@ segue__tls_context *segue__tls_context_ref(segue__tls_context *context);
 void segue__tls_context_unref(segue__tls_context *context); /* NULL allowed */
 /* Must clients show a certificate? */
 bool segue__tls_context_asks(const segue__tls_context *context);
-/* Who the certificate is for, in one line; and when it, or one that it leans on, expires (seconds
- * since 1970). Borrowed. */
+/* The subject of the certificate, in one line; and the time when the certificate, or one of its
+ * chain, expires (seconds since 1970). Borrowed. */
 const char *segue__tls_context_subject(const segue__tls_context *context);
 int64_t segue__tls_context_expires(const segue__tls_context *context);
 
@@ -97,7 +97,7 @@ void segue__tls_client_unref(segue__tls_client *client);
 typedef struct segue__tls segue__tls;
 int segue__tls_new(segue__tls **out, segue__tls_context *context); /* takes a reference */
 void segue__tls_free(segue__tls *tls);                             /* NULL allowed */
-/* What came from the network. 0 or UV_ENOMEM. */
+/* Adds bytes from the network. Returns 0 or UV_ENOMEM. */
 int segue__tls_feed(segue__tls *tls, const char *data, size_t len);
 /* Goes on with the handshake: 0 it is over, UV_EAGAIN more has to come, UV_EPROTO it failed. */
 int segue__tls_handshake(segue__tls *tls);
@@ -111,7 +111,7 @@ bool segue__tls_buffered(const segue__tls *tls);
 int segue__tls_write(segue__tls *tls, const char *data, size_t len);
 /* Says farewell (close_notify). */
 void segue__tls_end(segue__tls *tls);
-/* What has to go to the network; borrowed until the next call. taken: it is gone. */
+/* The bytes to send to the network; borrowed until the next call. taken: they were sent. */
 size_t segue__tls_outgoing(const segue__tls *tls, char **data);
 void segue__tls_taken(segue__tls *tls);
 /* Why it failed, in words. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A context from the files that a policy names. Whoever reads them decides what else that means.
+ * Makes a TLS context from the files that a policy names. The caller decides about further
+ * conditions.
  */
 #include <string.h>
 

@@ -63,7 +63,8 @@ static int queue_rest(segue__http_conn *conn, const uv_buf_t *bufs, unsigned cou
   return r;
 }
 
-/* What the socket takes at once. By hand, because send(2) costs less than write(2). */
+/* Writes what the socket accepts at once. Uses send(2) itself, because it costs less than
+ * write(2). */
 static ssize_t try_send(const segue__http_conn *conn, const uv_buf_t *bufs, unsigned count) {
   struct msghdr message = {.msg_iov = (struct iovec *)bufs, .msg_iovlen = count};
   ssize_t n;

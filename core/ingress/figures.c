@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What an operator is told about the listeners of modules: where they are, with which certificates,
- * and what they do.
+ * Metrics and status of the listeners of modules: their addresses, their certificates, and their
+ * counts.
  */
 #include <inttypes.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a module may say in the head of an answer. Names and values are checked, so that what comes
- * from a request or a configuration cannot split an answer in two; what frames an answer is not the
- * module's to set.
+ * Checks the head of a module's answer. Names and values are checked, so that text from a request
+ * or a configuration cannot split an answer in two; a module must not set headers that frame the
+ * answer.
  */
 #include <inttypes.h>
 #include <string.h>

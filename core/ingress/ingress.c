@@ -226,7 +226,7 @@ static int take_over(const segue__ingress *ingress, const segue__http_address *a
   return fd;
 }
 
-/* Who is let in by a lane that has not heard yet gets what the address leads to now. */
+/* A client that is accepted by a lane without the news gets the present entry of the address. */
 static void lead_old_ones(const segue__ingress *ingress, const segue__port *now) {
   for (segue__port *port = ingress->leaving; port; port = port->next) {
     if (strcmp(port->address.text, now->address.text) != 0) continue;

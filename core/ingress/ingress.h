@@ -61,12 +61,12 @@ segue__lanes segue__ingress_lanes(segue__ingress *ingress);
 
 /* Opens the files of access logs anew. NULL allowed. */
 void segue__ingress_reopen(const segue__ingress *ingress);
-/* Those that are live, by index: where, and with which certificate. NULL past the last one, or
- * where ingress is NULL. */
+/* The certificates of the live listeners, by index. NULL past the last one, or if ingress is
+ * NULL. */
 segue__tls_notice *segue__ingress_certificate(const segue__ingress *ingress, size_t index);
 /* Adds the addresses that lead to a module, as JSON strings with commas between them. */
 void segue__ingress_addresses(const segue__ingress *ingress, const char *module, segue__buf *out);
-/* What its listeners do, for /metrics. */
+/* Adds the metrics of its listeners. */
 void segue__ingress_metrics(const segue__ingress *ingress, segue__buf *out);
 
 #endif

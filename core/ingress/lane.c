@@ -105,7 +105,8 @@ static void begin(segue__outlet *outlet) {
              's', outlet->port->address.text, "error", 's', uv_strerror(rc), NULL);
 }
 
-/* Who has connected already is let in by the close, so its listener is forgotten after. */
+/* Clients that have connected already are accepted by the close, so its listener is forgotten after
+ * it. */
 static void close_server(segue__outlet *outlet, uint64_t grace_ms) {
   bool again = outlet->closing;
   outlet->closing = true;
@@ -140,7 +141,7 @@ static bool obey_one(segue__lane *lane) {
   return outlet != NULL;
 }
 
-/* Those that come meanwhile wait for the next turn: answering may lead to more of them. */
+/* Requests that arrive meanwhile wait for the next turn: answering may lead to more of them. */
 static segue_request *take_inbox(segue__lane *lane, bool *stop) {
   pthread_mutex_lock(&lane->lock);
   segue_request *first = lane->inbox;
@@ -150,7 +151,7 @@ static segue_request *take_inbox(segue__lane *lane, bool *stop) {
   return first;
 }
 
-/* Those that were to close at leisure have to hurry. */
+/* Shortens the time of servers that are closing already. */
 static void close_all(segue__lane *lane) {
   for (segue__outlet *outlet = lane->outlets; outlet; outlet = outlet->next)
     close_server(outlet, lane->stop_grace_ms);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * parts.h: the ingress from the inside. A port is one address, bound once. On each lane (a data
- * thread with a loop of its own) it has an outlet: an HTTP server with a duplicate of the socket.
- * What a port leads to is an entry, which can be exchanged at any time without a word to the lane:
- * it looks before each request.
+ * thread with a loop of its own) it has an outlet: an HTTP server with a duplicate of the socket. A
+ * port leads to an entry, which can be exchanged at any time without a message to the lane: the
+ * lane reads it before each request.
  */
 #ifndef SEGUE_INGRESS_PARTS_H
 #define SEGUE_INGRESS_PARTS_H

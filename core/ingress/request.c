@@ -191,7 +191,7 @@ static void note_unanswered(const segue_request *request) {
   count(request->outlet, cut / 100);
 }
 
-/* Whoever has it answers sooner or later, and that ends it. */
+/* The module that holds the request answers it sooner or later, and that ends it. */
 static void on_left(segue__http_request *http) {
   segue_request *request = http->user;
   note_unanswered(request);

@@ -240,7 +240,8 @@ static void sleep_until_woken(segue__scribe *scribe, int ms) {
   if (poll(&p, 1, ms) > 0 && read(scribe->wake, &count, sizeof count) < 0) return;
 }
 
-/* Who retires a log wrote nothing to it after, so one look at all rings finds the last line. */
+/* A thread that retires a log writes nothing to it afterwards, so one look at all rings finds the
+ * last line. */
 static void *run(void *data) {
   segue__scribe *scribe = data;
   bool stop = false;

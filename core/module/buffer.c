@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Who waits at a gate: a list in order of arrival, of memory that belongs to those who wait, so
- * that waiting cannot fail for want of memory. Arrivals may come from any thread; who waited is
- * answered by the control thread alone. While somebody waits, arrivals with the same key wait
- * behind him, also when the gate is open already: that keeps the order of a connection.
+ * Calls that wait at a gate: a list in order of arrival. Its memory belongs to the waiting calls,
+ * so that waiting cannot fail for lack of memory. Arrivals may come from any thread; only the
+ * control thread answers waiting calls. While a call waits, arrivals with the same key wait behind
+ * it, even if the gate is open already: that keeps the order of a connection.
  */
 #include <string.h>
 #include <uv.h>

@@ -110,7 +110,8 @@ static bool look_at(segue_gate *gate) {
   return any;
 }
 
-/* What ends here may have held what others lead to. */
+/* Ends the tenures that all calls have left. The end of a tenure may make tenures of other gates
+ * ready to end, so all gates are checked until none ends. */
 static void look(segue_gate *gate) {
   for (bool ended = look_at(gate); ended;) {
     ended = false;

@@ -69,7 +69,7 @@ const char *segue__gate_name(const segue_gate *gate); /* [any thread] */
 void segue__gate_limit(segue_gate *gate, const segue__gate_limits *limits);
 void segue__gate_status_get(const segue_gate *gate, segue__gate_status *out);
 segue__gate_state segue__gate_state_get(const segue_gate *gate);
-/* Who came in to this instance and did not leave; exact once the gate lets nobody in to it. */
+/* Number of calls inside this instance; exact once the gate lets no further call in to it. */
 size_t segue__gate_inside(const segue_gate *gate, const segue__instance *instance);
 
 /* It is being stopped: who is inside elsewhere is not let in to it any more either. */

@@ -29,8 +29,8 @@ typedef struct segue__tenure {
 
 enum { SEGUE__TENURES = 16, SEGUE__KEYS = 256 };
 
-/* What one thread counts for one gate: who entered on it, less who left on it, per tenure. Only the
- * sum over all threads means something, since leaving may happen on another thread. */
+/* The counts of one thread for one gate: calls that entered on it minus calls that left on it, per
+ * tenure. Only the sum over all threads has a meaning, since a call may leave on another thread. */
 typedef struct segue__count_slot segue__count_slot;
 struct segue__count_slot {
   int32_t inside[SEGUE__TENURES]; /* atomic: written by its thread, read by the control thread */
@@ -42,7 +42,7 @@ struct segue__count_slot {
 } __attribute__((aligned(128)));
 
 struct segue_gate {
-  /* What everybody reads and hardly anybody writes. */
+  /* Read-mostly fields, kept off the lock's cache line. */
   segue__tenure *open;  /* atomic */
   bool fenced;          /* the system has no membarrier(2): each enter executes a fence */
   const uint32_t *mark; /* os/fork.h */

@@ -79,7 +79,7 @@ typedef struct segue__drain {
   uint64_t again; /* wait: so many times more, with a warning each time; then it is cut */
 } segue__drain;
 
-/* What a policy says of one module. Owned by the policy. */
+/* The part of a policy about one module. Owned by the policy. */
 typedef struct segue__module_spec {
   char *name;
   char *kind; /* "c", "lua", ... as written */
@@ -164,7 +164,7 @@ uint64_t segue__instance_generation(const segue__instance *instance);
 /* Its drain, and the time limit of its stop, as its policy said. */
 const segue__drain *segue__instance_limits(const segue__instance *instance, uint64_t *stop_ms);
 void *segue__instance_object(const segue__instance *instance);
-/* What it offers to everybody; NULL: nothing. */
+/* The service that it offers to all modules; NULL: none. */
 const segue__service *segue__instance_service(const segue__instance *instance);
 /* Prepared: takes over from the one that it will replace, if both are of one making. */
 void segue__instance_inherit(segue__instance *instance, segue__instance *prev);
@@ -176,7 +176,7 @@ void segue__instance_metrics(segue__instance *instance,
 /* Returns whether the ops can be used: compiled with an older header (shorter), with this one, or
  * with a newer one (longer, where only the part that is known here is used). */
 bool segue__module_ops_fit(const segue_module_ops *ops);
-/* What everybody calls can only be swapped. */
+/* Returns whether the module offers a service to other modules: then it can only be swapped. */
 bool segue__module_ops_serve(const segue_module_ops *ops);
 /* Does its policy say that it needs this module? */
 bool segue__instance_needs(const segue__instance *instance, const char *name);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * Entering and leaving. Whoever enters adds one to a counter that belongs to his thread and to the
- * tenure that he saw open, then looks again whether it still is: if so he is inside. There is no
- * barrier between the two: whoever closes a tenure lets membarrier(2) put one into all running
- * threads before he believes the counters, so that each of them either shows who is inside, or its
- * thread sees that the tenure is closed, and steps back. Whoever leaves, on whichever thread, takes
- * one from a counter of that thread; if the tenure is not open any more he wakes the control
- * thread, which may be waiting for the last one.
+ * Entering and leaving. segue_gate_enter() adds one to a counter that belongs to its thread and to
+ * the open tenure, then checks that this tenure is still open: if so the call is inside. There is
+ * no barrier between the two steps. The control thread closes a tenure and then calls
+ * membarrier(2), which puts a barrier into all running threads, before it trusts the counters. So
+ * each entering thread either shows in its counter, or sees that the tenure is closed and steps out
+ * again. segue_gate_leave() subtracts one from a counter of the thread it runs on. If the tenure is
+ * no longer open it wakes the control thread, which may be waiting for the last call to leave.
  */
 #include <linux/membarrier.h>
 #include <string.h>
@@ -32,7 +32,7 @@ static pthread_mutex_t slots_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- Slots ---- */
 
-/* Under the slots' lock. What the thread has counted stays with the gate. */
+/* Under the slots' lock. The counts of the thread stay with the gate. */
 static void detach(segue__count_slot *slot) {
   segue_gate *gate = slot->gate;
   pthread_mutex_lock(&gate->lock);
@@ -134,8 +134,9 @@ static inline segue__count_slot *slot_get(segue_gate *gate) {
 
 /* ---- Counting ---- */
 
-/* What is done before it is seen by whoever reads the counter; what is read behind it is read after
- * it, from a barrier of the control thread on. */
+/* Changes a counter of this thread. A thread that reads the counter sees all earlier writes of this
+ * one. A later load of this thread may run before the change, until the membarrier of the control
+ * thread; from then on it runs after it. */
 static inline void count(segue_gate *gate, segue__count_slot *slot, size_t i, int32_t change) {
   if (__builtin_expect(!slot, 0)) {
     __atomic_add_fetch(&gate->unslotted[i], change, __ATOMIC_SEQ_CST);

@@ -48,7 +48,7 @@ segue__plugin *segue__plugin_ref(segue__plugin *plugin) {
   return plugin;
 }
 
-/* What the system's loader knows it by. */
+/* The name by which the system's loader knows the plugin. */
 static void name_of(const segue__plugin *plugin, char *out, size_t size) {
   snprintf(out, size, "/proc/self/fd/%d", plugin->fd);
 }

@@ -13,7 +13,7 @@ typedef struct segue__plugins segue__plugins;
 
 enum { SEGUE__PLUGIN_BYTES = 16 << 20 };
 
-/* Those that are loaded. free: those that something still lives of stay loaded for good. */
+/* The list of loaded plugins. free: plugins that still have live objects stay loaded for good. */
 int segue__plugins_new(segue__plugins **out);
 void segue__plugins_free(segue__plugins *plugins);
 

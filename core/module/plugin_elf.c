@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a shared object says of itself, read from its bytes. The system's loader runs constructors
- * before anybody can ask, and dies of a file that was cut short; so what is asked first is asked
- * here. Every offset comes from a stranger and is compared with the length before it is followed.
+ * Properties of a shared object, read from its bytes. The system's loader runs constructors before
+ * any check is possible, and crashes on a truncated file; so the checks that come before loading
+ * are here. Every offset comes from an untrusted file and is compared with the length before it is
+ * followed.
  */
 #include <elf.h>
 #include <link.h>
@@ -108,7 +109,7 @@ static bool find_symbol(const image *in, ElfW(Sym) * out) {
   return false;
 }
 
-/* What the file has at an address that it will be mapped to. */
+/* Copies the bytes that the file has for an address it will be mapped to. */
 static bool take_mapped(const image *in, size_t address, void *out, size_t size) {
   ElfW(Phdr) part;
   for (size_t i = 0; segment(in, i, &part); i++)

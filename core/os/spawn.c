@@ -163,8 +163,8 @@ void segue__spawn_pause(segue__spawn *spawn, bool paused) {
   if (spawn && spawn->pause) spawn->pause(spawn, paused);
 }
 
-/* The loop may have been busy with other things all the while. What was written in time lies in the
- * pipe, and whoever gets it may pause it. */
+/* Reads the rest of the output. The loop may have been busy with other work since: output that was
+ * written in time is in the pipe, and its reader may pause it. */
 static void read_rest(stream *s) {
   uint64_t before = s->total + 1;
   for (int n = 0; n < LAST_READS && s->fd >= 0 && !s->owner->paused && s->total != before; n++) {

@@ -21,9 +21,9 @@ typedef struct segue__triggers_options {
   void (*on_trigger)(void *data, segue__trigger trigger, const char *cause);
   /* A signal that the policy names with the action "reopen". NULL: it does nothing. */
   void (*on_reopen)(void *data, const char *cause);
-  /* When the running transaction began to read (wall clock). What is watched for the first time and
-   * was touched since then asks for one more reload once the policy is live, because no event told
-   * of it. NULL: a minute ago. */
+  /* When the running transaction began to read (wall clock). A path that is watched for the first
+   * time and was touched since then requests one more reload once the policy is live, because no
+   * event reported the change. NULL: a minute ago. */
   int64_t (*since_wall_ms)(void *data);
   void *data;
 } segue__triggers_options;

@@ -435,7 +435,7 @@ describe("the admin API", function()
       assert.matches("/%-/reload", r.body)
       assert.matches("/metrics", d:http("/metric").body)
       assert.equal(404, d:http("/nothing/like/it").status)
-      -- What is only a folder is not what is meant.
+      -- A path that is only a folder is no route.
       r = d:http("/api/v1/reloads/")
       assert.equal(404, r.status)
       assert.matches("did you mean /api/v1/reloads\"", r.body)

@@ -4,7 +4,7 @@ local process = require "spec.support.process"
 local segue = require "spec.support.segue"
 local tempdir = require "spec.support.tempdir"
 
--- What the program itself knows, out of its help: command -> options, and their order.
+-- The commands of the program, from its help: command -> options, and their order.
 local function known()
   local commands, order = {}, {}
   local list = segue.cli({ "help" }).stdout:match("Commands:\n(.-)\n\n")

@@ -54,7 +54,7 @@ local function revoke(d)
   assert.equal(401, status_with(d, OLD))
 end
 
--- What stands in the state folder, all of it.
+-- The whole content of the state folder.
 local function kept(d)
   local text = {}
   for _, name in ipairs(d.dir:list ".segue") do

@@ -51,7 +51,7 @@ describe("the end of a listener under load", function()
         ["value.yaml"] = "service: { value: 1, copies: [" .. ("1, "):rep(31) .. "1] }\n" } }, at
   end
 
-  -- What became of the calls to a port, which ended when all clients had so many answers.
+  -- The outcome of the calls to a port, which ended when all clients had this many answers.
   local function under_load(d, at, mode, answers, stop)
     local p = process.start { client, tostring(at), mode, "24", tostring(answers) }
     p:wait_output("under load", WITHIN_MS)

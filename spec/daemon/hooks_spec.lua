@@ -4,7 +4,7 @@
 local acts = require "spec.support.hostile"
 local segue = require "spec.support.segue"
 
--- What a hook does is in a file, "HOOK ACT", so that the policy stays the same. One act a line.
+-- The act of a hook is in a file, "HOOK ACT", so that the policy stays the same. One act a line.
 local lines = { [[local segue = require "segue"; local acts = {}]] }
 local line_of = {}
 for _, act in ipairs(acts) do

@@ -146,7 +146,7 @@ end)
 describe("colour", function()
   after_each(segue.cleanup)
 
-  -- What a command shows on a terminal of its own.
+  -- The output of a command on a terminal of its own.
   local function on_terminal(folder, command, env)
     return process.run { "script", "-qec", segue.binary .. " " .. command, "/dev/null",
       cwd = folder.path, env = env }.output

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The man pages: well formed, and nothing that can be typed is missing. What there is, is asked of
--- the program and read from the sources of the Lua half.
+-- The man pages: well formed, and complete: every command and option is in them. The list of these
+-- comes from the program and from the sources of the Lua half.
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"
 
@@ -24,7 +24,7 @@ describe("the man pages", function()
     for _, page in ipairs(pages) do
       local p = process.run { "mandoc", "-T", "lint", page }
       for line in p.output:gmatch("[^\n]+") do
-        -- Those that are not installed here, and how old the index of this machine is.
+        -- Pages that are not installed here, and the age of this machine's index.
         assert(line:find("referenced manual not found", 1, true) or line:find("mandoc.db", 1, true),
           line)
       end

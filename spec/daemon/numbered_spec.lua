@@ -50,7 +50,7 @@ describe("numbered requests", function()
       tostring(connections), tostring(reloads), tostring(every_ms) }
   end
 
-  -- What the client counted, once it found nothing wrong.
+  -- The counts of the client, once it found no error.
   local function counted(p)
     p:wait_exit(WITHIN_MS)
     assert(p.code == 0, p:describe() .. d.process:describe())

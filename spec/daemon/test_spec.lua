@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- `segue test`: specs of policies run by the program itself. What segue.testing does is shown by
--- spec/daemon/test/rehearsal_spec.lua, which is run here.
+-- `segue test`: specs of policies run by the program itself. spec/daemon/test/rehearsal_spec.lua,
+-- which is run here, checks segue.testing.
 local cjson = require "cjson"
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"

@@ -16,7 +16,7 @@ return {
   confirm = { @CONFIRM@ },
 }]]
 
--- What is not x = 1 is bad, and so is everything while there is a file "sick".
+-- A value other than x = 1 is bad, and so is every value while there is a file "sick".
 local probe = [[within = "@WITHIN@", probe = function()
   if segue.state.x > @MOST@ then return nil, "x is bad" end
   local well, why = segue.run { "test", "!", "-e", "sick" }
@@ -45,7 +45,7 @@ local function post(d, path)
   return r.status, ok and answer or r.body
 end
 
--- What is live just now; nil: nothing, or nobody answers.
+-- The live value now; nil: no generation, or no answer.
 local function live(d)
   local ok, r = pcall(d.control, d, "/api/v1/config")
   return ok and r.status == 200 and cjson.decode(r.body).x or nil

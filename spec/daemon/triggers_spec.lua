@@ -194,7 +194,7 @@ describe("1,000 concurrent POST /-/reload while the file changes", function()
     local waves, size = 20, 50
     local connections = {}
     for wave = 1, waves do
-      -- What a request of this wave asks for is on disk before it is sent.
+      -- The change of this wave is on disk before its requests are sent.
       d.dir:save("config.yaml", ("n: %d\n"):format(wave + 1))
       for _ = 1, size do
         local c = http.connect { port = d.port }

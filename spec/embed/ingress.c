@@ -47,7 +47,7 @@ static void say(segue_request *request, int status, const char *text) {
   if (segue_request_answer(request, &answer)) abort();
 }
 
-/* What the configuration was, what came, and from which generation the answer is. */
+/* Answers with the configuration, the request, and the generation of the answer. */
 static void echo(segue_request *request, int64_t value) {
   static const char number[] = "X-Number";
   segue_text method = segue_request_method(request), query = segue_request_query(request);
@@ -88,7 +88,7 @@ static void stream(segue_request *request) {
   segue_request_end(request);
 }
 
-/* What must not be said is refused, and the request is still there. */
+/* Headers that are not allowed are refused, and the request can still be answered. */
 static void misuse(segue_request *request) {
   segue_header bad[] = {
       {{"X-A", 3}, {"a\r\nX-B: b", 9}}, {{"X A", 3}, {"a", 1}}, {{"content-length", 14}, {"7", 1}}};
@@ -205,7 +205,8 @@ static void destroy(void *data) {
   free(s);
 }
 
-/* What no module should do: the data thread does nothing else until all are released. */
+/* A mistake that no module should make: the data thread does nothing else until all are
+ * released. */
 static void block(segue_request *request) {
   pthread_mutex_lock(&lock);
   while (!released)

@@ -28,7 +28,7 @@ end
 describe("the daemon, from a client that drips", function()
   after_each(segue.cleanup)
 
-  -- What comes at once, what then drips for ever, and the deadline of that phase in seconds.
+  -- The bytes that come at once, the bytes that then drip for ever, and the deadline in seconds.
   local drips = {
     { "the request line", "", "GET /" .. ("x"):rep(9000), 10 },
     { "the headers", HEAD, ("X: y\r\n"):rep(99), 10 },

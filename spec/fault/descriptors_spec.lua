@@ -207,7 +207,7 @@ describe("without a free descriptor", function()
     return http.request({ port = number, path = "/-/healthy" }).status == 200
   end
 
-  -- What reads the files finds numbers, and gives them back to the first listeners.
+  -- Reading the files finds free numbers, and returns them to the first listeners.
   it("a reload that adds listeners fails with the address, and those that are open serve on",
     function()
       local ports = free_ports(13)

@@ -18,7 +18,7 @@
 
 enum { THREADS = 3, RELOADS_MAX = 1000, LINES_MAX = 4000000 };
 
-/* What was answered before a line was logged, and asked for when it had been. */
+/* Numbers of reloads: answered before the line was logged, requested after it was. */
 typedef struct line {
   uint16_t answered, asked;
   uint8_t seen;

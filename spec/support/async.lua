@@ -32,7 +32,7 @@ local function is_true(value, why) if not value then error(tostring(why), 2) end
 local _ = eq and like and is_true
 ]]
 
--- What is open, by number.
+-- The open files, by number.
 local function open_files()
   local list, dir = {}, uv.fs_scandir("/proc/self/fd")
   for name in function() return uv.fs_scandir_next(dir) end do

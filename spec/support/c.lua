@@ -36,7 +36,8 @@ function M.error()
   return ffi.new("segue_error[1]")
 end
 
---- What an error says: a table with code, name, line, column, source, file, path, message, text.
+--- The fields of an error: a table with code, name, line, column, source, file, path, message,
+--- text.
 function M.err(e)
   local one = ffi.cast("const segue_error *", e)
   local buf = ffi.new("char[2048]")

@@ -116,7 +116,7 @@ static void flip(side *sides, bool first, bool back) {
   }
 }
 
-/* What is called is drained first: that is the harder case. */
+/* The called module is drained first: that is the harder case. */
 static void exchange(storm *all, side *sides, bool undone) {
   for (int i = 0; i < 2; i++) {
     segue__gate_settle(sides[i].gate);

@@ -56,7 +56,7 @@ for i = 2, #arg do
 end
 
 local text = assert(preprocess(table.concat(umbrella), false), "preprocessing the headers failed")
--- What the specs need of libuv and the C library themselves.
+-- Functions of libuv and the C library that the specs call themselves.
 local extra = [[
 size_t uv_loop_size(void);
 int uv_loop_init(struct uv_loop_s *loop);

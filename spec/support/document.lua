@@ -114,7 +114,7 @@ function M.json(node, indent)
   return text
 end
 
---- What a text means, as JSON; or the error's text and table.
+--- The value of a text, as JSON; or the error's text and table.
 function M.value(text, options)
   local doc, err = M.parse(text, options)
   if not doc then return err.text, err end

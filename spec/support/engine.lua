@@ -117,7 +117,7 @@ function Engine:source(name)
   return self.network[name]
 end
 
---- What a source has from now on.
+--- Sets the content of a source from now on.
 function Engine:deliver(name, text, revision)
   local s = self:source(name)
   ffi.copy(s.text, text)
@@ -145,7 +145,7 @@ function Engine:source_status(name)
   end
 end
 
---- What the loader hands out from now on; the text of reload.lua changes with it.
+--- Sets the policy that the loader returns from now on; the text of reload.lua changes with it.
 function Engine:set_policy(spec)
   self.version = (self.version or 0) + 1
   self:write("reload.lua", "-- version " .. self.version)
@@ -255,7 +255,7 @@ function Engine:advance(ms)
   self:step()
 end
 
---- What happened since the last call, one line each.
+--- The events since the last call, one line each.
 function Engine:journal()
   local text = C.buf(self.world.journal)
   self.world.journal.len, self.world.journal.failed = 0, 0
@@ -360,7 +360,7 @@ function Engine:close(leaks_allowed)
   end
 end
 
---- What the last good generation on disk was made from goes live, as in a start without sources.
+--- Makes the content of the last good generation on disk live, as a start without sources does.
 function Engine:replay_last_good()
   local slots = Record.slots(self.state, "last-good")
   local info, files = ffi.new("segue__last_good[1]"), ffi.new("segue__files *[1]")

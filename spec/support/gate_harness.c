@@ -16,8 +16,7 @@
 
 enum { THREADS = 8, BURST = 4 };
 
-/* What an instance is: it knows its generation, and whether it was destroyed. Kept until the end.
- */
+/* An instance: it knows its generation, and whether it was destroyed. Kept until the end. */
 typedef struct object object;
 struct object {
   uint64_t generation;

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Runs before each spec file (busted --helper). The sanitizer that was preloaded for this process
--- is not for the programs that it starts: those that need it are linked with it. What each spec
--- holds is counted around it.
+-- is not for the programs that it starts: programs that need it are linked with it. The resources
+-- that each spec holds are counted around it.
 local ffi = require "ffi"
 ffi.cdef "int unsetenv(const char *name);"
 ffi.C.unsetenv("LD_PRELOAD")

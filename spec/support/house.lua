@@ -23,7 +23,7 @@ local function exists(path)
   return file ~= nil
 end
 
--- What each folder of core/ may include, besides itself and core/segue.h.
+-- The folders that each folder of core/ may include, besides itself and core/segue.h.
 local may = {
   os = {},
   config = { "os" },

@@ -65,7 +65,7 @@ function M.run(options)
   return self
 end
 
---- What is shown when a wait fails.
+--- The text for a wait that fails.
 function Process:describe()
   local state = self.code and ("ended with code %d, signal %d"):format(self.code, self.signal)
     or "is running"
@@ -146,7 +146,7 @@ function Process:rss_kib()
   return tonumber(text:match("\nVmRSS:%s*(%d+)"))
 end
 
---- What each of its file descriptors past the standard ones is: "socket", "pipe", a path,
+--- Its file descriptors past the standard ones, by kind: "socket", "pipe", a path,
 --- "anon_inode:[eventfd]" ... -> how many there are.
 function Process:open_files(above)
   local kinds = {}

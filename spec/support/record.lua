@@ -18,7 +18,7 @@ local sqlite = ffi.load "libsqlite3.so.0"
 local M = {}
 local log_room = ffi.new("char[65536]")
 
---- What was logged since the last call, from whichever thread.
+--- The log lines since the last call, from all threads.
 function M.logged()
   return ffi.string(C.os_harness_log_take(log_room, 65536))
 end
@@ -178,7 +178,7 @@ function History:audit(spec)
   C.check(self:try_audit(spec))
 end
 
---- What was asked for, newest first.
+--- The requests of the audit list, newest first.
 function History:audits(limit)
   return json(function(buf)
     return C.segue__history_audits(self.ptr, limit or 1000000, buf)

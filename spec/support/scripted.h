@@ -9,7 +9,8 @@
 #include "../../core/reload/engine.h"
 #include "../../core/reload/record.h"
 
-/* What a scripted operation does. LATER and HANG alike keep the op; scripted_finish ends it. */
+/* The behaviour of a scripted operation. LATER and HANG alike keep the op; scripted_finish ends
+ * it. */
 enum scripted_deed {
   SCRIPTED_OK,
   SCRIPTED_FAIL,
@@ -43,7 +44,7 @@ void scripted_module_free(scripted_module *module);
 const segue_module_ops *scripted_module_ops(void);
 /* Ends the kept operations of this verb; false if none is kept. */
 bool scripted_finish(scripted_module *module, int verb, int status);
-/* What segue_op_cancelled says on another thread. */
+/* The result of segue_op_cancelled on another thread. */
 bool scripted_cancelled_on_thread(const segue_op *op);
 
 /* Hooks: check is a deed; probe is a deed; reload is a script of words: prepare commit confirm

@@ -76,7 +76,7 @@ local function measured_env(env)
   return changed
 end
 
---- What of n KiB a daemon's growth may come to: a sanitizer needs three times as much for the same,
+--- The limit for a daemon's growth of n KiB: a sanitizer needs three times as much for the same,
 --- and keeps a little back.
 function M.roomy_kib(n)
   return M.binary:find("san/", 1, true) and 3 * n + 16 * 1024 or n
@@ -180,7 +180,7 @@ function Daemon:wait_config(predicate, deadline_ms)
   return found
 end
 
---- What is live is live before the record of it is durable and its outcome is told.
+--- A generation is live before its record is on disk and its outcome is reported.
 function Daemon:wait_settled(deadline_ms)
   local request = http.format { path = "/api/v1/status" }
   wait.until_true(function()
@@ -245,8 +245,8 @@ local function listening(pid)
   return n
 end
 
--- What is not as it was when the daemon was ready, or nil: connections, pipes, children, files, and
--- threads beyond those that any daemon may start later (worker, reclamation).
+-- The differences to the time when the daemon was ready, or nil: connections, pipes, children,
+-- files, and threads beyond the ones that any daemon may start later (worker, reclamation).
 local function left_open(self)
   local now = self.process:open_files()
   local sockets = (now.socket or 0) - listening(self.process.pid)
@@ -328,8 +328,8 @@ function Daemon:wait_exit(deadline_ms)
   return code, signal
 end
 
---- For after_each: stops every daemon, judges it, removes the folders. What went wrong is raised
---- after everything is cleaned up.
+--- For after_each: stops every daemon, checks it, removes the folders. Errors are raised after all
+--- is cleaned up.
 function M.cleanup()
   local list, problem = {}, nil
   for self in pairs(started) do list[#list + 1] = self end

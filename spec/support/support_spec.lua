@@ -292,7 +292,7 @@ describe("the runner", function()
     wait.until_true(function() return not uv.fs_stat("/proc/" .. pid .. "/exe") end)
   end)
 
-  -- What a spec may leave behind, and what the report calls it.
+  -- Each leak of a spec, and its name in the report.
   local leaks = {
     file = { [[kept = io.open("/etc/passwd")]], "descriptor %d+ %-> /etc/passwd" },
     socket = { [[kept = uv.new_udp() kept:bind("127.0.0.1", 0)]],

@@ -52,7 +52,7 @@ local M = {}
 local Client = input.class()
 local buffer = ffi.new("char[16384]")
 
--- What TLS wants to send, as bytes.
+-- The bytes that TLS wants to send.
 local function outgoing(self)
   local parts = {}
   while true do

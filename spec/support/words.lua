@@ -8,11 +8,9 @@ local openers = { What = true, Who = true, Whoever = true, Whose = true, Those =
 -- Sentences that are older than the rule, by folder; a folder that is not here has none. A change
 -- may lower a number; it never raises one.
 local allowed = {
-  ["core/admin"] = 17, ["core/bind"] = 44, ["core/config"] = 23, ["core/http"] = 20,
-  ["core/ingress"] = 12, ["core/module"] = 16, ["core/os"] = 4, ["core/reload"] = 80,
-  ["core/trigger"] = 2, ["lua/segue"] = 25, ["lua/segue/testing"] = 3, ["spec/bench"] = 3,
-  ["spec/daemon"] = 13, ["spec/embed"] = 4, ["spec/fault"] = 2, ["spec/plugin"] = 1,
-  ["spec/support"] = 26, ["spec/unit"] = 9,
+  ["core/admin"] = 17, ["core/bind"] = 44, ["core/config"] = 23, ["core/ingress"] = 1,
+  ["core/os"] = 3, ["core/reload"] = 80, ["core/trigger"] = 1, ["lua/segue"] = 25,
+  ["lua/segue/testing"] = 3, ["spec/bench"] = 3, ["spec/embed"] = 1, ["spec/support"] = 2,
 }
 
 -- The comment on a line of C, or nil, and whether it continues on the next line.

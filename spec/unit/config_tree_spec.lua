@@ -225,7 +225,7 @@ odd key: 10
       assert.equal(C.SEGUE_EPATH, fn(nil, out[name]))
     end
     assert.equal(C.SEGUE_EPATH, C.segue_node_string(nil, s, len))
-    -- What failed left the values as they were.
+    -- A failed call left the values unchanged.
     assert.equal(-5LL, out.int[0])
     assert.equal(18446744073709551615ULL, out.uint[0])
     assert.equal("text", C.str(s[0]))

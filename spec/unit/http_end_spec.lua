@@ -50,7 +50,7 @@ describe("the end of an HTTP server", function()
     end, "nobody to listen")
   end
 
-  -- What is timed by the machine is tried again where that was too slow.
+  -- An attempt that depends on the speed of the machine is repeated if it was too slow.
   local function in_time(attempt)
     for _ = 1, 20 do
       start()

@@ -56,7 +56,7 @@ describe("a request head", function()
     assert.equal(OK, (parse(text)))
   end)
 
-  -- What a head must say to be taken: text -> a check of the result.
+  -- Heads that are accepted: text -> a check of the result.
   local good = {
     { "one empty line before it", "\r\n" .. get() },
     { "an unknown method", get(nil, "BREW / HTTP/1.1"), function(h)
@@ -108,7 +108,7 @@ describe("a request head", function()
     end)
   end
 
-  -- What is refused: text, status.
+  -- Heads that are refused: text, status.
   local bad = {
     { "no Host", get(""), 400 },
     { "two Hosts", get("Host: a\r\nHost: a\r\n"), 400 },

@@ -471,7 +471,7 @@ describe("the HTTP server", function()
   end)
 
   describe("finds requests that came before their connection was accepted", function()
-    -- What each of them is sent before the server looks.
+    -- The bytes that each client is sent before the server looks.
     local function early(...)
       start()
       local go, clients = server:stall(), {}

@@ -10,7 +10,7 @@ local function post(lines, body)
   return "POST /echo HTTP/1.1\r\nHost: a\r\n" .. lines .. "\r\n" .. body
 end
 
--- What is asked, its status, and how many answers it has.
+-- The request, its status, and its number of answers.
 local cases = {
   { "GET", "GET /status/200 HTTP/1.1\r\nHost: a\r\n\r\n", 200 },
   { "GET with a query and headers", "GET /status/200?a=%20b HTTP/1.1\r\nHost: a:1\r\n"

@@ -90,7 +90,7 @@ describe("an ingress", function()
     return rc, found
   end
   local function url(p) return ("http://127.0.0.1:%d"):format(p) end
-  -- What a request is answered by now: a status, or nil where nobody listens.
+  -- The status that answers a request now, or nil without a listener.
   local function status(p)
     local connection = http.connect({ port = p }, true)
     if not connection then return nil end

@@ -30,7 +30,7 @@ describe("the life of modules", function()
     return w
   end
 
-  -- What modules did since the last call: "a.prepare 2, a.start 2".
+  -- The operations of modules since the last call: "a.prepare 2, a.start 2".
   local function deeds()
     local list = {}
     for line in e:journal():gmatch("[^\n]+") do

@@ -66,7 +66,7 @@ local function told(path, deadline_ms)
       if not path or one == path or one == dir:at(path) then return true end
     end
   end, deadline_ms)
-  -- What else the same change has made is not for the next step.
+  -- Further events of the same change are not for the next step.
   loop:turn()
   seen = {}
 end
