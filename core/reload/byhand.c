@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * By hand: a policy's reload hook drives modules one by one, before it commits. Each verb pushes
- * its inverse on the undo log, so that whatever the hook does is taken back if it does not commit.
- * Verbs of several modules may be under way at once, of one module only one.
+ * Manual steps: a policy's reload hook drives modules one by one before it commits. Each verb
+ * pushes its inverse on the undo log, so that all of them are undone if the hook does not commit.
+ * Verbs of several modules may run at the same time; one module runs one verb at a time.
  */
 #include <string.h>
 #include <uv.h>
@@ -43,7 +43,8 @@ void segue__hand_end(segue__step *step, const segue_error *error) {
   segue__post(step->txn->engine->loop, &step->message);
 }
 
-/* Nobody wants to know of them any longer; each ends by its own deadline, or because of this. */
+/* Detaches the callbacks of the running verbs. Each verb ends by its own deadline, or early
+ * because its wait ends here. */
 void segue__hands_let_go(segue__txn *txn) {
   for (size_t i = 0; i < txn->step_count; i++) {
     segue__step *step = &txn->steps[i];
@@ -77,7 +78,7 @@ static void refuse(segue__txn *txn, segue__txn_cb cb, void *data, const segue_er
   segue__post(txn->engine->loop, &r->message);
 }
 
-/* ---- What may be done ---- */
+/* ---- Which verb is allowed ---- */
 
 static int say(segue_error *error, const char *name, const char *what) {
   return segue__error_set(error, SEGUE_EPOLICY, "module '%s' %s", name, what);
@@ -96,7 +97,7 @@ int segue__hand_misuse(const segue__txn *txn, segue__txn_call call, const char *
   return 0;
 }
 
-/* What stands against a verb of this module now; 0: nothing. */
+/* Returns 0 if the module can run this verb now; else a code, with the reason in *error. */
 static int judge(const segue__txn *txn, segue__txn_call call, const char *name,
                  segue_error *error) {
   int rc = segue__txn_misuse(txn, call, name, error);
@@ -155,7 +156,7 @@ static void begin(segue__txn *txn, segue__step *step, segue__txn_cb cb, void *da
   txn->by_hand++;
 }
 
-/* cb NULL: nobody waits for it any longer, because the hook is over. */
+/* cb is NULL after the hook has ended. */
 static void all_left(void *data, bool all) {
   segue__step *step = data;
   segue_error error;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Collect: from sources to one merged, hashed and compared config. What is asked over a network is
- * fetched first, all of it at once; the rest, and all parsing, is one job on the worker. The job
- * owns copies or references of all it touches, so a job that hangs (a dead NFS mount) can be left
- * behind without anybody waiting for it.
+ * Collect: from sources to one merged, hashed and compared config. Sources on a network are fetched
+ * first, all at the same time; the other sources, and all parsing, are one job on the worker. The
+ * job owns copies or references of all it touches, so a job that hangs (a dead NFS mount) can be
+ * abandoned.
  */
 #include <assert.h>
 #include <string.h>
@@ -34,7 +34,7 @@ static bool is_feed(const segue__collect *collect, size_t i) {
   return collect->policy->sources[i].kind->feed != NULL;
 }
 
-/* Nobody has asked it yet, or it is worth asking again. */
+/* The source was never fetched, or a new fetch may deliver something else. */
 static bool needs_pull(const segue__txn *txn, const segue__source *source) {
   if (!source->kind->feed || txn->run->files) return false;
   const segue__source_state *state = segue__source_get(txn->engine, txn->policy, source);
@@ -55,7 +55,7 @@ static int keep_head(segue__collect *collect, const segue__source_state *state, 
   return kept->revision || !state->feed.revision ? 0 : UV_ENOMEM;
 }
 
-/* What asynchronous sources delivered last, and why there is nothing of them. */
+/* Copies the last delivery of each asynchronous source, or the reason why it has none. */
 static int take_feed(segue__collect *collect, segue__source_state *state, size_t i) {
   const segue__source *source = &collect->policy->sources[i];
   if (!state) return UV_ENOMEM;
@@ -72,7 +72,8 @@ static int take_feed(segue__collect *collect, segue__source_state *state, size_t
   return 0;
 }
 
-/* In a replay a source delivers what was kept of it. Where nothing newer is held, that is held. */
+/* In a replay a source delivers its cached delivery, which also becomes the held one if the source
+ * holds no newer one. */
 static int take_kept(segue__collect *collect, segue__source_state *state, size_t i) {
   const segue__source *source = &collect->policy->sources[i];
   segue__documents documents = {0};
@@ -196,7 +197,7 @@ int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
   if (engine->live) collect->live = (segue_snapshot *)segue_snapshot_ref(engine->live);
   bool pulls = pulls_any(txn);
   int rc = make_room(collect);
-  if (!rc && pulls && look_at_inputs) /* who is asked is the policy's decision */
+  if (!rc && pulls && look_at_inputs) /* the policy decides which sources are fetched */
     rc = segue__job_submit(engine->loop, &collect->job);
   else if (!rc)
     rc = pulls ? pull(collect) : submit(collect);
@@ -217,7 +218,7 @@ static size_t bytes_of(const segue__documents *documents, size_t count) {
   return bytes;
 }
 
-/* What a look has found; another one may follow. */
+/* Takes the result of one look; another look may follow. */
 static void clear_found(segue__collect *collect) {
   for (size_t i = 0; i < collect->source_count; i++) {
     if (collect->documents) segue__documents_deinit(&collect->documents[i]);
@@ -286,7 +287,7 @@ static void note_writer(segue__collect *collect, const segue_error *error) {
   collect->writer = *error;
 }
 
-/* A secret that everybody may read by now: the loader says so. */
+/* A file of a secret has become readable for others: the loader reports the error. */
 static bool is_open(const segue__os *os, const segue__input *input) {
   unsigned mode;
   return input->secret && os->file_mode && os->file_mode(os->data, input->path, &mode) == 0 &&
@@ -298,7 +299,7 @@ static bool has_changed(segue__collect *collect, const segue__input *input) {
   const segue__os *os = &collect->os;
   if (is_open(os, input)) return true;
   segue__bytes bytes = {0};
-  segue_error error = {0}; /* the loader says it better */
+  segue_error error = {0}; /* the loader's own message is clearer */
   int rc = input->credential ? segue__read_credential(os, input->path, INPUT_BYTES, &bytes, &error)
                              : segue__read_whole(os, input->path, INPUT_BYTES, &bytes, &error);
   if (rc == UV_ETXTBSY) { /* not before its writer has closed it */
@@ -331,7 +332,7 @@ static void mix(segue__hash *into, const void *data, size_t len) {
 
 /* ---- Reading all sources as of one instant ---- */
 
-/* What one look at all sources gave: per source its documents, or why not. */
+/* The result of one look at all sources: per source its documents, or an error. */
 typedef struct look {
   segue__documents *documents;
   segue_error *errors; /* code 0: none */
@@ -355,8 +356,8 @@ static void look_deinit(look *l, size_t n) {
   segue__free(l->errors);
 }
 
-/* What was delivered is shared, and may be held by a job that hangs: only a document that is parsed
- * already is handed on, the others are copied. */
+/* Deliveries are shared with the control thread and with jobs that hang. Parsing writes into a
+ * document, so only a parsed document is shared; the others are copied. */
 static int own_document(segue__collect *collect, const segue__source *source,
                         const segue__document *came, segue__documents *out) {
   segue__document *doc = NULL;
@@ -370,7 +371,7 @@ static int own_document(segue__collect *collect, const segue__source *source,
   return segue__documents_add(out, doc);
 }
 
-/* before: what the last look made of it, so that it is made once; nothing if that look failed. */
+/* before: the documents of the last look, which are reused; empty if that look failed. */
 static int look_at_feed(segue__collect *collect, size_t i, const segue__documents *before,
                         segue__documents *out, segue_error *error) {
   const segue__source *source = &collect->policy->sources[i];
@@ -528,7 +529,7 @@ static void parse(segue__collect *collect, segue__document *doc) {
   warn(collect, doc);
 }
 
-/* NULL: it cannot be read, which was told. */
+/* NULL: the file cannot be read; the error was added. */
 static segue__document *read_schema_file(segue__collect *collect, const char *path) {
   segue__bytes bytes = {0};
   segue_error error = {0};
@@ -554,8 +555,8 @@ static segue__document *read_schema_file(segue__collect *collect, const char *pa
   return doc;
 }
 
-/* The bytes of the schema and what stands beside it count as input; what they say is looked at in
- * the check phase. */
+/* The bytes of the schema and of the documents beside it count as input; the check phase parses
+ * them. */
 static void read_schema(segue__collect *collect) {
   const segue__policy *policy = collect->policy;
   if (!policy->schema) return;
@@ -574,7 +575,7 @@ static void read_schema(segue__collect *collect) {
   mix(&collect->raw, &collect->schema_hash, sizeof collect->schema_hash);
 }
 
-/* What came over a network becomes part of the generation, as files do when they are read. */
+/* Deliveries over a network become part of the generation, as files do when they are read. */
 static void keep(segue__collect *collect) {
   for (size_t i = 0; collect->reads && i < collect->source_count; i++) {
     segue_error error;
@@ -604,8 +605,8 @@ static int merge(segue__collect *collect, segue_error *error) {
   return rc;
 }
 
-/* Credentials are part of what is live, but not of what the sources say: a new token must not end a
- * rollback. */
+/* Credentials count for the hash of the input, not for that of the sources: a new token must not
+ * end a rollback. */
 static void mix_inputs(const segue__collect *collect, bool credentials, segue__hash *into) {
   const segue__policy *policy = collect->policy;
   for (size_t i = 0; i < policy->input_count; i++)
@@ -665,7 +666,8 @@ static void keep_error(const segue__collect *collect, const char *source, segue_
     if (!strcmp(collect->errors.items[j].source, source)) *out = collect->errors.items[j];
 }
 
-/* What was parsed takes the place of the bytes, unless something newer came meanwhile. */
+/* A parsed document replaces its bytes in the held delivery, unless a newer delivery came
+ * meanwhile. */
 static void remember_feed(segue__source_state *state, segue__collect *collect, size_t i) {
   const segue__documents *came = &collect->previous[i], *read = &collect->documents[i];
   if (!collect->fetched[i] || came->count != read->count || came->count != state->documents.count)
@@ -692,7 +694,7 @@ static void remember(segue__engine *engine, segue__collect *collect, size_t i) {
     remember_feed(state, collect, i);
     return;
   }
-  if (collect->txn->run->files || collect->postponed[i]) return; /* nobody asked the source */
+  if (collect->txn->run->files || collect->postponed[i]) return; /* the source was not asked */
   state->fetches++;
   bool good = collect->fetched[i];
   for (size_t j = 0; j < collect->documents[i].count; j++)

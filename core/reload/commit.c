@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Prepare, commit and the undo log. Every step that could need undoing pushes its inverse first or
- * at once; undo runs the log backwards. What readers and callers see changes in one place only:
- * flip.
+ * at once; undo runs the log backwards. Only flip changes what readers and callers see.
  */
 #include <stdio.h>
 #include <string.h>
@@ -186,8 +185,8 @@ static void emptied(void *data, bool all) {
   step_over(step, false, given_up ? NULL : &error);
 }
 
-/* A restart drains and stops the old one first. Where its policy would rather undo than cut, that
- * one hears nothing of it before everybody has left: until then it can go on as if nothing were. */
+/* A restart drains and stops the old instance first. With over = "undo" the old instance is not
+ * drained before every call has left it, so that the undo has only to open its gate. */
 static void restart(segue__txn *txn, segue__step *step) {
   if (step->spec->drain.over != SEGUE__OVER_UNDO) {
     drain_old(txn, step);
@@ -230,7 +229,7 @@ void segue__commit_hurry(segue__txn *txn) {
   if (txn->waits_for_old) segue__commit_goes_on(txn);
 }
 
-/* Whoever builds something is told that nobody needs it: it may end soon, or at its deadline. */
+/* Cancels the builds that are running: each ends soon, or at its deadline. */
 void segue__commit_give_up(segue__txn *txn) {
   for (size_t i = 0; i < txn->step_count; i++) {
     segue__instance *next = txn->steps[i].next;
@@ -295,7 +294,7 @@ static void stepped(segue__instance *instance, segue__verb verb, int status,
   step_over(step, good, status < 0 ? error : NULL);
 }
 
-/* Who goes in from the flip on gets the next snapshot, also where the instance stays. */
+/* Calls that enter after the flip get the next snapshot, also of a module whose instance stays. */
 static int reserve_gates(segue__txn *txn) {
   int rc = 0;
   for (size_t i = 0; i < txn->step_count && !rc; i++) {

@@ -41,7 +41,7 @@ void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data) {
     probe(txn);
 }
 
-/* The policy says how many refusals in a row are enough. */
+/* The policy sets how many failed probes in a row undo the generation. */
 static bool gives_up(const segue__txn *txn) {
   return txn->policy->confirm_failures && txn->probe_failures >= txn->policy->confirm_failures;
 }
@@ -102,8 +102,8 @@ static void operator_waited_for(segue__timer *timer) {
   if (!decided(txn)) not_confirmed(txn, NULL);
 }
 
-/* Whoever asked for the reload may be the one who will confirm it: they are told that it is live.
- */
+/* Answers the waiters already now, with the outcome "unconfirmed": the client that asked for the
+ * reload may be the one that confirms it. */
 static void wait_for_operator(segue__txn *txn) {
   segue__loop *loop = txn->engine->loop;
   uint64_t now = segue__loop_now_ms(loop);
@@ -143,7 +143,8 @@ static void probed(segue_op *op, int status, const segue_error *error) {
   segue_error why = {0};
   if (error) why = *error;
   segue__hook_answered(hook);
-  /* The last probe may only have been cut off by the end: then an earlier one has more to say. */
+  /* The deadline may have cut off the last probe: then the error of an earlier probe is reported.
+   */
   bool cut_off = status == SEGUE_ETIMEOUT && now >= txn->confirm_until_ms;
   if (cut_off && txn->unhealthy.code) why = txn->unhealthy;
   if (status < 0) txn->unhealthy = why;

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
- * durable.h: what an operator decided and a crash must not undo: a freeze, a generation that waits
- * to be confirmed, a rollback that stays. Small, in two slots: state.a and state.b. Blocks: for the
- * thread that records. The value is text, a line for each fact: name, "=", value, with "\\", "\n"
- * escaped; unknown names are passed over.
+ * durable.h: the operator's decisions, which a crash must not undo: a freeze, a generation that
+ * waits to be confirmed, a rollback that stays. Small, in two state files: state.a and state.b.
+ * Blocks: for the record thread. The value is text, a line for each fact: name, "=", value, with
+ * "\\", "\n" escaped; unknown names are ignored.
  *
  * Clocks. A process measures time with the monotonic clock: deadlines to confirm, holds of probes,
  * back-off, limits of hooks. Setting the wall clock changes none of them, and a machine that sleeps
- * stops them. What has to be compared over a restart is wall time: the deadline to confirm, the age
- * of the last good generation. While the process lives, the deadline that is recorded follows the
- * monotonic one (segue__engine_tick), so that a clock that was set meanwhile moves it too; only
- * what happens to the clock while no daemon runs counts. Set forward past the deadline, the
- * generation is taken back by the start; set back, the window is never longer than the policy says.
+ * stops them. Two times are compared after a restart and are wall time: the deadline to confirm,
+ * the age of the last good generation. While the process lives, the deadline that is recorded
+ * follows the monotonic one (segue__engine_tick), so that a clock that was set meanwhile moves it
+ * too; only a change of the clock while no daemon runs has an effect. If the clock was set forward
+ * past the deadline, the start reverts the generation; if it was set back, the window is never
+ * longer than the policy allows.
  */
 #ifndef SEGUE_RELOAD_DURABLE_H
 #define SEGUE_RELOAD_DURABLE_H
@@ -24,18 +25,19 @@ struct segue__durable {
   bool frozen;
   int64_t frozen_wall_ms;
   char frozen_by[128], frozen_why[256];
-  /* A generation that is live and not confirmed yet: taken back if the deadline passes, also while
-   * no daemon runs. */
+  /* A generation that is live and not confirmed yet: reverted if the deadline passes, also while no
+   * daemon runs. */
   bool unconfirmed;
   uint64_t unconfirmed_generation;
   segue__hash unconfirmed_raw; /* of the sources that it was made from */
   int64_t unconfirmed_until_wall_ms;
-  /* The reload that made it: whoever asked was told its number, and may find only that it died. */
+  /* The reload that made it. Its number was answered already, so the history of the next process
+   * has it too. */
   uint64_t unconfirmed_reload; /* 0: not known, an older version has written it */
   unsigned unconfirmed_trigger;
   int64_t unconfirmed_wall_ms; /* when it began */
-  char unconfirmed_cause[448]; /* who and what */
-  /* It is a rollback: to this generation (0: it is none), from what the sources said then. */
+  char unconfirmed_cause[448]; /* its trigger in words */
+  /* If it is a rollback: its target (else 0), and the hash of the sources at that time. */
   uint64_t unconfirmed_restores;
   segue__hash unconfirmed_sources;
   /* A generation of these sources was live and was reverted: it does not go live again before they
@@ -44,12 +46,12 @@ struct segue__durable {
   uint64_t reverted_generation, reverted_reload;
   segue__hash reverted_raw;
   char reverted_why[512];
-  /* What the sources say now was taken back (rolled back from, or not confirmed): it does not go
-   * live by itself. */
+  /* The content of the sources was undone (rolled back from, or not confirmed): it does not go live
+   * by itself. */
   bool pinned;
-  uint64_t pinned_generation; /* what was brought back instead */
+  uint64_t pinned_generation; /* the generation that replaced it */
   segue__hash pinned_raw;     /* of the sources that were left */
-  /* When the last good generation was known to be what the sources say; 0: when it went live. */
+  /* When the last good generation was last found equal to the sources; 0: when it went live. */
   int64_t good_wall_ms;
 };
 

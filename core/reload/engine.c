@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * The queue: triggers join the one pending run, which starts when its debounce, its rate limit and
- * the running transaction let it; whoever waits is answered by a run that began after it asked. And
- * the memory of what came of each run.
+ * the running transaction allow it. A waiter is answered by a run that began after its request. The
+ * results of the last runs are kept here too.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -132,7 +132,7 @@ static void merge_request(segue__engine *engine, segue__run *run, const segue__r
   run->pull |= !request->as_held && request->trigger != SEGUE__BY_WATCH;
   run->unconditional |= !request->if_match;
   if (!automatic[request->trigger] && !run->explicit_) {
-    /* The one who asks by name is whom the run is for. */
+    /* An explicit request names the run, also where an automatic trigger came first. */
     run->explicit_ = true;
     run->trigger = request->trigger;
   }
@@ -224,7 +224,7 @@ int segue__engine_request(segue__engine *engine, const segue__request *request,
   return 0;
 }
 
-/* Behind nothing but another replay: what is pending wants what the sources say, afterwards. */
+/* A replay runs before the pending run, which reads the sources afterwards. */
 int segue__engine_replay(segue__engine *engine, segue__files *files, uint64_t restores,
                          segue__trigger trigger, const char *cause, segue__waiter *waiter) {
   if (engine->stopping) return SEGUE_ECLOSED;
@@ -267,7 +267,7 @@ void segue__run_answer(segue__run *run, int status, segue__result *result) {
 
 /* ---- Starting ---- */
 
-/* Decisions are made from a message, never inside somebody's call. */
+/* The queue is worked off in a message of the loop, never inside a caller's call. */
 void segue__engine_schedule(segue__engine *engine) {
   if (engine->kicked) return;
   engine->kicked = true;
@@ -287,7 +287,8 @@ static bool matches(const segue__engine *engine, const char *if_match) {
          (engine->live && len == 32 && !memcmp(if_match, engine->live->hash, 32));
 }
 
-/* Those whose condition does not hold are told so; false: nobody is left who wants the run. */
+/* Answers SEGUE_ECONFLICT to waiters whose If-Match fails. Returns false if no waiter and no
+ * unconditional trigger remains. */
 static bool conditions_hold(segue__engine *engine, segue__run *run) {
   bool any = run->unconditional;
   for (segue__waiter *waiter = run->waiters, *next; waiter; waiter = next) {
@@ -308,8 +309,8 @@ static uint64_t start_at(const segue__engine *engine, const segue__run *run) {
   return at;
 }
 
-/* There was no memory to begin: who waited was told so; triggers that nobody waits for are not
- * lost. */
+/* Out of memory at the start of a run: its waiters have the error. Triggers without a waiter are
+ * not lost: the run is tried again. */
 static void try_later(segue__engine *engine, segue__run *run) {
   if (run->plan_only || run->files || !run->unconditional || engine->pending) {
     segue__run_free(run);
@@ -347,7 +348,8 @@ static bool start_of_daemon(const segue__engine *engine) {
   return run && run->trigger == SEGUE__BY_START;
 }
 
-/* Plans change nothing; the pending run waits, but nobody waits for it. */
+/* While frozen: plans run, as they change nothing; explicit requests are rejected, automatic
+ * triggers stay pending. */
 static void wait_frozen(segue__engine *engine) {
   segue__run *replay = engine->pending_replay;
   engine->pending_replay = NULL;
@@ -403,7 +405,7 @@ static void module_entered(void *data, const char *name, uint64_t generation,
                            segue__module_state state) {
   const segue__engine *engine = data;
   const segue__txn *txn = engine->txn;
-  /* Nobody is to believe that a generation comes which is only planned. */
+  /* A plan builds instances of a generation that does not go live: observers do not see them. */
   if (txn && txn->run->plan_only && txn->next && txn->next->generation == generation) return;
   for (segue__observer *o = engine->observers, *next; o; o = next) {
     next = o->next;
@@ -461,7 +463,7 @@ static void remember_outcome(segue__engine *engine, const segue__txn *txn) {
   engine->stats.last_successful = good;
   if (good) engine->stats.last_success_wall_ms = result->ended_wall_ms;
   bool refused = !good && result->outcome != SEGUE__FAILED;
-  /* What is brought back says nothing about what the sources say: that stays refused, or not. */
+  /* A replay does not read the sources: whether their content was refused stays as it is. */
   if (refused && !txn->run->files && !segue__hash_equal(txn->raw, unknown)) {
     engine->refused = true;
     engine->refused_input = txn->raw;
@@ -653,7 +655,7 @@ static bool modules_live(const segue__engine *engine) {
   return false;
 }
 
-/* Hooks that never returned are left to their fate; what they hold is theirs. */
+/* Hooks that never returned are orphaned: each keeps its own references. */
 static size_t abandon_hooks(segue__engine *engine) {
   size_t coming = 0;
   for (segue__hook *hook = (segue__hook *)engine->hooks; hook; hook = hook->next)

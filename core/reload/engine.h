@@ -12,8 +12,8 @@ typedef struct segue__engine segue__engine;
 typedef struct segue__record segue__record;
 typedef struct segue__files segue__files;
 
-/* X(name, text, automatic): what asks for a reload. Automatic ones are debounced and skip what was
- * refused before; the others start at once. */
+/* X(name, text, automatic): the triggers of a reload. Automatic ones are debounced and skip an
+ * input that was refused before; the others start at once. */
 #define SEGUE__TRIGGERS(X)                                                                         \
   X(START, "start", false)                                                                         \
   X(SIGNAL, "signal", false)                                                                       \
@@ -63,7 +63,7 @@ typedef enum segue__phase {
 } segue__phase;
 const char *segue__phase_name(segue__phase phase);
 
-/* What a plan does with a module. */
+/* The action of a plan step. */
 #define SEGUE__ACTIONS(X)                                                                          \
   X(KEEP, "keep")                                                                                  \
   X(ADD, "add")                                                                                    \
@@ -90,23 +90,23 @@ typedef struct segue__result {
   int refs;
   uint64_t id;    /* 1, 2, 3 ... within the life of the daemon */
   bool plan_only; /* nothing was done */
-  char **untried; /* of a plan that prepared what it plans: what a reload would do after that */
+  char **untried; /* of a plan that prepared its modules: the later steps of a reload */
   size_t untried_count;
-  size_t away;   /* sources that were away: what they had delivered before was used */
+  size_t away;   /* sources that were away: their held deliveries were used */
   bool skipped;  /* automatic, and this input was refused before: nothing ran */
   bool deferred; /* the policy put it off: it will run later */
   bool undo_failed;
   bool forced;         /* it ran even if nothing had changed */
-  bool taken_at_start; /* unchanged: the start of the daemon has taken what was changed */
-  bool unconfirmed;    /* it waits to be confirmed: what comes of it is not known yet */
-  segue__files *files; /* what it read; only while observers are told that it settled, and only if
-                          they asked for it: segue__engine_keep_files */
+  bool taken_at_start; /* unchanged: the start of the daemon has taken the changes already */
+  bool unconfirmed;    /* it waits to be confirmed: the outcome is not known yet */
+  segue__files *files; /* the files that it read; only in on_phase with SETTLED, and only after
+                          segue__engine_keep_files */
   segue__trigger trigger;
-  char *cause; /* who and what: "SIGHUP", "config.yaml changed, +2 more triggers" */
+  char *cause; /* "SIGHUP", "config.yaml changed, +2 more triggers" */
   segue__outcome outcome;
   segue__phase phase;     /* the last one reached */
   uint64_t generation;    /* live after this run; 0 = none */
-  char confirmed_by[128]; /* an operator, or "probe"; "": nobody was asked, or has said so */
+  char confirmed_by[128]; /* an operator, or "probe"; "": none was needed, or none came */
   uint64_t restores;      /* a rollback: the generation whose files were replayed; 0: none */
   char hash[33];          /* of the live config after it */
   int64_t started_wall_ms, ended_wall_ms;
@@ -129,8 +129,8 @@ typedef struct segue__request {
   bool rehearse;      /* of a plan: prepares everything too, and takes it down again */
   bool accept_shrink; /* guards let it through, in the run that the waiter waits for, and only
                        * while it does */
-  bool as_held;       /* take what asynchronous sources delivered last, do not ask them; so does a
-                       * watch, which is about files */
+  bool as_held; /* use the held deliveries of asynchronous sources, do not fetch; a watch, which is
+                   about files, does so too */
   const char
       *if_match; /* generation number or hash that must be live, else SEGUE_ECONFLICT; NULL */
 } segue__request;
@@ -151,7 +151,7 @@ struct segue__waiter {
 };
 
 /* Asks for a reload. waiter may be NULL (signals, watches). Returns 0 or a negative code (then the
- * waiter's cb never runs): SEGUE_EFROZEN for who asks by HTTP or control socket while reloads are
+ * waiter's cb never runs): SEGUE_EFROZEN for a request by HTTP or control socket while reloads are
  * frozen; every other trigger is remembered until they are not. cb never runs before this returns.
  */
 int segue__engine_request(segue__engine *engine, const segue__request *request,
@@ -162,12 +162,12 @@ int segue__engine_request(segue__engine *engine, const segue__request *request,
  * start. UV_EBUSY: another replay waits. */
 int segue__engine_replay(segue__engine *engine, segue__files *files, uint64_t restores,
                          segue__trigger trigger, const char *cause, segue__waiter *waiter);
-/* Looks up a generation and replays it; what the sources say now does not come back by itself
- * until it changes. generation 0: the one before the live one. by:
- * who asks. While a generation waits to be confirmed, going back to the one before ends that wait:
- * then 1 is returned, and the waiter gets the outcome of the run that is taken back.
- * The waiter's status may be UV_ENOENT too: that generation is not kept. UV_EBUSY: another rollback
- * is under way; SEGUE_ERECORD: nothing is kept, there is no state folder. */
+/* Looks up a generation and replays it; the content of the sources does not go live again by itself
+ * until it changes. generation 0: the one before the live one. by: the client, for the log. While a
+ * generation waits to be confirmed, a rollback to the one before ends that wait: then 1 is
+ * returned, and the waiter gets the outcome of the run that is undone. The waiter's status may be
+ * UV_ENOENT too: the history does not have that generation. UV_EBUSY: another rollback is running;
+ * SEGUE_ERECORD: there is no state folder. */
 int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__trigger trigger,
                            const char *by, segue__waiter *waiter);
 /* For a start, before anything is asked for. True: the process before died while a rollback waited
@@ -180,8 +180,8 @@ bool segue__engine_resumes(const segue__engine *engine);
  * run. SEGUE_ECONFLICT: none waits. */
 int segue__engine_confirm(segue__engine *engine, const char *by, segue__waiter *waiter);
 
-/* No generation goes live until unfreeze; survives a restart. cb tells when that is durable (it may
- * be NULL). SEGUE_ERECORD: it cannot be written, and is not done. */
+/* No generation goes live until unfreeze; survives a restart. cb runs when the decision is durable;
+ * it may be NULL. SEGUE_ERECORD: it cannot be written, and is not done. */
 typedef void (*segue__frozen_cb)(void *data, int status, const segue_error *error);
 int segue__engine_freeze(segue__engine *engine, const char *by, const char *why,
                          segue__frozen_cb cb, void *data);
@@ -194,8 +194,8 @@ void segue__engine_forget(segue__engine *engine, segue__waiter *waiter);
 typedef struct segue__observer segue__observer;
 struct segue__observer {
   void (*on_phase)(segue__observer *observer, const segue__result *result, segue__phase phase);
-  /* What of the config that is judged is secret is known; before anybody else sees it. May be
-   * NULL, like on_phase. */
+  /* The secrets of the config under check are known; runs before any other observer sees the
+   * config. May be NULL, like on_phase. */
   void (*on_secrets)(segue__observer *observer, const segue__mask *mask);
   /* An instance of a module, made for this generation, entered a state. May be NULL. */
   void (*on_module)(segue__observer *observer, const char *module, uint64_t generation,
@@ -203,7 +203,7 @@ struct segue__observer {
   void *data;
   segue__observer *next;
 };
-/* From now on, results that observers are told of have the files that were read. */
+/* From now on, results in on_phase have the files that were read. */
 void segue__engine_keep_files(segue__engine *engine, bool keep);
 void segue__engine_observe(segue__engine *engine, segue__observer *observer);
 void segue__engine_unobserve(segue__engine *engine, segue__observer *observer);
@@ -237,7 +237,7 @@ typedef struct segue__engine_options {
   segue__triggers_ops triggers; /* NULL functions: none */
   segue__record *record;        /* opened, borrowed; NULL: nothing outlives the process */
   segue__gates *gates;          /* a reference is taken; NULL: of its own */
-  segue__services *services;    /* where it says what everybody may call; NULL: nowhere */
+  segue__services *services;    /* where it registers services for all modules; NULL: nowhere */
 } segue__engine_options;
 
 int segue__engine_new(segue__engine **out, const segue__engine_options *options);
@@ -249,8 +249,8 @@ void segue__engine_free(segue__engine *engine); /* stopped, or never asked for a
 /* For status, metrics and the policy's hooks. Borrowed until the loop goes on. */
 const segue_snapshot *segue__engine_live(const segue__engine *engine);     /* NULL: none yet */
 const segue_snapshot *segue__engine_previous(const segue__engine *engine); /* the one before */
-/* The live one is the first, and what confirms it has not had its say: there is nothing to go back
- * to yet. */
+/* The live generation is the first, and is not confirmed: there is no generation to revert to yet.
+ */
 bool segue__engine_on_trial(const segue__engine *engine);
 const segue__policy *segue__engine_policy(const segue__engine *engine);  /* live one, or NULL */
 const segue__result *segue__engine_running(const segue__engine *engine); /* NULL: idle */
@@ -262,18 +262,18 @@ uint64_t segue__engine_deferred_until_ms(const segue__engine *engine); /* loop t
 size_t segue__engine_result_count(const segue__engine *engine);
 const segue__result *segue__engine_result(const segue__engine *engine, size_t index);
 
-/* When what is live was good last, while the sources cannot give a good generation; 0: it is not
- * stale. Set by who brought it back (instance.c), cleared by it too. */
+/* When the live generation was good last, while the sources cannot give a good one; 0: it is not
+ * stale. instance.c sets and clears it. */
 void segue__engine_set_stale(segue__engine *engine, int64_t since_wall_ms);
 int64_t segue__engine_stale_since(const segue__engine *engine);
 int64_t segue__engine_wall_ms(const segue__engine *engine); /* the engine's clock */
 
-/* Now and then, about every second: what is durable keeps up with the clocks (durable.h), and what
- * could not be written is tried again. */
+/* Called about every second: adjusts the recorded deadline to the clocks (durable.h), and repeats
+ * writes that failed. */
 void segue__engine_tick(segue__engine *engine);
-/* When the last good generation on disk was known to be what the sources say; 0: there is none. */
+/* When the last good generation on disk was last found equal to the sources; 0: there is none. */
 int64_t segue__engine_good_wall_ms(const segue__engine *engine);
-/* What is live was taken back, and the last good generation could not take its place yet. */
+/* The live generation was undone, and the last good generation could not replace it yet. */
 bool segue__engine_taken_back(const segue__engine *engine);
 
 /* Decisions of operators, for status. */
@@ -284,7 +284,7 @@ typedef struct segue__hold {
   uint64_t missed;                    /* triggers that came meanwhile */
   bool unconfirmed;                   /* the live generation is, until: */
   int64_t unconfirmed_until_wall_ms;
-  bool by_operator; /* who has to confirm it */
+  bool by_operator; /* an operator has to confirm it; else a probe */
   bool pinned;      /* the live generation was brought back, and stays */
   uint64_t pinned_generation;
 } segue__hold;
@@ -305,13 +305,13 @@ typedef struct segue__module_status {
   uint64_t generation;
   size_t draining;                             /* old instances that are still going */
   uint64_t drains_cut;                         /* drains that were cut short */
-  uint64_t inside_cut;                         /* who was still inside then */
+  uint64_t inside_cut;                         /* calls that were still inside then */
   size_t instances[SEGUE__MODULE_STATE_COUNT]; /* all of them, by state */
   const segue_error *error;                    /* why it failed; NULL */
 } segue__module_status;
 /* Has the live modules open their files anew. How many do. */
 size_t segue__engine_reopen(segue__engine *engine);
-/* What the live modules count. */
+/* The metrics of the live modules. */
 void segue__engine_module_metrics(const segue__engine *engine,
                                   void (*add)(void *sink, const char *text, size_t len),
                                   void *sink);
@@ -329,7 +329,7 @@ typedef struct segue__source_status {
   bool push;                /* the policy's strategy; false: it is pulled */
   bool up;                  /* the last fetch was good and can be read */
   bool too_old;             /* and its guard allows that no longer */
-  bool held;                /* it is away, and what it delivered last is used */
+  bool held;                /* it is away, and its held delivery is used */
   const char *activity;     /* idle, fetching, watching, backing off */
   const char *revision;     /* or NULL */
   uint64_t stale_ms;        /* since the last success, while it is not up */
@@ -339,18 +339,18 @@ size_t segue__engine_source_count(const segue__engine *engine);
 void segue__engine_source_status(const segue__engine *engine, size_t index,
                                  segue__source_status *out);
 
-/* ---- For the policy's reload hook. Each ends by cb, never before it returns; but once the hook's
- * op was cancelled (segue__op_on_cancel tells) neither does cb come nor may txn be touched. ---- */
+/* ---- For the policy's reload hook. Each ends by cb, never before it returns; but after the hook's
+ * op was cancelled (segue__op_on_cancel) cb does not run, and txn must not be touched. ---- */
 typedef void (*segue__txn_cb)(void *data, int status, const segue_error *error);
 void segue__txn_prepare(segue__txn *txn, segue__txn_cb cb, void *data);
 void segue__txn_commit(segue__txn *txn, segue__txn_cb cb, void *data);
 void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data);
-/* Modules by name, before commit (byhand.c). shut: who arrives waits, until open, commit, or the
- * end. drain: shut, then waits until everybody inside has left, at most within_ms (0: as the
- * module's drain says). Whoever is still inside then: ASK: SEGUE_ETIMEOUT, it stays shut; WAIT,
- * CUT: counts as gone, and is not waited for again; UNDO: the transaction fails. restart: stops the
- * old one first, then starts the next; also of a module that the plan leaves as it is. replace: as
- * the module says. What fails of these two fails the transaction. */
+/* Modules by name, before commit (byhand.c). shut: arriving calls wait, until open, commit, or the
+ * end. drain: shut, then waits until every call inside has left, at most within_ms (0: as in the
+ * module's drain). If calls are still inside then: ASK: SEGUE_ETIMEOUT, the gate stays shut; WAIT,
+ * CUT: they count as gone, and are not waited for again; UNDO: the transaction fails. restart:
+ * stops the old one first, then starts the next; also of a module that the plan keeps. replace: as
+ * the module's own replace. If restart or replace fails, the transaction fails. */
 int segue__txn_shut(segue__txn *txn, const char *name, segue_error *error);
 int segue__txn_open(segue__txn *txn, const char *name, segue_error *error);
 void segue__txn_drain(segue__txn *txn, const char *name, const segue__drain *drain,

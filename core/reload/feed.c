@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The life of asynchronous sources: fetches, watches, their clocks, and what is held meanwhile. See
- * feed.h for the rules. Whatever a source does (answers late, twice or never) ends in `pulled` or
- * `watch_over`, once for each call; whatever it brings goes through `take`.
+ * The life of asynchronous sources: fetches, watches, their clocks, and held deliveries. See feed.h
+ * for the rules. Each call ends once, in `pulled` or `watch_over`, also if the source answers late,
+ * twice or never; each delivery goes through `take`.
  */
 #include "feed.h"
 
@@ -19,7 +19,7 @@ enum {
   RETRY_MIN_MS = 1000,
   RETRY_MAX_MS = 60000,
   PROVEN_MS = 5000,
-  STUCK_MAX = 4 /* fetches that were let go and did not come back */
+  STUCK_MAX = 4 /* abandoned fetches that have not returned */
 };
 
 static void pulled(segue_op *op, int status, const segue_error *error);
@@ -87,7 +87,7 @@ static void call_free(segue__feed_call *call) {
   segue__free(call);
 }
 
-/* What it brings is not wanted any more. */
+/* Detaches the call from its source: a later delivery is dropped. */
 static void drop(segue__feed_call *call) {
   if (!call || call->dropped) return;
   call->dropped = true;
@@ -96,7 +96,7 @@ static void drop(segue__feed_call *call) {
   segue__op_cancel(&call->op, SEGUE_ECANCELLED);
 }
 
-/* A watch has its place until it is through: nobody watches twice. */
+/* A watch keeps its place until it has returned, so that a source has one watch at most. */
 static void end_call(segue__feed_call *call) {
   segue__engine *engine = call->engine;
   segue__source_state *state = call->state;
@@ -120,7 +120,7 @@ static size_t stuck(const segue__engine *engine, const segue__source_state *stat
   return n;
 }
 
-/* ---- What comes ---- */
+/* ---- Deliveries ---- */
 
 static bool same_bytes(const segue__document *a, const segue__document *b) {
   if (a->format != b->format || strcmp(a->name, b->name) != 0) return false;
@@ -179,7 +179,8 @@ static int take(segue__source_state *state, segue__delivery *delivery, segue_err
   return changed;
 }
 
-/* What could not be asked for now is asked for with the next sign of life. */
+/* If the reload cannot be requested now (out of memory), the next event of the source requests it.
+ */
 static void fire(segue__engine *engine, segue__source_state *state, segue__trigger trigger,
                  const char *what) {
   char cause[300];
@@ -206,9 +207,9 @@ static void failed(segue__engine *engine, segue__source_state *state, const segu
   char text[1024];
   state->failures++;
   state->error = *error;
-  segue__engine_scrub(engine, &state->error); /* what a script says may quote the configuration */
+  segue__engine_scrub(engine, &state->error); /* a script's message may quote the configuration */
   segue__error_source(&state->error, state->name);
-  if (state->consecutive_failures++) return; /* told once, and by each run that goes without it */
+  if (state->consecutive_failures++) return; /* logged once; it is also in the result of each run */
   segue_error_format(&state->error, text, sizeof text);
   segue__log(engine->log, SEGUE__WARN, "source",
              state->feed.has ? "the source is away: what it delivered last is held"
@@ -266,7 +267,7 @@ void segue__feeds_let_go(segue__engine *engine, const segue__collect *collect) {
     if (call->collect == collect) drop(call);
 }
 
-/* The story of a fetch that took too long is told here: the op knows only numbers. */
+/* Sets the error message of a fetch that took too long: the op has only a code. */
 static segue_error story_of(const segue__feed_call *call, int status, const segue_error *error) {
   segue_error told = *error;
   if (status == SEGUE_ETIMEOUT && segue_op_cancelled(&call->op))
@@ -342,7 +343,7 @@ static void pull_soon(segue__engine *engine, segue__source_state *state, uint64_
   bool sooner =
       segue__timer_active(timer) && timer->due_ms <= segue__loop_now_ms(engine->loop) + ms;
   if (state->feed.pull && !ms)
-    state->feed.again = true; /* what is under way may have been asked too early */
+    state->feed.again = true; /* a running fetch may have started before the change */
   else if (!sooner)
     (void)segue__timer_start(engine->loop, &state->feed.pull_timer, ms, pull_due);
 }
@@ -430,7 +431,7 @@ static void start_watch(segue__engine *engine, segue__source_state *state) {
   segue__op_begin(&call->op, engine->loop, 0, watch_over, through, NULL);
   feed->source->kind->feed->watch(feed->source, feed->has ? feed->revision : NULL, &call->emitter,
                                   &call->op);
-  pull_soon(engine, state, 0); /* what changed before it began to watch */
+  pull_soon(engine, state, 0); /* changes from before it began to watch */
 }
 
 static void watch_failed(segue__engine *engine, segue__source_state *state, int status,

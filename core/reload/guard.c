@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Guards: absence of data is not data. What a source delivers is counted before it may go live;
- * what looks like an accident is held, with the numbers, until the source says something else or an
- * operator lets it through, once.
+ * Guards: absence of data is not data. The items of a delivery are counted before it may go live. A
+ * delivery that looks like an accident is held, with the numbers, until the source delivers
+ * something else or an operator accepts it, once.
  */
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +10,8 @@
 
 #include "txn.h"
 
-/* Before anything is live nobody answers questions: there is only the guard to change. */
+/* Before the first generation is live no admin API answers: the message names only the option of
+ * the guard. */
 static const char *remedy(const segue__txn *txn) {
   return txn->engine->live
              ? "look at the source, or let it through once by a reload with accept-shrink"
@@ -24,7 +25,7 @@ static uint64_t count_items(const segue__documents *documents) {
   return items;
 }
 
-/* Nothing is live yet: what the generation had that was before the restart. */
+/* Nothing is live yet: the count of the generation before the restart. */
 static bool find_recorded(const segue__engine *engine, const segue__source *source,
                           uint64_t *items) {
   const segue__last_good *good = &segue__record_found(engine->record)->last_good;
@@ -36,7 +37,7 @@ static bool find_recorded(const segue__engine *engine, const segue__source *sour
   return false;
 }
 
-/* What the live generation has of it, whatever options it was read with. */
+/* The count of this source in the live generation, also if its options have changed. */
 static bool find_applied(const segue__engine *engine, const segue__source *source,
                          uint64_t *items) {
   for (size_t i = 0; i < engine->source_count; i++) {
@@ -144,7 +145,7 @@ int segue__guards_judge(segue__txn *txn, const segue__collect *collect) {
 bool segue__guards_hold(segue__txn *txn) {
   for (size_t i = 0; i < txn->held.count; i++)
     segue__txn_fail(txn, &txn->held.items[i]);
-  if (txn->held.total && !txn->failed) { /* there was no memory to say more */
+  if (txn->held.total && !txn->failed) { /* out of memory for the findings */
     segue_error error;
     segue__error_set(&error, SEGUE_EHELD, "a guard holds what a source delivered");
     segue__txn_fail(txn, &error);

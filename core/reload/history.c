@@ -158,7 +158,7 @@ static void rename_with(const char *path, const char *ending, const char *to) {
   segue__buf_deinit(&target);
 }
 
-/* A damaged history is kept for whoever wants to look into it, under another name. */
+/* A damaged history is renamed, not deleted, so that an operator can inspect it. */
 int segue__history_set_aside(segue__history *h) {
   char to[1024];
   close_database(h);
@@ -279,7 +279,7 @@ static int add_files(segue__history *h, uint64_t generation, const segue__files 
   return rc;
 }
 
-/* What depends on the environment, or was built, is kept as what it came to. */
+/* A document that depends on the environment, or was built, is stored with its final content. */
 static int add_document_bytes(segue__history *h, const segue__document *doc, int64_t *blob,
                               segue__format *format) {
   *format = doc->format;
@@ -386,8 +386,8 @@ static int64_t cut_by_count(segue__history *h, const char *table, const char *ke
   return number(h, sql, &cut) ? 0 : cut;
 }
 
-/* What is older than the oldest one that is young enough: a clock that was wrong for a while takes
- * nothing else with it. */
+/* Returns the key of the oldest entry within the age limit: the entries before it are deleted. A
+ * clock that was wrong for a while so deletes no entry with a right time. */
 static int64_t cut_by_age(segue__history *h, const char *table, const char *key, int64_t oldest) {
   char sql[192];
   int64_t first = 0, last = 0;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * history.h: what was, in SQLite (history.db, WAL, mode 0600): every reload with its cause,
+ * history.h: the past, in SQLite (history.db, WAL, mode 0600): every reload with its cause,
  * timings, changes and errors; every generation with the files and documents that made it, each
- * content once; who asked the admin API for what. It may be lost without harm: a damaged one is set
- * aside and begun anew. Blocks: for the thread that records.
+ * content once; the requests to the admin API. It may be lost without harm: a damaged one is
+ * renamed, and a new one begun. Blocks: for the record thread.
  */
 #ifndef SEGUE_RELOAD_HISTORY_H
 #define SEGUE_RELOAD_HISTORY_H
@@ -43,7 +43,7 @@ typedef struct segue__history_entry {
   const segue__files *files; /* NULL: they are not known, it cannot be brought back */
   char *const *paths;        /* that changed */
   size_t path_count;
-  bool more_paths; /* than are told */
+  bool more_paths; /* than are listed */
 } segue__history_entry;
 
 /* UV_EBUSY: another process locks the database, try again. */
@@ -52,12 +52,12 @@ int segue__history_add(segue__history *history, const segue__history_entry *entr
 /* One request to the admin API that changes something, or was refused. */
 typedef struct segue__audit {
   int64_t wall_ms;
-  char who[128]; /* by token, certificate; "": nobody is known by that */
+  char who[128]; /* the client by token or certificate; "": not known */
   char peer[64], method[24], path[320];
   int status; /* of the answer; 0: the client had left */
   bool refused;
-  uint64_t reload; /* that the answer told of; 0: none */
-  uint64_t folded; /* refusals since the one that is told before this one */
+  uint64_t reload; /* in the answer; 0: none */
+  uint64_t folded; /* refusals since the last one that has an entry */
 } segue__audit;
 /* As many are kept as reloads; beside them a tenth as many refusals, at least 100. UV_EBUSY as
  * above. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Reading the history: what was, what made a generation, and who touched a value last.
+ * Reading the history: reloads, the files of a generation, and the last change of a value.
  */
 #include <stdio.h>
 #include <string.h>

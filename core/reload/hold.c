@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What operators decide: freeze, confirm, rollback. The decisions are in engine->durable, and in
- * the record before anybody is told that they hold; so a restart finds them.
+ * The operators' decisions: freeze, confirm, rollback. They are in engine->durable, and on disk
+ * before they are answered, so that a restart finds them.
  */
 #include <stdio.h>
 #include <string.h>
@@ -34,7 +34,7 @@ static void log_freeze(const segue__engine *engine, int status, const segue_erro
                d->frozen_by, NULL);
 }
 
-/* What was triggered before a restart that came during the freeze is not known any more. */
+/* Triggers from before a restart during the freeze are lost. */
 static void look_again(segue__engine *engine) {
   segue__request request = {.trigger = SEGUE__BY_RETRY, .cause = "the end of a freeze"};
   (void)segue__engine_request(engine, &request, NULL);
@@ -109,7 +109,7 @@ void segue__engine_freeze_forget(segue__engine *engine, void *data) {
     if (freeze->data == data) freeze->cb = NULL;
 }
 
-/* Who asks and waits is refused; what happens by itself waits for the end of the freeze. */
+/* While frozen, explicit requests are rejected and automatic triggers are postponed. */
 int segue__hold_request(segue__engine *engine, const segue__request *request) {
   bool asks = request->trigger == SEGUE__BY_HTTP || request->trigger == SEGUE__BY_CONTROL;
   return engine->durable.frozen && asks && !request->plan_only ? SEGUE_EFROZEN : 0;
@@ -130,9 +130,9 @@ int segue__engine_confirm(segue__engine *engine, const char *by, segue__waiter *
   return 0;
 }
 
-/* What settled before a restart, a replay of it, and what was brought back with new credentials
- * were confirmed then: nobody is asked twice, and a probe of something that is down just now must
- * not leave a start with nothing to serve. */
+/* A generation from before a restart, its replay, and its refresh with new credentials were
+ * confirmed before: they are not confirmed twice, and a probe that fails just now must not leave a
+ * start with nothing to serve. */
 static bool was_confirmed(const segue__txn *txn) {
   const segue__run *run = txn->run;
   return txn->resumed || run->refreshes || (run->files && !run->restores);
@@ -154,8 +154,7 @@ static bool same_raw(const segue__txn *txn) {
   return d->unconfirmed && segue__hash_equal(d->unconfirmed_raw, txn->raw);
 }
 
-/* The history tells of it from now on, as of something that waits; what comes of it takes the
- * place of that. */
+/* The history has the reload from now on, as unconfirmed; its outcome replaces that entry. */
 static void tell_window(segue__txn *txn) {
   segue__result *result = txn->result;
   const segue__record_run window = {.result = result};
@@ -214,7 +213,8 @@ uint64_t segue__hold_left_ms(const segue__txn *txn) {
   return left < 0 ? 0 : (uint64_t)left < within ? (uint64_t)left : within;
 }
 
-/* ---- What was taken back --------------------------------------------------------------------- */
+/* ---- Content that was undone
+ * --------------------------------------------------------------------- */
 
 static bool has_kept(const segue__engine *engine) {
   return engine->record && segue__record_found(engine->record)->last_good.generation;
@@ -237,7 +237,7 @@ static bool was_reverted(const segue__txn *txn, segue_error *why) {
   return true;
 }
 
-/* A start while reloads are frozen serves what was live before it, and nothing else. */
+/* A start while reloads are frozen serves the generation from before it, and no other. */
 static bool frozen_start(const segue__txn *txn, segue_error *why) {
   const segue__engine *engine = txn->engine;
   if (!engine->durable.frozen || engine->live || txn->run->plan_only || same_raw(txn)) return false;
@@ -307,10 +307,10 @@ static void keep_reverted(segue__txn *txn) {
   snprintf(d->reverted_why, sizeof d->reverted_why, "%s", why.message);
 }
 
-/* A generation that was live and was undone does not come again by itself, nor by a restart: what
- * an operator took back is pinned, what a probe or the policy's reload refused is kept as reverted.
- * One that the daemon's end took back is resumed by its next start. Where there is no other
- * generation to serve, the next start has to try it again. */
+/* A generation that was live and was undone does not go live again by itself, nor by a restart: if
+ * an operator undid it, its content is pinned; if a probe or the policy's reload refused it, it is
+ * recorded as reverted. If the end of the daemon undid it, the next start resumes it. If there is
+ * no other generation to serve, the next start has to try it again. */
 bool segue__hold_undone(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   segue__durable *d = &engine->durable;
@@ -409,7 +409,7 @@ static bool any_away(const segue__engine *engine) {
   return false;
 }
 
-/* What is live still is what the sources say: while that is so it does not grow old. */
+/* While the live generation equals the sources, its age does not grow. */
 static void keep_age(segue__engine *engine) {
   uint64_t now = segue__loop_now_ms(engine->loop);
   uint64_t every = engine->policy ? engine->policy->last_good_age_ms / AGE_PARTS : 0;
@@ -449,8 +449,8 @@ typedef struct segue__rollback {
   segue__record_call call;
   segue__engine *engine;
   segue__trigger trigger;
-  segue__waiter *waiter; /* NULL: nobody waits, or it was forgotten */
-  uint64_t again;        /* what is live was brought back from this one; 0: it is a new rollback */
+  segue__waiter *waiter; /* NULL: none, or it was forgotten */
+  uint64_t again;        /* a refresh of a rollback to this generation; 0: a new rollback */
   char by[128];
 } segue__rollback;
 
@@ -517,14 +517,15 @@ static void looked_up(segue__record_call *call, segue__record_answer *answer) {
   segue__free(rollback);
 }
 
-/* Is this going back from a generation that nobody has confirmed, to the one before? */
+/* Is this a rollback from an unconfirmed generation to the one before it? */
 static bool takes_back(const segue__engine *engine, uint64_t generation) {
   const segue__txn *txn = engine->txn;
   return waits_for_confirm(engine) &&
          (!generation || (txn->was_live && txn->was_live->generation == generation));
 }
 
-/* Going back from a generation that nobody has confirmed is not confirming it. */
+/* A rollback ends the wait for a confirmation. Returns true if undoing the run is all that the
+ * rollback needs. */
 static bool end_confirm(segue__engine *engine, uint64_t generation, const char *by,
                         segue__waiter *waiter) {
   segue__txn *txn = engine->txn;
@@ -588,7 +589,7 @@ static void resumed_found(segue__record_call *call, segue__record_answer *answer
     rc = segue__engine_replay(engine, answer->files, d->unconfirmed_restores, SEGUE__BY_START,
                               cause, waiter);
   if (!rc)
-    engine->last_raw = d->unconfirmed_sources; /* what it goes back from */
+    engine->last_raw = d->unconfirmed_sources; /* the sources that the rollback left */
   else
     not_resumed(engine, rc, waiter);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a policy says about a listener, as data.
+ * The options of a policy's listener, as data.
  */
 #include "http_spec.h"
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * http_spec.h: what a policy says about one HTTP listener beyond its address: TLS, who may come in,
- * and how often. Plain data; core/admin/door.c makes of it what judges requests.
+ * http_spec.h: the options of one HTTP listener beside its address: TLS, access, and rate limits.
+ * Plain data; core/admin/door.c builds the checks of requests from it.
  */
 #ifndef SEGUE_RELOAD_HTTP_SPEC_H
 #define SEGUE_RELOAD_HTTP_SPEC_H
 
 #include "../os/error.h"
 
-/* What somebody may do: nothing, look, or change. */
+/* What a client may do: nothing, read, or change. */
 typedef enum segue__role { SEGUE__ROLE_NONE, SEGUE__ROLE_READ, SEGUE__ROLE_OPERATE } segue__role;
 const char *segue__role_name(segue__role role);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Judging by schema, and finding the secrets: the first thing that the check phase does, in a job
- * on the worker. The job owns references of all it touches. What it compiled is kept in the engine
- * for as long as the bytes of the schema stay the same.
+ * on the worker. The job owns references of all it touches. The engine keeps the compiled schema
+ * while its bytes stay the same.
  */
 #include <string.h>
 #include <uv.h>
@@ -96,7 +96,7 @@ static int compile(segue__judge *judge) {
   return rc;
 }
 
-/* A schema that cannot be read leaves nobody knowing what is secret: then everything is. */
+/* If the schema cannot be read, it is not known which values are secret: then all of them are. */
 static int find_secrets(segue__judge *judge, bool schema_known) {
   int rc = schema_known ? segue__mask_join(&judge->mask, judge->secrets, NULL, judge->schema)
                         : segue__mask_all(&judge->mask);
@@ -105,8 +105,8 @@ static int find_secrets(segue__judge *judge, bool schema_known) {
   return rc;
 }
 
-/* Defaults go in first, so that they too are judged, and can be what is required. What has changed
- * is looked at again: the live one has its defaults. */
+/* Defaults are filled in first, so that they are validated too and satisfy `required`. The changes
+ * are computed again, because the live generation has its defaults. */
 static int fill(segue__judge *judge) {
   static const segue_node nothing = {.type = SEGUE_MAP};
   segue_error error = {0};
@@ -144,7 +144,7 @@ static void run(segue__job *job) {
   if (known && judge->doc && judge->defaults && fill(judge) < 0) return;
   if (find_secrets(judge, known) < 0 || !known || !judge->doc) return;
   segue__findings findings = {0};
-  segue__mask *shown = NULL; /* hides what is a secret in the live generation too */
+  segue__mask *shown = NULL; /* also hides the secrets of the live generation */
   judge->lost = segue__mask_join(&shown, judge->mask, judge->live ? judge->live->mask : NULL, NULL);
   if (judge->lost) return;
   segue__validate_options options = {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * What sources delivered over a network, among the files of a generation: so that a start without
- * them, and a rollback, have it. A value (little endian): i64 wall ms of the delivery, u32 length
- * of the revision or all ones for none, revision, u32 documents, then for each: u8 format, u32
- * length of name, u64 length of data, name, data. The format is the first letter of its name; older
- * versions wrote the number that it had in them.
+ * The deliveries of sources on a network, among the files of a generation, for a start while the
+ * sources are away, and for a rollback. A value (little endian): i64 wall ms of the delivery, u32
+ * length of the revision or all ones for none, revision, u32 documents, then for each: u8 format,
+ * u32 length of name, u64 length of data, name, data. The format is the first letter of its name;
+ * older versions wrote the number that it had in them.
  */
 #include <stdio.h>
 #include <string.h>
@@ -27,7 +27,7 @@ static void put(segue__buf *b, uint64_t n, int bytes) {
     segue__buf_addc(b, (char)(n >> (8 * i)));
 }
 
-/* What was never text is kept as one. */
+/* A document that never had text is stored as text. */
 static void put_document(segue__buf *b, const segue__document *doc) {
   segue__buf text;
   segue__buf_init(&text);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * policy.h: what a policy says, as plain C data, and its hooks as function pointers. The engine
- * runs from this alone: the Lua binding fills it from reload.lua, embedders and specs fill it by
- * hand. NULL hooks mean the defaults.
+ * policy.h: a policy as plain C data, and its hooks as function pointers. The engine needs nothing
+ * else: the Lua binding fills it from reload.lua, hosts and specs fill it themselves. NULL hooks
+ * mean the defaults.
  */
 #ifndef SEGUE_RELOAD_POLICY_H
 #define SEGUE_RELOAD_POLICY_H
@@ -28,8 +28,8 @@ typedef struct segue__trigger_spec {
   int signum;             /* signal */
   char *action;           /* signal: "reload" or "reopen"; NULL: reload */
   char *address;          /* http: "127.0.0.1:7377" */
-  segue__http_spec *http; /* http: who may come in; NULL: the defaults */
-  void *door;             /* http: what was made of it, by whoever opens listeners */
+  segue__http_spec *http; /* http: access and limits; NULL: the defaults */
+  void *door;             /* http: built from it by the code that opens listeners */
   void (*free_door)(void *door);
   uint64_t interval_ms; /* poll; watch: rescan (0 = default) */
 } segue__trigger_spec;
@@ -42,7 +42,7 @@ typedef struct segue__input {
   bool secret;     /* must not be open to every user */
 } segue__input;
 
-/* What a strategy is decided on. */
+/* The input of the strategy hook. */
 typedef struct segue__source_health {
   const char *name, *kind;
   uint64_t failures; /* in a row; 0: the last fetch succeeded */
@@ -98,10 +98,10 @@ struct segue__policy {
   char *schema; /* path of a JSON Schema that the merged config must fit; NULL: none */
   segue__schema_part *schema_with;
   size_t schema_with_count;
-  bool ready_strict;                         /* what is stale is not ready */
+  bool ready_strict;                         /* a stale generation is not ready */
   bool schema_defaults;                      /* are filled in before anything is judged */
   bool formats_ignored;                      /* its "format" is an annotation; else it asserts */
-  segue__mask *mask;                         /* what the policy calls secrets; NULL: nothing */
+  segue__mask *mask;                         /* the secrets of the policy; NULL: none */
   uint64_t threads;                          /* that serve requests; 0: one for each core but one */
   uint64_t debounce_min_ms, debounce_max_ms; /* defaults 50 and 1000 */
   uint64_t min_interval_ms;
@@ -111,7 +111,7 @@ struct segue__policy {
   uint64_t confirm_failures; /* of the probe in a row: reverted without waiting; 0: any number */
   bool confirm_by_operator;  /* a person confirms; the probe is not asked */
   uint64_t history_reloads, history_generations, history_age_ms, history_bytes; /* 0: default */
-  uint64_t last_good_age_ms; /* what is older is not served by a start; 0: any age will do */
+  uint64_t last_good_age_ms; /* a start does not serve an older one; 0: no limit */
   bool has_check, has_reload, has_probe, has_strategy; /* which hooks the policy has */
   const segue__policy_ops *ops;                        /* NULL: none */
   void *impl;
@@ -123,7 +123,7 @@ segue__policy *segue__policy_ref(segue__policy *policy);
 /* One more file whose bytes count as the policy's. */
 int segue__policy_add_input(segue__policy *policy, const segue__input *input); /* path is copied */
 /* Reads a token, key or certificate through os, as it is in the world now, and adds it to the
- * inputs. A secret that others may read is none, and refused. out also holds what was read then. */
+ * inputs. A secret that others may read is rejected; out still has its bytes. */
 int segue__policy_read_credential(segue__policy *policy, const segue__os *os, const char *path,
                                   bool secret, segue__bytes *out, segue_error *err);
 void segue__policy_unref(segue__policy *policy); /* frees all arrays and strings with segue__free */

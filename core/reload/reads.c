@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a run reads: copies of it while it reads the world, or the files it reads instead.
+ * The input of a run: copies of all files that it reads, or, in a replay, the files that it reads
+ * instead.
  */
 #include "reads.h"
 
@@ -14,7 +15,7 @@
 #include "../os/mem.h"
 
 typedef struct copies {
-  segue__file *items; /* in the order of reading, twice what is read twice */
+  segue__file *items; /* in the order of reading; a file that is read twice is there twice */
   size_t count, capacity;
   bool incomplete; /* out of memory: not to be kept */
 } copies;

@@ -16,11 +16,11 @@
 
 /* How often an addition to a history that another process locks is tried, and how long between. */
 enum { BUSY_TRIES = 100, BUSY_PAUSE_MS = 50, PATHS_MAX = 1000, WAITING_MAX = 1000, STOP_S = 5 };
-/* Who asks a thousand times leaves room for what reloads have to say. */
+/* A flood of requests must leave room in the queue for the entries of reloads. */
 enum { AUDITS_MAX = WAITING_MAX / 2 };
 /* How long a start waits for a history that another process locks; how often it is tried again. */
 enum { OPEN_WAIT_MS = 1000, OPEN_AGAIN_S = 1 };
-/* Where the history cannot say which numbers it has given to reloads. */
+/* Added to the last known number where the history and the numbers are lost. */
 enum { RELOAD_GAP = 1000 };
 
 typedef struct segue__record_task task;
@@ -33,7 +33,7 @@ struct segue__record_task {
   segue__record_call *call; /* control thread only */
   segue__record_answer answer;
   unsigned tries;
-  /* What the work needs. */
+  /* Input of the work. */
   segue__durable state;
   segue__numbers numbers;
   segue__last_good good;
@@ -67,12 +67,12 @@ struct segue__record {
   bool stopping, working, abandoned;
   /* The thread's. */
   segue__slots last_good, state, numbers;
-  segue__numbers given; /* what `numbers` has, or should have */
+  segue__numbers given; /* the content of `numbers` */
   segue__history_limits limits;
   segue__history *history; /* the control thread asks whether there is one */
   bool lost;               /* the folder is another process's */
   time_t opened_at;        /* or tried to; of the monotonic clock */
-  int open_status;         /* what came of that */
+  int open_status;         /* the result of that */
 };
 
 static void free_paths(segue__history_entry *entry);
@@ -145,7 +145,8 @@ static bool due(const struct timespec *at) {
   return now.tv_sec > at->tv_sec || (now.tv_sec == at->tv_sec && now.tv_nsec >= at->tv_nsec);
 }
 
-/* What another process's lock holds up is tried again after a pause; nothing else waits for it. */
+/* A task that another process's lock delays is tried again after a pause; no other task waits for
+ * it. */
 static void put_off(segue__record *record, task *t) {
   struct timespec *at = &record->busy_until;
   *record->busy.last = t;
@@ -184,7 +185,7 @@ static void *thread(void *data) {
     bool again = t->answer.status == UV_EBUSY && ++t->tries < BUSY_TRIES && !record->stopping;
     pthread_mutex_lock(&record->lock);
     record->working = false;
-    if (record->abandoned) break; /* there is no loop to tell */
+    if (record->abandoned) break; /* the loop is gone */
     if (again)
       put_off(record, t);
     else
@@ -195,7 +196,7 @@ static void *thread(void *data) {
   return NULL;
 }
 
-/* ---- What the thread does -------------------------------------------------------------------- */
+/* ---- On the record thread -------------------------------------------------------------------- */
 
 static time_t now_s(void) {
   struct timespec now;
@@ -241,8 +242,8 @@ static const char *rendered(const segue__record *record, const segue__result *re
   return copy;
 }
 
-/* The process before has died while a reload waited to be confirmed, and perhaps before the history
- * had it: whoever asked was told its number. */
+/* The last process died while a reload waited to be confirmed, perhaps before the history had it.
+ * Its number was answered, so it gets an entry. */
 static int add_window(segue__record *record, uint64_t in_history) {
   segue__durable *d = &record->found.state;
   if (!d->unconfirmed || d->unconfirmed_reload <= in_history) return 0;
@@ -402,7 +403,7 @@ static int compare_with_last(segue__record *record, task *t) {
   return rc;
 }
 
-/* What kept it from being opened may have passed. */
+/* Opens a history that could not be opened at the start, at most once a second. */
 static int open_late(segue__record *record) {
   uint64_t generation, reload;
   if (now_s() - record->opened_at < OPEN_AGAIN_S) return UV_EBUSY;
@@ -488,7 +489,7 @@ static int ask_why(segue__record *record, task *t) {
                             &t->answer.text);
 }
 
-/* ---- What the control thread asks for -------------------------------------------------------- */
+/* ---- On the control thread -------------------------------------------------------- */
 
 const segue__record_contents *segue__record_found(const segue__record *record) {
   return &record->found;
@@ -500,7 +501,7 @@ segue__reads *segue__record_reads(segue__record *record) {
 
 void segue__record_limit(segue__record *record, const segue__history_limits *limits) {
   task *t = task_new(limit, NULL);
-  if (!t) return; /* what is kept stays as it was */
+  if (!t) return; /* the limits stay as they were */
   t->limits = *limits;
   push(record, &record->later, t);
 }
@@ -609,7 +610,7 @@ int segue__record_good(segue__record *record, const segue__record_run *settled,
   t->good.wall_ms = settled->result->ended_wall_ms;
   memcpy(t->good.hash, settled->snapshot->hash, sizeof t->good.hash);
   t->good.input = settled->input;
-  t->files = segue__files_ref(settled->files); /* without them it fails, and says so */
+  t->files = segue__files_ref(settled->files); /* without files the task fails, and logs it */
   if (copy_items(&t->good, settled) < 0) {
     task_free(t);
     return UV_ENOMEM;
@@ -766,8 +767,8 @@ int segue__record_new(segue__record **out, const segue__record_options *options)
   return 0;
 }
 
-/* The disk hangs, and with it the thread: what it holds is its own, and it is never heard of again.
- */
+/* The disk hangs, and the thread with it: the thread is detached, and keeps the memory that it
+ * uses. */
 static void abandon(segue__record *record) {
   segue__log(record->log, SEGUE__ERROR, "record",
              "the state folder hangs: what was not written yet is lost", "file", 's',

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * record.h: what outlives the process, in the state folder: the last good generation, the
- * operator's decisions, the history. One thread does all writing and reading of it, so that the
- * loop never waits for a disk; whoever wants to know when something is durable passes a call.
- * Control thread throughout.
+ * record.h: the state folder, which outlives the process: the last good generation, the operator's
+ * decisions, the numbers, the history. The record thread does all reading and writing, so that the
+ * loop never waits for a disk; a caller that waits for a write passes a call. Control thread
+ * throughout.
  *
- * What a run waits for (the last good generation, the decisions) goes before what it does not (the
- * history and questions about it), which is done in the order of asking.
+ * Writes that a run waits for (the last good generation, the decisions, the numbers) go before the
+ * others (the history and questions about it), which keep the order of their requests.
  */
 #ifndef SEGUE_RELOAD_RECORD_H
 #define SEGUE_RELOAD_RECORD_H
@@ -25,14 +25,14 @@ typedef struct segue__record_options {
   segue__loop *loop;
   const segue__log *log;
   const char *folder;  /* the state folder, which exists */
-  const segue__os *os; /* what runs read through the record's own; NULL: default */
+  const segue__os *os; /* below the record's own os, which runs read through; NULL: default */
   const char *pass;    /* see segue__reads_new */
   /* A result as JSON for the history. */
   void (*render)(segue__buf *out, const segue__result *result, bool detail);
 } segue__record_options;
 
-/* What comes of a call. Borrowed while cb runs; what is a reference may be taken by setting the
- * field to NULL. */
+/* The answer of a call. Borrowed while cb runs; a field that is a reference may be taken by setting
+ * it to NULL. */
 typedef struct segue__record_answer {
   int status;      /* 0 or a negative code */
   uint64_t number; /* of the generation that files belong to */
@@ -51,27 +51,27 @@ struct segue__record_call {
 };
 void segue__record_forget(segue__record_call *call); /* cb will not run; harmless when it did */
 
-/* What was found in the state folder when it was opened. */
+/* The content of the state folder when it was opened. */
 typedef struct segue__record_contents {
   segue__durable state;
   segue__last_good last_good;  /* generation 0: none */
   uint64_t generation, reload; /* the highest numbers that were ever given */
 } segue__record_contents;
 
-/* Opens everything, which blocks: for a start. What is damaged or cannot be opened is told in the
- * log and gone without; only out of memory fails. */
+/* Opens all files, which blocks: for a start. A file that is damaged or cannot be opened is logged
+ * and not used; only out of memory fails. */
 int segue__record_new(segue__record **out, const segue__record_options *options);
-/* Finishes what was asked for. NULL allowed. */
+/* Finishes all tasks first. NULL allowed. */
 void segue__record_free(segue__record *record);
 const segue__record_contents *segue__record_found(const segue__record *record);
 
-/* What loader and engine read through, and the runs that do (reads.h). */
+/* The os that loader and engine read through (reads.h). */
 segue__reads *segue__record_reads(segue__record *record);
 
 /* How much history is kept, from now on. */
 void segue__record_limit(segue__record *record, const segue__history_limits *limits);
 
-/* The decisions as they are now. call NULL: nobody waits. */
+/* Writes the decisions. call may be NULL. */
 int segue__record_state(segue__record *record, const segue__durable *state,
                         segue__record_call *call);
 
@@ -79,15 +79,15 @@ int segue__record_state(segue__record *record, const segue__durable *state,
 int segue__record_numbers(segue__record *record, const segue__numbers *numbers,
                           segue__record_call *call);
 
-/* A run has settled, or waits to be confirmed (result->unconfirmed): then it is told again when it
- * has. snapshot: the generation that it made live, which becomes the last good one;
- * call tells when that is durable. NULL: it made none, call is not used. Either way the history is
- * told afterwards. */
+/* A run that has settled, or waits to be confirmed (result->unconfirmed): then it is passed again
+ * when it has settled. segue__record_good writes snapshot as the last good generation, and answers
+ * call when it is durable; segue__record_settled adds the run to the history. snapshot NULL: the
+ * run made no generation. */
 typedef struct segue__record_run {
   const segue__result *result;
   const segue_snapshot *snapshot;
   segue__hash input;
-  segue__files *files; /* what it was made from; NULL: not known. References are taken */
+  segue__files *files; /* its files; NULL: not known. References are taken */
   const segue__changes *changes;
   const segue__source *sources; /* of the policy, and how many items each had; NULL: not known */
   const uint64_t *items;
@@ -99,7 +99,8 @@ int segue__record_good(segue__record *record, const segue__record_run *settled,
                        segue__record_call *call);
 void segue__record_settled(segue__record *record, const segue__record_run *settled);
 
-/* Who asked for what. Where the disk does not keep up it goes without, and says so. */
+/* Adds a request to the admin API to the history. If the disk does not keep up, the entry is
+ * dropped, which is logged. */
 void segue__record_audit(segue__record *record, const segue__audit *audit);
 
 /* Questions. UV_ENOENT: not kept. */

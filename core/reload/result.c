@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Results: what is told about a run, to everybody alike.
+ * Results of runs: one for answers, log, history and events.
  */
 #include <string.h>
 #include <uv.h>
@@ -127,7 +127,7 @@ void segue__result_drop_changes(segue__result *result) {
   memset(&result->changes, 0, sizeof result->changes);
 }
 
-/* Paths and texts are copied: a result outlives the snapshots it tells of. */
+/* Paths and texts are copied: a result outlives its snapshots. */
 int segue__result_take_changes(segue__result *result, const segue__changes *changes,
                                const segue__mask *mask) {
   size_t count = changes->count < CHANGES_TOLD ? changes->count : CHANGES_TOLD;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * What goes on between and after transactions: old instances drain, stop and go in the background;
- * modules that undo could not bring back are tried again; at shutdown all of them end in order.
+ * The work between and after transactions: old instances drain, stop and are released in the
+ * background; modules that undo could not start again are retried; at shutdown all of them stop in
+ * order.
  */
 #include <string.h>
 #include <uv.h>
@@ -75,7 +76,7 @@ void segue__module_remove(segue__engine *engine, segue__module *module) {
   segue__free(module);
 }
 
-/* Commit and undo see to it; this is for what neither of them thought of. */
+/* Commit and undo open all gates; this is a safeguard for a path that missed one. */
 void segue__gates_settle(segue__engine *engine) {
   for (size_t i = 0; i < engine->module_count; i++) {
     segue__module *module = engine->modules[i];
@@ -128,8 +129,8 @@ static void grace_over(void *data) {
   segue__post(retiree->engine->loop, &retiree->grace_over);
 }
 
-/* Whoever is inside of a service is so without a count: nothing but a grace period tells that he
- * has left, and where there is no memory to wait for one it stays. */
+/* Calls into a service are not counted: only after a grace period has every call left. Where there
+ * is no memory to wait for one, the instance is kept. */
 static bool must_stay(segue__engine *engine, const segue__module *module,
                       const segue__instance *instance) {
   if (!segue__instance_service(instance)) return false;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What errors of reading may show. A document that cannot be read has no config yet, so nothing of
+ * The mask for errors of reading. A document that cannot be read has no config yet, so nothing of
  * it was masked; but its error has a path, and the policy, the schema and the live generation are
  * known. The mask is made when the first error needs it: a schema that has changed is compiled for
  * it then, on the worker, and a run without errors pays nothing. Where the mask cannot be made (a

@@ -80,7 +80,7 @@ int segue__slots_read(segue__slots *slots, segue__bytes *file, const char **valu
       return rc;
     }
     if (rc == UV_ENOENT ||
-        (rc == 0 && !bytes.len)) { /* nothing was written, or it was taken back */
+        (rc == 0 && !bytes.len)) { /* nothing was written, or the write failed and was undone */
       segue__free(bytes.data);
       continue;
     }
@@ -142,7 +142,8 @@ static int sync_folder(const char *path) {
   return rc;
 }
 
-/* What a failed write left must not be believed: whoever asked for it was told that it is not. */
+/* Empties a file after a failed write: the error was answered, so a later start must not find the
+ * value. */
 static void take_back(int fd) {
   if (ftruncate(fd, 0)) return; /* then the disk keeps nothing at all */
   (void)fdatasync(fd);

@@ -29,8 +29,8 @@ int segue__slots_init(segue__slots *slots, const segue__log *log, const char *fo
                       const char *name, const char *magic);
 void segue__slots_deinit(segue__slots *slots); /* zeroed or init */
 
-/* The newest good value: bytes of the whole file, of which the value is what `value` and `len`
- * say. A damaged one is told in the log and passed over. UV_ENOENT: there is none. */
+/* Reads the newest good value: `file` gets the bytes of the whole file, `value` and `len` the part
+ * of it that is the value. A damaged file is logged and not used. UV_ENOENT: there is none. */
 int segue__slots_read(segue__slots *slots, segue__bytes *file, const char **value, size_t *len);
 
 /* begin, then append the value to b, then write it, durably. On failure the newest good value stays

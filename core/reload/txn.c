@@ -53,7 +53,7 @@ void segue__txn_enter(segue__txn *txn, segue__phase phase) {
   if (phase != SEGUE__PHASE_SETTLED) segue__engine_notify(txn->engine, txn->result, phase);
 }
 
-/* What anybody says about a config may quote it: hooks, modules, commands. */
+/* Messages of hooks, modules and commands may quote the config. */
 void segue__engine_scrub(const segue__engine *engine, segue_error *error) {
   const segue_snapshot *next = engine->txn ? engine->txn->next : NULL;
   if (next) segue__mask_error(next->mask, error);
@@ -188,7 +188,7 @@ static bool settle_unchanged(const segue__txn *txn) {
          txn->policy == engine->policy;
 }
 
-/* What was live before a restart, and still is what the sources say, keeps its number. */
+/* A generation from before a restart that still equals the sources keeps its number. */
 static uint64_t next_generation(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   if (engine->resumes) {
@@ -202,7 +202,8 @@ static uint64_t next_generation(segue__txn *txn) {
   return engine->last_generation + 1;
 }
 
-/* The sources say what was taken back: the one who asked is told, nobody else needs to be. */
+/* The content of the sources was undone before: an explicit request is answered so, an automatic
+ * one is skipped. */
 static void held_back(segue__txn *txn, const segue_error *why, segue__outcome outcome) {
   if (!txn->engine->live) {
     segue__txn_fail(txn, why);
@@ -289,8 +290,8 @@ void segue__txn_collected(segue__txn *txn) {
 
 /* ---- Check and plan ---- */
 
-/* What has changed is told once it is known what of it may be: what either side hides is not. From
- * here on nobody sees a path that leads into a secret. */
+/* Adds the changes to the result once the mask is known: a value that is secret on either side is
+ * hidden. From here on no path into a secret is visible. */
 static void tell_changes(segue__txn *txn) {
   const segue_snapshot *live = txn->engine->live;
   segue__mask *mask;
@@ -299,7 +300,7 @@ static void tell_changes(segue__txn *txn) {
   if (!rc) rc = segue__result_take_changes(txn->result, &txn->changes, mask);
   segue__mask_unref(mask);
   if (rc == 0) return;
-  segue__changes_deinit(&txn->changes); /* not masked: nobody may see them */
+  segue__changes_deinit(&txn->changes); /* not masked, so not shown */
   fail(txn, rc, "changes");
 }
 
@@ -438,9 +439,9 @@ static void plan(segue__txn *txn) {
   }
 }
 
-/* A plan has built what a reload would build, by the same code, and takes it down again: prepare
- * takes nothing that only one can have. What a reload does afterwards cannot be tried beside what
- * runs, so the plan names it. */
+/* A plan has built the instances of a reload, by the same code, and releases them: prepare takes no
+ * resource that only one instance can have. The later steps of a reload cannot be tried beside the
+ * live instances, so the plan lists them. */
 static void rehearsed(void *data, int status, const segue_error *error) {
   segue__txn *txn = data;
   (void)error; /* segue__txn_step_end has kept it */
@@ -464,7 +465,8 @@ static void default_next(void *data, int status, const segue_error *error) {
     segue__txn_prepare(txn, default_next, txn);
 }
 
-/* What a start changes against the last good generation: what it only reads again is no change. */
+/* Replaces the changes of a start by those against the last good generation: a value that is only
+ * read again is no change. */
 static void compare_with_offered(segue__txn *txn) {
   segue__changes changes = {0};
   int rc = segue__diff(segue_snapshot_root(txn->offered), segue_snapshot_root(txn->next), &changes);
@@ -581,7 +583,7 @@ static void hook_returned(segue_op *op, int status, const segue_error *error) {
     void *data = txn->step_data;
     txn->step_cb = confirmed_after_hook;
     txn->step_data = txn;
-    cb(data, SEGUE_ECANCELLED, NULL); /* who asked for the step is told, and let go of */
+    cb(data, SEGUE_ECANCELLED, NULL); /* its caller is answered and forgotten */
     if (txn->failed) segue__commit_hurry(txn);
   } else if (txn->flipped && !txn->failed && !txn->confirmed) {
     segue__txn_confirm(txn, confirmed_after_hook, txn);
@@ -615,7 +617,7 @@ static int misuse(segue_error *error, const char *sentence) {
   return segue__error_set(error, SEGUE_EPOLICY, "%s", sentence);
 }
 
-/* What stands against a step that is not about one module. */
+/* Returns 0 if a step that is not about one module may begin. */
 static int misused_step(const segue__txn *txn, segue__txn_call call, segue_error *error) {
   if (call == SEGUE__TXN_PREPARE && txn->prepared)
     return misuse(error, "txn:prepare() was called twice");
@@ -628,8 +630,8 @@ static int misused_step(const segue__txn *txn, segue__txn_call call, segue_error
   return 0;
 }
 
-/* What stands against ending it by txn:reject or txn:defer. After the flip the generation is live,
- * and only a failure undoes it: a reject that did nothing would be taken for one that did. */
+/* Returns 0 if txn:reject or txn:defer may end the run. After the flip the generation is live, and
+ * only a failure undoes it: a reject without an effect would look like one that worked. */
 static int misused_end(const segue__txn *txn, segue__txn_call call, segue_error *error) {
   bool defer = call == SEGUE__TXN_DEFER;
   if (txn->flipped)

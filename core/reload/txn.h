@@ -37,19 +37,20 @@ typedef struct segue__run {
   segue__trigger trigger;
   segue__buf cause;
   size_t joined;      /* triggers that came after the first */
-  bool explicit_;     /* somebody asked by name: no debounce */
+  bool explicit_;     /* an explicit request: no debounce */
   bool unconditional; /* at least one trigger without If-Match */
   bool force, plan_only, rehearse, put_off;
-  bool accept_shrink;  /* guards let it through: somebody who still waits says so */
-  bool pull;           /* asynchronous sources are asked; else what they delivered last is taken */
-  segue__files *files; /* a replay of these; NULL: of what the sources say */
+  bool accept_shrink;  /* guards accept it: a trigger without a waiter, or a waiter that is still
+                          there, asked for that */
+  bool pull;           /* asynchronous sources are fetched; else their held deliveries are used */
+  segue__files *files; /* a replay of these; NULL: the sources are read */
   uint64_t restores;   /* the generation they made */
-  bool refreshes;      /* what is live already, with the credentials of now */
+  bool refreshes;      /* replays the live generation, with the present credentials */
   uint64_t first_ms, due_ms, not_before_ms;
   segue__waiter *waiters; /* in order of asking */
 } segue__run;
 
-/* What the engine knows of a module, across policies and generations. */
+/* A module, across policies and generations. */
 typedef struct segue__module {
   char *name, *kind;
   segue__replace replace;
@@ -81,24 +82,25 @@ struct segue__engine {
   bool schema_formats;
   uint64_t last_generation;  /* numbers that ever went live are not used again */
   segue__hash live_input;    /* input hash of the live generation */
-  segue__hash refused_input; /* raw hash of what was refused last */
+  segue__hash refused_input; /* raw hash of the sources that were refused last */
   bool refused;
   segue__outcome refused_outcome;
-  segue__hash last_raw; /* raw hash of what the sources said last */
+  segue__hash last_raw; /* raw hash of the sources in the last run */
 
   segue__record *record;  /* NULL: nothing outlives the process */
-  segue__durable durable; /* what operators decided */
+  segue__durable durable; /* the operators' decisions */
   bool resumes;           /* nothing went live yet: numbers go on where they were */
   struct segue__freeze *freezes;
   struct segue__rollback *rollback; /* its files are being looked up */
-  bool taken_back;    /* what is live was; it serves until the last good one takes its place */
-  segue__run *parked; /* the run that was taken back: who waits for it waits for that */
+  bool taken_back;    /* the live generation was undone; it serves until its successor is live */
+  segue__run *parked; /* the run that was undone: its waiters wait for the replay of the last good
+                         generation */
   uint64_t
       taken_at_start; /* the generation that the start made of changed sources; 0: it did not */
   segue__record_call tick; /* the state is being written, beside what transactions write of it */
   bool tick_failed;        /* the disk has an older one: it is written again */
-  segue__result *unkept; /* what made the live generation, where that could not be kept: the one on
-                            disk is older; and all that is kept of it. NULL: it is */
+  segue__result *unkept;   /* the run that made the live generation, if it could not be written: the
+                              one on disk is older. With it, what is to be written. NULL: it was */
   segue__files *unkept_files;
   uint64_t *unkept_items, unkept_ms;
   bool postponed;         /* a file was being written in the last run: it is read again later */
@@ -114,7 +116,7 @@ struct segue__engine {
   segue__gates *gates;
   segue__limbo limbo;
   segue__retiree *retirees;
-  size_t swapping; /* of them: everybody called these, and an answer waits until they are gone */
+  size_t swapping; /* of them: replaced by swap; the answer waits until they have stopped */
   bool recovering;
   bool asking;     /* a strategy hook is under way */
   segue_op *hooks; /* policy hooks that outlived their deadline, chained by data */
@@ -140,8 +142,8 @@ struct segue__engine {
   segue__observer *observers;
   segue__engine_stats stats;
 
-  int64_t stale_since_wall_ms; /* 0: what is live is what the sources say */
-  bool keep_files;             /* results have them while observers are told */
+  int64_t stale_since_wall_ms; /* 0: the live generation equals the sources */
+  bool keep_files;             /* results have them in on_phase */
   bool stopping;
   void (*stopped_cb)(void *data);
   void *stopped_data;
@@ -155,13 +157,13 @@ typedef struct segue__step {
   segue__instance *next, *old;
   segue__txn *txn;
 
-  /* By hand. */
+  /* Manual steps. */
   bool shut, was_shut;    /* its gate is; or was, which the undo log knows */
-  bool acted;             /* what its action says was done, or is being done */
+  bool acted;             /* its action was done, or is running */
   bool busy;              /* a verb is under way */
-  bool waits_for_leaving; /* everybody has to leave the old one first */
-  segue__over over;       /* by hand: what then, if they do not */
-  segue__txn_cb cb;       /* of the verb; NULL: nobody wants to know */
+  bool waits_for_leaving; /* every call has to leave the old one first */
+  segue__over over;       /* manual steps: what to do if they do not */
+  segue__txn_cb cb;       /* of the verb; may be NULL */
   void *cb_data;
   segue__message message;
   segue_error error;
@@ -212,7 +214,7 @@ struct segue__txn {
       *offered; /* at a start: the last good generation, as prev of the policy's reload */
   segue__hash input, raw;
   segue__changes changes;
-  segue__errors held;     /* what the guards say */
+  segue__errors held;     /* findings of the guards */
   segue__errors warnings; /* of collect; they follow the reasons of the outcome */
   uint64_t *items;        /* per source of policy: what its documents have */
 
@@ -240,7 +242,7 @@ struct segue__txn {
   bool resumed;         /* it has the number that it had before the daemon was started again */
   bool new_credentials; /* than those that the live policy was made with */
   bool keeps_good, keeps_state; /* still to be written at the end */
-  bool opened;                  /* the record says that it waits to be confirmed */
+  bool opened;                  /* the state on disk has it as unconfirmed */
   bool own_window;              /* and this process has opened the window */
   bool writing_good;            /* to the record */
   bool disk_hangs;        /* the state folder did not answer in time: it is not waited for again */
@@ -253,7 +255,7 @@ struct segue__txn {
   uint64_t confirm_until_ms, healthy_since_ms;
   uint64_t probe_failures; /* in a row */
   bool healthy;
-  segue_error unhealthy; /* what counts of what the probe said; code 0: nothing yet */
+  segue_error unhealthy; /* the probe's error to report; code 0: none yet */
 
   /* The call in flight of prepare, commit or confirm. */
   segue__txn_cb step_cb;
@@ -306,18 +308,19 @@ segue__hook *segue__hook_new(segue__engine *engine, segue__policy *policy, uint6
                              void (*answered)(segue_op *, int, const segue_error *));
 segue__hook *segue__txn_hook_new(segue__txn *txn, uint64_t deadline_ms,
                                  void (*answered)(segue_op *, int, const segue_error *));
-/* The answer is in: detaches it from the transaction and frees it, now or when it is through. */
+/* The hook has answered: detaches it from the transaction and frees it, now or when it has
+ * returned. */
 void segue__hook_answered(segue__hook *hook);
 
 /* collect.c: ends in segue__txn_collected, or segue__txn_collect_failed, on the control thread. */
 typedef enum segue__collect_stage {
-  SEGUE__COLLECT_LOOK, /* is the policy still what it was? a job, only where a pull would follow */
+  SEGUE__COLLECT_LOOK, /* has the policy changed? a job, only if a pull would follow */
   SEGUE__COLLECT_PULL, /* asynchronous sources are fetched, all at once */
   SEGUE__COLLECT_READ, /* the rest: a job */
   SEGUE__COLLECT_WAIT  /* no job: a file is being written, and its writer may close it in time */
 } segue__collect_stage;
 
-/* With what a source delivered: which revision, and when. */
+/* Beside a delivery: its revision, and its time. */
 typedef struct segue__kept {
   char *revision; /* owned, or NULL */
   int64_t wall_ms;
@@ -391,8 +394,8 @@ typedef struct segue__schema_text {
   bool formats;
   segue__limits limits;
 } segue__schema_text;
-/* Parses what is not parsed yet, then compiles. On failure errors says why. warnings: NULL allowed.
- */
+/* Parses the documents that are not parsed yet, then compiles. On failure errors has the reason.
+ * warnings: NULL allowed. */
 int segue__schema_text_compile(const segue__schema_text *text, segue__schema **out,
                                segue__errors *errors, segue__errors *warnings);
 
@@ -401,7 +404,7 @@ int segue__schema_text_compile(const segue__schema_text *text, segue__schema **o
 int segue__guards_judge(segue__txn *txn, const segue__collect *collect);
 bool segue__guards_hold(segue__txn *txn);
 void segue__guards_settle(segue__txn *txn);
-/* sources.c: what is held for sources that are away is told with every outcome. */
+/* sources.c: adds to the result which sources are away and whose held delivery is used. */
 void segue__sources_tell(segue__txn *txn);
 
 /* kept.c. write: on the worker. read: UV_ENOENT where nothing was kept of the source; *head is
@@ -432,7 +435,7 @@ typedef struct segue__judge {
   segue__changes changes; /* and this is what has changed */
   segue__mask *mask;      /* what of the config is secret; NULL: nothing */
   segue__errors errors, warnings;
-  int lost; /* a failure that there was no memory to tell */
+  int lost; /* a failure without memory for its message */
 } segue__judge;
 int segue__judge_start(segue__txn *txn);
 void segue__judge_free(segue__judge *judge);
@@ -452,7 +455,7 @@ int segue__untried_list(segue__txn *txn);
 void segue__prepare_run(segue__txn *txn);
 void segue__commit_run(segue__txn *txn);
 void segue__commit_step(segue__txn *txn, segue__step *step); /* ends by segue__hand_end, if busy */
-/* What a step of it waits for is not worth waiting for any longer. */
+/* Ends the waits of the running step early. */
 void segue__commit_hurry(segue__txn *txn);
 void segue__commit_give_up(segue__txn *txn); /* nor is what it builds, because the daemon stops */
 void segue__commit_goes_on(segue__txn *txn); /* after waits_for_old */
@@ -490,7 +493,7 @@ void segue__gates_settle(segue__engine *engine); /* none is shut once a transact
  * is open now has ended. */
 void segue__retire(segue__engine *engine, segue__module *module, segue__instance *instance,
                    bool after_grace);
-/* A drain failed or ran over: tells and counts it. */
+/* A drain failed or ran over: logs and counts it. */
 void segue__drain_cut(segue__engine *engine, segue__module *module, const segue__instance *instance,
                       const segue_error *error);
 /* As many old ones drain as may, and the oldest must not be cut. */
@@ -505,8 +508,8 @@ void segue__retire_all(
 /* An operator decides about a generation that waits to be confirmed. */
 typedef enum segue__decision { SEGUE__CONFIRM = 1, SEGUE__TAKE_BACK } segue__decision;
 void segue__txn_decide(segue__txn *txn, segue__decision decision, const char *by);
-/* Waits for what was asked of the record by txn->call (status: what asking it returned), at most
- * RECORD_MS, then goes on with `recorded`; error NULL: it is durable. */
+/* Waits for the record's answer to txn->call, at most RECORD_MS, then runs `recorded`; error NULL:
+ * it is written. status: the return value of the request. */
 void segue__txn_record(segue__txn *txn, int status,
                        void (*recorded)(segue__txn *txn, const segue_error *error));
 void segue__txn_recorded(segue__record_call *call,
@@ -519,31 +522,33 @@ void segue__run_wait(segue__run *run, segue__waiter *waiter);               /* e
  * brought back again, with the present ones. */
 void segue__hold_refresh(segue__engine *engine);
 void segue__hold_forget(segue__engine *engine, const segue__waiter *waiter);
-/* Was this taken back or reverted before, so that it does not go live again by itself? why: one
- * sentence; outcome: of a request for it. */
+/* Was this content undone or reverted before, so that it does not go live again by itself? why: the
+ * error message; outcome: the outcome of a request for it. */
 bool segue__hold_back(const segue__txn *txn, segue_error *why, segue__outcome *outcome);
 /* Before the flip of a generation that has to be confirmed: durable, then cb. */
 void segue__hold_open(segue__txn *txn);
-/* Has an operator to say that it is good, or a probe? Neither is asked twice: what was live before
- * a restart, and a replay of it, was confirmed then. */
+/* Has an operator, or a probe, to confirm it? A generation from before a restart, and its replay,
+ * were confirmed then and are not confirmed twice. */
 bool segue__hold_asks_operator(const segue__txn *txn);
 bool segue__hold_asks_probe(const segue__txn *txn);
 /* The live generation, which txn made, could not be kept: it is tried again by every tick. txn
  * NULL: there is none like that. */
 void segue__unkept_set(segue__engine *engine, segue__txn *txn);
-/* It is undone, and what it has to go back to is on disk only: true: it serves until that is live,
- * so that there is always something that answers. */
+/* Returns true if the run is undone and the generation before it is only on disk: the new one
+ * serves until that is live, so that requests are always answered. */
 bool segue__hold_gives_way(const segue__txn *txn);
-/* Then, and while that failed: asks for the last good generation. run: the one that gave way, whose
- * waiters wait for it (NULL: nobody does); the engine's from now on. */
+/* Requests a replay of the last good generation in that case, and after a failed try. run: the run
+ * that gave way, with its waiters (may be NULL); the engine owns it from now on. */
 void segue__hold_bring_back(segue__engine *engine, segue__run *run);
-/* What was to be confirmed is undone. True: that is to be written before it is told. */
+/* An unconfirmed generation was undone. Returns true if the state has to be written before the
+ * answer. */
 bool segue__hold_undone(segue__txn *txn);
-/* What a settled run means for the decisions. True: they changed and have to be written. */
+/* Updates the decisions after a settled run. Returns true if they changed and have to be written.
+ */
 bool segue__hold_settle(segue__txn *txn);
 uint64_t segue__hold_left_ms(const segue__txn *txn); /* of the time to confirm */
 int segue__hold_request(segue__engine *engine, const segue__request *request);
-void segue__hold_close(segue__engine *engine); /* nobody is answered any more */
+void segue__hold_close(segue__engine *engine); /* answers SEGUE_ECLOSED to all that wait */
 /* strategy.c: asks the policy about sources whose health changed. */
 void segue__strategy_ask(segue__engine *engine);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a plan leaves out: the steps of a reload that come after prepare, each as a few words. A
- * plan that is good says so only as far as it went.
+ * The steps of a reload that come after prepare, each as a few words. A plan does not try them, so
+ * its result lists them.
  */
 #include <uv.h>
 
