@@ -28,12 +28,11 @@ typedef struct trial {
   segue__log log;
   uv_loop_t uv;
   segue__loop *loop;
-  segue__publication *publication;
+  segue *owner; /* for operations of modules: never started, has the publication and the gates */
   segue__lua_loader *lua;
   char *lua_dir, *plugin_dir;
   segue__c_modules modules;
   segue__module_kind kinds[2];
-  segue__gates *gates;
   segue__ingress *ingress; /* only its data threads: modules in Lua are built on them */
   segue__lua_modules *lua_modules;
   segue__engine *engine;
@@ -104,7 +103,7 @@ static int open_modules(trial *t, const segue__lua_services *services) {
       .size = sizeof ingress,
       .loop = t->loop,
       .log = &t->log,
-      .gates = t->gates,
+      .gates = t->owner->gates,
       .write_log = write_log,
       .on_lost = on_lost,
       .data = t,
@@ -146,6 +145,21 @@ static int rehearse(void *data, const segue__policy *next, segue__errors *errors
   return segue__ingress_rehearse(((trial *)data)->ingress, next, errors);
 }
 
+static void discard_line(void *data, const segue_log_entry *entry) {
+  (void)data, (void)entry;
+}
+
+/* Operations of modules call segue_op_owner(), and its gates, log and metrics. They get an instance
+ * that is as it would be before its first generation is live. */
+static int open_owner(trial *t, segue_error *err) {
+  segue_options options;
+  segue_options_init(&options);
+  options.on_log = discard_line;
+  int rc = segue_new(&t->owner, &options, err);
+  if (rc == 0) segue__loop_set_owner(t->loop, t->owner);
+  return rc;
+}
+
 static int open_all(trial *t, segue_error *err) {
   segue__engine_options options = {
       .size = sizeof options,
@@ -155,14 +169,13 @@ static int open_all(trial *t, segue_error *err) {
       .triggers = {.rehearse = rehearse, .data = t},
   };
   int rc = segue__loop_open_uv(&t->loop, &t->uv);
-  if (rc == 0) rc = segue__publication_new(&t->publication);
-  if (rc == 0) rc = segue__gates_new(&t->gates);
+  if (rc == 0) rc = open_owner(t, err);
   if (rc == 0) rc = open_lua(t, err);
+  if (rc < 0) return rc;
   options.loop = t->loop;
-  options.publication = t->publication;
-  options.gates = t->gates;
-  if (rc == 0) rc = segue__engine_new(&t->engine, &options);
-  return rc;
+  options.publication = t->owner->publication;
+  options.gates = t->owner->gates;
+  return segue__engine_new(&t->engine, &options);
 }
 
 static void on_closed(void *data) {
@@ -198,8 +211,7 @@ static void close_all(trial *t) {
   segue__free(t->lua_dir);
   if (t->loop) segue__loop_close(t->loop, NULL, NULL);
   uv_run(&t->uv, UV_RUN_DEFAULT);
-  segue__gates_unref(t->gates);
-  segue__publication_free(t->publication);
+  segue_close(t->owner);
   uv_loop_close(&t->uv);
 }
 

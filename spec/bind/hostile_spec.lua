@@ -170,7 +170,7 @@ describe("a finalizer", function()
     local answer = b:run([[
       local ran = 0
       for _ = 1, 100 do setmetatable({}, { __gc = function() ran = ran + 1 end }) end
-      for _ = 1, 200 do local _ = ("x"):rep(1e6) .. _ end
+      for i = 1, 50 do local _ = ("x"):rep(1e5) .. i end
       assert(ran == 0 and newproxy == nil and collectgarbage == nil)
       local list = { next, segue.null, segue.int(1), segue.spawn(print),
                      require("segue.core").run { "true" } }

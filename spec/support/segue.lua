@@ -26,6 +26,8 @@ M.under = under
 for word in (os.getenv("SEGUE_SPEC_UNDER") or ""):gmatch("%S+") do under[#under + 1] = word end
 M.tree = uv.cwd()
 
+local CRASHES = { [4] = true, [6] = true, [7] = true, [8] = true, [11] = true } -- ILL ABRT BUS FPE SEGV
+
 --- Runs the command line to its end: M.cli({ "check", "-c", path }, { cwd, env, stdin }). Returns
 --- the process: code, stdout, stderr.
 function M.cli(args, options)
@@ -33,7 +35,10 @@ function M.cli(args, options)
   local command = { M.binary, cwd = options.cwd, env = options.env, stdin = options.stdin,
     deadline_ms = options.deadline_ms, name = "segue " .. (args[1] or "") }
   for _, arg in ipairs(args) do command[#command + 1] = arg end
-  return process.run(command)
+  local result = process.run(command)
+  -- The exit code of a command that crashes is 0 here.
+  assert(not CRASHES[result.signal], result:describe())
+  return result
 end
 
 --- A folder with a policy and files, not started: for the command line. "@PORT@" in any text
