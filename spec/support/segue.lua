@@ -26,7 +26,8 @@ M.under = under
 for word in (os.getenv("SEGUE_SPEC_UNDER") or ""):gmatch("%S+") do under[#under + 1] = word end
 M.tree = uv.cwd()
 
-local CRASHES = { [4] = true, [6] = true, [7] = true, [8] = true, [11] = true } -- ILL ABRT BUS FPE SEGV
+-- ILL, ABRT, BUS, FPE, SEGV
+local CRASHES = { [4] = true, [6] = true, [7] = true, [8] = true, [11] = true }
 
 --- Runs the command line to its end: M.cli({ "check", "-c", path }, { cwd, env, stdin }). Returns
 --- the process: code, stdout, stderr.
