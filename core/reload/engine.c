@@ -366,6 +366,8 @@ static void kicked(segue__message *message) {
     segue__engine_check_stopped(engine);
     return;
   }
+  /* A request that overtakes it would put live what the operator has rolled back from. */
+  if (segue__hold_resuming(engine)) return;
   if (engine->durable.frozen && !start_of_daemon(engine)) {
     wait_frozen(engine);
     return;

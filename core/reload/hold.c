@@ -451,6 +451,7 @@ typedef struct segue__rollback {
   segue__trigger trigger;
   segue__waiter *waiter; /* NULL: none, or it was forgotten */
   uint64_t again;        /* a refresh of a rollback to this generation; 0: a new rollback */
+  bool at_start;         /* the start resumes a rollback that waits to be confirmed */
   char by[128];
 } segue__rollback;
 
@@ -592,6 +593,11 @@ static void resumed_found(segue__record_call *call, segue__record_answer *answer
     engine->last_raw = d->unconfirmed_sources; /* the sources that the rollback left */
   else
     not_resumed(engine, rc, waiter);
+  segue__engine_schedule(engine); /* for requests that waited */
+}
+
+bool segue__hold_resuming(const segue__engine *engine) {
+  return engine->rollback && engine->rollback->at_start;
 }
 
 bool segue__engine_resume_rollback(segue__engine *engine, segue__waiter *waiter) {
@@ -604,6 +610,7 @@ bool segue__engine_resume_rollback(segue__engine *engine, segue__waiter *waiter)
   *rollback = (segue__rollback){.engine = engine,
                                 .trigger = SEGUE__BY_START,
                                 .waiter = waiter,
+                                .at_start = true,
                                 .call = {.cb = resumed_found, .data = rollback}};
   if (segue__record_files(engine->record, d->unconfirmed_restores, UINT64_MAX, &rollback->call) <
       0) {

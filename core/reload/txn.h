@@ -522,6 +522,8 @@ void segue__run_wait(segue__run *run, segue__waiter *waiter);               /* e
  * brought back again, with the present ones. */
 void segue__hold_refresh(segue__engine *engine);
 void segue__hold_forget(segue__engine *engine, const segue__waiter *waiter);
+/* Returns whether the files of a rollback that the start resumes are being looked up. */
+bool segue__hold_resuming(const segue__engine *engine);
 /* Was this content undone or reverted before, so that it does not go live again by itself? why: the
  * error message; outcome: the outcome of a request for it. */
 bool segue__hold_back(const segue__txn *txn, segue_error *why, segue__outcome *outcome);

@@ -5,7 +5,7 @@
 -- spec/support/mutants.lua (`make mutants`) runs this list.
 
 local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua",
-               writing = "spec/unit/writing_spec.lua",
+               writing = "spec/unit/writing_spec.lua", clock = "spec/unit/clock_spec.lua",
                file = "spec/unit/os_file_spec.lua", watch = "spec/unit/watch_spec.lua",
                http = "spec/unit/http_parse_spec.lua", ends = "spec/unit/http_end_spec.lua",
                feed = "spec/unit/feed_spec.lua",
@@ -33,6 +33,7 @@ local function daemon(path, filter) return { path = path, filter = filter } end
 
 local DAEMON = {
   one = daemon("spec/daemon/pid1_spec.lua", "reaps what its commands leave behind"),
+  ignored = daemon("spec/daemon/pid1_spec.lua", "where SIGCHLD was ignored"),
   spare = daemon("spec/fault/descriptors_spec.lua", "leave some to the operator"),
   left = daemon("spec/daemon/lua_module_spec.lua", "that its client left, while it waits"),
   probes = daemon("spec/daemon/probes_spec.lua", "has an allowance of its own"),
@@ -167,6 +168,8 @@ local mutants = {
   { "a retry that falls due while a plan runs", "core/reload/engine.c",
     "if (engine->txn) {\n    segue__timer_start(engine->loop, &engine->retry_timer, RETRY_FIRST_MS,"
       .. " retry_due);", "if (engine->txn) {", UNIT.txn },
+  { "a resumed rollback before other requests", "core/reload/engine.c",
+    "if (segue__hold_resuming(engine)) return;", ";", UNIT.clock },
   { "a trigger that finds no memory", "core/reload/engine.c",
     "if (!waiter && !request->plan_only) owe(engine, request);", ";", UNIT.txn },
   { "a trigger that found no memory, over a reload", "core/reload/engine.c",
@@ -304,7 +307,7 @@ local mutants = {
   { "reaping in process 1", "core/daemon/keeper.c", "if (getpid() != 1) return 0;", "return 0;",
     DAEMON.one },
   { "the status of children under a parent that ignores SIGCHLD", "core/daemon/main.c",
-    "signal(SIGCHLD, SIG_DFL);", ";", DAEMON.one },
+    "signal(SIGCHLD, SIG_DFL);", ";", DAEMON.ignored },
   { "descriptors that clients leave to others", "core/http/listener.c",
     "bool short_of = fd >= ceiling(listener);", "bool short_of = false;", DAEMON.spare },
   { "waking a handler whose client left", "core/ingress/request.c",
