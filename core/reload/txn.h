@@ -3,6 +3,7 @@
  * txn.h: what the files of this folder share: the engine's and the transaction's insides. Who does
  * what:
  *   engine.c   queue, waiters, when a run starts, the record of results
+ *   engine_status.c  the state of the engine for its readers
  *   txn.c      one run through its phases
  *   txn_end.c  its end: outcome, undo, what is written to the state folder
  *   collect.c  read, parse, merge, hash, diff: one job off the loop

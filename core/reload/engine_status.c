@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The state of the engine for its readers: the live generation, the last results, the state of
+ * modules. Nothing in this file starts or changes a run.
+ */
+#include <string.h>
+
+#include "txn.h"
+
+const segue_snapshot *segue__engine_live(const segue__engine *engine) {
+  return engine->live;
+}
+
+const segue_snapshot *segue__engine_previous(const segue__engine *engine) {
+  return engine->previous;
+}
+
+bool segue__engine_on_trial(const segue__engine *engine) {
+  const segue__txn *txn = engine->txn;
+  if (!txn || !txn->flipped || txn->confirmed || txn->was_live) return false;
+  /* Started again while an operator was asked: it serves as it did before, and there is a
+   * generation on disk to go back to. */
+  return !txn->waits_for_operator || !engine->record ||
+         !segue__record_found(engine->record)->last_good.generation;
+}
+
+const segue__policy *segue__engine_policy(const segue__engine *engine) {
+  return engine->policy;
+}
+
+const segue__result *segue__engine_running(const segue__engine *engine) {
+  return engine->txn ? engine->txn->result : NULL;
+}
+
+bool segue__engine_pending(const segue__engine *engine) {
+  return engine->pending != NULL;
+}
+
+void segue__engine_set_stale(segue__engine *engine, int64_t since_wall_ms) {
+  engine->stale_since_wall_ms = since_wall_ms;
+}
+
+int64_t segue__engine_stale_since(const segue__engine *engine) {
+  return engine->stale_since_wall_ms;
+}
+
+int64_t segue__engine_wall_ms(const segue__engine *engine) {
+  return segue__loop_wall_ms(engine->loop);
+}
+
+size_t segue__engine_result_count(const segue__engine *engine) {
+  return engine->result_count;
+}
+
+const segue__result *segue__engine_result(const segue__engine *engine, size_t index) {
+  if (index >= engine->result_count) return NULL;
+  return engine
+      ->results[(engine->result_next + SEGUE__RESULTS_MAX - 1 - index) % SEGUE__RESULTS_MAX];
+}
+
+const segue__engine_stats *segue__engine_stats_get(const segue__engine *engine) {
+  return &engine->stats;
+}
+
+size_t segue__engine_reopen(segue__engine *engine) {
+  size_t count = 0;
+  for (size_t i = 0; i < engine->module_count; i++)
+    if (engine->modules[i]->live) count += segue__instance_reopen(engine->modules[i]->live);
+  return count;
+}
+
+void segue__engine_module_metrics(const segue__engine *engine,
+                                  void (*add)(void *sink, const char *text, size_t len),
+                                  void *sink) {
+  for (size_t i = 0; i < engine->module_count; i++)
+    if (engine->modules[i]->live) segue__instance_metrics(engine->modules[i]->live, add, sink);
+}
+
+size_t segue__engine_module_count(const segue__engine *engine) {
+  return engine->module_count;
+}
+
+void segue__engine_module_status(const segue__engine *engine, size_t index,
+                                 segue__module_status *out) {
+  const segue__module *module = engine->modules[index];
+  memset(out, 0, sizeof *out);
+  out->name = module->name;
+  out->kind = module->kind;
+  out->replace = segue__replace_name(module->replace);
+  segue__gate_status_get(module->gate, &out->gate);
+  out->draining = module->old_count;
+  out->drains_cut = module->drains_cut;
+  out->inside_cut = module->inside_cut;
+  for (int s = 0; s < SEGUE__MODULE_STATE_COUNT; s++)
+    out->instances[s] = segue__limbo_states(&engine->limbo, module->name, (segue__module_state)s);
+  out->state = module->failed ? SEGUE__MODULE_FAILED : SEGUE__MODULE_STOPPED;
+  if (module->live) {
+    out->state = segue__instance_state(module->live);
+    out->generation = segue__instance_generation(module->live);
+  }
+  out->error = module->failed ? &module->error : NULL;
+}
