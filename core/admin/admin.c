@@ -71,6 +71,7 @@ int segue__admin_new(segue__admin **out, const segue__admin_options *options) {
   int rc = UV_ENOMEM;
   admin->loop = options->loop;
   admin->log = options->log;
+  admin->answers = options->answers;
   admin->more_metrics = options->more_metrics;
   admin->more_certificates = options->more_certificates;
   admin->module_addresses = options->module_addresses;
@@ -147,7 +148,10 @@ static void on_module(segue__observer *observer, const char *module, uint64_t ge
 static void on_phase(segue__observer *observer, const segue__result *result, segue__phase phase) {
   segue__admin *admin = observer->data;
   segue__events_phase(admin, result, phase);
-  if (phase != SEGUE__PHASE_SETTLED) return;
+  if (phase != SEGUE__PHASE_SETTLED) {
+    segue__answers_running(admin->answers, true);
+    return;
+  }
   segue__metrics_add(&admin->metrics, result);
   segue__recording_add(admin, result);
   segue__announce(admin->log, result);

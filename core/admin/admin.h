@@ -16,8 +16,9 @@ typedef struct segue__admin_options {
   size_t size;
   segue__loop *loop; /* on libuv */
   const segue__log *log;
-  const char *policy_path; /* told in status; may be NULL */
-  const char *state;       /* told in status; may be NULL */
+  const char *policy_path;        /* told in status; may be NULL */
+  const char *state;              /* told in status; may be NULL */
+  struct segue__answers *answers; /* borrowed: what a recording takes */
   /* What others have to say in /metrics; NULL: nothing. */
   void (*more_metrics)(void *data, segue__buf *out);
   /* Listeners of others, whose certificates grow old as well: by index, NULL past the last one. */

@@ -6,6 +6,7 @@
 #ifndef SEGUE_ADMIN_INTERNAL_H
 #define SEGUE_ADMIN_INTERNAL_H
 
+#include "../reload/answers.h"
 #include "../reload/record.h"
 #include "admin.h"
 #include "door.h"
@@ -79,6 +80,7 @@ struct segue__admin {
   segue__question *questions; /* whoever waits for the record */
   segue__events events;
   segue__recording recording;
+  segue__answers *answers; /* of the policy; kept while a recording is on */
   segue__metrics metrics;
   segue__observer observer;
   segue__limiter limiter;

@@ -2,9 +2,10 @@
  *
  * POST /api/v1/recording: an incident as it happens, for `segue record`. The first question is
  * answered by what was good last; each ?after=N by what came of the next reload, with the bytes of
- * every file that it read and that differs from the one before. An entry is kept until a few more
- * have come. Nothing is kept while nobody has asked for a minute. Files hold secrets: this is only
- * for the control socket, and only for those who may operate.
+ * every file that it read and that differs from the one before, and the answers that the policy got
+ * from commands and requests. An entry is kept until a few more have come. Nothing is kept while
+ * nobody has asked for a minute. Files hold secrets: this is only for the control socket, and only
+ * for those who may operate.
  */
 #include <inttypes.h>
 #include <limits.h>
@@ -21,18 +22,6 @@ static const char mime[] = "application/x-ndjson";
 
 /* ---- Text ------------------------------------------------------------------------------------ */
 
-/* JSON has text only: bytes that are none are told as {"hex": ...}. */
-static void add_content(segue__buf *out, const char *data, size_t len) {
-  if (segue__utf8_check(data, len) == len && !memchr(data, 0, len)) {
-    segue__json_string(out, data, len);
-    return;
-  }
-  segue__buf_adds(out, "{\"hex\":\"");
-  for (size_t i = 0; i < len; i++)
-    segue__buf_addf(out, "%02x", (unsigned char)data[i]);
-  segue__buf_adds(out, "\"}");
-}
-
 /* Those of `files` that `before` has not, or not like that. */
 static void add_files(segue__buf *out, const segue__files *files, const segue__files *before) {
   bool any = false;
@@ -45,7 +34,32 @@ static void add_files(segue__buf *out, const segue__files *files, const segue__f
     any = true;
     segue__json_string(out, file->path, strlen(file->path));
     segue__buf_addc(out, ':');
-    add_content(out, file->data, file->len);
+    segue__json_bytes(out, file->data, file->len);
+  }
+  segue__buf_addc(out, '}');
+}
+
+/* The variables that its sources take from the environment, and those that its code asked for. */
+static void add_environment(segue__buf *out, const segue__engine *engine) {
+  const segue__policy *policy = segue__engine_policy(engine);
+  segue__record *record = segue__engine_record(engine);
+  const segue__os *os = segue__os_default();
+  bool any = false;
+  segue__buf_adds(out, "\"env\":{");
+  for (char **entry = os->environ(os->data); entry && *entry; entry++) {
+    const char *value = strchr(*entry, '=');
+    bool wanted = value && record &&
+                  segue__reads_asked(segue__record_reads(record), *entry, (size_t)(value - *entry));
+    for (size_t i = 0; value && policy && i < policy->source_count && !wanted; i++) {
+      const char *prefix = policy->sources[i].prefix;
+      wanted = prefix && strncmp(*entry, prefix, strlen(prefix)) == 0;
+    }
+    if (!wanted || segue__utf8_check(*entry, strlen(*entry)) != strlen(*entry)) continue;
+    if (any) segue__buf_addc(out, ',');
+    any = true;
+    segue__json_string(out, *entry, (size_t)(value - *entry));
+    segue__buf_addc(out, ':');
+    segue__json_string(out, value + 1, strlen(value + 1));
   }
   segue__buf_addc(out, '}');
 }
@@ -94,13 +108,22 @@ static bool of_interest(const segue__result *result) {
 
 void segue__recording_add(segue__admin *admin, const segue__result *result) {
   segue__recording *recording = &admin->recording;
-  if (!recording->on || !of_interest(result)) return;
+  segue__answers_running(admin->answers, false);
+  if (!recording->on) return;
+  if (!of_interest(result)) {
+    segue__answers_forget(admin->answers);
+    return;
+  }
   segue__buf text, rest;
   segue__buf_init(&text);
   segue__buf_init(&rest);
   segue__render_result_json(&rest, result, true);
   segue__buf_addf(&text, "{\"started_ms\":%" PRId64 ",\"forced\":%s,", result->started_wall_ms,
                   result->forced ? "true" : "false");
+  add_environment(&text, admin->engine);
+  segue__buf_addc(&text, ',');
+  segue__answers_take(admin->answers, &text);
+  segue__buf_addc(&text, ',');
   add_files(&text, result->files, recording->files);
   if (!rest.failed) segue__buf_addf(&text, ",%s\n", rest.data + 1); /* it begins with a brace */
   char **slot = &recording->kept[++recording->count % SEGUE__ENTRIES_KEPT];
@@ -117,28 +140,6 @@ void segue__recording_add(segue__admin *admin, const segue__result *result) {
 
 /* ---- The beginning --------------------------------------------------------------------------- */
 
-/* The variables that its sources take from the environment. */
-static void add_environment(segue__buf *out, const segue__policy *policy) {
-  const segue__os *os = segue__os_default();
-  bool any = false;
-  segue__buf_adds(out, ",\"env\":{");
-  for (char **entry = os->environ(os->data); policy && entry && *entry; entry++) {
-    const char *value = strchr(*entry, '=');
-    bool wanted = false;
-    for (size_t i = 0; value && i < policy->source_count && !wanted; i++) {
-      const char *prefix = policy->sources[i].prefix;
-      wanted = prefix && strncmp(*entry, prefix, strlen(prefix)) == 0;
-    }
-    if (!wanted || segue__utf8_check(*entry, strlen(*entry)) != strlen(*entry)) continue;
-    if (any) segue__buf_addc(out, ',');
-    any = true;
-    segue__json_string(out, *entry, (size_t)(value - *entry));
-    segue__buf_addc(out, ':');
-    segue__json_string(out, value + 1, strlen(value + 1));
-  }
-  segue__buf_addc(out, '}');
-}
-
 static void answer_head(segue__admin *admin, const segue__files *files) {
   segue__recording *recording = &admin->recording;
   segue__http_request *request = recording->waiter;
@@ -151,7 +152,8 @@ static void answer_head(segue__admin *admin, const segue__files *files) {
   segue__buf_addc(&text, ',');
   segue__render_member(&text, "cwd", uv_cwd(cwd, &size) == 0 ? cwd : NULL);
   segue__buf_addf(&text, ",\"started_ms\":%" PRId64, segue__loop_wall_ms(admin->loop));
-  add_environment(&text, segue__engine_policy(admin->engine));
+  segue__buf_addc(&text, ',');
+  add_environment(&text, admin->engine);
   if (files) {
     segue__buf_addc(&text, ',');
     add_files(&text, files, NULL);
@@ -195,6 +197,7 @@ static void begin(segue__admin *admin, segue__http_request *request) {
   recording->timer.data = admin;
   recording->on = recording->starting = true;
   segue__engine_keep_files(admin->engine, true);
+  segue__answers_keep(admin->answers, true);
   wait_for(admin, request);
   recording->call = (segue__record_call){.cb = on_last_good, .data = admin};
   int rc = record ? segue__record_last_good(record, &recording->call) : UV_ENOENT;
@@ -242,6 +245,7 @@ void segue__recording_close(segue__admin *admin) {
     segue__answer_error(recording->waiter, 503, NULL, "segue is shutting down");
   }
   if (admin->engine) segue__engine_keep_files(admin->engine, false);
+  segue__answers_keep(admin->answers, false);
   segue__files_unref(recording->files);
   for (size_t i = 0; i < SEGUE__ENTRIES_KEPT; i++)
     segue__free(recording->kept[i]);

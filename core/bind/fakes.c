@@ -483,6 +483,9 @@ void segue__fakes_init(segue__rehearsal *r) {
                       .spawn = spawn};
   r->stand_in = (segue__stand_in){
       .fetch = fetch, .forget = forget, .resolve = resolve, .stat = stat_file, .data = r};
+  r->stand_in.recall = r->options.recall;
+  r->stand_in.push_recalled = r->options.push_recalled;
+  r->stand_in.recall_data = r->options.data;
   r->kinds[0] =
       (segue__module_kind){.name = "c", .keys = keys, .resolve = resolve_module, .data = r};
   r->kinds[1] = segue__module_kind_lua(NULL);

@@ -196,7 +196,16 @@ static void release(segue__io *io) {
   segue__buf_deinit(&r->chunk);
 }
 
-static const segue__io_kind kind = {"segue.fetch", sizeof(request), start, push, stop, release};
+static bool key(const segue__io *io, segue__buf *out) {
+  const request *r = (const request *)io;
+  const char *method = r->method ? r->method : r->body ? "POST" : "GET";
+  segue__buf_addf(out, "%s %s", r->connect_only ? "connect" : method, r->url);
+  if (r->socket_path) segue__buf_addf(out, " %s", r->socket_path);
+  return true;
+}
+
+static const segue__io_kind kind = {"segue.fetch", sizeof(request), start, push,
+                                    stop,          release,         key};
 
 /* fetch(url, method, headers, body, timeout ms, connect ms, most bytes, redirects, unix socket, ca,
  * cert, key, insecure, streaming, connect only) -> io. Its events: chunk; then true, status,

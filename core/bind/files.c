@@ -179,11 +179,18 @@ static void release(segue__io *io) {
   segue__names_deinit(&f->names);
 }
 
+/* A credential is never kept: what was revoked must not come back. */
+static bool key(const segue__io *io, segue__buf *out) {
+  const file *f = (const file *)io;
+  segue__buf_adds(out, f->path);
+  return !f->credential;
+}
+
 static const segue__io_kind kinds[] = {
-    {"segue.read", sizeof(file), start, push, stop, release},
-    {"segue.write", sizeof(file), start, push, stop, release},
-    {"segue.stat", sizeof(file), start, push, stop, release},
-    {"segue.list", sizeof(file), start, push, stop, release},
+    {"segue.read", sizeof(file), start, push, stop, release, key},
+    {"segue.write", sizeof(file), start, push, stop, release, key},
+    {"segue.stat", sizeof(file), start, push, stop, release, key},
+    {"segue.list", sizeof(file), start, push, stop, release, key},
 };
 
 static file *new_file(lua_State *L, deed deed) {

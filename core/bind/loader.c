@@ -40,6 +40,7 @@ int segue__lua_loader_new(segue__lua_loader **out, segue__loop *loop, const segu
     return UV_ENOMEM;
   }
   loader->outside->stand_in = options->stand_in;
+  loader->outside->answers = options->answers;
   *out = loader;
   return 0;
 }

@@ -71,6 +71,8 @@ typedef struct segue__lua_options {
   size_t kind_count;
   const struct segue__stand_in *stand_in; /* outside.h; NULL: this is no rehearsal */
   segue__lua_services services;
+  struct segue__answers
+      *answers; /* reload/answers.h; NULL: what policies are answered is not kept */
 } segue__lua_options;
 
 typedef struct segue__lua_loader segue__lua_loader;

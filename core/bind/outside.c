@@ -76,6 +76,7 @@ static void discharge(segue__io *io) {
 
 static void free_if_over(segue__io *io) {
   if (io->box || io->alive || io->posted || io->wait.task) return;
+  segue__free(io->recalled);
   io->kind->free(io);
   segue__free(io);
 }
@@ -85,24 +86,44 @@ static void stop(segue__io *io) {
   bool posted = io->posted;
   io->stopped = true;
   io->posted = true; /* it may end at once, but the caller still holds it */
-  io->kind->stop(io);
+  if (io->recalled) {
+    segue__timer_stop(io->outside->loop, &io->recalled->timer);
+    segue__io_end(io);
+  } else {
+    io->kind->stop(io);
+  }
   io->posted = posted;
 }
 
 /* Lua has no more to do with it. */
 static void let_go(segue__io *io) {
   if (!io->box) return;
+  segue__io_unanswered(io);
   discharge(io);
   *io->box = NULL;
   io->box = NULL;
   io->lua = NULL;
 }
 
+static int push_recalled(lua_State *co, segue__io *io) {
+  const segue__stand_in *stand_in = io->outside->stand_in;
+  segue__recalled *r = io->recalled;
+  if (io->error.code) return segue__io_push_error(co, io);
+  int n = stand_in->push_recalled(stand_in->recall_data, r, co);
+  r->pushed++;
+  io->ready = r->pushed < r->count;
+  return n;
+}
+
 static int push_event(lua_State *co, void *data) {
   segue__io *io = data;
   io->ready = false;
-  int n = io->kind->push(co, io);
-  if (io->over && !io->ready) let_go(io); /* nothing of it waits for the collector */
+  int n = io->recalled ? push_recalled(co, io) : io->kind->push(co, io);
+  segue__io_note(io, co, n);
+  if (io->over && !io->ready) {
+    segue__io_answered(io);
+    let_go(io); /* nothing of it waits for the collector */
+  }
   return n;
 }
 
@@ -175,12 +196,14 @@ static void start_io(segue__wait *wait) {
   segue__io *io = (segue__io *)wait; /* its first member */
   if (io->started) return;
   io->started = io->starting = true;
-  io->kind->start(io);
+  segue__io_ask(io);
+  if (!segue__io_recall(io)) io->kind->start(io);
   io->starting = false;
 }
 
 static void cancel_io(segue__wait *wait) {
   segue__io *io = (segue__io *)wait;
+  segue__io_unanswered(io);
   stop(io);
   free_if_over(io);
 }

@@ -11,6 +11,7 @@
 
 #include "../http/fetch.h"
 #include "../os/os.h"
+#include "../reload/answers.h"
 #include "task.h"
 
 /* The way back for threads that may return after everything is gone. */
@@ -23,12 +24,26 @@ typedef struct segue__bridge {
 /* A rehearsal touches nothing: somebody stands in for requests, look-ups and what lies at a path.
  * (Commands and the bytes of files are replaced in segue__os.) */
 struct stat;
+/* The answer that a replay gives to one io. */
+typedef struct segue__recalled {
+  int id;
+  size_t count, pushed; /* events */
+  uint64_t ms;
+  segue__timer timer;
+} segue__recalled;
 typedef struct segue__stand_in {
   /* Calls on_done (and on_data before it) later, unless the request is forgotten. */
   int (*fetch)(void *data, const segue__fetch_options *options, segue_error *err);
   void (*forget)(void *data, const void *whose); /* options.data */
   int (*resolve)(void *data, const char *name, segue__names *out, segue_error *err);
   int (*stat)(void *data, const char *path, struct stat *out); /* worker thread */
+  /* Finds the recorded answer to a request: its id, the number of its events, and the time from the
+   * request to them (ms; UINT64_MAX: they never come). False: there is none. NULL: there is no
+   * recording. */
+  bool (*recall)(void *data, const char *kind, const char *key, segue__recalled *out);
+  /* Protected: pushes the values of the event number `pushed`, returns how many. */
+  int (*push_recalled)(void *data, const segue__recalled *recalled, lua_State *co);
+  void *recall_data;
   void *data;
 } segue__stand_in;
 
@@ -44,6 +59,7 @@ typedef struct segue__outside {
   segue__loop *loop;
   segue__turns turns;
   const segue__stand_in *stand_in; /* NULL: this is no rehearsal */
+  segue__answers *answers;         /* NULL: they are not kept */
   const segue__log *log;
   segue__fetcher *fetcher; /* from the first request on */
   segue__bridge *bridge;   /* from the first look-up on */
@@ -74,6 +90,8 @@ typedef struct segue__io_kind {
   /* Nobody waits any more: end it soon. Only while it is alive. */
   void (*stop)(segue__io *io);
   void (*free)(segue__io *io); /* what it owns; not io */
+  /* Writes the text by which a replay finds the answer. False: it must not be recorded. */
+  bool (*key)(const segue__io *io, segue__buf *out);
 } segue__io_kind;
 
 struct segue__io {
@@ -91,7 +109,17 @@ struct segue__io {
   bool stopped;
   bool over; /* the last event is there, or was taken */
   segue_error error;
+  segue__policy_answer *answer; /* NULL: it is not recorded */
+  uint64_t asked_ms;
+  segue__recalled *recalled; /* answered by a recording; NULL: by the outside */
 };
+
+/* answers.c: what a recording keeps of an io, and what a replay gives back. */
+void segue__io_ask(segue__io *io);                        /* it starts */
+void segue__io_note(segue__io *io, lua_State *co, int n); /* an event of n values was pushed */
+void segue__io_answered(segue__io *io);                   /* nothing comes after it */
+void segue__io_unanswered(segue__io *io);                 /* its task was cancelled before */
+bool segue__io_recall(segue__io *io); /* false: there is no answer, the kind has to start it */
 
 /* Pushes a userdata and returns its zeroed io; raises for lack of memory. */
 void *segue__io_new(lua_State *L, const segue__io_kind *kind);

@@ -48,6 +48,9 @@ typedef struct segue__rehearsal_options {
   /* More that a policy is judged by when it was loaded; may be NULL. */
   int (*judge)(segue__policy *policy, const segue__os *os, segue__errors *errors);
   void (*ask)(void *data, segue__question *question);
+  /* As in segue__stand_in; NULL: there is no recording. */
+  bool (*recall)(void *data, const char *kind, const char *key, segue__recalled *out);
+  int (*push_recalled)(void *data, const segue__recalled *recalled, lua_State *co);
   void *data;
 } segue__rehearsal_options;
 

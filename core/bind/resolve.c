@@ -249,7 +249,13 @@ static void release(segue__io *io) {
   segue__free(r->name);
 }
 
-static const segue__io_kind kind = {"segue.resolve", sizeof(resolve), start, push, stop, release};
+static bool key(const segue__io *io, segue__buf *out) {
+  segue__buf_adds(out, ((const resolve *)io)->name);
+  return true;
+}
+
+static const segue__io_kind kind = {
+    "segue.resolve", sizeof(resolve), start, push, stop, release, key};
 
 /* resolve(name, limit ms) -> io. One event: a list of addresses; or nil, message, code. */
 static int new_resolve(lua_State *L) {

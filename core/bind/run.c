@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../config/config.h"
 #include "outside.h"
 
 enum { RUNNING_MAX = 256, GROUPS_MAX = 256, NAMES_BYTES = 65536, USER_MS = 10000 };
@@ -311,7 +312,17 @@ static void release(segue__io *io) {
   }
 }
 
-static const segue__io_kind kind = {"segue.run", sizeof(command), start, push, stop, release};
+static bool key(const segue__io *io, segue__buf *out) {
+  const command *c = (const command *)io;
+  for (char **word = c->argv; *word; word++) {
+    segue__buf_addc(out, word == c->argv ? '[' : ',');
+    segue__json_string(out, *word, strlen(*word));
+  }
+  segue__buf_addc(out, ']');
+  return true;
+}
+
+static const segue__io_kind kind = {"segue.run", sizeof(command), start, push, stop, release, key};
 
 /* ---- Arguments ------------------------------------------------------------------------------- */
 

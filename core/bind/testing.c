@@ -269,6 +269,149 @@ static void ask(void *data, segue__question *q) {
   lua_pop(L, 1);
 }
 
+/* ---- Recorded answers ------------------------------------------------------------------------ */
+
+typedef struct recall_call {
+  testing *t;
+  const char *kind, *key;
+  segue__recalled *out;
+  bool found;
+} recall_call;
+
+/* answer("recall", { kind, key }) -> nil, or { id, count, ms } */
+static int recall_protected(lua_State *L) {
+  recall_call *call = lua_touserdata(L, 1);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, call->t->answer);
+  lua_pushliteral(L, "recall");
+  lua_createtable(L, 0, 2);
+  set_text(L, "kind", call->kind);
+  set_text(L, "key", call->key);
+  lua_call(L, 2, 1);
+  if (lua_isnil(L, -1)) return 0;
+  luaL_checktype(L, -1, LUA_TTABLE);
+  call->out->id = (int)take_number(L, "id");
+  call->out->count = (size_t)take_number(L, "count");
+  call->out->ms = call->out->count ? (uint64_t)take_number(L, "ms") : UINT64_MAX;
+  call->found = true;
+  return 0;
+}
+
+static void keep_raised(testing *t, lua_State *L) {
+  const char *text = lua_tostring(L, -1);
+  if (!t->raised) t->raised = segue__strdup(text ? text : "an error without a text");
+  lua_pop(L, 1);
+}
+
+static bool recall(void *data, const char *kind, const char *key, segue__recalled *out) {
+  testing *t = data;
+  lua_State *L = t->L;
+  recall_call call = {t, kind, key, out, false};
+  if (!L || !lua_checkstack(L, 20)) return false;
+  lua_pushcfunction(L, recall_protected);
+  lua_pushlightuserdata(L, &call);
+  if (lua_pcall(L, 1, 0, 0)) keep_raised(t, L);
+  return call.found;
+}
+
+static int hex_value(char c) {
+  return c <= '9' ? c - '0' : (c | 32) - 'a' + 10;
+}
+
+/* Pushes to `to` the bytes that the field "hex" of the table on top of `from` spells. */
+static void copy_hex(lua_State *from, lua_State *to) {
+  size_t len;
+  lua_getfield(from, -1, "hex");
+  const char *hex = lua_tolstring(from, -1, &len);
+  luaL_Buffer b;
+  luaL_buffinit(to, &b);
+  for (size_t i = 0; hex && i + 1 < len; i += 2)
+    luaL_addchar(&b, (char)(hex_value(hex[i]) << 4 | hex_value(hex[i + 1])));
+  luaL_pushresult(&b);
+  lua_pop(from, 1);
+}
+
+/* Copies the value on top of `from`, the spec's state, to the policy's state. */
+static void copy_value(lua_State *from, lua_State *to) {
+  size_t len;
+  const char *text;
+  luaL_checkstack(to, 5, "a recorded answer is nested too deeply");
+  if (!lua_checkstack(from, 5)) luaL_error(to, "a recorded answer is nested too deeply");
+  switch (lua_type(from, -1)) {
+  case LUA_TSTRING:
+    text = lua_tolstring(from, -1, &len);
+    lua_pushlstring(to, text, len);
+    return;
+  case LUA_TNUMBER:
+    lua_pushnumber(to, lua_tonumber(from, -1));
+    return;
+  case LUA_TBOOLEAN:
+    lua_pushboolean(to, lua_toboolean(from, -1));
+    return;
+  case LUA_TTABLE:
+    break;
+  default: /* null */
+    lua_pushnil(to);
+    return;
+  }
+  lua_getfield(from, -1, "hex");
+  bool is_hex = lua_isstring(from, -1);
+  lua_pop(from, 1);
+  if (is_hex) {
+    copy_hex(from, to);
+    return;
+  }
+  lua_getfield(from, -1, "table");
+  bool is_map = lua_istable(from, -1);
+  if (!is_map) lua_pop(from, 1);
+  lua_newtable(to);
+  lua_pushnil(from);
+  while (lua_next(from, -2)) {
+    lua_pushvalue(from, -2);
+    copy_value(from, to); /* the key */
+    lua_pop(from, 1);
+    copy_value(from, to);
+    lua_settable(to, -3);
+    lua_pop(from, 1);
+  }
+  if (is_map) lua_pop(from, 1);
+}
+
+/* answer("recalled", { id, event }) -> { count, values } */
+static int find_recalled(lua_State *L) {
+  testing *t = lua_touserdata(L, 1);
+  const segue__recalled *recalled = lua_touserdata(L, 2);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, t->answer);
+  lua_pushliteral(L, "recalled");
+  lua_createtable(L, 0, 2);
+  set_number(L, "id", recalled->id);
+  set_number(L, "event", (lua_Number)recalled->pushed);
+  lua_call(L, 2, 1);
+  luaL_checktype(L, -1, LUA_TTABLE);
+  return 1;
+}
+
+static int push_recalled(void *data, const segue__recalled *recalled, lua_State *co) {
+  testing *t = data;
+  lua_State *L = t->L;
+  if (!L || !lua_checkstack(L, 20)) return luaL_error(co, "the rehearsal is closed");
+  lua_pushcfunction(L, find_recalled);
+  lua_pushlightuserdata(L, t);
+  lua_pushlightuserdata(L, (void *)recalled);
+  if (lua_pcall(L, 2, 1, 0)) {
+    keep_raised(t, L);
+    return luaL_error(co, "the recorded answer cannot be given");
+  }
+  int top = lua_gettop(L), n = (int)take_number(L, "count");
+  lua_getfield(L, -1, "values");
+  for (int i = 1; i <= n; i++) {
+    lua_rawgeti(L, top + 1, i);
+    copy_value(L, co);
+    lua_settop(L, top + 1);
+  }
+  lua_settop(L, top - 1);
+  return n;
+}
+
 /* ---- The userdata ---------------------------------------------------------------------------- */
 
 static testing *check(lua_State *L) {
@@ -317,6 +460,8 @@ static int new_rehearsal(lua_State *L) {
                                       .signal = given->signal,
                                       .judge = given->judge,
                                       .ask = ask,
+                                      .recall = recall,
+                                      .push_recalled = push_recalled,
                                       .data = t};
   if (segue__rehearsal_new(&t->r, &options, &err)) return luaL_error(L, "%s", err.message);
   return 1;

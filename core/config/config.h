@@ -70,5 +70,7 @@ void segue__json_write(segue__buf *out, const segue_node *node, unsigned indent)
 void segue__json_write_start(segue__buf *out, const segue_node *node, size_t limit);
 /* A JSON string literal with quotes. */
 void segue__json_string(segue__buf *out, const char *s, size_t len);
+/* The same for bytes that may not be text: then {"hex": "..."}. */
+void segue__json_bytes(segue__buf *out, const char *data, size_t len);
 
 #endif

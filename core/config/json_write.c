@@ -52,6 +52,17 @@ void segue__json_string(segue__buf *out, const char *s, size_t len) {
   segue__buf_addc(out, '"');
 }
 
+void segue__json_bytes(segue__buf *out, const char *data, size_t len) {
+  if (segue__utf8_check(data, len) == len && !memchr(data, 0, len)) {
+    segue__json_string(out, data, len);
+    return;
+  }
+  segue__buf_adds(out, "{\"hex\":\"");
+  for (size_t i = 0; i < len; i++)
+    segue__buf_addf(out, "%02x", (unsigned char)data[i]);
+  segue__buf_adds(out, "\"}");
+}
+
 static void write_float(segue__buf *out, double value) {
   char text[SEGUE__FLOAT_SIZE];
   if (value != value) {

@@ -16,6 +16,7 @@
 #include <uv.h>
 
 #include "../admin/admin.h"
+#include "../reload/answers.h"
 #include "remote.h"
 
 /* For the signal handler. While `asking` is set every written line is whole, and the wait for the
@@ -70,6 +71,17 @@ static int write_line(recorder *r, const segue__http_answer *answer) {
   return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot write %s: %s", r->path, strerror(errno));
 }
 
+/* A JSON text has these bytes only where this is a member: in a string each quote is escaped. */
+static void report_left_out(const segue__http_answer *answer) {
+  static const char member[] = "\"answers_left_out\":";
+  const char *found = memmem(answer->body, answer->len, member, sizeof member - 1);
+  if (!found) return;
+  fprintf(stderr,
+          "segue: answers left out of the recording, because it keeps only %d MiB of them for each "
+          "reload: %llu\n",
+          (int)(SEGUE__ANSWERS_BYTES >> 20), strtoull(found + sizeof member - 1, NULL, 10));
+}
+
 /* The number of the received entry. */
 static uint64_t entry_of(const segue__http_answer *answer) {
   char number[32] = "0";
@@ -102,6 +114,7 @@ static int follow(recorder *r, uint64_t entry) {
     }
     if (answer.status == 200) {
       code = write_line(r, &answer);
+      report_left_out(&answer);
       entry = entry_of(&answer);
       r->entries++;
     } else if (answer.status != 204) {

@@ -27,6 +27,7 @@ void segue__instance_abandon(segue *s) {
   segue__options_free(&s->options);
   segue__free(s->state.folder);
   segue__free(s->plugin_dir);
+  segue__answers_free(s->answers);
   segue__free(s->lua_dir);
   segue__free(s);
 }

@@ -287,6 +287,7 @@ static int open_lua_modules(segue *s, const segue__lua_services *services) {
 
 static int open_lua(segue *s, segue_error *error) {
   int rc = segue__scripts_find(s->options.lua_dir, &s->lua_dir, error);
+  if (rc == 0) rc = segue__answers_new(&s->answers);
   if (rc == 0) rc = segue__open_record(s);
   if (rc == 0) rc = segue__plugin_dir_find(&s->plugin_dir, error);
   if (rc < 0) return rc;
@@ -304,6 +305,7 @@ static int open_lua(segue *s, segue_error *error) {
       .kinds = s->kinds,
       .kind_count = sizeof s->kinds / sizeof *s->kinds,
       .services = services,
+      .answers = s->answers,
   };
   return segue__lua_loader_new(&s->lua, s->loop, &s->log, segue__instance_os(s), &options);
 }
@@ -393,6 +395,7 @@ static int open_admin(segue *s, segue_error *error) {
       .policy_path =
           s->options.policy && realpath(s->options.policy, policy) ? policy : s->options.policy,
       .state = s->state.folder,
+      .answers = s->answers,
       .more_metrics = more_metrics,
       .more_certificates = more_certificates,
       .module_addresses = module_addresses,
@@ -619,6 +622,7 @@ void segue__instance_free(segue *s) {
   segue__host_modules_free(s);
   segue__plugins_free(s->registered.plugins);
   segue__free(s->plugin_dir);
+  segue__answers_free(s->answers);
   segue__free(s->lua_dir);
   segue__options_free(&s->options);
   segue__log_flush(&s->log);

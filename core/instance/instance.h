@@ -15,6 +15,7 @@
 #include "../config/snapshot.h"
 #include "../ingress/ingress.h"
 #include "../os/fork.h"
+#include "../reload/answers.h"
 #include "../reload/engine.h"
 #include "../reload/record.h"
 #include "../trigger/triggers.h"
@@ -80,6 +81,7 @@ struct segue {
   segue__triggers *triggers;
   segue__admin *admin;
   segue__ingress *ingress;
+  segue__answers *answers;   /* of the policy, for a recording */
   segue__record *record;     /* NULL: no state folder, or no reload.lua */
   segue__observer observer;  /* sees when the sources are good again */
   segue__timer housekeeping; /* looks after the state folder */

@@ -29,6 +29,7 @@ struct segue__reads {
   copies now;
   bool taken; /* nothing is copied until the next run */
   segue__files *replay;
+  segue__names asked; /* variables of the environment, each once */
 };
 
 /* ---- Files ---- */
@@ -236,8 +237,28 @@ static int write_file(void *data, const segue__write *w, segue_error *err) {
   return reads->real->write_file(reads->real->data, w, err);
 }
 
+static bool was_asked(const segue__reads *reads, const char *name, size_t len) {
+  for (size_t i = 0; i < reads->asked.count; i++)
+    if (!strncmp(reads->asked.items[i], name, len) && !reads->asked.items[i][len]) return true;
+  return false;
+}
+
+bool segue__reads_asked(segue__reads *reads, const char *name, size_t len) {
+  pthread_mutex_lock(&reads->lock);
+  bool asked = was_asked(reads, name, len);
+  pthread_mutex_unlock(&reads->lock);
+  return asked;
+}
+
+/* The names are bounded, because a policy may ask for names that it makes up. A name for which
+ * there is no memory is not recorded, which is no reason to fail a reload. */
 static const char *get_variable(void *data, const char *name) {
+  enum { NAMES_MAX = 1024 };
   segue__reads *reads = data;
+  pthread_mutex_lock(&reads->lock);
+  if (reads->asked.count < NAMES_MAX && !was_asked(reads, name, strlen(name)))
+    (void)segue__names_add(&reads->asked, "", 0, name);
+  pthread_mutex_unlock(&reads->lock);
   return reads->real->getenv(reads->real->data, name);
 }
 
@@ -266,6 +287,7 @@ static void release(void *data) {
   copies_clear(&reads->now);
   segue__files_unref(reads->replay);
   segue__free(reads->pass);
+  segue__names_deinit(&reads->asked);
   pthread_mutex_destroy(&reads->lock);
   segue__free(reads);
 }

@@ -49,6 +49,10 @@ void segue__reads_end(segue__reads *reads);
 int segue__reads_take(segue__reads *reads, segue__files **out);
 bool segue__reads_replaying(segue__reads *reads); /* [any thread] */
 
+/* The value of a variable of the environment was asked for, at any time: by the policy, or by a
+ * document. [any thread] */
+bool segue__reads_asked(segue__reads *reads, const char *name, size_t len);
+
 /* For what does not come from a file (a document of a remote source): kept under a key that is no
  * path, and read back in a replay. UV_ENOENT: no replay, or it has no such key. [any thread] */
 void segue__reads_keep(segue__reads *reads, const char *key, const void *data, size_t len);

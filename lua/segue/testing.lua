@@ -114,7 +114,7 @@ function testing.policy(path, options)
   for _ in pairs(open) do count = count + 1 end
   if count > 8 then collectgarbage() end -- each has a thread of its own
   local self = setmetatable({ path = path, folder = path:match("^(.*)/[^/]*$"), handlers = {},
-    commands_run = {}, requests_made = {}, operations_done = {} }, Rehearsal)
+    commands_run = {}, requests_made = {}, operations_done = {}, recalled = {} }, Rehearsal)
   local weak = setmetatable({ self }, { __mode = "v" }) -- the core must not hold self
   self.core = core.new(path, (o.now or 1767225600) * 1000, function(kind, question)
     return answers[kind](weak[1], question)
@@ -422,8 +422,8 @@ end
 local replay_options = { policy = true, on_run = true, on_fetch = true, on_resolve = true }
 
 --- Replays an incident that `segue record` wrote, relative to the folder of the spec, against its
---- own policy or another one. What its commands and requests answered is not in it: they succeed
---- unless on_run and on_fetch say otherwise.
+--- own policy or another one. Commands, requests, look-ups and files answer as they did then. Where
+--- on_run, on_fetch or on_resolve is given, it answers instead of the recording.
 ---@param path string
 ---@param options? { policy?: string, on_run?: function, on_fetch?: function,
 ---  on_resolve?: function }

@@ -160,6 +160,125 @@ describe("segue record", function()
     assert.equal(0, report.requests)
   end)
 
+  -- The check asks the outside in each way, the probe runs a command; the answers change with time.
+  local asking = [[
+    local segue = require "segue"
+    return {
+      name = "asking",
+      sources = { segue.file "config.yaml" },
+      triggers = { segue.signal "HUP" },
+      check = function(next)
+        local verdict = segue.run { "cat", "verdict" }
+        if verdict.stdout ~= "good\n" then return nil, "the verdict is " .. verdict.stdout end
+        local answer, why = segue.fetch "@URL@/@SECRET@"
+        if not answer or answer.body ~= os.getenv "WANTED_BODY" then
+          return nil, why or "the body is " .. answer.body
+        end
+        return segue.read "note" == "\0\1note" and segue.stat("note").size == 6
+          and #segue.list "*.yaml" == 1 and #segue.resolve "localhost" > 0, "something is missing"
+      end,
+      confirm = { within = "60s", hold = "1ms", failures = 1,
+        probe = segue.probe.command { "test", "-e", "healthy" } },
+    }
+  ]]
+
+  it("has the answers of commands, requests and probes, so that it replays to itself", function()
+    local body = "yes"
+    local far = web.serve(function(_, client) client:write(web.answer(body)) end)
+    local text = asking:gsub("@URL@", far.url):gsub("@SECRET@", "q?token=hush")
+    local d = segue.start { policy = text, env = { WANTED_BODY = "yes" },
+      files = { ["config.yaml"] = "n: 1\n", verdict = "good\n", healthy = "", note = "\0\1note" } }
+    wait.until_true(function() return d:cli("history").stdout:find "applied" end)
+    local r = record(d)
+    local function reload(n, status)
+      d.dir:write("config.yaml", ("n: %d\n"):format(n))
+      assert.equal(status, (d:reload()))
+    end
+    d.dir:write("verdict", "bad\n")
+    reload(2, 422)
+    d.dir:write("verdict", "good\n")
+    body = "\0\1no"
+    reload(3, 422)
+    body = "yes"
+    d.dir:delete "healthy"
+    reload(4, 500)
+    d.dir:write("healthy", "")
+    reload(5, 200)
+    wait_lines(d, 5)
+    r:kill "int"
+    r:wait_exit()
+    d:stop()
+    assert.is_nil(r.stderr:find "no room")
+    d.dir:delete "healthy"
+    d.dir:write("verdict", "of today\n")
+
+    local p = replay(d)
+    assert.equal(0, p.code, p:describe())
+    local report = cjson.decode(p.stdout)
+    local outcomes = {}
+    for i, step in ipairs(report.steps) do outcomes[i] = step.replayed end
+    assert.same({ "rejected", "rejected", "reverted", "applied" }, outcomes)
+    assert.same({}, report.missing)
+    assert.equal(0, report.commands + report.requests + report.left_out)
+
+    local other = text:gsub('"cat", "verdict"', '"cat", "./verdict"'):gsub("/q%?", "/other?")
+    d.dir:write("other.lua", other)
+    p = replay(d, "-c", d.dir:at "other.lua")
+    assert.equal(3, p.code, p:describe())
+    report = cjson.decode(p.stdout)
+    assert.equal('segue.run ["cat","./verdict"]', report.missing[1].what)
+    assert.equal("has no answer in the recording", report.missing[1].why)
+    p = segue.cli({ "test", "--replay", d.dir:at "incident", "-c", d.dir:at "other.lua" })
+    assert.matches('segue.run %["cat","%./verdict"%] has no answer in the recording', p.stdout)
+    assert.is_nil(p.stdout:find "hush")
+  end)
+
+  it("has what came in chunks and what never came, and names what was too large for it", function()
+    local d = segue.start { files = { ["config.yaml"] = "command: 'true'\n" }, policy = [[
+      local segue = require "segue"
+      return {
+        sources = { segue.file "config.yaml" },
+        triggers = { segue.signal "HUP" },
+        timeouts = { check = "2s" },
+        check = function(next)
+          local chunks = {}
+          local result = segue.run { shell = next.command, max_output = 2 ^ 24, timeout = 0,
+            on_output = function(_, chunk) chunks[#chunks + 1] = chunk end }
+          local all = table.concat(chunks)
+          if all ~= result.stdout then return nil, "the chunks are not the output" end
+          return all == "", #all > 1000 and "large" or all
+        end }
+    ]] }
+    wait.until_true(function() return d:cli("history").stdout:find "applied" end)
+    local r = record(d)
+    local function reload(command, status)
+      d.dir:write("config.yaml", "command: '" .. command .. "'\n")
+      assert.equal(status, (d:reload()))
+    end
+    reload("echo one; echo two", 422)
+    reload("sleep 600", 422)
+    reload("head -c 9000000 /dev/zero", 422)
+    wait_lines(d, 4)
+    r:kill "int"
+    r:wait_exit()
+    assert.matches("answers left out of the recording, .* 8 MiB .*: 1\n", r.stderr)
+    local list = lines(d)
+    assert.is_true(list[3].answers[1].abandoned)
+    assert.is_true(list[4].answers[1].left_out)
+    assert.is_nil(list[4].answers[1].events)
+    local p = replay(d)
+    local report = cjson.decode(p.stdout)
+    assert.equal(3, p.code, p:describe())
+    assert.same({}, report.steps[1].differences)
+    assert.same({}, report.steps[2].differences, p:describe())
+    assert.equal("applied", report.steps[3].replayed)
+    assert.equal(1, report.left_out)
+    assert.equal(2, #report.missing)
+    assert.equal('segue.run ["/bin/sh","-c","true"]', report.missing[1].what) -- of the first load
+    assert.equal('segue.run ["/bin/sh","-c","head -c 9000000 /dev/zero"]', report.missing[2].what)
+    assert.equal("has an answer that found no room in the recording", report.missing[2].why)
+  end)
+
   it("ends by itself after --for, and with the daemon", function()
     local d = segue.start { policy = policy, files = files }
     local r = record(d, "--for", "300ms")

@@ -11,7 +11,7 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                feed = "spec/unit/feed_spec.lua",
                guard = "spec/unit/guard_spec.lua", tls = "spec/unit/http_tls_spec.lua",
                door = "spec/unit/door_parts_spec.lua", mask = "spec/unit/mask_spec.lua",
-               quote = "spec/unit/quote_spec.lua",
+               quote = "spec/unit/quote_spec.lua", answers = "spec/unit/answers_spec.lua",
                printable = "spec/unit/printable_spec.lua",
                record = "spec/unit/record_spec.lua", history = "spec/unit/history_spec.lua",
                drain = "spec/unit/drain_spec.lua", byhand = "spec/unit/byhand_spec.lua",
@@ -63,7 +63,8 @@ local DAEMON = {
   why = daemon("spec/daemon/history_spec.lua", "names the value that blocks a path"),
   refreeze = daemon("spec/daemon/freeze_spec.lua", "keeps its reason when another operator"),
   unit = daemon("spec/daemon/cli_reach_spec.lua", "for the policy of the unit only"),
-  named = daemon("spec/daemon/cli_reach_spec.lua", "by SEGUE_SOCKET") }
+  named = daemon("spec/daemon/cli_reach_spec.lua", "by SEGUE_SOCKET"),
+  incident = daemon("spec/daemon/record_spec.lua", "so that it replays to itself") }
 
 -- The same, with a plugin that is another one.
 local LOG, STATS = "spec/plugin/log_spec.lua", "spec/plugin/stats_spec.lua"
@@ -574,6 +575,16 @@ local mutants = {
   { "the plan of a first start where a daemon is named", "core/daemon/remote.c",
     "rc == UV_ECONNREFUSED && !segue__reach_is_named(cli)", "rc == UV_ECONNREFUSED",
     DAEMON.named },
+  { "the answers that a policy gets, for a recording", "core/reload/answers.c",
+    "if (!answers || !answers->on) return NULL;", "return NULL;", DAEMON.incident },
+  { "the recorded answers, in a replay", "core/bind/answers.c",
+    "if (!stand_in || !stand_in->recall || !io->kind->key) return false;", "return false;",
+    DAEMON.incident },
+  { "room for the answers to a reload beside those to tasks", "core/reload/answers.c",
+    "if ((*link)->running) continue;", ";", UNIT.answers },
+  { "the bound of the answers in a recording", "core/reload/answers.c",
+    "if (answers->bytes + bytes_of(answer) > SEGUE__ANSWERS_BYTES) leave_out(answer);", ";",
+    UNIT.answers },
 }
 
 return { mutants = mutants, unit = UNIT, daemon = DAEMON, plugin = PLUGIN }

@@ -113,4 +113,17 @@ function M.module(self, question)
       question.name)) }
 end
 
+-- A recorded answer, if there is one for the request: { events, ms }. It is kept until its events
+-- are asked for.
+function M.recall(self, request)
+  local answer = self and ask(self, "recall", request)
+  if not answer then return nil end
+  table.insert(self.recalled, answer)
+  return { id = #self.recalled, count = #(answer.events or {}), ms = answer.ms }
+end
+
+function M.recalled(self, question)
+  return self.recalled[question.id].events[question.event + 1]
+end
+
 return M

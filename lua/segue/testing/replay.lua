@@ -1,9 +1,13 @@
 -- SPDX-License-Identifier: MIT
 -- A recorded incident, replayed: each reload that `segue record` saw happens again at its instant,
--- by its trigger and with the files of then, and what comes of it is compared with what came of
--- it. What commands and requests answered is not in a recording: commands succeed, requests are
--- answered 200, unless the spec says otherwise.
+-- by its trigger, with the files of then and with the answers of then from commands, requests,
+-- look-ups and files, and its result is compared with the recorded one. A request that the
+-- recording has no answer to is reported by name: commands succeed, requests are answered 200,
+-- unless the spec says otherwise.
 local core = require "segue.testing.core"
+local recorded_answers = require "segue.testing.recorded"
+
+local bytes, name_of = recorded_answers.bytes, recorded_answers.name_of
 
 local M = {}
 
@@ -21,6 +25,8 @@ local M = {}
 ---@field differences integer how many steps were decided otherwise
 ---@field commands integer that were answered with success, for lack of a record
 ---@field requests integer
+---@field missing { what: string, count: integer, why: string }[] requests without a recorded answer
+---@field left_out integer answers that found no room in the recording
 
 local function read_all(path)
   local file, why = io.open(path, "rb")
@@ -51,11 +57,6 @@ local function parse(path)
     return nil, path .. " is not a recording of this version: segue record writes one"
   end
   return head, entries
-end
-
-local function bytes(content)
-  if type(content) == "string" then return content end
-  return (content.hex:gsub("%x%x", function(pair) return string.char(tonumber(pair, 16)) end))
 end
 
 -- Paths are recorded as the daemon used them: relative to the folder that it was started in.
@@ -103,12 +104,6 @@ local function set_files(t, head, files, policy_text, sources)
   end
 end
 
--- The name of a source that is a URL: without user, password and query.
-local function name_of(url)
-  local scheme, authority, path = url:match("^(%a+://)([^/?#]*)([^?#]*)")
-  return scheme and scheme .. authority:match("[^@]*$") .. path or url
-end
-
 local function is_of_the_world(err)
   return type(err.file) == "string" and type(err.code) == "string" and err.code:find("^E%u") ~= nil
 end
@@ -132,8 +127,11 @@ local function field(value)
   return (value == nil or value == core.null) and "" or tostring(value)
 end
 
--- What cannot be read is told in other words here; a path that was relative is not.
+-- An error of a file that cannot be read has another text in a replay, and so has a path that was
+-- relative. A hook that is late is ended by one of two timers, a millisecond apart, each with its
+-- own text: on a busy machine either may be first, so the code is compared.
 local function error_text(head, err)
+  if err.code == "SEGUE_ETIMEOUT" then return err.code end
   if is_of_the_world(err) then return err.code .. " " .. full(head, err.file) end
   local message = field(err.message)
   if type(head.cwd) ~= "string" then return message end
@@ -185,7 +183,9 @@ end
 
 local function step(t, head, entry, policy_text, world)
   local wait_ms = entry.started_ms - t:now() * 1000
+  world.recorded:step(entry)
   if wait_ms > 0 then t.core:advance(math.floor(wait_ms)) end
+  for name, value in pairs(entry.env or {}) do t:env(name, value) end
   set_files(t, head, entry.files, policy_text, world.sources)
   set_failures(t, head, entry, world.down)
   local replayed = fire(t, entry)
@@ -212,10 +212,12 @@ function M.replay(path, policy, more)
   local first = head.started_ms
   local t = testing.policy(head.policy, { now = first / 1000 })
   local report = { policy = policy or head.policy, steps = {}, differences = 0, commands = 0,
-    requests = 0 }
+    requests = 0, missing = {}, left_out = 0 }
   t:on_run(function() report.commands = report.commands + 1 return true end)
   t:on_fetch(function() report.requests = report.requests + 1 return true end)
-  local world = { sources = {}, down = {} }
+  local sources = {}
+  local world = { sources = sources, down = {},
+    recorded = recorded_answers.new(t, entries, report, sources, more or {}) }
   t:on_fetch(function(request)
     local name = name_of(request.url)
     local err = world.sources[name] and world.down[name]
@@ -223,6 +225,7 @@ function M.replay(path, policy, more)
     return world.sources[name]
   end)
   t:on_resolve(function() return { "127.0.0.1" } end)
+  t.handlers.recall = { function(request) return world.recorded:recall(request) end }
   for kind, fn in pairs(more or {}) do t["on_" .. kind](t, fn) end
   for name, value in pairs(head.env or {}) do t:env(name, value) end
   t.core:seal()
@@ -230,6 +233,7 @@ function M.replay(path, policy, more)
   set_files(t, head, head.files, policy_text, world.sources)
   if head.files then t:start() end
   t.started = true
+  world.recorded:started()
   for _, entry in ipairs(entries) do
     local one = step(t, head, entry, policy_text, world)
     report.steps[#report.steps + 1] = one
@@ -258,9 +262,16 @@ local function text(report)
   end
   lines[#lines + 1] = ("%d reload%s, %d decided otherwise"):format(#report.steps,
     #report.steps == 1 and "" or "s", report.differences)
+  for _, one in ipairs(report.missing) do
+    lines[#lines + 1] = ("%s %s%s"):format(one.what, one.why,
+      one.count > 1 and (" (%d times)"):format(one.count) or "")
+  end
+  if report.left_out > 0 then
+    lines[#lines + 1] = ("%d answers found no room in the recording"):format(report.left_out)
+  end
   if report.commands + report.requests > 0 then
-    lines[#lines + 1] = ("%d commands and %d requests are not in a recording: each was answered "
-      .. "with success"):format(report.commands, report.requests)
+    lines[#lines + 1] = ("%d commands and %d requests without a recorded answer were answered with "
+      .. "success"):format(report.commands, report.requests)
   end
   return table.concat(lines, "\n") .. "\n"
 end
@@ -286,9 +297,14 @@ local function json(report)
       quoted(views[1][2](one.recorded)), quoted(views[1][2](one.replayed)),
       table.concat(found, ","))
   end
-  return ('{"policy":%s,"differences":%d,"commands":%d,"requests":%d,"steps":[%s]}\n'):format(
-    quoted(report.policy), report.differences, report.commands, report.requests,
-    table.concat(steps, ","))
+  local missing = {}
+  for i, one in ipairs(report.missing) do
+    missing[i] = ('{"what":%s,"why":%s,"count":%d}'):format(quoted(one.what), quoted(one.why),
+      one.count)
+  end
+  return ('{"policy":%s,"differences":%d,"commands":%d,"requests":%d,"left_out":%d,"missing":[%s],'
+    .. '"steps":[%s]}\n'):format(quoted(report.policy), report.differences, report.commands,
+    report.requests, report.left_out, table.concat(missing, ","), table.concat(steps, ","))
 end
 
 --- `segue test --replay`: prints what differs; 0, or 1 if something does; nil and why not.
