@@ -252,7 +252,12 @@ static int name_unborn(const char *path, struct sockaddr_un *out, int *folder) {
  * exists with more rights than wanted. chmod adds what the umask took away. */
 static int bind_unborn(int fd, const struct sockaddr_un *unborn, const char *path, unsigned mode) {
   const struct sockaddr *sockaddr = (const struct sockaddr *)(const void *)unborn;
-  unlink(unborn->sun_path); /* left by a process with our number that crashed here */
+  struct stat st;
+  if (lstat(unborn->sun_path, &st) == 0) {
+    /* A process that had our pid and crashed here leaves a socket. Any other file is the user's. */
+    if (!S_ISSOCK(st.st_mode)) return EEXIST;
+    unlink(unborn->sun_path);
+  }
   if (fchmod(fd, mode) != 0 || bind(fd, sockaddr, sizeof *unborn) != 0) return errno;
   int error = chmod(unborn->sun_path, mode) != 0 || listen(fd, BACKLOG) != 0 ? errno : 0;
   if (!error) error = SEGUE_FAULT("socket.rename") ? EIO : 0;

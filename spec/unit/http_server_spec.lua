@@ -315,6 +315,16 @@ describe("the HTTP server", function()
       assert.is_nil(uv.fs_scandir_next(uv.fs_scandir(dir.path)))
     end)
 
+    it("from no unix socket whose first name is another file, which stays", function()
+      local dir = tempdir.new()
+      local name = ("s.%d"):format(uv.os_getpid())
+      dir:write(name, "precious")
+      start()
+      assert.matches("s cannot be opened: ", server:listen_error("unix:" .. dir:at "s").message, 1,
+        true)
+      assert.equal("precious", dir:read(name))
+    end)
+
     it("also from a unix socket", function()
       local path = os.tmpname()
       os.remove(path)
