@@ -31,8 +31,10 @@
  * Fork. An instance belongs to the process that made it. In a child after fork, functions with an
  * error code return SEGUE_ECLOSED, functions that return a pointer return NULL, the others do
  * nothing. A read section of a thread that had one before the fork still finds the configuration of
- * that time. segue_close in a child closes the descriptors and frees the configuration; it changes
- * no file, runs no code of modules and of Lua, and leaves their memory to the end of the child.
+ * that time. segue_close in a child closes the descriptors, and frees what the host passed in its
+ * options. It changes no file and runs no code of modules and of Lua. The memory of configurations
+ * and modules stays until the child ends: it is shared with the parent, and to free it would copy
+ * it.
  *
  * The library never prints, exits, aborts or installs a signal handler.
  */
@@ -696,8 +698,9 @@ SEGUE_API int segue_reload(segue *s, bool force, segue_report_cb cb, void *data)
 /* Stops: finishes or undoes the running reload, answers all requests, stops the modules, closes
  * everything, then calls on_stopped. Returns at once. A worker thread that the code of a module
  * does not return is abandoned after a few seconds, with an error in the log: it goes on, may still
- * call that module, segue_log and on_log, and the memory that it may use is never freed. Only the
- * first call has an effect. [any thread], until segue_close. */
+ * call that module, segue_log and on_log, and the memory that it may use is never freed. Its
+ * listeners are closed, and another instance may use their addresses. Only the first call has an
+ * effect. [any thread], until segue_close. */
 SEGUE_API void segue_stop(segue *s);
 
 /* Frees an instance; one that runs is stopped first. While a thread is inside the loop (in a

@@ -478,11 +478,6 @@ void segue__ingress_close(segue__ingress *ingress, uint64_t grace_ms, void (*cb)
     ingress->ports = port->next;
     close_port(ingress, port, grace_ms);
   }
-  while (ingress->leaving) {
-    segue__port *port = ingress->leaving;
-    ingress->leaving = port->next;
-    segue__port_unref(port);
-  }
   for (size_t i = 0; i < ingress->lane_count; i++)
     segue__lane_stop(ingress->lanes[i], grace_ms);
   if (ingress->lane_count)
@@ -491,10 +486,19 @@ void segue__ingress_close(segue__ingress *ingress, uint64_t grace_ms, void (*cb)
     tell_closed(ingress);
 }
 
+static void release_ports(segue__ingress *ingress) {
+  while (ingress->leaving) {
+    segue__port *port = ingress->leaving;
+    ingress->leaving = port->next;
+    segue__port_unref(port);
+  }
+}
+
 static void destroy(segue__ingress *ingress) {
   void (*cb)(void *data) = ingress->cb;
   void *data = ingress->data;
   bool all = !ingress->lanes_lost; /* or it stays, for those that may come back */
+  release_ports(ingress);
   for (size_t i = 0; i < ingress->lane_count; i++)
     if (!ingress->lanes[i]->lost) segue__lane_free(ingress->lanes[i]);
   if (all) {
@@ -509,7 +513,19 @@ static void on_lane_end(void *data) {
   if (++ingress->lanes_ended + ingress->lanes_lost == ingress->lane_count) destroy(ingress);
 }
 
+/* Without the lock, which a thread of the parent may have held at the fork. */
+static void close_sockets(segue__port *port) {
+  for (; port; port = port->next) {
+    if (port->fd >= 0) close(port->fd);
+    port->fd = -1;
+  }
+}
+
+/* Each lane has a descriptor of a listener's socket in its loop, and the port has one of its own.
+ * One that stays open in the child keeps the address: clients of it wait for ever. */
 void segue__ingress_abandon(segue__ingress *ingress) {
+  close_sockets(ingress->ports);
+  close_sockets(ingress->leaving);
   for (size_t i = 0; i < ingress->lane_count; i++)
     if (ingress->lanes[i]) segue__uv_abandon(&ingress->lanes[i]->uv);
   if (ingress->scribe) segue__scribe_abandon(ingress->scribe);

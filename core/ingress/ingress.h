@@ -50,10 +50,11 @@ void segue__ingress_discard(segue__ingress *ingress);
  * on those that do not come back are given up. NULL allowed: cb runs at once. */
 void segue__ingress_close(segue__ingress *ingress, uint64_t grace_ms, void (*cb)(void *data),
                           void *data);
+/* In a child after fork: closes the descriptors of all listeners and worker threads, and nothing
+ * else. */
+void segue__ingress_abandon(segue__ingress *ingress);
 /* Closed: ends the threads, then cb, and the ingress is freed. Requests that their modules have not
  * answered by then may still be answered, to nobody. NULL allowed: cb runs at once. */
-/* In a child after fork: closes the descriptors of all worker threads, and nothing else. */
-void segue__ingress_abandon(segue__ingress *ingress);
 void segue__ingress_free(segue__ingress *ingress, void (*cb)(void *data), void *data);
 
 /* Its data threads, for modules that run on them. */

@@ -6,6 +6,8 @@
  * end is given up. It counts as empty and as ended, is never joined, and keeps all the memory that
  * it may still touch.
  */
+#include <sys/socket.h>
+
 #include "../module/gate.h"
 #include "../os/fault.h"
 #include "parts.h"
@@ -25,12 +27,25 @@ static void ask(segue__lane *lane, uint64_t now_ms) {
   segue__post(lane->loop, &lane->question);
 }
 
-static void give_up(segue__ingress *ingress, size_t index, uint64_t silent_ms) {
+/* The abandoned lane cannot close its listeners. Without this, clients would go on to connect and
+ * wait for ever, and nobody could bind the address again as long as the host's process lives.
+ * shutdown ends the socket for the descriptors of all lanes, which stay open: a lane that returns
+ * after all closes its own, and no number is closed twice. */
+static void shut_listeners(const segue__ingress *ingress) {
+  for (segue__port *port = ingress->leaving; port; port = port->next) {
+    pthread_mutex_lock(&port->lock);
+    if (port->fd >= 0) (void)shutdown(port->fd, SHUT_RDWR);
+    pthread_mutex_unlock(&port->lock);
+  }
+}
+
+static void abandon(segue__ingress *ingress, size_t index, uint64_t silent_ms) {
   segue__lane *lane = ingress->lanes[index];
   const segue_gate *inside = __atomic_load_n(&lane->inside, __ATOMIC_RELAXED);
   bool was_empty = lane->is_empty;
   lane->lost = lane->is_empty = true;
   ingress->lanes_lost++;
+  shut_listeners(ingress);
   if (ingress->options.on_lost)
     ingress->options.on_lost(ingress->options.data, index, inside ? segue__gate_name(inside) : NULL,
                              silent_ms);
@@ -54,7 +69,7 @@ static void look(segue__timer *timer) {
     if (__atomic_load_n(&lane->said, __ATOMIC_ACQUIRE))
       ask(lane, now);
     else if (now - lane->asked_ms >= ingress->patience_ms)
-      give_up(ingress, i, now - lane->asked_ms);
+      abandon(ingress, i, now - lane->asked_ms);
   }
 }
 

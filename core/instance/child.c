@@ -5,9 +5,11 @@
  * the child must not run an orderly end: modules would write the same data as the parent, SQLite
  * would checkpoint the journal of the parent, libuv would remove the parent's descriptors from the
  * shared epoll set, and the end would wait for threads that do not exist. So descriptors are closed
- * by number, the configuration and the options of the host are freed, and no code of modules, of
- * Lua or of other libraries runs. The memory of these is not freed: it is shared with the parent
- * until one of the two writes to it, and ends with the child.
+ * by number, the options of the host are freed, and no code of modules, of Lua or of other
+ * libraries runs. The publication releases its reference on the live configuration, but the engine
+ * keeps its own on the live and the previous one. This memory and that of modules is not freed: it
+ * is shared with the parent until one of the two writes to it, so that to free it would copy it,
+ * and it ends with the child.
  */
 #include "instance.h"
 

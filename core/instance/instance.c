@@ -13,9 +13,14 @@
 #include <uv.h>
 
 #include "../admin/metrics.h"
+#include "../os/fault.h"
 #include "scripts.h"
 
 enum { GRACE_MS = 3000 };
+
+static uint64_t grace_ms(void) {
+  return SEGUE_TEST_MS("GRACE_MS", GRACE_MS);
+}
 
 static void on_first(segue__waiter *waiter, int status, segue__result *result);
 static int options_copy(segue_options *to, const segue_options *from);
@@ -581,7 +586,7 @@ static void on_triggers_closed(void *data) {
   segue *s = data;
   s->triggers = NULL;
   if (s->admin)
-    segue__admin_close(s->admin, GRACE_MS, on_admin_closed, s);
+    segue__admin_close(s->admin, grace_ms(), on_admin_closed, s);
   else
     on_admin_closed(s);
 }
@@ -604,7 +609,7 @@ static void on_ingress_closed(void *data) {
 }
 
 void segue__instance_tear_down(segue *s) {
-  segue__ingress_close(s->ingress, GRACE_MS, on_ingress_closed, s);
+  segue__ingress_close(s->ingress, grace_ms(), on_ingress_closed, s);
 }
 
 void segue__instance_free(segue *s) {

@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: MIT
  *
- * fork FOLDER own|host: a host that forks while an instance runs. The first child lives on and
+ * fork FOLDER own|host|PORT: a host that forks while an instance runs. The first child lives on and
  * never closes anything. The second one calls every function, closes, and lives on as well. Then
- * the parent ends in order and starts another instance on the same state folder. Each process
- * prints its results; the spec checks them.
+ * the parent ends in order and starts another instance on the same state folder. With a PORT the
+ * module listens there by FOLDER/reload.lua, only the second child is made, and the parent connects
+ * to the port between its instances. Each process prints its results; the spec checks them.
  */
+#include <arpa/inet.h>
 #include <dirent.h>
+#include <errno.h>
 #include <segue.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <uv.h>
@@ -23,6 +27,7 @@ static uv_loop_t loop;
 static int before; /* descriptors, before there was an instance */
 static int ready[2], hold[2];
 static pid_t children[2];
+static int port; /* 0: the module does not listen */
 
 static int descriptors(void) {
   int count = 0;
@@ -94,13 +99,13 @@ static void on_reload(void *data, int status, const segue_report *report) {
 static void on_start(void *data, int status, const segue_report *report) {
   (void)data;
   printf("start: %s\n", status || !report ? segue_error_name(status) : report->outcome);
-  if (children[0]) {
+  if (children[1]) {
     segue_stop(instance);
     return;
   }
   gate = segue_gate_get(instance, "module");
   if (segue_gate_enter(gate, &inside)) exit(3);
-  make_child(0);
+  if (!port) make_child(0);
   make_child(1);
   char path[4096];
   snprintf(path, sizeof path, "%s/state/control.sock", folder);
@@ -116,13 +121,34 @@ static void prepare(void *userdata, segue_op *op, const segue_slice *next, const
   segue_op_done(op, *out ? 0 : SEGUE_EMODULE, NULL);
 }
 
-static int life(const char *config, const char *state) {
-  static const segue_module_ops ops = {.size = sizeof ops, .prepare = prepare, .destroy = free};
+static void handle(void *data, segue_request *request) {
+  segue_answer answer = {.status = 200};
+  (void)data;
+  (void)segue_request_answer(request, &answer);
+}
+
+/* A listener that a child still has drops what clients send, or lets them in and never answers. */
+static void connect_to_it(void) {
+  struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  struct timeval limit = {.tv_sec = 5};
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit); /* connect obeys it */
+  printf("listener: %s\n",
+         connect(fd, (void *)&to, sizeof to) && errno == ECONNREFUSED ? "gone" : "there");
+  close(fd);
+}
+
+static int life(const char *config, const char *policy, const char *state) {
+  static const segue_module_ops ops = {
+      .size = sizeof ops, .prepare = prepare, .destroy = free, .handle = handle};
   segue_options options;
   segue_error error;
   segue_options_init(&options);
   options.uv_loop = strcmp(which, "host") == 0 ? &loop : NULL;
-  options.config = config;
+  options.config = port ? NULL : config;
+  options.policy = port ? policy : NULL;
+  options.lua_dir = "lua";
   options.state = state;
   options.on_start = on_start;
   int rc = segue_new(&instance, &options, &error);
@@ -135,21 +161,24 @@ static int life(const char *config, const char *state) {
 }
 
 int main(int argc, char **argv) {
-  char config[4096], state[4096];
+  char config[4096], policy[4096], state[4096];
   int status = 0;
   if (argc != 3) return 2;
   folder = argv[1];
   which = argv[2];
+  port = atoi(which);
   snprintf(config, sizeof config, "%s/config.yaml", folder);
+  snprintf(policy, sizeof policy, "%s/reload.lua", folder);
   snprintf(state, sizeof state, "%s/state", folder);
   signal(SIGPIPE, SIG_IGN);
   if (uv_loop_init(&loop)) return 2;
   before = descriptors();
   if (pipe(ready) || pipe(hold)) return 2;
-  int rc = life(config, state);
-  if (!rc) rc = life(config, state); /* while both children live */
+  int rc = life(config, policy, state);
+  if (port) connect_to_it();
+  if (!rc) rc = life(config, policy, state); /* while both children live */
   close(hold[1]);
-  for (int i = 0; i < 2; i++) {
+  for (int i = port ? 1 : 0; i < 2; i++) {
     if (waitpid(children[i], &status, 0) < 0) return 3;
     printf("child %d: %s\n", i,
            WIFEXITED(status) && WEXITSTATUS(status) == 0 ? "lived on" : "died");

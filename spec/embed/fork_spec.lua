@@ -2,6 +2,7 @@
 -- A host that forks while an instance runs, see fork.c: children that live on hold neither the
 -- state folder nor a listener, and none of their calls reaches the parent.
 local plugin = require "spec.support.plugin"
+local port = require "spec.support.port"
 local process = require "spec.support.process"
 local tempdir = require "spec.support.tempdir"
 
@@ -9,10 +10,10 @@ describe("a child that a host forks off", function()
   local dir
   before_each(function()
     dir = tempdir.new()
-    local uv = process.run { "pkg-config", "--cflags", "--libs", "libuv" }
-    assert(uv.code == 0, uv:describe())
+    local flags = process.run { "pkg-config", "--cflags", "--libs", "libuv", "luajit" }
+    assert(flags.code == 0, flags:describe())
     plugin.host(dir:at("fork"), "spec/embed/fork.c",
-      "-Wl,--no-as-needed " .. uv.stdout:gsub("\n", " "))
+      "-Wl,--no-as-needed " .. flags.stdout:gsub("\n", " "), plugin.spec_library)
     dir:write("config.yaml", "a: 1\n")
   end)
   after_each(function()
@@ -53,4 +54,19 @@ child 1: lived on
     assert.equal(transcript:format(more), p.stdout)
     assert.is_true(more <= 1, p.stdout) -- the inotify of the watch, in the host's loop
   end)
+
+  it("closes the HTTP listeners of modules, so that their port is free after the parent's end",
+    function()
+      local at = port.free()
+      dir:write("reload.lua", ([[
+local segue = require "segue"
+return { sources = { segue.file "config.yaml" }, triggers = {}, threads = 2,
+  modules = { module = { kind = "c", plugin = "module", listen = "http://127.0.0.1:%d" } } }
+]]):format(at))
+      local p = process.run { dir:at("fork"), dir.path, tostring(at), deadline_ms = 60000 }
+      assert(p.code == 0, p:describe())
+      local expected = transcript:format(0):gsub("reload: applied\n",
+        "reload: applied\nlistener: gone\n"):gsub("child 0: lived on\n", "")
+      assert.equal(expected, p.stdout)
+    end)
 end)

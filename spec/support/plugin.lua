@@ -4,8 +4,9 @@ local process = require "spec.support.process"
 local uv = require "luv"
 
 local M = {}
-local build = os.getenv("SEGUE_BUILD") or "build"
-if build:sub(1, 1) ~= "/" then build = uv.cwd() .. "/" .. build end
+
+local function absolute(path) return path:sub(1, 1) == "/" and path or uv.cwd() .. "/" .. path end
+local build = absolute(os.getenv("SEGUE_BUILD") or "build")
 
 --- The folder of the plugins that segue brings.
 M.folder = build .. "/plugins"
@@ -36,10 +37,14 @@ function M.library(path, source, flags) compile("-shared -fPIC", flags, "-o", pa
 --- Builds a program that needs nothing of segue.
 function M.program(path, source) compile("-o", path, source) end
 
---- Builds a host program that links the shared library. flags are the compiler's, or nil.
-function M.host(path, source, flags)
-  compile(flags or "", "-o", path, source, build .. "/libsegue.so", "-Wl,-rpath," .. build,
-    "-pthread -lm")
+--- The library with fault points and shorter times (SEGUE_TEST_...), for M.host.
+M.spec_library = absolute(os.getenv("SEGUE_SPEC_BUILD") or "build/spec") .. "/libsegue-spec.so"
+
+--- Builds a host program that links the shared library, or `library`. flags are the compiler's, or
+--- nil.
+function M.host(path, source, flags, library)
+  compile(flags or "", "-o", path, source, library or build .. "/libsegue.so",
+    "-Wl,-rpath," .. build, "-pthread -lm")
 end
 
 --- Writes a segue.h of another version: its structs with a size field are shorter or longer than
