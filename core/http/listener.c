@@ -207,6 +207,11 @@ static int tell(const segue__http_address *address, int error, segue_error *err)
   case ENOTDIR:
     return segue__error_set(err, UV_ENOENT, "%s cannot be made: its folder does not exist",
                             address->path);
+  case EBUSY:
+    return segue__error_set(err, UV_EBUSY,
+                            "%s cannot be made: the file %s.%d has the name that the socket needs "
+                            "until it listens: move that file",
+                            address->path, address->path, (int)getpid());
   case EMFILE:
   case ENFILE:
     return segue__error_set(
@@ -255,7 +260,7 @@ static int bind_unborn(int fd, const struct sockaddr_un *unborn, const char *pat
   struct stat st;
   if (lstat(unborn->sun_path, &st) == 0) {
     /* A process that had our pid and crashed here leaves a socket. Any other file is the user's. */
-    if (!S_ISSOCK(st.st_mode)) return EEXIST;
+    if (!S_ISSOCK(st.st_mode)) return EBUSY;
     unlink(unborn->sun_path);
   }
   if (fchmod(fd, mode) != 0 || bind(fd, sockaddr, sizeof *unborn) != 0) return errno;
