@@ -97,7 +97,7 @@ int segue__chunk_load(lua_State *L, const segue__chunk *chunk) {
 static bool read_pieces(lua_State *L) {
   const segue__budget *budget = segue__lua_of(L)->budget;
   luaL_Buffer b;
-  size_t len, total = 0;
+  size_t len = 0, total = 0;
   luaL_buffinit(L, &b);
   for (int piece = 0;; piece++) {
     lua_pushvalue(L, 1);

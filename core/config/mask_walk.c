@@ -106,7 +106,7 @@ static int descend(const segue__mask *mask, const segue__path *path, segue__seen
   *seen = SEGUE__SEEN_SECRET;
   *depth = 0;
   int rc = segue__mask_walk_new(&walk, mask);
-  if (rc < 0) return rc;
+  if (rc != 0) return rc;
   size_t n = 0;
   segue__seen now = segue__mask_walk_top(walk);
   for (; n < path->count && now == SEGUE__SEEN_OPEN; n++)

@@ -34,6 +34,7 @@ static int call(const segue__cli *cli, const question *q, const char **headers, 
       rc = segue__reach_explain(&reach, cli, err);
   }
   segue__reach_deinit(&reach);
+  headers[count] = NULL; /* it pointed into reach */
   return rc;
 }
 
