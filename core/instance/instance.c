@@ -320,10 +320,27 @@ static void on_secrets(segue__observer *observer, const segue__mask *mask) {
   segue__secrets_add(&s->secrets, mask);
 }
 
+/* The engine itself refers to the live generation, the one before it, and those of modules that
+ * still drain. More than that are kept by snapshots that the host or a module has not released:
+ * each holds a whole configuration. Logged once, and again after the number has fallen. */
+enum { SNAPSHOTS_MANY = 16 };
+
+static void watch_snapshots(segue *s) {
+  long count = segue__publication_snapshots(s->publication);
+  if (count >= SNAPSHOTS_MANY && !s->many_snapshots)
+    segue__log(
+        &s->log, SEGUE__WARN, "reload",
+        "replaced generations stay in memory: some segue_snapshot_ref() or "
+        "segue_snapshot_acquire() has no segue_snapshot_unref(), or a module drains for long",
+        "snapshots", 'd', (int64_t)count, NULL);
+  s->many_snapshots = count >= SNAPSHOTS_MANY;
+}
+
 /* Reopens access logs. HUP rotates logs, and a rotation changes no configuration: so every
  * explicitly requested reload reopens them, also one that is `unchanged` or rejected. */
 static void on_phase(segue__observer *observer, const segue__result *result, segue__phase phase) {
-  const segue *s = observer->data;
+  segue *s = observer->data;
+  if (phase == SEGUE__PHASE_SETTLED) watch_snapshots(s);
   bool asked = result->trigger == SEGUE__BY_SIGNAL || result->trigger == SEGUE__BY_HTTP ||
                result->trigger == SEGUE__BY_CONTROL;
   if (phase == SEGUE__PHASE_SETTLED && asked) segue__ingress_reopen(s->ingress);

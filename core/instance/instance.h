@@ -86,6 +86,7 @@ struct segue {
   segue__observer observer;  /* sees when the sources are good again */
   segue__timer housekeeping; /* looks after the state folder */
   bool folder_lost;          /* another process has it */
+  bool many_snapshots;       /* it was logged that many generations are kept */
   bool socket_told;          /* a failure to make the socket again is in the log */
   segue__timer try_again;    /* after a start from the last good generation */
   bool started;              /* the host was told what came of it */

@@ -434,6 +434,37 @@ return { name = "host", sources = { segue.file "config.yaml" }, triggers = {},
     C.segue_close(s)
   end)
 
+  it("logs once that many snapshots are kept, and counts them in its metrics", function()
+    local dir = tempdir.new()
+    local path = dir:write("config.yaml", "n: 0\n")
+    local s, kept, warnings, most = nil, {}, 0, 0
+    local function on_log(_, entry)
+      if ffi.string(entry.message):find("replaced generations stay in memory", 1, true) then
+        warnings = warnings + 1
+      end
+    end
+    local step
+    local cb = ffi.cast("segue_report_cb", function() step() end)
+    step = function()
+      kept[#kept + 1] = C.segue_snapshot_acquire(s)
+      local publication = ffi.cast("segue__publication **", s)[0] -- its first member
+      most = math.max(most, tonumber(C.segue__publication_snapshots(publication)))
+      if #kept == 18 then return C.segue_stop(s) end
+      dir:write("config.yaml", ("n: %d\n"):format(#kept))
+      assert.equal(0, C.segue_reload(s, false, cb, nil))
+    end
+    local rc
+    rc, s = new(options { config = path, on_log = on_log, on_start = function() step() end })
+    assert.equal(0, rc)
+    C.check(C.segue_start(s, nil))
+    assert.equal(0, C.segue_run(s))
+    for _, snapshot in ipairs(kept) do C.segue_snapshot_unref(snapshot) end
+    C.segue_close(s)
+    cb:free()
+    assert.equal(18, most)
+    assert.equal(1, warnings)
+  end)
+
   it("releases its state folder also where a child of its host lives on", function()
     ffi.cdef "int fork(void); int pipe(int *ends); int waitpid(int pid, int *status, int options);"
     ffi.cdef "ssize_t read(int fd, void *to, size_t size); int close(int fd); void _exit(int code);"
