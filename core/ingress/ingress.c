@@ -516,18 +516,20 @@ static void on_lane_end(void *data) {
 /* Without the lock, which a thread of the parent may have held at the fork. */
 static void close_sockets(segue__port *port) {
   for (; port; port = port->next) {
-    if (port->fd >= 0) close(port->fd);
+    if (port->fd >= 0) segue__close_socket_everywhere(port->fd);
     port->fd = -1;
   }
 }
 
-/* Each lane has a descriptor of a listener's socket in its loop, and the port has one of its own.
- * One that stays open in the child keeps the address: clients of it wait for ever. */
+/* Each worker thread has a descriptor of a listener's socket in its loop, and the port has one of
+ * its own. One that stays open in the child keeps the address: clients of it wait for ever. A fork
+ * may come when a thread has duplicated the socket and not yet stored the number, so the copies are
+ * found by the socket, after the loops have closed what they know. */
 void segue__ingress_abandon(segue__ingress *ingress) {
-  close_sockets(ingress->ports);
-  close_sockets(ingress->leaving);
   for (size_t i = 0; i < ingress->lane_count; i++)
     if (ingress->lanes[i]) segue__uv_abandon(&ingress->lanes[i]->uv);
+  close_sockets(ingress->ports);
+  close_sockets(ingress->leaving);
   if (ingress->scribe) segue__scribe_abandon(ingress->scribe);
 }
 

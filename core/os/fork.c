@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -64,4 +65,19 @@ void segue__close_files_in(const char *folder) {
     if (is_inside && fd != dirfd(all)) close(fd);
   }
   closedir(all);
+}
+
+void segue__close_socket_everywhere(int fd) {
+  struct stat wanted, st;
+  DIR *all = opendir("/proc/self/fd");
+  if (all && fstat(fd, &wanted) == 0)
+    for (const struct dirent *entry; (entry = readdir(all));) {
+      int other = (int)strtol(entry->d_name, NULL, 10);
+      bool is_copy = other != fd && other != dirfd(all) && entry->d_name[0] != '.' &&
+                     fstat(other, &st) == 0 && st.st_dev == wanted.st_dev &&
+                     st.st_ino == wanted.st_ino;
+      if (is_copy) close(other);
+    }
+  if (all) closedir(all);
+  close(fd);
 }

@@ -28,5 +28,7 @@ struct uv_loop_s;
 void segue__uv_abandon(struct uv_loop_s *uv);
 /* In a child: closes the descriptors of files in this folder. */
 void segue__close_files_in(const char *folder);
+/* In a child: closes every descriptor of the socket that fd stands for, fd included. */
+void segue__close_socket_everywhere(int fd);
 
 #endif
