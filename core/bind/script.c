@@ -164,20 +164,8 @@ static int begin(lua_State *co, void *data, segue_error *err) {
 }
 
 static int code_of(const char *name) {
-  static const struct {
-    const char *name;
-    int code;
-  } codes[] = {
-#define X(name, number, meaning) {"SEGUE_E" #name, number},
-      SEGUE_ERRORS(X)
-#undef X
-#define X(name, meaning) {#name, UV_##name},
-          UV_ERRNO_MAP(X)
-#undef X
-  };
-  for (size_t i = 0; name && i < sizeof codes / sizeof *codes; i++)
-    if (!strcmp(codes[i].name, name)) return codes[i].code;
-  return SEGUE_ESOURCE;
+  int code = name ? segue__error_find(name) : 0;
+  return code < 0 ? code : SEGUE_ESOURCE;
 }
 
 static int finish(lua_State *co, int n, void *data, segue_error *err) {
