@@ -27,11 +27,12 @@ end
 local may = {
   os = {},
   config = { "os" },
+  record = { "os", "config" },
   http = { "os" },
   trigger = { "os", "config", "source", "module", "reload" },
   source = { "os", "config" },
   module = { "os", "config" },
-  reload = { "os", "config", "source", "module" },
+  reload = { "os", "config", "record", "source", "module" },
   admin = { "os", "config", "source", "module", "reload", "http", "trigger" },
   ingress = { "os", "config", "source", "module", "reload", "http" },
   bind = { "os", "config", "source", "module", "reload", "http" },
