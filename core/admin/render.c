@@ -130,7 +130,7 @@ void segue__render_plan_text(segue__buf *out, const segue__result *result) {
     segue__buf_addf(out, "  and %zu more\n", result->changes.total - result->changes.count);
   for (size_t i = 0; i < result->step_count; i++) {
     const segue__plan_step *step = &result->steps[i];
-    segue__buf_addf(out, "  %-8s %-16s ", segue__action_name(step->action), step->module);
+    segue__buf_addf(out, "  %-8s %-16s ", step->action, step->module);
     segue__render_line(out, step->why ? step->why : "");
     segue__buf_addc(out, '\n');
   }
@@ -199,7 +199,7 @@ static void steps_json(segue__buf *out, const segue__result *result) {
   segue__buf_adds(out, ",\"steps\":[");
   for (size_t i = 0; i < result->step_count; i++) {
     const segue__plan_step *step = &result->steps[i];
-    segue__buf_addf(out, "%s{\"action\":\"%s\",", i ? "," : "", segue__action_name(step->action));
+    segue__buf_addf(out, "%s{\"action\":\"%s\",", i ? "," : "", step->action);
     segue__render_member(out, "module", step->module);
     segue__buf_addc(out, ',');
     segue__render_member(out, "why", step->why);

@@ -105,7 +105,7 @@ static void push_steps(lua_State *L, const segue__result *result) {
   for (size_t i = 0; i < result->step_count; i++) {
     lua_createtable(L, 0, 3);
     set_text(L, "module", result->steps[i].module);
-    set_text(L, "action", segue__action_name(result->steps[i].action));
+    set_text(L, "action", result->steps[i].action);
     set_text(L, "why", result->steps[i].why);
     lua_rawseti(L, -2, (int)i + 1);
   }

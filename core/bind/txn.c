@@ -189,7 +189,7 @@ static void push_plan(lua_State *L, const segue__result *result) {
     lua_createtable(L, 0, 3);
     lua_pushstring(L, step->module);
     lua_setfield(L, -2, "module");
-    lua_pushstring(L, segue__action_name(step->action));
+    lua_pushstring(L, step->action);
     lua_setfield(L, -2, "action");
     lua_pushstring(L, step->why);
     lua_setfield(L, -2, "why");

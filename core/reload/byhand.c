@@ -117,7 +117,7 @@ static int judge_old(const segue__txn *txn, const char *name, segue_error *error
 static int judge_next(const segue__txn *txn, const char *name, segue_error *error) {
   const segue__step *step = find_step(txn, name);
   int rc = judge(txn, SEGUE__TXN_NEXT, name, error);
-  if (!rc && step->action == SEGUE__ACTION_REMOVE)
+  if (!rc && step->action == &segue__action_remove)
     rc = say(error, name, "is removed by this reload: nothing takes its place");
   if (!rc && step->acted) rc = say(error, name, "was replaced already");
   return rc;
@@ -192,67 +192,54 @@ void segue__txn_drain(segue__txn *txn, const char *name, const segue__drain *dra
   segue__instance_wait_left(step->old, &how, all_left, step);
 }
 
-static void act(segue__txn *txn, segue__step *step) {
-  if (txn->phase < SEGUE__PHASE_COMMIT) segue__txn_enter(txn, SEGUE__PHASE_COMMIT);
-  segue__commit_step(txn, step);
-}
-
-static void built(segue__instance *instance, segue__verb verb, int status, const segue_error *error,
-                  void *data) {
-  segue__step *step = data;
+static void hand_done(segue__step *step, int status, const segue_error *error) {
   segue__txn *txn = step->txn;
-  (void)verb;
-  if (status < 0) segue__txn_fail(txn, error);
-  if (txn->failed) {
-    segue__hand_end(step, &txn->failure);
-    return;
-  }
-  segue__instance_inherit(instance, step->old);
-  act(txn, step);
+  if (error) segue__txn_fail(txn, error);
+  segue__hand_end(step, status < 0 || txn->failed ? &txn->failure : NULL);
 }
 
-static void change_action(segue__step *step, segue__action action) {
+static void hand_commit(segue__step *step) {
+  segue__txn *txn = step->txn;
+  if (txn->phase < SEGUE__PHASE_COMMIT) segue__txn_enter(txn, SEGUE__PHASE_COMMIT);
+  segue__step_commit(step, hand_done);
+}
+
+static void hand_prepared(segue__step *step, int status, const segue_error *error) {
+  if (status < 0 || step->txn->failed)
+    hand_done(step, status, error);
+  else
+    hand_commit(step);
+}
+
+static void change_action(segue__step *step, const segue__action *action) {
   segue__txn *txn = step->txn;
   step->action = action;
-  txn->result->steps[step - txn->steps].action = action;
+  txn->result->steps[step - txn->steps].action = action->name;
 }
 
-/* The plan leaves it as it is: it gets a next instance now. */
-static int build(segue__txn *txn, segue__step *step, segue__action action, segue_error *error) {
-  segue__engine *engine = txn->engine;
-  segue__instance *next;
-  int rc = segue__instance_new(&next, engine->loop, engine->log, step->spec, txn->next,
-                               engine->live, &engine->limbo);
-  if (!rc && (rc = segue__undo_push(txn, SEGUE__UNDO_BUILT, step))) segue__instance_release(next);
-  if (rc) return segue__error_set(error, rc, "%s: %s", step->spec->name, segue_strerror(rc));
-  step->next = next;
-  change_action(step, action);
-  return 0;
-}
-
+/* A module that the plan leaves as it is gets a next instance first. */
 static void replace(segue__txn *txn, const char *name, bool restart, segue__txn_cb cb, void *data) {
   segue__step *step = find_step(txn, name);
   segue_error error;
   int rc = judge_next(txn, name, &error);
-  bool keep = !rc && step->action == SEGUE__ACTION_KEEP;
   if (!rc && restart && segue__module_ops_serve(step->spec->ops))
     rc = say(&error, name, "is called by everybody all the time: it can only be swapped");
-  if (!rc && keep)
-    rc = build(txn, step, restart ? SEGUE__ACTION_RESTART : segue__action_of(step->spec->replace),
-               &error);
   if (rc) {
     refuse(txn, cb, data, &error);
     return;
   }
-  if (restart && step->old) change_action(step, SEGUE__ACTION_RESTART);
+  bool kept = step->action->keeps;
+  if (restart && step->old)
+    change_action(step, &segue__action_restart);
+  else if (kept)
+    change_action(step, segue__action_of(step->spec->replace));
   begin(txn, step, cb, data);
   step->acted = true;
-  if (keep)
-    segue__instance_call(step->next, SEGUE__PREPARE,
-                         step->spec->prepare_ms ? step->spec->prepare_ms : SEGUE__PREPARE_MS, built,
-                         step);
+  step->done = hand_prepared;
+  if (kept)
+    step->action->prepare(step);
   else
-    act(txn, step);
+    hand_commit(step);
 }
 
 void segue__txn_restart(segue__txn *txn, const char *name, segue__txn_cb cb, void *data) {

@@ -63,23 +63,8 @@ typedef enum segue__phase {
 } segue__phase;
 const char *segue__phase_name(segue__phase phase);
 
-/* The action of a plan step. */
-#define SEGUE__ACTIONS(X)                                                                          \
-  X(KEEP, "keep")                                                                                  \
-  X(ADD, "add")                                                                                    \
-  X(SWAP, "swap")                                                                                  \
-  X(HANDOVER, "handover")                                                                          \
-  X(RESTART, "restart")                                                                            \
-  X(REMOVE, "remove")
-typedef enum segue__action {
-#define X(name, text) SEGUE__ACTION_##name,
-  SEGUE__ACTIONS(X)
-#undef X
-} segue__action;
-const char *segue__action_name(segue__action action);
-
 typedef struct segue__plan_step {
-  segue__action action;
+  const char *action; /* static: "keep", "add", "swap", "handover", "restart", "remove" ... */
   char *module;
   char *why; /* "bidder.timeout changed", "code changed", "new" ... */
 } segue__plan_step;

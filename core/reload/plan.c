@@ -79,9 +79,10 @@ static char *why_slice(const segue__txn *txn, const char *slice) {
   return why;
 }
 
-segue__action segue__action_of(segue__replace replace) {
-  static const segue__action actions[] = {SEGUE__ACTION_SWAP, SEGUE__ACTION_HANDOVER,
-                                          SEGUE__ACTION_RESTART};
+const segue__action *segue__action_of(segue__replace replace) {
+  static const segue__action *const actions[] = {[SEGUE__SWAP] = &segue__action_swap,
+                                                 [SEGUE__HANDOVER] = &segue__action_handover,
+                                                 [SEGUE__RESTART] = &segue__action_restart};
   return actions[replace];
 }
 
@@ -95,7 +96,7 @@ static char *judge(segue__txn *txn, const segue__module_spec *spec, segue__step 
   step->module = module;
   step->old = module ? module->live : NULL;
   if (!step->old) {
-    step->action = SEGUE__ACTION_ADD;
+    step->action = &segue__action_add;
     return segue__strdup(module && module->failed ? "it has failed" : "new");
   }
   step->action = segue__action_of(spec->replace);
@@ -109,13 +110,13 @@ static char *judge(segue__txn *txn, const segue__module_spec *spec, segue__step 
                          slice_hash(txn->next, spec->config)))
     return why_slice(txn, spec->config);
   if (txn->run->force) return segue__strdup("forced");
-  step->action = SEGUE__ACTION_KEEP;
+  step->action = &segue__action_keep;
   return segue__strdup("unchanged");
 }
 
 static int tell(segue__txn *txn, size_t index, const char *name, char *why) {
   segue__plan_step *told = &txn->result->steps[index];
-  told->action = txn->steps[index].action;
+  told->action = txn->steps[index].action->name;
   told->why = why;
   told->module = segue__strdup(name);
   txn->result->step_count = index + 1;
@@ -146,7 +147,7 @@ int segue__plan_make(segue__txn *txn) {
     if (segue__policy_module(policy, module->name) || (!module->live && !module->failed)) continue;
     segue__step *step = &txn->steps[txn->step_count];
     step->txn = txn;
-    step->action = SEGUE__ACTION_REMOVE;
+    step->action = &segue__action_remove;
     step->module = module;
     step->old = module->live;
     rc = tell(txn, txn->step_count++, module->name, segue__strdup("no longer declared"));

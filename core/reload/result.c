@@ -37,10 +37,6 @@ const char *segue__outcome_name(segue__outcome i) {
 
 const char *segue__phase_name(segue__phase i) {
   NAMES(SEGUE__PHASES);
-}
-
-const char *segue__action_name(segue__action i) {
-  NAMES(SEGUE__ACTIONS);
 #undef X
 }
 

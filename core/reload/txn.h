@@ -12,7 +12,8 @@
  *   secrecy.c  what errors of reading may show
  *   judge.c    the schema, and what is secret: one job off the loop
  *   plan.c     old and new -> ordered steps
- *   commit.c   prepare, commit, and the undo log
+ *   commit.c   prepare, commit, flip, and the undo log
+ *   action.c   what is done to one module: tables of operations
  *   byhand.c   what a policy does with modules one by one
  *   untried.c  what a plan leaves out
  *   kept.c     what sources delivered, among the files of a generation
@@ -28,6 +29,7 @@
 #define SEGUE_RELOAD_TXN_H
 
 #include "../config/schema.h"
+#include "action.h"
 #include "engine.h"
 #include "feed.h"
 #include "record.h"
@@ -151,15 +153,20 @@ struct segue__engine {
 };
 
 /* ---- One run ---- */
-typedef struct segue__step {
-  segue__action action;
-  const segue__module_spec *spec; /* of the next policy; NULL for REMOVE */
-  segue__module *module;          /* NULL for ADD until commit makes it */
+struct segue__step {
+  const segue__action *action;
+  const segue__module_spec *spec; /* of the next policy; NULL: it is removed */
+  segue__module *module;          /* NULL: new, until prepare makes it */
   segue__instance *next, *old;
+  segue__instance *fresh; /* undo brings it back in place of an old one that was stopped */
   segue__txn *txn;
+  void (*done)(segue__step *step, int status, const segue_error *error); /* of segue__step_done */
+  void (*stopped_cb)(segue__step *step);                                 /* next has stopped */
+  bool started;                                                          /* next has */
+  bool stopped; /* old has, or is about to */
 
   /* Manual steps. */
-  bool shut, was_shut;    /* its gate is; or was, which the undo log knows */
+  bool shut, was_shut;    /* its gate is; or was, and the undo log has an entry */
   bool acted;             /* its action was done, or is running */
   bool busy;              /* a verb is under way */
   bool waits_for_leaving; /* every call has to leave the old one first */
@@ -168,21 +175,19 @@ typedef struct segue__step {
   void *cb_data;
   segue__message message;
   segue_error error;
-} segue__step;
+};
 
-typedef enum segue__undo_kind {
-  SEGUE__UNDO_STAGE,   /* discard staged triggers */
-  SEGUE__UNDO_BUILT,   /* release the next instance */
-  SEGUE__UNDO_STARTED, /* stop it (drain first if it has served), release it */
-  SEGUE__UNDO_SHUT,    /* open the gate, to the instance that serves */
-  SEGUE__UNDO_STOPPED, /* a fresh instance from the previous snapshot, then open the gate to it */
-  SEGUE__UNDO_FLIP     /* publish the previous snapshot, point the gates back */
-} segue__undo_kind;
-
+/* An entry of the undo log: a function that undoes one thing, and ends by segue__undo_done. */
+typedef void segue__undo_fn(segue__txn *txn, segue__step *step);
 typedef struct segue__undo {
-  segue__undo_kind kind;
-  segue__step *step; /* NULL for STAGE and FLIP */
+  segue__undo_fn *fn;
+  segue__step *step; /* NULL: not of one module */
 } segue__undo;
+typedef enum segue__undo_state {
+  SEGUE__UNDO_DONE,
+  SEGUE__UNDO_CALLED, /* the function of an entry has not returned */
+  SEGUE__UNDO_WAITS   /* it has returned, and segue__undo_done will follow */
+} segue__undo_state;
 
 /* A hook of the policy while it runs; may outlive the transaction. */
 typedef struct segue__hook {
@@ -224,6 +229,7 @@ struct segue__txn {
   size_t cursor; /* step that prepare or commit is at */
   segue__undo *undo;
   size_t undo_count, undo_capacity;
+  segue__undo_state undo_state;
   bool prepared, flipped, confirmed, rejected, staged;
   bool waits_for_old; /* the flip does: for old instances that must not be cut */
 
@@ -264,7 +270,6 @@ struct segue__txn {
   segue__message step_message; /* answers that are known at once still come later */
   bool step_posted;
   void (*undone)(segue__txn *txn);
-  segue__instance *fresh; /* the one that undo brings back for a restarted module */
 };
 
 /* engine.c */
@@ -446,7 +451,7 @@ void segue__txn_judged(segue__txn *txn); /* txn.c: the job is done */
 int segue__plan_make(segue__txn *txn);
 /* Order in which modules start: needs first, else as declared. order has count entries. -1: cycle,
  * *at is a module on it. */
-segue__action segue__action_of(segue__replace replace);
+const segue__action *segue__action_of(segue__replace replace);
 int segue__plan_order(const segue__module_spec *modules, size_t count, size_t *order, size_t *at);
 
 /* untried.c: lists in the result what comes after prepare. */
@@ -455,7 +460,9 @@ int segue__untried_list(segue__txn *txn);
 /* commit.c: each ends by txn->step_cb */
 void segue__prepare_run(segue__txn *txn);
 void segue__commit_run(segue__txn *txn);
-void segue__commit_step(segue__txn *txn, segue__step *step); /* ends by segue__hand_end, if busy */
+/* Calls the commit of the step's action, which ends by done. */
+void segue__step_commit(segue__step *step,
+                        void (*done)(segue__step *step, int status, const segue_error *error));
 /* Ends the waits of the running step early. */
 void segue__commit_hurry(segue__txn *txn);
 void segue__commit_give_up(segue__txn *txn); /* nor is what it builds, because the daemon stops */
@@ -464,7 +471,10 @@ void segue__commit_goes_on(segue__txn *txn); /* after waits_for_old */
 int segue__step_shut(segue__txn *txn, segue__step *step);
 /* "module 'x': 2 are still inside after 500 ms", with the code of a time limit. */
 void segue__still_inside(const segue__step *step, segue_error *error);
-int segue__undo_push(segue__txn *txn, segue__undo_kind kind, segue__step *step);
+/* Opens its gate to the instance that is live, if it is shut. */
+void segue__step_open_again(segue__step *step);
+int segue__undo_push(segue__txn *txn, segue__undo_fn *fn, segue__step *step);
+void segue__undo_done(segue__txn *txn); /* the entry under way is undone */
 void segue__undo_run(segue__txn *txn, void (*undone)(segue__txn *txn));
 void segue__txn_step_end(segue__txn *txn, const segue_error *error); /* NULL: good */
 void segue__commit_settle(

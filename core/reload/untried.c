@@ -30,11 +30,6 @@ static bool has_listeners(const segue__policy *policy) {
 }
 
 int segue__untried_list(segue__txn *txn) {
-  static const char *const words[] = {[SEGUE__ACTION_ADD] = "start",
-                                      [SEGUE__ACTION_SWAP] = "start",
-                                      [SEGUE__ACTION_HANDOVER] = "start",
-                                      [SEGUE__ACTION_RESTART] = "restart",
-                                      [SEGUE__ACTION_REMOVE] = "stop"};
   const segue__policy *policy = txn->policy;
   segue__result *result = txn->result;
   int rc = 0;
@@ -44,8 +39,8 @@ int segue__untried_list(segue__txn *txn) {
     add(txn, &rc, "open the listeners", "");
   if (policy->has_reload) add(txn, &rc, "run the policy's reload", "");
   for (size_t i = 0; i < txn->step_count; i++)
-    if (txn->steps[i].action != SEGUE__ACTION_KEEP)
-      add(txn, &rc, words[txn->steps[i].action], result->steps[i].module);
+    if (txn->steps[i].action->untried)
+      add(txn, &rc, txn->steps[i].action->untried, result->steps[i].module);
   if (segue__hold_asks_operator(txn)) add(txn, &rc, "confirm by an operator", "");
   if (segue__hold_asks_probe(txn)) add(txn, &rc, "confirm by the probe", "");
   return rc;

@@ -198,7 +198,7 @@ function Waiter:plan()
   local words = {}
   for i = 0, tonumber(self.c.result.step_count) - 1 do
     local s = self.c.result.steps[i]
-    words[#words + 1] = C.str(s.module) .. "=" .. C.str(C.segue__action_name(s.action))
+    words[#words + 1] = C.str(s.module) .. "=" .. C.str(s.action)
   end
   return table.concat(words, " ")
 end

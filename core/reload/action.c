@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The actions on modules that have instances: add, swap, handover and restart build the next
+ * instance beside the live one; remove and keep build none.
+ */
+#include "action.h"
+
+#include <uv.h>
+
+#include "../os/fault.h"
+#include "txn.h"
+
+static uint64_t deadline(uint64_t ms, uint64_t otherwise) {
+  return ms ? ms : otherwise;
+}
+
+void segue__step_done(segue__step *step, int status, const segue_error *error) {
+  step->done(step, status, error);
+}
+
+/* ---- The next instance ---- */
+
+static void discard_next(segue__txn *txn, segue__step *step) {
+  segue__module *module = step->module;
+  segue__instance_release(step->next);
+  step->next = NULL;
+  if (!module->live && !module->failed && !step->old) segue__module_remove(txn->engine, module);
+  segue__undo_done(txn);
+}
+
+static void step_built(segue__instance *instance, segue__verb verb, int status,
+                       const segue_error *error, void *data) {
+  segue__step *step = data;
+  (void)verb;
+  if (status >= 0) segue__instance_inherit(instance, step->old);
+  segue__step_done(step, status, status < 0 ? error : NULL);
+}
+
+void segue__step_build(segue__step *step) {
+  segue__txn *txn = step->txn;
+  segue__engine *engine = txn->engine;
+  const segue__module_spec *spec = step->spec;
+  step->module = segue__module_get(engine, spec);
+  int rc = step->module ? segue__undo_push(txn, discard_next, step) : UV_ENOMEM;
+  if (!rc)
+    rc = segue__instance_new(&step->next, engine->loop, engine->log, spec, txn->next, engine->live,
+                             &engine->limbo);
+  if (rc < 0) {
+    segue_error error;
+    segue__error_set(&error, rc, "%s: %s", spec->name, segue_strerror(rc));
+    segue__step_done(step, rc, &error);
+    return;
+  }
+  segue__instance_call(step->next, SEGUE__PREPARE, deadline(spec->prepare_ms, SEGUE__PREPARE_MS),
+                       step_built, step);
+}
+
+static void step_started(segue__instance *instance, segue__verb verb, int status,
+                         const segue_error *error, void *data) {
+  segue__step *step = data;
+  segue__txn *txn = step->txn;
+  (void)verb;
+  step->started = status >= 0;
+  if (status >= 0 && !txn->failed) segue__services_lend(txn->engine, instance);
+  segue__step_done(step, status, status < 0 ? error : NULL);
+}
+
+void segue__step_start(segue__step *step) {
+  segue__instance_call(step->next, SEGUE__START, deadline(step->spec->start_ms, SEGUE__START_MS),
+                       step_started, step);
+}
+
+static void next_stopped(segue__instance *instance, segue__verb verb, int status,
+                         const segue_error *error, void *data) {
+  segue__step *step = data;
+  segue__txn *txn = step->txn;
+  if (verb == SEGUE__DRAIN) {
+    if (status < 0) segue__drain_cut(txn->engine, step->module, instance, error);
+    segue__instance_call(instance, SEGUE__STOP, deadline(step->spec->stop_ms, SEGUE__STOP_MS),
+                         next_stopped, step);
+    return;
+  }
+  if (status < 0) segue__txn_tell(txn, error);
+  step->stopped_cb(step);
+}
+
+/* Stops the next instance, which has served if the transaction has flipped, then calls cb. Threads
+ * may be inside a service until a grace period is over, so a service that was offered is retired.
+ */
+static void stop_next(segue__step *step, void (*cb)(segue__step *step)) {
+  segue__txn *txn = step->txn;
+  if (!txn->flipped && segue__services_take(txn->engine, step->next)) {
+    segue__retire(txn->engine, step->module, step->next, true);
+    step->next = NULL;
+    cb(step);
+    return;
+  }
+  step->stopped_cb = cb;
+  if (txn->flipped)
+    segue__instance_drain(step->next, &step->spec->drain, next_stopped, step);
+  else
+    segue__instance_call(step->next, SEGUE__STOP, deadline(step->spec->stop_ms, SEGUE__STOP_MS),
+                         next_stopped, step);
+}
+
+/* ---- Add, swap, handover: the next instance starts beside the old one ---- */
+
+static void beside_undone(segue__step *step) {
+  segue__undo_done(step->txn);
+}
+
+/* After the flip the next one has served: it drains in the background, as an old one does. */
+static void undo_beside(segue__step *step, bool after_grace) {
+  segue__txn *txn = step->txn;
+  if (!step->started) {
+    beside_undone(step);
+  } else if (txn->flipped) {
+    segue__retire(txn->engine, step->module, step->next, after_grace);
+    step->next = NULL;
+    beside_undone(step);
+  } else {
+    stop_next(step, beside_undone);
+  }
+}
+
+static void undo_handover(segue__step *step) {
+  undo_beside(step, false);
+}
+
+static void undo_swap(segue__step *step) {
+  undo_beside(step, true);
+}
+
+static void settle_beside(segue__step *step, bool after_grace) {
+  step->module->failed = false;
+  if (step->old) segue__retire(step->txn->engine, step->module, step->old, after_grace);
+}
+
+static void settle_handover(segue__step *step) {
+  settle_beside(step, false);
+}
+
+/* Calls of a service are not counted: the old one drains after a grace period. */
+static void settle_swap(segue__step *step) {
+  settle_beside(step, true);
+}
+
+/* ---- Restart: for what cannot exist twice ---- */
+
+void segue__still_inside(const segue__step *step, segue_error *error) {
+  size_t inside = segue__instance_inside(step->old);
+  segue__error_set(error, SEGUE_ETIMEOUT, "module '%s': %zu %s still inside", step->module->name,
+                   inside, inside == 1 ? "is" : "are");
+}
+
+/* A drain that fails or runs over: the old instance stops all the same, and if its policy would
+ * rather undo, a fresh one takes its place. */
+static void old_stopped(segue__instance *instance, segue__verb verb, int status,
+                        const segue_error *error, void *data) {
+  segue__step *step = data;
+  segue__txn *txn = step->txn;
+  if (verb == SEGUE__DRAIN) {
+    if (status < 0) segue__drain_cut(txn->engine, step->module, instance, error);
+    if (status < 0 && step->spec->drain.over == SEGUE__OVER_UNDO) segue__txn_fail(txn, error);
+    segue__instance_call(instance, SEGUE__STOP, deadline(step->spec->stop_ms, SEGUE__STOP_MS),
+                         old_stopped, step);
+  } else if (status < 0 || txn->failed) {
+    segue__step_done(step, status < 0 ? status : SEGUE_ECANCELLED, status < 0 ? error : NULL);
+  } else {
+    segue__step_start(step);
+  }
+}
+
+/* From here on only a fresh instance can undo it. */
+static void stop_old(segue__step *step) {
+  segue__gate_shut(step->module->gate);
+  step->stopped = true;
+  segue__instance_drain(step->old, &step->spec->drain, old_stopped, step);
+}
+
+static void old_emptied(void *data, bool all) {
+  segue__step *step = data;
+  segue__txn *txn = step->txn;
+  segue_error error;
+  bool cancelled = txn->failed || txn->rejected || txn->run->put_off;
+  step->waits_for_leaving = false;
+  if (all && !cancelled) {
+    stop_old(step);
+    return;
+  }
+  if (!cancelled) segue__still_inside(step, &error);
+  segue__step_done(step, cancelled ? SEGUE_ECANCELLED : error.code, cancelled ? NULL : &error);
+}
+
+/* A restart drains and stops the old instance first. With over = "undo" the old instance is not
+ * drained before every call has left it, so that the undo has only to open its gate. */
+static void commit_restart(segue__step *step) {
+  if (step->spec->drain.over != SEGUE__OVER_UNDO) {
+    stop_old(step);
+    return;
+  }
+  step->shut = true;
+  segue__gate_shut(step->module->gate);
+  step->waits_for_leaving = true;
+  segue__instance_wait_left(step->old, &step->spec->drain, old_emptied, step);
+}
+
+static void undo_failed(segue__step *step, const segue_error *error) {
+  segue__module *module = step->module;
+  segue__txn *txn = step->txn;
+  segue__instance_release(step->fresh);
+  step->fresh = NULL;
+  module->live = NULL;
+  module->failed = true;
+  module->error = *error;
+  segue__engine_scrub(txn->engine, &module->error);
+  segue__gate_refuse(module->gate, SEGUE_EMODULE);
+  txn->result->undo_failed = true;
+  segue__txn_tell(txn, error);
+  segue__undo_done(txn);
+}
+
+static void fresh_serves(segue__step *step) {
+  segue__txn *txn = step->txn;
+  int rc = segue__gate_open(step->module->gate, step->fresh, txn->engine->live);
+  if (rc < 0) {
+    segue_error error;
+    segue__error_set(&error, rc, "module '%s' is back, but its gate could not be opened: %s",
+                     step->module->name, segue_strerror(rc));
+    undo_failed(step, &error);
+    return;
+  }
+  step->module->live = step->fresh;
+  step->fresh = NULL;
+  segue__undo_done(txn);
+}
+
+static void fresh_stepped(segue__instance *instance, segue__verb verb, int status,
+                          const segue_error *error, void *data) {
+  segue__step *step = data;
+  const segue__module_spec *spec =
+      segue__policy_module(step->txn->engine->policy, step->module->name);
+  if (status < 0)
+    undo_failed(step, error);
+  else if (verb == SEGUE__PREPARE)
+    segue__instance_call(instance, SEGUE__START, deadline(spec->start_ms, SEGUE__START_MS),
+                         fresh_stepped, step);
+  else
+    fresh_serves(step);
+}
+
+/* The old instance has stopped, and no instance starts twice: a fresh one is made of the previous
+ * snapshot. */
+static void bring_back(segue__step *step) {
+  segue__engine *engine = step->txn->engine;
+  const segue__module_spec *spec = segue__policy_module(engine->policy, step->module->name);
+  segue__instance_release(step->old);
+  step->old = NULL;
+  step->module->live = NULL;
+  int rc = SEGUE_FAULT("undo.fresh");
+  if (!rc)
+    rc = segue__instance_new(&step->fresh, engine->loop, engine->log, spec, engine->live, NULL,
+                             &engine->limbo);
+  if (rc < 0) {
+    segue_error error;
+    segue__error_set(&error, rc, "module '%s' could not be brought back: %s", step->module->name,
+                     segue_strerror(rc));
+    undo_failed(step, &error);
+    return;
+  }
+  segue__instance_call(step->fresh, SEGUE__PREPARE, deadline(spec->prepare_ms, SEGUE__PREPARE_MS),
+                       fresh_stepped, step);
+}
+
+void segue__step_open_again(segue__step *step) {
+  segue__module *module = step->module;
+  if (module->live && segue__gate_state_get(module->gate) == SEGUE__GATE_SHUT)
+    (void)segue__gate_open(module->gate, module->live, step->txn->engine->live);
+}
+
+static void undo_restart(segue__step *step) {
+  if (!step->stopped) {
+    segue__step_open_again(step);
+    segue__undo_done(step->txn);
+  } else if (step->started) {
+    stop_next(step, bring_back);
+  } else {
+    bring_back(step);
+  }
+}
+
+static void settle_restart(segue__step *step) {
+  step->module->failed = false;
+  segue__instance_release(step->old);
+}
+
+/* ---- Remove ---- */
+
+static void settle_remove(segue__step *step) {
+  step->module->removed = true;
+  if (step->old)
+    segue__retire(step->txn->engine, step->module, step->old, false);
+  else
+    segue__module_remove(step->txn->engine, step->module);
+}
+
+/* ---- The tables ---- */
+
+const segue__action segue__action_keep = {.name = "keep", .keeps = true};
+
+const segue__action segue__action_add = {.name = "add",
+                                         .untried = "start",
+                                         .builds = true,
+                                         .prepare = segue__step_build,
+                                         .commit = segue__step_start,
+                                         .undo = undo_handover,
+                                         .settle = settle_handover};
+
+const segue__action segue__action_swap = {.name = "swap",
+                                          .untried = "start",
+                                          .builds = true,
+                                          .prepare = segue__step_build,
+                                          .commit = segue__step_start,
+                                          .undo = undo_swap,
+                                          .settle = settle_swap};
+
+const segue__action segue__action_handover = {.name = "handover",
+                                              .untried = "start",
+                                              .builds = true,
+                                              .prepare = segue__step_build,
+                                              .commit = segue__step_start,
+                                              .undo = undo_handover,
+                                              .settle = settle_handover};
+
+const segue__action segue__action_restart = {.name = "restart",
+                                             .untried = "restart",
+                                             .builds = true,
+                                             .prepare = segue__step_build,
+                                             .commit = commit_restart,
+                                             .undo = undo_restart,
+                                             .settle = settle_restart};
+
+const segue__action segue__action_remove = {
+    .name = "remove", .untried = "stop", .settle = settle_remove};

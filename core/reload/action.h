@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * action.h: an action is what a change set does to one module, as a table of operations. Every step
+ * of a plan has one. The engine walks the steps and calls the operations; nothing else in it
+ * depends on which action a step has.
+ *
+ * The order of calls for one step:
+ *   prepare   builds the next state beside the live one; nothing of it is visible
+ *   commit    does all of the change but the flip, in which readers and callers of every module
+ * meet the new generation at once settle    the new generation is permanent: releases what undo
+ * would have needed undo      instead of settle: the previous state is back before it ends, whether
+ * commit was complete, failed half-way, or was followed by the flip undo is called for each step
+ * whose commit was called, in the reverse order of the commits; a step that was only prepared is
+ * released without it.
+ *
+ * prepare, commit: each ends by one segue__step_done. undo ends by one segue__undo_done. Both may
+ * be called before the operation returns. settle does not wait and cannot fail. Control thread.
+ */
+#ifndef SEGUE_RELOAD_ACTION_H
+#define SEGUE_RELOAD_ACTION_H
+
+#include <stdbool.h>
+
+#include "../segue.h"
+
+typedef struct segue__step segue__step;
+
+typedef struct segue__action {
+  const char *name;    /* in plans, answers and the history */
+  const char *untried; /* the words for it in a plan, which does not do it; NULL: it does nothing */
+  bool builds;         /* it makes an instance, which is live after the flip */
+  bool keeps;          /* the instance that is live stays */
+  void (*prepare)(segue__step *step); /* NULL: there is nothing to prepare */
+  void (*commit)(segue__step *step);  /* NULL: the flip is all of it */
+  void (*undo)(segue__step *step);
+  void (*settle)(segue__step *step); /* NULL: there is nothing to release */
+} segue__action;
+
+extern const segue__action segue__action_keep, segue__action_add, segue__action_swap,
+    segue__action_handover, segue__action_restart, segue__action_remove;
+
+/* The operation has ended: status 0, or negative with the reason. error NULL: the transaction has
+ * failed already, or the step was cancelled. */
+void segue__step_done(segue__step *step, int status, const segue_error *error);
+
+/* Operations for use in tables. build makes the next instance and prepares it; start starts it.
+ * Each ends by segue__step_done. */
+void segue__step_build(segue__step *step);
+void segue__step_start(segue__step *step);
+
+#endif
