@@ -31,7 +31,10 @@
  * Fork. An instance belongs to the process that made it. In a child after fork, functions with an
  * error code return SEGUE_ECLOSED, functions that return a pointer return NULL, the others do
  * nothing. A read section of a thread that had one before the fork still finds the configuration of
- * that time. segue_close in a child closes the descriptors, and frees what the host passed in its
+ * that time. A child has no listening socket, no client connection and no lock of the state folder,
+ * even if it calls nothing of the library: a handler of pthread_atfork(3) replaces them by
+ * unconnected sockets (a child of a raw clone(2) has them until it calls segue_close).
+ * segue_close in a child closes the remaining descriptors, and frees what the host passed in its
  * options. It changes no file and runs no code of modules and of Lua. The memory of configurations
  * and modules stays until the child ends: it is shared with the parent, and to free it would copy
  * it.

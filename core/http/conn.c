@@ -8,6 +8,8 @@
  */
 #include "conn.h"
 
+#include "../os/fork_fds.h"
+
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -75,10 +77,13 @@ void segue__http_conn_lost(segue__http_conn *conn) {
   segue__http_conn_part(conn);
   conn->state = SEGUE__HTTP_CLOSED;
   segue__http_queue_leave(conn);
+  segue__fork_hold();
+  segue__fork_unmark(conn->fd);
   if (conn->watched)
-    uv_close(&conn->uv.handle, on_closed);
+    uv_close(&conn->uv.handle, on_closed); /* closes the descriptor at once */
   else
     close(conn->fd); /* freed by segue__http_conn_open, from which this is called */
+  segue__fork_release();
 }
 
 /* The last answer is out. Closing a socket with unread bytes in the kernel would reset the
@@ -633,7 +638,7 @@ int segue__http_conn_watch(segue__http_conn *conn) {
   conn->watched = true;
   r = conn->is_unix ? uv_pipe_open(&conn->uv.pipe, conn->fd) : uv_tcp_open(&conn->uv.tcp, conn->fd);
   if (r) {
-    close(conn->fd);
+    segue__fork_close(conn->fd);
     conn->fd = -1; /* the number may be somebody else's soon */
   } else if (!conn->paused) {
     r = uv_read_start(&conn->uv.stream, on_alloc, on_read);
@@ -706,7 +711,7 @@ static segue__http_conn *make(segue__http_listener *listener, int fd, const char
 int segue__http_conn_open(segue__http_listener *listener, int fd, const char *peer, bool early) {
   segue__http_conn *conn = make(listener, fd, peer);
   if (!conn) {
-    close(fd);
+    segue__fork_close(fd);
     return UV_ENOMEM;
   }
   int r = listener->tls ? segue__tls_new(&conn->tls, listener->tls) : 0;

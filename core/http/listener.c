@@ -6,6 +6,7 @@
  * queue) instead of spinning or dropping.
  */
 #include "../os/fault.h"
+#include "../os/fork_fds.h"
 #include "conn.h"
 #include "holder.h"
 
@@ -116,6 +117,14 @@ static bool has_descriptors(segue__http_listener *listener) {
   return fd >= 0 && fd < ceiling(listener);
 }
 
+static int accept_one(int listener, struct sockaddr_storage *from, socklen_t *len) {
+  segue__fork_hold();
+  int fd = accept4(listener, (struct sockaddr *)from, len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  segue__fork_mark(fd);
+  segue__fork_release();
+  return fd;
+}
+
 static void accept_some(segue__http_listener *listener, int most, bool last) {
   if (listener->server->scarce && !last) {
     if (!has_descriptors(listener)) {
@@ -133,7 +142,7 @@ static void accept_some(segue__http_listener *listener, int most, bool last) {
     struct sockaddr_storage from = {.ss_family = AF_UNSPEC};
     socklen_t len = sizeof from;
     char peer[64];
-    int fd = accept4(listener->fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int fd = accept_one(listener->fd, &from, &len);
     if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
     if (fd < 0 && passes(errno)) continue;
     if (fd < 0) {
@@ -312,11 +321,14 @@ static int bind_tcp(int fd, segue__http_address *address) {
 /* The descriptor, or the negative code that err tells about. */
 static int open_socket(segue__http_address *address, unsigned mode, segue_error *err) {
   const struct sockaddr *sockaddr = (const struct sockaddr *)(const void *)address->sockaddr;
+  segue__fork_hold();
   int fd = socket(sockaddr->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   int error = fd < 0 ? errno : 0;
+  segue__fork_mark(fd);
+  segue__fork_release();
   if (!error) error = address->is_unix ? bind_unix(fd, address, mode) : bind_tcp(fd, address);
   if (!error) return fd;
-  if (fd >= 0) close(fd);
+  if (fd >= 0) segue__fork_close(fd);
   if (error == EEXIST)
     return segue__error_set(err, UV_EEXIST,
                             "%s exists and is not a socket: remove it or choose another path",
@@ -358,7 +370,7 @@ int segue__http_adopt(segue__http_listener **out, int fd, const segue__http_addr
   segue__http_listener *listener = segue__calloc(1, sizeof *listener);
   *out = listener;
   if (!listener) {
-    close(fd);
+    segue__fork_close(fd);
     return UV_ENOMEM;
   }
   listener->address = *address;
@@ -371,7 +383,7 @@ int segue__http_adopt(segue__http_listener **out, int fd, const segue__http_addr
 
 void segue__http_listener_drop(segue__http_listener *listener) {
   if (!listener) return;
-  close(listener->fd);
+  segue__fork_close(listener->fd);
   remove_file(listener);
   segue__free(listener);
 }
@@ -460,7 +472,7 @@ void segue__http_listener_close(segue__http_listener *listener) {
   if (!listener->shared) segue__http_deafen(listener->fd, true);
   accept_some(listener, QUEUED_MAX, true);
   uv_close((uv_handle_t *)&listener->poll, on_listener_closed);
-  close(listener->fd);
+  segue__fork_close(listener->fd);
 }
 
 const segue__http_address *segue__http_listener_address(const segue__http_listener *listener) {

@@ -7,12 +7,12 @@
 #include "ingress.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "../module/module.h"
 #include "../os/fork.h"
+#include "../os/fork_fds.h"
 #include "parts.h"
 
 enum { GONE_MS = 30000, UNDONE_MS = 1000, ACCEPTS_SHARED = 4, CONNECTIONS = 10000 };
@@ -118,7 +118,7 @@ static int start_lanes(segue__ingress *ingress, const segue__policy *policy, seg
 
 void segue__port_unref(segue__port *port) {
   if (__atomic_sub_fetch(&port->refs, 1, __ATOMIC_ACQ_REL)) return;
-  if (port->fd >= 0) close(port->fd);
+  if (port->fd >= 0) segue__fork_close(port->fd);
   pthread_mutex_destroy(&port->lock);
   segue__free(port->outlets);
   segue__free(port->key);
@@ -136,7 +136,7 @@ void segue__port_leaving(segue__port *port) {
 void segue__port_left(segue__port *port) {
   pthread_mutex_lock(&port->lock);
   if (--port->listening == 0) {
-    close(port->fd);
+    segue__fork_close(port->fd);
     port->fd = -1;
   }
   pthread_mutex_unlock(&port->lock);
@@ -159,7 +159,7 @@ static int outlet_new(segue__outlet **out, segue__lane *lane, segue__port *port,
   __atomic_add_fetch(&port->refs, 1, __ATOMIC_RELAXED);
   int rc = segue__http_server_make(&outlet->server, &port->staged->limits, segue__request_arrived,
                                    outlet);
-  int copy = rc == 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+  int copy = rc == 0 ? segue__fork_dup(fd) : -1;
   if (rc == 0 && copy < 0) rc = uv_translate_sys_error(errno);
   if (rc == 0) rc = segue__http_adopt(&outlet->listener, copy, &port->address, accepts);
   if (rc == 0) segue__http_server_share(outlet->server, &port->connections);
@@ -216,7 +216,7 @@ static int take_over(const segue__ingress *ingress, const segue__http_address *a
   for (segue__port *port = ingress->leaving; port && fd < 0; port = port->next) {
     if (strcmp(port->address.text, address->text) != 0) continue;
     pthread_mutex_lock(&port->lock);
-    if (port->fd >= 0) fd = fcntl(port->fd, F_DUPFD_CLOEXEC, 0);
+    if (port->fd >= 0) fd = segue__fork_dup(port->fd);
     if (fd >= 0) {
       port->taken = true;
       segue__http_deafen(fd, false);

@@ -13,12 +13,15 @@
  */
 #include "instance.h"
 
+#include <unistd.h>
+
 static void close_descriptors(segue *s) {
   if (s->ingress) segue__ingress_abandon(s->ingress);
   if (s->own_uv)
     segue__uv_abandon(s->own_uv);
   else if (s->admin)
     segue__admin_abandon(s->admin);
+  if (s->state.lock_fd >= 0) close(s->state.lock_fd); /* a substitute, in no folder */
   if (s->state.folder) segue__close_files_in(s->state.folder);
 }
 

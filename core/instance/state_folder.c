@@ -8,6 +8,7 @@
 #include "state_folder.h"
 
 #include "../config/tree.h"
+#include "../os/fork_fds.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -144,7 +145,10 @@ static int taken(int fd, const char *folder, segue_error *err) {
 static int take_lock(const char *folder, int *out, segue_error *err) {
   char path[PATH_MAX + 8], pid[32];
   snprintf(path, sizeof path, "%s/lock", folder);
+  segue__fork_hold();
   int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  segue__fork_mark(fd);
+  segue__fork_release();
   if (fd < 0)
     return segue__error_set(err, -errno, "cannot open %s: %s; choose another folder (option state)",
                             path, strerror(errno));
@@ -152,13 +156,13 @@ static int take_lock(const char *folder, int *out, segue_error *err) {
     int rc = errno == EWOULDBLOCK
                  ? taken(fd, folder, err)
                  : segue__error_set(err, -errno, "cannot lock %s: %s", path, strerror(errno));
-    close(fd);
+    segue__fork_close(fd);
     return rc;
   }
   int len = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
   if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)len, 0) != len) {
     int rc = segue__error_set(err, -errno, "cannot write %s: %s", path, strerror(errno));
-    close(fd);
+    segue__fork_close(fd);
     return rc;
   }
   *out = fd;
@@ -197,18 +201,19 @@ int segue__state_retake(segue__state *state, segue_error *err) {
   if (rc == 0) rc = take_lock(state->folder, &fd, err);
   if (rc < 0) return rc;
   flock(state->lock_fd, LOCK_UN);
-  close(state->lock_fd);
+  segue__fork_close(state->lock_fd);
   state->lock_fd = fd;
   return 0;
 }
 
 void segue__state_close(segue__state *state) {
   if (!state->folder) return;
-  /* A child that the host forked off shares the lock as long as it lives, so closing our descriptor
-   * would not release the lock. The file stays: removing it would race with the next holder. */
+  /* A forked child shares the lock until its handler of fork has run, and a child of a raw clone(2)
+   * as long as it lives. So closing our descriptor would not release the lock. The file stays:
+   * removing it would race with the next holder. */
   if (state->lock_fd >= 0) {
     flock(state->lock_fd, LOCK_UN);
-    close(state->lock_fd);
+    segue__fork_close(state->lock_fd);
   }
   segue__free(state->folder);
   memset(state, 0, sizeof *state);

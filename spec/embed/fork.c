@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * fork FOLDER own|host|PORT: a host that forks while an instance runs. The first child lives on and
- * never closes anything. The second one calls every function, closes, and lives on as well. Then
- * the parent ends in order and starts another instance on the same state folder. With a PORT the
- * module listens there by FOLDER/reload.lua, only the second child is made, and the parent connects
- * to the port between its instances. Each process prints its results; the spec checks them.
+ * fork FOLDER own|host|PORT [crash]: a host that forks while an instance runs. The first child
+ * lives on and never closes anything. The second one calls every function, closes, and lives on as
+ * well. Then the parent ends in order and starts another instance on the same state folder. With a
+ * PORT the module listens there by FOLDER/reload.lua, and the parent connects to the port between
+ * its instances. With crash, the first instance is in a process that ends without segue_close, and
+ * only the first child is made. Each process prints its results; the spec checks them.
  */
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -28,6 +29,8 @@ static int before; /* descriptors, before there was an instance */
 static int ready[2], hold[2];
 static pid_t children[2];
 static int port; /* 0: the module does not listen */
+static bool crash;
+static int client = -1; /* a connection to the port */
 
 static int descriptors(void) {
   int count = 0;
@@ -79,6 +82,13 @@ static void live_on(bool closes) {
     fflush(stdout);
   }
   if (write(ready[1], "x", 1) != 1) _exit(3);
+  if (crash) {
+    /* The end of the parent ends its connections, unless this child still has them. */
+    ssize_t n = recv(client, &byte, 1, 0);
+    printf("client: %s\n", n == 0 || (n < 0 && errno == ECONNRESET) ? "cut" : "hangs");
+    fflush(stdout);
+    if (write(ready[1], "x", 1) != 1) _exit(3);
+  }
   _exit(read(hold[0], &byte, 1) == 0 ? 0 : 4);
 }
 
@@ -96,6 +106,30 @@ static void on_reload(void *data, int status, const segue_report *report) {
   segue_stop(instance);
 }
 
+static int connected(void) {
+  struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  struct timeval limit = {.tv_sec = 5};
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit); /* connect obeys it */
+  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  if (connect(fd, (void *)&to, sizeof to) == 0) return fd;
+  int code = errno;
+  close(fd);
+  errno = code;
+  return -1;
+}
+
+/* Its first answer shows that a thread of the parent has accepted it. */
+static void be_a_client(void) {
+  static const char request[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+  char answer[1024];
+  client = connected();
+  if (client < 0 || send(client, request, sizeof request - 1, 0) < 0 ||
+      recv(client, answer, sizeof answer, 0) <= 0)
+    exit(3);
+}
+
 static void on_start(void *data, int status, const segue_report *report) {
   (void)data;
   printf("start: %s\n", status || !report ? segue_error_name(status) : report->outcome);
@@ -105,7 +139,9 @@ static void on_start(void *data, int status, const segue_report *report) {
   }
   gate = segue_gate_get(instance, "module");
   if (segue_gate_enter(gate, &inside)) exit(3);
-  if (!port) make_child(0);
+  if (crash) be_a_client();
+  make_child(0);
+  if (crash) _exit(0);
   make_child(1);
   char path[4096];
   snprintf(path, sizeof path, "%s/state/control.sock", folder);
@@ -129,14 +165,10 @@ static void handle(void *data, segue_request *request) {
 
 /* A listener that a child still has drops what clients send, or lets them in and never answers. */
 static void connect_to_it(void) {
-  struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  struct timeval limit = {.tv_sec = 5};
-  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit); /* connect obeys it */
-  printf("listener: %s\n",
-         connect(fd, (void *)&to, sizeof to) && errno == ECONNREFUSED ? "gone" : "there");
-  close(fd);
+  int fd = connected();
+  printf("listener: %s\n", fd < 0 && errno == ECONNREFUSED ? "gone" : "there");
+  fflush(stdout);
+  if (fd >= 0) close(fd);
 }
 
 static int life(const char *config, const char *policy, const char *state) {
@@ -160,13 +192,26 @@ static int life(const char *config, const char *policy, const char *state) {
   return rc;
 }
 
+/* Returns 0 if it printed what it should before its end. */
+static int life_that_crashes(const char *config, const char *policy, const char *state) {
+  int status;
+  char byte;
+  pid_t host = fork();
+  if (host == 0) _exit(life(config, policy, state) ? 3 : 4);
+  crash = false;
+  children[1] = host;
+  if (host < 0 || waitpid(host, &status, 0) < 0 || status) return 3;
+  return read(ready[0], &byte, 1) == 1 ? 0 : 3;
+}
+
 int main(int argc, char **argv) {
   char config[4096], policy[4096], state[4096];
   int status = 0;
-  if (argc != 3) return 2;
+  if (argc < 3) return 2;
   folder = argv[1];
   which = argv[2];
   port = atoi(which);
+  crash = argc > 3;
   snprintf(config, sizeof config, "%s/config.yaml", folder);
   snprintf(policy, sizeof policy, "%s/reload.lua", folder);
   snprintf(state, sizeof state, "%s/state", folder);
@@ -174,11 +219,12 @@ int main(int argc, char **argv) {
   if (uv_loop_init(&loop)) return 2;
   before = descriptors();
   if (pipe(ready) || pipe(hold)) return 2;
-  int rc = life(config, policy, state);
+  bool crashes = crash;
+  int rc = crash ? life_that_crashes(config, policy, state) : life(config, policy, state);
   if (port) connect_to_it();
   if (!rc) rc = life(config, policy, state); /* while both children live */
   close(hold[1]);
-  for (int i = port ? 1 : 0; i < 2; i++) {
+  for (int i = 0; !crashes && i < 2; i++) {
     if (waitpid(children[i], &status, 0) < 0) return 3;
     printf("child %d: %s\n", i,
            WIFEXITED(status) && WEXITSTATUS(status) == 0 ? "lived on" : "died");

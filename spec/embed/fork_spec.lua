@@ -55,18 +55,30 @@ child 1: lived on
     assert.is_true(more <= 1, p.stdout) -- the inotify of the watch, in the host's loop
   end)
 
-  it("closes the HTTP listeners of modules, so that their port is free after the parent's end",
-    function()
-      local at = port.free()
-      dir:write("reload.lua", ([[
+  local function listening()
+    local at = port.free()
+    dir:write("reload.lua", ([[
 local segue = require "segue"
 return { sources = { segue.file "config.yaml" }, triggers = {}, threads = 2,
   modules = { module = { kind = "c", plugin = "module", listen = "http://127.0.0.1:%d" } } }
 ]]):format(at))
+    return at
+  end
+
+  it("has no HTTP listeners of modules, so that their port is free after the parent's end",
+    function()
+      local at = listening()
       local p = process.run { dir:at("fork"), dir.path, tostring(at), deadline_ms = 60000 }
       assert(p.code == 0, p:describe())
       local expected = transcript:format(0):gsub("reload: applied\n",
-        "reload: applied\nlistener: gone\n"):gsub("child 0: lived on\n", "")
+        "reload: applied\nlistener: gone\n")
       assert.equal(expected, p.stdout)
     end)
+
+  it("has nothing that a crash of its parent releases: folder, listeners, clients", function()
+    local p = process.run { dir:at("fork"), dir.path, tostring(listening()), "crash",
+      deadline_ms = 60000 }
+    assert(p.code == 0, p:describe())
+    assert.equal("start: applied\nclient: cut\nlistener: gone\nstart: applied\n", p.stdout)
+  end)
 end)
