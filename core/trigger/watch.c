@@ -273,6 +273,7 @@ static bool is_worth_telling(const watched_dir *dir, const struct inotify_event 
   strcpy(path + len + 1, event->name);
   if (lstat(path, &st)) return true;
   *is_link = S_ISLNK(st.st_mode);
+  if (S_ISREG(st.st_mode) && st.st_nlink > 1) *is_link = true; /* it can be changed elsewhere */
   return !(event->mask & IN_CREATE) || !S_ISREG(st.st_mode) || st.st_size > 0;
 }
 
@@ -287,6 +288,7 @@ static void match_name(segue__watch *watch, watched_dir *dir, interest *in,
   if (!is_worth_telling(dir, event, &is_link)) return;
   bool content_only = event->mask & (IN_CLOSE_WRITE | IN_ATTRIB);
   bool moved = !content_only && (in->kind == FINAL || is_link || path->has_links);
+  if (path->unreadable && event->mask & IN_ATTRIB) moved = true; /* perhaps it can be watched now */
   segue__watch_flag(watch, path, moved);
   if (path->glob) strcpy(path->changed, in->kind == PATTERN ? event->name : "");
 }
@@ -295,10 +297,25 @@ static void match(segue__watch *watch, watched_dir *dir, const struct inotify_ev
   uint32_t hash = segue__watch_name_hash(event->name);
   for (size_t i = 0; i < dir->count; i++) {
     interest *in = &dir->interests[i];
-    if (in->kind == ANCESTOR) continue;
+    if (in->kind == ANCESTOR || in->kind == INODE) continue;
     bool hit = in->kind == PATTERN ? segue__glob_match(in->name, event->name)
                                    : in->name_hash == hash && !strcmp(in->name, event->name);
     if (hit) match_name(watch, dir, in, event);
+  }
+}
+
+/* An event of the file itself. A write by its watched name has made an event of the folder just
+ * before, in the same batch: the path is flagged once. IN_ATTRIB comes also when a name of the file
+ * is added or removed elsewhere (a backup that links files): that is no change. */
+static void match_inode(segue__watch *watch, watched_dir *dir, uint32_t mask) {
+  for (size_t i = 0; i < dir->count; i++) {
+    interest *in = &dir->interests[i];
+    if (in->kind != INODE) continue;
+    uint64_t print = segue__watch_owned_print(dir->path);
+    if (print == in->print && !(mask & IN_CLOSE_WRITE)) continue;
+    in->print = print;
+    segue__watch_flag(watch, in->owner, false);
+    if (in->name) strcpy(in->owner->changed, in->name);
   }
 }
 
@@ -309,7 +326,10 @@ static void take_event(segue__watch *watch, const struct inotify_event *event, b
   }
   watched_dir *dir = segue__watch_dir_find(watch, event->wd);
   if (!dir) return; /* let go meanwhile */
-  if (event->mask & (IN_IGNORED | IN_UNMOUNT | IN_DELETE_SELF | IN_MOVE_SELF) || !event->len)
+  bool gone = event->mask & (IN_IGNORED | IN_UNMOUNT | IN_DELETE_SELF | IN_MOVE_SELF);
+  if (!gone && !event->len && dir->is_file)
+    match_inode(watch, dir, event->mask);
+  else if (gone || !event->len)
     flag_dir(watch, dir);
   else
     match(watch, dir, event);

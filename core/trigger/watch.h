@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * watch.h: watching files through inotify on their directories. Sees saves by rename, ConfigMap
- * "..data" swaps, files and folders that are not there yet, moved folders and queue overflow; a
- * slow rescan sees what inotify cannot (NFS, bind mounts). It says only that something may have
- * changed: the content's hash decides, elsewhere. Control thread.
+ * watch.h: watching files through inotify on their directories, and on the files themselves, which
+ * may be written by another name (a hard link, a bind mount of one file). Sees saves by rename,
+ * ConfigMap "..data" swaps, files and folders that are not there yet, moved folders and queue
+ * overflow; a slow rescan sees the rest (NFS, new mounts). A callback means only that something may
+ * have changed: the content's hash decides, elsewhere. Control thread.
  */
 #ifndef SEGUE_TRIGGER_WATCH_H
 #define SEGUE_TRIGGER_WATCH_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * watch_parts.h: the inside of a watch, shared by watch.c (the set, events), watch_resolve.c (which
- * folders matter to a path) and watch_scan.c (the slow look), and by nobody else.
+ * folders and files matter to a path) and watch_scan.c (the slow look), and by nobody else.
  */
 #ifndef SEGUE_TRIGGER_WATCH_PARTS_H
 #define SEGUE_TRIGGER_WATCH_PARTS_H
@@ -17,9 +17,10 @@ typedef struct watched_path {
   const char *glob; /* its last part, where that is a pattern; else NULL */
   bool flagged;     /* an event concerned it; the callback is due */
   bool moved;       /* and what it goes through may have changed */
-  bool has_links;   /* glob: some matches are symbolic links */
-  uint64_t events;  /* so far, to tell a scan that was overtaken */
-  uint64_t print;   /* fingerprint at the last look */
+  bool has_links; /* glob: some matches have an inode elsewhere: links, or files that are watched */
+  bool unreadable; /* the file cannot be watched before its mode changes */
+  uint64_t events; /* so far, to tell a scan that was overtaken */
+  uint64_t print;  /* fingerprint at the last look */
   bool print_known;
   char changed[NAME_MAX + 1]; /* glob: the name that matched last */
 } watched_path;
@@ -29,21 +30,24 @@ typedef enum interest_kind {
   ANCESTOR, /* on the way: only its own moving or vanishing matters */
   STEP,     /* a name in it is a link on the way, or the first part that is missing */
   FINAL,    /* the name in it is the file */
-  PATTERN   /* names in it match the pattern */
+  PATTERN,  /* names in it match the pattern */
+  INODE     /* no folder: it is the file itself, which another name may change */
 } interest_kind;
 
 typedef struct interest {
   watched_path *owner;
   interest_kind kind;
   uint32_t name_hash;
-  char *name; /* owned; NULL for ANCESTOR */
+  char *name;     /* owned; NULL for ANCESTOR; INODE: of the match, NULL without a pattern */
+  uint64_t print; /* INODE: segue__watch_owned_print at the last look */
 } interest;
 
-/* One inotify watch. */
+/* One inotify watch: of a folder, or of a file with INODE interests only. */
 typedef struct watched_dir {
   struct watched_dir *next; /* in its bucket */
   int wd;
-  bool full; /* names in it are told, not only its own fate */
+  bool full;    /* names in it are told, not only its own fate */
+  bool is_file; /* its interests are INODE */
   char *path;
   interest *interests;
   size_t count, capacity;
@@ -89,6 +93,8 @@ void segue__watch_set_problem(segue__watch *watch, int code, const char *place);
 
 /* watch_scan.c */
 uint64_t segue__watch_print(const char *path, const char *glob);
+/* Of size, mode, owner and mtime; not of ctime, which a new link to the file changes as well. */
+uint64_t segue__watch_owned_print(const char *path);
 void segue__watch_scan_start(segue__watch *watch);
 void segue__watch_scan_adopt(segue__watch *watch); /* patterns that are flagged */
 void segue__watch_scan_forget(segue__watch *watch);

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * From a path to the folders that matter to it. The path is walked part by part as the kernel
- * would, through symbolic links, and on every folder on the way there is an inotify watch: on those
- * where a name decides (a link, the first part that is missing, the file itself) a full one, on the
- * others only for their own moving or vanishing, so that a busy /tmp on the way costs nothing.
+ * From a path to the folders and files that matter to it. The path is walked part by part as the
+ * kernel would, through symbolic links, and on every folder on the way there is an inotify watch:
+ * on those where a name decides (a link, the first part that is missing, the file itself) a full
+ * one, on the others only for their own moving or vanishing, so that a busy /tmp on the way costs
+ * nothing.
+ *
+ * An event of a folder comes only for a write by a name in it. A file with a second name (a hard
+ * link, a file that is bind-mounted alone) can be written by the other one, so the file itself is
+ * watched too: each file that is named, and of the matches of a pattern those with a second name.
  *
  * A watch is always set before the look at what it guards, and from the root down. Whatever changes
  * after the look has therefore made an event, and the walk is done again.
@@ -26,9 +31,13 @@ enum {
   OWN_EVENTS = IN_MOVE_SELF | IN_DELETE_SELF,
   NAME_EVENTS = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE | IN_ATTRIB,
   HOW = IN_ONLYDIR | IN_DONT_FOLLOW,
+  /* Without IN_MODIFY: a file counts when its writer closes it. Without IN_MOVE_SELF: the folder
+   * reports the watched name, and another name of the file may go where it will. The walk has
+   * followed the links, so a link here is one that replaced the file just now. */
+  FILE_EVENTS = IN_CLOSE_WRITE | IN_ATTRIB | IN_DONT_FOLLOW,
   LINKS_MAX = 40, /* the kernel's own limit */
   RACES_MAX = 8,
-  PATTERN_LINKS_MAX = 4096
+  PATTERN_LINKS_MAX = 4096 /* links and watched files among the matches of a pattern */
 };
 
 static watched_dir **bucket(segue__watch *watch, int wd) {
@@ -117,7 +126,7 @@ static int add_interest(watched_dir *dir, watched_path *owner, interest_kind kin
     dir->interests = grown;
     dir->capacity = capacity;
   }
-  interest one = {owner, kind, 0, NULL};
+  interest one = {.owner = owner, .kind = kind};
   if (name) {
     one.name = segue__strdup(name);
     if (!one.name) return UV_ENOMEM;
@@ -149,6 +158,40 @@ static int arm(segue__watch *watch, const char *path, watched_path *owner, inter
   return add_interest(dir, owner, kind, name);
 }
 
+/* The inode watch of the file at path. match: its name, where a pattern matched it. The kernel
+ * wants the right to read the file: without it nobody can load it either, and the change of its
+ * mode is an event of the folder. Returns 0 or UV_ENOMEM. */
+static int arm_file(segue__watch *watch, const char *path, watched_path *owner, const char *match) {
+  int code = SEGUE_FAULT("watch.add");
+  if (!code) code = SEGUE_FAULT("watch.file");
+  int wd = code ? -1 : inotify_add_watch(watch->fd, path, FILE_EVENTS | IN_MASK_ADD);
+  if (wd < 0) {
+    if (!code) code = -errno;
+    if (code == UV_EACCES)
+      owner->unreadable = true;
+    else if (code != UV_ENOENT && code != UV_ENOTDIR && code != UV_ELOOP) /* those make events */
+      segue__watch_set_problem(watch, code, path);
+    return 0;
+  }
+  watched_dir *file = segue__watch_dir_find(watch, wd);
+  if (!file) {
+    file = dir_new(watch, wd, path);
+    if (!file) return UV_ENOMEM;
+    file->is_file = true;
+  }
+  size_t before = file->count;
+  int rc = add_interest(file, owner, INODE, match);
+  if (!rc && file->count > before) file->interests[before].print = segue__watch_owned_print(path);
+  return rc;
+}
+
+/* Whether the file has another name, or is one that is mounted from elsewhere. */
+static bool has_second_name(int folder, const char *name) {
+  struct statx st;
+  return !statx(folder, name, AT_SYMLINK_NOFOLLOW, STATX_TYPE | STATX_NLINK, &st) &&
+         S_ISREG(st.stx_mode) && (st.stx_nlink > 1 || (st.stx_attributes & STATX_ATTR_MOUNT_ROOT));
+}
+
 /* ---- Walking ---- */
 
 typedef struct walk {
@@ -161,6 +204,7 @@ typedef struct walk {
   bool last;           /* part is the last one */
   bool has_pattern;    /* the last one is a pattern */
   bool at_pattern;     /* and we have come to it */
+  const char *match;   /* the name of the match, where a pattern led here */
   int links;
 } walk;
 
@@ -219,7 +263,10 @@ static int step(walk *w) {
       armed = true;
       continue;
     }
-    return there && S_ISLNK(st.st_mode) ? follow(w) : STOP;
+    if (there && S_ISLNK(st.st_mode)) return follow(w);
+    bool file = there && w->last && S_ISREG(st.st_mode) &&
+                (!w->match || has_second_name(AT_FDCWD, w->next));
+    return file && arm_file(w->watch, w->next, w->owner, w->match) ? UV_ENOMEM : STOP;
   }
   return STOP;
 }
@@ -247,14 +294,16 @@ static bool is_link(int folder, const struct dirent *entry) {
 }
 
 /* Files that match a pattern may be links themselves (all those of a ConfigMap are): where they
- * lead is watched too. Their number is bounded; the rescan sees the rest. */
+ * lead is watched too. So are files that can be written by another name. Their number is bounded;
+ * the rescan sees the rest. */
 static int walk_links(const walk *folder, const char *glob) {
   DIR *dir = opendir(folder->here);
   int rc = 0, links = 0;
   for (const struct dirent *entry; dir && !rc && (entry = readdir(dir));) {
-    if (!is_link(dirfd(dir), entry) || !segue__glob_match(glob, entry->d_name)) continue;
+    if (!segue__glob_match(glob, entry->d_name)) continue;
+    if (!is_link(dirfd(dir), entry) && !has_second_name(dirfd(dir), entry->d_name)) continue;
     if (++links > PATTERN_LINKS_MAX) break;
-    walk w = {.watch = folder->watch, .owner = folder->owner};
+    walk w = {.watch = folder->watch, .owner = folder->owner, .match = entry->d_name};
     strcpy(w.here, folder->here);
     strcpy(w.rest, entry->d_name);
     rc = walk_all(&w);
@@ -266,7 +315,7 @@ static int walk_links(const walk *folder, const char *glob) {
 
 int segue__watch_resolve(segue__watch *watch, watched_path *path) {
   walk w = {.watch = watch, .owner = path, .has_pattern = path->glob != NULL};
-  path->has_links = false;
+  path->has_links = path->unreadable = false;
   if (watch->fd < 0 || strlen(path->path) >= sizeof w.rest) return 0;
   strcpy(w.here, path->path[0] == '/' ? "/" : ".");
   strcpy(w.rest, path->path);

@@ -100,6 +100,14 @@ uint64_t segue__watch_print(const char *path, const char *glob) {
   return mix(hash, print_stat(rc, &st));
 }
 
+uint64_t segue__watch_owned_print(const char *path) {
+  struct stat st;
+  if (stat(path, &st)) return mix(3, (uint64_t)errno);
+  uint64_t hash = mix(mix(mix(3, st.st_dev), st.st_ino), (uint64_t)st.st_size);
+  hash = mix(mix(mix(hash, st.st_mode), st.st_uid), st.st_gid);
+  return mix(hash, (uint64_t)nanoseconds(st.st_mtim));
+}
+
 /* ---- Touched ---- */
 
 static bool is_since(const struct stat *st, int64_t since_ns) {
@@ -134,6 +142,7 @@ static bool matches_touched(const watched_dir *dir, const char *glob, int64_t si
 
 static bool interest_touched(const watched_dir *dir, const interest *in, int64_t since_ns) {
   if (in->kind == ANCESTOR) return folder_moved(dir->path, since_ns);
+  if (in->kind == INODE) return false; /* its name in the folder has the same times */
   if (in->kind == PATTERN) return matches_touched(dir, in->name, since_ns);
   return name_touched(dir, in->name, since_ns);
 }

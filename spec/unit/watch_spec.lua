@@ -487,6 +487,126 @@ describe("the rescan", function()
   end)
 end)
 
+-- A write by a name that is not watched, in a folder that is not watched.
+local function write_elsewhere(name, text)
+  local file = assert(io.open(dir:at(name), "w"))
+  file:write(text)
+  file:close()
+end
+
+describe("a file with a second name", function()
+  it("is reported when it is written by the other one, also after it was saved", function()
+    dir:write("else/b", "1")
+    assert(uv.fs_link(dir:at("else/b"), dir:at("a")))
+    set_fenced { "a" }
+    write_elsewhere("else/b", "2")
+    told "a"
+    dir:save("a", "3")
+    told "a"
+    write_elsewhere("else/b", "4") -- not the watched file any more
+    quiet()
+    dir:delete("a")
+    told "a"
+    assert(uv.fs_link(dir:at("else/b"), dir:at("a")))
+    told "a"
+    write_elsewhere("else/b", "5")
+    told "a"
+    uv.fs_chmod(dir:at("else/b"), 256)
+    told "a"
+  end)
+
+  it("is reported through symbolic links and patterns, by the name of the match", function()
+    dir:write("else/b", "1")
+    dir:mkdir("d")
+    dir:write("d/plain.yaml", "1")
+    assert(uv.fs_link(dir:at("else/b"), dir:at("d/x.yaml")))
+    assert(uv.fs_symlink(dir:at("d/x.yaml"), dir:at("link")))
+    set_fenced { "d/*.yaml" }
+    write_elsewhere("else/b", "2")
+    told "d/x.yaml"
+    assert(uv.fs_link(dir:at("d/plain.yaml"), dir:at("else/plain")))
+    assert(uv.fs_link(dir:at("else/plain"), dir:at("d/new.yaml"))) -- both are known from now on
+    told "d/new.yaml"
+    write_elsewhere("else/plain", "2")
+    told()
+    set_fenced { "link" }
+    write_elsewhere("else/b", "3")
+    told "link"
+  end)
+
+  it("is reported once for each write, whichever name it has", function()
+    dir:write("else/b", "1")
+    assert(uv.fs_link(dir:at("else/b"), dir:at("a")))
+    set_fenced { "a" }
+    for i = 1, 20 do
+      write_elsewhere(i % 2 == 0 and "a" or "else/b", tostring(i))
+      loop:run_until(function() return #seen > 0 end)
+      dir:write("fence", tostring(i))
+      loop:run_until(function() return seen[#seen] == dir:at("fence") end)
+      assert.same({ dir:at("a"), dir:at("fence") }, seen)
+      loop:turn()
+      seen = {}
+    end
+  end)
+
+  it("is not reported while it is written, nor for names that come and go elsewhere", function()
+    dir:write("else/b", "1")
+    assert(uv.fs_link(dir:at("else/b"), dir:at("a")))
+    set_fenced { "a" }
+    assert(uv.fs_link(dir:at("else/b"), dir:at("else/c")))
+    assert(os.rename(dir:at("else/c"), dir:at("else/d")))
+    dir:delete("else/d")
+    quiet()
+    local file = assert(io.open(dir:at("else/b"), "a"))
+    file:write("2")
+    file:flush()
+    quiet()
+    file:close()
+    told "a"
+  end)
+
+  it("is reported when it is mounted alone, and written outside of the mount", function()
+    dir:write("else/b", "1")
+    dir:write("a", "")
+    dir:write("d/x.yaml", "")
+    local mounted, targets = {}, { "a", "d/x.yaml" }
+    for _, target in ipairs(targets) do
+      local mount = ("mount --bind %s %s 2>/dev/null"):format(dir:at("else/b"), dir:at(target))
+      if os.execute(mount) == 0 then mounted[#mounted + 1] = target end
+    end
+    -- Without the right to mount, hard links stand in: their events are the same.
+    for i = #mounted + 1, #targets do
+      dir:delete(targets[i])
+      assert(uv.fs_link(dir:at("else/b"), dir:at(targets[i])))
+    end
+    local ok, err = pcall(function()
+      set_fenced { "a", "d/*.yaml" }
+      write_elsewhere("else/b", "2")
+      loop:run_until(function() return #seen >= 2 end)
+      table.sort(seen)
+      assert.same({ dir:at("a"), dir:at("d/x.yaml") }, seen)
+    end)
+    set {}
+    for _, target in ipairs(mounted) do assert.equal(0, os.execute("umount " .. dir:at(target))) end
+    assert(ok, err)
+  end)
+
+  it("is left to the rescan, with one warning, where the limit of watches is reached", function()
+    dir:write("else/b", "1")
+    assert(uv.fs_link(dir:at("else/b"), dir:at("a")))
+    C.segue__fault_arm("watch.file=fail:-28")
+    assert.is_true(set({ dir:at("a") }, 10))
+    assert.truthy(C.str(C.segue__watch_problem(watch)):find("max_user_watches", 1, true))
+    write_elsewhere("else/b", "22")
+    told "ALL"
+    dir:save("a", "333") -- the folder is still watched
+    told "a"
+    assert.equal(1, #logged)
+    C.segue__fault_arm(nil)
+    loop:run_until(function() return C.segue__watch_problem(watch) == nil end)
+  end)
+end)
+
 describe("the kernel's limits", function()
   it("are named, and rescans take over until they are raised", function()
     C.segue__fault_arm("watch.add=fail:-28")
