@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * options.h: judging a tree by a table of options, and filling a struct from it. The tree comes
+ * from a policy, from Lua arguments or from a configuration; its nodes know their lines. [any
+ * thread]: nothing here is shared.
+ */
+#ifndef SEGUE_OPTIONS_OPTIONS_H
+#define SEGUE_OPTIONS_OPTIONS_H
+
+#include "../config/tree.h"
+#include "option.h"
+
+/* A kind of a family: "source" "file". data: what the element gets with it. */
+typedef struct segue__option_kind {
+  const char *family, *name;
+  const segue_option_table *table;
+  const void *data;
+} segue__option_kind;
+
+/* Where a tree comes from, and how its errors are written. All borrowed; zero: does not apply. */
+typedef struct segue__options_env {
+  const segue__option_kind *kinds;
+  size_t kind_count;
+  const char *folder;  /* for relative paths */
+  const char *subject; /* before every path in a message: "segue.file" */
+  int code;            /* of the errors; 0: SEGUE_EPOLICY */
+  uint32_t first;      /* number of the first item of a list: 1 in Lua, 0 in configuration */
+  /* Returns the name of the file of a node's document; NULL: not known. */
+  const char *(*file)(void *data, uint32_t document);
+  void *data;
+  bool hide; /* values of the tree may be secrets: messages do not show them */
+} segue__options_env;
+
+/* Opaque values: a node of type SEGUE_NULL that stands for a value that is no data. */
+enum { SEGUE__NODE_OPAQUE = 2 }; /* flag; v.u is the number of a function, 0: reserved names it */
+typedef enum segue__opaque { SEGUE__OPAQUE_FUNCTION = 1, SEGUE__OPAQUE_OTHER } segue__opaque;
+
+/* The member of a table that holds its items without a key, in a tree whose language has tables
+ * that are list and map at once. */
+#define SEGUE__POSITIONAL ""
+
+/* Fills *out (struct_size bytes) from node, a map or list; NULL: from the defaults alone. All
+ * errors are added. Returns 0; else the code of the first error or UV_ENOMEM, and *out is zeroed
+ * and owns nothing. */
+int segue__options_fill(const segue_option_table *table, const segue_node *node, void *out,
+                        const segue__options_env *env, segue__errors *errors);
+/* Frees what the struct owns, and zeroes it. NULL allowed. */
+void segue__options_clear(const segue_option_table *table, void *out);
+
+/* For those that read tables: rows with those of the included tables, in order; NULL past the end.
+ */
+const segue_option *segue__options_row(const segue_option_table *table, size_t index);
+const segue_option *segue__options_find(const segue_option_table *table, const char *name,
+                                        size_t len);
+/* "a duration such as 500ms, 10s or 1h30m": the expected value, for messages and manuals. */
+void segue__options_expected(const segue_option *row, segue__buf *out);
+
+#endif
