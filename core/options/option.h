@@ -105,7 +105,7 @@ typedef struct segue_option_table {
   const char *tag;
 } segue_option_table;
 
-/* What a family stores about the kind of an element. */
+/* A family stores the kind of an element in this form. */
 typedef struct segue_option_kind_value {
   const segue_option_table *table; /* of the kind */
   const void *data;                /* that the kind was registered with */

@@ -46,13 +46,13 @@ static size_t items_size(const segue_option *row) {
   return segue__option_scalar_size(row->of);
 }
 
-/* What lies at the offset of a LIST or MAP. */
+/* A LIST or MAP has this form in the struct. */
 typedef struct items {
   char *data;
   size_t count;
 } items;
 
-/* ---- What was written ------------------------------------------------------------------------ */
+/* ---- The written table ------------------------------------------------------------------------ */
 
 /* A table as it was written: options by name, items without a key, or a shorthand: one option. */
 typedef struct written {

@@ -59,9 +59,15 @@ static const segue_option cat_rows[] = {
      .doc = "home = \"/sofa\""},
 };
 const segue_option_table options_cat_table = {SEGUE_OPTION_ROWS(options_cat, cat_rows),
-                                              .name = "cat"};
+                                              .name = "cat", .doc = "A cat."};
+static const segue_option_table dog_table = {.size = sizeof(segue_option_table),
+                                             .row_size = sizeof(segue_option),
+                                             .name = "dog",
+                                             .doc = "A dog.",
+                                             .key_offset = SEGUE_OPTION_NOT_STORED,
+                                             .kind_offset = SEGUE_OPTION_NOT_STORED};
 static const segue__option_kind kinds[] = {{"pet", "cat", &options_cat_table, "meow"},
-                                           {"pet", "dog", NULL, "woof"}};
+                                           {"pet", "dog", &dog_table, "woof"}};
 
 #define AT(field) .offset = offsetof(options_all, field)
 static const segue_option all_rows[] = {
@@ -175,3 +181,9 @@ int options_all_fill(const segue_node *node, uint32_t first, options_all *out,
 void options_all_clear(options_all *out) {
   segue__options_clear(&options_all_table, out);
 }
+
+static const segue__option_kind topics[] = {{"all", NULL, &options_all_table, NULL},
+                                            {"pet", NULL, &options_pet_table, NULL},
+                                            {"pet", "cat", &options_cat_table, NULL},
+                                            {"pet", "dog", &dog_table, NULL}};
+const segue__topics options_topics = {topics, 4};

@@ -6,7 +6,7 @@
 #ifndef SEGUE_SPEC_OPTIONS_HARNESS_H
 #define SEGUE_SPEC_OPTIONS_HARNESS_H
 
-#include "core/options/options.h"
+#include "core/options/describe.h"
 
 typedef struct options_pet {
   char *name;
@@ -63,5 +63,7 @@ extern const segue_option_table options_all_table, options_pet_table, options_ca
 int options_all_fill(const segue_node *node, uint32_t first, options_all *out,
                      segue__errors *errors);
 void options_all_clear(options_all *out);
+/* The topics "all", "pet", "pet cat" and "pet dog". */
+extern const segue__topics options_topics;
 
 #endif
