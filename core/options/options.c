@@ -52,7 +52,8 @@ typedef struct items {
   size_t count;
 } items;
 
-/* ---- The written table ------------------------------------------------------------------------ */
+/* ---- The written table ------------------------------------------------------------------------
+ */
 
 /* A table as it was written: options by name, items without a key, or a shorthand: one option. */
 typedef struct written {
