@@ -37,7 +37,7 @@ bool segue__keep_folder(segue *s) {
                               "generation will be stored in it",
              "path", 's', s->state.folder, NULL);
   s->folder_lost = false;
-  if (s->record) segue__record_begin_anew(s->record, segue__engine_durable(s->engine));
+  segue__engine_record_anew(s->engine);
   return true;
 }
 

@@ -28,7 +28,8 @@ static void put_hash(segue__buf *b, const char *name, segue__hash hash) {
   segue__buf_addf(b, "%s=%016" PRIx64 "%016" PRIx64 "\n", name, hash.hi, hash.lo);
 }
 
-int segue__durable_write(segue__slots *slots, const segue__durable *state) {
+int segue__durable_write(segue__slots *slots, const segue__durable *state,
+                         const segue__buf *journal) {
   segue__buf b;
   segue__buf_init(&b);
   segue__slots_begin(slots, &b);
@@ -62,6 +63,7 @@ int segue__durable_write(segue__slots *slots, const segue__durable *state) {
     put_hash(&b, "pinned_raw", state->pinned_raw);
   }
   if (state->good_wall_ms) segue__buf_addf(&b, "good=%" PRId64 "\n", state->good_wall_ms);
+  if (journal) segue__buf_add(&b, journal->data, journal->len);
   int rc = segue__slots_write(slots, &b);
   segue__buf_deinit(&b);
   return rc;
@@ -158,7 +160,7 @@ static void take(segue__durable *state, const char *name, const char *value) {
   }
 }
 
-int segue__durable_read(segue__slots *slots, segue__durable *state) {
+int segue__durable_read(segue__slots *slots, segue__durable *state, segue__journal *journal) {
   segue__bytes file;
   const char *value;
   size_t len;
@@ -172,7 +174,7 @@ int segue__durable_read(segue__slots *slots, segue__durable *state) {
     char *equals = strchr(line, '=');
     if (!equals) continue;
     *equals = 0;
-    take(state, line, equals + 1);
+    if (!segue__journal_read_line(journal, line, equals + 1)) take(state, line, equals + 1);
   }
   segue__free(text);
   return 0;

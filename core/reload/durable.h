@@ -3,7 +3,7 @@
  * durable.h: the operator's decisions, which a crash must not undo: a freeze, a generation that
  * waits to be confirmed, a rollback that stays. Small, in two state files: state.a and state.b.
  * Blocks: for the record thread. The value is text, a line for each fact: name, "=", value, with
- * "\\", "\n" escaped; unknown names are ignored.
+ * "\\", "\n" escaped; unknown names are ignored. The lines of the journal of effects follow.
  *
  * Clocks. A process measures time with the monotonic clock: deadlines to confirm, holds of probes,
  * back-off, limits of hooks. Setting the wall clock changes none of them, and a machine that sleeps
@@ -18,6 +18,7 @@
 #define SEGUE_RELOAD_DURABLE_H
 
 #include "../config/tree.h"
+#include "../record/journal.h"
 #include "slots.h"
 
 typedef struct segue__durable segue__durable;
@@ -57,8 +58,11 @@ struct segue__durable {
 
 #define SEGUE__DURABLE_MAGIC "SEGUEST1"
 
-int segue__durable_write(segue__slots *slots, const segue__durable *state);
-/* UV_ENOENT: there is none, *state is zeroed. */
-int segue__durable_read(segue__slots *slots, segue__durable *state);
+/* journal: the lines of the open intents (journal.h), which are part of the same write; NULL: none.
+ */
+int segue__durable_write(segue__slots *slots, const segue__durable *state,
+                         const segue__buf *journal);
+/* UV_ENOENT: there is none, *state is zeroed. Adds the intents to *journal. */
+int segue__durable_read(segue__slots *slots, segue__durable *state, segue__journal *journal);
 
 #endif

@@ -51,6 +51,7 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
   if (engine->record) {
     const segue__record_contents *found = segue__record_found(engine->record);
     engine->durable = found->state;
+    segue__record_take_journal(engine->record, &engine->journal);
     engine->last_generation = found->generation;
     engine->next_id = found->reload;
     engine->resumes = true;
@@ -71,6 +72,7 @@ void segue__engine_free(segue__engine *engine) {
   segue__timer_stop(engine->loop, &engine->start_timer);
   segue__timer_stop(engine->loop, &engine->retry_timer);
   segue__unkept_set(engine, NULL);
+  segue__journal_deinit(&engine->journal);
   segue__gates_end(engine->gates);
   segue__gates_unref(engine->gates);
   for (size_t i = 0; i < SEGUE__RESULTS_MAX; i++)

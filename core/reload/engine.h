@@ -274,7 +274,8 @@ typedef struct segue__hold {
   uint64_t pinned_generation;
 } segue__hold;
 void segue__engine_hold(const segue__engine *engine, segue__hold *out);
-const struct segue__durable *segue__engine_durable(const segue__engine *engine); /* as recorded */
+/* The state folder is ours again, and empty: writes all of it again. */
+void segue__engine_record_anew(segue__engine *engine);
 
 typedef struct segue__engine_stats {
   uint64_t runs, outcomes[SEGUE__OUTCOME_COUNT], skipped, triggers[SEGUE__TRIGGER_COUNT], coalesced;

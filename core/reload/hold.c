@@ -9,6 +9,10 @@
 
 #include "txn.h"
 
+int segue__hold_write(segue__engine *engine, segue__record_call *call) {
+  return segue__record_state(engine->record, &engine->durable, &engine->journal, call);
+}
+
 /* ---- Freeze ---------------------------------------------------------------------------------- */
 
 struct segue__freeze {
@@ -73,13 +77,14 @@ static int set_frozen(segue__engine *engine, const segue__durable *next, segue__
                                    .before = engine->durable,
                                    .next = engine->freezes,
                                    .call = {.cb = freeze_recorded, .data = freeze}};
-  int rc = engine->record ? segue__record_state(engine->record, next, &freeze->call) : 0;
+  engine->durable = *next;
+  int rc = engine->record ? segue__hold_write(engine, &freeze->call) : 0;
   if (rc < 0) {
+    engine->durable = freeze->before;
     segue__free(freeze);
     return rc;
   }
   engine->freezes = freeze;
-  engine->durable = *next;
   if (!engine->record) freeze_end(freeze, 0, NULL);
   return 0;
 }
@@ -201,7 +206,7 @@ void segue__hold_open(segue__txn *txn) {
   d->unconfirmed_sources = engine->last_raw;
   snprintf(d->unconfirmed_cause, sizeof d->unconfirmed_cause, "%s", txn->result->cause);
   txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
-  segue__txn_record(txn, segue__record_state(engine->record, d, &txn->call), opened);
+  segue__txn_record(txn, segue__hold_write(engine, &txn->call), opened);
 }
 
 /* The wall clock counts only for a window that another process has opened. */
@@ -354,7 +359,7 @@ static void ticked(segue__record_call *call, segue__record_answer *answer) {
 static void write_tick(segue__engine *engine) {
   engine->tick.cb = ticked;
   engine->tick.data = engine;
-  engine->tick_failed = segue__record_state(engine->record, &engine->durable, &engine->tick) < 0;
+  engine->tick_failed = segue__hold_write(engine, &engine->tick) < 0;
 }
 
 /* The deadline that a restart will find is the one that counts here, whatever the wall clock did.
@@ -668,8 +673,8 @@ void segue__hold_close(segue__engine *engine) {
   }
 }
 
-const segue__durable *segue__engine_durable(const segue__engine *engine) {
-  return &engine->durable;
+void segue__engine_record_anew(segue__engine *engine) {
+  if (engine->record) segue__record_begin_anew(engine->record, &engine->durable, &engine->journal);
 }
 
 segue__record *segue__engine_record(const segue__engine *engine) {

@@ -3,7 +3,7 @@
  * The thread that records. Tasks come from the control thread, are done one at a time, and go back
  * as messages of its loop; a task owns all that it needs, so the control thread never waits.
  */
-#include "record.h"
+#include "record_internal.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -23,63 +23,12 @@ enum { OPEN_WAIT_MS = 1000, OPEN_AGAIN_S = 1 };
 /* Added to the last known number where the history and the numbers are lost. */
 enum { RELOAD_GAP = 1000 };
 
-typedef struct segue__record_task task;
-typedef int work(segue__record *record, task *t);
-
-struct segue__record_task {
-  segue__message message; /* first */
-  task *next;
-  work *run;
-  segue__record_call *call; /* control thread only */
-  segue__record_answer answer;
-  unsigned tries;
-  /* Input of the work. */
-  segue__durable state;
-  segue__numbers numbers;
-  segue__last_good good;
-  segue__files *files;        /* a reference */
-  segue__history_entry entry; /* its strings, paths and snapshot are the task's */
-  bool fresh;                 /* the paths are to be found out */
-  uint64_t number, number2;
-  char *text;
-  segue__audit *audit;
-  segue__history_limits limits;
-};
-
-typedef struct queue {
-  task *first, **last;
-  size_t count;
-} queue;
-
-struct segue__record {
-  segue__loop *loop;
-  segue__log own_log;    /* a copy, silenced when the thread is left behind */
-  const segue__log *log; /* that */
-  void (*render)(segue__buf *out, const segue__result *result, bool detail);
-  char *history_path;
-  segue__reads *reads;
-  segue__record_contents found;
-  pthread_t thread;
-  pthread_mutex_t lock;
-  pthread_cond_t wake, idle;
-  queue urgent, busy, later;
-  struct timespec busy_until;
-  bool stopping, working, abandoned;
-  /* The thread's. */
-  segue__slots last_good, state, numbers;
-  segue__numbers given; /* the content of `numbers` */
-  segue__history_limits limits;
-  segue__history *history; /* the control thread asks whether there is one */
-  bool lost;               /* the folder is another process's */
-  time_t opened_at;        /* or tried to; of the monotonic clock */
-  int open_status;         /* the result of that */
-};
-
 static void free_paths(segue__history_entry *entry);
 
 /* ---- Tasks ----------------------------------------------------------------------------------- */
 
-static void task_free(task *t) {
+void segue__record_task_free(task *t) {
+  segue__buf_deinit(&t->journal);
   segue__buf_deinit(&t->answer.text);
   segue__files_unref(t->answer.files);
   segue_snapshot_unref(t->answer.snapshot);
@@ -94,12 +43,13 @@ static void task_free(task *t) {
   segue__free(t);
 }
 
-static task *task_new(work *run, segue__record_call *call) {
+task *segue__record_task_new(work *run, segue__record_call *call) {
   task *t = segue__calloc(1, sizeof *t);
   if (!t) return NULL;
   t->run = run;
   t->call = call;
   segue__buf_init(&t->answer.text);
+  segue__buf_init(&t->journal);
   return t;
 }
 
@@ -110,7 +60,7 @@ static void answered(segue__message *message) {
     call->task = NULL;
     call->cb(call, &t->answer);
   }
-  task_free(t);
+  segue__record_task_free(t);
 }
 
 void segue__record_forget(segue__record_call *call) {
@@ -118,7 +68,7 @@ void segue__record_forget(segue__record_call *call) {
   call->task = NULL;
 }
 
-static void push(segue__record *record, queue *q, task *t) {
+void segue__record_push(segue__record *record, queue *q, task *t) {
   if (t->call) t->call->task = t;
   t->message.fn = answered;
   pthread_mutex_lock(&record->lock);
@@ -271,8 +221,11 @@ static int add_window(segue__record *record, uint64_t in_history) {
 static int open_all(segue__record *record) {
   segue__record_contents *found = &record->found;
   segue__files *files = NULL;
-  int rc = segue__durable_read(&record->state, &found->state);
+  int rc = segue__durable_read(&record->state, &found->state, &found->journal);
   if (rc == UV_ENOMEM) return rc;
+  if (found->journal.incomplete)
+    segue__log(record->log, SEGUE__ERROR, "record",
+               "a part of the journal of effects cannot be read", NULL);
   if (rc && rc != UV_ENOENT)
     segue__log(record->log, SEGUE__ERROR, "record",
                "the state cannot be read: freezes and rollbacks are forgotten", "error", 's',
@@ -347,7 +300,7 @@ static int is_lost(task *t) {
 
 static int write_state(segue__record *record, task *t) {
   if (record->lost) return is_lost(t);
-  int rc = segue__durable_write(&record->state, &t->state);
+  int rc = segue__durable_write(&record->state, &t->state, &t->journal);
   if (rc)
     segue__error_set(&t->answer.error, SEGUE_ERECORD, "cannot record: %s cannot be written: %s",
                      segue__slots_next(&record->state), segue_strerror(rc));
@@ -449,50 +402,15 @@ static int limit(segue__record *record, task *t) {
   return 0;
 }
 
-static int read_last_good(segue__record *record, task *t) {
-  segue__last_good info;
-  int rc = segue__last_good_read(&record->last_good, &info, &t->answer.files);
-  segue__last_good_deinit(&info);
-  return rc;
-}
-
-static int ask_reloads(segue__record *record, task *t) {
-  if (!record->history) return UV_ENOENT;
-  return segue__history_reloads(record->history, t->number, t->number2, &t->answer.text);
-}
-
-static int ask_audits(segue__record *record, task *t) {
-  if (!record->history) return UV_ENOENT;
-  return segue__history_audits(record->history, t->number, &t->answer.text);
-}
-
-static int ask_reload(segue__record *record, task *t) {
-  if (!record->history) return UV_ENOENT;
-  return segue__history_reload(record->history, t->number, &t->answer.text);
-}
-
-static int ask_files(segue__record *record, task *t) {
-  if (!record->history) return UV_ENOENT;
-  int rc = t->number ? 0 : segue__history_before(record->history, t->number2, &t->number);
-  t->answer.number = t->number;
-  return rc ? rc : segue__history_files(record->history, t->number, &t->answer.files);
-}
-
-static int ask_snapshot(segue__record *record, task *t) {
-  if (!record->history) return UV_ENOENT;
-  return segue__history_snapshot(record->history, t->number, &t->answer.snapshot, &t->answer.error);
-}
-
-static int ask_why(segue__record *record, task *t) {
-  if (!record->history) return UV_ENOENT;
-  return segue__history_why(record->history, t->text, (size_t)t->number2, t->number,
-                            &t->answer.text);
-}
-
 /* ---- On the control thread -------------------------------------------------------- */
 
 const segue__record_contents *segue__record_found(const segue__record *record) {
   return &record->found;
+}
+
+void segue__record_take_journal(segue__record *record, segue__journal *out) {
+  *out = record->found.journal;
+  segue__journal_init(&record->found.journal);
 }
 
 segue__reads *segue__record_reads(segue__record *record) {
@@ -500,27 +418,37 @@ segue__reads *segue__record_reads(segue__record *record) {
 }
 
 void segue__record_limit(segue__record *record, const segue__history_limits *limits) {
-  task *t = task_new(limit, NULL);
+  task *t = segue__record_task_new(limit, NULL);
   if (!t) return; /* the limits stay as they were */
   t->limits = *limits;
-  push(record, &record->later, t);
+  segue__record_push(record, &record->later, t);
+}
+
+static task *state_task(work *run, const segue__durable *state, const segue__journal *journal,
+                        segue__record_call *call) {
+  task *t = segue__record_task_new(run, call);
+  if (!t) return NULL;
+  t->state = *state;
+  segue__journal_write(journal, &t->journal);
+  if (!t->journal.failed) return t;
+  segue__record_task_free(t);
+  return NULL;
 }
 
 int segue__record_state(segue__record *record, const segue__durable *state,
-                        segue__record_call *call) {
-  task *t = task_new(write_state, call);
+                        const segue__journal *journal, segue__record_call *call) {
+  task *t = state_task(write_state, state, journal, call);
   if (!t) return UV_ENOMEM;
-  t->state = *state;
-  push(record, &record->urgent, t);
+  segue__record_push(record, &record->urgent, t);
   return 0;
 }
 
 int segue__record_numbers(segue__record *record, const segue__numbers *numbers,
                           segue__record_call *call) {
-  task *t = task_new(write_numbers, call);
+  task *t = segue__record_task_new(write_numbers, call);
   if (!t) return UV_ENOMEM;
   t->numbers = *numbers;
-  push(record, &record->urgent, t);
+  segue__record_push(record, &record->urgent, t);
   return 0;
 }
 
@@ -547,7 +475,7 @@ static bool has_room(segue__record *record, size_t most) {
 
 void segue__record_settled(segue__record *record, const segue__record_run *settled) {
   const segue__result *result = settled->result;
-  task *t = task_new(add_entry, NULL);
+  task *t = segue__record_task_new(add_entry, NULL);
   bool whole = false;
   if (t) {
     t->files = segue__files_ref(settled->files);
@@ -566,10 +494,10 @@ void segue__record_settled(segue__record *record, const segue__record_run *settl
   }
   bool room = has_room(record, WAITING_MAX);
   if (whole && room) {
-    push(record, &record->later, t);
+    segue__record_push(record, &record->later, t);
     return;
   }
-  if (t) task_free(t);
+  if (t) segue__record_task_free(t);
   segue__log(record->log, SEGUE__ERROR, "record", "a reload is missing in the history", "reload",
              'u', result->id, "error", 's',
              room ? segue_strerror(UV_ENOMEM) : "the disk does not keep up", NULL);
@@ -577,13 +505,13 @@ void segue__record_settled(segue__record *record, const segue__record_run *settl
 
 void segue__record_audit(segue__record *record, const segue__audit *audit) {
   bool room = has_room(record, AUDITS_MAX);
-  task *t = room ? task_new(add_audit, NULL) : NULL;
+  task *t = room ? segue__record_task_new(add_audit, NULL) : NULL;
   if (t && (t->audit = segue__malloc(sizeof *audit))) {
     *t->audit = *audit;
-    push(record, &record->later, t);
+    segue__record_push(record, &record->later, t);
     return;
   }
-  if (t) task_free(t);
+  if (t) segue__record_task_free(t);
   tell_audit_missing(record, audit, room ? segue_strerror(UV_ENOMEM) : "the disk does not keep up");
 }
 
@@ -603,7 +531,7 @@ static int copy_items(segue__last_good *good, const segue__record_run *settled) 
 
 int segue__record_good(segue__record *record, const segue__record_run *settled,
                        segue__record_call *call) {
-  task *t = task_new(write_good, call);
+  task *t = segue__record_task_new(write_good, call);
   if (!t) return UV_ENOMEM;
   t->good.generation = settled->snapshot->generation;
   t->good.reload = settled->result->id;
@@ -612,71 +540,22 @@ int segue__record_good(segue__record *record, const segue__record_run *settled,
   t->good.input = settled->input;
   t->files = segue__files_ref(settled->files); /* without files the task fails, and logs it */
   if (copy_items(&t->good, settled) < 0) {
-    task_free(t);
+    segue__record_task_free(t);
     return UV_ENOMEM;
   }
-  push(record, &record->urgent, t);
+  segue__record_push(record, &record->urgent, t);
   return 0;
-}
-
-static int ask(segue__record *record, work *run, uint64_t number, uint64_t number2,
-               const char *text, segue__record_call *call) {
-  bool of_history = run != read_last_good;
-  if (of_history && !__atomic_load_n(&record->history, __ATOMIC_ACQUIRE)) return UV_ENOENT;
-  task *t = task_new(run, call);
-  if (!t) return UV_ENOMEM;
-  t->number = number;
-  t->number2 = number2;
-  t->text = segue__strdup(text);
-  if (text && !t->text) {
-    task_free(t);
-    return UV_ENOMEM;
-  }
-  push(record, of_history ? &record->later : &record->urgent, t);
-  return 0;
-}
-
-int segue__record_last_good(segue__record *record, segue__record_call *call) {
-  return ask(record, read_last_good, 0, 0, NULL, call);
-}
-
-int segue__record_reloads(segue__record *record, uint64_t limit, uint64_t before,
-                          segue__record_call *call) {
-  return ask(record, ask_reloads, limit, before, NULL, call);
-}
-
-int segue__record_audits(segue__record *record, uint64_t most, segue__record_call *call) {
-  return ask(record, ask_audits, most, 0, NULL, call);
-}
-
-int segue__record_reload(segue__record *record, uint64_t id, segue__record_call *call) {
-  return ask(record, ask_reload, id, 0, NULL, call);
-}
-
-int segue__record_files(segue__record *record, uint64_t generation, uint64_t live,
-                        segue__record_call *call) {
-  return ask(record, ask_files, generation, live, NULL, call);
-}
-
-int segue__record_snapshot(segue__record *record, uint64_t generation, segue__record_call *call) {
-  return ask(record, ask_snapshot, generation, 0, NULL, call);
-}
-
-int segue__record_why(segue__record *record, const char *path, size_t min_len, uint64_t until,
-                      segue__record_call *call) {
-  return ask(record, ask_why, until, min_len, path, call);
 }
 
 void segue__record_lose(segue__record *record) {
-  task *t = task_new(lose, NULL);
-  if (t) push(record, &record->urgent, t);
+  task *t = segue__record_task_new(lose, NULL);
+  if (t) segue__record_push(record, &record->urgent, t);
 }
 
-void segue__record_begin_anew(segue__record *record, const segue__durable *state) {
-  task *t = task_new(begin_anew, NULL);
-  if (!t) return;
-  t->state = *state;
-  push(record, &record->urgent, t);
+void segue__record_begin_anew(segue__record *record, const segue__durable *state,
+                              const segue__journal *journal) {
+  task *t = state_task(begin_anew, state, journal, NULL);
+  if (t) segue__record_push(record, &record->urgent, t);
 }
 
 void segue__record_flush(segue__record *record) {
@@ -693,6 +572,7 @@ static void free_parts(segue__record *record) {
   segue__slots_deinit(&record->state);
   segue__slots_deinit(&record->numbers);
   segue__last_good_deinit(&record->found.last_good);
+  segue__journal_deinit(&record->found.journal);
   segue__history_close(record->history);
   segue__reads_free(record->reads);
   segue__free(record->history_path);

@@ -54,6 +54,7 @@ void segue__record_forget(segue__record_call *call); /* cb will not run; harmles
 /* The content of the state folder when it was opened. */
 typedef struct segue__record_contents {
   segue__durable state;
+  segue__journal journal;      /* intents of a process that ended before they were done */
   segue__last_good last_good;  /* generation 0: none */
   uint64_t generation, reload; /* the highest numbers that were ever given */
 } segue__record_contents;
@@ -64,6 +65,8 @@ int segue__record_new(segue__record **out, const segue__record_options *options)
 /* Finishes all tasks first. NULL allowed. */
 void segue__record_free(segue__record *record);
 const segue__record_contents *segue__record_found(const segue__record *record);
+/* Moves the journal that was found to its owner. */
+void segue__record_take_journal(segue__record *record, segue__journal *out);
 
 /* The os that loader and engine read through (reads.h). */
 segue__reads *segue__record_reads(segue__record *record);
@@ -71,9 +74,9 @@ segue__reads *segue__record_reads(segue__record *record);
 /* How much history is kept, from now on. */
 void segue__record_limit(segue__record *record, const segue__history_limits *limits);
 
-/* Writes the decisions. call may be NULL. */
+/* Writes the decisions and the open intents, as one. call may be NULL. */
 int segue__record_state(segue__record *record, const segue__durable *state,
-                        segue__record_call *call);
+                        const segue__journal *journal, segue__record_call *call);
 
 /* The highest numbers that were given until now. call: they will survive the process. */
 int segue__record_numbers(segue__record *record, const segue__numbers *numbers,
@@ -119,7 +122,8 @@ int segue__record_why(segue__record *record, const char *path, size_t min_len, u
 /* The folder is another process's now: nothing is written there any more. begin_anew: it is ours
  * again and empty; the decisions are written again, the history begins anew. */
 void segue__record_lose(segue__record *record);
-void segue__record_begin_anew(segue__record *record, const segue__durable *state);
+void segue__record_begin_anew(segue__record *record, const segue__durable *state,
+                              const segue__journal *journal);
 
 /* Waits until nothing is left to write; for specs and shutdown. */
 void segue__record_flush(segue__record *record);

@@ -92,6 +92,7 @@ struct segue__engine {
 
   segue__record *record;  /* NULL: nothing outlives the process */
   segue__durable durable; /* the operators' decisions */
+  segue__journal journal; /* the open intents of actions with effects outside memory */
   bool resumes;           /* nothing went live yet: numbers go on where they were */
   struct segue__freeze *freezes;
   struct segue__rollback *rollback; /* its files are being looked up */
@@ -529,6 +530,8 @@ void segue__run_answer(segue__run *run, int status, segue__result *result); /* e
 void segue__run_wait(segue__run *run, segue__waiter *waiter);               /* engine.c: joins it */
 
 /* hold.c */
+/* Writes the decisions and the open intents, as one. call may be NULL. */
+int segue__hold_write(segue__engine *engine, segue__record_call *call);
 /* A generation that was brought back is live, and credentials of its front door changed: it is
  * brought back again, with the present ones. */
 void segue__hold_refresh(segue__engine *engine);

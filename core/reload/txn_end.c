@@ -161,8 +161,7 @@ static void undone(segue__txn *txn) {
     return;
   }
   txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
-  segue__txn_record(txn, segue__record_state(engine->record, &engine->durable, &txn->call),
-                    end_undone);
+  segue__txn_record(txn, segue__hold_write(engine, &txn->call), end_undone);
 }
 
 /* ---- Live ---- */
@@ -223,8 +222,7 @@ static void persist_then_end(segue__txn *txn, const segue_error *error) {
     segue__txn_record(txn, segue__record_good(record, &good, &txn->call), persist_then_end);
   } else if (txn->keeps_state) {
     txn->keeps_state = false;
-    segue__txn_record(txn, segue__record_state(record, &engine->durable, &txn->call),
-                      persist_then_end);
+    segue__txn_record(txn, segue__hold_write(engine, &txn->call), persist_then_end);
   } else if (engine->swapping) {
     wait_for_swapped(txn);
   } else {

@@ -9,6 +9,7 @@ local tempdir = require "spec.support.tempdir"
 local wait = require "spec.support.wait"
 local ffi = C.ffi
 
+local journal = ffi.new("segue__journal[1]") -- without intents
 local dir, live
 before_each(function()
   dir = tempdir.new()
@@ -28,12 +29,20 @@ local function put(slots, state)
     if type(value) == "string" then ffi.copy(d[0][key], value)
     else d[0][key] = value end
   end
-  return C.segue__durable_write(slots, d)
+  return C.segue__durable_write(slots, d, nil)
 end
 
+local lines -- of the open intents, as get() has read them last
+-- The decisions.
 local function get(slots)
-  local d = ffi.new("segue__durable[1]")
-  local rc = C.segue__durable_read(slots, d)
+  local d, found, b = ffi.new("segue__durable[1]"), ffi.new("segue__journal[1]"),
+    ffi.new("segue__buf[1]")
+  local rc = C.segue__durable_read(slots, d, found)
+  C.segue__buf_init(b)
+  C.segue__journal_write(found, b)
+  lines = C.buf(b[0])
+  C.segue__buf_deinit(b)
+  C.segue__journal_deinit(found)
   return rc == 0 and d[0] or nil, rc < 0 and C.name(rc) or nil
 end
 
@@ -91,6 +100,22 @@ describe("the decisions on disk", function()
     C.segue__buf_deinit(buf)
     return get(fresh())
   end
+
+  it("are one write with the open intents, and each is read without the other", function()
+    local text = "intent=files\nintent.module=nginx\nintent.does=a=b\\n\n"
+    assert.equal(7, tonumber(write_text("pinned=7\n" .. text .. "later=x\n").pinned_generation))
+    assert.equal(text, lines)
+    assert.equal(7, tonumber(write_text "pinned=7\n".pinned_generation))
+    assert.equal("", lines)
+    local b, d = ffi.new("segue__buf[1]"), ffi.new("segue__durable[1]")
+    C.segue__buf_init(b)
+    C.segue__buf_adds(b, text)
+    d[0].pinned, d[0].pinned_generation = true, 8
+    C.check(C.segue__durable_write(fresh(), d, b))
+    C.segue__buf_deinit(b)
+    assert.equal(8, tonumber(get(fresh()).pinned_generation))
+    assert.equal(text, lines)
+  end)
 
   it("name triggers, and read the numbers that stood for them", function()
     local names = { [0] = "start", "signal", "watch", "http", "control", "poll", "push", "retry" }
@@ -337,7 +362,9 @@ describe("the record", function()
     local d = ffi.new("segue__durable[1]")
     d[0].frozen = true
     ffi.copy(d[0].frozen_why, why)
-    return ask(function(call) return C.segue__record_state(record, d, call) end, function(a)
+    return ask(function(call)
+      return C.segue__record_state(record, d, journal, call)
+    end, function(a)
       return ffi.string(a.error.message)
     end)
   end
@@ -406,7 +433,9 @@ describe("the record", function()
     local d = ffi.new("segue__durable[1]")
     d[0].unconfirmed, d[0].unconfirmed_generation, d[0].unconfirmed_reload = true, 2, 3
     ffi.copy(d[0].unconfirmed_cause, "somebody")
-    assert.equal(0, (ask(function(call) return C.segue__record_state(record, d, call) end)))
+    assert.equal(0, (ask(function(call)
+      return C.segue__record_state(record, d, journal, call)
+    end)))
     for _ = 1, 2 do
       close()
       assert.equal(3, tonumber(open().reload))
@@ -455,7 +484,8 @@ describe("the record", function()
     assert.equal("SEGUE_ERECORD", C.name(status))
     assert.matches("another process's", message)
     for _, name in ipairs(dir:list()) do dir:delete(name) end
-    C.segue__record_begin_anew(record, ffi.new("segue__durable[1]"))
+    C.segue__record_begin_anew(record, ffi.new("segue__durable[1]"),
+      ffi.new("segue__journal[1]"))
     assert.equal(0, (freeze "y"))
     assert.equal(0, settle(2, 2, "a: 2\n"))
     C.segue__record_flush(record)

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Questions about the state folder: the record thread reads the history and the last good
+ * generation, and answers with text, files or a snapshot.
+ */
+#include "record_internal.h"
+
+#include <uv.h>
+
+#include "../os/mem.h"
+
+/* ---- On the record thread ---- */
+
+static int read_last_good(segue__record *record, task *t) {
+  segue__last_good info;
+  int rc = segue__last_good_read(&record->last_good, &info, &t->answer.files);
+  segue__last_good_deinit(&info);
+  return rc;
+}
+
+static int ask_reloads(segue__record *record, task *t) {
+  if (!record->history) return UV_ENOENT;
+  return segue__history_reloads(record->history, t->number, t->number2, &t->answer.text);
+}
+
+static int ask_audits(segue__record *record, task *t) {
+  if (!record->history) return UV_ENOENT;
+  return segue__history_audits(record->history, t->number, &t->answer.text);
+}
+
+static int ask_reload(segue__record *record, task *t) {
+  if (!record->history) return UV_ENOENT;
+  return segue__history_reload(record->history, t->number, &t->answer.text);
+}
+
+static int ask_files(segue__record *record, task *t) {
+  if (!record->history) return UV_ENOENT;
+  int rc = t->number ? 0 : segue__history_before(record->history, t->number2, &t->number);
+  t->answer.number = t->number;
+  return rc ? rc : segue__history_files(record->history, t->number, &t->answer.files);
+}
+
+static int ask_snapshot(segue__record *record, task *t) {
+  if (!record->history) return UV_ENOENT;
+  return segue__history_snapshot(record->history, t->number, &t->answer.snapshot, &t->answer.error);
+}
+
+static int ask_why(segue__record *record, task *t) {
+  if (!record->history) return UV_ENOENT;
+  return segue__history_why(record->history, t->text, (size_t)t->number2, t->number,
+                            &t->answer.text);
+}
+
+/* ---- On the control thread ---- */
+
+static int ask(segue__record *record, work *run, uint64_t number, uint64_t number2,
+               const char *text, segue__record_call *call) {
+  bool of_history = run != read_last_good;
+  if (of_history && !__atomic_load_n(&record->history, __ATOMIC_ACQUIRE)) return UV_ENOENT;
+  task *t = segue__record_task_new(run, call);
+  if (!t) return UV_ENOMEM;
+  t->number = number;
+  t->number2 = number2;
+  t->text = segue__strdup(text);
+  if (text && !t->text) {
+    segue__record_task_free(t);
+    return UV_ENOMEM;
+  }
+  segue__record_push(record, of_history ? &record->later : &record->urgent, t);
+  return 0;
+}
+
+int segue__record_last_good(segue__record *record, segue__record_call *call) {
+  return ask(record, read_last_good, 0, 0, NULL, call);
+}
+
+int segue__record_reloads(segue__record *record, uint64_t limit, uint64_t before,
+                          segue__record_call *call) {
+  return ask(record, ask_reloads, limit, before, NULL, call);
+}
+
+int segue__record_audits(segue__record *record, uint64_t most, segue__record_call *call) {
+  return ask(record, ask_audits, most, 0, NULL, call);
+}
+
+int segue__record_reload(segue__record *record, uint64_t id, segue__record_call *call) {
+  return ask(record, ask_reload, id, 0, NULL, call);
+}
+
+int segue__record_files(segue__record *record, uint64_t generation, uint64_t live,
+                        segue__record_call *call) {
+  return ask(record, ask_files, generation, live, NULL, call);
+}
+
+int segue__record_snapshot(segue__record *record, uint64_t generation, segue__record_call *call) {
+  return ask(record, ask_snapshot, generation, 0, NULL, call);
+}
+
+int segue__record_why(segue__record *record, const char *path, size_t min_len, uint64_t until,
+                      segue__record_call *call) {
+  return ask(record, ask_why, until, min_len, path, call);
+}
