@@ -101,7 +101,7 @@ static int start_lanes(segue__ingress *ingress, const segue__policy *policy, seg
     return 0;
   }
   ingress->lanes = segue__calloc(wanted, sizeof(segue__lane *));
-  int rc = ingress->lanes ? 0 : UV_ENOMEM;
+  int rc = ingress->lanes ? segue__lanes_watch_calls(ingress) : UV_ENOMEM;
   while (rc == 0 && ingress->lane_count < wanted) {
     rc = segue__lane_start(&ingress->lanes[ingress->lane_count], ingress->options.loop,
                            ingress->options.log, &events);

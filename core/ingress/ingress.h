@@ -22,6 +22,9 @@ typedef struct segue__ingress_options {
   segue__gates *gates; /* outlive it */
   /* The current log, for access logs without a file: called on a thread that may wait. */
   int (*write_log)(void *data, const segue_log_entry *entry);
+  /* While it serves: this worker thread has not returned from the code of this module for so long.
+   * Called once per such call. */
+  void (*on_busy)(void *data, size_t lane, const char *module, uint64_t silent_ms);
   /* While it closes: this data thread is given up, because it has not come back for so long, from
    * the code of this module (NULL: nobody knows). Its memory is never freed. */
   void (*on_lost)(void *data, size_t lane, const char *module, uint64_t silent_ms);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Lanes that do not come back, at the end: the code of a module that loops or waits for ever keeps
- * its data thread, and nothing can take it away from there. So once the ingress closes each lane is
- * asked again and again to say something; one that is silent for longer than connections have to
- * end is given up. It counts as empty and as ended, is never joined, and keeps all the memory that
- * it may still touch.
+ * Worker threads whose module does not return: code that loops or waits for ever keeps its thread,
+ * and nothing can interrupt it there. While the ingress serves, such a thread is only reported.
+ * Once the ingress closes, each thread gets a message again and again; one that does not handle it
+ * for longer than connections have to end is abandoned. It counts as empty and as ended, is never
+ * joined, and keeps all the memory that it may still touch.
  */
 #include <sys/socket.h>
 
@@ -12,7 +12,7 @@
 #include "../os/fault.h"
 #include "parts.h"
 
-enum { LOOK_MS = 500, PATIENCE_MS = 5000 };
+enum { LOOK_MS = 500, PATIENCE_MS = 5000, SERVING_LOOK_MS = 1000, STALL_MS = 2000 };
 
 /* On the lane. */
 static void on_asked(segue__message *message) {
@@ -20,8 +20,12 @@ static void on_asked(segue__message *message) {
   __atomic_store_n(&lane->said, true, __ATOMIC_RELEASE);
 }
 
+/* A question without an answer is still in the queue of the thread: it must not be posted again. */
 static void ask(segue__lane *lane, uint64_t now_ms) {
+  bool is_posted = lane->asked && !__atomic_load_n(&lane->said, __ATOMIC_ACQUIRE);
   lane->asked_ms = now_ms;
+  if (is_posted) return;
+  lane->asked = true;
   __atomic_store_n(&lane->said, false, __ATOMIC_RELAXED);
   lane->question.fn = on_asked;
   segue__post(lane->loop, &lane->question);
@@ -72,6 +76,45 @@ static void look(segue__timer *timer) {
       abandon(ingress, i, now - lane->asked_ms);
   }
 }
+
+/* ---- While the ingress serves ---- */
+
+static void look_at_calls(segue__timer *timer);
+
+static int look_at_calls_soon(segue__ingress *ingress) {
+  return segue__timer_start(ingress->options.loop, &ingress->watch,
+                            SEGUE_TEST_MS("LOOK_MS", SERVING_LOOK_MS), look_at_calls);
+}
+
+/* Only a thread that is inside a module gets the message: an idle one is not woken. */
+static void look_at_call(segue__ingress *ingress, size_t index, uint64_t now_ms) {
+  segue__lane *lane = ingress->lanes[index];
+  const segue_gate *inside = __atomic_load_n(&lane->inside, __ATOMIC_RELAXED);
+  uint64_t silent_ms = now_ms - lane->asked_ms;
+  if (!lane->asked || __atomic_load_n(&lane->said, __ATOMIC_ACQUIRE)) {
+    lane->is_reported = false;
+    if (inside) ask(lane, now_ms);
+  } else if (inside && !lane->is_reported && silent_ms >= SEGUE_TEST_MS("STALL_MS", STALL_MS)) {
+    lane->is_reported = true;
+    if (ingress->options.on_busy)
+      ingress->options.on_busy(ingress->options.data, index, segue__gate_name(inside), silent_ms);
+  }
+}
+
+static void look_at_calls(segue__timer *timer) {
+  segue__ingress *ingress = timer->data;
+  uint64_t now = segue__loop_now_ms(ingress->options.loop);
+  for (size_t i = 0; i < ingress->lane_count; i++)
+    look_at_call(ingress, i, now);
+  (void)look_at_calls_soon(ingress); /* its place in the queue is still there */
+}
+
+int segue__lanes_watch_calls(segue__ingress *ingress) {
+  ingress->watch.data = ingress;
+  return look_at_calls_soon(ingress);
+}
+
+/* ---- At the end ---- */
 
 void segue__lanes_watch(segue__ingress *ingress, uint64_t grace_ms) {
   uint64_t now = segue__loop_now_ms(ingress->options.loop);

@@ -140,10 +140,12 @@ struct segue__lane {
   segue__lane_events events;
   const segue_gate *inside; /* atomic: of the module whose handle runs; NULL: none does */
 
-  /* At the end: of the control thread, but for `said`, which is atomic. */
+  /* Does the thread come back? Of the control thread, but for `said`, which is atomic. */
   segue__message question;
   uint64_t asked_ms;
-  bool said, is_empty, lost;
+  bool asked, said; /* asked and not said: the question is posted */
+  bool is_reported; /* as busy, since it was asked */
+  bool is_empty, lost;
 
   pthread_mutex_t lock;
   segue__outlet *command, *last_command;
@@ -158,7 +160,7 @@ struct segue__ingress {
   segue__ingress_options options;
   segue__lane **lanes;
   size_t lane_count, lanes_empty, lanes_ended, lanes_lost;
-  segue__timer watch; /* at the end: do the lanes come back? */
+  segue__timer watch; /* do the lanes come back? */
   uint64_t patience_ms;
   segue__port *ports;
   segue__scribe *scribe; /* NULL: there was no access log yet */
@@ -179,7 +181,10 @@ void segue__port_left(segue__port *port);
 void segue__port_done(segue__port *port, const segue__outlet *outlet); /* which is freed next */
 void segue__entry_unref(segue__entry *entry);
 
-/* lost.c: from now on lanes that are silent for longer than this, and a little more, are given up;
+/* lost.c: from now on a worker thread that does not return from a module is reported once to
+ * on_busy. */
+int segue__lanes_watch_calls(segue__ingress *ingress);
+/* Instead: from now on lanes that are silent for longer than this, and a little more, are given up;
  * until the timer is stopped, which is before they are told to end. */
 void segue__lanes_watch(segue__ingress *ingress, uint64_t grace_ms);
 

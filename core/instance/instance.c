@@ -493,6 +493,17 @@ static int ask_for_first(segue *s) {
   return segue__engine_request(s->engine, &request, &s->first);
 }
 
+/* A module in Lua is reported by segue__lua_modules, which counts the same time. */
+static void on_busy(void *data, size_t lane, const char *module, uint64_t silent_ms) {
+  segue *s = data;
+  if (segue__lua_modules_busy(s->lua_modules, lane)) return;
+  segue__log(&s->log, SEGUE__ERROR, "module",
+             "a module keeps its data thread busy, and nothing else is served there: is there an "
+             "endless loop, or a wait without a limit?",
+             "module", 's', module, "lane", 'u', (uint64_t)lane, "seconds", 'u', silent_ms / 1000,
+             NULL);
+}
+
 static void on_lost(void *data, size_t lane, const char *module, uint64_t silent_ms) {
   segue *s = data;
   const char *lua = segue__lua_modules_busy(s->lua_modules, lane);
@@ -517,6 +528,7 @@ static int open_ingress(segue *s) {
       .log = &s->log,
       .gates = s->gates,
       .write_log = write_log,
+      .on_busy = on_busy,
       .on_lost = on_lost,
       .data = s,
   };

@@ -28,8 +28,7 @@ static void print(const char *what, const char *text) {
   funlockfile(stdout);
 }
 
-/* The lines about a thread that is stuck; others depend on the speed of the machine. Only a module
- * in Lua is reported while the instance runs. */
+/* The lines about a thread that is stuck; others depend on the speed of the machine. */
 static void on_log(void *data, const segue_log_entry *entry) {
   const char *module = "";
   (void)data;
@@ -47,7 +46,6 @@ static void handle(void *data, segue_request *request) {
   (void)data;
   bool is_loop = !strcmp(segue_request_path(request), "/loop");
   if (is_loop) {
-    print("busy", "front");
     __atomic_store_n(&inside, 1, __ATOMIC_SEQ_CST);
     while (!__atomic_load_n(&closed, __ATOMIC_SEQ_CST))
       ;

@@ -67,7 +67,7 @@ return {
     return lines
   end
 
-  it("in C stops and closes, logs which module keeps the thread, and may start another instance",
+  it("in C is logged while it runs; it stops, names the module, and may start another instance",
     function()
       local host = start('front = { kind = "c", plugin = "stuck"', "own")
       assert.same({ "start: applied", "busy: front", "abandoned: front", "stopped: first",
