@@ -725,12 +725,17 @@ static void look_again(segue__timer *timer) {
 /* An explicit run waits for the writer, and looks now and then whether the file is closed. */
 static bool wait_for_writer(segue__collect *collect) {
   const segue__txn *txn = collect->txn;
+  uint64_t now = segue__loop_now_ms(txn->engine->loop), until = collect->wait_until_ms;
+  uint64_t ms = until > now ? until - now : 0;
+  collect->waited_for.code = 0;
   if (!waits_for_writer(collect) || txn->failed) return false;
+  collect->waited_for = collect->writer;
   clear_found(collect);
   collect->to = collect->stage;
   collect->stage = SEGUE__COLLECT_WAIT;
   collect->timer.data = collect;
-  int rc = segue__timer_start(txn->engine->loop, &collect->timer, LOOK_AGAIN_MS, look_again);
+  int rc = segue__timer_start(txn->engine->loop, &collect->timer,
+                              ms < LOOK_AGAIN_MS ? ms : LOOK_AGAIN_MS, look_again);
   if (rc < 0) give_up(collect, rc);
   return true;
 }

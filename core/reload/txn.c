@@ -171,12 +171,16 @@ void segue__txn_collect_failed(segue__txn *txn, int code) {
 
 static void collect_timeout(segue__timer *timer) {
   segue__txn *txn = timer->data;
+  segue_error writer = txn->collect->waited_for;
   segue__collect_abandon(txn->collect);
   txn->collect = NULL;
   if (!txn->failed) {
     segue_error error;
-    segue__error_set(&error, SEGUE_ETIMEOUT, "the sources were not read after %llu ms",
-                     (unsigned long long)txn->policy->collect_ms);
+    unsigned long long ms = txn->policy->collect_ms;
+    segue__error_set(&error, SEGUE_ETIMEOUT, "the sources were not read after %llu ms", ms);
+    if (writer.code)
+      segue__error_set(&error, SEGUE_ETIMEOUT, "the sources were not read after %llu ms: %.400s",
+                       ms, writer.message);
     segue__txn_fail(txn, &error);
   }
   segue__txn_conclude(txn);

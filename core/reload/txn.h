@@ -349,6 +349,7 @@ struct segue__collect {
   bool last_look;             /* the wait is over */
   segue__collect_stage to;    /* of WAIT: what is done again */
   segue__timer timer;         /* of WAIT */
+  segue_error waited_for;     /* the control thread's: the writer that the last look found */
   bool *had;                  /* per source: previous is what it delivered last, perhaps nothing */
   segue__documents *previous; /* per source of policy */
   segue__reads *reads;        /* where deliveries are kept, and read in a replay; NULL: nowhere */

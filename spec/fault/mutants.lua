@@ -235,6 +235,8 @@ local mutants = {
     "while (attempt-- && cap < most)\n    cap *= 2;", "if (attempt) cap = most;", UNIT.feed },
   { "trying a failed watch again", "core/reload/feed.c",
     "(void)segue__timer_start(engine->loop, &feed->watch_timer, ms, watch_due);", ";", UNIT.feed },
+  { "the file in the error of the collect deadline", "core/reload/collect.c",
+    "collect->waited_for = collect->writer;", "", "spec/unit/writing_spec.lua" },
   { "no change for a new name of a watched file", "core/trigger/watch.c",
     "if (print == in->print && !(mask & IN_CLOSE_WRITE)) continue;", "", UNIT.watch },
   { "keeping a trial's deliveries apart", "core/reload/sources.c",

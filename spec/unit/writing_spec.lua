@@ -98,6 +98,35 @@ describe("while a file is being written", function()
     assert.equal("ETXTBSY", w:error().name)
   end)
 
+  it("an explicit run names the file also where its limit is short", function()
+    for _, ms in ipairs { 50, 100, 150 } do
+      e = engine.started { set = { collect_ms = ms } }
+      write_half("a.yaml", "x: 2")
+      local w = e:reload()
+      e:step()
+      for _ = 1, 20 do
+        if not w:answered() then e:advance(10) end
+      end
+      assert.equal("failed", w:outcome())
+      assert.matches("a.yaml is being written", w:error().message)
+      assert.equal("ETXTBSY", w:error().name)
+      e:close()
+      e = nil
+    end
+  end)
+
+  it("a look that hangs after one that found a writer names the file too", function()
+    e = engine.started { set = { collect_ms = 1000 } }
+    write_half("a.yaml", "x: 2")
+    local w = e:reload()
+    e:step()
+    C.segue__loop_hold_jobs(e.loop, true)
+    for _ = 1, 11 do e:advance(100) end
+    assert.equal("SEGUE_ETIMEOUT", w:error().name)
+    assert.matches("not read after 1000 ms: a.yaml is being written", w:error().message)
+    C.segue__loop_hold_jobs(e.loop, false)
+  end)
+
   it("a start waits for it, and a file that was never read has no version that could stay",
     function()
       e = engine.new { files = { ["a.yaml"] = "x: 1" } }
