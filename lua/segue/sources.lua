@@ -76,11 +76,25 @@ local function document(source, item, i)
   return { name = name, text = item.text, format = item.format or source.format or "yaml" }
 end
 
+-- A document in the place of the list would become configuration with the key text: nobody means
+-- that, and no schema need reject it. Values with such a name among other keys are values.
+local function is_document(result)
+  if type(result.text) ~= "string" and type(result.value) ~= "table" then return false end
+  for key in pairs(result) do
+    if not document_keys[key] then return false end
+  end
+  return true
+end
+
 -- A list of documents, or the value of the only one: a map. An empty table is an empty map.
 local function documents(source, result)
   if type(result) ~= "table" or core.kind(result) then
     wrong(source, "delivered a %s: it must be a list of documents, or a table with the values",
       type(result))
+  end
+  if is_document(result) then
+    wrong(source, "delivered one document: return a list of documents, { { text = ... } }; or, if "
+      .. "a key of the configuration is meant, { { value = ... } }")
   end
   if next(result) == nil or #result == 0 then
     return { value_document(source, source.name, result) }

@@ -61,6 +61,8 @@ end
 describe("fetch of a source in Lua", function()
   local delivers = {
     { "a table with the values", "return { n = 1, list = { 1, 2 } }", "n", "1" },
+    { "values with the keys of a document among others", 'return { text = "a", n = 1 }', "n", "1" },
+    { "values that are called name", 'return { name = "a", n = 2 }', "n", "2" },
     { "an empty table, which is an empty map", "return {}", "n", nil },
     { "a list of texts", 'return { { text = "n: 1" }, { text = "n: 2" } }', "n", "2" },
     { "JSON", [[return { { text = '{"n": 3}', format = "json" } }]], "n", "3" },
@@ -91,6 +93,13 @@ describe("fetch of a source in Lua", function()
     { "false", "return false", "SEGUE_EPOLICY", "fetch returned false without a reason" },
     { "a text", 'return "n: 1"', "SEGUE_EPOLICY", "delivered a string" },
     { "a number", "return 7", "SEGUE_EPOLICY", "delivered a number" },
+    { "a document that is not in a list", 'return { text = "n: 1" }', "SEGUE_EPOLICY",
+      "delivered one document: return a list of documents, { { text = ... } }" },
+    { "a document with all its keys that is not in a list",
+      'return { text = "n: 1", name = "x", format = "yaml" }', "SEGUE_EPOLICY",
+      "return a list of documents" },
+    { "a value that is not in a list", "return { value = { n = 1 } }", "SEGUE_EPOLICY",
+      "return a list of documents" },
     { "a list of numbers", "return { 1, 2 }", "SEGUE_EPOLICY", "document 1 is a number" },
     { "a document without text", 'return { { name = "x" } }', "SEGUE_EPOLICY",
       "must have a text or a value" },
