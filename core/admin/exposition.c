@@ -5,6 +5,7 @@
 #include "internal.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 static void number(segue__buf *out, const char *name, const char *type, const char *help,
                    uint64_t value) {
@@ -66,7 +67,8 @@ static void labelled(segue__buf *out, const char *name, const char *label, const
   segue__buf_adds(out, "} ");
 }
 
-/* One family over all sources: the format wants the samples of a family in one block. */
+/* One family over all sources: the format wants the samples of a family in one block. A value that
+ * is not a number (NAN) is not known, and has no sample. */
 static void source_family(segue__buf *out, const segue__engine *engine, const char *name,
                           const char *type, const char *help,
                           double (*value)(const segue__source_status *source)) {
@@ -74,13 +76,17 @@ static void source_family(segue__buf *out, const segue__engine *engine, const ch
   for (size_t i = 0; i < segue__engine_source_count(engine); i++) {
     segue__source_status source;
     segue__engine_source_status(engine, i, &source);
+    double number = value(&source);
+    if (isnan(number)) continue;
     labelled(out, name, "source", source.name);
-    segue__buf_addf(out, "%.17g\n", value(&source));
+    segue__buf_addf(out, "%.17g\n", number);
   }
 }
 
+/* A start while reloads are frozen reads no source. 0 would raise an alarm about a source that is
+ * well, and 1 would hide one that is away. */
 static double source_up(const segue__source_status *source) {
-  return source->up;
+  return source->fetches ? source->up : NAN;
 }
 static double source_held(const segue__source_status *source) {
   return source->held;
@@ -105,8 +111,8 @@ static double source_success(const segue__source_status *source) {
 }
 
 static void source_metrics(segue__buf *out, const segue__engine *engine) {
-  source_family(out, engine, "segue_source_up", "gauge", "Whether the last fetch succeeded.",
-                source_up);
+  source_family(out, engine, "segue_source_up", "gauge",
+                "Whether the last fetch succeeded; no sample before the first fetch.", source_up);
   source_family(out, engine, "segue_source_held", "gauge",
                 "Whether it is away and what it delivered last is used.", source_held);
   source_family(out, engine, "segue_source_stale_seconds", "gauge",

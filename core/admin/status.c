@@ -257,7 +257,10 @@ static void modules_json(segue__buf *out, const segue__admin *admin) {
 }
 
 static void source_health(segue__buf *out, const segue__source_status *source) {
-  segue__buf_addf(out, ",\"up\":%s,\"held\":%s,\"activity\":\"%s\",", source->up ? "true" : "false",
+  segue__buf_addf(out, ",\"up\":%s,\"held\":%s,\"activity\":\"%s\",",
+                  !source->fetches ? "null"
+                  : source->up     ? "true"
+                                   : "false",
                   source->held ? "true" : "false", source->activity);
   segue__render_member(out, "revision", source->revision);
   segue__buf_addf(out, ",\"stale_s\":%.3f,\"next_pull_s\":%.3f,\"watch_failures\":%" PRIu64,

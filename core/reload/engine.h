@@ -313,7 +313,7 @@ typedef struct segue__source_status {
   int64_t last_success_wall_ms;
   const segue_error *error; /* the last failure, NULL after a success */
   bool push;                /* the policy's strategy; false: it is pulled */
-  bool up;                  /* the last fetch was good and can be read */
+  bool up;                  /* the last fetch was good and can be read; fetches 0: not known */
   bool too_old;             /* and its guard allows that no longer */
   bool held;                /* it is away, and its held delivery is used */
   const char *activity;     /* idle, fetching, watching, backing off */
