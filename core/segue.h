@@ -459,7 +459,8 @@ SEGUE_API bool segue_log_enabled(segue *s, segue_level level);
 
 /* Update metrics of the module that keeps them; they are shown in /metrics and survive swaps. A
  * series is a name, or a name with labels as Prometheus writes them: requests_total{code="200"}.
- * count adds n to a counter, gauge sets a value, observe adds a value to a histogram.
+ * count adds n to a counter, gauge sets a value, observe adds a value to a histogram. Secrets of
+ * the configuration in a label are replaced by "***".
  * SEGUE_EMODULE: no module keeps metrics. SEGUE_EUSAGE: this is no series, or a series of another
  * kind has the name. SEGUE_ELIMIT: there are too many series. [any thread] */
 SEGUE_API int segue_count(segue *s, const char *series, uint64_t n);

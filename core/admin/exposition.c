@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
 static void number(segue__buf *out, const char *name, const char *type, const char *help,
                    uint64_t value) {
@@ -259,6 +260,52 @@ static void add_text(void *sink, const char *text, size_t len) {
   segue__buf_add(sink, text, len);
 }
 
+/* Copies len bytes to `to`, which is not behind them, without secrets. Returns the end. */
+static char *copy_clean(const segue__engine *engine, char *to, char *from, size_t len) {
+  char behind = from[len];
+  from[len] = 0;
+  segue__engine_scrub_text(engine, from);
+  size_t left = strlen(from);
+  memmove(to, from, left);
+  from[len] = behind;
+  return to + left;
+}
+
+/* Returns the length of the text in quotes that begins at s, behind the quote. */
+static size_t quoted_length(const char *s) {
+  size_t n = 0;
+  while (s[n] && s[n] != '"' && s[n] != '\n')
+    n += s[n] == '\\' && s[n + 1] && s[n + 1] != '\n' ? 2 : 1;
+  return n;
+}
+
+/* Removes secrets from the values of labels and from help texts: modules write their own, and a
+ * value may have become a secret after its series was made. Numbers of samples stay, because a page
+ * with *** in the place of a number cannot be read. */
+static void clean_page(const segue__engine *engine, segue__buf *page) {
+  static const char help[] = "# HELP ";
+  if (page->failed || !page->len) return;
+  char *to = page->data, *at = page->data, *end = page->data + page->len;
+  bool line_begins = true;
+  while (at < end) {
+    size_t part = 0;
+    if (line_begins && !strncmp(at, help, sizeof help - 1)) part = strcspn(at, "\n");
+    line_begins = *at == '\n';
+    if (!part) *to++ = *at;
+    if (!part && *at++ == '"') {
+      part = quoted_length(at);
+      to = copy_clean(engine, to, at, part);
+      at += part;
+      if (*at == '"') *to++ = *at++;
+    } else if (part) {
+      to = copy_clean(engine, to, at, part);
+      at += part;
+    }
+  }
+  *to = 0;
+  page->len = (size_t)(to - page->data);
+}
+
 void segue__handle_metrics(segue__admin *admin, segue__http_request *request, const char *rest) {
   (void)rest;
   segue__buf body;
@@ -275,5 +322,6 @@ void segue__handle_metrics(segue__admin *admin, segue__http_request *request, co
   segue__access_metrics(&body, admin);
   segue__certificates_metrics(&body, admin);
   segue__metrics_process(&body);
+  clean_page(admin->engine, &body);
   segue__answer(request, 200, "text/plain; version=0.0.4; charset=utf-8", NULL, &body);
 }

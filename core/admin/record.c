@@ -204,7 +204,9 @@ void segue__record_ask_diff(segue__admin *admin, segue__http_request *request, c
 
 /* ---- Why ------------------------------------------------------------------------------------- */
 
-static void origin_json(segue__buf *out, const segue_snapshot *live, const segue_node *node) {
+/* A source written in Lua chooses the names of its documents. */
+static void origin_json(segue__buf *out, const segue__engine *engine, const segue_snapshot *live,
+                        const segue_node *node) {
   const char *source, *file;
   uint32_t line, column;
   if (!node || segue_node_origin(live, node, &source, &file, &line, &column) < 0) {
@@ -212,9 +214,9 @@ static void origin_json(segue__buf *out, const segue_snapshot *live, const segue
     return;
   }
   segue__buf_addc(out, '{');
-  segue__render_member(out, "source", source);
+  segue__render_clean(out, engine, "source", source);
   segue__buf_addc(out, ',');
-  segue__render_member(out, "file", file);
+  segue__render_clean(out, engine, "file", file);
   segue__buf_addf(out, ",\"line\":%" PRIu32 ",\"column\":%" PRIu32 "}", line, column);
 }
 
@@ -273,7 +275,7 @@ static void on_why(segue__record_call *call, segue__record_answer *answer) {
   segue__buf_addf(&body, ",\"live\":%" PRIu64 ",\"value\":", segue_snapshot_generation(q->live));
   segue__render_value(&body, node, q->path, q->live->mask);
   segue__buf_adds(&body, ",\"origin\":");
-  origin_json(&body, q->live, node);
+  origin_json(&body, q->admin->engine, q->live, node);
   segue__buf_adds(&body, ",\"change\":");
   if (answer->status == 0)
     segue__buf_add(&body, answer->text.data, answer->text.len);

@@ -278,6 +278,14 @@ void segue__render_member(segue__buf *out, const char *key, const char *value) {
     segue__buf_adds(out, "null");
 }
 
+void segue__render_clean(segue__buf *out, const segue__engine *engine, const char *key,
+                         const char *value) {
+  char *copy = value ? segue__strdup(value) : NULL;
+  if (copy) segue__engine_scrub_text(engine, copy);
+  segue__render_member(out, key, copy || !value ? copy : SEGUE__MASKED);
+  segue__free(copy);
+}
+
 void segue__render_clock(segue__buf *out, int64_t wall_ms) {
   time_t seconds = (time_t)(wall_ms / 1000);
   struct tm tm;

@@ -31,6 +31,9 @@ void segue__render_errors_json(segue__buf *out, const segue__errors *errors);
 
 /* `"key":"value"` with value escaped; NULL is null. */
 void segue__render_member(segue__buf *out, const char *key, const char *value);
+/* The same for a text that a policy or a source chose, without secrets; *** if memory ran out. */
+void segue__render_clean(segue__buf *out, const segue__engine *engine, const char *key,
+                         const char *value);
 /* 2026-11-22T15:51:33.120Z, for people; "?" for 0. */
 void segue__render_clock(segue__buf *out, int64_t wall_ms);
 /* The same as JSON, in quotes; null for 0. */

@@ -256,13 +256,14 @@ static void modules_json(segue__buf *out, const segue__admin *admin) {
   segue__buf_addc(out, ']');
 }
 
-static void source_health(segue__buf *out, const segue__source_status *source) {
+static void source_health(segue__buf *out, const segue__engine *engine,
+                          const segue__source_status *source) {
   segue__buf_addf(out, ",\"up\":%s,\"held\":%s,\"activity\":\"%s\",",
                   !source->fetches ? "null"
                   : source->up     ? "true"
                                    : "false",
                   source->held ? "true" : "false", source->activity);
-  segue__render_member(out, "revision", source->revision);
+  segue__render_clean(out, engine, "revision", source->revision);
   segue__buf_addf(out, ",\"stale_s\":%.3f,\"next_pull_s\":%.3f,\"watch_failures\":%" PRIu64,
                   (double)source->stale_ms / 1e3, (double)source->next_ms / 1e3,
                   source->watch_failures);
@@ -274,12 +275,12 @@ static void sources_json(segue__buf *out, const segue__engine *engine) {
     segue__source_status source;
     segue__engine_source_status(engine, i, &source);
     segue__buf_adds(out, i ? ",{" : "{");
-    segue__render_member(out, "name", source.name);
+    segue__render_clean(out, engine, "name", source.name);
     segue__buf_addc(out, ',');
     segue__render_member(out, "kind", source.kind);
     segue__buf_addc(out, ',');
     segue__render_member(out, "strategy", source.push ? "push" : "pull");
-    source_health(out, &source);
+    source_health(out, engine, &source);
     segue__buf_addf(out,
                     ",\"documents\":%zu,\"fetches\":%" PRIu64 ",\"failures\":%" PRIu64
                     ",\"consecutive_failures\":%" PRIu64 ",\"last_success\":",

@@ -333,11 +333,10 @@ void segue__lua_pace(lua_State *L, size_t bytes) {
 /* Cuts a text for a log line. A sink formats the whole line: a text of 200 MiB would take more than
  * a gigabyte. */
 const char *segue__lua_log_text(lua_State *L, int index) {
-  enum { LONGEST = 64 << 10 };
   size_t len;
   const char *text = lua_tolstring(L, index, &len);
-  if (!text || len <= LONGEST) return text;
-  lua_pushlstring(L, text, LONGEST);
+  if (!text || len <= SEGUE__LOG_TEXT_MAX) return text;
+  lua_pushlstring(L, text, SEGUE__LOG_TEXT_MAX);
   lua_pushliteral(L, "...");
   lua_concat(L, 2);
   lua_replace(L, index);

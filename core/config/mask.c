@@ -222,10 +222,16 @@ static void replace(char *text, const char *what, const char *by) {
   }
 }
 
+/* A text as long as its buffer was cut to fit there. */
+static void scrub_field(const segue__mask *mask, char *text, size_t size) {
+  segue__mask_scrub(mask, text, strlen(text) + 1 >= size);
+}
+
 void segue__mask_error(const segue__mask *mask, segue_error *error) {
   segue__buf path;
-  if (mask && segue__mask_words_cut(&mask->words, error->message, sizeof error->message))
-    snprintf(error->message, sizeof error->message, "%s", SEGUE__MASKED);
+  scrub_field(mask, error->message, sizeof error->message);
+  scrub_field(mask, error->file, sizeof error->file);
+  scrub_field(mask, error->source, sizeof error->source);
   if (!mask || !error->path[0] || error->path[0] == '#') return; /* a place in a schema */
   segue__buf_init(&path);
   if (segue__mask_cut(mask, error->path, &path) < 0) {

@@ -54,20 +54,22 @@ void segue__mask_write_change(segue__buf *out, const segue__mask *mask, const se
 /* ---- Secrets in sentences ---- */
 
 /* Learns the secret values of a config, so that they can be found in texts: strings of at least 4
- * bytes (each line by itself, and as JSON and %q write it) and numbers of at least 4 digits, up to
- * 200,000 of them. Call it before the mask is shared. */
+ * bytes (each line by itself, and as JSON and %q write it) and numbers of at least 4 digits. Call
+ * it before the mask is shared. */
 int segue__mask_learn(segue__mask *mask, const segue_node *root);
 /* Does it know any? */
 bool segue__mask_knows(const segue__mask *mask);
 /* Returns whether both masks know the same values: then one of them is enough to clean a text. */
 bool segue__mask_knows_same(const segue__mask *a, const segue__mask *b);
+/* Returns whether segue__mask_scrub would find a secret in the text. */
+bool segue__mask_finds(const segue__mask *mask, const char *text);
 /* Replaces every known secret value in the text by SEGUE__MASKED; for a long value also its first 8
- * bytes with any further matching ones. Works in place: the text never gets longer. Returns true if
- * a secret was found. */
-bool segue__mask_scrub(const segue__mask *mask, char *text);
-/* The same for the message of an error; also cuts keys below a secret from its path. A message as
- * long as its buffer was cut, so no part of a secret may stand at its end. If there are more
- * secrets than the mask could learn, the message is not shown. */
+ * bytes with any further matching ones. Works in place: the text never gets longer. was_cut: the
+ * text is the beginning of a longer one, so no part of a secret may stand at its end. Returns true
+ * if a secret was found. */
+bool segue__mask_scrub(const segue__mask *mask, char *text, bool was_cut);
+/* The same for the texts of an error (message, file, source); also cuts keys below a secret from
+ * its path. A text as long as its buffer counts as cut. */
 void segue__mask_error(const segue__mask *mask, segue_error *error);
 
 #endif

@@ -57,7 +57,7 @@ typedef struct segue__pattern_step {
   bool literal; /* was quoted: "*" is itself */
 } segue__pattern_step;
 
-enum { SEGUE__PATTERN_STEPS = 60, SEGUE__PATTERNS_MAX = 64, SEGUE__SECRETS_MAX = 200000 };
+enum { SEGUE__PATTERN_STEPS = 60, SEGUE__PATTERNS_MAX = 64 };
 
 typedef struct segue__pattern {
   segue__pattern_step steps[SEGUE__PATTERN_STEPS];
@@ -82,7 +82,6 @@ typedef struct segue__mask_words {
     uint32_t len;
   } * items;
   size_t count, capacity;
-  bool more;       /* there are more secrets than could be learned */
   bool first[256]; /* bytes that start a word: most bytes of a text need no search */
 } segue__mask_words;
 
@@ -94,10 +93,7 @@ struct segue__mask {
   segue__mask_words words;            /* learned */
 };
 
-/* mask_words.c. Replaces the secret words in a text that lies in `size` bytes and may have been cut
- * to fit there. Returns true if there are more secrets than could be learned, so that one may be
- * left. */
-bool segue__mask_words_cut(const segue__mask_words *words, char *text, size_t size);
+/* mask_words.c. */
 void segue__mask_words_deinit(segue__mask_words *words);
 
 int segue__pattern_parse(segue__pattern *out, const char *text, segue_error *err);

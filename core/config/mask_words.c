@@ -2,8 +2,9 @@
  *
  * Secrets in sentences: hooks, modules and commands may quote a value in an error or a log line,
  * and there a secret can be found by its text only. The words are sorted, so that a text is
- * searched once for any number of secrets: at each byte a binary search finds the words that begin
- * with the next four.
+ * searched once for any number of secrets: at each byte a binary search finds the place of the rest
+ * of the text among the words. The word that shares the longest beginning with the text is next to
+ * that place, so the cost does not depend on how many words begin alike (keys of one service do).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -29,10 +30,6 @@ void segue__mask_words_deinit(segue__mask_words *words) {
 
 static int add_word(segue__mask_words *words, const char *s, size_t len) {
   if (len < WORD_LEAST) return 0;
-  if (words->count == SEGUE__SECRETS_MAX) {
-    words->more = true;
-    return 0;
-  }
   if (words->count == words->capacity) {
     size_t capacity = words->capacity ? words->capacity * 2 : 16;
     word *items = segue__realloc(words->items, capacity * sizeof *items);
@@ -104,7 +101,7 @@ static int learn(segue__mask_words *words, segue__mask_walk *walk, const segue_n
   if (!inner) return seen == SEGUE__SEEN_SECRET ? add_node(words, node) : 0;
   if (seen == SEGUE__SEEN_SECRET) walk = NULL;
   int rc = 0;
-  for (uint32_t i = 0; i < node->count && !rc && !words->more; i++) {
+  for (uint32_t i = 0; i < node->count && !rc; i++) {
     const segue__member *m = map ? &node->v.members[i] : NULL;
     segue__path_step step = {
         .key = m ? m->key : NULL, .key_len = m ? m->key_len : 0, .index = m ? 0 : i};
@@ -122,14 +119,24 @@ static int by_bytes(const void *a, const void *b, void *data) {
   return order ? order : (x->len > y->len) - (x->len < y->len);
 }
 
+/* Sorts the words and drops those that are there twice. */
+static void sort_words(segue__mask_words *words) {
+  size_t kept = 0;
+  if (!words->count) return;
+  qsort_r(words->items, words->count, sizeof(word), by_bytes, words->text.data);
+  for (size_t i = 1; i < words->count; i++)
+    if (by_bytes(&words->items[kept], &words->items[i], words->text.data) != 0)
+      words->items[++kept] = words->items[i];
+  words->count = kept + 1;
+}
+
 int segue__mask_learn(segue__mask *mask, const segue_node *root) {
   segue__mask_walk *walk;
   int rc = segue__mask_walk_new(&walk, mask);
   if (rc) return rc;
   rc = learn(&mask->words, walk, root);
   segue__mask_walk_free(walk);
-  if (mask->words.count > 1)
-    qsort_r(mask->words.items, mask->words.count, sizeof(word), by_bytes, mask->words.text.data);
+  sort_words(&mask->words);
   return rc;
 }
 
@@ -138,7 +145,7 @@ bool segue__mask_knows(const segue__mask *mask) {
 }
 
 bool segue__mask_knows_same(const segue__mask *a, const segue__mask *b) {
-  if (!a || !b || a->words.count != b->words.count || a->words.more || b->words.more) return false;
+  if (!a || !b || a->words.count != b->words.count) return false;
   for (size_t i = 0; i < a->words.count; i++) {
     const word *x = &a->words.items[i], *y = &b->words.items[i];
     if (x->len != y->len || memcmp(text_of(&a->words, x), text_of(&b->words, y), x->len) != 0)
@@ -149,12 +156,14 @@ bool segue__mask_knows_same(const segue__mask *a, const segue__mask *b) {
 
 /* ---- Finding --------------------------------------------------------------------------------- */
 
-/* Finds the first word that is not before the four bytes at s. */
-static size_t lower_bound(const segue__mask_words *words, const char *s) {
+/* Finds the first word that is not before the text, in the order of by_bytes. */
+static size_t lower_bound(const segue__mask_words *words, const char *text, size_t len) {
   size_t low = 0, high = words->count;
   while (low < high) {
     size_t middle = low + (high - low) / 2;
-    if (memcmp(text_of(words, &words->items[middle]), s, WORD_LEAST) < 0)
+    const word *w = &words->items[middle];
+    int order = memcmp(text_of(words, w), text, w->len < len ? w->len : len);
+    if (order < 0 || (!order && w->len < len))
       low = middle + 1;
     else
       high = middle;
@@ -162,22 +171,35 @@ static size_t lower_bound(const segue__mask_words *words, const char *s) {
   return low;
 }
 
+/* Returns how many bytes the word at an index and the text have in common at their beginning. */
+static size_t common(const segue__mask_words *words, size_t index, const char *text, size_t left) {
+  if (index >= words->count) return 0;
+  const word *w = &words->items[index];
+  const char *s = text_of(words, w);
+  size_t n = 0;
+  while (n < w->len && n < left && s[n] == text[n])
+    n++;
+  return n;
+}
+
+static bool is_word(const segue__mask_words *words, const char *text, size_t len) {
+  size_t at = lower_bound(words, text, len);
+  return at < words->count && words->items[at].len == len && common(words, at, text, len) == len;
+}
+
 /* Returns how many bytes at text are a word, or a long enough beginning of a long word, or, at the
  * end of a text that was cut, the beginning of a word. */
 static size_t found_at(const segue__mask_words *words, const char *text, size_t left,
                        bool was_cut) {
-  size_t longest = 0;
   if (left < WORD_LEAST || !words->first[(unsigned char)*text]) return 0;
-  for (size_t i = lower_bound(words, text); i < words->count; i++) {
-    const word *w = &words->items[i];
-    const char *s = text_of(words, w);
-    size_t n = 0;
-    while (n < w->len && n < left && s[n] == text[n])
-      n++;
-    if (n < WORD_LEAST) break; /* sorted: no later word begins like this either */
-    if ((n == w->len || n >= WORD_HEAD || (was_cut && n == left)) && n > longest) longest = n;
-  }
-  return longest;
+  size_t at = lower_bound(words, text, left), longest = common(words, at, text, left);
+  size_t before = at ? common(words, at - 1, text, left) : 0;
+  if (before > longest) longest = before;
+  if (longest >= WORD_HEAD || (was_cut && longest >= WORD_LEAST && longest == left)) return longest;
+  /* Only a short word can still be here, and its neighbours need not share more than it does. */
+  while (longest >= WORD_LEAST && !is_word(words, text, longest))
+    longest--;
+  return longest >= WORD_LEAST ? longest : 0;
 }
 
 static bool scrub(const segue__mask_words *words, char *text, size_t len, bool was_cut) {
@@ -199,26 +221,27 @@ static bool scrub(const segue__mask_words *words, char *text, size_t len, bool w
   return found;
 }
 
-bool segue__mask_scrub(const segue__mask *mask, char *text) {
-  return segue__mask_knows(mask) && scrub(&mask->words, text, strlen(text), false);
-}
-
-/* Cuts the first bytes of a word off the end of the text. They are too few for a search in other
- * places. */
+/* Cuts the first bytes of a word off the end of a text that was cut. They are too few for a search
+ * in other places. */
 static void drop_tail(const segue__mask_words *words, char *text, size_t len) {
-  for (size_t n = WORD_LEAST - 1; n; n--)
-    for (size_t i = 0; i < words->count && n <= len; i++)
-      if (memcmp(text_of(words, &words->items[i]), text + len - n, n) == 0) {
-        text[len - n] = 0;
-        return;
-      }
+  for (size_t n = len < WORD_LEAST ? len : WORD_LEAST - 1; n; n--) {
+    size_t at = lower_bound(words, text + len - n, n);
+    if (common(words, at, text + len - n, n) < n) continue;
+    text[len - n] = 0;
+    return;
+  }
 }
 
-bool segue__mask_words_cut(const segue__mask_words *words, char *text, size_t size) {
-  size_t len = strlen(text);
-  bool was_cut = len + 1 >= size;
-  if (!words->count) return words->more;
-  scrub(words, text, len, was_cut);
-  if (was_cut) drop_tail(words, text, strlen(text));
-  return words->more;
+bool segue__mask_finds(const segue__mask *mask, const char *text) {
+  if (!segue__mask_knows(mask)) return false;
+  for (size_t left = strlen(text); left >= WORD_LEAST; text++, left--)
+    if (found_at(&mask->words, text, left, false)) return true;
+  return false;
+}
+
+bool segue__mask_scrub(const segue__mask *mask, char *text, bool was_cut) {
+  if (!segue__mask_knows(mask)) return false;
+  bool found = scrub(&mask->words, text, strlen(text), was_cut);
+  if (was_cut) drop_tail(&mask->words, text, strlen(text));
+  return found;
 }

@@ -36,6 +36,7 @@ typedef struct trial {
   segue__ingress *ingress; /* only its data threads: modules in Lua are built on them */
   segue__lua_modules *lua_modules;
   segue__engine *engine;
+  segue__observer secret_observer;
   segue__waiter waiter;
   segue__result *result;
   int status;
@@ -43,14 +44,29 @@ typedef struct trial {
   bool lost;   /* a data thread runs code of a module that does not return */
 } trial;
 
+static int write_clean(void *data, const segue_log_entry *entry) {
+  segue__sink_write(data, entry);
+  return 0;
+}
+
+/* Hooks log in a check as they do in a daemon. */
 static void on_log(void *data, const segue__log_entry *entry) {
+  trial *t = data;
   segue_log_field fields[SEGUE__LOG_FIELDS_MAX];
   for (size_t i = 0; i < entry->field_count; i++)
     fields[i] =
         (segue_log_field){entry->fields[i].key, entry->fields[i].text, entry->fields[i].number};
   segue_log_entry out = {(segue_level)entry->level, entry->group, entry->message, fields,
                          entry->field_count};
-  segue__sink_write(data, &out);
+  if (t->owner && segue__secrets_any(&t->owner->secrets))
+    segue__secrets_log(&t->owner->secrets, &out, write_clean, &t->sink);
+  else
+    segue__sink_write(&t->sink, &out);
+}
+
+static void on_secrets(segue__observer *observer, const segue__mask *mask) {
+  trial *t = observer->data;
+  segue__secrets_add(&t->owner->secrets, t->owner->publication, mask);
 }
 
 static int load_policy(void *data, const char *path, segue__policy **out, segue__errors *errors) {
@@ -175,7 +191,11 @@ static int open_all(trial *t, segue_error *err) {
   options.loop = t->loop;
   options.publication = t->owner->publication;
   options.gates = t->owner->gates;
-  return segue__engine_new(&t->engine, &options);
+  rc = segue__engine_new(&t->engine, &options);
+  if (rc < 0) return rc;
+  t->secret_observer = (segue__observer){.on_secrets = on_secrets, .data = t};
+  segue__engine_observe(t->engine, &t->secret_observer);
+  return 0;
 }
 
 static void on_closed(void *data) {
@@ -212,6 +232,7 @@ static void close_all(trial *t) {
   if (t->loop) segue__loop_close(t->loop, NULL, NULL);
   uv_run(&t->uv, UV_RUN_DEFAULT);
   segue_close(t->owner);
+  t->owner = NULL;
   uv_loop_close(&t->uv);
 }
 
@@ -270,7 +291,7 @@ static int try_it(const segue__cli *cli, void (*text)(segue__buf *out, const tri
   if (rc) return rc;
   t.log = (segue__log){.level = cli->log_level ? (segue__level)t.sink.level : SEGUE__WARN,
                        .sink = on_log,
-                       .data = &t.sink};
+                       .data = &t};
   if (uv_loop_init(&t.uv) < 0)
     return segue__cli_fail(SEGUE__EXIT_UNEXPECTED, "cannot create an event loop");
   rc = judge(&t, &err);

@@ -317,7 +317,7 @@ static int open_lua(segue *s, segue_error *error) {
 
 static void on_secrets(segue__observer *observer, const segue__mask *mask) {
   segue *s = observer->data;
-  segue__secrets_add(&s->secrets, mask);
+  segue__secrets_add(&s->secrets, s->publication, mask);
 }
 
 /* The engine itself refers to the live generation, the one before it, and those of modules that

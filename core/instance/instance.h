@@ -28,18 +28,22 @@ typedef enum segue__stage {
   SEGUE__STOPPED
 } segue__stage;
 
-/* secrets.c: what the log must not say. */
-enum { SEGUE__SECRETS_KEPT = 4 };
+/* secrets.c: removes secrets from log lines and metrics. */
+typedef struct segue__secret_masks segue__secret_masks;
 typedef struct segue__secrets {
   pthread_mutex_t lock;
-  segue__mask *masks[SEGUE__SECRETS_KEPT]; /* a reference each; of the configs judged last */
-  size_t next;
-  bool any; /* atomic */
+  segue__secret_masks *masks; /* atomic; of the configs judged last; NULL: none has secrets */
+  bool lost;                  /* atomic; the newest mask could not be kept: no text is shown */
 } segue__secrets;
 void segue__secrets_init(segue__secrets *secrets);
 void segue__secrets_deinit(segue__secrets *secrets);
-void segue__secrets_add(segue__secrets *secrets, const segue__mask *mask);
+void segue__secrets_add(segue__secrets *secrets, segue__publication *publication,
+                        const segue__mask *mask);
 bool segue__secrets_any(const segue__secrets *secrets); /* [any thread] */
+/* Returns whether a text holds a secret; a copy of it without secrets, NULL if memory ran out. Both
+ * inside a read section. [any thread] */
+bool segue__secrets_find(const segue__secrets *secrets, const char *text);
+char *segue__secrets_clean(const segue__secrets *secrets, const char *text);
 /* Passes the entry without secrets to sink, and returns the result of sink. Without memory the
  * fields are left out. [any thread] */
 int segue__secrets_log(segue__secrets *secrets, const segue_log_entry *entry,

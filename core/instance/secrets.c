@@ -1,11 +1,38 @@
 /* SPDX-License-Identifier: MIT
  *
- * Secrets do not reach the log: whatever a policy, a module or a command says is looked through for
- * the secret values of the configs that were live or judged last, before the host's sink sees it.
+ * Secrets do not reach the log or the metrics: whatever a policy, a module or a command writes is
+ * searched for the secret values of the configs that were live or judged last, before the host's
+ * sink or the module that keeps the metrics gets it.
+ *
+ * The masks are one immutable block, replaced as a whole. A log line takes a reference under the
+ * lock. A metric is recorded on hot paths of many threads: it reads the block inside a read section
+ * without a lock, so an old block is freed after a grace period.
  */
+#include <stdio.h>
 #include <string.h>
+#include <uv.h>
 
 #include "instance.h"
+
+enum { SECRETS_KEPT = 4 };
+
+struct segue__secret_masks {
+  int refs; /* atomic */
+  size_t count;
+  segue__mask *items[SECRETS_KEPT]; /* the newest first */
+  segue__secret_masks *older;       /* could not be deferred: freed with this block */
+};
+
+static void masks_unref(void *data) {
+  segue__secret_masks *masks = data;
+  while (masks && __atomic_sub_fetch(&masks->refs, 1, __ATOMIC_ACQ_REL) == 0) {
+    segue__secret_masks *older = masks->older;
+    for (size_t i = 0; i < masks->count; i++)
+      segue__mask_unref(masks->items[i]);
+    segue__free(masks);
+    masks = older;
+  }
+}
 
 void segue__secrets_init(segue__secrets *secrets) {
   memset(secrets, 0, sizeof *secrets);
@@ -13,36 +40,74 @@ void segue__secrets_init(segue__secrets *secrets) {
 }
 
 void segue__secrets_deinit(segue__secrets *secrets) {
-  for (size_t i = 0; i < SEGUE__SECRETS_KEPT; i++)
-    segue__mask_unref(secrets->masks[i]);
+  masks_unref(secrets->masks);
   pthread_mutex_destroy(&secrets->lock);
+}
+
+static segue__secret_masks *masks_new(const segue__secret_masks *old, const segue__mask *newest) {
+  segue__secret_masks *masks = segue__calloc(1, sizeof *masks);
+  if (!masks) return NULL;
+  masks->refs = 1;
+  masks->items[masks->count++] = segue__mask_ref(newest);
+  for (size_t i = 0; old && i < old->count && masks->count < SECRETS_KEPT; i++)
+    masks->items[masks->count++] = segue__mask_ref(old->items[i]);
+  return masks;
 }
 
 /* Adds the mask of a generation and releases the oldest one: modules that drain may still log
  * values of earlier generations. Most generations have the same secrets as the previous one; then
  * no second mask is kept, because each one costs every log line a pass. Only the control thread
  * writes here, so it may read without the lock. */
-void segue__secrets_add(segue__secrets *secrets, const segue__mask *mask) {
+void segue__secrets_add(segue__secrets *secrets, segue__publication *publication,
+                        const segue__mask *mask) {
+  segue__secret_masks *old = secrets->masks;
   if (!segue__mask_knows(mask)) return;
-  size_t last = (secrets->next + SEGUE__SECRETS_KEPT - 1) % SEGUE__SECRETS_KEPT;
-  if (segue__mask_knows_same(secrets->masks[last], mask)) return;
+  if (old && !secrets->lost && segue__mask_knows_same(old->items[0], mask)) return;
+  segue__secret_masks *masks = masks_new(old, mask);
+  __atomic_store_n(&secrets->lost, !masks, __ATOMIC_RELEASE);
+  if (!masks) return;
   pthread_mutex_lock(&secrets->lock);
-  segue__mask *old = secrets->masks[secrets->next];
-  secrets->masks[secrets->next] = segue__mask_ref(mask);
-  secrets->next = (secrets->next + 1) % SEGUE__SECRETS_KEPT;
-  __atomic_store_n(&secrets->any, true, __ATOMIC_RELEASE);
+  __atomic_store_n(&secrets->masks, masks, __ATOMIC_SEQ_CST);
   pthread_mutex_unlock(&secrets->lock);
-  segue__mask_unref(old);
+  if (old && segue__publication_defer(publication, masks_unref, old) < 0) masks->older = old;
 }
 
 bool segue__secrets_any(const segue__secrets *secrets) {
-  return __atomic_load_n(&secrets->any, __ATOMIC_ACQUIRE);
+  return __atomic_load_n(&secrets->masks, __ATOMIC_ACQUIRE) ||
+         __atomic_load_n(&secrets->lost, __ATOMIC_ACQUIRE);
 }
 
-static char *clean(segue__mask *const *masks, const char *text) {
+/* ---- Metrics --------------------------------------------------------------------------------- */
+
+bool segue__secrets_find(const segue__secrets *secrets, const char *text) {
+  const segue__secret_masks *masks = __atomic_load_n(&secrets->masks, __ATOMIC_SEQ_CST);
+  for (size_t i = 0; masks && i < masks->count; i++)
+    if (segue__mask_finds(masks->items[i], text)) return true;
+  return false;
+}
+
+char *segue__secrets_clean(const segue__secrets *secrets, const char *text) {
+  const segue__secret_masks *masks = __atomic_load_n(&secrets->masks, __ATOMIC_SEQ_CST);
   char *copy = segue__strdup(text);
-  for (size_t i = 0; copy && i < SEGUE__SECRETS_KEPT; i++)
-    segue__mask_scrub(masks[i], copy);
+  for (size_t i = 0; copy && masks && i < masks->count; i++)
+    segue__mask_scrub(masks->items[i], copy, false);
+  return copy;
+}
+
+/* ---- Log lines ------------------------------------------------------------------------------- */
+
+/* Returns a copy without secrets. A long text is cut, because a sink formats the whole line: one of
+ * 200 MiB would take more than a gigabyte. It is cut first, so that the cost is bounded, and what a
+ * secret may have left at the cut is removed. */
+static char *clean(const segue__secret_masks *masks, const char *text) {
+  if (!masks) return NULL; /* the secrets could not be kept: nothing is shown */
+  bool was_cut = strnlen(text, SEGUE__LOG_TEXT_MAX + 1) > SEGUE__LOG_TEXT_MAX;
+  char *copy = segue__malloc(strnlen(text, SEGUE__LOG_TEXT_MAX) + sizeof "...");
+  if (!copy) return NULL;
+  snprintf(copy, SEGUE__LOG_TEXT_MAX + 1, "%s", text);
+  for (size_t i = 0; i < masks->count; i++)
+    segue__mask_scrub(masks->items[i], copy, was_cut);
+  if (was_cut) strcat(copy, "...");
   return copy;
 }
 
@@ -53,7 +118,7 @@ typedef struct clean_field {
 
 /* Keys are cleaned too, because a policy or module chooses them: a table that it logs may have a
  * secret as its key. */
-static void clean_fields(segue__mask *const *masks, const segue_log_entry *entry,
+static void clean_fields(const segue__secret_masks *masks, const segue_log_entry *entry,
                          segue_log_field *fields, clean_field *copies) {
   for (size_t i = 0; i < entry->field_count; i++) {
     fields[i] = entry->fields[i];
@@ -67,16 +132,16 @@ static void clean_fields(segue__mask *const *masks, const segue_log_entry *entry
 
 int segue__secrets_log(segue__secrets *secrets, const segue_log_entry *entry,
                        int (*sink)(void *data, const segue_log_entry *entry), void *data) {
-  segue__mask *masks[SEGUE__SECRETS_KEPT];
   segue_log_entry out = *entry;
   pthread_mutex_lock(&secrets->lock);
-  for (size_t i = 0; i < SEGUE__SECRETS_KEPT; i++)
-    masks[i] = segue__mask_ref(secrets->masks[i]);
+  segue__secret_masks *masks = secrets->lost ? NULL : secrets->masks;
+  if (masks) __atomic_add_fetch(&masks->refs, 1, __ATOMIC_RELAXED);
   pthread_mutex_unlock(&secrets->lock);
-  char *message = clean(masks, entry->message);
+  char *message = clean(masks, entry->message), *group = clean(masks, entry->group);
   segue_log_field *fields = segue__calloc(entry->field_count + 1, sizeof *fields);
   clean_field *copies = segue__calloc(entry->field_count + 1, sizeof *copies);
   out.message = message ? message : SEGUE__MASKED;
+  out.group = group ? group : SEGUE__MASKED;
   out.fields = fields;
   out.field_count = fields && copies ? entry->field_count : 0;
   if (out.field_count) clean_fields(masks, entry, fields, copies);
@@ -88,7 +153,7 @@ int segue__secrets_log(segue__secrets *secrets, const segue_log_entry *entry,
   segue__free(copies);
   segue__free(fields);
   segue__free(message);
-  for (size_t i = 0; i < SEGUE__SECRETS_KEPT; i++)
-    segue__mask_unref(masks[i]);
+  segue__free(group);
+  masks_unref(masks);
   return rc;
 }

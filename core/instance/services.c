@@ -104,12 +104,25 @@ bool segue_log_enabled(segue *s, segue_level level) {
   return on;
 }
 
+/* Labels are cleaned before the module that keeps the metrics gets them: later the secret may no
+ * longer be known, and two series that differ only in a secret would be one line twice. */
+static int record_clean(segue *s, const segue__service *stats, segue_figure figure,
+                        const char *series, double value) {
+  if (__atomic_load_n(&s->secrets.lost, __ATOMIC_ACQUIRE)) return UV_ENOMEM;
+  if (!series || !segue__secrets_find(&s->secrets, series))
+    return stats->stats.record(stats->object, figure, series, value);
+  char *copy = segue__secrets_clean(&s->secrets, series);
+  int rc = copy ? stats->stats.record(stats->object, figure, copy, value) : UV_ENOMEM;
+  segue__free(copy);
+  return rc;
+}
+
 int segue__services_record(void *instance, segue_figure figure, const char *series, double value) {
   segue *s = instance;
   if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
   segue_read_begin(s);
   const segue__service *stats = __atomic_load_n(&s->services.stats, __ATOMIC_ACQUIRE);
-  int rc = stats ? stats->stats.record(stats->object, figure, series, value) : SEGUE_EMODULE;
+  int rc = stats ? record_clean(s, stats, figure, series, value) : SEGUE_EMODULE;
   segue_read_end(s);
   return rc;
 }

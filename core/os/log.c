@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Log entries: variadic arguments become fields, repeats become a count. The arguments of the
- * caller go to the sink unchanged; nothing is formatted or allocated on the way.
+ * caller go to the sink unchanged and unformatted.
  */
 #include "log.h"
 
@@ -14,7 +14,9 @@
 
 #include "mem.h"
 
-enum { FOLD_MS = 1000, NAME_MAX_BYTES = 128 };
+enum { FOLD_MS = 1000 };
+
+static const char repeated[] = "repeated: ";
 
 struct segue__log_fold {
   pthread_mutex_t mutex;
@@ -22,7 +24,10 @@ struct segue__log_fold {
   uint64_t since_ms;
   int64_t repeats;
   segue__level level;
-  char group[32], message[NAME_MAX_BYTES];
+  /* "repeated: ", the message, a NUL, the group. Whole, because the sink removes secrets, and could
+   * not find one that was cut here. */
+  char *text;
+  size_t group, capacity;
 };
 
 segue__log_fold *segue__log_fold_new(void) {
@@ -34,6 +39,7 @@ segue__log_fold *segue__log_fold_new(void) {
 void segue__log_fold_free(segue__log_fold *fold) {
   if (!fold) return;
   pthread_mutex_destroy(&fold->mutex);
+  segue__free(fold->text);
   segue__free(fold);
 }
 
@@ -69,17 +75,28 @@ static uint64_t hash_entry(const segue__log_entry *entry) {
 static void tell_repeats(const segue__log *log, segue__log_fold *fold) {
   if (!fold->repeats) return;
   segue__log_field field = {"times", NULL, fold->repeats};
-  char message[NAME_MAX_BYTES + 16] = "repeated: ";
-  strncat(message, fold->message, sizeof message - 11);
-  segue__log_entry entry = {fold->level, fold->group, message, &field, 1};
+  segue__log_entry entry = {fold->level, fold->text + fold->group, fold->text, &field, 1};
   fold->repeats = 0;
   log->sink(log->data, &entry);
 }
 
-static void copy(char *to, size_t size, const char *from) {
-  size_t len = strnlen(from, size - 1);
-  memcpy(to, from, len);
-  to[len] = 0;
+/* Remembers the entry, so that repetitions of it can be counted. Without memory none is. */
+static void remember(segue__log_fold *fold, const segue__log_entry *entry) {
+  size_t message = strlen(entry->message) + 1, group = strlen(entry->group) + 1;
+  size_t prefix = sizeof repeated - 1, need = prefix + message + group;
+  if (need > fold->capacity) {
+    char *grown = segue__realloc(fold->text, need);
+    fold->hash = 0;
+    if (!grown) return;
+    fold->text = grown;
+    fold->capacity = need;
+  }
+  memcpy(fold->text, repeated, prefix);
+  memcpy(fold->text + prefix, entry->message, message);
+  memcpy(fold->text + prefix + message, entry->group, group);
+  fold->group = prefix + message;
+  fold->level = entry->level;
+  fold->hash = hash_entry(entry);
 }
 
 /* The mutex is held over the sink, so that a count stands before what comes after it. */
@@ -91,11 +108,8 @@ static void emit_folded(const segue__log *log, const segue__log_entry *entry) {
     fold->repeats++;
   } else {
     tell_repeats(log, fold);
-    fold->hash = hash;
+    remember(fold, entry);
     fold->since_ms = now;
-    fold->level = entry->level;
-    copy(fold->group, sizeof fold->group, entry->group);
-    copy(fold->message, sizeof fold->message, entry->message);
     log->sink(log->data, entry);
   }
   pthread_mutex_unlock(&fold->mutex);

@@ -20,6 +20,9 @@ typedef struct segue__log_field {
 } segue__log_field;
 
 #define SEGUE__LOG_FIELDS_MAX 16
+/* Bytes of a message or a text that a line may have. Writers of long texts and the cleaning of
+ * secrets cut at the same length, so that the latter knows which texts were cut. */
+#define SEGUE__LOG_TEXT_MAX ((size_t)64 << 10)
 typedef struct segue__log_entry {
   segue__level level;
   const char *group; /* "reload", "watch", "http", "policy" ... */

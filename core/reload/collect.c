@@ -661,14 +661,19 @@ static void run(segue__job *job) {
     mix_documents(collect);
 }
 
-static void keep_error(const segue__collect *collect, const char *source, segue_error *out) {
+/* Keeps the last error of a source for the status. It may quote secrets of the live generation: a
+ * file in Lua has the same constants as before. */
+static void keep_error(segue__engine *engine, const segue__collect *collect, const char *source,
+                       segue_error *out) {
   for (size_t j = 0; j < collect->errors.count; j++)
     if (!strcmp(collect->errors.items[j].source, source)) *out = collect->errors.items[j];
+  segue__engine_scrub(engine, out);
 }
 
 /* A parsed document replaces its bytes in the held delivery, unless a newer delivery came
  * meanwhile. */
-static void remember_feed(segue__source_state *state, segue__collect *collect, size_t i) {
+static void remember_feed(segue__engine *engine, segue__source_state *state,
+                          segue__collect *collect, size_t i) {
   const segue__documents *came = &collect->previous[i], *read = &collect->documents[i];
   if (!collect->fetched[i] || came->count != read->count || came->count != state->documents.count)
     return;
@@ -683,7 +688,7 @@ static void remember_feed(segue__source_state *state, segue__collect *collect, s
     state->documents.items[j] = segue__document_ref(read->items[j]);
   }
   state->content.code = 0;
-  if (!good) keep_error(collect, state->name, &state->content);
+  if (!good) keep_error(engine, collect, state->name, &state->content);
 }
 
 static void remember(segue__engine *engine, segue__collect *collect, size_t i) {
@@ -691,7 +696,7 @@ static void remember(segue__engine *engine, segue__collect *collect, size_t i) {
   segue__source_state *state = segue__source_get(engine, collect->policy, source);
   if (!state) return; /* only a cache: the next fetch parses again */
   if (is_feed(collect, i)) {
-    remember_feed(state, collect, i);
+    remember_feed(engine, state, collect, i);
     return;
   }
   if (collect->txn->run->files || collect->postponed[i]) return; /* the source was not asked */
@@ -702,7 +707,7 @@ static void remember(segue__engine *engine, segue__collect *collect, size_t i) {
   if (!good) {
     state->failures++;
     state->consecutive_failures++;
-    keep_error(collect, source->name, &state->error);
+    keep_error(engine, collect, source->name, &state->error);
     return;
   }
   segue__documents_deinit(&state->documents);

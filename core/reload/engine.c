@@ -129,6 +129,10 @@ static void merge_request(segue__engine *engine, segue__run *run, const segue__r
     segue__buf_addf(&run->cause, ", %s", cause);
   else
     run->joined++;
+  if (run->cause.len) { /* a trigger written in Lua chooses its text */
+    segue__engine_scrub_text(engine, run->cause.data);
+    run->cause.len = strlen(run->cause.data);
+  }
   run->force |= request->force;
   run->rehearse |= request->rehearse;
   run->pull |= !request->as_held && request->trigger != SEGUE__BY_WATCH;

@@ -297,6 +297,9 @@ typedef struct segue__module_status {
 } segue__module_status;
 /* Has the live modules open their files anew. How many do. */
 size_t segue__engine_reopen(segue__engine *engine);
+/* Removes the secrets of the live config, and of one that is judged, from a text that leaves the
+ * process. */
+void segue__engine_scrub_text(const segue__engine *engine, char *text);
 /* The metrics of the live modules. */
 void segue__engine_module_metrics(const segue__engine *engine,
                                   void (*add)(void *sink, const char *text, size_t len),

@@ -60,6 +60,12 @@ void segue__engine_scrub(const segue__engine *engine, segue_error *error) {
   if (engine->live) segue__mask_error(engine->live->mask, error);
 }
 
+void segue__engine_scrub_text(const segue__engine *engine, char *text) {
+  const segue_snapshot *next = engine->txn ? engine->txn->next : NULL;
+  if (next) segue__mask_scrub(next->mask, text, false);
+  if (engine->live) segue__mask_scrub(engine->live->mask, text, false);
+}
+
 void segue__txn_tell(segue__txn *txn, const segue_error *error) {
   segue_error told = *error;
   segue__engine_scrub(txn->engine, &told);
@@ -128,6 +134,8 @@ static void load_policy(segue__txn *txn) {
   else
     rc = loader->load(loader->data, engine->policy_path, &policy, &txn->result->errors);
   if (!rc && policy) rc = segue__policy_validate(policy, &txn->result->errors);
+  for (size_t i = 0; i < txn->result->errors.count; i++) /* a policy may quote what it reads */
+    segue__engine_scrub(engine, &txn->result->errors.items[i]);
   if (rc < 0 || !policy) {
     segue__policy_unref(policy);
     txn->failed = true;

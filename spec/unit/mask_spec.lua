@@ -261,7 +261,7 @@ describe("a mask", function()
       end
       local line = "it is a-secret-of-many-bytes"
       local buf = ffi.new("char[?]", #line + 1, line)
-      assert.equal(rc == 0 or tonumber(mask.words.count) > 0, C.segue__mask_scrub(mask, buf))
+      assert.equal(rc == 0 or tonumber(mask.words.count) > 0, C.segue__mask_scrub(mask, buf, false))
     end
     assert.is_true(failed > 1)
   end)
@@ -275,7 +275,7 @@ describe("a mask", function()
 
     local function scrub(s)
       local buf = ffi.new("char[?]", #s + 1, s)
-      local found = C.segue__mask_scrub(mask, buf)
+      local found = C.segue__mask_scrub(mask, buf, false)
       return ffi.string(buf), found
     end
 
