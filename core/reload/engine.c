@@ -154,24 +154,30 @@ static void merge_request(segue__engine *engine, segue__run *run, const segue__r
 }
 
 static void add_waiter(segue__run *run, segue__waiter *waiter) {
-  segue__waiter **link = &run->waiters;
-  waiter->prev = NULL;
-  while (*link) {
-    waiter->prev = *link;
-    link = &(*link)->next;
-  }
-  *link = waiter;
+  waiter->prev = run->last_waiter;
   waiter->next = NULL;
   waiter->run = run;
+  if (run->last_waiter)
+    run->last_waiter->next = waiter;
+  else
+    run->waiters = waiter;
+  run->last_waiter = waiter;
 }
 
-static void remove_waiter(segue__waiter *waiter) {
+static void unlink_waiter(segue__waiter *waiter) {
   segue__run *run = waiter->run;
   if (waiter->prev)
     waiter->prev->next = waiter->next;
   else
     run->waiters = waiter->next;
-  if (waiter->next) waiter->next->prev = waiter->prev;
+  if (waiter->next)
+    waiter->next->prev = waiter->prev;
+  else
+    run->last_waiter = waiter->prev;
+}
+
+static void remove_waiter(segue__waiter *waiter) {
+  unlink_waiter(waiter);
   segue__free(waiter->if_match);
   waiter->if_match = NULL;
   waiter->run = NULL;
@@ -556,8 +562,7 @@ static void put_back(segue__engine *engine, segue__run *run) {
     }
     while (later->waiters) {
       segue__waiter *waiter = later->waiters;
-      later->waiters = waiter->next;
-      if (later->waiters) later->waiters->prev = NULL;
+      unlink_waiter(waiter);
       add_waiter(run, waiter);
     }
     segue__run_free(later);

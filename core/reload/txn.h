@@ -50,7 +50,7 @@ typedef struct segue__run {
   uint64_t restores;   /* the generation they made */
   bool refreshes;      /* replays the live generation, with the present credentials */
   uint64_t first_ms, due_ms, not_before_ms;
-  segue__waiter *waiters; /* in order of asking */
+  segue__waiter *waiters, *last_waiter; /* in order of asking */
 } segue__run;
 
 /* A module, across policies and generations. */
