@@ -362,9 +362,13 @@ static int arm_limit(segue__task *task, bool first) {
   return segue__error_set(&task->error, UV_ENOMEM, "%s: out of memory", task->options.name);
 }
 
+/* The task survives the call into Lua, because a running task is only marked (over). Its root may
+ * not: a root that ends in the meantime marks the running tasks of its family, or makes them roots
+ * themselves (release_children). So the root is read again after the call, and only if the task is
+ * not marked. */
 static void resume(segue__task *task, segue__wait_push push, void *data, int pushed, bool inside) {
   segue__lua *lua = task->lua;
-  segue__task *outer = lua->current, *root = task->root;
+  segue__task *outer = lua->current;
   struct step step = {.task = task, .push = push, .data = data, .pushed = pushed};
   step.first = !task->started;
   uint64_t left_ns = time_left(task, inside), began_ns = segue__budget_cpu_ns(lua->budget);
@@ -372,15 +376,17 @@ static void resume(segue__task *task, segue__wait_push push, void *data, int pus
   lua->current = task;
   task->running = true;
   lua->depth++; /* the state must outlive this function */
-  int status = segue__lua_call_on(lua, root->options.name, root->options.slice_cpu_ms, left_ns,
-                                  step_body, &step, &task->error);
+  const segue__task_options *slice = &task->root->options;
+  int status = segue__lua_call_on(lua, slice->name, slice->slice_cpu_ms, left_ns, step_body, &step,
+                                  &task->error);
   task->running = false;
   lua->current = outer;
   uint64_t now_ns = segue__budget_cpu_ns(lua->budget);
   uint64_t used_ns = now_ns > began_ns ? now_ns - began_ns : 0;
   lua->outside->turns.used_ns += used_ns;
-  if (!task->over) root->used_ns += used_ns; /* otherwise the root may be freed */
-  if (task->over) {
+  segue__task *root = task->over ? NULL : task->root;
+  if (root) root->used_ns += used_ns;
+  if (!root) {
     fail_cancelled(task);
   } else if (status && task != root && segue__lua_is_broken(lua)) {
     root->error = task->error; /* no event wakes the root any more; this task ends with it */
