@@ -121,6 +121,7 @@ struct segue__http_listener {
   ino_t file_ino;
   bool shared; /* others may have the same socket */
   bool paused; /* out of descriptors, or too many are being refused */
+  bool scarce; /* too few descriptors were left, and since then clients are waiting */
   bool closed; /* the poll handle is gone; freed with the last connection */
   size_t connections;
   segue__tls_context *tls; /* NULL: plain */
@@ -152,7 +153,6 @@ struct segue__http_server {
   time_t date_at;
   char date[48];               /* "Date: ...\r\n" */
   int descriptors;             /* the limit of this process; INT_MAX: it does not matter */
-  bool scarce;                 /* too few of them were left */
   bool crowded;                /* a listener is paused because too many are being refused */
   bool closing, cut, finished; /* cut: who still waited was told so */
   void (*close_cb)(void *data);

@@ -16,6 +16,7 @@
 #include <limits.h>
 #include <linux/filter.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -100,10 +101,21 @@ static void pause_accepting(segue__http_listener *listener) {
   segue__http_timer_arm(server, server->accept_due);
 }
 
+static bool is_scarce(const segue__http_server *server) {
+  const segue__http_listener *listener = server->listeners;
+  while (listener && !listener->scarce)
+    listener = listener->next;
+  return listener != NULL;
+}
+
+/* A shortage is reported once. It ends for a listener when the listener has accepted all of its
+ * clients: a place that becomes free and is taken again at once does not end it. Listeners have
+ * limits of their own, so each has its mark: a unix socket that still accepts does not end the
+ * shortage of a port. */
 static void run_short(segue__http_listener *listener) {
   segue__http_server *server = listener->server;
-  bool told = server->scarce;
-  server->scarce = true;
+  bool told = is_scarce(server);
+  listener->scarce = true;
   pause_accepting(listener);
   if (!told && server->events.on_scarce) server->events.on_scarce(server->data);
 }
@@ -125,13 +137,15 @@ static int accept_one(int listener, struct sockaddr_storage *from, socklen_t *le
   return fd;
 }
 
+static bool has_clients(const segue__http_listener *listener) {
+  struct pollfd p = {.fd = listener->fd, .events = POLLIN};
+  return poll(&p, 1, 0) > 0;
+}
+
 static void accept_some(segue__http_listener *listener, int most, bool last) {
-  if (listener->server->scarce && !last) {
-    if (!has_descriptors(listener)) {
-      pause_accepting(listener);
-      return;
-    }
-    listener->server->scarce = false;
+  if (listener->scarce && !last && !has_descriptors(listener)) {
+    pause_accepting(listener);
+    return;
   }
   for (int i = 0; i < most; i++) {
     if (!last && segue__http_conn_must_wait(listener)) {
@@ -143,7 +157,7 @@ static void accept_some(segue__http_listener *listener, int most, bool last) {
     socklen_t len = sizeof from;
     char peer[64];
     int fd = accept_one(listener->fd, &from, &len);
-    if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+    if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
     if (fd < 0 && passes(errno)) continue;
     if (fd < 0) {
       run_short(listener);
@@ -160,6 +174,7 @@ static void accept_some(segue__http_listener *listener, int most, bool last) {
       return;
     }
   }
+  if (listener->scarce) listener->scarce = has_clients(listener);
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events) {
@@ -221,6 +236,11 @@ static int tell(const segue__http_address *address, int error, segue_error *err)
                             "%s cannot be made: the file %s.%d has the name that the socket needs "
                             "until it listens: move that file",
                             address->path, address->path, (int)getpid());
+  case ENOSPC:
+  case EDQUOT:
+    return segue__error_set(err, -error,
+                            "%s cannot be made: its folder has no room for one more file (%s)",
+                            address->is_unix ? address->path : address->text, uv_strerror(-error));
   case EMFILE:
   case ENFILE:
     return segue__error_set(
@@ -262,20 +282,41 @@ static int name_unborn(const char *path, struct sockaddr_un *out, int *folder) {
   return 0;
 }
 
+static bool is_full(int error) {
+  return error == ENOSPC || error == EDQUOT;
+}
+
+/* A stale socket at path is going to be replaced: without it there may be room for one file. */
+static int bind_file(int fd, const struct sockaddr_un *unborn, const char *path) {
+  const struct sockaddr *sockaddr = (const struct sockaddr *)(const void *)unborn;
+  int code = SEGUE_FAULT("socket.bind");
+  int error = code ? -code : bind(fd, sockaddr, sizeof *unborn) ? errno : 0;
+  if (is_full(error) && unlink(path) == 0)
+    error = bind(fd, sockaddr, sizeof *unborn) != 0 ? errno : 0;
+  return error;
+}
+
+/* Likewise. The socket is bound by now, and cannot be bound again (EINVAL). */
+static int rename_file(const struct sockaddr_un *unborn, const char *path) {
+  int code = SEGUE_FAULT("socket.rename");
+  int error = code ? -code : rename(unborn->sun_path, path) ? errno : 0;
+  if (is_full(error) && unlink(path) == 0) error = rename(unborn->sun_path, path) != 0 ? errno : 0;
+  return error;
+}
+
 /* On Linux the mode of the descriptor before bind, less the umask, is that of the file: so it never
  * exists with more rights than wanted. chmod adds what the umask took away. */
 static int bind_unborn(int fd, const struct sockaddr_un *unborn, const char *path, unsigned mode) {
-  const struct sockaddr *sockaddr = (const struct sockaddr *)(const void *)unborn;
   struct stat st;
   if (lstat(unborn->sun_path, &st) == 0) {
     /* A process that had our pid and crashed here leaves a socket. Any other file is the user's. */
     if (!S_ISSOCK(st.st_mode)) return EBUSY;
     unlink(unborn->sun_path);
   }
-  if (fchmod(fd, mode) != 0 || bind(fd, sockaddr, sizeof *unborn) != 0) return errno;
-  int error = chmod(unborn->sun_path, mode) != 0 || listen(fd, BACKLOG) != 0 ? errno : 0;
-  if (!error) error = SEGUE_FAULT("socket.rename") ? EIO : 0;
-  if (!error && rename(unborn->sun_path, path) != 0) error = errno;
+  int error = fchmod(fd, mode) != 0 ? errno : bind_file(fd, unborn, path);
+  if (error) return error;
+  if (chmod(unborn->sun_path, mode) != 0 || listen(fd, BACKLOG) != 0) error = errno;
+  if (!error) error = rename_file(unborn, path);
   if (error) unlink(unborn->sun_path);
   return error;
 }
@@ -290,8 +331,6 @@ static int bind_unix(int fd, const segue__http_address *address, unsigned mode) 
   if (!error) error = name_unborn(address->path, &unborn, &folder);
   if (error) return error;
   error = bind_unborn(fd, &unborn, address->path, mode);
-  if ((error == ENOSPC || error == EDQUOT) && unlink(address->path) == 0) /* room for one file */
-    error = bind_unborn(fd, &unborn, address->path, mode);
   if (folder >= 0) close(folder);
   return error;
 }

@@ -35,7 +35,7 @@ struct http_harness {
   void (*ask)(http_harness *h);
   segue__http_server *server;
   job *held;
-  int requests, held_count, gone, refused, tls_failures, ended, open_handles;
+  int requests, held_count, gone, refused, tls_failures, shortages, ended, open_handles;
   /* of the question */
   segue__http_limits limits;
   const char *address;
@@ -253,6 +253,10 @@ static void on_tls_failure(void *data, const char *peer, void *door, const char 
   count(&h->tls_failures, 1);
 }
 
+static void on_scarce(void *data) {
+  count(&((http_harness *)data)->shortages, 1);
+}
+
 int http_harness_new(http_harness **out, const segue__http_limits *limits) {
   http_harness *h = calloc(1, sizeof *h);
   uv_loop_init(&h->loop);
@@ -269,7 +273,8 @@ int http_harness_new(http_harness **out, const segue__http_limits *limits) {
     free(h);
     return r;
   }
-  segue__http_server_watch(h->server, &(segue__http_events){.on_tls_failure = on_tls_failure});
+  segue__http_server_watch(
+      h->server, &(segue__http_events){.on_tls_failure = on_tls_failure, .on_scarce = on_scarce});
   uv_thread_create(&h->thread, run, h);
   *out = h;
   return 0;
@@ -324,6 +329,10 @@ int http_harness_listen_tls(http_harness *h, const char *address, const char *ce
                             const char *ca, segue__http_listener **listener, segue_error *err) {
   int rc = http_harness_listen(h, address, 0, listener, err);
   return rc < 0 ? rc : http_harness_change_tls(h, *listener, cert, key, ca, err);
+}
+
+int http_harness_shortages(const http_harness *h) {
+  return __atomic_load_n(&h->shortages, __ATOMIC_SEQ_CST);
 }
 
 int http_harness_tls_failures(const http_harness *h) {
@@ -434,6 +443,10 @@ int http_harness_use_fds(unsigned limit) {
   while (taken_count < 65536 && (fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
     taken[taken_count++] = fd;
   return taken_count;
+}
+
+void http_harness_free_fd(void) {
+  close(taken[--taken_count]);
 }
 
 void http_harness_free_fds(void) {

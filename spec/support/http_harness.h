@@ -29,6 +29,7 @@ int http_harness_listen_tls(http_harness *h, const char *address, const char *ce
 int http_harness_change_tls(http_harness *h, segue__http_listener *listener, const char *cert,
                             const char *key, const char *ca, segue_error *err);
 int http_harness_tls_failures(const http_harness *h);
+int http_harness_shortages(const http_harness *h); /* of descriptors */
 void http_harness_unlisten(http_harness *h, segue__http_listener *listener);
 int http_harness_port(http_harness *h, segue__http_listener *listener);
 size_t http_harness_connections(http_harness *h);
@@ -45,6 +46,7 @@ int http_harness_free(http_harness *h); /* handles left on the loop, or -1: it d
 /* Opens descriptors until there are no more; returns how many. free_fds closes all of them. */
 int http_harness_use_fds(unsigned limit);
 void http_harness_free_fds(void);
+void http_harness_free_fd(void);           /* one of them; the limit stays */
 size_t http_harness_connection_size(void); /* of the one block that a connection is */
 
 #endif

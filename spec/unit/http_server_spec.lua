@@ -315,6 +315,33 @@ describe("the HTTP server", function()
       assert.is_nil(uv.fs_scandir_next(uv.fs_scandir(dir.path)))
     end)
 
+    -- There may be room once the stale socket is removed, which the new one replaces anyway.
+    it("from unix sockets on a full disk in place of stale ones, else with a clear error",
+      function()
+      local dir = tempdir.new()
+      start()
+      for _, step in ipairs { "bind", "rename" } do
+        local path = dir:at(step)
+        C.segue__fault_arm(("socket.%s=fail:-28"):format(step))
+        local e = server:listen_error("unix:" .. path)
+        assert.matches(step .. " cannot be made: its folder has no room for one more file",
+          e.message, 1, true)
+        local stale = uv.new_pipe(false)
+        assert(stale:bind(path))
+        local name = dir:at "stale"
+        os.rename(path, name) -- the handle removes its own path
+        stale:close()
+        os.rename(name, path)
+        server:listen("unix:" .. path)
+        C.segue__fault_arm(nil)
+        local at = { socket = path, path = "/echo" }
+        assert.equal(200, require("spec.support.http").request(at).status)
+      end
+      server:stop()
+      assert.is_nil(uv.fs_scandir_next(uv.fs_scandir(dir.path)))
+      start()
+    end)
+
     it("from no unix socket whose first name is another file, which stays", function()
       local dir = tempdir.new()
       local name = ("s.%d"):format(uv.os_getpid())
