@@ -33,10 +33,11 @@ static void config_metrics(segue__buf *out, const segue__engine *engine) {
   number(out, "segue_config_generation", "gauge", "The generation that is live; 0 is none.",
          live ? segue_snapshot_generation(live) : 0);
   int64_t stale = segue__engine_stale_since(engine);
-  seconds(out, "segue_config_stale_seconds",
-          "How long ago what is live was good last, while the sources give nothing good; 0: it is "
-          "what they say.",
-          stale ? segue__engine_wall_ms(engine) - stale : 0);
+  seconds(
+      out, "segue_config_stale_seconds",
+      "How long ago what is live was good last, while the sources deliver nothing good; 0: it is "
+      "what they say.",
+      stale ? segue__engine_wall_ms(engine) - stale : 0);
   segue__hold_metrics(out, engine);
   number(out, "segue_ready", "gauge", "Whether every module runs a good generation.",
          segue__admin_ready(engine, why, sizeof why));

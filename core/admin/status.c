@@ -43,7 +43,7 @@ static bool too_strict(const segue__engine *engine, char *why, size_t size) {
     segue__source_status source;
     segue__engine_source_status(engine, i, &source);
     if (!source.held) continue;
-    snprintf(why, size, "source %s is away, what it said last is held", source.name);
+    snprintf(why, size, "source %s is away, its last delivery is held", source.name);
     return true;
   }
   return false;
@@ -60,7 +60,7 @@ bool segue__admin_ready(const segue__engine *engine, char *why, size_t size) {
   }
   if (segue__engine_taken_back(engine)) {
     snprintf(why, size,
-             "the generation that is live was taken back, and the one before cannot be brought "
+             "the live generation was undone, and the one before cannot be brought "
              "back: a reload tries again");
     return false;
   }

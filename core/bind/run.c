@@ -133,9 +133,10 @@ static void on_end(void *data, const segue__spawn_result *result) {
   c->child = NULL;
   c->result = *result;
   if (c->io.error.code == 0 && result->status)
-    segue__error_set(&c->io.error, result->status,
-                     "cannot tell how %.100s ended: something else in this process waited for it",
-                     c->argv[0]);
+    segue__error_set(
+        &c->io.error, result->status,
+        "the exit status of %.100s is not known: something else in this process waited for it",
+        c->argv[0]);
   if (!keep_output(c)) segue__error_set(&c->io.error, UV_ENOMEM, "segue.run: out of memory");
   segue__io_finish(&c->io);
 }

@@ -100,9 +100,9 @@ static bool is_blank(const char *text, size_t len) {
   return strspn(text, " \t\r\n") == len;
 }
 
-static const char empty_message[] =
-    "the file is empty: was it cut short? ({} in it, or empty = \"allow\" at its source, says that "
-    "this is meant)";
+static const char empty_message[] = "the file is empty: was it cut short? ({} in it, or empty = "
+                                    "\"allow\" at its source, means that "
+                                    "this is wanted)";
 
 int segue__document_fail_empty(const segue__document *doc, segue_error *err) {
   int rc = segue__error_set(err, SEGUE_EEMPTY, "%s", empty_message);

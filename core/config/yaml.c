@@ -276,7 +276,7 @@ static int on_start(reader *r, segue_type type, const char *name, const char *ta
                                segue_type_name(type), type == SEGUE_MAP ? '{' : '[');
   if (tag && strcmp(tag, "!") != 0 && tag_type(tag) != (int)type) {
     if (tag_type(tag) == TAG_UNKNOWN) return fail_tag(r, tag);
-    return segue__builder_fail(r->b, SEGUE_ETYPE, "this is a %s, its tag says %s",
+    return segue__builder_fail(r->b, SEGUE_ETYPE, "this is a %s, its tag is that of a %s",
                                segue_type_name(type), segue_type_name((segue_type)tag_type(tag)));
   }
   if (segue__builder_begin(r->b, type) || !name) return r->b->status;

@@ -64,7 +64,7 @@ Suggests: lua-busted, pkg-config, libuv1-dev, libyaml-dev, libxxhash-dev, libpcr
 Description: reloads configuration and modules of running servers as one transaction
  A daemon and a C library. A policy in Lua says where configuration comes from,
  what asks for a reload, and what may go live; a change goes live as a whole or
- not at all, and whoever asked is told the outcome.
+ not at all, and each request gets the outcome as its answer.
 CONTROL
 echo "activate-noawait ldconfig" > "$root/DEBIAN/triggers"
 (cd "$root" && find usr -type f -exec md5sum {} + | sort -k 2) > "$root/DEBIAN/md5sums"

@@ -68,8 +68,8 @@ int segue__scripts_find(const char *given, char **out, segue_error *err) {
     snprintf(found, sizeof found, "%s", SEGUE_PREFIX "/share/segue/lua");
     if (!is_lua_half(found))
       return segue__error_set(err, UV_ENOENT,
-                              "the Lua half of segue is neither near the program nor in %s: say "
-                              "where it is (option lua_dir, or $SEGUE_LUA_DIR)",
+                              "the Lua half of segue is neither near the program nor in %s: set "
+                              "its folder (option lua_dir, or $SEGUE_LUA_DIR)",
                               found);
   }
   *out = segue__strdup(found);

@@ -469,8 +469,8 @@ static void report_doubles(const segue__instance *instance) {
     int extra = __atomic_load_n(&instance->op[verb].extra, __ATOMIC_RELAXED);
     if (extra)
       segue__log(instance->log, SEGUE__WARN, "module",
-                 "an operation said done more than once: the first one counted", "module", 's',
-                 instance->name, "operation", 's', verb_names[verb], "times", 'd',
+                 "an operation was completed more than once: the first completion counts", "module",
+                 's', instance->name, "operation", 's', verb_names[verb], "times", 'd',
                  (int64_t)extra + 1, NULL);
   }
 }

@@ -142,7 +142,7 @@ static int loader_failed(const char *name, segue_error *err) {
   return segue__error_set(err, SEGUE_EPOLICY,
                           "cannot be loaded: %s: link it with what it needs, and use nothing of "
                           "segue but segue.h",
-                          why ? why : "the system's loader does not say why");
+                          why ? why : "the system's loader reports no reason");
 }
 
 static int judge_ops(const segue_module_descriptor *d, segue_error *err) {

@@ -53,8 +53,7 @@ static void not_confirmed(segue__txn *txn, const segue_error *why) {
                      "the daemon is shutting down before the new generation "
                      "was confirmed");
   else if (txn->decision == SEGUE__TAKE_BACK)
-    segue__error_set(&error, SEGUE_EPROBE, "the new generation was taken back by %s",
-                     txn->decided_by);
+    segue__error_set(&error, SEGUE_EPROBE, "the new generation was undone by %s", txn->decided_by);
   else if (txn->waits_for_operator)
     segue__error_set(&error, SEGUE_EPROBE,
                      "the new generation was not confirmed within %llu ms (segue confirm)",
@@ -182,7 +181,7 @@ void segue__txn_decide(segue__txn *txn, segue__decision decision, const char *by
   snprintf(txn->decided_by, sizeof txn->decided_by, "%s", by);
   segue__log(txn->engine->log, SEGUE__INFO, "reload",
              decision == SEGUE__CONFIRM ? "the new generation is confirmed"
-                                        : "the new generation is taken back",
+                                        : "the new generation is undone",
              "by", 's', by, "generation", 'u', txn->engine->live->generation, NULL);
   if (segue__timer_active(&txn->timer))
     segue__timer_start(txn->engine->loop, &txn->timer, 0, txn->timer.cb);

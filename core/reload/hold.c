@@ -235,7 +235,7 @@ static bool was_reverted(const segue__txn *txn, segue_error *why) {
   const segue__durable *d = &txn->engine->durable;
   if (!d->reverted || !segue__hash_equal(d->reverted_raw, txn->raw)) return false;
   segue__error_set(why, SEGUE_EHELD,
-                   "reload %llu made generation %llu of what the sources say, and it was reverted: "
+                   "reload %llu made generation %llu of the present sources, and it was reverted: "
                    "it goes live when they change, or by a reload with force",
                    (unsigned long long)d->reverted_reload,
                    (unsigned long long)d->reverted_generation);
@@ -247,7 +247,7 @@ static bool frozen_start(const segue__txn *txn, segue_error *why) {
   const segue__engine *engine = txn->engine;
   if (!engine->durable.frozen || engine->live || txn->run->plan_only || same_raw(txn)) return false;
   segue__error_set(why, SEGUE_EHELD,
-                   "reloads are frozen, and the sources say something else than before the start");
+                   "reloads are frozen, and the sources are not the same as before the start");
   return true;
 }
 
@@ -257,9 +257,10 @@ bool segue__hold_back(const segue__txn *txn, segue_error *why, segue__outcome *o
   const segue__durable *d = &engine->durable;
   if (txn->run->files || txn->run->force || !has_last_good(engine)) return false;
   if (d->pinned && segue__hash_equal(d->pinned_raw, txn->raw)) {
-    segue__error_set(why, SEGUE_EHELD,
-                     "what the sources say now was taken back: it goes live when they change, or "
-                     "by a reload with force");
+    segue__error_set(
+        why, SEGUE_EHELD,
+        "the present content of the sources was rolled back: it goes live when they change, or "
+        "by a reload with force");
     return true;
   }
   if (was_reverted(txn, why)) {
@@ -271,8 +272,8 @@ bool segue__hold_back(const segue__txn *txn, segue_error *why, segue__outcome *o
               d->unconfirmed_until_wall_ms <= segue__loop_wall_ms(engine->loop);
   if (!late || !same_raw(txn)) return false;
   segue__error_set(why, SEGUE_EHELD,
-                   "generation %llu was not confirmed in time, so what the sources say was taken "
-                   "back: it goes live when they change, or by a reload with force",
+                   "generation %llu was not confirmed in time and was undone: the content of the "
+                   "sources goes live when they change, or by a reload with force",
                    (unsigned long long)d->unconfirmed_generation);
   return true;
 }
@@ -464,7 +465,7 @@ static void not_brought_back(segue__engine *engine, int status) {
   segue__run *run = engine->parked;
   engine->parked = NULL;
   segue__log(engine->log, SEGUE__ERROR, "reload",
-             "what was taken back stays live: the last good generation cannot be brought back",
+             "the generation that was undone stays live: the last good one cannot be brought back",
              "error", 's', segue_strerror(status), NULL);
   if (run) segue__run_answer(run, status, NULL);
   segue__run_free(run);

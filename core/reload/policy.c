@@ -157,7 +157,7 @@ static void check_services(const segue__policy *policy, size_t index, segue__err
                policy->modules[i].name);
     if (is_stats(other) && is_stats(module->ops))
       complain(errors, module->name,
-               "module '%s' keeps figures, and so does '%s': keep one of them",
+               "module '%s' keeps metrics, and so does '%s': keep one of them",
                policy->modules[i].name);
   }
 }

@@ -381,9 +381,10 @@ static int add_entry(segue__record *record, task *t) {
 
 static void tell_audit_missing(const segue__record *record, const segue__audit *audit,
                                const char *error) {
-  segue__log(record->log, SEGUE__ERROR, "record", "who asked for this is missing in the history",
-             "path", 's', audit->path, "who", 's', audit->who[0] ? audit->who : NULL, "peer", 's',
-             audit->peer, "error", 's', error, NULL);
+  segue__log(record->log, SEGUE__ERROR, "record",
+             "a request is missing in the audit of the history", "path", 's', audit->path, "who",
+             's', audit->who[0] ? audit->who : NULL, "peer", 's', audit->peer, "error", 's', error,
+             NULL);
 }
 
 static int add_audit(segue__record *record, task *t) {

@@ -98,7 +98,7 @@ static void take(front *f, segue_request *request) {
   char target[PIPE_TARGET_MAX + 1];
   segue_text body = segue_request_body(request);
   if (!segue_request_parameter(request, "target", target, sizeof target)) {
-    answer(request, 400, NULL, NULL, "say to whom: POST /call?target=NAME\n");
+    answer(request, 400, NULL, NULL, "name the target: POST /call?target=NAME\n");
     return;
   }
   if (!is_known(request, target)) {

@@ -274,7 +274,7 @@ static int tell(const verdict *v, bool agree, int code) {
          "never take\n",
          (uint64_t)books.again, v->buried, v->poisoned);
   printf("mistakes refused with their line: %u of %u; connections broken: %" PRIu64
-         "; odd answers: %" PRIu64 "; garbled: %" PRIu64 "; figures %s; exit code %d\n",
+         "; odd answers: %" PRIu64 "; garbled: %" PRIu64 "; metrics %s; exit code %d\n",
          v->refused, v->mistakes, (uint64_t)books.broken, (uint64_t)books.odd,
          (uint64_t)books.garbled, agree ? "agree" : "DISAGREE", code);
   if (given.stalls || books.late)
@@ -304,7 +304,7 @@ static bool figures_agree(const verdict *v) {
   bool agree =
       accepted == v->accepted + v->poisoned && delivered == v->delivered && dead == v->poisoned;
   if (!agree)
-    printf("figures: accepted %.0f, delivered %.0f, dead %.0f\n", accepted, delivered, dead);
+    printf("metrics: accepted %.0f, delivered %.0f, dead %.0f\n", accepted, delivered, dead);
   return agree;
 }
 

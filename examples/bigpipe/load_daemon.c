@@ -163,7 +163,7 @@ static int ask(const char *method, const char *path) {
 double daemon_figure(const char *prefix) {
   double sum = 0;
   size_t len = strlen(prefix);
-  if (ask("GET", "/metrics") != 200) die("no figures");
+  if (ask("GET", "/metrics") != 200) die("no metrics");
   for (const char *at = answer_text; (at = strchr(at, '\n'));) {
     at++;
     if (strncmp(at, prefix, len) != 0 || (at[len] != ' ' && at[len] != '{')) continue;

@@ -18,7 +18,7 @@ core.wrap_defer = function(defer)
   return function(txn, time, why)
     local ms, wrong = duration.parse(time)
     if not ms then error("txn:defer: the time " .. wrong, 2) end
-    if type(why) ~= "string" then error("txn:defer: say why, as a text", 2) end
+    if type(why) ~= "string" then error("txn:defer: the reason must be a text", 2) end
     return defer(txn, ms, why)
   end
 end
@@ -323,7 +323,7 @@ function Judge:confirm(confirm, result)
     self:problem('confirm: failures is for probes: leave it out where by = "operator"',
       "confirm.failures")
   elseif confirm.probe == nil and not by_operator then
-    self:problem("confirm has no probe: give it a function that says whether all is well, or "
+    self:problem("confirm has no probe: give it a function that returns whether all is well, or "
       .. 'by = "operator"', "confirm")
   elseif result.confirm_hold_ms >= result.confirm_within_ms then
     self:problem("confirm: hold must be shorter than within", "confirm.hold")

@@ -139,8 +139,8 @@ local function format_of(self, answer)
   if mime:find("json", 1, true) then return "json" end
   if mime:find("yaml", 1, true) then return "yaml" end
   if mime ~= "" and not mime:find("^text/plain$") and not mime:find("octet%-stream$") then
-    return nil, ("%s answered with %s, which is neither YAML nor JSON: if it is, say so with "
-      .. "format = \"yaml\""):format(self.shown, mime)
+    return nil, ("%s answered with %s, which is neither YAML nor JSON: if it is, "
+      .. "name the format with format = \"yaml\""):format(self.shown, mime)
   end
   return self.shown:find("%.json$") and "json" or "yaml"
 end

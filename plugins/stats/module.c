@@ -43,7 +43,7 @@ static int read_prefix(stats *s, const segue_slice *slice, const segue_node *nod
   if (segue_node_string(node, &text, &len) || !is_prefix(text, len))
     return wrong(error, slice, node, "prefix",
                  "must be a text of letters, digits, _ and :, such as app_, that does not begin "
-                 "like the figures of segue");
+                 "like the metrics of segue");
   memcpy(s->prefix, text, len + 1);
   return 0;
 }
@@ -91,7 +91,7 @@ static int read_key(stats *s, const segue_slice *slice, const char *key, const s
   if (!strcmp(key, "buckets")) return read_buckets(s, slice, value, error);
   if (!strcmp(key, "help")) return read_help(s, slice, value, error);
   return wrong(error, slice, value, key,
-               "is not a key of the figures: they have prefix, max_series, buckets and help");
+               "is not a key of the metrics: the keys are prefix, max_series, buckets and help");
 }
 
 static int read_config(stats *s, const segue_slice *slice, segue_error *error) {

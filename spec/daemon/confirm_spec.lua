@@ -105,7 +105,7 @@ describe("a generation that an operator has to confirm", function()
     assert.equal(1, d:config().x)
     local _, answer = d:reload()
     assert.equal("unchanged", answer.outcome)
-    assert.matches("was taken back", answer.errors[1].message)
+    assert.matches("was rolled back", answer.errors[1].message)
     assert.equal("unconfirmed", select(2, d:reload "?force=1").outcome)
     assert.equal(200, (post(d, "/api/v1/confirm")))
     assert.equal(2, d:config().x)
@@ -117,7 +117,7 @@ describe("a generation that an operator has to confirm", function()
     local status, answer = rollback(d)
     assert.equal(200, status)
     assert.equal("reverted", answer.outcome)
-    assert.matches("taken back by", answer.errors[1].message)
+    assert.matches("undone by", answer.errors[1].message)
     assert.equal(1, d:config().x)
     assert.equal(409, (post(d, "/api/v1/confirm")))
   end)
@@ -242,11 +242,11 @@ describe("a generation that an operator has to confirm", function()
       if kept[slot] then d.dir:write(slot, "rubbish") end
     end
     assert.equal(404, (rollback(d)))
-    d:wait_log "what was taken back stays live: the last good generation cannot be brought back"
+    d:wait_log "the generation that was undone stays live: the last good one cannot be brought back"
     assert.equal(2, d:config().x)
     local ready = d:control "/-/ready"
     assert.equal(503, ready.status)
-    assert.matches("was taken back", ready.body)
+    assert.matches("was undone", ready.body)
     for slot, bytes in pairs(kept) do d.dir:write(slot, bytes) end
     assert.equal(200, (d:reload()))
     d:wait_config(function(c) return c.x == 1 end)

@@ -37,7 +37,7 @@ describe("a rollback", function()
       local status, answer = d:reload()
       assert.equal(200, status)
       assert.equal("unchanged", answer.outcome)
-      assert.matches("was taken back", answer.errors[1].message)
+      assert.matches("was rolled back", answer.errors[1].message)
       assert.equal(1, d:config().x)
     end
     put(d, 3)

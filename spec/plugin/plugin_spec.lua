@@ -415,7 +415,7 @@ SEGUE_API const segue_module_descriptor segue_module = {
     result = check('log = { kind = "c" }, other = { kind = "c", plugin = "log" }, '
       .. 'stats = { kind = "c" }, more = { kind = "c", plugin = "stats" }')
     assert.truthy(result.output:find("module 'other' is a log, and so is 'log': keep one", 1, true)
-      and result.output:find("module 'stats' keeps figures, and so does 'more'", 1, true),
+      and result.output:find("module 'stats' keeps metrics, and so does 'more'", 1, true),
       result.output)
   end)
 

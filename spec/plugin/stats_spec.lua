@@ -112,7 +112,7 @@ app_seconds_count 3
 
   it("say where their configuration is wrong", function()
     for text, wanted in pairs {
-      ["{bucket: 1}"] = "config.yaml:1:17: bucket is not a key of the figures: they have "
+      ["{bucket: 1}"] = "config.yaml:1:17: bucket is not a key of the metrics: the keys are "
         .. "prefix, max_series, buckets and help",
       ["{prefix: segue_}"] = "prefix must be a text of letters",
       ["{prefix: 1a}"] = "prefix must be", ["{prefix: [a]}"] = "prefix must be",

@@ -8,7 +8,7 @@ local next_id = 0
 
 --- The message of a document without content.
 M.empty_message = "the file is empty: was it cut short? ({} in it, or empty = \"allow\" at its "
-  .. "source, says that this is meant)"
+  .. "source, means that this is wanted)"
 
 local formats = { yaml = C.SEGUE__YAML, json = C.SEGUE__JSON, built = C.SEGUE__BUILT,
   text = C.SEGUE__TEXT }

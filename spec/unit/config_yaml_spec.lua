@@ -115,8 +115,8 @@ describe("a YAML scalar", function()
       { "a: !!bool yes", "SEGUE_ETYPE", "file:1:4: 'yes' is not a valid boolean (at a)" },
       { "a: !!null x", "SEGUE_ETYPE", "file:1:4: 'x' is not a valid null (at a)" },
       { "a: !!float x", "SEGUE_ETYPE", "file:1:4: 'x' is not a valid float (at a)" },
-      { "a: !!seq {}", "SEGUE_ETYPE", "file:1:4: this is a map, its tag says list (at a)" },
-      { "a: !!map []", "SEGUE_ETYPE", "file:1:4: this is a list, its tag says map (at a)" },
+      { "a: !!seq {}", "SEGUE_ETYPE", "file:1:4: this is a map, its tag is that of a list (at a)" },
+      { "a: !!map []", "SEGUE_ETYPE", "file:1:4: this is a list, its tag is that of a map (at a)" },
       { "a: !!seq x", "SEGUE_ETYPE", "file:1:4: 'x' is not a valid list (at a)" },
       { "a: !secret x", "SEGUE_ETYPE", "file:1:4: tag !secret is not known: only !!str, !!int, "
         .. "!!float, !!bool, !!null, !!seq and !!map are (at a)" },

@@ -303,7 +303,7 @@ describe("the reload queue", function()
       probes()
       e:advance(5000)
       assert.equal("reverted", waited:outcome())
-      assert.matches("^reload 2 made generation 2 of what the sources say, and it was reverted: it "
+      assert.matches("^reload 2 made generation 2 of the present sources, and it was reverted: it "
         .. "goes live when they change, or by a reload with force$", waited:error(0).message)
       assert.matches("was not healthy within 2000 ms: probe says no", waited:error(1).message)
       assert.equal("reverted", plan:outcome())

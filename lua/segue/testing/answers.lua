@@ -17,7 +17,7 @@ local function ask(self, kind, ...)
 end
 
 local function refuse(what, how)
-  error(("%s, and the spec says nothing of it: %s"):format(what, how), 0)
+  error(("%s, and the spec has no answer for it: %s"):format(what, how), 0)
 end
 
 local function delay(answer)
@@ -109,7 +109,7 @@ function M.module(self, question)
   end
   if answer ~= false then return {} end
   return { code = "SEGUE_EMODULE",
-    message = tostring(why or ("%s of %s fails, says the spec"):format(question.verb,
+    message = tostring(why or ("%s of %s fails, as the spec wants"):format(question.verb,
       question.name)) }
 end
 
