@@ -4,16 +4,12 @@
  * (looked up on the worker, because that may ask the network) and its events: chunks of output for
  * who wants them as they come, and the end. A chunk that was not taken yet holds the child up.
  */
-#include <errno.h>
-#include <grp.h>
-#include <pwd.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "../config/config.h"
 #include "outside.h"
 
-enum { RUNNING_MAX = 256, GROUPS_MAX = 256, NAMES_BYTES = 65536, USER_MS = 10000 };
+enum { RUNNING_MAX = 256, USER_MS = 10000 };
 
 typedef struct command {
   segue__io io; /* first */
@@ -25,8 +21,7 @@ typedef struct command {
   /* The look-up of the user. */
   segue__job job;
   segue__timer limit;
-  segue__spawn_user user;
-  gid_t groups[GROUPS_MAX];
+  segue__user_entry user;
   int user_status;
   char *identity[3]; /* HOME, USER, LOGNAME of that user */
   /* The child. */
@@ -147,7 +142,7 @@ static void launch(command *c) {
                                   .argv = (const char *const *)c->argv,
                                   .env = (const char *const *)c->env,
                                   .cwd = c->cwd,
-                                  .user = c->user_name ? &c->user : NULL,
+                                  .user = c->user_name ? &c->user.user : NULL,
                                   .input = c->input,
                                   .input_len = c->input_len,
                                   .timeout_ms = c->timeout_ms,
@@ -176,10 +171,10 @@ static char *assignment(const char *name, const char *value) {
   return NULL;
 }
 
-static bool identify(command *c, const struct passwd *entry) {
-  c->identity[0] = assignment("HOME", entry->pw_dir);
-  c->identity[1] = assignment("USER", entry->pw_name);
-  c->identity[2] = assignment("LOGNAME", entry->pw_name);
+static bool identify(command *c) {
+  c->identity[0] = assignment("HOME", c->user.home);
+  c->identity[1] = assignment("USER", c->user.login);
+  c->identity[2] = assignment("LOGNAME", c->user.login);
   return c->identity[0] && c->identity[1] && c->identity[2];
 }
 
@@ -209,20 +204,8 @@ static void take_identity(command *c) {
 /* Worker thread. */
 static void find_user(segue__job *job) {
   command *c = (command *)((char *)job - offsetof(command, job));
-  struct passwd entry, *found = NULL;
-  char *names = segue__malloc(NAMES_BYTES), *end;
-  c->user_status = UV_ENOMEM;
-  if (!names) return;
-  int rc = getpwnam_r(c->user_name, &entry, names, NAMES_BYTES, &found);
-  unsigned long number = strtoul(c->user_name, &end, 10);
-  if (!rc && !found && !*end) rc = getpwuid_r((uid_t)number, &entry, names, NAMES_BYTES, &found);
-  int count = GROUPS_MAX;
-  if (found && getgrouplist(found->pw_name, found->pw_gid, c->groups, &count) < 0)
-    count = GROUPS_MAX; /* as many as there is room for */
-  if (found && !identify(c, &entry)) found = NULL, rc = ENOMEM;
-  if (found) c->user = (segue__spawn_user){found->pw_uid, found->pw_gid, c->groups, (size_t)count};
-  c->user_status = found ? 0 : rc ? -rc : UV_ENOENT;
-  segue__free(names);
+  c->user_status = segue__user_find(c->user_name, NULL, &c->user, NULL);
+  if (!c->user_status && !identify(c)) c->user_status = UV_ENOMEM;
 }
 
 static void user_found(segue__job *job) {
@@ -304,6 +287,7 @@ static void release(segue__io *io) {
   segue__free(c->env); /* its texts are others' */
   segue__free(c->cwd);
   segue__free(c->user_name);
+  segue__user_entry_deinit(&c->user);
   segue__free(c->input);
   for (int i = 0; i < 3; i++)
     segue__free(c->identity[i]);
@@ -327,16 +311,6 @@ static const segue__io_kind kind = {"segue.run", sizeof(command), start, push, s
 
 /* ---- Arguments ------------------------------------------------------------------------------- */
 
-/* What concerns the daemon and its service manager is no affair of a command's. */
-static bool withheld(const char *entry) {
-  static const char *const names[] = {"NOTIFY_SOCKET",  "LISTEN_FDS",    "LISTEN_PID",
-                                      "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"};
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-    if (same_name(names[i], entry)) return true;
-  }
-  return false;
-}
-
 static size_t count_texts(char **texts) {
   size_t n = 0;
   while (texts && texts[n])
@@ -351,7 +325,7 @@ static bool make_environment(command *c, const segue__os *os) {
   c->env = segue__calloc(count_texts(ours) + count_texts(c->changes) + 4, sizeof *c->env);
   if (!c->env) return false;
   for (char **entry = ours; entry && *entry; entry++) {
-    if (!withheld(*entry) && !listed(c->changes, *entry)) c->env[n++] = *entry;
+    if (!segue__child_withholds(*entry) && !listed(c->changes, *entry)) c->env[n++] = *entry;
   }
   for (char **entry = c->changes; entry && *entry; entry++) {
     if (strchr(*entry, '=')) c->env[n++] = *entry;

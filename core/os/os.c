@@ -35,6 +35,12 @@ static int spawn(void *data, segue__loop *loop, const segue__spawn_options *opti
   return segue__spawn_start(loop, options, out, err);
 }
 
+static int start_child(void *data, segue__loop *loop, const segue__child_options *options,
+                       segue__child **out, segue_error *err) {
+  (void)data;
+  return segue__child_start(loop, options, out, err);
+}
+
 const segue__os *segue__os_default(void) {
   static const segue__os os = {
       .read_file = segue__file_read,
@@ -45,6 +51,7 @@ const segue__os *segue__os_default(void) {
       .environ = get_environment,
       .file_mode = file_mode,
       .spawn = spawn,
+      .start_child = start_child,
   };
   return &os;
 }

@@ -2,8 +2,8 @@
  *
  * os.h: the file system and processes behind one struct of function pointers that tests replace.
  * (The clock, timers and threads are loop.h.) segue__os_default() is the real one. The functions
- * block and are for the worker thread, except spawn,
- * which never waits and is for the control thread.
+ * block and are for the worker thread, except spawn and
+ * start_child, which are for the control thread.
  */
 #ifndef SEGUE_OS_OS_H
 #define SEGUE_OS_OS_H
@@ -75,6 +75,9 @@ typedef struct segue__os {
   /* See spawn.h. Control thread. */
   int (*spawn)(void *data, segue__loop *loop, const segue__spawn_options *options,
                segue__spawn **out, segue_error *err);
+  /* See child.h. Control thread. */
+  int (*start_child)(void *data, segue__loop *loop, const segue__child_options *options,
+                     segue__child **out, segue_error *err);
 } segue__os;
 
 const segue__os *segue__os_default(void);

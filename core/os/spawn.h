@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * spawn.h: running a command under a time limit, with its output captured, and nothing of it left
- * behind. Children are waited for by pidfd: there is no SIGCHLD handler, so a host's own children
- * are its own. Control thread; needs a real loop.
+ * spawn.h: runs a command under a time limit and captures its output; no process of it is left
+ * behind. One use of child.h, where the start, the signals and the end of a child are described.
+ * Control thread; needs a real loop.
  */
 #ifndef SEGUE_OS_SPAWN_H
 #define SEGUE_OS_SPAWN_H
 
 #include "../segue.h"
-#include "loop.h"
-
-typedef enum segue__stream { SEGUE__STDOUT, SEGUE__STDERR } segue__stream;
+#include "child.h"
 
 typedef struct segue__spawn_output {
   const char *data; /* the first bytes, terminated past len; borrowed until the callback returns */
@@ -29,16 +27,7 @@ typedef struct segue__spawn_result {
   segue__spawn_output output[2]; /* by segue__stream */
 } segue__spawn_result;
 
-#define SEGUE__SPAWN_KILL_MS 5000
-#define SEGUE__SPAWN_LINGER_MS 200
 #define SEGUE__SPAWN_CAPTURE 65536
-
-/* Whom a child runs as. */
-typedef struct segue__spawn_user {
-  unsigned uid, gid;
-  const unsigned *groups; /* supplementary ones */
-  size_t group_count;
-} segue__spawn_user;
 
 /* Everything is copied. Zero means the default. */
 typedef struct segue__spawn_options {
@@ -47,15 +36,15 @@ typedef struct segue__spawn_options {
                               else it is looked up in the PATH of env */
   const char *const *env;  /* NULL-terminated "NAME=value"; NULL: this process's */
   const char *cwd;         /* NULL: this process's */
-  const segue__spawn_user *user; /* NULL: this process's; another one needs root */
-  const void *input;             /* its standard input, all of it; NULL: empty */
+  const segue__user *user; /* NULL: this process's; another one needs root */
+  const void *input;       /* its standard input, all of it; NULL: empty */
   size_t input_len;
   uint64_t timeout_ms; /* 0: none */
   int stop_signal;     /* first signal at the time limit or stop; 0: SIGTERM */
   uint64_t kill_ms;    /* from the stop signal to SIGKILL */
-  uint64_t linger_ms;  /* how long output that others hold open is read after its exit */
-  size_t capture;      /* most bytes kept of each stream; SIZE_MAX: all */
-  bool join_output;    /* standard error goes into standard output, in order */
+  uint64_t linger_ms;
+  size_t capture;   /* most bytes kept of each stream; SIZE_MAX: all */
+  bool join_output; /* standard error goes into standard output, in order */
   /* Output as it comes; may be NULL. Must not stop the loop from turning for long. */
   void (*on_output)(void *data, segue__stream stream, const char *bytes, size_t len);
   /* Runs once, when the child is gone, its output is read and every handle is closed; never before
@@ -72,15 +61,12 @@ struct segue__spawn {
   void (*pause)(segue__spawn *spawn, bool paused); /* may be NULL */
 };
 
-/* Starts the child in a session and process group of its own, with default signal dispositions, an
- * empty signal mask, no file but 0, 1 and 2, and the loop's limit of open files. err names the
- * program, or the folder, that is missing or not usable; then on_exit never runs. At the time limit
- * the whole process group gets the stop signal and, kill_ms later or as soon as the child itself is
- * gone, SIGKILL. What left the group by setsid is out of reach. A child that exits by itself leaves
- * its group alone: it may have started a daemon. */
+/* Starts the command. err names the program, or the folder, that is missing or not usable; then
+ * on_exit never runs. At the time limit segue__child_stop is called. A command that exits by itself
+ * leaves its process group alone: it may have started a daemon. */
 int segue__spawn_start(segue__loop *loop, const segue__spawn_options *options, segue__spawn **out,
                        segue_error *err);
-/* As if the time limit had passed. Harmless when that is under way. */
+/* As if the time limit had passed. Does nothing when that is under way. */
 void segue__spawn_stop(segue__spawn *spawn);
 /* While paused its output is not read: the child waits as soon as its pipes are full. Time limits
  * go on. */

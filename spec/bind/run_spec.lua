@@ -84,7 +84,7 @@ describe("segue.run", function()
       eq(nil, none) eq("ENOENT", code)
       eq("cannot run id as user no-such-user: there is no such user", why)
       local _, denied = segue.run { "/bin/true", user = "nobody", cwd = "/root" }
-      eq("cannot run /bin/true in folder /root as that user: permission denied", denied)
+      eq("cannot run /bin/true in folder /root as user nobody: permission denied", denied)
     ]]
   end)
 

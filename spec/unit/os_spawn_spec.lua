@@ -277,10 +277,10 @@ describe("a command that cannot start", function()
   end)
 
   it("leaves no child behind where it cannot be watched", function()
-    C.segue__fault_arm("spawn.pidfd=fail:-24")
+    C.segue__fault_arm("child.clone=fail:-24")
     local _, code = run({ "sleep", "100" })
     assert.equal("EMFILE", code)
-    assert.equal(1, C.segue__fault_reached("spawn.pidfd"))
+    assert.equal(1, C.segue__fault_reached("child.clone"))
   end)
 
   it("says that memory is out", function()
