@@ -112,6 +112,17 @@ static bool twice_input(verdict *v) {
   return true;
 }
 
+/* The texts of a schema are shown (errorMessage, the description beside a pattern), but not a
+ * secret of the file that its author copied into one. */
+static void clean_findings(verdict *v, segue__mask *mask) {
+  bool known = mask && segue__mask_learn(mask, &v->doc->root) == 0;
+  for (size_t i = 0; i < v->findings.count; i++) {
+    segue_error *error = &v->findings.items[i].error;
+    segue__mask_error(mask, error);
+    if (!known) snprintf(error->message, sizeof error->message, "%s", SEGUE__MASKED);
+  }
+}
+
 static void judge(verdict *v) {
   const segue__cli *cli = v->cli;
   segue__schema_options options = {.size = sizeof options,
@@ -127,8 +138,10 @@ static void judge(verdict *v) {
   segue__mask *mask = NULL; /* stays NULL where there is no memory: no value is shown */
   segue__mask_join(&mask, NULL, NULL, v->schema);
   int rc = load(v, cli->args[0], ID_FILE, &v->doc, SEGUE__EXIT_REJECTED, mask);
-  segue__mask_unref(mask);
-  if (rc) return;
+  if (rc) {
+    segue__mask_unref(mask);
+    return;
+  }
   if (v->doc->wide) {
     segue_error wide;
     segue__document_tell_wide(v->doc, &wide);
@@ -136,6 +149,8 @@ static void judge(verdict *v) {
   }
   segue__validate_options where = {.size = sizeof where, .document = v->doc};
   rc = segue__schema_validate(v->schema, &v->doc->root, &v->findings, &where);
+  clean_findings(v, mask);
+  segue__mask_unref(mask);
   v->code = rc == 0               ? SEGUE__EXIT_OK
             : rc == SEGUE_ESCHEMA ? SEGUE__EXIT_REJECTED
                                   : SEGUE__EXIT_FAILED;

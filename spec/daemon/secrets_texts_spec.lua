@@ -135,4 +135,22 @@ describe("a secret in a text", function()
     assert.is_truthy(p.output:find("it is ***", 1, true), p.output)
     shows_no_secret(p.output)
   end)
+
+  it("is not shown by a text of the schema that quotes it, in a daemon and in check --schema",
+    function()
+      local schema = [[{ "properties": { "db": { "properties": { "password": {
+        "writeOnly": true, "pattern": "^first-passw0rd!$",
+        "errorMessage": "use a new one, first-passw0rd is old" } } } } }]]
+      local folder = segue.folder { files = { ["config.yaml"] = "db: { password: first-passw0rd }\n",
+        ["s.json"] = schema }, policy = [[local segue = require "segue"
+          return { sources = { segue.file "config.yaml" }, schema = "s.json" }]] }
+      for _, args in ipairs { { "check" }, { "check", "--json" },
+        { "check", "--schema", "s.json", "config.yaml" },
+        { "check", "--schema", "s.json", "config.yaml", "--json" } } do
+        local p = folder:cli(unpack(args))
+        assert.equal(3, p.code, p.output)
+        assert.is_truthy(p.output:find("use a new one, *** is old", 1, true), p.output)
+        shows_no_secret(p.output)
+      end
+    end)
 end)
