@@ -44,19 +44,16 @@ segue__document *segue__document_ref(segue__document *doc) {
   return doc;
 }
 
-/* From this size on, freeing a document leaves holes in the heap large enough to give back. */
-enum { LARGE = 1 << 20 };
-
 void segue__document_unref(segue__document *doc) {
   if (!doc || __atomic_sub_fetch(&doc->refs, 1, __ATOMIC_ACQ_REL)) return;
-  bool is_large = doc->len >= LARGE;
+  size_t len = doc->len;
   segue__arena_deinit(&doc->arena);
   segue__free(doc->source);
   segue__free(doc->name);
   segue__free(doc->revision);
   segue__free(doc->data);
   segue__free(doc);
-  if (is_large) segue__mem_trim();
+  segue__mem_note_freed(len);
 }
 
 void segue__parse_at(const segue__parse *parse, size_t offset) {

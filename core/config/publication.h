@@ -7,10 +7,18 @@
 #define SEGUE_CONFIG_PUBLICATION_H
 
 #include <pthread.h>
+#include <semaphore.h>
 
 #include "snapshot.h"
 
 typedef struct segue__retired segue__retired;
+
+/* What the published snapshots and their publication share. Counted, because hosts may keep
+ * snapshots for longer than the instance lives. */
+typedef struct segue__census {
+  long refs, snapshots; /* atomic; snapshots: published and in memory */
+  sem_t work;           /* the reclamation thread waits for it */
+} segue__census;
 
 /* A slot. What a section touches has a cache line of its own; the line behind it is kept free of
  * other slots because processors fetch lines in pairs. */
@@ -26,7 +34,6 @@ struct segue__slot {
 struct segue__publication {
   segue__live live __attribute__((aligned(128)));
   pthread_mutex_t lock __attribute__((aligned(128)));
-  pthread_cond_t wake;
   segue__slot *slots;
   segue__retired *first, **last; /* what waits for a grace period, in order */
   segue__retired *spares;        /* for the next publishes, which then cannot fail */

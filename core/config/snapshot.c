@@ -39,8 +39,18 @@ const segue_snapshot *segue_snapshot_ref(const segue_snapshot *snapshot) {
   return snapshot;
 }
 
+static segue__census *census_new(void) {
+  segue__census *census = segue__calloc(1, sizeof *census);
+  if (!census) return NULL;
+  census->refs = 1;
+  sem_init(&census->work, 0, 0); /* fails only for a value that is too large */
+  return census;
+}
+
 static void census_unref(segue__census *census) {
-  if (census && !__atomic_sub_fetch(&census->refs, 1, __ATOMIC_ACQ_REL)) segue__free(census);
+  if (!census || __atomic_sub_fetch(&census->refs, 1, __ATOMIC_ACQ_REL)) return;
+  sem_destroy(&census->work);
+  segue__free(census);
 }
 
 /* Set at its first publication, under the publication's lock. */
@@ -56,7 +66,10 @@ void segue_snapshot_unref(const segue_snapshot *snapshot) {
   if (!own || __atomic_sub_fetch(&own->refs, 1, __ATOMIC_ACQ_REL)) return;
   segue__config_unref(own->config);
   segue__mask_unref(own->mask);
-  if (own->census) __atomic_sub_fetch(&own->census->snapshots, 1, __ATOMIC_RELAXED);
+  if (own->census) {
+    __atomic_sub_fetch(&own->census->snapshots, 1, __ATOMIC_RELAXED);
+    sem_post(&own->census->work); /* the reclamation thread trims: this may be the loop's */
+  }
   census_unref(own->census);
   segue__free(own);
 }
@@ -160,22 +173,31 @@ static void run_all(segue__retired *item) {
   }
 }
 
+static segue__retired *take_retired(segue__publication *p) {
+  pthread_mutex_lock(&p->lock);
+  segue__retired *items = p->first;
+  p->first = NULL;
+  p->last = &p->first;
+  pthread_mutex_unlock(&p->lock);
+  return items;
+}
+
+/* The semaphore is posted for each item and for each snapshot that any thread freed, because the
+ * memory of both is trimmed here and on no other thread. One turn may do the work of several posts;
+ * the turns of the others then find nothing. */
 static void *reclaim(void *data) {
   segue__publication *p = data;
-  pthread_mutex_lock(&p->lock);
-  for (;;) {
-    while (!p->first && !p->stopping)
-      pthread_cond_wait(&p->wake, &p->lock);
-    segue__retired *items = p->first;
-    if (!items) break;
-    p->first = NULL;
-    p->last = &p->first;
-    pthread_mutex_unlock(&p->lock);
-    wait_for_readers(p);
-    run_all(items);
-    pthread_mutex_lock(&p->lock);
+  bool stopping = false;
+  while (!stopping) {
+    while (sem_wait(&p->census->work) && errno == EINTR)
+      ;
+    stopping = is_stopping(p); /* read first: nothing is retired after it is set */
+    for (segue__retired *items; (items = take_retired(p));) {
+      wait_for_readers(p);
+      run_all(items);
+    }
+    segue__mem_trim();
   }
-  pthread_mutex_unlock(&p->lock);
   return NULL;
 }
 
@@ -215,7 +237,7 @@ static void retire(segue__publication *p, segue__retired *item, void (*fn)(void 
   *item = (segue__retired){.fn = fn, .data = data};
   *p->last = item;
   p->last = &item->next;
-  pthread_cond_signal(&p->wake);
+  sem_post(&p->census->work);
 }
 
 /* ---- Publication ----------------------------------------------------------------------------- */
@@ -234,12 +256,10 @@ int segue__publication_new(segue__publication **out) {
   p->live.epoch = 1;
   p->last = &p->first;
   p->fenced = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) != 0;
-  p->census = segue__calloc(1, sizeof *p->census);
-  if (p->census) p->census->refs = 1;
+  p->census = census_new();
   int rc = p->census ? -pthread_mutex_init(&p->lock, NULL) : UV_ENOMEM;
-  if (!rc && (rc = -pthread_cond_init(&p->wake, NULL))) pthread_mutex_destroy(&p->lock);
   if (rc) {
-    segue__free(p->census);
+    census_unref(p->census);
     segue__free(memory);
     return rc;
   }
@@ -252,8 +272,8 @@ void segue__publication_free(segue__publication *p) {
   if (p->started) {
     pthread_mutex_lock(&p->lock);
     p->stopping = true;
-    pthread_cond_signal(&p->wake);
     pthread_mutex_unlock(&p->lock);
+    sem_post(&p->census->work);
     pthread_join(p->thread, NULL);
   }
   segue__slots_detach(p);
@@ -263,7 +283,6 @@ void segue__publication_free(segue__publication *p) {
     segue__free(p->spares);
     p->spares = next;
   }
-  pthread_cond_destroy(&p->wake);
   pthread_mutex_destroy(&p->lock);
   census_unref(p->census);
   segue__free(p->memory);

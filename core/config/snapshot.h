@@ -11,19 +11,13 @@
 #include "config.h"
 #include "mask.h"
 
-/* Counts the published snapshots in memory. Needed because hosts may keep snapshots for longer than
- * the instance lives. */
-typedef struct segue__census {
-  long refs, snapshots; /* atomic */
-} segue__census;
-
 struct segue_snapshot {
   long refs; /* atomic */
   uint64_t generation;
   char hash[33];         /* of the merged config, hex */
   segue__config *config; /* a reference */
   segue__mask *mask;     /* what of it is secret; a reference, set before it is shown to anybody */
-  segue__census *census; /* a reference; NULL: never published */
+  struct segue__census *census; /* a reference; NULL: never published */
 };
 
 /* config: the new snapshot takes its own reference. Returned with one reference. */

@@ -19,6 +19,8 @@
 #endif
 
 #ifdef SEGUE_TEST
+#include <unistd.h>
+
 #include "fault.h"
 
 enum { LONGEST_BURST = 8 };
@@ -27,6 +29,8 @@ static size_t live;
 static size_t calls;
 static size_t burst_from, burst_to; /* calls with these numbers fail; 0 = none */
 static uint64_t chance;             /* seed << 32 | one_in; 0 = none */
+static size_t trims;
+static int trim_thread;
 
 /* A number that depends on the seed and the call only (splitmix64): the same seed makes the same
  * calls fail, whichever thread makes them. */
@@ -79,6 +83,12 @@ size_t segue__mem_live(void) {
 
 size_t segue__mem_calls(void) {
   return __atomic_load_n(&calls, __ATOMIC_RELAXED);
+}
+
+size_t segue__mem_trims(int *thread) {
+  size_t n = __atomic_load_n(&trims, __ATOMIC_ACQUIRE);
+  *thread = __atomic_load_n(&trim_thread, __ATOMIC_RELAXED);
+  return n;
 }
 
 #define FAILS() fails()
@@ -154,7 +164,21 @@ static void pages_free(void *p, size_t size) {
   munmap(p, size);
 }
 
+static size_t freed; /* atomic: bytes counted since the last trim */
+
+enum { TRIM_BYTES = 1 << 20 };
+
+void segue__mem_note_freed(size_t bytes) {
+  __atomic_add_fetch(&freed, bytes, __ATOMIC_RELAXED);
+}
+
 void segue__mem_trim(void) {
+  if (__atomic_load_n(&freed, __ATOMIC_RELAXED) < TRIM_BYTES) return;
+  __atomic_store_n(&freed, (size_t)0, __ATOMIC_RELAXED);
+#ifdef SEGUE_TEST
+  __atomic_store_n(&trim_thread, gettid(), __ATOMIC_RELAXED);
+  __atomic_add_fetch(&trims, 1, __ATOMIC_RELEASE);
+#endif
 #ifdef __GLIBC__
   malloc_trim(0);
 #endif

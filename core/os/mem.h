@@ -27,6 +27,8 @@ void segue__mem_fail_burst(size_t n, size_t length);
 void segue__mem_fail_random(uint32_t seed, uint32_t one_in);
 size_t segue__mem_live(void);  /* allocations not yet freed */
 size_t segue__mem_calls(void); /* how often memory was asked for */
+/* How often memory was returned to the system, and the thread (gettid) that did it last. */
+size_t segue__mem_trims(int *thread);
 #endif
 
 /* Arena: bump allocation, freed as a whole. Not thread safe; zeroed memory is not promised. */
@@ -36,8 +38,12 @@ typedef struct segue__arena {
   size_t used; /* bytes handed out plus block overhead */
 } segue__arena;
 
-/* Returns the freed memory that the C library keeps to the system; for use after something large
- * was freed. Takes some milliseconds if the heap is large. [any thread] */
+/* Counts bytes for the next trim, after they were freed, because a trim on another thread may come
+ * between. [any thread] */
+void segue__mem_note_freed(size_t bytes);
+/* Returns the freed memory that the C library keeps to the system, if 1 MiB or more was counted
+ * since it last did so. Takes some milliseconds if the heap is large, and malloc waits for it on
+ * other threads: for a thread of the background, once for everything that was freed together. */
 void segue__mem_trim(void);
 
 void segue__arena_init(segue__arena *a);
