@@ -29,8 +29,7 @@ static int length(lua_State *L) {
 
 static int equal(lua_State *L) {
   segue__value *a = segue__value_test(L, 1), *b = segue__value_test(L, 2);
-  lua_pushboolean(L, a && b && a->node->type == b->node->type &&
-                         segue__hash_equal(a->node->hash, b->node->hash));
+  lua_pushboolean(L, a && b && segue__node_equal(a->node, b->node));
   return 1;
 }
 

@@ -218,7 +218,6 @@ int segue__builder_add_scalar(segue__builder *b, segue_node node) {
   node.document = b->doc->id;
   node.line = b->line;
   node.column = b->column;
-  segue__node_hash(&node);
   entry->member.value = node;
   done(b, entry, 1, node.type == SEGUE_STRING ? node.count : 0, 0);
   return 0;
@@ -495,6 +494,6 @@ int segue__builder_finish(segue__builder *b, segue_error *err) {
   }
   b->doc->root = b->entries[0].member.value;
   b->doc->parsed = true;
-  if (!b->doc->data) b->doc->hash = b->doc->root.hash;
+  if (!b->doc->data) b->doc->hash = segue__node_hash(&b->doc->root);
   return 0;
 }

@@ -69,7 +69,7 @@ void segue__builder_wide(segue__builder *b);
 /* As their namesakes; the text is known to be UTF-8 without NUL. */
 int segue__builder_add_key(segue__builder *b, const char *key, size_t len);
 int segue__builder_add_string(segue__builder *b, const char *s, size_t len);
-/* A scalar that is resolved already; position and hash are filled in. */
+/* A scalar that is resolved already; its position is filled in. */
 int segue__builder_add_scalar(segue__builder *b, segue_node node);
 /* The next value comes from "<<": its members are added to the map where they are not there. */
 int segue__builder_merge_key(segue__builder *b);

@@ -83,7 +83,7 @@ static int compare_maps(differ *d, const segue_node *from, const segue_node *to)
       continue;
     }
     const segue__member *m = &from->v.members[i], *other = counterpart(to, m, &hint);
-    if (!other || !segue__hash_equal(m->value.hash, other->value.hash))
+    if (!other || !segue__node_equal(&m->value, &other->value))
       rc = compare_child(d, m, 0, &m->value, other ? &other->value : NULL);
   }
   hint = 0;
@@ -105,17 +105,20 @@ static int compare_lists(differ *d, const segue_node *from, const segue_node *to
   while (start < shorter) {
     if (same_chunk(from, to, start) && start + SEGUE__CHUNK <= shorter)
       start += SEGUE__CHUNK;
-    else if (segue__hash_equal(a[start].hash, b[start].hash))
+    else if (segue__node_equal(&a[start], &b[start]))
       start++;
     else
       break;
   }
-  while (tail < shorter - start && segue__hash_equal(a[n - 1 - tail].hash, b[m - 1 - tail].hash))
+  while (n != m && tail < shorter - start && segue__node_equal(&a[n - 1 - tail], &b[m - 1 - tail]))
     tail++;
   int rc = 0;
   size_t i = start;
   for (; !rc && i < shorter - tail; i++)
-    if (!segue__hash_equal(a[i].hash, b[i].hash)) rc = compare_child(d, NULL, i, &a[i], &b[i]);
+    if (n == m && same_chunk(from, to, i))
+      i += SEGUE__CHUNK - 1;
+    else if (!segue__node_equal(&a[i], &b[i]))
+      rc = compare_child(d, NULL, i, &a[i], &b[i]);
   for (size_t k = i; !rc && k < n - tail; k++)
     rc = compare_child(d, NULL, k, &a[k], NULL);
   for (size_t k = i; !rc && k < m - tail; k++)
@@ -124,7 +127,7 @@ static int compare_lists(differ *d, const segue_node *from, const segue_node *to
 }
 
 static int compare(differ *d, const segue_node *from, const segue_node *to) {
-  if (segue__hash_equal(from->hash, to->hash)) return 0;
+  if (segue__node_equal(from, to)) return 0;
   if (from->type == SEGUE_MAP && to->type == SEGUE_MAP) return compare_maps(d, from, to);
   if (from->type == SEGUE_LIST && to->type == SEGUE_LIST) return compare_lists(d, from, to);
   return report(d, SEGUE__CHANGE, from, to);

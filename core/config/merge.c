@@ -88,8 +88,7 @@ static int merge_maps(merger *m, const segue_node *const *maps, size_t n, segue_
 static void report_hidden(merger *m, const segue_node *list, const segue__member *by) {
   const segue__document *old = segue__config_document(m->config, list);
   const segue__document *new = segue__config_document(m->config, &by->value);
-  if (!old || !new || strcmp(old->source, new->source) != 0 ||
-      segue__hash_equal(list->hash, by->value.hash))
+  if (!old || !new || strcmp(old->source, new->source) != 0 || segue__node_equal(list, &by->value))
     return;
   segue_error error;
   size_t len = m->path.len;
@@ -135,7 +134,7 @@ static int merge_key(merger *m, level *l, size_t key) {
 static size_t reduce(const segue_node *const *maps, size_t n, const segue_node **out) {
   size_t kept = 0;
   for (size_t i = 0; i < n; i++)
-    if (maps[i]->count && !(kept && segue__hash_equal(out[kept - 1]->hash, maps[i]->hash)))
+    if (maps[i]->count && !(kept && segue__node_equal(out[kept - 1], maps[i])))
       out[kept++] = maps[i];
   if (!kept) out[kept++] = maps[n - 1];
   return kept;

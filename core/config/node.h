@@ -2,12 +2,13 @@
  *
  * node.h: how containers lie in memory, for what builds and compares them: builder, merge, diff.
  *
- * A container is one block in an arena. Lists: items, then chunk hashes. Maps: members, then chunk
- * hashes, then a hash index. Chunk hashes exist from SEGUE__CHUNK children on, one for each
- * SEGUE__CHUNK of them: comparing two wide containers that differ in one child reads one hash per
- * chunk instead of every child. The index exists for maps of more than SEGUE__LINEAR members: open
- * addressing with linear probing, a power of two of uint32_t (member + 1, 0 = free), at most half
- * full.
+ * A container is one block in an arena. Lists: hash, items, chunk hashes. Maps: hash, members,
+ * chunk hashes, hash index. The node points to the first item or member; the hash of the container
+ * lies just before it, so that the nodes of scalars, which are most of a tree, have no room for a
+ * hash. Chunk hashes exist from SEGUE__CHUNK children on, one for each SEGUE__CHUNK of them:
+ * comparing two wide containers that differ in one child reads one hash per chunk instead of every
+ * child. The index exists for maps of more than SEGUE__LINEAR members: open addressing with linear
+ * probing, a power of two of uint32_t (member + 1, 0 = free), at most half full.
  */
 #ifndef SEGUE_CONFIG_NODE_H
 #define SEGUE_CONFIG_NODE_H
@@ -24,13 +25,11 @@ typedef struct segue__entry {
 
 segue__hash segue__key_hash(const char *key, size_t len);
 bool segue__key_equal(const segue__member *a, const segue__member *b);
-/* Fills node->hash of anything but a list or map. */
-void segue__node_hash(segue_node *node);
 /* Hashes of each SEGUE__CHUNK children of a list or map; NULL if it has fewer than that. */
 const segue__hash *segue__node_chunks(const segue_node *node);
 
-/* Copy children into the arena and fill count, v and hash of node, whose type is set. The map
- * version answers SEGUE_ESYNTAX with the two entries of a duplicate key in same[]. */
+/* Copy children into the arena, compute the hash, and fill count and v of node, whose type is set.
+ * The map version returns SEGUE_ESYNTAX with the two entries of a duplicate key in same[]. */
 int segue__list_seal(segue__arena *arena, segue_node *node, const segue__entry *entries, size_t n);
 int segue__map_seal(segue__arena *arena, segue_node *node, segue__entry *entries, size_t n,
                     size_t same[2]);

@@ -117,7 +117,6 @@ bool segue__check_property_names(segue__validation *v, const segue__sub *sub,
                        .column = m->column,
                        .count = m->key_len,
                        .v.s = m->key};
-    segue__node_hash(&name);
     child.node = &name;
     child.at_key = true;
     good = segue__validate_sub(v, k->sub, &child, 0) && good;

@@ -56,7 +56,7 @@ static int fill_properties(filler *f, const segue__keyword *k, segue_node *node)
     const segue_node *value = have ? NULL : find_default(k->subs[j]);
     if (!have && !value) continue;
     segue__entry *entry = &entries[have ? have - node->v.members : count];
-    segue__hash before = entry->member.value.hash;
+    segue_node before = entry->member.value;
     if (!have) {
       entry->member = *p;
       entry->member.value = *value;
@@ -65,7 +65,7 @@ static int fill_properties(filler *f, const segue__keyword *k, segue_node *node)
       if (++f->filled > FILLED_MAX) rc = SEGUE_ELIMIT;
     }
     if (!rc) rc = fill(f, k->subs[j], &entry->member.value);
-    changed = changed || !have || !segue__hash_equal(before, entry->member.value.hash);
+    changed = changed || !have || !segue__node_equal(&before, &entry->member.value);
   }
   if (!rc && changed) rc = seal(f, node, entries, count);
   segue__free(entries);
@@ -111,7 +111,7 @@ static int fill_members(filler *f, const segue__keyword *k, segue_node *node) {
     const segue__member *m = &node->v.members[i];
     entries[i] = (segue__entry){.member = *m, .key = segue__key_hash(m->key, m->key_len)};
     rc = fill_member(f, k, &entries[i].member);
-    changed = changed || !segue__hash_equal(m->value.hash, entries[i].member.value.hash);
+    changed = changed || !segue__node_equal(&m->value, &entries[i].member.value);
   }
   if (!rc && changed) rc = seal(f, node, entries, node->count);
   segue__free(entries);
@@ -131,7 +131,7 @@ static int fill_items(filler *f, const segue__keyword *k, segue_node *node) {
       rc = fill(f, k->subs[i], item);
     else if (!prefix && i >= first)
       rc = fill(f, k->sub, item);
-    changed = changed || !segue__hash_equal(item->hash, node->v.items[i].hash);
+    changed = changed || !segue__node_equal(item, &node->v.items[i]);
   }
   if (!rc && changed) rc = seal(f, node, entries, node->count);
   segue__free(entries);
@@ -184,7 +184,7 @@ int segue__schema_defaults(const segue__schema *schema, const segue_node *root,
   segue__matcher_deinit(&f.matcher);
   if (rc == 0) {
     (*out)->root = filled;
-    (*out)->hash = filled.hash;
+    (*out)->hash = segue__node_hash(&filled);
     (*out)->parsed = true;
     return 0;
   }

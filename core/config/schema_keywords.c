@@ -83,21 +83,22 @@ static int has_one(segue__compile *c, segue__sub *sub, segue__keyword *k) {
                                     : "it must be one schema, not a list");
 }
 
-static int by_hash(const void *a, const void *b) {
-  return memcmp(&((const segue_node *const *)a)[0]->hash, &((const segue_node *const *)b)[0]->hash,
-                sizeof(segue__hash));
+static int by_text(const void *a, const void *b) {
+  const segue_node *x = *(const segue_node *const *)a, *y = *(const segue_node *const *)b;
+  if (x->count != y->count) return x->count < y->count ? -1 : 1;
+  return memcmp(x->v.s, y->v.s, x->count);
 }
 
-/* A name stands in a list once. */
+/* A name stands in a list once; all items are strings. */
 static int no_twins(segue__compile *c, const segue_node *list) {
   const segue_node **sorted = segue__malloc((list->count + 1) * sizeof(const segue_node *));
   const segue_node *twin = NULL;
   if (!sorted) return segue__compile_memory(c);
   for (uint32_t i = 0; i < list->count; i++)
     sorted[i] = &list->v.items[i];
-  qsort((void *)sorted, list->count, sizeof(const segue_node *), by_hash);
+  qsort((void *)sorted, list->count, sizeof(const segue_node *), by_text);
   for (uint32_t i = 1; i < list->count && !twin; i++)
-    if (segue__hash_equal(sorted[i - 1]->hash, sorted[i]->hash)) twin = sorted[i];
+    if (segue__node_equal(sorted[i - 1], sorted[i])) twin = sorted[i];
   segue__free((void *)sorted);
   if (!twin) return c->status;
   return segue__compile_fail(c, "\"%.*s\" stands in the list twice", segue__text_cut(twin->count),

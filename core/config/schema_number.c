@@ -135,7 +135,7 @@ static bool equal_maps(const segue_node *a, const segue_node *b) {
 }
 
 bool segue__value_equal(const segue_node *a, const segue_node *b) {
-  if (segue__hash_equal(a->hash, b->hash)) return true;
+  if (segue__node_equal(a, b)) return true;
   if (is_number(a) && is_number(b)) return segue__number_compare(a, b) == 0;
   if (a->type != b->type || a->type < SEGUE_LIST || a->count != b->count) return false;
   if (a->type == SEGUE_MAP) return equal_maps(a, b);
@@ -147,7 +147,7 @@ bool segue__value_equal(const segue_node *a, const segue_node *b) {
 static segue__hash hash_float(const segue_node *node) {
   double f = node->v.f;
   if (!segue__number_integral(node) || f >= 18446744073709551616.0 || f < -9223372036854775808.0)
-    return node->hash;
+    return segue__node_hash(node);
   segue_node whole = {.type = SEGUE_INT};
   if (f >= 9223372036854775808.0) {
     whole.v.u = (uint64_t)f;
@@ -155,14 +155,13 @@ static segue__hash hash_float(const segue_node *node) {
   } else {
     whole.v.i = (int64_t)f;
   }
-  segue__node_hash(&whole);
-  return whole.hash;
+  return segue__node_hash(&whole);
 }
 
 segue__hash segue__value_hash(const segue_node *node, uint64_t *work) {
   if (work) ++*work;
   if (node->type == SEGUE_FLOAT) return hash_float(node);
-  if (node->type < SEGUE_LIST) return node->hash;
+  if (node->type < SEGUE_LIST) return segue__node_hash(node);
   segue__hash all = {node->type, node->count};
   for (uint32_t i = 0; i < node->count; i++) {
     if (node->type == SEGUE_LIST) {

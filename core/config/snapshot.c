@@ -30,7 +30,7 @@ int segue__snapshot_new(segue_snapshot **out, uint64_t generation, segue__config
   (*out)->refs = 1;
   (*out)->generation = generation;
   (*out)->config = segue__config_ref(config);
-  segue__hash_hex(config->root.hash, (*out)->hash);
+  segue__hash_hex(segue__node_hash(&config->root), (*out)->hash);
   return 0;
 }
 

@@ -49,25 +49,54 @@ bool segue__key_equal(const segue__member *a, const segue__member *b) {
          (a->key == b->key || !memcmp(a->key, b->key, a->key_len));
 }
 
-void segue__node_hash(segue_node *node) {
+/* ---- Values ---------------------------------------------------------------------------------- */
+
+/* Every NaN is the same value here. */
+static uint64_t float_bits(double f) {
+  uint64_t bits = UINT64_C(0x7ff8000000000000);
+  if (f == f) memcpy(&bits, &f, 8);
+  return bits;
+}
+
+static segue__hash container_hash(const segue_node *node) {
+  const void *children = node->type == SEGUE_LIST ? (const void *)node->v.items : node->v.members;
+  return children ? ((const segue__hash *)children)[-1] : (segue__hash){0, 0};
+}
+
+segue__hash segue__node_hash(const segue_node *node) {
+  uint64_t bits;
   switch (node->type) {
   case SEGUE_NULL:
-    node->hash = hash_of("", 0, SEGUE_NULL + 1);
-    break;
+    return hash_of("", 0, SEGUE_NULL + 1);
   case SEGUE_BOOL:
-    node->hash = hash_of(node->v.b ? "t" : "f", 1, SEGUE_BOOL + 1);
-    break;
+    return hash_of(node->v.b ? "t" : "f", 1, SEGUE_BOOL + 1);
   case SEGUE_INT: /* an unsigned one differs from the negative number of the same bits */
-    node->hash = hash_of(&node->v.u, 8, SEGUE_INT + 1 + 32 * (uint64_t)node->flags);
-    break;
-  case SEGUE_FLOAT: { /* every NaN is the same value here */
-    uint64_t bits = UINT64_C(0x7ff8000000000000);
-    if (node->v.f == node->v.f) memcpy(&bits, &node->v.f, 8);
-    node->hash = hash_of(&bits, 8, SEGUE_FLOAT + 1);
-    break;
-  }
+    return hash_of(&node->v.u, 8, SEGUE_INT + 1 + 32 * (uint64_t)node->flags);
+  case SEGUE_FLOAT:
+    bits = float_bits(node->v.f);
+    return hash_of(&bits, 8, SEGUE_FLOAT + 1);
+  case SEGUE_STRING:
+    return hash_of(node->v.s, node->count, SEGUE_STRING + 1);
   default:
-    node->hash = hash_of(node->v.s, node->count, SEGUE_STRING + 1);
+    return container_hash(node);
+  }
+}
+
+bool segue__node_equal(const segue_node *a, const segue_node *b) {
+  if (a->type != b->type) return false;
+  switch (a->type) {
+  case SEGUE_NULL:
+    return true;
+  case SEGUE_BOOL:
+    return a->v.b == b->v.b;
+  case SEGUE_INT:
+    return a->v.u == b->v.u && a->flags == b->flags;
+  case SEGUE_FLOAT:
+    return float_bits(a->v.f) == float_bits(b->v.f);
+  case SEGUE_STRING:
+    return a->count == b->count && (a->v.s == b->v.s || !memcmp(a->v.s, b->v.s, a->count));
+  default:
+    return a->count == b->count && segue__hash_equal(container_hash(a), container_hash(b));
   }
 }
 
@@ -96,15 +125,16 @@ static const uint32_t *index_of(const segue_node *map) {
   return (const uint32_t *)(chunks + chunks_of(map->count));
 }
 
-/* An empty container has a block too: NULL means out of memory. */
+/* Returns where the children begin: behind the hash, which an empty container has too. */
 static void *block(segue__arena *arena, size_t size) {
-  return segue__arena_alloc(arena, size ? size : 1);
+  segue__hash *hash = segue__arena_alloc(arena, sizeof *hash + size);
+  return hash ? hash + 1 : NULL;
 }
 
 static segue__hash hash_items(const segue_node *items, size_t n) {
   segue__hash hashes[SEGUE__CHUNK];
   for (size_t i = 0; i < n; i++)
-    hashes[i] = items[i].hash;
+    hashes[i] = segue__node_hash(&items[i]);
   return hash_of(hashes, n * sizeof *hashes, SEED_CHUNK);
 }
 
@@ -124,12 +154,12 @@ int segue__list_seal(segue__arena *arena, segue_node *node, const segue__entry *
   segue__hash all = chunk_count ? hash_of(chunks, chunk_count * sizeof *chunks, SEED_CHUNK)
                                 : hash_items(items, n);
   uint64_t end[3] = {all.lo, all.hi, n};
-  node->hash = hash_of(end, sizeof end, SEGUE_LIST + 1);
+  ((segue__hash *)items)[-1] = hash_of(end, sizeof end, SEGUE_LIST + 1);
   return 0;
 }
 
 static segue__hash hash_member(const segue__entry *entry) {
-  segue__hash pair[2] = {entry->key, entry->member.value.hash};
+  segue__hash pair[2] = {entry->key, segue__node_hash(&entry->member.value)};
   return hash_of(pair, sizeof pair, SEED_MEMBER);
 }
 
@@ -190,7 +220,7 @@ int segue__map_seal(segue__arena *arena, segue_node *node, segue__entry *entries
   node->count = (uint32_t)n;
   node->v.members = members;
   uint64_t end[3] = {sum.lo, sum.hi, n};
-  node->hash = hash_of(end, sizeof end, SEGUE_MAP + 1);
+  ((segue__hash *)members)[-1] = hash_of(end, sizeof end, SEGUE_MAP + 1);
   return 0;
 }
 

@@ -38,9 +38,8 @@ struct segue_node {
     double f;
     const char *s; /* terminated; contains NUL bytes only in foreign documents */
     const segue_node *items;
-    const segue__member *members; /* what lies behind members and items: see node.h */
+    const segue__member *members; /* what lies around members and items: see node.h */
   } v;
-  segue__hash hash;
 };
 
 struct segue__member {
@@ -49,6 +48,12 @@ struct segue__member {
   uint32_t key_hash;
   segue_node value;
 };
+
+/* The content hash. A scalar is hashed by each call; a list or map stores its hash. A map that was
+ * never filled (v.members is NULL) has the hash 0. */
+segue__hash segue__node_hash(const segue_node *node);
+/* Whether two nodes have the same hash, but scalars are compared without hashing them. */
+bool segue__node_equal(const segue_node *a, const segue_node *b);
 
 /* Member by a key that need not be terminated; NULL if absent or if node is not a map. O(1). */
 const segue__member *segue__node_find(const segue_node *node, const char *key, size_t len);

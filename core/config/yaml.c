@@ -229,7 +229,6 @@ static int scalar_key(reader *r, const yaml_event_t *e, const char *s, size_t le
                          .column = r->b->column,
                          .count = (uint32_t)len,
                          .v.s = copy};
-  segue__node_hash(&a->node);
   a->nodes = 1;
   a->text = len;
   a->height = 0;

@@ -512,10 +512,11 @@ static void warn(segue__collect *collect, const segue__document *doc) {
 
 static void parse(segue__collect *collect, segue__document *doc) {
   mix(&collect->raw, doc->name, strlen(doc->name));
+  segue__hash tree = segue__node_hash(&doc->root);
   if (doc->data)
     mix(&collect->raw, doc->data, doc->len);
   else
-    mix(&collect->raw, &doc->root.hash, sizeof doc->root.hash);
+    mix(&collect->raw, &tree, sizeof tree);
   segue_error error = {0};
   if (doc->parsed) { /* handed on from the last fetch */
     warn(collect, doc);
@@ -620,8 +621,8 @@ static void mix_inputs(const segue__collect *collect, bool credentials, segue__h
 static void mix_documents(segue__collect *collect) {
   for (size_t i = 0; i < collect->policy->source_count; i++)
     for (size_t j = 0; j < collect->documents[i].count; j++) {
-      const segue__hash *hash = &collect->documents[i].items[j]->root.hash;
-      mix(&collect->input, hash, sizeof *hash);
+      segue__hash hash = segue__node_hash(&collect->documents[i].items[j]->root);
+      mix(&collect->input, &hash, sizeof hash);
     }
 }
 

@@ -41,7 +41,7 @@ int segue__plan_order(const segue__module_spec *modules, size_t count, size_t *o
 
 static segue__hash slice_hash(const segue_snapshot *snapshot, const char *path) {
   const segue_node *node = segue_node_get(segue_snapshot_root(snapshot), path ? path : "");
-  return node ? node->hash : (segue__hash){0, 0};
+  return node ? segue__node_hash(node) : (segue__hash){0, 0};
 }
 
 static bool same_text(const char *a, const char *b) {

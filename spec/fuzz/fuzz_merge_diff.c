@@ -35,7 +35,7 @@ static void check_merged(const segue_node *merged, const segue_node **values, si
   const segue_node *last = values[n - 1];
   assert(merged->type == last->type);
   if (last->type != SEGUE_MAP) {
-    assert(segue__hash_equal(merged->hash, last->hash));
+    assert(segue__node_equal(merged, last));
     return;
   }
   size_t first = n;
@@ -63,7 +63,7 @@ static void check_diff(const segue_node *from, const segue_node *to) {
   segue__changes there, back;
   assert(!segue__diff(from, to, &there) && !segue__diff(to, from, &back));
   assert(there.total == back.total);
-  assert(!there.total == segue__hash_equal(from->hash, to->hash));
+  assert(!there.total == segue__node_equal(from, to));
   for (size_t i = 0; i < there.count; i++) {
     const segue__change *c = &there.items[i];
     assert(!c->from == (c->op == SEGUE__ADD) && !c->to == (c->op == SEGUE__REMOVE));

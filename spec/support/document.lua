@@ -123,10 +123,11 @@ function M.value(text, options)
   return json
 end
 
---- The hash of a node, in hex.
-function M.hash(node)
+--- The hash of a node or of a document, in hex.
+function M.hash(of)
   local hex = ffi.new("char[33]")
-  C.segue__hash_hex(node.hash, hex)
+  local is_document = ffi.istype("segue__document", of) or ffi.istype("segue__document *", of)
+  C.segue__hash_hex(is_document and of.hash or C.segue__node_hash(of), hex)
   return ffi.string(hex)
 end
 

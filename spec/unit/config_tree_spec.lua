@@ -269,6 +269,35 @@ describe("a hash", function()
       hash("l:\n" .. table.concat(other, "\n")))
   end)
 
+  -- It is in histories on disk and in what an `if-match` names.
+  it("is that of earlier versions", function()
+    local t = { "nil: ~\nyes: true\nno: false\none: 1\nminus: -1\nwide: 18446744073709551615\n"
+      .. "half: 0.5\nnan: .nan\nzero: -0.0\ntext: one\nempty: ''\nlist: []\nmap: {}\n"
+      .. "nested: [1, [2, {a: 1.0}]]\nitems: [" }
+    for i = 1, 200 do t[#t + 1] = i .. ", " end
+    t[#t + 1] = "0]\nmembers:\n"
+    for i = 1, 200 do t[#t + 1] = ("  key%d: %d\n"):format(i, i) end
+    assert.equal("6c2df25f2045ae028650e1a7f2fa2843", hash(table.concat(t)))
+  end)
+
+  it("is not stored in scalars", function()
+    assert.equal(32, ffi.sizeof "segue_node")
+    assert.equal(56, ffi.sizeof "segue__member")
+  end)
+
+  it("is equal where comparing without it says so", function()
+    local doc = document.good("[~, true, false, 1, 1, -1, 18446744073709551615, 1.0, 0.0, -0.0, "
+      .. ".nan, -.nan, .inf, '', '', a, a, b, ab, '1', [], [], [1], [1], [1, 2], [1.0], {}, {}, "
+      .. "{a: 1}, {a: 1}, {a: 2}, {b: 1}]", { foreign = true })
+    local items = doc.root.v.items
+    for i = 0, doc.root.count - 1 do
+      for k = 0, doc.root.count - 1 do
+        assert.equal(document.hash(items[i]) == document.hash(items[k]),
+          C.segue__node_equal(items[i], items[k]), i .. " and " .. k)
+      end
+    end
+  end)
+
   it("of bytes depends on the bytes and on the seed", function()
     local seed = C.new("segue__hash")
     local a = C.segue__hash_bytes("abc", 3, seed)
