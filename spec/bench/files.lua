@@ -171,6 +171,23 @@ M.stall = { title = "loop turn while 10 MB reload 100 times", run = function(rep
     require("luv").cwd() .. "/lua"), "with history")
 end }
 
+-- A generation is the text of its file and a tree. Two are in memory: live and the one before.
+M.memory = { title = "memory after 5 reloads of 10 MB of YAML", run = function(report)
+  local dir = tempdir.new()
+  local list = {}
+  for i = 1, 110000 do
+    list[i] = ("item-%06d: {host: 10.0.%d.%d, port: %d, zone: blue, weight: %d, enabled: true}\n")
+      :format(i, i % 256, i % 251, i % 60000, i % 100)
+  end
+  local text = table.concat(list)
+  local one, two = dir:write("one.yaml", text), dir:write("two.yaml", text .. "more: {a: 1}\n")
+  local steady, f = driver("memory", one, two).steady, driver("memory", one, two, "keep")
+  report { ours = steady, theirs = #text / 1e6, peer = "the file", unit = "MB" }
+  report { ours = f.kept, peer = "(for the record)", unit = "MB, 5 kept" }
+  report { ours = f.released, theirs = steady, peer = "nothing kept", unit = "MB, 5 released",
+    at_most = 1.25 }
+end }
+
 M.pattern = { title = "patterns that count their steps", run = function(report)
   local f = driver("pattern")
   report { ours = f.ours, theirs = f.luajit, peer = "LuaJIT's own", unit = "ns each",
