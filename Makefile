@@ -99,10 +99,10 @@ $(error SAN is "address", "thread" or empty, not "$(SAN)")
 endif
 
 # ---- Files ----------------------------------------------------------------------------------------
-CORE_SRC := $(filter-out core/daemon/%,$(wildcard core/*.c core/*/*.c))
+CORE_SRC := $(filter-out core/daemon/%,$(wildcard core/*.c core/*/*.c core/*/*/*.c))
 DAEMON_SRC := $(wildcard core/daemon/*.c)
 HARNESS_SRC := $(wildcard spec/support/*.c)
-HEADERS := $(wildcard core/*.h core/*/*.h spec/support/*.h)
+HEADERS := $(wildcard core/*.h core/*/*.h core/*/*/*.h spec/support/*.h)
 # Each folder is a plugin, and knows nothing of segue but segue.h.
 PLUGIN_NAMES := $(patsubst plugins/%/,%,$(wildcard plugins/*/))
 PLUGIN_SRC := $(wildcard plugins/*/*.c)
@@ -149,8 +149,8 @@ $(OUT)/obj/%.o: %.c $(OUT)/flags
 $(OUT)/prefix: FORCE
 	@mkdir -p $(@D)
 	@echo '$(PREFIX)' | cmp -s - $@ || echo '$(PREFIX)' > $@
-$(OUT)/obj/core/instance/scripts.o: $(OUT)/prefix
-$(OUT)/obj/core/instance/scripts.o: private CPPFLAGS += -DSEGUE_PREFIX='"$(PREFIX)"'
+$(OUT)/obj/core/instance/lua_paths.o: $(OUT)/prefix
+$(OUT)/obj/core/instance/lua_paths.o: private CPPFLAGS += -DSEGUE_PREFIX='"$(PREFIX)"'
 
 # Test builds: fault points and the failing allocator are in, every symbol can be reached.
 $(SPEC_OUT)/obj/%.o: %.c $(OUT)/flags
@@ -362,7 +362,7 @@ NO_THREADS := deb deps install unit
 TSAN_SPECS := spec/unit $(filter-out $(NO_THREADS:%=spec/embed/%_spec.lua),\
   $(wildcard spec/embed/*_spec.lua)) \
   $(addprefix spec/daemon/,triggers_spec.lua lifecycle_spec.lua api_spec.lua log_spec.lua \
-  url_spec.lua push_spec.lua door_spec.lua numbered_spec.lua ends_spec.lua lua_module_spec.lua \
+  url_spec.lua push_spec.lua auth_spec.lua numbered_spec.lua ends_spec.lua lua_module_spec.lua \
   lua_answers_spec.lua) \
   spec/plugin/services_spec.lua spec/plugin/bigpipe_spec.lua
 .PHONY: tsan

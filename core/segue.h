@@ -243,8 +243,8 @@ struct segue_reader {
 
 SEGUE_API extern __thread segue_reader *segue__thread_reader
     __attribute__((tls_model("initial-exec")));
-SEGUE_API const segue_snapshot *segue__read_begin(segue__live *live);
-SEGUE_API void segue__read_end(segue__live *live);
+SEGUE_API const segue_snapshot *segue__section_begin(segue__live *live);
+SEGUE_API void segue__section_end(segue__live *live);
 
 /* ThreadSanitizer does not see membarrier(2): builds with it order the two accesses themselves. */
 #if defined(__SANITIZE_THREAD__)
@@ -288,7 +288,7 @@ static inline const segue_snapshot *segue_read_begin(segue *s) {
   segue_reader *reader = segue__thread_reader;
   if (__builtin_expect(reader && __atomic_load_n(&reader->live, __ATOMIC_RELAXED) == live, 1))
     return segue_reader_begin(reader);
-  return segue__read_begin(live);
+  return segue__section_begin(live);
 }
 
 static inline void segue_read_end(segue *s) {
@@ -297,7 +297,7 @@ static inline void segue_read_end(segue *s) {
   if (__builtin_expect(reader && __atomic_load_n(&reader->live, __ATOMIC_RELAXED) == live, 1))
     segue_reader_end(reader);
   else
-    segue__read_end(live);
+    segue__section_end(live);
 }
 #endif
 
@@ -437,10 +437,10 @@ typedef struct segue_log_ops {
 
 /* The service of a module that keeps metrics. Required. [any thread], several at once; must not
  * block. */
-typedef enum segue_figure { SEGUE_COUNTER, SEGUE_GAUGE, SEGUE_HISTOGRAM } segue_figure;
+typedef enum segue_metric { SEGUE_COUNTER, SEGUE_GAUGE, SEGUE_HISTOGRAM } segue_metric;
 typedef struct segue_stats_ops {
   size_t size; /* sizeof(segue_stats_ops) */
-  int (*record)(void *instance, segue_figure figure, const char *series, double value);
+  int (*record)(void *instance, segue_metric metric, const char *series, double value);
 } segue_stats_ops;
 
 /* Writes a line to the module that is a log; without one, to the host's on_log, on the calling

@@ -17,7 +17,7 @@ typedef struct preference {
   int weight; /* in thousandths */
 } preference;
 
-static segue__http_text trim(segue__http_text t) {
+static segue__http_text accept_trim(segue__http_text t) {
   while (t.len && (*t.s == ' ' || *t.s == '\t'))
     t.s++, t.len--;
   while (t.len && (t.s[t.len - 1] == ' ' || t.s[t.len - 1] == '\t'))
@@ -36,7 +36,7 @@ static bool next_part(segue__http_text *rest, char separator, segue__http_text *
     else if (rest->s[n] == '"')
       quoted = !quoted;
   }
-  *part = trim((segue__http_text){rest->s, n});
+  *part = accept_trim((segue__http_text){rest->s, n});
   *rest = n < rest->len ? (segue__http_text){rest->s + n + 1, rest->len - n - 1}
                         : (segue__http_text){NULL, 0};
   return true;
@@ -55,7 +55,7 @@ static int weight_of(segue__http_text t) {
   return weight;
 }
 
-static exactness match(segue__http_text range, const char *type) {
+static exactness accept_match(segue__http_text range, const char *type) {
   size_t main = strcspn(type, "/") + 1;
   if (segue__text_is(range, type)) return EXACT;
   if (range.len == main + 1 && range.s[main] == '*' && strncasecmp(range.s, type, main) == 0)
@@ -63,10 +63,10 @@ static exactness match(segue__http_text range, const char *type) {
   return segue__text_is(range, "*/*") ? ANY : NONE;
 }
 
-static void consider(segue__http_text item, const char *type, preference *best) {
+static void accept_consider(segue__http_text item, const char *type, preference *best) {
   segue__http_text part;
   if (!next_part(&item, ';', &part)) return;
-  exactness how = match(part, type);
+  exactness how = accept_match(part, type);
   int weight = 1000;
   while (next_part(&item, ';', &part))
     if (part.len > 2 && (*part.s == 'q' || *part.s == 'Q') && part.s[1] == '=')
@@ -80,7 +80,7 @@ static preference preference_for(const segue__http_request *request, const char 
     segue__http_text rest = request->headers[i].value, item;
     if (!segue__text_is(request->headers[i].name, "Accept")) continue;
     while (next_part(&rest, ',', &item))
-      consider(item, type, &best);
+      accept_consider(item, type, &best);
   }
   return best;
 }

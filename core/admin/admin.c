@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The admin API's table of routes, and the life of the API. A request is let in (access.c: who
+ * The admin API's table of routes, and the life of the API. A request is let in (authorize.c: who
  * asks), finds its place in the table (what, and by which method), and is then its handler's.
  */
 #include "internal.h"
@@ -49,7 +49,8 @@ static const route routes[] = {
 enum { ROUTE_COUNT = sizeof routes / sizeof *routes };
 
 static void on_request(void *data, segue__http_request *request);
-static void on_phase(segue__observer *observer, const segue__result *result, segue__phase phase);
+static void admin_on_phase(segue__observer *observer, const segue__result *result,
+                           segue__phase phase);
 static void on_module(segue__observer *observer, const char *module, uint64_t generation,
                       segue__module_state state);
 
@@ -99,7 +100,7 @@ fail:
 
 void segue__admin_attach(segue__admin *admin, segue__engine *engine) {
   admin->engine = engine;
-  admin->observer.on_phase = on_phase;
+  admin->observer.on_phase = admin_on_phase;
   admin->observer.on_module = on_module;
   admin->observer.data = admin;
   segue__engine_observe(engine, &admin->observer);
@@ -109,13 +110,13 @@ void segue__admin_detach(segue__admin *admin) {
   if (!admin->engine) return;
   segue__calls_close(admin);
   segue__questions_close(admin);
-  segue__pages_close(admin);
+  segue__large_responses_close(admin);
   segue__recording_close(admin);
   segue__engine_unobserve(admin->engine, &admin->observer);
   admin->engine = NULL;
 }
 
-static void on_server_closed(void *data) {
+static void admin_on_server_closed(void *data) {
   segue__admin *admin = data;
   void (*cb)(void *data) = admin->closed_cb;
   void *cb_data = admin->closed_data;
@@ -137,7 +138,7 @@ void segue__admin_close(segue__admin *admin, uint64_t grace_ms, void (*cb)(void 
   segue__listeners_close(admin);
   admin->closed_cb = cb;
   admin->closed_data = data;
-  segue__http_server_close(admin->server, grace_ms, on_server_closed, admin);
+  segue__http_server_close(admin->server, grace_ms, admin_on_server_closed, admin);
 }
 
 static void on_module(segue__observer *observer, const char *module, uint64_t generation,
@@ -145,7 +146,8 @@ static void on_module(segue__observer *observer, const char *module, uint64_t ge
   segue__events_module(observer->data, module, generation, state);
 }
 
-static void on_phase(segue__observer *observer, const segue__result *result, segue__phase phase) {
+static void admin_on_phase(segue__observer *observer, const segue__result *result,
+                           segue__phase phase) {
   segue__admin *admin = observer->data;
   segue__events_phase(admin, result, phase);
   if (phase != SEGUE__PHASE_SETTLED) {
@@ -171,23 +173,23 @@ static unsigned method_of(const segue__http_request *request) {
 }
 
 /* Ends in "/": only what is below it is something. */
-static bool is_folder(const route *r) {
+static bool admin_is_folder(const route *r) {
   size_t len = strlen(r->path);
   return len > 1 && r->path[len - 1] == '/';
 }
 
-static bool matches(const route *r, const char *path, const char **rest) {
+static bool admin_matches(const route *r, const char *path, const char **rest) {
   size_t len = strlen(r->path);
   *rest = path + len;
-  if (is_folder(r)) return strncmp(path, r->path, len) == 0 && path[len];
+  if (admin_is_folder(r)) return strncmp(path, r->path, len) == 0 && path[len];
   return strcmp(path, r->path) == 0;
 }
 
-static void not_found(segue__http_request *request) {
+static void admin_not_found(segue__http_request *request) {
   const char *paths[ROUTE_COUNT];
   size_t count = 0;
   for (size_t i = 0; i < ROUTE_COUNT; i++)
-    if (!is_folder(&routes[i])) paths[count++] = routes[i].path;
+    if (!admin_is_folder(&routes[i])) paths[count++] = routes[i].path;
   const char *meant = segue__nearest(request->path, paths, count);
   segue__answer_error(request, 404, NULL, "there is no %.200s here: %s%s", request->path,
                       meant ? "did you mean " : "GET / lists what there is", meant ? meant : "");
@@ -202,8 +204,8 @@ static void method_not_allowed(segue__http_request *request, const route *r) {
                       request->method.s);
 }
 
-static void dispatch(segue__admin *admin, segue__http_request *request, const route *r,
-                     const char *rest) {
+static void admin_dispatch(segue__admin *admin, segue__http_request *request, const route *r,
+                           const char *rest) {
   if (!(r->methods & method_of(request)))
     method_not_allowed(request, r);
   else if (!admin->engine && !r->always)
@@ -217,11 +219,11 @@ static void on_request(void *data, segue__http_request *request) {
   const char *rest;
   if (!segue__access_check(admin, request)) return;
   for (size_t i = 0; i < ROUTE_COUNT; i++)
-    if (matches(&routes[i], request->path, &rest)) {
-      dispatch(admin, request, &routes[i], rest);
+    if (admin_matches(&routes[i], request->path, &rest)) {
+      admin_dispatch(admin, request, &routes[i], rest);
       return;
     }
-  not_found(request);
+  admin_not_found(request);
 }
 
 void segue__handle_index(segue__admin *admin, segue__http_request *request, const char *rest) {
@@ -232,13 +234,13 @@ void segue__handle_index(segue__admin *admin, segue__http_request *request, cons
   for (size_t i = 1; i < ROUTE_COUNT; i++)
     segue__buf_addf(&body, "%-4s %s%s\n", routes[i].methods & GET ? "GET" : "POST", routes[i].path,
                     strcmp(routes[i].path, "/api/v1/reloads/") == 0 ? "ID" : "");
-  segue__answer(request, 200, "text/plain; charset=utf-8", NULL, &body);
+  segue__admin_answer(request, 200, "text/plain; charset=utf-8", NULL, &body);
 }
 
 /* ---- Answers --------------------------------------------------------------------------------- */
 
-void segue__answer(segue__http_request *request, int status, const char *type, const char *headers,
-                   segue__buf *body) {
+void segue__admin_answer(segue__http_request *request, int status, const char *type,
+                         const char *headers, segue__buf *body) {
   static const char oom[] = "out of memory while answering\n";
   if (body->failed)
     segue__http_respond(request, 500, "text/plain; charset=utf-8", NULL, oom, sizeof oom - 1);
@@ -248,7 +250,7 @@ void segue__answer(segue__http_request *request, int status, const char *type, c
 }
 
 void segue__answer_json(segue__http_request *request, int status, segue__buf *body) {
-  segue__answer(request, status, "application/json", "Cache-Control: no-store\r\n", body);
+  segue__admin_answer(request, status, "application/json", "Cache-Control: no-store\r\n", body);
 }
 
 void segue__answer_error(segue__http_request *request, int status, const char *headers,
@@ -269,6 +271,6 @@ void segue__answer_error(segue__http_request *request, int status, const char *h
     segue__printable_lines(&body, text, strlen(text));
     segue__buf_addc(&body, '\n');
   }
-  segue__answer(request, status, json ? "application/json" : "text/plain; charset=utf-8", headers,
-                &body);
+  segue__admin_answer(request, status, json ? "application/json" : "text/plain; charset=utf-8",
+                      headers, &body);
 }

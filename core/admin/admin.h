@@ -15,7 +15,7 @@ typedef struct segue__admin segue__admin;
 typedef struct segue__admin_options {
   size_t size;
   segue__loop *loop; /* on libuv */
-  const segue__log *log;
+  const segue__logger *log;
   const char *policy_path;        /* told in status; may be NULL */
   const char *state;              /* told in status; may be NULL */
   struct segue__answers *answers; /* borrowed: what a recording takes */
@@ -69,6 +69,6 @@ bool segue__duration_parse(const char *text, uint64_t *ms);
 const char *segue__nearest(const char *word, const char *const *candidates, size_t count);
 
 /* Writes every settled run to the log: one line, and one more for each error. */
-void segue__announce(const segue__log *log, const segue__result *result);
+void segue__announce(const segue__logger *log, const segue__result *result);
 
 #endif

@@ -26,13 +26,13 @@ static segue__tls_notice *next_of_others(const segue__admin *admin, round *r) {
   return notice;
 }
 
-static segue__tls_notice *next(const segue__admin *admin, round *r) {
+static segue__tls_notice *certificates_next(const segue__admin *admin, round *r) {
   while (r->item) {
     segue__admin_listener *item = r->item;
     r->item = item->next;
-    if (!item->live || !item->door || !item->door->tls) continue;
-    item->notice.address = item->door->address;
-    item->notice.context = item->door->tls;
+    if (!item->live || !item->auth || !item->auth->tls) continue;
+    item->notice.address = item->auth->address;
+    item->notice.context = item->auth->tls;
     return &item->notice;
   }
   return next_of_others(admin, r);
@@ -57,7 +57,8 @@ static void on_look(segue__timer *timer) {
 }
 
 /* Said when it begins, when it gets worse, and once a day. */
-static void look_at(segue__admin *admin, segue__tls_notice *notice, uint64_t *next_ms) {
+static void certificates_look_at(segue__admin *admin, segue__tls_notice *notice,
+                                 uint64_t *next_ms) {
   char warning[128];
   int64_t left = left_s(admin, notice);
   uint64_t now = segue__loop_now_ms(admin->loop);
@@ -66,7 +67,7 @@ static void look_at(segue__admin *admin, segue__tls_notice *notice, uint64_t *ne
   warning_of(left, warning, sizeof warning);
   bool again = now - notice->warned_ms >= (uint64_t)DAY_S * 1000;
   if (stage && (stage != notice->warned || again)) {
-    segue__log(admin->log, stage == 2 ? SEGUE__ERROR : SEGUE__WARN, "http", warning, "address", 's',
+    SEGUE__LOG(admin->log, stage == 2 ? SEGUE__ERROR : SEGUE__WARN, "http", warning, "address", 's',
                notice->address, "subject", 's', segue__tls_context_subject(notice->context), NULL);
     notice->warned_ms = now;
   }
@@ -77,8 +78,8 @@ void segue__certificates_look(segue__admin *admin) {
   uint64_t next_ms = LOOK_MS;
   bool any = false;
   round all = {admin->listeners, 0};
-  for (segue__tls_notice *notice; (notice = next(admin, &all));) {
-    look_at(admin, notice, &next_ms);
+  for (segue__tls_notice *notice; (notice = certificates_next(admin, &all));) {
+    certificates_look_at(admin, notice, &next_ms);
     any = true;
   }
   admin->certificate_timer.data = admin;
@@ -91,7 +92,7 @@ void segue__certificates_json(segue__buf *out, const segue__admin *admin) {
   char warning[128];
   segue__buf_addc(out, '[');
   round all = {admin->listeners, 0};
-  for (const segue__tls_notice *notice; (notice = next(admin, &all));) {
+  for (const segue__tls_notice *notice; (notice = certificates_next(admin, &all));) {
     int64_t expires = segue__tls_context_expires(notice->context);
     warning_of(left_s(admin, notice), warning, sizeof warning);
     segue__buf_adds(out, separator);
@@ -113,7 +114,7 @@ void segue__certificates_metrics(segue__buf *out, const segue__admin *admin) {
   segue__metrics_head(out, "segue_tls_certificate_expiry_timestamp_seconds", "gauge",
                       "When the certificate of a listener expires, in seconds since 1970.");
   round all = {admin->listeners, 0};
-  for (const segue__tls_notice *notice; (notice = next(admin, &all));) {
+  for (const segue__tls_notice *notice; (notice = certificates_next(admin, &all));) {
     segue__buf_adds(out, "segue_tls_certificate_expiry_timestamp_seconds{address=");
     segue__metrics_label(out, notice->address);
     segue__buf_addf(out, "} %" PRId64 "\n", segue__tls_context_expires(notice->context));

@@ -29,7 +29,7 @@ void segue__events_init(segue__admin *admin) {
   admin->events.next_id = 1;
 }
 
-static void drop(segue__event_stream *stream) {
+static void events_drop(segue__event_stream *stream) {
   segue__events *events = &stream->admin->events;
   if (stream->prev)
     stream->prev->next = stream->next;
@@ -40,12 +40,12 @@ static void drop(segue__event_stream *stream) {
   segue__free(stream);
 }
 
-static void on_gone(segue__http_request *request) {
-  drop(request->user);
+static void events_on_gone(segue__http_request *request) {
+  events_drop(request->user);
 }
 
 /* A client that is too far behind is closed by the server, which then calls on_gone. */
-static void send_all(segue__admin *admin, const char *text, size_t len) {
+static void events_send_all(segue__admin *admin, const char *text, size_t len) {
   for (segue__event_stream *stream = admin->events.streams, *next; stream; stream = next) {
     next = stream->next;
     segue__http_stream_write(stream->request, text, len);
@@ -54,12 +54,12 @@ static void send_all(segue__admin *admin, const char *text, size_t len) {
 
 static void on_heartbeat(segue__timer *timer) {
   segue__admin *admin = timer->data;
-  send_all(admin, ":\n\n", 3);
+  events_send_all(admin, ":\n\n", 3);
   if (admin->events.streams) segue__timer_start(admin->loop, timer, HEARTBEAT_MS, on_heartbeat);
 }
 
 /* Returns its number; the data of the event follow. */
-static uint64_t begin(segue__admin *admin, segue__buf *text, const char *name) {
+static uint64_t events_begin(segue__admin *admin, segue__buf *text, const char *name) {
   uint64_t id = admin->events.next_id++;
   segue__buf_init(text);
   segue__buf_addf(text, "id: %" PRIu64 "\nevent: %s\ndata: ", id, name);
@@ -67,7 +67,7 @@ static uint64_t begin(segue__admin *admin, segue__buf *text, const char *name) {
 }
 
 /* Takes the text. */
-static void publish(segue__admin *admin, uint64_t id, segue__buf *text) {
+static void events_publish(segue__admin *admin, uint64_t id, segue__buf *text) {
   segue__buf_adds(text, "\n\n");
   char **slot = &admin->events.kept[id % SEGUE__EVENTS_KEPT];
   segue__free(*slot);
@@ -76,24 +76,24 @@ static void publish(segue__admin *admin, uint64_t id, segue__buf *text) {
     segue__buf_deinit(text);
     return;
   }
-  send_all(admin, text->data, text->len);
+  events_send_all(admin, text->data, text->len);
   *slot = text->data; /* the buffer's memory is kept */
 }
 
 void segue__events_module(segue__admin *admin, const char *module, uint64_t generation,
                           segue__module_state state) {
   segue__buf text;
-  uint64_t id = begin(admin, &text, "module");
+  uint64_t id = events_begin(admin, &text, "module");
   segue__buf_addc(&text, '{');
   segue__render_member(&text, "module", module);
   segue__buf_addf(&text, ",\"generation\":%" PRIu64 ",\"state\":\"%s\"}", generation,
                   segue__module_state_name(state));
-  publish(admin, id, &text);
+  events_publish(admin, id, &text);
 }
 
 void segue__events_phase(segue__admin *admin, const segue__result *result, segue__phase phase) {
   segue__buf text;
-  uint64_t id = begin(admin, &text, segue__phase_name(phase));
+  uint64_t id = events_begin(admin, &text, segue__phase_name(phase));
   if (phase == SEGUE__PHASE_SETTLED) {
     segue__render_result_json(&text, result, false);
   } else {
@@ -102,11 +102,11 @@ void segue__events_phase(segue__admin *admin, const segue__result *result, segue
     segue__render_member(&text, "cause", result->cause);
     segue__buf_addf(&text, ",\"plan_only\":%s}", result->plan_only ? "true" : "false");
   }
-  publish(admin, id, &text);
+  events_publish(admin, id, &text);
 }
 
 /* What came after the last event that this client saw; nothing for one that is new here. */
-static void replay(segue__admin *admin, segue__http_request *request) {
+static void events_replay(segue__admin *admin, segue__http_request *request) {
   const segue__http_text *header = segue__http_header_get(request, "Last-Event-ID");
   char number[24];
   if (!header || header->len >= sizeof number) return;
@@ -136,7 +136,7 @@ static int stream_open(segue__admin *admin, segue__http_request *request) {
   if (stream->next) stream->next->prev = stream;
   events->streams = stream;
   request->user = stream;
-  request->on_gone = on_gone;
+  request->on_gone = events_on_gone;
   return 0;
 }
 
@@ -156,14 +156,14 @@ void segue__handle_events(segue__admin *admin, segue__http_request *request, con
   segue__http_stream_begin(request, 200, type, headers);
   int len = snprintf(hello, sizeof hello, "retry: %d\n\n", RETRY_MS);
   segue__http_stream_write(request, hello, (size_t)len);
-  replay(admin, request);
+  events_replay(admin, request);
 }
 
 void segue__events_close(segue__admin *admin) {
   while (admin->events.streams) {
     segue__http_request *request = admin->events.streams->request;
     request->on_gone = NULL;
-    drop(admin->events.streams);
+    events_drop(admin->events.streams);
     segue__http_stream_end(request);
   }
   for (size_t i = 0; i < SEGUE__EVENTS_KEPT; i++) {

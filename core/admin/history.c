@@ -4,7 +4,7 @@
  * them.
  */
 #include "internal.h"
-#include "page.h"
+#include "large_response.h"
 #include "render.h"
 
 #include <errno.h>
@@ -97,7 +97,7 @@ static void config_headers(char *buf, size_t size, const segue_snapshot *live) {
            segue_snapshot_hash(live), segue_snapshot_generation(live));
 }
 
-static void render_config(segue__buf *out, const segue__page_ask *ask) {
+static void render_config(segue__buf *out, const segue__large_response_request *ask) {
   segue__mask_write(out, ask->to->mask, ask->node, ask->path, 2, SEGUE__PAGE_MAX + 1);
   segue__buf_addc(out, '\n');
 }
@@ -132,9 +132,9 @@ void segue__handle_config(segue__admin *admin, segue__http_request *request, con
     segue__answer_error(request, 404, headers, "the configuration has no value at %s", path);
     return;
   }
-  segue__page_ask ask = {.to = live, .node = node, .render = render_config};
+  segue__large_response_request ask = {.to = live, .node = node, .render = render_config};
   memcpy(ask.path, path, sizeof ask.path);
-  segue__page_answer(admin, request, &ask, headers);
+  segue__large_response_answer(admin, request, &ask, headers);
 }
 
 /* ---- /diff ----------------------------------------------------------------------------------- */
@@ -168,7 +168,7 @@ static void change_json(segue__buf *out, const segue__change *change, const segu
   segue__buf_addc(out, '}');
 }
 
-static void render_diff(segue__buf *out, const segue__page_ask *ask) {
+static void render_diff(segue__buf *out, const segue__large_response_request *ask) {
   segue__changes changes = {0};
   segue__mask *mask = NULL;
   if (segue__mask_join(&mask, ask->from->mask, ask->to->mask, NULL) < 0 ||
@@ -195,8 +195,8 @@ static void render_diff(segue__buf *out, const segue__page_ask *ask) {
 
 void segue__diff_answer(segue__admin *admin, segue__http_request *request,
                         const segue_snapshot *from, const segue_snapshot *to) {
-  segue__page_ask ask = {.from = from, .to = to, .render = render_diff};
-  segue__page_answer(admin, request, &ask, "Cache-Control: no-store\r\n");
+  segue__large_response_request ask = {.from = from, .to = to, .render = render_diff};
+  segue__large_response_answer(admin, request, &ask, "Cache-Control: no-store\r\n");
 }
 
 /* False: it cannot be, and that was answered. *found is NULL where the record has to be asked. */

@@ -6,16 +6,16 @@
 #ifndef SEGUE_ADMIN_INTERNAL_H
 #define SEGUE_ADMIN_INTERNAL_H
 
-#include "../reload/answers.h"
-#include "../reload/record.h"
+#include "../record/recorded_answers.h"
+#include "../reload/writer.h"
 #include "admin.h"
-#include "door.h"
+#include "auth.h"
 #include "limiter.h"
 #include "metrics.h"
 #include "render.h"
 
 typedef struct segue__reload_call segue__reload_call;
-typedef struct segue__page segue__page;
+typedef struct segue__large_response segue__large_response;
 typedef struct segue__question segue__question;
 typedef struct segue__event_stream segue__event_stream;
 typedef struct segue__admin_listener segue__admin_listener;
@@ -34,11 +34,11 @@ typedef struct segue__events {
 } segue__events;
 
 struct segue__admin_listener {
-  segue__http_listener *listener;
+  segue__http_listener *http_listener;
   segue__admin_listener *next;
   char key[128]; /* the address as the policy normalises it: with port 0 the bound one differs */
-  segue__door *door;      /* a reference on the live one, or of a new listener on the staged one */
-  segue__door *next_door; /* a reference on the one that is staged; NULL: none */
+  segue__auth *auth;      /* a reference on the live one, or of a new listener on the staged one */
+  segue__auth *next_auth; /* a reference on the one that is staged; NULL: none */
   bool live;              /* named by the live policy */
   bool wanted;            /* named by the policy that is staged */
   segue__tls_notice notice;
@@ -47,14 +47,14 @@ struct segue__admin_listener {
 /* Counts of rejected clients, by reason. */
 typedef struct segue__refusals {
   uint64_t unauthorized, forbidden, rate, connections, handshakes;
-  uint64_t crowd_told_ms;          /* when the last line about connections was written */
-  uint64_t scarce, scarce_told_ms; /* how often descriptors ran short; its last log line */
+  uint64_t crowd_reported_ms;          /* when the last line about connections was written */
+  uint64_t scarce, scarce_reported_ms; /* how often descriptors ran short; its last log line */
   uint64_t folded; /* refusals without a row in the record since the last one with a row */
   double room;     /* number of further refusals that may be recorded, as of room_ms */
   uint64_t room_ms;
 } segue__refusals;
 
-/* recording.c: an incident as it is written down by a client. */
+/* incident.c: an incident as it is written down by a client. */
 #define SEGUE__ENTRIES_KEPT 16
 typedef struct segue__recording {
   bool on, starting;
@@ -69,13 +69,14 @@ typedef struct segue__recording {
 
 struct segue__admin {
   segue__loop *loop;
-  const segue__log *log;
+  const segue__logger *log;
   segue__engine *engine; /* NULL: not attached, or gone */
   segue__http_server *server;
   segue__http_listener *control;
   segue__admin_listener *listeners;
-  segue__reload_call *calls;  /* whoever waits for a reload */
-  segue__page *page, *pages;  /* the page that the worker writes; the queue of pages behind it */
+  segue__reload_call *calls; /* whoever waits for a reload */
+  segue__large_response *page,
+      *pages;                 /* the page that the worker writes; the queue of pages behind it */
   size_t unsent_bytes;        /* size of pages that are being sent in pieces */
   segue__question *questions; /* whoever waits for the record */
   segue__events events;
@@ -108,8 +109,8 @@ segue__handler segue__handle_reload, segue__handle_plan, segue__handle_next, seg
     segue__handle_recording, segue__handle_audit;
 
 /* Sends the buffer and frees it; 500 if it ran out of memory. headers may be NULL. */
-void segue__answer(segue__http_request *request, int status, const char *type, const char *headers,
-                   segue__buf *body);
+void segue__admin_answer(segue__http_request *request, int status, const char *type,
+                         const char *headers, segue__buf *body);
 void segue__answer_json(segue__http_request *request, int status, segue__buf *body);
 /* One sentence: JSON {"error": ...} where the client or the path wants JSON, else text. */
 void segue__answer_error(segue__http_request *request, int status, const char *headers,
@@ -143,10 +144,10 @@ void segue__certificates_metrics(segue__buf *out, const segue__admin *admin);
 int segue__guard_check(const segue__http_request *request, char *why, size_t size);
 
 /* Who asks, in a few words, for what is recorded. */
-void segue__who(const segue__http_request *request, char *out, size_t size);
+void segue__requester(const segue__http_request *request, char *out, size_t size);
 bool segue__number_parse(const char *text, uint64_t *out); /* a whole number and nothing else */
 
-/* record.c: false: there is no record, nothing was answered. */
+/* history_query.c: false: there is no record, nothing was answered. */
 bool segue__record_ask_reloads(segue__admin *admin, segue__http_request *request, uint64_t limit,
                                uint64_t before);
 bool segue__record_ask_audit(segue__admin *admin, segue__http_request *request, uint64_t limit);
@@ -160,15 +161,15 @@ void segue__diff_answer(segue__admin *admin, segue__http_request *request,
                         const segue_snapshot *from, const segue_snapshot *to);
 void segue__questions_close(segue__admin *admin);
 
-/* decide.c: members "frozen", "unconfirmed" and "rolled_back_to", without braces; and metrics. */
-void segue__hold_json(segue__buf *out, const segue__engine *engine);
-void segue__hold_metrics(segue__buf *out, const segue__engine *engine);
+/* freeze.c: members "frozen", "unconfirmed" and "rolled_back_to", without braces; and metrics. */
+void segue__operator_json(segue__buf *out, const segue__engine *engine);
+void segue__operator_metrics(segue__buf *out, const segue__engine *engine);
 
 void segue__recording_add(segue__admin *admin, const segue__result *result);
 void segue__recording_close(segue__admin *admin);
 
 void segue__calls_close(segue__admin *admin);
-void segue__pages_close(segue__admin *admin);
+void segue__large_responses_close(segue__admin *admin);
 void segue__events_init(segue__admin *admin);
 void segue__events_close(segue__admin *admin);
 void segue__events_phase(segue__admin *admin, const segue__result *result, segue__phase phase);

@@ -32,7 +32,8 @@ uint64_t segue__limiter_key(const char *peer, uint64_t salt) {
 }
 
 /* The client's bucket, or the one that makes place for it. */
-static segue__bucket *find(segue__limiter *limiter, uint64_t key, double burst, uint64_t now_ms) {
+static segue__bucket *limiter_find(segue__limiter *limiter, uint64_t key, double burst,
+                                   uint64_t now_ms) {
   segue__bucket *set = limiter->buckets[key % SEGUE__LIMITER_SETS], *oldest = set;
   for (int i = 0; i < SEGUE__LIMITER_WAYS; i++) {
     if (set[i].key == key) return &set[i];
@@ -44,19 +45,19 @@ static segue__bucket *find(segue__limiter *limiter, uint64_t key, double burst, 
 
 uint64_t segue__limiter_take(segue__limiter *limiter, uint64_t key, double rate, double burst,
                              uint64_t now_ms, bool *first) {
-  segue__bucket *bucket = find(limiter, key, burst, now_ms);
+  segue__bucket *bucket = limiter_find(limiter, key, burst, now_ms);
   double level = bucket->level + (double)(now_ms - bucket->at_ms) * rate / 1000;
   if (level > burst) level = burst;
   bucket->at_ms = now_ms;
   *first = false;
   if (level >= 1) {
     bucket->level = (float)(level - 1);
-    bucket->told = false;
+    bucket->reported = false;
     return 0;
   }
   bucket->level = (float)level;
-  *first = !bucket->told;
-  bucket->told = true;
+  *first = !bucket->reported;
+  bucket->reported = true;
   double wait = (1 - level) / rate * 1000;
   return wait < 1 ? 1 : (uint64_t)wait;
 }

@@ -16,8 +16,8 @@ enum { SEGUE__LIMITER_SETS = 512, SEGUE__LIMITER_WAYS = 4 };
 typedef struct segue__bucket {
   uint64_t key; /* 0: free */
   uint64_t at_ms;
-  float level; /* requests that are still allowed */
-  bool told;   /* that there are none */
+  float level;   /* requests that are still allowed */
+  bool reported; /* that there are none */
 } segue__bucket;
 
 /* Zeroed before the first use. */

@@ -23,7 +23,7 @@ int segue__admin_check(segue__policy *policy, const segue__os *os, segue__errors
   for (size_t i = 0; i < policy->trigger_count; i++) {
     segue_error err = {0};
     if (!is_http(&policy->triggers[i])) continue;
-    int rc = segue__door_make(policy, &policy->triggers[i], os, &err);
+    int rc = segue__auth_make(policy, &policy->triggers[i], os, &err);
     if (rc < 0) {
       segue__errors_add(errors, &err);
       status = rc;
@@ -32,22 +32,22 @@ int segue__admin_check(segue__policy *policy, const segue__os *os, segue__errors
   return status;
 }
 
-static segue__admin_listener *find(segue__admin *admin, const char *key) {
+static segue__admin_listener *listeners_find(segue__admin *admin, const char *key) {
   segue__admin_listener *item = admin->listeners;
   while (item && strcmp(item->key, key) != 0)
     item = item->next;
   return item;
 }
 
-static void give_door(segue__admin_listener *item, segue__door *door) {
-  segue__door_unref(item->door);
-  item->door = door;
-  segue__http_listener_set(item->listener, door ? door->tls : NULL,
-                           door ? segue__door_ref(door) : NULL, segue__door_unref);
+static void give_auth(segue__admin_listener *item, segue__auth *auth) {
+  segue__auth_unref(item->auth);
+  item->auth = auth;
+  segue__http_listener_set(item->http_listener, auth ? auth->tls : NULL,
+                           auth ? segue__auth_ref(auth) : NULL, segue__auth_unref);
 }
 
-static segue__door *door_of(const segue__trigger_spec *trigger) {
-  return trigger->door ? segue__door_ref(trigger->door) : NULL;
+static segue__auth *auth_of(const segue__trigger_spec *trigger) {
+  return trigger->auth ? segue__auth_ref(trigger->auth) : NULL;
 }
 
 /* A new one has its door from the start; one that is open keeps its own until the reload settles.
@@ -55,25 +55,25 @@ static segue__door *door_of(const segue__trigger_spec *trigger) {
 static int open_one(segue__admin *admin, const segue__trigger_spec *trigger, segue_error *err) {
   segue__http_address address;
   const char *text = trigger->address;
-  const segue__door *door = trigger->door;
+  const segue__auth *auth = trigger->auth;
   int rc = segue__http_address_parse(text, &address, err);
   if (rc < 0) return rc;
-  segue__admin_listener *item = find(admin, address.text);
+  segue__admin_listener *item = listeners_find(admin, address.text);
   if (item) {
-    segue__door_unref(item->next_door);
-    item->next_door = door_of(trigger);
+    segue__auth_unref(item->next_auth);
+    item->next_auth = auth_of(trigger);
     item->wanted = true;
     return 0;
   }
   item = segue__calloc(1, sizeof *item);
-  if (!item) return segue__error_set(err, UV_ENOMEM, "segue.http \"%s\": out of memory", text);
-  rc = segue__http_listen(admin->server, &address, door && door->mode ? door->mode : 0600,
-                          &item->listener, err);
+  if (!item) return segue__errorf(err, UV_ENOMEM, "segue.http \"%s\": out of memory", text);
+  rc = segue__http_listen(admin->server, &address, auth && auth->mode ? auth->mode : 0600,
+                          &item->http_listener, err);
   if (rc < 0) {
     segue__free(item);
     return rc;
   }
-  give_door(item, door_of(trigger));
+  give_auth(item, auth_of(trigger));
   snprintf(item->key, sizeof item->key, "%s", address.text);
   item->wanted = true;
   item->next = admin->listeners;
@@ -98,11 +98,11 @@ int segue__admin_stage(segue__admin *admin, const segue__policy *next, segue__er
 }
 
 static const char *address_text(const segue__admin_listener *item) {
-  return segue__http_listener_address(item->listener)->text;
+  return segue__http_listener_address(item->http_listener)->text;
 }
 
 /* Closes and frees those for which keep says no. */
-static void sweep(segue__admin *admin, bool (*keep)(const segue__admin_listener *item)) {
+static void listeners_sweep(segue__admin *admin, bool (*keep)(const segue__admin_listener *item)) {
   for (segue__admin_listener **link = &admin->listeners; *link;) {
     segue__admin_listener *item = *link;
     if (keep(item)) {
@@ -111,43 +111,43 @@ static void sweep(segue__admin *admin, bool (*keep)(const segue__admin_listener 
     }
     *link = item->next;
     if (item->live)
-      segue__log(admin->log, SEGUE__INFO, "http", "closed", "address", 's', address_text(item),
+      SEGUE__LOG(admin->log, SEGUE__INFO, "http", "closed", "address", 's', address_text(item),
                  NULL);
-    segue__door_unref(item->door);
-    segue__door_unref(item->next_door);
-    segue__http_listener_close(item->listener);
+    segue__auth_unref(item->auth);
+    segue__auth_unref(item->next_auth);
+    segue__http_listener_close(item->http_listener);
     segue__free(item);
   }
 }
 
 /* The staged door takes the live one's place, also for connections that are open. */
-static void change_door(segue__admin *admin, segue__admin_listener *item) {
-  const segue__http_address *address = segue__http_listener_address(item->listener);
-  segue__door *door = item->next_door;
-  item->next_door = NULL;
-  if (!door) return;
-  unsigned mode = door->mode ? door->mode : 0600;
-  if (address->is_unix && item->door && item->door->mode != door->mode &&
+static void change_auth(segue__admin *admin, segue__admin_listener *item) {
+  const segue__http_address *address = segue__http_listener_address(item->http_listener);
+  segue__auth *auth = item->next_auth;
+  item->next_auth = NULL;
+  if (!auth) return;
+  unsigned mode = auth->mode ? auth->mode : 0600;
+  if (address->is_unix && item->auth && item->auth->mode != auth->mode &&
       chmod(address->path, mode) != 0)
-    segue__log(admin->log, SEGUE__ERROR, "http", "the socket's mode cannot be changed", "path", 's',
+    SEGUE__LOG(admin->log, SEGUE__ERROR, "http", "the socket's mode cannot be changed", "path", 's',
                address->path, NULL);
-  if (door != item->door) item->notice.warned = 0;
-  give_door(item, door);
+  if (auth != item->auth) item->notice.warned = 0;
+  give_auth(item, auth);
 }
 
-static void warn_of_plain_tokens(const segue__admin *admin, const segue__door *door) {
-  if (door && door->tokens.count && !door->tls && !door->loopback)
-    segue__log(admin->log, SEGUE__WARN, "http",
+static void warn_of_plain_tokens(const segue__admin *admin, const segue__auth *auth) {
+  if (auth && auth->tokens.count && !auth->tls && !auth->loopback)
+    SEGUE__LOG(admin->log, SEGUE__WARN, "http",
                "tokens travel in the clear on this listener: give it tls, unless a proxy before it "
                "has it",
-               "address", 's', door->address, NULL);
+               "address", 's', auth->address, NULL);
 }
 
 static bool is_wanted(const segue__admin_listener *item) {
   return item->wanted;
 }
 
-static bool is_live(const segue__admin_listener *item) {
+static bool listeners_is_live(const segue__admin_listener *item) {
   return item->live;
 }
 
@@ -157,13 +157,13 @@ static bool is_never(const segue__admin_listener *item) {
 }
 
 void segue__admin_settle(segue__admin *admin) {
-  sweep(admin, is_wanted);
+  listeners_sweep(admin, is_wanted);
   for (segue__admin_listener *item = admin->listeners; item; item = item->next) {
-    change_door(admin, item);
+    change_auth(admin, item);
     if (!item->live) {
-      segue__log(admin->log, SEGUE__INFO, "http", "listening", "address", 's', address_text(item),
+      SEGUE__LOG(admin->log, SEGUE__INFO, "http", "listening", "address", 's', address_text(item),
                  NULL);
-      warn_of_plain_tokens(admin, item->door);
+      warn_of_plain_tokens(admin, item->auth);
     }
     item->live = true;
   }
@@ -171,10 +171,10 @@ void segue__admin_settle(segue__admin *admin) {
 }
 
 void segue__admin_discard(segue__admin *admin) {
-  sweep(admin, is_live);
+  listeners_sweep(admin, listeners_is_live);
   for (segue__admin_listener *item = admin->listeners; item; item = item->next) {
-    segue__door_unref(item->next_door);
-    item->next_door = NULL;
+    segue__auth_unref(item->next_auth);
+    item->next_auth = NULL;
   }
 }
 
@@ -182,10 +182,10 @@ int segue__admin_listen_control(segue__admin *admin, const char *path, segue_err
   segue__http_address address;
   char text[sizeof address.path + 8];
   if ((size_t)snprintf(text, sizeof text, "unix:%s", path) >= sizeof text)
-    return segue__error_set(err, UV_ENAMETOOLONG,
-                            "the control socket's path %s is longer than 107 bytes: choose a "
-                            "shorter one (option socket)",
-                            path);
+    return segue__errorf(err, UV_ENAMETOOLONG,
+                         "the control socket's path %s is longer than 107 bytes: choose a "
+                         "shorter one (option socket)",
+                         path);
   segue__http_listener *control = NULL;
   int rc = segue__http_address_parse(text, &address, err);
   if (rc == 0) rc = segue__http_listen(admin->server, &address, 0600, &control, err);
@@ -195,7 +195,7 @@ int segue__admin_listen_control(segue__admin *admin, const char *path, segue_err
     segue__http_listener_close(admin->control);
   }
   admin->control = control;
-  segue__log(admin->log, SEGUE__INFO, "http", "control socket open", "path", 's', path, NULL);
+  SEGUE__LOG(admin->log, SEGUE__INFO, "http", "control socket open", "path", 's', path, NULL);
   return 0;
 }
 
@@ -225,7 +225,7 @@ void segue__listeners_json(segue__buf *out, const segue__admin *admin) {
 }
 
 void segue__listeners_close(segue__admin *admin) {
-  sweep(admin, is_never);
+  listeners_sweep(admin, is_never);
   segue__http_listener_close(admin->control);
   admin->control = NULL;
 }

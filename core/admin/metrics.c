@@ -100,7 +100,7 @@ static double boot_time(void) {
   return line && sscanf(line, "\nbtime %llu", &seconds) == 1 ? (double)seconds : 0;
 }
 
-static void gauge(segue__buf *out, const char *name, const char *help, double value) {
+static void metrics_gauge(segue__buf *out, const char *name, const char *help, double value) {
   segue__metrics_head(out, name, "gauge", help);
   segue__buf_addf(out, "%s %.17g\n", name, value);
 }
@@ -121,10 +121,10 @@ static void stat_write(segue__buf *out) {
   segue__metrics_head(out, "process_cpu_seconds_total", "counter",
                       "User and system CPU time spent.");
   segue__buf_addf(out, "process_cpu_seconds_total %.2f\n", (double)(utime + stime) / tick);
-  gauge(out, "process_resident_memory_bytes", "Resident memory.",
-        (double)rss * (double)sysconf(_SC_PAGESIZE));
-  gauge(out, "process_virtual_memory_bytes", "Virtual memory.", (double)vsize);
-  gauge(out, "process_threads", "Threads.", (double)threads);
+  metrics_gauge(out, "process_resident_memory_bytes", "Resident memory.",
+                (double)rss * (double)sysconf(_SC_PAGESIZE));
+  metrics_gauge(out, "process_virtual_memory_bytes", "Virtual memory.", (double)vsize);
+  metrics_gauge(out, "process_threads", "Threads.", (double)threads);
   segue__metrics_head(out, "process_start_time_seconds", "gauge",
                       "When the process started, in seconds since 1970.");
   segue__buf_addf(out, "process_start_time_seconds %.2f\n", boot_time() + (double)start / tick);
@@ -133,8 +133,8 @@ static void stat_write(segue__buf *out) {
 void segue__metrics_process(segue__buf *out) {
   struct rlimit limit;
   stat_write(out);
-  gauge(out, "process_open_fds", "Open file descriptors.", (double)open_files());
+  metrics_gauge(out, "process_open_fds", "Open file descriptors.", (double)open_files());
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
-    gauge(out, "process_max_fds", "Most file descriptors that may be open.",
-          (double)limit.rlim_cur);
+    metrics_gauge(out, "process_max_fds", "Most file descriptors that may be open.",
+                  (double)limit.rlim_cur);
 }

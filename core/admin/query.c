@@ -41,13 +41,13 @@ static const parameter *parameters_of(segue__handler *handler) {
   return none;
 }
 
-static bool refuse(segue__http_request *request, const char *name, const char *why,
-                   const char *more) {
+static bool query_refuse(segue__http_request *request, const char *name, const char *why,
+                         const char *more) {
   segue__answer_error(request, 400, NULL, "the parameter %s%s%s", name, why, more);
   return false;
 }
 
-static size_t find(const parameter *known, const char *name) {
+static size_t query_find(const parameter *known, const char *name) {
   size_t i = 0;
   while (i < PARAMETERS_MAX && known[i].name && strcmp(known[i].name, name) != 0)
     i++;
@@ -60,18 +60,19 @@ static bool refuse_unknown(segue__http_request *request, const parameter *known,
   for (; count < PARAMETERS_MAX && known[count].name; count++)
     names[count] = known[count].name;
   const char *meant = segue__nearest(name, names, count);
-  return refuse(request, name, meant ? " is not known here: did you mean " : " is not known here",
-                meant ? meant : "");
+  return query_refuse(request, name,
+                      meant ? " is not known here: did you mean " : " is not known here",
+                      meant ? meant : "");
 }
 
 static bool check_value(segue__http_request *request, const parameter *found,
                         segue__http_text value) {
   int len = segue__http_query_decode(value, NULL, 0);
   if (len < 0)
-    return refuse(request, found->name,
-                  " cannot be read: it holds a zero byte, or a % that begins no escape", "");
+    return query_refuse(request, found->name,
+                        " cannot be read: it holds a zero byte, or a % that begins no escape", "");
   if (found->size && (size_t)len >= found->size)
-    return refuse(request, found->name, " is too long", "");
+    return query_refuse(request, found->name, " is too long", "");
   return true;
 }
 
@@ -82,11 +83,12 @@ bool segue__query_check(segue__http_request *request, segue__handler *handler, b
   while (segue__http_query_next(&rest, &name, &value)) {
     char text[NAME_BYTES];
     bool named = segue__http_query_decode(name, text, sizeof text) >= 0;
-    size_t i = named ? find(known, text) : PARAMETERS_MAX;
+    size_t i = named ? query_find(known, text) : PARAMETERS_MAX;
     if (i == PARAMETERS_MAX && (pass_others || !name.len)) continue;
-    if (!named) return refuse(request, "of this query", " has a name that cannot be read", "");
+    if (!named)
+      return query_refuse(request, "of this query", " has a name that cannot be read", "");
     if (i == PARAMETERS_MAX) return refuse_unknown(request, known, text);
-    if (seen & 1U << i) return refuse(request, text, " is given twice: give it once", "");
+    if (seen & 1U << i) return query_refuse(request, text, " is given twice: give it once", "");
     seen |= 1U << i;
     if (!check_value(request, &known[i], value)) return false;
   }

@@ -29,8 +29,8 @@ struct segue__reload_call {
   bool takes_back;     /* what nobody has confirmed */
 };
 
-static void on_outcome(segue__waiter *waiter, int status, segue__result *result);
-static void on_gone(segue__http_request *request);
+static void reload_on_outcome(segue__waiter *waiter, int status, segue__result *result);
+static void reload_on_gone(segue__http_request *request);
 static void on_waited(segue__timer *timer);
 
 bool segue__duration_parse(const char *text, uint64_t *ms) {
@@ -87,7 +87,8 @@ static bool matches_live(const segue__engine *engine, const char *if_match) {
          strcmp(if_match, segue_snapshot_hash(live)) == 0;
 }
 
-static void conflict(segue__admin *admin, segue__http_request *request, const char *if_match) {
+static void reload_conflict(segue__admin *admin, segue__http_request *request,
+                            const char *if_match) {
   const segue_snapshot *live = segue__engine_live(admin->engine);
   if (live)
     segue__answer_error(request, 412, NULL,
@@ -100,15 +101,15 @@ static void conflict(segue__admin *admin, segue__http_request *request, const ch
                         if_match);
 }
 
-static void frozen(const segue__admin *admin, segue__http_request *request) {
-  segue__hold hold;
-  segue__engine_hold(admin->engine, &hold);
+static void reload_frozen(const segue__admin *admin, segue__http_request *request) {
+  segue__operator_status hold;
+  segue__engine_operator_status(admin->engine, &hold);
   segue__answer_error(request, 423, NULL, "reloads are frozen by %s: %s (segue unfreeze ends that)",
                       hold.frozen_by, hold.frozen_why);
 }
 
 /* generation: the one to roll back to, 0: the one before. */
-static void refused(segue__http_request *request, int status, uint64_t generation) {
+static void reload_refused(segue__http_request *request, int status, uint64_t generation) {
   if (status == SEGUE_ERECORD)
     segue__answer_error(request, 409, NULL, "this instance keeps no history to roll back to");
   else if (status == UV_ENOENT && generation)
@@ -130,12 +131,12 @@ static void refused(segue__http_request *request, int status, uint64_t generatio
                         segue_strerror(status));
 }
 
-static void call_request(const segue__reload_call *call, segue__request *out, char *cause,
+static void call_request(const segue__reload_call *call, segue__reload_request *out, char *cause,
                          size_t size) {
   const segue__http_request *request = call->request;
   snprintf(cause, size, "%.*s %s%s%s from %s", (int)request->method.len, request->method.s,
            request->path, request->who[0] ? " by " : "", request->who, request->peer);
-  *out = (segue__request){
+  *out = (segue__reload_request){
       .trigger = request->local ? SEGUE__BY_CONTROL : SEGUE__BY_HTTP,
       .cause = cause,
       .force = call->force,
@@ -146,20 +147,20 @@ static void call_request(const segue__reload_call *call, segue__request *out, ch
   };
 }
 
-void segue__who(const segue__http_request *request, char *out, size_t size) {
+void segue__requester(const segue__http_request *request, char *out, size_t size) {
   snprintf(out, size, "%s%s%s", request->who, request->who[0] ? " from " : "", request->peer);
 }
 
 static int ask_engine(segue__reload_call *call, segue__waiter *waiter) {
   segue__engine *engine = call->admin->engine;
-  segue__request ask;
+  segue__reload_request ask;
   char cause[SEGUE__CAUSE_SIZE];
   if (call->what == RELOAD) {
     call_request(call, &ask, cause, sizeof cause);
     if (!waiter) ask.if_match = NULL;
     return segue__engine_request(engine, &ask, waiter);
   }
-  segue__who(call->request, cause, sizeof cause);
+  segue__requester(call->request, cause, sizeof cause);
   if (call->what == CONFIRM) return segue__engine_confirm(engine, cause, waiter);
   return segue__engine_rollback(engine, call->generation,
                                 call->request->local ? SEGUE__BY_CONTROL : SEGUE__BY_HTTP, cause,
@@ -170,14 +171,14 @@ static int ask_engine(segue__reload_call *call, segue__waiter *waiter) {
 static void ask_only(segue__reload_call *call) {
   segue__admin *admin = call->admin;
   if (call->if_match[0] && !matches_live(admin->engine, call->if_match)) {
-    conflict(admin, call->request, call->if_match);
+    reload_conflict(admin, call->request, call->if_match);
     return;
   }
   int rc = ask_engine(call, NULL);
   if (rc == SEGUE_EFROZEN)
-    frozen(admin, call->request);
+    reload_frozen(admin, call->request);
   else if (rc < 0)
-    refused(call->request, rc, call->generation);
+    reload_refused(call->request, rc, call->generation);
   else
     segue__answer_error(call->request, 202, NULL, "the %s was requested",
                         call->what == RELOAD ? "reload" : "rollback");
@@ -199,18 +200,18 @@ static void ask_and_wait(const segue__reload_call *draft) {
   segue__http_request *http = draft->request;
   segue__reload_call *call = segue__malloc(sizeof *call);
   if (!call) {
-    refused(http, UV_ENOMEM, 0);
+    reload_refused(http, UV_ENOMEM, 0);
     return;
   }
   *call = *draft;
-  call->waiter.cb = on_outcome;
+  call->waiter.cb = reload_on_outcome;
   call->waiter.data = call;
   call->timer.data = call;
   call->next = admin->calls;
   if (call->next) call->next->prev = call;
   admin->calls = call;
   http->user = call;
-  http->on_gone = on_gone;
+  http->on_gone = reload_on_gone;
   int rc = ask_engine(call, &call->waiter);
   call->takes_back = rc > 0;
   if (rc >= 0 && call->limited &&
@@ -220,15 +221,15 @@ static void ask_and_wait(const segue__reload_call *draft) {
     bool confirm = call->what == CONFIRM;
     unlink_call(call);
     if (rc == SEGUE_EFROZEN)
-      frozen(admin, http);
+      reload_frozen(admin, http);
     else if (rc == SEGUE_ECONFLICT && confirm)
       segue__answer_error(http, 409, NULL, "no generation waits to be confirmed");
     else
-      refused(http, rc, draft->generation);
+      reload_refused(http, rc, draft->generation);
   }
 }
 
-static void ask(segue__reload_call draft) {
+static void reload_ask(segue__reload_call draft) {
   segue__http_request *request = draft.request;
   char wait[32];
   if (segue__http_query_get(request, "wait", wait, sizeof wait)) {
@@ -248,7 +249,7 @@ static void ask(segue__reload_call draft) {
     draft.if_match[0] = 0;
   if (draft.what != RELOAD && draft.if_match[0] &&
       !matches_live(draft.admin->engine, draft.if_match))
-    conflict(draft.admin, request, draft.if_match);
+    reload_conflict(draft.admin, request, draft.if_match);
   else if (draft.limited && draft.wait_ms == 0 && !draft.plan && draft.what != CONFIRM)
     ask_only(&draft);
   else
@@ -257,12 +258,12 @@ static void ask(segue__reload_call draft) {
 
 void segue__handle_reload(segue__admin *admin, segue__http_request *request, const char *rest) {
   (void)rest;
-  ask((segue__reload_call){.admin = admin, .request = request});
+  reload_ask((segue__reload_call){.admin = admin, .request = request});
 }
 
 void segue__handle_confirm(segue__admin *admin, segue__http_request *request, const char *rest) {
   (void)rest;
-  ask((segue__reload_call){.admin = admin, .request = request, .what = CONFIRM});
+  reload_ask((segue__reload_call){.admin = admin, .request = request, .what = CONFIRM});
 }
 
 void segue__handle_rollback(segue__admin *admin, segue__http_request *request, const char *rest) {
@@ -274,29 +275,30 @@ void segue__handle_rollback(segue__admin *admin, segue__http_request *request, c
     segue__answer_error(request, 400, NULL, "to must be the number of a generation, not \"%s\"",
                         to);
   else
-    ask(draft);
+    reload_ask(draft);
 }
 
 void segue__handle_plan(segue__admin *admin, segue__http_request *request, const char *rest) {
   (void)rest;
-  ask((segue__reload_call){.admin = admin, .request = request, .plan = true, .rehearse = true});
+  reload_ask(
+      (segue__reload_call){.admin = admin, .request = request, .plan = true, .rehearse = true});
 }
 
 /* GET /api/v1/diff?to=next. The role that may only read must not start builds: so this plan
  * prepares nothing. */
 void segue__handle_next(segue__admin *admin, segue__http_request *request, const char *rest) {
   (void)rest;
-  ask((segue__reload_call){.admin = admin, .request = request, .plan = true});
+  reload_ask((segue__reload_call){.admin = admin, .request = request, .plan = true});
 }
 
 /* Live, but somebody has to say that it is good. */
 static void unconfirmed(segue__admin *admin, segue__http_request *request, bool json,
                         const segue__result *result) {
-  segue__hold hold;
+  segue__operator_status hold;
   segue__buf body;
   segue__buf_init(&body);
   request->about = result->id;
-  segue__engine_hold(admin->engine, &hold);
+  segue__engine_operator_status(admin->engine, &hold);
   if (json) {
     segue__buf_addf(&body,
                     "{\"id\":%" PRIu64 ",\"outcome\":\"unconfirmed\",\"generation\":%" PRIu64
@@ -312,12 +314,12 @@ static void unconfirmed(segue__admin *admin, segue__http_request *request, bool 
         &body, " (reload %" PRIu64 ")\nsegue confirm makes it stay, segue rollback reverts it\n",
         result->id);
   }
-  segue__answer(request, 200, json ? "application/json" : "text/plain; charset=utf-8",
-                "Cache-Control: no-store\r\n", &body);
+  segue__admin_answer(request, 200, json ? "application/json" : "text/plain; charset=utf-8",
+                      "Cache-Control: no-store\r\n", &body);
 }
 
-static void answer(segue__http_request *request, bool json, bool plan, bool taken_back,
-                   const segue__result *result) {
+static void reload_answer(segue__http_request *request, bool json, bool plan, bool reverted_live,
+                          const segue__result *result) {
   segue__buf body;
   segue__buf_init(&body);
   request->about = result->id;
@@ -329,12 +331,12 @@ static void answer(segue__http_request *request, bool json, bool plan, bool take
   } else {
     segue__render_result_text(&body, result);
   }
-  segue__answer(request, taken_back ? 200 : segue__render_status(result->outcome),
-                json ? "application/json" : "text/plain; charset=utf-8",
-                "Cache-Control: no-store\r\n", &body);
+  segue__admin_answer(request, reverted_live ? 200 : segue__render_status(result->outcome),
+                      json ? "application/json" : "text/plain; charset=utf-8",
+                      "Cache-Control: no-store\r\n", &body);
 }
 
-static void on_outcome(segue__waiter *waiter, int status, segue__result *result) {
+static void reload_on_outcome(segue__waiter *waiter, int status, segue__result *result) {
   segue__reload_call *call = waiter->data;
   segue__admin *admin = call->admin;
   segue__http_request *request = call->request;
@@ -343,19 +345,19 @@ static void on_outcome(segue__waiter *waiter, int status, segue__result *result)
   char if_match[sizeof call->if_match];
   memcpy(if_match, call->if_match, sizeof if_match);
   /* Going back from a generation that nobody confirmed is just that. */
-  bool taken_back =
+  bool reverted_live =
       call->takes_back && status == 0 && result->outcome == SEGUE__REVERTED && !result->undo_failed;
   unlink_call(call);
   if (status == SEGUE_ECONFLICT)
-    conflict(admin, request, if_match);
+    reload_conflict(admin, request, if_match);
   else if (status == SEGUE_EFROZEN)
-    frozen(admin, request);
+    reload_frozen(admin, request);
   else if (status == SEGUE_EUNCONFIRMED)
     unconfirmed(admin, request, json, result);
   else if (status < 0 || !result)
-    refused(request, status, generation);
+    reload_refused(request, status, generation);
   else
-    answer(request, json, plan, taken_back, result);
+    reload_answer(request, json, plan, reverted_live, result);
 }
 
 static void on_waited(segue__timer *timer) {
@@ -368,7 +370,7 @@ static void on_waited(segue__timer *timer) {
                       "will be in /api/v1/reloads");
 }
 
-static void on_gone(segue__http_request *request) {
+static void reload_on_gone(segue__http_request *request) {
   segue__reload_call *call = request->user;
   if (call->admin->engine) segue__engine_forget(call->admin->engine, &call->waiter);
   unlink_call(call);
@@ -380,6 +382,6 @@ void segue__calls_close(segue__admin *admin) {
     segue__http_request *request = call->request;
     segue__engine_forget(admin->engine, &call->waiter);
     unlink_call(call);
-    refused(request, SEGUE_ECLOSED, 0);
+    reload_refused(request, SEGUE_ECLOSED, 0);
   }
 }

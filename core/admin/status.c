@@ -18,7 +18,7 @@ static bool module_good(const segue__module_status *module) {
 }
 
 /* What is served stands on data that a guard calls too old. */
-static bool too_old(const segue__engine *engine, char *why, size_t size) {
+static bool status_too_old(const segue__engine *engine, char *why, size_t size) {
   for (size_t i = 0; i < segue__engine_source_count(engine); i++) {
     segue__source_status source;
     segue__engine_source_status(engine, i, &source);
@@ -76,7 +76,7 @@ bool segue__admin_ready(const segue__engine *engine, char *why, size_t size) {
              module.error ? ": " : "", module.error ? module.error->message : "");
     return false;
   }
-  return !too_strict(engine, why, size) && !too_old(engine, why, size);
+  return !too_strict(engine, why, size) && !status_too_old(engine, why, size);
 }
 
 void segue__handle_healthy(segue__admin *admin, segue__http_request *request, const char *rest) {
@@ -116,8 +116,8 @@ void segue__handle_ready(segue__admin *admin, segue__http_request *request, cons
     segue__render_line(&body, why);
   }
   segue__buf_addc(&body, '\n');
-  segue__answer(request, ready ? 200 : 503, "text/plain; charset=utf-8",
-                "Cache-Control: no-store\r\n", &body);
+  segue__admin_answer(request, ready ? 200 : 503, "text/plain; charset=utf-8",
+                      "Cache-Control: no-store\r\n", &body);
 }
 
 static void running_json(segue__buf *out, const segue__engine *engine) {
@@ -147,7 +147,7 @@ static void status_live(segue__buf *out, segue__admin *admin) {
   segue__buf_adds(out, ",\"stale_since\":");
   segue__render_time(out, segue__engine_stale_since(admin->engine));
   segue__buf_addc(out, ',');
-  segue__hold_json(out, admin->engine);
+  segue__operator_json(out, admin->engine);
 }
 
 static void status_process(segue__buf *out, const segue__admin *admin) {

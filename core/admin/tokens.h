@@ -6,7 +6,7 @@
 #ifndef SEGUE_ADMIN_TOKENS_H
 #define SEGUE_ADMIN_TOKENS_H
 
-#include "../reload/http_spec.h"
+#include "../reload/listener_options.h"
 
 enum { SEGUE__TOKEN_MIN = 16, SEGUE__TOKEN_MAX = 256, SEGUE__TOKENS_MAX = 256 };
 

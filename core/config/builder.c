@@ -11,7 +11,7 @@
 #include <string.h>
 #include <uv.h>
 
-#include "mask_parts.h"
+#include "mask_internal.h"
 #include "scalar.h"
 #include "utf8.h"
 
@@ -46,7 +46,7 @@ void segue__builder_at(segue__builder *b, uint32_t line, uint32_t column) {
 
 /* The path to the value that is being added, or to the open map where a key is expected. steps has
  * room for b->depth steps. */
-static segue__path path_of(const segue__builder *b, segue__path_step *steps) {
+static segue__path builder_path_of(const segue__builder *b, segue__path_step *steps) {
   segue__path path = {.steps = steps};
   for (size_t i = 0; i < b->depth; i++) {
     const segue__frame *f = &b->frames[i];
@@ -65,17 +65,17 @@ static segue__path_step *new_steps(const segue__builder *b) {
   return segue__calloc(b->depth + 1, sizeof(segue__path_step));
 }
 
-static const segue__mask *mask_of(const segue__builder *b) {
+static const segue__mask *builder_mask_of(const segue__builder *b) {
   return b->mask ? b->mask(b->mask_data) : NULL;
 }
 
 /* The path of the error ends at the topmost secret on the way, because the keys below a secret are
  * a part of it. If memory runs out the path is empty. */
-static void set_path(segue__builder *b) {
-  const segue__mask *mask = mask_of(b);
+static void builder_set_path(segue__builder *b) {
+  const segue__mask *mask = builder_mask_of(b);
   segue__path_step *steps = mask ? new_steps(b) : NULL;
   if (!steps) return;
-  segue__path path = path_of(b, steps);
+  segue__path path = builder_path_of(b, steps);
   segue__buf text;
   segue__buf_init(&text);
   size_t depth;
@@ -98,19 +98,19 @@ int segue__builder_fail(segue__builder *b, int code, const char *format, ...) {
   va_start(args, format);
   vsnprintf(text, sizeof text, format, args);
   va_end(args);
-  b->status = segue__error_set(&b->error, code, "%s", text);
-  segue__error_at(&b->error, b->doc->name, b->line, b->column);
+  b->status = segue__errorf(&b->error, code, "%s", text);
+  segue__error_set_place(&b->error, b->doc->name, b->line, b->column);
   segue__error_source(&b->error, b->doc->source);
-  set_path(b);
+  builder_set_path(b);
   return b->status;
 }
 
-static const char *quote(segue__builder *b, segue__quoted *out, segue__quote_place place,
-                         const char *s, size_t len) {
-  const segue__mask *mask = mask_of(b);
+static const char *builder_quote(segue__builder *b, segue__quoted *out, segue__quote_place place,
+                                 const char *s, size_t len) {
+  const segue__mask *mask = builder_mask_of(b);
   segue__path_step *steps = mask ? new_steps(b) : NULL;
   segue__path path = {0};
-  if (steps) path = path_of(b, steps);
+  if (steps) path = builder_path_of(b, steps);
   bool allowed = steps && segue__quote_allows(mask, &path, place);
   segue__free(steps);
   return segue__quote_text(out, allowed, s, len);
@@ -118,17 +118,17 @@ static const char *quote(segue__builder *b, segue__quoted *out, segue__quote_pla
 
 const char *segue__builder_quote(segue__builder *b, segue__quoted *out, const char *s, size_t len) {
   bool value = !segue__builder_wants_key(b);
-  return quote(b, out, value ? SEGUE__QUOTE_VALUE : SEGUE__QUOTE_STRAY, s, len);
+  return builder_quote(b, out, value ? SEGUE__QUOTE_VALUE : SEGUE__QUOTE_STRAY, s, len);
 }
 
 const char *segue__builder_quote_stray(segue__builder *b, segue__quoted *out, const char *s,
                                        size_t len) {
-  return quote(b, out, SEGUE__QUOTE_STRAY, s, len);
+  return builder_quote(b, out, SEGUE__QUOTE_STRAY, s, len);
 }
 
 const char *segue__builder_quote_key(segue__builder *b, segue__quoted *out, const char *s,
                                      size_t len) {
-  return quote(b, out, SEGUE__QUOTE_KEY, s, len);
+  return builder_quote(b, out, SEGUE__QUOTE_KEY, s, len);
 }
 
 int segue__builder_fail_range(segue__builder *b, const char *s, size_t len) {
@@ -143,25 +143,25 @@ int segue__builder_fail_range(segue__builder *b, const char *s, size_t len) {
                              segue__builder_quote(b, &shown, s, len));
 }
 
-static int fail_memory(segue__builder *b) {
+static int builder_fail_memory(segue__builder *b) {
   return segue__builder_fail(b, UV_ENOMEM, "out of memory while building the tree");
 }
 
 /* A list's open child has its index counted by set_path even before it has an entry. */
-static segue__entry *add_entry(segue__builder *b) {
+static segue__route *builder_add_entry(segue__builder *b) {
   if (b->count == b->capacity) {
     size_t capacity = b->capacity ? b->capacity * 2 : 64;
-    segue__entry *entries = segue__realloc(b->entries, capacity * sizeof *entries);
+    segue__route *entries = segue__realloc(b->entries, capacity * sizeof *entries);
     if (!entries) {
-      fail_memory(b);
+      builder_fail_memory(b);
       return NULL;
     }
     b->entries = entries;
     b->capacity = capacity;
   }
-  segue__entry *entry = &b->entries[b->count++];
-  memset(entry, 0, sizeof *entry);
-  return entry;
+  segue__route *route = &b->entries[b->count++];
+  memset(route, 0, sizeof *route);
+  return route;
 }
 
 static int count_nodes(segue__builder *b, uint32_t n) {
@@ -184,7 +184,7 @@ static int count_text(segue__builder *b, size_t len) {
 }
 
 /* The entry that the next value belongs in. */
-static segue__entry *value_entry(segue__builder *b) {
+static segue__route *value_entry(segue__builder *b) {
   if (b->status) return NULL;
   if (b->depth && b->frames[b->depth - 1].type == SEGUE_MAP) {
     if (b->frames[b->depth - 1].keyed) return &b->entries[b->count - 1];
@@ -195,13 +195,13 @@ static segue__entry *value_entry(segue__builder *b) {
     segue__builder_fail(b, SEGUE_EUSAGE, "there is one value at the top level");
     return NULL;
   }
-  return add_entry(b);
+  return builder_add_entry(b);
 }
 
 /* A value is complete: the map above waits for a key again. */
-static void done(segue__builder *b, const segue__entry *entry, uint32_t nodes, size_t text,
-                 uint32_t height) {
-  b->last = entry;
+static void builder_done(segue__builder *b, const segue__route *route, uint32_t nodes, size_t text,
+                         uint32_t height) {
+  b->last = route;
   b->last_nodes = nodes;
   b->last_text = text;
   b->last_height = height;
@@ -213,13 +213,13 @@ static void done(segue__builder *b, const segue__entry *entry, uint32_t nodes, s
 
 int segue__builder_add_scalar(segue__builder *b, segue_node node) {
   if (b->status || count_nodes(b, 1)) return b->status;
-  segue__entry *entry = value_entry(b);
-  if (!entry) return b->status;
+  segue__route *route = value_entry(b);
+  if (!route) return b->status;
   node.document = b->doc->id;
   node.line = b->line;
   node.column = b->column;
-  entry->member.value = node;
-  done(b, entry, 1, node.type == SEGUE_STRING ? node.count : 0, 0);
+  route->member.value = node;
+  builder_done(b, route, 1, node.type == SEGUE_STRING ? node.count : 0, 0);
   return 0;
 }
 
@@ -251,12 +251,12 @@ int segue__builder_add_string(segue__builder *b, const char *s, size_t len) {
     return segue__builder_fail(b, SEGUE_ELIMIT, "a string is longer than 4 GiB");
   if (count_text(b, len)) return b->status; /* before it is copied */
   char *copy = segue__arena_strndup(&b->doc->arena, s, len);
-  if (!copy) return fail_memory(b);
+  if (!copy) return builder_fail_memory(b);
   return segue__builder_add_scalar(
       b, (segue_node){.type = SEGUE_STRING, .count = (uint32_t)len, .v.s = copy});
 }
 
-static int check_text(segue__builder *b, const char *s, size_t len, const char *what) {
+static int builder_check_text(segue__builder *b, const char *s, size_t len, const char *what) {
   if (b->status) return b->status;
   if (len && memchr(s, 0, len))
     return segue__builder_fail(b, SEGUE_EENCODING, "%s contains a NUL byte", what);
@@ -266,23 +266,23 @@ static int check_text(segue__builder *b, const char *s, size_t len, const char *
 }
 
 int segue__builder_string(segue__builder *b, const char *s, size_t len) {
-  int rc = check_text(b, s, len, "the string");
+  int rc = builder_check_text(b, s, len, "the string");
   return rc ? rc : segue__builder_add_string(b, s, len);
 }
 
 int segue__builder_untyped(segue__builder *b, const char *s, size_t len) {
-  int rc = check_text(b, s, len, "the value");
+  int rc = builder_check_text(b, s, len, "the value");
   if (rc) return rc;
   segue_node node;
   rc = segue__scalar_resolve(s, len, &node);
-  if (rc == UV_ENOMEM) return fail_memory(b);
+  if (rc == UV_ENOMEM) return builder_fail_memory(b);
   return !rc && segue__scalar_is_text_of(&node, s, len) ? segue__builder_add_scalar(b, node)
                                                         : segue__builder_add_string(b, s, len);
 }
 
 /* ---- Keys ------------------------------------------------------------------------------------ */
 
-static const char *intern(segue__builder *b, uint64_t hash, const char *key, size_t len) {
+static const char *builder_intern(segue__builder *b, uint64_t hash, const char *key, size_t len) {
   size_t at = hash >> 56;
   if (b->keys[at].key && b->keys[at].hash == hash && b->keys[at].len == len &&
       !memcmp(b->keys[at].key, key, len))
@@ -303,22 +303,22 @@ int segue__builder_add_key(segue__builder *b, const char *key, size_t len) {
   if (len > UINT32_MAX) return segue__builder_fail(b, SEGUE_ELIMIT, "a key is longer than 4 GiB");
   if (count_text(b, len)) return b->status;
   segue__hash hash = segue__key_hash(key, len);
-  const char *copy = intern(b, hash.lo, key, len);
-  if (!copy) return fail_memory(b);
-  segue__entry *entry = add_entry(b);
-  if (!entry) return b->status;
-  entry->key = hash;
-  entry->member.key = copy;
-  entry->member.key_len = (uint32_t)len;
-  entry->member.key_hash = (uint32_t)hash.lo;
-  entry->member.line = b->line;
-  entry->member.column = b->column;
+  const char *copy = builder_intern(b, hash.lo, key, len);
+  if (!copy) return builder_fail_memory(b);
+  segue__route *route = builder_add_entry(b);
+  if (!route) return b->status;
+  route->key = hash;
+  route->member.key = copy;
+  route->member.key_len = (uint32_t)len;
+  route->member.key_hash = (uint32_t)hash.lo;
+  route->member.line = b->line;
+  route->member.column = b->column;
   b->frames[b->depth - 1].keyed = true;
   return 0;
 }
 
 int segue__builder_key(segue__builder *b, const char *key, size_t len) {
-  int rc = check_text(b, key, len, "the key");
+  int rc = builder_check_text(b, key, len, "the key");
   return rc ? rc : segue__builder_add_key(b, key, len);
 }
 
@@ -340,7 +340,7 @@ typedef struct key_set {
 } key_set;
 
 /* True if the key was not there. */
-static bool set_add(key_set *set, const segue__entry *entries, size_t i) {
+static bool set_add(key_set *set, const segue__route *entries, size_t i) {
   size_t at = entries[i].key.lo & set->mask;
   for (; set->slots[at]; at = (at + 1) & set->mask)
     if (segue__key_equal(&entries[set->slots[at] - 1].member, &entries[i].member)) return false;
@@ -350,10 +350,10 @@ static bool set_add(key_set *set, const segue__entry *entries, size_t i) {
 
 static int merge_map(segue__builder *b, key_set *set, const segue_node *map) {
   for (uint32_t i = 0; i < map->count; i++) {
-    segue__entry *entry = add_entry(b);
-    if (!entry) return b->status;
-    entry->member = map->v.members[i];
-    entry->key = segue__key_hash(entry->member.key, entry->member.key_len);
+    segue__route *route = builder_add_entry(b);
+    if (!route) return b->status;
+    route->member = map->v.members[i];
+    route->key = segue__key_hash(route->member.key, route->member.key_len);
     if (!set_add(set, b->entries, b->count - 1)) b->count--;
   }
   return 0;
@@ -385,7 +385,7 @@ static int apply_merge(segue__builder *b, segue__frame *f) {
   while (size < 2 * (b->count - f->start + members))
     size *= 2;
   key_set set = {segue__calloc(size, sizeof *set.slots), size - 1};
-  if (!set.slots) return fail_memory(b);
+  if (!set.slots) return builder_fail_memory(b);
   for (size_t i = f->start; i < b->count; i++)
     set_add(&set, b->entries, i);
   if (value.type == SEGUE_MAP) rc = merge_map(b, &set, &value);
@@ -406,14 +406,14 @@ int segue__builder_begin(segue__builder *b, segue_type type) {
         b, SEGUE_ELIMIT, "lists and maps are nested more than %u deep: flatten them", b->depth_max);
   uint32_t nodes = b->nodes;
   size_t text = b->text;
-  segue__entry *entry = count_nodes(b, 1) ? NULL : value_entry(b);
-  if (!entry) return b->status;
-  entry->member.value = (segue_node){
+  segue__route *route = count_nodes(b, 1) ? NULL : value_entry(b);
+  if (!route) return b->status;
+  route->member.value = (segue_node){
       .type = (uint8_t)type, .document = b->doc->id, .line = b->line, .column = b->column};
   if (b->depth == b->frame_capacity) {
     size_t capacity = b->frame_capacity ? b->frame_capacity * 2 : 16;
     segue__frame *frames = segue__realloc(b->frames, capacity * sizeof *frames);
-    if (!frames) return fail_memory(b);
+    if (!frames) return builder_fail_memory(b);
     b->frames = frames;
     b->frame_capacity = capacity;
   }
@@ -443,16 +443,16 @@ int segue__builder_end(segue__builder *b) {
                                b->depth ? "a key has no value" : "nothing is open that could end");
   segue__frame *f = &b->frames[b->depth - 1];
   if (f->merge && apply_merge(b, f)) return b->status;
-  segue__entry *own = &b->entries[f->start - 1];
-  segue__entry *children = b->entries + f->start;
+  segue__route *own = &b->entries[f->start - 1];
+  segue__route *children = b->entries + f->start;
   size_t n = b->count - f->start, same[2] = {0, 0};
   int rc = f->type == SEGUE_LIST
                ? segue__list_seal(&b->doc->arena, &own->member.value, children, n)
                : segue__map_seal(&b->doc->arena, &own->member.value, children, n, same);
-  if (rc) return rc == UV_ENOMEM ? fail_memory(b) : fail_duplicate(b, same);
+  if (rc) return rc == UV_ENOMEM ? builder_fail_memory(b) : fail_duplicate(b, same);
   b->count = f->start;
   b->depth--;
-  done(b, own, b->nodes - f->nodes, b->text - f->text, f->height + 1);
+  builder_done(b, own, b->nodes - f->nodes, b->text - f->text, f->height + 1);
   return 0;
 }
 
@@ -464,10 +464,10 @@ int segue__builder_share(segue__builder *b, const segue_node *node, uint32_t nod
         b, SEGUE_ELIMIT,
         "lists and maps are nested more than %u deep, aliases expanded: flatten them",
         b->depth_max);
-  segue__entry *entry = value_entry(b);
-  if (!entry) return b->status;
-  entry->member.value = *node;
-  done(b, entry, nodes, text, height);
+  segue__route *route = value_entry(b);
+  if (!route) return b->status;
+  route->member.value = *node;
+  builder_done(b, route, nodes, text, height);
   return 0;
 }
 

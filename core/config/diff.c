@@ -16,7 +16,8 @@ typedef struct differ {
   segue__buf path; /* of the pair that is compared now */
 } differ;
 
-static int report(differ *d, segue__change_op op, const segue_node *from, const segue_node *to) {
+static int diff_report(differ *d, segue__change_op op, const segue_node *from,
+                       const segue_node *to) {
   segue__changes *out = d->out;
   out->total++;
   if (out->count == SEGUE__CHANGES_MAX) return 0;
@@ -34,12 +35,12 @@ static int report(differ *d, segue__change_op op, const segue_node *from, const 
   return 0;
 }
 
-static void cut(segue__buf *b, size_t len) {
+static void diff_cut(segue__buf *b, size_t len) {
   b->len = len;
   if (b->data) b->data[len] = 0;
 }
 
-static int compare(differ *d, const segue_node *from, const segue_node *to);
+static int diff_compare(differ *d, const segue_node *from, const segue_node *to);
 
 /* Compares two children under one key or index; NULL where there is none. */
 static int compare_child(differ *d, const segue__member *key, size_t index, const segue_node *from,
@@ -49,9 +50,9 @@ static int compare_child(differ *d, const segue__member *key, size_t index, cons
     segue__path_add_key(&d->path, key->key, key->key_len);
   else
     segue__path_add_index(&d->path, index);
-  int rc =
-      from && to ? compare(d, from, to) : report(d, from ? SEGUE__REMOVE : SEGUE__ADD, from, to);
-  cut(&d->path, len);
+  int rc = from && to ? diff_compare(d, from, to)
+                      : diff_report(d, from ? SEGUE__REMOVE : SEGUE__ADD, from, to);
+  diff_cut(&d->path, len);
   return rc;
 }
 
@@ -126,18 +127,18 @@ static int compare_lists(differ *d, const segue_node *from, const segue_node *to
   return rc;
 }
 
-static int compare(differ *d, const segue_node *from, const segue_node *to) {
+static int diff_compare(differ *d, const segue_node *from, const segue_node *to) {
   if (segue__node_equal(from, to)) return 0;
   if (from->type == SEGUE_MAP && to->type == SEGUE_MAP) return compare_maps(d, from, to);
   if (from->type == SEGUE_LIST && to->type == SEGUE_LIST) return compare_lists(d, from, to);
-  return report(d, SEGUE__CHANGE, from, to);
+  return diff_report(d, SEGUE__CHANGE, from, to);
 }
 
 int segue__diff(const segue_node *from, const segue_node *to, segue__changes *out) {
   memset(out, 0, sizeof *out);
   differ d = {.out = out};
   segue__buf_init(&d.path);
-  int rc = compare(&d, from, to);
+  int rc = diff_compare(&d, from, to);
   segue__buf_deinit(&d.path);
   if (rc) segue__changes_deinit(out);
   return rc;

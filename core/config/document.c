@@ -102,8 +102,8 @@ static const char empty_message[] = "the file is empty: was it cut short? ({} in
                                     "this is wanted)";
 
 int segue__document_fail_empty(const segue__document *doc, segue_error *err) {
-  int rc = segue__error_set(err, SEGUE_EEMPTY, "%s", empty_message);
-  segue__error_at(err, doc->name, 0, 0);
+  int rc = segue__errorf(err, SEGUE_EEMPTY, "%s", empty_message);
+  segue__error_set_place(err, doc->name, 0, 0);
   return rc;
 }
 
@@ -128,19 +128,19 @@ static int check_bytes(const segue__parse *parse, size_t max) {
   return check_encoding(parse);
 }
 
-void segue__document_tell_wide(const segue__document *doc, segue_error *out) {
+void segue__document_report_wide(const segue__document *doc, segue_error *out) {
   char more[64] = "";
   if (doc->wide > 1) snprintf(more, sizeof more, ", and so are %u more", doc->wide - 1);
-  segue__error_set(out, SEGUE_ERANGE,
-                   "this integer has more than 64 bits: it is read as the nearest float%s", more);
-  segue__error_at(out, doc->name, doc->wide_line, doc->wide_column);
+  segue__errorf(out, SEGUE_ERANGE,
+                "this integer has more than 64 bits: it is read as the nearest float%s", more);
+  segue__error_set_place(out, doc->name, doc->wide_line, doc->wide_column);
 }
 
 void segue__document_warn_old_yaml(const segue__document *doc, segue_error *out) {
-  segue__error_set(out, SEGUE_ESYNTAX,
-                   "%%YAML 1.1 has no effect: the file is read as YAML 1.2, where yes and on are "
-                   "text and 0644 is the number 644");
-  segue__error_at(out, doc->name, doc->old_yaml_line, 1);
+  segue__errorf(out, SEGUE_ESYNTAX,
+                "%%YAML 1.1 has no effect: the file is read as YAML 1.2, where yes and on are "
+                "text and 0644 is the number 644");
+  segue__error_set_place(out, doc->name, doc->old_yaml_line, 1);
 }
 
 segue__format segue__format_of(const char *name, bool *guessed) {
@@ -219,7 +219,7 @@ static int parse_as(segue__document *doc, segue__format format, const source_tex
                     segue_error *err) {
   segue__builder *b;
   int rc = segue__builder_new(&b, doc, from->limits);
-  if (rc) return segue__error_set(err, rc, "out of memory while parsing %s", doc->name);
+  if (rc) return segue__errorf(err, rc, "out of memory while parsing %s", doc->name);
   segue__parse parse = {.builder = b,
                         .text = from->text,
                         .len = from->len,
@@ -237,7 +237,7 @@ static int parse_as(segue__document *doc, segue__format format, const source_tex
 }
 
 /* As if nothing had been tried. */
-static void forget(segue__document *doc, segue__hash hash) {
+static void document_forget(segue__document *doc, segue__hash hash) {
   segue__arena_deinit(&doc->arena);
   segue__arena_init(&doc->arena);
   doc->variables = NULL;
@@ -256,7 +256,7 @@ static int parse_either(segue__document *doc, const source_text *from, segue_err
   segue__hash hash = doc->hash;
   int rc = parse_as(doc, SEGUE__JSON, from, &as_json);
   if (rc && rc != UV_ENOMEM && rc != SEGUE_ELIMIT) {
-    forget(doc, hash);
+    document_forget(doc, hash);
     rc = parse_as(doc, SEGUE__YAML, from, &as_yaml);
     bool longer = as_json.line > as_yaml.line ||
                   (as_json.line == as_yaml.line && as_json.column > as_yaml.column);

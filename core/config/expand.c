@@ -15,11 +15,12 @@ enum { LOOK_BACK = 32, NESTED_MAX = 16 };
 
 static int expand_text(segue__parse *parse, const char *p, const char *end, unsigned nested);
 
-static int fail_memory(segue__parse *parse) {
+static int expand_fail_memory(segue__parse *parse) {
   return segue__builder_fail(parse->builder, UV_ENOMEM, "out of memory while expanding variables");
 }
 
-static const segue__variable *known(const segue__document *doc, const char *name, size_t len) {
+static const segue__variable *expand_known(const segue__document *doc, const char *name,
+                                           size_t len) {
   const segue__variable *v = doc->variables;
   for (int i = 0; v && i < LOOK_BACK; i++, v = v->next)
     if (!strncmp(v->name, name, len) && !v->name[len]) return v;
@@ -44,11 +45,11 @@ static const char *name_for_message(segue__parse *parse, segue__quoted *out, con
 static int look_up(segue__parse *parse, const char *name, size_t len, const segue__variable **out) {
   segue__quoted shown;
   segue__document *doc = parse->builder->doc;
-  *out = known(doc, name, len);
+  *out = expand_known(doc, name, len);
   if (*out) return 0;
   segue__variable *v = segue__arena_alloc(&doc->arena, sizeof *v);
   char *copy = segue__arena_strndup(&doc->arena, name, len);
-  if (!v || !copy) return fail_memory(parse);
+  if (!v || !copy) return expand_fail_memory(parse);
   *v = (segue__variable){.next = doc->variables, .name = copy};
   const char *value = parse->getenv ? parse->getenv(parse->getenv_data, copy) : NULL;
   if (value) {
@@ -58,7 +59,7 @@ static int look_up(segue__parse *parse, const char *name, size_t len, const segu
                                  "environment variable %s is not valid UTF-8",
                                  name_for_message(parse, &shown, name, len));
     v->value = segue__arena_strndup(&doc->arena, value, value_len);
-    if (!v->value) return fail_memory(parse);
+    if (!v->value) return expand_fail_memory(parse);
   }
   doc->variables = v;
   doc->hash = segue__hash_bytes(copy, len, doc->hash);
@@ -155,7 +156,7 @@ int segue__expand(segue__parse *parse, const char **s, size_t *len) {
   out->len = 0;
   segue__buf_adds(out, ""); /* makes room: an empty result has its data too */
   if (expand_text(parse, *s, *s + *len, 0)) return parse->builder->status;
-  if (out->failed || !out->data) return fail_memory(parse);
+  if (out->failed || !out->data) return expand_fail_memory(parse);
   *s = out->data;
   *len = out->len;
   return 0;

@@ -19,19 +19,19 @@ typedef struct reader {
   segue__buf text; /* a string with its escapes resolved */
 } reader;
 
-static void at(reader *r, const char *p) {
+static void json_at(reader *r, const char *p) {
   segue__builder_at(r->b, r->line, (uint32_t)(p - r->line_start) + 1);
 }
 
-static int fail(reader *r, const char *p, const char *message) {
-  at(r, p);
+static int json_fail(reader *r, const char *p, const char *message) {
+  json_at(r, p);
   return segue__builder_fail(r->b, SEGUE_ESYNTAX, "%s", message);
 }
 
 /* "expected X" with what is there instead, and the reason where people are used to more. */
 static int fail_expected(reader *r, const char *what) {
   segue__quoted found;
-  at(r, r->p);
+  json_at(r, r->p);
   if (r->p == r->end)
     return segue__builder_fail(r->b, SEGUE_ESYNTAX, "the text ends where %s is expected", what);
   char c = *r->p;
@@ -44,7 +44,7 @@ static int fail_expected(reader *r, const char *what) {
                              segue__builder_quote_stray(r->b, &found, r->p, len));
 }
 
-static void skip_space(reader *r) {
+static void json_skip_space(reader *r) {
   for (; r->p < r->end; r->p++) {
     if (*r->p == '\n') {
       r->line++;
@@ -58,7 +58,7 @@ static void skip_space(reader *r) {
 /* ---- Strings --------------------------------------------------------------------------------- */
 
 /* Four hex digits at p, or -1. */
-static int hex4(const char *p, const char *end) {
+static int json_hex4(const char *p, const char *end) {
   int code = 0;
   if (end - p < 4) return -1;
   for (int i = 0; i < 4; i++) {
@@ -70,20 +70,20 @@ static int hex4(const char *p, const char *end) {
 }
 
 /* \uXXXX, two of them for what lies above U+FFFF; p is behind "\u". */
-static const char *unicode(reader *r, const char *p) {
-  int code = hex4(p, r->end);
+static const char *json_unicode(reader *r, const char *p) {
+  int code = json_hex4(p, r->end);
   if (code < 0 || (code == 0 && !r->b->doc->foreign)) {
-    fail(r, p - 2,
-         code ? "\\u wants four hex digits" : "\\u0000 is not allowed: strings end at NUL");
+    json_fail(r, p - 2,
+              code ? "\\u wants four hex digits" : "\\u0000 is not allowed: strings end at NUL");
     return NULL;
   }
   const char *next = p + 4;
   if (code >= 0xd800 && code < 0xe000) {
     int low = code < 0xdc00 && r->end - next >= 6 && next[0] == '\\' && next[1] == 'u'
-                  ? hex4(next + 2, r->end)
+                  ? json_hex4(next + 2, r->end)
                   : -1;
     if (low < 0xdc00 || low > 0xdfff) {
-      fail(r, p - 2, "a lone surrogate is no character: characters above U+FFFF take a pair");
+      json_fail(r, p - 2, "a lone surrogate is no character: characters above U+FFFF take a pair");
       return NULL;
     }
     code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
@@ -95,13 +95,13 @@ static const char *unicode(reader *r, const char *p) {
 }
 
 /* p is behind the backslash; answers what comes after the escape. */
-static const char *escape(reader *r, const char *p) {
+static const char *json_escape(reader *r, const char *p) {
   static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-  if (p < r->end && *p == 'u') return unicode(r, p + 1);
+  if (p < r->end && *p == 'u') return json_unicode(r, p + 1);
   const char *found = p < r->end ? memchr(from, *p, sizeof from - 1) : NULL;
   if (!found) {
-    fail(r, p - 1,
-         "this escape is not known: JSON has \\\" \\\\ \\/ \\b \\f \\n \\r \\t and \\uXXXX");
+    json_fail(r, p - 1,
+              "this escape is not known: JSON has \\\" \\\\ \\/ \\b \\f \\n \\r \\t and \\uXXXX");
     return NULL;
   }
   segue__buf_addc(&r->text, to[found - from]);
@@ -126,13 +126,13 @@ static int read_string(reader *r, const char **out, size_t *len) {
   r->text.len = 0;
   for (;;) {
     segue__buf_add(&r->text, start, (size_t)(p - start));
-    if (p == r->end) return fail(r, r->p, "this string is not closed");
+    if (p == r->end) return json_fail(r, r->p, "this string is not closed");
     if (*p == '"') break;
     if (*p != '\\')
-      return fail(r, p,
-                  *p == '\n' ? "a string cannot go over the end of a line: write \\n"
-                             : "a control character must be written as \\uXXXX");
-    start = escape(r, p + 1);
+      return json_fail(r, p,
+                       *p == '\n' ? "a string cannot go over the end of a line: write \\n"
+                                  : "a control character must be written as \\uXXXX");
+    start = json_escape(r, p + 1);
     if (!start) return r->b->status;
     p = plain_end(start, r->end);
   }
@@ -149,18 +149,18 @@ static int read_string(reader *r, const char **out, size_t *len) {
 static int string_value(reader *r) {
   const char *s;
   size_t len;
-  at(r, r->p);
+  json_at(r, r->p);
   if (read_string(r, &s, &len) || segue__expand(r->parse, &s, &len)) return r->b->status;
   return segue__builder_add_string(r->b, s, len);
 }
 
-static int number(reader *r) {
+static int json_number(reader *r) {
   segue__quoted shown;
   segue_node node;
   size_t used;
   const char *start = r->p;
   int rc = segue__scalar_json(start, (size_t)(r->end - start), &used, &node);
-  at(r, start);
+  json_at(r, start);
   if (rc == SEGUE_ERANGE && r->b->doc->foreign) {
     rc = segue__scalar_wide(start, used, &node);
     if (!rc) segue__builder_wide(r->b);
@@ -174,12 +174,12 @@ static int number(reader *r) {
   return segue__builder_add_scalar(r->b, node);
 }
 
-static int word(reader *r) {
+static int json_word(reader *r) {
   static const char *const words[] = {"null", "false", "true"};
   for (int i = 0; i < 3; i++) {
     size_t len = strlen(words[i]);
     if ((size_t)(r->end - r->p) < len || memcmp(r->p, words[i], len)) continue;
-    at(r, r->p);
+    json_at(r, r->p);
     r->p += len;
     if (i) return segue__builder_bool(r->b, i == 2);
     return r->b->depth > r->parse->depth ? segue__builder_null(r->b)
@@ -188,49 +188,49 @@ static int word(reader *r) {
   return fail_expected(r, "a value");
 }
 
-static int begin(reader *r, segue_type type) {
-  at(r, r->p++);
+static int json_begin(reader *r, segue_type type) {
+  json_at(r, r->p++);
   return segue__builder_begin(r->b, type);
 }
 
 /* A scalar, or the start of a list or map. */
-static int value(reader *r) {
-  skip_space(r);
+static int json_value(reader *r) {
+  json_skip_space(r);
   if (r->p == r->end) return fail_expected(r, "a value");
   switch (*r->p) {
   case '{':
-    return begin(r, SEGUE_MAP);
+    return json_begin(r, SEGUE_MAP);
   case '[':
-    return begin(r, SEGUE_LIST);
+    return json_begin(r, SEGUE_LIST);
   case '"':
     return string_value(r);
   case '-':
   case '0' ... '9':
-    return number(r);
+    return json_number(r);
   default:
-    return word(r);
+    return json_word(r);
   }
 }
 
-static int key(reader *r) {
+static int json_key(reader *r) {
   const char *s = NULL;
   size_t len = 0;
-  skip_space(r);
+  json_skip_space(r);
   if (r->p == r->end || *r->p != '"') return fail_expected(r, "a key in double quotes");
-  at(r, r->p);
+  json_at(r, r->p);
   if (read_string(r, &s, &len) || segue__builder_add_key(r->b, s, len)) return r->b->status;
-  skip_space(r);
+  json_skip_space(r);
   if (r->p == r->end || *r->p != ':') return fail_expected(r, "':' after the key");
   r->p++;
   return 0;
 }
 
 /* After a value: ends what is closed here, passes the comma. 1: another child follows. */
-static int after(reader *r, bool first) {
+static int json_after(reader *r, bool first) {
   while (r->b->depth > r->parse->depth) {
     bool map = r->b->frames[r->b->depth - 1].type == SEGUE_MAP;
     char close = map ? '}' : ']';
-    skip_space(r);
+    json_skip_space(r);
     if (r->p < r->end && *r->p == close) {
       r->p++;
       if (segue__builder_end(r->b)) return r->b->status;
@@ -242,11 +242,11 @@ static int after(reader *r, bool first) {
     const char *comma = r->p++;
     uint32_t line = r->line;
     const char *line_start = r->line_start;
-    skip_space(r);
+    json_skip_space(r);
     if (r->p < r->end && (*r->p == '}' || *r->p == ']')) {
       r->line = line;
       r->line_start = line_start;
-      return fail(r, comma, "JSON has no comma after the last item: remove it");
+      return json_fail(r, comma, "JSON has no comma after the last item: remove it");
     }
     return 1;
   }
@@ -264,12 +264,12 @@ int segue__json_parse(segue__parse *parse) {
   int more = 1;
   while (more > 0 && !b->status) {
     size_t depth = b->depth;
-    if (segue__builder_wants_key(b) && key(&r)) break;
-    if (value(&r)) break;
-    more = after(&r, b->depth > depth);
+    if (segue__builder_wants_key(b) && json_key(&r)) break;
+    if (json_value(&r)) break;
+    more = json_after(&r, b->depth > depth);
   }
   if (!b->status) {
-    skip_space(&r);
+    json_skip_space(&r);
     if (r.p < r.end) fail_expected(&r, "the end of the text");
   }
   segue__buf_deinit(&r.text);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "config.h"
-#include "mask_parts.h"
+#include "mask_internal.h"
 #include "printable.h"
 #include "scalar.h"
 #include "utf8.h"
@@ -96,7 +96,7 @@ typedef struct style {
 
 static void write_node(segue__buf *out, const segue_node *node, const style *style, unsigned depth);
 
-static const segue_node *child_of(const segue_node *node, uint32_t i) {
+static const segue_node *json_write_child_of(const segue_node *node, uint32_t i) {
   return node->type == SEGUE_MAP ? &node->v.members[i].value : &node->v.items[i];
 }
 
@@ -116,7 +116,7 @@ static void write_masked(segue__buf *out, const segue_node *node, uint32_t i, co
   if (node->type == SEGUE_MAP)
     step = (segue__path_step){.key = node->v.members[i].key, .key_len = node->v.members[i].key_len};
   segue__seen seen = segue__mask_walk_down(style->walk, &step);
-  write_seen(out, child_of(node, i), style, depth, seen);
+  write_seen(out, json_write_child_of(node, i), style, depth, seen);
   segue__mask_walk_up(style->walk);
 }
 
@@ -135,7 +135,7 @@ static void write_children(segue__buf *out, const segue_node *node, const style 
     if (style->walk)
       write_masked(out, node, i, style, depth + 1);
     else
-      write_node(out, child_of(node, i), style, depth + 1);
+      write_node(out, json_write_child_of(node, i), style, depth + 1);
   }
   if (node->count) new_line(out, indent, depth);
   segue__buf_addc(out, map ? '}' : ']');
@@ -176,7 +176,7 @@ void segue__json_write_start(segue__buf *out, const segue_node *node, size_t lim
 }
 
 /* Follows the path to where node is. */
-static segue__seen walk_to(segue__mask_walk *walk, const char *text) {
+static segue__seen json_write_walk_to(segue__mask_walk *walk, const char *text) {
   segue__path path;
   segue_error ignored;
   if (segue__path_parse(&path, text, &ignored) < 0) return SEGUE__SEEN_SECRET;
@@ -195,7 +195,7 @@ void segue__mask_write(segue__buf *out, const segue__mask *mask, const segue_nod
   } else if (segue__mask_walk_new(&style.walk, mask) < 0) {
     out->failed = 1;
   } else {
-    write_seen(out, node, &style, 0, walk_to(style.walk, path));
+    write_seen(out, node, &style, 0, json_write_walk_to(style.walk, path));
     segue__mask_walk_free(style.walk);
   }
 }

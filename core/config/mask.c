@@ -10,7 +10,7 @@
 #include <string.h>
 #include <uv.h>
 
-#include "mask_parts.h"
+#include "mask_internal.h"
 
 /* ---- Making ---------------------------------------------------------------------------------- */
 
@@ -31,14 +31,14 @@ int segue__mask_new(segue__mask **out, const char *const *patterns, size_t count
                     segue_error *err) {
   *out = NULL;
   if (count > SEGUE__PATTERNS_MAX)
-    return segue__error_set(err, SEGUE_EPOLICY, "secrets: at most %d patterns, not %zu",
-                            SEGUE__PATTERNS_MAX, count);
+    return segue__errorf(err, SEGUE_EPOLICY, "secrets: at most %d patterns, not %zu",
+                         SEGUE__PATTERNS_MAX, count);
   segue__mask *mask = mask_alloc();
   segue__patterns *list = segue__calloc(1, sizeof *list + count * sizeof list->items[0]);
   if (!mask || !list) {
     segue__free(mask);
     segue__free(list);
-    return segue__error_set(err, UV_ENOMEM, "secrets: out of memory");
+    return segue__errorf(err, UV_ENOMEM, "secrets: out of memory");
   }
   int rc = 0;
   list->refs = 1;
@@ -82,7 +82,7 @@ static bool take_patterns(segue__mask *to, segue__patterns *patterns) {
   return true;
 }
 
-static bool take_schema(segue__mask *to, segue__schema *schema) {
+static bool mask_take_schema(segue__mask *to, segue__schema *schema) {
   for (size_t i = 0; i < to->schema_count; i++)
     if (to->schemas[i] == schema) return true;
   if (to->schema_count == SEGUE__MASK_PARTS) return false;
@@ -90,12 +90,12 @@ static bool take_schema(segue__mask *to, segue__schema *schema) {
   return true;
 }
 
-static bool take(segue__mask *to, const segue__mask *from) {
+static bool mask_take(segue__mask *to, const segue__mask *from) {
   bool good = true;
   for (size_t i = 0; from && i < from->pattern_count; i++)
     good = good && take_patterns(to, from->patterns[i]);
   for (size_t i = 0; from && i < from->schema_count; i++)
-    good = good && take_schema(to, from->schemas[i]);
+    good = good && mask_take_schema(to, from->schemas[i]);
   return good;
 }
 
@@ -105,7 +105,7 @@ int segue__mask_join(segue__mask **out, const segue__mask *a, const segue__mask 
   if (!a && !b && !schema) return 0;
   segue__mask *mask = mask_alloc();
   if (!mask) return UV_ENOMEM;
-  if (take(mask, a) && take(mask, b) && (!schema || take_schema(mask, schema))) {
+  if (mask_take(mask, a) && mask_take(mask, b) && (!schema || mask_take_schema(mask, schema))) {
     *out = mask;
     return 0;
   }
@@ -188,7 +188,7 @@ static int cut_change(const segue__mask *mask, segue__change *change) {
 
 /* Empties a list that is masked only in part: a caller that ignores the error must not be able to
  * show a secret. */
-static void drop_changes(segue__changes *changes) {
+static void mask_drop_changes(segue__changes *changes) {
   for (size_t i = 0; i < changes->count; i++)
     segue__free(changes->items[i].path);
   changes->count = 0;
@@ -209,12 +209,12 @@ int segue__mask_changes(const segue__mask *mask, segue__changes *changes) {
     }
   }
   if (mask) changes->count = kept;
-  if (rc) drop_changes(changes);
+  if (rc) mask_drop_changes(changes);
   return rc;
 }
 
 /* Puts `by` in place of each `what`; by is shorter or as long. */
-static void replace(char *text, const char *what, const char *by) {
+static void mask_replace(char *text, const char *what, const char *by) {
   size_t n = strlen(what), m = strlen(by);
   for (char *at = text; (at = strstr(at, what)); at += m) {
     memcpy(at, by, m);
@@ -240,7 +240,7 @@ void segue__mask_error(const segue__mask *mask, segue_error *error) {
     error->path[0] = 0;
   } else if (strcmp(path.data, error->path) != 0) {
     bool shorter = path.len < strlen(error->path); /* but for quotes that were left out */
-    if (path.len) replace(error->message, error->path, shorter ? path.data : SEGUE__MASKED);
+    if (path.len) mask_replace(error->message, error->path, shorter ? path.data : SEGUE__MASKED);
     segue__error_path(error, path.data);
   }
   segue__buf_deinit(&path);

@@ -12,11 +12,12 @@
 #define SEGUE_CONFIG_MASK_H
 
 #include "config.h"
-#include "schema.h"
+#include "path.h"
 
 #define SEGUE__MASKED "***"
 
 typedef struct segue__mask segue__mask;
+typedef struct segue__schema segue__schema; /* core/schema, which is built on this folder */
 
 /* SEGUE_EPOLICY: a pattern is none, err says which and why. At most 64 patterns of 60 steps. */
 int segue__mask_new(segue__mask **out, const char *const *patterns, size_t count, segue_error *err);

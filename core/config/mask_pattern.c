@@ -6,13 +6,13 @@
 #include <string.h>
 #include <uv.h>
 
-#include "mask_parts.h"
+#include "mask_internal.h"
 
-static int bad(const char *text, size_t at, const char *why, segue_error *err) {
-  return segue__error_set(err, SEGUE_EPOLICY,
-                          "secrets: '%.200s' is no pattern: %s at byte %zu; write db.password, "
-                          "**.token or users[*].key",
-                          text, why, at + 1);
+static int mask_pattern_bad(const char *text, size_t at, const char *why, segue_error *err) {
+  return segue__errorf(err, SEGUE_EPOLICY,
+                       "secrets: '%.200s' is no pattern: %s at byte %zu; write db.password, "
+                       "**.token or users[*].key",
+                       text, why, at + 1);
 }
 
 static segue__pattern_step *add_step(segue__pattern *p, segue__pattern_kind kind) {
@@ -63,7 +63,7 @@ static bool key_byte(char c) {
          (unsigned char)c > 127 || (c && strchr("_-/:*", c));
 }
 
-static const char *read_key(segue__pattern *p, const char *s) {
+static const char *mask_pattern_read_key(segue__pattern *p, const char *s) {
   size_t len = 0;
   while (key_byte(s[len]))
     len++;
@@ -82,18 +82,18 @@ static const char *read_key(segue__pattern *p, const char *s) {
 int segue__pattern_parse(segue__pattern *out, const char *text, segue_error *err) {
   memset(out, 0, sizeof *out);
   const char *s = text, *next;
-  if (!*s) return bad(text, 0, "there is nothing", err);
+  if (!*s) return mask_pattern_bad(text, 0, "there is nothing", err);
   while (*s) {
     bool first = s == text;
     if (*s == '[')
       next = read_index(out, s + 1);
     else if (first || *s == '.')
-      next = read_key(out, s + !first);
+      next = mask_pattern_read_key(out, s + !first);
     else
       next = NULL;
     if (!next) {
       segue__pattern_deinit(out);
-      return bad(text, (size_t)(s - text), "it cannot be read", err);
+      return mask_pattern_bad(text, (size_t)(s - text), "it cannot be read", err);
     }
     s = next;
   }
@@ -145,14 +145,14 @@ static bool step_matches(const segue__pattern_step *want, const segue__path_step
 }
 
 /* "**" may stand for nothing: who is before it is behind it too. */
-static uint64_t settle(const segue__pattern *p, uint64_t state) {
+static uint64_t mask_pattern_settle(const segue__pattern *p, uint64_t state) {
   for (unsigned i = 0; i < p->count; i++)
     if ((state >> i & 1) && p->steps[i].kind == SEGUE__PATTERN_DEEP) state |= UINT64_C(2) << i;
   return state;
 }
 
 uint64_t segue__pattern_begin(const segue__pattern *pattern) {
-  return settle(pattern, 1);
+  return mask_pattern_settle(pattern, 1);
 }
 
 uint64_t segue__pattern_next(const segue__pattern *pattern, uint64_t state,
@@ -165,7 +165,7 @@ uint64_t segue__pattern_next(const segue__pattern *pattern, uint64_t state,
     else if (step_matches(&pattern->steps[i], step))
       next |= UINT64_C(2) << i;
   }
-  return next ? settle(pattern, next) : 0;
+  return next ? mask_pattern_settle(pattern, next) : 0;
 }
 
 bool segue__pattern_met(const segue__pattern *pattern, uint64_t state) {

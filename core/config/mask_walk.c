@@ -6,7 +6,7 @@
 #include <assert.h>
 #include <uv.h>
 
-#include "mask_parts.h"
+#include "mask_internal.h"
 
 struct segue__mask_walk {
   const segue__mask *mask;
@@ -18,13 +18,13 @@ struct segue__mask_walk {
   segue__seen seen[SEGUE__DEPTH_MAX + 2];
 };
 
-static segue__seen worse(segue__seen a, segue__seen b) {
+static segue__seen mask_walk_worse(segue__seen a, segue__seen b) {
   return a > b ? a : b;
 }
 
 /* fn's place in states, pattern by pattern. before NULL: the root. */
-static segue__seen follow(segue__mask_walk *w, const uint64_t *before, uint64_t *now,
-                          const segue__path_step *step) {
+static segue__seen mask_walk_follow(segue__mask_walk *w, const uint64_t *before, uint64_t *now,
+                                    const segue__path_step *step) {
   segue__seen seen = SEGUE__SEEN_CLEAR;
   size_t at = 0;
   assert(now); /* there is room for each depth that is entered */
@@ -33,12 +33,13 @@ static segue__seen follow(segue__mask_walk *w, const uint64_t *before, uint64_t 
       const segue__pattern *p = &w->mask->patterns[i]->items[j];
       now[at] = before ? segue__pattern_next(p, before[at], step) : segue__pattern_begin(p);
       if (now[at])
-        seen = worse(seen, segue__pattern_met(p, now[at]) ? SEGUE__SEEN_SECRET : SEGUE__SEEN_OPEN);
+        seen = mask_walk_worse(seen, segue__pattern_met(p, now[at]) ? SEGUE__SEEN_SECRET
+                                                                    : SEGUE__SEEN_OPEN);
     }
   return seen;
 }
 
-static int grow(segue__mask_walk *w) {
+static int mask_walk_grow(segue__mask_walk *w) {
   size_t capacity = w->capacity ? w->capacity * 2 : 16;
   uint64_t *states = segue__realloc(w->states, capacity * (w->pattern_total + 1) * sizeof *states);
   if (!states) return UV_ENOMEM;
@@ -54,16 +55,16 @@ int segue__mask_walk_new(segue__mask_walk **out, const segue__mask *mask) {
   w->mask = mask;
   for (size_t i = 0; i < mask->pattern_count; i++)
     w->pattern_total += mask->patterns[i]->count;
-  int rc = grow(w);
+  int rc = mask_walk_grow(w);
   for (size_t i = 0; i < mask->schema_count && !rc; i++)
     rc = segue__schema_walk_new(&w->schemas[i], mask->schemas[i]);
   if (rc) {
     segue__mask_walk_free(w);
     return rc;
   }
-  w->seen[0] = follow(w, NULL, w->states, NULL);
+  w->seen[0] = mask_walk_follow(w, NULL, w->states, NULL);
   for (size_t i = 0; i < mask->schema_count; i++)
-    w->seen[0] = worse(w->seen[0], segue__schema_walk_top(w->schemas[i]));
+    w->seen[0] = mask_walk_worse(w->seen[0], segue__schema_walk_top(w->schemas[i]));
   *out = w;
   return 0;
 }
@@ -85,12 +86,12 @@ segue__seen segue__mask_walk_down(segue__mask_walk *w, const segue__path_step *s
   segue__seen above = w->seen[w->depth];
   size_t n = w->pattern_total;
   if (w->depth + 1 >= sizeof w->seen / sizeof *w->seen) return SEGUE__SEEN_SECRET;
-  bool memory = w->depth + 1 < w->capacity || grow(w) == 0;
-  segue__seen seen = memory
-                         ? follow(w, w->states + w->depth * n, w->states + (w->depth + 1) * n, step)
-                         : SEGUE__SEEN_SECRET;
+  bool memory = w->depth + 1 < w->capacity || mask_walk_grow(w) == 0;
+  segue__seen seen =
+      memory ? mask_walk_follow(w, w->states + w->depth * n, w->states + (w->depth + 1) * n, step)
+             : SEGUE__SEEN_SECRET;
   for (size_t i = 0; i < w->mask->schema_count; i++)
-    seen = worse(seen, segue__schema_walk_down(w->schemas[i], step));
+    seen = mask_walk_worse(seen, segue__schema_walk_down(w->schemas[i], step));
   for (size_t i = 0; i < w->mask->schema_count; i++)
     w->starved = w->starved || segue__schema_walk_starved(w->schemas[i]);
   w->starved = w->starved || !memory;
@@ -100,8 +101,8 @@ segue__seen segue__mask_walk_down(segue__mask_walk *w, const segue__path_step *s
 }
 
 /* Follows the path as long as a value below may be a secret. */
-static int descend(const segue__mask *mask, const segue__path *path, segue__seen *seen,
-                   size_t *depth) {
+static int mask_walk_descend(const segue__mask *mask, const segue__path *path, segue__seen *seen,
+                             size_t *depth) {
   segue__mask_walk *walk;
   *seen = SEGUE__SEEN_SECRET;
   *depth = 0;
@@ -121,12 +122,12 @@ static int descend(const segue__mask *mask, const segue__path *path, segue__seen
 
 int segue__mask_look(const segue__mask *mask, const segue__path *path, segue__seen *seen) {
   size_t depth;
-  return descend(mask, path, seen, &depth);
+  return mask_walk_descend(mask, path, seen, &depth);
 }
 
 int segue__mask_depth(const segue__mask *mask, const segue__path *path, size_t *depth) {
   segue__seen seen;
-  int rc = descend(mask, path, &seen, depth);
+  int rc = mask_walk_descend(mask, path, &seen, depth);
   return rc < 0 ? rc : seen == SEGUE__SEEN_SECRET;
 }
 

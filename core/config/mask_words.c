@@ -10,13 +10,13 @@
 #include <string.h>
 #include <uv.h>
 
-#include "mask_parts.h"
+#include "mask_internal.h"
 
 enum { WORD_LEAST = 4, WORD_HEAD = 8 };
 
 typedef struct segue__mask_word word;
 
-static const char *text_of(const segue__mask_words *words, const word *w) {
+static const char *mask_words_text_of(const segue__mask_words *words, const word *w) {
   return words->text.data + w->at;
 }
 
@@ -28,7 +28,7 @@ void segue__mask_words_deinit(segue__mask_words *words) {
 
 /* ---- Learning -------------------------------------------------------------------------------- */
 
-static int add_word(segue__mask_words *words, const char *s, size_t len) {
+static int mask_words_add_word(segue__mask_words *words, const char *s, size_t len) {
   if (len < WORD_LEAST) return 0;
   if (words->count == words->capacity) {
     size_t capacity = words->capacity ? words->capacity * 2 : 16;
@@ -48,7 +48,7 @@ static int add_word(segue__mask_words *words, const char *s, size_t len) {
 }
 
 /* Adds a word as JSON writes it, and as Lua's %q does; they differ in line breaks. */
-static int add_escaped(segue__mask_words *words, const char *s, size_t len) {
+static int mask_words_add_escaped(segue__mask_words *words, const char *s, size_t len) {
   segue__buf json, quoted;
   segue__buf_init(&json);
   segue__buf_init(&quoted);
@@ -58,21 +58,21 @@ static int add_escaped(segue__mask_words *words, const char *s, size_t len) {
     segue__buf_addc(&quoted, s[i]);
   }
   int rc = json.failed || quoted.failed ? UV_ENOMEM : 0;
-  if (!rc && json.len - 2 != len) rc = add_word(words, json.data + 1, json.len - 2);
-  if (!rc && quoted.len != len) rc = add_word(words, quoted.data, quoted.len);
+  if (!rc && json.len - 2 != len) rc = mask_words_add_word(words, json.data + 1, json.len - 2);
+  if (!rc && quoted.len != len) rc = mask_words_add_word(words, quoted.data, quoted.len);
   segue__buf_deinit(&json);
   segue__buf_deinit(&quoted);
   return rc;
 }
 
 /* A message may quote one line of a key or a certificate. */
-static int add_lines(segue__mask_words *words, const char *s, size_t len) {
+static int mask_words_add_lines(segue__mask_words *words, const char *s, size_t len) {
   const char *end = s + len, *next = memchr(s, '\n', len);
   int rc = 0;
   if (!next) return 0;
   for (; !rc && s < end; s = next + 1, next = memchr(s, '\n', (size_t)(end - s))) {
     if (!next) next = end;
-    if (next - s >= WORD_HEAD) rc = add_word(words, s, (size_t)(next - s));
+    if (next - s >= WORD_HEAD) rc = mask_words_add_word(words, s, (size_t)(next - s));
     if (next == end) break;
   }
   return rc;
@@ -80,21 +80,22 @@ static int add_lines(segue__mask_words *words, const char *s, size_t len) {
 
 static int add_node(segue__mask_words *words, const segue_node *node) {
   if (node->type == SEGUE_STRING) {
-    int rc = add_word(words, node->v.s, node->count);
-    if (!rc) rc = add_escaped(words, node->v.s, node->count);
-    return rc ? rc : add_lines(words, node->v.s, node->count);
+    int rc = mask_words_add_word(words, node->v.s, node->count);
+    if (!rc) rc = mask_words_add_escaped(words, node->v.s, node->count);
+    return rc ? rc : mask_words_add_lines(words, node->v.s, node->count);
   }
   if (node->type != SEGUE_INT && node->type != SEGUE_FLOAT) return 0;
   segue__buf text;
   segue__buf_init(&text);
   segue__json_write(&text, node, 0);
-  int rc = text.failed ? UV_ENOMEM : add_word(words, text.data, text.len);
+  int rc = text.failed ? UV_ENOMEM : mask_words_add_word(words, text.data, text.len);
   segue__buf_deinit(&text);
   return rc;
 }
 
 /* Below a secret (walk NULL) every value is a secret. */
-static int learn(segue__mask_words *words, segue__mask_walk *walk, const segue_node *node) {
+static int mask_words_learn(segue__mask_words *words, segue__mask_walk *walk,
+                            const segue_node *node) {
   segue__seen seen = walk ? segue__mask_walk_top(walk) : SEGUE__SEEN_SECRET;
   bool map = node->type == SEGUE_MAP, inner = map || node->type == SEGUE_LIST;
   if (seen == SEGUE__SEEN_CLEAR) return 0;
@@ -106,13 +107,13 @@ static int learn(segue__mask_words *words, segue__mask_walk *walk, const segue_n
     segue__path_step step = {
         .key = m ? m->key : NULL, .key_len = m ? m->key_len : 0, .index = m ? 0 : i};
     if (walk) segue__mask_walk_down(walk, &step);
-    rc = learn(words, walk, m ? &m->value : &node->v.items[i]);
+    rc = mask_words_learn(words, walk, m ? &m->value : &node->v.items[i]);
     if (walk) segue__mask_walk_up(walk);
   }
   return rc;
 }
 
-static int by_bytes(const void *a, const void *b, void *data) {
+static int mask_words_by_bytes(const void *a, const void *b, void *data) {
   const word *x = a, *y = b;
   const char *text = data;
   int order = memcmp(text + x->at, text + y->at, x->len < y->len ? x->len : y->len);
@@ -123,9 +124,9 @@ static int by_bytes(const void *a, const void *b, void *data) {
 static void sort_words(segue__mask_words *words) {
   size_t kept = 0;
   if (!words->count) return;
-  qsort_r(words->items, words->count, sizeof(word), by_bytes, words->text.data);
+  qsort_r(words->items, words->count, sizeof(word), mask_words_by_bytes, words->text.data);
   for (size_t i = 1; i < words->count; i++)
-    if (by_bytes(&words->items[kept], &words->items[i], words->text.data) != 0)
+    if (mask_words_by_bytes(&words->items[kept], &words->items[i], words->text.data) != 0)
       words->items[++kept] = words->items[i];
   words->count = kept + 1;
 }
@@ -134,7 +135,7 @@ int segue__mask_learn(segue__mask *mask, const segue_node *root) {
   segue__mask_walk *walk;
   int rc = segue__mask_walk_new(&walk, mask);
   if (rc) return rc;
-  rc = learn(&mask->words, walk, root);
+  rc = mask_words_learn(&mask->words, walk, root);
   segue__mask_walk_free(walk);
   sort_words(&mask->words);
   return rc;
@@ -148,7 +149,8 @@ bool segue__mask_knows_same(const segue__mask *a, const segue__mask *b) {
   if (!a || !b || a->words.count != b->words.count) return false;
   for (size_t i = 0; i < a->words.count; i++) {
     const word *x = &a->words.items[i], *y = &b->words.items[i];
-    if (x->len != y->len || memcmp(text_of(&a->words, x), text_of(&b->words, y), x->len) != 0)
+    if (x->len != y->len ||
+        memcmp(mask_words_text_of(&a->words, x), mask_words_text_of(&b->words, y), x->len) != 0)
       return false;
   }
   return true;
@@ -162,7 +164,7 @@ static size_t lower_bound(const segue__mask_words *words, const char *text, size
   while (low < high) {
     size_t middle = low + (high - low) / 2;
     const word *w = &words->items[middle];
-    int order = memcmp(text_of(words, w), text, w->len < len ? w->len : len);
+    int order = memcmp(mask_words_text_of(words, w), text, w->len < len ? w->len : len);
     if (order < 0 || (!order && w->len < len))
       low = middle + 1;
     else
@@ -172,10 +174,11 @@ static size_t lower_bound(const segue__mask_words *words, const char *text, size
 }
 
 /* Returns how many bytes the word at an index and the text have in common at their beginning. */
-static size_t common(const segue__mask_words *words, size_t index, const char *text, size_t left) {
+static size_t mask_words_common(const segue__mask_words *words, size_t index, const char *text,
+                                size_t left) {
   if (index >= words->count) return 0;
   const word *w = &words->items[index];
-  const char *s = text_of(words, w);
+  const char *s = mask_words_text_of(words, w);
   size_t n = 0;
   while (n < w->len && n < left && s[n] == text[n])
     n++;
@@ -184,7 +187,8 @@ static size_t common(const segue__mask_words *words, size_t index, const char *t
 
 static bool is_word(const segue__mask_words *words, const char *text, size_t len) {
   size_t at = lower_bound(words, text, len);
-  return at < words->count && words->items[at].len == len && common(words, at, text, len) == len;
+  return at < words->count && words->items[at].len == len &&
+         mask_words_common(words, at, text, len) == len;
 }
 
 /* Returns how many bytes at text are a word, or a long enough beginning of a long word, or, at the
@@ -192,8 +196,8 @@ static bool is_word(const segue__mask_words *words, const char *text, size_t len
 static size_t found_at(const segue__mask_words *words, const char *text, size_t left,
                        bool was_cut) {
   if (left < WORD_LEAST || !words->first[(unsigned char)*text]) return 0;
-  size_t at = lower_bound(words, text, left), longest = common(words, at, text, left);
-  size_t before = at ? common(words, at - 1, text, left) : 0;
+  size_t at = lower_bound(words, text, left), longest = mask_words_common(words, at, text, left);
+  size_t before = at ? mask_words_common(words, at - 1, text, left) : 0;
   if (before > longest) longest = before;
   if (longest >= WORD_HEAD || (was_cut && longest >= WORD_LEAST && longest == left)) return longest;
   /* Only a short word can still be here, and its neighbours need not share more than it does. */
@@ -202,7 +206,7 @@ static size_t found_at(const segue__mask_words *words, const char *text, size_t 
   return longest >= WORD_LEAST ? longest : 0;
 }
 
-static bool scrub(const segue__mask_words *words, char *text, size_t len, bool was_cut) {
+static bool mask_words_scrub(const segue__mask_words *words, char *text, size_t len, bool was_cut) {
   static const size_t mask_len = sizeof SEGUE__MASKED - 1;
   char *to = text;
   bool found = false;
@@ -226,7 +230,7 @@ static bool scrub(const segue__mask_words *words, char *text, size_t len, bool w
 static void drop_tail(const segue__mask_words *words, char *text, size_t len) {
   for (size_t n = len < WORD_LEAST ? len : WORD_LEAST - 1; n; n--) {
     size_t at = lower_bound(words, text + len - n, n);
-    if (common(words, at, text + len - n, n) < n) continue;
+    if (mask_words_common(words, at, text + len - n, n) < n) continue;
     text[len - n] = 0;
     return;
   }
@@ -241,7 +245,7 @@ bool segue__mask_finds(const segue__mask *mask, const char *text) {
 
 bool segue__mask_scrub(const segue__mask *mask, char *text, bool was_cut) {
   if (!segue__mask_knows(mask)) return false;
-  bool found = scrub(&mask->words, text, strlen(text), was_cut);
+  bool found = mask_words_scrub(&mask->words, text, strlen(text), was_cut);
   if (was_cut) drop_tail(&mask->words, text, strlen(text));
   return found;
 }

@@ -25,7 +25,7 @@ typedef struct level {
   uint32_t *firsts;        /* first cell of each key, in order of appearance */
   uint32_t *index;         /* open addressing: key + 1, 0 = free */
   const segue_node **maps; /* scratch for the level below */
-  segue__entry *entries;
+  segue__route *entries;
   size_t mask, cell_count, key_count;
 } level;
 
@@ -35,7 +35,7 @@ typedef struct merger {
   segue__buf path;       /* of the level */
 } merger;
 
-static void cut(segue__buf *path, size_t len) {
+static void merge_cut(segue__buf *path, size_t len) {
   path->len = len;
   if (path->data) path->data[len] = 0;
 }
@@ -93,23 +93,23 @@ static void report_hidden(merger *m, const segue_node *list, const segue__member
   segue_error error;
   size_t len = m->path.len;
   segue__path_add_key(&m->path, by->key, by->key_len);
-  segue__error_set(&error, SEGUE_ESOURCE,
-                   "this list replaces the one of %.200s:%u: lists of several files are not joined "
-                   "(by = \"file\" keeps each file's own)",
-                   old->name, list->line);
-  segue__error_at(&error, new->name, by->value.line, by->value.column);
+  segue__errorf(&error, SEGUE_ESOURCE,
+                "this list replaces the one of %.200s:%u: lists of several files are not joined "
+                "(by = \"file\" keeps each file's own)",
+                old->name, list->line);
+  segue__error_set_place(&error, new->name, by->value.line, by->value.column);
   segue__error_source(&error, new->source);
   segue__error_path(&error, m->path.failed ? NULL : m->path.data);
   segue__errors_add(m->hidden, &error);
-  cut(&m->path, len);
+  merge_cut(&m->path, len);
 }
 
 /* One key: the last value wins, together with the maps right before it if it is a map. */
 static int merge_key(merger *m, level *l, size_t key) {
   const cell *c = &l->cells[l->firsts[key]];
-  segue__entry *entry = &l->entries[key];
-  entry->member = *l->cells[c->last].member;
-  entry->key = segue__key_hash(entry->member.key, entry->member.key_len);
+  segue__route *route = &l->entries[key];
+  route->member = *l->cells[c->last].member;
+  route->key = segue__key_hash(route->member.key, route->member.key_len);
   size_t n = 0;
   const segue_node *list = NULL;
   for (;; c = &l->cells[c->next - 1]) {
@@ -124,14 +124,14 @@ static int merge_key(merger *m, level *l, size_t key) {
   }
   if (n < 2) return 0;
   size_t len = m->path.len;
-  if (m->hidden) segue__path_add_key(&m->path, entry->member.key, entry->member.key_len);
-  int rc = merge_maps(m, l->maps, n, &entry->member.value);
-  cut(&m->path, len);
+  if (m->hidden) segue__path_add_key(&m->path, route->member.key, route->member.key_len);
+  int rc = merge_maps(m, l->maps, n, &route->member.value);
+  merge_cut(&m->path, len);
   return rc;
 }
 
 /* Takes out what changes nothing: empty maps, and a map equal to the one before it. */
-static size_t reduce(const segue_node *const *maps, size_t n, const segue_node **out) {
+static size_t merge_reduce(const segue_node *const *maps, size_t n, const segue_node **out) {
   size_t kept = 0;
   for (size_t i = 0; i < n; i++)
     if (maps[i]->count && !(kept && segue__node_equal(out[kept - 1], maps[i])))
@@ -160,7 +160,7 @@ static int merge_maps(merger *m, const segue_node *const *maps, size_t n, segue_
   const segue_node **kept = segue__malloc(n * sizeof *kept);
   if (!kept) return UV_ENOMEM;
   int rc = 0;
-  n = reduce(maps, n, kept);
+  n = merge_reduce(maps, n, kept);
   if (n == 1)
     *out = *kept[0];
   else
@@ -210,15 +210,14 @@ int segue__config_merge_warned(segue__config **out, segue__document *const *docs
                                segue__errors *hidden, segue_error *err) {
   *out = NULL;
   segue__config *config = segue__calloc(1, sizeof *config);
-  if (!config)
-    return segue__error_set(err, UV_ENOMEM, "out of memory while merging %zu documents", n);
+  if (!config) return segue__errorf(err, UV_ENOMEM, "out of memory while merging %zu documents", n);
   config->refs = 1;
   segue__arena_init(&config->arena);
   int rc = take_documents(config, docs, n);
   if (!rc) rc = merge_roots(config, hidden);
   if (rc) {
     segue__config_unref(config);
-    return segue__error_set(err, rc, "out of memory while merging %zu documents", n);
+    return segue__errorf(err, rc, "out of memory while merging %zu documents", n);
   }
   *out = config;
   return 0;

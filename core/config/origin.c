@@ -19,7 +19,7 @@ int segue_node_origin(const segue_snapshot *snapshot, const segue_node *node, co
 }
 
 /* Appends the path of node below top, if it is there. */
-static bool add_path(segue__buf *b, const segue_node *top, const segue_node *node) {
+static bool origin_add_path(segue__buf *b, const segue_node *top, const segue_node *node) {
   if (top == node) return true;
   if (top->type != SEGUE_MAP && top->type != SEGUE_LIST) return false;
   size_t len = b->len;
@@ -29,7 +29,7 @@ static bool add_path(segue__buf *b, const segue_node *top, const segue_node *nod
       segue__path_add_key(b, member->key, member->key_len);
     else
       segue__path_add_index(b, i);
-    if (add_path(b, member ? &member->value : &top->v.items[i], node)) return true;
+    if (origin_add_path(b, member ? &member->value : &top->v.items[i], node)) return true;
   }
   return false;
 }
@@ -44,10 +44,10 @@ int segue_error_at(segue_error *error, int code, const segue_snapshot *snapshot,
   const char *file = NULL;
   if (!node || segue_node_origin(snapshot, node, NULL, &file, &error->line, &error->column))
     return code;
-  segue__error_at(error, file, 0, 0);
+  segue__error_set_place(error, file, 0, 0);
   segue__buf path;
   segue__buf_init(&path);
-  if (add_path(&path, segue_snapshot_root(snapshot), node) && !path.failed)
+  if (origin_add_path(&path, segue_snapshot_root(snapshot), node) && !path.failed)
     segue__error_path(error, path.data);
   segue__buf_deinit(&path);
   return code;

@@ -82,7 +82,7 @@ static const char *scan_step(const char *p, bool first, raw_step *step, const ch
   return step->len ? p : NULL;
 }
 
-static size_t unescape(char *to, const char *from, size_t len) {
+static size_t path_unescape(char *to, const char *from, size_t len) {
   size_t n = 0;
   for (size_t i = 0; i < len; i++) {
     if (from[i] == '\\') i++;
@@ -98,13 +98,13 @@ static int parse_steps(segue__path *path, const char *text, segue_error *err) {
     raw_step raw;
     const char *why = "", *next = scan_step(p, p == text, &raw, &why);
     if (!next)
-      return segue__error_set(err, SEGUE_EPATH, "path '%.*s' is wrong at byte %zu: %s",
-                              segue__text_cut(strlen(text)), text, (size_t)(p - text) + 1, why);
+      return segue__errorf(err, SEGUE_EPATH, "path '%.*s' is wrong at byte %zu: %s",
+                           segue__text_cut(strlen(text)), text, (size_t)(p - text) + 1, why);
     segue__path_step *step = &path->steps[path->count++];
     *step = (segue__path_step){.index = raw.index};
     if (!raw.is_index) {
       step->key = path->text + used;
-      used += unescape(path->text + used, raw.start, raw.len);
+      used += path_unescape(path->text + used, raw.start, raw.len);
       step->key_len = (size_t)(path->text + used - step->key) - 1;
     }
     p = next;
@@ -121,7 +121,7 @@ int segue__path_parse(segue__path *out, const char *text, segue_error *err) {
   out->text = segue__malloc(len + steps + 1); /* each key and its end */
   int rc = out->steps && out->text
                ? parse_steps(out, text, err)
-               : segue__error_set(err, UV_ENOMEM, "out of memory while parsing a path");
+               : segue__errorf(err, UV_ENOMEM, "out of memory while parsing a path");
   if (rc) segue__path_deinit(out);
   return rc;
 }
@@ -132,7 +132,8 @@ void segue__path_deinit(segue__path *path) {
   memset(path, 0, sizeof *path);
 }
 
-static const segue_node *child(const segue_node *node, const char *key, size_t len, size_t index) {
+static const segue_node *path_child(const segue_node *node, const char *key, size_t len,
+                                    size_t index) {
   if (!key) return node->type == SEGUE_LIST ? segue_node_at(node, index, NULL) : NULL;
   const segue__member *m = segue__node_find(node, key, len);
   return m ? &m->value : NULL;
@@ -141,7 +142,7 @@ static const segue_node *child(const segue_node *node, const char *key, size_t l
 const segue_node *segue__path_find(const segue__path *path, const segue_node *root) {
   const segue_node *node = root;
   for (size_t i = 0; node && i < path->count; i++)
-    node = child(node, path->steps[i].key, path->steps[i].key_len, path->steps[i].index);
+    node = path_child(node, path->steps[i].key, path->steps[i].key_len, path->steps[i].index);
   return node;
 }
 
@@ -161,7 +162,7 @@ const segue_node *segue_node_get(const segue_node *node, const char *path) {
     if (!next) return NULL;
     if (raw.escaped) return get_escaped(node, path);
     /* The rest is scanned even when nothing is left: a malformed path is never found. */
-    found = found ? child(found, raw.is_index ? NULL : raw.start, raw.len, raw.index) : NULL;
+    found = found ? path_child(found, raw.is_index ? NULL : raw.start, raw.len, raw.index) : NULL;
     p = next;
   }
   return found;

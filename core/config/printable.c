@@ -8,7 +8,7 @@
 
 #include "utf8.h"
 
-static uint32_t decode(const unsigned char *s, size_t n) {
+static uint32_t printable_decode(const unsigned char *s, size_t n) {
   uint32_t code = n == 1 ? s[0] : n == 2 ? s[0] & 31 : n == 3 ? s[0] & 15 : s[0] & 7;
   for (size_t i = 1; i < n; i++)
     code = code << 6 | (s[i] & 63);
@@ -22,7 +22,7 @@ static bool is_odd(uint32_t code) {
 
 size_t segue__printable_odd(const char *s, size_t len, uint32_t *code) {
   size_t n = segue__utf8_next(s, len);
-  *code = n ? decode((const unsigned char *)s, n) : (unsigned char)*s;
+  *code = n ? printable_decode((const unsigned char *)s, n) : (unsigned char)*s;
   return !n ? 1 : is_odd(*code) ? n : 0;
 }
 
@@ -39,7 +39,8 @@ static void add_escape(segue__buf *out, uint32_t code, size_t len) {
 
 /* Number of bytes at s that are unusual but may stay; nl replaces a line break (NULL: line breaks
  * are escaped). */
-static size_t exempt(segue__buf *out, const char *s, size_t len, const char *nl, bool colour) {
+static size_t printable_exempt(segue__buf *out, const char *s, size_t len, const char *nl,
+                               bool colour) {
   if (nl && (*s == '\n' || *s == '\t')) {
     segue__buf_adds(out, *s == '\n' ? nl : "\t");
     return 1;
@@ -53,7 +54,7 @@ static size_t exempt(segue__buf *out, const char *s, size_t len, const char *nl,
   return n + 1;
 }
 
-static void add(segue__buf *out, const char *s, size_t len, const char *nl, bool colour) {
+static void printable_add(segue__buf *out, const char *s, size_t len, const char *nl, bool colour) {
   size_t start = 0, i = 0;
   uint32_t code;
   while (i < len) {
@@ -68,7 +69,7 @@ static void add(segue__buf *out, const char *s, size_t len, const char *nl, bool
       continue;
     }
     segue__buf_add(out, s + start, i - start);
-    size_t kept = exempt(out, s + i, len - i, nl, colour);
+    size_t kept = printable_exempt(out, s + i, len - i, nl, colour);
     if (!kept) add_escape(out, code, odd);
     i += kept ? kept : odd;
     start = i;
@@ -77,15 +78,15 @@ static void add(segue__buf *out, const char *s, size_t len, const char *nl, bool
 }
 
 void segue__printable_add(segue__buf *out, const char *s, size_t len) {
-  add(out, s, len, NULL, false);
+  printable_add(out, s, len, NULL, false);
 }
 
 void segue__printable_lines(segue__buf *out, const char *s, size_t len) {
   while (len && s[len - 1] == '\n')
     len--; /* no empty line behind it */
-  add(out, s, len, "\n    ", false);
+  printable_add(out, s, len, "\n    ", false);
 }
 
 void segue__printable_page(segue__buf *out, const char *s, size_t len, bool colour) {
-  add(out, s, len, "\n", colour);
+  printable_add(out, s, len, "\n", colour);
 }

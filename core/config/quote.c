@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "mask_parts.h"
+#include "mask_internal.h"
 
 enum { SHOWN_MAX = 80 };
 

@@ -41,7 +41,7 @@ void *segue__aligned_alloc(size_t size, void **memory) {
   return *memory ? (void *)(((uintptr_t)*memory + 127) & ~(uintptr_t)127) : NULL;
 }
 
-static void attach(segue__slot *slot, segue__publication *p) {
+static void reader_attach(segue__slot *slot, segue__publication *p) {
   pthread_mutex_lock(&p->lock);
   slot->owner = p;
   slot->reader.fenced = p->fenced;
@@ -54,7 +54,7 @@ static void attach(segue__slot *slot, segue__publication *p) {
 }
 
 /* Under the slots' lock. */
-static void detach(segue__slot *slot) {
+static void reader_detach(segue__slot *slot) {
   segue__publication *p = slot->owner;
   pthread_mutex_lock(&p->lock);
   if (slot->prev)
@@ -67,14 +67,14 @@ static void detach(segue__slot *slot) {
   pthread_mutex_unlock(&p->lock);
 }
 
-void segue__slots_detach(segue__publication *p) {
+void segue__two_slot_file_detach(segue__publication *p) {
   pthread_mutex_lock(&slots_lock);
   while (p->slots)
-    detach(p->slots);
+    reader_detach(p->slots);
   pthread_mutex_unlock(&slots_lock);
 }
 
-static segue__slot *slot_new(void) {
+static segue__slot *reader_slot_new(void) {
   void *memory;
   segue__slot *slot = segue__aligned_alloc(sizeof *slot, &memory);
   if (!slot) return NULL;
@@ -85,7 +85,7 @@ static segue__slot *slot_new(void) {
 
 static void slot_free(segue__slot *slot) {
   pthread_mutex_lock(&slots_lock);
-  if (slot->owner) detach(slot);
+  if (slot->owner) reader_detach(slot);
   pthread_mutex_unlock(&slots_lock);
   segue__free(slot->memory);
 }
@@ -93,10 +93,10 @@ static void slot_free(segue__slot *slot) {
 /* ---- Slots that the caller makes ------------------------------------------------------------- */
 
 int segue__publication_reader(segue__publication *p, segue_reader **out) {
-  segue__slot *slot = slot_new();
+  segue__slot *slot = reader_slot_new();
   *out = slot ? &slot->reader : NULL;
   if (!slot) return UV_ENOMEM;
-  attach(slot, p);
+  reader_attach(slot, p);
   return 0;
 }
 
@@ -113,7 +113,7 @@ void segue_reader_free(segue_reader *reader) {
 
 /* ---- Slots of any thread --------------------------------------------------------------------- */
 
-static void thread_exit(void *first) {
+static void reader_thread_exit(void *first) {
   segue__thread_reader = NULL;
   thread_slots = NULL;
   for (segue__slot *slot = first; slot;) {
@@ -123,17 +123,17 @@ static void thread_exit(void *first) {
   }
 }
 
-static void make_key(void) {
-  key_status = -pthread_key_create(&key, thread_exit);
+static void reader_make_key(void) {
+  key_status = -pthread_key_create(&key, reader_thread_exit);
 }
 
 /* The library is unloaded: threads that exit later must not call into it. */
-__attribute__((destructor)) static void drop_key(void) {
-  pthread_once(&key_once, make_key);
+__attribute__((destructor)) static void reader_drop_key(void) {
+  pthread_once(&key_once, reader_make_key);
   if (!key_status) pthread_key_delete(key);
 }
 
-static segue__slot *find(const segue__publication *p) {
+static segue__slot *reader_find(const segue__publication *p) {
   segue__slot *slot = thread_slots;
   while (slot && __atomic_load_n(&slot->reader.live, __ATOMIC_RELAXED) != &p->live)
     slot = slot->thread_next;
@@ -149,12 +149,12 @@ static segue__slot *find_detached(void) {
 
 /* While a section of this thread is counted and not in a slot, no slot is made: that is how the end
  * of a section knows where it began. */
-static segue__slot *make(segue__publication *p) {
+static segue__slot *reader_make(segue__publication *p) {
   if (thread_unslotted) return NULL;
   segue__slot *slot = find_detached();
   if (!slot) {
-    pthread_once(&key_once, make_key);
-    slot = key_status ? NULL : slot_new();
+    pthread_once(&key_once, reader_make_key);
+    slot = key_status ? NULL : reader_slot_new();
     if (!slot) return NULL;
     if (pthread_setspecific(key, slot)) {
       segue__free(slot->memory);
@@ -164,16 +164,16 @@ static segue__slot *make(segue__publication *p) {
     thread_slots = slot;
   }
   pthread_mutex_lock(&slots_lock);
-  attach(slot, p);
+  reader_attach(slot, p);
   pthread_mutex_unlock(&slots_lock);
   return slot;
 }
 
-const segue_snapshot *segue__read_begin(segue__live *live) {
+const segue_snapshot *segue__section_begin(segue__live *live) {
   segue__publication *p = (segue__publication *)live;
-  segue__slot *slot = find(p);
+  segue__slot *slot = reader_find(p);
   if (!slot && segue__in_child(p->mark)) return NULL;
-  if (!slot) slot = make(p);
+  if (!slot) slot = reader_make(p);
   if (slot) {
     segue__thread_reader = &slot->reader;
     return inline_reader_begin(&slot->reader);
@@ -183,9 +183,9 @@ const segue_snapshot *segue__read_begin(segue__live *live) {
   return __atomic_load_n(&live->snapshot, __ATOMIC_SEQ_CST);
 }
 
-void segue__read_end(segue__live *live) {
+void segue__section_end(segue__live *live) {
   segue__publication *p = (segue__publication *)live;
-  segue__slot *slot = find(p);
+  segue__slot *slot = reader_find(p);
   if (slot) {
     segue__thread_reader = &slot->reader;
     inline_reader_end(&slot->reader);

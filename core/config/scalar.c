@@ -19,7 +19,7 @@ static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
                                 1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
                                 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 
-static bool digit(char c) {
+static bool scalar_digit(char c) {
   return c >= '0' && c <= '9';
 }
 
@@ -33,16 +33,16 @@ typedef struct decimal {
 
 /* [-+] digits [. digits] [e [-+] digits]; says how far it got. The grammars that differ in detail
  * check the parts. */
-static const char *scan(const char *s, const char *end, decimal *d) {
+static const char *scalar_scan(const char *s, const char *end, decimal *d) {
   memset(d, 0, sizeof *d);
   d->start = s;
   if (s < end && (*s == '-' || *s == '+')) d->negative = *s++ == '-';
-  for (d->whole = s; s < end && digit(*s); s++) {
+  for (d->whole = s; s < end && scalar_digit(*s); s++) {
   }
   d->whole_len = (size_t)(s - d->whole);
   if (s < end && *s == '.') {
     d->is_float = true;
-    for (d->fraction = ++s; s < end && digit(*s); s++) {
+    for (d->fraction = ++s; s < end && scalar_digit(*s); s++) {
     }
     d->fraction_len = (size_t)(s - d->fraction);
   }
@@ -52,7 +52,7 @@ static const char *scan(const char *s, const char *end, decimal *d) {
     bool minus = s < end && *s == '-';
     if (s < end && (*s == '-' || *s == '+')) s++;
     const char *digits = s;
-    for (; s < end && digit(*s); s++)
+    for (; s < end && scalar_digit(*s); s++)
       if (d->exponent < 100000) d->exponent = d->exponent * 10 + (*s - '0');
     if (s == digits) d->end = s; /* no digit: not a number, and this is where */
     if (minus) d->exponent = -d->exponent;
@@ -104,7 +104,7 @@ static int to_float(const decimal *d, segue_node *node) {
 static int to_int(const char *s, size_t len, unsigned base, bool negative, segue_node *node) {
   uint64_t value = 0;
   for (size_t i = 0; i < len; i++) {
-    unsigned v = digit(s[i]) ? (unsigned)(s[i] - '0') : ((unsigned)s[i] | 32) - 'a' + 10;
+    unsigned v = scalar_digit(s[i]) ? (unsigned)(s[i] - '0') : ((unsigned)s[i] | 32) - 'a' + 10;
     if (__builtin_mul_overflow(value, base, &value) || __builtin_add_overflow(value, v, &value))
       return SEGUE_ERANGE;
   }
@@ -133,7 +133,7 @@ static int resolve_based(const char *s, size_t len, segue_node *node) {
   if (len < 3 || s[0] != '0' || (s[1] != 'o' && s[1] != 'x')) return 1;
   for (size_t i = 2; i < len; i++)
     if (s[1] == 'o' ? s[i] < '0' || s[i] > '7'
-                    : !digit(s[i]) && !((s[i] | 32) >= 'a' && (s[i] | 32) <= 'f'))
+                    : !scalar_digit(s[i]) && !((s[i] | 32) >= 'a' && (s[i] | 32) <= 'f'))
       return 1;
   return to_int(s + 2, len - 2, s[1] == 'o' ? 8 : 16, false, node);
 }
@@ -154,7 +154,7 @@ static int resolve_number(const char *s, size_t len, segue_node *node) {
     return 0;
   }
   decimal d;
-  if (scan(s, s + len, &d) != s + len || (!d.whole_len && !d.fraction_len)) return 1;
+  if (scalar_scan(s, s + len, &d) != s + len || (!d.whole_len && !d.fraction_len)) return 1;
   return to_number(&d, node);
 }
 
@@ -179,14 +179,15 @@ int segue__scalar_resolve(const char *s, size_t len, segue_node *node) {
     return 0;
   }
   default:
-    return s[0] == '-' || s[0] == '+' || s[0] == '.' || digit(s[0]) ? resolve_number(s, len, node)
-                                                                    : 1;
+    return s[0] == '-' || s[0] == '+' || s[0] == '.' || scalar_digit(s[0])
+               ? resolve_number(s, len, node)
+               : 1;
   }
 }
 
 int segue__scalar_json(const char *s, size_t len, size_t *used, segue_node *node) {
   decimal d;
-  const char *end = scan(s, s + len, &d);
+  const char *end = scalar_scan(s, s + len, &d);
   *used = (size_t)(d.end - s);
   bool good = end && *s != '+' && d.whole_len && !(d.whole_len > 1 && d.whole[0] == '0') &&
               !(d.fraction && !d.fraction_len);
@@ -195,7 +196,7 @@ int segue__scalar_json(const char *s, size_t len, size_t *used, segue_node *node
 
 int segue__scalar_wide(const char *s, size_t len, segue_node *node) {
   decimal d;
-  if (scan(s, s + len, &d) != s + len || d.is_float || !d.whole_len) return SEGUE_ERANGE;
+  if (scalar_scan(s, s + len, &d) != s + len || d.is_float || !d.whole_len) return SEGUE_ERANGE;
   return to_float(&d, node);
 }
 
@@ -254,7 +255,7 @@ void segue__float_write(double value, char out[SEGUE__FLOAT_SIZE]) {
     const char *e = strrchr(text, 'e');
     count = 0;
     for (const char *p = text; p < e; p++)
-      if (digit(*p)) digits[count++] = *p;
+      if (scalar_digit(*p)) digits[count++] = *p;
     exponent = atoi(e + 1);
     while (count > 1 && digits[count - 1] == '0')
       count--;

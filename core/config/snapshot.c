@@ -88,8 +88,8 @@ const char *segue_snapshot_hash(const segue_snapshot *snapshot) {
 
 /* ---- Reclamation ----------------------------------------------------------------------------- */
 
-struct segue__retired {
-  segue__retired *next;
+struct segue__drain_instanced {
+  segue__drain_instanced *next;
   void (*fn)(void *data);
   void *data;
 };
@@ -107,7 +107,7 @@ static void pause_ns(long ns) {
 }
 
 /* No section is open that began before `epoch`. */
-static bool quiet(segue__publication *p, uint64_t epoch) {
+static bool snapshot_quiet(segue__publication *p, uint64_t epoch) {
   bool is_quiet = !__atomic_load_n(&p->unslotted, __ATOMIC_SEQ_CST);
   pthread_mutex_lock(&p->lock);
   for (segue__slot *slot = p->slots; is_quiet && slot; slot = slot->next) {
@@ -148,34 +148,34 @@ static void wait_for_readers(segue__publication *p) {
   while (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) && !p->fenced && !is_stopping(p))
     pause_ns(10000000);
   int tries = 0;
-  bool is_told = false;
+  bool is_reported = false;
   __atomic_store_n(&p->waits_since_ns, uv_hrtime(), __ATOMIC_RELAXED);
-  for (long ns = 20000; !quiet(p, epoch);) {
+  for (long ns = 20000; !snapshot_quiet(p, epoch);) {
     if (tries++ < 8) {
       sched_yield();
       continue;
     }
     pause_ns(ns);
     ns = ns < 5000000 ? ns * 2 : ns;
-    if (is_told || segue__publication_wait_ms(p) < SLOW_MS) continue;
-    is_told = true;
+    if (is_reported || segue__publication_wait_ms(p) < SLOW_MS) continue;
+    is_reported = true;
     if (p->on_slow) p->on_slow(p->slow_data);
   }
   __atomic_store_n(&p->waits_since_ns, (uint64_t)0, __ATOMIC_RELAXED);
 }
 
-static void run_all(segue__retired *item) {
+static void run_all(segue__drain_instanced *item) {
   while (item) {
-    segue__retired *next = item->next;
+    segue__drain_instanced *next = item->next;
     item->fn(item->data);
     segue__free(item);
     item = next;
   }
 }
 
-static segue__retired *take_retired(segue__publication *p) {
+static segue__drain_instanced *snapshot_take_retired(segue__publication *p) {
   pthread_mutex_lock(&p->lock);
-  segue__retired *items = p->first;
+  segue__drain_instanced *items = p->first;
   p->first = NULL;
   p->last = &p->first;
   pthread_mutex_unlock(&p->lock);
@@ -185,14 +185,14 @@ static segue__retired *take_retired(segue__publication *p) {
 /* The semaphore is posted for each item and for each snapshot that any thread freed, because the
  * memory of both is trimmed here and on no other thread. One turn may do the work of several posts;
  * the turns of the others then find nothing. */
-static void *reclaim(void *data) {
+static void *snapshot_reclaim(void *data) {
   segue__publication *p = data;
   bool stopping = false;
   while (!stopping) {
     while (sem_wait(&p->census->work) && errno == EINTR)
       ;
     stopping = is_stopping(p); /* read first: nothing is retired after it is set */
-    for (segue__retired *items; (items = take_retired(p));) {
+    for (segue__drain_instanced *items; (items = snapshot_take_retired(p));) {
       wait_for_readers(p);
       run_all(items);
     }
@@ -202,12 +202,12 @@ static void *reclaim(void *data) {
 }
 
 /* The thread takes no signals: they are the host's. */
-static int start_thread(segue__publication *p) {
+static int snapshot_start_thread(segue__publication *p) {
   if (p->started) return 0;
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  int rc = pthread_create(&p->thread, NULL, reclaim, p);
+  int rc = pthread_create(&p->thread, NULL, snapshot_reclaim, p);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   p->started = !rc;
   return -rc;
@@ -215,7 +215,7 @@ static int start_thread(segue__publication *p) {
 
 static int reserve_spares(segue__publication *p, unsigned count) {
   while (p->spare_count < count) {
-    segue__retired *spare = segue__malloc(sizeof *spare);
+    segue__drain_instanced *spare = segue__malloc(sizeof *spare);
     if (!spare) return UV_ENOMEM;
     spare->next = p->spares;
     p->spares = spare;
@@ -224,17 +224,17 @@ static int reserve_spares(segue__publication *p, unsigned count) {
   return 0;
 }
 
-static segue__retired *take_spare(segue__publication *p) {
-  segue__retired *item = p->spares;
+static segue__drain_instanced *take_spare(segue__publication *p) {
+  segue__drain_instanced *item = p->spares;
   p->spares = item->next;
   p->spare_count--;
   return item;
 }
 
 /* Under the lock, with a thread. */
-static void retire(segue__publication *p, segue__retired *item, void (*fn)(void *data),
-                   void *data) {
-  *item = (segue__retired){.fn = fn, .data = data};
+static void snapshot_retire(segue__publication *p, segue__drain_instanced *item,
+                            void (*fn)(void *data), void *data) {
+  *item = (segue__drain_instanced){.fn = fn, .data = data};
   *p->last = item;
   p->last = &item->next;
   sem_post(&p->census->work);
@@ -276,10 +276,10 @@ void segue__publication_free(segue__publication *p) {
     sem_post(&p->census->work);
     pthread_join(p->thread, NULL);
   }
-  segue__slots_detach(p);
+  segue__two_slot_file_detach(p);
   segue_snapshot_unref(p->live.snapshot);
   while (p->spares) {
-    segue__retired *next = p->spares->next;
+    segue__drain_instanced *next = p->spares->next;
     segue__free(p->spares);
     p->spares = next;
   }
@@ -290,7 +290,7 @@ void segue__publication_free(segue__publication *p) {
 
 int segue__publication_reserve(segue__publication *p, unsigned count) {
   pthread_mutex_lock(&p->lock);
-  int rc = start_thread(p);
+  int rc = snapshot_start_thread(p);
   if (!rc) rc = reserve_spares(p, count);
   pthread_mutex_unlock(&p->lock);
   return rc;
@@ -298,13 +298,13 @@ int segue__publication_reserve(segue__publication *p, unsigned count) {
 
 int segue__publish(segue__publication *p, const segue_snapshot *next) {
   pthread_mutex_lock(&p->lock);
-  int rc = start_thread(p);
+  int rc = snapshot_start_thread(p);
   if (!rc) rc = reserve_spares(p, 1);
   if (!rc) {
     count_in(p->census, (segue_snapshot *)next);
     segue_snapshot_ref(next);
     const segue_snapshot *old = __atomic_exchange_n(&p->live.snapshot, next, __ATOMIC_SEQ_CST);
-    if (old) retire(p, take_spare(p), drop_snapshot, (void *)old);
+    if (old) snapshot_retire(p, take_spare(p), drop_snapshot, (void *)old);
   }
   pthread_mutex_unlock(&p->lock);
   return rc;
@@ -312,11 +312,11 @@ int segue__publish(segue__publication *p, const segue_snapshot *next) {
 
 /* Spares are for publishing alone. */
 int segue__publication_defer(segue__publication *p, void (*fn)(void *data), void *data) {
-  segue__retired *item = segue__malloc(sizeof *item);
+  segue__drain_instanced *item = segue__malloc(sizeof *item);
   if (!item) return UV_ENOMEM;
   pthread_mutex_lock(&p->lock);
-  int rc = start_thread(p);
-  if (!rc) retire(p, item, fn, data);
+  int rc = snapshot_start_thread(p);
+  if (!rc) snapshot_retire(p, item, fn, data);
   pthread_mutex_unlock(&p->lock);
   if (rc) segue__free(item);
   return rc;
@@ -340,9 +340,9 @@ const segue_snapshot *segue__publication_get(const segue__publication *p) {
 
 const segue_snapshot *segue__publication_acquire(segue__publication *p) {
   if (segue__in_child(p->mark)) return NULL;
-  const segue_snapshot *snapshot = segue__read_begin(&p->live);
+  const segue_snapshot *snapshot = segue__section_begin(&p->live);
   if (snapshot) segue_snapshot_ref(snapshot);
-  segue__read_end(&p->live);
+  segue__section_end(&p->live);
   return snapshot;
 }
 

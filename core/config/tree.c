@@ -17,7 +17,7 @@
 /* One seed per kind of value keeps 1, 1.0, "1" and [1] apart. */
 enum { SEED_KEY = 16, SEED_MEMBER, SEED_CHUNK, SEED_CHAIN };
 
-static segue__hash hash_of(const void *data, size_t len, uint64_t seed) {
+static segue__hash tree_hash_of(const void *data, size_t len, uint64_t seed) {
   XXH128_hash_t h = XXH3_128bits_withSeed(data, len, seed);
   return (segue__hash){h.low64, h.high64};
 }
@@ -27,8 +27,8 @@ bool segue__hash_equal(segue__hash a, segue__hash b) {
 }
 
 segue__hash segue__hash_bytes(const void *data, size_t len, segue__hash seed) {
-  segue__hash pair[2] = {seed, hash_of(data ? data : "", data ? len : 0, 0)};
-  return hash_of(pair, sizeof pair, SEED_CHAIN);
+  segue__hash pair[2] = {seed, tree_hash_of(data ? data : "", data ? len : 0, 0)};
+  return tree_hash_of(pair, sizeof pair, SEED_CHAIN);
 }
 
 void segue__hash_hex(segue__hash hash, char out[33]) {
@@ -41,7 +41,7 @@ void segue__hash_hex(segue__hash hash, char out[33]) {
 }
 
 segue__hash segue__key_hash(const char *key, size_t len) {
-  return hash_of(key, len, SEED_KEY);
+  return tree_hash_of(key, len, SEED_KEY);
 }
 
 bool segue__key_equal(const segue__member *a, const segue__member *b) {
@@ -67,16 +67,16 @@ segue__hash segue__node_hash(const segue_node *node) {
   uint64_t bits;
   switch (node->type) {
   case SEGUE_NULL:
-    return hash_of("", 0, SEGUE_NULL + 1);
+    return tree_hash_of("", 0, SEGUE_NULL + 1);
   case SEGUE_BOOL:
-    return hash_of(node->v.b ? "t" : "f", 1, SEGUE_BOOL + 1);
+    return tree_hash_of(node->v.b ? "t" : "f", 1, SEGUE_BOOL + 1);
   case SEGUE_INT: /* an unsigned one differs from the negative number of the same bits */
-    return hash_of(&node->v.u, 8, SEGUE_INT + 1 + 32 * (uint64_t)node->flags);
+    return tree_hash_of(&node->v.u, 8, SEGUE_INT + 1 + 32 * (uint64_t)node->flags);
   case SEGUE_FLOAT:
     bits = float_bits(node->v.f);
-    return hash_of(&bits, 8, SEGUE_FLOAT + 1);
+    return tree_hash_of(&bits, 8, SEGUE_FLOAT + 1);
   case SEGUE_STRING:
-    return hash_of(node->v.s, node->count, SEGUE_STRING + 1);
+    return tree_hash_of(node->v.s, node->count, SEGUE_STRING + 1);
   default:
     return container_hash(node);
   }
@@ -120,13 +120,13 @@ const segue__hash *segue__node_chunks(const segue_node *node) {
   return (const segue__hash *)(node->v.members + node->count);
 }
 
-static const uint32_t *index_of(const segue_node *map) {
+static const uint32_t *tree_index_of(const segue_node *map) {
   const segue__hash *chunks = (const segue__hash *)(map->v.members + map->count);
   return (const uint32_t *)(chunks + chunks_of(map->count));
 }
 
 /* Returns where the children begin: behind the hash, which an empty container has too. */
-static void *block(segue__arena *arena, size_t size) {
+static void *tree_block(segue__arena *arena, size_t size) {
   segue__hash *hash = segue__arena_alloc(arena, sizeof *hash + size);
   return hash ? hash + 1 : NULL;
 }
@@ -135,12 +135,12 @@ static segue__hash hash_items(const segue_node *items, size_t n) {
   segue__hash hashes[SEGUE__CHUNK];
   for (size_t i = 0; i < n; i++)
     hashes[i] = segue__node_hash(&items[i]);
-  return hash_of(hashes, n * sizeof *hashes, SEED_CHUNK);
+  return tree_hash_of(hashes, n * sizeof *hashes, SEED_CHUNK);
 }
 
-int segue__list_seal(segue__arena *arena, segue_node *node, const segue__entry *entries, size_t n) {
+int segue__list_seal(segue__arena *arena, segue_node *node, const segue__route *entries, size_t n) {
   size_t chunk_count = chunks_of(n);
-  segue_node *items = block(arena, n * sizeof *items + chunk_count * sizeof(segue__hash));
+  segue_node *items = tree_block(arena, n * sizeof *items + chunk_count * sizeof(segue__hash));
   if (!items) return UV_ENOMEM;
   for (size_t i = 0; i < n; i++)
     items[i] = entries[i].member.value;
@@ -151,16 +151,16 @@ int segue__list_seal(segue__arena *arena, segue_node *node, const segue__entry *
     size_t start = i * SEGUE__CHUNK;
     chunks[i] = hash_items(items + start, n - start < SEGUE__CHUNK ? n - start : SEGUE__CHUNK);
   }
-  segue__hash all = chunk_count ? hash_of(chunks, chunk_count * sizeof *chunks, SEED_CHUNK)
+  segue__hash all = chunk_count ? tree_hash_of(chunks, chunk_count * sizeof *chunks, SEED_CHUNK)
                                 : hash_items(items, n);
   uint64_t end[3] = {all.lo, all.hi, n};
-  ((segue__hash *)items)[-1] = hash_of(end, sizeof end, SEGUE_LIST + 1);
+  ((segue__hash *)items)[-1] = tree_hash_of(end, sizeof end, SEGUE_LIST + 1);
   return 0;
 }
 
-static segue__hash hash_member(const segue__entry *entry) {
-  segue__hash pair[2] = {entry->key, segue__node_hash(&entry->member.value)};
-  return hash_of(pair, sizeof pair, SEED_MEMBER);
+static segue__hash hash_member(const segue__route *route) {
+  segue__hash pair[2] = {route->key, segue__node_hash(&route->member.value)};
+  return tree_hash_of(pair, sizeof pair, SEED_MEMBER);
 }
 
 static void add_hash(segue__hash *sum, segue__hash h) {
@@ -168,12 +168,12 @@ static void add_hash(segue__hash *sum, segue__hash h) {
   sum->hi += h.hi + (sum->lo < h.lo);
 }
 
-static bool same_key(const segue__entry *a, const segue__entry *b) {
+static bool same_key(const segue__route *a, const segue__route *b) {
   return segue__hash_equal(a->key, b->key) && segue__key_equal(&a->member, &b->member);
 }
 
 /* Finds two entries of the same key, or fills the index if there is one. */
-static bool index_entries(uint32_t *index, size_t slots, const segue__entry *entries, size_t n,
+static bool index_entries(uint32_t *index, size_t slots, const segue__route *entries, size_t n,
                           size_t same[2]) {
   for (size_t i = 0; i < n; i++) {
     same[1] = i;
@@ -196,11 +196,11 @@ static bool index_entries(uint32_t *index, size_t slots, const segue__entry *ent
   return true;
 }
 
-int segue__map_seal(segue__arena *arena, segue_node *node, segue__entry *entries, size_t n,
+int segue__map_seal(segue__arena *arena, segue_node *node, segue__route *entries, size_t n,
                     size_t same[2]) {
   size_t chunk_count = chunks_of(n), slots = slots_of(n);
-  segue__member *members = block(arena, n * sizeof *members + chunk_count * sizeof(segue__hash) +
-                                            slots * sizeof(uint32_t));
+  segue__member *members = tree_block(
+      arena, n * sizeof *members + chunk_count * sizeof(segue__hash) + slots * sizeof(uint32_t));
   if (!members) return UV_ENOMEM;
   segue__hash *chunks = (segue__hash *)(members + n);
   uint32_t *index = (uint32_t *)(chunks + chunk_count);
@@ -220,7 +220,7 @@ int segue__map_seal(segue__arena *arena, segue_node *node, segue__entry *entries
   node->count = (uint32_t)n;
   node->v.members = members;
   uint64_t end[3] = {sum.lo, sum.hi, n};
-  ((segue__hash *)members)[-1] = hash_of(end, sizeof end, SEGUE_MAP + 1);
+  ((segue__hash *)members)[-1] = tree_hash_of(end, sizeof end, SEGUE_MAP + 1);
   return 0;
 }
 
@@ -232,7 +232,7 @@ const segue__member *segue__node_find(const segue_node *node, const char *key, s
       if (members[i].key_len == len && !memcmp(members[i].key, key, len)) return &members[i];
     return NULL;
   }
-  const uint32_t *index = index_of(node);
+  const uint32_t *index = tree_index_of(node);
   size_t mask = slots_of(node->count) - 1;
   uint32_t hash = (uint32_t)segue__key_hash(key, len).lo;
   for (size_t at = hash & mask; index[at]; at = (at + 1) & mask) {
@@ -270,25 +270,25 @@ const segue_node *segue_node_member(const segue_node *node, const char *key) {
   return m ? &m->value : NULL;
 }
 
-static int check_type(const segue_node *node, segue_type type) {
+static int tree_check_type(const segue_node *node, segue_type type) {
   return !node ? SEGUE_EPATH : node->type == type ? 0 : SEGUE_ETYPE;
 }
 
 int segue_node_bool(const segue_node *node, bool *out) {
-  int rc = check_type(node, SEGUE_BOOL);
+  int rc = tree_check_type(node, SEGUE_BOOL);
   if (!rc) *out = node->v.b;
   return rc;
 }
 
 int segue_node_int(const segue_node *node, int64_t *out) {
-  int rc = check_type(node, SEGUE_INT);
+  int rc = tree_check_type(node, SEGUE_INT);
   if (!rc && node->flags & SEGUE__NODE_UNSIGNED) rc = SEGUE_ERANGE;
   if (!rc) *out = node->v.i;
   return rc;
 }
 
 int segue_node_uint(const segue_node *node, uint64_t *out) {
-  int rc = check_type(node, SEGUE_INT);
+  int rc = tree_check_type(node, SEGUE_INT);
   if (!rc && !(node->flags & SEGUE__NODE_UNSIGNED) && node->v.i < 0) rc = SEGUE_ERANGE;
   if (!rc) *out = node->v.u;
   return rc;
@@ -299,13 +299,13 @@ int segue_node_double(const segue_node *node, double *out) {
     *out = node->flags & SEGUE__NODE_UNSIGNED ? (double)node->v.u : (double)node->v.i;
     return 0;
   }
-  int rc = check_type(node, SEGUE_FLOAT);
+  int rc = tree_check_type(node, SEGUE_FLOAT);
   if (!rc) *out = node->v.f;
   return rc;
 }
 
 int segue_node_string(const segue_node *node, const char **out, size_t *length) {
-  int rc = check_type(node, SEGUE_STRING);
+  int rc = tree_check_type(node, SEGUE_STRING);
   if (rc) return rc;
   *out = node->v.s;
   if (length) *length = node->count;

@@ -128,7 +128,7 @@ const char *segue__document_format_name(segue__format format);
 /* Returns false if there is no such format. Accepts the digit that older versions wrote. */
 bool segue__document_format_find(const char *name, segue__format *out);
 /* What is to be said of integers that were read as floats (doc->wide is not 0). */
-void segue__document_tell_wide(const segue__document *doc, segue_error *out);
+void segue__document_report_wide(const segue__document *doc, segue_error *out);
 /* The warning about a %YAML 1.1 directive (doc->old_yaml_line is not 0). */
 void segue__document_warn_old_yaml(const segue__document *doc, segue_error *out);
 /* SEGUE_EEMPTY, with the one message for a document without content. */

@@ -38,14 +38,14 @@ typedef struct reader {
   unsigned documents;
 } reader;
 
-static int fail_memory(reader *r) {
+static int yaml_fail_memory(reader *r) {
   return segue__builder_fail(r->b, UV_ENOMEM, "out of memory while parsing YAML");
 }
 
-static int grow(reader *r, void **items, size_t *capacity, size_t size) {
+static int yaml_grow(reader *r, void **items, size_t *capacity, size_t size) {
   size_t more = *capacity ? *capacity * 2 : 16;
   void *grown = segue__realloc(*items, more * size);
-  if (!grown) return fail_memory(r);
+  if (!grown) return yaml_fail_memory(r);
   *items = grown;
   *capacity = more;
   return 0;
@@ -54,7 +54,7 @@ static int grow(reader *r, void **items, size_t *capacity, size_t size) {
 /* ---- Anchors --------------------------------------------------------------------------------- */
 
 /* The slot of a name, used or free. */
-static uint32_t *slot_of(const reader *r, uint64_t hash, const char *name) {
+static uint32_t *yaml_slot_of(const reader *r, uint64_t hash, const char *name) {
   size_t i = hash & (r->slots - 1);
   for (; r->index[i]; i = (i + 1) & (r->slots - 1)) {
     const anchor *a = &r->anchors[r->index[i] - 1];
@@ -63,30 +63,30 @@ static uint32_t *slot_of(const reader *r, uint64_t hash, const char *name) {
   return &r->index[i];
 }
 
-static int grow_index(reader *r) {
+static int yaml_grow_index(reader *r) {
   size_t slots = r->slots ? r->slots * 2 : 32;
   uint32_t *index = segue__calloc(slots, sizeof *index);
-  if (!index) return fail_memory(r);
+  if (!index) return yaml_fail_memory(r);
   segue__free(r->index);
   r->index = index;
   r->slots = slots;
   for (size_t i = 0; i < r->anchor_count; i++)
-    *slot_of(r, r->anchors[i].hash, r->anchors[i].name) = (uint32_t)i + 1;
+    *yaml_slot_of(r, r->anchors[i].hash, r->anchors[i].name) = (uint32_t)i + 1;
   return 0;
 }
 
 /* Finds or makes the anchor of a name: a name may be given again, and then means the later one. */
 static anchor *name_anchor(reader *r, const char *name) {
-  if (2 * r->anchor_count >= r->slots && grow_index(r)) return NULL;
+  if (2 * r->anchor_count >= r->slots && yaml_grow_index(r)) return NULL;
   uint64_t hash = segue__key_hash(name, strlen(name)).lo;
-  uint32_t *slot = slot_of(r, hash, name);
+  uint32_t *slot = yaml_slot_of(r, hash, name);
   if (*slot) return &r->anchors[*slot - 1];
   if (r->anchor_count == r->anchor_capacity &&
-      grow(r, (void **)&r->anchors, &r->anchor_capacity, sizeof *r->anchors))
+      yaml_grow(r, (void **)&r->anchors, &r->anchor_capacity, sizeof *r->anchors))
     return NULL;
   const char *copy = segue__arena_strndup(&r->b->doc->arena, name, strlen(name));
   if (!copy) {
-    fail_memory(r);
+    yaml_fail_memory(r);
     return NULL;
   }
   anchor *a = &r->anchors[r->anchor_count++];
@@ -120,7 +120,7 @@ static int alias_key(reader *r, const anchor *a) {
 
 static int on_alias(reader *r, const char *name) {
   segue__quoted shown;
-  uint32_t *slot = r->slots ? slot_of(r, segue__key_hash(name, strlen(name)).lo, name) : NULL;
+  uint32_t *slot = r->slots ? yaml_slot_of(r, segue__key_hash(name, strlen(name)).lo, name) : NULL;
   if (!slot || !*slot)
     return segue__builder_fail(r->b, SEGUE_ESYNTAX,
                                "there is no anchor &%s before this alias: check the name, or quote "
@@ -166,14 +166,14 @@ static int fail_tag(reader *r, const char *tag) {
 }
 
 /* A scalar with an explicit tag: it must be what it says. */
-static int tagged(reader *r, const char *s, size_t len, const char *tag) {
+static int yaml_tagged(reader *r, const char *s, size_t len, const char *tag) {
   segue__quoted shown;
   int type = strcmp(tag, "!") ? tag_type(tag) : SEGUE_STRING;
   if (type == SEGUE_STRING) return segue__builder_add_string(r->b, s, len);
   if (type == TAG_UNKNOWN) return fail_tag(r, tag);
   segue_node node;
   int rc = segue__scalar_resolve(s, len, &node);
-  if (rc == UV_ENOMEM) return fail_memory(r);
+  if (rc == UV_ENOMEM) return yaml_fail_memory(r);
   if (rc == SEGUE_ERANGE) return segue__builder_fail_range(r->b, s, len);
   if (!rc && type == SEGUE_FLOAT && node.type == SEGUE_INT) {
     double value = 0;
@@ -187,7 +187,7 @@ static int tagged(reader *r, const char *s, size_t len, const char *tag) {
   return segue__builder_add_scalar(r->b, node);
 }
 
-static int plain(reader *r, const char *s, size_t len) {
+static int yaml_plain(reader *r, const char *s, size_t len) {
   segue_node node;
   int rc = segue__scalar_resolve(s, len, &node);
   if (rc == SEGUE_ERANGE && r->b->doc->foreign) {
@@ -200,7 +200,7 @@ static int plain(reader *r, const char *s, size_t len) {
   case SEGUE_ERANGE:
     return segue__builder_fail_range(r->b, s, len);
   case UV_ENOMEM:
-    return fail_memory(r);
+    return yaml_fail_memory(r);
   default:
     return segue__builder_add_string(r->b, s, len);
   }
@@ -222,7 +222,7 @@ static int scalar_key(reader *r, const yaml_event_t *e, const char *s, size_t le
   if (!e->data.scalar.anchor) return 0;
   anchor *a = name_anchor(r, (const char *)e->data.scalar.anchor);
   char *copy = a ? segue__arena_strndup(&r->b->doc->arena, s, len) : NULL;
-  if (!copy) return fail_memory(r);
+  if (!copy) return yaml_fail_memory(r);
   a->node = (segue_node){.type = SEGUE_STRING,
                          .document = r->b->doc->id,
                          .line = r->b->line,
@@ -258,9 +258,9 @@ static int on_scalar(reader *r, const yaml_event_t *e) {
   if (segue__expand(r->parse, &s, &len)) return r->b->status;
   int rc;
   if (tag)
-    rc = tagged(r, s, len, tag);
+    rc = yaml_tagged(r, s, len, tag);
   else if (is_plain)
-    rc = s == written ? plain(r, s, len) : segue__builder_untyped(r->b, s, len);
+    rc = s == written ? yaml_plain(r, s, len) : segue__builder_untyped(r->b, s, len);
   else
     rc = segue__builder_add_string(r->b, s, len);
   return rc ? rc : anchor_scalar(r, (const char *)e->data.scalar.anchor);
@@ -268,7 +268,7 @@ static int on_scalar(reader *r, const yaml_event_t *e) {
 
 /* ---- Lists and maps -------------------------------------------------------------------------- */
 
-static int on_start(reader *r, segue_type type, const char *name, const char *tag) {
+static int yaml_on_start(reader *r, segue_type type, const char *name, const char *tag) {
   if (segue__builder_wants_key(r->b))
     return segue__builder_fail(r->b, SEGUE_ETYPE,
                                "a %s cannot be a key: keys are text (quote what starts with '%c')",
@@ -281,7 +281,7 @@ static int on_start(reader *r, segue_type type, const char *name, const char *ta
   if (segue__builder_begin(r->b, type) || !name) return r->b->status;
   anchor *a = name_anchor(r, name);
   if (!a || (r->open_count == r->open_capacity &&
-             grow(r, (void **)&r->open, &r->open_capacity, sizeof *r->open)))
+             yaml_grow(r, (void **)&r->open, &r->open_capacity, sizeof *r->open)))
     return r->b->status;
   a->open = true;
   r->open[r->open_count].depth = r->b->depth;
@@ -289,7 +289,7 @@ static int on_start(reader *r, segue_type type, const char *name, const char *ta
   return 0;
 }
 
-static int on_end(reader *r) {
+static int yaml_on_end(reader *r) {
   size_t depth = r->b->depth;
   if (segue__builder_end(r->b)) return r->b->status;
   if (!r->open_count || r->open[r->open_count - 1].depth != depth) return 0;
@@ -314,14 +314,14 @@ static int on_event(reader *r, const yaml_event_t *e) {
   case YAML_ALIAS_EVENT:
     return on_alias(r, (const char *)e->data.alias.anchor);
   case YAML_SEQUENCE_START_EVENT:
-    return on_start(r, SEGUE_LIST, (const char *)e->data.sequence_start.anchor,
-                    (const char *)e->data.sequence_start.tag);
+    return yaml_on_start(r, SEGUE_LIST, (const char *)e->data.sequence_start.anchor,
+                         (const char *)e->data.sequence_start.tag);
   case YAML_MAPPING_START_EVENT:
-    return on_start(r, SEGUE_MAP, (const char *)e->data.mapping_start.anchor,
-                    (const char *)e->data.mapping_start.tag);
+    return yaml_on_start(r, SEGUE_MAP, (const char *)e->data.mapping_start.anchor,
+                         (const char *)e->data.mapping_start.tag);
   case YAML_SEQUENCE_END_EVENT:
   case YAML_MAPPING_END_EVENT:
-    return on_end(r);
+    return yaml_on_end(r);
   case YAML_STREAM_END_EVENT:
     if (r->documents) return 0;
     return segue__parse_empty(r->parse, false);
@@ -361,7 +361,7 @@ static int check_question(reader *r, const char *at) {
                              "quotes");
 }
 
-static const char *name_of(const yaml_event_t *e) {
+static const char *yaml_name_of(const yaml_event_t *e) {
   switch (e->type) {
   case YAML_SCALAR_EVENT:
     return (const char *)e->data.scalar.anchor;
@@ -381,7 +381,7 @@ static const char *name_of(const yaml_event_t *e) {
  * characters belong to the name. `*x: 1` stays a key, because files that contain it mean a key.
  * `at` is where the node starts; a tag may stand before the anchor. */
 static int check_name(reader *r, const yaml_event_t *e, const char *at) {
-  const char *name = name_of(e), *end = r->parse->text + r->parse->len;
+  const char *name = yaml_name_of(e), *end = r->parse->text + r->parse->len;
   if (!name) return 0;
   if (at < end && *at == '!') {
     while (at < end && !strchr(" \t\r\n", *at))
@@ -401,7 +401,7 @@ static int check_name(reader *r, const yaml_event_t *e, const char *at) {
                              *at, *next);
 }
 
-static int run(reader *r) {
+static int yaml_run(reader *r) {
   yaml_event_type_t type = YAML_NO_EVENT;
   while (type != YAML_STREAM_END_EVENT) {
     yaml_event_t event;
@@ -424,12 +424,12 @@ static int run(reader *r) {
 
 int segue__yaml_parse(segue__parse *parse) {
   reader r = {.parse = parse, .b = parse->builder};
-  if (!yaml_parser_initialize(&r.parser)) return fail_memory(&r);
+  if (!yaml_parser_initialize(&r.parser)) return yaml_fail_memory(&r);
   yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
   yaml_parser_set_input_string(&r.parser, (const unsigned char *)parse->text, parse->len);
   segue__yaml_cursor_init(&r.cursor, parse->text, parse->len);
   int rc = check_breaks(&r);
-  if (!rc) rc = run(&r);
+  if (!rc) rc = yaml_run(&r);
   yaml_parser_delete(&r.parser);
   segue__free(r.anchors);
   segue__free(r.index);

@@ -18,17 +18,18 @@ void segue__yaml_cursor_init(segue__yaml_cursor *c, const char *text, size_t len
   c->ascii = any < 0x80;
 }
 
-static bool continues(char c) {
+static bool yaml_error_continues(char c) {
   return ((unsigned char)c & 0xc0) == 0x80;
 }
 
 /* Moves a pointer that has `from` characters before it to where it has `to`. */
-static const char *move(const segue__yaml_cursor *c, const char *p, size_t from, size_t to) {
+static const char *yaml_error_move(const segue__yaml_cursor *c, const char *p, size_t from,
+                                   size_t to) {
   for (; from < to && p < c->end; from++)
-    for (p++; p < c->end && continues(*p); p++) {
+    for (p++; p < c->end && yaml_error_continues(*p); p++) {
     }
   for (; from > to && p > c->text; from--)
-    for (p--; p > c->text && continues(*p); p--) {
+    for (p--; p > c->text && yaml_error_continues(*p); p--) {
     }
   return p;
 }
@@ -40,13 +41,13 @@ const char *segue__yaml_locate(segue__yaml_cursor *c, const yaml_mark_t *mark, u
     return c->text + (mark->index < len ? mark->index : len);
   }
   size_t line_index = mark->index - mark->column;
-  c->line = move(c, c->line, c->line_index, line_index);
+  c->line = yaml_error_move(c, c->line, c->line_index, line_index);
   c->line_index = line_index;
   if (c->index < line_index || c->index > mark->index) {
     c->byte = c->line;
     c->index = line_index;
   }
-  c->byte = move(c, c->byte, c->index, mark->index);
+  c->byte = yaml_error_move(c, c->byte, c->index, mark->index);
   c->index = mark->index;
   *column = (uint32_t)(c->byte - c->line) + 1;
   return c->byte;

@@ -8,7 +8,7 @@
 
 #include "../segue.h"
 
-static void on_signal(int signum, siginfo_t *info, void *context) {
+static void budget_on_signal(int signum, siginfo_t *info, void *context) {
   (void)signum, (void)context;
   if (info->si_code == SI_TIMER) /* not one that somebody sent with kill */
     segue_on_budget_signal(info->si_value.sival_ptr);
@@ -22,7 +22,7 @@ int segue__budget_signal(void) {
   return 0;
 #endif
   int signum = SIGRTMIN + 5;
-  struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART};
+  struct sigaction action = {.sa_sigaction = budget_on_signal, .sa_flags = SA_SIGINFO | SA_RESTART};
   sigemptyset(&action.sa_mask);
   return sigaction(signum, &action, NULL) == 0 ? signum : 0;
 }

@@ -45,8 +45,8 @@ enum {
 typedef segue__command command;
 typedef segue__option option;
 
-static int version(const segue__cli *cli);
-static int help(const segue__cli *cli);
+static int cli_version(const segue__cli *cli);
+static int cli_help(const segue__cli *cli);
 
 static const command commands[] = {
     {"run", "", "run the daemon in the foreground",
@@ -117,8 +117,8 @@ static const command commands[] = {
      "It is installed with the program. Manually: source <(segue completion bash), or write the\n"
      "output of segue completion zsh into a file _segue in a folder of $fpath.",
      segue__cli_completion, 0, 1},
-    {"version", "", "print the version", NULL, version, JSON, 0},
-    {"help", "[COMMAND]", "print this help, or that of a command", NULL, help, 0, 1},
+    {"version", "", "print the version", NULL, cli_version, JSON, 0},
+    {"help", "[COMMAND]", "print this help, or that of a command", NULL, cli_help, 0, 1},
 };
 enum { WITH_MAX = sizeof((segue__cli *)0)->with / sizeof(char *) };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
@@ -173,7 +173,7 @@ const segue__option *segue__cli_option(size_t index) {
   return index < OPTION_COUNT ? &options[index] : NULL;
 }
 
-bool segue__cli_takes(const segue__command *c, const segue__option *o) {
+bool segue__cli_accepts(const segue__command *c, const segue__option *o) {
   return !o->mask || (o->mask & c->options);
 }
 
@@ -244,7 +244,7 @@ bool segue__cli_colour(int fd) {
   return isatty(fd) && !(no && *no) && !(term && strcmp(term, "dumb") == 0);
 }
 
-static int version(const segue__cli *cli) {
+static int cli_version(const segue__cli *cli) {
   printf(cli->json ? "{\"version\":\"%s\"}\n" : "segue %s\n", segue_version());
   return SEGUE__EXIT_OK;
 }
@@ -294,7 +294,7 @@ static int unknown_command(const char *name) {
                          meant ? meant : "", meant ? "\"?" : "");
 }
 
-static int help(const segue__cli *cli) {
+static int cli_help(const segue__cli *cli) {
   if (!cli->arg_count) {
     help_all();
     return SEGUE__EXIT_OK;
@@ -321,7 +321,7 @@ static int unknown_option(const command *c, const char *arg, size_t len) {
   char word[64];
   size_t count = 0;
   for (size_t i = 0; i < OPTION_COUNT; i++)
-    if (segue__cli_takes(c, &options[i])) names[count++] = options[i].name;
+    if (segue__cli_accepts(c, &options[i])) names[count++] = options[i].name;
   snprintf(word, sizeof word, "%.*s", (int)(len < 60 ? len : 60), arg);
   const char *meant = arg[1] == '-' ? segue__nearest(word + 2, names, count) : NULL;
   return segue__cli_fail(SEGUE__EXIT_USAGE, "segue %s has no option %s%s%s%s", c->name, word,
@@ -344,7 +344,7 @@ static int parse_option(segue__cli *cli, const command *c, char **argv, int argc
   const char *arg = argv[*i];
   size_t len = arg[1] == '-' ? strcspn(arg, "=") : strlen(arg);
   const option *o = find_option(arg, len);
-  if (!o || !segue__cli_takes(c, o)) return unknown_option(c, arg, len);
+  if (!o || !segue__cli_accepts(c, o)) return unknown_option(c, arg, len);
   const char *value = arg[len] == '=' ? arg + len + 1 : NULL;
   if (value && !o->value) return segue__cli_fail(SEGUE__EXIT_USAGE, "--%s takes no value", o->name);
   if (o->value && !value) {
@@ -359,7 +359,7 @@ static int parse_option(segue__cli *cli, const command *c, char **argv, int argc
   return 0;
 }
 
-static int parse(segue__cli *cli, const command *c, char **argv, int argc) {
+static int cli_parse(segue__cli *cli, const command *c, char **argv, int argc) {
   bool only_args = false;
   for (int i = 2; i < argc; i++) {
     if (!only_args && strcmp(argv[i], "--") == 0) {
@@ -418,7 +418,7 @@ int segue__cli_main(int argc, char **argv) {
   if (!c && name[0] == '-')
     return segue__cli_fail(SEGUE__EXIT_USAGE, "the command comes first: segue COMMAND %s", name);
   if (!c) return unknown_command(name);
-  int rc = parse(&cli, c, argv, argc);
+  int rc = cli_parse(&cli, c, argv, argc);
   if (rc) return rc;
   if (cli.help) {
     help_command(c);

@@ -27,6 +27,6 @@ typedef struct segue__option {
 /* NULL past the end. */
 const segue__command *segue__cli_command(size_t index);
 const segue__option *segue__cli_option(size_t index);
-bool segue__cli_takes(const segue__command *command, const segue__option *option);
+bool segue__cli_accepts(const segue__command *command, const segue__option *option);
 
 #endif

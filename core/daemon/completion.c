@@ -29,7 +29,7 @@ static const kind kinds[] = {
 
 /* "[FROM [TO]]" counts as FROM. The PATH of a command is one in the configuration, that of an
  * option is a file. NULL: no completion. */
-static const kind *kind_of(const char *text, bool of_option) {
+static const kind *completion_kind_of(const char *text, bool of_option) {
   if (strncmp(text, "[URI=]", 6) == 0) text += 6; /* it may be left out */
   size_t skip = strspn(text, "["), len = strcspn(text + skip, " ]");
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
@@ -67,7 +67,7 @@ static void bash_values(segue__buf *out) {
     segue__buf_addf(out, "    --%s", o->name);
     if (o->letter) segue__buf_addf(out, "|-%c", o->letter);
     segue__buf_adds(out, ") ");
-    bash_words(out, kind_of(o->value, true));
+    bash_words(out, completion_kind_of(o->value, true));
     segue__buf_adds(out, "; return ;;\n");
   }
 }
@@ -77,21 +77,21 @@ static void bash_command(segue__buf *out, const segue__command *c) {
   segue__buf_addf(out, "    %s)\n      if [[ $word == -* ]]; then\n", c->name);
   segue__buf_adds(out, "        mapfile -t COMPREPLY < <(compgen -W \"");
   for (size_t i = 0; (o = segue__cli_option(i)); i++) {
-    if (!segue__cli_takes(c, o)) continue;
+    if (!segue__cli_accepts(c, o)) continue;
     segue__buf_addf(out, "--%s ", o->name);
     if (o->letter) segue__buf_addf(out, "-%c ", o->letter);
   }
   segue__buf_adds(out, "\" -- \"$word\")\n");
   if (c->max_args) {
     segue__buf_adds(out, "      else\n        ");
-    bash_words(out, kind_of(c->arguments, false));
+    bash_words(out, completion_kind_of(c->arguments, false));
     segue__buf_addc(out, '\n');
   }
   segue__buf_adds(out, "      fi ;;\n");
 }
 
 /* bash splits at "=": "--state=/va" is three words. */
-static void bash(segue__buf *out) {
+static void completion_bash(segue__buf *out) {
   const segue__command *c;
   segue__buf_adds(out, "# bash completion for segue, printed by: segue completion bash\n"
                        "_segue() {\n"
@@ -129,7 +129,7 @@ static void zsh_text(segue__buf *out, const char *s) {
 }
 
 static void zsh_action(segue__buf *out, const char *value, bool of_option) {
-  const kind *k = kind_of(value, of_option);
+  const kind *k = completion_kind_of(value, of_option);
   segue__buf_addf(out, "%s:", k ? k->name : value);
   if (k && k->zsh)
     segue__buf_adds(out, k->zsh);
@@ -158,7 +158,7 @@ static void zsh_command(segue__buf *out, const segue__command *c) {
   const segue__option *o;
   segue__buf_addf(out, "    %s)\n      _arguments \\\n", c->name);
   for (size_t i = 0; (o = segue__cli_option(i)); i++)
-    if (segue__cli_takes(c, o)) zsh_option(out, o);
+    if (segue__cli_accepts(c, o)) zsh_option(out, o);
   if (c->max_args) {
     segue__buf_addf(out, "        '%s:", c->max_args > 1 ? "*" : "1");
     zsh_action(out, c->arguments, false);
@@ -167,7 +167,7 @@ static void zsh_command(segue__buf *out, const segue__command *c) {
   segue__buf_adds(out, "        && return 0 ;;\n");
 }
 
-static void zsh(segue__buf *out) {
+static void completion_zsh(segue__buf *out) {
   const segue__command *c;
   segue__buf_adds(out, "#compdef segue\n"
                        "# zsh completion for segue, printed by: segue completion zsh\n"
@@ -195,9 +195,9 @@ int segue__cli_completion(const segue__cli *cli) {
   const char *shell = cli->arg_count ? cli->args[0] : "";
   segue__buf_init(&out);
   if (strcmp(shell, "bash") == 0)
-    bash(&out);
+    completion_bash(&out);
   else if (strcmp(shell, "zsh") == 0)
-    zsh(&out);
+    completion_zsh(&out);
   else
     return segue__cli_fail(SEGUE__EXIT_USAGE,
                            "segue completion needs SHELL, which must be bash or zsh%s%s",

@@ -26,7 +26,7 @@ typedef int (*epoll_ctl_fn)(int epoll, int op, int fd, struct epoll_event *event
 /* Not by the log, whose writer needs memory, and not by stdio, which waits for whoever reads
  * standard error: the calling thread is often a loop. A pipe that polls as writable has room for
  * PIPE_BUF bytes; if it has none the line is left out. */
-static void report(void) {
+static void epoll_report(void) {
   static const char text[] = "segue: epoll_ctl: the kernel has no memory: trying again\n";
   struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
   if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)) return;
@@ -49,7 +49,7 @@ __attribute__((visibility("default"))) int epoll_ctl(int epoll, int op, int fd,
     if (code) errno = -code;
     bool is_short = rc < 0 && (errno == ENOMEM || errno == ENOSPC);
     if (!is_short || waited_ms >= PATIENCE_MS) return rc;
-    if (!waited_ms) report();
+    if (!waited_ms) epoll_report();
     nanosleep(&(struct timespec){.tv_nsec = PAUSE_MS * 1000000}, NULL);
   }
 }

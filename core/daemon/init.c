@@ -66,7 +66,7 @@ static int write_new(const char *folder, const char *name, const char *text) {
   return SEGUE__EXIT_OK;
 }
 
-static bool is_there(const char *folder, const char *name) {
+static bool init_is_there(const char *folder, const char *name) {
   char path[PATH_MAX];
   snprintf(path, sizeof path, "%s/%s", folder, name);
   return access(path, F_OK) == 0;
@@ -77,9 +77,9 @@ int segue__cli_init(const segue__cli *cli) {
   if (mkdir(folder, 0755) < 0 && errno != EEXIST)
     return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot create the folder %s: %s", folder,
                            strerror(errno));
-  const char *taken = is_there(folder, "reload.lua")    ? "reload.lua"
-                      : is_there(folder, "config.yaml") ? "config.yaml"
-                                                        : NULL;
+  const char *taken = init_is_there(folder, "reload.lua")    ? "reload.lua"
+                      : init_is_there(folder, "config.yaml") ? "config.yaml"
+                                                             : NULL;
   if (taken)
     return segue__cli_fail(SEGUE__EXIT_FAILED,
                            "%s/%s exists already: segue init never overwrites a file", folder,

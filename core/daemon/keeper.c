@@ -19,7 +19,7 @@
 
 /* Reaps all ended children. Returns true if the daemon was one of them, with its wait status in
  * *status. */
-static bool reap(pid_t daemon, int *status) {
+static bool keeper_reap(pid_t daemon, int *status) {
   bool over = false;
   int one;
   for (pid_t pid; (pid = waitpid(-1, &one, WNOHANG)) > 0;)
@@ -36,10 +36,10 @@ static bool passes_on(const siginfo_t *info) {
   return info->si_code != SI_KERNEL && info->si_signo != SIGCHLD;
 }
 
-static void keep(pid_t daemon, const sigset_t *all) {
+static void keeper_keep(pid_t daemon, const sigset_t *all) {
   int status = 0;
   siginfo_t info;
-  while (!reap(daemon, &status)) {
+  while (!keeper_reap(daemon, &status)) {
     if (sigwaitinfo(all, &info) < 0) continue;
     if (passes_on(&info)) kill(daemon, info.si_signo);
   }
@@ -52,7 +52,7 @@ int segue__keeper_start(void) {
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, &before);
   pid_t daemon = fork();
-  if (daemon > 0) keep(daemon, &all);
+  if (daemon > 0) keeper_keep(daemon, &all);
   int rc = daemon < 0 ? -errno : 0;
   sigprocmask(SIG_SETMASK, &before, NULL);
   return rc;

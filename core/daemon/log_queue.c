@@ -44,7 +44,7 @@ struct segue__log_queue {
 /* ---- Writing --------------------------------------------------------------------------------- */
 
 /* Waits for a descriptor that another process made non-blocking. */
-static int write_all(segue__log_queue *q, const char *data, size_t len) {
+static int log_queue_write_all(segue__log_queue *q, const char *data, size_t len) {
   size_t sent = 0;
   while (sent < len) {
     ssize_t n = write(q->options.fd, data + sent, len - sent);
@@ -63,36 +63,36 @@ static int write_all(segue__log_queue *q, const char *data, size_t len) {
 }
 
 /* The rest of a partial write must not continue in another line. */
-static int write_line(segue__log_queue *q, const char *text, size_t len) {
-  int error = q->torn ? write_all(q, "\n", 1) : 0;
+static int log_queue_write_line(segue__log_queue *q, const char *text, size_t len) {
+  int error = q->torn ? log_queue_write_all(q, "\n", 1) : 0;
   if (error) return error;
   q->torn = false;
-  return write_all(q, text, len);
+  return log_queue_write_all(q, text, len);
 }
 
-static int tell(segue__log_queue *q, uint64_t count, int error) {
+static int log_queue_report(segue__log_queue *q, uint64_t count, int error) {
   segue__buf out;
   segue__buf_init(&out);
   q->options.tell_lost(q->options.data, &out, count, error);
-  int rc = out.failed ? ENOMEM : write_line(q, out.data, out.len);
+  int rc = out.failed ? ENOMEM : log_queue_write_line(q, out.data, out.len);
   segue__buf_deinit(&out);
   return rc;
 }
 
-static int tell_failed(segue__log_queue *q) {
+static int report_failed(segue__log_queue *q) {
   if (!q->failed) return 0;
-  int rc = tell(q, q->failed, q->error);
+  int rc = log_queue_report(q, q->failed, q->error);
   if (rc == 0) q->failed = 0;
   return rc;
 }
 
 static void write_one(segue__log_queue *q, uint64_t lost, const char *text, size_t len) {
-  int error = tell_failed(q);
+  int error = report_failed(q);
   if (error == 0 && lost) {
-    error = tell(q, lost, 0);
+    error = log_queue_report(q, lost, 0);
     if (error) q->failed += lost;
   }
-  if (error == 0 && len) error = write_line(q, text, len);
+  if (error == 0 && len) error = log_queue_write_line(q, text, len);
   if (error == 0) return;
   q->error = error;
   q->failed += len != 0;
@@ -100,7 +100,7 @@ static void write_one(segue__log_queue *q, uint64_t lost, const char *text, size
 
 /* ---- The thread ------------------------------------------------------------------------------ */
 
-static line *pop_locked(segue__log_queue *q) {
+static line *log_queue_pop_locked(segue__log_queue *q) {
   line *l = q->first;
   q->first = l->next;
   if (!q->first) q->last = NULL;
@@ -113,7 +113,7 @@ static void add_done(segue__log_queue *q) {
 }
 
 static void write_next(segue__log_queue *q) {
-  line *l = pop_locked(q);
+  line *l = log_queue_pop_locked(q);
   pthread_mutex_unlock(&q->mutex);
   write_one(q, l->lost_before, l->text, l->len);
   segue__free(l);
@@ -122,7 +122,7 @@ static void write_next(segue__log_queue *q) {
 }
 
 /* All lines are written, and none arrived after the lost ones. */
-static void tell_lost_now(segue__log_queue *q) {
+static void report_lost_now(segue__log_queue *q) {
   uint64_t lost = q->lost;
   q->lost = 0;
   q->dropping = false;
@@ -132,14 +132,14 @@ static void tell_lost_now(segue__log_queue *q) {
   pthread_mutex_lock(&q->mutex);
 }
 
-static void *run(void *data) {
+static void *log_queue_run(void *data) {
   segue__log_queue *q = data;
   pthread_mutex_lock(&q->mutex);
   for (;;) {
     if (q->first)
       write_next(q);
     else if (q->lost)
-      tell_lost_now(q);
+      report_lost_now(q);
     else if (q->closing)
       break;
     else
@@ -151,11 +151,11 @@ static void *run(void *data) {
 }
 
 /* The thread blocks all signals. */
-static int start_thread(segue__log_queue *q) {
+static int log_queue_start_thread(segue__log_queue *q) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  int rc = pthread_create(&q->thread, NULL, run, q);
+  int rc = pthread_create(&q->thread, NULL, log_queue_run, q);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   if (rc == 0) pthread_setname_np(q->thread, "segue-log");
   return -rc;
@@ -175,7 +175,7 @@ int segue__log_queue_open(segue__log_queue **out, const segue__log_queue_options
   if (!q->options.bytes_max) q->options.bytes_max = BYTES_DEFAULT;
   pthread_mutex_init(&q->mutex, NULL);
   pthread_cond_init(&q->wake, NULL);
-  int rc = start_thread(q);
+  int rc = log_queue_start_thread(q);
   if (rc < 0)
     free_queue(q);
   else
@@ -228,25 +228,26 @@ void segue__log_queue_add(segue__log_queue *queue, const char *text, size_t len)
   segue__free(l);
 }
 
-static uint64_t now_ms(void) {
+static uint64_t log_queue_now_ms(void) {
   struct timespec ts;
   clock_gettime(CLOCK_MONOTONIC, &ts);
   return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
 bool segue__log_queue_flush(segue__log_queue *queue, unsigned limit_ms) {
-  uint64_t wanted = __atomic_load_n(&queue->added, __ATOMIC_ACQUIRE), until = now_ms() + limit_ms;
+  uint64_t wanted = __atomic_load_n(&queue->added, __ATOMIC_ACQUIRE),
+           until = log_queue_now_ms() + limit_ms;
   while (__atomic_load_n(&queue->done, __ATOMIC_ACQUIRE) < wanted) {
-    if (now_ms() >= until) return false;
+    if (log_queue_now_ms() >= until) return false;
     nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
   }
   return true;
 }
 
 static bool wait_ended(segue__log_queue *queue, unsigned limit_ms) {
-  uint64_t until = now_ms() + limit_ms;
+  uint64_t until = log_queue_now_ms() + limit_ms;
   while (!__atomic_load_n(&queue->ended, __ATOMIC_ACQUIRE)) {
-    if (now_ms() >= until) return false;
+    if (log_queue_now_ms() >= until) return false;
     nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
   }
   return true;

@@ -11,11 +11,11 @@
 
 #include "../admin/admin.h"
 #include "../admin/render.h"
-#include "../bind/loader.h"
-#include "../bind/modules.h"
+#include "../bind/module/modules.h"
+#include "../bind/policy/loader.h"
 #include "../ingress/ingress.h"
 #include "../instance/instance.h"
-#include "../instance/scripts.h"
+#include "../instance/lua_paths.h"
 #include "budget.h"
 #include "cli.h"
 #include "sink.h"
@@ -25,7 +25,7 @@ enum { GRACE_MS = 3000 };
 typedef struct trial {
   const segue__cli *cli;
   segue__sink sink;
-  segue__log log;
+  segue__logger log;
   uv_loop_t uv;
   segue__loop *loop;
   segue *owner; /* for operations of modules: never started, has the publication and the gates */
@@ -41,7 +41,7 @@ typedef struct trial {
   segue__result *result;
   int status;
   bool closed; /* the part that is closing has closed */
-  bool lost;   /* a data thread runs code of a module that does not return */
+  bool stuck;  /* a data thread runs code of a module that does not return */
 } trial;
 
 static int write_clean(void *data, const segue_log_entry *entry) {
@@ -50,7 +50,7 @@ static int write_clean(void *data, const segue_log_entry *entry) {
 }
 
 /* Hooks log in a check as they do in a daemon. */
-static void on_log(void *data, const segue__log_entry *entry) {
+static void offline_on_log(void *data, const segue__log_record *entry) {
   trial *t = data;
   segue_log_field fields[SEGUE__LOG_FIELDS_MAX];
   for (size_t i = 0; i < entry->field_count; i++)
@@ -64,54 +64,56 @@ static void on_log(void *data, const segue__log_entry *entry) {
     segue__sink_write(&t->sink, &out);
 }
 
-static void on_secrets(segue__observer *observer, const segue__mask *mask) {
+static void offline_on_secrets(segue__observer *observer, const segue__mask *mask) {
   trial *t = observer->data;
   segue__secrets_add(&t->owner->secrets, t->owner->publication, mask);
 }
 
-static int load_policy(void *data, const char *path, segue__policy **out, segue__errors *errors) {
+static int offline_load_policy(void *data, const char *path, segue__policy **out,
+                               segue__errors *errors) {
   trial *t = data;
   segue__policy_loader lua = segue__lua_loader_get(t->lua);
   int rc = segue__policy_blame(lua.load(lua.data, path, out, errors), errors);
-  if (rc < 0 || (rc = segue__judge_policy(*out, segue__os_default(), errors)) == 0) return rc;
+  if (rc < 0 || (rc = segue__validate_policy(*out, segue__os_default(), errors)) == 0) return rc;
   segue__policy_unref(*out);
   *out = NULL;
   return rc;
 }
 
-static void on_outcome(segue__waiter *waiter, int status, segue__result *result) {
+static void offline_on_outcome(segue__waiter *waiter, int status, segue__result *result) {
   trial *t = waiter->data;
   t->status = status;
   t->result = result ? segue__result_ref(result) : NULL;
 }
 
-static size_t lane_count(void *data) {
-  segue__lanes lanes = segue__ingress_lanes(((trial *)data)->ingress);
-  return lanes.count(lanes.data);
+static size_t offline_worker_count(void *data) {
+  segue__worker_threads worker_threads = segue__ingress_worker_threads(((trial *)data)->ingress);
+  return worker_threads.count(worker_threads.data);
 }
 
-static segue__loop *lane_loop(void *data, size_t index) {
-  segue__lanes lanes = segue__ingress_lanes(((trial *)data)->ingress);
-  return lanes.loop(lanes.data, index);
+static segue__loop *offline_worker_loop(void *data, size_t index) {
+  segue__worker_threads worker_threads = segue__ingress_worker_threads(((trial *)data)->ingress);
+  return worker_threads.loop(worker_threads.data, index);
 }
 
 /* No generation is live, so what a module writes or counts is dropped. */
-static int write_log(void *data, const segue_log_entry *entry) {
+static int offline_write_log(void *data, const segue_log_entry *entry) {
   (void)data, (void)entry;
   return 0;
 }
 
-static int record_figure(void *data, segue_figure figure, const char *series, double value) {
-  (void)data, (void)figure, (void)series, (void)value;
+static int record_metric(void *data, segue_metric metric, const char *series, double value) {
+  (void)data, (void)metric, (void)series, (void)value;
   return 0;
 }
 
-static void on_lost(void *data, size_t lane, const char *module, uint64_t silent_ms) {
+static void offline_on_lost(void *data, size_t worker_index, const char *module,
+                            uint64_t silent_ms) {
   trial *t = data;
   (void)module, (void)silent_ms; /* the error of the plan names the module */
-  if (!t->lost) segue__loop_keep(t->loop);
-  t->lost = true;
-  segue__lua_modules_forsake(t->lua_modules, lane);
+  if (!t->stuck) segue__loop_keep(t->loop);
+  t->stuck = true;
+  segue__lua_modules_abandon_thread(t->lua_modules, worker_index);
 }
 
 static int open_modules(trial *t, const segue__lua_services *services) {
@@ -120,24 +122,25 @@ static int open_modules(trial *t, const segue__lua_services *services) {
       .loop = t->loop,
       .log = &t->log,
       .gates = t->owner->gates,
-      .write_log = write_log,
-      .on_lost = on_lost,
+      .write_log = offline_write_log,
+      .on_lost = offline_on_lost,
       .data = t,
   };
-  segue__lua_modules_options options = {.size = sizeof options,
-                                        .loop = t->loop,
-                                        .log = &t->log,
-                                        .lua_dir = t->lua_dir,
-                                        .signal = segue__budget_signal(),
-                                        .lanes = {lane_count, lane_loop, t},
-                                        .services = *services};
+  segue__lua_modules_options options = {
+      .size = sizeof options,
+      .loop = t->loop,
+      .log = &t->log,
+      .lua_dir = t->lua_dir,
+      .signal = segue__budget_signal(),
+      .worker_threads = {offline_worker_count, offline_worker_loop, t},
+      .services = *services};
   int rc = segue__ingress_new(&t->ingress, &ingress);
   return rc ? rc : segue__lua_modules_new(&t->lua_modules, &options);
 }
 
-static int open_lua(trial *t, segue_error *err) {
-  const segue__lua_services services = {write_log, record_figure, t};
-  int rc = segue__scripts_find(t->cli->lua_dir, &t->lua_dir, err);
+static int offline_open_lua(trial *t, segue_error *err) {
+  const segue__lua_services services = {offline_write_log, record_metric, t};
+  int rc = segue__lua_paths_find(t->cli->lua_dir, &t->lua_dir, err);
   if (rc == 0) rc = segue__plugin_dir_find(&t->plugin_dir, err);
   if (rc == 0) rc = segue__plugins_new(&t->modules.plugins);
   if (rc == 0) rc = open_modules(t, &services);
@@ -157,7 +160,7 @@ static int open_lua(trial *t, segue_error *err) {
   return segue__lua_loader_new(&t->lua, t->loop, &t->log, segue__os_default(), &options);
 }
 
-static int rehearse(void *data, const segue__policy *next, segue__errors *errors) {
+static int offline_rehearse(void *data, const segue__policy *next, segue__errors *errors) {
   return segue__ingress_rehearse(((trial *)data)->ingress, next, errors);
 }
 
@@ -176,29 +179,29 @@ static int open_owner(trial *t, segue_error *err) {
   return rc;
 }
 
-static int open_all(trial *t, segue_error *err) {
+static int offline_open_all(trial *t, segue_error *err) {
   segue__engine_options options = {
       .size = sizeof options,
-      .loader = {.load = load_policy, .data = t},
+      .loader = {.load = offline_load_policy, .data = t},
       .policy_path = t->cli->policy,
       .log = &t->log,
-      .triggers = {.rehearse = rehearse, .data = t},
+      .triggers = {.rehearse = offline_rehearse, .data = t},
   };
   int rc = segue__loop_open_uv(&t->loop, &t->uv);
   if (rc == 0) rc = open_owner(t, err);
-  if (rc == 0) rc = open_lua(t, err);
+  if (rc == 0) rc = offline_open_lua(t, err);
   if (rc < 0) return rc;
   options.loop = t->loop;
   options.publication = t->owner->publication;
   options.gates = t->owner->gates;
   rc = segue__engine_new(&t->engine, &options);
   if (rc < 0) return rc;
-  t->secret_observer = (segue__observer){.on_secrets = on_secrets, .data = t};
+  t->secret_observer = (segue__observer){.on_secrets = offline_on_secrets, .data = t};
   segue__engine_observe(t->engine, &t->secret_observer);
   return 0;
 }
 
-static void on_closed(void *data) {
+static void offline_on_closed(void *data) {
   ((trial *)data)->closed = true;
 }
 
@@ -210,22 +213,22 @@ static void wait_closed(trial *t) {
 
 /* Closes in the order of an instance. Keeps objects that an abandoned worker thread may still
  * use. */
-static void close_all(trial *t) {
-  segue__ingress_close(t->ingress, GRACE_MS, on_closed, t);
+static void offline_close_all(trial *t) {
+  segue__ingress_close(t->ingress, GRACE_MS, offline_on_closed, t);
   wait_closed(t);
   if (t->engine) {
-    segue__engine_stop(t->engine, on_closed, t);
+    segue__engine_stop(t->engine, offline_on_closed, t);
     wait_closed(t);
     segue__engine_free(t->engine);
   }
-  segue__lua_modules_close(t->lua_modules, on_closed, t);
+  segue__lua_modules_close(t->lua_modules, offline_on_closed, t);
   wait_closed(t);
   t->lua_modules = NULL; /* it is freed, and on_lost may still come */
-  segue__lua_loader_close(t->lua, on_closed, t);
+  segue__lua_loader_close(t->lua, offline_on_closed, t);
   wait_closed(t);
-  segue__ingress_free(t->ingress, on_closed, t);
+  segue__ingress_free(t->ingress, offline_on_closed, t);
   wait_closed(t);
-  if (t->lost) return;
+  if (t->stuck) return;
   segue__plugins_free(t->modules.plugins);
   segue__free(t->plugin_dir);
   segue__free(t->lua_dir);
@@ -237,19 +240,19 @@ static void close_all(trial *t) {
 }
 
 /* 0 with t->result, or a negative code with err. */
-static int judge(trial *t, segue_error *err) {
-  segue__request request = {
+static int offline_validate(trial *t, segue_error *err) {
+  segue__reload_request request = {
       .trigger = SEGUE__BY_START, .cause = "check", .plan_only = true, .rehearse = true};
-  t->waiter = (segue__waiter){.cb = on_outcome, .data = t};
+  t->waiter = (segue__waiter){.cb = offline_on_outcome, .data = t};
   t->status = 1;
-  segue__error_set(err, 0, "%s", "");
-  int rc = open_all(t, err);
+  segue__errorf(err, 0, "%s", "");
+  int rc = offline_open_all(t, err);
   if (rc == 0) rc = segue__engine_request(t->engine, &request, &t->waiter);
   while (rc == 0 && t->status == 1)
     uv_run(&t->uv, UV_RUN_ONCE);
   if (rc == 0) rc = t->status;
   if (rc < 0 && !err->message[0])
-    segue__error_set(err, rc, "cannot check %s: %s", t->cli->policy, segue_strerror(rc));
+    segue__errorf(err, rc, "cannot check %s: %s", t->cli->policy, segue_strerror(rc));
   return rc;
 }
 
@@ -267,7 +270,7 @@ static int plan_code(const segue__result *result) {
   }
 }
 
-static void check_text(segue__buf *out, const trial *t) {
+static void offline_check_text(segue__buf *out, const trial *t) {
   const segue__result *result = t->result;
   int code = plan_code(result);
   if (code == SEGUE__EXIT_OK)
@@ -289,12 +292,12 @@ static int try_it(const segue__cli *cli, void (*text)(segue__buf *out, const tri
   segue__buf out;
   int rc = segue__sink_init(&t.sink, cli);
   if (rc) return rc;
-  t.log = (segue__log){.level = cli->log_level ? (segue__level)t.sink.level : SEGUE__WARN,
-                       .sink = on_log,
-                       .data = &t};
+  t.log = (segue__logger){.level = cli->log_level ? (segue__log_level)t.sink.level : SEGUE__WARN,
+                          .sink = offline_on_log,
+                          .data = &t};
   if (uv_loop_init(&t.uv) < 0)
     return segue__cli_fail(SEGUE__EXIT_UNEXPECTED, "cannot create an event loop");
-  rc = judge(&t, &err);
+  rc = offline_validate(&t, &err);
   segue__buf_init(&out);
   if (rc < 0) {
     rc = segue__cli_fail(SEGUE__EXIT_UNEXPECTED, "%s", err.message);
@@ -308,9 +311,9 @@ static int try_it(const segue__cli *cli, void (*text)(segue__buf *out, const tri
     rc = plan_code(t.result);
   }
   segue__result_unref(t.result);
-  close_all(&t);
+  offline_close_all(&t);
   rc = segue__cli_print(rc, &out);
-  if (t.lost) _exit(rc);
+  if (t.stuck) _exit(rc);
   return rc;
 }
 
@@ -321,11 +324,11 @@ int segue__cli_check(const segue__cli *cli) {
   if (cli->schema && !cli->arg_count)
     return segue__cli_fail(SEGUE__EXIT_USAGE,
                            "segue check --schema needs FILE, the file to validate");
-  if (cli->schema) return segue__cli_judge(cli);
+  if (cli->schema) return segue__cli_check_file(cli);
   if (cli->arg_count || cli->formats)
     return segue__cli_fail(SEGUE__EXIT_USAGE, "segue check needs --schema SCHEMA to validate %s",
                            cli->arg_count ? cli->args[0] : "a file");
-  return try_it(cli, check_text);
+  return try_it(cli, offline_check_text);
 }
 
 static void plan_text(segue__buf *out, const trial *t) {

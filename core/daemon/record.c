@@ -16,7 +16,7 @@
 #include <uv.h>
 
 #include "../admin/admin.h"
-#include "../reload/answers.h"
+#include "../record/recorded_answers.h"
 #include "remote.h"
 
 /* For the signal handler. While `asking` is set every written line is whole, and the wait for the
@@ -25,7 +25,7 @@
 static volatile sig_atomic_t interrupted, asking;
 static char farewell[64];
 
-static void on_signal(int signum) {
+static void record_on_signal(int signum) {
   (void)signum;
   interrupted = 1;
   if (!asking) return;
@@ -46,7 +46,7 @@ typedef struct recorder {
   uint64_t entries, end_ms; /* end_ms 0: no end */
 } recorder;
 
-static uint64_t now_ms(void) {
+static uint64_t record_now_ms(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
@@ -65,7 +65,7 @@ static int open_out(recorder *r) {
   return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot write %s: %s", r->path, strerror(errno));
 }
 
-static int write_line(recorder *r, const segue__http_answer *answer) {
+static int record_write_line(recorder *r, const segue__http_answer *answer) {
   if (fwrite(answer->body, 1, answer->len, r->out) == answer->len && fflush(r->out) == 0)
     return SEGUE__EXIT_OK;
   return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot write %s: %s", r->path, strerror(errno));
@@ -89,31 +89,32 @@ static uint64_t entry_of(const segue__http_answer *answer) {
   return strtoull(number, NULL, 10);
 }
 
-static bool is_over(const recorder *r) {
-  return interrupted || (r->end_ms && now_ms() >= r->end_ms);
+static bool record_is_over(const recorder *r) {
+  return interrupted || (r->end_ms && record_now_ms() >= r->end_ms);
 }
 
 /* Requests entry after entry. An interrupt and the end of the time are normal ends. */
-static int follow(recorder *r, uint64_t entry) {
+static int record_follow(recorder *r, uint64_t entry) {
   int code = SEGUE__EXIT_OK;
-  while (code == SEGUE__EXIT_OK && !is_over(r)) {
+  while (code == SEGUE__EXIT_OK && !record_is_over(r)) {
     segue_error err;
     segue__http_answer answer = {0};
     char path[64];
-    uint64_t left = r->end_ms ? r->end_ms - now_ms() : 0;
+    uint64_t left = r->end_ms ? r->end_ms - record_now_ms() : 0;
     snprintf(path, sizeof path, "/api/v1/recording?after=%" PRIu64, entry);
     prepare_farewell(r->entries);
     asking = 1;
     int rc = interrupted ? UV_EINTR : segue__cli_call(r->cli, "POST", path, left, &answer, &err);
     asking = 0;
     bool gone = rc < 0 || answer.status == 503;
-    if (gone && !is_over(r)) fputs("segue: the daemon ended, and so did the recording\n", stderr);
+    if (gone && !record_is_over(r))
+      fputs("segue: the daemon ended, and so did the recording\n", stderr);
     if (gone) {
       segue__http_answer_deinit(&answer);
       break;
     }
     if (answer.status == 200) {
-      code = write_line(r, &answer);
+      code = record_write_line(r, &answer);
       report_left_out(&answer);
       entry = entry_of(&answer);
       r->entries++;
@@ -131,14 +132,14 @@ static int record(recorder *r) {
   int rc = segue__cli_call(r->cli, "POST", "/api/v1/recording", 0, &answer, &err);
   if (rc < 0) return segue__cli_fail(SEGUE__EXIT_UNREACHABLE, "%s", err.message);
   int code = answer.status == 200 ? open_out(r) : segue__cli_refused(&answer);
-  if (code == SEGUE__EXIT_OK) code = write_line(r, &answer);
+  if (code == SEGUE__EXIT_OK) code = record_write_line(r, &answer);
   uint64_t entry = entry_of(&answer);
   segue__http_answer_deinit(&answer);
   if (code != SEGUE__EXIT_OK) return code;
   fprintf(stderr, "segue: recording into %s %s%s\n", r->out == stdout ? "standard output" : r->path,
           r->cli->duration ? "for " : "until it is interrupted",
           r->cli->duration ? r->cli->duration : "");
-  code = follow(r, entry);
+  code = record_follow(r, entry);
   prepare_farewell(r->entries);
   fputs(farewell, stderr);
   return code;
@@ -150,10 +151,10 @@ int segue__cli_record(const segue__cli *cli) {
   if (cli->duration && (!segue__duration_parse(cli->duration, &ms) || !ms))
     return segue__cli_fail(SEGUE__EXIT_USAGE, "--for TIME must be a time such as 10m, not \"%s\"",
                            cli->duration);
-  struct sigaction action = {.sa_handler = on_signal};
+  struct sigaction action = {.sa_handler = record_on_signal};
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
-  if (ms) r.end_ms = now_ms() + ms;
+  if (ms) r.end_ms = record_now_ms() + ms;
   int code = record(&r);
   if (r.out && r.out != stdout && fclose(r.out) != 0 && code == SEGUE__EXIT_OK)
     code = segue__cli_fail(SEGUE__EXIT_FAILED, "cannot write %s: %s", r.path, strerror(errno));

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <uv.h>
 
-#include "reach.h"
+#include "connect.h"
 #include "remote.h"
 
 typedef struct question {
@@ -17,8 +17,8 @@ typedef struct question {
 } question;
 
 /* One request with these headers; the last one in the list is for the token. */
-static int call(const segue__cli *cli, const question *q, const char **headers, size_t count,
-                uint64_t timeout_ms, segue__http_answer *out, segue_error *err) {
+static int remote_call(const segue__cli *cli, const question *q, const char **headers, size_t count,
+                       uint64_t timeout_ms, segue__http_answer *out, segue_error *err) {
   segue__http_call_options options;
   segue__reach reach;
   int rc = segue__reach_init(&reach, cli, q->path, err);
@@ -38,8 +38,8 @@ static int call(const segue__cli *cli, const question *q, const char **headers, 
   return rc;
 }
 
-static int ask(const segue__cli *cli, const question *q, segue__http_answer *out,
-               segue_error *err) {
+static int remote_ask(const segue__cli *cli, const question *q, segue__http_answer *out,
+                      segue_error *err) {
   char if_match[128];
   const char *headers[4] = {q->json ? "Accept: application/json" : "Accept: text/plain"};
   size_t count = 1;
@@ -47,14 +47,14 @@ static int ask(const segue__cli *cli, const question *q, segue__http_answer *out
     snprintf(if_match, sizeof if_match, "If-Match: %s", q->if_match);
     headers[count++] = if_match;
   }
-  return call(cli, q, headers, count, 0, out, err);
+  return remote_call(cli, q, headers, count, 0, out, err);
 }
 
 int segue__cli_call(const segue__cli *cli, const char *method, const char *path,
                     uint64_t timeout_ms, segue__http_answer *out, segue_error *err) {
   const char *headers[2] = {NULL};
   question q = {.method = method, .path = path};
-  return call(cli, &q, headers, 0, timeout_ms, out, err);
+  return remote_call(cli, &q, headers, 0, timeout_ms, out, err);
 }
 
 /* Asks for a path in a buffer, and frees the buffer. */
@@ -63,9 +63,9 @@ static int ask_at(const segue__cli *cli, question q, segue__buf *path, segue__ht
   int rc = UV_ENOMEM;
   q.path = path->data;
   if (path->failed || !path->data)
-    segue__error_set(err, rc, "out of memory");
+    segue__errorf(err, rc, "out of memory");
   else
-    rc = ask(cli, &q, out, err);
+    rc = remote_ask(cli, &q, out, err);
   segue__buf_deinit(path);
   return rc;
 }
@@ -94,7 +94,7 @@ static int exit_code(int status) {
 }
 
 /* Prints a good answer and any JSON on standard output, and everything else as an error. */
-static int show(const segue__cli *cli, const segue__http_answer *answer, int code) {
+static int remote_show(const segue__cli *cli, const segue__http_answer *answer, int code) {
   bool result = answer->status == 200 || answer->status == 422 || answer->status == 409 ||
                 answer->status == 500 || code == SEGUE__EXIT_OK;
   if (!cli->json && !result) {
@@ -124,7 +124,7 @@ static int unreachable(const segue_error *err) {
 }
 
 /* Appends a value for a query: escapes everything but letters, digits, "-", "." and "_". */
-static void add_escaped(segue__buf *out, const char *s) {
+static void remote_add_escaped(segue__buf *out, const char *s) {
   for (; *s; s++) {
     unsigned char c = (unsigned char)*s;
     if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
@@ -145,14 +145,14 @@ int segue__cli_reload(const segue__cli *cli) {
   if (cli->accept_shrink) segue__buf_adds(&path, "accept-shrink=1&");
   if (cli->wait) {
     segue__buf_adds(&path, "wait=");
-    add_escaped(&path, cli->wait);
+    remote_add_escaped(&path, cli->wait);
   }
   int rc = ask_at(cli, (question){"POST", NULL, cli->json, cli->if_match}, &path, &answer, &err);
   if (rc < 0) return unreachable(&err);
   bool asked_not_to_wait = answer.status == 202 && cli->wait;
   int code = asked_not_to_wait ? SEGUE__EXIT_OK : exit_code(answer.status);
   if (answer.status == 400) code = SEGUE__EXIT_USAGE;
-  rc = show(cli, &answer, code);
+  rc = remote_show(cli, &answer, code);
   segue__http_answer_deinit(&answer);
   return rc;
 }
@@ -161,11 +161,11 @@ int segue__cli_plan(const segue__cli *cli) {
   segue_error err;
   segue__http_answer answer = {0};
   question q = {"POST", "/api/v1/plan", cli->json, NULL};
-  int rc = ask(cli, &q, &answer, &err);
+  int rc = remote_ask(cli, &q, &answer, &err);
   /* A command that names its daemon must not get the plan of a first start instead. */
   if (rc == UV_ECONNREFUSED && !segue__reach_is_named(cli)) return segue__cli_plan_offline(cli);
   if (rc < 0) return unreachable(&err);
-  rc = show(cli, &answer, exit_code(answer.status));
+  rc = remote_show(cli, &answer, exit_code(answer.status));
   segue__http_answer_deinit(&answer);
   return rc;
 }
@@ -195,10 +195,10 @@ int segue__cli_status(const segue__cli *cli) {
   segue_error err;
   segue__http_answer answer = {0};
   question q = {"GET", "/api/v1/status", true, NULL};
-  int rc = ask(cli, &q, &answer, &err);
+  int rc = remote_ask(cli, &q, &answer, &err);
   if (rc < 0) return unreachable(&err);
   rc = answer.status == 200 ? show_table(cli, &answer, segue__table_status, map)
-                            : show(cli, &answer, exit_code(answer.status));
+                            : remote_show(cli, &answer, exit_code(answer.status));
   segue__http_answer_deinit(&answer);
   return rc;
 }
@@ -206,7 +206,7 @@ int segue__cli_status(const segue__cli *cli) {
 /* ---- Operators' decisions ---- */
 
 /* One POST; prints its answer as it is. */
-static int decide(const segue__cli *cli, segue__buf *path, bool is_run) {
+static int remote_decide(const segue__cli *cli, segue__buf *path, bool is_run) {
   segue_error err;
   segue__http_answer answer = {0};
   int rc = ask_at(cli, (question){"POST", NULL, cli->json, NULL}, path, &answer, &err);
@@ -217,7 +217,7 @@ static int decide(const segue__cli *cli, segue__buf *path, bool is_run) {
   if (answer.status == 404) code = SEGUE__EXIT_REFUSED;
   bool outcome = is_run && (answer.status == 422 || answer.status == 500);
   bool shown = cli->json || outcome || code == SEGUE__EXIT_OK;
-  rc = shown ? show(cli, &answer, code) : refused_with(&answer, code);
+  rc = shown ? remote_show(cli, &answer, code) : refused_with(&answer, code);
   segue__http_answer_deinit(&answer);
   return rc;
 }
@@ -225,7 +225,7 @@ static int decide(const segue__cli *cli, segue__buf *path, bool is_run) {
 static void add_wait(segue__buf *path, const segue__cli *cli) {
   if (!cli->wait) return;
   segue__buf_adds(path, "&wait=");
-  add_escaped(path, cli->wait);
+  remote_add_escaped(path, cli->wait);
 }
 
 int segue__cli_rollback(const segue__cli *cli) {
@@ -236,7 +236,7 @@ int segue__cli_rollback(const segue__cli *cli) {
   segue__buf_adds(&path, "/api/v1/rollback?");
   if (cli->arg_count) segue__buf_addf(&path, "to=%s", cli->args[0]);
   add_wait(&path, cli);
-  return decide(cli, &path, true);
+  return remote_decide(cli, &path, true);
 }
 
 int segue__cli_confirm(const segue__cli *cli) {
@@ -244,7 +244,7 @@ int segue__cli_confirm(const segue__cli *cli) {
   segue__buf_init(&path);
   segue__buf_adds(&path, "/api/v1/confirm?");
   add_wait(&path, cli);
-  return decide(cli, &path, true);
+  return remote_decide(cli, &path, true);
 }
 
 int segue__cli_freeze(const segue__cli *cli) {
@@ -255,15 +255,15 @@ int segue__cli_freeze(const segue__cli *cli) {
                            "\"release weekend\"");
   segue__buf_init(&path);
   segue__buf_adds(&path, "/api/v1/freeze?why=");
-  add_escaped(&path, cli->args[0]);
-  return decide(cli, &path, false);
+  remote_add_escaped(&path, cli->args[0]);
+  return remote_decide(cli, &path, false);
 }
 
 int segue__cli_unfreeze(const segue__cli *cli) {
   segue__buf path;
   segue__buf_init(&path);
   segue__buf_adds(&path, "/api/v1/unfreeze");
-  return decide(cli, &path, false);
+  return remote_decide(cli, &path, false);
 }
 
 /* ---- The past ---- */
@@ -281,14 +281,15 @@ static int why_code(int status) {
 }
 
 /* One GET; prints its answer as a table. */
-static int look(const segue__cli *cli, segue__buf *path, table *draw, int (*code)(int status)) {
+static int remote_look(const segue__cli *cli, segue__buf *path, table *draw,
+                       int (*code)(int status)) {
   static const int map[2] = {SEGUE__EXIT_OK, SEGUE__EXIT_OK};
   segue_error err;
   segue__http_answer answer = {0};
   int rc = ask_at(cli, (question){"GET", NULL, true, NULL}, path, &answer, &err);
   if (rc < 0) return unreachable(&err);
   rc = answer.status == 200 ? show_table(cli, &answer, draw, map)
-                            : show(cli, &answer, code(answer.status));
+                            : remote_show(cli, &answer, code(answer.status));
   segue__http_answer_deinit(&answer);
   return rc;
 }
@@ -303,12 +304,12 @@ int segue__cli_history(const segue__cli *cli) {
   segue__buf_adds(&path, cli->audit ? "/api/v1/audit" : "/api/v1/reloads");
   if (cli->arg_count) {
     segue__buf_addc(&path, '/');
-    add_escaped(&path, cli->args[0]);
-    return look(cli, &path, segue__table_reload, kept_code);
+    remote_add_escaped(&path, cli->args[0]);
+    return remote_look(cli, &path, segue__table_reload, kept_code);
   }
   segue__buf_adds(&path, "?limit=");
-  add_escaped(&path, cli->limit ? cli->limit : "20");
-  return look(cli, &path, cli->audit ? segue__table_audit : segue__table_history, kept_code);
+  remote_add_escaped(&path, cli->limit ? cli->limit : "20");
+  return remote_look(cli, &path, cli->audit ? segue__table_audit : segue__table_history, kept_code);
 }
 
 int segue__cli_why(const segue__cli *cli) {
@@ -317,8 +318,8 @@ int segue__cli_why(const segue__cli *cli) {
     return segue__cli_fail(SEGUE__EXIT_USAGE, "segue why needs PATH, such as listen.port");
   segue__buf_init(&path);
   segue__buf_adds(&path, "/api/v1/why?path=");
-  add_escaped(&path, cli->args[0]);
-  return look(cli, &path, segue__table_why, why_code);
+  remote_add_escaped(&path, cli->args[0]);
+  return remote_look(cli, &path, segue__table_why, why_code);
 }
 
 /* "next" alone compares the live generation with the next one. */
@@ -331,11 +332,11 @@ static void diff_path(segue__buf *out, const segue__cli *cli) {
   }
   if (cli->arg_count > 0) {
     segue__buf_adds(out, "from=");
-    add_escaped(out, cli->args[0]);
+    remote_add_escaped(out, cli->args[0]);
   }
   if (cli->arg_count > 1) {
     segue__buf_adds(out, "&to=");
-    add_escaped(out, cli->args[1]);
+    remote_add_escaped(out, cli->args[1]);
   }
 }
 
@@ -365,7 +366,7 @@ int segue__cli_diff(const segue__cli *cli) {
   if (answer.status == 200 && !next)
     rc = show_table(cli, &answer, segue__table_diff, map);
   else
-    rc = show(cli, &answer, kept_code(answer.status));
+    rc = remote_show(cli, &answer, kept_code(answer.status));
   segue__http_answer_deinit(&answer);
   return rc;
 }

@@ -8,7 +8,7 @@
 #include "../http/client.h"
 #include "cli.h"
 
-/* One call to the daemon that the options name (reach.h). timeout_ms 0: none. */
+/* One call to the daemon that the options name (connect.h). timeout_ms 0: none. */
 int segue__cli_call(const segue__cli *cli, const char *method, const char *path,
                     uint64_t timeout_ms, segue__http_answer *out, segue_error *err);
 /* Prints an unexpected answer as an error; returns the exit code of its status. */

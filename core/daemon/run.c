@@ -32,7 +32,7 @@ typedef struct process {
   segue *instance;
   int exit_code;
   bool stopping;
-  bool lost; /* a data thread still runs the code of a module */
+  bool stuck; /* a data thread still runs the code of a module */
 } process;
 
 static void log_line(process *d, segue_level level, const char *message) {
@@ -40,11 +40,11 @@ static void log_line(process *d, segue_level level, const char *message) {
   if (level <= d->sink.level) segue__sink_write(&d->sink, &entry);
 }
 
-static void on_log(void *data, const segue_log_entry *entry) {
+static void run_on_log(void *data, const segue_log_entry *entry) {
   segue__sink_write(&((process *)data)->sink, entry);
 }
 
-static void stop(process *d) {
+static void daemon_run_stop(process *d) {
   d->stopping = true;
   segue__signals_watch(&d->signals, NULL);
   segue__systemd_stopping(&d->systemd);
@@ -57,7 +57,7 @@ static void on_term(uv_signal_t *handle, int signum) {
     segue__sink_flush(&d->sink, HASTY_WORDS_MS);
     _exit(128 + signum);
   }
-  stop(d);
+  daemon_run_stop(d);
 }
 
 static void on_unwanted_signal(void *data, const char *message) {
@@ -71,7 +71,7 @@ static int exit_code_of(const segue_report *report) {
 
 /* Without a generation there is nothing to serve: the first load decides whether the daemon runs.
  */
-static void on_start(void *data, int status, const segue_report *report) {
+static void run_on_start(void *data, int status, const segue_report *report) {
   process *d = data;
   if (d->stopping) return;
   if (status == 0 || status == SEGUE_EDEFERRED) {
@@ -83,7 +83,7 @@ static void on_start(void *data, int status, const segue_report *report) {
   log_line(d, SEGUE_ERROR,
            "the first load did not succeed, so there is nothing to run: correct the mistakes "
            "above and start again (segue check checks without running)");
-  stop(d);
+  daemon_run_stop(d);
 }
 
 static void close_signals(process *d) {
@@ -99,8 +99,8 @@ static void close_handles(process *d) {
 
 static void on_stopped(void *data) {
   process *d = data;
-  d->lost = segue__lanes_lost(d->instance) > 0;
-  if (d->lost)
+  d->stuck = segue__stuck_threads(d->instance) > 0;
+  if (d->stuck)
     log_line(d, SEGUE_ERROR, "stopped, except for the abandoned worker threads");
   else
     log_line(d, SEGUE_INFO, "stopped");
@@ -133,7 +133,7 @@ static uint64_t raise_files(void) {
   return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? before : 0;
 }
 
-static int begin(process *d, const segue__cli *cli) {
+static int run_begin(process *d, const segue__cli *cli) {
   segue_error error;
   segue_options options;
   segue_options_init(&options);
@@ -145,8 +145,8 @@ static int begin(process *d, const segue__cli *cli) {
   options.signals = true;
   options.budget_signal = segue__budget_signal();
   options.log_level = d->sink.level;
-  options.on_log = on_log;
-  options.on_start = on_start;
+  options.on_log = run_on_log;
+  options.on_start = run_on_start;
   options.on_stopped = on_stopped;
   options.data = d;
   uint64_t files_before = raise_files(); /* the instance looks how many there are */
@@ -164,9 +164,9 @@ static int begin(process *d, const segue__cli *cli) {
   return SEGUE__EXIT_FAILED;
 }
 
-static void serve(process *d, const segue__cli *cli) {
+static void run_serve(process *d, const segue__cli *cli) {
   segue__systemd_open(&d->systemd, &d->loop, &d->sink);
-  d->exit_code = begin(d, cli);
+  d->exit_code = run_begin(d, cli);
   if (d->exit_code != SEGUE__EXIT_OK) segue_close(d->instance);
   uv_run(&d->loop, UV_RUN_DEFAULT);
   if (d->exit_code == SEGUE__EXIT_OK || d->stopping) segue_close(d->instance);
@@ -194,8 +194,8 @@ int segue__cli_run(const segue__cli *cli) {
     return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot start the thread that writes the log: %s",
                            segue_strerror(rc));
   }
-  serve(&d, cli);
+  run_serve(&d, cli);
   segue__sink_stop(&d.sink, LAST_WORDS_MS);
-  if (d.lost) _exit(d.exit_code ? d.exit_code : SEGUE__EXIT_UNEXPECTED);
+  if (d.stuck) _exit(d.exit_code ? d.exit_code : SEGUE__EXIT_UNEXPECTED);
   return d.exit_code;
 }

@@ -29,7 +29,7 @@ void segue__signals_hold(void) {
   change_mask(SIG_BLOCK);
 }
 
-static void report(const segue__signals *s, int signum) {
+static void signals_report(const segue__signals *s, int signum) {
   char text[128];
   const char *name = segue__signal_name(signum);
   snprintf(text, sizeof text,
@@ -38,11 +38,11 @@ static void report(const segue__signals *s, int signum) {
   s->on_unwanted(s->data, text);
 }
 
-static void on_signal(uv_signal_t *handle, int signum) {
+static void signals_on_signal(uv_signal_t *handle, int signum) {
   segue__signals *s = handle->data;
-  if (!s->instance || segue__takes_signal(s->instance, signum)) return;
+  if (!s->instance || segue__handles_signal(s->instance, signum)) return;
   if (s->started)
-    report(s, signum);
+    signals_report(s, signum);
   else
     s->early[handle - s->handles] = true;
 }
@@ -56,7 +56,7 @@ int segue__signals_open(segue__signals *s, uv_loop_t *loop,
   for (int i = 0; i < SEGUE__DAEMON_SIGNALS && rc == 0; i++) {
     rc = uv_signal_init(loop, &s->handles[i]);
     s->handles[i].data = s;
-    if (rc == 0) rc = uv_signal_start(&s->handles[i], on_signal, caught[i]);
+    if (rc == 0) rc = uv_signal_start(&s->handles[i], signals_on_signal, caught[i]);
   }
   if (rc == 0) change_mask(SIG_UNBLOCK);
   return rc;
@@ -71,7 +71,7 @@ void segue__signals_started(segue__signals *s) {
   for (int i = 0; i < SEGUE__DAEMON_SIGNALS; i++) {
     if (!s->early[i]) continue;
     s->early[i] = false;
-    if (s->instance && !segue__deliver_signal(s->instance, caught[i])) report(s, caught[i]);
+    if (s->instance && !segue__deliver_signal(s->instance, caught[i])) signals_report(s, caught[i]);
   }
 }
 

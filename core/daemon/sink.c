@@ -20,7 +20,7 @@
 #include "../os/log.h"
 
 int segue__sink_init(segue__sink *sink, const segue__cli *cli) {
-  segue__level level = SEGUE__INFO;
+  segue__log_level level = SEGUE__INFO;
   *sink = (segue__sink){.colour = segue__cli_colour(2)};
   if (cli->log_level && segue__level_parse(cli->log_level, &level) < 0)
     return segue__cli_fail(SEGUE__EXIT_USAGE,
@@ -45,7 +45,7 @@ static void add_time(segue__buf *out) {
 }
 
 /* Quotes a text that is not one word. */
-static void add_word(segue__buf *out, const char *s) {
+static void sink_add_word(segue__buf *out, const char *s) {
   if (s[0] && !strpbrk(s, " \"=\\\t\r\n")) {
     segue__printable_add(out, s, strlen(s));
     return;
@@ -63,32 +63,32 @@ static void add_word(segue__buf *out, const char *s) {
 
 static void add_text_value(segue__buf *out, const segue_log_field *field) {
   if (field->text)
-    add_word(out, field->text);
+    sink_add_word(out, field->text);
   else
     segue__buf_addf(out, "%" PRId64, field->number);
 }
 
-static void add_text(segue__buf *out, const segue__sink *sink, const segue_log_entry *entry) {
+static void sink_add_text(segue__buf *out, const segue__sink *sink, const segue_log_entry *entry) {
   static const char *const colours[] = {"\033[31m", "\033[33m", "\033[32m", "\033[2m"};
   add_time(out);
   segue__buf_addf(out, " %s%-5s%s %s: ", sink->colour ? colours[entry->level] : "",
-                  segue__level_name((segue__level)entry->level), sink->colour ? "\033[0m" : "",
+                  segue__level_name((segue__log_level)entry->level), sink->colour ? "\033[0m" : "",
                   entry->group);
   segue__printable_add(out, entry->message, strlen(entry->message));
   for (size_t i = 0; i < entry->field_count; i++) {
     segue__buf_addc(out, ' ');
-    add_word(out, entry->fields[i].key);
+    sink_add_word(out, entry->fields[i].key);
     segue__buf_addc(out, '=');
     add_text_value(out, &entry->fields[i]);
   }
   segue__buf_addc(out, '\n');
 }
 
-static void add_json(segue__buf *out, const segue_log_entry *entry) {
+static void sink_add_json(segue__buf *out, const segue_log_entry *entry) {
   segue__buf_adds(out, "{\"time\":\"");
   add_time(out);
   segue__buf_addf(out, "\",\"level\":\"%s\",\"group\":\"%s\",\"message\":",
-                  segue__level_name((segue__level)entry->level), entry->group);
+                  segue__level_name((segue__log_level)entry->level), entry->group);
   segue__json_string(out, entry->message, strlen(entry->message));
   for (size_t i = 0; i < entry->field_count; i++) {
     const segue_log_field *field = &entry->fields[i];
@@ -103,11 +103,11 @@ static void add_json(segue__buf *out, const segue_log_entry *entry) {
   segue__buf_adds(out, "}\n");
 }
 
-static void add_entry(segue__buf *out, const segue__sink *sink, const segue_log_entry *entry) {
+static void sink_add_entry(segue__buf *out, const segue__sink *sink, const segue_log_entry *entry) {
   if (sink->json)
-    add_json(out, entry);
+    sink_add_json(out, entry);
   else
-    add_text(out, sink, entry);
+    sink_add_text(out, sink, entry);
 }
 
 /* ---- Queued lines ---------------------------------------------------------------------------- */
@@ -120,7 +120,7 @@ enum { DEADLY = sizeof deadly / sizeof *deadly };
 static segue__log_queue *on_the_way;
 static segue__sink manner;
 
-static void tell_lost(void *data, segue__buf *out, uint64_t count, int error) {
+static void report_lost(void *data, segue__buf *out, uint64_t count, int error) {
   const segue__sink *sink = data;
   segue_log_field fields[] = {{"lines", NULL, (int64_t)count}, {"error", strerror(error), 0}};
   segue_log_entry entry = {
@@ -131,7 +131,7 @@ static void tell_lost(void *data, segue__buf *out, uint64_t count, int error) {
       .fields = fields,
       .field_count = error ? 2 : 1,
   };
-  add_entry(out, sink, &entry);
+  sink_add_entry(out, sink, &entry);
 }
 
 /* The lines before a crash are the most needed ones: waits while the thread writes them, then the
@@ -155,7 +155,7 @@ static void watch_deadly(void) {
 
 int segue__sink_start(segue__sink *sink) {
   manner = *sink;
-  segue__log_queue_options options = {.fd = 2, .tell_lost = tell_lost, .data = &manner};
+  segue__log_queue_options options = {.fd = 2, .tell_lost = report_lost, .data = &manner};
   int rc = segue__log_queue_open(&sink->queue, &options);
   if (rc < 0) return rc;
   __atomic_store_n(&on_the_way, sink->queue, __ATOMIC_RELEASE);
@@ -173,7 +173,7 @@ void segue__sink_stop(segue__sink *sink, unsigned limit_ms) {
   sink->queue = NULL;
 }
 
-static void write_all(const char *data, size_t len) {
+static void sink_write_all(const char *data, size_t len) {
   while (len) {
     ssize_t n = write(2, data, len);
     if (n < 0 && errno == EINTR) continue;
@@ -186,12 +186,12 @@ static void write_all(const char *data, size_t len) {
 void segue__sink_write(const segue__sink *sink, const segue_log_entry *entry) {
   segue__buf line;
   segue__buf_init(&line);
-  add_entry(&line, sink, entry);
+  sink_add_entry(&line, sink, entry);
   if (line.failed)
     ;
   else if (sink->queue)
     segue__log_queue_add(sink->queue, line.data, line.len);
   else
-    write_all(line.data, line.len);
+    sink_write_all(line.data, line.len);
   segue__buf_deinit(&line);
 }

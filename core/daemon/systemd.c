@@ -25,46 +25,46 @@
 enum { PATIENCE_FIRST_MS = 1000, PATIENCE_MS = 5000, MORE_USEC = 20000000, AGAIN_MS = 50 };
 enum { STATUS_CUT = 400 };
 
-static void warn(const segue__systemd *s, const char *message) {
+static void systemd_warn(const segue__systemd *s, const char *message) {
   segue_log_entry entry = {.level = SEGUE_WARN, .group = "systemd", .message = message};
   if (entry.level <= s->sink->level) segue__sink_write(s->sink, &entry);
 }
 
 /* ---- Sending --------------------------------------------------------------------------------- */
 
-static void again(uv_timer_t *timer) {
+static void systemd_again(uv_timer_t *timer) {
   segue__systemd *s = timer->data;
   if (segue__notify_flush(s->socket) == 0) uv_timer_stop(timer);
 }
 
 /* keep: a report that is not repeated must arrive, even late. */
-static void tell(segue__systemd *s, const char *text, bool keep) {
+static void systemd_report(segue__systemd *s, const char *text, bool keep) {
   int rc = segue__notify_send(s->socket, text, keep);
   if (rc == UV_EAGAIN && keep) {
-    uv_timer_start(&s->again, again, AGAIN_MS, AGAIN_MS);
+    uv_timer_start(&s->again, systemd_again, AGAIN_MS, AGAIN_MS);
   } else if (rc < 0 && rc != UV_EAGAIN && !s->complained) {
     char message[160];
     s->complained = true;
     snprintf(message, sizeof message, "cannot report to the service manager at $NOTIFY_SOCKET: %s",
              segue_strerror(rc));
-    warn(s, message);
+    systemd_warn(s, message);
   }
 }
 
-static void tell_status(segue__systemd *s, const char *state) {
+static void report_status(segue__systemd *s, const char *state) {
   char text[sizeof s->status + 128];
   snprintf(text, sizeof text, "%s%sSTATUS=%s", state, *state ? "\n" : "", s->status);
-  tell(s, text, true);
+  systemd_report(s, text, true);
 }
 
 static void on_watchdog(uv_timer_t *timer) {
-  tell(timer->data, "WATCHDOG=1", false);
+  systemd_report(timer->data, "WATCHDOG=1", false);
 }
 
 static void on_patience(uv_timer_t *timer) {
   char text[64];
   snprintf(text, sizeof text, "EXTEND_TIMEOUT_USEC=%d", MORE_USEC);
-  tell(timer->data, text, false);
+  systemd_report(timer->data, text, false);
 }
 
 static void be_patient(segue__systemd *s) {
@@ -92,7 +92,7 @@ static void set_status(segue__systemd *s, const char *text, size_t len) {
 }
 
 /* "rejected: generation 2 stays live (reload 3, 0.2 ms): config.yaml:13:1: ..." */
-static void describe(segue__systemd *s, const segue__result *result) {
+static void systemd_describe(segue__systemd *s, const segue__result *result) {
   bool good = result->outcome == SEGUE__APPLIED || result->outcome == SEGUE__UNCHANGED;
   int64_t stale = good ? 0 : segue__engine_stale_since(s->instance->engine);
   segue__buf line;
@@ -115,7 +115,7 @@ static void describe(segue__systemd *s, const segue__result *result) {
   segue__buf_deinit(&line);
 }
 
-static void say(segue__systemd *s, const char *text) {
+static void systemd_say(segue__systemd *s, const char *text) {
   set_status(s, text, strlen(text));
 }
 
@@ -141,8 +141,8 @@ static void run_begins(segue__systemd *s, const segue__result *result) {
            segue__engine_live(s->instance->engine)
                ? segue_snapshot_generation(segue__engine_live(s->instance->engine))
                : 0);
-  say(s, doing);
-  tell_status(s, state);
+  systemd_say(s, doing);
+  report_status(s, state);
   s->reloading = true;
   be_patient(s);
 }
@@ -150,19 +150,20 @@ static void run_begins(segue__systemd *s, const segue__result *result) {
 static void run_ends(segue__systemd *s, const segue__result *result) {
   bool idle = result->skipped || (result->outcome == SEGUE__UNCHANGED && !s->reloading);
   if (result->deferred)
-    say(s, "postponed by the policy: the reload runs later");
+    systemd_say(s, "postponed by the policy: the reload runs later");
   else if (!idle)
-    describe(s, result);
+    systemd_describe(s, result);
   if (s->reloading) {
     s->reloading = false;
     uv_timer_stop(&s->patience);
-    tell_status(s, "READY=1");
+    report_status(s, "READY=1");
   } else if (s->ready && !idle) {
-    tell_status(s, "");
+    report_status(s, "");
   }
 }
 
-static void on_phase(segue__observer *observer, const segue__result *result, segue__phase phase) {
+static void systemd_on_phase(segue__observer *observer, const segue__result *result,
+                             segue__phase phase) {
   segue__systemd *s = observer->data;
   if (result->plan_only || s->stopping) return;
   if (phase == SEGUE__PHASE_SETTLED)
@@ -175,7 +176,7 @@ static void on_phase(segue__observer *observer, const segue__result *result, seg
 void segue__systemd_watch(segue__systemd *s, segue *instance) {
   if (!s->socket) return;
   s->instance = instance;
-  s->observer = (segue__observer){.on_phase = on_phase, .data = s};
+  s->observer = (segue__observer){.on_phase = systemd_on_phase, .data = s};
   segue__engine_observe(instance->engine, &s->observer);
 }
 
@@ -195,20 +196,20 @@ void segue__systemd_started(segue__systemd *s, int status) {
   if (!s->socket || s->stopping) return;
   int64_t stale = segue__engine_stale_since(s->instance->engine);
   if (status == SEGUE_EDEFERRED)
-    say(s, "waiting: the policy postponed the first load");
+    systemd_say(s, "waiting: the policy postponed the first load");
   else if (stale)
     describe_stale(s, stale);
   uv_timer_stop(&s->patience);
   s->ready = true;
-  tell_status(s, "READY=1");
+  report_status(s, "READY=1");
 }
 
 /* The reason of a failed start stays the last status. */
 void segue__systemd_stopping(segue__systemd *s) {
   if (!s->socket || s->stopping) return;
   s->stopping = true;
-  if (s->ready) say(s, "stopping");
-  tell_status(s, "STOPPING=1");
+  if (s->ready) systemd_say(s, "stopping");
+  report_status(s, "STOPPING=1");
   be_patient(s);
 }
 
@@ -236,7 +237,7 @@ void segue__systemd_open(segue__systemd *s, uv_loop_t *loop, const segue__sink *
   uint64_t watchdog = watchdog_ms(getenv("WATCHDOG_USEC"), getenv("WATCHDOG_PID"));
   *s = (segue__systemd){.sink = sink};
   if (address && *address && segue__notify_open(&s->socket, address, &err) < 0)
-    warn(s, err.message);
+    systemd_warn(s, err.message);
   unsetenv("NOTIFY_SOCKET");
   unsetenv("WATCHDOG_USEC");
   unsetenv("WATCHDOG_PID");
@@ -245,8 +246,8 @@ void segue__systemd_open(segue__systemd *s, uv_loop_t *loop, const segue__sink *
   add_timer(s, loop, &s->patience);
   add_timer(s, loop, &s->again);
   if (watchdog) uv_timer_start(&s->watchdog, on_watchdog, watchdog, watchdog);
-  say(s, "the first load");
-  tell_status(s, "");
+  systemd_say(s, "the first load");
+  report_status(s, "");
   be_patient(s);
 }
 

@@ -11,7 +11,7 @@
 #include "../config/printable.h"
 #include "table.h"
 
-static int clean(segue__document *doc, const char **s, uint32_t *len, bool sentence) {
+static int table_clean(segue__document *doc, const char **s, uint32_t *len, bool sentence) {
   segue__buf text;
   segue__buf_init(&text);
   if (sentence)
@@ -31,7 +31,7 @@ static int clean(segue__document *doc, const char **s, uint32_t *len, bool sente
  * parsed for this table alone, so its nodes may change. A message may have several lines. */
 static int clean_all(segue__document *doc, segue_node *node, bool sentence) {
   int rc = 0;
-  if (node->type == SEGUE_STRING) return clean(doc, &node->v.s, &node->count, sentence);
+  if (node->type == SEGUE_STRING) return table_clean(doc, &node->v.s, &node->count, sentence);
   for (uint32_t i = 0; node->type == SEGUE_LIST && i < node->count && !rc; i++)
     rc = clean_all(doc, (segue_node *)&node->v.items[i], sentence);
   for (uint32_t i = 0; node->type == SEGUE_MAP && i < node->count && !rc; i++) {
@@ -88,7 +88,7 @@ void segue__table_place(segue__buf *out, const segue_node *node) {
   if (line && column) segue__buf_addf(out, ":%" PRId64, column);
 }
 
-static bool flag(const segue_node *node, const char *path) {
+static bool table_flag(const segue_node *node, const char *path) {
   bool b = false;
   segue_node_bool(segue_node_get(node, path), &b);
   return b;
@@ -163,8 +163,8 @@ static void add_decisions(segue__buf *out, const segue_node *status, bool colour
                     "rolled back", on, segue__table_number(status, "rolled_back_to"), off);
 }
 
-static void add_head(segue__buf *out, const segue_node *status, bool colour) {
-  bool ready = flag(status, "ready");
+static void table_add_head(segue__buf *out, const segue_node *status, bool colour) {
+  bool ready = table_flag(status, "ready");
   segue__buf_addf(out, "%-12s %s%s%s", segue__table_text(status, "name"),
                   segue__table_paint(colour, ready ? "\033[32m" : "\033[31m"),
                   ready ? "ready" : "not ready", segue__table_paint(colour, "\033[0m"));
@@ -213,7 +213,7 @@ static void add_last(segue__buf *out, const segue_node *status, bool colour) {
     segue__buf_addf(out, "%-12s the next reload in %" PRId64 " ms\n", "postponed",
                     segue__table_number(status, "deferred_ms"));
   if (!segue__table_given(status, "last")) return;
-  bool good = flag(status, "last_reload_successful");
+  bool good = table_flag(status, "last_reload_successful");
   segue__buf_addf(out, "%-12s %s%s%s at %s (reload %" PRId64 ", %s)\n", "last reload",
                   segue__table_paint(colour, good ? "\033[32m" : "\033[31m"),
                   segue__table_text(last, "outcome"), segue__table_paint(colour, "\033[0m"),
@@ -222,7 +222,7 @@ static void add_last(segue__buf *out, const segue_node *status, bool colour) {
   segue__table_errors(out, segue_node_get(last, "errors"), "             ");
 }
 
-static void add_modules(segue__buf *out, const segue_node *list) {
+static void table_add_modules(segue__buf *out, const segue_node *list) {
   int name = segue__table_width(list, "name", "MODULE");
   int state = segue__table_width(list, "state", "STATE");
   int gate = segue__table_width(list, "gate", "GATE");
@@ -248,10 +248,10 @@ static void add_modules(segue__buf *out, const segue_node *list) {
 }
 
 /* A start while reloads are frozen reads no source: nothing is known of its health yet. */
-static const char *health(const segue_node *source) {
-  if (flag(source, "up")) return "up";
-  if (!segue__table_number(source, "fetches") && !flag(source, "held")) return "unread";
-  return flag(source, "held") ? "held" : "down";
+static const char *table_health(const segue_node *source) {
+  if (table_flag(source, "up")) return "up";
+  if (!segue__table_number(source, "fetches") && !table_flag(source, "held")) return "unread";
+  return table_flag(source, "held") ? "held" : "down";
 }
 
 /* Details that only some sources have: below the row. */
@@ -261,7 +261,7 @@ static void add_source_detail(segue__buf *out, const segue_node *source) {
   segue_node_double(segue_node_get(source, "next_pull_s"), &next);
   if (segue__table_given(source, "revision"))
     segue__buf_addf(out, "  revision %s\n", segue__table_text(source, "revision"));
-  if (!flag(source, "up") && (stale > 0 || next > 0)) {
+  if (!table_flag(source, "up") && (stale > 0 || next > 0)) {
     segue__buf_adds(out, "  ");
     if (stale > 0) segue__buf_addf(out, "stale for %.0f s", stale);
     if (next > 0) segue__buf_addf(out, "%stried again in %.1f s", stale > 0 ? ", " : "", next);
@@ -271,7 +271,7 @@ static void add_source_detail(segue__buf *out, const segue_node *source) {
     segue__buf_addf(out, "  %s\n", segue__table_text(source, "error.message"));
 }
 
-static void add_sources(segue__buf *out, const segue_node *list) {
+static void table_add_sources(segue__buf *out, const segue_node *list) {
   int name = segue__table_width(list, "name", "SOURCE");
   if (segue_node_count(list))
     segue__buf_addf(out, "\n%-*s  %-8s  %-6s  %-11s  %9s  %8s  %s\n", name, "SOURCE", "KIND",
@@ -280,7 +280,7 @@ static void add_sources(segue__buf *out, const segue_node *list) {
     const segue_node *source = segue_node_at(list, i, NULL);
     segue__buf_addf(
         out, "%-*s  %-8s  %-6s  %-11s  %9" PRId64 "  %8" PRId64 "  %s\n", name,
-        segue__table_text(source, "name"), segue__table_text(source, "kind"), health(source),
+        segue__table_text(source, "name"), segue__table_text(source, "kind"), table_health(source),
         strcmp(segue__table_text(source, "activity"), "idle") == 0
             ? segue__table_text(source, "strategy")
             : segue__table_text(source, "activity"),
@@ -295,16 +295,16 @@ int segue__table_status(segue__buf *out, const char *body, size_t len, bool colo
   int rc = segue__table_parse(body, len, &answer);
   if (rc < 0) return rc;
   const segue_node *status = &answer->root;
-  add_head(out, status, colour);
+  table_add_head(out, status, colour);
   add_last(out, status, colour);
-  add_modules(out, segue_node_get(status, "modules"));
-  add_sources(out, segue_node_get(status, "sources"));
-  rc = flag(status, "ready");
+  table_add_modules(out, segue_node_get(status, "modules"));
+  table_add_sources(out, segue_node_get(status, "sources"));
+  rc = table_flag(status, "ready");
   segue__document_unref(answer);
   return rc;
 }
 
-static void add_change(segue__buf *out, const segue_node *change, bool colour) {
+static void table_add_change(segue__buf *out, const segue_node *change, bool colour) {
   const char *op = segue__table_text(change, "op");
   bool add = strcmp(op, "add") == 0, removal = strcmp(op, "remove") == 0;
   segue__buf_addf(out, "%s%c %s",
@@ -316,7 +316,7 @@ static void add_change(segue__buf *out, const segue_node *change, bool colour) {
                             : '~',
                   segue__table_text(change, "path")[0] ? segue__table_text(change, "path")
                                                        : "(everything)");
-  if (flag(change, "secret")) {
+  if (table_flag(change, "secret")) {
     segue__buf_addf(out, " %s, a secret%s\n",
                     add       ? "added"
                     : removal ? "removed"
@@ -343,7 +343,7 @@ int segue__table_diff(segue__buf *out, const char *body, size_t len, bool colour
                   segue__table_number(diff, "from.generation"),
                   segue__table_number(diff, "to.generation"), total, total == 1 ? "" : "s");
   for (size_t i = 0; i < segue_node_count(changes); i++)
-    add_change(out, segue_node_at(changes, i, NULL), colour);
+    table_add_change(out, segue_node_at(changes, i, NULL), colour);
   if ((int64_t)segue_node_count(changes) < total)
     segue__buf_addf(out, "and %" PRId64 " more\n", total - (int64_t)segue_node_count(changes));
   segue__document_unref(answer);

@@ -6,9 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../bind/testing.h"
+#include "../bind/testing/testing.h"
 #include "../instance/instance.h"
-#include "../instance/scripts.h"
+#include "../instance/lua_paths.h"
 #include "budget.h"
 #include "cli.h"
 
@@ -19,7 +19,7 @@ int segue__cli_test(const segue__cli *cli) {
   const char *args[] = {cli->arg_count ? cli->args[0] : ".", NULL};
   if (access(args[0], R_OK) != 0)
     return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot read %s: %s", args[0], strerror(errno));
-  int rc = segue__scripts_find(cli->lua_dir, &lua_dir, &err);
+  int rc = segue__lua_paths_find(cli->lua_dir, &lua_dir, &err);
   if (rc == 0) {
     segue__testing_options options = {.size = sizeof options,
                                       .lua_dir = lua_dir,
@@ -28,7 +28,7 @@ int segue__cli_test(const segue__cli *cli) {
                                       .args = args,
                                       .json = cli->json,
                                       .signal = segue__budget_signal(),
-                                      .judge = segue__judge_policy};
+                                      .judge = segue__validate_policy};
     rc = segue__testing_run(&options, &verdict, &err);
   }
   segue__free(lua_dir);

@@ -49,16 +49,16 @@ static int parse_unix(const char *text, segue__http_address *out, segue_error *e
   struct sockaddr_un *un = (struct sockaddr_un *)(void *)out->sockaddr;
   const char *path = text + 5;
   if (*path != '/')
-    return segue__error_set(err, SEGUE_EUSAGE,
-                            "\"%s\" is not an absolute path: write unix:/run/name.sock", text);
+    return segue__errorf(err, SEGUE_EUSAGE,
+                         "\"%s\" is not an absolute path: write unix:/run/name.sock", text);
   if (strlen(path) >= sizeof out->path)
-    return segue__error_set(err, SEGUE_EUSAGE,
-                            "\"%s\" is too long for a unix socket: use a path of at most %zu bytes",
-                            text, sizeof out->path - 1);
+    return segue__errorf(err, SEGUE_EUSAGE,
+                         "\"%s\" is too long for a unix socket: use a path of at most %zu bytes",
+                         text, sizeof out->path - 1);
   if (path[strlen(path) - 1] == '/' || !clean_path(path, out->path, sizeof out->path))
-    return segue__error_set(err, SEGUE_EUSAGE,
-                            "\"%s\" does not name a socket: write its whole path, without \"..\"",
-                            text);
+    return segue__errorf(err, SEGUE_EUSAGE,
+                         "\"%s\" does not name a socket: write its whole path, without \"..\"",
+                         text);
   un->sun_family = AF_UNIX;
   memcpy(un->sun_path, out->path, sizeof un->sun_path);
   out->is_unix = out->loopback = true;
@@ -90,7 +90,8 @@ static int set_ipv6(const char *host, uint16_t port, segue__http_address *out) {
 }
 
 /* Splits "host:port" or "[host]:port"; false if it has neither shape. */
-static bool split(const char *text, char *host, size_t size, const char **port, bool *brackets) {
+static bool address_split(const char *text, char *host, size_t size, const char **port,
+                          bool *brackets) {
   const char *colon = strrchr(text, ':');
   *brackets = text[0] == '[';
   if (!colon || colon == text) return false;
@@ -110,20 +111,20 @@ int segue__http_address_parse(const char *text, segue__http_address *out, segue_
   bool brackets;
   memset(out, 0, sizeof *out);
   if (strncmp(text, "unix:", 5) == 0) return parse_unix(text, out, err);
-  if (!split(text, host, sizeof host, &port_text, &brackets))
-    return segue__error_set(err, SEGUE_EUSAGE,
-                            "\"%.100s\" is not an address: write 127.0.0.1:7377, [::1]:7377, "
-                            "localhost:7377 or unix:/run/name.sock",
-                            text);
+  if (!address_split(text, host, sizeof host, &port_text, &brackets))
+    return segue__errorf(err, SEGUE_EUSAGE,
+                         "\"%.100s\" is not an address: write 127.0.0.1:7377, [::1]:7377, "
+                         "localhost:7377 or unix:/run/name.sock",
+                         text);
   if (!parse_port(port_text, &port))
-    return segue__error_set(err, SEGUE_EUSAGE,
-                            "the port of \"%.100s\" is not a number from 0 to 65535", text);
+    return segue__errorf(err, SEGUE_EUSAGE,
+                         "the port of \"%.100s\" is not a number from 0 to 65535", text);
   if (!brackets && strcasecmp(host, "localhost") == 0) strcpy(host, "127.0.0.1");
   if ((brackets ? set_ipv6 : set_ipv4)(host, port, out) != 0)
-    return segue__error_set(err, SEGUE_EUSAGE,
-                            "\"%.100s\" is not a numeric address: names are not looked up here, "
-                            "write 127.0.0.1, 0.0.0.0, [::1] or another address of this machine",
-                            text);
+    return segue__errorf(err, SEGUE_EUSAGE,
+                         "\"%.100s\" is not a numeric address: names are not looked up here, "
+                         "write 127.0.0.1, 0.0.0.0, [::1] or another address of this machine",
+                         text);
   out->port = port;
   return 0;
 }

@@ -22,14 +22,14 @@ enum {
   DONE
 };
 
-static int hex(char c) {
+static int chunked_hex(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   c = (char)(c | 0x20);
   return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 /* tchar and what a value may hold, as in parse.c but without its table: trailers are rare. */
-static bool name_char(char c) {
+static bool chunked_name_char(char c) {
   return c > ' ' && c < 127 && c != ':' && c != '"' && c != '(' && c != ')' && c != ',' &&
          c != '/' && !(c >= ';' && c <= '@') && !(c >= '[' && c <= ']') && c != '{' && c != '}';
 }
@@ -40,7 +40,7 @@ static bool text_char(char c) {
 
 /* Sixteen digits cannot overflow 64 bits, and nobody needs more. */
 static int size_char(segue__http_chunked *d, char c) {
-  int value = hex(c);
+  int value = chunked_hex(c);
   if (value >= 0) {
     d->left = d->left << 4 | (uint64_t)value;
     return ++d->digits <= 16 ? SIZE : -1;
@@ -65,9 +65,9 @@ static int trailer_char(segue__http_chunked *d, char c) {
   if (++d->trailer > SEGUE__HTTP_TRAILERS_MAX) return -1;
   switch (d->state) {
   case TRAILER:
-    return c == '\r' ? LAST_LF : name_char(c) ? TRAILER_NAME : -1;
+    return c == '\r' ? LAST_LF : chunked_name_char(c) ? TRAILER_NAME : -1;
   case TRAILER_NAME:
-    return c == ':' ? TRAILER_TEXT : name_char(c) ? TRAILER_NAME : -1;
+    return c == ':' ? TRAILER_TEXT : chunked_name_char(c) ? TRAILER_NAME : -1;
   case TRAILER_TEXT:
     return c == '\r' ? TRAILER_LF : text_char(c) ? TRAILER_TEXT : -1;
   case TRAILER_LF:
@@ -78,7 +78,7 @@ static int trailer_char(segue__http_chunked *d, char c) {
 }
 
 /* The state after one byte of framing, or -1. */
-static int step(segue__http_chunked *d, char c) {
+static int http_chunked_step(segue__http_chunked *d, char c) {
   if (d->state <= SIZE_LF && ++d->line > SEGUE__HTTP_CHUNK_LINE_MAX) return -1;
   switch (d->state) {
   case SIZE:
@@ -102,7 +102,7 @@ segue__http_parsed segue__http_chunked_next(segue__http_chunked *d, const char *
   *data = NULL;
   *data_len = 0;
   while (i < len && d->state != DONE && d->state != DATA) {
-    int next = step(d, in[i++]);
+    int next = http_chunked_step(d, in[i++]);
     if (next < 0) {
       *consumed = i;
       return SEGUE__HTTP_BAD;

@@ -30,7 +30,7 @@ typedef struct call {
   char detail[CURL_ERROR_SIZE];
 } call;
 
-static size_t on_body(char *bytes, size_t size, size_t count, void *data) {
+static size_t client_on_body(char *bytes, size_t size, size_t count, void *data) {
   call *c = data;
   long status = 0;
   (void)size; /* always 1 */
@@ -46,7 +46,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *data) {
 }
 
 /* Each answer starts with its status line; the one before it was an interim one. */
-static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
+static size_t client_on_header(char *bytes, size_t size, size_t count, void *data) {
   call *c = data;
   (void)size;
   if (count > 5 && memcmp(bytes, "HTTP/", 5) == 0) c->headers.len = 0;
@@ -57,13 +57,13 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
   return c->headers.failed ? 0 : count;
 }
 
-static bool add_line(call *c, const char *line) {
+static bool client_add_line(call *c, const char *line) {
   struct curl_slist *lines = c->curl->append(c->lines, line);
   if (lines) c->lines = lines;
   return lines != NULL;
 }
 
-static int set_url(call *c, segue__buf *url) {
+static int client_set_url(call *c, segue__buf *url) {
   const segue__http_call_options *o = c->options;
   if (o->url[0] == '/') segue__buf_adds(url, "http://localhost");
   segue__buf_adds(url, o->url);
@@ -76,9 +76,9 @@ static int set_url(call *c, segue__buf *url) {
 /* "Expect:" without a value takes curl's own away: the wait for 100 is worth nothing here. */
 static int set_request(call *c) {
   const segue__http_call_options *o = c->options;
-  bool ok = add_line(c, "Expect:");
+  bool ok = client_add_line(c, "Expect:");
   for (size_t i = 0; ok && o->headers && o->headers[i]; i++)
-    ok = add_line(c, o->headers[i]);
+    ok = client_add_line(c, o->headers[i]);
   if (o->body) {
     c->curl->setopt(c->easy, CURLOPT_POST, 1L);
     c->curl->setopt(c->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)o->body_len);
@@ -107,69 +107,68 @@ static void set_rest(call *c) {
   c->curl->setopt(c->easy, CURLOPT_FOLLOWLOCATION, 0L);
   c->curl->setopt(c->easy, CURLOPT_PROXY, "");
   c->curl->setopt(c->easy, CURLOPT_TIMEOUT_MS, (long)c->options->timeout_ms);
-  c->curl->setopt(c->easy, CURLOPT_WRITEFUNCTION, on_body);
+  c->curl->setopt(c->easy, CURLOPT_WRITEFUNCTION, client_on_body);
   c->curl->setopt(c->easy, CURLOPT_WRITEDATA, c);
-  c->curl->setopt(c->easy, CURLOPT_HEADERFUNCTION, on_header);
+  c->curl->setopt(c->easy, CURLOPT_HEADERFUNCTION, client_on_header);
   c->curl->setopt(c->easy, CURLOPT_HEADERDATA, c);
 }
 
-static int tell_connect(const call *c, segue_error *err) {
+static int client_report_connect(const call *c, segue_error *err) {
   const char *path = c->options->socket_path;
   if (!path)
-    return segue__error_set(err, UV_ECONNREFUSED,
-                            "no daemon answers on %s: start it with segue run and this listener",
-                            c->options->url);
+    return segue__errorf(err, UV_ECONNREFUSED,
+                         "no daemon answers on %s: start it with segue run and this listener",
+                         c->options->url);
   if (access(path, F_OK) == 0 && access(path, R_OK | W_OK) != 0)
-    return segue__error_set(err, UV_EACCES,
-                            "this user may not use %s: run as the user of the daemon", path);
-  return segue__error_set(err, UV_ECONNREFUSED, "no daemon answers on %s: start it with segue run",
-                          path);
+    return segue__errorf(err, UV_EACCES, "this user may not use %s: run as the user of the daemon",
+                         path);
+  return segue__errorf(err, UV_ECONNREFUSED, "no daemon answers on %s: start it with segue run",
+                       path);
 }
 
-static int tell(const call *c, CURLcode code, segue_error *err) {
+static int client_report(const call *c, CURLcode code, segue_error *err) {
   const char *who = c->options->socket_path ? c->options->socket_path : c->options->url;
   if (c->body.failed || c->headers.failed || code == CURLE_OUT_OF_MEMORY)
-    return segue__error_set(err, UV_ENOMEM, "the call to %s ran out of memory", who);
+    return segue__errorf(err, UV_ENOMEM, "the call to %s ran out of memory", who);
   if (c->too_large)
-    return segue__error_set(err, SEGUE_ELIMIT, "the answer of %s is larger than %zu bytes", who,
-                            c->most);
+    return segue__errorf(err, SEGUE_ELIMIT, "the answer of %s is larger than %zu bytes", who,
+                         c->most);
   switch (code) {
   case CURLE_COULDNT_CONNECT:
   case CURLE_COULDNT_RESOLVE_HOST:
-    return tell_connect(c, err);
+    return client_report_connect(c, err);
   case CURLE_OPERATION_TIMEDOUT:
-    return segue__error_set(err, SEGUE_ETIMEOUT, "%s gave no complete answer within %llu ms", who,
-                            (unsigned long long)c->options->timeout_ms);
+    return segue__errorf(err, SEGUE_ETIMEOUT, "%s gave no complete answer within %llu ms", who,
+                         (unsigned long long)c->options->timeout_ms);
   case CURLE_URL_MALFORMAT:
   case CURLE_UNSUPPORTED_PROTOCOL:
-    return segue__error_set(err, SEGUE_EUSAGE,
-                            "the URL must be like http://127.0.0.1:7377/path, not \"%s\"",
-                            c->options->url);
+    return segue__errorf(err, SEGUE_EUSAGE,
+                         "the URL must be like http://127.0.0.1:7377/path, not \"%s\"",
+                         c->options->url);
   case CURLE_PEER_FAILED_VERIFICATION:
-    return segue__error_set(
-        err, UV_EPROTO,
-        "the certificate of %s is not trusted (%s): name the CA that signed it, "
-        "and use a host name that is in the certificate",
-        who, c->detail[0] ? c->detail : c->curl->strerror(code));
+    return segue__errorf(err, UV_EPROTO,
+                         "the certificate of %s is not trusted (%s): name the CA that signed it, "
+                         "and use a host name that is in the certificate",
+                         who, c->detail[0] ? c->detail : c->curl->strerror(code));
   case CURLE_SSL_CACERT_BADFILE:
   case CURLE_SSL_CERTPROBLEM:
   case CURLE_SSL_CONNECT_ERROR:
-    return segue__error_set(err, UV_EPROTO, "TLS with %s failed: %s", who,
-                            c->detail[0] ? c->detail : c->curl->strerror(code));
+    return segue__errorf(err, UV_EPROTO, "TLS with %s failed: %s", who,
+                         c->detail[0] ? c->detail : c->curl->strerror(code));
   default:
-    return segue__error_set(err, UV_ECONNRESET, "the connection to %s ended %s: %s", who,
-                            c->connected ? "in the middle of the answer" : "without an answer",
-                            c->curl->strerror(code));
+    return segue__errorf(err, UV_ECONNRESET, "the connection to %s ended %s: %s", who,
+                         c->connected ? "in the middle of the answer" : "without an answer",
+                         c->curl->strerror(code));
   }
 }
 
-static int finish(call *c, CURLcode code, segue__http_answer *out, segue_error *err) {
+static int client_finish(call *c, CURLcode code, segue__http_answer *out, segue_error *err) {
   long status = 0;
-  if (code != CURLE_OK && !c->stopped) return tell(c, code, err);
+  if (code != CURLE_OK && !c->stopped) return client_report(c, code, err);
   c->curl->getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);
   segue__buf_add(&c->body, "", 0);
   segue__buf_add(&c->headers, "", 0);
-  if (c->body.failed || c->headers.failed) return tell(c, CURLE_OUT_OF_MEMORY, err);
+  if (c->body.failed || c->headers.failed) return client_report(c, CURLE_OUT_OF_MEMORY, err);
   out->status = (int)status;
   out->len = c->body.len;
   out->body = c->body.data;
@@ -179,20 +178,19 @@ static int finish(call *c, CURLcode code, segue__http_answer *out, segue_error *
   return 0;
 }
 
-static int check(const segue__http_call_options *o, segue_error *err) {
+static int client_check(const segue__http_call_options *o, segue_error *err) {
   struct sockaddr_un un;
   if (!o->url || (o->url[0] == '/' && !o->socket_path))
-    return segue__error_set(err, SEGUE_EUSAGE, "a call needs a URL or a socket");
+    return segue__errorf(err, SEGUE_EUSAGE, "a call needs a URL or a socket");
   if (o->socket_path && strlen(o->socket_path) >= sizeof un.sun_path)
-    return segue__error_set(err, SEGUE_EUSAGE, "%.200s is too long for a unix socket",
-                            o->socket_path);
+    return segue__errorf(err, SEGUE_EUSAGE, "%.200s is too long for a unix socket", o->socket_path);
   return 0;
 }
 
 int segue__http_call(const segue__http_call_options *options, segue__http_answer *out,
                      segue_error *err) {
   memset(out, 0, sizeof *out);
-  int r = check(options, err);
+  int r = client_check(options, err);
   if (r) return r;
   const segue__curl *curl = segue__curl_load(err);
   if (!curl) return UV_ENOSYS;
@@ -202,13 +200,13 @@ int segue__http_call(const segue__http_call_options *options, segue__http_answer
   segue__buf url;
   segue__buf_init(&url);
   c.easy = c.curl->easy_init();
-  r = c.easy ? set_url(&c, &url) : UV_ENOMEM;
+  r = c.easy ? client_set_url(&c, &url) : UV_ENOMEM;
   if (r == 0) r = set_request(&c);
   if (r) {
-    segue__error_set(err, r, "the call to %s ran out of memory", options->url);
+    segue__errorf(err, r, "the call to %s ran out of memory", options->url);
   } else {
     set_rest(&c);
-    r = finish(&c, c.curl->perform(c.easy), out, err);
+    r = client_finish(&c, c.curl->perform(c.easy), out, err);
   }
   if (c.easy) c.curl->cleanup(c.easy);
   c.curl->free_all(c.lines);

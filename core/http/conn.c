@@ -36,13 +36,13 @@ static void free_conn(segue__http_conn *conn) {
     segue__http_timer_arm(server, server->accept_due);
   }
   if (!conn->is_unix && !conn->refused) __atomic_sub_fetch(server->total, 1, __ATOMIC_RELAXED);
-  segue__http_listener_left(conn->listener);
+  segue__http_listener_left(conn->http_listener);
   segue__tls_free(conn->tls);
   segue__free(conn);
   segue__http_server_check(server);
 }
 
-static void on_closed(uv_handle_t *handle) {
+static void conn_on_closed(uv_handle_t *handle) {
   free_conn(handle->data);
 }
 
@@ -80,7 +80,7 @@ void segue__http_conn_lost(segue__http_conn *conn) {
   segue__fork_hold();
   segue__fork_unmark(conn->fd);
   if (conn->watched)
-    uv_close(&conn->uv.handle, on_closed); /* closes the descriptor at once */
+    uv_close(&conn->uv.handle, conn_on_closed); /* closes the descriptor at once */
   else
     close(conn->fd); /* freed by segue__http_conn_open, from which this is called */
   segue__fork_release();
@@ -90,7 +90,7 @@ void segue__http_conn_lost(segue__http_conn *conn) {
  * connection, and the client could lose the answer. So shut our side down and wait for the end of
  * the client (RFC 9112 9.6). A client that requested the end sends nothing more, so the look for
  * unread bytes is left out: one system call of eight if each request has its own connection. */
-static void finish(segue__http_conn *conn, segue__http_queue queue) {
+static void conn_finish(segue__http_conn *conn, segue__http_queue queue) {
   if (conn->tls) {
     segue__tls_end(conn->tls);
     if (segue__http_flush_tls(conn) < 0 || segue__http_unwritten(conn)) conn->linger = false;
@@ -112,22 +112,22 @@ static void finish(segue__http_conn *conn, segue__http_queue queue) {
  * moment to read it. */
 void segue__http_conn_hang_up(segue__http_conn *conn) {
   conn->linger = true;
-  finish(conn, SEGUE__HTTP_LEAVE);
+  conn_finish(conn, SEGUE__HTTP_LEAVE);
 }
 
 /* Ends an idle connection. A client that sends a request at this very moment finds the connection
  * closed and not reset: after a reset it might lose the previous answer. */
-static void leave(segue__http_conn *conn) {
+static void conn_leave(segue__http_conn *conn) {
   if (segue__http_conn_pending(conn)) {
     segue__http_queue_set(conn, SEGUE__HTTP_IDLE); /* it is read next */
     return;
   }
   conn->linger = true;
-  finish(conn, SEGUE__HTTP_LEAVE);
+  conn_finish(conn, SEGUE__HTTP_LEAVE);
 }
 
 /* Nothing is read: ask whether the client is gone. */
-static void peek(segue__http_conn *conn) {
+static void conn_peek(segue__http_conn *conn) {
   struct pollfd p = {.fd = conn->fd};
   if (poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLHUP)))
     segue__http_conn_lost(conn);
@@ -151,10 +151,10 @@ void segue__http_conn_expired(segue__http_conn *conn) {
       segue__http_conn_lost(conn);
     break;
   case SEGUE__HTTP_PEEK:
-    peek(conn);
+    conn_peek(conn);
     break;
   case SEGUE__HTTP_IDLE:
-    leave(conn);
+    conn_leave(conn);
     break;
   default: /* our side is shut already */
     segue__http_conn_lost(conn);
@@ -166,7 +166,7 @@ void segue__http_conn_expired(segue__http_conn *conn) {
 
 static void tls_received(segue__http_conn *conn, const char *data, size_t len);
 
-static bool discards(const segue__http_conn *conn) {
+static bool conn_discards(const segue__http_conn *conn) {
   return conn->state == SEGUE__HTTP_LINGERING ||
          (conn->state == SEGUE__HTTP_FLUSHING && conn->close_after);
 }
@@ -191,7 +191,7 @@ static bool reads_apart(const segue__http_conn *conn) {
 }
 
 /* Where the next bytes of requests go. No base: out of memory; no length: there is no room. */
-static uv_buf_t room(segue__http_conn *conn) {
+static uv_buf_t conn_room(segue__http_conn *conn) {
   if (!conn->exchange) conn->exchange = segue__http_exchange_acquire(conn);
   segue__http_exchange *exchange = conn->exchange;
   if (!exchange) return uv_buf_init(NULL, 0);
@@ -205,10 +205,10 @@ static uv_buf_t room(segue__http_conn *conn) {
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
   segue__http_conn *conn = handle->data;
   (void)suggested;
-  if (conn->tls || discards(conn) || conn->state == SEGUE__HTTP_CLOSED)
+  if (conn->tls || conn_discards(conn) || conn->state == SEGUE__HTTP_CLOSED)
     *buf = uv_buf_init(conn->server->sink, sizeof conn->server->sink);
   else
-    *buf = room(conn);
+    *buf = conn_room(conn);
 }
 
 static void read_failed(segue__http_conn *conn, ssize_t status) {
@@ -226,7 +226,7 @@ static void read_failed(segue__http_conn *conn, ssize_t status) {
       !conn->server->limits.half_closed_streams)
     segue__http_conn_lost(conn); /* nobody ends his side to listen to what may never end */
   else if (conn->state == SEGUE__HTTP_HANDLED)
-    peek(conn);
+    conn_peek(conn);
   else if (conn->state == SEGUE__HTTP_FLUSHING)
     return;
   else if (conn->exchange && conn->exchange->in_len)
@@ -236,7 +236,7 @@ static void read_failed(segue__http_conn *conn, ssize_t status) {
 }
 
 /* n bytes are where room said. */
-static void received(segue__http_conn *conn, size_t n) {
+static void conn_received(segue__http_conn *conn, size_t n) {
   segue__http_exchange *exchange = conn->exchange;
   if (reads_apart(conn))
     exchange->body_len += n;
@@ -252,23 +252,23 @@ static void received(segue__http_conn *conn, size_t n) {
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
   segue__http_conn *conn = stream->data;
-  if (conn->state == SEGUE__HTTP_CLOSED || discards(conn)) {
+  if (conn->state == SEGUE__HTTP_CLOSED || conn_discards(conn)) {
     if (n < 0 && conn->state != SEGUE__HTTP_CLOSED) read_failed(conn, n);
   } else if (n < 0) {
     read_failed(conn, n);
   } else if (conn->tls) {
     tls_received(conn, buf->base, (size_t)n);
   } else {
-    received(conn, (size_t)n);
+    conn_received(conn, (size_t)n);
   }
 }
 
 /* ---- Reading through TLS --------------------------------------------------------------------- */
 
-static void tls_failed(segue__http_conn *conn) {
+static void conn_tls_failed(segue__http_conn *conn) {
   segue__http_server *server = conn->server;
   if (!segue__tls_established(conn->tls) && server->events.on_tls_failure)
-    server->events.on_tls_failure(server->data, conn->peer, conn->listener->door,
+    server->events.on_tls_failure(server->data, conn->peer, conn->http_listener->auth,
                                   segue__tls_why(conn->tls));
   conn->close_after = conn->linger = true; /* the alert has to arrive */
   conn->state = SEGUE__HTTP_FLUSHING;
@@ -281,10 +281,10 @@ static void tls_failed(segue__http_conn *conn) {
 }
 
 /* The time limit of a head counts for the handshake too, and anew for the first head. */
-static bool shake_hands(segue__http_conn *conn) {
+static bool conn_handshake(segue__http_conn *conn) {
   int rc = segue__tls_handshake(conn->tls);
   if (rc == UV_EPROTO) {
-    tls_failed(conn);
+    conn_tls_failed(conn);
   } else if (segue__http_flush_tls(conn) < 0) {
     segue__http_conn_lost(conn);
   } else if (rc == 0) {
@@ -299,7 +299,7 @@ static bool shake_hands(segue__http_conn *conn) {
 
 /* One piece of what has been fed, on to the requests; false: there is no more, or no room. */
 static bool tls_step(segue__http_conn *conn) {
-  uv_buf_t buf = room(conn);
+  uv_buf_t buf = conn_room(conn);
   if (!buf.base) {
     read_failed(conn, UV_ENOBUFS);
     return false;
@@ -307,7 +307,7 @@ static bool tls_step(segue__http_conn *conn) {
   if (!buf.len) return false;
   int n = segue__tls_read(conn->tls, buf.base, buf.len);
   if (n > 0) {
-    received(conn, (size_t)n);
+    conn_received(conn, (size_t)n);
     return true;
   }
   if (conn->state != SEGUE__HTTP_HANDLED && !conn->exchange->in_len) {
@@ -324,8 +324,8 @@ static bool tls_step(segue__http_conn *conn) {
 }
 
 static void tls_pull(segue__http_conn *conn) {
-  if (!segue__tls_established(conn->tls) && !shake_hands(conn)) return;
-  while (conn->state != SEGUE__HTTP_CLOSED && !conn->eof && !discards(conn) && tls_step(conn))
+  if (!segue__tls_established(conn->tls) && !conn_handshake(conn)) return;
+  while (conn->state != SEGUE__HTTP_CLOSED && !conn->eof && !conn_discards(conn) && tls_step(conn))
     ;
 }
 
@@ -351,7 +351,7 @@ static void tls_received(segue__http_conn *conn, const char *data, size_t len) {
 
 /* ---- From bytes to a request ----------------------------------------------------------------- */
 
-static void dispatch(segue__http_conn *conn) {
+static void conn_dispatch(segue__http_conn *conn) {
   segue__http_server *server = conn->server;
   segue__http_exchange *exchange = conn->exchange;
   segue__http_head *head = &exchange->head;
@@ -367,7 +367,7 @@ static void dispatch(segue__http_conn *conn) {
   request->local = conn->is_unix;
   request->tls = conn->tls != NULL;
   request->client = conn->tls ? segue__tls_client_ref(segue__tls_peer(conn->tls)) : NULL;
-  request->door = conn->listener->door;
+  request->auth = conn->http_listener->auth;
   request->who[0] = 0;
   request->about = 0;
   request->cut = 0;
@@ -385,7 +385,7 @@ static void dispatch(segue__http_conn *conn) {
 
 /* The path is decoded where it stands: the result is never longer, and the byte after it, a space
  * or "?", makes room for the terminator. */
-static bool set_path(segue__http_conn *conn) {
+static bool conn_set_path(segue__http_conn *conn) {
   segue__http_exchange *exchange = conn->exchange;
   segue__http_text path = exchange->head.path;
   exchange->request.path = "/";
@@ -432,7 +432,7 @@ static bool body_begin(segue__http_conn *conn) {
     segue__http_refuse(conn, 503, "out of memory");
     return false;
   }
-  if (!set_path(conn)) return false;
+  if (!conn_set_path(conn)) return false;
   if (head->expect_continue && nothing_yet) {
     uv_buf_t interim = uv_buf_init("HTTP/1.1 100 Continue\r\n\r\n", 25);
     if (segue__http_write(conn, &interim, 1) < 0) {
@@ -444,7 +444,7 @@ static bool body_begin(segue__http_conn *conn) {
   return true;
 }
 
-static segue__http_parsed parse(segue__http_exchange *exchange) {
+static segue__http_parsed conn_parse(segue__http_exchange *exchange) {
   while (segue__http_head_ready(exchange->in, exchange->in_len, &exchange->scanned)) {
     segue__http_parsed r = segue__http_parse_head(exchange->in, exchange->in_len, &exchange->head);
     if (r != SEGUE__HTTP_MORE) return r;
@@ -456,7 +456,7 @@ static segue__http_parsed parse(segue__http_exchange *exchange) {
 static bool head_step(segue__http_conn *conn) {
   segue__http_exchange *exchange = conn->exchange;
   segue__http_head *head = &exchange->head;
-  segue__http_parsed r = parse(exchange);
+  segue__http_parsed r = conn_parse(exchange);
   uint32_t limit = conn->server->limits.head_bytes;
   if ((r == SEGUE__HTTP_MORE && exchange->in_len > limit) ||
       (r == SEGUE__HTTP_OK && head->length > limit)) {
@@ -471,8 +471,8 @@ static bool head_step(segue__http_conn *conn) {
     return body_begin(conn);
   } else {
     exchange->used = head->length;
-    if (set_path(conn)) {
-      dispatch(conn);
+    if (conn_set_path(conn)) {
+      conn_dispatch(conn);
       return true;
     }
   }
@@ -480,7 +480,7 @@ static bool head_step(segue__http_conn *conn) {
 }
 
 /* Decodes what is there; the bytes after the body, if any, move up to the head. */
-static segue__http_parsed chunked_step(segue__http_conn *conn) {
+static segue__http_parsed conn_chunked_step(segue__http_conn *conn) {
   segue__http_exchange *exchange = conn->exchange;
   size_t at = exchange->head.length;
   segue__http_parsed r = SEGUE__HTTP_DATA;
@@ -513,7 +513,7 @@ static bool body_step(segue__http_conn *conn) {
   segue__http_head *head = &exchange->head;
   bool complete;
   if (head->chunked) {
-    segue__http_parsed r = chunked_step(conn);
+    segue__http_parsed r = conn_chunked_step(conn);
     if (r == SEGUE__HTTP_BAD) return false;
     complete = r == SEGUE__HTTP_OK;
   } else if (exchange->body_apart) {
@@ -523,7 +523,7 @@ static bool body_step(segue__http_conn *conn) {
     exchange->used = head->length + (complete ? (size_t)head->content_length : 0);
   }
   if (complete)
-    dispatch(conn);
+    conn_dispatch(conn);
   else if (conn->eof)
     segue__http_refuse(conn, 400, "the request ends early");
   else if (conn->queue != SEGUE__HTTP_BODY)
@@ -533,7 +533,7 @@ static bool body_step(segue__http_conn *conn) {
 
 static void pause_if_full(segue__http_conn *conn) {
   segue__http_exchange *exchange = conn->exchange;
-  if (conn->paused || conn->eof || !exchange || discards(conn) ||
+  if (conn->paused || conn->eof || !exchange || conn_discards(conn) ||
       exchange->in_len < exchange->in_cap ||
       (conn->state != SEGUE__HTTP_HANDLED && conn->state != SEGUE__HTTP_FLUSHING))
     return;
@@ -573,12 +573,12 @@ void segue__http_conn_wait(segue__http_conn *conn) {
   }
 }
 
-static void resume(segue__http_conn *conn) {
+static void conn_resume(segue__http_conn *conn) {
   if (conn->paused && !conn->eof) {
     conn->paused = false;
     if (uv_read_start(&conn->uv.stream, on_alloc, on_read) != 0) {
       segue__http_conn_lost(conn);
-    } else if (conn->tls && !discards(conn) &&
+    } else if (conn->tls && !conn_discards(conn) &&
                segue__tls_buffered(conn->tls)) { /* what was fed before is not in the kernel */
       segue__http_queue_set(conn, SEGUE__HTTP_READY);
       segue__http_wake(conn->server);
@@ -589,8 +589,8 @@ static void resume(segue__http_conn *conn) {
 /* Everything is with the kernel: on to the next request, or to the end. */
 void segue__http_conn_flushed(segue__http_conn *conn) {
   if (conn->close_after) {
-    resume(conn);
-    if (conn->state != SEGUE__HTTP_CLOSED) finish(conn, SEGUE__HTTP_LINGER);
+    conn_resume(conn);
+    if (conn->state != SEGUE__HTTP_CLOSED) conn_finish(conn, SEGUE__HTTP_LINGER);
     return;
   }
   conn->state = SEGUE__HTTP_IN_HEAD;
@@ -603,7 +603,7 @@ void segue__http_conn_flushed(segue__http_conn *conn) {
   } else {
     segue__http_queue_set(conn, SEGUE__HTTP_IDLE);
   }
-  resume(conn);
+  conn_resume(conn);
 }
 
 /* The answer is complete, though maybe still queued. Bytes that the client has sent beyond its
@@ -649,14 +649,14 @@ int segue__http_conn_watch(segue__http_conn *conn) {
 /* Under load the request is here when its connection is accepted. One that is answered and closed
  * at once costs the kernel no watching. */
 static void read_early(segue__http_conn *conn) {
-  uv_buf_t buf = room(conn);
+  uv_buf_t buf = conn_room(conn);
   if (!buf.base) {
     read_failed(conn, UV_ENOBUFS);
     return;
   }
   ssize_t n = recv(conn->fd, buf.base, buf.len, 0);
   if (n > 0) {
-    received(conn, (size_t)n);
+    conn_received(conn, (size_t)n);
   } else { /* an end or an error is still there when the loop looks */
     segue__http_exchange_release(conn->exchange);
     conn->exchange = NULL;
@@ -674,13 +674,14 @@ static size_t refusals_max(const segue__http_server *server) {
   return third < 1 ? 1 : third < SEGUE__HTTP_REFUSED_MAX ? third : SEGUE__HTTP_REFUSED_MAX;
 }
 
-bool segue__http_conn_must_wait(const segue__http_listener *listener) {
-  const segue__http_server *server = listener->server;
-  return over_limit(server, listener->address.is_unix) && server->refused >= refusals_max(server);
+bool segue__http_conn_must_wait(const segue__http_listener *http_listener) {
+  const segue__http_server *server = http_listener->server;
+  return over_limit(server, http_listener->address.is_unix) &&
+         server->refused >= refusals_max(server);
 }
 
 /* Through TLS it can only be told once hands are shaken. */
-static void refuse(segue__http_conn *conn) {
+static void conn_refuse(segue__http_conn *conn) {
   segue__http_server *server = conn->server;
   if (server->events.on_crowd) server->events.on_crowd(server->data, conn->peer);
   if (conn->tls)
@@ -689,35 +690,36 @@ static void refuse(segue__http_conn *conn) {
     segue__http_refuse(conn, 503, TOO_MANY);
 }
 
-static segue__http_conn *make(segue__http_listener *listener, int fd, const char *peer) {
-  segue__http_server *server = listener->server;
+static segue__http_conn *conn_make(segue__http_listener *http_listener, int fd, const char *peer) {
+  segue__http_server *server = http_listener->server;
   segue__http_conn *conn = segue__calloc(1, sizeof *conn);
   if (!conn) return NULL;
   conn->server = server;
-  conn->listener = listener;
+  conn->http_listener = http_listener;
   conn->fd = fd;
-  conn->is_unix = listener->address.is_unix;
+  conn->is_unix = http_listener->address.is_unix;
   conn->refused = over_limit(server, conn->is_unix);
   size_t len = strnlen(peer, sizeof conn->peer - 1);
   memcpy(conn->peer, peer, len); /* zeroed behind it */
   server->connections++;
-  listener->connections++;
+  http_listener->connections++;
   server->refused += conn->refused;
   server->local += conn->is_unix && !conn->refused;
   if (!conn->is_unix && !conn->refused) __atomic_add_fetch(server->total, 1, __ATOMIC_RELAXED);
   return conn;
 }
 
-int segue__http_conn_open(segue__http_listener *listener, int fd, const char *peer, bool early) {
-  segue__http_conn *conn = make(listener, fd, peer);
+int segue__http_conn_open(segue__http_listener *http_listener, int fd, const char *peer,
+                          bool early) {
+  segue__http_conn *conn = conn_make(http_listener, fd, peer);
   if (!conn) {
     segue__fork_close(fd);
     return UV_ENOMEM;
   }
-  int r = listener->tls ? segue__tls_new(&conn->tls, listener->tls) : 0;
+  int r = http_listener->tls ? segue__tls_new(&conn->tls, http_listener->tls) : 0;
   segue__http_queue_set(conn, SEGUE__HTTP_IDLE);
   if (r == 0 && conn->refused)
-    refuse(conn);
+    conn_refuse(conn);
   else if (r == 0 && early && !conn->tls)
     read_early(conn);
   if (r == 0 && !conn->watched && conn->state != SEGUE__HTTP_CLOSED)

@@ -69,12 +69,12 @@ struct segue__http_conn {
     uv_pipe_t pipe;
   } uv;
   segue__http_server *server;
-  segue__http_listener *listener; /* that it came in by; stays as long as it has connections */
-  segue__tls *tls;                /* NULL: plain */
-  segue__http_exchange *exchange; /* NULL while idle */
-  uint64_t due_ms, since_ms;      /* since: in its queue */
-  uint64_t queued;                /* bytes ever handed to uv_write ... */
-  uint64_t taken_mark;            /* ... and how many were gone when the write limit started */
+  segue__http_listener *http_listener; /* that it came in by; stays as long as it has connections */
+  segue__tls *tls;                     /* NULL: plain */
+  segue__http_exchange *exchange;      /* NULL while idle */
+  uint64_t due_ms, since_ms;           /* since: in its queue */
+  uint64_t queued;                     /* bytes ever handed to uv_write ... */
+  uint64_t taken_mark;                 /* ... and how many were gone when the write limit started */
   uint32_t requests;
   int fd;
   uint8_t state, queue, behind_last; /* the last: requests that were sent behind it */
@@ -125,8 +125,8 @@ struct segue__http_listener {
   bool closed; /* the poll handle is gone; freed with the last connection */
   size_t connections;
   segue__tls_context *tls; /* NULL: plain */
-  void *door;
-  void (*free_door)(void *door);
+  void *auth;
+  void (*free_auth)(void *auth);
 };
 
 struct segue__http_server {
@@ -177,11 +177,12 @@ int segue__http_body_room(segue__http_exchange *exchange, size_t more);
 
 /* conn.c. open takes the descriptor over, also when it fails. With `early`, a request that is here
  * already comes to its handler within the call. */
-int segue__http_conn_open(segue__http_listener *listener, int fd, const char *peer, bool early);
+int segue__http_conn_open(segue__http_listener *http_listener, int fd, const char *peer,
+                          bool early);
 /* Gives the descriptor to the loop. A negative result: segue__http_conn_lost has to be called. */
 int segue__http_conn_watch(segue__http_conn *conn);
 /* Past the limit, and as many as may be are being refused: the next one waits in the kernel. */
-bool segue__http_conn_must_wait(const segue__http_listener *listener);
+bool segue__http_conn_must_wait(const segue__http_listener *http_listener);
 void segue__http_conn_pump(segue__http_conn *conn);
 void segue__http_conn_turn(segue__http_conn *conn);
 void segue__http_conn_lost(segue__http_conn *conn);
@@ -208,7 +209,7 @@ void segue__http_refuse(segue__http_conn *conn, int status, const char *reason);
 
 /* listener.c */
 void segue__http_descriptors_look(segue__http_server *server);
-void segue__http_listener_left(segue__http_listener *listener); /* one connection is gone */
-void segue__http_listener_resume(segue__http_listener *listener);
+void segue__http_listener_left(segue__http_listener *http_listener); /* one connection is gone */
+void segue__http_listener_resume(segue__http_listener *http_listener);
 
 #endif

@@ -48,7 +48,7 @@ void segue__http_exchange_reset(segue__http_exchange *exchange) {
   exchange->silent = exchange->chunked_out = false;
 }
 
-static void destroy(segue__http_exchange *exchange) {
+static void exchange_destroy(segue__http_exchange *exchange) {
   segue__free(exchange->body);
   segue__free(exchange->in);
   segue__free(exchange);
@@ -59,7 +59,7 @@ void segue__http_exchange_release(segue__http_exchange *exchange) {
   segue__http_server *server = exchange->server;
   forget_client(exchange);
   if (!server || server->pooled >= SEGUE__HTTP_POOL_MAX || exchange->in_cap > SEGUE__HTTP_INPUT) {
-    destroy(exchange);
+    exchange_destroy(exchange);
     return;
   }
   if (exchange->body_cap > SEGUE__HTTP_BODY_KEEP) {

@@ -10,13 +10,13 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "fetch_parts.h"
+#include "fetch_internal.h"
 
 enum { HEAD_BYTES = 256 << 10, CHUNK_BYTES = 64 << 10 };
 
 /* ---- Bytes ----------------------------------------------------------------------------------- */
 
-static size_t on_body(char *bytes, size_t size, size_t count, void *data) {
+static size_t fetch_on_body(char *bytes, size_t size, size_t count, void *data) {
   segue__fetch *f = data;
   (void)size; /* always 1 */
   if (f->on_data && f->content.len >= CHUNK_BYTES) {
@@ -33,7 +33,7 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *data) {
 }
 
 /* Each answer starts with its status line; the one before it was an interim one or a redirect. */
-static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
+static size_t fetch_on_header(char *bytes, size_t size, size_t count, void *data) {
   segue__fetch *f = data;
   (void)size;
   if (count > 5 && memcmp(bytes, "HTTP/", 5) == 0) f->headers.len = 0;
@@ -47,7 +47,7 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
 /* ---- Options --------------------------------------------------------------------------------- */
 
 /* The URL as messages show it: without user and password, query and fragment. */
-static char *show(const char *url, const char *socket_path) {
+static char *fetch_show(const char *url, const char *socket_path) {
   segue__buf b;
   const char *rest = strstr(url, "://");
   size_t scheme = rest ? (size_t)(rest - url) + 3 : 0;
@@ -68,7 +68,7 @@ static char *show(const char *url, const char *socket_path) {
   return NULL;
 }
 
-static bool add_line(segue__fetch *f, const char *line) {
+static bool fetch_add_line(segue__fetch *f, const char *line) {
   struct curl_slist *lines = f->fetcher->curl->append(f->lines, line);
   if (lines) f->lines = lines;
   return lines != NULL;
@@ -85,9 +85,10 @@ static bool has_header(const segue__fetch_options *o, const char *name) {
 /* A name alone takes libcurl's own header away: the wait for 100 is worth nothing here, and what a
  * body is only its sender knows. */
 static bool add_headers(segue__fetch *f, const segue__fetch_options *o) {
-  bool ok = add_line(f, "Expect:");
-  if (ok && !has_header(o, "Content-Type")) ok = add_line(f, "Content-Type:");
-  if (ok && !has_header(o, "User-Agent")) ok = add_line(f, "User-Agent: segue/" SEGUE_VERSION);
+  bool ok = fetch_add_line(f, "Expect:");
+  if (ok && !has_header(o, "Content-Type")) ok = fetch_add_line(f, "Content-Type:");
+  if (ok && !has_header(o, "User-Agent"))
+    ok = fetch_add_line(f, "User-Agent: segue/" SEGUE_VERSION);
   for (const char *const *line = o->headers; ok && line && *line; line++) {
     size_t name = strcspn(*line, ":");
     const char *value = *line + name + ((*line)[name] == ':');
@@ -95,7 +96,7 @@ static bool add_headers(segue__fetch *f, const segue__fetch_options *o) {
     char *copy = segue__strdup(*line);
     if (copy && empty) copy[name] = ';'; /* libcurl's way to send a header without a value */
     if (copy && empty) copy[name + 1] = 0;
-    ok = copy && add_line(f, copy);
+    ok = copy && fetch_add_line(f, copy);
     segue__free(copy);
   }
   return ok;
@@ -154,7 +155,7 @@ static void set_tls(segue__fetch *f, const segue__fetch_options *o) {
   curl->setopt(f->easy, CURLOPT_SSL_VERIFYHOST, o->insecure ? 0L : 2L);
 }
 
-static void set_limits(segue__fetch *f, const segue__fetch_options *o) {
+static void fetch_set_limits(segue__fetch *f, const segue__fetch_options *o) {
   const segue__curl *curl = f->fetcher->curl;
   curl->setopt(f->easy, CURLOPT_NOSIGNAL, 1L);
   curl->setopt(f->easy, CURLOPT_PROXY, "");
@@ -173,7 +174,8 @@ static void set_limits(segue__fetch *f, const segue__fetch_options *o) {
 }
 
 /* As libcurl would, but whoever is told that there is no connection shall know why. */
-static curl_socket_t open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *address) {
+static curl_socket_t fetch_open_socket(void *data, curlsocktype purpose,
+                                       struct curl_sockaddr *address) {
   segue__fetch *f = data;
   (void)purpose;
   int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
@@ -183,13 +185,13 @@ static curl_socket_t open_socket(void *data, curlsocktype purpose, struct curl_s
 
 static void set_callbacks(segue__fetch *f) {
   const segue__curl *curl = f->fetcher->curl;
-  curl->setopt(f->easy, CURLOPT_WRITEFUNCTION, on_body);
+  curl->setopt(f->easy, CURLOPT_WRITEFUNCTION, fetch_on_body);
   curl->setopt(f->easy, CURLOPT_WRITEDATA, f);
-  curl->setopt(f->easy, CURLOPT_HEADERFUNCTION, on_header);
+  curl->setopt(f->easy, CURLOPT_HEADERFUNCTION, fetch_on_header);
   curl->setopt(f->easy, CURLOPT_HEADERDATA, f);
   curl->setopt(f->easy, CURLOPT_ERRORBUFFER, f->problem);
   curl->setopt(f->easy, CURLOPT_PRIVATE, f);
-  curl->setopt(f->easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+  curl->setopt(f->easy, CURLOPT_OPENSOCKETFUNCTION, fetch_open_socket);
   curl->setopt(f->easy, CURLOPT_OPENSOCKETDATA, f);
   curl->setopt(f->easy, CURLOPT_CLOSESOCKETFUNCTION, segue__fetcher_close_socket);
   curl->setopt(f->easy, CURLOPT_CLOSESOCKETDATA, f->fetcher);
@@ -197,7 +199,7 @@ static void set_callbacks(segue__fetch *f) {
 
 static int copy_options(segue__fetch *f, const segue__fetch_options *o) {
   f->url = segue__strdup(o->url);
-  f->shown = show(o->url, o->socket_path);
+  f->shown = fetch_show(o->url, o->socket_path);
   f->method = segue__strdup(o->method);
   f->body = o->body ? segue__strndup(o->body, o->body_len) : NULL;
   f->body_len = o->body_len;
@@ -213,32 +215,32 @@ static int copy_options(segue__fetch *f, const segue__fetch_options *o) {
   return f->url && f->shown && (f->method || !o->method) && (f->body || !o->body) ? 0 : UV_ENOMEM;
 }
 
-static int check(const segue__fetch_options *o, segue_error *err) {
+static int fetch_check(const segue__fetch_options *o, segue_error *err) {
   struct sockaddr_un un;
   if (strncasecmp(o->url, "http://", 7) != 0 && strncasecmp(o->url, "https://", 8) != 0)
-    return segue__error_set(err, SEGUE_EUSAGE,
-                            "\"%.200s\" cannot be fetched: a URL begins with http:// or https://",
-                            o->url);
+    return segue__errorf(err, SEGUE_EUSAGE,
+                         "\"%.200s\" cannot be fetched: a URL begins with http:// or https://",
+                         o->url);
   if (o->socket_path && strlen(o->socket_path) >= sizeof un.sun_path)
-    return segue__error_set(err, SEGUE_EUSAGE,
-                            "%.200s is too long for the path of a unix socket: at most %zu bytes",
-                            o->socket_path, sizeof un.sun_path - 1);
+    return segue__errorf(err, SEGUE_EUSAGE,
+                         "%.200s is too long for the path of a unix socket: at most %zu bytes",
+                         o->socket_path, sizeof un.sun_path - 1);
   return 0;
 }
 
 int segue__fetch_set(segue__fetch *f, const segue__fetch_options *o, segue_error *err) {
-  int rc = check(o, err);
+  int rc = fetch_check(o, err);
   if (rc) return rc;
   f->easy = f->fetcher->curl->easy_init();
   if (!f->easy || copy_options(f, o) || !add_headers(f, o))
-    return segue__error_set(err, UV_ENOMEM, "out of memory for a request to %.200s", o->url);
+    return segue__errorf(err, UV_ENOMEM, "out of memory for a request to %.200s", o->url);
   f->fetcher->curl->setopt(f->easy, CURLOPT_URL, f->url);
   f->fetcher->curl->setopt(f->easy, CURLOPT_HTTPHEADER, f->lines);
   if (o->socket_path) f->fetcher->curl->setopt(f->easy, CURLOPT_UNIX_SOCKET_PATH, o->socket_path);
   set_method(f);
   set_protocols(f);
   set_tls(f, o);
-  set_limits(f, o);
+  fetch_set_limits(f, o);
   set_callbacks(f);
   return 0;
 }
@@ -257,43 +259,43 @@ void segue__fetch_free(segue__fetch *f) {
 
 /* ---- Errors ---------------------------------------------------------------------------------- */
 
-static int tell_connect(const segue__fetch *f, segue_error *err) {
+static int fetch_report_connect(const segue__fetch *f, segue_error *err) {
   long number = 0;
   f->fetcher->curl->getinfo(f->easy, CURLINFO_OS_ERRNO, &number);
   if (f->socket_errno) number = f->socket_errno;
   int code = number ? -(int)number : UV_ECONNREFUSED;
   if (code == UV_ECONNREFUSED)
-    return segue__error_set(err, code, "no server answers on %s: is it running?", f->shown);
-  return segue__error_set(err, code, "cannot connect to %s: %s", f->shown, segue_strerror(code));
+    return segue__errorf(err, code, "no server answers on %s: is it running?", f->shown);
+  return segue__errorf(err, code, "cannot connect to %s: %s", f->shown, segue_strerror(code));
 }
 
-static int tell_timeout(const segue__fetch *f, segue_error *err) {
+static int report_timeout(const segue__fetch *f, segue_error *err) {
   curl_off_t connected = 0;
   f->fetcher->curl->getinfo(f->easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
   uint64_t ms = segue__loop_now_ms(f->fetcher->loop) - f->started_ms;
   bool connecting = !connected && (!f->timeout_ms || ms < f->timeout_ms);
   if (connecting || !connected)
-    return segue__error_set(err, SEGUE_ETIMEOUT, "no connection to %s within %llu ms", f->shown,
-                            (unsigned long long)(connecting ? f->connect_ms : f->timeout_ms));
-  return segue__error_set(err, SEGUE_ETIMEOUT, "%s gave no complete answer within %llu ms",
-                          f->shown, (unsigned long long)f->timeout_ms);
+    return segue__errorf(err, SEGUE_ETIMEOUT, "no connection to %s within %llu ms", f->shown,
+                         (unsigned long long)(connecting ? f->connect_ms : f->timeout_ms));
+  return segue__errorf(err, SEGUE_ETIMEOUT, "%s gave no complete answer within %llu ms", f->shown,
+                       (unsigned long long)f->timeout_ms);
 }
 
-static int tell_limit(const segue__fetch *f, segue_error *err) {
+static int report_limit(const segue__fetch *f, segue_error *err) {
   if (f->head_too_large)
-    return segue__error_set(err, SEGUE_ELIMIT,
-                            "the headers of %s are larger than %d bytes; they are not read",
-                            f->shown, HEAD_BYTES);
+    return segue__errorf(err, SEGUE_ELIMIT,
+                         "the headers of %s are larger than %d bytes; they are not read", f->shown,
+                         HEAD_BYTES);
   if (f->unaffordable)
-    return segue__error_set(err, SEGUE_ELIMIT,
-                            "the answer of %s does not fit into the memory that is left for it",
-                            f->shown);
-  return segue__error_set(err, SEGUE_ELIMIT,
-                          "the answer of %s is larger than %llu bytes: raise max_bytes", f->shown,
-                          (unsigned long long)f->max_bytes);
+    return segue__errorf(err, SEGUE_ELIMIT,
+                         "the answer of %s does not fit into the memory that is left for it",
+                         f->shown);
+  return segue__errorf(err, SEGUE_ELIMIT,
+                       "the answer of %s is larger than %llu bytes: raise max_bytes", f->shown,
+                       (unsigned long long)f->max_bytes);
 }
 
-static const char *detail(const segue__fetch *f) {
+static const char *fetch_detail(const segue__fetch *f) {
   return f->problem[0] ? f->problem : f->fetcher->curl->strerror(f->code);
 }
 
@@ -315,53 +317,55 @@ static void find_coding(const segue__fetch *f, char *out, size_t size) {
   out[n] = 0;
 }
 
-static int tell_coding(const segue__fetch *f, segue_error *err) {
+static int report_coding(const segue__fetch *f, segue_error *err) {
   char coding[64];
   find_coding(f, coding, sizeof coding);
-  return segue__error_set(err, UV_EPROTO,
-                          "the answer of %s cannot be decoded (Content-Encoding: %s): %s", f->shown,
-                          coding, detail(f));
+  return segue__errorf(err, UV_EPROTO,
+                       "the answer of %s cannot be decoded (Content-Encoding: %s): %s", f->shown,
+                       coding, fetch_detail(f));
 }
 
-int segue__fetch_tell(const segue__fetch *f, segue_error *err) {
-  if (f->too_large || f->unaffordable || f->head_too_large) return tell_limit(f, err);
+int segue__fetch_report(const segue__fetch *f, segue_error *err) {
+  if (f->too_large || f->unaffordable || f->head_too_large) return report_limit(f, err);
   if (f->headers.failed || f->content.failed)
-    return segue__error_set(err, UV_ENOMEM, "out of memory for the answer of %s", f->shown);
+    return segue__errorf(err, UV_ENOMEM, "out of memory for the answer of %s", f->shown);
   switch (f->code) {
   case CURLE_COULDNT_CONNECT:
-    return tell_connect(f, err);
+    return fetch_report_connect(f, err);
   case CURLE_COULDNT_RESOLVE_HOST:
-    return segue__error_set(err, UV_EAI_NONAME, "the host of %s is not known: %s", f->shown,
-                            detail(f));
+    return segue__errorf(err, UV_EAI_NONAME, "the host of %s is not known: %s", f->shown,
+                         fetch_detail(f));
   case CURLE_OPERATION_TIMEDOUT:
-    return tell_timeout(f, err);
+    return report_timeout(f, err);
   case CURLE_FILESIZE_EXCEEDED:
-    return tell_limit(f, err);
+    return report_limit(f, err);
   case CURLE_OUT_OF_MEMORY:
-    return segue__error_set(err, UV_ENOMEM, "out of memory for a request to %s", f->shown);
+    return segue__errorf(err, UV_ENOMEM, "out of memory for a request to %s", f->shown);
   case CURLE_UNSUPPORTED_PROTOCOL: /* of a redirect; or what came is no HTTP/1 */
     if (!f->answered)
-      return segue__error_set(err, UV_EPROTO, "%s does not answer in HTTP: %s", f->shown,
-                              detail(f));
-    return segue__error_set(err, SEGUE_EUSAGE, "%s leads where nothing can be fetched: %s",
-                            f->shown, detail(f));
+      return segue__errorf(err, UV_EPROTO, "%s does not answer in HTTP: %s", f->shown,
+                           fetch_detail(f));
+    return segue__errorf(err, SEGUE_EUSAGE, "%s leads where nothing can be fetched: %s", f->shown,
+                         fetch_detail(f));
   case CURLE_URL_MALFORMAT:
-    return segue__error_set(err, SEGUE_EUSAGE, "%s cannot be fetched: %s", f->shown, detail(f));
+    return segue__errorf(err, SEGUE_EUSAGE, "%s cannot be fetched: %s", f->shown, fetch_detail(f));
   case CURLE_TOO_MANY_REDIRECTS:
-    return segue__error_set(err, SEGUE_ELIMIT, "%s leads from one redirect to the next: %s",
-                            f->shown, detail(f));
+    return segue__errorf(err, SEGUE_ELIMIT, "%s leads from one redirect to the next: %s", f->shown,
+                         fetch_detail(f));
   case CURLE_PEER_FAILED_VERIFICATION:
   case CURLE_SSL_CACERT_BADFILE:
   case CURLE_SSL_CERTPROBLEM:
   case CURLE_SSL_CONNECT_ERROR:
-    return segue__error_set(err, UV_EPROTO, "no trusted connection to %s: %s", f->shown, detail(f));
+    return segue__errorf(err, UV_EPROTO, "no trusted connection to %s: %s", f->shown,
+                         fetch_detail(f));
   case CURLE_BAD_CONTENT_ENCODING:
-    return tell_coding(f, err);
+    return report_coding(f, err);
   case CURLE_WEIRD_SERVER_REPLY:
-    return segue__error_set(err, UV_EPROTO, "%s does not answer in HTTP: %s", f->shown, detail(f));
+    return segue__errorf(err, UV_EPROTO, "%s does not answer in HTTP: %s", f->shown,
+                         fetch_detail(f));
   default:
-    return segue__error_set(err, UV_ECONNRESET, "%s broke off %s: %s", f->shown,
-                            f->answered ? "in the middle of its answer" : "without an answer",
-                            detail(f));
+    return segue__errorf(err, UV_ECONNRESET, "%s broke off %s: %s", f->shown,
+                         f->answered ? "in the middle of its answer" : "without an answer",
+                         fetch_detail(f));
   }
 }

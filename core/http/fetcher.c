@@ -9,12 +9,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "fetch_parts.h"
+#include "fetch_internal.h"
 
 enum { IDLE_MS = 3000, KEPT_CONNECTIONS = 256, SPARE_FILES = 64, LEAST_REQUESTS = 64 };
 
-static void act(segue__fetcher *fetcher, curl_socket_t fd, int events);
-static void schedule(segue__fetcher *fetcher);
+static void fetcher_act(segue__fetcher *fetcher, curl_socket_t fd, int events);
+static void fetcher_schedule(segue__fetcher *fetcher);
 
 /* ---- SIGPIPE --------------------------------------------------------------------------------- */
 
@@ -49,7 +49,7 @@ static void guard_end(const pipe_guard *guard) {
 
 /* ---- Sockets --------------------------------------------------------------------------------- */
 
-static void finish_close(segue__fetcher *fetcher) {
+static void fetcher_finish_close(segue__fetcher *fetcher) {
   void (*cb)(void *) = fetcher->closed_cb;
   void *data = fetcher->closed_data;
   if (!fetcher->closing || fetcher->open_handles || fetcher->posted) return;
@@ -63,7 +63,7 @@ static void on_watch_closed(uv_handle_t *handle) {
   segue__fetcher *fetcher = watch->fetcher;
   segue__free(watch);
   fetcher->open_handles--;
-  finish_close(fetcher);
+  fetcher_finish_close(fetcher);
 }
 
 static segue__fetch_watch *find_watch(const segue__fetcher *fetcher, curl_socket_t fd) {
@@ -116,12 +116,12 @@ static segue__fetch_watch *add_watch(segue__fetcher *fetcher, curl_socket_t fd) 
 }
 
 /* A failed poll is told as readable and writable: libcurl then finds out by itself what it is. */
-static void on_poll(uv_poll_t *poll, int status, int events) {
+static void fetcher_on_poll(uv_poll_t *poll, int status, int events) {
   segue__fetch_watch *watch = poll->data;
   int bits =
       (events & UV_READABLE ? CURL_CSELECT_IN : 0) | (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0);
   if (status < 0) bits = CURL_CSELECT_IN | CURL_CSELECT_OUT;
-  act(watch->fetcher, watch->fd, bits);
+  fetcher_act(watch->fetcher, watch->fd, bits);
 }
 
 /* A socket that cannot be watched is not an error for libcurl, which would never work again after
@@ -135,15 +135,15 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *u
   }
   segue__fetch_watch *watch = add_watch(fetcher, fd);
   int events = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
-  if (watch) uv_poll_start(&watch->poll, events, on_poll);
+  if (watch) uv_poll_start(&watch->poll, events, fetcher_on_poll);
   return 0;
 }
 
 static void on_time(segue__timer *timer) {
-  act(timer->data, CURL_SOCKET_TIMEOUT, 0);
+  fetcher_act(timer->data, CURL_SOCKET_TIMEOUT, 0);
 }
 
-static int on_timer(CURLM *multi, long timeout_ms, void *data) {
+static int fetcher_on_timer(CURLM *multi, long timeout_ms, void *data) {
   segue__fetcher *fetcher = data;
   (void)multi;
   if (timeout_ms < 0)
@@ -172,10 +172,10 @@ static int open_multi(segue__fetcher *fetcher, segue_error *err) {
   if (fetcher->multi) return 0;
   const segue__curl *curl = fetcher->curl;
   fetcher->multi = curl->multi_init();
-  if (!fetcher->multi) return segue__error_set(err, UV_ENOMEM, "out of memory for requests");
+  if (!fetcher->multi) return segue__errorf(err, UV_ENOMEM, "out of memory for requests");
   curl->multi_setopt(fetcher->multi, CURLMOPT_SOCKETFUNCTION, on_socket);
   curl->multi_setopt(fetcher->multi, CURLMOPT_SOCKETDATA, fetcher);
-  curl->multi_setopt(fetcher->multi, CURLMOPT_TIMERFUNCTION, on_timer);
+  curl->multi_setopt(fetcher->multi, CURLMOPT_TIMERFUNCTION, fetcher_on_timer);
   curl->multi_setopt(fetcher->multi, CURLMOPT_TIMERDATA, fetcher);
   curl->multi_setopt(fetcher->multi, CURLMOPT_MAXCONNECTS, (long)KEPT_CONNECTIONS);
   curl->multi_setopt(fetcher->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
@@ -193,7 +193,7 @@ static void close_multi(segue__fetcher *fetcher) {
   segue__timer_stop(fetcher->loop, &fetcher->timer); /* it may have been set once more */
 }
 
-static void on_idle(segue__timer *timer) {
+static void fetcher_on_idle(segue__timer *timer) {
   segue__fetcher *fetcher = timer->data;
   if (!fetcher->count) close_multi(fetcher);
 }
@@ -212,7 +212,7 @@ void segue__fetcher_close(segue__fetcher *fetcher, void (*cb)(void *data), void 
   fetcher->closing = true;
   fetcher->closed_cb = cb;
   fetcher->closed_data = data;
-  finish_close(fetcher);
+  fetcher_finish_close(fetcher);
 }
 
 size_t segue__fetcher_count(const segue__fetcher *fetcher) {
@@ -234,7 +234,7 @@ void segue__fetch_queue(segue__fetch *f) {
   fetcher->ready_last = f;
 }
 
-static void unqueue(segue__fetch *f) {
+static void fetcher_unqueue(segue__fetch *f) {
   if (!f->queued) return;
   f->queued = false;
   if (f->ready_prev)
@@ -247,10 +247,10 @@ static void unqueue(segue__fetch *f) {
     f->fetcher->ready_last = f->ready_prev;
 }
 
-static void dispose(segue__fetch *f) {
+static void fetcher_dispose(segue__fetch *f) {
   segue__fetcher *fetcher = f->fetcher;
   pipe_guard guard;
-  unqueue(f);
+  fetcher_unqueue(f);
   if (f->prev)
     f->prev->next = f->next;
   else
@@ -261,16 +261,16 @@ static void dispose(segue__fetch *f) {
   segue__fetch_free(f);
   guard_end(&guard);
   if (--fetcher->count) return;
-  segue__timer_start(fetcher->loop, &fetcher->idle, IDLE_MS, on_idle);
+  segue__timer_start(fetcher->loop, &fetcher->idle, IDLE_MS, fetcher_on_idle);
 }
 
 void segue__fetch_cancel(segue__fetch *f) {
   if (!f) return;
   f->gone = true;
-  if (!f->busy) dispose(f);
+  if (!f->busy) fetcher_dispose(f);
 }
 
-static void conclude(segue__fetch *f) {
+static void fetcher_conclude(segue__fetch *f) {
   segue_error err;
   segue__fetch_answer answer = {.total_bytes = f->total};
   long status = 0;
@@ -281,7 +281,7 @@ static void conclude(segue__fetch *f) {
     if (f->headers.failed || f->content.failed) f->code = CURLE_OUT_OF_MEMORY;
   }
   if (f->code != CURLE_OK) {
-    rc = segue__fetch_tell(f, &err);
+    rc = segue__fetch_report(f, &err);
   } else {
     f->fetcher->curl->getinfo(f->easy, CURLINFO_RESPONSE_CODE, &status);
     answer.status = (int)status;
@@ -305,7 +305,7 @@ static void deliver_data(segue__fetch *f) {
 /* libcurl delivers the bytes that it held back, if there is room again. It calls on_body from here,
  * perhaps for a whole decoded answer. An error of on_body is the result of this call only, and the
  * transfer itself may still succeed. So the request ends here. */
-static void release(segue__fetch *f) {
+static void fetcher_release(segue__fetch *f) {
   if (!f->held || f->waiting || f->content.len) return;
   pipe_guard guard;
   f->held = false;
@@ -322,16 +322,16 @@ static void release(segue__fetch *f) {
 static void deliver_one(segue__fetch *f) {
   f->busy = true;
   if (f->on_data && f->content.len && !f->waiting) deliver_data(f);
-  if (!f->gone) release(f);
-  if (!f->gone && f->done && !f->waiting && !(f->on_data && f->content.len)) conclude(f);
+  if (!f->gone) fetcher_release(f);
+  if (!f->gone && f->done && !f->waiting && !(f->on_data && f->content.len)) fetcher_conclude(f);
   f->busy = false;
   if (f->gone)
-    dispose(f);
+    fetcher_dispose(f);
   else if (f->on_data && f->content.len && !f->waiting)
     segue__fetch_queue(f);
 }
 
-static void harvest(segue__fetcher *fetcher) {
+static void fetcher_harvest(segue__fetcher *fetcher) {
   int left;
   for (CURLMsg *m = fetcher->curl->multi_read(fetcher->multi, &left); m;
        m = fetcher->curl->multi_read(fetcher->multi, &left)) {
@@ -348,43 +348,43 @@ static void harvest(segue__fetcher *fetcher) {
 
 /* One round: what is queued meanwhile waits for the next turn of the loop, so that an endless
  * stream does not keep the loop from everybody else. */
-static void deliver(segue__fetcher *fetcher) {
+static void fetcher_deliver(segue__fetcher *fetcher) {
   if (fetcher->delivering) return;
   fetcher->delivering = true;
-  if (fetcher->multi) harvest(fetcher);
+  if (fetcher->multi) fetcher_harvest(fetcher);
   size_t rounds = fetcher->count;
   while (fetcher->ready && rounds--) {
     segue__fetch *f = fetcher->ready;
-    unqueue(f);
+    fetcher_unqueue(f);
     deliver_one(f);
   }
   fetcher->delivering = false;
-  if (fetcher->ready) schedule(fetcher);
+  if (fetcher->ready) fetcher_schedule(fetcher);
 }
 
-static void on_message(segue__message *message) {
+static void fetcher_on_message(segue__message *message) {
   segue__fetcher *fetcher = (segue__fetcher *)((char *)message - offsetof(segue__fetcher, message));
   fetcher->posted = false;
   if (fetcher->closing)
-    finish_close(fetcher);
+    fetcher_finish_close(fetcher);
   else
-    deliver(fetcher);
+    fetcher_deliver(fetcher);
 }
 
-static void schedule(segue__fetcher *fetcher) {
+static void fetcher_schedule(segue__fetcher *fetcher) {
   if (fetcher->posted || fetcher->delivering) return;
   fetcher->posted = true;
-  fetcher->message.fn = on_message;
+  fetcher->message.fn = fetcher_on_message;
   segue__post(fetcher->loop, &fetcher->message);
 }
 
-static void act(segue__fetcher *fetcher, curl_socket_t fd, int events) {
+static void fetcher_act(segue__fetcher *fetcher, curl_socket_t fd, int events) {
   int running = 0;
   pipe_guard guard;
   guard_begin(fetcher, &guard);
   fetcher->curl->multi_action(fetcher->multi, fd, events, &running);
   guard_end(&guard);
-  deliver(fetcher);
+  fetcher_deliver(fetcher);
 }
 
 /* ---- Requests -------------------------------------------------------------------------------- */
@@ -396,10 +396,10 @@ static int check_room(const segue__fetcher *fetcher, segue_error *err) {
                     ? (size_t)files.rlim_cur - 2 * SPARE_FILES
                     : LEAST_REQUESTS;
   if (fetcher->count < most) return 0;
-  return segue__error_set(err, SEGUE_ELIMIT,
-                          "%zu requests are under way, which is all that the limit of open files "
-                          "allows: wait for some of them, or raise it (LimitNOFILE=, ulimit -n)",
-                          fetcher->count);
+  return segue__errorf(err, SEGUE_ELIMIT,
+                       "%zu requests are under way, which is all that the limit of open files "
+                       "allows: wait for some of them, or raise it (LimitNOFILE=, ulimit -n)",
+                       fetcher->count);
 }
 
 static void link_fetch(segue__fetcher *fetcher, segue__fetch *f) {
@@ -417,12 +417,12 @@ int segue__fetch_start(segue__fetcher *fetcher, const segue__fetch_options *opti
   if (!rc) rc = open_multi(fetcher, err);
   if (rc) return rc;
   segue__fetch *f = segue__calloc(1, sizeof *f);
-  if (!f) return segue__error_set(err, UV_ENOMEM, "out of memory for a request");
+  if (!f) return segue__errorf(err, UV_ENOMEM, "out of memory for a request");
   f->fetcher = fetcher;
   f->started_ms = segue__loop_now_ms(fetcher->loop);
   rc = segue__fetch_set(f, options, err);
   if (!rc && fetcher->curl->multi_add(fetcher->multi, f->easy) != CURLM_OK)
-    rc = segue__error_set(err, UV_ENOMEM, "out of memory for a request to %s", f->shown);
+    rc = segue__errorf(err, UV_ENOMEM, "out of memory for a request to %s", f->shown);
   if (rc) {
     segue__fetch_free(f);
     return rc;
@@ -437,5 +437,5 @@ void segue__fetch_resume(segue__fetch *f) {
   if (!f->waiting) return;
   f->waiting = false;
   segue__fetch_queue(f);
-  schedule(f->fetcher);
+  fetcher_schedule(f->fetcher);
 }

@@ -61,7 +61,7 @@ struct segue__http_request {
   bool local;    /* came in on a unix socket */
   bool tls;
   segue__tls_client *client; /* by its certificate; NULL: it showed none */
-  void *door;                /* of the listener it came in by: segue__http_listener_set */
+  void *auth;                /* of the listener it came in by: segue__http_listener_set */
   char who[128];             /* the handler's, empty before: who asks, as far as is known */
   uint64_t about;            /* the same, 0 before: what its answer tells of */
   void *user;                /* the handler's */
@@ -142,7 +142,7 @@ typedef struct segue__http_events {
    * must only be looked at. */
   void (*on_answer)(void *data, const segue__http_request *request, int status);
   /* A handshake failed. door: of the listener. */
-  void (*on_tls_failure)(void *data, const char *peer, void *door, const char *why);
+  void (*on_tls_failure)(void *data, const char *peer, void *auth, const char *why);
   /* Received bytes were no request, or more than the limits allow: the server answered this
    * status. */
   void (*on_refusal)(void *data, const char *peer, int status);
@@ -178,23 +178,23 @@ int segue__http_listen(segue__http_server *server, const segue__http_address *ad
 int segue__http_bind(segue__http_address *address, unsigned mode, segue_error *err);
 int segue__http_adopt(segue__http_listener **out, int fd, const segue__http_address *address,
                       int accepts);
-int segue__http_listener_begin(segue__http_listener *listener, segue__http_server *server);
-void segue__http_listener_drop(segue__http_listener *listener);
+int segue__http_listener_begin(segue__http_listener *http_listener, segue__http_server *server);
+void segue__http_listener_drop(segue__http_listener *http_listener);
 /* A listening descriptor of TCP takes no new connections, those that were begun go on: for whoever
  * closes the last one of a socket. One that goes on after all gets its ears back. */
 void segue__http_deafen(int fd, bool deaf);
 /* Is the file of a unix socket still at its path? */
-bool segue__http_listener_has_file(const segue__http_listener *listener);
+bool segue__http_listener_has_file(const segue__http_listener *http_listener);
 /* The file at the path now belongs to another listener: close will leave it alone. */
-void segue__http_listener_disown(segue__http_listener *listener);
+void segue__http_listener_disown(segue__http_listener *http_listener);
 /* Stops accepting, closes the fd, unlinks a unix socket. Connections go on. NULL allowed. */
-void segue__http_listener_close(segue__http_listener *listener);
-const segue__http_address *segue__http_listener_address(const segue__http_listener *listener);
+void segue__http_listener_close(segue__http_listener *http_listener);
+const segue__http_address *segue__http_listener_address(const segue__http_listener *http_listener);
 /* Sets the TLS context of connections that are accepted from now on (tls NULL: plain HTTP; takes a
  * reference), and the listener data of their requests. All requests get door, also on connections
  * that are open; free_door gets it when the listener and its last connection are gone, or when
  * another door replaces it. */
-void segue__http_listener_set(segue__http_listener *listener, segue__tls_context *tls, void *door,
-                              void (*free_door)(void *door));
+void segue__http_listener_set(segue__http_listener *http_listener, segue__tls_context *tls,
+                              void *auth, void (*free_auth)(void *auth));
 
 #endif

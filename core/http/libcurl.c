@@ -13,7 +13,7 @@ static segue__curl curl;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static bool loaded;
 
-static bool find(void *library, const char *name, void *out) {
+static bool libcurl_find(void *library, const char *name, void *out) {
   char plain[64];
   size_t n = 0;
   for (; *name && n + 1 < sizeof plain; name++) {
@@ -25,18 +25,18 @@ static bool find(void *library, const char *name, void *out) {
   return symbol != NULL;
 }
 
-static void load(void) {
+static void libcurl_load(void) {
   void *lib = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
   loaded = lib != NULL;
-#define X(name, function) loaded = loaded && find(lib, #function, &curl.name);
+#define X(name, function) loaded = loaded && libcurl_find(lib, #function, &curl.name);
   SEGUE__CURL_FUNCTIONS(X)
 #undef X
   loaded = loaded && curl.global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
 }
 
 const segue__curl *segue__curl_load(segue_error *err) {
-  pthread_once(&once, load);
+  pthread_once(&once, libcurl_load);
   if (loaded) return &curl;
-  segue__error_set(err, UV_ENOSYS, "libcurl.so.4 cannot be loaded: install the package libcurl4");
+  segue__errorf(err, UV_ENOSYS, "libcurl.so.4 cannot be loaded: install the package libcurl4");
   return NULL;
 }

@@ -8,7 +8,7 @@
 #include "../os/fault.h"
 #include "../os/fork_fds.h"
 #include "conn.h"
-#include "holder.h"
+#include "port_owner.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -66,7 +66,7 @@ static void name_peer(int fd, const struct sockaddr_storage *from, char *out, si
 }
 
 /* Errors of a single connection that is already gone (accept(2) passes its network errors on). */
-static bool passes(int error) {
+static bool listener_passes(int error) {
   return error == EINTR || error == ECONNABORTED || error == EPROTO || error == ENETDOWN ||
          error == ENOPROTOOPT || error == EHOSTDOWN || error == ENONET || error == EHOSTUNREACH ||
          error == EOPNOTSUPP || error == ENETUNREACH || error == EPERM;
@@ -84,49 +84,49 @@ void segue__http_descriptors_look(segue__http_server *server) {
   if (limit.rlim_cur < INT_MAX) server->descriptors = (int)limit.rlim_cur;
 }
 
-static int ceiling(const segue__http_listener *listener) {
-  const segue__http_server *server = listener->server;
+static int listener_ceiling(const segue__http_listener *http_listener) {
+  const segue__http_server *server = http_listener->server;
   int share = (int)server->limits.spare_share;
   if (server->descriptors == INT_MAX) return INT_MAX;
   int of = server->descriptors < SPARE_OF ? server->descriptors : SPARE_OF;
   int spare = of / share;
-  return server->descriptors - (listener->address.is_unix ? spare / 2 : spare);
+  return server->descriptors - (http_listener->address.is_unix ? spare / 2 : spare);
 }
 
-static void pause_accepting(segue__http_listener *listener) {
-  segue__http_server *server = listener->server;
-  uv_poll_stop(&listener->poll);
-  listener->paused = true;
+static void pause_accepting(segue__http_listener *http_listener) {
+  segue__http_server *server = http_listener->server;
+  uv_poll_stop(&http_listener->poll);
+  http_listener->paused = true;
   server->accept_due = uv_now(server->loop) + SEGUE__HTTP_ACCEPT_RETRY_MS;
   segue__http_timer_arm(server, server->accept_due);
 }
 
 static bool is_scarce(const segue__http_server *server) {
-  const segue__http_listener *listener = server->listeners;
-  while (listener && !listener->scarce)
-    listener = listener->next;
-  return listener != NULL;
+  const segue__http_listener *http_listener = server->listeners;
+  while (http_listener && !http_listener->scarce)
+    http_listener = http_listener->next;
+  return http_listener != NULL;
 }
 
 /* A shortage is reported once. It ends for a listener when the listener has accepted all of its
  * clients: a place that becomes free and is taken again at once does not end it. Listeners have
  * limits of their own, so each has its mark: a unix socket that still accepts does not end the
  * shortage of a port. */
-static void run_short(segue__http_listener *listener) {
-  segue__http_server *server = listener->server;
-  bool told = is_scarce(server);
-  listener->scarce = true;
-  pause_accepting(listener);
-  if (!told && server->events.on_scarce) server->events.on_scarce(server->data);
+static void run_short(segue__http_listener *http_listener) {
+  segue__http_server *server = http_listener->server;
+  bool reported = is_scarce(server);
+  http_listener->scarce = true;
+  pause_accepting(http_listener);
+  if (!reported && server->events.on_scarce) server->events.on_scarce(server->data);
 }
 
 /* The lowest free number is the number of the next descriptor, so it shows how many are free. */
-static bool has_descriptors(segue__http_listener *listener) {
-  segue__http_server *server = listener->server;
+static bool has_descriptors(segue__http_listener *http_listener) {
+  segue__http_server *server = http_listener->server;
   segue__http_descriptors_look(server);
-  int fd = fcntl(listener->fd, F_DUPFD_CLOEXEC, 0);
+  int fd = fcntl(http_listener->fd, F_DUPFD_CLOEXEC, 0);
   if (fd >= 0) close(fd);
-  return fd >= 0 && fd < ceiling(listener);
+  return fd >= 0 && fd < listener_ceiling(http_listener);
 }
 
 static int accept_one(int listener, struct sockaddr_storage *from, socklen_t *len) {
@@ -137,56 +137,57 @@ static int accept_one(int listener, struct sockaddr_storage *from, socklen_t *le
   return fd;
 }
 
-static bool has_clients(const segue__http_listener *listener) {
-  struct pollfd p = {.fd = listener->fd, .events = POLLIN};
+static bool has_clients(const segue__http_listener *http_listener) {
+  struct pollfd p = {.fd = http_listener->fd, .events = POLLIN};
   return poll(&p, 1, 0) > 0;
 }
 
-static void accept_some(segue__http_listener *listener, int most, bool last) {
-  if (listener->scarce && !last && !has_descriptors(listener)) {
-    pause_accepting(listener);
+static void accept_some(segue__http_listener *http_listener, int most, bool last) {
+  if (http_listener->scarce && !last && !has_descriptors(http_listener)) {
+    pause_accepting(http_listener);
     return;
   }
   for (int i = 0; i < most; i++) {
-    if (!last && segue__http_conn_must_wait(listener)) {
-      listener->server->crowded = true;
-      pause_accepting(listener);
+    if (!last && segue__http_conn_must_wait(http_listener)) {
+      http_listener->server->crowded = true;
+      pause_accepting(http_listener);
       return;
     }
     struct sockaddr_storage from = {.ss_family = AF_UNSPEC};
     socklen_t len = sizeof from;
     char peer[64];
-    int fd = accept_one(listener->fd, &from, &len);
+    int fd = accept_one(http_listener->fd, &from, &len);
     if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
-    if (fd < 0 && passes(errno)) continue;
+    if (fd < 0 && listener_passes(errno)) continue;
     if (fd < 0) {
-      run_short(listener);
+      run_short(http_listener);
       return;
     }
-    bool short_of = fd >= ceiling(listener);
+    bool short_of = fd >= listener_ceiling(http_listener);
     name_peer(fd, &from, peer, sizeof peer);
-    const segue__http_events *events = &listener->server->events;
-    if (events->on_connection) events->on_connection(listener->server->data);
-    segue__http_conn_open(listener, fd, peer, !last);
-    if (uv_is_closing((uv_handle_t *)&listener->poll)) return; /* a handler closed it */
+    const segue__http_events *events = &http_listener->server->events;
+    if (events->on_connection) events->on_connection(http_listener->server->data);
+    segue__http_conn_open(http_listener, fd, peer, !last);
+    if (uv_is_closing((uv_handle_t *)&http_listener->poll)) return; /* a handler closed it */
     if (short_of && !last) {
-      run_short(listener);
+      run_short(http_listener);
       return;
     }
   }
-  if (listener->scarce) listener->scarce = has_clients(listener);
+  if (http_listener->scarce) http_listener->scarce = has_clients(http_listener);
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events) {
+static void listener_on_readable(uv_poll_t *poll, int status, int events) {
   (void)status; /* an error shows in accept4 */
   (void)events;
-  segue__http_listener *listener = (segue__http_listener *)poll;
-  accept_some(listener, listener->accepts, false);
+  segue__http_listener *http_listener = (segue__http_listener *)poll;
+  accept_some(http_listener, http_listener->accepts, false);
 }
 
-void segue__http_listener_resume(segue__http_listener *listener) {
-  listener->paused = false;
-  if (uv_poll_start(&listener->poll, UV_READABLE, on_readable) != 0) pause_accepting(listener);
+void segue__http_listener_resume(segue__http_listener *http_listener) {
+  http_listener->paused = false;
+  if (uv_poll_start(&http_listener->poll, UV_READABLE, listener_on_readable) != 0)
+    pause_accepting(http_listener);
 }
 
 /* ---- Binding --------------------------------------------------------------------------------- */
@@ -198,61 +199,60 @@ static socklen_t sockaddr_size(const segue__http_address *address) {
 }
 
 /* Each sentence names the address, what is wrong and what to do. */
-static int tell(const segue__http_address *address, int error, segue_error *err) {
+static int listener_report(const segue__http_address *address, int error, segue_error *err) {
   char holder[128];
   switch (error) {
   case EADDRINUSE:
     if (address->is_unix)
-      return segue__error_set(err, UV_EADDRINUSE,
-                              "another process answers on %s: stop it or choose another path",
-                              address->path);
-    if (segue__http_port_holder(address->port, holder, sizeof holder))
-      return segue__error_set(err, UV_EADDRINUSE,
-                              "%s is in use by %s: choose another port or stop it", address->text,
-                              holder);
-    return segue__error_set(err, UV_EADDRINUSE,
-                            "%s is in use by another process: choose another port or stop it "
-                            "(ss -ltnp shows which)",
-                            address->text);
+      return segue__errorf(err, UV_EADDRINUSE,
+                           "another process answers on %s: stop it or choose another path",
+                           address->path);
+    if (segue__http_port_owner(address->port, holder, sizeof holder))
+      return segue__errorf(err, UV_EADDRINUSE, "%s is in use by %s: choose another port or stop it",
+                           address->text, holder);
+    return segue__errorf(err, UV_EADDRINUSE,
+                         "%s is in use by another process: choose another port or stop it "
+                         "(ss -ltnp shows which)",
+                         address->text);
   case EADDRNOTAVAIL:
-    return segue__error_set(err, UV_EADDRNOTAVAIL,
-                            "%s is not an address of this machine: choose one that is (ip addr "
-                            "shows them)",
-                            address->text);
+    return segue__errorf(err, UV_EADDRNOTAVAIL,
+                         "%s is not an address of this machine: choose one that is (ip addr "
+                         "shows them)",
+                         address->text);
   case EACCES:
   case EPERM:
-    return segue__error_set(err, UV_EACCES,
-                            address->is_unix
-                                ? "%s cannot be made: its folder is not writable for this user"
-                                : "%s may not be opened by this user: choose a port above 1023 or "
-                                  "grant CAP_NET_BIND_SERVICE",
-                            address->is_unix ? address->path : address->text);
+    return segue__errorf(err, UV_EACCES,
+                         address->is_unix
+                             ? "%s cannot be made: its folder is not writable for this user"
+                             : "%s may not be opened by this user: choose a port above 1023 or "
+                               "grant CAP_NET_BIND_SERVICE",
+                         address->is_unix ? address->path : address->text);
   case ENOENT:
   case ENOTDIR:
-    return segue__error_set(err, UV_ENOENT, "%s cannot be made: its folder does not exist",
-                            address->path);
+    return segue__errorf(err, UV_ENOENT, "%s cannot be made: its folder does not exist",
+                         address->path);
   case EBUSY:
-    return segue__error_set(err, UV_EBUSY,
-                            "%s cannot be made: the file %s.%d has the name that the socket needs "
-                            "until it listens: move that file",
-                            address->path, address->path, (int)getpid());
+    return segue__errorf(err, UV_EBUSY,
+                         "%s cannot be made: the file %s.%d has the name that the socket needs "
+                         "until it listens: move that file",
+                         address->path, address->path, (int)getpid());
   case ENOSPC:
   case EDQUOT:
-    return segue__error_set(err, -error,
-                            "%s cannot be made: its folder has no room for one more file (%s)",
-                            address->is_unix ? address->path : address->text, uv_strerror(-error));
+    return segue__errorf(err, -error,
+                         "%s cannot be made: its folder has no room for one more file (%s)",
+                         address->is_unix ? address->path : address->text, uv_strerror(-error));
   case EMFILE:
   case ENFILE:
-    return segue__error_set(
-        err, -error, "%s cannot be opened: too many open files (raise ulimit -n)", address->text);
+    return segue__errorf(err, -error, "%s cannot be opened: too many open files (raise ulimit -n)",
+                         address->text);
   default:
-    return segue__error_set(err, -error, "%s cannot be opened: %s", address->text,
-                            uv_strerror(-error));
+    return segue__errorf(err, -error, "%s cannot be opened: %s", address->text,
+                         uv_strerror(-error));
   }
 }
 
 /* Whether somebody accepts on the socket file: 0 (free to replace) or an errno. */
-static int probe(const segue__http_address *address) {
+static int listener_probe(const segue__http_address *address) {
   struct stat st;
   if (lstat(address->path, &st) != 0) return errno == ENOENT ? 0 : errno;
   if (!S_ISSOCK(st.st_mode)) return EEXIST;
@@ -327,7 +327,7 @@ static int bind_unborn(int fd, const struct sockaddr_un *unborn, const char *pat
  * -xl` still shows the first name.) */
 static int bind_unix(int fd, const segue__http_address *address, unsigned mode) {
   struct sockaddr_un unborn;
-  int folder, error = probe(address);
+  int folder, error = listener_probe(address);
   if (!error) error = name_unborn(address->path, &unborn, &folder);
   if (error) return error;
   error = bind_unborn(fd, &unborn, address->path, mode);
@@ -358,7 +358,7 @@ static int bind_tcp(int fd, segue__http_address *address) {
 }
 
 /* The descriptor, or the negative code that err tells about. */
-static int open_socket(segue__http_address *address, unsigned mode, segue_error *err) {
+static int listener_open_socket(segue__http_address *address, unsigned mode, segue_error *err) {
   const struct sockaddr *sockaddr = (const struct sockaddr *)(const void *)address->sockaddr;
   segue__fork_hold();
   int fd = socket(sockaddr->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -369,76 +369,77 @@ static int open_socket(segue__http_address *address, unsigned mode, segue_error 
   if (!error) return fd;
   if (fd >= 0) segue__fork_close(fd);
   if (error == EEXIST)
-    return segue__error_set(err, UV_EEXIST,
-                            "%s exists and is not a socket: remove it or choose another path",
-                            address->path);
-  return tell(address, error, err);
+    return segue__errorf(err, UV_EEXIST,
+                         "%s exists and is not a socket: remove it or choose another path",
+                         address->path);
+  return listener_report(address, error, err);
 }
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
 /* Another process may have put its own socket there since. */
-bool segue__http_listener_has_file(const segue__http_listener *listener) {
+bool segue__http_listener_has_file(const segue__http_listener *http_listener) {
   struct stat st;
-  return listener->address.is_unix && lstat(listener->address.path, &st) == 0 &&
-         S_ISSOCK(st.st_mode) && st.st_dev == listener->file_dev && st.st_ino == listener->file_ino;
+  return http_listener->address.is_unix && lstat(http_listener->address.path, &st) == 0 &&
+         S_ISSOCK(st.st_mode) && st.st_dev == http_listener->file_dev &&
+         st.st_ino == http_listener->file_ino;
 }
 
-void segue__http_listener_disown(segue__http_listener *listener) {
-  listener->file_ino = 0;
+void segue__http_listener_disown(segue__http_listener *http_listener) {
+  http_listener->file_ino = 0;
 }
 
-static void remove_file(const segue__http_listener *listener) {
-  if (segue__http_listener_has_file(listener)) unlink(listener->address.path);
+static void listener_remove_file(const segue__http_listener *http_listener) {
+  if (segue__http_listener_has_file(http_listener)) unlink(http_listener->address.path);
 }
 
-static void remember_file(segue__http_listener *listener) {
+static void remember_file(segue__http_listener *http_listener) {
   struct stat st;
-  if (listener->address.is_unix && lstat(listener->address.path, &st) == 0) {
-    listener->file_dev = st.st_dev;
-    listener->file_ino = st.st_ino;
+  if (http_listener->address.is_unix && lstat(http_listener->address.path, &st) == 0) {
+    http_listener->file_dev = st.st_dev;
+    http_listener->file_ino = st.st_ino;
   }
 }
 
 int segue__http_bind(segue__http_address *address, unsigned mode, segue_error *err) {
-  return open_socket(address, mode ? mode : 0600, err);
+  return listener_open_socket(address, mode ? mode : 0600, err);
 }
 
 int segue__http_adopt(segue__http_listener **out, int fd, const segue__http_address *address,
                       int accepts) {
-  segue__http_listener *listener = segue__calloc(1, sizeof *listener);
-  *out = listener;
-  if (!listener) {
+  segue__http_listener *http_listener = segue__calloc(1, sizeof *http_listener);
+  *out = http_listener;
+  if (!http_listener) {
     segue__fork_close(fd);
     return UV_ENOMEM;
   }
-  listener->address = *address;
-  listener->fd = fd;
-  listener->accepts = accepts ? accepts : ACCEPTS_PER_TURN;
-  listener->shared = true;
-  remember_file(listener);
+  http_listener->address = *address;
+  http_listener->fd = fd;
+  http_listener->accepts = accepts ? accepts : ACCEPTS_PER_TURN;
+  http_listener->shared = true;
+  remember_file(http_listener);
   return 0;
 }
 
-void segue__http_listener_drop(segue__http_listener *listener) {
-  if (!listener) return;
-  segue__fork_close(listener->fd);
-  remove_file(listener);
-  segue__free(listener);
+void segue__http_listener_drop(segue__http_listener *http_listener) {
+  if (!http_listener) return;
+  segue__fork_close(http_listener->fd);
+  listener_remove_file(http_listener);
+  segue__free(http_listener);
 }
 
-int segue__http_listener_begin(segue__http_listener *listener, segue__http_server *server) {
-  int r = uv_poll_init(server->loop, &listener->poll, listener->fd);
+int segue__http_listener_begin(segue__http_listener *http_listener, segue__http_server *server) {
+  int r = uv_poll_init(server->loop, &http_listener->poll, http_listener->fd);
   if (r) {
-    segue__http_listener_drop(listener);
+    segue__http_listener_drop(http_listener);
     return r;
   }
-  listener->server = server;
-  listener->next = server->listeners;
-  server->listeners = listener;
+  http_listener->server = server;
+  http_listener->next = server->listeners;
+  server->listeners = http_listener;
   server->handles++;
-  r = uv_poll_start(&listener->poll, UV_READABLE, on_readable);
-  if (r) segue__http_listener_close(listener);
+  r = uv_poll_start(&http_listener->poll, UV_READABLE, listener_on_readable);
+  if (r) segue__http_listener_close(http_listener);
   return r;
 }
 
@@ -447,38 +448,38 @@ int segue__http_listen(segue__http_server *server, const segue__http_address *ad
   segue__http_address bound = *address;
   *out = NULL;
   if (server->closing)
-    return segue__error_set(err, SEGUE_ECLOSED, "%s cannot be opened: the server is closing",
-                            address->text);
+    return segue__errorf(err, SEGUE_ECLOSED, "%s cannot be opened: the server is closing",
+                         address->text);
   int fd = segue__http_bind(&bound, mode, err);
   if (fd < 0) return fd;
   int r = segue__http_adopt(out, fd, &bound, 0);
-  if (r) return segue__error_set(err, r, "%s cannot be opened: out of memory", address->text);
+  if (r) return segue__errorf(err, r, "%s cannot be opened: out of memory", address->text);
   (*out)->shared = false;
   r = segue__http_listener_begin(*out, server);
   if (r) {
     *out = NULL;
-    return segue__error_set(err, r, "%s cannot be watched: %s", address->text, uv_strerror(r));
+    return segue__errorf(err, r, "%s cannot be watched: %s", address->text, uv_strerror(r));
   }
   return 0;
 }
 
-static void free_unused(segue__http_listener *listener) {
-  if (!listener->closed || listener->connections) return;
-  segue__http_listener_set(listener, NULL, NULL, NULL);
-  segue__free(listener);
+static void free_unused(segue__http_listener *http_listener) {
+  if (!http_listener->closed || http_listener->connections) return;
+  segue__http_listener_set(http_listener, NULL, NULL, NULL);
+  segue__free(http_listener);
 }
 
-void segue__http_listener_left(segue__http_listener *listener) {
-  listener->connections--;
-  free_unused(listener);
+void segue__http_listener_left(segue__http_listener *http_listener) {
+  http_listener->connections--;
+  free_unused(http_listener);
 }
 
 static void on_listener_closed(uv_handle_t *handle) {
-  segue__http_listener *listener = (segue__http_listener *)handle;
-  segue__http_server *server = listener->server;
+  segue__http_listener *http_listener = (segue__http_listener *)handle;
+  segue__http_server *server = http_listener->server;
   server->handles--;
-  listener->closed = true;
-  free_unused(listener);
+  http_listener->closed = true;
+  free_unused(http_listener);
   segue__http_server_check(server);
 }
 
@@ -501,29 +502,29 @@ void segue__http_deafen(int fd, bool deaf) {
 }
 
 /* Clients that have connected already are accepted first: the kernel would reset them. */
-void segue__http_listener_close(segue__http_listener *listener) {
-  if (!listener) return;
-  segue__http_listener **at = &listener->server->listeners;
-  while (*at && *at != listener)
+void segue__http_listener_close(segue__http_listener *http_listener) {
+  if (!http_listener) return;
+  segue__http_listener **at = &http_listener->server->listeners;
+  while (*at && *at != http_listener)
     at = &(*at)->next;
-  if (*at) *at = listener->next;
-  remove_file(listener);
-  if (!listener->shared) segue__http_deafen(listener->fd, true);
-  accept_some(listener, QUEUED_MAX, true);
-  uv_close((uv_handle_t *)&listener->poll, on_listener_closed);
-  segue__fork_close(listener->fd);
+  if (*at) *at = http_listener->next;
+  listener_remove_file(http_listener);
+  if (!http_listener->shared) segue__http_deafen(http_listener->fd, true);
+  accept_some(http_listener, QUEUED_MAX, true);
+  uv_close((uv_handle_t *)&http_listener->poll, on_listener_closed);
+  segue__fork_close(http_listener->fd);
 }
 
-const segue__http_address *segue__http_listener_address(const segue__http_listener *listener) {
-  return &listener->address;
+const segue__http_address *segue__http_listener_address(const segue__http_listener *http_listener) {
+  return &http_listener->address;
 }
 
-void segue__http_listener_set(segue__http_listener *listener, segue__tls_context *tls, void *door,
-                              void (*free_door)(void *door)) {
+void segue__http_listener_set(segue__http_listener *http_listener, segue__tls_context *tls,
+                              void *auth, void (*free_auth)(void *auth)) {
   if (tls) segue__tls_context_ref(tls);
-  segue__tls_context_unref(listener->tls);
-  if (listener->free_door) listener->free_door(listener->door);
-  listener->tls = tls;
-  listener->door = door;
-  listener->free_door = free_door;
+  segue__tls_context_unref(http_listener->tls);
+  if (http_listener->free_auth) http_listener->free_auth(http_listener->auth);
+  http_listener->tls = tls;
+  http_listener->auth = auth;
+  http_listener->free_auth = free_auth;
 }

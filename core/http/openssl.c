@@ -14,23 +14,23 @@ static segue__openssl openssl;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static bool loaded;
 
-static bool find(void *library, const char *name, void *out) {
+static bool openssl_find(void *library, const char *name, void *out) {
   void *symbol = dlsym(library, name);
   memcpy(out, &symbol, sizeof symbol);
   return symbol != NULL;
 }
 
-static void load(void) {
+static void openssl_load(void) {
   void *lib = dlopen("libssl.so.3", RTLD_NOW | RTLD_LOCAL);
   loaded = lib != NULL;
-#define X(name) loaded = loaded && find(lib, #name, &openssl.name);
+#define X(name) loaded = loaded && openssl_find(lib, #name, &openssl.name);
   SEGUE__OPENSSL_FUNCTIONS(X)
 #undef X
 }
 
 const segue__openssl *segue__openssl_load(segue_error *err) {
-  pthread_once(&once, load);
+  pthread_once(&once, openssl_load);
   if (loaded) return &openssl;
-  segue__error_set(err, UV_ENOSYS, "libssl.so.3 cannot be loaded: install the package libssl3");
+  segue__errorf(err, UV_ENOSYS, "libssl.so.3 cannot be loaded: install the package libssl3");
   return NULL;
 }

@@ -31,11 +31,11 @@ static const uint8_t classes[256] = {
 
 enum { METHOD_MAX = 32 };
 
-static inline bool is(char c, int class) {
+static inline bool parse_is(char c, int class) {
   return classes[(uint8_t)c] & class;
 }
 
-static segue__http_parsed bad(segue__http_head *head, int status, const char *reason) {
+static segue__http_parsed parse_bad(segue__http_head *head, int status, const char *reason) {
   head->status = status;
   head->reason = reason;
   return SEGUE__HTTP_BAD;
@@ -66,7 +66,7 @@ static bool ipv6_valid(const char *s, size_t len) {
   return strlen(text) == len && inet_pton(AF_INET6, text, &address) == 1;
 }
 
-static int hex(char c) {
+static int parse_hex(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
   return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
@@ -74,8 +74,9 @@ static int hex(char c) {
 
 static bool name_valid(const char *s, size_t len) {
   for (size_t i = 0; i < len; i++) {
-    if (!is(s[i], NAME)) return false;
-    if (s[i] == '%' && (len - i < 3 || hex(s[i + 1]) < 0 || hex(s[i + 2]) < 0)) return false;
+    if (!parse_is(s[i], NAME)) return false;
+    if (s[i] == '%' && (len - i < 3 || parse_hex(s[i + 1]) < 0 || parse_hex(s[i + 2]) < 0))
+      return false;
   }
   return len > 0;
 }
@@ -98,51 +99,51 @@ bool segue__http_host_valid(segue__http_text host) {
 
 /* ---- Request line ---------------------------------------------------------------------------- */
 
-static segue__http_text text_of(const char *s, const char *end) {
+static segue__http_text parse_text_of(const char *s, const char *end) {
   return (segue__http_text){s, (size_t)(end - s)};
 }
 
 static segue__http_parsed split_path(segue__http_head *head, const char *s, const char *end) {
   const char *mark = s == end ? NULL : memchr(s, '?', (size_t)(end - s));
-  head->path = text_of(s, mark ? mark : end);
-  if (mark) head->query = text_of(mark + 1, end);
+  head->path = parse_text_of(s, mark ? mark : end);
+  if (mark) head->query = parse_text_of(mark + 1, end);
   return SEGUE__HTTP_OK;
 }
 
 /* "http://authority[/path][?query]", what a client sends to a proxy. RFC 9112 3.2.2: the authority
  * replaces Host. User information in it is refused (RFC 9110 4.2.4). */
-static segue__http_parsed absolute(segue__http_head *head) {
+static segue__http_parsed parse_absolute(segue__http_head *head) {
   const char *s = head->target.s, *end = s + head->target.len;
   size_t skip = 0;
   if (head->target.len > 7 && strncasecmp(s, "http://", 7) == 0)
     skip = 7;
   else if (head->target.len > 8 && strncasecmp(s, "https://", 8) == 0)
     skip = 8;
-  if (!skip) return bad(head, 400, "the target is neither a path nor an http URL");
+  if (!skip) return parse_bad(head, 400, "the target is neither a path nor an http URL");
   const char *authority = s + skip, *after = authority;
   while (after < end && *after != '/' && *after != '?')
     after++;
-  head->host = text_of(authority, after);
+  head->host = parse_text_of(authority, after);
   if (!segue__http_host_valid(head->host))
-    return bad(head, 400, "the authority of the target is not a host");
+    return parse_bad(head, 400, "the authority of the target is not a host");
   return split_path(head, after, end);
 }
 
 static segue__http_parsed read_target(segue__http_head *head) {
   const char *s = head->target.s, *end = s + head->target.len;
   if (head->method.len == 7 && memcmp(head->method.s, "CONNECT", 7) == 0)
-    return bad(head, 501, "CONNECT is not served here");
+    return parse_bad(head, 501, "CONNECT is not served here");
   if (*s == '/') return split_path(head, s, end);
   if (head->target.len == 1 && *s == '*') {
     if (head->method.len != 7 || memcmp(head->method.s, "OPTIONS", 7) != 0)
-      return bad(head, 400, "the target * is for OPTIONS only");
+      return parse_bad(head, 400, "the target * is for OPTIONS only");
     head->path = head->target;
     return SEGUE__HTTP_OK;
   }
-  return absolute(head);
+  return parse_absolute(head);
 }
 
-static bool digit(char c) {
+static bool parse_digit(char c) {
   return c >= '0' && c <= '9';
 }
 
@@ -152,30 +153,31 @@ static segue__http_parsed read_version(segue__http_head *head, const char *p, co
   for (int i = 0; i < 10; i++) {
     if (p + i == end) return SEGUE__HTTP_MORE;
     bool free_digit = i == 5 || i == 7;
-    if (free_digit ? !digit(p[i]) : p[i] != pattern[i])
-      return bad(head, 400, "the request line does not end in HTTP/1.1 and CRLF");
+    if (free_digit ? !parse_digit(p[i]) : p[i] != pattern[i])
+      return parse_bad(head, 400, "the request line does not end in HTTP/1.1 and CRLF");
   }
   if (p[5] != '1' || p[7] > '1')
-    return bad(head, 505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
+    return parse_bad(head, 505, "only HTTP/1.0 and HTTP/1.1 are spoken here");
   head->minor = (uint8_t)(p[7] - '0');
   return SEGUE__HTTP_OK;
 }
 
 static segue__http_parsed request_line(segue__http_head *head, const char **at, const char *end) {
   const char *p = *at, *start = p;
-  while (p < end && is(*p, TOKEN))
+  while (p < end && parse_is(*p, TOKEN))
     p++;
-  if (p - start > METHOD_MAX) return bad(head, 501, "the method is too long");
+  if (p - start > METHOD_MAX) return parse_bad(head, 501, "the method is too long");
   if (p == end) return SEGUE__HTTP_MORE;
   if (*p != ' ' || p == start)
-    return bad(head, 400, "the request does not start with a method and one space");
-  head->method = text_of(start, p);
+    return parse_bad(head, 400, "the request does not start with a method and one space");
+  head->method = parse_text_of(start, p);
   start = ++p;
-  while (p < end && is(*p, TARGET))
+  while (p < end && parse_is(*p, TARGET))
     p++;
   if (p == end) return SEGUE__HTTP_MORE;
-  if (*p != ' ' || p == start) return bad(head, 400, "the target of the request is malformed");
-  head->target = text_of(start, p);
+  if (*p != ' ' || p == start)
+    return parse_bad(head, 400, "the target of the request is malformed");
+  head->target = parse_text_of(start, p);
   segue__http_parsed r = read_version(head, p + 1, end);
   *at = p + 11;
   return r == SEGUE__HTTP_OK ? read_target(head) : r;
@@ -189,10 +191,10 @@ typedef struct facts {
 } facts;
 
 static segue__http_parsed field_host(segue__http_head *head, facts *seen, segue__http_text value) {
-  if (seen->host) return bad(head, 400, "there is more than one Host");
+  if (seen->host) return parse_bad(head, 400, "there is more than one Host");
   /* An empty one is legal (RFC 9110 7.2): the client's URL has no authority. */
   if (value.len && !segue__http_host_valid(value))
-    return bad(head, 400, "Host is not a host with an optional port");
+    return parse_bad(head, 400, "Host is not a host with an optional port");
   seen->host = true;
   if (!head->host.len) head->host = value;
   return SEGUE__HTTP_OK;
@@ -201,13 +203,13 @@ static segue__http_parsed field_host(segue__http_head *head, facts *seen, segue_
 /* RFC 9112 6.3 lets a server accept a repeated equal length; no client needs it. */
 static segue__http_parsed field_length(segue__http_head *head, segue__http_text value) {
   uint64_t n = 0;
-  if (head->has_length) return bad(head, 400, "there is more than one Content-Length");
-  if (!value.len) return bad(head, 400, "Content-Length is empty");
+  if (head->has_length) return parse_bad(head, 400, "there is more than one Content-Length");
+  if (!value.len) return parse_bad(head, 400, "Content-Length is empty");
   for (size_t i = 0; i < value.len; i++) {
-    if (!digit(value.s[i])) return bad(head, 400, "Content-Length is not a number");
+    if (!parse_digit(value.s[i])) return parse_bad(head, 400, "Content-Length is not a number");
     if (__builtin_mul_overflow(n, 10, &n) ||
         __builtin_add_overflow(n, (uint64_t)(value.s[i] - '0'), &n))
-      return bad(head, 400, "Content-Length is too large for any body");
+      return parse_bad(head, 400, "Content-Length is too large for any body");
   }
   head->content_length = n;
   head->has_length = true;
@@ -215,7 +217,7 @@ static segue__http_parsed field_length(segue__http_head *head, segue__http_text 
 }
 
 /* Cuts the next element off a comma separated list; false at its end. */
-static bool next_item(segue__http_text *list, segue__http_text *item) {
+static bool parse_next_item(segue__http_text *list, segue__http_text *item) {
   const char *s = list->s, *end = list->s + list->len;
   while (s < end && (*s == ' ' || *s == '\t' || *s == ','))
     s++;
@@ -223,10 +225,10 @@ static bool next_item(segue__http_text *list, segue__http_text *item) {
   const char *stop = s;
   while (stop < end && *stop != ',')
     stop++;
-  *list = text_of(stop, end);
+  *list = parse_text_of(stop, end);
   while (stop > s && (stop[-1] == ' ' || stop[-1] == '\t'))
     stop--;
-  *item = text_of(s, stop);
+  *item = parse_text_of(s, stop);
   return true;
 }
 
@@ -237,21 +239,22 @@ static segue__http_parsed field_transfer(segue__http_head *head, facts *seen,
   segue__http_text item = {0};
   size_t others = 0, chunked = 0;
   bool last = false;
-  if (seen->transfer) return bad(head, 400, "there is more than one Transfer-Encoding");
+  if (seen->transfer) return parse_bad(head, 400, "there is more than one Transfer-Encoding");
   seen->transfer = true;
-  while (next_item(&value, &item)) {
+  while (parse_next_item(&value, &item)) {
     last = segue__http_text_is(item, "chunked");
     last ? chunked++ : others++;
   }
-  if (!last || chunked > 1) return bad(head, 400, "Transfer-Encoding does not end in one chunked");
-  if (others) return bad(head, 501, "only the transfer coding chunked is understood here");
+  if (!last || chunked > 1)
+    return parse_bad(head, 400, "Transfer-Encoding does not end in one chunked");
+  if (others) return parse_bad(head, 501, "only the transfer coding chunked is understood here");
   head->chunked = true;
   return SEGUE__HTTP_OK;
 }
 
 static segue__http_parsed field_connection(facts *seen, segue__http_text value) {
   segue__http_text item;
-  while (next_item(&value, &item)) {
+  while (parse_next_item(&value, &item)) {
     seen->close |= segue__http_text_is(item, "close");
     seen->keep_alive |= segue__http_text_is(item, "keep-alive");
   }
@@ -260,13 +263,13 @@ static segue__http_parsed field_connection(facts *seen, segue__http_text value) 
 
 static segue__http_parsed field_expect(segue__http_head *head, segue__http_text value) {
   if (!segue__http_text_is(value, "100-continue"))
-    return bad(head, 417, "the only expectation that can be met is 100-continue");
+    return parse_bad(head, 417, "the only expectation that can be met is 100-continue");
   head->expect_continue = head->minor > 0;
   return SEGUE__HTTP_OK;
 }
 
-static segue__http_parsed field(segue__http_head *head, facts *seen,
-                                const segue__http_header *header) {
+static segue__http_parsed parse_field(segue__http_head *head, facts *seen,
+                                      const segue__http_header *header) {
   switch (header->name.len) {
   case 4:
     if (strncasecmp(header->name.s, "Host", 4) == 0) return field_host(head, seen, header->value);
@@ -295,61 +298,64 @@ static segue__http_parsed field(segue__http_head *head, facts *seen,
 /* ---- Fields ---------------------------------------------------------------------------------- */
 
 static segue__http_parsed bad_name(segue__http_head *head, const char *p, const char *start) {
-  if (p == start && (*p == ' ' || *p == '\t')) return bad(head, 400, "a header line is folded");
+  if (p == start && (*p == ' ' || *p == '\t'))
+    return parse_bad(head, 400, "a header line is folded");
   if (*p == ' ' || *p == '\t')
-    return bad(head, 400, "there is white space before the colon of a header");
+    return parse_bad(head, 400, "there is white space before the colon of a header");
   if (*p == '\n' || *p == '\r')
-    return bad(head, 400, "a header line has no colon, or does not end in CRLF");
-  return bad(head, 400, "a header name holds a character that is not allowed");
+    return parse_bad(head, 400, "a header line has no colon, or does not end in CRLF");
+  return parse_bad(head, 400, "a header name holds a character that is not allowed");
 }
 
 /* One "name: value" CRLF at *at. */
 static segue__http_parsed field_line(segue__http_head *head, segue__http_header *out,
                                      const char **at, const char *end) {
   const char *start = *at, *p = start;
-  while (p < end && is(*p, TOKEN))
+  while (p < end && parse_is(*p, TOKEN))
     p++;
   if (p == end) return SEGUE__HTTP_MORE;
   if (*p != ':' || p == start) return bad_name(head, p, start);
-  out->name = text_of(start, p++);
+  out->name = parse_text_of(start, p++);
   while (p < end && (*p == ' ' || *p == '\t'))
     p++;
   start = p;
-  while (p < end && is(*p, VALUE))
+  while (p < end && parse_is(*p, VALUE))
     p++;
   if (p == end || (*p == '\r' && p + 1 == end)) return SEGUE__HTTP_MORE;
   if (*p != '\r' || p[1] != '\n')
-    return bad(head, 400, "a header value holds a control character, or does not end in CRLF");
+    return parse_bad(head, 400,
+                     "a header value holds a control character, or does not end in CRLF");
   *at = p + 2;
   while (p > start && (p[-1] == ' ' || p[-1] == '\t'))
     p--;
-  out->value = text_of(start, p);
+  out->value = parse_text_of(start, p);
   return SEGUE__HTTP_OK;
 }
 
-static segue__http_parsed judge(segue__http_head *head, const facts *seen) {
-  if (head->minor > 0 && !seen->host) return bad(head, 400, "HTTP/1.1 needs a Host");
+static segue__http_parsed parse_validate(segue__http_head *head, const facts *seen) {
+  if (head->minor > 0 && !seen->host) return parse_bad(head, 400, "HTTP/1.1 needs a Host");
   if (head->chunked && head->has_length)
-    return bad(head, 400, "Content-Length and Transfer-Encoding exclude each other");
-  if (head->chunked && head->minor == 0) return bad(head, 400, "HTTP/1.0 has no Transfer-Encoding");
+    return parse_bad(head, 400, "Content-Length and Transfer-Encoding exclude each other");
+  if (head->chunked && head->minor == 0)
+    return parse_bad(head, 400, "HTTP/1.0 has no Transfer-Encoding");
   head->keep_alive = !seen->close && (head->minor > 0 || seen->keep_alive);
   return SEGUE__HTTP_OK;
 }
 
-static segue__http_parsed fields(segue__http_head *head, const char **at, const char *end) {
+static segue__http_parsed parse_fields(segue__http_head *head, const char **at, const char *end) {
   facts seen = {0};
   for (;;) {
     const char *p = *at;
     if (p == end || (*p == '\r' && p + 1 == end)) return SEGUE__HTTP_MORE;
     if (p[0] == '\r' && p[1] == '\n') {
       *at = p + 2;
-      return judge(head, &seen);
+      return parse_validate(head, &seen);
     }
     segue__http_header header;
     segue__http_parsed r = field_line(head, &header, at, end);
     if (r == SEGUE__HTTP_OK && head->header_count == head->header_max)
-      r = bad(head, 431, "there are too many headers");
-    if (r == SEGUE__HTTP_OK) r = field(head, &seen, &header);
+      r = parse_bad(head, 431, "there are too many headers");
+    if (r == SEGUE__HTTP_OK) r = parse_field(head, &seen, &header);
     if (r != SEGUE__HTTP_OK) return r;
     head->headers[head->header_count++] = header;
   }
@@ -363,13 +369,13 @@ segue__http_parsed segue__http_parse_head(const char *buf, size_t len, segue__ht
   else if (len == 1 && p[0] == '\r')
     return SEGUE__HTTP_MORE;
   segue__http_parsed r = request_line(head, &p, end);
-  if (r == SEGUE__HTTP_OK) r = fields(head, &p, end);
+  if (r == SEGUE__HTTP_OK) r = parse_fields(head, &p, end);
   if (r == SEGUE__HTTP_OK) head->length = (size_t)(p - buf);
   return r;
 }
 
 bool segue__http_head_ready(const char *buf, size_t len, size_t *scanned) {
-  if (*scanned == 0 && len && !is(buf[0], TOKEN) && buf[0] != '\r') return true;
+  if (*scanned == 0 && len && !parse_is(buf[0], TOKEN) && buf[0] != '\r') return true;
   for (;;) {
     const char *lf = memchr(buf + *scanned, '\n', len - *scanned);
     if (!lf) {

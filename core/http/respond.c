@@ -51,7 +51,7 @@ static const char *const phrases[] = {
     [505] = "HTTP Version Not Supported",
 };
 
-static const char *phrase(int status) {
+static const char *respond_phrase(int status) {
   bool known = status >= 0 && (size_t)status < sizeof phrases / sizeof *phrases;
   return known && phrases[status] ? phrases[status] : "Unknown";
 }
@@ -94,7 +94,7 @@ static void build_head(segue__http_conn *conn, const answer *a, bool http10, boo
   segue__buf_add(out, "HTTP/1.1 ", 9);
   segue__buf_addu(out, (uint64_t)a->status);
   segue__buf_addc(out, ' ');
-  segue__buf_adds(out, phrase(a->status));
+  segue__buf_adds(out, respond_phrase(a->status));
   segue__buf_add(out, "\r\n", 2);
   segue__buf_adds(out, date_line(conn->server));
   if (a->content_type) {
@@ -117,7 +117,7 @@ static void build_head(segue__http_conn *conn, const answer *a, bool http10, boo
 }
 
 /* Sends the head in out and a body. */
-static int send_all(segue__http_conn *conn, const void *body, size_t len) {
+static int respond_send_all(segue__http_conn *conn, const void *body, size_t len) {
   segue__buf *out = &conn->server->out;
   if (len && len <= INLINE_BODY) segue__buf_add(out, body, len);
   if (out->failed) return UV_ENOMEM;
@@ -155,7 +155,7 @@ void segue__http_last(segue__http_request *request) {
 }
 
 /* A server that is gone already wants to know nothing. */
-static void tell(const segue__http_exchange *exchange, int status) {
+static void respond_report(const segue__http_exchange *exchange, int status) {
   const segue__http_server *server = exchange->server;
   if (server && server->events.on_answer)
     server->events.on_answer(server->data, &exchange->request, status);
@@ -166,7 +166,7 @@ void segue__http_respond(segue__http_request *request, int status, const char *c
   segue__http_exchange *exchange = (segue__http_exchange *)request;
   segue__http_conn *conn = exchange->conn;
   exchange->answered = true;
-  tell(exchange, status);
+  respond_report(exchange, status);
   if (!conn) { /* gone: released from the list of those who left, or here */
     if (!exchange->server) segue__http_exchange_release(exchange);
     return;
@@ -175,7 +175,7 @@ void segue__http_respond(segue__http_request *request, int status, const char *c
   if (!segue__http_has_body(status)) len = 0;
   answer a = {status, content_type, headers, len};
   build_head(conn, &a, exchange->head.minor == 0, false);
-  if (send_all(conn, body, exchange->silent ? 0 : len) < 0)
+  if (respond_send_all(conn, body, exchange->silent ? 0 : len) < 0)
     segue__http_conn_lost(conn);
   else
     segue__http_conn_answered(conn);
@@ -198,7 +198,7 @@ void segue__http_refuse(segue__http_conn *conn, int status, const char *reason) 
   answer a = {status, "text/plain; charset=utf-8", status == 503 ? "Retry-After: 1\r\n" : NULL,
               (uint64_t)len};
   build_head(conn, &a, false, false);
-  if (send_all(conn, text, head ? 0 : (size_t)len) < 0)
+  if (respond_send_all(conn, text, head ? 0 : (size_t)len) < 0)
     segue__http_conn_lost(conn);
   else
     segue__http_conn_answered(conn);
@@ -209,7 +209,7 @@ static void cut_handled(segue__http_conn *conn) {
   answer a = {503, "text/plain; charset=utf-8", "Retry-After: 1\r\n", sizeof text - 1};
   conn->close_after = conn->linger = true;
   build_head(conn, &a, false, false);
-  if (send_all(conn, text, conn->exchange->silent ? 0 : sizeof text - 1) < 0) {
+  if (respond_send_all(conn, text, conn->exchange->silent ? 0 : sizeof text - 1) < 0) {
     segue__http_conn_lost(conn);
     return;
   }
@@ -242,7 +242,7 @@ void segue__http_stream_begin(segue__http_request *request, int status, const ch
   segue__http_exchange *exchange = (segue__http_exchange *)request;
   segue__http_conn *conn = exchange->conn;
   exchange->streaming = true;
-  tell(exchange, status);
+  respond_report(exchange, status);
   if (!conn) return;
   decide_close(conn, exchange);
   bool body = !exchange->silent && segue__http_has_body(status);
@@ -253,7 +253,7 @@ void segue__http_stream_begin(segue__http_request *request, int status, const ch
   answer a = {status, content_type, headers, status == 205 ? 0 : UINT64_MAX};
   bool says_chunked = exchange->head.minor > 0 && segue__http_has_body(status);
   build_head(conn, &a, exchange->head.minor == 0, says_chunked);
-  if (send_all(conn, NULL, 0) < 0)
+  if (respond_send_all(conn, NULL, 0) < 0)
     segue__http_conn_lost(conn);
   else if (!conn->in_handler)
     segue__http_conn_wait(conn);

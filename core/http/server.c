@@ -11,20 +11,20 @@
 
 static const uint64_t NEVER = UINT64_MAX;
 
-static uint64_t least(uint64_t a, uint64_t b) {
+static uint64_t server_least(uint64_t a, uint64_t b) {
   return a < b ? a : b;
 }
 
 /* ---- Queues and the timer -------------------------------------------------------------------- */
 
-static void on_timer(uv_timer_t *timer);
+static void server_on_timer(uv_timer_t *timer);
 static void set_spans(segue__http_server *server);
 
 void segue__http_timer_arm(segue__http_server *server, uint64_t due_ms) {
   if (due_ms >= server->timer_due || server->finished) return;
   uint64_t now = uv_now(server->loop);
   server->timer_due = due_ms;
-  uv_timer_start(&server->timer, on_timer, due_ms > now ? due_ms - now : 0, 0);
+  uv_timer_start(&server->timer, server_on_timer, due_ms > now ? due_ms - now : 0, 0);
 }
 
 void segue__http_queue_leave(segue__http_conn *conn) {
@@ -54,14 +54,14 @@ void segue__http_queue_set(segue__http_conn *conn, segue__http_queue queue) {
   segue__http_timer_arm(server, conn->due_ms);
 }
 
-static segue__http_conn *first(segue__http_server *server, segue__http_queue queue) {
+static segue__http_conn *server_first(segue__http_server *server, segue__http_queue queue) {
   segue__http_link *end = &server->queues[queue];
   return end->next == end ? NULL : (segue__http_conn *)end->next;
 }
 
 /* Waiting clients get an answer that refuses their request, and like all answered clients a moment
  * to read it. */
-static void close_all(segue__http_server *server) {
+static void server_close_all(segue__http_server *server) {
   void (*end)(segue__http_conn * conn) = server->cut ? segue__http_conn_lost : segue__http_cut;
   for (int queue = 0; queue < SEGUE__HTTP_QUEUES; queue++) {
     segue__http_link *link = server->queues[queue].next, *next;
@@ -98,7 +98,7 @@ static void spare_handshakes(segue__http_server *server) {
 /* Gives idle and new clients a short time. A client that just got an answer may be sending its next
  * request at this moment, and a new client will send its first. The answer to that request
  * announces the end of the connection. */
-static void hush(segue__http_server *server) {
+static void server_hush(segue__http_server *server) {
   uint64_t now = uv_now(server->loop);
   segue__http_link *end = &server->queues[SEGUE__HTTP_IDLE];
   spare_handshakes(server);
@@ -106,7 +106,8 @@ static void hush(segue__http_server *server) {
   for (segue__http_link *l = end->next; l != end; l = l->next) {
     segue__http_conn *conn = (segue__http_conn *)l;
     bool silent = is_settled(conn) && now - conn->since_ms >= SEGUE__HTTP_SILENT_MS;
-    conn->due_ms = silent ? now : least(conn->due_ms, now + server->span_ms[SEGUE__HTTP_IDLE]);
+    conn->due_ms =
+        silent ? now : server_least(conn->due_ms, now + server->span_ms[SEGUE__HTTP_IDLE]);
   }
   if (end->next != end) segue__http_timer_arm(server, ((segue__http_conn *)end->next)->due_ms);
 }
@@ -120,28 +121,28 @@ static void resume_accepting(segue__http_server *server) {
 
 /* Expiring a connection puts it at the end of a queue, due later than now, or closes it: so each
  * loop ends. */
-static void on_timer(uv_timer_t *timer) {
+static void server_on_timer(uv_timer_t *timer) {
   segue__http_server *server = timer->data;
   uint64_t now = uv_now(server->loop), due = NEVER;
   server->timer_due = 0; /* nothing arms the timer from below */
   for (int queue = 0; queue < SEGUE__HTTP_QUEUES; queue++)
     for (segue__http_conn *conn;
-         (conn = first(server, (segue__http_queue)queue)) && conn->due_ms <= now;)
+         (conn = server_first(server, (segue__http_queue)queue)) && conn->due_ms <= now;)
       segue__http_conn_expired(conn);
   if (server->accept_due <= now) resume_accepting(server);
-  if (server->close_due <= now) close_all(server);
+  if (server->close_due <= now) server_close_all(server);
   for (int queue = 0; queue < SEGUE__HTTP_QUEUES; queue++) {
-    segue__http_conn *conn = first(server, (segue__http_queue)queue);
-    due = conn ? least(due, conn->due_ms) : due;
+    segue__http_conn *conn = server_first(server, (segue__http_queue)queue);
+    due = conn ? server_least(due, conn->due_ms) : due;
   }
-  due = least(due, least(server->accept_due, server->close_due));
+  due = server_least(due, server_least(server->accept_due, server->close_due));
   server->timer_due = NEVER;
   if (due != NEVER) segue__http_timer_arm(server, due);
 }
 
 /* ---- Requests whose client left, connections whose turn it is -------------------------------- */
 
-static void tell_gone(segue__http_server *server) {
+static void report_gone(segue__http_server *server) {
   segue__http_exchange *exchange = server->left;
   server->left = exchange->next;
   if (!exchange->answered && !exchange->request.on_gone) {
@@ -157,29 +158,29 @@ static void tell_gone(segue__http_server *server) {
   segue__http_exchange_release(exchange);
 }
 
-static void on_idle(uv_idle_t *idle) {
+static void server_on_idle(uv_idle_t *idle) {
   segue__http_server *server = idle->data;
   while (server->left)
-    tell_gone(server);
+    report_gone(server);
   segue__http_link *end = &server->queues[SEGUE__HTTP_READY];
   size_t turns = 0; /* only those who are ready now: one turn each */
   for (segue__http_link *l = end->next; l != end; l = l->next)
     turns++;
-  for (segue__http_conn *conn; turns && (conn = first(server, SEGUE__HTTP_READY)); turns--) {
+  for (segue__http_conn *conn; turns && (conn = server_first(server, SEGUE__HTTP_READY)); turns--) {
     segue__http_queue_set(conn, SEGUE__HTTP_HEAD);
     segue__http_conn_turn(conn);
   }
-  if (!server->left && !first(server, SEGUE__HTTP_READY)) uv_idle_stop(idle);
+  if (!server->left && !server_first(server, SEGUE__HTTP_READY)) uv_idle_stop(idle);
   segue__http_server_check(server);
 }
 
 void segue__http_wake(segue__http_server *server) {
-  uv_idle_start(&server->idle, on_idle);
+  uv_idle_start(&server->idle, server_on_idle);
 }
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
-static void set_limits(segue__http_limits *l) {
+static void server_set_limits(segue__http_limits *l) {
   l->head_bytes = l->head_bytes ? l->head_bytes : 16384;
   l->header_count = l->header_count ? l->header_count : 100;
   l->body_bytes = l->body_bytes ? l->body_bytes : 1048576;
@@ -193,7 +194,8 @@ static void set_limits(segue__http_limits *l) {
 
 static void set_spans(segue__http_server *server) {
   uint64_t idle = server->limits.idle_ms;
-  server->span_ms[SEGUE__HTTP_IDLE] = server->closing ? least(idle, SEGUE__HTTP_QUIET_MS) : idle;
+  server->span_ms[SEGUE__HTTP_IDLE] =
+      server->closing ? server_least(idle, SEGUE__HTTP_QUIET_MS) : idle;
   server->span_ms[SEGUE__HTTP_HEAD] = server->limits.head_ms;
   server->span_ms[SEGUE__HTTP_BODY] = server->limits.body_ms;
   server->span_ms[SEGUE__HTTP_WRITE] = server->limits.write_ms;
@@ -220,7 +222,7 @@ int segue__http_server_make(segue__http_server **out, const segue__http_limits *
   server->data = data;
   server->total = &server->own_total;
   server->timer_due = server->accept_due = server->close_due = NEVER;
-  set_limits(&server->limits);
+  server_set_limits(&server->limits);
   set_queues(server);
   segue__http_descriptors_look(server);
   return 0;
@@ -249,7 +251,7 @@ void segue__http_server_limit(segue__http_server *server, const segue__http_limi
   uint32_t headers = server->limits.header_count; /* the size of pooled arrays */
   server->limits = *limits;
   server->limits.header_count = headers;
-  set_limits(&server->limits);
+  server_set_limits(&server->limits);
   segue__http_descriptors_look(server);
   set_spans(server);
 }
@@ -270,7 +272,7 @@ void segue__http_server_watch(segue__http_server *server, const segue__http_even
   server->events = *events;
 }
 
-static void destroy(segue__http_server *server) {
+static void server_destroy(segue__http_server *server) {
   void (*cb)(void *data) = server->close_cb;
   void *data = server->close_data;
   for (segue__http_exchange *e; (e = server->pool);) {
@@ -283,9 +285,9 @@ static void destroy(segue__http_server *server) {
   if (cb) cb(data);
 }
 
-static void on_handle_closed(uv_handle_t *handle) {
+static void server_on_handle_closed(uv_handle_t *handle) {
   segue__http_server *server = handle->data;
-  if (--server->handles == 0) destroy(server);
+  if (--server->handles == 0) server_destroy(server);
 }
 
 /* The timer and the idle handle are the last to go. */
@@ -294,20 +296,20 @@ void segue__http_server_check(segue__http_server *server) {
       server->handles > 2)
     return;
   server->finished = true;
-  uv_close((uv_handle_t *)&server->timer, on_handle_closed);
-  uv_close((uv_handle_t *)&server->idle, on_handle_closed);
+  uv_close((uv_handle_t *)&server->timer, server_on_handle_closed);
+  uv_close((uv_handle_t *)&server->idle, server_on_handle_closed);
 }
 
-static void hurry(segue__http_server *server, uint64_t grace_ms) {
+static void server_expedite(segue__http_server *server, uint64_t grace_ms) {
   uv_update_time(server->loop);
-  server->close_due = least(server->close_due, uv_now(server->loop) + grace_ms);
+  server->close_due = server_least(server->close_due, uv_now(server->loop) + grace_ms);
   segue__http_timer_arm(server, server->close_due);
 }
 
 void segue__http_server_abandon(segue__http_server *server) {
-  for (const segue__http_listener *listener = server->listeners; listener;
-       listener = listener->next)
-    if (listener->fd >= 0 && !listener->closed) close(listener->fd);
+  for (const segue__http_listener *http_listener = server->listeners; http_listener;
+       http_listener = http_listener->next)
+    if (http_listener->fd >= 0 && !http_listener->closed) close(http_listener->fd);
   for (size_t i = 0; i < SEGUE__HTTP_QUEUES; i++) {
     const segue__http_link *queue = &server->queues[i];
     for (const segue__http_link *link = queue->next; link != queue; link = link->next)
@@ -319,7 +321,7 @@ void segue__http_server_close(segue__http_server *server, uint64_t grace_ms, voi
                               void *data) {
   if (!server) return;
   if (server->closing) {
-    hurry(server, grace_ms);
+    server_expedite(server, grace_ms);
     return;
   }
   server->close_cb = cb;
@@ -332,6 +334,6 @@ void segue__http_server_close(segue__http_server *server, uint64_t grace_ms, voi
   server->close_due = uv_now(server->loop) + grace_ms;
   server->last_call_ms = uv_now(server->loop) + grace_ms / 2;
   segue__http_timer_arm(server, server->close_due);
-  hush(server);
+  server_hush(server);
   segue__http_server_check(server);
 }

@@ -8,19 +8,19 @@
 
 #include <string.h>
 
-static int hex(char c) {
+static int target_hex(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
   return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 /* The byte that "%XY" at s stands for, or -1. */
-static int escaped(const char *s, const char *end) {
-  if (end - s < 3 || hex(s[1]) < 0 || hex(s[2]) < 0) return -1;
-  return hex(s[1]) * 16 + hex(s[2]);
+static int target_escaped(const char *s, const char *end) {
+  if (end - s < 3 || target_hex(s[1]) < 0 || target_hex(s[2]) < 0) return -1;
+  return target_hex(s[1]) * 16 + target_hex(s[2]);
 }
 
-static size_t decode(const char *raw, size_t len, char *out, bool *ok) {
+static size_t target_decode(const char *raw, size_t len, char *out, bool *ok) {
   const char *end = raw + len;
   size_t n = 0;
   for (const char *s = raw; s < end; s++) {
@@ -28,7 +28,7 @@ static size_t decode(const char *raw, size_t len, char *out, bool *ok) {
       out[n++] = *s;
       continue;
     }
-    int c = *s ? escaped(s, end) : 0;
+    int c = *s ? target_escaped(s, end) : 0;
     if (c <= 0) {
       *ok = false;
       return 0;
@@ -56,7 +56,7 @@ static size_t merge_slashes(char *path, size_t len) {
 
 /* Returns the length of the separator at the n bytes at s: "/", or an escaped slash; 0 if there is
  * none. */
-static size_t separator(const char *s, size_t n) {
+static size_t target_separator(const char *s, size_t n) {
   if (n && *s == '/') return 1;
   return n >= 3 && memcmp(s, "%2F", 3) == 0 ? 3 : 0;
 }
@@ -66,13 +66,13 @@ static size_t separator(const char *s, size_t n) {
  * is rejected. */
 static bool hides_dots(const char *path, size_t len) {
   for (size_t at = 0; at < len; at++) {
-    size_t before = separator(path + at, len - at), dots = 0;
+    size_t before = target_separator(path + at, len - at), dots = 0;
     if (!before) continue;
     const char *name = path + at + before;
     size_t left = len - at - before;
     while (dots < left && name[dots] == '.')
       dots++;
-    size_t after = separator(name + dots, left - dots);
+    size_t after = target_separator(name + dots, left - dots);
     bool whole = dots && dots <= 2 && (after || dots == left);
     if (whole && (before == 3 || after == 3)) return true;
   }
@@ -80,7 +80,7 @@ static bool hides_dots(const char *path, size_t len) {
 }
 
 /* Drops the last segment of the n bytes at out; the new length. */
-static size_t drop_segment(const char *out, size_t n) {
+static size_t target_drop_segment(const char *out, size_t n) {
   while (n > 0 && out[n - 1] != '/')
     n--;
   return n ? n - 1 : 0;
@@ -95,7 +95,7 @@ static int remove_dots(char *path, size_t len) {
     bool one = size == 2 && path[at + 1] == '.';
     bool two = size == 3 && path[at + 1] == '.' && path[at + 2] == '.';
     if (two && n == 0) return SEGUE_ESYNTAX;
-    if (two) n = drop_segment(path, n);
+    if (two) n = target_drop_segment(path, n);
     if (!one && !two) {
       memmove(path + n, path + at, size);
       n += size;
@@ -110,7 +110,7 @@ static int remove_dots(char *path, size_t len) {
 int segue__http_path_decode(const char *raw, size_t len, char *out) {
   bool ok = true;
   if (len == 0 || len > 1 << 30 || raw[0] != '/') return SEGUE_ESYNTAX;
-  size_t n = decode(raw, len, out, &ok);
+  size_t n = target_decode(raw, len, out, &ok);
   if (!ok || hides_dots(out, n)) return SEGUE_ESYNTAX;
   int r = remove_dots(out, merge_slashes(out, n));
   if (r >= 0) out[r] = 0;
@@ -123,7 +123,7 @@ int segue__http_query_decode(segue__http_text text, char *out, size_t size) {
   for (; s < end; s++) {
     int c = *s == '+' ? ' ' : (unsigned char)*s;
     if (*s == '%') {
-      c = escaped(s, end);
+      c = target_escaped(s, end);
       s += 2;
     }
     if (c <= 0 || (out && n + 1 >= size)) return SEGUE_ESYNTAX;

@@ -37,21 +37,21 @@ struct segue__tls {
 
 /* ---- Contexts -------------------------------------------------------------------------------- */
 
-static const char *reason(const segue__openssl *o) {
+static const char *tls_reason(const segue__openssl *o) {
   const char *text = o->ERR_reason_error_string(o->ERR_peek_last_error());
   return text ? text : "not in the PEM format";
 }
 
-static int refuse(const segue__tls_context *c, const segue__tls_file *file, const char *what,
-                  segue_error *err) {
-  segue__error_set(err, SEGUE_EPOLICY, "%s cannot be used as %s: %s", file->name, what,
-                   reason(c->ssl));
-  segue__error_at(err, file->name, 0, 0);
+static int tls_refuse(const segue__tls_context *c, const segue__tls_file *file, const char *what,
+                      segue_error *err) {
+  segue__errorf(err, SEGUE_EPOLICY, "%s cannot be used as %s: %s", file->name, what,
+                tls_reason(c->ssl));
+  segue__error_set_place(err, file->name, 0, 0);
   c->ssl->ERR_clear_error();
   return SEGUE_EPOLICY;
 }
 
-static BIO *open_file(const segue__tls_context *c, const segue__tls_file *file) {
+static BIO *tls_open_file(const segue__tls_context *c, const segue__tls_file *file) {
   return c->ssl->BIO_new_mem_buf(file->data, (int)file->len);
 }
 
@@ -81,8 +81,8 @@ static bool add_authority(segue__tls_context *c, X509 *x509, bool first) {
 static int each_certificate(segue__tls_context *c, const segue__tls_file *file, const char *what,
                             bool (*take)(segue__tls_context *c, X509 *x509, bool first),
                             segue_error *err) {
-  BIO *bio = open_file(c, file);
-  if (!bio) return segue__error_set(err, UV_ENOMEM, "%s: out of memory", file->name);
+  BIO *bio = tls_open_file(c, file);
+  if (!bio) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", file->name);
   size_t count = 0;
   bool good = true;
   X509 *x509;
@@ -94,7 +94,7 @@ static int each_certificate(segue__tls_context *c, const segue__tls_file *file, 
   /* The end of the file is an error too, and the only good one. */
   unsigned long last = c->ssl->ERR_peek_last_error();
   bool ended = ERR_GET_LIB(last) == ERR_LIB_PEM && ERR_GET_REASON(last) == PEM_R_NO_START_LINE;
-  int rc = good && count && ended ? 0 : refuse(c, file, what, err);
+  int rc = good && count && ended ? 0 : tls_refuse(c, file, what, err);
   c->ssl->BIO_free(bio);
   c->ssl->ERR_clear_error();
   return rc;
@@ -107,28 +107,28 @@ static int no_passphrase(char *buf, int size, int writing, void *data) {
 
 static int use_key(segue__tls_context *c, const segue__tls_options *options, segue_error *err) {
   const segue__openssl *o = c->ssl;
-  BIO *bio = open_file(c, &options->key);
-  if (!bio) return segue__error_set(err, UV_ENOMEM, "%s: out of memory", options->key.name);
+  BIO *bio = tls_open_file(c, &options->key);
+  if (!bio) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", options->key.name);
   EVP_PKEY *key = o->PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL);
   o->BIO_free(bio);
   if (!key && memmem(options->key.data, options->key.len, "ENCRYPTED", 9)) {
     o->ERR_clear_error();
-    segue__error_set(err, SEGUE_EPOLICY,
-                     "%s is encrypted, and a daemon cannot ask for a passphrase: store the key "
-                     "without one, readable for this user only",
-                     options->key.name);
-    segue__error_at(err, options->key.name, 0, 0);
+    segue__errorf(err, SEGUE_EPOLICY,
+                  "%s is encrypted, and a daemon cannot ask for a passphrase: store the key "
+                  "without one, readable for this user only",
+                  options->key.name);
+    segue__error_set_place(err, options->key.name, 0, 0);
     return SEGUE_EPOLICY;
   }
-  if (!key) return refuse(c, &options->key, "a private key", err);
+  if (!key) return tls_refuse(c, &options->key, "a private key", err);
   bool good = o->SSL_CTX_use_PrivateKey(c->ctx, key) == 1 && o->SSL_CTX_check_private_key(c->ctx);
   o->EVP_PKEY_free(key);
   if (good) return 0;
   o->ERR_clear_error();
-  segue__error_set(err, SEGUE_EPOLICY,
-                   "the key in %s does not belong to the certificate in %s: replace both together",
-                   options->key.name, options->cert.name);
-  segue__error_at(err, options->key.name, 0, 0);
+  segue__errorf(err, SEGUE_EPOLICY,
+                "the key in %s does not belong to the certificate in %s: replace both together",
+                options->key.name, options->cert.name);
+  segue__error_set_place(err, options->key.name, 0, 0);
   return SEGUE_EPOLICY;
 }
 
@@ -147,7 +147,7 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
   return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-static bool set_rules(segue__tls_context *c) {
+static bool tls_set_rules(segue__tls_context *c) {
   const segue__openssl *o = c->ssl;
   static const unsigned char id[] = "segue";
   o->SSL_CTX_set_options(c->ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
@@ -160,9 +160,9 @@ static bool set_rules(segue__tls_context *c) {
          o->SSL_CTX_set_session_id_context(c->ctx, id, sizeof id - 1) == 1;
 }
 
-static int fill(segue__tls_context *c, const segue__tls_options *options, segue_error *err) {
+static int tls_fill(segue__tls_context *c, const segue__tls_options *options, segue_error *err) {
   c->ctx = c->ssl->SSL_CTX_new(c->ssl->TLS_server_method());
-  if (!c->ctx || !set_rules(c)) return segue__error_set(err, UV_ENOMEM, "TLS cannot be set up");
+  if (!c->ctx || !tls_set_rules(c)) return segue__errorf(err, UV_ENOMEM, "TLS cannot be set up");
   int rc = each_certificate(c, &options->cert, "a certificate", use_certificate, err);
   if (!rc) rc = use_key(c, options, err);
   if (rc || !options->client_ca.len) return rc;
@@ -182,11 +182,11 @@ int segue__tls_context_new(segue__tls_context **out, const segue__tls_options *o
   const segue__openssl *o = segue__openssl_load(err);
   if (!o) return UV_ENOSYS;
   segue__tls_context *c = segue__calloc(1, sizeof *c);
-  if (!c) return segue__error_set(err, UV_ENOMEM, "%s: out of memory", options->cert.name);
+  if (!c) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", options->cert.name);
   c->refs = 1;
   c->ssl = o;
   o->ERR_clear_error();
-  int rc = fill(c, options, err);
+  int rc = tls_fill(c, options, err);
   if (rc < 0)
     segue__tls_context_unref(c);
   else
@@ -230,7 +230,7 @@ static void add_name(const segue__openssl *o, segue__name_kind kind, const ASN1_
   segue__buf_addc(out, 0);
 }
 
-static void add_subject(const segue__openssl *o, const X509 *x509, segue__buf *out) {
+static void tls_add_subject(const segue__openssl *o, const X509 *x509, segue__buf *out) {
   const X509_NAME *subject = o->X509_get_subject_name(x509);
   int at = o->X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
   if (at >= 0)
@@ -243,7 +243,7 @@ static void add_subject(const segue__openssl *o, const X509 *x509, segue__buf *o
   segue__buf_add(out, line, strlen(line) + 1);
 }
 
-static segue__name_kind kind_of(int type) {
+static segue__name_kind tls_kind_of(int type) {
   return type == GEN_DNS ? SEGUE__NAME_DNS : type == GEN_EMAIL ? SEGUE__NAME_MAIL : SEGUE__NAME_URI;
 }
 
@@ -253,7 +253,7 @@ static void add_alternatives(const segue__openssl *o, const X509 *x509, segue__b
   for (int i = 0; names && i < o->OPENSSL_sk_num(stack); i++) {
     const GENERAL_NAME *name = o->OPENSSL_sk_value(stack, i);
     if (name->type == GEN_DNS || name->type == GEN_EMAIL || name->type == GEN_URI)
-      add_name(o, kind_of(name->type), name->d.ia5, out);
+      add_name(o, tls_kind_of(name->type), name->d.ia5, out);
   }
   o->GENERAL_NAMES_free(names);
 }
@@ -265,7 +265,7 @@ static int know_client(segue__tls *tls) {
   if (!x509) return 0;
   segue__buf names;
   segue__buf_init(&names);
-  add_subject(o, x509, &names);
+  tls_add_subject(o, x509, &names);
   add_alternatives(o, x509, &names);
   o->X509_free(x509);
   segue__tls_client *client =
@@ -344,7 +344,7 @@ int segue__tls_feed(segue__tls *tls, const char *data, size_t len) {
   return tls->context->ssl->BIO_write(tls->in, data, (int)len) == (int)len ? 0 : UV_ENOMEM;
 }
 
-static int failed(segue__tls *tls) {
+static int http_tls_failed(segue__tls *tls) {
   const segue__openssl *o = tls->context->ssl;
   long verified = o->SSL_get_verify_result(tls->ssl);
   const char *text = verified != X509_V_OK ? o->X509_verify_cert_error_string(verified)
@@ -355,7 +355,7 @@ static int failed(segue__tls *tls) {
 }
 
 /* The meaning of a result that is not good. */
-static int outcome(segue__tls *tls, int result) {
+static int tls_outcome(segue__tls *tls, int result) {
   switch (tls->context->ssl->SSL_get_error(tls->ssl, result)) {
   case SSL_ERROR_WANT_READ:
   case SSL_ERROR_WANT_WRITE:
@@ -363,7 +363,7 @@ static int outcome(segue__tls *tls, int result) {
   case SSL_ERROR_ZERO_RETURN:
     return UV_EOF;
   default:
-    return failed(tls);
+    return http_tls_failed(tls);
   }
 }
 
@@ -372,8 +372,8 @@ int segue__tls_handshake(segue__tls *tls) {
   tls->context->ssl->ERR_clear_error();
   int result = tls->context->ssl->SSL_do_handshake(tls->ssl);
   if (result != 1) {
-    int rc = outcome(tls, result);
-    return rc == UV_EOF ? failed(tls) : rc;
+    int rc = tls_outcome(tls, result);
+    return rc == UV_EOF ? http_tls_failed(tls) : rc;
   }
   if (know_client(tls) < 0) {
     tls->why = "out of memory";
@@ -390,7 +390,7 @@ bool segue__tls_established(const segue__tls *tls) {
 int segue__tls_read(segue__tls *tls, char *buf, size_t size) {
   tls->context->ssl->ERR_clear_error();
   int n = tls->context->ssl->SSL_read(tls->ssl, buf, size > 1 << 30 ? 1 << 30 : (int)size);
-  return n > 0 ? n : outcome(tls, n);
+  return n > 0 ? n : tls_outcome(tls, n);
 }
 
 bool segue__tls_buffered(const segue__tls *tls) {
@@ -403,7 +403,7 @@ int segue__tls_write(segue__tls *tls, const char *data, size_t len) {
     int part = len > 1 << 30 ? 1 << 30 : (int)len;
     tls->context->ssl->ERR_clear_error();
     int n = tls->context->ssl->SSL_write(tls->ssl, data, part);
-    if (n <= 0) return outcome(tls, n) == UV_EAGAIN ? UV_ENOMEM : UV_EPROTO;
+    if (n <= 0) return tls_outcome(tls, n) == UV_EAGAIN ? UV_ENOMEM : UV_EPROTO;
     data += n;
     len -= (size_t)n;
   }

@@ -8,7 +8,7 @@
 #include "../os/mem.h"
 #include "tls.h"
 
-static void forget(segue__bytes *bytes) {
+static void tls_files_forget(segue__bytes *bytes) {
   if (bytes->data) explicit_bzero(bytes->data, bytes->len);
   segue__free(bytes->data);
 }
@@ -25,9 +25,9 @@ int segue__tls_context_load(segue__tls_context **out, const segue__tls_paths *pa
   if (!rc) rc = read(data, paths->key, true, &key, err);
   if (!rc && paths->client_ca) rc = read(data, paths->client_ca, false, &ca, err);
   if (!rc && paths->client_ca && !ca.len) {
-    rc = segue__error_set(err, SEGUE_EPOLICY, "%s is empty: it must hold the CA of clients",
-                          paths->client_ca);
-    segue__error_at(err, paths->client_ca, 0, 0);
+    rc = segue__errorf(err, SEGUE_EPOLICY, "%s is empty: it must hold the CA of clients",
+                       paths->client_ca);
+    segue__error_set_place(err, paths->client_ca, 0, 0);
   }
   segue__tls_options options = {.size = sizeof options,
                                 .cert = file_of(paths->cert, &cert),
@@ -35,7 +35,7 @@ int segue__tls_context_load(segue__tls_context **out, const segue__tls_paths *pa
                                 .client_ca = file_of(paths->client_ca, &ca),
                                 .client_optional = paths->client_optional};
   if (!rc) rc = segue__tls_context_new(out, &options, err);
-  forget(&key);
+  tls_files_forget(&key);
   segue__free(cert.data);
   segue__free(ca.data);
   return rc;

@@ -21,7 +21,7 @@ size_t segue__http_unwritten(const segue__http_conn *conn) {
 }
 
 /* The handler may answer, or lose the connection, when it is told. */
-static void drained(segue__http_conn *conn) {
+static void write_drained(segue__http_conn *conn) {
   segue__http_request *request = &conn->exchange->request;
   segue__http_conn_wait(conn);
   if (conn->exchange->streaming && request->on_drained) request->on_drained(request);
@@ -37,7 +37,7 @@ static void on_written(uv_write_t *req, int status) {
   else if (segue__http_unwritten(conn) == 0 && conn->state == SEGUE__HTTP_FLUSHING)
     segue__http_conn_flushed(conn);
   else if (segue__http_unwritten(conn) == 0 && conn->state == SEGUE__HTTP_HANDLED)
-    drained(conn);
+    write_drained(conn);
 }
 
 static int queue_rest(segue__http_conn *conn, const uv_buf_t *bufs, unsigned count, size_t skip,

@@ -9,7 +9,7 @@
 #include <time.h>
 
 #include "../config/config.h"
-#include "parts.h"
+#include "ingress_internal.h"
 
 enum { PATH_MOST = 4096, WORD_MOST = 1024, NAME_MOST = 256 };
 
@@ -20,24 +20,24 @@ typedef struct line {
   int minor;
 } line;
 
-static segue_text cut(const char *s, size_t len, size_t most) {
+static segue_text access_cut(const char *s, size_t len, size_t most) {
   return (segue_text){s, len < most ? len : most};
 }
 
-static segue_text header(const segue__http_request *http, const char *name) {
+static segue_text access_header(const segue__http_request *http, const char *name) {
   const segue__http_text *value = segue__http_header_get(http, name);
-  return value ? cut(value->s, value->len, WORD_MOST) : (segue_text){NULL, 0};
+  return value ? access_cut(value->s, value->len, WORD_MOST) : (segue_text){NULL, 0};
 }
 
-static void look_at(line *l, const segue__http_request *http, bool query) {
-  l->method = cut(http->method.s, http->method.len, NAME_MOST);
-  l->path = cut(http->path, strlen(http->path), PATH_MOST);
-  if (query && http->query.s) l->query = cut(http->query.s, http->query.len, PATH_MOST);
-  l->referer = header(http, "Referer");
-  l->agent = header(http, "User-Agent");
+static void access_look_at(line *l, const segue__http_request *http, bool query) {
+  l->method = access_cut(http->method.s, http->method.len, NAME_MOST);
+  l->path = access_cut(http->path, strlen(http->path), PATH_MOST);
+  if (query && http->query.s) l->query = access_cut(http->query.s, http->query.len, PATH_MOST);
+  l->referer = access_header(http, "Referer");
+  l->agent = access_header(http, "User-Agent");
   segue__tls_name name = {.text = NULL};
   if (segue__tls_name_next(http->client, &name))
-    l->client = cut(name.text, strlen(name.text), NAME_MOST);
+    l->client = access_cut(name.text, strlen(name.text), NAME_MOST);
   l->minor = http->minor;
 }
 
@@ -76,16 +76,16 @@ static void add_seconds(segue__buf *out, uint64_t ns) {
 
 /* As nginx does it: what is no printable ASCII is \xHH, and so are quotes and backslashes; spaces
  * too where a space ends the field. */
-static bool is_plain(unsigned char c, bool spaces) {
+static bool access_is_plain(unsigned char c, bool spaces) {
   return c >= ' ' && c < 127 && c != '"' && c != '\\' && !(spaces && c == ' ');
 }
 
-static void add_escaped(segue__buf *out, segue_text text, bool spaces) {
+static void access_add_escaped(segue__buf *out, segue_text text, bool spaces) {
   static const char digits[] = "0123456789ABCDEF";
   if (!text.s) segue__buf_addc(out, '-');
   for (size_t i = 0, from = 0; text.s && i <= text.len; i++) {
     bool end = i == text.len;
-    if (!end && is_plain((unsigned char)text.s[i], spaces)) continue;
+    if (!end && access_is_plain((unsigned char)text.s[i], spaces)) continue;
     segue__buf_add(out, text.s + from, i - from);
     from = i + 1;
     if (end) break;
@@ -108,11 +108,11 @@ static void add_host(segue__buf *out, const char *peer) {
 static void add_request(segue__buf *out, const line *l) {
   segue__buf_addc(out, '"');
   if (l->method.s) {
-    add_escaped(out, l->method, false);
+    access_add_escaped(out, l->method, false);
     segue__buf_addc(out, ' ');
-    add_escaped(out, l->path, true);
+    access_add_escaped(out, l->path, true);
     if (l->query.s) segue__buf_addc(out, '?');
-    if (l->query.s) add_escaped(out, l->query, true);
+    if (l->query.s) access_add_escaped(out, l->query, true);
     segue__buf_adds(out, " HTTP/1.");
     segue__buf_addu(out, (uint64_t)l->minor);
   } else {
@@ -125,7 +125,7 @@ static void add_combined(segue__buf *out, const line *l, const segue__stamp *sta
   const segue__access *a = l->access;
   add_host(out, a->peer);
   segue__buf_adds(out, " - ");
-  add_escaped(out, l->client, true);
+  access_add_escaped(out, l->client, true);
   segue__buf_adds(out, stamp->combined);
   add_request(out, l);
   segue__buf_addc(out, ' ');
@@ -133,9 +133,9 @@ static void add_combined(segue__buf *out, const line *l, const segue__stamp *sta
   segue__buf_addc(out, ' ');
   segue__buf_addu(out, a->bytes);
   segue__buf_adds(out, " \"");
-  add_escaped(out, l->referer, false);
+  access_add_escaped(out, l->referer, false);
   segue__buf_adds(out, "\" \"");
-  add_escaped(out, l->agent, false);
+  access_add_escaped(out, l->agent, false);
   segue__buf_adds(out, "\" ");
   add_seconds(out, a->took_ns);
   segue__buf_addc(out, ' ');
@@ -158,7 +158,7 @@ static void add_member(segue__buf *out, const char *key, segue_text value) {
     segue__buf_adds(out, "null");
 }
 
-static void add_json(segue__buf *out, const line *l, const segue__stamp *stamp, long ns) {
+static void access_add_json(segue__buf *out, const line *l, const segue__stamp *stamp, long ns) {
   const segue__access *a = l->access;
   segue__buf_adds(out, "{\"time\":\"");
   segue__buf_adds(out, stamp->json);
@@ -187,21 +187,21 @@ static void add_json(segue__buf *out, const line *l, const segue__stamp *stamp, 
   segue__buf_adds(out, "}\n");
 }
 
-void segue__access_note(segue__outlet *outlet, const segue__http_request *http,
+void segue__access_note(segue__thread_listener *thread_listener, const segue__http_request *http,
                         const segue__access *access) {
-  segue__access_log *log = outlet->entry->log;
-  segue__buf *out = &outlet->lane->line;
+  segue__access_log *log = thread_listener->route->log;
+  segue__buf *out = &thread_listener->worker->line;
   line l = {.access = access};
-  segue__stamp *stamp = &outlet->lane->stamp;
+  segue__stamp *stamp = &thread_listener->worker->stamp;
   struct timespec now;
-  if (http) look_at(&l, http, segue__access_log_tells_query(log));
+  if (http) access_look_at(&l, http, segue__access_log_has_query(log));
   clock_gettime(CLOCK_REALTIME, &now);
   set_stamp(stamp, now.tv_sec);
   out->len = 0;
   out->failed = 0;
   if (segue__access_log_is_json(log))
-    add_json(out, &l, stamp, now.tv_nsec);
+    access_add_json(out, &l, stamp, now.tv_nsec);
   else
     add_combined(out, &l, stamp);
-  if (!out->failed) segue__ring_put(outlet->lane->ring, log, out->data, out->len);
+  if (!out->failed) segue__ring_put(thread_listener->worker->ring, log, out->data, out->len);
 }

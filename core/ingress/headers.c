@@ -8,7 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "parts.h"
+#include "ingress_internal.h"
 
 static bool is_token(segue_text text) {
   static const char others[] = "!#$%&'*+-.^_`|~";
@@ -28,7 +28,7 @@ static bool is_value(const char *s, size_t len) {
   return true;
 }
 
-static bool is_ours(segue_text name) {
+static bool headers_is_ours(segue_text name) {
   static const char *const ours[] = {"Content-Length", "Transfer-Encoding", "Connection", "Date",
                                      "Content-Type"};
   for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
@@ -42,7 +42,7 @@ int segue__answer_check(const segue_answer *answer) {
     return SEGUE_EUSAGE;
   for (size_t i = 0; i < answer->header_count; i++) {
     const segue_header *header = &answer->headers[i];
-    if (!is_token(header->name) || is_ours(header->name) ||
+    if (!is_token(header->name) || headers_is_ours(header->name) ||
         !is_value(header->value.s, header->value.len))
       return SEGUE_EUSAGE;
   }

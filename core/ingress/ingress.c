@@ -13,7 +13,7 @@
 #include "../module/module.h"
 #include "../os/fork.h"
 #include "../os/fork_fds.h"
-#include "parts.h"
+#include "ingress_internal.h"
 
 enum { GONE_MS = 30000, UNDONE_MS = 1000, ACCEPTS_SHARED = 4, CONNECTIONS = 10000 };
 enum { SPARE_SHARE = 4 }; /* clients leave a quarter of a low limit of descriptors free */
@@ -28,36 +28,36 @@ int segue__ingress_new(segue__ingress **out, const segue__ingress_options *optio
 
 /* ---- Entries ---- */
 
-void segue__entry_unref(segue__entry *entry) {
-  if (!entry || __atomic_sub_fetch(&entry->refs, 1, __ATOMIC_ACQ_REL)) return;
-  segue__tls_context_unref(entry->tls);
-  segue__access_log_unref(entry->log);
-  segue__free(entry);
+void segue__route_unref(segue__route *route) {
+  if (!route || __atomic_sub_fetch(&route->refs, 1, __ATOMIC_ACQ_REL)) return;
+  segue__tls_context_unref(route->tls);
+  segue__access_log_unref(route->log);
+  segue__free(route);
 }
 
-static segue__entry *entry_ref(segue__entry *entry) {
-  if (entry) __atomic_add_fetch(&entry->refs, 1, __ATOMIC_RELAXED);
-  return entry;
+static segue__route *entry_ref(segue__route *route) {
+  if (route) __atomic_add_fetch(&route->refs, 1, __ATOMIC_RELAXED);
+  return route;
 }
 
 static uint32_t to_32(uint64_t n, uint32_t otherwise) {
   return !n ? otherwise : n < UINT32_MAX / 2 ? (uint32_t)n : UINT32_MAX / 2;
 }
 
-static segue__entry *entry_new(segue__ingress *ingress, const segue__module_spec *spec, bool tls,
-                               segue__access_log *log) {
+static segue__route *ingress_entry_new(segue__ingress *ingress, const segue__module_spec *spec,
+                                       bool tls, segue__access_log *log) {
   const segue__listen_spec *listen = &spec->listen;
   segue_gate *gate = segue__gates_get(ingress->options.gates, spec->name);
   size_t name = strlen(spec->name) + 1;
-  segue__entry *entry = gate ? segue__calloc(1, sizeof *entry + name) : NULL;
-  if (!entry) return NULL;
-  memcpy(entry->module, spec->name, name);
-  entry->refs = 1;
-  entry->gate = gate;
-  entry->tls = tls ? segue__tls_context_ref(listen->tls) : NULL;
-  entry->log = segue__access_log_ref(log);
-  entry->generation_header = listen->generation_header;
-  entry->limits = (segue__http_limits){
+  segue__route *route = gate ? segue__calloc(1, sizeof *route + name) : NULL;
+  if (!route) return NULL;
+  memcpy(route->module, spec->name, name);
+  route->refs = 1;
+  route->gate = gate;
+  route->tls = tls ? segue__tls_context_ref(listen->tls) : NULL;
+  route->log = segue__access_log_ref(log);
+  route->generation_header = listen->generation_header;
+  route->limits = (segue__http_limits){
       .head_bytes = to_32(listen->head_bytes, 0),
       .body_bytes = listen->body_bytes,
       .connections = to_32(listen->connections, CONNECTIONS),
@@ -69,229 +69,235 @@ static segue__entry *entry_new(segue__ingress *ingress, const segue__module_spec
       .write_bytes = UINT32_MAX, /* segue_request_write has its own */
       .half_closed_streams = true,
   };
-  return entry;
+  return route;
 }
 
 /* Takes the reference of entry over. */
-static void lead_to(segue__port *port, segue__entry *entry) {
-  segue__entry_unref(port->entry);
-  port->entry = entry;
-  for (size_t i = 0; i < port->outlet_count; i++)
-    segue__outlet_enter_by(port->outlets[i], entry);
+static void lead_to(segue__listener *listener, segue__route *route) {
+  segue__route_unref(listener->route);
+  listener->route = route;
+  for (size_t i = 0; i < listener->thread_listener_count; i++)
+    segue__thread_listener_enter_by(listener->thread_listeners[i], route);
 }
 
 /* ---- Lanes ---- */
 
-static void on_lane_empty(void *data);
-static void on_lane_end(void *data);
+static void on_worker_empty(void *data);
+static void on_worker_end(void *data);
 
-static size_t lanes_wanted(const segue__policy *policy) {
+static size_t workers_wanted(const segue__policy *policy) {
   long cores = sysconf(_SC_NPROCESSORS_ONLN);
   return policy->threads ? (size_t)policy->threads : cores > 2 ? (size_t)cores - 1 : 1;
 }
 
-static int start_lanes(segue__ingress *ingress, const segue__policy *policy, segue_error *err) {
-  const segue__lane_events events = {on_lane_empty, on_lane_end, ingress};
-  size_t wanted = lanes_wanted(policy);
-  if (ingress->lane_count) {
-    if (ingress->lane_count != wanted)
-      segue__log(ingress->options.log, SEGUE__WARN, "ingress",
+static int start_workers(segue__ingress *ingress, const segue__policy *policy, segue_error *err) {
+  const segue__worker_thread_events events = {on_worker_empty, on_worker_end, ingress};
+  size_t wanted = workers_wanted(policy);
+  if (ingress->worker_count) {
+    if (ingress->worker_count != wanted)
+      SEGUE__LOG(ingress->options.log, SEGUE__WARN, "ingress",
                  "another number of threads counts from the next start on", "threads", 'd',
-                 (int64_t)ingress->lane_count, NULL);
+                 (int64_t)ingress->worker_count, NULL);
     return 0;
   }
-  ingress->lanes = segue__calloc(wanted, sizeof(segue__lane *));
-  int rc = ingress->lanes ? segue__lanes_watch_calls(ingress) : UV_ENOMEM;
-  while (rc == 0 && ingress->lane_count < wanted) {
-    rc = segue__lane_start(&ingress->lanes[ingress->lane_count], ingress->options.loop,
-                           ingress->options.log, &events);
-    ingress->lane_count += rc == 0;
+  ingress->workers = segue__calloc(wanted, sizeof(segue__worker_thread *));
+  int rc = ingress->workers ? segue__worker_threads_watch_calls(ingress) : UV_ENOMEM;
+  while (rc == 0 && ingress->worker_count < wanted) {
+    rc = segue__worker_thread_start(&ingress->workers[ingress->worker_count], ingress->options.loop,
+                                    ingress->options.log, &events);
+    ingress->worker_count += rc == 0;
   }
-  if (rc == 0 || ingress->lane_count) return 0; /* fewer serve as well */
-  segue__free(ingress->lanes);
-  ingress->lanes = NULL;
-  return segue__error_set(err, rc, "cannot start a thread that serves requests: %s",
-                          segue_strerror(rc));
+  if (rc == 0 || ingress->worker_count) return 0; /* fewer serve as well */
+  segue__free(ingress->workers);
+  ingress->workers = NULL;
+  return segue__errorf(err, rc, "cannot start a thread that serves requests: %s",
+                       segue_strerror(rc));
 }
 
 /* ---- Ports ---- */
 
-void segue__port_unref(segue__port *port) {
-  if (__atomic_sub_fetch(&port->refs, 1, __ATOMIC_ACQ_REL)) return;
-  if (port->fd >= 0) segue__fork_close(port->fd);
-  pthread_mutex_destroy(&port->lock);
-  segue__free(port->outlets);
-  segue__free(port->key);
-  segue__free(port->module);
-  segue__free(port);
+void segue__listener_unref(segue__listener *listener) {
+  if (__atomic_sub_fetch(&listener->refs, 1, __ATOMIC_ACQ_REL)) return;
+  if (listener->fd >= 0) segue__fork_close(listener->fd);
+  pthread_mutex_destroy(&listener->lock);
+  segue__free(listener->thread_listeners);
+  segue__free(listener->key);
+  segue__free(listener->module);
+  segue__free(listener);
 }
 
 /* The last one lets all in who have connected, and nobody connects behind it. */
-void segue__port_leaving(segue__port *port) {
-  pthread_mutex_lock(&port->lock);
-  if (--port->staying == 0 && !port->taken) segue__http_deafen(port->fd, true);
-  pthread_mutex_unlock(&port->lock);
+void segue__listener_leaving(segue__listener *listener) {
+  pthread_mutex_lock(&listener->lock);
+  if (--listener->staying == 0 && !listener->taken) segue__http_deafen(listener->fd, true);
+  pthread_mutex_unlock(&listener->lock);
 }
 
-void segue__port_left(segue__port *port) {
-  pthread_mutex_lock(&port->lock);
-  if (--port->listening == 0) {
-    segue__fork_close(port->fd);
-    port->fd = -1;
+void segue__listener_left(segue__listener *listener) {
+  pthread_mutex_lock(&listener->lock);
+  if (--listener->listening == 0) {
+    segue__fork_close(listener->fd);
+    listener->fd = -1;
   }
-  pthread_mutex_unlock(&port->lock);
+  pthread_mutex_unlock(&listener->lock);
 }
 
-void segue__port_done(segue__port *port, const segue__outlet *outlet) {
-  pthread_mutex_lock(&port->lock);
-  for (size_t i = 0; i < port->outlet_count; i++)
-    if (port->outlets[i] == outlet) port->outlets[i] = NULL;
-  pthread_mutex_unlock(&port->lock);
+void segue__listener_done(segue__listener *listener,
+                          const segue__thread_listener *thread_listener) {
+  pthread_mutex_lock(&listener->lock);
+  for (size_t i = 0; i < listener->thread_listener_count; i++)
+    if (listener->thread_listeners[i] == thread_listener) listener->thread_listeners[i] = NULL;
+  pthread_mutex_unlock(&listener->lock);
 }
 
-static int outlet_new(segue__outlet **out, segue__lane *lane, segue__port *port, int fd,
-                      int accepts) {
-  segue__outlet *outlet = segue__calloc(1, sizeof *outlet);
-  *out = outlet;
-  if (!outlet) return UV_ENOMEM;
-  outlet->lane = lane;
-  outlet->port = port;
-  __atomic_add_fetch(&port->refs, 1, __ATOMIC_RELAXED);
-  int rc = segue__http_server_make(&outlet->server, &port->staged->limits, segue__request_arrived,
-                                   outlet);
+static int thread_listener_new(segue__thread_listener **out, segue__worker_thread *worker,
+                               segue__listener *listener, int fd, int accepts) {
+  segue__thread_listener *thread_listener = segue__calloc(1, sizeof *thread_listener);
+  *out = thread_listener;
+  if (!thread_listener) return UV_ENOMEM;
+  thread_listener->worker = worker;
+  thread_listener->listener = listener;
+  __atomic_add_fetch(&listener->refs, 1, __ATOMIC_RELAXED);
+  int rc = segue__http_server_make(&thread_listener->server, &listener->staged->limits,
+                                   segue__ingress_request_arrived, thread_listener);
   int copy = rc == 0 ? segue__fork_dup(fd) : -1;
   if (rc == 0 && copy < 0) rc = uv_translate_sys_error(errno);
-  if (rc == 0) rc = segue__http_adopt(&outlet->listener, copy, &port->address, accepts);
-  if (rc == 0) segue__http_server_share(outlet->server, &port->connections);
+  if (rc == 0)
+    rc = segue__http_adopt(&thread_listener->http_listener, copy, &listener->address, accepts);
+  if (rc == 0) segue__http_server_share(thread_listener->server, &listener->connections);
   return rc;
 }
 
-static int make_outlets(segue__ingress *ingress, segue__port *port, int fd) {
-  size_t count = ingress->lane_count;
-  port->outlets = segue__calloc(count, sizeof(segue__outlet *));
-  int rc = port->outlets ? 0 : UV_ENOMEM;
+static int make_thread_listeners(segue__ingress *ingress, segue__listener *listener, int fd) {
+  size_t count = ingress->worker_count;
+  listener->thread_listeners = segue__calloc(count, sizeof(segue__thread_listener *));
+  int rc = listener->thread_listeners ? 0 : UV_ENOMEM;
   for (size_t i = 0; i < count && rc == 0; i++) {
-    rc = outlet_new(&port->outlets[i], ingress->lanes[i], port, fd, count > 1 ? ACCEPTS_SHARED : 0);
-    port->outlet_count = i + 1;
+    rc = thread_listener_new(&listener->thread_listeners[i], ingress->workers[i], listener, fd,
+                             count > 1 ? ACCEPTS_SHARED : 0);
+    listener->thread_listener_count = i + 1;
   }
   return rc;
 }
 
 /* Nobody on a lane knows of it yet. */
-static void drop_unopened(segue__port *port) {
-  for (size_t i = 0; i < port->outlet_count; i++)
-    segue__outlet_drop(port->outlets[i]);
+static void drop_unopened(segue__listener *listener) {
+  for (size_t i = 0; i < listener->thread_listener_count; i++)
+    segue__thread_listener_drop(listener->thread_listeners[i]);
 }
 
-static void forget(segue__port *port) {
-  segue__entry_unref(port->entry);
-  segue__entry_unref(port->staged);
-  segue__entry_unref(port->before);
-  segue__port_unref(port);
+static void ingress_forget(segue__listener *listener) {
+  segue__route_unref(listener->route);
+  segue__route_unref(listener->staged);
+  segue__route_unref(listener->before);
+  segue__listener_unref(listener);
 }
 
 /* ---- Addresses that were ours a moment ago ---- */
 
 /* Nobody listens there, and no lane knows of it. */
-static bool is_over(segue__port *port) {
-  return __atomic_load_n(&port->refs, __ATOMIC_ACQUIRE) == 1;
+static bool ingress_is_over(segue__listener *listener) {
+  return __atomic_load_n(&listener->refs, __ATOMIC_ACQUIRE) == 1;
 }
 
-static void reap(segue__ingress *ingress) {
-  for (segue__port **link = &ingress->leaving; *link;) {
-    segue__port *port = *link;
-    if (is_over(port)) {
-      *link = port->next;
-      segue__port_unref(port);
+static void ingress_reap(segue__ingress *ingress) {
+  for (segue__listener **link = &ingress->leaving; *link;) {
+    segue__listener *listener = *link;
+    if (ingress_is_over(listener)) {
+      *link = listener->next;
+      segue__listener_unref(listener);
     } else {
-      link = &port->next;
+      link = &listener->next;
     }
   }
 }
 
 /* A lane that is busy may still listen there, so the address cannot be bound: its socket goes on.
  * Negative: nobody does. */
-static int take_over(const segue__ingress *ingress, const segue__http_address *address) {
+static int ingress_take_over(const segue__ingress *ingress, const segue__http_address *address) {
   int fd = -1;
-  for (segue__port *port = ingress->leaving; port && fd < 0; port = port->next) {
-    if (strcmp(port->address.text, address->text) != 0) continue;
-    pthread_mutex_lock(&port->lock);
-    if (port->fd >= 0) fd = segue__fork_dup(port->fd);
+  for (segue__listener *listener = ingress->leaving; listener && fd < 0;
+       listener = listener->next) {
+    if (strcmp(listener->address.text, address->text) != 0) continue;
+    pthread_mutex_lock(&listener->lock);
+    if (listener->fd >= 0) fd = segue__fork_dup(listener->fd);
     if (fd >= 0) {
-      port->taken = true;
+      listener->taken = true;
       segue__http_deafen(fd, false);
     }
-    pthread_mutex_unlock(&port->lock);
+    pthread_mutex_unlock(&listener->lock);
   }
   return fd;
 }
 
 /* A client that is accepted by a lane without the news gets the present entry of the address. */
-static void lead_old_ones(const segue__ingress *ingress, const segue__port *now) {
-  for (segue__port *port = ingress->leaving; port; port = port->next) {
-    if (strcmp(port->address.text, now->address.text) != 0) continue;
-    pthread_mutex_lock(&port->lock);
-    for (size_t i = 0; i < port->outlet_count; i++)
-      if (port->outlets[i]) segue__outlet_enter_by(port->outlets[i], now->entry);
-    pthread_mutex_unlock(&port->lock);
+static void lead_old_ones(const segue__ingress *ingress, const segue__listener *now) {
+  for (segue__listener *listener = ingress->leaving; listener; listener = listener->next) {
+    if (strcmp(listener->address.text, now->address.text) != 0) continue;
+    pthread_mutex_lock(&listener->lock);
+    for (size_t i = 0; i < listener->thread_listener_count; i++)
+      if (listener->thread_listeners[i])
+        segue__thread_listener_enter_by(listener->thread_listeners[i], now->route);
+    pthread_mutex_unlock(&listener->lock);
   }
 }
 
 /* ---- Opening ---- */
 
-static int bind_port(segue__ingress *ingress, segue__port *port, segue_error *err) {
-  port->fd = take_over(ingress, &port->address);
-  if (port->fd < 0) port->fd = segue__http_bind(&port->address, 0, err);
-  if (port->fd < 0) return port->fd;
-  int rc = make_outlets(ingress, port, port->fd);
+static int bind_port(segue__ingress *ingress, segue__listener *listener, segue_error *err) {
+  listener->fd = ingress_take_over(ingress, &listener->address);
+  if (listener->fd < 0) listener->fd = segue__http_bind(&listener->address, 0, err);
+  if (listener->fd < 0) return listener->fd;
+  int rc = make_thread_listeners(ingress, listener, listener->fd);
   if (rc < 0)
-    segue__error_set(err, rc, "%s cannot be opened: %s", port->address.text, segue_strerror(rc));
+    segue__errorf(err, rc, "%s cannot be opened: %s", listener->address.text, segue_strerror(rc));
   return rc;
 }
 
 static int open_port(segue__ingress *ingress, const segue__module_spec *spec,
-                     const segue__http_address *address, segue__entry *entry, segue_error *err) {
-  segue__port *port = segue__calloc(1, sizeof *port);
+                     const segue__http_address *address, segue__route *route, segue_error *err) {
+  segue__listener *listener = segue__calloc(1, sizeof *listener);
   char *key = segue__strdup(address->text), *module = segue__strdup(spec->name);
-  if (!port || !key || !module) {
-    segue__free(port);
+  if (!listener || !key || !module) {
+    segue__free(listener);
     segue__free(key);
     segue__free(module);
-    segue__entry_unref(entry);
-    return segue__error_set(err, UV_ENOMEM, "%s cannot be opened: out of memory", address->text);
+    segue__route_unref(route);
+    return segue__errorf(err, UV_ENOMEM, "%s cannot be opened: out of memory", address->text);
   }
-  *port = (segue__port){.refs = 1,
-                        .address = *address,
-                        .key = key,
-                        .module = module,
-                        .staged = entry,
-                        .wanted = true,
-                        .fd = -1};
-  pthread_mutex_init(&port->lock, NULL);
-  int rc = bind_port(ingress, port, err);
+  *listener = (segue__listener){.refs = 1,
+                                .address = *address,
+                                .key = key,
+                                .module = module,
+                                .staged = route,
+                                .wanted = true,
+                                .fd = -1};
+  pthread_mutex_init(&listener->lock, NULL);
+  int rc = bind_port(ingress, listener, err);
   if (rc < 0) {
-    drop_unopened(port);
-    forget(port);
+    drop_unopened(listener);
+    ingress_forget(listener);
     return rc;
   }
-  port->next = ingress->ports;
-  ingress->ports = port;
+  listener->next = ingress->listeners;
+  ingress->listeners = listener;
   return 0;
 }
 
 /* Where the kernel chose the port, it is of a module, and led to once. */
-static bool is_at(const segue__port *port, const segue__http_address *address, const char *module) {
-  if (address->port) return strcmp(port->address.text, address->text) == 0;
-  return !port->wanted && strcmp(port->key, address->text) == 0 &&
-         strcmp(port->module, module) == 0;
+static bool is_at(const segue__listener *listener, const segue__http_address *address,
+                  const char *module) {
+  if (address->port) return strcmp(listener->address.text, address->text) == 0;
+  return !listener->wanted && strcmp(listener->key, address->text) == 0 &&
+         strcmp(listener->module, module) == 0;
 }
 
-static segue__port *find(const segue__ingress *ingress, const segue__http_address *address,
-                         const char *module) {
-  segue__port *port = ingress->ports;
-  while (port && !is_at(port, address, module))
-    port = port->next;
-  return port;
+static segue__listener *ingress_find(const segue__ingress *ingress,
+                                     const segue__http_address *address, const char *module) {
+  segue__listener *listener = ingress->listeners;
+  while (listener && !is_at(listener, address, module))
+    listener = listener->next;
+  return listener;
 }
 
 static int stage_url(segue__ingress *ingress, const segue__module_spec *spec, const char *url,
@@ -300,43 +306,43 @@ static int stage_url(segue__ingress *ingress, const segue__module_spec *spec, co
   bool tls;
   int rc = segue__listen_parse(url, &address, &tls, err);
   if (rc < 0) return rc;
-  segue__entry *entry = entry_new(ingress, spec, tls && spec->listen.tls, log);
-  if (!entry) return segue__error_set(err, UV_ENOMEM, "%s: out of memory", url);
-  segue__port *port = find(ingress, &address, spec->name);
-  if (!port) return open_port(ingress, spec, &address, entry, err);
-  segue__entry_unref(port->staged);
-  port->staged = entry;
-  port->wanted = true;
+  segue__route *route = ingress_entry_new(ingress, spec, tls && spec->listen.tls, log);
+  if (!route) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", url);
+  segue__listener *listener = ingress_find(ingress, &address, spec->name);
+  if (!listener) return open_port(ingress, spec, &address, route, err);
+  segue__route_unref(listener->staged);
+  listener->staged = route;
+  listener->wanted = true;
   return 0;
 }
 
 /* Its thread is there from the first access log on. */
-static int start_scribe(segue__ingress *ingress, segue_error *err) {
-  if (ingress->scribe) return 0;
-  segue__scribe_options options = {.log = ingress->options.log,
-                                   .rings = ingress->lane_count,
-                                   .write_log = ingress->options.write_log,
-                                   .data = ingress->options.data};
-  int rc = segue__scribe_new(&ingress->scribe, &options);
+static int start_log_writer(segue__ingress *ingress, segue_error *err) {
+  if (ingress->log_writer) return 0;
+  segue__access_log_writer_options options = {.log = ingress->options.log,
+                                              .rings = ingress->worker_count,
+                                              .write_log = ingress->options.write_log,
+                                              .data = ingress->options.data};
+  int rc = segue__access_log_writer_new(&ingress->log_writer, &options);
   if (rc < 0)
-    return segue__error_set(err, rc, "cannot start the thread that writes access logs: %s",
-                            segue_strerror(rc));
-  for (size_t i = 0; i < ingress->lane_count; i++)
-    ingress->lanes[i]->ring = segue__scribe_ring(ingress->scribe, i);
+    return segue__errorf(err, rc, "cannot start the thread that writes access logs: %s",
+                         segue_strerror(rc));
+  for (size_t i = 0; i < ingress->worker_count; i++)
+    ingress->workers[i]->ring = segue__access_log_writer_ring(ingress->log_writer, i);
   return 0;
 }
 
-static bool wants_lanes(const segue__module_spec *spec) {
-  return spec->listen.url_count || spec->on_lanes;
+static bool wants_workers(const segue__module_spec *spec) {
+  return spec->listen.url_count || spec->on_workers;
 }
 
 int segue__ingress_rehearse(segue__ingress *ingress, const segue__policy *next,
                             segue__errors *errors) {
   segue_error err = {0};
-  int rc = ingress->closing ? segue__error_set(&err, SEGUE_ECLOSED, "the instance shuts down") : 0;
+  int rc = ingress->closing ? segue__errorf(&err, SEGUE_ECLOSED, "the instance shuts down") : 0;
   for (size_t i = 0; i < next->module_count && rc == 0; i++)
-    if (wants_lanes(&next->modules[i]) && !ingress->lane_count)
-      rc = start_lanes(ingress, next, &err);
+    if (wants_workers(&next->modules[i]) && !ingress->worker_count)
+      rc = start_workers(ingress, next, &err);
   if (rc < 0) segue__errors_add(errors, &err);
   return rc;
 }
@@ -345,10 +351,10 @@ static int stage_module(segue__ingress *ingress, const segue__policy *next,
                         const segue__module_spec *spec, segue_error *err) {
   const segue__listen_spec *listen = &spec->listen;
   segue__access_log *log = NULL;
-  int rc = wants_lanes(spec) ? start_lanes(ingress, next, err) : 0;
+  int rc = wants_workers(spec) ? start_workers(ingress, next, err) : 0;
   if (rc == 0 && listen->url_count && listen->access.on) {
-    rc = start_scribe(ingress, err);
-    if (rc == 0) rc = segue__access_log_new(&log, ingress->scribe, &listen->access, err);
+    rc = start_log_writer(ingress, err);
+    if (rc == 0) rc = segue__access_log_new(&log, ingress->log_writer, &listen->access, err);
   }
   for (size_t i = 0; i < listen->url_count && rc == 0; i++)
     rc = stage_url(ingress, spec, listen->urls[i], log, err);
@@ -357,16 +363,16 @@ static int stage_module(segue__ingress *ingress, const segue__policy *next,
 }
 
 void segue__ingress_reopen(const segue__ingress *ingress) {
-  if (ingress) segue__scribe_reopen(ingress->scribe);
+  if (ingress) segue__access_log_writer_reopen(ingress->log_writer);
 }
 
 int segue__ingress_stage(segue__ingress *ingress, const segue__policy *next,
                          segue__errors *errors) {
   segue_error err = {0};
-  int rc = ingress->closing ? segue__error_set(&err, SEGUE_ECLOSED, "the instance shuts down") : 0;
-  reap(ingress);
-  for (segue__port *port = ingress->ports; port; port = port->next)
-    port->wanted = false;
+  int rc = ingress->closing ? segue__errorf(&err, SEGUE_ECLOSED, "the instance shuts down") : 0;
+  ingress_reap(ingress);
+  for (segue__listener *listener = ingress->listeners; listener; listener = listener->next)
+    listener->wanted = false;
   for (size_t i = 0; i < next->module_count && rc == 0; i++) {
     rc = stage_module(ingress, next, &next->modules[i], &err);
     if (rc < 0) segue__error_source(&err, next->modules[i].name);
@@ -377,91 +383,94 @@ int segue__ingress_stage(segue__ingress *ingress, const segue__policy *next,
   return rc;
 }
 
-static void flip_port(const segue__ingress *ingress, segue__port *port, bool back) {
-  segue__entry *to = back ? port->before : port->staged;
+static void flip_port(const segue__ingress *ingress, segue__listener *listener, bool back) {
+  segue__route *to = back ? listener->before : listener->staged;
   if (!to) return;
-  if (!back) port->before = entry_ref(port->entry);
-  lead_to(port, entry_ref(to));
-  if (port->open || back) return;
-  port->open = true;
-  port->listening = port->staying = port->outlet_count;
-  lead_old_ones(ingress, port);
-  for (size_t i = 0; i < port->outlet_count; i++)
-    segue__outlet_begin(port->outlets[i]);
+  if (!back) listener->before = entry_ref(listener->route);
+  lead_to(listener, entry_ref(to));
+  if (listener->open || back) return;
+  listener->open = true;
+  listener->listening = listener->staying = listener->thread_listener_count;
+  lead_old_ones(ingress, listener);
+  for (size_t i = 0; i < listener->thread_listener_count; i++)
+    segue__thread_listener_begin(listener->thread_listeners[i]);
 }
 
 void segue__ingress_flip(segue__ingress *ingress, bool back) {
-  for (segue__port *port = ingress->ports; port && !ingress->closing; port = port->next)
-    flip_port(ingress, port, back);
+  for (segue__listener *listener = ingress->listeners; listener && !ingress->closing;
+       listener = listener->next)
+    flip_port(ingress, listener, back);
 }
 
 /* Outlets that are open are their lanes': they may be gone as soon as they are told. */
-static void end_outlets(segue__port *port, uint64_t grace_ms) {
-  pthread_mutex_lock(&port->lock);
-  for (size_t i = 0; i < port->outlet_count; i++)
-    if (port->outlets[i]) segue__outlet_end(port->outlets[i], grace_ms);
-  pthread_mutex_unlock(&port->lock);
+static void end_thread_listeners(segue__listener *listener, uint64_t grace_ms) {
+  pthread_mutex_lock(&listener->lock);
+  for (size_t i = 0; i < listener->thread_listener_count; i++)
+    if (listener->thread_listeners[i])
+      segue__thread_listener_end(listener->thread_listeners[i], grace_ms);
+  pthread_mutex_unlock(&listener->lock);
 }
 
-static void close_port(segue__ingress *ingress, segue__port *port, uint64_t grace_ms) {
-  if (!port->open) {
-    drop_unopened(port);
-    forget(port);
+static void close_port(segue__ingress *ingress, segue__listener *listener, uint64_t grace_ms) {
+  if (!listener->open) {
+    drop_unopened(listener);
+    ingress_forget(listener);
     return;
   }
-  __atomic_add_fetch(&port->refs, 1, __ATOMIC_RELAXED);
-  port->next = ingress->leaving;
-  ingress->leaving = port;
-  end_outlets(port, grace_ms);
-  forget(port);
+  __atomic_add_fetch(&listener->refs, 1, __ATOMIC_RELAXED);
+  listener->next = ingress->leaving;
+  ingress->leaving = listener;
+  end_thread_listeners(listener, grace_ms);
+  ingress_forget(listener);
 }
 
-static void tell(const segue__ingress *ingress, const segue__port *port, const char *what) {
-  segue__log(ingress->options.log, SEGUE__INFO, "ingress", what, "address", 's', port->address.text,
-             NULL);
+static void ingress_report(const segue__ingress *ingress, const segue__listener *listener,
+                           const char *what) {
+  SEGUE__LOG(ingress->options.log, SEGUE__INFO, "ingress", what, "address", 's',
+             listener->address.text, NULL);
 }
 
 /* Closes those that are not wanted, or not live; what is staged is forgotten. */
-static void sweep(segue__ingress *ingress, bool settled) {
-  for (segue__port **link = &ingress->ports; *link;) {
-    segue__port *port = *link;
-    if (settled ? port->wanted : port->live) {
-      segue__entry_unref(port->staged);
-      segue__entry_unref(port->before);
-      port->staged = port->before = NULL;
-      if (!port->live) tell(ingress, port, "listening");
-      port->live = true;
-      link = &port->next;
+static void ingress_sweep(segue__ingress *ingress, bool settled) {
+  for (segue__listener **link = &ingress->listeners; *link;) {
+    segue__listener *listener = *link;
+    if (settled ? listener->wanted : listener->live) {
+      segue__route_unref(listener->staged);
+      segue__route_unref(listener->before);
+      listener->staged = listener->before = NULL;
+      if (!listener->live) ingress_report(ingress, listener, "listening");
+      listener->live = true;
+      link = &listener->next;
       continue;
     }
-    *link = port->next;
-    if (port->live) tell(ingress, port, "closed");
-    close_port(ingress, port, port->live ? GONE_MS : UNDONE_MS);
+    *link = listener->next;
+    if (listener->live) ingress_report(ingress, listener, "closed");
+    close_port(ingress, listener, listener->live ? GONE_MS : UNDONE_MS);
   }
 }
 
 void segue__ingress_settle(segue__ingress *ingress) {
-  if (!ingress->closing) sweep(ingress, true);
+  if (!ingress->closing) ingress_sweep(ingress, true);
 }
 
 void segue__ingress_discard(segue__ingress *ingress) {
-  if (!ingress->closing) sweep(ingress, false);
+  if (!ingress->closing) ingress_sweep(ingress, false);
 }
 
 /* ---- The end ---- */
 
-static void tell_closed(segue__ingress *ingress) {
+static void report_closed(segue__ingress *ingress) {
   void (*cb)(void *data) = ingress->cb;
   ingress->cb = NULL;
   /* No lane writes any more, unless one is lost; the log is still there. */
-  segue__scribe_end(ingress->scribe, ingress->lanes_lost > 0);
-  ingress->scribe = NULL;
+  segue__access_log_writer_end(ingress->log_writer, ingress->workers_stuck > 0);
+  ingress->log_writer = NULL;
   cb(ingress->data);
 }
 
-static void on_lane_empty(void *data) {
+static void on_worker_empty(void *data) {
   segue__ingress *ingress = data;
-  if (++ingress->lanes_empty == ingress->lane_count) tell_closed(ingress);
+  if (++ingress->workers_empty == ingress->worker_count) report_closed(ingress);
 }
 
 void segue__ingress_close(segue__ingress *ingress, uint64_t grace_ms, void (*cb)(void *data),
@@ -473,51 +482,52 @@ void segue__ingress_close(segue__ingress *ingress, uint64_t grace_ms, void (*cb)
   ingress->closing = true;
   ingress->cb = cb;
   ingress->data = data;
-  while (ingress->ports) {
-    segue__port *port = ingress->ports;
-    ingress->ports = port->next;
-    close_port(ingress, port, grace_ms);
+  while (ingress->listeners) {
+    segue__listener *listener = ingress->listeners;
+    ingress->listeners = listener->next;
+    close_port(ingress, listener, grace_ms);
   }
-  for (size_t i = 0; i < ingress->lane_count; i++)
-    segue__lane_stop(ingress->lanes[i], grace_ms);
-  if (ingress->lane_count)
-    segue__lanes_watch(ingress, grace_ms);
+  for (size_t i = 0; i < ingress->worker_count; i++)
+    segue__worker_thread_stop(ingress->workers[i], grace_ms);
+  if (ingress->worker_count)
+    segue__worker_threads_watch(ingress, grace_ms);
   else
-    tell_closed(ingress);
+    report_closed(ingress);
 }
 
 static void release_ports(segue__ingress *ingress) {
   while (ingress->leaving) {
-    segue__port *port = ingress->leaving;
-    ingress->leaving = port->next;
-    segue__port_unref(port);
+    segue__listener *listener = ingress->leaving;
+    ingress->leaving = listener->next;
+    segue__listener_unref(listener);
   }
 }
 
-static void destroy(segue__ingress *ingress) {
+static void ingress_destroy(segue__ingress *ingress) {
   void (*cb)(void *data) = ingress->cb;
   void *data = ingress->data;
-  bool all = !ingress->lanes_lost; /* or it stays, for those that may come back */
+  bool all = !ingress->workers_stuck; /* or it stays, for those that may come back */
   release_ports(ingress);
-  for (size_t i = 0; i < ingress->lane_count; i++)
-    if (!ingress->lanes[i]->lost) segue__lane_free(ingress->lanes[i]);
+  for (size_t i = 0; i < ingress->worker_count; i++)
+    if (!ingress->workers[i]->stuck) segue__worker_thread_free(ingress->workers[i]);
   if (all) {
-    segue__free(ingress->lanes);
+    segue__free(ingress->workers);
     segue__free(ingress);
   }
   cb(data);
 }
 
-static void on_lane_end(void *data) {
+static void on_worker_end(void *data) {
   segue__ingress *ingress = data;
-  if (++ingress->lanes_ended + ingress->lanes_lost == ingress->lane_count) destroy(ingress);
+  if (++ingress->workers_ended + ingress->workers_stuck == ingress->worker_count)
+    ingress_destroy(ingress);
 }
 
 /* Without the lock, which a thread of the parent may have held at the fork. */
-static void close_sockets(segue__port *port) {
-  for (; port; port = port->next) {
-    if (port->fd >= 0) segue__close_socket_everywhere(port->fd);
-    port->fd = -1;
+static void close_sockets(segue__listener *listener) {
+  for (; listener; listener = listener->next) {
+    if (listener->fd >= 0) segue__close_socket_everywhere(listener->fd);
+    listener->fd = -1;
   }
 }
 
@@ -526,11 +536,11 @@ static void close_sockets(segue__port *port) {
  * may come when a thread has duplicated the socket and not yet stored the number, so the copies are
  * found by the socket, after the loops have closed what they know. */
 void segue__ingress_abandon(segue__ingress *ingress) {
-  for (size_t i = 0; i < ingress->lane_count; i++)
-    if (ingress->lanes[i]) segue__uv_abandon(&ingress->lanes[i]->uv);
-  close_sockets(ingress->ports);
+  for (size_t i = 0; i < ingress->worker_count; i++)
+    if (ingress->workers[i]) segue__uv_abandon(&ingress->workers[i]->uv);
+  close_sockets(ingress->listeners);
   close_sockets(ingress->leaving);
-  if (ingress->scribe) segue__scribe_abandon(ingress->scribe);
+  if (ingress->log_writer) segue__access_log_writer_abandon(ingress->log_writer);
 }
 
 void segue__ingress_free(segue__ingress *ingress, void (*cb)(void *data), void *data) {
@@ -541,21 +551,21 @@ void segue__ingress_free(segue__ingress *ingress, void (*cb)(void *data), void *
   ingress->cb = cb;
   ingress->data = data;
   segue__timer_stop(ingress->options.loop, &ingress->watch);
-  for (size_t i = 0; i < ingress->lane_count; i++)
-    if (!ingress->lanes[i]->lost) segue__lane_end(ingress->lanes[i]);
-  if (ingress->lanes_lost == ingress->lane_count) destroy(ingress);
+  for (size_t i = 0; i < ingress->worker_count; i++)
+    if (!ingress->workers[i]->stuck) segue__worker_thread_end(ingress->workers[i]);
+  if (ingress->workers_stuck == ingress->worker_count) ingress_destroy(ingress);
 }
 
 /* ---- For modules that run on the lanes ---- */
 
-static size_t lane_count(void *data) {
-  return ((const segue__ingress *)data)->lane_count;
+static size_t ingress_worker_count(void *data) {
+  return ((const segue__ingress *)data)->worker_count;
 }
 
-static segue__loop *lane_loop(void *data, size_t index) {
-  return ((const segue__ingress *)data)->lanes[index]->loop;
+static segue__loop *ingress_worker_loop(void *data, size_t index) {
+  return ((const segue__ingress *)data)->workers[index]->loop;
 }
 
-segue__lanes segue__ingress_lanes(segue__ingress *ingress) {
-  return (segue__lanes){lane_count, lane_loop, ingress};
+segue__worker_threads segue__ingress_worker_threads(segue__ingress *ingress) {
+  return (segue__worker_threads){ingress_worker_count, ingress_worker_loop, ingress};
 }

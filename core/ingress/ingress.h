@@ -10,7 +10,7 @@
 #define SEGUE_INGRESS_INGRESS_H
 
 #include "../http/tls.h"
-#include "../module/lanes.h"
+#include "../module/worker_threads.h"
 #include "../reload/policy.h"
 
 typedef struct segue__ingress segue__ingress;
@@ -18,16 +18,16 @@ typedef struct segue__ingress segue__ingress;
 typedef struct segue__ingress_options {
   size_t size;
   segue__loop *loop; /* of the control thread */
-  const segue__log *log;
+  const segue__logger *log;
   segue__gates *gates; /* outlive it */
   /* The current log, for access logs without a file: called on a thread that may wait. */
   int (*write_log)(void *data, const segue_log_entry *entry);
   /* While it serves: this worker thread has not returned from the code of this module for so long.
    * Called once per such call. */
-  void (*on_busy)(void *data, size_t lane, const char *module, uint64_t silent_ms);
+  void (*on_busy)(void *data, size_t worker_index, const char *module, uint64_t silent_ms);
   /* While it closes: this data thread is given up, because it has not come back for so long, from
    * the code of this module (NULL: nobody knows). Its memory is never freed. */
-  void (*on_lost)(void *data, size_t lane, const char *module, uint64_t silent_ms);
+  void (*on_lost)(void *data, size_t worker_index, const char *module, uint64_t silent_ms);
   void *data;
 } segue__ingress_options;
 
@@ -61,7 +61,7 @@ void segue__ingress_abandon(segue__ingress *ingress);
 void segue__ingress_free(segue__ingress *ingress, void (*cb)(void *data), void *data);
 
 /* Its data threads, for modules that run on them. */
-segue__lanes segue__ingress_lanes(segue__ingress *ingress);
+segue__worker_threads segue__ingress_worker_threads(segue__ingress *ingress);
 
 /* Opens the files of access logs anew. NULL allowed. */
 void segue__ingress_reopen(const segue__ingress *ingress);

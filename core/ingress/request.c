@@ -7,88 +7,89 @@
  */
 #include <string.h>
 
-#include "../module/lanes.h"
 #include "../module/module.h"
-#include "parts.h"
+#include "../module/worker_threads.h"
+#include "ingress_internal.h"
 
 enum { POOL_MAX = 1024, BEHIND_MAX = 1 << 20, HEAD_GUESS = 4096 };
 enum { CLIENT_LEFT = 499 }; /* in access logs, as nginx writes it */
 
 /* ---- Memory ---- */
 
-static segue_request *acquire(segue__outlet *outlet, segue__http_request *http) {
-  segue__lane *lane = outlet->lane;
-  segue_request *request = lane->pool;
+static segue_request *request_acquire(segue__thread_listener *thread_listener,
+                                      segue__http_request *http) {
+  segue__worker_thread *worker = thread_listener->worker;
+  segue_request *request = worker->pool;
   if (request) {
-    lane->pool = request->next;
-    lane->pooled--;
+    worker->pool = request->next;
+    worker->pooled--;
   } else if (!(request = segue__calloc(1, sizeof *request))) {
     return NULL;
   }
-  lane->out++;
-  request->lane = lane;
-  request->outlet = outlet;
+  worker->out++;
+  request->worker = worker;
+  request->thread_listener = thread_listener;
   request->http = http;
   return request;
 }
 
-static void free_pieces(segue__piece *piece) {
-  while (piece) {
-    segue__piece *next = piece->next;
-    segue__free(piece);
-    piece = next;
+static void free_pieces(segue__answer_chunk *chunk) {
+  while (chunk) {
+    segue__answer_chunk *next = chunk->next;
+    segue__free(chunk);
+    chunk = next;
   }
 }
 
 /* Counts a request whose client left and which its module has not answered. */
 static void count_left(segue_request *request) {
-  segue__port *port = request->outlet->port;
-  __atomic_add_fetch(&port->refs, 1, __ATOMIC_RELAXED);
-  __atomic_add_fetch(&port->left, 1, __ATOMIC_RELAXED);
-  __atomic_add_fetch(&port->connections, 1, __ATOMIC_RELAXED);
-  request->counted = port;
+  segue__listener *listener = request->thread_listener->listener;
+  __atomic_add_fetch(&listener->refs, 1, __ATOMIC_RELAXED);
+  __atomic_add_fetch(&listener->left, 1, __ATOMIC_RELAXED);
+  __atomic_add_fetch(&listener->connections, 1, __ATOMIC_RELAXED);
+  request->counted = listener;
 }
 
 static void uncount_left(const segue_request *request) {
-  segue__port *port = request->counted;
-  if (!port) return;
-  __atomic_sub_fetch(&port->connections, 1, __ATOMIC_RELAXED);
-  __atomic_sub_fetch(&port->left, 1, __ATOMIC_RELAXED);
-  segue__port_unref(port);
+  segue__listener *listener = request->counted;
+  if (!listener) return;
+  __atomic_sub_fetch(&listener->connections, 1, __ATOMIC_RELAXED);
+  __atomic_sub_fetch(&listener->left, 1, __ATOMIC_RELAXED);
+  segue__listener_unref(listener);
 }
 
-static void release(segue_request *request) {
-  segue__lane *lane = request->lane;
+static void ingress_request_release(segue_request *request) {
+  segue__worker_thread *worker = request->worker;
   uncount_left(request);
   free_pieces(request->ready);
-  lane->out--;
-  if (lane->pooled >= POOL_MAX) {
+  worker->out--;
+  if (worker->pooled >= POOL_MAX) {
     segue__free(request);
     return;
   }
-  *request = (segue_request){.next = lane->pool};
-  lane->pool = request;
-  lane->pooled++;
+  *request = (segue_request){.next = worker->pool};
+  worker->pool = request;
+  worker->pooled++;
 }
 
 /* ---- Answering, on the lane ---- */
 
-static void count(segue__outlet *outlet, int class) {
-  if (!outlet) return;
-  uint64_t *counter = &outlet->answers[class];
+static void ingress_request_count(segue__thread_listener *thread_listener, int class) {
+  if (!thread_listener) return;
+  uint64_t *counter = &thread_listener->answers[class];
   __atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
 }
 
 /* Before the answer is complete: the request is gone then. */
-static void note(const segue_request *request, int status, uint64_t bytes) {
-  segue__outlet *outlet = request->outlet;
-  if (!outlet || !outlet->entry->log) return;
+static void request_note(const segue_request *request, int status, uint64_t bytes) {
+  segue__thread_listener *thread_listener = request->thread_listener;
+  if (!thread_listener || !thread_listener->route->log) return;
   const segue_snapshot *snapshot = request->arrival.pass.snapshot;
   bool head = request->http->method.len == 4 && memcmp(request->http->method.s, "HEAD", 4) == 0;
   segue__access_note(
-      outlet, request->http,
+      thread_listener, request->http,
       &(segue__access){.peer = request->http->peer,
-                       .module = outlet->entry->module,
+                       .module = thread_listener->route->module,
                        .status = status,
                        .bytes = head || !segue__http_has_body(status) ? 0 : bytes,
                        .took_ns = request->began_ns ? uv_hrtime() - request->began_ns : 0,
@@ -98,25 +99,25 @@ static void note(const segue_request *request, int status, uint64_t bytes) {
 /* The pass is left behind the answer: a drain is over when all answers are out of the module's
  * hands, and the data thread out of its code: who is answered by his handler leaves when that
  * returns. */
-static void finish(segue_request *request) {
-  segue__lane *lane = request->lane;
-  if (lane->handled == request)
-    lane->handled = NULL;
+static void ingress_request_finish(segue_request *request) {
+  segue__worker_thread *worker = request->worker;
+  if (worker->handled == request)
+    worker->handled = NULL;
   else
     segue_gate_leave(&request->arrival.pass);
-  release(request);
+  ingress_request_release(request);
 }
 
 static void send_whole(segue_request *request, const segue_answer *answer, const char *lines) {
-  count(request->outlet, answer->status / 100);
-  note(request, answer->status, answer->len);
+  ingress_request_count(request->thread_listener, answer->status / 100);
+  request_note(request, answer->status, answer->len);
   segue__http_respond(request->http, answer->status, answer->content_type, lines, answer->body,
                       answer->len);
-  finish(request);
+  ingress_request_finish(request);
 }
 
 static void send_head(segue_request *request, const segue_answer *answer, const char *lines) {
-  count(request->outlet, answer->status / 100);
+  ingress_request_count(request->thread_listener, answer->status / 100);
   request->streaming = true;
   request->answered = answer->status;
   request->sent = answer->len;
@@ -130,7 +131,7 @@ static int write_on(segue_request *request, const void *data, size_t len) {
   return rc;
 }
 
-static void refuse(segue_request *request) {
+static void request_refuse(segue_request *request) {
   static const char text[] = "the service cannot take this request now: try again\n";
   segue_answer answer = {.status = 503,
                          .content_type = "text/plain; charset=utf-8",
@@ -140,7 +141,7 @@ static void refuse(segue_request *request) {
 }
 
 /* Its module had nothing to say. */
-static void give_up(segue_request *request) {
+static void request_abandon(segue_request *request) {
   static const char text[] = "the service did not answer\n";
   segue_answer answer = {.status = 500,
                          .content_type = "text/plain; charset=utf-8",
@@ -149,17 +150,17 @@ static void give_up(segue_request *request) {
   send_whole(request, &answer, NULL);
 }
 
-static void end(segue_request *request) {
+static void request_end(segue_request *request) {
   if (!request->streaming) {
-    give_up(request);
+    request_abandon(request);
     return;
   }
-  note(request, request->answered, request->sent);
+  request_note(request, request->answered, request->sent);
   if (request->cut)
     segue__http_stream_abort(request->http);
   else
     segue__http_stream_end(request->http);
-  finish(request);
+  ingress_request_finish(request);
 }
 
 static bool would_block(const segue_request *request, size_t len) {
@@ -169,10 +170,10 @@ static bool would_block(const segue_request *request, size_t len) {
 
 /* ---- Through the gate ---- */
 
-static void flow(segue_request *request);
+static void request_flow(segue_request *request);
 
 /* Tells who waits; that may end the request. */
-static bool tell_awaiting(segue_request *request) {
+static bool report_awaiting(segue_request *request) {
   void (*fn)(void *data) = request->await;
   request->await = NULL;
   if (fn) fn(request->await_data);
@@ -183,140 +184,142 @@ static bool tell_awaiting(segue_request *request) {
  * answer of its own at the end. */
 static void note_unanswered(const segue_request *request) {
   int cut = request->http->cut;
-  note(request,
-       request->streaming ? request->answered
-       : cut              ? cut
-                          : CLIENT_LEFT,
-       cut ? request->http->cut_bytes : request->sent);
-  count(request->outlet, cut / 100);
+  request_note(request,
+               request->streaming ? request->answered
+               : cut              ? cut
+                                  : CLIENT_LEFT,
+               cut ? request->http->cut_bytes : request->sent);
+  ingress_request_count(request->thread_listener, cut / 100);
 }
 
 /* The module that holds the request answers it sooner or later, and that ends it. */
-static void on_left(segue__http_request *http) {
+static void request_on_left(segue__http_request *http) {
   segue_request *request = http->user;
   note_unanswered(request);
   count_left(request);
-  request->outlet = NULL;
+  request->thread_listener = NULL;
   __atomic_store_n(&request->gone, true, __ATOMIC_RELEASE);
   if (request->left_fn) request->left_fn(request->left_data);
-  if (!tell_awaiting(request) && request->ready) flow(request);
+  if (!report_awaiting(request) && request->ready) request_flow(request);
 }
 
-static void on_gone(segue__http_request *http) {
+static void request_on_gone(segue__http_request *http) {
   segue_request *request = http->user;
   note_unanswered(request);
-  request->outlet = NULL;
+  request->thread_listener = NULL;
   request->http = NULL;
-  if (segue_gate_cancel(request->gate, &request->arrival)) release(request);
+  if (segue_gate_cancel(request->gate, &request->arrival)) ingress_request_release(request);
 }
 
-static void call(const segue_module_ops *ops, void *instance, segue_request *request) {
-  segue__lane *lane = request->lane;
-  const segue_gate *outer = lane->inside;
-  __atomic_store_n(&lane->inside, request->gate, __ATOMIC_RELAXED);
+static void request_call(const segue_module_ops *ops, void *instance, segue_request *request) {
+  segue__worker_thread *worker = request->worker;
+  const segue_gate *outer = worker->inside;
+  __atomic_store_n(&worker->inside, request->gate, __ATOMIC_RELAXED);
   ops->handle(instance, request);
-  __atomic_store_n(&lane->inside, outer, __ATOMIC_RELAXED);
+  __atomic_store_n(&worker->inside, outer, __ATOMIC_RELAXED);
 }
 
-static void handle(segue_request *request) {
-  segue__lane *lane = request->lane;
-  segue_request *outer = lane->handled;
+static void request_handle(segue_request *request) {
+  segue__worker_thread *worker = request->worker;
+  segue_request *outer = worker->handled;
   segue_pass pass = request->arrival.pass;
   const segue_module_ops *ops = segue__pass_ops(&pass);
   request->http->on_gone = NULL;
-  request->http->on_left = on_left;
-  lane->handled = request;
+  request->http->on_left = request_on_left;
+  worker->handled = request;
   if (ops->handle)
-    call(ops, pass.instance, request);
+    request_call(ops, pass.instance, request);
   else
-    refuse(request);
-  bool answered = !lane->handled;
-  lane->handled = outer;
+    request_refuse(request);
+  bool answered = !worker->handled;
+  worker->handled = outer;
   if (answered) segue_gate_leave(&pass);
 }
 
 static void on_gate(segue_arrival *arrival, int status) {
   segue_request *request = (segue_request *)arrival;
-  pthread_mutex_lock(&request->lane->lock);
+  pthread_mutex_lock(&request->worker->lock);
   request->entered = true;
   request->status = status;
-  if (!segue__lane_post_unlock(request)) segue__request_orphaned(request);
+  if (!segue__worker_thread_post_unlock(request)) segue__ingress_request_orphaned(request);
 }
 
-static void on_misdirected(segue__outlet *outlet, const segue__http_request *http, size_t bytes) {
-  if (outlet->entry->log)
-    segue__access_note(
-        outlet, http,
-        &(segue__access){
-            .peer = http->peer, .module = outlet->entry->module, .status = 421, .bytes = bytes});
+static void on_misdirected(segue__thread_listener *thread_listener, const segue__http_request *http,
+                           size_t bytes) {
+  if (thread_listener->route->log)
+    segue__access_note(thread_listener, http,
+                       &(segue__access){.peer = http->peer,
+                                        .module = thread_listener->route->module,
+                                        .status = 421,
+                                        .bytes = bytes});
 }
 
 /* On a connection that is older than the demand for a certificate. */
-static void send_back(segue__outlet *outlet, segue__http_request *http) {
+static void send_back(segue__thread_listener *thread_listener, segue__http_request *http) {
   static const char text[] = "a certificate is asked for here now: connect again\n";
-  count(outlet, 4);
-  on_misdirected(outlet, http, sizeof text - 1);
+  ingress_request_count(thread_listener, 4);
+  on_misdirected(thread_listener, http, sizeof text - 1);
   segue__http_last(http);
   segue__http_respond(http, 421, "text/plain; charset=utf-8", NULL, text, sizeof text - 1);
 }
 
-void segue__request_arrived(void *data, segue__http_request *http) {
-  segue__outlet *outlet = data;
-  const segue__entry *entry = segue__outlet_entry(outlet);
-  if (entry->tls && !http->client && segue__tls_context_asks(entry->tls)) {
-    send_back(outlet, http);
+void segue__ingress_request_arrived(void *data, segue__http_request *http) {
+  segue__thread_listener *thread_listener = data;
+  const segue__route *route = segue__thread_listener_entry(thread_listener);
+  if (route->tls && !http->client && segue__tls_context_asks(route->tls)) {
+    send_back(thread_listener, http);
     return;
   }
-  segue_request *request = acquire(outlet, http);
+  segue_request *request = request_acquire(thread_listener, http);
   if (!request) {
     segue__http_respond(http, 503, "text/plain; charset=utf-8", "Retry-After: 1\r\n",
                         "out of memory\n", 14);
     return;
   }
   http->user = request;
-  request->gate = entry->gate;
-  request->generation_header = entry->generation_header;
-  if (entry->log) request->began_ns = uv_hrtime();
+  request->gate = route->gate;
+  request->generation_header = route->generation_header;
+  if (route->log) request->began_ns = uv_hrtime();
   request->arrival.cb = on_gate;
   request->arrival.bytes = HEAD_GUESS + http->body.len;
-  int rc = segue_gate_submit(entry->gate, &request->arrival);
+  int rc = segue_gate_submit(route->gate, &request->arrival);
   if (rc == SEGUE_QUEUED)
-    http->on_gone = on_gone;
+    http->on_gone = request_on_gone;
   else if (rc < 0)
-    refuse(request);
+    request_refuse(request);
   else
-    handle(request);
+    request_handle(request);
 }
 
-static void enter_late(segue_request *request, int status) {
+static void request_enter_late(segue_request *request, int status) {
   if (!request->http)
-    finish(request);
+    ingress_request_finish(request);
   else if (status < 0)
-    refuse(request);
+    request_refuse(request);
   else
-    handle(request);
+    request_handle(request);
 }
 
 /* ---- Pieces from other threads ---- */
 
-static void deliver(segue_request *request, const segue__piece *piece) {
-  segue_answer answer = {.status = piece->status,
-                         .content_type = piece->content_type,
-                         .body = piece->body,
-                         .len = piece->len};
-  if (piece->kind == SEGUE__WHOLE)
-    send_whole(request, &answer, piece->headers);
-  else if (piece->kind == SEGUE__HEAD)
-    send_head(request, &answer, piece->headers);
+static void request_deliver(segue_request *request, const segue__answer_chunk *chunk) {
+  segue_answer answer = {.status = chunk->status,
+                         .content_type = chunk->content_type,
+                         .body = chunk->body,
+                         .len = chunk->len};
+  if (chunk->kind == SEGUE__WHOLE)
+    send_whole(request, &answer, chunk->headers);
+  else if (chunk->kind == SEGUE__HEAD)
+    send_head(request, &answer, chunk->headers);
   else
-    write_on(request, piece->body, piece->len);
+    write_on(request, chunk->body, chunk->len);
 }
 
 static void on_drained(segue__http_request *http) {
-  if (!tell_awaiting(http->user)) flow(http->user);
+  if (!report_awaiting(http->user)) request_flow(http->user);
 }
 
-void segue__request_await(segue_request *request, void (*fn)(void *data), void *data) {
+void segue__ingress_request_await(segue_request *request, void (*fn)(void *data), void *data) {
   request->await = fn;
   request->await_data = data;
   if (fn && request->http) request->http->on_drained = on_drained;
@@ -330,56 +333,56 @@ void segue__request_on_left(segue_request *request, void (*fn)(void *data), void
 /* True: it ends here. One that was posted again meanwhile is in the lane's hands, and ends when
  * that looks at it. */
 static bool take_off(segue_request *request, size_t delivered) {
-  pthread_mutex_lock(&request->lane->lock);
+  pthread_mutex_lock(&request->worker->lock);
   request->flight -= delivered;
   bool ends = request->ending && !request->posted && !request->first && !request->ready;
   if (!request->first && !request->ready)
     __atomic_store_n(&request->apart, false, __ATOMIC_RELEASE);
-  pthread_mutex_unlock(&request->lane->lock);
+  pthread_mutex_unlock(&request->worker->lock);
   return ends;
 }
 
 /* As much as the client takes. */
-static void flow(segue_request *request) {
+static void request_flow(segue_request *request) {
   size_t delivered = 0;
   while (request->ready) {
-    segue__piece *piece = request->ready;
-    if (piece->kind == SEGUE__DATA && would_block(request, piece->len)) break;
-    request->ready = piece->next;
-    delivered += piece->len;
-    bool last = piece->kind == SEGUE__WHOLE;
-    deliver(request, piece);
-    segue__free(piece);
+    segue__answer_chunk *chunk = request->ready;
+    if (chunk->kind == SEGUE__DATA && would_block(request, chunk->len)) break;
+    request->ready = chunk->next;
+    delivered += chunk->len;
+    bool last = chunk->kind == SEGUE__WHOLE;
+    request_deliver(request, chunk);
+    segue__free(chunk);
     if (last) return;
   }
   if (request->ready) request->http->on_drained = on_drained;
-  if (take_off(request, delivered)) end(request);
+  if (take_off(request, delivered)) request_end(request);
 }
 
-void segue__request_look(segue_request *request) {
-  pthread_mutex_lock(&request->lane->lock);
+void segue__ingress_request_look(segue_request *request) {
+  pthread_mutex_lock(&request->worker->lock);
   request->posted = false;
   bool entered = request->entered;
   int status = request->status;
   request->entered = false;
-  segue__piece **end_of_ready = &request->ready;
+  segue__answer_chunk **end_of_ready = &request->ready;
   while (*end_of_ready)
     end_of_ready = &(*end_of_ready)->next;
   *end_of_ready = request->first;
   request->first = request->last = NULL;
-  pthread_mutex_unlock(&request->lane->lock);
+  pthread_mutex_unlock(&request->worker->lock);
   if (entered)
-    enter_late(request, status);
+    request_enter_late(request, status);
   else
-    flow(request);
+    request_flow(request);
 }
 
 /* There is no lane, so nobody has the request but the caller, and its client is gone. */
-void segue__request_orphaned(segue_request *request) {
-  segue__lane *lane = request->lane;
+void segue__ingress_request_orphaned(segue_request *request) {
+  segue__worker_thread *worker = request->worker;
   bool over = request->entered || request->ending;
-  for (const segue__piece *piece = request->first; piece; piece = piece->next)
-    over = over || piece->kind == SEGUE__WHOLE;
+  for (const segue__answer_chunk *chunk = request->first; chunk; chunk = chunk->next)
+    over = over || chunk->kind == SEGUE__WHOLE;
   free_pieces(request->first);
   request->first = request->last = NULL;
   if (!over) return;
@@ -388,16 +391,16 @@ void segue__request_orphaned(segue_request *request) {
   free_pieces(request->ready);
   uncount_left(request);
   segue__free(request);
-  pthread_mutex_lock(&lane->lock);
-  lane->orphans--;
-  bool free_lane = lane->disowned && lane->orphans == 0;
-  pthread_mutex_unlock(&lane->lock);
-  if (!free_lane) return;
-  pthread_mutex_destroy(&lane->lock);
-  segue__free(lane);
+  pthread_mutex_lock(&worker->lock);
+  worker->orphans--;
+  bool free_worker = worker->disowned && worker->orphans == 0;
+  pthread_mutex_unlock(&worker->lock);
+  if (!free_worker) return;
+  pthread_mutex_destroy(&worker->lock);
+  segue__free(worker);
 }
 
-static char *put(char **at, const void *data, size_t len) {
+static char *request_put(char **at, const void *data, size_t len) {
   char *to = *at;
   if (len) memcpy(to, data, len);
   to[len] = 0;
@@ -405,38 +408,39 @@ static char *put(char **at, const void *data, size_t len) {
   return to;
 }
 
-static segue__piece *piece_new(int kind, const segue_answer *answer, const segue__buf *lines) {
+static segue__answer_chunk *piece_new(int kind, const segue_answer *answer,
+                                      const segue__buf *lines) {
   size_t type = answer->content_type ? strlen(answer->content_type) : 0;
   size_t head = lines ? lines->len : 0;
-  segue__piece *piece = segue__malloc(sizeof *piece + type + head + answer->len + 3);
-  if (!piece) return NULL;
-  char *at = piece->memory;
-  piece->next = NULL;
-  piece->kind = kind;
-  piece->status = answer->status;
-  piece->content_type = answer->content_type ? put(&at, answer->content_type, type) : NULL;
-  piece->headers = head ? put(&at, lines->data, head) : NULL;
-  piece->body = put(&at, answer->body, answer->len);
-  piece->len = answer->len;
-  return piece;
+  segue__answer_chunk *chunk = segue__malloc(sizeof *chunk + type + head + answer->len + 3);
+  if (!chunk) return NULL;
+  char *at = chunk->memory;
+  chunk->next = NULL;
+  chunk->kind = kind;
+  chunk->status = answer->status;
+  chunk->content_type = answer->content_type ? request_put(&at, answer->content_type, type) : NULL;
+  chunk->headers = head ? request_put(&at, lines->data, head) : NULL;
+  chunk->body = request_put(&at, answer->body, answer->len);
+  chunk->len = answer->len;
+  return chunk;
 }
 
-static int post_piece(segue_request *request, segue__piece *piece) {
-  if (!piece) return UV_ENOMEM;
-  pthread_mutex_lock(&request->lane->lock);
-  if (piece->kind == SEGUE__DATA && request->flight && request->flight + piece->len > BEHIND_MAX) {
-    pthread_mutex_unlock(&request->lane->lock);
-    segue__free(piece);
+static int post_piece(segue_request *request, segue__answer_chunk *chunk) {
+  if (!chunk) return UV_ENOMEM;
+  pthread_mutex_lock(&request->worker->lock);
+  if (chunk->kind == SEGUE__DATA && request->flight && request->flight + chunk->len > BEHIND_MAX) {
+    pthread_mutex_unlock(&request->worker->lock);
+    segue__free(chunk);
     return UV_EAGAIN;
   }
   if (request->last)
-    request->last->next = piece;
+    request->last->next = chunk;
   else
-    request->first = piece;
-  request->last = piece;
-  request->flight += piece->len;
+    request->first = chunk;
+  request->last = chunk;
+  request->flight += chunk->len;
   __atomic_store_n(&request->apart, true, __ATOMIC_RELEASE);
-  if (!segue__lane_post_unlock(request)) segue__request_orphaned(request);
+  if (!segue__worker_thread_post_unlock(request)) segue__ingress_request_orphaned(request);
   return 0;
 }
 
@@ -444,19 +448,20 @@ static int post_piece(segue_request *request, segue__piece *piece) {
 
 /* On the lane, and nothing of what other threads said is on its way. */
 static bool at_once(const segue_request *request) {
-  return segue__lane_is_here(request->lane) && !__atomic_load_n(&request->apart, __ATOMIC_ACQUIRE);
+  return segue__worker_thread_is_here(request->worker) &&
+         !__atomic_load_n(&request->apart, __ATOMIC_ACQUIRE);
 }
 
 static uint64_t generation_of(const segue_request *request) {
   return request->generation_header ? segue_snapshot_generation(request->arrival.pass.snapshot) : 0;
 }
 
-static int begin(segue_request *request, const segue_answer *answer, int kind) {
+static int ingress_request_begin(segue_request *request, const segue_answer *answer, int kind) {
   int rc = segue__answer_check(answer);
   if (rc < 0) return rc;
   if (segue__gate_in_child(request->gate)) return SEGUE_ECLOSED; /* the parent answers */
   bool now = at_once(request);
-  segue__buf own, *lines = now ? &request->lane->headers : &own;
+  segue__buf own, *lines = now ? &request->worker->headers : &own;
   segue__buf_init(&own);
   uint64_t generation = generation_of(request);
   bool any = answer->header_count || generation;
@@ -472,11 +477,11 @@ static int begin(segue_request *request, const segue_answer *answer, int kind) {
 }
 
 int segue_request_answer(segue_request *request, const segue_answer *answer) {
-  return begin(request, answer, SEGUE__WHOLE);
+  return ingress_request_begin(request, answer, SEGUE__WHOLE);
 }
 
 int segue_request_stream(segue_request *request, const segue_answer *head) {
-  return begin(request, head, SEGUE__HEAD);
+  return ingress_request_begin(request, head, SEGUE__HEAD);
 }
 
 int segue_request_write(segue_request *request, const void *data, size_t len) {
@@ -494,14 +499,14 @@ static void end_somehow(segue_request *request, bool cut) {
   if (segue__gate_in_child(request->gate)) return;
   if (at_once(request)) {
     request->cut = cut;
-    end(request);
+    request_end(request);
     return;
   }
-  pthread_mutex_lock(&request->lane->lock);
+  pthread_mutex_lock(&request->worker->lock);
   request->ending = true;
   request->cut = cut;
   __atomic_store_n(&request->apart, true, __ATOMIC_RELEASE);
-  if (!segue__lane_post_unlock(request)) segue__request_orphaned(request);
+  if (!segue__worker_thread_post_unlock(request)) segue__ingress_request_orphaned(request);
 }
 
 void segue_request_end(segue_request *request) {
@@ -514,12 +519,12 @@ void segue_request_abort(segue_request *request) {
 
 /* ---- What a request says ---- */
 
-static segue_text text_of(segue__http_text text) {
+static segue_text request_text_of(segue__http_text text) {
   return (segue_text){text.s, text.len};
 }
 
 segue_text segue_request_method(const segue_request *request) {
-  return text_of(request->http->method);
+  return request_text_of(request->http->method);
 }
 
 const char *segue_request_path(const segue_request *request) {
@@ -527,7 +532,7 @@ const char *segue_request_path(const segue_request *request) {
 }
 
 segue_text segue_request_query(const segue_request *request) {
-  return text_of(request->http->query);
+  return request_text_of(request->http->query);
 }
 
 bool segue_request_parameter(const segue_request *request, const char *name, char *buf,
@@ -537,18 +542,18 @@ bool segue_request_parameter(const segue_request *request, const char *name, cha
 
 segue_text segue_request_header(const segue_request *request, const char *name) {
   const segue__http_text *value = segue__http_header_get(request->http, name);
-  return value ? text_of(*value) : (segue_text){NULL, 0};
+  return value ? request_text_of(*value) : (segue_text){NULL, 0};
 }
 
 bool segue_request_header_at(const segue_request *request, size_t index, segue_header *out) {
   if (index >= request->http->header_count) return false;
   const segue__http_header *header = &request->http->headers[index];
-  *out = (segue_header){text_of(header->name), text_of(header->value)};
+  *out = (segue_header){request_text_of(header->name), request_text_of(header->value)};
   return true;
 }
 
 segue_text segue_request_body(const segue_request *request) {
-  return text_of(request->http->body);
+  return request_text_of(request->http->body);
 }
 
 const char *segue_request_peer(const segue_request *request) {

@@ -15,7 +15,7 @@ static int log_clean(void *data, const segue_log_entry *entry) {
   return 0;
 }
 
-void segue__host_log(void *data, const segue__log_entry *entry) {
+void segue__host_log(void *data, const segue__log_record *entry) {
   segue *s = data;
   segue_log_field fields[SEGUE__LOG_FIELDS_MAX];
   for (size_t i = 0; i < entry->field_count; i++)
@@ -60,7 +60,7 @@ segue_gate *segue_gate_get(segue *s, const char *module) {
   return segue__gates_get(s->gates, module);
 }
 
-int segue__judge_policy(segue__policy *policy, const segue__os *os, segue__errors *errors) {
+int segue__validate_policy(segue__policy *policy, const segue__os *os, segue__errors *errors) {
   int rc = segue__admin_check(policy, os, errors);
   return rc < 0 ? rc : segue__ingress_check(policy, os, errors);
 }
@@ -71,7 +71,7 @@ int segue__policy_blame(int status, segue__errors *errors) {
   return status == SEGUE_ETIMEOUT ? SEGUE_EPOLICY : status;
 }
 
-bool segue__takes_signal(const segue *s, int signum) {
+bool segue__handles_signal(const segue *s, int signum) {
   return s->triggers && segue__triggers_take(s->triggers, signum);
 }
 
@@ -104,7 +104,7 @@ static int add_source(segue__policy *policy, const char *path) {
   return source->name && source->path ? 0 : UV_ENOMEM;
 }
 
-static int add_modules(segue__policy *policy, const segue *s) {
+static int host_add_modules(segue__policy *policy, const segue *s) {
   if (!s->registered.host.count) return 0;
   policy->modules = segue__calloc(s->registered.host.count, sizeof *policy->modules);
   if (!policy->modules) return UV_ENOMEM;
@@ -126,7 +126,7 @@ int segue__host_policy(const segue *s, segue__policy **out) {
   (*out)->name = segue__strdup("segue");
   rc = (*out)->name ? 0 : UV_ENOMEM;
   if (rc == 0 && s->options.config) rc = add_source(*out, s->options.config);
-  if (rc == 0) rc = add_modules(*out, s);
+  if (rc == 0) rc = host_add_modules(*out, s);
   if (rc < 0) {
     segue__policy_unref(*out);
     *out = NULL;

@@ -16,7 +16,7 @@ static void lost_to_another(segue *s, const segue_error *error) {
   s->folder_lost = true;
   if (s->admin) segue__admin_control_disown(s->admin);
   if (s->record) segue__record_lose(s->record);
-  segue__log(&s->log, SEGUE__ERROR, "segue",
+  SEGUE__LOG(&s->log, SEGUE__ERROR, "segue",
              "the state folder is lost: until it is back it has no control socket, and no "
              "generation is stored",
              "error", 's', error->message, NULL);
@@ -30,7 +30,7 @@ bool segue__keep_folder(segue *s) {
     return false;
   }
   if (s->admin) segue__admin_control_disown(s->admin);
-  segue__log(&s->log, SEGUE__WARN, "segue",
+  SEGUE__LOG(&s->log, SEGUE__WARN, "segue",
              s->folder_lost ? "the state folder is free again: the next generation will be "
                               "stored in it"
                             : "the state folder was deleted: it was created again, and the next "
@@ -46,23 +46,23 @@ static void keep_socket(segue *s) {
   segue_error error;
   if (!*path || segue__admin_control_there(s->admin)) return;
   if (segue__admin_listen_control(s->admin, path, &error) == 0)
-    s->socket_told = false;
-  else if (!s->socket_told)
-    segue__log(&s->log, SEGUE__ERROR, "segue",
+    s->socket_reported = false;
+  else if (!s->socket_reported)
+    SEGUE__LOG(&s->log, SEGUE__ERROR, "segue",
                "the control socket is gone and cannot be made again", "error", 's', error.message,
                NULL);
-  s->socket_told = !segue__admin_control_there(s->admin);
+  s->socket_reported = !segue__admin_control_there(s->admin);
 }
 
-static void look(segue__timer *timer) {
+static void tidy_look(segue__timer *timer) {
   segue *s = timer->data;
   if (s->admin && segue__keep_folder(s)) keep_socket(s);
   if (s->engine && !s->folder_lost) segue__engine_tick(s->engine);
-  segue__timer_start(s->loop, timer, LOOK_MS, look);
+  segue__timer_start(s->loop, timer, LOOK_MS, tidy_look);
 }
 
 int segue__start_housekeeping(segue *s) {
   if (!s->state.folder && !s->options.socket) return 0;
   s->housekeeping.data = s;
-  return segue__timer_start(s->loop, &s->housekeeping, LOOK_MS, look);
+  return segue__timer_start(s->loop, &s->housekeeping, LOOK_MS, tidy_look);
 }

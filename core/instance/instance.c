@@ -14,7 +14,7 @@
 
 #include "../admin/metrics.h"
 #include "../os/fault.h"
-#include "scripts.h"
+#include "lua_paths.h"
 
 enum { GRACE_MS = 3000 };
 
@@ -54,7 +54,7 @@ static void warn_of_unknown(segue *s, const segue_options *options) {
   const unsigned char *bytes = (const unsigned char *)options;
   for (size_t i = sizeof *options; i < options->size; i++) {
     if (!bytes[i]) continue;
-    segue__log(
+    SEGUE__LOG(
         &s->log, SEGUE__WARN, "segue",
         "the host sets options that this version of libsegue does not have: they are ignored",
         "version", 's', segue_version(), NULL);
@@ -65,7 +65,7 @@ static void warn_of_unknown(segue *s, const segue_options *options) {
 /* On the reclamation thread. */
 static void on_slow_section(void *data) {
   segue *s = data;
-  segue__log(&s->log, SEGUE__WARN, "reload",
+  SEGUE__LOG(&s->log, SEGUE__WARN, "reload",
              "a read section has been open for more than 1 s: replaced generations stay in memory "
              "until it ends; take a reference (segue_snapshot_ref) to keep one for long",
              "snapshots", 'd', (int64_t)segue__publication_snapshots(s->publication), NULL);
@@ -74,24 +74,24 @@ static void on_slow_section(void *data) {
 int segue_new(segue **out, const segue_options *options, segue_error *error) {
   *out = NULL;
   if (!has_known_size(options))
-    return segue__error_set(error, SEGUE_EUSAGE,
-                            "segue_options has a size of %zu bytes: call segue_options_init first",
-                            options->size);
+    return segue__errorf(error, SEGUE_EUSAGE,
+                         "segue_options has a size of %zu bytes: call segue_options_init first",
+                         options->size);
   segue *s = segue__calloc(1, sizeof *s);
-  if (!s) return segue__error_set(error, UV_ENOMEM, "out of memory");
+  if (!s) return segue__errorf(error, UV_ENOMEM, "out of memory");
   s->state.lock_fd = -1;
   segue__secrets_init(&s->secrets);
   pthread_mutex_init(&s->life, NULL);
   segue_options known = common_part(options);
-  s->log = (segue__log){.level = (segue__level)known.log_level,
-                        .sink = known.on_log ? segue__host_log : NULL,
-                        .data = s,
-                        .fold = known.on_log ? segue__log_fold_new() : NULL};
+  s->log = (segue__logger){.level = (segue__log_level)known.log_level,
+                           .sink = known.on_log ? segue__host_log : NULL,
+                           .data = s,
+                           .fold = known.on_log ? segue__log_fold_new() : NULL};
   if (segue__fork_mark_new(&s->mark) < 0 || options_copy(&s->options, &known) < 0 ||
       segue__publication_new(&s->publication) < 0 || segue__gates_new(&s->gates) < 0 ||
       segue__plugins_new(&s->registered.plugins) < 0) {
     segue__instance_free(s);
-    return segue__error_set(error, UV_ENOMEM, "out of memory");
+    return segue__errorf(error, UV_ENOMEM, "out of memory");
   }
   segue__publication_set_mark(s->publication, s->mark);
   segue__publication_on_slow(s->publication, on_slow_section, s);
@@ -112,13 +112,14 @@ typedef struct reload_call {
   void *data;
 } reload_call;
 
-static int status_of(const segue__result *result) {
+static int instance_status_of(const segue__result *result) {
   if (result->outcome == SEGUE__APPLIED || result->outcome == SEGUE__UNCHANGED) return 0;
   if (result->errors.count && result->errors.items[0].code < 0) return result->errors.items[0].code;
   return result->outcome == SEGUE__REJECTED ? SEGUE_EVETO : SEGUE_EMODULE;
 }
 
-static void report(segue_report_cb cb, void *data, int status, const segue__result *result) {
+static void instance_report(segue_report_cb cb, void *data, int status,
+                            const segue__result *result) {
   if (!result) {
     cb(data, status < 0 ? status : SEGUE_ECLOSED, NULL);
     return;
@@ -131,18 +132,18 @@ static void report(segue_report_cb cb, void *data, int status, const segue__resu
       .errors = result->errors.items,
       .error_count = result->errors.count,
   };
-  cb(data, status < 0 ? status : status_of(result), &r);
+  cb(data, status < 0 ? status : instance_status_of(result), &r);
 }
 
 static void on_reloaded(segue__waiter *waiter, int status, segue__result *result) {
   reload_call call = *(reload_call *)waiter->data;
   segue__free(waiter->data);
-  report(call.cb, call.data, status, result);
+  instance_report(call.cb, call.data, status, result);
 }
 
 /* On the control thread. Owns the call if it returns 0 and the call has a callback. */
 static int reload_now(reload_call *call) {
-  segue__request request = {
+  segue__reload_request request = {
       .trigger = SEGUE__BY_CONTROL, .cause = "segue_reload", .force = call->force};
   segue *s = call->s;
   if (s->stage != SEGUE__RUNNING) return SEGUE_ECLOSED;
@@ -181,7 +182,7 @@ int segue_reload(segue *s, bool force, segue_report_cb cb, void *data) {
 }
 
 /* Held by what an operator decided, and not by the guard of a source, whose error names it. */
-static bool taken_back(const segue__result *result) {
+static bool instance_undone(const segue__result *result) {
   return result->errors.count && !result->errors.items[0].source[0];
 }
 
@@ -189,18 +190,18 @@ static void on_first(segue__waiter *waiter, int status, segue__result *result) {
   segue *s = waiter->data;
   segue__services_here(s); /* a host may start it on one thread and run it on another */
   bool live = result && result->generation;
-  bool held = result && result->outcome == SEGUE__HELD && taken_back(result);
+  bool held = result && result->outcome == SEGUE__HELD && instance_undone(result);
   if (!live && status == 0 && segue__start_from_last_good(s, held, on_first) == 0) return;
   s->first_waits = status == SEGUE_EUNCONFIRMED;
   if (s->first_waits) status = 0;
   s->started = true;
-  if (s->options.on_start) report(s->options.on_start, s->options.data, status, result);
+  if (s->options.on_start) instance_report(s->options.on_start, s->options.data, status, result);
 }
 
 /* ---- Putting together ------------------------------------------------------------------------ */
 
 /* New listeners and triggers open before anything is changed; a failure undoes the stage. */
-static int stage(void *data, const segue__policy *next, segue__errors *errors) {
+static int instance_stage(void *data, const segue__policy *next, segue__errors *errors) {
   segue *s = data;
   int rc = segue__admin_stage(s->admin, next, errors);
   if (rc < 0) return rc;
@@ -213,24 +214,24 @@ static int stage(void *data, const segue__policy *next, segue__errors *errors) {
   return rc;
 }
 
-static int rehearse(void *data, const segue__policy *next, segue__errors *errors) {
+static int instance_rehearse(void *data, const segue__policy *next, segue__errors *errors) {
   const segue *s = data;
   return s->ingress ? segue__ingress_rehearse(s->ingress, next, errors) : 0;
 }
 
-static void flip(void *data, bool back) {
+static void instance_flip(void *data, bool back) {
   const segue *s = data;
   if (s->ingress) segue__ingress_flip(s->ingress, back);
 }
 
-static void settle(void *data) {
+static void instance_settle(void *data) {
   segue *s = data;
   if (s->ingress) segue__ingress_settle(s->ingress); /* the admin API tells of its certificates */
   segue__admin_settle(s->admin);
   segue__triggers_settle(s->triggers);
 }
 
-static void discard(void *data) {
+static void instance_discard(void *data) {
   segue *s = data;
   if (s->ingress) segue__ingress_discard(s->ingress);
   segue__triggers_discard(s->triggers);
@@ -238,13 +239,14 @@ static void discard(void *data) {
 }
 
 /* A policy that asks to be listened on where it must not does not load. */
-static int load_policy(void *data, const char *path, segue__policy **out, segue__errors *errors) {
+static int instance_load_policy(void *data, const char *path, segue__policy **out,
+                                segue__errors *errors) {
   segue *s = data;
   segue__policy_loader lua = segue__lua_loader_get(s->lua);
   int rc = segue__policy_blame(lua.load(lua.data, path, out, errors), errors);
   if (rc < 0) return rc;
-  rc = segue__last_good_judge(s, *out, errors);
-  if (rc == 0) rc = segue__judge_policy(*out, segue__instance_os(s), errors);
+  rc = segue__last_good_validate(s, *out, errors);
+  if (rc == 0) rc = segue__validate_policy(*out, segue__instance_os(s), errors);
   if (rc < 0) {
     segue__policy_unref(*out);
     *out = NULL;
@@ -263,43 +265,44 @@ static int open_state(segue *s, segue_error *error) {
   return rc;
 }
 
-static int write_log(void *data, const segue_log_entry *entry) {
+static int instance_write_log(void *data, const segue_log_entry *entry) {
   return segue__services_log(data, entry);
 }
 
-static size_t lane_count(void *data) {
+static size_t instance_worker_count(void *data) {
   const segue *s = data;
-  segue__lanes lanes = segue__ingress_lanes(s->ingress);
-  return lanes.count(lanes.data);
+  segue__worker_threads worker_threads = segue__ingress_worker_threads(s->ingress);
+  return worker_threads.count(worker_threads.data);
 }
 
-static segue__loop *lane_loop(void *data, size_t index) {
+static segue__loop *instance_worker_loop(void *data, size_t index) {
   const segue *s = data;
-  segue__lanes lanes = segue__ingress_lanes(s->ingress);
-  return lanes.loop(lanes.data, index);
+  segue__worker_threads worker_threads = segue__ingress_worker_threads(s->ingress);
+  return worker_threads.loop(worker_threads.data, index);
 }
 
 static int open_lua_modules(segue *s, const segue__lua_services *services) {
-  segue__lua_modules_options options = {.size = sizeof options,
-                                        .loop = s->loop,
-                                        .log = &s->log,
-                                        .lua_dir = s->lua_dir,
-                                        .signal = s->options.budget_signal,
-                                        .lanes = {lane_count, lane_loop, s},
-                                        .services = *services};
+  segue__lua_modules_options options = {
+      .size = sizeof options,
+      .loop = s->loop,
+      .log = &s->log,
+      .lua_dir = s->lua_dir,
+      .signal = s->options.budget_signal,
+      .worker_threads = {instance_worker_count, instance_worker_loop, s},
+      .services = *services};
   return segue__lua_modules_new(&s->lua_modules, &options);
 }
 
-static int open_lua(segue *s, segue_error *error) {
-  int rc = segue__scripts_find(s->options.lua_dir, &s->lua_dir, error);
+static int instance_open_lua(segue *s, segue_error *error) {
+  int rc = segue__lua_paths_find(s->options.lua_dir, &s->lua_dir, error);
   if (rc == 0) rc = segue__answers_new(&s->answers);
   if (rc == 0) rc = segue__open_record(s);
   if (rc == 0) rc = segue__plugin_dir_find(&s->plugin_dir, error);
   if (rc < 0) return rc;
   s->registered.folder = s->plugin_dir;
-  const segue__lua_services services = {write_log, segue__services_record, s};
+  const segue__lua_services services = {instance_write_log, segue__services_record, s};
   rc = open_lua_modules(s, &services);
-  if (rc < 0) return segue__error_set(error, rc, "out of memory");
+  if (rc < 0) return segue__errorf(error, rc, "out of memory");
   s->kinds[0] = segue__module_kind_c(&s->registered);
   s->kinds[1] = segue__module_kind_lua(s->lua_modules);
   segue__lua_options options = {
@@ -315,7 +318,7 @@ static int open_lua(segue *s, segue_error *error) {
   return segue__lua_loader_new(&s->lua, s->loop, &s->log, segue__instance_os(s), &options);
 }
 
-static void on_secrets(segue__observer *observer, const segue__mask *mask) {
+static void instance_on_secrets(segue__observer *observer, const segue__mask *mask) {
   segue *s = observer->data;
   segue__secrets_add(&s->secrets, s->publication, mask);
 }
@@ -328,7 +331,7 @@ enum { SNAPSHOTS_MANY = 16 };
 static void watch_snapshots(segue *s) {
   long count = segue__publication_snapshots(s->publication);
   if (count >= SNAPSHOTS_MANY && !s->many_snapshots)
-    segue__log(
+    SEGUE__LOG(
         &s->log, SEGUE__WARN, "reload",
         "replaced generations stay in memory: some segue_snapshot_ref() or "
         "segue_snapshot_acquire() has no segue_snapshot_unref(), or a module drains for long",
@@ -338,7 +341,8 @@ static void watch_snapshots(segue *s) {
 
 /* Reopens access logs. HUP rotates logs, and a rotation changes no configuration: so every
  * explicitly requested reload reopens them, also one that is `unchanged` or rejected. */
-static void on_phase(segue__observer *observer, const segue__result *result, segue__phase phase) {
+static void instance_on_phase(segue__observer *observer, const segue__result *result,
+                              segue__phase phase) {
   segue *s = observer->data;
   if (phase == SEGUE__PHASE_SETTLED) watch_snapshots(s);
   bool asked = result->trigger == SEGUE__BY_SIGNAL || result->trigger == SEGUE__BY_HTTP ||
@@ -347,11 +351,12 @@ static void on_phase(segue__observer *observer, const segue__result *result, seg
 }
 
 static void watch_reloads(segue *s) {
-  s->secret_observer = (segue__observer){.on_secrets = on_secrets, .on_phase = on_phase, .data = s};
+  s->secret_observer = (segue__observer){
+      .on_secrets = instance_on_secrets, .on_phase = instance_on_phase, .data = s};
   segue__engine_observe(s->engine, &s->secret_observer);
 }
 
-static int open_engine(segue *s, segue_error *error) {
+static int instance_open_engine(segue *s, segue_error *error) {
   segue__policy *policy = NULL;
   segue__engine_options options = {
       .size = sizeof options,
@@ -360,17 +365,17 @@ static int open_engine(segue *s, segue_error *error) {
       .publication = s->publication,
       .gates = s->gates,
       .services = &s->services,
-      .triggers = {.stage = stage,
-                   .rehearse = rehearse,
-                   .flip = flip,
-                   .settle = settle,
-                   .discard = discard,
+      .triggers = {.stage = instance_stage,
+                   .rehearse = instance_rehearse,
+                   .flip = instance_flip,
+                   .settle = instance_settle,
+                   .discard = instance_discard,
                    .data = s},
   };
   int rc = 0;
   if (s->options.policy) {
-    rc = open_lua(s, error);
-    options.loader = (segue__policy_loader){.load = load_policy, .data = s};
+    rc = instance_open_lua(s, error);
+    options.loader = (segue__policy_loader){.load = instance_load_policy, .data = s};
     options.policy_path = s->options.policy;
   } else {
     rc = segue__host_policy(s, &policy);
@@ -424,8 +429,7 @@ static int open_admin(segue *s, segue_error *error) {
       .data = s,
   };
   int rc = segue__admin_new(&s->admin, &options);
-  if (rc < 0)
-    return segue__error_set(error, rc, "cannot open the admin API: %s", segue_strerror(rc));
+  if (rc < 0) return segue__errorf(error, rc, "cannot open the admin API: %s", segue_strerror(rc));
   segue__admin_attach(s->admin, s->engine);
   const char *socket = s->options.socket ? s->options.socket : s->state.socket;
   return *socket ? segue__admin_listen_control(s->admin, socket, error) : 0;
@@ -433,10 +437,10 @@ static int open_admin(segue *s, segue_error *error) {
 
 static void on_trigger(void *data, segue__trigger trigger, const char *cause) {
   segue *s = data;
-  segue__request request = {.trigger = trigger, .cause = cause};
+  segue__reload_request request = {.trigger = trigger, .cause = cause};
   int rc = segue__engine_request(s->engine, &request, NULL);
   if (rc < 0 && rc != SEGUE_ECLOSED)
-    segue__log(&s->log, SEGUE__ERROR, "reload",
+    SEGUE__LOG(&s->log, SEGUE__ERROR, "reload",
                "a trigger cannot start a reload now: trying again in a second", "cause", 's', cause,
                "error", 's', segue_strerror(rc), NULL);
 }
@@ -445,7 +449,7 @@ static void on_reopen(void *data, const char *cause) {
   segue *s = data;
   size_t count = segue__engine_reopen(s->engine);
   segue__ingress_reopen(s->ingress);
-  segue__log(&s->log, SEGUE__INFO, "module", "files are opened anew", "cause", 's', cause,
+  SEGUE__LOG(&s->log, SEGUE__INFO, "module", "files are opened anew", "cause", 's', cause,
              "modules", 'd', (int64_t)count, NULL);
 }
 
@@ -473,17 +477,17 @@ static int open_triggers(segue *s) {
  * no other generation. */
 void segue__nothing_left(segue *s, const segue__result *result) {
   if (s->stage != SEGUE__RUNNING) return;
-  segue__log(&s->log, SEGUE__ERROR, "reload",
+  SEGUE__LOG(&s->log, SEGUE__ERROR, "reload",
              "the first generation was not confirmed, and there is no other: nothing is live",
              NULL);
-  if (s->options.on_start) report(s->options.on_start, s->options.data, 0, result);
+  if (s->options.on_start) instance_report(s->options.on_start, s->options.data, 0, result);
 }
 
 /* While reloads are frozen, nothing new goes live, not even at a start. A generation that was live
  * and waited to be confirmed when the previous process ended is not new: it gets the rest of its
  * time, if the sources still deliver it, or if it is a rollback. */
 static int ask_for_first(segue *s) {
-  segue__request request = {.trigger = SEGUE__BY_START, .cause = "start"};
+  segue__reload_request request = {.trigger = SEGUE__BY_START, .cause = "start"};
   s->first = (segue__waiter){.cb = on_first, .data = s};
   if (segue__engine_resume_rollback(s->engine, &s->first)) return 0;
   bool frozen = s->record && segue__record_found(s->record)->state.frozen;
@@ -494,31 +498,32 @@ static int ask_for_first(segue *s) {
 }
 
 /* A module in Lua is reported by segue__lua_modules, which counts the same time. */
-static void on_busy(void *data, size_t lane, const char *module, uint64_t silent_ms) {
+static void on_busy(void *data, size_t worker_index, const char *module, uint64_t silent_ms) {
   segue *s = data;
-  if (segue__lua_modules_busy(s->lua_modules, lane)) return;
-  segue__log(&s->log, SEGUE__ERROR, "module",
+  if (segue__lua_modules_busy(s->lua_modules, worker_index)) return;
+  SEGUE__LOG(&s->log, SEGUE__ERROR, "module",
              "a module keeps its data thread busy, and nothing else is served there: is there an "
              "endless loop, or a wait without a limit?",
-             "module", 's', module, "lane", 'u', (uint64_t)lane, "seconds", 'u', silent_ms / 1000,
-             NULL);
+             "module", 's', module, "lane", 'u', (uint64_t)worker_index, "seconds", 'u',
+             silent_ms / 1000, NULL);
 }
 
-static void on_lost(void *data, size_t lane, const char *module, uint64_t silent_ms) {
+static void instance_on_lost(void *data, size_t worker_index, const char *module,
+                             uint64_t silent_ms) {
   segue *s = data;
-  const char *lua = segue__lua_modules_busy(s->lua_modules, lane);
+  const char *lua = segue__lua_modules_busy(s->lua_modules, worker_index);
   if (lua) module = lua;
-  if (!s->lanes_lost++) segue__loop_keep(s->loop);
-  segue__log(&s->log, SEGUE__ERROR, "module",
+  if (!s->workers_stuck++) segue__loop_keep(s->loop);
+  SEGUE__LOG(&s->log, SEGUE__ERROR, "module",
              "a worker thread is abandoned, because the code of a module does not return: look "
              "there for an endless loop, or for a wait without a limit",
-             "module", 's', module ? module : "(unknown)", "lane", 'u', (uint64_t)lane, "seconds",
-             'u', silent_ms / 1000, NULL);
-  segue__lua_modules_forsake(s->lua_modules, lane);
+             "module", 's', module ? module : "(unknown)", "lane", 'u', (uint64_t)worker_index,
+             "seconds", 'u', silent_ms / 1000, NULL);
+  segue__lua_modules_abandon_thread(s->lua_modules, worker_index);
 }
 
-size_t segue__lanes_lost(const segue *s) {
-  return s->lanes_lost;
+size_t segue__stuck_threads(const segue *s) {
+  return s->workers_stuck;
 }
 
 static int open_ingress(segue *s) {
@@ -527,30 +532,30 @@ static int open_ingress(segue *s) {
       .loop = s->loop,
       .log = &s->log,
       .gates = s->gates,
-      .write_log = write_log,
+      .write_log = instance_write_log,
       .on_busy = on_busy,
-      .on_lost = on_lost,
+      .on_lost = instance_on_lost,
       .data = s,
   };
   return segue__ingress_new(&s->ingress, &options);
 }
 
 int segue__instance_begin(segue *s, segue_error *error) {
-  segue__error_set(error, 0, "%s", "");
+  segue__errorf(error, 0, "%s", "");
   segue__services_here(s);
   int rc = open_state(s, error);
   if (rc == 0) rc = segue__loop_open_uv(&s->loop, s->uv);
   if (rc == 0) segue__loop_set_owner(s->loop, s);
   if (rc == 0) segue__loop_set_mark(s->loop, s->mark);
   if (rc == 0) segue__loop_set_child_files(s->loop, s->child_files);
-  if (rc == 0) rc = open_engine(s, error);
+  if (rc == 0) rc = instance_open_engine(s, error);
   if (rc == 0) rc = open_triggers(s);
   if (rc == 0) rc = open_ingress(s);
   if (rc == 0) rc = open_admin(s, error);
   if (rc == 0) rc = segue__start_housekeeping(s);
   if (rc == 0) rc = ask_for_first(s);
   if (rc < 0 && error && !error->message[0])
-    segue__error_set(error, rc, "cannot start: %s", segue_strerror(rc));
+    segue__errorf(error, rc, "cannot start: %s", segue_strerror(rc));
   return rc;
 }
 
@@ -647,7 +652,7 @@ void segue__instance_free(segue *s) {
     uv_loop_close(s->own_uv);
     segue__free(s->own_uv);
   }
-  if (s->lanes_lost) {
+  if (s->workers_stuck) {
     segue__log_flush(&s->log);
     return; /* a data thread that is lost may still use any of it */
   }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * instance.h: the parts of one instance, shared by the files that put it together (instance.c: the
- * parts; life.c: start, run, stop, close; host.c: options of the host) and by the daemon, which
- * uses more than the public header.
+ * parts; lifecycle.c: start, run, stop, close; host.c: options of the host) and by the daemon,
+ * which uses more than the public header.
  */
 #ifndef SEGUE_INSTANCE_H
 #define SEGUE_INSTANCE_H
@@ -10,14 +10,14 @@
 #include <pthread.h>
 
 #include "../admin/admin.h"
-#include "../bind/loader.h"
-#include "../bind/modules.h"
+#include "../bind/module/modules.h"
+#include "../bind/policy/loader.h"
 #include "../config/snapshot.h"
 #include "../ingress/ingress.h"
 #include "../os/fork.h"
-#include "../reload/answers.h"
+#include "../record/recorded_answers.h"
 #include "../reload/engine.h"
-#include "../reload/record.h"
+#include "../reload/writer.h"
 #include "../trigger/triggers.h"
 #include "state_folder.h"
 
@@ -33,7 +33,7 @@ typedef struct segue__secret_masks segue__secret_masks;
 typedef struct segue__secrets {
   pthread_mutex_t lock;
   segue__secret_masks *masks; /* atomic; of the configs judged last; NULL: none has secrets */
-  bool lost;                  /* atomic; the newest mask could not be kept: no text is shown */
+  bool stuck;                 /* atomic; the newest mask could not be kept: no text is shown */
 } segue__secrets;
 void segue__secrets_init(segue__secrets *secrets);
 void segue__secrets_deinit(segue__secrets *secrets);
@@ -66,7 +66,7 @@ struct segue {
   bool stop_asked;
 
   struct uv_loop_s *own_uv, *uv; /* own_uv: NULL on a host's loop */
-  segue__log log;
+  segue__logger log;
   segue__secrets secrets;
   segue__observer secret_observer;
   segue__host_module *modules; /* what registered.host points to */
@@ -91,7 +91,7 @@ struct segue {
   segue__timer housekeeping; /* looks after the state folder */
   bool folder_lost;          /* another process has it */
   bool many_snapshots;       /* it was logged that many generations are kept */
-  bool socket_told;          /* a failure to make the socket again is in the log */
+  bool socket_reported;      /* a failure to make the socket again is in the log */
   segue__timer try_again;    /* after a start from the last good generation */
   bool started;              /* the host was told what came of it */
   bool first_waits;          /* the first generation waits to be confirmed */
@@ -101,20 +101,20 @@ struct segue {
   void (*after_replay)(segue__waiter *waiter, int status, segue__result *result);
   segue__record_call replay;
   segue__waiter first;
-  size_t lanes_lost; /* data threads that did not come back: what they may use stays */
+  size_t workers_stuck; /* data threads that did not come back: what they may use stays */
   segue__message stop_message;
   segue__message entered; /* on a host's loop: shows which thread runs it */
 };
 
 void segue__options_free(segue_options *options); /* the strings in it */
-/* life.c. */
+/* lifecycle.c. */
 void segue__set_stage(segue *s, segue__stage stage);
 /* instance.c: puts the parts together; takes apart, by callbacks of the loop, the parts that begin
  * made; frees a stopped instance. */
 int segue__instance_begin(segue *s, segue_error *error);
 void segue__instance_tear_down(segue *s);
 void segue__instance_free(segue *s);
-/* child.c: replaces both in a child after fork. */
+/* forked.c: replaces both in a child after fork. */
 void segue__instance_abandon(segue *s);
 
 /* housekeeping.c: the state folder and the control socket while the instance runs. keep_folder:
@@ -128,7 +128,7 @@ void segue__watch_sources(segue *s); /* the engine is there */
 const segue__os *segue__instance_os(const segue *s);
 /* A policy was loaded: SEGUE_ESOURCE, and an error more: it is that of the last good generation,
  * which is too old to be served. */
-int segue__last_good_judge(segue *s, const segue__policy *policy, segue__errors *errors);
+int segue__last_good_validate(segue *s, const segue__policy *policy, segue__errors *errors);
 /* 0: a run that replays it was asked for, and cb will tell. held: because what the sources say was
  * taken back, or reloads are frozen, not because they give nothing good. */
 int segue__start_from_last_good(segue *s, bool held,
@@ -142,10 +142,10 @@ void segue__nothing_left(segue *s, const segue__result *result);
 void segue__services_here(segue *s);
 bool segue__services_is_here(const segue *s); /* [any thread] */
 int segue__services_log(segue *s, const segue_log_entry *entry);
-int segue__services_record(void *instance, segue_figure figure, const char *series, double value);
+int segue__services_record(void *instance, segue_metric metric, const char *series, double value);
 
 /* The log, translated for the host. */
-void segue__host_log(void *data, const segue__log_entry *entry);
+void segue__host_log(void *data, const segue__log_record *entry);
 /* The policy of an instance that has no reload.lua: its one configuration file and its modules. */
 int segue__host_policy(const segue *s, segue__policy **out);
 void segue__host_modules_free(segue *s);
@@ -156,11 +156,11 @@ void segue__host_modules_free(segue *s);
 int segue__policy_blame(int status, segue__errors *errors);
 /* Checks the listeners of a policy: may they listen on their addresses? Only the folders that open
  * listeners know that. */
-int segue__judge_policy(segue__policy *policy, const segue__os *os, segue__errors *errors);
+int segue__validate_policy(segue__policy *policy, const segue__os *os, segue__errors *errors);
 /* Stopped: how many data threads were given up, because the code of a module did not come back. */
-size_t segue__lanes_lost(const segue *s);
+size_t segue__stuck_threads(const segue *s);
 /* Does the live policy, or the one that is going live, have a trigger for this signal? */
-bool segue__takes_signal(const segue *s, int signum);
+bool segue__handles_signal(const segue *s, int signum);
 /* Runs the trigger as if the signal had just arrived; returns false if there is none. */
 bool segue__deliver_signal(segue *s, int signum);
 /* Between segue_new and segue_start: the soft limit of open files that commands get. */

@@ -62,9 +62,9 @@ void segue__secrets_add(segue__secrets *secrets, segue__publication *publication
                         const segue__mask *mask) {
   segue__secret_masks *old = secrets->masks;
   if (!segue__mask_knows(mask)) return;
-  if (old && !secrets->lost && segue__mask_knows_same(old->items[0], mask)) return;
+  if (old && !secrets->stuck && segue__mask_knows_same(old->items[0], mask)) return;
   segue__secret_masks *masks = masks_new(old, mask);
-  __atomic_store_n(&secrets->lost, !masks, __ATOMIC_RELEASE);
+  __atomic_store_n(&secrets->stuck, !masks, __ATOMIC_RELEASE);
   if (!masks) return;
   pthread_mutex_lock(&secrets->lock);
   __atomic_store_n(&secrets->masks, masks, __ATOMIC_SEQ_CST);
@@ -74,7 +74,7 @@ void segue__secrets_add(segue__secrets *secrets, segue__publication *publication
 
 bool segue__secrets_any(const segue__secrets *secrets) {
   return __atomic_load_n(&secrets->masks, __ATOMIC_ACQUIRE) ||
-         __atomic_load_n(&secrets->lost, __ATOMIC_ACQUIRE);
+         __atomic_load_n(&secrets->stuck, __ATOMIC_ACQUIRE);
 }
 
 /* ---- Metrics --------------------------------------------------------------------------------- */
@@ -99,7 +99,7 @@ char *segue__secrets_clean(const segue__secrets *secrets, const char *text) {
 /* Returns a copy without secrets. A long text is cut, because a sink formats the whole line: one of
  * 200 MiB would take more than a gigabyte. It is cut first, so that the cost is bounded, and what a
  * secret may have left at the cut is removed. */
-static char *clean(const segue__secret_masks *masks, const char *text) {
+static char *secrets_clean(const segue__secret_masks *masks, const char *text) {
   if (!masks) return NULL; /* the secrets could not be kept: nothing is shown */
   bool was_cut = strnlen(text, SEGUE__LOG_TEXT_MAX + 1) > SEGUE__LOG_TEXT_MAX;
   char *copy = segue__malloc(strnlen(text, SEGUE__LOG_TEXT_MAX) + sizeof "...");
@@ -122,10 +122,10 @@ static void clean_fields(const segue__secret_masks *masks, const segue_log_entry
                          segue_log_field *fields, clean_field *copies) {
   for (size_t i = 0; i < entry->field_count; i++) {
     fields[i] = entry->fields[i];
-    copies[i].key = clean(masks, fields[i].key);
+    copies[i].key = secrets_clean(masks, fields[i].key);
     fields[i].key = copies[i].key ? copies[i].key : SEGUE__MASKED;
     if (!fields[i].text) continue;
-    copies[i].text = clean(masks, fields[i].text);
+    copies[i].text = secrets_clean(masks, fields[i].text);
     fields[i].text = copies[i].text ? copies[i].text : SEGUE__MASKED;
   }
 }
@@ -134,10 +134,10 @@ int segue__secrets_log(segue__secrets *secrets, const segue_log_entry *entry,
                        int (*sink)(void *data, const segue_log_entry *entry), void *data) {
   segue_log_entry out = *entry;
   pthread_mutex_lock(&secrets->lock);
-  segue__secret_masks *masks = secrets->lost ? NULL : secrets->masks;
+  segue__secret_masks *masks = secrets->stuck ? NULL : secrets->masks;
   if (masks) __atomic_add_fetch(&masks->refs, 1, __ATOMIC_RELAXED);
   pthread_mutex_unlock(&secrets->lock);
-  char *message = clean(masks, entry->message), *group = clean(masks, entry->group);
+  char *message = secrets_clean(masks, entry->message), *group = secrets_clean(masks, entry->group);
   segue_log_field *fields = segue__calloc(entry->field_count + 1, sizeof *fields);
   clean_field *copies = segue__calloc(entry->field_count + 1, sizeof *copies);
   out.message = message ? message : SEGUE__MASKED;

@@ -45,7 +45,7 @@ static int write_once(segue *s, const segue_log_entry *entry, bool may_wait) {
   return rc;
 }
 
-static int write_line(void *instance, const segue_log_entry *entry) {
+static int services_write_line(void *instance, const segue_log_entry *entry) {
   segue *s = instance;
   bool may_wait = !segue__services_is_here(s);
   int rc = write_once(s, entry, may_wait);
@@ -60,12 +60,12 @@ static int write_line(void *instance, const segue_log_entry *entry) {
  * read section. Only a policy with secrets pays for that, and only for lines whose level is on. */
 int segue__services_log(segue *s, const segue_log_entry *entry) {
   if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
-  if (!segue__secrets_any(&s->secrets)) return write_line(s, entry);
+  if (!segue__secrets_any(&s->secrets)) return services_write_line(s, entry);
   segue_read_begin(s);
   const segue__service *log = __atomic_load_n(&s->services.log, __ATOMIC_ACQUIRE);
   int rc = log ? log->log.enabled(log->object, entry->level) : SEGUE_EMODULE;
   segue_read_end(s);
-  return rc > 0 ? segue__secrets_log(&s->secrets, entry, write_line, s) : rc;
+  return rc > 0 ? segue__secrets_log(&s->secrets, entry, services_write_line, s) : rc;
 }
 
 static bool host_takes(const segue *s, segue_level level) {
@@ -75,14 +75,14 @@ static bool host_takes(const segue *s, segue_level level) {
 /* Writes a line to the host's log, where the library's own lines go, if no module is a log: a host
  * that set on_log must not lose the lines of its modules. */
 static int write_to_host(segue *s, const segue_log_entry *entry) {
-  segue__log_field fields[SEGUE__LOG_FIELDS_MAX];
-  segue__log_entry own = {(segue__level)entry->level, entry->group, entry->message, fields, 0};
+  segue__log_pair fields[SEGUE__LOG_FIELDS_MAX];
+  segue__log_record own = {(segue__log_level)entry->level, entry->group, entry->message, fields, 0};
   if (!s->options.on_log) return SEGUE_EMODULE;
   if (!host_takes(s, entry->level)) return 0;
   for (; own.field_count < entry->field_count && own.field_count < SEGUE__LOG_FIELDS_MAX;
        own.field_count++) {
     const segue_log_field *field = &entry->fields[own.field_count];
-    fields[own.field_count] = (segue__log_field){field->key, field->text, field->number};
+    fields[own.field_count] = (segue__log_pair){field->key, field->text, field->number};
   }
   segue__host_log(s, &own);
   return 1;
@@ -106,23 +106,23 @@ bool segue_log_enabled(segue *s, segue_level level) {
 
 /* Labels are cleaned before the module that keeps the metrics gets them: later the secret may no
  * longer be known, and two series that differ only in a secret would be one line twice. */
-static int record_clean(segue *s, const segue__service *stats, segue_figure figure,
+static int record_clean(segue *s, const segue__service *stats, segue_metric metric,
                         const char *series, double value) {
-  if (__atomic_load_n(&s->secrets.lost, __ATOMIC_ACQUIRE)) return UV_ENOMEM;
+  if (__atomic_load_n(&s->secrets.stuck, __ATOMIC_ACQUIRE)) return UV_ENOMEM;
   if (!series || !segue__secrets_find(&s->secrets, series))
-    return stats->stats.record(stats->object, figure, series, value);
+    return stats->stats.record(stats->object, metric, series, value);
   char *copy = segue__secrets_clean(&s->secrets, series);
-  int rc = copy ? stats->stats.record(stats->object, figure, copy, value) : UV_ENOMEM;
+  int rc = copy ? stats->stats.record(stats->object, metric, copy, value) : UV_ENOMEM;
   segue__free(copy);
   return rc;
 }
 
-int segue__services_record(void *instance, segue_figure figure, const char *series, double value) {
+int segue__services_record(void *instance, segue_metric metric, const char *series, double value) {
   segue *s = instance;
   if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
   segue_read_begin(s);
   const segue__service *stats = __atomic_load_n(&s->services.stats, __ATOMIC_ACQUIRE);
-  int rc = stats ? record_clean(s, stats, figure, series, value) : SEGUE_EMODULE;
+  int rc = stats ? record_clean(s, stats, metric, series, value) : SEGUE_EMODULE;
   segue_read_end(s);
   return rc;
 }

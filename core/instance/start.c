@@ -24,32 +24,33 @@ int segue__open_record(segue *s) {
 }
 
 const segue__os *segue__instance_os(const segue *s) {
-  return s->record ? segue__reads_os(segue__record_reads(s->record)) : segue__os_default();
+  return s->record ? segue__inputs_os(segue__record_inputs(s->record)) : segue__os_default();
 }
 
-static bool good(const segue__result *result) {
+static bool start_good(const segue__result *result) {
   return (result->outcome == SEGUE__APPLIED || result->outcome == SEGUE__UNCHANGED) &&
          !result->plan_only && !result->skipped && !result->deferred;
 }
 
-static void ignore(segue__waiter *waiter, int status, segue__result *result) {
+static void start_ignore(segue__waiter *waiter, int status, segue__result *result) {
   (void)waiter, (void)status, (void)result;
 }
 
 /* A first generation that was told of before anybody confirmed it, and then was not: back to the
  * one before, which is on disk. */
-static void on_phase(segue__observer *observer, const segue__result *result, segue__phase phase) {
+static void start_on_phase(segue__observer *observer, const segue__result *result,
+                           segue__phase phase) {
   segue *s = observer->data;
   if (phase == SEGUE__PHASE_COMMIT) (void)segue__keep_folder(s); /* before it is written to */
   if (phase != SEGUE__PHASE_SETTLED || s->replaying) return;
   bool nothing = s->started && !result->generation && !result->plan_only;
   bool first_waits = s->first_waits && !result->plan_only;
   if (first_waits) s->first_waits = false;
-  if (nothing && segue__start_from_last_good(s, true, ignore) < 0 && first_waits)
+  if (nothing && segue__start_from_last_good(s, true, start_ignore) < 0 && first_waits)
     segue__nothing_left(s, result);
-  if (!good(result) || result->away) return; /* held is not back */
+  if (!start_good(result) || result->away) return; /* held is not back */
   if (!segue__engine_stale_since(s->engine)) return;
-  segue__log(&s->log, SEGUE__INFO, "reload",
+  SEGUE__LOG(&s->log, SEGUE__INFO, "reload",
              "the sources are back: the live generation is not stale", "generation", 'u',
              result->generation, NULL);
   segue__engine_set_stale(s->engine, 0);
@@ -57,27 +58,28 @@ static void on_phase(segue__observer *observer, const segue__result *result, seg
 
 void segue__watch_sources(segue *s) {
   if (!s->record) return;
-  s->observer = (segue__observer){.on_phase = on_phase, .data = s};
+  s->observer = (segue__observer){.on_phase = start_on_phase, .data = s};
   segue__engine_observe(s->engine, &s->observer);
 }
 
 static void try_again(segue__timer *timer) {
   segue *s = timer->data;
-  segue__request request = {.trigger = SEGUE__BY_RETRY, .cause = "sources after a stale start"};
+  segue__reload_request request = {.trigger = SEGUE__BY_RETRY,
+                                   .cause = "sources after a stale start"};
   (void)segue__engine_request(s->engine, &request, NULL);
 }
 
 static void say_what_is_live(segue *s) {
   const segue__last_good *good = &segue__record_found(s->record)->last_good;
   if (s->held) {
-    segue__log(&s->log, SEGUE__WARN, "reload",
+    SEGUE__LOG(&s->log, SEGUE__WARN, "reload",
                "started from the last good generation on disk: an operator keeps the "
                "sources back",
                "kept_as", 'u', good->generation, "hash", 's', good->hash, NULL);
     return;
   }
   segue__engine_set_stale(s->engine, segue__engine_good_wall_ms(s->engine));
-  segue__log(&s->log, SEGUE__WARN, "reload",
+  SEGUE__LOG(&s->log, SEGUE__WARN, "reload",
              "started from the last good generation on disk: it is stale until the sources "
              "deliver a good one",
              "kept_as", 'u', good->generation, "hash", 's', good->hash, NULL);
@@ -88,9 +90,9 @@ static void say_what_is_live(segue *s) {
 /* Rejects a last good generation that is too old. The limit is that of the policy on disk, or, if
  * that policy cannot be read, of the policy of the generation. A generation that an operator holds
  * is served at any age. */
-int segue__last_good_judge(segue *s, const segue__policy *policy, segue__errors *errors) {
+int segue__last_good_validate(segue *s, const segue__policy *policy, segue__errors *errors) {
   if (!s->record || s->started) return 0;
-  if (!segue__reads_replaying(segue__record_reads(s->record))) {
+  if (!segue__inputs_replaying(segue__record_inputs(s->record))) {
     s->age_known = true;
     s->age_ms = policy->last_good_age_ms;
     return 0;
@@ -100,35 +102,34 @@ int segue__last_good_judge(segue *s, const segue__policy *policy, segue__errors 
   int64_t age = segue__engine_wall_ms(s->engine) - since;
   if (s->held || !most || age <= 0 || (uint64_t)age <= most) return 0;
   segue_error error;
-  segue__error_set(
-      &error, SEGUE_ESOURCE,
-      "the last good generation is %lld s old, and last_good.max_age allows %llu s, so "
-      "it is not served: correct the sources, or allow more",
-      (long long)(age / 1000), (unsigned long long)(most / 1000));
+  segue__errorf(&error, SEGUE_ESOURCE,
+                "the last good generation is %lld s old, and last_good.max_age allows %llu s, so "
+                "it is not served: correct the sources, or allow more",
+                (long long)(age / 1000), (unsigned long long)(most / 1000));
   segue__errors_add(errors, &error);
   return error.code;
 }
 
-static void replayed(segue__waiter *waiter, int status, segue__result *result) {
+static void start_replayed(segue__waiter *waiter, int status, segue__result *result) {
   segue *s = waiter->data;
   s->replaying = false;
   bool live = result && result->generation;
   if (live)
     say_what_is_live(s);
   else
-    segue__log(&s->log, SEGUE__ERROR, "reload",
+    SEGUE__LOG(&s->log, SEGUE__ERROR, "reload",
                "the last good generation on disk cannot be brought back either", NULL);
   s->after_replay(waiter, live ? 0 : status, result);
 }
 
 static void files_read(segue__record_call *call, segue__record_answer *answer) {
   segue *s = call->data;
-  s->first = (segue__waiter){.cb = replayed, .data = s};
+  s->first = (segue__waiter){.cb = start_replayed, .data = s};
   int rc = answer->status;
   if (!rc)
     rc = segue__engine_replay(s->engine, answer->files, 0, SEGUE__BY_START, "last good generation",
                               &s->first);
-  if (rc) replayed(&s->first, rc, NULL);
+  if (rc) start_replayed(&s->first, rc, NULL);
 }
 
 int segue__start_from_last_good(segue *s, bool held,

@@ -23,7 +23,7 @@
 #include <uv.h>
 
 /* "a/b/reload.lua" -> "a/b/.segue" */
-static char *beside(const char *policy_path) {
+static char *folder_beside(const char *policy_path) {
   const char *slash = policy_path ? strrchr(policy_path, '/') : NULL;
   segue__buf path;
   segue__buf_init(&path);
@@ -34,17 +34,17 @@ static char *beside(const char *policy_path) {
   return NULL;
 }
 
-static char *named(const char *state, const char *policy_path) {
+static char *folder_named(const char *state, const char *policy_path) {
   const char *env = getenv("STATE_DIRECTORY");
   if (state && *state) return segue__strdup(state);
   if (env && *env) return segue__strndup(env, strcspn(env, ":"));
-  return beside(policy_path);
+  return folder_beside(policy_path);
 }
 
 int segue__state_find(const char *state, const char *policy_path, char **out, segue_error *err) {
   char real[PATH_MAX];
-  *out = named(state, policy_path);
-  if (!*out) return segue__error_set(err, UV_ENOMEM, "out of memory");
+  *out = folder_named(state, policy_path);
+  if (!*out) return segue__errorf(err, UV_ENOMEM, "out of memory");
   if (!realpath(*out, real)) return 0;
   char *absolute = segue__strdup(real);
   if (absolute) {
@@ -61,33 +61,33 @@ static int check_private(const char *path, const struct stat *st, const char *wh
                          segue_error *err) {
   bool link = S_ISLNK(st->st_mode);
   if (st->st_uid != geteuid() && st->st_uid != 0)
-    return segue__error_set(err, UV_EPERM,
-                            "%s %s belongs to another user (uid %ld), who could make this process "
-                            "run a policy: remove it, or chown it to uid %ld if you know what is "
-                            "in it",
-                            what, path, (long)st->st_uid, (long)geteuid());
+    return segue__errorf(err, UV_EPERM,
+                         "%s %s belongs to another user (uid %ld), who could make this process "
+                         "run a policy: remove it, or chown it to uid %ld if you know what is "
+                         "in it",
+                         what, path, (long)st->st_uid, (long)geteuid());
   if (!link && (st->st_mode & 022))
-    return segue__error_set(err, UV_EPERM,
-                            "%s %s can be written by other users (mode %04o), who could make this "
-                            "process run a policy: chmod go-w, or choose a folder that is not "
-                            "there yet",
-                            what, path, (unsigned)st->st_mode & 07777);
+    return segue__errorf(err, UV_EPERM,
+                         "%s %s can be written by other users (mode %04o), who could make this "
+                         "process run a policy: chmod go-w, or choose a folder that is not "
+                         "there yet",
+                         what, path, (unsigned)st->st_mode & 07777);
   return 0;
 }
 
 static int make_folder(const char *folder, segue_error *err) {
   struct stat st;
   if (mkdir(folder, 0700) < 0 && errno != EEXIST)
-    return segue__error_set(err, -errno,
-                            "cannot make the state folder %s: %s; choose another (option state)",
-                            folder, strerror(errno));
+    return segue__errorf(err, -errno,
+                         "cannot make the state folder %s: %s; choose another (option state)",
+                         folder, strerror(errno));
   if (stat(folder, &st) < 0)
-    return segue__error_set(err, -errno, "cannot use the state folder %s: %s", folder,
-                            strerror(errno));
+    return segue__errorf(err, -errno, "cannot use the state folder %s: %s", folder,
+                         strerror(errno));
   if (!S_ISDIR(st.st_mode))
-    return segue__error_set(err, UV_ENOTDIR,
-                            "the state folder %s is not a folder: choose another (option state)",
-                            folder);
+    return segue__errorf(err, UV_ENOTDIR,
+                         "the state folder %s is not a folder: choose another (option state)",
+                         folder);
   return check_private(folder, &st, "the state folder", err);
 }
 
@@ -102,8 +102,7 @@ static int check_entry(int dir, const char *folder, const char *name, segue_erro
   snprintf(path, sizeof path, "%s/%s", folder, name);
   if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
     if (errno == ENOENT) return 0;
-    return segue__error_set(err, -errno, "cannot check the state file %s: %s", path,
-                            strerror(errno));
+    return segue__errorf(err, -errno, "cannot check the state file %s: %s", path, strerror(errno));
   }
   int rc = S_ISSOCK(st.st_mode) ? 0 : check_private(path, &st, "the state file", err);
   if (rc == 0 && S_ISLNK(st.st_mode) && fstatat(dir, name, &target, 0) == 0)
@@ -117,14 +116,14 @@ static int check_files(const char *folder, segue_error *err) {
   DIR *dir = opendir(folder);
   int rc = 0;
   if (!dir)
-    return segue__error_set(err, -errno, "cannot read the state folder %s: %s", folder,
-                            strerror(errno));
+    return segue__errorf(err, -errno, "cannot read the state folder %s: %s", folder,
+                         strerror(errno));
   while (rc == 0) {
     errno = 0;
     const struct dirent *e = readdir(dir);
     if (!e && errno) /* the rest was not checked */
-      rc = segue__error_set(err, -errno, "cannot read the state folder %s: %s", folder,
-                            strerror(errno));
+      rc = segue__errorf(err, -errno, "cannot read the state folder %s: %s", folder,
+                         strerror(errno));
     if (!e) break;
     if (!is_dot(e->d_name)) rc = check_entry(dirfd(dir), folder, e->d_name, err);
   }
@@ -132,14 +131,14 @@ static int check_files(const char *folder, segue_error *err) {
   return rc;
 }
 
-static int taken(int fd, const char *folder, segue_error *err) {
+static int folder_taken(int fd, const char *folder, segue_error *err) {
   char pid[32] = "";
   ssize_t n = pread(fd, pid, sizeof pid - 1, 0);
   pid[n > 0 ? strcspn(pid, "\n") : 0] = 0;
-  return segue__error_set(err, UV_EBUSY,
-                          "another segue (pid %s) uses the state folder %s: stop it or choose "
-                          "another (option state)",
-                          pid[0] ? pid : "unknown", folder);
+  return segue__errorf(err, UV_EBUSY,
+                       "another segue (pid %s) uses the state folder %s: stop it or choose "
+                       "another (option state)",
+                       pid[0] ? pid : "unknown", folder);
 }
 
 static int take_lock(const char *folder, int *out, segue_error *err) {
@@ -150,18 +149,18 @@ static int take_lock(const char *folder, int *out, segue_error *err) {
   segue__fork_mark(fd);
   segue__fork_release();
   if (fd < 0)
-    return segue__error_set(err, -errno, "cannot open %s: %s; choose another folder (option state)",
-                            path, strerror(errno));
+    return segue__errorf(err, -errno, "cannot open %s: %s; choose another folder (option state)",
+                         path, strerror(errno));
   if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
     int rc = errno == EWOULDBLOCK
-                 ? taken(fd, folder, err)
-                 : segue__error_set(err, -errno, "cannot lock %s: %s", path, strerror(errno));
+                 ? folder_taken(fd, folder, err)
+                 : segue__errorf(err, -errno, "cannot lock %s: %s", path, strerror(errno));
     segue__fork_close(fd);
     return rc;
   }
   int len = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
   if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)len, 0) != len) {
-    int rc = segue__error_set(err, -errno, "cannot write %s: %s", path, strerror(errno));
+    int rc = segue__errorf(err, -errno, "cannot write %s: %s", path, strerror(errno));
     segue__fork_close(fd);
     return rc;
   }
@@ -176,10 +175,10 @@ int segue__state_open(segue__state *out, const char *folder, segue_error *err) {
   int rc = make_folder(folder, err);
   if (rc < 0) return rc;
   if (!realpath(folder, real))
-    return segue__error_set(err, -errno, "cannot use the state folder %s: %s", folder,
-                            strerror(errno));
+    return segue__errorf(err, -errno, "cannot use the state folder %s: %s", folder,
+                         strerror(errno));
   out->folder = segue__strdup(real);
-  if (!out->folder) return segue__error_set(err, UV_ENOMEM, "out of memory");
+  if (!out->folder) return segue__errorf(err, UV_ENOMEM, "out of memory");
   rc = check_files(real, err);
   if (rc == 0) rc = take_lock(real, &out->lock_fd, err);
   if (rc == 0) rc = segue__state_socket(real, true, out->socket, err);
@@ -224,13 +223,13 @@ void segue__state_close(segue__state *state) {
 static int private_folder(const char *path, bool make, segue_error *err) {
   struct stat st;
   if (make && mkdir(path, 0700) < 0 && errno != EEXIST)
-    return segue__error_set(err, -errno, "cannot make the run-time folder %s: %s", path,
-                            strerror(errno));
+    return segue__errorf(err, -errno, "cannot make the run-time folder %s: %s", path,
+                         strerror(errno));
   if (lstat(path, &st) < 0)
-    return segue__error_set(err, -errno, "cannot use the run-time folder %s: %s", path,
-                            strerror(errno));
+    return segue__errorf(err, -errno, "cannot use the run-time folder %s: %s", path,
+                         strerror(errno));
   if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022))
-    return segue__error_set(
+    return segue__errorf(
         err, UV_EPERM,
         "%s must be a folder that only this user can write: remove it, or choose a "
         "socket (option socket)",

@@ -11,7 +11,7 @@
 #include <uv.h>
 
 #include "../config/publication.h"
-#include "gate_parts.h"
+#include "gate_internal.h"
 #include "module.h"
 
 struct segue__gates {
@@ -35,24 +35,24 @@ const char *segue__refusal_name(segue__refusal refusal) {
 
 /* ---- The end of a tenure ---- */
 
-static void tenure_end(segue__tenure *tenure) {
-  segue__instance *instance = tenure->instance;
-  pthread_mutex_lock(&tenure->gate->lock);
-  tenure->over = true;
-  tenure->instance = NULL;
-  pthread_mutex_unlock(&tenure->gate->lock);
-  segue_snapshot_unref(tenure->snapshot);
-  while (tenure->outlived) {
-    segue__outlived *next = tenure->outlived->next;
-    segue_snapshot_unref(tenure->outlived->snapshot);
-    segue__free(tenure->outlived);
-    tenure->outlived = next;
+static void lease_end(segue__lease *lease) {
+  segue__instance *instance = lease->instance;
+  pthread_mutex_lock(&lease->gate->lock);
+  lease->over = true;
+  lease->instance = NULL;
+  pthread_mutex_unlock(&lease->gate->lock);
+  segue_snapshot_unref(lease->snapshot);
+  while (lease->orphaned) {
+    segue__orphaned *next = lease->orphaned->next;
+    segue_snapshot_unref(lease->orphaned->snapshot);
+    segue__free(lease->orphaned);
+    lease->orphaned = next;
   }
   segue__instance_unpin(instance);
 }
 
-static bool is_over(const segue_gate *gate, const segue__tenure *tenure) {
-  return tenure->instance && tenure != gate->open && tenure != gate->next && tenure != gate->kept;
+static bool gate_is_over(const segue_gate *gate, const segue__lease *lease) {
+  return lease->instance && lease != gate->open && lease != gate->next && lease != gate->kept;
 }
 
 static segue_gate *first_gate(segue__gates *gates) {
@@ -63,8 +63,8 @@ static segue_gate *first_gate(segue__gates *gates) {
 }
 
 static bool may_call(const segue_gate *from, const char *name, const segue_snapshot *snapshot) {
-  for (size_t i = 0; i < SEGUE__TENURES; i++) {
-    const segue__tenure *t = &from->tenures[i];
+  for (size_t i = 0; i < SEGUE__LEASES; i++) {
+    const segue__lease *t = &from->leases[i];
     if (t->instance && !t->over && t->snapshot == snapshot &&
         segue__instance_needs(t->instance, name))
       return true;
@@ -73,25 +73,25 @@ static bool may_call(const segue_gate *from, const char *name, const segue_snaps
 }
 
 /* At a shut gate callers wait, whatever snapshot they have; what is swapped is called as it is. */
-static bool is_held(const segue_gate *gate, const segue__tenure *tenure) {
-  if (gate->state == SEGUE__GATE_SHUT || segue__instance_is_swapped(tenure->instance)) return false;
+static bool is_held(const segue_gate *gate, const segue__lease *lease) {
+  if (gate->state == SEGUE__GATE_SHUT || segue__instance_is_swapped(lease->instance)) return false;
   for (const segue_gate *g = first_gate(gate->all); g; g = g->next_gate)
-    if (g != gate && may_call(g, gate->name, tenure->snapshot)) return true;
+    if (g != gate && may_call(g, gate->name, lease->snapshot)) return true;
   return false;
 }
 
-static bool can_end(const segue_gate *gate, const segue__tenure *tenure) {
-  return is_over(gate, tenure) && (tenure->over || !is_held(gate, tenure));
+static bool can_end(const segue_gate *gate, const segue__lease *lease) {
+  return gate_is_over(gate, lease) && (lease->over || !is_held(gate, lease));
 }
 
 /* One at a time: the end of an instance may be told, and lead back here. */
-static segue__tenure *left_by_all(segue_gate *gate) {
-  segue__tenure *found = NULL;
-  for (size_t i = 0; i < SEGUE__TENURES && !found; i++) {
-    segue__tenure *tenure = &gate->tenures[i];
-    if (!can_end(gate, tenure)) continue;
+static segue__lease *left_by_all(segue_gate *gate) {
+  segue__lease *found = NULL;
+  for (size_t i = 0; i < SEGUE__LEASES && !found; i++) {
+    segue__lease *lease = &gate->leases[i];
+    if (!can_end(gate, lease)) continue;
     pthread_mutex_lock(&gate->lock);
-    if (segue__gate_count(gate, tenure) == 0) found = tenure;
+    if (segue__gate_count(gate, lease) == 0) found = lease;
     if (found) found->over = true;
     pthread_mutex_unlock(&gate->lock);
   }
@@ -99,37 +99,37 @@ static segue__tenure *left_by_all(segue_gate *gate) {
 }
 
 /* True: tenures have ended. */
-static bool look_at(segue_gate *gate) {
+static bool gate_look_at(segue_gate *gate) {
   bool any = false;
-  for (size_t i = 0; i < SEGUE__TENURES; i++)
-    any = any || can_end(gate, &gate->tenures[i]);
+  for (size_t i = 0; i < SEGUE__LEASES; i++)
+    any = any || can_end(gate, &gate->leases[i]);
   if (!any || !segue__gate_barrier(gate)) return false;
   any = false;
-  for (segue__tenure *tenure; (tenure = left_by_all(gate)); any = true)
-    tenure_end(tenure);
+  for (segue__lease *lease; (lease = left_by_all(gate)); any = true)
+    lease_end(lease);
   return any;
 }
 
 /* Ends the tenures that all calls have left. The end of a tenure may make tenures of other gates
  * ready to end, so all gates are checked until none ends. */
-static void look(segue_gate *gate) {
-  for (bool ended = look_at(gate); ended;) {
+static void gate_look(segue_gate *gate) {
+  for (bool ended = gate_look_at(gate); ended;) {
     ended = false;
     for (segue_gate *g = first_gate(gate->all); g; g = g->next_gate)
-      ended = look_at(g) || ended;
+      ended = gate_look_at(g) || ended;
   }
 }
 
 /* ---- Waking the control thread ---- */
 
-static void woken(segue__message *message) {
+static void gate_woken(segue__message *message) {
   segue_gate *gate = (segue_gate *)((char *)message - offsetof(segue_gate, message));
   segue__gates *all = gate->all;
   (void)__atomic_exchange_n(&gate->posted, false, __ATOMIC_SEQ_CST);
   if (gate->loop) {
-    segue__buffer_stamp(gate);
-    look(gate);
-    segue__buffer_flow(gate, false);
+    segue__gate_queue_stamp(gate);
+    gate_look(gate);
+    segue__gate_queue_flow(gate, false);
   }
   segue__gates_unref(all);
 }
@@ -140,7 +140,7 @@ void segue__gate_wake(segue_gate *gate) {
   pthread_mutex_lock(&gate->lock);
   if (gate->loop) {
     segue__gates_ref(gate->all);
-    gate->message.fn = woken;
+    gate->message.fn = gate_woken;
     segue__post(gate->loop, &gate->message);
   }
   pthread_mutex_unlock(&gate->lock);
@@ -201,8 +201,8 @@ static segue_gate *gate_new(segue__gates *gates, const char *name) {
     segue__free(memory);
     return NULL;
   }
-  for (size_t i = 0; i < SEGUE__TENURES; i++)
-    gate->tenures[i].gate = gate;
+  for (size_t i = 0; i < SEGUE__LEASES; i++)
+    gate->leases[i].gate = gate;
   pthread_mutex_init(&gate->lock, NULL);
   gate->all = gates;
   gate->loop = gates->loop;
@@ -257,7 +257,7 @@ void segue__gates_end(segue__gates *gates) {
   for (segue_gate *gate = first; gate; gate = gate->next_gate) {
     segue__gate_unreserve(gate);
     segue__gate_refuse(gate, SEGUE_ECLOSED);
-    segue__buffer_flow(gate, true);
+    segue__gate_queue_flow(gate, true);
     segue__timer_stop(gate->loop, &gate->age);
   }
   set_loop(gates, NULL);
@@ -275,7 +275,7 @@ void segue__gate_limit(segue_gate *gate, const segue__gate_limits *limits) {
   pthread_mutex_unlock(&gate->lock);
   /* The timer is still set to the time when the oldest queued call would reach the previous
    * limit. */
-  if (other_age && gate->loop) segue__buffer_stamp(gate);
+  if (other_age && gate->loop) segue__gate_queue_stamp(gate);
 }
 
 segue__gate_state segue__gate_state_get(const segue_gate *gate) {
@@ -286,8 +286,8 @@ void segue__gate_status_get(const segue_gate *gate, segue__gate_status *out) {
   pthread_mutex_t *lock = (pthread_mutex_t *)&gate->lock;
   int64_t inside = 0;
   pthread_mutex_lock(lock);
-  for (size_t i = 0; i < SEGUE__TENURES; i++)
-    inside += segue__gate_count(gate, &gate->tenures[i]);
+  for (size_t i = 0; i < SEGUE__LEASES; i++)
+    inside += segue__gate_count(gate, &gate->leases[i]);
   out->state = gate->state;
   out->inside = inside > 0 ? (size_t)inside : 0;
   out->waiting = gate->waiting;
@@ -302,25 +302,25 @@ size_t segue__gate_inside(const segue_gate *gate, const segue__instance *instanc
   int64_t inside = 0;
   (void)segue__gate_barrier(gate);
   pthread_mutex_lock(lock);
-  for (size_t i = 0; i < SEGUE__TENURES; i++)
-    if (gate->tenures[i].instance == instance) inside += segue__gate_count(gate, &gate->tenures[i]);
+  for (size_t i = 0; i < SEGUE__LEASES; i++)
+    if (gate->leases[i].instance == instance) inside += segue__gate_count(gate, &gate->leases[i]);
   pthread_mutex_unlock(lock);
   return inside > 0 ? (size_t)inside : 0;
 }
 
-void segue__gate_forsake(segue_gate *gate, const segue__instance *instance) {
+void segue__gate_abandon(segue_gate *gate, const segue__instance *instance) {
   pthread_mutex_lock(&gate->lock);
-  for (size_t i = 0; i < SEGUE__TENURES; i++)
-    if (gate->tenures[i].instance == instance) gate->tenures[i].over = true;
+  for (size_t i = 0; i < SEGUE__LEASES; i++)
+    if (gate->leases[i].instance == instance) gate->leases[i].over = true;
   pthread_mutex_unlock(&gate->lock);
-  look(gate);
+  gate_look(gate);
 }
 
 /* ---- Flipping ---- */
 
-static segue__tenure *free_tenure(segue_gate *gate) {
-  for (size_t i = 0; i < SEGUE__TENURES; i++)
-    if (!gate->tenures[i].instance) return &gate->tenures[i];
+static segue__lease *free_lease(segue_gate *gate) {
+  for (size_t i = 0; i < SEGUE__LEASES; i++)
+    if (!gate->leases[i].instance) return &gate->leases[i];
   return NULL;
 }
 
@@ -329,99 +329,98 @@ static segue__tenure *free_tenure(segue_gate *gate) {
 static int reserve_exchange(segue_gate *gate, const segue__instance *instance,
                             const segue_snapshot *snapshot) {
   if (!gate->open || gate->open->instance != instance) return SEGUE_ELIMIT;
-  gate->exchange = segue__malloc(sizeof *gate->exchange);
-  if (!gate->exchange) return UV_ENOMEM;
-  gate->exchange->snapshot = segue_snapshot_ref(snapshot);
+  gate->reserved = segue__malloc(sizeof *gate->reserved);
+  if (!gate->reserved) return UV_ENOMEM;
+  gate->reserved->snapshot = segue_snapshot_ref(snapshot);
   return 0;
 }
 
 int segue__gate_reserve(segue_gate *gate, segue__instance *instance,
                         const segue_snapshot *snapshot) {
   segue__gate_unreserve(gate);
-  look(gate);
-  segue__tenure *tenure = free_tenure(gate);
-  if (!tenure) return reserve_exchange(gate, instance, snapshot);
+  gate_look(gate);
+  segue__lease *lease = free_lease(gate);
+  if (!lease) return reserve_exchange(gate, instance, snapshot);
   pthread_mutex_lock(&gate->lock);
-  tenure->object = segue__instance_object(instance);
-  tenure->snapshot = segue_snapshot_ref(snapshot);
-  tenure->instance = instance;
-  tenure->over = false;
+  lease->object = segue__instance_object(instance);
+  lease->snapshot = segue_snapshot_ref(snapshot);
+  lease->instance = instance;
+  lease->over = false;
   pthread_mutex_unlock(&gate->lock);
   segue__instance_pin(instance, gate);
-  gate->next = tenure;
+  gate->next = lease;
   return 0;
 }
 
 void segue__gate_unreserve(segue_gate *gate) {
-  segue__tenure *next = gate->next;
+  segue__lease *next = gate->next;
   gate->next = NULL;
-  if (next) tenure_end(next);
-  if (!gate->exchange || gate->exchanged) return;
-  segue_snapshot_unref(gate->exchange->snapshot);
-  segue__free(gate->exchange);
-  gate->exchange = NULL;
+  if (next) lease_end(next);
+  if (!gate->reserved || gate->exchanged) return;
+  segue_snapshot_unref(gate->reserved->snapshot);
+  segue__free(gate->reserved);
+  gate->reserved = NULL;
 }
 
-static void set_open(segue_gate *gate, segue__tenure *tenure, segue__gate_state closed,
-                     int refusal) {
+static void set_open(segue_gate *gate, segue__lease *lease, segue__gate_state closed, int refusal) {
   pthread_mutex_lock(&gate->lock);
-  gate->state = tenure ? SEGUE__GATE_OPEN : closed;
+  gate->state = lease ? SEGUE__GATE_OPEN : closed;
   gate->refusal = refusal;
-  __atomic_store_n(&gate->open, tenure, __ATOMIC_SEQ_CST);
+  __atomic_store_n(&gate->open, lease, __ATOMIC_SEQ_CST);
   bool waits = gate->first && gate->state != SEGUE__GATE_SHUT;
   pthread_mutex_unlock(&gate->lock);
   if (waits) segue__gate_wake(gate);
 }
 
-static void exchange(segue_gate *gate) {
+static void gate_exchange(segue_gate *gate) {
   const segue_snapshot *before = gate->open->snapshot;
   pthread_mutex_lock(&gate->lock);
-  __atomic_store_n(&gate->open->snapshot, gate->exchange->snapshot, __ATOMIC_SEQ_CST);
-  gate->exchange->snapshot = before;
+  __atomic_store_n(&gate->open->snapshot, gate->reserved->snapshot, __ATOMIC_SEQ_CST);
+  gate->reserved->snapshot = before;
   pthread_mutex_unlock(&gate->lock);
 }
 
 void segue__gate_flip(segue_gate *gate) {
   segue__gate_settle(gate);
-  if (gate->exchange) {
-    exchange(gate);
+  if (gate->reserved) {
+    gate_exchange(gate);
     gate->exchanged = true;
     return;
   }
   gate->kept = gate->open;
-  segue__tenure *next = gate->next;
+  segue__lease *next = gate->next;
   set_open(gate, next, SEGUE__GATE_REFUSING, SEGUE_EMODULE);
   gate->next = NULL;
 }
 
 void segue__gate_unflip(segue_gate *gate) {
-  if (gate->exchange) {
-    exchange(gate);
+  if (gate->reserved) {
+    gate_exchange(gate);
     segue__gate_settle(gate);
     return;
   }
   set_open(gate, gate->kept, SEGUE__GATE_REFUSING, SEGUE_EMODULE);
   gate->kept = NULL;
-  look(gate);
+  gate_look(gate);
 }
 
 void segue__gate_settle(segue_gate *gate) {
-  if (gate->exchange && gate->exchanged) {
-    gate->exchange->next = gate->open->outlived;
+  if (gate->reserved && gate->exchanged) {
+    gate->reserved->next = gate->open->orphaned;
     pthread_mutex_lock(&gate->lock);
-    gate->open->outlived = gate->exchange;
+    gate->open->orphaned = gate->reserved;
     pthread_mutex_unlock(&gate->lock);
-    gate->exchange = NULL;
+    gate->reserved = NULL;
     gate->exchanged = false;
   }
   gate->kept = NULL;
-  look(gate);
+  gate_look(gate);
 }
 
 void segue__gate_shut(segue_gate *gate) {
   segue__gate_settle(gate);
   set_open(gate, NULL, SEGUE__GATE_SHUT, 0);
-  look(gate);
+  gate_look(gate);
 }
 
 int segue__gate_open(segue_gate *gate, segue__instance *instance, const segue_snapshot *snapshot) {
@@ -435,5 +434,5 @@ int segue__gate_open(segue_gate *gate, segue__instance *instance, const segue_sn
 void segue__gate_refuse(segue_gate *gate, int code) {
   segue__gate_settle(gate);
   set_open(gate, NULL, SEGUE__GATE_REFUSING, code);
-  look(gate);
+  gate_look(gate);
 }

@@ -73,7 +73,7 @@ segue__gate_state segue__gate_state_get(const segue_gate *gate);
 size_t segue__gate_inside(const segue_gate *gate, const segue__instance *instance);
 
 /* It is being stopped: who is inside elsewhere is not let in to it any more either. */
-void segue__gate_forsake(segue_gate *gate, const segue__instance *instance);
+void segue__gate_abandon(segue_gate *gate, const segue__instance *instance);
 
 /* A flip in parts. reserve: what flip lets in to; pins the instance; it may be the one that is open
  * already, with another snapshot. SEGUE_ELIMIT: too many instances have somebody inside. flip and

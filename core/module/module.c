@@ -10,7 +10,7 @@
 
 struct segue__instance {
   segue__loop *loop;
-  const segue__log *log;
+  const segue__logger *log;
   char *name;
   segue_module_ops ops;
   void *userdata;
@@ -39,17 +39,17 @@ struct segue__instance {
   void *alone_data;
   segue__module_state state;
   bool released;
-  segue__limbo *limbo;
-  segue__instance *limbo_next, *all_prev, *all_next;
+  segue__detached *detached;
+  segue__instance *detached_next, *all_prev, *all_next;
 };
 
-static void answered(segue_op *op, int status, const segue_error *error);
-static void finished(segue_op *op);
+static void module_answered(segue_op *op, int status, const segue_error *error);
+static void module_finished(segue_op *op);
 static void destroy_if_done(segue__instance *instance);
-static void conclude(segue__instance *instance, segue__verb verb, int status,
-                     const segue_error *error);
+static void module_conclude(segue__instance *instance, segue__verb verb, int status,
+                            const segue_error *error);
 static void wait_for_leaving(segue__instance *instance);
-static void left(segue__timer *timer);
+static void module_left(segue__timer *timer);
 static void take_service(segue__instance *instance);
 static segue_slice slice_of(const segue_snapshot *snapshot, const char *path);
 
@@ -95,7 +95,7 @@ static void free_memory(segue__instance *instance) {
   segue__free(instance);
 }
 
-static int copy_names(segue__instance *instance, const segue__module_spec *spec) {
+static int module_copy_names(segue__instance *instance, const segue__module_spec *spec) {
   instance->name = segue__strdup(spec->name);
   if (!instance->name) return UV_ENOMEM;
   if (!spec->needs_count) return 0;
@@ -109,13 +109,13 @@ static int copy_names(segue__instance *instance, const segue__module_spec *spec)
   return 0;
 }
 
-int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__log *log,
+int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__logger *log,
                         const segue__module_spec *spec, const segue_snapshot *next,
-                        const segue_snapshot *prev, segue__limbo *limbo) {
+                        const segue_snapshot *prev, segue__detached *detached) {
   *out = NULL;
   segue__instance *instance = segue__calloc(1, sizeof *instance);
   if (!instance) return UV_ENOMEM;
-  if (copy_names(instance, spec)) {
+  if (module_copy_names(instance, spec)) {
     free_memory(instance);
     return UV_ENOMEM;
   }
@@ -130,31 +130,32 @@ int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__l
   instance->plugin = segue__plugin_ref(spec->plugin);
   instance->drain = spec->drain;
   instance->stop_ms = spec->stop_ms ? spec->stop_ms : SEGUE__STOP_MS;
-  instance->limbo = limbo;
+  instance->detached = detached;
   instance->state = SEGUE__MODULE_BUILDING;
-  instance->all_next = limbo->all;
-  if (limbo->all) limbo->all->all_prev = instance;
-  limbo->all = instance;
+  instance->all_next = detached->all;
+  if (detached->all) detached->all->all_prev = instance;
+  detached->all = instance;
   segue_snapshot_ref(next);
   if (prev) segue_snapshot_ref(prev);
   *out = instance;
-  if (limbo->on_state)
-    limbo->on_state(limbo->data, instance->name, segue__instance_generation(instance),
-                    instance->state);
+  if (detached->on_state)
+    detached->on_state(detached->data, instance->name, segue__instance_generation(instance),
+                       instance->state);
   return 0;
 }
 
-static void enter(segue__instance *instance, segue__module_state state) {
-  const segue__limbo *limbo = instance->limbo;
+static void module_enter(segue__instance *instance, segue__module_state state) {
+  const segue__detached *detached = instance->detached;
   if (instance->state == state) return;
   instance->state = state;
-  if (limbo->on_state)
-    limbo->on_state(limbo->data, instance->name, segue__instance_generation(instance), state);
+  if (detached->on_state)
+    detached->on_state(detached->data, instance->name, segue__instance_generation(instance), state);
 }
 
-size_t segue__limbo_states(const segue__limbo *limbo, const char *name, segue__module_state state) {
+size_t segue__detached_states(const segue__detached *detached, const char *name,
+                              segue__module_state state) {
   size_t n = 0;
-  for (const segue__instance *i = limbo->all; i; i = i->all_next)
+  for (const segue__instance *i = detached->all; i; i = i->all_next)
     n += i->state == state && !strcmp(i->name, name);
   return n;
 }
@@ -162,7 +163,7 @@ size_t segue__limbo_states(const segue__limbo *limbo, const char *name, segue__m
 static void call_out(segue__instance *instance, segue__verb verb, segue_op *op) {
   static const segue__module_state entering[] = {SEGUE__MODULE_BUILDING, SEGUE__MODULE_READY,
                                                  SEGUE__MODULE_DRAINING, SEGUE__MODULE_DRAINING};
-  enter(instance, entering[verb]);
+  module_enter(instance, entering[verb]);
   segue_module_ops *ops = &instance->ops;
   if (verb == SEGUE__PREPARE && ops->prepare)
     ops->prepare(instance->userdata, op, &instance->next,
@@ -184,8 +185,8 @@ void segue__instance_call(segue__instance *instance, segue__verb verb, uint64_t 
   instance->cb_data[verb] = data;
   if (verb == SEGUE__DRAIN && deadline_ms)
     instance->drain_due = segue__loop_now_ms(instance->loop) + deadline_ms;
-  if (verb == SEGUE__STOP && instance->gate) segue__gate_forsake(instance->gate, instance);
-  segue__op_begin(op, instance->loop, deadline_ms, answered, finished, instance);
+  if (verb == SEGUE__STOP && instance->gate) segue__gate_abandon(instance->gate, instance);
+  segue__op_begin(op, instance->loop, deadline_ms, module_answered, module_finished, instance);
   call_out(instance, verb, op);
 }
 
@@ -193,7 +194,7 @@ void segue__instance_call(segue__instance *instance, segue__verb verb, uint64_t 
 
 static void lap_over(segue__timer *timer) {
   segue__instance *instance = (segue__instance *)((char *)timer - offsetof(segue__instance, lap));
-  segue__log(instance->log, SEGUE__WARN, "module", "a drain runs over: it is waited for once more",
+  SEGUE__LOG(instance->log, SEGUE__WARN, "module", "a drain runs over: it is waited for once more",
              "module", 's', instance->name, "generation", 'd',
              (int64_t)segue__instance_generation(instance), "inside", 'd',
              (int64_t)segue__instance_inside(instance), "ms", 'd', (int64_t)instance->lap_ms,
@@ -226,16 +227,16 @@ void segue__instance_cancel(segue__instance *instance, segue__verb verb) {
     segue__op_cancel(&instance->op[verb], SEGUE_ECANCELLED);
 }
 
-void segue__instance_hurry(segue__instance *instance, segue__verb verb) {
-  if (segue__op_outstanding(&instance->op[verb])) segue__op_hurry(&instance->op[verb]);
+void segue__instance_expedite(segue__instance *instance, segue__verb verb) {
+  if (segue__op_outstanding(&instance->op[verb])) segue__op_expedite(&instance->op[verb]);
 }
 
 void segue__instance_release(segue__instance *instance) {
   if (!instance || instance->released) return;
   instance->released = true;
-  instance->limbo_next = instance->limbo->head;
-  instance->limbo->head = instance;
-  instance->limbo->count++;
+  instance->detached_next = instance->detached->head;
+  instance->detached->head = instance;
+  instance->detached->count++;
   destroy_if_done(instance);
 }
 
@@ -296,18 +297,18 @@ void segue__instance_unpin(segue__instance *instance) {
     destroy_if_done(instance);
 }
 
-size_t segue__limbo_abandon(segue__limbo *limbo) {
+size_t segue__detached_abandon(segue__detached *detached) {
   size_t coming = 0;
-  for (segue__instance *i = limbo->head; i; i = i->limbo_next) {
+  for (segue__instance *i = detached->head; i; i = i->detached_next) {
     if (i->pins)
-      segue__log(i->log, SEGUE__ERROR, "module", "somebody inside never left: instance leaked",
+      SEGUE__LOG(i->log, SEGUE__ERROR, "module", "somebody inside never left: instance leaked",
                  "module", 's', i->name, NULL);
     for (int verb = 0; verb < 4; verb++) {
       if (!segue__op_outstanding(&i->op[verb])) continue;
       if (!segue__op_orphan(&i->op[verb]))
         coming++;
       else
-        segue__log(i->log, SEGUE__ERROR, "module", "an operation never finished: instance leaked",
+        SEGUE__LOG(i->log, SEGUE__ERROR, "module", "an operation never finished: instance leaked",
                    "module", 's', i->name, "operation", 's', verb_names[verb], NULL);
     }
   }
@@ -413,23 +414,24 @@ static void wait_for_leaving(segue__instance *instance) {
   uint64_t now = segue__loop_now_ms(instance->loop);
   uint64_t ms = instance->drain_due > now ? instance->drain_due - now : 0;
   instance->leaving = true;
-  if (segue__timer_start(instance->loop, &instance->leave, instance->pins ? ms : 0, left) < 0)
-    left(&instance->leave); /* no memory for a clock: whoever is inside keeps what he has */
+  if (segue__timer_start(instance->loop, &instance->leave, instance->pins ? ms : 0, module_left) <
+      0)
+    module_left(&instance->leave); /* no memory for a clock: whoever is inside keeps what he has */
 }
 
-static void left(segue__timer *timer) {
+static void module_left(segue__timer *timer) {
   segue__instance *instance = (segue__instance *)((char *)timer - offsetof(segue__instance, leave));
   segue_error error;
   instance->leaving = false;
   if (instance->pins)
-    segue__error_set(&error, SEGUE_ETIMEOUT,
-                     "module '%s': not everybody who was let in had left when its drain was over",
-                     instance->name);
-  conclude(instance, SEGUE__DRAIN, instance->pins ? SEGUE_ETIMEOUT : 0,
-           instance->pins ? &error : NULL);
+    segue__errorf(&error, SEGUE_ETIMEOUT,
+                  "module '%s': not everybody who was let in had left when its drain was over",
+                  instance->name);
+  module_conclude(instance, SEGUE__DRAIN, instance->pins ? SEGUE_ETIMEOUT : 0,
+                  instance->pins ? &error : NULL);
 }
 
-static void answered(segue_op *op, int status, const segue_error *error) {
+static void module_answered(segue_op *op, int status, const segue_error *error) {
   segue__instance *instance = op->data;
   segue__verb verb = (segue__verb)(op - instance->op);
   segue_error named = {0};
@@ -437,29 +439,29 @@ static void answered(segue_op *op, int status, const segue_error *error) {
     named = *error;
     segue__error_source(&named, instance->name);
     if (status == SEGUE_ETIMEOUT)
-      segue__error_set(&named, status, "module '%s': %s was not done after %llu ms", instance->name,
-                       verb_names[verb], (unsigned long long)op->deadline_ms);
+      segue__errorf(&named, status, "module '%s': %s was not done after %llu ms", instance->name,
+                    verb_names[verb], (unsigned long long)op->deadline_ms);
   }
   if (verb == SEGUE__DRAIN && status == 0 && instance->pins && !instance->cut)
     wait_for_leaving(instance);
   else
-    conclude(instance, verb, status, error ? &named : NULL);
+    module_conclude(instance, verb, status, error ? &named : NULL);
 }
 
-static void conclude(segue__instance *instance, segue__verb verb, int status,
-                     const segue_error *error) {
+static void module_conclude(segue__instance *instance, segue__verb verb, int status,
+                            const segue_error *error) {
   static const segue__module_state after[] = {SEGUE__MODULE_READY, SEGUE__MODULE_SERVING,
                                               SEGUE__MODULE_DRAINING, SEGUE__MODULE_STOPPED};
-  enter(instance, status < 0 ? SEGUE__MODULE_FAILED : after[verb]);
+  module_enter(instance, status < 0 ? SEGUE__MODULE_FAILED : after[verb]);
   if (verb == SEGUE__PREPARE && status == 0) take_service(instance);
   if (verb == SEGUE__DRAIN) segue__timer_stop(instance->loop, &instance->lap);
   instance->cb[verb](instance, verb, status, error, instance->cb_data[verb]);
 }
 
 /* After the deadline: nobody waits for it but the memory. */
-static void finished(segue_op *op) {
+static void module_finished(segue_op *op) {
   segue__instance *instance = op->data;
-  segue__log(instance->log, SEGUE__WARN, "module", "an operation finished after its deadline",
+  SEGUE__LOG(instance->log, SEGUE__WARN, "module", "an operation finished after its deadline",
              "module", 's', instance->name, "operation", 's', verb_names[op - instance->op], NULL);
   destroy_if_done(instance);
 }
@@ -468,7 +470,7 @@ static void report_doubles(const segue__instance *instance) {
   for (int verb = 0; verb < 4; verb++) {
     int extra = __atomic_load_n(&instance->op[verb].extra, __ATOMIC_RELAXED);
     if (extra)
-      segue__log(instance->log, SEGUE__WARN, "module",
+      SEGUE__LOG(instance->log, SEGUE__WARN, "module",
                  "an operation was completed more than once: the first completion counts", "module",
                  's', instance->name, "operation", 's', verb_names[verb], "times", 'd',
                  (int64_t)extra + 1, NULL);
@@ -479,16 +481,16 @@ static void destroy_if_done(segue__instance *instance) {
   if (!instance->released || instance->pins) return;
   for (int verb = 0; verb < 4; verb++)
     if (segue__op_outstanding(&instance->op[verb])) return;
-  segue__instance **link = &instance->limbo->head;
+  segue__instance **link = &instance->detached->head;
   while (*link != instance)
-    link = &(*link)->limbo_next;
-  *link = instance->limbo_next;
-  instance->limbo->count--;
+    link = &(*link)->detached_next;
+  *link = instance->detached_next;
+  instance->detached->count--;
   if (instance->all_next) instance->all_next->all_prev = instance->all_prev;
   if (instance->all_prev)
     instance->all_prev->all_next = instance->all_next;
   else
-    instance->limbo->all = instance->all_next;
+    instance->detached->all = instance->all_next;
   report_doubles(instance);
   if (instance->object && instance->ops.destroy) instance->ops.destroy(instance->object);
   segue_snapshot_unref(instance->next.snapshot);

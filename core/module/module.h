@@ -95,7 +95,7 @@ typedef struct segue__module_spec {
   const segue_module_ops *ops; /* how to run it; outlives the policy, or is the plugin's */
   void *userdata;
   void (*free)(void *userdata); /* for who made the spec; NULL: nothing to free */
-  bool on_lanes;                /* its code runs on the data threads, if it listens or not */
+  bool on_workers;              /* its code runs on the data threads, if it listens or not */
   segue__plugin *plugin;        /* a reference; NULL: the ops are the host's */
 } segue__module_spec;
 
@@ -115,19 +115,20 @@ typedef void (*segue__verb_cb)(segue__instance *instance, segue__verb verb, int 
  * while an operation was outstanding. on_state, which may be NULL, hears of every state that one
  * enters.
  */
-typedef struct segue__limbo {
+typedef struct segue__detached {
   segue__instance *head, *all;
   size_t count;
   void (*on_state)(void *data, const char *name, uint64_t generation, segue__module_state state);
   void *data;
-} segue__limbo;
+} segue__detached;
 /* How many instances of a module are in a state. */
-size_t segue__limbo_states(const segue__limbo *limbo, const char *name, segue__module_state state);
+size_t segue__detached_states(const segue__detached *detached, const char *name,
+                              segue__module_state state);
 
 /* Takes references on the snapshots; remembers ops, userdata and slice of spec, not spec itself. */
-int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__log *log,
+int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__logger *log,
                         const segue__module_spec *spec, const segue_snapshot *next,
-                        const segue_snapshot *prev, segue__limbo *limbo);
+                        const segue_snapshot *prev, segue__detached *detached);
 /* Calls the operation; cb runs once, never before this returns, with 0, the operation's error, or
  * SEGUE_ETIMEOUT after deadline_ms. A drain ends when the operation has, and everybody who was let
  * in has left. */
@@ -140,7 +141,7 @@ void segue__instance_drain(segue__instance *instance, const segue__drain *drain,
  * under way. */
 void segue__instance_cancel(segue__instance *instance, segue__verb verb);
 /* Tells it that nobody needs this operation any longer; it has its time all the same. */
-void segue__instance_hurry(segue__instance *instance, segue__verb verb);
+void segue__instance_expedite(segue__instance *instance, segue__verb verb);
 /* Gives the instance up: it is destroyed now, or as soon as its outstanding operation is done.
  * NULL allowed. */
 void segue__instance_release(segue__instance *instance);
@@ -158,7 +159,7 @@ void segue__instance_cut(segue__instance *instance);
 size_t segue__instance_inside(const segue__instance *instance); /* exact once its gate is shut */
 /* Shutdown: what hangs in limbo is left to its fate (leaked, and said so in the log); returns how
  * many are about to finish by themselves and must be waited for. */
-size_t segue__limbo_abandon(segue__limbo *limbo);
+size_t segue__detached_abandon(segue__detached *detached);
 segue__module_state segue__instance_state(const segue__instance *instance);
 uint64_t segue__instance_generation(const segue__instance *instance);
 /* Its drain, and the time limit of its stop, as its policy said. */

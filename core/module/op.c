@@ -12,7 +12,7 @@
 
 enum { IDLE, PENDING, DONE, ORPHANED };
 
-static void deliver(segue__message *message);
+static void op_deliver(segue__message *message);
 static void deadline_passed(segue__timer *timer);
 
 #define OP_OF(ptr, member) ((segue_op *)((char *)(ptr)-offsetof(segue_op, member)))
@@ -26,7 +26,7 @@ void segue__op_begin(segue_op *op, segue__loop *loop, uint64_t deadline_ms,
   op->data = data;
   op->loop = loop;
   op->deadline_ms = deadline_ms;
-  op->message.fn = deliver;
+  op->message.fn = op_deliver;
   __atomic_store_n(&op->state, PENDING, __ATOMIC_RELEASE);
   /* A timer that cannot be armed means no memory at all: the operation then has no deadline. */
   if (deadline_ms) (void)segue__timer_start(loop, &op->deadline, deadline_ms, deadline_passed);
@@ -44,7 +44,7 @@ void segue_op_done(segue_op *op, int status, const segue_error *error) {
   if (error && status < 0)
     op->error = *error;
   else if (status < 0)
-    segue__error_set(&op->error, status, "%s", segue_strerror(status));
+    segue__errorf(&op->error, status, "%s", segue_strerror(status));
   segue__post(op->loop, &op->message);
 }
 
@@ -72,7 +72,7 @@ bool segue__op_orphan(segue_op *op) {
                                      __ATOMIC_ACQUIRE);
 }
 
-static void deliver(segue__message *message) {
+static void op_deliver(segue__message *message) {
   segue_op *op = OP_OF(message, message);
   segue__timer_stop(op->loop, &op->deadline);
   op->is_finished = true;
@@ -85,7 +85,7 @@ static void deliver(segue__message *message) {
   op->answered(op, op->status, op->status < 0 ? &op->error : NULL);
 }
 
-void segue__op_hurry(segue_op *op) {
+void segue__op_expedite(segue_op *op) {
   __atomic_store_n(&op->cancelled, 1, __ATOMIC_RELEASE);
   void (*on_cancel)(void *) = op->on_cancel;
   op->on_cancel = NULL;
@@ -93,30 +93,30 @@ void segue__op_hurry(segue_op *op) {
 }
 
 /* The answer is given from a copy: the callee may write op->error at this very moment. */
-static void give_up(segue_op *op, const segue_error *error) {
+static void op_abandon(segue_op *op, const segue_error *error) {
   op->was_answered = true;
-  segue__op_hurry(op);
+  segue__op_expedite(op);
   op->answered(op, error->code, error);
 }
 
 static void deadline_passed(segue__timer *timer) {
   segue_op *op = OP_OF(timer, deadline);
   segue_error error;
-  segue__error_set(&error, SEGUE_ETIMEOUT, "not done after %llu ms",
-                   (unsigned long long)op->deadline_ms);
-  give_up(op, &error);
+  segue__errorf(&error, SEGUE_ETIMEOUT, "not done after %llu ms",
+                (unsigned long long)op->deadline_ms);
+  op_abandon(op, &error);
 }
 
-static void cancel_now(segue__timer *timer) {
+static void op_cancel_now(segue__timer *timer) {
   segue_op *op = OP_OF(timer, deadline);
   segue_error error = {0};
   int code = (int)(intptr_t)timer->data;
-  segue__error_set(&error, code, "%s", segue_strerror(code));
-  give_up(op, &error);
+  segue__errorf(&error, code, "%s", segue_strerror(code));
+  op_abandon(op, &error);
 }
 
 void segue__op_cancel(segue_op *op, int code) {
   if (op->was_answered || op->is_finished) return;
   op->deadline.data = (void *)(intptr_t)code;
-  (void)segue__timer_start(op->loop, &op->deadline, 0, cancel_now);
+  (void)segue__timer_start(op->loop, &op->deadline, 0, op_cancel_now);
 }

@@ -42,7 +42,7 @@ void segue__op_begin(segue_op *op, segue__loop *loop, uint64_t deadline_ms,
  * every answer). Harmless once it is answered. */
 void segue__op_cancel(segue_op *op, int code);
 /* Tells the callee that nobody needs it any longer, and waits for it as before. */
-void segue__op_hurry(segue_op *op);
+void segue__op_expedite(segue_op *op);
 /* The callee, on the control thread, wants to be told the moment the op is cancelled. One per op;
  * NULL takes it back. */
 void segue__op_on_cancel(segue_op *op, void (*fn)(void *data), void *data);

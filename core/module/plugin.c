@@ -49,23 +49,23 @@ segue__plugin *segue__plugin_ref(segue__plugin *plugin) {
 }
 
 /* The name by which the system's loader knows the plugin. */
-static void name_of(const segue__plugin *plugin, char *out, size_t size) {
+static void plugin_name_of(const segue__plugin *plugin, char *out, size_t size) {
   snprintf(out, size, "/proc/self/fd/%d", plugin->fd);
 }
 
 /* Objects that want it so, and most in C++, stay loaded for good: under the name of their
  * descriptor, whose number the next plugin must not get then. */
-static bool stays(const segue__plugin *plugin) {
+static bool plugin_stays(const segue__plugin *plugin) {
   char name[32];
-  name_of(plugin, name, sizeof name);
+  plugin_name_of(plugin, name, sizeof name);
   void *handle = dlopen(name, RTLD_NOW | RTLD_NOLOAD);
   if (handle) dlclose(handle);
   return handle != NULL;
 }
 
-static void unload(segue__plugin *plugin) {
+static void plugin_unload(segue__plugin *plugin) {
   if (plugin->handle) dlclose(plugin->handle);
-  if (plugin->fd >= 0 && !(plugin->handle && stays(plugin))) close(plugin->fd);
+  if (plugin->fd >= 0 && !(plugin->handle && plugin_stays(plugin))) close(plugin->fd);
   segue__free(plugin);
 }
 
@@ -77,7 +77,7 @@ void segue__plugin_unref(segue__plugin *plugin) {
       link = &(*link)->next;
     *link = plugin->next;
   }
-  unload(plugin);
+  plugin_unload(plugin);
 }
 
 const segue_module_descriptor *segue__plugin_descriptor(const segue__plugin *plugin) {
@@ -90,30 +90,29 @@ segue__hash segue__plugin_hash(const segue__plugin *plugin) {
 
 /* ---- Loading --------------------------------------------------------------------------------- */
 
-static int judge_begin(const void *bytes, size_t len, segue_error *err) {
+static int validate_begin(const void *bytes, size_t len, segue_error *err) {
   uint32_t magic, abi;
   size_t size;
   int rc = segue__plugin_inspect(bytes, len, &magic, &abi, &size, err);
   if (rc) return rc;
   if (magic != SEGUE_MODULE_MAGIC)
-    return segue__error_set(
-        err, SEGUE_EPOLICY,
-        "exports a segue_module that does not begin with SEGUE_MODULE_MAGIC: it "
-        "is something else, or was not initialised");
+    return segue__errorf(err, SEGUE_EPOLICY,
+                         "exports a segue_module that does not begin with SEGUE_MODULE_MAGIC: it "
+                         "is something else, or was not initialised");
   if (abi != SEGUE_MODULE_ABI)
-    return segue__error_set(err, SEGUE_EPOLICY,
-                            "was built for version %u of the module interface, this is version %d: "
-                            "build it again with the segue.h of segue %s",
-                            abi, SEGUE_MODULE_ABI, segue_version());
+    return segue__errorf(err, SEGUE_EPOLICY,
+                         "was built for version %u of the module interface, this is version %d: "
+                         "build it again with the segue.h of segue %s",
+                         abi, SEGUE_MODULE_ABI, segue_version());
   if (size < offsetof(segue_module_descriptor, userdata) || size > SEGUE__STRUCT_MAX)
-    return segue__error_set(err, SEGUE_EPOLICY,
-                            "has a descriptor of %zu bytes, which no version of segue.h defines: "
-                            "set its size to sizeof(segue_module_descriptor), and build it again",
-                            size);
+    return segue__errorf(err, SEGUE_EPOLICY,
+                         "has a descriptor of %zu bytes, which no version of segue.h defines: "
+                         "set its size to sizeof(segue_module_descriptor), and build it again",
+                         size);
   return 0;
 }
 
-static int write_all(int fd, const char *bytes, size_t len) {
+static int plugin_write_all(int fd, const char *bytes, size_t len) {
   while (len) {
     ssize_t n = write(fd, bytes, len);
     if (n < 0 && errno == EINTR) continue;
@@ -128,9 +127,8 @@ static int map_file(segue__plugin *plugin, const char *path, const void *bytes, 
                     segue_error *err) {
   const char *slash = strrchr(path, '/');
   plugin->fd = memfd_create(slash ? slash + 1 : path, MFD_CLOEXEC);
-  int rc = plugin->fd < 0 ? -errno : write_all(plugin->fd, bytes, len);
-  if (rc < 0)
-    return segue__error_set(err, rc, "cannot be copied into memory: %s", segue_strerror(rc));
+  int rc = plugin->fd < 0 ? -errno : plugin_write_all(plugin->fd, bytes, len);
+  if (rc < 0) return segue__errorf(err, rc, "cannot be copied into memory: %s", segue_strerror(rc));
   return 0;
 }
 
@@ -139,13 +137,13 @@ static int loader_failed(const char *name, segue_error *err) {
   const char *why = dlerror();
   size_t len = strlen(name);
   if (why && !strncmp(why, name, len) && !strncmp(why + len, ": ", 2)) why += len + 2;
-  return segue__error_set(err, SEGUE_EPOLICY,
-                          "cannot be loaded: %s: link it with what it needs, and use nothing of "
-                          "segue but segue.h",
-                          why ? why : "the system's loader reports no reason");
+  return segue__errorf(err, SEGUE_EPOLICY,
+                       "cannot be loaded: %s: link it with what it needs, and use nothing of "
+                       "segue but segue.h",
+                       why ? why : "the system's loader reports no reason");
 }
 
-static int judge_ops(const segue_module_descriptor *d, segue_error *err) {
+static int validate_ops(const segue_module_descriptor *d, segue_error *err) {
   const char *wrong = NULL;
   if (!d->name || !*d->name)
     wrong = "has no name in its descriptor: set it";
@@ -154,27 +152,27 @@ static int judge_ops(const segue_module_descriptor *d, segue_error *err) {
   else if (!segue__module_ops_fit(d->ops))
     wrong = "has ops that cannot be used: set their size (and that of log and stats) to the sizeof "
             "of its struct, set enabled and write of log, record of stats, and build it again";
-  return wrong ? segue__error_set(err, SEGUE_EPOLICY, "%s", wrong) : 0;
+  return wrong ? segue__errorf(err, SEGUE_EPOLICY, "%s", wrong) : 0;
 }
 
 static int open_object(segue__plugin *plugin, segue_error *err) {
   char name[32];
-  name_of(plugin, name, sizeof name);
+  plugin_name_of(plugin, name, sizeof name);
   plugin->handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
   if (!plugin->handle) return loader_failed(name, err);
   const segue_module_descriptor *theirs = dlsym(plugin->handle, "segue_module");
   if (!theirs) return loader_failed(name, err);
   size_t size = theirs->size < sizeof *theirs ? theirs->size : sizeof *theirs;
   memcpy(&plugin->descriptor, theirs, size);
-  return judge_ops(&plugin->descriptor, err);
+  return validate_ops(&plugin->descriptor, err);
 }
 
 /* "plugin log.so was built ..." */
-static int told(const char *path, int rc, segue_error *err) {
+static int plugin_reported(const char *path, int rc, segue_error *err) {
   char why[sizeof err->message];
   if (!err) return rc;
   snprintf(why, sizeof why, "%s", err->message);
-  return segue__error_set(err, rc, "plugin %s %s", path, why);
+  return segue__errorf(err, rc, "plugin %s %s", path, why);
 }
 
 int segue__plugin_load(segue__plugins *plugins, const char *path, const void *bytes, size_t len,
@@ -186,16 +184,16 @@ int segue__plugin_load(segue__plugins *plugins, const char *path, const void *by
     *out = segue__plugin_ref(p);
     return 0;
   }
-  int rc = judge_begin(bytes, len, err);
-  if (rc) return told(path, rc, err);
+  int rc = validate_begin(bytes, len, err);
+  if (rc) return plugin_reported(path, rc, err);
   segue__plugin *plugin = segue__calloc(1, sizeof *plugin);
-  if (!plugin) return segue__error_set(err, UV_ENOMEM, "plugin %s: out of memory", path);
+  if (!plugin) return segue__errorf(err, UV_ENOMEM, "plugin %s: out of memory", path);
   *plugin = (segue__plugin){.owner = plugins, .refs = 1, .hash = hash, .fd = -1};
   rc = map_file(plugin, path, bytes, len, err);
   if (!rc) rc = open_object(plugin, err);
   if (rc) {
-    unload(plugin);
-    return told(path, rc, err);
+    plugin_unload(plugin);
+    return plugin_reported(path, rc, err);
   }
   plugin->next = plugins->first;
   plugins->first = plugin;

@@ -41,33 +41,34 @@ typedef struct image {
 } image;
 
 /* Copied, because nothing promises that it is aligned. */
-static bool take(const image *in, size_t at, void *out, size_t size) {
+static bool plugin_elf_take(const image *in, size_t at, void *out, size_t size) {
   if (at > in->len || size > in->len - at) return false;
   memcpy(out, in->bytes + at, size);
   return true;
 }
 
-static bool section(const image *in, size_t index, ElfW(Shdr) * out) {
+static bool plugin_elf_section(const image *in, size_t index, ElfW(Shdr) * out) {
   return index < in->head.e_shnum && in->head.e_shoff <= in->len &&
-         take(in, in->head.e_shoff + index * sizeof *out, out, sizeof *out);
+         plugin_elf_take(in, in->head.e_shoff + index * sizeof *out, out, sizeof *out);
 }
 
-static bool segment(const image *in, size_t index, ElfW(Phdr) * out) {
+static bool plugin_elf_segment(const image *in, size_t index, ElfW(Phdr) * out) {
   return index < in->head.e_phnum && in->head.e_phoff <= in->len &&
-         take(in, in->head.e_phoff + index * sizeof *out, out, sizeof *out);
+         plugin_elf_take(in, in->head.e_phoff + index * sizeof *out, out, sizeof *out);
 }
 
 static int check_head(image *in, segue_error *err) {
-  if (!take(in, 0, &in->head, sizeof in->head) || memcmp(in->head.e_ident, ELFMAG, SELFMAG) != 0)
-    return segue__error_set(err, SEGUE_EPOLICY,
-                            "is not a shared object: build it with cc -shared -fPIC");
+  if (!plugin_elf_take(in, 0, &in->head, sizeof in->head) ||
+      memcmp(in->head.e_ident, ELFMAG, SELFMAG) != 0)
+    return segue__errorf(err, SEGUE_EPOLICY,
+                         "is not a shared object: build it with cc -shared -fPIC");
   if (in->head.e_ident[EI_CLASS] != CLASS || in->head.e_ident[EI_DATA] != DATA ||
       (MACHINE != EM_NONE && in->head.e_machine != MACHINE))
-    return segue__error_set(err, SEGUE_EPOLICY,
-                            "was built for another kind of machine: build it on this one");
+    return segue__errorf(err, SEGUE_EPOLICY,
+                         "was built for another kind of machine: build it on this one");
   if (in->head.e_type != ET_DYN)
-    return segue__error_set(err, SEGUE_EPOLICY,
-                            "is not a shared object: build it with cc -shared -fPIC");
+    return segue__errorf(err, SEGUE_EPOLICY,
+                         "is not a shared object: build it with cc -shared -fPIC");
   return 0;
 }
 
@@ -75,36 +76,39 @@ static int check_head(image *in, segue_error *err) {
 static int check_whole(const image *in, segue_error *err) {
   ElfW(Phdr) part;
   for (size_t i = 0; i < in->head.e_phnum; i++)
-    if (!segment(in, i, &part) || part.p_offset > in->len ||
+    if (!plugin_elf_segment(in, i, &part) || part.p_offset > in->len ||
         part.p_filesz > in->len - part.p_offset)
-      return segue__error_set(err, SEGUE_EPOLICY, "is cut short: copy it again");
+      return segue__errorf(err, SEGUE_EPOLICY, "is cut short: copy it again");
   ElfW(Shdr) last;
-  if (!in->head.e_shnum || !section(in, in->head.e_shnum - 1u, &last))
-    return segue__error_set(err, SEGUE_EPOLICY, "is cut short: copy it again");
+  if (!in->head.e_shnum || !plugin_elf_section(in, in->head.e_shnum - 1u, &last))
+    return segue__errorf(err, SEGUE_EPOLICY, "is cut short: copy it again");
   return 0;
 }
 
-static bool named(const image *in, const ElfW(Shdr) * texts, size_t at, const char *name) {
+static bool plugin_elf_named(const image *in, const ElfW(Shdr) * texts, size_t at,
+                             const char *name) {
   size_t size = strlen(name) + 1;
   char text[32];
   return size <= sizeof text && at <= texts->sh_size && size <= texts->sh_size - at &&
-         texts->sh_offset <= in->len && take(in, texts->sh_offset + at, text, size) &&
+         texts->sh_offset <= in->len && plugin_elf_take(in, texts->sh_offset + at, text, size) &&
          !memcmp(text, name, size);
 }
 
 static bool find_in(const image *in, const ElfW(Shdr) * symbols, ElfW(Sym) * out) {
   ElfW(Shdr) texts;
-  if (!section(in, symbols->sh_link, &texts) || symbols->sh_offset > in->len) return false;
+  if (!plugin_elf_section(in, symbols->sh_link, &texts) || symbols->sh_offset > in->len)
+    return false;
   for (size_t i = 0; i < symbols->sh_size / sizeof *out; i++) {
-    if (!take(in, symbols->sh_offset + i * sizeof *out, out, sizeof *out)) return false;
-    if (out->st_shndx != SHN_UNDEF && named(in, &texts, out->st_name, "segue_module")) return true;
+    if (!plugin_elf_take(in, symbols->sh_offset + i * sizeof *out, out, sizeof *out)) return false;
+    if (out->st_shndx != SHN_UNDEF && plugin_elf_named(in, &texts, out->st_name, "segue_module"))
+      return true;
   }
   return false;
 }
 
 static bool find_symbol(const image *in, ElfW(Sym) * out) {
   ElfW(Shdr) part;
-  for (size_t i = 0; section(in, i, &part); i++)
+  for (size_t i = 0; plugin_elf_section(in, i, &part); i++)
     if (part.sh_type == SHT_DYNSYM && find_in(in, &part, out)) return true;
   return false;
 }
@@ -112,10 +116,10 @@ static bool find_symbol(const image *in, ElfW(Sym) * out) {
 /* Copies the bytes that the file has for an address it will be mapped to. */
 static bool take_mapped(const image *in, size_t address, void *out, size_t size) {
   ElfW(Phdr) part;
-  for (size_t i = 0; segment(in, i, &part); i++)
+  for (size_t i = 0; plugin_elf_segment(in, i, &part); i++)
     if (part.p_type == PT_LOAD && address >= part.p_vaddr &&
         address - part.p_vaddr <= part.p_filesz && size <= part.p_filesz - (address - part.p_vaddr))
-      return take(in, part.p_offset + (address - part.p_vaddr), out, size);
+      return plugin_elf_take(in, part.p_offset + (address - part.p_vaddr), out, size);
   return false;
 }
 
@@ -131,10 +135,9 @@ int segue__plugin_inspect(const void *bytes, size_t len, uint32_t *magic, uint32
   if (!rc) rc = check_whole(&in, err);
   if (rc) return rc;
   if (!find_symbol(&in, &symbol) || !take_mapped(&in, symbol.st_value, &begin, sizeof begin))
-    return segue__error_set(
-        err, SEGUE_EPOLICY,
-        "exports no segue_module: it is not a module of segue, or does not define "
-        "its segue_module_descriptor with SEGUE_API");
+    return segue__errorf(err, SEGUE_EPOLICY,
+                         "exports no segue_module: it is not a module of segue, or does not define "
+                         "its segue_module_descriptor with SEGUE_API");
   *magic = begin.magic;
   *abi = begin.abi;
   *size = begin.size;

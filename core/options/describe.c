@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "../os/units.h"
-#include "describe_parts.h"
+#include "describe_internal.h"
 #include "fill.h"
 
 /* ---- Topics ---------------------------------------------------------------------------------- */
@@ -54,20 +54,20 @@ const segue__option_kind *segue__topic_kind(const segue__topics *topics,
   return NULL;
 }
 
-static void collect(const segue_option_table *table, segue__tables *out) {
+static void describe_collect(const segue_option_table *table, segue__tables *out) {
   for (size_t i = 0; i < out->count; i++)
     if (out->items[i] == table) return;
   if (!table || out->count == SEGUE__TABLES_MAX) return;
   out->items[out->count++] = table;
   const segue_option *row;
   for (size_t i = 0; (row = segue__options_row(table, i)); i++)
-    if (row->table && !(row->flags & SEGUE_OPTION_HIDDEN)) collect(row->table, out);
+    if (row->table && !(row->flags & SEGUE_OPTION_HIDDEN)) describe_collect(row->table, out);
 }
 
 void segue__tables_collect(const segue__topics *topics, segue__tables *out) {
   out->count = 0;
   for (size_t i = 0; i < topics->count; i++)
-    collect(topics->items[i].table, out);
+    describe_collect(topics->items[i].table, out);
 }
 
 /* ---- A row in words -------------------------------------------------------------------------- */
@@ -123,7 +123,7 @@ static const char *limit_text(const segue_option *row, double value, char buf[SE
   return buf;
 }
 
-static void add_range(const segue_option *row, segue__buf *out) {
+static void describe_add_range(const segue_option *row, segue__buf *out) {
   char low[SEGUE__UNITS_SIZE], high[SEGUE__UNITS_SIZE];
   const char *gap = out->len ? " " : "";
   bool items = row->type == SEGUE_OPTION_LIST || row->type == SEGUE_OPTION_MAP;
@@ -150,7 +150,7 @@ void segue__option_facts(const segue_option *row, segue__buf *out) {
   else if (row->fallback || row->absent)
     segue__buf_addf(out, "%sDefault: %s.", out->len ? " " : "",
                     row->fallback ? row->fallback : row->absent);
-  add_range(row, out);
+  describe_add_range(row, out);
 }
 
 /* ---- Help ------------------------------------------------------------------------------------ */

@@ -4,7 +4,7 @@
  */
 #include <string.h>
 
-#include "describe_parts.h"
+#include "describe_internal.h"
 #include "fill.h"
 
 /* "source url" -> segue.SourceUrl */

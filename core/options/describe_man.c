@@ -4,7 +4,7 @@
  */
 #include <string.h>
 
-#include "describe_parts.h"
+#include "describe_internal.h"
 
 /* Text in a line of its own: mdoc takes a period or an apostrophe at the start for a request, and
  * a line break is wanted after each sentence. */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "../config/config.h"
-#include "describe_parts.h"
+#include "describe_internal.h"
 #include "fill.h"
 
 static void schema_string(segue__buf *out, const char *s) {

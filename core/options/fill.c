@@ -51,11 +51,12 @@ void segue__fill_wrong_at(segue__fill *j, uint32_t document, uint32_t line, uint
   char text[sizeof((segue_error *)0)->message];
   segue_error err;
   vsnprintf(text, sizeof text, format, args);
-  segue__error_set(&err, j->env->code ? j->env->code : SEGUE_EPOLICY, "%s%s%s%s%s", subject,
-                   *subject && *path ? ": " : "", path, *subject || *path ? " " : "", text);
+  segue__errorf(&err, j->env->code ? j->env->code : SEGUE_EPOLICY, "%s%s%s%s%s", subject,
+                *subject && *path ? ": " : "", path, *subject || *path ? " " : "", text);
   /* A path of one step is the beginning of the sentence already. */
   if (strpbrk(path, ".[")) segue__error_path(&err, path);
-  segue__error_at(&err, j->env->file ? j->env->file(j->env->data, document) : NULL, line, column);
+  segue__error_set_place(&err, j->env->file ? j->env->file(j->env->data, document) : NULL, line,
+                         column);
   fill_add(j, &err);
 }
 
@@ -69,7 +70,7 @@ void segue__fill_wrong(segue__fill *j, const segue_node *node, const char *forma
 void segue__fill_no_memory(segue__fill *j) {
   segue_error err;
   if (j->rc == UV_ENOMEM) return;
-  segue__error_set(&err, UV_ENOMEM, "out of memory");
+  segue__errorf(&err, UV_ENOMEM, "out of memory");
   j->rc = UV_ENOMEM; /* also if a mistake was found before */
   fill_add(j, &err);
 }

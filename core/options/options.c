@@ -232,8 +232,8 @@ static void fill_pair(segue__fill *j, const segue_option *row, const char *key, 
   segue__option_scalar(j, row, row->of, node, &out->value);
 }
 
-static bool judge_size(segue__fill *j, const segue_option *row, const segue_node *node,
-                       size_t count) {
+static bool validate_size(segue__fill *j, const segue_option *row, const segue_node *node,
+                          size_t count) {
   const char *unit = row->unit ? row->unit : "items";
   if (row->min && (double)count < row->min) {
     segue__fill_wrong(j, node, "must have at least %.0f %s, not %zu", row->min, unit, count);
@@ -263,7 +263,7 @@ static void fill_list(segue__fill *j, const segue_option *row, const segue_node 
     segue__fill_wrong_type(j, row, row->type, node);
     return;
   }
-  if (!judge_size(j, row, node, count) || !items_new(j, row, count, out)) return;
+  if (!validate_size(j, row, node, count) || !items_new(j, row, count, out)) return;
   const segue_option *outer = j->outer;
   if (one) j->outer = row; /* "must be a text or a list of texts" */
   for (size_t i = 0; i < count; i++) {
@@ -286,8 +286,8 @@ static size_t map_count(const segue_option *row, const written *w) {
   return n;
 }
 
-static void fill_member(segue__fill *j, const segue_option *row, const segue__member *m,
-                        items *out) {
+static void options_fill_member(segue__fill *j, const segue_option *row, const segue__member *m,
+                                items *out) {
   const segue_node *value = &m->value;
   bool several = row->flags & SEGUE_OPTION_ONE && value->type == SEGUE_LIST;
   for (uint32_t k = 0; k < (several ? value->count : 1); k++) {
@@ -315,7 +315,7 @@ static void fill_map(segue__fill *j, const segue_option *row, const segue_node *
     return;
   }
   size_t count = map_count(row, &w);
-  if (!judge_size(j, row, node, count) || !items_new(j, row, count, out)) return;
+  if (!validate_size(j, row, node, count) || !items_new(j, row, count, out)) return;
   for (uint32_t i = 0; w.items && i < w.items->count; i++) {
     size_t before = segue__fill_enter_item(j, i);
     fill_pair(j, row, NULL, 0, &w.items->v.items[i], (segue_option_pair *)out->data + out->count++);
@@ -325,7 +325,7 @@ static void fill_map(segue__fill *j, const segue_option *row, const segue_node *
     const segue__member *m = &node->v.members[i];
     if (&m->value == w.items) continue;
     size_t before = segue__fill_enter_key(j, m->key, m->key_len);
-    fill_member(j, row, m, out);
+    options_fill_member(j, row, m, out);
     segue__fill_leave(j, before);
   }
 }
@@ -359,7 +359,7 @@ static void fill_value(segue__fill *j, const segue_option *row, const segue_node
 }
 
 /* An option that is judged and not kept. */
-static void judge_value(segue__fill *j, const segue_option *row, const segue_node *node) {
+static void validate_value(segue__fill *j, const segue_option *row, const segue_node *node) {
   char *scratch = segue__calloc(1, row_bytes(row) + 1);
   if (!scratch) {
     segue__fill_no_memory(j);
@@ -385,7 +385,7 @@ static void fill_row(segue__fill *j, const segue_option_table *table, const segu
   else if (row->offset != SEGUE_OPTION_NOT_STORED)
     fill_value(j, row, node, out + row->offset);
   else if (node)
-    judge_value(j, row, node);
+    validate_value(j, row, node);
   segue__fill_leave(j, before);
   j->outer = outer;
 }

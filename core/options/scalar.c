@@ -65,8 +65,8 @@ static char *scalar_path(const segue__fill *j, const char *s, size_t len) {
   return NULL;
 }
 
-static void take_text(segue__fill *j, const segue_option *row, segue_option_type type,
-                      const segue_node *node, void *at) {
+static void scalar_take_text(segue__fill *j, const segue_option *row, segue_option_type type,
+                             const segue_node *node, void *at) {
   segue__buf made;
   size_t len = 0;
   segue__buf_init(&made);
@@ -150,8 +150,8 @@ static void take_measure(segue__fill *j, const segue_option *row, segue_option_t
     *at = (uint64_t)(value + 0.5);
 }
 
-static void take_number(segue__fill *j, const segue_option *row, segue_option_type type,
-                        const segue_node *node, void *at) {
+static void scalar_take_number(segue__fill *j, const segue_option *row, segue_option_type type,
+                               const segue_node *node, void *at) {
   double value,
       most = type == SEGUE_OPTION_NUMBER ? HUGE_VAL : (double)(UINT64_C(1) << COUNT_MAX_BITS);
   double min = row->min                       ? row->min
@@ -192,7 +192,7 @@ void segue__option_scalar(segue__fill *j, const segue_option *row, segue_option_
   case SEGUE_OPTION_TEXT:
   case SEGUE_OPTION_PATH:
   case SEGUE_OPTION_STRING:
-    take_text(j, row, type, node, at);
+    scalar_take_text(j, row, type, node, at);
     break;
   case SEGUE_OPTION_DURATION:
   case SEGUE_OPTION_SIZE:
@@ -217,7 +217,7 @@ void segue__option_scalar(segue__fill *j, const segue_option *row, segue_option_
     *(const segue_node **)at = node;
     break;
   default:
-    take_number(j, row, type, node, at);
+    scalar_take_number(j, row, type, node, at);
   }
 }
 

@@ -58,7 +58,7 @@ struct live_child {
 
 static void child_close(live_child *c);
 static void on_linger(segue__timer *timer);
-static void on_handle_closed(uv_handle_t *handle);
+static void child_on_handle_closed(uv_handle_t *handle);
 
 static live_child *child_of(segue__child *child) {
   return (live_child *)child; /* its first member */
@@ -70,7 +70,7 @@ static live_child *child_of(segue__child *child) {
  * descriptor is closed the number may be another child's. */
 static void stream_end(child_stream *s) {
   if (s->fd < 0) return;
-  if (s->poll.data) uv_close((uv_handle_t *)&s->poll, on_handle_closed);
+  if (s->poll.data) uv_close((uv_handle_t *)&s->poll, child_on_handle_closed);
   close(s->fd);
   s->fd = -1;
 }
@@ -94,7 +94,7 @@ static bool output_ended(const live_child *c) {
   return c->streams[0].fd < 0 && c->streams[1].fd < 0;
 }
 
-static void on_readable(uv_poll_t *poll, int status, int events) {
+static void child_on_readable(uv_poll_t *poll, int status, int events) {
   (void)events;
   live_child *c = poll->data;
   child_stream *s = &c->streams[poll == &c->streams[1].poll];
@@ -138,7 +138,7 @@ static void child_pause(segue__child *child, bool paused) {
     if (s->fd < 0) continue;
     if (paused)
       uv_poll_stop(&s->poll);
-    else if (uv_poll_start(&s->poll, UV_READABLE, on_readable))
+    else if (uv_poll_start(&s->poll, UV_READABLE, child_on_readable))
       stream_end(s);
   }
   if (paused)
@@ -176,7 +176,7 @@ static void on_notify(uv_poll_t *poll, int status, int events) {
 
 static void notices_end(live_child *c) {
   if (!c->notices) return;
-  if (c->notify_poll.data) uv_close((uv_handle_t *)&c->notify_poll, on_handle_closed);
+  if (c->notify_poll.data) uv_close((uv_handle_t *)&c->notify_poll, child_on_handle_closed);
   close(c->notices->fd);
   segue__free(c->notices);
   c->notices = NULL;
@@ -185,7 +185,7 @@ static void notices_end(live_child *c) {
 static int notices_begin(live_child *c, bool main_only, char address[ADDRESS_BYTES],
                          segue_error *err) {
   c->notices = segue__calloc(1, sizeof *c->notices);
-  if (!c->notices) return segue__error_set(err, UV_ENOMEM, "out of memory");
+  if (!c->notices) return segue__errorf(err, UV_ENOMEM, "out of memory");
   c->notices->main_only = main_only;
   int fd = segue__notice_open(address, ADDRESS_BYTES);
   if (fd >= 0) {
@@ -194,7 +194,7 @@ static int notices_begin(live_child *c, bool main_only, char address[ADDRESS_BYT
   }
   segue__free(c->notices);
   c->notices = NULL;
-  return segue__error_set(err, fd, "no socket for the messages of a child: %s", segue_strerror(fd));
+  return segue__errorf(err, fd, "no socket for the messages of a child: %s", segue_strerror(fd));
 }
 
 /* ---- Signals ---- */
@@ -233,7 +233,7 @@ void segue__child_stop(segue__child *child) {
 
 /* ---- Exit ---- */
 
-static void reap(live_child *c) {
+static void child_reap(live_child *c) {
   siginfo_t info = {0};
   int rc;
   do
@@ -255,7 +255,7 @@ static void on_exited(uv_poll_t *poll, int status, int events) {
   if (c->notices) (void)read_notices(c);
   notices_end(c);
   if (c->result.stopped || c->kill_rest) child_signal(&c->head, SIGKILL, true);
-  reap(c);
+  child_reap(c);
   c->exited = true;
   c->result.duration_ms = segue__loop_now_ms(c->loop) - c->started_ms;
   segue__timer_stop(c->loop, &c->kill_timer);
@@ -263,7 +263,7 @@ static void on_exited(uv_poll_t *poll, int status, int events) {
   end_or_linger(c);
 }
 
-static void on_handle_closed(uv_handle_t *handle) {
+static void child_on_handle_closed(uv_handle_t *handle) {
   live_child *c = handle->data;
   if (--c->open_handles) return;
   if (!c->silent) c->callbacks.on_closed(c->callbacks.data, c->output_cut);
@@ -279,7 +279,7 @@ static void child_close(live_child *c) {
   for (int i = 0; i < 2; i++)
     stream_end(&c->streams[i]);
   notices_end(c);
-  if (c->exit_poll.data) uv_close((uv_handle_t *)&c->exit_poll, on_handle_closed);
+  if (c->exit_poll.data) uv_close((uv_handle_t *)&c->exit_poll, child_on_handle_closed);
   close(c->pidfd);
   if (none) segue__free(c);
 }
@@ -301,7 +301,8 @@ static int watch_child(live_child *c, const segue__executed *executed) {
   for (int i = 0; i < 2; i++)
     c->streams[i].fd = executed->output[i];
   for (int i = 0; i < 2 && !rc; i++)
-    if (c->streams[i].fd >= 0) rc = watch_fd(c, &c->streams[i].poll, c->streams[i].fd, on_readable);
+    if (c->streams[i].fd >= 0)
+      rc = watch_fd(c, &c->streams[i].poll, c->streams[i].fd, child_on_readable);
   if (c->notices) c->notices->child = executed->pid;
   if (!rc && c->notices) rc = watch_fd(c, &c->notify_poll, c->notices->fd, on_notify);
   if (!rc) rc = watch_fd(c, &c->exit_poll, c->pidfd, on_exited);
@@ -316,8 +317,8 @@ static int fail_watch(live_child *c, int code, const char *name, segue_error *er
     ;
   c->exited = c->silent = true;
   child_close(c);
-  return segue__error_set(err, code, "cannot run %.200s: it cannot be watched: %s", name,
-                          segue_strerror(code));
+  return segue__errorf(err, code, "cannot run %.200s: it cannot be watched: %s", name,
+                       segue_strerror(code));
 }
 
 static live_child *child_new(segue__loop *loop, const segue__child_options *o) {
@@ -354,7 +355,7 @@ int segue__child_start(segue__loop *loop, const segue__child_options *options, s
   char address[ADDRESS_BYTES];
   segue__executed executed;
   live_child *c = child_new(loop, options);
-  if (!c) return segue__error_set(err, UV_ENOMEM, "out of memory");
+  if (!c) return segue__errorf(err, UV_ENOMEM, "out of memory");
   int rc = options->notify ? notices_begin(c, options->notify_main_only, address, err) : 0;
   if (!rc)
     rc = segue__child_execute(options, open_files_limit(loop, options),

@@ -50,17 +50,15 @@ static int env_check_names(const segue__child_options *o, segue_error *err) {
   for (size_t i = 0; i < o->file_count; i++) {
     const char *name = o->files[i].name;
     if (name && i >= announced)
-      return segue__error_set(
-          err, UV_EINVAL,
-          "cannot run %.100s: descriptor %.100s has to come before those without "
-          "a name",
-          o->argv[0], name);
+      return segue__errorf(err, UV_EINVAL,
+                           "cannot run %.100s: descriptor %.100s has to come before those without "
+                           "a name",
+                           o->argv[0], name);
     if (name && !env_name_is_good(name))
-      return segue__error_set(
-          err, UV_EINVAL,
-          "cannot run %.100s: \"%.100s\" cannot be the name of a descriptor: use "
-          "1 to 255 printable characters without a colon or a space",
-          o->argv[0], name);
+      return segue__errorf(err, UV_EINVAL,
+                           "cannot run %.100s: \"%.100s\" cannot be the name of a descriptor: use "
+                           "1 to 255 printable characters without a colon or a space",
+                           o->argv[0], name);
   }
   return 0;
 }
@@ -125,7 +123,7 @@ int segue__child_env_make(const segue__child_options *o, const char *notify, seg
   out->entries = segue__calloc(count + 7, sizeof *out->entries);
   if (!out->entries || !env_make_own(o, notify, out)) {
     segue__child_env_free(out);
-    return segue__error_set(err, UV_ENOMEM, "out of memory");
+    return segue__errorf(err, UV_ENOMEM, "out of memory");
   }
   for (size_t i = 0; i < count; i++)
     if ((o->env || !segue__child_withholds(given[i])) && !env_is_replaced(out, given[i]))

@@ -254,22 +254,22 @@ static int files_add_standard(child_files *files, const segue__child_options *o,
 
 static int files_error(segue_error *err, int code, const segue__child_options *o, size_t index) {
   const char *name = o->files[index].name;
-  return segue__error_set(err, code, "cannot run %.100s: descriptor %d (%.100s): %s", o->argv[0],
-                          o->files[index].fd, name ? name : "without a name", segue_strerror(code));
+  return segue__errorf(err, code, "cannot run %.100s: descriptor %d (%.100s): %s", o->argv[0],
+                       o->files[index].fd, name ? name : "without a name", segue_strerror(code));
 }
 
 static int files_open(child_files *files, const segue__child_options *o, segue_error *err) {
   if (o->file_count > SEGUE__CHILD_FILES_MAX)
-    return segue__error_set(err, UV_EINVAL, "cannot run %.100s: more than %d descriptors",
-                            o->argv[0], SEGUE__CHILD_FILES_MAX);
+    return segue__errorf(err, UV_EINVAL, "cannot run %.100s: more than %d descriptors", o->argv[0],
+                         SEGUE__CHILD_FILES_MAX);
   files->lowest = FIRST_FILE + (int)o->file_count;
   files->read_end[0] = files->read_end[1] = -1;
   int rc = 0;
   for (int i = 0; i < FIRST_FILE && !rc; i++)
     rc = files_add_standard(files, o, i);
   if (rc)
-    segue__error_set(err, rc, "cannot run %.200s: no pipe for its input and output: %s", o->argv[0],
-                     segue_strerror(rc));
+    segue__errorf(err, rc, "cannot run %.200s: no pipe for its input and output: %s", o->argv[0],
+                  segue_strerror(rc));
   for (size_t i = 0; i < o->file_count && !rc; i++) {
     rc = files_add_copy(files, o->files[i].fd);
     if (rc) files_error(err, rc, o, i);
@@ -312,16 +312,16 @@ static int limit_error(segue_error *err, const plan *p) {
   const report *r = p->report;
   const char *program = o->argv[0];
   if (r->index == o->limit_count)
-    return segue__error_set(err, r->code, "cannot run %.100s with %llu open files: %s", program,
-                            (unsigned long long)p->open_files, segue_strerror(r->code));
+    return segue__errorf(err, r->code, "cannot run %.100s with %llu open files: %s", program,
+                         (unsigned long long)p->open_files, segue_strerror(r->code));
   const segue__child_limit *limit = &o->limits[r->index];
-  return segue__error_set(err, r->code, "cannot run %.100s with limit %s = %lld:%lld: %s%s",
-                          program, segue__child_limit_name(limit->resource), (long long)limit->soft,
-                          (long long)limit->hard, segue_strerror(r->code),
-                          r->code == UV_EPERM ? " (a hard limit can only be raised as root)" : "");
+  return segue__errorf(err, r->code, "cannot run %.100s with limit %s = %lld:%lld: %s%s", program,
+                       segue__child_limit_name(limit->resource), (long long)limit->soft,
+                       (long long)limit->hard, segue_strerror(r->code),
+                       r->code == UV_EPERM ? " (a hard limit can only be raised as root)" : "");
 }
 
-static int user_error(segue_error *err, const plan *p) {
+static int child_exec_user_error(segue_error *err, const plan *p) {
   const segue__child_options *o = p->options;
   const segue__user *user = o->user;
   char name[64];
@@ -332,13 +332,12 @@ static int user_error(segue_error *err, const plan *p) {
   const char *what = p->report->step == STEP_GROUPS ? "its groups" : "its user id";
   int code = p->report->code;
   if (code == UV_EPERM)
-    return segue__error_set(
-        err, code,
-        "cannot run %.100s as user %s: only root may do that; run the daemon as "
-        "root, or leave the user out",
-        o->argv[0], name);
-  return segue__error_set(err, code, "cannot run %.100s as user %s: %s cannot be set: %s",
-                          o->argv[0], name, what, segue_strerror(code));
+    return segue__errorf(err, code,
+                         "cannot run %.100s as user %s: only root may do that; run the daemon as "
+                         "root, or leave the user out",
+                         o->argv[0], name);
+  return segue__errorf(err, code, "cannot run %.100s as user %s: %s cannot be set: %s", o->argv[0],
+                       name, what, segue_strerror(code));
 }
 
 static int report_error(segue_error *err, const plan *p, const char *path) {
@@ -353,19 +352,19 @@ static int report_error(segue_error *err, const plan *p, const char *path) {
     return limit_error(err, p);
   case STEP_GROUPS:
   case STEP_USER:
-    return user_error(err, p);
+    return child_exec_user_error(err, p);
   case STEP_NICE:
-    return segue__error_set(err, code, "cannot run %.100s with nice = %d: %s%s", o->argv[0],
-                            *o->nice, segue_strerror(code),
-                            code == UV_EACCES ? " (only root may lower it)" : "");
+    return segue__errorf(err, code, "cannot run %.100s with nice = %d: %s%s", o->argv[0], *o->nice,
+                         segue_strerror(code),
+                         code == UV_EACCES ? " (only root may lower it)" : "");
   case STEP_OOM:
-    return segue__error_set(err, code, "cannot run %.100s with oom_score_adj = %d: %s%s",
-                            o->argv[0], *o->oom_score_adj, segue_strerror(code),
-                            code == UV_EACCES ? " (only root may lower it)" : "");
+    return segue__errorf(err, code, "cannot run %.100s with oom_score_adj = %d: %s%s", o->argv[0],
+                         *o->oom_score_adj, segue_strerror(code),
+                         code == UV_EACCES ? " (only root may lower it)" : "");
   default:
-    return segue__error_set(err, code, "cannot run %.100s: its %s cannot be set up: %s", o->argv[0],
-                            p->report->step == STEP_FILES ? "descriptors" : "session",
-                            segue_strerror(code));
+    return segue__errorf(err, code, "cannot run %.100s: its %s cannot be set up: %s", o->argv[0],
+                         p->report->step == STEP_FILES ? "descriptors" : "session",
+                         segue_strerror(code));
   }
 }
 
@@ -413,9 +412,8 @@ static int run_plan(plan *p, const char *path, segue__executed *out, segue_error
   char *stack = map_stack(&size);
   int rc = stack ? clone_child(p, stack, size, out) : UV_ENOMEM;
   if (rc) {
-    segue__error_set(err, rc, "cannot run %.200s: no process for it: %s%s", path,
-                     segue_strerror(rc),
-                     rc == UV_EAGAIN ? " (the limit of processes is reached)" : "");
+    segue__errorf(err, rc, "cannot run %.200s: no process for it: %s%s", path, segue_strerror(rc),
+                  rc == UV_EAGAIN ? " (the limit of processes is reached)" : "");
   } else if (p->report->step != STEP_NONE) {
     rc = report_error(err, p, path);
     reap_failed(out);

@@ -172,8 +172,8 @@ static bool notice_is_believed(const segue__notice_reader *r, int sender) {
   return !r->main_only && (getsid(sender) == r->child || getpgid(sender) == r->child);
 }
 
-static segue__notice_result notice_judge(segue__notice_reader *r, const notice_envelope *e,
-                                         segue__notice *out) {
+static segue__notice_result notice_validate(segue__notice_reader *r, const notice_envelope *e,
+                                            segue__notice *out) {
   if (!notice_is_believed(r, e->sender)) {
     snprintf(r->why, sizeof r->why, "the sender (process %d) %s of the child (process %d)",
              e->sender, r->main_only ? "is not the main process" : "is not in the session",
@@ -203,7 +203,7 @@ segue__notice_result segue__notice_read(segue__notice_reader *r, segue__notice *
   notice_envelope envelope = {0};
   *out = (segue__notice){0};
   if (!notice_receive(r->fd, r->text, SEGUE__NOTICE_BYTES, &envelope)) return SEGUE__NOTICE_NONE;
-  segue__notice_result result = notice_judge(r, &envelope, out);
+  segue__notice_result result = notice_validate(r, &envelope, out);
   /* Also what was sent along without being asked for: a descriptor that nobody closes is a leak. */
   for (size_t i = 0; i < envelope.fd_count; i++)
     close(envelope.fds[i]);

@@ -43,11 +43,10 @@ static int program_error(segue_error *err, int code, const char *path) {
   char shown[SEGUE__SHOWN_MAX];
   struct stat st;
   const char *name = segue__shown(path, shown);
-  if (code == UV_EISDIR) return segue__error_set(err, code, "cannot run %s: it is a folder", name);
+  if (code == UV_EISDIR) return segue__errorf(err, code, "cannot run %s: it is a folder", name);
   if (code == UV_EACCES && !stat(path, &st) && S_ISREG(st.st_mode) && !(st.st_mode & 0111))
-    return segue__error_set(err, code,
-                            "cannot run %s: it is not executable (mode %04o); chmod +x it", name,
-                            (unsigned)st.st_mode & 07777);
+    return segue__errorf(err, code, "cannot run %s: it is not executable (mode %04o); chmod +x it",
+                         name, (unsigned)st.st_mode & 07777);
   return segue__explain(err, code, "run", path);
 }
 
@@ -80,21 +79,21 @@ static int program_find(const segue__child_options *o, segue__executable *out, s
   int rc = program_search(o, name, path, out);
   if (!rc) return 0;
   if (rc != UV_ENOENT) return program_error(err, rc, out->path);
-  return segue__error_set(err, rc,
-                          "cannot run %.100s: there is no such program in PATH (%.250s); install "
-                          "it or give its full path",
-                          name, path);
+  return segue__errorf(err, rc,
+                       "cannot run %.100s: there is no such program in PATH (%.250s); install "
+                       "it or give its full path",
+                       name, path);
 }
 
 int segue__child_folder_error(segue_error *err, int code, const segue__child_options *o) {
   char shown[SEGUE__SHOWN_MAX];
   const char *folder = segue__shown(o->cwd, shown);
   if (!o->user)
-    return segue__error_set(err, code, "cannot run %.100s in folder %s: %s", o->argv[0], folder,
-                            segue_strerror(code));
-  return segue__error_set(err, code, "cannot run %.100s in folder %s as user %.60s: %s", o->argv[0],
-                          folder, o->user->name ? o->user->name : "without a name",
-                          segue_strerror(code));
+    return segue__errorf(err, code, "cannot run %.100s in folder %s: %s", o->argv[0], folder,
+                         segue_strerror(code));
+  return segue__errorf(err, code, "cannot run %.100s in folder %s as user %.60s: %s", o->argv[0],
+                       folder, o->user->name ? o->user->name : "without a name",
+                       segue_strerror(code));
 }
 
 static int program_check_folder(const segue__child_options *o, segue_error *err) {
@@ -109,18 +108,18 @@ int segue__executable_error(segue_error *err, int code, const char *program) {
   char shown[SEGUE__SHOWN_MAX];
   const char *name = segue__shown(program, shown);
   if (code == UV_ENOENT)
-    return segue__error_set(err, code,
-                            "cannot run %s: the interpreter or loader that it names is missing; "
-                            "look at its first line",
-                            name);
+    return segue__errorf(err, code,
+                         "cannot run %s: the interpreter or loader that it names is missing; "
+                         "look at its first line",
+                         name);
   if (code == -ENOEXEC)
-    return segue__error_set(
+    return segue__errorf(
         err, code, "cannot run %s: it is neither a program nor a script with a #! line", name);
   if (code == UV_E2BIG)
-    return segue__error_set(err, code,
-                            "cannot run %s: its arguments and environment are too long; pass them "
-                            "by its standard input",
-                            name);
+    return segue__errorf(err, code,
+                         "cannot run %s: its arguments and environment are too long; pass them "
+                         "by its standard input",
+                         name);
   return program_error(err, code, program);
 }
 
@@ -128,7 +127,7 @@ int segue__executable_find(const segue__child_options *o, segue__executable *out
                            segue_error *err) {
   *out = (segue__executable){.path = ""};
   if (!o->argv || !o->argv[0] || !*o->argv[0])
-    return segue__error_set(err, UV_EINVAL, "cannot run a command without a name: name a program");
+    return segue__errorf(err, UV_EINVAL, "cannot run a command without a name: name a program");
   int rc = program_check_folder(o, err);
   return rc ? rc : program_find(o, out, err);
 }

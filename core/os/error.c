@@ -82,7 +82,7 @@ static bool of_name(char c) {
 
 /* Whether the sentence says the name already, as a whole: once is enough. A plain word may stand
  * there for something else. */
-static bool says(const char *message, const char *name) {
+static bool error_says(const char *message, const char *name) {
   size_t len = strlen(name);
   if (!strpbrk(name, "./[")) return false;
   for (const char *at = strstr(message, name); at; at = strstr(at + 1, name))
@@ -97,16 +97,16 @@ size_t segue_error_format(const segue_error *error, char *buf, size_t size) {
     snprintf(where, sizeof where, "%s:%u:%u: ", place, error->line, error->column);
   else if (place[0] && error->line)
     snprintf(where, sizeof where, "%s:%u: ", place, error->line);
-  else if (place[0] && !says(error->message, place))
+  else if (place[0] && !error_says(error->message, place))
     snprintf(where, sizeof where, "%s: ", place);
-  bool tell_path = error->path[0] && !says(error->message, error->path);
+  bool tell_path = error->path[0] && !error_says(error->message, error->path);
   int n = snprintf(buf, size, "%s%s%s%s%s", where,
                    error->message[0] ? error->message : segue_strerror(error->code),
                    tell_path ? " (at " : "", tell_path ? error->path : "", tell_path ? ")" : "");
   return n < 0 ? 0 : (size_t)n;
 }
 
-static void copy(char *to, size_t size, const char *from) {
+static void error_copy(char *to, size_t size, const char *from) {
   size_t len = strlen(from);
   if (len >= size) len = size - 1;
   memcpy(to, from, len);
@@ -119,7 +119,7 @@ void segue__error_vset(segue_error *err, int code, const char *format, va_list a
   vsnprintf(err->message, sizeof err->message, format, args);
 }
 
-int segue__error_set(segue_error *err, int code, const char *format, ...) {
+int segue__errorf(segue_error *err, int code, const char *format, ...) {
   if (!err) return code;
   va_list args;
   va_start(args, format);
@@ -128,9 +128,9 @@ int segue__error_set(segue_error *err, int code, const char *format, ...) {
   return code;
 }
 
-void segue__error_at(segue_error *err, const char *file, uint32_t line, uint32_t column) {
+void segue__error_set_place(segue_error *err, const char *file, uint32_t line, uint32_t column) {
   if (!err) return;
-  if (file) copy(err->file, sizeof err->file, file);
+  if (file) error_copy(err->file, sizeof err->file, file);
   if (line) err->line = line;
   if (column) err->column = column;
 }
@@ -145,7 +145,7 @@ static bool inside_character(char c) {
 }
 
 /* A path that is too long keeps its beginning and its end, in whole steps where there are any. */
-static void shorten(char *to, size_t size, const char *from, size_t len) {
+static void error_shorten(char *to, size_t size, const char *from, size_t len) {
   static const char gap[] = "\xe2\x80\xa6"; /* the sign of an ellipsis */
   size_t room = size - sizeof gap, head = room / 2, tail = len - (room - room / 2);
   size_t whole_head = head, whole_tail = tail;
@@ -170,11 +170,11 @@ void segue__error_path(segue_error *err, const char *path) {
   if (len < sizeof err->path)
     memcpy(err->path, path, len + 1);
   else
-    shorten(err->path, sizeof err->path, path, len);
+    error_shorten(err->path, sizeof err->path, path, len);
 }
 
 void segue__error_source(segue_error *err, const char *source) {
-  if (err && source) copy(err->source, sizeof err->source, source);
+  if (err && source) error_copy(err->source, sizeof err->source, source);
 }
 
 void segue__errors_init(segue__errors *list) {

@@ -10,13 +10,13 @@
 #include "../segue.h"
 
 /* Sets code and message, clears position and names. Returns code, so that callers can
- * `return segue__error_set(err, SEGUE_ESYNTAX, "...")`. err may be NULL. */
-int segue__error_set(segue_error *err, int code, const char *format, ...)
+ * `return segue__errorf(err, SEGUE_ESYNTAX, "...")`. err may be NULL. */
+int segue__errorf(segue_error *err, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void segue__error_vset(segue_error *err, int code, const char *format, va_list args)
     __attribute__((format(printf, 3, 0)));
 /* Adds where to an error that is set; NULL or 0 leaves the field as it is. */
-void segue__error_at(segue_error *err, const char *file, uint32_t line, uint32_t column);
+void segue__error_set_place(segue_error *err, const char *file, uint32_t line, uint32_t column);
 void segue__error_path(segue_error *err, const char *path);
 void segue__error_source(segue_error *err, const char *source);
 

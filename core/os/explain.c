@@ -63,28 +63,28 @@ static void user_name(uid_t uid, char buf[64]) {
   fclose(file);
 }
 
-static int missing(segue_error *err, const char *verb, const char *path) {
+static int explain_missing(segue_error *err, const char *verb, const char *path) {
   char shown[SEGUE__SHOWN_MAX], folder[PATH_MAX], above[PATH_MAX], target[PATH_MAX];
   const char *name = segue__shown(path, shown);
   ssize_t len = readlink(path, target, sizeof target - 1);
   if (len > 0) {
     target[len] = 0;
-    return segue__error_set(err, UV_ENOENT,
-                            "cannot %s %s: it is a symbolic link to %.200s, which does not exist; "
-                            "create that or correct the link",
-                            verb, name, target);
+    return segue__errorf(err, UV_ENOENT,
+                         "cannot %s %s: it is a symbolic link to %.200s, which does not exist; "
+                         "create that or correct the link",
+                         verb, name, target);
   }
   struct stat st;
   if (!parent_of(path, folder) || !stat(folder, &st))
-    return segue__error_set(err, UV_ENOENT,
-                            "cannot %s %s: it does not exist; create it or correct the path", verb,
-                            name);
+    return segue__errorf(err, UV_ENOENT,
+                         "cannot %s %s: it does not exist; create it or correct the path", verb,
+                         name);
   while (parent_of(folder, above) && stat(above, &st))
     strcpy(folder, above);
   char shown_folder[SEGUE__SHOWN_MAX];
-  return segue__error_set(err, UV_ENOENT,
-                          "cannot %s %s: folder %s is missing; create it or correct the path", verb,
-                          name, segue__shown(folder, shown_folder));
+  return segue__errorf(err, UV_ENOENT,
+                       "cannot %s %s: folder %s is missing; create it or correct the path", verb,
+                       name, segue__shown(folder, shown_folder));
 }
 
 /* The file itself if it can be seen, else the first folder on the way that lets nobody like us
@@ -99,24 +99,23 @@ static void find_barrier(const char *verb, const char *path, char barrier[PATH_M
     strcpy(barrier, above);
 }
 
-static int forbidden(segue_error *err, int code, const char *verb, const char *path) {
+static int explain_forbidden(segue_error *err, int code, const char *verb, const char *path) {
   char shown[SEGUE__SHOWN_MAX], barrier[PATH_MAX], user[64], owner[64];
   struct stat st;
   find_barrier(verb, path, barrier);
   user_name(geteuid(), user);
   const char *name = segue__shown(path, shown);
   if (stat(barrier, &st))
-    return segue__error_set(err, code, "cannot %s %s: permission denied to user %s", verb, name,
-                            user);
+    return segue__errorf(err, code, "cannot %s %s: permission denied to user %s", verb, name, user);
   user_name(st.st_uid, owner);
   char shown_barrier[SEGUE__SHOWN_MAX];
   bool itself = !strcmp(barrier, path);
-  return segue__error_set(err, code,
-                          "cannot %s %s: permission denied to user %s; %s%s has mode %04o and "
-                          "belongs to %s",
-                          verb, name, user, itself ? "it" : "folder ",
-                          itself ? "" : segue__shown(barrier, shown_barrier),
-                          (unsigned)st.st_mode & 07777, owner);
+  return segue__errorf(err, code,
+                       "cannot %s %s: permission denied to user %s; %s%s has mode %04o and "
+                       "belongs to %s",
+                       verb, name, user, itself ? "it" : "folder ",
+                       itself ? "" : segue__shown(barrier, shown_barrier),
+                       (unsigned)st.st_mode & 07777, owner);
 }
 
 static int not_folder(segue_error *err, const char *verb, const char *path) {
@@ -125,12 +124,12 @@ static int not_folder(segue_error *err, const char *verb, const char *path) {
   if (!parent_of(path, folder)) snprintf(folder, sizeof folder, "%s", path);
   while (stat(folder, &st) && parent_of(folder, above))
     strcpy(folder, above);
-  return segue__error_set(err, UV_ENOTDIR,
-                          "cannot %s %s: %s is a file, not a folder; correct the path", verb,
-                          segue__shown(path, shown), segue__shown(folder, shown_folder));
+  return segue__errorf(err, UV_ENOTDIR,
+                       "cannot %s %s: %s is a file, not a folder; correct the path", verb,
+                       segue__shown(path, shown), segue__shown(folder, shown_folder));
 }
 
-static const char *remedy(int code) {
+static const char *explain_remedy(int code) {
   switch (code) {
   case UV_ELOOP:
     return "its symbolic links go in a circle, or there are more than 40 of them; "
@@ -161,10 +160,10 @@ int segue__explain(segue_error *err, int code, const char *verb, const char *pat
   char shown[SEGUE__SHOWN_MAX];
   if (!err) return code;
   if (!*path)
-    return segue__error_set(err, code, "cannot %s a file whose name is empty: name one", verb);
-  if (code == UV_ENOENT) return missing(err, verb, path);
-  if (code == UV_EACCES || code == UV_EPERM) return forbidden(err, code, verb, path);
+    return segue__errorf(err, code, "cannot %s a file whose name is empty: name one", verb);
+  if (code == UV_ENOENT) return explain_missing(err, verb, path);
+  if (code == UV_EACCES || code == UV_EPERM) return explain_forbidden(err, code, verb, path);
   if (code == UV_ENOTDIR) return not_folder(err, verb, path);
-  return segue__error_set(err, code, "cannot %s %s: %s", verb, segue__shown(path, shown),
-                          remedy(code));
+  return segue__errorf(err, code, "cannot %s %s: %s", verb, segue__shown(path, shown),
+                       explain_remedy(code));
 }

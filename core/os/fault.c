@@ -128,7 +128,7 @@ static int strike_locked(const char *name) {
   return code;
 }
 
-static bool hangs(const char *name) {
+static bool fault_hangs(const char *name) {
   bool found = false;
   pthread_mutex_lock(&mutex);
   for (int i = 0; i < armed_count; i++)
@@ -144,7 +144,7 @@ int segue__fault(const char *name) {
   int code = strike_locked(name);
   pthread_mutex_unlock(&mutex);
   if (code == HANG) {
-    while (hangs(name))
+    while (fault_hangs(name))
       usleep(2000);
     return 0;
   }

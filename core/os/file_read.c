@@ -24,55 +24,56 @@
 
 enum { TRIES = 5, AGAIN = 1 };
 
-static bool same(const struct stat *a, const struct stat *b) {
+static bool file_read_same(const struct stat *a, const struct stat *b) {
   return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
          a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
-static const char *type_name(mode_t mode) {
+static const char *file_read_type_name(mode_t mode) {
   if (S_ISFIFO(mode)) return "a named pipe";
   if (S_ISSOCK(mode)) return "a socket";
   return "a device";
 }
 
-static int check_type(const char *path, const struct stat *st, segue_error *err) {
+static int file_read_check_type(const char *path, const struct stat *st, segue_error *err) {
   char shown[SEGUE__SHOWN_MAX];
   if (S_ISREG(st->st_mode)) return 0;
   const char *name = segue__shown(path, shown);
   if (S_ISDIR(st->st_mode))
-    return segue__error_set(err, UV_EISDIR,
-                            "cannot read %s: it is a directory; name a file, or all of them with a "
-                            "dir source (%s/*.yaml)",
-                            name, name);
-  return segue__error_set(err, UV_EFTYPE,
-                          "cannot read %s: it is %s, not a regular file; name a file, which can "
-                          "be read again and again",
-                          name, type_name(st->st_mode));
+    return segue__errorf(err, UV_EISDIR,
+                         "cannot read %s: it is a directory; name a file, or all of them with a "
+                         "dir source (%s/*.yaml)",
+                         name, name);
+  return segue__errorf(err, UV_EFTYPE,
+                       "cannot read %s: it is %s, not a regular file; name a file, which can "
+                       "be read again and again",
+                       name, file_read_type_name(st->st_mode));
 }
 
 static int too_large(const char *path, uint64_t size, bool at_least, size_t max, segue_error *err) {
   char shown[SEGUE__SHOWN_MAX];
-  return segue__error_set(err, SEGUE_ELIMIT,
-                          "%s is %s%llu bytes; the limit is %zu: split the file, perhaps into a "
-                          "folder that a dir source reads",
-                          segue__shown(path, shown), at_least ? "at least " : "",
-                          (unsigned long long)size, max);
+  return segue__errorf(err, SEGUE_ELIMIT,
+                       "%s is %s%llu bytes; the limit is %zu: split the file, perhaps into a "
+                       "folder that a dir source reads",
+                       segue__shown(path, shown), at_least ? "at least " : "",
+                       (unsigned long long)size, max);
 }
 
 /* The type is looked at before the file is opened: opening a device can have effects. */
 static int open_regular(const char *path, struct stat *st, segue_error *err) {
   if (stat(path, st)) return segue__explain(err, -errno, "read", path);
-  int rc = check_type(path, st, err);
+  int rc = file_read_check_type(path, st, err);
   if (rc) return rc;
   int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   if (fd < 0) return segue__explain(err, -errno, "read", path);
-  rc = fstat(fd, st) ? segue__explain(err, -errno, "read", path) : check_type(path, st, err);
+  rc = fstat(fd, st) ? segue__explain(err, -errno, "read", path)
+                     : file_read_check_type(path, st, err);
   if (!rc) return fd;
   close(fd);
   return rc;
 }
 
-static int grow(segue__bytes *bytes, size_t *capacity, size_t max) {
+static int file_read_grow(segue__bytes *bytes, size_t *capacity, size_t max) {
   size_t next = *capacity < 4096 ? 4096 : *capacity * 2;
   if (next > max + 1 || next < *capacity) next = max + 1;
   char *data = segue__realloc(bytes->data, next + 1);
@@ -84,7 +85,7 @@ static int grow(segue__bytes *bytes, size_t *capacity, size_t max) {
 
 /* Reads to the end, of at most max + 1 bytes: one more tells that the limit is passed. The size is
  * only a hint; files under /proc say 0. */
-static int read_all(int fd, size_t hint, size_t max, segue__bytes *bytes) {
+static int file_read_read_all(int fd, size_t hint, size_t max, segue__bytes *bytes) {
   size_t capacity = hint + 1;
   bytes->len = 0;
   bytes->data = segue__malloc(capacity + 1);
@@ -92,7 +93,7 @@ static int read_all(int fd, size_t hint, size_t max, segue__bytes *bytes) {
   for (;;) {
     if (bytes->len == capacity) {
       if (capacity > max) return 0;
-      int rc = grow(bytes, &capacity, max);
+      int rc = file_read_grow(bytes, &capacity, max);
       if (rc) return rc;
     }
     ssize_t n = read(fd, bytes->data + bytes->len, capacity - bytes->len);
@@ -106,7 +107,7 @@ static int read_all(int fd, size_t hint, size_t max, segue__bytes *bytes) {
 }
 
 /* A server of a network file system may refuse leases for reasons of its own. */
-static bool is_remote(int fd) {
+static bool file_read_is_remote(int fd) {
   struct statfs fs;
   if (fstatfs(fd, &fs)) return true;
   switch ((uint32_t)fs.f_type) {
@@ -128,7 +129,7 @@ static bool is_remote(int fd) {
  * for the second call (with O_NONBLOCK it gets EWOULDBLOCK), and this process gets a signal:
  * SIGURG, which is ignored by default, in the place of SIGIO, which would end it. */
 static bool is_being_written(int fd) {
-  if (is_remote(fd) || fcntl(fd, F_SETSIG, SIGURG)) return false;
+  if (file_read_is_remote(fd) || fcntl(fd, F_SETSIG, SIGURG)) return false;
   if (fcntl(fd, F_SETLEASE, F_RDLCK)) return errno == EAGAIN;
   fcntl(fd, F_SETLEASE, F_UNLCK);
   return false;
@@ -136,10 +137,10 @@ static bool is_being_written(int fd) {
 
 static int fail_writing(const char *path, segue_error *err) {
   char shown[SEGUE__SHOWN_MAX];
-  return segue__error_set(err, UV_ETXTBSY,
-                          "%s is being written: a program has it open, and it may be incomplete; "
-                          "better is to write another file and rename it",
-                          segue__shown(path, shown));
+  return segue__errorf(err, UV_ETXTBSY,
+                       "%s is being written: a program has it open, and it may be incomplete; "
+                       "better is to write another file and rename it",
+                       segue__shown(path, shown));
 }
 
 /* The bytes are complete if there is one instant without a writer, and no change from the opening
@@ -148,15 +149,15 @@ static int read_open(int fd, const char *path, const struct stat *before, size_t
                      segue__bytes *out, segue_error *err) {
   if (before->st_size > 0 && (uint64_t)before->st_size > max)
     return too_large(path, (uint64_t)before->st_size, false, max, err);
-  int rc = read_all(fd, (size_t)before->st_size, max, out);
+  int rc = file_read_read_all(fd, (size_t)before->st_size, max, out);
   if (!rc && SEGUE_FAULT("read.changed")) return AGAIN;
   if (rc == -ESTALE) return AGAIN; /* NFS: replaced under our hands */
   if (rc) return segue__explain(err, rc, "read", path);
   if (out->len > max) return too_large(path, out->len, true, max, err);
   if (whole && is_being_written(fd)) return fail_writing(path, err);
   struct stat after, now;
-  if (fstat(fd, &after) || !same(before, &after)) return AGAIN;
-  return stat(path, &now) || !same(before, &now) ? AGAIN : 0;
+  if (fstat(fd, &after) || !file_read_same(before, &after)) return AGAIN;
+  return stat(path, &now) || !file_read_same(before, &now) ? AGAIN : 0;
 }
 
 static int read_once(const char *path, size_t max, bool whole, segue__bytes *out,
@@ -181,10 +182,10 @@ static int read_steady(const char *path, size_t max, bool whole, segue__bytes *o
     int rc = read_once(path, max, whole, out, err);
     if (rc != AGAIN) return rc;
   }
-  return segue__error_set(err, UV_EAGAIN,
-                          "cannot read %s: it changed each of %d times while it was read; write it "
-                          "to another name and rename it",
-                          segue__shown(path, shown), TRIES);
+  return segue__errorf(err, UV_EAGAIN,
+                       "cannot read %s: it changed each of %d times while it was read; write it "
+                       "to another name and rename it",
+                       segue__shown(path, shown), TRIES);
 }
 
 int segue__file_read(void *data, const char *path, size_t max, segue__bytes *out,
@@ -226,7 +227,7 @@ int segue__names_add(segue__names *names, const char *folder, size_t folder_len,
   return 0;
 }
 
-static int compare(const void *a, const void *b) {
+static int file_read_compare(const void *a, const void *b) {
   return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
@@ -240,7 +241,7 @@ static bool has_ending(const char *glob) {
 typedef enum listed { LISTED, PASSED_OVER, ODD } listed;
 
 /* A link that leads nowhere counts, a file that vanished meanwhile does not. */
-static listed judge_entry(int folder, const struct dirent *entry, bool ending) {
+static listed validate_entry(int folder, const struct dirent *entry, bool ending) {
   struct stat st;
   if (entry->d_type == DT_REG) return LISTED;
   if (fstatat(folder, entry->d_name, &st, 0) != 0)
@@ -269,7 +270,7 @@ static int list_open(DIR *dir, const char *pattern, const char *glob, segue__nam
     const struct dirent *entry = readdir(dir);
     if (!entry) return -errno;
     if (!segue__glob_match(glob, entry->d_name)) continue;
-    listed kind = judge_entry(dirfd(dir), entry, has_ending(glob));
+    listed kind = validate_entry(dirfd(dir), entry, has_ending(glob));
     int rc = 0;
     if (kind == LISTED) rc = segue__names_add(out, pattern, folder_len, entry->d_name);
     if (kind == ODD) rc = keep_odd(out, pattern, folder_len, entry->d_name);
@@ -284,16 +285,16 @@ int segue__file_list(void *data, const char *pattern, segue__names *out, segue_e
   const char *slash = strrchr(pattern, '/'), *glob = slash ? slash + 1 : pattern;
   size_t len = (size_t)(glob - pattern);
   if (!*glob || strcspn(pattern, "*?[") < len)
-    return segue__error_set(err, SEGUE_EUSAGE,
-                            "cannot list %s: the last part, and only it, is a pattern, such as "
-                            "conf.d/*.yaml",
-                            segue__shown(pattern, shown));
+    return segue__errorf(err, SEGUE_EUSAGE,
+                         "cannot list %s: the last part, and only it, is a pattern, such as "
+                         "conf.d/*.yaml",
+                         segue__shown(pattern, shown));
   const char *problem = segue__glob_problem(glob);
   if (problem)
-    return segue__error_set(err, SEGUE_EUSAGE, "cannot list %s: %s", segue__shown(pattern, shown),
-                            problem);
+    return segue__errorf(err, SEGUE_EUSAGE, "cannot list %s: %s", segue__shown(pattern, shown),
+                         problem);
   char *folder = len ? segue__strndup(pattern, len > 1 ? len - 1 : 1) : segue__strdup(".");
-  if (!folder) return segue__error_set(err, UV_ENOMEM, "out of memory");
+  if (!folder) return segue__errorf(err, UV_ENOMEM, "out of memory");
   DIR *dir = opendir(folder);
   int rc = dir ? list_open(dir, pattern, glob, out) : -errno;
   if (rc) segue__explain(err, rc, "list", folder);
@@ -302,6 +303,6 @@ int segue__file_list(void *data, const char *pattern, segue__names *out, segue_e
   if (rc)
     segue__names_deinit(out);
   else if (out->count)
-    qsort(out->items, out->count, sizeof *out->items, compare);
+    qsort(out->items, out->count, sizeof *out->items, file_read_compare);
   return rc;
 }

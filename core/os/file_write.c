@@ -89,7 +89,7 @@ static int temp_open(target *t) {
   return rc;
 }
 
-static int write_all(int fd, const char *data, size_t len) {
+static int file_write_write_all(int fd, const char *data, size_t len) {
   while (len) {
     ssize_t n = write(fd, data, len);
     if (n < 0 && errno == EINTR) continue;
@@ -107,8 +107,8 @@ static int set_attributes(int fd, const target *t, const segue__write *w) {
   return fchmod(fd, mode) ? -errno : 0;
 }
 
-static int fill(int fd, const target *t, const segue__write *w) {
-  int rc = write_all(fd, w->data, w->len);
+static int file_write_fill(int fd, const target *t, const segue__write *w) {
+  int rc = file_write_write_all(fd, w->data, w->len);
   if (!rc) rc = set_attributes(fd, t, w);
   if (!rc) rc = SEGUE_FAULT("write.sync");
   if (!rc && fsync(fd)) rc = -errno;
@@ -118,7 +118,7 @@ static int fill(int fd, const target *t, const segue__write *w) {
 static int write_temp(target *t, const segue__write *w) {
   int fd = temp_open(t);
   if (fd < 0) return fd;
-  int rc = fill(fd, t, w);
+  int rc = file_write_fill(fd, t, w);
   /* Network file systems may report a failed write here and only here. */
   if (close(fd) && !rc && errno != EINTR) rc = -errno;
   return rc;

@@ -32,7 +32,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 #define LOCK_INIT PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP
 static pthread_rwlock_t lock = LOCK_INIT;
 
-static void replace(int fd, int substitute) {
+static void fork_fds_replace(int fd, int substitute) {
   if (substitute < 0 || dup3(substitute, fd, O_CLOEXEC) < 0) close(fd);
 }
 
@@ -56,11 +56,11 @@ static void replace_listener(int fd, group *groups, int *count) {
   while (i < *count && (groups[i].dev != st.st_dev || groups[i].ino != st.st_ino))
     i++;
   if (i < *count) {
-    replace(fd, groups[i].substitute);
+    fork_fds_replace(fd, groups[i].substitute);
     return;
   }
   int substitute = unconnected();
-  replace(fd, substitute);
+  fork_fds_replace(fd, substitute);
   if (*count < GROUPS_MAX)
     groups[(*count)++] = (group){st.st_dev, st.st_ino, substitute};
   else if (substitute >= 0)
@@ -80,7 +80,7 @@ static void in_child(void) {
         replace_listener(fd, groups, &count);
       } else {
         if (other < 0) other = unconnected();
-        replace(fd, other);
+        fork_fds_replace(fd, other);
       }
     }
     marks[word] = 0;

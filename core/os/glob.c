@@ -57,7 +57,7 @@ static const char *alternative_end(const char *s, const char *close) {
 }
 
 /* from: the text before it has no group of alternatives left. */
-static bool match(const char *glob, size_t from, const char *name) {
+static bool glob_match(const char *glob, size_t from, const char *name) {
   group g;
   char one[NAME_MAX * 4 + 1];
   while (find_group(glob + from, &g) && g.close && !g.is_alternative)
@@ -71,7 +71,7 @@ static bool match(const char *glob, size_t from, const char *name) {
       memcpy(one, glob, head);
       memcpy(one + head, start, len);
       memcpy(one + head + len, g.close + 1, tail + 1);
-      if (match(one, head, name)) return true;
+      if (glob_match(one, head, name)) return true;
     }
     start = end + 1;
   }
@@ -79,7 +79,7 @@ static bool match(const char *glob, size_t from, const char *name) {
 }
 
 bool segue__glob_match(const char *glob, const char *name) {
-  return match(glob, 0, name);
+  return glob_match(glob, 0, name);
 }
 
 bool segue__glob_is_pattern(const char *text) {

@@ -23,7 +23,7 @@ struct segue__log_fold {
   uint64_t hash; /* of the last entry; 0 = none */
   uint64_t since_ms;
   int64_t repeats;
-  segue__level level;
+  segue__log_level level;
   /* "repeated: ", the message, a NUL, the group. Whole, because the sink removes secrets, and could
    * not find one that was cut here. */
   char *text;
@@ -43,7 +43,7 @@ void segue__log_fold_free(segue__log_fold *fold) {
   segue__free(fold);
 }
 
-static uint64_t now_ms(void) {
+static uint64_t log_now_ms(void) {
   struct timespec ts;
   clock_gettime(CLOCK_MONOTONIC, &ts);
   return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
@@ -57,12 +57,12 @@ static uint64_t hash_bytes(uint64_t hash, const void *data, size_t len) {
   return hash;
 }
 
-static uint64_t hash_entry(const segue__log_entry *entry) {
+static uint64_t hash_entry(const segue__log_record *entry) {
   uint64_t hash = 14695981039346656037u ^ (uint64_t)entry->level;
   hash = hash_bytes(hash, entry->group, strlen(entry->group) + 1);
   hash = hash_bytes(hash, entry->message, strlen(entry->message) + 1);
   for (size_t i = 0; i < entry->field_count; i++) {
-    const segue__log_field *field = &entry->fields[i];
+    const segue__log_pair *field = &entry->fields[i];
     hash = hash_bytes(hash, field->key, strlen(field->key) + 1);
     if (field->text)
       hash = hash_bytes(hash, field->text, strlen(field->text) + 1);
@@ -72,16 +72,16 @@ static uint64_t hash_entry(const segue__log_entry *entry) {
   return hash ? hash : 1;
 }
 
-static void tell_repeats(const segue__log *log, segue__log_fold *fold) {
+static void report_repeats(const segue__logger *log, segue__log_fold *fold) {
   if (!fold->repeats) return;
-  segue__log_field field = {"times", NULL, fold->repeats};
-  segue__log_entry entry = {fold->level, fold->text + fold->group, fold->text, &field, 1};
+  segue__log_pair field = {"times", NULL, fold->repeats};
+  segue__log_record entry = {fold->level, fold->text + fold->group, fold->text, &field, 1};
   fold->repeats = 0;
   log->sink(log->data, &entry);
 }
 
 /* Remembers the entry, so that repetitions of it can be counted. Without memory none is. */
-static void remember(segue__log_fold *fold, const segue__log_entry *entry) {
+static void log_remember(segue__log_fold *fold, const segue__log_record *entry) {
   size_t message = strlen(entry->message) + 1, group = strlen(entry->group) + 1;
   size_t prefix = sizeof repeated - 1, need = prefix + message + group;
   if (need > fold->capacity) {
@@ -100,33 +100,33 @@ static void remember(segue__log_fold *fold, const segue__log_entry *entry) {
 }
 
 /* The mutex is held over the sink, so that a count stands before what comes after it. */
-static void emit_folded(const segue__log *log, const segue__log_entry *entry) {
+static void emit_folded(const segue__logger *log, const segue__log_record *entry) {
   segue__log_fold *fold = log->fold;
-  uint64_t hash = hash_entry(entry), now = now_ms();
+  uint64_t hash = hash_entry(entry), now = log_now_ms();
   pthread_mutex_lock(&fold->mutex);
   if (hash == fold->hash && now - fold->since_ms < FOLD_MS) {
     fold->repeats++;
   } else {
-    tell_repeats(log, fold);
-    remember(fold, entry);
+    report_repeats(log, fold);
+    log_remember(fold, entry);
     fold->since_ms = now;
     log->sink(log->data, entry);
   }
   pthread_mutex_unlock(&fold->mutex);
 }
 
-void segue__log_flush(const segue__log *log) {
+void segue__log_flush(const segue__logger *log) {
   if (!log || !log->sink || !log->fold) return;
   pthread_mutex_lock(&log->fold->mutex);
-  tell_repeats(log, log->fold);
+  report_repeats(log, log->fold);
   log->fold->hash = 0;
   pthread_mutex_unlock(&log->fold->mutex);
 }
 
 /* Fills one field from the arguments; an unknown type letter ends the list, because what follows
  * cannot be read. */
-static int read_field(segue__log_field *field, const char *key, int type, va_list *args) {
-  *field = (segue__log_field){.key = key};
+static int read_field(segue__log_pair *field, const char *key, int type, va_list *args) {
+  *field = (segue__log_pair){.key = key};
   if (type == 's') {
     const char *text = va_arg(*args, const char *);
     field->text = text ? text : "-";
@@ -141,11 +141,11 @@ static int read_field(segue__log_field *field, const char *key, int type, va_lis
   return 1;
 }
 
-void segue__log_write(const segue__log *log, segue__level level, const char *group,
+void segue__log_write(const segue__logger *log, segue__log_level level, const char *group,
                       const char *message, ...) {
-  if (!segue__log_enabled(log, level)) return;
-  segue__log_field fields[SEGUE__LOG_FIELDS_MAX];
-  segue__log_entry entry = {level, group, message, fields, 0};
+  if (!segue__log_is_on(log, level)) return;
+  segue__log_pair fields[SEGUE__LOG_FIELDS_MAX];
+  segue__log_record entry = {level, group, message, fields, 0};
   va_list args;
   va_start(args, message);
   for (const char *key; entry.field_count < SEGUE__LOG_FIELDS_MAX;) {
@@ -161,20 +161,20 @@ void segue__log_write(const segue__log *log, segue__level level, const char *gro
     log->sink(log->data, &entry);
 }
 
-int segue__log_enabled(const segue__log *log, segue__level level) {
+int segue__log_is_on(const segue__logger *log, segue__log_level level) {
   return log && log->sink && level <= log->level;
 }
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
-const char *segue__level_name(segue__level level) {
+const char *segue__level_name(segue__log_level level) {
   return (unsigned)level <= SEGUE__DEBUG ? level_names[level] : "unknown";
 }
 
-int segue__level_parse(const char *name, segue__level *out) {
+int segue__level_parse(const char *name, segue__log_level *out) {
   for (int i = 0; i <= SEGUE__DEBUG; i++) {
     if (strcasecmp(name, level_names[i])) continue;
-    *out = (segue__level)i;
+    *out = (segue__log_level)i;
     return 0;
   }
   return UV_EINVAL;

@@ -11,25 +11,30 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum segue__level { SEGUE__ERROR, SEGUE__WARN, SEGUE__INFO, SEGUE__DEBUG } segue__level;
+typedef enum segue__log_level {
+  SEGUE__ERROR,
+  SEGUE__WARN,
+  SEGUE__INFO,
+  SEGUE__DEBUG
+} segue__log_level;
 
-typedef struct segue__log_field {
+typedef struct segue__log_pair {
   const char *key;
   const char *text; /* NULL: number */
   int64_t number;
-} segue__log_field;
+} segue__log_pair;
 
 #define SEGUE__LOG_FIELDS_MAX 16
 /* Bytes of a message or a text that a line may have. Writers of long texts and the cleaning of
  * secrets cut at the same length, so that the latter knows which texts were cut. */
 #define SEGUE__LOG_TEXT_MAX ((size_t)64 << 10)
-typedef struct segue__log_entry {
-  segue__level level;
+typedef struct segue__log_record {
+  segue__log_level level;
   const char *group; /* "reload", "watch", "http", "policy" ... */
   const char *message;
-  const segue__log_field *fields;
+  const segue__log_pair *fields;
   size_t field_count;
-} segue__log_entry;
+} segue__log_record;
 
 /* Remembers the last entry, so that an endless repetition becomes one line and a count. Several
  * logs may share one. */
@@ -37,28 +42,28 @@ typedef struct segue__log_fold segue__log_fold;
 segue__log_fold *segue__log_fold_new(void); /* NULL: out of memory, then nothing is folded */
 void segue__log_fold_free(segue__log_fold *fold);
 
-typedef struct segue__log {
-  segue__level level; /* entries above it are off */
+typedef struct segue__logger {
+  segue__log_level level; /* entries above it are off */
   void (*sink)(void *data,
-               const segue__log_entry *entry); /* [any thread]; NULL: nothing is logged */
+               const segue__log_record *entry); /* [any thread]; NULL: nothing is logged */
   void *data;
   segue__log_fold *fold; /* NULL: repeats are not folded */
-} segue__log;
+} segue__logger;
 
-/* segue__log(log, SEGUE__INFO, "reload", "applied", "id", 'u', (uint64_t)7, "cause", 's', "http",
+/* SEGUE__LOG(log, SEGUE__INFO, "reload", "applied", "id", 'u', (uint64_t)7, "cause", 's', "http",
  * NULL). Types: 's' const char* (NULL -> "-"), 'd' int64_t, 'u' uint64_t. Fields past
  * SEGUE__LOG_FIELDS_MAX are dropped. An unsigned number past INT64_MAX is told as INT64_MAX. log
  * may be NULL. [any thread] */
-#define segue__log(log, lvl, ...)                                                                  \
+#define SEGUE__LOG(log, lvl, ...)                                                                  \
   do {                                                                                             \
-    if (segue__log_enabled((log), (lvl))) segue__log_write((log), (lvl), __VA_ARGS__);             \
+    if (segue__log_is_on((log), (lvl))) segue__log_write((log), (lvl), __VA_ARGS__);               \
   } while (0)
-int segue__log_enabled(const segue__log *log, segue__level level);
-void segue__log_write(const segue__log *log, segue__level level, const char *group,
+int segue__log_is_on(const segue__logger *log, segue__log_level level);
+void segue__log_write(const segue__logger *log, segue__log_level level, const char *group,
                       const char *message, ...);
 /* Tells the count of a repetition that is still going on: for shutdown. */
-void segue__log_flush(const segue__log *log);
-const char *segue__level_name(segue__level level);
-int segue__level_parse(const char *name, segue__level *out); /* UV_EINVAL: no such level */
+void segue__log_flush(const segue__logger *log);
+const char *segue__level_name(segue__log_level level);
+int segue__level_parse(const char *name, segue__log_level *out); /* UV_EINVAL: no such level */
 
 #endif

@@ -10,11 +10,11 @@
 #include <uv.h>
 
 #include "fork.h"
-#include "loop_parts.h"
+#include "loop_internal.h"
 #include "mem.h"
 
-static void on_async(uv_async_t *handle);
-static void finish_close(segue__loop *loop);
+static void loop_on_async(uv_async_t *handle);
+static void loop_finish_close(segue__loop *loop);
 
 static int loop_new(segue__loop **out) {
   *out = NULL;
@@ -34,7 +34,7 @@ int segue__loop_open_uv(segue__loop **out, struct uv_loop_s *uv) {
   int rc = loop_new(&loop);
   *out = NULL;
   if (rc) return rc;
-  rc = uv_async_init(uv, &loop->uv_async, on_async);
+  rc = uv_async_init(uv, &loop->uv_async, loop_on_async);
   if (rc) {
     pthread_mutex_destroy(&loop->mutex);
     segue__free(loop);
@@ -118,7 +118,7 @@ void segue__post(segue__loop *loop, segue__message *message) {
 }
 
 /* Delivers what is there now; what is posted meanwhile is the next batch. */
-static size_t deliver(segue__loop *loop) {
+static size_t loop_deliver(segue__loop *loop) {
   pthread_mutex_lock(&loop->mutex);
   segue__message *message = loop->first;
   loop->first = loop->last = NULL;
@@ -133,10 +133,10 @@ static size_t deliver(segue__loop *loop) {
   return count;
 }
 
-static void on_async(uv_async_t *handle) {
+static void loop_on_async(uv_async_t *handle) {
   segue__loop *loop = handle->data;
-  deliver(loop);
-  if (loop->closing) finish_close(loop);
+  loop_deliver(loop);
+  if (loop->closing) loop_finish_close(loop);
 }
 
 /* ---- Closing ---- */
@@ -155,7 +155,7 @@ void segue__loop_keep(segue__loop *loop) {
   pthread_mutex_unlock(&loop->mutex);
 }
 
-static void release(segue__loop *loop) {
+static void loop_release(segue__loop *loop) {
   void (*cb)(void *) = loop->closed_cb;
   void *data = loop->closed_data;
   segue__timers_deinit(loop);
@@ -164,13 +164,13 @@ static void release(segue__loop *loop) {
   if (cb) cb(data);
 }
 
-static void on_handle_closed(uv_handle_t *handle) {
+static void loop_on_handle_closed(uv_handle_t *handle) {
   segue__loop *loop = handle->data;
-  if (--loop->open_handles == 0) release(loop);
+  if (--loop->open_handles == 0) loop_release(loop);
 }
 
 /* Closes the handles once the worker has ended and nothing is left to deliver. */
-static void finish_close(segue__loop *loop) {
+static void loop_finish_close(segue__loop *loop) {
   pthread_mutex_lock(&loop->mutex);
   bool finished = !loop->closed && !loop->worker && !loop->first;
   if (finished) {
@@ -180,19 +180,19 @@ static void finish_close(segue__loop *loop) {
   pthread_mutex_unlock(&loop->mutex);
   if (!finished) return;
   if (!loop->uv) {
-    release(loop);
+    loop_release(loop);
     return;
   }
-  uv_close((uv_handle_t *)&loop->uv_timer, on_handle_closed);
-  uv_close((uv_handle_t *)&loop->uv_async, on_handle_closed);
+  uv_close((uv_handle_t *)&loop->uv_timer, loop_on_handle_closed);
+  uv_close((uv_handle_t *)&loop->uv_async, loop_on_handle_closed);
 }
 
 /* A manual loop that is being stepped is closed when its outermost step or advance is over. */
 static void close_manual(segue__loop *loop) {
   if (loop->depth) return;
-  while (deliver(loop))
+  while (loop_deliver(loop))
     ;
-  finish_close(loop);
+  loop_finish_close(loop);
 }
 
 void segue__loop_close(segue__loop *loop, void (*closed_cb)(void *data), void *data) {
@@ -214,10 +214,10 @@ void segue__loop_close(segue__loop *loop, void (*closed_cb)(void *data), void *d
 
 /* ---- Manual driving ---- */
 
-static size_t step(segue__loop *loop) {
+static size_t loop_step(segue__loop *loop) {
   size_t total = 0, done;
   do {
-    done = deliver(loop);
+    done = loop_deliver(loop);
     while (segue__job_run_next(loop))
       done++;
     done += segue__timers_fire(loop, loop->now_ms);
@@ -228,7 +228,7 @@ static size_t step(segue__loop *loop) {
 
 size_t segue__loop_step(segue__loop *loop) {
   loop->depth++;
-  size_t done = step(loop);
+  size_t done = loop_step(loop);
   loop->depth--;
   if (loop->closing) close_manual(loop);
   return done;
@@ -242,10 +242,10 @@ static void move_clocks(segue__loop *loop, uint64_t to_ms) {
 void segue__loop_advance(segue__loop *loop, uint64_t ms) {
   uint64_t end_ms = loop->now_ms + ms;
   loop->depth++;
-  step(loop);
+  loop_step(loop);
   while (loop->timers.count && loop->timers.heap[1]->due_ms <= end_ms) {
     move_clocks(loop, loop->timers.heap[1]->due_ms);
-    step(loop);
+    loop_step(loop);
   }
   move_clocks(loop, end_ms);
   loop->depth--;

@@ -34,7 +34,7 @@ static int trim_thread;
 
 /* A number that depends on the seed and the call only (splitmix64): the same seed makes the same
  * calls fail, whichever thread makes them. */
-static uint64_t drawn(uint64_t seed, size_t call) {
+static uint64_t mem_drawn(uint64_t seed, size_t call) {
   uint64_t z = seed * UINT64_C(0xD1342543DE82EF95) + call * UINT64_C(0x9E3779B97F4A7C15);
   z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
   z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
@@ -44,13 +44,13 @@ static uint64_t drawn(uint64_t seed, size_t call) {
 /* True if a burst that began at this call or shortly before it contains the call. */
 static int by_chance(uint64_t seed, uint64_t one_in, size_t call) {
   for (size_t back = 0; back < LONGEST_BURST; back++) {
-    uint64_t number = drawn(seed, call - back);
+    uint64_t number = mem_drawn(seed, call - back);
     if (number % one_in == 0 && number / one_in % LONGEST_BURST >= back) return 1;
   }
   return 0;
 }
 
-static int fails(void) {
+static int mem_fails(void) {
   size_t call = __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED);
   size_t from = __atomic_load_n(&burst_from, __ATOMIC_RELAXED);
   uint64_t odds = __atomic_load_n(&chance, __ATOMIC_RELAXED);
@@ -91,7 +91,7 @@ size_t segue__mem_trims(int *thread) {
   return n;
 }
 
-#define FAILS() fails()
+#define FAILS() mem_fails()
 #define COUNT(p, delta) ((p) ? (void)__atomic_add_fetch(&live, (delta), __ATOMIC_RELAXED) : (void)0)
 #else
 #define FAILS() 0
@@ -200,7 +200,7 @@ void segue__arena_deinit(segue__arena *a) {
   memset(a, 0, sizeof *a);
 }
 
-static int grow(segue__arena *a, size_t size) {
+static int mem_grow(segue__arena *a, size_t size) {
   size_t block_size = a->head ? a->head->size * 2 : FIRST_BLOCK;
   if (block_size > LARGEST_BLOCK) block_size = LARGEST_BLOCK;
   if (block_size < size + sizeof(struct segue__arena_block))
@@ -219,7 +219,7 @@ static int grow(segue__arena *a, size_t size) {
 void *segue__arena_alloc(segue__arena *a, size_t size) {
   if (size > SIZE_MAX / 2) return NULL;
   size = (size + 7) & ~(size_t)7;
-  if ((size_t)(a->end - a->next) < size && !grow(a, size)) return NULL;
+  if ((size_t)(a->end - a->next) < size && !mem_grow(a, size)) return NULL;
   void *p = a->next;
   a->next += size;
   a->used += size;
@@ -243,7 +243,7 @@ void segue__buf_deinit(segue__buf *b) {
   memset(b, 0, sizeof *b);
 }
 
-static int reserve(segue__buf *b, size_t more) {
+static int mem_reserve(segue__buf *b, size_t more) {
   if (b->failed) return 0;
   if (b->cap - b->len > more) return 1;
   size_t cap = b->cap ? b->cap * 2 : 256;
@@ -260,7 +260,7 @@ static int reserve(segue__buf *b, size_t more) {
 }
 
 void segue__buf_add(segue__buf *b, const void *data, size_t len) {
-  if (!reserve(b, len)) return;
+  if (!mem_reserve(b, len)) return;
   if (len) memcpy(b->data + b->len, data, len);
   b->len += len;
   b->data[b->len] = 0;
@@ -291,7 +291,7 @@ void segue__buf_addf(segue__buf *b, const char *format, ...) {
   int n = vsnprintf(small, sizeof small, format, args);
   if (n >= 0 && (size_t)n < sizeof small) {
     segue__buf_add(b, small, (size_t)n);
-  } else if (n >= 0 && reserve(b, (size_t)n)) {
+  } else if (n >= 0 && mem_reserve(b, (size_t)n)) {
     vsnprintf(b->data + b->len, (size_t)n + 1, format, again);
     b->len += (size_t)n;
   }

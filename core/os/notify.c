@@ -28,16 +28,16 @@ struct segue__notify {
   size_t kept_count;
 };
 
-static int resolve(segue__notify *n, const char *address, segue_error *err) {
+static int notify_resolve(segue__notify *n, const char *address, segue_error *err) {
   size_t len = strlen(address);
   if ((address[0] != '/' && address[0] != '@') || len < 2)
-    return segue__error_set(err, UV_EINVAL,
-                            "NOTIFY_SOCKET is %.200s: only a path and an abstract socket (@name) "
-                            "can be notified",
-                            address);
+    return segue__errorf(err, UV_EINVAL,
+                         "NOTIFY_SOCKET is %.200s: only a path and an abstract socket (@name) "
+                         "can be notified",
+                         address);
   if (len >= sizeof n->address.sun_path)
-    return segue__error_set(err, UV_ENAMETOOLONG, "NOTIFY_SOCKET is longer than %zu bytes",
-                            sizeof n->address.sun_path - 1);
+    return segue__errorf(err, UV_ENAMETOOLONG, "NOTIFY_SOCKET is longer than %zu bytes",
+                         sizeof n->address.sun_path - 1);
   n->address.sun_family = AF_UNIX;
   memcpy(n->address.sun_path, address, len);
   if (address[0] == '@') n->address.sun_path[0] = 0;
@@ -49,8 +49,8 @@ static int resolve(segue__notify *n, const char *address, segue_error *err) {
 int segue__notify_open(segue__notify **out, const char *address, segue_error *err) {
   *out = NULL;
   segue__notify *n = segue__calloc(1, sizeof *n);
-  if (!n) return segue__error_set(err, UV_ENOMEM, "out of memory");
-  int rc = resolve(n, address, err);
+  if (!n) return segue__errorf(err, UV_ENOMEM, "out of memory");
+  int rc = notify_resolve(n, address, err);
   if (rc < 0) {
     segue__free(n);
     return rc;
@@ -59,7 +59,7 @@ int segue__notify_open(segue__notify **out, const char *address, segue_error *er
   if (n->fd < 0) {
     rc = -errno;
     segue__free(n);
-    return segue__error_set(err, rc, "cannot make a socket for NOTIFY_SOCKET: %s", uv_strerror(rc));
+    return segue__errorf(err, rc, "cannot make a socket for NOTIFY_SOCKET: %s", uv_strerror(rc));
   }
   *out = n;
   return 0;
@@ -79,7 +79,7 @@ static int send_one(const segue__notify *n, const char *text) {
   return errno == EAGAIN || errno == ENOBUFS ? UV_EAGAIN : -errno;
 }
 
-static void forget(segue__notify *n, size_t count) {
+static void notify_forget(segue__notify *n, size_t count) {
   for (size_t i = 0; i < count; i++)
     segue__free(n->kept[i]);
   n->kept_count -= count;
@@ -91,7 +91,7 @@ int segue__notify_flush(segue__notify *n) {
   int rc = 0;
   while (sent < n->kept_count && (rc = send_one(n, n->kept[sent])) == 0)
     sent++;
-  forget(n, rc < 0 && rc != UV_EAGAIN ? n->kept_count : sent);
+  notify_forget(n, rc < 0 && rc != UV_EAGAIN ? n->kept_count : sent);
   return rc == UV_EAGAIN ? rc : 0;
 }
 
@@ -114,7 +114,7 @@ void segue__notify_close(segue__notify *n) {
     fcntl(n->fd, F_SETFL, 0);
     (void)segue__notify_flush(n);
   }
-  forget(n, n->kept_count);
+  notify_forget(n, n->kept_count);
   close(n->fd);
   segue__free(n);
 }

@@ -11,17 +11,17 @@
 
 #include "file.h"
 
-static const char *get_variable(void *data, const char *name) {
+static const char *os_get_variable(void *data, const char *name) {
   (void)data;
   return getenv(name);
 }
 
-static char **get_environment(void *data) {
+static char **os_get_environment(void *data) {
   (void)data;
   return environ;
 }
 
-static int file_mode(void *data, const char *path, unsigned *mode) {
+static int os_file_mode(void *data, const char *path, unsigned *mode) {
   struct stat st;
   (void)data;
   if (stat(path, &st) < 0) return -errno;
@@ -29,8 +29,8 @@ static int file_mode(void *data, const char *path, unsigned *mode) {
   return 0;
 }
 
-static int spawn(void *data, segue__loop *loop, const segue__spawn_options *options,
-                 segue__spawn **out, segue_error *err) {
+static int os_spawn(void *data, segue__loop *loop, const segue__spawn_options *options,
+                    segue__spawn **out, segue_error *err) {
   (void)data;
   return segue__spawn_start(loop, options, out, err);
 }
@@ -47,10 +47,10 @@ const segue__os *segue__os_default(void) {
       .read_whole = segue__file_read_whole,
       .list_files = segue__file_list,
       .write_file = segue__file_write,
-      .getenv = get_variable,
-      .environ = get_environment,
-      .file_mode = file_mode,
-      .spawn = spawn,
+      .getenv = os_get_variable,
+      .environ = os_get_environment,
+      .file_mode = os_file_mode,
+      .spawn = os_spawn,
       .start_child = start_child,
   };
   return &os;

@@ -105,7 +105,7 @@ int segue__spawn_start(segue__loop *loop, const segue__spawn_options *options, s
                        segue_error *err) {
   *out = NULL;
   command *c = segue__calloc(1, sizeof *c);
-  if (!c) return segue__error_set(err, UV_ENOMEM, "out of memory");
+  if (!c) return segue__errorf(err, UV_ENOMEM, "out of memory");
   c->loop = loop;
   c->capture = options->capture ? options->capture : SEGUE__SPAWN_CAPTURE;
   c->on_output = options->on_output;
@@ -117,8 +117,8 @@ int segue__spawn_start(segue__loop *loop, const segue__spawn_options *options, s
   if (options->timeout_ms)
     rc = segue__timer_start(loop, &c->limit, options->timeout_ms, command_on_limit);
   if (rc)
-    segue__error_set(err, rc, "cannot run %.200s: no timer for its limit: %s", options->argv[0],
-                     segue_strerror(rc));
+    segue__errorf(err, rc, "cannot run %.200s: no timer for its limit: %s", options->argv[0],
+                  segue_strerror(rc));
   else
     rc = command_start(c, options, err);
   if (rc) {

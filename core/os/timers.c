@@ -4,46 +4,46 @@
  * timer armed for the earliest. One heap serves the real and the simulated clock, so that what the
  * specs prove by hand holds in the daemon.
  */
-#include "loop_parts.h"
+#include "loop_internal.h"
 #include "mem.h"
 
 static void on_uv_timer(uv_timer_t *handle);
 
-static bool before(const segue__timer *a, const segue__timer *b) {
+static bool timers_before(const segue__timer *a, const segue__timer *b) {
   return a->due_ms != b->due_ms ? a->due_ms < b->due_ms : a->order < b->order;
 }
 
-static void place(segue__timers *t, size_t slot, segue__timer *timer) {
+static void timers_place(segue__timers *t, size_t slot, segue__timer *timer) {
   t->heap[slot] = timer;
   timer->slot = slot;
 }
 
 static void sift_up(segue__timers *t, size_t slot, segue__timer *timer) {
-  for (; slot > 1 && before(timer, t->heap[slot / 2]); slot /= 2)
-    place(t, slot, t->heap[slot / 2]);
-  place(t, slot, timer);
+  for (; slot > 1 && timers_before(timer, t->heap[slot / 2]); slot /= 2)
+    timers_place(t, slot, t->heap[slot / 2]);
+  timers_place(t, slot, timer);
 }
 
 static void sift_down(segue__timers *t, size_t slot, segue__timer *timer) {
   for (;;) {
     size_t child = slot * 2;
     if (child > t->count) break;
-    if (child < t->count && before(t->heap[child + 1], t->heap[child])) child++;
-    if (!before(t->heap[child], timer)) break;
-    place(t, slot, t->heap[child]);
+    if (child < t->count && timers_before(t->heap[child + 1], t->heap[child])) child++;
+    if (!timers_before(t->heap[child], timer)) break;
+    timers_place(t, slot, t->heap[child]);
     slot = child;
   }
-  place(t, slot, timer);
+  timers_place(t, slot, timer);
 }
 
 static void reposition(segue__timers *t, size_t slot, segue__timer *timer) {
-  if (slot > 1 && before(timer, t->heap[slot / 2]))
+  if (slot > 1 && timers_before(timer, t->heap[slot / 2]))
     sift_up(t, slot, timer);
   else
     sift_down(t, slot, timer);
 }
 
-static int reserve(segue__timers *t) {
+static int timers_reserve(segue__timers *t) {
   if (t->count + 1 < t->capacity) return 0;
   size_t capacity = t->capacity ? t->capacity * 2 : 16;
   segue__timer **heap = segue__realloc(t->heap, capacity * sizeof *heap);
@@ -54,7 +54,7 @@ static int reserve(segue__timers *t) {
 }
 
 /* Brings the libuv timer in line with the top of the heap. */
-static void arm(segue__loop *loop) {
+static void timers_arm(segue__loop *loop) {
   segue__timers *t = &loop->timers;
   if (!loop->uv || loop->closing || t->firing) return;
   if (!t->count) {
@@ -69,7 +69,7 @@ int segue__timer_start(segue__loop *loop, segue__timer *timer, uint64_t delay_ms
                        void (*cb)(segue__timer *timer)) {
   segue__timers *t = &loop->timers;
   if (loop->closing) return UV_ECANCELED;
-  int rc = timer->slot ? 0 : reserve(t);
+  int rc = timer->slot ? 0 : timers_reserve(t);
   if (rc) return rc;
   uint64_t now = segue__loop_now_ms(loop);
   segue__timer *top = t->count ? t->heap[1] : NULL;
@@ -80,7 +80,7 @@ int segue__timer_start(segue__loop *loop, segue__timer *timer, uint64_t delay_ms
     sift_up(t, ++t->count, timer);
   else
     reposition(t, timer->slot, timer);
-  if (t->heap[1] != top || top == timer) arm(loop);
+  if (t->heap[1] != top || top == timer) timers_arm(loop);
   return 0;
 }
 
@@ -95,7 +95,7 @@ void segue__timer_stop(segue__loop *loop, segue__timer *timer) {
   if (!timer->slot) return;
   bool was_top = timer->slot == 1;
   take_out(&loop->timers, timer);
-  if (was_top) arm(loop);
+  if (was_top) timers_arm(loop);
 }
 
 bool segue__timer_active(const segue__timer *timer) {
@@ -116,7 +116,7 @@ size_t segue__timers_fire(segue__loop *loop, uint64_t now_ms) {
     timer->cb(timer);
   }
   t->firing = false;
-  arm(loop);
+  timers_arm(loop);
   return fired;
 }
 

@@ -38,9 +38,9 @@ static bool user_is_absent(int error) {
 
 static int user_error(segue_error *err, const char *what, const char *name, int error) {
   if (user_is_absent(error))
-    return segue__error_set(err, UV_ENOENT, "there is no such %s: %.100s", what, name);
-  return segue__error_set(err, -error, "cannot look up the %s %.100s: %s", what, name,
-                          segue_strerror(-error));
+    return segue__errorf(err, UV_ENOENT, "there is no such %s: %.100s", what, name);
+  return segue__errorf(err, -error, "cannot look up the %s %.100s: %s", what, name,
+                       segue_strerror(-error));
 }
 
 static int user_find_group(const char *name, char *names, unsigned *gid, segue_error *err) {
@@ -58,7 +58,7 @@ static int user_find_group(const char *name, char *names, unsigned *gid, segue_e
 static int user_take(segue__user_entry *out, const struct passwd *found, segue_error *err) {
   out->login = segue__strdup(found->pw_name);
   out->home = segue__strdup(found->pw_dir);
-  if (!out->login || !out->home) return segue__error_set(err, UV_ENOMEM, "out of memory");
+  if (!out->login || !out->home) return segue__errorf(err, UV_ENOMEM, "out of memory");
   out->user = (segue__user){out->login, found->pw_uid, found->pw_gid, out->groups, 0};
   return 0;
 }
@@ -76,7 +76,7 @@ int segue__user_find(const char *name, const char *group, segue__user_entry *out
   unsigned number;
   memset(out, 0, sizeof *out);
   char *names = segue__malloc(NAMES_BYTES);
-  if (!names) return segue__error_set(err, UV_ENOMEM, "out of memory");
+  if (!names) return segue__errorf(err, UV_ENOMEM, "out of memory");
   int rc = getpwnam_r(name, &entry, names, NAMES_BYTES, &found);
   if (!found && user_is_absent(rc) && user_number(name, &number))
     rc = getpwuid_r(number, &entry, names, NAMES_BYTES, &found);

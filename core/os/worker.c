@@ -9,7 +9,7 @@
 #include <signal.h>
 #include <string.h>
 
-#include "loop_parts.h"
+#include "loop_internal.h"
 #include "mem.h"
 
 enum { IDLE, QUEUED, RUNNING, ENDED, ABANDONED };
@@ -31,7 +31,7 @@ struct segue__worker {
   bool quit;
 };
 
-static void deliver(segue__message *message) {
+static void worker_deliver(segue__message *message) {
   segue__job *job = (segue__job *)((char *)message - offsetof(segue__job, message));
   bool abandoned = job->state == ABANDONED;
   job->state = IDLE;
@@ -42,11 +42,11 @@ static void deliver(segue__message *message) {
 }
 
 static void finish_locked(segue__loop *loop, segue__job *job) {
-  job->message.fn = deliver;
+  job->message.fn = worker_deliver;
   segue__post_locked(loop, &job->message);
 }
 
-static segue__job *pop_locked(segue__loop *loop) {
+static segue__job *worker_pop_locked(segue__loop *loop) {
   segue__job *job = loop->first_job;
   if (!job) return NULL;
   loop->first_job = job->next;
@@ -81,7 +81,7 @@ static void free_worker(segue__worker *worker) {
 }
 
 /* Control thread: the worker is on its last instructions; wait for them. */
-static void reap(segue__message *message) {
+static void worker_reap(segue__message *message) {
   segue__worker *worker = (segue__worker *)((char *)message - offsetof(segue__worker, reap));
   segue__loop *loop = worker->loop;
   pthread_join(worker->thread, NULL);
@@ -114,7 +114,7 @@ static void *worker_main(void *arg) {
   bool go_on = true;
   pthread_mutex_lock(&loop->mutex);
   while (go_on && !worker->quit) {
-    segue__job *job = pop_locked(loop);
+    segue__job *job = worker_pop_locked(loop);
     if (job)
       go_on = run_one(loop, worker, job);
     else
@@ -127,7 +127,7 @@ static void *worker_main(void *arg) {
     return NULL;
   }
   unlink_worker_locked(worker);
-  worker->reap.fn = reap;
+  worker->reap.fn = worker_reap;
   segue__post_locked(loop, &worker->reap);
   pthread_mutex_unlock(&loop->mutex);
   return NULL;
@@ -214,7 +214,7 @@ void segue__job_abandon(segue__loop *loop, segue__job *job) {
 
 bool segue__job_run_next(segue__loop *loop) {
   pthread_mutex_lock(&loop->mutex);
-  segue__job *job = loop->hold_jobs ? NULL : pop_locked(loop);
+  segue__job *job = loop->hold_jobs ? NULL : worker_pop_locked(loop);
   if (job) job->state = RUNNING;
   pthread_mutex_unlock(&loop->mutex);
   if (!job) return false;
@@ -228,7 +228,7 @@ bool segue__job_run_next(segue__loop *loop) {
 
 /* No job starts any more; the worker ends after the one it has. */
 void segue__jobs_close_locked(segue__loop *loop) {
-  for (segue__job *job = pop_locked(loop); job; job = pop_locked(loop)) {
+  for (segue__job *job = worker_pop_locked(loop); job; job = worker_pop_locked(loop)) {
     job->state = ABANDONED;
     finish_locked(loop, job);
   }

@@ -123,7 +123,7 @@ void segue__journal_deinit(segue__journal *journal) {
 }
 
 /* Takes the fields of the intent. */
-static int journal_append(segue__journal *journal, segue__intent *intent) {
+static int record_journal_append(segue__journal *journal, segue__intent *intent) {
   if (journal->count == journal->capacity) {
     size_t capacity = journal->capacity ? journal->capacity * 2 : 4;
     segue__intent *items = segue__realloc(journal->items, capacity * sizeof *items);
@@ -146,7 +146,7 @@ int segue__journal_add(segue__journal *journal, const segue__intent *intent, uin
     return UV_ENOSPC;
   segue__intent copy;
   int rc = intent_copy(&copy, intent);
-  if (!rc) rc = journal_append(journal, &copy);
+  if (!rc) rc = record_journal_append(journal, &copy);
   segue__intent_deinit(&copy);
   if (!rc) *id = journal->last_id;
   return rc;
@@ -230,7 +230,7 @@ static int journal_read_field(segue__journal *journal, const char *name, char *v
   segue__intent intent;
   segue__intent_init(&intent);
   int rc = segue__intent_set_bytes(&intent, ACTION, value, len);
-  if (!rc) rc = journal_append(journal, &intent);
+  if (!rc) rc = record_journal_append(journal, &intent);
   segue__intent_deinit(&intent);
   return rc;
 }

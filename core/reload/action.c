@@ -10,7 +10,7 @@
 #include "../os/fault.h"
 #include "txn.h"
 
-static uint64_t deadline(uint64_t ms, uint64_t otherwise) {
+static uint64_t action_deadline(uint64_t ms, uint64_t otherwise) {
   return ms ? ms : otherwise;
 }
 
@@ -21,7 +21,7 @@ void segue__step_done(segue__step *step, int status, const segue_error *error) {
 /* ---- The next instance ---- */
 
 static void discard_next(segue__txn *txn, segue__step *step) {
-  segue__module *module = step->module;
+  segue__module_record *module = step->module;
   segue__instance_release(step->next);
   step->next = NULL;
   if (!module->live && !module->failed && !step->old) segue__module_remove(txn->engine, module);
@@ -44,15 +44,15 @@ void segue__step_build(segue__step *step) {
   int rc = step->module ? segue__undo_push(txn, discard_next, step) : UV_ENOMEM;
   if (!rc)
     rc = segue__instance_new(&step->next, engine->loop, engine->log, spec, txn->next, engine->live,
-                             &engine->limbo);
+                             &engine->detached);
   if (rc < 0) {
     segue_error error;
-    segue__error_set(&error, rc, "%s: %s", spec->name, segue_strerror(rc));
+    segue__errorf(&error, rc, "%s: %s", spec->name, segue_strerror(rc));
     segue__step_done(step, rc, &error);
     return;
   }
-  segue__instance_call(step->next, SEGUE__PREPARE, deadline(spec->prepare_ms, SEGUE__PREPARE_MS),
-                       step_built, step);
+  segue__instance_call(step->next, SEGUE__PREPARE,
+                       action_deadline(spec->prepare_ms, SEGUE__PREPARE_MS), step_built, step);
 }
 
 static void step_started(segue__instance *instance, segue__verb verb, int status,
@@ -61,13 +61,13 @@ static void step_started(segue__instance *instance, segue__verb verb, int status
   segue__txn *txn = step->txn;
   (void)verb;
   step->started = status >= 0;
-  if (status >= 0 && !txn->failed) segue__services_lend(txn->engine, instance);
+  if (status >= 0 && !txn->failed) segue__services_provide(txn->engine, instance);
   segue__step_done(step, status, status < 0 ? error : NULL);
 }
 
 void segue__step_start(segue__step *step) {
-  segue__instance_call(step->next, SEGUE__START, deadline(step->spec->start_ms, SEGUE__START_MS),
-                       step_started, step);
+  segue__instance_call(step->next, SEGUE__START,
+                       action_deadline(step->spec->start_ms, SEGUE__START_MS), step_started, step);
 }
 
 static void next_stopped(segue__instance *instance, segue__verb verb, int status,
@@ -76,11 +76,11 @@ static void next_stopped(segue__instance *instance, segue__verb verb, int status
   segue__txn *txn = step->txn;
   if (verb == SEGUE__DRAIN) {
     if (status < 0) segue__drain_cut(txn->engine, step->module, instance, error);
-    segue__instance_call(instance, SEGUE__STOP, deadline(step->spec->stop_ms, SEGUE__STOP_MS),
-                         next_stopped, step);
+    segue__instance_call(instance, SEGUE__STOP,
+                         action_deadline(step->spec->stop_ms, SEGUE__STOP_MS), next_stopped, step);
     return;
   }
-  if (status < 0) segue__txn_tell(txn, error);
+  if (status < 0) segue__txn_report(txn, error);
   step->stopped_cb(step);
 }
 
@@ -90,7 +90,7 @@ static void next_stopped(segue__instance *instance, segue__verb verb, int status
 static void stop_next(segue__step *step, void (*cb)(segue__step *step)) {
   segue__txn *txn = step->txn;
   if (!txn->flipped && segue__services_take(txn->engine, step->next)) {
-    segue__retire(txn->engine, step->module, step->next, true);
+    segue__drain_instance(txn->engine, step->module, step->next, true);
     step->next = NULL;
     cb(step);
     return;
@@ -99,8 +99,8 @@ static void stop_next(segue__step *step, void (*cb)(segue__step *step)) {
   if (txn->flipped)
     segue__instance_drain(step->next, &step->spec->drain, next_stopped, step);
   else
-    segue__instance_call(step->next, SEGUE__STOP, deadline(step->spec->stop_ms, SEGUE__STOP_MS),
-                         next_stopped, step);
+    segue__instance_call(step->next, SEGUE__STOP,
+                         action_deadline(step->spec->stop_ms, SEGUE__STOP_MS), next_stopped, step);
 }
 
 /* ---- Add, swap, handover: the next instance starts beside the old one ---- */
@@ -115,7 +115,7 @@ static void undo_beside(segue__step *step, bool after_grace) {
   if (!step->started) {
     beside_undone(step);
   } else if (txn->flipped) {
-    segue__retire(txn->engine, step->module, step->next, after_grace);
+    segue__drain_instance(txn->engine, step->module, step->next, after_grace);
     step->next = NULL;
     beside_undone(step);
   } else {
@@ -133,7 +133,7 @@ static void undo_swap(segue__step *step) {
 
 static void settle_beside(segue__step *step, bool after_grace) {
   step->module->failed = false;
-  if (step->old) segue__retire(step->txn->engine, step->module, step->old, after_grace);
+  if (step->old) segue__drain_instance(step->txn->engine, step->module, step->old, after_grace);
 }
 
 static void settle_handover(segue__step *step) {
@@ -149,8 +149,8 @@ static void settle_swap(segue__step *step) {
 
 void segue__still_inside(const segue__step *step, segue_error *error) {
   size_t inside = segue__instance_inside(step->old);
-  segue__error_set(error, SEGUE_ETIMEOUT, "module '%s': %zu %s still inside", step->module->name,
-                   inside, inside == 1 ? "is" : "are");
+  segue__errorf(error, SEGUE_ETIMEOUT, "module '%s': %zu %s still inside", step->module->name,
+                inside, inside == 1 ? "is" : "are");
 }
 
 /* A drain that fails or runs over: the old instance stops all the same, and if its policy would
@@ -162,8 +162,8 @@ static void old_stopped(segue__instance *instance, segue__verb verb, int status,
   if (verb == SEGUE__DRAIN) {
     if (status < 0) segue__drain_cut(txn->engine, step->module, instance, error);
     if (status < 0 && step->spec->drain.over == SEGUE__OVER_UNDO) segue__txn_fail(txn, error);
-    segue__instance_call(instance, SEGUE__STOP, deadline(step->spec->stop_ms, SEGUE__STOP_MS),
-                         old_stopped, step);
+    segue__instance_call(instance, SEGUE__STOP,
+                         action_deadline(step->spec->stop_ms, SEGUE__STOP_MS), old_stopped, step);
   } else if (status < 0 || txn->failed) {
     segue__step_done(step, status < 0 ? status : SEGUE_ECANCELLED, status < 0 ? error : NULL);
   } else {
@@ -206,7 +206,7 @@ static void commit_restart(segue__step *step) {
 }
 
 static void undo_failed(segue__step *step, const segue_error *error) {
-  segue__module *module = step->module;
+  segue__module_record *module = step->module;
   segue__txn *txn = step->txn;
   segue__instance_release(step->fresh);
   step->fresh = NULL;
@@ -216,7 +216,7 @@ static void undo_failed(segue__step *step, const segue_error *error) {
   segue__engine_scrub(txn->engine, &module->error);
   segue__gate_refuse(module->gate, SEGUE_EMODULE);
   txn->result->undo_failed = true;
-  segue__txn_tell(txn, error);
+  segue__txn_report(txn, error);
   segue__undo_done(txn);
 }
 
@@ -225,8 +225,8 @@ static void fresh_serves(segue__step *step) {
   int rc = segue__gate_open(step->module->gate, step->fresh, txn->engine->live);
   if (rc < 0) {
     segue_error error;
-    segue__error_set(&error, rc, "module '%s' is back, but its gate could not be opened: %s",
-                     step->module->name, segue_strerror(rc));
+    segue__errorf(&error, rc, "module '%s' is back, but its gate could not be opened: %s",
+                  step->module->name, segue_strerror(rc));
     undo_failed(step, &error);
     return;
   }
@@ -243,7 +243,7 @@ static void fresh_stepped(segue__instance *instance, segue__verb verb, int statu
   if (status < 0)
     undo_failed(step, error);
   else if (verb == SEGUE__PREPARE)
-    segue__instance_call(instance, SEGUE__START, deadline(spec->start_ms, SEGUE__START_MS),
+    segue__instance_call(instance, SEGUE__START, action_deadline(spec->start_ms, SEGUE__START_MS),
                          fresh_stepped, step);
   else
     fresh_serves(step);
@@ -260,20 +260,20 @@ static void bring_back(segue__step *step) {
   int rc = SEGUE_FAULT("undo.fresh");
   if (!rc)
     rc = segue__instance_new(&step->fresh, engine->loop, engine->log, spec, engine->live, NULL,
-                             &engine->limbo);
+                             &engine->detached);
   if (rc < 0) {
     segue_error error;
-    segue__error_set(&error, rc, "module '%s' could not be brought back: %s", step->module->name,
-                     segue_strerror(rc));
+    segue__errorf(&error, rc, "module '%s' could not be brought back: %s", step->module->name,
+                  segue_strerror(rc));
     undo_failed(step, &error);
     return;
   }
-  segue__instance_call(step->fresh, SEGUE__PREPARE, deadline(spec->prepare_ms, SEGUE__PREPARE_MS),
-                       fresh_stepped, step);
+  segue__instance_call(step->fresh, SEGUE__PREPARE,
+                       action_deadline(spec->prepare_ms, SEGUE__PREPARE_MS), fresh_stepped, step);
 }
 
 void segue__step_open_again(segue__step *step) {
-  segue__module *module = step->module;
+  segue__module_record *module = step->module;
   if (module->live && segue__gate_state_get(module->gate) == SEGUE__GATE_SHUT)
     (void)segue__gate_open(module->gate, module->live, step->txn->engine->live);
 }
@@ -299,7 +299,7 @@ static void settle_restart(segue__step *step) {
 static void settle_remove(segue__step *step) {
   step->module->removed = true;
   if (step->old)
-    segue__retire(step->txn->engine, step->module, step->old, false);
+    segue__drain_instance(step->txn->engine, step->module, step->old, false);
   else
     segue__module_remove(step->txn->engine, step->module);
 }

@@ -18,9 +18,9 @@ enum {
   LOOK_AGAIN_MS = 100
 }; /* of waiting for a writer; at most half of collect */
 
-static void run(segue__job *job);
-static void done(segue__job *job);
-static void abandoned(segue__job *job);
+static void collect_run(segue__job *job);
+static void collect_done(segue__job *job);
+static void collect_abandoned(segue__job *job);
 
 static int copy_documents(segue__documents *to, const segue__documents *from) {
   for (size_t i = 0; i < from->count; i++) {
@@ -30,16 +30,16 @@ static int copy_documents(segue__documents *to, const segue__documents *from) {
   return 0;
 }
 
-static bool is_feed(const segue__collect *collect, size_t i) {
-  return collect->policy->sources[i].kind->feed != NULL;
+static bool collect_is_remote(const segue__collect *collect, size_t i) {
+  return collect->policy->sources[i].kind->remote != NULL;
 }
 
 /* The source was never fetched, or a new fetch may deliver something else. */
 static bool needs_pull(const segue__txn *txn, const segue__source *source) {
-  if (!source->kind->feed || txn->run->files) return false;
+  if (!source->kind->remote || txn->run->files) return false;
   const segue__source_state *state = segue__source_get(txn->engine, txn->policy, source);
   if (txn->run->pull || !state || !state->fetches) return true;
-  return !state->feed.has && !source->optional;
+  return !state->remote.has && !source->optional;
 }
 
 static bool pulls_any(const segue__txn *txn) {
@@ -49,26 +49,25 @@ static bool pulls_any(const segue__txn *txn) {
 }
 
 static int keep_head(segue__collect *collect, const segue__source_state *state, size_t i) {
-  segue__kept *kept = &collect->kept[i];
-  kept->wall_ms = state->last_success_wall_ms;
-  kept->revision = segue__strdup(state->feed.revision);
-  return kept->revision || !state->feed.revision ? 0 : UV_ENOMEM;
+  segue__cached_delivery *cached = &collect->cached[i];
+  cached->wall_ms = state->last_success_wall_ms;
+  cached->revision = segue__strdup(state->remote.revision);
+  return cached->revision || !state->remote.revision ? 0 : UV_ENOMEM;
 }
 
 /* Copies the last delivery of each asynchronous source, or the reason why it has none. */
-static int take_feed(segue__collect *collect, segue__source_state *state, size_t i) {
+static int collect_take_remote(segue__collect *collect, segue__source_state *state, size_t i) {
   const segue__source *source = &collect->policy->sources[i];
   if (!state) return UV_ENOMEM;
-  state->feed.went_on_without = state->consecutive_failures > 0;
-  if (state->feed.has) {
+  state->remote.went_on_without = state->consecutive_failures > 0;
+  if (state->remote.has) {
     int rc = keep_head(collect, state, i);
     return rc ? rc : copy_documents(&collect->previous[i], &state->documents);
   }
   if (source->optional) return 0;
   collect->away[i] = state->error;
   if (!state->error.code)
-    segue__error_set(&collect->away[i], SEGUE_ESOURCE, "%s has delivered nothing yet",
-                     source->name);
+    segue__errorf(&collect->away[i], SEGUE_ESOURCE, "%s has delivered nothing yet", source->name);
   return 0;
 }
 
@@ -77,32 +76,33 @@ static int take_feed(segue__collect *collect, segue__source_state *state, size_t
 static int take_kept(segue__collect *collect, segue__source_state *state, size_t i) {
   const segue__source *source = &collect->policy->sources[i];
   segue__documents documents = {0};
-  segue__kept head;
-  int rc = collect->reads ? segue__kept_read(collect->reads, source, &head, &documents) : UV_ENOENT;
+  segue__cached_delivery head;
+  int rc = collect->inputs ? segue__cached_delivery_read(collect->inputs, source, &head, &documents)
+                           : UV_ENOENT;
   if (rc == UV_ENOENT && source->optional) return 0;
   if (rc) {
-    segue__error_set(&collect->away[i], rc == UV_ENOMEM ? rc : SEGUE_ESOURCE,
-                     "what %s delivered is not part of that generation", source->name);
+    segue__errorf(&collect->away[i], rc == UV_ENOMEM ? rc : SEGUE_ESOURCE,
+                  "what %s delivered is not part of that generation", source->name);
     return 0;
   }
   rc = copy_documents(&collect->previous[i], &documents);
-  if (!rc && state && !state->feed.has)
-    segue__feed_adopt(state, &documents, &head.revision, head.wall_ms);
+  if (!rc && state && !state->remote.has)
+    segue__remote_adopt(state, &documents, &head.revision, head.wall_ms);
   segue__documents_deinit(&documents);
-  segue__kept_deinit(&head);
+  segue__cached_delivery_deinit(&head);
   return rc;
 }
 
-static int submit(segue__collect *collect) {
+static int collect_submit(segue__collect *collect) {
   segue__engine *engine = collect->txn->engine;
   int rc = 0;
   for (size_t i = 0; i < collect->source_count && !rc; i++) {
     segue__source_state *state =
         segue__source_get(engine, collect->policy, &collect->policy->sources[i]);
-    if (is_feed(collect, i) && collect->txn->run->files)
+    if (collect_is_remote(collect, i) && collect->txn->run->files)
       rc = take_kept(collect, state, i);
-    else if (is_feed(collect, i))
-      rc = take_feed(collect, state, i);
+    else if (collect_is_remote(collect, i))
+      rc = collect_take_remote(collect, state, i);
     else if (state)
       rc = copy_documents(&collect->previous[i], &state->documents);
     collect->had[i] = state && state->last_success_wall_ms;
@@ -113,42 +113,42 @@ static int submit(segue__collect *collect) {
 }
 
 /* A fetch that cannot even begin is a failure of its source like any other. */
-static int pull(segue__collect *collect) {
+static int collect_pull(segue__collect *collect) {
   segue__engine *engine = collect->txn->engine;
   segue__policy *policy = collect->policy;
   collect->stage = SEGUE__COLLECT_PULL;
   for (size_t i = 0; i < collect->source_count; i++) {
     const segue__source *source = &policy->sources[i];
     if (!needs_pull(collect->txn, source)) continue;
-    int rc = segue__feed_pull(engine, policy, source, collect);
+    int rc = segue__remote_pull(engine, policy, source, collect);
     if (!rc)
       collect->pulls++;
     else if (rc == UV_ENOMEM)
       return rc;
     else
-      segue__feed_refused(engine, policy, source, rc);
+      segue__remote_refused(engine, policy, source, rc);
   }
-  return collect->pulls ? 0 : submit(collect);
+  return collect->pulls ? 0 : collect_submit(collect);
 }
 
-static void give_up(segue__collect *collect, int rc) {
+static void collect_abandon(segue__collect *collect, int rc) {
   segue__txn *txn = collect->txn;
-  segue__feeds_let_go(txn->engine, collect);
+  segue__remotes_release(txn->engine, collect);
   segue__collect_free(collect);
   segue__txn_collect_failed(txn, rc);
 }
 
 void segue__collect_pulled(segue__collect *collect) {
   if (--collect->pulls) return;
-  int rc = submit(collect);
-  if (rc < 0) give_up(collect, rc);
+  int rc = collect_submit(collect);
+  if (rc < 0) collect_abandon(collect, rc);
 }
 
 void segue__collect_abandon(segue__collect *collect) {
   segue__engine *engine = collect->txn->engine;
   if (collect->stage == SEGUE__COLLECT_PULL || collect->stage == SEGUE__COLLECT_WAIT) {
     segue__timer_stop(engine->loop, &collect->timer);
-    segue__feeds_let_go(engine, collect);
+    segue__remotes_release(engine, collect);
     segue__collect_free(collect);
     return;
   }
@@ -156,16 +156,16 @@ void segue__collect_abandon(segue__collect *collect) {
   segue__job_abandon(engine->loop, &collect->job);
 }
 
-static int make_room(segue__collect *collect) {
+static int collect_make_room(segue__collect *collect) {
   size_t n = collect->source_count;
   collect->previous = segue__calloc(n, sizeof *collect->previous);
   collect->away = segue__calloc(n, sizeof *collect->away);
-  collect->kept = segue__calloc(n, sizeof *collect->kept);
+  collect->cached = segue__calloc(n, sizeof *collect->cached);
   collect->documents = segue__calloc(n, sizeof *collect->documents);
   collect->fetched = segue__calloc(n, sizeof *collect->fetched);
   collect->had = segue__calloc(n, sizeof *collect->had);
   collect->postponed = segue__calloc(n, sizeof *collect->postponed);
-  return collect->previous && collect->away && collect->kept && collect->documents &&
+  return collect->previous && collect->away && collect->cached && collect->documents &&
                  collect->fetched && collect->had && collect->postponed
              ? 0
              : UV_ENOMEM;
@@ -175,13 +175,13 @@ int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
   segue__engine *engine = txn->engine;
   segue__collect *collect = segue__calloc(1, sizeof *collect);
   if (!collect) return UV_ENOMEM;
-  collect->job.run = run;
-  collect->job.done = done;
-  collect->job.abandoned = abandoned;
+  collect->job.run = collect_run;
+  collect->job.done = collect_done;
+  collect->job.abandoned = collect_abandoned;
   collect->txn = txn;
   collect->os = *engine->os;
   if (collect->os.hold) collect->os.hold(collect->os.data);
-  if (engine->record) collect->reads = segue__record_reads(engine->record);
+  if (engine->record) collect->inputs = segue__record_inputs(engine->record);
   collect->publication = engine->options.publication;
   collect->limits = engine->options.limits;
   collect->policy = segue__policy_ref(txn->policy);
@@ -196,13 +196,13 @@ int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
   segue__errors_init(&collect->warnings);
   if (engine->live) collect->live = (segue_snapshot *)segue_snapshot_ref(engine->live);
   bool pulls = pulls_any(txn);
-  int rc = make_room(collect);
+  int rc = collect_make_room(collect);
   if (!rc && pulls && look_at_inputs) /* the policy decides which sources are fetched */
     rc = segue__job_submit(engine->loop, &collect->job);
   else if (!rc)
-    rc = pulls ? pull(collect) : submit(collect);
+    rc = pulls ? collect_pull(collect) : collect_submit(collect);
   if (rc < 0) {
-    segue__feeds_let_go(engine, collect);
+    segue__remotes_release(engine, collect);
     segue__collect_free(collect);
     return rc;
   }
@@ -210,7 +210,7 @@ int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
   return 0;
 }
 
-static size_t bytes_of(const segue__documents *documents, size_t count) {
+static size_t collect_bytes_of(const segue__documents *documents, size_t count) {
   size_t bytes = 0;
   for (size_t i = 0; documents && i < count; i++)
     for (size_t j = 0; j < documents[i].count; j++)
@@ -243,11 +243,11 @@ static void free_data(void *data) {
   clear_found(collect);
   for (size_t i = 0; i < collect->source_count; i++) {
     if (collect->previous) segue__documents_deinit(&collect->previous[i]);
-    if (collect->kept) segue__kept_deinit(&collect->kept[i]);
+    if (collect->cached) segue__cached_delivery_deinit(&collect->cached[i]);
   }
   segue__free(collect->previous);
   segue__free(collect->away);
-  segue__free(collect->kept);
+  segue__free(collect->cached);
   segue__free(collect->documents);
   segue__free(collect->fetched);
   segue__free(collect->had);
@@ -267,8 +267,8 @@ static void free_here(segue__collect *collect) {
  * thread's. */
 void segue__collect_free(segue__collect *collect) {
   if (!collect) return;
-  size_t bytes = bytes_of(collect->previous, collect->source_count) +
-                 bytes_of(collect->documents, collect->source_count);
+  size_t bytes = collect_bytes_of(collect->previous, collect->source_count) +
+                 collect_bytes_of(collect->documents, collect->source_count);
   segue__policy_unref(collect->policy);
   if (!collect->publication || bytes < LARGE_BYTES ||
       segue__publication_defer(collect->publication, free_data, collect) < 0)
@@ -326,7 +326,7 @@ static void look_at_inputs(segue__collect *collect) {
     collect->inputs_changed = collect->credentials_changed = false;
 }
 
-static void mix(segue__hash *into, const void *data, size_t len) {
+static void collect_mix(segue__hash *into, const void *data, size_t len) {
   *into = segue__hash_bytes(data, len, *into);
 }
 
@@ -372,8 +372,8 @@ static int own_document(segue__collect *collect, const segue__source *source,
 }
 
 /* before: the documents of the last look, which are reused; empty if that look failed. */
-static int look_at_feed(segue__collect *collect, size_t i, const segue__documents *before,
-                        segue__documents *out, segue_error *error) {
+static int look_at_remote(segue__collect *collect, size_t i, const segue__documents *before,
+                          segue__documents *out, segue_error *error) {
   const segue__source *source = &collect->policy->sources[i];
   const segue__documents *delivered = &collect->previous[i];
   if (before->count == delivered->count) delivered = before;
@@ -384,7 +384,7 @@ static int look_at_feed(segue__collect *collect, size_t i, const segue__document
     bool ready = doc->parsed || doc->id;
     rc = ready ? segue__documents_add(out, segue__document_ref(doc))
                : own_document(collect, source, doc, out);
-    if (rc < 0) segue__error_set(error, rc, "out of memory for what %s delivered", source->name);
+    if (rc < 0) segue__errorf(error, rc, "out of memory for what %s delivered", source->name);
   }
   return rc;
 }
@@ -393,8 +393,8 @@ static void look_at_all(segue__collect *collect, const segue__documents *previou
   for (size_t i = 0; i < collect->source_count; i++) {
     const segue__source *source = &collect->policy->sources[i];
     segue_error *error = &out->errors[i];
-    int rc = is_feed(collect, i)
-                 ? look_at_feed(collect, i, &previous[i], &out->documents[i], error)
+    int rc = collect_is_remote(collect, i)
+                 ? look_at_remote(collect, i, &previous[i], &out->documents[i], error)
                  : source->kind->fetch(source, &collect->os, &collect->limits, &previous[i],
                                        &collect->next_document, &out->documents[i], error);
     error->code = rc < 0 ? rc : 0;
@@ -450,7 +450,7 @@ static int look_until_steady(segue__collect *collect, look *now, look *before) {
 /* An automatic run goes on with the last whole version of a file that is being written: the others
  * may have changed for good, and a writer that hangs must not stop them. The whole source stays as
  * it was, because files of one folder belong together. */
-static bool postpone(segue__collect *collect, size_t i, const segue_error *error) {
+static bool collect_postpone(segue__collect *collect, size_t i, const segue_error *error) {
   if (error->code != UV_ETXTBSY || !collect->postpones || !collect->had[i] ||
       copy_documents(&collect->documents[i], &collect->previous[i]) < 0)
     return false;
@@ -462,12 +462,12 @@ static void take_look(segue__collect *collect, look *l) {
   assert(l->errors);
   for (size_t i = 0; i < collect->source_count; i++) {
     note_writer(collect, &l->errors[i]);
-    if (postpone(collect, i, &l->errors[i])) continue;
+    if (collect_postpone(collect, i, &l->errors[i])) continue;
     if (l->errors[i].code) {
       segue__error_source(&l->errors[i], collect->policy->sources[i].name);
       add_error(collect, &l->errors[i]);
-      if (is_feed(collect, i)) collect->unreadable = true;
-      mix(&collect->raw, &l->errors[i].code, sizeof l->errors[i].code);
+      if (collect_is_remote(collect, i)) collect->unreadable = true;
+      collect_mix(&collect->raw, &l->errors[i].code, sizeof l->errors[i].code);
       continue;
     }
     collect->documents[i] = l->documents[i];
@@ -476,7 +476,7 @@ static void take_look(segue__collect *collect, look *l) {
   }
 }
 
-static void fetch(segue__collect *collect) {
+static void collect_fetch(segue__collect *collect) {
   size_t n = collect->source_count;
   look now = {0}, before = {0};
   segue_error error = {0};
@@ -485,24 +485,23 @@ static void fetch(segue__collect *collect) {
   if (!rc) rc = look_init(&before, n);
   if (!rc) rc = look_until_steady(collect, &now, &before);
   if (rc == UV_EAGAIN) {
-    segue__error_set(
-        &error, rc,
-        "the sources changed each of %d times while they were read: replace files that "
-        "belong together in one step, and not all the time",
-        LOOKS);
+    segue__errorf(&error, rc,
+                  "the sources changed each of %d times while they were read: replace files that "
+                  "belong together in one step, and not all the time",
+                  LOOKS);
     add_error(collect, &error);
   } else if (rc < 0) {
-    segue__error_set(&error, rc, "the sources cannot be read: %s", segue_strerror(rc));
+    segue__errorf(&error, rc, "the sources cannot be read: %s", segue_strerror(rc));
     add_error(collect, &error);
   } else {
     take_look(collect, &now);
   }
-  if (rc < 0) mix(&collect->raw, &rc, sizeof rc);
+  if (rc < 0) collect_mix(&collect->raw, &rc, sizeof rc);
   look_deinit(&now, n);
   look_deinit(&before, n);
 }
 
-static void warn(segue__collect *collect, const segue__document *doc) {
+static void collect_warn(segue__collect *collect, const segue__document *doc) {
   segue_error error;
   if (!doc->old_yaml_line) return;
   segue__document_warn_old_yaml(doc, &error);
@@ -510,16 +509,16 @@ static void warn(segue__collect *collect, const segue__document *doc) {
   segue__errors_add(&collect->warnings, &error);
 }
 
-static void parse(segue__collect *collect, segue__document *doc) {
-  mix(&collect->raw, doc->name, strlen(doc->name));
+static void collect_parse(segue__collect *collect, segue__document *doc) {
+  collect_mix(&collect->raw, doc->name, strlen(doc->name));
   segue__hash tree = segue__node_hash(&doc->root);
   if (doc->data)
-    mix(&collect->raw, doc->data, doc->len);
+    collect_mix(&collect->raw, doc->data, doc->len);
   else
-    mix(&collect->raw, &tree, sizeof tree);
+    collect_mix(&collect->raw, &tree, sizeof tree);
   segue_error error = {0};
   if (doc->parsed) { /* handed on from the last fetch */
-    warn(collect, doc);
+    collect_warn(collect, doc);
     return;
   }
   if (segue__document_parse(doc, &collect->limits, collect->os.getenv, collect->os.data, &error) <
@@ -527,7 +526,7 @@ static void parse(segue__collect *collect, segue__document *doc) {
     segue__error_source(&error, doc->source);
     add_error(collect, &error);
   }
-  warn(collect, doc);
+  collect_warn(collect, doc);
 }
 
 /* NULL: the file cannot be read; the error was added. */
@@ -541,24 +540,24 @@ static segue__document *read_schema_file(segue__collect *collect, const char *pa
   if (rc == 0) {
     rc = segue__document_new(&doc, collect->next_document++, "schema", path, format, bytes.data,
                              bytes.len);
-    if (rc < 0) segue__error_set(&error, rc, "schema %s: out of memory", path);
+    if (rc < 0) segue__errorf(&error, rc, "schema %s: out of memory", path);
   }
   if (rc < 0 || !doc) {
     note_writer(collect, &error);
     add_error(collect, &error);
-    mix(&collect->raw, &rc, sizeof rc);
+    collect_mix(&collect->raw, &rc, sizeof rc);
     return NULL;
   }
   doc->foreign = true;
   doc->guessed = guessed;
-  mix(&collect->schema_hash, path, strlen(path) + 1);
-  mix(&collect->schema_hash, &doc->hash, sizeof doc->hash);
+  collect_mix(&collect->schema_hash, path, strlen(path) + 1);
+  collect_mix(&collect->schema_hash, &doc->hash, sizeof doc->hash);
   return doc;
 }
 
 /* The bytes of the schema and of the documents beside it count as input; the check phase parses
  * them. */
-static void read_schema(segue__collect *collect) {
+static void collect_read_schema(segue__collect *collect) {
   const segue__policy *policy = collect->policy;
   if (!policy->schema) return;
   collect->schema_doc = read_schema_file(collect, policy->schema);
@@ -566,38 +565,40 @@ static void read_schema(segue__collect *collect) {
     const segue__schema_part *part = &policy->schema_with[i];
     segue__document *doc = read_schema_file(collect, part->path);
     if (!doc) continue;
-    if (part->uri) mix(&collect->schema_hash, part->uri, strlen(part->uri) + 1);
+    if (part->uri) collect_mix(&collect->schema_hash, part->uri, strlen(part->uri) + 1);
     if (segue__documents_add(&collect->schema_with, doc) < 0) {
       segue_error error;
-      segue__error_set(&error, UV_ENOMEM, "schema %s: out of memory", part->path);
+      segue__errorf(&error, UV_ENOMEM, "schema %s: out of memory", part->path);
       add_error(collect, &error);
     }
   }
-  mix(&collect->raw, &collect->schema_hash, sizeof collect->schema_hash);
+  collect_mix(&collect->raw, &collect->schema_hash, sizeof collect->schema_hash);
 }
 
 /* Deliveries over a network become part of the generation, as files do when they are read. */
-static void keep(segue__collect *collect) {
-  for (size_t i = 0; collect->reads && i < collect->source_count; i++) {
+static void collect_keep(segue__collect *collect) {
+  for (size_t i = 0; collect->inputs && i < collect->source_count; i++) {
     segue_error error;
     const segue__source *source = &collect->policy->sources[i];
-    if (!is_feed(collect, i) || !collect->fetched[i] || !collect->kept[i].wall_ms) continue;
-    int rc = segue__kept_write(collect->reads, source, &collect->kept[i], &collect->documents[i]);
+    if (!collect_is_remote(collect, i) || !collect->fetched[i] || !collect->cached[i].wall_ms)
+      continue;
+    int rc = segue__cached_delivery_write(collect->inputs, source, &collect->cached[i],
+                                          &collect->documents[i]);
     if (rc) {
-      segue__error_set(&error, rc, "what %s delivered cannot be kept: %s", source->name,
-                       segue_strerror(rc));
+      segue__errorf(&error, rc, "what %s delivered cannot be kept: %s", source->name,
+                    segue_strerror(rc));
       add_error(collect, &error);
     }
   }
 }
 
-static int merge(segue__collect *collect, segue_error *error) {
+static int collect_merge(segue__collect *collect, segue_error *error) {
   segue__documents all = {0};
   int rc = 0;
   for (size_t i = 0; i < collect->policy->source_count && !rc; i++)
     rc = copy_documents(&all, &collect->documents[i]);
   if (rc < 0)
-    segue__error_set(error, rc, "%s", segue_strerror(rc));
+    segue__errorf(error, rc, "%s", segue_strerror(rc));
   else
     rc = segue__config_merge_warned(&collect->config, all.items, all.count, &collect->warnings,
                                     error);
@@ -612,7 +613,7 @@ static void mix_inputs(const segue__collect *collect, bool credentials, segue__h
   const segue__policy *policy = collect->policy;
   for (size_t i = 0; i < policy->input_count; i++)
     if (policy->inputs[i].credential == credentials)
-      mix(into, &policy->inputs[i].hash, sizeof policy->inputs[i].hash);
+      collect_mix(into, &policy->inputs[i].hash, sizeof policy->inputs[i].hash);
 }
 
 /* Every document counts, not only what the merge left of it: a list that a later file hides reaches
@@ -622,7 +623,7 @@ static void mix_documents(segue__collect *collect) {
   for (size_t i = 0; i < collect->policy->source_count; i++)
     for (size_t j = 0; j < collect->documents[i].count; j++) {
       segue__hash hash = segue__node_hash(&collect->documents[i].items[j]->root);
-      mix(&collect->input, &hash, sizeof hash);
+      collect_mix(&collect->input, &hash, sizeof hash);
     }
 }
 
@@ -631,7 +632,7 @@ static bool waits_for_writer(const segue__collect *collect) {
   return collect->writing && !collect->postpones && !collect->last_look;
 }
 
-static void run(segue__job *job) {
+static void collect_run(segue__job *job) {
   segue__collect *collect = (segue__collect *)job;
   const segue__policy *policy = collect->policy;
   if (collect->look_at_inputs) look_at_inputs(collect);
@@ -639,23 +640,23 @@ static void run(segue__job *job) {
     return;
   mix_inputs(collect, false, &collect->raw);
   for (size_t i = 0; i < policy->module_count; i++)
-    mix(&collect->raw, &policy->modules[i].inputs, sizeof policy->modules[i].inputs);
-  read_schema(collect);
+    collect_mix(&collect->raw, &policy->modules[i].inputs, sizeof policy->modules[i].inputs);
+  collect_read_schema(collect);
   collect->input = collect->raw;
   mix_inputs(collect, true, &collect->input);
-  fetch(collect);
+  collect_fetch(collect);
   if (waits_for_writer(collect)) return;
   for (size_t i = 0; i < policy->source_count; i++)
     for (size_t j = 0; j < collect->documents[i].count; j++)
-      parse(collect, collect->documents[i].items[j]);
-  keep(collect);
+      collect_parse(collect, collect->documents[i].items[j]);
+  collect_keep(collect);
   if (collect->errors.total) return;
   segue_error error = {0};
   static const segue_node nothing = {.type = SEGUE_MAP};
-  int rc = merge(collect, &error);
+  int rc = collect_merge(collect, &error);
   if (!rc && (rc = segue__diff(collect->live ? segue_snapshot_root(collect->live) : &nothing,
                                &collect->config->root, &collect->changes)) < 0)
-    segue__error_set(&error, rc, "%s", segue_strerror(rc));
+    segue__errorf(&error, rc, "%s", segue_strerror(rc));
   if (rc < 0)
     add_error(collect, &error);
   else
@@ -673,8 +674,8 @@ static void keep_error(segue__engine *engine, const segue__collect *collect, con
 
 /* A parsed document replaces its bytes in the held delivery, unless a newer delivery came
  * meanwhile. */
-static void remember_feed(segue__engine *engine, segue__source_state *state,
-                          segue__collect *collect, size_t i) {
+static void remember_remote(segue__engine *engine, segue__source_state *state,
+                            segue__collect *collect, size_t i) {
   const segue__documents *came = &collect->previous[i], *read = &collect->documents[i];
   if (!collect->fetched[i] || came->count != read->count || came->count != state->documents.count)
     return;
@@ -692,12 +693,12 @@ static void remember_feed(segue__engine *engine, segue__source_state *state,
   if (!good) keep_error(engine, collect, state->name, &state->content);
 }
 
-static void remember(segue__engine *engine, segue__collect *collect, size_t i) {
+static void collect_remember(segue__engine *engine, segue__collect *collect, size_t i) {
   const segue__source *source = &collect->policy->sources[i];
   segue__source_state *state = segue__source_get(engine, collect->policy, source);
   if (!state) return; /* only a cache: the next fetch parses again */
-  if (is_feed(collect, i)) {
-    remember_feed(engine, state, collect, i);
+  if (collect_is_remote(collect, i)) {
+    remember_remote(engine, state, collect, i);
     return;
   }
   if (collect->txn->run->files || collect->postponed[i]) return; /* the source was not asked */
@@ -719,13 +720,13 @@ static void remember(segue__engine *engine, segue__collect *collect, size_t i) {
   state->last_success_wall_ms = segue__loop_wall_ms(engine->loop);
 }
 
-static void look_again(segue__timer *timer) {
+static void collect_look_again(segue__timer *timer) {
   segue__collect *collect = timer->data;
   segue__loop *loop = collect->txn->engine->loop;
   collect->last_look = segue__loop_now_ms(loop) >= collect->wait_until_ms;
   collect->stage = collect->to;
   int rc = segue__job_submit(loop, &collect->job);
-  if (rc < 0) give_up(collect, rc);
+  if (rc < 0) collect_abandon(collect, rc);
 }
 
 /* An explicit run waits for the writer, and looks now and then whether the file is closed. */
@@ -741,8 +742,8 @@ static bool wait_for_writer(segue__collect *collect) {
   collect->stage = SEGUE__COLLECT_WAIT;
   collect->timer.data = collect;
   int rc = segue__timer_start(txn->engine->loop, &collect->timer,
-                              ms < LOOK_AGAIN_MS ? ms : LOOK_AGAIN_MS, look_again);
-  if (rc < 0) give_up(collect, rc);
+                              ms < LOOK_AGAIN_MS ? ms : LOOK_AGAIN_MS, collect_look_again);
+  if (rc < 0) collect_abandon(collect, rc);
   return true;
 }
 
@@ -755,30 +756,30 @@ static void report_writer(segue__collect *collect) {
     postponed = postponed || collect->postponed[i];
   if (collect->input_writing && !collect->postpones) add_error(collect, &error);
   if (!postponed) return;
-  segue__error_set(&error, UV_ETXTBSY, "%.400s; its last complete version stays until it is closed",
-                   collect->writer.message);
+  segue__errorf(&error, UV_ETXTBSY, "%.400s; its last complete version stays until it is closed",
+                collect->writer.message);
   segue__errors_add(&collect->warnings, &error);
 }
 
-static void done(segue__job *job) {
+static void collect_done(segue__job *job) {
   segue__collect *collect = (segue__collect *)job;
   segue__txn *txn = collect->txn;
   if (wait_for_writer(collect)) return;
   if (collect->stage == SEGUE__COLLECT_LOOK && !collect->inputs_changed && !txn->failed) {
     collect->look_at_inputs = false;
-    int rc = pull(collect);
-    if (rc < 0) give_up(collect, rc);
+    int rc = collect_pull(collect);
+    if (rc < 0) collect_abandon(collect, rc);
     return;
   }
   if (collect->stage == SEGUE__COLLECT_READ) {
     txn->engine->next_document = collect->next_document;
     for (size_t i = 0; i < collect->source_count && !collect->inputs_changed; i++)
-      remember(txn->engine, collect, i);
+      collect_remember(txn->engine, collect, i);
     report_writer(collect);
   }
   segue__txn_collected(txn);
 }
 
-static void abandoned(segue__job *job) {
+static void collect_abandoned(segue__job *job) {
   free_here((segue__collect *)job);
 }

@@ -12,12 +12,12 @@
 
 static void prepare_walk(segue__txn *txn);
 static void commit_walk(segue__txn *txn);
-static void flip(segue__txn *txn);
+static void commit_flip(segue__txn *txn);
 static void undo_walk(segue__txn *txn);
 
 static void step_failed(segue__txn *txn, int code, const char *what) {
   segue_error error;
-  segue__error_set(&error, code, "%s: %s", what, segue_strerror(code));
+  segue__errorf(&error, code, "%s: %s", what, segue_strerror(code));
   segue__txn_step_end(txn, &error);
 }
 
@@ -49,7 +49,7 @@ static void undo_stage(segue__txn *txn, segue__step *step) {
   segue__undo_done(txn);
 }
 
-static int stage(segue__txn *txn) {
+static int commit_stage(segue__txn *txn) {
   const segue__triggers_ops *triggers = &txn->engine->options.triggers;
   bool plan = txn->run->plan_only;
   int (*open)(void *, const segue__policy *, segue__errors *) =
@@ -87,7 +87,7 @@ void segue__prepare_run(segue__txn *txn) {
     step_failed(txn, UV_ENOMEM, "prepare");
     return;
   }
-  if (stage(txn) == 0) prepare_walk(txn);
+  if (commit_stage(txn) == 0) prepare_walk(txn);
 }
 
 static void prepare_done(segue__step *step, int status, const segue_error *error) {
@@ -155,34 +155,34 @@ static bool waits_for_old(const segue__txn *txn) {
   for (size_t i = 0; i < txn->step_count; i++) {
     const segue__step *step = &txn->steps[i];
     bool retires = step->old && !step->action->keeps && !step->stopped;
-    if (!retires || !segue__retire_waits(step->module)) continue;
-    segue__log(txn->engine->log, SEGUE__INFO, "reload", "waits for an old instance to drain",
+    if (!retires || !segue__drain_instance_waits(step->module)) continue;
+    SEGUE__LOG(txn->engine->log, SEGUE__INFO, "reload", "waits for an old instance to drain",
                "module", 's', step->module->name, NULL);
     return true;
   }
   return false;
 }
 
-void segue__commit_goes_on(segue__txn *txn) {
+void segue__commit_resume(segue__txn *txn) {
   txn->waits_for_old = false;
   commit_walk(txn);
 }
 
-void segue__commit_hurry(segue__txn *txn) {
+void segue__commit_expedite(segue__txn *txn) {
   for (size_t i = 0; i < txn->step_count; i++)
     if (txn->steps[i].waits_for_leaving) segue__instance_stop_waiting(txn->steps[i].old);
-  if (txn->waits_for_old) segue__commit_goes_on(txn);
+  if (txn->waits_for_old) segue__commit_resume(txn);
 }
 
 /* Cancels the builds that are running: each ends soon, or at its deadline. */
-void segue__commit_give_up(segue__txn *txn) {
+void segue__commit_abandon(segue__txn *txn) {
   for (size_t i = 0; i < txn->step_count; i++) {
     segue__instance *next = txn->steps[i].next;
     if (!next) continue;
-    segue__instance_hurry(next, SEGUE__PREPARE);
-    segue__instance_hurry(next, SEGUE__START);
+    segue__instance_expedite(next, SEGUE__PREPARE);
+    segue__instance_expedite(next, SEGUE__START);
   }
-  segue__commit_hurry(txn);
+  segue__commit_expedite(txn);
 }
 
 static void commit_done(segue__step *step, int status, const segue_error *error) {
@@ -207,7 +207,7 @@ static void commit_walk(segue__txn *txn) {
   else if (txn->cursor == txn->step_count && waits_for_old(txn))
     txn->waits_for_old = true;
   else if (txn->cursor == txn->step_count)
-    flip(txn);
+    commit_flip(txn);
   else
     segue__step_commit(&txn->steps[txn->cursor], commit_done);
 }
@@ -240,7 +240,7 @@ static void flip_staged(const segue__txn *txn, bool back) {
   if (txn->staged && triggers->flip) triggers->flip(triggers->data, back);
 }
 
-static void limit(const segue__step *step, const segue__module_spec *spec) {
+static void commit_limit(const segue__step *step, const segue__module_spec *spec) {
   static const segue__gate_limits defaults;
   segue__gate_limit(step->module->gate, spec ? &spec->buffer : &defaults);
 }
@@ -257,7 +257,7 @@ static void undo_flip(segue__txn *txn, segue__step *none) {
   for (size_t i = 0; i < txn->step_count; i++) {
     segue__step *step = &txn->steps[i];
     step->module->live = step->old;
-    limit(step, segue__policy_module(engine->policy, step->module->name));
+    commit_limit(step, segue__policy_module(engine->policy, step->module->name));
     if (step->stopped)
       segue__gate_shut(step->module->gate);
     else
@@ -270,7 +270,7 @@ static void undo_flip(segue__txn *txn, segue__step *none) {
 
 /* Snapshot and gates, in one step on the control thread: from here on arrivals meet the new
  * generation, and those that waited at a shut gate go in. Nothing in here can fail half-way. */
-static void flip(segue__txn *txn) {
+static void commit_flip(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   int rc = SEGUE_FAULT("commit.flip");
   if (!rc) rc = reserve_gates(txn);
@@ -292,7 +292,7 @@ static void flip(segue__txn *txn) {
   for (size_t i = 0; i < txn->step_count; i++) {
     segue__step *step = &txn->steps[i];
     step->module->live = instance_after(step);
-    limit(step, step->spec);
+    commit_limit(step, step->spec);
     segue__gate_flip(step->module->gate);
   }
   segue__services_update(engine);
@@ -313,7 +313,7 @@ static void order_modules(segue__txn *txn) {
       at++;
     if (at == engine->module_count) continue;
     memmove(&engine->modules[placed + 1], &engine->modules[placed],
-            (at - placed) * sizeof(segue__module *));
+            (at - placed) * sizeof(segue__module_record *));
     engine->modules[placed++] = txn->steps[i].module;
   }
 }
@@ -345,7 +345,7 @@ void segue__commit_settle(segue__txn *txn) {
     segue__sources_settle(engine);
     for (size_t i = 0; i < engine->source_count; i++)
       engine->sources[i]->asked = false;
-    segue__feeds_settle(engine);
+    segue__remotes_settle(engine);
   }
   segue__guards_settle(txn);
 }

@@ -10,7 +10,7 @@
 #include "../os/fault.h"
 #include "txn.h"
 
-static void probe(segue__txn *txn);
+static void confirm_probe(segue__txn *txn);
 static void not_confirmed(segue__txn *txn, const segue_error *why);
 static void wait_for_operator(segue__txn *txn);
 static void pass_by(const char *point);
@@ -23,8 +23,8 @@ enum {
 void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data) {
   if (!segue__txn_step_begin(txn, SEGUE__TXN_CONFIRM, cb, data)) return;
   segue__txn_enter(txn, SEGUE__PHASE_CONFIRM);
-  txn->waits_for_operator = segue__hold_asks_operator(txn);
-  if (!txn->waits_for_operator && !segue__hold_asks_probe(txn)) {
+  txn->waits_for_operator = segue__operator_asks_operator(txn);
+  if (!txn->waits_for_operator && !segue__operator_asks_probe(txn)) {
     txn->confirmed = true;
     segue__txn_step_end(txn, NULL);
     return;
@@ -34,42 +34,41 @@ void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data) {
     return;
   }
   pass_by("confirm.open");
-  txn->confirm_until_ms = segue__loop_now_ms(txn->engine->loop) + segue__hold_left_ms(txn);
+  txn->confirm_until_ms = segue__loop_now_ms(txn->engine->loop) + segue__operator_left_ms(txn);
   if (txn->waits_for_operator)
     wait_for_operator(txn);
   else
-    probe(txn);
+    confirm_probe(txn);
 }
 
 /* The policy sets how many failed probes in a row undo the generation. */
-static bool gives_up(const segue__txn *txn) {
+static bool confirm_abandons(const segue__txn *txn) {
   return txn->policy->confirm_failures && txn->probe_failures >= txn->policy->confirm_failures;
 }
 
 static void not_confirmed(segue__txn *txn, const segue_error *why) {
   segue_error error;
   if (txn->engine->stopping)
-    segue__error_set(&error, SEGUE_EPROBE,
-                     "the daemon is shutting down before the new generation "
-                     "was confirmed");
+    segue__errorf(&error, SEGUE_EPROBE,
+                  "the daemon is shutting down before the new generation "
+                  "was confirmed");
   else if (txn->decision == SEGUE__TAKE_BACK)
-    segue__error_set(&error, SEGUE_EPROBE, "the new generation was undone by %s", txn->decided_by);
+    segue__errorf(&error, SEGUE_EPROBE, "the new generation was undone by %s", txn->decided_by);
   else if (txn->waits_for_operator)
-    segue__error_set(&error, SEGUE_EPROBE,
-                     "the new generation was not confirmed within %llu ms (segue confirm)",
-                     (unsigned long long)txn->policy->confirm_within_ms);
-  else if (gives_up(txn))
-    segue__error_set(&error, SEGUE_EPROBE,
-                     "the new generation was not healthy: its probe failed %llu times in a "
-                     "row%s%.400s",
-                     (unsigned long long)txn->probe_failures, why ? ": " : "",
-                     why ? why->message : "");
+    segue__errorf(&error, SEGUE_EPROBE,
+                  "the new generation was not confirmed within %llu ms (segue confirm)",
+                  (unsigned long long)txn->policy->confirm_within_ms);
+  else if (confirm_abandons(txn))
+    segue__errorf(&error, SEGUE_EPROBE,
+                  "the new generation was not healthy: its probe failed %llu times in a "
+                  "row%s%.400s",
+                  (unsigned long long)txn->probe_failures, why ? ": " : "",
+                  why ? why->message : "");
   else
-    segue__error_set(&error, SEGUE_EPROBE,
-                     "the new generation was not healthy within %llu ms%s%.400s",
-                     (unsigned long long)txn->policy->confirm_within_ms, why ? ": " : "",
-                     why ? why->message : "");
-  if (why) segue__error_at(&error, why->file, why->line, why->column);
+    segue__errorf(&error, SEGUE_EPROBE, "the new generation was not healthy within %llu ms%s%.400s",
+                  (unsigned long long)txn->policy->confirm_within_ms, why ? ": " : "",
+                  why ? why->message : "");
+  if (why) segue__error_set_place(&error, why->file, why->line, why->column);
   segue__txn_step_end(txn, &error);
 }
 
@@ -79,7 +78,7 @@ static void pass_by(const char *point) {
   (void)rc, (void)point;
 }
 
-static void confirmed(segue__txn *txn) {
+static void confirm_confirmed(segue__txn *txn) {
   pass_by("confirm.done");
   txn->confirmed = true;
   snprintf(txn->result->confirmed_by, sizeof txn->result->confirmed_by, "%s",
@@ -88,9 +87,9 @@ static void confirmed(segue__txn *txn) {
 }
 
 /* True: an operator has decided. */
-static bool decided(segue__txn *txn) {
+static bool confirm_decided(segue__txn *txn) {
   if (txn->decision == SEGUE__CONFIRM)
-    confirmed(txn);
+    confirm_confirmed(txn);
   else if (txn->decision == SEGUE__TAKE_BACK)
     not_confirmed(txn, NULL);
   return txn->decision != 0;
@@ -98,7 +97,7 @@ static bool decided(segue__txn *txn) {
 
 static void operator_waited_for(segue__timer *timer) {
   segue__txn *txn = timer->data;
-  if (!decided(txn)) not_confirmed(txn, NULL);
+  if (!confirm_decided(txn)) not_confirmed(txn, NULL);
 }
 
 /* Answers the waiters already now, with the outcome "unconfirmed": the client that asked for the
@@ -117,11 +116,11 @@ static void wait_for_operator(segue__txn *txn) {
 
 static void probe_again(segue__timer *timer) {
   segue__txn *txn = timer->data;
-  if (decided(txn)) return;
+  if (confirm_decided(txn)) return;
   if (txn->confirm_until_ms < segue__loop_now_ms(txn->engine->loop))
     not_confirmed(txn, txn->unhealthy.code ? &txn->unhealthy : NULL);
   else
-    probe(txn);
+    confirm_probe(txn);
 }
 
 /* Until the next probe. The time left is used up: the last two are shortly before the end, and at
@@ -134,14 +133,14 @@ static uint64_t pause_ms(const segue__txn *txn, uint64_t now) {
   return left > PROBE_LAST_MS ? left - PROBE_LAST_MS : left;
 }
 
-static void probed(segue_op *op, int status, const segue_error *error) {
-  segue__hook *hook = (segue__hook *)op;
-  segue__txn *txn = hook->txn;
+static void confirm_probed(segue_op *op, int status, const segue_error *error) {
+  segue__policy_call *policy_call = (segue__policy_call *)op;
+  segue__txn *txn = policy_call->txn;
   segue__loop *loop = txn->engine->loop;
   uint64_t now = segue__loop_now_ms(loop), hold = txn->policy->confirm_hold_ms;
   segue_error why = {0};
   if (error) why = *error;
-  segue__hook_answered(hook);
+  segue__policy_call_answered(policy_call);
   /* The deadline may have cut off the last probe: then the error of an earlier probe is reported.
    */
   bool cut_off = status == SEGUE_ETIMEOUT && now >= txn->confirm_until_ms;
@@ -150,12 +149,12 @@ static void probed(segue_op *op, int status, const segue_error *error) {
   if (status == 0 && !txn->healthy) txn->healthy_since_ms = now;
   txn->healthy = status == 0;
   txn->probe_failures = status < 0 ? txn->probe_failures + 1 : 0;
-  if (decided(txn)) return;
+  if (confirm_decided(txn)) return;
   if (txn->healthy && now - txn->healthy_since_ms >= hold) {
-    confirmed(txn);
+    confirm_confirmed(txn);
     return;
   }
-  if (now >= txn->confirm_until_ms || gives_up(txn)) {
+  if (now >= txn->confirm_until_ms || confirm_abandons(txn)) {
     not_confirmed(txn, status < 0 ? &why : NULL);
     return;
   }
@@ -163,28 +162,29 @@ static void probed(segue_op *op, int status, const segue_error *error) {
   segue__timer_start(loop, &txn->timer, pause_ms(txn, now), probe_again);
 }
 
-static void probe(segue__txn *txn) {
+static void confirm_probe(segue__txn *txn) {
   uint64_t left = txn->confirm_until_ms - segue__loop_now_ms(txn->engine->loop);
-  segue__hook *hook = segue__txn_hook_new(txn, left ? left : 1, probed);
-  if (!hook) {
+  segue__policy_call *policy_call =
+      segue__txn_policy_call_new(txn, left ? left : 1, confirm_probed);
+  if (!policy_call) {
     segue_error error;
-    segue__error_set(&error, UV_ENOMEM, "confirm: out of memory");
+    segue__errorf(&error, UV_ENOMEM, "confirm: out of memory");
     segue__txn_step_end(txn, &error);
     return;
   }
-  txn->policy->ops->probe(txn->policy->impl, &hook->op);
+  txn->policy->ops->probe(txn->policy->impl, &policy_call->op);
 }
 
 void segue__txn_decide(segue__txn *txn, segue__decision decision, const char *by) {
   if (txn->decision) return; /* the first one counts */
   txn->decision = decision;
   snprintf(txn->decided_by, sizeof txn->decided_by, "%s", by);
-  segue__log(txn->engine->log, SEGUE__INFO, "reload",
+  SEGUE__LOG(txn->engine->log, SEGUE__INFO, "reload",
              decision == SEGUE__CONFIRM ? "the new generation is confirmed"
                                         : "the new generation is undone",
              "by", 's', by, "generation", 'u', txn->engine->live->generation, NULL);
   if (segue__timer_active(&txn->timer))
     segue__timer_start(txn->engine->loop, &txn->timer, 0, txn->timer.cb);
-  else if (txn->hook)
-    segue__op_cancel(&txn->hook->op, SEGUE_ECANCELLED);
+  else if (txn->policy_call)
+    segue__op_cancel(&txn->policy_call->op, SEGUE_ECANCELLED);
 }

@@ -14,7 +14,7 @@
 
 enum { RETRY_FIRST_MS = 1000, RETRY_MOST_MS = 60000, CAUSE_MOST = 400 };
 
-static void kicked(segue__message *message);
+static void engine_kicked(segue__message *message);
 static void module_entered(void *data, const char *name, uint64_t generation,
                            segue__module_state state);
 static void start_due(segue__timer *timer);
@@ -50,15 +50,15 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
   engine->record = options->record;
   if (engine->record) {
     const segue__record_contents *found = segue__record_found(engine->record);
-    engine->durable = found->state;
+    engine->decisions = found->state;
     segue__record_take_journal(engine->record, &engine->journal);
     engine->last_generation = found->generation;
     engine->next_id = found->reload;
     engine->resumes = true;
   }
-  engine->limbo.on_state = module_entered;
-  engine->limbo.data = engine;
-  engine->kick.fn = kicked;
+  engine->detached.on_state = module_entered;
+  engine->detached.data = engine;
+  engine->kick.fn = engine_kicked;
   engine->start_timer.data = engine;
   engine->retry_timer.data = engine;
   engine->random = (uint64_t)segue__loop_wall_ms(engine->loop) * 2654435761U + 88172645463325252ULL;
@@ -101,8 +101,9 @@ uint64_t segue__engine_now_us(const segue__engine *engine) {
 
 /* ---- Asking ---- */
 
-static segue__run *run_new(segue__engine *engine, const segue__request *request) {
-  segue__run *run = segue__calloc(1, sizeof *run);
+static segue__queued_run *engine_run_new(segue__engine *engine,
+                                         const segue__reload_request *request) {
+  segue__queued_run *run = segue__calloc(1, sizeof *run);
   if (!run) return NULL;
   run->id = ++engine->next_id;
   run->trigger = request->trigger;
@@ -113,14 +114,15 @@ static segue__run *run_new(segue__engine *engine, const segue__request *request)
   return run;
 }
 
-void segue__run_free(segue__run *run) {
+void segue__run_free(segue__queued_run *run) {
   if (!run) return;
   segue__buf_deinit(&run->cause);
   segue__files_unref(run->files);
   segue__free(run);
 }
 
-static void merge_request(segue__engine *engine, segue__run *run, const segue__request *request) {
+static void merge_request(segue__engine *engine, segue__queued_run *run,
+                          const segue__reload_request *request) {
   uint64_t now = segue__loop_now_ms(engine->loop);
   const char *cause = request->cause ? request->cause : segue__trigger_name(request->trigger);
   if (!run->cause.len)
@@ -153,7 +155,7 @@ static void merge_request(segue__engine *engine, segue__run *run, const segue__r
   }
 }
 
-static void add_waiter(segue__run *run, segue__waiter *waiter) {
+static void add_waiter(segue__queued_run *run, segue__waiter *waiter) {
   waiter->prev = run->last_waiter;
   waiter->next = NULL;
   waiter->run = run;
@@ -165,7 +167,7 @@ static void add_waiter(segue__run *run, segue__waiter *waiter) {
 }
 
 static void unlink_waiter(segue__waiter *waiter) {
-  segue__run *run = waiter->run;
+  segue__queued_run *run = waiter->run;
   if (waiter->prev)
     waiter->prev->next = waiter->next;
   else
@@ -184,38 +186,39 @@ static void remove_waiter(segue__waiter *waiter) {
 }
 
 static void arm_owed(segue__engine *engine) {
-  if (engine->owes && !segue__timer_active(&engine->retry_timer))
+  if (engine->trigger_owed && !segue__timer_active(&engine->retry_timer))
     segue__timer_start(engine->loop, &engine->retry_timer, RETRY_FIRST_MS, retry_due);
 }
 
 /* There was no memory for a run. A client or a host gets the error and can ask again; a signal or a
  * saved file would be lost. */
-static void owe(segue__engine *engine, const segue__request *request) {
+static void engine_owe(segue__engine *engine, const segue__reload_request *request) {
   if (request->trigger == SEGUE__BY_HTTP || request->trigger == SEGUE__BY_CONTROL) return;
-  if (!engine->owes || automatic[engine->owed_trigger]) engine->owed_trigger = request->trigger;
-  engine->owes = true;
+  if (!engine->trigger_owed || automatic[engine->owed_trigger])
+    engine->owed_trigger = request->trigger;
+  engine->trigger_owed = true;
   arm_owed(engine);
 }
 
-static void pay(segue__engine *engine, segue__run *run) {
-  segue__request owed = {.trigger = engine->owed_trigger};
-  engine->owes = false;
+static void engine_pay(segue__engine *engine, segue__queued_run *run) {
+  segue__reload_request owed = {.trigger = engine->owed_trigger};
+  engine->trigger_owed = false;
   merge_request(engine, run, &owed);
 }
 
-int segue__engine_request(segue__engine *engine, const segue__request *request,
+int segue__engine_request(segue__engine *engine, const segue__reload_request *request,
                           segue__waiter *waiter) {
   if (engine->stopping) return SEGUE_ECLOSED;
-  int held = segue__hold_request(engine, request);
+  int held = segue__operator_request(engine, request);
   if (held < 0) return held;
   char *if_match = segue__strdup(request->if_match);
   if (waiter && request->if_match && !if_match) return UV_ENOMEM;
-  segue__run **slot = request->plan_only ? &engine->pending_plan : &engine->pending;
+  segue__queued_run **slot = request->plan_only ? &engine->pending_plan : &engine->pending;
   if (!*slot) {
-    *slot = run_new(engine, request);
+    *slot = engine_run_new(engine, request);
     if (!*slot) {
       segue__free(if_match);
-      if (!waiter && !request->plan_only) owe(engine, request);
+      if (!waiter && !request->plan_only) engine_owe(engine, request);
       return UV_ENOMEM;
     }
   } else {
@@ -223,7 +226,7 @@ int segue__engine_request(segue__engine *engine, const segue__request *request,
   }
   engine->stats.triggers[request->trigger]++;
   merge_request(engine, *slot, request);
-  if (engine->owes && !request->plan_only) pay(engine, *slot);
+  if (engine->trigger_owed && !request->plan_only) engine_pay(engine, *slot);
   if (!waiter) (*slot)->accept_shrink |= request->accept_shrink;
   if (waiter) {
     waiter->accept_shrink = request->accept_shrink;
@@ -241,8 +244,8 @@ int segue__engine_replay(segue__engine *engine, segue__files *files, uint64_t re
                          segue__trigger trigger, const char *cause, segue__waiter *waiter) {
   if (engine->stopping) return SEGUE_ECLOSED;
   if (engine->pending_replay) return UV_EBUSY;
-  segue__request request = {.trigger = trigger, .cause = cause};
-  segue__run *run = run_new(engine, &request);
+  segue__reload_request request = {.trigger = trigger, .cause = cause};
+  segue__queued_run *run = engine_run_new(engine, &request);
   if (!run) return UV_ENOMEM;
   merge_request(engine, run, &request);
   run->files = segue__files_ref(files);
@@ -255,7 +258,7 @@ int segue__engine_replay(segue__engine *engine, segue__files *files, uint64_t re
   return 0;
 }
 
-void segue__run_wait(segue__run *run, segue__waiter *waiter) {
+void segue__run_wait(segue__queued_run *run, segue__waiter *waiter) {
   waiter->if_match = NULL;
   add_waiter(run, waiter);
 }
@@ -264,17 +267,17 @@ void segue__engine_forget(segue__engine *engine, segue__waiter *waiter) {
   if (waiter->run)
     remove_waiter(waiter);
   else
-    segue__hold_forget(engine, waiter);
+    segue__operator_remove(engine, waiter);
 }
 
-static void answer(segue__waiter *waiter, int status, segue__result *result) {
+static void engine_answer(segue__waiter *waiter, int status, segue__result *result) {
   remove_waiter(waiter);
   waiter->cb(waiter, status, result);
 }
 
-void segue__run_answer(segue__run *run, int status, segue__result *result) {
+void segue__run_answer(segue__queued_run *run, int status, segue__result *result) {
   while (run->waiters)
-    answer(run->waiters, status, result);
+    engine_answer(run->waiters, status, result);
 }
 
 /* ---- Starting ---- */
@@ -286,7 +289,7 @@ void segue__engine_schedule(segue__engine *engine) {
   segue__post(engine->loop, &engine->kick);
 }
 
-static bool matches(const segue__engine *engine, const char *if_match) {
+static bool engine_matches(const segue__engine *engine, const char *if_match) {
   char number[24];
   size_t len = strlen(if_match);
   if (len > 1 && if_match[0] == '"' && if_match[len - 1] == '"') {
@@ -301,19 +304,19 @@ static bool matches(const segue__engine *engine, const char *if_match) {
 
 /* Answers SEGUE_ECONFLICT to waiters whose If-Match fails. Returns false if no waiter and no
  * unconditional trigger remains. */
-static bool conditions_hold(segue__engine *engine, segue__run *run) {
+static bool conditions_hold(segue__engine *engine, segue__queued_run *run) {
   bool any = run->unconditional;
   for (segue__waiter *waiter = run->waiters, *next; waiter; waiter = next) {
     next = waiter->next;
-    if (waiter->if_match && !matches(engine, waiter->if_match))
-      answer(waiter, SEGUE_ECONFLICT, NULL);
+    if (waiter->if_match && !engine_matches(engine, waiter->if_match))
+      engine_answer(waiter, SEGUE_ECONFLICT, NULL);
     else if (waiter->if_match)
       any = true;
   }
   return any;
 }
 
-static uint64_t start_at(const segue__engine *engine, const segue__run *run) {
+static uint64_t start_at(const segue__engine *engine, const segue__queued_run *run) {
   uint64_t at = run->due_ms > run->not_before_ms ? run->due_ms : run->not_before_ms;
   uint64_t interval = engine->policy ? engine->policy->min_interval_ms : 0;
   if (interval && engine->started_once && engine->last_start_ms + interval > at)
@@ -323,7 +326,7 @@ static uint64_t start_at(const segue__engine *engine, const segue__run *run) {
 
 /* Out of memory at the start of a run: its waiters have the error. Triggers without a waiter are
  * not lost: the run is tried again. */
-static void try_later(segue__engine *engine, segue__run *run) {
+static void try_later(segue__engine *engine, segue__queued_run *run) {
   if (run->plan_only || run->files || !run->unconditional || engine->pending) {
     segue__run_free(run);
   } else {
@@ -334,8 +337,8 @@ static void try_later(segue__engine *engine, segue__run *run) {
   segue__engine_schedule(engine);
 }
 
-static void start(segue__engine *engine, segue__run **slot) {
-  segue__run *run = *slot;
+static void engine_start(segue__engine *engine, segue__queued_run **slot) {
+  segue__queued_run *run = *slot;
   *slot = NULL;
   if (!conditions_hold(engine, run)) {
     segue__run_free(run);
@@ -356,22 +359,22 @@ static void start(segue__engine *engine, segue__run **slot) {
 
 /* Even a daemon that is started while reloads are frozen wants a generation to serve. */
 static bool start_of_daemon(const segue__engine *engine) {
-  const segue__run *run = engine->pending_replay ? engine->pending_replay : engine->pending;
+  const segue__queued_run *run = engine->pending_replay ? engine->pending_replay : engine->pending;
   return run && run->trigger == SEGUE__BY_START;
 }
 
 /* While frozen: plans run, as they change nothing; explicit requests are rejected, automatic
  * triggers stay pending. */
 static void wait_frozen(segue__engine *engine) {
-  segue__run *replay = engine->pending_replay;
+  segue__queued_run *replay = engine->pending_replay;
   engine->pending_replay = NULL;
   if (replay) segue__run_answer(replay, SEGUE_EFROZEN, NULL);
   segue__run_free(replay);
   if (engine->pending) segue__run_answer(engine->pending, SEGUE_EFROZEN, NULL);
-  if (engine->pending_plan) start(engine, &engine->pending_plan);
+  if (engine->pending_plan) engine_start(engine, &engine->pending_plan);
 }
 
-static void kicked(segue__message *message) {
+static void engine_kicked(segue__message *message) {
   segue__engine *engine = (segue__engine *)((char *)message - offsetof(segue__engine, kick));
   engine->kicked = false;
   if (engine->txn || engine->recovering || engine->stopping) {
@@ -379,25 +382,25 @@ static void kicked(segue__message *message) {
     return;
   }
   /* A request that overtakes it would put live what the operator has rolled back from. */
-  if (segue__hold_resuming(engine)) return;
-  if (engine->durable.frozen && !start_of_daemon(engine)) {
+  if (segue__operator_resuming(engine)) return;
+  if (engine->decisions.frozen && !start_of_daemon(engine)) {
     wait_frozen(engine);
     return;
   }
-  segue__run *run = engine->pending;
+  segue__queued_run *run = engine->pending;
   uint64_t now = segue__loop_now_ms(engine->loop);
   uint64_t at = run ? start_at(engine, run) : UINT64_MAX;
   if (engine->pending_replay) {
-    start(engine, &engine->pending_replay);
+    engine_start(engine, &engine->pending_replay);
   } else if (run && at <= now) {
-    start(engine, &engine->pending);
+    engine_start(engine, &engine->pending);
   } else if (engine->pending_plan) {
-    start(engine, &engine->pending_plan);
+    engine_start(engine, &engine->pending_plan);
   } else if (run) {
     if (run->explicit_ && at > run->due_ms) segue__run_answer(run, SEGUE_EDEFERRED, NULL);
     /* No memory for a timer: rather too early than never. */
     if (segue__timer_start(engine->loop, &engine->start_timer, at - now, start_due) < 0)
-      start(engine, &engine->pending);
+      engine_start(engine, &engine->pending);
   }
 }
 
@@ -463,8 +466,8 @@ static void retry_due(segue__timer *timer) {
       engine->result_count
           ? engine->results[(engine->result_next + SEGUE__RESULTS_MAX - 1) % SEGUE__RESULTS_MAX]
           : NULL;
-  segue__request request = {.trigger = SEGUE__BY_RETRY, .cause = "retry"};
-  if ((last && last->outcome == SEGUE__FAILED) || engine->postponed || engine->owes)
+  segue__reload_request request = {.trigger = SEGUE__BY_RETRY, .cause = "retry"};
+  if ((last && last->outcome == SEGUE__FAILED) || engine->postponed || engine->trigger_owed)
     (void)segue__engine_request(engine, &request, NULL); /* without memory it is owed */
 }
 
@@ -508,14 +511,14 @@ static void keep_result(segue__engine *engine, segue__result *result) {
   if (engine->result_count < SEGUE__RESULTS_MAX) engine->result_count++;
 }
 
-static void drop(void *data) {
+static void engine_drop(void *data) {
   segue_snapshot_unref(data);
 }
 
 void segue__engine_drop(segue__engine *engine, const segue_snapshot *snapshot) {
   segue__publication *publication = engine->options.publication;
   if (snapshot &&
-      (!publication || segue__publication_defer(publication, drop, (void *)snapshot) < 0))
+      (!publication || segue__publication_defer(publication, engine_drop, (void *)snapshot) < 0))
     segue_snapshot_unref(snapshot);
 }
 
@@ -543,8 +546,8 @@ static void free_txn(segue__txn *txn) {
 }
 
 /* A run that the policy put off goes back into the queue, before whatever came meanwhile. */
-static void put_back(segue__engine *engine, segue__run *run) {
-  segue__run *later = engine->pending;
+static void put_back(segue__engine *engine, segue__queued_run *run) {
+  segue__queued_run *later = engine->pending;
   run->put_off = run->accept_shrink = false;
   run->explicit_ = false;
   run->due_ms = 0;
@@ -570,8 +573,8 @@ static void put_back(segue__engine *engine, segue__run *run) {
   engine->pending = run;
 }
 
-static void tell_files(segue__engine *engine, segue__txn *txn) {
-  if (!txn->files) (void)segue__reads_take(segue__record_reads(engine->record), &txn->files);
+static void report_files(segue__engine *engine, segue__txn *txn) {
+  if (!txn->files) (void)segue__inputs_take(segue__record_inputs(engine->record), &txn->files);
   txn->result->files = segue__files_ref(txn->files);
 }
 
@@ -589,11 +592,11 @@ static void record_settled(segue__engine *engine, const segue__txn *txn, bool ke
                                .resumed = txn->resumed};
   if (result->outcome == SEGUE__APPLIED) settled.snapshot = engine->live;
   if (kept) segue__record_settled(engine->record, &settled);
-  segue__reads_end(segue__record_reads(engine->record));
+  segue__inputs_end(segue__record_inputs(engine->record));
 }
 
 static void answer_parked(segue__engine *engine, segue__result *result) {
-  segue__run *run = engine->parked;
+  segue__queued_run *run = engine->parked;
   engine->parked = NULL;
   if (run) segue__run_answer(run, 0, result);
   segue__run_free(run);
@@ -601,7 +604,7 @@ static void answer_parked(segue__engine *engine, segue__result *result) {
 
 void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   segue__result *result = segue__result_ref(txn->result);
-  segue__run *run = txn->run;
+  segue__queued_run *run = txn->run;
   segue__gates_settle(engine);
   bool put_off = run->put_off && !txn->failed && result->outcome == SEGUE__UNCHANGED;
   bool gives_way = txn->gives_way, brings_back = run->files && !run->restores;
@@ -620,7 +623,7 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   retry_postponed(engine);
   arm_owed(engine);
   engine->txn = NULL;
-  if (engine->keep_files && engine->record) tell_files(engine, txn);
+  if (engine->keep_files && engine->record) report_files(engine, txn);
   if (engine->record) record_settled(engine, txn, kept);
   free_txn(txn);
   segue__engine_notify(engine, result, SEGUE__PHASE_SETTLED);
@@ -629,7 +632,7 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   if (brings_back) answer_parked(engine, result);
   if (!gives_way) segue__run_answer(run, put_off ? SEGUE_EDEFERRED : 0, put_off ? NULL : result);
   if (gives_way)
-    segue__hold_bring_back(engine, run);
+    segue__operator_restore(engine, run);
   else if (put_off && !engine->stopping)
     put_back(engine, run);
   else
@@ -648,16 +651,16 @@ void segue__engine_stop(segue__engine *engine, void (*cb)(void *data), void *dat
   engine->stopped_data = data;
   segue__timer_stop(engine->loop, &engine->start_timer);
   segue__timer_stop(engine->loop, &engine->retry_timer);
-  segue__hold_close(engine);
-  segue__run **slots[] = {&engine->pending, &engine->pending_plan, &engine->pending_replay,
-                          &engine->parked};
+  segue__operator_close(engine);
+  segue__queued_run **slots[] = {&engine->pending, &engine->pending_plan, &engine->pending_replay,
+                                 &engine->parked};
   for (size_t i = 0; i < sizeof slots / sizeof *slots; i++) {
-    segue__run *run = *slots[i];
+    segue__queued_run *run = *slots[i];
     *slots[i] = NULL;
     if (run) segue__run_answer(run, SEGUE_ECLOSED, NULL);
     segue__run_free(run);
   }
-  segue__feeds_stop(engine);
+  segue__remotes_stop(engine);
   if (engine->txn) segue__txn_abort(engine->txn);
   segue__engine_schedule(engine);
 }
@@ -671,27 +674,29 @@ static bool modules_live(const segue__engine *engine) {
 /* Hooks that never returned are orphaned: each keeps its own references. */
 static size_t abandon_hooks(segue__engine *engine) {
   size_t coming = 0;
-  for (segue__hook *hook = (segue__hook *)engine->hooks; hook; hook = hook->next)
-    if (!segue__op_orphan(&hook->op)) coming++;
+  for (segue__policy_call *policy_call = (segue__policy_call *)engine->hooks; policy_call;
+       policy_call = policy_call->next)
+    if (!segue__op_orphan(&policy_call->op)) coming++;
   return coming;
 }
 
-static void look_again(segue__timer *timer) {
+static void engine_look_again(segue__timer *timer) {
   segue__engine_check_stopped(timer->data);
 }
 
 void segue__engine_check_stopped(segue__engine *engine) {
-  if (!engine->stopping || engine->txn || engine->recovering || engine->retirees ||
+  if (!engine->stopping || engine->txn || engine->recovering || engine->draining ||
       !engine->stopped_cb)
     return;
   if (modules_live(engine)) {
-    segue__retire_all(engine);
+    segue__drain_instance_all(engine);
     return;
   }
-  if (segue__feeds_waiting(engine)) return;
-  if (segue__limbo_abandon(&engine->limbo) + abandon_hooks(engine) + segue__feeds_abandon(engine) >
+  if (segue__remotes_waiting(engine)) return;
+  if (segue__detached_abandon(&engine->detached) + abandon_hooks(engine) +
+          segue__remotes_abandon(engine) >
       0) {
-    segue__timer_start(engine->loop, &engine->start_timer, 1, look_again);
+    segue__timer_start(engine->loop, &engine->start_timer, 1, engine_look_again);
     return;
   }
   void (*cb)(void *) = engine->stopped_cb;
@@ -714,7 +719,7 @@ void segue__engine_unobserve(segue__engine *engine, segue__observer *observer) {
 }
 
 uint64_t segue__engine_deferred_until_ms(const segue__engine *engine) {
-  const segue__run *run = engine->pending;
+  const segue__queued_run *run = engine->pending;
   if (!run || engine->txn) return 0;
   uint64_t at = start_at(engine, run);
   return at > run->due_ms ? at : 0;

@@ -106,7 +106,7 @@ const char *segue__result_outcome(const segue__result *result); /* or "unconfirm
 segue__result *segue__result_ref(segue__result *result);
 void segue__result_unref(segue__result *result);
 
-typedef struct segue__request {
+typedef struct segue__reload_request {
   segue__trigger trigger;
   const char *cause;  /* copied */
   bool force;         /* run even if nothing changed */
@@ -118,7 +118,7 @@ typedef struct segue__request {
                    about files, does so too */
   const char
       *if_match; /* generation number or hash that must be live, else SEGUE_ECONFLICT; NULL */
-} segue__request;
+} segue__reload_request;
 
 /* Waits for the outcome of a run that begins after the request. Caller's memory; in use until cb
  * ran or segue__engine_forget. status 0 with a result; SEGUE_ECONFLICT, SEGUE_ECLOSED,
@@ -139,7 +139,7 @@ struct segue__waiter {
  * waiter's cb never runs): SEGUE_EFROZEN for a request by HTTP or control socket while reloads are
  * frozen; every other trigger is remembered until they are not. cb never runs before this returns.
  */
-int segue__engine_request(segue__engine *engine, const segue__request *request,
+int segue__engine_request(segue__engine *engine, const segue__reload_request *request,
                           segue__waiter *waiter);
 
 /* A replay of files (a reference is taken) as a run of its own, before whatever is pending.
@@ -213,7 +213,7 @@ typedef struct segue__engine_options {
   size_t size;
   segue__loop *loop;
   const segue__os *os; /* NULL: default */
-  const segue__log *log;
+  const segue__logger *log;
   segue__publication *publication;
   segue__policy_loader loader; /* load NULL: `policy` below never changes */
   const char *policy_path;     /* for the loader */
@@ -253,7 +253,7 @@ void segue__engine_set_stale(segue__engine *engine, int64_t since_wall_ms);
 int64_t segue__engine_stale_since(const segue__engine *engine);
 int64_t segue__engine_wall_ms(const segue__engine *engine); /* the engine's clock */
 
-/* Called about every second: adjusts the recorded deadline to the clocks (durable.h), and repeats
+/* Called about every second: adjusts the recorded deadline to the clocks (decisions.h), and repeats
  * writes that failed. */
 void segue__engine_tick(segue__engine *engine);
 /* When the last good generation on disk was last found equal to the sources; 0: there is none. */
@@ -262,7 +262,7 @@ int64_t segue__engine_good_wall_ms(const segue__engine *engine);
 bool segue__engine_taken_back(const segue__engine *engine);
 
 /* Decisions of operators, for status. */
-typedef struct segue__hold {
+typedef struct segue__operator_status {
   bool frozen;
   int64_t frozen_wall_ms;
   const char *frozen_by, *frozen_why; /* borrowed until the loop goes on */
@@ -272,8 +272,8 @@ typedef struct segue__hold {
   bool by_operator; /* an operator has to confirm it; else a probe */
   bool pinned;      /* the live generation was brought back, and stays */
   uint64_t pinned_generation;
-} segue__hold;
-void segue__engine_hold(const segue__engine *engine, segue__hold *out);
+} segue__operator_status;
+void segue__engine_operator_status(const segue__engine *engine, segue__operator_status *out);
 /* The state folder is ours again, and empty: writes all of it again. */
 void segue__engine_record_anew(segue__engine *engine);
 
@@ -334,7 +334,7 @@ typedef void (*segue__txn_cb)(void *data, int status, const segue_error *error);
 void segue__txn_prepare(segue__txn *txn, segue__txn_cb cb, void *data);
 void segue__txn_commit(segue__txn *txn, segue__txn_cb cb, void *data);
 void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data);
-/* Modules by name, before commit (byhand.c). shut: arriving calls wait, until open, commit, or the
+/* Modules by name, before commit (manual.c). shut: arriving calls wait, until open, commit, or the
  * end. drain: shut, then waits until every call inside has left, at most within_ms (0: as in the
  * module's drain). If calls are still inside then: ASK: SEGUE_ETIMEOUT, the gate stays shut; WAIT,
  * CUT: they count as gone, and are not waited for again; UNDO: the transaction fails. restart:

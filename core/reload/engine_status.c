@@ -82,7 +82,7 @@ size_t segue__engine_module_count(const segue__engine *engine) {
 
 void segue__engine_module_status(const segue__engine *engine, size_t index,
                                  segue__module_status *out) {
-  const segue__module *module = engine->modules[index];
+  const segue__module_record *module = engine->modules[index];
   memset(out, 0, sizeof *out);
   out->name = module->name;
   out->kind = module->kind;
@@ -92,7 +92,8 @@ void segue__engine_module_status(const segue__engine *engine, size_t index,
   out->drains_cut = module->drains_cut;
   out->inside_cut = module->inside_cut;
   for (int s = 0; s < SEGUE__MODULE_STATE_COUNT; s++)
-    out->instances[s] = segue__limbo_states(&engine->limbo, module->name, (segue__module_state)s);
+    out->instances[s] =
+        segue__detached_states(&engine->detached, module->name, (segue__module_state)s);
   out->state = module->failed ? SEGUE__MODULE_FAILED : SEGUE__MODULE_STOPPED;
   if (module->live) {
     out->state = segue__instance_state(module->live);

@@ -12,7 +12,7 @@
 
 /* Before the first generation is live no admin API answers: the message names only the option of
  * the guard. */
-static const char *remedy(const segue__txn *txn) {
+static const char *guard_remedy(const segue__txn *txn) {
   return txn->engine->live
              ? "look at the source, or let it through once by a reload with accept-shrink"
              : "look at the source, or change its guard";
@@ -50,82 +50,81 @@ static bool find_applied(const segue__engine *engine, const segue__source *sourc
   return engine->resumes && find_recorded(engine, source, items);
 }
 
-static void hold(segue__txn *txn, const segue__source *source, const segue_error *error) {
-  segue_error told = *error;
-  segue__error_source(&told, source->name);
-  segue__errors_add(&txn->held, &told);
+static void guard_hold(segue__txn *txn, const segue__source *source, const segue_error *error) {
+  segue_error reported = *error;
+  segue__error_source(&reported, source->name);
+  segue__errors_add(&txn->held, &reported);
 }
 
-static void judge_count(segue__txn *txn, const segue__source *source, uint64_t items) {
+static void validate_count(segue__txn *txn, const segue__source *source, uint64_t items) {
   const segue__guard *guard = &source->guard;
   segue_error error;
   uint64_t before = 0;
   if (items < guard->min_items) {
-    segue__error_set(&error, SEGUE_EHELD,
-                     "%.200s has %llu item%s, and its guard requires min_items = %llu: %s",
-                     source->name, (unsigned long long)items, items == 1 ? "" : "s",
-                     (unsigned long long)guard->min_items, remedy(txn));
-    hold(txn, source, &error);
+    segue__errorf(&error, SEGUE_EHELD,
+                  "%.200s has %llu item%s, and its guard requires min_items = %llu: %s",
+                  source->name, (unsigned long long)items, items == 1 ? "" : "s",
+                  (unsigned long long)guard->min_items, guard_remedy(txn));
+    guard_hold(txn, source, &error);
   }
   if (!guard->shrink_limited || !find_applied(txn->engine, source, &before) || items >= before)
     return;
   double part = (double)(before - items) / (double)before;
   if (part <= guard->max_shrink) return;
-  segue__error_set(&error, SEGUE_EHELD,
-                   "%.200s went from %llu items to %llu (%.0f %% less), and its guard allows "
-                   "max_shrink = %g: %s",
-                   source->name, (unsigned long long)before, (unsigned long long)items, part * 100,
-                   guard->max_shrink, remedy(txn));
-  hold(txn, source, &error);
+  segue__errorf(&error, SEGUE_EHELD,
+                "%.200s went from %llu items to %llu (%.0f %% less), and its guard allows "
+                "max_shrink = %g: %s",
+                source->name, (unsigned long long)before, (unsigned long long)items, part * 100,
+                guard->max_shrink, guard_remedy(txn));
+  guard_hold(txn, source, &error);
 }
 
-static bool is_there(const segue__documents *documents, const char *path) {
+static bool guard_is_there(const segue__documents *documents, const char *path) {
   for (size_t i = 0; i < documents->count; i++)
     if (segue_node_get(&documents->items[i]->root, path)) return true;
   return false;
 }
 
-static void judge_required(segue__txn *txn, const segue__source *source,
-                           const segue__documents *documents) {
+static void validate_required(segue__txn *txn, const segue__source *source,
+                              const segue__documents *documents) {
   for (size_t i = 0; i < source->guard.required_count; i++) {
     const char *path = source->guard.required[i];
     segue_error error;
-    if (is_there(documents, path)) continue;
-    segue__error_set(&error, SEGUE_EHELD,
-                     "%.200s has nothing at %.100s, which its guard requires: %s", source->name,
-                     path, remedy(txn));
+    if (guard_is_there(documents, path)) continue;
+    segue__errorf(&error, SEGUE_EHELD, "%.200s has nothing at %.100s, which its guard requires: %s",
+                  source->name, path, guard_remedy(txn));
     segue__error_path(&error, path);
-    hold(txn, source, &error);
+    guard_hold(txn, source, &error);
   }
 }
 
 bool segue__guard_too_old(const segue__engine *engine, const segue__source_state *state,
                           const segue__guard *guard) {
-  if (!guard->max_age_ms || !state->feed.has || !state->consecutive_failures) return false;
+  if (!guard->max_age_ms || !state->remote.has || !state->consecutive_failures) return false;
   int64_t age = segue__loop_wall_ms(engine->loop) - state->last_success_wall_ms;
   return age > 0 && (uint64_t)age > guard->max_age_ms;
 }
 
 /* It is part of what is judged: the same bytes are good again as soon as the source is back. */
-static void judge_age(segue__txn *txn, const segue__source *source) {
+static void validate_age(segue__txn *txn, const segue__source *source) {
   const segue__source_state *state =
-      source->kind->feed ? segue__source_find(txn->engine, txn->policy, source) : NULL;
+      source->kind->remote ? segue__source_find(txn->engine, txn->policy, source) : NULL;
   segue_error error;
   if (!state || !segue__guard_too_old(txn->engine, state, &source->guard)) return;
-  segue__error_set(
-      &error, SEGUE_EHELD,
-      "%.200s is away, and what it delivered %lld s ago is older than max_age = %llu s "
-      "allows: bring it back%s (%.150s)",
-      source->name,
-      (long long)(segue__loop_wall_ms(txn->engine->loop) - state->last_success_wall_ms) / 1000,
-      (unsigned long long)(source->guard.max_age_ms / 1000),
-      txn->engine->live ? ", or let it through once by a reload with accept-shrink" : "",
-      state->error.message);
-  hold(txn, source, &error);
+  segue__errorf(&error, SEGUE_EHELD,
+                "%.200s is away, and what it delivered %lld s ago is older than max_age = %llu s "
+                "allows: bring it back%s (%.150s)",
+                source->name,
+                (long long)(segue__loop_wall_ms(txn->engine->loop) - state->last_success_wall_ms) /
+                    1000,
+                (unsigned long long)(source->guard.max_age_ms / 1000),
+                txn->engine->live ? ", or let it through once by a reload with accept-shrink" : "",
+                state->error.message);
+  guard_hold(txn, source, &error);
   txn->raw = segue__hash_bytes(source->name, strlen(source->name), txn->raw);
 }
 
-int segue__guards_judge(segue__txn *txn, const segue__collect *collect) {
+int segue__guards_check(segue__txn *txn, const segue__collect *collect) {
   size_t n = collect->source_count;
   txn->items = segue__calloc(n, sizeof *txn->items);
   if (n && !txn->items) return UV_ENOMEM;
@@ -134,10 +133,10 @@ int segue__guards_judge(segue__txn *txn, const segue__collect *collect) {
     txn->items[i] = count_items(&collect->documents[i]);
     if (txn->run->files) continue; /* it was judged when it went live first */
     if (txn->run->accept_shrink) continue;
-    judge_age(txn, source);
+    validate_age(txn, source);
     if (!collect->fetched[i]) continue;
-    judge_count(txn, source, txn->items[i]);
-    judge_required(txn, source, &collect->documents[i]);
+    validate_count(txn, source, txn->items[i]);
+    validate_required(txn, source, &collect->documents[i]);
   }
   return 0;
 }
@@ -147,7 +146,7 @@ bool segue__guards_hold(segue__txn *txn) {
     segue__txn_fail(txn, &txn->held.items[i]);
   if (txn->held.total && !txn->failed) { /* out of memory for the findings */
     segue_error error;
-    segue__error_set(&error, SEGUE_EHELD, "a guard holds what a source delivered");
+    segue__errorf(&error, SEGUE_EHELD, "a guard holds what a source delivered");
     segue__txn_fail(txn, &error);
   }
   return txn->held.total > 0;

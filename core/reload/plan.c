@@ -10,8 +10,8 @@
 #include "txn.h"
 
 /* Depth-first over needs: mark 1 = being visited, 2 = placed. */
-static int place(const segue__module_spec *modules, size_t count, size_t i, unsigned char *mark,
-                 size_t *order, size_t *placed, size_t *at) {
+static int plan_place(const segue__module_spec *modules, size_t count, size_t i,
+                      unsigned char *mark, size_t *order, size_t *placed, size_t *at) {
   if (mark[i] == 2) return 0;
   if (mark[i] == 1) {
     *at = i;
@@ -21,7 +21,7 @@ static int place(const segue__module_spec *modules, size_t count, size_t i, unsi
   for (size_t n = 0; n < modules[i].needs_count; n++)
     for (size_t j = 0; j < count; j++)
       if (!strcmp(modules[j].name, modules[i].needs[n]) &&
-          place(modules, count, j, mark, order, placed, at) < 0)
+          plan_place(modules, count, j, mark, order, placed, at) < 0)
         return -1;
   mark[i] = 2;
   order[(*placed)++] = i;
@@ -34,7 +34,7 @@ int segue__plan_order(const segue__module_spec *modules, size_t count, size_t *o
   size_t placed = 0;
   int rc = 0;
   for (size_t i = 0; i < count && !rc; i++)
-    rc = place(modules, count, i, mark, order, &placed, at);
+    rc = plan_place(modules, count, i, mark, order, &placed, at);
   segue__free(mark);
   return rc;
 }
@@ -48,7 +48,7 @@ static bool same_text(const char *a, const char *b) {
   return !strcmp(a ? a : "", b ? b : "");
 }
 
-static bool below(const char *path, const char *slice) {
+static bool plan_below(const char *path, const char *slice) {
   size_t len = slice ? strlen(slice) : 0;
   return !len ||
          (!strncmp(path, slice, len) && (path[len] == 0 || path[len] == '.' || path[len] == '['));
@@ -61,7 +61,7 @@ static char *why_slice(const segue__txn *txn, const char *slice) {
   size_t more = 0;
   for (size_t i = 0; i < txn->changes.count; i++) {
     const segue__change *change = &txn->changes.items[i];
-    bool hit = below(change->path, slice) || (slice && below(slice, change->path));
+    bool hit = plan_below(change->path, slice) || (slice && plan_below(slice, change->path));
     if (hit && first)
       more++;
     else if (hit)
@@ -87,10 +87,10 @@ const segue__action *segue__action_of(segue__replace replace) {
 }
 
 /* The action for one module of the next policy, and the reason (owned). NULL: out of memory. */
-static char *judge(segue__txn *txn, const segue__module_spec *spec, segue__step *step) {
+static char *plan_validate(segue__txn *txn, const segue__module_spec *spec, segue__step *step) {
   segue__engine *engine = txn->engine;
   const segue__module_spec *was = segue__policy_module(engine->policy, spec->name);
-  segue__module *module = segue__module_find(engine, spec->name);
+  segue__module_record *module = segue__module_find(engine, spec->name);
   step->txn = txn;
   step->spec = spec;
   step->module = module;
@@ -114,13 +114,13 @@ static char *judge(segue__txn *txn, const segue__module_spec *spec, segue__step 
   return segue__strdup("unchanged");
 }
 
-static int tell(segue__txn *txn, size_t index, const char *name, char *why) {
-  segue__plan_step *told = &txn->result->steps[index];
-  told->action = txn->steps[index].action->name;
-  told->why = why;
-  told->module = segue__strdup(name);
+static int plan_report(segue__txn *txn, size_t index, const char *name, char *why) {
+  segue__plan_step *reported = &txn->result->steps[index];
+  reported->action = txn->steps[index].action->name;
+  reported->why = why;
+  reported->module = segue__strdup(name);
   txn->result->step_count = index + 1;
-  return told->why && told->module ? 0 : UV_ENOMEM;
+  return reported->why && reported->module ? 0 : UV_ENOMEM;
 }
 
 /* Steps in the order of commit: needs before those that need them; removed modules last, in the
@@ -138,19 +138,19 @@ int segue__plan_make(segue__txn *txn) {
   rc = segue__plan_order(policy->modules, policy->module_count, order, &at);
   for (size_t i = 0; i < policy->module_count && !rc; i++) {
     const segue__module_spec *spec = &policy->modules[order[i]];
-    char *why = judge(txn, spec, &txn->steps[i]);
+    char *why = plan_validate(txn, spec, &txn->steps[i]);
     txn->step_count = i + 1;
-    rc = tell(txn, i, spec->name, why);
+    rc = plan_report(txn, i, spec->name, why);
   }
   for (size_t i = engine->module_count; i-- > 0 && !rc;) {
-    segue__module *module = engine->modules[i];
+    segue__module_record *module = engine->modules[i];
     if (segue__policy_module(policy, module->name) || (!module->live && !module->failed)) continue;
     segue__step *step = &txn->steps[txn->step_count];
     step->txn = txn;
     step->action = &segue__action_remove;
     step->module = module;
     step->old = module->live;
-    rc = tell(txn, txn->step_count++, module->name, segue__strdup("no longer declared"));
+    rc = plan_report(txn, txn->step_count++, module->name, segue__strdup("no longer declared"));
   }
 done:
   segue__free(order);

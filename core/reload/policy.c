@@ -49,11 +49,11 @@ int segue__policy_add_input(segue__policy *policy, const segue__input *input) {
 static int check_mode(const segue__os *os, const char *path, segue_error *err) {
   unsigned mode;
   if (!os->file_mode || os->file_mode(os->data, path, &mode) < 0 || !(mode & 07)) return 0;
-  segue__error_set(err, SEGUE_EPOLICY,
-                   "every user of this machine can read %s (mode %04o), so it is not secret: chmod "
-                   "o= %s, and replace its content",
-                   path, mode, path);
-  segue__error_at(err, path, 0, 0);
+  segue__errorf(err, SEGUE_EPOLICY,
+                "every user of this machine can read %s (mode %04o), so it is not secret: chmod "
+                "o= %s, and replace its content",
+                path, mode, path);
+  segue__error_set_place(err, path, 0, 0);
   return SEGUE_EPOLICY;
 }
 
@@ -67,7 +67,7 @@ int segue__policy_read_credential(segue__policy *policy, const segue__os *os, co
     rc = segue__policy_add_input(policy, &input);
   }
   if (!rc && secret) rc = check_mode(os, path, err);
-  if (rc == UV_ENOMEM) segue__error_set(err, rc, "%s: out of memory", path);
+  if (rc == UV_ENOMEM) segue__errorf(err, rc, "%s: out of memory", path);
   return rc;
 }
 
@@ -113,7 +113,7 @@ void segue__policy_unref(segue__policy *policy) {
     segue__free(policy->triggers[i].action);
     segue__free(policy->triggers[i].address);
     segue__http_spec_free(policy->triggers[i].http);
-    if (policy->triggers[i].free_door) policy->triggers[i].free_door(policy->triggers[i].door);
+    if (policy->triggers[i].free_auth) policy->triggers[i].free_auth(policy->triggers[i].auth);
   }
   free_modules(policy);
   for (size_t i = 0; i < policy->plugin_count; i++)
@@ -126,14 +126,14 @@ void segue__policy_unref(segue__policy *policy) {
   segue__free(policy);
 }
 
-static void complain(segue__errors *errors, const char *module, const char *format,
-                     const char *detail) {
+static void policy_complain(segue__errors *errors, const char *module, const char *format,
+                            const char *detail) {
   segue_error error;
-  segue__error_set(&error, SEGUE_EPOLICY, format, module, detail);
+  segue__errorf(&error, SEGUE_EPOLICY, format, module, detail);
   segue__errors_add(errors, &error);
 }
 
-static bool is_log(const segue_module_ops *ops) {
+static bool policy_is_log(const segue_module_ops *ops) {
   return ops && ops->size > offsetof(segue_module_ops, log) && ops->log;
 }
 
@@ -145,20 +145,21 @@ static bool is_stats(const segue_module_ops *ops) {
 static void check_services(const segue__policy *policy, size_t index, segue__errors *errors) {
   const segue__module_spec *module = &policy->modules[index];
   if (segue__module_ops_serve(module->ops) && module->replace != SEGUE__SWAP)
-    complain(
+    policy_complain(
         errors, module->name,
         "module '%s' is called by everybody all the time: it can only be replaced by \"swap\", "
         "not by \"%s\"",
         segue__replace_name(module->replace));
   for (size_t i = 0; i < index; i++) {
     const segue_module_ops *other = policy->modules[i].ops;
-    if (is_log(other) && is_log(module->ops))
-      complain(errors, module->name, "module '%s' is a log, and so is '%s': keep one of them",
-               policy->modules[i].name);
+    if (policy_is_log(other) && policy_is_log(module->ops))
+      policy_complain(errors, module->name,
+                      "module '%s' is a log, and so is '%s': keep one of them",
+                      policy->modules[i].name);
     if (is_stats(other) && is_stats(module->ops))
-      complain(errors, module->name,
-               "module '%s' keeps metrics, and so does '%s': keep one of them",
-               policy->modules[i].name);
+      policy_complain(errors, module->name,
+                      "module '%s' keeps metrics, and so does '%s': keep one of them",
+                      policy->modules[i].name);
   }
 }
 
@@ -166,19 +167,20 @@ static void check_module(const segue__policy *policy, size_t index, segue__error
   const segue__module_spec *module = &policy->modules[index];
   for (size_t i = 0; i < index; i++)
     if (!strcmp(policy->modules[i].name, module->name))
-      complain(errors, module->name, "module '%s' is declared twice%s", "");
+      policy_complain(errors, module->name, "module '%s' is declared twice%s", "");
   for (size_t i = 0; i < module->needs_count; i++)
     if (!segue__policy_module(policy, module->needs[i]))
-      complain(errors, module->name, "module '%s' needs '%s', which is not declared",
-               module->needs[i]);
+      policy_complain(errors, module->name, "module '%s' needs '%s', which is not declared",
+                      module->needs[i]);
   if (!module->ops) {
-    complain(errors, module->name, "module '%s': nothing implements its kind '%s'", module->kind);
+    policy_complain(errors, module->name, "module '%s': nothing implements its kind '%s'",
+                    module->kind);
     return;
   }
   check_services(policy, index, errors);
 }
 
-static size_t index_of(const segue__policy *policy, const char *name) {
+static size_t policy_index_of(const segue__policy *policy, const char *name) {
   size_t i = 0;
   while (i < policy->module_count && strcmp(policy->modules[i].name, name) != 0)
     i++;
@@ -193,7 +195,7 @@ static bool walk_circle(const segue__policy *policy, size_t at, size_t end, bool
   size_t len = path->len;
   passed[at] = true;
   for (size_t i = 0; i < module->needs_count; i++) {
-    size_t next = index_of(policy, module->needs[i]);
+    size_t next = policy_index_of(policy, module->needs[i]);
     segue__buf_addf(path, " needs %s", module->needs[i]);
     if (next == end) return true;
     if (!passed[next] && walk_circle(policy, next, end, passed, path)) return true;
@@ -212,8 +214,8 @@ static int complain_of_circle(const segue__policy *policy, size_t at, segue__err
   if (passed && !path.failed) walk_circle(policy, at, at, passed, &path);
   bool failed = !passed || path.failed;
   if (!failed)
-    complain(errors, policy->modules[at].name, "module '%s' needs itself: %s: break the circle",
-             path.data);
+    policy_complain(errors, policy->modules[at].name,
+                    "module '%s' needs itself: %s: break the circle", path.data);
   segue__buf_deinit(&path);
   segue__free(passed);
   return failed ? UV_ENOMEM : 0;
@@ -233,7 +235,7 @@ int segue__policy_validate(const segue__policy *policy, segue__errors *errors) {
     for (size_t j = 0; j < i; j++)
       if (!strcmp(policy->sources[i].name, policy->sources[j].name) &&
           policy->sources[i].kind == policy->sources[j].kind)
-        complain(errors, policy->sources[i].name, "source '%s' is declared twice%s", "");
+        policy_complain(errors, policy->sources[i].name, "source '%s' is declared twice%s", "");
   if (errors->total != before) return SEGUE_EPOLICY;
   if (!policy->module_count) return 0;
   size_t at = 0;

@@ -10,7 +10,7 @@
 #include "../config/mask.h"
 #include "../module/module.h"
 #include "../source/source.h"
-#include "http_spec.h"
+#include "listener_options.h"
 
 typedef struct segue__txn segue__txn;
 typedef struct segue__policy segue__policy;
@@ -29,8 +29,8 @@ typedef struct segue__trigger_spec {
   char *action;           /* signal: "reload" or "reopen"; NULL: reload */
   char *address;          /* http: "127.0.0.1:7377" */
   segue__http_spec *http; /* http: access and limits; NULL: the defaults */
-  void *door;             /* http: built from it by the code that opens listeners */
-  void (*free_door)(void *door);
+  void *auth;             /* http: built from it by the code that opens listeners */
+  void (*free_auth)(void *auth);
   uint64_t interval_ms; /* poll; watch: rescan (0 = default) */
 } segue__trigger_spec;
 

@@ -53,8 +53,8 @@ static int ask_why(segue__record *record, task *t) {
 
 /* ---- On the control thread ---- */
 
-static int ask(segue__record *record, work *run, uint64_t number, uint64_t number2,
-               const char *text, segue__record_call *call) {
+static int record_ask_ask(segue__record *record, work *run, uint64_t number, uint64_t number2,
+                          const char *text, segue__record_call *call) {
   bool of_history = run != read_last_good;
   if (of_history && !__atomic_load_n(&record->history, __ATOMIC_ACQUIRE)) return UV_ENOENT;
   task *t = segue__record_task_new(run, call);
@@ -71,32 +71,32 @@ static int ask(segue__record *record, work *run, uint64_t number, uint64_t numbe
 }
 
 int segue__record_last_good(segue__record *record, segue__record_call *call) {
-  return ask(record, read_last_good, 0, 0, NULL, call);
+  return record_ask_ask(record, read_last_good, 0, 0, NULL, call);
 }
 
 int segue__record_reloads(segue__record *record, uint64_t limit, uint64_t before,
                           segue__record_call *call) {
-  return ask(record, ask_reloads, limit, before, NULL, call);
+  return record_ask_ask(record, ask_reloads, limit, before, NULL, call);
 }
 
 int segue__record_audits(segue__record *record, uint64_t most, segue__record_call *call) {
-  return ask(record, ask_audits, most, 0, NULL, call);
+  return record_ask_ask(record, ask_audits, most, 0, NULL, call);
 }
 
 int segue__record_reload(segue__record *record, uint64_t id, segue__record_call *call) {
-  return ask(record, ask_reload, id, 0, NULL, call);
+  return record_ask_ask(record, ask_reload, id, 0, NULL, call);
 }
 
 int segue__record_files(segue__record *record, uint64_t generation, uint64_t live,
                         segue__record_call *call) {
-  return ask(record, ask_files, generation, live, NULL, call);
+  return record_ask_ask(record, ask_files, generation, live, NULL, call);
 }
 
 int segue__record_snapshot(segue__record *record, uint64_t generation, segue__record_call *call) {
-  return ask(record, ask_snapshot, generation, 0, NULL, call);
+  return record_ask_ask(record, ask_snapshot, generation, 0, NULL, call);
 }
 
 int segue__record_why(segue__record *record, const char *path, size_t min_len, uint64_t until,
                       segue__record_call *call) {
-  return ask(record, ask_why, until, min_len, path, call);
+  return record_ask_ask(record, ask_why, until, min_len, path, call);
 }

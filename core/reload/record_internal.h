@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * record_internal.h: the insides of the record thread, for record.c (what it writes) and
+ * record_internal.h: the insides of the record thread, for writer.c (what it writes) and
  * record_ask.c (questions that it answers).
  */
 #ifndef SEGUE_RELOAD_RECORD_INTERNAL_H
@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <time.h>
 
-#include "record.h"
+#include "writer.h"
 
 typedef struct segue__record_task task;
 typedef int work(segue__record *record, task *t);
@@ -22,7 +22,7 @@ struct segue__record_task {
   segue__record_answer answer;
   unsigned tries;
   /* Input of the work. */
-  segue__durable state;
+  segue__decisions state;
   segue__buf journal; /* the lines of the open intents */
   segue__numbers numbers;
   segue__last_good good;
@@ -42,11 +42,11 @@ typedef struct queue {
 
 struct segue__record {
   segue__loop *loop;
-  segue__log own_log;    /* a copy, silenced when the thread is left behind */
-  const segue__log *log; /* that */
+  segue__logger own_log;    /* a copy, silenced when the thread is left behind */
+  const segue__logger *log; /* that */
   void (*render)(segue__buf *out, const segue__result *result, bool detail);
   char *history_path;
-  segue__reads *reads;
+  segue__inputs *inputs;
   segue__record_contents found;
   pthread_t thread;
   pthread_mutex_t lock;
@@ -55,11 +55,11 @@ struct segue__record {
   struct timespec busy_until;
   bool stopping, working, abandoned;
   /* The thread's. */
-  segue__slots last_good, state, numbers;
+  segue__two_slot_file last_good, state, numbers;
   segue__numbers given; /* the content of `numbers` */
   segue__history_limits limits;
   segue__history *history; /* the control thread asks whether there is one */
-  bool lost;               /* the folder is another process's */
+  bool stuck;              /* the folder is another process's */
   time_t opened_at;        /* or tried to; of the monotonic clock */
   int open_status;         /* the result of that */
 };

@@ -7,7 +7,7 @@
 
 #include "txn.h"
 
-static void drop_changes(segue__result *result);
+static void result_drop_changes(segue__result *result);
 
 enum { CHANGES_TOLD = 100, CHANGE_TEXT = 200 };
 
@@ -40,7 +40,7 @@ const char *segue__phase_name(segue__phase i) {
 #undef X
 }
 
-int segue__result_new(segue__result **out, const segue__run *run) {
+int segue__result_new(segue__result **out, const segue__queued_run *run) {
   segue__result *result = segue__calloc(1, sizeof *result);
   *out = result;
   if (!result) return UV_ENOMEM;
@@ -83,7 +83,7 @@ void segue__result_unref(segue__result *result) {
     segue__free(result->steps[i].why);
   }
   segue__free(result->steps);
-  drop_changes(result);
+  result_drop_changes(result);
   for (size_t i = 0; i < result->untried_count; i++)
     segue__free(result->untried[i]);
   segue__free(result->untried);
@@ -94,7 +94,7 @@ void segue__result_error(segue__result *result, const segue_error *error) {
   segue__errors_add(&result->errors, error);
 }
 
-static char *text_of(const segue__change *change, const segue__mask *mask) {
+static char *result_text_of(const segue__change *change, const segue__mask *mask) {
   segue__buf text;
   segue__buf_init(&text);
   segue__mask_write_change(&text, mask, change, change->to, CHANGE_TEXT + 1);
@@ -110,7 +110,7 @@ static char *text_of(const segue__change *change, const segue__mask *mask) {
   return copy;
 }
 
-static void drop_changes(segue__result *result) {
+static void result_drop_changes(segue__result *result) {
   for (size_t i = 0; i < result->changes.count; i++)
     segue__free(result->change_texts[i]);
   segue__free(result->change_texts);
@@ -119,7 +119,7 @@ static void drop_changes(segue__result *result) {
 }
 
 void segue__result_drop_changes(segue__result *result) {
-  drop_changes(result);
+  result_drop_changes(result);
   memset(&result->changes, 0, sizeof result->changes);
 }
 
@@ -140,7 +140,7 @@ int segue__result_take_changes(segue__result *result, const segue__changes *chan
     result->changes.count = i + 1;
     if (!change->path) return UV_ENOMEM;
     if (!changes->items[i].to) continue;
-    result->change_texts[i] = text_of(&changes->items[i], mask);
+    result->change_texts[i] = result_text_of(&changes->items[i], mask);
     if (!result->change_texts[i]) return UV_ENOMEM;
   }
   return 0;

@@ -8,9 +8,9 @@
 
 #include "txn.h"
 
-static void free_state(segue__engine *engine, segue__source_state *state);
+static void sources_free_state(segue__engine *engine, segue__source_state *state);
 
-static bool is_of(const segue__source_state *state, const segue__source *source) {
+static bool sources_is_of(const segue__source_state *state, const segue__source *source) {
   return state->kind == source->kind && !strcmp(state->name, source->name) &&
          segue__hash_equal(state->spec, source->spec);
 }
@@ -20,20 +20,20 @@ static const segue__policy *trial_of(const segue__engine *engine, const segue__p
   return engine->policy && policy != engine->policy ? policy : NULL;
 }
 
-static segue__source_state *find(const segue__engine *engine, const segue__policy *trial,
-                                 const segue__source *source) {
+static segue__source_state *sources_find(const segue__engine *engine, const segue__policy *trial,
+                                         const segue__source *source) {
   for (size_t i = 0; i < engine->source_count; i++)
-    if (engine->sources[i]->trial == trial && is_of(engine->sources[i], source))
+    if (engine->sources[i]->trial == trial && sources_is_of(engine->sources[i], source))
       return engine->sources[i];
   return NULL;
 }
 
 segue__source_state *segue__source_find(const segue__engine *engine, const segue__policy *policy,
                                         const segue__source *source) {
-  return find(engine, trial_of(engine, policy), source);
+  return sources_find(engine, trial_of(engine, policy), source);
 }
 
-static bool make_room(segue__engine *engine) {
+static bool sources_make_room(segue__engine *engine) {
   segue__source_state **more =
       segue__realloc(engine->sources, (engine->source_count + 1) * sizeof *more);
   if (more) engine->sources = more;
@@ -45,31 +45,31 @@ static int copy_held(segue__source_state *to, const segue__source_state *from) {
     segue__document *doc = segue__document_ref(from->documents.items[i]);
     if (segue__documents_add(&to->documents, doc) < 0) return UV_ENOMEM;
   }
-  to->feed.revision = segue__strdup(from->feed.revision);
-  to->feed.has = from->feed.has;
+  to->remote.revision = segue__strdup(from->remote.revision);
+  to->remote.has = from->remote.has;
   to->fetches = from->fetches;
   to->last_success_wall_ms = from->last_success_wall_ms;
   to->consecutive_failures = from->consecutive_failures;
   to->error = from->error;
-  return to->feed.revision || !from->feed.revision ? 0 : UV_ENOMEM;
+  return to->remote.revision || !from->remote.revision ? 0 : UV_ENOMEM;
 }
 
 segue__source_state *segue__source_get(segue__engine *engine, const segue__policy *policy,
                                        const segue__source *source) {
   const segue__policy *trial = trial_of(engine, policy);
-  const segue__source_state *live = trial ? find(engine, NULL, source) : NULL;
-  segue__source_state *state = find(engine, trial, source);
-  if (state || !make_room(engine)) return state;
+  const segue__source_state *live = trial ? sources_find(engine, NULL, source) : NULL;
+  segue__source_state *state = sources_find(engine, trial, source);
+  if (state || !sources_make_room(engine)) return state;
   state = segue__calloc(1, sizeof *state);
   if (!state) return NULL;
   state->kind = source->kind;
   state->spec = source->spec;
   state->trial = trial;
-  state->feed.engine = engine;
-  state->feed.pull_timer.data = state->feed.watch_timer.data = state;
+  state->remote.engine = engine;
+  state->remote.pull_timer.data = state->remote.watch_timer.data = state;
   state->name = segue__strdup(source->name);
   if (!state->name || (live && copy_held(state, live) < 0)) {
-    free_state(engine, state);
+    sources_free_state(engine, state);
     return NULL;
   }
   engine->sources[engine->source_count++] = state;
@@ -77,15 +77,15 @@ segue__source_state *segue__source_get(segue__engine *engine, const segue__polic
 }
 
 /* What the trial brought goes to the state that has the clock and the watch. */
-static void hand_over(segue__source_state *from, segue__source_state *to) {
+static void sources_hand_over(segue__source_state *from, segue__source_state *to) {
   segue__documents documents = to->documents;
-  char *revision = to->feed.revision;
+  char *revision = to->remote.revision;
   to->documents = from->documents;
-  to->feed.revision = from->feed.revision;
+  to->remote.revision = from->remote.revision;
   from->documents = documents;
-  from->feed.revision = revision;
-  to->feed.has = from->feed.has;
-  to->feed.went_on_without = from->feed.went_on_without;
+  from->remote.revision = revision;
+  to->remote.has = from->remote.has;
+  to->remote.went_on_without = from->remote.went_on_without;
   to->failures += from->failures;
   to->fetches = from->fetches;
   to->consecutive_failures = from->consecutive_failures;
@@ -97,39 +97,39 @@ static void hand_over(segue__source_state *from, segue__source_state *to) {
 void segue__sources_settle(segue__engine *engine) {
   for (size_t i = 0; i < engine->policy->source_count; i++) {
     const segue__source *source = &engine->policy->sources[i];
-    segue__source_state *tried = find(engine, engine->policy, source);
-    segue__source_state *live = find(engine, NULL, source);
+    segue__source_state *tried = sources_find(engine, engine->policy, source);
+    segue__source_state *live = sources_find(engine, NULL, source);
     if (tried && live)
-      hand_over(tried, live);
+      sources_hand_over(tried, live);
     else if (tried)
       tried->trial = NULL;
   }
   segue__sources_forget(engine);
 }
 
-static void free_state(segue__engine *engine, segue__source_state *state) {
-  segue__feed_halt(engine, state);
-  for (segue__feed_call *call = engine->feed_calls; call; call = call->next)
+static void sources_free_state(segue__engine *engine, segue__source_state *state) {
+  segue__remote_halt(engine, state);
+  for (segue__remote_call *call = engine->remote_calls; call; call = call->next)
     if (call->state == state) call->state = NULL;
   segue__documents_deinit(&state->documents);
-  segue__free(state->feed.revision);
+  segue__free(state->remote.revision);
   segue__free(state->name);
   segue__free(state);
 }
 
-static bool is_live(const segue__engine *engine, const segue__source_state *state) {
+static bool sources_is_live(const segue__engine *engine, const segue__source_state *state) {
   for (size_t i = 0; !state->trial && i < engine->policy->source_count; i++)
-    if (is_of(state, &engine->policy->sources[i])) return true;
+    if (sources_is_of(state, &engine->policy->sources[i])) return true;
   return false;
 }
 
 void segue__sources_forget(segue__engine *engine) {
   for (size_t i = 0; engine->policy && i < engine->source_count;) {
     segue__source_state *state = engine->sources[i];
-    if (is_live(engine, state)) {
+    if (sources_is_live(engine, state)) {
       i++;
     } else {
-      free_state(engine, state);
+      sources_free_state(engine, state);
       engine->sources[i] = engine->sources[--engine->source_count];
     }
   }
@@ -137,14 +137,14 @@ void segue__sources_forget(segue__engine *engine) {
 
 void segue__sources_free(segue__engine *engine) {
   for (size_t i = 0; i < engine->source_count; i++)
-    free_state(engine, engine->sources[i]);
+    sources_free_state(engine, engine->sources[i]);
   segue__free(engine->sources);
   engine->sources = NULL;
   engine->source_count = 0;
 }
 
 uint64_t segue__source_failures(const segue__source_state *state) {
-  return state->consecutive_failures + state->feed.watch_failures;
+  return state->consecutive_failures + state->remote.watch_failures;
 }
 
 bool segue__source_up(const segue__source_state *state) {
@@ -154,30 +154,30 @@ bool segue__source_up(const segue__source_state *state) {
 bool segue__source_is_held(const segue__engine *engine, const segue__policy *policy,
                            const segue__source *source, segue_error *why) {
   const segue__source_state *state =
-      source->kind->feed ? segue__source_find(engine, policy, source) : NULL;
-  if (!state || !state->consecutive_failures || (!state->feed.has && !source->optional))
+      source->kind->remote ? segue__source_find(engine, policy, source) : NULL;
+  if (!state || !state->consecutive_failures || (!state->remote.has && !source->optional))
     return false;
   int64_t wall = segue__loop_wall_ms(engine->loop), since = state->last_success_wall_ms;
   *why = state->error;
-  if (state->feed.has)
-    segue__error_set(why, state->error.code, "%.300s; what %.100s delivered %lld s ago is held",
-                     state->error.message, state->name,
-                     wall > since ? (long long)((wall - since) / 1000) : 0LL);
+  if (state->remote.has)
+    segue__errorf(why, state->error.code, "%.300s; what %.100s delivered %lld s ago is held",
+                  state->error.message, state->name,
+                  wall > since ? (long long)((wall - since) / 1000) : 0LL);
   else
-    segue__error_set(why, state->error.code, "%.300s; %.100s is optional, and goes without",
-                     state->error.message, state->name);
+    segue__errorf(why, state->error.code, "%.300s; %.100s is optional, and goes without",
+                  state->error.message, state->name);
   segue__error_source(why, state->name);
   return true;
 }
 
 /* What is held for sources that are away is told with every outcome, after its reasons. */
-void segue__sources_tell(segue__txn *txn) {
+void segue__sources_report(segue__txn *txn) {
   for (size_t i = 0; txn->policy && i < txn->policy->source_count; i++) {
     segue_error error;
     if (!segue__source_is_held(txn->engine, txn->policy, &txn->policy->sources[i], &error))
       continue;
     txn->result->away++;
-    segue__txn_tell(txn, &error);
+    segue__txn_report(txn, &error);
   }
 }
 
@@ -190,32 +190,32 @@ size_t segue__engine_source_count(const segue__engine *engine) {
   return count;
 }
 
-static const segue__source_state *nth(const segue__engine *engine, size_t index) {
+static const segue__source_state *sources_nth(const segue__engine *engine, size_t index) {
   size_t i = 0;
   while (engine->sources[i]->trial || index--)
     i++;
   return engine->sources[i];
 }
 
-static const char *activity(const segue__source_state *state) {
-  const segue__feed *feed = &state->feed;
-  if (feed->pull) return "fetching";
-  if (feed->watch && !feed->watch->answered && !feed->watch->dropped) return "watching";
-  return segue__source_failures(state) && feed->source ? "backing off" : "idle";
+static const char *sources_activity(const segue__source_state *state) {
+  const segue__remote *remote = &state->remote;
+  if (remote->pull) return "fetching";
+  if (remote->watch && !remote->watch->answered && !remote->watch->dropped) return "watching";
+  return segue__source_failures(state) && remote->source ? "backing off" : "idle";
 }
 
-static const segue_error *trouble(const segue__source_state *state) {
+static const segue_error *sources_trouble(const segue__source_state *state) {
   if (state->error.code) return &state->error;
   if (state->content.code) return &state->content;
-  return state->feed.watch_failures ? &state->feed.watch_error : NULL;
+  return state->remote.watch_failures ? &state->remote.watch_error : NULL;
 }
 
 void segue__engine_source_status(const segue__engine *engine, size_t index,
                                  segue__source_status *out) {
-  const segue__source_state *state = nth(engine, index);
+  const segue__source_state *state = sources_nth(engine, index);
   uint64_t now = segue__loop_now_ms(engine->loop);
   int64_t wall = segue__loop_wall_ms(engine->loop);
-  bool pulls = segue__timer_active(&state->feed.pull_timer);
+  bool pulls = segue__timer_active(&state->remote.pull_timer);
   *out = (segue__source_status){
       .name = state->name,
       .kind = state->kind->name,
@@ -223,18 +223,19 @@ void segue__engine_source_status(const segue__engine *engine, size_t index,
       .fetches = state->fetches,
       .failures = state->failures,
       .consecutive_failures = state->consecutive_failures,
-      .watch_failures = state->feed.watch_failures,
+      .watch_failures = state->remote.watch_failures,
       .last_success_wall_ms = state->last_success_wall_ms,
-      .error = trouble(state),
+      .error = sources_trouble(state),
       .push = state->push,
       .up = segue__source_up(state),
-      .held = state->feed.has && state->consecutive_failures > 0,
-      .activity = activity(state),
-      .revision = state->feed.revision,
-      .next_ms =
-          pulls && state->feed.pull_timer.due_ms > now ? state->feed.pull_timer.due_ms - now : 0,
+      .held = state->remote.has && state->consecutive_failures > 0,
+      .activity = sources_activity(state),
+      .revision = state->remote.revision,
+      .next_ms = pulls && state->remote.pull_timer.due_ms > now
+                     ? state->remote.pull_timer.due_ms - now
+                     : 0,
   };
-  const segue__source *live = state->feed.source;
+  const segue__source *live = state->remote.source;
   out->too_old = live && segue__guard_too_old(engine, state, &live->guard);
   if (state->last_success_wall_ms && !out->up && wall > state->last_success_wall_ms)
     out->stale_ms = (uint64_t)(wall - state->last_success_wall_ms);

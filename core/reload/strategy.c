@@ -19,58 +19,60 @@ static segue__source_state *state_named(segue__engine *engine, const char *name)
 }
 
 /* A wish for a push that the source cannot do is told and not followed. */
-static void decide(segue__engine *engine, segue__source_state *state, const segue__hook *hook) {
-  bool push = hook->push && hook->health.can_push;
-  if (hook->push && !push)
-    segue__log(engine->log, SEGUE__WARN, "source", "cannot push: it is pulled", "source", 's',
+static void strategy_decide(segue__engine *engine, segue__source_state *state,
+                            const segue__policy_call *policy_call) {
+  bool push = policy_call->push && policy_call->health.can_push;
+  if (policy_call->push && !push)
+    SEGUE__LOG(engine->log, SEGUE__WARN, "source", "cannot push: it is pulled", "source", 's',
                state->name, NULL);
   else if (push != state->push)
-    segue__log(engine->log, SEGUE__INFO, "source", push ? "pushes now" : "is pulled now", "source",
+    SEGUE__LOG(engine->log, SEGUE__INFO, "source", push ? "pushes now" : "is pulled now", "source",
                's', state->name, NULL);
   state->push = push;
-  segue__feed_decided(engine, state);
+  segue__remote_decided(engine, state);
 }
 
-static void answered(segue_op *op, int status, const segue_error *error) {
-  segue__hook *hook = (segue__hook *)op;
+static void strategy_answered(segue_op *op, int status, const segue_error *error) {
+  segue__policy_call *policy_call = (segue__policy_call *)op;
   segue__engine *engine = op->data;
-  segue__source_state *state = state_named(engine, hook->source);
+  segue__source_state *state = state_named(engine, policy_call->source);
   char text[1024];
   if (status < 0) {
     segue_error_format(error, text, sizeof text);
-    segue__log(engine->log, SEGUE__ERROR, "policy", "the strategy hook failed", "source", 's',
-               hook->source, "error", 's', text, NULL);
+    SEGUE__LOG(engine->log, SEGUE__ERROR, "policy", "the strategy hook failed", "source", 's',
+               policy_call->source, "error", 's', text, NULL);
   } else if (state) {
-    decide(engine, state, hook);
+    strategy_decide(engine, state, policy_call);
   }
   engine->asking = false;
-  segue__hook_answered(hook);
+  segue__policy_call_answered(policy_call);
   segue__strategy_ask(engine);
   segue__engine_check_stopped(engine);
 }
 
-static bool ask(segue__engine *engine, segue__source_state *state) {
+static bool strategy_ask(segue__engine *engine, segue__source_state *state) {
   segue__policy *policy = engine->policy;
   char *name = segue__strdup(state->name);
-  segue__hook *hook = name ? segue__hook_new(engine, policy, STRATEGY_MS, answered) : NULL;
-  if (!hook) {
+  segue__policy_call *policy_call =
+      name ? segue__policy_call_new(engine, policy, STRATEGY_MS, strategy_answered) : NULL;
+  if (!policy_call) {
     segue__free(name);
     return false;
   }
   engine->asking = true;
-  hook->source = name;
-  hook->push = state->push;
-  hook->error = state->error.code            ? state->error
-                : state->feed.watch_failures ? state->feed.watch_error
-                                             : (segue_error){0};
-  hook->health = (segue__source_health){
+  policy_call->source = name;
+  policy_call->push = state->push;
+  policy_call->error = state->error.code              ? state->error
+                       : state->remote.watch_failures ? state->remote.watch_error
+                                                      : (segue_error){0};
+  policy_call->health = (segue__source_health){
       .name = name,
       .kind = state->kind->name,
       .failures = segue__source_failures(state),
-      .error = hook->error.code ? hook->error.message : NULL,
-      .can_push = state->feed.source && state->feed.source->pushes,
+      .error = policy_call->error.code ? policy_call->error.message : NULL,
+      .can_push = state->remote.source && state->remote.source->pushes,
   };
-  policy->ops->strategy(policy->impl, &hook->op, &hook->health, &hook->push);
+  policy->ops->strategy(policy->impl, &policy_call->op, &policy_call->health, &policy_call->push);
   return true;
 }
 
@@ -79,12 +81,12 @@ void segue__strategy_ask(segue__engine *engine) {
     return;
   for (size_t i = 0; i < engine->source_count; i++) {
     segue__source_state *state = engine->sources[i];
-    if (state->trial || (state->kind->feed && !state->feed.source))
+    if (state->trial || (state->kind->remote && !state->remote.source))
       continue; /* of a policy that is being tried */
     uint64_t failures = segue__source_failures(state);
     if (state->asked && state->asked_failures == failures) continue;
     state->asked = true;
     state->asked_failures = failures;
-    if (ask(engine, state)) return;
+    if (strategy_ask(engine, state)) return;
   }
 }

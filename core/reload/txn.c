@@ -9,20 +9,20 @@
 #include "../os/fault.h"
 #include "txn.h"
 
-static void load_policy(segue__txn *txn);
-static void collect(segue__txn *txn, bool look_at_inputs);
+static void txn_load_policy(segue__txn *txn);
+static void reload_txn_collect(segue__txn *txn, bool look_at_inputs);
 static void collect_timeout(segue__timer *timer);
-static void check(segue__txn *txn);
-static void judge_timeout(segue__timer *timer);
+static void reload_txn_check(segue__txn *txn);
+static void validate_timeout(segue__timer *timer);
 static void check_by_policy(segue__txn *txn);
-static void checked(segue_op *op, int status, const segue_error *error);
-static void plan(segue__txn *txn);
-static void rehearsed(void *data, int status, const segue_error *error);
-static void act(segue__txn *txn);
+static void txn_checked(segue_op *op, int status, const segue_error *error);
+static void txn_plan(segue__txn *txn);
+static void txn_rehearsed(void *data, int status, const segue_error *error);
+static void txn_act(segue__txn *txn);
 static void call_reload(segue__txn *txn);
 static void hook_returned(segue_op *op, int status, const segue_error *error);
 
-int segue__txn_start(segue__engine *engine, segue__run *run) {
+int segue__txn_start(segue__engine *engine, segue__queued_run *run) {
   segue__txn *txn = segue__calloc(1, sizeof *txn);
   if (!txn || segue__result_new(&txn->result, run) < 0) {
     segue__free(txn);
@@ -34,13 +34,13 @@ int segue__txn_start(segue__engine *engine, segue__run *run) {
   txn->result->started_wall_ms = segue__loop_wall_ms(engine->loop);
   txn->result->restores = run->restores;
   engine->txn = txn;
-  if (engine->record) segue__reads_begin(segue__record_reads(engine->record), run->files);
+  if (engine->record) segue__inputs_begin(segue__record_inputs(engine->record), run->files);
   segue__txn_enter(txn, SEGUE__PHASE_COLLECT);
   if (engine->policy) {
     txn->policy = segue__policy_ref(engine->policy);
-    collect(txn, engine->options.loader.load != NULL);
+    reload_txn_collect(txn, engine->options.loader.load != NULL);
   } else {
-    load_policy(txn);
+    txn_load_policy(txn);
   }
   return 0;
 }
@@ -66,22 +66,22 @@ void segue__engine_scrub_text(const segue__engine *engine, char *text) {
   if (engine->live) segue__mask_scrub(engine->live->mask, text, false);
 }
 
-void segue__txn_tell(segue__txn *txn, const segue_error *error) {
-  segue_error told = *error;
-  segue__engine_scrub(txn->engine, &told);
-  segue__result_error(txn->result, &told);
+void segue__txn_report(segue__txn *txn, const segue_error *error) {
+  segue_error reported = *error;
+  segue__engine_scrub(txn->engine, &reported);
+  segue__result_error(txn->result, &reported);
 }
 
 void segue__txn_fail(segue__txn *txn, const segue_error *error) {
-  segue__txn_tell(txn, error);
+  segue__txn_report(txn, error);
   if (txn->failed) return;
   txn->failed = true;
   txn->failure = *error;
 }
 
-static void fail(segue__txn *txn, int code, const char *what) {
+static void txn_fail(segue__txn *txn, int code, const char *what) {
   segue_error error;
-  segue__error_set(&error, code, "%s: %s", what, segue_strerror(code));
+  segue__errorf(&error, code, "%s: %s", what, segue_strerror(code));
   segue__txn_fail(txn, &error);
 }
 
@@ -92,7 +92,7 @@ void segue__txn_fail_with(segue__txn *txn, const segue__errors *errors, const ch
   for (size_t i = 0; i < errors->count; i++)
     segue__txn_fail(txn, &errors->items[i]);
   if (lost && !txn->failed) {
-    fail(txn, UV_ENOMEM, what);
+    txn_fail(txn, UV_ENOMEM, what);
     lost--;
   }
   txn->result->errors.total += lost;
@@ -101,30 +101,30 @@ void segue__txn_fail_with(segue__txn *txn, const segue__errors *errors, const ch
 void segue__txn_abort(segue__txn *txn) {
   if (txn->failed || txn->ends) return;
   segue_error error;
-  segue__error_set(&error, SEGUE_ECLOSED, "the daemon is shutting down");
+  segue__errorf(&error, SEGUE_ECLOSED, "the daemon is shutting down");
   if (txn->phase == SEGUE__PHASE_COLLECT && txn->collect) {
     segue__txn_fail(txn, &error);
     segue__timer_start(txn->engine->loop, &txn->timer, 0, collect_timeout);
-  } else if (txn->judge) {
+  } else if (txn->validation) {
     segue__txn_fail(txn, &error);
-    segue__timer_start(txn->engine->loop, &txn->timer, 0, judge_timeout);
+    segue__timer_start(txn->engine->loop, &txn->timer, 0, validate_timeout);
   } else if (txn->phase == SEGUE__PHASE_CONFIRM && segue__timer_active(&txn->timer)) {
     txn->confirm_until_ms = 0; /* not confirmed, so undone */
     segue__timer_start(txn->engine->loop, &txn->timer, 0, txn->timer.cb);
-  } else if (txn->phase == SEGUE__PHASE_CONFIRM && txn->hook) {
+  } else if (txn->phase == SEGUE__PHASE_CONFIRM && txn->policy_call) {
     txn->confirm_until_ms = 0;
-    segue__op_cancel(&txn->hook->op, SEGUE_ECLOSED);
+    segue__op_cancel(&txn->policy_call->op, SEGUE_ECLOSED);
   } else if (!txn->flipped) {
     segue__txn_fail(txn, &error);
-    if (txn->hook) segue__op_cancel(&txn->hook->op, SEGUE_ECLOSED);
-    if (txn->reload_hook) segue__op_cancel(&txn->reload_hook->op, SEGUE_ECLOSED);
-    segue__commit_give_up(txn);
+    if (txn->policy_call) segue__op_cancel(&txn->policy_call->op, SEGUE_ECLOSED);
+    if (txn->reload_call) segue__op_cancel(&txn->reload_call->op, SEGUE_ECLOSED);
+    segue__commit_abandon(txn);
   }
 }
 
 /* ---- Collect ---- */
 
-static void load_policy(segue__txn *txn) {
+static void txn_load_policy(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   const segue__policy_loader *loader = &engine->options.loader;
   segue__policy *policy = NULL;
@@ -139,7 +139,7 @@ static void load_policy(segue__txn *txn) {
   if (rc < 0 || !policy) {
     segue__policy_unref(policy);
     txn->failed = true;
-    segue__error_set(&txn->failure, rc < 0 ? rc : SEGUE_EPOLICY, "the policy cannot be used");
+    segue__errorf(&txn->failure, rc < 0 ? rc : SEGUE_EPOLICY, "the policy cannot be used");
     if (txn->result->errors.count)
       txn->failure = txn->result->errors.items[0];
     else
@@ -149,17 +149,17 @@ static void load_policy(segue__txn *txn) {
   }
   segue__policy_unref(txn->policy);
   txn->policy = policy;
-  collect(txn, false);
+  reload_txn_collect(txn, false);
 }
 
 static void collect_failed(segue__txn *txn, int code) {
   if (code == UV_EAGAIN)
-    fail(txn, SEGUE_ETIMEOUT, "earlier reads of the sources still hang");
+    txn_fail(txn, SEGUE_ETIMEOUT, "earlier reads of the sources still hang");
   else
-    fail(txn, code, "collect");
+    txn_fail(txn, code, "collect");
 }
 
-static void collect(segue__txn *txn, bool look_at_inputs) {
+static void reload_txn_collect(segue__txn *txn, bool look_at_inputs) {
   int rc = segue__collect_start(txn, look_at_inputs);
   if (rc < 0) {
     collect_failed(txn, rc);
@@ -185,10 +185,10 @@ static void collect_timeout(segue__timer *timer) {
   if (!txn->failed) {
     segue_error error;
     unsigned long long ms = txn->policy->collect_ms;
-    segue__error_set(&error, SEGUE_ETIMEOUT, "the sources were not read after %llu ms", ms);
+    segue__errorf(&error, SEGUE_ETIMEOUT, "the sources were not read after %llu ms", ms);
     if (writer.code)
-      segue__error_set(&error, SEGUE_ETIMEOUT, "the sources were not read after %llu ms: %.400s",
-                       ms, writer.message);
+      segue__errorf(&error, SEGUE_ETIMEOUT, "the sources were not read after %llu ms: %.400s", ms,
+                    writer.message);
     segue__txn_fail(txn, &error);
   }
   segue__txn_conclude(txn);
@@ -205,7 +205,7 @@ static uint64_t next_generation(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   if (engine->resumes) {
     const segue__last_good *good = &segue__record_found(engine->record)->last_good;
-    const segue__durable *d = &engine->durable;
+    const segue__decisions *d = &engine->decisions;
     txn->resumed = good->generation && segue__hash_equal(good->input, txn->input);
     if (txn->resumed) return good->generation;
     if (d->unconfirmed && segue__hash_equal(d->unconfirmed_raw, txn->raw))
@@ -223,16 +223,16 @@ static void held_back(segue__txn *txn, const segue_error *why, segue__outcome ou
     return;
   }
   txn->result->skipped = !txn->run->explicit_;
-  segue__txn_tell(txn, why);
+  segue__txn_report(txn, why);
   if (outcome == SEGUE__REVERTED) {
     segue_error before;
-    segue__error_set(&before, SEGUE_EPROBE, "%s", txn->engine->durable.reverted_why);
-    segue__txn_tell(txn, &before);
+    segue__errorf(&before, SEGUE_EPROBE, "%s", txn->engine->decisions.reverted_why);
+    segue__txn_report(txn, &before);
   }
-  if (txn->engine->taken_back)
-    segue__hold_bring_back(txn->engine, NULL);
+  if (txn->engine->reverted_live)
+    segue__operator_restore(txn->engine, NULL);
   else if (txn->new_credentials)
-    segue__hold_refresh(txn->engine);
+    segue__operator_refresh(txn->engine);
   segue__txn_end(txn, outcome);
 }
 
@@ -242,7 +242,7 @@ static void note_postponed(const segue__txn *txn, const segue__collect *job) {
   if (txn->run->plan_only || txn->run->files) return;
   bool postponed = job->writing && job->postpones;
   if (postponed && !engine->postponed)
-    segue__log(engine->log, SEGUE__WARN, "source", job->writer.message, NULL);
+    SEGUE__LOG(engine->log, SEGUE__WARN, "source", job->writer.message, NULL);
   engine->postponed = postponed;
 }
 
@@ -254,7 +254,7 @@ void segue__txn_collected(segue__txn *txn) {
   if (job->inputs_changed && !txn->failed) {
     txn->new_credentials = job->credentials_changed;
     segue__collect_free(job);
-    load_policy(txn);
+    txn_load_policy(txn);
     return;
   }
   txn->schema_doc = job->schema_doc;
@@ -271,20 +271,20 @@ void segue__txn_collected(segue__txn *txn) {
   segue__txn_fail_with(txn, &job->errors, "collect");
   if (txn->failed && job->unreadable) txn->failure.code = SEGUE_ESOURCE;
   if (!txn->run->files) engine->last_raw = txn->raw;
-  int rc = txn->failed ? 0 : segue__guards_judge(txn, job);
-  if (rc < 0) fail(txn, rc, "guards");
+  int rc = txn->failed ? 0 : segue__guards_check(txn, job);
+  if (rc < 0) txn_fail(txn, rc, "guards");
   bool automatic = !txn->run->explicit_ && !txn->run->force;
   bool skip = automatic && engine->refused && segue__hash_equal(txn->raw, engine->refused_input);
   segue_error why;
   segue__outcome outcome;
-  if (segue__hold_back(txn, &why, &outcome)) {
+  if (segue__operator_postpone(txn, &why, &outcome)) {
     segue__collect_free(job);
     held_back(txn, &why, outcome);
     return;
   }
   if (!txn->failed && !skip)
     rc = segue__snapshot_new(&txn->next, next_generation(txn), job->config);
-  if (rc < 0) fail(txn, rc, "snapshot");
+  if (rc < 0) txn_fail(txn, rc, "snapshot");
   txn->changes = job->changes;
   memset(&job->changes, 0, sizeof job->changes);
   if (skip) {
@@ -295,7 +295,7 @@ void segue__txn_collected(segue__txn *txn) {
   } else if (settle_unchanged(txn)) {
     segue__txn_end(txn, SEGUE__UNCHANGED);
   } else {
-    check(txn);
+    reload_txn_check(txn);
   }
   segue__collect_free(job); /* the snapshot has its own reference on the config */
 }
@@ -304,7 +304,7 @@ void segue__txn_collected(segue__txn *txn) {
 
 /* Adds the changes to the result once the mask is known: a value that is secret on either side is
  * hidden. From here on no path into a secret is visible. */
-static void tell_changes(segue__txn *txn) {
+static void report_changes(segue__txn *txn) {
   const segue_snapshot *live = txn->engine->live;
   segue__mask *mask;
   int rc = segue__mask_join(&mask, txn->next->mask, live ? live->mask : NULL, NULL);
@@ -313,73 +313,73 @@ static void tell_changes(segue__txn *txn) {
   segue__mask_unref(mask);
   if (rc == 0) return;
   segue__changes_deinit(&txn->changes); /* not masked, so not shown */
-  fail(txn, rc, "changes");
+  txn_fail(txn, rc, "changes");
 }
 
 /* The schema first, then the guards: the policy's check sees only what fits them. */
-static void check(segue__txn *txn) {
+static void reload_txn_check(segue__txn *txn) {
   segue__txn_keep_number(txn); /* from here on policies, modules and commands may learn it */
   segue__txn_enter(txn, SEGUE__PHASE_CHECK);
   if (!txn->schema_doc && !txn->policy->mask) {
-    tell_changes(txn);
+    report_changes(txn);
     if (txn->failed)
       segue__txn_conclude(txn);
     else
       check_by_policy(txn);
     return;
   }
-  int rc = segue__judge_start(txn);
+  int rc = segue__validate_job_start(txn);
   if (rc < 0) {
-    fail(txn, rc == UV_EAGAIN ? SEGUE_ETIMEOUT : rc, "check by schema");
+    txn_fail(txn, rc == UV_EAGAIN ? SEGUE_ETIMEOUT : rc, "check by schema");
     segue__txn_conclude(txn);
     return;
   }
   txn->timer.data = txn;
-  segue__timer_start(txn->engine->loop, &txn->timer, txn->policy->check_ms, judge_timeout);
+  segue__timer_start(txn->engine->loop, &txn->timer, txn->policy->check_ms, validate_timeout);
 }
 
-static void judge_timeout(segue__timer *timer) {
+static void validate_timeout(segue__timer *timer) {
   segue__txn *txn = timer->data;
-  txn->judge->txn = NULL;
-  segue__job_abandon(txn->engine->loop, &txn->judge->job);
-  txn->judge = NULL;
+  txn->validation->txn = NULL;
+  segue__job_abandon(txn->engine->loop, &txn->validation->job);
+  txn->validation = NULL;
   if (!txn->failed) {
     segue_error error;
-    segue__error_set(&error, SEGUE_ETIMEOUT, "the check by %s was not done after %llu ms",
-                     txn->policy->schema ? txn->policy->schema : "the list of secrets",
-                     (unsigned long long)txn->policy->check_ms);
+    segue__errorf(&error, SEGUE_ETIMEOUT, "the check by %s was not done after %llu ms",
+                  txn->policy->schema ? txn->policy->schema : "the list of secrets",
+                  (unsigned long long)txn->policy->check_ms);
     segue__txn_fail(txn, &error);
   }
   segue__txn_conclude(txn);
 }
 
 /* The generation is that with the defaults. */
-static void take_filled(segue__txn *txn, segue__judge *judge) {
+static void take_filled(segue__txn *txn, segue__validate_job *validation) {
   segue_snapshot *filled;
-  if (segue__snapshot_new(&filled, txn->next->generation, judge->config) < 0) {
-    judge->lost = UV_ENOMEM;
+  if (segue__snapshot_new(&filled, txn->next->generation, validation->config) < 0) {
+    validation->lost = UV_ENOMEM;
     return;
   }
   segue__engine_drop(txn->engine, txn->next);
   txn->next = filled;
   segue__changes changes = txn->changes;
-  txn->changes = judge->changes;
-  judge->changes = changes;
+  txn->changes = validation->changes;
+  validation->changes = changes;
 }
 
-void segue__txn_judged(segue__txn *txn) {
-  segue__judge *judge = txn->judge;
+void segue__txn_validated(segue__txn *txn) {
+  segue__validate_job *validation = txn->validation;
   segue__timer_stop(txn->engine->loop, &txn->timer);
-  txn->judge = NULL;
-  if (judge->filled) take_filled(txn, judge);
-  txn->next->mask = judge->mask;
-  judge->mask = NULL;
+  txn->validation = NULL;
+  if (validation->filled) take_filled(txn, validation);
+  txn->next->mask = validation->mask;
+  validation->mask = NULL;
   for (segue__observer *o = txn->engine->observers; o && txn->next->mask; o = o->next)
     if (o->on_secrets) o->on_secrets(o, txn->next->mask);
-  if (!judge->lost || txn->next->mask) tell_changes(txn);
-  segue__txn_fail_with(txn, &judge->errors, "check by schema");
-  if (judge->lost) fail(txn, judge->lost, "check by schema");
-  segue__judge_free(judge);
+  if (!validation->lost || txn->next->mask) report_changes(txn);
+  segue__txn_fail_with(txn, &validation->errors, "check by schema");
+  if (validation->lost) txn_fail(txn, validation->lost, "check by schema");
+  segue__validate_job_free(validation);
   if (txn->failed)
     segue__txn_conclude(txn);
   else
@@ -393,17 +393,18 @@ static void check_by_policy(segue__txn *txn) {
     return;
   }
   if (!policy->has_check) {
-    plan(txn);
+    txn_plan(txn);
     return;
   }
-  segue__hook *hook =
-      SEGUE_FAULT("check.policy") ? NULL : segue__txn_hook_new(txn, policy->check_ms, checked);
-  if (!hook) {
-    fail(txn, UV_ENOMEM, "check");
+  segue__policy_call *policy_call =
+      SEGUE_FAULT("check.policy") ? NULL
+                                  : segue__txn_policy_call_new(txn, policy->check_ms, txn_checked);
+  if (!policy_call) {
+    txn_fail(txn, UV_ENOMEM, "check");
     segue__txn_conclude(txn);
     return;
   }
-  policy->ops->check(policy->impl, &hook->op, txn->next, txn->engine->live);
+  policy->ops->check(policy->impl, &policy_call->op, txn->next, txn->engine->live);
 }
 
 /* The policy's first finding is the error that its hook ended with; this adds the others. */
@@ -413,39 +414,39 @@ static void add_findings(segue__txn *txn) {
   segue__errors_init(&found);
   if (ops->explain) ops->explain(txn->policy->impl, &found);
   for (size_t i = 1; i < found.count; i++)
-    segue__txn_tell(txn, &found.items[i]);
+    segue__txn_report(txn, &found.items[i]);
   segue__errors_deinit(&found);
 }
 
-static void checked(segue_op *op, int status, const segue_error *error) {
-  segue__hook *hook = (segue__hook *)op;
-  segue__txn *txn = hook->txn;
+static void txn_checked(segue_op *op, int status, const segue_error *error) {
+  segue__policy_call *policy_call = (segue__policy_call *)op;
+  segue__txn *txn = policy_call->txn;
   if (status == SEGUE_ETIMEOUT && segue_op_cancelled(op)) {
     segue_error late;
-    segue__error_set(&late, status, "the policy's check was not done after %llu ms",
-                     (unsigned long long)txn->policy->check_ms);
+    segue__errorf(&late, status, "the policy's check was not done after %llu ms",
+                  (unsigned long long)txn->policy->check_ms);
     segue__txn_fail(txn, &late);
   } else if (status < 0) {
     segue__txn_fail(txn, error);
     add_findings(txn);
   }
-  segue__hook_answered(hook);
+  segue__policy_call_answered(policy_call);
   if (txn->failed)
     segue__txn_conclude(txn);
   else
-    plan(txn);
+    txn_plan(txn);
 }
 
-static void plan(segue__txn *txn) {
+static void txn_plan(segue__txn *txn) {
   segue__txn_enter(txn, SEGUE__PHASE_PLAN);
   int rc = segue__plan_make(txn);
   if (rc < 0) {
-    fail(txn, rc, "plan");
+    txn_fail(txn, rc, "plan");
     segue__txn_conclude(txn);
   } else if (!txn->run->plan_only) {
-    act(txn);
+    txn_act(txn);
   } else if (txn->run->rehearse) {
-    segue__txn_prepare(txn, rehearsed, txn);
+    segue__txn_prepare(txn, txn_rehearsed, txn);
   } else {
     segue__txn_end(txn, SEGUE__APPLIED);
   }
@@ -454,11 +455,11 @@ static void plan(segue__txn *txn) {
 /* A plan has built the instances of a reload, by the same code, and releases them: prepare takes no
  * resource that only one instance can have. The later steps of a reload cannot be tried beside the
  * live instances, so the plan lists them. */
-static void rehearsed(void *data, int status, const segue_error *error) {
+static void txn_rehearsed(void *data, int status, const segue_error *error) {
   segue__txn *txn = data;
   (void)error; /* segue__txn_step_end has kept it */
   int rc = status < 0 ? 0 : segue__untried_list(txn);
-  if (rc < 0) fail(txn, rc, "plan");
+  if (rc < 0) txn_fail(txn, rc, "plan");
   segue__txn_conclude(txn);
 }
 
@@ -486,14 +487,14 @@ static void compare_with_offered(segue__txn *txn) {
     segue__result_drop_changes(txn->result);
     segue__changes_deinit(&txn->changes);
     txn->changes = changes;
-    tell_changes(txn);
+    report_changes(txn);
     return;
   }
   segue__changes_deinit(&changes);
-  fail(txn, rc, "changes");
+  txn_fail(txn, rc, "changes");
 }
 
-static void offered(segue__txn *txn, const segue_error *error) {
+static void txn_offered(segue__txn *txn, const segue_error *error) {
   (void)error; /* there is no history to ask: then there is no prev, as at a first start */
   if (txn->offered && !txn->failed) compare_with_offered(txn);
   if (txn->failed)
@@ -517,14 +518,14 @@ static void offer_last_good(segue__txn *txn) {
   uint64_t generation = segue__record_found(record)->last_good.generation;
   if (txn->resumed) {
     txn->offered = (segue_snapshot *)segue_snapshot_ref(txn->next);
-    offered(txn, NULL);
+    txn_offered(txn, NULL);
     return;
   }
   txn->call = (segue__record_call){.cb = on_offered, .data = txn};
-  segue__txn_record(txn, segue__record_snapshot(record, generation, &txn->call), offered);
+  segue__txn_record(txn, segue__record_snapshot(record, generation, &txn->call), txn_offered);
 }
 
-static void act(segue__txn *txn) {
+static void txn_act(segue__txn *txn) {
   const segue__engine *engine = txn->engine;
   if (!txn->policy->has_reload)
     default_next(txn, 0, NULL);
@@ -537,14 +538,14 @@ static void act(segue__txn *txn) {
 
 static void call_reload(segue__txn *txn) {
   const segue__policy *policy = txn->policy;
-  txn->reload_hook = segue__txn_hook_new(txn, policy->reload_ms, hook_returned);
-  if (!txn->reload_hook) {
-    fail(txn, UV_ENOMEM, "reload");
+  txn->reload_call = segue__txn_policy_call_new(txn, policy->reload_ms, hook_returned);
+  if (!txn->reload_call) {
+    txn_fail(txn, UV_ENOMEM, "reload");
     segue__txn_conclude(txn);
     return;
   }
-  txn->hook = NULL; /* it lives on beside the probes */
-  policy->ops->reload(policy->impl, &txn->reload_hook->op, txn);
+  txn->policy_call = NULL; /* it lives on beside the probes */
+  policy->ops->reload(policy->impl, &txn->reload_call->op, txn);
 }
 
 static void confirmed_after_hook(void *data, int status, const segue_error *error) {
@@ -560,19 +561,19 @@ static void add_reason(segue__txn *txn, const segue_error *error) {
   segue__engine_scrub(txn->engine, &said);
   for (size_t i = 0; i < errors->count; i++)
     if (strcmp(errors->items[i].message, said.message) == 0) return;
-  segue__txn_tell(txn, error);
+  segue__txn_report(txn, error);
 }
 
 /* The hook may return, throw or run out of time while one of its steps is under way; then that step
  * is waited for first: steps have deadlines of their own. */
 static void hook_returned(segue_op *op, int status, const segue_error *error) {
-  segue__hook *hook = (segue__hook *)op;
-  segue__txn *txn = hook->txn;
-  txn->reload_hook = NULL;
+  segue__policy_call *policy_call = (segue__policy_call *)op;
+  segue__txn *txn = policy_call->txn;
+  txn->reload_call = NULL;
   if (status == SEGUE_ETIMEOUT && segue_op_cancelled(op)) {
     segue_error late;
-    segue__error_set(&late, status, "the policy's reload was not done after %llu ms",
-                     (unsigned long long)txn->policy->reload_ms);
+    segue__errorf(&late, status, "the policy's reload was not done after %llu ms",
+                  (unsigned long long)txn->policy->reload_ms);
     segue__txn_fail(txn, &late);
   } else if (status < 0 && !txn->rejected && !txn->failed) {
     txn->hook_failed = true;
@@ -582,21 +583,21 @@ static void hook_returned(segue_op *op, int status, const segue_error *error) {
     add_reason(txn, error);
   } else if (!txn->flipped && !txn->failed && !txn->rejected && !txn->run->put_off) {
     segue_error lazy;
-    segue__error_set(&lazy, SEGUE_EPOLICY,
-                     "the policy's reload returned without txn:commit(), so nothing was changed");
+    segue__errorf(&lazy, SEGUE_EPOLICY,
+                  "the policy's reload returned without txn:commit(), so nothing was changed");
     segue__txn_fail(txn, &lazy);
   }
-  segue__hook_answered(hook);
-  if (txn->by_hand) {
-    txn->hook_is_over = true;
-    segue__hands_let_go(txn);
+  segue__policy_call_answered(policy_call);
+  if (txn->manual_steps) {
+    txn->hook_returned = true;
+    segue__manual_steps_release(txn);
   } else if (txn->step_cb) {
     segue__txn_cb cb = txn->step_cb;
     void *data = txn->step_data;
     txn->step_cb = confirmed_after_hook;
     txn->step_data = txn;
     cb(data, SEGUE_ECANCELLED, NULL); /* its caller is answered and forgotten */
-    if (txn->failed) segue__commit_hurry(txn);
+    if (txn->failed) segue__commit_expedite(txn);
   } else if (txn->flipped && !txn->failed && !txn->confirmed) {
     segue__txn_confirm(txn, confirmed_after_hook, txn);
   } else {
@@ -604,8 +605,8 @@ static void hook_returned(segue_op *op, int status, const segue_error *error) {
   }
 }
 
-void segue__txn_hands_free(segue__txn *txn) {
-  txn->hook_is_over = false;
+void segue__txn_manual_steps_done(segue__txn *txn) {
+  txn->hook_returned = false;
   segue__txn_conclude(txn);
 }
 
@@ -625,20 +626,20 @@ void segue__txn_step_end(segue__txn *txn, const segue_error *error) {
   segue__post(txn->engine->loop, &txn->step_message);
 }
 
-static int misuse(segue_error *error, const char *sentence) {
-  return segue__error_set(error, SEGUE_EPOLICY, "%s", sentence);
+static int txn_misuse(segue_error *error, const char *sentence) {
+  return segue__errorf(error, SEGUE_EPOLICY, "%s", sentence);
 }
 
 /* Returns 0 if a step that is not about one module may begin. */
 static int misused_step(const segue__txn *txn, segue__txn_call call, segue_error *error) {
   if (call == SEGUE__TXN_PREPARE && txn->prepared)
-    return misuse(error, "txn:prepare() was called twice");
+    return txn_misuse(error, "txn:prepare() was called twice");
   if (call == SEGUE__TXN_COMMIT && !txn->prepared)
-    return misuse(error, "txn:commit() needs txn:prepare() before it");
+    return txn_misuse(error, "txn:commit() needs txn:prepare() before it");
   if (call == SEGUE__TXN_COMMIT && txn->flipped)
-    return misuse(error, "txn:commit() was called twice");
+    return txn_misuse(error, "txn:commit() was called twice");
   if (call == SEGUE__TXN_CONFIRM && (!txn->flipped || txn->confirmed))
-    return misuse(error, "txn:confirm() needs txn:commit() before it, and is called once");
+    return txn_misuse(error, "txn:confirm() needs txn:commit() before it, and is called once");
   return 0;
 }
 
@@ -647,32 +648,33 @@ static int misused_step(const segue__txn *txn, segue__txn_call call, segue_error
 static int misused_end(const segue__txn *txn, segue__txn_call call, segue_error *error) {
   bool defer = call == SEGUE__TXN_DEFER;
   if (txn->flipped)
-    return segue__error_set(error, SEGUE_EPOLICY,
-                            "txn:%s() is for before txn:commit(): afterwards return nil and a "
-                            "reason, which undoes the reload",
-                            defer ? "defer" : "reject");
-  if (txn->run->put_off) return misuse(error, "the reload was already put off");
+    return segue__errorf(error, SEGUE_EPOLICY,
+                         "txn:%s() is for before txn:commit(): afterwards return nil and a "
+                         "reason, which undoes the reload",
+                         defer ? "defer" : "reject");
+  if (txn->run->put_off) return txn_misuse(error, "the reload was already put off");
   if (defer && (txn->rejected || txn->failed))
-    return misuse(error, "txn:defer(): the reload was already rejected, or has failed");
+    return txn_misuse(error, "txn:defer(): the reload was already rejected, or has failed");
   return 0;
 }
 
 int segue__txn_misuse(const segue__txn *txn, segue__txn_call call, const char *module,
                       segue_error *error) {
   if (call == SEGUE__TXN_REJECT || call == SEGUE__TXN_DEFER) return misused_end(txn, call, error);
-  if (txn->step_cb || (!module && txn->by_hand))
-    return misuse(error, "a step of this transaction is still under way");
+  if (txn->step_cb || (!module && txn->manual_steps))
+    return txn_misuse(error, "a step of this transaction is still under way");
   if (txn->rejected || txn->run->put_off)
-    return misuse(error, "the reload was already rejected or put off");
+    return txn_misuse(error, "the reload was already rejected or put off");
   if (txn->failed) return 0;
-  return module ? segue__hand_misuse(txn, call, module, error) : misused_step(txn, call, error);
+  return module ? segue__manual_step_misuse(txn, call, module, error)
+                : misused_step(txn, call, error);
 }
 
 /* False: the step cannot begin, and its cb is on the way, or a misuse was reported to it. */
 bool segue__txn_step_begin(segue__txn *txn, segue__txn_call call, segue__txn_cb cb, void *data) {
   segue_error error;
   int rc = segue__txn_misuse(txn, call, NULL, &error);
-  if (rc && (txn->step_cb || txn->by_hand)) {
+  if (rc && (txn->step_cb || txn->manual_steps)) {
     cb(data, rc, &error);
     return false;
   }
@@ -691,7 +693,7 @@ void segue__txn_prepare(segue__txn *txn, segue__txn_cb cb, void *data) {
 
 void segue__txn_commit(segue__txn *txn, segue__txn_cb cb, void *data) {
   if (!segue__txn_step_begin(txn, SEGUE__TXN_COMMIT, cb, data)) return;
-  segue__hold_open(txn);
+  segue__operator_open(txn);
 }
 
 /* ---- For the reload hook ---- */
@@ -699,7 +701,7 @@ void segue__txn_commit(segue__txn *txn, segue__txn_cb cb, void *data) {
 void segue__txn_reject(segue__txn *txn, const char *why) {
   segue_error error;
   if (segue__txn_misuse(txn, SEGUE__TXN_REJECT, NULL, &error)) return;
-  segue__error_set(&error, SEGUE_EVETO, "%s", why && *why ? why : "the policy refused the reload");
+  segue__errorf(&error, SEGUE_EVETO, "%s", why && *why ? why : "the policy refused the reload");
   add_reason(txn, &error);
   txn->rejected |= !txn->failed;
 }
@@ -707,8 +709,8 @@ void segue__txn_reject(segue__txn *txn, const char *why) {
 void segue__txn_defer(segue__txn *txn, uint64_t delay_ms, const char *why) {
   segue_error error;
   if (segue__txn_misuse(txn, SEGUE__TXN_DEFER, NULL, &error)) return;
-  segue__error_set(&error, SEGUE_EDEFERRED, "%s", why && *why ? why : "the policy put it off");
-  segue__txn_tell(txn, &error);
+  segue__errorf(&error, SEGUE_EDEFERRED, "%s", why && *why ? why : "the policy put it off");
+  segue__txn_report(txn, &error);
   txn->run->put_off = true;
   txn->run->not_before_ms = segue__loop_now_ms(txn->engine->loop) + delay_ms;
 }

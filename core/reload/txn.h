@@ -7,35 +7,35 @@
  *   txn.c      one run through its phases
  *   txn_end.c  its end: outcome, undo, what is written to the state folder
  *   collect.c  read, parse, merge, hash, diff: one job off the loop
- *   hook.c     the policy's hooks while they run
+ *   policy_call.c     the policy's hooks while they run
  *   guard.c    is it too little, or too old?
- *   secrecy.c  what errors of reading may show
- *   judge.c    the schema, and what is secret: one job off the loop
+ *   error_mask.c  what errors of reading may show
+ *   validate.c    the schema, and what is secret: one job off the loop
  *   plan.c     old and new -> ordered steps
  *   commit.c   prepare, commit, flip, and the undo log
  *   action.c   what is done to one module: tables of operations
- *   byhand.c   what a policy does with modules one by one
+ *   manual.c   what a policy does with modules one by one
  *   untried.c  what a plan leaves out
- *   kept.c     what sources delivered, among the files of a generation
+ *   source_cache.c     what sources delivered, among the files of a generation
  *   sources.c  what is known of each source
- *   feed.c     the life of sources that are asked over a network: pulls, watches, back-off
+ *   remote.c     the life of sources that are asked over a network: pulls, watches, back-off
  *   strategy.c pull or push, asked anew when a source's health changes
  *   confirm.c  a new generation proves itself, or is undone
- *   hold.c     what operators decide: freeze, confirm, rollback
- *   retire.c   old instances drain in the background; failed modules recover
+ *   operator.c     what operators decide: freeze, confirm, rollback
+ *   drain.c   old instances drain in the background; failed modules recover
  *   result.c   the truth about one run
  */
 #ifndef SEGUE_RELOAD_TXN_H
 #define SEGUE_RELOAD_TXN_H
 
-#include "../config/schema.h"
+#include "../schema/schema.h"
 #include "action.h"
 #include "engine.h"
-#include "feed.h"
-#include "record.h"
+#include "remote.h"
+#include "writer.h"
 
 /* ---- Queue: one running, one pending (and one pending plan, which changes nothing). ---- */
-typedef struct segue__run {
+typedef struct segue__queued_run {
   uint64_t id;
   segue__trigger trigger;
   segue__buf cause;
@@ -51,10 +51,10 @@ typedef struct segue__run {
   bool refreshes;      /* replays the live generation, with the present credentials */
   uint64_t first_ms, due_ms, not_before_ms;
   segue__waiter *waiters, *last_waiter; /* in order of asking */
-} segue__run;
+} segue__queued_run;
 
 /* A module, across policies and generations. */
-typedef struct segue__module {
+typedef struct segue__module_record {
   char *name, *kind;
   segue__replace replace;
   segue_gate *gate;
@@ -65,16 +65,16 @@ typedef struct segue__module {
   bool failed;  /* no instance could be brought back; retried */
   bool removed; /* goes when its last instance is gone */
   segue_error error;
-} segue__module;
+} segue__module_record;
 
 enum { SEGUE__OLD_MAX = 2 }; /* instances of a module that drain in the background */
-typedef struct segue__retiree segue__retiree;
+typedef struct segue__draining segue__draining;
 
 struct segue__engine {
   segue__engine_options options;
   segue__loop *loop;
   const segue__os *os;
-  const segue__log *log;
+  const segue__logger *log;
   char *policy_path;
 
   segue__policy *policy; /* live, or NULL */
@@ -90,15 +90,15 @@ struct segue__engine {
   segue__outcome refused_outcome;
   segue__hash last_raw; /* raw hash of the sources in the last run */
 
-  segue__record *record;  /* NULL: nothing outlives the process */
-  segue__durable durable; /* the operators' decisions */
-  segue__journal journal; /* the open intents of actions with effects outside memory */
-  bool resumes;           /* nothing went live yet: numbers go on where they were */
+  segue__record *record;      /* NULL: nothing outlives the process */
+  segue__decisions decisions; /* the operators' decisions */
+  segue__journal journal;     /* the open intents of actions with effects outside memory */
+  bool resumes;               /* nothing went live yet: numbers go on where they were */
   struct segue__freeze *freezes;
   struct segue__rollback *rollback; /* its files are being looked up */
-  bool taken_back;    /* the live generation was undone; it serves until its successor is live */
-  segue__run *parked; /* the run that was undone: its waiters wait for the replay of the last good
-                         generation */
+  bool reverted_live; /* the live generation was undone; it serves until its successor is live */
+  segue__queued_run *parked; /* the run that was undone: its waiters wait for the replay of the last
+                         good generation */
   uint64_t
       taken_at_start; /* the generation that the start made of changed sources; 0: it did not */
   segue__record_call tick; /* the state is being written, beside what transactions write of it */
@@ -111,15 +111,15 @@ struct segue__engine {
   unsigned postponements; /* in a row */
   /* Signals, saved files and the like for which no run could be allocated: the retry timer requests
    * one run for all of them. */
-  bool owes;
+  bool trigger_owed;
   segue__trigger owed_trigger;
   uint64_t good_ms; /* when the age of the last good generation was noted last */
 
-  segue__module **modules;
+  segue__module_record **modules;
   size_t module_count;
   segue__gates *gates;
-  segue__limbo limbo;
-  segue__retiree *retirees;
+  segue__detached detached;
+  segue__draining *draining;
   size_t swapping; /* of them: replaced by swap; the answer waits until they have stopped */
   bool recovering;
   bool asking;     /* a strategy hook is under way */
@@ -127,10 +127,10 @@ struct segue__engine {
 
   segue__source_state **sources; /* of the live policy, and of one that is being tried */
   size_t source_count;
-  segue__feed_call *feed_calls; /* fetches and watches that are not through */
+  segue__remote_call *remote_calls; /* fetches and watches that are not through */
   uint32_t next_document;
 
-  segue__run *pending, *pending_plan, *pending_replay;
+  segue__queued_run *pending, *pending_plan, *pending_replay;
   segue__txn *txn; /* running */
   uint64_t next_id;
   uint64_t last_start_ms;
@@ -157,7 +157,7 @@ struct segue__engine {
 struct segue__step {
   const segue__action *action;
   const segue__module_spec *spec; /* of the next policy; NULL: it is removed */
-  segue__module *module;          /* NULL: new, until prepare makes it */
+  segue__module_record *module;   /* NULL: new, until prepare makes it */
   segue__instance *next, *old;
   segue__instance *fresh; /* undo brings it back in place of an old one that was stopped */
   segue__txn *txn;
@@ -191,7 +191,7 @@ typedef enum segue__undo_state {
 } segue__undo_state;
 
 /* A hook of the policy while it runs; may outlive the transaction. */
-typedef struct segue__hook {
+typedef struct segue__policy_call {
   segue_op op; /* first: the op is the hook */
   segue__policy *policy;
   segue__txn *txn; /* NULL once it was answered, and for hooks outside of transactions */
@@ -199,19 +199,19 @@ typedef struct segue__hook {
   segue__source_health health;
   segue_error error;
   bool push;
-  struct segue__hook *next;
-} segue__hook;
+  struct segue__policy_call *next;
+} segue__policy_call;
 
 struct segue__txn {
   segue__engine *engine;
-  segue__run *run;
+  segue__queued_run *run;
   segue__result *result;
   segue__phase phase;
   uint64_t phase_start_us;
 
   segue__policy *policy; /* the one that judges this run: the live one or its successor */
   struct segue__collect *collect;
-  struct segue__judge *judge;
+  struct segue__validate_job *validation;
   segue__document *schema_doc;  /* a reference, NULL: the policy has no schema */
   segue__documents schema_with; /* beside it, as policy->schema_with */
   segue__hash schema_hash;      /* of all their bytes and names */
@@ -236,13 +236,13 @@ struct segue__txn {
 
   segue_error failure; /* code 0: none */
   bool failed;
-  bool hook_failed;         /* the policy's reload returned it or threw it */
-  segue__hook *hook;        /* check or probe that is running */
-  size_t by_hand;           /* verbs of txn.module that are under way */
-  bool hook_is_over;        /* and the hook has returned: what follows waits for them */
-  segue__hook *reload_hook; /* the policy's reload, which spans prepare to confirm */
-  segue__timer timer;       /* collect's deadline, confirm's pauses, the record's deadline */
-  segue__record_call call;  /* to the record */
+  bool hook_failed;                /* the policy's reload returned it or threw it */
+  segue__policy_call *policy_call; /* check or probe that is running */
+  size_t manual_steps;             /* verbs of txn.module that are under way */
+  bool hook_returned;              /* and the hook has returned: what follows waits for them */
+  segue__policy_call *reload_call; /* the policy's reload, which spans prepare to confirm */
+  segue__timer timer;              /* collect's deadline, confirm's pauses, the record's deadline */
+  segue__record_call call;         /* to the record */
   void (*recorded)(segue__txn *txn, const segue_error *error); /* what follows it */
   segue__files *files;  /* what the generation was made from */
   bool swaps;           /* everything else is done: its end waits for engine->swapping */
@@ -281,12 +281,12 @@ void segue__engine_check_stopped(segue__engine *engine);
 uint64_t segue__engine_random(segue__engine *engine);
 uint64_t segue__engine_backoff_ms(segue__engine *engine, unsigned attempt);
 uint64_t segue__engine_now_us(const segue__engine *engine);
-void segue__run_free(segue__run *run);
+void segue__run_free(segue__queued_run *run);
 /* Drops a reference off the loop where that can be: freeing a large tree takes milliseconds. */
 void segue__engine_drop(segue__engine *engine, const segue_snapshot *snapshot);
 
 /* txn.c */
-int segue__txn_start(segue__engine *engine, segue__run *run); /* 0: takes run */
+int segue__txn_start(segue__engine *engine, segue__queued_run *run); /* 0: takes run */
 void segue__txn_abort(segue__txn *txn); /* shutdown: before the flip undo, after it finish */
 void segue__txn_enter(segue__txn *txn, segue__phase phase);
 /* Remembers the first. Secrets of the next and of the live config are taken out of the sentence. */
@@ -294,7 +294,7 @@ void segue__txn_fail(segue__txn *txn, const segue_error *error);
 /* Fails it with each error of the list; nothing if there is none. */
 void segue__txn_fail_with(segue__txn *txn, const segue__errors *errors, const char *what);
 /* Adds an error to the result, without the secrets that it may quote. */
-void segue__txn_tell(segue__txn *txn, const segue_error *error);
+void segue__txn_report(segue__txn *txn, const segue_error *error);
 /* Takes the secrets of the live config, and of one that is judged, out of the sentence. */
 void segue__engine_scrub(const segue__engine *engine, segue_error *error);
 /* False: the step cannot begin, and its cb is on the way, or a misuse was reported to it. */
@@ -310,14 +310,16 @@ void segue__txn_conclude(segue__txn *txn);
  * or left to undo. */
 void segue__txn_end(segue__txn *txn, segue__outcome outcome);
 
-/* hook.c */
-segue__hook *segue__hook_new(segue__engine *engine, segue__policy *policy, uint64_t deadline_ms,
-                             void (*answered)(segue_op *, int, const segue_error *));
-segue__hook *segue__txn_hook_new(segue__txn *txn, uint64_t deadline_ms,
-                                 void (*answered)(segue_op *, int, const segue_error *));
+/* policy_call.c */
+segue__policy_call *segue__policy_call_new(segue__engine *engine, segue__policy *policy,
+                                           uint64_t deadline_ms,
+                                           void (*answered)(segue_op *, int, const segue_error *));
+segue__policy_call *segue__txn_policy_call_new(segue__txn *txn, uint64_t deadline_ms,
+                                               void (*answered)(segue_op *, int,
+                                                                const segue_error *));
 /* The hook has answered: detaches it from the transaction and frees it, now or when it has
  * returned. */
-void segue__hook_answered(segue__hook *hook);
+void segue__policy_call_answered(segue__policy_call *policy_call);
 
 /* collect.c: ends in segue__txn_collected, or segue__txn_collect_failed, on the control thread. */
 typedef enum segue__collect_stage {
@@ -328,10 +330,10 @@ typedef enum segue__collect_stage {
 } segue__collect_stage;
 
 /* Beside a delivery: its revision, and its time. */
-typedef struct segue__kept {
+typedef struct segue__cached_delivery {
   char *revision; /* owned, or NULL */
   int64_t wall_ms;
-} segue__kept;
+} segue__cached_delivery;
 
 struct segue__collect {
   segue__job job;
@@ -352,10 +354,10 @@ struct segue__collect {
   segue_error waited_for;     /* the control thread's: the writer that the last look found */
   bool *had;                  /* per source: previous is what it delivered last, perhaps nothing */
   segue__documents *previous; /* per source of policy */
-  segue__reads *reads;        /* where deliveries are kept, and read in a replay; NULL: nowhere */
-  segue__kept *kept;          /* per source: what is kept with its documents */
-  segue_error *away;          /* per source: why there is nothing of it; code 0: there is */
-  segue_snapshot *live;       /* a reference, NULL: none */
+  segue__inputs *inputs;      /* where deliveries are kept, and read in a replay; NULL: nowhere */
+  segue__cached_delivery *cached; /* per source: what is kept with its documents */
+  segue_error *away;              /* per source: why there is nothing of it; code 0: there is */
+  segue_snapshot *live;           /* a reference, NULL: none */
   uint32_t next_document;
   /* out */
   bool inputs_changed, credentials_changed;
@@ -373,7 +375,7 @@ struct segue__collect {
   segue_error writer; /* the first of them */
   bool *postponed;    /* per source: previous stands for what is being written */
   bool unreadable;    /* at least one error is the world's, not the content's */
-  /* secrecy.c's, the worker's: */
+  /* error_mask.c's, the worker's: */
   segue__schema *schema; /* what the engine has compiled, NULL: nothing that fits the policy */
   segue__hash compiled_hash;
   segue__mask *mask; /* what errors of reading hide; NULL: not known (yet) */
@@ -387,7 +389,7 @@ void segue__collect_abandon(segue__collect *collect);
 void segue__txn_collected(segue__txn *txn);                /* txn.c: the job is done */
 void segue__txn_collect_failed(segue__txn *txn, int code); /* txn.c: a job could not begin */
 
-/* secrecy.c: errors of reading show values only where no secret can be. init: once the policy of
+/* error_mask.c: errors of reading show values only where no secret can be. init: once the policy of
  * collect is set; collect must stay where it is. */
 void segue__secrecy_init(segue__collect *collect, const segue__engine *engine);
 void segue__secrecy_deinit(segue__collect *collect);
@@ -409,22 +411,23 @@ int segue__schema_text_compile(const segue__schema_text *text, segue__schema **o
 
 /* guard.c: judge fills txn->held and txn->items from what was collected; hold fails the transaction
  * if that is something. settle: what is live now is what the next run is compared with. */
-int segue__guards_judge(segue__txn *txn, const segue__collect *collect);
+int segue__guards_check(segue__txn *txn, const segue__collect *collect);
 bool segue__guards_hold(segue__txn *txn);
 void segue__guards_settle(segue__txn *txn);
 /* sources.c: adds to the result which sources are away and whose held delivery is used. */
-void segue__sources_tell(segue__txn *txn);
+void segue__sources_report(segue__txn *txn);
 
-/* kept.c. write: on the worker. read: UV_ENOENT where nothing was kept of the source; *head is
- * given back by deinit. */
-int segue__kept_write(segue__reads *reads, const segue__source *source, const segue__kept *head,
-                      const segue__documents *documents);
-int segue__kept_read(segue__reads *reads, const segue__source *source, segue__kept *head,
-                     segue__documents *out);
-void segue__kept_deinit(segue__kept *head);
+/* source_cache.c. write: on the worker. read: UV_ENOENT where nothing was kept of the source; *head
+ * is given back by deinit. */
+int segue__cached_delivery_write(segue__inputs *inputs, const segue__source *source,
+                                 const segue__cached_delivery *head,
+                                 const segue__documents *documents);
+int segue__cached_delivery_read(segue__inputs *inputs, const segue__source *source,
+                                segue__cached_delivery *head, segue__documents *out);
+void segue__cached_delivery_deinit(segue__cached_delivery *head);
 
-/* judge.c: validates txn->next by txn->schema_doc, and finds out what of it is secret. */
-typedef struct segue__judge {
+/* validate.c: validates txn->next by txn->schema_doc, and finds out what of it is secret. */
+typedef struct segue__validate_job {
   segue__job job;
   segue__txn *txn;
   segue__limits limits;
@@ -444,10 +447,10 @@ typedef struct segue__judge {
   segue__mask *mask;      /* what of the config is secret; NULL: nothing */
   segue__errors errors, warnings;
   int lost; /* a failure without memory for its message */
-} segue__judge;
-int segue__judge_start(segue__txn *txn);
-void segue__judge_free(segue__judge *judge);
-void segue__txn_judged(segue__txn *txn); /* txn.c: the job is done */
+} segue__validate_job;
+int segue__validate_job_start(segue__txn *txn);
+void segue__validate_job_free(segue__validate_job *validation);
+void segue__txn_validated(segue__txn *txn); /* txn.c: the job is done */
 
 /* plan.c */
 int segue__plan_make(segue__txn *txn);
@@ -466,9 +469,9 @@ void segue__commit_run(segue__txn *txn);
 void segue__step_commit(segue__step *step,
                         void (*done)(segue__step *step, int status, const segue_error *error));
 /* Ends the waits of the running step early. */
-void segue__commit_hurry(segue__txn *txn);
-void segue__commit_give_up(segue__txn *txn); /* nor is what it builds, because the daemon stops */
-void segue__commit_goes_on(segue__txn *txn); /* after waits_for_old */
+void segue__commit_expedite(segue__txn *txn);
+void segue__commit_abandon(segue__txn *txn); /* nor is what it builds, because the daemon stops */
+void segue__commit_resume(segue__txn *txn);  /* after waits_for_old */
 /* Shuts the gate of a step, with its inverse on the undo log; fails for lack of memory. */
 int segue__step_shut(segue__txn *txn, segue__step *step);
 /* "module 'x': 2 are still inside after 500 ms", with the code of a time limit. */
@@ -482,40 +485,41 @@ void segue__txn_step_end(segue__txn *txn, const segue_error *error); /* NULL: go
 void segue__commit_settle(
     segue__txn *txn); /* the old ones retire, the new policy is the live one */
 
-/* byhand.c */
-int segue__hand_misuse(const segue__txn *txn, segue__txn_call call, const char *name,
-                       segue_error *error);
-void segue__hand_end(segue__step *step, const segue_error *error);
-void segue__hands_let_go(segue__txn *txn);
-void segue__txn_hands_free(segue__txn *txn); /* txn.c: the last verb is over, and so is the hook */
+/* manual.c */
+int segue__manual_step_misuse(const segue__txn *txn, segue__txn_call call, const char *name,
+                              segue_error *error);
+void segue__manual_step_end(segue__step *step, const segue_error *error);
+void segue__manual_steps_release(segue__txn *txn);
+void segue__txn_manual_steps_done(
+    segue__txn *txn); /* txn.c: the last verb is over, and so is the hook */
 
-/* retire.c */
-segue__module *segue__module_find(const segue__engine *engine, const char *name);
-segue__module *segue__module_get(segue__engine *engine,
-                                 const segue__module_spec *spec); /* or new */
-void segue__module_remove(segue__engine *engine, segue__module *module);
+/* drain.c */
+segue__module_record *segue__module_find(const segue__engine *engine, const char *name);
+segue__module_record *segue__module_get(segue__engine *engine,
+                                        const segue__module_spec *spec); /* or new */
+void segue__module_remove(segue__engine *engine, segue__module_record *module);
 void segue__services_update(segue__engine *engine); /* live instances are other ones now */
 /* Before the flip: a service that has started is offered where no live one is, so that modules that
  * need it can use it in their start. take: it is offered no more; true: it was, and threads may be
  * in it until a grace period is over. */
-void segue__services_lend(segue__engine *engine, segue__instance *instance);
+void segue__services_provide(segue__engine *engine, segue__instance *instance);
 bool segue__services_take(segue__engine *engine, const segue__instance *instance);
 void segue__txn_swapped(segue__txn *txn);        /* txn_end.c: what was swapped out is gone */
 void segue__gates_settle(segue__engine *engine); /* none is shut once a transaction is over */
 /* Drains, stops and releases it in the background; after_grace: not before every read section that
  * is open now has ended. */
-void segue__retire(segue__engine *engine, segue__module *module, segue__instance *instance,
-                   bool after_grace);
+void segue__drain_instance(segue__engine *engine, segue__module_record *module,
+                           segue__instance *instance, bool after_grace);
 /* A drain failed or ran over: logs and counts it. */
-void segue__drain_cut(segue__engine *engine, segue__module *module, const segue__instance *instance,
-                      const segue_error *error);
+void segue__drain_cut(segue__engine *engine, segue__module_record *module,
+                      const segue__instance *instance, const segue_error *error);
 /* As many old ones drain as may, and the oldest must not be cut. */
-bool segue__retire_waits(const segue__module *module);
+bool segue__drain_instance_waits(const segue__module_record *module);
 /* Brings failed modules back from the live generation, one after the other; schedules at the end.
  */
 bool segue__recover_needed(const segue__engine *engine);
 void segue__recover(segue__engine *engine);
-void segue__retire_all(
+void segue__drain_instance_all(
     segue__engine *engine); /* shutdown; segue__engine_check_stopped at the end */
 
 /* An operator decides about a generation that waits to be confirmed. */
@@ -526,51 +530,52 @@ void segue__txn_decide(segue__txn *txn, segue__decision decision, const char *by
 void segue__txn_record(segue__txn *txn, int status,
                        void (*recorded)(segue__txn *txn, const segue_error *error));
 void segue__txn_recorded(segue__record_call *call,
-                         segue__record_answer *answer);                     /* the call's cb */
-void segue__run_answer(segue__run *run, int status, segue__result *result); /* engine.c: all */
-void segue__run_wait(segue__run *run, segue__waiter *waiter);               /* engine.c: joins it */
+                         segue__record_answer *answer); /* the call's cb */
+void segue__run_answer(segue__queued_run *run, int status,
+                       segue__result *result);                       /* engine.c: all */
+void segue__run_wait(segue__queued_run *run, segue__waiter *waiter); /* engine.c: joins it */
 
-/* hold.c */
+/* operator.c */
 /* Writes the decisions and the open intents, as one. call may be NULL. */
-int segue__hold_write(segue__engine *engine, segue__record_call *call);
+int segue__operator_write(segue__engine *engine, segue__record_call *call);
 /* A generation that was brought back is live, and credentials of its front door changed: it is
  * brought back again, with the present ones. */
-void segue__hold_refresh(segue__engine *engine);
-void segue__hold_forget(segue__engine *engine, const segue__waiter *waiter);
+void segue__operator_refresh(segue__engine *engine);
+void segue__operator_remove(segue__engine *engine, const segue__waiter *waiter);
 /* Returns whether the files of a rollback that the start resumes are being looked up. */
-bool segue__hold_resuming(const segue__engine *engine);
+bool segue__operator_resuming(const segue__engine *engine);
 /* Was this content undone or reverted before, so that it does not go live again by itself? why: the
  * error message; outcome: the outcome of a request for it. */
-bool segue__hold_back(const segue__txn *txn, segue_error *why, segue__outcome *outcome);
+bool segue__operator_postpone(const segue__txn *txn, segue_error *why, segue__outcome *outcome);
 /* Before the flip of a generation that has to be confirmed: durable, then cb. */
-void segue__hold_open(segue__txn *txn);
+void segue__operator_open(segue__txn *txn);
 /* Has an operator, or a probe, to confirm it? A generation from before a restart, and its replay,
  * were confirmed then and are not confirmed twice. */
-bool segue__hold_asks_operator(const segue__txn *txn);
-bool segue__hold_asks_probe(const segue__txn *txn);
+bool segue__operator_asks_operator(const segue__txn *txn);
+bool segue__operator_asks_probe(const segue__txn *txn);
 /* The live generation, which txn made, could not be kept: it is tried again by every tick. txn
  * NULL: there is none like that. */
 void segue__unkept_set(segue__engine *engine, segue__txn *txn);
 /* Returns true if the run is undone and the generation before it is only on disk: the new one
  * serves until that is live, so that requests are always answered. */
-bool segue__hold_gives_way(const segue__txn *txn);
+bool segue__operator_gives_way(const segue__txn *txn);
 /* Requests a replay of the last good generation in that case, and after a failed try. run: the run
  * that gave way, with its waiters (may be NULL); the engine owns it from now on. */
-void segue__hold_bring_back(segue__engine *engine, segue__run *run);
+void segue__operator_restore(segue__engine *engine, segue__queued_run *run);
 /* An unconfirmed generation was undone. Returns true if the state has to be written before the
  * answer. */
-bool segue__hold_undone(segue__txn *txn);
+bool segue__operator_undone(segue__txn *txn);
 /* Updates the decisions after a settled run. Returns true if they changed and have to be written.
  */
-bool segue__hold_settle(segue__txn *txn);
-uint64_t segue__hold_left_ms(const segue__txn *txn); /* of the time to confirm */
-int segue__hold_request(segue__engine *engine, const segue__request *request);
-void segue__hold_close(segue__engine *engine); /* answers SEGUE_ECLOSED to all that wait */
+bool segue__operator_settle(segue__txn *txn);
+uint64_t segue__operator_left_ms(const segue__txn *txn); /* of the time to confirm */
+int segue__operator_request(segue__engine *engine, const segue__reload_request *request);
+void segue__operator_close(segue__engine *engine); /* answers SEGUE_ECLOSED to all that wait */
 /* strategy.c: asks the policy about sources whose health changed. */
 void segue__strategy_ask(segue__engine *engine);
 
 /* result.c */
-int segue__result_new(segue__result **out, const segue__run *run);
+int segue__result_new(segue__result **out, const segue__queued_run *run);
 void segue__result_error(segue__result *result, const segue_error *error);
 void segue__result_drop_changes(segue__result *result); /* others are taken */
 /* mask: what is not shown. */

@@ -10,25 +10,25 @@
 #include "../os/fault.h"
 #include "txn.h"
 
-static void undone(segue__txn *txn);
-static void settle(segue__txn *txn);
-static void finish(segue__txn *txn, const segue_error *error);
+static void txn_end_undone(segue__txn *txn);
+static void txn_end_settle(segue__txn *txn);
+static void txn_end_finish(segue__txn *txn, const segue_error *error);
 
 enum { RECORD_MS = 5000, SWAP_MS = 30000 };
 
 void segue__txn_conclude(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   if (txn->flipped && !txn->failed) {
-    engine->taken_back = false;
+    engine->reverted_live = false;
     segue__commit_settle(txn);
-    settle(txn);
-  } else if (segue__hold_gives_way(txn)) {
-    txn->gives_way = engine->taken_back = true;
+    txn_end_settle(txn);
+  } else if (segue__operator_gives_way(txn)) {
+    txn->gives_way = engine->reverted_live = true;
     segue__commit_settle(txn);
     engine->resumes = true; /* the last good generation comes back under its old number */
-    undone(txn);
+    txn_end_undone(txn);
   } else {
-    segue__undo_run(txn, undone);
+    segue__undo_run(txn, txn_end_undone);
   }
 }
 
@@ -53,22 +53,22 @@ void segue__txn_end(segue__txn *txn, segue__outcome outcome) {
   txn->outcome = outcome;
   txn->ends = true;
   if (!txn->engine->record || txn->disk_hangs || !is_reported(txn)) {
-    finish(txn, NULL);
+    txn_end_finish(txn, NULL);
     return;
   }
   txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
-  segue__txn_record(txn, keep_number(txn, &txn->call), finish);
+  segue__txn_record(txn, keep_number(txn, &txn->call), txn_end_finish);
 }
 
 /* error: the number was not written in time; the record thread logs why, and the outcome stays. */
-static void finish(segue__txn *txn, const segue_error *error) {
+static void txn_end_finish(segue__txn *txn, const segue_error *error) {
   segue__engine *engine = txn->engine;
   segue__result *result = txn->result;
   segue__outcome outcome = txn->outcome;
   (void)error;
-  segue__sources_tell(txn);
+  segue__sources_report(txn);
   for (size_t i = 0; i < txn->warnings.count; i++)
-    segue__txn_tell(txn, &txn->warnings.items[i]);
+    segue__txn_report(txn, &txn->warnings.items[i]);
   segue__phase reached = txn->phase;
   segue__txn_enter(txn, SEGUE__PHASE_SETTLED);
   result->phase = reached;
@@ -103,8 +103,8 @@ static void record_timeout(segue__timer *timer) {
   segue_error error;
   segue__record_forget(&txn->call);
   txn->disk_hangs = true;
-  segue__error_set(&error, SEGUE_ERECORD,
-                   "the state folder was not written to after %d ms: look at its disk", RECORD_MS);
+  segue__errorf(&error, SEGUE_ERECORD,
+                "the state folder was not written to after %d ms: look at its disk", RECORD_MS);
   record_end(txn, &error);
 }
 
@@ -113,8 +113,8 @@ void segue__txn_record(segue__txn *txn, int status,
   txn->recorded = recorded;
   if (status < 0) {
     segue_error error;
-    segue__error_set(&error, SEGUE_ERECORD, "the state cannot be recorded: %s",
-                     segue_strerror(status));
+    segue__errorf(&error, SEGUE_ERECORD, "the state cannot be recorded: %s",
+                  segue_strerror(status));
     recorded(txn, &error);
     return;
   }
@@ -148,20 +148,20 @@ static segue__outcome outcome_of(const segue__txn *txn) {
 
 static void end_undone(segue__txn *txn, const segue_error *error) {
   if (error) txn->engine->tick_failed = true; /* the tick writes it again */
-  if (error && txn->failure.code != SEGUE_ERECORD) segue__txn_tell(txn, error);
+  if (error && txn->failure.code != SEGUE_ERECORD) segue__txn_report(txn, error);
   segue__outcome good = txn->run->plan_only ? SEGUE__APPLIED : SEGUE__UNCHANGED;
   bool planned = txn->run->plan_only || txn->run->put_off;
   segue__txn_end(txn, planned && !txn->failed ? good : outcome_of(txn));
 }
 
-static void undone(segue__txn *txn) {
+static void txn_end_undone(segue__txn *txn) {
   segue__engine *engine = txn->engine;
-  if (!segue__hold_undone(txn)) {
+  if (!segue__operator_undone(txn)) {
     end_undone(txn, NULL);
     return;
   }
   txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
-  segue__txn_record(txn, segue__hold_write(engine, &txn->call), end_undone);
+  segue__txn_record(txn, segue__operator_write(engine, &txn->call), end_undone);
 }
 
 /* ---- Live ---- */
@@ -177,10 +177,10 @@ void segue__txn_swapped(segue__txn *txn) {
 static void swapped_late(segue__timer *timer) {
   segue__txn *txn = timer->data;
   segue_error error;
-  segue__error_set(
-      &error, SEGUE_ETIMEOUT,
-      "what was swapped out is still at work after %d ms: it goes on in the background", SWAP_MS);
-  segue__txn_tell(txn, &error);
+  segue__errorf(&error, SEGUE_ETIMEOUT,
+                "what was swapped out is still at work after %d ms: it goes on in the background",
+                SWAP_MS);
+  segue__txn_report(txn, &error);
   segue__txn_swapped(txn);
 }
 
@@ -200,7 +200,7 @@ static void wait_for_swapped(segue__txn *txn) {
 static void persist_then_end(segue__txn *txn, const segue_error *error) {
   segue__engine *engine = txn->engine;
   segue__record *record = engine->record;
-  if (error) segue__txn_tell(txn, error);
+  if (error) segue__txn_report(txn, error);
   if (error && txn->writing_good)
     segue__unkept_set(engine, txn);
   else if (error)
@@ -208,7 +208,7 @@ static void persist_then_end(segue__txn *txn, const segue_error *error) {
   txn->writing_good = false;
   int rc = SEGUE_FAULT("settle.record"); /* specs kill the process here */
   (void)rc;
-  bool good_first = engine->durable.pinned;
+  bool good_first = engine->decisions.pinned;
   if (txn->keeps_good && (good_first || !txn->keeps_state)) {
     segue__record_run good = {.result = txn->result,
                               .snapshot = engine->live,
@@ -222,7 +222,7 @@ static void persist_then_end(segue__txn *txn, const segue_error *error) {
     segue__txn_record(txn, segue__record_good(record, &good, &txn->call), persist_then_end);
   } else if (txn->keeps_state) {
     txn->keeps_state = false;
-    segue__txn_record(txn, segue__hold_write(engine, &txn->call), persist_then_end);
+    segue__txn_record(txn, segue__operator_write(engine, &txn->call), persist_then_end);
   } else if (engine->swapping) {
     wait_for_swapped(txn);
   } else {
@@ -230,17 +230,17 @@ static void persist_then_end(segue__txn *txn, const segue_error *error) {
   }
 }
 
-static void settle(segue__txn *txn) {
+static void txn_end_settle(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   segue__record *record = engine->record;
   bool at_start = txn->first_here && !txn->resumed && !txn->run->files && record;
   if (at_start && segue__record_found(record)->last_good.generation)
     engine->taken_at_start = engine->live->generation;
-  txn->keeps_state = segue__hold_settle(txn) && record;
+  txn->keeps_state = segue__operator_settle(txn) && record;
   txn->keeps_good = record && !txn->resumed;
   segue__unkept_set(engine, NULL);
   segue__txn_enter(txn, SEGUE__PHASE_SETTLED);
-  if (record) (void)segue__reads_take(segue__record_reads(record), &txn->files);
+  if (record) (void)segue__inputs_take(segue__record_inputs(record), &txn->files);
   txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
   txn->result->ended_wall_ms = segue__loop_wall_ms(engine->loop);
   persist_then_end(txn, NULL);

@@ -8,7 +8,7 @@
 #include "txn.h"
 
 /* The list has room for all that segue__untried_list adds. */
-static void add(segue__txn *txn, int *rc, const char *what, const char *module) {
+static void untried_add(segue__txn *txn, int *rc, const char *what, const char *module) {
   segue__result *result = txn->result;
   segue__buf text;
   segue__buf_init(&text);
@@ -36,12 +36,12 @@ int segue__untried_list(segue__txn *txn) {
   result->untried = segue__calloc(txn->step_count + 3, sizeof *result->untried);
   if (!result->untried) return UV_ENOMEM;
   if (policy != txn->engine->policy && has_listeners(policy))
-    add(txn, &rc, "open the listeners", "");
-  if (policy->has_reload) add(txn, &rc, "run the policy's reload", "");
+    untried_add(txn, &rc, "open the listeners", "");
+  if (policy->has_reload) untried_add(txn, &rc, "run the policy's reload", "");
   for (size_t i = 0; i < txn->step_count; i++)
     if (txn->steps[i].action->untried)
-      add(txn, &rc, txn->steps[i].action->untried, result->steps[i].module);
-  if (segue__hold_asks_operator(txn)) add(txn, &rc, "confirm by an operator", "");
-  if (segue__hold_asks_probe(txn)) add(txn, &rc, "confirm by the probe", "");
+      untried_add(txn, &rc, txn->steps[i].action->untried, result->steps[i].module);
+  if (segue__operator_asks_operator(txn)) untried_add(txn, &rc, "confirm by an operator", "");
+  if (segue__operator_asks_probe(txn)) untried_add(txn, &rc, "confirm by the probe", "");
   return rc;
 }

@@ -31,8 +31,8 @@ static void variables_deinit(variables *list) {
   segue__free(list->items);
 }
 
-static int fail_memory(const segue__source *source, segue_error *err) {
-  int rc = segue__error_set(err, UV_ENOMEM, "out of memory while reading %s", source->name);
+static int env_fail_memory(const segue__source *source, segue_error *err) {
+  int rc = segue__errorf(err, UV_ENOMEM, "out of memory while reading %s", source->name);
   segue__error_source(err, source->name);
   return rc;
 }
@@ -72,8 +72,8 @@ static bool to_path(const char *name, size_t len, const char *separator, char *p
   return n && path[n - 1] != BETWEEN;
 }
 
-static int add(const segue__source *source, const segue__limits *limits, variables *list,
-               const char *text, segue_error *err) {
+static int env_add(const segue__source *source, const segue__limits *limits, variables *list,
+                   const char *text, segue_error *err) {
   segue__quoted name;
   const char *equals = strchr(text, '='), *separator = source->separator;
   size_t prefix = strlen(source->prefix ? source->prefix : "");
@@ -81,33 +81,33 @@ static int add(const segue__source *source, const segue__limits *limits, variabl
   if (list->count == list->capacity) {
     size_t capacity = list->capacity ? list->capacity * 2 : 16;
     variable *items = segue__realloc(list->items, capacity * sizeof *items);
-    if (!items) return fail_memory(source, err);
+    if (!items) return env_fail_memory(source, err);
     list->items = items;
     list->capacity = capacity;
   }
   variable *v = &list->items[list->count];
   *v = (variable){text, equals + 1, (int)(equals - text), segue__malloc(len + 1)};
-  if (!v->path) return fail_memory(source, err);
+  if (!v->path) return env_fail_memory(source, err);
   list->count++;
   if (to_path(text + prefix, len, separator ? separator : "__", v->path)) return 0;
-  int rc = segue__error_set(err, SEGUE_ESOURCE,
-                            "environment variable %s has an empty key in its name: rename it",
-                            show_name(v, NULL, limits, &name));
+  int rc = segue__errorf(err, SEGUE_ESOURCE,
+                         "environment variable %s has an empty key in its name: rename it",
+                         show_name(v, NULL, limits, &name));
   segue__error_source(err, source->name);
   return rc;
 }
 
-static int collect(const segue__source *source, const segue__limits *limits, char **environ,
-                   variables *list, segue_error *err) {
+static int env_collect(const segue__source *source, const segue__limits *limits, char **environ,
+                       variables *list, segue_error *err) {
   const char *prefix = source->prefix ? source->prefix : "";
   int rc = 0;
   for (char **e = environ; !rc && e && *e; e++)
     if (!strncmp(*e, prefix, strlen(prefix)) && strchr(*e, '=') > *e)
-      rc = add(source, limits, list, *e, err);
+      rc = env_add(source, limits, list, *e, err);
   return rc;
 }
 
-static int by_path(const void *a, const void *b) {
+static int env_by_path(const void *a, const void *b) {
   return strcmp(((const variable *)a)->path, ((const variable *)b)->path);
 }
 
@@ -119,7 +119,7 @@ static int check_rivals(const segue__source *source, const segue__limits *limits
     const variable *a = &list->items[i - 1], *b = &list->items[i];
     size_t len = strlen(a->path);
     if (strncmp(a->path, b->path, len) != 0 || (b->path[len] && b->path[len] != BETWEEN)) continue;
-    int rc = segue__error_set(
+    int rc = segue__errorf(
         err, SEGUE_ESOURCE, "environment variables %s and %s %s: remove one",
         show_name(a, a->path, limits, &first), show_name(b, b->path, limits, &second),
         b->path[len] ? "make the same key a value and a map" : "stand for the same key");
@@ -130,7 +130,7 @@ static int check_rivals(const segue__source *source, const segue__limits *limits
 }
 
 /* Length of the leading keys that two paths share, and how many these are. */
-static size_t shared(const char *a, const char *b, size_t *keys) {
+static size_t env_shared(const char *a, const char *b, size_t *keys) {
   size_t len = 0;
   *keys = 0;
   for (size_t i = 0; a[i] && a[i] == b[i]; i++)
@@ -145,7 +145,7 @@ static size_t shared(const char *a, const char *b, size_t *keys) {
 static int build_one(segue__builder *b, const variable *v, bool as_text, const char *before,
                      size_t *depth) {
   size_t keys;
-  const char *key = v->path + shared(before, v->path, &keys);
+  const char *key = v->path + env_shared(before, v->path, &keys);
   for (; *depth > keys; --*depth)
     segue__builder_end(b);
   for (const char *next; (next = strchr(key, BETWEEN)); key = next + 1) {
@@ -158,8 +158,8 @@ static int build_one(segue__builder *b, const variable *v, bool as_text, const c
                  : segue__builder_untyped(b, v->value, strlen(v->value));
 }
 
-static int build(segue__builder *b, const variables *list, bool as_text,
-                 const segue__limits *limits, segue_error *err) {
+static int env_build(segue__builder *b, const variables *list, bool as_text,
+                     const segue__limits *limits, segue_error *err) {
   segue__quoted name;
   size_t depth = 0;
   const char *before = "";
@@ -170,8 +170,8 @@ static int build(segue__builder *b, const variables *list, bool as_text,
     if (rc && rc != UV_ENOMEM) {
       segue_error why;
       segue__builder_finish(b, &why);
-      segue__error_set(err, rc, "environment variable %s: %s", show_name(v, v->path, limits, &name),
-                       why.message);
+      segue__errorf(err, rc, "environment variable %s: %s", show_name(v, v->path, limits, &name),
+                    why.message);
       segue__error_path(err, why.path);
       return rc;
     }
@@ -191,9 +191,9 @@ static int build_document(const segue__source *source, const variables *list,
   if (!rc) rc = segue__builder_new(&b, *out, limits);
   if (rc) {
     segue__document_unref(*out);
-    return fail_memory(source, err);
+    return env_fail_memory(source, err);
   }
-  rc = build(b, list, source->as_text, limits, err);
+  rc = env_build(b, list, source->as_text, limits, err);
   segue__builder_free(b);
   if (!rc) return 0;
   segue__error_source(err, source->name);
@@ -201,8 +201,8 @@ static int build_document(const segue__source *source, const variables *list,
   return rc;
 }
 
-static segue__document *known(const segue__source *source, const segue__documents *previous,
-                              const segue__document *doc) {
+static segue__document *env_known(const segue__source *source, const segue__documents *previous,
+                                  const segue__document *doc) {
   for (size_t i = 0; previous && i < previous->count; i++) {
     segue__document *old = previous->items[i];
     if (old->format == SEGUE__BUILT && !strcmp(old->source, source->name) &&
@@ -217,23 +217,23 @@ static int fetch_env(const segue__source *source, const segue__os *os, const seg
                      segue_error *err) {
   variables list = {NULL, 0, 0};
   segue__document *doc = NULL;
-  int rc = collect(source, limits, os->environ(os->data), &list, err);
-  if (!rc && list.count) qsort(list.items, list.count, sizeof *list.items, by_path);
+  int rc = env_collect(source, limits, os->environ(os->data), &list, err);
+  if (!rc && list.count) qsort(list.items, list.count, sizeof *list.items, env_by_path);
   if (!rc) rc = check_rivals(source, limits, &list, err);
   if (!rc) rc = build_document(source, &list, limits, (*next_id)++, &doc, err);
   variables_deinit(&list);
   if (rc) return rc;
-  segue__document *old = known(source, previous, doc);
+  segue__document *old = env_known(source, previous, doc);
   if (old) {
     segue__document_unref(doc);
     doc = segue__document_ref(old);
   }
-  return segue__documents_add(out, doc) ? fail_memory(source, err) : 0;
+  return segue__documents_add(out, doc) ? env_fail_memory(source, err) : 0;
 }
 
-static int watch_nothing(const segue__source *source, segue__names *paths) {
+static int env_watch_nothing(const segue__source *source, segue__names *paths) {
   (void)source, (void)paths;
   return 0;
 }
 
-const segue__source_kind segue__source_env = {"env", fetch_env, watch_nothing, NULL};
+const segue__source_kind segue__source_env = {"env", fetch_env, env_watch_nothing, NULL};

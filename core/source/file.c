@@ -47,7 +47,7 @@ static bool same_document(const fetcher *f, const segue__document *doc, const ch
 }
 
 /* Names come in order and are in order in previous, so each is passed once. */
-static segue__document *known(fetcher *f, const char *path, const segue__bytes *bytes) {
+static segue__document *file_known(fetcher *f, const char *path, const segue__bytes *bytes) {
   size_t n = f->previous ? f->previous->count : 0;
   for (; f->hint < n; f->hint++) {
     segue__document *doc = f->previous->items[f->hint];
@@ -58,8 +58,8 @@ static segue__document *known(fetcher *f, const char *path, const segue__bytes *
   return NULL;
 }
 
-static int fail_memory(const fetcher *f, const char *path) {
-  int rc = segue__error_set(f->err, UV_ENOMEM, "out of memory while reading %s", path);
+static int file_fail_memory(const fetcher *f, const char *path) {
+  int rc = segue__errorf(f->err, UV_ENOMEM, "out of memory while reading %s", path);
   segue__error_source(f->err, f->source->name);
   return rc;
 }
@@ -71,11 +71,11 @@ static int fetch_file(fetcher *f, const char *path) {
                ? f->os->read_file(f->os->data, path, f->bytes_max, &bytes, f->err)
                : segue__read_whole(f->os, path, f->bytes_max, &bytes, f->err);
   if (rc) {
-    segue__error_at(f->err, path, 0, 0);
+    segue__error_set_place(f->err, path, 0, 0);
     segue__error_source(f->err, f->source->name);
     return rc;
   }
-  segue__document *doc = known(f, path, &bytes);
+  segue__document *doc = file_known(f, path, &bytes);
   if (doc) {
     segue__free(bytes.data);
     segue__document_ref(doc);
@@ -84,13 +84,13 @@ static int fetch_file(fetcher *f, const char *path) {
     segue__format format = format_of(f->source, path, &guessed);
     rc = segue__document_new(&doc, (*f->next_id)++, f->source->name, path, format, bytes.data,
                              bytes.len);
-    if (rc) return fail_memory(f, path);
+    if (rc) return file_fail_memory(f, path);
     doc->guessed = guessed;
     doc->expand = f->source->expand;
     doc->by_file = f->source->by_file;
     doc->allow_empty = f->source->allow_empty;
   }
-  return segue__documents_add(f->out, doc) ? fail_memory(f, path) : 0;
+  return segue__documents_add(f->out, doc) ? file_fail_memory(f, path) : 0;
 }
 
 static fetcher fetcher_of(const segue__source *source, const segue__os *os,
@@ -125,10 +125,10 @@ static int fetch_listing(fetcher *f, const segue__names *names) {
 /* An emptied folder, a volume that is not mounted and a misspelt pattern look alike, so no match
  * counts as absence, as for a missing file. */
 static int fail_no_match(const segue__source *source, segue_error *err) {
-  int rc = segue__error_set(err, UV_ENOENT,
-                            "no file matches %s: is the folder filled and the pattern right? "
-                            "(optional = true allows none)",
-                            source->path);
+  int rc = segue__errorf(err, UV_ENOENT,
+                         "no file matches %s: is the folder filled and the pattern right? "
+                         "(optional = true allows none)",
+                         source->path);
   segue__error_source(err, source->name);
   return forgive_absence(source, rc, err);
 }
@@ -144,7 +144,7 @@ static void drop_from(segue__documents *docs, size_t count) {
 static int fail_odd(fetcher *f, const char *path) {
   int rc = fetch_file(f, path);
   if (rc) return rc;
-  rc = segue__error_set(f->err, UV_ENOENT, "%s became a file while its folder was listed", path);
+  rc = segue__errorf(f->err, UV_ENOENT, "%s became a file while its folder was listed", path);
   segue__error_source(f->err, f->source->name);
   return rc;
 }

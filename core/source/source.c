@@ -64,12 +64,12 @@ static int fetch_value(const segue__source *source, const segue__os *os,
   (void)os, (void)limits, (void)previous, (void)next_id;
   if (!source->value) return 0;
   int rc = segue__documents_add(out, segue__document_ref(source->value));
-  return rc ? segue__error_set(err, rc, "out of memory while reading %s", source->name) : 0;
+  return rc ? segue__errorf(err, rc, "out of memory while reading %s", source->name) : 0;
 }
 
-static int watch_nothing(const segue__source *source, segue__names *paths) {
+static int source_watch_nothing(const segue__source *source, segue__names *paths) {
   (void)source, (void)paths;
   return 0;
 }
 
-const segue__source_kind segue__source_value = {"value", fetch_value, watch_nothing, NULL};
+const segue__source_kind segue__source_value = {"value", fetch_value, source_watch_nothing, NULL};

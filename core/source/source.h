@@ -47,7 +47,7 @@ typedef struct segue__emitter {
 /* Asynchronous kinds. Control thread; each ends by exactly one segue_op_done, from any thread, and
  * hears of a cancel by segue__op_on_cancel. revision is that of what is held, NULL: nothing is, or
  * it has none; borrowed for the call. */
-typedef struct segue__feed_ops {
+typedef struct segue__remote_ops {
   /* Fills *out before a done with 0; out stays until the op is through. */
   void (*fetch)(const segue__source *source, const char *revision, segue__delivery *out,
                 segue_op *op);
@@ -55,7 +55,7 @@ typedef struct segue__feed_ops {
    * is through. Only called for sources that push. */
   void (*watch)(const segue__source *source, const char *revision, const segue__emitter *emitter,
                 segue_op *op);
-} segue__feed_ops;
+} segue__remote_ops;
 
 /* A kind of source. */
 typedef struct segue__source_kind {
@@ -68,7 +68,7 @@ typedef struct segue__source_kind {
                segue_error *err); /* NULL: asynchronous */
   /* Paths whose change means that the source may have changed; appended, copied. */
   int (*watch)(const segue__source *source, segue__names *paths);
-  const segue__feed_ops *feed; /* NULL: it reads on the worker */
+  const segue__remote_ops *remote; /* NULL: it reads on the worker */
 } segue__source_kind;
 
 /* Conditions that a source must meet before it may go live; zeroed: none. Items are the members

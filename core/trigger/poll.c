@@ -9,7 +9,7 @@
 #include <uv.h>
 
 /* xorshift64*: spread is all that is asked of it. */
-static uint64_t draw(segue__poll *poll) {
+static uint64_t poll_draw(segue__poll *poll) {
   uint64_t x = poll->random;
   x ^= x >> 12;
   x ^= x << 25;
@@ -22,12 +22,12 @@ static uint64_t next_delay(segue__poll *poll) {
   uint64_t spread = poll->interval_ms / 100 * SEGUE__POLL_JITTER_PERCENT +
                     poll->interval_ms % 100 * SEGUE__POLL_JITTER_PERCENT / 100;
   if (!spread) return poll->interval_ms;
-  return poll->interval_ms - spread + draw(poll) % (2 * spread + 1);
+  return poll->interval_ms - spread + poll_draw(poll) % (2 * spread + 1);
 }
 
-static void on_timer(segue__timer *timer) {
+static void poll_on_timer(segue__timer *timer) {
   segue__poll *poll = timer->data;
-  segue__timer_start(poll->loop, timer, next_delay(poll), on_timer);
+  segue__timer_start(poll->loop, timer, next_delay(poll), poll_on_timer);
   poll->cb(poll->data);
 }
 
@@ -40,7 +40,7 @@ int segue__poll_start(segue__poll *poll, segue__loop *loop, uint64_t interval_ms
   poll->cb = cb;
   poll->data = data;
   poll->timer.data = poll;
-  return segue__timer_start(loop, &poll->timer, next_delay(poll), on_timer);
+  return segue__timer_start(loop, &poll->timer, next_delay(poll), poll_on_timer);
 }
 
 void segue__poll_stop(segue__poll *poll) {

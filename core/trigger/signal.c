@@ -93,7 +93,7 @@ int segue__signal_new(segue__signal **out, segue__loop *loop, int signum,
   return 0;
 }
 
-static void on_closed(uv_handle_t *handle) {
+static void signal_on_closed(uv_handle_t *handle) {
   segue__signal *signal = handle->data;
   void (*cb)(void *) = signal->closed_cb;
   void *data = signal->closed_data;
@@ -108,5 +108,5 @@ void segue__signal_close(segue__signal *signal, void (*closed_cb)(void *data), v
   }
   signal->closed_cb = closed_cb;
   signal->closed_data = data;
-  uv_close((uv_handle_t *)&signal->handle, on_closed);
+  uv_close((uv_handle_t *)&signal->handle, signal_on_closed);
 }

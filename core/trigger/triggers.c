@@ -59,7 +59,7 @@ int segue__triggers_new(segue__triggers **out, const segue__triggers_options *op
   return 0;
 }
 
-static void tell(segue__triggers *t, segue__trigger trigger, const char *cause) {
+static void triggers_report(segue__triggers *t, segue__trigger trigger, const char *cause) {
   if (!t->closed) t->options.on_trigger(t->options.data, trigger, cause);
 }
 
@@ -72,14 +72,14 @@ static void files_deinit(files *f) {
 
 enum { RELOADS = 1, REOPENS = 2 };
 
-static void on_signal(void *data, int signum) {
+static void triggers_on_signal(void *data, int signum) {
   item *one = data;
   segue__triggers *t = one->owner;
   unsigned actions = one->in_live ? one->live_actions : one->next_actions;
   const char *name = segue__signal_name(signum);
   if ((actions & REOPENS) && !t->closed && t->options.on_reopen)
     t->options.on_reopen(t->options.data, name);
-  if (actions & RELOADS) tell(t, SEGUE__BY_SIGNAL, name);
+  if (actions & RELOADS) triggers_report(t, SEGUE__BY_SIGNAL, name);
 }
 
 static void format_interval(uint64_t ms, char *buf, size_t size) {
@@ -93,12 +93,12 @@ static void format_interval(uint64_t ms, char *buf, size_t size) {
     snprintf(buf, size, "%llums", (unsigned long long)ms);
 }
 
-static void on_poll(void *data) {
+static void triggers_on_poll(void *data) {
   item *one = data;
   char interval[32], cause[48];
   format_interval(one->interval_ms, interval, sizeof interval);
   snprintf(cause, sizeof cause, "poll every %s", interval);
-  tell(one->owner, SEGUE__BY_POLL, cause);
+  triggers_report(one->owner, SEGUE__BY_POLL, cause);
 }
 
 static item *find_item(const segue__triggers *t, const segue__trigger_spec *spec) {
@@ -121,7 +121,7 @@ bool segue__triggers_take(const segue__triggers *t, int signum) {
 
 bool segue__triggers_deliver(segue__triggers *t, int signum) {
   item *one = signal_item(t, signum);
-  if (one) on_signal(one, signum);
+  if (one) triggers_on_signal(one, signum);
   return one != NULL;
 }
 
@@ -134,7 +134,7 @@ static item *add_item(segue__triggers *t) {
   return one;
 }
 
-static void release(segue__triggers *t) {
+static void triggers_release(segue__triggers *t) {
   void (*cb)(void *) = t->closed_cb;
   void *data = t->closed_data;
   files_deinit(&t->live);
@@ -143,9 +143,9 @@ static void release(segue__triggers *t) {
   if (cb) cb(data);
 }
 
-static void on_closed(void *data) {
+static void triggers_on_closed(void *data) {
   segue__triggers *t = data;
-  if (--t->closing == 0 && t->closed) release(t);
+  if (--t->closing == 0 && t->closed) triggers_release(t);
 }
 
 /* Takes down items that no policy has any more. */
@@ -160,7 +160,7 @@ static void drop_unused(segue__triggers *t) {
     segue__poll_stop(&one->poll);
     if (one->signal) {
       t->closing++;
-      segue__signal_close(one->signal, on_closed, t);
+      segue__signal_close(one->signal, triggers_on_closed, t);
     }
     segue__free(one);
   }
@@ -171,12 +171,13 @@ static int stage_signal(segue__triggers *t, const segue__trigger_spec *spec, seg
   item *one = find_item(t, spec);
   if (!one) {
     one = add_item(t);
-    if (!one) return segue__error_set(err, UV_ENOMEM, "out of memory");
+    if (!one) return segue__errorf(err, UV_ENOMEM, "out of memory");
     one->signum = spec->signum;
-    int rc = segue__signal_new(&one->signal, t->options.loop, spec->signum, on_signal, one);
+    int rc =
+        segue__signal_new(&one->signal, t->options.loop, spec->signum, triggers_on_signal, one);
     if (rc)
-      return segue__error_set(err, rc, "cannot listen for %s (signal %d): %s",
-                              segue__signal_name(spec->signum), spec->signum, segue_strerror(rc));
+      return segue__errorf(err, rc, "cannot listen for %s (signal %d): %s",
+                           segue__signal_name(spec->signum), spec->signum, segue_strerror(rc));
   }
   if (!one->in_next) one->next_actions = 0;
   one->next_actions |= spec->action && !strcmp(spec->action, "reopen") ? REOPENS : RELOADS;
@@ -187,7 +188,7 @@ static int stage_signal(segue__triggers *t, const segue__trigger_spec *spec, seg
 static int stage_poll(segue__triggers *t, const segue__trigger_spec *spec, segue_error *err) {
   item *one = find_item(t, spec);
   if (!one) one = add_item(t);
-  if (!one) return segue__error_set(err, UV_ENOMEM, "out of memory");
+  if (!one) return segue__errorf(err, UV_ENOMEM, "out of memory");
   one->interval_ms = spec->interval_ms;
   one->in_next = true;
   return 0;
@@ -197,9 +198,9 @@ static void start_polls(segue__triggers *t) {
   for (item *one = t->items; one; one = one->next) {
     if (one->signum || segue__timer_active(&one->poll.timer)) continue;
     int rc = segue__poll_start(&one->poll, t->options.loop, one->interval_ms, t->options.seed,
-                               on_poll, one);
+                               triggers_on_poll, one);
     if (rc)
-      segue__log(t->options.log, SEGUE__ERROR, "trigger", "the poll timer cannot be started",
+      SEGUE__LOG(t->options.log, SEGUE__ERROR, "trigger", "the poll timer cannot be started",
                  "reason", 's', segue_strerror(rc), NULL);
   }
 }
@@ -213,10 +214,10 @@ static void on_watch(void *data, const char *path) {
     snprintf(cause, sizeof cause, "%.480s changed", path);
   else
     snprintf(cause, sizeof cause, "watched files changed");
-  tell(t, SEGUE__BY_WATCH, cause);
+  triggers_report(t, SEGUE__BY_WATCH, cause);
 }
 
-static int add_sources(const segue__policy *policy, segue__names *names) {
+static int triggers_add_sources(const segue__policy *policy, segue__names *names) {
   for (size_t i = 0; i < policy->source_count; i++) {
     const segue__source *source = &policy->sources[i];
     if (!source->kind || !source->kind->watch) continue;
@@ -237,7 +238,7 @@ static int add_names(segue__names *to, const segue__names *from) {
   return rc;
 }
 
-static uint64_t shorter(uint64_t a, uint64_t b) {
+static uint64_t triggers_shorter(uint64_t a, uint64_t b) {
   return !a || (b && b < a) ? b : a;
 }
 
@@ -247,9 +248,10 @@ static int watch_both(segue__triggers *t, segue_error *err) {
   int rc = add_names(&both, &t->live.names);
   if (!rc) rc = add_names(&both, &t->next.names);
   if (!rc)
-    rc = segue__watch_set(t->watch, &both, shorter(t->live.rescan_ms, t->next.rescan_ms), err);
+    rc = segue__watch_set(t->watch, &both, triggers_shorter(t->live.rescan_ms, t->next.rescan_ms),
+                          err);
   else
-    segue__error_set(err, rc, "cannot watch the files: out of memory");
+    segue__errorf(err, rc, "cannot watch the files: out of memory");
   segue__names_deinit(&both);
   return rc;
 }
@@ -257,7 +259,7 @@ static int watch_both(segue__triggers *t, segue_error *err) {
 static int open_watch(segue__triggers *t, segue_error *err) {
   if (t->watch) return 0;
   int rc = segue__watch_new(&t->watch, t->options.loop, t->options.log, on_watch, t);
-  return rc ? segue__error_set(err, rc, "cannot watch the files: %s", segue_strerror(rc)) : 0;
+  return rc ? segue__errorf(err, rc, "cannot watch the files: %s", segue_strerror(rc)) : 0;
 }
 
 static bool has_new_files(const segue__triggers *t) {
@@ -280,11 +282,11 @@ static int stage_watch(segue__triggers *t, const segue__policy *next, segue_erro
   for (size_t i = 0; i < next->trigger_count; i++) {
     if (next->triggers[i].type != SEGUE__TRIGGER_WATCH) continue;
     on = true;
-    t->next.rescan_ms = shorter(t->next.rescan_ms, next->triggers[i].interval_ms);
+    t->next.rescan_ms = triggers_shorter(t->next.rescan_ms, next->triggers[i].interval_ms);
   }
   if (!on) return 0;
-  int rc = add_sources(next, &t->next.names);
-  if (rc) return segue__error_set(err, rc, "cannot watch the files: %s", segue_strerror(rc));
+  int rc = triggers_add_sources(next, &t->next.names);
+  if (rc) return segue__errorf(err, rc, "cannot watch the files: %s", segue_strerror(rc));
   rc = open_watch(t, err);
   if (!rc) rc = watch_both(t, err);
   if (!rc && has_new_files(t)) t->missed = segue__watch_touched_since(t->watch, since_ms(t));
@@ -295,17 +297,17 @@ static void watch_only(segue__triggers *t, const files *f) {
   segue_error err;
   if (!t->watch || !segue__watch_set(t->watch, &f->names, f->rescan_ms, &err)) return;
   /* More is watched than need be; harmless, and the next policy puts it right. */
-  segue__log(t->options.log, SEGUE__WARN, "trigger", err.message, NULL);
+  SEGUE__LOG(t->options.log, SEGUE__WARN, "trigger", err.message, NULL);
 }
 
 static void on_late(segue__timer *timer) {
-  tell(timer->data, SEGUE__BY_WATCH, "files changed while their watch began");
+  triggers_report(timer->data, SEGUE__BY_WATCH, "files changed while their watch began");
 }
 
 /* ---- The policy's own ---- */
 
 static void on_fire(void *data, const char *cause) {
-  tell(data, SEGUE__BY_PUSH, cause);
+  triggers_report(data, SEGUE__BY_PUSH, cause);
 }
 
 static segue__policy *stage_tasks(const segue__policy *next) {
@@ -413,8 +415,8 @@ void segue__triggers_close(segue__triggers *t, void (*cb)(void *data), void *dat
   drop_unused(t);
   if (t->watch) {
     t->closing++;
-    segue__watch_close(t->watch, on_closed, t);
+    segue__watch_close(t->watch, triggers_on_closed, t);
     t->watch = NULL;
   }
-  on_closed(t);
+  triggers_on_closed(t);
 }

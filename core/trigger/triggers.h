@@ -13,7 +13,7 @@ typedef struct segue__triggers segue__triggers;
 typedef struct segue__triggers_options {
   size_t size; /* sizeof(segue__triggers_options) */
   segue__loop *loop;
-  const segue__log *log;
+  const segue__logger *log;
   bool signals;  /* false: signal triggers are left out (embedded) */
   uint64_t seed; /* of the polls' jitter; 0: from the system */
   /* Asks for a reload; cause ("SIGHUP", "config.yaml changed", "poll every 30s") is borrowed. May

@@ -19,7 +19,7 @@
 #include "../os/fault.h"
 #include "../os/glob.h"
 #include "../os/mem.h"
-#include "watch_parts.h"
+#include "watch_internal.h"
 
 enum {
   BATCH_BYTES = 65536,
@@ -46,7 +46,7 @@ static int open_inotify(segue__watch *watch) {
   return uv_poll_start(&watch->poll, UV_READABLE, on_events);
 }
 
-int segue__watch_new(segue__watch **out, segue__loop *loop, const segue__log *log,
+int segue__watch_new(segue__watch **out, segue__loop *loop, const segue__logger *log,
                      segue__watch_cb cb, void *data) {
   *out = NULL;
   if (!segue__loop_uv(loop)) return UV_ENOTSUP;
@@ -72,7 +72,7 @@ static void path_free(watched_path *path) {
   segue__free(path);
 }
 
-static void release(segue__watch *watch) {
+static void watch_release(segue__watch *watch) {
   void (*cb)(void *) = watch->closed_cb;
   void *data = watch->closed_data;
   for (size_t i = 0; i < watch->count; i++)
@@ -82,18 +82,18 @@ static void release(segue__watch *watch) {
   if (cb) cb(data);
 }
 
-static void on_closed(uv_handle_t *handle) {
-  release(handle->data);
+static void watch_on_closed(uv_handle_t *handle) {
+  watch_release(handle->data);
 }
 
 /* A watch that is closed in its own callback is freed when the callback has returned. The handle
  * goes before the descriptor: it takes the number out of the poll set, which may then be another's.
  */
-static void finish_close(segue__watch *watch) {
+static void watch_finish_close(segue__watch *watch) {
   bool polling = watch->polling;
-  if (polling) uv_close((uv_handle_t *)&watch->poll, on_closed);
+  if (polling) uv_close((uv_handle_t *)&watch->poll, watch_on_closed);
   if (watch->last_fd >= 0) close(watch->last_fd);
-  if (!polling) release(watch);
+  if (!polling) watch_release(watch);
 }
 
 void segue__watch_close(segue__watch *watch, void (*cb)(void *data), void *data) {
@@ -112,7 +112,7 @@ void segue__watch_close(segue__watch *watch, void (*cb)(void *data), void *data)
   if (watch->polling) uv_poll_stop(&watch->poll);
   watch->last_fd = watch->fd;
   watch->fd = -1;
-  if (!watch->in_callback) finish_close(watch);
+  if (!watch->in_callback) watch_finish_close(watch);
 }
 
 /* ---- The set ---- */
@@ -149,8 +149,8 @@ static watched_path *find_path(const segue__watch *watch, const char *text) {
 }
 
 /* A sorted list without doubles; what is watched already is taken over. */
-static int collect(const segue__watch *watch, const segue__names *names, watched_path **list,
-                   size_t *count) {
+static int watch_collect(const segue__watch *watch, const segue__names *names, watched_path **list,
+                         size_t *count) {
   *count = 0;
   for (size_t i = 0; i < names->count; i++) {
     watched_path *path = find_path(watch, names->items[i]);
@@ -171,7 +171,7 @@ static int collect(const segue__watch *watch, const segue__names *names, watched
   return 0;
 }
 
-static bool contains(watched_path **list, size_t count, const watched_path *path) {
+static bool watch_contains(watched_path **list, size_t count, const watched_path *path) {
   return count && bsearch(&path, list, count, sizeof *list, compare_paths) != NULL;
 }
 
@@ -179,7 +179,7 @@ static bool contains(watched_path **list, size_t count, const watched_path *path
 static void free_others(segue__watch *watch, watched_path **list, size_t count,
                         watched_path **other, size_t other_count) {
   for (size_t i = 0; i < count; i++) {
-    if (contains(other, other_count, list[i])) continue;
+    if (watch_contains(other, other_count, list[i])) continue;
     segue__watch_unresolve(watch, list[i]);
     path_free(list[i]);
   }
@@ -187,7 +187,7 @@ static void free_others(segue__watch *watch, watched_path **list, size_t count,
 
 static int arm_new(segue__watch *watch, watched_path **list, size_t count) {
   for (size_t i = 0; i < count; i++) {
-    if (contains(watch->paths, watch->count, list[i])) continue;
+    if (watch_contains(watch->paths, watch->count, list[i])) continue;
     int rc = segue__watch_resolve(watch, list[i]);
     if (rc) return rc;
     list[i]->print = segue__watch_print(list[i]->path, list[i]->glob);
@@ -203,7 +203,7 @@ static void arm_rescan(segue__watch *watch) {
 }
 
 /* A problem that has just come up: the next look must not be far. */
-static void hurry_rescan(segue__watch *watch) {
+static void expedite_rescan(segue__watch *watch) {
   uint64_t soon = segue__loop_now_ms(watch->loop) + SEGUE__RESCAN_LIMITED_MS;
   if (watch->problem[0] && watch->rescan.due_ms > soon) arm_rescan(watch);
 }
@@ -218,13 +218,13 @@ int segue__watch_set(segue__watch *watch, const segue__names *names, uint64_t re
                      segue_error *err) {
   size_t count = 0;
   watched_path **list = segue__calloc(names->count, sizeof *list);
-  int rc = list ? collect(watch, names, list, &count) : UV_ENOMEM;
+  int rc = list ? watch_collect(watch, names, list, &count) : UV_ENOMEM;
   if (!rc) rc = arm_new(watch, list, count);
   if (rc) {
     if (list) free_others(watch, list, count, watch->paths, watch->count);
     segue__free(list);
     segue__watch_sweep(watch);
-    return segue__error_set(err, rc, "cannot watch the files: out of memory");
+    return segue__errorf(err, rc, "cannot watch the files: out of memory");
   }
   free_others(watch, watch->paths, watch->count, list, count);
   segue__free(watch->paths);
@@ -293,7 +293,7 @@ static void match_name(segue__watch *watch, watched_dir *dir, interest *in,
   if (path->glob) strcpy(path->changed, in->kind == PATTERN ? event->name : "");
 }
 
-static void match(segue__watch *watch, watched_dir *dir, const struct inotify_event *event) {
+static void watch_match(segue__watch *watch, watched_dir *dir, const struct inotify_event *event) {
   uint32_t hash = segue__watch_name_hash(event->name);
   for (size_t i = 0; i < dir->count; i++) {
     interest *in = &dir->interests[i];
@@ -332,7 +332,7 @@ static void take_event(segue__watch *watch, const struct inotify_event *event, b
   else if (gone || !event->len)
     flag_dir(watch, dir);
   else
-    match(watch, dir, event);
+    watch_match(watch, dir, event);
   if (event->mask & IN_IGNORED) segue__watch_dir_forget(watch, dir);
 }
 
@@ -388,7 +388,7 @@ static void on_events(uv_poll_t *poll, int status, int events) {
   if (watch->closing) return;
   read_events(watch, &overflow);
   if (overflow) {
-    segue__log(watch->log, SEGUE__WARN, "watch",
+    SEGUE__LOG(watch->log, SEGUE__WARN, "watch",
                "more file events than the kernel keeps; looking at all files (raise "
                "fs.inotify.max_queued_events)",
                NULL);
@@ -397,8 +397,8 @@ static void on_events(uv_poll_t *poll, int status, int events) {
   if (!watch->flagged && !overflow) return;
   segue__watch_renew(watch);
   note_prints(watch);
-  hurry_rescan(watch);
-  segue__watch_tell(watch, overflow);
+  expedite_rescan(watch);
+  segue__watch_report(watch, overflow);
 }
 
 /* ---- Callbacks ---- */
@@ -416,7 +416,7 @@ static watched_path *next_flagged(segue__watch *watch) {
 }
 
 /* The name is copied: the callback may replace the set. */
-static void tell_path(segue__watch *watch, const watched_path *path) {
+static void report_path(segue__watch *watch, const watched_path *path) {
   char text[PATH_MAX + NAME_MAX + 1];
   size_t len = strnlen(path->path, PATH_MAX - 1);
   if (path->glob && path->changed[0]) len = (size_t)(path->glob - path->path);
@@ -432,7 +432,7 @@ static void forget_flags(segue__watch *watch) {
   watch->flagged = 0;
 }
 
-void segue__watch_tell(segue__watch *watch, bool anything) {
+void segue__watch_report(segue__watch *watch, bool anything) {
   watch->in_callback++;
   if (anything) {
     forget_flags(watch);
@@ -441,10 +441,10 @@ void segue__watch_tell(segue__watch *watch, bool anything) {
   while (!watch->closing) {
     const watched_path *path = next_flagged(watch);
     if (!path) break;
-    tell_path(watch, path);
+    report_path(watch, path);
   }
   watch->in_callback--;
-  if (watch->closing && !watch->in_callback) finish_close(watch);
+  if (watch->closing && !watch->in_callback) watch_finish_close(watch);
 }
 
 static void on_rescan(segue__timer *timer) {

@@ -22,7 +22,7 @@ typedef void (*segue__watch_cb)(void *data, const char *path);
 
 /* Needs a real loop (UV_ENOTSUP). Where the system has no inotify instance left it works by rescan
  * alone; see segue__watch_problem. */
-int segue__watch_new(segue__watch **out, segue__loop *loop, const segue__log *log,
+int segue__watch_new(segue__watch **out, segue__loop *loop, const segue__logger *log,
                      segue__watch_cb cb, void *data);
 /* Replaces the set of watched paths (files, or "dir/glob" patterns); unchanged ones are not
  * touched. Paths need not exist. rescan_ms 0 = SEGUE__RESCAN_MS. On failure (out of memory) the old

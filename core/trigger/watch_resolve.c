@@ -25,7 +25,7 @@
 #include "../os/fault.h"
 #include "../os/glob.h"
 #include "../os/mem.h"
-#include "watch_parts.h"
+#include "watch_internal.h"
 
 enum {
   OWN_EVENTS = IN_MOVE_SELF | IN_DELETE_SELF,
@@ -40,12 +40,12 @@ enum {
   PATTERN_LINKS_MAX = 4096 /* links and watched files among the matches of a pattern */
 };
 
-static watched_dir **bucket(segue__watch *watch, int wd) {
+static watched_dir **watch_resolve_bucket(segue__watch *watch, int wd) {
   return &watch->dirs[(unsigned)wd % DIR_BUCKETS];
 }
 
 watched_dir *segue__watch_dir_find(segue__watch *watch, int wd) {
-  for (watched_dir *dir = *bucket(watch, wd); dir; dir = dir->next)
+  for (watched_dir *dir = *watch_resolve_bucket(watch, wd); dir; dir = dir->next)
     if (dir->wd == wd) return dir;
   return NULL;
 }
@@ -59,7 +59,7 @@ static void dir_free(watched_dir *dir) {
 }
 
 void segue__watch_dir_forget(segue__watch *watch, watched_dir *dir) {
-  watched_dir **at = bucket(watch, dir->wd);
+  watched_dir **at = watch_resolve_bucket(watch, dir->wd);
   while (*at != dir)
     at = &(*at)->next;
   *at = dir->next;
@@ -84,9 +84,9 @@ void segue__watch_set_problem(segue__watch *watch, int code, const char *place) 
   snprintf(watch->problem, sizeof watch->problem,
            "cannot watch %.100s (%s); looking every %d s instead", place, what,
            SEGUE__RESCAN_LIMITED_MS / 1000);
-  if (!strcmp(watch->problem, watch->told)) return;
-  strcpy(watch->told, watch->problem);
-  segue__log(watch->log, SEGUE__WARN, "watch", watch->problem, NULL);
+  if (!strcmp(watch->problem, watch->reported)) return;
+  strcpy(watch->reported, watch->problem);
+  SEGUE__LOG(watch->log, SEGUE__WARN, "watch", watch->problem, NULL);
 }
 
 /* ---- Arming ---- */
@@ -102,8 +102,8 @@ static watched_dir *dir_new(segue__watch *watch, int wd, const char *path) {
   }
   dir->wd = wd;
   dir->path = copy;
-  dir->next = *bucket(watch, wd);
-  *bucket(watch, wd) = dir;
+  dir->next = *watch_resolve_bucket(watch, wd);
+  *watch_resolve_bucket(watch, wd) = dir;
   return dir;
 }
 
@@ -138,8 +138,8 @@ static int add_interest(watched_dir *dir, watched_path *owner, interest_kind kin
 
 /* Returns 0, UV_ENOMEM, or what stands in the way. Limits and missing permission are remembered as
  * a problem and are no failure: the rescan goes on. */
-static int arm(segue__watch *watch, const char *path, watched_path *owner, interest_kind kind,
-               const char *name) {
+static int watch_resolve_arm(segue__watch *watch, const char *path, watched_path *owner,
+                             interest_kind kind, const char *name) {
   if (watch->fd < 0) return 0;
   uint32_t mask = OWN_EVENTS | HOW | IN_MASK_ADD | (kind == ANCESTOR ? 0 : NAME_EVENTS);
   int code = SEGUE_FAULT("watch.add");
@@ -225,14 +225,14 @@ static bool take_part(walk *w) {
   return n < PATH_MAX;
 }
 
-static int enter(walk *w) {
-  int rc = arm(w->watch, w->next, w->owner, ANCESTOR, NULL);
+static int watch_resolve_enter(walk *w) {
+  int rc = watch_resolve_arm(w->watch, w->next, w->owner, ANCESTOR, NULL);
   if (!rc) strcpy(w->here, w->next);
   return rc;
 }
 
 /* Puts the target of the link in front of the rest. */
-static int follow(walk *w) {
+static int watch_resolve_follow(walk *w) {
   char target[PATH_MAX], joined[PATH_MAX];
   ssize_t len = readlink(w->next, target, sizeof target - 1);
   if (len <= 0 || ++w->links > LINKS_MAX) return STOP;
@@ -242,28 +242,28 @@ static int follow(walk *w) {
   strcpy(w->rest, joined);
   if (target[0] != '/') return ON;
   strcpy(w->here, "/");
-  return arm(w->watch, "/", w->owner, ANCESTOR, NULL);
+  return watch_resolve_arm(w->watch, "/", w->owner, ANCESTOR, NULL);
 }
 
 /* Goes over one part: ON, STOP, or out of memory. A folder that turns into something else between
  * the look and the watch is looked at again. */
-static int step(walk *w) {
+static int watch_resolve_step(walk *w) {
   bool armed = false;
   for (int race = 0; race < RACES_MAX; race++) {
     struct stat st;
     bool there = !lstat(w->next, &st);
     if (there && S_ISDIR(st.st_mode) && !w->last) {
-      int rc = enter(w);
+      int rc = watch_resolve_enter(w);
       if (!rc || rc == UV_ENOMEM) return rc;
       continue;
     }
     if (!armed) {
-      int rc = arm(w->watch, w->here, w->owner, w->last ? FINAL : STEP, w->part);
+      int rc = watch_resolve_arm(w->watch, w->here, w->owner, w->last ? FINAL : STEP, w->part);
       if (rc) return rc == UV_ENOMEM ? rc : STOP; /* gone: the folder above has told */
       armed = true;
       continue;
     }
-    if (there && S_ISLNK(st.st_mode)) return follow(w);
+    if (there && S_ISLNK(st.st_mode)) return watch_resolve_follow(w);
     bool file = there && w->last && S_ISREG(st.st_mode) &&
                 (!w->match || has_second_name(AT_FDCWD, w->next));
     return file && arm_file(w->watch, w->next, w->owner, w->match) ? UV_ENOMEM : STOP;
@@ -273,15 +273,15 @@ static int step(walk *w) {
 
 static int walk_on(walk *w) {
   if (!strcmp(w->part, ".")) return ON;
-  if (!strcmp(w->part, "..")) return enter(w) == UV_ENOMEM ? UV_ENOMEM : ON;
-  return step(w);
+  if (!strcmp(w->part, "..")) return watch_resolve_enter(w) == UV_ENOMEM ? UV_ENOMEM : ON;
+  return watch_resolve_step(w);
 }
 
 static int walk_all(walk *w) {
-  int rc = arm(w->watch, w->here, w->owner, ANCESTOR, NULL);
+  int rc = watch_resolve_arm(w->watch, w->here, w->owner, ANCESTOR, NULL);
   while (!rc && take_part(w)) {
     w->at_pattern = w->last && w->has_pattern;
-    if (w->at_pattern) return arm(w->watch, w->here, w->owner, PATTERN, w->part);
+    if (w->at_pattern) return watch_resolve_arm(w->watch, w->here, w->owner, PATTERN, w->part);
     rc = walk_on(w);
   }
   return rc == UV_ENOMEM ? rc : 0;

@@ -15,7 +15,7 @@
 
 #include "../os/glob.h"
 #include "../os/mem.h"
-#include "watch_parts.h"
+#include "watch_internal.h"
 
 enum { SCAN_LIMIT_MS = 2000 };
 
@@ -35,7 +35,7 @@ struct watch_scan {
   scanned items[];
 };
 
-static uint64_t mix(uint64_t hash, uint64_t value) {
+static uint64_t watch_scan_mix(uint64_t hash, uint64_t value) {
   hash = (hash ^ value) * 0x9e3779b97f4a7c15u;
   return hash ^ (hash >> 29);
 }
@@ -47,12 +47,12 @@ static int64_t nanoseconds(struct timespec ts) {
 /* rc is what stat returned. A folder counts only by its identity: other files come and go in it. */
 static uint64_t print_stat(int rc, const struct stat *st) {
   uint64_t hash = 7;
-  if (rc) return mix(hash, (uint64_t)errno);
-  hash = mix(mix(hash, st->st_dev), st->st_ino);
+  if (rc) return watch_scan_mix(hash, (uint64_t)errno);
+  hash = watch_scan_mix(watch_scan_mix(hash, st->st_dev), st->st_ino);
   if (S_ISDIR(st->st_mode)) return hash;
-  hash = mix(mix(hash, (uint64_t)st->st_size), st->st_mode);
-  hash = mix(hash, (uint64_t)nanoseconds(st->st_mtim));
-  return mix(hash, (uint64_t)nanoseconds(st->st_ctim));
+  hash = watch_scan_mix(watch_scan_mix(hash, (uint64_t)st->st_size), st->st_mode);
+  hash = watch_scan_mix(hash, (uint64_t)nanoseconds(st->st_mtim));
+  return watch_scan_mix(hash, (uint64_t)nanoseconds(st->st_ctim));
 }
 
 static uint64_t hash_name(const char *name) {
@@ -66,19 +66,19 @@ static uint64_t hash_name(const char *name) {
 static uint64_t print_matches(const char *folder, const char *glob) {
   uint64_t sum = 0;
   DIR *dir = opendir(folder);
-  if (!dir) return mix(5, (uint64_t)errno);
+  if (!dir) return watch_scan_mix(5, (uint64_t)errno);
   for (const struct dirent *entry; (entry = readdir(dir));) {
     struct stat st;
     if (!segue__glob_match(glob, entry->d_name)) continue;
     int rc = fstatat(dirfd(dir), entry->d_name, &st, 0);
-    sum += mix(hash_name(entry->d_name), print_stat(rc, &st));
+    sum += watch_scan_mix(hash_name(entry->d_name), print_stat(rc, &st));
   }
   closedir(dir);
   return sum;
 }
 
 /* The folder of path, "." or "/" where there is none. */
-static void folder_of(const char *path, char folder[PATH_MAX]) {
+static void watch_scan_folder_of(const char *path, char folder[PATH_MAX]) {
   const char *slash = strrchr(path, '/');
   size_t len = slash ? (size_t)(slash - path) : 0;
   if (!slash || len >= PATH_MAX) {
@@ -93,19 +93,20 @@ static void folder_of(const char *path, char folder[PATH_MAX]) {
 uint64_t segue__watch_print(const char *path, const char *glob) {
   char folder[PATH_MAX];
   struct stat st;
-  folder_of(path, folder);
+  watch_scan_folder_of(path, folder);
   uint64_t hash = print_stat(stat(folder, &st), &st);
-  if (glob) return mix(hash, print_matches(folder, glob));
+  if (glob) return watch_scan_mix(hash, print_matches(folder, glob));
   int rc = stat(path, &st);
-  return mix(hash, print_stat(rc, &st));
+  return watch_scan_mix(hash, print_stat(rc, &st));
 }
 
 uint64_t segue__watch_owned_print(const char *path) {
   struct stat st;
-  if (stat(path, &st)) return mix(3, (uint64_t)errno);
-  uint64_t hash = mix(mix(mix(3, st.st_dev), st.st_ino), (uint64_t)st.st_size);
-  hash = mix(mix(mix(hash, st.st_mode), st.st_uid), st.st_gid);
-  return mix(hash, (uint64_t)nanoseconds(st.st_mtim));
+  if (stat(path, &st)) return watch_scan_mix(3, (uint64_t)errno);
+  uint64_t hash =
+      watch_scan_mix(watch_scan_mix(watch_scan_mix(3, st.st_dev), st.st_ino), (uint64_t)st.st_size);
+  hash = watch_scan_mix(watch_scan_mix(watch_scan_mix(hash, st.st_mode), st.st_uid), st.st_gid);
+  return watch_scan_mix(hash, (uint64_t)nanoseconds(st.st_mtim));
 }
 
 /* ---- Touched ---- */
@@ -166,14 +167,14 @@ static void scan_free(watch_scan *scan) {
   segue__free(scan);
 }
 
-static void run(segue__job *job) {
+static void watch_scan_run(segue__job *job) {
   watch_scan *scan = (watch_scan *)job;
   for (size_t i = 0; i < scan->count; i++)
     scan->items[i].print = segue__watch_print(scan->items[i].path, scan->items[i].glob);
 }
 
 /* Returns whether anything is another than at the last look. */
-static bool compare(segue__watch *watch, const watch_scan *scan) {
+static bool watch_scan_compare(segue__watch *watch, const watch_scan *scan) {
   bool differs = false;
   for (size_t i = 0; i < scan->count; i++) {
     const scanned *item = &scan->items[i];
@@ -189,22 +190,22 @@ static bool compare(segue__watch *watch, const watch_scan *scan) {
   return differs;
 }
 
-static void done(segue__job *job) {
+static void watch_scan_done(segue__job *job) {
   watch_scan *scan = (watch_scan *)job;
   segue__watch *watch = scan->watch;
   bool differs = false;
   if (watch) {
     watch->scan = NULL;
     segue__timer_stop(watch->loop, &watch->scan_limit);
-    if (scan->set_version == watch->set_version) differs = compare(watch, scan);
+    if (scan->set_version == watch->set_version) differs = watch_scan_compare(watch, scan);
   }
   scan_free(scan);
   if (!watch || !differs) return;
   segue__watch_renew(watch);
-  segue__watch_tell(watch, true);
+  segue__watch_report(watch, true);
 }
 
-static void abandoned(segue__job *job) {
+static void watch_scan_abandoned(segue__job *job) {
   watch_scan *scan = (watch_scan *)job;
   if (scan->watch) {
     scan->watch->scan = NULL;
@@ -217,7 +218,7 @@ static void on_limit(segue__timer *timer) {
   segue__watch *watch = timer->data;
   if (!watch->scan) return;
   watch->scan_hangs = true;
-  segue__log(watch->log, SEGUE__WARN, "watch",
+  SEGUE__LOG(watch->log, SEGUE__WARN, "watch",
              "looking at the watched files takes too long; is a network file system away?",
              "limit_ms", 'd', (int64_t)SCAN_LIMIT_MS, NULL);
   segue__job_abandon(watch->loop, &watch->scan->job);
@@ -225,14 +226,14 @@ static void on_limit(segue__timer *timer) {
 
 /* ---- Starting ---- */
 
-static bool wanted(const watched_path *path, bool adopt) {
+static bool watch_scan_wanted(const watched_path *path, bool adopt) {
   return !adopt || (path->glob && path->flagged);
 }
 
 static int take_paths(watch_scan *scan, const segue__watch *watch) {
   for (size_t i = 0; i < watch->count; i++) {
     const watched_path *path = watch->paths[i];
-    if (!wanted(path, scan->adopt)) continue;
+    if (!watch_scan_wanted(path, scan->adopt)) continue;
     char *copy = segue__strdup(path->path);
     if (!copy) return UV_ENOMEM;
     scan->items[scan->count++] =
@@ -241,14 +242,15 @@ static int take_paths(watch_scan *scan, const segue__watch *watch) {
   return 0;
 }
 
-static void start(segue__watch *watch, bool adopt) {
+static void watch_scan_start(segue__watch *watch, bool adopt) {
   if (watch->scan || watch->closing || !watch->count) return;
   watch_scan *scan = segue__calloc(1, sizeof *scan + watch->count * sizeof scan->items[0]);
   if (!scan) return; /* the next look is not far */
   scan->adopt = adopt;
   scan->set_version = watch->set_version;
   scan->watch = watch;
-  scan->job = (segue__job){.run = run, .done = done, .abandoned = abandoned};
+  scan->job = (segue__job){
+      .run = watch_scan_run, .done = watch_scan_done, .abandoned = watch_scan_abandoned};
   if (take_paths(scan, watch) || segue__job_submit(watch->loop, &scan->job)) {
     scan_free(scan);
     return;
@@ -259,7 +261,7 @@ static void start(segue__watch *watch, bool adopt) {
 }
 
 void segue__watch_scan_start(segue__watch *watch) {
-  start(watch, false);
+  watch_scan_start(watch, false);
 }
 
 /* Takes note of what patterns match now, before the callbacks: jobs run in order, so whatever the
@@ -267,8 +269,8 @@ void segue__watch_scan_start(segue__watch *watch) {
  * way nothing is noted, and the next one tells once more than it must. */
 void segue__watch_scan_adopt(segue__watch *watch) {
   for (size_t i = 0; i < watch->count; i++) {
-    if (!wanted(watch->paths[i], true)) continue;
-    start(watch, true);
+    if (!watch_scan_wanted(watch->paths[i], true)) continue;
+    watch_scan_start(watch, true);
     return;
   }
 }

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- What segue.http takes: an address, or a table with an address and who may come in by it. Judged
--- key by key; what comes out is what core/bind/extract_http.c reads.
+-- key by key; what comes out is what core/bind/policy/extract_http.c reads.
 local check = require "segue.check"
 local suggest = require "segue.suggest"
 

@@ -41,7 +41,7 @@ int log_file_open(log_writer *writer) {
 }
 
 /* file.3 -> file.4, and so on. NULL: out of memory. */
-static char *numbered(const log_writer *writer, unsigned number) {
+static char *file_numbered(const log_writer *writer, unsigned number) {
   size_t size = strlen(writer->config.file) + 16;
   char *path = malloc(size);
   if (path) snprintf(path, size, "%s.%u", writer->config.file, number);
@@ -59,7 +59,7 @@ static bool same_file(const char *path, const struct stat *st) {
 static bool was_rotated(const log_writer *writer) {
   struct stat st;
   if (!writer->config.rotate_bytes && !writer->config.rotate_s) return false;
-  char *first = numbered(writer, 1);
+  char *first = file_numbered(writer, 1);
   bool yes = fstat(writer->fd, &st) == 0 && same_file(first, &st);
   free(first);
   return yes;
@@ -74,17 +74,17 @@ static bool is_due(const log_writer *writer, size_t coming) {
 }
 
 /* A failure leaves everything where it is: the file grows on, which loses nothing. */
-static void rotate(log_writer *writer) {
+static void file_rotate(log_writer *writer) {
   unsigned keep = writer->config.keep;
   struct stat st;
   if (fstat(writer->fd, &st) || !same_file(writer->config.file, &st)) return;
   for (unsigned i = keep; i > 1; i--) {
-    char *from = numbered(writer, i - 1), *to = numbered(writer, i);
+    char *from = file_numbered(writer, i - 1), *to = file_numbered(writer, i);
     if (from && to) (void)rename(from, to);
     free(from);
     free(to);
   }
-  char *first = keep ? numbered(writer, 1) : NULL;
+  char *first = keep ? file_numbered(writer, 1) : NULL;
   int rc = !keep ? unlink(writer->config.file) : first ? rename(writer->config.file, first) : -1;
   free(first);
   if (rc) return;
@@ -100,17 +100,17 @@ static void rotate(log_writer *writer) {
   atomic_fetch_add(&writer->counts->rotations, 1);
 }
 
-static void lock(log_writer *writer) {
+static void file_lock(log_writer *writer) {
   while (flock(writer->fd, LOCK_EX) && errno == EINTR)
     ;
 }
 
 void log_file_begin(log_writer *writer, size_t coming) {
   if (!writer->regular) return;
-  lock(writer);
+  file_lock(writer);
   while (writer->regular && was_rotated(writer) && !log_file_open(writer) && writer->regular)
-    lock(writer);
-  if (writer->regular && is_due(writer, coming)) rotate(writer);
+    file_lock(writer);
+  if (writer->regular && is_due(writer, coming)) file_rotate(writer);
 }
 
 void log_file_end(log_writer *writer) {

@@ -22,7 +22,7 @@ void log_text_deinit(log_text *text) {
   if (text->owned) free(text->data);
 }
 
-static bool grow(log_text *text, size_t len) {
+static bool format_grow(log_text *text, size_t len) {
   size_t cap = text->cap * 2 > text->len + len ? text->cap * 2 : text->len + len;
   char *more = text->failed ? NULL : malloc(cap);
   if (!more) {
@@ -37,30 +37,30 @@ static bool grow(log_text *text, size_t len) {
   return true;
 }
 
-static void add(log_text *text, const char *data, size_t len) {
-  if (len > text->cap - text->len && !grow(text, len)) return;
+static void format_add(log_text *text, const char *data, size_t len) {
+  if (len > text->cap - text->len && !format_grow(text, len)) return;
   memcpy(text->data + text->len, data, len);
   text->len += len;
 }
 
-static void adds(log_text *text, const char *s) {
-  add(text, s, strlen(s));
+static void format_adds(log_text *text, const char *s) {
+  format_add(text, s, strlen(s));
 }
 
-static void add_number(log_text *text, int64_t number) {
+static void format_add_number(log_text *text, int64_t number) {
   char digits[24], *end = digits + sizeof digits, *at = end;
   uint64_t rest = number < 0 ? -(uint64_t)number : (uint64_t)number;
   do
     *--at = (char)('0' + rest % 10);
   while (rest /= 10);
   if (number < 0) *--at = '-';
-  add(text, at, (size_t)(end - at));
+  format_add(text, at, (size_t)(end - at));
 }
 
 /* ---- Escaping ---- */
 
 /* Bytes of the UTF-8 sequence at s, 0 if it is none. Shortest forms only, no surrogates. */
-static size_t sequence(const unsigned char *s) {
+static size_t format_sequence(const unsigned char *s) {
   size_t len = s[0] >= 0xc2 && s[0] <= 0xdf   ? 2
                : s[0] >= 0xe0 && s[0] <= 0xef ? 3
                : s[0] >= 0xf0 && s[0] <= 0xf4 ? 4
@@ -76,13 +76,14 @@ static size_t sequence(const unsigned char *s) {
 static void add_control(log_text *text, unsigned char c, bool json) {
   char escaped[8];
   if (c == '\n')
-    adds(text, "\\n");
+    format_adds(text, "\\n");
   else if (c == '\t' && json)
-    adds(text, "\\t");
+    format_adds(text, "\\t");
   else if (c == '\r')
-    adds(text, "\\r");
+    format_adds(text, "\\r");
   else
-    add(text, escaped, (size_t)snprintf(escaped, sizeof escaped, json ? "\\u%04x" : "\\x%02x", c));
+    format_add(text, escaped,
+               (size_t)snprintf(escaped, sizeof escaped, json ? "\\u%04x" : "\\x%02x", c));
 }
 
 /* Returns the code point of a sequence that a terminal obeys or that changes the direction of text
@@ -98,7 +99,7 @@ static unsigned odd_sequence(const unsigned char *s, size_t len) {
 
 static void add_odd(log_text *text, unsigned code) {
   char escaped[8];
-  add(text, escaped, (size_t)snprintf(escaped, sizeof escaped, "\\u%04x", code));
+  format_add(text, escaped, (size_t)snprintf(escaped, sizeof escaped, "\\u%04x", code));
 }
 
 /* quoted: quotes and backslashes are escaped too. Runs of ordinary characters are copied at once.
@@ -107,7 +108,7 @@ static void add_clean(log_text *text, const char *s, bool quoted, bool json) {
   const char *run = s;
   for (; *s; s++) {
     unsigned char c = (unsigned char)*s;
-    size_t len = c < 0x80 ? 1 : sequence((const unsigned char *)s);
+    size_t len = c < 0x80 ? 1 : format_sequence((const unsigned char *)s);
     unsigned odd = odd_sequence((const unsigned char *)s, len);
     bool plain = (len > 1 && !odd) ||
                  (len == 1 && c >= 32 && c != 127 && !(quoted && (c == '"' || c == '\\')));
@@ -115,31 +116,31 @@ static void add_clean(log_text *text, const char *s, bool quoted, bool json) {
       s += len - 1;
       continue;
     }
-    add(text, run, (size_t)(s - run));
+    format_add(text, run, (size_t)(s - run));
     s += len > 1 ? len - 1 : 0;
     run = s + 1;
     if (odd)
       add_odd(text, odd);
     else if (!len)
-      adds(text, "\xef\xbf\xbd"); /* what is no UTF-8 */
+      format_adds(text, "\xef\xbf\xbd"); /* what is no UTF-8 */
     else if (c == '"' || c == '\\')
-      add(text, (char[]){'\\', (char)c}, 2);
+      format_add(text, (char[]){'\\', (char)c}, 2);
     else
       add_control(text, c, json);
   }
-  add(text, run, (size_t)(s - run));
+  format_add(text, run, (size_t)(s - run));
 }
 
 static void add_string(log_text *text, const char *s, bool json) {
-  add(text, "\"", 1);
+  format_add(text, "\"", 1);
   add_clean(text, s, true, json);
-  add(text, "\"", 1);
+  format_add(text, "\"", 1);
 }
 
 /* ---- Lines ---- */
 
 /* Quoted where it would not be read as one word. */
-static void add_word(log_text *text, const char *s) {
+static void format_add_word(log_text *text, const char *s) {
   if (!*s || strpbrk(s, " \"=\\\t\r\n"))
     add_string(text, s, false);
   else
@@ -147,44 +148,44 @@ static void add_word(log_text *text, const char *s) {
 }
 
 static void format_text(log_text *out, const segue_log_entry *entry) {
-  add(out, " ", 1);
-  adds(out, levels[entry->level]);
-  if (strlen(levels[entry->level]) < 5) add(out, " ", 1);
-  add(out, " ", 1);
+  format_add(out, " ", 1);
+  format_adds(out, levels[entry->level]);
+  if (strlen(levels[entry->level]) < 5) format_add(out, " ", 1);
+  format_add(out, " ", 1);
   if (*entry->group) {
     add_clean(out, entry->group, false, false);
-    add(out, ": ", 2);
+    format_add(out, ": ", 2);
   }
   add_clean(out, entry->message, false, false);
   for (size_t i = 0; i < entry->field_count; i++) {
-    add(out, " ", 1);
-    add_word(out, entry->fields[i].key);
-    add(out, "=", 1);
+    format_add(out, " ", 1);
+    format_add_word(out, entry->fields[i].key);
+    format_add(out, "=", 1);
     if (entry->fields[i].text)
-      add_word(out, entry->fields[i].text);
+      format_add_word(out, entry->fields[i].text);
     else
-      add_number(out, entry->fields[i].number);
+      format_add_number(out, entry->fields[i].number);
   }
-  add(out, "\n", 1);
+  format_add(out, "\n", 1);
 }
 
 static void format_json(log_text *out, const segue_log_entry *entry) {
-  adds(out, "\",\"level\":\"");
-  adds(out, levels[entry->level]);
-  adds(out, "\",\"group\":");
+  format_adds(out, "\",\"level\":\"");
+  format_adds(out, levels[entry->level]);
+  format_adds(out, "\",\"group\":");
   add_string(out, entry->group, true);
-  adds(out, ",\"message\":");
+  format_adds(out, ",\"message\":");
   add_string(out, entry->message, true);
   for (size_t i = 0; i < entry->field_count; i++) {
-    add(out, ",", 1);
+    format_add(out, ",", 1);
     add_string(out, entry->fields[i].key, true);
-    add(out, ":", 1);
+    format_add(out, ":", 1);
     if (entry->fields[i].text)
       add_string(out, entry->fields[i].text, true);
     else
-      add_number(out, entry->fields[i].number);
+      format_add_number(out, entry->fields[i].number);
   }
-  add(out, "}\n", 2);
+  format_add(out, "}\n", 2);
 }
 
 void log_format(log_text *out, const segue_log_entry *entry, bool json) {

@@ -23,7 +23,7 @@ static void counts_unref(log_counts *counts) {
   if (counts && atomic_fetch_sub(&counts->refs, 1) == 1) free(counts);
 }
 
-static void inherit(void *instance, void *prev) {
+static void log_module_inherit(void *instance, void *prev) {
   log_writer *writer = instance;
   log_counts *counts = ((log_writer *)prev)->counts;
   atomic_fetch_add(&counts->refs, 1);
@@ -33,7 +33,7 @@ static void inherit(void *instance, void *prev) {
 
 /* ---- Life ---- */
 
-static void destroy(void *instance) {
+static void log_module_destroy(void *instance) {
   log_writer *writer = instance;
   log_writer_end(writer);
   log_queue_deinit(&writer->queue);
@@ -63,12 +63,12 @@ static int try_file(const char *path, segue_error *error) {
   return rc;
 }
 
-static void *instance_new(void) {
+static void *log_module_instance_new(void) {
   void *memory = aligned_alloc(_Alignof(log_writer), sizeof(log_writer));
   return memory ? memset(memory, 0, sizeof(log_writer)) : NULL;
 }
 
-static int build(log_writer *writer, const segue_slice *next, segue_error *error) {
+static int module_build(log_writer *writer, const segue_slice *next, segue_error *error) {
   int rc = log_config_read(&writer->config, next, error);
   if (!rc) rc = try_file(writer->config.file, error);
   if (rc) return rc;
@@ -77,28 +77,28 @@ static int build(log_writer *writer, const segue_slice *next, segue_error *error
   return rc ? segue_error_set(error, rc, "out of memory") : 0;
 }
 
-static void prepare(void *userdata, segue_op *op, const segue_slice *next, const segue_slice *prev,
-                    void **instance) {
+static void log_module_prepare(void *userdata, segue_op *op, const segue_slice *next,
+                               const segue_slice *prev, void **instance) {
   (void)userdata, (void)prev;
   segue_error error;
-  log_writer *writer = instance_new();
+  log_writer *writer = log_module_instance_new();
   if (!writer) {
     segue_op_done(op, -ENOMEM, NULL);
     return;
   }
   writer->fd = -1;
-  int rc = build(writer, next, &error);
+  int rc = module_build(writer, next, &error);
   *instance = writer; /* destroyed with it, also where it was not finished */
   segue_op_done(op, rc, rc ? &error : NULL);
 }
 
-static void start(void *instance, segue_op *op) {
+static void log_module_start(void *instance, segue_op *op) {
   segue_error error;
   int rc = log_writer_start(instance, &error);
   segue_op_done(op, rc, rc ? &error : NULL);
 }
 
-static void drain(void *instance, segue_op *op) {
+static void log_module_drain(void *instance, segue_op *op) {
   log_writer *writer = instance;
   if (writer->running)
     log_writer_drain(writer, op);
@@ -108,7 +108,7 @@ static void drain(void *instance, segue_op *op) {
 
 /* ---- For everybody ---- */
 
-static bool enabled(void *instance, segue_level level) {
+static bool module_enabled(void *instance, segue_level level) {
   return level <= ((log_writer *)instance)->config.level;
 }
 
@@ -128,7 +128,7 @@ static int write_entry(void *instance, const segue_log_entry *entry, bool may_wa
   return SEGUE_ELIMIT;
 }
 
-static void reopen(void *instance) {
+static void module_reopen(void *instance) {
   log_writer_reopen(instance);
 }
 
@@ -140,8 +140,8 @@ static void add_counter(void (*add)(void *sink, const char *text, size_t len), v
   add(sink, text, (size_t)len);
 }
 
-static void metrics(void *instance, void (*add)(void *sink, const char *text, size_t len),
-                    void *sink) {
+static void log_module_metrics(void *instance,
+                               void (*add)(void *sink, const char *text, size_t len), void *sink) {
   log_counts *c = ((log_writer *)instance)->counts;
   add_counter(add, sink, "segue_log_lines_total", "Lines that the log has written.",
               atomic_load(&c->lines));
@@ -158,16 +158,16 @@ static void metrics(void *instance, void (*add)(void *sink, const char *text, si
 }
 
 static const segue_log_ops log_ops = {
-    .size = sizeof log_ops, .enabled = enabled, .write = write_entry};
+    .size = sizeof log_ops, .enabled = module_enabled, .write = write_entry};
 
 static const segue_module_ops module_ops = {.size = sizeof module_ops,
-                                            .prepare = prepare,
-                                            .start = start,
-                                            .drain = drain,
-                                            .destroy = destroy,
-                                            .inherit = inherit,
-                                            .reopen = reopen,
-                                            .metrics = metrics,
+                                            .prepare = log_module_prepare,
+                                            .start = log_module_start,
+                                            .drain = log_module_drain,
+                                            .destroy = log_module_destroy,
+                                            .inherit = log_module_inherit,
+                                            .reopen = module_reopen,
+                                            .metrics = log_module_metrics,
                                             .log = &log_ops};
 
 SEGUE_API const segue_module_descriptor segue_module = {.magic = SEGUE_MODULE_MAGIC,

@@ -34,7 +34,7 @@ void log_queue_deinit(log_queue *queue) {
   queue->memory = NULL;
 }
 
-static log_record *record_at(const log_queue *queue, size_t at) {
+static log_record *queue_record_at(const log_queue *queue, size_t at) {
   return (log_record *)(void *)(queue->memory + (at & (queue->size - 1)));
 }
 
@@ -56,15 +56,15 @@ static int take_piece(log_queue *queue, size_t size, size_t *at) {
                                                memory_order_relaxed, memory_order_relaxed))
       continue;
     if (filler) {
-      record_at(queue, tail)->size = (uint32_t)filler;
-      atomic_store_explicit(&record_at(queue, tail)->state, FILLER, memory_order_release);
+      queue_record_at(queue, tail)->size = (uint32_t)filler;
+      atomic_store_explicit(&queue_record_at(queue, tail)->state, FILLER, memory_order_release);
     }
     *at = tail + filler;
     return 0;
   }
 }
 
-static void wake(log_queue *queue) {
+static void queue_wake(log_queue *queue) {
   if (atomic_exchange(&queue->sleep, AWAKE) != AWAKE)
     syscall(SYS_futex, &queue->sleep, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
@@ -79,7 +79,7 @@ static bool is_filling(const log_queue *queue, size_t tail) {
 static void wake_writer(log_queue *queue, size_t tail, bool is_urgent) {
   unsigned sleep = atomic_load(&queue->sleep);
   if (sleep == AWAKE) return;
-  if (sleep == ASLEEP || is_urgent || is_filling(queue, tail)) wake(queue);
+  if (sleep == ASLEEP || is_urgent || is_filling(queue, tail)) queue_wake(queue);
 }
 
 int log_queue_put(log_queue *queue, const char *text, size_t len, bool is_urgent) {
@@ -89,7 +89,7 @@ int log_queue_put(log_queue *queue, const char *text, size_t len, bool is_urgent
   clock_gettime(CLOCK_REALTIME, &now);
   int rc = take_piece(queue, size, &at);
   if (rc) return rc;
-  log_record *record = record_at(queue, at);
+  log_record *record = queue_record_at(queue, at);
   record->size = (uint32_t)size;
   record->len = (uint32_t)len;
   record->second = now.tv_sec;
@@ -101,7 +101,7 @@ int log_queue_put(log_queue *queue, const char *text, size_t len, bool is_urgent
   return 0;
 }
 
-static void release(log_queue *queue, size_t head, const log_record *record) {
+static void queue_release(log_queue *queue, size_t head, const log_record *record) {
   size_t size = record->size;
   memset(queue->memory + (head & (queue->size - 1)), 0, size);
   atomic_store_explicit(&queue->head, head + size, memory_order_release);
@@ -110,16 +110,16 @@ static void release(log_queue *queue, size_t head, const log_record *record) {
 const log_record *log_queue_get(log_queue *queue) {
   for (;;) {
     size_t head = atomic_load_explicit(&queue->head, memory_order_relaxed);
-    log_record *record = record_at(queue, head);
+    log_record *record = queue_record_at(queue, head);
     unsigned state = atomic_load(&record->state);
     if (state != FILLER) return state == COMPLETE ? record : NULL;
-    release(queue, head, record);
+    queue_release(queue, head, record);
   }
 }
 
 void log_queue_next(log_queue *queue) {
   size_t head = atomic_load_explicit(&queue->head, memory_order_relaxed);
-  release(queue, head, record_at(queue, head));
+  queue_release(queue, head, queue_record_at(queue, head));
 }
 
 bool log_queue_is_empty(const log_queue *queue) {
@@ -137,5 +137,5 @@ void log_queue_wait(log_queue *queue, unsigned ms, log_wait how) {
 
 void log_queue_poke(log_queue *queue) {
   atomic_store(&queue->poked, true);
-  wake(queue);
+  queue_wake(queue);
 }

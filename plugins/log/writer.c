@@ -29,18 +29,18 @@ static size_t room_of(const log_record *record) {
   return sizeof json_begin + LOG_TIME_LEN + record->len;
 }
 
-static void add(log_writer *writer, const char *text, size_t len) {
+static void writer_add(log_writer *writer, const char *text, size_t len) {
   memcpy(writer->batch + writer->batch_len, text, len);
   writer->batch_len += len;
 }
 
-static void add_line(log_writer *writer, time_t second, long nanosecond, const char *text,
-                     size_t len) {
+static void writer_add_line(log_writer *writer, time_t second, long nanosecond, const char *text,
+                            size_t len) {
   char now[LOG_TIME_LEN];
   log_clock_format(&writer->clock, second, nanosecond, now);
-  if (writer->config.json) add(writer, json_begin, sizeof json_begin - 1);
-  add(writer, now, sizeof now);
-  add(writer, text, len);
+  if (writer->config.json) writer_add(writer, json_begin, sizeof json_begin - 1);
+  writer_add(writer, now, sizeof now);
+  writer_add(writer, text, len);
 }
 
 /* Lines that were dropped are missed where they would be: told before the next one. */
@@ -55,12 +55,12 @@ static unsigned long long add_dropped(log_writer *writer) {
   log_text_init(&text, memory, sizeof memory);
   log_format(&text, &entry, writer->config.json);
   clock_gettime(CLOCK_REALTIME, &now);
-  if (!text.failed) add_line(writer, now.tv_sec, now.tv_nsec, text.data, text.len);
+  if (!text.failed) writer_add_line(writer, now.tv_sec, now.tv_nsec, text.data, text.len);
   log_text_deinit(&text);
   return dropped;
 }
 
-static bool fits(const log_writer *writer, const log_record *record) {
+static bool writer_fits(const log_writer *writer, const log_record *record) {
   return writer->batch_len + room_of(record) <= BATCH;
 }
 
@@ -89,7 +89,7 @@ static void wait_after(log_writer *writer, int error) {
 }
 
 /* False: it was given up. */
-static bool write_all(log_writer *writer, const char *data, size_t len) {
+static bool writer_write_all(log_writer *writer, const char *data, size_t len) {
   while (len) {
     ssize_t n = write(writer->fd, data, len);
     if (n >= 0) {
@@ -108,7 +108,7 @@ static bool write_all(log_writer *writer, const char *data, size_t len) {
 static void write_out(log_writer *writer, const char *data, size_t len, size_t lines) {
   if (!len) return;
   log_file_begin(writer, len);
-  bool good = write_all(writer, data, len);
+  bool good = writer_write_all(writer, data, len);
   log_file_end(writer);
   atomic_fetch_add_explicit(good ? &writer->counts->lines : &writer->counts->dropped, lines,
                             memory_order_relaxed);
@@ -122,7 +122,7 @@ static void write_large(log_writer *writer, const log_record *record) {
   }
   writer->batch = line;
   writer->batch_len = 0;
-  add_line(writer, (time_t)record->second, record->nanosecond, record->text, record->len);
+  writer_add_line(writer, (time_t)record->second, record->nanosecond, record->text, record->len);
   write_out(writer, line, writer->batch_len, 1);
   writer->batch = batch;
   writer->batch_len = 0;
@@ -135,9 +135,9 @@ static bool write_batch(log_writer *writer) {
   writer->batch_len = 0;
   unsigned long long dropped = add_dropped(writer);
   const log_record *record = log_queue_get(&writer->queue);
-  for (; record && !is_large(record) && fits(writer, record);
+  for (; record && !is_large(record) && writer_fits(writer, record);
        record = log_queue_get(&writer->queue)) {
-    add_line(writer, (time_t)record->second, record->nanosecond, record->text, record->len);
+    writer_add_line(writer, (time_t)record->second, record->nanosecond, record->text, record->len);
     log_queue_next(&writer->queue);
     lines++;
   }
@@ -152,7 +152,7 @@ static bool write_batch(log_writer *writer) {
 
 /* ---- The thread ---- */
 
-static bool is_over(log_writer *writer) {
+static bool writer_is_over(log_writer *writer) {
   return given_up(writer) || (atomic_load(&writer->drain) && log_queue_is_empty(&writer->queue));
 }
 
@@ -166,7 +166,7 @@ static void wait_for_lines(log_writer *writer, unsigned *idle_ms, unsigned *nap_
   if (*nap_ms < NAP_MAX_MS) *nap_ms *= 2;
 }
 
-static void *run(void *data) {
+static void *writer_run(void *data) {
   log_writer *writer = data;
   unsigned idle_ms = NAPS_MS, nap_ms = NAP_MIN_MS;
   for (;;) {
@@ -176,7 +176,7 @@ static void *run(void *data) {
       nap_ms = NAP_MIN_MS;
       continue;
     }
-    if (is_over(writer)) break;
+    if (writer_is_over(writer)) break;
     wait_for_lines(writer, &idle_ms, &nap_ms);
   }
   segue_op *drain = atomic_load(&writer->drain);
@@ -185,11 +185,11 @@ static void *run(void *data) {
 }
 
 /* The thread takes no signals. */
-static int start_thread(log_writer *writer) {
+static int log_writer_start_thread(log_writer *writer) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  int rc = pthread_create(&writer->thread, NULL, run, writer);
+  int rc = pthread_create(&writer->thread, NULL, writer_run, writer);
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   if (rc == 0) pthread_setname_np(writer->thread, "segue-log");
   return -rc;
@@ -202,7 +202,7 @@ int log_writer_start(log_writer *writer, segue_error *error) {
                            strerror(-rc));
   writer->batch = malloc(BATCH);
   writer->told_dropped = atomic_load(&writer->counts->dropped);
-  rc = writer->batch ? start_thread(writer) : -ENOMEM;
+  rc = writer->batch ? log_writer_start_thread(writer) : -ENOMEM;
   if (rc) return segue_error_set(error, rc, "cannot start its thread: %s", strerror(-rc));
   writer->running = true;
   return 0;

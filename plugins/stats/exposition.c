@@ -18,8 +18,9 @@ typedef struct page {
   void *sink;
 } page;
 
-static void addf(const page *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void addf(const page *p, const char *format, ...) {
+static void exposition_addf(const page *p, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+static void exposition_addf(const page *p, const char *format, ...) {
   char text[2 * STATS_NAME_MAX + 256];
   va_list args;
   va_start(args, format);
@@ -28,14 +29,14 @@ static void addf(const page *p, const char *format, ...) {
   if (len > 0) p->add(p->sink, text, (size_t)len < sizeof text ? (size_t)len : sizeof text - 1);
 }
 
-static void add_value(const page *p, double value) {
+static void exposition_add_value(const page *p, double value) {
   if (isinf(value))
-    addf(p, " %sInf\n", value < 0 ? "-" : "+");
+    exposition_addf(p, " %sInf\n", value < 0 ? "-" : "+");
   else
-    addf(p, " %.17g\n", value);
+    exposition_addf(p, " %.17g\n", value);
 }
 
-static int by_text(const void *a, const void *b) {
+static int exposition_by_text(const void *a, const void *b) {
   const stats_series *x = *(stats_series *const *)a, *y = *(stats_series *const *)b;
   size_t len = x->name_len < y->name_len ? x->name_len : y->name_len;
   int order = memcmp(x->text, y->text, len);
@@ -50,7 +51,7 @@ static void add_help(const page *p, const stats_series *series) {
   size_t len;
   snprintf(name, sizeof name, "%.*s", (int)series->name_len, series->text);
   if (segue_node_string(segue_node_member(p->help, name), &text, &len)) return;
-  addf(p, "# HELP %s%s ", p->prefix, name);
+  exposition_addf(p, "# HELP %s%s ", p->prefix, name);
   for (size_t i = 0; i < len; i++) {
     if (text[i] == '\n' || text[i] == '\\')
       p->add(p->sink, text[i] == '\n' ? "\\n" : "\\\\", 2);
@@ -60,11 +61,11 @@ static void add_help(const page *p, const stats_series *series) {
   p->add(p->sink, "\n", 1);
 }
 
-static void add_head(const page *p, const stats_series *series) {
+static void exposition_add_head(const page *p, const stats_series *series) {
   static const char *const kinds[] = {"counter", "gauge", "histogram"};
   add_help(p, series);
-  addf(p, "# TYPE %s%.*s %s\n", p->prefix, (int)series->name_len, series->text,
-       kinds[series->figure]);
+  exposition_addf(p, "# TYPE %s%.*s %s\n", p->prefix, (int)series->name_len, series->text,
+                  kinds[series->figure]);
 }
 
 /* name_bucket{labels,le="0.1"} */
@@ -72,8 +73,8 @@ static void add_bucket(const page *p, const stats_series *series, const char *bo
                        unsigned long long count) {
   const char *labels = series->text + series->name_len;
   size_t len = *labels ? strlen(labels) - 2 : 0;
-  addf(p, "%s%.*s_bucket{%.*s%sle=\"%s\"} %llu\n", p->prefix, (int)series->name_len, series->text,
-       (int)len, *labels ? labels + 1 : "", len ? "," : "", bound, count);
+  exposition_addf(p, "%s%.*s_bucket{%.*s%sle=\"%s\"} %llu\n", p->prefix, (int)series->name_len,
+                  series->text, (int)len, *labels ? labels + 1 : "", len ? "," : "", bound, count);
 }
 
 static void add_histogram(const page *p, const stats_series *series) {
@@ -89,9 +90,10 @@ static void add_histogram(const page *p, const stats_series *series) {
       snprintf(bound, sizeof bound, "+Inf");
     add_bucket(p, series, bound, count);
   }
-  addf(p, "%s%.*s_sum%s", p->prefix, (int)series->name_len, series->text, labels);
-  add_value(p, stats_sum(series));
-  addf(p, "%s%.*s_count%s %llu\n", p->prefix, (int)series->name_len, series->text, labels, count);
+  exposition_addf(p, "%s%.*s_sum%s", p->prefix, (int)series->name_len, series->text, labels);
+  exposition_add_value(p, stats_sum(series));
+  exposition_addf(p, "%s%.*s_count%s %llu\n", p->prefix, (int)series->name_len, series->text,
+                  labels, count);
 }
 
 static void add_series(const page *p, const stats_series *series) {
@@ -99,11 +101,11 @@ static void add_series(const page *p, const stats_series *series) {
     add_histogram(p, series);
     return;
   }
-  addf(p, "%s%s", p->prefix, series->text);
+  exposition_addf(p, "%s%s", p->prefix, series->text);
   if (series->figure == SEGUE_COUNTER)
-    addf(p, " %llu\n", stats_count(series));
+    exposition_addf(p, " %llu\n", stats_count(series));
   else
-    add_value(p, atomic_load_explicit(&series->gauge, memory_order_relaxed));
+    exposition_add_value(p, atomic_load_explicit(&series->gauge, memory_order_relaxed));
 }
 
 static bool same_family(const stats_series *a, const stats_series *b) {
@@ -120,9 +122,9 @@ void stats_expose(stats_table *table, const char *prefix, const segue_node *help
   for (size_t i = 0; i < STATS_CHAINS; i++)
     for (stats_series *s = atomic_load(&table->chains[i]); s && n < room; s = s->next)
       all[n++] = s;
-  qsort(all, n, sizeof(stats_series *), by_text);
+  qsort(all, n, sizeof(stats_series *), exposition_by_text);
   for (size_t i = 0; i < n; i++) {
-    if (!i || !same_family(all[i - 1], all[i])) add_head(&p, all[i]);
+    if (!i || !same_family(all[i - 1], all[i])) exposition_add_head(&p, all[i]);
     add_series(&p, all[i]);
   }
   free(all);

@@ -23,8 +23,8 @@ static const double default_bounds[] = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 
 /* ---- Configuration ---- */
 
-static int wrong(segue_error *error, const segue_slice *slice, const segue_node *node,
-                 const char *key, const char *what) {
+static int module_wrong(segue_error *error, const segue_slice *slice, const segue_node *node,
+                        const char *key, const char *what) {
   return segue_error_at(error, SEGUE_ECONFIG, slice->snapshot, node, "%s %s", key, what);
 }
 
@@ -41,9 +41,10 @@ static int read_prefix(stats *s, const segue_slice *slice, const segue_node *nod
   const char *text;
   size_t len;
   if (segue_node_string(node, &text, &len) || !is_prefix(text, len))
-    return wrong(error, slice, node, "prefix",
-                 "must be a text of letters, digits, _ and :, such as app_, that does not begin "
-                 "like the metrics of segue");
+    return module_wrong(
+        error, slice, node, "prefix",
+        "must be a text of letters, digits, _ and :, such as app_, that does not begin "
+        "like the metrics of segue");
   memcpy(s->prefix, text, len + 1);
   return 0;
 }
@@ -51,7 +52,7 @@ static int read_prefix(stats *s, const segue_slice *slice, const segue_node *nod
 static int read_max_series(stats *s, const segue_slice *slice, const segue_node *node,
                            segue_error *error) {
   if (segue_node_uint(node, &s->max_series) || !s->max_series || s->max_series > SERIES_MAX)
-    return wrong(error, slice, node, "max_series", "must be a number from 1 to 1000000");
+    return module_wrong(error, slice, node, "max_series", "must be a number from 1 to 1000000");
   return 0;
 }
 
@@ -60,11 +61,12 @@ static int read_buckets(stats *s, const segue_slice *slice, const segue_node *no
   double at[STATS_BUCKETS_MAX];
   size_t count = segue_node_type(node) == SEGUE_LIST ? segue_node_count(node) : 0;
   if (!count || count > STATS_BUCKETS_MAX)
-    return wrong(error, slice, node, "buckets", "must be a list of 1 to 64 numbers");
+    return module_wrong(error, slice, node, "buckets", "must be a list of 1 to 64 numbers");
   for (size_t i = 0; i < count; i++) {
     const segue_node *item = segue_node_at(node, i, NULL);
     if (segue_node_double(item, &at[i]) || at[i] != at[i] || (i && at[i] <= at[i - 1]))
-      return wrong(error, slice, item, "buckets", "must be numbers, each above the one before");
+      return module_wrong(error, slice, item, "buckets",
+                          "must be numbers, each above the one before");
   }
   stats_bounds_unref(s->bounds);
   s->bounds = stats_bounds_new(at, count);
@@ -74,49 +76,50 @@ static int read_buckets(stats *s, const segue_slice *slice, const segue_node *no
 static int read_help(stats *s, const segue_slice *slice, const segue_node *node,
                      segue_error *error) {
   if (segue_node_type(node) != SEGUE_MAP)
-    return wrong(error, slice, node, "help", "must be a map of texts by name");
+    return module_wrong(error, slice, node, "help", "must be a map of texts by name");
   for (size_t i = 0; i < segue_node_count(node); i++) {
     const segue_node *item = segue_node_at(node, i, NULL);
     if (segue_node_type(item) != SEGUE_STRING)
-      return wrong(error, slice, item, "help", "must be a map of texts by name");
+      return module_wrong(error, slice, item, "help", "must be a map of texts by name");
   }
   s->help = node;
   return 0;
 }
 
-static int read_key(stats *s, const segue_slice *slice, const char *key, const segue_node *value,
-                    segue_error *error) {
+static int module_read_key(stats *s, const segue_slice *slice, const char *key,
+                           const segue_node *value, segue_error *error) {
   if (!strcmp(key, "prefix")) return read_prefix(s, slice, value, error);
   if (!strcmp(key, "max_series")) return read_max_series(s, slice, value, error);
   if (!strcmp(key, "buckets")) return read_buckets(s, slice, value, error);
   if (!strcmp(key, "help")) return read_help(s, slice, value, error);
-  return wrong(error, slice, value, key,
-               "is not a key of the metrics: the keys are prefix, max_series, buckets and help");
+  return module_wrong(
+      error, slice, value, key,
+      "is not a key of the metrics: the keys are prefix, max_series, buckets and help");
 }
 
 static int read_config(stats *s, const segue_slice *slice, segue_error *error) {
   const char *key;
   int rc = 0;
   if (slice->config && segue_node_type(slice->config) != SEGUE_MAP)
-    return wrong(error, slice, slice->config, "the configuration", "must be a map");
+    return module_wrong(error, slice, slice->config, "the configuration", "must be a map");
   for (size_t i = 0; i < segue_node_count(slice->config) && !rc; i++) {
     const segue_node *value = segue_node_at(slice->config, i, &key);
-    rc = read_key(s, slice, key, value, error);
+    rc = module_read_key(s, slice, key, value, error);
   }
   return rc;
 }
 
 /* ---- Life ---- */
 
-static void destroy(void *instance) {
+static void stats_module_destroy(void *instance) {
   stats *s = instance;
   stats_table_unref(s->table);
   stats_bounds_unref(s->bounds);
   free(s);
 }
 
-static void prepare(void *userdata, segue_op *op, const segue_slice *next, const segue_slice *prev,
-                    void **instance) {
+static void stats_module_prepare(void *userdata, segue_op *op, const segue_slice *next,
+                                 const segue_slice *prev, void **instance) {
   (void)userdata, (void)prev;
   segue_error error;
   stats *s = calloc(1, sizeof *s);
@@ -132,7 +135,7 @@ static void prepare(void *userdata, segue_op *op, const segue_slice *next, const
 }
 
 /* Counted on by both while they are exchanged, so that nothing is lost, whichever stays. */
-static void inherit(void *instance, void *prev) {
+static void stats_module_inherit(void *instance, void *prev) {
   stats *s = instance;
   stats_table *table = ((stats *)prev)->table;
   if (table->layout != STATS_LAYOUT) return;
@@ -140,24 +143,24 @@ static void inherit(void *instance, void *prev) {
   s->table = stats_table_ref(table);
 }
 
-static void metrics(void *instance, stats_add add, void *sink) {
+static void stats_module_metrics(void *instance, stats_add add, void *sink) {
   const stats *s = instance;
   stats_expose(s->table, s->prefix, s->help, add, sink);
 }
 
-static int record(void *instance, segue_figure figure, const char *series, double value) {
+static int module_record(void *instance, segue_metric figure, const char *series, double value) {
   const stats *s = instance;
   return series ? stats_record(s->table, figure, series, value, s->bounds, s->max_series)
                 : SEGUE_EUSAGE;
 }
 
-static const segue_stats_ops stats_ops = {.size = sizeof stats_ops, .record = record};
+static const segue_stats_ops stats_ops = {.size = sizeof stats_ops, .record = module_record};
 
 static const segue_module_ops module_ops = {.size = sizeof module_ops,
-                                            .prepare = prepare,
-                                            .destroy = destroy,
-                                            .inherit = inherit,
-                                            .metrics = metrics,
+                                            .prepare = stats_module_prepare,
+                                            .destroy = stats_module_destroy,
+                                            .inherit = stats_module_inherit,
+                                            .metrics = stats_module_metrics,
                                             .stats = &stats_ops};
 
 SEGUE_API const segue_module_descriptor segue_module = {.magic = SEGUE_MODULE_MAGIC,

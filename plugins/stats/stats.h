@@ -30,7 +30,7 @@ typedef struct stats_series stats_series;
 struct stats_series {
   stats_series *next; /* in its chain; never changes */
   uint64_t hash;
-  segue_figure figure;
+  segue_metric figure;
   size_t name_len; /* of the name before the labels */
   stats_shard shards[STATS_SHARDS];
   _Atomic double gauge;
@@ -54,7 +54,7 @@ void stats_table_unref(stats_table *table);
 stats_bounds *stats_bounds_new(const double *at, size_t count);
 void stats_bounds_unref(stats_bounds *bounds);
 /* [any thread] */
-int stats_record(stats_table *table, segue_figure figure, const char *series, double value,
+int stats_record(stats_table *table, segue_metric figure, const char *series, double value,
                  stats_bounds *bounds, size_t max_series);
 unsigned long long stats_count(const stats_series *series);
 double stats_sum(const stats_series *series);

@@ -63,17 +63,17 @@ void stats_table_unref(stats_table *table) {
 
 /* ---- What a series is called ---- */
 
-static bool is_letter(char c) {
+static bool table_is_letter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
 }
 
-static bool is_digit(char c) {
+static bool table_is_digit(char c) {
   return c >= '0' && c <= '9';
 }
 
 static const char *skip_name(const char *s, bool colon) {
-  if (!is_letter(*s) && !(colon && *s == ':')) return NULL;
-  while (is_letter(*s) || is_digit(*s) || (colon && *s == ':'))
+  if (!table_is_letter(*s) && !(colon && *s == ':')) return NULL;
+  while (table_is_letter(*s) || table_is_digit(*s) || (colon && *s == ':'))
     s++;
   return s;
 }
@@ -90,7 +90,7 @@ static const char *skip_value(const char *s) {
 }
 
 /* {a="b",c="d"}; a histogram has a label le of its own. */
-static bool labels_are_good(const char *s, segue_figure figure) {
+static bool labels_are_good(const char *s, segue_metric figure) {
   do {
     const char *key = ++s;
     s = skip_name(s, false);
@@ -102,7 +102,7 @@ static bool labels_are_good(const char *s, segue_figure figure) {
 }
 
 /* Length of the name; 0: it is no series. Names of segue's own are refused. */
-static size_t judge_series(const char *text, segue_figure figure) {
+static size_t validate_series(const char *text, segue_metric figure) {
   const char *end = skip_name(text, true);
   if (!end || strlen(text) > STATS_NAME_MAX || !strncmp(text, "segue_", 6) ||
       !strncmp(text, "process_", 8))
@@ -112,21 +112,21 @@ static size_t judge_series(const char *text, segue_figure figure) {
 
 /* ---- Finding and adding ---- */
 
-static uint64_t hash_of(const char *text, size_t len) {
+static uint64_t table_hash_of(const char *text, size_t len) {
   uint64_t hash = UINT64_C(0xcbf29ce484222325);
   for (size_t i = 0; i < len; i++)
     hash = (hash ^ (unsigned char)text[i]) * UINT64_C(0x100000001b3);
   return hash ^ hash >> 32;
 }
 
-static stats_series *find(stats_series *first, const stats_series *end, uint64_t hash,
-                          const char *text, size_t len) {
+static stats_series *table_find(stats_series *first, const stats_series *end, uint64_t hash,
+                                const char *text, size_t len) {
   for (stats_series *s = first; s != end; s = s->next)
     if (s->hash == hash && !strncmp(s->text, text, len) && !s->text[len]) return s;
   return NULL;
 }
 
-static stats_series *series_new(segue_figure figure, uint64_t hash, const char *text, size_t len) {
+static stats_series *series_new(segue_metric figure, uint64_t hash, const char *text, size_t len) {
   size_t size = (sizeof(stats_series) + len + 1 + 63) / 64 * 64;
   stats_series *series = aligned_alloc(_Alignof(stats_series), size);
   if (!series) return NULL;
@@ -138,12 +138,12 @@ static stats_series *series_new(segue_figure figure, uint64_t hash, const char *
 }
 
 /* The one that is in the chain at the end: made, or another thread's. Takes made. */
-static stats_series *add(_Atomic(stats_series *) *chain, stats_series *made, size_t len,
-                         bool *added) {
+static stats_series *table_add(_Atomic(stats_series *) *chain, stats_series *made, size_t len,
+                               bool *added) {
   stats_series *seen = NULL, *first = atomic_load(chain);
   *added = false;
   for (;;) {
-    stats_series *other = find(first, seen, made->hash, made->text, len);
+    stats_series *other = table_find(first, seen, made->hash, made->text, len);
     if (other) {
       series_free(made);
       return other;
@@ -157,16 +157,16 @@ static stats_series *add(_Atomic(stats_series *) *chain, stats_series *made, siz
 }
 
 /* 0; SEGUE_EUSAGE: the name is that of figures of another kind. */
-static int enter_family(stats_table *table, segue_figure figure, const char *text, size_t len) {
-  uint64_t hash = hash_of(text, len);
+static int enter_family(stats_table *table, segue_metric figure, const char *text, size_t len) {
+  uint64_t hash = table_hash_of(text, len);
   bool added;
   _Atomic(stats_series *) *chain = &table->families[hash % STATS_CHAINS];
-  stats_series *family = find(atomic_load(chain), NULL, hash, text, len);
+  stats_series *family = table_find(atomic_load(chain), NULL, hash, text, len);
   if (!family) {
     family = series_new(figure, hash, text, len);
     if (!family) return -ENOMEM;
     family->name_len = len;
-    family = add(chain, family, len, &added);
+    family = table_add(chain, family, len, &added);
   }
   return family->figure == figure ? 0 : SEGUE_EUSAGE;
 }
@@ -179,9 +179,9 @@ static int give_buckets(stats_series *series, stats_bounds *bounds) {
   return 0;
 }
 
-static int make(stats_table *table, segue_figure figure, uint64_t hash, const char *text,
-                stats_bounds *bounds, size_t max_series, stats_series **out) {
-  size_t name_len = judge_series(text, figure), len = strlen(text);
+static int table_make(stats_table *table, segue_metric figure, uint64_t hash, const char *text,
+                      stats_bounds *bounds, size_t max_series, stats_series **out) {
+  size_t name_len = validate_series(text, figure), len = strlen(text);
   bool added = false;
   if (!name_len) return SEGUE_EUSAGE;
   int rc = enter_family(table, figure, text, name_len);
@@ -197,7 +197,7 @@ static int make(stats_table *table, segue_figure figure, uint64_t hash, const ch
   }
   if (series) {
     series->name_len = name_len;
-    *out = add(&table->chains[hash % STATS_CHAINS], series, len, &added);
+    *out = table_add(&table->chains[hash % STATS_CHAINS], series, len, &added);
   }
   if (!added) atomic_fetch_sub(&table->count, 1);
   return series ? 0 : -ENOMEM;
@@ -212,7 +212,7 @@ static void add_double(_Atomic double *to, double value) {
     ;
 }
 
-static void observe(stats_series *series, stats_shard *shard, double value) {
+static void table_observe(stats_series *series, stats_shard *shard, double value) {
   size_t low = 0, high = series->bounds->count;
   while (low < high) {
     size_t middle = (low + high) / 2;
@@ -225,30 +225,30 @@ static void observe(stats_series *series, stats_shard *shard, double value) {
   add_double(&shard->sum, value);
 }
 
-static int count(stats_series *series, stats_shard *shard, double value) {
+static int table_count(stats_series *series, stats_shard *shard, double value) {
   if (!(value >= 0 && value <= 9007199254740992.0)) return SEGUE_EUSAGE;
   (void)series;
   atomic_fetch_add_explicit(&shard->count, (unsigned long long)value, memory_order_relaxed);
   return 0;
 }
 
-int stats_record(stats_table *table, segue_figure figure, const char *text, double value,
+int stats_record(stats_table *table, segue_metric figure, const char *text, double value,
                  stats_bounds *bounds, size_t max_series) {
   size_t len = strlen(text);
-  uint64_t hash = hash_of(text, len);
+  uint64_t hash = table_hash_of(text, len);
   stats_series *series =
-      find(atomic_load_explicit(&table->chains[hash % STATS_CHAINS], memory_order_acquire), NULL,
-           hash, text, len);
-  int rc = series ? 0 : make(table, figure, hash, text, bounds, max_series, &series);
+      table_find(atomic_load_explicit(&table->chains[hash % STATS_CHAINS], memory_order_acquire),
+                 NULL, hash, text, len);
+  int rc = series ? 0 : table_make(table, figure, hash, text, bounds, max_series, &series);
   if (rc) return rc;
   if (series->figure != figure || isnan(value)) return SEGUE_EUSAGE;
   int cpu = sched_getcpu();
   stats_shard *shard = &series->shards[(unsigned)(cpu < 0 ? 0 : cpu) % STATS_SHARDS];
-  if (figure == SEGUE_COUNTER) return count(series, shard, value);
+  if (figure == SEGUE_COUNTER) return table_count(series, shard, value);
   if (figure == SEGUE_GAUGE)
     atomic_store_explicit(&series->gauge, value, memory_order_relaxed);
   else
-    observe(series, shard, value);
+    table_observe(series, shard, value);
   return 0;
 }
 

@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "bind/policy.h"
+#include "bind/policy/policy.h"
 
 enum { ROUNDS = 5, CALLS = 200000, SWITCHES = 50000, COMMANDS = 200, REQUESTS = 1000 };
 

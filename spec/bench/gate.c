@@ -49,8 +49,8 @@ int main(void) {
   segue__loop *loop = NULL;
   segue__gates *gates = NULL;
   segue__instance *instance = NULL;
-  segue__limbo limbo = {0};
-  segue__log log = {0};
+  segue__detached limbo = {0};
+  segue__logger log = {0};
   segue__module_spec spec = {.name = "bench", .ops = &ops};
   int rc = segue__document_new(&doc, 1, "a", "a", SEGUE__JSON, segue__strdup("{}"), 2);
   if (!rc) rc = segue__document_parse(doc, NULL, NULL, NULL, NULL);

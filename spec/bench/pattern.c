@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "bind/state.h"
+#include "bind/runtime/state.h"
 
 static const char chunk[] =
     "local line = \"2024-05-17T12:30:45Z host-12 nginx[812]: GET /index.html?x=1 HTTP/1.1 200\"\n"
@@ -70,7 +70,7 @@ static double plain(void) {
 }
 
 int main(void) {
-  static const segue__log silent;
+  static const segue__logger silent;
   segue__program program = {0};
   segue__lua_setup setup = {.log = &silent,
                             .os = segue__os_default(),

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "config/schema.h"
 #include "os/os.h"
+#include "schema/schema.h"
 
 enum { ROUNDS = 15 };
 

@@ -250,7 +250,7 @@ describe("the reload hook", function()
     { "txn.nothing()", "txn has no 'nothing': it has prepare" },
     { "txn.x = 1", "txn cannot be changed" },
     { "txn:defer('later', 'x')", "txn:defer: the time 'later' is not a duration" },
-    { "txn:defer('1s')", "txn:defer: say why" },
+    { "txn:defer('1s')", "txn:defer: the reason must be a text" },
     { "table.sort({ 1, 2 }, function() txn:prepare() end)", "txn:prepare cannot wait here" },
     { "coroutine.wrap(function() txn:prepare() end)()", "txn:prepare cannot wait inside" },
     { "txn:commit()", "txn:commit() needs txn:prepare() before it" },

@@ -144,17 +144,17 @@ describe("the man pages", function()
           assert.truthy(found, where .. " " .. name)
         end
       end
-      local keywords = read("core/config/schema_keywords.c")
+      local keywords = read("core/schema/keywords.c")
       known(keywords:match("segue__keyword_table%[%] = (%b{})"):gmatch('{"([%w$]+)", %u'),
         "keyword")
       known(keywords:match("former%[%] = (%b{})"):gmatch('{"([%w$]+)", "'), "former keyword")
-      local formats = read("core/config/schema_format.c"):match("formats%[%] = (%b{})")
+      local formats = read("core/schema/format.c"):match("formats%[%] = (%b{})")
       known(formats:gmatch('{"([%w-]+)", "'), "format")
       assert.is_true(count > 80, count .. " keywords and formats")
     end)
 
     it("has everything of a transaction, a validator and a task", function()
-      local txn, count = read("core/bind/txn.c"), 0
+      local txn, count = read("core/bind/policy/txn.c"), 0
       local function known(name, where)
         count = count + 1
         assert.is_true(has_word(page, name), where .. " " .. name)

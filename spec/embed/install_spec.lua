@@ -83,7 +83,7 @@ describe("an installation", function()
   end)
 
   it("exports nothing but the public names", function()
-    local public = { ["segue__read_begin"] = true, ["segue__read_end"] = true,
+    local public = { ["segue__section_begin"] = true, ["segue__section_end"] = true,
       ["segue__thread_reader"] = true } -- what the header's inline functions call
     local symbols = run { "nm", "-D", "--defined-only", root .. "/lib/libsegue.so" }
     local count = 0

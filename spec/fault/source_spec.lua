@@ -61,8 +61,8 @@ describe("a source over a network", function()
   end)
 
   -- a point, and the time that it is passed when it strikes
-  local points = { { "feed.fetch", 2, 6 }, { "feed.take", 2, 6 }, { "feed.watch", 1, 1 },
-    { "feed.keep", 2, 6 } }
+  local points = { { "remote.fetch", 2, 6 }, { "remote.take", 2, 6 }, { "remote.watch", 1, 1 },
+    { "remote.keep", 2, 6 } }
   for _, case in ipairs(points) do
     local point = case[1]
     it("survives kill -9 at " .. point .. ", and begins with what was good", function()

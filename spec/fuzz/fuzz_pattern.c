@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/bind/pattern.h"
+#include "core/bind/runtime/pattern.h"
 #include "core/os/mem.h"
 
 static bool may_go_on(void *data) {

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/bind/loader.h"
+#include "core/bind/policy/loader.h"
 
 static const char *const words[] = {
     "name",    "sources",   "triggers",   "debounce", "min",     "max",      "min_interval",

@@ -6,7 +6,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "core/config/schema.h"
+#include "core/schema/schema.h"
 
 static segue__document *parse(uint32_t id, const char *text, size_t len) {
   segue__limits limits = {.nodes = 3000, .depth = 60};

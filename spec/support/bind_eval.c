@@ -4,7 +4,7 @@
  */
 #include "bind_eval.h"
 
-#include "core/bind/state.h"
+#include "core/bind/runtime/state.h"
 
 typedef struct evaluation {
   const char *text;
@@ -24,7 +24,7 @@ static int evaluate(lua_State *L, void *data, segue_error *err) {
 }
 
 int bind_eval(const char *text, size_t len, uint64_t cpu_ms, segue__buf *out, segue_error *err) {
-  static const segue__log silent;
+  static const segue__logger silent;
   segue__program program = {0};
   segue__lua_setup setup = {.log = &silent,
                             .os = segue__os_default(),

@@ -12,12 +12,12 @@ enum { STEP_MS = 10 };
 static segue__c_modules host;
 static segue__module_kind kind_c;
 
-static void keep(void *data, const segue__log_entry *entry) {
+static void keep(void *data, const segue__log_record *entry) {
   bind_harness *bind = data;
   segue__buf_addf(&bind->logged, "%s %s: %s", segue__level_name(entry->level), entry->group,
                   entry->message);
   for (size_t i = 0; i < entry->field_count; i++) {
-    const segue__log_field *field = &entry->fields[i];
+    const segue__log_pair *field = &entry->fields[i];
     if (field->text)
       segue__buf_addf(&bind->logged, " %s=%s", field->key, field->text);
     else
@@ -47,13 +47,13 @@ static int take_signal(void) {
   return signum;
 }
 
-extern int segue__lua_stress; /* core/bind/state.h, which includes lua.h */
+extern int segue__lua_stress; /* core/bind/runtime/state.h, which includes lua.h */
 
 int bind_open(bind_harness **out, const bind_options *options) {
   bind_harness *bind = segue__calloc(1, sizeof *bind);
   if (!bind) return -1;
   segue__lua_stress = options->stress;
-  bind->log = (segue__log){.level = SEGUE__DEBUG, .sink = keep, .data = bind};
+  bind->log = (segue__logger){.level = SEGUE__DEBUG, .sink = keep, .data = bind};
   int rc = options->uv ? segue__loop_open_uv(&bind->loop, options->uv)
                        : segue__loop_open_manual(&bind->loop, 1000, 1700000000000);
   host = (segue__c_modules){.host = {options->modules, options->module_count}};
@@ -187,7 +187,7 @@ static void waited(segue__waiter *waiter, int status, segue__result *result) {
 
 bind_waiter *bind_request(segue__engine *engine, bool force) {
   bind_waiter *waiter = segue__calloc(1, sizeof *waiter);
-  segue__request request = {.trigger = SEGUE__BY_HTTP, .cause = "a spec", .force = force};
+  segue__reload_request request = {.trigger = SEGUE__BY_HTTP, .cause = "a spec", .force = force};
   waiter->waiter.cb = waited;
   waiter->waiter.data = waiter;
   waiter->status = segue__engine_request(engine, &request, &waiter->waiter);

@@ -6,13 +6,13 @@
 #ifndef SEGUE_SPEC_BIND_HARNESS_H
 #define SEGUE_SPEC_BIND_HARNESS_H
 
-#include "core/bind/loader.h"
+#include "core/bind/policy/loader.h"
 #include "core/module/op.h"
 #include "core/reload/engine.h"
 
 typedef struct bind_harness {
   segue__loop *loop;
-  segue__log log;
+  segue__logger log;
   const segue__os *os;
   segue__lua_loader *loader;
   bool *over;

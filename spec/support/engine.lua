@@ -217,7 +217,7 @@ function Waiter:why(i) return C.str(self.c.result.steps[i or 0].why) end
 --- (how many fail from there on), or fail_seed and fail_one_in (random bursts).
 function Engine:reload(options)
   options = options or {}
-  local request = ffi.new("segue__request")
+  local request = ffi.new("segue__reload_request")
   request.trigger = triggers[options.trigger or "http"]
   request.cause = options.cause
   request.force, request.plan_only = options.force or false, options.plan ~= nil
@@ -234,7 +234,7 @@ end
 
 --- A trigger nobody waits for.
 function Engine:trigger(kind, cause)
-  local request = ffi.new("segue__request")
+  local request = ffi.new("segue__reload_request")
   request.trigger, request.cause = triggers[kind], cause
   return C.segue__engine_request(self.c, request, nil)
 end
@@ -369,7 +369,7 @@ function Engine:replay_last_good()
   table.insert(self.waiters, w)
   w.rc = C.segue__engine_replay(self.c, files[0], 0, triggers.start, "last good", w.c.waiter)
   C.segue__last_good_deinit(info)
-  C.segue__slots_deinit(ffi.gc(slots, nil))
+  C.segue__two_slot_file_deinit(ffi.gc(slots, nil))
   C.segue__files_unref(files[0])
   return w
 end

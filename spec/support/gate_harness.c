@@ -12,7 +12,7 @@
 #include <string.h>
 #include <uv.h>
 
-#include "core/module/gate_parts.h"
+#include "core/module/gate_internal.h"
 
 enum { THREADS = 8, BURST = 4 };
 
@@ -56,7 +56,7 @@ segue__instance *gate_leads_to(const segue_gate *gate) {
 }
 
 bool gate_is_flipping(const segue_gate *gate) {
-  return gate->next || gate->kept || gate->exchange;
+  return gate->next || gate->kept || gate->reserved;
 }
 
 int gate_house_new(gate_house **out, segue__loop *loop) {

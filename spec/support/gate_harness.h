@@ -16,8 +16,8 @@ typedef struct gate_house {
   segue__loop *loop; /* borrowed */
   segue__gates *gates;
   segue_gate *gate;
-  segue__limbo limbo;
-  segue__log log;
+  segue__detached limbo;
+  segue__logger log;
   size_t alive; /* atomic: instances that were not destroyed */
 } gate_house;
 

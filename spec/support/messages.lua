@@ -5,7 +5,7 @@
 -- the names below. Used by house.lua; returns the check of one file: check(path, breach).
 
 -- Calls that make a message, with the place of their format among the arguments.
-local makers = { segue__builder_fail = 3, segue__finding_add = 5, segue__error_set = 3 }
+local makers = { segue__builder_fail = 3, segue__finding_add = 5, segue__errorf = 3 }
 
 -- Functions that return a text for a message: each takes a value only through quote.c, or returns a
 -- text of our own.
@@ -26,16 +26,16 @@ local names = {
   ["core/config/yaml_error.c"] = { "text", "problem", "p->context" },
   ["core/config/mask_pattern.c"] = { "text", "why" }, -- a pattern of the policy
   ["core/config/path.c"] = { "text", "why" }, -- a path from a request
-  ["core/config/schema.c"] = { 'c->keyword ? c->keyword : ""', "text", "name" },
-  ["core/config/schema_default.c"] = { "name" },
-  ["core/config/schema_match.c"] = { "why" }, -- of a pattern in the schema
-  ["core/config/schema_regex.c"] = { "why" },
-  ["core/config/schema_assert.c"] = { "what", "rule", "k->format->what", "because->key",
+  ["core/schema/schema.c"] = { 'c->keyword ? c->keyword : ""', "text", "name" },
+  ["core/schema/default.c"] = { "name" },
+  ["core/schema/match.c"] = { "why" }, -- of a pattern in the schema
+  ["core/schema/regex.c"] = { "why" },
+  ["core/schema/assert.c"] = { "what", "rule", "k->format->what", "because->key",
     "wanted.text", "shown", "values.data && !values.failed ? values.data : \"one of a list\"" },
-  ["core/config/schema_apply.c"] = { "forms.data", "form.data", "first.data", "second.data",
+  ["core/schema/apply.c"] = { "forms.data", "form.data", "first.data", "second.data",
     "shown" },
-  ["core/config/schema_children.c"] = { "meant ? meant : \"\"" }, -- a key of the schema
-  ["core/config/schema_finding.c"] = { "subject.failed ? \"the value does not fit the schema: out "
+  ["core/schema/children.c"] = { "meant ? meant : \"\"" }, -- a key of the schema
+  ["core/schema/finding.c"] = { "subject.failed ? \"the value does not fit the schema: out "
     .. "of memory\" : subject.data" },
   ["core/source/env.c"] = { "source->name", "why.message" },
   ["core/source/file.c"] = { "path", "source->path", "source->name" },
@@ -43,7 +43,7 @@ local names = {
 }
 
 -- Where a text is shown without asking: the schema's own values, and names of variables.
-local asks_nobody = { ["core/config/schema_finding.c"] = true, ["core/config/expand.c"] = true }
+local asks_nobody = { ["core/schema/finding.c"] = true, ["core/config/expand.c"] = true }
 
 -- Code without comments; lines stay where they are.
 local function without_comments(text)
@@ -122,7 +122,8 @@ local function check_call(path, line, name, list, breach)
 end
 
 return function(path, breach)
-  if not (path:match("^core/config/[%w_]+%.c$") or path:match("^core/source/[%w_]+%.c$")) then
+  if not (path:match("^core/config/[%w_]+%.c$") or path:match("^core/source/[%w_]+%.c$")
+      or path:match("^core/schema/[%w_]+%.c$")) then
     return
   end
   local file = assert(io.open(path))

@@ -249,14 +249,14 @@ void os_harness_storm_end(void) {
 
 static char logged[65536];
 
-static void keep_entry(void *data, const segue__log_entry *entry) {
+static void keep_entry(void *data, const segue__log_record *entry) {
   (void)data;
   pthread_mutex_lock(&mutex);
   size_t len = strlen(logged);
   len += (size_t)snprintf(logged + len, sizeof logged - len, "%s %s: %s",
                           segue__level_name(entry->level), entry->group, entry->message);
   for (size_t i = 0; i < entry->field_count && len < sizeof logged; i++) {
-    const segue__log_field *field = &entry->fields[i];
+    const segue__log_pair *field = &entry->fields[i];
     if (field->text)
       len += (size_t)snprintf(logged + len, sizeof logged - len, " %s=%s", field->key, field->text);
     else
@@ -267,8 +267,8 @@ static void keep_entry(void *data, const segue__log_entry *entry) {
   pthread_mutex_unlock(&mutex);
 }
 
-const segue__log *os_harness_log(void) {
-  static const segue__log log = {.level = SEGUE__DEBUG, .sink = keep_entry};
+const segue__logger *os_harness_log(void) {
+  static const segue__logger log = {.level = SEGUE__DEBUG, .sink = keep_entry};
   return &log;
 }
 

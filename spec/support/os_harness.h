@@ -33,7 +33,7 @@ void os_harness_storm_end(void);     /* joins the threads */
 
 /* A log that keeps what it is told, from whichever thread: lines of "level group: message key=value
  * ...". One for the process; os_harness_log_take moves what was kept into buf. */
-const segue__log *os_harness_log(void);
+const segue__logger *os_harness_log(void);
 const char *os_harness_log_take(char *buf, size_t size);
 
 int os_harness_open_fds(void);

@@ -60,10 +60,10 @@ end
 
 --- Pieces of a state folder: "state" or "last-good".
 function M.slots(folder, name)
-  local slots = ffi.new("segue__slots[1]")
-  C.check(C.segue__slots_init(slots, C.os_harness_log(), folder, name,
+  local slots = ffi.new("segue__two_slot_file[1]")
+  C.check(C.segue__two_slot_file_init(slots, C.os_harness_log(), folder, name,
     name == "state" and "SEGUEST1" or "SEGUELG3"))
-  return ffi.gc(slots, C.segue__slots_deinit)
+  return ffi.gc(slots, C.segue__two_slot_file_deinit)
 end
 
 --- A connection of one's own to a database: run(sql), close(). As far as locks go, it is another

@@ -397,13 +397,13 @@ static int files_read(void *data, const char *path, size_t max, segue__bytes *ou
   for (size_t i = 0; i < 64; i++) {
     const file *f = &files->items[i];
     if (!f->path || strcmp(f->path, path)) continue;
-    if (f->code) return segue__error_set(err, f->code, "%s: %s", path, segue_strerror(f->code));
-    if (f->len > max) return segue__error_set(err, SEGUE_ELIMIT, "%s is too large", path);
+    if (f->code) return segue__errorf(err, f->code, "%s: %s", path, segue_strerror(f->code));
+    if (f->len > max) return segue__errorf(err, SEGUE_ELIMIT, "%s is too large", path);
     out->data = segue__strndup(f->data, f->len);
     out->len = f->len;
-    return out->data ? 0 : segue__error_set(err, UV_ENOMEM, "out of memory");
+    return out->data ? 0 : segue__errorf(err, UV_ENOMEM, "out of memory");
   }
-  return segue__error_set(err, UV_ENOENT, "%s does not exist", path);
+  return segue__errorf(err, UV_ENOENT, "%s does not exist", path);
 }
 
 static int files_read_whole(void *data, const char *path, size_t max, segue__bytes *out,
@@ -411,7 +411,7 @@ static int files_read_whole(void *data, const char *path, size_t max, segue__byt
   scripted_files *files = data;
   for (size_t i = 0; i < 64; i++)
     if (files->items[i].path && !strcmp(files->items[i].path, path) && files->items[i].open)
-      return segue__error_set(err, UV_ETXTBSY, "%s is being written", path);
+      return segue__errorf(err, UV_ETXTBSY, "%s is being written", path);
   return files_read(data, path, max, out, err);
 }
 
@@ -496,8 +496,8 @@ static int loader_load(void *data, const char *path, segue__policy **out, segue_
   *out = NULL;
   if (loader->message[0]) {
     segue_error error;
-    segue__error_set(&error, SEGUE_EPOLICY, "%s", loader->message);
-    segue__error_at(&error, path, 1, 0);
+    segue__errorf(&error, SEGUE_EPOLICY, "%s", loader->message);
+    segue__error_set_place(&error, path, 1, 0);
     segue__errors_add(errors, &error);
     return SEGUE_EPOLICY;
   }
@@ -515,7 +515,7 @@ static int triggers_stage(void *data, const segue__policy *next, segue__errors *
   triggers->stages++;
   if (!triggers->fail) return 0;
   segue_error error;
-  segue__error_set(&error, UV_EADDRINUSE, "127.0.0.1:1 is in use");
+  segue__errorf(&error, UV_EADDRINUSE, "127.0.0.1:1 is in use");
   segue__errors_add(errors, &error);
   return UV_EADDRINUSE;
 }
@@ -574,7 +574,7 @@ void scripted_observer_free(segue__observer *observer) {
   segue__free(observer);
 }
 
-static void log_line(void *data, const segue__log_entry *entry) {
+static void log_line(void *data, const segue__log_record *entry) {
   segue__buf_addf(&((scripted_world *)data)->journal, "! %s: %s\n", entry->group, entry->message);
 }
 
@@ -584,7 +584,7 @@ static void render_nothing(segue__buf *out, const segue__result *result, bool de
 }
 
 int scripted_record_new(segue__record **out, segue__loop *loop, const segue__os *os,
-                        const segue__log *log, const char *folder) {
+                        const segue__logger *log, const char *folder) {
   segue__record_options options = {.size = sizeof options,
                                    .loop = loop,
                                    .log = log,
@@ -598,11 +598,12 @@ int scripted_engine_new(segue__engine **out, segue__loop *loop, const segue__os 
                         segue__publication *publication, scripted_loader *loader,
                         scripted_triggers *triggers, scripted_world *log_to,
                         segue__record *record) {
-  static segue__log log; /* one engine at a time in specs */
-  log = (segue__log){.level = SEGUE__DEBUG, .sink = log_line, .data = log_to};
+  static segue__logger log; /* one engine at a time in specs */
+  log = (segue__logger){.level = SEGUE__DEBUG, .sink = log_line, .data = log_to};
   segue__engine_options options = {.size = sizeof options,
                                    .loop = loop,
-                                   .os = record ? segue__reads_os(segue__record_reads(record)) : os,
+                                   .os =
+                                       record ? segue__inputs_os(segue__record_inputs(record)) : os,
                                    .record = record,
                                    .log = &log,
                                    .publication = publication,

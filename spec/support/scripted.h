@@ -7,7 +7,7 @@
 #define SPEC_SUPPORT_SCRIPTED_H
 
 #include "../../core/reload/engine.h"
-#include "../../core/reload/record.h"
+#include "../../core/reload/writer.h"
 
 /* The behaviour of a scripted operation. LATER and HANG alike keep the op; scripted_finish ends
  * it. */
@@ -122,7 +122,7 @@ int scripted_engine_new(segue__engine **out, segue__loop *loop, const segue__os 
                         scripted_triggers *triggers, scripted_world *log_to, segue__record *record);
 /* A record in a folder, between the engine and os. */
 int scripted_record_new(segue__record **out, segue__loop *loop, const segue__os *os,
-                        const segue__log *log, const char *folder);
+                        const segue__logger *log, const char *folder);
 /* Stops the engine; *stopped becomes true. */
 void scripted_engine_stop(segue__engine *engine, bool *stopped);
 

@@ -35,7 +35,7 @@ static int deliver(scripted_source *source, segue__delivery *out) {
 
 static void fail(segue_op *op, const char *name, int code) {
   segue_error error;
-  segue__error_set(&error, code, "%s is not to be reached", name);
+  segue__errorf(&error, code, "%s is not to be reached", name);
   segue_op_done(op, code, &error);
 }
 
@@ -118,7 +118,7 @@ void scripted_source_end_watch(scripted_source *source, int status) {
     segue_op_done(op, 0, NULL);
 }
 
-static const segue__feed_ops feed_ops = {fetch, watch};
+static const segue__remote_ops feed_ops = {fetch, watch};
 
 const segue__source_kind *scripted_source_kind(void) {
   static const segue__source_kind kind = {"scripted", NULL, NULL, &feed_ops};

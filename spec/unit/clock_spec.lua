@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Clocks: which one judges a deadline to confirm, while the wall clock is set forward or back,
--- the machine sleeps, and the daemon is started again inside the window (core/reload/durable.h).
+-- the machine sleeps, and the daemon is started again inside the window (core/reload/decisions.h).
 local C = require "spec.support.c"
 local engine = require "spec.support.engine"
 local tempdir = require "spec.support.tempdir"
@@ -54,8 +54,8 @@ describe("the deadline to confirm", function()
   end
 
   local function hold()
-    local out = C.new "segue__hold"
-    C.segue__engine_hold(e.c, out)
+    local out = C.new "segue__operator_status"
+    C.segue__engine_operator_status(e.c, out)
     return out
   end
 

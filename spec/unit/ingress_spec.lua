@@ -14,7 +14,7 @@ describe("an ingress", function()
   before_each(function()
     base, policies = C.segue__mem_live(), {}
     loop = Loop.uv()
-    log = ffi.new("segue__log")
+    log = ffi.new("segue__logger")
     ops = ffi.new("segue_module_ops")
     ops.size = ffi.sizeof(ops)
     local out = ffi.new("segue__gates *[1]")

@@ -77,7 +77,7 @@ local function host(dir, policy, modules)
     end
     ops[0].start = function(_, op)
       local err = C.error()
-      C.segue__error_set(err, C.SEGUE_EMODULE, "%s", "no port for it")
+      C.segue__errorf(err, C.SEGUE_EMODULE, "%s", "no port for it")
       if self.failing[name] then C.segue_op_done(op, C.SEGUE_EMODULE, err) else done(_, op) end
     end
     ops[0].drain, ops[0].stop, ops[0].destroy = done, done, function() end

@@ -84,7 +84,7 @@ describe("a mask", function()
     assert.same({ "users[3].key", 0 }, cut "users[3].key")
     assert.same({ "", 0 }, cut "")
     local err = C.error()
-    C.segue__error_set(err, C.SEGUE_ESCHEMA, "%s", ffi.cast("const char *",
+    C.segue__errorf(err, C.SEGUE_ESCHEMA, "%s", ffi.cast("const char *",
       'users[3].keys.pin must be 1, and users[3].keys.pin is not'))
     C.segue__error_path(err, "users[3].keys.pin")
     C.segue__mask_error(mask, err)
@@ -159,7 +159,7 @@ describe("a mask", function()
     local mask = assert(mask_of { "db.password" })
     for n = 1, 12 do
       local err, buf = C.error(), C.new("segue__buf")
-      C.segue__error_set(err, C.SEGUE_ESCHEMA, "%s", ffi.cast("const char *",
+      C.segue__errorf(err, C.SEGUE_ESCHEMA, "%s", ffi.cast("const char *",
         'db.password."key-of-it" is wrong'))
       C.segue__error_path(err, 'db.password."key-of-it"')
       C.segue__mem_fail_at(n)
@@ -311,7 +311,7 @@ describe("a mask", function()
         for rest = 0, 11 do
           local err = C.error()
           local long = ("."):rep(511 - rest) .. "hunter2pass"
-          C.segue__error_set(err, C.SEGUE_ESCHEMA, "%s", ffi.cast("const char *", long))
+          C.segue__errorf(err, C.SEGUE_ESCHEMA, "%s", ffi.cast("const char *", long))
           C.segue__mask_error(mask, err)
           local told = C.err(err).message
           assert.equal(("."):rep(511 - rest) .. (rest > 3 and "***" or ""), told)

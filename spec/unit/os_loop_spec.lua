@@ -287,7 +287,7 @@ describe("the log", function()
   local entries, log, sink
   before_each(function()
     entries = {}
-    sink = ffi.cast("void (*)(void *, const segue__log_entry *)", function(_, entry)
+    sink = ffi.cast("void (*)(void *, const segue__log_record *)", function(_, entry)
       local fields = {}
       for i = 0, tonumber(entry.field_count) - 1 do
         local f = entry.fields[i]
@@ -296,7 +296,7 @@ describe("the log", function()
       entries[#entries + 1] = ("%s %s %s %s"):format(C.str(C.segue__level_name(entry.level)),
         C.str(entry.group), C.str(entry.message), table.concat(fields, ","))
     end)
-    log = ffi.new("segue__log[1]")
+    log = ffi.new("segue__logger[1]")
     log[0].level = C.SEGUE__INFO
     log[0].sink = sink
     log[0].fold = C.segue__log_fold_new()
@@ -341,7 +341,7 @@ describe("the log", function()
   end)
 
   it("parses the names of levels and refuses others", function()
-    local out = ffi.new("segue__level[1]")
+    local out = ffi.new("segue__log_level[1]")
     assert.equal(0, C.segue__level_parse("DEBUG", out))
     assert.equal(tonumber(C.SEGUE__DEBUG), tonumber(out[0]))
     assert.equal("EINVAL", C.name(C.segue__level_parse("loud", out)))

@@ -24,20 +24,20 @@ after_each(function()
 end)
 
 local function put(slots, state)
-  local d = ffi.new("segue__durable[1]")
+  local d = ffi.new("segue__decisions[1]")
   for key, value in pairs(state) do
     if type(value) == "string" then ffi.copy(d[0][key], value)
     else d[0][key] = value end
   end
-  return C.segue__durable_write(slots, d, nil)
+  return C.segue__decisions_write(slots, d, nil)
 end
 
 local lines -- of the open intents, as get() has read them last
 -- The decisions.
 local function get(slots)
-  local d, found, b = ffi.new("segue__durable[1]"), ffi.new("segue__journal[1]"),
+  local d, found, b = ffi.new("segue__decisions[1]"), ffi.new("segue__journal[1]"),
     ffi.new("segue__buf[1]")
-  local rc = C.segue__durable_read(slots, d, found)
+  local rc = C.segue__decisions_read(slots, d, found)
   C.segue__buf_init(b)
   C.segue__journal_write(found, b)
   lines = C.buf(b[0])
@@ -94,9 +94,9 @@ describe("the decisions on disk", function()
     local slots = fresh()
     local buf = ffi.new("segue__buf[1]")
     C.segue__buf_init(buf)
-    C.segue__slots_begin(slots, buf)
+    C.segue__two_slot_file_begin(slots, buf)
     C.segue__buf_add(buf, text, #text)
-    C.check(C.segue__slots_write(slots, buf))
+    C.check(C.segue__two_slot_file_write(slots, buf))
     C.segue__buf_deinit(buf)
     return get(fresh())
   end
@@ -107,11 +107,11 @@ describe("the decisions on disk", function()
     assert.equal(text, lines)
     assert.equal(7, tonumber(write_text "pinned=7\n".pinned_generation))
     assert.equal("", lines)
-    local b, d = ffi.new("segue__buf[1]"), ffi.new("segue__durable[1]")
+    local b, d = ffi.new("segue__buf[1]"), ffi.new("segue__decisions[1]")
     C.segue__buf_init(b)
     C.segue__buf_adds(b, text)
     d[0].pinned, d[0].pinned_generation = true, 8
-    C.check(C.segue__durable_write(fresh(), d, b))
+    C.check(C.segue__decisions_write(fresh(), d, b))
     C.segue__buf_deinit(b)
     assert.equal(8, tonumber(get(fresh()).pinned_generation))
     assert.equal(text, lines)
@@ -359,7 +359,7 @@ describe("the record", function()
   end
 
   local function freeze(why)
-    local d = ffi.new("segue__durable[1]")
+    local d = ffi.new("segue__decisions[1]")
     d[0].frozen = true
     ffi.copy(d[0].frozen_why, why)
     return ask(function(call)
@@ -430,7 +430,7 @@ describe("the record", function()
   it("tells a reload that died while it waited to be confirmed, once, by its number", function()
     open()
     settle(1, 1, "a: 1\n")
-    local d = ffi.new("segue__durable[1]")
+    local d = ffi.new("segue__decisions[1]")
     d[0].unconfirmed, d[0].unconfirmed_generation, d[0].unconfirmed_reload = true, 2, 3
     ffi.copy(d[0].unconfirmed_cause, "somebody")
     assert.equal(0, (ask(function(call)
@@ -484,7 +484,7 @@ describe("the record", function()
     assert.equal("SEGUE_ERECORD", C.name(status))
     assert.matches("another process's", message)
     for _, name in ipairs(dir:list()) do dir:delete(name) end
-    C.segue__record_begin_anew(record, ffi.new("segue__durable[1]"),
+    C.segue__record_begin_anew(record, ffi.new("segue__decisions[1]"),
       ffi.new("segue__journal[1]"))
     assert.equal(0, (freeze "y"))
     assert.equal(0, settle(2, 2, "a: 2\n"))

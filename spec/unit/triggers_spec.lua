@@ -103,7 +103,7 @@ describe("the trigger set", function()
 
   local function open(signals)
     local options = ffi.new("segue__triggers_options[1]")
-    local log = ffi.new("segue__log[1]")
+    local log = ffi.new("segue__logger[1]")
     holds[#holds + 1] = log
     options[0].size = ffi.sizeof("segue__triggers_options")
     options[0].loop, options[0].log, options[0].signals = loop.ptr, log, signals

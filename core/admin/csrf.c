@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * No web page of another site asks through the browser of somebody who may. Two ways are shut: a
+ * name of theirs that resolves to our address (the Host header must be a name that is ours: on a
+ * loopback listener a loopback name, on others an address or what the policy lists), and a
+ * cross-site request (Origin must be this very host, Sec-Fetch-Site must not say otherwise).
+ * Clients that are not browsers send neither header.
+ */
+#include "internal.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+bool segue__text_is(segue__http_text text, const char *s) {
+  return text.len == strlen(s) && strncasecmp(text.s, s, text.len) == 0;
+}
+
+static bool ends_with(const char *s, const char *end) {
+  size_t n = strlen(s), m = strlen(end);
+  return n >= m && strcasecmp(s + n - m, end) == 0;
+}
+
+/* host without its port, and without the brackets of an IPv6 address */
+static bool host_name(segue__http_text host, char *buf, size_t size) {
+  if (!host.len || host.len >= size) return false;
+  memcpy(buf, host.s, host.len);
+  buf[host.len] = 0;
+  if (buf[0] == '[') {
+    char *end = strchr(buf, ']');
+    if (!end) return false;
+    *end = 0;
+    memmove(buf, buf + 1, (size_t)(end - buf));
+    return true;
+  }
+  char *colon = strchr(buf, ':');
+  if (colon) *colon = 0;
+  return true;
+}
+
+static bool is_address(const char *name) {
+  struct in6_addr any;
+  return inet_pton(AF_INET, name, &any) == 1 || inet_pton(AF_INET6, name, &any) == 1;
+}
+
+static bool csrf_listed(const segue__auth *auth, const char *name) {
+  for (size_t i = 0; i < auth->host_count; i++)
+    if (strcasecmp(auth->hosts[i], name) == 0) return true;
+  return false;
+}
+
+static bool csrf_loopback(const char *name) {
+  struct in_addr v4;
+  struct in6_addr v6;
+  if (inet_pton(AF_INET, name, &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
+  if (inet_pton(AF_INET6, name, &v6) == 1) return IN6_IS_ADDR_LOOPBACK(&v6);
+  return strcasecmp(name, "localhost") == 0 || ends_with(name, ".localhost");
+}
+
+/* scheme://host[:port], with host as in the Host header */
+static bool same_origin(segue__http_text origin, segue__http_text host, bool tls) {
+  const char *scheme = tls ? "https://" : "http://";
+  size_t skip = strlen(scheme);
+  return origin.len == skip + host.len && strncasecmp(origin.s, scheme, skip) == 0 &&
+         strncasecmp(origin.s + skip, host.s, host.len) == 0;
+}
+
+/* Names are only ours if the policy says so; nobody can make an address mean another machine. */
+static bool csrf_is_ours(const segue__auth *auth, const char *name) {
+  if (!auth) return csrf_loopback(name);
+  if (csrf_listed(auth, name)) return true;
+  if (auth->loopback) return csrf_loopback(name);
+  return !auth->host_count || is_address(name);
+}
+
+int segue__guard_check(const segue__http_request *request, char *why, size_t size) {
+  const segue__auth *auth = request->auth;
+  char name[256];
+  if (request->local) return 0;
+  /* HAProxy's `option httpchk` and other probes speak HTTP/1.0 without Host, or with an empty one.
+   * A browser always names a host, so these are none, and what they ask for changes nothing. */
+  bool nameless_probe = !request->host.len && segue__probe_of(request);
+  if (!nameless_probe &&
+      (!host_name(request->host, name, sizeof name) || !csrf_is_ours(auth, name))) {
+    bool local = !auth || (auth->loopback && !auth->host_count);
+    snprintf(why, size, "the Host header \"%.*s\" is %s",
+             (int)(request->host.len > 100 ? 100 : request->host.len), request->host.s,
+             local ? "not a loopback name: ask for 127.0.0.1 or localhost"
+                   : "no name of this listener: the policy lists those in hosts");
+    return 403;
+  }
+  const segue__http_text *origin = segue__http_header_get(request, "Origin");
+  const segue__http_text *site = segue__http_header_get(request, "Sec-Fetch-Site");
+  if ((origin && !same_origin(*origin, request->host, request->tls)) ||
+      (site && !segue__text_is(*site, "same-origin") && !segue__text_is(*site, "none"))) {
+    snprintf(why, size, "requests that a browser makes for another site are refused");
+    return 403;
+  }
+  return 0;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Every settled run in the log: one line that says what came of it and why it ran, and one line for
+ * each error. A run that found nothing to do on its own account is of interest only when debugging.
+ */
+#include "admin.h"
+#include "render.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static segue__log_level level_of(const segue__result *result) {
+  if (result->plan_only || result->deferred) return SEGUE__INFO;
+  switch (result->outcome) {
+  case SEGUE__APPLIED:
+    return SEGUE__INFO;
+  case SEGUE__UNCHANGED:
+    if (result->trigger == SEGUE__BY_POLL || result->trigger == SEGUE__BY_WATCH)
+      return SEGUE__DEBUG;
+    /* A file is still being written: the start of that wait is in the log already. */
+    return result->trigger == SEGUE__BY_RETRY && result->errors.count ? SEGUE__DEBUG : SEGUE__INFO;
+  case SEGUE__HELD:
+    return SEGUE__WARN;
+  default:
+    return result->skipped ? SEGUE__DEBUG : SEGUE__ERROR;
+  }
+}
+
+static void message_of(const segue__result *result, char *buf, size_t size) {
+  const char *outcome = segue__outcome_name(result->outcome);
+  if (result->plan_only)
+    snprintf(buf, size, "planned: the reload %s", segue__render_would(result->outcome));
+  else if (result->deferred)
+    snprintf(buf, size, "postponed by the policy: it will run later");
+  else if (result->skipped)
+    snprintf(buf, size, "skipped: this input was %s before and has not changed", outcome);
+  else if (!result->generation)
+    snprintf(buf, size, "%s: no generation is live", outcome);
+  else if (result->outcome == SEGUE__APPLIED)
+    snprintf(buf, size, "applied: generation %" PRIu64 " is live", result->generation);
+  else if (result->undo_failed)
+    snprintf(buf, size, "%s, and undoing it failed: generation %" PRIu64 " may be incomplete",
+             outcome, result->generation);
+  else
+    snprintf(buf, size, "%s: generation %" PRIu64 " stays live", outcome, result->generation);
+}
+
+void segue__announce(const segue__logger *log, const segue__result *result) {
+  segue__log_level level = level_of(result);
+  if (!log->sink || level > log->level) return;
+  char message[160], took[32];
+  message_of(result, message, sizeof message);
+  snprintf(took, sizeof took, "%.1fms", (double)segue__render_total_us(result) / 1e3);
+  SEGUE__LOG(log, level, "reload", message, "id", 'u', result->id, "cause", 's', result->cause,
+             "changes", 'u', (uint64_t)result->changes.total, "took", 's', took, NULL);
+  if (result->skipped || result->plan_only) return; /* known already; told to who asked */
+  for (size_t i = 0; i < result->errors.count; i++) {
+    char text[sizeof(segue_error) + 64];
+    segue_error_format(&result->errors.items[i], text, sizeof text);
+    SEGUE__LOG(log, result->outcome == SEGUE__APPLIED ? SEGUE__WARN : level, "reload", text, "id",
+               'u', result->id, NULL);
+  }
+}

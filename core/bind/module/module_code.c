@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What a policy says of a module in Lua: its texts, read with the policy, and its limits. All its
+ * instances are made of these bytes, whatever becomes of the files.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "module.h"
+
+enum { BUDGET_MS = 100, TIMEOUT_MS = 60000, MEMORY_MIB = 64, LEAST_MEMORY = 1 << 20 };
+enum { CODE, BUDGET, TIMEOUT, MEMORY, JIT };
+
+static const segue__kind_key keys[] = {
+    [CODE] = {"code", "text"},           [BUDGET] = {"budget", "duration"},
+    [TIMEOUT] = {"timeout", "duration"}, [MEMORY] = {"memory", "size"},
+    [JIT] = {"jit", "boolean"},          {NULL, NULL}};
+
+segue__module_code *segue__module_code_ref(segue__module_code *code) {
+  __atomic_add_fetch(&code->refs, 1, __ATOMIC_RELAXED);
+  return code;
+}
+
+void segue__module_code_unref(segue__module_code *code) {
+  if (!code || __atomic_sub_fetch(&code->refs, 1, __ATOMIC_ACQ_REL)) return;
+  segue__program_deinit(&code->program);
+  segue__free(code->name);
+  segue__free(code->slice);
+  segue__free(code);
+}
+
+/* By default it is named like the module. Relative to the folder of the policy. */
+static char *code_path_of(const segue__kind_place *place, const char *code, const char *name) {
+  segue__buf out;
+  segue__buf_init(&out);
+  bool relative = !code || *code != '/';
+  if (relative && *place->folder)
+    segue__buf_addf(&out, "%s/", strcmp(place->folder, "/") ? place->folder : "");
+  segue__buf_addf(&out, "%s%s", code ? code : name, code ? "" : ".lua");
+  if (!out.failed) return out.data;
+  segue__buf_deinit(&out);
+  return NULL;
+}
+
+static char *code_folder_of(const char *path) {
+  const char *slash = strrchr(path, '/');
+  return !slash ? segue__strdup("") : segue__strndup(path, slash > path ? slash - path : 1);
+}
+
+static int load_all(lua_State *L) {
+  const segue__program *program = lua_touserdata(L, 1);
+  for (size_t i = 0; i < program->count; i++) {
+    segue__chunk_load(L, &program->chunks[i]);
+    lua_pop(L, 1);
+  }
+  return 0;
+}
+
+/* Are the texts Lua? In a state that has nothing: no word of them is run. */
+static int check_syntax(const segue__program *program, segue_error *err) {
+  lua_State *L = luaL_newstate();
+  if (!L) return segue__errorf(err, UV_ENOMEM, "out of memory");
+  int rc = lua_cpcall(L, load_all, (void *)program);
+  if (rc == LUA_ERRMEM)
+    rc = segue__errorf(err, UV_ENOMEM, "out of memory");
+  else if (rc) {
+    segue__program_message(program, lua_tostring(L, -1), err);
+    rc = SEGUE_EPOLICY;
+  }
+  lua_close(L);
+  return rc;
+}
+
+static int code_read_texts(segue__module_code *code, const segue__os *os, const char *path,
+                           segue_error *err) {
+  const segue__chunk *main;
+  code->program.folder = code_folder_of(path);
+  if (!code->program.folder) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", path);
+  int rc = segue__program_add(&code->program, os, NULL, path, &main, err);
+  if (!rc) rc = segue__requires_add(&code->program, os, err);
+  code->program.sealed = true;
+  return rc ? rc : check_syntax(&code->program, err);
+}
+
+static segue__tally *tally_of(segue__lua_modules *all, const char *name) {
+  if (!all) return NULL;
+  for (segue__tally *tally = all->tallies; tally; tally = tally->next)
+    if (!strcmp(tally->name, name)) return tally;
+  size_t size = strlen(name) + 1;
+  segue__tally *tally = segue__calloc(1, sizeof *tally + size);
+  if (!tally) return NULL;
+  memcpy(tally->name, name, size);
+  tally->next = all->tallies;
+  all->tallies = tally;
+  return tally;
+}
+
+static int take_limits(segue__module_code *code, const char *const *values, segue_error *err) {
+  code->budget_ms = values[BUDGET] ? strtoull(values[BUDGET], NULL, 10) : BUDGET_MS;
+  code->timeout_ms = values[TIMEOUT] ? strtoull(values[TIMEOUT], NULL, 10) : TIMEOUT_MS;
+  code->memory_bytes =
+      values[MEMORY] ? strtoull(values[MEMORY], NULL, 10) : (size_t)MEMORY_MIB << 20;
+  code->jit = values[JIT] != NULL;
+  if (!code->budget_ms)
+    return segue__errorf(err, SEGUE_EPOLICY, "module '%s': budget must be 1 ms or more",
+                         code->name);
+  if (code->memory_bytes < LEAST_MEMORY)
+    return segue__errorf(err, SEGUE_EPOLICY, "module '%s': memory must be 1 MiB or more",
+                         code->name);
+  return 0;
+}
+
+int segue__module_code_new(segue__module_code **out, segue__lua_modules *all,
+                           const segue__kind_place *place, const char *const *values,
+                           const segue__module_spec *spec, segue_error *err) {
+  segue__module_code *code = segue__calloc(1, sizeof *code);
+  char *path = code_path_of(place, values[CODE], spec->name);
+  int rc = code && path ? 0 : UV_ENOMEM;
+  if (!rc) {
+    *code = (segue__module_code){.refs = 1, .all = all, .listens = spec->listen.url_count > 0};
+    code->name = segue__strdup(spec->name);
+    code->slice = segue__strdup(spec->config ? spec->config : "");
+    code->tally = tally_of(all, spec->name);
+    rc = code->name && code->slice && (code->tally || !all) ? 0 : UV_ENOMEM;
+  }
+  if (rc) segue__errorf(err, rc, "module '%s': out of memory", spec->name);
+  if (!rc) rc = take_limits(code, values, err);
+  if (!rc) rc = code_read_texts(code, place->os, path, err);
+  segue__free(path);
+  if (rc) {
+    segue__module_code_unref(code);
+    code = NULL;
+  }
+  *out = code;
+  return rc;
+}
+
+/* ---- The kind -------------------------------------------------------------------------------- */
+
+static bool code_is_there(const segue__policy *policy, const char *path) {
+  for (size_t i = 0; i < policy->input_count; i++)
+    if (!strcmp(policy->inputs[i].path, path)) return true;
+  return false;
+}
+
+/* Its files become the policy's; what else it is made of counts as well. */
+static int code_add_inputs(const segue__module_code *code, segue__policy *policy,
+                           segue__hash *inputs) {
+  struct {
+    uint64_t budget_ms, timeout_ms, memory_bytes, jit, listens;
+  } rest = {code->budget_ms, code->timeout_ms, code->memory_bytes, code->jit, code->listens};
+  segue__hash hash = segue__hash_bytes(&rest, sizeof rest, (segue__hash){0, 0});
+  int rc = 0;
+  for (size_t i = 0; i < code->program.count && !rc; i++) {
+    const segue__chunk *chunk = &code->program.chunks[i];
+    hash = segue__hash_bytes(&chunk->hash, sizeof chunk->hash, hash);
+    if (!code_is_there(policy, chunk->path))
+      rc = segue__policy_add_input(policy,
+                                   &(segue__input){.path = chunk->path, .hash = chunk->hash});
+  }
+  *inputs = hash;
+  return rc;
+}
+
+static void free_code(void *code) {
+  segue__module_code_unref(code);
+}
+
+static int code_resolve(const segue__module_kind *kind, const segue__kind_place *place,
+                        const char *const *values, segue__module_spec *spec, segue_error *err) {
+  segue__module_code *code;
+  int rc = segue__module_code_new(&code, kind->data, place, values, spec, err);
+  if (rc) return rc;
+  spec->ops = &segue__lua_module_ops;
+  spec->userdata = code;
+  spec->free = free_code;
+  spec->on_workers = true;
+  rc = code_add_inputs(code, place->policy, &spec->inputs);
+  return rc ? segue__errorf(err, rc, "module '%s': out of memory", spec->name) : 0;
+}
+
+segue__module_kind segue__module_kind_lua(segue__lua_modules *modules) {
+  return (segue__module_kind){
+      .name = "lua", .keys = keys, .resolve = code_resolve, .data = modules};
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The kind "c": modules that the host program registered, and plugins. A plugin's bytes become part
+ * of the policy, like a Lua file that it requires: a changed one is a reason to reload, and a
+ * rollback brings the old one back.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "policy.h"
+
+static bool registered(const segue__host_modules *host, const char *name,
+                       segue__module_spec *spec) {
+  for (size_t i = 0; i < host->count; i++) {
+    if (strcmp(host->items[i].name, name)) continue;
+    spec->ops = host->items[i].ops;
+    spec->userdata = host->items[i].userdata;
+    return true;
+  }
+  return false;
+}
+
+/* ---- Finding a plugin ------------------------------------------------------------------------ */
+
+/* Relative to the folder of the policy. NULL: out of memory. */
+static char *path_from(const char *folder, const char *path) {
+  segue__buf out;
+  segue__buf_init(&out);
+  if (*folder && *path != '/') segue__buf_addf(&out, "%s/", strcmp(folder, "/") ? folder : "");
+  segue__buf_adds(&out, path);
+  if (!out.failed) return out.data;
+  segue__buf_deinit(&out);
+  return NULL;
+}
+
+static char *kinds_path_in(const char *folder, const char *name) {
+  segue__buf out;
+  segue__buf_init(&out);
+  segue__buf_addf(&out, "%s/%s.so", folder, name);
+  if (!out.failed) return out.data;
+  segue__buf_deinit(&out);
+  return NULL;
+}
+
+/* ", log, stats": the names of the plugins in a folder. */
+static void list_folder(const segue__os *os, const char *folder, segue__buf *out) {
+  segue__names names = {0};
+  segue__buf pattern;
+  segue__buf_init(&pattern);
+  segue__buf_addf(&pattern, "%s/*.so", folder);
+  segue_error ignored;
+  if (pattern.failed || os->list_files(os->data, pattern.data, &names, &ignored)) names.count = 0;
+  for (size_t i = 0; i < names.count; i++) {
+    const char *name = strrchr(names.items[i], '/') + 1;
+    segue__buf_addf(out, "%s%.*s", out->len ? ", " : "", (int)strlen(name) - 3, name);
+  }
+  segue__names_deinit(&names);
+  segue__buf_deinit(&pattern);
+}
+
+static int kinds_not_found(const segue__c_modules *modules, const segue__kind_place *place,
+                           const char *name, segue_error *err) {
+  segue__buf there, where;
+  segue__buf_init(&there);
+  segue__buf_init(&where);
+  for (size_t i = 0; i < modules->host.count; i++)
+    segue__buf_addf(&there, "%s%s", there.len ? ", " : "", modules->host.items[i].name);
+  for (size_t i = 0; i < place->policy->plugin_count; i++) {
+    segue__buf_addf(&where, "%s, ", place->policy->plugins[i]);
+    list_folder(place->os, place->policy->plugins[i], &there);
+  }
+  if (modules->folder) {
+    segue__buf_addf(&where, "%s, ", modules->folder);
+    list_folder(place->os, modules->folder, &there);
+  }
+  int rc = segue__errorf(
+      err, SEGUE_EPOLICY, "there is no C module '%s'%s%.*s: %s%s", name, where.len ? " in " : "",
+      where.len ? (int)where.len - 2 : 0, where.len ? where.data : "",
+      there.len ? "available are " : "the host program registered none, and there is no plugin",
+      there.len ? there.data : "");
+  segue__buf_deinit(&there);
+  segue__buf_deinit(&where);
+  return rc;
+}
+
+/* 0: *bytes is the file's. UV_ENOENT: there is none. Takes path. */
+static int read_plugin(const segue__kind_place *place, char *path, segue__bytes *bytes, char **read,
+                       segue_error *err) {
+  if (!path) return segue__errorf(err, UV_ENOMEM, "out of memory");
+  int rc = segue__read_whole(place->os, path, SEGUE__PLUGIN_BYTES, bytes, err);
+  if (rc)
+    segue__free(path);
+  else
+    *read = path;
+  return rc;
+}
+
+static int kinds_find(const segue__c_modules *modules, const segue__kind_place *place,
+                      const char *name, segue__bytes *bytes, char **path, segue_error *err) {
+  if (strchr(name, '/'))
+    return read_plugin(place, path_from(place->folder, name), bytes, path, err);
+  int rc = UV_ENOENT;
+  for (size_t i = 0; i < place->policy->plugin_count && rc == UV_ENOENT; i++)
+    rc = read_plugin(place, kinds_path_in(place->policy->plugins[i], name), bytes, path, err);
+  if (rc == UV_ENOENT && modules->folder)
+    rc = read_plugin(place, kinds_path_in(modules->folder, name), bytes, path, err);
+  return rc == UV_ENOENT ? kinds_not_found(modules, place, name, err) : rc;
+}
+
+/* Whoever may write it decides what the daemon does. */
+static int validate_mode(const segue__kind_place *place, const char *path, segue_error *err) {
+  unsigned mode;
+  if (!place->os->file_mode || place->os->file_mode(place->os->data, path, &mode) < 0) return 0;
+  if (!(mode & 02)) return 0;
+  return segue__errorf(err, SEGUE_EPOLICY, "plugin %s can be written by every user: chmod o-w it",
+                       path);
+}
+
+static int load_plugin(const segue__c_modules *modules, const segue__kind_place *place,
+                       const char *path, const segue__bytes *bytes, segue__module_spec *spec,
+                       segue_error *err) {
+  int rc = validate_mode(place, path, err);
+  if (!rc)
+    rc = segue__plugin_load(modules->plugins, path, bytes->data, bytes->len, &spec->plugin, err);
+  if (rc) return rc;
+  segue__input input = {.path = (char *)path, .hash = segue__plugin_hash(spec->plugin)};
+  const segue_module_descriptor *descriptor = segue__plugin_descriptor(spec->plugin);
+  spec->ops = descriptor->ops;
+  spec->userdata = descriptor->userdata;
+  spec->inputs = input.hash;
+  rc = segue__policy_add_input(place->policy, &input);
+  return rc ? segue__errorf(err, rc, "plugin %s: out of memory", path) : 0;
+}
+
+static int resolve_c(const segue__module_kind *kind, const segue__kind_place *place,
+                     const char *const *values, segue__module_spec *spec, segue_error *err) {
+  const segue__c_modules *modules = kind->data;
+  const char *name = values[0] ? values[0] : spec->name;
+  if (registered(&modules->host, name, spec)) return 0;
+  if (!modules->plugins) return kinds_not_found(modules, place, name, err);
+  segue__bytes bytes = {0};
+  char *path = NULL;
+  int rc = kinds_find(modules, place, name, &bytes, &path, err);
+  if (!rc) rc = load_plugin(modules, place, path, &bytes, spec, err);
+  segue__free(bytes.data);
+  segue__free(path);
+  return rc;
+}
+
+segue__module_kind segue__module_kind_c(const segue__c_modules *modules) {
+  static const segue__kind_key keys[] = {{"plugin", "text"}, {NULL, NULL}};
+  return (segue__module_kind){
+      .name = "c", .keys = keys, .resolve = resolve_c, .data = (void *)modules};
+}

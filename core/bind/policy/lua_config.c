@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Configuration written in Lua: reading, evaluating in an empty environment, and the table as a
+ * document. The worker's thread has no signal, so the time is kept by the count hook. A table does
+ * not know where it was written: a key that the text assigns in one place has its line from there,
+ * everything else that of what it is in.
+ */
+#include "lua_config.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../config/builder.h"
+#include "../runtime/lua_positions.h"
+#include "../runtime/state.h"
+
+enum { BYTES_MAX = 4 * 1024 * 1024, NEST_MAX = SEGUE__DEPTH_MAX, CPU_MS = 1000, MIB = 64 };
+
+typedef struct conversion {
+  lua_State *L;
+  segue__builder *b;
+  const segue__lua_positions *lines;
+  uint32_t line;
+  unsigned values, depth;
+  const void *above[NEST_MAX]; /* the tables that this one is in */
+} conversion;
+
+typedef struct name {
+  const char *text; /* a key of the table, which holds it */
+  size_t len;
+} name;
+
+/* ---- The table as a document ----------------------------------------------------------------- */
+
+static void config_convert(conversion *c);
+
+static int config_by_bytes(const void *a, const void *b) {
+  const name *x = a, *y = b;
+  int order = memcmp(x->text, y->text, x->len < y->len ? x->len : y->len);
+  return order ? order : (x->len > y->len) - (x->len < y->len);
+}
+
+/* Keys of the table on top: how many, and how many of them are texts. */
+static size_t count_keys(lua_State *L, size_t *texts) {
+  size_t n = 0;
+  *texts = 0;
+  for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1), n++)
+    *texts += lua_type(L, -2) == LUA_TSTRING;
+  return n;
+}
+
+/* Leaves the names, in order, as a userdata on the stack. */
+static name *sort_names(lua_State *L, size_t count) {
+  name *names = lua_newuserdata(L, count ? count * sizeof *names : 1);
+  size_t n = 0;
+  for (lua_pushnil(L); lua_next(L, -3); lua_pop(L, 1), n++)
+    names[n].text = lua_tolstring(L, -2, &names[n].len);
+  if (n) qsort(names, n, sizeof *names, config_by_bytes);
+  return names;
+}
+
+static void convert_map(conversion *c, size_t count) {
+  lua_State *L = c->L;
+  const name *names = sort_names(L, count);
+  uint32_t line = c->line;
+  segue__builder_begin(c->b, SEGUE_MAP);
+  for (size_t i = 0; i < count && !c->b->status; i++) {
+    c->line = segue__lua_positions_find(c->lines, names[i].text, names[i].len, line);
+    segue__builder_at(c->b, c->line, 0);
+    segue__builder_key(c->b, names[i].text, names[i].len);
+    lua_pushlstring(L, names[i].text, names[i].len);
+    lua_rawget(L, -3);
+    config_convert(c);
+    lua_pop(L, 1);
+  }
+  c->line = line;
+  segue__builder_at(c->b, line, 0);
+  segue__builder_end(c->b);
+  lua_pop(L, 1);
+}
+
+static void convert_list(conversion *c, size_t count) {
+  segue__builder_begin(c->b, SEGUE_LIST);
+  for (size_t i = 1; i <= count && !c->b->status; i++) {
+    lua_rawgeti(c->L, -1, (int)i);
+    config_convert(c);
+    lua_pop(c->L, 1);
+  }
+  segue__builder_end(c->b);
+}
+
+/* An empty table is an empty map. */
+static void convert_table(conversion *c) {
+  const void *table = lua_topointer(c->L, -1);
+  size_t texts, count;
+  for (unsigned i = 0; i < c->depth; i++)
+    if (c->above[i] == table) {
+      segue__builder_fail(c->b, SEGUE_ETYPE, "the table contains itself");
+      return;
+    }
+  if (c->depth == NEST_MAX) {
+    segue__builder_fail(c->b, SEGUE_ELIMIT, "tables are nested too deeply: flatten them");
+    return;
+  }
+  c->above[c->depth++] = table;
+  count = count_keys(c->L, &texts);
+  if (texts == count)
+    convert_map(c, count);
+  else if (!texts && lua_objlen(c->L, -1) == count)
+    convert_list(c, count);
+  else
+    segue__builder_fail(c->b, SEGUE_ETYPE,
+                        "a table must be a list, with the keys 1, 2, 3 ..., or a map, with texts "
+                        "as keys");
+  c->depth--;
+}
+
+static void convert_number(conversion *c, lua_Number n) {
+  if (n == floor(n) && fabs(n) <= 9007199254740992.0)
+    segue__builder_int(c->b, (int64_t)n);
+  else
+    segue__builder_float(c->b, n);
+}
+
+/* The value on top. */
+static void config_convert(conversion *c) {
+  lua_State *L = c->L;
+  size_t len;
+  const char *text;
+  luaL_checkstack(L, 8, "nested too deeply");
+  if (!(++c->values & 1023) && segue__budget_is_spent(segue__lua_of(L)->budget))
+    segue__budget_raise(L);
+  switch (lua_type(L, -1)) {
+  case LUA_TBOOLEAN:
+    segue__builder_bool(c->b, lua_toboolean(L, -1));
+    break;
+  case LUA_TNUMBER:
+    convert_number(c, lua_tonumber(L, -1));
+    break;
+  case LUA_TSTRING:
+    text = lua_tolstring(L, -1, &len);
+    segue__builder_string(c->b, text, len);
+    break;
+  case LUA_TTABLE:
+    convert_table(c);
+    break;
+  default:
+    segue__builder_fail(c->b, SEGUE_ETYPE,
+                        "a %s is no configuration: use texts, numbers, true, false and tables",
+                        luaL_typename(L, -1));
+  }
+}
+
+/* ---- Evaluating ------------------------------------------------------------------------------ */
+
+/* What calculates, and always the same: nothing that waits, reads, remembers or draws lots. */
+static void push_environment(lua_State *L) {
+  static const char *const names[] = {"assert",   "bit",   "error",    "ipairs", "math",
+                                      "next",     "pairs", "select",   "string", "table",
+                                      "tonumber", "type",  "tostring", "unpack", NULL};
+  lua_createtable(L, 0, 16);
+  for (const char *const *n = names; *n; n++) {
+    lua_getglobal(L, *n);
+    lua_setfield(L, -2, *n);
+  }
+  lua_getfield(L, -1, "math");
+  lua_pushnil(L);
+  lua_setfield(L, -2, "random");
+  lua_pushnil(L);
+  lua_setfield(L, -2, "randomseed");
+  lua_pop(L, 1);
+}
+
+typedef struct evaluation {
+  segue__chunk chunk;
+  conversion c;
+  char callers[96]; /* lines that led to the error, innermost first: "7, 12" */
+} evaluation;
+
+enum { CALLERS_MAX = 8 };
+
+/* The traceback goes to the log in general. Here it becomes part of the error: this may be a job
+ * that outlives whoever has the log. All frames are of the one file; the first is the error's. */
+static void keep_callers(void *data, const segue__log_record *entry) {
+  evaluation *e = data;
+  const char *at = NULL;
+  size_t len = 0;
+  for (size_t i = 0; i < entry->field_count; i++)
+    if (!strcmp(entry->fields[i].key, "traceback")) at = entry->fields[i].text;
+  for (int frame = 0; at && frame <= CALLERS_MAX; at = strchr(at + 1, '\n')) {
+    const char *in = strstr(at, ": in "), *end = strchr(at + 1, '\n');
+    if (!in || (end && in > end)) continue;
+    const char *digits = in;
+    while (digits > at && digits[-1] >= '0' && digits[-1] <= '9')
+      digits--;
+    if (digits == in || digits[-1] != ':' || !frame++) continue;
+    int n = snprintf(e->callers + len, sizeof e->callers - len, "%s%.*s", len ? ", " : "",
+                     (int)(in - digits), digits);
+    if (n < 0 || (size_t)n >= sizeof e->callers - len) break;
+    len += (size_t)n;
+  }
+}
+
+static void add_callers(const evaluation *e, segue_error *err) {
+  size_t len = err ? strlen(err->message) : 0;
+  if (!len || !e->callers[0]) return;
+  snprintf(err->message + len, sizeof err->message - len, " (called from line %s)", e->callers);
+}
+
+static int config_evaluate(lua_State *L, void *data, segue_error *err) {
+  evaluation *e = data;
+  segue__chunk_load(L, &e->chunk);
+  push_environment(L);
+  lua_setfenv(L, -2);
+  lua_call(L, 0, 1);
+  if (!lua_istable(L, -1)) {
+    segue__errorf(err, SEGUE_ETYPE,
+                  "the file returns %s instead of a table: end it with `return { ... }`",
+                  lua_isnil(L, -1) ? "nothing" : luaL_typename(L, -1));
+    segue__error_set_place(err, e->chunk.path, 0, 0);
+    return SEGUE_ETYPE;
+  }
+  e->c.L = L;
+  e->c.line = 1;
+  segue__builder_at(e->c.b, 1, 0);
+  config_convert(&e->c);
+  return 0;
+}
+
+/* The content is to blame, whatever it did: nothing is tried again before it changes. */
+static int config_blame(int rc, segue_error *err) {
+  if (rc == SEGUE_ETIMEOUT) rc = SEGUE_ELIMIT;
+  if (rc == SEGUE_EPOLICY) rc = SEGUE_ESYNTAX;
+  if (err && rc) err->code = rc;
+  return rc;
+}
+
+/* Replaces the text between the quote after `before` and the next quote (to_last: the last quote)
+ * by SEGUE__MASKED. */
+static void hide_quoted(char *message, size_t size, const char *before, bool to_last) {
+  char rest[sizeof((segue_error *)0)->message];
+  for (char *at = message; (at = strstr(at, before));) {
+    at += strlen(before);
+    const char *end = to_last ? strrchr(at, '\'') : strchr(at, '\'');
+    snprintf(rest, sizeof rest, "%s", end ? end : "'");
+    int n = snprintf(at, size - (size_t)(at - message), "%s%s", SEGUE__MASKED, rest);
+    if (n < 0 || (size_t)n >= size - (size_t)(at - message)) return;
+    at += sizeof SEGUE__MASKED - 1;
+  }
+}
+
+/* Lua's errors about a file that it cannot parse or run quote the token where it stopped, or the
+ * name of a variable. A password without quotes is both. These errors carry no path, so all quoted
+ * parts are hidden if the policy or the schema names a secret. */
+static void hide_tokens(const segue__limits *limits, segue_error *err) {
+  static const char *const names[] = {"global '", "local '", "field '", "upvalue '", "method '"};
+  const segue__mask *mask = limits && limits->mask ? limits->mask(limits->mask_data) : NULL;
+  segue__path root = {0};
+  if (!err || segue__quote_allows(mask, &root, SEGUE__QUOTE_STRAY)) return;
+  hide_quoted(err->message, sizeof err->message, "near '", true);
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    hide_quoted(err->message, sizeof err->message, names[i], false);
+}
+
+static int config_run(const segue__source *source, const segue__os *os, const segue__limits *limits,
+                      evaluation *e, segue_error *err) {
+  const segue__logger log = {.level = SEGUE__DEBUG, .sink = keep_callers, .data = e};
+  segue__program program = {.chunks = &e->chunk, .count = 1, .sealed = true};
+  segue__lua_setup setup = {.log = &log,
+                            .os = os,
+                            .program = &program,
+                            .lua_dir = "\n", /* no file is of the Lua half */
+                            .bytes_max =
+                                source->memory_bytes ? source->memory_bytes : (size_t)MIB << 20};
+  segue__lua *lua = NULL;
+  uint64_t cpu_ms = source->cpu_ms ? source->cpu_ms : CPU_MS;
+  if (segue__budget_new(&setup.budget, 0))
+    return segue__errorf(err, UV_ENOMEM, "%s: out of memory", source->path);
+  int rc = segue__lua_new(&lua, &setup, err);
+  if (!rc) rc = segue__lua_call(lua, "the file", cpu_ms, config_evaluate, e, err);
+  segue__lua_free(lua);
+  segue__budget_free(setup.budget);
+  if (rc) hide_tokens(limits, err);
+  if (rc) add_callers(e, err);
+  return config_blame(rc, err);
+}
+
+static int config_build(const segue__source *source, const segue__os *os,
+                        const segue__limits *limits, segue__document *doc, segue_error *err) {
+  evaluation *e = segue__calloc(1, sizeof *e);
+  segue__lua_positions lines = {0};
+  int rc = e ? segue__lua_positions_init(&lines, doc->data, doc->len) : UV_ENOMEM;
+  if (!rc) rc = segue__builder_new(&e->c.b, doc, limits);
+  if (rc) {
+    segue__errorf(err, rc, "out of memory while reading %s", source->name);
+  } else {
+    e->chunk = (segue__chunk){NULL, doc->name, doc->data, doc->len, {0, 0}};
+    e->c.lines = &lines;
+    rc = config_run(source, os, limits, e, err);
+    if (!rc) rc = segue__builder_finish(e->c.b, err);
+    segue__builder_free(e->c.b);
+  }
+  segue__lua_positions_deinit(&lines);
+  segue__free(e);
+  return rc;
+}
+
+/* ---- The kind of source ---------------------------------------------------------------------- */
+
+static segue__document *config_known(const segue__source *source, const segue__documents *previous,
+                                     const segue__bytes *bytes) {
+  for (size_t i = 0; previous && i < previous->count; i++) {
+    segue__document *doc = previous->items[i];
+    if (doc->format == SEGUE__BUILT && doc->parsed && doc->data && doc->len == bytes->len &&
+        !strcmp(doc->name, source->path) && !strcmp(doc->source, source->name) &&
+        !memcmp(doc->data, bytes->data, bytes->len))
+      return doc;
+  }
+  return NULL;
+}
+
+static int config_deliver(const segue__source *source, const segue__os *os,
+                          const segue__limits *limits, segue__bytes *bytes, uint32_t id,
+                          segue__documents *out, segue_error *err) {
+  segue__document *doc = NULL;
+  int rc = segue__document_new(&doc, id, source->name, source->path, SEGUE__BUILT, bytes->data,
+                               bytes->len);
+  if (rc) return segue__errorf(err, rc, "out of memory while reading %s", source->name);
+  rc = config_build(source, os, limits, doc, err);
+  if (rc) {
+    segue__document_unref(doc);
+    return rc;
+  }
+  rc = segue__documents_add(out, doc);
+  return rc ? segue__errorf(err, rc, "out of memory while reading %s", source->name) : 0;
+}
+
+static int config_fetch(const segue__source *source, const segue__os *os,
+                        const segue__limits *limits, const segue__documents *previous,
+                        uint32_t *next_id, segue__documents *out, segue_error *err) {
+  segue__bytes bytes = {NULL, 0};
+  int rc = source->allow_writing ? os->read_file(os->data, source->path, BYTES_MAX, &bytes, err)
+                                 : segue__read_whole(os, source->path, BYTES_MAX, &bytes, err);
+  if (rc == UV_ENOENT && source->optional) {
+    if (err) memset(err, 0, sizeof *err);
+    return 0;
+  }
+  if (!rc) {
+    segue__document *old = config_known(source, previous, &bytes);
+    if (!old) {
+      rc = config_deliver(source, os, limits, &bytes, (*next_id)++, out, err);
+    } else {
+      segue__free(bytes.data);
+      rc = segue__documents_add(out, segue__document_ref(old));
+      if (rc) segue__errorf(err, rc, "out of memory while reading %s", source->name);
+    }
+  }
+  if (rc && err && !err->file[0]) segue__error_set_place(err, source->path, 0, 0);
+  if (rc) segue__error_source(err, source->name);
+  return rc;
+}
+
+static int config_watch(const segue__source *source, segue__names *paths) {
+  return segue__names_add(paths, "", 0, source->path);
+}
+
+const segue__source_kind segue__source_lua = {"lua", config_fetch, config_watch, NULL};

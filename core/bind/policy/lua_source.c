@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Sources written in Lua: segue.source, and segue.url, which is written with it. fetch and watch
+ * are tasks in the state of their policy, within its budgets. What they deliver has been judged by
+ * the Lua half (lua/segue/sources.lua) and becomes documents here; what they emit reaches the
+ * engine through the loop, never from within Lua.
+ */
+#include <string.h>
+
+#include "../runtime/task.h"
+#include "policy.h"
+
+/* One call of fetch or watch. */
+typedef struct feeding {
+  int refs; /* the call's own, of a message under way, and of each emit function that is left */
+  segue__loaded *loaded; /* NULL: it is over */
+  const segue__source *source;
+  segue_op *op;
+  char *revision;
+  segue__delivery *out;          /* fetch */
+  const segue__emitter *emitter; /* watch */
+  segue__task *task;
+  segue__message message;
+  segue__delivery draft, next; /* being emitted; emitted, and on its way */
+  segue__loop *loop;
+  bool posted;
+} feeding;
+
+static const char metatable[] = "segue.emit";
+
+static void lua_source_unref(feeding *f) {
+  if (--f->refs) return;
+  segue__delivery_deinit(&f->draft);
+  segue__delivery_deinit(&f->next);
+  segue__free(f->revision);
+  segue__free(f);
+}
+
+/* ---- From Lua to documents ---- */
+
+static const char *lua_source_field(lua_State *L, int index, const char *key, size_t *len) {
+  lua_getfield(L, index, key);
+  const char *text = lua_tolstring(L, -1, len);
+  lua_pop(L, 1); /* the table still holds it */
+  return text;
+}
+
+static int lua_source_add_text(lua_State *L, int index, const feeding *f, segue__documents *out,
+                               segue_error *err) {
+  size_t len = 0;
+  segue__document *doc = NULL;
+  const char *text = lua_source_field(L, index, "text", &len),
+             *name = lua_source_field(L, index, "name", NULL);
+  const char *format = lua_source_field(L, index, "format", NULL);
+  segue__format as = !strcmp(format, "json")   ? SEGUE__JSON
+                     : !strcmp(format, "text") ? SEGUE__TEXT
+                                               : SEGUE__YAML;
+  if (!segue__lua_copies(segue__lua_of(L), len))
+    return segue__lua_refuse_copy(segue__lua_of(L), err);
+  char *bytes = segue__strndup(text, len);
+  int rc = bytes ? segue__document_new(&doc, 0, f->source->name, name, as, bytes, len) : UV_ENOMEM;
+  return rc ? rc : segue__documents_add(out, doc);
+}
+
+static int lua_source_add_value(lua_State *L, int index, const feeding *f, segue__documents *out,
+                                segue_error *err) {
+  /* Its place is there before it is made, so that it is freed whatever is raised. */
+  if (out->count == out->capacity) {
+    size_t capacity = out->capacity + 8;
+    segue__document **items = segue__realloc(out->items, capacity * sizeof *items);
+    if (!items) return UV_ENOMEM;
+    out->items = items;
+    out->capacity = capacity;
+  }
+  out->items[out->count++] = NULL;
+  return segue__document_extract(L, index, f->loaded->loader, f->source->name,
+                                 &out->items[out->count - 1], err);
+}
+
+/* list at 1, or true; revision at 2. */
+static int lua_source_take(lua_State *L, const feeding *f, segue__delivery *out, segue_error *err) {
+  int rc = 0;
+  const char *revision = lua_tostring(L, 2);
+  segue__delivery_deinit(out);
+  out->unchanged = !lua_istable(L, 1);
+  size_t n = out->unchanged ? 0 : lua_objlen(L, 1);
+  for (size_t i = 1; i <= n && !rc; i++) {
+    lua_rawgeti(L, 1, (int)i);
+    int item = lua_gettop(L);
+    rc = lua_source_field(L, item, "text", NULL)
+             ? lua_source_add_text(L, item, f, &out->documents, err)
+             : lua_source_add_value(L, item, f, &out->documents, err);
+    lua_pop(L, 1);
+  }
+  if (!rc && revision) {
+    out->revision = segue__strdup(revision);
+    if (!out->revision) rc = UV_ENOMEM;
+  }
+  if (rc == UV_ENOMEM)
+    segue__errorf(err, rc, "out of memory for what %s delivers", f->source->name);
+  return rc;
+}
+
+/* ---- emit ---- */
+
+static void lua_source_arrived(segue__message *message) {
+  feeding *f = (feeding *)((char *)message - offsetof(feeding, message));
+  segue__delivery delivery = f->next;
+  memset(&f->next, 0, sizeof f->next);
+  f->posted = false;
+  f->emitter->emit(f->emitter->data, &delivery);
+  lua_source_unref(f);
+}
+
+/* emit(list, revision), emit(): the last within one turn of the loop counts. */
+static int lua_source_emit(lua_State *L) {
+  feeding **box = lua_touserdata(L, lua_upvalueindex(1)), *f = *box;
+  segue_error err;
+  if (!f || !f->loaded) return 0;
+  lua_settop(L, 2);
+  int rc = lua_isnil(L, 1) ? 0 : lua_source_take(L, f, &f->draft, &err);
+  segue__delivery_deinit(&f->next);
+  if (!rc && !lua_isnil(L, 1)) f->next = f->draft;
+  if (!rc) memset(&f->draft, 0, sizeof f->draft);
+  f->next.ask = rc || lua_isnil(L, 1); /* also a push that was lost on the way is fetched */
+  if (!f->posted) {
+    f->posted = true;
+    f->refs++;
+    f->message.fn = lua_source_arrived;
+    segue__post(f->loop, &f->message);
+  }
+  return rc ? luaL_error(L, "%s", err.message) : 0;
+}
+
+static int lua_source_collect(lua_State *L) {
+  feeding **box = lua_touserdata(L, 1);
+  if (*box) lua_source_unref(*box);
+  *box = NULL;
+  return 0;
+}
+
+static void push_emit(lua_State *L, feeding *f) {
+  feeding **box = lua_newuserdata(L, sizeof(feeding *));
+  *box = NULL;
+  if (luaL_newmetatable(L, metatable)) {
+    lua_pushcfunction(L, lua_source_collect);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  *box = f;
+  f->refs++;
+  lua_pushcclosure(L, lua_source_emit, 1);
+}
+
+/* ---- The tasks ---- */
+
+static int lua_source_begin(lua_State *co, void *data, segue_error *err) {
+  feeding *f = data;
+  const segue__script *script = &f->loaded->scripts[f->source->index];
+  (void)err;
+  lua_rawgeti(co, LUA_REGISTRYINDEX, f->out ? script->fetch : script->watch);
+  lua_pushstring(co, f->revision); /* NULL: nil */
+  if (f->out) return 1;
+  push_emit(co, f);
+  return 2;
+}
+
+static int lua_source_code_of(const char *name) {
+  int code = name ? segue__error_find(name) : 0;
+  return code < 0 ? code : SEGUE_ESOURCE;
+}
+
+static int lua_source_finish(lua_State *co, int n, void *data, segue_error *err) {
+  feeding *f = data;
+  lua_settop(co, 3);
+  if (n && !lua_toboolean(co, 1) && lua_isstring(co, 2)) {
+    const char *code = lua_type(co, 3) == LUA_TSTRING ? lua_tostring(co, 3) : NULL;
+    return segue__errorf(err, lua_source_code_of(code), "%s", lua_tostring(co, 2));
+  }
+  return f->out ? lua_source_take(co, f, f->out, err) : 0;
+}
+
+static void lua_source_done(void *data, int status, const segue_error *err) {
+  feeding *f = data;
+  segue_op *op = f->op;
+  if (status != SEGUE_ECANCELLED) f->loaded->last_used = ++f->loaded->loader->uses;
+  f->loaded = NULL;
+  segue__op_on_cancel(op, NULL, NULL);
+  segue_op_done(op, status, err);
+  lua_source_unref(f);
+}
+
+static void lua_source_cancelled(void *data) {
+  segue__task_cancel(((feeding *)data)->task);
+}
+
+static void lua_source_start(feeding *f) {
+  segue__loaded *loaded = f->loaded;
+  segue_error err;
+  int rc = segue__loaded_repair(loaded, &err);
+  if (!rc && f->source->index >= loaded->script_count)
+    rc = segue__errorf(&err, SEGUE_EPOLICY, "it was not there when the policy was built anew");
+  if (rc) {
+    lua_source_done(f, rc, &err);
+    return;
+  }
+  segue__op_on_cancel(f->op, lua_source_cancelled, f);
+  segue__task_options options = {
+      .name = f->out ? "fetch" : "watch",
+      .limit_ms = f->out ? loaded->scripts[f->source->index].timeout_ms : 0,
+      .slice_cpu_ms = loaded->loader->options.slice_cpu_ms,
+      .begin = lua_source_begin,
+      .finish = lua_source_finish,
+      .done = lua_source_done,
+      .data = f,
+      .slot = &f->task,
+  };
+  segue__task_start(loaded->lua, &options);
+}
+
+static feeding *feeding_new(const segue__source *source, const char *revision, segue_op *op) {
+  feeding *f = segue__calloc(1, sizeof *f);
+  char *copy = segue__strdup(revision);
+  if (!f || (revision && !copy)) {
+    segue_error err;
+    segue__errorf(&err, UV_ENOMEM, "%s: out of memory", source->name);
+    segue__free(copy);
+    segue__free(f);
+    segue_op_done(op, UV_ENOMEM, &err);
+    return NULL;
+  }
+  f->refs = 1;
+  f->loaded = source->impl;
+  f->loop = f->loaded->loader->loop;
+  f->source = source;
+  f->op = op;
+  f->revision = copy;
+  return f;
+}
+
+static void lua_source_fetch(const segue__source *source, const char *revision,
+                             segue__delivery *out, segue_op *op) {
+  feeding *f = feeding_new(source, revision, op);
+  if (!f) return;
+  f->out = out;
+  lua_source_start(f);
+}
+
+static void lua_source_watch(const segue__source *source, const char *revision,
+                             const segue__emitter *emitter, segue_op *op) {
+  feeding *f = feeding_new(source, revision, op);
+  if (!f) return;
+  f->emitter = emitter;
+  lua_source_start(f);
+}
+
+static const segue__remote_ops feed_ops = {lua_source_fetch, lua_source_watch};
+const segue__source_kind segue__source_script = {"source", NULL, NULL, &feed_ops};
+const segue__source_kind segue__source_url = {"url", NULL, NULL, &feed_ops};
+
+/* ---- Loading ---- */
+
+static int lua_source_reference(lua_State *L, int index, const char *key) {
+  lua_getfield(L, index, key);
+  if (lua_isfunction(L, -1)) return segue__lua_ref(segue__lua_of(L), L);
+  lua_pop(L, 1);
+  return LUA_NOREF;
+}
+
+int segue__lua_paths_take(lua_State *L, int index, segue__loaded *loaded) {
+  lua_getfield(L, index, "sources");
+  size_t all = lua_istable(L, -1) ? lua_objlen(L, -1) : 0;
+  segue__free(loaded->scripts);
+  loaded->script_count = 0;
+  loaded->scripts = all ? segue__calloc(all, sizeof *loaded->scripts) : NULL;
+  if (all && !loaded->scripts) return UV_ENOMEM;
+  for (size_t i = 1; i <= all; i++) {
+    lua_rawgeti(L, -1, (int)i);
+    int at = lua_gettop(L);
+    segue__script script = {.fetch = lua_source_reference(L, at, "fetch"),
+                            .watch = lua_source_reference(L, at, "watch")};
+    lua_getfield(L, at, "timeout_ms");
+    script.timeout_ms = (uint64_t)lua_tonumber(L, -1);
+    lua_pop(L, 1);
+    if (script.fetch != LUA_NOREF) loaded->scripts[loaded->script_count++] = script;
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  return 0;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * policy.h: what loader.c, hooks.c and extract.c share: one loaded policy.
+ */
+#ifndef SEGUE_BIND_POLICY_H
+#define SEGUE_BIND_POLICY_H
+
+#include "../../module/op.h"
+#include "../../reload/engine.h"
+#include "../io/async_io.h"
+#include "../runtime/state.h"
+#include "loader.h"
+
+/* Hooks by number; the names are those in the policy. */
+#define SEGUE__HOOKS(X)                                                                            \
+  X(CHECK, "check") X(RELOAD, "reload") X(PROBE, "probe") X(STRATEGY, "strategy")
+enum {
+#define X(name, text) SEGUE__HOOK_##name,
+  SEGUE__HOOKS(X)
+#undef X
+      SEGUE__HOOK_COUNT
+};
+
+typedef struct segue__loaded segue__loaded;
+typedef struct segue__watchers segue__watchers;
+struct segue__loaded {
+  segue__lua_loader *loader;
+  segue__program program;
+  segue__lua *lua;
+  int hooks[SEGUE__HOOK_COUNT];           /* references */
+  segue__place places[SEGUE__HOOK_COUNT]; /* where they are written */
+  segue__errors found;                    /* everything the last check found */
+  int *trigger_fns;                       /* references: what segue.trigger was given */
+  size_t trigger_count;
+  struct segue__script *scripts; /* sources that are written in Lua, in order */
+  size_t script_count;
+  segue__watchers *watchers; /* NULL: they do not run */
+  uint64_t check_ms, reload_ms, confirm_within_ms;
+  uint64_t last_used; /* when a hook of it last ended, by the loader's count */
+  segue__loaded *prev, *next;
+};
+
+struct segue__lua_loader {
+  segue__loop *loop;
+  const segue__logger *log;
+  const segue__os *os;
+  segue__lua_options options;
+  segue__budget *budget;
+  segue__library *library;
+  segue__async_io *async_io;
+  segue__loaded *loaded;
+  uint32_t next_document;
+  uint64_t uses;
+  segue__buf saved; /* segue.state of a policy that is gone */
+  uint64_t saved_use;
+};
+
+/* hooks.c: a state that hit a limit is replaced; segue.state survives. */
+int segue__loaded_repair(segue__loaded *loaded, segue_error *err);
+extern const segue__policy_ops segue__lua_policy_ops;
+
+/* loader.c: evaluates the program in a fresh state; policy NULL: only the hooks are wanted. saved:
+ * for segue.state; may be NULL. */
+int segue__loaded_evaluate(segue__loaded *loaded, segue__policy *policy, const segue__buf *saved,
+                           segue__errors *errors, segue_error *err);
+void segue__loaded_free(segue__loaded *loaded);
+
+/* trigger.c. take: inside a call; the checked table is at index. */
+int segue__watchers_take(lua_State *L, int index, segue__loaded *loaded);
+void segue__watchers_start(void *impl, void (*fire)(void *data, const char *cause), void *data);
+void segue__watchers_stop(void *impl);
+
+/* lua_source.c: sources written in Lua. take: inside a call; the checked table is at index. */
+typedef struct segue__script {
+  int fetch, watch; /* references */
+  uint64_t timeout_ms;
+} segue__script;
+int segue__lua_paths_take(lua_State *L, int index, segue__loaded *loaded);
+extern const segue__source_kind segue__source_script, segue__source_url;
+
+/* extract.c: inside a call; the checked table is at index. */
+int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
+                          segue_error *err);
+/* extract_http.c: the judged table of an HTTP listener at index. */
+void segue__http_spec_extract(lua_State *L, int index, segue__trigger_spec *trigger);
+/* Likewise what the listeners of the module at index say about TLS. */
+void segue__listen_tls_extract(lua_State *L, int index, segue__listen_spec *listen);
+/* What the Lua half made of a table of plain data: { value =, file =, line = } at index. *out is
+ * set before anything is raised, so that it can hang where it is freed. */
+int segue__document_extract(lua_State *L, int index, segue__lua_loader *loader, const char *source,
+                            segue__document **out, segue_error *err);
+/* A list of {message, file, line, column, path} at index. */
+void segue__errors_extract(lua_State *L, int index, int code, segue__errors *out);
+
+#endif

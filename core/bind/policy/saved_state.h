@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * saved_state.h: segue.state, the table that survives: plain data copied out of one Lua state and
+ * into the next. What is not plain data stays behind, and the log says so.
+ */
+#ifndef SEGUE_BIND_SAVED_STATE_H
+#define SEGUE_BIND_SAVED_STATE_H
+
+#include "../runtime/state.h"
+
+/* Works on a state that has hit a limit, too. */
+void segue__saved_state_save(segue__lua *lua, segue__buf *out);
+/* Inside a call. */
+void segue__saved_state_load(lua_State *L, const segue__buf *saved);
+
+#endif

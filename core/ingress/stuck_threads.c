@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Worker threads whose module does not return: code that loops or waits for ever keeps its thread,
+ * and nothing can interrupt it there. While the ingress serves, such a thread is only reported.
+ * Once the ingress closes, each thread gets a message again and again; one that does not handle it
+ * for longer than connections have to end is abandoned. It counts as empty and as ended, is never
+ * joined, and keeps all the memory that it may still touch.
+ */
+#include <sys/socket.h>
+
+#include "../module/gate.h"
+#include "../os/fault.h"
+#include "ingress_internal.h"
+
+enum { LOOK_MS = 500, PATIENCE_MS = 5000, SERVING_LOOK_MS = 1000, STALL_MS = 2000 };
+
+/* On the lane. */
+static void on_asked(segue__message *message) {
+  segue__worker_thread *worker =
+      (segue__worker_thread *)((char *)message - offsetof(segue__worker_thread, question));
+  __atomic_store_n(&worker->said, true, __ATOMIC_RELEASE);
+}
+
+/* A question without an answer is still in the queue of the thread: it must not be posted again. */
+static void stuck_ask(segue__worker_thread *worker, uint64_t now_ms) {
+  bool is_posted = worker->asked && !__atomic_load_n(&worker->said, __ATOMIC_ACQUIRE);
+  worker->asked_ms = now_ms;
+  if (is_posted) return;
+  worker->asked = true;
+  __atomic_store_n(&worker->said, false, __ATOMIC_RELAXED);
+  worker->question.fn = on_asked;
+  segue__post(worker->loop, &worker->question);
+}
+
+/* The abandoned lane cannot close its listeners. Without this, clients would go on to connect and
+ * wait for ever, and nobody could bind the address again as long as the host's process lives.
+ * shutdown ends the socket for the descriptors of all lanes, which stay open: a lane that returns
+ * after all closes its own, and no number is closed twice. */
+static void shut_listeners(const segue__ingress *ingress) {
+  for (segue__listener *listener = ingress->leaving; listener; listener = listener->next) {
+    pthread_mutex_lock(&listener->lock);
+    if (listener->fd >= 0) (void)shutdown(listener->fd, SHUT_RDWR);
+    pthread_mutex_unlock(&listener->lock);
+  }
+}
+
+static void stuck_abandon(segue__ingress *ingress, size_t index, uint64_t silent_ms) {
+  segue__worker_thread *worker = ingress->workers[index];
+  const segue_gate *inside = __atomic_load_n(&worker->inside, __ATOMIC_RELAXED);
+  bool was_empty = worker->is_empty;
+  worker->stuck = worker->is_empty = true;
+  ingress->workers_stuck++;
+  shut_listeners(ingress);
+  if (ingress->options.on_lost)
+    ingress->options.on_lost(ingress->options.data, index, inside ? segue__gate_name(inside) : NULL,
+                             silent_ms);
+  if (!was_empty) worker->events.on_empty(ingress);
+}
+
+static void stuck_look(segue__timer *timer);
+
+static void stuck_look_soon(segue__ingress *ingress) {
+  (void)segue__timer_start(ingress->options.loop, &ingress->watch, LOOK_MS, stuck_look);
+}
+
+/* What the last one leads to may end the ingress, which stays in memory where a lane is lost. */
+static void stuck_look(segue__timer *timer) {
+  segue__ingress *ingress = timer->data;
+  uint64_t now = segue__loop_now_ms(ingress->options.loop);
+  stuck_look_soon(ingress);
+  for (size_t i = 0; i < ingress->worker_count; i++) {
+    segue__worker_thread *worker = ingress->workers[i];
+    if (worker->stuck) continue;
+    if (__atomic_load_n(&worker->said, __ATOMIC_ACQUIRE))
+      stuck_ask(worker, now);
+    else if (now - worker->asked_ms >= ingress->patience_ms)
+      stuck_abandon(ingress, i, now - worker->asked_ms);
+  }
+}
+
+/* ---- While the ingress serves ---- */
+
+static void look_at_calls(segue__timer *timer);
+
+static int look_at_calls_soon(segue__ingress *ingress) {
+  return segue__timer_start(ingress->options.loop, &ingress->watch,
+                            SEGUE_TEST_MS("LOOK_MS", SERVING_LOOK_MS), look_at_calls);
+}
+
+/* Only a thread that is inside a module gets the message: an idle one is not woken. */
+static void look_at_call(segue__ingress *ingress, size_t index, uint64_t now_ms) {
+  segue__worker_thread *worker = ingress->workers[index];
+  const segue_gate *inside = __atomic_load_n(&worker->inside, __ATOMIC_RELAXED);
+  uint64_t silent_ms = now_ms - worker->asked_ms;
+  if (!worker->asked || __atomic_load_n(&worker->said, __ATOMIC_ACQUIRE)) {
+    worker->is_reported = false;
+    if (inside) stuck_ask(worker, now_ms);
+  } else if (inside && !worker->is_reported && silent_ms >= SEGUE_TEST_MS("STALL_MS", STALL_MS)) {
+    worker->is_reported = true;
+    if (ingress->options.on_busy)
+      ingress->options.on_busy(ingress->options.data, index, segue__gate_name(inside), silent_ms);
+  }
+}
+
+static void look_at_calls(segue__timer *timer) {
+  segue__ingress *ingress = timer->data;
+  uint64_t now = segue__loop_now_ms(ingress->options.loop);
+  for (size_t i = 0; i < ingress->worker_count; i++)
+    look_at_call(ingress, i, now);
+  (void)look_at_calls_soon(ingress); /* its place in the queue is still there */
+}
+
+int segue__worker_threads_watch_calls(segue__ingress *ingress) {
+  ingress->watch.data = ingress;
+  return look_at_calls_soon(ingress);
+}
+
+/* ---- At the end ---- */
+
+void segue__worker_threads_watch(segue__ingress *ingress, uint64_t grace_ms) {
+  uint64_t now = segue__loop_now_ms(ingress->options.loop);
+  ingress->patience_ms = grace_ms + SEGUE_TEST_MS("PATIENCE_MS", PATIENCE_MS);
+  ingress->watch.data = ingress;
+  for (size_t i = 0; i < ingress->worker_count; i++)
+    stuck_ask(ingress->workers[i], now);
+  stuck_look_soon(ingress);
+}

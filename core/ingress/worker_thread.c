@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A lane: a thread that does nothing but serve requests, on a libuv loop of its own. Others ask it
+ * for something by leaving it a note under its lock; it is woken then. Told to stop, it lets its
+ * connections end; it goes when it is told to after that, because modules may still have work to do
+ * on it. Requests that are out at that time keep its memory.
+ */
+#include <signal.h>
+#include <string.h>
+
+#include "ingress_internal.h"
+
+enum { SCARCE_TOLD_MS = 10000 }; /* time between two log lines about descriptors of one listener */
+
+static __thread segue__worker_thread *here;
+
+bool segue__worker_thread_is_here(const segue__worker_thread *worker) {
+  return here == worker;
+}
+
+/* ---- Outlets, on the lane ---- */
+
+static void worker_on_server_closed(void *data) {
+  segue__thread_listener *thread_listener = data;
+  segue__worker_thread *worker = thread_listener->worker;
+  for (segue__thread_listener **link = &worker->thread_listeners; *link; link = &(*link)->next)
+    if (*link == thread_listener) {
+      *link = thread_listener->next;
+      break;
+    }
+  segue__listener_done(thread_listener->listener, thread_listener);
+  segue__route_unref(thread_listener->route);
+  segue__route_unref(__atomic_exchange_n(&thread_listener->next_route, NULL, __ATOMIC_ACQ_REL));
+  segue__listener_unref(thread_listener->listener);
+  segue__free(thread_listener);
+  uv_async_send(&worker->async); /* it may be the last */
+}
+
+segue__route *segue__thread_listener_entry(segue__thread_listener *thread_listener) {
+  if (__builtin_expect(!!__atomic_load_n(&thread_listener->next_route, __ATOMIC_ACQUIRE), 0)) {
+    segue__route *route = __atomic_exchange_n(&thread_listener->next_route, NULL, __ATOMIC_ACQ_REL);
+    segue__http_server_limit(thread_listener->server, &route->limits);
+    if (thread_listener->http_listener)
+      segue__http_listener_set(thread_listener->http_listener, route->tls, NULL, NULL);
+    segue__route_unref(thread_listener->route);
+    thread_listener->route = route;
+  }
+  return thread_listener->route;
+}
+
+/* From the answer to a reload on, a client meets the certificate that the new policy names. */
+static void on_connection(void *data) {
+  segue__thread_listener_entry(data);
+}
+
+static void add_one(uint64_t *counter) {
+  __atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
+}
+
+static void worker_on_tls_failure(void *data, const char *peer, void *auth, const char *why) {
+  (void)peer, (void)auth, (void)why; /* counted: whoever knocks could fill a log */
+  add_one(&((segue__thread_listener *)data)->handshakes);
+}
+
+static void on_refusal(void *data, const char *peer, int status) {
+  segue__thread_listener *thread_listener = data;
+  if (thread_listener->route->log)
+    segue__access_note(
+        thread_listener, NULL,
+        &(segue__access){.peer = peer, .module = thread_listener->route->module, .status = status});
+}
+
+static void worker_on_crowd(void *data, const char *peer) {
+  (void)peer;
+  add_one(&((segue__thread_listener *)data)->crowd);
+}
+
+static void worker_on_scarce(void *data) {
+  segue__thread_listener *thread_listener = data;
+  uint64_t now = uv_now(&thread_listener->worker->uv);
+  add_one(&thread_listener->scarce);
+  if (thread_listener->scarce > 1 && now - thread_listener->scarce_reported_ms < SCARCE_TOLD_MS)
+    return;
+  thread_listener->scarce_reported_ms = now;
+  SEGUE__LOG(thread_listener->worker->log, SEGUE__WARN, "ingress",
+             "too few file descriptors are left: clients of this listener wait until others leave "
+             "(raise LimitNOFILE=, ulimit -n)",
+             "address", 's', thread_listener->listener->address.text, NULL);
+}
+
+static void worker_begin(segue__thread_listener *thread_listener) {
+  static const segue__http_events events = {.on_connection = on_connection,
+                                            .on_tls_failure = worker_on_tls_failure,
+                                            .on_refusal = on_refusal,
+                                            .on_scarce = worker_on_scarce,
+                                            .on_crowd = worker_on_crowd};
+  segue__worker_thread *worker = thread_listener->worker;
+  thread_listener->next = worker->thread_listeners;
+  worker->thread_listeners = thread_listener;
+  segue__http_server_begin(thread_listener->server, &worker->uv);
+  segue__http_server_watch(thread_listener->server, &events);
+  segue__thread_listener_entry(thread_listener);
+  int rc = segue__http_listener_begin(thread_listener->http_listener, thread_listener->server);
+  if (rc == 0) return;
+  thread_listener->http_listener = NULL;
+  SEGUE__LOG(worker->log, SEGUE__ERROR, "ingress", "a data thread cannot watch a listener",
+             "address", 's', thread_listener->listener->address.text, "error", 's', uv_strerror(rc),
+             NULL);
+}
+
+/* Clients that have connected already are accepted by the close, so its listener is forgotten after
+ * it. */
+static void close_server(segue__thread_listener *thread_listener, uint64_t grace_ms) {
+  bool again = thread_listener->closing;
+  thread_listener->closing = true;
+  if (!again) segue__listener_leaving(thread_listener->listener);
+  segue__http_server_close(thread_listener->server, grace_ms, worker_on_server_closed,
+                           thread_listener);
+  thread_listener->http_listener = NULL;
+  if (!again) segue__listener_left(thread_listener->listener);
+}
+
+static void worker_obey(segue__thread_listener *thread_listener, bool to_begin, bool to_end,
+                        uint64_t grace_ms) {
+  if (to_begin) worker_begin(thread_listener);
+  if (to_end) close_server(thread_listener, grace_ms);
+}
+
+/* ---- Notes ---- */
+
+static bool obey_one(segue__worker_thread *worker) {
+  pthread_mutex_lock(&worker->lock);
+  segue__thread_listener *thread_listener = worker->command;
+  bool to_begin = false, to_end = false;
+  uint64_t grace_ms = 0;
+  if (thread_listener) {
+    worker->command = thread_listener->command_next;
+    if (!worker->command) worker->last_command = NULL;
+    to_begin = thread_listener->begin;
+    to_end = thread_listener->end;
+    grace_ms = thread_listener->grace_ms;
+    thread_listener->begin = thread_listener->end = thread_listener->queued = false;
+  }
+  pthread_mutex_unlock(&worker->lock);
+  if (thread_listener) worker_obey(thread_listener, to_begin, to_end, grace_ms);
+  return thread_listener != NULL;
+}
+
+/* Requests that arrive meanwhile wait for the next turn: answering may lead to more of them. */
+static segue_request *take_inbox(segue__worker_thread *worker, bool *stop) {
+  pthread_mutex_lock(&worker->lock);
+  segue_request *first = worker->inbox;
+  worker->inbox = worker->last = NULL;
+  *stop = worker->stop;
+  pthread_mutex_unlock(&worker->lock);
+  return first;
+}
+
+/* Shortens the time of servers that are closing already. */
+static void worker_close_all(segue__worker_thread *worker) {
+  for (segue__thread_listener *thread_listener = worker->thread_listeners; thread_listener;
+       thread_listener = thread_listener->next)
+    close_server(thread_listener, worker->stop_grace_ms);
+}
+
+static void on_empty(segue__message *message) {
+  segue__worker_thread *worker =
+      (segue__worker_thread *)((char *)message - offsetof(segue__worker_thread, empty_message));
+  if (worker->is_empty) return; /* it came back after it was given up */
+  worker->is_empty = true;
+  worker->events.on_empty(worker->events.data);
+}
+
+/* Nobody is connected any more: modules go on here until they are stopped. */
+static void wind_up(segue__worker_thread *worker) {
+  if (!worker->reported_empty) {
+    worker->reported_empty = true;
+    worker->empty_message.fn = on_empty;
+    segue__post(worker->control, &worker->empty_message);
+  }
+  pthread_mutex_lock(&worker->lock);
+  bool over = worker->over && !worker->inbox && !worker->command && !worker->closed;
+  if (over) worker->closed = true;
+  pthread_mutex_unlock(&worker->lock);
+  if (!over) return;
+  uv_close((uv_handle_t *)&worker->async, NULL);
+  segue__loop_close(worker->loop, NULL, NULL);
+}
+
+static void worker_on_async(uv_async_t *async) {
+  segue__worker_thread *worker = async->data;
+  bool stop;
+  while (obey_one(worker))
+    ;
+  for (segue__thread_listener *thread_listener = worker->thread_listeners; thread_listener;
+       thread_listener = thread_listener->next)
+    segue__thread_listener_entry(thread_listener);
+  for (segue_request *request = take_inbox(worker, &stop), *next; request; request = next) {
+    next = request->next;
+    segue__ingress_request_look(request);
+  }
+  if (stop) worker_close_all(worker);
+  if (stop && !worker->thread_listeners) wind_up(worker);
+}
+
+bool segue__worker_thread_post_unlock(segue_request *request) {
+  segue__worker_thread *worker = request->worker;
+  bool taken = !worker->closed;
+  if (taken && !request->posted) {
+    request->posted = true;
+    request->next = NULL;
+    if (worker->last)
+      worker->last->next = request;
+    else
+      worker->inbox = request;
+    worker->last = request;
+    uv_async_send(&worker->async);
+  }
+  pthread_mutex_unlock(&worker->lock);
+  return taken;
+}
+
+static void worker_command(segue__thread_listener *thread_listener, bool to_end,
+                           uint64_t grace_ms) {
+  segue__worker_thread *worker = thread_listener->worker;
+  pthread_mutex_lock(&worker->lock);
+  thread_listener->begin |= !to_end;
+  thread_listener->end |= to_end;
+  thread_listener->grace_ms = grace_ms;
+  if (!thread_listener->queued) {
+    thread_listener->queued = true;
+    thread_listener->command_next = NULL;
+    if (worker->last_command)
+      worker->last_command->command_next = thread_listener;
+    else
+      worker->command = thread_listener;
+    worker->last_command = thread_listener;
+    uv_async_send(&worker->async);
+  }
+  pthread_mutex_unlock(&worker->lock);
+}
+
+void segue__thread_listener_begin(segue__thread_listener *thread_listener) {
+  worker_command(thread_listener, false, 0);
+}
+
+void segue__thread_listener_end(segue__thread_listener *thread_listener, uint64_t grace_ms) {
+  worker_command(thread_listener, true, grace_ms);
+}
+
+void segue__thread_listener_enter_by(segue__thread_listener *thread_listener, segue__route *route) {
+  __atomic_add_fetch(&route->refs, 1, __ATOMIC_RELAXED);
+  segue__route_unref(__atomic_exchange_n(&thread_listener->next_route, route, __ATOMIC_ACQ_REL));
+}
+
+void segue__thread_listener_drop(segue__thread_listener *thread_listener) {
+  if (!thread_listener) return;
+  segue__http_listener_drop(thread_listener->http_listener);
+  segue__http_server_drop(thread_listener->server);
+  segue__route_unref(thread_listener->next_route);
+  segue__listener_unref(thread_listener->listener);
+  segue__free(thread_listener);
+}
+
+/* ---- Life ---- */
+
+static void free_pool(segue__worker_thread *worker) {
+  while (worker->pool) {
+    segue_request *next = worker->pool->next;
+    segue__free(worker->pool);
+    worker->pool = next;
+  }
+}
+
+static void on_ended(segue__message *message) {
+  segue__worker_thread *worker =
+      (segue__worker_thread *)((char *)message - offsetof(segue__worker_thread, message));
+  pthread_join(worker->thread, NULL);
+  worker->events.on_end(worker->events.data);
+}
+
+static void *worker_run(void *data) {
+  segue__worker_thread *worker = data;
+  here = worker;
+  uv_run(&worker->uv, UV_RUN_DEFAULT);
+  uv_loop_close(&worker->uv);
+  free_pool(worker);
+  segue__buf_deinit(&worker->headers);
+  segue__buf_deinit(&worker->line);
+  pthread_mutex_lock(&worker->lock);
+  worker->orphans += worker->out; /* less those who were orphaned since it closed */
+  pthread_mutex_unlock(&worker->lock);
+  worker->message.fn = on_ended;
+  segue__post(worker->control, &worker->message);
+  return NULL;
+}
+
+/* Signals are for the threads of the host. */
+static int worker_start_thread(segue__worker_thread *worker) {
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int rc = -pthread_create(&worker->thread, NULL, worker_run, worker);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  return rc;
+}
+
+static int open_loop(segue__worker_thread *worker) {
+  int rc = uv_loop_init(&worker->uv);
+  if (rc < 0) return rc;
+  rc = uv_async_init(&worker->uv, &worker->async, worker_on_async);
+  if (rc < 0) {
+    uv_loop_close(&worker->uv);
+    return rc;
+  }
+  worker->async.data = worker;
+  rc = segue__loop_open_uv(&worker->loop, &worker->uv);
+  if (rc == 0) rc = worker_start_thread(worker);
+  if (rc < 0) {
+    uv_close((uv_handle_t *)&worker->async, NULL);
+    segue__loop_close(worker->loop, NULL, NULL);
+    uv_run(&worker->uv, UV_RUN_DEFAULT);
+    uv_loop_close(&worker->uv);
+  }
+  return rc;
+}
+
+int segue__worker_thread_start(segue__worker_thread **out, segue__loop *control,
+                               const segue__logger *log,
+                               const segue__worker_thread_events *events) {
+  segue__worker_thread *worker = segue__calloc(1, sizeof *worker);
+  *out = NULL;
+  if (!worker) return UV_ENOMEM;
+  worker->control = control;
+  worker->log = log;
+  worker->events = *events;
+  pthread_mutex_init(&worker->lock, NULL);
+  int rc = open_loop(worker);
+  if (rc < 0) {
+    pthread_mutex_destroy(&worker->lock);
+    segue__free(worker);
+    return rc;
+  }
+  *out = worker;
+  return 0;
+}
+
+void segue__worker_thread_stop(segue__worker_thread *worker, uint64_t grace_ms) {
+  pthread_mutex_lock(&worker->lock);
+  worker->stop_grace_ms = grace_ms;
+  worker->stop = true;
+  if (!worker->closed) uv_async_send(&worker->async);
+  pthread_mutex_unlock(&worker->lock);
+}
+
+void segue__worker_thread_end(segue__worker_thread *worker) {
+  pthread_mutex_lock(&worker->lock);
+  worker->over = true;
+  uv_async_send(&worker->async);
+  pthread_mutex_unlock(&worker->lock);
+}
+
+void segue__worker_thread_free(segue__worker_thread *worker) {
+  pthread_mutex_lock(&worker->lock);
+  worker->disowned = true;
+  bool free_it = worker->orphans == 0;
+  pthread_mutex_unlock(&worker->lock);
+  if (!free_it) return;
+  pthread_mutex_destroy(&worker->lock);
+  segue__free(worker);
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lua_paths.h: finding the Lua half of segue, and its plugins.
+ */
+#ifndef SEGUE_INSTANCE_LUA_PATHS_H
+#define SEGUE_INSTANCE_LUA_PATHS_H
+
+#include "../os/error.h"
+#include "../os/mem.h"
+
+/* given, else $SEGUE_LUA_DIR, else near the program or the library, else where it is installed.
+ * *out is the caller's. */
+int segue__lua_paths_find(const char *given, char **out, segue_error *err);
+/* The folder of the plugins that segue brings, by the same rule ($SEGUE_PLUGIN_DIR). NULL: there is
+ * none. *out is the caller's. */
+int segue__plugin_dir_find(char **out, segue_error *err);
+
+#endif

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * history.h: the past, in SQLite (history.db, WAL, mode 0600): every reload with its cause,
+ * timings, changes and errors; every generation with the files and documents that made it, each
+ * content once; the requests to the admin API. It may be lost without harm: a damaged one is
+ * renamed, and a new one begun. Blocks: for the record thread.
+ */
+#ifndef SEGUE_RECORD_HISTORY_H
+#define SEGUE_RECORD_HISTORY_H
+
+#include "../config/snapshot.h"
+#include "../os/log.h"
+#include "inputs.h"
+
+typedef struct segue__history segue__history;
+
+/* How much is kept; the newest reload and generation always are. Zero fields mean the default. A
+ * sixteenth more may be there before something is taken away. */
+typedef struct segue__history_limits {
+  uint64_t reloads;     /* 100,000 */
+  uint64_t generations; /* 1,000 */
+  uint64_t age_ms;      /* 365 days */
+  uint64_t bytes;       /* 256 MiB */
+} segue__history_limits;
+
+/* path: of the database; log is borrowed. Waits for at most wait_ms while another process locks it
+ * (UV_EBUSY). The highest numbers that it knows: 0 if it is new. UV_ENOTSUP: a newer version has
+ * written it. */
+int segue__history_open(segue__history **out, const segue__logger *log, const char *path,
+                        unsigned wait_ms, uint64_t *generation, uint64_t *reload);
+void segue__history_close(segue__history *history); /* NULL allowed */
+void segue__history_limit(segue__history *history, const segue__history_limits *limits);
+
+/* One settled reload. */
+typedef struct segue__history_entry {
+  uint64_t id;
+  int64_t wall_ms;
+  const char *outcome;
+  const char *summary, *detail; /* JSON, as it is given back */
+  /* Where it made a generation: */
+  const segue_snapshot *snapshot; /* NULL: it did not */
+  segue__hash input;
+  const segue__files *files; /* NULL: they are not known, it cannot be brought back */
+  char *const *paths;        /* that changed */
+  size_t path_count;
+  bool more_paths; /* than are listed */
+} segue__history_entry;
+
+/* UV_EBUSY: another process locks the database, try again. */
+int segue__history_add(segue__history *history, const segue__history_entry *entry);
+
+/* One request to the admin API that changes something, or was refused. */
+typedef struct segue__audit {
+  int64_t wall_ms;
+  char who[128]; /* the client by token or certificate; "": not known */
+  char peer[64], method[24], path[320];
+  int status; /* of the answer; 0: the client had left */
+  bool refused;
+  uint64_t reload; /* in the answer; 0: none */
+  uint64_t folded; /* refusals since the last one that has an entry */
+} segue__audit;
+/* As many are kept as reloads; beside them a tenth as many refusals, at least 100. UV_EBUSY as
+ * above. */
+int segue__history_add_audit(segue__history *history, const segue__audit *audit);
+/* A JSON array, newest first, at most `limit`. */
+int segue__history_audits(segue__history *history, uint64_t limit, segue__buf *out);
+
+/* A JSON array of summaries, newest first: at most `limit`, with ids below `before` (0: all). */
+int segue__history_reloads(segue__history *history, uint64_t limit, uint64_t before,
+                           segue__buf *out);
+/* The detail of one. UV_ENOENT: it is not in the history. */
+int segue__history_reload(segue__history *history, uint64_t id, segue__buf *out);
+/* The newest generation below `number` whose files are kept. UV_ENOENT: none. */
+int segue__history_before(segue__history *history, uint64_t number, uint64_t *out);
+/* Files and configuration of a generation. UV_ENOENT: not kept. */
+int segue__history_files(segue__history *history, uint64_t generation, segue__files **out);
+int segue__history_snapshot(segue__history *history, uint64_t generation, segue_snapshot **out,
+                            segue_error *error);
+/* Finds the newest generation up to `until` (inclusive) that changed the value at path, a value
+ * below it, or a value above it whose path has `min_len` bytes or more. Appends JSON {"generation",
+ * "path" (the change's own), "exact", "reload": summary}. UV_ENOENT: no such change is kept. */
+int segue__history_why(segue__history *history, const char *path, size_t min_len, uint64_t until,
+                       segue__buf *out);
+/* Ends of the paths above this one: "a.b[3].c" has "a.b[3]", "a.b" and "a". A separator inside of
+ * quotes does not count. Returns the length of the next shorter one, 0 at the end. */
+size_t segue__history_parent(const char *path, size_t len);
+
+#endif

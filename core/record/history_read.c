@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Reading the history: reloads, the files of a generation, and the last change of a value.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+#include "history_internal.h"
+
+/* Damage that a question finds is set aside at once: the next question is answered again. */
+static int history_read_end(segue__history *h, sqlite3_stmt *stmt, int rc) {
+  sqlite3_finalize(stmt);
+  if (h->damaged) (void)segue__history_set_aside(h);
+  return rc;
+}
+
+static int history_read_begin(segue__history *h, sqlite3_stmt **out, const char *sql) {
+  *out = NULL;
+  int rc = segue__history_prepare(h, out, sql);
+  if (!rc) return 0;
+  return history_read_end(h, NULL, rc);
+}
+
+static void add_column(segue__buf *out, sqlite3_stmt *stmt, int column) {
+  segue__buf_add(out, sqlite3_column_text(stmt, column),
+                 (size_t)sqlite3_column_bytes(stmt, column));
+}
+
+/* ---- Reloads --------------------------------------------------------------------------------- */
+
+int segue__history_reloads(segue__history *h, uint64_t limit, uint64_t before, segue__buf *out) {
+  sqlite3_stmt *stmt;
+  int step, rc = history_read_begin(
+                h, &stmt, "SELECT summary FROM reload WHERE id < ? ORDER BY id DESC LIMIT ?");
+  if (rc) return rc;
+  sqlite3_bind_int64(stmt, 1, before && before < INT64_MAX ? (int64_t)before : INT64_MAX);
+  sqlite3_bind_int64(stmt, 2, limit < INT64_MAX ? (int64_t)limit : INT64_MAX);
+  segue__buf_addc(out, '[');
+  for (bool first = true; (step = sqlite3_step(stmt)) == SQLITE_ROW; first = false) {
+    if (!first) segue__buf_addc(out, ',');
+    add_column(out, stmt, 0);
+  }
+  segue__buf_addc(out, ']');
+  rc = segue__history_code(h, step);
+  return history_read_end(h, stmt, rc ? rc : out->failed ? UV_ENOMEM : 0);
+}
+
+int segue__history_reload(segue__history *h, uint64_t id, segue__buf *out) {
+  sqlite3_stmt *stmt;
+  int rc = history_read_begin(h, &stmt, "SELECT detail FROM reload WHERE id=?");
+  if (rc) return rc;
+  sqlite3_bind_int64(stmt, 1, (int64_t)id);
+  int step = sqlite3_step(stmt);
+  if (step == SQLITE_ROW) add_column(out, stmt, 0);
+  rc = step == SQLITE_DONE ? UV_ENOENT : segue__history_code(h, step);
+  return history_read_end(h, stmt, rc ? rc : out->failed ? UV_ENOMEM : 0);
+}
+
+/* ---- Generations ----------------------------------------------------------------------------- */
+
+typedef struct list {
+  segue__file *items;
+  size_t count, capacity;
+} list;
+
+static void list_free(list *l) {
+  for (size_t i = 0; i < l->count; i++) {
+    segue__free(l->items[i].path);
+    segue__free(l->items[i].data);
+  }
+  segue__free(l->items);
+}
+
+static int list_add(list *l, sqlite3_stmt *stmt) {
+  if (l->count == l->capacity) {
+    size_t capacity = l->capacity ? l->capacity * 2 : 16;
+    segue__file *items = segue__realloc(l->items, capacity * sizeof *items);
+    if (!items) return UV_ENOMEM;
+    l->items = items;
+    l->capacity = capacity;
+  }
+  const char *path = (const char *)sqlite3_column_text(stmt, 0);
+  const void *data = sqlite3_column_blob(stmt, 1);
+  size_t len = (size_t)sqlite3_column_bytes(stmt, 1);
+  segue__file file = {segue__strdup(path), segue__strndup(data ? data : "", len), len};
+  if (!file.path || !file.data) {
+    segue__free(file.path);
+    segue__free(file.data);
+    return UV_ENOMEM;
+  }
+  l->items[l->count++] = file;
+  return 0;
+}
+
+int segue__history_before(segue__history *h, uint64_t number, uint64_t *out) {
+  sqlite3_stmt *stmt;
+  int rc = history_read_begin(
+      h, &stmt,
+      "SELECT number FROM generation WHERE number < ? AND files ORDER BY number DESC "
+      "LIMIT 1");
+  if (rc) return rc;
+  sqlite3_bind_int64(stmt, 1, number < INT64_MAX ? (int64_t)number : INT64_MAX);
+  int step = sqlite3_step(stmt);
+  *out = step == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(stmt, 0) : 0;
+  rc = segue__history_code(h, step);
+  return history_read_end(h, stmt, rc ? rc : *out ? 0 : UV_ENOENT);
+}
+
+/* UV_ENOENT unless the generation is there with its files. */
+static int history_read_known(segue__history *h, uint64_t generation, bool with_files) {
+  sqlite3_stmt *stmt;
+  int rc = history_read_begin(h, &stmt, "SELECT files FROM generation WHERE number=?");
+  if (rc) return rc;
+  sqlite3_bind_int64(stmt, 1, (int64_t)generation);
+  int step = sqlite3_step(stmt);
+  rc = segue__history_code(h, step);
+  if (!rc && (step == SQLITE_DONE || (with_files && !sqlite3_column_int(stmt, 0)))) rc = UV_ENOENT;
+  return history_read_end(h, stmt, rc);
+}
+
+int segue__history_files(segue__history *h, uint64_t generation, segue__files **out) {
+  sqlite3_stmt *stmt;
+  list l = {0};
+  int step = SQLITE_DONE, rc = history_read_known(h, generation, true);
+  *out = NULL;
+  if (!rc)
+    rc = history_read_begin(
+        h, &stmt,
+        "SELECT path, data FROM file JOIN blob ON blob.id=file.blob WHERE generation=? "
+        "ORDER BY path");
+  if (rc) return rc;
+  sqlite3_bind_int64(stmt, 1, (int64_t)generation);
+  while (!rc && (step = sqlite3_step(stmt)) == SQLITE_ROW)
+    rc = list_add(&l, stmt);
+  if (!rc) rc = segue__history_code(h, step);
+  if (!rc) rc = segue__files_new(out, l.items, l.count);
+  if (rc) list_free(&l);
+  return history_read_end(h, stmt, rc);
+}
+
+static int parse_document(sqlite3_stmt *stmt, uint32_t id, segue__document **out,
+                          segue_error *error) {
+  const void *bytes = sqlite3_column_blob(stmt, 3);
+  size_t len = (size_t)sqlite3_column_bytes(stmt, 3);
+  segue__format format;
+  /* Older versions wrote a number, which comes back as a digit. */
+  const char *name = (const char *)sqlite3_column_text(stmt, 2);
+  if (!name || !segue__document_format_find(name, &format)) return UV_EINVAL;
+  char *data = segue__strndup(bytes ? bytes : "", len);
+  if (!data) return UV_ENOMEM;
+  int rc = segue__document_new(out, id, (const char *)sqlite3_column_text(stmt, 0),
+                               (const char *)sqlite3_column_text(stmt, 1), format, data, len);
+  const segue__limits limits = {0};
+  if (!rc) rc = segue__document_parse(*out, &limits, NULL, NULL, error);
+  return rc;
+}
+
+typedef struct documents {
+  segue__document **items;
+  size_t count;
+} documents;
+
+static int documents_add(documents *docs, sqlite3_stmt *stmt, segue_error *error) {
+  segue__document **items = segue__realloc(docs->items, (docs->count + 1) * sizeof *items);
+  if (!items) return UV_ENOMEM;
+  docs->items = items;
+  items[docs->count] = NULL;
+  int rc = parse_document(stmt, (uint32_t)docs->count + 1, &items[docs->count], error);
+  if (items[docs->count]) docs->count++;
+  return rc;
+}
+
+int segue__history_snapshot(segue__history *h, uint64_t generation, segue_snapshot **out,
+                            segue_error *error) {
+  sqlite3_stmt *stmt;
+  documents docs = {0};
+  segue__config *config = NULL;
+  int step = SQLITE_DONE, rc = history_read_known(h, generation, false);
+  *out = NULL;
+  segue__errorf(error, rc, "%s", rc ? segue_strerror(rc) : "");
+  if (!rc)
+    rc = history_read_begin(h, &stmt,
+                            "SELECT source, name, format, data FROM document JOIN blob ON blob.id="
+                            "document.blob WHERE generation=? ORDER BY position");
+  if (rc) return rc;
+  sqlite3_bind_int64(stmt, 1, (int64_t)generation);
+  while (!rc && (step = sqlite3_step(stmt)) == SQLITE_ROW)
+    rc = documents_add(&docs, stmt, error);
+  if (!rc) rc = segue__history_code(h, step);
+  if (!rc) rc = segue__config_merge(&config, docs.items, docs.count, error);
+  if (!rc) rc = segue__snapshot_new(out, generation, config);
+  segue__config_unref(config);
+  for (size_t i = 0; i < docs.count; i++)
+    segue__document_unref(docs.items[i]);
+  segue__free(docs.items);
+  return history_read_end(h, stmt, rc);
+}
+
+/* ---- Why ------------------------------------------------------------------------------------- */
+
+size_t segue__history_parent(const char *path, size_t len) {
+  bool quoted = false;
+  size_t cut = 0;
+  for (size_t i = 0; i < len; i++) {
+    if (path[i] == '\\' && quoted) {
+      i++;
+    } else if (path[i] == '"') {
+      quoted = !quoted;
+    } else if (!quoted && i && (path[i] == '.' || path[i] == '[')) {
+      cut = i;
+    }
+  }
+  return cut;
+}
+
+typedef struct touch {
+  int64_t generation;
+  char path[512];
+} touch;
+
+/* The newest row of a path. */
+static int history_read_newest(segue__history *h, const char *path, size_t len, bool below,
+                               uint64_t until, touch *best) {
+  sqlite3_stmt *stmt;
+  int rc = history_read_begin(
+      h, &stmt,
+      "SELECT generation, coalesce(what, path) FROM change WHERE path=?1 AND below=?2 "
+      "AND generation <= ?3 ORDER BY generation DESC LIMIT 1");
+  if (rc) return rc;
+  sqlite3_bind_text(stmt, 1, path, (int)len, SQLITE_STATIC);
+  sqlite3_bind_int(stmt, 2, below);
+  sqlite3_bind_int64(stmt, 3, (int64_t)until);
+  int step = sqlite3_step(stmt);
+  if (step == SQLITE_ROW && sqlite3_column_int64(stmt, 0) > best->generation) {
+    best->generation = sqlite3_column_int64(stmt, 0);
+    snprintf(best->path, sizeof best->path, "%s", (const char *)sqlite3_column_text(stmt, 1));
+  }
+  return history_read_end(h, stmt, segue__history_code(h, step));
+}
+
+static int is_exact(segue__history *h, const touch *best, uint64_t until, bool *out) {
+  sqlite3_stmt *stmt;
+  int rc = history_read_begin(
+      h, &stmt, "SELECT count(*) FROM generation WHERE more AND number > ?1 AND number <= ?2");
+  if (rc) return rc;
+  sqlite3_bind_int64(stmt, 1, best->generation);
+  sqlite3_bind_int64(stmt, 2, (int64_t)until);
+  int step = sqlite3_step(stmt);
+  *out = step == SQLITE_ROW && !sqlite3_column_int64(stmt, 0);
+  return history_read_end(h, stmt, segue__history_code(h, step));
+}
+
+static int add_reload_of(segue__history *h, int64_t generation, segue__buf *out) {
+  sqlite3_stmt *stmt;
+  int rc = history_read_begin(
+      h, &stmt,
+      "SELECT summary FROM generation JOIN reload ON reload.id=generation.reload WHERE "
+      "number=?");
+  if (rc) return rc;
+  sqlite3_bind_int64(stmt, 1, generation);
+  int step = sqlite3_step(stmt);
+  if (step == SQLITE_ROW)
+    add_column(out, stmt, 0);
+  else
+    segue__buf_adds(out, "null");
+  return history_read_end(h, stmt, segue__history_code(h, step));
+}
+
+int segue__history_why(segue__history *h, const char *path, size_t min_len, uint64_t until,
+                       segue__buf *out) {
+  touch best = {0};
+  bool exact = false;
+  size_t len = strlen(path);
+  if (until > INT64_MAX) until = INT64_MAX;
+  int rc = history_read_newest(h, path, len, true, until, &best);
+  for (; len && len >= min_len && !rc; len = segue__history_parent(path, len))
+    rc = history_read_newest(h, path, len, false, until, &best);
+  if (!rc && !best.generation) rc = UV_ENOENT;
+  if (!rc) rc = is_exact(h, &best, until, &exact);
+  if (rc) return rc;
+  segue__buf_addf(out, "{\"generation\":%lld,\"path\":", (long long)best.generation);
+  segue__json_string(out, best.path, strlen(best.path));
+  segue__buf_addf(out, ",\"exact\":%s,\"reload\":", exact ? "true" : "false");
+  rc = add_reload_of(h, best.generation, out);
+  segue__buf_addc(out, '}');
+  return rc ? rc : out->failed ? UV_ENOMEM : 0;
+}

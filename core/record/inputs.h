@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * inputs.h: what a run reads. It stands between a run and the file system: while a run reads the
+ * world, every file it reads is copied as it passes by, so that what is kept later is what was
+ * judged, whatever has become of the files since. A replay turns it round: the run reads what an
+ * earlier one did, policy included, and nothing of the world.
+ * Environment variables are not kept: they are there at every start. Nor are credentials, which a
+ * replay reads from the world as well: what was revoked must not come back to life.
+ */
+#ifndef SEGUE_RECORD_INPUTS_H
+#define SEGUE_RECORD_INPUTS_H
+
+#include "../os/os.h"
+
+/* Files as they were: sorted by path, each once, immutable. Counted. */
+typedef struct segue__file {
+  char *path, *data; /* data is terminated past len */
+  size_t len;
+} segue__file;
+typedef struct segue__files {
+  long refs; /* atomic */
+  segue__file *items;
+  size_t count;
+} segue__files;
+/* From items that are the caller's until it succeeds: sorts, and of a path that is there twice the
+ * later one stays. [any thread] */
+int segue__files_new(segue__files **out, segue__file *items, size_t count);
+segue__files *segue__files_ref(segue__files *files); /* [any thread]; NULL allowed */
+void segue__files_unref(segue__files *files);        /* [any thread]; NULL allowed */
+const segue__file *segue__files_find(const segue__files *files, const char *path);
+
+typedef struct segue__inputs segue__inputs;
+
+/* pass: paths that begin with it are neither copied nor replayed (the Lua half, which comes with
+ * the program); NULL: none. */
+int segue__inputs_new(segue__inputs **out, const segue__os *os, const char *pass);
+void segue__inputs_free(
+    segue__inputs *inputs); /* jobs that read through it keep it; NULL allowed */
+
+/* What the loader and the engine read through. Its functions: [any thread]. */
+const segue__os *segue__inputs_os(const segue__inputs *inputs);
+
+/* Control thread. A run begins: what was copied before is forgotten. files: it is a replay of them
+ * (a reference is taken); NULL: it reads the world. */
+void segue__inputs_begin(segue__inputs *inputs, segue__files *files);
+/* The run is over. */
+void segue__inputs_end(segue__inputs *inputs);
+/* What the run has read so far, or what it replays; nothing is copied any more until the next run.
+ * UV_ENOMEM also where there was no memory for a copy. */
+int segue__inputs_take(segue__inputs *inputs, segue__files **out);
+bool segue__inputs_replaying(segue__inputs *inputs); /* [any thread] */
+
+/* The value of a variable of the environment was asked for, at any time: by the policy, or by a
+ * document. [any thread] */
+bool segue__inputs_asked(segue__inputs *inputs, const char *name, size_t len);
+
+/* For what does not come from a file (a document of a remote source): kept under a key that is no
+ * path, and read back in a replay. UV_ENOENT: no replay, or it has no such key. [any thread] */
+void segue__inputs_keep(segue__inputs *inputs, const char *key, const void *data, size_t len);
+int segue__inputs_kept(segue__inputs *inputs, const char *key, segue__bytes *out);
+
+#endif

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The last good generation as one value of bytes.
+ */
+#include "last_good.h"
+
+#include <string.h>
+#include <uv.h>
+
+#include "../os/mem.h"
+
+enum { HEADER = 8 + 8 + 8 + 32 + 16 + 4, FILE_HEADER = 12 };
+
+int segue__last_good_write(segue__two_slot_file *state_file, const segue__last_good *info,
+                           const segue__files *files) {
+  segue__buf b;
+  segue__buf_init(&b);
+  segue__two_slot_file_begin(state_file, &b);
+  segue__put_number(&b, info->generation, 8);
+  segue__put_number(&b, info->reload, 8);
+  segue__put_number(&b, (uint64_t)info->wall_ms, 8);
+  segue__buf_add(&b, info->hash, 32);
+  segue__put_number(&b, info->input.lo, 8);
+  segue__put_number(&b, info->input.hi, 8);
+  segue__put_number(&b, files->count, 4);
+  for (size_t i = 0; i < files->count; i++) {
+    const segue__file *file = &files->items[i];
+    size_t len = strlen(file->path);
+    segue__put_number(&b, len, 4);
+    segue__put_number(&b, file->len, 8);
+    segue__buf_add(&b, file->path, len);
+    segue__buf_add(&b, file->data, file->len);
+  }
+  segue__put_number(&b, info->source_count, 4);
+  for (size_t i = 0; i < info->source_count; i++) {
+    size_t len = strlen(info->sources[i].source);
+    segue__put_number(&b, len, 4);
+    segue__put_number(&b, info->sources[i].items, 8);
+    segue__buf_add(&b, info->sources[i].source, len);
+  }
+  int rc = segue__two_slot_file_write(state_file, &b);
+  segue__buf_deinit(&b);
+  return rc;
+}
+
+/* The checksum has held, so lengths are believed, but not past the end. */
+static int parse_file(const char **at, const char *end, segue__file *out) {
+  const char *from = *at + FILE_HEADER;
+  if (end - *at < FILE_HEADER) return UV_EINVAL;
+  size_t path_len = segue__get_number(*at, 4), len = segue__get_number(*at + 4, 8);
+  if ((size_t)(end - from) < path_len || (size_t)(end - from) - path_len < len) return UV_EINVAL;
+  *out = (segue__file){segue__strndup(from, path_len), segue__strndup(from + path_len, len), len};
+  *at = from + path_len + len;
+  if (out->path && out->data) return 0;
+  segue__free(out->path);
+  segue__free(out->data);
+  return UV_ENOMEM;
+}
+
+void segue__last_good_deinit(segue__last_good *info) {
+  for (size_t i = 0; i < info->source_count; i++)
+    segue__free(info->sources[i].source);
+  segue__free(info->sources);
+  info->sources = NULL;
+  info->source_count = 0;
+}
+
+static int parse_sources(const char *at, const char *end, segue__last_good *info) {
+  if (end - at < 4) return UV_EINVAL;
+  size_t count = segue__get_number(at, 4);
+  at += 4;
+  if (count > (size_t)(end - at) / FILE_HEADER) return UV_EINVAL;
+  info->sources = segue__calloc(count ? count : 1, sizeof *info->sources);
+  if (!info->sources) return UV_ENOMEM;
+  for (; info->source_count < count; info->source_count++) {
+    if (end - at < FILE_HEADER) return UV_EINVAL;
+    size_t len = segue__get_number(at, 4);
+    segue__source_items *source = &info->sources[info->source_count];
+    source->items = segue__get_number(at + 4, 8);
+    at += FILE_HEADER;
+    if ((size_t)(end - at) < len) return UV_EINVAL;
+    source->source = segue__strndup(at, len);
+    if (!source->source) return UV_ENOMEM;
+    at += len;
+  }
+  return 0;
+}
+
+/* *next: what follows them. */
+static int parse_files(const char *at, const char *end, size_t count, segue__files **out,
+                       const char **next) {
+  if (count > (size_t)(end - at) / FILE_HEADER) return UV_EINVAL;
+  segue__file *items = segue__calloc(count ? count : 1, sizeof *items);
+  size_t done = 0;
+  if (!items) return UV_ENOMEM;
+  int rc = 0;
+  while (done < count && !(rc = parse_file(&at, end, &items[done])))
+    done++;
+  *next = at;
+  if (!rc) rc = segue__files_new(out, items, count);
+  if (rc == 0) return 0;
+  for (size_t i = 0; i < done; i++) {
+    segue__free(items[i].path);
+    segue__free(items[i].data);
+  }
+  segue__free(items);
+  return rc;
+}
+
+int segue__last_good_read(segue__two_slot_file *state_file, segue__last_good *info,
+                          segue__files **files) {
+  segue__bytes file;
+  const char *at, *next = NULL;
+  size_t len;
+  *info = (segue__last_good){0};
+  *files = NULL;
+  int rc = segue__two_slot_file_read(state_file, &file, &at, &len);
+  if (rc) return rc;
+  rc = len < HEADER
+           ? UV_EINVAL
+           : parse_files(at + HEADER, at + len, segue__get_number(at + 72, 4), files, &next);
+  if (rc == 0) rc = parse_sources(next, at + len, info);
+  if (rc < 0) {
+    segue__last_good_deinit(info);
+    segue__files_unref(*files);
+    *files = NULL;
+  } else {
+    info->generation = segue__get_number(at, 8);
+    info->reload = segue__get_number(at + 8, 8);
+    info->wall_ms = (int64_t)segue__get_number(at + 16, 8);
+    memcpy(info->hash, at + 24, 32);
+    info->input.lo = segue__get_number(at + 56, 8);
+    info->input.hi = segue__get_number(at + 64, 8);
+  }
+  segue__free(file.data);
+  return rc;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * two_slot_file.h: a small durable value: two files, NAME.a and NAME.b (mode 0600), written in
+ * turn, each with a sequence number and a checksum. A write that is cut short, or a file that is
+ * damaged, leaves the other one. Blocks: for the thread that records. Format (little endian): 8
+ * bytes of magic, u64 sequence, the value, 16 bytes XXH3-128 of all before.
+ */
+#ifndef SEGUE_RECORD_TWO_SLOT_FILE_H
+#define SEGUE_RECORD_TWO_SLOT_FILE_H
+
+#include "../os/log.h"
+#include "../os/mem.h"
+#include "../os/os.h"
+
+typedef struct segue__two_slot_file {
+  char *paths[2];
+  const char *name,
+      *magic; /* static; magic has 8 bytes; fault points: NAME.open, with "_" for "-" */
+  const segue__logger *log;
+  uint64_t sequence;
+  int last;      /* the one written last */
+  bool unsynced; /* a write survives the process, not a power failure */
+} segue__two_slot_file;
+
+enum { SEGUE__SLOT_HEADER = 16 };
+
+int segue__two_slot_file_init(segue__two_slot_file *state_file, const segue__logger *log,
+                              const char *folder, const char *name, const char *magic);
+void segue__two_slot_file_deinit(segue__two_slot_file *state_file); /* zeroed or init */
+
+/* Reads the newest good value: `file` gets the bytes of the whole file, `value` and `len` the part
+ * of it that is the value. A damaged file is logged and not used. UV_ENOENT: there is none. */
+int segue__two_slot_file_read(segue__two_slot_file *state_file, segue__bytes *file,
+                              const char **value, size_t *len);
+
+/* begin, then append the value to b, then write it, durably. On failure the newest good value stays
+ * what it was. b stays the caller's. */
+void segue__two_slot_file_begin(const segue__two_slot_file *state_file, segue__buf *b);
+int segue__two_slot_file_write(segue__two_slot_file *state_file, segue__buf *b);
+/* Path of the file that a failed write was for. */
+const char *segue__two_slot_file_next(const segue__two_slot_file *state_file);
+
+void segue__put_number(segue__buf *b, uint64_t n, int bytes); /* little endian */
+uint64_t segue__get_number(const char *at, int bytes);
+
+#endif

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The work between and after transactions: old instances drain, stop and are released in the
+ * background; modules that undo could not start again are retried; at shutdown all of them stop in
+ * order.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "txn.h"
+
+struct segue__draining {
+  segue__engine *engine;
+  segue__module_record *module;
+  segue__instance *instance;
+  segue__message grace_over;
+  const segue__drain *drain; /* the instance's */
+  uint64_t stop_ms;
+  bool draining, answers; /* answers: the end of a transaction waits for it */
+  segue__draining *next;
+};
+
+static void retire_begin(segue__message *message);
+static void retired_step(segue__instance *instance, segue__verb verb, int status,
+                         const segue_error *error, void *data);
+static void drain_retired(segue__draining *draining, bool release);
+
+segue__module_record *segue__module_find(const segue__engine *engine, const char *name) {
+  for (size_t i = 0; i < engine->module_count; i++)
+    if (!strcmp(engine->modules[i]->name, name)) return engine->modules[i];
+  return NULL;
+}
+
+static int drain_set_text(char **to, const char *text) {
+  char *copy = segue__strdup(text ? text : "");
+  if (!copy) return UV_ENOMEM;
+  segue__free(*to);
+  *to = copy;
+  return 0;
+}
+
+segue__module_record *segue__module_get(segue__engine *engine, const segue__module_spec *spec) {
+  segue__module_record *module = segue__module_find(engine, spec->name);
+  if (!module) {
+    segue__module_record **more = segue__realloc(
+        engine->modules, (engine->module_count + 1) * sizeof(segue__module_record *));
+    if (!more) return NULL;
+    engine->modules = more;
+    module = segue__calloc(1, sizeof *module);
+    if (module) module->gate = segue__gates_get(engine->gates, spec->name);
+    if (!module || !module->gate || drain_set_text(&module->name, spec->name) < 0) {
+      segue__free(module);
+      return NULL;
+    }
+    engine->modules[engine->module_count++] = module;
+  }
+  module->removed = false;
+  module->replace = spec->replace;
+  return drain_set_text(&module->kind, spec->kind) < 0 ? NULL : module;
+}
+
+/* Only once nothing of it is left; called again when its last old instance has gone. */
+void segue__module_remove(segue__engine *engine, segue__module_record *module) {
+  module->removed = true;
+  if (module->live || module->old_count) return;
+  for (size_t i = 0; i < engine->module_count; i++) {
+    if (engine->modules[i] != module) continue;
+    memmove(&engine->modules[i], &engine->modules[i + 1],
+            (engine->module_count - i - 1) * sizeof(segue__module_record *));
+    engine->module_count--;
+    break;
+  }
+  segue__free(module->name);
+  segue__free(module->kind);
+  segue__free(module->old);
+  segue__free(module);
+}
+
+/* Commit and undo open all gates; this is a safeguard for a path that missed one. */
+void segue__gates_settle(segue__engine *engine) {
+  for (size_t i = 0; i < engine->module_count; i++) {
+    segue__module_record *module = engine->modules[i];
+    segue__gate_unreserve(module->gate);
+    segue__gate_settle(module->gate);
+    if (segue__gate_state_get(module->gate) != SEGUE__GATE_SHUT) continue;
+    if (!module->live || segue__gate_open(module->gate, module->live, engine->live) < 0)
+      segue__gate_refuse(module->gate, SEGUE_EMODULE);
+  }
+}
+
+/* ---- Old instances ---- */
+
+static int remember_old(segue__module_record *module, segue__instance *instance) {
+  segue__instance **old =
+      segue__realloc(module->old, (module->old_count + 1) * sizeof(segue__instance *));
+  if (!old) return UV_ENOMEM;
+  module->old = old;
+  old[module->old_count++] = instance;
+  return 0;
+}
+
+static void forget_old(segue__module_record *module, const segue__instance *instance) {
+  for (size_t i = 0; i < module->old_count; i++) {
+    if (module->old[i] != instance) continue;
+    memmove(&module->old[i], &module->old[i + 1],
+            (module->old_count - i - 1) * sizeof(segue__instance *));
+    module->old_count--;
+    return;
+  }
+}
+
+void segue__drain_cut(segue__engine *engine, segue__module_record *module,
+                      const segue__instance *instance, const segue_error *error) {
+  size_t inside = segue__instance_inside(instance);
+  module->drains_cut++;
+  module->inside_cut += inside;
+  SEGUE__LOG(engine->log, SEGUE__WARN, "module", "drain cut short", "module", 's', module->name,
+             "inside", 'd', (int64_t)inside, "error", 's', error->message, NULL);
+}
+
+bool segue__drain_instance_waits(const segue__module_record *module) {
+  uint64_t stop_ms;
+  return module->old_count >= SEGUE__OLD_MAX &&
+         segue__instance_limits(module->old[0], &stop_ms)->over == SEGUE__OVER_WAIT;
+}
+
+static void grace_over(void *data) {
+  segue__draining *draining = data;
+  segue__post(draining->engine->loop, &draining->grace_over);
+}
+
+/* Calls into a service are not counted: only after a grace period has every call left. Where there
+ * is no memory to wait for one, the instance is kept. */
+static bool must_stay(segue__engine *engine, const segue__module_record *module,
+                      const segue__instance *instance) {
+  if (!segue__instance_service(instance)) return false;
+  SEGUE__LOG(engine->log, SEGUE__ERROR, "module", "out of memory: an old instance is leaked",
+             "module", 's', module->name, NULL);
+  return true;
+}
+
+void segue__services_update(segue__engine *engine) {
+  segue__services *services = engine->options.services;
+  const segue__service *log = NULL, *stats = NULL;
+  if (!services) return;
+  for (size_t i = 0; i < engine->module_count; i++) {
+    const segue__instance *live = engine->modules[i]->live;
+    const segue__service *service = live ? segue__instance_service(live) : NULL;
+    if (service && service->log.write) log = service;
+    if (service && service->stats.record) stats = service;
+  }
+  __atomic_store_n(&services->log, log, __ATOMIC_RELEASE);
+  __atomic_store_n(&services->stats, stats, __ATOMIC_RELEASE);
+}
+
+void segue__services_provide(segue__engine *engine, segue__instance *instance) {
+  segue__services *services = engine->options.services;
+  const segue__service *service = services ? segue__instance_service(instance) : NULL;
+  if (!service) return;
+  if (service->log.write && !services->log)
+    __atomic_store_n(&services->log, service, __ATOMIC_RELEASE);
+  if (service->stats.record && !services->stats)
+    __atomic_store_n(&services->stats, service, __ATOMIC_RELEASE);
+}
+
+bool segue__services_take(segue__engine *engine, const segue__instance *instance) {
+  const segue__services *services = engine->options.services;
+  const segue__service *service = services ? segue__instance_service(instance) : NULL;
+  if (!service || (services->log != service && services->stats != service)) return false;
+  segue__services_update(engine);
+  return true;
+}
+
+void segue__drain_instance(segue__engine *engine, segue__module_record *module,
+                           segue__instance *instance, bool after_grace) {
+  bool service = segue__instance_service(instance) != NULL;
+  segue__draining *draining = segue__calloc(1, sizeof *draining);
+  if (!draining || remember_old(module, instance) < 0) {
+    /* No memory to let it drain in peace: it goes at once, which its destroy must bear. */
+    segue__free(draining);
+    if (must_stay(engine, module, instance)) return;
+    SEGUE__LOG(engine->log, SEGUE__ERROR, "module", "out of memory: an old instance is cut off",
+               "module", 's', module->name, NULL);
+    segue__instance_release(instance);
+    return;
+  }
+  draining->engine = engine;
+  draining->module = module;
+  draining->instance = instance;
+  draining->grace_over.fn = retire_begin;
+  draining->next = engine->draining;
+  engine->draining = draining;
+  draining->drain = segue__instance_limits(instance, &draining->stop_ms);
+  if (module->old_count > SEGUE__OLD_MAX) {
+    SEGUE__LOG(engine->log, SEGUE__WARN, "module", "too many old instances: the oldest is cut",
+               "module", 's', module->name, NULL);
+    segue__instance_cancel(module->old[0], SEGUE__DRAIN);
+  }
+  draining->answers = service;
+  engine->swapping += service;
+  bool waits = (after_grace || service) && engine->options.publication;
+  if (waits && !segue__publication_defer(engine->options.publication, grace_over, draining)) return;
+  if (waits && must_stay(engine, module, instance))
+    drain_retired(draining, false);
+  else
+    retire_begin(&draining->grace_over);
+}
+
+static void retire_begin(segue__message *message) {
+  segue__draining *draining =
+      (segue__draining *)((char *)message - offsetof(segue__draining, grace_over));
+  draining->draining = true;
+  segue__instance_drain(draining->instance, draining->drain, retired_step, draining);
+}
+
+static void drain_retired(segue__draining *draining, bool release) {
+  segue__engine *engine = draining->engine;
+  segue__draining **link = &engine->draining;
+  while (*link != draining)
+    link = &(*link)->next;
+  *link = draining->next;
+  forget_old(draining->module, draining->instance);
+  if (release) segue__instance_release(draining->instance);
+  engine->swapping -= draining->answers;
+  if (draining->module->removed) segue__module_remove(engine, draining->module);
+  segue__free(draining);
+  if (!engine->swapping && engine->txn && engine->txn->swaps) segue__txn_swapped(engine->txn);
+  if (engine->txn && engine->txn->waits_for_old) segue__commit_resume(engine->txn);
+  if (engine->stopping) segue__drain_instance_all(engine);
+}
+
+static void retired_step(segue__instance *instance, segue__verb verb, int status,
+                         const segue_error *error, void *data) {
+  segue__draining *draining = data;
+  if (status < 0 && verb == SEGUE__DRAIN)
+    segue__drain_cut(draining->engine, draining->module, instance, error);
+  else if (status < 0)
+    SEGUE__LOG(draining->engine->log, SEGUE__WARN, "module", "an old instance did not stop",
+               "module", 's', draining->module->name, "error", 's', error->message, NULL);
+  if (verb == SEGUE__DRAIN)
+    segue__instance_call(instance, SEGUE__STOP, draining->stop_ms, retired_step, draining);
+  else
+    drain_retired(draining, true);
+}
+
+/* Last come, first gone: modules are kept in the order in which they started. */
+void segue__drain_instance_all(segue__engine *engine) {
+  for (size_t i = engine->module_count; i-- > 0 && !engine->draining;) {
+    segue__module_record *module = engine->modules[i];
+    segue__gate_refuse(module->gate, SEGUE_ECLOSED);
+    segue__instance *live = module->live;
+    module->live = NULL;
+    segue__services_update(engine);
+    if (live) segue__drain_instance(engine, module, live, false);
+  }
+  segue__engine_check_stopped(engine);
+}
+
+/* ---- Failed modules ---- */
+
+bool segue__recover_needed(const segue__engine *engine) {
+  for (size_t i = 0; i < engine->module_count; i++)
+    if (engine->modules[i]->failed && !engine->modules[i]->live && !engine->modules[i]->removed)
+      return true;
+  return false;
+}
+
+typedef struct recovery {
+  segue__engine *engine;
+  segue__module_record *module;
+  const segue__module_spec *spec; /* of the live policy, which stays while this runs */
+  size_t index;
+} recovery;
+
+static void recover_next(recovery *r);
+
+static const segue_error *gate_error(segue_error *error, const segue__module_record *module,
+                                     int code) {
+  segue__errorf(error, code, "the gate of module '%s' could not be opened: %s", module->name,
+                segue_strerror(code));
+  return error;
+}
+
+static void recovered_step(segue__instance *instance, segue__verb verb, int status,
+                           const segue_error *error, void *data) {
+  segue_error unopened;
+  recovery *r = data;
+  if (verb == SEGUE__START && status == 0) {
+    status = segue__gate_open(r->module->gate, instance, r->engine->live);
+    if (status < 0) error = gate_error(&unopened, r->module, status);
+  }
+  if (status < 0) {
+    r->module->error = *error;
+    segue__engine_scrub(r->engine, &r->module->error);
+    SEGUE__LOG(r->engine->log, SEGUE__ERROR, "module", "still failed, will be tried again",
+               "module", 's', r->module->name, "error", 's', error->message, NULL);
+    segue__instance_release(instance);
+  } else if (verb == SEGUE__PREPARE) {
+    segue__instance_call(instance, SEGUE__START,
+                         r->spec->start_ms ? r->spec->start_ms : SEGUE__START_MS, recovered_step,
+                         r);
+    return;
+  } else {
+    r->module->live = instance;
+    r->module->failed = false;
+    segue__services_update(r->engine);
+    SEGUE__LOG(r->engine->log, SEGUE__INFO, "module", "recovered", "module", 's', r->module->name,
+               NULL);
+  }
+  r->index++;
+  recover_next(r);
+}
+
+static void recover_next(recovery *r) {
+  segue__engine *engine = r->engine;
+  for (; r->index < engine->module_count && !engine->stopping; r->index++) {
+    r->module = engine->modules[r->index];
+    r->spec = segue__policy_module(engine->policy, r->module->name);
+    segue__instance *instance;
+    if (!r->module->failed || r->module->live || !r->spec ||
+        segue__instance_new(&instance, engine->loop, engine->log, r->spec, engine->live, NULL,
+                            &engine->detached) < 0)
+      continue;
+    segue__instance_call(instance, SEGUE__PREPARE,
+                         r->spec->prepare_ms ? r->spec->prepare_ms : SEGUE__PREPARE_MS,
+                         recovered_step, r);
+    return;
+  }
+  engine->recovering = false;
+  segue__free(r);
+  segue__engine_schedule(engine);
+}
+
+void segue__recover(segue__engine *engine) {
+  recovery *r = segue__calloc(1, sizeof *r);
+  if (!r) {
+    segue__engine_schedule(engine);
+    return;
+  }
+  r->engine = engine;
+  engine->recovering = true;
+  recover_next(r);
+}

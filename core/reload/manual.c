@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Manual steps: a policy's reload hook drives modules one by one before it commits. Each verb
+ * pushes its inverse on the undo log, so that all of them are undone if the hook does not commit.
+ * Verbs of several modules may run at the same time; one module runs one verb at a time.
+ */
+#include <string.h>
+#include <uv.h>
+
+#include "txn.h"
+
+static segue__step *find_step(const segue__txn *txn, const char *name) {
+  for (size_t i = 0; i < txn->step_count; i++)
+    if (!strcmp(txn->result->steps[i].module, name)) return &txn->steps[i];
+  return NULL;
+}
+
+bool segue__txn_module_at(const segue__txn *txn, size_t index, const char **name) {
+  if (index >= txn->step_count) return false;
+  *name = txn->result->steps[index].module;
+  return true;
+}
+
+/* ---- Answers ---- */
+
+static void manual_answer(segue__message *message) {
+  segue__step *step = (segue__step *)((char *)message - offsetof(segue__step, message));
+  segue__txn *txn = step->txn;
+  segue__txn_cb cb = step->cb;
+  segue_error error = step->error;
+  step->busy = false;
+  step->cb = NULL;
+  txn->manual_steps--;
+  if (cb) cb(step->cb_data, error.code, error.code ? &error : NULL);
+  if (!txn->manual_steps && txn->hook_returned) segue__txn_manual_steps_done(txn);
+}
+
+/* error NULL: it is done. */
+void segue__manual_step_end(segue__step *step, const segue_error *error) {
+  memset(&step->error, 0, sizeof step->error);
+  if (error) step->error = *error;
+  step->message.fn = manual_answer;
+  segue__post(step->txn->engine->loop, &step->message);
+}
+
+/* Detaches the callbacks of the running verbs. Each verb ends by its own deadline, or early
+ * because its wait ends here. */
+void segue__manual_steps_release(segue__txn *txn) {
+  for (size_t i = 0; i < txn->step_count; i++) {
+    segue__step *step = &txn->steps[i];
+    segue__txn_cb cb = step->cb;
+    step->cb = NULL;
+    if (cb) cb(step->cb_data, SEGUE_ECANCELLED, NULL);
+  }
+  segue__commit_expedite(txn);
+}
+
+typedef struct refusal {
+  segue__message message;
+  segue__txn_cb cb;
+  void *data;
+  segue_error error;
+} refusal;
+
+static void refuse_now(segue__message *message) {
+  refusal *r = (refusal *)((char *)message - offsetof(refusal, message));
+  r->cb(r->data, r->error.code, &r->error);
+  segue__free(r);
+}
+
+static void manual_refuse(segue__txn *txn, segue__txn_cb cb, void *data, const segue_error *error) {
+  refusal *r = segue__calloc(1, sizeof *r);
+  if (!r) {
+    cb(data, error->code, error);
+    return;
+  }
+  *r = (refusal){.message = {.fn = refuse_now}, .cb = cb, .data = data, .error = *error};
+  segue__post(txn->engine->loop, &r->message);
+}
+
+/* ---- Which verb is allowed ---- */
+
+static int manual_say(segue_error *error, const char *name, const char *what) {
+  return segue__errorf(error, SEGUE_EPOLICY, "module '%s' %s", name, what);
+}
+
+/* Calls in an order in which no verb of a module can do anything; 0: it is none. */
+int segue__manual_step_misuse(const segue__txn *txn, segue__txn_call call, const char *name,
+                              segue_error *error) {
+  const segue__step *step = find_step(txn, name);
+  if (!step) return manual_say(error, name, "is not of this reload");
+  if (txn->flipped)
+    return segue__errorf(error, SEGUE_EPOLICY, "txn.module is for before txn:commit()");
+  if (step->busy) return manual_say(error, name, "is still at another verb");
+  if (call == SEGUE__TXN_NEXT && !txn->prepared)
+    return manual_say(error, name, "is not built yet: call txn:prepare() first");
+  return 0;
+}
+
+/* Returns 0 if the module can run this verb now; else a code, with the reason in *error. */
+static int manual_validate(const segue__txn *txn, segue__txn_call call, const char *name,
+                           segue_error *error) {
+  int rc = segue__txn_misuse(txn, call, name, error);
+  if (rc || !txn->failed) return rc;
+  *error = txn->failure;
+  return txn->failure.code;
+}
+
+static int validate_old(const segue__txn *txn, const char *name, segue_error *error) {
+  const segue__step *step = find_step(txn, name);
+  int rc = manual_validate(txn, SEGUE__TXN_OLD, name, error);
+  if (!rc && !step->old) rc = manual_say(error, name, "is new: there is nothing yet that serves");
+  if (!rc && step->acted)
+    rc = manual_say(error, name, "was replaced: its gate opens with txn:commit()");
+  return rc;
+}
+
+static int validate_next(const segue__txn *txn, const char *name, segue_error *error) {
+  const segue__step *step = find_step(txn, name);
+  int rc = manual_validate(txn, SEGUE__TXN_NEXT, name, error);
+  if (!rc && step->action == &segue__action_remove)
+    rc = manual_say(error, name, "is removed by this reload: nothing takes its place");
+  if (!rc && step->acted) rc = manual_say(error, name, "was replaced already");
+  return rc;
+}
+
+/* ---- Gates ---- */
+
+static int manual_shut(segue__txn *txn, segue__step *step, segue_error *error) {
+  int rc = segue__step_shut(txn, step);
+  return rc ? segue__errorf(error, rc, "out of memory") : 0;
+}
+
+int segue__txn_shut(segue__txn *txn, const char *name, segue_error *error) {
+  int rc = validate_old(txn, name, error);
+  return rc ? rc : manual_shut(txn, find_step(txn, name), error);
+}
+
+int segue__txn_open(segue__txn *txn, const char *name, segue_error *error) {
+  segue__step *step = find_step(txn, name);
+  int rc = validate_old(txn, name, error);
+  if (rc || !step->shut) return rc;
+  rc = segue__gate_open(step->module->gate, step->old, txn->engine->live);
+  if (rc)
+    return segue__errorf(error, rc, "module '%s': its gate cannot be opened: %s", name,
+                         segue_strerror(rc));
+  step->shut = false;
+  return 0;
+}
+
+/* ---- Verbs that wait ---- */
+
+static void manual_begin(segue__txn *txn, segue__step *step, segue__txn_cb cb, void *data) {
+  step->busy = true;
+  step->cb = cb;
+  step->cb_data = data;
+  txn->manual_steps++;
+}
+
+/* cb is NULL after the hook has ended. */
+static void all_left(void *data, bool all) {
+  segue__step *step = data;
+  segue_error error;
+  bool gone = all;
+  step->waits_for_leaving = false;
+  if (!all) segue__still_inside(step, &error);
+  if (!all && step->cb && step->over == SEGUE__OVER_UNDO) {
+    segue__txn_fail(step->txn, &error);
+  } else if (!all && step->cb && step->over != SEGUE__OVER_ASK) {
+    segue__drain_cut(step->txn->engine, step->module, step->old, &error);
+    segue__instance_cut(step->old);
+    gone = true;
+  }
+  segue__manual_step_end(step, gone ? NULL : &error);
+}
+
+void segue__txn_drain(segue__txn *txn, const char *name, const segue__drain *drain,
+                      segue__txn_cb cb, void *data) {
+  segue__step *step = find_step(txn, name);
+  segue__drain how = *drain;
+  segue_error error;
+  uint64_t stop_ms;
+  int rc = validate_old(txn, name, &error);
+  if (!rc) rc = manual_shut(txn, step, &error);
+  if (rc) {
+    manual_refuse(txn, cb, data, &error);
+    return;
+  }
+  manual_begin(txn, step, cb, data);
+  if (!how.within_ms) how.within_ms = segue__instance_limits(step->old, &stop_ms)->within_ms;
+  step->over = how.over;
+  step->waits_for_leaving = true;
+  segue__instance_wait_left(step->old, &how, all_left, step);
+}
+
+static void hand_done(segue__step *step, int status, const segue_error *error) {
+  segue__txn *txn = step->txn;
+  if (error) segue__txn_fail(txn, error);
+  segue__manual_step_end(step, status < 0 || txn->failed ? &txn->failure : NULL);
+}
+
+static void hand_commit(segue__step *step) {
+  segue__txn *txn = step->txn;
+  if (txn->phase < SEGUE__PHASE_COMMIT) segue__txn_enter(txn, SEGUE__PHASE_COMMIT);
+  segue__step_commit(step, hand_done);
+}
+
+static void hand_prepared(segue__step *step, int status, const segue_error *error) {
+  if (status < 0 || step->txn->failed)
+    hand_done(step, status, error);
+  else
+    hand_commit(step);
+}
+
+static void change_action(segue__step *step, const segue__action *action) {
+  segue__txn *txn = step->txn;
+  step->action = action;
+  txn->result->steps[step - txn->steps].action = action->name;
+}
+
+/* A module that the plan leaves as it is gets a next instance first. */
+static void manual_replace(segue__txn *txn, const char *name, bool restart, segue__txn_cb cb,
+                           void *data) {
+  segue__step *step = find_step(txn, name);
+  segue_error error;
+  int rc = validate_next(txn, name, &error);
+  if (!rc && restart && segue__module_ops_serve(step->spec->ops))
+    rc = manual_say(&error, name, "is called by everybody all the time: it can only be swapped");
+  if (rc) {
+    manual_refuse(txn, cb, data, &error);
+    return;
+  }
+  bool kept = step->action->keeps;
+  if (restart && step->old)
+    change_action(step, &segue__action_restart);
+  else if (kept)
+    change_action(step, segue__action_of(step->spec->replace));
+  manual_begin(txn, step, cb, data);
+  step->acted = true;
+  step->done = hand_prepared;
+  if (kept)
+    step->action->prepare(step);
+  else
+    hand_commit(step);
+}
+
+void segue__txn_restart(segue__txn *txn, const char *name, segue__txn_cb cb, void *data) {
+  manual_replace(txn, name, true, cb, data);
+}
+
+void segue__txn_replace(segue__txn *txn, const char *name, segue__txn_cb cb, void *data) {
+  manual_replace(txn, name, false, cb, data);
+}

@@ -1,0 +1,705 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The operators' decisions: freeze, confirm, rollback. They are in engine->durable, and on disk
+ * before they are answered, so that a restart finds them.
+ */
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+#include "txn.h"
+
+int segue__operator_write(segue__engine *engine, segue__record_call *call) {
+  return segue__record_state(engine->record, &engine->decisions, &engine->journal, call);
+}
+
+/* ---- Freeze ---------------------------------------------------------------------------------- */
+
+struct segue__freeze {
+  segue__record_call call;
+  segue__engine *engine;
+  segue__frozen_cb cb;
+  void *data;
+  segue__decisions before;
+  struct segue__freeze *next;
+};
+
+static void log_freeze(const segue__engine *engine, int status, const segue_error *error) {
+  const segue__decisions *d = &engine->decisions;
+  if (status < 0)
+    SEGUE__LOG(engine->log, SEGUE__ERROR, "reload",
+               "a freeze or its end cannot be recorded, so nothing was changed", "error", 's',
+               error->message, NULL);
+  else if (d->frozen)
+    SEGUE__LOG(engine->log, SEGUE__WARN, "reload", "reloads are frozen", "by", 's', d->frozen_by,
+               "why", 's', d->frozen_why, NULL);
+  else
+    SEGUE__LOG(engine->log, SEGUE__INFO, "reload", "reloads are allowed again", "by", 's',
+               d->frozen_by, NULL);
+}
+
+/* Triggers from before a restart during the freeze are lost. */
+static void operator_look_again(segue__engine *engine) {
+  segue__reload_request request = {.trigger = SEGUE__BY_RETRY, .cause = "the end of a freeze"};
+  (void)segue__engine_request(engine, &request, NULL);
+}
+
+static void freeze_end(struct segue__freeze *freeze, int status, const segue_error *error) {
+  segue__engine *engine = freeze->engine;
+  struct segue__freeze **link = &engine->freezes;
+  while (*link != freeze)
+    link = &(*link)->next;
+  *link = freeze->next;
+  if (status < 0) {
+    engine->decisions.frozen = freeze->before.frozen;
+    engine->decisions.frozen_wall_ms = freeze->before.frozen_wall_ms;
+    memcpy(engine->decisions.frozen_by, freeze->before.frozen_by, sizeof freeze->before.frozen_by);
+    memcpy(engine->decisions.frozen_why, freeze->before.frozen_why,
+           sizeof freeze->before.frozen_why);
+  }
+  log_freeze(engine, status, error);
+  if (status == 0 && !engine->decisions.frozen) operator_look_again(engine);
+  if (freeze->cb) freeze->cb(freeze->data, status, error);
+  segue__free(freeze);
+  segue__engine_schedule(engine);
+}
+
+static void freeze_recorded(segue__record_call *call, segue__record_answer *answer) {
+  freeze_end(call->data, answer->status, &answer->error);
+}
+
+static int set_frozen(segue__engine *engine, const segue__decisions *next, segue__frozen_cb cb,
+                      void *data) {
+  struct segue__freeze *freeze = segue__calloc(1, sizeof *freeze);
+  if (!freeze) return UV_ENOMEM;
+  *freeze = (struct segue__freeze){.engine = engine,
+                                   .cb = cb,
+                                   .data = data,
+                                   .before = engine->decisions,
+                                   .next = engine->freezes,
+                                   .call = {.cb = freeze_recorded, .data = freeze}};
+  engine->decisions = *next;
+  int rc = engine->record ? segue__operator_write(engine, &freeze->call) : 0;
+  if (rc < 0) {
+    engine->decisions = freeze->before;
+    segue__free(freeze);
+    return rc;
+  }
+  engine->freezes = freeze;
+  if (!engine->record) freeze_end(freeze, 0, NULL);
+  return 0;
+}
+
+int segue__engine_freeze(segue__engine *engine, const char *by, const char *why,
+                         segue__frozen_cb cb, void *data) {
+  segue__decisions next = engine->decisions;
+  if (engine->stopping) return SEGUE_ECLOSED;
+  next.frozen = true;
+  next.frozen_wall_ms = segue__loop_wall_ms(engine->loop);
+  snprintf(next.frozen_by, sizeof next.frozen_by, "%s", by);
+  snprintf(next.frozen_why, sizeof next.frozen_why, "%s", why);
+  return set_frozen(engine, &next, cb, data);
+}
+
+int segue__engine_unfreeze(segue__engine *engine, const char *by, segue__frozen_cb cb, void *data) {
+  segue__decisions next = engine->decisions;
+  if (engine->stopping) return SEGUE_ECLOSED;
+  next.frozen = false;
+  snprintf(next.frozen_by, sizeof next.frozen_by, "%s", by);
+  next.frozen_why[0] = 0;
+  return set_frozen(engine, &next, cb, data);
+}
+
+void segue__engine_freeze_forget(segue__engine *engine, void *data) {
+  for (struct segue__freeze *freeze = engine->freezes; freeze; freeze = freeze->next)
+    if (freeze->data == data) freeze->cb = NULL;
+}
+
+/* While frozen, explicit requests are rejected and automatic triggers are postponed. */
+int segue__operator_request(segue__engine *engine, const segue__reload_request *request) {
+  bool asks = request->trigger == SEGUE__BY_HTTP || request->trigger == SEGUE__BY_CONTROL;
+  return engine->decisions.frozen && asks && !request->plan_only ? SEGUE_EFROZEN : 0;
+}
+
+/* ---- Confirm --------------------------------------------------------------------------------- */
+
+static bool waits_for_confirm(const segue__engine *engine) {
+  const segue__txn *txn = engine->txn;
+  return txn && txn->phase == SEGUE__PHASE_CONFIRM && !txn->confirmed && !txn->failed &&
+         txn->confirm_until_ms;
+}
+
+int segue__engine_confirm(segue__engine *engine, const char *by, segue__waiter *waiter) {
+  if (!waits_for_confirm(engine)) return SEGUE_ECONFLICT;
+  if (waiter) segue__run_wait(engine->txn->run, waiter);
+  segue__txn_decide(engine->txn, SEGUE__CONFIRM, by);
+  return 0;
+}
+
+/* A generation from before a restart, its replay, and its refresh with new credentials were
+ * confirmed before: they are not confirmed twice, and a probe that fails just now must not leave a
+ * start with nothing to serve. */
+static bool was_confirmed(const segue__txn *txn) {
+  const segue__queued_run *run = txn->run;
+  return txn->resumed || run->refreshes || (run->files && !run->restores);
+}
+
+bool segue__operator_asks_operator(const segue__txn *txn) {
+  const segue__policy *policy = txn->policy;
+  return policy->confirm && policy->confirm_by_operator && !was_confirmed(txn);
+}
+
+bool segue__operator_asks_probe(const segue__txn *txn) {
+  const segue__policy *policy = txn->policy;
+  return policy->confirm && policy->has_probe && !policy->confirm_by_operator &&
+         !was_confirmed(txn);
+}
+
+static bool same_raw(const segue__txn *txn) {
+  const segue__decisions *d = &txn->engine->decisions;
+  return d->unconfirmed && segue__hash_equal(d->unconfirmed_raw, txn->raw);
+}
+
+/* The history has the reload from now on, as unconfirmed; its outcome replaces that entry. */
+static void report_window(segue__txn *txn) {
+  segue__result *result = txn->result;
+  const segue__record_run window = {.result = result};
+  result->unconfirmed = true;
+  result->generation = txn->next->generation;
+  memcpy(result->hash, txn->next->hash, sizeof result->hash);
+  segue__record_settled(txn->engine->record, &window);
+  result->unconfirmed = false;
+  result->generation = 0; /* it is not live yet */
+}
+
+static void operator_opened(segue__txn *txn, const segue_error *error) {
+  if (error) {
+    segue__txn_step_end(txn, error);
+    return;
+  }
+  if (txn->opened) report_window(txn);
+  if (txn->phase < SEGUE__PHASE_COMMIT) segue__txn_enter(txn, SEGUE__PHASE_COMMIT);
+  segue__commit_run(txn);
+}
+
+/* A daemon that is started again inside of the window goes on with what is left of it. */
+void segue__operator_open(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  bool asks = segue__operator_asks_operator(txn) || segue__operator_asks_probe(txn);
+  if (!asks || !engine->record) {
+    operator_opened(txn, NULL);
+    return;
+  }
+  segue__decisions *d = &engine->decisions;
+  txn->own_window = !same_raw(txn);
+  if (txn->own_window) {
+    d->unconfirmed_raw = txn->raw;
+    d->unconfirmed_until_wall_ms =
+        segue__loop_wall_ms(engine->loop) + (int64_t)txn->policy->confirm_within_ms;
+  }
+  txn->opened = true;
+  d->unconfirmed = true;
+  d->unconfirmed_generation = txn->next->generation;
+  d->unconfirmed_reload = txn->result->id;
+  d->unconfirmed_trigger = txn->result->trigger;
+  d->unconfirmed_wall_ms = txn->result->started_wall_ms;
+  d->unconfirmed_restores = txn->run->restores;
+  d->unconfirmed_sources = engine->last_raw;
+  snprintf(d->unconfirmed_cause, sizeof d->unconfirmed_cause, "%s", txn->result->cause);
+  txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
+  segue__txn_record(txn, segue__operator_write(engine, &txn->call), operator_opened);
+}
+
+/* The wall clock counts only for a window that another process has opened. */
+uint64_t segue__operator_left_ms(const segue__txn *txn) {
+  uint64_t within = txn->policy->confirm_within_ms;
+  const segue__engine *engine = txn->engine;
+  if (!engine->record || txn->own_window || !same_raw(txn)) return within;
+  int64_t left = engine->decisions.unconfirmed_until_wall_ms - segue__loop_wall_ms(engine->loop);
+  return left < 0 ? 0 : (uint64_t)left < within ? (uint64_t)left : within;
+}
+
+/* ---- Content that was undone
+ * --------------------------------------------------------------------- */
+
+static bool has_kept(const segue__engine *engine) {
+  return engine->record && segue__record_found(engine->record)->last_good.generation;
+}
+
+static bool has_last_good(const segue__engine *engine) {
+  return engine->live || has_kept(engine);
+}
+
+/* A generation that was live and was reverted is not tried again by a request that came while it
+ * was tried, nor by the next one: each trial lets the users meet it once more. */
+static bool was_reverted(const segue__txn *txn, segue_error *why) {
+  const segue__decisions *d = &txn->engine->decisions;
+  if (!d->reverted || !segue__hash_equal(d->reverted_raw, txn->raw)) return false;
+  segue__errorf(why, SEGUE_EHELD,
+                "reload %llu made generation %llu of the present sources, and it was reverted: "
+                "it goes live when they change, or by a reload with force",
+                (unsigned long long)d->reverted_reload, (unsigned long long)d->reverted_generation);
+  return true;
+}
+
+/* A start while reloads are frozen serves the generation from before it, and no other. */
+static bool frozen_start(const segue__txn *txn, segue_error *why) {
+  const segue__engine *engine = txn->engine;
+  if (!engine->decisions.frozen || engine->live || txn->run->plan_only || same_raw(txn))
+    return false;
+  segue__errorf(why, SEGUE_EHELD,
+                "reloads are frozen, and the sources are not the same as before the start");
+  return true;
+}
+
+bool segue__operator_postpone(const segue__txn *txn, segue_error *why, segue__outcome *outcome) {
+  *outcome = SEGUE__UNCHANGED;
+  const segue__engine *engine = txn->engine;
+  const segue__decisions *d = &engine->decisions;
+  if (txn->run->files || txn->run->force || !has_last_good(engine)) return false;
+  if (d->pinned && segue__hash_equal(d->pinned_raw, txn->raw)) {
+    segue__errorf(
+        why, SEGUE_EHELD,
+        "the present content of the sources was rolled back: it goes live when they change, or "
+        "by a reload with force");
+    return true;
+  }
+  if (was_reverted(txn, why)) {
+    *outcome = SEGUE__REVERTED;
+    return true;
+  }
+  if (frozen_start(txn, why)) return true;
+  bool late = d->unconfirmed && !engine->live &&
+              d->unconfirmed_until_wall_ms <= segue__loop_wall_ms(engine->loop);
+  if (!late || !same_raw(txn)) return false;
+  segue__errorf(why, SEGUE_EHELD,
+                "generation %llu was not confirmed in time and was undone: the content of the "
+                "sources goes live when they change, or by a reload with force",
+                (unsigned long long)d->unconfirmed_generation);
+  return true;
+}
+
+bool segue__operator_settle(segue__txn *txn) {
+  static const segue__hash unknown;
+  segue__engine *engine = txn->engine;
+  segue__decisions *d = &engine->decisions;
+  bool was_pinned = d->pinned, was_unconfirmed = d->unconfirmed, was_kept = d->reverted;
+  const segue__queued_run *run = txn->run;
+  d->unconfirmed = false;
+  if (run->files && !run->restores) {
+    if (was_unconfirmed && d->unconfirmed_until_wall_ms <= segue__loop_wall_ms(engine->loop)) {
+      d->pinned = true; /* the deadline passed while no daemon ran */
+      d->pinned_generation = txn->next->generation;
+      d->pinned_raw = d->unconfirmed_raw;
+    }
+  } else if (run->restores) {
+    d->pinned = !segue__hash_equal(engine->last_raw, unknown) &&
+                !segue__hash_equal(engine->last_raw, txn->raw);
+    d->pinned_generation = run->restores;
+    d->pinned_raw = engine->last_raw;
+  } else {
+    d->pinned = d->reverted = false;
+  }
+  return was_unconfirmed || d->pinned || was_pinned || was_kept != d->reverted;
+}
+
+static void keep_reverted(segue__txn *txn) {
+  segue__decisions *d = &txn->engine->decisions;
+  segue_error why = txn->failure;
+  segue__engine_scrub(txn->engine, &why);
+  d->reverted = true;
+  d->reverted_raw = txn->raw;
+  d->reverted_generation = txn->next->generation;
+  d->reverted_reload = txn->result->id;
+  snprintf(d->reverted_why, sizeof d->reverted_why, "%s", why.message);
+}
+
+/* A generation that was live and was undone does not go live again by itself, nor by a restart: if
+ * an operator undid it, its content is pinned; if a probe or the policy's reload refused it, it is
+ * recorded as reverted. If the end of the daemon undid it, the next start resumes it. If there is
+ * no other generation to serve, the next start has to try it again. */
+bool segue__operator_undone(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  segue__decisions *d = &engine->decisions;
+  if (engine->stopping) return false;
+  bool window = engine->record && txn->opened;
+  bool other = !txn->run->files && has_last_good(engine);
+  if (window) d->unconfirmed = false;
+  if (!other || !txn->flipped) return window;
+  if (!window || !txn->waits_for_operator) {
+    keep_reverted(txn);
+    return engine->record;
+  }
+  d->pinned = true;
+  d->pinned_raw = txn->raw;
+  d->pinned_generation = engine->live && !txn->gives_way
+                             ? engine->live->generation
+                             : segue__record_found(engine->record)->last_good.generation;
+  return true;
+}
+
+bool segue__operator_gives_way(const segue__txn *txn) {
+  const segue__engine *engine = txn->engine;
+  return txn->flipped && !txn->was_live && txn->waits_for_operator && txn->opened &&
+         !engine->stopping && segue__record_found(engine->record)->last_good.generation;
+}
+
+/* ---- The clocks ------------------------------------------------------------------------------ */
+
+enum { DRIFT_MS = 1000, AGE_PARTS = 8, AGE_MOST_MS = 600000, KEEP_AGAIN_MS = 5000 };
+
+static void operator_ticked(segue__record_call *call, segue__record_answer *answer) {
+  segue__engine *engine = call->data;
+  engine->tick_failed = answer->status < 0;
+  if (engine->tick_failed)
+    SEGUE__LOG(engine->log, SEGUE__WARN, "record",
+               "the state on disk is not the present one: it will be written as soon as "
+               "possible",
+               "error", 's', answer->error.message, NULL);
+}
+
+static void write_tick(segue__engine *engine) {
+  engine->tick.cb = operator_ticked;
+  engine->tick.data = engine;
+  engine->tick_failed = segue__operator_write(engine, &engine->tick) < 0;
+}
+
+/* The deadline that a restart will find is the one that counts here, whatever the wall clock did.
+ */
+static void keep_deadline(segue__engine *engine) {
+  segue__decisions *d = &engine->decisions;
+  uint64_t now = segue__loop_now_ms(engine->loop), until = engine->txn->confirm_until_ms;
+  int64_t wall = segue__loop_wall_ms(engine->loop) + (int64_t)(until > now ? until - now : 0);
+  int64_t drift = wall - d->unconfirmed_until_wall_ms;
+  if (drift <= DRIFT_MS && drift >= -DRIFT_MS && !engine->tick_failed) return;
+  d->unconfirmed_until_wall_ms = wall;
+  write_tick(engine);
+}
+
+void segue__unkept_set(segue__engine *engine, segue__txn *txn) {
+  segue__result_unref(engine->unkept);
+  segue__files_unref(engine->unkept_files);
+  segue__free(engine->unkept_items);
+  engine->unkept = txn ? segue__result_ref(txn->result) : NULL;
+  engine->unkept_files = txn ? segue__files_ref(txn->files) : NULL;
+  engine->unkept_items = txn ? txn->items : NULL;
+  engine->unkept_ms = segue__loop_now_ms(engine->loop);
+  if (txn) txn->items = NULL;
+}
+
+static void kept_late(segue__record_call *call, segue__record_answer *answer) {
+  segue__engine *engine = call->data;
+  if (answer->status == 0) segue__unkept_set(engine, NULL);
+}
+
+static void keep_late(segue__engine *engine) {
+  uint64_t now = segue__loop_now_ms(engine->loop);
+  if (!engine->unkept_files || now - engine->unkept_ms < KEEP_AGAIN_MS) return;
+  engine->unkept_ms = now;
+  const segue__record_run good = {.result = engine->unkept,
+                                  .snapshot = engine->live,
+                                  .input = engine->live_input,
+                                  .files = engine->unkept_files,
+                                  .sources = engine->policy->sources,
+                                  .items = engine->unkept_items,
+                                  .source_count = engine->policy->source_count};
+  engine->tick = (segue__record_call){.cb = kept_late, .data = engine};
+  (void)segue__record_good(engine->record, &good, &engine->tick);
+}
+
+static bool any_away(const segue__engine *engine) {
+  for (size_t i = 0; i < segue__engine_source_count(engine); i++) {
+    segue__source_status source;
+    segue__engine_source_status(engine, i, &source);
+    if (source.held || source.consecutive_failures) return true;
+  }
+  return false;
+}
+
+/* While the live generation equals the sources, its age does not grow. */
+static void keep_age(segue__engine *engine) {
+  uint64_t now = segue__loop_now_ms(engine->loop);
+  uint64_t every = engine->policy ? engine->policy->last_good_age_ms / AGE_PARTS : 0;
+  if (every > AGE_MOST_MS) every = AGE_MOST_MS;
+  if (!every || !engine->live || engine->unkept || engine->reverted_live ||
+      engine->stale_since_wall_ms || any_away(engine))
+    return;
+  if (engine->good_ms && now - engine->good_ms < every && !engine->tick_failed) return;
+  engine->good_ms = now;
+  engine->decisions.good_wall_ms = segue__loop_wall_ms(engine->loop);
+  write_tick(engine);
+}
+
+void segue__engine_tick(segue__engine *engine) {
+  if (!engine->record || engine->stopping || engine->tick.task || engine->freezes) return;
+  if (waits_for_confirm(engine) && engine->txn->opened)
+    keep_deadline(engine);
+  else if (!engine->txn && engine->tick_failed)
+    write_tick(engine);
+  else if (!engine->txn && engine->unkept && engine->live)
+    keep_late(engine);
+  else if (!engine->txn)
+    keep_age(engine);
+}
+
+int64_t segue__engine_good_wall_ms(const segue__engine *engine) {
+  if (!engine->record) return 0;
+  const segue__last_good *good = &segue__record_found(engine->record)->last_good;
+  if (!good->generation) return 0;
+  int64_t noted = engine->decisions.good_wall_ms;
+  return noted > good->wall_ms ? noted : good->wall_ms;
+}
+
+/* ---- Rollback -------------------------------------------------------------------------------- */
+
+typedef struct segue__rollback {
+  segue__record_call call;
+  segue__engine *engine;
+  segue__trigger trigger;
+  segue__waiter *waiter; /* NULL: none, or it was forgotten */
+  uint64_t again;        /* a refresh of a rollback to this generation; 0: a new rollback */
+  bool at_start;         /* the start resumes a rollback that waits to be confirmed */
+  char by[128];
+} segue__rollback;
+
+static void not_brought_back(segue__engine *engine, int status) {
+  segue__queued_run *run = engine->parked;
+  engine->parked = NULL;
+  SEGUE__LOG(engine->log, SEGUE__ERROR, "reload",
+             "the generation that was undone stays live: the last good one cannot be brought back",
+             "error", 's', segue_strerror(status), NULL);
+  if (run) segue__run_answer(run, status, NULL);
+  segue__run_free(run);
+}
+
+static void good_found(segue__record_call *call, segue__record_answer *answer) {
+  segue__rollback *rollback = call->data;
+  segue__engine *engine = rollback->engine;
+  engine->rollback = NULL;
+  segue__free(rollback);
+  int rc = answer->status;
+  if (!rc) /* as a start does: a freeze does not hold it up */
+    rc = segue__engine_replay(engine, answer->files, 0, SEGUE__BY_START,
+                              "the last good generation, after what was not confirmed", NULL);
+  if (rc) not_brought_back(engine, rc);
+}
+
+void segue__operator_restore(segue__engine *engine, segue__queued_run *run) {
+  if (run) engine->parked = run;
+  if (engine->rollback || engine->pending_replay) {
+    if (run) not_brought_back(engine, UV_EBUSY);
+    return;
+  }
+  segue__rollback *rollback = segue__calloc(1, sizeof *rollback);
+  int rc = rollback ? 0 : UV_ENOMEM;
+  if (rollback) {
+    *rollback = (segue__rollback){.engine = engine, .call = {.cb = good_found, .data = rollback}};
+    rc = segue__record_last_good(engine->record, &rollback->call);
+  }
+  if (!rc) {
+    engine->rollback = rollback;
+    return;
+  }
+  segue__free(rollback);
+  not_brought_back(engine, rc);
+}
+
+bool segue__engine_taken_back(const segue__engine *engine) {
+  return engine->reverted_live && !engine->rollback && !engine->pending_replay && !engine->txn;
+}
+
+static void looked_up(segue__record_call *call, segue__record_answer *answer) {
+  segue__rollback *rollback = call->data;
+  segue__engine *engine = rollback->engine;
+  segue__waiter *waiter = rollback->waiter;
+  char cause[224];
+  engine->rollback = NULL;
+  int rc = answer->status;
+  uint64_t number = rollback->again ? rollback->again : answer->number;
+  snprintf(cause, sizeof cause, "rollback to generation %llu by %s", (unsigned long long)number,
+           rollback->by);
+  if (rc == 0)
+    rc = segue__engine_replay(engine, answer->files, number, rollback->trigger, cause, waiter);
+  if (rc == 0 && rollback->again) engine->pending_replay->refreshes = true;
+  if (rc < 0 && waiter) waiter->cb(waiter, rc, NULL);
+  segue__free(rollback);
+}
+
+/* Is this a rollback from an unconfirmed generation to the one before it? */
+static bool operator_undoes(const segue__engine *engine, uint64_t generation) {
+  const segue__txn *txn = engine->txn;
+  return waits_for_confirm(engine) &&
+         (!generation || (txn->was_live && txn->was_live->generation == generation));
+}
+
+/* A rollback ends the wait for a confirmation. Returns true if undoing the run is all that the
+ * rollback needs. */
+static bool end_confirm(segue__engine *engine, uint64_t generation, const char *by,
+                        segue__waiter *waiter) {
+  segue__txn *txn = engine->txn;
+  if (!waits_for_confirm(engine)) return false;
+  bool before = operator_undoes(engine, generation);
+  if (before && waiter) segue__run_wait(txn->run, waiter);
+  segue__txn_decide(txn, SEGUE__TAKE_BACK, by);
+  return before;
+}
+
+int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__trigger trigger,
+                           const char *by, segue__waiter *waiter) {
+  if (engine->stopping) return SEGUE_ECLOSED;
+  if (engine->decisions.frozen && !operator_undoes(engine, generation)) return SEGUE_EFROZEN;
+  if (operator_undoes(engine, generation) && !engine->txn->was_live && !has_kept(engine))
+    return UV_ENOENT; /* it is the first generation: without it nothing would be served */
+  if (end_confirm(engine, generation, by, waiter)) return 1;
+  if (!engine->record) return SEGUE_ERECORD;
+  if (engine->rollback || engine->pending_replay) return UV_EBUSY;
+  segue__rollback *rollback = segue__calloc(1, sizeof *rollback);
+  if (!rollback) return UV_ENOMEM;
+  *rollback = (segue__rollback){.engine = engine,
+                                .trigger = trigger,
+                                .waiter = waiter,
+                                .call = {.cb = looked_up, .data = rollback}};
+  snprintf(rollback->by, sizeof rollback->by, "%s", by);
+  int rc =
+      segue__record_files(engine->record, generation,
+                          engine->live ? engine->live->generation : UINT64_MAX, &rollback->call);
+  if (rc < 0)
+    segue__free(rollback);
+  else
+    engine->rollback = rollback;
+  return rc;
+}
+
+/* Of a rollback that a restart has found, the files are not in the history any more. */
+static void not_resumed(segue__engine *engine, int status, segue__waiter *waiter) {
+  segue__reload_request request = {.trigger = SEGUE__BY_START, .cause = "start"};
+  SEGUE__LOG(
+      engine->log, SEGUE__ERROR, "reload",
+      "a rollback that waited to be confirmed cannot be resumed: the sources are read instead",
+      "generation", 'u', engine->decisions.unconfirmed_restores, "error", 's',
+      segue_strerror(status), NULL);
+  int rc = segue__engine_request(engine, &request, waiter);
+  if (rc < 0) waiter->cb(waiter, rc, NULL);
+}
+
+static void resumed_found(segue__record_call *call, segue__record_answer *answer) {
+  segue__rollback *rollback = call->data;
+  segue__engine *engine = rollback->engine;
+  segue__waiter *waiter = rollback->waiter;
+  const segue__decisions *d = &engine->decisions;
+  char cause[128];
+  engine->rollback = NULL;
+  segue__free(rollback);
+  snprintf(cause, sizeof cause, "start: the rollback to generation %llu waits to be confirmed",
+           (unsigned long long)d->unconfirmed_restores);
+  int rc = answer->status;
+  if (!rc)
+    rc = segue__engine_replay(engine, answer->files, d->unconfirmed_restores, SEGUE__BY_START,
+                              cause, waiter);
+  if (!rc)
+    engine->last_raw = d->unconfirmed_sources; /* the sources that the rollback left */
+  else
+    not_resumed(engine, rc, waiter);
+  segue__engine_schedule(engine); /* for requests that waited */
+}
+
+bool segue__operator_resuming(const segue__engine *engine) {
+  return engine->rollback && engine->rollback->at_start;
+}
+
+bool segue__engine_resume_rollback(segue__engine *engine, segue__waiter *waiter) {
+  const segue__decisions *d = &engine->decisions;
+  if (!engine->record || !d->unconfirmed || !d->unconfirmed_restores ||
+      d->unconfirmed_until_wall_ms <= segue__loop_wall_ms(engine->loop))
+    return false;
+  segue__rollback *rollback = segue__calloc(1, sizeof *rollback);
+  if (!rollback) return false;
+  *rollback = (segue__rollback){.engine = engine,
+                                .trigger = SEGUE__BY_START,
+                                .waiter = waiter,
+                                .at_start = true,
+                                .call = {.cb = resumed_found, .data = rollback}};
+  if (segue__record_files(engine->record, d->unconfirmed_restores, UINT64_MAX, &rollback->call) <
+      0) {
+    segue__free(rollback);
+    return false;
+  }
+  engine->rollback = rollback;
+  return true;
+}
+
+bool segue__engine_resumes(const segue__engine *engine) {
+  const segue__decisions *d = &engine->decisions;
+  return engine->record && d->unconfirmed && !d->unconfirmed_restores &&
+         d->unconfirmed_until_wall_ms > segue__loop_wall_ms(engine->loop);
+}
+
+/* No memory, or another one on its way: the next look at the sources comes here again. */
+void segue__operator_refresh(segue__engine *engine) {
+  if (!engine->record || engine->rollback || engine->pending_replay || !engine->decisions.pinned)
+    return;
+  segue__rollback *rollback = segue__calloc(1, sizeof *rollback);
+  if (!rollback) return;
+  *rollback = (segue__rollback){.engine = engine,
+                                .trigger = SEGUE__BY_RETRY,
+                                .again = engine->decisions.pinned_generation,
+                                .call = {.cb = looked_up, .data = rollback}};
+  snprintf(rollback->by, sizeof rollback->by, "new credentials");
+  engine->rollback = rollback;
+  if (segue__record_last_good(engine->record, &rollback->call) == 0) return;
+  engine->rollback = NULL;
+  segue__free(rollback);
+}
+
+void segue__operator_remove(segue__engine *engine, const segue__waiter *waiter) {
+  if (engine->rollback && engine->rollback->waiter == waiter) engine->rollback->waiter = NULL;
+}
+
+/* ---- The end, and looking -------------------------------------------------------------------- */
+
+void segue__operator_close(segue__engine *engine) {
+  segue__rollback *rollback = engine->rollback;
+  engine->rollback = NULL;
+  segue__record_forget(&engine->tick);
+  if (rollback) {
+    segue__record_forget(&rollback->call);
+    if (rollback->waiter) rollback->waiter->cb(rollback->waiter, SEGUE_ECLOSED, NULL);
+    segue__free(rollback);
+  }
+  while (engine->freezes) {
+    struct segue__freeze *freeze = engine->freezes;
+    engine->freezes = freeze->next;
+    segue__record_forget(&freeze->call);
+    if (freeze->cb) freeze->cb(freeze->data, SEGUE_ECLOSED, NULL);
+    segue__free(freeze);
+  }
+}
+
+void segue__engine_record_anew(segue__engine *engine) {
+  if (engine->record)
+    segue__record_begin_anew(engine->record, &engine->decisions, &engine->journal);
+}
+
+segue__record *segue__engine_record(const segue__engine *engine) {
+  return engine->record;
+}
+
+void segue__engine_operator_status(const segue__engine *engine, segue__operator_status *out) {
+  const segue__decisions *d = &engine->decisions;
+  const segue__txn *txn = engine->txn;
+  *out = (segue__operator_status){
+      .frozen = d->frozen,
+      .frozen_wall_ms = d->frozen_wall_ms,
+      .frozen_by = d->frozen_by,
+      .frozen_why = d->frozen_why,
+      .missed = d->frozen && engine->pending ? 1 + engine->pending->joined : 0,
+      .pinned = d->pinned && engine->live,
+      .pinned_generation = d->pinned_generation};
+  if (!waits_for_confirm(engine)) return;
+  uint64_t now = segue__loop_now_ms(engine->loop);
+  out->unconfirmed = true;
+  out->by_operator = txn->waits_for_operator;
+  out->unconfirmed_until_wall_ms =
+      segue__loop_wall_ms(engine->loop) +
+      (int64_t)(txn->confirm_until_ms > now ? txn->confirm_until_ms - now : 0);
+}

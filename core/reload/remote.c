@@ -1,0 +1,535 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The life of asynchronous sources: fetches, watches, their clocks, and held deliveries. See
+ * remote.h for the rules. Each call ends once, in `pulled` or `watch_over`, also if the source
+ * answers late, twice or never; each delivery goes through `take`.
+ */
+#include "remote.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <uv.h>
+
+#include "../os/fault.h"
+#include "txn.h"
+
+enum {
+  FALLBACK_MS = 30000,
+  SAFETY_MS = 300000,
+  RETRY_MIN_MS = 1000,
+  RETRY_MAX_MS = 60000,
+  PROVEN_MS = 5000,
+  STUCK_MAX = 4 /* abandoned fetches that have not returned */
+};
+
+static void remote_pulled(segue_op *op, int status, const segue_error *error);
+static void watch_over(segue_op *op, int status, const segue_error *error);
+static void remote_through(segue_op *op);
+static void remote_schedule(segue__engine *engine, segue__source_state *state);
+static void pull_soon(segue__engine *engine, segue__source_state *state, uint64_t ms);
+static void start_watch(segue__engine *engine, segue__source_state *state);
+
+/* ---- Times ---- */
+
+/* Doubling from the first pause to the longest, and of that any part: many daemons that failed
+ * together do not come back together. */
+static uint64_t remote_backoff(segue__engine *engine, const segue__source *source,
+                               uint64_t attempt) {
+  uint64_t most = source->retry_max_ms ? source->retry_max_ms : RETRY_MAX_MS;
+  uint64_t cap = source->retry_min_ms ? source->retry_min_ms : RETRY_MIN_MS;
+  while (attempt-- && cap < most)
+    cap *= 2;
+  if (cap > most) cap = most;
+  return 1 + segue__engine_random(engine) % cap;
+}
+
+static uint64_t remote_jittered(segue__engine *engine, uint64_t ms) {
+  return ms - ms / 10 + segue__engine_random(engine) % (ms / 5 + 1);
+}
+
+static bool is_watched(const segue__source_state *state) {
+  const segue__remote_call *watch = state->remote.watch;
+  return watch && !watch->answered && !watch->dropped;
+}
+
+/* Until the next pull; 0: not by the clock. */
+static uint64_t pause_of(segue__engine *engine, const segue__source_state *state) {
+  const segue__source *source = state->remote.source;
+  if (state->consecutive_failures)
+    return remote_backoff(engine, source, state->consecutive_failures - 1);
+  if (is_watched(state) && state->remote.proven)
+    return remote_jittered(engine, source->safety_ms ? source->safety_ms : SAFETY_MS);
+  if (source->interval_ms) return remote_jittered(engine, source->interval_ms);
+  return state->push && source->pushes ? remote_jittered(engine, FALLBACK_MS) : 0;
+}
+
+/* ---- Calls ---- */
+
+static segue__remote_call *remote_call_new(segue__engine *engine, segue__policy *policy,
+                                           segue__source_state *state) {
+  segue__remote_call *call = segue__calloc(1, sizeof *call);
+  if (!call) return NULL;
+  call->engine = engine;
+  call->policy = segue__policy_ref(policy);
+  call->state = state;
+  call->next = engine->remote_calls;
+  if (call->next) call->next->prev = call;
+  engine->remote_calls = call;
+  return call;
+}
+
+static void remote_call_free(segue__remote_call *call) {
+  if (call->prev)
+    call->prev->next = call->next;
+  else
+    call->engine->remote_calls = call->next;
+  if (call->next) call->next->prev = call->prev;
+  segue__delivery_deinit(&call->delivery);
+  segue__policy_unref(call->policy);
+  segue__free(call);
+}
+
+/* Detaches the call from its source: a later delivery is dropped. */
+static void remote_drop(segue__remote_call *call) {
+  if (!call || call->dropped) return;
+  call->dropped = true;
+  call->collect = NULL;
+  if (call->state && call->state->remote.pull == call) call->state->remote.pull = NULL;
+  segue__op_cancel(&call->op, SEGUE_ECANCELLED);
+}
+
+/* A watch keeps its place until it has returned, so that a source has one watch at most. */
+static void end_call(segue__remote_call *call) {
+  segue__engine *engine = call->engine;
+  segue__source_state *state = call->state;
+  bool watched = state && state->remote.watch == call;
+  if (watched) state->remote.watch = NULL;
+  bool dropped = call->dropped;
+  remote_call_free(call);
+  if (watched && dropped) start_watch(engine, state);
+}
+
+static void remote_through(segue_op *op) {
+  segue__engine *engine = ((segue__remote_call *)op)->engine;
+  end_call((segue__remote_call *)op);
+  segue__engine_check_stopped(engine);
+}
+
+static size_t remote_stuck(const segue__engine *engine, const segue__source_state *state) {
+  size_t n = 0;
+  for (const segue__remote_call *call = engine->remote_calls; call; call = call->next)
+    n += call->state == state && call->answered && call != state->remote.watch;
+  return n;
+}
+
+/* ---- Deliveries ---- */
+
+static bool same_bytes(const segue__document *a, const segue__document *b) {
+  if (a->format != b->format || strcmp(a->name, b->name) != 0) return false;
+  if (a->format == SEGUE__BUILT) return segue__hash_equal(a->hash, b->hash);
+  return a->len == b->len && !memcmp(a->data, b->data, a->len);
+}
+
+static segue__document *remote_held(const segue__documents *documents,
+                                    const segue__document *like) {
+  for (size_t i = 0; i < documents->count; i++)
+    if (same_bytes(documents->items[i], like)) return documents->items[i];
+  return NULL;
+}
+
+static bool same_list(const segue__documents *a, const segue__documents *b) {
+  if (a->count != b->count) return false;
+  for (size_t i = 0; i < a->count; i++)
+    if (a->items[i] != b->items[i]) return false;
+  return true;
+}
+
+static void take_revision(segue__source_state *state, segue__delivery *delivery) {
+  if (!delivery->revision && delivery->unchanged) return;
+  segue__free(state->remote.revision);
+  state->remote.revision = delivery->revision;
+  delivery->revision = NULL;
+}
+
+/* 1: other documents than those that are held, 0: the same; negative: it cannot be taken. The same
+ * bytes keep their document, which is parsed already. */
+static int remote_take(segue__source_state *state, segue__delivery *delivery, segue_error *err) {
+  segue__documents next = {0};
+  int fault = SEGUE_FAULT("remote.take");
+  if (fault) return segue__errorf(err, fault, "%s", segue_strerror(fault));
+  if (delivery->unchanged && !state->remote.has)
+    return segue__errorf(err, SEGUE_ESOURCE,
+                         "the source reported no change before its first delivery");
+  for (size_t i = 0; !delivery->unchanged && i < delivery->documents.count; i++) {
+    segue__document *came = delivery->documents.items[i];
+    segue__document *old = remote_held(&state->documents, came);
+    if (came->format != SEGUE__BUILT) came->id = 0; /* it gets one when it is parsed */
+    if (segue__documents_add(&next, segue__document_ref(old ? old : came)) < 0) {
+      segue__documents_deinit(&next);
+      return segue__errorf(err, UV_ENOMEM, "out of memory");
+    }
+  }
+  take_revision(state, delivery);
+  bool changed =
+      !delivery->unchanged && (!state->remote.has || !same_list(&next, &state->documents));
+  if (changed) {
+    segue__documents_deinit(&state->documents);
+    state->documents = next;
+    state->remote.has = true;
+    state->content.code = 0;
+  } else {
+    segue__documents_deinit(&next);
+  }
+  return changed;
+}
+
+/* If the reload cannot be requested now (out of memory), the next event of the source requests it.
+ */
+static void remote_fire(segue__engine *engine, segue__source_state *state, segue__trigger trigger,
+                        const char *what) {
+  char cause[300];
+  snprintf(cause, sizeof cause, "%.200s %s", state->name, what);
+  segue__reload_request request = {.trigger = trigger, .cause = cause, .as_held = true};
+  int rc = segue__engine_request(engine, &request, NULL);
+  state->remote.trigger_owed = rc < 0 && rc != SEGUE_ECLOSED;
+  if (!state->remote.trigger_owed) return;
+  SEGUE__LOG(engine->log, SEGUE__ERROR, "source", "what a source delivered cannot be taken up yet",
+             "source", 's', state->name, "error", 's', segue_strerror(rc), NULL);
+  pull_soon(engine, state, RETRY_MIN_MS);
+}
+
+static void remote_succeeded(segue__engine *engine, segue__source_state *state) {
+  if (state->consecutive_failures)
+    SEGUE__LOG(engine->log, SEGUE__INFO, "source", "the source is back", "source", 's', state->name,
+               NULL);
+  state->consecutive_failures = 0;
+  state->error.code = 0;
+  state->last_success_wall_ms = segue__loop_wall_ms(engine->loop);
+}
+
+static void remote_failed(segue__engine *engine, segue__source_state *state,
+                          const segue_error *error) {
+  char text[1024];
+  state->failures++;
+  state->error = *error;
+  segue__engine_scrub(engine, &state->error); /* a script's message may quote the configuration */
+  segue__error_source(&state->error, state->name);
+  if (state->consecutive_failures++) return; /* logged once; it is also in the result of each run */
+  segue_error_format(&state->error, text, sizeof text);
+  SEGUE__LOG(engine->log, SEGUE__WARN, "source",
+             state->remote.has ? "the source is away: what it delivered last is held"
+                               : "the source is away, and nothing of it is held",
+             "source", 's', state->name, "error", 's', text, NULL);
+}
+
+void segue__remote_adopt(segue__source_state *state, segue__documents *documents, char **revision,
+                         int64_t wall_ms) {
+  segue__documents_deinit(&state->documents);
+  segue__free(state->remote.revision);
+  state->documents = *documents;
+  state->remote.revision = *revision;
+  state->remote.has = true;
+  state->last_success_wall_ms = wall_ms;
+  memset(documents, 0, sizeof *documents);
+  *revision = NULL;
+}
+
+/* ---- Pulling ---- */
+
+int segue__remote_pull(segue__engine *engine, segue__policy *policy, const segue__source *source,
+                       segue__collect *collect) {
+  segue__source_state *state = segue__source_get(engine, policy, source);
+  if (!state) return UV_ENOMEM;
+  remote_drop(state->remote.pull);
+  segue__timer_stop(engine->loop, &state->remote.pull_timer);
+  if (remote_stuck(engine, state) >= STUCK_MAX) return UV_EAGAIN;
+  segue__remote_call *call =
+      SEGUE_FAULT("remote.fetch") ? NULL : remote_call_new(engine, policy, state);
+  if (!call) return UV_ENOMEM;
+  /* A run leaves time for what comes after: parsing and merging. */
+  uint64_t ms = collect ? policy->collect_ms - policy->collect_ms / 4 : policy->collect_ms;
+  state->remote.pull = call;
+  state->remote.again = false;
+  call->collect = collect;
+  segue__op_begin(&call->op, engine->loop, ms, remote_pulled, remote_through, NULL);
+  source->kind->remote->fetch(source, state->remote.has ? state->remote.revision : NULL,
+                              &call->delivery, &call->op);
+  return 0;
+}
+
+void segue__remote_refused(segue__engine *engine, const segue__policy *policy,
+                           const segue__source *source, int code) {
+  segue__source_state *state = segue__source_find(engine, policy, source);
+  segue_error error;
+  if (!state) return;
+  segue__errorf(&error, code, "%s is not fetched: %d earlier fetches have not come back",
+                source->name, STUCK_MAX);
+  state->fetches++;
+  remote_failed(engine, state, &error);
+}
+
+void segue__remotes_release(segue__engine *engine, const segue__collect *collect) {
+  for (segue__remote_call *call = engine->remote_calls; call; call = call->next)
+    if (call->collect == collect) remote_drop(call);
+}
+
+/* Sets the error message of a fetch that took too long: the op has only a code. */
+static segue_error story_of(const segue__remote_call *call, int status, const segue_error *error) {
+  segue_error reported = *error;
+  if (status == SEGUE_ETIMEOUT && segue_op_cancelled(&call->op))
+    segue__errorf(&reported, status, "%s was not fetched within %llu ms", call->state->name,
+                  (unsigned long long)call->op.deadline_ms);
+  return reported;
+}
+
+static void take_pull(segue__remote_call *call, int status, const segue_error *error) {
+  segue__engine *engine = call->engine;
+  segue__source_state *state = call->state;
+  bool was_away = state->consecutive_failures > 0;
+  segue_error err = {0};
+  int rc = status;
+  state->remote.pull = NULL;
+  state->fetches++;
+  if (rc < 0)
+    err = story_of(call, status, error);
+  else if (!call->overtaken)
+    rc = remote_take(state, &call->delivery, &err);
+  if (rc < 0)
+    remote_failed(engine, state, &err);
+  else
+    remote_succeeded(engine, state);
+  if (rc < 0 || call->collect || !state->remote.source) return;
+  if (rc > 0 || state->remote.trigger_owed)
+    remote_fire(engine, state, SEGUE__BY_POLL, "changed");
+  else if (was_away && state->remote.went_on_without)
+    remote_fire(engine, state, SEGUE__BY_POLL, "is back");
+}
+
+static void remote_pulled(segue_op *op, int status, const segue_error *error) {
+  segue__remote_call *call = (segue__remote_call *)op;
+  segue__engine *engine = call->engine;
+  segue__source_state *state = call->dropped ? NULL : call->state;
+  segue__collect *collect = call->collect;
+  call->answered = true;
+  if (state) take_pull(call, status, error);
+  if (!segue__op_outstanding(op)) remote_call_free(call);
+  if (state && state->remote.again && state->remote.source)
+    pull_soon(engine, state, 0);
+  else if (state)
+    remote_schedule(engine, state);
+  if (collect) segue__collect_pulled(collect);
+  segue__strategy_ask(engine);
+  segue__engine_check_stopped(engine);
+}
+
+static void pull_due(segue__timer *timer) {
+  segue__source_state *state = timer->data;
+  segue__engine *engine = state->remote.engine;
+  if (!state->remote.source || state->remote.pull || engine->stopping) return;
+  if (segue__remote_pull(engine, engine->policy, state->remote.source, NULL) < 0)
+    remote_schedule(engine, state);
+}
+
+static void remote_schedule(segue__engine *engine, segue__source_state *state) {
+  segue__remote *remote = &state->remote;
+  if (!remote->source || engine->stopping) {
+    segue__timer_stop(engine->loop, &remote->pull_timer);
+    return;
+  }
+  if (remote->pull) return;
+  uint64_t ms = pause_of(engine, state);
+  if (ms)
+    (void)segue__timer_start(engine->loop, &remote->pull_timer, ms, pull_due);
+  else
+    segue__timer_stop(engine->loop, &remote->pull_timer);
+}
+
+static void pull_soon(segue__engine *engine, segue__source_state *state, uint64_t ms) {
+  const segue__timer *timer = &state->remote.pull_timer;
+  bool sooner =
+      segue__timer_active(timer) && timer->due_ms <= segue__loop_now_ms(engine->loop) + ms;
+  if (state->remote.pull && !ms)
+    state->remote.again = true; /* a running fetch may have started before the change */
+  else if (!sooner)
+    (void)segue__timer_start(engine->loop, &state->remote.pull_timer, ms, pull_due);
+}
+
+/* ---- Watching ---- */
+
+static void remote_proved(segue__engine *engine, segue__source_state *state) {
+  bool before = state->remote.proven, failures = state->remote.watch_failures > 0;
+  state->remote.proven = true;
+  state->remote.watch_attempts = 0;
+  state->remote.watch_failures = 0;
+  if (before) return;
+  segue__timer_stop(engine->loop, &state->remote.watch_timer);
+  if (failures)
+    SEGUE__LOG(engine->log, SEGUE__INFO, "source", "the source pushes again", "source", 's',
+               state->name, NULL);
+  remote_schedule(engine, state);
+  segue__strategy_ask(engine);
+}
+
+/* A watch that has run for a while has proved itself, also if nothing changes. Without one, it is
+ * time to try: or, where the policy wants no push for all its failures, to forget these, so that
+ * the policy may think again. */
+static void watch_due(segue__timer *timer) {
+  segue__source_state *state = timer->data;
+  segue__engine *engine = state->remote.engine;
+  if (engine->stopping || !state->remote.source) return;
+  if (is_watched(state)) {
+    remote_proved(engine, state);
+  } else if (state->push) {
+    start_watch(engine, state);
+  } else {
+    state->remote.watch_failures = 0;
+    segue__strategy_ask(engine);
+  }
+}
+
+/* A push that could not be taken is fetched. */
+static void remote_lost(segue__engine *engine, segue__source_state *state, const segue_error *err) {
+  remote_failed(engine, state, err);
+  pull_soon(engine, state, remote_backoff(engine, state->remote.source, 0));
+}
+
+static void remote_emitted(void *data, segue__delivery *delivery) {
+  segue__remote_call *call = data;
+  segue__engine *engine = call->engine;
+  segue__source_state *state = call->state;
+  segue_error err = {0};
+  if (call->dropped || call->answered || !state || engine->stopping) {
+    segue__delivery_deinit(delivery);
+    return;
+  }
+  remote_proved(engine, state);
+  int rc = 0;
+  if (delivery->ask) {
+    pull_soon(engine, state, 0);
+  } else {
+    if (state->remote.pull) state->remote.pull->overtaken = true;
+    rc = remote_take(state, delivery, &err);
+    if (rc < 0)
+      remote_lost(engine, state, &err);
+    else
+      remote_succeeded(engine, state);
+  }
+  segue__delivery_deinit(delivery);
+  if (rc > 0 || (!rc && state->remote.trigger_owed))
+    remote_fire(engine, state, SEGUE__BY_PUSH, "pushed");
+  segue__strategy_ask(engine);
+}
+
+static bool may_watch(const segue__engine *engine, const segue__source_state *state) {
+  const segue__remote *remote = &state->remote;
+  return !engine->stopping && remote->source && remote->source->pushes && state->push &&
+         !remote->watch;
+}
+
+static void start_watch(segue__engine *engine, segue__source_state *state) {
+  segue__remote *remote = &state->remote;
+  if (!may_watch(engine, state)) return;
+  segue__remote_call *call =
+      SEGUE_FAULT("remote.watch") ? NULL : remote_call_new(engine, engine->policy, state);
+  remote->proven = false;
+  (void)segue__timer_start(engine->loop, &remote->watch_timer, PROVEN_MS, watch_due);
+  if (!call) return; /* the timer tries again */
+  remote->watch = call;
+  call->emitter = (segue__emitter){remote_emitted, call};
+  segue__op_begin(&call->op, engine->loop, 0, watch_over, remote_through, NULL);
+  remote->source->kind->remote->watch(remote->source, remote->has ? remote->revision : NULL,
+                                      &call->emitter, &call->op);
+  pull_soon(engine, state, 0); /* changes from before it began to watch */
+}
+
+static void watch_failed(segue__engine *engine, segue__source_state *state, int status,
+                         const segue_error *error) {
+  segue__remote *remote = &state->remote;
+  char text[1024];
+  if (status < 0)
+    remote->watch_error = *error;
+  else
+    segue__errorf(&remote->watch_error, SEGUE_ESOURCE, "the watch ended by itself");
+  segue__engine_scrub(engine, &remote->watch_error);
+  segue__error_source(&remote->watch_error, state->name);
+  remote->proven = false;
+  remote->watch_failures++;
+  uint64_t ms = remote_backoff(engine, remote->source, remote->watch_attempts++);
+  segue_error_format(&remote->watch_error, text, sizeof text);
+  SEGUE__LOG(engine->log, SEGUE__WARN, "source",
+             "the source pushes no more: it is pulled meanwhile", "source", 's', state->name,
+             "error", 's', text, "again_ms", 'u', ms, NULL);
+  (void)segue__timer_start(engine->loop, &remote->watch_timer, ms, watch_due);
+  if (!remote->pull) pull_soon(engine, state, remote_backoff(engine, remote->source, 0));
+}
+
+static void watch_over(segue_op *op, int status, const segue_error *error) {
+  segue__remote_call *call = (segue__remote_call *)op;
+  segue__engine *engine = call->engine;
+  segue__source_state *state = call->dropped ? NULL : call->state;
+  call->answered = true;
+  if (state && state->remote.source && !engine->stopping)
+    watch_failed(engine, state, status, error);
+  if (!segue__op_outstanding(op)) end_call(call);
+  segue__strategy_ask(engine);
+  segue__engine_check_stopped(engine);
+}
+
+void segue__remote_decided(segue__engine *engine, segue__source_state *state) {
+  segue__remote *remote = &state->remote;
+  if (!remote->source) return;
+  if (!state->push) remote_drop(remote->watch);
+  if (state->push && !segue__timer_active(&remote->watch_timer)) start_watch(engine, state);
+  if (!segue__timer_active(&remote->pull_timer)) remote_schedule(engine, state);
+}
+
+/* ---- Policies come and go ---- */
+
+static void remote_settle(segue__engine *engine, const segue__source *source) {
+  segue__source_state *state = segue__source_get(engine, engine->policy, source);
+  if (!state) return; /* the next run makes it */
+  segue__remote *remote = &state->remote;
+  if (remote->source == source) return;
+  remote->source = source;
+  remote_drop(remote->pull);
+  remote_drop(remote->watch);
+  if (!engine->policy->has_strategy) state->push = source->pushes;
+  if (!segue__timer_active(&remote->watch_timer) || remote->proven) {
+    segue__timer_stop(engine->loop, &remote->watch_timer);
+    start_watch(engine, state);
+  }
+  if (!segue__timer_active(&remote->pull_timer)) remote_schedule(engine, state);
+}
+
+void segue__remotes_settle(segue__engine *engine) {
+  for (size_t i = 0; i < engine->policy->source_count; i++)
+    if (engine->policy->sources[i].kind->remote) remote_settle(engine, &engine->policy->sources[i]);
+}
+
+void segue__remote_halt(segue__engine *engine, segue__source_state *state) {
+  segue__timer_stop(engine->loop, &state->remote.pull_timer);
+  segue__timer_stop(engine->loop, &state->remote.watch_timer);
+  state->remote.source = NULL;
+  remote_drop(state->remote.pull);
+  remote_drop(state->remote.watch);
+}
+
+void segue__remotes_stop(segue__engine *engine) {
+  for (size_t i = 0; i < engine->source_count; i++)
+    segue__remote_halt(engine, engine->sources[i]);
+  for (segue__remote_call *call = engine->remote_calls; call; call = call->next)
+    if (!call->collect) remote_drop(call);
+}
+
+bool segue__remotes_waiting(const segue__engine *engine) {
+  for (const segue__remote_call *call = engine->remote_calls; call; call = call->next)
+    if (!call->answered) return true;
+  return false;
+}
+
+size_t segue__remotes_abandon(segue__engine *engine) {
+  size_t coming = 0;
+  for (segue__remote_call *call = engine->remote_calls; call; call = call->next)
+    if (!segue__op_orphan(&call->op)) coming++;
+  return coming;
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * remote.h: what the engine knows of a source across policies and generations, and the life of the
+ * asynchronous ones. Control thread.
+ *
+ * A feed is pulled when the engine starts, when somebody asks for a reload, and by its own clock:
+ * every interval, after a failure with exponential back-off and full jitter. Where the policy wants
+ * a push and the source can, a watch runs as well: what it emits asks for a reload; a slow pull
+ * beside it finds what it may have missed. A watch that fails falls back to the pulls and is tried
+ * again, with back-off of its own. What was delivered last is held until something else is.
+ * Only sources of the live policy have a clock and a watch; a policy that is being tried is pulled
+ * by its transaction, and its sources begin to live when it settles.
+ */
+#ifndef SEGUE_RELOAD_REMOTE_H
+#define SEGUE_RELOAD_REMOTE_H
+
+#include "../module/op.h"
+#include "policy.h"
+
+typedef struct segue__engine segue__engine;
+typedef struct segue__collect segue__collect;
+typedef struct segue__source_state segue__source_state;
+
+/* One fetch or watch under way; it outlives whoever wanted it until the source is through. */
+typedef struct segue__remote_call {
+  segue_op op; /* first: the op is the call */
+  segue__engine *engine;
+  segue__policy *policy;      /* a reference: source is in it */
+  segue__source_state *state; /* NULL: forgotten */
+  segue__collect *collect;    /* the run that waits for this fetch; NULL: none */
+  segue__delivery delivery;
+  segue__emitter emitter;
+  bool dropped;   /* nobody wants what it brings any more */
+  bool answered;  /* it is over, but perhaps not through */
+  bool overtaken; /* a push came after this fetch had begun */
+  struct segue__remote_call *prev, *next;
+} segue__remote_call;
+
+typedef struct segue__remote {
+  segue__engine *engine;
+  const segue__source *source; /* of the live policy; NULL: it is of none */
+  bool has;                    /* the documents of the state are what it delivered last */
+  char *revision;
+  bool went_on_without; /* a run used what is held while the source was away */
+  segue__remote_call *pull, *watch;
+  bool trigger_owed; /* something new came, and no run could be asked for */
+  bool again;        /* a fetch is due that must begin after the one under way */
+  segue__timer pull_timer;
+  segue__timer watch_timer; /* a watch runs: until it has proved itself; else: until the next */
+  bool proven;              /* the watch that runs has emitted, or has run for a while */
+  unsigned watch_attempts;  /* in a row that did not prove themselves, for the back-off */
+  uint64_t watch_failures;  /* the same, as the strategy is told */
+  segue_error watch_error;
+} segue__remote;
+
+struct segue__source_state {
+  const segue__source_kind *kind;
+  char *name;
+  segue__hash spec;
+  const segue__policy *trial; /* only this policy, which is not live yet, goes by it; NULL: live */
+  segue__documents documents; /* of the last good fetch: handed to the next one */
+  uint64_t fetches, failures, consecutive_failures;
+  int64_t last_success_wall_ms;
+  segue_error error;   /* code 0: the last fetch was good */
+  segue_error content; /* what it delivered last cannot be read; code 0: it can */
+  bool push;           /* what the policy decided */
+  bool asked;          /* it was asked, when failures in a row were: */
+  uint64_t asked_failures;
+  bool applied; /* the live generation has so many items of it: */
+  uint64_t applied_items;
+  segue__remote remote; /* asynchronous kinds */
+};
+
+/* ---- sources.c: the list ---- */
+/* By the source of a policy. One that is not live yet has states of its own, which begin with what
+ * the live ones hold: what it fetches is not the live policy's before it settles. get: or new. */
+segue__source_state *segue__source_find(const segue__engine *engine, const segue__policy *policy,
+                                        const segue__source *source);
+segue__source_state *segue__source_get(segue__engine *engine, const segue__policy *policy,
+                                       const segue__source *source);
+/* The live policy is another one: what was on trial with it is live. */
+void segue__sources_settle(segue__engine *engine);
+/* Those that the live policy does not name are forgotten, so are those of a trial that is over;
+ * none while there is no policy. */
+void segue__sources_forget(segue__engine *engine);
+void segue__sources_free(segue__engine *engine);
+/* Failures in a row of whatever way it is asked: what the strategy goes by. */
+uint64_t segue__source_failures(const segue__source_state *state);
+/* It is away, and a run went on with what is held (or, optional, without it); *why is that story.
+ */
+bool segue__source_is_held(const segue__engine *engine, const segue__policy *policy,
+                           const segue__source *source, segue_error *why);
+/* guard.c: away, and what is held is older than the guard allows. */
+bool segue__guard_too_old(const segue__engine *engine, const segue__source_state *state,
+                          const segue__guard *guard);
+bool segue__source_up(const segue__source_state *state);
+
+/* ---- remote.c ---- */
+/* Fetches; a fetch on its own account that is under way is let go. collect: is told by
+ * segue__collect_pulled when it is over, unless this returns a negative code. */
+int segue__remote_pull(segue__engine *engine, segue__policy *policy, const segue__source *source,
+                       segue__collect *collect);
+/* A fetch could not begin: a failure of the source. */
+void segue__remote_refused(segue__engine *engine, const segue__policy *policy,
+                           const segue__source *source, int code);
+/* What was kept of it with a generation is all there is: it is held until something else comes.
+ * Takes the references and the revision. */
+void segue__remote_adopt(segue__source_state *state, segue__documents *documents, char **revision,
+                         int64_t wall_ms);
+/* Nobody waits for the fetches of this run any more. */
+void segue__remotes_release(segue__engine *engine, const segue__collect *collect);
+/* The live policy is another one: its sources get their clocks and watches. */
+void segue__remotes_settle(segue__engine *engine);
+/* The strategy has decided. */
+void segue__remote_decided(segue__engine *engine, segue__source_state *state);
+/* Takes its clock and its watch away, before it is forgotten or when all stops. */
+void segue__remote_halt(segue__engine *engine, segue__source_state *state);
+void segue__remotes_stop(segue__engine *engine);
+/* Stopping: fetches and watches whose answer is still to come. */
+bool segue__remotes_waiting(const segue__engine *engine);
+/* Gives up on those that never came back; how many still will. */
+size_t segue__remotes_abandon(segue__engine *engine);
+
+#endif

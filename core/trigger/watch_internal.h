@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * watch_internal.h: the inside of a watch, shared by watch.c (the set, events), watch_resolve.c
+ * (which folders and files matter to a path) and watch_scan.c (the slow look), and by nobody else.
+ */
+#ifndef SEGUE_TRIGGER_WATCH_INTERNAL_H
+#define SEGUE_TRIGGER_WATCH_INTERNAL_H
+
+#include <limits.h>
+#include <uv.h>
+
+#include "watch.h"
+
+/* One watched path. */
+typedef struct watched_path {
+  char *path;
+  const char *glob; /* its last part, where that is a pattern; else NULL */
+  bool flagged;     /* an event concerned it; the callback is due */
+  bool moved;       /* and what it goes through may have changed */
+  bool has_links; /* glob: some matches have an inode elsewhere: links, or files that are watched */
+  bool unreadable; /* the file cannot be watched before its mode changes */
+  uint64_t events; /* so far, to tell a scan that was overtaken */
+  uint64_t print;  /* fingerprint at the last look */
+  bool print_known;
+  char changed[NAME_MAX + 1]; /* glob: the name that matched last */
+} watched_path;
+
+/* Why a folder matters to a path. */
+typedef enum interest_kind {
+  ANCESTOR, /* on the way: only its own moving or vanishing matters */
+  STEP,     /* a name in it is a link on the way, or the first part that is missing */
+  FINAL,    /* the name in it is the file */
+  PATTERN,  /* names in it match the pattern */
+  INODE     /* no folder: it is the file itself, which another name may change */
+} interest_kind;
+
+typedef struct interest {
+  watched_path *owner;
+  interest_kind kind;
+  uint32_t name_hash;
+  char *name;     /* owned; NULL for ANCESTOR; INODE: of the match, NULL without a pattern */
+  uint64_t print; /* INODE: segue__watch_owned_print at the last look */
+} interest;
+
+/* One inotify watch: of a folder, or of a file with INODE interests only. */
+typedef struct watched_dir {
+  struct watched_dir *next; /* in its bucket */
+  int wd;
+  bool full;    /* names in it are told, not only its own fate */
+  bool is_file; /* its interests are INODE */
+  char *path;
+  interest *interests;
+  size_t count, capacity;
+} watched_dir;
+
+enum { DIR_BUCKETS = 256 };
+
+typedef struct watch_scan watch_scan;
+
+struct segue__watch {
+  segue__loop *loop;
+  const segue__logger *log;
+  segue__watch_cb cb;
+  void *data;
+  int fd;      /* -1: no inotify */
+  int last_fd; /* -1, or to be closed at the end */
+  bool polling, closing;
+  uv_poll_t poll;
+  watched_path **paths;
+  size_t count;
+  uint64_t set_version; /* counts segue__watch_set, so that loops over paths notice */
+  size_t flagged;
+  watched_dir *dirs[DIR_BUCKETS];
+  segue__timer rescan;
+  uint64_t rescan_ms;
+  watch_scan *scan; /* in flight */
+  segue__timer scan_limit;
+  bool scan_hangs;
+  char problem[256], reported[256]; /* and the one that was logged last */
+  int in_callback;
+  void (*closed_cb)(void *data);
+  void *closed_data;
+};
+
+/* watch_resolve.c */
+watched_dir *segue__watch_dir_find(segue__watch *watch, int wd);
+void segue__watch_dir_forget(segue__watch *watch, watched_dir *dir); /* the kernel has dropped it */
+int segue__watch_resolve(segue__watch *watch, watched_path *path);
+void segue__watch_unresolve(segue__watch *watch, const watched_path *path); /* NULL: all */
+void segue__watch_sweep(segue__watch *watch); /* drops inotify watches that nobody needs */
+uint32_t segue__watch_name_hash(const char *name);
+void segue__watch_set_problem(segue__watch *watch, int code, const char *place);
+
+/* watch_scan.c */
+uint64_t segue__watch_print(const char *path, const char *glob);
+/* Of size, mode, owner and mtime; not of ctime, which a new link to the file changes as well. */
+uint64_t segue__watch_owned_print(const char *path);
+void segue__watch_scan_start(segue__watch *watch);
+void segue__watch_scan_adopt(segue__watch *watch); /* patterns that are flagged */
+void segue__watch_scan_forget(segue__watch *watch);
+
+/* watch.c */
+void segue__watch_flag(segue__watch *watch, watched_path *path, bool moved);
+void segue__watch_renew(segue__watch *watch); /* resolves anew what has moved */
+void segue__watch_report(segue__watch *watch,
+                         bool anything); /* runs callbacks; may free the watch */
+
+#endif
