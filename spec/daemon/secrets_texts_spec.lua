@@ -141,8 +141,9 @@ describe("a secret in a text", function()
       local schema = [[{ "properties": { "db": { "properties": { "password": {
         "writeOnly": true, "pattern": "^first-passw0rd!$",
         "errorMessage": "use a new one, first-passw0rd is old" } } } } }]]
-      local folder = segue.folder { files = { ["s.json"] = schema,
-        ["config.yaml"] = "db: { password: first-passw0rd }\n" }, policy = [[local segue = require "segue"
+      local folder = segue.folder {
+        files = { ["s.json"] = schema, ["config.yaml"] = "db: { password: first-passw0rd }\n" },
+        policy = [[local segue = require "segue"
           return { sources = { segue.file "config.yaml" }, schema = "s.json" }]] }
       for _, args in ipairs { { "check" }, { "check", "--json" },
         { "check", "--schema", "s.json", "config.yaml" },

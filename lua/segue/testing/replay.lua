@@ -75,8 +75,8 @@ end
 local content_types = { [("y"):byte()] = "application/yaml", [0] = "application/yaml",
   [("t"):byte()] = "text/plain", [3] = "text/plain" }
 
--- The files of a generation hold the delivery of a source on a network (core/reload/source_cache.c):
--- its first document, which is the only one of a URL.
+-- The files of a generation hold the delivery of a source on a network, see
+-- core/reload/source_cache.c: its first document, which is the only one of a URL.
 local function delivered(text)
   local format, name_length, length
   local revision, at = number(text, 9, 4)
