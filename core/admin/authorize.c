@@ -117,8 +117,8 @@ static bool within_rate(segue__admin *admin, segue__http_request *request,
   if (!wait) return true;
   admin->refusals.rate++;
   if (first)
-    SEGUE__LOG(admin->log, SEGUE__WARN, "audit", "sends too many requests and gets 429", "peer",
-               's', request->peer, "path", 's', request->path, NULL);
+    SEGUE__LOG(admin->log, SEGUE__WARN, "audit", "sends too many requests and gets 429",
+               SEGUE__FIELD("peer", request->peer), SEGUE__FIELD("path", request->path));
   snprintf(header, sizeof header, "Retry-After: %" PRIu64 "\r\n", (wait + 999) / 1000);
   segue__answer_error(request, 429, header, "too many requests: ask again in %" PRIu64 " s",
                       (wait + 999) / 1000);
@@ -157,7 +157,7 @@ bool segue__access_check(segue__admin *admin, segue__http_request *request) {
   if (!within_rate(admin, request, auth)) return false;
   if (segue__guard_check(request, why, sizeof why)) {
     admin->refusals.forbidden++;
-    SEGUE__LOG(admin->log, SEGUE__WARN, "http", why, "peer", 's', request->peer, NULL);
+    SEGUE__LOG(admin->log, SEGUE__WARN, "http", why, SEGUE__FIELD("peer", request->peer));
     segue__answer_error(request, 403, NULL, "%s", why);
     return false;
   }
@@ -240,8 +240,10 @@ static void authorize_on_answer(void *data, const segue__http_request *request, 
              refused  ? "refused"
              : status ? "answered"
                       : "left before the answer",
-             "method", 's', method, "path", 's', request->path, "status", 's', code, "who", 's',
-             request->who[0] ? request->who : NULL, "peer", 's', request->peer, NULL);
+             SEGUE__FIELD("method", method), SEGUE__FIELD("path", request->path),
+             SEGUE__FIELD("status", code),
+             SEGUE__FIELD("who", request->who[0] ? request->who : NULL),
+             SEGUE__FIELD("peer", request->peer));
 }
 
 static void authorize_on_tls_failure(void *data, const char *peer, void *auth, const char *why) {
@@ -253,8 +255,8 @@ static void authorize_on_tls_failure(void *data, const char *peer, void *auth, c
   if (segue__limiter_take(&admin->limiter, key, 1, HANDSHAKES_TOLD, segue__loop_now_ms(admin->loop),
                           &first))
     return;
-  SEGUE__LOG(admin->log, SEGUE__WARN, "audit", "a TLS handshake failed", "peer", 's', peer, "why",
-             's', why, "address", 's', d ? d->address : NULL, NULL);
+  SEGUE__LOG(admin->log, SEGUE__WARN, "audit", "a TLS handshake failed", SEGUE__FIELD("peer", peer),
+             SEGUE__FIELD("why", why), SEGUE__FIELD("address", d ? d->address : NULL));
 }
 
 static void authorize_on_crowd(void *data, const char *peer) {
@@ -265,8 +267,8 @@ static void authorize_on_crowd(void *data, const char *peer) {
   if (r->connections > 1 && now - r->crowd_reported_ms < CROWD_TOLD_MS) return;
   r->crowd_reported_ms = now;
   SEGUE__LOG(admin->log, SEGUE__WARN, "http", "there are too many connections: new ones get 503",
-             "limit", 'u', (uint64_t)admin->connections_max, "refused", 'u', r->connections, "peer",
-             's', peer, NULL);
+             SEGUE__FIELD("limit", admin->connections_max), SEGUE__FIELD("refused", r->connections),
+             SEGUE__FIELD("peer", peer));
 }
 
 static void authorize_on_scarce(void *data) {
@@ -277,8 +279,7 @@ static void authorize_on_scarce(void *data) {
   r->scarce_reported_ms = now;
   SEGUE__LOG(admin->log, SEGUE__WARN, "http",
              "too few file descriptors are left: clients wait until others leave (raise "
-             "LimitNOFILE=, ulimit -n)",
-             NULL);
+             "LimitNOFILE=, ulimit -n)");
 }
 
 void segue__access_watch(segue__admin *admin) {

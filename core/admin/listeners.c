@@ -111,8 +111,8 @@ static void listeners_sweep(segue__admin *admin, bool (*keep)(const segue__admin
     }
     *link = item->next;
     if (item->live)
-      SEGUE__LOG(admin->log, SEGUE__INFO, "http", "closed", "address", 's', address_text(item),
-                 NULL);
+      SEGUE__LOG(admin->log, SEGUE__INFO, "http", "closed",
+                 SEGUE__FIELD("address", address_text(item)));
     segue__auth_unref(item->auth);
     segue__auth_unref(item->next_auth);
     segue__http_listener_close(item->http_listener);
@@ -129,8 +129,8 @@ static void change_auth(segue__admin *admin, segue__admin_listener *item) {
   unsigned mode = auth->mode ? auth->mode : 0600;
   if (address->is_unix && item->auth && item->auth->mode != auth->mode &&
       chmod(address->path, mode) != 0)
-    SEGUE__LOG(admin->log, SEGUE__ERROR, "http", "the socket's mode cannot be changed", "path", 's',
-               address->path, NULL);
+    SEGUE__LOG(admin->log, SEGUE__ERROR, "http", "the socket's mode cannot be changed",
+               SEGUE__FIELD("path", address->path));
   if (auth != item->auth) item->notice.warned = 0;
   give_auth(item, auth);
 }
@@ -140,7 +140,7 @@ static void warn_of_plain_tokens(const segue__admin *admin, const segue__auth *a
     SEGUE__LOG(admin->log, SEGUE__WARN, "http",
                "tokens travel in the clear on this listener: give it tls, unless a proxy before it "
                "has it",
-               "address", 's', auth->address, NULL);
+               SEGUE__FIELD("address", auth->address));
 }
 
 static bool is_wanted(const segue__admin_listener *item) {
@@ -161,8 +161,8 @@ void segue__admin_settle(segue__admin *admin) {
   for (segue__admin_listener *item = admin->listeners; item; item = item->next) {
     change_auth(admin, item);
     if (!item->live) {
-      SEGUE__LOG(admin->log, SEGUE__INFO, "http", "listening", "address", 's', address_text(item),
-                 NULL);
+      SEGUE__LOG(admin->log, SEGUE__INFO, "http", "listening",
+                 SEGUE__FIELD("address", address_text(item)));
       warn_of_plain_tokens(admin, item->auth);
     }
     item->live = true;
@@ -195,7 +195,7 @@ int segue__admin_listen_control(segue__admin *admin, const char *path, segue_err
     segue__http_listener_close(admin->control);
   }
   admin->control = control;
-  SEGUE__LOG(admin->log, SEGUE__INFO, "http", "control socket open", "path", 's', path, NULL);
+  SEGUE__LOG(admin->log, SEGUE__INFO, "http", "control socket open", SEGUE__FIELD("path", path));
   return 0;
 }
 

@@ -51,13 +51,14 @@ void segue__announce(const segue__logger *log, const segue__result *result) {
   char message[160], took[32];
   message_of(result, message, sizeof message);
   snprintf(took, sizeof took, "%.1fms", (double)segue__render_total_us(result) / 1e3);
-  SEGUE__LOG(log, level, "reload", message, "id", 'u', result->id, "cause", 's', result->cause,
-             "changes", 'u', (uint64_t)result->changes.total, "took", 's', took, NULL);
+  SEGUE__LOG(log, level, "reload", message, SEGUE__FIELD("id", result->id),
+             SEGUE__FIELD("cause", result->cause), SEGUE__FIELD("changes", result->changes.total),
+             SEGUE__FIELD("took", took));
   if (result->skipped || result->plan_only) return; /* known already; told to who asked */
   for (size_t i = 0; i < result->errors.count; i++) {
     char text[sizeof(segue_error) + 64];
     segue_error_format(&result->errors.items[i], text, sizeof text);
-    SEGUE__LOG(log, result->outcome == SEGUE__APPLIED ? SEGUE__WARN : level, "reload", text, "id",
-               'u', result->id, NULL);
+    SEGUE__LOG(log, result->outcome == SEGUE__APPLIED ? SEGUE__WARN : level, "reload", text,
+               SEGUE__FIELD("id", result->id));
   }
 }

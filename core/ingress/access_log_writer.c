@@ -110,10 +110,10 @@ static void log_writer_report(segue__access_log *log, int error) {
   const segue__logger *to = log->log_writer->options.log;
   if (error && !log->failing)
     SEGUE__LOG(to, SEGUE__ERROR, "ingress", "the access log cannot be written: lines are lost",
-               "file", 's', log->path, "error", 's', strerror(error), NULL);
+               SEGUE__FIELD("file", log->path), SEGUE__FIELD("error", strerror(error)));
   else if (!error && log->failing)
-    SEGUE__LOG(to, SEGUE__INFO, "ingress", "the access log can be written again", "file", 's',
-               log->path, NULL);
+    SEGUE__LOG(to, SEGUE__INFO, "ingress", "the access log can be written again",
+               SEGUE__FIELD("file", log->path));
   log->failing = error != 0;
 }
 
@@ -200,8 +200,8 @@ static void ingress_log_writer_reopen(segue__access_log *log) {
   int fd = log_writer_open_file(log->path);
   if (fd < 0) {
     SEGUE__LOG(log->log_writer->options.log, SEGUE__ERROR, "ingress",
-               "the access log cannot be opened anew: the old file is written on", "file", 's',
-               log->path, "error", 's', strerror(-fd), NULL);
+               "the access log cannot be opened anew: the old file is written on",
+               SEGUE__FIELD("file", log->path), SEGUE__FIELD("error", strerror(-fd)));
     return;
   }
   take_file(log, fd);

@@ -96,8 +96,8 @@ static int start_workers(segue__ingress *ingress, const segue__policy *policy, s
   if (ingress->worker_count) {
     if (ingress->worker_count != wanted)
       SEGUE__LOG(ingress->options.log, SEGUE__WARN, "ingress",
-                 "another number of threads counts from the next start on", "threads", 'd',
-                 (int64_t)ingress->worker_count, NULL);
+                 "another number of threads counts from the next start on",
+                 SEGUE__FIELD("threads", ingress->worker_count));
     return 0;
   }
   ingress->workers = segue__calloc(wanted, sizeof(segue__worker_thread *));
@@ -426,8 +426,8 @@ static void close_port(segue__ingress *ingress, segue__listener *listener, uint6
 
 static void ingress_report(const segue__ingress *ingress, const segue__listener *listener,
                            const char *what) {
-  SEGUE__LOG(ingress->options.log, SEGUE__INFO, "ingress", what, "address", 's',
-             listener->address.text, NULL);
+  SEGUE__LOG(ingress->options.log, SEGUE__INFO, "ingress", what,
+             SEGUE__FIELD("address", listener->address.text));
 }
 
 /* Closes those that are not wanted, or not live; what is staged is forgotten. */

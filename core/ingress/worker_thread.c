@@ -85,7 +85,7 @@ static void worker_on_scarce(void *data) {
   SEGUE__LOG(thread_listener->worker->log, SEGUE__WARN, "ingress",
              "too few file descriptors are left: clients of this listener wait until others leave "
              "(raise LimitNOFILE=, ulimit -n)",
-             "address", 's', thread_listener->listener->address.text, NULL);
+             SEGUE__FIELD("address", thread_listener->listener->address.text));
 }
 
 static void worker_begin(segue__thread_listener *thread_listener) {
@@ -104,8 +104,8 @@ static void worker_begin(segue__thread_listener *thread_listener) {
   if (rc == 0) return;
   thread_listener->http_listener = NULL;
   SEGUE__LOG(worker->log, SEGUE__ERROR, "ingress", "a data thread cannot watch a listener",
-             "address", 's', thread_listener->listener->address.text, "error", 's', uv_strerror(rc),
-             NULL);
+             SEGUE__FIELD("address", thread_listener->listener->address.text),
+             SEGUE__FIELD("error", uv_strerror(rc)));
 }
 
 /* Clients that have connected already are accepted by the close, so its listener is forgotten after

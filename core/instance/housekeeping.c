@@ -19,7 +19,7 @@ static void lost_to_another(segue *s, const segue_error *error) {
   SEGUE__LOG(&s->log, SEGUE__ERROR, "segue",
              "the state folder is lost: until it is back it has no control socket, and no "
              "generation is stored",
-             "error", 's', error->message, NULL);
+             SEGUE__FIELD("error", error->message));
 }
 
 bool segue__keep_folder(segue *s) {
@@ -35,7 +35,7 @@ bool segue__keep_folder(segue *s) {
                               "stored in it"
                             : "the state folder was deleted: it was created again, and the next "
                               "generation will be stored in it",
-             "path", 's', s->state.folder, NULL);
+             SEGUE__FIELD("path", s->state.folder));
   s->folder_lost = false;
   segue__engine_record_anew(s->engine);
   return true;
@@ -49,8 +49,8 @@ static void keep_socket(segue *s) {
     s->socket_reported = false;
   else if (!s->socket_reported)
     SEGUE__LOG(&s->log, SEGUE__ERROR, "segue",
-               "the control socket is gone and cannot be made again", "error", 's', error.message,
-               NULL);
+               "the control socket is gone and cannot be made again",
+               SEGUE__FIELD("error", error.message));
   s->socket_reported = !segue__admin_control_there(s->admin);
 }
 

@@ -57,7 +57,7 @@ static void warn_of_unknown(segue *s, const segue_options *options) {
     SEGUE__LOG(
         &s->log, SEGUE__WARN, "segue",
         "the host sets options that this version of libsegue does not have: they are ignored",
-        "version", 's', segue_version(), NULL);
+        SEGUE__FIELD("version", segue_version()));
     return;
   }
 }
@@ -68,7 +68,7 @@ static void on_slow_section(void *data) {
   SEGUE__LOG(&s->log, SEGUE__WARN, "reload",
              "a read section has been open for more than 1 s: replaced generations stay in memory "
              "until it ends; take a reference (segue_snapshot_ref) to keep one for long",
-             "snapshots", 'd', (int64_t)segue__publication_snapshots(s->publication), NULL);
+             SEGUE__FIELD("snapshots", (int64_t)segue__publication_snapshots(s->publication)));
 }
 
 int segue_new(segue **out, const segue_options *options, segue_error *error) {
@@ -335,7 +335,7 @@ static void watch_snapshots(segue *s) {
         &s->log, SEGUE__WARN, "reload",
         "replaced generations stay in memory: some segue_snapshot_ref() or "
         "segue_snapshot_acquire() has no segue_snapshot_unref(), or a module drains for long",
-        "snapshots", 'd', (int64_t)count, NULL);
+        SEGUE__FIELD("snapshots", count));
   s->many_snapshots = count >= SNAPSHOTS_MANY;
 }
 
@@ -441,16 +441,16 @@ static void on_trigger(void *data, segue__trigger trigger, const char *cause) {
   int rc = segue__engine_request(s->engine, &request, NULL);
   if (rc < 0 && rc != SEGUE_ECLOSED)
     SEGUE__LOG(&s->log, SEGUE__ERROR, "reload",
-               "a trigger cannot start a reload now: trying again in a second", "cause", 's', cause,
-               "error", 's', segue_strerror(rc), NULL);
+               "a trigger cannot start a reload now: trying again in a second",
+               SEGUE__FIELD("cause", cause), SEGUE__FIELD("error", segue_strerror(rc)));
 }
 
 static void on_reopen(void *data, const char *cause) {
   segue *s = data;
   size_t count = segue__engine_reopen(s->engine);
   segue__ingress_reopen(s->ingress);
-  SEGUE__LOG(&s->log, SEGUE__INFO, "module", "files are opened anew", "cause", 's', cause,
-             "modules", 'd', (int64_t)count, NULL);
+  SEGUE__LOG(&s->log, SEGUE__INFO, "module", "files are opened anew", SEGUE__FIELD("cause", cause),
+             SEGUE__FIELD("modules", count));
 }
 
 static int64_t began_wall_ms(void *data) {
@@ -478,8 +478,7 @@ static int open_triggers(segue *s) {
 void segue__nothing_left(segue *s, const segue__result *result) {
   if (s->stage != SEGUE__RUNNING) return;
   SEGUE__LOG(&s->log, SEGUE__ERROR, "reload",
-             "the first generation was not confirmed, and there is no other: nothing is live",
-             NULL);
+             "the first generation was not confirmed, and there is no other: nothing is live");
   if (s->options.on_start) instance_report(s->options.on_start, s->options.data, 0, result);
 }
 
@@ -504,8 +503,8 @@ static void on_busy(void *data, size_t worker_index, const char *module, uint64_
   SEGUE__LOG(&s->log, SEGUE__ERROR, "module",
              "a module keeps its data thread busy, and nothing else is served there: is there an "
              "endless loop, or a wait without a limit?",
-             "module", 's', module, "lane", 'u', (uint64_t)worker_index, "seconds", 'u',
-             silent_ms / 1000, NULL);
+             SEGUE__FIELD("module", module), SEGUE__FIELD("lane", worker_index),
+             SEGUE__FIELD("seconds", silent_ms / 1000));
 }
 
 static void instance_on_lost(void *data, size_t worker_index, const char *module,
@@ -517,8 +516,8 @@ static void instance_on_lost(void *data, size_t worker_index, const char *module
   SEGUE__LOG(&s->log, SEGUE__ERROR, "module",
              "a worker thread is abandoned, because the code of a module does not return: look "
              "there for an endless loop, or for a wait without a limit",
-             "module", 's', module ? module : "(unknown)", "lane", 'u', (uint64_t)worker_index,
-             "seconds", 'u', silent_ms / 1000, NULL);
+             SEGUE__FIELD("module", module ? module : "(unknown)"),
+             SEGUE__FIELD("lane", worker_index), SEGUE__FIELD("seconds", silent_ms / 1000));
   segue__lua_modules_abandon_thread(s->lua_modules, worker_index);
 }
 

@@ -51,8 +51,8 @@ static void start_on_phase(segue__observer *observer, const segue__result *resul
   if (!start_good(result) || result->away) return; /* held is not back */
   if (!segue__engine_stale_since(s->engine)) return;
   SEGUE__LOG(&s->log, SEGUE__INFO, "reload",
-             "the sources are back: the live generation is not stale", "generation", 'u',
-             result->generation, NULL);
+             "the sources are back: the live generation is not stale",
+             SEGUE__FIELD("generation", result->generation));
   segue__engine_set_stale(s->engine, 0);
 }
 
@@ -75,14 +75,14 @@ static void say_what_is_live(segue *s) {
     SEGUE__LOG(&s->log, SEGUE__WARN, "reload",
                "started from the last good generation on disk: an operator keeps the "
                "sources back",
-               "kept_as", 'u', good->generation, "hash", 's', good->hash, NULL);
+               SEGUE__FIELD("kept_as", good->generation), SEGUE__FIELD("hash", good->hash));
     return;
   }
   segue__engine_set_stale(s->engine, segue__engine_good_wall_ms(s->engine));
   SEGUE__LOG(&s->log, SEGUE__WARN, "reload",
              "started from the last good generation on disk: it is stale until the sources "
              "deliver a good one",
-             "kept_as", 'u', good->generation, "hash", 's', good->hash, NULL);
+             SEGUE__FIELD("kept_as", good->generation), SEGUE__FIELD("hash", good->hash));
   s->try_again.data = s;
   segue__timer_start(s->loop, &s->try_again, TRY_AGAIN_MS, try_again);
 }
@@ -118,7 +118,7 @@ static void start_replayed(segue__waiter *waiter, int status, segue__result *res
     say_what_is_live(s);
   else
     SEGUE__LOG(&s->log, SEGUE__ERROR, "reload",
-               "the last good generation on disk cannot be brought back either", NULL);
+               "the last good generation on disk cannot be brought back either");
   s->after_replay(waiter, live ? 0 : status, result);
 }
 

@@ -195,10 +195,10 @@ void segue__instance_call(segue__instance *instance, segue__verb verb, uint64_t 
 static void lap_over(segue__timer *timer) {
   segue__instance *instance = (segue__instance *)((char *)timer - offsetof(segue__instance, lap));
   SEGUE__LOG(instance->log, SEGUE__WARN, "module", "a drain runs over: it is waited for once more",
-             "module", 's', instance->name, "generation", 'd',
-             (int64_t)segue__instance_generation(instance), "inside", 'd',
-             (int64_t)segue__instance_inside(instance), "ms", 'd', (int64_t)instance->lap_ms,
-             "times_left", 'd', (int64_t)instance->laps, NULL);
+             SEGUE__FIELD("module", instance->name),
+             SEGUE__FIELD("generation", (int64_t)segue__instance_generation(instance)),
+             SEGUE__FIELD("inside", (int64_t)segue__instance_inside(instance)),
+             SEGUE__FIELD("ms", instance->lap_ms), SEGUE__FIELD("times_left", instance->laps));
   if (--instance->laps) (void)segue__timer_start(instance->loop, timer, instance->lap_ms, lap_over);
 }
 
@@ -302,14 +302,14 @@ size_t segue__detached_abandon(segue__detached *detached) {
   for (segue__instance *i = detached->head; i; i = i->detached_next) {
     if (i->pins)
       SEGUE__LOG(i->log, SEGUE__ERROR, "module", "somebody inside never left: instance leaked",
-                 "module", 's', i->name, NULL);
+                 SEGUE__FIELD("module", i->name));
     for (int verb = 0; verb < 4; verb++) {
       if (!segue__op_outstanding(&i->op[verb])) continue;
       if (!segue__op_orphan(&i->op[verb]))
         coming++;
       else
         SEGUE__LOG(i->log, SEGUE__ERROR, "module", "an operation never finished: instance leaked",
-                   "module", 's', i->name, "operation", 's', verb_names[verb], NULL);
+                   SEGUE__FIELD("module", i->name), SEGUE__FIELD("operation", verb_names[verb]));
     }
   }
   return coming;
@@ -462,7 +462,8 @@ static void module_conclude(segue__instance *instance, segue__verb verb, int sta
 static void module_finished(segue_op *op) {
   segue__instance *instance = op->data;
   SEGUE__LOG(instance->log, SEGUE__WARN, "module", "an operation finished after its deadline",
-             "module", 's', instance->name, "operation", 's', verb_names[op - instance->op], NULL);
+             SEGUE__FIELD("module", instance->name),
+             SEGUE__FIELD("operation", verb_names[op - instance->op]));
   destroy_if_done(instance);
 }
 
@@ -471,9 +472,10 @@ static void report_doubles(const segue__instance *instance) {
     int extra = __atomic_load_n(&instance->op[verb].extra, __ATOMIC_RELAXED);
     if (extra)
       SEGUE__LOG(instance->log, SEGUE__WARN, "module",
-                 "an operation was completed more than once: the first completion counts", "module",
-                 's', instance->name, "operation", 's', verb_names[verb], "times", 'd',
-                 (int64_t)extra + 1, NULL);
+                 "an operation was completed more than once: the first completion counts",
+                 SEGUE__FIELD("module", instance->name),
+                 SEGUE__FIELD("operation", verb_names[verb]),
+                 SEGUE__FIELD("times", (int64_t)extra + 1));
   }
 }
 

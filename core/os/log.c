@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Log entries: variadic arguments become fields, repeats become a count. The arguments of the
- * caller go to the sink unchanged and unformatted.
+ * Log entries go to the sink unchanged and unformatted; a repeated entry is folded into a count.
  */
 #include "log.h"
 
 #include <pthread.h>
-#include <stdarg.h>
 #include <string.h>
 #include <strings.h>
 #include <time.h>
@@ -123,45 +121,18 @@ void segue__log_flush(const segue__logger *log) {
   pthread_mutex_unlock(&log->fold->mutex);
 }
 
-/* Fills one field from the arguments; an unknown type letter ends the list, because what follows
- * cannot be read. */
-static int read_field(segue__log_pair *field, const char *key, int type, va_list *args) {
-  *field = (segue__log_pair){.key = key};
-  if (type == 's') {
-    const char *text = va_arg(*args, const char *);
-    field->text = text ? text : "-";
-  } else if (type == 'd') {
-    field->number = va_arg(*args, int64_t);
-  } else if (type == 'u') {
-    uint64_t number = va_arg(*args, uint64_t);
-    field->number = number > INT64_MAX ? INT64_MAX : (int64_t)number;
-  } else {
-    return 0;
-  }
-  return 1;
-}
-
 void segue__log_write(const segue__logger *log, segue__log_level level, const char *group,
-                      const char *message, ...) {
+                      const char *message, const segue__log_pair *fields, size_t field_count) {
   if (!segue__log_is_on(log, level)) return;
-  segue__log_pair fields[SEGUE__LOG_FIELDS_MAX];
-  segue__log_record entry = {level, group, message, fields, 0};
-  va_list args;
-  va_start(args, message);
-  for (const char *key; entry.field_count < SEGUE__LOG_FIELDS_MAX;) {
-    if (!(key = va_arg(args, const char *))) break;
-    int type = va_arg(args, int);
-    if (!read_field(&fields[entry.field_count], key, type, &args)) break;
-    entry.field_count++;
-  }
-  va_end(args);
+  if (field_count > SEGUE__LOG_FIELDS_MAX) field_count = SEGUE__LOG_FIELDS_MAX;
+  const segue__log_record entry = {level, group, message, fields, field_count};
   if (log->fold)
     emit_folded(log, &entry);
   else
     log->sink(log->data, &entry);
 }
 
-int segue__log_is_on(const segue__logger *log, segue__log_level level) {
+bool segue__log_is_on(const segue__logger *log, segue__log_level level) {
   return log && log->sink && level <= log->level;
 }
 

@@ -2,12 +2,12 @@
  *
  * log.h: log entries on their way to the host's sink: level, group, one message and key=value
  * fields. Arguments are not evaluated when the level is off; a message repeated within a second is
- * folded and its count is told when it changes. The core never prints: what an entry looks like is
- * the sink's affair.
+ * folded into one line with a count. The core never prints: the sink formats an entry.
  */
 #ifndef SEGUE_OS_LOG_H
 #define SEGUE_OS_LOG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -50,18 +50,47 @@ typedef struct segue__logger {
   segue__log_fold *fold; /* NULL: repeats are not folded */
 } segue__logger;
 
-/* SEGUE__LOG(log, SEGUE__INFO, "reload", "applied", "id", 'u', (uint64_t)7, "cause", 's', "http",
- * NULL). Types: 's' const char* (NULL -> "-"), 'd' int64_t, 'u' uint64_t. Fields past
- * SEGUE__LOG_FIELDS_MAX are dropped. An unsigned number past INT64_MAX is told as INT64_MAX. log
- * may be NULL. [any thread] */
-#define SEGUE__LOG(log, lvl, ...)                                                                  \
+/* One field of SEGUE__LOG. The compiler chooses the kind from the type of the value: a text (NULL
+ * is logged as "-"), a signed or an unsigned number (one past INT64_MAX is logged as INT64_MAX).
+ * Every other type does not compile. */
+#define SEGUE__FIELD(key, value)                                                                   \
+  _Generic((value),                                                                                \
+           char *: segue__log_text,                                                                \
+           const char *: segue__log_text,                                                          \
+           bool: segue__log_number,                                                                \
+           int: segue__log_number,                                                                 \
+           long: segue__log_number,                                                                \
+           long long: segue__log_number,                                                           \
+           unsigned: segue__log_unsigned,                                                          \
+           unsigned long: segue__log_unsigned,                                                     \
+           unsigned long long: segue__log_unsigned)((key), (value))
+
+static inline segue__log_pair segue__log_text(const char *key, const char *text) {
+  return (segue__log_pair){key, text ? text : "-", 0};
+}
+static inline segue__log_pair segue__log_number(const char *key, int64_t number) {
+  return (segue__log_pair){key, NULL, number};
+}
+static inline segue__log_pair segue__log_unsigned(const char *key, uint64_t number) {
+  return (segue__log_pair){key, NULL, number > INT64_MAX ? INT64_MAX : (int64_t)number};
+}
+
+/* SEGUE__LOG(log, SEGUE__INFO, "reload", "applied", SEGUE__FIELD("id", id), SEGUE__FIELD("cause",
+ * "http")): message and fields are evaluated only if the level is on. log may be NULL. [any
+ * thread] */
+#define SEGUE__LOG(log, lvl, group, message, ...)                                                  \
   do {                                                                                             \
-    if (segue__log_is_on((log), (lvl))) segue__log_write((log), (lvl), __VA_ARGS__);               \
+    if (segue__log_is_on((log), (lvl))) {                                                          \
+      const segue__log_pair fields_[] = {{NULL, NULL, 0}, ##__VA_ARGS__};                          \
+      segue__log_write((log), (lvl), (group), (message), fields_ + 1,                              \
+                       sizeof fields_ / sizeof *fields_ - 1);                                      \
+    }                                                                                              \
   } while (0)
-int segue__log_is_on(const segue__logger *log, segue__log_level level);
+bool segue__log_is_on(const segue__logger *log, segue__log_level level);
+/* Fields past SEGUE__LOG_FIELDS_MAX are dropped. */
 void segue__log_write(const segue__logger *log, segue__log_level level, const char *group,
-                      const char *message, ...);
-/* Tells the count of a repetition that is still going on: for shutdown. */
+                      const char *message, const segue__log_pair *fields, size_t field_count);
+/* Logs the count of the message that was repeated last, if any: for shutdown. */
 void segue__log_flush(const segue__logger *log);
 const char *segue__level_name(segue__log_level level);
 int segue__level_parse(const char *name, segue__log_level *out); /* UV_EINVAL: no such level */

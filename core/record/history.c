@@ -171,7 +171,7 @@ int segue__history_set_aside(segue__history *h) {
   SEGUE__LOG(h->log, SEGUE__ERROR, "record",
              "the history is damaged: it is renamed and started again; the live generation is not "
              "affected",
-             "file", 's', to, NULL);
+             SEGUE__FIELD("file", to));
   return open_database(h);
 }
 

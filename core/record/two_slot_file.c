@@ -96,8 +96,8 @@ int segue__two_slot_file_read(segue__two_slot_file *state_file, segue__bytes *fi
       }
     } else {
       SEGUE__LOG(state_file->log, SEGUE__WARN, "record", "a slot is damaged: the other one counts",
-                 "file", 's', state_file->paths[i], "error", 's',
-                 rc ? error.message : "its checksum is wrong", NULL);
+                 SEGUE__FIELD("file", state_file->paths[i]),
+                 SEGUE__FIELD("error", rc ? error.message : "its checksum is wrong"));
     }
     segue__free(bytes.data);
   }

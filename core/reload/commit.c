@@ -157,7 +157,7 @@ static bool waits_for_old(const segue__txn *txn) {
     bool retires = step->old && !step->action->keeps && !step->stopped;
     if (!retires || !segue__drain_instance_waits(step->module)) continue;
     SEGUE__LOG(txn->engine->log, SEGUE__INFO, "reload", "waits for an old instance to drain",
-               "module", 's', step->module->name, NULL);
+               SEGUE__FIELD("module", step->module->name));
     return true;
   }
   return false;

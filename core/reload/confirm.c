@@ -182,7 +182,7 @@ void segue__txn_decide(segue__txn *txn, segue__decision decision, const char *by
   SEGUE__LOG(txn->engine->log, SEGUE__INFO, "reload",
              decision == SEGUE__CONFIRM ? "the new generation is confirmed"
                                         : "the new generation is undone",
-             "by", 's', by, "generation", 'u', txn->engine->live->generation, NULL);
+             SEGUE__FIELD("by", by), SEGUE__FIELD("generation", txn->engine->live->generation));
   if (segue__timer_active(&txn->timer))
     segue__timer_start(txn->engine->loop, &txn->timer, 0, txn->timer.cb);
   else if (txn->policy_call)

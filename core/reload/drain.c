@@ -114,8 +114,9 @@ void segue__drain_cut(segue__engine *engine, segue__module_record *module,
   size_t inside = segue__instance_inside(instance);
   module->drains_cut++;
   module->inside_cut += inside;
-  SEGUE__LOG(engine->log, SEGUE__WARN, "module", "drain cut short", "module", 's', module->name,
-             "inside", 'd', (int64_t)inside, "error", 's', error->message, NULL);
+  SEGUE__LOG(engine->log, SEGUE__WARN, "module", "drain cut short",
+             SEGUE__FIELD("module", module->name), SEGUE__FIELD("inside", inside),
+             SEGUE__FIELD("error", error->message));
 }
 
 bool segue__drain_instance_waits(const segue__module_record *module) {
@@ -135,7 +136,7 @@ static bool must_stay(segue__engine *engine, const segue__module_record *module,
                       const segue__instance *instance) {
   if (!segue__instance_service(instance)) return false;
   SEGUE__LOG(engine->log, SEGUE__ERROR, "module", "out of memory: an old instance is leaked",
-             "module", 's', module->name, NULL);
+             SEGUE__FIELD("module", module->name));
   return true;
 }
 
@@ -180,7 +181,7 @@ void segue__drain_instance(segue__engine *engine, segue__module_record *module,
     segue__free(draining);
     if (must_stay(engine, module, instance)) return;
     SEGUE__LOG(engine->log, SEGUE__ERROR, "module", "out of memory: an old instance is cut off",
-               "module", 's', module->name, NULL);
+               SEGUE__FIELD("module", module->name));
     segue__instance_release(instance);
     return;
   }
@@ -193,7 +194,7 @@ void segue__drain_instance(segue__engine *engine, segue__module_record *module,
   draining->drain = segue__instance_limits(instance, &draining->stop_ms);
   if (module->old_count > SEGUE__OLD_MAX) {
     SEGUE__LOG(engine->log, SEGUE__WARN, "module", "too many old instances: the oldest is cut",
-               "module", 's', module->name, NULL);
+               SEGUE__FIELD("module", module->name));
     segue__instance_cancel(module->old[0], SEGUE__DRAIN);
   }
   draining->answers = service;
@@ -236,7 +237,8 @@ static void retired_step(segue__instance *instance, segue__verb verb, int status
     segue__drain_cut(draining->engine, draining->module, instance, error);
   else if (status < 0)
     SEGUE__LOG(draining->engine->log, SEGUE__WARN, "module", "an old instance did not stop",
-               "module", 's', draining->module->name, "error", 's', error->message, NULL);
+               SEGUE__FIELD("module", draining->module->name),
+               SEGUE__FIELD("error", error->message));
   if (verb == SEGUE__DRAIN)
     segue__instance_call(instance, SEGUE__STOP, draining->stop_ms, retired_step, draining);
   else
@@ -293,7 +295,7 @@ static void recovered_step(segue__instance *instance, segue__verb verb, int stat
     r->module->error = *error;
     segue__engine_scrub(r->engine, &r->module->error);
     SEGUE__LOG(r->engine->log, SEGUE__ERROR, "module", "still failed, will be tried again",
-               "module", 's', r->module->name, "error", 's', error->message, NULL);
+               SEGUE__FIELD("module", r->module->name), SEGUE__FIELD("error", error->message));
     segue__instance_release(instance);
   } else if (verb == SEGUE__PREPARE) {
     segue__instance_call(instance, SEGUE__START,
@@ -304,8 +306,8 @@ static void recovered_step(segue__instance *instance, segue__verb verb, int stat
     r->module->live = instance;
     r->module->failed = false;
     segue__services_update(r->engine);
-    SEGUE__LOG(r->engine->log, SEGUE__INFO, "module", "recovered", "module", 's', r->module->name,
-               NULL);
+    SEGUE__LOG(r->engine->log, SEGUE__INFO, "module", "recovered",
+               SEGUE__FIELD("module", r->module->name));
   }
   r->index++;
   recover_next(r);

@@ -28,14 +28,14 @@ static void log_freeze(const segue__engine *engine, int status, const segue_erro
   const segue__decisions *d = &engine->decisions;
   if (status < 0)
     SEGUE__LOG(engine->log, SEGUE__ERROR, "reload",
-               "a freeze or its end cannot be recorded, so nothing was changed", "error", 's',
-               error->message, NULL);
+               "a freeze or its end cannot be recorded, so nothing was changed",
+               SEGUE__FIELD("error", error->message));
   else if (d->frozen)
-    SEGUE__LOG(engine->log, SEGUE__WARN, "reload", "reloads are frozen", "by", 's', d->frozen_by,
-               "why", 's', d->frozen_why, NULL);
+    SEGUE__LOG(engine->log, SEGUE__WARN, "reload", "reloads are frozen",
+               SEGUE__FIELD("by", d->frozen_by), SEGUE__FIELD("why", d->frozen_why));
   else
-    SEGUE__LOG(engine->log, SEGUE__INFO, "reload", "reloads are allowed again", "by", 's',
-               d->frozen_by, NULL);
+    SEGUE__LOG(engine->log, SEGUE__INFO, "reload", "reloads are allowed again",
+               SEGUE__FIELD("by", d->frozen_by));
 }
 
 /* Triggers from before a restart during the freeze are lost. */
@@ -355,7 +355,7 @@ static void operator_ticked(segue__record_call *call, segue__record_answer *answ
     SEGUE__LOG(engine->log, SEGUE__WARN, "record",
                "the state on disk is not the present one: it will be written as soon as "
                "possible",
-               "error", 's', answer->error.message, NULL);
+               SEGUE__FIELD("error", answer->error.message));
 }
 
 static void write_tick(segue__engine *engine) {
@@ -467,7 +467,7 @@ static void not_brought_back(segue__engine *engine, int status) {
   engine->parked = NULL;
   SEGUE__LOG(engine->log, SEGUE__ERROR, "reload",
              "the generation that was undone stays live: the last good one cannot be brought back",
-             "error", 's', segue_strerror(status), NULL);
+             SEGUE__FIELD("error", segue_strerror(status)));
   if (run) segue__run_answer(run, status, NULL);
   segue__run_free(run);
 }
@@ -576,8 +576,8 @@ static void not_resumed(segue__engine *engine, int status, segue__waiter *waiter
   SEGUE__LOG(
       engine->log, SEGUE__ERROR, "reload",
       "a rollback that waited to be confirmed cannot be resumed: the sources are read instead",
-      "generation", 'u', engine->decisions.unconfirmed_restores, "error", 's',
-      segue_strerror(status), NULL);
+      SEGUE__FIELD("generation", engine->decisions.unconfirmed_restores),
+      SEGUE__FIELD("error", segue_strerror(status)));
   int rc = segue__engine_request(engine, &request, waiter);
   if (rc < 0) waiter->cb(waiter, rc, NULL);
 }

@@ -194,14 +194,14 @@ static void remote_fire(segue__engine *engine, segue__source_state *state, segue
   state->remote.trigger_owed = rc < 0 && rc != SEGUE_ECLOSED;
   if (!state->remote.trigger_owed) return;
   SEGUE__LOG(engine->log, SEGUE__ERROR, "source", "what a source delivered cannot be taken up yet",
-             "source", 's', state->name, "error", 's', segue_strerror(rc), NULL);
+             SEGUE__FIELD("source", state->name), SEGUE__FIELD("error", segue_strerror(rc)));
   pull_soon(engine, state, RETRY_MIN_MS);
 }
 
 static void remote_succeeded(segue__engine *engine, segue__source_state *state) {
   if (state->consecutive_failures)
-    SEGUE__LOG(engine->log, SEGUE__INFO, "source", "the source is back", "source", 's', state->name,
-               NULL);
+    SEGUE__LOG(engine->log, SEGUE__INFO, "source", "the source is back",
+               SEGUE__FIELD("source", state->name));
   state->consecutive_failures = 0;
   state->error.code = 0;
   state->last_success_wall_ms = segue__loop_wall_ms(engine->loop);
@@ -219,7 +219,7 @@ static void remote_failed(segue__engine *engine, segue__source_state *state,
   SEGUE__LOG(engine->log, SEGUE__WARN, "source",
              state->remote.has ? "the source is away: what it delivered last is held"
                                : "the source is away, and nothing of it is held",
-             "source", 's', state->name, "error", 's', text, NULL);
+             SEGUE__FIELD("source", state->name), SEGUE__FIELD("error", text));
 }
 
 void segue__remote_adopt(segue__source_state *state, segue__documents *documents, char **revision,
@@ -364,8 +364,8 @@ static void remote_proved(segue__engine *engine, segue__source_state *state) {
   if (before) return;
   segue__timer_stop(engine->loop, &state->remote.watch_timer);
   if (failures)
-    SEGUE__LOG(engine->log, SEGUE__INFO, "source", "the source pushes again", "source", 's',
-               state->name, NULL);
+    SEGUE__LOG(engine->log, SEGUE__INFO, "source", "the source pushes again",
+               SEGUE__FIELD("source", state->name));
   remote_schedule(engine, state);
   segue__strategy_ask(engine);
 }
@@ -457,8 +457,9 @@ static void watch_failed(segue__engine *engine, segue__source_state *state, int 
   uint64_t ms = remote_backoff(engine, remote->source, remote->watch_attempts++);
   segue_error_format(&remote->watch_error, text, sizeof text);
   SEGUE__LOG(engine->log, SEGUE__WARN, "source",
-             "the source pushes no more: it is pulled meanwhile", "source", 's', state->name,
-             "error", 's', text, "again_ms", 'u', ms, NULL);
+             "the source pushes no more: it is pulled meanwhile",
+             SEGUE__FIELD("source", state->name), SEGUE__FIELD("error", text),
+             SEGUE__FIELD("again_ms", ms));
   (void)segue__timer_start(engine->loop, &remote->watch_timer, ms, watch_due);
   if (!remote->pull) pull_soon(engine, state, remote_backoff(engine, remote->source, 0));
 }

@@ -23,11 +23,11 @@ static void strategy_decide(segue__engine *engine, segue__source_state *state,
                             const segue__policy_call *policy_call) {
   bool push = policy_call->push && policy_call->health.can_push;
   if (policy_call->push && !push)
-    SEGUE__LOG(engine->log, SEGUE__WARN, "source", "cannot push: it is pulled", "source", 's',
-               state->name, NULL);
+    SEGUE__LOG(engine->log, SEGUE__WARN, "source", "cannot push: it is pulled",
+               SEGUE__FIELD("source", state->name));
   else if (push != state->push)
-    SEGUE__LOG(engine->log, SEGUE__INFO, "source", push ? "pushes now" : "is pulled now", "source",
-               's', state->name, NULL);
+    SEGUE__LOG(engine->log, SEGUE__INFO, "source", push ? "pushes now" : "is pulled now",
+               SEGUE__FIELD("source", state->name));
   state->push = push;
   segue__remote_decided(engine, state);
 }
@@ -39,8 +39,8 @@ static void strategy_answered(segue_op *op, int status, const segue_error *error
   char text[1024];
   if (status < 0) {
     segue_error_format(error, text, sizeof text);
-    SEGUE__LOG(engine->log, SEGUE__ERROR, "policy", "the strategy hook failed", "source", 's',
-               policy_call->source, "error", 's', text, NULL);
+    SEGUE__LOG(engine->log, SEGUE__ERROR, "policy", "the strategy hook failed",
+               SEGUE__FIELD("source", policy_call->source), SEGUE__FIELD("error", text));
   } else if (state) {
     strategy_decide(engine, state, policy_call);
   }

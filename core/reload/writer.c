@@ -174,13 +174,13 @@ static const char *writer_why(int rc) {
 
 static void report_not_open(const segue__record *record, int rc) {
   SEGUE__LOG(record->log, SEGUE__ERROR, "record",
-             "the history cannot be opened: reloads go on without it", "file", 's',
-             record->history_path, "error", 's', writer_why(rc), NULL);
+             "the history cannot be opened: reloads go on without it",
+             SEGUE__FIELD("file", record->history_path), SEGUE__FIELD("error", writer_why(rc)));
 }
 
 static void report_missing(const segue__record *record, uint64_t id, int rc) {
-  SEGUE__LOG(record->log, SEGUE__ERROR, "record", "a reload is missing in the history", "reload",
-             'u', id, "error", 's', writer_why(rc), NULL);
+  SEGUE__LOG(record->log, SEGUE__ERROR, "record", "a reload is missing in the history",
+             SEGUE__FIELD("reload", id), SEGUE__FIELD("error", writer_why(rc)));
 }
 
 static const char *writer_rendered(const segue__record *record, const segue__result *result,
@@ -226,16 +226,16 @@ static int writer_open_all(segue__record *record) {
   if (rc == UV_ENOMEM) return rc;
   if (found->journal.incomplete)
     SEGUE__LOG(record->log, SEGUE__ERROR, "record",
-               "a part of the journal of effects cannot be read", NULL);
+               "a part of the journal of effects cannot be read");
   if (rc && rc != UV_ENOENT)
     SEGUE__LOG(record->log, SEGUE__ERROR, "record",
-               "the state cannot be read: freezes and rollbacks are forgotten", "error", 's',
-               segue_strerror(rc), NULL);
+               "the state cannot be read: freezes and rollbacks are forgotten",
+               SEGUE__FIELD("error", segue_strerror(rc)));
   rc = segue__last_good_read(&record->last_good, &found->last_good, &files);
   if (rc == UV_ENOMEM) return rc;
   if (rc && rc != UV_ENOENT)
     SEGUE__LOG(record->log, SEGUE__ERROR, "record", "the last good generation cannot be read",
-               "error", 's', segue_strerror(rc), NULL);
+               SEGUE__FIELD("error", segue_strerror(rc)));
   segue__files_unref(files);
   rc = segue__numbers_read(&record->numbers, &record->given);
   if (rc == UV_ENOMEM) return rc;
@@ -267,8 +267,8 @@ static int put_numbers(segue__record *record) {
   if (rc)
     SEGUE__LOG(record->log, SEGUE__WARN, "record",
                "the numbers of reloads cannot be kept: after a crash one may be given again",
-               "file", 's', segue__two_slot_file_next(&record->numbers), "error", 's',
-               segue_strerror(rc), NULL);
+               SEGUE__FIELD("file", segue__two_slot_file_next(&record->numbers)),
+               SEGUE__FIELD("error", segue_strerror(rc)));
   return rc;
 }
 
@@ -313,7 +313,7 @@ static int write_good(segue__record *record, task *t) {
   int rc = t->files ? segue__last_good_write(&record->last_good, &t->good, t->files) : UV_ENOMEM;
   if (rc == 0) {
     SEGUE__LOG(record->log, SEGUE__DEBUG, "record", "the last good generation is on disk",
-               "generation", 'u', t->good.generation, NULL);
+               SEGUE__FIELD("generation", t->good.generation));
     return 0;
   }
   const char *file = segue__two_slot_file_next(&record->last_good);
@@ -323,8 +323,8 @@ static int write_good(segue__record *record, task *t) {
                 (unsigned long long)t->good.generation, file, segue_strerror(rc));
   SEGUE__LOG(record->log, SEGUE__ERROR, "record",
              "this generation cannot be kept for a start without its files: the one before stays",
-             "generation", 'u', t->good.generation, "file", 's', file, "error", 's',
-             segue_strerror(rc), NULL);
+             SEGUE__FIELD("generation", t->good.generation), SEGUE__FIELD("file", file),
+             SEGUE__FIELD("error", segue_strerror(rc)));
   return SEGUE_ERECORD;
 }
 
@@ -363,8 +363,8 @@ static int open_late(segue__record *record) {
   if (now_s() - record->opened_at < OPEN_AGAIN_S) return UV_EBUSY;
   int rc = open_history(record, 0, &generation, &reload);
   if (!rc)
-    SEGUE__LOG(record->log, SEGUE__INFO, "record", "the history is open again", "file", 's',
-               record->history_path, NULL);
+    SEGUE__LOG(record->log, SEGUE__INFO, "record", "the history is open again",
+               SEGUE__FIELD("file", record->history_path));
   return rc;
 }
 
@@ -383,9 +383,9 @@ static int writer_add_entry(segue__record *record, task *t) {
 static void report_audit_missing(const segue__record *record, const segue__audit *audit,
                                  const char *error) {
   SEGUE__LOG(record->log, SEGUE__ERROR, "record",
-             "a request is missing in the audit of the history", "path", 's', audit->path, "who",
-             's', audit->who[0] ? audit->who : NULL, "peer", 's', audit->peer, "error", 's', error,
-             NULL);
+             "a request is missing in the audit of the history", SEGUE__FIELD("path", audit->path),
+             SEGUE__FIELD("who", audit->who[0] ? audit->who : NULL),
+             SEGUE__FIELD("peer", audit->peer), SEGUE__FIELD("error", error));
 }
 
 static int writer_add_audit(segue__record *record, task *t) {
@@ -500,9 +500,9 @@ void segue__record_settled(segue__record *record, const segue__record_run *settl
     return;
   }
   if (t) segue__record_task_free(t);
-  SEGUE__LOG(record->log, SEGUE__ERROR, "record", "a reload is missing in the history", "reload",
-             'u', result->id, "error", 's',
-             room ? segue_strerror(UV_ENOMEM) : "the disk does not keep up", NULL);
+  SEGUE__LOG(record->log, SEGUE__ERROR, "record", "a reload is missing in the history",
+             SEGUE__FIELD("reload", result->id),
+             SEGUE__FIELD("error", room ? segue_strerror(UV_ENOMEM) : "the disk does not keep up"));
 }
 
 void segue__record_audit(segue__record *record, const segue__audit *audit) {
@@ -654,8 +654,8 @@ int segue__record_new(segue__record **out, const segue__record_options *options)
  * uses. */
 static void writer_abandon(segue__record *record) {
   SEGUE__LOG(record->log, SEGUE__ERROR, "record",
-             "the state folder hangs: what was not written yet is lost", "file", 's',
-             record->history_path, NULL);
+             "the state folder hangs: what was not written yet is lost",
+             SEGUE__FIELD("file", record->history_path));
   pthread_mutex_lock(&record->lock);
   record->abandoned = true;
   __atomic_store_n(&record->own_log.sink, NULL, __ATOMIC_RELEASE);

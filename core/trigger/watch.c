@@ -390,8 +390,7 @@ static void on_events(uv_poll_t *poll, int status, int events) {
   if (overflow) {
     SEGUE__LOG(watch->log, SEGUE__WARN, "watch",
                "more file events than the kernel keeps; looking at all files (raise "
-               "fs.inotify.max_queued_events)",
-               NULL);
+               "fs.inotify.max_queued_events)");
     flag_all(watch);
   }
   if (!watch->flagged && !overflow) return;

@@ -279,3 +279,22 @@ const char *os_harness_log_take(char *buf, size_t size) {
   pthread_mutex_unlock(&mutex);
   return buf;
 }
+
+static int evaluated;
+
+static const char *evaluate(const char *text) {
+  evaluated++;
+  return text;
+}
+
+int os_harness_log_types(const segue__logger *log, segue__log_level level) {
+  char writable[] = "w";
+  const char *absent = NULL;
+  evaluated = 0;
+  SEGUE__LOG(log, level, "spec", evaluate("types"), SEGUE__FIELD("literal", "l"),
+             SEGUE__FIELD("writable", writable), SEGUE__FIELD("absent", absent),
+             SEGUE__FIELD("int", -3), SEGUE__FIELD("int64", INT64_MIN), SEGUE__FIELD("bool", true),
+             SEGUE__FIELD("unsigned", 3u), SEGUE__FIELD("uint64", UINT64_MAX),
+             SEGUE__FIELD("size", sizeof(int64_t)), SEGUE__FIELD("call", evaluate("c")));
+  return evaluated;
+}

@@ -35,6 +35,8 @@ void os_harness_storm_end(void);     /* joins the threads */
  * ...". One for the process; os_harness_log_take moves what was kept into buf. */
 const segue__logger *os_harness_log(void);
 const char *os_harness_log_take(char *buf, size_t size);
+/* Logs a field of each type that a field can have; returns how many arguments were evaluated. */
+int os_harness_log_types(const segue__logger *log, segue__log_level level);
 
 int os_harness_open_fds(void);
 int os_harness_zombies(void); /* children of this process that nobody has waited for */

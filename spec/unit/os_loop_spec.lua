@@ -2,6 +2,7 @@
 -- Timers, messages and jobs, under the real and the simulated clock.
 local C = require "spec.support.c"
 local Loop = require "spec.support.loop"
+local process = require "spec.support.process"
 local ffi = C.ffi
 
 local function journal()
@@ -306,35 +307,70 @@ describe("the log", function()
     sink:free()
   end)
   local function write(level, message, ...)
-    C.segue__log_write(log, level, "spec", message, ...)
+    local fields = { ... }
+    local pairs_ = ffi.new("segue__log_pair[?]", #fields, fields)
+    C.segue__log_write(log, level, "spec", message, pairs_, #fields)
   end
-  local function int(c) return ffi.cast("int", string.byte(c)) end
 
   it("hands level, group, message and fields to the sink", function()
-    write(C.SEGUE__WARN, "full", "path", int "s", "/x", "left", int "d", ffi.cast("int64_t", -3),
-      "who", int "s", nil, "n", int "u", ffi.cast("uint64_t", -1), nil)
-    assert.same({ "warn spec full path=/x,left=-3,who=-,n=" .. tostring(2 ^ 63) }, entries)
+    write(C.SEGUE__WARN, "full", { "path", "/x", 0 }, { key = "left", number = -3 })
+    assert.same({ "warn spec full path=/x,left=-3" }, entries)
+  end)
+
+  it("drops fields past the limit", function()
+    local many = {}
+    for i = 1, 20 do many[i] = { "n", "x", 0 } end
+    write(C.SEGUE__WARN, "many", unpack(many))
+    assert.same({ "warn spec many " .. ("n=x,"):rep(15) .. "n=x" }, entries)
+  end)
+
+  it("takes the kind of a field from the type of its value", function()
+    assert.equal(2, C.os_harness_log_types(log, C.SEGUE__WARN))
+    assert.same({ "warn spec types literal=l,writable=w,absent=-,int=-3,int64=" .. tostring(-2 ^ 63)
+      .. ",bool=1,unsigned=3,uint64=" .. tostring(2 ^ 63) .. ",size=8,call=c" }, entries)
+  end)
+
+  it("evaluates no argument while the level is off", function()
+    assert.equal(0, C.os_harness_log_types(log, C.SEGUE__DEBUG))
+    assert.same({}, entries)
+  end)
+
+  it("does not compile with a field that is neither a text nor a whole number", function()
+    local function compiles(value)
+      local source = '#include "core/os/log.h"\n'
+        .. "void f(const segue__logger *log, void *p, double d);\n"
+        .. "void f(const segue__logger *log, void *p, double d) {\n(void)p, (void)d;\n"
+        .. 'SEGUE__LOG(log, SEGUE__INFO, "g", "m", SEGUE__FIELD("k", ' .. value .. "));\n}\n"
+      local cc = process.run { "cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-I.", "-x", "c",
+        "-fsyntax-only", "-", stdin = source }
+      return cc.code == 0
+    end
+    assert.is_true(compiles('"text"'))
+    assert.is_true(compiles("7"))
+    for _, value in ipairs { "p", "d", "*log", "log" } do
+      assert.is_false(compiles(value), value)
+    end
   end)
 
   it("leaves out what is above its level", function()
-    write(C.SEGUE__DEBUG, "detail", nil)
+    write(C.SEGUE__DEBUG, "detail")
     assert.same({}, entries)
   end)
 
   it("folds repeats and tells their count when something else comes", function()
-    for _ = 1, 5 do write(C.SEGUE__INFO, "again", nil) end
-    write(C.SEGUE__INFO, "other", nil)
+    for _ = 1, 5 do write(C.SEGUE__INFO, "again") end
+    write(C.SEGUE__INFO, "other")
     assert.same({ "info spec again ", "info spec repeated: again times=4", "info spec other " },
       entries)
   end)
 
   it("does not fold what differs in a field", function()
-    for i = 1, 3 do write(C.SEGUE__INFO, "n", "i", int "d", ffi.cast("int64_t", i), nil) end
+    for i = 1, 3 do write(C.SEGUE__INFO, "n", { key = "i", number = i }) end
     assert.equal(3, #entries)
   end)
 
   it("tells the count of a repetition that is going on when it is flushed", function()
-    for _ = 1, 3 do write(C.SEGUE__INFO, "again", nil) end
+    for _ = 1, 3 do write(C.SEGUE__INFO, "again") end
     C.segue__log_flush(log)
     C.segue__log_flush(log)
     assert.same({ "info spec again ", "info spec repeated: again times=2" }, entries)

@@ -18,8 +18,8 @@ void segue__lua_state_log(segue__lua_state *state, const char *what, const segue
   segue_error_format(err, text, sizeof text);
   const char *traceback = state->lua ? state->lua->last_traceback : NULL;
   SEGUE__LOG(state->context->all->options.log, SEGUE__ERROR, "module", "an error in a module",
-             "module", 's', state->code->name, "in", 's', what, "error", 's', text, "traceback",
-             's', traceback, NULL);
+             SEGUE__FIELD("module", state->code->name), SEGUE__FIELD("in", what),
+             SEGUE__FIELD("error", text), SEGUE__FIELD("traceback", traceback));
   if (!traceback) return;
   segue__free(state->lua->last_traceback);
   state->lua->last_traceback = NULL;
@@ -263,8 +263,8 @@ void segue__lua_state_cancel(segue__lua_state *state, int verb) {
 static void throw_away(segue__lua_state *state) {
   SEGUE__LOG(state->context->all->options.log, SEGUE__WARN, "module",
              "a state that hit a limit is made anew; requests that waited in it are answered 500",
-             "module", 's', state->code->name, "lane", 'u', (uint64_t)state->context->index,
-             "requests", 'u', (uint64_t)state->inside, NULL);
+             SEGUE__FIELD("module", state->code->name), SEGUE__FIELD("lane", state->context->index),
+             SEGUE__FIELD("requests", state->inside));
   state_forget(state);
 }
 

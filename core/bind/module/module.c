@@ -133,8 +133,9 @@ static void module_look_at(segue__lua_modules *all, segue__thread_context *conte
   SEGUE__LOG(all->options.log, SEGUE__ERROR, "module",
              "a module keeps its data thread busy, and nothing else is served there: is there an "
              "endless loop?",
-             "module", 's', __atomic_load_n(&context->pulse.who, __ATOMIC_RELAXED), "lane", 'u',
-             (uint64_t)context->index, "seconds", 'u', (now - context->since_ms) / 1000, NULL);
+             SEGUE__FIELD("module", __atomic_load_n(&context->pulse.who, __ATOMIC_RELAXED)),
+             SEGUE__FIELD("lane", context->index),
+             SEGUE__FIELD("seconds", (now - context->since_ms) / 1000));
 }
 
 static void arm_watchdog(segue__lua_modules *all) {

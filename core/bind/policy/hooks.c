@@ -198,7 +198,7 @@ int segue__loaded_repair(segue__loaded *loaded, segue_error *err) {
   segue__buf_deinit(&saved);
   if (!rc) {
     SEGUE__LOG(loaded->loader->log, SEGUE__WARN, "policy", "the policy's state was built anew",
-               "file", 's', loaded->program.chunks[0].path, NULL);
+               SEGUE__FIELD("file", loaded->program.chunks[0].path));
     return 0;
   }
   segue__lua_free(loaded->lua);

@@ -175,10 +175,10 @@ static int core_write_log(lua_State *L) {
   lua_createtable(L, LOG_FIELDS, 0);
   read_keys(L, &f);
   core_read_texts(L, &f);
-  segue__log_write(log, (segue__log_level)level, group_of(L), message, f.key[0], 's', f.text[0],
-                   f.key[1], 's', f.text[1], f.key[2], 's', f.text[2], f.key[3], 's', f.text[3],
-                   f.key[4], 's', f.text[4], f.key[5], 's', f.text[5], f.key[6], 's', f.text[6],
-                   f.key[7], 's', f.text[7], NULL);
+  segue__log_pair fields[LOG_FIELDS];
+  for (int i = 0; i < f.n; i++)
+    fields[i] = segue__log_text(f.key[i], f.text[i]);
+  segue__log_write(log, (segue__log_level)level, group_of(L), message, fields, (size_t)f.n);
   return 0;
 }
 
