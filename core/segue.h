@@ -1,28 +1,56 @@
 /* SPDX-License-Identifier: MIT
  *
  * segue.h: the public C interface of libsegue. Segue changes the configuration and the modules of a
- * running server without losing a request. A host needs nothing but this header.
+ * running server without losing a request. A host includes this header and no other one.
  *
- * The following holds for every function, unless its comment says otherwise.
+ * A whole program, which reloads config.yaml when the file is saved, and prints each log line:
  *
- * Threads. The thread inside the loop (in segue_run, or running the host's loop) is the control
- * thread of the instance. A function marked [any thread] may be called from every thread, also in
- * callbacks, but not in a signal handler. Every other function belongs to the control thread. The
- * library calls the host on the control thread, except where a callback is marked [any thread].
+ *     static void on_log(void *data, const segue_log_entry *entry) {
+ *       (void)data;
+ *       fprintf(stderr, "%s: %s\n", entry->group, entry->message);
+ *     }
+ *
+ *     int main(void) {
+ *       segue_options options;
+ *       segue_error error;
+ *       segue *s;
+ *       segue_options_init(&options);
+ *       options.config = "config.yaml";
+ *       options.on_log = on_log;
+ *       int rc = segue_new(&s, &options, &error);
+ *       if (rc == 0) rc = segue_start(s, &error);
+ *       if (rc < 0)
+ *         fprintf(stderr, "%s\n", error.message);
+ *       else
+ *         rc = segue_run(s); // until another thread or a callback calls segue_stop(s)
+ *       segue_close(s);
+ *       return rc < 0;
+ *     }
+ *
+ * The following holds for every function, unless its comment states something else.
+ *
+ * Threads. The thread that runs the loop (inside segue_run, or running the host's loop) is the
+ * control thread of the instance. A function marked [any thread] may be called from every thread,
+ * also in callbacks, but not in a signal handler. Every other function must be called on the
+ * control thread. The library calls the host on the control thread, except where a callback is
+ * marked [any thread].
  *
  * Errors. A function that returns int returns 0 or a count on success, and a negative code on
  * failure: one of SEGUE_E* below, or a code of libuv for an error of the system (UV_ENOENT is
  * -ENOENT on Linux). A function that takes a segue_error describes the failure there: file, line,
- * column and one sentence; NULL is allowed. After a failure the outputs are NULL, nothing is held,
- * and no callback of that call runs. After success a callback runs once, never before the function
- * has returned.
+ * column and one sentence; NULL is allowed. After a failure the outputs are NULL, the caller has
+ * nothing to release, and no callback of that call runs. After success the callback runs once,
+ * never before the function has returned.
  *
  * Memory. new: the caller frees the result. acquire, ref: the caller releases it. get: the result
- * is borrowed and is valid until the object it came from changes or goes. Strings that are passed
- * in are copied, and must be UTF-8. free, unref and close accept NULL. Running out of memory is the
+ * is borrowed, and is valid until the object that it belongs to changes or is freed. Strings that
+ * are passed in are copied, and must be UTF-8. free, unref and close accept NULL; another function
+ * accepts NULL for an object only if its comment names that case. Running out of memory is the
  * error UV_ENOMEM; the library never exits or aborts because of it.
  *
- * Units are in the names: _ms is milliseconds, bytes are bytes.
+ * Cost. Functions for hot paths state what they cost.
+ *
+ * Units are in the names: _ms is milliseconds; bytes and len count bytes.
  *
  * Versions. A struct with a size field may grow: it begins with the sizeof that the caller was
  * compiled with, and the library uses the part that both know. The other structs keep their layout
@@ -30,14 +58,14 @@
  *
  * Fork. An instance belongs to the process that made it. In a child after fork, functions with an
  * error code return SEGUE_ECLOSED, functions that return a pointer return NULL, the others do
- * nothing. A read section of a thread that had one before the fork still finds the configuration of
+ * nothing. A read section of a thread that had one before the fork still reads the configuration of
  * that time. A child has no listening socket, no client connection and no lock of the state folder,
- * even if it calls nothing of the library: a handler of pthread_atfork(3) replaces them by
+ * even if it calls no function of the library: a handler of pthread_atfork(3) replaces them by
  * unconnected sockets (a child of a raw clone(2) has them until it calls segue_close).
- * segue_close in a child closes the remaining descriptors, and frees what the host passed in its
- * options. It changes no file and runs no code of modules and of Lua. The memory of configurations
- * and modules stays until the child ends: it is shared with the parent, and to free it would copy
- * it.
+ * segue_close in a child closes the remaining descriptors, and frees the library's copy of the
+ * host's options. It changes no file and runs no code of modules or of Lua. The memory of
+ * configurations and modules is not freed before the child ends: the pages are shared with the
+ * parent, and freeing them would copy them.
  *
  * The library never prints, exits, aborts or installs a signal handler.
  */
@@ -68,8 +96,8 @@ extern "C" {
 
 /* ---- Errors ---------------------------------------------------------------------------------- */
 
-/* SEGUE_ERRORS(X) expands to X(name, number, meaning) for each error. Codes of libuv are above
- * -5000. The numbers never change. */
+/* SEGUE_ERRORS(X) expands to X(name, number, meaning) for each error. The codes of libuv are above
+ * -5000, so that one int holds both. The numbers never change. */
 #define SEGUE_ERRORS(X)                                                                            \
   X(SYNTAX, -5001, "the text is not well formed")                                                  \
   X(ENCODING, -5002, "the text is not valid UTF-8")                                                \
@@ -80,7 +108,7 @@ extern "C" {
   X(EMPTY, -5007, "the document is empty")                                                         \
   X(USAGE, -5008, "the call or option is wrong")                                                   \
   X(POLICY, -5009, "the policy has an error")                                                      \
-  X(VETO, -5010, "the policy refused the configuration")                                           \
+  X(VETO, -5010, "the policy rejected the configuration")                                          \
   X(HELD, -5011, "a guard holds the last good data")                                               \
   X(TIMEOUT, -5012, "a time limit passed")                                                         \
   X(MODULE, -5013, "a module failed")                                                              \
@@ -91,18 +119,19 @@ extern "C" {
   X(CLOSED, -5018, "the instance is shutting down")                                                \
   X(RECORD, -5019, "the durable record could not be written")                                      \
   X(CANCELLED, -5020, "the operation was cancelled")                                               \
-  X(DEFERRED, -5021, "the reload was put off")                                                     \
+  X(DEFERRED, -5021, "the reload was postponed")                                                   \
   X(SCHEMA, -5022, "the configuration breaks its schema")                                          \
   X(SOURCE, -5023, "a source could not be read")                                                   \
   X(UNCONFIRMED, -5024, "the new generation is live and waits for an operator")                    \
-  X(CONFIG, -5025, "a module refuses its configuration or its code")
+  X(CONFIG, -5025, "a module rejected its configuration or its code")
 
 #define SEGUE__ERROR_ENUM(name, number, meaning) SEGUE_E##name = number,
 enum segue_error_code { SEGUE_ERRORS(SEGUE__ERROR_ENUM) };
 #undef SEGUE__ERROR_ENUM
 
-/* One failure, described so that a person can act on it. Plain data, owned by the caller. Strings
- * are cut to fit and always terminated. Fields that do not apply are "" or 0. */
+/* One failure, described so that a person can act on it. Plain data, owned by the caller; it holds
+ * no pointer and need not be initialised or freed. Strings are cut to fit and always terminated.
+ * Fields that do not apply are "" or 0. */
 typedef struct segue_error {
   int code;          /* negative */
   uint32_t line;     /* from 1; 0: unknown */
@@ -113,13 +142,13 @@ typedef struct segue_error {
   char message[512]; /* one sentence: the problem and the remedy */
 } segue_error;
 
-/* Return the name ("SEGUE_ESYNTAX", "ENOENT") and the meaning of a code; "OK" for 0. Never NULL,
- * never freed. [any thread] */
+/* Return the name ("SEGUE_ESYNTAX", "ENOENT") and the meaning of a code; "OK" for 0. The text is
+ * static: never NULL, never freed. [any thread] */
 SEGUE_API const char *segue_error_name(int code);
 SEGUE_API const char *segue_strerror(int code);
 
 /* Writes "file:line:column: message (at path)" into buf, cut to size bytes and terminated. Returns
- * the length of the whole text, as snprintf does. [any thread] */
+ * the length in bytes of the whole text, as snprintf does. [any thread] */
 SEGUE_API size_t segue_error_format(const segue_error *error, char *buf, size_t size);
 
 /* Returns the version of the library that is linked, "0.1.0"; compare it with SEGUE_VERSION.
@@ -145,78 +174,104 @@ typedef enum segue_type {
 /* Returns "null", "boolean", "integer", "float", "string", "list" or "map". [any thread] */
 SEGUE_API const char *segue_type_name(segue_type type);
 
-/* Functions of nodes: [any thread] that holds the snapshot. NULL is a value that is not there: its
- * type is SEGUE_NULL, its count 0, its children NULL. None of them allocates or locks. */
+/* Functions of nodes. [any thread] that holds the snapshot by a reference or an open read section.
+ * A node that is NULL is a value that does not exist: its type is SEGUE_NULL, its count 0, its
+ * children NULL, so calls can be nested without a check between them. None of these functions
+ * allocates or locks. Example:
+ *
+ *     static int64_t read_workers(segue *s) {
+ *       int64_t workers = 4; // the default: stays if the value does not exist or has another type
+ *       const segue_snapshot *snapshot = segue_read_begin(s);
+ *       const segue_node *root = segue_snapshot_root(snapshot);
+ *       segue_node_int(segue_node_get(root, "pool.workers"), &workers);
+ *       segue_read_end(s);
+ *       return workers;
+ *     }
+ */
 SEGUE_API segue_type segue_node_type(const segue_node *node);
 /* Returns the number of items, members or bytes of text; 0 for other types. */
 SEGUE_API size_t segue_node_count(const segue_node *node);
-/* Returns an item of a list, or a member of a map in the order of the document; NULL past the end.
- * key may be NULL; else *key is the key of the member, borrowed, or NULL for an item. O(1). */
+/* Returns an item of a list, or the value of a member of a map in the order of the document; NULL
+ * past the end. key may be NULL; else *key becomes the key of the member, borrowed, or NULL for an
+ * item. O(1). */
 SEGUE_API const segue_node *segue_node_at(const segue_node *node, size_t index, const char **key);
-/* Returns the member of a map with this key, or NULL. O(1). */
+/* Returns the value of the member of a map with this key, or NULL. O(1). */
 SEGUE_API const segue_node *segue_node_member(const segue_node *node, const char *key);
 /* Returns the node at a path such as listen[0].port or a."odd key".b; "" is the node itself. NULL:
- * there is none, or the path is malformed. Costs one look-up for each part of the path. */
+ * no value has this path, or the path is malformed. Costs one look-up for each part of the path. */
 SEGUE_API const segue_node *segue_node_get(const segue_node *node, const char *path);
-/* Read a value by type. SEGUE_EPATH: node is NULL. SEGUE_ETYPE: it has another type. SEGUE_ERANGE:
- * the number does not fit. On failure *out stays as it is, so that it can hold a default. An
- * integer reads as a double, a float does not read as an integer. A string is borrowed and
- * terminated. */
+/* Read a value by type. SEGUE_EPATH: node is NULL. SEGUE_ETYPE: the value has another type.
+ * SEGUE_ERANGE: the number does not fit. On failure *out stays as it is, so that it can hold a
+ * default. An integer can be read as a double; a float cannot be read as an integer. A string is
+ * borrowed from the snapshot and terminated; length (in bytes) may be NULL. */
 SEGUE_API int segue_node_bool(const segue_node *node, bool *out);
 SEGUE_API int segue_node_int(const segue_node *node, int64_t *out);
 SEGUE_API int segue_node_uint(const segue_node *node, uint64_t *out);
 SEGUE_API int segue_node_double(const segue_node *node, double *out);
 SEGUE_API int segue_node_string(const segue_node *node, const char **out, size_t *length);
-/* Returns where a value came from. Outputs may be NULL; source and file are borrowed from the
- * snapshot. SEGUE_EPATH: snapshot or node is NULL, or the value has no document. [any thread] */
+/* Finds the place that a value was read from. Outputs may be NULL; source and file are borrowed
+ * from the snapshot. SEGUE_EPATH: snapshot or node is NULL, or no document has the value. [any
+ * thread] */
 SEGUE_API int segue_node_origin(const segue_snapshot *snapshot, const segue_node *node,
                                 const char **source, const char **file, uint32_t *line,
                                 uint32_t *column);
-/* Fills error with a code, one sentence (as printf) and, if node is in the snapshot, its file,
- * line, column and path. snapshot and node may be NULL: the sentence alone. error may be NULL.
- * Returns code, for `return segue_error_at(...)`. Searches the whole tree for the path: for
- * failures, not for hot paths. [any thread] */
+/* Fills error with a code, one sentence (formatted as by printf) and, if node is in the snapshot,
+ * its file, line, column and path. If snapshot or node is NULL, error gets the sentence alone.
+ * error may be NULL. Returns code, for `return segue_error_at(...)`. Searches the whole tree for
+ * the path: for failures, not for hot paths. [any thread] Example, in `prepare` of a module:
+ *
+ *     static void check_port(segue_op *op, const segue_slice *next) {
+ *       segue_error error;
+ *       int64_t port = 0;
+ *       const segue_node *node = segue_node_member(next->config, "port");
+ *       int rc = segue_node_int(node, &port);
+ *       if (rc < 0 || port < 1 || port > 65535)
+ *         rc = segue_error_at(&error, SEGUE_ECONFIG, next->snapshot, node,
+ *                             "port must be between 1 and 65535");
+ *       segue_op_done(op, rc, rc < 0 ? &error : NULL);
+ *     }
+ */
 SEGUE_API int segue_error_at(segue_error *error, int code, const segue_snapshot *snapshot,
                              const segue_node *node, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
 #define segue_error_set(error, code, ...) segue_error_at(error, code, NULL, NULL, __VA_ARGS__)
 
 /* Return the top of the tree (a map), the number of the generation, and the hash of the content (32
- * lower-case hex digits; equal hash: equal content), borrowed. For NULL, which a read section
- * returns before the first generation: NULL, 0 and "". [any thread] */
+ * lower-case hex digits; equal hash: equal content). The node and the text are borrowed. For NULL,
+ * which a read section returns before the first generation, they return NULL, 0 and "". [any
+ * thread] */
 SEGUE_API const segue_node *segue_snapshot_root(const segue_snapshot *snapshot);
 SEGUE_API uint64_t segue_snapshot_generation(const segue_snapshot *snapshot);
 SEGUE_API const char *segue_snapshot_hash(const segue_snapshot *snapshot);
-/* A counted reference keeps a snapshot, and its memory, for as long as its holder likes, and delays
- * no reload. ref takes a snapshot that cannot go meanwhile: one that the caller holds, or one of an
- * open read section. It returns its argument; NULL returns NULL. [any thread] */
+/* A counted reference keeps a snapshot and its memory until unref, and delays no reload. The
+ * argument of ref must not be freed meanwhile: the caller holds a reference to it, or is inside the
+ * read section that returned it. ref returns its argument; NULL returns NULL. [any thread] */
 SEGUE_API const segue_snapshot *segue_snapshot_ref(const segue_snapshot *snapshot);
 SEGUE_API void segue_snapshot_unref(const segue_snapshot *snapshot);
 /* Returns a reference to the live snapshot, which the caller releases by segue_snapshot_unref; NULL
  * before the first generation. [any thread] */
 SEGUE_API const segue_snapshot *segue_snapshot_acquire(segue *s);
 
-/* ---- Reading the live snapshot ----------------------------------------------------------------
- */
+/* ---- Reading the live snapshot --------------------------------------------------------------- */
 
 /* A read section is the cheap way to read the configuration on a hot path. begin returns the live
- * snapshot (NULL before the first generation), and nothing reachable from it is freed before end.
- * Neither blocks, fails, allocates (after the first section of a thread) or writes to memory that
- * another thread reads often: a few nanoseconds. A reload does not wait for sections, only the
- * freeing of the snapshot it replaced does: keep them short, without waits and I/O. To keep the
- * snapshot for longer, take a reference inside of the section. Sections nest; an inner one may see
- * a newer snapshot than the outer one. begin and end of a section are called by the same thread.
- * All sections must have ended before segue_close.
+ * snapshot (NULL before the first generation), and the library frees nothing that is reachable from
+ * it before end. Neither blocks, fails, allocates (after the first section of a thread) or writes
+ * to memory that another thread reads often: a few nanoseconds. A reload does not wait for
+ * sections; only the freeing of the snapshot that it replaced waits. So keep sections short,
+ * without waits and I/O. To keep the snapshot for longer, take a reference inside the section.
+ * Sections nest; an inner one may return a newer snapshot than the outer one. One thread calls
+ * begin and end of a section. All sections must have ended before segue_close.
  *
- * There are two ways. segue_read_begin/end serve any thread: the thread's slot is made at its first
- * section and freed when the thread exits. segue_reader_begin/end use a slot that the caller made,
- * and cost about half as much. The functions are inline, so the layout of the structs below is part
- * of the library's binary interface. With SEGUE_NO_INLINE they are declared as ordinary functions,
+ * segue_read_begin/end work on any thread: the library makes the thread's slot at its first section
+ * and frees it when the thread exits. segue_reader_begin/end use a slot that the caller made, and
+ * cost about half as much. The functions are inline, so the layout of the structs below is part of
+ * the library's binary interface. With SEGUE_NO_INLINE they are declared as ordinary functions,
  * which the library exports as well. */
 typedef struct segue_reader segue_reader;
 
-/* Makes a slot. One thread at a time may use it; it is freed outside of its sections. NULL: out of
- * memory. After segue_close a slot may only be freed. [any thread] */
+/* Makes a slot, which the caller frees while no section of it is open. One thread at a time may use
+ * it. Returns NULL if memory runs out. After segue_close a slot may only be freed. [any thread] */
 SEGUE_API segue_reader *segue_reader_new(segue *s);
 SEGUE_API void segue_reader_free(segue_reader *reader); /* NULL allowed. [any thread] */
 
@@ -227,15 +282,15 @@ SEGUE_API const segue_snapshot *segue_read_begin(segue *s); /* [any thread] */
 SEGUE_API void segue_read_end(segue *s);                    /* [any thread] */
 #else
 
-/* Private; here because the functions below are inline. An instance begins with a pointer to its
- * segue__live: the live snapshot, and the epoch that orders sections and replacements. */
+/* Private; in this header because the functions below are inline. An instance begins with a pointer
+ * to its segue__live: the live snapshot, and the epoch that orders sections and replacements. */
 typedef struct segue__live {
   const segue_snapshot *snapshot;
   uint64_t epoch; /* never 0 */
 } segue__live;
 
 struct segue_reader {
-  uint64_t epoch; /* of the begin of the section; 0: none is open */
+  uint64_t epoch; /* at the begin of the open section; 0: none is open */
   uint32_t nested;
   uint32_t fenced; /* the system has no membarrier(2): begin needs a fence */
   segue__live *live;
@@ -246,7 +301,8 @@ SEGUE_API extern __thread segue_reader *segue__thread_reader
 SEGUE_API const segue_snapshot *segue__section_begin(segue__live *live);
 SEGUE_API void segue__section_end(segue__live *live);
 
-/* ThreadSanitizer does not see membarrier(2): builds with it order the two accesses themselves. */
+/* ThreadSanitizer does not know membarrier(2) and would report a race: builds with it order the two
+ * accesses by themselves. */
 #if defined(__SANITIZE_THREAD__)
 #define SEGUE__TSAN 1
 #elif defined(__has_feature)
@@ -260,10 +316,11 @@ static inline const segue_snapshot *segue_reader_begin(segue_reader *reader) {
     reader->nested++;
     return __atomic_load_n(&reader->live->snapshot, __ATOMIC_ACQUIRE);
   }
-  /* The writer replaces the snapshot, then advances the epoch, so a reader that sees the new epoch
-   * sees the new snapshot. The store of the epoch must be visible before the load of the snapshot
-   * is done; no fence is needed here, because the writer puts one into all threads by
-   * membarrier(2) before it trusts what the slots show. */
+  /* The writer replaces the snapshot, then advances the epoch, so a reader that loads the new epoch
+   * loads the new snapshot. The store of the epoch must be visible before the snapshot is loaded:
+   * otherwise the writer sees an empty slot and frees the snapshot that this thread is about to
+   * load. No fence is needed here, because the writer executes one in all threads by membarrier(2)
+   * before it reads the slots. */
   uint64_t epoch = __atomic_load_n(&reader->live->epoch, __ATOMIC_ACQUIRE);
 #ifdef SEGUE__TSAN
   __atomic_store_n(&reader->epoch, epoch, __ATOMIC_SEQ_CST);
@@ -301,8 +358,7 @@ static inline void segue_read_end(segue *s) {
 }
 #endif
 
-/* ---- Log entries ------------------------------------------------------------------------------
- */
+/* ---- Log entries ----------------------------------------------------------------------------- */
 
 typedef enum segue_level { SEGUE_ERROR, SEGUE_WARN, SEGUE_INFO, SEGUE_DEBUG } segue_level;
 
@@ -312,8 +368,8 @@ typedef struct segue_log_field {
   int64_t number;
 } segue_log_field;
 
-/* One entry on its way to a log. Borrowed while the function runs that it is passed to; at most 16
- * fields reach a host. */
+/* One entry for a log. The function that receives it borrows it while it runs. A host receives at
+ * most 16 fields. */
 typedef struct segue_log_entry {
   segue_level level;
   const char *group; /* "reload", "http", "watch" ... */
@@ -324,22 +380,24 @@ typedef struct segue_log_entry {
 
 /* ---- Modules --------------------------------------------------------------------------------- */
 
-/* One call of a module operation. Each operation is called on the control thread, must not block,
- * and ends by exactly one segue_op_done, from any thread, during the call or later. A second one is
- * ignored, and logged. When a deadline of the policy passes, the reload goes on without the
- * operation and segue_op_cancelled turns true; a late segue_op_done is still needed, because the
- * instance is not destroyed before it. segue_op_cancelled also turns true when the instance of the
- * library stops during prepare or start: their result is not needed any more. */
+/* One call of a module operation. Segue calls each operation on the control thread; the operation
+ * must not block, and ends by exactly one segue_op_done, from any thread, during the call or later.
+ * A second completion is ignored and logged. When a deadline of the policy passes, the reload
+ * continues without the operation and segue_op_cancelled returns true; a late segue_op_done is
+ * still required, because the instance is not destroyed before it. segue_op_cancelled also returns
+ * true when the instance of the library stops during prepare or start: their result is not needed
+ * any more. */
 typedef struct segue_op segue_op;
 
 /* Ends an operation: status is 0 or a negative code; error describes a failure, is copied, and may
  * be NULL. op must not be used after this call. [any thread] */
 SEGUE_API void segue_op_done(segue_op *op, int status, const segue_error *error);
-SEGUE_API bool segue_op_cancelled(const segue_op *op); /* [any thread] */
-/* Returns the instance of the library that the module runs in, for segue_log, segue_count and
- * segue_gate_get. It outlives every instance of the module, which may keep the pointer. A module
- * that calls another one lists it in `needs` of the policy, so that it starts later and stops
- * earlier. [any thread], before segue_op_done. */
+/* Returns whether the result is not needed any more. [any thread], before segue_op_done. */
+SEGUE_API bool segue_op_cancelled(const segue_op *op);
+/* Returns the instance of the library that runs the module, for segue_log, segue_count and
+ * segue_gate_get. It outlives every instance of the module, so the module may keep the pointer. A
+ * module that calls another one lists it in `needs` of the policy: then it starts after that one
+ * and stops before it. [any thread], before segue_op_done. */
 SEGUE_API segue *segue_op_owner(const segue_op *op);
 
 /* The configuration of a module: the whole snapshot, and the module's part of it (NULL if the path
@@ -357,59 +415,75 @@ typedef struct segue_request segue_request;
 typedef struct segue_module_ops {
   size_t size; /* sizeof(segue_module_ops) */
   /* Builds the next instance beside the live one, and stores it in *instance before segue_op_done.
-   * Takes no exclusive resource (a port, a lock), because the live instance still has it, and makes
-   * nothing that others see: a plan prepares too, and destroys the instance without starting it.
-   * prev is NULL at the first start. Status SEGUE_ECONFIG: the configuration is wrong; the reload
-   * is rejected, and not tried again before something changes (segue_error_at names the place). Any
-   * other failure fails the reload, and it is tried again after a delay. */
+   * Takes no exclusive resource (a port, a lock), because the live instance still has it, and has
+   * no effect outside of the process: a plan prepares too, and destroys the instance without
+   * starting it. prev is NULL at the first start. Status SEGUE_ECONFIG: the configuration is wrong;
+   * the reload is rejected, and not retried before a source changes (segue_error_at names the
+   * place). Any other failure fails the reload, which is retried after a delay. */
   void (*prepare)(void *userdata, segue_op *op, const segue_slice *next, const segue_slice *prev,
                   void **instance);
   /* Begins to serve. May take exclusive resources. */
   void (*start)(void *instance, segue_op *op);
-  /* Finishes what is under way. No new call passes the gate, except calls of modules that need this
-   * one, for requests that are inside there (segue_gate_enter_from), until stop. Not called for a
-   * restart that is undone because a caller did not leave (drain = { over = "undo" } of the
-   * policy): the instance serves on. */
+  /* Finishes the work that has begun. No new call passes the gate, except calls of modules that
+   * need this one, for requests that are inside them (segue_gate_enter_from), until stop. Segue
+   * does not call drain for a restart that is undone because a caller did not leave (drain = { over
+   * = "undo" } of the policy): then the instance continues to serve. */
   void (*drain)(void *instance, segue_op *op);
   /* Releases exclusive resources. */
   void (*stop)(void *instance, segue_op *op);
   /* Frees the instance; cannot fail. Called once for every instance that prepare stored, after all
-   * its operations are done. stop need not have been called: an instance whose start failed or was
-   * too late is destroyed with all that it holds. */
+   * its operations are done. stop need not have been called: an instance whose start failed or
+   * exceeded its deadline is destroyed with all resources that it holds. */
   void (*destroy)(void *instance);
 
-  /* The rest may be missing (a smaller size) or NULL. */
+  /* The following members may be missing (a smaller size) or NULL. */
 
-  /* Takes over from the instance that it replaces what must outlive that one, such as counters. The
-   * old one serves on meanwhile, and for good if the reload is undone. Called once, after prepare,
-   * on the control thread, if the same plugin or the same registered module made both. Cannot
-   * fail. */
+  /* Copies state that must survive the replacement, such as counters, from the previous instance.
+   * The previous one continues to serve meanwhile, and stays live if the reload is undone. Called
+   * once, after prepare, on the control thread, if the same plugin or the same registered module
+   * made both. Cannot fail. */
   void (*inherit)(void *instance, void *prev);
-  /* Opens its files again, after logrotate moved them. On the control thread, while it is live. */
+  /* Opens its files again, after logrotate moved them. Called on the control thread, while it is
+   * live. */
   void (*reopen)(void *instance);
   /* Adds its metrics to /metrics: lines in the text format of Prometheus, by any number of calls of
-   * add, which copies. On the control thread, while it is live. */
+   * add, which copies the text. Called on the control thread, while it is live. */
   void (*metrics)(void *instance, void (*add)(void *sink, const char *text, size_t len),
                   void *sink);
   /* Services that every thread may call while the module is live. Such a module can only be
-   * swapped: the old instance is drained when no thread can be inside it any more, and the answer
-   * to the reload waits for that. */
+   * swapped: Segue drains the old instance when no thread can be inside it any more, and answers
+   * the reload after that. */
   const struct segue_log_ops *log;
   const struct segue_stats_ops *stats;
-  /* Serves a request of a listener of the module. [any thread]: called by several worker threads at
+  /* Serves a request of a listener of the module. [any thread]: several worker threads call it at
    * once, between start and the end of drain. Must not block. Answers before it returns or later,
-   * on any thread. The instance is not destroyed before it has returned. */
+   * on any thread. The instance is not destroyed before handle has returned. */
   void (*handle)(void *instance, segue_request *request);
 } segue_module_ops;
 
 /* ---- Plugins --------------------------------------------------------------------------------- */
 
 /* A plugin is a module in a shared object, which exports one descriptor under the name
- * segue_module. Segue loads the bytes that it has read and checked, so a file that is overwritten
- * does no harm, and a rollback loads the bytes of that generation. The object is unloaded when
- * nothing of it is in use (one that the system's loader keeps for good, as most in C++, keeps its
- * memory and a descriptor). All fields are constants: magic, abi and size are read from the file
- * before any code of it runs. */
+ * segue_module. Segue loads the bytes that it has read and checked, not the path: so overwriting
+ * the file does not change running code, and a rollback loads the bytes of that generation. Segue
+ * unloads the object when no instance of it remains (an object that the system's loader never
+ * unloads, such as most in C++, keeps its memory and a descriptor). All fields are constants: Segue
+ * reads magic, abi and size from the file before any code of it runs. Example:
+ *
+ *     static void on_prepare(void *userdata, segue_op *op, const segue_slice *next,
+ *                            const segue_slice *prev, void **instance) {
+ *       (void)userdata, (void)next, (void)prev;
+ *       *instance = calloc(1, 64);
+ *       segue_op_done(op, *instance ? 0 : -ENOMEM, NULL);
+ *     }
+ *
+ *     static const segue_module_ops ops = {
+ *         .size = sizeof(segue_module_ops), .prepare = on_prepare, .destroy = free};
+ *
+ *     const segue_module_descriptor segue_module = {
+ *         SEGUE_MODULE_MAGIC, SEGUE_MODULE_ABI, sizeof(segue_module_descriptor), "cache", "1.0",
+ *         &ops, NULL};
+ */
 #define SEGUE_MODULE_MAGIC 0x65756753u
 #define SEGUE_MODULE_ABI 1
 typedef struct segue_module_descriptor {
@@ -429,8 +503,8 @@ typedef struct segue_module_descriptor {
 typedef struct segue_log_ops {
   size_t size; /* sizeof(segue_log_ops) */
   bool (*enabled)(void *instance, segue_level level);
-  /* Returns 1: the line will be written. SEGUE_ELIMIT: there is no room, and the line is counted as
-   * dropped. UV_EAGAIN, only if may_wait: there is no room now, the caller tries again. Must not
+  /* Returns 1: the line will be written. SEGUE_ELIMIT: the log is full, and the line is counted as
+   * dropped. UV_EAGAIN, only if may_wait: the log is full now, the caller tries again. Must not
    * block. */
   int (*write)(void *instance, const segue_log_entry *entry, bool may_wait);
 } segue_log_ops;
@@ -445,24 +519,25 @@ typedef struct segue_stats_ops {
 
 /* Writes a line to the module that is a log; without one, to the host's on_log, on the calling
  * thread. Returns 1: the line will be written, once and whole. 0: its level is off. SEGUE_EMODULE:
- * there is neither. SEGUE_ELIMIT: the log was full, and the line is counted as dropped. A full log
- * makes the caller wait, unless the log's configuration says to drop lines; the control thread
- * never waits. No line is lost while modules are swapped: a line before the request for a reload
- * goes to the file of the old log, a line after its answer to that of the new one. Secrets of the
- * configuration are replaced by "***". Costs some 200 ns, and where the configuration has secrets
- * about 1 us more for 100 bytes. Must not be called in a read section. [any thread] */
+ * neither a log module nor on_log exists. SEGUE_ELIMIT: the log was full, and the line is counted
+ * as dropped. A full log makes the caller wait, unless the log's configuration drops lines; the
+ * control thread never waits. No line is lost while modules are swapped: a line before the request
+ * for a reload goes to the file of the old log, a line after its answer to the file of the new one.
+ * Secrets of the configuration are replaced by "***". Costs some 200 ns, and where the
+ * configuration has secrets about 1 us more for 100 bytes. Must not be called in a read section.
+ * [any thread] */
 SEGUE_API int segue_log(segue *s, segue_level level, const char *group, const char *message,
                         const segue_log_field *fields, size_t field_count);
-/* Returns whether a line of this level would be written. For arguments that are expensive to make.
- * [any thread] */
+/* Returns whether a line of this level would be written: call it before computing arguments that
+ * are expensive. [any thread] */
 SEGUE_API bool segue_log_enabled(segue *s, segue_level level);
 
-/* Update metrics of the module that keeps them; they are shown in /metrics and survive swaps. A
+/* Update metrics of the module that keeps them; /metrics shows them, and they survive swaps. A
  * series is a name, or a name with labels as Prometheus writes them: requests_total{code="200"}.
  * count adds n to a counter, gauge sets a value, observe adds a value to a histogram. Secrets of
  * the configuration in a label are replaced by "***".
- * SEGUE_EMODULE: no module keeps metrics. SEGUE_EUSAGE: this is no series, or a series of another
- * kind has the name. SEGUE_ELIMIT: there are too many series. [any thread] */
+ * SEGUE_EMODULE: no module keeps metrics. SEGUE_EUSAGE: series is malformed, or its name belongs to
+ * a series of another kind. SEGUE_ELIMIT: the module has too many series. [any thread] */
 SEGUE_API int segue_count(segue *s, const char *series, uint64_t n);
 SEGUE_API int segue_gauge(segue *s, const char *series, double value);
 SEGUE_API int segue_observe(segue *s, const char *series, double value);
@@ -471,45 +546,57 @@ SEGUE_API int segue_observe(segue *s, const char *series, double value);
 
 /* The entrance to a module. segue_gate_enter() pins the module's instance and a snapshot until
  * segue_gate_leave(): no reload frees them meanwhile. A request passes the gate of its module once,
- * and so is served by one generation from start to end. A request that comes after the answer to a
+ * so one generation serves it from start to end. A request that arrives after the answer to a
  * reload is served by the generation of that reload or a newer one.
  * While a module restarts its gate is shut, and arrivals wait in a buffer, whose limits the policy
  * sets (buffer = { items =, bytes =, age = } of the module). A drain waits until all passes are
- * left, for as long as the policy allows. After that the module is stopped all the same and
- * destroyed when they are left; or the reload is undone, if the policy says so. At the end of every
- * reload the gate is open, or refuses because its module failed or does not exist. A gate is valid
- * until segue_close; all passes must be left before. A gate that is NULL (out of memory) returns
- * SEGUE_EUSAGE. Not for signal handlers. */
+ * left, at most for the time that the policy sets. Then Segue stops the module although callers are
+ * inside, and destroys it when they have left; or it undoes the reload (drain = { over = "undo" }).
+ * At the end of every reload the gate is open, or refuses because its module failed or does not
+ * exist. A gate is valid until segue_close; all passes must be left before. Functions return
+ * SEGUE_EUSAGE for a gate that is NULL (memory ran out). Not for signal handlers. Example:
+ *
+ *     static int64_t ask_cache(segue_gate *cache) {
+ *       segue_pass pass;
+ *       int rc = segue_gate_enter(cache, &pass);
+ *       if (rc < 0) return rc;
+ *       int64_t answer = *(const int64_t *)pass.instance;
+ *       segue_gate_leave(&pass);
+ *       return answer;
+ *     }
+ */
 typedef struct segue_gate segue_gate;
 
-/* A pass. Segue fills it. The caller may read it, copy it (and leave one of the copies) and hand it
- * to another thread. */
+/* The right to be inside a module. Segue fills it. The caller may read it, copy it (and leave one
+ * of the copies) and pass it to another thread. */
 typedef struct segue_pass {
-  void *instance;                 /* that the module's prepare stored */
+  void *instance;                 /* the one that the module's prepare stored */
   const segue_snapshot *snapshot; /* borrowed until leave */
   void *place;                    /* private; NULL: not inside */
 } segue_pass;
 
-/* Returns the gate of the module with this name, borrowed. It is made at the first call, whether or
- * not there is such a module yet. NULL: out of memory. Takes a lock and searches: call it once.
- * [any thread] */
+/* Returns the gate of the module with this name, borrowed. The first call makes it, whether or not
+ * such a module exists yet. Returns NULL if memory runs out. Takes a lock and searches: call it
+ * once, not for each request. [any thread] */
 SEGUE_API segue_gate *segue_gate_get(segue *s, const char *module);
 
-/* Enters. 0: the pass is filled, and must be left. UV_EAGAIN: the gate is shut for a moment, see
- * segue_gate_submit. SEGUE_EMODULE: there is no such module, or it failed. SEGUE_ECLOSED: the
- * instance stops. Never blocks. While the gate is open it takes no lock and writes nothing that
- * another thread writes: a few nanoseconds on any number of threads. [any thread] */
+/* Enters the module. Returns 0: pass is filled, and must be left. UV_EAGAIN: the gate is shut while
+ * the module restarts; segue_gate_submit can wait. SEGUE_EMODULE: the module does not exist, or it
+ * failed. SEGUE_ECLOSED: the instance stops. Never blocks. While the gate is open it takes no lock
+ * and writes no memory that another thread writes: a few nanoseconds on any number of threads.
+ * [any thread] */
 SEGUE_API int segue_gate_enter(segue_gate *gate, segue_pass *pass);
-/* Enters for a caller that is inside of another module by the pass `from`: with the caller's
- * snapshot, and the instance that belongs to it, also when another one is live by now. For that the
- * calling module lists this one in its `needs`; then no instance is drained while a caller of its
- * generation may come. A caller that cannot be served so enters the live instance, and its pass has
- * another snapshot: where this module was restarted meanwhile (callers wait at a shut gate too),
- * was stopped because its drain took too long, or is swapped. from NULL or empty: as
- * segue_gate_enter. Costs the same, plus a lock while the generations differ. [any thread] */
+/* Enters for a caller that is inside another module by the pass `from`: pass gets the caller's
+ * snapshot and the instance of that generation, even if another generation is live by now. For that
+ * the calling module lists this one in its `needs`; then no instance is drained while a caller of
+ * its generation can still arrive. Otherwise the caller enters the live instance, and pass has
+ * another snapshot than from: if this module was restarted meanwhile (callers wait at a shut gate
+ * too), was stopped because its drain exceeded its time limit, or is swapped. from NULL or empty:
+ * as segue_gate_enter. Costs the same, plus a lock while the generations differ. [any thread] */
 SEGUE_API int segue_gate_enter_from(segue_gate *gate, const segue_pass *from, segue_pass *pass);
-/* Leaves, and empties the pass. An empty pass ({0}) is ignored. Another thread than the one that
- * entered may leave. Costs the same as enter, plus a message while a drain waits. [any thread] */
+/* Leaves the module, and empties the pass. An empty pass ({0}) is ignored. Another thread than the
+ * one that entered may leave. Costs the same as enter, plus a message to the control thread while a
+ * drain waits. [any thread] */
 SEGUE_API void segue_gate_leave(segue_pass *pass);
 
 enum { SEGUE_RUN = 0, SEGUE_QUEUED = 1 };
@@ -518,14 +605,14 @@ enum { SEGUE_RUN = 0, SEGUE_QUEUED = 1 };
  * use, and must not move or free it while it waits. */
 typedef struct segue_arrival segue_arrival;
 struct segue_arrival {
-  /* Called once, on the control thread, if submit returned SEGUE_QUEUED. status 0: inside, `pass`
-   * is filled. SEGUE_ETIMEOUT: it waited as long as the policy allows. SEGUE_EMODULE: the module
-   * failed or was removed. SEGUE_ECLOSED: the instance stops. Must not block. May free the request
-   * or submit it again. */
+  /* Called once, on the control thread, if submit returned SEGUE_QUEUED. status 0: the request is
+   * inside, `pass` is filled and must be left. SEGUE_ETIMEOUT: the age limit of the buffer passed.
+   * SEGUE_EMODULE: the module failed or was removed. SEGUE_ECLOSED: the instance stops. Must not
+   * block. May free the request or submit it again. */
   void (*cb)(segue_arrival *request, int status);
   void *data;
   uint64_t key; /* requests with the same key (a connection) enter in order; 0: in any order */
-  size_t bytes; /* of memory that it holds while it waits, for the limit of the buffer */
+  size_t bytes; /* memory that it holds while it waits, counted for the limit of the buffer */
   /* The caller's pass, as for segue_gate_enter_from; also used after a wait; NULL: none. */
   const segue_pass *from;
   segue_pass pass;
@@ -537,27 +624,37 @@ struct segue_arrival {
   bool stamped;
 };
 
-/* Enters, or waits. SEGUE_RUN: inside, cb is not called. SEGUE_QUEUED: it waits, and cb is called
- * once, possibly before this function returns if another thread calls it. Requests enter in the
- * order of their arrival, and never overtake one with the same key. SEGUE_ELIMIT: the buffer is
- * full. SEGUE_EMODULE and SEGUE_ECLOSED as above. After an error cb is not called. Does not
- * allocate. Costs the same as enter if it need not wait, else a lock. [any thread] */
+/* Enters, or waits. Returns SEGUE_RUN: the request is inside, and cb is not called. SEGUE_QUEUED:
+ * the request waits, and cb is called once; because cb runs on the control thread, that can happen
+ * before submit returns on another thread. Requests enter in the order of their arrival, and never
+ * overtake one with the same key. SEGUE_ELIMIT: the buffer is full. SEGUE_EMODULE and SEGUE_ECLOSED
+ * as for segue_gate_enter. After an error cb is not called. Does not allocate. Costs the same as
+ * enter if it need not wait, else a lock. [any thread] */
 SEGUE_API int segue_gate_submit(segue_gate *gate, segue_arrival *request);
-/* Cancels a wait, because the client left. true: cb will not be called. false: it does not wait; cb
- * has run or will run, and the memory must stay until then. [any thread] */
+/* Cancels a wait, for example because the client left. Returns true: cb will not be called. false:
+ * the request does not wait; cb has run or will run, and the memory must stay valid until then.
+ * [any thread] */
 SEGUE_API bool segue_gate_cancel(segue_gate *gate, segue_arrival *request);
 
 /* ---- Serving --------------------------------------------------------------------------------- */
 
 /* A module with listen = "http://HOST:PORT" in the policy serves HTTP. Segue owns the sockets, so
  * connections stay open over every reload. A request that is complete (head and body) passes the
- * module's gate, waits in its buffer while that is shut, and is passed to `handle` of exactly one
+ * module's gate, waits in its buffer while the gate is shut, and reaches `handle` of exactly one
  * instance, which is pinned until the answer. A request that cannot enter is answered with 503 and
  * Retry-After.
  * A request is valid until it is answered by segue_request_answer, segue_request_end or
  * segue_request_abort, and must be answered also when its client has left. Until then any thread
  * may read it. Functions that answer may be called on any thread, but not by two at once for the
- * same request. All texts are borrowed and valid as long as the request. */
+ * same request. All texts are borrowed and are valid as long as the request. Example:
+ *
+ *     static void on_handle(void *instance, segue_request *request) {
+ *       (void)instance;
+ *       const segue_answer answer = {
+ *           .status = 200, .content_type = "text/plain", .body = "hello\n", .len = 6};
+ *       if (segue_request_answer(request, &answer) < 0) segue_request_end(request);
+ *     }
+ */
 typedef struct segue_text {
   const char *s; /* not terminated */
   size_t len;
@@ -568,12 +665,12 @@ typedef struct segue_header {
 } segue_header;
 
 SEGUE_API segue_text segue_request_method(const segue_request *request); /* "GET" */
-/* Returns the path, decoded except %2F and %25, and terminated. "//" is "/", and dot segments are
- * resolved after that, as nginx does it. */
+/* Returns the path, decoded except %2F and %25, and terminated. "//" becomes "/", then dot segments
+ * are resolved, as nginx does it. */
 SEGUE_API const char *segue_request_path(const segue_request *request);
 SEGUE_API segue_text segue_request_query(const segue_request *request); /* raw, without "?" */
-/* Decodes a parameter of the query into buf, terminated. false: there is none, it is malformed, or
- * it does not fit. */
+/* Decodes a parameter of the query into buf (size bytes), terminated. Returns false if it does not
+ * exist, is malformed, or does not fit. */
 SEGUE_API bool segue_request_parameter(const segue_request *request, const char *name, char *buf,
                                        size_t size);
 /* Returns the first header of this name, in any case; s is NULL if there is none. */
@@ -591,9 +688,9 @@ SEGUE_API bool segue_request_tls(const segue_request *request);
  * too: "cn", "subject", "dns", "mail" or "uri". */
 SEGUE_API const char *segue_request_client(const segue_request *request, size_t index);
 SEGUE_API const char *segue_request_client_kind(const segue_request *request, size_t index);
-/* Returns the snapshot of its pass: the one that the answer must be made from. */
+/* Returns the snapshot of the request's pass; the answer must be made from this one. */
 SEGUE_API const segue_snapshot *segue_request_snapshot(const segue_request *request);
-/* Returns its pass, for calls of other modules by segue_gate_enter_from. */
+/* Returns the request's pass, for calls of other modules by segue_gate_enter_from. */
 SEGUE_API const segue_pass *segue_request_pass(const segue_request *request);
 /* Returns whether the client has left: then nothing reads the answer. */
 SEGUE_API bool segue_request_gone(const segue_request *request);
@@ -608,38 +705,43 @@ typedef struct segue_answer {
   size_t len;
 } segue_answer;
 
-/* Answers. 0: the request is not valid any more. After an error it still is: SEGUE_EUSAGE: a status
- * out of range, or a header that is malformed or not the module's to set; UV_ENOMEM. */
+/* Sends an answer. Returns 0: the request is not valid any more. After an error it is still valid
+ * and must still be answered. SEGUE_EUSAGE: the status is out of range, or a header is malformed or
+ * one that segue writes. UV_ENOMEM. */
 SEGUE_API int segue_request_answer(segue_request *request, const segue_answer *answer);
 
-/* Answer in chunks: stream once, write any number of times, end. stream fails as answer does; its
- * body is the first chunk. write copies. It returns UV_EAGAIN: the client is 1 MiB behind, nothing
- * was taken, try again later; UV_ECONNRESET: the client left; UV_ENOMEM. end is required in every
- * case and cannot fail; without an answer or a stream before it the client gets a 500. */
+/* Send an answer in chunks: stream once, write any number of times, end. stream fails as answer
+ * does; its body is the first chunk. write copies the data. It returns UV_EAGAIN: the client has
+ * not read 1 MiB yet, nothing was copied, try again later; UV_ECONNRESET: the client left;
+ * UV_ENOMEM. end is required in every case and cannot fail; without an answer or a stream before it
+ * the client gets a 500. */
 SEGUE_API int segue_request_stream(segue_request *request, const segue_answer *head);
 SEGUE_API int segue_request_write(segue_request *request, const void *data, size_t len);
 SEGUE_API void segue_request_end(segue_request *request);
-/* Ends a stream whose rest cannot be made: closes the connection (by a reset where the end of the
- * connection is the end of the body), so that the client does not take the part for the whole. */
+/* Ends a stream that cannot be completed: closes the connection (by a reset if the end of the
+ * connection would be the end of the body), so that the client cannot take the part for the whole.
+ */
 SEGUE_API void segue_request_abort(segue_request *request);
 
 /* ---- The instance ---------------------------------------------------------------------------- */
 
-/* The result of a reload. Borrowed while the callback runs. */
+/* The result of a reload. The callback borrows it while it runs. */
 typedef struct segue_report {
   uint64_t id;
   const char *outcome; /* "applied", "unchanged", "held", "rejected", "failed", "reverted" */
-  uint64_t generation; /* that is live now; 0: none */
+  uint64_t generation; /* the live one; 0: none */
   const char *hash;    /* of the live configuration; "": none */
   const segue_error *errors;
   size_t error_count;
 } segue_report;
 
-/* status 0: applied or unchanged. Else a negative code, and report describes why; report is NULL
- * where no reload ran (SEGUE_ECLOSED, SEGUE_EDEFERRED). On the control thread. */
+/* Receives the result of a reload, on the control thread. status 0: applied or unchanged. Else a
+ * negative code, and report describes the reason; report is NULL if no reload ran (SEGUE_ECLOSED,
+ * SEGUE_EDEFERRED). */
 typedef void (*segue_report_cb)(void *data, int status, const segue_report *report);
 
-/* Options of an instance: call segue_options_init, then set some. Zero means the default. */
+/* Options of an instance: call segue_options_init, then set members. Zero means the default. The
+ * library copies the struct and its strings. */
 typedef struct segue_options {
   size_t size;
   void *uv_loop; /* the host's uv_loop_t *, which the host runs, in one thread, with SIGPIPE ignored
@@ -656,62 +758,66 @@ typedef struct segue_options {
                         scripts run slower */
   segue_level log_level;                                    /* of on_log; SEGUE_INFO */
   void (*on_log)(void *data, const segue_log_entry *entry); /* [any thread]; NULL: no log */
-  segue_report_cb on_start; /* result of the first load; the instance goes on either way. Again,
-                             * with a failure, if that generation was reported while it waited
-                             * for an operator, nobody confirmed it, and there is no other */
+  segue_report_cb on_start; /* result of the first load; the instance runs in either case. Called
+                             * a second time, with a failure, if the reported generation waited
+                             * for an operator, was not confirmed, and no other one exists */
   void (*on_stopped)(void *data); /* the last callback of an instance */
   void *data;                     /* for the callbacks */
 } segue_options;
 
 /* Sets every option to its default. The macro passes the sizeof that the host was compiled with; a
- * binding for another language passes it by itself. An option that is set and that the library does
- * not have is ignored, with a warning in the log. [any thread] */
+ * binding for another language passes that size itself. If the host sets an option that a library
+ * of an older version does not have, the library ignores it and logs a warning. [any thread] */
 SEGUE_API void segue_options_init_size(segue_options *options, size_t size);
 #define segue_options_init(options) segue_options_init_size((options), sizeof(segue_options))
 
-/* To be called by the handler of options.budget_signal, with info->si_value.sival_ptr. [any
- * thread], in a signal handler. */
+/* Interrupts the script that exceeded its time budget. The host's handler of options.budget_signal
+ * calls it, with info->si_value.sival_ptr. [any thread], in a signal handler. */
 SEGUE_API void segue_on_budget_signal(void *value);
 
-/* Makes an instance that does nothing yet. SEGUE_EUSAGE: options has an impossible size. The caller
- * frees it by segue_close. [any thread] */
+/* Makes an instance that does nothing before segue_start. The caller frees it by segue_close.
+ * SEGUE_EUSAGE: options has an impossible size. UV_ENOMEM. [any thread] */
 SEGUE_API int segue_new(segue **out, const segue_options *options, segue_error *error);
 
 /* Registers a module under a name, before segue_start. A policy refers to it by kind = "c", plugin
- * = name. Without a policy it runs with the whole configuration and is replaced by handover. ops
- * must outlive the instance. SEGUE_EUSAGE: the instance was started, the name is empty or taken, or
- * the size of ops is impossible. */
+ * = name. Without a policy the module gets the whole configuration and is replaced by handover. The
+ * library borrows ops and userdata until segue_close has freed the instance. SEGUE_EUSAGE: the
+ * instance was started, the name is empty or taken, or the size of ops is impossible. */
 SEGUE_API int segue_module_register(segue *s, const char *name, const segue_module_ops *ops,
                                     void *userdata);
 
-/* Locks the state folder, opens the control socket and asks for the first load, whose result
- * on_start reports. After an error nothing has begun, and only segue_close may follow.
- * SEGUE_EUSAGE: it was started before. UV_EBUSY: another process uses the state folder. */
+/* Locks the state folder, opens the control socket and requests the first load; on_start receives
+ * its result. After an error the instance does nothing, and only segue_close may follow.
+ * SEGUE_EUSAGE: it was started before. UV_EBUSY: another process uses the state folder. Reads and
+ * writes files of the state folder before it returns. */
 SEGUE_API int segue_start(segue *s, segue_error *error);
 
-/* Runs the instance's own loop until the instance has stopped, and returns 0. SEGUE_EUSAGE: it has
- * a host's loop, it was not started, or a thread is inside already, perhaps this one in a callback.
+/* Runs the instance's own loop on the calling thread, which becomes the control thread, until the
+ * instance has stopped; then returns 0. SEGUE_EUSAGE: the instance uses a host's loop, was not
+ * started, or a thread is inside segue_run already (perhaps this one, in a callback).
  * SEGUE_ECLOSED: it has stopped. [any thread] */
 SEGUE_API int segue_run(segue *s);
 
-/* Asks for a reload; force: also where the sources have not changed. cb may be NULL. SEGUE_ECLOSED:
- * before the start and after the stop. On another thread than the control thread the request is
- * posted to the loop; a failure there is reported to cb with report NULL. [any thread] */
+/* Requests a reload and returns at once. force: the reload runs even if the sources have not
+ * changed. cb receives the result, and may be NULL. SEGUE_ECLOSED: before the start and after the
+ * stop. UV_ENOMEM. On another thread than the control thread the request is posted to the loop; if
+ * it fails there, cb gets the code, with report NULL. [any thread] */
 SEGUE_API int segue_reload(segue *s, bool force, segue_report_cb cb, void *data);
 
-/* Stops: finishes or undoes the running reload, answers all requests, stops the modules, closes
- * everything, then calls on_stopped. Returns at once. A worker thread that the code of a module
- * does not return is abandoned after a few seconds, with an error in the log: it goes on, may still
- * call that module, segue_log and on_log, and the memory that it may use is never freed. Its
- * listeners are closed, and another instance may use their addresses. Only the first call has an
- * effect. [any thread], until segue_close. */
+/* Stops the instance: finishes or undoes the running reload, answers all requests, stops the
+ * modules, closes sockets and files, then calls on_stopped. Returns at once. If the code of a
+ * module does not return, its worker thread is abandoned after a few seconds, with an error in the
+ * log: the thread continues, may still call that module, segue_log and on_log, and the memory that
+ * it may use is never freed. Its listeners are closed, and another instance may use their
+ * addresses. Only the first call has an effect. [any thread], until segue_close. */
 SEGUE_API void segue_stop(segue *s);
 
-/* Frees an instance; one that runs is stopped first. While a thread is inside the loop (in a
- * callback, or called on another thread) that is deferred: the instance is freed before segue_run
- * returns, or by the last callback of a host's loop. An own loop that no thread runs is run here to
- * its end. The instance must not be used after this call. Read sections, passes and calls of other
- * threads must have ended. NULL allowed. [any thread] */
+/* Frees an instance; a running one is stopped first. While a thread is inside the loop (this one in
+ * a callback, or another one) the work is deferred: the instance is freed before segue_run returns,
+ * or by the last callback of a host's loop. If the instance has a loop of its own that no thread
+ * runs, segue_close runs it to its end. The instance must not be used after this call. Read
+ * sections, passes and calls of other threads must have ended before it. NULL is allowed.
+ * [any thread] */
 SEGUE_API void segue_close(segue *s);
 
 #ifdef __cplusplus

@@ -41,6 +41,22 @@ describe("the public header", function()
       run("-DLATER"))
   end)
 
+  it("has examples in its comments that compile without a warning", function()
+    local program = { "#include <errno.h>", "#include <segue.h>", "#include <stdio.h>",
+      "#include <stdlib.h>" }
+    for line in io.lines("core/segue.h") do
+      local code = line:match("^ %*     (.*)")
+      if code then program[#program + 1] = code end
+    end
+    program = table.concat(program, "\n") .. "\n"
+    for _, name in ipairs { "main", "read_workers", "check_port", "ask_cache", "on_handle" } do
+      assert.truthy(program:find(name .. "(", 1, true), "no example " .. name)
+    end
+    local cc = process.run { "cc", "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror",
+      "-Wno-unused-function", "-Icore", "-c", "-o", "/dev/null", dir:write("examples.c", program) }
+    assert.equal(0, cc.code, cc:describe())
+  end)
+
   for _, std in ipairs { "c99", "c11" } do
     it("compiles as " .. std .. " beside macros of its host", function()
       local cc = process.run { "cc", "-std=" .. std, "-pedantic", "-Wall", "-Wextra", "-Werror",

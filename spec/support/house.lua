@@ -96,7 +96,8 @@ local function check_file(path)
   if not (first or ""):find("SPDX-License-Identifier: MIT", 1, true) then
     breach(path .. ":1", "the SPDX line is missing")
   end
-  if path:match("%.[ch]$") and number > 800 then
+  -- (The public header is one file by its promise, with a paragraph and examples per function.)
+  if path:match("%.[ch]$") and path ~= "core/segue.h" and number > 800 then
     breach(path, "%d lines; past 800 a file is split", number)
   end
 end
