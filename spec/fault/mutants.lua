@@ -349,8 +349,6 @@ local mutants = {
     "int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);", UNIT.child },
   { "variables that are about this process", "core/os/child_env.c",
     "(o->env || !segue__child_withholds(given[i]))", "true", UNIT.child },
-  { "reading the last messages of a child before its exit", "core/os/child.c",
-    "if (c->notices) (void)read_notices(c);", "", UNIT.notice },
   { "the rest of a child's group at its end", "core/os/child.c",
     "if (c->result.stopped || c->kill_rest) child_signal(", "if (0) child_signal(", UNIT.child },
   { "the groups of a child's user", "core/os/child_exec.c",
