@@ -143,7 +143,7 @@ static void start_next(segue__admin *admin) {
     admin->pages = page->next;
     page->next = NULL;
     page->job = (segue__job){.run = large_render, .done = on_rendered, .abandoned = on_abandoned};
-    if (segue__job_submit(admin->loop, &page->job) == 0) {
+    if (segue__job_submit(admin->loop, SEGUE__QUEUE_PAGE, &page->job) == 0) {
       admin->page = page;
       return;
     }

@@ -261,6 +261,43 @@ static void prometheus_module_metrics(segue__buf *out, const segue__engine *engi
   gate_metrics(out, engine);
 }
 
+static void queue_wait(segue__buf *out, const char *name, const segue__queue_status *queue) {
+  static const uint64_t bounds[] = SEGUE__JOB_WAIT_BOUNDS_US;
+  uint64_t count = 0;
+  for (int k = 0; k < SEGUE__JOB_WAIT_BUCKETS; k++) {
+    count += queue->waits[k];
+    segue__buf_addf(out, "segue_worker_queue_wait_seconds_bucket{queue=\"%s\",le=\"", name);
+    if (k < SEGUE__JOB_WAIT_BUCKETS - 1)
+      segue__buf_addf(out, "%g\"} %" PRIu64 "\n", (double)bounds[k] / 1e6, count);
+    else
+      segue__buf_addf(out, "+Inf\"} %" PRIu64 "\n", count);
+  }
+  segue__buf_addf(out, "segue_worker_queue_wait_seconds_sum{queue=\"%s\"} %.6f\n", name,
+                  (double)queue->waited_us / 1e6);
+  segue__buf_addf(out, "segue_worker_queue_wait_seconds_count{queue=\"%s\"} %" PRIu64 "\n", name,
+                  count);
+}
+
+static void queue_metrics(segue__buf *out, segue__loop *loop) {
+  segue__queue_status status[SEGUE__QUEUE_COUNT];
+  for (int i = 0; i < SEGUE__QUEUE_COUNT; i++)
+    segue__queue_status_get(loop, (segue__queue)i, &status[i]);
+  segue__metrics_head(out, "segue_worker_queue_wait_seconds", "histogram",
+                      "How long jobs waited for the thread of their queue before they began.");
+  for (int i = 0; i < SEGUE__QUEUE_COUNT; i++)
+    queue_wait(out, segue__queue_name((segue__queue)i), &status[i]);
+  segue__metrics_head(out, "segue_worker_queue_jobs", "gauge",
+                      "Jobs of a queue by state; hanging: abandoned while they ran.");
+  for (int i = 0; i < SEGUE__QUEUE_COUNT; i++) {
+    const char *name = segue__queue_name((segue__queue)i);
+    const size_t jobs[] = {status[i].waiting, status[i].running, status[i].hanging};
+    static const char *const states[] = {"waiting", "running", "hanging"};
+    for (int k = 0; k < 3; k++)
+      segue__buf_addf(out, "segue_worker_queue_jobs{queue=\"%s\",state=\"%s\"} %zu\n", name,
+                      states[k], jobs[k]);
+  }
+}
+
 static void prometheus_add_text(void *sink, const char *text, size_t len) {
   segue__buf_add(sink, text, len);
 }
@@ -320,6 +357,7 @@ void segue__handle_metrics(segue__admin *admin, segue__http_request *request, co
   segue__metrics_write(&body, &admin->metrics);
   source_metrics(&body, admin->engine);
   prometheus_module_metrics(&body, admin->engine);
+  queue_metrics(&body, admin->loop);
   segue__engine_module_metrics(admin->engine, prometheus_add_text, &body);
   if (admin->more_metrics) admin->more_metrics(admin->more_data, &body);
   prometheus_number(&body, "segue_http_connections", "gauge", "Open connections of the admin API.",

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <linux/membarrier.h>
 #include <sched.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -20,6 +19,7 @@
 #include <uv.h>
 
 #include "../os/fork.h"
+#include "../os/thread.h"
 #include "publication.h"
 
 /* ---- Snapshots ------------------------------------------------------------------------------- */
@@ -201,16 +201,11 @@ static void *snapshot_reclaim(void *data) {
   return NULL;
 }
 
-/* The thread takes no signals: they are the host's. */
 static int snapshot_start_thread(segue__publication *p) {
   if (p->started) return 0;
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  int rc = pthread_create(&p->thread, NULL, snapshot_reclaim, p);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  int rc = segue__thread_start(&p->thread, "segue-reclaim", 0, snapshot_reclaim, p);
   p->started = !rc;
-  return -rc;
+  return rc;
 }
 
 static int reserve_spares(segue__publication *p, unsigned count) {

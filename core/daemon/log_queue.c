@@ -9,11 +9,13 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 #include <uv.h>
+
+#include "../os/file.h"
+#include "../os/thread.h"
 
 enum { BYTES_DEFAULT = 1 << 20 };
 
@@ -46,20 +48,17 @@ struct segue__log_queue {
 /* Waits for a descriptor that another process made non-blocking. */
 static int log_queue_write_all(segue__log_queue *q, const char *data, size_t len) {
   size_t sent = 0;
-  while (sent < len) {
-    ssize_t n = write(q->options.fd, data + sent, len - sent);
-    if (n >= 0) {
-      sent += (size_t)n;
-    } else if (errno == EAGAIN) {
-      struct pollfd ready = {.fd = q->options.fd, .events = POLLOUT};
-      poll(&ready, 1, -1);
-    } else if (errno != EINTR) {
-      int error = errno;
-      if (sent) q->torn = true;
-      return error;
+  for (;;) {
+    size_t written;
+    int rc = segue__write_all(q->options.fd, data + sent, len - sent, &written);
+    sent += written;
+    if (rc != UV_EAGAIN) {
+      if (rc && sent) q->torn = true;
+      return -rc;
     }
+    struct pollfd ready = {.fd = q->options.fd, .events = POLLOUT};
+    poll(&ready, 1, -1);
   }
-  return 0;
 }
 
 /* The rest of a partial write must not continue in another line. */
@@ -150,17 +149,6 @@ static void *log_queue_run(void *data) {
   return NULL;
 }
 
-/* The thread blocks all signals. */
-static int log_queue_start_thread(segue__log_queue *q) {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  int rc = pthread_create(&q->thread, NULL, log_queue_run, q);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (rc == 0) pthread_setname_np(q->thread, "segue-log");
-  return -rc;
-}
-
 static void free_queue(segue__log_queue *q) {
   pthread_cond_destroy(&q->wake);
   pthread_mutex_destroy(&q->mutex);
@@ -175,7 +163,7 @@ int segue__log_queue_open(segue__log_queue **out, const segue__log_queue_options
   if (!q->options.bytes_max) q->options.bytes_max = BYTES_DEFAULT;
   pthread_mutex_init(&q->mutex, NULL);
   pthread_cond_init(&q->wake, NULL);
-  int rc = log_queue_start_thread(q);
+  int rc = segue__thread_start(&q->thread, "segue-log", 0, log_queue_run, q);
   if (rc < 0)
     free_queue(q);
   else

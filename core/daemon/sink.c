@@ -17,6 +17,7 @@
 
 #include "../config/config.h"
 #include "../config/printable.h"
+#include "../os/file.h"
 #include "../os/log.h"
 
 int segue__sink_init(segue__sink *sink, const segue__cli *cli) {
@@ -173,16 +174,6 @@ void segue__sink_stop(segue__sink *sink, unsigned limit_ms) {
   sink->queue = NULL;
 }
 
-static void sink_write_all(const char *data, size_t len) {
-  while (len) {
-    ssize_t n = write(2, data, len);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return;
-    data += n;
-    len -= (size_t)n;
-  }
-}
-
 void segue__sink_write(const segue__sink *sink, const segue_log_entry *entry) {
   segue__buf line;
   segue__buf_init(&line);
@@ -192,6 +183,6 @@ void segue__sink_write(const segue__sink *sink, const segue_log_entry *entry) {
   else if (sink->queue)
     segue__log_queue_add(sink->queue, line.data, line.len);
   else
-    sink_write_all(line.data, line.len);
+    (void)segue__write_all(2, line.data, line.len, NULL);
   segue__buf_deinit(&line);
 }

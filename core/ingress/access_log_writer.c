@@ -8,12 +8,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../os/file.h"
+#include "../os/thread.h"
 #include "access_log_writer.h"
 
 enum { RING = 1 << 20, BATCH = 1 << 17, TURN_MS = 10 };
@@ -92,18 +93,10 @@ void segue__ring_put(segue__ring *ring, segue__access_log *log, const char *text
 /* ---- Writing ---- */
 
 static int log_writer_write_all(segue__access_log *log, const char *text, size_t len) {
-  size_t sent = 0;
-  while (sent < len) {
-    ssize_t n = write(log->fd, text + sent, len - sent);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
-      int error = errno;
-      if (sent) log->torn = text[sent - 1] != '\n';
-      return error;
-    }
-    sent += (size_t)n;
-  }
-  return 0;
+  size_t sent;
+  int rc = segue__write_all(log->fd, text, len, &sent);
+  if (rc && sent) log->torn = text[sent - 1] != '\n';
+  return -rc;
 }
 
 static void log_writer_report(segue__access_log *log, int error) {
@@ -271,15 +264,6 @@ static void *log_writer_run(void *data) {
 
 /* ---- Life ---- */
 
-static int log_writer_start_thread(segue__access_log_writer *log_writer) {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  int rc = -pthread_create(&log_writer->thread, NULL, log_writer_run, log_writer);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  return rc;
-}
-
 static void free_log_writer(segue__access_log_writer *log_writer) {
   for (size_t i = 0; i < log_writer->ring_count; i++)
     segue__free(log_writer->rings[i].memory);
@@ -306,7 +290,8 @@ int segue__access_log_writer_new(segue__access_log_writer **out,
     log_writer->ring_count = i + 1;
     if (!log_writer->rings[i].memory) rc = UV_ENOMEM;
   }
-  if (rc == 0) rc = log_writer_start_thread(log_writer);
+  if (rc == 0)
+    rc = segue__thread_start(&log_writer->thread, "segue-access", 0, log_writer_run, log_writer);
   if (rc < 0)
     free_log_writer(log_writer);
   else

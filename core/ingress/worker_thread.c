@@ -5,9 +5,9 @@
  * connections end; it goes when it is told to after that, because modules may still have work to do
  * on it. Requests that are out at that time keep its memory.
  */
-#include <signal.h>
 #include <string.h>
 
+#include "../os/thread.h"
 #include "ingress_internal.h"
 
 enum { SCARCE_TOLD_MS = 10000 }; /* time between two log lines about descriptors of one listener */
@@ -295,16 +295,6 @@ static void *worker_run(void *data) {
   return NULL;
 }
 
-/* Signals are for the threads of the host. */
-static int worker_start_thread(segue__worker_thread *worker) {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  int rc = -pthread_create(&worker->thread, NULL, worker_run, worker);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  return rc;
-}
-
 static int open_loop(segue__worker_thread *worker) {
   int rc = uv_loop_init(&worker->uv);
   if (rc < 0) return rc;
@@ -315,7 +305,7 @@ static int open_loop(segue__worker_thread *worker) {
   }
   worker->async.data = worker;
   rc = segue__loop_open_uv(&worker->loop, &worker->uv);
-  if (rc == 0) rc = worker_start_thread(worker);
+  if (rc == 0) rc = segue__thread_start(&worker->thread, "segue-ingress", 0, worker_run, worker);
   if (rc < 0) {
     uv_close((uv_handle_t *)&worker->async, NULL);
     segue__loop_close(worker->loop, NULL, NULL);

@@ -16,6 +16,7 @@
 #include <uv.h>
 
 #include "../os/error.h"
+#include "../os/file.h"
 #include "module.h"
 
 struct segue__plugins {
@@ -112,22 +113,11 @@ static int validate_begin(const void *bytes, size_t len, segue_error *err) {
   return 0;
 }
 
-static int plugin_write_all(int fd, const char *bytes, size_t len) {
-  while (len) {
-    ssize_t n = write(fd, bytes, len);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return -errno;
-    bytes += n;
-    len -= (size_t)n;
-  }
-  return 0;
-}
-
 static int map_file(segue__plugin *plugin, const char *path, const void *bytes, size_t len,
                     segue_error *err) {
   const char *slash = strrchr(path, '/');
   plugin->fd = memfd_create(slash ? slash + 1 : path, MFD_CLOEXEC);
-  int rc = plugin->fd < 0 ? -errno : plugin_write_all(plugin->fd, bytes, len);
+  int rc = plugin->fd < 0 ? -errno : segue__write_all(plugin->fd, bytes, len, NULL);
   if (rc < 0) return segue__errorf(err, rc, "cannot be copied into memory: %s", segue_strerror(rc));
   return 0;
 }

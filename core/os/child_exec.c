@@ -35,6 +35,7 @@
 
 #include "error.h"
 #include "fault.h"
+#include "file.h"
 #include "mem.h"
 
 #define CHILD_SIDE __attribute__((no_sanitize("address", "thread", "undefined")))
@@ -205,17 +206,6 @@ static int files_add_own(child_files *files, int fd) {
   return rc;
 }
 
-static int files_write_input(int fd, const char *data, size_t len) {
-  while (len) {
-    ssize_t n = write(fd, data, len);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return -errno;
-    data += n;
-    len -= (size_t)n;
-  }
-  return lseek(fd, 0, SEEK_SET) < 0 ? -errno : 0;
-}
-
 /* An anonymous file and not a pipe: nothing has to feed it, and a child that does not read it
  * cannot raise SIGPIPE. */
 static int files_open_input(const segue__child_options *o) {
@@ -225,7 +215,8 @@ static int files_open_input(const segue__child_options *o) {
   }
   int fd = memfd_create("segue-input", MFD_CLOEXEC);
   if (fd < 0) return -errno;
-  int rc = files_write_input(fd, o->input, o->input_len);
+  int rc = segue__write_all(fd, o->input, o->input_len, NULL);
+  if (!rc && lseek(fd, 0, SEEK_SET) < 0) rc = -errno;
   if (!rc) return fd;
   close(fd);
   return rc;

@@ -89,15 +89,18 @@ static int temp_open(target *t) {
   return rc;
 }
 
-static int file_write_write_all(int fd, const char *data, size_t len) {
-  while (len) {
-    ssize_t n = write(fd, data, len);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return -errno;
-    data += n;
-    len -= (size_t)n;
+int segue__write_all(int fd, const void *data, size_t len, size_t *written) {
+  size_t at = 0;
+  int rc = 0;
+  while (at < len && !rc) {
+    ssize_t n = write(fd, (const char *)data + at, len - at);
+    if (n >= 0)
+      at += (size_t)n;
+    else if (errno != EINTR)
+      rc = -errno;
   }
-  return 0;
+  if (written) *written = at;
+  return rc;
 }
 
 /* Owner before mode: changing the owner clears the set-user-id bits. */
@@ -108,7 +111,7 @@ static int set_attributes(int fd, const target *t, const segue__write *w) {
 }
 
 static int file_write_fill(int fd, const target *t, const segue__write *w) {
-  int rc = file_write_write_all(fd, w->data, w->len);
+  int rc = segue__write_all(fd, w->data, w->len, NULL);
   if (!rc) rc = set_attributes(fd, t, w);
   if (!rc) rc = SEGUE_FAULT("write.sync");
   if (!rc && fsync(fd)) rc = -errno;

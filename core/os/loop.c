@@ -172,7 +172,7 @@ static void loop_on_handle_closed(uv_handle_t *handle) {
 /* Closes the handles once the worker has ended and nothing is left to deliver. */
 static void loop_finish_close(segue__loop *loop) {
   pthread_mutex_lock(&loop->mutex);
-  bool finished = !loop->closed && !loop->worker && !loop->first;
+  bool finished = !loop->closed && segue__jobs_closed_locked(loop) && !loop->first;
   if (finished) {
     loop->closed = true;
     segue__workers_orphan_locked(loop);

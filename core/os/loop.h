@@ -76,13 +76,41 @@ struct segue__message {
 };
 void segue__post(segue__loop *loop, segue__message *message);
 
-/* Jobs: run() on the worker thread, then done() on the control thread. One at a time, in order.
+/* Jobs: run() on a worker thread, then done() on the control thread. Each purpose has a queue of
+ * its own, in which jobs run one at a time, in order: a slow or hung job delays no other purpose.
  * Caller's memory, zeroed before first use, in use until done() or abandoned() ran.
  * A job that hangs is abandoned: its done() never runs, abandoned() runs on the control thread when
  * (if) run() ends, to free it; later jobs go to a new worker. A job that is still queued is never
- * run. abandon is harmless on a job that is not submitted. At most SEGUE__WORKERS_MAX hang at once;
- * past that submit returns UV_EAGAIN, and what was queued waits until one of them comes back. */
+ * run. abandon is harmless on a job that is not submitted. At most SEGUE__WORKERS_MAX jobs of a
+ * queue hang at once; past that submit returns UV_EAGAIN, and what was queued waits until one of
+ * them comes back. */
 #define SEGUE__WORKERS_MAX 4
+/* X(name, text): the purposes. */
+#define SEGUE__QUEUES(X)                                                                           \
+  X(COLLECT, "collect") /* sources and policies are read and parsed */                             \
+  X(SCHEMA, "schema")   /* a configuration is validated */                                         \
+  X(WATCH, "watch")     /* folders are scanned for changes */                                      \
+  X(PAGE, "page")       /* large answers of the admin API are written */                           \
+  X(POLICY, "policy")   /* file operations and look-ups of Lua code */
+typedef enum segue__queue {
+#define X(name, text) SEGUE__QUEUE_##name,
+  SEGUE__QUEUES(X)
+#undef X
+      SEGUE__QUEUE_COUNT
+} segue__queue;
+const char *segue__queue_name(segue__queue queue);
+
+/* Upper bounds of the histogram of waiting; one more bucket is for what is above. */
+#define SEGUE__JOB_WAIT_BOUNDS_US                                                                  \
+  { 100, 1000, 10000, 100000, 1000000, 10000000 }
+enum { SEGUE__JOB_WAIT_BUCKETS = 7 };
+typedef struct segue__queue_status {
+  size_t waiting, running, hanging;        /* jobs; hanging: abandoned while they ran */
+  uint64_t waits[SEGUE__JOB_WAIT_BUCKETS]; /* jobs that were begun, by how long they had waited */
+  uint64_t waited_us;                      /* all of them together */
+} segue__queue_status;
+void segue__queue_status_get(segue__loop *loop, segue__queue queue, segue__queue_status *out);
+
 typedef struct segue__job segue__job;
 struct segue__job {
   void (*run)(segue__job *job);       /* worker thread; sees plain C data only */
@@ -92,8 +120,10 @@ struct segue__job {
   segue__job *next;
   void *worker;
   int state;
+  segue__queue queue;
+  uint64_t order, since_us;
 };
-int segue__job_submit(segue__loop *loop, segue__job *job);
+int segue__job_submit(segue__loop *loop, segue__queue queue, segue__job *job);
 void segue__job_abandon(segue__loop *loop, segue__job *job);
 
 #endif

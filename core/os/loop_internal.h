@@ -21,6 +21,13 @@ typedef struct segue__timers {
   bool firing; /* the libuv timer is armed once, after the batch */
 } segue__timers;
 
+/* The jobs of one purpose. Under the loop's mutex. */
+typedef struct segue__job_queue {
+  segue__job *first, *last;
+  segue__worker *worker; /* the one that takes jobs; NULL: none is needed, or it hangs */
+  segue__queue_status status;
+} segue__job_queue;
+
 struct segue__loop {
   struct uv_loop_s *uv; /* NULL: manual */
   uv_timer_t uv_timer;
@@ -44,10 +51,9 @@ struct segue__loop {
   size_t refs;
   bool closed; /* nobody delivers messages any more */
   segue__message *first, *last;
-  segue__job *first_job, *last_job;
-  segue__worker *worker;  /* the one that takes jobs; NULL: none yet, or it hangs */
+  segue__job_queue queues[SEGUE__QUEUE_COUNT];
+  uint64_t next_job;
   segue__worker *workers; /* all of them */
-  size_t hanging;
 };
 
 /* timers.c */
@@ -61,6 +67,7 @@ void segue__loop_unref_unlock(segue__loop *loop);
 /* worker.c */
 bool segue__job_run_next(segue__loop *loop); /* manual: runs one on this thread */
 void segue__jobs_close_locked(segue__loop *loop);
+bool segue__jobs_closed_locked(const segue__loop *loop); /* no worker will take another job */
 void segue__workers_orphan_locked(segue__loop *loop);
 
 #endif

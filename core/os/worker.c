@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: MIT
  *
- * Jobs: one worker thread, started with the first job. It reads files and parses what is in them,
+ * Jobs: each purpose has a queue, and each queue one worker thread, which is started with its first
+ * job and ends when it had nothing to do for a while. A job reads files and parses what is in them,
  * so it may hang (a dead NFS server) for as long as the kernel likes. Such a worker is left behind
  * and a new one takes over; when the old one comes back it gives its job to the control thread and
  * ends, or goes on as the worker if there is no other. Not libuv's pool: its four threads are
  * shared with name resolution, and four hung reads would stop it.
  */
-#include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 
+#include "fault.h"
 #include "loop_internal.h"
 #include "mem.h"
+#include "thread.h"
 
 enum { IDLE, QUEUED, RUNNING, ENDED, ABANDONED };
 
@@ -22,12 +26,17 @@ enum { IDLE, QUEUED, RUNNING, ENDED, ABANDONED };
 #define STACK_BYTES (1u << 20)
 #endif
 
+/* A thread costs some 20 KiB while it sleeps. */
+#define IDLE_MS SEGUE_TEST_MS("WORKER_IDLE_MS", 10000)
+
 struct segue__worker {
   segue__loop *loop;
+  segue__job_queue *queue;
   segue__worker *prev, *next;
   pthread_t thread;
   pthread_cond_t wake;
   segue__message reap;
+  uint64_t idle_ms; /* read on the control thread, which may change the environment */
   bool quit;
 };
 
@@ -46,26 +55,68 @@ static void finish_locked(segue__loop *loop, segue__job *job) {
   segue__post_locked(loop, &job->message);
 }
 
-static segue__job *worker_pop_locked(segue__loop *loop) {
-  segue__job *job = loop->first_job;
-  if (!job) return NULL;
-  loop->first_job = job->next;
-  if (!job->next) loop->last_job = NULL;
-  job->next = NULL;
-  return job;
+/* ---- A queue ---- */
+
+static uint64_t queue_now_us(const segue__loop *loop) {
+  return loop->uv ? uv_hrtime() / 1000 : loop->now_ms * 1000;
 }
 
-static void unlink_job_locked(segue__loop *loop, segue__job *job) {
+static void queue_add_locked(segue__loop *loop, segue__job_queue *queue, segue__job *job) {
+  job->next = NULL;
+  job->order = loop->next_job++;
+  job->since_us = queue_now_us(loop);
+  if (queue->last)
+    queue->last->next = job;
+  else
+    queue->first = job;
+  queue->last = job;
+  queue->status.waiting++;
+}
+
+static void queue_remove_locked(segue__job_queue *queue, segue__job *job) {
   segue__job *prev = NULL;
-  for (segue__job *at = loop->first_job; at != job; at = at->next)
+  for (segue__job *at = queue->first; at != job; at = at->next)
     prev = at;
   if (prev)
     prev->next = job->next;
   else
-    loop->first_job = job->next;
-  if (loop->last_job == job) loop->last_job = prev;
+    queue->first = job->next;
+  if (queue->last == job) queue->last = prev;
   job->next = NULL;
+  queue->status.waiting--;
 }
+
+/* Takes the first job, and counts how long it has waited. */
+static segue__job *queue_take_locked(segue__loop *loop, segue__job_queue *queue) {
+  static const uint64_t bounds[] = SEGUE__JOB_WAIT_BOUNDS_US;
+  segue__job *job = queue->first;
+  if (!job) return NULL;
+  queue_remove_locked(queue, job);
+  uint64_t waited = queue_now_us(loop) - job->since_us;
+  size_t i = 0;
+  while (i < SEGUE__JOB_WAIT_BUCKETS - 1 && waited > bounds[i])
+    i++;
+  queue->status.waits[i]++;
+  queue->status.waited_us += waited;
+  return job;
+}
+
+const char *segue__queue_name(segue__queue queue) {
+  static const char *const names[] = {
+#define X(name, text) text,
+      SEGUE__QUEUES(X)
+#undef X
+  };
+  return names[queue];
+}
+
+void segue__queue_status_get(segue__loop *loop, segue__queue queue, segue__queue_status *out) {
+  pthread_mutex_lock(&loop->mutex);
+  *out = loop->queues[queue].status;
+  pthread_mutex_unlock(&loop->mutex);
+}
+
+/* ---- A worker ---- */
 
 static void unlink_worker_locked(segue__worker *worker) {
   if (worker->prev)
@@ -94,33 +145,49 @@ static void worker_reap(segue__message *message) {
 static bool run_one(segue__loop *loop, segue__worker *worker, segue__job *job) {
   job->state = RUNNING;
   job->worker = worker;
+  worker->queue->status.running++;
   pthread_mutex_unlock(&loop->mutex);
   job->run(job);
   pthread_mutex_lock(&loop->mutex);
   job->worker = NULL;
   bool hung = job->state == ABANDONED;
+  if (!hung) worker->queue->status.running--;
   if (!hung) job->state = ENDED;
   finish_locked(loop, job);
   if (!hung) return true;
-  loop->hanging--;
-  if (loop->worker || loop->closing) return false;
-  loop->worker = worker;
+  segue__job_queue *queue = worker->queue;
+  queue->status.hanging--;
+  if (queue->worker || loop->closing) return false;
+  queue->worker = worker;
   return true;
+}
+
+/* Returns false if no job came for a while, or the worker is to quit. */
+static bool wait_for_job_locked(segue__loop *loop, segue__worker *worker) {
+  struct timespec until;
+  uint64_t ms = worker->idle_ms;
+  clock_gettime(CLOCK_MONOTONIC, &until);
+  until.tv_sec += (time_t)(ms / 1000);
+  until.tv_nsec += (long)(ms % 1000) * 1000000;
+  if (until.tv_nsec >= 1000000000) {
+    until.tv_sec++;
+    until.tv_nsec -= 1000000000;
+  }
+  int rc = 0;
+  while (!rc && !worker->quit && !worker->queue->first)
+    rc = pthread_cond_timedwait(&worker->wake, &loop->mutex, &until);
+  return !worker->quit && worker->queue->first;
 }
 
 static void *worker_main(void *arg) {
   segue__worker *worker = arg;
   segue__loop *loop = worker->loop;
+  segue__job_queue *queue = worker->queue;
   bool go_on = true;
   pthread_mutex_lock(&loop->mutex);
-  while (go_on && !worker->quit) {
-    segue__job *job = worker_pop_locked(loop);
-    if (job)
-      go_on = run_one(loop, worker, job);
-    else
-      pthread_cond_wait(&worker->wake, &loop->mutex);
-  }
-  if (loop->worker == worker) loop->worker = NULL;
+  while (go_on && wait_for_job_locked(loop, worker))
+    go_on = run_one(loop, worker, queue_take_locked(loop, queue));
+  if (queue->worker == worker) queue->worker = NULL;
   if (loop->closed) { /* orphaned and detached: nobody is left to clean up after it */
     segue__loop_unref_unlock(loop);
     free_worker(worker);
@@ -133,28 +200,24 @@ static void *worker_main(void *arg) {
   return NULL;
 }
 
-/* All signals are blocked in the thread: they belong to the process's own threads. */
-static int create_thread(segue__worker *worker) {
-  sigset_t all, old;
-  pthread_attr_t attr;
-  sigfillset(&all);
-  int rc = pthread_attr_init(&attr);
-  if (rc) return -rc;
-  pthread_attr_setstacksize(&attr, STACK_BYTES);
-  pthread_sigmask(SIG_SETMASK, &all, &old);
-  rc = pthread_create(&worker->thread, &attr, worker_main, worker);
-  pthread_sigmask(SIG_SETMASK, &old, NULL);
-  pthread_attr_destroy(&attr);
-  if (!rc) pthread_setname_np(worker->thread, "segue-worker");
-  return -rc;
+static void init_wake(pthread_cond_t *wake) {
+  pthread_condattr_t attr;
+  pthread_condattr_init(&attr);
+  pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+  pthread_cond_init(wake, &attr);
+  pthread_condattr_destroy(&attr);
 }
 
-static int start_worker_locked(segue__loop *loop) {
+static int start_worker_locked(segue__loop *loop, segue__job_queue *queue) {
+  char name[16];
   segue__worker *worker = segue__calloc(1, sizeof *worker);
   if (!worker) return UV_ENOMEM;
   worker->loop = loop;
-  pthread_cond_init(&worker->wake, NULL);
-  int rc = create_thread(worker);
+  worker->queue = queue;
+  worker->idle_ms = IDLE_MS;
+  init_wake(&worker->wake);
+  snprintf(name, sizeof name, "segue-%s", segue__queue_name((segue__queue)(queue - loop->queues)));
+  int rc = segue__thread_start(&worker->thread, name, STACK_BYTES, worker_main, worker);
   if (rc) {
     free_worker(worker);
     return rc;
@@ -162,35 +225,35 @@ static int start_worker_locked(segue__loop *loop) {
   worker->next = loop->workers;
   if (loop->workers) loop->workers->prev = worker;
   loop->workers = worker;
-  loop->worker = worker;
+  queue->worker = worker;
   loop->refs++;
   return 0;
 }
 
-static int wake_locked(segue__loop *loop) {
+static int wake_locked(segue__loop *loop, segue__job_queue *queue) {
   if (!loop->uv) return 0;
-  if (!loop->worker) return loop->hanging < SEGUE__WORKERS_MAX ? start_worker_locked(loop) : 0;
-  pthread_cond_signal(&loop->worker->wake);
+  if (!queue->worker)
+    return queue->status.hanging < SEGUE__WORKERS_MAX ? start_worker_locked(loop, queue) : 0;
+  pthread_cond_signal(&queue->worker->wake);
   return 0;
 }
 
-int segue__job_submit(segue__loop *loop, segue__job *job) {
+/* ---- Jobs ---- */
+
+int segue__job_submit(segue__loop *loop, segue__queue to, segue__job *job) {
+  segue__job_queue *queue = &loop->queues[to];
   int rc = 0;
   pthread_mutex_lock(&loop->mutex);
   if (loop->closing)
     rc = UV_ECANCELED;
-  else if (!loop->worker && loop->hanging == SEGUE__WORKERS_MAX)
+  else if (!queue->worker && queue->status.hanging == SEGUE__WORKERS_MAX)
     rc = UV_EAGAIN;
   else
-    rc = wake_locked(loop);
+    rc = wake_locked(loop, queue);
   if (!rc) {
-    job->next = NULL;
+    job->queue = to;
     job->state = QUEUED;
-    if (loop->last_job)
-      loop->last_job->next = job;
-    else
-      loop->first_job = job;
-    loop->last_job = job;
+    queue_add_locked(loop, queue, job);
   }
   pthread_mutex_unlock(&loop->mutex);
   return rc;
@@ -198,23 +261,35 @@ int segue__job_submit(segue__loop *loop, segue__job *job) {
 
 void segue__job_abandon(segue__loop *loop, segue__job *job) {
   pthread_mutex_lock(&loop->mutex);
+  segue__job_queue *queue = &loop->queues[job->queue];
   int state = job->state;
   if (state != IDLE) job->state = ABANDONED;
   if (state == QUEUED) {
-    unlink_job_locked(loop, job);
+    queue_remove_locked(queue, job);
     finish_locked(loop, job);
   } else if (state == RUNNING && loop->uv) {
-    loop->hanging++;
-    loop->worker = NULL;
+    queue->status.running--;
+    queue->status.hanging++;
+    queue->worker = NULL;
     /* If no thread can be had now the jobs wait for the next submit, or for the hung one. */
-    if (loop->first_job) (void)wake_locked(loop);
+    if (queue->first) (void)wake_locked(loop, queue);
   }
   pthread_mutex_unlock(&loop->mutex);
 }
 
+/* Manual loops have one thread: the jobs of all queues run in the order in which they came. */
+static segue__job *take_oldest_locked(segue__loop *loop) {
+  segue__job_queue *oldest = NULL;
+  for (size_t i = 0; i < SEGUE__QUEUE_COUNT; i++) {
+    segue__job_queue *queue = &loop->queues[i];
+    if (queue->first && (!oldest || queue->first->order < oldest->first->order)) oldest = queue;
+  }
+  return oldest ? queue_take_locked(loop, oldest) : NULL;
+}
+
 bool segue__job_run_next(segue__loop *loop) {
   pthread_mutex_lock(&loop->mutex);
-  segue__job *job = loop->hold_jobs ? NULL : worker_pop_locked(loop);
+  segue__job *job = loop->hold_jobs ? NULL : take_oldest_locked(loop);
   if (job) job->state = RUNNING;
   pthread_mutex_unlock(&loop->mutex);
   if (!job) return false;
@@ -226,15 +301,26 @@ bool segue__job_run_next(segue__loop *loop) {
   return true;
 }
 
-/* No job starts any more; the worker ends after the one it has. */
+/* No job starts any more; the workers end after the one that they have. */
 void segue__jobs_close_locked(segue__loop *loop) {
-  for (segue__job *job = worker_pop_locked(loop); job; job = worker_pop_locked(loop)) {
-    job->state = ABANDONED;
-    finish_locked(loop, job);
+  for (size_t i = 0; i < SEGUE__QUEUE_COUNT; i++) {
+    segue__job_queue *queue = &loop->queues[i];
+    while (queue->first) {
+      segue__job *job = queue->first;
+      queue_remove_locked(queue, job);
+      job->state = ABANDONED;
+      finish_locked(loop, job);
+    }
+    if (!queue->worker) continue;
+    queue->worker->quit = true;
+    pthread_cond_signal(&queue->worker->wake);
   }
-  if (!loop->worker) return;
-  loop->worker->quit = true;
-  pthread_cond_signal(&loop->worker->wake);
+}
+
+bool segue__jobs_closed_locked(const segue__loop *loop) {
+  for (size_t i = 0; i < SEGUE__QUEUE_COUNT; i++)
+    if (loop->queues[i].worker) return false;
+  return true;
 }
 
 void segue__workers_orphan_locked(segue__loop *loop) {

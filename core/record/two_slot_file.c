@@ -15,6 +15,7 @@
 
 #include "../config/tree.h"
 #include "../os/fault.h"
+#include "../os/file.h"
 
 enum { CHECKSUM = 16 };
 
@@ -122,16 +123,6 @@ static int slots_fault(const segue__two_slot_file *state_file, const char *step)
   return SEGUE_FAULT(point);
 }
 
-static int slots_write_all(int fd, const char *data, size_t len) {
-  for (size_t at = 0; at < len;) {
-    ssize_t n = pwrite(fd, data + at, len - at, (off_t)at);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return -errno;
-    at += (size_t)n;
-  }
-  return 0;
-}
-
 static int sync_folder(const char *path) {
   char *folder = segue__strdup(path);
   if (!folder) return UV_ENOMEM;
@@ -158,7 +149,7 @@ static int slots_write_file(const segue__two_slot_file *state_file, const char *
   int fd = rc ? -1 : open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (!rc && fd < 0) rc = -errno;
   if (!rc) rc = slots_fault(state_file, "write");
-  if (!rc) rc = slots_write_all(fd, b->data, b->len);
+  if (!rc) rc = segue__write_all(fd, b->data, b->len, NULL);
   if (!rc && ftruncate(fd, (off_t)b->len)) rc = -errno;
   if (!rc) rc = slots_fault(state_file, "sync");
   if (!rc && !state_file->unsynced && fdatasync(fd)) rc = -errno;

@@ -109,7 +109,7 @@ static int collect_submit(segue__collect *collect) {
   }
   collect->stage = SEGUE__COLLECT_READ;
   collect->next_document = engine->next_document;
-  return rc ? rc : segue__job_submit(engine->loop, &collect->job);
+  return rc ? rc : segue__job_submit(engine->loop, SEGUE__QUEUE_COLLECT, &collect->job);
 }
 
 /* A fetch that cannot even begin is a failure of its source like any other. */
@@ -198,7 +198,7 @@ int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
   bool pulls = pulls_any(txn);
   int rc = collect_make_room(collect);
   if (!rc && pulls && look_at_inputs) /* the policy decides which sources are fetched */
-    rc = segue__job_submit(engine->loop, &collect->job);
+    rc = segue__job_submit(engine->loop, SEGUE__QUEUE_COLLECT, &collect->job);
   else if (!rc)
     rc = pulls ? collect_pull(collect) : collect_submit(collect);
   if (rc < 0) {
@@ -725,7 +725,7 @@ static void collect_look_again(segue__timer *timer) {
   segue__loop *loop = collect->txn->engine->loop;
   collect->last_look = segue__loop_now_ms(loop) >= collect->wait_until_ms;
   collect->stage = collect->to;
-  int rc = segue__job_submit(loop, &collect->job);
+  int rc = segue__job_submit(loop, SEGUE__QUEUE_COLLECT, &collect->job);
   if (rc < 0) collect_abandon(collect, rc);
 }
 

@@ -54,7 +54,7 @@ int segue__validate_job_start(segue__txn *txn) {
     validation->schema = segue__schema_ref(engine->schema);
   segue__errors_init(&validation->errors);
   segue__errors_init(&validation->warnings);
-  int rc = segue__job_submit(engine->loop, &validation->job);
+  int rc = segue__job_submit(engine->loop, SEGUE__QUEUE_SCHEMA, &validation->job);
   if (rc < 0) {
     segue__validate_job_free(validation);
     return rc;

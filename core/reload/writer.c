@@ -6,13 +6,13 @@
 #include "record_internal.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <uv.h>
 
 #include "../os/mem.h"
+#include "../os/thread.h"
 
 /* How often an addition to a history that another process locks is tried, and how long between. */
 enum { BUSY_TRIES = 100, BUSY_PAUSE_MS = 50, PATHS_MAX = 1000, WAITING_MAX = 1000, STOP_S = 5 };
@@ -610,17 +610,6 @@ static int init_parts(segue__record *record, const segue__record_options *option
   return rc;
 }
 
-/* The thread takes no signals: they are the host's. */
-static int reload_writer_start_thread(segue__record *record) {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  int rc = pthread_create(&record->thread, NULL, writer_thread, record);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (!rc) pthread_setname_np(record->thread, "segue-record");
-  return -rc;
-}
-
 int segue__record_new(segue__record **out, const segue__record_options *options) {
   *out = NULL;
   segue__record *record = segue__calloc(1, sizeof *record);
@@ -641,7 +630,7 @@ int segue__record_new(segue__record **out, const segue__record_options *options)
   record->later.last = &record->later.first;
   int rc = init_parts(record, options);
   if (!rc) rc = writer_open_all(record);
-  if (!rc) rc = reload_writer_start_thread(record);
+  if (!rc) rc = segue__thread_start(&record->thread, "segue-record", 0, writer_thread, record);
   if (rc) {
     free_parts(record);
     return rc;

@@ -13,11 +13,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../os/fault.h"
 #include "../os/glob.h"
 #include "../os/mem.h"
 #include "watch_internal.h"
 
-enum { SCAN_LIMIT_MS = 2000 };
+#define SCAN_LIMIT_MS SEGUE_TEST_MS("SCAN_LIMIT_MS", 2000)
 
 typedef struct scanned {
   char *path;
@@ -169,6 +170,7 @@ static void scan_free(watch_scan *scan) {
 
 static void watch_scan_run(segue__job *job) {
   watch_scan *scan = (watch_scan *)job;
+  (void)SEGUE_FAULT("watch.scan");
   for (size_t i = 0; i < scan->count; i++)
     scan->items[i].print = segue__watch_print(scan->items[i].path, scan->items[i].glob);
 }
@@ -251,7 +253,10 @@ static void watch_scan_start(segue__watch *watch, bool adopt) {
   scan->watch = watch;
   scan->job = (segue__job){
       .run = watch_scan_run, .done = watch_scan_done, .abandoned = watch_scan_abandoned};
-  if (take_paths(scan, watch) || segue__job_submit(watch->loop, &scan->job)) {
+  /* What an adopting scan notes must not be newer than what the reload reads that follows it: it
+   * runs before that, in the same queue. Any other scan must not delay a reload. */
+  segue__queue queue = adopt ? SEGUE__QUEUE_COLLECT : SEGUE__QUEUE_WATCH;
+  if (take_paths(scan, watch) || segue__job_submit(watch->loop, queue, &scan->job)) {
     scan_free(scan);
     return;
   }
@@ -264,9 +269,9 @@ void segue__watch_scan_start(segue__watch *watch) {
   watch_scan_start(watch, false);
 }
 
-/* Takes note of what patterns match now, before the callbacks: jobs run in order, so whatever the
- * callback has read later is at least as new, and nothing can fall in between. If a scan is under
- * way nothing is noted, and the next one tells once more than it must. */
+/* Notes what patterns match now, before the callbacks: jobs of a queue run in order, so what the
+ * reload reads is at least as new, and no change can fall in between. While another scan is under
+ * way nothing is noted, and the next scan reports one change too many. */
 void segue__watch_scan_adopt(segue__watch *watch) {
   for (size_t i = 0; i < watch->count; i++) {
     if (!watch_scan_wanted(watch->paths[i], true)) continue;

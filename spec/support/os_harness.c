@@ -81,7 +81,11 @@ os_harness_job *os_harness_job_new(int number, bool hang) {
 }
 
 int os_harness_job_submit(segue__loop *loop, os_harness_job *job) {
-  int rc = segue__job_submit(loop, &job->job);
+  return os_harness_job_submit_to(loop, SEGUE__QUEUE_COLLECT, job);
+}
+
+int os_harness_job_submit_to(segue__loop *loop, segue__queue queue, os_harness_job *job) {
+  int rc = segue__job_submit(loop, queue, &job->job);
   if (rc) segue__free(job);
   return rc;
 }

@@ -105,7 +105,7 @@ static void files_start(segue__io *io) {
   f->job = (segue__job){.run = files_work, .done = files_worked, .abandoned = files_abandoned};
   f->limit.data = f;
   int rc = f->limit_ms ? segue__timer_start(loop, &f->limit, f->limit_ms, files_late) : 0;
-  if (!rc) rc = segue__job_submit(loop, &f->job);
+  if (!rc) rc = segue__job_submit(loop, SEGUE__QUEUE_POLICY, &f->job);
   if (!rc) {
     segue__io_begin(io, false);
     return;

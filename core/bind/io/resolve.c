@@ -7,10 +7,10 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "../../os/thread.h"
 #include "async_io.h"
 
 enum { THREADS_MAX = 32, ADDRESSES_MAX = 64, STACK_BYTES = 256 << 10 };
@@ -89,19 +89,10 @@ static void *look_main(void *arg) {
 }
 
 static int resolve_start_thread(look_up *look) {
-  pthread_attr_t attr;
   pthread_t thread;
-  sigset_t all, old;
-  int rc = pthread_attr_init(&attr);
-  if (rc) return -rc;
-  pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-  pthread_attr_setstacksize(&attr, STACK_BYTES);
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &old);
-  rc = pthread_create(&thread, &attr, look_main, look);
-  pthread_sigmask(SIG_SETMASK, &old, NULL);
-  pthread_attr_destroy(&attr);
-  return -rc;
+  int rc = segue__thread_start(&thread, "segue-resolve", STACK_BYTES, look_main, look);
+  if (!rc) pthread_detach(thread);
+  return rc;
 }
 
 /* ---- The control thread ---------------------------------------------------------------------- */

@@ -242,7 +242,7 @@ static void start_look_up(command *c) {
   c->job = (segue__job){.run = find_user, .done = user_found, .abandoned = user_abandoned};
   c->limit.data = c;
   int rc = segue__timer_start(loop, &c->limit, USER_MS, user_late);
-  if (!rc) rc = segue__job_submit(loop, &c->job);
+  if (!rc) rc = segue__job_submit(loop, SEGUE__QUEUE_POLICY, &c->job);
   if (!rc) {
     segue__io_begin(&c->io, false);
     return;
