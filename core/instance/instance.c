@@ -503,7 +503,7 @@ static void on_busy(void *data, size_t worker_index, const char *module, uint64_
   SEGUE__LOG(&s->log, SEGUE__ERROR, "module",
              "a module keeps its data thread busy, and nothing else is served there: is there an "
              "endless loop, or a wait without a limit?",
-             SEGUE__FIELD("module", module), SEGUE__FIELD("lane", worker_index),
+             SEGUE__FIELD("module", module), SEGUE__FIELD("thread", worker_index),
              SEGUE__FIELD("seconds", silent_ms / 1000));
 }
 
@@ -517,7 +517,7 @@ static void instance_on_lost(void *data, size_t worker_index, const char *module
              "a worker thread is abandoned, because the code of a module does not return: look "
              "there for an endless loop, or for a wait without a limit",
              SEGUE__FIELD("module", module ? module : "(unknown)"),
-             SEGUE__FIELD("lane", worker_index), SEGUE__FIELD("seconds", silent_ms / 1000));
+             SEGUE__FIELD("thread", worker_index), SEGUE__FIELD("seconds", silent_ms / 1000));
   segue__lua_modules_abandon_thread(s->lua_modules, worker_index);
 }
 

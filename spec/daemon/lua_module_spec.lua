@@ -556,7 +556,7 @@ describe("a module in Lua", function()
     assert.equal(200, get("/").status)
     local connection = http.connect { port = at }
     connection:write("GET /loop HTTP/1.1\r\nHost: x\r\n\r\n")
-    d:wait_log("a module keeps its data thread busy.*module=front lane=0", WITHIN_MS)
+    d:wait_log("a module keeps its data thread busy.*module=front thread=0", WITHIN_MS)
     assert.equal(200, d:http("/-/healthy").status)
     connection:read_response(WITHIN_MS)
   end)

@@ -54,12 +54,12 @@ return {
     local log = d:log()
     assert.same({ UNEXPECTED, 0 }, { code, signal }, log)
     assert.matches("a worker thread is abandoned, because the code of a module does not return.*"
-      .. "module=" .. module .. " lane=0 seconds=%d+\n", log)
+      .. "module=" .. module .. " thread=0 seconds=%d+\n", log)
     assert.matches("stopped, except for the abandoned worker threads\n$", log)
     assert.falsy(log:find("Sanitizer", 1, true), log)
   end
   local function stuck_in(module)
-    d:wait_log("a module keeps its data thread busy.*module=" .. module .. " lane=0", WITHIN_MS)
+    d:wait_log("a module keeps its data thread busy.*module=" .. module .. " thread=0", WITHIN_MS)
   end
 
   it("because of a compiled loop in a handler is left behind at the end, and all the rest ends "
@@ -98,7 +98,7 @@ return {
     d.baseline = nil
     local stuck = ask "/loop"
     d:wait_log("a module keeps its data thread busy", WITHIN_MS)
-    local lane = d:log():match "module=front lane=(%d)"
+    local thread = d:log():match "module=front thread=(%d)"
     local waiting = {}
     for i = 1, 4 do waiting[i] = ask "/wait" end -- the other thread accepts them
     wait.until_true(function()
@@ -110,7 +110,7 @@ return {
       assert.same({ 200, "well" }, { answer.status, answer.body }, d:log())
     end
     assert.equal(UNEXPECTED, (d:wait_exit(WITHIN_MS)), d:log())
-    assert.matches("is abandoned.* lane=" .. lane .. " ", d:log())
+    assert.matches("is abandoned.* thread=" .. thread .. " ", d:log())
     assert.equal("", stuck.input)
   end)
 

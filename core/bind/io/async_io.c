@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * The life of a segue__io between Lua, its task and the outside, and what a loader has to wait for
- * at its end.
+ * The life of a segue__io between Lua, its task and the operation itself, and the close of a
+ * segue__async_io, which waits for commands.
  */
 #include "async_io.h"
 
 #include <string.h>
 
-/* ---- What a loader has outside --------------------------------------------------------------- */
+/* ---- The operations of one loader ------------------------------------------------------------ */
 
 int segue__async_io_new(segue__async_io **out, segue__loop *loop, const segue__logger *log) {
   *out = segue__calloc(1, sizeof **out);
@@ -85,7 +85,7 @@ static void io_stop(segue__io *io) {
   if (!io->alive || io->stopped) return;
   bool posted = io->posted;
   io->stopped = true;
-  io->posted = true; /* it may end at once, but the caller still holds it */
+  io->posted = true; /* it may end inside `start`; the caller still uses it */
   if (io->recalled) {
     segue__timer_stop(io->async_io->loop, &io->recalled->timer);
     segue__io_end(io);
@@ -95,7 +95,7 @@ static void io_stop(segue__io *io) {
   io->posted = posted;
 }
 
-/* Lua has no more to do with it. */
+/* Releases the side of Lua. */
 static void io_release(segue__io *io) {
   if (!io->box) return;
   segue__io_unanswered(io);
@@ -122,12 +122,12 @@ static int push_event(lua_State *co, void *data) {
   segue__io_note(io, co, n);
   if (io->over && !io->ready) {
     segue__io_answered(io);
-    io_release(io); /* nothing of it waits for the collector */
+    io_release(io); /* the collector has nothing to do */
   }
   return n;
 }
 
-/* Resumes the task; io is held meanwhile. */
+/* Resumes the task; io stays alive meanwhile. */
 static void io_hand_over(segue__io *io) {
   bool posted = io->posted;
   io->posted = true;
@@ -150,7 +150,7 @@ void segue__io_ready(segue__io *io) {
   if (!io->wait.task) return;
   if (!io->starting) {
     io_hand_over(io);
-  } else if (!io->posted) { /* the task has only just been left */
+  } else if (!io->posted) { /* the task has just yielded */
     io->posted = true;
     io->message.fn = io_deliver;
     segue__post(io->async_io->loop, &io->message);
@@ -175,7 +175,7 @@ void segue__io_end(segue__io *io) {
 void segue__io_finish(segue__io *io) {
   bool alive = io->alive;
   io->stopped = io->over = true;
-  segue__io_ready(io); /* an io that is alive is not freed by what Lua does now */
+  segue__io_ready(io); /* the task may release io, but an io that is alive is not freed */
   if (alive) segue__io_end(io);
 }
 
@@ -254,8 +254,7 @@ static void push_metatable(lua_State *L, const segue__io_kind *kind) {
   lua_setfield(L, -2, "__metatable");
 }
 
-/* Charges the copied arguments of an operation too: a thousand tasks may each hold a copy of one
- * long text. */
+/* Charges the copied arguments too: a thousand tasks may each hold a copy of one long text. */
 static void charge_argument(segue__io *io, lua_State *L, size_t bytes) {
   if (!segue__io_charge(io, bytes)) luaL_error(L, "%s", io->error.message);
 }
@@ -268,7 +267,7 @@ void *segue__io_new(lua_State *L, const segue__io_kind *kind) {
   segue__io *io = segue__calloc(1, kind->size);
   if (!io) {
     luaL_error(L, "%s: out of memory", kind->metatable);
-    return NULL; /* never: it has raised */
+    return NULL; /* not reached: the call above raised an error */
   }
   io->kind = kind;
   io->lua = segue__lua_of(L);

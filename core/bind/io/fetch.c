@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * segue.fetch: HTTP requests. The transfer is core/http/fetch.c's; here are its arguments and its
- * events: chunks of the body for who wants them as they come, and the answer.
+ * segue.fetch: HTTP requests. core/http/fetch.c transfers; this file has the arguments and the
+ * events: chunks of the body for streaming callers, and the answer.
  */
 #include <ctype.h>
 #include <string.h>
@@ -18,7 +18,8 @@ typedef struct request {
   bool insecure, streaming, connect_only;
   segue__fetch *fetch;
   segue__buf chunk;
-  /* The answer; borrowed from the fetch while the task is resumed with it, else copies. */
+  /* The answer. It is borrowed from the transfer while the task is resumed with it; copied
+   * otherwise. */
   segue__fetch_answer answer;
   char *kept_headers, *kept_body;
 } request;
@@ -37,7 +38,7 @@ static void fetch_push_lower(lua_State *co, const char *name, size_t len) {
   luaL_pushresult(&b);
 }
 
-/* Names in small letters; a header that came twice is one text, joined as its values may be. */
+/* Converts the name to lower case. Repeated headers become one text, joined as HTTP allows. */
 static void push_header(lua_State *co, const char *line, size_t len) {
   const char *colon = memchr(line, ':', len);
   if (!colon) return;
@@ -75,7 +76,7 @@ static int fetch_push_chunk(lua_State *co, request *r) {
   if (r->fetch)
     segue__fetch_resume(r->fetch);
   else
-    r->io.ready = true; /* the answer is next */
+    r->io.ready = true; /* the answer follows */
   return 1;
 }
 
@@ -111,7 +112,7 @@ static bool fetch_reserve(void *data, size_t bytes) {
   return r->io.stopped || segue__io_charge(&r->io, bytes);
 }
 
-/* Who waits gets the answer without a copy. */
+/* A task that waits gets the answer without a copy. */
 static bool keep_answer(request *r) {
   if (r->io.wait.task || !r->io.box) return true;
   r->kept_headers = segue__strdup(r->answer.headers);
@@ -213,7 +214,7 @@ static const segue__io_kind kind = {"segue.fetch", sizeof(request), fetch_start,
 static int new_request(lua_State *L) {
   lua_settop(L, 15);
   luaL_checkstring(L, 1);
-  request *r = segue__io_new(L, &kind); /* 16: whatever is raised below, it is freed with it */
+  request *r = segue__io_new(L, &kind); /* index 16; an error below frees it */
   r->url = segue__arg_text(&r->io, L, 1);
   r->method = segue__arg_text(&r->io, L, 2);
   r->headers = segue__arg_texts(&r->io, L, 3);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * segue.read, write, stat and list: jobs on the worker, because a file system may hang. Past its
- * time limit a job is left behind: its memory goes when, and if, it comes back.
+ * segue.read, write, stat and list: jobs on a worker thread, because a file system may hang. A job
+ * that exceeds its time limit is abandoned; its memory is freed if it returns.
  */
 #include <errno.h>
 #include <string.h>
@@ -25,7 +25,7 @@ typedef struct file {
   segue__job job;
   segue__timer limit;
   int status;
-  segue_error failure; /* the worker's; io.error is the control thread's */
+  segue_error failure; /* written by the worker; io.error belongs to the control thread */
   segue__bytes bytes;
   segue__names names;
   struct stat stat;
@@ -92,7 +92,7 @@ static void files_late(segue__timer *timer) {
                 verbs[f->deed], segue__shown(f->path, shown), (unsigned long long)f->limit_ms,
                 f->deed == WRITE ? "; it may still happen" : "");
   segue__job_abandon(f->io.async_io->loop, &f->job);
-  f->io.stopped = f->io.over = true; /* it is alive until the job comes back */
+  f->io.stopped = f->io.over = true; /* it is alive until the job returns */
   segue__io_ready(&f->io);
 }
 
@@ -180,7 +180,7 @@ static void files_release(segue__io *io) {
   segue__names_deinit(&f->names);
 }
 
-/* A credential is never kept: what was revoked must not come back. */
+/* Credentials are not recorded: a revoked one must not come back with a replay. */
 static bool files_key(const segue__io *io, segue__buf *out) {
   const file *f = (const file *)io;
   segue__buf_adds(out, f->path);
@@ -197,7 +197,7 @@ static const segue__io_kind kinds[] = {
 static file *new_file(lua_State *L, deed deed) {
   lua_settop(L, 4);
   luaL_checkstring(L, 1);
-  file *f = segue__io_new(L, &kinds[deed]); /* 5: whatever is raised below, it is freed with it */
+  file *f = segue__io_new(L, &kinds[deed]); /* index 5; an error below frees it */
   f->deed = deed;
   f->os = f->io.lua->os;
   f->fake_io = f->io.async_io->fake_io;
@@ -206,9 +206,8 @@ static file *new_file(lua_State *L, deed deed) {
   return f;
 }
 
-/* read(path, limit ms, most bytes, is it a credential?), write(path, limit ms, text, mode),
- * stat(path, limit ms), list(pattern, limit ms) -> io. One event: the result; or nil, message,
- * code. */
+/* read(path, limit ms, most bytes, credential?), write(path, limit ms, text, mode), stat(path,
+ * limit ms), list(pattern, limit ms) -> io. One event: the result; or nil, message, code. */
 static int new_read(lua_State *L) {
   file *f = new_file(L, READ);
   f->max = (size_t)segue__arg_number(L, 3);

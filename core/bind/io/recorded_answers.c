@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * A recording keeps the values of each event of an io exactly as Lua got them, and a replay pushes
- * them again. Every kind is recorded and replayed by the same code, its errors included, so the
- * same policy gets the same answers.
+ * them again. All kinds and their errors are recorded and replayed by the same code, so the same
+ * policy gets the same results.
  */
 #include "async_io.h"
 
@@ -99,7 +99,7 @@ void segue__io_answered(segue__io *io) {
   segue__answers_add(io->async_io->answers, answer);
 }
 
-/* While the Lua state still lives: the memory of an io may outlive the instance, in a job that
+/* Call it before the Lua state closes: the memory of an io may outlive the instance, in a job that
  * hangs. */
 void segue__io_unanswered(segue__io *io) {
   if (!io->answer) return;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * segue.resolve: host names, each on a thread of its own, because the C library's look-up cannot be
- * interrupted and may take as long as it likes. Who gives up on one leaves the thread alone; it
- * finds its way back, or nobody there, through the bridge.
+ * segue.resolve: host names. Each call has a thread of its own, because getaddrinfo(3) cannot be
+ * interrupted and has no time limit. An abandoned thread runs on; it returns its result through the
+ * bridge, or finds it closed.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -18,7 +18,7 @@ enum { THREADS_MAX = 32, ADDRESSES_MAX = 64, STACK_BYTES = 256 << 10 };
 typedef struct look_up {
   segue__message message;
   segue__bridge *bridge;
-  struct resolve *owner; /* NULL: nobody waits */
+  struct resolve *owner; /* NULL: no task waits */
   char *name;
   int status;   /* of getaddrinfo */
   int sys_code; /* errno for EAI_SYSTEM */
@@ -178,7 +178,7 @@ static int resolve_launch(resolve *r) {
   return rc;
 }
 
-/* In a rehearsal the answer is there at once. */
+/* A rehearsal has the result at once. */
 static void ask_stand_in(resolve *r, const segue__fake_io *fake_io) {
   segue__names names = {0};
   int rc = fake_io->resolve(fake_io->data, r->name, &names, &r->io.error);
@@ -233,7 +233,7 @@ static int resolve_push(lua_State *co, segue__io *io) {
   return 1;
 }
 
-/* What came back is freed with its owner. */
+/* The result is freed with its owner. */
 static void resolve_release(segue__io *io) {
   resolve *r = resolve_of(io);
   if (r->look) look_free(r->look);

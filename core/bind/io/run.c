@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * segue.run: commands. The child is core/os/spawn.c's; here are its arguments, the user it runs as
- * (looked up on the worker, because that may ask the network) and its events: chunks of output for
- * who wants them as they come, and the end. A chunk that was not taken yet holds the child up.
+ * segue.run: commands. core/os/spawn.c runs the child; this file has the arguments, the user that
+ * the child runs as (resolved on a worker thread, because NSS may use the network) and the events:
+ * chunks of output for streaming callers, and the exit. A chunk that was not read yet blocks the
+ * child's output.
  */
 #include <string.h>
 
@@ -18,7 +19,7 @@ typedef struct command {
   size_t input_len, capture;
   uint64_t timeout_ms, kill_ms;
   bool streaming;
-  /* The look-up of the user. */
+  /* Resolves the user. */
   segue__job job;
   segue__timer limit;
   segue__user_entry user;
@@ -26,11 +27,11 @@ typedef struct command {
   char *identity[3]; /* HOME, USER, LOGNAME of that user */
   /* The child. */
   segue__spawn *child;
-  segue__buf chunk[2]; /* by segue__stream: not taken yet */
+  segue__buf chunk[2]; /* by segue__stream: not read yet */
   size_t kept[2];      /* bytes charged */
-  bool greedy;         /* it was stopped because of the memory limit */
+  bool greedy;         /* it was stopped by the memory limit */
   segue__spawn_result result;
-  char *output[2]; /* copies, where nobody waited at the end */
+  char *output[2]; /* copies, if no task waited at the exit */
 } command;
 
 static command *run_of(segue__io *io) {
@@ -86,7 +87,7 @@ static int run_push(lua_State *co, segue__io *io) {
 
 /* ---- The child ------------------------------------------------------------------------------- */
 
-/* What is kept counts against the policy's memory. */
+/* Counts the captured output against the memory limit of the policy. */
 static void run_charge(command *c, segue__stream stream, size_t len) {
   size_t room = c->capture - c->kept[stream];
   size_t kept = len < room ? len : room;
@@ -110,7 +111,7 @@ static void on_output(void *data, segue__stream stream, const char *bytes, size_
   segue__io_ready(&c->io);
 }
 
-/* The output is borrowed until on_exit returns; who waits gets it without a copy. */
+/* The output is borrowed until on_exit returns; a task that waits gets it without a copy. */
 static bool keep_output(command *c) {
   bool waited_for = c->io.wait.task && !c->chunk[0].len && !c->chunk[1].len;
   if (waited_for || !c->io.box) return true;
@@ -190,7 +191,7 @@ static bool run_listed(char **changes, const char *entry) {
   return false;
 }
 
-/* The environment has room for these three. */
+/* The environment has three free entries for these. */
 static void take_identity(command *c) {
   for (int i = 0; i < 3; i++) {
     if (run_listed(c->changes, c->identity[i])) continue;
@@ -226,7 +227,7 @@ static void user_abandoned(segue__job *job) {
   segue__io_end(&((command *)((char *)job - offsetof(command, job)))->io);
 }
 
-/* The job keeps the memory until it comes back, if it ever does. */
+/* The job uses the memory until it returns, if it ever does. */
 static void user_late(segue__timer *timer) {
   command *c = timer->data;
   segue__errorf(&c->io.error, SEGUE_ETIMEOUT,
@@ -284,7 +285,7 @@ static void run_release(segue__io *io) {
   command *c = run_of(io);
   segue__texts_free(c->argv);
   segue__texts_free(c->changes);
-  segue__free(c->env); /* its texts are others' */
+  segue__free(c->env); /* its texts belong to others */
   segue__free(c->cwd);
   segue__free(c->user_name);
   segue__user_entry_deinit(&c->user);
@@ -319,7 +320,7 @@ static size_t run_count_texts(char **texts) {
   return n;
 }
 
-/* The daemon's environment with the changes: "NAME=value" sets, "NAME" removes. */
+/* The environment of the daemon with the changes: "NAME=value" sets, "NAME" removes. */
 static bool make_environment(command *c, const segue__os *os) {
   char **ours = os->environ(os->data);
   size_t n = 0;
@@ -334,14 +335,14 @@ static bool make_environment(command *c, const segue__os *os) {
   return true;
 }
 
-/* run(argv, changes of the environment, cwd, user, stdin, timeout ms, most bytes, kill ms,
- * streaming) -> io. Its events: stream, bytes; then true, code, signal, stdout, stderr, truncated,
- * timed_out, seconds; or nil, message, code. */
+/* run(argv, environment changes, cwd, user, stdin, timeout ms, most bytes, kill ms, streaming) ->
+ * io. Its events: stream, bytes; then true, code, signal, stdout, stderr, truncated, timed_out,
+ * seconds; or nil, message, code. */
 static int new_command(lua_State *L) {
   lua_settop(L, 9);
   luaL_checktype(L, 1, LUA_TTABLE);
   if (!lua_objlen(L, 1)) return luaL_argerror(L, 1, "the name of a program is missing");
-  command *c = segue__io_new(L, &kind); /* 10: whatever is raised below, it is freed with it */
+  command *c = segue__io_new(L, &kind); /* index 10; an error below frees it */
   c->argv = segue__arg_texts(&c->io, L, 1);
   c->changes = segue__arg_texts(&c->io, L, 2);
   c->cwd =

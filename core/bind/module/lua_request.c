@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * One request in a module's state: what handle is given, and what it returns as an answer. What Lua
- * holds of a request is a pointer and a number: memory that serves one request after the other, and
- * which of them is meant. So nothing has to be told when a request is over, and what is kept of it
- * is refused.
+ * One request in a state of a module: the argument of `handle`, and the conversion of its results
+ * to an answer. The Lua object holds a pointer to a pooled struct and the serial number of the
+ * request. The struct serves one request after another; the serial number detects objects of
+ * earlier requests, whose use is an error. So Lua objects need no notice when a request ends.
  */
 #include "lua_request.h"
 
@@ -11,9 +11,11 @@
 #include <strings.h>
 
 enum { SEGUE__FAILED = 500, SEGUE__AWAY = 503, SEGUE__LATE = 504 };
-enum { AT_A_TIME = 256 << 10 }; /* bytes that a stream writes before others have a turn */
-/* Memory of a request outside of Lua, without its body: about the size of its head, as the gate
- * counts it. */
+enum {
+  AT_A_TIME = 256 << 10
+}; /* bytes that a stream writes before other tasks of the thread run */
+/* Memory of a request outside of Lua, without its body: an estimate of the size of its head, as the
+ * gate counts it. */
 enum { HEAD_GUESS = 4096 };
 enum { HEADERS_BYTES = 64 << 10, BODY_KEPT = 1 << 20 };
 
@@ -45,7 +47,7 @@ static void bind_request_release(segue__lua_request *lua_request) {
   context->pool = lua_request;
 }
 
-/* ---- Answers that are not the module's ---- */
+/* ---- Answers in place of the module ---------------------------------------------------------- */
 
 void segue__lua_request_refuse(segue__lua_request *lua_request, int status) {
   static const segue_header later = {{"Retry-After", 11}, {"1", 1}};
@@ -65,10 +67,10 @@ void segue__lua_request_refuse(segue__lua_request *lua_request, int status) {
   bind_request_release(lua_request);
 }
 
-/* ---- What handle returns --------------------------------------------------------------------- */
+/* ---- Results of handle ----------------------------------------------------------------------- */
 
-/* All of this runs on the coroutine after it has returned, where nothing can be thrown: what is
- * wrong is told by a code and err. */
+/* This code runs on the coroutine after it has returned, outside of a protected call: it must not
+ * raise an error. It returns a code and fills err. */
 static int request_wrong(segue_error *err, const char *what, lua_State *L, int index) {
   return segue__errorf(err, SEGUE_EPOLICY, "%s, not a %s", what, luaL_typename(L, index));
 }
@@ -113,7 +115,7 @@ static int request_add_values(lua_State *L, segue__lua_request *x, segue_text na
   return rc;
 }
 
-/* The text of a number stays on the stack, below the key. */
+/* Leaves the text of the number on the stack, below the key, so that it is not collected. */
 static int request_add_number(lua_State *L, segue__lua_request *x, segue_text name,
                               segue_error *err) {
   lua_pushvalue(L, -1);
@@ -123,7 +125,7 @@ static int request_add_number(lua_State *L, segue__lua_request *x, segue_text na
   return add_header(L, x, name, lua_gettop(L) - 2, err);
 }
 
-/* What is borrowed stays where it is: in the table, or on the stack. */
+/* Borrows the texts of headers: they stay in the table or on the stack until the answer is sent. */
 static int take_headers(lua_State *L, segue__lua_request *x, int index, segue_error *err) {
   int rc = 0;
   luaL_checkstack(L, 8, "headers");
@@ -143,7 +145,8 @@ static int take_headers(lua_State *L, segue__lua_request *x, int index, segue_er
   return rc;
 }
 
-/* A table that is no list would be an empty body: a table that somebody forgot to encode. */
+/* A table with keys that are not a list is rejected: it would be sent as an empty body, and usually
+ * the author forgot to encode it. */
 static int check_list(lua_State *L, int index, size_t n, segue_error *err) {
   for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
     lua_Number at = lua_type(L, -2) == LUA_TNUMBER ? lua_tonumber(L, -2) : 0;
@@ -207,7 +210,7 @@ static int take_body(lua_State *L, segue__lua_request *x, int index, segue_error
   return rc;
 }
 
-/* The status at `index`, a table of headers or nil behind it. */
+/* Reads the status at `index`, and the table of headers or nil behind it. */
 static int take_head(lua_State *L, segue__lua_request *x, int index, segue_error *err) {
   lua_Number status = lua_type(L, index) == LUA_TNUMBER ? lua_tonumber(L, index) : 0;
   x->answer = (segue_answer){.headers = x->headers};
@@ -250,7 +253,8 @@ static int bind_request_begin(lua_State *co, void *data, segue_error *err) {
   return 1;
 }
 
-/* Is the status a passed time limit? A passed CPU limit breaks the state. */
+/* Returns whether the status means that the time limit of handle passed. (A passed CPU limit breaks
+ * the state.) */
 static bool is_late(const segue__lua_state *state, int status) {
   return status == SEGUE_ETIMEOUT && state->lua && !segue__lua_is_broken(state->lua);
 }
@@ -354,14 +358,14 @@ int segue__lua_request_stream(lua_State *L) {
   return 0;
 }
 
-/* A piece that has to wait until the client has taken what it got: in a queue, because several
- * tasks may write to one answer. */
+/* A chunk that waits until the client has read the chunks before it. Chunks wait in a queue,
+ * because several tasks may write to one answer. */
 struct segue__stream_wait {
   segue__wait wait; /* first */
   segue__message message;
-  segue__lua_request *lua_request; /* NULL: it is in no queue, and its message is on its way */
-  segue__lua *lua;                 /* the state that is charged for it; NULL: no longer charged */
-  bool given_up;                   /* nobody waits: the message frees it */
+  segue__lua_request *lua_request; /* NULL: it left the queue, and its message is posted */
+  segue__lua *lua;                 /* the state that is charged for it; NULL: discharged */
+  bool given_up;                   /* no task waits any more: the message frees it */
   segue__stream_wait *next;
   int status;
   size_t len;
@@ -397,7 +401,8 @@ static void end_piece(segue__stream_wait *p) {
   segue__free(p);
 }
 
-/* What the first one does next may end the answer, which then has none that wait. */
+/* Takes the queue first: the task that continues may end the answer, and must not find waiting
+ * chunks then. */
 static void go_on(void *data) {
   segue__lua_request *x = data;
   for (uint64_t serial = x->serial; x->serial == serial && x->waiting;) {
@@ -421,7 +426,8 @@ static void after_end(segue__message *message) {
     end_piece(p);
 }
 
-/* Other tasks than handle may still write: they hear of it when Lua has been left. */
+/* Ends the waits of tasks other than `handle`. They continue by a message, after Lua has returned.
+ */
 static void end_waiting(segue__lua_request *x) {
   while (x->waiting) {
     segue__stream_wait *p = x->waiting;
@@ -451,7 +457,7 @@ static void cancel_piece(segue__wait *wait) {
 static int write_later(lua_State *L, segue__lua_request *x, const char *data, size_t len) {
   segue__lua *lua = segue__lua_of(L);
   segue__wait_check(L, "request:write");
-  /* Many tasks may wait at once, each with a copy of the same text. */
+  /* Charges the copy: many tasks may wait at once, each with a copy of the same text. */
   if (!segue__lua_charge(lua, sizeof(segue__stream_wait) + len)) {
     lua_pushnil(L);
     lua_pushliteral(L, "what waits for slow clients would need more memory than the module has");
@@ -475,7 +481,8 @@ static int write_later(lua_State *L, segue__lua_request *x, const char *data, si
   return segue__wait_begin(L, &p->wait, "request:write");
 }
 
-/* It was taken, like much before it: whoever else is on this lane has a turn. */
+/* The chunk was accepted, but the stream has written AT_A_TIME bytes: lets other tasks of this
+ * thread run first. */
 static int write_next_turn(lua_State *L, segue__lua_request *x) {
   segue__stream_wait *p = segue__calloc(1, sizeof *p);
   if (!p) return request_push_outcome(L, 0);

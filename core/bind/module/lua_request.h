@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * lua_request.h: what lua_request.c (the life of a request in a state, and its answer) and
- * request.c (what handle sees of it) know of each other.
+ * lua_request.h: shared by lua_request.c (life of a request in a state, and its answer) and
+ * request.c (the object that `handle` gets).
  */
 #ifndef SEGUE_BIND_LUA_REQUEST_H
 #define SEGUE_BIND_LUA_REQUEST_H
@@ -10,7 +10,8 @@
 
 /* request.c */
 void segue__lua_request_push(lua_State *L, segue__lua_request *lua_request);
-/* Of argument 1; raises if it is no request, or one that is answered. */
+/* Returns the request of argument 1. Raises an error if it is not a request, or if the request was
+ * answered already. */
 segue__lua_request *segue__lua_request_check(lua_State *L);
 
 /* lua_request.c: methods */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * One state of a module's instance, on the thread of its lane: it is made from the texts, runs the
- * operations and requests as tasks, and is thrown away and made anew when it has hit a limit.
- * Requests that come meanwhile wait.
+ * One Lua state of a module instance, used only by its worker thread. It is built from the texts of
+ * the module and runs operations and requests as tasks. A state that hits a limit is discarded and
+ * built again; requests that arrive meanwhile wait in its queue.
  */
 #include <string.h>
 
@@ -59,7 +59,7 @@ static int state_load(lua_State *L, void *data, segue_error *err) {
   lua_getfield(L, 1, "judge");
   lua_pushvalue(L, 2);
   lua_pushboolean(L, state->code->listens);
-  lua_call(L, 2, 2); /* 3: what is wrong, 4: in which line */
+  lua_call(L, 2, 2); /* 3: the error message, 4: its line */
   if (!lua_isnil(L, 3)) {
     segue__errorf(err, SEGUE_EPOLICY, "%s", lua_tostring(L, 3));
     segue__error_set_place(err, main->path, (uint32_t)lua_tonumber(L, 4), 0);
@@ -80,19 +80,20 @@ static void state_forget(segue__lua_state *state) {
 int segue__lua_state_build(segue__lua_state *state, segue_error *err) {
   segue__thread_context *context = state->context;
   const segue__lua_modules_options *options = &context->all->options;
-  segue__lua_setup setup = {.loop = context->loop,
-                            .log = options->log,
-                            .os = segue__os_default(),
-                            .budget = context->budget,
-                            .program = (segue__program *)&state->code->program, /* sealed */
-                            .async_io = context->async_io,
-                            .lua_dir = options->lua_dir,
-                            .library = context->all->library,
-                            .bytes_max = state->code->memory_bytes,
-                            .services = options->services,
-                            .owner = state->code->tally->name, /* outlives the lane's calls */
-                            .jit = state->code->jit,
-                            .pulse = &context->pulse};
+  segue__lua_setup setup = {
+      .loop = context->loop,
+      .log = options->log,
+      .os = segue__os_default(),
+      .budget = context->budget,
+      .program = (segue__program *)&state->code->program, /* sealed */
+      .async_io = context->async_io,
+      .lua_dir = options->lua_dir,
+      .library = context->all->library,
+      .bytes_max = state->code->memory_bytes,
+      .services = options->services,
+      .owner = state->code->tally->name, /* outlives the calls of the worker thread */
+      .jit = state->code->jit,
+      .pulse = &context->pulse};
   for (int i = 0; i < SEGUE__ON_COUNT; i++)
     state->on[i] = LUA_NOREF;
   int rc = segue__lua_new(&state->lua, &setup, err);
@@ -194,7 +195,7 @@ static void state_run(segue__lua_state *state, int verb) {
   segue__task_start(state->lua, &options);
 }
 
-/* It could not be made anew: whoever asks a while later tries again. */
+/* The state could not be built again. A request that arrives later starts the next attempt. */
 static void state_abandon(segue__lua_state *state, const char *what, const segue_error *err) {
   segue__lua_state_log(state, what, err);
   state->again_ms = segue__loop_now_ms(state->context->loop) + AGAIN_MS;
@@ -224,7 +225,7 @@ static void end_all(segue__lua_state *state) {
 }
 
 static void state_over(segue__lua_state *state, int verb, int status, const segue_error *err) {
-  if (verb == SEGUE__ON_START && state->starting) { /* nobody waits for it but requests */
+  if (verb == SEGUE__ON_START && state->starting) { /* only requests wait for this start */
     if (status && !state->stopped && !state->gone) {
       state_abandon(state, "start", err);
     } else {
@@ -236,7 +237,7 @@ static void state_over(segue__lua_state *state, int verb, int status, const segu
   if (verb == SEGUE__ON_START) state->started = status == 0;
   if (verb == SEGUE__ON_STOP) {
     if (status && !state->gone) segue__lua_state_log(state, names[verb], err);
-    status = 0; /* it goes on */
+    status = 0; /* the operation continues */
     end_all(state);
   }
   state->reported(state, verb, status, err);
@@ -263,7 +264,8 @@ void segue__lua_state_cancel(segue__lua_state *state, int verb) {
 static void throw_away(segue__lua_state *state) {
   SEGUE__LOG(state->context->all->options.log, SEGUE__WARN, "module",
              "a state that hit a limit is made anew; requests that waited in it are answered 500",
-             SEGUE__FIELD("module", state->code->name), SEGUE__FIELD("lane", state->context->index),
+             SEGUE__FIELD("module", state->code->name),
+             SEGUE__FIELD("thread", state->context->index),
              SEGUE__FIELD("requests", state->inside));
   state_forget(state);
 }

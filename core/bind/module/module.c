@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Instances of modules in Lua, between the control thread, which calls their operations, and the
- * lanes, on which their states are. An operation is a note to each lane; the last one that is
- * through ends it. The control thread never waits.
+ * worker threads, which run their states. An operation is posted to each worker thread; the last
+ * thread that completes it ends the operation. The control thread never waits.
  */
 #include "module.h"
 
@@ -15,7 +15,7 @@
 enum { VERBS = 4, LOOK_MS = 1000, STALL_MS = 2000, HOPE_MS = 10000 };
 enum { PREPARE, START, DRAIN, STOP };
 
-static __thread segue__thread_context *here; /* of this thread */
+static __thread segue__thread_context *here; /* context of this thread */
 
 typedef struct instance instance;
 
@@ -28,11 +28,12 @@ typedef struct call {
   segue_error error;
 } call;
 
-/* A cell and the notes to it. */
+/* A state and the messages to it. */
 typedef struct post {
   segue__message message;
   segue__lua_state *state;
-  int answered; /* atomic: by the lane, or in its place */
+  int answered; /* atomic: 1 once the worker thread, or the control thread in its place, has
+                   answered */
 } post;
 
 typedef struct place {
@@ -44,14 +45,14 @@ typedef struct place {
 struct instance {
   segue__module_code *code; /* a reference */
   const segue_snapshot *snapshot;
-  size_t left; /* atomic: cells that are not closed */
+  size_t left; /* atomic: states that are not closed */
   call calls[VERBS];
-  instance *next, **link; /* of those that are not destroyed; the control thread's */
+  instance *next, **link; /* list of instances that are not destroyed; control thread */
   size_t count;
   place places[];
 };
 
-/* ---- Berths ---------------------------------------------------------------------------------- */
+/* ---- Thread contexts ------------------------------------------------------------------------- */
 
 static void on_open(segue__message *message) {
   segue__thread_context *context =
@@ -99,8 +100,9 @@ static int open_contexts(segue__lua_modules *all) {
 static void module_watch(segue__timer *timer);
 static void answer_for(instance *in, size_t index, int verb, const segue_error *err);
 
-/* What is being built there would wait for ever: code that is not compiled is cut sooner or later.
- * Drains and stops have their time. */
+/* Fails prepare and start of instances on a worker thread that does not return from a module: they
+ * would wait forever. Only compiled code (jit = true) can block a thread like this; interpreted
+ * code is cut by its CPU budget. Drains and stops end by their own time limits. */
 static void fail_builds(segue__lua_modules *all, const segue__thread_context *context,
                         uint64_t stalled_ms) {
   segue_error err;
@@ -134,7 +136,7 @@ static void module_look_at(segue__lua_modules *all, segue__thread_context *conte
              "a module keeps its data thread busy, and nothing else is served there: is there an "
              "endless loop?",
              SEGUE__FIELD("module", __atomic_load_n(&context->pulse.who, __ATOMIC_RELAXED)),
-             SEGUE__FIELD("lane", context->index),
+             SEGUE__FIELD("thread", context->index),
              SEGUE__FIELD("seconds", (now - context->since_ms) / 1000));
 }
 
@@ -151,15 +153,17 @@ static void module_watch(segue__timer *timer) {
   if (__atomic_load_n(&all->instances, __ATOMIC_ACQUIRE)) arm_watchdog(all);
 }
 
-/* ---- On the lanes ---------------------------------------------------------------------------- */
+/* ---- On worker threads ----------------------------------------------------------------------- */
 
-/* False: it was answered in the place of the lane, which did not come back in time. */
+/* Returns false if the control thread has answered in place of this worker thread, which did not
+ * return in time. Both may try: exactly one answer counts. */
 static bool is_first(post *post) {
   return !__atomic_exchange_n(&post->answered, 1, __ATOMIC_ACQ_REL);
 }
 
-/* Its code is to blame if it cannot be loaded. A time-out is what the engine calls its own
- * deadline, and a bug in the policy's hook is none of a module's. */
+/* Converts the status of a task to that of a module operation. Code that cannot be loaded is an
+ * error of the module. SEGUE_ETIMEOUT is reserved for the engine's own deadline, and SEGUE_EPOLICY
+ * for the hooks of the policy. */
 static int of_module(int verb, int status) {
   if (status == SEGUE_EPOLICY) return verb == PREPARE ? SEGUE_ECONFIG : SEGUE_EMODULE;
   return status == SEGUE_ETIMEOUT ? SEGUE_EMODULE : status;
@@ -182,7 +186,8 @@ static void module_through(place *at, int verb, int status, const segue_error *e
   if (is_first(&at->call[verb])) count_one(at->instance, verb, status, err);
 }
 
-/* On the control thread, for a lane that does not come back; err NULL: as if it had done it. */
+/* Control thread: completes an operation in place of a worker thread that does not return. err
+ * NULL: the operation counts as done. */
 static void answer_for(instance *in, size_t index, int verb, const segue_error *err) {
   if (index >= in->count || !in->calls[verb].op) return;
   module_through(&in->places[index], verb, err ? err->code : 0, err);
@@ -241,7 +246,7 @@ static void module_note(post *p, segue__lua_state *state, void (*fn)(segue__mess
   segue__post(state->context->loop, &p->message);
 }
 
-/* Its time is over: what still runs of it is ended, and says so. */
+/* The deadline of the operation passed: ends its task on each worker thread. */
 static void module_cancelled(void *data) {
   call *call = data;
   instance *in = call->instance;
@@ -351,7 +356,7 @@ static void module_stop(void *object, segue_op *op) {
 
 static void bind_module_destroy(void *object) {
   instance *in = object;
-  size_t count = in->count; /* the last one frees it */
+  size_t count = in->count; /* the last state frees the instance */
   unlink_instance(in);
   for (size_t i = 0; i < count; i++)
     module_note(&in->places[i].close, &in->places[i].state, on_close);
@@ -401,7 +406,8 @@ static void module_finish(segue__lua_modules *all) {
   cb(data);
 }
 
-/* Where a lane is lost everything stays, for its code may still use it. */
+/* Frees everything, unless a worker thread is stuck in a module: its code may still use the memory.
+ */
 static void finish_if_closed(segue__lua_modules *all) {
   if (!all->closing || all->contexts_closed + all->contexts_abandoned < all->context_count) return;
   void (*cb)(void *data) = all->cb;
@@ -414,12 +420,12 @@ static void finish_if_closed(segue__lua_modules *all) {
 static void on_context_closed(segue__message *message) {
   segue__thread_context *context =
       (segue__thread_context *)((char *)message - offsetof(segue__thread_context, closed_message));
-  if (context->stuck) return; /* it came back after it was given up */
+  if (context->stuck) return; /* it returned after it was abandoned */
   context->all->contexts_closed++;
   finish_if_closed(context->all);
 }
 
-/* On its lane, behind everything that instances have left there. */
+/* Worker thread: runs after everything that instances have posted to this thread. */
 static void on_outside_closed(void *data) {
   segue__thread_context *context = data;
   segue__budget_free(context->budget);
@@ -474,7 +480,7 @@ void segue__lua_modules_abandon_thread(segue__lua_modules *all, size_t worker_in
   finish_if_closed(all);
 }
 
-/* ---- Figures --------------------------------------------------------------------------------- */
+/* ---- Metrics --------------------------------------------------------------------------------- */
 
 void segue__lua_modules_metrics(segue__lua_modules *all, segue__buf *out) {
   static const char *const names[] = {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a policy says of a module in Lua: its texts, read with the policy, and its limits. All its
- * instances are made of these bytes, whatever becomes of the files.
+ * A module in Lua as its policy declares it: its source texts, read together with the policy, and
+ * its limits. Every instance is built from these bytes, also after the files on disk have changed.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +29,8 @@ void segue__module_code_unref(segue__module_code *code) {
   segue__free(code);
 }
 
-/* By default it is named like the module. Relative to the folder of the policy. */
+/* The file of the module, relative to the folder of the policy. The default is the name of the
+ * module. */
 static char *code_path_of(const segue__kind_place *place, const char *code, const char *name) {
   segue__buf out;
   segue__buf_init(&out);
@@ -56,7 +57,7 @@ static int load_all(lua_State *L) {
   return 0;
 }
 
-/* Are the texts Lua? In a state that has nothing: no word of them is run. */
+/* Compiles the texts in an empty state without running them, to find syntax errors. */
 static int check_syntax(const segue__program *program, segue_error *err) {
   lua_State *L = luaL_newstate();
   if (!L) return segue__errorf(err, UV_ENOMEM, "out of memory");
@@ -143,7 +144,7 @@ static bool code_is_there(const segue__policy *policy, const char *path) {
   return false;
 }
 
-/* Its files become the policy's; what else it is made of counts as well. */
+/* Adds the files of the module to those of the policy, and its other options to the input hash. */
 static int code_add_inputs(const segue__module_code *code, segue__policy *policy,
                            segue__hash *inputs) {
   struct {

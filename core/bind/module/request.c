@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What handle sees of a request: a userdata whose fields are made when they are asked for, so that
- * a handler pays for what it reads and nothing else.
+ * The request object that `handle` gets: a userdata whose fields are made when they are read, so
+ * that a handler pays only for the fields that it uses.
  */
 #include <ctype.h>
 #include <string.h>
@@ -76,7 +76,8 @@ static int push_field(lua_State *L, segue__lua_request *lua_request, int field) 
   return 1;
 }
 
-/* upvalue: names -> numbers of fields, or methods. Nobody else can call it: argument 1 is ours. */
+/* Upvalue: a table from names to field numbers or methods. Only the metatable has this function, so
+ * argument 1 is a request. */
 static int index_request(lua_State *L) {
   segue__lua_request *lua_request = request_opened(L, lua_touserdata(L, 1));
   lua_pushvalue(L, 2);
@@ -135,7 +136,7 @@ static void request_push_lower(lua_State *L, segue_text name) {
   luaL_pushresult(&b);
 }
 
-/* upvalues: the headers, and how many were told */
+/* Upvalues: the headers, and the number of headers returned so far. */
 static int next_header(lua_State *L) {
   const segue__lua_request *lua_request = request_opened(L, lua_touserdata(L, lua_upvalueindex(1)));
   lua_Integer i = lua_tointeger(L, lua_upvalueindex(2));
@@ -148,7 +149,7 @@ static int next_header(lua_State *L) {
   return 2;
 }
 
-/* pairs(request.headers): all of them, as they came */
+/* pairs(request.headers): all headers, in the order of arrival */
 static int pairs_of_headers(lua_State *L) {
   luaL_checkudata(L, 1, headers_meta);
   lua_settop(L, 1);

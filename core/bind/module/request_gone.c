@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * request:wait_gone() ends a task's wait when the client of the handler closes the connection.
- * Without it a handler that sleeps or waits for another server would go on working for a client
- * that left. A task never resumes inside the server's call: it resumes by a message, as after the
- * end of an answer.
+ * request:wait_gone() waits until the client of the handler closes the connection. Without it a
+ * handler that sleeps or waits for another server works on for a client that has left. The task
+ * never continues inside the server's callback: it continues by a message, like tasks that wait
+ * when an answer ends.
  */
 #include "lua_request.h"
 

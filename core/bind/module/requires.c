@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Which files a text requires, found without running it: a module's code runs on other threads, and
- * is read on the control thread. So the name in a require has to be written out; what is computed
- * is not found later. pcall(require, "name") may name a file that is not there.
+ * Finds the files that a text requires, without running it. The code of a module runs on other
+ * threads later, but its files are read on the control thread together with the policy; so the name
+ * in a require must be a literal. A computed name is not found at run time. pcall(require, "name")
+ * may name a file that does not exist.
  */
 #include <string.h>
 
@@ -22,7 +23,7 @@ static void requires_step(scan *s) {
   s->at++;
 }
 
-/* At "[": the level of a long bracket, or -1. */
+/* At "[": returns the level of a long bracket, or -1. */
 static int long_level(const scan *s) {
   const char *p = s->at + 1;
   while (p < s->end && *p == '=')
@@ -52,7 +53,7 @@ static void requires_skip_comment(scan *s) {
       s->at++;
 }
 
-/* A text in quotes; *len: how long it is. */
+/* Reads a quoted text; *len is its length. */
 static const char *take_quoted(scan *s, size_t *len) {
   char quote = *s->at++;
   const char *from = s->at;
@@ -83,7 +84,7 @@ typedef struct found {
   bool may_miss;
 } found;
 
-/* After the word require. */
+/* Reads the argument after the word `require`. */
 static bool take_argument(scan *s, found *out) {
   skip_blank(s);
   out->may_miss = s->at < s->end && *s->at == ',';
@@ -121,7 +122,8 @@ static bool requires_next(scan *s, found *out) {
   return false;
 }
 
-/* A name that the require of modules takes, and that is not the library's. */
+/* Returns whether the name belongs to the module: the require of modules accepts it, and the
+ * library has no such file. */
 static bool requires_is_ours(const found *f) {
   char last = '.';
   if (f->len >= 5 && !memcmp(f->name, "segue", 5) && (f->len == 5 || f->name[5] == '.'))

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * The CPU budget: a POSIX timer per thread, a signal to that thread, and a hook. LuaJIT allows
- * lua_sethook in a signal handler of the thread that runs the state, and nowhere else from outside.
+ * The CPU budget: a POSIX timer per thread, a signal to that thread, and a debug hook. LuaJIT
+ * allows lua_sethook from outside only in a signal handler of the thread that runs the state.
  *
- * Setting a timer and reading the thread's clock cost more than a short call does. So a timer that
- * was set for an earlier call stays set as long as it goes off in time for this one: its handler
- * looks at the clock and sets it anew. And the clock is read once in a while; from there the
- * monotonic clock, which costs no system call, says how far it can have gone at most.
+ * Setting a timer and reading the CPU clock of the thread cost more than a short call does. So a
+ * timer that was set for an earlier call stays set as long as it expires in time for this one: its
+ * handler reads the clock and sets it again. And the CPU clock is read rarely; in between, the
+ * monotonic clock, which costs no system call, gives an upper bound of it.
  */
 #include "budget.h"
 
@@ -27,7 +27,7 @@
 #endif
 
 /* COUNT: one instruction can take milliseconds (comparing, concatenating or parsing two texts of 16
- * MiB), so 10,000 instructions between two looks at the clock took ten seconds. */
+ * MiB), so 10,000 instructions between two readings of the clock took ten seconds. */
 enum { COUNT = 250, AGAIN_MS = 5, LOOK_NS = 1000000 };
 
 struct segue__budget {
@@ -35,12 +35,12 @@ struct segue__budget {
   bool has_timer;
   timer_t timer;
   pthread_t thread; /* that the timer and the reading below belong to */
-  /* CPU time of the thread when it was last read, and what the monotonic clock said. */
+  /* CPU time of the thread at the last reading, and the monotonic clock at that moment. */
   uint64_t read_cpu_ns, read_at_ns;
   /* Also used by the signal handler on the same thread. */
   segue__lua *volatile running;
   volatile uint64_t end_ns; /* CPU time of the thread */
-  volatile bool armed;      /* the timer will go off, at goes_off_ns */
+  volatile bool armed;      /* the timer is set and expires at goes_off_ns */
   volatile uint64_t goes_off_ns;
 };
 
@@ -74,7 +74,7 @@ void segue__budget_free(segue__budget *budget) {
   segue__free(budget);
 }
 
-/* CPU time of this thread, by less than LOOK_NS too much: a call gets that as a present. */
+/* CPU time of this thread, up to LOOK_NS too low: a call may run that much longer. */
 static uint64_t about_cpu_ns(segue__budget *budget) {
   uint64_t now = clock_ns(CLOCK_MONOTONIC);
   if (!pthread_equal(budget->thread, pthread_self())) {
@@ -89,7 +89,7 @@ static uint64_t about_cpu_ns(segue__budget *budget) {
   return budget->read_cpu_ns + (now - budget->read_at_ns);
 }
 
-/* The timer is made by the thread it watches, when it is first needed. */
+/* The thread that is watched creates the timer, when it is first needed. */
 static bool ensure_timer(segue__budget *budget) {
   if (budget->has_timer) return true;
   struct sigevent event;
@@ -102,7 +102,7 @@ static bool ensure_timer(segue__budget *budget) {
   return budget->has_timer;
 }
 
-/* Safe in a signal handler. */
+/* Async-signal-safe. */
 static bool set_timer(segue__budget *budget, uint64_t at_ns) {
   struct itimerspec spec;
   memset(&spec, 0, sizeof spec);
@@ -132,15 +132,16 @@ void segue__budget_adopt(segue__budget *budget, segue__lua *lua) {
   if (!budget->signum) arm_count(lua->L);
 }
 
-/* Makes sure that somebody looks when the time of the running call is over. */
+/* Makes sure that a timer or a hook checks the end of the running call. */
 static void budget_watch(segue__budget *budget) {
   if (!budget->signum) return;
   if (budget->armed && budget->goes_off_ns <= budget->end_ns) return;
   if (!ensure_timer(budget) || !set_timer(budget, budget->end_ns))
-    arm_count(budget->running->L); /* no timer to be had: slower, and as safe */
+    arm_count(budget->running->L); /* no timer is available: slower, equally safe */
 }
 
-/* The handler may come in between: it sees no call, or one with its own end. */
+/* The signal handler may run between these statements: it sees no call, or a call with its own end.
+ */
 static void switch_to(segue__budget *budget, segue__lua *lua, uint64_t end_ns) {
   budget->running = NULL;
   budget->end_ns = end_ns;
@@ -168,7 +169,7 @@ void segue__budget_leave(segue__budget *budget, const segue__cpu_slice *outer) {
   if (outer->lua->overran) arm_always(outer->lua->L);
 }
 
-/* A call that is over its time is looked at again: the hook may not have been where the loop is. */
+/* Sets the timer again for a call that is over its time: the hook may not have reached the loop. */
 void segue__budget_on_signal(void *data) {
   segue__budget *budget = data;
   int saved = errno;
@@ -186,7 +187,7 @@ bool segue__budget_is_spent(const segue__budget *budget) {
   return budget->running && cpu_ns() >= budget->end_ns;
 }
 
-/* The first time it notes where the call was; then it throws, again and again. */
+/* The first call stores the position; every call raises an error. */
 static void budget_overrun(lua_State *L, lua_Debug *ar) {
   segue__lua *lua = segue__lua_of(L);
   if (!lua->overran) {
@@ -197,8 +198,8 @@ static void budget_overrun(lua_State *L, lua_Debug *ar) {
   luaL_error(L, "out of CPU time");
 }
 
-/* Reading the clock of the thread costs a system call. So it is read only once the estimate, which
- * is never behind that clock, has passed the end. */
+/* Reads the CPU clock, a system call, only once the estimate, which is never behind that clock, has
+ * passed the end. */
 static void budget_hook(lua_State *L, lua_Debug *ar) {
   segue__lua *lua = segue__lua_of(L);
   segue__budget *budget = lua->budget;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The module segue.core: what the Lua half is built from. Thin functions that policies may find
- * too, so each checks its arguments like a public one.
+ * The module segue.core, which the Lua half is built from. Policies can reach these functions, so
+ * each checks its arguments like a public one.
  */
 #include <math.h>
 #include <signal.h>
@@ -15,7 +15,7 @@
 #include "task.h"
 #include "value.h"
 
-/* where(v [, key or path]) -> file, line, column; nothing if it is not there. */
+/* where(v [, key or path]) -> file, line, column; nothing if the key does not exist. */
 static const segue_node *core_find(lua_State *L, const segue__value *value, int key) {
   if (lua_isnoneornil(L, key)) return value->node;
   const segue_node *node = segue__value_find(L, value, key);
@@ -74,7 +74,7 @@ static int core_kind(lua_State *L) {
   return 1;
 }
 
-/* A buffer that the collector frees if something is thrown before it is done with. */
+/* A buffer that the collector frees if an error is raised before the buffer is released. */
 static int free_buffer(lua_State *L) {
   segue__buf_deinit(lua_touserdata(L, 1));
   return 0;
@@ -116,8 +116,8 @@ typedef struct log_fields {
   const char *key[LOG_FIELDS], *text[LOG_FIELDS]; /* in order of their keys */
 } log_fields;
 
-/* Makes room for key; -1 if eight come before it. Which eight are told does not depend on the order
- * of the table. */
+/* Makes room for key; returns -1 if eight keys sort before it. So the eight keys that are logged do
+ * not depend on the order of the table. */
 static int insert_key(log_fields *fields, const char *key) {
   int at = fields->n;
   while (at > 0 && strcmp(fields->key[at - 1], key) > 0)
@@ -130,7 +130,8 @@ static int insert_key(log_fields *fields, const char *key) {
   return at;
 }
 
-/* Stack: fields at 3, the table that keeps keys alive at 4: keys that are numbers become texts. */
+/* Stack: fields at 3; at 4 a table that keeps keys alive, because keys that are numbers become
+ * texts. */
 static void read_keys(lua_State *L, log_fields *fields) {
   for (lua_pushnil(L); lua_istable(L, 3) && lua_next(L, 3); lua_pop(L, 1)) {
     lua_pushvalue(L, -2);
@@ -182,8 +183,8 @@ static int core_write_log(lua_State *L) {
   return 0;
 }
 
-/* write_line(level, message, fields) -> how many lines were accepted, or a negative code and
- * its name: the log that modules of the program share. */
+/* write_line(level, message, fields) -> number of accepted lines, or a negative code and its name.
+ * Writes to the log that modules of the program share. */
 static int core_write_line(lua_State *L) {
   const segue__lua *lua = segue__lua_of(L);
   segue_log_entry entry = {.level = (segue_level)luaL_checkinteger(L, 1)};
@@ -209,7 +210,8 @@ static int core_write_line(lua_State *L) {
   return 2;
 }
 
-/* record(figure, series, value) -> code, its name: the figures that modules of the program share */
+/* record(metric, series, value) -> code, its name. Updates the metrics that modules of the program
+ * share. */
 static int core_record(lua_State *L) {
   static const char *const names[] = {"counter", "gauge", "histogram", NULL};
   const segue__lua_services *services = &segue__lua_of(L)->services;
@@ -223,7 +225,7 @@ static int core_record(lua_State *L) {
   return 2;
 }
 
-/* place(level) -> file, line of the caller's caller outside of the Lua half */
+/* place(level) -> file and line of the caller's caller, outside of the Lua half */
 static int core_place(lua_State *L) {
   segue__place at;
   if (!segue__lua_place(segue__lua_of(L), L, 1, &at)) return 0;
@@ -259,7 +261,7 @@ static int signal_number(lua_State *L) {
   return 1;
 }
 
-/* line_of("timeouts.check") -> the line of the policy where that is assigned, if it can be told */
+/* line_of("timeouts.check") -> the line of the policy that assigns this option, if it is known */
 static int line_of(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
   const segue__program *program = segue__lua_of(L)->program;
@@ -300,7 +302,7 @@ void segue__core_open(lua_State *L) {
   segue__spawn_open(L);
   segue__value_push_null(L);
   lua_setfield(L, -2, "null");
-  lua_newtable(L); /* what survives a reload of the policy */
+  lua_newtable(L); /* values that survive a reload of the policy */
   lua_pushvalue(L, -1);
   lua_setfield(L, LUA_REGISTRYINDEX, "segue.state");
   lua_setfield(L, -2, "state");

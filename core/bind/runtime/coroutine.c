@@ -6,7 +6,7 @@
 #include "state.h"
 #include "task.h"
 
-enum { MOVED_MAX = 200 }; /* values that pass through resume and yield */
+enum { MOVED_MAX = 200 }; /* values passed through resume and yield */
 
 static lua_State *check_thread(lua_State *L) {
   lua_State *co = lua_tothread(L, 1);

@@ -73,7 +73,7 @@ int segue__int_new(lua_State *L) {
   return luaL_error(L, "segue.int needs a whole number of at most 64 bits, or a text of digits");
 }
 
-/* Both operands as exact integers; false: at least one is a fraction. */
+/* Reads both operands as exact integers; returns false if one is a fraction. */
 static bool exact_operands(lua_State *L, segue__wide *a, segue__wide *b) {
   segue__wide *out[] = {a, b};
   bool exact = true;

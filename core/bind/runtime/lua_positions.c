@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * One pass over the text: names with an equals sign behind them, and which table, written down with
- * braces or named before a dot, they are assigned in. Comments and texts are left out, blocks are
- * followed by their keywords. What is assigned inside a function belongs to no table: it may run
- * never or often. A text that is no Lua gives positions that are off, and nothing else.
+ * One pass over the text: finds names that are followed by an equals sign, and the table that they
+ * are assigned in: a constructor in braces, or the prefix before a dot. It skips comments and
+ * texts, and follows blocks by their keywords. An assignment inside a function belongs to no table:
+ * it may run never or often. A text that is not Lua gives wrong positions and no other harm.
  */
 #include "lua_positions.h"
 
@@ -32,10 +32,10 @@ typedef enum frame_kind { BRACE, BLOCK, FUNCTION } frame_kind;
 
 typedef struct frame {
   frame_kind kind;
-  int32_t table; /* that names assigned here belong to */
+  int32_t table; /* the table of names that are assigned here */
 } frame;
 
-enum { FRAMES = 256 }; /* Lua itself takes fewer */
+enum { FRAMES = 256 }; /* Lua itself accepts fewer */
 
 typedef struct scan {
   segue__lua_positions *lines;
@@ -43,14 +43,14 @@ typedef struct scan {
   uint32_t line;
   frame frames[FRAMES];
   size_t depth;
-  int32_t prefix;   /* what stands before the dot; -1: no dot */
+  int32_t prefix;   /* the table before the dot; -1: no dot */
   int32_t assigned; /* the table that begins if a brace follows; -1: none */
-  bool returns;     /* behind the `return` of the text: the first brace is what is returned */
-  bool returned;    /* right behind it */
+  bool returns;     /* after the `return` of the text: the first brace is the returned table */
+  bool returned;    /* directly after it */
   bool failed;      /* out of memory */
 } scan;
 
-/* ---- What was found -------------------------------------------------------------------------- */
+/* ---- Results --------------------------------------------------------------------------------- */
 
 static void positions_add(scan *s, const char *name, size_t len, int32_t table) {
   segue__lua_positions *lines = s->lines;
@@ -114,7 +114,7 @@ static void begin_return(scan *s) {
   s->returns = s->returned = true;
 }
 
-/* True: the word is one of those that make blocks. */
+/* Handles a keyword that begins or ends a block; returns false for other words. */
 static bool positions_keyword(scan *s, const char *word, size_t len) {
   static const char *const words[] = {"function", "if",    "do",     "repeat",
                                       "end",      "until", "return", "local"};
@@ -141,7 +141,7 @@ static const char *skip_blanks(const scan *s, const char *at) {
   return at;
 }
 
-/* Is there = and not ==? */
+/* Returns whether `=`, not `==`, follows. */
 static bool is_assigned(const scan *s, const char *at) {
   at = skip_blanks(s, at);
   return at < s->end && *at == '=' && !(at + 1 < s->end && at[1] == '=');
@@ -174,7 +174,7 @@ static void take_word(scan *s) {
   if (dot) s->at++;
 }
 
-/* Behind [[ or [=[ and so on, to the end of that; false: here is none. */
+/* Skips a long bracket, [[ or [=[ and so on, to its end; returns false if there is none. */
 static bool positions_skip_long(scan *s) {
   const char *at = s->at + 1;
   size_t level = 0;
@@ -203,7 +203,7 @@ static void positions_skip_comment(scan *s) {
     s->at++;
 }
 
-/* A text between quotation marks; ["name"] = is an assignment too. */
+/* Reads a quoted text; ["name"] = is an assignment too. */
 static void positions_take_text(scan *s, const char *before) {
   char quote = *s->at++;
   const char *text = s->at;
@@ -223,7 +223,7 @@ static void take_sign(scan *s) {
   if (c == '}') positions_pop(s, true);
   s->prefix = -1;
   s->returned = false;
-  /* between a name and its brace stands this */
+  /* this stands between a name and its brace */
   if (c != '=' && c != ']') s->assigned = -1;
 }
 
@@ -291,14 +291,14 @@ static bool is_root(const segue__lua_positions *lines, int32_t table) {
          !positions_compare(t->name, t->len, lines->variable, lines->variable_len);
 }
 
-/* Whether what the text returns holds the table, directly or further down. */
+/* Returns whether the table is inside the returned table, at any depth. */
 static bool is_below_root(const segue__lua_positions *lines, int32_t table) {
   for (; table > 0; table = lines->tables[table].parent)
     if (is_root(lines, table)) return true;
   return false;
 }
 
-/* Whether the table stands at the first len bytes of the path. */
+/* Returns whether the table is at the first len bytes of the path. */
 static bool stands_at(const segue__lua_positions *lines, int32_t table, const char *path,
                       size_t len) {
   while (len && table > 0 && !is_root(lines, table)) {
@@ -313,7 +313,7 @@ static bool stands_at(const segue__lua_positions *lines, int32_t table, const ch
   return !len && table > 0 && is_root(lines, table);
 }
 
-/* The only one, at the path or (elsewhere) outside of what is returned. */
+/* Returns the line of the only match, at the path or (elsewhere) outside of the returned table. */
 static uint32_t positions_only(const segue__lua_positions *lines, const char *path, size_t len,
                                bool elsewhere) {
   const segue__line *found = NULL;

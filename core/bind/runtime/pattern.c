@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Lua's patterns. A pattern is compiled into a row of items, one for each thing that can match, and
- * a set of bytes is 256 bits. A pattern has no alternatives, so which capture an item opens, closes
- * or repeats is known beforehand, and only repetitions need to try again: the matcher recurses at
- * those, at most DEPTH_MAX deep, and everything else is a loop.
+ * Lua's patterns. A pattern is compiled into a list of items, one for each element that can match;
+ * a set of bytes is 256 bits. Patterns have no alternatives, so the capture that an item opens,
+ * closes or repeats is known at compile time, and only repetitions backtrack: the matcher recurses
+ * there, at most DEPTH_MAX deep, and loops everywhere else.
  */
 #include "pattern.h"
 
@@ -12,8 +12,9 @@
 
 enum {
   DEPTH_MAX = 200,
-  QUANTUM = 16384,     /* steps from one look at the time to the next */
-  STEPS_MAX = 10000000 /* of one attempt at one place, and STEPS_PER_BYTE for each of the subject */
+  QUANTUM = 16384, /* steps between two checks of the time */
+  STEPS_MAX =
+      10000000 /* per attempt at one position, plus STEPS_PER_BYTE for each byte of the subject */
 };
 #define STEPS_PER_BYTE 16
 
@@ -58,10 +59,10 @@ typedef struct compiler {
   const char *at, *end;
   segue__pattern *out;
   item *item;
-  charset *sets; /* those that are free */
+  charset *sets; /* free sets */
 } compiler;
 
-/* %a and its like, the ASCII half: the other bytes belong to none of them. */
+/* The classes %a and so on for ASCII; other bytes belong to no class. */
 static const struct {
   char name;
   uint64_t low, high;
@@ -81,7 +82,7 @@ static size_t round_up(size_t n) {
   return (n + 15) & ~(size_t)15;
 }
 
-/* At worst every byte is an item, and every second one begins a set. */
+/* In the worst case every byte is an item, and every second one begins a set. */
 size_t segue__pattern_size(size_t len) {
   return round_up(sizeof(segue__pattern) + (len + 1) * sizeof(item)) +
          (len / 2 + 1) * sizeof(charset);
@@ -105,7 +106,7 @@ static void pattern_invert(charset *set) {
     set->bits[i] = ~set->bits[i];
 }
 
-/* What follows a %: a class, its complement, or the byte itself. False: the byte itself. */
+/* Adds the class after a %, its complement, or the byte itself (then returns false). */
 static bool add_class(charset *set, uint8_t c) {
   uint8_t lower = c >= 'A' && c <= 'Z' ? c | 32 : c;
   for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
@@ -126,8 +127,8 @@ static void pattern_wrong(compiler *c, const char *why) {
   c->at = c->end;
 }
 
-/* The ] that ends the set whose members begin at `at`; NULL: there is none. The first member may be
- * a ]. */
+/* Finds the ] that ends the set whose members begin at `at`; NULL: there is none. The first member
+ * may be a ]. */
 static const char *set_end(const char *at, const char *end) {
   do {
     if (at >= end) return NULL;
@@ -136,7 +137,7 @@ static const char *set_end(const char *at, const char *end) {
   return at;
 }
 
-/* Members up to `last`, where the ] is; a % there takes the ] for its byte. */
+/* Adds the members up to `last`, the position of the ]; a % directly before it means that byte. */
 static void add_members(charset *set, const char *at, const char *last) {
   for (; at < last; at++) {
     if (*at == '%')
@@ -149,7 +150,7 @@ static void add_members(charset *set, const char *at, const char *last) {
   }
 }
 
-/* The set at c->at, which is moved past it; NULL: it has no end. */
+/* Compiles the set at c->at and moves c->at past it; NULL: the set has no end. */
 static const charset *compile_set(compiler *c) {
   const char *at = c->at + 1;
   bool inverted = at < c->end && *at == '^';
@@ -253,7 +254,7 @@ static void compile_class(compiler *c, item *single) {
   single->u.set = c->sets++;
 }
 
-/* One byte of some kind, and how often. */
+/* Compiles a single-byte element and its repetition. */
 static void compile_single(compiler *c) {
   item single = {.kind = BYTE};
   if (*c->at == '[') {
@@ -348,7 +349,7 @@ void segue__match_init(segue__match *m, const segue__pattern *pattern, const cha
   m->depth = 0;
 }
 
-/* The fuel is burnt: is there more? */
+/* The steps of the quantum are used: returns whether the match may continue. */
 static bool pattern_refuel(segue__match *m) {
   m->spent += (uint64_t)(QUANTUM - m->fuel);
   m->fuel = QUANTUM;
@@ -388,7 +389,7 @@ static bool pattern_fits(const item *it, char c) {
          (it->kind == BYTE ? it->c == (uint8_t)c : pattern_has(it->u.set, (uint8_t)c));
 }
 
-/* How many bytes from s on the item matches. */
+/* Returns the number of bytes from s on that the item matches. */
 static size_t pattern_span(const segue__match *m, const char *s, const item *it) {
   const char *p = s;
   if (it->kind == ANY) return (size_t)(m->end - s);
@@ -401,12 +402,12 @@ static size_t pattern_span(const segue__match *m, const char *s, const item *it)
   return (size_t)(p - s);
 }
 
-/* The item wants the byte c, whatever comes after it. */
+/* Returns whether the item needs the byte c whatever follows it. */
 static bool wants_byte(const item *it) {
   return it->kind == BYTE && (it->repeat == ONCE || it->repeat == PLUS);
 }
 
-/* As many as there are, then one less, and so on. */
+/* Takes as many bytes as possible, then one less, and so on. */
 static const char *match_greedy(segue__match *m, const char *s, const item *it) {
   size_t n = pattern_span(m, s, it), least = it->repeat == PLUS;
   const item *next = it + 1;
@@ -421,7 +422,7 @@ static const char *match_greedy(segue__match *m, const char *s, const item *it) 
   return NULL;
 }
 
-/* As few as will do. */
+/* Takes as few bytes as possible. */
 static const char *match_lazy(segue__match *m, const char *s, const item *it) {
   const item *next = it + 1;
   bool jump = it->kind == ANY && wants_byte(next);
@@ -464,7 +465,7 @@ static bool is_frontier(const segue__match *m, const char *s, const charset *set
   return !pattern_has(set, before) && pattern_has(set, here);
 }
 
-/* An item that takes no repetition: where it ends, or NULL. */
+/* Matches an item that cannot be repeated; returns the end of the match, or NULL. */
 static const char *match_other(segue__match *m, const char *s, const item *it) {
   switch (it->kind) {
   case OPEN:

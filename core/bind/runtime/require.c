@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * require and load. `require "segue.x"` finds the Lua half; any other name is a file beside the
- * policy, whose bytes become part of it: they are kept, so that a state can be built anew from the
- * same text, and their hash makes a change a reason to reload. Only text is loaded: bytecode is not
- * verified by Lua.
+ * policy. The bytes of such a file become part of the policy: the state can be built again from the
+ * same text, and their hash makes a change of the file a reason to reload. Only text is loaded,
+ * because Lua does not verify bytecode.
  */
 #include <string.h>
 
@@ -87,12 +87,12 @@ int segue__chunk_load(lua_State *L, const segue__chunk *chunk) {
 
 /* ---- load ------------------------------------------------------------------------------------ */
 
-/* Calls load's reader function until it returns nil and joins the pieces into one string at index
- * 1. Returns false, with the error on top, if the reader raised.
+/* Calls the reader function of load until it returns nil, and joins the results into one string at
+ * index 1. Returns false, with the error on top, if the reader raised an error.
  *
  * LuaJIT's own load calls the reader from inside the parser, where no hook runs: a C function as
- * reader may return text for ever (load(math.random)). A hook that throws from there leaves hooks
- * disabled in LuaJIT, so nothing limits the code that runs next. */
+ * reader may return text forever (load(math.random)). A hook that raises an error from there leaves
+ * hooks disabled in LuaJIT, so nothing limits the code that runs next. */
 static bool read_pieces(lua_State *L) {
   const segue__budget *budget = segue__lua_of(L)->budget;
   luaL_Buffer b;
@@ -166,7 +166,7 @@ static const char *push_path(lua_State *L, const char *base, const char *name) {
 }
 
 /* A missing file is an error of the code. A file that cannot be read (no descriptor, no memory, a
- * broken disk) is a failure of the system, and is tried again. */
+ * broken disk) is a failure of the system, and the reload is tried again. */
 static int raise_error(lua_State *L, const segue_error *err) {
   if (err->code != SEGUE_ELIMIT && err->code != SEGUE_EUSAGE) segue__lua_of(L)->world = err->code;
   luaL_where(L, 1);
@@ -185,7 +185,7 @@ static const char *push_library_path(lua_State *L, const char *name) {
   return push_path(L, folder, "init");
 }
 
-/* Leaves the chunk's function on the stack. */
+/* Leaves the compiled chunk on the stack. */
 static void load_library(lua_State *L, const char *name) {
   segue__lua *lua = segue__lua_of(L);
   const char *path = push_library_path(L, name);
@@ -203,7 +203,7 @@ static void load_library(lua_State *L, const char *name) {
       luaL_error(L, "there is no module '%s' in this version (looked for %s)", name, path);
     raise_error(L, &err);
   }
-  /* Nothing may be thrown while the bytes are ours. */
+  /* No error may be raised while this function owns the bytes. */
   int rc = luaL_loadbufferx(L, bytes.data, bytes.len, chunk_name, "t");
   segue__free(bytes.data);
   if (rc) lua_error(L);

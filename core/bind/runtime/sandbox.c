@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * The sandbox: which of Lua's own functions a policy gets. What is not on the list is removed; a
- * few are replaced by versions with limits. There is no io, package, debug or ffi to begin with:
- * their libraries are never opened; nor is jit, without which nothing is ever compiled, but for
- * modules that are trusted (jit = true), which also get Lua's own functions for texts.
+ * The sandbox: the functions of Lua that a policy gets. Functions that are not listed are removed;
+ * some are replaced by versions with limits. io, package, debug and ffi are never opened. Neither
+ * is jit, without which LuaJIT compiles nothing, except for trusted modules (jit = true), which
+ * also get Lua's own string functions.
  */
 #include <lualib.h>
 #include <math.h>
@@ -30,7 +30,7 @@ static bool sandbox_listed(const char *const *list, const char *name) {
   return false;
 }
 
-/* Removes from the table on top every member that is not listed. */
+/* Removes every member of the table on top that is not listed. */
 static void keep_only(lua_State *L, const char *const *list) {
   lua_pushnil(L);
   while (lua_next(L, -2)) {
@@ -38,7 +38,7 @@ static void keep_only(lua_State *L, const char *const *list) {
     if (lua_type(L, -1) == LUA_TSTRING && sandbox_listed(list, lua_tostring(L, -1))) continue;
     lua_pushvalue(L, -1);
     lua_pushnil(L);
-    lua_rawset(L, -4); /* clearing a member is allowed while walking */
+    lua_rawset(L, -4); /* clearing a member during the traversal is allowed */
   }
 }
 
@@ -48,8 +48,8 @@ static void open_library(lua_State *L, lua_CFunction open, const char *name) {
   lua_call(L, 1, 0);
 }
 
-/* Methods of strings come from a private copy: what a policy does to the table `string` stays
- * there, and the metatable cannot be reached. */
+/* Methods of strings come from a private copy: changes to the table `string` do not affect it, and
+ * the metatable cannot be reached. */
 static void freeze_strings(lua_State *L) {
   lua_getglobal(L, "string");
   lua_createtable(L, 0, 16);
@@ -80,7 +80,7 @@ static lua_Number seconds_now(lua_State *L) {
                    : (lua_Number)time(NULL);
 }
 
-/* What time it is, the loop says: in a rehearsal that is the simulated clock. */
+/* The time is that of the loop: the simulated clock in a rehearsal. */
 static int os_time(lua_State *L) {
   if (lua_isnoneornil(L, 1)) {
     lua_pushnumber(L, seconds_now(L));
@@ -108,7 +108,7 @@ static int os_date(lua_State *L) {
   return 1;
 }
 
-/* A function of the table on top gives way to another one, which calls it. */
+/* Replaces a function of the table on top by one that calls it. */
 static void sandbox_wrap(lua_State *L, const char *name, lua_CFunction fn) {
   lua_getfield(L, -1, name);
   lua_pushcclosure(L, fn, 1);
@@ -137,9 +137,9 @@ static int sandbox_print(lua_State *L) {
   return 0;
 }
 
-/* The handler of xpcall. When the time of a call is over the hook throws, and LuaJIT runs the
- * handler while that hook is still active: nothing could interrupt the handler there. upvalue: the
- * handler that the caller passed. */
+/* The handler of xpcall. When the time of a call is over, the hook raises an error, and LuaJIT runs
+ * the handler while that hook is still active: nothing could interrupt the handler there. upvalue:
+ * the handler that the caller passed. */
 static int handle_error(lua_State *L) {
   lua_settop(L, 1);
   if (segue__lua_is_broken(segue__lua_of(L))) return 1;
@@ -162,7 +162,7 @@ static int guard_handler(lua_State *L) {
   return 1;
 }
 
-/* Written in Lua, because a function called through a C function cannot wait. */
+/* Written in Lua, because a task cannot wait in a function called through a C function. */
 static void guard_xpcall(lua_State *L) {
   static const char text[] = "local xpcall, guard = ...\n"
                              "return function(f, handler, ...)\n"
@@ -182,7 +182,7 @@ void segue__sandbox_open(lua_State *L) {
   open_library(L, luaopen_math, LUA_MATHLIBNAME);
   open_library(L, luaopen_bit, LUA_BITLIBNAME);
   open_library(L, luaopen_os, LUA_OSLIBNAME);
-  if (segue__lua_of(L)->jit) open_library(L, luaopen_jit, LUA_JITLIBNAME); /* turns it on */
+  if (segue__lua_of(L)->jit) open_library(L, luaopen_jit, LUA_JITLIBNAME); /* enables compilation */
   lua_pushvalue(L, LUA_GLOBALSINDEX);
   keep_only(L, globals);
   lua_getfield(L, -1, "os");

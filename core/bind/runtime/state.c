@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Lua states: the allocator that limits and counts, the protected call, and errors as segue_error.
+ * Lua states: the allocator with its limit, the protected call, and conversion of errors to
+ * segue_error.
  */
 #include "state.h"
 
@@ -10,10 +11,11 @@
 #include "../../segue.h"
 #include "task.h"
 
-/* Frames of C functions that call Lua may use this much of the stack, one inside the other. */
+/* Nested frames of C functions that call Lua may use this much of the stack. */
 enum { STACK_MAX = 512 * 1024, RESERVE = 64 * 1024 };
 
-/* Of the collector, in percent: LuaJIT's own 200, and 100 KB of work in each step. */
+/* Pause and step of the collector, in percent: LuaJIT's own 200, and 100 KB of work in each step.
+ */
 enum { PAUSE_MAX = 200, STEPMUL = 10000 };
 
 static bool in_reserve(const segue__lua *lua, const void *p) {
@@ -23,7 +25,7 @@ static bool in_reserve(const segue__lua *lua, const void *p) {
 
 /* lua_newstate crashes in LuaJIT if an allocation fails: closing a half-made state reads a string
  * table that does not exist yet. So memory for a whole state is allocated first. Once an allocation
- * has failed, all further ones come out of that reserve, one behind the other, until the state is
+ * has failed, all further ones come from that reserve, one after the other, until the state is
  * complete and has been closed. Freeing the reserve and calling the allocator again is not enough:
  * when memory is short, the next allocations fail too. */
 static void *use_reserve(segue__lua *lua, void *p, size_t old_size, size_t new_size) {
@@ -53,8 +55,8 @@ static void state_stress(lua_State *L, bool fresh) {
 #define STRESS(L, fresh) ((void)0)
 #endif
 
-/* Where memory ran out. The stack is gone when the call has failed, and Lua's own traceback needs
- * memory: this one looks only. */
+/* Stores the stack at the point where memory ran out. The stack is gone when the call has failed,
+ * and Lua's own traceback needs memory; this one only reads. */
 static void note_stack(segue__lua *lua) {
   enum { LEVELS = 20 };
   if (!lua->L || !lua->depth) return;
@@ -114,8 +116,8 @@ static int state_open_all(lua_State *L, void *data, segue_error *err) {
   segue__core_open(L);
   segue__tables_open(L);
   segue__require_open(L);
-  /* The registry's list of free places begins at 0 and ends with the number 0, never with nil: so
-   * its place is never taken away when the table grows, and giving a reference back, which happens
+  /* The registry's list of free references begins at 0 and ends with the number 0, never with nil.
+   * So its slot is never moved when the table grows, and releasing a reference, which happens
    * outside of protected calls, never allocates. */
   lua_pushinteger(L, 0);
   lua_rawseti(L, LUA_REGISTRYINDEX, 0);
@@ -195,7 +197,7 @@ static int run_body(lua_State *L) {
   return 0;
 }
 
-/* Runs at the place of the error: the stack is still there. */
+/* Runs where the error was raised: the stack still exists. */
 static int keep_traceback(lua_State *L) {
   segue__lua *lua = segue__lua_of(L);
   segue__lua_place(lua, L, 1, &lua->place);
@@ -206,10 +208,10 @@ static int keep_traceback(lua_State *L) {
   return 1;
 }
 
-/* LuaJIT does not collect when an allocation fails, and lets a heap grow to twice what lives in it:
- * garbage must not be what hits the limit. So from a quarter of the limit on a call begins with
- * what lives alone once half of the room was used, and cycles begin early and go through at once.
- * Again when half of what lived is gone, so that little does not pay for much. */
+/* LuaJIT does not collect when an allocation fails, and lets a heap grow to twice its live size:
+ * garbage must not be what exceeds the limit. So from a quarter of the limit on, a call begins with
+ * a full collection once half of the remaining room was used. It is repeated when half of the live
+ * size is gone, so that small calls do not pay for large ones. */
 static void state_make_room(segue__lua *lua) {
   bool has_room = lua->bytes <= lua->collect_above && lua->bytes >= lua->lived / 2;
   if (lua->calls > 1 || has_room) return;
@@ -244,7 +246,7 @@ static int protected_call(lua_State *L) {
   return 0;
 }
 
-/* A limit overrides whatever the call itself made of it. */
+/* A limit overrides the result of the call. */
 static int state_broken(segue__lua *lua, const char *what, uint64_t cpu_ms, segue_error *err) {
   int code = SEGUE_ETIMEOUT;
   if (lua->spoiled && lua->over_limit)
@@ -295,7 +297,7 @@ int segue__lua_call_on(segue__lua *lua, const char *what, uint64_t cpu_ms, uint6
   if (!lua->depth++) lua->stack_base = __builtin_frame_address(0);
   memset(&lua->place, 0, sizeof lua->place);
   int top = lua_gettop(lua->L);
-  bool outermost = !lua->calls++; /* what is within it is part of it */
+  bool outermost = !lua->calls++; /* nested calls are part of it */
   if (outermost) {
     state_beat(lua);
     lua->copied = 0;
@@ -306,7 +308,7 @@ int segue__lua_call_on(segue__lua *lua, const char *what, uint64_t cpu_ms, uint6
   lua->calls--;
   if (rc) call.status = segue__errorf(err, UV_ENOMEM, "%s: out of memory", what);
   lua_settop(lua->L, top);
-  /* The code has no error: the system failed to read a file that it requires. */
+  /* The code is correct: the system failed to read a file that it requires. */
   if (call.status == SEGUE_EPOLICY && lua->world) call.status = err->code = lua->world;
   if (segue__lua_is_broken(lua)) {
     call.status = state_broken(lua, what, cpu_ms, err);
@@ -319,8 +321,8 @@ int segue__lua_call_on(segue__lua *lua, const char *what, uint64_t cpu_ms, uint6
   return call.status;
 }
 
-/* A quarter is enough: the collector goes through twice its heap while twice its heap is held back,
- * or one generation. */
+/* A quarter is enough: the collector traverses twice its heap while twice its heap, or one
+ * generation of the configuration, is kept alive. */
 void segue__lua_pace(lua_State *L, size_t bytes) {
   enum { STEP = 65536 };
   segue__lua *lua = segue__lua_of(L);
@@ -380,7 +382,7 @@ void segue__lua_guard(lua_State *L) {
 
 /* ---- Errors ---------------------------------------------------------------------------------- */
 
-/* A file of the Lua half: policies' authors want to see their own. */
+/* Positions in the Lua half are skipped: authors of policies want to see their own lines. */
 static bool in_library(const segue__lua *lua, const char *file) {
   size_t prefix = strlen(lua->lua_dir);
   return !strncmp(file, lua->lua_dir, prefix) && !strncmp(file + prefix, "/segue/", 7);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * state.h: one Lua state that runs users' code: what it may use, how much of it, and the one
+ * state.h: one Lua state that runs untrusted code: what it may use, its limits, and the one
  * function through which every call into it passes. Only core/bind includes this header.
  */
 #ifndef SEGUE_BIND_STATE_H
@@ -19,7 +19,7 @@
 #include "library.h"
 #include "services.h"
 
-/* The text of one chunk: the policy itself (module NULL) or a module beside it. */
+/* A source text: the policy itself (module NULL) or a module beside it. */
 typedef struct segue__chunk {
   char *module;
   char *path;
@@ -28,36 +28,36 @@ typedef struct segue__chunk {
   segue__hash hash;
 } segue__chunk;
 
-/* Everything a policy was made of, so that its state can be built anew from the same bytes. */
+/* All texts that a policy consists of, so that its state can be built again from the same bytes. */
 typedef struct segue__program {
   char *folder; /* of the policy; "" = the current one */
   segue__chunk *chunks;
   size_t count, capacity;
-  bool sealed; /* loaded: no chunk may be added any more */
+  bool sealed; /* loaded: no text may be added any more */
 } segue__program;
 void segue__program_deinit(segue__program *program);
-/* Reads a file and appends it; what is there already is found again without reading. */
+/* Reads a file and appends it; a file that was read before is found again without reading. */
 int segue__program_add(segue__program *program, const segue__os *os, const char *module,
                        const char *path, const segue__chunk **out, segue_error *err);
-/* Pushes the chunk as a function; raises if its text is wrong. */
+/* Pushes the compiled chunk; raises an error if it has a syntax error. */
 int segue__chunk_load(lua_State *L, const segue__chunk *chunk);
-/* The full path for a name that Lua cut to "...tail"; else the name. */
+/* Returns the full path for a name that Lua shortened to "...tail"; else the name. */
 const char *segue__program_path(const segue__program *program, const char *name);
 
 typedef struct segue__lua segue__lua;
 struct segue__task;
 
-/* Where a call was when its time was over. */
+/* The position of a call when its time was over. */
 typedef struct segue__place {
   char file[256];
   uint32_t line;
 } segue__place;
 
-/* What a watchdog on another thread sees of a thread that runs Lua. Atomic. */
+/* Activity of a thread that runs Lua, for a watchdog on another thread. Atomic. */
 typedef struct segue__pulse {
-  uint64_t turns;  /* odd: in a call */
-  const char *who; /* whose; static as long as states of its are */
-  bool endless;    /* it may be: what is compiled is not cut */
+  uint64_t turns;  /* odd while a call runs */
+  const char *who; /* owner of the running code; static while states of the owner exist */
+  bool endless;    /* compiled code runs, which no limit interrupts */
 } segue__pulse;
 
 struct segue__lua {
@@ -71,28 +71,29 @@ struct segue__lua {
   const segue__library *library;
   struct segue__async_io *async_io;
   segue__lua_services services;
-  const char *owner; /* the module whose code it is; NULL: a policy's */
+  const char *owner; /* name of the module; NULL: a policy */
   bool jit;
-  segue__pulse *pulse; /* NULL: nobody looks how long calls take */
-  void (*on_broken)(
-      void *data); /* once, when it hit a limit; must not call it. NULL: nobody asks */
+  segue__pulse *pulse;           /* NULL: no watchdog */
+  void (*on_broken)(void *data); /* Called once, when the state hits a limit; must not call into it.
+                                    NULL: none. */
   void *on_broken_data;
   bool broken_reported;
-  char *last_traceback; /* of a module's: for who logs the error */
+  char *last_traceback; /* of a module: for the caller that logs the error */
   struct segue__task *spares;
   size_t spare_count;
-  size_t async_io_bytes; /* held for it by what it started */
-  size_t copied;         /* by the outermost call that runs */
+  size_t async_io_bytes; /* bytes of operations that it started */
+  size_t copied;         /* bytes copied out by the running outermost call */
   size_t bytes, bytes_max;
-  size_t collect_above, lived; /* a call begins with a collection there; what the last one left */
-  size_t postponed;            /* see segue__lua_pace */
-  char *reserve;               /* memory for the state while it is being made */
+  size_t collect_above,
+      lived;        /* a call begins with a collection above this size; size after the last one */
+  size_t postponed; /* see segue__lua_pace */
+  char *reserve;    /* spare memory while the state is built */
   size_t reserve_used;
-  bool spoiled;    /* an allocation was refused: results cannot be trusted */
-  bool over_limit; /* the refusal came from bytes_max, not from a lack of memory */
-  bool overran;    /* a call used up its CPU time */
-  bool closing;    /* close it as soon as the running call returns */
-  int depth;       /* running calls, and other holders that keep the state open */
+  bool spoiled;    /* an allocation failed: results cannot be trusted */
+  bool over_limit; /* the failed allocation exceeded bytes_max; memory was not short */
+  bool overran;    /* a call exceeded its CPU time */
+  bool closing;    /* close it when the running call returns */
+  int depth;       /* running calls and other users that keep the state open */
   int calls;       /* calls that are running */
   int world;       /* error of a file that the outermost call required and could not read */
   const char *stack_base;
@@ -100,7 +101,7 @@ struct segue__lua {
   struct segue__task *tasks, *current;
   segue__place place;
   char *traceback;
-  segue_error fatal; /* what the call said that hit the limit first */
+  segue_error fatal; /* error of the call that first hit the limit */
 };
 
 typedef struct segue__lua_setup {
@@ -115,74 +116,77 @@ typedef struct segue__lua_setup {
   size_t bytes_max;
   segue__lua_services services;
   const char *owner; /* see segue__lua; NULL: a policy */
-  bool jit;          /* what is compiled cannot be cut */
+  bool jit;          /* compiled code cannot be interrupted */
   segue__pulse *pulse;
 } segue__lua_setup;
 
 #ifdef SEGUE_TEST
-/* New states collect without a pause, and everything before and after each call. */
+/* Test builds: new states collect all the time, and completely before and after each call. */
 extern int segue__lua_stress;
 #endif
 
-/* A state with the sandbox in place. Everything in setup is borrowed. */
+/* Creates a state with the sandbox. Borrows everything in setup. */
 int segue__lua_new(segue__lua **out, const segue__lua_setup *setup, segue_error *err);
-/* Cancels its tasks and closes it, at the latest when the running call is left. NULL allowed. */
+/* Cancels the tasks and closes the state, at the latest when the running call returns. NULL
+ * allowed. */
 void segue__lua_free(segue__lua *lua);
 segue__lua *segue__lua_of(lua_State *L);
-/* Hit a limit: it refuses calls, and has to be built anew. */
+/* Returns whether the state hit a limit: then it rejects calls and must be built again. */
 bool segue__lua_is_broken(const segue__lua *lua);
 
-/* The way into Lua. body runs protected, within cpu_ms of CPU time; whatever it throws, or the
- * limit it breaks, ends up in err (with file and line) and its traceback in the log. The stack is
- * as before afterwards. body may also fail by returning a negative code with *err filled. what
- * names the call in messages: "check". */
+/* Calls body in protected mode within cpu_ms of CPU time. Every call into Lua passes here (or a
+ * task, which uses this). An error, or the exceeded limit, is stored in err with file and line, and
+ * its traceback is logged. The stack is restored. body may also fail by returning a negative code
+ * with *err set. `what` names the call in messages: "check". */
 typedef int (*segue__lua_body)(lua_State *L, void *data, segue_error *err);
 int segue__lua_call(segue__lua *lua, const char *what, uint64_t cpu_ms, segue__lua_body body,
                     void *data, segue_error *err);
 
-/* The same, with left_ns as the remainder of the cpu_ms that several calls share. */
+/* The same, with left_ns as the rest of cpu_ms, which several calls share. */
 int segue__lua_call_on(segue__lua *lua, const char *what, uint64_t cpu_ms, uint64_t left_ns,
                        segue__lua_body body, void *data, segue_error *err);
 
-/* Turns the error value at index into err: texts with their position, our own error tables, and
- * whatever else was thrown. thread is the one that threw it. Throws only for lack of memory. */
+/* Converts the error value at index to err: texts with position, error tables of segue, and any
+ * other value. thread raised it. Raises an error only if memory is short. */
 int segue__lua_describe(lua_State *L, int index, lua_State *thread, segue_error *err);
 /* Splits "file:line: text". */
 void segue__program_message(const segue__program *program, const char *text, segue_error *err);
 void segue__lua_note_place(segue__lua *lua, lua_State *L, lua_Debug *ar);
-/* The innermost Lua function of a thread: file and line; false if there is none. */
+/* Finds file and line of the innermost Lua function of a thread; returns false if there is none. */
 bool segue__lua_place(const segue__lua *lua, lua_State *thread, int level, segue__place *out);
-/* Where the function on top, which is popped, begins. */
+/* Finds the definition of the function on top of the stack, and pops it. */
 void segue__lua_place_of(const segue__lua *lua, lua_State *L, segue__place *out);
 void segue__lua_log_traceback(segue__lua *lua, const char *what, const char *traceback);
 
-/* Raises if too much of the C stack is in use: calls that nest through C are not limited by Lua. */
+/* Raises an error if too much of the C stack is in use: Lua does not limit calls that nest through
+ * C. */
 void segue__lua_guard(lua_State *L);
 
-/* The text at index for a log line; a text longer than a log line is cut. */
+/* Returns the text at index for a log line, cut to the length of a log line. */
 const char *segue__lua_log_text(lua_State *L, int index);
 
-/* Tells the collector of memory outside of its sight that values from now on may hold back. It
- * sees a few bytes where a generation of the configuration hangs on them. Within a call. */
+/* Announces to the collector that values refer to so many bytes outside of the state. Without this
+ * it sees a few bytes where a whole configuration generation is kept alive, and collects too late.
+ * Within a call. */
 void segue__lua_pace(lua_State *L, size_t bytes);
 
-/* Counts memory that is held outside of a state against the limit of that state, until it is
- * discharged. Returns false and counts nothing if the limit would be passed. */
+/* Counts memory outside of a state against its limit, until it is discharged. Returns false, and
+ * counts nothing, if the limit would be exceeded. */
 bool segue__lua_charge(segue__lua *lua, size_t bytes);
 void segue__lua_discharge(segue__lua *lua, size_t bytes);
-/* Counts bytes that are about to be copied out of the state for good, within the outermost call
- * that runs. Their sum must stay within the limit of the state, because a table may refer to one
- * long text a thousand times. Returns false if the bytes must not be copied; segue__lua_refuse_copy
- * sets err. */
+/* Counts bytes that are about to be copied out of the state, within the outermost running call.
+ * Their sum must stay within the limit of the state, because a table may refer to one long text a
+ * thousand times. Returns false if the bytes must not be copied; segue__lua_refuse_copy sets err.
+ */
 bool segue__lua_copies(segue__lua *lua, size_t bytes);
 size_t segue__lua_copies_left(const segue__lua *lua);
 int segue__lua_refuse_copy(const segue__lua *lua, segue_error *err);
 
-/* Counted references to values. */
+/* Counted references to Lua values. */
 int segue__lua_ref(segue__lua *lua, lua_State *L); /* pops the value */
 void segue__lua_unref(segue__lua *lua, int ref);
 
-/* ---- Parts of the sandbox, each in a file of its own ---- */
+/* ---- Parts of the sandbox, one file each ----------------------------------------------------- */
 void segue__sandbox_open(lua_State *L);   /* sandbox.c: libraries, reduced */
 void segue__string_open(lua_State *L);    /* string.c: patterns, long texts and lists */
 void segue__require_open(lua_State *L);   /* require.c: require, load */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * string.find, match, gmatch, gsub, rep and format, and table.concat, sort and insert: ours instead
- * of LuaJIT's, because no hook reaches those. They do the same, count what they do against the CPU
- * budget of the call, and refuse results that are too long.
+ * string.find, match, gmatch, gsub, rep and format, and table.concat, sort and insert: replacements
+ * of LuaJIT's own, which no hook interrupts. They have the same results, count their work against
+ * the CPU budget of the call, and reject results that are too long.
  */
 #include <lualib.h>
 #include <math.h>
@@ -13,15 +13,15 @@
 #include "state.h"
 #include "value.h"
 
-/* A longer text can still be built, piece by piece, under the memory limit. */
+/* Longer texts can be built in parts, within the memory limit. */
 enum { TEXT_MAX = 16 * 1024 * 1024, CONCAT_MAX = 64 * 1024 * 1024 };
 enum { PATTERN_MAX = 256 * 1024, CALLBACK_STEPS = 64 };
 
-/* Up to this size LuaJIT's own loops are short enough: sorting the worst possible list compares a
- * quarter of a million times, and inserting moves as many items. */
+/* Up to this size LuaJIT's own loops are short enough: sorting the worst possible list makes a
+ * quarter of a million comparisons, and inserting moves as many items. */
 enum { SORT_PLAIN = 1000, INSERT_PLAIN = 100000 };
 
-/* Compiled patterns up to some fifty bytes live on the C stack. */
+/* Compiled patterns of up to about fifty bytes are on the C stack. */
 enum { SMALL = 2048 };
 typedef struct memory {
   alignas(16) char small[SMALL];
@@ -34,7 +34,8 @@ static bool may_go_on(void *data) {
   return !segue__budget_is_spent(segue__lua_of(L)->budget);
 }
 
-/* Leaves what is too large for the C stack as a value on the stack, where it must stay. */
+/* Stores a pattern that is too large for the C stack in a value on the Lua stack, which must stay
+ * there. */
 static const segue__pattern *string_compile(lua_State *L, int index, bool anchor, memory *memory) {
   size_t len;
   const char *text = luaL_checklstring(L, index, &len);
@@ -73,7 +74,7 @@ static void push_capture(lua_State *L, segue__match *m, unsigned i) {
   }
 }
 
-/* All captures, or the whole match if the pattern has none and `whole` is set. */
+/* Pushes all captures, or the whole match if the pattern has none and `whole` is set. */
 static int push_captures(lua_State *L, segue__match *m, const char *from, const char *to,
                          bool whole) {
   unsigned n = segue__pattern_captures(m->pattern);
@@ -89,7 +90,7 @@ static int push_captures(lua_State *L, segue__match *m, const char *from, const 
 
 /* ---- find, match ----------------------------------------------------------------------------- */
 
-/* Where to begin, from 0; counted from the end where it is negative. */
+/* Returns the start position, from 0; negative positions count from the end. */
 static size_t start_of(lua_State *L, int index, size_t len) {
   lua_Number n = trunc(luaL_optnumber(L, index, 1));
   if (n < 0) n += (lua_Number)len + 1;
@@ -179,7 +180,7 @@ static int string_gmatch(lua_State *L) {
 
 /* ---- gsub ------------------------------------------------------------------------------------ */
 
-/* Text that grows; the collector has it, in the stack slot. */
+/* A growing text; the collector owns it through the stack slot. */
 typedef struct text {
   lua_State *L;
   int slot;
@@ -206,7 +207,7 @@ static void string_append(text *t, const char *data, size_t len) {
   t->len += len;
 }
 
-/* The stack of gsub. */
+/* Stack slots of gsub. */
 enum { SUBJECT = 1, PATTERN, REPLACEMENT, LIMIT, OUT };
 
 typedef struct substitution {
@@ -215,7 +216,7 @@ typedef struct substitution {
   int type; /* of the replacement */
 } substitution;
 
-/* %0 to %9 in the replacement: the whole match (also %1 where there are no captures), a capture. */
+/* %0 to %9 in the replacement: the whole match (also %1 if there are no captures), or a capture. */
 static void append_capture(substitution *s, unsigned digit, const char *from, const char *to) {
   lua_State *L = s->out.L;
   unsigned n = segue__pattern_captures(s->m.pattern);
@@ -251,7 +252,7 @@ static void append_template(substitution *s, const char *from, const char *to) {
   string_append(&s->out, text, (size_t)(end - text));
 }
 
-/* Asks the function or the table. false and nil keep what was matched. */
+/* Calls the function, or indexes the table. false and nil keep the matched text. */
 static void append_answer(substitution *s, const char *from, const char *to) {
   lua_State *L = s->out.L;
   if (!segue__match_charge(&s->m, CALLBACK_STEPS)) string_fail(L, &s->m);
@@ -284,11 +285,11 @@ static void append_replacement(substitution *s, const char *from, const char *to
     append_answer(s, from, to);
 }
 
-/* How many were replaced. A match begins where the one before it ended; behind an empty one a byte
- * is passed over. */
+/* Returns the number of replacements. A match begins where the previous one ended; after an empty
+ * match one byte is skipped. */
 static size_t substitute(substitution *s, size_t limit) {
   segue__match *m = &s->m;
-  const char *at = m->subject; /* what is before has been dealt with */
+  const char *at = m->subject; /* the text before it is done */
   size_t n = 0;
   while (n < limit) {
     const char *from = at, *to = segue__match_search(m, &from);
@@ -346,10 +347,9 @@ static int string_gsub(lua_State *L) {
   return 2;
 }
 
-/* ---- rep, format, concat, sort
- * ----------------------------------------------------------------------- */
+/* ---- rep, format, concat, sort --------------------------------------------------------------- */
 
-/* Calls the original, which is the upvalue, with the arguments on the stack. */
+/* Calls the original function (the upvalue) with the arguments on the stack. */
 static int string_original(lua_State *L, int results) {
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_insert(L, 1);
@@ -367,7 +367,7 @@ static int string_rep(lua_State *L) {
   return string_original(L, 1);
 }
 
-/* Widths and precisions have at most two digits: it is the texts that make a result long. */
+/* Widths and precisions have at most two digits: only texts make a result long. */
 static int string_format(lua_State *L) {
   size_t sum = 0;
   segue__lua_guard(L);
@@ -395,7 +395,7 @@ static int table_concat(lua_State *L) {
     sum += (lua_Number)((text ? lua_objlen(L, -1) : 0) + gap);
     bool end = lua_isnil(L, -1);
     lua_pop(L, 1);
-    if (end) break; /* the original says so */
+    if (end) break; /* the original reports the error */
     if (sum > CONCAT_MAX)
       return luaL_error(L, "table.concat: the result would be longer than %d MiB",
                         CONCAT_MAX >> 20);
@@ -404,7 +404,7 @@ static int table_concat(lua_State *L) {
   return string_original(L, 1);
 }
 
-/* a < b, for sorting without an order of one's own; upvalue: the steps so far. */
+/* a < b, for sorting without an order function; upvalue: the steps so far. */
 static int is_less(lua_State *L) {
   size_t *steps = lua_touserdata(L, lua_upvalueindex(1));
   if (lua_type(L, 1) == LUA_TSTRING) *steps += lua_objlen(L, 1) / 64;

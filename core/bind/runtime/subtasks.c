@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * segue.spawn and what is built on it (all, any, race, timeout): tasks of tasks. A spawned task
- * ends with its parent at the latest. Its results, or its error, wait in its userdata for who asks;
- * who waits is woken through the loop, so that no task is ever resumed from within another one.
+ * segue.spawn and the functions built on it (all, any, race, timeout): tasks started by tasks. A
+ * spawned task ends with its parent at the latest. Its results or its error are stored in its
+ * userdata. Tasks that wait for it continue through the loop, so that no task is resumed from
+ * within another one.
  */
 #include <string.h>
 
@@ -34,7 +35,7 @@ struct join {
 struct spawned {
   int refs; /* the userdata's and the task's */
   segue__lua *lua;
-  segue__task *task; /* NULL: it is over */
+  segue__task *task; /* NULL: it has ended */
   state state;
   int fn;      /* reference to { n = count, function, arguments ... } */
   int results; /* reference to { n = count, results ... } */
@@ -110,8 +111,9 @@ static spawned *subtasks_item(lua_State *L, int i) {
   return s;
 }
 
-/* join(mode, { task, task ... }): waits until the mode's answer is known; "all": the first that is
- * not done, or all; "any": the first that is done or broken, or all; "race": the first. */
+/* join(mode, { task, task ... }): waits until the result of the mode is known. "all": the first
+ * task that has not ended, or all; "any": the first that has ended or failed, or all; "race": the
+ * first. */
 static int join_tasks(lua_State *L) {
   static const char *const modes[] = {"all", "any", "race", NULL};
   mode mode = (enum mode)luaL_checkoption(L, 1, NULL, modes);
@@ -175,7 +177,7 @@ static int subtasks_begin(lua_State *co, void *data, segue_error *err) {
   return n - 1;
 }
 
-/* nil and a text is how the library tells of a failure. */
+/* The library reports a failure as nil and a text. */
 static int subtasks_finish(lua_State *co, int n, void *data, segue_error *err) {
   spawned *s = data;
   (void)err;
@@ -200,12 +202,13 @@ static void subtasks_done(void *data, int status, const segue_error *err) {
                                                                            : BROKEN;
   }
   subtasks_drop(s, &s->fn);
-  if (s->refs == 1) subtasks_drop(s, &s->results); /* nobody can ask for them */
+  if (s->refs == 1) subtasks_drop(s, &s->results); /* nothing can ask for them */
   subtasks_wake(s);
   subtasks_unref(s);
 }
 
-/* spawn(name, limit ms, { n = count, function, arguments ... }) -> task. name is one of ours. */
+/* spawn(name, limit ms, { n = count, function, arguments ... }) -> task. name is one of the list
+ * below. */
 static int subtasks_spawn(lua_State *L) {
   static const char *const names[] = {"segue.spawn", "segue.timeout", "segue.all",
                                       "segue.any",   "segue.race",    NULL};
@@ -256,7 +259,7 @@ static int subtasks_collect(lua_State *L) {
   return 0;
 }
 
-/* cancel(task): harmless on one that is over. */
+/* cancel(task): no effect on a task that has ended. */
 static int subtasks_cancel(lua_State *L) {
   segue__task_cancel_soon(subtasks_check(L, 1)->task);
   return 0;
@@ -268,7 +271,8 @@ static int subtasks_status_of(lua_State *L) {
   return 1;
 }
 
-/* outcome(task) -> { n = count, results ... }; nil, message, code, file, line of what ended it. */
+/* outcome(task) -> { n = count, results ... }; or nil, message, code, file, line of the error that
+ * ended it. */
 static int subtasks_outcome(lua_State *L) {
   const spawned *s = subtasks_check(L, 1);
   if (s->state == DONE || s->state == FAILED) {
@@ -289,7 +293,7 @@ static int subtasks_to_string(lua_State *L) {
   return 1;
 }
 
-/* The metatable's __index is filled by the Lua half, which gets it as core.task_methods. */
+/* The Lua half fills the metatable's __index, core.task_methods. */
 void segue__spawn_open(lua_State *L) {
   static const luaL_Reg functions[] = {
       {"spawn", subtasks_spawn},           {"join", join_tasks},

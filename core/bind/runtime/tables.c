@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT
  *
- * The functions of Lua that take tables, taught to take config values: type, pairs, ipairs, next,
- * rawget, unpack, getmetatable and table.*. What would change a config value is refused. Anything
- * else is handed to Lua's own function, which is the upvalue.
+ * Replacements of Lua's functions on tables that also accept configuration values: type, pairs,
+ * ipairs, next, rawget, unpack, getmetatable and table.*. Changing a configuration value is an
+ * error. Other arguments are passed to Lua's own function, the upvalue.
  */
 #include <math.h>
 
 #include "value.h"
 
 enum {
-  UNPACK_MAX = 7000, /* what the stack of a C function holds */
-  MOVE_MAX = 1 << 20 /* no hook reaches a loop in C */
+  UNPACK_MAX = 7000, /* limit of the stack of a C function */
+  MOVE_MAX = 1 << 20 /* no hook interrupts a loop in C */
 };
 
 static int tables_original(lua_State *L) {
@@ -40,7 +40,7 @@ static int tables_next(lua_State *L) {
   return 1;
 }
 
-/* upvalues: Lua's pairs, our next. Userdata of ours may have a __pairs. */
+/* upvalues: Lua's pairs, our next. Our userdata may have a __pairs. */
 static int tables_pairs(lua_State *L) {
   if (lua_type(L, 1) == LUA_TUSERDATA && luaL_getmetafield(L, 1, "__pairs")) {
     lua_pushvalue(L, 1);
@@ -93,7 +93,8 @@ static int tables_refuse(lua_State *L) {
   return tables_original(L);
 }
 
-/* Bounds as arguments at and at+1, by default the whole list: the first index, and how many. */
+/* Reads bounds from arguments at and at+1; the default is the whole list. Returns the count and
+ * stores the first index. */
 static int tables_bounds(lua_State *L, const segue__value *value, int at, lua_Number *first) {
   lua_Number count = value->node->type == SEGUE_LIST ? value->node->count : 0;
   *first = luaL_optnumber(L, at, 1);
@@ -116,7 +117,7 @@ static int tables_unpack(lua_State *L) {
   return n;
 }
 
-/* The text of item `index`, on the stack. */
+/* Pushes the text of item `index`. */
 static void push_item_text(lua_State *L, lua_Number index) {
   segue__wide wide;
   lua_pushnumber(L, index);
@@ -176,7 +177,7 @@ static int tables_foreach(lua_State *L) {
   return 0;
 }
 
-/* move(a, f, e, t [, b]): out of a config value into a table */
+/* move(a, f, e, t [, b]): from a configuration value into a table */
 static int tables_move(lua_State *L) {
   segue__value *value = segue__value_test(L, 1);
   if (!value) return tables_refuse(L);

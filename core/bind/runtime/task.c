@@ -18,7 +18,8 @@ enum { FAIR_NS = 10000000 };
 
 struct segue__task {
   segue__lua *lua;
-  segue__task *root;  /* of the family: this task, or the task that ends after all of its family */
+  segue__task
+      *root; /* root of the family: this task, or the task that ends after all of its family */
   uint64_t used_ns;   /* valid in the root: CPU time of the family */
   size_t unstarted;   /* valid in the root: tasks of the family that wait for their first turn */
   bool started;       /* false: counted in the root's unstarted */
@@ -97,7 +98,7 @@ static segue__task *task_acquire(segue__lua *lua, const segue__task_options *opt
   return task;
 }
 
-/* For the next one. Its state is in a call. */
+/* Keeps the task for reuse. Its state runs a call. */
 static void task_spare(segue__task *task) {
   segue__lua *lua = task->lua;
   if (lua->spare_count >= SPARES_MAX || lua->closing || segue__lua_is_broken(lua)) {
@@ -109,7 +110,7 @@ static void task_spare(segue__task *task) {
   task->next = lua->spares;
   lua->spares = task;
   lua->spare_count++;
-  lua->refs--; /* it is nobody's */
+  lua->refs--; /* it has no owner */
 }
 
 void segue__tasks_free_spares(segue__lua *lua) {
@@ -121,7 +122,7 @@ void segue__tasks_free_spares(segue__lua *lua) {
   lua->spare_count = 0;
 }
 
-/* Makes the tasks that it started independent: each goes on with a slice of its own. */
+/* Makes its child tasks independent: each continues with a slice of its own. */
 static void release_children(segue__task *task) {
   for (segue__task *child = task->lua->tasks; child; child = child->next) {
     if (child->root == task && child != task) {
@@ -145,7 +146,7 @@ static void cancel_children(segue__task *task) {
   }
 }
 
-/* The only end of a task. */
+/* Ends a task; the only function that does. */
 static void task_end(segue__task *task) {
   segue__lua *lua = task->lua;
   segue__wait *wait = task->wait;
@@ -175,7 +176,7 @@ static void task_fail(segue__task *task, int status) {
   task_end(task);
 }
 
-/* Where another call spoiled the state for all, that one is told. */
+/* If another call broke the state, its error is reported. */
 static void fail_cancelled(segue__task *task) {
   const segue_error *fatal = &task->lua->fatal;
   segue__errorf(&task->error, SEGUE_ECANCELLED, "%s was cancelled%s%.400s", task->options.name,
@@ -197,7 +198,7 @@ static void limit_passed(segue__timer *timer) {
   task_fail(task, SEGUE_ETIMEOUT);
 }
 
-static void task_own(lua_State *L) { /* the coroutine on top of L is a task's */
+static void task_own(lua_State *L) { /* marks the coroutine on top of L as that of a task */
   lua_pushlightuserdata(L, &owned_key);
   lua_rawget(L, LUA_REGISTRYINDEX);
   if (lua_isnil(L, -1)) {
@@ -294,7 +295,7 @@ static void note_traceback(lua_State *L, segue__task *task) {
   lua_pop(L, 1);
 }
 
-/* Errors of a coroutine are described from its stack, which is still as it was. */
+/* Errors of a coroutine are converted from its stack, which still exists. */
 static int task_describe(lua_State *L, segue__task *task, segue_error *err) {
   if (segue__lua_is_broken(task->lua)) return SEGUE_EPOLICY;
   lua_xmove(task->co, L, 1);
@@ -340,7 +341,7 @@ static int step_body(lua_State *L, void *data, segue_error *err) {
   int status =
       task->options.finish ? task->options.finish(co, lua_gettop(co), task->options.data, err) : 0;
   task->returned = task->options.recycles;
-  if (!task->options.recycles) lua_settop(co, 0); /* or it would seem to be suspended */
+  if (!task->options.recycles) lua_settop(co, 0); /* otherwise it would seem to be suspended */
   return status;
 }
 
@@ -500,7 +501,7 @@ void segue__task_cancel_soon(segue__task *task) {
   if (!task || task->over) return;
   task->over = true; /* nothing resumes it any more */
   if (task->running) return;
-  /* A timer that is running has its place; one that is not and gets none waits for its event. */
+  /* A task whose timer cannot be started waits for its event without a time limit. */
   segue__timer_start(task->lua->loop, &task->limit, 0, task_cancel_now);
 }
 
@@ -509,7 +510,7 @@ void segue__task_cancel_all(segue__lua *lua) {
     bool running = task->running;
     segue__task *next = task->next;
     segue__task_cancel(task);
-    task = running ? next : lua->tasks; /* a cancelled one may have cancelled others */
+    task = running ? next : lua->tasks; /* a cancelled task may have cancelled others */
   }
 }
 
@@ -534,7 +535,7 @@ uint64_t segue__task_slice_ms(const segue__task *task) {
 
 /* ---- Waiting --------------------------------------------------------------------------------- */
 
-/* Why the caller cannot wait; NULL: it can. */
+/* Returns why the caller cannot wait; NULL: it can. */
 static const char *cannot_wait(lua_State *L) {
   const segue__task *task = segue__lua_of(L)->current;
   bool module = segue__lua_of(L)->owner != NULL;

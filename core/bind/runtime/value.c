@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Config values. LuaJIT ignores __pairs and __len on tables, so lists and maps are userdata, and
- * the state's own pairs, type and the rest (tables.c) know them. Children are made when they are
- * asked for, and once: as long as a value is in use, reading it again gives the same one.
+ * Configuration values. LuaJIT ignores __pairs and __len of tables, so lists and maps are userdata,
+ * and the replacements in tables.c know them. Child values are created when they are read, and
+ * once: as long as a value is in use, reading it again returns the same one.
  */
 #include "value.h"
 
@@ -167,7 +167,7 @@ void segue__value_push_item(lua_State *L, const segue__value *value, size_t i) {
     segue__value_push(L, value->snapshot, item);
 }
 
-/* The 0-based position for a Lua number, or -1. */
+/* Returns the 0-based position for a Lua number, or -1. */
 static int64_t value_position(lua_State *L, const segue_node *list, int key) {
   lua_Number n = lua_tonumber(L, key);
   return n >= 1 && n <= list->count && n == floor(n) ? (int64_t)n - 1 : -1;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * value.h: config values in Lua. A list or map is a read-only userdata that behaves as a plain
- * table in policies and holds a counted reference on its snapshot; scalars are plain Lua values. An
- * explicit null reads as nil in a map (as if it were absent) and as segue.null in a list (so that
- * positions stay). Integers beyond 2^53 are segue.int, exact.
+ * value.h: configuration values in Lua. A list or map is a read-only userdata that behaves like a
+ * plain table in policies and holds a counted reference to its snapshot; scalars are plain Lua
+ * values. An explicit null reads as nil in a map (like an absent key) and as segue.null in a list
+ * (so that positions stay). Integers beyond 2^53 are segue.int, exact.
  */
 #ifndef SEGUE_BIND_VALUE_H
 #define SEGUE_BIND_VALUE_H
@@ -16,22 +16,23 @@ typedef struct segue__value {
   const segue_node *node;         /* a list or map */
 } segue__value;
 
-/* Metatables; before anything else here. */
+/* Creates the metatables; call it before all other functions here. */
 void segue__value_open(lua_State *L);
 /* Pushes any node; NULL and nulls push nil. */
 void segue__value_push(lua_State *L, const segue_snapshot *snapshot, const segue_node *node);
-/* The config value at index, or NULL if it is something else. */
+/* Returns the configuration value at index; NULL if it is something else. */
 segue__value *segue__value_test(lua_State *L, int index);
-/* Item i (0-based) of a list, with null as segue.null; the member or item for a Lua key at index
- * key, NULL if there is none. */
+/* Pushes item i (0-based) of a list, with null as segue.null. Below: the member or item for the Lua
+ * key at index key; NULL if there is none. */
 void segue__value_push_item(lua_State *L, const segue__value *value, size_t i);
 const segue_node *segue__value_find(lua_State *L, const segue__value *value, int key);
-/* The node after the key at index key: pushes key and value and returns 2, or pushes nil: 1. */
+/* Pushes the key and value that follow the key at index key, and returns 2; pushes nil at the end,
+ * and returns 1. */
 int segue__value_next(lua_State *L, const segue__value *value, int key);
 void segue__value_push_null(lua_State *L);
 bool segue__value_is_null(lua_State *L, int index);
 
-/* int64.c: integers as numbers where those are exact, else as segue.int. */
+/* int64.c: integers become numbers if these are exact, else segue.int. */
 typedef __int128 segue__wide;
 void segue__int_open(lua_State *L);
 void segue__int_push(lua_State *L, segue__wide value);

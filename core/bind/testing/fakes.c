@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a rehearsal puts in the place of the world: an os struct whose files lie in memory over
- * those of the disk, whose commands are the author's, and which never writes; requests and
- * look-ups; and modules of the kind "c" that do at once whatever they are asked.
+ * The outside world of a rehearsal: an os struct whose files lie in memory over those of the disk,
+ * which runs no command and never writes; results of requests and name resolutions; and modules of
+ * the kind "c" that complete each operation as the author decides.
  */
 #include <errno.h>
 #include <signal.h>
@@ -81,7 +81,7 @@ static int file_failure(const segue__fake_file *file, segue_error *err) {
                        file->message ? file->message : segue_strerror(file->code));
 }
 
-/* Is the disk's file the one that counts? */
+/* Returns whether the file of the disk is visible at this path. */
 static bool is_of_the_disk(const segue__rehearsal *r, const char *path) {
   size_t len = strlen(r->options.lua_dir);
   return !r->sealed || (strncmp(path, r->options.lua_dir, len) == 0 && path[len] == '/');
@@ -206,7 +206,8 @@ int segue__fakes_setenv(segue__rehearsal *r, const char *name, const char *value
 
 /* ---- Commands and requests ------------------------------------------------------------------- */
 
-/* One that is under way: its answer is known and comes when its time has passed. */
+/* A running command or request: its result is known, and comes when its simulated time has passed.
+ */
 struct segue__fake_call {
   segue__spawn child; /* first */
   segue__rehearsal *r;
@@ -301,7 +302,7 @@ static void request_ends(segue__timer *timer) {
   segue__question answer = call->answer;
   bool timed_out = call->timed_out;
   call->answer = (segue__question){0};
-  fakes_call_free(call); /* what is told may start, or forget, others */
+  fakes_call_free(call); /* the callback may start or forget other calls */
   segue_error err;
   segue__fetch_answer good = {.status = answer.number,
                               .headers = answer.text[0] ? answer.text[0] : "",
@@ -366,7 +367,7 @@ struct segue__fake_module {
   segue__fake_module *next;
 };
 
-/* An operation that takes a while. */
+/* An operation that takes simulated time. */
 struct segue__fake_delay {
   segue__timer timer;
   segue__rehearsal *r;
@@ -391,7 +392,7 @@ void segue__fakes_expedite(segue__rehearsal *r) {
     delay_over(&r->delays->timer);
 }
 
-/* False: it is to be done at once. */
+/* Returns false if the operation completes at once. */
 static bool take_time(segue__rehearsal *r, segue_op *op, uint64_t ms, const segue_error *error) {
   segue__fake_delay *delay = ms ? segue__calloc(1, sizeof *delay) : NULL;
   if (!delay) return false;
@@ -402,7 +403,7 @@ static bool take_time(segue__rehearsal *r, segue_op *op, uint64_t ms, const segu
   return true;
 }
 
-/* An instance is the module that it is of: there is nothing in it. */
+/* An instance is its module: it has no state of its own. */
 static void fakes_act(segue__fake_module *module, const char *verb, segue_op *op,
                       const segue_slice *config) {
   segue__question q = {

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The stage: an engine on a manual loop, its policy loaded as the daemon loads it, the triggers
- * that the policy names as far as time alone fires them (polls, tasks), and the memory of what
- * came.
+ * An engine on a manual loop, with a policy loaded as the daemon loads it. Of its triggers, those
+ * run that depend on time alone (polls, tasks). All results are kept.
  */
 #include "rehearsal.h"
 
@@ -19,7 +18,7 @@ struct segue__fake_poll {
   segue__fake_poll *next;
 };
 
-/* ---- What came ------------------------------------------------------------------------------- */
+/* ---- Results --------------------------------------------------------------------------------- */
 
 static void rehearsal_on_log(void *data, const segue__log_record *entry) {
   segue__rehearsal *r = data;
@@ -162,7 +161,8 @@ static void rehearsal_discard(void *data) {
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
-/* A policy that used its time up while it was loaded is to blame for that, not the world. */
+/* The author of the policy, not the system, caused an error if the policy exceeded its budget while
+ * it was loaded. */
 static int rehearsal_blame(int rc, segue__errors *errors) {
   for (size_t i = 0; i < errors->count; i++)
     if (errors->items[i].code == SEGUE_ETIMEOUT) errors->items[i].code = SEGUE_EPOLICY;
@@ -242,7 +242,7 @@ static void set_true(void *data) {
   *(bool *)data = true;
 }
 
-/* Nothing real is waited for: whatever is still to come comes by moving the clock. */
+/* Advances the simulated clock until everything has ended. Nothing real is waited for. */
 static void wind_down(segue__rehearsal *r, const bool *over) {
   segue__loop_step(r->loop);
   while (!*over)

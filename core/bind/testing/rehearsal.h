@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * rehearsal.h: a policy at work without a world: the real engine, the real policy and the real
- * library under a clock that stands still until it is moved. Files come from memory where the
- * author put them there, and from the disk (which is never written) where not; commands, requests
- * and look-ups are answered by the author; modules do as they are told. One thread. What `segue
- * test` is made of: testing.c shows it to Lua.
- *   rehearsal.c  engine, clock, triggers, results
- *   fakes.c      files, environment, commands, requests, modules
+ * rehearsal.h: runs a policy without the outside world: the real engine, the real policy and the
+ * real Lua library under a simulated clock. Files come from memory if the author of the spec put
+ * them there, and from the disk otherwise (which is never written); commands, requests and name
+ * resolutions get the author's results; modules do what the author decides. Single-threaded. `segue
+ * test` is built from this; testing.c makes it available to Lua.
+ *
+ * rehearsal.c: engine, clock, triggers, results. fakes.c: files, environment, commands, requests,
+ * modules.
  */
 #ifndef SEGUE_BIND_REHEARSAL_H
 #define SEGUE_BIND_REHEARSAL_H
@@ -15,7 +16,8 @@
 #include "../io/async_io.h"
 #include "../policy/loader.h"
 
-/* What the author is asked, and says. Texts of the answer are owned by the question. */
+/* A question to the author of the spec, and the answer. Texts of the answer are owned by the
+ * question. */
 typedef enum segue__rehearsal_question {
   SEGUE__ASKED_RUN,
   SEGUE__ASKED_FETCH,
@@ -28,14 +30,14 @@ typedef struct segue__question {
   const segue__spawn_options *run;
   const segue__fetch_options *fetch;
   const char *name, *verb;   /* resolve: the host; module: its name and the operation */
-  const segue_slice *config; /* module, prepare: what it gets */
+  const segue_slice *config; /* module, prepare: its configuration */
   /* The answer. */
-  char *message; /* it fails by this */
-  int code;      /* of the failure */
+  char *message; /* error message; NULL: it succeeds */
+  int code;      /* error code */
   char *text[2]; /* standard output and error; headers and body */
   size_t len[2];
   int number; /* exit code; HTTP status */
-  int signal; /* that ended a command; 0: none */
+  int signal; /* signal that ended the command; 0: none */
   uint64_t delay_ms;
   segue__names addresses;
 } segue__question;
@@ -43,9 +45,9 @@ typedef struct segue__question {
 typedef struct segue__rehearsal_options {
   size_t size;
   const char *policy_path, *lua_dir; /* copied */
-  int64_t wall_ms;                   /* what the clock shows at first */
+  int64_t wall_ms;                   /* initial time of the clock */
   int signal;                        /* as in segue__lua_options */
-  /* More that a policy is judged by when it was loaded; may be NULL. */
+  /* Further validation of a loaded policy; may be NULL. */
   int (*judge)(segue__policy *policy, const segue__os *os, segue__errors *errors);
   void (*ask)(void *data, segue__question *question);
   /* As in segue__fake_io; NULL: there is no recording. */
@@ -54,15 +56,15 @@ typedef struct segue__rehearsal_options {
   void *data;
 } segue__rehearsal_options;
 
-/* A file as the author wants it: bytes, or a failure. */
+/* A file in memory: bytes, or an error. */
 typedef struct segue__fake_file {
   char *path, *data;
   size_t len;
-  int code; /* 0: it is there */
+  int code; /* 0: it exists */
   char *message;
 } segue__fake_file;
 
-/* A trigger that was fired: whether, and how, it was answered. */
+/* A trigger that the spec fired, and its outcome. */
 typedef struct segue__fired {
   segue__waiter waiter;
   bool answered;
@@ -81,10 +83,10 @@ typedef struct segue__rehearsal {
   segue__publication *publication;
   segue__lua_loader *lua;
   segue__engine *engine;
-  segue__policy *staged, *live; /* a reference each: whose triggers are set up */
+  segue__policy *staged, *live; /* a reference each: their triggers are armed */
   segue__fake_poll *polls;
   segue__observer observer;
-  segue__result **results; /* of every run, in order; a reference each */
+  segue__result **results; /* results of all runs, in order; a reference each */
   size_t result_count;
   segue__fired **fired;
   size_t fired_count;
@@ -101,26 +103,28 @@ typedef struct segue__rehearsal {
   segue__fake_module *modules;
   segue__fake_delay *delays;
   segue__module_kind kinds[2];
-  bool sealed;                             /* the disk is empty but for the Lua half */
-  bool engine_stopped, lua_closed, failed; /* failed: memory ran out for a record */
+  bool sealed;                             /* nothing of the disk is visible except the Lua half */
+  bool engine_stopped, lua_closed, failed; /* failed: no memory for a result */
 } segue__rehearsal;
 
 int segue__rehearsal_new(segue__rehearsal **out, const segue__rehearsal_options *options,
                          segue_error *err);
 void segue__rehearsal_free(segue__rehearsal *r); /* NULL allowed */
 
-/* Fires a trigger and does not run anything yet; *index is its place in fired. */
+/* Fires a trigger without running anything; *index is its place in `fired`. */
 int segue__rehearsal_fire(segue__rehearsal *r, const segue__reload_request *request, size_t *index);
-/* Moves the clock from instant to instant until the trigger is answered, or by most_ms. */
+/* Advances the clock from one timer to the next until the trigger is answered, at most by most_ms.
+ */
 bool segue__rehearsal_await(segue__rehearsal *r, size_t index, uint64_t most_ms);
 
-/* data NULL: it is not there, or fails with code and message. */
+/* data NULL: the file does not exist, or reading it fails with code and message. */
 int segue__fakes_put(segue__rehearsal *r, const char *path, const char *data, size_t len, int code,
                      const char *message);
 const segue__fake_file *segue__fakes_find(const segue__rehearsal *r, const char *path);
-void segue__fakes_remove(segue__rehearsal *r, const char *path); /* the disk's counts again */
+void segue__fakes_remove(segue__rehearsal *r,
+                         const char *path); /* the file of the disk is visible again */
 int segue__fakes_setenv(segue__rehearsal *r, const char *name, const char *value); /* NULL: unset */
-void segue__fakes_expedite(segue__rehearsal *r); /* modules are done with what they are at */
+void segue__fakes_expedite(segue__rehearsal *r); /* modules complete their running operations */
 void segue__fakes_init(segue__rehearsal *r);
 void segue__fakes_deinit(segue__rehearsal *r);
 

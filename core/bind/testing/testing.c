@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * segue.testing.core: a rehearsal as a userdata, and the state that specs run in. The author's
- * functions are called in the middle of the engine's work, so each call is protected: what it
- * raises fails the command or request that was asked for, and is raised again when the engine has
- * been left.
+ * segue.testing.core: a rehearsal as a userdata, and the Lua state of specs. The functions of the
+ * author are called in the middle of the engine's work, so each call is protected: an error fails
+ * the command or request in question, and is raised again when the engine has returned.
  */
 #include "testing.h"
 
@@ -20,9 +19,9 @@ static char options_key; /* its address is the key of the options in the registr
 
 typedef struct testing {
   segue__rehearsal *r; /* NULL: closed */
-  lua_State *L;        /* whose call is running */
-  int answer;          /* reference to the author's side */
-  char *raised;        /* by the author's side, to be raised again; owned */
+  lua_State *L;        /* the state whose call is running */
+  int answer;          /* reference to the author's answer function */
+  char *raised;        /* error of the author's function, to be raised again; owned */
 } testing;
 
 /* ---- Values ---------------------------------------------------------------------------------- */
@@ -149,14 +148,14 @@ static void testing_push_result(lua_State *L, const segue__result *result) {
   lua_setfield(L, -2, "changes");
 }
 
-/* "ECONNREFUSED", "SEGUE_ETIMEOUT" -> the number; UV_EIO for a name that there is not. */
+/* Converts "ECONNREFUSED", "SEGUE_ETIMEOUT" to the error number; UV_EIO for an unknown name. */
 static int testing_code_of(const char *name) {
   for (int code = -1; name && code > -5100; code--)
     if (strcmp(segue_error_name(code), name) == 0) return code;
   return UV_EIO;
 }
 
-/* ---- Asking the author ----------------------------------------------------------------------- */
+/* ---- Questions to the author ----------------------------------------------------------------- */
 
 static void push_texts(lua_State *L, const char *const *texts) {
   lua_newtable(L);
@@ -199,7 +198,7 @@ static void push_question(lua_State *L, const segue__question *q) {
   }
 }
 
-/* The field of the table on top as a copy, or NULL. */
+/* Returns a copy of this field of the table on top, or NULL. */
 static char *testing_take_text(lua_State *L, const char *key, size_t *len) {
   size_t n = 0;
   lua_getfield(L, -1, key);
@@ -257,7 +256,7 @@ static int ask_protected(lua_State *L) {
 static void testing_ask(void *data, segue__question *q) {
   testing *t = data;
   lua_State *L = t->L;
-  if (!L || !lua_checkstack(L, 20)) return; /* it is being closed: modules stop as they like */
+  if (!L || !lua_checkstack(L, 20)) return; /* it is being closed: modules stop at once */
   lua_pushcfunction(L, ask_protected);
   lua_pushlightuserdata(L, t);
   lua_pushlightuserdata(L, q);
@@ -270,7 +269,7 @@ static void testing_ask(void *data, segue__question *q) {
   lua_pop(L, 1);
 }
 
-/* ---- Recorded answers ------------------------------------------------------------------------ */
+/* ---- Recorded results ------------------------------------------------------------------------ */
 
 typedef struct recall_call {
   testing *t;
@@ -318,7 +317,7 @@ static int testing_hex_value(char c) {
   return c <= '9' ? c - '0' : (c | 32) - 'a' + 10;
 }
 
-/* Pushes to `to` the bytes that the field "hex" of the table on top of `from` spells. */
+/* Decodes the field "hex" of the table on top of `from`, and pushes the bytes to `to`. */
 static void copy_hex(lua_State *from, lua_State *to) {
   size_t len;
   lua_getfield(from, -1, "hex");
@@ -331,7 +330,7 @@ static void copy_hex(lua_State *from, lua_State *to) {
   lua_pop(from, 1);
 }
 
-/* Copies the value on top of `from`, the spec's state, to the policy's state. */
+/* Copies the value on top of `from`, the state of the spec, to the state of the policy. */
 static void copy_value(lua_State *from, lua_State *to) {
   size_t len;
   const char *text;
@@ -422,7 +421,7 @@ static testing *testing_check(lua_State *L) {
   return t;
 }
 
-/* What the author's side raised meanwhile is raised here. */
+/* Raises an error that the author's function raised meanwhile. */
 static void testing_left(lua_State *L, testing *t) {
   t->L = NULL;
   if (t->r && t->r->failed) luaL_error(L, "out of memory");
@@ -607,7 +606,7 @@ static int testing_sources(lua_State *L) {
   return 1;
 }
 
-/* The triggers that the live policy names; nil before there is one. */
+/* Pushes the triggers of the live policy; nil before there is one. */
 static int testing_triggers(lua_State *L) {
   static const char *const types[] = {"signal", "watch", "http", "poll", "task"};
   const segue__policy *policy = segue__engine_policy(testing_check(L)->r->engine);
@@ -650,13 +649,13 @@ static int log_text(lua_State *L) {
   return 1;
 }
 
-/* From now on there is nothing on the disk. */
+/* Hides all files of the disk from now on. */
 static int testing_seal(lua_State *L) {
   testing_check(L)->r->sealed = true;
   return 0;
 }
 
-/* folder(path) -> where it really is; nothing if it is not there */
+/* folder(path) -> its real path; nothing if it does not exist */
 static int real_folder(lua_State *L) {
   char path[PATH_MAX];
   if (!realpath(luaL_checkstring(L, 1), path)) return 0;
@@ -664,7 +663,7 @@ static int real_folder(lua_State *L) {
   return 1;
 }
 
-/* json(text) -> value, or nil and why not */
+/* json(text) -> value; or nil, message */
 static int parse_json(lua_State *L) {
   segue_error err = {0};
   segue__document *doc = NULL;
@@ -722,7 +721,7 @@ static int open_core(lua_State *L) {
   lua_setfield(L, -2, "json");
   lua_pushlightuserdata(L, NULL);
   lua_setfield(L, -2, "null");
-  /* It is relative to the current folder, not to the spec that asks for it. */
+  /* It is relative to the current folder, not to the spec that uses it. */
   if (*options->policy == '/' || !realpath(".", here))
     lua_pushstring(L, options->policy);
   else
@@ -746,7 +745,7 @@ static void testing_set_path(lua_State *L, const char *lua_dir) {
   lua_pop(L, 2);
 }
 
-/* main(files, replay, json) of lua/segue/testing/main.lua -> verdict, or nil and why not */
+/* main(files, replay, json) of lua/segue/testing/main.lua -> verdict; or nil, message */
 static int run_protected(lua_State *L) {
   const segue__testing_options *options = lua_touserdata(L, 1);
   int *verdict = lua_touserdata(L, 2);
