@@ -8,9 +8,10 @@ local openers = { What = true, Who = true, Whoever = true, Whose = true, Those =
 -- Sentences that are older than the rule, by folder; a folder that is not here has none. A change
 -- may lower a number; it never raises one.
 local allowed = {
-  ["core/admin"] = 17, ["core/bind/policy"] = 13, ["core/config"] = 13, ["core/ingress"] = 1, ["core/os"] = 5, ["core/record"] = 4,
-  ["core/reload"] = 8, ["core/schema"] = 11, ["core/trigger"] = 1, ["lua/segue"] = 24,
-  ["lua/segue/testing"] = 2, ["spec/bench"] = 3, ["spec/embed"] = 1, ["spec/support"] = 2,
+  ["core/admin"] = 17, ["core/bind/policy"] = 13, ["core/config"] = 13, ["core/ingress"] = 1,
+  ["core/os"] = 5, ["core/record"] = 4, ["core/reload"] = 8, ["core/schema"] = 11,
+  ["core/trigger"] = 1, ["lua/segue"] = 24, ["lua/segue/testing"] = 2, ["spec/bench"] = 3,
+  ["spec/embed"] = 1, ["spec/support"] = 2,
 }
 
 -- The comment on a line of C, or nil, and whether it continues on the next line.
