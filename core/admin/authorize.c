@@ -117,7 +117,7 @@ static bool within_rate(segue__admin *admin, segue__http_request *request,
   if (!wait) return true;
   admin->refusals.rate++;
   if (first)
-    SEGUE__LOG(admin->log, SEGUE__WARN, "audit", "sends too many requests and gets 429",
+    SEGUE__LOG(admin->log, SEGUE_WARN, "audit", "sends too many requests and gets 429",
                SEGUE__FIELD("peer", request->peer), SEGUE__FIELD("path", request->path));
   snprintf(header, sizeof header, "Retry-After: %" PRIu64 "\r\n", (wait + 999) / 1000);
   segue__answer_error(request, 429, header, "too many requests: ask again in %" PRIu64 " s",
@@ -157,7 +157,7 @@ bool segue__access_check(segue__admin *admin, segue__http_request *request) {
   if (!within_rate(admin, request, auth)) return false;
   if (segue__guard_check(request, why, sizeof why)) {
     admin->refusals.forbidden++;
-    SEGUE__LOG(admin->log, SEGUE__WARN, "http", why, SEGUE__FIELD("peer", request->peer));
+    SEGUE__LOG(admin->log, SEGUE_WARN, "http", why, SEGUE__FIELD("peer", request->peer));
     segue__answer_error(request, 403, NULL, "%s", why);
     return false;
   }
@@ -236,7 +236,7 @@ static void authorize_on_answer(void *data, const segue__http_request *request, 
   authorize_keep(admin, request, status, refused, method);
   if (status == 429) return; /* it is told once for many */
   snprintf(code, sizeof code, "%d", status);
-  SEGUE__LOG(admin->log, refused ? SEGUE__WARN : SEGUE__INFO, "audit",
+  SEGUE__LOG(admin->log, refused ? SEGUE_WARN : SEGUE_INFO, "audit",
              refused  ? "refused"
              : status ? "answered"
                       : "left before the answer",
@@ -255,7 +255,7 @@ static void authorize_on_tls_failure(void *data, const char *peer, void *auth, c
   if (segue__limiter_take(&admin->limiter, key, 1, HANDSHAKES_TOLD, segue__loop_now_ms(admin->loop),
                           &first))
     return;
-  SEGUE__LOG(admin->log, SEGUE__WARN, "audit", "a TLS handshake failed", SEGUE__FIELD("peer", peer),
+  SEGUE__LOG(admin->log, SEGUE_WARN, "audit", "a TLS handshake failed", SEGUE__FIELD("peer", peer),
              SEGUE__FIELD("why", why), SEGUE__FIELD("address", d ? d->address : NULL));
 }
 
@@ -266,7 +266,7 @@ static void authorize_on_crowd(void *data, const char *peer) {
   r->connections++;
   if (r->connections > 1 && now - r->crowd_reported_ms < CROWD_TOLD_MS) return;
   r->crowd_reported_ms = now;
-  SEGUE__LOG(admin->log, SEGUE__WARN, "http", "there are too many connections: new ones get 503",
+  SEGUE__LOG(admin->log, SEGUE_WARN, "http", "there are too many connections: new ones get 503",
              SEGUE__FIELD("limit", admin->connections_max), SEGUE__FIELD("refused", r->connections),
              SEGUE__FIELD("peer", peer));
 }
@@ -277,7 +277,7 @@ static void authorize_on_scarce(void *data) {
   uint64_t now = segue__loop_now_ms(admin->loop);
   if (r->scarce++ && now - r->scarce_reported_ms < CROWD_TOLD_MS) return;
   r->scarce_reported_ms = now;
-  SEGUE__LOG(admin->log, SEGUE__WARN, "http",
+  SEGUE__LOG(admin->log, SEGUE_WARN, "http",
              "too few file descriptors are left: clients wait until others leave (raise "
              "LimitNOFILE=, ulimit -n)");
 }

@@ -67,7 +67,7 @@ static void certificates_look_at(segue__admin *admin, segue__tls_notice *notice,
   warning_of(left, warning, sizeof warning);
   bool again = now - notice->warned_ms >= (uint64_t)DAY_S * 1000;
   if (stage && (stage != notice->warned || again)) {
-    SEGUE__LOG(admin->log, stage == 2 ? SEGUE__ERROR : SEGUE__WARN, "http", warning,
+    SEGUE__LOG(admin->log, stage == 2 ? SEGUE_ERROR : SEGUE_WARN, "http", warning,
                SEGUE__FIELD("address", notice->address),
                SEGUE__FIELD("subject", segue__tls_context_subject(notice->context)));
     notice->warned_ms = now;

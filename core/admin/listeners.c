@@ -111,7 +111,7 @@ static void listeners_sweep(segue__admin *admin, bool (*keep)(const segue__admin
     }
     *link = item->next;
     if (item->live)
-      SEGUE__LOG(admin->log, SEGUE__INFO, "http", "closed",
+      SEGUE__LOG(admin->log, SEGUE_INFO, "http", "closed",
                  SEGUE__FIELD("address", address_text(item)));
     segue__auth_unref(item->auth);
     segue__auth_unref(item->next_auth);
@@ -129,7 +129,7 @@ static void change_auth(segue__admin *admin, segue__admin_listener *item) {
   unsigned mode = auth->mode ? auth->mode : 0600;
   if (address->is_unix && item->auth && item->auth->mode != auth->mode &&
       chmod(address->path, mode) != 0)
-    SEGUE__LOG(admin->log, SEGUE__ERROR, "http", "the socket's mode cannot be changed",
+    SEGUE__LOG(admin->log, SEGUE_ERROR, "http", "the socket's mode cannot be changed",
                SEGUE__FIELD("path", address->path));
   if (auth != item->auth) item->notice.warned = 0;
   give_auth(item, auth);
@@ -137,7 +137,7 @@ static void change_auth(segue__admin *admin, segue__admin_listener *item) {
 
 static void warn_of_plain_tokens(const segue__admin *admin, const segue__auth *auth) {
   if (auth && auth->tokens.count && !auth->tls && !auth->loopback)
-    SEGUE__LOG(admin->log, SEGUE__WARN, "http",
+    SEGUE__LOG(admin->log, SEGUE_WARN, "http",
                "tokens travel in the clear on this listener: give it tls, unless a proxy before it "
                "has it",
                SEGUE__FIELD("address", auth->address));
@@ -161,7 +161,7 @@ void segue__admin_settle(segue__admin *admin) {
   for (segue__admin_listener *item = admin->listeners; item; item = item->next) {
     change_auth(admin, item);
     if (!item->live) {
-      SEGUE__LOG(admin->log, SEGUE__INFO, "http", "listening",
+      SEGUE__LOG(admin->log, SEGUE_INFO, "http", "listening",
                  SEGUE__FIELD("address", address_text(item)));
       warn_of_plain_tokens(admin, item->auth);
     }
@@ -195,7 +195,7 @@ int segue__admin_listen_control(segue__admin *admin, const char *path, segue_err
     segue__http_listener_close(admin->control);
   }
   admin->control = control;
-  SEGUE__LOG(admin->log, SEGUE__INFO, "http", "control socket open", SEGUE__FIELD("path", path));
+  SEGUE__LOG(admin->log, SEGUE_INFO, "http", "control socket open", SEGUE__FIELD("path", path));
   return 0;
 }
 

@@ -9,20 +9,19 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static segue__log_level level_of(const segue__result *result) {
-  if (result->plan_only || result->deferred) return SEGUE__INFO;
+static segue_level level_of(const segue__result *result) {
+  if (result->plan_only || result->deferred) return SEGUE_INFO;
   switch (result->outcome) {
   case SEGUE__APPLIED:
-    return SEGUE__INFO;
+    return SEGUE_INFO;
   case SEGUE__UNCHANGED:
-    if (result->trigger == SEGUE__BY_POLL || result->trigger == SEGUE__BY_WATCH)
-      return SEGUE__DEBUG;
+    if (result->trigger == SEGUE__BY_POLL || result->trigger == SEGUE__BY_WATCH) return SEGUE_DEBUG;
     /* A file is still being written: the start of that wait is in the log already. */
-    return result->trigger == SEGUE__BY_RETRY && result->errors.count ? SEGUE__DEBUG : SEGUE__INFO;
+    return result->trigger == SEGUE__BY_RETRY && result->errors.count ? SEGUE_DEBUG : SEGUE_INFO;
   case SEGUE__HELD:
-    return SEGUE__WARN;
+    return SEGUE_WARN;
   default:
-    return result->skipped ? SEGUE__DEBUG : SEGUE__ERROR;
+    return result->skipped ? SEGUE_DEBUG : SEGUE_ERROR;
   }
 }
 
@@ -46,7 +45,7 @@ static void message_of(const segue__result *result, char *buf, size_t size) {
 }
 
 void segue__announce(const segue__logger *log, const segue__result *result) {
-  segue__log_level level = level_of(result);
+  segue_level level = level_of(result);
   if (!log->sink || level > log->level) return;
   char message[160], took[32];
   message_of(result, message, sizeof message);
@@ -58,7 +57,7 @@ void segue__announce(const segue__logger *log, const segue__result *result) {
   for (size_t i = 0; i < result->errors.count; i++) {
     char text[sizeof(segue_error) + 64];
     segue_error_format(&result->errors.items[i], text, sizeof text);
-    SEGUE__LOG(log, result->outcome == SEGUE__APPLIED ? SEGUE__WARN : level, "reload", text,
+    SEGUE__LOG(log, result->outcome == SEGUE__APPLIED ? SEGUE_WARN : level, "reload", text,
                SEGUE__FIELD("id", result->id));
   }
 }

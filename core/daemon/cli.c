@@ -43,7 +43,7 @@ enum {
 };
 
 typedef segue__command command;
-typedef segue__option option;
+typedef segue__cli_option_spec option;
 
 static int cli_version(const segue__cli *cli);
 static int cli_help(const segue__cli *cli);
@@ -169,11 +169,11 @@ const segue__command *segue__cli_command(size_t index) {
   return index < COMMAND_COUNT ? &commands[index] : NULL;
 }
 
-const segue__option *segue__cli_option(size_t index) {
+const segue__cli_option_spec *segue__cli_option(size_t index) {
   return index < OPTION_COUNT ? &options[index] : NULL;
 }
 
-bool segue__cli_accepts(const segue__command *c, const segue__option *o) {
+bool segue__cli_accepts(const segue__command *c, const segue__cli_option_spec *o) {
   return !o->mask || (o->mask & c->options);
 }
 

@@ -15,18 +15,18 @@ typedef struct segue__command {
   int max_args;
 } segue__command;
 
-typedef struct segue__option {
+typedef struct segue__cli_option_spec {
   const char *name;  /* without the dashes */
   char letter;       /* 0: none */
   const char *value; /* what it takes; NULL: it is a flag */
   const char *summary;
   unsigned mask; /* 0: every command */
   size_t offset; /* of its field in segue__cli */
-} segue__option;
+} segue__cli_option_spec;
 
 /* NULL past the end. */
 const segue__command *segue__cli_command(size_t index);
-const segue__option *segue__cli_option(size_t index);
-bool segue__cli_accepts(const segue__command *command, const segue__option *option);
+const segue__cli_option_spec *segue__cli_option(size_t index);
+bool segue__cli_accepts(const segue__command *command, const segue__cli_option_spec *option);
 
 #endif

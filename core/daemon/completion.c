@@ -61,7 +61,7 @@ static void bash_words(segue__buf *out, const kind *k) {
 }
 
 static void bash_values(segue__buf *out) {
-  const segue__option *o;
+  const segue__cli_option_spec *o;
   for (size_t i = 0; (o = segue__cli_option(i)); i++) {
     if (!o->value) continue;
     segue__buf_addf(out, "    --%s", o->name);
@@ -73,7 +73,7 @@ static void bash_values(segue__buf *out) {
 }
 
 static void bash_command(segue__buf *out, const segue__command *c) {
-  const segue__option *o;
+  const segue__cli_option_spec *o;
   segue__buf_addf(out, "    %s)\n      if [[ $word == -* ]]; then\n", c->name);
   segue__buf_adds(out, "        mapfile -t COMPREPLY < <(compgen -W \"");
   for (size_t i = 0; (o = segue__cli_option(i)); i++) {
@@ -139,7 +139,7 @@ static void zsh_action(segue__buf *out, const char *value, bool of_option) {
     segue__buf_addf(out, "(%s)", k->words);
 }
 
-static void zsh_option(segue__buf *out, const segue__option *o) {
+static void zsh_option(segue__buf *out, const segue__cli_option_spec *o) {
   if (o->letter)
     segue__buf_addf(out, "        '(-%c --%s)'{-%c%s,--%s%s}'[", o->letter, o->name, o->letter,
                     o->value ? "+" : "", o->name, o->value ? "=" : "");
@@ -155,7 +155,7 @@ static void zsh_option(segue__buf *out, const segue__option *o) {
 }
 
 static void zsh_command(segue__buf *out, const segue__command *c) {
-  const segue__option *o;
+  const segue__cli_option_spec *o;
   segue__buf_addf(out, "    %s)\n      _arguments \\\n", c->name);
   for (size_t i = 0; (o = segue__cli_option(i)); i++)
     if (segue__cli_accepts(c, o)) zsh_option(out, o);

@@ -50,18 +50,12 @@ static int write_clean(void *data, const segue_log_entry *entry) {
 }
 
 /* Hooks log in a check as they do in a daemon. */
-static void offline_on_log(void *data, const segue__log_record *entry) {
+static void offline_on_log(void *data, const segue_log_entry *entry) {
   trial *t = data;
-  segue_log_field fields[SEGUE__LOG_FIELDS_MAX];
-  for (size_t i = 0; i < entry->field_count; i++)
-    fields[i] =
-        (segue_log_field){entry->fields[i].key, entry->fields[i].text, entry->fields[i].number};
-  segue_log_entry out = {(segue_level)entry->level, entry->group, entry->message, fields,
-                         entry->field_count};
   if (t->owner && segue__secrets_any(&t->owner->secrets))
-    segue__secrets_log(&t->owner->secrets, &out, write_clean, &t->sink);
+    segue__secrets_log(&t->owner->secrets, entry, write_clean, &t->sink);
   else
-    segue__sink_write(&t->sink, &out);
+    segue__sink_write(&t->sink, entry);
 }
 
 static void offline_on_secrets(segue__observer *observer, const segue__mask *mask) {
@@ -292,9 +286,8 @@ static int try_it(const segue__cli *cli, void (*text)(segue__buf *out, const tri
   segue__buf out;
   int rc = segue__sink_init(&t.sink, cli);
   if (rc) return rc;
-  t.log = (segue__logger){.level = cli->log_level ? (segue__log_level)t.sink.level : SEGUE__WARN,
-                          .sink = offline_on_log,
-                          .data = &t};
+  t.log = (segue__logger){
+      .level = cli->log_level ? t.sink.level : SEGUE_WARN, .sink = offline_on_log, .data = &t};
   if (uv_loop_init(&t.uv) < 0)
     return segue__cli_fail(SEGUE__EXIT_UNEXPECTED, "cannot create an event loop");
   rc = offline_validate(&t, &err);

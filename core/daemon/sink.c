@@ -21,13 +21,11 @@
 #include "../os/log.h"
 
 int segue__sink_init(segue__sink *sink, const segue__cli *cli) {
-  segue__log_level level = SEGUE__INFO;
-  *sink = (segue__sink){.colour = segue__cli_colour(2)};
-  if (cli->log_level && segue__level_parse(cli->log_level, &level) < 0)
+  *sink = (segue__sink){.level = SEGUE_INFO, .colour = segue__cli_colour(2)};
+  if (cli->log_level && segue__level_parse(cli->log_level, &sink->level) < 0)
     return segue__cli_fail(SEGUE__EXIT_USAGE,
                            "--log-level LEVEL must be error, warn, info or debug, not \"%s\"",
                            cli->log_level);
-  sink->level = (segue_level)level;
   sink->json = cli->log_format && strcmp(cli->log_format, "json") == 0;
   if (cli->log_format && !sink->json && strcmp(cli->log_format, "text") != 0)
     return segue__cli_fail(SEGUE__EXIT_USAGE,
@@ -73,8 +71,7 @@ static void sink_add_text(segue__buf *out, const segue__sink *sink, const segue_
   static const char *const colours[] = {"\033[31m", "\033[33m", "\033[32m", "\033[2m"};
   add_time(out);
   segue__buf_addf(out, " %s%-5s%s %s: ", sink->colour ? colours[entry->level] : "",
-                  segue__level_name((segue__log_level)entry->level), sink->colour ? "\033[0m" : "",
-                  entry->group);
+                  segue__level_name(entry->level), sink->colour ? "\033[0m" : "", entry->group);
   segue__printable_add(out, entry->message, strlen(entry->message));
   for (size_t i = 0; i < entry->field_count; i++) {
     segue__buf_addc(out, ' ');
@@ -89,7 +86,7 @@ static void sink_add_json(segue__buf *out, const segue_log_entry *entry) {
   segue__buf_adds(out, "{\"time\":\"");
   add_time(out);
   segue__buf_addf(out, "\",\"level\":\"%s\",\"group\":\"%s\",\"message\":",
-                  segue__level_name((segue__log_level)entry->level), entry->group);
+                  segue__level_name(entry->level), entry->group);
   segue__json_string(out, entry->message, strlen(entry->message));
   for (size_t i = 0; i < entry->field_count; i++) {
     const segue_log_field *field = &entry->fields[i];

@@ -102,10 +102,10 @@ static int log_writer_write_all(segue__access_log *log, const char *text, size_t
 static void log_writer_report(segue__access_log *log, int error) {
   const segue__logger *to = log->log_writer->options.log;
   if (error && !log->failing)
-    SEGUE__LOG(to, SEGUE__ERROR, "ingress", "the access log cannot be written: lines are lost",
+    SEGUE__LOG(to, SEGUE_ERROR, "ingress", "the access log cannot be written: lines are lost",
                SEGUE__FIELD("file", log->path), SEGUE__FIELD("error", strerror(error)));
   else if (!error && log->failing)
-    SEGUE__LOG(to, SEGUE__INFO, "ingress", "the access log can be written again",
+    SEGUE__LOG(to, SEGUE_INFO, "ingress", "the access log can be written again",
                SEGUE__FIELD("file", log->path));
   log->failing = error != 0;
 }
@@ -192,7 +192,7 @@ static bool ingress_log_writer_drain(segue__access_log_writer *log_writer) {
 static void ingress_log_writer_reopen(segue__access_log *log) {
   int fd = log_writer_open_file(log->path);
   if (fd < 0) {
-    SEGUE__LOG(log->log_writer->options.log, SEGUE__ERROR, "ingress",
+    SEGUE__LOG(log->log_writer->options.log, SEGUE_ERROR, "ingress",
                "the access log cannot be opened anew: the old file is written on",
                SEGUE__FIELD("file", log->path), SEGUE__FIELD("error", strerror(-fd)));
     return;

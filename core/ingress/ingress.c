@@ -95,7 +95,7 @@ static int start_workers(segue__ingress *ingress, const segue__policy *policy, s
   size_t wanted = workers_wanted(policy);
   if (ingress->worker_count) {
     if (ingress->worker_count != wanted)
-      SEGUE__LOG(ingress->options.log, SEGUE__WARN, "ingress",
+      SEGUE__LOG(ingress->options.log, SEGUE_WARN, "ingress",
                  "another number of threads counts from the next start on",
                  SEGUE__FIELD("threads", ingress->worker_count));
     return 0;
@@ -426,7 +426,7 @@ static void close_port(segue__ingress *ingress, segue__listener *listener, uint6
 
 static void ingress_report(const segue__ingress *ingress, const segue__listener *listener,
                            const char *what) {
-  SEGUE__LOG(ingress->options.log, SEGUE__INFO, "ingress", what,
+  SEGUE__LOG(ingress->options.log, SEGUE_INFO, "ingress", what,
              SEGUE__FIELD("address", listener->address.text));
 }
 

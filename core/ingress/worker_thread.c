@@ -82,7 +82,7 @@ static void worker_on_scarce(void *data) {
   if (thread_listener->scarce > 1 && now - thread_listener->scarce_reported_ms < SCARCE_TOLD_MS)
     return;
   thread_listener->scarce_reported_ms = now;
-  SEGUE__LOG(thread_listener->worker->log, SEGUE__WARN, "ingress",
+  SEGUE__LOG(thread_listener->worker->log, SEGUE_WARN, "ingress",
              "too few file descriptors are left: clients of this listener wait until others leave "
              "(raise LimitNOFILE=, ulimit -n)",
              SEGUE__FIELD("address", thread_listener->listener->address.text));
@@ -103,7 +103,7 @@ static void worker_begin(segue__thread_listener *thread_listener) {
   int rc = segue__http_listener_begin(thread_listener->http_listener, thread_listener->server);
   if (rc == 0) return;
   thread_listener->http_listener = NULL;
-  SEGUE__LOG(worker->log, SEGUE__ERROR, "ingress", "a data thread cannot watch a listener",
+  SEGUE__LOG(worker->log, SEGUE_ERROR, "ingress", "a data thread cannot watch a listener",
              SEGUE__FIELD("address", thread_listener->listener->address.text),
              SEGUE__FIELD("error", uv_strerror(rc)));
 }

@@ -15,18 +15,12 @@ static int log_clean(void *data, const segue_log_entry *entry) {
   return 0;
 }
 
-void segue__host_log(void *data, const segue__log_record *entry) {
+void segue__host_log(void *data, const segue_log_entry *entry) {
   segue *s = data;
-  segue_log_field fields[SEGUE__LOG_FIELDS_MAX];
-  for (size_t i = 0; i < entry->field_count; i++)
-    fields[i] =
-        (segue_log_field){entry->fields[i].key, entry->fields[i].text, entry->fields[i].number};
-  segue_log_entry out = {(segue_level)entry->level, entry->group, entry->message, fields,
-                         entry->field_count};
   if (segue__secrets_any(&s->secrets))
-    segue__secrets_log(&s->secrets, &out, log_clean, s);
+    segue__secrets_log(&s->secrets, entry, log_clean, s);
   else
-    log_clean(s, &out);
+    log_clean(s, entry);
 }
 
 void segue_on_budget_signal(void *value) {

@@ -16,7 +16,7 @@ static void lost_to_another(segue *s, const segue_error *error) {
   s->folder_lost = true;
   if (s->admin) segue__admin_control_disown(s->admin);
   if (s->record) segue__record_lose(s->record);
-  SEGUE__LOG(&s->log, SEGUE__ERROR, "segue",
+  SEGUE__LOG(&s->log, SEGUE_ERROR, "segue",
              "the state folder is lost: until it is back it has no control socket, and no "
              "generation is stored",
              SEGUE__FIELD("error", error->message));
@@ -30,7 +30,7 @@ bool segue__keep_folder(segue *s) {
     return false;
   }
   if (s->admin) segue__admin_control_disown(s->admin);
-  SEGUE__LOG(&s->log, SEGUE__WARN, "segue",
+  SEGUE__LOG(&s->log, SEGUE_WARN, "segue",
              s->folder_lost ? "the state folder is free again: the next generation will be "
                               "stored in it"
                             : "the state folder was deleted: it was created again, and the next "
@@ -48,8 +48,7 @@ static void keep_socket(segue *s) {
   if (segue__admin_listen_control(s->admin, path, &error) == 0)
     s->socket_reported = false;
   else if (!s->socket_reported)
-    SEGUE__LOG(&s->log, SEGUE__ERROR, "segue",
-               "the control socket is gone and cannot be made again",
+    SEGUE__LOG(&s->log, SEGUE_ERROR, "segue", "the control socket is gone and cannot be made again",
                SEGUE__FIELD("error", error.message));
   s->socket_reported = !segue__admin_control_there(s->admin);
 }

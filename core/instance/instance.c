@@ -55,7 +55,7 @@ static void warn_of_unknown(segue *s, const segue_options *options) {
   for (size_t i = sizeof *options; i < options->size; i++) {
     if (!bytes[i]) continue;
     SEGUE__LOG(
-        &s->log, SEGUE__WARN, "segue",
+        &s->log, SEGUE_WARN, "segue",
         "the host sets options that this version of libsegue does not have: they are ignored",
         SEGUE__FIELD("version", segue_version()));
     return;
@@ -65,7 +65,7 @@ static void warn_of_unknown(segue *s, const segue_options *options) {
 /* On the reclamation thread. */
 static void on_slow_section(void *data) {
   segue *s = data;
-  SEGUE__LOG(&s->log, SEGUE__WARN, "reload",
+  SEGUE__LOG(&s->log, SEGUE_WARN, "reload",
              "a read section has been open for more than 1 s: replaced generations stay in memory "
              "until it ends; take a reference (segue_snapshot_ref) to keep one for long",
              SEGUE__FIELD("snapshots", (int64_t)segue__publication_snapshots(s->publication)));
@@ -83,7 +83,7 @@ int segue_new(segue **out, const segue_options *options, segue_error *error) {
   segue__secrets_init(&s->secrets);
   pthread_mutex_init(&s->life, NULL);
   segue_options known = common_part(options);
-  s->log = (segue__logger){.level = (segue__log_level)known.log_level,
+  s->log = (segue__logger){.level = known.log_level,
                            .sink = known.on_log ? segue__host_log : NULL,
                            .data = s,
                            .fold = known.on_log ? segue__log_fold_new() : NULL};
@@ -332,7 +332,7 @@ static void watch_snapshots(segue *s) {
   long count = segue__publication_snapshots(s->publication);
   if (count >= SNAPSHOTS_MANY && !s->many_snapshots)
     SEGUE__LOG(
-        &s->log, SEGUE__WARN, "reload",
+        &s->log, SEGUE_WARN, "reload",
         "replaced generations stay in memory: some segue_snapshot_ref() or "
         "segue_snapshot_acquire() has no segue_snapshot_unref(), or a module drains for long",
         SEGUE__FIELD("snapshots", count));
@@ -440,7 +440,7 @@ static void on_trigger(void *data, segue__trigger trigger, const char *cause) {
   segue__reload_request request = {.trigger = trigger, .cause = cause};
   int rc = segue__engine_request(s->engine, &request, NULL);
   if (rc < 0 && rc != SEGUE_ECLOSED)
-    SEGUE__LOG(&s->log, SEGUE__ERROR, "reload",
+    SEGUE__LOG(&s->log, SEGUE_ERROR, "reload",
                "a trigger cannot start a reload now: trying again in a second",
                SEGUE__FIELD("cause", cause), SEGUE__FIELD("error", segue_strerror(rc)));
 }
@@ -449,7 +449,7 @@ static void on_reopen(void *data, const char *cause) {
   segue *s = data;
   size_t count = segue__engine_reopen(s->engine);
   segue__ingress_reopen(s->ingress);
-  SEGUE__LOG(&s->log, SEGUE__INFO, "module", "files are opened anew", SEGUE__FIELD("cause", cause),
+  SEGUE__LOG(&s->log, SEGUE_INFO, "module", "files are opened anew", SEGUE__FIELD("cause", cause),
              SEGUE__FIELD("modules", count));
 }
 
@@ -477,7 +477,7 @@ static int open_triggers(segue *s) {
  * no other generation. */
 void segue__nothing_left(segue *s, const segue__result *result) {
   if (s->stage != SEGUE__RUNNING) return;
-  SEGUE__LOG(&s->log, SEGUE__ERROR, "reload",
+  SEGUE__LOG(&s->log, SEGUE_ERROR, "reload",
              "the first generation was not confirmed, and there is no other: nothing is live");
   if (s->options.on_start) instance_report(s->options.on_start, s->options.data, 0, result);
 }
@@ -500,7 +500,7 @@ static int ask_for_first(segue *s) {
 static void on_busy(void *data, size_t worker_index, const char *module, uint64_t silent_ms) {
   segue *s = data;
   if (segue__lua_modules_busy(s->lua_modules, worker_index)) return;
-  SEGUE__LOG(&s->log, SEGUE__ERROR, "module",
+  SEGUE__LOG(&s->log, SEGUE_ERROR, "module",
              "a module keeps its data thread busy, and nothing else is served there: is there an "
              "endless loop, or a wait without a limit?",
              SEGUE__FIELD("module", module), SEGUE__FIELD("thread", worker_index),
@@ -513,7 +513,7 @@ static void instance_on_lost(void *data, size_t worker_index, const char *module
   const char *lua = segue__lua_modules_busy(s->lua_modules, worker_index);
   if (lua) module = lua;
   if (!s->workers_stuck++) segue__loop_keep(s->loop);
-  SEGUE__LOG(&s->log, SEGUE__ERROR, "module",
+  SEGUE__LOG(&s->log, SEGUE_ERROR, "module",
              "a worker thread is abandoned, because the code of a module does not return: look "
              "there for an endless loop, or for a wait without a limit",
              SEGUE__FIELD("module", module ? module : "(unknown)"),

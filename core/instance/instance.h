@@ -145,7 +145,7 @@ int segue__services_log(segue *s, const segue_log_entry *entry);
 int segue__services_record(void *instance, segue_metric metric, const char *series, double value);
 
 /* The log, translated for the host. */
-void segue__host_log(void *data, const segue__log_record *entry);
+void segue__host_log(void *data, const segue_log_entry *entry);
 /* The policy of an instance that has no reload.lua: its one configuration file and its modules. */
 int segue__host_policy(const segue *s, segue__policy **out);
 void segue__host_modules_free(segue *s);

@@ -51,7 +51,7 @@ static void on_stop_message(segue__message *message) {
   segue *s = (segue *)((char *)message - offsetof(segue, stop_message));
   if (s->stage != SEGUE__RUNNING) return;
   segue__set_stage(s, SEGUE__STOPPING);
-  SEGUE__LOG(&s->log, SEGUE__INFO, "segue", "stopping");
+  SEGUE__LOG(&s->log, SEGUE_INFO, "segue", "stopping");
   segue__instance_tear_down(s);
 }
 

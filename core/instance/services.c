@@ -75,15 +75,10 @@ static bool host_takes(const segue *s, segue_level level) {
 /* Writes a line to the host's log, where the library's own lines go, if no module is a log: a host
  * that set on_log must not lose the lines of its modules. */
 static int write_to_host(segue *s, const segue_log_entry *entry) {
-  segue__log_pair fields[SEGUE__LOG_FIELDS_MAX];
-  segue__log_record own = {(segue__log_level)entry->level, entry->group, entry->message, fields, 0};
+  segue_log_entry own = *entry;
   if (!s->options.on_log) return SEGUE_EMODULE;
   if (!host_takes(s, entry->level)) return 0;
-  for (; own.field_count < entry->field_count && own.field_count < SEGUE__LOG_FIELDS_MAX;
-       own.field_count++) {
-    const segue_log_field *field = &entry->fields[own.field_count];
-    fields[own.field_count] = (segue__log_pair){field->key, field->text, field->number};
-  }
+  if (own.field_count > SEGUE__LOG_FIELDS_MAX) own.field_count = SEGUE__LOG_FIELDS_MAX;
   segue__host_log(s, &own);
   return 1;
 }

@@ -50,7 +50,7 @@ static void start_on_phase(segue__observer *observer, const segue__result *resul
     segue__nothing_left(s, result);
   if (!start_good(result) || result->away) return; /* held is not back */
   if (!segue__engine_stale_since(s->engine)) return;
-  SEGUE__LOG(&s->log, SEGUE__INFO, "reload",
+  SEGUE__LOG(&s->log, SEGUE_INFO, "reload",
              "the sources are back: the live generation is not stale",
              SEGUE__FIELD("generation", result->generation));
   segue__engine_set_stale(s->engine, 0);
@@ -72,14 +72,14 @@ static void try_again(segue__timer *timer) {
 static void say_what_is_live(segue *s) {
   const segue__last_good *good = &segue__record_found(s->record)->last_good;
   if (s->held) {
-    SEGUE__LOG(&s->log, SEGUE__WARN, "reload",
+    SEGUE__LOG(&s->log, SEGUE_WARN, "reload",
                "started from the last good generation on disk: an operator keeps the "
                "sources back",
                SEGUE__FIELD("kept_as", good->generation), SEGUE__FIELD("hash", good->hash));
     return;
   }
   segue__engine_set_stale(s->engine, segue__engine_good_wall_ms(s->engine));
-  SEGUE__LOG(&s->log, SEGUE__WARN, "reload",
+  SEGUE__LOG(&s->log, SEGUE_WARN, "reload",
              "started from the last good generation on disk: it is stale until the sources "
              "deliver a good one",
              SEGUE__FIELD("kept_as", good->generation), SEGUE__FIELD("hash", good->hash));
@@ -117,7 +117,7 @@ static void start_replayed(segue__waiter *waiter, int status, segue__result *res
   if (live)
     say_what_is_live(s);
   else
-    SEGUE__LOG(&s->log, SEGUE__ERROR, "reload",
+    SEGUE__LOG(&s->log, SEGUE_ERROR, "reload",
                "the last good generation on disk cannot be brought back either");
   s->after_replay(waiter, live ? 0 : status, result);
 }

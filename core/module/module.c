@@ -194,7 +194,7 @@ void segue__instance_call(segue__instance *instance, segue__verb verb, uint64_t 
 
 static void lap_over(segue__timer *timer) {
   segue__instance *instance = (segue__instance *)((char *)timer - offsetof(segue__instance, lap));
-  SEGUE__LOG(instance->log, SEGUE__WARN, "module", "a drain runs over: it is waited for once more",
+  SEGUE__LOG(instance->log, SEGUE_WARN, "module", "a drain runs over: it is waited for once more",
              SEGUE__FIELD("module", instance->name),
              SEGUE__FIELD("generation", (int64_t)segue__instance_generation(instance)),
              SEGUE__FIELD("inside", (int64_t)segue__instance_inside(instance)),
@@ -301,14 +301,14 @@ size_t segue__detached_abandon(segue__detached *detached) {
   size_t coming = 0;
   for (segue__instance *i = detached->head; i; i = i->detached_next) {
     if (i->pins)
-      SEGUE__LOG(i->log, SEGUE__ERROR, "module", "somebody inside never left: instance leaked",
+      SEGUE__LOG(i->log, SEGUE_ERROR, "module", "somebody inside never left: instance leaked",
                  SEGUE__FIELD("module", i->name));
     for (int verb = 0; verb < 4; verb++) {
       if (!segue__op_outstanding(&i->op[verb])) continue;
       if (!segue__op_orphan(&i->op[verb]))
         coming++;
       else
-        SEGUE__LOG(i->log, SEGUE__ERROR, "module", "an operation never finished: instance leaked",
+        SEGUE__LOG(i->log, SEGUE_ERROR, "module", "an operation never finished: instance leaked",
                    SEGUE__FIELD("module", i->name), SEGUE__FIELD("operation", verb_names[verb]));
     }
   }
@@ -461,7 +461,7 @@ static void module_conclude(segue__instance *instance, segue__verb verb, int sta
 /* After the deadline: nobody waits for it but the memory. */
 static void module_finished(segue_op *op) {
   segue__instance *instance = op->data;
-  SEGUE__LOG(instance->log, SEGUE__WARN, "module", "an operation finished after its deadline",
+  SEGUE__LOG(instance->log, SEGUE_WARN, "module", "an operation finished after its deadline",
              SEGUE__FIELD("module", instance->name),
              SEGUE__FIELD("operation", verb_names[op - instance->op]));
   destroy_if_done(instance);
@@ -471,7 +471,7 @@ static void report_doubles(const segue__instance *instance) {
   for (int verb = 0; verb < 4; verb++) {
     int extra = __atomic_load_n(&instance->op[verb].extra, __ATOMIC_RELAXED);
     if (extra)
-      SEGUE__LOG(instance->log, SEGUE__WARN, "module",
+      SEGUE__LOG(instance->log, SEGUE_WARN, "module",
                  "an operation was completed more than once: the first completion counts",
                  SEGUE__FIELD("module", instance->name),
                  SEGUE__FIELD("operation", verb_names[verb]),

@@ -21,7 +21,7 @@ struct segue__log_fold {
   uint64_t hash; /* of the last entry; 0 = none */
   uint64_t since_ms;
   int64_t repeats;
-  segue__log_level level;
+  segue_level level;
   /* "repeated: ", the message, a NUL, the group. Whole, because the sink removes secrets, and could
    * not find one that was cut here. */
   char *text;
@@ -55,12 +55,12 @@ static uint64_t hash_bytes(uint64_t hash, const void *data, size_t len) {
   return hash;
 }
 
-static uint64_t hash_entry(const segue__log_record *entry) {
+static uint64_t hash_entry(const segue_log_entry *entry) {
   uint64_t hash = 14695981039346656037u ^ (uint64_t)entry->level;
   hash = hash_bytes(hash, entry->group, strlen(entry->group) + 1);
   hash = hash_bytes(hash, entry->message, strlen(entry->message) + 1);
   for (size_t i = 0; i < entry->field_count; i++) {
-    const segue__log_pair *field = &entry->fields[i];
+    const segue_log_field *field = &entry->fields[i];
     hash = hash_bytes(hash, field->key, strlen(field->key) + 1);
     if (field->text)
       hash = hash_bytes(hash, field->text, strlen(field->text) + 1);
@@ -72,14 +72,14 @@ static uint64_t hash_entry(const segue__log_record *entry) {
 
 static void report_repeats(const segue__logger *log, segue__log_fold *fold) {
   if (!fold->repeats) return;
-  segue__log_pair field = {"times", NULL, fold->repeats};
-  segue__log_record entry = {fold->level, fold->text + fold->group, fold->text, &field, 1};
+  segue_log_field field = {"times", NULL, fold->repeats};
+  segue_log_entry entry = {fold->level, fold->text + fold->group, fold->text, &field, 1};
   fold->repeats = 0;
   log->sink(log->data, &entry);
 }
 
 /* Remembers the entry, so that repetitions of it can be counted. Without memory none is. */
-static void log_remember(segue__log_fold *fold, const segue__log_record *entry) {
+static void log_remember(segue__log_fold *fold, const segue_log_entry *entry) {
   size_t message = strlen(entry->message) + 1, group = strlen(entry->group) + 1;
   size_t prefix = sizeof repeated - 1, need = prefix + message + group;
   if (need > fold->capacity) {
@@ -98,7 +98,7 @@ static void log_remember(segue__log_fold *fold, const segue__log_record *entry) 
 }
 
 /* The mutex is held over the sink, so that a count stands before what comes after it. */
-static void emit_folded(const segue__logger *log, const segue__log_record *entry) {
+static void emit_folded(const segue__logger *log, const segue_log_entry *entry) {
   segue__log_fold *fold = log->fold;
   uint64_t hash = hash_entry(entry), now = log_now_ms();
   pthread_mutex_lock(&fold->mutex);
@@ -121,31 +121,31 @@ void segue__log_flush(const segue__logger *log) {
   pthread_mutex_unlock(&log->fold->mutex);
 }
 
-void segue__log_write(const segue__logger *log, segue__log_level level, const char *group,
-                      const char *message, const segue__log_pair *fields, size_t field_count) {
+void segue__log_write(const segue__logger *log, segue_level level, const char *group,
+                      const char *message, const segue_log_field *fields, size_t field_count) {
   if (!segue__log_is_on(log, level)) return;
   if (field_count > SEGUE__LOG_FIELDS_MAX) field_count = SEGUE__LOG_FIELDS_MAX;
-  const segue__log_record entry = {level, group, message, fields, field_count};
+  const segue_log_entry entry = {level, group, message, fields, field_count};
   if (log->fold)
     emit_folded(log, &entry);
   else
     log->sink(log->data, &entry);
 }
 
-bool segue__log_is_on(const segue__logger *log, segue__log_level level) {
+bool segue__log_is_on(const segue__logger *log, segue_level level) {
   return log && log->sink && level <= log->level;
 }
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
 
-const char *segue__level_name(segue__log_level level) {
-  return (unsigned)level <= SEGUE__DEBUG ? level_names[level] : "unknown";
+const char *segue__level_name(segue_level level) {
+  return (unsigned)level <= SEGUE_DEBUG ? level_names[level] : "unknown";
 }
 
-int segue__level_parse(const char *name, segue__log_level *out) {
-  for (int i = 0; i <= SEGUE__DEBUG; i++) {
+int segue__level_parse(const char *name, segue_level *out) {
+  for (int i = 0; i <= SEGUE_DEBUG; i++) {
     if (strcasecmp(name, level_names[i])) continue;
-    *out = (segue__log_level)i;
+    *out = (segue_level)i;
     return 0;
   }
   return UV_EINVAL;

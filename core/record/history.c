@@ -168,7 +168,7 @@ int segue__history_set_aside(segue__history *h) {
   rename_with(h->path, "-wal", to);
   rename_with(h->path, "-shm", to);
   rename_with(h->path, "", to);
-  SEGUE__LOG(h->log, SEGUE__ERROR, "record",
+  SEGUE__LOG(h->log, SEGUE_ERROR, "record",
              "the history is damaged: it is renamed and started again; the live generation is not "
              "affected",
              SEGUE__FIELD("file", to));

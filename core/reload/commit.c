@@ -156,7 +156,7 @@ static bool waits_for_old(const segue__txn *txn) {
     const segue__step *step = &txn->steps[i];
     bool retires = step->old && !step->action->keeps && !step->stopped;
     if (!retires || !segue__drain_instance_waits(step->module)) continue;
-    SEGUE__LOG(txn->engine->log, SEGUE__INFO, "reload", "waits for an old instance to drain",
+    SEGUE__LOG(txn->engine->log, SEGUE_INFO, "reload", "waits for an old instance to drain",
                SEGUE__FIELD("module", step->module->name));
     return true;
   }

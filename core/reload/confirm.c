@@ -179,7 +179,7 @@ void segue__txn_decide(segue__txn *txn, segue__decision decision, const char *by
   if (txn->decision) return; /* the first one counts */
   txn->decision = decision;
   snprintf(txn->decided_by, sizeof txn->decided_by, "%s", by);
-  SEGUE__LOG(txn->engine->log, SEGUE__INFO, "reload",
+  SEGUE__LOG(txn->engine->log, SEGUE_INFO, "reload",
              decision == SEGUE__CONFIRM ? "the new generation is confirmed"
                                         : "the new generation is undone",
              SEGUE__FIELD("by", by), SEGUE__FIELD("generation", txn->engine->live->generation));

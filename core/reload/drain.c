@@ -114,7 +114,7 @@ void segue__drain_cut(segue__engine *engine, segue__module_record *module,
   size_t inside = segue__instance_inside(instance);
   module->drains_cut++;
   module->inside_cut += inside;
-  SEGUE__LOG(engine->log, SEGUE__WARN, "module", "drain cut short",
+  SEGUE__LOG(engine->log, SEGUE_WARN, "module", "drain cut short",
              SEGUE__FIELD("module", module->name), SEGUE__FIELD("inside", inside),
              SEGUE__FIELD("error", error->message));
 }
@@ -135,7 +135,7 @@ static void grace_over(void *data) {
 static bool must_stay(segue__engine *engine, const segue__module_record *module,
                       const segue__instance *instance) {
   if (!segue__instance_service(instance)) return false;
-  SEGUE__LOG(engine->log, SEGUE__ERROR, "module", "out of memory: an old instance is leaked",
+  SEGUE__LOG(engine->log, SEGUE_ERROR, "module", "out of memory: an old instance is leaked",
              SEGUE__FIELD("module", module->name));
   return true;
 }
@@ -180,7 +180,7 @@ void segue__drain_instance(segue__engine *engine, segue__module_record *module,
     /* No memory to let it drain in peace: it goes at once, which its destroy must bear. */
     segue__free(draining);
     if (must_stay(engine, module, instance)) return;
-    SEGUE__LOG(engine->log, SEGUE__ERROR, "module", "out of memory: an old instance is cut off",
+    SEGUE__LOG(engine->log, SEGUE_ERROR, "module", "out of memory: an old instance is cut off",
                SEGUE__FIELD("module", module->name));
     segue__instance_release(instance);
     return;
@@ -193,7 +193,7 @@ void segue__drain_instance(segue__engine *engine, segue__module_record *module,
   engine->draining = draining;
   draining->drain = segue__instance_limits(instance, &draining->stop_ms);
   if (module->old_count > SEGUE__OLD_MAX) {
-    SEGUE__LOG(engine->log, SEGUE__WARN, "module", "too many old instances: the oldest is cut",
+    SEGUE__LOG(engine->log, SEGUE_WARN, "module", "too many old instances: the oldest is cut",
                SEGUE__FIELD("module", module->name));
     segue__instance_cancel(module->old[0], SEGUE__DRAIN);
   }
@@ -236,7 +236,7 @@ static void retired_step(segue__instance *instance, segue__verb verb, int status
   if (status < 0 && verb == SEGUE__DRAIN)
     segue__drain_cut(draining->engine, draining->module, instance, error);
   else if (status < 0)
-    SEGUE__LOG(draining->engine->log, SEGUE__WARN, "module", "an old instance did not stop",
+    SEGUE__LOG(draining->engine->log, SEGUE_WARN, "module", "an old instance did not stop",
                SEGUE__FIELD("module", draining->module->name),
                SEGUE__FIELD("error", error->message));
   if (verb == SEGUE__DRAIN)
@@ -294,7 +294,7 @@ static void recovered_step(segue__instance *instance, segue__verb verb, int stat
   if (status < 0) {
     r->module->error = *error;
     segue__engine_scrub(r->engine, &r->module->error);
-    SEGUE__LOG(r->engine->log, SEGUE__ERROR, "module", "still failed, will be tried again",
+    SEGUE__LOG(r->engine->log, SEGUE_ERROR, "module", "still failed, will be tried again",
                SEGUE__FIELD("module", r->module->name), SEGUE__FIELD("error", error->message));
     segue__instance_release(instance);
   } else if (verb == SEGUE__PREPARE) {
@@ -306,7 +306,7 @@ static void recovered_step(segue__instance *instance, segue__verb verb, int stat
     r->module->live = instance;
     r->module->failed = false;
     segue__services_update(r->engine);
-    SEGUE__LOG(r->engine->log, SEGUE__INFO, "module", "recovered",
+    SEGUE__LOG(r->engine->log, SEGUE_INFO, "module", "recovered",
                SEGUE__FIELD("module", r->module->name));
   }
   r->index++;

@@ -27,14 +27,14 @@ struct segue__freeze {
 static void log_freeze(const segue__engine *engine, int status, const segue_error *error) {
   const segue__decisions *d = &engine->decisions;
   if (status < 0)
-    SEGUE__LOG(engine->log, SEGUE__ERROR, "reload",
+    SEGUE__LOG(engine->log, SEGUE_ERROR, "reload",
                "a freeze or its end cannot be recorded, so nothing was changed",
                SEGUE__FIELD("error", error->message));
   else if (d->frozen)
-    SEGUE__LOG(engine->log, SEGUE__WARN, "reload", "reloads are frozen",
+    SEGUE__LOG(engine->log, SEGUE_WARN, "reload", "reloads are frozen",
                SEGUE__FIELD("by", d->frozen_by), SEGUE__FIELD("why", d->frozen_why));
   else
-    SEGUE__LOG(engine->log, SEGUE__INFO, "reload", "reloads are allowed again",
+    SEGUE__LOG(engine->log, SEGUE_INFO, "reload", "reloads are allowed again",
                SEGUE__FIELD("by", d->frozen_by));
 }
 
@@ -352,7 +352,7 @@ static void operator_ticked(segue__record_call *call, segue__record_answer *answ
   segue__engine *engine = call->data;
   engine->tick_failed = answer->status < 0;
   if (engine->tick_failed)
-    SEGUE__LOG(engine->log, SEGUE__WARN, "record",
+    SEGUE__LOG(engine->log, SEGUE_WARN, "record",
                "the state on disk is not the present one: it will be written as soon as "
                "possible",
                SEGUE__FIELD("error", answer->error.message));
@@ -465,7 +465,7 @@ typedef struct segue__rollback {
 static void not_brought_back(segue__engine *engine, int status) {
   segue__queued_run *run = engine->parked;
   engine->parked = NULL;
-  SEGUE__LOG(engine->log, SEGUE__ERROR, "reload",
+  SEGUE__LOG(engine->log, SEGUE_ERROR, "reload",
              "the generation that was undone stays live: the last good one cannot be brought back",
              SEGUE__FIELD("error", segue_strerror(status)));
   if (run) segue__run_answer(run, status, NULL);
@@ -574,7 +574,7 @@ int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__tr
 static void not_resumed(segue__engine *engine, int status, segue__waiter *waiter) {
   segue__reload_request request = {.trigger = SEGUE__BY_START, .cause = "start"};
   SEGUE__LOG(
-      engine->log, SEGUE__ERROR, "reload",
+      engine->log, SEGUE_ERROR, "reload",
       "a rollback that waited to be confirmed cannot be resumed: the sources are read instead",
       SEGUE__FIELD("generation", engine->decisions.unconfirmed_restores),
       SEGUE__FIELD("error", segue_strerror(status)));

@@ -193,14 +193,14 @@ static void remote_fire(segue__engine *engine, segue__source_state *state, segue
   int rc = segue__engine_request(engine, &request, NULL);
   state->remote.trigger_owed = rc < 0 && rc != SEGUE_ECLOSED;
   if (!state->remote.trigger_owed) return;
-  SEGUE__LOG(engine->log, SEGUE__ERROR, "source", "what a source delivered cannot be taken up yet",
+  SEGUE__LOG(engine->log, SEGUE_ERROR, "source", "what a source delivered cannot be taken up yet",
              SEGUE__FIELD("source", state->name), SEGUE__FIELD("error", segue_strerror(rc)));
   pull_soon(engine, state, RETRY_MIN_MS);
 }
 
 static void remote_succeeded(segue__engine *engine, segue__source_state *state) {
   if (state->consecutive_failures)
-    SEGUE__LOG(engine->log, SEGUE__INFO, "source", "the source is back",
+    SEGUE__LOG(engine->log, SEGUE_INFO, "source", "the source is back",
                SEGUE__FIELD("source", state->name));
   state->consecutive_failures = 0;
   state->error.code = 0;
@@ -216,7 +216,7 @@ static void remote_failed(segue__engine *engine, segue__source_state *state,
   segue__error_source(&state->error, state->name);
   if (state->consecutive_failures++) return; /* logged once; it is also in the result of each run */
   segue_error_format(&state->error, text, sizeof text);
-  SEGUE__LOG(engine->log, SEGUE__WARN, "source",
+  SEGUE__LOG(engine->log, SEGUE_WARN, "source",
              state->remote.has ? "the source is away: what it delivered last is held"
                                : "the source is away, and nothing of it is held",
              SEGUE__FIELD("source", state->name), SEGUE__FIELD("error", text));
@@ -364,7 +364,7 @@ static void remote_proved(segue__engine *engine, segue__source_state *state) {
   if (before) return;
   segue__timer_stop(engine->loop, &state->remote.watch_timer);
   if (failures)
-    SEGUE__LOG(engine->log, SEGUE__INFO, "source", "the source pushes again",
+    SEGUE__LOG(engine->log, SEGUE_INFO, "source", "the source pushes again",
                SEGUE__FIELD("source", state->name));
   remote_schedule(engine, state);
   segue__strategy_ask(engine);
@@ -456,8 +456,7 @@ static void watch_failed(segue__engine *engine, segue__source_state *state, int 
   remote->watch_failures++;
   uint64_t ms = remote_backoff(engine, remote->source, remote->watch_attempts++);
   segue_error_format(&remote->watch_error, text, sizeof text);
-  SEGUE__LOG(engine->log, SEGUE__WARN, "source",
-             "the source pushes no more: it is pulled meanwhile",
+  SEGUE__LOG(engine->log, SEGUE_WARN, "source", "the source pushes no more: it is pulled meanwhile",
              SEGUE__FIELD("source", state->name), SEGUE__FIELD("error", text),
              SEGUE__FIELD("again_ms", ms));
   (void)segue__timer_start(engine->loop, &remote->watch_timer, ms, watch_due);

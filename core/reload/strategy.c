@@ -23,10 +23,10 @@ static void strategy_decide(segue__engine *engine, segue__source_state *state,
                             const segue__policy_call *policy_call) {
   bool push = policy_call->push && policy_call->health.can_push;
   if (policy_call->push && !push)
-    SEGUE__LOG(engine->log, SEGUE__WARN, "source", "cannot push: it is pulled",
+    SEGUE__LOG(engine->log, SEGUE_WARN, "source", "cannot push: it is pulled",
                SEGUE__FIELD("source", state->name));
   else if (push != state->push)
-    SEGUE__LOG(engine->log, SEGUE__INFO, "source", push ? "pushes now" : "is pulled now",
+    SEGUE__LOG(engine->log, SEGUE_INFO, "source", push ? "pushes now" : "is pulled now",
                SEGUE__FIELD("source", state->name));
   state->push = push;
   segue__remote_decided(engine, state);
@@ -39,7 +39,7 @@ static void strategy_answered(segue_op *op, int status, const segue_error *error
   char text[1024];
   if (status < 0) {
     segue_error_format(error, text, sizeof text);
-    SEGUE__LOG(engine->log, SEGUE__ERROR, "policy", "the strategy hook failed",
+    SEGUE__LOG(engine->log, SEGUE_ERROR, "policy", "the strategy hook failed",
                SEGUE__FIELD("source", policy_call->source), SEGUE__FIELD("error", text));
   } else if (state) {
     strategy_decide(engine, state, policy_call);

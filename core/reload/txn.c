@@ -242,7 +242,7 @@ static void note_postponed(const segue__txn *txn, const segue__collect *job) {
   if (txn->run->plan_only || txn->run->files) return;
   bool postponed = job->writing && job->postpones;
   if (postponed && !engine->postponed)
-    SEGUE__LOG(engine->log, SEGUE__WARN, "source", job->writer.message);
+    SEGUE__LOG(engine->log, SEGUE_WARN, "source", job->writer.message);
   engine->postponed = postponed;
 }
 

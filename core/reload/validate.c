@@ -168,7 +168,7 @@ static void validate_run(segue__job *job) {
 static void validate_keep(segue__engine *engine, segue__validate_job *validation) {
   for (size_t i = 0; i < validation->warnings.count; i++) {
     const segue_error *w = &validation->warnings.items[i];
-    SEGUE__LOG(engine->log, SEGUE__WARN, "schema", w->message, SEGUE__FIELD("file", w->file),
+    SEGUE__LOG(engine->log, SEGUE_WARN, "schema", w->message, SEGUE__FIELD("file", w->file),
                SEGUE__FIELD("line", w->line), SEGUE__FIELD("path", w->path));
   }
   if (!validation->doc || !validation->schema || validation->schema == engine->schema) return;

@@ -173,13 +173,13 @@ static const char *writer_why(int rc) {
 }
 
 static void report_not_open(const segue__record *record, int rc) {
-  SEGUE__LOG(record->log, SEGUE__ERROR, "record",
+  SEGUE__LOG(record->log, SEGUE_ERROR, "record",
              "the history cannot be opened: reloads go on without it",
              SEGUE__FIELD("file", record->history_path), SEGUE__FIELD("error", writer_why(rc)));
 }
 
 static void report_missing(const segue__record *record, uint64_t id, int rc) {
-  SEGUE__LOG(record->log, SEGUE__ERROR, "record", "a reload is missing in the history",
+  SEGUE__LOG(record->log, SEGUE_ERROR, "record", "a reload is missing in the history",
              SEGUE__FIELD("reload", id), SEGUE__FIELD("error", writer_why(rc)));
 }
 
@@ -225,16 +225,16 @@ static int writer_open_all(segue__record *record) {
   int rc = segue__decisions_read(&record->state, &found->state, &found->journal);
   if (rc == UV_ENOMEM) return rc;
   if (found->journal.incomplete)
-    SEGUE__LOG(record->log, SEGUE__ERROR, "record",
+    SEGUE__LOG(record->log, SEGUE_ERROR, "record",
                "a part of the journal of effects cannot be read");
   if (rc && rc != UV_ENOENT)
-    SEGUE__LOG(record->log, SEGUE__ERROR, "record",
+    SEGUE__LOG(record->log, SEGUE_ERROR, "record",
                "the state cannot be read: freezes and rollbacks are forgotten",
                SEGUE__FIELD("error", segue_strerror(rc)));
   rc = segue__last_good_read(&record->last_good, &found->last_good, &files);
   if (rc == UV_ENOMEM) return rc;
   if (rc && rc != UV_ENOENT)
-    SEGUE__LOG(record->log, SEGUE__ERROR, "record", "the last good generation cannot be read",
+    SEGUE__LOG(record->log, SEGUE_ERROR, "record", "the last good generation cannot be read",
                SEGUE__FIELD("error", segue_strerror(rc)));
   segue__files_unref(files);
   rc = segue__numbers_read(&record->numbers, &record->given);
@@ -265,7 +265,7 @@ static int writer_lose(segue__record *record, task *t) {
 static int put_numbers(segue__record *record) {
   int rc = segue__numbers_write(&record->numbers, &record->given);
   if (rc)
-    SEGUE__LOG(record->log, SEGUE__WARN, "record",
+    SEGUE__LOG(record->log, SEGUE_WARN, "record",
                "the numbers of reloads cannot be kept: after a crash one may be given again",
                SEGUE__FIELD("file", segue__two_slot_file_next(&record->numbers)),
                SEGUE__FIELD("error", segue_strerror(rc)));
@@ -312,7 +312,7 @@ static int write_good(segue__record *record, task *t) {
   if (record->stuck) return is_lost(t);
   int rc = t->files ? segue__last_good_write(&record->last_good, &t->good, t->files) : UV_ENOMEM;
   if (rc == 0) {
-    SEGUE__LOG(record->log, SEGUE__DEBUG, "record", "the last good generation is on disk",
+    SEGUE__LOG(record->log, SEGUE_DEBUG, "record", "the last good generation is on disk",
                SEGUE__FIELD("generation", t->good.generation));
     return 0;
   }
@@ -321,7 +321,7 @@ static int write_good(segue__record *record, task *t) {
                 "generation %llu cannot be kept for a start without its files (the one before "
                 "stays): %s: %s",
                 (unsigned long long)t->good.generation, file, segue_strerror(rc));
-  SEGUE__LOG(record->log, SEGUE__ERROR, "record",
+  SEGUE__LOG(record->log, SEGUE_ERROR, "record",
              "this generation cannot be kept for a start without its files: the one before stays",
              SEGUE__FIELD("generation", t->good.generation), SEGUE__FIELD("file", file),
              SEGUE__FIELD("error", segue_strerror(rc)));
@@ -363,7 +363,7 @@ static int open_late(segue__record *record) {
   if (now_s() - record->opened_at < OPEN_AGAIN_S) return UV_EBUSY;
   int rc = open_history(record, 0, &generation, &reload);
   if (!rc)
-    SEGUE__LOG(record->log, SEGUE__INFO, "record", "the history is open again",
+    SEGUE__LOG(record->log, SEGUE_INFO, "record", "the history is open again",
                SEGUE__FIELD("file", record->history_path));
   return rc;
 }
@@ -382,8 +382,8 @@ static int writer_add_entry(segue__record *record, task *t) {
 
 static void report_audit_missing(const segue__record *record, const segue__audit *audit,
                                  const char *error) {
-  SEGUE__LOG(record->log, SEGUE__ERROR, "record",
-             "a request is missing in the audit of the history", SEGUE__FIELD("path", audit->path),
+  SEGUE__LOG(record->log, SEGUE_ERROR, "record", "a request is missing in the audit of the history",
+             SEGUE__FIELD("path", audit->path),
              SEGUE__FIELD("who", audit->who[0] ? audit->who : NULL),
              SEGUE__FIELD("peer", audit->peer), SEGUE__FIELD("error", error));
 }
@@ -500,7 +500,7 @@ void segue__record_settled(segue__record *record, const segue__record_run *settl
     return;
   }
   if (t) segue__record_task_free(t);
-  SEGUE__LOG(record->log, SEGUE__ERROR, "record", "a reload is missing in the history",
+  SEGUE__LOG(record->log, SEGUE_ERROR, "record", "a reload is missing in the history",
              SEGUE__FIELD("reload", result->id),
              SEGUE__FIELD("error", room ? segue_strerror(UV_ENOMEM) : "the disk does not keep up"));
 }
@@ -642,7 +642,7 @@ int segue__record_new(segue__record **out, const segue__record_options *options)
 /* The disk hangs, and the thread with it: the thread is detached, and keeps the memory that it
  * uses. */
 static void writer_abandon(segue__record *record) {
-  SEGUE__LOG(record->log, SEGUE__ERROR, "record",
+  SEGUE__LOG(record->log, SEGUE_ERROR, "record",
              "the state folder hangs: what was not written yet is lost",
              SEGUE__FIELD("file", record->history_path));
   pthread_mutex_lock(&record->lock);

@@ -200,7 +200,7 @@ static void start_polls(segue__triggers *t) {
     int rc = segue__poll_start(&one->poll, t->options.loop, one->interval_ms, t->options.seed,
                                triggers_on_poll, one);
     if (rc)
-      SEGUE__LOG(t->options.log, SEGUE__ERROR, "trigger", "the poll timer cannot be started",
+      SEGUE__LOG(t->options.log, SEGUE_ERROR, "trigger", "the poll timer cannot be started",
                  SEGUE__FIELD("reason", segue_strerror(rc)));
   }
 }
@@ -297,7 +297,7 @@ static void watch_only(segue__triggers *t, const files *f) {
   segue_error err;
   if (!t->watch || !segue__watch_set(t->watch, &f->names, f->rescan_ms, &err)) return;
   /* More is watched than need be; harmless, and the next policy puts it right. */
-  SEGUE__LOG(t->options.log, SEGUE__WARN, "trigger", err.message);
+  SEGUE__LOG(t->options.log, SEGUE_WARN, "trigger", err.message);
 }
 
 static void on_late(segue__timer *timer) {

@@ -388,7 +388,7 @@ static void on_events(uv_poll_t *poll, int status, int events) {
   if (watch->closing) return;
   read_events(watch, &overflow);
   if (overflow) {
-    SEGUE__LOG(watch->log, SEGUE__WARN, "watch",
+    SEGUE__LOG(watch->log, SEGUE_WARN, "watch",
                "more file events than the kernel keeps; looking at all files (raise "
                "fs.inotify.max_queued_events)");
     flag_all(watch);

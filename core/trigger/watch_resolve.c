@@ -86,7 +86,7 @@ void segue__watch_set_problem(segue__watch *watch, int code, const char *place) 
            SEGUE__RESCAN_LIMITED_MS / 1000);
   if (!strcmp(watch->problem, watch->reported)) return;
   strcpy(watch->reported, watch->problem);
-  SEGUE__LOG(watch->log, SEGUE__WARN, "watch", watch->problem);
+  SEGUE__LOG(watch->log, SEGUE_WARN, "watch", watch->problem);
 }
 
 /* ---- Arming ---- */

@@ -220,7 +220,7 @@ static void on_limit(segue__timer *timer) {
   segue__watch *watch = timer->data;
   if (!watch->scan) return;
   watch->scan_hangs = true;
-  SEGUE__LOG(watch->log, SEGUE__WARN, "watch",
+  SEGUE__LOG(watch->log, SEGUE_WARN, "watch",
              "looking at the watched files takes too long; is a network file system away?",
              SEGUE__FIELD("limit_ms", SCAN_LIMIT_MS));
   segue__job_abandon(watch->loop, &watch->scan->job);

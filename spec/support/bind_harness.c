@@ -12,12 +12,12 @@ enum { STEP_MS = 10 };
 static segue__c_modules host;
 static segue__module_kind kind_c;
 
-static void keep(void *data, const segue__log_record *entry) {
+static void keep(void *data, const segue_log_entry *entry) {
   bind_harness *bind = data;
   segue__buf_addf(&bind->logged, "%s %s: %s", segue__level_name(entry->level), entry->group,
                   entry->message);
   for (size_t i = 0; i < entry->field_count; i++) {
-    const segue__log_pair *field = &entry->fields[i];
+    const segue_log_field *field = &entry->fields[i];
     if (field->text)
       segue__buf_addf(&bind->logged, " %s=%s", field->key, field->text);
     else
@@ -53,7 +53,7 @@ int bind_open(bind_harness **out, const bind_options *options) {
   bind_harness *bind = segue__calloc(1, sizeof *bind);
   if (!bind) return -1;
   segue__lua_stress = options->stress;
-  bind->log = (segue__logger){.level = SEGUE__DEBUG, .sink = keep, .data = bind};
+  bind->log = (segue__logger){.level = SEGUE_DEBUG, .sink = keep, .data = bind};
   int rc = options->uv ? segue__loop_open_uv(&bind->loop, options->uv)
                        : segue__loop_open_manual(&bind->loop, 1000, 1700000000000);
   host = (segue__c_modules){.host = {options->modules, options->module_count}};

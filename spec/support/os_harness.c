@@ -253,14 +253,14 @@ void os_harness_storm_end(void) {
 
 static char logged[65536];
 
-static void keep_entry(void *data, const segue__log_record *entry) {
+static void keep_entry(void *data, const segue_log_entry *entry) {
   (void)data;
   pthread_mutex_lock(&mutex);
   size_t len = strlen(logged);
   len += (size_t)snprintf(logged + len, sizeof logged - len, "%s %s: %s",
                           segue__level_name(entry->level), entry->group, entry->message);
   for (size_t i = 0; i < entry->field_count && len < sizeof logged; i++) {
-    const segue__log_pair *field = &entry->fields[i];
+    const segue_log_field *field = &entry->fields[i];
     if (field->text)
       len += (size_t)snprintf(logged + len, sizeof logged - len, " %s=%s", field->key, field->text);
     else
@@ -272,7 +272,7 @@ static void keep_entry(void *data, const segue__log_record *entry) {
 }
 
 const segue__logger *os_harness_log(void) {
-  static const segue__logger log = {.level = SEGUE__DEBUG, .sink = keep_entry};
+  static const segue__logger log = {.level = SEGUE_DEBUG, .sink = keep_entry};
   return &log;
 }
 
@@ -291,7 +291,7 @@ static const char *evaluate(const char *text) {
   return text;
 }
 
-int os_harness_log_types(const segue__logger *log, segue__log_level level) {
+int os_harness_log_types(const segue__logger *log, segue_level level) {
   char writable[] = "w";
   const char *absent = NULL;
   evaluated = 0;

@@ -37,7 +37,7 @@ void os_harness_storm_end(void);     /* joins the threads */
 const segue__logger *os_harness_log(void);
 const char *os_harness_log_take(char *buf, size_t size);
 /* Logs a field of each type that a field can have; returns how many arguments were evaluated. */
-int os_harness_log_types(const segue__logger *log, segue__log_level level);
+int os_harness_log_types(const segue__logger *log, segue_level level);
 
 int os_harness_open_fds(void);
 int os_harness_zombies(void); /* children of this process that nobody has waited for */

@@ -574,7 +574,7 @@ void scripted_observer_free(segue__observer *observer) {
   segue__free(observer);
 }
 
-static void log_line(void *data, const segue__log_record *entry) {
+static void log_line(void *data, const segue_log_entry *entry) {
   segue__buf_addf(&((scripted_world *)data)->journal, "! %s: %s\n", entry->group, entry->message);
 }
 
@@ -599,7 +599,7 @@ int scripted_engine_new(segue__engine **out, segue__loop *loop, const segue__os 
                         scripted_triggers *triggers, scripted_world *log_to,
                         segue__record *record) {
   static segue__logger log; /* one engine at a time in specs */
-  log = (segue__logger){.level = SEGUE__DEBUG, .sink = log_line, .data = log_to};
+  log = (segue__logger){.level = SEGUE_DEBUG, .sink = log_line, .data = log_to};
   segue__engine_options options = {.size = sizeof options,
                                    .loop = loop,
                                    .os =

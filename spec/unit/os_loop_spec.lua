@@ -288,7 +288,7 @@ describe("the log", function()
   local entries, log, sink
   before_each(function()
     entries = {}
-    sink = ffi.cast("void (*)(void *, const segue__log_record *)", function(_, entry)
+    sink = ffi.cast("void (*)(void *, const segue_log_entry *)", function(_, entry)
       local fields = {}
       for i = 0, tonumber(entry.field_count) - 1 do
         local f = entry.fields[i]
@@ -298,7 +298,7 @@ describe("the log", function()
         C.str(entry.group), C.str(entry.message), table.concat(fields, ","))
     end)
     log = ffi.new("segue__logger[1]")
-    log[0].level = C.SEGUE__INFO
+    log[0].level = C.SEGUE_INFO
     log[0].sink = sink
     log[0].fold = C.segue__log_fold_new()
   end)
@@ -308,30 +308,30 @@ describe("the log", function()
   end)
   local function write(level, message, ...)
     local fields = { ... }
-    local pairs_ = ffi.new("segue__log_pair[?]", #fields, fields)
+    local pairs_ = ffi.new("segue_log_field[?]", #fields, fields)
     C.segue__log_write(log, level, "spec", message, pairs_, #fields)
   end
 
   it("hands level, group, message and fields to the sink", function()
-    write(C.SEGUE__WARN, "full", { "path", "/x", 0 }, { key = "left", number = -3 })
+    write(C.SEGUE_WARN, "full", { "path", "/x", 0 }, { key = "left", number = -3 })
     assert.same({ "warn spec full path=/x,left=-3" }, entries)
   end)
 
   it("drops fields past the limit", function()
     local many = {}
     for i = 1, 20 do many[i] = { "n", "x", 0 } end
-    write(C.SEGUE__WARN, "many", unpack(many))
+    write(C.SEGUE_WARN, "many", unpack(many))
     assert.same({ "warn spec many " .. ("n=x,"):rep(15) .. "n=x" }, entries)
   end)
 
   it("takes the kind of a field from the type of its value", function()
-    assert.equal(2, C.os_harness_log_types(log, C.SEGUE__WARN))
+    assert.equal(2, C.os_harness_log_types(log, C.SEGUE_WARN))
     assert.same({ "warn spec types literal=l,writable=w,absent=-,int=-3,int64=" .. tostring(-2 ^ 63)
       .. ",bool=1,unsigned=3,uint64=" .. tostring(2 ^ 63) .. ",size=8,call=c" }, entries)
   end)
 
   it("evaluates no argument while the level is off", function()
-    assert.equal(0, C.os_harness_log_types(log, C.SEGUE__DEBUG))
+    assert.equal(0, C.os_harness_log_types(log, C.SEGUE_DEBUG))
     assert.same({}, entries)
   end)
 
@@ -340,7 +340,7 @@ describe("the log", function()
       local source = '#include "core/os/log.h"\n'
         .. "void f(const segue__logger *log, void *p, double d);\n"
         .. "void f(const segue__logger *log, void *p, double d) {\n(void)p, (void)d;\n"
-        .. 'SEGUE__LOG(log, SEGUE__INFO, "g", "m", SEGUE__FIELD("k", ' .. value .. "));\n}\n"
+        .. 'SEGUE__LOG(log, SEGUE_INFO, "g", "m", SEGUE__FIELD("k", ' .. value .. "));\n}\n"
       local cc = process.run { "cc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-I.", "-x", "c",
         "-fsyntax-only", "-", stdin = source }
       return cc.code == 0
@@ -353,33 +353,33 @@ describe("the log", function()
   end)
 
   it("leaves out what is above its level", function()
-    write(C.SEGUE__DEBUG, "detail")
+    write(C.SEGUE_DEBUG, "detail")
     assert.same({}, entries)
   end)
 
   it("folds repeats and tells their count when something else comes", function()
-    for _ = 1, 5 do write(C.SEGUE__INFO, "again") end
-    write(C.SEGUE__INFO, "other")
+    for _ = 1, 5 do write(C.SEGUE_INFO, "again") end
+    write(C.SEGUE_INFO, "other")
     assert.same({ "info spec again ", "info spec repeated: again times=4", "info spec other " },
       entries)
   end)
 
   it("does not fold what differs in a field", function()
-    for i = 1, 3 do write(C.SEGUE__INFO, "n", { key = "i", number = i }) end
+    for i = 1, 3 do write(C.SEGUE_INFO, "n", { key = "i", number = i }) end
     assert.equal(3, #entries)
   end)
 
   it("tells the count of a repetition that is going on when it is flushed", function()
-    for _ = 1, 3 do write(C.SEGUE__INFO, "again") end
+    for _ = 1, 3 do write(C.SEGUE_INFO, "again") end
     C.segue__log_flush(log)
     C.segue__log_flush(log)
     assert.same({ "info spec again ", "info spec repeated: again times=2" }, entries)
   end)
 
   it("parses the names of levels and refuses others", function()
-    local out = ffi.new("segue__log_level[1]")
+    local out = ffi.new("segue_level[1]")
     assert.equal(0, C.segue__level_parse("DEBUG", out))
-    assert.equal(tonumber(C.SEGUE__DEBUG), tonumber(out[0]))
+    assert.equal(tonumber(C.SEGUE_DEBUG), tonumber(out[0]))
     assert.equal("EINVAL", C.name(C.segue__level_parse("loud", out)))
   end)
 end)

@@ -24,8 +24,8 @@ end
 
 local function open()
   log = ffi.new("segue__logger[1]")
-  log[0].level = C.SEGUE__DEBUG
-  log[0].sink = loop:cb("void (*)(void *, const segue__log_record *)", function(_, entry)
+  log[0].level = C.SEGUE_DEBUG
+  log[0].sink = loop:cb("void (*)(void *, const segue_log_entry *)", function(_, entry)
     logged[#logged + 1] = C.str(entry.message)
   end)
   local out = ffi.new("segue__watch *[1]")

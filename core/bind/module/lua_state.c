@@ -17,7 +17,7 @@ void segue__lua_state_log(segue__lua_state *state, const char *what, const segue
   char text[sizeof err->message + sizeof err->file + 64];
   segue_error_format(err, text, sizeof text);
   const char *traceback = state->lua ? state->lua->last_traceback : NULL;
-  SEGUE__LOG(state->context->all->options.log, SEGUE__ERROR, "module", "an error in a module",
+  SEGUE__LOG(state->context->all->options.log, SEGUE_ERROR, "module", "an error in a module",
              SEGUE__FIELD("module", state->code->name), SEGUE__FIELD("in", what),
              SEGUE__FIELD("error", text), SEGUE__FIELD("traceback", traceback));
   if (!traceback) return;
@@ -262,7 +262,7 @@ void segue__lua_state_cancel(segue__lua_state *state, int verb) {
 /* ---- Limits ---------------------------------------------------------------------------------- */
 
 static void throw_away(segue__lua_state *state) {
-  SEGUE__LOG(state->context->all->options.log, SEGUE__WARN, "module",
+  SEGUE__LOG(state->context->all->options.log, SEGUE_WARN, "module",
              "a state that hit a limit is made anew; requests that waited in it are answered 500",
              SEGUE__FIELD("module", state->code->name),
              SEGUE__FIELD("thread", state->context->index),

@@ -132,7 +132,7 @@ static void module_look_at(segue__lua_modules *all, segue__thread_context *conte
     fail_builds(all, context, stalled_ms);
   if (context->reported || now - context->since_ms < SEGUE_TEST_MS("STALL_MS", STALL_MS)) return;
   context->reported = true;
-  SEGUE__LOG(all->options.log, SEGUE__ERROR, "module",
+  SEGUE__LOG(all->options.log, SEGUE_ERROR, "module",
              "a module keeps its data thread busy, and nothing else is served there: is there an "
              "endless loop?",
              SEGUE__FIELD("module", __atomic_load_n(&context->pulse.who, __ATOMIC_RELAXED)),

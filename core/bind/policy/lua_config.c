@@ -183,7 +183,7 @@ enum { CALLERS_MAX = 8 };
 
 /* The traceback goes to the log in general. Here it becomes part of the error: this may be a job
  * that outlives whoever has the log. All frames are of the one file; the first is the error's. */
-static void keep_callers(void *data, const segue__log_record *entry) {
+static void keep_callers(void *data, const segue_log_entry *entry) {
   evaluation *e = data;
   const char *at = NULL;
   size_t len = 0;
@@ -266,7 +266,7 @@ static void hide_tokens(const segue__limits *limits, segue_error *err) {
 
 static int config_run(const segue__source *source, const segue__os *os, const segue__limits *limits,
                       evaluation *e, segue_error *err) {
-  const segue__logger log = {.level = SEGUE__DEBUG, .sink = keep_callers, .data = e};
+  const segue__logger log = {.level = SEGUE_DEBUG, .sink = keep_callers, .data = e};
   segue__program program = {.chunks = &e->chunk, .count = 1, .sealed = true};
   segue__lua_setup setup = {.log = &log,
                             .os = os,

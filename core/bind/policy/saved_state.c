@@ -93,7 +93,7 @@ void segue__saved_state_save(segue__lua *lua, segue__buf *out) {
   lua_settop(lua->L, top);
   lua->bytes_max -= SPARE;
   if (s.left_behind)
-    SEGUE__LOG(lua->log, SEGUE__WARN, "policy", "segue.state holds what cannot be kept",
+    SEGUE__LOG(lua->log, SEGUE_WARN, "policy", "segue.state holds what cannot be kept",
                SEGUE__FIELD("type", s.left_behind));
 }
 

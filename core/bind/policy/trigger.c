@@ -100,7 +100,7 @@ static void start_again(watcher *w, const segue_error *err) {
   w->delay_ms = w->delay_ms ? w->delay_ms * 2 : AGAIN_MS;
   if (w->delay_ms > AGAIN_MAX_MS) w->delay_ms = AGAIN_MAX_MS;
   segue_error_format(err, text, sizeof text);
-  SEGUE__LOG(loader->log, SEGUE__WARN, "trigger", "a trigger of the policy failed",
+  SEGUE__LOG(loader->log, SEGUE_WARN, "trigger", "a trigger of the policy failed",
              SEGUE__FIELD("error", text), SEGUE__FIELD("again_ms", w->delay_ms));
   segue__timer_start(loader->loop, &w->again, w->delay_ms, trigger_restart);
 }
@@ -117,7 +117,7 @@ static void trigger_done(void *data, int status, const segue_error *err) {
   watcher *w = data;
   if (w->on && status) start_again(w, err);
   if (w->on && !status)
-    SEGUE__LOG(w->loaded->loader->log, SEGUE__INFO, "trigger", "a trigger of the policy has ended");
+    SEGUE__LOG(w->loaded->loader->log, SEGUE_INFO, "trigger", "a trigger of the policy has ended");
 }
 
 static void trigger_start(watcher *w) {
@@ -157,7 +157,7 @@ void segue__watchers_start(void *impl, void (*fire_cb)(void *data, const char *c
   if (!count || loaded->watchers) return;
   segue__watchers *set = segue__calloc(1, sizeof *set + count * sizeof set->items[0]);
   if (!set) {
-    SEGUE__LOG(loaded->loader->log, SEGUE__ERROR, "trigger", "no memory for the policy's triggers");
+    SEGUE__LOG(loaded->loader->log, SEGUE_ERROR, "trigger", "no memory for the policy's triggers");
     return;
   }
   *set = (segue__watchers){fire_cb, data, 0};

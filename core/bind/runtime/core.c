@@ -176,10 +176,10 @@ static int core_write_log(lua_State *L) {
   lua_createtable(L, LOG_FIELDS, 0);
   read_keys(L, &f);
   core_read_texts(L, &f);
-  segue__log_pair fields[LOG_FIELDS];
+  segue_log_field fields[LOG_FIELDS];
   for (int i = 0; i < f.n; i++)
     fields[i] = segue__log_text(f.key[i], f.text[i]);
-  segue__log_write(log, (segue__log_level)level, group_of(L), message, fields, (size_t)f.n);
+  segue__log_write(log, (segue_level)level, group_of(L), message, fields, (size_t)f.n);
   return 0;
 }
 

@@ -132,7 +132,7 @@ static int sandbox_print(lua_State *L) {
     luaL_addvalue(&b);
   }
   luaL_pushresult(&b);
-  SEGUE__LOG(lua->log, SEGUE__INFO, lua->owner ? lua->owner : "policy",
+  SEGUE__LOG(lua->log, SEGUE_INFO, lua->owner ? lua->owner : "policy",
              segue__lua_log_text(L, lua_gettop(L)));
   return 0;
 }

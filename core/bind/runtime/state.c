@@ -429,7 +429,7 @@ void segue__lua_log_traceback(segue__lua *lua, const char *what, const char *tra
     return;
   }
   /* The error itself is in the result of the reload: log only the traceback. */
-  SEGUE__LOG(lua->log, SEGUE__DEBUG, "policy", "an error in the policy", SEGUE__FIELD("hook", what),
+  SEGUE__LOG(lua->log, SEGUE_DEBUG, "policy", "an error in the policy", SEGUE__FIELD("hook", what),
              SEGUE__FIELD("traceback", traceback));
 }
 

@@ -20,14 +20,14 @@ struct segue__fake_poll {
 
 /* ---- Results --------------------------------------------------------------------------------- */
 
-static void rehearsal_on_log(void *data, const segue__log_record *entry) {
+static void rehearsal_on_log(void *data, const segue_log_entry *entry) {
   segue__rehearsal *r = data;
   pthread_mutex_lock(&r->log_mutex);
   if (r->log_text.len < LOG_MOST) {
     segue__buf_addf(&r->log_text, "%s %s: %s", segue__level_name(entry->level), entry->group,
                     entry->message);
     for (size_t i = 0; i < entry->field_count; i++) {
-      const segue__log_pair *field = &entry->fields[i];
+      const segue_log_field *field = &entry->fields[i];
       if (field->text)
         segue__buf_addf(&r->log_text, " %s=%s", field->key, field->text);
       else
@@ -223,7 +223,7 @@ int segue__rehearsal_new(segue__rehearsal **out, const segue__rehearsal_options 
   r->options = *options;
   r->options.policy_path = segue__strdup(options->policy_path);
   r->options.lua_dir = segue__strdup(options->lua_dir);
-  r->log = (segue__logger){.level = SEGUE__DEBUG, .sink = rehearsal_on_log, .data = r};
+  r->log = (segue__logger){.level = SEGUE_DEBUG, .sink = rehearsal_on_log, .data = r};
   segue__fakes_init(r);
   int rc = r->options.policy_path && r->options.lua_dir ? 0 : UV_ENOMEM;
   if (!rc) rc = segue__loop_open_manual(&r->loop, 0, options->wall_ms);
