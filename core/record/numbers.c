@@ -12,14 +12,12 @@ enum { LENGTH = 16 };
 
 int segue__numbers_init(segue__two_slot_file *state_file, const segue__logger *log,
                         const char *folder) {
-  int rc = segue__two_slot_file_init(state_file, log, folder, "numbers", "SEGUENO1");
-  state_file->unsynced = true;
-  return rc;
+  return segue__two_slot_file_init(state_file, log, folder, "numbers", "SEGUENO1");
 }
 
-void segue__numbers_raise(segue__numbers *numbers, const segue__numbers *to) {
-  if (numbers->reload < to->reload) numbers->reload = to->reload;
-  if (numbers->generation < to->generation) numbers->generation = to->generation;
+segue__numbers segue__numbers_block(const segue__numbers *given) {
+  return (segue__numbers){given->reload + SEGUE__NUMBERS_RELOADS,
+                          given->generation + SEGUE__NUMBERS_GENERATIONS};
 }
 
 int segue__numbers_write(segue__two_slot_file *state_file, const segue__numbers *numbers) {

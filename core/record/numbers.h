@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * numbers.h: the highest numbers that were given to reloads and generations, in two files that are
- * written in turn: numbers.a and numbers.b. Blocks: for the record thread. The value (little
- * endian): u64 reload, u64 generation.
+ * numbers.h: the numbers of reloads and generations up to which they are reserved, in two files
+ * that are written in turn: numbers.a and numbers.b. Blocks: for the record thread. The value
+ * (little endian): u64 reload, u64 generation.
  *
- * The history has these numbers too, but milliseconds after the answer to a reload. A daemon that
- * is killed in between would give the same number to another reload, and an operator would look up
- * the wrong one. So the number is in this file before the answer leaves. The file is not synced:
- * the kernel keeps what a killed process has written. After a power failure the numbers go on from
- * the history, the last good generation and the decisions, which are synced.
+ * Clients see a number as soon as a run begins: in the event stream, in /status, in a policy's
+ * hook. If the process is killed then, no later run may have the same number, or an operator looks
+ * up the wrong reload. So numbers are reserved on disk, a block at a time, before the first of them
+ * is used: one write per block, none per reload. After a kill the numbers go on behind the block; a
+ * stop in good order writes the numbers that were really given, so that it leaves no gap.
  */
 #ifndef SEGUE_RECORD_NUMBERS_H
 #define SEGUE_RECORD_NUMBERS_H
@@ -19,10 +19,13 @@ typedef struct segue__numbers {
   uint64_t reload, generation;
 } segue__numbers;
 
+/* The length of a block. */
+enum { SEGUE__NUMBERS_RELOADS = 64, SEGUE__NUMBERS_GENERATIONS = 8 };
+
 int segue__numbers_init(segue__two_slot_file *state_file, const segue__logger *log,
                         const char *folder);
-/* Raises each number to that of `numbers`, never lowers one. */
-void segue__numbers_raise(segue__numbers *numbers, const segue__numbers *to);
+/* The end of the block that begins behind `given`. */
+segue__numbers segue__numbers_block(const segue__numbers *given);
 int segue__numbers_write(segue__two_slot_file *state_file, const segue__numbers *numbers);
 /* UV_ENOENT: there is no file, or none that can be used; *numbers is zeroed. */
 int segue__numbers_read(segue__two_slot_file *state_file, segue__numbers *numbers);

@@ -152,8 +152,8 @@ static int slots_write_file(const segue__two_slot_file *state_file, const char *
   if (!rc) rc = segue__write_all(fd, b->data, b->len, NULL);
   if (!rc && ftruncate(fd, (off_t)b->len)) rc = -errno;
   if (!rc) rc = slots_fault(state_file, "sync");
-  if (!rc && !state_file->unsynced && fdatasync(fd)) rc = -errno;
-  if (!rc && !state_file->unsynced && is_new) rc = sync_folder(path);
+  if (!rc && fdatasync(fd)) rc = -errno;
+  if (!rc && is_new) rc = sync_folder(path);
   if (rc && fd >= 0) slots_undo(fd);
   if (fd >= 0) close(fd);
   return rc;

@@ -18,8 +18,7 @@ typedef struct segue__two_slot_file {
       *magic; /* static; magic has 8 bytes; fault points: NAME.open, with "_" for "-" */
   const segue__logger *log;
   uint64_t sequence;
-  int last;      /* the one written last */
-  bool unsynced; /* a write survives the process, not a power failure */
+  int last; /* the one written last */
 } segue__two_slot_file;
 
 enum { SEGUE__SLOT_HEADER = 16 };

@@ -54,6 +54,7 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
     segue__record_take_journal(engine->record, &engine->journal);
     engine->last_generation = found->generation;
     engine->next_id = found->reload;
+    engine->reserved = found->reserved;
     engine->resumes = true;
   }
   engine->detached.on_state = module_entered;
@@ -700,6 +701,8 @@ void segue__engine_check_stopped(segue__engine *engine) {
     return;
   }
   void (*cb)(void *) = engine->stopped_cb;
+  const segue__numbers given = {engine->next_id, engine->last_generation};
+  if (engine->record) (void)segue__record_numbers(engine->record, &given, NULL); /* so no gap */
   engine->stopped_cb = NULL;
   cb(engine->stopped_data);
 }

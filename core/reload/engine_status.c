@@ -29,7 +29,7 @@ const segue__policy *segue__engine_policy(const segue__engine *engine) {
 }
 
 const segue__result *segue__engine_running(const segue__engine *engine) {
-  return engine->txn ? engine->txn->result : NULL;
+  return engine->txn && engine->txn->begun ? engine->txn->result : NULL;
 }
 
 bool segue__engine_pending(const segue__engine *engine) {

@@ -56,7 +56,7 @@ struct segue__record {
   bool stopping, working, abandoned;
   /* The thread's. */
   segue__two_slot_file last_good, state, numbers;
-  segue__numbers given; /* the content of `numbers` */
+  segue__numbers given; /* up to these, none is given by a later process */
   segue__history_limits limits;
   segue__history *history; /* the control thread asks whether there is one */
   bool stuck;              /* the folder is another process's */

@@ -9,6 +9,9 @@
 #include "../os/fault.h"
 #include "txn.h"
 
+static void txn_reserve(segue__txn *txn);
+static void txn_reserved(segue__txn *txn, const segue_error *error);
+static void txn_begin(segue__txn *txn);
 static void txn_load_policy(segue__txn *txn);
 static void reload_txn_collect(segue__txn *txn, bool look_at_inputs);
 static void collect_timeout(segue__timer *timer);
@@ -34,15 +37,46 @@ int segue__txn_start(segue__engine *engine, segue__queued_run *run) {
   txn->result->started_wall_ms = segue__loop_wall_ms(engine->loop);
   txn->result->restores = run->restores;
   engine->txn = txn;
-  if (engine->record) segue__inputs_begin(segue__record_inputs(engine->record), run->files);
-  segue__txn_enter(txn, SEGUE__PHASE_COLLECT);
-  if (engine->policy) {
-    txn->policy = segue__policy_ref(engine->policy);
-    reload_txn_collect(txn, engine->options.loader.load != NULL);
-  } else {
-    txn_load_policy(txn);
-  }
+  if (engine->policy) txn->policy = segue__policy_ref(engine->policy);
+  txn_reserve(txn);
   return 0;
+}
+
+/* From its first phase on, clients see the number of a run, and events of modules have that of its
+ * generation. A process that is killed then must not give them again: so they are reserved on disk
+ * before, a block at a time. */
+static void txn_reserve(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  const segue__numbers given = {txn->run->id, engine->last_generation + 1};
+  if (!engine->record || (given.reload <= engine->reserved.reload &&
+                          given.generation <= engine->reserved.generation)) {
+    txn_begin(txn);
+    return;
+  }
+  engine->reserving = segue__numbers_block(&given);
+  txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
+  segue__txn_record(txn, segue__record_numbers(engine->record, &engine->reserving, &txn->call),
+                    txn_reserved);
+}
+
+/* error: the disk refuses, which the record thread logs: reloads go on, and the next run tries
+ * again. */
+static void txn_reserved(segue__txn *txn, const segue_error *error) {
+  if (!error) txn->engine->reserved = txn->engine->reserving;
+  txn_begin(txn);
+}
+
+static void txn_begin(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  if (engine->record) segue__inputs_begin(segue__record_inputs(engine->record), txn->run->files);
+  txn->begun = true;
+  segue__txn_enter(txn, SEGUE__PHASE_COLLECT);
+  if (txn->failed) /* the daemon shuts down meanwhile */
+    segue__txn_conclude(txn);
+  else if (txn->policy)
+    reload_txn_collect(txn, engine->options.loader.load != NULL);
+  else
+    txn_load_policy(txn);
 }
 
 void segue__txn_enter(segue__txn *txn, segue__phase phase) {
@@ -99,7 +133,7 @@ void segue__txn_fail_with(segue__txn *txn, const segue__errors *errors, const ch
 }
 
 void segue__txn_abort(segue__txn *txn) {
-  if (txn->failed || txn->ends) return;
+  if (txn->failed) return;
   segue_error error;
   segue__errorf(&error, SEGUE_ECLOSED, "the daemon is shutting down");
   if (txn->phase == SEGUE__PHASE_COLLECT && txn->collect) {
@@ -318,7 +352,6 @@ static void report_changes(segue__txn *txn) {
 
 /* The schema first, then the guards: the policy's check sees only what fits them. */
 static void reload_txn_check(segue__txn *txn) {
-  segue__txn_keep_number(txn); /* from here on policies, modules and commands may learn it */
   segue__txn_enter(txn, SEGUE__PHASE_CHECK);
   if (!txn->schema_doc && !txn->policy->mask) {
     report_changes(txn);

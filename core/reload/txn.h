@@ -84,6 +84,8 @@ struct segue__engine {
   segue__hash schema_hash;
   bool schema_formats;
   uint64_t last_generation;  /* numbers that ever went live are not used again */
+  segue__numbers reserved;   /* on disk: up to these no later process gives a number again */
+  segue__numbers reserving;  /* the end of the block that is being written */
   segue__hash live_input;    /* input hash of the live generation */
   segue__hash refused_input; /* raw hash of the sources that were refused last */
   bool refused;
@@ -244,6 +246,7 @@ struct segue__txn {
   segue__timer timer;              /* collect's deadline, confirm's pauses, the record's deadline */
   segue__record_call call;         /* to the record */
   void (*recorded)(segue__txn *txn, const segue_error *error); /* what follows it */
+  bool begun;           /* its numbers are reserved: clients may see it */
   segue__files *files;  /* what the generation was made from */
   bool swaps;           /* everything else is done: its end waits for engine->swapping */
   bool first_here;      /* the first one of this process */
@@ -253,10 +256,7 @@ struct segue__txn {
   bool opened;                  /* the state on disk has it as unconfirmed */
   bool own_window;              /* and this process has opened the window */
   bool writing_good;            /* to the record */
-  bool disk_hangs;        /* the state folder did not answer in time: it is not waited for again */
-  bool ends;              /* its outcome is decided */
-  segue__outcome outcome; /* that */
-  bool gives_way;         /* undone by the last good generation, which is only on disk */
+  bool gives_way;               /* undone by the last good generation, which is only on disk */
   bool waits_for_operator;
   int decision; /* of an operator: segue__decision; 0: none */
   char decided_by[128];
@@ -301,8 +301,6 @@ void segue__engine_scrub(const segue__engine *engine, segue_error *error);
 bool segue__txn_step_begin(segue__txn *txn, segue__txn_call call, segue__txn_cb cb, void *data);
 
 /* txn_end.c */
-/* Has the number of this reload written to the state folder, so that no later reload has it. */
-void segue__txn_keep_number(segue__txn *txn);
 /* Makes the generation permanent or, if the transaction has failed or has not flipped, undoes it;
  * then ends it. */
 void segue__txn_conclude(segue__txn *txn);

@@ -12,7 +12,6 @@
 
 static void txn_end_undone(segue__txn *txn);
 static void txn_end_settle(segue__txn *txn);
-static void txn_end_finish(segue__txn *txn, const segue_error *error);
 
 enum { RECORD_MS = 5000, SWAP_MS = 30000 };
 
@@ -32,40 +31,9 @@ void segue__txn_conclude(segue__txn *txn) {
   }
 }
 
-static int keep_number(segue__txn *txn, segue__record_call *call) {
-  const segue__engine *engine = txn->engine;
-  segue__numbers numbers = {txn->result->id, engine->last_generation};
-  return segue__record_numbers(engine->record, &numbers, call);
-}
-
-void segue__txn_keep_number(segue__txn *txn) {
-  if (txn->engine->record) (void)keep_number(txn, NULL);
-}
-
-/* A look at the sources that found nothing is in no answer, log or history: its number may come
- * again after a restart, and a policy that polls each second does not write to the disk. */
-static bool is_reported(const segue__txn *txn) {
-  bool idle = txn->outcome == SEGUE__UNCHANGED && !txn->run->explicit_ && !txn->run->plan_only;
-  return !idle && !txn->result->skipped;
-}
-
 void segue__txn_end(segue__txn *txn, segue__outcome outcome) {
-  txn->outcome = outcome;
-  txn->ends = true;
-  if (!txn->engine->record || txn->disk_hangs || !is_reported(txn)) {
-    txn_end_finish(txn, NULL);
-    return;
-  }
-  txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
-  segue__txn_record(txn, keep_number(txn, &txn->call), txn_end_finish);
-}
-
-/* error: the number was not written in time; the record thread logs why, and the outcome stays. */
-static void txn_end_finish(segue__txn *txn, const segue_error *error) {
   segue__engine *engine = txn->engine;
   segue__result *result = txn->result;
-  segue__outcome outcome = txn->outcome;
-  (void)error;
   segue__sources_report(txn);
   for (size_t i = 0; i < txn->warnings.count; i++)
     segue__txn_report(txn, &txn->warnings.items[i]);
@@ -102,7 +70,6 @@ static void record_timeout(segue__timer *timer) {
   segue__txn *txn = timer->data;
   segue_error error;
   segue__record_forget(&txn->call);
-  txn->disk_hangs = true;
   segue__errorf(&error, SEGUE_ERECORD,
                 "the state folder was not written to after %d ms: look at its disk", RECORD_MS);
   record_end(txn, &error);

@@ -219,6 +219,26 @@ static int add_window(segue__record *record, uint64_t in_history) {
   return rc == UV_ENOMEM ? rc : 0;
 }
 
+static int put_numbers(segue__record *record) {
+  int rc = segue__numbers_write(&record->numbers, &record->given);
+  if (rc)
+    SEGUE__LOG(record->log, SEGUE_WARN, "record",
+               "no numbers of reloads can be reserved: after a crash one may be given again",
+               SEGUE__FIELD("file", segue__two_slot_file_next(&record->numbers)),
+               SEGUE__FIELD("error", segue_strerror(rc)));
+  return rc;
+}
+
+/* The first run of this process begins before the record thread could reserve a number for it. */
+static int reserve_first(segue__record *record) {
+  segue__record_contents *found = &record->found;
+  const segue__numbers given = {found->reload, found->generation};
+  record->given = segue__numbers_block(&given);
+  int rc = put_numbers(record);
+  found->reserved = rc ? given : record->given;
+  return rc == UV_ENOMEM ? rc : 0;
+}
+
 static int writer_open_all(segue__record *record) {
   segue__record_contents *found = &record->found;
   segue__files *files = NULL;
@@ -250,7 +270,8 @@ static int writer_open_all(segue__record *record) {
   if (found->generation < found->state.unconfirmed_generation)
     found->generation = found->state.unconfirmed_generation;
   if (found->reload < good->reload) found->reload = good->reload + RELOAD_GAP;
-  return add_window(record, in_history);
+  rc = add_window(record, in_history);
+  return rc ? rc : reserve_first(record);
 }
 
 static int writer_lose(segue__record *record, task *t) {
@@ -262,24 +283,9 @@ static int writer_lose(segue__record *record, task *t) {
   return 0;
 }
 
-static int put_numbers(segue__record *record) {
-  int rc = segue__numbers_write(&record->numbers, &record->given);
-  if (rc)
-    SEGUE__LOG(record->log, SEGUE_WARN, "record",
-               "the numbers of reloads cannot be kept: after a crash one may be given again",
-               SEGUE__FIELD("file", segue__two_slot_file_next(&record->numbers)),
-               SEGUE__FIELD("error", segue_strerror(rc)));
-  return rc;
-}
-
 static int write_numbers(segue__record *record, task *t) {
-  segue__numbers before = record->given;
-  segue__numbers_raise(&record->given, &t->numbers);
-  bool same = memcmp(&before, &record->given, sizeof before) == 0;
-  if (same || record->stuck) return 0;
-  int rc = put_numbers(record);
-  if (rc) record->given = before; /* the next number tries again */
-  return rc;
+  record->given = t->numbers;
+  return record->stuck ? 0 : put_numbers(record);
 }
 
 static int write_state(segue__record *record, task *t);

@@ -56,7 +56,8 @@ typedef struct segue__record_contents {
   segue__decisions state;
   segue__journal journal;      /* intents of a process that ended before they were done */
   segue__last_good last_good;  /* generation 0: none */
-  uint64_t generation, reload; /* the highest numbers that were ever given */
+  uint64_t generation, reload; /* the highest numbers that were given, or may have been */
+  segue__numbers reserved;     /* for this process; those two: the disk refused */
 } segue__record_contents;
 
 /* Opens all files, which blocks: for a start. A file that is damaged or cannot be opened is logged
@@ -78,7 +79,8 @@ void segue__record_limit(segue__record *record, const segue__history_limits *lim
 int segue__record_state(segue__record *record, const segue__decisions *state,
                         const segue__journal *journal, segue__record_call *call);
 
-/* The highest numbers that were given until now. call: they will survive the process. */
+/* Writes up to which numbers none is given again by a later process: the end of a block that the
+ * caller reserves or, when it gives no more, the numbers that it has given. call may be NULL. */
 int segue__record_numbers(segue__record *record, const segue__numbers *numbers,
                           segue__record_call *call);
 

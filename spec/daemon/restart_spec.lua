@@ -43,9 +43,10 @@ describe("a restart", function()
     restart(d)
     local cli = d:cli "reload"
     assert.equal(0, cli.code)
-    assert.matches("^unchanged: generation 2 stays live .*\n"
-      .. "the start of the daemon has applied the changed files: generation 2 was made of them\n$",
-      cli.stdout)
+    local generation = cli.stdout:match "^unchanged: generation (%d+) stays live "
+    assert.is_true(tonumber(generation) > 1, cli.stdout)
+    assert.matches("\nthe start of the daemon has applied the changed files: generation "
+      .. generation .. " was made of them\n$", cli.stdout)
     assert.is_true(select(2, d:reload()).taken_at_start)
     put(d, 3)
     assert.equal("applied", select(2, d:reload()).outcome)

@@ -375,10 +375,10 @@ describe("a reload that waits for an operator when the daemon is killed", functi
       assert.equal("control", told(d, id).trigger)
       confirm(d)
       local top = d:json "/api/v1/reloads"[1]
-      assert.equal(id + 1, top.id)
+      assert.is_true(top.id > id) -- numbers go on behind the block that the killed one reserved
       assert.equal("start", top.trigger)
       assert.equal("unconfirmed", d:json "/api/v1/reloads"[2].outcome)
-      assert.equal(id + 2, select(2, d:reload "?force=1").id)
+      assert.equal(top.id + 1, select(2, d:reload "?force=1").id)
     end)
   end
 end)

@@ -3,6 +3,7 @@
 -- next start serves the old generation or the new one, whole; numbers go on; what was answered for
 -- holds.
 local cjson = require "cjson"
+local http = require "spec.support.http"
 local kill = require "spec.support.killed"
 local segue = require "spec.support.segue"
 local wait = require "spec.support.wait"
@@ -15,13 +16,42 @@ return {
   @MORE@
 }]]
 
--- The highest number of a reload that anybody was told.
+-- The highest number of a reload that an answer had.
 local told = 0
+-- An event stream of the daemon, from its first event on: what clients have seen.
+local stream
+
+local function ready(d)
+  d:wait_ready()
+  stream = http.connect { socket = d:socket() }
+  stream:write(http.format { path = "/api/v1/events", headers = { ["Last-Event-ID"] = "0" } })
+  stream:read_until("retry: ")
+end
+
+-- The lowest and highest number of a reload, and the highest of a generation, among events.
+local function numbers_in(text)
+  local low, high, generation = math.huge, 0, 0
+  for kind, data in text:gmatch "event: (%a+)\ndata: ([^\n]+)\n\n" do
+    local event = cjson.decode(data)
+    if kind ~= "module" then low, high = math.min(low, event.id), math.max(high, event.id) end
+    generation = math.max(generation, event.generation or 0)
+  end
+  return low, high, generation
+end
+
+-- The highest numbers that were seen before the daemon was killed.
+local function seen()
+  if not stream then return 0, 0 end
+  local _, reload, generation = numbers_in(stream:read_all())
+  stream = nil
+  return reload, generation
+end
 
 local function start(options)
-  told = 0
+  told, stream = 0, nil
   return segue.start { policy = (policy:gsub("@MORE@",
-    options and options.more or "")), files = { ["a.yaml"] = "x: 1\n", ["b.yaml"] = "y: 1\n" } }
+    options and options.more or "")), files = { ["a.yaml"] = "x: 1\n", ["b.yaml"] = "y: 1\n",
+    ["m.lua"] = options and options.code } }
 end
 
 local function put(d, n)
@@ -40,7 +70,8 @@ end
 -- Whole, and numbered on: what is live is one of the two, and the next reload has numbers of its
 -- own.
 local function judge(d, old, new)
-  d:wait_ready()
+  local reload, generation = seen()
+  ready(d)
   local config = d:config()
   assert.equal(config.x, config.y)
   assert.truthy(config.x == old or config.x == new, cjson.encode(config))
@@ -52,13 +83,17 @@ local function judge(d, old, new)
   told = 0
   assert.is_true(answer.generation > before)
   assert.is_true(answer.id > top)
+  assert.is_true(answer.generation > generation)
+  -- no number that was seen before the kill is seen again
+  assert.is_true(numbers_in(stream:read_until("event: settled\ndata: [^\n]*\"id\":"
+    .. answer.id .. ",[^\n]*\n\n")) > reload)
   assert.same({ x = 50, y = 50 }, d:config())
   -- every number in the history once, and every generation told with what it was
   wait.until_true(function() return d:json "/api/v1/reloads"[1].id >= answer.id end, nil, "history")
-  local seen = {}
-  for _, reload in ipairs(d:json "/api/v1/reloads?limit=1000") do
-    assert.is_nil(seen[reload.id])
-    seen[reload.id] = true
+  local listed = {}
+  for _, entry in ipairs(d:json "/api/v1/reloads?limit=1000") do
+    assert.is_nil(listed[entry.id])
+    listed[entry.id] = true
   end
   return config.x
 end
@@ -76,7 +111,7 @@ describe("kill -9 in a reload", function()
       d:stop()
       d.dir:delete ".segue/last-good.a" -- so that the start records too
       armed(d, point .. "=kill")
-      d:wait_ready()
+      ready(d)
       put(d, 2)
       local status = ask(d, "/-/reload")
       killed(d)
@@ -93,7 +128,7 @@ describe("kill -9 in a reload", function()
       d:stop()
       d.dir:delete ".segue/last-good.a"
       armed(d, point .. "=kill")
-      d:wait_ready()
+      ready(d)
       put(d, 2)
       local status = ask(d, "/-/reload")
       killed(d)
@@ -114,7 +149,7 @@ local checks = [[schema = "schema.json",
   check = function(next) return next.x == next.y, "x is not y" end,]]
 
 local function started_with_checks()
-  told = 0
+  told, stream = 0, nil
   local d = segue.folder { policy = (policy:gsub("@MORE@", checks)), files = {
     ["a.yaml"] = "x: 1\n", ["b.yaml"] = "y: 1\n", ["schema.json"] = '{"type": "object"}' } }
   d:spawn()
@@ -130,7 +165,7 @@ describe("kill -9 in a check", function()
       local d = started_with_checks()
       d:stop()
       armed(d, point .. "#2=kill")
-      d:wait_ready()
+      ready(d)
       d.dir:save("schema.json", '{"type": "object", "required": ["x"]}')
       put(d, 2)
       assert.is_nil(ask(d, "/-/reload"))
@@ -193,7 +228,7 @@ describe("kill -9 on the way back from a probe that fails", function()
         d.dir:delete(".segue/" .. name) -- so that the start asks the probe too
       end
       armed(d, point .. "=kill")
-      d:wait_ready()
+      ready(d)
       put(d, 2)
       assert.is_nil(ask(d, "/-/reload"))
       killed(d)
@@ -207,40 +242,106 @@ describe("kill -9 on the way back from a probe that fails", function()
   end
 end)
 
-describe("kill -9 between the answer to a reload and its entry in the history", function()
+describe("kill -9 after a number was seen", function()
   after_each(segue.cleanup)
 
-  -- Asks, kills the daemon after the answer, and returns the number that was answered and that of
-  -- the next start.
-  local function numbers(path, faults, prepare, status)
-    local d = start { more = 'triggers = { segue.signal "HUP" },' } -- a watch would take numbers
+  -- A policy whose module holds a reload open while it starts.
+  local module = [[modules = { m = { kind = "lua", code = "m.lua", config = "x" } },]]
+  local code = [[local segue = require "segue"
+    return { start = function(config) if config > 1 then segue.sleep("600s") end end }]]
+
+  -- Starts a daemon without a watch, which would take numbers, runs act, kills the daemon, and
+  -- starts it again with other sources: the numbers that were seen before the kill and after it.
+  local function numbers(act, faults, triggers)
+    local d = start { more = ("triggers = { %s },"):format(triggers or 'segue.signal "HUP"') }
     d:stop()
-    armed(d, faults)
-    d:wait_ready()
-    prepare(d)
-    assert.equal(status, ask(d, path))
-    local answered = told
+    armed(d, faults or "")
+    ready(d)
+    act(d)
     d:crash()
+    local reload, generation = seen()
+    put(d, 3)
+    d:spawn()
+    ready(d)
+    d:wait_config(function(config) return config.x == 3 end)
+    local text = stream:read_until 'event: settled\ndata: [^\n]*"trigger":"start"[^\n]*\n\n'
+    local next, _, next_generation = numbers_in(text)
+    return { reload, generation }, { next, next_generation }
+  end
+
+  local function greater(before, after)
+    assert.is_true(after[1] > math.max(before[1], told), cjson.encode { before, after, told })
+    assert.is_true(after[2] > before[2], cjson.encode { before, after })
+  end
+
+  it("gives it to no other reload where the history has no entry yet", function()
+    -- The record thread stops before the entry; the first entry is that of the start.
+    greater(numbers(function(d)
+      d.dir:save("a.yaml", "x: [")
+      assert.equal(422, ask(d, "/-/reload"))
+    end, "history.add#2=hang"))
+  end)
+
+  it("gives it to no other reload where it was a plan, which has no entry", function()
+    greater(numbers(function(d)
+      put(d, 2)
+      assert.equal(200, ask(d, "/api/v1/plan"))
+    end))
+  end)
+
+  it("gives it to no other reload where it was a look that found nothing", function()
+    greater(numbers(function()
+      wait.until_true(function()
+        return stream.input:find('"trigger":"poll".*"trigger":"poll"')
+      end, nil, "two looks")
+    end, nil, 'segue.poll "100ms"'))
+  end)
+
+  it("gives it to no other reload where the disk refused the first write of numbers", function()
+    greater(numbers(function(d)
+      d:wait_log "no numbers of reloads can be reserved"
+      put(d, 2)
+      assert.equal(200, ask(d, "/-/reload"))
+    end, "numbers.write#1=fail:-28,history.add=hang"))
+  end)
+
+  it("gives that of a generation to no other one where its module was starting", function()
+    local d = start { more = module, code = code }
+    ready(d)
+    put(d, 2)
+    d:control { method = "POST", path = "/-/reload?wait=0" }
+    wait.until_true(function()
+      return stream.input:find '"module":"m","generation":2,'
+    end, nil, function() return "its events: " .. stream.input .. d:log() end)
+    d:crash()
+    local _, generation = seen()
+    assert.equal(2, generation)
+    d.dir:write("m.lua", "return { start = function() end }")
     put(d, 3)
     d:spawn()
     d:wait_ready()
-    wait.until_true(function() return d:json "/api/v1/reloads"[1].generation == 2 end, nil, "start")
-    return answered, kill.top(d)
-  end
-
-  it("leaves its number to a reload that was rejected", function()
-    -- The record thread stops before the entry; the first entry is that of the start.
-    local answered, next = numbers("/-/reload", "history.add#2=hang", function(d)
-      d.dir:save("a.yaml", "x: [")
-    end, 422)
-    assert.equal(3, answered)
-    assert.equal(answered + 1, next)
+    assert.equal(3, d:config().x)
+    assert.is_true(d:json "/api/v1/status".generation > generation)
   end)
 
-  it("leaves its number to a plan, which has no entry", function()
-    local answered, next = numbers("/api/v1/plan", "", function(d) put(d, 2) end, 200)
-    assert.equal(3, answered)
-    assert.equal(answered + 1, next)
+  it("costs one write for a block of numbers, and a stop leaves no gap", function()
+    local d = start()
+    local function written()
+      return { d.dir:read ".segue/numbers.a", d.dir:read ".segue/numbers.b" }
+    end
+    assert.equal(200, (d:reload "?force=1"))
+    local before = written()
+    for _ = 1, 5 do assert.equal(200, (d:reload "?force=1")) end
+    assert.same(before, written())
+    for _ = 1, 4 do assert.equal(200, (d:reload "?force=1")) end
+    assert.not_same(before, written())
+    local last = d:json "/api/v1/reloads"[1]
+    d:stop()
+    put(d, 2)
+    d:spawn()
+    d:wait_ready()
+    wait.until_true(function() return kill.top(d) == last.id + 1 end, nil, "the start's entry")
+    assert.equal(last.generation + 1, d:json "/api/v1/status".generation)
   end)
 end)
 
@@ -274,7 +375,7 @@ describe("kill -9 in a decision", function()
       local d = start()
       d:stop()
       armed(d, point .. "=kill")
-      d:wait_ready()
+      ready(d)
       assert.is_nil(ask(d, "/api/v1/freeze?why=x"))
       killed(d)
       d:spawn()
@@ -288,7 +389,7 @@ describe("kill -9 in a decision", function()
       assert.equal(200, ask(d, "/api/v1/freeze?why=x"))
       d:stop()
       armed(d, point .. "=kill")
-      d:wait_ready()
+      ready(d)
       assert.is_true(frozen(d))
       assert.is_nil(ask(d, "/api/v1/unfreeze"))
       killed(d)
@@ -312,7 +413,7 @@ describe("kill -9 in a decision", function()
         killed(d)
         armed(d, point:match "^[^#]+" .. "#" .. (point:find "#" and 3 or 2) .. "=kill")
       end
-      d:wait_ready()
+      ready(d)
       assert.is_nil(ask(d, "/api/v1/rollback"))
       killed(d)
       d:spawn()
@@ -335,7 +436,7 @@ describe("kill -9 in a decision", function()
       assert.equal(200, ask(d, "/api/v1/confirm"))
       d:stop()
       armed(d, ("state.sync#%d=kill"):format(strike))
-      d:wait_ready()
+      ready(d)
       put(d, 2)
       local live, confirmed = ask(d, "/-/reload"), nil
       if live then confirmed = ask(d, "/api/v1/confirm") end

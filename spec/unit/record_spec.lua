@@ -342,6 +342,12 @@ describe("the record", function()
     return status, taken
   end
 
+  -- The numbers up to which none is given again, as an engine writes them.
+  local function reserve(reload, generation)
+    local numbers = ffi.new("segue__numbers[1]", { { reload, generation } })
+    return (ask(function(call) return C.segue__record_numbers(record, numbers, call) end))
+  end
+
   local results = {}
   local function settle(id, generation, text)
     local run, result = ffi.new("segue__record_run[1]"), ffi.new("segue__result[1]")
@@ -376,6 +382,7 @@ describe("the record", function()
     assert.equal(0, settle(1, 1, "a: 1\n"))
     assert.equal(0, settle(2, 2, "a: 2\n"))
     assert.equal(0, (freeze "x"))
+    assert.equal(0, reserve(2, 2))
     close()
     found = open()
     assert.is_true(found.state.frozen)
@@ -392,33 +399,48 @@ describe("the record", function()
     assert.same({ ["/etc/a.yaml"] = "a: 2\n" }, files)
   end)
 
-  it("gives no number of a reload twice where the history is gone", function()
+  local function forget(...)
+    for _, name in ipairs { ... } do os.remove(dir:at(name)) end
+  end
+  local function forget_history() forget("history.db", "history.db-wal", "history.db-shm") end
+
+  it("gives no number of a reload twice where the history and the numbers are gone", function()
     open()
     settle(5, 3, "a: 1\n")
     close()
-    for _, ending in ipairs { "", "-wal", "-shm" } do os.remove(dir:at("history.db" .. ending)) end
+    forget_history()
+    forget("numbers.a", "numbers.b")
     local found = open()
     assert.equal(3, tonumber(found.generation))
     assert.is_true(tonumber(found.reload) > 5)
   end)
 
-  it("goes on from the highest numbers that were given, though the history has none", function()
-    local function give(reload, generation)
-      local n = ffi.new("segue__numbers[1]", { { reload, generation } })
-      return (ask(function(call) return C.segue__record_numbers(record, n, call) end))
+  it("reserves a block of numbers when it is opened, which the next process skips", function()
+    local function numbers(found)
+      return { tonumber(found.reload), tonumber(found.generation),
+        tonumber(found.reserved.reload), tonumber(found.reserved.generation) }
     end
-    open()
-    assert.equal(0, give(7, 3))
-    assert.equal(0, give(6, 4)) -- a plan was asked for earlier and runs later
+    local reloads, generations = C.SEGUE__NUMBERS_RELOADS, C.SEGUE__NUMBERS_GENERATIONS
+    assert.same({ 0, 0, reloads, generations }, numbers(open()))
+    close() -- as if it was killed: no engine has written which numbers it gave
+    assert.same({ reloads, generations, 2 * reloads, 2 * generations }, numbers(open()))
+    assert.equal(0, reserve(reloads + 7, generations + 3))
     close()
-    local found = open()
-    assert.same({ 7, 4 }, { tonumber(found.reload), tonumber(found.generation) })
-    -- a write that fails leaves the numbers before, and the next one is tried again
+    forget_history()
+    local found = numbers(open())
+    assert.same({ reloads + 7, generations + 3 }, { found[1], found[2] })
+  end)
+
+  it("reserves none where the disk refuses, and reports it", function()
     C.check(C.segue__fault_arm("numbers.write=fail:-28"))
-    assert.equal("ENOSPC", C.name(give(8, 4)))
+    local found = open()
+    assert.matches("no numbers of reloads can be reserved.*numbers%.[ab].*no space",
+      Record.logged())
+    assert.same({ 0, 0 },
+      { tonumber(found.reserved.reload), tonumber(found.reserved.generation) })
+    assert.equal("ENOSPC", C.name(reserve(8, 4)))
     C.segue__fault_arm(nil)
-    assert.matches("numbers of reloads cannot be kept.*numbers%.[ab].*no space", Record.logged())
-    assert.equal(0, give(8, 4))
+    assert.equal(0, reserve(8, 4))
     close()
     assert.equal(8, tonumber(open().reload))
     close()
@@ -438,6 +460,7 @@ describe("the record", function()
     end)))
     for _ = 1, 2 do
       close()
+      forget("numbers.a", "numbers.b")
       assert.equal(3, tonumber(open().reload))
       local status, text = ask(function(call)
         return C.segue__record_reloads(record, 10, 0, call)
@@ -447,7 +470,8 @@ describe("the record", function()
     end
     -- nor is its number given again where there is no history to tell it
     close()
-    for _, ending in ipairs { "", "-wal", "-shm" } do os.remove(dir:at("history.db" .. ending)) end
+    forget_history()
+    forget("numbers.a", "numbers.b")
     assert.is_true(tonumber(open().reload) >= 3)
   end)
 
