@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The builder: children of containers that are still open wait on one stack; when a container ends,
- * they are copied into the arena as one block. Limits are checked here, so that they hold for every
- * format and for values that a policy gives.
+ * The builder: the children of all open containers lie on one stack; when a container ends, they
+ * are copied into the arena as one block. Limits are checked here, so that they hold for every
+ * format and for values that a policy returns.
  */
 #include "builder.h"
 
@@ -147,7 +147,7 @@ static int builder_fail_memory(segue__builder *b) {
   return segue__builder_fail(b, UV_ENOMEM, "out of memory while building the tree");
 }
 
-/* A list's open child has its index counted by set_path even before it has an entry. */
+/* The open child of a list has its index counted by set_path even before it has an entry. */
 static segue__route *builder_add_entry(segue__builder *b) {
   if (b->count == b->capacity) {
     size_t capacity = b->capacity ? b->capacity * 2 : 64;
@@ -183,7 +183,7 @@ static int count_text(segue__builder *b, size_t len) {
   return 0;
 }
 
-/* The entry that the next value belongs in. */
+/* Returns the entry that the next value goes into. */
 static segue__route *value_entry(segue__builder *b) {
   if (b->status) return NULL;
   if (b->depth && b->frames[b->depth - 1].type == SEGUE_MAP) {
@@ -198,7 +198,7 @@ static segue__route *value_entry(segue__builder *b) {
   return builder_add_entry(b);
 }
 
-/* A value is complete: the map above waits for a key again. */
+/* A value is complete: the map around it expects a key again. */
 static void builder_done(segue__builder *b, const segue__route *route, uint32_t nodes, size_t text,
                          uint32_t height) {
   b->last = route;
@@ -333,13 +333,13 @@ int segue__builder_merge_key(segue__builder *b) {
   return 0;
 }
 
-/* Which keys a map has while others are merged into it. */
+/* The keys of a map while other maps are merged into it. */
 typedef struct key_set {
   uint32_t *slots;
   size_t mask;
 } key_set;
 
-/* True if the key was not there. */
+/* Returns true if the key was not in the set. */
 static bool set_add(key_set *set, const segue__route *entries, size_t i) {
   size_t at = entries[i].key.lo & set->mask;
   for (; set->slots[at]; at = (at + 1) & set->mask)
@@ -371,8 +371,8 @@ static int check_merge(segue__builder *b, const segue_node *value, size_t *membe
   return segue__builder_fail(b, SEGUE_ETYPE, "'<<' takes a map or a list of maps: give it those");
 }
 
-/* Takes the merge key out and puts the members in that it stands for: explicit keys win, then
- * earlier maps of a list. */
+/* Removes the merge key and adds the members of its maps: explicit keys win over merged ones,
+ * earlier maps of a list over later ones. */
 static int apply_merge(segue__builder *b, segue__frame *f) {
   segue_node value = b->entries[f->merge].member.value;
   size_t members;

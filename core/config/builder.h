@@ -30,7 +30,7 @@ struct segue__builder {
   uint32_t line, column;
   uint32_t nodes; /* so far, shared ones counted each time */
   size_t text, text_max;
-  /* The value that was completed last: what an anchor names. */
+  /* The value that was completed last: an anchor names this one. */
   const segue__route *last;
   uint32_t last_nodes, last_height;
   size_t last_text;
@@ -62,16 +62,18 @@ const char *segue__builder_quote_stray(segue__builder *b, segue__quoted *out, co
 /* The same for a key of the innermost open map. */
 const char *segue__builder_quote_key(segue__builder *b, segue__quoted *out, const char *s,
                                      size_t len);
-/* For SEGUE_ERANGE from scalar.h: says which number and what to do. */
+/* For SEGUE_ERANGE from scalar.h: names the number and the remedy. */
 int segue__builder_fail_range(segue__builder *b, const char *s, size_t len);
-/* The next value is an integer beyond 64 bits that is read as a float: counted in the document. */
+/* Counts in the document that the next value is an integer beyond 64 bits, read as a float. */
 void segue__builder_wide(segue__builder *b);
-/* As their namesakes; the text is known to be UTF-8 without NUL. */
+/* As segue__builder_key and segue__builder_string, for a text that is known to be UTF-8 without
+ * NUL. */
 int segue__builder_add_key(segue__builder *b, const char *key, size_t len);
 int segue__builder_add_string(segue__builder *b, const char *s, size_t len);
-/* A scalar that is resolved already; its position is filled in. */
+/* Adds a scalar whose type and value are known; fills in its position. */
 int segue__builder_add_scalar(segue__builder *b, segue_node node);
-/* The next value comes from "<<": its members are added to the map where they are not there. */
+/* The next value comes from "<<": its members are added to the map where the map has no such key.
+ */
 int segue__builder_merge_key(segue__builder *b);
 /* Adds a value that was built before; nodes, text and height are its number of nodes, its bytes of
  * text and its depth. */

@@ -8,20 +8,21 @@
 
 #include "tree.h"
 
-/* The merged tree. Maps merge, the later document wins; everything else replaces (null too: that is
- * how a later document takes a value away). Members keep the order in which they first appear. A
- * map that merging made has the position of the last one that went into it. Counted. */
+/* The merged tree. Maps merge; any other value of a later document replaces the earlier one (null
+ * too, which is how a later document removes a value). Members keep the order in which they first
+ * appear. A map made by merging has the position of the last map that was merged into it. Counted.
+ */
 typedef struct segue__config segue__config;
 struct segue__config {
   int refs;                    /* atomic */
   segue__document **documents; /* in declared order; a reference on each */
   segue__document **by_id;     /* the same, sorted by id */
   size_t document_count;
-  segue__arena arena; /* the nodes that merging made new */
+  segue__arena arena; /* the nodes that merging created */
   segue_node root;    /* a map */
-  /* Of a config that was filled with defaults: */
+  /* Only in a config that was filled with defaults: */
   segue__config *base;     /* a reference: the one without */
-  segue__document *filled; /* references: where the new nodes lie, and come from */
+  segue__document *filled; /* references: the documents that own the new nodes */
   segue__document **schemas;
   size_t schema_count;
 };
@@ -39,14 +40,17 @@ int segue__config_fill(segue__config **out, segue__config *base, segue__document
                        segue__document *const *schemas, size_t count);
 segue__config *segue__config_ref(segue__config *config);
 void segue__config_unref(segue__config *config); /* NULL allowed */
-/* Memory that goes with its last reference, if nobody else holds its documents. */
+/* Returns the bytes that are freed with its last reference, if no other config holds its documents.
+ */
 size_t segue__config_bytes(const segue__config *config);
-/* The document a node came from; NULL if it is not of this config. O(log n). */
+/* Returns the document that a node was read from; NULL if the node is not of this config. O(log n).
+ */
 const segue__document *segue__config_document(const segue__config *config, const segue_node *node);
 
-/* Structural difference. Subtrees of equal hash are not entered; maps are compared by key; lists
- * item by item after common ends are taken off: what one of them has more is added or removed. The
- * path of what was removed from a list is that in the old one. */
+/* Structural difference. Subtrees of equal hash are not entered. Maps are compared by key. Lists
+ * are compared item by item after their common ends are removed; items that only one list has count
+ * as added or removed. The path of an item that was removed from a list is its path in the old
+ * list. */
 typedef enum segue__change_op { SEGUE__ADD, SEGUE__REMOVE, SEGUE__CHANGE } segue__change_op;
 typedef struct segue__change {
   segue__change_op op;
@@ -57,20 +61,21 @@ typedef struct segue__change {
 #define SEGUE__CHANGES_MAX 1000
 typedef struct segue__changes {
   segue__change *items;
-  size_t count, capacity, total; /* total counts those past SEGUE__CHANGES_MAX too */
+  size_t count, capacity, total; /* total also counts the changes past SEGUE__CHANGES_MAX */
 } segue__changes;
 int segue__diff(const segue_node *from, const segue_node *to, segue__changes *out);
 void segue__changes_deinit(segue__changes *changes);
 
-/* JSON text of a node (RFC 8259). indent 0 = compact. 64-bit integers are written exactly; floats
- * with the fewest digits that read back equal; .inf and .nan as strings. */
+/* Writes a node as JSON text (RFC 8259). indent 0 = compact. 64-bit integers are written exactly;
+ * floats with the fewest digits that read back equal; .inf and .nan as strings. */
 void segue__json_write(segue__buf *out, const segue_node *node, unsigned indent);
-/* Of a value that is told in a few words: the first `limit` bytes are those of segue__json_write,
- * what follows is not to be used. The time goes with limit, not with the value. out is empty. */
+/* For a message that shows the beginning of a value: the first `limit` bytes equal those of
+ * segue__json_write; the caller must ignore the bytes after them. The cost depends on limit, not on
+ * the size of the value. out must be empty. */
 void segue__json_write_start(segue__buf *out, const segue_node *node, size_t limit);
-/* A JSON string literal with quotes. */
+/* Writes a JSON string literal with quotes. */
 void segue__json_string(segue__buf *out, const char *s, size_t len);
-/* The same for bytes that may not be text: then {"hex": "..."}. */
+/* The same for bytes that may not be UTF-8; for those it writes {"hex": "..."}. */
 void segue__json_bytes(segue__buf *out, const char *data, size_t len);
 
 #endif

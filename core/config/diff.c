@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Structural difference. Time goes with what changed, not with the size of the trees: equal hashes
- * end the descent, and wide containers are compared chunk by chunk (node.h) before child by child.
+ * Structural difference. The cost depends on what changed, not on the size of the trees: equal
+ * hashes end the descent, and wide containers are compared chunk by chunk (node.h) before child by
+ * child.
  */
 #include <assert.h>
 #include <string.h>
@@ -42,7 +43,7 @@ static void diff_cut(segue__buf *b, size_t len) {
 
 static int diff_compare(differ *d, const segue_node *from, const segue_node *to);
 
-/* Compares two children under one key or index; NULL where there is none. */
+/* Compares two children under one key or index; NULL: that tree has no such child. */
 static int compare_child(differ *d, const segue__member *key, size_t index, const segue_node *from,
                          const segue_node *to) {
   size_t len = d->path.len;
@@ -56,17 +57,18 @@ static int compare_child(differ *d, const segue__member *key, size_t index, cons
   return rc;
 }
 
-/* The chunk that starts at child i is the same in both. */
+/* Returns whether the chunk that starts at child i is the same in both. */
 static bool same_chunk(const segue_node *a, const segue_node *b, size_t i) {
   const segue__hash *in_a = segue__node_chunks(a), *in_b = segue__node_chunks(b);
   if (i % SEGUE__CHUNK || !in_a || !in_b || i >= a->count || i >= b->count) return false;
   return segue__hash_equal(in_a[i / SEGUE__CHUNK], in_b[i / SEGUE__CHUNK]);
 }
 
-/* The member of `map` with m's key: mostly the one at *hint, which then moves on. */
+/* Returns the member of `map` with m's key. Two versions of a map mostly have the same order, so it
+ * tries the member at *hint first and advances the hint. */
 static const segue__member *counterpart(const segue_node *map, const segue__member *m,
                                         size_t *hint) {
-  assert(m); /* a map that counts members has them */
+  assert(m); /* a map with a count has members */
   if (*hint < map->count && segue__key_equal(&map->v.members[*hint], m))
     return &map->v.members[(*hint)++];
   const segue__member *found = segue__node_find(map, m->key, m->key_len);

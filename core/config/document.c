@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Documents: counted bytes with a name, and the way from bytes to a tree that all formats share:
+ * Documents: counted bytes with a name, and the steps from bytes to a tree that all formats share:
  * size, encoding, emptiness, then the parser of the format.
  */
 #include <stdio.h>
@@ -184,7 +184,7 @@ typedef struct source_text {
   const segue__limits *limits;
 } source_text;
 
-/* A text file has no syntax, and an empty one has only one form: allowed or refused. */
+/* A text file has no syntax, and an empty one has only one form: allowed or rejected. */
 static int parse_text(segue__parse *parse) {
   const char *s = parse->text;
   size_t len = parse->len;
@@ -202,7 +202,7 @@ static int parse_content(segue__parse *parse, segue__format format, size_t max) 
   return format == SEGUE__JSON ? segue__json_parse(parse) : segue__yaml_parse(parse);
 }
 
-/* Parses the file below a map whose only key is the name of the file. */
+/* Parses the file into a map whose only key is the name of the file. */
 static int parse_by_file(segue__parse *parse, segue__format format, size_t max) {
   segue__builder *b = parse->builder;
   const char *name = b->doc->name, *slash = strrchr(name, '/');
@@ -236,7 +236,7 @@ static int parse_as(segue__document *doc, segue__format format, const source_tex
   return rc;
 }
 
-/* As if nothing had been tried. */
+/* Frees the result of a failed attempt, before the text is parsed as another format. */
 static void document_forget(segue__document *doc, segue__hash hash) {
   segue__arena_deinit(&doc->arena);
   segue__arena_init(&doc->arena);
@@ -250,7 +250,8 @@ static bool begins_as_json(const source_text *from) {
   return n < from->len && memchr("{[\"", from->text[n], 3);
 }
 
-/* What is neither is told as the one that it looks like for longer. */
+/* Parses a text of unknown format as JSON, then as YAML. If both fail, returns the error that lies
+ * further into the text: the text is more likely of that format. */
 static int parse_either(segue__document *doc, const source_text *from, segue_error *err) {
   segue_error as_json = {0}, as_yaml = {0};
   segue__hash hash = doc->hash;

@@ -10,7 +10,7 @@
 #include "parse.h"
 #include "utf8.h"
 
-/* Repeated names are common and come close together: only so many are looked through. */
+/* The same name repeats at short distances: only the last LOOK_BACK variables are searched. */
 enum { LOOK_BACK = 32, NESTED_MAX = 16 };
 
 static int expand_text(segue__parse *parse, const char *p, const char *end, unsigned nested);
@@ -89,12 +89,12 @@ static const char *find_close(const char *s, const char *end) {
   return NULL;
 }
 
-/* Is the text one ${...} and nothing else? */
+/* Returns whether the text is one ${...} and nothing else. */
 static bool is_whole(const char *s, const char *end) {
   return end - s > 2 && s[0] == '$' && s[1] == '{' && find_close(s + 2, end) == end - 1;
 }
 
-/* One ${...}; *at is behind "${" and moves behind "}". */
+/* Expands one ${...}; *at is behind "${" and moves behind "}". */
 static int expand_one(segue__parse *parse, const char **at, const char *end, unsigned nested) {
   segue__quoted shown;
   const char *name = *at, *close = find_close(name, end);

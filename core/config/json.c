@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * A strict reader of JSON (RFC 8259). libyaml cannot do it: it refuses surrogate pairs and accepts
- * what is not JSON. It does not recurse; the builder keeps the stack.
+ * A strict reader of JSON (RFC 8259). libyaml cannot replace it: libyaml rejects surrogate pairs
+ * and accepts text that is not JSON. It does not recurse: the builder has the stack, so 100,000
+ * open brackets reach a limit instead of the end of the thread's stack.
  */
 #include <stdio.h>
 #include <string.h>
@@ -28,7 +29,8 @@ static int json_fail(reader *r, const char *p, const char *message) {
   return segue__builder_fail(r->b, SEGUE_ESYNTAX, "%s", message);
 }
 
-/* "expected X" with what is there instead, and the reason where people are used to more. */
+/* Fails with "expected X", the text that is there instead, and a hint where people expect an
+ * extension of JSON (comments, single quotes). */
 static int fail_expected(reader *r, const char *what) {
   segue__quoted found;
   json_at(r, r->p);
@@ -225,7 +227,8 @@ static int json_key(reader *r) {
   return 0;
 }
 
-/* After a value: ends what is closed here, passes the comma. 1: another child follows. */
+/* Called after a value: ends the containers that close here, skips the comma. Returns 1 if another
+ * child follows. */
 static int json_after(reader *r, bool first) {
   while (r->b->depth > r->parse->depth) {
     bool map = r->b->frames[r->b->depth - 1].type == SEGUE_MAP;

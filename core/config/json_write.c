@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Trees as JSON. What comes out is JSON whatever goes in: bytes that are not UTF-8 become U+FFFD.
+ * Writes trees as JSON. The output is always valid JSON: bytes that are not UTF-8 become U+FFFD.
  */
 #include <inttypes.h>
 #include <string.h>

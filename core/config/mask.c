@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Masks: making and joining them, and asking about one path. (Writing values is json_write.c's,
- * secrets in sentences are mask_words.c's.)
+ * Masks: makes and joins them, and looks up one path. (json_write.c writes masked values,
+ * mask_words.c finds secrets in sentences.)
  */
 #include "mask.h"
 
@@ -71,8 +71,8 @@ const struct segue__mask *segue__mask_given(void *data) {
   return data;
 }
 
-/* A part that is there already is not taken twice: masks of successive generations mostly share
- * theirs. False: there are too many. */
+/* A part that the mask has already is not added twice: masks of successive generations mostly share
+ * their parts. Returns false if there are too many. */
 static bool take_patterns(segue__mask *to, segue__patterns *patterns) {
   for (size_t i = 0; i < to->pattern_count; i++)
     if (to->patterns[i] == patterns) return true;
@@ -110,7 +110,7 @@ int segue__mask_join(segue__mask **out, const segue__mask *a, const segue__mask 
     return 0;
   }
   segue__mask_unref(mask);
-  return segue__mask_all(out); /* more than can be looked at: then nothing is shown */
+  return segue__mask_all(out); /* too many to check: the mask hides everything */
 }
 
 segue__mask *segue__mask_ref(const segue__mask *mask) {
@@ -163,7 +163,8 @@ int segue__mask_cut(const segue__mask *mask, const char *text, segue__buf *out) 
   return out->failed ? UV_ENOMEM : rc;
 }
 
-/* 1: it is another path now. The nodes need not be those at the path: neither is ever shown. */
+/* Returns 1 if the path changed. The nodes need not be the ones at the new path: neither is ever
+ * shown. */
 static int cut_change(const segue__mask *mask, segue__change *change) {
   segue__buf path;
   segue__buf_init(&path);
@@ -202,7 +203,7 @@ int segue__mask_changes(const segue__mask *mask, segue__changes *changes) {
     int cut = rc ? 0 : cut_change(mask, &change);
     if (cut < 0) rc = cut;
     if (cut == 1 && kept && strcmp(changes->items[kept - 1].path, change.path) == 0) {
-      segue__free(change.path); /* what changed below one secret comes in one row */
+      segue__free(change.path); /* all changes below one secret become one row */
       changes->total--;
     } else {
       changes->items[kept++] = change;
@@ -213,7 +214,7 @@ int segue__mask_changes(const segue__mask *mask, segue__changes *changes) {
   return rc;
 }
 
-/* Puts `by` in place of each `what`; by is shorter or as long. */
+/* Replaces each `what` by `by`, which is shorter or as long. */
 static void mask_replace(char *text, const char *what, const char *by) {
   size_t n = strlen(what), m = strlen(by);
   for (char *at = text; (at = strstr(at, what)); at += m) {
@@ -222,7 +223,7 @@ static void mask_replace(char *text, const char *what, const char *by) {
   }
 }
 
-/* A text as long as its buffer was cut to fit there. */
+/* A text as long as its buffer was cut to fit into it. */
 static void scrub_field(const segue__mask *mask, char *text, size_t size) {
   segue__mask_scrub(mask, text, strlen(text) + 1 >= size);
 }
@@ -239,7 +240,7 @@ void segue__mask_error(const segue__mask *mask, segue_error *error) {
     snprintf(error->message, sizeof error->message, "the message is not shown: out of memory");
     error->path[0] = 0;
   } else if (strcmp(path.data, error->path) != 0) {
-    bool shorter = path.len < strlen(error->path); /* but for quotes that were left out */
+    bool shorter = path.len < strlen(error->path); /* without quotes that were not needed */
     if (path.len) mask_replace(error->message, error->path, shorter ? path.data : SEGUE__MASKED);
     segue__error_path(error, path.data);
   }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
  * mask.h: which values of a config are secrets, and showing the rest. A mask is made of patterns
- * from the policy and of a schema (writeOnly); both say what is one. Immutable, counted,
- * [any thread]. Whoever shows values to anybody goes through here; a NULL mask hides nothing.
+ * from the policy and of a schema (writeOnly); a value is a secret if either marks it. Immutable,
+ * counted, [any thread]. All code that shows values outside of the process uses a mask; a NULL mask
+ * hides nothing.
  *
  * Patterns are paths (path.h) in which a key may hold "*" for any part of it, a step may be "*" or
  * "[*]" (any key, any index) or "**" (any number of steps, also none): db.password, **.token,
- * users[*].*_key. All below a secret is one.
+ * users[*].*_key. Every value below a secret is a secret.
  */
 #ifndef SEGUE_CONFIG_MASK_H
 #define SEGUE_CONFIG_MASK_H
@@ -19,22 +20,27 @@
 typedef struct segue__mask segue__mask;
 typedef struct segue__schema segue__schema; /* core/schema, which is built on this folder */
 
-/* SEGUE_EPOLICY: a pattern is none, err says which and why. At most 64 patterns of 60 steps. */
+/* SEGUE_EPOLICY: a pattern is malformed; err names it and the reason. At most 64 patterns of 60
+ * steps. */
 int segue__mask_new(segue__mask **out, const char *const *patterns, size_t count, segue_error *err);
-/* What either of two hides, NULL allowed; *out is NULL if both are. schema: and what it marks, NULL
- * allowed (a reference is taken). Values that were learned are not taken along. */
+/* Makes a mask that hides every value that a or b hides or that schema marks. Each may be NULL;
+ * *out is NULL if a, b and schema are. Takes a reference to schema. Secret values that a or b
+ * learned are not copied. */
 int segue__mask_join(segue__mask **out, const segue__mask *a, const segue__mask *b,
                      segue__schema *schema);
-/* Hides everything. */
+/* Makes a mask that hides everything. */
 int segue__mask_all(segue__mask **out);
-/* Hides nothing: it is known that there are no secrets. */
+/* Makes a mask that hides nothing, for a config that is known to have no secrets. (A missing mask
+ * has another meaning: the secrets are not known, see segue__limits.) */
 int segue__mask_none(segue__mask **out);
-/* data is a mask. For segue__limits, if the mask is known before the reading. */
+/* Returns data, which is a mask: for segue__limits, if the mask is known before the document is
+ * read. */
 const struct segue__mask *segue__mask_given(void *data);
 segue__mask *segue__mask_ref(const segue__mask *mask); /* NULL -> NULL */
 void segue__mask_unref(segue__mask *mask);             /* NULL allowed */
 
-/* Is the value at a path a secret? What cannot be known (out of memory, no path) is one. */
+/* Returns whether the value at a path is a secret. Returns true if that cannot be found out (memory
+ * runs out, path is malformed). */
 bool segue__mask_hides(const segue__mask *mask, const char *path);
 /* Writes the path of the topmost secret on the way to `path`, or path itself: keys below a secret
  * are not shown either. Returns 1 if the path is a secret or inside one, 0 if not, UV_ENOMEM (then
@@ -44,8 +50,9 @@ int segue__mask_cut(const segue__mask *mask, const char *path, segue__buf *out);
 /* Cuts the paths of all changes and marks the changes of secrets. All changes below one secret
  * become one row. On failure the list is empty. */
 int segue__mask_changes(const segue__mask *mask, segue__changes *changes);
-/* The value at a path as JSON, with SEGUE__MASKED in place of secrets; as segue__json_write, or
- * with a limit as segue__json_write_start. path: where node is in the config, "" for the root. */
+/* Writes the value at a path as JSON, with SEGUE__MASKED in place of secrets; as segue__json_write,
+ * or with a limit as segue__json_write_start. path: where node is in the config, "" for the root.
+ */
 void segue__mask_write(segue__buf *out, const segue__mask *mask, const segue_node *node,
                        const char *path, unsigned indent, size_t limit);
 /* Writes one side of a change in the same way: SEGUE__MASKED if the change is one of a secret. */
@@ -56,9 +63,9 @@ void segue__mask_write_change(segue__buf *out, const segue__mask *mask, const se
 
 /* Learns the secret values of a config, so that they can be found in texts: strings of at least 4
  * bytes (each line by itself, and as JSON and %q write it) and numbers of at least 4 digits. Call
- * it before the mask is shared. */
+ * it before the mask is shared between threads. */
 int segue__mask_learn(segue__mask *mask, const segue_node *root);
-/* Does it know any? */
+/* Returns whether the mask has learned any value. */
 bool segue__mask_knows(const segue__mask *mask);
 /* Returns whether both masks know the same values: then one of them is enough to clean a text. */
 bool segue__mask_knows_same(const segue__mask *a, const segue__mask *b);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * mask_internal.h: following a path through what a mask consists of, one step at a time.
+ * mask_internal.h: follows a path through the parts of a mask (patterns and schemas), one step at a
+ * time.
  */
 #ifndef SEGUE_CONFIG_MASK_INTERNAL_H
 #define SEGUE_CONFIG_MASK_INTERNAL_H
@@ -14,7 +15,7 @@ typedef enum segue__seen {
   SEGUE__SEEN_SECRET
 } segue__seen;
 
-/* Schema: from the root, a step down and back. Out of memory: SECRET. secret.c. */
+/* Schema: from the root, one step down and back up. If memory runs out: SECRET. secret.c. */
 /* Implemented by core/schema: a mask holds a schema and walks its writeOnly marks. */
 segue__schema *segue__schema_ref(segue__schema *schema);
 void segue__schema_unref(segue__schema *schema);
@@ -24,7 +25,7 @@ void segue__schema_walk_free(segue__schema_walk *walk);
 segue__seen segue__schema_walk_top(const segue__schema_walk *walk);
 segue__seen segue__schema_walk_down(segue__schema_walk *walk, const segue__path_step *step);
 void segue__schema_walk_up(segue__schema_walk *walk);
-/* The place counts as a secret because there was no memory to look. */
+/* Returns whether the place counts as a secret only because memory ran out. */
 bool segue__schema_walk_starved(const segue__schema_walk *walk);
 
 /* Masks: the same. mask_walk.c. */
@@ -35,7 +36,7 @@ segue__seen segue__mask_walk_top(const segue__mask_walk *walk);
 segue__seen segue__mask_walk_down(segue__mask_walk *walk, const segue__path_step *step);
 void segue__mask_walk_up(segue__mask_walk *walk);
 
-/* Writes to *seen what the mask knows about the value at a path. Returns UV_ENOMEM if memory runs
+/* Looks up the value at a path and writes the answer to *seen. Returns UV_ENOMEM if memory runs
  * out. */
 int segue__mask_look(const segue__mask *mask, const segue__path *path, segue__seen *seen);
 /* Returns 1 if the value is a secret or inside one; *depth steps of the path lead to the topmost
@@ -76,7 +77,7 @@ typedef struct segue__patterns {
 
 enum { SEGUE__MASK_PARTS = 4 };
 
-/* The values of secrets, to be found in sentences: all in one block of memory, sorted by their
+/* The values of secrets, for the search in sentences: all in one block of memory, sorted by their
  * bytes. */
 typedef struct segue__mask_words {
   segue__buf text;
@@ -101,7 +102,7 @@ void segue__mask_words_deinit(segue__mask_words *words);
 
 int segue__pattern_parse(segue__pattern *out, const char *text, segue_error *err);
 void segue__pattern_deinit(segue__pattern *pattern);
-/* Positions in a pattern as bits; the last one means: all of it was met. */
+/* Positions in a pattern as bits; the last bit is set when the whole pattern has matched. */
 uint64_t segue__pattern_begin(const segue__pattern *pattern);
 uint64_t segue__pattern_next(const segue__pattern *pattern, uint64_t state,
                              const segue__path_step *step);

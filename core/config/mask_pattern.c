@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Patterns of secrets: reading one, and following a path through it as a set of positions, so that
- * "**" needs no way back.
+ * Patterns of secrets: parses one, and follows a path through it as a set of positions, so that
+ * "**" needs no backtracking.
  */
 #include <string.h>
 #include <uv.h>
@@ -22,7 +22,7 @@ static segue__pattern_step *add_step(segue__pattern *p, segue__pattern_kind kind
   return step;
 }
 
-/* [3] or [*], behind the bracket. */
+/* Parses [3] or [*]; s is behind the bracket. */
 static const char *read_index(segue__pattern *p, const char *s) {
   segue__pattern_step *step;
   if (s[0] == '*' && s[1] == ']') {
@@ -39,7 +39,7 @@ static const char *read_index(segue__pattern *p, const char *s) {
   return s + digits + 1;
 }
 
-/* "key", behind the quote: the closing one, or NULL. */
+/* Parses "key"; s is behind the quote. Returns the closing quote, or NULL. */
 static const char *read_quoted(segue__pattern_step *step, const char *s) {
   segue__buf text;
   segue__buf_init(&text);
@@ -144,7 +144,7 @@ static bool step_matches(const segue__pattern_step *want, const segue__path_step
   }
 }
 
-/* "**" may stand for nothing: who is before it is behind it too. */
+/* "**" matches no step too: a position before it is also a position behind it. */
 static uint64_t mask_pattern_settle(const segue__pattern *p, uint64_t state) {
   for (unsigned i = 0; i < p->count; i++)
     if ((state >> i & 1) && p->steps[i].kind == SEGUE__PATTERN_DEEP) state |= UINT64_C(2) << i;

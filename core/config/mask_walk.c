@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * A walk through a config under a mask: at each depth, where in each pattern the path is, and which
- * subschemas speak about it. Where neither can meet anything any more, nobody need look further.
+ * A walk through a config under a mask: at each depth it knows the positions in each pattern and
+ * the subschemas that apply. Where no pattern and no subschema can match below, the caller need not
+ * descend.
  */
 #include <assert.h>
 #include <uv.h>
@@ -12,7 +13,7 @@ struct segue__mask_walk {
   const segue__mask *mask;
   size_t pattern_total;   /* over all parts */
   uint64_t *states;       /* pattern_total for each depth */
-  size_t depth, capacity; /* in depths */
+  size_t depth, capacity; /* number of depths */
   segue__schema_walk *schemas[SEGUE__MASK_PARTS];
   bool starved; /* a step counted as a secret because there was no memory to look */
   segue__seen seen[SEGUE__DEPTH_MAX + 2];
@@ -22,12 +23,13 @@ static segue__seen mask_walk_worse(segue__seen a, segue__seen b) {
   return a > b ? a : b;
 }
 
-/* fn's place in states, pattern by pattern. before NULL: the root. */
+/* Advances every pattern by one step: *now is the place of this depth in states, pattern by
+ * pattern. before NULL: the root. */
 static segue__seen mask_walk_follow(segue__mask_walk *w, const uint64_t *before, uint64_t *now,
                                     const segue__path_step *step) {
   segue__seen seen = SEGUE__SEEN_CLEAR;
   size_t at = 0;
-  assert(now); /* there is room for each depth that is entered */
+  assert(now); /* every depth that is entered has memory */
   for (size_t i = 0; i < w->mask->pattern_count; i++)
     for (size_t j = 0; j < w->mask->patterns[i]->count; j++, at++) {
       const segue__pattern *p = &w->mask->patterns[i]->items[j];
@@ -81,7 +83,8 @@ segue__seen segue__mask_walk_top(const segue__mask_walk *walk) {
   return walk->seen[walk->depth];
 }
 
-/* Deeper than a config can be is a secret: nobody writes such a path but to get around this. */
+/* A path deeper than a config can be counts as a secret: only an attempt to evade the mask has such
+ * a path. */
 segue__seen segue__mask_walk_down(segue__mask_walk *w, const segue__path_step *step) {
   segue__seen above = w->seen[w->depth];
   size_t n = w->pattern_total;
@@ -100,7 +103,7 @@ segue__seen segue__mask_walk_down(segue__mask_walk *w, const segue__path_step *s
   return seen;
 }
 
-/* Follows the path as long as a value below may be a secret. */
+/* Follows the path while a value below can be a secret. */
 static int mask_walk_descend(const segue__mask *mask, const segue__path *path, segue__seen *seen,
                              size_t *depth) {
   segue__mask_walk *walk;

@@ -120,7 +120,7 @@ static int mask_words_by_bytes(const void *a, const void *b, void *data) {
   return order ? order : (x->len > y->len) - (x->len < y->len);
 }
 
-/* Sorts the words and drops those that are there twice. */
+/* Sorts the words and removes duplicates. */
 static void sort_words(segue__mask_words *words) {
   size_t kept = 0;
   if (!words->count) return;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Merging: all documents at once, level by level, so that the cost is that of reading each map
- * once, however many documents there are. What only one document speaks about is not copied: the
- * merged tree points into that document's.
+ * Merging: all documents at once, level by level, so that each map is read once, however many
+ * documents exist. A subtree that only one document has is not copied: the merged tree points into
+ * that document's.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,14 +12,14 @@
 #include "node.h"
 #include "path.h"
 
-/* A member of one of the maps, and the one of the same key in the next map that has it. */
+/* A member of one of the maps, and the index of the next map's member with the same key. */
 typedef struct cell {
   const segue__member *member;
   uint32_t next; /* cell + 1, 0 = none */
   uint32_t last; /* in the first cell of a key: the last one's index */
 } cell;
 
-/* One level: the members of n maps, gathered by key. */
+/* One level: the members of n maps, grouped by key. */
 typedef struct level {
   cell *cells;
   uint32_t *firsts;        /* first cell of each key, in order of appearance */
@@ -31,7 +31,7 @@ typedef struct level {
 
 typedef struct merger {
   segue__config *config;
-  segue__errors *hidden; /* lists that another one replaces, or NULL */
+  segue__errors *hidden; /* lists that a later one replaces, or NULL */
   segue__buf path;       /* of the level */
 } merger;
 
@@ -104,7 +104,8 @@ static void report_hidden(merger *m, const segue_node *list, const segue__member
   merge_cut(&m->path, len);
 }
 
-/* One key: the last value wins, together with the maps right before it if it is a map. */
+/* Merges one key: the last value wins; if it is a map, the maps right before it are merged with it.
+ */
 static int merge_key(merger *m, level *l, size_t key) {
   const cell *c = &l->cells[l->firsts[key]];
   segue__route *route = &l->entries[key];
@@ -130,7 +131,7 @@ static int merge_key(merger *m, level *l, size_t key) {
   return rc;
 }
 
-/* Takes out what changes nothing: empty maps, and a map equal to the one before it. */
+/* Removes maps that change nothing: empty ones, and a map equal to the one before it. */
 static size_t merge_reduce(const segue_node *const *maps, size_t n, const segue_node **out) {
   size_t kept = 0;
   for (size_t i = 0; i < n; i++)

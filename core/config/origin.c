@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Where a value came from, and errors that say so.
+ * The place that a value was read from, and errors that name that place.
  */
 #include "../os/error.h"
 #include "path.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * parse.h: what the parsers of all formats share. Failures go into the builder.
+ * parse.h: declarations that the parsers of all formats share. Failures go into the builder.
  */
 #ifndef SEGUE_CONFIG_PARSE_H
 #define SEGUE_CONFIG_PARSE_H

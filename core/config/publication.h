@@ -13,22 +13,22 @@
 
 typedef struct segue__drain_instanced segue__drain_instanced;
 
-/* What the published snapshots and their publication share. Counted, because hosts may keep
+/* State shared by the published snapshots and their publication. Counted, because hosts may keep
  * snapshots for longer than the instance lives. */
 typedef struct segue__census {
   long refs, snapshots; /* atomic; snapshots: published and in memory */
   sem_t work;           /* the reclamation thread waits for it */
 } segue__census;
 
-/* A slot. What a section touches has a cache line of its own; the line behind it is kept free of
- * other slots because processors fetch lines in pairs. */
+/* A slot. The fields that a section writes have a cache line of their own; no other slot lies on
+ * the line behind it, because processors fetch lines in pairs. */
 typedef struct segue__slot segue__slot;
 struct segue__slot {
   segue_reader reader;
   segue__publication *owner; /* NULL: its publication is gone; under the slots' lock */
   segue__slot *prev, *next;  /* in the publication */
   segue__slot *thread_next;  /* in the thread that it was made for */
-  void *memory;              /* what was allocated: the slot is aligned in it */
+  void *memory;              /* the allocation: the slot is aligned inside it */
 } __attribute__((aligned(128)));
 
 struct segue__publication {

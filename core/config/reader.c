@@ -29,7 +29,7 @@ __thread segue_reader *segue__thread_reader INITIAL_EXEC;
 static __thread segue__slot *thread_slots INITIAL_EXEC;
 static __thread unsigned thread_unslotted INITIAL_EXEC;
 
-/* The key exists for its destructor alone: it tells when a thread exits. */
+/* The key exists for its destructor alone, which runs when a thread exits. */
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 static int key_status;

@@ -31,8 +31,8 @@ typedef struct decimal {
   int exponent;
 } decimal;
 
-/* [-+] digits [. digits] [e [-+] digits]; says how far it got. The grammars that differ in detail
- * check the parts. */
+/* Scans [-+] digits [. digits] [e [-+] digits] and returns the end. The callers check the parts,
+ * because their grammars differ in detail. */
 static const char *scalar_scan(const char *s, const char *end, decimal *d) {
   memset(d, 0, sizeof *d);
   d->start = s;

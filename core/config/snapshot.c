@@ -238,7 +238,7 @@ static void snapshot_retire(segue__publication *p, segue__drain_instanced *item,
 /* ---- Publication ----------------------------------------------------------------------------- */
 
 void segue__publication_prepare(void) {
-  (void)membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED); /* _new looks at what comes of it */
+  (void)membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED); /* _new checks the result */
 }
 
 int segue__publication_new(segue__publication **out) {

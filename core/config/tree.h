@@ -38,7 +38,7 @@ struct segue_node {
     double f;
     const char *s; /* terminated; contains NUL bytes only in foreign documents */
     const segue_node *items;
-    const segue__member *members; /* what lies around members and items: see node.h */
+    const segue__member *members; /* the layout of the block around members and items: node.h */
   } v;
 };
 
@@ -80,14 +80,14 @@ typedef struct segue__limits {
   size_t text;
 } segue__limits;
 
-/* A variable that ${NAME} asked for while the document was parsed, and what it was then. */
+/* A variable that was looked up for ${NAME} while the document was parsed, and its value then. */
 typedef struct segue__variable segue__variable;
 struct segue__variable {
   segue__variable *next;
   const char *name, *value; /* value NULL: it was not set */
 };
 
-/* What one source delivered: bytes, format, revision; after parsing also the tree. Counted. */
+/* One delivery of a source: bytes, format, revision; after parsing also the tree. Counted. */
 typedef struct segue__document segue__document;
 struct segue__document {
   int refs;     /* atomic */
@@ -95,15 +95,16 @@ struct segue__document {
   char *source; /* name of the source in the policy */
   char *name;   /* file name or key, for positions */
   segue__format format;
-  /* Nobody said which, so it is SEGUE__YAML: text that begins as JSON does is tried as JSON first,
-   * which has escapes that YAML has not. Parsing sets format to what it was. */
+  /* The format is not declared, so it is SEGUE__YAML; a text that begins like JSON is tried as JSON
+   * first, because JSON has escapes that YAML lacks. Parsing sets format to the one that fitted. */
   bool guessed;
   char *revision; /* the source's own, or NULL */
   char *data;     /* the bytes, terminated; NULL for built ones */
   size_t len;
   bool expand; /* expand ${NAME} in scalars while parsing */
-  /* Not configuration but any JSON value (a schema, a file to judge): any type may stand at the top
-   * level, \u0000 in strings, and an integer beyond 64 bits reads as a float. */
+  /* The document is not configuration but any JSON value (a schema, a file to validate): any type
+   * may stand at the top level, \u0000 is allowed in strings, and an integer beyond 64 bits is read
+   * as a float. */
   bool foreign;
   /* The root is a map of the last part of `name` to the parsed content, which may have any type. */
   bool by_file;
@@ -113,7 +114,7 @@ struct segue__document {
   segue__hash hash; /* of the bytes and of the variables; of the tree if there are no bytes */
   segue__arena arena;
   segue__variable *variables; /* that were expanded; in the arena */
-  bool parsed;                /* root is what the bytes say; set by segue__builder_finish */
+  bool parsed;                /* root holds the parsed bytes; set by segue__builder_finish */
   segue_node root;            /* a map (unless foreign), empty until then */
 };
 
@@ -121,17 +122,18 @@ struct segue__document {
  * NULL for a document that a builder fills. Names are copied. */
 int segue__document_new(segue__document **out, uint32_t id, const char *source, const char *name,
                         segue__format format, char *data, size_t len);
-/* By the end of a file's name: .json, .yaml, .yml; *guessed: by none of them. */
+/* Returns the format by the end of a file's name: .json, .yaml, .yml. *guessed: the name has none
+ * of these ends. */
 segue__format segue__format_of(const char *name, bool *guessed);
 /* The name of a format in files: "yaml", "json", "text". A built document is never written. */
 const char *segue__document_format_name(segue__format format);
 /* Returns false if there is no such format. Accepts the digit that older versions wrote. */
 bool segue__document_format_find(const char *name, segue__format *out);
-/* What is to be said of integers that were read as floats (doc->wide is not 0). */
+/* Writes the warning about integers that were read as floats (doc->wide is not 0). */
 void segue__document_report_wide(const segue__document *doc, segue_error *out);
-/* The warning about a %YAML 1.1 directive (doc->old_yaml_line is not 0). */
+/* Writes the warning about a %YAML 1.1 directive (doc->old_yaml_line is not 0). */
 void segue__document_warn_old_yaml(const segue__document *doc, segue_error *out);
-/* SEGUE_EEMPTY, with the one message for a document without content. */
+/* Returns SEGUE_EEMPTY, with the one message for a document without content. */
 int segue__document_fail_empty(const segue__document *doc, segue_error *err);
 segue__document *segue__document_ref(segue__document *doc); /* [any thread] */
 void segue__document_unref(segue__document *doc);           /* [any thread]; NULL allowed */
@@ -156,11 +158,11 @@ int segue__document_parse(segue__document *doc, const segue__limits *limits, seg
 typedef struct segue__builder segue__builder;
 int segue__builder_new(segue__builder **out, segue__document *doc, const segue__limits *limits);
 void segue__builder_free(segue__builder *b);
-/* Position of what comes next, until the next call. */
+/* Sets the position of the following values, until the next call. */
 void segue__builder_at(segue__builder *b, uint32_t line, uint32_t column);
-/* A text of a source that knows only text (environment variables): a null, boolean or number where
- * writing that value gives the same text back (42, 1.5, true), else a string (0042, 1.10, 12345e7,
- * True, ""), so that no character is lost. */
+/* Adds a text of a source that knows only text (environment variables): a null, boolean or number
+ * if writing that value gives the same text back (42, 1.5, true), else a string (0042, 1.10,
+ * 12345e7, True, ""), so that no character is lost. */
 int segue__builder_untyped(segue__builder *b, const char *s, size_t len);
 int segue__builder_key(segue__builder *b, const char *key, size_t len);
 int segue__builder_null(segue__builder *b);

@@ -17,7 +17,7 @@ size_t segue__utf8_next(const char *text, size_t len) {
   if (!need || need > len) return 0;
   for (size_t i = 1; i < need; i++)
     if ((s[i] & 0xc0) != 0x80) return 0;
-  /* Overlong forms, surrogates, above U+10FFFF: told by the second byte. */
+  /* Overlong forms, surrogates, above U+10FFFF: the second byte decides. */
   if ((c == 0xe0 && s[1] < 0xa0) || (c == 0xed && s[1] > 0x9f) || (c == 0xf0 && s[1] < 0x90) ||
       (c == 0xf4 && s[1] > 0x8f))
     return 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * YAML through libyaml's events. libyaml knows the syntax; this knows what the text means: the 1.2
- * core schema, tags, anchors, merge keys, and what a configuration must not be (several documents,
- * keys that are not text). Aliases share the subtree of their anchor.
+ * YAML through libyaml's events. libyaml knows the syntax; this file adds the semantics: the 1.2
+ * core schema, tags, anchors, merge keys, and rejects what a configuration must not contain
+ * (several documents, keys that are not text). Aliases share the subtree of their anchor.
  */
 #include "yaml.h"
 
@@ -165,7 +165,7 @@ static int fail_tag(reader *r, const char *tag) {
                              segue__builder_quote(r->b, &shown, tag, strlen(tag)));
 }
 
-/* A scalar with an explicit tag: it must be what it says. */
+/* Adds a scalar with an explicit tag: the text must have the form of that type. */
 static int yaml_tagged(reader *r, const char *s, size_t len, const char *tag) {
   segue__quoted shown;
   int type = strcmp(tag, "!") ? tag_type(tag) : SEGUE_STRING;

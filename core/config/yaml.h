@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * yaml.h: libyaml's errors as sentences; apart from the parser because it is mostly words.
+ * yaml.h: turns libyaml's errors into sentences; a file of its own because it consists mostly of
+ * text.
  */
 #ifndef SEGUE_CONFIG_YAML_H
 #define SEGUE_CONFIG_YAML_H
@@ -9,8 +10,8 @@
 
 #include "parse.h"
 
-/* Bytes from the start of the line to a mark; libyaml counts characters. Marks are asked for in
- * nearly ascending order, so each starts from the one before. */
+/* Converts a mark of libyaml, which counts characters, into bytes from the start of the line. Marks
+ * are looked up in nearly ascending order, so each search starts at the previous result. */
 typedef struct segue__yaml_cursor {
   const char *text, *end;
   bool ascii;               /* columns are bytes already */
@@ -19,7 +20,7 @@ typedef struct segue__yaml_cursor {
 } segue__yaml_cursor;
 
 void segue__yaml_cursor_init(segue__yaml_cursor *cursor, const char *text, size_t len);
-/* The byte a mark points at; *column is 1-based, in bytes. */
+/* Returns the byte that a mark points at; *column is 1-based, in bytes. */
 const char *segue__yaml_locate(segue__yaml_cursor *cursor, const yaml_mark_t *mark,
                                uint32_t *column);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What libyaml says, in words for the person who wrote the file: what is wrong here, and what to
- * do. Also positions: libyaml counts characters, the tree counts bytes.
+ * Turns libyaml's errors into sentences for the author of the file: the problem and the remedy.
+ * Also converts positions: libyaml counts characters, the tree counts bytes.
  */
 #include <stdio.h>
 #include <string.h>
@@ -53,8 +53,8 @@ const char *segue__yaml_locate(segue__yaml_cursor *c, const yaml_mark_t *mark, u
   return c->byte;
 }
 
-/* What libyaml's problem starts with, and our sentence: "%u" is the line where the construct began.
- */
+/* The beginning of libyaml's problem text, and our sentence: "%u" is the line where the construct
+ * began. */
 static const struct {
   const char *problem, *sentence;
 } sentences[] = {

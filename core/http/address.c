@@ -25,8 +25,8 @@ static bool parse_port(const char *s, uint16_t *out) {
   return port <= 65535;
 }
 
-/* Collapses "//" and "/./"; ".." is refused, because of symbolic links nobody can tell what it is
- * without asking the file system. */
+/* Collapses "//" and "/./". Rejects "..": with symbolic links, only the file system knows where it
+ * leads. */
 static bool clean_path(const char *path, char *out, size_t size) {
   size_t n = 0;
   while (*path) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * The chunked transfer coding (RFC 9112 7.1), byte by byte over the framing and in one step over
- * the data. Sizes, extensions and trailers are bounded; so is the sum of all framing beyond what
- * the data justifies, because one-byte chunks with long extensions cost a server a hundred times
- * what they cost the sender.
+ * the data. Sizes, extensions and trailers are bounded. So is the sum of all framing in excess of
+ * the data: one-byte chunks with long extensions cost a server a hundred times what they cost the
+ * sender.
  */
 #include "parse.h"
 
@@ -28,7 +28,7 @@ static int chunked_hex(char c) {
   return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* tchar and what a value may hold, as in parse.c but without its table: trailers are rare. */
+/* tchar and the characters of a value, as in parse.c but without its table: trailers are rare. */
 static bool chunked_name_char(char c) {
   return c > ' ' && c < 127 && c != ':' && c != '"' && c != '(' && c != ')' && c != ',' &&
          c != '/' && !(c >= ';' && c <= '@') && !(c >= '[' && c <= ']') && c != '{' && c != '}';
@@ -38,7 +38,7 @@ static bool text_char(char c) {
   return c == '\t' || ((unsigned char)c >= ' ' && c != 127);
 }
 
-/* Sixteen digits cannot overflow 64 bits, and nobody needs more. */
+/* Sixteen digits cannot overflow 64 bits, and no chunk needs more. */
 static int size_char(segue__http_chunked *d, char c) {
   int value = chunked_hex(c);
   if (value >= 0) {
@@ -49,7 +49,8 @@ static int size_char(segue__http_chunked *d, char c) {
   return c == ';' ? EXTENSION : c == '\r' ? SIZE_LF : -1;
 }
 
-/* The size line is complete: charge its length, credit what the chunk carries. */
+/* The size line is complete: adds its length to the overhead, subtracts a credit for the chunk's
+ * data. */
 static int size_done(segue__http_chunked *d) {
   uint64_t credit =
       16 + (d->left > SEGUE__HTTP_CHUNK_OVERHEAD ? SEGUE__HTTP_CHUNK_OVERHEAD : d->left * 2);

@@ -20,7 +20,7 @@ typedef struct segue__http_call_options {
   size_t body_len;
   uint64_t timeout_ms;    /* of the whole call [none] */
   size_t answer_bytes;    /* most bytes of a collected answer [64 MiB] */
-  const char *ca;         /* PEM file: who signs the server's certificate [the system's] */
+  const char *ca;         /* PEM file: the CA that signs the server's certificate [the system's] */
   const char *cert, *key; /* PEM files of our own certificate [none] */
   /* Gets the body as it comes instead of the answer; a result other than 0 ends the call, which
    * then succeeds. Only for status 200 to 299; other bodies are collected. */
@@ -42,10 +42,10 @@ void segue__http_answer_deinit(segue__http_answer *answer);
 bool segue__http_answer_header(const segue__http_answer *answer, const char *name, char *buf,
                                size_t size);
 
-/* 0 whenever an answer came, whatever its status; no redirects are followed and no proxies used.
- * Else a negative code, and err says who could not be reached and what to do: UV_ECONNREFUSED
- * (nobody answers: no daemon), UV_EACCES, SEGUE_ETIMEOUT, UV_ECONNRESET (the answer broke off),
- * SEGUE_ELIMIT (too large), SEGUE_EUSAGE, UV_ENOMEM, UV_ENOSYS (libcurl is not installed). */
+/* Returns 0 if an answer came, whatever its status; follows no redirects and uses no proxies. Else
+ * returns a negative code, and err names the server and the remedy: UV_ECONNREFUSED (no daemon
+ * listens), UV_EACCES, SEGUE_ETIMEOUT, UV_ECONNRESET (the answer broke off), SEGUE_ELIMIT (too
+ * large), SEGUE_EUSAGE, UV_ENOMEM, UV_ENOSYS (libcurl is not installed). */
 int segue__http_call(const segue__http_call_options *options, segue__http_answer *out,
                      segue_error *err);
 

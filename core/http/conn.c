@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * One connection: bytes in, requests out, one at a time and in order. Reading never stops while
- * there is room, also while a handler thinks, because a client that leaves is only seen by reading.
+ * One connection: bytes in, requests out, one at a time and in order. Reading continues while the
+ * buffer has room, also while a handler works, because only reading reveals that a client has left.
  *
- * A client that shuts its writing side (FIN) after a request is still answered; on TCP that cannot
- * be told from one that closed. A reset (or, on a unix socket, a close) is noticed and reported.
+ * A client that shuts its writing side (FIN) after a request is still answered; on TCP such a
+ * client cannot be distinguished from one that closed. A reset (or, on a unix socket, a close) is
+ * noticed and reported.
  */
 #include "conn.h"
 
@@ -31,7 +32,7 @@ static void free_conn(segue__http_conn *conn) {
   server->connections--;
   server->local -= conn->is_unix && !conn->refused;
   if (conn->refused) server->refused--;
-  if (server->crowded) { /* there is room for one who waits */
+  if (server->crowded) { /* the next waiting connection can be accepted */
     server->accept_due = uv_now(server->loop);
     segue__http_timer_arm(server, server->accept_due);
   }
@@ -46,8 +47,8 @@ static void conn_on_closed(uv_handle_t *handle) {
   free_conn(handle->data);
 }
 
-/* A request that its handler has not answered yet is told from the loop, never from inside a call
- * of the handler's. */
+/* The handler of an unanswered request is notified from the loop, never inside a call that the
+ * handler made. */
 void segue__http_conn_part(segue__http_conn *conn) {
   segue__http_exchange *exchange = conn->exchange;
   if (exchange && conn->state == SEGUE__HTTP_HANDLED && !exchange->answered) {
@@ -61,8 +62,9 @@ void segue__http_conn_part(segue__http_conn *conn) {
   conn->exchange = NULL;
 }
 
-/* In the middle of a body that ends with the connection: an orderly end would make it whole. (TLS
- * says goodbye where it is.) */
+/* Returns whether the connection ends in the middle of a body whose end is the end of the
+ * connection: an orderly close would make that body look complete. (TLS ends with close_notify
+ * instead.) */
 static bool is_cut(const segue__http_conn *conn) {
   return conn->unframed && !conn->tls && !conn->is_unix &&
          (conn->state == SEGUE__HTTP_HANDLED ||
@@ -224,7 +226,7 @@ static void read_failed(segue__http_conn *conn, ssize_t status) {
   conn->eof = true;
   if (conn->state == SEGUE__HTTP_HANDLED && conn->exchange->streaming &&
       !conn->server->limits.half_closed_streams)
-    segue__http_conn_lost(conn); /* nobody ends his side to listen to what may never end */
+    segue__http_conn_lost(conn); /* no client shuts its side to read a stream without end */
   else if (conn->state == SEGUE__HTTP_HANDLED)
     conn_peek(conn);
   else if (conn->state == SEGUE__HTTP_FLUSHING)
@@ -235,7 +237,7 @@ static void read_failed(segue__http_conn *conn, ssize_t status) {
     segue__http_conn_lost(conn);
 }
 
-/* n bytes are where room said. */
+/* n bytes were read into the place that conn_room returned. */
 static void conn_received(segue__http_conn *conn, size_t n) {
   segue__http_exchange *exchange = conn->exchange;
   if (reads_apart(conn))
@@ -329,7 +331,7 @@ static void tls_pull(segue__http_conn *conn) {
     ;
 }
 
-/* A browser or a script that was given http:// is told so, in plain words. */
+/* A client that uses http:// on a TLS port gets an answer in plain text that names https://. */
 static bool speaks_http(const segue__http_conn *conn, const char *data) {
   return !conn->tls_begun && *data >= 'A' && *data <= 'Z';
 }
@@ -403,7 +405,7 @@ static bool conn_set_path(segue__http_conn *conn) {
   return true;
 }
 
-/* Makes room for what is to come. The buffer may move here: the head is then parsed again. */
+/* Makes room for the body. The buffer may move: the head is then parsed again. */
 static int body_prepare(segue__http_exchange *exchange) {
   segue__http_head *head = &exchange->head;
   if (head->has_length && head->length + head->content_length <= exchange->in_cap) return 0;
@@ -479,7 +481,7 @@ static bool head_step(segue__http_conn *conn) {
   return false;
 }
 
-/* Decodes what is there; the bytes after the body, if any, move up to the head. */
+/* Decodes the bytes in the buffer; the bytes after the body, if any, move up to the head. */
 static segue__http_parsed conn_chunked_step(segue__http_conn *conn) {
   segue__http_exchange *exchange = conn->exchange;
   size_t at = exchange->head.length;
@@ -579,7 +581,7 @@ static void conn_resume(segue__http_conn *conn) {
     if (uv_read_start(&conn->uv.stream, on_alloc, on_read) != 0) {
       segue__http_conn_lost(conn);
     } else if (conn->tls && !conn_discards(conn) &&
-               segue__tls_buffered(conn->tls)) { /* what was fed before is not in the kernel */
+               segue__tls_buffered(conn->tls)) { /* inside OpenSSL: the kernel sends no event */
       segue__http_queue_set(conn, SEGUE__HTTP_READY);
       segue__http_wake(conn->server);
     }
@@ -639,7 +641,7 @@ int segue__http_conn_watch(segue__http_conn *conn) {
   r = conn->is_unix ? uv_pipe_open(&conn->uv.pipe, conn->fd) : uv_tcp_open(&conn->uv.tcp, conn->fd);
   if (r) {
     segue__fork_close(conn->fd);
-    conn->fd = -1; /* the number may be somebody else's soon */
+    conn->fd = -1; /* another descriptor may get this number soon */
   } else if (!conn->paused) {
     r = uv_read_start(&conn->uv.stream, on_alloc, on_read);
   }
@@ -680,7 +682,7 @@ bool segue__http_conn_must_wait(const segue__http_listener *http_listener) {
          server->refused >= refusals_max(server);
 }
 
-/* Through TLS it can only be told once hands are shaken. */
+/* Under TLS the refusal can only be sent after the handshake. */
 static void conn_refuse(segue__http_conn *conn) {
   segue__http_server *server = conn->server;
   if (server->events.on_crowd) server->events.on_crowd(server->data, conn->peer);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * conn.h: the inside of the server, shared by its files only. A connection is small and owns no
- * buffer; whatever belongs to one request (input buffer, header array, body) is an exchange, taken
- * from the server's pool when the first byte arrives and given back when the answer is out. So an
+ * buffer. The memory of one request (input buffer, header array, body) is an exchange, acquired
+ * from the server's pool when the first byte arrives and released when the answer is sent. So an
  * idle connection costs one struct, and a busy server allocates nothing per request.
  */
 #ifndef SEGUE_HTTP_CONN_H
@@ -38,7 +38,7 @@ typedef enum segue__http_state {
   SEGUE__HTTP_IN_BODY,   /* inside a body */
   SEGUE__HTTP_HANDLED,   /* the handler has the request */
   SEGUE__HTTP_FLUSHING,  /* answered; bytes are still queued */
-  SEGUE__HTTP_LINGERING, /* our side is shut; what comes is thrown away */
+  SEGUE__HTTP_LINGERING, /* our side is shut; further input is discarded */
   SEGUE__HTTP_CLOSED     /* the handle is closing */
 } segue__http_state;
 
@@ -46,13 +46,13 @@ enum {
   SEGUE__HTTP_INPUT = 4096,      /* first size of an input buffer */
   SEGUE__HTTP_BODY_KEEP = 16384, /* body buffers up to this size stay in the pool */
   SEGUE__HTTP_POOL_MAX = 32,     /* exchanges that stay in the pool */
-  SEGUE__HTTP_REFUSED_MAX = 64,  /* connections past the limit, being told 503; others wait */
+  SEGUE__HTTP_REFUSED_MAX = 64,  /* past the limit, being answered 503; more wait in the kernel */
   SEGUE__HTTP_LINGER_MS = 3000,
   SEGUE__HTTP_PEEK_MS = 250,
   SEGUE__HTTP_ACCEPT_RETRY_MS = 100, /* after accepting was paused */
   SEGUE__HTTP_QUIET_MS = 250,        /* for the next request while closing */
   SEGUE__HTTP_SILENT_MS = 1000,      /* nothing for so long: no next request is on its way */
-  SEGUE__HTTP_BEHIND_MAX = 100,      /* sent behind a request whose answer shall be the last */
+  SEGUE__HTTP_BEHIND_MAX = 100,      /* pipelined requests that are answered behind the last one */
   SEGUE__HTTP_PROGRESS = 65536       /* bytes a slow client must take per write_ms */
 };
 
@@ -95,8 +95,8 @@ struct segue__http_conn {
 struct segue__http_exchange {
   segue__http_request request; /* first: a request is its exchange */
   segue__http_conn *conn;      /* NULL: the client left */
-  segue__http_server *server;  /* NULL: the server need not be told any more */
-  segue__http_exchange *next;  /* in the pool, or in the list of those who left */
+  segue__http_server *server;  /* NULL: the server does not need this exchange any more */
+  segue__http_exchange *next;  /* in the pool, or in the list of requests whose client left */
   segue__http_head head;
   char *in;
   size_t in_cap, in_len;
@@ -132,7 +132,7 @@ struct segue__http_listener {
 struct segue__http_server {
   uv_loop_t *loop;
   uv_timer_t timer;
-  uv_idle_t idle; /* runs while somebody left or is ready */
+  uv_idle_t idle; /* runs while a client has left or a connection is ready */
   segue__http_limits limits;
   void (*on_request)(void *data, segue__http_request *request);
   void *data;
@@ -140,11 +140,11 @@ struct segue__http_server {
   segue__http_link queues[SEGUE__HTTP_QUEUES];
   uint64_t span_ms[SEGUE__HTTP_QUEUES];
   uint64_t timer_due, accept_due, close_due; /* UINT64_MAX: never */
-  uint64_t last_call_ms; /* while closing: what is here by then is answered, also behind others */
+  uint64_t last_call_ms; /* while closing: a request that arrives earlier is still answered */
   segue__http_listener *listeners;
   segue__http_exchange *pool, *left;
   unsigned pooled;
-  unsigned handles; /* timer, idle and listeners whose close callback is due */
+  unsigned handles; /* timer, idle and listeners with a pending close callback */
   size_t connections, refused;
   size_t local;  /* of connections, through unix sockets; without the refused */
   size_t *total; /* atomic: remote connections, also those of servers that share the limit */
@@ -154,10 +154,10 @@ struct segue__http_server {
   char date[48];               /* "Date: ...\r\n" */
   int descriptors;             /* the limit of this process; INT_MAX: it does not matter */
   bool crowded;                /* a listener is paused because too many are being refused */
-  bool closing, cut, finished; /* cut: who still waited was told so */
+  bool closing, cut, finished; /* cut: clients that still waited have been answered */
   void (*close_cb)(void *data);
   void *close_data;
-  char sink[8192]; /* for bytes that nobody wants */
+  char sink[8192]; /* for input that is discarded */
 };
 
 /* server.c */
@@ -188,7 +188,7 @@ void segue__http_conn_turn(segue__http_conn *conn);
 void segue__http_conn_lost(segue__http_conn *conn);
 void segue__http_conn_part(
     segue__http_conn *conn); /* from its request: another was answered for it */
-/* Its time is over: a client that waits for an answer is told so. */
+/* Its time limit passed: answers a client that waits, then closes. */
 void segue__http_cut(segue__http_conn *conn);
 /* Closes a connection in order after its last answer: no further answer can be sent. */
 void segue__http_conn_hang_up(segue__http_conn *conn);
@@ -201,7 +201,7 @@ void segue__http_conn_expired(segue__http_conn *conn);
 /* write.c */
 int segue__http_write(segue__http_conn *conn, const uv_buf_t *bufs, unsigned count);
 size_t segue__http_unwritten(const segue__http_conn *conn);
-/* Sends what TLS has to say: 0 or as segue__http_write. */
+/* Sends the pending bytes of TLS: 0 or as segue__http_write. */
 int segue__http_flush_tls(segue__http_conn *conn);
 
 /* respond.c */

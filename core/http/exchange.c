@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Exchanges: the memory of one request, pooled per server, and the growth of its buffers. A buffer
- * grows with what has arrived, never with what a client announces.
+ * grows with the bytes that have arrived, never with the length that a client announces.
  */
 #include "conn.h"
 

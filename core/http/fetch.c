@@ -82,8 +82,8 @@ static bool has_header(const segue__fetch_options *o, const char *name) {
   return false;
 }
 
-/* A name alone takes libcurl's own header away: the wait for 100 is worth nothing here, and what a
- * body is only its sender knows. */
+/* A name alone removes libcurl's own header: waiting for 100 costs time here, and only the caller
+ * knows the type of the body. */
 static bool add_headers(segue__fetch *f, const segue__fetch_options *o) {
   bool ok = fetch_add_line(f, "Expect:");
   if (ok && !has_header(o, "Content-Type")) ok = fetch_add_line(f, "Content-Type:");
@@ -173,7 +173,8 @@ static void fetch_set_limits(segue__fetch *f, const segue__fetch_options *o) {
   (void)curl->setopt(f->easy, CURLOPT_QUICK_EXIT, 1L);
 }
 
-/* As libcurl would, but whoever is told that there is no connection shall know why. */
+/* Opens the socket as libcurl would, and stores errno: libcurl reports only "could not connect",
+ * and the error message needs the reason (no descriptors left). */
 static curl_socket_t fetch_open_socket(void *data, curlsocktype purpose,
                                        struct curl_sockaddr *address) {
   segue__fetch *f = data;

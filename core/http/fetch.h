@@ -16,8 +16,8 @@ typedef struct segue__fetch segue__fetch;
 
 /* Needs a real loop (UV_ENOTSUP). Loads nothing yet. */
 int segue__fetcher_new(segue__fetcher **out, segue__loop *loop);
-/* Cancels what is under way; cb when every handle is closed and all is freed. NULL is allowed; then
- * cb runs at once. Not from a callback of one of its requests. */
+/* Cancels all requests; calls cb when every handle is closed and the memory freed. NULL is allowed;
+ * then cb runs at once. Must not be called in a callback of one of its requests. */
 void segue__fetcher_close(segue__fetcher *fetcher, void (*cb)(void *data), void *data);
 size_t segue__fetcher_count(const segue__fetcher *fetcher); /* requests under way */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * fetch_internal.h: the inside of a fetcher, shared by fetcher.c (the loop's side: sockets, timers,
- * delivery) and fetch.c (one request: its options, its bytes, its errors), and by nobody else.
+ * fetch_internal.h: the inside of a fetcher, shared only by fetcher.c (sockets, timers and delivery
+ * on the loop) and fetch.c (one request: its options, its bytes, its errors).
  */
 #ifndef SEGUE_HTTP_FETCH_INTERNAL_H
 #define SEGUE_HTTP_FETCH_INTERNAL_H
@@ -52,7 +52,7 @@ struct segue__fetch {
   segue__buf headers, content;
   bool answered;                                /* a line of an answer came */
   bool too_large, unaffordable, head_too_large; /* why we ended it */
-  bool held;                                    /* libcurl was told to wait */
+  bool held;                                    /* libcurl was paused */
   bool waiting;                                 /* for segue__fetch_resume */
   bool done, queued, busy, gone;
   int socket_errno; /* why there was no socket; libcurl keeps it to itself */

@@ -18,8 +18,9 @@ static void fetcher_schedule(segue__fetcher *fetcher);
 
 /* ---- SIGPIPE --------------------------------------------------------------------------------- */
 
-/* OpenSSL writes to sockets without MSG_NOSIGNAL. The signal is kept from this thread while libcurl
- * works, and taken back if it came: no handler of the host's is touched. */
+/* OpenSSL writes to sockets without MSG_NOSIGNAL. The signal is blocked in this thread while
+ * libcurl works, and a pending one is consumed afterwards: no signal handler of the host is
+ * changed. */
 typedef struct pipe_guard {
   sigset_t old;
   bool on;
@@ -115,7 +116,7 @@ static segue__fetch_watch *add_watch(segue__fetcher *fetcher, curl_socket_t fd) 
   return watch;
 }
 
-/* A failed poll is told as readable and writable: libcurl then finds out by itself what it is. */
+/* A failed poll is reported as readable and writable: libcurl then finds the error by itself. */
 static void fetcher_on_poll(uv_poll_t *poll, int status, int events) {
   segue__fetch_watch *watch = poll->data;
   int bits =
@@ -346,8 +347,8 @@ static void fetcher_harvest(segue__fetcher *fetcher) {
   }
 }
 
-/* One round: what is queued meanwhile waits for the next turn of the loop, so that an endless
- * stream does not keep the loop from everybody else. */
+/* Delivers one round: a result that is queued meanwhile waits for the next turn of the loop, so
+ * that an endless stream does not starve the other handles of the loop. */
 static void fetcher_deliver(segue__fetcher *fetcher) {
   if (fetcher->delivering) return;
   fetcher->delivering = true;

@@ -19,8 +19,8 @@ typedef struct segue__http_limits {
   uint32_t head_bytes;   /* request line and headers [16 KiB] -> 431 */
   uint32_t header_count; /* [100] -> 431 */
   uint64_t body_bytes;   /* [1 MiB] -> 413 */
-  /* [1024], past it 503 and close. Unix sockets have as many of their own: whoever crowds the ports
-   * does not lock the operator out. */
+  /* [1024], past it 503 and close. Unix sockets have a limit of the same size of their own: clients
+   * that crowd the ports do not lock the operator out. */
   uint32_t connections;
   uint32_t requests_per_connection; /* [0 = no limit] */
   /* Accepting pauses while fewer than one in this many file descriptors of the process is free;
@@ -62,9 +62,9 @@ struct segue__http_request {
   bool tls;
   segue__tls_client *client; /* by its certificate; NULL: it showed none */
   void *auth;                /* of the listener it came in by: segue__http_listener_set */
-  char who[128];             /* the handler's, empty before: who asks, as far as is known */
-  uint64_t about;            /* the same, 0 before: what its answer tells of */
-  void *user;                /* the handler's */
+  char who[128];  /* empty before; the handler writes the client's name, as far as it is known */
+  uint64_t about; /* 0 before; the handler writes the reload that its answer reports */
+  void *user;     /* the handler's */
   /* Set before on_gone or on_left: the status that the server sent in the place of its handler, and
    * how many bytes of a body; 0: it sent nothing. */
   int cut;
@@ -88,14 +88,15 @@ const segue__http_text *segue__http_header_get(const segue__http_request *reques
 bool segue__http_query_get(const segue__http_request *request, const char *name, char *buf,
                            size_t size);
 
-/* Answers; exactly once, during the handler or later on the same thread. content_type NULL: none.
- * headers: extra lines "Name: value\r\n...", or NULL. HEAD gets no body. Copies what it keeps. */
+/* Sends the answer; exactly once, during the handler or later on the same thread. content_type
+ * NULL: none. headers: extra lines "Name: value\r\n...", or NULL. HEAD gets no body. Copies the
+ * data that it cannot send at once. */
 void segue__http_respond(segue__http_request *request, int status, const char *content_type,
                          const char *headers, const void *body, size_t len);
 /* Returns false for a status whose answer has no body. */
 bool segue__http_has_body(int status);
-/* The answer to come is the last one on its connection, unless more was sent behind the request
- * already: then this has to be said of those too. */
+/* Makes the coming answer the last one on its connection. If the client has sent more requests
+ * already, call it for those too. */
 void segue__http_last(segue__http_request *request);
 /* Answers piece by piece (chunked; HTTP/1.0 until the connection closes). write returns UV_ENOBUFS
  * once the client is write_bytes behind, or another negative code when it left: the connection is
@@ -107,8 +108,8 @@ int segue__http_stream_write(segue__http_request *request, const void *data, siz
 /* How much of it the client has still to take. */
 size_t segue__http_stream_behind(const segue__http_request *request);
 void segue__http_stream_end(segue__http_request *request);
-/* Instead of end: the connection is closed in the middle of the answer, so that nobody takes it for
- * whole. */
+/* Instead of end: closes the connection in the middle of the answer, so that the client does not
+ * take the part for the whole. */
 void segue__http_stream_abort(segue__http_request *request);
 
 int segue__http_server_new(segue__http_server **out, struct uv_loop_s *loop,
@@ -151,7 +152,7 @@ typedef struct segue__http_events {
   /* Too few descriptors are free: clients wait in the kernel's queue. Called once, until more are
    * free. */
   void (*on_scarce)(void *data);
-  /* A connection past the limit is told 503. */
+  /* A connection past the limit is answered 503. */
   void (*on_crowd)(void *data, const char *peer);
 } segue__http_events;
 void segue__http_server_watch(segue__http_server *server, const segue__http_events *events);
@@ -166,8 +167,9 @@ typedef struct segue__http_address {
 } segue__http_address;
 int segue__http_address_parse(const char *text, segue__http_address *out, segue_error *err);
 
-/* Binds and listens; err tells who has the port where that can be known. mode: of a unix socket
- * (0600). A stale unix socket (nobody answers) is replaced, a live one is UV_EADDRINUSE. */
+/* Binds and listens; err names the process that has the port where that can be found out. mode: of
+ * a unix socket (0600). A stale unix socket (nothing accepts on it) is replaced, a live one is
+ * UV_EADDRINUSE. */
 int segue__http_listen(segue__http_server *server, const segue__http_address *address,
                        unsigned mode, segue__http_listener **out, segue_error *err);
 /* The same in steps, for a loop of another thread. bind, on any thread: a listening descriptor, and
@@ -180,8 +182,9 @@ int segue__http_adopt(segue__http_listener **out, int fd, const segue__http_addr
                       int accepts);
 int segue__http_listener_begin(segue__http_listener *http_listener, segue__http_server *server);
 void segue__http_listener_drop(segue__http_listener *http_listener);
-/* A listening descriptor of TCP takes no new connections, those that were begun go on: for whoever
- * closes the last one of a socket. One that goes on after all gets its ears back. */
+/* deaf: the listening TCP descriptor accepts no new connections, but finishes the ones that were
+ * begun; call it before closing the last descriptor of a socket. !deaf: if the socket stays open
+ * after all, it accepts again. */
 void segue__http_deafen(int fd, bool deaf);
 /* Is the file of a unix socket still at its path? */
 bool segue__http_listener_has_file(const segue__http_listener *http_listener);

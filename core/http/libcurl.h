@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * libcurl.h: libcurl, found with dlopen: linking it would cost every start of the daemon some
- * thirty libraries. Loaded by the first who needs it, for the life of the process.
+ * libcurl.h: libcurl, loaded by dlopen: linking it would make every start of the daemon load some
+ * thirty libraries. The first caller loads it, for the life of the process.
  */
 #ifndef SEGUE_HTTP_CURL_H
 #define SEGUE_HTTP_CURL_H
@@ -37,7 +37,7 @@ typedef struct segue__curl {
 #undef X
 } segue__curl;
 
-/* NULL, and err says why, if libcurl is not installed. [any thread] */
+/* Returns NULL, and the reason in err, if libcurl is not installed. [any thread] */
 const segue__curl *segue__curl_load(segue_error *err);
 
 #endif

@@ -39,7 +39,8 @@ static char *put_number(char *at, unsigned n) {
   return at + (end - first);
 }
 
-/* By hand: printf and inet_ntop would be a part of what a connection costs. */
+/* Formats without printf and inet_ntop, which would be a measurable part of the cost of a
+ * connection. */
 static void name_ipv4(const struct sockaddr_in *in, char *out) {
   const unsigned char *byte = (const unsigned char *)&in->sin_addr;
   for (int i = 0; i < 4; i++) {
@@ -198,7 +199,7 @@ static socklen_t sockaddr_size(const segue__http_address *address) {
   return family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
 }
 
-/* Each sentence names the address, what is wrong and what to do. */
+/* Each sentence names the address, the problem and the remedy. */
 static int listener_report(const segue__http_address *address, int error, segue_error *err) {
   char holder[128];
   switch (error) {
@@ -251,7 +252,7 @@ static int listener_report(const segue__http_address *address, int error, segue_
   }
 }
 
-/* Whether somebody accepts on the socket file: 0 (free to replace) or an errno. */
+/* Checks whether a process accepts on the socket file: 0 (free to replace) or an errno. */
 static int listener_probe(const segue__http_address *address) {
   struct stat st;
   if (lstat(address->path, &st) != 0) return errno == ENOENT ? 0 : errno;
@@ -304,8 +305,9 @@ static int rename_file(const struct sockaddr_un *unborn, const char *path) {
   return error;
 }
 
-/* On Linux the mode of the descriptor before bind, less the umask, is that of the file: so it never
- * exists with more rights than wanted. chmod adds what the umask took away. */
+/* On Linux the mode of the descriptor before bind, less the umask, becomes the mode of the file: so
+ * the file never exists with more rights than wanted. chmod adds the rights that the umask
+ * removed. */
 static int bind_unborn(int fd, const struct sockaddr_un *unborn, const char *path, unsigned mode) {
   struct stat st;
   if (lstat(unborn->sun_path, &st) == 0) {
@@ -335,7 +337,7 @@ static int bind_unix(int fd, const segue__http_address *address, unsigned mode) 
   return error;
 }
 
-/* TCP_NODELAY is inherited by what is accepted. An IPv6 socket is for IPv6 only, so that [::] and
+/* Accepted connections inherit TCP_NODELAY. An IPv6 socket is for IPv6 only, so that [::] and
  * 0.0.0.0 are two addresses, whatever the machine's default is. */
 static int bind_tcp(int fd, segue__http_address *address) {
   int on = 1;
@@ -357,7 +359,7 @@ static int bind_tcp(int fd, segue__http_address *address) {
   return 0;
 }
 
-/* The descriptor, or the negative code that err tells about. */
+/* Returns the descriptor, or a negative code that err describes. */
 static int listener_open_socket(segue__http_address *address, unsigned mode, segue_error *err) {
   const struct sockaddr *sockaddr = (const struct sockaddr *)(const void *)address->sockaddr;
   segue__fork_hold();
@@ -483,8 +485,9 @@ static void on_listener_closed(uv_handle_t *handle) {
   segue__http_server_check(server);
 }
 
-/* A connection that is made between the last accept and close would be reset by the kernel. So it
- * drops their first packet, and who comes then tries again a second later. */
+/* The kernel would reset a connection that is made between the last accept and close. So it first
+ * drops new SYN packets by a filter: a client that connects then retries by itself a second later,
+ * and reaches the next listener. */
 void segue__http_deafen(int fd, bool deaf) {
   struct sock_filter drop_syn[] = {
       BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13), /* flags of the TCP header */

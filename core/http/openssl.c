@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Finding OpenSSL and its functions, once for the process. libcrypto comes with libssl, and what is
- * looked up in one is found in the other.
+ * Loads OpenSSL and finds its functions, once for the process. libssl depends on libcrypto, so a
+ * search in the handle of libssl finds the functions of both.
  */
 #include "openssl.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * openssl.h: OpenSSL, found with dlopen: linking it would cost every start of the daemon two large
- * libraries that only a listener with TLS needs. Loaded by the first who needs it, for the life of
+ * openssl.h: OpenSSL, loaded by dlopen: linking it would make every start of the daemon load two
+ * large libraries that only a listener with TLS needs. The first caller loads it, for the life of
  * the process.
  */
 #ifndef SEGUE_HTTP_OPENSSL_H
@@ -82,7 +82,7 @@ typedef struct segue__openssl {
 #undef X
 } segue__openssl;
 
-/* NULL, and err says why, if OpenSSL 3 is not installed. [any thread] */
+/* Returns NULL, and the reason in err, if OpenSSL 3 is not installed. [any thread] */
 const segue__openssl *segue__openssl_load(segue_error *err);
 
 #endif

@@ -11,9 +11,9 @@
 #include <string.h>
 #include <strings.h>
 
-/* Character classes: TOKEN is tchar (RFC 9110 5.6.2); VALUE what a field value may hold: visible
- * characters, space, tab, obs-text (5.5); TARGET visible ASCII without "#", which would start a
- * fragment; NAME the characters of a reg-name (RFC 3986 3.2.2). */
+/* Character classes: TOKEN is tchar (RFC 9110 5.6.2); VALUE the characters of a field value:
+ * visible characters, space, tab, obs-text (5.5); TARGET visible ASCII without "#", which would
+ * start a fragment; NAME the characters of a reg-name (RFC 3986 3.2.2). */
 enum { TOKEN = 1, VALUE = 2, TARGET = 4, NAME = 8 };
 static const uint8_t classes[256] = {
     0,  0,  0,  0,  0,  0,  0,  0,  0,  2,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,
@@ -110,8 +110,8 @@ static segue__http_parsed split_path(segue__http_head *head, const char *s, cons
   return SEGUE__HTTP_OK;
 }
 
-/* "http://authority[/path][?query]", what a client sends to a proxy. RFC 9112 3.2.2: the authority
- * replaces Host. User information in it is refused (RFC 9110 4.2.4). */
+/* "http://authority[/path][?query]", the form that a client sends to a proxy. RFC 9112 3.2.2: the
+ * authority replaces Host. User information in it is rejected (RFC 9110 4.2.4). */
 static segue__http_parsed parse_absolute(segue__http_head *head) {
   const char *s = head->target.s, *end = s + head->target.len;
   size_t skip = 0;
@@ -232,8 +232,8 @@ static bool parse_next_item(segue__http_text *list, segue__http_text *item) {
   return true;
 }
 
-/* RFC 9112 6.1 and 6.3: a body whose last coding is not chunked has no end that could be known
- * (400); a coding that is not understood before it is 501. */
+/* RFC 9112 6.1 and 6.3: a body whose last coding is not chunked has no known end (400); an unknown
+ * coding before it is 501. */
 static segue__http_parsed field_transfer(segue__http_head *head, facts *seen,
                                          segue__http_text value) {
   segue__http_text item = {0};

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * parse.h: the grammar of HTTP/1.1 requests (RFC 9112, 9110, 3986) as pure functions: no input or
- * output, no allocation, no state but what the caller passes. They are strict where a lenient
- * reading would let two programs disagree about where a request ends: a request that is not exactly
- * in the grammar is refused, never repaired. [any thread]
+ * output, no allocation, no state except the caller's. They are strict where a lenient reading
+ * would let two programs disagree about the end of a request (request smuggling): a request that is
+ * not exactly in the grammar is rejected, never repaired. [any thread]
  */
 #ifndef SEGUE_HTTP_PARSE_H
 #define SEGUE_HTTP_PARSE_H
@@ -14,7 +14,7 @@ typedef enum segue__http_parsed {
   SEGUE__HTTP_OK,   /* complete */
   SEGUE__HTTP_MORE, /* good so far; not complete */
   SEGUE__HTTP_DATA, /* (chunked only) a piece of the body; call again */
-  SEGUE__HTTP_BAD   /* refused: status and reason say why */
+  SEGUE__HTTP_BAD   /* rejected: status and reason */
 } segue__http_parsed;
 
 /* A request's head. All texts borrow from the buffer that was parsed. */
@@ -70,7 +70,7 @@ bool segue__http_text_is(segue__http_text text, const char *word); /* case does 
 /* Chunked bodies (RFC 9112 7.1), incrementally. Zero the struct to start. */
 typedef struct segue__http_chunked {
   uint64_t left;     /* bytes of the current chunk still to come */
-  uint64_t overhead; /* framing bytes beyond what a sane sender needs */
+  uint64_t overhead; /* framing bytes in excess of a normal sender's */
   uint32_t line;     /* bytes of the current size line */
   uint32_t trailer;  /* bytes of trailers */
   uint8_t state;
@@ -83,9 +83,9 @@ enum {
   SEGUE__HTTP_TRAILERS_MAX = 8192     /* all trailers together; they are checked and dropped */
 };
 
-/* Takes bytes from in. *consumed says how many (all of them after MORE). After DATA, *data and
- * *data_len are a piece of the body inside in. After OK the body is complete; what follows
- * *consumed is the next request's. */
+/* Takes bytes from in; *consumed is their number (all of them after MORE). After DATA, *data and
+ * *data_len are a part of the body inside in. After OK the body is complete; the bytes behind
+ * *consumed are the next request. */
 segue__http_parsed segue__http_chunked_next(segue__http_chunked *decoder, const char *in,
                                             size_t len, size_t *consumed, const char **data,
                                             size_t *data_len);

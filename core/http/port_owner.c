@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * From a port to its process by way of /proc: the inode of the listening socket, then whoever has a
- * descriptor of that inode. This is what ss -ltnp does.
+ * From a port to its process by way of /proc: finds the inode of the listening socket, then the
+ * process with a descriptor of that inode. ss -ltnp does the same.
  */
 #include "port_owner.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * port_owner.h: who has a TCP port, for the one error message where it matters most.
+ * port_owner.h: names the process that owns a TCP port, for the message "address in use".
  */
 #ifndef SEGUE_HTTP_PORT_OWNER_H
 #define SEGUE_HTTP_PORT_OWNER_H

@@ -125,7 +125,8 @@ static int respond_send_all(segue__http_conn *conn, const void *body, size_t len
   return segue__http_write(conn, bufs, len > INLINE_BODY ? 2 : 1);
 }
 
-/* While the server closes: what was sent behind this request is answered too. */
+/* While the server closes: returns whether requests that the client sent behind this one are
+ * answered too. */
 static bool asks_more(segue__http_conn *conn) {
   const segue__http_exchange *exchange = conn->exchange;
   return uv_now(conn->server->loop) < conn->server->last_call_ms &&
@@ -167,7 +168,7 @@ void segue__http_respond(segue__http_request *request, int status, const char *c
   segue__http_conn *conn = exchange->conn;
   exchange->answered = true;
   respond_report(exchange, status);
-  if (!conn) { /* gone: released from the list of those who left, or here */
+  if (!conn) { /* the client left: released from the list of such requests, or here */
     if (!exchange->server) segue__http_exchange_release(exchange);
     return;
   }
@@ -184,7 +185,7 @@ void segue__http_respond(segue__http_request *request, int status, const char *c
 /* An answer of the server itself, before a handler has seen the request. */
 void segue__http_refuse(segue__http_conn *conn, int status, const char *reason) {
   segue__http_exchange *exchange = conn->exchange;
-  if (conn->tls && !segue__tls_established(conn->tls)) { /* there is no way to say it */
+  if (conn->tls && !segue__tls_established(conn->tls)) { /* no answer before the handshake */
     segue__http_conn_hang_up(conn);
     return;
   }

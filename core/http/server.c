@@ -140,7 +140,7 @@ static void server_on_timer(uv_timer_t *timer) {
   if (due != NEVER) segue__http_timer_arm(server, due);
 }
 
-/* ---- Requests whose client left, connections whose turn it is -------------------------------- */
+/* ---- Requests whose client left, connections that are ready ---------------------------------- */
 
 static void report_gone(segue__http_server *server) {
   segue__http_exchange *exchange = server->left;
@@ -163,7 +163,7 @@ static void server_on_idle(uv_idle_t *idle) {
   while (server->left)
     report_gone(server);
   segue__http_link *end = &server->queues[SEGUE__HTTP_READY];
-  size_t turns = 0; /* only those who are ready now: one turn each */
+  size_t turns = 0; /* only the connections that are ready now: one turn each */
   for (segue__http_link *l = end->next; l != end; l = l->next)
     turns++;
   for (segue__http_conn *conn; turns && (conn = server_first(server, SEGUE__HTTP_READY)); turns--) {
@@ -245,8 +245,8 @@ int segue__http_server_new(segue__http_server **out, struct uv_loop_s *loop,
   return rc;
 }
 
-/* A queue is in the order of expiry as long as its time limit stays: after it became shorter, who
- * is in it already may go up to its old limit later than need be. */
+/* A queue is in the order of expiry as long as its time limit stays: after the limit became
+ * shorter, a connection that is queued already may wait for its old limit. */
 void segue__http_server_limit(segue__http_server *server, const segue__http_limits *limits) {
   uint32_t headers = server->limits.header_count; /* the size of pooled arrays */
   server->limits = *limits;

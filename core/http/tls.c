@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * TLS on OpenSSL's memory BIOs. TLS 1.2 and up, ciphers with forward secrecy and authentication
- * only, no compression, no renegotiation (a client that asks for it is told no), HTTP/1.1 by ALPN.
- * Session tickets belong to a context: a new certificate or CA means new keys for them, so that
- * nobody resumes what the old ones allowed.
+ * only, no compression, no renegotiation (a client's attempt is refused), HTTP/1.1 by ALPN. Session
+ * tickets belong to a context: a new certificate or CA means new keys for them, so that a client
+ * cannot resume a session that the old ones allowed.
  */
 #include "tls.h"
 
@@ -62,8 +62,8 @@ static void note_expiry(segue__tls_context *c, const X509 *x509) {
   if (!c->expires || at < c->expires) c->expires = at;
 }
 
-/* The context takes a reference of its own on the certificate, but not on what is added to the
- * chain. */
+/* The context takes a reference of its own to the certificate, but not to the ones that are added
+ * to the chain. */
 static bool use_certificate(segue__tls_context *c, X509 *x509, bool first) {
   note_expiry(c, x509);
   if (!first) return c->ssl->SSL_CTX_ctrl(c->ctx, SSL_CTRL_CHAIN_CERT, 1, x509) == 1;
@@ -132,7 +132,7 @@ static int use_key(segue__tls_context *c, const segue__tls_options *options, seg
   return SEGUE_EPOLICY;
 }
 
-/* Clients that offer ALPN without HTTP/1.1 are told so by the handshake (RFC 7301). */
+/* The handshake refuses clients that offer ALPN without HTTP/1.1 (RFC 7301). */
 static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_len,
                            const unsigned char *in, unsigned in_len, void *data) {
   static const unsigned char http11[] = "http/1.1";
@@ -217,7 +217,7 @@ int64_t segue__tls_context_expires(const segue__tls_context *context) {
   return context->expires;
 }
 
-/* ---- Who the client is ----------------------------------------------------------------------- */
+/* ---- The client's names ---------------------------------------------------------------------- */
 
 /* A name with a zero byte in it would be taken for its beginning: it is passed over. */
 static void add_name(const segue__openssl *o, segue__name_kind kind, const ASN1_STRING *text,
@@ -258,7 +258,7 @@ static void add_alternatives(const segue__openssl *o, const X509 *x509, segue__b
   o->GENERAL_NAMES_free(names);
 }
 
-/* 0, or UV_ENOMEM: a client whose name is not known is not let in. */
+/* Returns 0, or UV_ENOMEM: a client whose name is not known is not accepted. */
 static int know_client(segue__tls *tls) {
   const segue__openssl *o = tls->context->ssl;
   X509 *x509 = o->SSL_get1_peer_certificate(tls->ssl);

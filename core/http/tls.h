@@ -25,14 +25,14 @@ typedef struct segue__tls_options {
   size_t size;
   segue__tls_file cert;      /* PEM: the certificate, then what leads to its CA */
   segue__tls_file key;       /* PEM, not encrypted */
-  segue__tls_file client_ca; /* PEM: who signs clients; none: clients show no certificate */
+  segue__tls_file client_ca; /* PEM: the CA that signs clients; none: clients show no certificate */
   bool client_optional;      /* a client without one is let in */
 } segue__tls_options;
 
 /* Key, certificate and rules, for any number of connections. Counted. */
 typedef struct segue__tls_context segue__tls_context;
-/* SEGUE_EPOLICY: what is in the files will not do, err says which and why; UV_ENOSYS: OpenSSL is
- * not installed; UV_ENOMEM. */
+/* SEGUE_EPOLICY: a file cannot be used, err names it and the reason; UV_ENOSYS: OpenSSL is not
+ * installed; UV_ENOMEM. */
 int segue__tls_context_new(segue__tls_context **out, const segue__tls_options *options,
                            segue_error *err);
 /* The same from files, each read by `read`, with the path as its name. */
@@ -54,7 +54,7 @@ bool segue__tls_context_asks(const segue__tls_context *context);
 const char *segue__tls_context_subject(const segue__tls_context *context);
 int64_t segue__tls_context_expires(const segue__tls_context *context);
 
-/* A certificate that somebody serves with, and what was said about its age. */
+/* A certificate in use, and the last warning about its age. */
 typedef struct segue__tls_notice {
   const char *address;
   const segue__tls_context *context; /* NULL: plain */
@@ -109,7 +109,7 @@ int segue__tls_read(segue__tls *tls, char *buf, size_t size);
 bool segue__tls_buffered(const segue__tls *tls);
 /* Encrypts all of it. 0, UV_ENOMEM, UV_EPROTO. */
 int segue__tls_write(segue__tls *tls, const char *data, size_t len);
-/* Says farewell (close_notify). */
+/* Appends close_notify to the outgoing bytes. */
 void segue__tls_end(segue__tls *tls);
 /* The bytes to send to the network; borrowed until the next call. taken: they were sent. */
 size_t segue__tls_outgoing(const segue__tls *tls, char **data);

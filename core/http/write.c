@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Writing: straight to the socket while it takes bytes; what it does not take is copied once and
- * queued. Answers of ordinary size never see the queue. Under TLS what is written is what came of
- * the bytes, and limits count that.
+ * Writing: straight to the socket while it accepts bytes; the rest is copied once and queued.
+ * Answers of ordinary size never use the queue. Under TLS the encrypted bytes are written, and
+ * limits count those.
  */
 #include "conn.h"
 
@@ -20,7 +20,7 @@ size_t segue__http_unwritten(const segue__http_conn *conn) {
   return conn->watched ? uv_stream_get_write_queue_size(&conn->uv.stream) : 0;
 }
 
-/* The handler may answer, or lose the connection, when it is told. */
+/* The handler may answer, or lose the connection, inside on_drained. */
 static void write_drained(segue__http_conn *conn) {
   segue__http_request *request = &conn->exchange->request;
   segue__http_conn_wait(conn);
@@ -99,8 +99,8 @@ int segue__http_flush_tls(segue__http_conn *conn) {
   return r;
 }
 
-/* Copies what it keeps. A negative result: the connection is of no more use, but the caller still
- * has to call segue__http_conn_lost. */
+/* Copies the bytes that the socket does not accept. After a negative result the connection is of no
+ * more use, but the caller still has to call segue__http_conn_lost. */
 int segue__http_write(segue__http_conn *conn, const uv_buf_t *bufs, unsigned count) {
   if (!conn->tls) return write_plain(conn, bufs, count);
   int r = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Keywords whose subschemas judge the same value: references, combinations and conditions. Where
- * one of several forms must fit and none does, what is told is what is wrong with the nearest one:
- * the form whose first breach lies deepest in the value.
+ * Keywords whose subschemas apply to the same value: references, combinations and conditions. If
+ * one of several forms must match and none does, the message describes the breaches of the nearest
+ * form: the one whose first breach lies deepest in the value.
  */
 #include <stdio.h>
 #include <string.h>
@@ -35,7 +35,8 @@ bool segue__check_all_of(segue__validation *v, const segue__sub *sub, const segu
 
 /* ---- anyOf and oneOf ------------------------------------------------------------------------- */
 
-/* What a form is called: its title, its type, where it refers to. False: it has no such name. */
+/* Writes a name for a form: its title, its type, or the target of its reference. Returns false if
+ * it has none of these. */
 static bool add_form(segue__buf *out, const segue__sub *form) {
   char types[SEGUE__SHOWN_SIZE];
   segue__quoted shown;
@@ -86,7 +87,7 @@ static bool report_none(segue__validation *v, const segue__sub *sub, const segue
     report_forms(v, sub, k, place);
     return false;
   }
-  /* The breaches of the nearest form say it all; its own verdict is known. */
+  /* The breaches of the nearest form are the whole message; the result of this call is known. */
   segue__validate_sub(v, k->subs[best], place, 0);
   return false;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Keywords that look at one value by themselves, and what they say when it is wrong.
+ * Keywords that check one value by itself, and their messages.
  */
 #include <string.h>
 #include <uv.h>
@@ -96,7 +96,7 @@ static bool report_number(segue__validation *v, const segue__sub *sub, const seg
 bool segue__check_maximum(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
                           const segue__place *place, size_t marks) {
   (void)marks;
-  /* What is not a number (.nan) is on no side of a limit. */
+  /* A value that is not a number (.nan) is on no side of a limit. */
   return !assert_is_number(place->node) || segue__number_compare(place->node, k->value) <= 0 ||
          report_number(v, sub, k, place, "at most");
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Keywords whose subschemas judge the members of a map or the items of a list. They mark what they
- * have judged, for the keywords about what is left over.
+ * Keywords whose subschemas apply to the members of a map or the items of a list. They mark the
+ * children that they evaluated, for the keywords about the remaining ones.
  */
 #include <string.h>
 
@@ -86,7 +86,7 @@ bool segue__check_additional(segue__validation *v, const segue__sub *sub, const 
       if (children_declared(k->beside, child.member) || by_pattern(v, k->also, &child)) continue;
       good = validate_rest(v, sub, k, &child, k->beside ? k->beside->value : NULL) && good;
     }
-  /* Those that are declared are marked by the keyword that declares them. */
+  /* The keyword that declares a child marks it. */
   if (good && place->node->type == SEGUE_MAP) segue__marks_set_all(v, marks, place->node);
   return good && !v->status;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Defaults: a tree with what the schema says about missing members put in. Only maps and lists on
- * the way to what was put in are made anew; all else is shared. A default may have defaults inside,
- * so their number and depth are limited: a schema could ask for endlessly many.
+ * Defaults: a tree with the schema's defaults in place of missing members. Only the maps and lists
+ * on the path to an added member are new; all other nodes are shared. A default may contain further
+ * defaults, so their number and depth are limited: a recursive schema could ask for endlessly many.
  */
 #include <string.h>
 #include <uv.h>
@@ -20,7 +20,7 @@ typedef struct filler {
 
 static int default_fill(filler *f, const segue__sub *sub, segue_node *node);
 
-/* The default that a subschema has, or what it refers to. */
+/* Returns the default of a subschema, or of the subschema that it refers to. */
 static const segue_node *find_default(const segue__sub *sub) {
   for (uint32_t i = 0; i < sub->keyword_count; i++)
     if (!strcmp(sub->keywords[i].def->name, "default")) return sub->keywords[i].value;

@@ -246,7 +246,8 @@ static void add_hint(segue__buf *out, const segue__sub *sub, const segue__keywor
   if (len < hint->count) segue__buf_adds(out, "...");
 }
 
-/* told: up to where the way to the place is told. */
+/* reported: the topmost secret on the way to place, else place itself; the message names no deeper
+ * step. */
 static void finding_fill(const segue__validation *v, segue__finding *f, const segue__sub *sub,
                          const segue__keyword *keyword, const segue__place *place,
                          const segue__place *reported) {
@@ -267,7 +268,8 @@ static void finding_fill(const segue__validation *v, segue__finding *f, const se
 
 bool segue__finding_add(segue__validation *v, const segue__sub *sub, const segue__keyword *keyword,
                         const segue__place *place, const char *format, ...) {
-  /* A constant that differs tells another form, not one that is nearly right. */
+  /* A constant that differs means that another form was intended, not that this one nearly
+   * matches. */
   bool form = keyword && (keyword->def->check == segue__check_const ||
                           keyword->def->check == segue__check_enum);
   unsigned reach = place->depth - (form && place->depth);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * Groups of a pattern and the references back to them. ECMA-262 forgets what the groups inside of
- * a repetition have found whenever it begins anew, and takes no empty round; PCRE2 keeps what the
- * last round found. So a reference is let through only where neither can be noticed:
+ * Groups of a pattern and the references back to them. ECMA-262 forgets the matches of the groups
+ * inside a repetition whenever a round begins, and takes no empty round; PCRE2 keeps the match of
+ * the last round. So a reference is accepted only where the difference cannot be observed:
  *   - neither its group nor one around it is repeated, the group's own "?" aside: at most one
- *     round, and an empty one finds what a group that found nothing stands for;
+ *     round, and an empty match equals the match of a group that did not take part;
  *   - or the group is not repeated, and the reference comes later in the alternative that holds
- *     the group: then each round has found it anew.
- * A lookbehind is matched backwards there, and a group that refers to itself has found nothing
- * yet: references in there are refused too.
+ *     the group: then each round has matched it anew.
+ * A lookbehind is matched backwards in ECMA-262, and a group that refers to itself has no match
+ * yet: references in there are rejected too.
  */
 #include <string.h>
 

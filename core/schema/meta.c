@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The metaschemas of draft 2020-12, for schemas that refer to them: what the draft's own files
- * assert, without their titles and comments.
+ * The metaschemas of draft 2020-12, for schemas that refer to them: the assertions of the draft's
+ * own files, without their titles and comments.
  */
 #include <string.h>
 

@@ -84,7 +84,7 @@ static void read_float(double f, decimal *d) {
   d->exponent += minus ? -exponent : exponent;
 }
 
-/* False for what is not finite. */
+/* Returns false for a number that is not finite. */
 static bool to_decimal(const segue_node *node, decimal *d) {
   *d = (decimal){0, 0};
   if (node->type == SEGUE_INT) {

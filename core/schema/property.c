@@ -126,7 +126,7 @@ static bool property_find(const alias *table, size_t count, const char *name, si
   return false;
 }
 
-/* The name of a script is left to PCRE2, which refuses what it does not know. */
+/* Copies the name of a script without a check: PCRE2 rejects names that it does not know. */
 static bool add_script(const char *kind, const char *name, size_t len, segue__buf *out) {
   for (size_t i = 0; i < len; i++)
     if (!((name[i] | 32) >= 'a' && (name[i] | 32) <= 'z') && name[i] != '_') return false;

@@ -160,7 +160,7 @@ static unsigned vocabulary_bit(const segue__member *m) {
   return 0;
 }
 
-/* What a metaschema of the user's own turns on. */
+/* Returns the vocabularies that a metaschema of the user turns on. */
 static unsigned read_vocabularies(segue__compile *c, const segue__resource *meta) {
   const segue_node *map = segue_node_member(meta->root->node, "$vocabulary");
   unsigned all = SEGUE__V_CORE;

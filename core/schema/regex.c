@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
  * Patterns. A schema's patterns are ECMA-262 with Unicode; PCRE2 runs them, so each construct is
- * read here and written anew in words that mean the same there. What has no such words is refused
- * when the schema is loaded: a pattern that means something else than its author thinks is worse
- * than none. Characters are written as \x{..} throughout, so that nothing of PCRE2's own syntax can
- * come in by accident.
+ * parsed here and written as a construct of PCRE2 with the same meaning. A construct without an
+ * equivalent is rejected when the schema is loaded: a pattern that means something else than its
+ * author thinks is worse than none. Characters are written as \x{..} throughout, so that no syntax
+ * of PCRE2 can slip in.
  */
 #include <string.h>
 #include <uv.h>
@@ -281,7 +281,8 @@ static bool regex_name_char(char c, bool first) {
   return regex_is_letter(c) || c == '_' || (!first && regex_is_digit(c));
 }
 
-/* The name at p, which ends with ">": false is told. ECMA-262 has more of them. */
+/* Reads the name at p, which ends with ">"; returns false after it has recorded an error. ECMA-262
+ * allows more names. */
 static bool read_name(reader *r, const char *at, const char *p, const char **end) {
   const char *s = p;
   bool plain = true;
@@ -350,7 +351,7 @@ static bool regex_falls(const char *at, const char *end) {
   return m != n ? m > n : memcmp(low, high, m) > 0;
 }
 
-/* What may follow an atom. */
+/* Reads the quantifier behind an atom, if there is one. */
 static bool read_quantifier(reader *r, bool repeatable) {
   if (r->p == r->end || !strchr("*+?{", *r->p) || !*r->p) return true;
   const char *at = r->p, *end = *r->p == '{' ? braces_end(r, r->p) : r->p + 1;

@@ -25,7 +25,7 @@ bool segue__compile_stopped(const segue__compile *c) {
 
 static void schema_describe(const segue__compile *c, segue_error *err, const char *text) {
   const segue__document *doc = c->sub ? c->sub->resource->doc : NULL;
-  char path[4 * sizeof err->path]; /* what is too long is shortened with sense */
+  char path[4 * sizeof err->path]; /* a longer path is shortened in its middle later */
   segue__errorf(err, SEGUE_ESCHEMA, "%s%s%s", c->keyword ? c->keyword : "", c->keyword ? ": " : "",
                 text);
   snprintf(path, sizeof path, "#%s%s%s", c->sub ? c->sub->location : "", c->keyword ? "/" : "",
@@ -210,7 +210,7 @@ static void schema_identify(segue__compile *c, segue__sub *sub) {
     segue__compile_fail(c, "\"%.*s\" has a fragment: name places inside with $anchor",
                         segue__text_cut(id->count), id->v.s);
   else if (!sub->resource->root && !strcmp(text, sub->resource->uri))
-    ; /* a document that says the name it is known by */
+    ; /* a document that declares the name it is known by */
   else if (segue__compile_resource(c, text))
     segue__compile_fail(c, "\"%s\" is the $id of another schema too: each needs its own", text);
   else {
@@ -280,7 +280,7 @@ static void scan_keyword(segue__compile *c, segue__sub *sub, const segue__keywor
   if (!location) return;
   if (def->shape == SEGUE__SHAPE_ONE) {
     if (value->type != SEGUE_LIST) segue__compile_scan(c, value, sub->resource, location);
-    return; /* a list is complained about by who compiles the keyword */
+    return; /* the compiler of the keyword reports a list that is wrong */
   }
   segue_type wanted = def->shape == SEGUE__SHAPE_LIST ? SEGUE_LIST : SEGUE_MAP;
   for (uint32_t i = 0; value->type == wanted && i < value->count && !segue__compile_stopped(c);

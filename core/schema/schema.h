@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
  * schema.h: JSON Schema, draft 2020-12. A schema is compiled once from a parsed document and then
- * only read, from any thread; validation works on trees, so that everything it finds has the
- * position in the user's file. Nothing is ever fetched: a reference reaches the schema's own
- * document, the documents given beside it, and the metaschemas of the draft, which are built in.
- * What is supported and what is refused: README.md of this folder.
+ * only read, from any thread; validation works on trees, so that every finding has the position in
+ * the user's file. Nothing is ever fetched: a reference reaches the schema's own document, the
+ * documents given beside it, and the metaschemas of the draft, which are built in. README.md of
+ * this folder lists the supported and the refused keywords.
  */
 #ifndef SEGUE_SCHEMA_H
 #define SEGUE_SCHEMA_H
@@ -25,7 +25,7 @@ typedef struct segue__schema_options {
   segue__document *const *bundle;
   const char *const *bundle_uris;
   size_t bundle_count;
-  segue__errors *warnings; /* what is allowed but probably a mistake; NULL: not wanted */
+  segue__errors *warnings; /* things that are allowed but probably mistakes; NULL: not wanted */
 } segue__schema_options;
 
 /* Compiles a parsed document (a reference is taken); options may be NULL. On failure everything
@@ -61,27 +61,31 @@ typedef struct segue__validate_options {
   /* Where nodes come from, for file names: a merged config, or one document, or neither. */
   const segue__config *config;
   const segue__document *document;
-  const struct segue__mask *mask; /* what is secret beside what the schema marks; NULL allowed */
+  const struct segue__mask *mask; /* secrets besides those that the schema marks; NULL allowed */
   uint64_t steps;   /* of work: subschemas applied, members looked at; 0: 100 million */
   uint64_t time_ms; /* 0: 10 s */
 } segue__validate_options;
 
-/* 0: valid. SEGUE_ESCHEMA: not, and why is in findings. SEGUE_ELIMIT: too much work or too deep
- * (one finding tells where it was), UV_ENOMEM: neither is known. findings may be NULL (then it ends
- * at the first breach), else starts zeroed; options may be NULL. */
+/* Returns 0: valid. SEGUE_ESCHEMA: not valid; findings has the reasons. SEGUE_ELIMIT: too much work
+ * or too deep (one finding names the place); UV_ENOMEM: in both cases the validity is not known. If
+ * findings is NULL, validation ends at the first breach; else it must be zeroed. options may be
+ * NULL. */
 int segue__schema_validate(const segue__schema *schema, const segue_node *root,
                            segue__findings *findings, const segue__validate_options *options);
 
-/* Is the value at this path (or one that it lies in) marked writeOnly by any subschema that can
- * apply to it? Conditions are not looked at: what may be a secret is one. Out of memory: true. */
+/* Returns whether the value at this path (or a value that contains it) is marked writeOnly by any
+ * subschema that can apply to it. Conditions are taken as met: a value that may be a secret is one.
+ * Returns true if memory runs out. */
 bool segue__schema_secret(const segue__schema *schema, const segue__path *path);
-/* How many steps of the path lead to the topmost one; -1: there is none. Out of memory: 0. */
+/* Returns how many steps of the path lead to the topmost secret; -1: no secret is on the path.
+ * Returns 0 if memory runs out. */
 int segue__schema_secret_depth(const segue__schema *schema, const segue__path *path);
 
-/* A document whose root is `root` with the defaults of `properties` put in where members are
- * missing: through references, allOf and items, not through conditions. Where two speak about one
- * member the first counts. Nodes of root and of the schema are shared: both must outlive it. A
- * default has its position in the schema. SEGUE_ELIMIT: defaults inside of defaults without end. */
+/* Makes a document whose root is `root` plus the defaults of `properties` for members that are
+ * missing: through references, allOf and items, not through conditions. If two subschemas have a
+ * default for one member, the first counts. Nodes of root and of the schema are shared: both must
+ * outlive the document. A default has its position in the schema. SEGUE_ELIMIT: defaults contain
+ * defaults without end. */
 int segue__schema_defaults(const segue__schema *schema, const segue_node *root,
                            segue__document **out, segue_error *err);
 

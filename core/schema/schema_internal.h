@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT
  *
  * schema_internal.h: a compiled schema from the inside, for the files that make and use it:
- *   schema.c           documents, resources and subschemas: the scan that finds them all
- *   keywords.c  the table of keywords; each keyword's value is checked and compiled
+ *   schema.c    documents, resources and subschemas: the scan that finds them all
+ *   keywords.c  the table of keywords; checks and compiles each keyword's value
  *   refs.c      references: URIs, anchors, pointers; circles
- *   uri.c       resolving one URI against another
+ *   uri.c       resolves one URI against another
  *   meta.c      the metaschemas of the draft
  *   regex.c     patterns, from ECMA-262 to PCRE2 (property.c: \p{...};
- *                      group.c: groups and references), and match.c, which runs them
- *   format.c    formats; format_uri.c those of RFC 3986 and mail
+ *               group.c: groups and references), and match.c, which runs them
+ *   format.c    formats; format_uri.c the ones of RFC 3986 and mail
  *   number.c    exact comparison and multiples; equality of values
  *   validate.c  the walk; apply.c, children.c: keywords with subschemas
- *   assert.c    keywords that look at one value
- *   finding.c   what is said about a breach
- *   secret.c, default.c: questions about a schema
+ *   assert.c    keywords that check one value
+ *   finding.c   the message about a breach
+ *   secret.c, default.c: queries about a schema
  */
 #ifndef SEGUE_SCHEMA_INTERNAL_H
 #define SEGUE_SCHEMA_INTERNAL_H
@@ -37,11 +37,11 @@ segue__hash segue__value_hash(const segue_node *node, uint64_t *work);
 /* ---- Patterns and formats -------------------------------------------------------------------- */
 
 typedef struct segue__regex segue__regex;
-/* Translates and compiles; failure, with why in err: SEGUE_ESYNTAX (not a pattern of ECMA-262),
- * UV_ENOTSUP (it is one that cannot be run here) or UV_ENOMEM. */
+/* Translates and compiles a pattern. Errors, with the reason in err: SEGUE_ESYNTAX (not a pattern
+ * of ECMA-262), UV_ENOTSUP (it is one, but PCRE2 cannot run it) or UV_ENOMEM. */
 int segue__regex_new(segue__regex **out, const char *pattern, size_t len, segue_error *err);
 void segue__regex_free(segue__regex *regex); /* NULL allowed */
-/* What matching needs and may use again; zeroed before the first match, of one thread. */
+/* Memory for matching, reused by all matches of one thread; zeroed before the first one. */
 typedef struct segue__matcher {
   void *memory, *context, *data;
 } segue__matcher;
@@ -73,12 +73,14 @@ void segue__groups_branch(segue__groups *groups); /* a "|" */
 /* Closes the innermost one, which ends at this offset; its index for ..._repeat. */
 uint32_t segue__groups_close(segue__groups *groups, size_t end);
 void segue__groups_repeat(segue__groups *groups, uint32_t group, bool at_most_once);
-/* NULL: all mean the same in PCRE2. Else why not and where; unsupported: it is good ECMA-262. */
+/* Returns NULL if all references mean the same in PCRE2, else the reason, and its place in *at;
+ * *unsupported: the pattern is valid ECMA-262. */
 const char *segue__groups_validate(const segue__groups *groups, size_t *at, bool *unsupported);
-/* What stands between the braces of \p{...} in PCRE2's words; false: ECMA-262 has no such one. */
+/* Translates the name between the braces of \p{...} for PCRE2; returns false if ECMA-262 has no
+ * such property. */
 bool segue__regex_property(const char *name, size_t len, bool *negate, segue__buf *out);
 
-/* 1 good, 0 not, UV_ENOMEM. */
+/* Returns 1: valid, 0: not valid, or UV_ENOMEM. */
 typedef int segue__format_check(const char *text, size_t len);
 typedef struct segue__format_def {
   const char *name, *what;    /* "an IPv4 address" */
@@ -123,7 +125,7 @@ enum {
   SEGUE__V_DEFAULT = 0xbf /* all but format assertion */
 };
 
-/* What stands behind a keyword: the subschemas in it. */
+/* The shape of a keyword's value: the subschemas in it. */
 typedef enum segue__shape {
   SEGUE__SHAPE_VALUE, /* none */
   SEGUE__SHAPE_ONE,
@@ -272,10 +274,10 @@ struct segue__place {
 struct segue__validation {
   const segue__schema *schema;
   const segue__validate_options *options;
-  segue__findings *findings; /* NULL while nothing is told */
-  segue__findings *all;      /* what the caller gave */
+  segue__findings *findings; /* NULL while breaches are not recorded */
+  segue__findings *all;      /* the caller's list */
   int status;                /* not 0: everything ends */
-  int code;                  /* of what is told; 0: SEGUE_ESCHEMA */
+  int code;                  /* of the recorded breaches; 0: SEGUE_ESCHEMA */
   unsigned depth;            /* of nested schemas */
   unsigned reach;            /* deepest place of a breach since it was set to 0 */
   uint64_t steps, deadline;  /* left; in nanoseconds */
@@ -292,7 +294,7 @@ struct segue__validation {
 /* Judges the value at place. Evaluated members and items are marked in marks unless it is 0. */
 bool segue__validate_sub(segue__validation *v, const segue__sub *sub, const segue__place *place,
                          size_t marks);
-/* The same without telling. */
+/* The same without recording breaches. */
 bool segue__validate_quietly(segue__validation *v, const segue__sub *sub, const segue__place *place,
                              size_t marks);
 /* Counts work; false: the limit is reached, everything ends. */
@@ -307,7 +309,7 @@ void segue__marks_merge(segue__validation *v, size_t to, size_t from, const segu
 void segue__marks_set(segue__validation *v, size_t marks, uint32_t child);
 void segue__marks_set_all(segue__validation *v, size_t marks, const segue_node *node);
 bool segue__marks_get(const segue__validation *v, size_t marks, uint32_t child);
-/* Quietly, and what was evaluated counts only if it holds. */
+/* Records no breach; what it marked as evaluated stays only if the value is valid. */
 bool segue__validate_try(segue__validation *v, const segue__sub *sub, const segue__place *place,
                          size_t marks);
 
@@ -321,7 +323,8 @@ static inline segue__place segue__place_item(const segue__place *up, uint32_t in
       .up = up, .node = &up->node->v.items[index], .index = index, .depth = up->depth + 1};
 }
 
-/* Tells a breach: "<subject> " + the sentence; keyword NULL: the schema is false. Answers false. */
+/* Records a breach: "<subject> " + the sentence; keyword NULL: the schema is false. Returns
+ * false. */
 bool segue__finding_add(segue__validation *v, const segue__sub *sub, const segue__keyword *keyword,
                         const segue__place *place, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
@@ -332,8 +335,8 @@ const char *segue__finding_not(const segue__validation *v, const segue__place *p
                                char out[SEGUE__SHOWN_SIZE]);
 /* Writes ", not a string": the same with the type of the value, which is no secret. */
 const char *segue__finding_not_type(const segue__place *place, char out[SEGUE__SHOWN_SIZE]);
-/* Is what is told about a place not to be shown: its value is a secret, or (at_key) its key is one
- * below a secret? */
+/* Returns whether a message must not show the place: its value is a secret, or (at_key) its key is
+ * below a secret. */
 bool segue__finding_hidden(const segue__validation *v, const segue__place *place);
 /* The key of a map that was probably meant, or NULL. */
 const char *segue__schema_nearest(const char *key, size_t len, const segue_node *map);

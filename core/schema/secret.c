@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Which values are secrets: a path is followed through all subschemas that could apply to it, with
- * conditions and alternatives taken as met. One that says writeOnly on the way is enough. Asked for
- * one path, or step by step by who goes through a whole config.
+ * conditions and alternatives taken as met. One writeOnly on the way is enough. Callers ask for one
+ * path, or step by step while they walk a whole config.
  */
 #include <string.h>
 #include <uv.h>
@@ -196,8 +196,8 @@ segue__seen segue__schema_walk_top(const segue__schema_walk *walk) {
   return walk->seen[walk->depth];
 }
 
-/* Below a secret, and below where no schema speaks, nothing changes. Without memory the depth is
- * not entered, but counted: what is below is taken for a secret. */
+/* Below a secret, and below a value that no schema describes, nothing changes. If memory runs out
+ * the depth is counted but not entered: everything below counts as a secret. */
 segue__seen segue__schema_walk_down(segue__schema_walk *w, const segue__path_step *step) {
   segue__seen above = w->starved ? SEGUE__SEEN_SECRET : w->seen[w->depth];
   if (w->starved || (w->depth + 1 == w->capacity && secret_make_room(w) < 0)) {

@@ -25,7 +25,7 @@ static uint64_t now_ns(void) {
 
 bool segue__validate_stop(segue__validation *v, const segue__place *place, int code) {
   if (v->status) return false;
-  v->findings = v->all; /* this is told, quiet or not */
+  v->findings = v->all; /* this is recorded even while breaches are not */
   v->code = code;
   if (code == UV_ENOMEM)
     segue__finding_add(v, NULL, NULL, place, "cannot be validated: out of memory");
@@ -122,7 +122,8 @@ static bool validate(segue__validation *v, const segue__sub *sub, const segue__p
   for (uint32_t i = 0; i < sub->keyword_count && !v->status; i++) {
     const segue__keyword *k = &sub->keywords[i];
     if (!k->def->check) continue;
-    /* What is left over is judged when all else holds, else every breach would be told twice. */
+    /* Keywords about the remaining children run only if all others hold, else every breach would be
+     * reported twice. */
     if (!good && k->def->vocabulary == SEGUE__V_UNEVALUATED) break;
     if (k->def->check(v, sub, k, place, marks)) continue;
     good = false;

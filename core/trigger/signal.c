@@ -12,7 +12,7 @@
 
 #include "../os/mem.h"
 
-/* Without those that cannot be caught, and those that a fault raises. */
+/* All signals except the ones that cannot be caught and the ones that a fault raises. */
 #define SIGNALS(X)                                                                                 \
   X(HUP)                                                                                           \
   X(INT)                                                                                           \

@@ -14,12 +14,14 @@ int segue__signal_parse(const char *name, int *out);
 /* "SIGHUP"; a phrase for a number without a name here. */
 const char *segue__signal_name(int signum);
 
-/* Each delivery is told, though the kernel folds those that are too fast. Needs a real loop. */
+/* Calls cb for each delivery; the kernel merges signals that arrive faster than they are read.
+ * Needs a real loop. */
 typedef struct segue__signal segue__signal;
 int segue__signal_new(segue__signal **out, segue__loop *loop, int signum,
                       void (*cb)(void *data, int signum), void *data);
-/* The signal's default action is back when this returns, if nobody else listens for it; closed_cb
- * (may be NULL) runs when it is freed. NULL is allowed; then closed_cb runs at once. */
+/* When this returns, the signal has its default action again, unless another handle listens for it;
+ * closed_cb (may be NULL) runs when the memory is freed. NULL is allowed; then closed_cb runs at
+ * once. */
 void segue__signal_close(segue__signal *signal, void (*closed_cb)(void *data), void *data);
 
 #endif

@@ -23,7 +23,7 @@ typedef struct item {
   segue__triggers *owner;
   segue__signal *signal; /* NULL: a poll */
   int signum;
-  unsigned live_actions, next_actions; /* of a signal, by policy: what it is to do */
+  unsigned live_actions, next_actions; /* by policy: the actions of a signal */
   segue__poll poll;
   uint64_t interval_ms;
   bool in_live, in_next;

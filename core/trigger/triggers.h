@@ -43,8 +43,8 @@ bool segue__triggers_take(const segue__triggers *triggers, int signum);
 bool segue__triggers_deliver(segue__triggers *triggers, int signum);
 /* See segue__watch_problem; NULL if there is none. */
 const char *segue__triggers_problem(const segue__triggers *triggers);
-/* Nothing is told from here on; cb runs when every handle is closed and the set freed. NULL is
- * allowed; then cb runs at once. */
+/* Closes the set. No callback comes after this call; cb runs when every handle is closed and the
+ * set freed. NULL is allowed; then cb runs at once. */
 void segue__triggers_close(segue__triggers *triggers, void (*cb)(void *data), void *data);
 
 #endif

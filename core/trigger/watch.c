@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Watching: the set of paths, the events, the callbacks. Events are read in batches; a batch marks
- * the paths that it concerns, then paths whose way has changed are resolved anew, and only then are
- * the callbacks called, once for each path. So a storm of events in a busy folder costs a
- * comparison each and no allocation, and a callback always finds the next change already being
- * watched for.
+ * Watching: the set of paths, the events, the callbacks. Events are read in batches: a batch marks
+ * the paths that it concerns, then paths with a changed folder or link on the way are resolved
+ * anew, and only then are the callbacks called, once for each path. So a storm of events in a busy
+ * folder costs one comparison each and no allocation; and the next change is already watched when a
+ * callback reads the files.
  */
 #include "watch.h"
 
@@ -148,7 +148,7 @@ static watched_path *find_path(const segue__watch *watch, const char *text) {
   return NULL;
 }
 
-/* A sorted list without doubles; what is watched already is taken over. */
+/* Makes a sorted list without duplicates; paths that are watched already are reused. */
 static int watch_collect(const segue__watch *watch, const segue__names *names, watched_path **list,
                          size_t *count) {
   *count = 0;
@@ -258,9 +258,9 @@ static void flag_dir(segue__watch *watch, watched_dir *dir) {
     segue__watch_flag(watch, dir->interests[i].owner, true);
 }
 
-/* What is at the name now, where that matters. A plain file that was just created is still empty:
- * its writer closes it next, and that is the event to wait for. (One that is not empty was linked
- * here complete.) */
+/* Looks at the file behind the name, if that decides. A plain file that was just created is still
+ * empty: its writer closes it next, and that event is the one to report. (A file that is not empty
+ * was linked here complete.) */
 static bool is_worth_telling(const watched_dir *dir, const struct inotify_event *event,
                              bool *is_link) {
   char path[PATH_MAX + NAME_MAX + 2];
@@ -325,7 +325,7 @@ static void take_event(segue__watch *watch, const struct inotify_event *event, b
     return;
   }
   watched_dir *dir = segue__watch_dir_find(watch, event->wd);
-  if (!dir) return; /* let go meanwhile */
+  if (!dir) return; /* a callback has removed it */
   bool gone = event->mask & (IN_IGNORED | IN_UNMOUNT | IN_DELETE_SELF | IN_MOVE_SELF);
   if (!gone && !event->len && dir->is_file)
     match_inode(watch, dir, event->mask);
@@ -361,7 +361,7 @@ void segue__watch_renew(segue__watch *watch) {
     if (!path->moved && moved <= FEW) continue;
     if (moved <= FEW) segue__watch_unresolve(watch, path);
     path->moved = false;
-    /* Out of memory: what could not be armed is seen by the rescan. */
+    /* If memory ran out, the rescan sees changes of the paths without a watch. */
     int rc = segue__watch_resolve(watch, path);
     if (rc) segue__watch_set_problem(watch, rc, path->path);
   }

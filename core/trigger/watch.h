@@ -29,16 +29,16 @@ int segue__watch_new(segue__watch **out, segue__loop *loop, const segue__logger 
  * set stays. */
 int segue__watch_set(segue__watch *watch, const segue__names *paths, uint64_t rescan_ms,
                      segue_error *err);
-/* Was any watched path, or a link or folder on the way to it, touched since then? For who has read
- * the files before the watch began: what happened in between made no event. May say yes too often.
- */
+/* Returns whether any watched path, or a link or folder on the way to it, was touched since that
+ * time. For callers that read the files before the watch began: a change between the two made no
+ * event. May return true too often. */
 bool segue__watch_touched_since(segue__watch *watch, int64_t wall_ms);
-/* One sentence if the kernel's limits force it to rescan every SEGUE__RESCAN_LIMITED_MS instead of
- * being told; NULL if all is well. Also logged once. Borrowed until the next change. */
+/* Returns one sentence if the kernel's limits force a rescan every SEGUE__RESCAN_LIMITED_MS in
+ * place of events, else NULL. Also logged once. Borrowed until the next change. */
 #define SEGUE__RESCAN_LIMITED_MS 2000
 const char *segue__watch_problem(const segue__watch *watch);
-/* The cb runs when the handle is closed and the watch freed. NULL is allowed; then cb runs at once.
- */
+/* Closes the watch; cb runs when the handle is closed and the memory freed. NULL is allowed; then
+ * cb runs at once. */
 void segue__watch_close(segue__watch *watch, void (*cb)(void *data), void *data);
 
 #endif

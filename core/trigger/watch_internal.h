@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * watch_internal.h: the inside of a watch, shared by watch.c (the set, events), watch_resolve.c
- * (which folders and files matter to a path) and watch_scan.c (the slow look), and by nobody else.
+ * watch_internal.h: the inside of a watch, shared only by watch.c (the set, events),
+ * watch_resolve.c (which folders and files a path depends on) and watch_scan.c (the slow scan).
  */
 #ifndef SEGUE_TRIGGER_WATCH_INTERNAL_H
 #define SEGUE_TRIGGER_WATCH_INTERNAL_H
@@ -16,10 +16,10 @@ typedef struct watched_path {
   char *path;
   const char *glob; /* its last part, where that is a pattern; else NULL */
   bool flagged;     /* an event concerned it; the callback is due */
-  bool moved;       /* and what it goes through may have changed */
+  bool moved;       /* and a folder or link on its way may have changed */
   bool has_links; /* glob: some matches have an inode elsewhere: links, or files that are watched */
   bool unreadable; /* the file cannot be watched before its mode changes */
-  uint64_t events; /* so far, to tell a scan that was overtaken */
+  uint64_t events; /* number of events; a scan compares it to detect that events came meanwhile */
   uint64_t print;  /* fingerprint at the last look */
   bool print_known;
   char changed[NAME_MAX + 1]; /* glob: the name that matched last */
@@ -46,7 +46,7 @@ typedef struct interest {
 typedef struct watched_dir {
   struct watched_dir *next; /* in its bucket */
   int wd;
-  bool full;    /* names in it are told, not only its own fate */
+  bool full;    /* the watch reports names in it, not only its own removal */
   bool is_file; /* its interests are INODE */
   char *path;
   interest *interests;
@@ -87,7 +87,7 @@ watched_dir *segue__watch_dir_find(segue__watch *watch, int wd);
 void segue__watch_dir_forget(segue__watch *watch, watched_dir *dir); /* the kernel has dropped it */
 int segue__watch_resolve(segue__watch *watch, watched_path *path);
 void segue__watch_unresolve(segue__watch *watch, const watched_path *path); /* NULL: all */
-void segue__watch_sweep(segue__watch *watch); /* drops inotify watches that nobody needs */
+void segue__watch_sweep(segue__watch *watch); /* removes inotify watches that no path needs */
 uint32_t segue__watch_name_hash(const char *name);
 void segue__watch_set_problem(segue__watch *watch, int code, const char *place);
 

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: MIT
  *
- * From a path to the folders and files that matter to it. The path is walked part by part as the
- * kernel would, through symbolic links, and on every folder on the way there is an inotify watch:
- * on those where a name decides (a link, the first part that is missing, the file itself) a full
- * one, on the others only for their own moving or vanishing, so that a busy /tmp on the way costs
+ * From a path to the folders and files that it depends on. The path is walked part by part as the
+ * kernel would, through symbolic links, and every folder on the way gets an inotify watch: a full
+ * one where a name decides (a link, the first part that is missing, the file itself), and on the
+ * other folders one for only their own move or removal, so that a busy /tmp on the way costs
  * nothing.
  *
- * An event of a folder comes only for a write by a name in it. A file with a second name (a hard
- * link, a file that is bind-mounted alone) can be written by the other one, so the file itself is
- * watched too: each file that is named, and of the matches of a pattern those with a second name.
+ * A folder makes an event only for a write through a name in it. A file with a second name (a hard
+ * link, a single file that is bind-mounted) can be written through the other one, so the file
+ * itself is watched too: each file that is named, and of the matches of a pattern the ones with a
+ * second name.
  *
- * A watch is always set before the look at what it guards, and from the root down. Whatever changes
- * after the look has therefore made an event, and the walk is done again.
+ * A watch is always set before the walk looks at the thing that it guards, and from the root down.
+ * So a change after the look has made an event, and the walk is repeated. In the other order a
+ * change between the look and the watch would be lost.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -66,7 +68,7 @@ void segue__watch_dir_forget(segue__watch *watch, watched_dir *dir) {
   dir_free(dir);
 }
 
-/* FNV-1a: most names in a busy folder are told apart without a string comparison. */
+/* FNV-1a: decides for most names in a busy folder without a string comparison. */
 uint32_t segue__watch_name_hash(const char *name) {
   uint32_t hash = 2166136261u;
   for (; *name; name++)
@@ -147,7 +149,8 @@ static int watch_resolve_arm(segue__watch *watch, const char *path, watched_path
   if (wd < 0) {
     if (!code) code = -errno;
     if (code == UV_ENOENT || code == UV_ENOTDIR || code == UV_ELOOP) return code;
-    /* A user who may enter a folder but not list it cannot watch it, and needs no watch there. */
+    /* A user who may enter a folder but not list it cannot watch it; a watch is not needed
+     * there. */
     if (code != UV_EACCES || kind != ANCESTOR) segue__watch_set_problem(watch, code, path);
     return 0;
   }
@@ -158,9 +161,9 @@ static int watch_resolve_arm(segue__watch *watch, const char *path, watched_path
   return add_interest(dir, owner, kind, name);
 }
 
-/* The inode watch of the file at path. match: its name, where a pattern matched it. The kernel
- * wants the right to read the file: without it nobody can load it either, and the change of its
- * mode is an event of the folder. Returns 0 or UV_ENOMEM. */
+/* Sets the inode watch of the file at path. match: its name, if a pattern matched it. The kernel
+ * requires the right to read the file: without that right the file cannot be loaded either, and a
+ * change of its mode is an event of the folder. Returns 0 or UV_ENOMEM. */
 static int arm_file(segue__watch *watch, const char *path, watched_path *owner, const char *match) {
   int code = SEGUE_FAULT("watch.add");
   if (!code) code = SEGUE_FAULT("watch.file");
@@ -259,7 +262,7 @@ static int watch_resolve_step(walk *w) {
     }
     if (!armed) {
       int rc = watch_resolve_arm(w->watch, w->here, w->owner, w->last ? FINAL : STEP, w->part);
-      if (rc) return rc == UV_ENOMEM ? rc : STOP; /* gone: the folder above has told */
+      if (rc) return rc == UV_ENOMEM ? rc : STOP; /* gone: the folder above reports it */
       armed = true;
       continue;
     }
@@ -323,7 +326,7 @@ int segue__watch_resolve(segue__watch *watch, watched_path *path) {
   return !rc && w.at_pattern ? walk_links(&w, path->glob) : rc;
 }
 
-/* ---- Letting go ---- */
+/* ---- Removing watches ------------------------------------------------------------------------ */
 
 static void drop_interests(watched_dir *dir, const watched_path *owner) {
   size_t kept = 0;
@@ -348,8 +351,9 @@ static bool needs_names(const watched_dir *dir) {
   return false;
 }
 
-/* Names in the folder are of no interest any more. By its path another folder may be met: that one
- * gets back what it had, and the event of the exchange is already on its way. */
+/* The names in the folder do not matter any more. Another folder may be at its path by now; then
+ * inotify_add_watch has changed the watch of that one: it gets its events back, and the event of
+ * the exchange is already on its way. */
 static void make_quiet(segue__watch *watch, watched_dir *dir) {
   int wd = inotify_add_watch(watch->fd, dir->path, OWN_EVENTS | HOW);
   dir->full = false;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * The slow look: a fingerprint of each watched path, taken on the worker (a network file system may
- * hang), compared with the last one. It stands in for events that inotify cannot give. A
- * fingerprint is made of inode, size and times, and yet this is not change detection by mtime: it
- * only decides whether to look, so that an idle daemon does not read and hash everything twice a
- * minute for nothing; what has changed is still decided by the content's hash.
+ * The slow scan: a fingerprint of each watched path, taken on the worker (a network file system may
+ * hang), compared with the last one. It replaces events that inotify cannot deliver. A fingerprint
+ * consists of inode, size and times; still this is not change detection by mtime: the fingerprint
+ * only decides whether to read, so that an idle daemon does not read and hash all files twice a
+ * minute. The hash of the content decides whether something changed.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -31,7 +31,7 @@ struct watch_scan {
   segue__job job;      /* first */
   segue__watch *watch; /* NULL: closed meanwhile */
   uint64_t set_version;
-  bool adopt; /* the events have told already: only take note */
+  bool adopt; /* events have reported these changes already: only store the fingerprint */
   size_t count;
   scanned items[];
 };
@@ -123,7 +123,7 @@ static bool folder_moved(const char *path, int64_t since_ns) {
          (is_since(&st, since_ns) && nanoseconds(st.st_ctim) > nanoseconds(st.st_mtim));
 }
 
-/* A name that is missing may have been removed just now: then the folder tells. */
+/* A name that is missing may have been removed just now: then the times of the folder decide. */
 static bool name_touched(const watched_dir *dir, const char *name, int64_t since_ns) {
   char path[PATH_MAX + NAME_MAX + 2];
   struct stat st;
@@ -187,7 +187,7 @@ static bool watch_scan_compare(segue__watch *watch, const watch_scan *scan) {
     path->print_known = true;
     if (!changed || scan->adopt) continue;
     differs = true;
-    path->moved = true; /* perhaps mounted over: what was armed may be the wrong folder */
+    path->moved = true; /* perhaps mounted over: the watch may be on the folder below the mount */
   }
   return differs;
 }
