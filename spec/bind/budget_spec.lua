@@ -133,7 +133,7 @@ describe("a result that is too long", function()
 end)
 
 describe("memory that runs out", function()
-  it("is told with its place, and the traceback", function()
+  it("is reported with its place, and the traceback", function()
     open { memory = 8 * 1024 * 1024, slice_ms = 10000 }
     local answer = b:run("local t = {}\nlocal function eat()\n  for i = 1, 1e9 do t[i] = { i } end"
       .. "\n  return t\nend\nlocal r = eat()\nreturn r")
@@ -142,7 +142,7 @@ describe("memory that runs out", function()
     assert.equal(5, answer.line)
     assert.truthy(b:logged():find("stack traceback:.*reload.lua:5:.*reload.lua:8:"), b:logged())
   end)
-  it("while the policy is loaded is told with its place", function()
+  it("while the policy is loaded is reported with its place", function()
     open { memory = 8 * 1024 * 1024, load_ms = 10000 }
     local e = b:refused("local t = {}\nfor i = 1, 1e9 do\n  t[i] = { i }\nend")
     assert.truthy(e.message:find("needed more than 8 MiB", 1, true), e.text)

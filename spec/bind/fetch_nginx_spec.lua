@@ -131,7 +131,7 @@ describe("segue.fetch, asking nginx", function()
       end]]
   end)
 
-  it("follows redirects when told to, not in circles and not to files", function()
+  it("follows redirects on request, not in circles and not to files", function()
     run [[
       local url = "http://127.0.0.1:@port@"
       eq(301, segue.fetch(url .. "/moved").status)
@@ -146,7 +146,7 @@ describe("segue.fetch, asking nginx", function()
       eq(nil, r) is_true(why)]]
   end)
 
-  it("speaks TLS with whom the authority vouches for, and with nobody else", function()
+  it("accepts TLS certificates of the authority, and no others", function()
     run [[
       local url = "https://localhost:@tls@/seen"
       local r, why, code = segue.fetch(url)
@@ -159,7 +159,7 @@ describe("segue.fetch, asking nginx", function()
       eq(nil, r) is_true(why)]]
   end)
 
-  it("takes no more than it is told, and streams what it takes", function()
+  it("reads no more than the limit, and streams the body", function()
     run [[
       local url = "http://127.0.0.1:@port@/large"
       local r, why, code = segue.fetch { url = url, max_bytes = 1000 }

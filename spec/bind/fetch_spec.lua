@@ -38,7 +38,7 @@ describe("segue.fetch", function()
     ]], server))
   end)
 
-  it("sends method, headers and body as they are told", function()
+  it("sends method, headers and body as given", function()
     local seen = {}
     local server = answering(function(client, data)
       seen[#seen + 1] = data
@@ -85,7 +85,7 @@ describe("segue.fetch", function()
       eq(nil, r) like("cannot connect to http://localhost/x on .*/none.sock: no such file", why)]]
   end)
 
-  it("follows as many redirects as it is told to, by default none", function()
+  it("follows as many redirects as allowed, by default none", function()
     local server = answering(function(client, data)
       local n = tonumber(data:match("^GET /(%d+)"))
       if n == 0 then client:write(ok) return end
@@ -220,7 +220,7 @@ describe("segue.fetch", function()
         eq(300 * 32768, n) eq("", r.body) eq(200, r.status)
       ]], server))
     end)
-    it("holds an endless server up while nobody takes what it sends", function()
+    it("blocks an endless server while the task does not read", function()
       local sent = 0
       local server = answering(function(client)
         client:write("HTTP/1.1 200 OK\r\n\r\n")
@@ -319,7 +319,7 @@ describe("segue.fetch", function()
       server:wait_output("ACCEPT")
       return { port = port }
     end
-    it("trusts nobody who is not known, and who it is told to trust", function()
+    it("rejects unknown certificates, and accepts those of the given authority", function()
       a:run(body([[
         local url = "https://localhost:@port@/"
         local r, why, code = segue.fetch(url)

@@ -128,7 +128,7 @@ describe("a module in Lua", function()
     end
   end)
 
-  it("answers 500 for an error object whose __tostring loops, and serves on", function()
+  it("answers 500 for an error object whose __tostring loops, and continues to serve", function()
     start([[return { handle = function(r)
       if r.path == "/" then return 200, "ok" end
       local loop = function() for _ = 1, 1e10 do end return "x" end

@@ -245,7 +245,7 @@ describe("keys and values", function()
     end)
   end
 
-  it("are all judged: several faults are all told", function()
+  it("are all checked: several faults are all reported", function()
     local _, errs = b:refused(with "nmae = 1, check = 2,\n min_interval = 'x',")
     assert.equal(3, #errs)
   end)
@@ -275,7 +275,7 @@ describe("keys and values", function()
       .. "[ 'check' ] = 'soon' }, check = nil,", "timeouts: check", 5 },
   }
   for _, case in ipairs(placed) do
-    it("are told with their line beside " .. case[1], function()
+    it("are reported with their line beside " .. case[1], function()
       local e = b:refused(with(case[2]))
       assert.truthy(e.message:find(case[3], 1, true), e.text)
       assert.equal(case[4], e.line, e.text)

@@ -61,7 +61,7 @@ describe("a policy under the engine", function()
       "config.yaml:1:7: port must be at most 10, not 80",
       "config.yaml:1:7: port must be a text, not an integer" }, texts)
   end)
-  it("tells a bug of check with its line, and the loop that does not end", function()
+  it("reports a bug of check with its line, and an endless loop", function()
     assert.equal("reload.lua:3: oops", start("check = function() error 'oops' end").errors[1].text)
   end)
   it("waits in check as long as it needs", function()
@@ -222,7 +222,7 @@ describe("the reload hook", function()
     end
   end)
 
-  it("that throws undoes what was done, and tells the line", function()
+  it("that throws undoes its steps, and reports the line", function()
     assert.equal("applied", start("reload = function(txn) txn:prepare() txn:commit() "
       .. "if txn.prev then error 'second thoughts' end end").outcome)
     local result = change "port: 81\n"
@@ -278,7 +278,7 @@ describe("the reload hook", function()
     assert.equal("no", result.errors[1].message)
     assert.equal("and no", result.errors[2].message)
   end)
-  it("cannot put off what was rejected", function()
+  it("cannot postpone a rejected reload", function()
     local result = start "reload = function(txn) txn:reject('no') txn:defer('1s', 'later') end"
     assert.equal("rejected", result.outcome)
     assert.matches("was already rejected", result.errors[2].message)

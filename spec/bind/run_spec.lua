@@ -12,7 +12,7 @@ describe("segue.run", function()
     if open then open:close() end
   end)
 
-  it("tells how a command ended and what it printed", function()
+  it("returns the exit and the output of a command", function()
     a:run [[
       local r = segue.run { "sh", "-c", "echo out; echo err >&2; exit 3" }
       eq("out\n", r.stdout) eq("err\n", r.stderr) eq(3, r.code) eq(nil, r.signal)
@@ -65,7 +65,7 @@ describe("segue.run", function()
     ]]
   end)
 
-  it("keeps to itself what the service manager told the daemon", function()
+  it("hides the variables of the service manager from commands", function()
     require("spec.support.c").setenv("NOTIFY_SOCKET", "/run/notify", 1)
     require("spec.support.c").setenv("LISTEN_FDS", "3", 1)
     a:run [[ eq(nil, segue.run { "env" }.stdout:match("NOTIFY_SOCKET") or nil)
@@ -88,7 +88,7 @@ describe("segue.run", function()
     ]]
   end)
 
-  it("takes signals that the daemon ignores as a child of nobody would", function()
+  it("has default actions for signals that the daemon ignores", function()
     a:run [[ for _, user in ipairs { "root", "nobody" } do
       local r = segue.run { "grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status", user = user,
         cwd = "/" }
@@ -169,7 +169,7 @@ describe("segue.run", function()
   end)
 
   describe("with much output", function()
-    it("keeps as much as it is told of 100 MB, and says so", function()
+    it("keeps the allowed part of 100 MB, and reports the rest as truncated", function()
       a:run [[
         local r = segue.run { shell = "head -c 100000000 /dev/zero; echo end >&2",
           max_output = 100000 }
@@ -198,7 +198,7 @@ describe("segue.run", function()
         eq(1288895 + 5, n) eq(1048576, #r.stdout) eq(true, r.truncated)
       ]]
     end)
-    it("holds a command up while nobody takes its output", function()
+    it("blocks a command while the task does not read its output", function()
       a:run [[
         local most, seen = 0, 0
         segue.run { shell = "i=0; while [ $i -lt 400 ]; do head -c 65536 /dev/zero; i=$((i+1)); "
@@ -310,7 +310,7 @@ describe("segue.run", function()
     a:pump(function() return #async.children() == 0 end, 10000, "the end of all")
   end)
 
-  it("does not start a command again whose end was taken", function()
+  it("does not start a command again after its exit was read", function()
     a:run [[
       local core = require "segue.core"
       local io = core.run({ "true" }, nil, nil, nil, nil, 1000, 100, 100, false)

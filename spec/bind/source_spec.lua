@@ -134,7 +134,7 @@ describe("fetch of a source in Lua", function()
     end)
   end
 
-  it("is told the revision, and may say that it still holds", function()
+  it("gets the revision, and may report that it is unchanged", function()
     start(fetching([[
       local n = (segue.state.n or 0) + 1
       segue.state.n = n
@@ -281,7 +281,7 @@ describe("a plugin", function()
     assert.is_true(status("kv a").up)
   end)
 
-  it("that is not there is told by its path", function()
+  it("that does not exist is reported by its path", function()
     local e = b:refused([[require "segue.plugin.nowhere"]])
     assert.truthy(e.message:find("plugins/nowhere/init.lua", 1, true), e.message)
   end)

@@ -62,7 +62,7 @@ local _ = after and log and fails
     ]]
   end)
 
-  it("raise an error of one in whoever waits, with its line, and log its traceback", function()
+  it("raise an error of one in the waiting task, with its line, and log its traceback", function()
     run [[
       for _, name in ipairs { "all", "any", "race" } do
         local why = fails(function()
@@ -272,7 +272,7 @@ describe("files and names", function()
     assert.equal(2, #a.dir:list())
   end)
 
-  it("tell what is wrong with them", function()
+  it("report their errors", function()
     a:run [[
       local r, why, code = segue.read "none"
       eq(nil, r) eq("ENOENT", code) like("cannot read .*/none: it does not exist", why)
@@ -288,7 +288,7 @@ describe("files and names", function()
     ]]
   end)
 
-  it("that hang are given up, and the loop goes on", function()
+  it("that hang are abandoned, and the loop continues", function()
     local b = bind.open()
     C.segue__loop_hold_jobs(b.c.loop, true)
     local call = b:start_check(assert(b:load([[local segue = require "segue"
@@ -331,7 +331,7 @@ describe("files and names", function()
     ]]
   end)
 
-  it("are let go of with their policy", function()
+  it("are released with their policy", function()
     local call = a:start(assert(a:policy [[segue.all {
       function() segue.resolve "no-such-host.invalid" end,
       function() segue.read "reload.lua" end, function() segue.write("x", "y") end }]]))

@@ -131,7 +131,7 @@ describe("a config value", function()
   fails("does not concatenate what is no text", "table.concat(next.nested)",
     "invalid value (userdata) at index 1")
 
-  it("stays valid after its snapshot has been replaced and given up", function()
+  it("stays valid after its snapshot has been replaced and released", function()
     local p = assert(b:load [[local segue = require "segue"
       local kept
       return { sources = { segue.value {} }, check = function(next)

@@ -133,7 +133,7 @@ describe("a confirm probe", function()
     assert.matches("test %-e good exited with code 1", message)
   end)
 
-  it("by HTTP wants a status, and by TCP somebody who listens", function()
+  it("by HTTP needs a status, and by TCP a listener", function()
     local server = http.start()
     local d = try(('segue.probe.tcp "127.0.0.1:%d"'):format(server.port))
     assert.equal(200, (outcome(d)))

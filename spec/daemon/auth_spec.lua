@@ -66,7 +66,7 @@ describe("the front door", function()
   describe("of a listener with tokens", function()
     local listener = "{ \"127.0.0.1:@PORT@\", " .. tokens .. " }"
 
-    it("lets nobody in without one, and says how", function()
+    it("rejects clients without one, and explains how to get in", function()
       local d = start(listener)
       for _, path in ipairs { "/api/v1/status", "/metrics", "/-/ready", "/nothing", "/" } do
         local r = d:http(path)
@@ -83,7 +83,7 @@ describe("the front door", function()
       assert.equal(401, basic.status)
     end)
 
-    it("knows who may look and who may change", function()
+    it("separates clients that may read from clients that may change", function()
       local d = start(listener)
       assert.equal(200, d:http { path = "/api/v1/status", headers = bearer(RO) }.status)
       assert.equal(200, d:http { path = "/api/v1/status", headers = bearer(OPS) }.status)
@@ -96,7 +96,7 @@ describe("the front door", function()
       end
     end)
 
-    it("tells who asked: in the cause of the reload and in the log", function()
+    it("names the requester in the cause of the reload and in the log", function()
       local d = start(listener)
       d:http { method = "POST", path = "/-/reload?force=1", headers = bearer(OPS) }
       local last = d:json("/api/v1/reloads")[1]
@@ -221,7 +221,7 @@ describe("the front door", function()
     end)
   end)
 
-  describe("and its record of who asked for what", function()
+  describe("and its audit of requests", function()
     local listener = "{ \"127.0.0.1:@PORT@\", " .. tokens .. " }"
 
     -- The rows that there are, newest first, once there are so many.
@@ -232,7 +232,7 @@ describe("the front door", function()
       end, nil, n .. " rows: " .. d:log())
     end
 
-    it("tells the answer and the reload, and who was refused, also after a restart", function()
+    it("has the answer, the reload and rejected clients, also after a restart", function()
       local d = start(listener)
       assert.equal(200, d:http { method = "POST", path = "/-/reload?force=1",
         headers = bearer(OPS) }.status)
@@ -274,7 +274,7 @@ describe("the front door", function()
       end
     end)
 
-    it("says so where there is no history to tell it, and lets nobody wait for that", function()
+    it("reports a missing history, and delays no client for it", function()
       local d = start(listener)
       d:stop()
       d.options.env = { SEGUE_FAULTS = "history.open=fail,history.audit=fail" }
@@ -314,7 +314,7 @@ describe("the front door", function()
   end)
 
   describe("of a plain loopback listener", function()
-    it("asks nobody, is not limited, and has no need of OpenSSL", function()
+    it("needs no authentication, has no rate limit, and does not load OpenSSL", function()
       local d = start("\"127.0.0.1:@PORT@\"")
       for line in io.lines(("/proc/%d/maps"):format(d.process.pid)) do
         assert.is_nil(line:find("libssl", 1, true), line)
@@ -354,7 +354,7 @@ describe("the front door", function()
       return p.stdout:match("(%d%d%d)$"), p.stdout
     end
 
-    it("lets our own user and root change, others look, as far as the mode lets them in", function()
+    it("lets its own user and root change, and others that the file mode admits read", function()
       local dir = tempdir.new()
       local address = ("%q"):format("unix:" .. dir:at("app.sock"))
       local d = start("{ " .. address .. ", mode = \"0666\" }", { dir = dir })
@@ -514,7 +514,7 @@ describe("the front door", function()
       assert.equal(3, d:json("/api/v1/status").generation + 1)
     end)
 
-    it("tells of a certificate that will expire, and of one that has, while it runs", function()
+    it("logs a certificate that will expire, and one that has expired, while it runs", function()
       dir = tempdir.new()
       ca = certificates.authority(dir)
       local ends = os.time() + 6

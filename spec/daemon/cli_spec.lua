@@ -285,7 +285,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
       assert.matches("^applied: generation 2 is live", p.stdout)
     end)
 
-    it("ends with 3 for rejected and tells why", function()
+    it("ends with 3 for rejected and prints the reason", function()
       local d = start()
       d.dir:save("config.yaml", "bad: 1\n")
       local p = d:cli "reload"
@@ -340,7 +340,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
   end)
 
   describe("plan", function()
-    it("tells what a reload would do, and does not do it", function()
+    it("prints the steps of a reload without doing them", function()
       local d = start()
       d.dir:save("config.yaml", "a: 2\nb: 3\n")
       local p = d:cli "plan"
@@ -361,7 +361,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
       return list
     end
 
-    it("tells the very same that the reload and its history tell afterwards", function()
+    it("prints the same as the reload and its history afterwards", function()
       local d = start 'a: 1\nold: x\nlist: [1, 2]\n"odd key": {b: 1}\nlong: y\n'
       local text = { 'a: 2\nlist: [1, 3, "\\u00e4"]\n"odd key": {b: "two\\nlines", c: null}\n',
         'long: "' }
@@ -419,7 +419,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
     end)
   end)
 
-  it("status tells what runs, as a table and as JSON", function()
+  it("status prints the state of the daemon, as a table and as JSON", function()
     local d = start()
     local p = d:cli "status"
     assert.equal(0, p.code)
@@ -436,7 +436,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
     assert.matches("config%.yaml:%d+:%d+: ", d:cli("status").stdout)
   end)
 
-  it("diff tells what changed", function()
+  it("diff prints the changes", function()
     local d = start "a: 1\nb: 2\n"
     d.dir:save("config.yaml", "a: 5\nc: [1]\n")
     d:reload()

@@ -58,7 +58,7 @@ describe("a generation that an operator has to confirm", function()
     d:wait_ready()
   end)
 
-  it("is told of as unconfirmed, and stays when it is confirmed", function()
+  it("is reported as unconfirmed, and stays when it is confirmed", function()
     local d = started()
     local answer = unconfirmed(d, 2)
     assert.matches("^%d%d%d%d%-", answer["until"])
@@ -82,7 +82,7 @@ describe("a generation that an operator has to confirm", function()
     assert.equal(cjson.null, status_of(d).unconfirmed)
   end)
 
-  it("is told of in text with what to do", function()
+  it("is reported in text with the next step", function()
     local d = started()
     put(d, 2)
     local cli = d:cli("reload")
@@ -91,7 +91,7 @@ describe("a generation that an operator has to confirm", function()
     assert.matches("segue confirm makes it stay, segue rollback reverts it", cli.stdout)
   end)
 
-  it("reverts by itself when nobody does", function()
+  it("reverts by itself without a confirmation", function()
     local d = started "1s"
     unconfirmed(d, 2)
     d:wait_config(function(c) return c.x == 1 end)
@@ -158,7 +158,7 @@ describe("a generation that an operator has to confirm", function()
       assert.equal(cjson.null, status_of(d).unconfirmed)
     end)
 
-    it("is taken back when its time passed while nothing ran, after " .. how, function()
+    it("is reverted when its time passed while no daemon ran, after " .. how, function()
       local d = started "1s"
       unconfirmed(d, 2)
       if how == "kill" then d:crash() else d:stop() end
@@ -212,7 +212,7 @@ describe("a generation that an operator has to confirm", function()
   end)
 
   for _, frozen in ipairs { false, true } do
-    it("is taken back after a restart in the window by a rollback that waits for it"
+    it("is reverted after a restart in the window by a rollback that waits for it"
       .. (frozen and ", also while reloads are frozen" or ""), function()
       local d = started()
       unconfirmed(d, 2)

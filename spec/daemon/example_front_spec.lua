@@ -47,7 +47,7 @@ describe("examples/front", function()
     assert.equal("1", get("/").headers["segue-generation"])
   end)
 
-  it("changes code and configuration under load, and loses nobody", function()
+  it("changes code and configuration under load, and loses no request", function()
     local code, connections = read "examples/front/pages.lua", {}
     local request = http.format { port = at, path = "/" }
     for i = 1, 4 do connections[i] = http.connect { port = at } end

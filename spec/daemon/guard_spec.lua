@@ -10,7 +10,7 @@ describe("a guard in the daemon", function()
     segue.cleanup()
   end)
 
-  it("holds, tells the numbers and the remedy, and is let through once", function()
+  it("holds, reports the numbers and the remedy, and can be accepted once", function()
     local d = segue.start {
       files = { ["conf.d/a.yaml"] = "a: 1\nb: 2\n", ["conf.d/b.yaml"] = "c: 3\nd: 4\n" },
       policy = [[

@@ -45,7 +45,7 @@ describe("segue run", function()
     end
   end)
 
-  it("answers whoever waits when TERM comes during a reload, and exits 0", function()
+  it("answers waiting clients when TERM arrives during a reload, and exits 0", function()
     local d = segue.start { policy = policy, files = files }
     d.dir:save("config.yaml", large(300000))
     local c = http.connect { port = d.port }
@@ -156,7 +156,7 @@ return {
     assert.is_nil(d:log():find("\27", 1, true))
   end)
 
-  it("lets the rest of the world close its standard error", function()
+  it("survives when the reader of its standard error closes it", function()
     local d = segue.folder { policy = policy, files = files }
     local read = assert(uv.pipe({}, {}))
     local handle = assert(uv.spawn(segue.binary, { args = { "run", "-c", d.dir:at "reload.lua" },
@@ -229,7 +229,7 @@ describe("the state folder", function()
     assert.equal(1, d:config().a)
   end)
 
-  it("that cannot be made is told with its name", function()
+  it("that cannot be created is reported with its name", function()
     local d = segue.folder { policy = policy, files = files }
     d.dir:write(".segue", "a file")
     d:spawn()
@@ -289,7 +289,7 @@ describe("a policy that changes", function()
     d:wait_config(function(config) return config.a == 3 end)
   end)
 
-  it("takes new signals and gives up old ones", function()
+  it("catches new signals and releases old ones", function()
     local text = policy:gsub('segue.http "127.0.0.1:@PORT@"', 'segue.signal "USR1"')
     local d = segue.start { policy = policy, files = files }
     d.dir:save("reload.lua", text)

@@ -57,7 +57,7 @@ end
 describe("the daemon's log", function()
   after_each(segue.cleanup)
 
-  it("that nobody reads stops nothing, and what was dropped is counted in its place", function()
+  it("without a reader stops nothing, and dropped lines are counted in their place", function()
     local pipe = fifo(tempdir.new())
     local d = start(0, pipe.path, { "--log-format", "json" })
     d.dir:save("config.yaml", "lines: 3000\n") -- 2.9 MB, of which the pipe holds 64 KiB
@@ -84,7 +84,7 @@ describe("the daemon's log", function()
     uv.fs_close(pipe.fd)
   end)
 
-  it("that nobody reads does not keep it from stopping", function()
+  it("without a reader does not keep it from stopping", function()
     local pipe = fifo(tempdir.new())
     local d = start(0, pipe.path)
     d.dir:save("config.yaml", "lines: 200\n")
@@ -115,7 +115,7 @@ describe("the daemon's log", function()
     end
   end)
 
-  it("goes on where a disk was full, and tells how many lines were lost", function()
+  it("continues after a disk was full, and logs how many lines were lost", function()
     local d = segue.folder { policy = policy, files = { ["config.yaml"] = "lines: 0\n" } }
     -- A file system of 256 KiB, in a mount namespace of the daemon's own.
     d.options.under = { "unshare", "-rm", "sh", "-c", ('mount -t tmpfs -o size=256k none %s && '

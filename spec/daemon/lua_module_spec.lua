@@ -187,7 +187,7 @@ describe("a module in Lua", function()
       return 200, count
     ]], 'local segue, count = require "segue", 0')
 
-    it("with an error answers 500, tells nobody but the log, and serves on", function()
+    it("with an error answers 500, shows it only in the log, and continues to serve", function()
       start(code)
       assert.equal("1", get("/").body)
       for _, path in ipairs { "/error", "/table", "/yield" } do
@@ -369,7 +369,7 @@ describe("a module in Lua", function()
   end
 
   for _, replace in ipairs { "swap", "handover", "restart" } do
-    it("is replaced by " .. replace .. " under load: nobody is lost, each answer is of one "
+    it("is replaced by " .. replace .. " under load: no request is lost, each answer is of one "
       .. "generation", function()
       local function code(version)
         return ([[
@@ -519,7 +519,7 @@ describe("a module in Lua", function()
     end
   end)
 
-  it("that waits for ever is let go when its daemon ends, and answered", function()
+  it("that waits forever is cancelled when its daemon ends, and answered", function()
     start(handler("segue.sleep '1h'", "local segue = require 'segue'"), 'drain = "100ms"')
     local connection = http.connect { port = at }
     connection:write("GET / HTTP/1.1\r\nHost: x\r\n\r\n")

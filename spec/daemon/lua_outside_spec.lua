@@ -71,7 +71,7 @@ return {
     assert.equal("written", d.dir:read "sub/new.txt")
   end)
 
-  it("cannot wait where nothing waits for it, and is told so", function()
+  it("cannot wait outside of a task, and gets an error", function()
     start([[
       local co = coroutine.wrap(function() return pcall(segue.sleep, "1ms") end)
       local _, inside = co()
@@ -154,7 +154,7 @@ return {
     wait.until_true(function() return #d.process:children() == 0 end, WITHIN_MS, "no command")
   end)
 
-  it("lets a request to a server that never answers go with its instance", function()
+  it("cancels a request to a server that never answers when its instance ends", function()
     local server, held = uv.new_tcp(), {}
     server:bind("127.0.0.1", 0)
     server:listen(8, function()

@@ -132,7 +132,7 @@ describe("a large configuration", function()
     assert.equal(20000, cjson.decode(d:http("/api/v1/config").body).key20000.a)
   end)
 
-  it("does not keep the daemon from stopping, and who waits is answered", function()
+  it("does not keep the daemon from stopping, and waiting clients are answered", function()
     local d = start()
     local many = {}
     for i = 1, 10 do

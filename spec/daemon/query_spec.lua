@@ -50,7 +50,7 @@ describe("a query", function()
     { "GET", "/api/v1/why", path = "x" },
   }
 
-  it("whose value cannot be read is refused", function()
+  it("with an unreadable value is rejected", function()
     for _, p in ipairs(parameters) do
       for name, value in pairs(p) do
         if type(name) == "string" then
@@ -76,7 +76,7 @@ describe("a query", function()
     end
   end)
 
-  it("whose value is longer than any that is meant is refused", function()
+  it("with a value longer than any valid one is rejected", function()
     for _, p in ipairs(parameters) do
       for name in pairs(p) do
         if type(name) == "string" and name ~= "why" then

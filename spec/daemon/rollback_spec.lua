@@ -222,7 +222,7 @@ return { name = "back", sources = { segue.file "config.yaml" },
     assert.equal(3, d:cli("rollback").code)
   end)
 
-  it("whose module does not start leaves the live one live", function()
+  it("with a module that does not start leaves the live generation live", function()
     local d = start { more = [[
   reload = function(txn)
     txn:prepare()

@@ -201,7 +201,7 @@ describe("a secret", function()
     assert.is_nil(told:find("not 7", 1, true), told)
   end)
 
-  it("that is a map does not tell its keys: in changes, steps, breaches, why, errors", function()
+  it("that is a map does not show its keys: in changes, steps, breaches, why, errors", function()
     local keys = { "hunter2-key", "hunter3-key", "wallet-key", "only-this-text" }
     local d = segue.start { args = { "--log-level", "debug" }, policy = [[
       local segue = require "segue"
@@ -271,7 +271,7 @@ describe("a secret", function()
     tells_none(checked.output)
   end)
 
-  it("is not shown by a reload hook that fails, logs or puts off", function()
+  it("is not shown by a reload hook that fails, logs or postpones", function()
     local d = start("nil", [[reload = function(txn)
       segue.log.warn "reloading with password ]] .. FIRST .. [["
       if segue.state.again then return txn:reject("not with ]] .. TOKEN .. [[") end
@@ -301,7 +301,7 @@ describe("a secret", function()
     assert.matches("no %*%*%*", c.input)
   end)
 
-  it("leaves nothing told of values while the schema cannot be read", function()
+  it("hides all values while the schema cannot be read", function()
     local d = start()
     d.dir:write("config.schema.json", '{"properties": 7}')
     d.dir:write("config.yaml", config(SECOND))

@@ -4,7 +4,7 @@ local segue = require "spec.support.segue"
 describe("a policy's strategy", function()
   after_each(segue.cleanup)
 
-  it("is asked with the source's health, may wait, and is told in the status", function()
+  it("is called with the source's health, may wait, and is shown in the status", function()
     local d = segue.start {
       files = { ["config.yaml"] = "x: 1" },
       policy = [[
@@ -29,7 +29,7 @@ describe("a policy's strategy", function()
     d:stop()
   end)
 
-  it("that answers something else is a bug that is told, and changes nothing", function()
+  it("that returns something else is a reported bug, and changes nothing", function()
     local d = segue.start {
       files = { ["config.yaml"] = "x: 1" },
       policy = [[

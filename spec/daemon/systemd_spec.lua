@@ -41,20 +41,20 @@ describe("the service manager", function()
     return segue.start(options)
   end
 
-  it("is told READY after the first load, with what is live in words", function()
+  it("gets READY after the first load, with the live generation in words", function()
     start {}
     local _, message = manager:wait "^READY=1\n"
     assert.matches("STATUS=applied: generation 1 is live %(reload 1, ", message)
     assert.equal(0, manager:count "RELOADING")
   end)
 
-  it("is told at an abstract socket too", function()
+  it("is notified at an abstract socket too", function()
     local abstract = notify.listen("@segue-spec-" .. uv.os_getpid())
     start { env = { NOTIFY_SOCKET = abstract.address } }
     abstract:wait "^READY=1\n"
   end)
 
-  it("is told RELOADING with the clock it compares with, and READY at the end", function()
+  it("gets RELOADING with the monotonic clock, and READY at the end", function()
     local d = start {}
     local from = manager:wait "^READY=1"
     local before = monotonic_usec()
@@ -66,7 +66,7 @@ describe("the service manager", function()
     assert.matches("STATUS=unchanged: generation 1 stays live", ready)
   end)
 
-  it("hears of what came of each reload, also of one that began by itself", function()
+  it("gets the outcome of each reload, also of an automatic one", function()
     local d = start {}
     local from = manager:wait "^READY=1"
     d.dir:save("config.yaml", "a: 2\n")
@@ -78,7 +78,7 @@ describe("the service manager", function()
     assert.equal(1, select(2, text:gsub("STATUS=[^\n]*$", "")))
   end)
 
-  it("hears nothing of polls that find nothing, and of plans", function()
+  it("gets no report of polls that find no change, nor of plans", function()
     local d = start {}
     manager:wait "^READY=1"
     assert.equal(0, d:cli("plan").code)
@@ -91,7 +91,7 @@ describe("the service manager", function()
     assert.equal(1, manager:count "READY=1")
   end)
 
-  it("is told STOPPING, and what a start failed by", function()
+  it("gets STOPPING, and the error of a failed start", function()
     local d = start {}
     manager:wait "^READY=1"
     d:signal "term"
@@ -234,7 +234,7 @@ describe("the service manager", function()
     assert.equal(policy_of, text:match "\nConditionPathExists=(%S+)\n")
   end)
 
-  it("is told by the commands of the unit: start, confirm, reload, watchdog, stop", function()
+  it("is notified by the commands of the unit: start, confirm, reload, watchdog, stop", function()
     local at = tempdir.new()
     at:write("run/.keep", "")
     at:write("config.yaml", "a: 1\n")

@@ -101,7 +101,7 @@ describe("segue test", function()
     assert.matches("^segue: cannot read %S+/nothing: No such file or directory\n$", p.stderr)
   end)
 
-  it("tells who uses segue.testing elsewhere", function()
+  it("reports the use of segue.testing outside of a spec", function()
     local p = process.run { "luajit", "-e", 'require "segue.testing"',
       env = { LUA_PATH = uv.cwd() .. "/lua/?.lua;;" } }
     assert.matches("for specs that `segue test` runs", p.stderr)

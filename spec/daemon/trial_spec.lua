@@ -82,7 +82,7 @@ describe("a probe, and a restart inside of its window", function()
     return d
   end
 
-  it("takes the bad generation back once, and never lets it live again by itself", function()
+  it("reverts the bad generation once, and never applies it again automatically", function()
     local d = killed_in_window()
     d:spawn()
     local reverted = wait_outcome(d, "reverted")
@@ -209,7 +209,7 @@ describe("a rollback that has to be confirmed", function()
     end
   end)
 
-  it("goes back to what was live when nobody confirms it", function()
+  it("reverts to the previous generation without a confirmation", function()
     local d = by_operator "5s"
     local before = d:json "/api/v1/status".generation
     local id = rollback(d).id
@@ -321,7 +321,7 @@ describe("a reload that waits for an operator when the daemon is killed", functi
     end, nil, "reload " .. id)
   end
 
-  it("is in the history from the moment on that it is live, with who asked", function()
+  it("is in the history as soon as it is live, with its requester", function()
     local d = start(text_of 'by = "operator", within = "60s"', false)
     confirm(d)
     put(d, 2)
@@ -355,7 +355,7 @@ describe("a reload that waits for an operator when the daemon is killed", functi
 
   -- The first entry is that of the start, the second tells that the reload waits.
   for _, strike in ipairs { "none", "history.add#2=kill", "history.commit#2=kill" } do
-    it("keeps its number and who asked for it (" .. strike .. ")", function()
+    it("keeps its number and its requester (" .. strike .. ")", function()
       local d = start(text_of 'by = "operator", within = "60s"', false)
       confirm(d)
       d:stop()

@@ -162,7 +162,7 @@ end)
 describe("a bad file that is saved", function()
   after_each(segue.cleanup)
 
-  it("never goes live, is told with its place, and the next good one is", function()
+  it("never goes live and is reported with its place, and the next good one goes live", function()
     local d = start "segue.watch()"
     d.dir:save("config.yaml", "n: 2\nn: 3\n")
     d:wait_log "config%.yaml:2:1: "

@@ -127,7 +127,7 @@ describe("a URL as a source", function()
     d:stop()
   end)
 
-  it("does not follow where it is led unless told to", function()
+  it("does not follow redirects unless the policy allows them", function()
     local w = web.serve(function(request, client)
       if request.path == "/new" then return client:write(web.answer("n: 9")) end
       client:write(web.answer("", { status = "302 Found", headers = "Location: /new\r\n" }))

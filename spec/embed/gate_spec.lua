@@ -51,7 +51,7 @@ return {
     assert.truthy(told.waited > 0 and told.passed >= told.waited, host:describe())
   end)
 
-  describe("tells of it:", function()
+  describe("shows it:", function()
     local at
     local function get(path)
       local answer = http.request { port = at, path = path }
@@ -73,7 +73,7 @@ return {
       end, 60000, "the host's listener")
     end)
 
-    it("/metrics counts who waited, how long, and who was refused, and why", function()
+    it("/metrics counts waiting and refused calls, the waiting time, and the reasons", function()
       local refused = 'segue_gate_refused_total{module="service",reason="%s"}'
       local text
       wait.until_true(function()
@@ -101,7 +101,7 @@ return {
       end
     end)
 
-    it("/api/v1/modules shows who is inside, who waits and who was refused", function()
+    it("/api/v1/modules shows the calls inside, waiting and refused", function()
       local module
       wait.until_true(function()
         module = cjson.decode(get "/api/v1/modules")[1]

@@ -75,7 +75,7 @@ describe("clients of a module", function()
   end)
 
   describe("that are slow", function()
-    it("to send a head or a body are told so in time, and others do not wait for them", function()
+    it("to send a head or a body are answered in time, and others do not wait for them", function()
       f = front.start { module = listen 'head_time = "200ms", body_time = "300ms"' }
       local head = connect("GET / HTTP/1.1\r\nHost: x\r\n")
       local body = connect("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
@@ -93,7 +93,7 @@ describe("clients of a module", function()
       drip:close()
     end)
 
-    it("to read lose their connection, and the module hears of it", function()
+    it("to read lose their connection, and the module is notified", function()
       f = front.start { module = listen 'write = "200ms"' }
       local slow = connect()
       slow.handle:read_stop()
@@ -165,7 +165,7 @@ describe("clients of a module", function()
       end
     end)
 
-    it("that bring more than fits are told to come again, and counted", function()
+    it("that bring more than fits are answered 503 with Retry-After, and counted", function()
       f = front.shut "items = 100, bytes = 40000"
       local inside = {}
       for i = 1, 2 do
@@ -231,7 +231,7 @@ describe("clients of a module", function()
     end)
   end
 
-  it("past the number of connections are told so, and let in when there is room", function()
+  it("past the number of connections are answered, and admitted when there is room", function()
     f = front.start { module = listen "connections = 20" }
     local inside = {}
     for i = 1, 20 do

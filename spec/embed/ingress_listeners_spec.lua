@@ -91,7 +91,7 @@ describe("listeners of modules", function()
     assert.matches("^value=1 generation=%d+ ", asks(http.connect { port = second }))
   end)
 
-  it("tell where they are, also where the kernel chose the port, and stay there", function()
+  it("report their addresses, also if the kernel chose the port, and keep them", function()
     f = front.start { module = 'listen = { "http://127.0.0.1:0", "http://127.0.0.1:0" }',
       others = 'b = { kind = "c", plugin = "service", listen = "http://[::1]:0" }' }
     local first = addresses()

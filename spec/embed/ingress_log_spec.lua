@@ -86,7 +86,7 @@ describe("the access log of a module", function()
     assert.equal(1, object.generation)
   end)
 
-  it("tells of those who left, waited in vain, or said nothing sensible", function()
+  it("has clients that left, waited in vain, or sent an invalid request", function()
     f = front.shut("items = 1", { module = 'access_log = "access.log"' })
     local leaves = http.connect { port = f.at }
     leaves:write(http.format { port = f.at, path = "/leaves" })
@@ -211,7 +211,7 @@ describe("the access log of a module", function()
     assert.equal(handled, found)
   end)
 
-  it("fails the reload where its file cannot be opened, and holds nobody up where it is full",
+  it("fails the reload if its file cannot be opened, and delays no request if it is full",
     function()
       f = front.start { module = LISTEN:format '"/dev/full"' }
       for _ = 1, 50 do assert.equal(200, f:get("/").status) end

@@ -161,7 +161,7 @@ return {
       assert.equal(400, connection:read_response(WITHIN_MS).status)
     end)
 
-    it("to nobody, when the client left meanwhile, and goes on", function()
+    it("to no client if it left meanwhile, and continues", function()
       local connection = http.connect { port = at }
       connection:write(http.format { port = at, path = "/hold" })
       until_metric('segue_gate_inside{module="service"}', 1)
@@ -327,7 +327,7 @@ return {
       end
     end)
 
-    it("refuses what does not fit, forgets who leaves", function()
+    it("refuses calls that do not fit, forgets clients that leave", function()
       shut("items = 2")
       local one, two = http.connect { port = at }, http.connect { port = at }
       one:write(http.format { port = at })
@@ -347,7 +347,7 @@ return {
       assert.matches("^value=2 ", three:read_response(WITHIN_MS).body)
     end)
 
-    it("refuses who has waited too long, on a connection that goes on", function()
+    it("refuses a request that has waited too long, on a connection that stays open", function()
       shut('age = "200ms"')
       local connection = http.connect { port = at }
       connection:write(http.format { port = at })
@@ -359,7 +359,7 @@ return {
       assert.matches("^value=2 ", connection:read_response(WITHIN_MS).body)
     end)
 
-    it("answers everybody who waits when the host is stopped", function()
+    it("answers every waiting request when the host is stopped", function()
       shut("items = 100")
       local connection = http.connect { port = at }
       connection:write(http.format { port = at })
@@ -405,7 +405,7 @@ return {
       assert.matches("generation=3 ", asks(http.connect { port = third }, third))
     end)
 
-    it("fails whole where a port is taken, and says by whom", function()
+    it("fails as a whole if a port is in use, and names the process", function()
       start("handover")
       local first, second = at, port.free()
       local taken, socket = port.taken()

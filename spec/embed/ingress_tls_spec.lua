@@ -126,7 +126,7 @@ describe("a module that listens by https", function()
     assert.is_nil(tls.new({ port = f.at, ca = ca.cert }):handshake(WITHIN_MS))
   end)
 
-  it("tells modules who the client is by its certificate, also when that left", function()
+  it("gives modules the name in the client's certificate, also after the client left", function()
     local client = issue { name = "client", cn = "ann", san = "DNS:ann.example,email:ann@example" }
     start(', client_ca = "ca.pem", client = "optional"')
     local known = connect { cert = client.cert, key = client.key }
@@ -142,7 +142,7 @@ describe("a module that listens by https", function()
     f:until_metric('segue_gate_inside{module="service"}', 0)
   end)
 
-  it("lets nobody in without a certificate where one is asked for, also on open connections",
+  it("rejects clients without a required certificate, also on open connections",
     function()
       local client = issue { name = "client" }
       start()

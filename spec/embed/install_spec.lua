@@ -76,7 +76,7 @@ describe("an installation", function()
     run { root .. "/bin/segue", "check", cwd = work.path }
   end)
 
-  it("tells its version, everywhere the same", function()
+  it("prints its version, everywhere the same", function()
     local version = pkg_config("--modversion", "segue"):match("%S+")
     assert.truthy(run({ root .. "/bin/segue", "version" }):find(version, 1, true))
     assert.truthy(uv.fs_stat(root .. "/lib/libsegue.so." .. version))

@@ -84,7 +84,7 @@ describe("the unit", function()
     end
   end)
 
-  it("tells systemd the truth: its ExecReload ends with 3 for what was rejected", function()
+  it("reports the outcome to systemd: its ExecReload ends with 3 for a rejected reload", function()
     local d = segue.start { files = { ["config.yaml"] = "a: 1\n" }, policy = [[
       local segue = require "segue"
       return { name = "unit", sources = { segue.file "config.yaml" }, triggers = {},

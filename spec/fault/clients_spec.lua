@@ -130,7 +130,7 @@ describe("the daemon, when a client leaves", function()
     assert.equal(1, d:json("/api/v1/status").generation) -- half a request is none
   end)
 
-  it("while its reload waits, lets the reload go on to its end", function()
+  it("while its reload waits, does not stop the reload", function()
     local d = start()
     nobody(d, "at the start")
     d.dir:save("config.yaml", "n: 2\nslow: 0.5\n")

@@ -67,7 +67,7 @@ describe("without a free descriptor", function()
     relieve(d)
   end)
 
-  it("a changed file that is watched waits, is told, and is live when there is one", function()
+  it("a change of a watched file is logged, and goes live when a descriptor is free", function()
     local d = segue.start { policy = policy [[return { sources = { segue.file "config.yaml" },
       triggers = { segue.watch { rescan = "500ms" } }, debounce = { min = "5ms" } }]],
       files = { ["config.yaml"] = "n: 1\n" } }
@@ -81,7 +81,7 @@ describe("without a free descriptor", function()
       "the change, without another one")
   end)
 
-  it("a watch that cannot be opened is told at the start, and the files are looked at", function()
+  it("a watch that cannot be opened is logged at the start, and the files are polled", function()
     local d = segue.start { policy = policy [[return { sources = { segue.file "config.yaml" },
       triggers = { segue.watch { rescan = "300ms" } }, debounce = { min = "5ms" } }]],
       files = { ["config.yaml"] = "n: 1\n" }, env = { SEGUE_FAULTS = "watch.open=fail:-24" },
@@ -166,7 +166,7 @@ describe("without a free descriptor", function()
     all_ok()
   end)
 
-  it("a generation that cannot be kept is live, and told", function()
+  it("a generation that cannot be recorded is live, and the answer reports that", function()
     local d = segue.start { policy = policy [[
       return { sources = { segue.file "config.yaml" }, check = function(next)
         if next.wait then
@@ -370,7 +370,7 @@ return {
     assert.equal(3, d:config().n)
   end)
 
-  it("what was confirmed stays live and is told, and is recorded as soon as it can be", function()
+  it("a confirmed generation stays live, is reported, and is recorded later", function()
     local d = segue.start { policy = policy(waits:format ""),
       files = { ["config.yaml"] = "n: 1\n" } }
     d.dir:save("reload.lua", policy(waits:format 'confirm = { by = "operator", within = "60s" },'))

@@ -153,7 +153,7 @@ describe("the last good generation", function()
     serves_new(d, 7)
   end)
 
-  it("holds nobody up for long while the disk hangs, not even the end of the daemon", function()
+  it("delays no caller for long while the disk hangs, nor the end of the daemon", function()
     local d = segue.start { policy = (policy:gsub("}%s*$", [[,
       triggers = { segue.http "127.0.0.1:@PORT@" } }]])), files = { ["config.yaml"] = pad(1) },
       env = { SEGUE_FAULTS = "last_good.sync#2=hang" } }

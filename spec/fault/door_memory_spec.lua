@@ -70,7 +70,7 @@ describe("memory that runs out", function()
     assert.is_nil(d:log():find(PASSWORD, 1, true))
   end)
 
-  it("while somebody comes in costs that connection at most, and lets nobody in", function()
+  it("while a client connects costs that connection at most, and admits no one", function()
     local d, ca = start()
     local n = 1
     while n < 200 do

@@ -185,7 +185,7 @@ end)
 describe("a disk that", function()
   after_each(cleanup)
 
-  it("fails to read is told with the file and the reason", function()
+  it("fails to read is reported with the file and the reason", function()
     local d = start { ["config.yaml"] = "n: 1\n" }
     d.dir:link("/proc/self/mem", "config.yaml") -- its first page cannot be read: EIO
     assert.matches("config%.yaml", fails(d, "[Ii]/?[Oo]", 1))
@@ -193,7 +193,7 @@ describe("a disk that", function()
     live(d, 2)
   end)
 
-  it("is full does not stop reloads; the state folder that cannot be made is told", function()
+  it("is full does not stop reloads; a state folder that cannot be created is reported", function()
     local d = segue.folder { policy = policy 'segue.file "config.yaml"' }
     mount("-t", "tmpfs", "-o", "size=1m,nr_inodes=24", "tmpfs", d.dir.path)
     d.dir:write("reload.lua", d.options.policy)
@@ -249,7 +249,7 @@ end)
 describe("permission", function()
   after_each(cleanup)
 
-  it("that is taken away and given back is told and followed", function()
+  it("that is removed and created again is logged and watched", function()
     local d = segue.folder { policy = policy 'segue.file "conf/config.yaml"' }
     d.dir:write("conf/config.yaml", "n: 1\n")
     if uv.getuid() == 0 then -- root may read everything: another user runs it
@@ -274,7 +274,7 @@ end)
 describe("a link", function()
   after_each(cleanup)
 
-  it("that leads in a circle or nowhere is told, and followed when it leads somewhere", function()
+  it("that is circular or dangling is logged, and watched once it has a target", function()
     local d = start { ["config.yaml"] = "n: 1\n" }
     d.dir:link("circle", "config.yaml")
     d.dir:link("config.yaml", "circle")

@@ -167,7 +167,7 @@ describe("the daemon's HTTP", function()
     c:close()
   end)
 
-  it("serves who only shut his side, and notices at once who left a reload", function()
+  it("serves a half-closed client, and notices at once a client that left a reload", function()
     local d = start { files = { ["config.yaml"] = "n: 1\nslow: 0.2\n" } }
     local half = http.connect { port = d.port }
     half:write(RELOAD .. "\r\n")
@@ -310,7 +310,7 @@ describe("the daemon's HTTP", function()
     control:close()
   end)
 
-  it("cuts off who reads no events, and keeps neither memory nor others waiting", function()
+  it("disconnects a client that reads no events, and delays no others", function()
     local d = start { measured = true }
     local mute = uv.new_tcp()
     local ended

@@ -125,7 +125,7 @@ describe("the big pipe", function()
     assert_whole(p, told, 16)
   end)
 
-  it("is judged by one who sees a loss: a queue that forgets every other call when it is killed",
+  it("is checked by a counter that sees a loss: a queue that drops every other call",
     function()
       local plugins = changed("queue", "journal.c", "KEPT%) return read_kept",
         "KEPT) return head->id %% 2 ? 0 : read_kept")
@@ -194,7 +194,7 @@ stats: {}
     daemon:stop()
   end)
 
-  it("passes segue check, which tells what is wrong with its configuration", function()
+  it("passes segue check, which reports the errors of its configuration", function()
     for _, name in ipairs { "reload.lua", "config.yaml", "config.schema.json" } do
       dir:write(name, read(example .. "/" .. name))
     end

@@ -118,7 +118,7 @@ int main(void) {
     assert.same({ "info", "policy", "1" }, { last.level, last.group, last.n })
   end)
 
-  it("writes what its level lets through, and changes that by a reload", function()
+  it("writes the lines that its level admits, and changes the level by a reload", function()
     start "log: {file: app.log}\n"
     reload "log: {file: app.log, level: debug}\n"
     assert.equal("", read(dir:at("app.log")))
@@ -187,7 +187,7 @@ int main(void) {
     assert.truthy(files >= 4, files .. " files")
   end)
 
-  it("keeps as many old files as it is told", function()
+  it("keeps the configured number of old files", function()
     start "log: {file: app.log, rotate: {size: 1KiB, keep: 2}}\n"
     for i = 1, 8 do
       reload(("log: {file: app.log, rotate: {size: 1KiB, keep: 2}}\nlines: 30\ntext: t%d\n")
@@ -206,7 +206,7 @@ int main(void) {
     reload "log: {file: app.log}\nlines: 0\n" -- what is idle holds the file that it wrote last
   end)
 
-  it("tells a policy what is lost, counts it, and says so where it is missing", function()
+  it("reports lost lines to a policy, counts them, and notes them in their place", function()
     start "log: {file: app.log}\n"
     assert(os.execute("mkfifo " .. dir:at("pipe")) == 0)
     local reader = process.start { "sh", "-c",

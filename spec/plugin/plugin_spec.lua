@@ -297,7 +297,7 @@ static void handle(void *instance, segue_request *request) {
       assert.equal("", told())
     end
 
-    it("one that wants what nobody has", function()
+    it("one that needs something that no module has", function()
       refused({ extra = "void nowhere(void);", ops = ".reopen = (void (*)(void *))nowhere" },
         "one.so cannot be loaded: undefined symbol: nowhere")
     end)

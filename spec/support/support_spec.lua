@@ -161,7 +161,7 @@ describe("http", function()
     assert.equal("all of it", http.request { port = where }.body)
   end)
 
-  it("tells answers on one connection apart", function()
+  it("distinguishes answers on one connection", function()
     local one = "HTTP/1.1 204 No Content\r\n\r\n"
     local two = "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno"
     local connection = http.connect { port = answer(one .. two, true) }
@@ -178,7 +178,7 @@ describe("http", function()
     assert.truthy(message:find("before the answer was complete", 1, true))
   end)
 
-  it("raises when nobody listens", function()
+  it("raises an error without a listener", function()
     assert.has_error(function() http.request { port = port.free() } end)
     assert.same({ nil, "ECONNREFUSED" }, { http.connect({ port = port.free() }, true) })
   end)
@@ -338,7 +338,7 @@ describe("the runner", function()
     assert.equal("5 passed, 0 failed", p.stdout:match("([^\n]*)\n$"), p.stdout)
   end)
 
-  it("fails a file whose setup leaves something behind", function()
+  it("fails a file if its setup leaves something behind", function()
     local p = run [[local held = require "spec.support.held"
       held.deadline_ms = 200
       describe("x", function()

@@ -61,7 +61,7 @@ describe("segue__render_time", function()
 end)
 
 describe("segue__render_error_json", function()
-  it("tells what is known and null for the rest", function()
+  it("returns the known values and null for the rest", function()
     local err = C.error()
     C.segue__errorf(err, C.SEGUE_ESYNTAX, "%s", 'a "quoted" thing')
     C.segue__error_set_place(err, "config.yaml", 4, 3)
@@ -88,7 +88,7 @@ describe("segue__metrics_label", function()
 end)
 
 describe("segue__render_status", function()
-  it("tells every outcome by an HTTP status", function()
+  it("maps every outcome to an HTTP status", function()
     local want = { APPLIED = 200, UNCHANGED = 200, HELD = 409, REJECTED = 422, FAILED = 500,
       REVERTED = 500 }
     for name, status in pairs(want) do

@@ -100,7 +100,7 @@ describe("the limiter", function()
     return tonumber(wait), first[0]
   end
 
-  it("lets a burst through, then one for each that has come back", function()
+  it("admits a burst, then one for each refilled token", function()
     for _ = 1, 5 do assert.equal(0, (take("10.0.0.1:1", 10, 5, 1000))) end
     local wait, first = take("10.0.0.1:2", 10, 5, 1000)
     assert.equal(100, wait)
@@ -135,7 +135,7 @@ describe("the limiter", function()
     end
   end)
 
-  it("forgets who was away longest, and keeps who is here", function()
+  it("forgets the client that was away longest, and keeps present ones", function()
     for _ = 1, 3 do take("10.9.9.9:1", 1, 3, 0) end
     for i = 1, 60000 do
       local peer = ("10.%d.%d.%d:1"):format(math.floor(i / 65536), math.floor(i / 256) % 256,

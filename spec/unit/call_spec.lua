@@ -75,7 +75,7 @@ describe("a module that calls another one", function()
     return n
   end
 
-  it("meets its own generation there, and whoever came since the next one", function()
+  it("meets its own generation there, and later callers the next one", function()
     start()
     local _, front = enter "front"
     assert.equal("applied", change():outcome())

@@ -146,7 +146,7 @@ describe("the deadline to confirm", function()
     ends_after(MINUTE - 20000)
   end)
 
-  it("passes while no process is there, and what waited is taken back by the start", function()
+  it("passes while no process runs, and the start reverts the unconfirmed generation", function()
     open()
     local w = restart(2 * MINUTE)
     assert.equal("held", w:outcome())
@@ -193,7 +193,7 @@ describe("the deadline to confirm", function()
     ends_after(MINUTE)
   end)
 
-  it("has passed for a start after a jump that nobody saw: rather back than unconfirmed", function()
+  it("has passed for a start after an unnoticed jump: the start reverts", function()
     open()
     set_clock(DAY, true)
     assert.equal("held", restart(0):outcome())
@@ -232,7 +232,7 @@ describe("the deadline to confirm", function()
 end)
 
 describe("a probe's hold", function()
-  it("is measured by the clock that nobody sets", function()
+  it("is measured by the monotonic clock", function()
     local dir = tempdir.new()
     local e = engine.started { state = dir.path }
     for _, by in ipairs { DAY, -DAY } do

@@ -71,7 +71,7 @@ describe("out of memory", function()
     end, 8)
   end)
 
-  it("while a failure is told leaves the failure or itself", function()
+  it("while a failure is reported leaves the failure or itself", function()
     local base = document.live()
     for n = 1, 20 do
       C.segue__mem_fail_at(n)
@@ -126,7 +126,7 @@ describe("out of memory", function()
     assert.is_false(C.segue_node_get(doc.root, [["\""]]) == nil)
   end)
 
-  it("while writing JSON is told by the buffer", function()
+  it("while writing JSON is reported by the buffer", function()
     local doc = document.good(yaml)
     starve(function()
       local buf = ffi.new("segue__buf[1]")

@@ -123,7 +123,7 @@ describe("a publication", function()
     C.segue__publication_free(p)
   end)
 
-  it("shows the newest to everybody who begins to read", function()
+  it("shows the newest to every reader that begins", function()
     local p = publication()
     local s = instance(p)
     local reader = C.segue_reader_new(s)
@@ -164,7 +164,7 @@ describe("a publication", function()
     assert.truthy(memory)
   end)
 
-  it("returns memory to the system once, on the reclamation thread, whoever frees it", function()
+  it("returns memory to the system once, on the reclamation thread", function()
     local thread = ffi.new("int[1]")
     local function trims() return tonumber(C.segue__mem_trims(thread)) end
     local function large() return document.good("a: " .. ("x"):rep(1200000)) end

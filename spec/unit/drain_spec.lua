@@ -67,7 +67,7 @@ describe("a drain that runs over", function()
   end
 
   describe("in a restart", function()
-    it("is cut at its end, and who was inside is counted and keeps what he has", function()
+    it("is cut at its end, and calls inside are counted and keep their instance", function()
       start("restart", { over = "cut" })
       enter() enter()
       local w = change()
@@ -115,7 +115,7 @@ describe("a drain that runs over", function()
       assert.same({ drains = 0, inside = 0 }, cut())
     end)
 
-    it("that waits does not tell the module that nobody waits for it", function()
+    it("that waits does not cancel the operation of the module", function()
       start("restart", { over = "wait", again = 1 })
       e:deed("m", "drain", engine.LATER)
       local w = change()
@@ -191,7 +191,7 @@ describe("a drain that runs over", function()
       assert.equal(1, e:status("a").generation)
     end)
 
-    it("ends at once when the daemon is told to stop", function()
+    it("ends at once when the daemon stops", function()
       e = engine.started { modules = { { "m", "restart", over = "undo", drain_ms = 3600000 } } }
       e.x = 1
       enter()
@@ -262,7 +262,7 @@ describe("a drain that runs over", function()
         assert.is_true(e:status("m").draining <= 2)
       end)
 
-      it("that holds a commit up is over when the daemon is told to stop", function()
+      it("that delays a commit ends when the daemon stops", function()
         start(replace, { over = "wait", drain_ms = 10000, again = 5 })
         for _ = 1, 2 do
           enter()
@@ -280,7 +280,7 @@ describe("a drain that runs over", function()
 
   for _, replace in ipairs { "swap", "handover", "restart" } do
     describe("by hand, of a module that is replaced by " .. replace, function()
-      it("is told to who asked, who may go on", function()
+      it("is reported to the hook, which may continue", function()
         start(replace)
         script("drain:m", "ask", 200)
         enter()
@@ -293,7 +293,7 @@ describe("a drain that runs over", function()
         assert.same({ drains = 0, inside = 0 }, cut())
       end)
 
-      it("counts who is inside as gone, and is not waited for again", function()
+      it("counts calls inside as gone, and is not waited for again", function()
         start(replace, { drain_ms = 3600000 })
         script("drain:m prepare restart:m commit confirm", "cut", 200)
         enter() enter()

@@ -89,7 +89,7 @@ describe("a gate", function()
     assert.equal(2, tonumber(status().refused[C.SEGUE__REFUSED_MODULE]))
   end)
 
-  it("lets in to an instance and its snapshot, and pins both until the pass is left", function()
+  it("admits to an instance and its snapshot, and pins both until the pass is left", function()
     local one = open(1)
     local pass, rc = enter()
     assert.equal(0, rc)
@@ -132,7 +132,7 @@ describe("a gate", function()
     close(two)
   end)
 
-  it("cuts a drain at its deadline, and keeps the instance for who is inside", function()
+  it("cuts a drain at its deadline, and keeps the instance for calls inside", function()
     local one = open(1)
     local pass = enter()
     C.segue__gate_shut(house.gate)
@@ -149,7 +149,7 @@ describe("a gate", function()
     assert.equal(0, alive())
   end)
 
-  it("gives up a drain that is cancelled while somebody is inside", function()
+  it("abandons a drain that is cancelled while a call is inside", function()
     local one = open(1)
     local pass = enter()
     C.segue__gate_shut(house.gate)
@@ -163,7 +163,7 @@ describe("a gate", function()
     step()
   end)
 
-  it("buffers while it is shut, and lets in in the order of arrival", function()
+  it("buffers while it is shut, and admits in the order of arrival", function()
     local one = open(1)
     C.segue__gate_shut(house.gate)
     local _, rc = enter()
@@ -187,7 +187,7 @@ describe("a gate", function()
     close(two)
   end)
 
-  it("lets nobody overtake an earlier request of his key", function()
+  it("admits no request before an earlier one of its key", function()
     local one = open(1)
     C.segue__gate_shut(house.gate)
     local late, other = request("late", 7), request("other", 8)
@@ -226,7 +226,7 @@ describe("a gate", function()
     close(one)
   end)
 
-  it("refuses who has waited too long, and only him", function()
+  it("refuses a call that has waited too long, and only this one", function()
     local one = open(1)
     C.segue__gate_limit(house.gate, ffi.new("segue__gate_limits", { 0, 0, 500 }))
     C.segue__gate_shut(house.gate)
@@ -269,7 +269,7 @@ describe("a gate", function()
     close(one)
   end)
 
-  it("refuses all who wait when the module failed, and when the instance goes", function()
+  it("refuses all waiting calls when the module fails, and when the instance ends", function()
     local one = open(1)
     C.segue__gate_shut(house.gate)
     submit(request "a")
@@ -309,7 +309,7 @@ describe("a gate", function()
     close(one)
   end)
 
-  it("lets in to what is open after all, if it flips while somebody goes in", function()
+  it("admits a call to the open instance if the gate flips while the call enters", function()
     local one, two = open(1), instance(2)
     assert.equal(0, C.gate_house_reserve(house, two))
     local pass = ffi.new("segue_pass[1]")
@@ -331,7 +331,7 @@ describe("a gate", function()
     close(one)
   end)
 
-  it("tells when too many instances have somebody inside, and lets an old one go on", function()
+  it("reports too many instances with calls inside, and keeps an old one", function()
     local passes, all = {}, {}
     for i = 1, 16 do
       all[i] = open(i)
@@ -408,7 +408,7 @@ describe("a gate", function()
     end
   end)
 
-  it("lets callers meet their own generation while both modules are replaced under them", function()
+  it("keeps calls in their own generation while both modules are replaced", function()
     local storm = ffi.new("call_storm[1]")
     storm[0].rounds = 300
     C.check(C.call_storm_run(house, storm))
@@ -464,7 +464,7 @@ describe("a transaction", function()
     return w
   end
 
-  it("restarts a module only when everybody inside has left, and buffers who comes", function()
+  it("restarts a module only when all calls inside have left, and buffers new ones", function()
     e = engine.started { modules = { { "m", "restart", exclusive = true } } }
     local generation, pass = enter()
     assert.equal(1, generation)
@@ -479,7 +479,7 @@ describe("a transaction", function()
     assert.equal(2, (enter()))
   end)
 
-  it("cuts those who do not leave in time, who keep what they have", function()
+  it("cuts calls that do not leave in time; they keep their instance", function()
     e = engine.started { modules = { { "m", "restart", drain_ms = 400 } } }
     local _, pass = enter()
     local w = change()
@@ -495,7 +495,7 @@ describe("a transaction", function()
   end)
 
   for _, replace in ipairs { "handover", "swap" } do
-    it("lets arrivals in to the next instance of a " .. replace .. " at once", function()
+    it("admits arrivals to the next instance of a " .. replace .. " at once", function()
       e = engine.started { modules = { { "m", replace } } }
       local _, pass = enter()
       assert.equal("applied", change():outcome())
@@ -510,7 +510,7 @@ describe("a transaction", function()
     end)
   end
 
-  it("gives the next snapshot to those who enter a module that stays, however often", function()
+  it("gives the next snapshot to calls that enter a module that stays, however often", function()
     e = engine.started { modules = { { "m", "handover", config = "other" } } }
     for generation = 2, 40 do
       assert.equal(generation - 1, (enter()))
@@ -523,7 +523,7 @@ describe("a transaction", function()
     assert.falsy(e:journal():find("m.drain", 1, true))
   end)
 
-  it("lets those who waited go on with the old generation when it is undone", function()
+  it("admits waiting calls to the old generation when it is undone", function()
     e = engine.started { modules = { { "m", "restart", exclusive = true } } }
     e:module("m").deed[engine.verbs.start] = engine.FAIL_ONCE
     local _, pass = enter()
@@ -537,7 +537,7 @@ describe("a transaction", function()
     assert.equal(1, (enter()))
   end)
 
-  it("refuses those who waited when the module cannot be brought back", function()
+  it("refuses waiting calls when the module cannot be restored", function()
     e = engine.started { modules = { { "m", "restart" } } }
     e:module("m").deed[engine.verbs.start] = engine.FAIL
     local _, pass = enter()
@@ -553,7 +553,7 @@ describe("a transaction", function()
     assert.equal(1, (enter()))
   end)
 
-  it("refuses at the gate of a module that is gone, and lets in when it is back", function()
+  it("refuses at the gate of a removed module, and admits when it is back", function()
     e = engine.started { modules = { { "m" }, { "n" } } }
     local _, pass = enter("m")
     e:set_policy { modules = { { "n" } } }
@@ -599,7 +599,7 @@ describe("a transaction", function()
     assert.equal("applied", w:outcome())
   end)
 
-  it("has the limits of before when a policy with others is taken back", function()
+  it("has its previous limits when a policy with others is undone", function()
     local before = { modules = { { "m", "restart" } } }
     e = engine.started(before)
     e:set_policy { modules = { { "m", "restart", buffer = { 1, 0, 0 } } }, probe = engine.FAIL,

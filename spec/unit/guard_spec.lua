@@ -84,7 +84,7 @@ describe("a guard", function()
     held(reload(), "a.yaml has 3 items")
   end)
 
-  it("tells everything that it holds", function()
+  it("reports every guard that holds", function()
     started({ min_items = 2, max_shrink = 0.1, required = { "k2" } })
     e:write("a.yaml", "k1: 1\n")
     assert.equal(3, tonumber(reload():result().errors.count))
@@ -146,7 +146,7 @@ describe("a guard", function()
     held(reload(), "from 3 items to 0 (100 % less)")
   end)
 
-  it("that runs out of memory fails, and lets nothing through", function()
+  it("that runs out of memory fails, and accepts nothing", function()
     started({ min_items = 2 })
     e:write("a.yaml", "k1: 1\n")
     for at = 1, 100 do
@@ -159,13 +159,13 @@ describe("a guard", function()
   end)
 end)
 
-describe("an operator who accepts", function()
+describe("an operator that accepts", function()
   after_each(function()
     if e then e:close() end
     e = nil
   end)
 
-  it("lets everything through that is too little, once", function()
+  it("accepts everything that is too little, once", function()
     started({ min_items = 2, max_shrink = 0.1, required = { "k2" } })
     e:write("a.yaml", "k1: 7\n")
     assert.equal("applied", reload({ accept_shrink = true }):outcome())

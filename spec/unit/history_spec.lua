@@ -87,7 +87,7 @@ describe("the history", function()
     h:close()
   end)
 
-  it("is nobody else's to read", function()
+  it("is readable only by its owner", function()
     local h = filled(2)
     for _, name in ipairs { "history.db", "history.db-wal", "history.db-shm" } do
       assert.equal("600", mode(name))
@@ -124,7 +124,7 @@ describe("the history", function()
     h:close()
   end)
 
-  it("tells a generation whose files are not known from one that is not kept", function()
+  it("distinguishes a generation with unknown files from one that is not kept", function()
     local h = filled(2)
     h:add { id = 3, generation = 3, yaml = "a: 3\n" }
     assert.same({ nil, "ENOENT" }, { h:files(3) })
@@ -205,7 +205,7 @@ describe("why a value is what it is", function()
     assert.same({ 1, "a.b" }, why "a.b")
   end)
 
-  it("says whether a later change may be one that was not told", function()
+  it("returns whether a later change may have been omitted", function()
     changes({ "a" }, { "b", more = true }, { "c" })
     assert.is_false(h:why("a").exact)
     assert.is_true(h:why("b").exact)
@@ -244,7 +244,7 @@ describe("why a value is what it is", function()
   end)
 end)
 
-describe("who asked for what", function()
+describe("the audit of requests", function()
   it("is given back, newest first, as it was, also odd names", function()
     local h = assert(Record.history(path))
     assert.same({}, h:audits())
@@ -459,7 +459,7 @@ describe("a history that is damaged", function()
     end
   end)
 
-  it("tells of the damage that it comes across, and the next question is answered", function()
+  it("reports damage that it finds, and answers the next question", function()
     local h = filled(50)
     local db = Record.connection(path)
     db.run "PRAGMA wal_checkpoint(TRUNCATE)"
@@ -498,7 +498,7 @@ describe("a history that cannot be written", function()
     h:close()
   end)
 
-  it("waits as long as it may for whoever holds it when it is opened", function()
+  it("waits within its limit for another process that has it locked when it is opened", function()
     filled(1):close()
     local db = Record.connection(path)
     db.run "PRAGMA journal_mode=DELETE; BEGIN EXCLUSIVE"
@@ -512,14 +512,14 @@ describe("a history that cannot be written", function()
     assert.same({ nil, "ENOENT" }, { Record.history(dir:at "none/history.db") })
   end)
 
-  it("does not follow a link that somebody put in its place", function()
+  it("does not follow a symbolic link in its place", function()
     dir:write("victim", "")
     dir:link("victim", "history.db")
     assert.is_nil((Record.history(path)))
     assert.equal("", dir:read "victim")
   end)
 
-  it("is taken back when its end fails", function()
+  it("is rolled back when its end fails", function()
     local h = filled(1)
     for _, point in ipairs { "history.add", "history.commit" } do
       C.segue__fault_arm(nil) -- forgets what was reached before

@@ -81,13 +81,13 @@ describe("listening", function()
     return r
   end
 
-  it("on port 0 tells the port", function()
+  it("on port 0 reports the port", function()
     assert.is_true(server.port > 0)
     assert.equal("127.0.0.1:" .. server.port,
       ffi.string(C.segue__http_listener_address(server.listener).text))
   end)
 
-  it("on a port in use says by whom", function()
+  it("on a port in use names the process", function()
     local e = server:listen_error("127.0.0.1:" .. server.port)
     assert.equal("EADDRINUSE", e.name)
     assert.matches("^127%.0%.0%.1:" .. server.port .. " is in use by [%w%-_.:]+ %(pid "

@@ -88,7 +88,7 @@ describe("the HTTP client", function()
     assert.equal("late\n", call { socket_path = path, url = "/later/100" }.body)
   end)
 
-  it("passes a stream on as it comes, until told to stop", function()
+  it("passes a stream on as it arrives, until it is stopped", function()
     local seen = {}
     local function on_data(_, bytes, len)
       seen[#seen + 1] = C.str(bytes, len)
@@ -105,7 +105,7 @@ describe("the HTTP client", function()
     server:until_true(function() return server:gone() == 1 end)
   end)
 
-  it("gives up after its time limit", function()
+  it("fails after its time limit", function()
     local _, e, code = call { socket_path = path, url = "/hold", timeout_ms = 50 }
     assert.equal("SEGUE_ETIMEOUT", C.name(code))
     assert.matches(path .. " gave no complete answer within 50 ms", e.message, 1, true)
@@ -118,7 +118,7 @@ describe("the HTTP client", function()
     assert.equal(1000, #call { socket_path = path, url = "/size/1000", answer_bytes = 1000 }.body)
   end)
 
-  it("says that nobody answers, and what to do", function()
+  it("reports that no daemon answers, and the remedy", function()
     local _, e, code = call { socket_path = path .. ".none", url = "/" }
     assert.equal("ECONNREFUSED", C.name(code))
     assert.equal("no daemon answers on " .. path .. ".none: start it with segue run", e.message)

@@ -61,7 +61,7 @@ describe("the end of an HTTP server", function()
     error("this machine is too slow")
   end
 
-  it("answers who asks again a moment after its last answer, and calls it the last", function()
+  it("answers a request that arrives just after its last answer, and closes", function()
     in_time(function()
       local client, began = answered(), now_ms()
       server:close(GRACE_MS)
@@ -91,7 +91,7 @@ describe("the end of an HTTP server", function()
     end)
   end)
 
-  it("does not wait for who has been silent", function()
+  it("does not wait for silent clients", function()
     in_time(function()
       local silent, other = answered(), server:connect()
       other:write(get("/later/1200", "Connection: close\r\n"))
@@ -103,7 +103,7 @@ describe("the end of an HTTP server", function()
     end)
   end)
 
-  it("waits for nobody longer than a moment, and shuts its side first", function()
+  it("waits for no client longer than a moment, and shuts its side first", function()
     start()
     local client, began = answered(), now_ms()
     server:close(GRACE_MS)
@@ -153,7 +153,7 @@ describe("the end of an HTTP server", function()
     assert.is_true(sent > 0)
   end)
 
-  it("tells who has sent half a request, or waits in vain, when patience ends", function()
+  it("answers clients that have sent half a request, or wait, when its time is over", function()
     start()
     local clients = {}
     for i, bytes in ipairs { "GET /echo HT", get("/hold"),
@@ -187,7 +187,7 @@ describe("the end of an HTTP server", function()
       return client, hello
     end
 
-    it("lets a client finish its handshake, and answers its request as the last", function()
+    it("completes the handshake of a client, and answers its request as the last", function()
       start()
       local idle = server:connect()
       local client, hello = shakes_hands()
@@ -225,7 +225,7 @@ describe("the end of an HTTP server", function()
     end)
   end)
 
-  it("lets everybody in who has connected while the loop was busy", function()
+  it("accepts every client that connected while the loop was busy", function()
     start()
     local go, clients = server:stall(), {}
     for i = 1, 100 do
@@ -237,7 +237,7 @@ describe("the end of an HTTP server", function()
     for i = 1, 100 do assert.equal(201, clients[i]:read_response().status) end
   end)
 
-  it("of a connection's idle time does not cut off who asks in that moment", function()
+  it("of the idle time does not disconnect a client that sends a request at that moment", function()
     start { idle_ms = 60 }
     local client, began = answered(), now_ms()
     local go = server:stall()
@@ -263,7 +263,7 @@ describe("a socket that is about to close", function()
   end
   local function connected(client) return function() return client.done end end
 
-  it("hears of nobody new, and of all again once it is to go on", function()
+  it("accepts no new client, and all again after it resumes", function()
     local deaf, deaf_port = bind()
     local other, other_port = bind()
     local early = connect(deaf_port)

@@ -150,7 +150,7 @@ describe("the HTTP server's limits", function()
     end
   end)
 
-  it("close who says nothing, without a word", function()
+  it("close a silent connection without an answer", function()
     start { idle_ms = 150 }
     local client = server:connect()
     local ms = elapsed_ms(function() assert.equal("", client:read_all()) end)
@@ -168,7 +168,7 @@ describe("the HTTP server's limits", function()
     assert.equal("late\n", server:ask(get("/later/200")).body)
   end)
 
-  it("drop who does not read a large answer, and keep who does", function()
+  it("disconnect a client that does not read a large answer, and keep one that does", function()
     start { write_ms = 300 }
     local stuck, slow = server:connect(), server:connect()
     stuck.handle:read_stop()
@@ -198,7 +198,7 @@ describe("the HTTP server's limits", function()
     server:until_true(function() return server:connections() == 1 end)
   end)
 
-  it("reset who does not read a body that ends with the connection", function()
+  it("reset a client that does not read a body that ends with the connection", function()
     start { write_ms = 300, write_bytes = 1e9 }
     for i, case in ipairs { { "/stream/1/3", true }, { "/stream/50/1000000", false } } do
       local client = server:connect()
@@ -257,7 +257,7 @@ describe("the HTTP server's limits", function()
     assert.same({ [200] = limit, [503] = 0 }, statuses)
   end)
 
-  it("let those wait for whom there is no room, also to be refused", function()
+  it("let clients wait that find no room, also for a refusal", function()
     start { connections = 3 } -- one may be refused at a time
     local held = {}
     for i = 1, 3 do

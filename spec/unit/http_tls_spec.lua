@@ -112,7 +112,7 @@ describe("the HTTP server through TLS", function()
     client:read_all()
   end)
 
-  it("tells plain HTTP what it speaks, with 400", function()
+  it("answers plain HTTP with 400 and names TLS", function()
     start()
     local r = http.request { port = port, path = "/" }
     assert.equal(400, r.status)
@@ -166,7 +166,7 @@ describe("the HTTP server through TLS", function()
     assert.equal(200, tls.request({ port = port, path = "/" }).status)
   end)
 
-  it("lets in whom its authority has signed, by name, and nobody else", function()
+  it("admits clients with a certificate of its authority, by name, and no others", function()
     local other = certificates.authority(dir, "other")
     local ops = ca:issue { name = "ops", cn = "ops",
       san = "DNS:ops.example,email:ops@example.org,URI:spiffe://example/ops" }
@@ -261,7 +261,7 @@ describe("the HTTP server through TLS", function()
   it("serves 100 connections at once", function() serves_at_once(100) end)
   it("serves 1,000 connections at once #long", function() serves_at_once(1000) end)
 
-  it("says farewell to who is idle when it closes, and tells who waits in vain", function()
+  it("closes idle connections with close_notify, and answers clients that wait in vain", function()
     start()
     local idle, half = connect(), connect()
     idle:write(get "/echo")

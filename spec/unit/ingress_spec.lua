@@ -102,7 +102,7 @@ describe("an ingress", function()
     wait.until_true(function() return status(p) == wanted end, 30000, "another answer")
   end
 
-  it("accepts from the flip on, and not when that is taken back", function()
+  it("accepts from the flip on, and not when the flip is undone", function()
     assert.equal(0, open())
     local p, q = port.free(), port.free()
     assert.equal(0, (stage(policy { m = { url(p), url(q) .. "/" } })))

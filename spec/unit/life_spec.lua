@@ -58,7 +58,7 @@ describe("the life of modules", function()
       ["the type of a value"] = { text:gsub("b: {x: 1}", "b: {x: '1'}"), "b=restart all=swap" },
       ["a slice that goes away"] = { text:gsub("b: {x: 1}\n", ""), "b=restart all=swap" },
     } do
-      it("touches those whose slice it is, when " .. what .. " changes", function()
+      it("touches the modules with this slice, when " .. what .. " changes", function()
         local w = reload(case[1])
         local touched = {}
         if case[2] then
@@ -205,7 +205,7 @@ describe("the life of modules", function()
       end
 
       for _, verb in ipairs { "prepare", "start" } do
-        it("are told that nobody needs their " .. verb .. " when the daemon stops", function()
+        it("are notified that no one needs their " .. verb .. " when the daemon stops", function()
           chain()
           e:deed("b", verb, engine.LATER)
           local w = reload "x: 2"

@@ -130,7 +130,7 @@ describe("by hand", function()
     assert.equal(1, e:status("a").generation)
   end)
 
-  it("waits in a drain until everybody inside has left, and lets nobody in", function()
+  it("waits in a drain until all calls inside have left, and admits none", function()
     start "drain:c prepare commit confirm"
     local pass = enter "c"
     local w = change()
@@ -157,7 +157,7 @@ describe("by hand", function()
     e:step()
   end)
 
-  it("lets go of a drain when the hook is over", function()
+  it("cancels a drain when the hook ends", function()
     e = engine.started { reload = "prepare commit confirm", modules = three,
       set = { reload_ms = 100 }, files = { ["a.yaml"] = "x: 1\ny: 1\n" } }
     C.ffi.copy(e.hooks.script, "drain:c prepare commit")

@@ -92,7 +92,7 @@ describe("a mask", function()
     assert.equal("users[3].keys", C.err(err).path)
   end)
 
-  it("tells what changed below one secret in one row", function()
+  it("reports all changes below one secret in one row", function()
     local mask = assert(mask_of { "db", "new", "gone" })
     local before = document.good('{"db":{"a":1,"b":2,"c":3},"x":1,"gone":{"k":1}}',
       { format = "json" })

@@ -38,7 +38,7 @@ describe("the simulated clock", function()
     assert.is_false(timers[1].active())
   end)
 
-  it("moves the wall clock along, and alone where it is told to", function()
+  it("moves the wall clock along, and alone on request", function()
     C.segue__loop_advance(loop.ptr, 250)
     assert.equal(5250, tonumber(C.segue__loop_wall_ms(loop.ptr)))
     C.segue__loop_jump_wall(loop.ptr, -10000)

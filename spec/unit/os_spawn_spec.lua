@@ -85,7 +85,7 @@ end
 local function sh(script, o) return run({ "sh", "-c", script }, o) end
 
 describe("a command", function()
-  it("runs, and tells how it ended and what it said", function()
+  it("runs, and reports its exit and its output", function()
     local child = sh("echo out; echo err >&2; exit 3")
     assert.same({ 0, 3, 0, "out\n", "err\n", false, false, false }, { child.status, child.code,
       child.signal, child.out, child.err, child.timed_out, child.stopped, child.cut })
@@ -191,7 +191,7 @@ describe("the time limit", function()
     end
   end)
 
-  it("lets a command end in its own way, and takes what it leaves along", function()
+  it("lets a command end by itself, and kills what it leaves behind", function()
     local script = "trap 'echo bye; exit 7' TERM; (trap '' TERM; sleep 100) & echo $!; wait"
     local pid
     local child = run({ "sh", "-c", script }, { timeout_ms = 150,
@@ -208,7 +208,7 @@ describe("the time limit", function()
     assert.same({ 4, true }, { child.code, child.timed_out })
   end)
 
-  it("can be brought forward by hand, by another signal", function()
+  it("can be shortened by another signal", function()
     local ready
     local child = start({ "sh", "-c", "trap 'exit 9' INT; echo; while :; do sleep 0.01; done" },
       { stop_signal = 2, on_output = function() ready = true end })
@@ -247,7 +247,7 @@ describe("a command that cannot start", function()
     assert.equal("EINVAL", code)
   end)
 
-  it("is told apart: not executable, a folder, a lost interpreter, no program at all", function()
+  it("is distinguished: not executable, a folder, a lost interpreter, no program at all", function()
     local path = dir:write("script", "#!/no/such/shell\n")
     local _, code, message = run({ path })
     assert.equal("EACCES", code)

@@ -11,7 +11,7 @@ describe("the reload queue", function()
     tempdir.remove_all()
   end)
 
-  it("loads the first generation and answers who waits", function()
+  it("loads the first generation and answers the waiters", function()
     e = engine.new {}
     local w = e:reload { trigger = "start", cause = "start" }
     assert.is_false(w:answered())
@@ -213,7 +213,7 @@ describe("the reload queue", function()
     assert.equal("2", e:value("x"))
   end)
 
-  it("tells a waiter whose If-Match does not hold, and runs for the others", function()
+  it("answers a waiter whose If-Match failed, and runs for the others", function()
     e = engine.started {}
     e:write("a.yaml", "x: 2")
     local wrong, right = e:reload { if_match = "7" }, e:reload { if_match = '"1"' }
@@ -404,7 +404,7 @@ describe("the reload queue", function()
     assert.equal("", e:journal())
   end)
 
-  it("stops: answers who waits, ends the run, then stops the modules in reverse order", function()
+  it("stops: answers the waiters, ends the run, then stops the modules in reverse order", function()
     e = engine.started { modules = { { "a" }, { "b", "handover", needs = { "a" } } } }
     e:deed("b", "prepare", engine.LATER)
     e:write("a.yaml", "x: 2")
@@ -482,7 +482,7 @@ describe("the reload queue", function()
     end)
   end)
 
-  it("lets the policy put a run off, and runs it later", function()
+  it("lets the policy postpone a run, and runs it later", function()
     e = engine.started {}
     e:set_policy { reload = "defer", defer_ms = 300000 }
     local w = e:reload()

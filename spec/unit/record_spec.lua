@@ -170,7 +170,7 @@ describe("the decisions on disk", function()
     C.check(put(slots, { pinned = true, pinned_generation = 2 })) -- b
   end
 
-  it("of the other slot count when one is damaged anywhere, and that is told", function()
+  it("of the other state file count when one is damaged anywhere, and that is logged", function()
     both()
     local good = dir:read "state.b"
     for at = 1, #good do
@@ -187,7 +187,7 @@ describe("the decisions on disk", function()
     end
   end)
 
-  it("are none when both slots are damaged, and each is told", function()
+  it("are none when both state files are damaged, and each is logged", function()
     both()
     dir:write("state.a", "x")
     dir:write("state.b", ("y"):rep(100))
@@ -222,7 +222,7 @@ describe("the decisions on disk", function()
     end)
   end
 
-  it("are not written through a link that somebody put there", function()
+  it("are not written through a symbolic link", function()
     dir:write("victim", "mine")
     dir:link("victim", "state.a")
     assert.equal("ELOOP", C.name(put(fresh(), { frozen = true })))
@@ -449,7 +449,7 @@ describe("the record", function()
     assert.matches("numbers.a.*its checksum is wrong", Record.logged())
   end)
 
-  it("tells a reload that died while it waited to be confirmed, once, by its number", function()
+  it("reports a reload that crashed before its confirmation once, by its number", function()
     open()
     settle(1, 1, "a: 1\n")
     local d = ffi.new("segue__decisions[1]")
@@ -475,7 +475,7 @@ describe("the record", function()
     assert.is_true(tonumber(open().reload) >= 3)
   end)
 
-  it("tells whoever waits that nothing could be written, and why", function()
+  it("reports to waiters that nothing could be written, and the reason", function()
     open()
     C.check(C.segue__fault_arm("state.write=fail:-28,last_good.sync=fail"))
     local status, message = freeze "x"

@@ -45,7 +45,7 @@ describe("a source that is pulled", function()
     assert.equal(0, s.next_ms)
   end)
 
-  it("is asked by every request, and told what is held", function()
+  it("is fetched for every request, and gets the revision that is held", function()
     started()
     e:deliver("net", "n: 2\n", "r2")
     local w = reload()
@@ -252,7 +252,7 @@ describe("a source that is away", function()
     assert.truthy(e:journal():find("net.fetch_cancel", 1, true))
   end)
 
-  it("and deaf is given up on, and refused once too many calls are stuck", function()
+  it("and unresponsive is abandoned, and refused once too many calls are stuck", function()
     started { set = { collect_ms = 400 } }
     local s = e:source("net")
     s.fetch, s.deaf = engine.LATER, true
@@ -554,7 +554,7 @@ describe("stopping", function()
     e = nil
   end)
 
-  it("in the middle of the first fetch answers who waits", function()
+  it("in the middle of the first fetch answers the waiters", function()
     e = engine.new { sources = { { "net" } } }
     e:source("net").fetch = engine.LATER
     local w = reload()

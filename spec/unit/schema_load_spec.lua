@@ -365,7 +365,7 @@ describe("a hostile schema", function()
 end)
 
 describe("questions about a schema", function()
-  it("tell secrets by path", function()
+  it("mark secrets by path", function()
     local compiled = schema.compile([[{"properties":{"db":{"$ref":"#/$defs/db"},
       "list":{"prefixItems":[true,{"writeOnly":true}],"items":{"properties":{"k":{
       "anyOf":[{"type":"null"},{"writeOnly":true}]}}}}},"patternProperties":{"^s_":{

@@ -36,7 +36,7 @@ describe("a schema's type", function()
       ["[1,2]"] = "1:1: the top level must be a boolean or a string, not a list",
     })
   end)
-  it("is all that is told where it is wrong", function()
+  it("is the only error reported for a value", function()
     judges('{"type":"string","minLength":3,"minimum":7}', { '"abc"' }, {
       ["5"] = "1:1: the top level must be a string, not an integer" })
   end)
@@ -174,7 +174,7 @@ describe("maps", function()
         ['{"a":"1","x":1,"z":2}'] = '1:6: a must be an integer, not a string\n'
           .. "1:14: x must be null, not an integer\n1:20: z must be a string, not an integer" })
   end)
-  it("tell unknown keys, where they stand, and what was meant", function()
+  it("report unknown keys, their place, and the nearest known key", function()
     judges('{"properties":{"timeout":true,"host":true},"additionalProperties":false}',
       { '{"host":1}' }, {
         ['{"a":{},"timeuot":1}'] = "1:2: a is not a known key here\n"
@@ -197,12 +197,12 @@ describe("maps", function()
 end)
 
 describe("combinations", function()
-  it("of all tell each breach", function()
+  it("of allOf report each breach", function()
     judges('{"allOf":[{"minimum":1},{"multipleOf":2}]}', { "2" }, {
       ["-1"] = "1:1: the top level must be at least 1, not -1\n"
         .. "1:1: the top level must be a multiple of 2, not -1" })
   end)
-  it("of any tell the forms by name, or what is wrong with the nearest", function()
+  it("of anyOf report the forms by name, or the errors of the nearest", function()
     judges('{"anyOf":[{"type":"string"},{"title":"a port","maximum":9}]}', { '"a"', "3" }, {
       ["10"] = "1:1: the top level must be a string or a port, not 10" })
     judges('{"anyOf":[{"minimum":5},{"maximum":1}]}', { "5" }, {
@@ -211,7 +211,7 @@ describe("combinations", function()
       { "null" }, {
       ['{"a":{"b":1}}'] = "1:6: a must be null, not a map" })
   end)
-  it("tell forms apart by a constant", function()
+  it("distinguish forms by a constant", function()
     judges([[{"oneOf":[
       {"required":["kind"],"properties":{"kind":{"const":"tcp"},"port":{"type":"integer"}}},
       {"required":["kind"],"properties":{"kind":{"const":"unix"},"path":{"type":"string"}}}]}]],
@@ -219,7 +219,7 @@ describe("combinations", function()
         ['{"kind":"unix","path":1}'] = "1:23: path must be a string, not an integer",
         ['{"kind":"tcp","port":"x"}'] = '1:22: port must be an integer, not a string' })
   end)
-  it("of exactly one tell which fit", function()
+  it("of oneOf report the forms that fit", function()
     judges('{"oneOf":[{"minimum":1},{"minimum":2},{"minimum":3}]}', { "1" }, {
       ["2"] = "1:1: the top level must fit exactly one of the 3 forms in oneOf, not forms 1 "
         .. "and 2 at once" })
@@ -276,7 +276,7 @@ describe("what is left over", function()
     judges('{"not":{"properties":{"a":false}},"unevaluatedProperties":false}', {}, {
       ['{"a":1}'] = "1:2: a is not a known key here" })
   end)
-  it("of a list is told by item", function()
+  it("of a list is reported by item", function()
     judges('{"prefixItems":[true],"contains":{"const":7},"unevaluatedItems":false}', { "[1,7,7]" },
       { ["[1,7,8]"] = "1:6: item [2] is an item that nothing provides for" })
     judges('{"anyOf":[{"prefixItems":[true,{"const":1}]},true],'
@@ -284,7 +284,7 @@ describe("what is left over", function()
         ["[0,2]"] = "1:2: item [0] must be a string, not an integer\n"
           .. "1:4: item [1] must be a string, not an integer" })
   end)
-  it("is told only when all else holds", function()
+  it("is reported only when everything else is valid", function()
     judges('{"properties":{"a":{"type":"null"}},"unevaluatedProperties":false}', {}, {
       ['{"a":1,"b":2}'] = "1:6: a must be null, not an integer" })
   end)

@@ -102,7 +102,7 @@ describe("a file source", function()
   before_each(function() dir = tempdir.new() end)
   after_each(function() dir:remove() end)
 
-  it("delivers the file, with a format by its name or as told", function()
+  it("delivers the file, with a format by its name or as declared", function()
     dir:write("a.yaml", "a: 1")
     dir:write("b.json", '{"b": 2}')
     local yaml = source("file", { path = dir:at("a.yaml"), name = "main" })

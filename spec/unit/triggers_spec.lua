@@ -201,7 +201,7 @@ describe("the trigger set", function()
     loop:close()
   end)
 
-  it("tells of signals, each by its name", function()
+  it("reports signals, each by its name", function()
     go_live { signal = { HUP, USR1, HUP } }
     ffi.C.kill(uv.os_getpid(), HUP)
     assert.same({ "signal: SIGHUP" }, told_until "signal: SIGHUP")
@@ -291,7 +291,7 @@ describe("the trigger set", function()
     assert.same({}, told)
   end)
 
-  it("polls from settle on, and lets a poll that stays keep its rhythm", function()
+  it("polls from settle on, and keeps the rhythm of a poll that stays", function()
     assert.equal(0, (stage { poll = { 20 } }))
     C.segue__triggers_discard(set)
     go_live { poll = { 20, 3600000 } }

@@ -45,7 +45,7 @@ describe("a transaction with a schema", function()
     assert.equal("SEGUE_ESYNTAX", w:error().name)
   end)
 
-  it("tells every breach, up to a hundred, and counts the rest", function()
+  it("reports every breach, up to a hundred, and counts the rest", function()
     e = started { files = { ["a.yaml"] = "{}\n", ["s.json"] = '{"additionalProperties":false}' } }
     local lines = {}
     for i = 1, 150 do lines[i] = "k" .. i .. ": 1" end
@@ -197,7 +197,7 @@ describe("a transaction with a schema", function()
       assert.equal("null", e:value("y.z") or "null")
     end)
 
-    it("tells two that have one name", function()
+    it("reports two with one name", function()
       e = started { files = files, schema_with = with }
       e:write("y.yaml", "$id: part.json\n")
       local w = reload("x: 2\n")

@@ -52,7 +52,7 @@ describe("a transaction", function()
       end)
     end
 
-    it("tells all broken documents, not only the first", function()
+    it("reports all broken documents, not only the first", function()
       e = engine.new { files = { ["a.yaml"] = "x: [", ["b.yaml"] = "y: [" },
                        sources = { "a.yaml", "b.yaml" } }
       local w = e:reload { trigger = "start" }
@@ -136,7 +136,7 @@ describe("a transaction", function()
   end)
 
   describe("with a changed policy", function()
-    it("loads it and lets the new one judge", function()
+    it("loads it and uses the new one for checks", function()
       e = engine.started { check = engine.OK }
       local old = e.hooks
       e:set_policy { check = engine.FAIL }
@@ -197,7 +197,7 @@ describe("a transaction", function()
   end)
 
   describe("planning", function()
-    it("touches only modules whose slice changed, in the order of needs", function()
+    it("touches only modules with a changed slice, in the order of needs", function()
       e = engine.started {
         files = { ["a.yaml"] = "log: {level: info}\nbid: {timeout: 5}\n" },
         modules = { { "bid", "handover", config = "bid", needs = { "log" } },
@@ -625,7 +625,7 @@ describe("a transaction", function()
     end)
   end)
 
-  it("tells when undo fails, refuses at the gate, and brings the module back later", function()
+  it("reports a failed undo, refuses at the gate, and restores the module later", function()
     e = engine.started { modules = { { "m", "restart", exclusive = true } } }
     e:deed("m", "start", engine.FAIL)
     local w = change()

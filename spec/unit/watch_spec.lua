@@ -94,7 +94,7 @@ local function set_fenced(paths)
 end
 
 describe("a watched file", function()
-  it("is told when it is written in place, saved by rename, removed and made again", function()
+  it("is reported when it is written, saved by rename, removed and created again", function()
     dir:write("a", "1")
     set_fenced { "a" }
     dir:write("a", "2")
@@ -111,7 +111,7 @@ describe("a watched file", function()
     told "a"
   end)
 
-  it("is told once for each batch, however often it was written", function()
+  it("is reported once for each batch, however often it was written", function()
     set_fenced { "a" }
     for _ = 1, 500 do
       local file = io.open(dir:at("a"), "a")
@@ -122,7 +122,7 @@ describe("a watched file", function()
     assert.is_true(#seen <= 3, #seen .. " times")
   end)
 
-  it("is told when it is linked or moved there complete", function()
+  it("is reported when it is linked or moved there complete", function()
     set_fenced { "a" }
     dir:write("else/b", "x")
     assert(uv.fs_link(dir:at("else/b"), dir:at("a")))
@@ -131,7 +131,7 @@ describe("a watched file", function()
     told "a"
   end)
 
-  it("is not told when it is only read, or while it is still being written", function()
+  it("is not reported when it is only read, or while it is still being written", function()
     dir:write("a", "1")
     set_fenced { "a" }
     assert.equal("1", dir:read("a"))
@@ -143,7 +143,7 @@ describe("a watched file", function()
     told "a"
   end)
 
-  it("is told by the name it was given, also from where we are", function()
+  it("is reported by the name in the policy, also relative to the current folder", function()
     local here = uv.cwd()
     assert(uv.chdir(dir.path))
     assert.is_true(set { "./a", "b" })
@@ -167,7 +167,7 @@ describe("a watched file", function()
 end)
 
 describe("a path that is not there yet", function()
-  it("is told when it appears, folder by folder", function()
+  it("is reported when it appears, folder by folder", function()
     set_fenced { "x/y/z/a" }
     dir:mkdir("x")
     dir:mkdir("x/y")
@@ -181,7 +181,7 @@ describe("a path that is not there yet", function()
     told "x/y/z/a"
   end)
 
-  it("is told when all of it appears at once", function()
+  it("is reported when all of it appears at once", function()
     for i = 1, 50 do
       local path = "t" .. i .. "/y/a"
       set_fenced { path }
@@ -192,7 +192,7 @@ describe("a path that is not there yet", function()
     end
   end)
 
-  it("is told when its folder is moved into place", function()
+  it("is reported when its folder is moved into place", function()
     dir:write("next/a", "1")
     set_fenced { "conf/a" }
     assert(os.rename(dir:at("next"), dir:at("conf")))
@@ -289,7 +289,7 @@ describe("symbolic links", function()
     told "*.yaml"
   end)
 
-  it("that are exchanged, on the way or at the end, are told", function()
+  it("that are exchanged, on the way or at the end, are reported", function()
     dir:write("r1/a", "1")
     dir:write("r2/a", "2")
     dir:link("r1", "current")
@@ -323,7 +323,7 @@ describe("symbolic links", function()
 end)
 
 describe("a pattern", function()
-  it("tells the file that matched", function()
+  it("reports the file that matched", function()
     dir:mkdir("conf.d")
     set_fenced { "conf.d/*.yaml" }
     dir:write("conf.d/a.yaml", "1")
@@ -463,7 +463,7 @@ describe("the rescan", function()
     end
   end)
 
-  it("does not tell again what an event has told", function()
+  it("does not report again what an event has reported", function()
     dir:write("a", "1")
     dir:write("d/b.yaml", "1")
     assert.is_true(set({ dir:at("a"), dir:at("d/*.yaml") }, 5))

@@ -59,7 +59,7 @@ describe("a rehearsal", function()
     assert.equal(2, t:config "a")
   end)
 
-  it("knows who asked, and coalesces what comes together", function()
+  it("knows the requester, and coalesces simultaneous triggers", function()
     local t = policy(plain):file("config.yaml", "a: 1")
     t:start()
     t:file("config.yaml", "a: 2")
@@ -99,7 +99,7 @@ describe("a rehearsal", function()
     assert.equal(1, t:config "a")
   end)
 
-  it("says what was put off, by the policy and by its rate limit", function()
+  it("reports a run that was postponed by the policy or by its rate limit", function()
     local t = policy(plain .. [[
       min_interval = "10s",
       reload = function(txn)
