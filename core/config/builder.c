@@ -16,6 +16,7 @@
 #include "utf8.h"
 
 enum { DEPTH_DEFAULT = 128, NODES_DEFAULT = 4000000 };
+enum { CHECK_TIME = 2048 }; /* values between two looks at the clock; a power of two */
 
 int segue__builder_new(segue__builder **out, segue__document *doc, const segue__limits *limits) {
   *out = NULL;
@@ -27,6 +28,8 @@ int segue__builder_new(segue__builder **out, segue__document *doc, const segue__
   b->nodes_max = limits && limits->nodes ? limits->nodes : NODES_DEFAULT;
   b->mask = limits ? limits->mask : NULL;
   b->mask_data = limits ? limits->mask_data : NULL;
+  b->may_go_on = limits ? limits->may_go_on : NULL;
+  b->may_go_on_data = limits ? limits->may_go_on_data : NULL;
   b->text_max = limits && limits->text ? limits->text : SEGUE__TEXT_MAX;
   *out = b;
   return 0;
@@ -164,7 +167,13 @@ static segue__route *builder_add_entry(segue__builder *b) {
   return route;
 }
 
+int segue__builder_check_time(segue__builder *b) {
+  if (!b->may_go_on || b->may_go_on(b->may_go_on_data)) return b->status;
+  return segue__builder_fail(b, SEGUE_ETIMEOUT, "reading the document takes too long");
+}
+
 static int count_nodes(segue__builder *b, uint32_t n) {
+  if (!(b->nodes & (CHECK_TIME - 1)) && segue__builder_check_time(b)) return b->status;
   if (n > b->nodes_max || b->nodes > b->nodes_max - n)
     return segue__builder_fail(b, SEGUE_ELIMIT,
                                "the document has more than %u values, aliases expanded: split it",
@@ -258,7 +267,7 @@ int segue__builder_add_string(segue__builder *b, const char *s, size_t len) {
 
 static int builder_check_text(segue__builder *b, const char *s, size_t len, const char *what) {
   if (b->status) return b->status;
-  if (len && memchr(s, 0, len))
+  if (len && !b->doc->foreign && memchr(s, 0, len))
     return segue__builder_fail(b, SEGUE_EENCODING, "%s contains a NUL byte", what);
   if (segue__utf8_check(s, len) != len)
     return segue__builder_fail(b, SEGUE_EENCODING, "%s is not valid UTF-8", what);

@@ -43,6 +43,8 @@ struct segue__builder {
   segue_error error;
   const struct segue__mask *(*mask)(void *data); /* as in segue__limits */
   void *mask_data;
+  bool (*may_go_on)(void *data); /* as in segue__limits */
+  void *may_go_on_data;
 };
 
 static inline bool segue__builder_wants_key(const segue__builder *b) {
@@ -62,6 +64,8 @@ const char *segue__builder_quote_stray(segue__builder *b, segue__quoted *out, co
 /* The same for a key of the innermost open map. */
 const char *segue__builder_quote_key(segue__builder *b, segue__quoted *out, const char *s,
                                      size_t len);
+/* Fails with SEGUE_ETIMEOUT if the reader's time is over. */
+int segue__builder_check_time(segue__builder *b);
 /* For SEGUE_ERANGE from scalar.h: names the number and the remedy. */
 int segue__builder_fail_range(segue__builder *b, const char *s, size_t len);
 /* Counts in the document that the next value is an integer beyond 64 bits, read as a float. */

@@ -73,6 +73,12 @@ void segue__json_write(segue__buf *out, const segue_node *node, unsigned indent)
  * segue__json_write; the caller must ignore the bytes after them. The cost depends on limit, not on
  * the size of the value. out must be empty. */
 void segue__json_write_start(segue__buf *out, const segue_node *node, size_t limit);
+/* As segue__json_write. Nothing more is begun once out holds `limit` bytes (0: no limit): a text
+ * that is as long as that may be incomplete. */
+void segue__json_write_within(segue__buf *out, const segue_node *node, unsigned indent,
+                              size_t limit);
+/* YAML 1.2 text of a node, which YAML 1.1 readers read alike; limit as above. */
+void segue__yaml_write(segue__buf *out, const segue_node *node, size_t limit);
 /* Writes a JSON string literal with quotes. */
 void segue__json_string(segue__buf *out, const char *s, size_t len);
 /* The same for bytes that may not be UTF-8; for those it writes {"hex": "..."}. */

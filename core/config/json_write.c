@@ -171,6 +171,11 @@ void segue__json_write(segue__buf *out, const segue_node *node, unsigned indent)
   write_node(out, node, &(style){.indent = indent, .limit = SIZE_MAX}, 0);
 }
 
+void segue__json_write_within(segue__buf *out, const segue_node *node, unsigned indent,
+                              size_t limit) {
+  write_node(out, node, &(style){.indent = indent, .limit = limit ? limit : SIZE_MAX}, 0);
+}
+
 void segue__json_write_start(segue__buf *out, const segue_node *node, size_t limit) {
   write_node(out, node, &(style){.limit = limit}, 0);
 }

@@ -78,6 +78,10 @@ typedef struct segue__limits {
    * file. Only this limit bounds the output of a tree: an alias costs a few bytes each time, and so
    * does a text that a script returns a thousand times. */
   size_t text;
+  /* Called every few thousand values and every few kilobytes of YAML, on the thread that reads.
+   * false: parsing ends with SEGUE_ETIMEOUT. NULL: parsing takes as long as it needs. */
+  bool (*may_go_on)(void *data);
+  void *may_go_on_data;
 } segue__limits;
 
 /* A variable that was looked up for ${NAME} while the document was parsed, and its value then. */
@@ -153,8 +157,8 @@ int segue__document_parse(segue__document *doc, const segue__limits *limits, seg
 
 /* Builder: for parsers, environment variables and values given in a policy. Calls nest like the
  * tree; a map wants a key before each value. The first failure sticks; finish returns it. Strings
- * are copied into the document's arena; they must be UTF-8 without NUL. Duplicate keys are refused
- * when their map ends. */
+ * are copied into the document's arena; they must be UTF-8, without NUL unless it is foreign.
+ * Duplicate keys are refused when their map ends. */
 typedef struct segue__builder segue__builder;
 int segue__builder_new(segue__builder **out, segue__document *doc, const segue__limits *limits);
 void segue__builder_free(segue__builder *b);

@@ -36,6 +36,7 @@ typedef struct reader {
   } * open;
   size_t open_count, open_capacity;
   unsigned documents;
+  size_t fed; /* bytes that libyaml has */
 } reader;
 
 static int yaml_fail_memory(reader *r) {
@@ -422,11 +423,22 @@ static int yaml_run(reader *r) {
   return 0;
 }
 
+/* libyaml takes the text in pieces, so that a scalar of many megabytes does not keep the thread
+ * past its time limit. */
+static int yaml_feed(void *data, unsigned char *buffer, size_t size, size_t *size_read) {
+  reader *r = data;
+  size_t left = r->parse->len - r->fed;
+  *size_read = size < left ? size : left;
+  memcpy(buffer, r->parse->text + r->fed, *size_read);
+  r->fed += *size_read;
+  return segue__builder_check_time(r->b) == 0;
+}
+
 int segue__yaml_parse(segue__parse *parse) {
   reader r = {.parse = parse, .b = parse->builder};
   if (!yaml_parser_initialize(&r.parser)) return yaml_fail_memory(&r);
   yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
-  yaml_parser_set_input_string(&r.parser, (const unsigned char *)parse->text, parse->len);
+  yaml_parser_set_input(&r.parser, yaml_feed, &r);
   segue__yaml_cursor_init(&r.cursor, parse->text, parse->len);
   int rc = check_breaks(&r);
   if (!rc) rc = yaml_run(&r);

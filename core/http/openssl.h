@@ -71,6 +71,15 @@
   X(GENERAL_NAMES_free)                                                                            \
   X(OPENSSL_sk_num)                                                                                \
   X(OPENSSL_sk_value)                                                                              \
+  X(EVP_MD_CTX_new)                                                                                \
+  X(EVP_MD_CTX_free)                                                                               \
+  X(EVP_DigestInit_ex)                                                                             \
+  X(EVP_DigestUpdate)                                                                              \
+  X(EVP_DigestFinal_ex)                                                                            \
+  X(EVP_md5)                                                                                       \
+  X(EVP_sha1)                                                                                      \
+  X(EVP_sha256)                                                                                    \
+  X(EVP_sha512)                                                                                    \
   X(ERR_peek_error)                                                                                \
   X(ERR_peek_last_error)                                                                           \
   X(ERR_clear_error)                                                                               \

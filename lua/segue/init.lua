@@ -19,6 +19,7 @@ segue.validate = require "segue.validate"
 segue.run, segue.fetch = require("segue.run").run, require "segue.fetch"
 for name, fn in pairs(require "segue.files") do segue[name] = fn end
 for name, fn in pairs(require "segue.tasks") do segue[name] = fn end
+for name, codec in pairs(require "segue.codecs") do segue[name] = codec end
 
 --- Waits. Hooks only: while a policy is being loaded nothing can wait.
 ---@param time string|number
@@ -45,7 +46,7 @@ end
 local function copy(value, depth)
   if type(value) ~= "table" then return value end
   if depth > 200 then error("segue.copy: the value is nested too deeply, or contains itself", 0) end
-  local result = {}
+  local result = core.is_list(value) and core.mark_list {} or {}
   for key, item in pairs(value) do result[key] = copy(item, depth + 1) end
   return result
 end

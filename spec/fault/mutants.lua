@@ -26,7 +26,8 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                instance = "spec/unit/instance_spec.lua",
                ingress = "spec/unit/ingress_spec.lua", bursts = "spec/fault/bursts_spec.lua" }
 
-local BIND = { hostile = "spec/bind/hostile_spec.lua", copies = "spec/bind/copies_spec.lua",
+local BIND = { codec = "spec/bind/codec_spec.lua",
+               hostile = "spec/bind/hostile_spec.lua", copies = "spec/bind/copies_spec.lua",
                family = "spec/bind/family_spec.lua",
                module = "spec/bind/module_spec.lua", library = "spec/bind/library_spec.lua" }
 
@@ -517,6 +518,12 @@ local mutants = {
     "(void)inside, root->used_ns = 0;", BIND.family },
   { "a turn of the loop between tasks", "core/bind/runtime/task.c",
     "if (turns->first || turns->used_ns >= FAIR_NS)", "if (turns->first)", BIND.family },
+  { "a document that fits into the memory that is left", "core/bind/runtime/codec.c",
+    ".nodes = nodes < NODES_MAX ? (uint32_t)nodes : NODES_MAX,",
+    ".nodes = nodes ? NODES_MAX : 1,", BIND.codec },
+  { "a look at the clock while libyaml reads one long text", "core/config/yaml.c",
+    "return segue__builder_check_time(r->b) == 0;", "return 1;",
+    "spec/unit/config_yaml_spec.lua" },
   { "reading the Lua half once", "core/bind/runtime/require.c",
     "segue__library_find(lua->library, path, &len);", "NULL; len = 0;", BIND.library },
   { "a file that cannot be read is the world's fault", "core/bind/runtime/state.c",

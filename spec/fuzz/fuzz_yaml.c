@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Any bytes as YAML: the parser ends with a tree or with a complete error, and what it accepts
- * survives being written as JSON and read back. The first byte says whether variables are expanded.
+ * Any bytes as YAML: the parser ends with a tree or with a complete error, and an accepted document
+ * is equal after it was written as JSON or YAML and read back. The first byte decides whether
+ * variables are expanded.
  */
 #include <assert.h>
 #include <string.h>
@@ -33,6 +34,18 @@ static bool finite_only(const segue_node *node) {
   return good;
 }
 
+static void check_yaml(const segue__document *doc, const segue__limits *limits) {
+  segue__buf yaml;
+  segue__buf_init(&yaml);
+  segue__yaml_write(&yaml, &doc->root, 0);
+  segue__document *again = document(SEGUE__YAML, yaml.data, yaml.len);
+  again->allow_empty = doc->allow_empty;
+  assert(!segue__document_parse(again, limits, NULL, NULL, NULL));
+  if (finite_only(&doc->root)) assert(segue__node_equal(&doc->root, &again->root));
+  segue__document_unref(again);
+  segue__buf_deinit(&yaml);
+}
+
 static void check_round_trip(const segue__document *doc, const segue__limits *limits) {
   segue__buf json;
   segue__buf_init(&json);
@@ -55,8 +68,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (rc)
     assert(err.code == rc && rc < 0 && err.message[0] && err.line <= size + 1 &&
            err.column <= size + 1);
-  else
+  else {
     check_round_trip(doc, &limits);
+    check_yaml(doc, &limits);
+  }
   segue__document_unref(doc);
   return 0;
 }

@@ -513,3 +513,58 @@ describe("a position", function()
     assert.equal(2, document.at(doc, "c.k").line)
   end)
 end)
+
+describe("parsing", function()
+  -- How often the parser asks whether it may go on; limit: the answer is no from then on.
+  local function asked(text, format, limit)
+    local count, err = 0, C.error()
+    local doc = document.new(text, { format = format })
+    local rc
+    C.with("bool (*)(void *)", function()
+      count = count + 1
+      return not limit or count < limit
+    end, function(may_go_on)
+      local limits = document.limits()
+      limits[0].may_go_on = may_go_on
+      rc = C.segue__document_parse(doc, limits, nil, nil, err)
+    end)
+    document.free(doc)
+    return count, rc ~= 0 and C.err(err).name or nil
+  end
+
+  it("looks at the clock within one long text of YAML, and ends when the time is over", function()
+    local text = "a: " .. ("word "):rep(200000)
+    local count, err = asked(text, "yaml")
+    assert.is_nil(err)
+    assert.is_true(count > 50, count .. " times")
+    count, err = asked(text, "yaml", 20)
+    assert.equal("SEGUE_ETIMEOUT", err)
+    assert.equal(20, count)
+  end)
+
+  it("looks at the clock among many values of JSON", function()
+    local text = '{"a":[' .. ("1,"):rep(100000) .. "1]}"
+    assert.is_true(asked(text, "json") > 20)
+    local count, err = asked(text, "json", 5)
+    assert.equal("SEGUE_ETIMEOUT", err)
+    assert.equal(5, count)
+  end)
+end)
+
+describe("a tree written as YAML", function()
+  it("is equal when it is read again", function()
+    local texts = {
+      "a: 1\nb: [1, [2, [3, {c: d}]], {}, []]\nc: {d: {e: [{f: g, h: i}]}}\n",
+      "'': ''\n' ': ' '\n? 'a: b'\n: 'c: d'\n'yes': 'no'\n~x: ~\n'null': 'null'\n",
+      "i: [9223372036854775808, -1, 1.0, 1e300, .inf, 0.1]\n",
+    }
+    for _, text in ipairs(texts) do
+      local doc = document.good(text)
+      local buf = C.new("segue__buf")
+      C.segue__yaml_write(buf, doc.root, 0)
+      local again = document.good(C.buf(buf))
+      C.segue__buf_deinit(buf)
+      assert.is_true(C.segue__node_equal(doc.root, again.root), text)
+    end
+  end)
+end)

@@ -11,6 +11,7 @@
 #include "../../config/path.h"
 #include "../../os/glob.h"
 #include "../io/async_io.h"
+#include "lua_document.h"
 #include "lua_positions.h"
 #include "task.h"
 #include "value.h"
@@ -293,8 +294,10 @@ void segue__core_open(lua_State *L) {
                                        {"int", segue__int_new},
                                        {NULL, NULL}};
   segue__value_open(L);
-  lua_createtable(L, 0, 32);
+  lua_createtable(L, 0, 64);
   luaL_setfuncs(L, functions, 0);
+  segue__codec_open(L);
+  segue__codec_bytes_open(L);
   segue__run_open(L);
   segue__fetch_open(L);
   segue__files_open(L);
