@@ -94,6 +94,8 @@ typedef struct segue__module_spec {
   segue__hash inputs;          /* bytes of code, template, argv: a change is a reason to replace */
   const segue_module_ops *ops; /* how to run it; outlives the policy, or is the plugin's */
   void *userdata;
+  /* Its action, if a reload does more than replace an instance; NULL: as `replace` says. */
+  const struct segue__action *action;
   void (*free)(void *userdata); /* for who made the spec; NULL: nothing to free */
   bool on_workers;              /* its code runs on the data threads, if it listens or not */
   segue__plugin *plugin;        /* a reference; NULL: the ops are the host's */

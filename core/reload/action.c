@@ -40,8 +40,14 @@ void segue__step_build(segue__step *step) {
   segue__txn *txn = step->txn;
   segue__engine *engine = txn->engine;
   const segue__module_spec *spec = step->spec;
+  segue_error open;
+  int rc = segue__effects_check(step, &open);
+  if (rc) {
+    segue__step_done(step, rc, &open);
+    return;
+  }
   step->module = segue__module_get(engine, spec);
-  int rc = step->module ? segue__undo_push(txn, discard_next, step) : UV_ENOMEM;
+  rc = step->module ? segue__undo_push(txn, discard_next, step) : UV_ENOMEM;
   if (!rc)
     rc = segue__instance_new(&step->next, engine->loop, engine->log, spec, txn->next, engine->live,
                              &engine->detached);
@@ -123,7 +129,7 @@ static void undo_beside(segue__step *step, bool after_grace) {
   }
 }
 
-static void undo_handover(segue__step *step) {
+void segue__step_unstart(segue__step *step) {
   undo_beside(step, false);
 }
 
@@ -136,7 +142,7 @@ static void settle_beside(segue__step *step, bool after_grace) {
   if (step->old) segue__drain_instance(step->txn->engine, step->module, step->old, after_grace);
 }
 
-static void settle_handover(segue__step *step) {
+void segue__step_retire(segue__step *step) {
   settle_beside(step, false);
 }
 
@@ -205,11 +211,13 @@ static void commit_restart(segue__step *step) {
   segue__instance_wait_left(step->old, &step->spec->drain, old_emptied, step);
 }
 
-static void undo_failed(segue__step *step, const segue_error *error) {
+void segue__step_undo_failed(segue__step *step, const segue_error *error) {
   segue__module_record *module = step->module;
   segue__txn *txn = step->txn;
   segue__instance_release(step->fresh);
   step->fresh = NULL;
+  step->undo_failed = true;
+  if (module->live) segue__drain_instance(txn->engine, module, module->live, false);
   module->live = NULL;
   module->failed = true;
   module->error = *error;
@@ -227,7 +235,7 @@ static void fresh_serves(segue__step *step) {
     segue_error error;
     segue__errorf(&error, rc, "module '%s' is back, but its gate could not be opened: %s",
                   step->module->name, segue_strerror(rc));
-    undo_failed(step, &error);
+    segue__step_undo_failed(step, &error);
     return;
   }
   step->module->live = step->fresh;
@@ -241,7 +249,7 @@ static void fresh_stepped(segue__instance *instance, segue__verb verb, int statu
   const segue__module_spec *spec =
       segue__policy_module(step->txn->engine->policy, step->module->name);
   if (status < 0)
-    undo_failed(step, error);
+    segue__step_undo_failed(step, error);
   else if (verb == SEGUE__PREPARE)
     segue__instance_call(instance, SEGUE__START, action_deadline(spec->start_ms, SEGUE__START_MS),
                          fresh_stepped, step);
@@ -265,7 +273,7 @@ static void bring_back(segue__step *step) {
     segue_error error;
     segue__errorf(&error, rc, "module '%s' could not be brought back: %s", step->module->name,
                   segue_strerror(rc));
-    undo_failed(step, &error);
+    segue__step_undo_failed(step, &error);
     return;
   }
   segue__instance_call(step->fresh, SEGUE__PREPARE,
@@ -313,8 +321,8 @@ const segue__action segue__action_add = {.name = "add",
                                          .builds = true,
                                          .prepare = segue__step_build,
                                          .commit = segue__step_start,
-                                         .undo = undo_handover,
-                                         .settle = settle_handover};
+                                         .undo = segue__step_unstart,
+                                         .settle = segue__step_retire};
 
 const segue__action segue__action_swap = {.name = "swap",
                                           .untried = "start",
@@ -329,8 +337,8 @@ const segue__action segue__action_handover = {.name = "handover",
                                               .builds = true,
                                               .prepare = segue__step_build,
                                               .commit = segue__step_start,
-                                              .undo = undo_handover,
-                                              .settle = settle_handover};
+                                              .undo = segue__step_unstart,
+                                              .settle = segue__step_retire};
 
 const segue__action segue__action_restart = {.name = "restart",
                                              .untried = "restart",

@@ -13,17 +13,26 @@
  * whose commit was called, in the reverse order of the commits; a step that was only prepared is
  * released without it.
  *
+ * An action that changes something outside of memory (files, another process) has two more
+ * operations. The engine calls intend after every prepare, right before the commits, and has all
+ * intents on disk before the first commit (core/record/journal.h). If the process is killed then,
+ * recover of the next process finishes the change or undoes it, before anything is served. recover
+ * may meet any point of commit, undo and of an earlier recover, so it must be able to run twice.
+ *
  * prepare, commit: each ends by one segue__step_done. undo ends by one segue__undo_done. Both may
  * be called before the operation returns. settle does not wait and cannot fail. Control thread.
  */
 #ifndef SEGUE_RELOAD_ACTION_H
 #define SEGUE_RELOAD_ACTION_H
 
-#include <stdbool.h>
-
+#include "../os/log.h"
+#include "../os/loop.h"
+#include "../os/os.h"
+#include "../record/journal.h"
 #include "../segue.h"
 
 typedef struct segue__step segue__step;
+typedef struct segue__recovery segue__recovery;
 
 typedef struct segue__action {
   const char *name;    /* in plans, answers and the history */
@@ -34,7 +43,23 @@ typedef struct segue__action {
   void (*commit)(segue__step *step);  /* NULL: the flip is all of it */
   void (*undo)(segue__step *step);
   void (*settle)(segue__step *step); /* NULL: there is nothing to release */
+  /* NULL: no effects outside memory. Adds fields to the intent: "does" (one sentence, for log and
+   * answers), and all that recover needs. On failure *error may have the reason. */
+  int (*intend)(segue__step *step, segue__intent *intent, segue_error *error);
+  void (*recover)(segue__recovery *recovery); /* ends by one segue__recovery_done */
 } segue__action;
+
+/* An intent that a process left behind. finish: its generation is the last good one, so the change
+ * is completed; else the previous state is brought back. */
+struct segue__recovery {
+  segue__loop *loop;
+  const segue__os *os;
+  const segue__logger *log;
+  const segue__intent *intent;
+  bool finish;
+  void *data; /* the action's */
+};
+void segue__recovery_done(segue__recovery *recovery, int status, const segue_error *error);
 
 extern const segue__action segue__action_keep, segue__action_add, segue__action_swap,
     segue__action_handover, segue__action_restart, segue__action_remove;
@@ -47,5 +72,13 @@ void segue__step_done(segue__step *step, int status, const segue_error *error);
  * Each ends by segue__step_done. */
 void segue__step_build(segue__step *step);
 void segue__step_start(segue__step *step);
+/* Undoes both: the next instance stops, or drains in the background if it has served. Ends by
+ * segue__undo_done. */
+void segue__step_unstart(segue__step *step);
+/* For settle: the old instance drains in the background. */
+void segue__step_retire(segue__step *step);
+/* Undo went wrong: the module counts as failed, its gate refuses, and its intent stays in the
+ * journal. Ends the undo. */
+void segue__step_undo_failed(segue__step *step, const segue_error *error);
 
 #endif

@@ -261,6 +261,7 @@ void segue__drain_instance_all(segue__engine *engine) {
 /* ---- Failed modules ---- */
 
 bool segue__recover_needed(const segue__engine *engine) {
+  if (segue__effects_open(engine)) return true;
   for (size_t i = 0; i < engine->module_count; i++)
     if (engine->modules[i]->failed && !engine->modules[i]->live && !engine->modules[i]->removed)
       return true;
@@ -320,6 +321,7 @@ static void recover_next(recovery *r) {
     r->spec = segue__policy_module(engine->policy, r->module->name);
     segue__instance *instance;
     if (!r->module->failed || r->module->live || !r->spec ||
+        segue__journal_of_module(&engine->journal, r->module->name) ||
         segue__instance_new(&instance, engine->loop, engine->log, r->spec, engine->live, NULL,
                             &engine->detached) < 0)
       continue;
@@ -333,13 +335,18 @@ static void recover_next(recovery *r) {
   segue__engine_schedule(engine);
 }
 
-void segue__recover(segue__engine *engine) {
+static void recover_modules(segue__engine *engine) {
   recovery *r = segue__calloc(1, sizeof *r);
   if (!r) {
+    engine->recovering = false;
     segue__engine_schedule(engine);
     return;
   }
   r->engine = engine;
-  engine->recovering = true;
   recover_next(r);
+}
+
+void segue__recover(segue__engine *engine) {
+  engine->recovering = true;
+  if (segue__effects_recover(engine, recover_modules) < 0) recover_modules(engine);
 }

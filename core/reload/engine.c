@@ -375,11 +375,29 @@ static void wait_frozen(segue__engine *engine) {
   if (engine->pending_plan) engine_start(engine, &engine->pending_plan);
 }
 
+static void effects_recovered(segue__engine *engine) {
+  engine->recovering = false;
+  segue__engine_schedule(engine);
+}
+
+/* Changes that the last process left unfinished come first: nothing is served before. */
+static void recover_effects(segue__engine *engine) {
+  engine->effects_tried = engine->recovering = true;
+  if (segue__effects_recover(engine, effects_recovered) < 0) {
+    engine->effects_tried = engine->recovering = false;
+    segue__timer_start(engine->loop, &engine->start_timer, RETRY_FIRST_MS, start_due);
+  }
+}
+
 static void engine_kicked(segue__message *message) {
   segue__engine *engine = (segue__engine *)((char *)message - offsetof(segue__engine, kick));
   engine->kicked = false;
   if (engine->txn || engine->recovering || engine->stopping) {
     segue__engine_check_stopped(engine);
+    return;
+  }
+  if (!engine->effects_tried) {
+    recover_effects(engine);
     return;
   }
   /* A request that overtakes it would put live what the operator has rolled back from. */

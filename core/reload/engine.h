@@ -223,6 +223,9 @@ typedef struct segue__engine_options {
   segue__record *record;        /* opened, borrowed; NULL: nothing outlives the process */
   segue__gates *gates;          /* a reference is taken; NULL: of its own */
   segue__services *services;    /* where it registers services for all modules; NULL: nowhere */
+  /* Actions with effects outside memory, so that a start finds their recover by name. */
+  const struct segue__action *const *actions;
+  size_t action_count;
 } segue__engine_options;
 
 int segue__engine_new(segue__engine **out, const segue__engine_options *options);

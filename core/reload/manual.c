@@ -199,10 +199,44 @@ static void hand_done(segue__step *step, int status, const segue_error *error) {
   segue__manual_step_end(step, status < 0 || txn->failed ? &txn->failure : NULL);
 }
 
+static void hand_recorded(segue__record_call *call, segue__record_answer *answer) {
+  segue__step *step = call->data;
+  segue__timer_stop(step->txn->engine->loop, &step->timer);
+  if (answer->status < 0)
+    hand_done(step, answer->status, &answer->error);
+  else
+    segue__step_commit(step, hand_done);
+}
+
+static void hand_not_recorded(segue__timer *timer) {
+  segue__step *step = timer->data;
+  segue_error error;
+  segue__record_forget(&step->call);
+  segue__errorf(&error, SEGUE_ERECORD,
+                "module '%s': its change was not put into the journal after %d ms: look at the "
+                "disk of the state folder",
+                step->module->name, SEGUE__RECORD_MS);
+  hand_done(step, error.code, &error);
+}
+
+/* The intent of a manual step is on disk before the step commits, as at txn:commit(). */
 static void hand_commit(segue__step *step) {
   segue__txn *txn = step->txn;
+  segue_error error;
   if (txn->phase < SEGUE__PHASE_COMMIT) segue__txn_enter(txn, SEGUE__PHASE_COMMIT);
-  segue__step_commit(step, hand_done);
+  int rc = segue__effects_intend(step, &error);
+  if (!rc && !step->intent) {
+    segue__step_commit(step, hand_done);
+    return;
+  }
+  step->call = (segue__record_call){.cb = hand_recorded, .data = step};
+  step->timer.data = step;
+  if (!rc && (rc = segue__operator_write(txn->engine, &step->call)))
+    segue__errorf(&error, rc, "module '%s': %s", step->module->name, segue_strerror(rc));
+  if (rc)
+    hand_done(step, rc, &error);
+  else
+    segue__timer_start(txn->engine->loop, &step->timer, SEGUE__RECORD_MS, hand_not_recorded);
 }
 
 static void hand_prepared(segue__step *step, int status, const segue_error *error) {
@@ -224,6 +258,8 @@ static void manual_replace(segue__txn *txn, const char *name, bool restart, segu
   segue__step *step = find_step(txn, name);
   segue_error error;
   int rc = validate_next(txn, name, &error);
+  if (!rc && restart && step->spec->action)
+    rc = manual_say(&error, name, "cannot be restarted: replace it");
   if (!rc && restart && segue__module_ops_serve(step->spec->ops))
     rc = manual_say(&error, name, "is called by everybody all the time: it can only be swapped");
   if (rc) {
@@ -234,7 +270,7 @@ static void manual_replace(segue__txn *txn, const char *name, bool restart, segu
   if (restart && step->old)
     change_action(step, &segue__action_restart);
   else if (kept)
-    change_action(step, segue__action_of(step->spec->replace));
+    change_action(step, segue__action_of(step->spec));
   manual_begin(txn, step, cb, data);
   step->acted = true;
   step->done = hand_prepared;

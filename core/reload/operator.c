@@ -183,13 +183,8 @@ static void operator_opened(segue__txn *txn, const segue_error *error) {
 }
 
 /* A daemon that is started again inside of the window goes on with what is left of it. */
-void segue__operator_open(segue__txn *txn) {
+static void open_window(segue__txn *txn) {
   segue__engine *engine = txn->engine;
-  bool asks = segue__operator_asks_operator(txn) || segue__operator_asks_probe(txn);
-  if (!asks || !engine->record) {
-    operator_opened(txn, NULL);
-    return;
-  }
   segue__decisions *d = &engine->decisions;
   txn->own_window = !same_raw(txn);
   if (txn->own_window) {
@@ -206,6 +201,23 @@ void segue__operator_open(segue__txn *txn) {
   d->unconfirmed_restores = txn->run->restores;
   d->unconfirmed_sources = engine->last_raw;
   snprintf(d->unconfirmed_cause, sizeof d->unconfirmed_cause, "%s", txn->result->cause);
+}
+
+/* The intents of the commit, and that its generation waits to be confirmed, are one write. A commit
+ * without effects outside memory that is not to be confirmed writes nothing here. */
+void segue__operator_open(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  segue_error error;
+  bool effects, asks = segue__operator_asks_operator(txn) || segue__operator_asks_probe(txn);
+  if (segue__effects_intend_all(txn, &effects, &error) < 0) {
+    segue__txn_step_end(txn, &error);
+    return;
+  }
+  if ((!asks && !effects) || !engine->record) {
+    operator_opened(txn, NULL);
+    return;
+  }
+  if (asks) open_window(txn);
   txn->call = (segue__record_call){.cb = segue__txn_recorded, .data = txn};
   segue__txn_record(txn, segue__operator_write(engine, &txn->call), operator_opened);
 }
@@ -348,6 +360,8 @@ bool segue__operator_gives_way(const segue__txn *txn) {
 
 enum { DRIFT_MS = 1000, AGE_PARTS = 8, AGE_MOST_MS = 600000, KEEP_AGAIN_MS = 5000 };
 
+static void write_tick(segue__engine *engine);
+
 static void operator_ticked(segue__record_call *call, segue__record_answer *answer) {
   segue__engine *engine = call->data;
   engine->tick_failed = answer->status < 0;
@@ -356,6 +370,13 @@ static void operator_ticked(segue__record_call *call, segue__record_answer *answ
                "the state on disk is not the present one: it will be written as soon as "
                "possible",
                SEGUE__FIELD("error", answer->error.message));
+}
+
+void segue__operator_write_now(segue__engine *engine) {
+  if (engine->tick.task)
+    engine->tick_failed = true; /* the tick writes it */
+  else
+    write_tick(engine);
 }
 
 static void write_tick(segue__engine *engine) {

@@ -79,11 +79,11 @@ static char *why_slice(const segue__txn *txn, const char *slice) {
   return why;
 }
 
-const segue__action *segue__action_of(segue__replace replace) {
+const segue__action *segue__action_of(const segue__module_spec *spec) {
   static const segue__action *const actions[] = {[SEGUE__SWAP] = &segue__action_swap,
                                                  [SEGUE__HANDOVER] = &segue__action_handover,
                                                  [SEGUE__RESTART] = &segue__action_restart};
-  return actions[replace];
+  return spec->action ? spec->action : actions[spec->replace];
 }
 
 /* The action for one module of the next policy, and the reason (owned). NULL: out of memory. */
@@ -96,10 +96,10 @@ static char *plan_validate(segue__txn *txn, const segue__module_spec *spec, segu
   step->module = module;
   step->old = module ? module->live : NULL;
   if (!step->old) {
-    step->action = &segue__action_add;
+    step->action = spec->action ? spec->action : &segue__action_add;
     return segue__strdup(module && module->failed ? "it has failed" : "new");
   }
-  step->action = segue__action_of(spec->replace);
+  step->action = segue__action_of(spec);
   bool plugins = was && was->plugin && spec->plugin;
   if (!was || !same_text(was->kind, spec->kind) || (was->ops != spec->ops && !plugins))
     return segue__strdup("its kind changed");

@@ -14,6 +14,7 @@
  *   plan.c     old and new -> ordered steps
  *   commit.c   prepare, commit, flip, and the undo log
  *   action.c   what is done to one module: tables of operations
+ *   effects.c  intents of effects outside memory, and their recovery
  *   manual.c   what a policy does with modules one by one
  *   untried.c  what a plan leaves out
  *   source_cache.c     what sources delivered, among the files of a generation
@@ -124,8 +125,9 @@ struct segue__engine {
   segue__draining *draining;
   size_t swapping; /* of them: replaced by swap; the answer waits until they have stopped */
   bool recovering;
-  bool asking;     /* a strategy hook is under way */
-  segue_op *hooks; /* policy hooks that outlived their deadline, chained by data */
+  bool effects_tried; /* the intents that the start found were given to their actions */
+  bool asking;        /* a strategy hook is under way */
+  segue_op *hooks;    /* policy hooks that outlived their deadline, chained by data */
 
   segue__source_state **sources; /* of the live policy, and of one that is being tried */
   size_t source_count;
@@ -166,7 +168,10 @@ struct segue__step {
   void (*done)(segue__step *step, int status, const segue_error *error); /* of segue__step_done */
   void (*stopped_cb)(segue__step *step);                                 /* next has stopped */
   bool started;                                                          /* next has */
-  bool stopped; /* old has, or is about to */
+  bool undo_failed;
+  uint64_t intent; /* in the journal; 0: none */
+  void *data;      /* the action's */
+  bool stopped;    /* old has, or is about to */
 
   /* Manual steps. */
   bool shut, was_shut;    /* its gate is; or was, and the undo log has an entry */
@@ -178,6 +183,8 @@ struct segue__step {
   void *cb_data;
   segue__message message;
   segue_error error;
+  segue__record_call call; /* the intent of a manual step is being written */
+  segue__timer timer;      /* its deadline */
 };
 
 /* An entry of the undo log: a function that undoes one thing, and ends by segue__undo_done. */
@@ -191,6 +198,14 @@ typedef enum segue__undo_state {
   SEGUE__UNDO_CALLED, /* the function of an entry has not returned */
   SEGUE__UNDO_WAITS   /* it has returned, and segue__undo_done will follow */
 } segue__undo_state;
+
+/* A write to the state folder at the end of a transaction. */
+typedef enum segue__write_kind {
+  SEGUE__WRITE_GOOD,  /* the last good generation */
+  SEGUE__WRITE_STATE, /* the decisions, with the intents that are open */
+  SEGUE__WRITE_CLOSED /* the same, after the intents of the transaction were removed */
+} segue__write_kind;
+enum { SEGUE__RECORD_MS = 5000 }; /* how long a transaction waits for a write */
 
 /* A hook of the policy while it runs; may outlive the transaction. */
 typedef struct segue__policy_call {
@@ -252,11 +267,11 @@ struct segue__txn {
   bool first_here;      /* the first one of this process */
   bool resumed;         /* it has the number that it had before the daemon was started again */
   bool new_credentials; /* than those that the live policy was made with */
-  bool keeps_good, keeps_state; /* still to be written at the end */
-  bool opened;                  /* the state on disk has it as unconfirmed */
-  bool own_window;              /* and this process has opened the window */
-  bool writing_good;            /* to the record */
-  bool gives_way;               /* undone by the last good generation, which is only on disk */
+  segue__write_kind writes[3]; /* what is written at the end, in this order */
+  size_t write_count, write_next;
+  bool opened;     /* the state on disk has it as unconfirmed */
+  bool own_window; /* and this process has opened the window */
+  bool gives_way;  /* undone by the last good generation, which is only on disk */
   bool waits_for_operator;
   int decision; /* of an operator: segue__decision; 0: none */
   char decided_by[128];
@@ -454,7 +469,7 @@ void segue__txn_validated(segue__txn *txn); /* txn.c: the job is done */
 int segue__plan_make(segue__txn *txn);
 /* Order in which modules start: needs first, else as declared. order has count entries. -1: cycle,
  * *at is a module on it. */
-const segue__action *segue__action_of(segue__replace replace);
+const segue__action *segue__action_of(const segue__module_spec *spec);
 int segue__plan_order(const segue__module_spec *modules, size_t count, size_t *order, size_t *at);
 
 /* untried.c: lists in the result what comes after prepare. */
@@ -482,6 +497,19 @@ void segue__undo_run(segue__txn *txn, void (*undone)(segue__txn *txn));
 void segue__txn_step_end(segue__txn *txn, const segue_error *error); /* NULL: good */
 void segue__commit_settle(
     segue__txn *txn); /* the old ones retire, the new policy is the live one */
+
+/* effects.c. intend: adds the intent of a step to the journal, in memory. intend_all: of all that
+ * are not committed yet; any: there is one. close: removes them, in memory. */
+int segue__effects_intend(segue__step *step, segue_error *error);
+int segue__effects_intend_all(segue__txn *txn, bool *any, segue_error *error);
+bool segue__effects_any(const segue__txn *txn);
+void segue__effects_close(segue__txn *txn);
+/* Returns 0 unless an earlier change of the module is open. */
+int segue__effects_check(const segue__step *step, segue_error *error);
+/* Intents are open that no transaction works on. recover: gives them to their actions, then calls
+ * `then`. */
+bool segue__effects_open(const segue__engine *engine);
+int segue__effects_recover(segue__engine *engine, void (*then)(segue__engine *engine));
 
 /* manual.c */
 int segue__manual_step_misuse(const segue__txn *txn, segue__txn_call call, const char *name,
@@ -536,6 +564,8 @@ void segue__run_wait(segue__queued_run *run, segue__waiter *waiter); /* engine.c
 /* operator.c */
 /* Writes the decisions and the open intents, as one. call may be NULL. */
 int segue__operator_write(segue__engine *engine, segue__record_call *call);
+void segue__operator_write_now(
+    segue__engine *engine); /* nothing waits for it; the tick repeats it */
 /* A generation that was brought back is live, and credentials of its front door changed: it is
  * brought back again, with the present ones. */
 void segue__operator_refresh(segue__engine *engine);

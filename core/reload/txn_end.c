@@ -13,7 +13,7 @@
 static void txn_end_undone(segue__txn *txn);
 static void txn_end_settle(segue__txn *txn);
 
-enum { RECORD_MS = 5000, SWAP_MS = 30000 };
+enum { SWAP_MS = 30000 };
 
 void segue__txn_conclude(segue__txn *txn) {
   segue__engine *engine = txn->engine;
@@ -71,7 +71,8 @@ static void record_timeout(segue__timer *timer) {
   segue_error error;
   segue__record_forget(&txn->call);
   segue__errorf(&error, SEGUE_ERECORD,
-                "the state folder was not written to after %d ms: look at its disk", RECORD_MS);
+                "the state folder was not written to after %d ms: look at its disk",
+                SEGUE__RECORD_MS);
   record_end(txn, &error);
 }
 
@@ -86,7 +87,7 @@ void segue__txn_record(segue__txn *txn, int status,
     return;
   }
   txn->timer.data = txn;
-  segue__timer_start(txn->engine->loop, &txn->timer, RECORD_MS, record_timeout);
+  segue__timer_start(txn->engine->loop, &txn->timer, SEGUE__RECORD_MS, record_timeout);
 }
 
 /* ---- Undone ---- */
@@ -123,7 +124,9 @@ static void end_undone(segue__txn *txn, const segue_error *error) {
 
 static void txn_end_undone(segue__txn *txn) {
   segue__engine *engine = txn->engine;
-  if (!segue__operator_undone(txn)) {
+  bool effects = engine->record && segue__effects_any(txn);
+  segue__effects_close(txn);
+  if (!segue__operator_undone(txn) && !effects) {
     end_undone(txn, NULL);
     return;
   }
@@ -157,44 +160,66 @@ static void wait_for_swapped(segue__txn *txn) {
   segue__timer_start(txn->engine->loop, &txn->timer, SWAP_MS, swapped_late);
 }
 
-/* Writes what the run leaves on disk, one file after the other, and ends the run after the last
- * one. The order matters where the process is killed in between. A rollback writes its generation
- * first and then the decision that it stays; every other run writes first the decision that its
- * generation is confirmed. So the next start finds the state before or the state after, and never a
- * decision about a generation that is not on disk. A generation is live even if it cannot be
- * written (the error is added to its result, and the tick tries again), but the answer waits: an
- * operator who reads "applied" may pull the plug. */
+static int write_good(segue__txn *txn) {
+  const segue__engine *engine = txn->engine;
+  segue__record_run good = {.result = txn->result,
+                            .snapshot = engine->live,
+                            .input = txn->input,
+                            .files = txn->files,
+                            .sources = txn->policy->sources,
+                            .items = txn->items,
+                            .source_count = txn->policy->source_count};
+  return segue__record_good(engine->record, &good, &txn->call);
+}
+
+static int write_closed(segue__txn *txn) {
+  segue__effects_close(txn);
+  return segue__operator_write(txn->engine, &txn->call);
+}
+
+/* Executes the list of writes (plan_writes) and ends the run after the last one. A generation is
+ * live even if it cannot be written: the error is added to its result, and the tick tries again.
+ * But the answer waits: an operator who reads "applied" may pull the plug. */
 static void persist_then_end(segue__txn *txn, const segue_error *error) {
   segue__engine *engine = txn->engine;
-  segue__record *record = engine->record;
   if (error) segue__txn_report(txn, error);
-  if (error && txn->writing_good)
+  if (error && txn->writes[txn->write_next - 1] == SEGUE__WRITE_GOOD)
     segue__unkept_set(engine, txn);
   else if (error)
-    engine->tick_failed = true; /* the tick writes it again */
-  txn->writing_good = false;
+    engine->tick_failed = true;          /* the tick writes it again */
   int rc = SEGUE_FAULT("settle.record"); /* specs kill the process here */
   (void)rc;
-  bool good_first = engine->decisions.pinned;
-  if (txn->keeps_good && (good_first || !txn->keeps_state)) {
-    segue__record_run good = {.result = txn->result,
-                              .snapshot = engine->live,
-                              .input = txn->input,
-                              .files = txn->files,
-                              .sources = txn->policy->sources,
-                              .items = txn->items,
-                              .source_count = txn->policy->source_count};
-    txn->keeps_good = false;
-    txn->writing_good = true;
-    segue__txn_record(txn, segue__record_good(record, &good, &txn->call), persist_then_end);
-  } else if (txn->keeps_state) {
-    txn->keeps_state = false;
-    segue__txn_record(txn, segue__operator_write(engine, &txn->call), persist_then_end);
+  if (txn->write_next < txn->write_count) {
+    segue__write_kind write = txn->writes[txn->write_next++];
+    rc = write == SEGUE__WRITE_GOOD     ? write_good(txn)
+         : write == SEGUE__WRITE_CLOSED ? write_closed(txn)
+                                        : segue__operator_write(engine, &txn->call);
+    segue__txn_record(txn, rc, persist_then_end);
   } else if (engine->swapping) {
     wait_for_swapped(txn);
   } else {
     segue__txn_end(txn, SEGUE__APPLIED);
   }
+}
+
+static void add_write(segue__txn *txn, bool wanted, segue__write_kind write) {
+  if (wanted) txn->writes[txn->write_count++] = write;
+}
+
+/* The order matters where the process is killed in between: the next start must find the state
+ * before or the state after, and never a decision about a generation that is not on disk.
+ *   A rollback writes its generation first, then the decision that it stays.
+ *   Every other run writes first the decision that its generation is confirmed, then the
+ *   generation.
+ *   The intents of effects outside memory are removed after the generation is on disk: until then
+ *   they are undone by a start, from then on they are finished. */
+static void plan_writes(segue__txn *txn, bool state, bool good) {
+  const segue__engine *engine = txn->engine;
+  bool effects = engine->record && segue__effects_any(txn);
+  bool good_first = engine->decisions.pinned;
+  add_write(txn, state && good && !good_first, SEGUE__WRITE_STATE);
+  add_write(txn, good, SEGUE__WRITE_GOOD);
+  add_write(txn, effects || (state && (!good || good_first)), SEGUE__WRITE_CLOSED);
 }
 
 static void txn_end_settle(segue__txn *txn) {
@@ -203,8 +228,8 @@ static void txn_end_settle(segue__txn *txn) {
   bool at_start = txn->first_here && !txn->resumed && !txn->run->files && record;
   if (at_start && segue__record_found(record)->last_good.generation)
     engine->taken_at_start = engine->live->generation;
-  txn->keeps_state = segue__operator_settle(txn) && record;
-  txn->keeps_good = record && !txn->resumed;
+  bool state = segue__operator_settle(txn) && record;
+  plan_writes(txn, state, record && !txn->resumed);
   segue__unkept_set(engine, NULL);
   segue__txn_enter(txn, SEGUE__PHASE_SETTLED);
   if (record) (void)segue__inputs_take(segue__record_inputs(record), &txn->files);

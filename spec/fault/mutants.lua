@@ -24,6 +24,7 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
                server = "spec/unit/http_server_spec.lua",
                snapshot = "spec/unit/config_snapshot_spec.lua",
                instance = "spec/unit/instance_spec.lua",
+               journal = "spec/unit/journal_spec.lua", effects = "spec/fault/effects_spec.lua",
                ingress = "spec/unit/ingress_spec.lua", bursts = "spec/fault/bursts_spec.lua" }
 
 local BIND = { codec = "spec/bind/codec_spec.lua",
@@ -623,9 +624,8 @@ local mutants = {
     UNIT.mask },
   { "marking a change of a secret, whatever its path has become", "core/config/mask.c",
     "if (rc) mask_drop_changes(changes);", ";", UNIT.mask },
-  { "waiting until what is told as applied is on the disk", "core/reload/txn_end.c",
-    "segue__txn_record(txn, segue__record_good(record, &good, &txn->call), persist_then_end);",
-    "(void)segue__record_good(record, &good, NULL);\n    persist_then_end(txn, NULL);",
+  { "waiting until an applied generation is on the disk", "core/reload/txn_end.c",
+    "segue__txn_record(txn, rc, persist_then_end);", "persist_then_end(txn, NULL);",
     DAEMON.disk },
   { "not putting live again what was reverted", "core/reload/operator.c",
     "if (was_reverted(txn, why)) {", "if (0 && was_reverted(txn, why)) {", UNIT.queue },
@@ -681,6 +681,34 @@ local mutants = {
     "if (answers->bytes + recorded_answers_bytes_of(answer) > " ..
       "SEGUE__ANSWERS_BYTES) leave_out(answer);", ";",
     UNIT.answers },
+  { "the journal in the state file", "core/reload/decisions.c",
+    "if (journal) segue__buf_add(&b, journal->data, journal->len);", "(void)journal;",
+    UNIT.effects },
+  { "intents on disk before the commit", "core/reload/operator.c",
+    "segue__txn_record(txn, segue__operator_write(engine, &txn->call), operator_opened);",
+    "(void)segue__operator_write(engine, NULL);\n  operator_opened(txn, NULL);", UNIT.effects },
+  { "recovery before anything is served", "core/reload/engine.c", "if (!engine->effects_tried) {",
+    "if (0) {", UNIT.effects },
+  { "undoing what is not the last good generation", "core/reload/effects.c",
+    ".finish = effects_is_live(engine, intent)", ".finish = true", UNIT.effects },
+  { "finishing what is the last good generation", "core/reload/effects.c",
+    ".finish = effects_is_live(engine, intent)", ".finish = false", UNIT.effects },
+  { "a generation that has its number again", "core/reload/effects.c",
+    "input && !strcmp(input, text);", "input;", UNIT.effects },
+  { "the generation on disk before its intents are removed", "core/reload/txn_end.c",
+    "add_write(txn, good, SEGUE__WRITE_GOOD);\n"
+    .. "  add_write(txn, effects || (state && (!good || good_first)), SEGUE__WRITE_CLOSED);",
+    "add_write(txn, effects || (state && (!good || good_first)), SEGUE__WRITE_CLOSED);\n"
+    .. "  add_write(txn, good, SEGUE__WRITE_GOOD);", UNIT.effects },
+  { "the intent of an undo that failed", "core/reload/effects.c",
+    "if (!step->undo_failed) segue__journal_remove(", "segue__journal_remove(", UNIT.effects },
+  { "no change over one that is open", "core/reload/action.c",
+    "int rc = segue__effects_check(step, &open);", "int rc = 0;\n  (void)open;", UNIT.effects },
+  { "the intent of a manual step", "core/reload/manual.c",
+    "int rc = segue__effects_intend(step, &error);", "int rc = 0;", UNIT.effects },
+  { "fields of a later version", "core/record/journal.c",
+    "if (!strcmp(field->name, ACTION)) continue;", "if (strcmp(field->name, \"a\")) continue;",
+    UNIT.journal },
 }
 
 return { mutants = mutants, unit = UNIT, daemon = DAEMON, plugin = PLUGIN }
