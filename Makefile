@@ -46,7 +46,7 @@ DEPS += util-linux         # specs under limits and in mount namespaces of their
 DEPS += bsdutils           # script: commands on a terminal of their own
 DEPS += openssl            # certificates and a TLS server, to judge our client
 DEPS += nginx-light        # a real server for URLs, to judge our client; nginx -s reload for `make bench`
-DEPS += systemd            # judges the unit: systemd-analyze verify, security, syscall-filter
+DEPS += systemd            # judges the units, and runs them: process 1 of namespaces in specs
 DEPS += zsh                # tries its completion (bash is there anyway)
 DEPS += mandoc             # judges and renders the man pages
 # What `make lint`, the sanitizers and the fuzzers need on top.
@@ -297,6 +297,7 @@ install: all ## install into PREFIX (default /usr/local), below DESTDIR
 	install -d $(DESTDIR)$(UNIT_DIR) $(DESTDIR)$(BASH_DIR) $(DESTDIR)$(ZSH_DIR) \
 	  $(DESTDIR)$(MAN_DIR)/man1 $(DESTDIR)$(MAN_DIR)/man5
 	sed 's|/usr/bin/|$(PREFIX)/bin/|' core/dist/segue.service > $(DESTDIR)$(UNIT_DIR)/segue.service
+	install -m 644 core/dist/segue.socket $(DESTDIR)$(UNIT_DIR)/segue.socket
 	sed $(INSTANCE_OF) $(DESTDIR)$(UNIT_DIR)/segue.service > $(DESTDIR)$(UNIT_DIR)/segue@.service
 	$(OUT)/segue completion bash > $(DESTDIR)$(BASH_DIR)/segue
 	$(OUT)/segue completion zsh > $(DESTDIR)$(ZSH_DIR)/_segue
@@ -308,6 +309,7 @@ uninstall: ## remove what install put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/segue $(DESTDIR)$(PREFIX)/include/segue.h \
 	  $(DESTDIR)$(PREFIX)/lib/libsegue.a $(DESTDIR)$(PREFIX)/lib/libsegue.so* \
 	  $(DESTDIR)$(PREFIX)/lib/pkgconfig/segue.pc $(DESTDIR)$(UNIT_DIR)/segue.service \
+	  $(DESTDIR)$(UNIT_DIR)/segue.socket \
 	  $(DESTDIR)$(UNIT_DIR)/segue@.service $(DESTDIR)$(BASH_DIR)/segue $(DESTDIR)$(ZSH_DIR)/_segue \
 	  $(DESTDIR)$(MAN_DIR)/man1/segue.1 $(DESTDIR)$(MAN_DIR)/man5/reload.lua.5
 	rm -rf $(DESTDIR)$(PREFIX)/share/segue $(DESTDIR)$(PREFIX)/lib/segue

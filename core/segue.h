@@ -763,6 +763,10 @@ typedef struct segue_options {
                              * for an operator, was not confirmed, and no other one exists */
   void (*on_stopped)(void *data); /* the last callback of an instance */
   void *data;                     /* for the callbacks */
+  bool listen_fds; /* take the sockets that a service manager passes to this process (LISTEN_FDS,
+                      sd_listen_fds(3)) for listeners with the same address. segue_new reads the
+                      variables and removes them, so no other thread may use the environment
+                      meanwhile; SEGUE_EUSAGE: a descriptor is not a socket to listen on */
 } segue_options;
 
 /* Sets every option to its default. The macro passes the sizeof that the host was compiled with; a

@@ -72,6 +72,7 @@ int segue__admin_new(segue__admin **out, const segue__admin_options *options) {
   int rc = UV_ENOMEM;
   admin->loop = options->loop;
   admin->log = options->log;
+  admin->sockets = options->sockets;
   admin->answers = options->answers;
   admin->more_metrics = options->more_metrics;
   admin->more_certificates = options->more_certificates;

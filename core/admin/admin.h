@@ -9,6 +9,7 @@
 
 #include "../http/http.h"
 #include "../reload/engine.h"
+#include "../socket/socket.h"
 
 typedef struct segue__admin segue__admin;
 
@@ -16,6 +17,7 @@ typedef struct segue__admin_options {
   size_t size;
   segue__loop *loop; /* on libuv */
   const segue__logger *log;
+  segue__sockets *sockets;        /* outlives it */
   const char *policy_path;        /* told in status; may be NULL */
   const char *state;              /* told in status; may be NULL */
   struct segue__answers *answers; /* borrowed: what a recording takes */

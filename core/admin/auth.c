@@ -95,7 +95,7 @@ static int auth_copy_names(const segue__http_spec *spec, segue__auth *auth) {
   return 0;
 }
 
-static int check_lock(const segue__trigger_spec *trigger, const segue__http_address *address,
+static int check_lock(const segue__trigger_spec *trigger, const segue__address *address,
                       const segue__http_spec *spec, segue_error *err) {
   bool locked = spec->token_count || (spec->client_ca && !spec->client_optional);
   if (address->loopback || locked) return 0;
@@ -108,8 +108,23 @@ static int check_lock(const segue__trigger_spec *trigger, const segue__http_addr
   return SEGUE_EPOLICY;
 }
 
+/* An abstract name has no file, and so no mode that keeps other users out. */
+static int check_kind(const segue__trigger_spec *trigger, const segue__address *address,
+                      segue_error *err) {
+  if (address->type == SEGUE__SOCKET_UDP)
+    return segue__errorf(err, SEGUE_EPOLICY,
+                         "segue.http \"%s\": HTTP does not run over UDP: remove udp://",
+                         trigger->address);
+  if (address->is_abstract)
+    return segue__errorf(err, SEGUE_EPOLICY,
+                         "segue.http \"%s\": every user of this machine can connect to an "
+                         "abstract name: write the path of a file, unix:/run/name.sock",
+                         trigger->address);
+  return 0;
+}
+
 static void auth_set_rules(segue__auth *auth, const segue__http_spec *spec,
-                           const segue__http_address *address) {
+                           const segue__address *address) {
   auth->client_known = spec->client_ca != NULL;
   auth->client_required = spec->client_ca && !spec->client_optional;
   auth->locked = spec->token_count || spec->client_ca;
@@ -130,8 +145,9 @@ int segue__auth_make(segue__policy *policy, segue__trigger_spec *trigger, const 
   static const segue__http_spec defaults = {.rate = -1, .others = SEGUE__ROLE_READ};
   const segue__http_spec *spec = trigger->http ? trigger->http : &defaults;
   reading r = {policy, os, err};
-  segue__http_address address;
-  int rc = segue__http_address_parse(trigger->address, &address, err);
+  segue__address address;
+  int rc = segue__address_parse(trigger->address, &address, err);
+  if (!rc) rc = check_kind(trigger, &address, err);
   if (!rc) rc = check_lock(trigger, &address, spec, err);
   if (rc) {
     if (!err->file[0]) segue__error_set_place(err, spec->file, spec->line, 0);

@@ -9,6 +9,7 @@
 
 #include "../http/http.h"
 #include "../reload/policy.h"
+#include "../socket/address.h"
 #include "tokens.h"
 
 /* Clients with one of these names have this role. */

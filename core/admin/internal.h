@@ -35,6 +35,7 @@ typedef struct segue__events {
 
 struct segue__admin_listener {
   segue__http_listener *http_listener;
+  segue__socket_lease lease;
   segue__admin_listener *next;
   char key[128]; /* the address as the policy normalises it: with port 0 the bound one differs */
   segue__auth *auth;      /* a reference on the live one, or of a new listener on the staged one */
@@ -72,7 +73,9 @@ struct segue__admin {
   const segue__logger *log;
   segue__engine *engine; /* NULL: not attached, or gone */
   segue__http_server *server;
+  segue__sockets *sockets;
   segue__http_listener *control;
+  segue__socket_lease control_lease;
   segue__admin_listener *listeners;
   segue__reload_call *calls; /* whoever waits for a reload */
   segue__large_response *page,

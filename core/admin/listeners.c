@@ -50,13 +50,35 @@ static segue__auth *auth_of(const segue__trigger_spec *trigger) {
   return trigger->auth ? segue__auth_ref(trigger->auth) : NULL;
 }
 
+/* Accepts on the socket of an address, which is bound if there is none yet. */
+static int listener_open(segue__admin *admin, const segue__socket_wish *wish,
+                         segue__socket_lease *lease, segue__http_listener **out, segue_error *err) {
+  bool is_local = wish->address->type == SEGUE__SOCKET_UNIX;
+  *out = NULL;
+  int rc = segue__socket_acquire(admin->sockets, wish, lease, err);
+  if (rc < 0) return rc;
+  int fd = segue__socket_share(lease);
+  rc = fd < 0 ? fd : segue__http_listener_new(out, fd, is_local, 0);
+  if (rc == 0) rc = segue__http_listener_begin(*out, admin->server);
+  if (rc == 0) return 0;
+  *out = NULL;
+  segue__socket_release(lease);
+  return segue__errorf(err, rc, "%s cannot be opened: %s", wish->address->text, segue_strerror(rc));
+}
+
+static void listener_close(segue__http_listener *http_listener, segue__socket_lease *lease) {
+  segue__socket_leave(lease);
+  segue__http_listener_close(http_listener);
+  segue__socket_release(lease);
+}
+
 /* A new one has its door from the start; one that is open keeps its own until the reload settles.
  */
 static int open_one(segue__admin *admin, const segue__trigger_spec *trigger, segue_error *err) {
-  segue__http_address address;
+  segue__address address;
   const char *text = trigger->address;
   const segue__auth *auth = trigger->auth;
-  int rc = segue__http_address_parse(text, &address, err);
+  int rc = segue__address_parse(text, &address, err);
   if (rc < 0) return rc;
   segue__admin_listener *item = listeners_find(admin, address.text);
   if (item) {
@@ -67,8 +89,11 @@ static int open_one(segue__admin *admin, const segue__trigger_spec *trigger, seg
   }
   item = segue__calloc(1, sizeof *item);
   if (!item) return segue__errorf(err, UV_ENOMEM, "segue.http \"%s\": out of memory", text);
-  rc = segue__http_listen(admin->server, &address, auth && auth->mode ? auth->mode : 0600,
-                          &item->http_listener, err);
+  const segue__socket_wish wish = {.address = &address,
+                                   .mode = auth && auth->mode ? auth->mode : 0600,
+                                   .name = "admin",
+                                   .user = "the admin API (segue.http)"};
+  rc = listener_open(admin, &wish, &item->lease, &item->http_listener, err);
   if (rc < 0) {
     segue__free(item);
     return rc;
@@ -98,7 +123,7 @@ int segue__admin_stage(segue__admin *admin, const segue__policy *next, segue__er
 }
 
 static const char *address_text(const segue__admin_listener *item) {
-  return segue__http_listener_address(item->http_listener)->text;
+  return segue__socket_address(&item->lease)->text;
 }
 
 /* Closes and frees those for which keep says no. */
@@ -115,19 +140,19 @@ static void listeners_sweep(segue__admin *admin, bool (*keep)(const segue__admin
                  SEGUE__FIELD("address", address_text(item)));
     segue__auth_unref(item->auth);
     segue__auth_unref(item->next_auth);
-    segue__http_listener_close(item->http_listener);
+    listener_close(item->http_listener, &item->lease);
     segue__free(item);
   }
 }
 
 /* The staged door takes the live one's place, also for connections that are open. */
 static void change_auth(segue__admin *admin, segue__admin_listener *item) {
-  const segue__http_address *address = segue__http_listener_address(item->http_listener);
+  const segue__address *address = segue__socket_address(&item->lease);
   segue__auth *auth = item->next_auth;
   item->next_auth = NULL;
   if (!auth) return;
   unsigned mode = auth->mode ? auth->mode : 0600;
-  if (address->is_unix && item->auth && item->auth->mode != auth->mode &&
+  if (address->type == SEGUE__SOCKET_UNIX && item->auth && item->auth->mode != auth->mode &&
       chmod(address->path, mode) != 0)
     SEGUE__LOG(admin->log, SEGUE_ERROR, "http", "the socket's mode cannot be changed",
                SEGUE__FIELD("path", address->path));
@@ -179,39 +204,41 @@ void segue__admin_discard(segue__admin *admin) {
 }
 
 int segue__admin_listen_control(segue__admin *admin, const char *path, segue_error *err) {
-  segue__http_address address;
+  segue__address address;
   char text[sizeof address.path + 8];
   if ((size_t)snprintf(text, sizeof text, "unix:%s", path) >= sizeof text)
     return segue__errorf(err, UV_ENAMETOOLONG,
                          "the control socket's path %s is longer than 107 bytes: choose a "
                          "shorter one (option socket)",
                          path);
-  segue__http_listener *control = NULL;
-  int rc = segue__http_address_parse(text, &address, err);
-  if (rc == 0) rc = segue__http_listen(admin->server, &address, 0600, &control, err);
+  const segue__socket_wish wish = {
+      .address = &address, .name = "control", .user = "the control socket"};
+  segue__http_listener *control;
+  segue__socket_lease lease;
+  int rc = segue__address_parse(text, &address, err);
+  if (rc == 0) rc = listener_open(admin, &wish, &lease, &control, err);
   if (rc < 0) return rc;
-  if (admin->control) {
-    segue__http_listener_disown(admin->control);
-    segue__http_listener_close(admin->control);
-  }
+  segue__socket_disown(&admin->control_lease);
+  if (admin->control) listener_close(admin->control, &admin->control_lease);
   admin->control = control;
+  admin->control_lease = lease;
   SEGUE__LOG(admin->log, SEGUE_INFO, "http", "control socket open", SEGUE__FIELD("path", path));
   return 0;
 }
 
 bool segue__admin_control_there(const segue__admin *admin) {
-  return admin->control && segue__http_listener_has_file(admin->control);
+  return admin->control && segue__socket_has_file(&admin->control_lease);
 }
 
 void segue__admin_control_disown(segue__admin *admin) {
-  if (admin->control) segue__http_listener_disown(admin->control);
+  segue__socket_disown(&admin->control_lease);
 }
 
 void segue__listeners_json(segue__buf *out, const segue__admin *admin) {
   const char *separator = "";
   segue__buf_addc(out, '[');
   if (admin->control) {
-    const char *text = segue__http_listener_address(admin->control)->text;
+    const char *text = segue__socket_address(&admin->control_lease)->text;
     segue__json_string(out, text, strlen(text));
     separator = ",";
   }
@@ -226,6 +253,6 @@ void segue__listeners_json(segue__buf *out, const segue__admin *admin) {
 
 void segue__listeners_close(segue__admin *admin) {
   listeners_sweep(admin, is_never);
-  segue__http_listener_close(admin->control);
+  if (admin->control) listener_close(admin->control, &admin->control_lease);
   admin->control = NULL;
 }

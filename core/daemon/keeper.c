@@ -46,13 +46,16 @@ static void keeper_keep(pid_t daemon, const sigset_t *all) {
   _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
-int segue__keeper_start(void) {
+int segue__keeper_start(segue__passed *passed) {
   sigset_t all, before;
   if (getpid() != 1) return 0;
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, &before);
   pid_t daemon = fork();
-  if (daemon > 0) keeper_keep(daemon, &all);
+  if (daemon > 0) {
+    segue__passed_close(passed); /* or a listener would stay open after the daemon has closed it */
+    keeper_keep(daemon, &all);
+  }
   int rc = daemon < 0 ? -errno : 0;
   sigprocmask(SIG_SETMASK, &before, NULL);
   return rc;

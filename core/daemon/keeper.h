@@ -6,8 +6,11 @@
 #ifndef SEGUE_DAEMON_KEEPER_H
 #define SEGUE_DAEMON_KEEPER_H
 
+#include "../socket/passed.h"
+
 /* In process 1: forks, returns in the child, and never returns in the parent, which stays as the
- * keeper. In any other process it does nothing. 0, or a negative code. Before any thread starts. */
-int segue__keeper_start(void);
+ * keeper and closes the passed sockets. In any other process it does nothing. 0, or a negative
+ * code. Before any thread starts. */
+int segue__keeper_start(segue__passed *passed);
 
 #endif

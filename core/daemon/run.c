@@ -133,7 +133,7 @@ static uint64_t raise_files(void) {
   return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? before : 0;
 }
 
-static int run_begin(process *d, const segue__cli *cli) {
+static int run_begin(process *d, const segue__cli *cli, segue__passed *passed) {
   segue_error error;
   segue_options options;
   segue_options_init(&options);
@@ -152,6 +152,7 @@ static int run_begin(process *d, const segue__cli *cli) {
   uint64_t files_before = raise_files(); /* the instance looks how many there are */
   int rc = segue_new(&d->instance, &options, &error);
   if (rc == 0) segue__limit_children(d->instance, files_before);
+  if (rc == 0) rc = segue__adopt_sockets(d->instance, passed, &error);
   if (rc == 0) segue__signals_watch(&d->signals, d->instance);
   if (rc == 0) rc = segue_start(d->instance, &error);
   if (rc == 0) {
@@ -164,9 +165,9 @@ static int run_begin(process *d, const segue__cli *cli) {
   return SEGUE__EXIT_FAILED;
 }
 
-static void run_serve(process *d, const segue__cli *cli) {
+static void run_serve(process *d, const segue__cli *cli, segue__passed *passed) {
   segue__systemd_open(&d->systemd, &d->loop, &d->sink);
-  d->exit_code = run_begin(d, cli);
+  d->exit_code = run_begin(d, cli, passed);
   if (d->exit_code != SEGUE__EXIT_OK) segue_close(d->instance);
   uv_run(&d->loop, UV_RUN_DEFAULT);
   if (d->exit_code == SEGUE__EXIT_OK || d->stopping) segue_close(d->instance);
@@ -175,8 +176,13 @@ static void run_serve(process *d, const segue__cli *cli) {
 
 int segue__cli_run(const segue__cli *cli) {
   process d = {.exit_code = SEGUE__EXIT_OK};
+  segue__passed passed;
+  segue_error error;
   segue__signals_hold();
-  int kept = segue__keeper_start();
+  /* Before the keeper, which has the process id that the manager knows, and before any thread. */
+  if (segue__passed_read(&passed, &error) < 0)
+    return segue__cli_fail(SEGUE__EXIT_USAGE, "%s", error.message);
+  int kept = segue__keeper_start(&passed);
   if (kept < 0)
     return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot start the daemon below process 1: %s",
                            segue_strerror(kept));
@@ -194,7 +200,8 @@ int segue__cli_run(const segue__cli *cli) {
     return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot start the thread that writes the log: %s",
                            segue_strerror(rc));
   }
-  run_serve(&d, cli);
+  run_serve(&d, cli, &passed);
+  segue__passed_close(&passed);
   segue__sink_stop(&d.sink, LAST_WORDS_MS);
   if (d.stuck) _exit(d.exit_code ? d.exit_code : SEGUE__EXIT_UNEXPECTED);
   return d.exit_code;

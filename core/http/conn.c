@@ -678,8 +678,7 @@ static size_t refusals_max(const segue__http_server *server) {
 
 bool segue__http_conn_must_wait(const segue__http_listener *http_listener) {
   const segue__http_server *server = http_listener->server;
-  return over_limit(server, http_listener->address.is_unix) &&
-         server->refused >= refusals_max(server);
+  return over_limit(server, http_listener->is_local) && server->refused >= refusals_max(server);
 }
 
 /* Under TLS the refusal can only be sent after the handshake. */
@@ -699,7 +698,7 @@ static segue__http_conn *conn_make(segue__http_listener *http_listener, int fd, 
   conn->server = server;
   conn->http_listener = http_listener;
   conn->fd = fd;
-  conn->is_unix = http_listener->address.is_unix;
+  conn->is_unix = http_listener->is_local;
   conn->refused = over_limit(server, conn->is_unix);
   size_t len = strnlen(peer, sizeof conn->peer - 1);
   memcpy(conn->peer, peer, len); /* zeroed behind it */

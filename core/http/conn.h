@@ -114,15 +114,12 @@ struct segue__http_listener {
   uv_poll_t poll; /* first */
   segue__http_server *server;
   segue__http_listener *next;
-  segue__http_address address;
   int fd;
-  int accepts;    /* at most, in one turn of the loop */
-  dev_t file_dev; /* of a unix socket's file: only that one is removed */
-  ino_t file_ino;
-  bool shared; /* others may have the same socket */
-  bool paused; /* out of descriptors, or too many are being refused */
-  bool scarce; /* too few descriptors were left, and since then clients are waiting */
-  bool closed; /* the poll handle is gone; freed with the last connection */
+  int accepts;   /* at most, in one turn of the loop */
+  bool is_local; /* a unix socket */
+  bool paused;   /* out of descriptors, or too many are being refused */
+  bool scarce;   /* too few descriptors were left, and since then clients are waiting */
+  bool closed;   /* the poll handle is gone; freed with the last connection */
   size_t connections;
   segue__tls_context *tls; /* NULL: plain */
   void *auth;

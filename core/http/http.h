@@ -157,42 +157,17 @@ typedef struct segue__http_events {
 } segue__http_events;
 void segue__http_server_watch(segue__http_server *server, const segue__http_events *events);
 
-/* Addresses: "127.0.0.1:7377", "[::1]:7377", "localhost:7377", "unix:/run/x.sock". */
-typedef struct segue__http_address {
-  bool is_unix, loopback;
-  uint16_t port;
-  char text[128]; /* normalised: equal text <=> equal address */
-  char path[108]; /* unix */
-  unsigned char sockaddr[128];
-} segue__http_address;
-int segue__http_address_parse(const char *text, segue__http_address *out, segue_error *err);
-
-/* Binds and listens; err names the process that has the port where that can be found out. mode: of
- * a unix socket (0600). A stale unix socket (nothing accepts on it) is replaced, a live one is
- * UV_EADDRINUSE. */
-int segue__http_listen(segue__http_server *server, const segue__http_address *address,
-                       unsigned mode, segue__http_listener **out, segue_error *err);
-/* The same in steps, for a loop of another thread. bind, on any thread: a listening descriptor, and
- * in address the port that was found where it was 0; else a negative code. adopt, on any thread:
- * takes a descriptor over, also when it fails; duplicates of one may be adopted by several servers,
- * which then share what arrives, `accepts` at a time (0: many). begin, on the loop's thread; it
- * cannot be repeated if it fails. drop, for one that did not begin. */
-int segue__http_bind(segue__http_address *address, unsigned mode, segue_error *err);
-int segue__http_adopt(segue__http_listener **out, int fd, const segue__http_address *address,
-                      int accepts);
+/* A listener accepts on a descriptor of a listening socket (core/socket), which it takes over, also
+ * when new fails. Listeners of several servers may have duplicates of one socket, which then share
+ * what arrives, `accepts` at a time (0: many). is_local: it is a unix socket. new, on any thread;
+ * begin, on the thread of the server's loop, which cannot be repeated if it fails; drop, for one
+ * that did not begin. NULL allowed. */
+int segue__http_listener_new(segue__http_listener **out, int fd, bool is_local, int accepts);
 int segue__http_listener_begin(segue__http_listener *http_listener, segue__http_server *server);
 void segue__http_listener_drop(segue__http_listener *http_listener);
-/* deaf: the listening TCP descriptor accepts no new connections, but finishes the ones that were
- * begun; call it before closing the last descriptor of a socket. !deaf: if the socket stays open
- * after all, it accepts again. */
-void segue__http_deafen(int fd, bool deaf);
-/* Is the file of a unix socket still at its path? */
-bool segue__http_listener_has_file(const segue__http_listener *http_listener);
-/* The file at the path now belongs to another listener: close will leave it alone. */
-void segue__http_listener_disown(segue__http_listener *http_listener);
-/* Stops accepting, closes the fd, unlinks a unix socket. Connections go on. NULL allowed. */
+/* Accepts the clients that have connected before, which the kernel would reset, and closes the
+ * descriptor. Connections go on. NULL allowed. */
 void segue__http_listener_close(segue__http_listener *http_listener);
-const segue__http_address *segue__http_listener_address(const segue__http_listener *http_listener);
 /* Sets the TLS context of connections that are accepted from now on (tls NULL: plain HTTP; takes a
  * reference), and the listener data of their requests. All requests get door, also on connections
  * that are open; free_door gets it when the listener and its last connection are gone, or when

@@ -6,13 +6,12 @@
  */
 #include "ingress.h"
 
-#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "../module/module.h"
 #include "../os/fork.h"
-#include "../os/fork_fds.h"
 #include "ingress_internal.h"
 
 enum { GONE_MS = 30000, UNDONE_MS = 1000, ACCEPTS_SHARED = 4, CONNECTIONS = 10000 };
@@ -118,7 +117,6 @@ static int start_workers(segue__ingress *ingress, const segue__policy *policy, s
 
 void segue__listener_unref(segue__listener *listener) {
   if (__atomic_sub_fetch(&listener->refs, 1, __ATOMIC_ACQ_REL)) return;
-  if (listener->fd >= 0) segue__fork_close(listener->fd);
   pthread_mutex_destroy(&listener->lock);
   segue__free(listener->thread_listeners);
   segue__free(listener->key);
@@ -126,19 +124,10 @@ void segue__listener_unref(segue__listener *listener) {
   segue__free(listener);
 }
 
-/* The last one lets all in who have connected, and nobody connects behind it. */
-void segue__listener_leaving(segue__listener *listener) {
+/* Under the lock, because the control thread looks at the leases when a thread is stuck. */
+void segue__listener_left(segue__listener *listener, segue__thread_listener *thread_listener) {
   pthread_mutex_lock(&listener->lock);
-  if (--listener->staying == 0 && !listener->taken) segue__http_deafen(listener->fd, true);
-  pthread_mutex_unlock(&listener->lock);
-}
-
-void segue__listener_left(segue__listener *listener) {
-  pthread_mutex_lock(&listener->lock);
-  if (--listener->listening == 0) {
-    segue__fork_close(listener->fd);
-    listener->fd = -1;
-  }
+  segue__socket_release(&thread_listener->lease);
   pthread_mutex_unlock(&listener->lock);
 }
 
@@ -151,29 +140,29 @@ void segue__listener_done(segue__listener *listener,
 }
 
 static int thread_listener_new(segue__thread_listener **out, segue__worker_thread *worker,
-                               segue__listener *listener, int fd, int accepts) {
+                               segue__listener *listener, int accepts) {
   segue__thread_listener *thread_listener = segue__calloc(1, sizeof *thread_listener);
   *out = thread_listener;
   if (!thread_listener) return UV_ENOMEM;
   thread_listener->worker = worker;
   thread_listener->listener = listener;
   __atomic_add_fetch(&listener->refs, 1, __ATOMIC_RELAXED);
+  segue__socket_lend(&listener->lease, &thread_listener->lease);
   int rc = segue__http_server_make(&thread_listener->server, &listener->staged->limits,
                                    segue__ingress_request_arrived, thread_listener);
-  int copy = rc == 0 ? segue__fork_dup(fd) : -1;
-  if (rc == 0 && copy < 0) rc = uv_translate_sys_error(errno);
-  if (rc == 0)
-    rc = segue__http_adopt(&thread_listener->http_listener, copy, &listener->address, accepts);
+  int fd = rc == 0 ? segue__socket_share(&thread_listener->lease) : rc;
+  if (fd < 0) return fd;
+  rc = segue__http_listener_new(&thread_listener->http_listener, fd, false, accepts);
   if (rc == 0) segue__http_server_share(thread_listener->server, &listener->connections);
   return rc;
 }
 
-static int make_thread_listeners(segue__ingress *ingress, segue__listener *listener, int fd) {
+static int make_thread_listeners(segue__ingress *ingress, segue__listener *listener) {
   size_t count = ingress->worker_count;
   listener->thread_listeners = segue__calloc(count, sizeof(segue__thread_listener *));
   int rc = listener->thread_listeners ? 0 : UV_ENOMEM;
   for (size_t i = 0; i < count && rc == 0; i++) {
-    rc = thread_listener_new(&listener->thread_listeners[i], ingress->workers[i], listener, fd,
+    rc = thread_listener_new(&listener->thread_listeners[i], ingress->workers[i], listener,
                              count > 1 ? ACCEPTS_SHARED : 0);
     listener->thread_listener_count = i + 1;
   }
@@ -187,6 +176,7 @@ static void drop_unopened(segue__listener *listener) {
 }
 
 static void ingress_forget(segue__listener *listener) {
+  segue__socket_release(&listener->lease);
   segue__route_unref(listener->route);
   segue__route_unref(listener->staged);
   segue__route_unref(listener->before);
@@ -212,24 +202,6 @@ static void ingress_reap(segue__ingress *ingress) {
   }
 }
 
-/* A lane that is busy may still listen there, so the address cannot be bound: its socket goes on.
- * Negative: nobody does. */
-static int ingress_take_over(const segue__ingress *ingress, const segue__http_address *address) {
-  int fd = -1;
-  for (segue__listener *listener = ingress->leaving; listener && fd < 0;
-       listener = listener->next) {
-    if (strcmp(listener->address.text, address->text) != 0) continue;
-    pthread_mutex_lock(&listener->lock);
-    if (listener->fd >= 0) fd = segue__fork_dup(listener->fd);
-    if (fd >= 0) {
-      listener->taken = true;
-      segue__http_deafen(fd, false);
-    }
-    pthread_mutex_unlock(&listener->lock);
-  }
-  return fd;
-}
-
 /* A client that is accepted by a lane without the news gets the present entry of the address. */
 static void lead_old_ones(const segue__ingress *ingress, const segue__listener *now) {
   for (segue__listener *listener = ingress->leaving; listener; listener = listener->next) {
@@ -245,17 +217,21 @@ static void lead_old_ones(const segue__ingress *ingress, const segue__listener *
 /* ---- Opening ---- */
 
 static int bind_port(segue__ingress *ingress, segue__listener *listener, segue_error *err) {
-  listener->fd = ingress_take_over(ingress, &listener->address);
-  if (listener->fd < 0) listener->fd = segue__http_bind(&listener->address, 0, err);
-  if (listener->fd < 0) return listener->fd;
-  int rc = make_thread_listeners(ingress, listener, listener->fd);
+  char user[64];
+  const segue__socket_wish wish = {
+      .address = &listener->address, .name = listener->module, .user = user};
+  snprintf(user, sizeof user, "module '%.50s'", listener->module);
+  int rc = segue__socket_acquire(ingress->options.sockets, &wish, &listener->lease, err);
+  if (rc < 0) return rc;
+  listener->address = *segue__socket_address(&listener->lease);
+  rc = make_thread_listeners(ingress, listener);
   if (rc < 0)
     segue__errorf(err, rc, "%s cannot be opened: %s", listener->address.text, segue_strerror(rc));
   return rc;
 }
 
 static int open_port(segue__ingress *ingress, const segue__module_spec *spec,
-                     const segue__http_address *address, segue__route *route, segue_error *err) {
+                     const segue__address *address, segue__route *route, segue_error *err) {
   segue__listener *listener = segue__calloc(1, sizeof *listener);
   char *key = segue__strdup(address->text), *module = segue__strdup(spec->name);
   if (!listener || !key || !module) {
@@ -270,8 +246,7 @@ static int open_port(segue__ingress *ingress, const segue__module_spec *spec,
                                 .key = key,
                                 .module = module,
                                 .staged = route,
-                                .wanted = true,
-                                .fd = -1};
+                                .wanted = true};
   pthread_mutex_init(&listener->lock, NULL);
   int rc = bind_port(ingress, listener, err);
   if (rc < 0) {
@@ -285,15 +260,15 @@ static int open_port(segue__ingress *ingress, const segue__module_spec *spec,
 }
 
 /* Where the kernel chose the port, it is of a module, and led to once. */
-static bool is_at(const segue__listener *listener, const segue__http_address *address,
+static bool is_at(const segue__listener *listener, const segue__address *address,
                   const char *module) {
   if (address->port) return strcmp(listener->address.text, address->text) == 0;
   return !listener->wanted && strcmp(listener->key, address->text) == 0 &&
          strcmp(listener->module, module) == 0;
 }
 
-static segue__listener *ingress_find(const segue__ingress *ingress,
-                                     const segue__http_address *address, const char *module) {
+static segue__listener *ingress_find(const segue__ingress *ingress, const segue__address *address,
+                                     const char *module) {
   segue__listener *listener = ingress->listeners;
   while (listener && !is_at(listener, address, module))
     listener = listener->next;
@@ -302,7 +277,7 @@ static segue__listener *ingress_find(const segue__ingress *ingress,
 
 static int stage_url(segue__ingress *ingress, const segue__module_spec *spec, const char *url,
                      segue__access_log *log, segue_error *err) {
-  segue__http_address address;
+  segue__address address;
   bool tls;
   int rc = segue__listen_parse(url, &address, &tls, err);
   if (rc < 0) return rc;
@@ -390,7 +365,6 @@ static void flip_port(const segue__ingress *ingress, segue__listener *listener, 
   lead_to(listener, entry_ref(to));
   if (listener->open || back) return;
   listener->open = true;
-  listener->listening = listener->staying = listener->thread_listener_count;
   lead_old_ones(ingress, listener);
   for (size_t i = 0; i < listener->thread_listener_count; i++)
     segue__thread_listener_begin(listener->thread_listeners[i]);
@@ -420,6 +394,7 @@ static void close_port(segue__ingress *ingress, segue__listener *listener, uint6
   __atomic_add_fetch(&listener->refs, 1, __ATOMIC_RELAXED);
   listener->next = ingress->leaving;
   ingress->leaving = listener;
+  segue__socket_release(&listener->lease); /* now only the worker threads have it */
   end_thread_listeners(listener, grace_ms);
   ingress_forget(listener);
 }
@@ -523,23 +498,11 @@ static void on_worker_end(void *data) {
     ingress_destroy(ingress);
 }
 
-/* Without the lock, which a thread of the parent may have held at the fork. */
-static void close_sockets(segue__listener *listener) {
-  for (; listener; listener = listener->next) {
-    if (listener->fd >= 0) segue__close_socket_everywhere(listener->fd);
-    listener->fd = -1;
-  }
-}
-
-/* Each worker thread has a descriptor of a listener's socket in its loop, and the port has one of
- * its own. One that stays open in the child keeps the address: clients of it wait for ever. A fork
- * may come when a thread has duplicated the socket and not yet stored the number, so the copies are
- * found by the socket, after the loops have closed what they know. */
+/* The descriptors of the worker threads' loops. The registry closes the copies that a thread had
+ * made and not yet stored at the fork. */
 void segue__ingress_abandon(segue__ingress *ingress) {
   for (size_t i = 0; i < ingress->worker_count; i++)
     if (ingress->workers[i]) segue__uv_abandon(&ingress->workers[i]->uv);
-  close_sockets(ingress->listeners);
-  close_sockets(ingress->leaving);
   if (ingress->log_writer) segue__access_log_writer_abandon(ingress->log_writer);
 }
 

@@ -12,6 +12,7 @@
 #include "../http/tls.h"
 #include "../module/worker_threads.h"
 #include "../reload/policy.h"
+#include "../socket/socket.h"
 
 typedef struct segue__ingress segue__ingress;
 
@@ -19,7 +20,8 @@ typedef struct segue__ingress_options {
   size_t size;
   segue__loop *loop; /* of the control thread */
   const segue__logger *log;
-  segue__gates *gates; /* outlive it */
+  segue__gates *gates;     /* outlive it */
+  segue__sockets *sockets; /* likewise */
   /* The current log, for access logs without a file: called on a thread that may wait. */
   int (*write_log)(void *data, const segue_log_entry *entry);
   /* While it serves: this worker thread has not returned from the code of this module for so long.
@@ -53,8 +55,7 @@ void segue__ingress_discard(segue__ingress *ingress);
  * on those that do not come back are given up. NULL allowed: cb runs at once. */
 void segue__ingress_close(segue__ingress *ingress, uint64_t grace_ms, void (*cb)(void *data),
                           void *data);
-/* In a child after fork: closes the descriptors of all listeners and worker threads, and nothing
- * else. */
+/* In a child after fork: closes the descriptors of all worker threads, and nothing else. */
 void segue__ingress_abandon(segue__ingress *ingress);
 /* Closed: ends the threads, then cb, and the ingress is freed. Requests that their modules have not
  * answered by then may still be answered, to nobody. NULL allowed: cb runs at once. */

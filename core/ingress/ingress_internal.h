@@ -13,6 +13,7 @@
 #include <uv.h>
 
 #include "../http/http.h"
+#include "../socket/socket.h"
 #include "access_log_writer.h"
 #include "ingress.h"
 
@@ -34,6 +35,7 @@ enum { SEGUE__CLASSES = 6 }; /* of answers: 1xx to 5xx, and those whose client l
 typedef struct segue__thread_listener {
   segue__worker_thread *worker;
   segue__listener *listener; /* a reference */
+  segue__socket_lease lease; /* of the thread; released under the lock of the listener */
   segue__http_server *server;
   segue__http_listener *http_listener; /* the lane's; NULL: it is closing, or cannot be watched */
   segue__route *route;                 /* the lane's */
@@ -52,9 +54,10 @@ struct segue__listener {
   /* Atomic. A request whose client left uses memory until its module has answered it. So it still
    * counts as a connection: otherwise a client that sends requests and resets them has no limit. */
   size_t connections, left; /* left: the part of connections that are only such requests */
-  segue__http_address address;
-  char *key;    /* as normalised from the policy: the port may be 0 there */
-  char *module; /* that it was opened for */
+  segue__address address;
+  segue__socket_lease lease; /* of the control thread, until it is closed */
+  char *key;                 /* as normalised from the policy: the port may be 0 there */
+  char *module;              /* that it was opened for */
   segue__thread_listener **thread_listeners; /* one for each lane; theirs from begin on */
   size_t thread_listener_count;
   segue__route *route, *staged, *before; /* live; of the next policy; before the flip */
@@ -64,9 +67,6 @@ struct segue__listener {
 
   /* Under the lock, like the outlets once it is open: NULL when their lane is done. */
   pthread_mutex_t lock;
-  int fd;                    /* as long as a lane listens; -1: nobody does any more */
-  size_t listening, staying; /* lanes that do; of them those that have not begun to close */
-  bool taken;                /* another port goes on with the socket */
 };
 
 /* One call from another thread about a request. */
@@ -171,13 +171,12 @@ struct segue__ingress {
 };
 
 /* validate.c: "http://HOST:PORT"; tls: it is "https://...". */
-int segue__listen_parse(const char *url, segue__http_address *out, bool *tls, segue_error *err);
+int segue__listen_parse(const char *url, segue__address *out, bool *tls, segue_error *err);
 
 /* ingress.c */
 void segue__listener_unref(segue__listener *listener);
-/* On a lane: it is about to listen there no more, and has done so. */
-void segue__listener_leaving(segue__listener *listener);
-void segue__listener_left(segue__listener *listener);
+/* On a lane: it has closed its listener. */
+void segue__listener_left(segue__listener *listener, segue__thread_listener *thread_listener);
 void segue__listener_done(segue__listener *listener,
                           const segue__thread_listener *thread_listener); /* which is freed next */
 void segue__route_unref(segue__route *route);

@@ -6,8 +6,6 @@
  * for longer than connections have to end is abandoned. It counts as empty and as ended, is never
  * joined, and keeps all the memory that it may still touch.
  */
-#include <sys/socket.h>
-
 #include "../module/gate.h"
 #include "../os/fault.h"
 #include "ingress_internal.h"
@@ -39,7 +37,8 @@ static void stuck_ask(segue__worker_thread *worker, uint64_t now_ms) {
 static void shut_listeners(const segue__ingress *ingress) {
   for (segue__listener *listener = ingress->leaving; listener; listener = listener->next) {
     pthread_mutex_lock(&listener->lock);
-    if (listener->fd >= 0) (void)shutdown(listener->fd, SHUT_RDWR);
+    for (size_t i = 0; i < listener->thread_listener_count; i++)
+      if (listener->thread_listeners[i]) segue__socket_shut(&listener->thread_listeners[i]->lease);
     pthread_mutex_unlock(&listener->lock);
   }
 }

@@ -14,7 +14,7 @@ static int not_http(const char *url, segue_error *err) {
                        url);
 }
 
-int segue__listen_parse(const char *url, segue__http_address *out, bool *tls, segue_error *err) {
+int segue__listen_parse(const char *url, segue__address *out, bool *tls, segue_error *err) {
   static const char scheme[] = "http://", secure[] = "https://";
   char text[128];
   *tls = strncmp(url, secure, sizeof secure - 1) == 0;
@@ -25,15 +25,16 @@ int segue__listen_parse(const char *url, segue__http_address *out, bool *tls, se
     return segue__errorf(err, SEGUE_EPOLICY, "listen = \"%s\" is too long", url);
   memcpy(text, url + skip, len - skip);
   text[len - skip] = 0;
-  int rc = segue__http_address_parse(text, out, err);
-  return rc == 0 && out->is_unix ? not_http(url, err) : rc;
+  if (strstr(text, "://")) return not_http(url, err);
+  int rc = segue__address_parse(text, out, err);
+  return rc == 0 && out->type != SEGUE__SOCKET_TCP ? not_http(url, err) : rc;
 }
 
 /* The module that has the same address, among those up to here; NULL: none. A port 0 is another one
  * each time. */
 static const segue__module_spec *validate_taken(const segue__policy *policy, size_t module,
-                                                size_t url, const segue__http_address *address) {
-  segue__http_address other;
+                                                size_t url, const segue__address *address) {
+  segue__address other;
   bool tls;
   for (size_t i = 0; address->port && i <= module; i++) {
     const segue__listen_spec *listen = &policy->modules[i].listen;
@@ -48,7 +49,7 @@ static const segue__module_spec *validate_taken(const segue__policy *policy, siz
 static int check_one(const segue__policy *policy, size_t module, size_t url, segue_error *err) {
   const segue__module_spec *spec = &policy->modules[module];
   const char *text = spec->listen.urls[url];
-  segue__http_address address = {0};
+  segue__address address = {0};
   bool tls;
   int rc = segue__listen_parse(text, &address, &tls, err);
   if (rc < 0) return rc;
@@ -95,7 +96,7 @@ static int validate_make_tls(segue__policy *policy, segue__module_spec *spec, co
   segue__listen_spec *listen = &spec->listen;
   segue__tls_paths paths = {listen->cert, listen->key, listen->client_ca, listen->client_optional};
   reading r = {policy, os};
-  segue__http_address address;
+  segue__address address;
   bool tls, any = false;
   for (size_t i = 0; i < listen->url_count && !any; i++)
     any = segue__listen_parse(listen->urls[i], &address, &tls, NULL) == 0 && tls;

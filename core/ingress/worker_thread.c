@@ -113,11 +113,11 @@ static void worker_begin(segue__thread_listener *thread_listener) {
 static void close_server(segue__thread_listener *thread_listener, uint64_t grace_ms) {
   bool again = thread_listener->closing;
   thread_listener->closing = true;
-  if (!again) segue__listener_leaving(thread_listener->listener);
+  segue__socket_leave(&thread_listener->lease);
   segue__http_server_close(thread_listener->server, grace_ms, worker_on_server_closed,
                            thread_listener);
   thread_listener->http_listener = NULL;
-  if (!again) segue__listener_left(thread_listener->listener);
+  if (!again) segue__listener_left(thread_listener->listener, thread_listener);
 }
 
 static void worker_obey(segue__thread_listener *thread_listener, bool to_begin, bool to_end,
@@ -256,6 +256,7 @@ void segue__thread_listener_enter_by(segue__thread_listener *thread_listener, se
 void segue__thread_listener_drop(segue__thread_listener *thread_listener) {
   if (!thread_listener) return;
   segue__http_listener_drop(thread_listener->http_listener);
+  segue__socket_release(&thread_listener->lease);
   segue__http_server_drop(thread_listener->server);
   segue__route_unref(thread_listener->next_route);
   segue__listener_unref(thread_listener->listener);

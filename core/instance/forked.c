@@ -21,6 +21,10 @@ static void close_descriptors(segue *s) {
     segue__uv_abandon(s->own_uv);
   else if (s->admin)
     segue__admin_abandon(s->admin);
+  /* Each worker thread has a duplicate of a listener's socket in its loop, and the registry has the
+   * first one. A fork may come when a thread has duplicated a socket and not yet stored the number,
+   * so the copies are found by the socket, after the loops have closed what they know. */
+  segue__sockets_abandon(s->sockets);
   if (s->state.lock_fd >= 0) close(s->state.lock_fd); /* a substitute, in no folder */
   if (s->state.folder) segue__close_files_in(s->state.folder);
 }

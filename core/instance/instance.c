@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * One instance: publication, loop, engine, Lua half, triggers and admin API, assembled in the order
- * of their dependencies and released in the reverse order. Releasing is a chain of callbacks,
- * because each part first completes its work; a start that fails runs the same chain from the part
- * that failed.
+ * One instance: publication, loop, engine, Lua half, triggers and admin API, put together in the
+ * order in which they need each other and taken down in the reverse. Taking down is a chain of
+ * callbacks, because each part first finishes what it does; a start that fails goes down the same
+ * chain from wherever it got to.
  */
 #include "instance.h"
 
@@ -71,6 +71,17 @@ static void on_slow_section(void *data) {
              SEGUE__FIELD("snapshots", (int64_t)segue__publication_snapshots(s->publication)));
 }
 
+int segue__adopt_sockets(segue *s, segue__passed *passed, segue_error *error) {
+  int rc = segue__sockets_adopt(s->sockets, passed);
+  return rc < 0 ? segue__errorf(error, rc, "out of memory") : 0;
+}
+
+static int read_listen_fds(segue *s, segue_error *error) {
+  segue__passed passed;
+  int rc = segue__passed_read(&passed, error);
+  return rc < 0 ? rc : segue__adopt_sockets(s, &passed, error);
+}
+
 int segue_new(segue **out, const segue_options *options, segue_error *error) {
   *out = NULL;
   if (!has_known_size(options))
@@ -89,7 +100,8 @@ int segue_new(segue **out, const segue_options *options, segue_error *error) {
                            .fold = known.on_log ? segue__log_fold_new() : NULL};
   if (segue__fork_mark_new(&s->mark) < 0 || options_copy(&s->options, &known) < 0 ||
       segue__publication_new(&s->publication) < 0 || segue__gates_new(&s->gates) < 0 ||
-      segue__plugins_new(&s->registered.plugins) < 0) {
+      segue__plugins_new(&s->registered.plugins) < 0 ||
+      segue__sockets_new(&s->sockets, &s->log) < 0) {
     segue__instance_free(s);
     return segue__errorf(error, UV_ENOMEM, "out of memory");
   }
@@ -97,6 +109,11 @@ int segue_new(segue **out, const segue_options *options, segue_error *error) {
   segue__publication_on_slow(s->publication, on_slow_section, s);
   segue__gates_set_mark(s->gates, s->mark);
   warn_of_unknown(s, options);
+  int rc = known.listen_fds ? read_listen_fds(s, error) : 0;
+  if (rc < 0) {
+    segue__instance_free(s);
+    return rc;
+  }
   *out = s;
   return 0;
 }
@@ -181,8 +198,7 @@ int segue_reload(segue *s, bool force, segue_report_cb cb, void *data) {
   return rc;
 }
 
-/* Returns whether the decision of an operator holds this generation back, and not the guard of a
- * source, whose error names the source. */
+/* Held by what an operator decided, and not by the guard of a source, whose error names it. */
 static bool instance_undone(const segue__result *result) {
   return result->errors.count && !result->errors.items[0].source[0];
 }
@@ -227,9 +243,10 @@ static void instance_flip(void *data, bool back) {
 
 static void instance_settle(void *data) {
   segue *s = data;
-  if (s->ingress) segue__ingress_settle(s->ingress); /* the admin API reports its certificates */
+  if (s->ingress) segue__ingress_settle(s->ingress); /* the admin API tells of its certificates */
   segue__admin_settle(s->admin);
   segue__triggers_settle(s->triggers);
+  segue__sockets_report_unused(s->sockets);
 }
 
 static void instance_discard(void *data) {
@@ -239,7 +256,7 @@ static void instance_discard(void *data) {
   segue__admin_discard(s->admin);
 }
 
-/* A policy does not load if it would listen where it must not. */
+/* A policy that asks to be listened on where it must not does not load. */
 static int instance_load_policy(void *data, const char *path, segue__policy **out,
                                 segue__errors *errors) {
   segue *s = data;
@@ -415,11 +432,12 @@ static void module_addresses(void *data, const char *module, segue__buf *out) {
 }
 
 static int open_admin(segue *s, segue_error *error) {
-  char policy[PATH_MAX]; /* the full path, however it was written */
+  char policy[PATH_MAX]; /* told in full, however it was written */
   segue__admin_options options = {
       .size = sizeof options,
       .loop = s->loop,
       .log = &s->log,
+      .sockets = s->sockets,
       .policy_path =
           s->options.policy && realpath(s->options.policy, policy) ? policy : s->options.policy,
       .state = s->state.folder,
@@ -532,6 +550,7 @@ static int open_ingress(segue *s) {
       .loop = s->loop,
       .log = &s->log,
       .gates = s->gates,
+      .sockets = s->sockets,
       .write_log = instance_write_log,
       .on_busy = on_busy,
       .on_lost = instance_on_lost,
@@ -579,6 +598,8 @@ static void on_loop_closed(void *data) {
 static void on_threads_ended(void *data) {
   segue *s = data;
   s->ingress = NULL;
+  segue__sockets_free(s->sockets); /* passed sockets too: a stopped instance has no clients */
+  s->sockets = NULL;
   segue__record_free(s->record);
   s->record = NULL;
   pthread_mutex_lock(&s->life);
@@ -633,7 +654,7 @@ static void on_engine_stopped(void *data) {
     on_triggers_closed(s);
 }
 
-/* Modules continue until every request is answered. */
+/* The modules go on until everybody who came is answered. */
 static void on_ingress_closed(void *data) {
   segue *s = data;
   if (s->engine)
@@ -652,9 +673,10 @@ void segue__instance_free(segue *s) {
     uv_loop_close(s->own_uv);
     segue__free(s->own_uv);
   }
+  segue__sockets_free(s->sockets);
   if (s->workers_stuck) {
     segue__log_flush(&s->log);
-    return; /* an abandoned worker thread may still use any of it */
+    return; /* a data thread that is lost may still use any of it */
   }
   segue__gates_unref(s->gates);
   segue__publication_free(s->publication);

@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "http/http.h"
+#include "socket/bind.h"
 
 static uv_loop_t loop;
 
@@ -42,13 +43,16 @@ static void serve_segue(const char *port, segue__tls_context *tls) {
   segue__http_limits limits = {.connections = 8192};
   segue__http_server *server;
   segue__http_listener *listener;
-  segue__http_address address;
+  segue__address address;
   segue_error error;
   char text[64];
   snprintf(text, sizeof text, "127.0.0.1:%s", port);
   if (segue__http_server_new(&server, &loop, &limits, on_request, NULL) ||
-      segue__http_address_parse(text, &address, &error) ||
-      segue__http_listen(server, &address, 0, &listener, &error))
+      segue__address_parse(text, &address, &error))
+    exit(1);
+  int fd = segue__socket_bind(&address, 0, &error);
+  if (fd < 0 || segue__http_listener_new(&listener, fd, false, 0) ||
+      segue__http_listener_begin(listener, server))
     exit(1);
   segue__http_listener_set(listener, tls, NULL, NULL);
 }

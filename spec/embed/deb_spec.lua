@@ -65,6 +65,7 @@ describe("the Debian package", function()
     for _, path in ipairs { "usr/include/segue.h", "usr/lib/libsegue.a", "usr/lib/libsegue.so",
       "usr/lib/libsegue.so." .. version, "usr/lib/pkgconfig/segue.pc", "usr/share/segue/lua",
       "usr/share/man/man1/segue.1.gz", "usr/lib/systemd/system/segue.service",
+      "usr/lib/systemd/system/segue.socket",
       "usr/share/doc/segue/copyright", "usr/share/doc/segue/changelog.gz",
       "usr/share/doc/segue/README.md" } do
       assert.truthy(uv.fs_stat(dir:at(path)), path)

@@ -36,7 +36,7 @@ describe("the unit", function()
     run("make", "--no-print-directory", "install", "DESTDIR=" .. dir.path,
       "BUILD=" .. os.getenv("SEGUE_SPEC_TOP"),      "SAN=" .. os.getenv("SEGUE_SPEC_SAN"))
     root = dir:at("usr/local")
-    for _, name in ipairs { "segue.service", "segue@.service" } do
+    for _, name in ipairs { "segue.service", "segue@.service", "segue.socket" } do
       units[name] = read(root .. "/lib/systemd/system/" .. name)
       -- The program lies in this installation; a template is judged as one of its instances.
       dir:write("units/" .. name:gsub("@", "@edge"), (units[name]:gsub("/usr/local/bin/",
@@ -48,7 +48,7 @@ describe("the unit", function()
   after_each(process.stop_all)
 
   it("is understood by systemd to the last word", function()
-    for _, name in ipairs { "segue.service", "segue@edge.service" } do
+    for _, name in ipairs { "segue.service", "segue@edge.service", "segue.socket" } do
       local p = process.run { "systemd-analyze", "verify", "--man=no", units.dir .. name }
       assert.equal(0, p.code, p:describe())
       assert.equal("", p.output)

@@ -98,10 +98,8 @@ describe("the daemon, when a client leaves", function()
       "^HTTP/1.1 200 " },
   }
 
-  local LISTENING = 2
-  local function sockets(d) return d.process:open_files().socket - LISTENING end
   local function nobody(d, what)
-    wait.until_true(function() return sockets(d) == 0 end, nil, function()
+    wait.until_true(function() return d:connections() == 0 end, nil, function()
       return ("the end of the connection that was left %s: %s"):format(what, d.process:describe())
     end)
   end
@@ -119,7 +117,7 @@ describe("the daemon, when a client leaves", function()
           if phase[3] then
             c:read_until(phase[3])
           else
-            wait.until_true(function() return sockets(d) > 0 end)
+            wait.until_true(function() return d:connections() > 0 end)
           end
           if where.port then c[how](c) else c:close() end
           nobody(d, phase[1])
@@ -137,7 +135,7 @@ describe("the daemon, when a client leaves", function()
     for _, how in ipairs { "close", "reset" } do
       local c = http.connect { port = d.port }
       c:write(HEAD .. "\r\n")
-      wait.until_true(function() return sockets(d) > 0 end)
+      wait.until_true(function() return d:connections() > 0 end)
       c[how](c)
     end
     d:wait_config(function(config) return config.n == 2 end)

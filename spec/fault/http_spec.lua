@@ -179,10 +179,9 @@ describe("the daemon's HTTP", function()
     local c = http.connect { port = d.port }
     c:write(RELOAD .. "\r\n")
     wait.until_true(function() return d:json("/api/v1/status").running ~= cjson.null end)
-    local function sockets() return d.process:open_files().socket end
-    wait.until_true(function() return sockets() == 3 end)
+    wait.until_true(function() return d:connections() == 1 end)
     c:reset()
-    wait.until_true(function() return sockets() == 2 end, 1500, "the end of the connection")
+    wait.until_true(function() return d:connections() == 0 end, 1500, "the end of the connection")
     assert.truthy(d:json("/api/v1/status").running ~= cjson.null) -- and the reload goes on
     d:wait_log("generation 3 is live", 10000)
   end)
@@ -322,8 +321,7 @@ describe("the daemon's HTTP", function()
     local reader = http.connect { port = d.port }
     reader:write("GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
     reader:read_until "\r\n\r\n"
-    local function sockets() return d.process:open_files().socket end
-    wait.until_true(function() return sockets() == 4 end)
+    wait.until_true(function() return d:connections() == 2 end)
     local before = d.process:rss_kib()
     local c = http.connect { port = d.port }
     local value = ("x"):rep(150)
@@ -336,7 +334,7 @@ describe("the daemon's HTTP", function()
       c:write(RELOAD .. "\r\n")
       assert.equal(200, c:read_response().status)
       reader.input = reader.input:sub(-200)
-      ended = sockets() == 4
+      ended = d:connections() == 2
       if ended then break end -- 5 with c, 4 without the mute one
     end
     assert.is_true(ended, "it was not cut off")

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "core/http/conn.h"
+#include "core/socket/bind.h"
 
 static void must(bool ok, const char *what) {
   if (!ok) {
@@ -197,9 +198,11 @@ static void set_up(void) {
   segue__http_limits limits = {.head_bytes = 6000, .header_count = 20, .body_bytes = 5000};
   uv_loop_init(&loop);
   must(segue__http_server_new(&server, &loop, &limits, on_request, NULL) == 0, "no server");
-  segue__http_address address;
-  must(segue__http_address_parse("127.0.0.1:0", &address, NULL) == 0, "no address");
-  must(segue__http_listen(server, &address, 0, &listener, NULL) == 0, "no listener");
+  segue__address address;
+  must(segue__address_parse("127.0.0.1:0", &address, NULL) == 0, "no address");
+  int fd = segue__socket_bind(&address, 0, NULL);
+  must(fd >= 0 && segue__http_listener_new(&listener, fd, false, 0) == 0, "no listener");
+  must(segue__http_listener_begin(listener, server) == 0, "no listener");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);

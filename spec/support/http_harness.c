@@ -25,7 +25,15 @@ typedef struct job {
   int left, every_ms;
 } job;
 
+typedef struct harness_listener {
+  struct harness_listener *next;
+  segue__http_listener *listener;
+  segue__socket_lease lease;
+} harness_listener;
+
 struct http_harness {
+  segue__sockets *sockets;
+  harness_listener *listeners;
   uv_loop_t loop;
   uv_async_t async;
   uv_thread_t thread;
@@ -178,8 +186,21 @@ static void stall(http_harness *h, segue__http_request *r) {
   segue__http_respond(r, 200, NULL, NULL, "gone on\n", 8);
 }
 
+static void harness_close_listener(http_harness *h, const segue__http_listener *listener) {
+  harness_listener **at = &h->listeners;
+  while (*at && (*at)->listener != listener)
+    at = &(*at)->next;
+  harness_listener *item = *at;
+  if (!item) return;
+  *at = item->next;
+  segue__socket_leave(&item->lease);
+  segue__http_listener_close(item->listener);
+  segue__socket_release(&item->lease);
+  free(item);
+}
+
 static void close_listener(http_harness *h, segue__http_request *r) {
-  segue__http_listener_close(h->listener);
+  harness_close_listener(h, h->listener);
   segue__http_respond(r, 200, NULL, NULL, "closed\n", 7);
 }
 
@@ -265,8 +286,10 @@ int http_harness_new(http_harness **out, const segue__http_limits *limits) {
   uv_mutex_init(&h->mutex);
   uv_cond_init(&h->cond);
   sem_init(&h->go, 0, 0);
-  int r = segue__http_server_new(&h->server, &h->loop, limits, on_request, h);
+  int r = segue__sockets_new(&h->sockets, NULL);
+  if (r == 0) r = segue__http_server_new(&h->server, &h->loop, limits, on_request, h);
   if (r) {
+    segue__sockets_free(h->sockets);
     uv_close((uv_handle_t *)&h->async, NULL);
     uv_run(&h->loop, UV_RUN_DEFAULT);
     uv_loop_close(&h->loop);
@@ -281,10 +304,24 @@ int http_harness_new(http_harness **out, const segue__http_limits *limits) {
 }
 
 static void do_listen(http_harness *h) {
-  segue__http_address address;
-  h->result = segue__http_address_parse(h->address, &address, h->err);
-  if (h->result == 0)
-    h->result = segue__http_listen(h->server, &address, h->mode, &h->listener, h->err);
+  segue__address address;
+  const segue__socket_wish wish = {.address = &address, .mode = h->mode, .user = "this spec"};
+  harness_listener *item = calloc(1, sizeof *item);
+  int rc = segue__address_parse(h->address, &address, h->err);
+  if (rc == 0) rc = segue__socket_acquire(h->sockets, &wish, &item->lease, h->err);
+  int fd = rc == 0 ? segue__socket_share(&item->lease) : rc;
+  bool is_local = address.type == SEGUE__SOCKET_UNIX;
+  if (fd >= 0) rc = segue__http_listener_new(&item->listener, fd, is_local, 0);
+  if (fd >= 0 && rc == 0) rc = segue__http_listener_begin(item->listener, h->server);
+  h->result = fd < 0 ? fd : rc;
+  if (h->result < 0) {
+    segue__socket_release(&item->lease);
+    free(item);
+    return;
+  }
+  h->listener = item->listener;
+  item->next = h->listeners;
+  h->listeners = item;
 }
 
 int http_harness_listen(http_harness *h, const char *address, unsigned mode,
@@ -340,7 +377,7 @@ int http_harness_tls_failures(const http_harness *h) {
 }
 
 static void do_unlisten(http_harness *h) {
-  segue__http_listener_close(h->listener);
+  harness_close_listener(h, h->listener);
 }
 
 void http_harness_unlisten(http_harness *h, segue__http_listener *listener) {
@@ -349,8 +386,10 @@ void http_harness_unlisten(http_harness *h, segue__http_listener *listener) {
 }
 
 int http_harness_port(http_harness *h, segue__http_listener *listener) {
-  (void)h; /* the address of a listener never changes */
-  return segue__http_listener_address(listener)->port;
+  const harness_listener *item = h->listeners; /* this thread added it, and waited for that */
+  while (item->listener != listener)
+    item = item->next;
+  return segue__socket_address(&item->lease)->port;
 }
 
 static void do_connections(http_harness *h) {
@@ -407,6 +446,8 @@ static void on_server_closed(void *data) {
 }
 
 static void do_close(http_harness *h) {
+  while (h->listeners)
+    harness_close_listener(h, h->listeners->listener);
   segue__http_server_close(h->server, h->number, on_server_closed, h);
 }
 
@@ -426,6 +467,7 @@ int http_harness_free(http_harness *h) {
   int left = h->open_handles;
   uv_mutex_destroy(&h->mutex);
   uv_cond_destroy(&h->cond);
+  segue__sockets_free(h->sockets);
   free(h);
   return left;
 }

@@ -15,6 +15,7 @@
 #define SEGUE_SPEC_HTTP_HARNESS_H
 
 #include "core/http/http.h"
+#include "core/socket/socket.h"
 
 typedef struct http_harness http_harness;
 

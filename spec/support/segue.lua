@@ -251,11 +251,16 @@ local function listening(pid)
   return n
 end
 
+--- How many connections it has, with clients and by itself.
+function Daemon:connections()
+  return (self.process:open_files().socket or 0) - listening(self.process.pid)
+end
+
 -- The differences to the time when the daemon was ready, or nil: connections, pipes, children,
 -- files, and threads beyond the ones that any daemon may start later (worker, reclamation).
 local function left_open(self)
   local now = self.process:open_files()
-  local sockets = (now.socket or 0) - listening(self.process.pid)
+  local sockets = self:connections()
   local own = #under > 0 and 1 or 0 -- valgrind keeps a copy of standard error
   if sockets > own then return sockets - own .. " sockets" end
   for what, count in pairs(now) do

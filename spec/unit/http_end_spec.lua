@@ -251,9 +251,9 @@ end)
 -- Between the last accept and the close of a socket somebody may connect, whom the kernel resets.
 describe("a socket that is about to close", function()
   local function bind()
-    local address, e = C.new("segue__http_address"), C.error()
-    C.check(C.segue__http_address_parse("127.0.0.1:0", address, e), e)
-    return C.check(C.segue__http_bind(address, 0, e), e), address.port
+    local address, e = C.new("segue__address"), C.error()
+    C.check(C.segue__address_parse("127.0.0.1:0", address, e), e)
+    return C.check(C.segue__socket_bind(address, 0, e), e), address.port
   end
   local function connect(port)
     local handle, client = uv.new_tcp(), {}
@@ -268,13 +268,13 @@ describe("a socket that is about to close", function()
     local other, other_port = bind()
     local early = connect(deaf_port)
     wait.until_true(connected(early))
-    C.segue__http_deafen(deaf, true)
+    C.segue__socket_set_deaf(deaf, true)
     local late = connect(deaf_port)
     local third = connect(other_port)
     wait.until_true(connected(third))
     assert.is_nil(late.done)
     early.handle:write("who was there before is heard")
-    C.segue__http_deafen(deaf, false)
+    C.segue__socket_set_deaf(deaf, false)
     wait.until_true(connected(late)) -- when its kernel tries again
     assert.is_nil(late.error)
     assert.is_nil(early.error)

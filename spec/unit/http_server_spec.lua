@@ -274,8 +274,8 @@ describe("the HTTP server", function()
       local dir = tempdir.new()
       for _, name in ipairs { "s", ("n"):rep(106 - #dir.path) } do -- the longest that can be
         local path = dir:at(name)
-        local stale = C.new "segue__http_address"
-        C.check(C.segue__http_address_parse("unix:" .. path, stale, C.error()))
+        local stale = C.new "segue__address"
+        C.check(C.segue__address_parse("unix:" .. path, stale, C.error()))
         local events = ffi.C.inotify_init1(2048) -- does not block
         assert(ffi.C.inotify_add_watch(events, dir.path, 0x380) >= 0) -- made, moved, gone
         start { address = "unix:" .. path }

@@ -9,7 +9,7 @@ local wait = require "spec.support.wait"
 local ffi = C.ffi
 
 describe("an ingress", function()
-  local loop, log, gates, ingress, base, policies, ops
+  local loop, log, gates, sockets, ingress, base, policies, ops
 
   before_each(function()
     base, policies = C.segue__mem_live(), {}
@@ -21,11 +21,14 @@ describe("an ingress", function()
     C.check(C.segue__gates_new(out))
     gates = out[0]
     C.segue__gates_begin(gates, loop.ptr)
+    out = ffi.new("segue__sockets *[1]")
+    C.check(C.segue__sockets_new(out, log))
+    sockets = out[0]
   end)
   local function open()
     local options, out = ffi.new("segue__ingress_options"), ffi.new("segue__ingress *[1]")
     options.size, options.loop, options.log = ffi.sizeof(options), loop.ptr, log
-    options.gates = gates
+    options.gates, options.sockets = gates, sockets
     local rc = C.segue__ingress_new(out, options)
     ingress = rc == 0 and out[0] or nil
     return rc
@@ -46,6 +49,7 @@ describe("an ingress", function()
     for _, policy in ipairs(policies) do C.segue__policy_unref(policy) end
     C.segue__gates_end(gates)
     C.segue__gates_unref(gates)
+    C.segue__sockets_free(sockets)
     loop:close()
     assert.equal(tonumber(base), tonumber(C.segue__mem_live()))
   end)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * From a port to its process by way of /proc: finds the inode of the listening socket, then the
- * process with a descriptor of that inode. ss -ltnp does the same.
+ * Goes from a port to its process through /proc: first to the inode of the listening socket, then
+ * to the process that has a descriptor of that inode. `ss -ltnp` does the same.
  */
 #include "port_owner.h"
 
@@ -12,8 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Inode of a socket that listens on the port, 0 if none is listed. State 0A is LISTEN. */
-static unsigned long listening_inode(const char *table, uint16_t port) {
+/* Returns the inode of a socket that listens on the port, or 0. State 0A is LISTEN. */
+static unsigned long owner_inode(const char *table, uint16_t port) {
   FILE *f = fopen(table, "re");
   char line[512];
   unsigned long found = 0;
@@ -30,7 +30,7 @@ static unsigned long listening_inode(const char *table, uint16_t port) {
   return found;
 }
 
-static bool has_socket(const char *pid, const char *link) {
+static bool owner_has_socket(const char *pid, const char *link) {
   char path[64], target[64];
   snprintf(path, sizeof path, "/proc/%.20s/fd", pid);
   DIR *dir = opendir(path);
@@ -47,7 +47,7 @@ static bool has_socket(const char *pid, const char *link) {
   return found;
 }
 
-static void port_owner_describe(const char *pid, char *out, size_t size) {
+static void owner_describe(const char *pid, char *out, size_t size) {
   char path[64], name[64] = "process";
   snprintf(path, sizeof path, "/proc/%.20s/comm", pid);
   FILE *f = fopen(path, "re");
@@ -58,17 +58,17 @@ static void port_owner_describe(const char *pid, char *out, size_t size) {
   snprintf(out, size, "%s (pid %.20s)", name, pid);
 }
 
-bool segue__http_port_owner(uint16_t port, char *out, size_t size) {
+bool segue__socket_port_owner(uint16_t port, char *out, size_t size) {
   char link[64];
-  unsigned long inode = listening_inode("/proc/net/tcp", port);
-  if (!inode) inode = listening_inode("/proc/net/tcp6", port);
+  unsigned long inode = owner_inode("/proc/net/tcp", port);
+  if (!inode) inode = owner_inode("/proc/net/tcp6", port);
   DIR *dir = inode ? opendir("/proc") : NULL;
   bool found = false;
   if (!dir) return false;
   snprintf(link, sizeof link, "socket:[%lu]", inode);
   for (struct dirent *e; !found && (e = readdir(dir));) {
-    if (isdigit((unsigned char)e->d_name[0]) && has_socket(e->d_name, link)) {
-      port_owner_describe(e->d_name, out, size);
+    if (isdigit((unsigned char)e->d_name[0]) && owner_has_socket(e->d_name, link)) {
+      owner_describe(e->d_name, out, size);
       found = true;
     }
   }
