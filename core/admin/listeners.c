@@ -213,8 +213,8 @@ int segue__admin_listen_control(segue__admin *admin, const char *path, segue_err
                          path);
   const segue__socket_wish wish = {
       .address = &address, .name = "control", .user = "the control socket"};
-  segue__http_listener *control;
-  segue__socket_lease lease;
+  segue__http_listener *control = NULL;
+  segue__socket_lease lease = {0};
   int rc = segue__address_parse(text, &address, err);
   if (rc == 0) rc = listener_open(admin, &wish, &lease, &control, err);
   if (rc < 0) return rc;

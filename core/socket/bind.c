@@ -210,7 +210,7 @@ static int bind_inet(int fd, segue__address *address) {
   if (bind(fd, bind_sockaddr(address), size) != 0 || (tcp && listen(fd, BACKLOG) != 0))
     return errno;
   if (address->port) return 0;
-  struct sockaddr_in6 chosen; /* the port is in the same place for both families */
+  struct sockaddr_in6 chosen = {0}; /* the port is in the same place for both families */
   size = sizeof chosen;
   if (getsockname(fd, (struct sockaddr *)(void *)&chosen, &size) != 0) return errno;
   segue__address_set_port(address, ntohs(chosen.sin6_port));

@@ -172,7 +172,7 @@ describe("sockets that are passed", function()
     assert.equal(0, (d:wait_exit()))
   end)
 
-  -- What a shell passes: the daemon is what the shell executes, so it has the shell's process id.
+  -- Descriptors that a shell passes. The shell executes the daemon, so both have one process id.
   local function refused(setup, environment)
     local d = segue.folder { policy = policy(), files = { ["config.yaml"] = "a: 1\n" } }
     d.options.under = { "sh", "-c", ('%s; %s exec "$@"'):format(setup, environment), "sh" }

@@ -23,7 +23,7 @@ return { sources = { segue.value { a = 1 } }, triggers = { segue.http "127.0.0.1
     process.stop_all()
   end)
 
-  -- What the host prints, started by the first client.
+  -- The output of the host, which the first client starts.
   local function run(take)
     local command = { "systemd-socket-activate", "-l", "127.0.0.1:" .. at }
     for name in pairs(uv.os_environ()) do
