@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Lines of an access log: made on the lane, from what the client said, so that nothing in it can
- * end a line or a field early. "combined" is nginx's and Apache's, with the time taken and the
- * generation behind it; the name before the time is that of the client's certificate.
+ * Lines of an access log. They are formatted on the worker thread and escaped, so that no text of a
+ * client can end a line or a field early. "combined" is the format of nginx and Apache, with the
+ * duration and the generation at the end; the user name is that of the client's certificate.
  */
 #include <stdio.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 
 enum { PATH_MOST = 4096, WORD_MOST = 1024, NAME_MOST = 256 };
 
-/* Of this line: what is said in either format. */
+/* The values of one line, for both formats. */
 typedef struct line {
   const segue__access *access;
   segue_text method, path, query, referer, agent, client;
@@ -41,8 +41,8 @@ static void access_look_at(line *l, const segue__http_request *http, bool query)
   l->minor = http->minor;
 }
 
-/* printf would be most of what a line costs: so times are written once per second, and numbers by
- * hand. */
+/* printf would be most of the cost of a line: times are formatted once per second, and numbers
+ * without printf. */
 static void set_stamp(segue__stamp *stamp, time_t now) {
   static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
   struct tm tm;
@@ -57,7 +57,7 @@ static void set_stamp(segue__stamp *stamp, time_t now) {
   stamp->at = now;
 }
 
-/* The last digits, as many as are asked for. */
+/* Appends the last digits of n. */
 static void add_digits(segue__buf *out, uint64_t n, size_t digits) {
   char text[8];
   for (size_t i = digits; i-- > 0; n /= 10)
@@ -74,8 +74,8 @@ static void add_seconds(segue__buf *out, uint64_t ns) {
 
 /* ---- combined ---- */
 
-/* As nginx does it: what is no printable ASCII is \xHH, and so are quotes and backslashes; spaces
- * too where a space ends the field. */
+/* Escapes as nginx does: bytes that are not printable ASCII, quotes and backslashes become \xHH; so
+ * do spaces if a space ends the field. */
 static bool access_is_plain(unsigned char c, bool spaces) {
   return c >= ' ' && c < 127 && c != '"' && c != '\\' && !(spaces && c == ' ');
 }
@@ -95,7 +95,7 @@ static void access_add_escaped(segue__buf *out, segue_text text, bool spaces) {
   }
 }
 
-/* The address alone: "127.0.0.1:53412" and "[::1]:53412" without their ports. */
+/* Appends the address without its port: "127.0.0.1:53412", "[::1]:53412". */
 static void add_host(segue__buf *out, const char *peer) {
   const char *colon = strrchr(peer, ':');
   size_t len = colon ? (size_t)(colon - peer) : strlen(peer);
@@ -116,7 +116,7 @@ static void add_request(segue__buf *out, const line *l) {
     segue__buf_adds(out, " HTTP/1.");
     segue__buf_addu(out, (uint64_t)l->minor);
   } else {
-    segue__buf_addc(out, '-'); /* refused before it was one */
+    segue__buf_addc(out, '-'); /* the request was refused before it was parsed */
   }
   segue__buf_addc(out, '"');
 }

@@ -37,7 +37,7 @@ static void metrics_head(segue__buf *out, const char *name, const char *type, co
   segue__buf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-/* Of all lanes, a counter that is so far into an outlet. */
+/* Returns the sum over all worker threads of the counter at this offset in a thread listener. */
 static uint64_t metrics_sum(const segue__listener *listener, size_t offset) {
   uint64_t total = 0;
   for (size_t i = 0; i < listener->thread_listener_count; i++)
@@ -70,7 +70,7 @@ static void answer_metrics(const segue__ingress *ingress, segue__buf *out) {
                                                   k * sizeof(uint64_t)));
 }
 
-/* The two counts change one after the other. */
+/* The two counters change one after the other: a negative difference counts as 0. */
 static size_t open_connections(const segue__listener *listener) {
   size_t left = __atomic_load_n(&listener->left, __ATOMIC_RELAXED);
   size_t all = __atomic_load_n(&listener->connections, __ATOMIC_RELAXED);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * One request: through the gate of its module, to the instance behind it, and back as an answer. On
- * its lane all this costs no lock and no memory; a call from another thread leaves a copied piece
- * in the request, which the lane finds when it looks. A request ends when it is answered, also when
- * nobody wants the answer any more.
+ * One request: it passes the gate of its module, reaches the instance, and becomes an answer. On
+ * its worker thread this takes no lock and allocates nothing. A call from another thread stores a
+ * copied chunk in the request and posts it; the worker thread delivers it. A request ends when it
+ * is answered, also if the client has left.
  */
 #include <string.h>
 
@@ -12,7 +12,7 @@
 #include "ingress_internal.h"
 
 enum { POOL_MAX = 1024, BEHIND_MAX = 1 << 20, HEAD_GUESS = 4096 };
-enum { CLIENT_LEFT = 499 }; /* in access logs, as nginx writes it */
+enum { CLIENT_LEFT = 499 }; /* status in access logs for a client that left, as in nginx */
 
 /* ---- Memory ---- */
 
@@ -72,7 +72,7 @@ static void ingress_request_release(segue_request *request) {
   worker->pooled++;
 }
 
-/* ---- Answering, on the lane ---- */
+/* ---- Answering, on the worker thread --------------------------------------------------------- */
 
 static void ingress_request_count(segue__thread_listener *thread_listener, int class) {
   if (!thread_listener) return;
@@ -80,7 +80,7 @@ static void ingress_request_count(segue__thread_listener *thread_listener, int c
   __atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
 }
 
-/* Before the answer is complete: the request is gone then. */
+/* Call it before the answer is complete: the request is freed then. */
 static void request_note(const segue_request *request, int status, uint64_t bytes) {
   segue__thread_listener *thread_listener = request->thread_listener;
   if (!thread_listener || !thread_listener->route->log) return;
@@ -96,9 +96,9 @@ static void request_note(const segue_request *request, int status, uint64_t byte
                        .generation = snapshot ? segue_snapshot_generation(snapshot) : 0});
 }
 
-/* The pass is left behind the answer: a drain is over when all answers are out of the module's
- * hands, and the data thread out of its code: who is answered by his handler leaves when that
- * returns. */
+/* Leaves the gate after the answer: a drain ends when the module has handed over all answers and
+ * the worker thread has left its code. A request that is answered inside the handler leaves the
+ * gate when the handler returns. */
 static void ingress_request_finish(segue_request *request) {
   segue__worker_thread *worker = request->worker;
   if (worker->handled == request)
@@ -140,7 +140,7 @@ static void request_refuse(segue_request *request) {
   send_whole(request, &answer, "Retry-After: 1\r\n");
 }
 
-/* Its module had nothing to say. */
+/* Answers 500 for a module that ended the request without an answer. */
 static void request_abandon(segue_request *request) {
   static const char text[] = "the service did not answer\n";
   segue_answer answer = {.status = 500,
@@ -172,7 +172,7 @@ static bool would_block(const segue_request *request, size_t len) {
 
 static void request_flow(segue_request *request);
 
-/* Tells who waits; that may end the request. */
+/* Calls the function that waits for the client to read; it may end the request. */
 static bool report_awaiting(segue_request *request) {
   void (*fn)(void *data) = request->await;
   request->await = NULL;
@@ -192,7 +192,7 @@ static void note_unanswered(const segue_request *request) {
   ingress_request_count(request->thread_listener, cut / 100);
 }
 
-/* The module that holds the request answers it sooner or later, and that ends it. */
+/* The module that holds the request answers it later; that frees the request. */
 static void request_on_left(segue__http_request *http) {
   segue_request *request = http->user;
   note_unanswered(request);
@@ -254,7 +254,7 @@ static void on_misdirected(segue__thread_listener *thread_listener, const segue_
                                         .bytes = bytes});
 }
 
-/* On a connection that is older than the demand for a certificate. */
+/* Rejects a request on a connection from before the listener required a client certificate. */
 static void send_back(segue__thread_listener *thread_listener, segue__http_request *http) {
   static const char text[] = "a certificate is asked for here now: connect again\n";
   ingress_request_count(thread_listener, 4);
@@ -300,7 +300,7 @@ static void request_enter_late(segue_request *request, int status) {
     request_handle(request);
 }
 
-/* ---- Pieces from other threads ---- */
+/* ---- Chunks from other threads --------------------------------------------------------------- */
 
 static void request_deliver(segue_request *request, const segue__answer_chunk *chunk) {
   segue_answer answer = {.status = chunk->status,
@@ -330,8 +330,8 @@ void segue__request_on_left(segue_request *request, void (*fn)(void *data), void
   request->left_data = data;
 }
 
-/* True: it ends here. One that was posted again meanwhile is in the lane's hands, and ends when
- * that looks at it. */
+/* Removes the delivered chunks. Returns true if the request ends here. If it was posted again
+ * meanwhile, the worker thread still has it in its inbox, and it ends when that is processed. */
 static bool take_off(segue_request *request, size_t delivered) {
   pthread_mutex_lock(&request->worker->lock);
   request->flight -= delivered;
@@ -342,7 +342,7 @@ static bool take_off(segue_request *request, size_t delivered) {
   return ends;
 }
 
-/* As much as the client takes. */
+/* Writes as many chunks as the client reads. */
 static void request_flow(segue_request *request) {
   size_t delivered = 0;
   while (request->ready) {
@@ -377,7 +377,7 @@ void segue__ingress_request_look(segue_request *request) {
     request_flow(request);
 }
 
-/* There is no lane, so nobody has the request but the caller, and its client is gone. */
+/* No worker thread exists any more: only the caller has the request, and its client is gone. */
 void segue__ingress_request_orphaned(segue_request *request) {
   segue__worker_thread *worker = request->worker;
   bool over = request->entered || request->ending;
@@ -444,9 +444,10 @@ static int post_piece(segue_request *request, segue__answer_chunk *chunk) {
   return 0;
 }
 
-/* ---- What a module calls to answer ---- */
+/* ---- Functions that a module calls to answer ------------------------------------------------- */
 
-/* On the lane, and nothing of what other threads said is on its way. */
+/* Returns whether the caller is on the worker thread and no chunk of another thread is on its way.
+ */
 static bool at_once(const segue_request *request) {
   return segue__worker_thread_is_here(request->worker) &&
          !__atomic_load_n(&request->apart, __ATOMIC_ACQUIRE);
@@ -517,7 +518,7 @@ void segue_request_abort(segue_request *request) {
   end_somehow(request, true);
 }
 
-/* ---- What a request says ---- */
+/* ---- Data of a request ----------------------------------------------------------------------- */
 
 static segue_text request_text_of(segue__http_text text) {
   return (segue_text){text.s, text.len};

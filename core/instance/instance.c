@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * One instance: publication, loop, engine, Lua half, triggers and admin API, put together in the
- * order in which they need each other and taken down in the reverse. Taking down is a chain of
- * callbacks, because each part first finishes what it does; a start that fails goes down the same
- * chain from wherever it got to.
+ * One instance: publication, loop, engine, Lua half, triggers and admin API, assembled in the order
+ * of their dependencies and released in the reverse order. Releasing is a chain of callbacks,
+ * because each part first completes its work; a start that fails runs the same chain from the part
+ * that failed.
  */
 #include "instance.h"
 
@@ -198,7 +198,8 @@ int segue_reload(segue *s, bool force, segue_report_cb cb, void *data) {
   return rc;
 }
 
-/* Held by what an operator decided, and not by the guard of a source, whose error names it. */
+/* Returns whether the decision of an operator holds this generation back, and not the guard of a
+ * source, whose error names the source. */
 static bool instance_undone(const segue__result *result) {
   return result->errors.count && !result->errors.items[0].source[0];
 }
@@ -243,7 +244,7 @@ static void instance_flip(void *data, bool back) {
 
 static void instance_settle(void *data) {
   segue *s = data;
-  if (s->ingress) segue__ingress_settle(s->ingress); /* the admin API tells of its certificates */
+  if (s->ingress) segue__ingress_settle(s->ingress); /* the admin API reports its certificates */
   segue__admin_settle(s->admin);
   segue__triggers_settle(s->triggers);
   segue__sockets_report_unused(s->sockets);
@@ -256,7 +257,7 @@ static void instance_discard(void *data) {
   segue__admin_discard(s->admin);
 }
 
-/* A policy that asks to be listened on where it must not does not load. */
+/* A policy does not load if it would listen where it must not. */
 static int instance_load_policy(void *data, const char *path, segue__policy **out,
                                 segue__errors *errors) {
   segue *s = data;
@@ -432,7 +433,7 @@ static void module_addresses(void *data, const char *module, segue__buf *out) {
 }
 
 static int open_admin(segue *s, segue_error *error) {
-  char policy[PATH_MAX]; /* told in full, however it was written */
+  char policy[PATH_MAX]; /* the full path, however it was written */
   segue__admin_options options = {
       .size = sizeof options,
       .loop = s->loop,
@@ -654,7 +655,7 @@ static void on_engine_stopped(void *data) {
     on_triggers_closed(s);
 }
 
-/* The modules go on until everybody who came is answered. */
+/* Modules continue until every request is answered. */
 static void on_ingress_closed(void *data) {
   segue *s = data;
   if (s->engine)
@@ -676,7 +677,7 @@ void segue__instance_free(segue *s) {
   segue__sockets_free(s->sockets);
   if (s->workers_stuck) {
     segue__log_flush(&s->log);
-    return; /* a data thread that is lost may still use any of it */
+    return; /* an abandoned worker thread may still use any of it */
   }
   segue__gates_unref(s->gates);
   segue__publication_free(s->publication);

@@ -33,8 +33,9 @@ typedef enum segue__stage {
 typedef struct segue__secret_masks segue__secret_masks;
 typedef struct segue__secrets {
   pthread_mutex_t lock;
-  segue__secret_masks *masks; /* atomic; of the configs judged last; NULL: none has secrets */
-  bool stuck;                 /* atomic; the newest mask could not be kept: no text is shown */
+  segue__secret_masks
+      *masks; /* atomic; of the configurations that were checked last; NULL: none has secrets */
+  bool stuck; /* atomic; the newest mask could not be kept: no text is shown */
 } segue__secrets;
 void segue__secrets_init(segue__secrets *secrets);
 void segue__secrets_deinit(segue__secrets *secrets);
@@ -72,9 +73,9 @@ struct segue {
   segue__observer secret_observer;
   segue__host_module *modules; /* what registered.host points to */
   segue__c_modules registered;
-  char *plugin_dir; /* where those are that segue brings; NULL: nowhere */
+  char *plugin_dir; /* folder of the plugins that come with segue; NULL: none */
   segue__services services;
-  pthread_t control; /* atomic: the thread that never waits for a log */
+  pthread_t control; /* atomic; this thread never waits for a log */
   segue__module_kind kinds[2];
   segue__state state;
   segue__loop *loop;
@@ -87,23 +88,24 @@ struct segue {
   segue__admin *admin;
   segue__ingress *ingress;
   segue__sockets *sockets;   /* NULL: the instance has stopped */
-  segue__answers *answers;   /* of the policy, for a recording */
+  segue__answers *answers;   /* recorded answers of the policy */
   segue__record *record;     /* NULL: no state folder, or no reload.lua */
-  segue__observer observer;  /* sees when the sources are good again */
-  segue__timer housekeeping; /* looks after the state folder */
+  segue__observer observer;  /* notices when the sources are valid again */
+  segue__timer housekeeping; /* checks the state folder */
   bool folder_lost;          /* another process has it */
-  bool many_snapshots;       /* it was logged that many generations are kept */
+  bool many_snapshots;       /* it was logged that many snapshots are kept */
   bool socket_reported;      /* a failure to make the socket again is in the log */
   segue__timer try_again;    /* after a start from the last good generation */
-  bool started;              /* the host was told what came of it */
-  bool first_waits;          /* the first generation waits to be confirmed */
-  bool replaying, held;      /* held: the sources are good, but were taken back */
-  bool age_known;            /* the policy that is on disk was loaded, and said so: */
-  uint64_t age_ms;           /* how old the last good generation may be; 0: any age will do */
+  bool started;              /* the host has got the result of the start */
+  bool first_waits;          /* the first generation waits for its confirmation */
+  bool replaying, held;      /* held: the sources are valid, but their generation was reverted */
+  bool age_known;            /* the policy on disk was loaded and states: */
+  uint64_t age_ms;           /* how old the last good generation may be; 0: any age */
   void (*after_replay)(segue__waiter *waiter, int status, segue__result *result);
   segue__record_call replay;
   segue__waiter first;
-  size_t workers_stuck; /* data threads that did not come back: what they may use stays */
+  size_t workers_stuck; /* worker threads that did not return from a module: memory that they may
+                           use is not freed */
   segue__message stop_message;
   segue__message entered; /* on a host's loop: shows which thread runs it */
 };
@@ -111,28 +113,29 @@ struct segue {
 void segue__options_free(segue_options *options); /* the strings in it */
 /* lifecycle.c. */
 void segue__set_stage(segue *s, segue__stage stage);
-/* instance.c: puts the parts together; takes apart, by callbacks of the loop, the parts that begin
- * made; frees a stopped instance. */
+/* instance.c: assembles the parts; releases, by callbacks of the loop, the parts that begin made;
+ * frees a stopped instance. */
 int segue__instance_begin(segue *s, segue_error *error);
 void segue__instance_tear_down(segue *s);
 void segue__instance_free(segue *s);
 /* forked.c: replaces both in a child after fork. */
 void segue__instance_abandon(segue *s);
 
-/* housekeeping.c: the state folder and the control socket while the instance runs. keep_folder:
- * makes it anew if it was deleted; false: it is not ours, nothing may be written there. */
+/* housekeeping.c: the state folder and the control socket while the instance runs. keep_folder
+ * creates the folder again if it was deleted; returns false if it belongs to another process, and
+ * nothing may be written there. */
 int segue__start_housekeeping(segue *s);
 bool segue__keep_folder(segue *s);
 
-/* start.c: the record, and starting from the last good generation where the sources give none. */
+/* start.c: opens the record, and starts from the last good generation if the sources give none. */
 int segue__open_record(segue *s);
-void segue__watch_sources(segue *s); /* the engine is there */
+void segue__watch_sources(segue *s); /* call it when the engine exists */
 const segue__os *segue__instance_os(const segue *s);
-/* A policy was loaded: SEGUE_ESOURCE, and an error more: it is that of the last good generation,
- * which is too old to be served. */
+/* Checks the age of the last good generation against the policy. Returns SEGUE_ESOURCE and adds an
+ * error if the generation is too old to be served. */
 int segue__last_good_validate(segue *s, const segue__policy *policy, segue__errors *errors);
-/* 0: a run that replays it was asked for, and cb will tell. held: because what the sources say was
- * taken back, or reloads are frozen, not because they give nothing good. */
+/* Requests a run that replays the last good generation. Returns 0: cb gets the outcome. held: the
+ * sources are valid, but their generation was reverted, or reloads are frozen. */
 int segue__start_from_last_good(segue *s, bool held,
                                 void (*cb)(segue__waiter *, int, segue__result *));
 
@@ -140,28 +143,29 @@ int segue__start_from_last_good(segue *s, bool held,
  * failed. */
 void segue__nothing_left(segue *s, const segue__result *result);
 
-/* services.c: the calling thread is the control thread; and segue_log for who has an entry. */
+/* services.c: makes the calling thread the control thread. */
 void segue__services_here(segue *s);
 bool segue__services_is_here(const segue *s); /* [any thread] */
 int segue__services_log(segue *s, const segue_log_entry *entry);
 int segue__services_record(void *instance, segue_metric metric, const char *series, double value);
 
-/* The log, translated for the host. */
+/* Translates a log record for the sink of the host. */
 void segue__host_log(void *data, const segue_log_entry *entry);
 /* The policy of an instance that has no reload.lua: its one configuration file and its modules. */
 int segue__host_policy(const segue *s, segue__policy **out);
 void segue__host_modules_free(segue *s);
 /* CPU time for evaluating a policy: the control thread does nothing else meanwhile. */
 #define SEGUE__POLICY_LOAD_MS 1000
-/* A policy that used its time up while it was loaded is to blame for that, not the world: loading
- * it again will not help. Passes status on, and corrects it and the errors. */
+/* If a policy exceeded its CPU time while it was loaded, the error is the policy's and not the
+ * system's: another attempt will not help. Corrects status and errors, and returns the status. */
 int segue__policy_blame(int status, segue__errors *errors);
 /* Checks the listeners of a policy: may they listen on their addresses? Only the folders that open
  * listeners know that. */
 int segue__validate_policy(segue__policy *policy, const segue__os *os, segue__errors *errors);
-/* Stopped: how many data threads were given up, because the code of a module did not come back. */
+/* After the stop: returns the number of worker threads that were abandoned because a module did not
+ * return. */
 size_t segue__stuck_threads(const segue *s);
-/* Does the live policy, or the one that is going live, have a trigger for this signal? */
+/* Returns whether the live policy, or the one that is going live, has a trigger for this signal. */
 bool segue__handles_signal(const segue *s, int signum);
 /* Runs the trigger as if the signal had just arrived; returns false if there is none. */
 bool segue__deliver_signal(segue *s, int signum);

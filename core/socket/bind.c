@@ -2,7 +2,7 @@
  *
  * Listening sockets are made here and not by libuv: their descriptors can be duplicated for several
  * threads and processes, the file of a unix socket never exists with a wrong mode or before the
- * socket listens, and each error has a sentence that says what to do.
+ * socket listens, and each error has a sentence that names the remedy.
  */
 #include "bind.h"
 

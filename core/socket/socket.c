@@ -86,8 +86,8 @@ static bool socket_has_port(const segue__socket *socket) {
   return socket->address.type == SEGUE__SOCKET_TCP;
 }
 
-/* Under the lock: nobody accepts any more. A passed socket stays as it is, because the process that
- * passed it goes on to use it. */
+/* Under the lock: no user accepts any more. A passed socket stays as it is, because the process
+ * that passed it goes on to use it. */
 static void socket_stop(segue__socket *socket) {
   if (socket->is_passed) return;
   if (socket_has_file(socket)) unlink(socket->address.path);
@@ -197,8 +197,8 @@ void segue__sockets_report_unused(segue__sockets *sockets) {
   pthread_mutex_unlock(&sockets->lock);
 }
 
-/* The admin API on a unix socket trusts whoever can open the file, and the default of a socket unit
- * lets everybody. */
+/* The admin API on a unix socket trusts every user who can open the file. By default a socket unit
+ * gives that right to all users. */
 static int socket_check_mode(const segue__socket *socket, const segue__socket_wish *wish,
                              segue_error *err) {
   struct stat st;

@@ -33,7 +33,7 @@ typedef struct segue__socket_wish {
 } segue__socket_wish;
 
 int segue__sockets_new(segue__sockets **out, const segue__logger *log); /* log: outlives it */
-/* Closes what nobody leases; the rest closes with its last lease. NULL allowed. */
+/* Closes the sockets without a lease; the others close with their last lease. NULL allowed. */
 void segue__sockets_free(segue__sockets *sockets);
 /* In a child after fork: closes every duplicate of every socket, and nothing else. */
 void segue__sockets_abandon(segue__sockets *sockets);

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Sockets as descriptors, made by system calls: what another process would pass on. Those that are
--- still open are closed by close_all.
+-- Sockets as descriptors, made by system calls, as another process would pass them on. close_all
+-- closes those that are still open.
 --   local raw = require "spec.support.raw_socket"
 --   local fd = raw.tcp("127.0.0.1", 0)
 local ffi = require "ffi"

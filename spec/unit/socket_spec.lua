@@ -85,7 +85,7 @@ local function share(lease)
   return fd
 end
 
--- What a lease's descriptor stands for.
+-- The socket that the descriptor of a lease stands for.
 local function socket_of(lease)
   local fd = share(lease)
   local identity = raw.identity(fd)
