@@ -9,6 +9,8 @@
 #include <string.h>
 #include <uv.h>
 
+#include "../bind/runtime/budget.h"
+
 static int log_clean(void *data, const segue_log_entry *entry) {
   const segue *s = data;
   s->options.on_log(s->options.data, entry);

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "bind/runtime/state.h"
+#include "bind/io/async_io.h"
 
 static const char chunk[] =
     "local line = \"2024-05-17T12:30:45Z host-12 nginx[812]: GET /index.html?x=1 HTTP/1.1 200\"\n"
@@ -75,6 +75,7 @@ int main(void) {
   segue__lua_setup setup = {.log = &silent,
                             .os = segue__os_default(),
                             .program = &program,
+                            .open = segue__io_open,
                             .lua_dir = "lua",
                             .bytes_max = (size_t)256 << 20};
   segue__lua *lua;

@@ -4,7 +4,7 @@
  */
 #include "bind_eval.h"
 
-#include "core/bind/runtime/state.h"
+#include "core/bind/io/async_io.h"
 
 typedef struct evaluation {
   const char *text;
@@ -29,6 +29,7 @@ int bind_eval(const char *text, size_t len, uint64_t cpu_ms, segue__buf *out, se
   segue__lua_setup setup = {.log = &silent,
                             .os = segue__os_default(),
                             .program = &program,
+                            .open = segue__io_open,
                             .lua_dir = "lua",
                             .bytes_max = (size_t)256 << 20};
   segue__lua *lua = NULL;

@@ -7,6 +7,8 @@
 #include <signal.h>
 #include <string.h>
 
+#include "core/bind/runtime/budget.h"
+
 enum { STEP_MS = 10 };
 
 static segue__c_modules host;

@@ -9,11 +9,24 @@
 
 /* ---- The operations of one loader ------------------------------------------------------------ */
 
+static segue__async_io *owner_of(segue__turns *turns) {
+  return (segue__async_io *)((char *)turns - offsetof(segue__async_io, turns));
+}
+
+static void turn_begins(segue__turns *turns) {
+  segue__async_io_hold(owner_of(turns));
+}
+
+static void turn_ends(segue__turns *turns) {
+  segue__async_io_release(owner_of(turns));
+}
+
 int segue__async_io_new(segue__async_io **out, segue__loop *loop, const segue__logger *log) {
   *out = segue__calloc(1, sizeof **out);
   if (!*out) return UV_ENOMEM;
   (*out)->loop = loop;
   (*out)->log = log;
+  (*out)->turns = (segue__turns){.loop = loop, .begin = turn_begins, .end = turn_ends};
   return 0;
 }
 
@@ -65,6 +78,13 @@ void segue__async_io_hold(segue__async_io *async_io) {
 void segue__async_io_release(segue__async_io *async_io) {
   async_io->open--;
   close_if_idle(async_io);
+}
+
+void segue__io_open(lua_State *L) {
+  segue__run_open(L);
+  segue__fetch_open(L);
+  segue__files_open(L);
+  segue__resolve_open(L);
 }
 
 /* ---- One operation --------------------------------------------------------------------------- */
@@ -300,12 +320,6 @@ char *segue__arg_bytes(segue__io *io, lua_State *L, int index, size_t *len) {
 char *segue__arg_text(segue__io *io, lua_State *L, int index) {
   size_t len;
   return segue__arg_bytes(io, L, index, &len);
-}
-
-uint64_t segue__arg_number(lua_State *L, int index) {
-  lua_Number n = luaL_optnumber(L, index, 0);
-  if (!(n >= 0 && n <= 9007199254740992.0)) luaL_argerror(L, index, "a number is out of range");
-  return (uint64_t)n;
 }
 
 void segue__texts_free(char **texts) {

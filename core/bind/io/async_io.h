@@ -49,14 +49,6 @@ typedef struct segue__fake_io {
   void *data;
 } segue__fake_io;
 
-/* Tasks that are ready and wait for a turn of the loop; task.c. */
-typedef struct segue__turns {
-  struct segue__task *first, **last;
-  uint64_t used_ns; /* CPU time that tasks used since the loop last ran other work */
-  segue__message message;
-  bool posted;
-} segue__turns;
-
 typedef struct segue__async_io {
   segue__loop *loop;
   segue__turns turns;
@@ -146,18 +138,18 @@ int segue__io_push_error(lua_State *co, const segue__io *io);
 char *segue__arg_text(segue__io *io, lua_State *L, int index); /* NULL for nil */
 /* NULL for nil. */
 char *segue__arg_bytes(segue__io *io, lua_State *L, int index, size_t *len);
-uint64_t segue__arg_number(lua_State *L, int index); /* 0 for nil */
 /* NULL-terminated copy of a list of texts; NULL for nil. */
 char **segue__arg_texts(segue__io *io, lua_State *L, int index);
 void segue__texts_free(char **texts);
 /* A path relative to the policy's folder. */
 char *segue__arg_path(segue__io *io, lua_State *L, int index);
 
-/* Add the functions of each file to segue.core, the table on top of the stack. */
+/* Adds the functions of this folder to segue.core, the table on top of the stack. For
+ * segue__lua_setup.open. */
+void segue__io_open(lua_State *L);
 void segue__run_open(lua_State *L);     /* run.c */
 void segue__fetch_open(lua_State *L);   /* fetch.c */
 void segue__files_open(lua_State *L);   /* files.c */
 void segue__resolve_open(lua_State *L); /* resolve.c */
-void segue__spawn_open(lua_State *L);   /* subtasks.c */
 
 #endif

@@ -87,6 +87,8 @@ int segue__lua_state_build(segue__lua_state *state, segue_error *err) {
       .budget = context->budget,
       .program = (segue__program *)&state->code->program, /* sealed */
       .async_io = context->async_io,
+      .turns = &context->async_io->turns,
+      .open = segue__io_open,
       .lua_dir = options->lua_dir,
       .library = context->all->library,
       .bytes_max = state->code->memory_bytes,

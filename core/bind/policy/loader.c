@@ -215,6 +215,8 @@ int segue__loaded_evaluate(segue__loaded *loaded, segue__policy *policy, const s
                             .budget = loader->budget,
                             .program = &loaded->program,
                             .async_io = loader->async_io,
+                            .turns = &loader->async_io->turns,
+                            .open = segue__io_open,
                             .lua_dir = loader->options.lua_dir,
                             .library = loader->library,
                             .bytes_max = loader->options.memory_bytes,

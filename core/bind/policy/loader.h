@@ -88,9 +88,6 @@ void segue__lua_loader_free(segue__lua_loader *loader);
 /* For segue__engine_options.loader. */
 segue__policy_loader segue__lua_loader_get(segue__lua_loader *loader);
 
-/* [any thread, in a signal handler] */
-void segue__budget_on_signal(void *budget);
-
 /* For status and leak checks: what all states of the loader hold. */
 typedef struct segue__lua_stats {
   size_t states, tasks, refs, bytes;

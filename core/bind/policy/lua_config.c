@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "../../config/builder.h"
+#include "../io/async_io.h"
 #include "../runtime/lua_positions.h"
 #include "../runtime/state.h"
 
@@ -271,6 +272,7 @@ static int config_run(const segue__source *source, const segue__os *os, const se
   segue__lua_setup setup = {.log = &log,
                             .os = os,
                             .program = &program,
+                            .open = segue__io_open,
                             .lua_dir = "\n", /* no file is of the Lua half */
                             .bytes_max =
                                 source->memory_bytes ? source->memory_bytes : (size_t)MIB << 20};

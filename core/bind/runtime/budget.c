@@ -19,7 +19,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../policy/loader.h"
 #include "state.h"
 
 #ifndef sigev_notify_thread_id

@@ -36,6 +36,8 @@ uint64_t segue__budget_cpu_ns(segue__budget *budget);
  * its time. The function then calls raise. */
 bool segue__budget_is_spent(const segue__budget *budget);
 void segue__budget_raise(struct lua_State *L);
+/* The handler of the signal. [any thread, in a signal handler] */
+void segue__budget_on_signal(void *budget);
 /* Installs the count hook in a new state if there is no signal. */
 void segue__budget_adopt(segue__budget *budget, struct segue__lua *lua);
 

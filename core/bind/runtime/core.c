@@ -10,7 +10,6 @@
 
 #include "../../config/path.h"
 #include "../../os/glob.h"
-#include "../io/async_io.h"
 #include "lua_document.h"
 #include "lua_positions.h"
 #include "task.h"
@@ -277,6 +276,12 @@ static int line_of(lua_State *L) {
   return 1;
 }
 
+uint64_t segue__arg_number(lua_State *L, int index) {
+  lua_Number n = luaL_optnumber(L, index, 0);
+  if (!(n >= 0 && n <= 9007199254740992.0)) luaL_argerror(L, index, "a number is out of range");
+  return (uint64_t)n;
+}
+
 void segue__core_open(lua_State *L) {
   static const luaL_Reg functions[] = {{"where", core_where},
                                        {"get", core_get},
@@ -298,10 +303,6 @@ void segue__core_open(lua_State *L) {
   luaL_setfuncs(L, functions, 0);
   segue__codec_open(L);
   segue__codec_bytes_open(L);
-  segue__run_open(L);
-  segue__fetch_open(L);
-  segue__files_open(L);
-  segue__resolve_open(L);
   segue__spawn_open(L);
   segue__value_push_null(L);
   lua_setfield(L, -2, "null");
@@ -309,5 +310,7 @@ void segue__core_open(lua_State *L) {
   lua_pushvalue(L, -1);
   lua_setfield(L, LUA_REGISTRYINDEX, "segue.state");
   lua_setfield(L, -2, "state");
+  const segue__lua *lua = segue__lua_of(L);
+  if (lua->open) lua->open(L);
   lua_setfield(L, LUA_REGISTRYINDEX, "segue.core");
 }

@@ -134,6 +134,8 @@ int segue__lua_new(segue__lua **out, const segue__lua_setup *setup, segue_error 
   lua->budget = setup->budget;
   lua->program = setup->program;
   lua->async_io = setup->async_io;
+  lua->turns = setup->turns;
+  lua->open = setup->open;
   lua->lua_dir = setup->lua_dir;
   lua->library = setup->library;
   lua->services = setup->services;

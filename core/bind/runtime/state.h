@@ -69,7 +69,9 @@ struct segue__lua {
   segue__program *program;
   const char *lua_dir;
   const segue__library *library;
-  struct segue__async_io *async_io;
+  struct segue__async_io *async_io; /* of core/bind/io */
+  struct segue__turns *turns;       /* task.h */
+  void (*open)(lua_State *L);       /* see segue__lua_setup */
   segue__lua_services services;
   const char *owner; /* name of the module; NULL: a policy */
   bool jit;
@@ -110,7 +112,11 @@ typedef struct segue__lua_setup {
   const segue__os *os;
   segue__budget *budget;
   segue__program *program;
-  struct segue__async_io *async_io;
+  struct segue__async_io *async_io; /* borrowed for `open` and the functions that it adds */
+  struct segue__turns *turns;       /* NULL: the state runs no tasks */
+  /* Adds the functions of other folders to the table segue.core, which is on top of the stack.
+   * NULL: nothing is added. */
+  void (*open)(lua_State *L);
   const char *lua_dir;
   const segue__library *library; /* NULL: files of the Lua half are read from lua_dir */
   size_t bytes_max;
@@ -187,10 +193,11 @@ int segue__lua_ref(segue__lua *lua, lua_State *L); /* pops the value */
 void segue__lua_unref(segue__lua *lua, int ref);
 
 /* ---- Parts of the sandbox, one file each ----------------------------------------------------- */
-void segue__sandbox_open(lua_State *L);   /* sandbox.c: libraries, reduced */
-void segue__string_open(lua_State *L);    /* string.c: patterns, long texts and lists */
-void segue__require_open(lua_State *L);   /* require.c: require, load */
-void segue__core_open(lua_State *L);      /* core.c: the module segue.core */
+void segue__sandbox_open(lua_State *L);              /* sandbox.c: libraries, reduced */
+void segue__string_open(lua_State *L);               /* string.c: patterns, long texts and lists */
+void segue__require_open(lua_State *L);              /* require.c: require, load */
+void segue__core_open(lua_State *L);                 /* core.c: the module segue.core */
+uint64_t segue__arg_number(lua_State *L, int index); /* 0 for nil */
 void segue__tables_open(lua_State *L);    /* tables.c: pairs, type ... that know config values */
 void segue__coroutine_open(lua_State *L); /* coroutine.c */
 

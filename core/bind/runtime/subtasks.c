@@ -7,7 +7,7 @@
  */
 #include <string.h>
 
-#include "../io/async_io.h"
+#include "task.h"
 
 typedef enum state { RUNNING, DONE, FAILED, BROKEN, CANCELLED, LATE } state;
 

@@ -10,7 +10,7 @@
  * family does not count. Independent of families: once tasks have used FAIR_NS, the remaining ones
  * wait for the next turn of the loop, so that other ready work runs in between.
  */
-#include "../io/async_io.h"
+#include "task.h"
 
 #include <string.h>
 
@@ -386,7 +386,7 @@ static void task_resume(segue__task *task, segue__wait_push push, void *data, in
   lua->current = outer;
   uint64_t now_ns = segue__budget_cpu_ns(lua->budget);
   uint64_t used_ns = now_ns > began_ns ? now_ns - began_ns : 0;
-  lua->async_io->turns.used_ns += used_ns;
+  lua->turns->used_ns += used_ns;
   segue__task *root = task->over ? NULL : task->root;
   if (root) root->used_ns += used_ns;
   if (!root) {
@@ -406,7 +406,7 @@ static void task_resume(segue__task *task, segue__wait_push push, void *data, in
 /* ---- Turns of the loop ----------------------------------------------------------------------- */
 
 static void leave_queue(segue__task *task) {
-  segue__turns *turns = &task->lua->async_io->turns;
+  segue__turns *turns = task->lua->turns;
   segue__task **link = &turns->first;
   while (*link != task)
     link = &(*link)->later;
@@ -415,11 +415,10 @@ static void leave_queue(segue__task *task) {
   task->queued = false;
 }
 
-static void post_turn(segue__async_io *async_io);
+static void post_turn(segue__turns *turns);
 
 static void next_turn(segue__message *message) {
   segue__turns *turns = (segue__turns *)((char *)message - offsetof(segue__turns, message));
-  segue__async_io *async_io = (segue__async_io *)((char *)turns - offsetof(segue__async_io, turns));
   turns->posted = false;
   turns->used_ns = 0; /* the loop ran other work since the last turn */
   while (turns->first && turns->used_ns < FAIR_NS) {
@@ -429,16 +428,16 @@ static void next_turn(segue__message *message) {
     task->pushed = 0;
     task_resume(task, NULL, NULL, pushed, task->inside);
   }
-  if (turns->first) post_turn(async_io);
-  segue__async_io_release(async_io);
+  if (turns->first) post_turn(turns);
+  turns->end(turns);
 }
 
-static void post_turn(segue__async_io *async_io) {
-  if (async_io->turns.posted) return;
-  async_io->turns.posted = true;
-  async_io->turns.message.fn = next_turn;
-  segue__async_io_hold(async_io);
-  segue__post(async_io->loop, &async_io->turns.message);
+static void post_turn(segue__turns *turns) {
+  if (turns->posted) return;
+  turns->posted = true;
+  turns->message.fn = next_turn;
+  turns->begin(turns);
+  segue__post(turns->loop, &turns->message);
 }
 
 static int push_body(lua_State *L, void *data, segue_error *err) {
@@ -452,8 +451,7 @@ static int push_body(lua_State *L, void *data, segue_error *err) {
 /* Calls push at once, because the caller frees the data of push after this call. */
 static void wait_for_turn(segue__task *task, segue__wait_push push, void *data, bool inside) {
   segue__lua *lua = task->lua;
-  segue__async_io *async_io = lua->async_io;
-  segue__turns *turns = &async_io->turns;
+  segue__turns *turns = lua->turns;
   struct step step = {.task = task, .push = push, .data = data};
   int status = push ? segue__lua_call(lua, task->options.name, task->options.slice_cpu_ms,
                                       push_body, &step, &task->error)
@@ -468,11 +466,11 @@ static void wait_for_turn(segue__task *task, segue__wait_push push, void *data, 
   task->later = NULL;
   *turns->last = task;
   turns->last = &task->later;
-  post_turn(async_io);
+  post_turn(turns);
 }
 
 static void go_on_in_turn(segue__task *task, segue__wait_push push, void *data, bool inside) {
-  const segue__turns *turns = &task->lua->async_io->turns;
+  const segue__turns *turns = task->lua->turns;
   if (turns->first || turns->used_ns >= FAIR_NS)
     wait_for_turn(task, push, data, inside);
   else

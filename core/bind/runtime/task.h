@@ -22,6 +22,18 @@ struct segue__wait {
       segue__wait *wait); /* no task waits any more: close the operation, or let it end */
 };
 
+/* Tasks that are ready and wait for a turn of the loop. All states of one loader or worker thread
+ * share it. Zeroed, with loop, begin and end set, before the first use. */
+typedef struct segue__turns {
+  segue__loop *loop;
+  void (*begin)(struct segue__turns *turns); /* a message to the loop is on its way ... */
+  void (*end)(struct segue__turns *turns);   /* ... and has arrived */
+  struct segue__task *first, **last;
+  uint64_t used_ns; /* CPU time that tasks used since the loop last ran other work */
+  segue__message message;
+  bool posted;
+} segue__turns;
+
 typedef struct segue__task_options {
   const char *name;      /* "check", for messages; static */
   uint64_t limit_ms;     /* for the whole task including waits; 0: none */
@@ -76,5 +88,7 @@ void segue__wait_end(segue__wait *wait, segue__wait_push push, void *data);
 
 /* Lua: sleep(milliseconds) */
 int segue__sleep(lua_State *L);
+/* Adds the functions of subtasks.c to segue.core, the table on top of the stack. */
+void segue__spawn_open(lua_State *L);
 
 #endif
