@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The admin API's table of routes, and the life of the API. A request is let in (authorize.c: who
- * asks), finds its place in the table (what, and by which method), and is then its handler's.
+ * The life of the admin API, and the way of a request: its endpoint is looked up (endpoints.c), the
+ * client is authorized (authorize.c), the query is validated (query.c), then the handler runs.
  */
 #include "internal.h"
 #include "render.h"
@@ -13,40 +13,6 @@
 #include <uv.h>
 
 #include "../config/printable.h"
-
-typedef enum method { GET = 1, POST = 2, PUT = 4 } method;
-
-typedef struct route {
-  const char *path; /* one that ends in "/" takes everything below it */
-  unsigned methods;
-  bool always; /* answered even while no engine is there */
-  segue__handler *handler;
-} route;
-
-static const route routes[] = {
-    {"/", GET, true, segue__handle_index},
-    {"/-/reload", POST | PUT, false, segue__handle_reload},
-    {"/-/healthy", GET, true, segue__handle_healthy},
-    {"/-/ready", GET, false, segue__handle_ready},
-    {"/metrics", GET, false, segue__handle_metrics},
-    {"/api/v1/status", GET, false, segue__handle_status},
-    {"/api/v1/modules", GET, false, segue__handle_modules},
-    {"/api/v1/sources", GET, false, segue__handle_sources},
-    {"/api/v1/config", GET, false, segue__handle_config},
-    {"/api/v1/reloads", GET, false, segue__handle_reloads},
-    {"/api/v1/reloads/", GET, false, segue__handle_one_reload},
-    {"/api/v1/audit", GET, false, segue__handle_audit},
-    {"/api/v1/diff", GET, false, segue__handle_diff},
-    {"/api/v1/why", GET, false, segue__handle_why},
-    {"/api/v1/plan", POST, false, segue__handle_plan},
-    {"/api/v1/rollback", POST, false, segue__handle_rollback},
-    {"/api/v1/confirm", POST, false, segue__handle_confirm},
-    {"/api/v1/freeze", POST, false, segue__handle_freeze},
-    {"/api/v1/unfreeze", POST, false, segue__handle_unfreeze},
-    {"/api/v1/recording", POST, false, segue__handle_recording},
-    {"/api/v1/events", GET, false, segue__handle_events},
-};
-enum { ROUTE_COUNT = sizeof routes / sizeof *routes };
 
 static void on_request(void *data, segue__http_request *request);
 static void admin_on_phase(segue__observer *observer, const segue__result *result,
@@ -162,96 +128,35 @@ static void admin_on_phase(segue__observer *observer, const segue__result *resul
 
 /* ---- Routing --------------------------------------------------------------------------------- */
 
-bool segue__method_is(const segue__http_request *request, const char *method) {
-  return request->method.len == strlen(method) &&
-         memcmp(request->method.s, method, request->method.len) == 0;
-}
-
-static unsigned method_of(const segue__http_request *request) {
-  if (segue__method_is(request, "GET") || segue__method_is(request, "HEAD")) return GET;
-  if (segue__method_is(request, "POST")) return POST;
-  return segue__method_is(request, "PUT") ? PUT : 0;
-}
-
-/* Ends in "/": only what is below it is something. */
-static bool admin_is_folder(const route *r) {
-  size_t len = strlen(r->path);
-  return len > 1 && r->path[len - 1] == '/';
-}
-
-static bool admin_matches(const route *r, const char *path, const char **rest) {
-  size_t len = strlen(r->path);
-  *rest = path + len;
-  if (admin_is_folder(r)) return strncmp(path, r->path, len) == 0 && path[len];
-  return strcmp(path, r->path) == 0;
-}
-
-static void admin_not_found(segue__http_request *request) {
-  const char *paths[ROUTE_COUNT];
-  size_t count = 0;
-  for (size_t i = 0; i < ROUTE_COUNT; i++)
-    if (!admin_is_folder(&routes[i])) paths[count++] = routes[i].path;
-  const char *meant = segue__nearest(request->path, paths, count);
-  segue__answer_error(request, 404, NULL, "there is no %.200s here: %s%s", request->path,
-                      meant ? "did you mean " : "GET / lists what there is", meant ? meant : "");
-}
-
-static void method_not_allowed(segue__http_request *request, const route *r) {
-  const char *allow = r->methods == GET ? "GET, HEAD" : r->methods == POST ? "POST" : "POST, PUT";
-  char header[64];
-  snprintf(header, sizeof header, "Allow: %s\r\n", allow);
-  segue__answer_error(request, 405, header, "%s takes %s, not %.*s", r->path, allow,
-                      (int)(request->method.len > 20 ? 20 : request->method.len),
-                      request->method.s);
-}
-
-static void admin_dispatch(segue__admin *admin, segue__http_request *request, const route *r,
-                           const char *rest) {
-  if (!(r->methods & method_of(request)))
-    method_not_allowed(request, r);
-  else if (!admin->engine && !r->always)
+static void admin_dispatch(segue__admin *admin, segue__http_request *request,
+                           const segue__endpoint *endpoint, const char *rest) {
+  if (!endpoint)
+    segue__endpoint_not_found(request);
+  else if (!segue__endpoint_takes(endpoint, request))
+    segue__endpoint_not_allowed(request, endpoint);
+  else if (!admin->engine && !endpoint->always)
     segue__answer_error(request, 503, "Retry-After: 1\r\n", "segue is shutting down");
-  else if (segue__query_check(request, r->handler, r->methods == GET))
-    r->handler(admin, request, rest);
+  else if (segue__query_check(request, endpoint))
+    endpoint->handler(admin, request, rest);
 }
 
+/* Authorization comes before 404 and 405: a client without a role learns nothing about paths. */
 static void on_request(void *data, segue__http_request *request) {
   segue__admin *admin = data;
   const char *rest;
-  if (!segue__access_check(admin, request)) return;
-  for (size_t i = 0; i < ROUTE_COUNT; i++)
-    if (admin_matches(&routes[i], request->path, &rest)) {
-      admin_dispatch(admin, request, &routes[i], rest);
-      return;
-    }
-  admin_not_found(request);
-}
-
-void segue__handle_index(segue__admin *admin, segue__http_request *request, const char *rest) {
-  (void)admin, (void)rest;
-  segue__buf body;
-  segue__buf_init(&body);
-  segue__buf_addf(&body, "segue %s\n", segue_version());
-  for (size_t i = 1; i < ROUTE_COUNT; i++)
-    segue__buf_addf(&body, "%-4s %s%s\n", routes[i].methods & GET ? "GET" : "POST", routes[i].path,
-                    strcmp(routes[i].path, "/api/v1/reloads/") == 0 ? "ID" : "");
-  segue__admin_answer(request, 200, "text/plain; charset=utf-8", NULL, &body);
+  const segue__endpoint *endpoint = segue__endpoint_find(request->path, &rest);
+  if (segue__access_check(admin, request, endpoint)) admin_dispatch(admin, request, endpoint, rest);
 }
 
 /* ---- Answers --------------------------------------------------------------------------------- */
 
-void segue__admin_answer(segue__http_request *request, int status, const char *type,
-                         const char *headers, segue__buf *body) {
-  static const char oom[] = "out of memory while answering\n";
-  if (body->failed)
-    segue__http_respond(request, 500, "text/plain; charset=utf-8", NULL, oom, sizeof oom - 1);
-  else
-    segue__http_respond(request, status, type, headers, body->data, body->len);
-  segue__buf_deinit(body);
+/* Below /api/ the default is JSON, elsewhere text. */
+bool segue__wants_json(const segue__http_request *request) {
+  return segue__http_prefers_json(request, strncmp(request->path, "/api/", 5) == 0);
 }
 
 void segue__answer_json(segue__http_request *request, int status, segue__buf *body) {
-  segue__admin_answer(request, status, "application/json", "Cache-Control: no-store\r\n", body);
+  segue__http_respond_buf(request, status, "application/json", "Cache-Control: no-store\r\n", body);
 }
 
 void segue__answer_error(segue__http_request *request, int status, const char *headers,
@@ -272,6 +177,6 @@ void segue__answer_error(segue__http_request *request, int status, const char *h
     segue__printable_lines(&body, text, strlen(text));
     segue__buf_addc(&body, '\n');
   }
-  segue__admin_answer(request, status, json ? "application/json" : "text/plain; charset=utf-8",
-                      headers, &body);
+  segue__http_respond_buf(request, status, json ? "application/json" : "text/plain; charset=utf-8",
+                          headers, &body);
 }

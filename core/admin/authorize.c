@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Who may ask what: how often, by which name, with which role; and the record of it in the log. To
- * look (GET, HEAD) takes the role read, everything else operate. Users of this machine are known by
- * the socket, others by their token or certificate; a plain loopback listener asks nobody.
+ * Authorization: the rate, the identity and the role of a client, and the audit record. The row of
+ * an endpoint names the role that it needs. The socket identifies users of this machine, a token or
+ * a certificate identifies others; a plain loopback listener needs no credentials.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -28,21 +28,25 @@ typedef struct identity {
   bool wrong_token; /* showed one that nobody knows */
 } identity;
 
-static bool looks_only(const segue__http_request *request) {
-  return segue__method_is(request, "GET") || segue__method_is(request, "HEAD");
+bool segue__looks_only(const segue__http_request *request) {
+  return segue__http_method_is(request, "GET") || segue__http_method_is(request, "HEAD");
 }
 
-segue__probe segue__probe_of(const segue__http_request *request) {
-  if (!looks_only(request)) return SEGUE__NO_PROBE;
-  if (strcmp(request->path, "/metrics") == 0) return SEGUE__PROBE_METRICS;
-  bool health = strcmp(request->path, "/-/healthy") == 0 || strcmp(request->path, "/-/ready") == 0;
-  return health ? SEGUE__PROBE_HEALTH : SEGUE__NO_PROBE;
+static segue__probe probe_of(const segue__http_request *request, const segue__endpoint *endpoint) {
+  return endpoint && segue__looks_only(request) ? endpoint->probe : SEGUE__NO_PROBE;
 }
 
-static bool is_public(const segue__http_request *request, const segue__auth *auth) {
-  segue__probe probe = segue__probe_of(request);
+static bool is_public(segue__probe probe, const segue__auth *auth) {
   return probe == SEGUE__PROBE_METRICS ? auth->public_metrics
                                        : probe == SEGUE__PROBE_HEALTH && auth->public_health;
+}
+
+/* Where no endpoint takes the request the method decides, so that 404 and 405 tell a client no more
+ * than its role allows. */
+static segue__role needed_role(const segue__http_request *request,
+                               const segue__endpoint *endpoint) {
+  if (endpoint && segue__endpoint_takes(endpoint, request)) return endpoint->role;
+  return segue__looks_only(request) ? SEGUE__ROLE_READ : SEGUE__ROLE_OPERATE;
 }
 
 /* ---- Who ------------------------------------------------------------------------------------- */
@@ -102,15 +106,15 @@ static identity authorize_identify(segue__http_request *request, const segue__au
 
 /* ---- Refusals -------------------------------------------------------------------------------- */
 
-static bool within_rate(segue__admin *admin, segue__http_request *request,
-                        const segue__auth *auth) {
+static bool within_rate(segue__admin *admin, segue__http_request *request, segue__probe probe) {
+  const segue__auth *auth = request->auth;
   bool first;
   char header[48];
   if (!auth || auth->rate <= 0) return true;
   /* A load balancer often has the address of its clients' gateway. If these could use up the rate
    * of its probes, a scan from there would take the service out of rotation. So health and metrics
    * have an allowance each, as large as that for everything else. */
-  uint64_t salt = auth->salt + (uint64_t)segue__probe_of(request) * PROBE_SALT;
+  uint64_t salt = auth->salt + (uint64_t)probe * PROBE_SALT;
   uint64_t key = segue__limiter_key(request->peer, salt);
   uint64_t wait = segue__limiter_take(&admin->limiter, key, auth->rate, auth->burst,
                                       segue__loop_now_ms(admin->loop), &first);
@@ -150,19 +154,21 @@ static void authorize_forbidden(segue__admin *admin, segue__http_request *reques
                       segue__role_name(needed));
 }
 
-bool segue__access_check(segue__admin *admin, segue__http_request *request) {
+bool segue__access_check(segue__admin *admin, segue__http_request *request,
+                         const segue__endpoint *endpoint) {
   const segue__auth *auth = request->auth;
-  segue__role needed = looks_only(request) ? SEGUE__ROLE_READ : SEGUE__ROLE_OPERATE;
+  segue__role needed = needed_role(request, endpoint);
+  segue__probe probe = probe_of(request, endpoint);
   char why[256];
-  if (!within_rate(admin, request, auth)) return false;
-  if (segue__guard_check(request, why, sizeof why)) {
+  if (!within_rate(admin, request, probe)) return false;
+  if (segue__guard_check(request, probe != SEGUE__NO_PROBE, why, sizeof why)) {
     admin->refusals.forbidden++;
     SEGUE__LOG(admin->log, SEGUE_WARN, "http", why, SEGUE__FIELD("peer", request->peer));
     segue__answer_error(request, 403, NULL, "%s", why);
     return false;
   }
   identity who = authorize_identify(request, auth);
-  if (auth && is_public(request, auth)) return true;
+  if (auth && is_public(probe, auth)) return true;
   if (who.wrong_token || (who.role < needed && !who.named && !request->local)) {
     unauthorized(admin, request, &who);
     return false;
@@ -230,7 +236,7 @@ static void authorize_on_answer(void *data, const segue__http_request *request, 
   segue__admin *admin = data;
   char method[24], code[16];
   bool refused = status == 401 || status == 403 || status == 429;
-  if (looks_only(request) && !refused) return;
+  if (segue__looks_only(request) && !refused) return;
   snprintf(method, sizeof method, "%.*s",
            (int)(request->method.len < 20 ? request->method.len : 20), request->method.s);
   authorize_keep(admin, request, status, refused, method);

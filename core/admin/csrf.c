@@ -13,10 +13,6 @@
 #include <string.h>
 #include <strings.h>
 
-bool segue__text_is(segue__http_text text, const char *s) {
-  return text.len == strlen(s) && strncasecmp(text.s, s, text.len) == 0;
-}
-
 static bool ends_with(const char *s, const char *end) {
   size_t n = strlen(s), m = strlen(end);
   return n >= m && strcasecmp(s + n - m, end) == 0;
@@ -74,13 +70,13 @@ static bool csrf_is_ours(const segue__auth *auth, const char *name) {
   return !auth->host_count || is_address(name);
 }
 
-int segue__guard_check(const segue__http_request *request, char *why, size_t size) {
+int segue__guard_check(const segue__http_request *request, bool probe, char *why, size_t size) {
   const segue__auth *auth = request->auth;
   char name[256];
   if (request->local) return 0;
   /* HAProxy's `option httpchk` and other probes speak HTTP/1.0 without Host, or with an empty one.
    * A browser always names a host, so these are none, and what they ask for changes nothing. */
-  bool nameless_probe = !request->host.len && segue__probe_of(request);
+  bool nameless_probe = !request->host.len && probe;
   if (!nameless_probe &&
       (!host_name(request->host, name, sizeof name) || !csrf_is_ours(auth, name))) {
     bool local = !auth || (auth->loopback && !auth->host_count);
@@ -93,7 +89,7 @@ int segue__guard_check(const segue__http_request *request, char *why, size_t siz
   const segue__http_text *origin = segue__http_header_get(request, "Origin");
   const segue__http_text *site = segue__http_header_get(request, "Sec-Fetch-Site");
   if ((origin && !same_origin(*origin, request->host, request->tls)) ||
-      (site && !segue__text_is(*site, "same-origin") && !segue__text_is(*site, "none"))) {
+      (site && !segue__http_text_is(*site, "same-origin") && !segue__http_text_is(*site, "none"))) {
     snprintf(why, size, "requests that a browser makes for another site are refused");
     return 403;
   }

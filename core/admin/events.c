@@ -145,7 +145,7 @@ void segue__handle_events(segue__admin *admin, segue__http_request *request, con
   static const char type[] = "text/event-stream";
   static const char headers[] = "Cache-Control: no-store\r\n";
   char hello[48];
-  if (segue__method_is(request, "HEAD")) {
+  if (segue__http_method_is(request, "HEAD")) {
     segue__http_respond(request, 200, type, headers, NULL, 0);
     return;
   }

@@ -88,7 +88,8 @@ void segue__handle_one_reload(segue__admin *admin, segue__http_request *request,
 static bool none_match(const segue__http_request *request, const char *etag) {
   const segue__http_text *value = segue__http_header_get(request, "If-None-Match");
   if (!value) return false;
-  return segue__text_is(*value, "*") || memmem(value->s, value->len, etag, strlen(etag)) != NULL;
+  return segue__http_text_is(*value, "*") ||
+         memmem(value->s, value->len, etag, strlen(etag)) != NULL;
 }
 
 static void config_headers(char *buf, size_t size, const segue_snapshot *live) {

@@ -102,7 +102,7 @@ struct segue__admin {
   void *closed_data;
 };
 
-/* rest: what follows the route's path, for routes that end in "/". */
+/* rest: the part of the path behind the endpoint's path, where the endpoint has one. */
 typedef void segue__handler(segue__admin *admin, segue__http_request *request, const char *rest);
 segue__handler segue__handle_reload, segue__handle_plan, segue__handle_next, segue__handle_healthy,
     segue__handle_ready, segue__handle_metrics, segue__handle_status, segue__handle_modules,
@@ -111,21 +111,13 @@ segue__handler segue__handle_reload, segue__handle_plan, segue__handle_next, seg
     segue__handle_rollback, segue__handle_confirm, segue__handle_freeze, segue__handle_unfreeze,
     segue__handle_recording, segue__handle_audit;
 
-/* Sends the buffer and frees it; 500 if it ran out of memory. headers may be NULL. */
-void segue__admin_answer(segue__http_request *request, int status, const char *type,
-                         const char *headers, segue__buf *body);
 void segue__answer_json(segue__http_request *request, int status, segue__buf *body);
 /* One sentence: JSON {"error": ...} where the client or the path wants JSON, else text. */
 void segue__answer_error(segue__http_request *request, int status, const char *headers,
                          const char *format, ...) __attribute__((format(printf, 4, 5)));
-bool segue__wants_json(const segue__http_request *request); /* accept.c */
-bool segue__text_is(segue__http_text text, const char *s);
-bool segue__method_is(const segue__http_request *request, const char *method);
+bool segue__wants_json(const segue__http_request *request);
 
-/* False: the query will not do, and that was answered: a parameter that cannot be read (an escape
- * that is none, a zero byte, too long), that is there twice, or (unless others are passed over)
- * that is not known. Then handlers find each of theirs once and whole, or not at all. */
-bool segue__query_check(segue__http_request *request, segue__handler *handler, bool pass_others);
+/* ---- Endpoints (endpoints.c) ---- */
 
 /* The kind of a health, readiness or metrics request: machines send these all the time. */
 typedef enum segue__probe {
@@ -133,9 +125,42 @@ typedef enum segue__probe {
   SEGUE__PROBE_HEALTH,
   SEGUE__PROBE_METRICS
 } segue__probe;
-segue__probe segue__probe_of(const segue__http_request *request);
-/* False: it was not let in, and has been answered. */
-bool segue__access_check(segue__admin *admin, segue__http_request *request);
+
+enum { SEGUE__PARAMETERS_MAX = 3 };
+typedef struct segue__parameter {
+  const char *name; /* NULL: no more */
+  size_t size;      /* of its handler's buffer; 0: the handler cuts a long value */
+} segue__parameter;
+
+typedef struct segue__endpoint {
+  const char *method; /* "GET" (and HEAD), "POST", or "POST, PUT" */
+  const char *path;
+  segue__role role; /* the least role that a client needs */
+  segue__parameter parameters[SEGUE__PARAMETERS_MAX];
+  segue__handler *handler;
+  const char *rest;   /* name of the part behind a path that ends with "/"; NULL: none */
+  segue__probe probe; /* a listener can open it to the public: public = { "health", "metrics" } */
+  bool always;        /* answered even while no engine is attached */
+} segue__endpoint;
+
+/* Returns the endpoint of a path, whatever the method is; NULL: there is none. */
+const segue__endpoint *segue__endpoint_find(const char *path, const char **rest);
+bool segue__endpoint_takes(const segue__endpoint *endpoint, const segue__http_request *request);
+/* GET and HEAD only: unknown parameters are ignored. */
+bool segue__endpoint_looks_only(const segue__endpoint *endpoint);
+void segue__endpoint_not_found(segue__http_request *request);
+void segue__endpoint_not_allowed(segue__http_request *request, const segue__endpoint *endpoint);
+
+/* Returns false after it has answered 400: a parameter is malformed (a bad escape, a zero byte, too
+ * long), is given twice, or is unknown and the endpoint changes something. So a handler finds each
+ * of its parameters once and whole, or not at all. */
+bool segue__query_check(segue__http_request *request, const segue__endpoint *endpoint);
+
+bool segue__looks_only(const segue__http_request *request); /* GET or HEAD */
+/* Returns false after it has answered with the reason: the client may not use the endpoint (NULL:
+ * none has the path). */
+bool segue__access_check(segue__admin *admin, segue__http_request *request,
+                         const segue__endpoint *endpoint);
 void segue__access_watch(segue__admin *admin); /* the server is there */
 void segue__access_metrics(segue__buf *out, const segue__admin *admin);
 /* Certificates that expire: says so, and looks again in time. */
@@ -143,8 +168,9 @@ void segue__certificates_look(segue__admin *admin);
 void segue__certificates_json(segue__buf *out, const segue__admin *admin);
 void segue__certificates_metrics(segue__buf *out, const segue__admin *admin);
 
-/* 0, or 403 with why: a request that a browser sends on behalf of another site. */
-int segue__guard_check(const segue__http_request *request, char *why, size_t size);
+/* Returns 0, or 403 with the reason in why: a browser sent the request on behalf of another site.
+ * probe: a health or metrics request, which needs no Host. */
+int segue__guard_check(const segue__http_request *request, bool probe, char *why, size_t size);
 
 /* Who asks, in a few words, for what is recorded. */
 void segue__requester(const segue__http_request *request, char *out, size_t size);

@@ -68,7 +68,7 @@ static void large_answer(segue__http_request *request, const char *headers, segu
                         "configuration, with ?path=",
                         SEGUE__PAGE_MAX >> 20);
   } else {
-    segue__admin_answer(request, 200, "application/json", headers, body);
+    segue__http_respond_buf(request, 200, "application/json", headers, body);
     segue__buf_init(body);
   }
 }
@@ -213,7 +213,8 @@ void segue__large_response_answer(segue__admin *admin, segue__http_request *requ
    * measured by walking it. */
   bool large = ask->node ? !is_small(ask->node, &values, &text)
                          : large_bytes_of(ask->from) + large_bytes_of(ask->to) > SMALL_BYTES;
-  if (large && segue__method_is(request, "HEAD")) { /* its length would have to be written out */
+  if (large &&
+      segue__http_method_is(request, "HEAD")) { /* its length would have to be written out */
     segue__http_stream_begin(request, 200, "application/json", headers);
     segue__http_stream_end(request);
     return;

@@ -366,5 +366,5 @@ void segue__handle_metrics(segue__admin *admin, segue__http_request *request, co
   segue__certificates_metrics(&body, admin);
   segue__metrics_process(&body);
   clean_page(admin->engine, &body);
-  segue__admin_answer(request, 200, "text/plain; version=0.0.4; charset=utf-8", NULL, &body);
+  segue__http_respond_buf(request, 200, "text/plain; version=0.0.4; charset=utf-8", NULL, &body);
 }

@@ -314,8 +314,8 @@ static void unconfirmed(segue__admin *admin, segue__http_request *request, bool 
         &body, " (reload %" PRIu64 ")\nsegue confirm makes it stay, segue rollback reverts it\n",
         result->id);
   }
-  segue__admin_answer(request, 200, json ? "application/json" : "text/plain; charset=utf-8",
-                      "Cache-Control: no-store\r\n", &body);
+  segue__http_respond_buf(request, 200, json ? "application/json" : "text/plain; charset=utf-8",
+                          "Cache-Control: no-store\r\n", &body);
 }
 
 static void reload_answer(segue__http_request *request, bool json, bool plan, bool reverted_live,
@@ -331,9 +331,9 @@ static void reload_answer(segue__http_request *request, bool json, bool plan, bo
   } else {
     segue__render_result_text(&body, result);
   }
-  segue__admin_answer(request, reverted_live ? 200 : segue__render_status(result->outcome),
-                      json ? "application/json" : "text/plain; charset=utf-8",
-                      "Cache-Control: no-store\r\n", &body);
+  segue__http_respond_buf(request, reverted_live ? 200 : segue__render_status(result->outcome),
+                          json ? "application/json" : "text/plain; charset=utf-8",
+                          "Cache-Control: no-store\r\n", &body);
 }
 
 static void reload_on_outcome(segue__waiter *waiter, int status, segue__result *result) {

@@ -116,8 +116,8 @@ void segue__handle_ready(segue__admin *admin, segue__http_request *request, cons
     segue__render_line(&body, why);
   }
   segue__buf_addc(&body, '\n');
-  segue__admin_answer(request, ready ? 200 : 503, "text/plain; charset=utf-8",
-                      "Cache-Control: no-store\r\n", &body);
+  segue__http_respond_buf(request, ready ? 200 : 503, "text/plain; charset=utf-8",
+                          "Cache-Control: no-store\r\n", &body);
 }
 
 static void running_json(segue__buf *out, const segue__engine *engine) {

@@ -93,6 +93,14 @@ bool segue__http_query_get(const segue__http_request *request, const char *name,
  * data that it cannot send at once. */
 void segue__http_respond(segue__http_request *request, int status, const char *content_type,
                          const char *headers, const void *body, size_t len);
+/* Responds with the buffer and frees it; 500 if the buffer ran out of memory. */
+void segue__http_respond_buf(segue__http_request *request, int status, const char *content_type,
+                             const char *headers, segue__buf *body);
+/* Returns whether the client prefers JSON to text. by_default: the answer for a client without a
+ * preference. */
+bool segue__http_prefers_json(const segue__http_request *request, bool by_default);
+bool segue__http_text_is(segue__http_text text, const char *s); /* letters in either case */
+bool segue__http_method_is(const segue__http_request *request, const char *method);
 /* Returns false for a status whose answer has no body. */
 bool segue__http_has_body(int status);
 /* Makes the coming answer the last one on its connection. If the client has sent more requests

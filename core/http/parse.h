@@ -65,8 +65,6 @@ bool segue__http_query_find(segue__http_text query, const char *name, char *buf,
 /* host[:port] as in Host (RFC 9110 7.2): a name, an IPv4 address or an IPv6 one in brackets. */
 bool segue__http_host_valid(segue__http_text host);
 
-bool segue__http_text_is(segue__http_text text, const char *word); /* case does not matter */
-
 /* Chunked bodies (RFC 9112 7.1), incrementally. Zero the struct to start. */
 typedef struct segue__http_chunked {
   uint64_t left;     /* bytes of the current chunk still to come */

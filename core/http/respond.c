@@ -318,3 +318,13 @@ void segue__http_stream_end(segue__http_request *request) {
   else
     segue__http_conn_answered(conn);
 }
+
+void segue__http_respond_buf(segue__http_request *request, int status, const char *content_type,
+                             const char *headers, segue__buf *body) {
+  static const char oom[] = "out of memory while answering\n";
+  if (body->failed)
+    segue__http_respond(request, 500, "text/plain; charset=utf-8", NULL, oom, sizeof oom - 1);
+  else
+    segue__http_respond(request, status, content_type, headers, body->data, body->len);
+  segue__buf_deinit(body);
+}

@@ -384,7 +384,7 @@ local mutants = {
   { "the body that a 205 must not have", "core/http/respond.c",
     "return !lengthless(status) && status != 205;", "return !lengthless(status);", UNIT.server },
   { "an allowance of health probes alone", "core/admin/authorize.c",
-    "auth->salt + (uint64_t)segue__probe_of(request) * PROBE_SALT", "auth->salt", DAEMON.probes },
+    "auth->salt + (uint64_t)probe * PROBE_SALT", "auth->salt", DAEMON.probes },
   { "reaping in process 1", "core/daemon/keeper.c", "if (getpid() != 1) return 0;", "return 0;",
     DAEMON.one },
   { "the status of children under a parent that ignores SIGCHLD", "core/daemon/main.c",

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
  * JSON or text, by what the client accepts (RFC 9110 12.5.1): names of media types have no case,
- * ranges have weights, and a weight of 0 means "not this". Where the client does not care, or takes
- * neither, the default of the path counts: an answer in the wrong form is of more use than 406.
+ * ranges have weights, and a weight of 0 means "not this". A client without a preference, or one
+ * that accepts neither, gets the caller's default: an answer in the wrong form is more useful than
+ * 406.
  */
-#include "internal.h"
+#include "http.h"
 
 #include <string.h>
 #include <strings.h>
@@ -57,10 +58,10 @@ static int weight_of(segue__http_text t) {
 
 static exactness accept_match(segue__http_text range, const char *type) {
   size_t main = strcspn(type, "/") + 1;
-  if (segue__text_is(range, type)) return EXACT;
+  if (segue__http_text_is(range, type)) return EXACT;
   if (range.len == main + 1 && range.s[main] == '*' && strncasecmp(range.s, type, main) == 0)
     return TYPE;
-  return segue__text_is(range, "*/*") ? ANY : NONE;
+  return segue__http_text_is(range, "*/*") ? ANY : NONE;
 }
 
 static void accept_consider(segue__http_text item, const char *type, preference *best) {
@@ -78,18 +79,18 @@ static preference preference_for(const segue__http_request *request, const char 
   preference best = {NONE, 0};
   for (size_t i = 0; i < request->header_count; i++) {
     segue__http_text rest = request->headers[i].value, item;
-    if (!segue__text_is(request->headers[i].name, "Accept")) continue;
+    if (!segue__http_text_is(request->headers[i].name, "Accept")) continue;
     while (next_part(&rest, ',', &item))
       accept_consider(item, type, &best);
   }
   return best;
 }
 
-bool segue__wants_json(const segue__http_request *request) {
-  bool api = strncmp(request->path, "/api/", 5) == 0;
+bool segue__http_prefers_json(const segue__http_request *request, bool by_default) {
   preference json = preference_for(request, "application/json");
   preference text = preference_for(request, "text/plain");
   if (json.weight != text.weight) return json.weight > text.weight;
-  if (!json.weight || json.how == text.how) return json.weight && json.how == EXACT ? true : api;
+  if (json.weight && json.how == text.how && json.how == EXACT) return true;
+  if (!json.weight || json.how == text.how) return by_default;
   return json.how > text.how;
 }
