@@ -72,9 +72,10 @@ bool segue__mask_knows_same(const segue__mask *a, const segue__mask *b);
 /* Returns whether segue__mask_scrub would find a secret in the text. */
 bool segue__mask_finds(const segue__mask *mask, const char *text);
 /* Replaces every known secret value in the text by SEGUE__MASKED; for a long value also its first 8
- * bytes with any further matching ones. Works in place: the text never gets longer. was_cut: the
- * text is the beginning of a longer one, so no part of a secret may stand at its end. Returns true
- * if a secret was found. */
+ * bytes with any further matching ones, and at the end of the text or before "..." its first 4
+ * bytes, because the text may have been cut there. Works in place: the text never gets longer.
+ * was_cut: the text is the beginning of a longer one, so that not even one byte of a secret may
+ * stand at its end. Returns true if a secret was found. */
 bool segue__mask_scrub(const segue__mask *mask, char *text, bool was_cut);
 /* The same for the texts of an error (message, file, source); also cuts keys below a secret from
  * its path. A text as long as its buffer counts as cut. */

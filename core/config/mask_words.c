@@ -191,27 +191,34 @@ static bool is_word(const segue__mask_words *words, const char *text, size_t len
          mask_words_common(words, at, text, len) == len;
 }
 
-/* Returns how many bytes at text are a word, or a long enough beginning of a long word, or, at the
- * end of a text that was cut, the beginning of a word. */
-static size_t found_at(const segue__mask_words *words, const char *text, size_t left,
-                       bool was_cut) {
+/* May the text have been cut here? A policy may quote the output of a command, which ends at a
+ * limit that this function does not know, and messages put "..." behind a text that they shorten.
+ */
+static bool may_be_cut(const char *text, size_t left) {
+  return !left || (left >= 3 && !memcmp(text, "...", 3));
+}
+
+/* Returns how many bytes at text are a word, or a long enough beginning of a long word, or, where
+ * the text may have been cut, the beginning of a word. */
+static size_t found_at(const segue__mask_words *words, const char *text, size_t left) {
   if (left < WORD_LEAST || !words->first[(unsigned char)*text]) return 0;
   size_t at = lower_bound(words, text, left), longest = mask_words_common(words, at, text, left);
   size_t before = at ? mask_words_common(words, at - 1, text, left) : 0;
   if (before > longest) longest = before;
-  if (longest >= WORD_HEAD || (was_cut && longest >= WORD_LEAST && longest == left)) return longest;
+  if (longest >= WORD_HEAD) return longest;
+  if (longest >= WORD_LEAST && may_be_cut(text + longest, left - longest)) return longest;
   /* Only a short word can still be here, and its neighbours need not share more than it does. */
   while (longest >= WORD_LEAST && !is_word(words, text, longest))
     longest--;
   return longest >= WORD_LEAST ? longest : 0;
 }
 
-static bool mask_words_scrub(const segue__mask_words *words, char *text, size_t len, bool was_cut) {
+static bool mask_words_scrub(const segue__mask_words *words, char *text, size_t len) {
   static const size_t mask_len = sizeof SEGUE__MASKED - 1;
   char *to = text;
   bool found = false;
   for (size_t i = 0; i < len;) {
-    size_t n = found_at(words, text + i, len - i, was_cut);
+    size_t n = found_at(words, text + i, len - i);
     if (n) {
       memcpy(to, SEGUE__MASKED, mask_len); /* shorter than any word */
       to += mask_len;
@@ -239,13 +246,13 @@ static void drop_tail(const segue__mask_words *words, char *text, size_t len) {
 bool segue__mask_finds(const segue__mask *mask, const char *text) {
   if (!segue__mask_knows(mask)) return false;
   for (size_t left = strlen(text); left >= WORD_LEAST; text++, left--)
-    if (found_at(&mask->words, text, left, false)) return true;
+    if (found_at(&mask->words, text, left)) return true;
   return false;
 }
 
 bool segue__mask_scrub(const segue__mask *mask, char *text, bool was_cut) {
   if (!segue__mask_knows(mask)) return false;
-  bool found = mask_words_scrub(&mask->words, text, strlen(text), was_cut);
+  bool found = mask_words_scrub(&mask->words, text, strlen(text));
   if (was_cut) drop_tail(&mask->words, text, strlen(text));
   return found;
 }

@@ -241,6 +241,8 @@ static void add_hint(segue__buf *out, const segue__sub *sub, const segue__keywor
   size_t len = hint->count < HINT_MAX ? hint->count : HINT_MAX;
   while (len < hint->count && len && ((unsigned char)hint->v.s[len] & 0xc0) == 0x80)
     len--; /* not in the middle of a character */
+  const char *space = len < hint->count ? memrchr(hint->v.s, ' ', len) : NULL;
+  if (space) len = (size_t)(space - hint->v.s); /* nor of a word, which may be a secret */
   segue__buf_adds(out, ": ");
   segue__buf_add(out, hint->v.s, len);
   if (len < hint->count) segue__buf_adds(out, "...");

@@ -49,11 +49,22 @@ describe("the secrets of a mask", function()
     assert.is_true(cost(100000) < 20 * math.max(cost(1000), 0.0005))
   end)
 
+  it("are found where a command's output or a message was cut inside of them", function()
+    local mask = mask_of(10)
+    for text, clean in pairs {
+      ["it said sk-l"] = "it said ***", ["it said sk-live-"] = "it said ***",
+      ["it said sk-li... (exit 1)"] = "it said ***... (exit 1)",
+      ["sk-l is short"] = "sk-l is short", ["sk-... ends"] = "sk-... ends", ["sk-l.."] = "sk-l..",
+    } do
+      assert.same({ clean, clean ~= text }, { scrub(mask, text) })
+    end
+  end)
+
   it("are found where some are the beginning of others", function()
     local mask = document.mask { "k" }
     local doc = document.good("k: [abcd, abcdef, abcdefg, abcdefghij, abcdefghzz, 1234, 12345]")
     C.check(C.segue__mask_learn(mask, document.at(doc, "")))
-    for text, clean in pairs { abcd = "***", abcde = "***e", abcdef = "***", abcdefg = "***",
+    for text, clean in pairs { abcd = "***", abcde = "***", abcdef = "***", abcdefg = "***",
       abcdefgh = "***", abcdefghi = "***", abcdefghij = "***", abcdefghzz = "***",
       abcdefghy = "***y", abc = "abc", xabcdx = "x***x", ["1234 12345 123456"] = "*** *** ***6",
       abcdefx = "***x" } do
