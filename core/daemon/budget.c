@@ -10,7 +10,7 @@
 
 static void budget_on_signal(int signum, siginfo_t *info, void *context) {
   (void)signum, (void)context;
-  if (info->si_code == SI_TIMER) /* not one that somebody sent with kill */
+  if (info->si_code == SI_TIMER) /* not one sent by kill(2) */
     segue_on_budget_signal(info->si_value.sival_ptr);
 }
 

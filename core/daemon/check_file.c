@@ -62,8 +62,8 @@ static int read_bytes(const char *path, segue__bytes *out, segue_error *err) {
   return rc;
 }
 
-/* Returns 0, or keeps the error; v->code says whether the file could be read at all. mask: hides
- * values in the error; NULL: hides all. */
+/* Returns 0, or stores the error in v; v->code distinguishes a file that could not be read. mask:
+ * hides values in the error; NULL: hides all. */
 static int check_load(verdict *v, const char *path, uint32_t id, segue__document **out, int broken,
                       segue__mask *mask) {
   segue__limits limits = {.mask = segue__mask_given, .mask_data = mask};

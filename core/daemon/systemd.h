@@ -14,7 +14,7 @@
 #include "sink.h"
 
 typedef struct segue__systemd {
-  segue__notify *socket; /* NULL: nobody asked to be told */
+  segue__notify *socket; /* NULL: no service manager waits for reports */
   const segue__sink *sink;
   segue *instance;
   segue__observer observer;
@@ -22,8 +22,8 @@ typedef struct segue__systemd {
   bool ready;       /* READY=1 was sent once */
   bool reloading;   /* RELOADING=1 was sent, READY=1 is due */
   bool stopping;    /* STOPPING=1 was sent */
-  bool complained;  /* that nobody listens: once is enough */
-  char status[512]; /* what is said of the last run */
+  bool complained;  /* the warning that no process listens was logged */
+  char status[512]; /* STATUS= about the last run */
 } segue__systemd;
 
 /* Reads $NOTIFY_SOCKET, $WATCHDOG_USEC and $WATCHDOG_PID and takes them out of the environment, so

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * The log and the figures that everybody calls. The one that is live is found by one atomic load
- * inside of a read section, so that it cannot be drained while somebody is in it. A caller who has
- * to wait for room does so outside of the section, and finds whichever is live then: a log that is
- * full never holds up the exchange.
+ * The log and the metrics services, which every thread may call. A caller finds the live one by one
+ * atomic load inside a read section, so it cannot be drained while the caller is in it. A caller
+ * that has to wait for room leaves the section first, and then finds the one that is live by then:
+ * so a log that is full never delays its replacement.
  */
 #include <sched.h>
 #include <time.h>

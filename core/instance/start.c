@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * The record of an instance, and starting when the sources give nothing good, or nothing that may
- * go live: the files of the last good generation are replayed through the very same run, policy and
- * checks included. Where the sources were to blame, what is live then is stale, and says so; they
- * are tried again, by the clock and by every trigger.
+ * The record of an instance, and the start when the sources deliver no good configuration, or none
+ * that may go live: the files of the last good generation are replayed through the same run, policy
+ * and checks included. If the sources caused that, the live generation is marked as stale, and the
+ * sources are retried, by a timer and by every trigger.
  */
 #include <uv.h>
 
@@ -36,8 +36,8 @@ static void start_ignore(segue__waiter *waiter, int status, segue__result *resul
   (void)waiter, (void)status, (void)result;
 }
 
-/* A first generation that was told of before anybody confirmed it, and then was not: back to the
- * one before, which is on disk. */
+/* The first generation was reported while it waited for confirmation, and then was not confirmed:
+ * goes back to the one before it, which is on disk. */
 static void start_on_phase(segue__observer *observer, const segue__result *result,
                            segue__phase phase) {
   segue *s = observer->data;

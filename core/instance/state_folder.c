@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * The state folder. One process at a time holds its lock (flock, so that the lock dies with its
- * holder however that happens); the lock file tells who. The control socket belongs into the
- * folder, but a unix socket's path is short: under a long one it moves to the user's run-time
- * folder, under a name made from the state folder's, where the command line finds it again.
+ * The state folder. One process at a time holds its lock (by flock, which the kernel releases
+ * however the holder ends); the lock file names the process. The control socket belongs into the
+ * folder, but the kernel limits the path of a unix socket to 107 bytes: for a longer one the socket
+ * is in the user's run-time folder, under a name made from the state folder's, and the command line
+ * computes the same name.
  */
 #include "state_folder.h"
 
@@ -219,7 +220,7 @@ void segue__state_close(segue__state *state) {
   state->lock_fd = -1;
 }
 
-/* A folder of this user that nobody else can write to. */
+/* Checks, or makes, a folder of this user that no other user can write to. */
 static int private_folder(const char *path, bool make, segue_error *err) {
   struct stat st;
   if (make && mkdir(path, 0700) < 0 && errno != EEXIST)

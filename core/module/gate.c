@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Gates: which tenure is open, and when those that are not are over. A tenure ends when nobody is
- * inside by it, nor can come: whoever is inside of a module that needs this one may call it by the
- * snapshot that he has, so the tenures of such modules end first. That is looked at when one
- * closes, and again whenever somebody who left found it closed. Nothing here waits.
+ * Gates: which lease is open, and when the others end. A lease ends when no caller is inside by it
+ * and none can enter by it. A caller inside a module that needs this one may still enter by the
+ * snapshot that it has, so the leases of such modules end first. The control thread checks this
+ * when a lease closes, and again when a caller leaves that finds its lease closed. No function here
+ * waits.
  */
 #include "gate.h"
 
@@ -16,11 +17,11 @@
 
 struct segue__gates {
   pthread_mutex_t lock;
-  unsigned refs; /* atomic: owners, and messages on their way */
+  unsigned refs; /* atomic: owners, and messages under way */
   bool fenced;
   const uint32_t *mark;
   segue__loop *loop;
-  int refusal; /* of gates that are made now */
+  int refusal; /* of gates that are made from now on */
   segue_gate *first;
 };
 
@@ -33,7 +34,7 @@ const char *segue__refusal_name(segue__refusal refusal) {
   return names[refusal];
 }
 
-/* ---- The end of a tenure ---- */
+/* ---- The end of a lease ---------------------------------------------------------------------- */
 
 static void lease_end(segue__lease *lease) {
   segue__instance *instance = lease->instance;
@@ -72,7 +73,8 @@ static bool may_call(const segue_gate *from, const char *name, const segue_snaps
   return false;
 }
 
-/* At a shut gate callers wait, whatever snapshot they have; what is swapped is called as it is. */
+/* At a shut gate callers wait, whatever snapshot they have; and a swapped module is always entered
+ * by its open lease. So in both cases no caller can arrive with this lease's snapshot. */
 static bool is_held(const segue_gate *gate, const segue__lease *lease) {
   if (gate->state == SEGUE__GATE_SHUT || segue__instance_is_swapped(lease->instance)) return false;
   for (const segue_gate *g = first_gate(gate->all); g; g = g->next_gate)
@@ -84,7 +86,9 @@ static bool can_end(const segue_gate *gate, const segue__lease *lease) {
   return gate_is_over(gate, lease) && (lease->over || !is_held(gate, lease));
 }
 
-/* One at a time: the end of an instance may be told, and lead back here. */
+/* Returns one lease at a time: the end of an instance may call back into this file, which changes
+ * the leases. It sets `over` under the lock in the same step as it reads the count, so that a
+ * caller that holds the lease's snapshot cannot enter between the two (step_in_by). */
 static segue__lease *left_by_all(segue_gate *gate) {
   segue__lease *found = NULL;
   for (size_t i = 0; i < SEGUE__LEASES && !found; i++) {
@@ -98,7 +102,7 @@ static segue__lease *left_by_all(segue_gate *gate) {
   return found;
 }
 
-/* True: tenures have ended. */
+/* Returns true if leases have ended. */
 static bool gate_look_at(segue_gate *gate) {
   bool any = false;
   for (size_t i = 0; i < SEGUE__LEASES; i++)
@@ -110,8 +114,8 @@ static bool gate_look_at(segue_gate *gate) {
   return any;
 }
 
-/* Ends the tenures that all calls have left. The end of a tenure may make tenures of other gates
- * ready to end, so all gates are checked until none ends. */
+/* Ends the leases that all calls have left. The end of a lease may make leases of other gates ready
+ * to end, so all gates are checked until none ends. */
 static void gate_look(segue_gate *gate) {
   for (bool ended = gate_look_at(gate); ended;) {
     ended = false;
@@ -248,7 +252,8 @@ void segue__gates_begin(segue__gates *gates, segue__loop *loop) {
   set_loop(gates, loop);
 }
 
-/* Gates are never taken out of the list, and new ones come in front. */
+/* The loop below needs no lock: gates are never removed from the list, and new ones are added at
+ * its front. */
 void segue__gates_end(segue__gates *gates) {
   pthread_mutex_lock(&gates->lock);
   gates->refusal = SEGUE_ECLOSED;
@@ -263,7 +268,7 @@ void segue__gates_end(segue__gates *gates) {
   set_loop(gates, NULL);
 }
 
-/* ---- Looking ---- */
+/* ---- Limits and status ----------------------------------------------------------------------- */
 
 void segue__gate_limit(segue_gate *gate, const segue__gate_limits *limits) {
   pthread_mutex_lock(&gate->lock);
@@ -324,8 +329,8 @@ static segue__lease *free_lease(segue_gate *gate) {
   return NULL;
 }
 
-/* All tenures have somebody inside. The open one may go on with another snapshot, and keeps the old
- * one until everybody has left it. */
+/* Every lease has callers inside. The open one can continue with another snapshot, and keeps the
+ * previous one until all of them have left. */
 static int reserve_exchange(segue_gate *gate, const segue__instance *instance,
                             const segue_snapshot *snapshot) {
   if (!gate->open || gate->open->instance != instance) return SEGUE_ELIMIT;

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
  * Entering and leaving. segue_gate_enter() adds one to a counter that belongs to its thread and to
- * the open tenure, then checks that this tenure is still open: if so the call is inside. There is
- * no barrier between the two steps. The control thread closes a tenure and then calls
- * membarrier(2), which puts a barrier into all running threads, before it trusts the counters. So
- * each entering thread either shows in its counter, or sees that the tenure is closed and steps out
- * again. segue_gate_leave() subtracts one from a counter of the thread it runs on. If the tenure is
- * no longer open it wakes the control thread, which may be waiting for the last call to leave.
+ * the open lease, then checks that this lease is still open: if so the call is inside. There is no
+ * barrier between the two steps. The control thread closes a lease and then calls membarrier(2),
+ * which executes a barrier in all running threads, before it trusts the counters. So each entering
+ * thread either shows in its counter, or sees that the lease is closed and steps out again.
+ * segue_gate_leave() subtracts one from a counter of the thread it runs on. If the lease is no
+ * longer open it wakes the control thread, which may be waiting for the last call to leave.
  */
 #include <linux/membarrier.h>
 #include <string.h>
@@ -20,19 +20,21 @@
 
 #define INITIAL_EXEC __attribute__((tls_model("initial-exec")))
 
-static __thread segue__count_slot *last_slot INITIAL_EXEC; /* that this thread used */
+static __thread segue__count_slot *last_slot INITIAL_EXEC; /* the one that this thread used last */
 static __thread segue__count_slot *thread_slots INITIAL_EXEC;
 
-/* The key exists for its destructor alone: it tells when a thread exits. */
+/* The key exists for its destructor alone, which runs when a thread exits. */
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 static int key_status;
-/* Between slots that go with their thread and gates that go. */
+/* Taken when a thread exits and when a gate is freed: either frees or detaches slots of the
+ * other. */
 static pthread_mutex_t slots_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---- Slots ---- */
 
-/* Under the slots' lock. The counts of the thread stay with the gate. */
+/* Under the slots' lock. Adds the counts of the thread to the gate's: calls that this thread
+ * entered may leave on another one later. */
 static void enter_detach(segue__count_slot *slot) {
   segue_gate *gate = slot->gate;
   pthread_mutex_lock(&gate->lock);
@@ -70,7 +72,7 @@ static void enter_make_key(void) {
   key_status = -pthread_key_create(&key, enter_thread_exit);
 }
 
-/* The library is unloaded: threads that exit later must not call into it. */
+/* The library is being unloaded: threads that exit later must not call into it. */
 __attribute__((destructor)) static void enter_drop_key(void) {
   pthread_once(&key_once, enter_make_key);
   if (!key_status) pthread_key_delete(key);
@@ -113,11 +115,11 @@ static void enter_attach(segue__count_slot *slot, segue_gate *gate) {
   pthread_mutex_unlock(&slots_lock);
 }
 
-/* NULL: there is no memory for one. */
+/* Returns NULL if memory runs out. */
 static __attribute__((noinline)) segue__count_slot *enter_find(segue_gate *gate) {
   segue__count_slot *slot = enter_slot_of(gate);
   if (!slot) {
-    slot = enter_slot_of(NULL); /* of a gate that is gone */
+    slot = enter_slot_of(NULL); /* one of a freed gate */
     if (!slot) slot = enter_slot_new();
     if (slot) enter_attach(slot, gate);
   }
@@ -221,7 +223,8 @@ static segue__lease *find_lease(segue_gate *gate, const segue_snapshot *snapshot
   return NULL;
 }
 
-/* A tenure that is not open ends under the lock, and so is entered under it. */
+/* A lease that is not open may end at any moment: left_by_all ends it under the lock when its count
+ * is zero. So the search and the count are one step under the same lock. */
 static __attribute__((noinline)) bool step_in_by(segue_gate *gate, const segue_snapshot *snapshot,
                                                  segue_pass *pass) {
   segue__count_slot *slot = slot_get(gate);
@@ -260,7 +263,7 @@ static __attribute__((noinline)) int enter_late(segue_gate *gate, segue_pass *pa
   }
 }
 
-/* A gate that could not be made, and a gate in a child after fork, reject every call. */
+/* A gate that is NULL, and a gate in a child after fork, refuse every call. */
 static inline int refuse_early(const segue_gate *gate, segue_pass *pass) {
   if (__builtin_expect(gate && !segue__in_child(gate->mark), 1)) return 0;
   *pass = (segue_pass){0};
@@ -304,7 +307,8 @@ bool segue__gate_fenced(void) {
   return syscall(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0;
 }
 
-/* It was registered and cannot fail, unless a sandbox came later and forbids it. */
+/* The process is registered, so the call cannot fail, unless a sandbox that was installed later
+ * forbids it. */
 bool segue__gate_barrier(const segue_gate *gate) {
   return gate->fenced || !syscall(__NR_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
 }

@@ -15,7 +15,7 @@ enum { BATCH = 256 }; /* answered in one turn of the loop */
 
 static const int codes[] = {SEGUE_ELIMIT, SEGUE_ETIMEOUT, SEGUE_EMODULE, SEGUE_ECLOSED};
 
-/* NULL: this one needs no order. */
+/* Returns NULL if the request needs no order. */
 static uint32_t *key_count(segue_gate *gate, uint64_t key) {
   return key ? &gate->keys[(key * 0x9e3779b97f4a7c15u) >> 56] : NULL;
 }
@@ -52,7 +52,7 @@ static int wait_in_line(segue_gate *gate, segue_arrival *request) {
   return SEGUE_QUEUED;
 }
 
-/* True: somebody with this key waits, or is being answered. */
+/* Returns true if a request with this key waits or is being answered. */
 static bool is_behind(segue_gate *gate, uint64_t key) {
   uint32_t *count = key_count(gate, key);
   return count && __atomic_load_n(count, __ATOMIC_ACQUIRE);
@@ -121,14 +121,17 @@ static void observe_wait(segue_gate *gate, const segue_arrival *request) {
   gate->waited_ms += ms;
 }
 
-/* The memory of the request is its owner's again as soon as he hears of it. */
+/* The callback may free the request. The count falls only after the callback: a request of the same
+ * connection that arrives meanwhile would otherwise find no waiting one, enter at once and overtake
+ * this one. */
 static void queue_answer(segue_gate *gate, segue_arrival *request, int status) {
   uint32_t *count = key_count(gate, request->key);
   request->cb(request, status);
   if (count) __atomic_sub_fetch(count, 1, __ATOMIC_ACQ_REL);
 }
 
-/* Only the control thread opens and closes, and this is it: what is open lets in. */
+/* Answers the first request. Only the control thread opens and closes gates, and this is the
+ * control thread: a gate that is open under the lock is still open at try_from. */
 static bool flow_one(segue_gate *gate) {
   pthread_mutex_lock(&gate->lock);
   segue_arrival *request = gate->state == SEGUE__GATE_SHUT ? NULL : gate->first;
@@ -175,7 +178,8 @@ static void queue_aged(segue__timer *timer) {
   segue__gate_queue_stamp(gate);
 }
 
-/* The clock is the control thread's: arrivals get their time as soon as it hears of them. */
+/* Only the control thread may read the loop's clock: an arrival of another thread gets its time
+ * when the control thread has received its message. */
 void segue__gate_queue_stamp(segue_gate *gate) {
   pthread_mutex_lock(&gate->lock);
   uint64_t now = segue__loop_now_ms(gate->loop), due = UINT64_MAX;
@@ -189,6 +193,6 @@ void segue__gate_queue_stamp(segue_gate *gate) {
   gate->age.data = gate;
   if (due == UINT64_MAX)
     segue__timer_stop(gate->loop, &gate->age);
-  else /* without memory for a timer they wait for the gate alone */
+  else /* if the timer cannot be set, no request times out */
     (void)segue__timer_start(gate->loop, &gate->age, due > now ? due - now : 0, queue_aged);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Module instances. An instance outlives everything that may still want to tell it something: it
- * goes only when it was released and none of its operations is outstanding.
+ * Module instances. An instance is destroyed only when it was released, no lease pins it and none
+ * of its operations is outstanding: a late segue_op_done writes to its memory.
  */
 #include "module.h"
 
@@ -14,7 +14,7 @@ struct segue__instance {
   char *name;
   segue_module_ops ops;
   void *userdata;
-  segue__plugin *plugin; /* a reference: its code stays as long as there is an instance */
+  segue__plugin *plugin; /* a reference: its code stays loaded as long as the instance exists */
   segue__service service;
   segue_slice next, prev;
   void *object;
@@ -26,15 +26,15 @@ struct segue__instance {
   char **needs; /* names of modules that its code may call */
   size_t needs_count;
   bool is_swapped;
-  segue_gate *gate; /* by which those who are inside came in; NULL: nobody ever was */
+  segue_gate *gate; /* the gate that its callers entered; NULL: none ever did */
   size_t pins;
-  bool cut;              /* its drain does not wait for them */
-  uint64_t lap_ms, laps; /* of a drain that waits longer: how long, how often still */
+  bool cut;              /* its drain does not wait for callers */
+  uint64_t lap_ms, laps; /* of a drain that waits longer: length of a lap, laps left */
   segue__timer lap;
-  bool leaving;       /* the drain's operation is done, somebody is still inside */
-  uint64_t drain_due; /* when that is no longer waited for */
+  bool leaving;       /* the drain's operation is done, callers are still inside */
+  uint64_t drain_due; /* end of the wait for them */
   segue__timer leave;
-  segue__timer alone; /* of wait_left */
+  segue__timer alone; /* timer of wait_left */
   void (*alone_cb)(void *data, bool all);
   void *alone_data;
   segue__module_state state;
@@ -194,7 +194,8 @@ void segue__instance_call(segue__instance *instance, segue__verb verb, uint64_t 
 
 static void lap_over(segue__timer *timer) {
   segue__instance *instance = (segue__instance *)((char *)timer - offsetof(segue__instance, lap));
-  SEGUE__LOG(instance->log, SEGUE_WARN, "module", "a drain runs over: it is waited for once more",
+  SEGUE__LOG(instance->log, SEGUE_WARN, "module",
+             "the drain exceeded its time limit: waiting once more",
              SEGUE__FIELD("module", instance->name),
              SEGUE__FIELD("generation", (int64_t)segue__instance_generation(instance)),
              SEGUE__FIELD("inside", (int64_t)segue__instance_inside(instance)),
@@ -202,7 +203,7 @@ static void lap_over(segue__timer *timer) {
   if (--instance->laps) (void)segue__timer_start(instance->loop, timer, instance->lap_ms, lap_over);
 }
 
-/* How long at most. Without memory for a clock there are no warnings. */
+/* Returns the longest time to wait. If the timer cannot be set, no warnings are logged. */
 static uint64_t begin_laps(segue__instance *instance, const segue__drain *drain) {
   uint64_t within = drain->within_ms ? drain->within_ms : SEGUE__DRAIN_MS;
   if (drain->over != SEGUE__OVER_WAIT) return within;
@@ -248,7 +249,8 @@ static void no_longer(segue__timer *timer) {
   cb(instance->alone_data, !instance->pins);
 }
 
-/* No memory for a clock: it is over at once, which its answer may be because it is posted. */
+/* If the timer cannot be set the wait ends at once. The callback may run inside this call then,
+ * because its caller posts the answer. */
 static void wait_alone(segue__instance *instance, uint64_t ms) {
   if (segue__timer_start(instance->loop, &instance->alone, ms, no_longer) < 0)
     no_longer(&instance->alone);
@@ -301,14 +303,15 @@ size_t segue__detached_abandon(segue__detached *detached) {
   size_t coming = 0;
   for (segue__instance *i = detached->head; i; i = i->detached_next) {
     if (i->pins)
-      SEGUE__LOG(i->log, SEGUE_ERROR, "module", "somebody inside never left: instance leaked",
+      SEGUE__LOG(i->log, SEGUE_ERROR, "module", "a caller never left: the instance is leaked",
                  SEGUE__FIELD("module", i->name));
     for (int verb = 0; verb < 4; verb++) {
       if (!segue__op_outstanding(&i->op[verb])) continue;
       if (!segue__op_orphan(&i->op[verb]))
         coming++;
       else
-        SEGUE__LOG(i->log, SEGUE_ERROR, "module", "an operation never finished: instance leaked",
+        SEGUE__LOG(i->log, SEGUE_ERROR, "module",
+                   "an operation never finished: the instance is leaked",
                    SEGUE__FIELD("module", i->name), SEGUE__FIELD("operation", verb_names[verb]));
     }
   }
@@ -336,7 +339,7 @@ const segue_module_ops *segue__instance_ops(const segue__instance *instance) {
   return &instance->ops;
 }
 
-/* ---- What a module may do besides ---- */
+/* ---- Optional operations --------------------------------------------------------------------- */
 
 static size_t at_most(size_t size, size_t max) {
   return size < max ? size : max;
@@ -346,7 +349,7 @@ const segue__service *segue__instance_service(const segue__instance *instance) {
   return segue__module_ops_serve(&instance->ops) ? &instance->service : NULL;
 }
 
-/* Called once, after prepare: nobody else knows the instance yet. */
+/* Called once, after prepare, before any other thread can have the instance. */
 static void take_service(segue__instance *instance) {
   const segue_module_ops *ops = &instance->ops;
   segue__service *service = &instance->service;
@@ -409,14 +412,14 @@ static segue_slice slice_of(const segue_snapshot *snapshot, const char *path) {
   return slice;
 }
 
-/* Ends the wait at once if nobody is inside, or nobody waits any longer. */
+/* Ends the wait at once if no caller is inside, or its time is over. */
 static void wait_for_leaving(segue__instance *instance) {
   uint64_t now = segue__loop_now_ms(instance->loop);
   uint64_t ms = instance->drain_due > now ? instance->drain_due - now : 0;
   instance->leaving = true;
   if (segue__timer_start(instance->loop, &instance->leave, instance->pins ? ms : 0, module_left) <
       0)
-    module_left(&instance->leave); /* no memory for a clock: whoever is inside keeps what he has */
+    module_left(&instance->leave); /* no timer: callers inside keep the instance */
 }
 
 static void module_left(segue__timer *timer) {
@@ -458,7 +461,8 @@ static void module_conclude(segue__instance *instance, segue__verb verb, int sta
   instance->cb[verb](instance, verb, status, error, instance->cb_data[verb]);
 }
 
-/* After the deadline: nobody waits for it but the memory. */
+/* The operation finished after its deadline. The reload continued without it; only the memory
+ * waits. */
 static void module_finished(segue_op *op) {
   segue__instance *instance = op->data;
   SEGUE__LOG(instance->log, SEGUE_WARN, "module", "an operation finished after its deadline",

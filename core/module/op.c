@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Operations that end when the callee says so. A done may come from any thread and at any time, so
- * it does nothing but win or lose one atomic exchange and post a message; all decisions are made on
- * the control thread.
+ * Operations that end when the callee calls segue_op_done. That may happen on any thread and at any
+ * time, so it does no more than win or lose one atomic exchange and post a message; all decisions
+ * are made on the control thread.
  */
 #include "op.h"
 
@@ -28,7 +28,7 @@ void segue__op_begin(segue_op *op, segue__loop *loop, uint64_t deadline_ms,
   op->deadline_ms = deadline_ms;
   op->message.fn = op_deliver;
   __atomic_store_n(&op->state, PENDING, __ATOMIC_RELEASE);
-  /* A timer that cannot be armed means no memory at all: the operation then has no deadline. */
+  /* If the timer cannot be set, memory has run out: the operation then has no deadline. */
   if (deadline_ms) (void)segue__timer_start(loop, &op->deadline, deadline_ms, deadline_passed);
 }
 
@@ -39,7 +39,7 @@ void segue_op_done(segue_op *op, int status, const segue_error *error) {
     __atomic_add_fetch(&op->extra, 1, __ATOMIC_RELAXED);
     return;
   }
-  /* Past the exchange the fields are this thread's until the message is delivered. */
+  /* After the exchange this thread owns the fields until the message is delivered. */
   op->status = status > 0 ? 0 : status;
   if (error && status < 0)
     op->error = *error;
@@ -92,7 +92,7 @@ void segue__op_expedite(segue_op *op) {
   if (on_cancel) on_cancel(op->cancel_data);
 }
 
-/* The answer is given from a copy: the callee may write op->error at this very moment. */
+/* Answers from a copy: the callee may be writing op->error on another thread at this moment. */
 static void op_abandon(segue_op *op, const segue_error *error) {
   op->was_answered = true;
   segue__op_expedite(op);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * op.h: one call to somebody else's code (a module operation, a policy hook) that ends whenever
- * that code says so. The caller gets exactly one answer, in time; the callee may finish on any
- * thread, late, or twice, without harm. Control thread unless marked.
+ * op.h: one call to foreign code (a module operation, a policy hook) that ends when that code calls
+ * segue_op_done. The caller gets exactly one answer, at the latest at the deadline; the callee may
+ * finish on any thread, late, or twice, without harm. Control thread unless marked.
  */
 #ifndef SEGUE_MODULE_OP_H
 #define SEGUE_MODULE_OP_H
@@ -11,9 +11,9 @@
 #include "../segue.h"
 
 /* answered runs once, on the control thread, never before the callee was called: status 0, the
- * callee's error, or SEGUE_ETIMEOUT. finished runs once when the callee is really through: right
- * before answered, or later if the deadline passed first; only after it may the op's memory go.
- * Either may free the memory that holds the op. */
+ * callee's error, or SEGUE_ETIMEOUT. finished runs once when the callee is done: right before
+ * answered, or later if the deadline passed first; only then may the op be freed. Either may free
+ * the memory that holds the op. */
 struct segue_op {
   void (*answered)(segue_op *op, int status, const segue_error *error);
   void (*finished)(segue_op *op); /* only called when it comes after `answered` */
@@ -29,7 +29,7 @@ struct segue_op {
   int status;
   int state;     /* atomic: enum in op.c */
   int cancelled; /* atomic */
-  int extra;     /* atomic: how often done came again */
+  int extra;     /* atomic: number of further calls of segue_op_done */
   bool was_answered, is_finished;
   uint64_t deadline_ms;
 };
@@ -41,16 +41,17 @@ void segue__op_begin(segue_op *op, segue__loop *loop, uint64_t deadline_ms,
 /* Cancels now: the deadline passes at once, with this code as the answer (delivered later, like
  * every answer). Harmless once it is answered. */
 void segue__op_cancel(segue_op *op, int code);
-/* Tells the callee that nobody needs it any longer, and waits for it as before. */
+/* Signals the callee by segue_op_cancelled that its result is not needed, and still waits for
+ * it. */
 void segue__op_expedite(segue_op *op);
-/* The callee, on the control thread, wants to be told the moment the op is cancelled. One per op;
- * NULL takes it back. */
+/* For the callee, on the control thread: fn is called the moment the op is cancelled. One per op;
+ * NULL removes it. */
 void segue__op_on_cancel(segue_op *op, void (*fn)(void *data), void *data);
-/* Begun and not through. */
+/* Returns whether it has begun and not ended. */
 bool segue__op_outstanding(const segue_op *op);
-/* Gives up on a callee for good, at shutdown: a done that is still to come will touch nothing but
- * the op itself, which therefore must stay allocated. False if a done is already on its way: then
- * `finished` still comes. */
+/* Abandons the callee at shutdown: a later segue_op_done will write to nothing but the op itself,
+ * which therefore must stay allocated. Returns false if a done is already posted: then `finished`
+ * still runs. */
 bool segue__op_orphan(segue_op *op);
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Loading plugins. The bytes that were read and judged are what is loaded, from a file in memory:
- * whatever becomes of the one on disk, and so that a rollback loads what an old generation had. The
- * descriptor of that file stays open as long as the plugin: the system's loader knows objects by
- * their path, which has the number in it.
+ * Loading plugins. The library loads the bytes that were read and checked, from a file in memory:
+ * so a change of the file on disk has no effect, and a rollback loads the bytes of the old
+ * generation. The descriptor of the file in memory stays open as long as the plugin: the system's
+ * loader identifies objects by their path, /proc/self/fd/N, so the number must not be reused.
  */
 #include "plugin.h"
 
@@ -24,7 +24,7 @@ struct segue__plugins {
 };
 
 struct segue__plugin {
-  segue__plugins *owner; /* NULL: it is gone */
+  segue__plugins *owner; /* NULL: it was freed */
   segue__plugin *next;
   size_t refs;
   segue__hash hash;
@@ -54,8 +54,9 @@ static void plugin_name_of(const segue__plugin *plugin, char *out, size_t size) 
   snprintf(out, size, "/proc/self/fd/%d", plugin->fd);
 }
 
-/* Objects that want it so, and most in C++, stay loaded for good: under the name of their
- * descriptor, whose number the next plugin must not get then. */
+/* Returns whether the loader keeps the object for good, as for most objects in C++. It is then
+ * known under the path of its descriptor, so that descriptor stays open: the next plugin must not
+ * get its number. */
 static bool plugin_stays(const segue__plugin *plugin) {
   char name[32];
   plugin_name_of(plugin, name, sizeof name);
@@ -122,7 +123,7 @@ static int map_file(segue__plugin *plugin, const char *path, const void *bytes, 
   return 0;
 }
 
-/* The loader's sentence, without the path that it knows the file by. */
+/* The loader's message, without the path of the file in memory. */
 static int loader_failed(const char *name, segue_error *err) {
   const char *why = dlerror();
   size_t len = strlen(name);

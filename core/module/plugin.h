@@ -13,12 +13,12 @@ typedef struct segue__plugins segue__plugins;
 
 enum { SEGUE__PLUGIN_BYTES = 16 << 20 };
 
-/* The list of loaded plugins. free: plugins that still have live objects stay loaded for good. */
+/* The list of loaded plugins. free: plugins with live objects are never unloaded. */
 int segue__plugins_new(segue__plugins **out);
 void segue__plugins_free(segue__plugins *plugins);
 
-/* The plugin with these bytes (borrowed), loaded now if it is not; with a reference. path is how it
- * is called in errors. Codes: SEGUE_EPOLICY, UV_ENOMEM. */
+/* Returns the plugin with these bytes (borrowed), with a reference; loads it if it is not loaded.
+ * path names it in errors. Codes: SEGUE_EPOLICY, UV_ENOMEM. */
 int segue__plugin_load(segue__plugins *plugins, const char *path, const void *bytes, size_t len,
                        segue__plugin **out, segue_error *err);
 segue__plugin *segue__plugin_ref(segue__plugin *plugin); /* NULL allowed */
@@ -26,8 +26,8 @@ void segue__plugin_unref(segue__plugin *plugin);         /* NULL allowed */
 const segue_module_descriptor *segue__plugin_descriptor(const segue__plugin *plugin);
 segue__hash segue__plugin_hash(const segue__plugin *plugin);
 
-/* plugin_elf.c: reads magic, ABI version and size of the descriptor out of a shared object, without
- * loading it. A file that the system's loader might stumble over is refused. */
+/* plugin_elf.c: reads magic, ABI version and size of the descriptor from a shared object, without
+ * loading it. Rejects a file that could crash the system's loader. */
 int segue__plugin_inspect(const void *bytes, size_t len, uint32_t *magic, uint32_t *abi,
                           size_t *size, segue_error *err);
 

@@ -19,7 +19,7 @@ enum { MACHINE = EM_AARCH64 };
 #elif defined(__riscv)
 enum { MACHINE = EM_RISCV };
 #else
-enum { MACHINE = EM_NONE }; /* the system's loader has to say it */
+enum { MACHINE = EM_NONE }; /* an unknown machine: the system's loader checks it */
 #endif
 
 #if __SIZEOF_POINTER__ == 8
@@ -40,7 +40,7 @@ typedef struct image {
   ElfW(Ehdr) head;
 } image;
 
-/* Copied, because nothing promises that it is aligned. */
+/* Copies, because the bytes need not be aligned. */
 static bool plugin_elf_take(const image *in, size_t at, void *out, size_t size) {
   if (at > in->len || size > in->len - at) return false;
   memcpy(out, in->bytes + at, size);
@@ -72,7 +72,7 @@ static int check_head(image *in, segue_error *err) {
   return 0;
 }
 
-/* Mapping past the end of a file is how a loader dies. */
+/* Mapping beyond the end of a file crashes the loader with SIGBUS. */
 static int check_whole(const image *in, segue_error *err) {
   ElfW(Phdr) part;
   for (size_t i = 0; i < in->head.e_phnum; i++)

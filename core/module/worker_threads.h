@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * worker_threads.h: the data threads as modules see them that run on these threads. Each has a loop
- * of its own, whose functions are called on that thread, but for segue__post, by which other
- * threads ask it for something. There are lanes from the first policy on that has a module which
- * listens or runs on them, always the same, until all modules are gone.
+ * worker_threads.h: the worker threads, for modules whose code runs on them. Each has a loop of its
+ * own, whose functions are called on that thread, except segue__post, by which other threads send
+ * it messages. The worker threads exist from the first policy on that has a module which listens or
+ * runs on them, until all modules are destroyed; their number does not change.
  */
 #ifndef SEGUE_MODULE_WORKER_THREADS_H
 #define SEGUE_MODULE_WORKER_THREADS_H
@@ -17,11 +17,11 @@ typedef struct segue__worker_threads {
   void *data;
 } segue__worker_threads;
 
-/* On the lane of a request that streams, after a write that was refused (UV_EAGAIN): fn runs there
- * once, when the client has taken all that was written, or left. fn NULL: takes that back. */
+/* On the worker thread of a request that streams, after a write that was refused (UV_EAGAIN): fn
+ * runs there once, when the client has read all written bytes, or left. fn NULL: cancels that. */
 void segue__ingress_request_await(segue_request *request, void (*fn)(void *data), void *data);
-/* On the lane of an unanswered request: calls fn there once, when the client has left. fn must not
- * answer the request before it returns. */
+/* On the worker thread of an unanswered request: fn runs there once, when the client has left. fn
+ * must not answer the request before it returns. */
 void segue__request_on_left(segue_request *request, void (*fn)(void *data), void *data);
 
 #endif

@@ -24,7 +24,7 @@ const segue__option_kind *segue__topic_kind(const segue__topics *topics,
 
 /* "duration", "list of texts", "\"swap\" | \"handover\"": the type in a few words. */
 void segue__option_word(const segue_option *row, segue__buf *out);
-/* "Default: 10s. 1 to 256." or "": what the row says besides its doc line, as sentences. */
+/* "Default: 10s. 1 to 256." or "": the facts of the row besides its doc line, as sentences. */
 void segue__option_facts(const segue_option *row, segue__buf *out);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A JSON Schema of a policy: what a tool that reads policies as data, or writes them, can check.
- * A function has no form in JSON: its schema accepts everything and says so.
+ * A JSON Schema of a policy, for tools that read policies as data, or write them. A function has no
+ * form in JSON: its schema accepts every value, and a comment in it states that.
  */
 #include <string.h>
 

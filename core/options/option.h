@@ -23,7 +23,7 @@ typedef enum segue_option_type {
   SEGUE_OPTION_STRING,   /* segue_option_string: any bytes, also none */
   SEGUE_OPTION_DURATION, /* uint64_t, milliseconds; written "1h30m", or a number of seconds */
   SEGUE_OPTION_SIZE,     /* uint64_t, bytes; written "16MiB", or a number */
-  SEGUE_OPTION_COUNT,    /* uint64_t: a whole number, at least 1 unless min says otherwise */
+  SEGUE_OPTION_COUNT,    /* uint64_t: a whole number, at least 1 unless min is set */
   SEGUE_OPTION_INTEGER,  /* int64_t */
   SEGUE_OPTION_NUMBER,   /* double */
   SEGUE_OPTION_BOOLEAN,  /* bool */

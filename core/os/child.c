@@ -112,8 +112,8 @@ static void stream_read_rest(child_stream *s) {
     if (!stream_read(s, &more)) stream_end(s);
 }
 
-/* What the pipes hold is read before the child is closed, so the wait for their end begins with the
- * reading where that was paused. */
+/* The bytes in the pipes are read before the child is closed. While reading is paused, the timer
+ * that waits for the end of the output must not run, so it starts when reading continues. */
 static void end_or_linger(live_child *c) {
   if (c->paused && !output_ended(c)) return;
   if (output_ended(c) || segue__timer_start(c->loop, &c->linger_timer, c->linger_ms, on_linger))

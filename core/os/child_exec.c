@@ -118,8 +118,8 @@ CHILD_SIDE static void child_set_oom(const plan *p) {
   child_check(p, STEP_OOM, 0, syscall(SYS_write, fd, text, len));
 }
 
-/* Every source is above every target, so no dup3 closes a source that is still needed. What else is
- * open ends here, also what a host forgot to mark close-on-exec. */
+/* Every source is above every target, so no dup3 closes a source that is still needed. close_range
+ * closes all other descriptors, also the ones that a host forgot to mark close-on-exec. */
 CHILD_SIDE static void child_arrange_files(const plan *p) {
   for (int i = 0; i < p->source_count; i++)
     child_check(p, STEP_FILES, 0, syscall(SYS_dup3, p->sources[i], i, 0));
@@ -149,7 +149,8 @@ CHILD_SIDE static void child_change_user(const plan *p) {
   child_check(p, STEP_USER, 0, syscall(SYS_setresuid, user->uid, user->uid, user->uid));
 }
 
-/* What needs privilege comes before the change of the user; the folder is entered after it. */
+/* Steps that need privilege come before the change of the user. The folder is entered after it: the
+ * child's user must have the right to enter it. */
 CHILD_SIDE static int child_main(void *arg) {
   const plan *p = arg;
   const segue__child_options *o = p->options;
@@ -172,7 +173,7 @@ CHILD_SIDE static int child_main(void *arg) {
 /* ---- Its descriptors ---------------------------------------------------------------------------
  */
 
-/* What becomes a descriptor of the child, and the other ends of its output pipes. */
+/* The descriptors that the child gets, and the other ends of its output pipes. */
 typedef struct child_files {
   int sources[FIRST_FILE + SEGUE__CHILD_FILES_MAX];
   int count, lowest;
@@ -391,7 +392,7 @@ static int clone_child(plan *p, char *stack, size_t size, segue__executed *out) 
   return rc;
 }
 
-/* The child has ended before it executed the program: what is left of it is its exit status. */
+/* The child ended before it executed the program: only its exit status is left to reap. */
 static void reap_failed(segue__executed *out) {
   while (waitpid(out->pid, NULL, __WALL) < 0 && errno == EINTR)
     ;

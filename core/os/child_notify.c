@@ -60,7 +60,7 @@ static bool notice_number(const char *text, uint64_t *out) {
   return true;
 }
 
-/* Assignments whose value is a number. A value that is none is ignored, as systemd does. */
+/* Assignments whose value is a number. A malformed value is ignored, as systemd does. */
 static bool notice_takes_number(const char *key, const char *value, segue__notice *out) {
   uint64_t error = 0;
   if (!strcmp(key, "MONOTONIC_USEC")) return notice_number(value, &out->monotonic_usec), true;
@@ -204,7 +204,8 @@ segue__notice_result segue__notice_read(segue__notice_reader *r, segue__notice *
   *out = (segue__notice){0};
   if (!notice_receive(r->fd, r->text, SEGUE__NOTICE_BYTES, &envelope)) return SEGUE__NOTICE_NONE;
   segue__notice_result result = notice_validate(r, &envelope, out);
-  /* Also what was sent along without being asked for: a descriptor that nobody closes is a leak. */
+  /* Also the descriptors that were sent without being expected: each one that stays open is a
+   * leak. */
   for (size_t i = 0; i < envelope.fd_count; i++)
     close(envelope.fds[i]);
   return result;

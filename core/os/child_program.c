@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The program of a child. It is looked up here rather than by execvpe, because the child's PATH and
- * folder count and not this process's, and because the error can then name what is missing.
+ * Finds the program of a child. execvpe would search this process's PATH relative to its folder,
+ * but the child's PATH and folder count; and this search can name the missing part in the error.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -80,8 +80,8 @@ static bool of_name(char c) {
   return isalnum((unsigned char)c) || (c && strchr("_-./[]", c)) || (unsigned char)c > 127;
 }
 
-/* Whether the sentence says the name already, as a whole: once is enough. A plain word may stand
- * there for something else. */
+/* Returns whether the sentence contains the name as a whole word: then it is not repeated. A plain
+ * word may mean something else there. */
 static bool error_says(const char *message, const char *name) {
   size_t len = strlen(name);
   if (!strpbrk(name, "./[")) return false;

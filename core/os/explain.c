@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * System errors about paths, explained. The error number alone ("no such file or directory") sends
- * an operator looking; a second look at the file system while it is still fresh says what to do.
- * The look is made only after a failure, so what it finds may already differ: then the plain
- * sentence is given.
+ * System errors about paths, explained. The error number alone ("no such file or directory") makes
+ * an operator search; a second look at the file system right after the failure finds the cause and
+ * the remedy. The state may have changed since the failure: then the plain sentence is used.
  */
 #include "explain.h"
 
@@ -87,8 +86,8 @@ static int explain_missing(segue_error *err, const char *verb, const char *path)
                        name, segue__shown(folder, shown_folder));
 }
 
-/* The file itself if it can be seen, else the first folder on the way that lets nobody like us
- * through. */
+/* Finds the file itself if it can be seen, else the first folder on the way without permission to
+ * pass. */
 static void find_barrier(const char *verb, const char *path, char barrier[PATH_MAX]) {
   char above[PATH_MAX];
   struct stat st;

@@ -8,7 +8,8 @@
 #include "../segue.h"
 
 /* Sets err for the system error `code` (negative) that `verb` ("read", "list", "write", "run") met
- * at path: which part of it is missing, whose it is and who we are, and so on. Returns code. */
+ * at path: which part of it is missing, its owner and the user of this process, and so on. Returns
+ * code. */
 int segue__explain(segue_error *err, int code, const char *verb, const char *path);
 
 /* path, or its end behind "..." where it is too long for a message. */

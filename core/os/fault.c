@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Fault points: what is armed, and what was reached. Test builds only; the tables are the one piece
- * of global state in the core, because a fault point has nothing at hand but its name.
+ * Fault points: the armed ones, and the ones that were reached. Test builds only; the tables are
+ * the one piece of global state in the core, because a fault point has no pointer to an instance,
+ * only its name.
  */
 #include "fault.h"
 

@@ -21,8 +21,8 @@
  * SIGKILL to the process and does not return; "hang" returns 0 once all is disarmed. All of this:
  * [any thread]. */
 int segue__fault(const char *point);
-/* Adds to what is armed; NULL disarms all and forgets what was reached. Returns UV_EINVAL if spec
- * is not understood, UV_ENOSPC past 64 points; nothing of it is armed then. */
+/* Arms more points; NULL disarms all and forgets which were reached. Returns UV_EINVAL if spec is
+ * malformed, UV_ENOSPC past 64 points; none of spec is armed then. */
 int segue__fault_arm(const char *spec);
 int segue__fault_reached(const char *point); /* how often, armed or not */
 void segue__fault_memory(void);              /* an allocation was made to fail */

@@ -83,8 +83,8 @@ static int file_read_grow(segue__bytes *bytes, size_t *capacity, size_t max) {
   return 0;
 }
 
-/* Reads to the end, of at most max + 1 bytes: one more tells that the limit is passed. The size is
- * only a hint; files under /proc say 0. */
+/* Reads to the end, of at most max + 1 bytes: one more byte shows that the limit is exceeded. The
+ * size is only a hint: files under /proc have the size 0. */
 static int file_read_read_all(int fd, size_t hint, size_t max, segue__bytes *bytes) {
   size_t capacity = hint + 1;
   bytes->len = 0;

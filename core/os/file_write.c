@@ -21,7 +21,7 @@
 
 enum { TEMP_TRIES = 16 };
 
-/* Where the write goes and what is there now. */
+/* The target of a write, and the file that is there now. */
 typedef struct target {
   char path[PATH_MAX]; /* symbolic links resolved */
   const char *name;    /* its last part */
@@ -70,7 +70,8 @@ static void target_close(target *t) {
   close(t->folder);
 }
 
-/* Created 0600: what is written may be a secret, and the final mode comes with the final bytes. */
+/* Created with mode 0600: the content may be a secret, and the file gets its final mode after the
+ * content. */
 static int temp_open(target *t) {
   int rc = SEGUE_FAULT("write.temp");
   if (rc) return rc;
@@ -134,7 +135,7 @@ static int move_into_place(target *t) {
   t->temp[0] = 0;
   rc = SEGUE_FAULT("write.dirsync");
   if (rc) return rc;
-  /* Some file systems cannot sync a folder, and say so. */
+  /* Some file systems cannot sync a folder, and return EINVAL or EROFS. */
   return fsync(t->folder) && errno != EINVAL && errno != EROFS ? -errno : 0;
 }
 

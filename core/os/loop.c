@@ -117,7 +117,8 @@ void segue__post(segue__loop *loop, segue__message *message) {
   pthread_mutex_unlock(&loop->mutex);
 }
 
-/* Delivers what is there now; what is posted meanwhile is the next batch. */
+/* Delivers the messages that are queued now; a message that is posted meanwhile is in the next
+ * batch. Otherwise a thread that posts without a pause would keep the loop from its sockets. */
 static size_t loop_deliver(segue__loop *loop) {
   pthread_mutex_lock(&loop->mutex);
   segue__message *message = loop->first;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * loop.h: what the engine needs of an event loop, and no more: timers, messages from other threads,
- * and jobs on a worker thread. The daemon drives it with libuv (segue__loop_open_uv); the engine's
- * specs drive it by hand under a simulated clock (segue__loop_open_manual). Everything is called on
- * the control thread except what is marked [any thread].
+ * loop.h: an event loop for the engine, with no more than it uses: timers, messages from other
+ * threads, and jobs on a worker thread. The daemon drives it with libuv (segue__loop_open_uv); the
+ * engine's specs step it under a simulated clock (segue__loop_open_manual). Every function is
+ * called on the control thread unless it is marked [any thread].
  */
 #ifndef SEGUE_OS_LOOP_H
 #define SEGUE_OS_LOOP_H
@@ -19,11 +19,11 @@ struct uv_loop_s;
 int segue__loop_open_uv(segue__loop **out, struct uv_loop_s *uv);
 /* Manual loop: time stands still until segue__loop_advance; jobs run inside segue__loop_step. */
 int segue__loop_open_manual(segue__loop **out, uint64_t start_ms, int64_t wall_ms);
-/* Stops timers, abandons queued jobs, lets the worker's current job end (its done() still runs;
- * abandoned ones are not waited for, and a job that never comes back is leaked with its thread),
- * delivers what was posted, closes the libuv handles; closed_cb runs when the last one is gone and
- * the loop is freed. For a manual loop the callback runs before the call returns, or when the step
- * or advance that it is called from is over. From the call on, timer_start and job_submit return
+/* Closes the loop: stops timers, abandons queued jobs, lets the worker's current job end (its
+ * done() still runs; abandoned jobs are not waited for, and a job that never returns is leaked with
+ * its thread), delivers the posted messages, closes the libuv handles. closed_cb runs when the last
+ * handle is closed and the loop is freed. For a manual loop it runs before the call returns, or at
+ * the end of the step or advance that called it. After the call, timer_start and job_submit return
  * UV_ECANCELED. NULL is allowed. */
 void segue__loop_close(segue__loop *loop, void (*closed_cb)(void *data), void *data);
 

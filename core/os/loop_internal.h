@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * loop_internal.h: the inside of a loop, shared by loop.c (opening, closing, messages), timers.c
- * and worker.c, and by nobody else.
+ * loop_internal.h: the inside of a loop, shared only by loop.c (opening, closing, messages),
+ * timers.c and worker.c.
  */
 #ifndef SEGUE_OS_LOOP_INTERNAL_H
 #define SEGUE_OS_LOOP_INTERNAL_H
@@ -49,7 +49,7 @@ struct segue__loop {
    * is counted: one reference for the opener, one for each worker. */
   pthread_mutex_t mutex;
   size_t refs;
-  bool closed; /* nobody delivers messages any more */
+  bool closed; /* messages are not delivered any more */
   segue__message *first, *last;
   segue__job_queue queues[SEGUE__QUEUE_COUNT];
   uint64_t next_job;

@@ -41,8 +41,8 @@ typedef struct segue__write {
 
 typedef struct segue__os {
   void *data; /* for the functions' own use; passed as first argument */
-  /* NULL, or: data stays until it is released as often as it was held. A job that hangs in a read
-   * may outlive whoever started it. [any thread] */
+  /* NULL, or: data stays valid until it is released as often as it was held. A job that hangs in a
+   * read may outlive the object that started it. [any thread] */
   void (*hold)(void *data);
   void (*release)(void *data);
   /* Reads a regular file of at most max bytes. A file that changes while it is read is read again

@@ -17,8 +17,8 @@ typedef struct segue__spawn_output {
 } segue__spawn_output;
 
 typedef struct segue__spawn_result {
-  int status;    /* 0: the fields below count; UV_ECHILD: somebody else in this process reaped it */
-  int exit_code; /* -1 if a signal ended it */
+  int status;      /* 0: the fields below count; UV_ECHILD: other code of this process reaped it */
+  int exit_code;   /* -1 if a signal ended it */
   int term_signal; /* 0 if it exited */
   bool timed_out;  /* by our time limit */
   bool stopped;    /* by segue__spawn_stop */

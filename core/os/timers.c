@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Timers: a binary heap in the caller's memory plus one array of pointers, with a single libuv
- * timer armed for the earliest. One heap serves the real and the simulated clock, so that what the
- * specs prove by hand holds in the daemon.
+ * timer armed for the earliest. The real and the simulated clock use the same heap, so the daemon
+ * runs the code that the specs test.
  */
 #include "loop_internal.h"
 #include "mem.h"
@@ -102,8 +102,8 @@ bool segue__timer_active(const segue__timer *timer) {
   return timer->slot != 0;
 }
 
-/* Fires what is due now. A timer started meanwhile waits for the next batch, even with no delay:
- * otherwise one that re-arms itself would keep the loop from its sockets. */
+/* Fires the timers that are due now. A timer started meanwhile waits for the next batch, even with
+ * no delay: otherwise one that re-arms itself would keep the loop from its sockets. */
 size_t segue__timers_fire(segue__loop *loop, uint64_t now_ms) {
   segue__timers *t = &loop->timers;
   uint64_t limit = t->next_order;

@@ -54,7 +54,8 @@ static int user_find_group(const char *name, char *names, unsigned *gid, segue_e
   return user_error(err, "group", name, rc);
 }
 
-/* Copies what the group's look-up would overwrite: both use the buffer `names`. */
+/* Copies the strings before the look-up of the group overwrites them: both use the buffer
+ * `names`. */
 static int user_take(segue__user_entry *out, const struct passwd *found, segue_error *err) {
   out->login = segue__strdup(found->pw_name);
   out->home = segue__strdup(found->pw_dir);

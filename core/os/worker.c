@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
  * Jobs: each purpose has a queue, and each queue one worker thread, which is started with its first
- * job and ends when it had nothing to do for a while. A job reads files and parses what is in them,
- * so it may hang (a dead NFS server) for as long as the kernel likes. Such a worker is left behind
- * and a new one takes over; when the old one comes back it gives its job to the control thread and
- * ends, or goes on as the worker if there is no other. Not libuv's pool: its four threads are
- * shared with name resolution, and four hung reads would stop it.
+ * job and ends after some idle time. A job reads and parses files, so it may hang (a dead NFS
+ * server) for as long as the kernel blocks it. Such a worker is abandoned and a new one replaces
+ * it; when the old one returns it passes its job to the control thread and ends, or continues as
+ * the worker if there is no other. Not libuv's pool: its four threads are shared with name
+ * resolution, and four hung reads would stop it.
  */
 #include <stdio.h>
 #include <string.h>
@@ -188,7 +188,7 @@ static void *worker_main(void *arg) {
   while (go_on && wait_for_job_locked(loop, worker))
     go_on = run_one(loop, worker, queue_take_locked(loop, queue));
   if (queue->worker == worker) queue->worker = NULL;
-  if (loop->closed) { /* orphaned and detached: nobody is left to clean up after it */
+  if (loop->closed) { /* orphaned and detached: it frees its own memory */
     segue__loop_unref_unlock(loop);
     free_worker(worker);
     return NULL;

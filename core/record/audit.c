@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Who asked for what, in the history: requests that change something, and those that were refused.
- * Whoever is refused can make as many rows as he likes: they have a bound of their own, so that
- * they take no place of the others.
+ * The audit rows of the history: the client and the request, for requests that change something and
+ * for refused ones. A client that is refused can cause any number of rows: they have a bound of
+ * their own, so that they cannot displace the others.
  */
 #include <inttypes.h>
 #include <stdio.h>

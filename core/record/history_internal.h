@@ -28,7 +28,7 @@ struct segue__history {
   sqlite3_stmt *statements[SEGUE__HISTORY_STATEMENTS];
   unsigned wait_ms;
   uint64_t added, audited;
-  bool damaged; /* a statement said so: set aside before the next use */
+  bool damaged; /* a statement reported corruption: the file is set aside before the next use */
 };
 
 /* SQLite's code as ours; notes damage. */

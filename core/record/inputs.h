@@ -37,16 +37,16 @@ int segue__inputs_new(segue__inputs **out, const segue__os *os, const char *pass
 void segue__inputs_free(
     segue__inputs *inputs); /* jobs that read through it keep it; NULL allowed */
 
-/* What the loader and the engine read through. Its functions: [any thread]. */
+/* The system interface that the loader and the engine read through. Its functions: [any thread]. */
 const segue__os *segue__inputs_os(const segue__inputs *inputs);
 
-/* Control thread. A run begins: what was copied before is forgotten. files: it is a replay of them
- * (a reference is taken); NULL: it reads the world. */
+/* Control thread. A run begins: frees the copies of the run before. files: the run replays them (a
+ * reference is taken); NULL: it reads the real files. */
 void segue__inputs_begin(segue__inputs *inputs, segue__files *files);
 /* The run is over. */
 void segue__inputs_end(segue__inputs *inputs);
-/* What the run has read so far, or what it replays; nothing is copied any more until the next run.
- * UV_ENOMEM also where there was no memory for a copy. */
+/* Returns the inputs that the run has read so far, or that it replays, and stops copying until the
+ * next run. UV_ENOMEM also if there was no memory for a copy during the run. */
 int segue__inputs_take(segue__inputs *inputs, segue__files **out);
 bool segue__inputs_replaying(segue__inputs *inputs); /* [any thread] */
 

@@ -48,11 +48,11 @@ typedef struct segue__emitter {
  * hears of a cancel by segue__op_on_cancel. revision is that of what is held, NULL: nothing is, or
  * it has none; borrowed for the call. */
 typedef struct segue__remote_ops {
-  /* Fills *out before a done with 0; out stays until the op is through. */
+  /* Fills *out before segue_op_done with 0; out stays valid until the op has ended. */
   void (*fetch)(const segue__source *source, const char *revision, segue__delivery *out,
                 segue_op *op);
-  /* Runs until it fails, ends or is cancelled, and emits what changes. emitter stays until the op
-   * is through. Only called for sources that push. */
+  /* Runs until it fails, ends or is cancelled, and emits each change. emitter stays valid until the
+   * op has ended. Only called for sources that push. */
   void (*watch)(const segue__source *source, const char *revision, const segue__emitter *emitter,
                 segue_op *op);
 } segue__remote_ops;

@@ -253,8 +253,9 @@ static void watch_scan_start(segue__watch *watch, bool adopt) {
   scan->watch = watch;
   scan->job = (segue__job){
       .run = watch_scan_run, .done = watch_scan_done, .abandoned = watch_scan_abandoned};
-  /* What an adopting scan notes must not be newer than what the reload reads that follows it: it
-   * runs before that, in the same queue. Any other scan must not delay a reload. */
+  /* The fingerprints of an adopting scan must not be newer than the files that the following reload
+   * reads: so it runs before that reload, in the same queue. Any other scan must not delay a
+   * reload. */
   segue__queue queue = adopt ? SEGUE__QUEUE_COLLECT : SEGUE__QUEUE_WATCH;
   if (take_paths(scan, watch) || segue__job_submit(watch->loop, queue, &scan->job)) {
     scan_free(scan);

@@ -45,7 +45,7 @@ describe("the policy", function()
     assert.equal("applied", change(100, 9090).outcome)
     t:advance "29s"
     assert.falsy(t:log():find("drain cut short", 1, true))
-    local _, warnings = t:log():gsub("it is waited for once more", "")
+    local _, warnings = t:log():gsub("exceeded its time limit: waiting once more", "")
     assert.equal(2, warnings)
     t:advance "2s"
     assert.truthy(t:log():find("drain cut short", 1, true))

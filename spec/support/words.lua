@@ -30,13 +30,11 @@ local phrases = {
 -- Sentences and words that are older than the rules, by folder; a folder that is not here has none.
 -- A change may lower a number; it never raises one.
 local allowed = {
-  ["core/admin"] = 58, ["core/bind/module"] = 1, ["core/bind/policy"] = 21, ["core/daemon"] = 7,
-  ["core/ingress"] = 74, ["core/instance"] = 8, ["core/module"] = 79, ["core/options"] = 3,
-  ["core/os"] = 23, ["core/record"] = 7, ["core/reload"] = 21, ["core/source"] = 2,
-  ["core/trigger"] = 1, ["examples/apply"] = 1, ["examples/bigpipe"] = 17, ["examples/front"] = 1,
+  ["core/admin"] = 58, ["core/bind/policy"] = 21, ["core/ingress"] = 74, ["core/reload"] = 21,
+  ["examples/apply"] = 1, ["examples/bigpipe"] = 17, ["examples/front"] = 1,
   ["examples/orchestration"] = 1, ["lua/segue"] = 47, ["lua/segue/testing"] = 4,
   ["plugins/log"] = 11, ["plugins/stats"] = 5, ["spec/bench"] = 30, ["spec/bind"] = 3,
-  ["spec/daemon"] = 27, ["spec/embed"] = 13, ["spec/fault"] = 18, ["spec/fuzz"] = 5,
+  ["spec/daemon"] = 27, ["spec/embed"] = 13, ["spec/fault"] = 16, ["spec/fuzz"] = 4,
   ["spec/plugin"] = 12, ["spec/support"] = 35, ["spec/unit"] = 44,
 }
 

@@ -62,7 +62,7 @@ describe("a drain that runs over", function()
   end
   local function cut() return select(2, e:status("m")) end
   local function warnings()
-    local _, n = e:journal():gsub("a drain runs over: it is waited for once more", "")
+    local _, n = e:journal():gsub("the drain exceeded its time limit: waiting once more", "")
     return n
   end
 

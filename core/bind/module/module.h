@@ -74,7 +74,7 @@ extern const segue_module_ops segue__lua_module_ops;
 typedef struct segue__module_code {
   int refs; /* atomic */
   segue__lua_modules *all;
-  segue__program program; /* sealed: nobody changes it */
+  segue__program program; /* sealed: it never changes */
   char *name, *slice;
   uint64_t budget_ms;
   uint64_t timeout_ms; /* limits `handle` until its answer begins; 0: no limit */

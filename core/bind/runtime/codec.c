@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * segue.json and segue.yaml: text to plain Lua values and back, by the parsers and writers of the
- * configuration. What comes from a server is not trusted: memory for its tree and for the Lua
+ * configuration. Text of a server is not trusted: memory for its tree and for the Lua
  * values is limited by what the state has left, so that a document that is too large is an error
  * of the document, and not the end of the state; the parsers look at the CPU budget as they go.
  */
