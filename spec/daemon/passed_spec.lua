@@ -18,7 +18,8 @@ return { sources = { segue.file "config.yaml" },
   triggers = { segue.signal "HUP", %s }, modules = { %s },
   check = function()
     local r = assert(segue.run { "env" })
-    return not r.stdout:find "LISTEN_", "LISTEN_ leaks"
+    if r.stdout:find "LISTEN_" then return nil, "LISTEN_ leaks" end
+    return r.stdout:find "PATH=" ~= nil
   end }
 ]]):format(triggers or "", modules or "")
 end

@@ -75,7 +75,6 @@ local DAEMON = {
   refreeze = daemon("spec/daemon/freeze_spec.lua", "keeps its reason when another operator"),
   unit = daemon("spec/daemon/cli_reach_spec.lua", "for the policy of the unit only"),
   named = daemon("spec/daemon/cli_reach_spec.lua", "by SEGUE_SOCKET"),
-  passed = daemon("spec/daemon/passed_spec.lua", "are not taken from another process"),
   passed_one = daemon("spec/daemon/passed_spec.lua", "below process 1 of a container"),
   incident = daemon("spec/daemon/record_spec.lua", "so that it replays to itself") }
 
@@ -588,7 +587,7 @@ local mutants = {
   { "asking what a passed descriptor is", "core/socket/passed.c",
     "if (!S_ISSOCK(st.st_mode))", "if (0)", UNIT.socket },
   { "hiding the variables of passed sockets from commands", "core/socket/passed.c",
-    'unsetenv("LISTEN_FDS");', ";", DAEMON.passed },
+    'unsetenv("LISTEN_FDS");', ";", UNIT.socket },
   { "passed sockets that process 1 must not keep", "core/daemon/keeper.c",
     "segue__passed_close(passed);", ";", DAEMON.passed_one },
   { "an address that leads to one module", "core/ingress/validate.c",

@@ -177,6 +177,35 @@ describe("a passed descriptor", function()
   end)
 end)
 
+describe("the environment of a service manager", function()
+  local NAMES = { "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES" }
+  after_each(function()
+    for _, name in ipairs(NAMES) do uv.os_unsetenv(name) end
+  end)
+
+  local function read(pid, fds, names)
+    for i, value in ipairs { pid, fds, names } do uv.os_setenv(NAMES[i], tostring(value)) end
+    local passed, e = ffi.new "segue__passed[1]", C.error()
+    local rc = C.segue__passed_read(passed, e)
+    for _, name in ipairs(NAMES) do assert.is_nil((uv.os_getenv(name)), name) end
+    assert.equal(0, tonumber(passed[0].count))
+    return rc, rc < 0 and C.err(e).message
+  end
+
+  it("is read once and removed, also if it is for another process or makes no sense", function()
+    local mine = uv.os_getpid()
+    assert.equal(0, (read(mine + 1, 1, "web")))
+    assert.equal(0, (read("x" .. mine, 1, "web")))
+    assert.equal(0, (read(mine, 0, "")))
+    for fds, wanted in pairs { [""] = '"", which is no count', ["-1"] = '"-1", which is no count',
+        ["4294967296"] = "which is no count", ["99999999999999999999"] = "which is no count" } do
+      local rc, message = read(mine, fds, "web")
+      assert.equal("SEGUE_EUSAGE", C.name(rc))
+      assert.matches(wanted, message, 1, true)
+    end
+  end)
+end)
+
 describe("the registry", function()
   it("binds what is new, and closes it with the last lease", function()
     local p = port.free()
