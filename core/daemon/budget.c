@@ -18,7 +18,7 @@ static void budget_on_signal(int signum, siginfo_t *info, void *context) {
  * does: under it, as without a signal, instructions are counted. */
 int segue__budget_signal(void) {
 #ifdef __SANITIZE_THREAD__
-  (void)on_signal;
+  (void)budget_on_signal;
   return 0;
 #endif
   int signum = SIGRTMIN + 5;
