@@ -143,6 +143,41 @@ describe("segue.lua_file", function()
     end
   end)
 
+  it("shows of a message that the file throws only its own text where a value may be a secret",
+    function()
+      local cases = {
+        { "error('s3cr3t-word')", "s3cr3t-word" }, -- a literal of the call itself
+        { "local p = 's3cr3t' error('bad password: ' .. p)", "bad password: ***" },
+        { [[local p = 's3cr3t' error(("bad %s, or so"):format(p))]], "bad ***" },
+        { "local p = 's3cr3t' error(p)", "***" },
+        { "local p = 's3cr3t' error(p, 0)", "***" },
+        { [[local p = 's3cr3t' error('a\tb' .. p)]], "a***" },
+        { "local p = 's3cr3t' if p == '' then error('no') end error(p)", "***" },
+        { "local p = 's3cr3t' assert(false, p)", "***" },
+        { "local p = 's3cr3t' assert(p == 'x', 'bad ' .. p)", "***" },
+        { "assert(false)", "assertion failed!" },
+        { "local p = 's3cr3t' error({ message = p, file = p, path = p })", "***" },
+        { "local p = 's3cr3t' error(p .. ':1: x', 0)", "***" },
+        { "local f = error local p = 's3cr3t' f(p)", "***" },
+      }
+      local function text_of(case)
+        b:write("conf.lua", "local none\n" .. case[1] .. "\nreturn {}")
+        return b:reload().errors[1]
+      end
+      assert.equal("applied", start("return { a = 1 }").outcome)
+      assert.equal("bad password: s3cr3t", text_of(cases[2]).message)
+      assert.equal("s3cr3t", text_of(cases[8]).message)
+      b:write("reload.lua", [[local segue = require "segue"
+        return { secrets = { "db.password" }, sources = { segue.lua_file "conf.lua" } }]])
+      for _, case in ipairs(cases) do
+        local e = text_of(case)
+        assert.equal(case[2], e.message, case[1])
+        assert.equal("conf.lua", e.file)
+        assert.equal(2, e.line, e.text)
+        assert.equal(case[2]:find("s3cr3t", 1, true) ~= nil, e.text:find("s3cr3t", 1, true) ~= nil)
+      end
+    end)
+
   for _, name in ipairs { "segue", "require", "os", "io", "load", "loadstring", "setmetatable",
     "getmetatable", "rawset", "rawget", "pcall", "coroutine", "_G", "print", "getfenv", "setfenv",
     "collectgarbage", "newproxy", "debug", "jit", "math.random", "math.randomseed",

@@ -156,12 +156,92 @@ static void config_convert(conversion *c) {
 
 /* ---- Evaluating ------------------------------------------------------------------------------ */
 
-/* What calculates, and always the same: nothing that waits, reads, remembers or draws lots. */
-static void push_environment(lua_State *L) {
-  static const char *const names[] = {"assert",   "bit",   "error",    "ipairs", "math",
-                                      "next",     "pairs", "select",   "string", "table",
-                                      "tonumber", "type",  "tostring", "unpack", NULL};
+typedef struct evaluation {
+  segue__chunk chunk;
+  conversion c;
+  char callers[96]; /* lines that led to the error, innermost first: "7, 12" */
+  bool threw;       /* error or assert of the file has made the error message */
+  char shown[400];  /* the part of that message that is a literal of the file */
+  bool whole;       /* that is all of it */
+  uint32_t line;    /* of the call */
+} evaluation;
+
+/* Copies the literal with which the call of `function` in this line begins. Returns the text behind
+ * the literal, or NULL if there is none: then all of the message may be made of values. */
+static const char *copy_literal(evaluation *e, const char *line, const char *end,
+                                const char *function) {
+  const char *at = memmem(line, (size_t)(end - line), function, strlen(function));
+  if (!at || memmem(at + 1, (size_t)(end - at - 1), function, strlen(function))) return NULL;
+  at += strlen(function);
+  while (at < end && (*at == ' ' || *at == '('))
+    at++;
+  if (at == end || (*at != '"' && *at != '\'')) return NULL;
+  const char *from = at + 1, *to = from;
+  while (to < end && to - from < (int)sizeof e->shown - 1 && !strchr("\\%", *to) && *to != *at)
+    to++;
+  while (to > from && to < end && ((unsigned char)*to & 0xc0) == 0x80)
+    to--; /* not in the middle of a character */
+  snprintf(e->shown, sizeof e->shown, "%.*s", (int)(to - from), from);
+  return to < end && *to == *at ? to + 1 : NULL;
+}
+
+/* Notes what of a thrown message can be shown where values may be secrets. The
+ * message of assert does not stand at the beginning of its call, so nothing of it is shown. */
+static void note_thrown(lua_State *L, const char *function) {
+  evaluation *e = lua_touserdata(L, lua_upvalueindex(1));
+  lua_Debug ar;
+  e->threw = true;
+  if (!lua_getstack(L, 1, &ar) || !lua_getinfo(L, "l", &ar) || ar.currentline < 1) return;
+  e->line = (uint32_t)ar.currentline;
+  const char *line = e->chunk.text, *last = line + e->chunk.len;
+  for (int n = 1; line && n < ar.currentline; n++) {
+    line = memchr(line, '\n', (size_t)(last - line));
+    if (line) line++;
+  }
+  if (!line) return;
+  const char *end = memchr(line, '\n', (size_t)(last - line));
+  const char *behind = copy_literal(e, line, end ? end : last, function);
+  size_t len = 0;
+  const char *message = lua_tolstring(L, 1, &len);
+  e->whole = behind && message && len == strlen(e->shown) && !memcmp(message, e->shown, len);
+}
+
+/* As the functions of Lua, which stay the same where no value can be a secret. */
+static int config_error(lua_State *L) {
+  int level = luaL_optint(L, 2, 1);
+  lua_settop(L, 1);
+  note_thrown(L, "error");
+  if (lua_type(L, 1) == LUA_TSTRING && level > 0) {
+    luaL_where(L, level);
+    lua_insert(L, 1);
+    lua_concat(L, 2);
+  }
+  return lua_error(L);
+}
+
+static int config_assert(lua_State *L) {
+  luaL_checkany(L, 1);
+  if (lua_toboolean(L, 1)) return lua_gettop(L);
+  if (lua_isnoneornil(L, 2)) return luaL_error(L, "assertion failed!");
+  lua_settop(L, 2);
+  lua_remove(L, 1);
+  note_thrown(L, "assert");
+  return lua_error(L);
+}
+
+/* What calculates, and always the same: nothing that waits, reads, remembers or draws lots. Nothing
+ * that catches an error either, so that the error of the file is the last one that was thrown. */
+static void push_environment(lua_State *L, evaluation *e) {
+  static const char *const names[] = {"bit",    "ipairs",   "math",  "next", "pairs",
+                                      "select", "string",   "table", "type", "tonumber",
+                                      "unpack", "tostring", NULL};
   lua_createtable(L, 0, 16);
+  lua_pushlightuserdata(L, e);
+  lua_pushcclosure(L, config_error, 1);
+  lua_setfield(L, -2, "error");
+  lua_pushlightuserdata(L, e);
+  lua_pushcclosure(L, config_assert, 1);
+  lua_setfield(L, -2, "assert");
   for (const char *const *n = names; *n; n++) {
     lua_getglobal(L, *n);
     lua_setfield(L, -2, *n);
@@ -173,12 +253,6 @@ static void push_environment(lua_State *L) {
   lua_setfield(L, -2, "randomseed");
   lua_pop(L, 1);
 }
-
-typedef struct evaluation {
-  segue__chunk chunk;
-  conversion c;
-  char callers[96]; /* lines that led to the error, innermost first: "7, 12" */
-} evaluation;
 
 enum { CALLERS_MAX = 8 };
 
@@ -213,7 +287,7 @@ static void add_callers(const evaluation *e, segue_error *err) {
 static int config_evaluate(lua_State *L, void *data, segue_error *err) {
   evaluation *e = data;
   segue__chunk_load(L, &e->chunk);
-  push_environment(L);
+  push_environment(L, e);
   lua_setfenv(L, -2);
   lua_call(L, 0, 1);
   if (!lua_istable(L, -1)) {
@@ -255,11 +329,18 @@ static void hide_quoted(char *message, size_t size, const char *before, bool to_
 /* Lua's errors about a file that it cannot parse or run quote the token where it stopped, or the
  * name of a variable. A password without quotes is both. These errors carry no path, so all quoted
  * parts are hidden if the policy or the schema names a secret. */
-static void hide_tokens(const segue__limits *limits, segue_error *err) {
+static void hide_tokens(const segue__limits *limits, const evaluation *e, segue_error *err) {
   static const char *const names[] = {"global '", "local '", "field '", "upvalue '", "method '"};
   const segue__mask *mask = limits && limits->mask ? limits->mask(limits->mask_data) : NULL;
   segue__path root = {0};
   if (!err || segue__quote_allows(mask, &root, SEGUE__QUOTE_STRAY)) return;
+  if (e->threw) { /* its message may quote any value of the file */
+    if (!e->whole) snprintf(err->message, sizeof err->message, "%s%s", e->shown, SEGUE__MASKED);
+    if (strcmp(err->file, e->chunk.path) != 0)
+      segue__error_set_place(err, e->chunk.path, e->line, 0);
+    err->path[0] = 0; /* of a table that the file has thrown, as the file above */
+    return;
+  }
   hide_quoted(err->message, sizeof err->message, "near '", true);
   for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     hide_quoted(err->message, sizeof err->message, names[i], false);
@@ -284,7 +365,7 @@ static int config_run(const segue__source *source, const segue__os *os, const se
   if (!rc) rc = segue__lua_call(lua, "the file", cpu_ms, config_evaluate, e, err);
   segue__lua_free(lua);
   segue__budget_free(setup.budget);
-  if (rc) hide_tokens(limits, err);
+  if (rc) hide_tokens(limits, e, err);
   if (rc) add_callers(e, err);
   return config_blame(rc, err);
 }
