@@ -36,7 +36,7 @@ static bool collect_is_remote(const segue__collect *collect, size_t i) {
 
 /* The source was never fetched, or a new fetch may deliver something else. */
 static bool needs_pull(const segue__txn *txn, const segue__source *source) {
-  if (!source->kind->remote || txn->run->files) return false;
+  if (!source->kind->remote || txn->run->files || txn->looked) return false;
   const segue__source_state *state = segue__source_get(txn->engine, txn->policy, source);
   if (txn->run->pull || !state || !state->fetches) return true;
   return !state->remote.has && !source->optional;
@@ -99,7 +99,7 @@ static int collect_submit(segue__collect *collect) {
   for (size_t i = 0; i < collect->source_count && !rc; i++) {
     segue__source_state *state =
         segue__source_get(engine, collect->policy, &collect->policy->sources[i]);
-    if (collect_is_remote(collect, i) && collect->txn->run->files)
+    if (collect_is_remote(collect, i) && collect->txn->run->files && !collect->txn->looked)
       rc = take_kept(collect, state, i);
     else if (collect_is_remote(collect, i))
       rc = collect_take_remote(collect, state, i);
@@ -181,14 +181,14 @@ int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
   collect->txn = txn;
   collect->os = *engine->os;
   if (collect->os.hold) collect->os.hold(collect->os.data);
-  if (engine->record) collect->inputs = segue__record_inputs(engine->record);
+  if (engine->record && !txn->looked) collect->inputs = segue__record_inputs(engine->record);
   collect->publication = engine->options.publication;
   collect->limits = engine->options.limits;
   collect->policy = segue__policy_ref(txn->policy);
   segue__secrecy_init(collect, engine);
   collect->source_count = txn->policy->source_count;
   collect->look_at_inputs = look_at_inputs;
-  collect->postpones = !txn->run->explicit_;
+  collect->postpones = !txn->run->explicit_ || txn->looked;
   uint64_t wait = txn->policy->collect_ms / 2;
   collect->wait_until_ms =
       segue__loop_now_ms(engine->loop) + (wait < WRITER_MS ? wait : (uint64_t)WRITER_MS);
@@ -773,11 +773,14 @@ static void collect_done(segue__job *job) {
   }
   if (collect->stage == SEGUE__COLLECT_READ) {
     txn->engine->next_document = collect->next_document;
-    for (size_t i = 0; i < collect->source_count && !collect->inputs_changed; i++)
+    for (size_t i = 0; i < collect->source_count && !collect->inputs_changed && !txn->looked; i++)
       collect_remember(txn->engine, collect, i);
     report_writer(collect);
   }
-  segue__txn_collected(txn);
+  if (txn->looked)
+    segue__look_done(txn);
+  else
+    segue__txn_collected(txn);
 }
 
 static void collect_abandoned(segue__job *job) {

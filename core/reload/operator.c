@@ -326,6 +326,12 @@ static void keep_reverted(segue__txn *txn) {
   snprintf(d->reverted_why, sizeof d->reverted_why, "%s", why.message);
 }
 
+bool segue__operator_pins(const segue__txn *txn) {
+  const segue__engine *engine = txn->engine;
+  return !engine->stopping && engine->record && txn->opened && txn->waits_for_operator &&
+         txn->flipped && !txn->run->files && has_last_good(engine);
+}
+
 /* A generation that was live and was undone does not go live again by itself, nor by a restart: if
  * an operator undid it, its content is pinned; if a probe or the policy's reload refused it, it is
  * recorded as reverted. If the end of the daemon undid it, the next start resumes it. If there is
@@ -338,12 +344,12 @@ bool segue__operator_undone(segue__txn *txn) {
   bool other = !txn->run->files && has_last_good(engine);
   if (window) d->unconfirmed = false;
   if (!other || !txn->flipped) return window;
-  if (!window || !txn->waits_for_operator) {
+  if (!segue__operator_pins(txn)) {
     keep_reverted(txn);
     return engine->record;
   }
   d->pinned = true;
-  d->pinned_raw = txn->raw;
+  d->pinned_raw = engine->last_raw;
   d->pinned_generation = engine->live && !txn->gives_way
                              ? engine->live->generation
                              : segue__record_found(engine->record)->last_good.generation;

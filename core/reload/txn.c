@@ -12,6 +12,8 @@
 static void txn_reserve(segue__txn *txn);
 static void txn_reserved(segue__txn *txn, const segue_error *error);
 static void txn_begin(segue__txn *txn);
+static void txn_restore(segue__txn *txn);
+static void txn_read(segue__txn *txn);
 static void txn_load_policy(segue__txn *txn);
 static void reload_txn_collect(segue__txn *txn, bool look_at_inputs);
 static void collect_timeout(segue__timer *timer);
@@ -68,9 +70,26 @@ static void txn_reserved(segue__txn *txn, const segue_error *error) {
 
 static void txn_begin(segue__txn *txn) {
   segue__engine *engine = txn->engine;
-  if (engine->record) segue__inputs_begin(segue__record_inputs(engine->record), txn->run->files);
+  const segue__queued_run *run = txn->run;
+  bool looks = run->restores && !run->refreshes && engine->live && engine->record && txn->policy;
+  if (engine->record)
+    segue__inputs_begin(segue__record_inputs(engine->record), looks ? NULL : run->files);
   txn->begun = true;
   segue__txn_enter(txn, SEGUE__PHASE_COLLECT);
+  if (looks && !txn->failed)
+    segue__look(txn, txn_restore);
+  else
+    txn_read(txn);
+}
+
+/* A rollback has looked at the sources, and reads the files of its generation now. */
+static void txn_restore(segue__txn *txn) {
+  segue__inputs_begin(segue__record_inputs(txn->engine->record), txn->run->files);
+  txn_read(txn);
+}
+
+static void txn_read(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
   if (txn->failed) /* the daemon shuts down meanwhile */
     segue__txn_conclude(txn);
   else if (txn->policy)
@@ -207,12 +226,20 @@ static void reload_txn_collect(segue__txn *txn, bool look_at_inputs) {
 void segue__txn_collect_failed(segue__txn *txn, int code) {
   segue__timer_stop(txn->engine->loop, &txn->timer);
   txn->collect = NULL;
+  if (txn->looked) {
+    segue__look_abandon(txn);
+    return;
+  }
   collect_failed(txn, code);
   segue__txn_conclude(txn);
 }
 
 static void collect_timeout(segue__timer *timer) {
   segue__txn *txn = timer->data;
+  if (txn->looked) {
+    segue__look_abandon(txn);
+    return;
+  }
   segue_error writer = txn->collect->waited_for;
   segue__collect_abandon(txn->collect);
   txn->collect = NULL;

@@ -261,10 +261,11 @@ struct segue__txn {
   segue__timer timer;              /* collect's deadline, confirm's pauses, the record's deadline */
   segue__record_call call;         /* to the record */
   void (*recorded)(segue__txn *txn, const segue_error *error); /* what follows it */
-  bool begun;           /* its numbers are reserved: clients may see it */
-  segue__files *files;  /* what the generation was made from */
-  bool swaps;           /* everything else is done: its end waits for engine->swapping */
-  bool first_here;      /* the first one of this process */
+  void (*looked)(segue__txn *txn); /* what follows the look that is under way; NULL: none is */
+  bool begun;                      /* its numbers are reserved: clients may see it */
+  segue__files *files;             /* what the generation was made from */
+  bool swaps;                      /* everything else is done: its end waits for engine->swapping */
+  bool first_here;                 /* the first one of this process */
   bool resumed;         /* it has the number that it had before the daemon was started again */
   bool new_credentials; /* than those that the live policy was made with */
   segue__write_kind writes[3]; /* what is written at the end, in this order */
@@ -401,6 +402,12 @@ void segue__collect_pulled(segue__collect *collect); /* one of its fetches is ov
 void segue__collect_abandon(segue__collect *collect);
 void segue__txn_collected(segue__txn *txn);                /* txn.c: the job is done */
 void segue__txn_collect_failed(segue__txn *txn, int code); /* txn.c: a job could not begin */
+
+/* look.c: reads the sources as they are, for engine->last_raw, and then calls looked, perhaps at
+ * once. If they cannot be read in time, last_raw stays as it is. */
+void segue__look(segue__txn *txn, void (*looked)(segue__txn *txn));
+void segue__look_done(segue__txn *txn);    /* collect.c: the job is done */
+void segue__look_abandon(segue__txn *txn); /* its job is left behind, or could not begin */
 
 /* error_mask.c: errors of reading show values only where no secret can be. init: once the policy of
  * collect is set; collect must stay where it is. */
@@ -592,6 +599,7 @@ bool segue__operator_gives_way(const segue__txn *txn);
 void segue__operator_restore(segue__engine *engine, segue__queued_run *run);
 /* An unconfirmed generation was undone. Returns true if the state has to be written before the
  * answer. */
+bool segue__operator_pins(const segue__txn *txn); /* will the next function pin the sources? */
 bool segue__operator_undone(segue__txn *txn);
 /* Updates the decisions after a settled run. Returns true if they changed and have to be written.
  */

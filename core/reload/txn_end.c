@@ -11,6 +11,7 @@
 #include "txn.h"
 
 static void txn_end_undone(segue__txn *txn);
+static void decide_undone(segue__txn *txn);
 static void txn_end_settle(segue__txn *txn);
 
 enum { SWAP_MS = 30000 };
@@ -123,6 +124,13 @@ static void end_undone(segue__txn *txn, const segue_error *error) {
 }
 
 static void txn_end_undone(segue__txn *txn) {
+  if (segue__operator_pins(txn))
+    segue__look(txn, decide_undone);
+  else
+    decide_undone(txn);
+}
+
+static void decide_undone(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   bool effects = engine->record && segue__effects_any(txn);
   segue__effects_close(txn);

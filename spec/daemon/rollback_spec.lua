@@ -76,6 +76,67 @@ describe("a rollback", function()
     end)
   end
 
+  -- Nothing watches: 3 is on disk, and no reload has read it when 2 is rolled back.
+  local function unread(options)
+    local d = start(options)
+    apply(d, 2)
+    put(d, 3)
+    return d
+  end
+
+  for _, how in ipairs { "stop", "kill" } do
+    it("holds against the sources as they are at the request, over a restart by " .. how, function()
+      local d = unread()
+      assert.equal(200, (rollback(d)))
+      assert.equal(1, d:config().x)
+      assert.equal("unchanged", select(2, d:reload()).outcome)
+      restart(d, how)
+      assert.equal(1, d:config().x)
+      apply(d, 4)
+    end)
+  end
+
+  it("holds against sources of a policy that was saved since the last reload", function()
+    local d = start()
+    apply(d, 2)
+    d.dir:save("reload.lua", back.text_of "min_interval = 0,")
+    put(d, 3)
+    assert.equal(200, (rollback(d)))
+    restart(d, "kill")
+    assert.equal(1, d:config().x)
+    apply(d, 4)
+  end)
+
+  it("holds against the last sources that were read where the present ones cannot be", function()
+    local d = start()
+    apply(d, 2)
+    d.dir:save("config.yaml", "x: [")
+    assert.equal(200, (rollback(d)))
+    put(d, 2)
+    assert.equal("unchanged", select(2, d:reload()).outcome)
+    assert.equal(1, d:config().x)
+    apply(d, 4)
+  end)
+
+  it("of a generation that waits for an operator holds against the sources as they are too",
+    function()
+      local d = start { more = 'confirm = { by = "operator", within = "600s" },', ready = false }
+      d:wait_control()
+      wait.until_true(function() return post(d, "/api/v1/confirm") == 200 end, nil, "the window")
+      d:wait_ready()
+      put(d, 2)
+      d:reload()
+      assert.equal(2, d:config().x)
+      put(d, 3)
+      rollback(d)
+      assert.equal(1, d:config().x)
+      restart(d, "kill")
+      assert.equal(1, d:config().x)
+      put(d, 4)
+      d:reload()
+      assert.equal(4, d:config().x)
+    end)
+
   it("of the rollback brings back what it left", function()
     local d = start()
     apply(d, 2)

@@ -32,6 +32,7 @@ local UNIT = { queue = "spec/unit/queue_spec.lua", txn = "spec/unit/txn_spec.lua
 local BIND = { codec = "spec/bind/codec_spec.lua",
                hostile = "spec/bind/hostile_spec.lua", copies = "spec/bind/copies_spec.lua",
                family = "spec/bind/family_spec.lua",
+               lua_config = "spec/bind/lua_config_spec.lua",
                module = "spec/bind/module_spec.lua", library = "spec/bind/library_spec.lua" }
 
 -- Specs of a file that start the daemon: those with this in their name.
@@ -49,6 +50,7 @@ local DAEMON = {
   disk = daemon("spec/fault/disk_spec.lua", "while the disk hangs"),
   numbers = daemon("spec/fault/record_spec.lua", "after a number was seen"),
   pin = daemon("spec/daemon/rollback_spec.lua", "a rollback stays until what the sources say"),
+  looked = daemon("spec/daemon/rollback_spec.lua", "holds against"),
   freeze = daemon("spec/daemon/freeze_spec.lua", "a freeze rejects explicit requests"),
   resumed = daemon("spec/daemon/trial_spec.lua", "of its time after a crash, and then stays"),
   frozen_window = daemon("spec/daemon/freeze_spec.lua", "not end that when the daemon is killed"),
@@ -281,6 +283,10 @@ local mutants = {
   { "keeping a trial's deliveries apart", "core/reload/sources.c",
     "return engine->policy && policy != engine->policy ? policy : NULL;", "return NULL;",
     UNIT.feed },
+  { "a rollback that holds against sources that nothing has read", "core/reload/txn.c",
+    "if (looks && !txn->failed)", "if (false)", DAEMON.looked },
+  { "the end of a window that holds against such sources", "core/reload/txn_end.c",
+    "if (segue__operator_pins(txn))", "if (false)", DAEMON.looked },
   { "holding what shrank", "core/reload/guard.c",
     "if (part <= guard->max_shrink) return;", "return;", UNIT.guard },
   { "an acceptance that stays with its waiter", "core/reload/engine.c",
@@ -649,6 +655,10 @@ local mutants = {
     UNIT.mask_words },
   { "cutting a text of the schema between two words", "core/schema/finding.c",
     "if (space) len = (size_t)(space - hint->v.s);", ";", UNIT.schema },
+  { "hiding a message that a file in Lua throws", "core/bind/policy/lua_config.c",
+    "if (e->threw) {", "if (false) {", BIND.lua_config },
+  { "hiding the file name of an error that a file in Lua throws", "core/bind/policy/lua_config.c",
+    "if (strcmp(err->file, e->chunk.path) != 0)", "if (false)", BIND.lua_config },
   { "marking a change of a secret, whatever its path has become", "core/config/mask.c",
     "if (rc) mask_drop_changes(changes);", ";", UNIT.mask },
   { "waiting until an applied generation is on the disk", "core/reload/txn_end.c",
