@@ -399,6 +399,17 @@ SEGUE_API bool segue_op_cancelled(const segue_op *op);
  * module that calls another one lists it in `needs` of the policy: then it starts after that one
  * and stops before it. [any thread], before segue_op_done. */
 SEGUE_API segue *segue_op_owner(const segue_op *op);
+/* Reports that an instance which serves has failed by itself: its child process has exited, its
+ * device is gone. op is the op of its prepare or start; for this call it stays valid after
+ * segue_op_done, until destroy returns. error describes the failure, is copied, and may be NULL.
+ * The gate of the module then refuses calls, or lets them wait (on_failure of the policy), the
+ * instance is drained, stopped and destroyed, and a fresh one is built from the live configuration:
+ * at once, then again with a growing delay as long as it fails. /-/ready answers 503 meanwhile.
+ * While a reload runs: a new instance that fails makes the reload fail; a live one that fails while
+ * the new generation waits for its confirmation undoes that generation; any other is replaced when
+ * the reload has ended. Only the first call for an instance counts, and none while the instance
+ * drains. [any thread] */
+SEGUE_API void segue_module_failed(segue_op *op, const segue_error *error);
 
 /* The configuration of a module: the whole snapshot, and the module's part of it (NULL if the path
  * that the policy names is not in the configuration). Both are borrowed, and valid as long as the

@@ -182,6 +182,10 @@ static double gate_open(const segue__module_status *module) {
 static double gate_inside(const segue__module_status *module) {
   return (double)module->gate.inside;
 }
+static double module_failures(const segue__module_status *module) {
+  return (double)module->failures;
+}
+
 static double gate_waiting(const segue__module_status *module) {
   return (double)module->gate.waiting;
 }
@@ -258,6 +262,8 @@ static void prometheus_module_metrics(segue__buf *out, const segue__engine *engi
                 "Drains that were cut short.", module_drains_cut);
   module_family(out, engine, "segue_module_inside_cut_total", "counter",
                 "Who was still inside when a drain was cut short.", module_inside_cut);
+  module_family(out, engine, "segue_module_failures_total", "counter",
+                "Instances of a module that reported that they had failed.", module_failures);
   gate_metrics(out, engine);
 }
 

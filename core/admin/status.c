@@ -236,10 +236,11 @@ static void modules_json(segue__buf *out, const segue__admin *admin) {
     segue__buf_addf(out,
                     ",\"replace\":\"%s\",\"state\":\"%s\",\"gate\":\"%s\",\"generation\":%" PRIu64
                     ",\"draining\":%zu,\"drains_cut\":%" PRIu64 ",\"inside_cut\":%" PRIu64
-                    ",\"inside\":%zu,\"waiting\":%zu,\"refused\":{",
+                    ",\"failures\":%" PRIu64 ",\"inside\":%zu,\"waiting\":%zu,\"refused\":{",
                     module.replace, segue__module_state_name(module.state),
                     gate_name(module.gate.state), module.generation, module.draining,
-                    module.drains_cut, module.inside_cut, module.gate.inside, module.gate.waiting);
+                    module.drains_cut, module.inside_cut, module.failures, module.gate.inside,
+                    module.gate.waiting);
     for (int k = 0; k < SEGUE__REFUSAL_COUNT; k++)
       segue__buf_addf(out, "%s\"%s\":%" PRIu64, k ? "," : "",
                       segue__refusal_name((segue__refusal)k), module.gate.refused[k]);

@@ -38,7 +38,14 @@ struct segue__instance {
   void (*alone_cb)(void *data, bool all);
   void *alone_data;
   segue__module_state state;
+  uint64_t serving_ms; /* since when it serves */
   bool released;
+  /* Its own report of a failure. The message is posted once, by whichever thread comes first, and
+   * the memory stays until it is delivered. */
+  int failure_posted; /* atomic */
+  bool failure_delivered, failed, is_gone;
+  segue_error failure;
+  segue__message failure_message;
   segue__detached *detached;
   segue__instance *detached_next, *all_prev, *all_next;
 };
@@ -148,6 +155,7 @@ static void module_enter(segue__instance *instance, segue__module_state state) {
   const segue__detached *detached = instance->detached;
   if (instance->state == state) return;
   instance->state = state;
+  if (state == SEGUE__MODULE_SERVING) instance->serving_ms = segue__loop_now_ms(instance->loop);
   if (detached->on_state)
     detached->on_state(detached->data, instance->name, segue__instance_generation(instance), state);
 }
@@ -165,7 +173,9 @@ static void call_out(segue__instance *instance, segue__verb verb, segue_op *op) 
                                                  SEGUE__MODULE_DRAINING, SEGUE__MODULE_DRAINING};
   module_enter(instance, entering[verb]);
   segue_module_ops *ops = &instance->ops;
-  if (verb == SEGUE__PREPARE && ops->prepare)
+  if (verb == SEGUE__START && instance->failed)
+    segue_op_done(op, instance->failure.code, &instance->failure);
+  else if (verb == SEGUE__PREPARE && ops->prepare)
     ops->prepare(instance->userdata, op, &instance->next,
                  instance->prev.snapshot ? &instance->prev : NULL, &instance->object);
   else if (verb == SEGUE__START && ops->start)
@@ -455,6 +465,10 @@ static void module_conclude(segue__instance *instance, segue__verb verb, int sta
                             const segue_error *error) {
   static const segue__module_state after[] = {SEGUE__MODULE_READY, SEGUE__MODULE_SERVING,
                                               SEGUE__MODULE_DRAINING, SEGUE__MODULE_STOPPED};
+  if (instance->failed && (verb == SEGUE__PREPARE || verb == SEGUE__START)) {
+    error = &instance->failure;
+    status = error->code;
+  }
   module_enter(instance, status < 0 ? SEGUE__MODULE_FAILED : after[verb]);
   if (verb == SEGUE__PREPARE && status == 0) take_service(instance);
   if (verb == SEGUE__DRAIN) segue__timer_stop(instance->loop, &instance->lap);
@@ -502,5 +516,61 @@ static void destroy_if_done(segue__instance *instance) {
   segue_snapshot_unref(instance->next.snapshot);
   segue_snapshot_unref(instance->prev.snapshot);
   segue__plugin_unref(instance->plugin);
-  free_memory(instance);
+  if (__atomic_load_n(&instance->failure_posted, __ATOMIC_ACQUIRE) && !instance->failure_delivered)
+    instance->is_gone = true;
+  else
+    free_memory(instance);
+}
+
+/* ---- An instance that fails by itself ---- */
+
+static void failure_deliver(segue__message *message) {
+  segue__instance *instance =
+      (segue__instance *)((char *)message - offsetof(segue__instance, failure_message));
+  instance->failure_delivered = true;
+  if (instance->is_gone) {
+    free_memory(instance);
+    return;
+  }
+  segue__module_state state = instance->state;
+  if (instance->released || state > SEGUE__MODULE_SERVING) {
+    SEGUE__LOG(instance->log, SEGUE_INFO, "module",
+               "an instance failed while it was leaving: nothing is done about it",
+               SEGUE__FIELD("module", instance->name),
+               SEGUE__FIELD("error", instance->failure.message));
+    return;
+  }
+  instance->failed = true;
+  if (state != SEGUE__MODULE_SERVING) { /* its prepare or start fails: at once, if it runs */
+    segue__instance_cancel(instance, SEGUE__START);
+    return;
+  }
+  module_enter(instance, SEGUE__MODULE_FAILED);
+  const segue__detached *detached = instance->detached;
+  if (detached->on_failure) detached->on_failure(detached->data, instance);
+}
+
+void segue_module_failed(segue_op *op, const segue_error *error) {
+  segue__instance *instance = op->data;
+  int expected = 0;
+  if (!__atomic_compare_exchange_n(&instance->failure_posted, &expected, 1, false, __ATOMIC_ACQ_REL,
+                                   __ATOMIC_ACQUIRE))
+    return;
+  /* Past the exchange the fields are this thread's until the message is delivered. */
+  if (error && error->message[0])
+    instance->failure = *error;
+  else
+    segue__errorf(&instance->failure, SEGUE_EMODULE, "it reported a failure without a reason");
+  if (instance->failure.code >= 0) instance->failure.code = SEGUE_EMODULE;
+  segue__error_source(&instance->failure, instance->name);
+  instance->failure_message.fn = failure_deliver;
+  segue__post(instance->loop, &instance->failure_message);
+}
+
+const segue_error *segue__instance_failure(const segue__instance *instance) {
+  return instance->failed ? &instance->failure : NULL;
+}
+
+uint64_t segue__instance_served_ms(const segue__instance *instance) {
+  return instance->serving_ms ? segue__loop_now_ms(instance->loop) - instance->serving_ms : 0;
 }

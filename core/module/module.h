@@ -88,6 +88,7 @@ typedef struct segue__module_spec {
   char **needs; /* names of modules that start before this one */
   size_t needs_count;
   uint64_t prepare_ms, start_ms, stop_ms; /* 0 = defaults below */
+  bool failed_waits; /* while it has failed, calls wait at its gate; false: they are refused */
   segue__drain drain;
   segue__gate_limits buffer; /* of its gate */
   segue__listen_spec listen;
@@ -120,6 +121,8 @@ typedef struct segue__detached {
   segue__instance *head, *all;
   size_t count;
   void (*on_state)(void *data, const char *name, uint64_t generation, segue__module_state state);
+  /* An instance that serves has reported that it failed (segue_module_failed). May be NULL. */
+  void (*on_failure)(void *data, segue__instance *instance);
   void *data;
 } segue__detached;
 /* Returns how many instances of a module are in a state. */
@@ -163,6 +166,10 @@ size_t segue__instance_inside(const segue__instance *instance); /* exact once it
  * the number of operations that have finished and whose message must be waited for. */
 size_t segue__detached_abandon(segue__detached *detached);
 segue__module_state segue__instance_state(const segue__instance *instance);
+/* The failure that it has reported; NULL: none. */
+const segue_error *segue__instance_failure(const segue__instance *instance);
+/* The time since it began to serve; 0: it never did. */
+uint64_t segue__instance_served_ms(const segue__instance *instance);
 uint64_t segue__instance_generation(const segue__instance *instance);
 /* Returns its drain, and the time limit of its stop, as in its policy. */
 const segue__drain *segue__instance_limits(const segue__instance *instance, uint64_t *stop_ms);

@@ -139,6 +139,7 @@ static void undo_swap(segue__step *step) {
 
 static void settle_beside(segue__step *step, bool after_grace) {
   step->module->failed = false;
+  step->module->attempts = 0;
   if (step->old) segue__drain_instance(step->txn->engine, step->module, step->old, after_grace);
 }
 
@@ -222,7 +223,9 @@ void segue__step_undo_failed(segue__step *step, const segue_error *error) {
   module->failed = true;
   module->error = *error;
   segue__engine_scrub(txn->engine, &module->error);
-  segue__gate_refuse(module->gate, SEGUE_EMODULE);
+  module->attempts = 1; /* it has just failed: the next attempt comes with a pause */
+  segue__recover_later(txn->engine, module);
+  segue__recover_close_gate(txn->engine, module);
   txn->result->undo_failed = true;
   segue__txn_report(txn, error);
   segue__undo_done(txn);
@@ -299,6 +302,7 @@ static void undo_restart(segue__step *step) {
 
 static void settle_restart(segue__step *step) {
   step->module->failed = false;
+  step->module->attempts = 0;
   segue__instance_release(step->old);
 }
 

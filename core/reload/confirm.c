@@ -24,6 +24,10 @@ void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data) {
   if (!segue__txn_step_begin(txn, SEGUE__TXN_CONFIRM, cb, data)) return;
   segue__txn_enter(txn, SEGUE__PHASE_CONFIRM);
   txn->waits_for_operator = segue__operator_asks_operator(txn);
+  if (txn->died.code) {
+    not_confirmed(txn, NULL);
+    return;
+  }
   if (!txn->waits_for_operator && !segue__operator_asks_probe(txn)) {
     txn->confirmed = true;
     segue__txn_step_end(txn, NULL);
@@ -48,7 +52,9 @@ static bool confirm_abandons(const segue__txn *txn) {
 
 static void not_confirmed(segue__txn *txn, const segue_error *why) {
   segue_error error;
-  if (txn->engine->stopping)
+  if (txn->died.code)
+    error = txn->died;
+  else if (txn->engine->stopping)
     segue__errorf(&error, SEGUE_EPROBE,
                   "the daemon is shutting down before the new generation "
                   "was confirmed");
@@ -86,13 +92,39 @@ static void confirm_confirmed(segue__txn *txn) {
   segue__txn_step_end(txn, NULL);
 }
 
-/* True: an operator has decided. */
+/* True: an operator has decided, or an instance has failed. */
 static bool confirm_decided(segue__txn *txn) {
   if (txn->decision == SEGUE__CONFIRM)
     confirm_confirmed(txn);
-  else if (txn->decision == SEGUE__TAKE_BACK)
+  else if (txn->decision == SEGUE__TAKE_BACK || txn->died.code)
     not_confirmed(txn, NULL);
-  return txn->decision != 0;
+  return txn->decision != 0 || txn->died.code;
+}
+
+/* Ends the wait for the operator or the probe; its callback finds the decision. */
+static void confirm_wake(segue__txn *txn) {
+  if (segue__timer_active(&txn->timer))
+    segue__timer_start(txn->engine->loop, &txn->timer, 0, txn->timer.cb);
+  else if (txn->policy_call)
+    segue__op_cancel(&txn->policy_call->op, SEGUE_ECANCELLED);
+}
+
+void segue__txn_instance_failed(segue__txn *txn, const segue__module_record *module,
+                                const segue__instance *instance) {
+  bool is_new = false;
+  bool window = txn->phase == SEGUE__PHASE_CONFIRM && !txn->confirmed;
+  for (size_t i = 0; i < txn->step_count; i++)
+    is_new = is_new || txn->steps[i].next == instance;
+  if (txn->failed || txn->confirmed || txn->died.code || !(is_new || window)) return;
+  const segue_error *why = segue__instance_failure(instance);
+  segue__errorf(&txn->died, SEGUE_EMODULE, "module '%s' failed after its start: %.400s",
+                module->name, why->message);
+  if (window) {
+    confirm_wake(txn);
+  } else if (!txn->flipped) {
+    segue__txn_fail(txn, &txn->died);
+    segue__commit_expedite(txn);
+  }
 }
 
 static void operator_waited_for(segue__timer *timer) {
@@ -183,8 +215,5 @@ void segue__txn_decide(segue__txn *txn, segue__decision decision, const char *by
              decision == SEGUE__CONFIRM ? "the new generation is confirmed"
                                         : "the new generation is undone",
              SEGUE__FIELD("by", by), SEGUE__FIELD("generation", txn->engine->live->generation));
-  if (segue__timer_active(&txn->timer))
-    segue__timer_start(txn->engine->loop, &txn->timer, 0, txn->timer.cb);
-  else if (txn->policy_call)
-    segue__op_cancel(&txn->policy_call->op, SEGUE_ECANCELLED);
+  confirm_wake(txn);
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * The work between and after transactions: old instances drain, stop and are released in the
- * background; modules that undo could not start again are retried; at shutdown all of them stop in
- * order.
+ * background; at shutdown all of them stop in order.
  */
 #include <string.h>
 #include <uv.h>
@@ -83,7 +82,9 @@ void segue__gates_settle(segue__engine *engine) {
     segue__gate_unreserve(module->gate);
     segue__gate_settle(module->gate);
     if (segue__gate_state_get(module->gate) != SEGUE__GATE_SHUT) continue;
-    if (!module->live || segue__gate_open(module->gate, module->live, engine->live) < 0)
+    if (!module->live)
+      segue__recover_close_gate(engine, module);
+    else if (segue__gate_open(module->gate, module->live, engine->live) < 0)
       segue__gate_refuse(module->gate, SEGUE_EMODULE);
   }
 }
@@ -221,6 +222,10 @@ static void drain_retired(segue__draining *draining, bool release) {
     link = &(*link)->next;
   *link = draining->next;
   forget_old(draining->module, draining->instance);
+  if (draining->module->leaving == draining->instance) {
+    draining->module->leaving = NULL;
+    segue__recover_schedule(engine);
+  }
   if (release) segue__instance_release(draining->instance);
   engine->swapping -= draining->answers;
   if (draining->module->removed) segue__module_remove(engine, draining->module);
@@ -256,97 +261,4 @@ void segue__drain_instance_all(segue__engine *engine) {
     if (live) segue__drain_instance(engine, module, live, false);
   }
   segue__engine_check_stopped(engine);
-}
-
-/* ---- Failed modules ---- */
-
-bool segue__recover_needed(const segue__engine *engine) {
-  if (segue__effects_open(engine)) return true;
-  for (size_t i = 0; i < engine->module_count; i++)
-    if (engine->modules[i]->failed && !engine->modules[i]->live && !engine->modules[i]->removed)
-      return true;
-  return false;
-}
-
-typedef struct recovery {
-  segue__engine *engine;
-  segue__module_record *module;
-  const segue__module_spec *spec; /* of the live policy, which stays while this runs */
-  size_t index;
-} recovery;
-
-static void recover_next(recovery *r);
-
-static const segue_error *gate_error(segue_error *error, const segue__module_record *module,
-                                     int code) {
-  segue__errorf(error, code, "the gate of module '%s' could not be opened: %s", module->name,
-                segue_strerror(code));
-  return error;
-}
-
-static void recovered_step(segue__instance *instance, segue__verb verb, int status,
-                           const segue_error *error, void *data) {
-  segue_error unopened;
-  recovery *r = data;
-  if (verb == SEGUE__START && status == 0) {
-    status = segue__gate_open(r->module->gate, instance, r->engine->live);
-    if (status < 0) error = gate_error(&unopened, r->module, status);
-  }
-  if (status < 0) {
-    r->module->error = *error;
-    segue__engine_scrub(r->engine, &r->module->error);
-    SEGUE__LOG(r->engine->log, SEGUE_ERROR, "module", "still failed, will be tried again",
-               SEGUE__FIELD("module", r->module->name), SEGUE__FIELD("error", error->message));
-    segue__instance_release(instance);
-  } else if (verb == SEGUE__PREPARE) {
-    segue__instance_call(instance, SEGUE__START,
-                         r->spec->start_ms ? r->spec->start_ms : SEGUE__START_MS, recovered_step,
-                         r);
-    return;
-  } else {
-    r->module->live = instance;
-    r->module->failed = false;
-    segue__services_update(r->engine);
-    SEGUE__LOG(r->engine->log, SEGUE_INFO, "module", "recovered",
-               SEGUE__FIELD("module", r->module->name));
-  }
-  r->index++;
-  recover_next(r);
-}
-
-static void recover_next(recovery *r) {
-  segue__engine *engine = r->engine;
-  for (; r->index < engine->module_count && !engine->stopping; r->index++) {
-    r->module = engine->modules[r->index];
-    r->spec = segue__policy_module(engine->policy, r->module->name);
-    segue__instance *instance;
-    if (!r->module->failed || r->module->live || !r->spec ||
-        segue__journal_of_module(&engine->journal, r->module->name) ||
-        segue__instance_new(&instance, engine->loop, engine->log, r->spec, engine->live, NULL,
-                            &engine->detached) < 0)
-      continue;
-    segue__instance_call(instance, SEGUE__PREPARE,
-                         r->spec->prepare_ms ? r->spec->prepare_ms : SEGUE__PREPARE_MS,
-                         recovered_step, r);
-    return;
-  }
-  engine->recovering = false;
-  segue__free(r);
-  segue__engine_schedule(engine);
-}
-
-static void recover_modules(segue__engine *engine) {
-  recovery *r = segue__calloc(1, sizeof *r);
-  if (!r) {
-    engine->recovering = false;
-    segue__engine_schedule(engine);
-    return;
-  }
-  r->engine = engine;
-  recover_next(r);
-}
-
-void segue__recover(segue__engine *engine) {
-  engine->recovering = true;
-  if (segue__effects_recover(engine, recover_modules) < 0) recover_modules(engine);
 }

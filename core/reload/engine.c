@@ -58,6 +58,7 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
     engine->resumes = true;
   }
   engine->detached.on_state = module_entered;
+  engine->detached.on_failure = segue__recover_failed;
   engine->detached.data = engine;
   engine->kick.fn = engine_kicked;
   engine->start_timer.data = engine;
@@ -72,6 +73,7 @@ void segue__engine_free(segue__engine *engine) {
   if (!engine) return;
   segue__timer_stop(engine->loop, &engine->start_timer);
   segue__timer_stop(engine->loop, &engine->retry_timer);
+  segue__timer_stop(engine->loop, &engine->recover_timer);
   segue__unkept_set(engine, NULL);
   segue__journal_deinit(&engine->journal);
   segue__gates_end(engine->gates);
@@ -475,12 +477,6 @@ static void retry_due(segue__timer *timer) {
     segue__timer_start(engine->loop, &engine->retry_timer, RETRY_FIRST_MS, retry_due);
     return;
   }
-  if (segue__recover_needed(engine) && !engine->recovering) {
-    segue__recover(engine);
-    segue__timer_start(engine->loop, &engine->retry_timer,
-                       segue__engine_backoff_ms(engine, engine->retries++), retry_due);
-    return;
-  }
   segue__result *last =
       engine->result_count
           ? engine->results[(engine->result_next + SEGUE__RESULTS_MAX - 1) % SEGUE__RESULTS_MAX]
@@ -636,15 +632,13 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   bool idle = result->outcome == SEGUE__UNCHANGED && !run->explicit_;
   bool kept = !result->skipped && !result->plan_only && !put_off && !idle;
   if (kept) keep_result(engine, result);
-  if (segue__recover_needed(engine) && !segue__timer_active(&engine->retry_timer))
-    segue__timer_start(engine->loop, &engine->retry_timer,
-                       segue__engine_backoff_ms(engine, engine->retries++), retry_due);
   retry_postponed(engine);
   arm_owed(engine);
   engine->txn = NULL;
   if (engine->keep_files && engine->record) report_files(engine, txn);
   if (engine->record) record_settled(engine, txn, kept);
   free_txn(txn);
+  segue__recover_schedule(engine);
   segue__engine_notify(engine, result, SEGUE__PHASE_SETTLED);
   segue__files_unref(result->files);
   result->files = NULL;
@@ -670,6 +664,7 @@ void segue__engine_stop(segue__engine *engine, void (*cb)(void *data), void *dat
   engine->stopped_data = data;
   segue__timer_stop(engine->loop, &engine->start_timer);
   segue__timer_stop(engine->loop, &engine->retry_timer);
+  segue__timer_stop(engine->loop, &engine->recover_timer);
   segue__operator_close(engine);
   segue__queued_run **slots[] = {&engine->pending, &engine->pending_plan, &engine->pending_replay,
                                  &engine->parked};

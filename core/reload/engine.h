@@ -295,6 +295,7 @@ typedef struct segue__module_status {
   size_t draining;                             /* old instances that are still going */
   uint64_t drains_cut;                         /* drains that were cut short */
   uint64_t inside_cut;                         /* calls that were still inside then */
+  uint64_t failures;                           /* instances that reported that they failed */
   size_t instances[SEGUE__MODULE_STATE_COUNT]; /* all of them, by state */
   const segue_error *error;                    /* why it failed; NULL */
 } segue__module_status;

@@ -91,6 +91,7 @@ void segue__engine_module_status(const segue__engine *engine, size_t index,
   out->draining = module->old_count;
   out->drains_cut = module->drains_cut;
   out->inside_cut = module->inside_cut;
+  out->failures = module->failures;
   for (int s = 0; s < SEGUE__MODULE_STATE_COUNT; s++)
     out->instances[s] =
         segue__detached_states(&engine->detached, module->name, (segue__module_state)s);
@@ -99,5 +100,7 @@ void segue__engine_module_status(const segue__engine *engine, size_t index,
     out->state = segue__instance_state(module->live);
     out->generation = segue__instance_generation(module->live);
   }
-  out->error = module->failed ? &module->error : NULL;
+  out->error = module->failed ? &module->error
+               : module->live ? segue__instance_failure(module->live)
+                              : NULL;
 }

@@ -23,7 +23,8 @@
  *   strategy.c pull or push, asked anew when a source's health changes
  *   confirm.c  a new generation proves itself, or is undone
  *   operator.c     what operators decide: freeze, confirm, rollback
- *   drain.c   old instances drain in the background; failed modules recover
+ *   drain.c   old instances drain in the background
+ *   recover.c failed modules: their gates, and fresh instances with back-off
  *   result.c   the truth about one run
  */
 #ifndef SEGUE_RELOAD_TXN_H
@@ -63,8 +64,13 @@ typedef struct segue__module_record {
   segue__instance **old; /* draining in the background, oldest first */
   size_t old_count;
   uint64_t drains_cut, inside_cut;
-  bool failed;  /* no instance could be brought back; retried */
-  bool removed; /* goes when its last instance is gone */
+  /* recover.c. Failed: it has no instance, because that failed or could not be brought back. */
+  bool failed;
+  unsigned attempts;        /* to recover, without having served for long since */
+  uint64_t recover_at_ms;   /* the next one */
+  uint64_t failures;        /* instances that reported their failure */
+  segue__instance *leaving; /* the one that failed; has to stop before the next starts */
+  bool removed;             /* goes when its last instance is gone */
   segue_error error;
 } segue__module_record;
 
@@ -141,7 +147,9 @@ struct segue__engine {
   bool started_once;
   segue__message kick;
   bool kicked;
-  segue__timer start_timer, retry_timer;
+  segue__timer start_timer, retry_timer, recover_timer;
+  uint64_t effects_at_ms; /* when open intents are tried again; 0: not planned */
+  unsigned effects_attempts;
   unsigned retries;
   uint64_t random;
 
@@ -280,6 +288,7 @@ struct segue__txn {
   uint64_t probe_failures; /* in a row */
   bool healthy;
   segue_error unhealthy; /* the probe's error to report; code 0: none yet */
+  segue_error died;      /* of an instance that failed meanwhile; code 0: none */
 
   /* The call in flight of prepare, commit or confirm. */
   segue__txn_cb step_cb;
@@ -548,12 +557,23 @@ void segue__drain_cut(segue__engine *engine, segue__module_record *module,
                       const segue__instance *instance, const segue_error *error);
 /* As many old ones drain as may, and the oldest must not be cut. */
 bool segue__drain_instance_waits(const segue__module_record *module);
-/* Brings failed modules back from the live generation, one after the other; schedules at the end.
- */
-bool segue__recover_needed(const segue__engine *engine);
-void segue__recover(segue__engine *engine);
 void segue__drain_instance_all(
     segue__engine *engine); /* shutdown; segue__engine_check_stopped at the end */
+
+/* recover.c */
+/* An instance reported its failure: the callback of segue__detached. */
+void segue__recover_failed(void *engine, segue__instance *instance);
+/* Takes down the live instances that have failed, and sets the timer for what has to be recovered.
+ * Does nothing while a transaction runs, at whose end it is called. */
+void segue__recover_schedule(segue__engine *engine);
+void segue__recover_later(segue__engine *engine, segue__module_record *module); /* with back-off */
+/* Refuses calls of a module without an instance, or lets them wait, as its policy says. */
+void segue__recover_close_gate(segue__engine *engine, segue__module_record *module);
+/* confirm.c: an instance failed while the transaction runs. A new one fails the transaction; any
+ * one that is live while the generation waits to be confirmed undoes the generation. Otherwise the
+ * failure is handled when the transaction ends. */
+void segue__txn_instance_failed(segue__txn *txn, const segue__module_record *module,
+                                const segue__instance *instance);
 
 /* An operator decides about a generation that waits to be confirmed. */
 typedef enum segue__decision { SEGUE__CONFIRM = 1, SEGUE__TAKE_BACK } segue__decision;

@@ -55,7 +55,7 @@ local module_keys = {
   kind = "text", replace = { "swap", "handover", "restart" }, config = "text", needs = "texts",
   prepare = "duration", start = "duration", drain = "any", stop = "duration",
   buffer = "table", listen = "text or table", limits = "table", generation_header = "boolean",
-  tls = "table", access_log = "true, text or table",
+  tls = "table", access_log = "true, text or table", on_failure = { "refuse", "wait" },
 }
 local access_keys = { file = "text", format = { "combined", "json" }, query = "boolean" }
 local limit_keys = { head = "size", body = "size", connections = "count", head_time = "duration",
@@ -219,7 +219,8 @@ function Judge:module(name, module)
     config = module.config, needs = module.needs, prepare_ms = ms_of(module, "prepare"),
     start_ms = ms_of(module, "start"), drain_ms = drain.ms, drain_over = drain.over,
     drain_again = drain.again, stop_ms = ms_of(module, "stop"), buffer_items = buffer.items,
-    buffer_bytes = buffer.bytes, buffer_age_ms = ms_of(buffer, "age"), file = self.path,
+    buffer_bytes = buffer.bytes, buffer_age_ms = ms_of(buffer, "age"),
+    on_failure = module.on_failure, file = self.path,
     line = core.line_of(where) }
   take_kind(kind, module, result)
   return self:listen(module, result, where) and result or nil

@@ -90,6 +90,7 @@
 ---@field generation_header? boolean answers name the generation that made them
 ---@field limits? segue.Limits of its listeners
 ---@field buffer? { items: integer?, bytes: integer?, age: segue.Duration? } of its gate
+---@field on_failure? "refuse"|"wait" of calls while it has failed; default: refuse
 ---@field stop? segue.Duration
 ---@field code? string of the kind lua: its file; default: the module's name and ".lua"
 ---@field budget? segue.Duration of the kind lua: CPU time between two waits; default: 100 ms

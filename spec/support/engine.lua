@@ -10,7 +10,7 @@ local Engine = {}
 Engine.__index = Engine
 
 local M = { OK = 0, FAIL = 1, LATER = 2, TWICE = 3, THREAD = 4, FAIL_ONCE = 5, FAIL_AND_OK = 6,
-            REFUSE = 7 }
+            REFUSE = 7, DIE = 8, DIE_LATER = 9 }
 M.verbs = { prepare = 0, start = 1, drain = 2, stop = 3 }
 M.overs = { cut = 0, wait = 1, undo = 2, ask = 3 }
 local replaces = { swap = 0, handover = 1, restart = 2 }
@@ -66,6 +66,7 @@ function Engine:policy(spec)
     s.drain.within_ms, s.drain.over = m.drain_ms or 0, M.overs[m.over or "cut"]
     s.drain.again = m.again or 0
     if m.buffer then s.buffer.items, s.buffer.bytes, s.buffer.age_ms = unpack(m.buffer) end
+    s.failed_waits = m.on_failure == "wait"
     if m.exclusive then self:module(m[1]).exclusive = true end
   end
   for key, value in pairs(spec.set or {}) do p[key] = value end
@@ -162,6 +163,20 @@ end
 
 function Engine:deed(name, verb, deed)
   self:module(name).deed[M.verbs[verb]] = deed
+end
+
+--- The instance that was started last reports its failure.
+function Engine:die(name, why, on_thread)
+  return C.scripted_die(self:module(name), why or "it died", on_thread or false)
+end
+
+--- How many instances of a module have reported a failure.
+function Engine:failures(name)
+  local out = ffi.new("segue__module_status")
+  for i = 0, tonumber(C.segue__engine_module_count(self.c)) - 1 do
+    C.segue__engine_module_status(self.c, i, out)
+    if C.str(out.name) == name then return tonumber(out.failures) end
+  end
 end
 
 function Engine:finish(name, verb, status)

@@ -12,6 +12,7 @@
 
 typedef struct instance {
   scripted_module *module;
+  segue_op *self; /* of prepare */
   uint64_t generation;
   bool holds;
 } instance;
@@ -51,6 +52,12 @@ static void fail(segue_op *op, const char *what, const char *verb) {
   fail_with(op, SEGUE_EMODULE, what, verb);
 }
 
+static void report(segue_op *op, const char *why) {
+  segue_error error = {.code = SEGUE_EMODULE};
+  snprintf(error.message, sizeof error.message, "%s", why);
+  segue_module_failed(op, *why ? &error : NULL);
+}
+
 static void perform(scripted_module *module, int verb, segue_op *op, const char *name) {
   pthread_t thread;
   switch (module->deed[verb]) {
@@ -78,6 +85,14 @@ static void perform(scripted_module *module, int verb, segue_op *op, const char 
   case SCRIPTED_REFUSE:
     fail_with(op, SEGUE_ECONFIG, module->name, name);
     break;
+  case SCRIPTED_DIE:
+    report(op, "it died");
+    segue_op_done(op, 0, NULL);
+    break;
+  case SCRIPTED_DIE_LATER:
+    report(op, "it died");
+    module->kept[verb][module->kept_count[verb]++] = op;
+    break;
   case SCRIPTED_THREAD:
     pthread_create(&thread, NULL, done_thread, op);
     pthread_join(thread, NULL);
@@ -100,6 +115,7 @@ static void module_prepare(void *userdata, segue_op *op, const segue_slice *next
     return;
   }
   i->module = module;
+  i->self = op;
   i->generation = segue_snapshot_generation(next->snapshot);
   module->world->instances++;
   *out = i;
@@ -110,6 +126,7 @@ static void module_prepare(void *userdata, segue_op *op, const segue_slice *next
 static void module_start(void *object, segue_op *op) {
   instance *i = object;
   note(i, "start");
+  i->module->life = i->self;
   char *holder = i->module->world->holder;
   if (i->module->exclusive && *holder) {
     segue_error error = {.code = SEGUE_EMODULE};
@@ -146,6 +163,7 @@ static void module_stop(void *object, segue_op *op) {
 static void module_destroy(void *object) {
   instance *i = object;
   note(i, "destroy");
+  if (i->module->life == i->self) i->module->life = NULL;
   give_back(i);
   i->module->world->instances--;
   segue__free(i);
@@ -167,6 +185,31 @@ bool scripted_finish(scripted_module *module, int verb, int status) {
   for (int i = 0; i < count; i++)
     segue_op_done(module->kept[verb][i], status, NULL);
   return count > 0;
+}
+
+typedef struct death {
+  segue_op *op;
+  const char *why;
+} death;
+
+static void *die_on_thread(void *data) {
+  const death *d = data;
+  report(d->op, d->why);
+  report(d->op, "a second time");
+  return NULL;
+}
+
+bool scripted_die(scripted_module *module, const char *why, bool on_thread) {
+  pthread_t thread;
+  death d = {module->life, why};
+  if (!d.op) return false;
+  if (!on_thread) {
+    report(d.op, why);
+    return true;
+  }
+  pthread_create(&thread, NULL, die_on_thread, &d);
+  pthread_join(thread, NULL);
+  return true;
 }
 
 static void *ask_cancelled(void *op) {

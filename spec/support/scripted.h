@@ -19,7 +19,9 @@ enum scripted_deed {
   SCRIPTED_THREAD,      /* done from another thread */
   SCRIPTED_FAIL_ONCE,   /* fails, and is OK from then on */
   SCRIPTED_FAIL_AND_OK, /* done with an error, then done with success */
-  SCRIPTED_REFUSE       /* done with SEGUE_ECONFIG */
+  SCRIPTED_REFUSE,      /* done with SEGUE_ECONFIG */
+  SCRIPTED_DIE,         /* the instance reports its failure, then it is done with success */
+  SCRIPTED_DIE_LATER    /* ... and keeps the op */
 };
 
 typedef struct scripted_world {
@@ -35,6 +37,7 @@ typedef struct scripted_module {
   bool exclusive; /* start takes the world's one resource, stop (or destroy) gives it back */
   segue_op *kept[4][256];
   int kept_count[4];
+  segue_op *life; /* of the instance that was started last; NULL: it is destroyed */
 } scripted_module;
 
 scripted_world *scripted_world_new(void);
@@ -44,6 +47,9 @@ void scripted_module_free(scripted_module *module);
 const segue_module_ops *scripted_module_ops(void);
 /* Ends the kept operations of this verb; false if none is kept. */
 bool scripted_finish(scripted_module *module, int verb, int status);
+/* The instance that was started last reports its failure, on this thread or another one; false:
+ * there is none. why "": without an error. */
+bool scripted_die(scripted_module *module, const char *why, bool on_thread);
 /* The result of segue_op_cancelled on another thread. */
 bool scripted_cancelled_on_thread(const segue_op *op);
 

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- A random walk: modules that fail, hang, finish late or from other threads, policies that change,
+-- A random walk: modules that fail, hang, finish late or from other threads, instances that fail by
+-- themselves, policies that change,
 -- files that break, triggers at any time. Whatever happened, when it is quiet again the promises
 -- hold. A failing walk names its seed: SEGUE_SEED=n runs just that one.
 local C = require "spec.support.c"
@@ -7,7 +8,8 @@ local engine = require "spec.support.engine"
 
 local names, replaces = { "a", "b", "c" }, { "swap", "handover", "restart" }
 local verbs, deeds = { "prepare", "start", "drain", "stop" },
-  { "OK", "OK", "OK", "OK", "FAIL", "FAIL_ONCE", "LATER", "TWICE", "THREAD", "FAIL_AND_OK" }
+  { "OK", "OK", "OK", "OK", "FAIL", "FAIL_ONCE", "LATER", "TWICE", "THREAD", "FAIL_AND_OK", "DIE",
+    "DIE_LATER" }
 local scripts = { "prepare commit confirm", "prepare commit", "prepare", "prepare fail", "hang",
                   "prepare commit fail", "reject", "defer" }
 
@@ -22,7 +24,8 @@ local function walk(seed)
     for i, name in ipairs(names) do
       if random(5) > 1 then
         local needs = i > 1 and #modules > 0 and random(2) == 1 and { modules[#modules][1] } or nil
-        modules[#modules + 1] = { name, replaces[random(3)], needs = needs, drain_ms = 3000 }
+        modules[#modules + 1] = { name, replaces[random(3)], needs = needs, drain_ms = 3000,
+          on_failure = random(2) == 1 and "wait" or nil }
       end
     end
     return {
@@ -41,7 +44,7 @@ local function walk(seed)
   local hooks = { e.hooks }
   local waiting = {}
   for x = 2, 40 do
-    local what = random(8)
+    local what = random(9)
     if what <= 3 then
       e:write("a.yaml", random(6) == 1 and "x: [" or "x: " .. x)
     elseif what == 4 then
@@ -50,6 +53,8 @@ local function walk(seed)
       e:deed(names[random(3)], verbs[random(4)], engine[deeds[random(#deeds)]])
     elseif what == 6 then
       e:trigger(random(2) == 1 and "watch" or "poll", "noise")
+    elseif what == 7 then
+      e:die(names[random(3)], "died", random(2) == 1)
     end
     waiting[#waiting + 1] = e:reload { force = random(4) == 1 }
     if random(3) == 1 then e:step() end

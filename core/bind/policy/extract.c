@@ -328,6 +328,7 @@ static int take_module(lua_State *L, int index, segue__loaded *loaded, segue__po
   module->buffer.items = segue__field_count(L, index, "buffer_items", 0);
   module->buffer.bytes = segue__field_count(L, index, "buffer_bytes", 0);
   module->buffer.age_ms = segue__field_count(L, index, "buffer_age_ms", 0);
+  module->failed_waits = extract_is(L, index, "on_failure", "wait");
   take_listen(L, index, &module->listen);
   take_texts(L, index, "needs", &module->needs, &module->needs_count);
   int rc = extract_resolve(L, index, loaded, policy, module, err);

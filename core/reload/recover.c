@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Failed modules: an instance that reported its own failure (segue_module_failed), or a module that
+ * an undo could not start again. The gate of such a module refuses calls, or lets them wait if the
+ * policy says so, and a fresh instance is built from the live generation.
+ *
+ * The first attempt follows at once: a module that served for long and failed once should not be
+ * away for a second. The further ones have a back-off, which a module loses only by serving for
+ * STABLE_MS: otherwise one that starts well and fails a moment later would be restarted in a loop.
+ * While a transaction runs no module is touched here, because the transaction holds its instances
+ * and moves its gate: a failure is noted in the instance then, and handled when the transaction
+ * ends.
+ *
+ * The intents of actions that a failed undo left open are given to their actions first, by the same
+ * timer: a module is not started on files that are half changed.
+ */
+#include "txn.h"
+
+enum { STABLE_MS = 60000 };
+
+typedef struct recovery {
+  segue__engine *engine;
+  segue__module_record *module;
+  const segue__module_spec *spec; /* of the live policy, which stays while this runs */
+  size_t index;
+} recovery;
+
+static void recover_next(recovery *r);
+
+/* ---- Failing ---- */
+
+void segue__recover_close_gate(segue__engine *engine, segue__module_record *module) {
+  const segue__module_spec *spec = segue__policy_module(engine->policy, module->name);
+  if (spec && spec->failed_waits && !engine->stopping)
+    segue__gate_shut(module->gate);
+  else
+    segue__gate_refuse(module->gate, SEGUE_EMODULE);
+}
+
+void segue__recover_later(segue__engine *engine, segue__module_record *module) {
+  uint64_t pause = module->attempts ? segue__engine_backoff_ms(engine, module->attempts - 1) : 0;
+  module->recover_at_ms = segue__loop_now_ms(engine->loop) + pause;
+  module->attempts++;
+}
+
+static bool recover_drains(const segue__module_record *module, const segue__instance *instance) {
+  for (size_t i = 0; i < module->old_count; i++)
+    if (module->old[i] == instance) return true;
+  return false;
+}
+
+/* The live instance has failed. Nothing waits for the calls inside it: it cannot serve them. */
+static void recover_take_down(segue__engine *engine, segue__module_record *module) {
+  segue__instance *instance = module->live;
+  if (segue__instance_served_ms(instance) >= STABLE_MS) module->attempts = 0;
+  module->error = *segue__instance_failure(instance);
+  segue__engine_scrub(engine, &module->error);
+  module->live = NULL;
+  module->failed = true;
+  segue__recover_close_gate(engine, module);
+  segue__services_update(engine);
+  segue__instance_cut(instance);
+  segue__drain_instance(engine, module, instance, true);
+  /* What is replaced by restart has resources that two instances cannot share. */
+  bool exclusive = module->replace == SEGUE__RESTART && recover_drains(module, instance);
+  module->leaving = exclusive ? instance : NULL;
+  segue__recover_later(engine, module);
+}
+
+static segue__module_record *recover_find(const segue__engine *engine,
+                                          const segue__instance *instance) {
+  for (size_t i = 0; i < engine->module_count; i++)
+    if (engine->modules[i]->live == instance) return engine->modules[i];
+  const segue__txn *txn = engine->txn;
+  for (size_t i = 0; txn && i < txn->step_count; i++)
+    if (txn->steps[i].next == instance) return txn->steps[i].module;
+  return NULL;
+}
+
+void segue__recover_failed(void *data, segue__instance *instance) {
+  segue__engine *engine = data;
+  segue__module_record *module = recover_find(engine, instance);
+  if (!module) return;
+  segue_error error = *segue__instance_failure(instance);
+  segue__engine_scrub(engine, &error);
+  module->failures++;
+  SEGUE__LOG(engine->log, SEGUE_ERROR, "module", "an instance reported that it failed",
+             SEGUE__FIELD("module", module->name), SEGUE__FIELD("error", error.message));
+  if (engine->txn) segue__txn_instance_failed(engine->txn, module, instance);
+  segue__recover_schedule(engine);
+}
+
+/* ---- Recovering ---- */
+
+/* Its old instance is not in the way any more, and what it changed outside is finished or undone.
+ */
+static bool recover_can(const segue__engine *engine, const segue__module_record *module) {
+  return module->failed && !module->live && !module->removed && !module->leaving &&
+         !segue__journal_of_module(&engine->journal, module->name);
+}
+
+/* When the open intents of actions are due; UINT64_MAX: there are none. */
+static uint64_t recover_effects_at(segue__engine *engine, uint64_t now) {
+  if (!segue__effects_open(engine)) {
+    engine->effects_attempts = 0;
+    engine->effects_at_ms = 0;
+    return UINT64_MAX;
+  }
+  if (!engine->effects_at_ms)
+    engine->effects_at_ms = now + segue__engine_backoff_ms(engine, engine->effects_attempts++);
+  return engine->effects_at_ms;
+}
+
+static void recover_modules(segue__engine *engine) {
+  recovery *r = segue__calloc(1, sizeof *r);
+  if (r) {
+    r->engine = engine;
+    recover_next(r);
+    return;
+  }
+  for (size_t i = 0; i < engine->module_count; i++)
+    if (recover_can(engine, engine->modules[i])) segue__recover_later(engine, engine->modules[i]);
+  engine->recovering = false;
+  segue__recover_schedule(engine);
+  segue__engine_schedule(engine);
+}
+
+static void recover_due(segue__timer *timer) {
+  segue__engine *engine = timer->data;
+  if (engine->stopping || engine->txn || engine->recovering) return; /* it is scheduled again */
+  bool effects = engine->effects_at_ms && engine->effects_at_ms <= segue__loop_now_ms(engine->loop);
+  engine->recovering = true;
+  if (effects) engine->effects_at_ms = 0;
+  if (!effects || segue__effects_recover(engine, recover_modules) < 0) recover_modules(engine);
+}
+
+void segue__recover_schedule(segue__engine *engine) {
+  if (engine->stopping || engine->txn) return;
+  uint64_t now = segue__loop_now_ms(engine->loop), at = recover_effects_at(engine, now);
+  for (size_t i = 0; i < engine->module_count; i++) {
+    segue__module_record *module = engine->modules[i];
+    if (module->live && segue__instance_failure(module->live)) recover_take_down(engine, module);
+    /* The undo of a transaction refuses where there was no instance before. */
+    if (module->failed && !module->live && !module->removed &&
+        segue__gate_state_get(module->gate) == SEGUE__GATE_REFUSING)
+      segue__recover_close_gate(engine, module);
+    if (recover_can(engine, module) && module->recover_at_ms < at) at = module->recover_at_ms;
+  }
+  if (engine->recovering || at == UINT64_MAX) return;
+  engine->recover_timer.data = engine;
+  (void)segue__timer_start(engine->loop, &engine->recover_timer, at > now ? at - now : 0,
+                           recover_due);
+}
+
+static const segue_error *recover_gate_error(segue_error *error, const segue__module_record *module,
+                                             int code) {
+  segue__errorf(error, code, "the gate of module '%s' could not be opened: %s", module->name,
+                segue_strerror(code));
+  return error;
+}
+
+static void recover_not(recovery *r, segue__instance *instance, const segue_error *error) {
+  r->module->error = *error;
+  segue__engine_scrub(r->engine, &r->module->error);
+  segue__recover_later(r->engine, r->module);
+  SEGUE__LOG(r->engine->log, SEGUE_ERROR, "module", "still failed, will be tried again",
+             SEGUE__FIELD("module", r->module->name),
+             SEGUE__FIELD("error", r->module->error.message));
+  segue__instance_release(instance);
+}
+
+static void recover_stepped(segue__instance *instance, segue__verb verb, int status,
+                            const segue_error *error, void *data) {
+  segue_error unopened;
+  recovery *r = data;
+  if (verb == SEGUE__START && status == 0) {
+    status = segue__gate_open(r->module->gate, instance, r->engine->live);
+    if (status < 0) error = recover_gate_error(&unopened, r->module, status);
+  }
+  if (status < 0) {
+    recover_not(r, instance, error);
+  } else if (verb == SEGUE__PREPARE) {
+    segue__instance_call(instance, SEGUE__START,
+                         r->spec->start_ms ? r->spec->start_ms : SEGUE__START_MS, recover_stepped,
+                         r);
+    return;
+  } else {
+    r->module->live = instance;
+    r->module->failed = false;
+    segue__services_update(r->engine);
+    SEGUE__LOG(r->engine->log, SEGUE_INFO, "module", "recovered",
+               SEGUE__FIELD("module", r->module->name));
+  }
+  r->index++;
+  recover_next(r);
+}
+
+static void recover_next(recovery *r) {
+  segue__engine *engine = r->engine;
+  uint64_t now = segue__loop_now_ms(engine->loop);
+  for (; r->index < engine->module_count && !engine->stopping; r->index++) {
+    segue__instance *instance;
+    r->module = engine->modules[r->index];
+    r->spec = segue__policy_module(engine->policy, r->module->name);
+    if (!recover_can(engine, r->module) || r->module->recover_at_ms > now || !r->spec) continue;
+    if (segue__instance_new(&instance, engine->loop, engine->log, r->spec, engine->live, NULL,
+                            &engine->detached) < 0) {
+      segue__recover_later(engine, r->module);
+      continue;
+    }
+    segue__instance_call(instance, SEGUE__PREPARE,
+                         r->spec->prepare_ms ? r->spec->prepare_ms : SEGUE__PREPARE_MS,
+                         recover_stepped, r);
+    return;
+  }
+  engine->recovering = false;
+  segue__free(r);
+  segue__recover_schedule(engine);
+  segue__engine_schedule(engine);
+}
