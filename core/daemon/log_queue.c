@@ -14,8 +14,8 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "../os/file.h"
 #include "../os/thread.h"
+#include "../os/write.h"
 
 enum { BYTES_DEFAULT = 1 << 20 };
 
@@ -45,28 +45,22 @@ struct segue__log_queue {
 
 /* ---- Writing --------------------------------------------------------------------------------- */
 
-/* Waits for a descriptor that another process made non-blocking. */
-static int log_queue_write_all(segue__log_queue *q, const char *data, size_t len) {
+/* Waits for a descriptor that another process made non-blocking: what is left of the line goes on
+ * where the descriptor stopped. */
+static int log_queue_write_line(segue__log_queue *q, const char *text, size_t len) {
   size_t sent = 0;
   for (;;) {
     size_t written;
-    int rc = segue__write_all(q->options.fd, data + sent, len - sent, &written);
+    int rc = sent ? segue__write_all(q->options.fd, text + sent, len - sent, &written)
+                  : segue__write_lines(q->options.fd, text, len, &q->torn, &written);
     sent += written;
     if (rc != UV_EAGAIN) {
-      if (rc && sent) q->torn = true;
+      q->torn = rc ? q->torn || sent : false;
       return -rc;
     }
     struct pollfd ready = {.fd = q->options.fd, .events = POLLOUT};
     poll(&ready, 1, -1);
   }
-}
-
-/* The rest of a partial write must not continue in another line. */
-static int log_queue_write_line(segue__log_queue *q, const char *text, size_t len) {
-  int error = q->torn ? log_queue_write_all(q, "\n", 1) : 0;
-  if (error) return error;
-  q->torn = false;
-  return log_queue_write_all(q, text, len);
 }
 
 static int log_queue_report(segue__log_queue *q, uint64_t count, int error) {

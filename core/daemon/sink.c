@@ -17,8 +17,8 @@
 
 #include "../config/config.h"
 #include "../config/printable.h"
-#include "../os/file.h"
 #include "../os/log.h"
+#include "../os/write.h"
 
 int segue__sink_init(segue__sink *sink, const segue__cli *cli) {
   *sink = (segue__sink){.level = SEGUE_INFO, .colour = segue__cli_colour(2)};

@@ -13,8 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../os/file.h"
 #include "../os/thread.h"
+#include "../os/write.h"
 #include "access_log_writer.h"
 
 enum { RING = 1 << 20, BATCH = 1 << 17, TURN_MS = 10 };
@@ -92,13 +92,6 @@ void segue__ring_put(segue__ring *ring, segue__access_log *log, const char *text
 
 /* ---- Writing ---- */
 
-static int log_writer_write_all(segue__access_log *log, const char *text, size_t len) {
-  size_t sent;
-  int rc = segue__write_all(log->fd, text, len, &sent);
-  if (rc && sent) log->torn = text[sent - 1] != '\n';
-  return -rc;
-}
-
 static void log_writer_report(segue__access_log *log, int error) {
   const segue__logger *to = log->log_writer->options.log;
   if (error && !log->failing)
@@ -135,11 +128,7 @@ static int replace_deleted(segue__access_log *log) {
 static void log_writer_flush(segue__access_log *log) {
   if (!log->len) return;
   int error = replace_deleted(log);
-  if (!error && log->torn) error = log_writer_write_all(log, "\n", 1);
-  if (!error) {
-    log->torn = false;
-    error = log_writer_write_all(log, log->batch, log->len);
-  }
+  if (!error) error = -segue__write_lines(log->fd, log->batch, log->len, &log->torn, NULL);
   __atomic_add_fetch(error ? &log->log_writer->dropped : &log->log_writer->lines, log->lines,
                      __ATOMIC_RELAXED);
   log_writer_report(log, error);

@@ -16,7 +16,7 @@
 #include <uv.h>
 
 #include "../os/error.h"
-#include "../os/file.h"
+#include "../os/write.h"
 #include "module.h"
 
 struct segue__plugins {

@@ -35,8 +35,8 @@
 
 #include "error.h"
 #include "fault.h"
-#include "file.h"
 #include "mem.h"
+#include "write.h"
 
 #define CHILD_SIDE __attribute__((no_sanitize("address", "thread", "undefined")))
 

@@ -90,20 +90,6 @@ static int temp_open(target *t) {
   return rc;
 }
 
-int segue__write_all(int fd, const void *data, size_t len, size_t *written) {
-  size_t at = 0;
-  int rc = 0;
-  while (at < len && !rc) {
-    ssize_t n = write(fd, (const char *)data + at, len - at);
-    if (n >= 0)
-      at += (size_t)n;
-    else if (errno != EINTR)
-      rc = -errno;
-  }
-  if (written) *written = at;
-  return rc;
-}
-
 /* Owner before mode: changing the owner clears the set-user-id bits. */
 static int set_attributes(int fd, const target *t, const segue__write *w) {
   if (w->keep_owner && t->exists && fchown(fd, t->old.st_uid, t->old.st_gid)) return -errno;

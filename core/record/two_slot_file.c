@@ -15,7 +15,7 @@
 
 #include "../config/tree.h"
 #include "../os/fault.h"
-#include "../os/file.h"
+#include "../os/write.h"
 
 enum { CHECKSUM = 16 };
 
