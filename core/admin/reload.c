@@ -51,15 +51,9 @@ bool segue__duration_parse(const char *text, uint64_t *ms) {
   return false;
 }
 
-/* 3, "3", W/"3" and the same with a hash; * is whatever is live. */
 static void if_match_get(const segue__http_request *request, char *buf, size_t size) {
-  const segue__http_text *header = segue__http_header_get(request, "If-Match");
-  buf[0] = 0;
-  if (!header) return;
-  segue__http_text t = *header;
-  if (t.len >= 2 && t.s[0] == 'W' && t.s[1] == '/') t.s += 2, t.len -= 2;
-  if (t.len >= 2 && t.s[0] == '"' && t.s[t.len - 1] == '"') t.s += 1, t.len -= 2;
-  snprintf(buf, size, "%.*s", (int)(t.len < size ? t.len : size - 1), t.s);
+  const segue__http_text *t = segue__http_header_get(request, "If-Match");
+  snprintf(buf, size, "%.*s", t ? (int)(t->len < size ? t->len : size - 1) : 0, t ? t->s : "");
 }
 
 /* False: it is neither yes nor no, and that was answered. */
@@ -76,15 +70,6 @@ static bool flag_get(segue__http_request *request, const char *name, bool *out) 
   }
   segue__answer_error(request, 400, NULL, "%s must be 1 or 0, not \"%s\"", name, text);
   return false;
-}
-
-static bool matches_live(const segue__engine *engine, const char *if_match) {
-  const segue_snapshot *live = segue__engine_live(engine);
-  char number[24];
-  if (!live) return false;
-  snprintf(number, sizeof number, "%" PRIu64, segue_snapshot_generation(live));
-  return strcmp(if_match, "*") == 0 || strcmp(if_match, number) == 0 ||
-         strcmp(if_match, segue_snapshot_hash(live)) == 0;
 }
 
 static void reload_conflict(segue__admin *admin, segue__http_request *request,
@@ -170,7 +155,7 @@ static int ask_engine(segue__reload_call *call, segue__waiter *waiter) {
 /* Nobody waits: what can be told at once is told, the rest is in the log and in /api/v1/reloads. */
 static void ask_only(segue__reload_call *call) {
   segue__admin *admin = call->admin;
-  if (call->if_match[0] && !matches_live(admin->engine, call->if_match)) {
+  if (call->if_match[0] && !segue__engine_matches(admin->engine, call->if_match)) {
     reload_conflict(admin, call->request, call->if_match);
     return;
   }
@@ -248,7 +233,7 @@ static void reload_ask(segue__reload_call draft) {
   if (strcmp(draft.if_match, "*") == 0 && segue__engine_live(draft.admin->engine))
     draft.if_match[0] = 0;
   if (draft.what != RELOAD && draft.if_match[0] &&
-      !matches_live(draft.admin->engine, draft.if_match))
+      !segue__engine_matches(draft.admin->engine, draft.if_match))
     reload_conflict(draft.admin, request, draft.if_match);
   else if (draft.limited && draft.wait_ms == 0 && !draft.plan && draft.what != CONFIRM)
     ask_only(&draft);

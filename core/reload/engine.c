@@ -292,17 +292,16 @@ void segue__engine_schedule(segue__engine *engine) {
   segue__post(engine->loop, &engine->kick);
 }
 
-static bool engine_matches(const segue__engine *engine, const char *if_match) {
-  char number[24];
+bool segue__engine_matches(const segue__engine *engine, const char *if_match) {
+  const segue_snapshot *live = engine->live;
   size_t len = strlen(if_match);
-  if (len > 1 && if_match[0] == '"' && if_match[len - 1] == '"') {
-    if_match++;
-    len -= 2;
-  }
-  if (len == 1 && *if_match == '*') return engine->live != NULL;
-  snprintf(number, sizeof number, "%" PRIu64, engine->live ? engine->live->generation : 0);
+  char number[24];
+  if (len > 1 && if_match[0] == 'W' && if_match[1] == '/') if_match += 2, len -= 2;
+  if (len > 1 && if_match[0] == '"' && if_match[len - 1] == '"') if_match++, len -= 2;
+  if (len == 1 && *if_match == '*') return live != NULL;
+  snprintf(number, sizeof number, "%" PRIu64, live ? live->generation : 0);
   return (len == strlen(number) && !memcmp(if_match, number, len)) ||
-         (engine->live && len == 32 && !memcmp(if_match, engine->live->hash, 32));
+         (live && len == 32 && !memcmp(if_match, live->hash, 32));
 }
 
 /* Answers SEGUE_ECONFLICT to waiters whose If-Match fails. Returns false if no waiter and no
@@ -311,7 +310,7 @@ static bool conditions_hold(segue__engine *engine, segue__queued_run *run) {
   bool any = run->unconditional;
   for (segue__waiter *waiter = run->waiters, *next; waiter; waiter = next) {
     next = waiter->next;
-    if (waiter->if_match && !engine_matches(engine, waiter->if_match))
+    if (waiter->if_match && !segue__engine_matches(engine, waiter->if_match))
       engine_answer(waiter, SEGUE_ECONFLICT, NULL);
     else if (waiter->if_match)
       any = true;

@@ -242,7 +242,10 @@ const segue_snapshot *segue__engine_previous(const segue__engine *engine); /* th
 bool segue__engine_on_trial(const segue__engine *engine);
 const segue__policy *segue__engine_policy(const segue__engine *engine);  /* live one, or NULL */
 const segue__result *segue__engine_running(const segue__engine *engine); /* NULL: idle */
-segue__record *segue__engine_record(const segue__engine *engine);        /* or NULL */
+/* Returns whether an If-Match condition holds: the number or the hash of the live generation as 3,
+ * "3" or W/"3", or * for any. With no live generation, only 0 matches. */
+bool segue__engine_matches(const segue__engine *engine, const char *if_match);
+segue__record *segue__engine_record(const segue__engine *engine); /* or NULL */
 bool segue__engine_pending(const segue__engine *engine);
 uint64_t segue__engine_deferred_until_ms(const segue__engine *engine); /* loop time; 0 = no */
 /* The last results, newest first; index 0 .. count-1. */

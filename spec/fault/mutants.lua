@@ -209,7 +209,7 @@ local mutants = {
   { "deferring by the rate limit", "core/reload/engine.c",
     "at = engine->last_start_ms + interval;", ";", UNIT.queue },
   { "If-Match", "core/reload/engine.c",
-    "if (waiter->if_match && !engine_matches(engine, waiter->if_match))",
+    "if (waiter->if_match && !segue__engine_matches(engine, waiter->if_match))",
     "if (waiter->if_match && !waiter->cb)", UNIT.queue },
   { "a retry that falls due while a plan runs", "core/reload/engine.c",
     "if (engine->txn) {\n    segue__timer_start(engine->loop, &engine->retry_timer, RETRY_FIRST_MS,"
