@@ -8,6 +8,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "../os/hex.h"
 #include "parse.h"
 #include "scalar.h"
 #include "utf8.h"
@@ -64,9 +65,9 @@ static int json_hex4(const char *p, const char *end) {
   int code = 0;
   if (end - p < 4) return -1;
   for (int i = 0; i < 4; i++) {
-    char c = p[i], low = (char)(c | 32);
-    if (!(c >= '0' && c <= '9') && !(low >= 'a' && low <= 'f')) return -1;
-    code = code * 16 + (c <= '9' ? c - '0' : low - 'a' + 10);
+    int value = segue__hex_value(p[i]);
+    if (value < 0) return -1;
+    code = code * 16 + value;
   }
   return code;
 }

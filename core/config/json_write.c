@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "../os/hex.h"
 #include "config.h"
 #include "mask_internal.h"
 #include "printable.h"
@@ -58,8 +59,10 @@ void segue__json_bytes(segue__buf *out, const char *data, size_t len) {
     return;
   }
   segue__buf_adds(out, "{\"hex\":\"");
-  for (size_t i = 0; i < len; i++)
-    segue__buf_addf(out, "%02x", (unsigned char)data[i]);
+  for (size_t i = 0; i < len; i++) {
+    segue__buf_addc(out, segue__hex_digit((unsigned char)data[i] >> 4));
+    segue__buf_addc(out, segue__hex_digit((unsigned char)data[i]));
+  }
   segue__buf_adds(out, "\"}");
 }
 

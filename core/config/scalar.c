@@ -15,6 +15,8 @@
 #include <string.h>
 #include <uv.h>
 
+#include "../os/hex.h"
+
 static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
                                 1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
                                 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
@@ -104,7 +106,7 @@ static int to_float(const decimal *d, segue_node *node) {
 static int to_int(const char *s, size_t len, unsigned base, bool negative, segue_node *node) {
   uint64_t value = 0;
   for (size_t i = 0; i < len; i++) {
-    unsigned v = scalar_digit(s[i]) ? (unsigned)(s[i] - '0') : ((unsigned)s[i] | 32) - 'a' + 10;
+    unsigned v = (unsigned)segue__hex_value(s[i]);
     if (__builtin_mul_overflow(value, base, &value) || __builtin_add_overflow(value, v, &value))
       return SEGUE_ERANGE;
   }

@@ -12,6 +12,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "../os/hex.h"
 #include "node.h"
 
 /* One seed per kind of value keeps 1, 1.0, "1" and [1] apart. */
@@ -32,12 +33,23 @@ segue__hash segue__hash_bytes(const void *data, size_t len, segue__hash seed) {
 }
 
 void segue__hash_hex(segue__hash hash, char out[33]) {
-  static const char digits[] = "0123456789abcdef";
   for (int i = 0; i < 16; i++) {
-    out[i] = digits[hash.hi >> (60 - 4 * i) & 15];
-    out[i + 16] = digits[hash.lo >> (60 - 4 * i) & 15];
+    out[i] = segue__hex_digit((unsigned)(hash.hi >> (60 - 4 * i)));
+    out[i + 16] = segue__hex_digit((unsigned)(hash.lo >> (60 - 4 * i)));
   }
   out[32] = 0;
+}
+
+bool segue__hash_parse(const char *text, segue__hash *out) {
+  *out = (segue__hash){0};
+  if (strlen(text) != 32) return false;
+  for (int i = 0; i < 32; i++) {
+    int value = segue__hex_value(text[i]);
+    if (value < 0) return false;
+    uint64_t *half = i < 16 ? &out->hi : &out->lo;
+    *half = *half << 4 | (unsigned)value;
+  }
+  return true;
 }
 
 segue__hash segue__key_hash(const char *key, size_t len) {

@@ -20,6 +20,8 @@ typedef struct segue__hash {
 bool segue__hash_equal(segue__hash a, segue__hash b);
 segue__hash segue__hash_bytes(const void *data, size_t len, segue__hash seed);
 void segue__hash_hex(segue__hash hash, char out[33]);
+/* Reads 32 hex digits; false: text is none of these. */
+bool segue__hash_parse(const char *text, segue__hash *out);
 
 enum { SEGUE__NODE_UNSIGNED = 1 }; /* flags: an integer above INT64_MAX, read v.u */
 

@@ -18,7 +18,8 @@ static bool is_positive(const char *text) {
 }
 
 static bool is_hash(const char *text) {
-  return strlen(text) == 32 && strspn(text, "0123456789abcdef") == 32;
+  segue__hash hash;
+  return segue__hash_parse(text, &hash);
 }
 
 static int arguments_usage(const char *name, const char *must, const char *text) {

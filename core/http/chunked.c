@@ -5,6 +5,7 @@
  * the data: one-byte chunks with long extensions cost a server a hundred times what they cost the
  * sender.
  */
+#include "../os/hex.h"
 #include "parse.h"
 
 enum {
@@ -22,12 +23,6 @@ enum {
   DONE
 };
 
-static int chunked_hex(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  c = (char)(c | 0x20);
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* tchar and the characters of a value, as in parse.c but without its table: trailers are rare. */
 static bool chunked_name_char(char c) {
   return c > ' ' && c < 127 && c != ':' && c != '"' && c != '(' && c != ')' && c != ',' &&
@@ -40,7 +35,7 @@ static bool text_char(char c) {
 
 /* Sixteen digits cannot overflow 64 bits, and no chunk needs more. */
 static int size_char(segue__http_chunked *d, char c) {
-  int value = chunked_hex(c);
+  int value = segue__hex_value(c);
   if (value >= 0) {
     d->left = d->left << 4 | (uint64_t)value;
     return ++d->digits <= 16 ? SIZE : -1;

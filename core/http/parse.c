@@ -11,6 +11,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "../os/hex.h"
+
 /* Character classes: TOKEN is tchar (RFC 9110 5.6.2); VALUE the characters of a field value:
  * visible characters, space, tab, obs-text (5.5); TARGET visible ASCII without "#", which would
  * start a fragment; NAME the characters of a reg-name (RFC 3986 3.2.2). */
@@ -66,16 +68,11 @@ static bool ipv6_valid(const char *s, size_t len) {
   return strlen(text) == len && inet_pton(AF_INET6, text, &address) == 1;
 }
 
-static int parse_hex(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static bool name_valid(const char *s, size_t len) {
   for (size_t i = 0; i < len; i++) {
     if (!parse_is(s[i], NAME)) return false;
-    if (s[i] == '%' && (len - i < 3 || parse_hex(s[i + 1]) < 0 || parse_hex(s[i + 2]) < 0))
+    if (s[i] == '%' &&
+        (len - i < 3 || segue__hex_value(s[i + 1]) < 0 || segue__hex_value(s[i + 2]) < 0))
       return false;
   }
   return len > 0;

@@ -8,16 +8,12 @@
 
 #include <string.h>
 
-static int target_hex(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
+#include "../os/hex.h"
 
 /* The byte that "%XY" at s stands for, or -1. */
 static int target_escaped(const char *s, const char *end) {
-  if (end - s < 3 || target_hex(s[1]) < 0 || target_hex(s[2]) < 0) return -1;
-  return target_hex(s[1]) * 16 + target_hex(s[2]);
+  if (end - s < 3 || segue__hex_value(s[1]) < 0 || segue__hex_value(s[2]) < 0) return -1;
+  return segue__hex_value(s[1]) * 16 + segue__hex_value(s[2]);
 }
 
 static size_t target_decode(const char *raw, size_t len, char *out, bool *ok) {

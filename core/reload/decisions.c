@@ -25,7 +25,9 @@ static void put_text(segue__buf *b, const char *name, const char *text) {
 }
 
 static void put_hash(segue__buf *b, const char *name, segue__hash hash) {
-  segue__buf_addf(b, "%s=%016" PRIx64 "%016" PRIx64 "\n", name, hash.hi, hash.lo);
+  char hex[33];
+  segue__hash_hex(hash, hex);
+  segue__buf_addf(b, "%s=%s\n", name, hex);
 }
 
 int segue__decisions_write(segue__two_slot_file *state_file, const segue__decisions *state,
@@ -82,12 +84,8 @@ static void decisions_get_text(const char *value, char *out, size_t size) {
 }
 
 static segue__hash get_hash(const char *value) {
-  segue__hash hash = {0};
-  if (strlen(value) != 32) return hash;
-  char high[17];
-  snprintf(high, sizeof high, "%.16s", value);
-  hash.hi = strtoull(high, NULL, 16);
-  hash.lo = strtoull(value + 16, NULL, 16);
+  segue__hash hash;
+  (void)segue__hash_parse(value, &hash);
   return hash;
 }
 

@@ -6,14 +6,11 @@
 #include <string.h>
 #include <uv.h>
 
+#include "../os/hex.h"
 #include "schema_internal.h"
 
 static bool format_is_digit(char c) {
   return c >= '0' && c <= '9';
-}
-
-static bool format_is_hex(char c) {
-  return format_is_digit(c) || ((c | 32) >= 'a' && (c | 32) <= 'f');
 }
 
 /* n digits at s as a number, or -1. */
@@ -95,7 +92,7 @@ static int check_uuid(const char *s, size_t len) {
   if (len != 36) return 0;
   for (size_t i = 0; i < len; i++) {
     bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-    if (dash ? s[i] != '-' : !format_is_hex(s[i])) return 0;
+    if (dash ? s[i] != '-' : segue__hex_value(s[i]) < 0) return 0;
   }
   return 1;
 }

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "../os/hex.h"
 #include "schema_internal.h"
 
 static bool format_uri_is_digit(char c) {
@@ -14,10 +15,6 @@ static bool format_uri_is_digit(char c) {
 
 static bool format_uri_is_letter(char c) {
   return (c | 32) >= 'a' && (c | 32) <= 'z';
-}
-
-static bool format_uri_is_hex(char c) {
-  return format_uri_is_digit(c) || ((c | 32) >= 'a' && (c | 32) <= 'f');
 }
 
 static bool one_of(char c, const char *set) {
@@ -47,7 +44,7 @@ int segue__format_ipv6(const char *s, size_t len) {
   }
   while (s < end) {
     const char *start = s;
-    while (s < end && format_uri_is_hex(*s))
+    while (s < end && segue__hex_value(*s) >= 0)
       s++;
     if (s < end && *s == '.') { /* the last 32 bits as IPv4 */
       if (!segue__format_ipv4(start, (size_t)(end - start))) return 0;
@@ -97,7 +94,7 @@ int segue__format_hostname(const char *s, size_t len) {
 static bool format_uri_part(const char *s, const char *end, const char *more, bool wide) {
   for (; s < end; s++) {
     if (*s == '%') {
-      if (end - s < 3 || !format_uri_is_hex(s[1]) || !format_uri_is_hex(s[2])) return false;
+      if (end - s < 3 || segue__hex_value(s[1]) < 0 || segue__hex_value(s[2]) < 0) return false;
       s += 2;
     } else if (!(format_uri_is_letter(*s) || format_uri_is_digit(*s) ||
                  one_of(*s, "-._~!$&'()*+,;=") || one_of(*s, more) ||
@@ -118,7 +115,7 @@ static const char *format_uri_until(const char *s, const char *end, const char *
 static bool ip_literal(const char *s, const char *end) {
   if (s < end && (*s | 32) == 'v') {
     const char *dot = s + 1;
-    while (dot < end && format_uri_is_hex(*dot))
+    while (dot < end && segue__hex_value(*dot) >= 0)
       dot++;
     return dot > s + 1 && dot + 1 < end && *dot == '.' && format_uri_part(dot + 1, end, ":", false);
   }
@@ -197,7 +194,7 @@ static const char *template_variable(const char *s, const char *end) {
                      *s == '.' || *s == '%')) {
     if (*s == '.' && (s == start || s[-1] == '.')) return NULL;
     if (*s == '%') {
-      if (end - s < 3 || !format_uri_is_hex(s[1]) || !format_uri_is_hex(s[2])) return NULL;
+      if (end - s < 3 || segue__hex_value(s[1]) < 0 || segue__hex_value(s[2]) < 0) return NULL;
       s += 2;
     }
     s++;
@@ -230,7 +227,7 @@ int segue__format_uri_template(const char *s, size_t len) {
       s = template_expression(s + 1, end);
       if (!s) return 0;
     } else if (*s == '%') {
-      if (end - s < 3 || !format_uri_is_hex(s[1]) || !format_uri_is_hex(s[2])) return 0;
+      if (end - s < 3 || segue__hex_value(s[1]) < 0 || segue__hex_value(s[2]) < 0) return 0;
       s += 3;
     } else {
       if ((unsigned char)*s <= ' ' || one_of(*s, "\"<>\\^`|}") || *s == 127) return 0;

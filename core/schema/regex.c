@@ -10,6 +10,7 @@
 #include <uv.h>
 
 #include "../config/utf8.h"
+#include "../os/hex.h"
 #include "schema_internal.h"
 
 enum { PATTERN_MAX = 1 << 14, NESTED_MAX = 100 };
@@ -70,12 +71,6 @@ static bool regex_is_letter(char c) {
   return (c | 32) >= 'a' && (c | 32) <= 'z';
 }
 
-static int regex_hex_value(char c) {
-  if (regex_is_digit(c)) return c - '0';
-  c |= 32;
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static void regex_put(reader *r, uint32_t code) {
   if (code < 128 && (regex_is_letter((char)code) || regex_is_digit((char)code)))
     segue__buf_addc(r->out, (char)code);
@@ -89,7 +84,7 @@ static void regex_put(reader *r, uint32_t code) {
 static bool read_hex(reader *r, int count, uint32_t *code) {
   *code = 0;
   for (int i = 0; i < count; i++) {
-    int v = r->p < r->end ? regex_hex_value(*r->p) : -1;
+    int v = r->p < r->end ? segue__hex_value(*r->p) : -1;
     if (v < 0) return false;
     *code = *code * 16 + (uint32_t)v;
     r->p++;
@@ -102,8 +97,8 @@ static bool read_unicode(reader *r, const char *at, uint32_t *code) {
   if (r->p < r->end && *r->p == '{') {
     *code = 0;
     const char *digits = ++r->p;
-    for (; r->p < r->end && regex_hex_value(*r->p) >= 0 && *code <= 0x10ffff; r->p++)
-      *code = *code * 16 + (uint32_t)regex_hex_value(*r->p);
+    for (; r->p < r->end && segue__hex_value(*r->p) >= 0 && *code <= 0x10ffff; r->p++)
+      *code = *code * 16 + (uint32_t)segue__hex_value(*r->p);
     if (r->p == digits || r->p == r->end || *r->p != '}' || *code > 0x10ffff)
       return regex_fail(r, at, "\\u{...} wants hex digits up to 10FFFF");
     r->p++;

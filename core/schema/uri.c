@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "../os/hex.h"
 #include "schema_internal.h"
 
 typedef struct span {
@@ -131,19 +132,14 @@ void segue__uri_resolve(segue__buf *out, const char *base_text, const char *ref,
   add_part(out, "?", r.query, "");
 }
 
-static int uri_hex(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  c |= 32;
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 bool segue__uri_decode(segue__buf *out, const char *text, size_t len) {
   for (size_t i = 0; i < len; i++) {
     if (text[i] != '%') {
       segue__buf_addc(out, text[i]);
       continue;
     }
-    int high = len - i > 2 ? uri_hex(text[i + 1]) : -1, low = high >= 0 ? uri_hex(text[i + 2]) : -1;
+    int high = len - i > 2 ? segue__hex_value(text[i + 1]) : -1,
+        low = high >= 0 ? segue__hex_value(text[i + 2]) : -1;
     if (low < 0) return false;
     segue__buf_addc(out, (char)(high * 16 + low));
     i += 2;

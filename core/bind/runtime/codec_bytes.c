@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../../http/openssl.h"
+#include "../../os/hex.h"
 #include "lua_document.h"
 
 enum { BLOCK = 192 * 1024, DIGEST_MAX = 64 }; /* a block is a multiple of 3 and of 4 */
@@ -120,12 +121,6 @@ static int percent_encode(lua_State *L) {
   return 1;
 }
 
-static int percent_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 static int percent_decode(lua_State *L) {
   size_t len, used = 0;
   const char *in = luaL_checklstring(L, 1, &len);
@@ -136,8 +131,8 @@ static int percent_decode(lua_State *L) {
       out[used++] = in[i];
       continue;
     }
-    int high = i + 2 < len ? percent_digit(in[i + 1]) : -1;
-    int low = i + 2 < len ? percent_digit(in[i + 2]) : -1;
+    int high = i + 2 < len ? segue__hex_value(in[i + 1]) : -1;
+    int low = i + 2 < len ? segue__hex_value(in[i + 2]) : -1;
     if (high < 0 || low < 0) return bytes_refuse(L, "no two hex digits after '%'", i);
     out[used++] = (char)(high << 4 | low);
     i += 2;
@@ -219,11 +214,10 @@ static unsigned digest_hmac(lua_State *L, const digest *d, const char *key, size
 }
 
 static void push_hex(lua_State *L, const unsigned char *bytes, size_t len) {
-  static const char digits[] = "0123456789abcdef";
   char text[2 * DIGEST_MAX];
   for (size_t i = 0; i < len; i++) {
-    text[2 * i] = digits[bytes[i] >> 4];
-    text[2 * i + 1] = digits[bytes[i] & 15];
+    text[2 * i] = segue__hex_digit(bytes[i] >> 4);
+    text[2 * i + 1] = segue__hex_digit(bytes[i]);
   }
   lua_pushlstring(L, text, 2 * len);
 }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../os/hex.h"
 #include "../runtime/state.h"
 #include "rehearsal.h"
 
@@ -313,10 +314,6 @@ static bool testing_recall(void *data, const char *kind, const char *key, segue_
   return call.found;
 }
 
-static int testing_hex_value(char c) {
-  return c <= '9' ? c - '0' : (c | 32) - 'a' + 10;
-}
-
 /* Decodes the field "hex" of the table on top of `from`, and pushes the bytes to `to`. */
 static void copy_hex(lua_State *from, lua_State *to) {
   size_t len;
@@ -325,7 +322,7 @@ static void copy_hex(lua_State *from, lua_State *to) {
   luaL_Buffer b;
   luaL_buffinit(to, &b);
   for (size_t i = 0; hex && i + 1 < len; i += 2)
-    luaL_addchar(&b, (char)(testing_hex_value(hex[i]) << 4 | testing_hex_value(hex[i + 1])));
+    luaL_addchar(&b, (char)(segue__hex_value(hex[i]) << 4 | segue__hex_value(hex[i + 1])));
   luaL_pushresult(&b);
   lua_pop(from, 1);
 }
