@@ -9,6 +9,7 @@ end
 
 local check_messages = dofile("spec/support/messages.lua")
 local check_words = dofile("spec/support/words.lua")
+local check_structure = dofile("spec/support/structure.lua")
 
 local function list(command)
   local lines = {}
@@ -47,11 +48,23 @@ local may = {
     "http", "trigger", "admin", "bind", "ingress", "instance" },
   dist = {},
 }
-local allowed = {}
-for folder, others in pairs(may) do
-  allowed[folder] = { [folder] = true }
-  for _, other in ipairs(others) do allowed[folder][other] = true end
+-- The same for the folders of core/bind.
+local may_in_bind = {
+  runtime = {},
+  io = { "runtime" },
+  policy = { "runtime", "io" },
+  module = { "runtime", "io", "policy" },
+  testing = { "runtime", "io", "policy", "module" },
+}
+local function sets(lists)
+  local of = {}
+  for folder, others in pairs(lists) do
+    of[folder] = { [folder] = true }
+    for _, other in ipairs(others) do of[folder][other] = true end
+  end
+  return of
 end
+local allowed, allowed_in_bind = sets(may), sets(may_in_bind)
 
 -- "core/config" .. "../os/mem.h" -> "core/os/mem.h"
 local function resolve(folder, include)
@@ -76,6 +89,10 @@ local function check_include(path, number, line)
   local other = target:match("^core/([^/]+)/")
   if other and not (allowed[folder] and allowed[folder][other]) then
     breach(path .. ":" .. number, "core/%s may not include core/%s", folder or "", other)
+  end
+  local part, other_part = path:match("^core/bind/([^/]+)/"), target:match("^core/bind/([^/]+)/")
+  if part and other_part and not allowed_in_bind[part][other_part] then
+    breach(path .. ":" .. number, "core/bind/%s may not include core/bind/%s", part, other_part)
   end
   if not exists(target) then
     breach(path .. ":" .. number, '"%s" is not there; write it relative to the file', include)
@@ -111,8 +128,10 @@ for _, path in ipairs(list("find . -type f "
   if path ~= "spec/support/house.lua" then check_file(path) end
   check_messages(path, breach)
   check_words(path, breach)
+  check_structure(path, breach)
 end
 check_words(nil, breach)
+check_structure(nil, breach)
 
 -- Verbs that only a program may use: the library never prints, exits or takes a signal.
 -- (fault.c is in test builds only; spawn_user.c resets signals in a child that is about to exec.)
