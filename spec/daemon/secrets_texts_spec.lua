@@ -82,6 +82,11 @@ describe("a secret in a text", function()
     assert.is_truthy(page:find('took_count{of="***"} 1\n', 1, true), page)
     assert.is_truthy(page:find("segue_build_info{", 1, true))
     shows_no_secret(everything(d))
+    -- another secret in the same place counts in the same series
+    d.dir:write("far.yaml", "db: { password: second-passw0rd }\nport: 1\nstats: {}\n")
+    assert.equal(200, (d:reload()))
+    page = d:control("/metrics").body
+    assert.is_truthy(page:find('seen_total{of="***",port="1"} 2468\n', 1, true), page)
   end)
 
   it("is not shown where a long line or text is cut, nor by the count of a repeated line",

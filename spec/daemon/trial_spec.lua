@@ -52,14 +52,14 @@ local function live(d)
 end
 
 local function wait_live(d, x)
-  wait.until_true(function() return live(d) == x end, 20000, function()
+  d:wait_event(function() return live(d) == x end, 20000, function()
     return ("x = %d: %s"):format(x, d:log())
   end)
 end
 
 -- The reload with x has settled as outcome.
 local function wait_outcome(d, outcome)
-  return wait.until_true(function()
+  return d:wait_event(function()
     local ok, list = pcall(d.json, d, "/api/v1/reloads")
     for _, reload in ipairs(ok and list or {}) do
       if reload.outcome == outcome then return reload end
@@ -95,7 +95,7 @@ describe("a probe, and a restart inside of its window", function()
       return tonumber(d:control("/metrics").body:match "\nsegue_reloads_skipped_total (%d+)\n")
     end
     local runs, from = #d:json "/api/v1/reloads", looked()
-    wait.until_true(function()
+    d:wait_event(function()
       assert.equal(1, live(d))
       return looked() >= from + 10
     end, 20000, function() return "looks at the sources: " .. d:log() end)
@@ -104,7 +104,7 @@ describe("a probe, and a restart inside of its window", function()
     -- what is good goes live
     put(d, 0)
     wait_live(d, 0)
-    wait.until_true(function()
+    d:wait_event(function()
       local newest = d:json "/api/v1/reloads"[1]
       return newest.outcome == "applied" and newest.confirmed_by == "probe"
     end, nil, "the probe as the one who confirmed it")
@@ -169,7 +169,7 @@ describe("a rollback that has to be confirmed", function()
   -- x = 1, then x = 2 are live and confirmed.
   local function by_operator(within)
     local d = start(text_of(('by = "operator", within = "%s"'):format(within)), false)
-    wait.until_true(function()
+    d:wait_event(function()
       local ok, status = pcall(post, d, "/api/v1/confirm") -- not there, or not listening yet
       return ok and status == 200
     end, 20000, function() return "the start to confirm: " .. d:log() end)
@@ -306,7 +306,7 @@ describe("a reload that waits for an operator when the daemon is killed", functi
   after_each(segue.cleanup)
 
   local function confirm(d)
-    wait.until_true(function()
+    d:wait_event(function()
       local ok, status = pcall(post, d, "/api/v1/confirm")
       return ok and status == 200
     end, 20000, function() return "something to confirm: " .. d:log() end)
@@ -315,7 +315,7 @@ describe("a reload that waits for an operator when the daemon is killed", functi
 
   -- The history of a reload, as soon as there is any.
   local function told(d, id)
-    return wait.until_true(function()
+    return d:wait_event(function()
       local r = d:control("/api/v1/reloads/" .. id)
       return r.status == 200 and cjson.decode(r.body)
     end, nil, "reload " .. id)

@@ -186,6 +186,31 @@ function Daemon:wait_config(predicate, deadline_ms)
   return found
 end
 
+local LOOK_MS = 100
+
+--- Waits until predicate() holds, and returns its value. It is asked when the daemon has published
+--- an event, and now and then for what is no event (an entry in the history); not all the time,
+--- because each question is work for the daemon.
+function Daemon:wait_event(predicate, deadline_ms, what)
+  local stream, asked
+  local value = wait.until_true(function()
+    if not stream or stream.ended then
+      if stream then stream:close() end
+      stream = uv.fs_stat(self:socket()) and http.connect({ socket = self:socket() }, true)
+      if stream then stream:write(http.format { path = "/api/v1/events" }) end
+    end
+    local now = uv.hrtime()
+    if asked and now - asked < LOOK_MS * 1e6 and (not stream or #stream.input == 0) then
+      return false
+    end
+    if stream then stream.input = "" end
+    asked = now
+    return predicate()
+  end, deadline_ms, what)
+  if stream then stream:close() end
+  return value
+end
+
 --- A generation is live before its record is on disk and its outcome is reported.
 function Daemon:wait_settled(deadline_ms)
   local request = http.format { path = "/api/v1/status" }

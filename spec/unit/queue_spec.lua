@@ -246,6 +246,17 @@ describe("the reload queue", function()
     assert.equal("2", e:value("x"))
   end)
 
+  it("answers a waiter that joins after the last one has left", function()
+    e = engine.started {}
+    local first, last = e:reload(), e:reload()
+    e:forget(last)
+    local joined = e:reload()
+    e:step()
+    assert.is_true(first:answered())
+    assert.is_true(joined:answered())
+    assert.is_false(last:answered())
+  end)
+
   it("skips an automatic run of an input that was reverted, until it changes", function()
     e = engine.started {}
     e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = 500 } }
