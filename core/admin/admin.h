@@ -18,12 +18,13 @@ typedef struct segue__admin_options {
   segue__loop *loop; /* on libuv */
   const segue__logger *log;
   segue__sockets *sockets;        /* outlives it */
-  const char *policy_path;        /* told in status; may be NULL */
-  const char *state;              /* told in status; may be NULL */
+  const char *policy_path;        /* shown in status; may be NULL */
+  const char *state;              /* shown in status; may be NULL */
   struct segue__answers *answers; /* borrowed: what a recording takes */
-  /* What others have to say in /metrics; NULL: nothing. */
+  /* Adds metrics of other parts to /metrics; NULL: there are none. */
   void (*more_metrics)(void *data, segue__buf *out);
-  /* Listeners of others, whose certificates grow old as well: by index, NULL past the last one. */
+  /* Returns a listener of another part whose certificates are watched too, by its index; NULL past
+   * the last one. */
   segue__tls_notice *(*more_certificates)(void *data, size_t index);
   /* Adds the addresses of a module as JSON strings, with commas between them. */
   void (*module_addresses)(void *data, const char *module, segue__buf *out);
@@ -31,14 +32,14 @@ typedef struct segue__admin_options {
 } segue__admin_options;
 
 int segue__admin_new(segue__admin **out, const segue__admin_options *options);
-/* The engine it speaks for: set once, before the loop runs. Begins to observe it. */
+/* Sets the engine, once, before the loop runs, and observes it. */
 void segue__admin_attach(segue__admin *admin, segue__engine *engine);
-/* The engine is about to be freed: what still arrives is answered 503. */
+/* Call it before the engine is freed: later requests are answered 503. */
 void segue__admin_detach(segue__admin *admin);
-/* Cuts event streams, closes listeners at once and connections after the answer they wait for (at
- * the latest after grace_ms), frees the admin API, then cb. */
 /* In a child after fork: closes the descriptors of listeners and connections, and nothing else. */
 void segue__admin_abandon(segue__admin *admin);
+/* Closes event streams and listeners at once, and connections after the answer that they wait for
+ * (at the latest after grace_ms); frees the admin API, then calls cb. */
 void segue__admin_close(segue__admin *admin, uint64_t grace_ms, void (*cb)(void *data), void *data);
 
 /* The control socket: a listener that no policy owns. Again: in place of one whose file is gone. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Making a door: files, certificates, tokens, and the rule that nobody opens one to the world
- * without a lock.
+ * Makes the authorization rules of a listener from files, certificates and tokens. A listener that
+ * other machines can reach is rejected unless it requires credentials.
  */
 #include "auth.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * auth.h: what one listener asks of who comes in: made from what the policy says and from the files
- * it names, judged as a whole before anything listens, and never changed after: a reload makes
- * another one. Counted; control thread.
+ * auth.h: the authorization rules of one listener, made from the policy and the files that it
+ * names, validated as a whole before anything listens, and immutable: a reload makes another one.
+ * Counted; control thread.
  */
 #ifndef SEGUE_ADMIN_AUTH_H
 #define SEGUE_ADMIN_AUTH_H
@@ -24,7 +24,7 @@ typedef struct segue__auth {
   char *address; /* as the policy has it */
   segue__tls_context *tls;
   bool client_required, client_known; /* a certificate must, or may, be shown */
-  bool locked;                        /* somebody without a name has no role */
+  bool locked;                        /* a client without credentials has no role */
   bool public_health, public_metrics;
   bool loopback;      /* names of this machine only, unless others are given */
   double rate, burst; /* rate 0: no limit */

@@ -16,16 +16,16 @@
 
 enum { HANDSHAKES_TOLD = 10 };  /* failed ones of one client; then one a second */
 enum { CROWD_TOLD_MS = 10000 }; /* between two lines about too many connections */
-/* Refusals that the record keeps at once, of one client and of all; then one in ten seconds, and
- * one a second. What comes between is counted. */
 #define PROBE_SALT UINT64_C(0x9e3779b97f4a7c15)
+/* Number of refusals that the record takes at once, of one client and of all clients; after that
+ * one in ten seconds, and one a second. Refusals in between are counted. */
 enum { REFUSALS_TOLD = 5, REFUSALS_TOLD_ALL = 60, AUDIT_SALT = 0x61756469 };
 
-/* What is known of who asks. */
+/* The identity of a client. */
 typedef struct identity {
   segue__role role;
   bool named;       /* by a token or a certificate */
-  bool wrong_token; /* showed one that nobody knows */
+  bool wrong_token; /* its token is unknown */
 } identity;
 
 bool segue__looks_only(const segue__http_request *request) {
@@ -41,8 +41,8 @@ static bool is_public(segue__probe probe, const segue__auth *auth) {
                                        : probe == SEGUE__PROBE_HEALTH && auth->public_health;
 }
 
-/* Where no endpoint takes the request the method decides, so that 404 and 405 tell a client no more
- * than its role allows. */
+/* Where no endpoint takes the request the method decides, so that 404 and 405 reveal no more
+ * than the role of the client allows. */
 static segue__role needed_role(const segue__http_request *request,
                                const segue__endpoint *endpoint) {
   if (endpoint && segue__endpoint_takes(endpoint, request)) return endpoint->role;
@@ -180,7 +180,8 @@ bool segue__access_check(segue__admin *admin, segue__http_request *request,
 
 /* ---- The record ------------------------------------------------------------------------------ */
 
-/* Who is refused cannot fill the disk, nor take the place of what is worth more. */
+/* Limits the rows of refused requests: they must not fill the disk, nor push other rows out of the
+ * bounded record. */
 static bool has_room_for_refusal(segue__admin *admin, const char *peer) {
   segue__refusals *r = &admin->refusals;
   uint64_t now = segue__loop_now_ms(admin->loop);
@@ -240,7 +241,7 @@ static void authorize_on_answer(void *data, const segue__http_request *request, 
   snprintf(method, sizeof method, "%.*s",
            (int)(request->method.len < 20 ? request->method.len : 20), request->method.s);
   authorize_keep(admin, request, status, refused, method);
-  if (status == 429) return; /* it is told once for many */
+  if (status == 429) return; /* within_rate() logs it, once for many */
   snprintf(code, sizeof code, "%d", status);
   SEGUE__LOG(admin->log, refused ? SEGUE_WARN : SEGUE_INFO, "audit",
              refused  ? "refused"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Certificates grow old while the daemon runs: it says so in time, in the log, in status and in
- * metrics. Looked at when a reload settles, when one expires, and every hour.
+ * Reports certificates that expire soon, in the log, in status and in metrics. They are checked
+ * when a reload settles, when one expires, and every hour.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -56,7 +56,7 @@ static void on_look(segue__timer *timer) {
   segue__certificates_look(timer->data);
 }
 
-/* Said when it begins, when it gets worse, and once a day. */
+/* Logs a certificate when it comes near its end, when it expires, and once a day. */
 static void certificates_look_at(segue__admin *admin, segue__tls_notice *notice,
                                  uint64_t *next_ms) {
   char warning[128];

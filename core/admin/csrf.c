@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * No web page of another site asks through the browser of somebody who may. Two ways are shut: a
- * name of theirs that resolves to our address (the Host header must be a name that is ours: on a
- * loopback listener a loopback name, on others an address or what the policy lists), and a
- * cross-site request (Origin must be this very host, Sec-Fetch-Site must not say otherwise).
- * Clients that are not browsers send neither header.
+ * Rejects requests that a web page of another site makes through the browser of an authorized user.
+ * There are two ways. A foreign name that resolves to the address of this listener (DNS rebinding):
+ * the Host header must be a loopback name on a loopback listener, elsewhere an address or a name
+ * that the policy lists. A cross-site request: Origin must be this host, and Sec-Fetch-Site must
+ * not contradict it. Clients that are not browsers send neither header.
  */
 #include "internal.h"
 
@@ -62,7 +62,8 @@ static bool same_origin(segue__http_text origin, segue__http_text host, bool tls
          strncasecmp(origin.s + skip, host.s, host.len) == 0;
 }
 
-/* Names are only ours if the policy says so; nobody can make an address mean another machine. */
+/* A name belongs to this listener only if the policy lists it. An address always does: no DNS
+ * server can make it mean another machine. */
 static bool csrf_is_ours(const segue__auth *auth, const char *name) {
   if (!auth) return csrf_loopback(name);
   if (csrf_listed(auth, name)) return true;

@@ -2,8 +2,8 @@
  *
  * GET /api/v1/events: server-sent events, one for each phase that a reload reaches, and for each
  * state that an instance of a module enters. Events are numbered; a client that comes back with
- * Last-Event-ID gets those it missed, as far as they are kept. Whoever reads too slowly is cut off
- * by the server's write limit.
+ * Last-Event-ID gets those it missed, as far as they are kept. The write limit of the server
+ * disconnects a client that reads too slowly.
  */
 #include "internal.h"
 #include "render.h"
@@ -105,7 +105,7 @@ void segue__events_phase(segue__admin *admin, const segue__result *result, segue
   events_publish(admin, id, &text);
 }
 
-/* What came after the last event that this client saw; nothing for one that is new here. */
+/* Sends the events after the last one that the client saw; none to a new client. */
 static void events_replay(segue__admin *admin, segue__http_request *request) {
   const segue__http_text *header = segue__http_header_get(request, "Last-Event-ID");
   char number[24];

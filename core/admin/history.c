@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What was: the last reloads, the configuration that is live, and the difference between two of
- * them.
+ * The last reloads, the live configuration, and the difference between two configurations.
  */
 #include "internal.h"
 #include "large_response.h"

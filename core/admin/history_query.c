@@ -138,7 +138,7 @@ bool segue__record_ask_reload(segue__admin *admin, segue__http_request *request,
 
 static void next_side(segue__question *q);
 
-/* What is secret now was so then; where nothing is live, everything is. */
+/* A value that is secret now was secret then; with no live configuration every value is secret. */
 static int hide_as_live(const segue__admin *admin, segue_snapshot *snapshot) {
   const segue_snapshot *live = segue__engine_live(admin->engine);
   if (!live) return segue__mask_all(&snapshot->mask);

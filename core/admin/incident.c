@@ -3,9 +3,9 @@
  * POST /api/v1/recording: an incident as it happens, for `segue record`. The first question is
  * answered by what was good last; each ?after=N by what came of the next reload, with the bytes of
  * every file that it read and that differs from the one before, and the answers that the policy got
- * from commands and requests. An entry is kept until a few more have come. Nothing is kept while
- * nobody has asked for a minute. Files hold secrets: this is only for the control socket, and only
- * for those who may operate.
+ * from commands and requests. An entry is kept until a few more have come. All entries are freed
+ * when no request has come for a minute. Files hold secrets: only the control socket serves this,
+ * and only to the role operate.
  */
 #include <inttypes.h>
 #include <limits.h>
@@ -22,7 +22,7 @@ static const char mime[] = "application/x-ndjson";
 
 /* ---- Text ------------------------------------------------------------------------------------ */
 
-/* Those of `files` that `before` has not, or not like that. */
+/* Adds the files of `files` that `before` lacks or has with other bytes. */
 static void incident_add_files(segue__buf *out, const segue__files *files,
                                const segue__files *before) {
   bool any = false;
@@ -79,7 +79,7 @@ static void incident_forget(segue__timer *timer) {
   segue__recording_close(timer->data);
 }
 
-/* Whoever waits is answered, or told that there is nothing yet. */
+/* Answers the waiting request: the entry, or 204 if there is none yet. */
 static void answer_waiter(segue__admin *admin) {
   segue__recording *recording = &admin->recording;
   segue__http_request *request = recording->waiter;

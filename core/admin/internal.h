@@ -20,8 +20,7 @@ typedef struct segue__question segue__question;
 typedef struct segue__event_stream segue__event_stream;
 typedef struct segue__admin_listener segue__admin_listener;
 
-/* Who asked for what, as the cause of a reload: "POST /-/reload by token ops from 10.0.0.7:5000".
- */
+/* The request behind a reload, as its cause: "POST /-/reload by token ops from 10.0.0.7:5000". */
 #define SEGUE__CAUSE_SIZE 384
 /* Events that a client may ask for again after it lost its connection (Last-Event-ID). */
 #define SEGUE__EVENTS_KEPT 128
@@ -65,7 +64,7 @@ typedef struct segue__recording {
   segue__http_request *waiter;
   uint64_t wanted; /* by it */
   segue__record_call call;
-  segue__timer timer; /* until the waiter is told that there is nothing, or all is forgotten */
+  segue__timer timer; /* until the waiter gets 204, or all entries are freed */
 } segue__recording;
 
 struct segue__admin {
@@ -77,11 +76,11 @@ struct segue__admin {
   segue__http_listener *control;
   segue__socket_lease control_lease;
   segue__admin_listener *listeners;
-  segue__reload_call *calls; /* whoever waits for a reload */
+  segue__reload_call *calls; /* requests that wait for a reload */
   segue__large_response *page,
       *pages;                 /* the page that the worker writes; the queue of pages behind it */
   size_t unsent_bytes;        /* size of pages that are being sent in pieces */
-  segue__question *questions; /* whoever waits for the record */
+  segue__question *questions; /* requests that wait for the record */
   segue__events events;
   segue__recording recording;
   segue__answers *answers; /* of the policy; kept while a recording is on */
@@ -163,7 +162,7 @@ bool segue__access_check(segue__admin *admin, segue__http_request *request,
                          const segue__endpoint *endpoint);
 void segue__access_watch(segue__admin *admin); /* the server is there */
 void segue__access_metrics(segue__buf *out, const segue__admin *admin);
-/* Certificates that expire: says so, and looks again in time. */
+/* Logs certificates that expire soon, and starts the timer for the next check. */
 void segue__certificates_look(segue__admin *admin);
 void segue__certificates_json(segue__buf *out, const segue__admin *admin);
 void segue__certificates_metrics(segue__buf *out, const segue__admin *admin);
@@ -172,7 +171,7 @@ void segue__certificates_metrics(segue__buf *out, const segue__admin *admin);
  * probe: a health or metrics request, which needs no Host. */
 int segue__guard_check(const segue__http_request *request, bool probe, char *why, size_t size);
 
-/* Who asks, in a few words, for what is recorded. */
+/* Writes the client's identity in a few words, for the record. */
 void segue__requester(const segue__http_request *request, char *out, size_t size);
 bool segue__number_parse(const char *text, uint64_t *out); /* a whole number and nothing else */
 
@@ -181,7 +180,7 @@ bool segue__record_ask_reloads(segue__admin *admin, segue__http_request *request
                                uint64_t before);
 bool segue__record_ask_audit(segue__admin *admin, segue__http_request *request, uint64_t limit);
 bool segue__record_ask_reload(segue__admin *admin, segue__http_request *request, uint64_t id);
-/* Keys below a secret are not told: a path into one becomes that of the secret, in place. */
+/* Hides keys below a secret: a path into a secret becomes the path of the secret, in place. */
 void segue__admin_cut(const segue_snapshot *live, char *path, size_t size);
 /* Looks up the sides that are NULL by their numbers, then answers as segue__diff_answer. */
 void segue__record_ask_diff(segue__admin *admin, segue__http_request *request, const char *names[2],

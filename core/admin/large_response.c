@@ -152,7 +152,7 @@ static void start_next(segue__admin *admin) {
   }
 }
 
-/* One that is being written is finished for nobody. */
+/* The worker finishes a response that it is writing; the result is freed. */
 static void large_on_gone(segue__http_request *request) {
   segue__large_response *page = request->user;
   page->request = NULL;

@@ -126,7 +126,7 @@ static const char *address_text(const segue__admin_listener *item) {
   return segue__socket_address(&item->lease)->text;
 }
 
-/* Closes and frees those for which keep says no. */
+/* Closes and frees the listeners for which keep returns false. */
 static void listeners_sweep(segue__admin *admin, bool (*keep)(const segue__admin_listener *item)) {
   for (segue__admin_listener **link = &admin->listeners; *link;) {
     segue__admin_listener *item = *link;

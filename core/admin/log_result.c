@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Every settled run in the log: one line that says what came of it and why it ran, and one line for
- * each error. A run that found nothing to do on its own account is of interest only when debugging.
+ * Logs every settled run: one line with its outcome and cause, and one line for each error. An
+ * automatic run that found no change is logged at debug level.
  */
 #include "admin.h"
 #include "render.h"
@@ -53,7 +53,7 @@ void segue__announce(const segue__logger *log, const segue__result *result) {
   SEGUE__LOG(log, level, "reload", message, SEGUE__FIELD("id", result->id),
              SEGUE__FIELD("cause", result->cause), SEGUE__FIELD("changes", result->changes.total),
              SEGUE__FIELD("took", took));
-  if (result->skipped || result->plan_only) return; /* known already; told to who asked */
+  if (result->skipped || result->plan_only) return; /* logged before, or in the answer */
   for (size_t i = 0; i < result->errors.count; i++) {
     char text[sizeof(segue_error) + 64];
     segue_error_format(&result->errors.items[i], text, sizeof text);

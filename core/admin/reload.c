@@ -26,7 +26,7 @@ struct segue__reload_call {
   bool json, plan, rehearse, force, accept_shrink;
   enum { RELOAD, ROLLBACK, CONFIRM } what;
   uint64_t generation; /* to roll back to; 0: the one before */
-  bool takes_back;     /* what nobody has confirmed */
+  bool takes_back;     /* the unconfirmed generation */
 };
 
 static void reload_on_outcome(segue__waiter *waiter, int status, segue__result *result);
@@ -152,7 +152,8 @@ static int ask_engine(segue__reload_call *call, segue__waiter *waiter) {
                                 waiter);
 }
 
-/* Nobody waits: what can be told at once is told, the rest is in the log and in /api/v1/reloads. */
+/* The client does not wait: the answer contains what is known at once; the outcome is in the log
+ * and in /api/v1/reloads. */
 static void ask_only(segue__reload_call *call) {
   segue__admin *admin = call->admin;
   if (call->if_match[0] && !segue__engine_matches(admin->engine, call->if_match)) {
@@ -276,7 +277,7 @@ void segue__handle_next(segue__admin *admin, segue__http_request *request, const
   reload_ask((segue__reload_call){.admin = admin, .request = request, .plan = true});
 }
 
-/* Live, but somebody has to say that it is good. */
+/* The generation is live and waits for confirmation. */
 static void unconfirmed(segue__admin *admin, segue__http_request *request, bool json,
                         const segue__result *result) {
   segue__operator_status hold;
@@ -329,7 +330,7 @@ static void reload_on_outcome(segue__waiter *waiter, int status, segue__result *
   uint64_t generation = call->generation;
   char if_match[sizeof call->if_match];
   memcpy(if_match, call->if_match, sizeof if_match);
-  /* Going back from a generation that nobody confirmed is just that. */
+  /* Reverting an unconfirmed generation is what this rollback does. */
   bool reverted_live =
       call->takes_back && status == 0 && result->outcome == SEGUE__REVERTED && !result->undo_failed;
   unlink_call(call);

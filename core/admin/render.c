@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * One reload told twice: as a line or two for people, as JSON for programs. Answers, history and
- * event stream use the same functions, so that they cannot disagree.
+ * Renders one reload as text for people and as JSON for programs. Answers, history and event stream
+ * use the same functions, so that they cannot disagree.
  */
 #include "render.h"
 

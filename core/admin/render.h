@@ -8,7 +8,7 @@
 
 #include "../reload/engine.h"
 
-/* HTTP status that tells an outcome. */
+/* Returns the HTTP status of an outcome. */
 int segue__render_status(segue__outcome outcome);
 
 /* "applied: generation 3 is live (reload 7, 1.2 ms)" and a line for each error. */
@@ -18,7 +18,7 @@ const char *segue__render_would(segue__outcome outcome);
 /* Of a plan: the lines of untested steps ("not tried: start front; confirm by the probe"); nothing
  * if there are none. */
 void segue__render_untried_text(segue__buf *out, const segue__result *result);
-/* What a reload would do, step by step and change by change. */
+/* Of a plan: its steps and changes. */
 void segue__render_plan_text(segue__buf *out, const segue__result *result);
 /* detail: with steps and changes. */
 void segue__render_result_json(segue__buf *out, const segue__result *result, bool detail);
@@ -39,7 +39,7 @@ void segue__render_clock(segue__buf *out, int64_t wall_ms);
 /* The same as JSON, in quotes; null for 0. */
 void segue__render_time(segue__buf *out, int64_t wall_ms);
 /* A node as JSON; one of more than 4 KiB as a JSON string of its beginning. path: where it is in a
- * config, of which mask says what is secret (NULL: nothing). */
+ * config, whose secrets mask knows (NULL: none). */
 void segue__render_value(segue__buf *out, const segue_node *node, const char *path,
                          const segue__mask *mask);
 /* One side of a change, in the same way. */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What is: status, modules, sources, readiness and metrics, read from the engine at the moment of
- * asking.
+ * Status, modules, sources and readiness, read from the engine when the request arrives.
  */
 #include "internal.h"
 #include "render.h"
@@ -17,7 +16,7 @@ static bool module_good(const segue__module_status *module) {
   return module->state == SEGUE__MODULE_SERVING && module->gate.state != SEGUE__GATE_REFUSING;
 }
 
-/* What is served stands on data that a guard calls too old. */
+/* Returns whether the live configuration depends on data that a guard reports as too old. */
 static bool status_too_old(const segue__engine *engine, char *why, size_t size) {
   for (size_t i = 0; i < segue__engine_source_count(engine); i++) {
     segue__source_status source;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Bearer tokens. They are compared with all that are known, over their whole room and without a
- * way out in between, so that the time tells nothing about them.
+ * Bearer tokens. A token is compared with every known one, over the whole buffer and without an
+ * early return, so that the time reveals nothing about them.
  */
 #include "tokens.h"
 

@@ -23,8 +23,8 @@ typedef struct segue__tokens {
   size_t count;
 } segue__tokens;
 
-/* Adds those of one file. SEGUE_EPOLICY: what is in it will not do (too short, not printable, no
- * token at all, one that is there already): err says in which line; never the token itself. */
+/* Adds those of one file. SEGUE_EPOLICY: a token is too short, not printable or
+ * a duplicate, or the file has none: err names the line; never the token itself. */
 int segue__tokens_add(segue__tokens *tokens, const segue__token_spec *spec, const char *data,
                       size_t len, segue_error *err);
 /* Forgets them: their memory is overwritten. */
