@@ -6,13 +6,14 @@
  * u32 length of name, u64 length of data, name, data. The format is the first letter of its name;
  * older versions wrote the number that it had in them.
  */
+#include "source_cache.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <uv.h>
 
+#include "../config/config.h"
 #include "../os/fault.h"
-#include "../record/inputs.h"
-#include "txn.h"
 
 enum { KEY_BYTES = 300 };
 
@@ -115,16 +116,12 @@ static int get_document(cursor *c, const char *source, segue__documents *out) {
   return rc ? rc : segue__documents_add(out, doc);
 }
 
-int segue__cached_delivery_read(segue__inputs *inputs, const segue__source *source,
-                                segue__cached_delivery *head, segue__documents *out) {
-  char key[KEY_BYTES];
-  segue__bytes bytes = {0};
+int segue__cached_delivery_parse(const char *data, size_t len, const char *source,
+                                 segue__cached_delivery *head, segue__documents *out) {
   uint64_t wall, revision, count;
-  key_of(source, key);
+  cursor c = {data, data + len};
+  int rc = 0;
   *head = (segue__cached_delivery){0};
-  int rc = segue__inputs_kept(inputs, key, &bytes);
-  if (rc) return rc;
-  cursor c = {bytes.data, bytes.data + bytes.len};
   if (!cache_get(&c, 8, &wall) || !cache_get(&c, 4, &revision) ||
       (revision != UINT32_MAX && !cache_get_text(&c, revision, &head->revision)) ||
       !cache_get(&c, 4, &count))
@@ -132,14 +129,26 @@ int segue__cached_delivery_read(segue__inputs *inputs, const segue__source *sour
   else if (revision != UINT32_MAX && !head->revision)
     rc = UV_ENOMEM;
   for (uint64_t i = 0; !rc && i < count; i++)
-    rc = get_document(&c, source->name, out);
-  segue__free(bytes.data);
+    rc = get_document(&c, source, out);
   if (!rc) {
     head->wall_ms = (int64_t)wall;
     return 0;
   }
   segue__cached_delivery_deinit(head);
   segue__documents_deinit(out);
+  return rc;
+}
+
+int segue__cached_delivery_read(segue__inputs *inputs, const segue__source *source,
+                                segue__cached_delivery *head, segue__documents *out) {
+  char key[KEY_BYTES];
+  segue__bytes bytes = {0};
+  key_of(source, key);
+  *head = (segue__cached_delivery){0};
+  int rc = segue__inputs_kept(inputs, key, &bytes);
+  if (rc) return rc;
+  rc = segue__cached_delivery_parse(bytes.data, bytes.len, source->name, head, out);
+  segue__free(bytes.data);
   return rc;
 }
 

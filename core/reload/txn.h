@@ -34,6 +34,7 @@
 #include "action.h"
 #include "engine.h"
 #include "remote.h"
+#include "source_cache.h"
 #include "writer.h"
 
 /* ---- Queue: one running, one pending (and one pending plan, which changes nothing). ---- */
@@ -352,12 +353,6 @@ typedef enum segue__collect_stage {
   SEGUE__COLLECT_WAIT  /* no job: a file is being written, and its writer may close it in time */
 } segue__collect_stage;
 
-/* Beside a delivery: its revision, and its time. */
-typedef struct segue__cached_delivery {
-  char *revision; /* owned, or NULL */
-  int64_t wall_ms;
-} segue__cached_delivery;
-
 struct segue__collect {
   segue__job job;
   segue__collect_stage stage;
@@ -445,15 +440,6 @@ bool segue__guards_hold(segue__txn *txn);
 void segue__guards_settle(segue__txn *txn);
 /* sources.c: adds to the result which sources are away and whose held delivery is used. */
 void segue__sources_report(segue__txn *txn);
-
-/* source_cache.c. write: on the worker. read: UV_ENOENT where nothing was kept of the source; *head
- * is given back by deinit. */
-int segue__cached_delivery_write(segue__inputs *inputs, const segue__source *source,
-                                 const segue__cached_delivery *head,
-                                 const segue__documents *documents);
-int segue__cached_delivery_read(segue__inputs *inputs, const segue__source *source,
-                                segue__cached_delivery *head, segue__documents *out);
-void segue__cached_delivery_deinit(segue__cached_delivery *head);
 
 /* validate.c: validates txn->next by txn->schema_doc, and finds out what of it is secret. */
 typedef struct segue__validate_job {

@@ -128,4 +128,7 @@ void segue__fakes_expedite(segue__rehearsal *r); /* modules complete their runni
 void segue__fakes_init(segue__rehearsal *r);
 void segue__fakes_deinit(segue__rehearsal *r);
 
+/* Lua: delivery(bytes) -> text, format; delivery.c */
+int segue__testing_delivery(lua_State *L);
+
 #endif

@@ -716,6 +716,8 @@ static int open_core(lua_State *L) {
   lua_setfield(L, -2, "folder");
   lua_pushcfunction(L, parse_json);
   lua_setfield(L, -2, "json");
+  lua_pushcfunction(L, segue__testing_delivery);
+  lua_setfield(L, -2, "delivery");
   lua_pushlightuserdata(L, NULL);
   lua_setfield(L, -2, "null");
   /* It is relative to the current folder, not to the spec that uses it. */

@@ -65,31 +65,12 @@ local function full(head, path)
   return head.cwd .. "/" .. path
 end
 
-local function number(text, at, size)
-  local n = 0
-  for i = at + size - 1, at, -1 do n = n * 256 + text:byte(i) end
-  return n, at + size
-end
+local content_types = { yaml = "application/yaml", json = "application/json", text = "text/plain" }
 
--- Finds a format by its first letter, or by the number that older versions wrote.
-local content_types = { [("y"):byte()] = "application/yaml", [0] = "application/yaml",
-  [("t"):byte()] = "text/plain", [3] = "text/plain" }
-
--- The files of a generation hold the delivery of a source on a network, see
--- core/reload/source_cache.c: its first document, which is the only one of a URL.
+-- The files of a generation hold the cached delivery of a source on a network.
 local function delivered(text)
-  local format, name_length, length
-  local revision, at = number(text, 9, 4)
-  if revision ~= 2 ^ 32 - 1 then at = at + revision end
-  local count
-  count, at = number(text, at, 4)
-  if count == 0 then return { body = "" } end
-  format, at = number(text, at, 1)
-  name_length, at = number(text, at, 4)
-  length, at = number(text, at, 8)
-  at = at + name_length
-  return { body = text:sub(at, at + length - 1),
-    headers = { ["Content-Type"] = content_types[format] or "application/json" } }
+  local body, format = core.delivery(text)
+  return { body = body or "", headers = format and { ["Content-Type"] = content_types[format] } }
 end
 
 local function set_files(t, head, files, policy_text, sources)
