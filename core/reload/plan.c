@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The plan: which modules a change touches, what is done with each, in which order, and why. What
- * `segue plan` prints is what a reload does.
+ * The plan: the modules that a change affects, the action for each, their order, and the reasons. A
+ * reload executes the same plan that `segue plan` prints.
  */
 #include <string.h>
 #include <uv.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Hooks of the policy while they run. One that does not end in time is answered for, and goes when
- * it is through: nothing that waited for it is touched by then.
+ * Hooks of the policy while they run. If a hook does not end in time, its run continues without it,
+ * and the call is freed when the hook ends: by then it has no pointer to the run any more.
  */
 #include <uv.h>
 

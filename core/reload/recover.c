@@ -61,7 +61,7 @@ static void recover_take_down(segue__engine *engine, segue__module_record *modul
   segue__services_update(engine);
   segue__instance_cut(instance);
   segue__drain_instance(engine, module, instance, true);
-  /* What is replaced by restart has resources that two instances cannot share. */
+  /* A module that is replaced by restart has resources that two instances cannot share. */
   bool exclusive = module->replace == SEGUE__RESTART && recover_drains(module, instance);
   module->leaving = exclusive ? instance : NULL;
   segue__recover_later(engine, module);

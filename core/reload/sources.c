@@ -76,7 +76,7 @@ segue__source_state *segue__source_get(segue__engine *engine, const segue__polic
   return state;
 }
 
-/* What the trial brought goes to the state that has the clock and the watch. */
+/* Moves the delivery of a trial to the state that owns the timer and the watch. */
 static void sources_hand_over(segue__source_state *from, segue__source_state *to) {
   segue__documents documents = to->documents;
   char *revision = to->remote.revision;
@@ -170,7 +170,7 @@ bool segue__source_is_held(const segue__engine *engine, const segue__policy *pol
   return true;
 }
 
-/* What is held for sources that are away is told with every outcome, after its reasons. */
+/* Adds to every outcome, after its reasons, which sources are away and use a cached delivery. */
 void segue__sources_report(segue__txn *txn) {
   for (size_t i = 0; txn->policy && i < txn->policy->source_count; i++) {
     segue_error error;

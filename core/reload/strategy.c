@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Strategies: whether a source is pulled or pushes is the policy's decision, made when the source
- * is new and made anew whenever its health changes. Asked one source at a
- * time; nobody waits for the answer, and a hook that fails leaves the last decision as it was.
+ * is new and made anew whenever its health changes. The hook is called for one source at a time. No
+ * run waits for the answer, and a hook that fails leaves the last decision as it was.
  */
 #include <string.h>
 #include <uv.h>
@@ -18,7 +18,7 @@ static segue__source_state *state_named(segue__engine *engine, const char *name)
   return NULL;
 }
 
-/* A wish for a push that the source cannot do is told and not followed. */
+/* A decision for a push that the source cannot do is logged and ignored. */
 static void strategy_decide(segue__engine *engine, segue__source_state *state,
                             const segue__policy_call *policy_call) {
   bool push = policy_call->push && policy_call->health.can_push;

@@ -5,7 +5,7 @@ local duration = require "segue.duration"
 
 local M = {}
 
--- Each judges a value and returns nil if it is good, else what is wrong with it.
+-- Each checks a value and returns nil if it is good, else an error message.
 local kinds = {}
 
 local function of_type(name, article)
@@ -63,7 +63,7 @@ end
 local bytes = { [""] = 1, B = 1, KiB = 2 ^ 10, MiB = 2 ^ 20, GiB = 2 ^ 30, kB = 1e3, MB = 1e6,
   GB = 1e9 }
 
---- Bytes of a size: a number, or a text such as "16MiB"; nil and what is wrong with it otherwise.
+--- Returns the bytes of a size: a number, or a text such as "16MiB"; else nil and an error message.
 ---@param value string|number
 ---@return number?
 ---@return string? message
@@ -101,7 +101,8 @@ kinds["text or texts"] = function(value)
   return kinds.texts(value)
 end
 
---- What is wrong with one value, by its kind: a name of `kinds`, or a list of allowed texts.
+--- Checks one value by its kind: a name of `kinds`, or a list of allowed texts. Returns an error
+--- message, or nil if the value is good.
 ---@param value any
 ---@param kind string|string[]
 ---@return string? message

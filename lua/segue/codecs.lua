@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Formats and encodings: segue.json, segue.yaml, segue.base64, segue.percent, segue.hash and
--- segue.list. The work is done in C, within the limits of the state. Wrong arguments are thrown at
+-- segue.array. The work is done in C, within the limits of the state. Wrong arguments are thrown at
 -- the caller; text that cannot be decoded is an answer: nil, message, code.
 local core = require "segue.core"
 local check = require "segue.check"
@@ -56,7 +56,7 @@ M.json.decode = decoder("json", "segue.json.decode")
 
 --- JSON of plain data or of a config value. The keys of a table come in the order of their bytes,
 --- so equal values give equal texts. An empty table is {} unless it was decoded from a list, or
---- marked by segue.list. Throws for functions, NaN, text that is not UTF-8 and tables that contain
+--- marked by segue.array. Throws for functions, NaN, text that is not UTF-8 and tables that contain
 --- themselves.
 ---@param value any
 ---@param options? { indent?: integer } spaces for each level; default: one line
@@ -82,10 +82,10 @@ M.yaml.encode = encoder("yaml", "segue.yaml.encode", {})
 ---@generic T: table
 ---@param items? T default: a new table
 ---@return T
-function M.list(items)
+function M.array(items)
   if items == nil then items = {} end
   if type(items) ~= "table" or core.kind(items) then
-    error(("segue.list needs a table, not a %s"):format(core.kind(items) and "config value"
+    error(("segue.array needs a table, not a %s"):format(core.kind(items) and "config value"
       or type(items)), 2)
   end
   return core.mark_list(items)

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Constructors of sources, triggers and probes: plain tables that say what they are (`tag`, `kind`)
--- and where they were made (`file`, `line`). Wrong arguments are thrown at the caller's line.
+-- Constructors of sources, triggers and probes: plain tables with their type (`tag`, `kind`) and
+-- the place of the call (`file`, `line`). Wrong arguments throw an error at the caller's line.
 local core = require "segue.core"
 local check = require "segue.check"
 local duration = require "segue.duration"
@@ -164,7 +164,8 @@ function M.watch(options)
 end
 
 --- A trigger and the admin API: an HTTP listener on a loopback address or "unix:/path"; or a table
---- with any address, and who may come in: segue.http { "0.0.0.0:9443", tls = ..., tokens = ... }.
+--- with any address, and the clients that it accepts: segue.http { "0.0.0.0:9443", tls = ...,
+--- tokens = ... }.
 ---@param listener string|segue.HttpOptions
 ---@return segue.Trigger
 function M.http(listener)

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
--- How a module is emptied: "5s", or { within = "5s", over = "wait", again = 3 }. Within: how long
--- everybody inside may take to leave. Over: what becomes of those who do not: cut (they are not
--- waited for), wait (for as long again, `again` times, with a warning each time; then cut), or undo
--- (the reload is). One shape for the module's key and for txn.module.x:drain.
+-- How a module is drained: "5s", or { within = "5s", over = "wait", again = 3 }. within: the time
+-- in which all callers must leave. over: the action if some do not: cut (the module stops although
+-- they are inside), wait (as long again, `again` times, with a warning each time; then cut), or
+-- undo (undoes the reload). The module's key and txn.module.x:drain take the same table.
 local check = require "segue.check"
 local duration = require "segue.duration"
 
@@ -15,7 +15,7 @@ local function milliseconds(time)
   return math.max(duration.parse(time), 1) -- no time at all is not the default
 end
 
---- { ms, over, again } of what was written; nil, what is wrong with it, and where, otherwise.
+--- Returns { ms, over, again }; or nil, an error message, and the key that is wrong.
 ---@param drain any
 ---@return table?
 ---@return string? message

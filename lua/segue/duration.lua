@@ -16,7 +16,7 @@ local function parse_text(text)
   return #text > 0 and total or nil
 end
 
---- Milliseconds of a duration; nil and what is wrong with it otherwise.
+--- Returns the milliseconds of a duration; else nil and an error message.
 ---@param value string|number
 ---@return number? milliseconds
 ---@return string? message

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Files and host names: what may hang is done elsewhere, under a time limit, while the task waits.
--- Paths are relative to the policy's folder.
+-- Files and host names: calls that may hang run on another thread, under a time limit, while the
+-- task waits. Paths are relative to the policy's folder.
 local core = require "segue.core"
 local check = require "segue.check"
 local duration = require "segue.duration"
@@ -32,8 +32,8 @@ function M.read(path, options)
   return core.read(path, milliseconds(o), o.max or default_bytes)()
 end
 
---- Replaces a file with a text, all of it or nothing, and durably. A new file has mode 0600 unless
---- told otherwise; an existing one keeps its mode and owner.
+--- Replaces a file with a text, all of it or nothing, and durably. A new file has `mode`, by
+--- default 0600; an existing one keeps its mode and owner.
 ---@param path string
 ---@param text string
 ---@param options? { mode?: string, timeout?: string|number } mode: "0644"
@@ -52,8 +52,9 @@ function M.write(path, text, options)
   return core.write(path, milliseconds(o), text, o.mode and tonumber(o.mode, 8) or 0)()
 end
 
---- What a path leads to: type ("file", "folder", "socket", "pipe", "device"), size, mode ("0644"),
---- mtime (seconds since 1970), uid, gid; nil, message, code if it leads nowhere.
+--- Returns facts about the file at a path: type ("file", "folder", "socket", "pipe", "device"),
+--- size (bytes), mode ("0644"), mtime (seconds since 1970), uid, gid; nil, message, code if there
+--- is none.
 ---@param path string
 ---@param options? { timeout?: string|number }
 ---@return { type: string, size: integer, mode: string, mtime: number, uid: integer, gid: integer }?

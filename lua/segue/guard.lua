@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Guards of sources: what must be there before what a source delivers may go live.
+-- Guards of sources: conditions that a delivery must meet before it may go live.
 local check = require "segue.check"
 local duration = require "segue.duration"
 
@@ -10,12 +10,12 @@ local keys = { min_items = "count", max_shrink = "number", required = "texts",
 
 ---@class segue.Guard
 ---@field min_items? integer members or items at the root of its documents, at least
----@field max_shrink? number the part of them, 0 to 1, that may go from one generation to the next
----@field required? string[] paths that must be there: "listen.port"
----@field max_age? string|number of what is held while the source is away
+---@field max_shrink? number the part of them, 0 to 1, that may be missing in the next generation
+---@field required? string[] paths that must exist: "listen.port"
+---@field max_age? string|number of the cached delivery while the source is away
 
---- Judges a guard and makes of it what the core wants; faults are thrown at the caller of the
---- constructor `name`.
+--- Checks a guard and converts it for the core; throws mistakes at the caller of the constructor
+--- `name`.
 ---@param name string
 ---@param guard segue.Guard?
 ---@param level? integer

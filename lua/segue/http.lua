@@ -1,15 +1,15 @@
 -- SPDX-License-Identifier: MIT
--- What segue.http takes: an address, or a table with an address and who may come in by it. Judged
--- key by key; what comes out is what core/bind/policy/extract_http.c reads.
+-- The argument of segue.http: an address, or a table with an address and the clients that it
+-- accepts. Checked key by key; core/bind/policy/extract_http.c reads the result.
 local check = require "segue.check"
 local suggest = require "segue.suggest"
 
 ---@alias segue.Role "read"|"operate"
 
 ---@class segue.HttpTls
----@field cert string PEM: the certificate, then what leads to its CA
----@field key string PEM, for this user only
----@field client_ca? string PEM: who signs the certificates of clients
+---@field cert string PEM: the certificate, then the chain to its CA
+---@field key string PEM, readable by this user only
+---@field client_ca? string PEM: the CA that signs the certificates of clients
 ---@field client? "required"|"optional"
 ---@field clients? segue.HttpClient[] roles by name; all others have none
 
@@ -123,7 +123,7 @@ local function clients_of(clients)
   return result
 end
 
--- known: its keys. Those of a module know no clients by name: it judges them itself.
+-- known: its keys. A module's listener has no list of clients: its code checks them itself.
 local function tls_of(tls, known)
   judge(tls, known, "tls: ")
   need(tls, "cert", "tls: ", 'cert = "server.pem"')
@@ -212,7 +212,7 @@ end
 
 local M = {}
 
--- What fn returns, or nil and what was wrong.
+-- Returns the result of fn, or nil and an error message.
 local function caught(fn, ...)
   local ok, result = pcall(fn, ...)
   if ok then return result end
@@ -220,7 +220,7 @@ local function caught(fn, ...)
   return nil, result.message
 end
 
---- The fields of the trigger, or nil and what is wrong.
+--- Returns the fields of the trigger, or nil and an error message.
 ---@param given string|segue.HttpOptions
 ---@return table?
 ---@return string?
@@ -238,7 +238,8 @@ local function tls_with_paths(tls, fn)
   return copy
 end
 
---- What a module's listeners speak, with every path taken through fn; or nil and what is wrong.
+--- Returns the TLS options of a module's listeners, with fn applied to every path; or nil and an
+--- error message.
 ---@param tls table
 ---@param fn fun(path: string): string
 ---@return table?

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- segue: what policies use. `local segue = require "segue"`.
+-- segue: the library for policies. `local segue = require "segue"`.
 local core = require "segue.core"
 local suggest = require "segue.suggest"
 local duration = require "segue.duration"
@@ -19,7 +19,10 @@ segue.validate = require "segue.validate"
 segue.run, segue.fetch = require("segue.run").run, require "segue.fetch"
 for name, fn in pairs(require "segue.files") do segue[name] = fn end
 for name, fn in pairs(require "segue.tasks") do segue[name] = fn end
-for name, codec in pairs(require "segue.codecs") do segue[name] = codec end
+for name, codec in pairs(require "segue.codecs") do
+  assert(segue[name] == nil, name) -- a second function of one name would replace the first
+  segue[name] = codec
+end
 
 --- Waits. Hooks only: while a policy is being loaded nothing can wait.
 ---@param time string|number

@@ -1,12 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- Judges what the code of a module returns: a table of functions.
+-- Checks the value that the code of a module returns: a table of functions.
 local core = require "segue.core"
 local check = require "segue.check"
 
 local keys = { start = "function", handle = "function", drain = "function", stop = "function" }
 local M = {}
 
---- What is wrong with it, and the line where that is written, if it can be told.
+--- Returns an error message and its line, if that is known; nil if the value is good.
 ---@param module any
 ---@param listens boolean
 ---@return string? message

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Plain data: values of a policy as the core takes them, and as a text that tells whether two of
--- them are the same.
+-- Plain data: values of a policy in the form that the core reads, and as a text that is equal for
+-- equal values.
 local core = require "segue.core"
 
 local pairs, ipairs, type, tostring = pairs, ipairs, type, tostring
@@ -49,8 +49,8 @@ local function plain(value, path, depth)
   return { keys = keys, values = values }
 end
 
---- A value as the core takes it: lists as they are, maps as { keys, values } in order. nil, a path
---- and what is wrong with the value there, if it is not plain data.
+--- Returns a value in the form that the core reads: lists unchanged, maps as { keys, values } in
+--- order. If it is not plain data: nil, a path and an error message about the value there.
 ---@param value any
 ---@return any converted
 ---@return string? path

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Judges the table that a policy returns, key by key, and makes of it what the core wants. What is
--- wrong is told with file and line where they can be known.
+-- Checks the table that a policy returns, key by key, and converts it for the core. Mistakes are
+-- reported with file and line where these are known.
 local core = require "segue.core"
 local check = require "segue.check"
 local constructors = require "segue.constructors"
@@ -9,7 +9,7 @@ local duration = require "segue.duration"
 local http = require "segue.http"
 local suggest = require "segue.suggest"
 
--- Captured now: what a policy does to the globals must not reach this.
+-- Captured before the policy runs: a change that it makes to the globals must not reach this file.
 local pairs, ipairs, type, tostring, next = pairs, ipairs, type, tostring, next
 local sort, concat = table.sort, table.concat
 
@@ -23,8 +23,8 @@ core.wrap_defer = function(defer)
   end
 end
 
--- txn.module.x:drain { within = "2s" }; without a time: as the module's own drain says; without
--- over: who asks is told, and decides.
+-- txn.module.x:drain { within = "2s" }; without a time: the module's own; without over: returns
+-- nil, message, code to the hook, which decides.
 core.wrap_drain = function(drain)
   return function(module, options)
     local o = options == nil and {} or options
@@ -74,7 +74,8 @@ end
 local Judge = {}
 Judge.__index = Judge
 
--- key: its path in the policy, such as "timeouts.check"; at: what was made by a constructor.
+-- key: its path in the policy, such as "timeouts.check"; at: a value of a constructor, for its
+-- place.
 function Judge:problem(message, key, at)
   local file, line = self.path, nil
   if at and at.file then
@@ -85,7 +86,7 @@ function Judge:problem(message, key, at)
   self.problems[#self.problems + 1] = { message = message, file = file, line = line }
 end
 
--- Reports faults of table t, whose place in the policy is `prefix`.
+-- Reports mistakes in the keys of table t, whose path in the policy is `prefix`.
 function Judge:keys(t, known, prefix)
   local before = #self.problems
   check.table(t, known, function(key, message)
@@ -226,7 +227,7 @@ function Judge:module(name, module)
   return self:listen(module, result, where) and result or nil
 end
 
--- true: through the current log; a file; or a table that may say more.
+-- true: through the current log; a file; or a table with more options.
 function Judge:access_log(given, result, where)
   if given == nil then return true end
   local log = type(given) == "string" and { file = given } or given == true and {} or given
@@ -237,7 +238,7 @@ function Judge:access_log(given, result, where)
   return true
 end
 
--- What its addresses of https:// speak.
+-- The TLS options of its addresses with https://.
 function Judge:tls(module, result, where)
   if module.tls == nil then return true end
   local tls, message = http.module_tls(module.tls, function(p) return self:folder_path(p) end)
@@ -246,7 +247,7 @@ function Judge:tls(module, result, where)
   return tls ~= nil
 end
 
--- Where a module is reached, and what it puts up with there.
+-- The listeners of a module, and their limits.
 function Judge:listen(module, result, where)
   local listen, limits = module.listen, module.limits or {}
   if listen == nil then
@@ -370,7 +371,8 @@ function Judge:times(policy, result)
   result.min_interval_ms = ms_of(policy, "min_interval")
 end
 
--- What stands beside it: paths, and URI = path where references name it so. In an order of its own.
+-- The documents beside the schema: paths, and URI = path for references by URI. Sorted, because the
+-- order of pairs() differs from run to run.
 function Judge:schema_with(with)
   local result = {}
   for key, path in pairs(with) do
@@ -391,8 +393,8 @@ function Judge:schema_with(with)
   return result
 end
 
--- "config.schema.json", or { path = ..., formats = "ignore" } for schemas whose `format` is only a
--- remark.
+-- "config.schema.json", or { path = ..., formats = "ignore" } for schemas whose `format` is only an
+-- annotation.
 function Judge:schema(schema, result)
   if type(schema) == "string" then schema = { path = schema } end
   if not self:keys(schema, schema_keys, "schema") then return end
@@ -406,7 +408,7 @@ function Judge:schema(schema, result)
   if schema.with then result.schema_with = self:schema_with(schema.with) end
 end
 
--- Paths with wildcards. What is a path, the core knows.
+-- Paths with wildcards. The core checks their syntax.
 function Judge:secrets(secrets, result)
   if #secrets > 64 then
     self:problem(("secrets: at most 64 patterns, not %d"):format(#secrets), "secrets")
@@ -434,7 +436,7 @@ function Judge:policy(policy)
         result.triggers[i] = http.with_paths(trigger, function(p) return self:folder_path(p) end)
       end
     end
-  else -- what everybody expects; who wants none writes triggers = {}
+  else -- the defaults that users expect; triggers = {} means none
     result.triggers = { constructors.signal "HUP", constructors.watch() }
   end
   if policy.modules then result.modules = self:modules(policy.modules) end
@@ -455,7 +457,7 @@ end
 
 local M = {}
 
---- Judges what a policy returned.
+--- Checks the values that a policy returned.
 ---@param policy any
 ---@param count integer how many values it returned
 ---@param context { path: string, folder: string, kinds: table<string, table> }

@@ -139,7 +139,7 @@ local function last_lines(text)
   return all ~= "" and (#all > shown_bytes and all:sub(1, shown_bytes) .. "..." or all) or nil
 end
 
--- What went wrong, in one sentence.
+-- Returns the failure as one sentence.
 local function message_of(spec, result)
   local what
   if result.timed_out then

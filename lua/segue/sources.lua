@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Sources that are asked over a network: segue.source, for which a policy or a plugin writes fetch
--- and watch, and segue.url, which is written with it. Both functions run as tasks; retry, back-off,
--- fallback from push to pull, guards and what is held meanwhile are the engine's, alike for all.
+-- Sources on a network: segue.source, for which a policy or a plugin provides fetch and watch, and
+-- segue.url, which uses it. Both functions run as tasks; retry, back-off, fallback from push to
+-- pull, guards and cached deliveries are the engine's, the same for all sources.
 local core = require "segue.core"
 local check = require "segue.check"
 local duration = require "segue.duration"
@@ -76,8 +76,9 @@ local function document(source, item, i)
   return { name = name, text = item.text, format = item.format or source.format or "yaml" }
 end
 
--- A document in the place of the list would become configuration with the key text: nobody means
--- that, and no schema need reject it. Values with such a name among other keys are values.
+-- A document in the place of the list would become configuration with the key `text`: that is
+-- always a mistake, and a schema need not reject it. Among other keys, `text` is an ordinary
+-- value.
 local function is_document(result)
   if type(result.text) ~= "string" and type(result.value) ~= "table" then return false end
   for key in pairs(result) do
@@ -164,7 +165,7 @@ local function retry_of(name, retry)
   return low, high
 end
 
--- What all of them have in common: `own` is what makes it this source and no other.
+-- Adds the fields that all sources have; `own` identifies this source among others.
 local function finish(name, kind, source, spec, own)
   if spec.timeout ~= nil and ms(spec.timeout) == 0 then
     error(name .. ": timeout must be longer than 0", 3)

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Several things at once: tasks of tasks. What a task has spawned ends with it at the latest. A
--- function fails by returning nil and a message; an error() in it is a bug, and raised in whoever
--- waits for it.
+-- Tasks that run side by side. A task that another one has spawned ends with that one at the
+-- latest. A function fails by returning nil and a message; an error() in it is a bug, and is
+-- raised in the task that waits for it.
 local core = require "segue.core"
 local check = require "segue.check"
 local duration = require "segue.duration"
@@ -12,13 +12,13 @@ local most = 5000
 local M = {}
 
 ---@class segue.Task
----@field wait fun(self: segue.Task): any waits for its end and returns what it returned
----@field cancel fun(self: segue.Task) ends it where it waits
+---@field wait fun(self: segue.Task): any waits for its end and returns its results
+---@field cancel fun(self: segue.Task) ends it at its present wait
 ---@field status fun(self: segue.Task): string running, done, failed, broken or cancelled
 local methods = core.task_methods
 methods.cancel, methods.status = core.cancel, core.task_status
 
--- What a task that is over came to: its results; or its error is raised here.
+-- Returns the results of a task that has ended, or raises its error.
 local function outcome(task)
   local results, message, code, file, line = core.outcome(task)
   if results then return unpack(results, 1, results.n) end
@@ -95,8 +95,8 @@ function M.all(functions)
   return results
 end
 
---- Runs functions side by side and returns what the first that succeeds returns; the others are
---- cancelled. If all fail: nil, their messages, the last one's code.
+--- Runs functions side by side and returns the results of the first that succeeds; cancels the
+--- others. If all fail: nil, their messages, the last one's code.
 ---@param functions table<any, function>
 ---@return any
 function M.any(functions)
@@ -132,7 +132,7 @@ function M.race(functions)
   end
 end
 
---- Runs a function under a time limit: what it returns, or nil, message, "SEGUE_ETIMEOUT".
+--- Runs a function under a time limit: returns its results, or nil, message, "SEGUE_ETIMEOUT".
 ---@param time string|number
 ---@param fn function
 ---@param ... any its arguments

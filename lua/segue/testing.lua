@@ -39,8 +39,8 @@ local testing = { null = core.null }
 local Rehearsal = {}
 Rehearsal.__index = Rehearsal
 
--- The spec, however many functions of ours lie between: what it does wrong is told at its line, and
--- its files are found wherever it is run from.
+-- Finds the stack level of the spec, past any number of functions of this library: errors name its
+-- line, and its files are found from any current folder.
 local function caller()
   local level = 2
   local info = debug.getinfo(level, "Sl")
@@ -167,7 +167,7 @@ function Rehearsal:restore(path)
   return self
 end
 
---- What the policy wrote to a file (or the spec put there); nil: nothing.
+--- Returns the text that the policy wrote to a file (or the spec put there); nil: there is no file.
 ---@param path string
 ---@return string?
 function Rehearsal:written(path)
@@ -220,9 +220,9 @@ function Rehearsal:on_resolve(fn)
   return add_handler(self, "resolve", fn)
 end
 
---- Judges what modules do: fn(name, verb, config), verb being prepare, start, drain or stop, may
---- return false and why: then it fails; or { seconds = 30 }: so long it takes. Without it modules
---- do as they are told, at once.
+--- Replaces the operations of modules: fn(name, verb, config) is called for prepare, start, drain
+--- and stop. It may return false and a reason: the operation fails; or { seconds = 30 }: it takes
+--- that time. Without fn every operation succeeds at once.
 ---@param fn fun(name: string, verb: string, config?: any): boolean|{ seconds: number }|nil, string?
 ---@return segue.Rehearsal self
 function Rehearsal:on_module(fn)
@@ -236,7 +236,7 @@ local function plain(result)
   return result
 end
 
--- What came of a trigger. A run that was put off has no result of its own when a rate limit did it.
+-- Returns the result of a trigger. A run that a rate limit postponed has no result of its own.
 local function outcome(self, code, result, before)
   if result then return plain(result) end
   local last = self.core:results(before + 1)
@@ -248,7 +248,8 @@ local function outcome(self, code, result, before)
     plan = {}, generation = self:generation() }
 end
 
--- What the spec's functions raise meanwhile has its place already, or gets that of the call.
+-- Calls the core. An error of one of the spec's functions has its place already, or gets the place
+-- of the call.
 local function in_core(self, method, ...)
   local results = { pcall(self.core[method], self.core, ...) }
   if results[1] then return unpack(results, 2, 4) end
@@ -294,8 +295,8 @@ end
 
 local signals = { HUP = 1, USR1 = 10, USR2 = 12, WINCH = 28 }
 
---- A signal, and what came of it. Like all triggers it moves the clock until it is answered, at
---- most by options.wait (10m); wait = false only fires.
+--- Sends a signal and returns the result. Like all triggers it moves the clock until the reload has
+--- ended, at most by options.wait (10m); with wait = false it only fires.
 ---@param name string "HUP"
 ---@param options? { wait?: segue.Duration|false }
 ---@return segue.TestResult
@@ -310,7 +311,7 @@ function Rehearsal:signal(name, options)
   return fire(self, "t:signal", "signal", "SIG" .. name, options)
 end
 
---- A change of a watched file is noticed. (t:file puts the new content there, and tells nobody.)
+--- Reports a change of a watched file. (t:file changes the content without a notice.)
 ---@param path string
 ---@param options? { wait?: segue.Duration|false }
 ---@return segue.TestResult
@@ -328,7 +329,7 @@ function Rehearsal:http(options)
   return fire(self, "t:http", "http", "POST /-/reload from 127.0.0.1", options)
 end
 
---- A poll that is due now. (Those that the policy names come by themselves as the clock moves.)
+--- Fires a poll now. (The polls of the policy fire by themselves as the clock moves.)
 ---@param options? { wait?: segue.Duration|false }
 ---@return segue.TestResult
 function Rehearsal:poll(options)
@@ -345,14 +346,14 @@ function Rehearsal:reload(options)
   return fire(self, "t:reload", "control", "segue reload", options)
 end
 
---- `segue plan`: what a reload would do, without doing it.
+--- As `segue plan`: returns the steps of a reload, without doing them.
 ---@return segue.TestResult
 function Rehearsal:plan()
   return fire(self, "t:plan", "control", "segue plan", nil, true)
 end
 
---- Moves the clock: timers, polls and tasks of the policy fire at their instants. Returns what came
---- of reloads meanwhile.
+--- Moves the clock: timers, polls and tasks of the policy fire at their instants. Returns the
+--- results of the reloads in that time.
 ---@param time segue.Duration
 ---@return segue.TestResult[]
 function Rehearsal:advance(time)
@@ -363,7 +364,7 @@ end
 
 -- ---- What came ----
 
---- What came of every run so far, also of plans and of those that were skipped or put off.
+--- Returns the results of all runs so far, also of plans and of skipped or postponed runs.
 ---@param from? integer
 ---@return segue.TestResult[]
 function Rehearsal:results(from)
@@ -379,7 +380,7 @@ function Rehearsal:last()
   return plain(list[1])
 end
 
---- The configuration that is live, or what is at a path in it, as a plain value.
+--- Returns the live configuration, or the value at a path in it, as a plain value.
 ---@param path? string
 ---@return any
 function Rehearsal:config(path) return (self.core:config(path)) end
@@ -409,7 +410,7 @@ function Rehearsal:requests() return self.requests_made end
 ---@return { name: string, verb: string, config?: any }[]
 function Rehearsal:operations() return self.operations_done end
 
---- What was logged, line by line in one text.
+--- Returns the log, line by line in one text.
 ---@return string
 function Rehearsal:log() return self.core:log() end
 

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- What segue.url asks and what it takes for an answer: only a complete 200 that can be YAML or
--- JSON, or a 304 to a question that had a condition. All else leaves what is held in place.
+-- The requests of segue.url and the answers that it accepts: only a complete 200 that can be YAML
+-- or JSON, or a 304 to a conditional request. After any other answer the last delivery stays in
+-- use.
 local check = require "segue.check"
 local fetch = require "segue.fetch"
 local core = require "segue.core"
@@ -127,7 +128,7 @@ local function looks_like_html(body)
   return start:find("^%s*<!doctype%s+html") or start:find("^%s*<html")
 end
 
--- The format, or nil and what is wrong with the content.
+-- Returns the format, or nil and an error message about the content.
 local function format_of(self, answer)
   local mime = (answer.headers["content-type"] or ""):lower():match("^%s*([^;%s]*)")
   if mime:find("html", 1, true) or looks_like_html(answer.body) then

@@ -1,12 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- Validation helpers for check hooks: collect everything that is wrong, each with its path and
--- position in the files, and hand it over with `return v:result()`.
+-- Validation helpers for check hooks: collect all mistakes, each with its path and position in the
+-- files, and return them by `return v:result()`.
 --   local v = segue.validate(next)
 --   v:required("listen")
 --   v:integer("servers[*].port", { min = 1, max = 65535 })
 --   return v:result()
--- A path may hold `[*]` (each item of a list) and `.*` (each member of a map). What is not there is
--- not judged, except by `required`.
+-- A path may contain `[*]` (each item of a list) and `.*` (each member of a map). A value that does
+-- not exist is not checked, except by `required`.
 local core = require "segue.core"
 
 ---@class segue.Validator
@@ -208,7 +208,7 @@ function Validator:one_of(path, values)
   return self
 end
 
---- A text that matches a Lua pattern. hint says it in words: "a host name".
+--- Requires a text that matches a Lua pattern. hint describes it in messages: "a host name".
 ---@param path string
 ---@param pattern string
 ---@param hint? string

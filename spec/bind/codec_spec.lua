@@ -91,7 +91,7 @@ describe("segue.json.encode", function()
     '{\n  "a": [\n    1\n  ]\n}')]])
   holds("keeps empty lists that were decoded or marked", [[
     same(json.encode(json.decode '{"a": [], "b": {}}'), '{"a":[],"b":{}}')
-    same(json.encode { segue.list(), segue.list { 1 }, {} }, "[[],[1],{}]")]])
+    same(json.encode { segue.array(), segue.array { 1 }, {} }, "[[],[1],{}]")]])
   holds("writes integers exactly", [[
     same(json.encode { segue.int "18446744073709551615", segue.int "-9223372036854775808",
       9007199254740992, 1e300 },
@@ -134,9 +134,9 @@ describe("segue.yaml", function()
     same(select(3, yaml.decode "# nothing\n"), "SEGUE_EEMPTY")
     same(select(3, yaml.decode "a: 1\n---\nb: 2\n"), "SEGUE_ESYNTAX")]])
   holds("writes block style that reads back equal", [[
-    same(yaml.encode { b = { { x = 1, y = { 2 } }, segue.list(), {} }, a = "on", n = segue.null },
+    same(yaml.encode { b = { { x = 1, y = { 2 } }, segue.array(), {} }, a = "on", n = segue.null },
       'a: "on"\nb:\n  - x: 1\n    "y":\n      - 2\n  - []\n  - {}\n"n": null\n')
-    same(yaml.encode "x", "x\n") same(yaml.encode(segue.list()), "[]\n")
+    same(yaml.encode "x", "x\n") same(yaml.encode(segue.array()), "[]\n")
     same(yaml.encode { { { 1 } } }, "- - - 1\n")]])
   holds("quotes every text that could be read otherwise", [[
     for _, text in ipairs { "", " ", "~", "null", "true", "No", "1", "1.0", "0x1", ".inf", "a: b",

@@ -2,7 +2,7 @@
  *
  * lua_document.h: plain Lua values as documents and back. A table with texts as keys is a map; one
  * with the keys 1, 2, 3 ... is a list; an empty table is a map unless it was marked as a list
- * (segue.list, and every list that was decoded), because Lua has one empty table for both.
+ * (segue.array, and every list that was decoded), because Lua has one empty table for both.
  * segue.null is null; integers beyond 2^53 are segue.int.
  */
 #ifndef SEGUE_BIND_LUA_DOCUMENT_H

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What a rehearsal is told when its policy reaches out: the spec's functions are asked, and what
--- they return is brought into the one shape that the core understands: message and code of a
+-- The answers that a policy gets in a rehearsal for commands, requests and files: the spec's
+-- functions are called, and their results are converted for the core: message and code of a
 -- failure, or number, signal, first, second, delay_ms, addresses.
 local duration = require "segue.duration"
 

@@ -88,8 +88,8 @@ function Recorded:next(name)
   return queue[queue.at], again
 end
 
---- What the recording has for a request. nil: the spec's functions, the recorded files or success
---- answer it.
+--- Returns the recorded answer to a request. nil: the spec's functions, the recorded files or a
+--- default answer are used.
 function Recorded:recall(request)
   local kind, key = request.kind, request.key
   if self.more[handler_of[kind]] then return nil end

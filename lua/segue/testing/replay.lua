@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- A recorded incident, replayed: each reload that `segue record` saw happens again at its instant,
--- by its trigger, with the files of then and with the answers of then from commands, requests,
--- look-ups and files, and its result is compared with the recorded one. A request that the
--- recording has no answer to is reported by name: commands succeed, requests are answered 200,
--- unless the spec says otherwise.
+-- Replays a recorded incident: each reload that `segue record` saw runs again at its instant, by
+-- its trigger, with the recorded files and the recorded answers of commands, requests, look-ups
+-- and files, and its result is compared with the recorded one. A request without a recorded answer
+-- is reported by name: commands succeed and requests are answered 200, unless the spec provides
+-- another answer.
 local core = require "segue.testing.core"
 local recorded_answers = require "segue.testing.recorded"
 
@@ -15,8 +15,8 @@ local M = {}
 ---@field at number seconds since 1970
 ---@field trigger string
 ---@field cause string
----@field recorded table what came of it then: outcome, errors, changes, plan
----@field replayed segue.TestResult what comes of it now
+---@field recorded table the recorded result: outcome, errors, changes, plan
+---@field replayed segue.TestResult the result of the replay
 ---@field differences { what: string, recorded: string, replayed: string }[]
 
 ---@class segue.Replay
@@ -151,7 +151,7 @@ end
 local function fire(t, entry)
   local before = #t:results()
   local ok, id = pcall(t.core.fire, t.core, entry.trigger, entry.cause, entry.forced == true)
-  if not ok then -- a trigger that rehearsals do not have is asked for by hand
+  if not ok then -- rehearsals lack this trigger: requests the reload manually
     id = t.core:fire("control", entry.cause, entry.forced == true)
   end
   local answered, code, result = t.core:await(id, 3600000)
@@ -174,7 +174,7 @@ local function step(t, head, entry, policy_text, world)
     recorded = entry, replayed = replayed, differences = compare(head, entry, replayed) }
 end
 
---- Replays a recording. policy: what takes the place of the recorded one; nil: nothing does. More
+--- Replays a recording. policy: the path of another policy to run; nil: the recorded one. More
 --- answers: functions as t:on_run, t:on_fetch and t:on_resolve take them.
 ---@param path string
 ---@param policy? string
