@@ -217,6 +217,7 @@ describe("an instance that fails while a reload runs", function()
     e:step()
     assert.equal("reverted", w:outcome())
     assert.equal("module 'a' failed after its start: gone", w:error().message)
+    assert.is_nil(e:journal():find("confirm", 1, true)) -- a phase after the flip
     assert.same({ 1, "serving", 1 }, { e:generation(), status().state, status().generation })
     assert.equal("a=open b=open", e:gates())
   end)
