@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- A server that reads its own configuration is asked whether it would take the next one, and told
--- to take it. If it cannot, it gets the previous one back and the reload is undone.
+-- Asks a server that reads its own configuration whether it accepts the next one, then makes it
+-- load that one. If it cannot, it gets the previous one again and the reload is undone.
 local segue = require "segue"
 
 -- The input of the server: one "key value" line for each setting, in the order of the keys.

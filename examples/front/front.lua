@@ -15,7 +15,7 @@ return {
   handle = function(request)
     if request.path == "/" then
       return 200, pages.greeting(config.greeting, request:parameter "name")
-    elseif request.path == "/upstream" then -- waits, and keeps nobody else waiting
+    elseif request.path == "/upstream" then -- waits, without a delay for other requests
       local answer, why = segue.fetch { url = config.upstream, timeout = "2s" }
       if not answer then return 502, why .. "\n" end
       return answer.status, answer.body

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- segue.fetch against nginx, which was written by somebody else: methods, headers, bodies both
+-- segue.fetch against nginx, a server that other people wrote: methods, headers, bodies both
 -- ways, redirects, TLS with an authority of one's own, size caps, streams, time limits, connections
 -- that are used again, unix sockets.
 local async = require "spec.support.async"

@@ -14,7 +14,7 @@ after_each(function()
   if opened then opened:close() end
 end)
 
--- The first reload of a policy that reads this text, and asserts what `check` says.
+-- The first reload of a policy that reads this text, and runs the assertions of `check`.
 local function start(text, check, options)
   b:write("conf.lua", text)
   b:write("reload.lua", ([[local segue = require "segue"

@@ -94,7 +94,7 @@ describe("segue.run", function()
         cwd = "/" }
       local blocked, ignored = r.stdout:match("SigBlk:\t(%x+)\nSigIgn:\t(%x+)")
       eq("0000000000000000", blocked)
-      -- 32 and 33 are the C library's own: nobody can set or send them
+      -- 32 and 33 are the C library's own: no program can set or send them
       eq(0, tonumber(ignored:sub(-8), 16) % 2 ^ 31)
     end ]]
   end)
