@@ -2,7 +2,9 @@
 -- What a policy can do to hurt: each is an outcome with its place, within its time and memory, and
 -- the policy works again afterwards.
 local bind = require "spec.support.bind"
-local uv = require "luv"
+local cpu = require "spec.support.cpu"
+
+local ends_in = cpu.ends_in
 
 local b
 local function open(options)
@@ -15,20 +17,6 @@ after_each(function()
   b = nil
   if opened then opened:close() end
 end)
-
--- CPU time of this process in ms: what other processes do does not count.
-local function cpu_ms()
-  local usage = uv.getrusage()
-  return (usage.utime.sec + usage.stime.sec) * 1000 + (usage.utime.usec + usage.stime.usec) / 1000
-end
-
-local function ends_in(limit_ms, fn)
-  local began = cpu_ms()
-  local answer = fn()
-  local took = cpu_ms() - began
-  assert.is_true(took < limit_ms, ("it took %d ms of CPU time: %s"):format(took, answer.text))
-  return answer
-end
 
 describe("a pattern that would take for ever", function()
   local bombs = {

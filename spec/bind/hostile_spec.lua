@@ -2,7 +2,7 @@
 -- Loops in places that once had no budget: descriptions of error objects, error handlers, C
 -- functions, finalizers. Each case would take minutes; each ends within the time of its call.
 local bind = require "spec.support.bind"
-local uv = require "luv"
+local cpu = require "spec.support.cpu"
 
 local b
 local function open(options)
@@ -15,20 +15,8 @@ after_each(function()
   if opened then opened:close() end
 end)
 
--- CPU time of this process in ms: the load of other processes does not count.
-local function cpu_ms()
-  local usage = uv.getrusage()
-  return (usage.utime.sec + usage.stime.sec) * 1000 + (usage.utime.usec + usage.stime.usec) / 1000
-end
-
 -- Runs fn; it must take less than ten seconds of CPU time.
-local function in_time(fn)
-  local began = cpu_ms()
-  local answer = fn()
-  local took = cpu_ms() - began
-  assert.is_true(took < 10000, ("it took %d ms of CPU time: %s"):format(took, answer.text))
-  return answer
-end
+local function in_time(fn) return cpu.ends_in(10000, fn) end
 
 local loop = "for _ = 1, 1e10 do end"
 local object = ("setmetatable({}, { __tostring = function() %s return 'x' end })"):format(loop)

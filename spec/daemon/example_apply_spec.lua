@@ -3,12 +3,7 @@
 local segue = require "spec.support.segue"
 local uv = require "luv"
 
-local function read(path)
-  local file = assert(io.open(path))
-  local text = file:read("*a")
-  file:close()
-  return text
-end
+local read = require("spec.support.file").read
 
 describe("examples/apply", function()
   after_each(segue.cleanup)

@@ -7,12 +7,7 @@ local segue = require "spec.support.segue"
 
 local WITHIN_MS = 60000
 
-local function read(path)
-  local file = assert(io.open(path))
-  local text = file:read("*a")
-  file:close()
-  return text
-end
+local read = require("spec.support.file").read
 
 describe("examples/front", function()
   local d, at

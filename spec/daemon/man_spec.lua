@@ -4,12 +4,7 @@
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"
 
-local function read(path)
-  local file = assert(io.open(path))
-  local text = file:read("*a")
-  file:close()
-  return text
-end
+local read = require("spec.support.file").read
 
 local function has_word(text, word)
   return text:find("%f[%w_.-]" .. word:gsub("%p", "%%%0") .. "%f[^%w_-]") ~= nil

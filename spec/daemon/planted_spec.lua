@@ -4,6 +4,7 @@
 -- (unit/planted_spec has 10,000 of them; here they pass through a daemon.) SEGUE_SPEC_SEED=number
 -- repeats a run, #long specs take 20 times as many documents.
 local cjson = require "cjson"
+local files = require "spec.support.file"
 local http = require "spec.support.http"
 local planted = require "spec.support.planted"
 local segue = require "spec.support.segue"
@@ -50,13 +51,7 @@ local function reload(d, fits)
   shows_nothing(answer.body, "the answer")
 end
 
-local function read(path)
-  local file = io.open(path, "rb")
-  if not file then return "" end
-  local text = file:read("*a")
-  file:close()
-  return text
-end
+local function read(path) return files.try_read(path) or "" end
 
 -- All text that is left when the daemon has ended. applied: documents with secrets were applied,
 -- and are in the state folder as they are.

@@ -7,12 +7,7 @@ local tempdir = require "spec.support.tempdir"
 local wait = require "spec.support.wait"
 local uv = require "luv"
 
-local function read(path)
-  local file = assert(io.open(path))
-  local text = file:read("*a")
-  file:close()
-  return text
-end
+local read = require("spec.support.file").read
 
 -- Commands after "$ ", each with the lines that follow it.
 local function walk(text)
