@@ -95,14 +95,14 @@ static void next_stopped(segue__instance *instance, segue__verb verb, int status
  */
 static void stop_next(segue__step *step, void (*cb)(segue__step *step)) {
   segue__txn *txn = step->txn;
-  if (!txn->flipped && segue__services_take(txn->engine, step->next)) {
+  if (txn->state < SEGUE__TXN_LIVE && segue__services_take(txn->engine, step->next)) {
     segue__drain_instance(txn->engine, step->module, step->next, true);
     step->next = NULL;
     cb(step);
     return;
   }
   step->stopped_cb = cb;
-  if (txn->flipped)
+  if (txn->state >= SEGUE__TXN_LIVE)
     segue__instance_drain(step->next, &step->spec->drain, next_stopped, step);
   else
     segue__instance_call(step->next, SEGUE__STOP,
@@ -120,7 +120,7 @@ static void undo_beside(segue__step *step, bool after_grace) {
   segue__txn *txn = step->txn;
   if (!step->started) {
     beside_undone(step);
-  } else if (txn->flipped) {
+  } else if (txn->state >= SEGUE__TXN_LIVE) {
     segue__drain_instance(txn->engine, step->module, step->next, after_grace);
     step->next = NULL;
     beside_undone(step);

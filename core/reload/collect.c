@@ -133,9 +133,10 @@ static int collect_pull(segue__collect *collect) {
 
 static void collect_abandon(segue__collect *collect, int rc) {
   segue__txn *txn = collect->txn;
+  segue__collect_cb *cb = collect->cb;
   segue__remotes_release(txn->engine, collect);
   segue__collect_free(collect);
-  segue__txn_collect_failed(txn, rc);
+  cb(txn, rc);
 }
 
 void segue__collect_pulled(segue__collect *collect) {
@@ -171,7 +172,7 @@ static int collect_make_room(segue__collect *collect) {
              : UV_ENOMEM;
 }
 
-int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
+int segue__collect_start(segue__txn *txn, bool look_at_inputs, segue__collect_cb *cb) {
   segue__engine *engine = txn->engine;
   segue__collect *collect = segue__calloc(1, sizeof *collect);
   if (!collect) return UV_ENOMEM;
@@ -179,6 +180,7 @@ int segue__collect_start(segue__txn *txn, bool look_at_inputs) {
   collect->job.done = collect_done;
   collect->job.abandoned = collect_abandoned;
   collect->txn = txn;
+  collect->cb = cb;
   collect->os = *engine->os;
   if (collect->os.hold) collect->os.hold(collect->os.data);
   if (engine->record && !txn->looked) collect->inputs = segue__record_inputs(engine->record);
@@ -777,10 +779,7 @@ static void collect_done(segue__job *job) {
       collect_remember(txn->engine, collect, i);
     report_writer(collect);
   }
-  if (txn->looked)
-    segue__look_done(txn);
-  else
-    segue__txn_collected(txn);
+  collect->cb(txn, 0);
 }
 
 static void collect_abandoned(segue__job *job) {

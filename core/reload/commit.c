@@ -105,7 +105,7 @@ static void prepare_walk(segue__txn *txn) {
     txn->cursor++;
   int rc = fault_at("prepare", txn->cursor + 1);
   if (txn->failed || rc < 0 || txn->cursor == txn->step_count) {
-    txn->prepared = !txn->failed && rc == 0;
+    if (!txn->failed && rc == 0) txn->state = SEGUE__TXN_PREPARED;
     if (rc < 0)
       step_failed(txn, rc, "prepare");
     else
@@ -163,15 +163,16 @@ static bool waits_for_old(const segue__txn *txn) {
   return false;
 }
 
-void segue__commit_resume(segue__txn *txn) {
-  txn->waits_for_old = false;
+static void commit_drained(void *data) {
+  segue__txn *txn = data;
+  segue__drain_watch(txn->engine, NULL, NULL);
   commit_walk(txn);
 }
 
 void segue__commit_expedite(segue__txn *txn) {
   for (size_t i = 0; i < txn->step_count; i++)
     if (txn->steps[i].waits_for_leaving) segue__instance_stop_waiting(txn->steps[i].old);
-  if (txn->waits_for_old) segue__commit_resume(txn);
+  if (segue__drain_watched(txn->engine)) commit_drained(txn);
 }
 
 /* Cancels the builds that are running: each ends soon, or at its deadline. */
@@ -205,7 +206,7 @@ static void commit_walk(segue__txn *txn) {
   else if (txn->failed)
     segue__txn_step_end(txn, NULL);
   else if (txn->cursor == txn->step_count && waits_for_old(txn))
-    txn->waits_for_old = true;
+    segue__drain_watch(txn->engine, commit_drained, txn);
   else if (txn->cursor == txn->step_count)
     commit_flip(txn);
   else
@@ -288,7 +289,7 @@ static void commit_flip(segue__txn *txn) {
   engine->live = (segue_snapshot *)segue_snapshot_ref(txn->next);
   if (engine->last_generation < txn->next->generation)
     engine->last_generation = txn->next->generation;
-  txn->flipped = true;
+  txn->state = SEGUE__TXN_LIVE;
   for (size_t i = 0; i < txn->step_count; i++) {
     segue__step *step = &txn->steps[i];
     step->module->live = instance_after(step);

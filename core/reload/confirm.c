@@ -20,8 +20,18 @@ enum {
   PROBE_LAST_MS = 20 /* before the end: time for a last one that takes some */
 };
 
-void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data) {
-  if (!segue__txn_step_begin(txn, SEGUE__TXN_CONFIRM, cb, data)) return;
+/* The daemon shuts down: the generation is not confirmed in time, so it is undone. */
+void segue__confirm_cancel(segue__txn *txn) {
+  if (segue__timer_active(&txn->timer)) {
+    txn->confirm_until_ms = 0;
+    segue__timer_start(txn->engine->loop, &txn->timer, 0, txn->timer.cb);
+  } else if (txn->policy_call) {
+    txn->confirm_until_ms = 0;
+    segue__op_cancel(&txn->policy_call->op, SEGUE_ECLOSED);
+  }
+}
+
+void segue__confirm_run(segue__txn *txn) {
   segue__txn_enter(txn, SEGUE__PHASE_CONFIRM);
   txn->waits_for_operator = segue__operator_asks_operator(txn);
   if (txn->died.code) {
@@ -29,7 +39,7 @@ void segue__txn_confirm(segue__txn *txn, segue__txn_cb cb, void *data) {
     return;
   }
   if (!txn->waits_for_operator && !segue__operator_asks_probe(txn)) {
-    txn->confirmed = true;
+    txn->state = SEGUE__TXN_CONFIRMED;
     segue__txn_step_end(txn, NULL);
     return;
   }
@@ -86,7 +96,7 @@ static void pass_by(const char *point) {
 
 static void confirm_confirmed(segue__txn *txn) {
   pass_by("confirm.done");
-  txn->confirmed = true;
+  txn->state = SEGUE__TXN_CONFIRMED;
   snprintf(txn->result->confirmed_by, sizeof txn->result->confirmed_by, "%s",
            txn->decision == SEGUE__CONFIRM ? txn->decided_by : "probe");
   segue__txn_step_end(txn, NULL);
@@ -112,16 +122,17 @@ static void confirm_wake(segue__txn *txn) {
 void segue__txn_instance_failed(segue__txn *txn, const segue__module_record *module,
                                 const segue__instance *instance) {
   bool is_new = false;
-  bool window = txn->phase == SEGUE__PHASE_CONFIRM && !txn->confirmed;
+  bool window = txn->phase == SEGUE__PHASE_CONFIRM && txn->state < SEGUE__TXN_CONFIRMED;
   for (size_t i = 0; i < txn->step_count; i++)
     is_new = is_new || txn->steps[i].next == instance;
-  if (txn->failed || txn->confirmed || txn->died.code || !(is_new || window)) return;
+  if (txn->failed || txn->state == SEGUE__TXN_CONFIRMED || txn->died.code || !(is_new || window))
+    return;
   const segue_error *why = segue__instance_failure(instance);
   segue__errorf(&txn->died, SEGUE_EMODULE, "module '%s' failed after its start: %.400s",
                 module->name, why->message);
   if (window) {
     confirm_wake(txn);
-  } else if (!txn->flipped) {
+  } else if (txn->state < SEGUE__TXN_LIVE) {
     segue__txn_fail(txn, &txn->died);
     segue__commit_expedite(txn);
   }

@@ -75,13 +75,17 @@ void segue__module_remove(segue__engine *engine, segue__module_record *module) {
   segue__free(module);
 }
 
-/* Commit and undo open all gates; this is a safeguard for a path that missed one. */
+/* Commit and undo open all gates. A gate that is still shut is an error of theirs, or memory has
+ * run out while it was opened: without this safeguard its callers would wait until their limits. */
 void segue__gates_settle(segue__engine *engine) {
   for (size_t i = 0; i < engine->module_count; i++) {
     segue__module_record *module = engine->modules[i];
     segue__gate_unreserve(module->gate);
     segue__gate_settle(module->gate);
     if (segue__gate_state_get(module->gate) != SEGUE__GATE_SHUT) continue;
+    if (module->live)
+      SEGUE__LOG(engine->log, SEGUE_ERROR, "module", "the end of a reload found a gate shut",
+                 SEGUE__FIELD("module", module->name));
     if (!module->live)
       segue__recover_close_gate(engine, module);
     else if (segue__gate_open(module->gate, module->live, engine->live) < 0)
@@ -118,6 +122,15 @@ void segue__drain_cut(segue__engine *engine, segue__module_record *module,
   SEGUE__LOG(engine->log, SEGUE_WARN, "module", "drain cut short",
              SEGUE__FIELD("module", module->name), SEGUE__FIELD("inside", inside),
              SEGUE__FIELD("error", error->message));
+}
+
+void segue__drain_watch(segue__engine *engine, void (*cb)(void *data), void *data) {
+  engine->drained_cb = cb;
+  engine->drained_data = data;
+}
+
+bool segue__drain_watched(const segue__engine *engine) {
+  return engine->drained_cb != NULL;
 }
 
 bool segue__drain_instance_waits(const segue__module_record *module) {
@@ -230,8 +243,7 @@ static void drain_retired(segue__draining *draining, bool release) {
   engine->swapping -= draining->answers;
   if (draining->module->removed) segue__module_remove(engine, draining->module);
   segue__free(draining);
-  if (!engine->swapping && engine->txn && engine->txn->swaps) segue__txn_swapped(engine->txn);
-  if (engine->txn && engine->txn->waits_for_old) segue__commit_resume(engine->txn);
+  if (engine->drained_cb) engine->drained_cb(engine->drained_data);
   if (engine->stopping) segue__drain_instance_all(engine);
 }
 

@@ -17,7 +17,8 @@ const segue_snapshot *segue__engine_previous(const segue__engine *engine) {
 
 bool segue__engine_on_trial(const segue__engine *engine) {
   const segue__txn *txn = engine->txn;
-  if (!txn || !txn->flipped || txn->confirmed || txn->was_live) return false;
+  if (!txn || txn->state < SEGUE__TXN_LIVE || txn->state >= SEGUE__TXN_CONFIRMED || txn->was_live)
+    return false;
   /* Started again while an operator was asked: it serves as it did before, and there is a
    * generation on disk to go back to. */
   return !txn->waits_for_operator || !engine->record ||

@@ -14,6 +14,7 @@
 enum { LOOK_MS = 1000 };
 
 static void look_timeout(segue__timer *timer);
+static void look_done(segue__txn *txn, int code);
 
 static void look_end(segue__txn *txn) {
   void (*looked)(segue__txn *) = txn->looked;
@@ -22,7 +23,7 @@ static void look_end(segue__txn *txn) {
 }
 
 static int look_start(segue__txn *txn, bool look_at_inputs) {
-  int rc = segue__collect_start(txn, look_at_inputs);
+  int rc = segue__collect_start(txn, look_at_inputs, look_done);
   if (rc < 0) return rc;
   txn->timer.data = txn;
   segue__timer_start(txn->engine->loop, &txn->timer, LOOK_MS, look_timeout);
@@ -45,8 +46,13 @@ static int look_by_new_policy(segue__txn *txn) {
   return rc;
 }
 
-void segue__look_done(segue__txn *txn) {
+static void look_done(segue__txn *txn, int code) {
   segue__engine *engine = txn->engine;
+  if (code < 0) {
+    txn->collect = NULL;
+    segue__look_abandon(txn);
+    return;
+  }
   segue__collect *collect = txn->collect;
   segue__timer_stop(engine->loop, &txn->timer);
   txn->collect = NULL;

@@ -9,7 +9,7 @@
 
 #include "txn.h"
 
-static segue__step *find_step(const segue__txn *txn, const char *name) {
+segue__step *segue__txn_step(const segue__txn *txn, const char *name) {
   for (size_t i = 0; i < txn->step_count; i++)
     if (!strcmp(txn->result->steps[i].module, name)) return &txn->steps[i];
   return NULL;
@@ -32,7 +32,7 @@ static void manual_answer(segue__message *message) {
   step->cb = NULL;
   txn->manual_steps--;
   if (cb) cb(step->cb_data, error.code, error.code ? &error : NULL);
-  if (!txn->manual_steps && txn->hook_returned) segue__txn_manual_steps_done(txn);
+  if (!txn->manual_steps && txn->manual_steps_cb) txn->manual_steps_cb(txn);
 }
 
 /* error NULL: it is done. */
@@ -45,7 +45,8 @@ void segue__manual_step_end(segue__step *step, const segue_error *error) {
 
 /* Detaches the callbacks of the running verbs. Each verb ends by its own deadline, or early
  * because its wait ends here. */
-void segue__manual_steps_release(segue__txn *txn) {
+void segue__manual_steps_release(segue__txn *txn, void (*cb)(segue__txn *txn)) {
+  txn->manual_steps_cb = cb;
   for (size_t i = 0; i < txn->step_count; i++) {
     segue__step *step = &txn->steps[i];
     segue__txn_cb cb = step->cb;
@@ -84,44 +85,13 @@ static int manual_say(segue_error *error, const char *name, const char *what) {
   return segue__errorf(error, SEGUE_EPOLICY, "module '%s' %s", name, what);
 }
 
-/* Calls in an order in which no verb of a module can do anything; 0: it is none. */
-int segue__manual_step_misuse(const segue__txn *txn, segue__txn_call call, const char *name,
-                              segue_error *error) {
-  const segue__step *step = find_step(txn, name);
-  if (!step) return manual_say(error, name, "is not of this reload");
-  if (txn->flipped)
-    return segue__errorf(error, SEGUE_EPOLICY, "txn.module is for before txn:commit()");
-  if (step->busy) return manual_say(error, name, "is still at another verb");
-  if (call == SEGUE__TXN_NEXT && !txn->prepared)
-    return manual_say(error, name, "is not built yet: call txn:prepare() first");
-  return 0;
-}
-
 /* Returns 0 if the module can run this verb now; else a code, with the reason in *error. */
-static int manual_validate(const segue__txn *txn, segue__txn_call call, const char *name,
-                           segue_error *error) {
+static int manual_check(const segue__txn *txn, segue__txn_call call, const char *name,
+                        segue_error *error) {
   int rc = segue__txn_misuse(txn, call, name, error);
-  if (rc || !txn->failed) return rc;
+  if (rc || !txn->failed) return rc ? rc : segue__txn_impossible(txn, call, name, error);
   *error = txn->failure;
   return txn->failure.code;
-}
-
-static int validate_old(const segue__txn *txn, const char *name, segue_error *error) {
-  const segue__step *step = find_step(txn, name);
-  int rc = manual_validate(txn, SEGUE__TXN_OLD, name, error);
-  if (!rc && !step->old) rc = manual_say(error, name, "is new: there is nothing yet that serves");
-  if (!rc && step->acted)
-    rc = manual_say(error, name, "was replaced: its gate opens with txn:commit()");
-  return rc;
-}
-
-static int validate_next(const segue__txn *txn, const char *name, segue_error *error) {
-  const segue__step *step = find_step(txn, name);
-  int rc = manual_validate(txn, SEGUE__TXN_NEXT, name, error);
-  if (!rc && step->action == &segue__action_remove)
-    rc = manual_say(error, name, "is removed by this reload: nothing takes its place");
-  if (!rc && step->acted) rc = manual_say(error, name, "was replaced already");
-  return rc;
 }
 
 /* ---- Gates ---- */
@@ -132,13 +102,13 @@ static int manual_shut(segue__txn *txn, segue__step *step, segue_error *error) {
 }
 
 int segue__txn_shut(segue__txn *txn, const char *name, segue_error *error) {
-  int rc = validate_old(txn, name, error);
-  return rc ? rc : manual_shut(txn, find_step(txn, name), error);
+  int rc = manual_check(txn, SEGUE__TXN_OLD, name, error);
+  return rc ? rc : manual_shut(txn, segue__txn_step(txn, name), error);
 }
 
 int segue__txn_open(segue__txn *txn, const char *name, segue_error *error) {
-  segue__step *step = find_step(txn, name);
-  int rc = validate_old(txn, name, error);
+  segue__step *step = segue__txn_step(txn, name);
+  int rc = manual_check(txn, SEGUE__TXN_OLD, name, error);
   if (rc || !step->shut) return rc;
   rc = segue__gate_open(step->module->gate, step->old, txn->engine->live);
   if (rc)
@@ -176,11 +146,11 @@ static void all_left(void *data, bool all) {
 
 void segue__txn_drain(segue__txn *txn, const char *name, const segue__drain *drain,
                       segue__txn_cb cb, void *data) {
-  segue__step *step = find_step(txn, name);
+  segue__step *step = segue__txn_step(txn, name);
   segue__drain how = *drain;
   segue_error error;
   uint64_t stop_ms;
-  int rc = validate_old(txn, name, &error);
+  int rc = manual_check(txn, SEGUE__TXN_OLD, name, &error);
   if (!rc) rc = manual_shut(txn, step, &error);
   if (rc) {
     manual_refuse(txn, cb, data, &error);
@@ -255,9 +225,9 @@ static void change_action(segue__step *step, const segue__action *action) {
 /* A module that the plan leaves as it is gets a next instance first. */
 static void manual_replace(segue__txn *txn, const char *name, bool restart, segue__txn_cb cb,
                            void *data) {
-  segue__step *step = find_step(txn, name);
+  segue__step *step = segue__txn_step(txn, name);
   segue_error error;
-  int rc = validate_next(txn, name, &error);
+  int rc = manual_check(txn, SEGUE__TXN_NEXT, name, &error);
   if (!rc && restart && step->spec->action)
     rc = manual_say(&error, name, "cannot be restarted: replace it");
   if (!rc && restart && segue__module_ops_serve(step->spec->ops))

@@ -125,8 +125,8 @@ int segue__operator_request(segue__engine *engine, const segue__reload_request *
 
 static bool waits_for_confirm(const segue__engine *engine) {
   const segue__txn *txn = engine->txn;
-  return txn && txn->phase == SEGUE__PHASE_CONFIRM && !txn->confirmed && !txn->failed &&
-         txn->confirm_until_ms;
+  return txn && txn->phase == SEGUE__PHASE_CONFIRM && txn->state < SEGUE__TXN_CONFIRMED &&
+         !txn->failed && txn->confirm_until_ms;
 }
 
 int segue__engine_confirm(segue__engine *engine, const char *by, segue__waiter *waiter) {
@@ -329,7 +329,7 @@ static void keep_reverted(segue__txn *txn) {
 bool segue__operator_pins(const segue__txn *txn) {
   const segue__engine *engine = txn->engine;
   return !engine->stopping && engine->record && txn->opened && txn->waits_for_operator &&
-         txn->flipped && !txn->run->files && has_last_good(engine);
+         txn->state >= SEGUE__TXN_LIVE && !txn->run->files && has_last_good(engine);
 }
 
 /* A generation that was live and was undone does not go live again by itself, nor by a restart: if
@@ -343,7 +343,7 @@ bool segue__operator_undone(segue__txn *txn) {
   bool window = engine->record && txn->opened;
   bool other = !txn->run->files && has_last_good(engine);
   if (window) d->unconfirmed = false;
-  if (!other || !txn->flipped) return window;
+  if (!other || txn->state < SEGUE__TXN_LIVE) return window;
   if (!segue__operator_pins(txn)) {
     keep_reverted(txn);
     return engine->record;
@@ -358,8 +358,9 @@ bool segue__operator_undone(segue__txn *txn) {
 
 bool segue__operator_gives_way(const segue__txn *txn) {
   const segue__engine *engine = txn->engine;
-  return txn->flipped && !txn->was_live && txn->waits_for_operator && txn->opened &&
-         !engine->stopping && segue__record_found(engine->record)->last_good.generation;
+  return txn->state >= SEGUE__TXN_LIVE && !txn->was_live && txn->waits_for_operator &&
+         txn->opened && !engine->stopping &&
+         segue__record_found(engine->record)->last_good.generation;
 }
 
 /* ---- The clocks ------------------------------------------------------------------------------ */

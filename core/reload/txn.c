@@ -9,23 +9,90 @@
 #include "../os/fault.h"
 #include "txn.h"
 
+/* ---- The phases ---- */
+
+static void phase_collect(segue__txn *txn);
+static void phase_check(segue__txn *txn);
+static void phase_plan(segue__txn *txn);
+static void cancel_collect(segue__txn *txn);
+static void cancel_check(segue__txn *txn);
+static void next_check(segue__txn *txn);
+static void next_plan(segue__txn *txn);
+static void next_steps(segue__txn *txn);
+static void cancel_nothing(segue__txn *txn);
+
+/* A run goes through these rows from top to bottom.
+ *   start    begins the phase, which ends by one segue__txn_phase_end, now or later
+ *   cancel   the daemon shuts down: makes it end soon
+ *   on_ok    what follows the phase
+ *   on_fail  what follows it where the transaction has failed
+ * Collect, check and plan follow each other. The policy's reload hook, or where there is none the
+ * default, starts prepare, commit and confirm, and is called back when each has ended
+ * (segue__txn_next_call). The last phase settles the generation if it is live, and undoes
+ * everything if it is not; then the engine frees the transaction. */
+static const struct phase {
+  void (*start)(segue__txn *txn);
+  void (*cancel)(segue__txn *txn);
+  void (*on_ok)(segue__txn *txn);
+  void (*on_fail)(segue__txn *txn);
+} phases[SEGUE__PHASE_COUNT] = {
+    [SEGUE__PHASE_COLLECT] = {phase_collect, cancel_collect, next_check, segue__txn_conclude},
+    [SEGUE__PHASE_CHECK] = {phase_check, cancel_check, next_plan, segue__txn_conclude},
+    [SEGUE__PHASE_PLAN] = {phase_plan, segue__txn_cancel_steps, next_steps, segue__txn_conclude},
+    [SEGUE__PHASE_PREPARING] = {segue__prepare_run, segue__txn_cancel_steps, segue__txn_next_call,
+                                segue__txn_next_call},
+    [SEGUE__PHASE_COMMIT] = {segue__operator_open, segue__txn_cancel_steps, segue__txn_next_call,
+                             segue__txn_next_call},
+    [SEGUE__PHASE_CONFIRM] = {segue__confirm_run, segue__confirm_cancel, segue__txn_next_call,
+                              segue__txn_next_call},
+    [SEGUE__PHASE_SETTLED] = {segue__txn_settle_or_undo, cancel_nothing, NULL, NULL},
+};
+
+void segue__txn_phase_start(segue__txn *txn, segue__phase at) {
+  txn->at = at;
+  phases[at].start(txn);
+}
+
+void segue__txn_phase_end(segue__txn *txn) {
+  const struct phase *phase = &phases[txn->at];
+  (txn->failed ? phase->on_fail : phase->on_ok)(txn);
+}
+
+void segue__txn_conclude(segue__txn *txn) {
+  segue__txn_phase_start(txn, SEGUE__PHASE_SETTLED);
+}
+
+/* The drains and the disk that it waits for have time limits of their own. */
+static void cancel_nothing(segue__txn *txn) {
+  (void)txn;
+}
+
+void segue__txn_abort(segue__txn *txn) {
+  if (!txn->failed) phases[txn->at].cancel(txn);
+}
+
+void segue__txn_fail_closed(segue__txn *txn) {
+  segue_error error;
+  segue__errorf(&error, SEGUE_ECLOSED, "the daemon is shutting down");
+  segue__txn_fail(txn, &error);
+}
+
+/* ---- Beginning ---- */
+
 static void txn_reserve(segue__txn *txn);
 static void txn_reserved(segue__txn *txn, const segue_error *error);
 static void txn_begin(segue__txn *txn);
 static void txn_restore(segue__txn *txn);
 static void txn_read(segue__txn *txn);
 static void txn_load_policy(segue__txn *txn);
-static void reload_txn_collect(segue__txn *txn, bool look_at_inputs);
+static void collect_start(segue__txn *txn, bool look_at_inputs);
 static void collect_timeout(segue__timer *timer);
-static void reload_txn_check(segue__txn *txn);
+static void txn_collected(segue__txn *txn, int code);
+static void txn_validated(segue__txn *txn);
 static void validate_timeout(segue__timer *timer);
 static void check_by_policy(segue__txn *txn);
 static void txn_checked(segue_op *op, int status, const segue_error *error);
-static void txn_plan(segue__txn *txn);
 static void txn_rehearsed(void *data, int status, const segue_error *error);
-static void txn_act(segue__txn *txn);
-static void call_reload(segue__txn *txn);
-static void hook_returned(segue_op *op, int status, const segue_error *error);
 
 int segue__txn_start(segue__engine *engine, segue__queued_run *run) {
   segue__txn *txn = segue__calloc(1, sizeof *txn);
@@ -69,33 +136,8 @@ static void txn_reserved(segue__txn *txn, const segue_error *error) {
 }
 
 static void txn_begin(segue__txn *txn) {
-  segue__engine *engine = txn->engine;
-  const segue__queued_run *run = txn->run;
-  bool looks = run->restores && !run->refreshes && engine->live && engine->record && txn->policy;
-  if (engine->record)
-    segue__inputs_begin(segue__record_inputs(engine->record), looks ? NULL : run->files);
   txn->begun = true;
-  segue__txn_enter(txn, SEGUE__PHASE_COLLECT);
-  if (looks && !txn->failed)
-    segue__look(txn, txn_restore);
-  else
-    txn_read(txn);
-}
-
-/* A rollback has looked at the sources, and reads the files of its generation now. */
-static void txn_restore(segue__txn *txn) {
-  segue__inputs_begin(segue__record_inputs(txn->engine->record), txn->run->files);
-  txn_read(txn);
-}
-
-static void txn_read(segue__txn *txn) {
-  segue__engine *engine = txn->engine;
-  if (txn->failed) /* the daemon shuts down meanwhile */
-    segue__txn_conclude(txn);
-  else if (txn->policy)
-    reload_txn_collect(txn, engine->options.loader.load != NULL);
-  else
-    txn_load_policy(txn);
+  segue__txn_phase_start(txn, SEGUE__PHASE_COLLECT);
 }
 
 void segue__txn_enter(segue__txn *txn, segue__phase phase) {
@@ -132,7 +174,7 @@ void segue__txn_fail(segue__txn *txn, const segue_error *error) {
   txn->failure = *error;
 }
 
-static void txn_fail(segue__txn *txn, int code, const char *what) {
+void segue__txn_fail_code(segue__txn *txn, int code, const char *what) {
   segue_error error;
   segue__errorf(&error, code, "%s: %s", what, segue_strerror(code));
   segue__txn_fail(txn, &error);
@@ -145,37 +187,46 @@ void segue__txn_fail_with(segue__txn *txn, const segue__errors *errors, const ch
   for (size_t i = 0; i < errors->count; i++)
     segue__txn_fail(txn, &errors->items[i]);
   if (lost && !txn->failed) {
-    txn_fail(txn, UV_ENOMEM, what);
+    segue__txn_fail_code(txn, UV_ENOMEM, what);
     lost--;
   }
   txn->result->errors.total += lost;
 }
 
-void segue__txn_abort(segue__txn *txn) {
-  if (txn->failed) return;
-  segue_error error;
-  segue__errorf(&error, SEGUE_ECLOSED, "the daemon is shutting down");
-  if (txn->phase == SEGUE__PHASE_COLLECT && txn->collect) {
-    segue__txn_fail(txn, &error);
-    segue__timer_start(txn->engine->loop, &txn->timer, 0, collect_timeout);
-  } else if (txn->validation) {
-    segue__txn_fail(txn, &error);
-    segue__timer_start(txn->engine->loop, &txn->timer, 0, validate_timeout);
-  } else if (txn->phase == SEGUE__PHASE_CONFIRM && segue__timer_active(&txn->timer)) {
-    txn->confirm_until_ms = 0; /* not confirmed, so undone */
-    segue__timer_start(txn->engine->loop, &txn->timer, 0, txn->timer.cb);
-  } else if (txn->phase == SEGUE__PHASE_CONFIRM && txn->policy_call) {
-    txn->confirm_until_ms = 0;
-    segue__op_cancel(&txn->policy_call->op, SEGUE_ECLOSED);
-  } else if (!txn->flipped) {
-    segue__txn_fail(txn, &error);
-    if (txn->policy_call) segue__op_cancel(&txn->policy_call->op, SEGUE_ECLOSED);
-    if (txn->reload_call) segue__op_cancel(&txn->reload_call->op, SEGUE_ECLOSED);
-    segue__commit_abandon(txn);
-  }
+/* ---- Collect ---- */
+
+static void phase_collect(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  const segue__queued_run *run = txn->run;
+  bool looks = run->restores && !run->refreshes && engine->live && engine->record && txn->policy;
+  if (engine->record)
+    segue__inputs_begin(segue__record_inputs(engine->record), looks ? NULL : run->files);
+  segue__txn_enter(txn, SEGUE__PHASE_COLLECT);
+  if (looks && !txn->failed)
+    segue__look(txn, txn_restore);
+  else
+    txn_read(txn);
 }
 
-/* ---- Collect ---- */
+/* A rollback has looked at the sources, and reads the files of its generation now. */
+static void txn_restore(segue__txn *txn) {
+  segue__inputs_begin(segue__record_inputs(txn->engine->record), txn->run->files);
+  txn_read(txn);
+}
+
+static void txn_read(segue__txn *txn) {
+  if (txn->failed) /* the daemon shuts down meanwhile */
+    segue__txn_phase_end(txn);
+  else if (txn->policy)
+    collect_start(txn, txn->engine->options.loader.load != NULL);
+  else
+    txn_load_policy(txn);
+}
+
+static void cancel_collect(segue__txn *txn) {
+  segue__txn_fail_closed(txn);
+  if (txn->collect) segue__timer_start(txn->engine->loop, &txn->timer, 0, collect_timeout);
+}
 
 static void txn_load_policy(segue__txn *txn) {
   segue__engine *engine = txn->engine;
@@ -197,41 +248,30 @@ static void txn_load_policy(segue__txn *txn) {
       txn->failure = txn->result->errors.items[0];
     else
       segue__result_error(txn->result, &txn->failure);
-    segue__txn_conclude(txn);
+    segue__txn_phase_end(txn);
     return;
   }
   segue__policy_unref(txn->policy);
   txn->policy = policy;
-  reload_txn_collect(txn, false);
+  collect_start(txn, false);
 }
 
 static void collect_failed(segue__txn *txn, int code) {
   if (code == UV_EAGAIN)
-    txn_fail(txn, SEGUE_ETIMEOUT, "earlier reads of the sources still hang");
+    segue__txn_fail_code(txn, SEGUE_ETIMEOUT, "earlier reads of the sources still hang");
   else
-    txn_fail(txn, code, "collect");
+    segue__txn_fail_code(txn, code, "collect");
 }
 
-static void reload_txn_collect(segue__txn *txn, bool look_at_inputs) {
-  int rc = segue__collect_start(txn, look_at_inputs);
+static void collect_start(segue__txn *txn, bool look_at_inputs) {
+  int rc = segue__collect_start(txn, look_at_inputs, txn_collected);
   if (rc < 0) {
     collect_failed(txn, rc);
-    segue__txn_conclude(txn);
+    segue__txn_phase_end(txn);
     return;
   }
   txn->timer.data = txn;
   segue__timer_start(txn->engine->loop, &txn->timer, txn->policy->collect_ms, collect_timeout);
-}
-
-void segue__txn_collect_failed(segue__txn *txn, int code) {
-  segue__timer_stop(txn->engine->loop, &txn->timer);
-  txn->collect = NULL;
-  if (txn->looked) {
-    segue__look_abandon(txn);
-    return;
-  }
-  collect_failed(txn, code);
-  segue__txn_conclude(txn);
 }
 
 static void collect_timeout(segue__timer *timer) {
@@ -252,7 +292,7 @@ static void collect_timeout(segue__timer *timer) {
                     writer.message);
     segue__txn_fail(txn, &error);
   }
-  segue__txn_conclude(txn);
+  segue__txn_phase_end(txn);
 }
 
 static bool settle_unchanged(const segue__txn *txn) {
@@ -280,7 +320,7 @@ static uint64_t next_generation(segue__txn *txn) {
 static void held_back(segue__txn *txn, const segue_error *why, segue__outcome outcome) {
   if (!txn->engine->live) {
     segue__txn_fail(txn, why);
-    segue__txn_conclude(txn);
+    segue__txn_phase_end(txn);
     return;
   }
   txn->result->skipped = !txn->run->explicit_;
@@ -307,11 +347,16 @@ static void note_postponed(const segue__txn *txn, const segue__collect *job) {
   engine->postponed = postponed;
 }
 
-void segue__txn_collected(segue__txn *txn) {
+static void txn_collected(segue__txn *txn, int code) {
   segue__engine *engine = txn->engine;
   segue__collect *job = txn->collect;
   segue__timer_stop(engine->loop, &txn->timer);
   txn->collect = NULL;
+  if (code < 0) {
+    collect_failed(txn, code);
+    segue__txn_phase_end(txn);
+    return;
+  }
   if (job->inputs_changed && !txn->failed) {
     txn->new_credentials = job->credentials_changed;
     segue__collect_free(job);
@@ -333,7 +378,7 @@ void segue__txn_collected(segue__txn *txn) {
   if (txn->failed && job->unreadable) txn->failure.code = SEGUE_ESOURCE;
   if (!txn->run->files) engine->last_raw = txn->raw;
   int rc = txn->failed ? 0 : segue__guards_check(txn, job);
-  if (rc < 0) txn_fail(txn, rc, "guards");
+  if (rc < 0) segue__txn_fail_code(txn, rc, "guards");
   bool automatic = !txn->run->explicit_ && !txn->run->force;
   bool skip = automatic && engine->refused && segue__hash_equal(txn->raw, engine->refused_input);
   segue_error why;
@@ -345,27 +390,41 @@ void segue__txn_collected(segue__txn *txn) {
   }
   if (!txn->failed && !skip)
     rc = segue__snapshot_new(&txn->next, next_generation(txn), job->config);
-  if (rc < 0) txn_fail(txn, rc, "snapshot");
+  if (rc < 0) segue__txn_fail_code(txn, rc, "snapshot");
   txn->changes = job->changes;
   memset(&job->changes, 0, sizeof job->changes);
   if (skip) {
     txn->result->skipped = true;
     segue__txn_end(txn, engine->refused_outcome);
-  } else if (txn->failed) {
-    segue__txn_conclude(txn);
-  } else if (settle_unchanged(txn)) {
+  } else if (!txn->failed && settle_unchanged(txn)) {
     segue__txn_end(txn, SEGUE__UNCHANGED);
   } else {
-    reload_txn_check(txn);
+    segue__txn_phase_end(txn);
   }
   segue__collect_free(job); /* the snapshot has its own reference on the config */
 }
 
 /* ---- Check and plan ---- */
 
+static void next_check(segue__txn *txn) {
+  segue__txn_phase_start(txn, SEGUE__PHASE_CHECK);
+}
+
+static void next_plan(segue__txn *txn) {
+  segue__txn_phase_start(txn, SEGUE__PHASE_PLAN);
+}
+
+static void cancel_check(segue__txn *txn) {
+  segue__txn_fail_closed(txn);
+  if (txn->validation)
+    segue__timer_start(txn->engine->loop, &txn->timer, 0, validate_timeout);
+  else if (txn->policy_call)
+    segue__op_cancel(&txn->policy_call->op, SEGUE_ECLOSED);
+}
+
 /* Adds the changes to the result once the mask is known: a value that is secret on either side is
  * hidden. From here on no path into a secret is visible. */
-static void report_changes(segue__txn *txn) {
+void segue__txn_report_changes(segue__txn *txn) {
   const segue_snapshot *live = txn->engine->live;
   segue__mask *mask;
   int rc = segue__mask_join(&mask, txn->next->mask, live ? live->mask : NULL, NULL);
@@ -374,24 +433,24 @@ static void report_changes(segue__txn *txn) {
   segue__mask_unref(mask);
   if (rc == 0) return;
   segue__changes_deinit(&txn->changes); /* not masked, so not shown */
-  txn_fail(txn, rc, "changes");
+  segue__txn_fail_code(txn, rc, "changes");
 }
 
 /* The schema first, then the guards: the policy's check sees only what fits them. */
-static void reload_txn_check(segue__txn *txn) {
+static void phase_check(segue__txn *txn) {
   segue__txn_enter(txn, SEGUE__PHASE_CHECK);
   if (!txn->schema_doc && !txn->policy->mask) {
-    report_changes(txn);
+    segue__txn_report_changes(txn);
     if (txn->failed)
-      segue__txn_conclude(txn);
+      segue__txn_phase_end(txn);
     else
       check_by_policy(txn);
     return;
   }
-  int rc = segue__validate_job_start(txn);
+  int rc = segue__validate_job_start(txn, txn_validated);
   if (rc < 0) {
-    txn_fail(txn, rc == UV_EAGAIN ? SEGUE_ETIMEOUT : rc, "check by schema");
-    segue__txn_conclude(txn);
+    segue__txn_fail_code(txn, rc == UV_EAGAIN ? SEGUE_ETIMEOUT : rc, "check by schema");
+    segue__txn_phase_end(txn);
     return;
   }
   txn->timer.data = txn;
@@ -410,7 +469,7 @@ static void validate_timeout(segue__timer *timer) {
                   (unsigned long long)txn->policy->check_ms);
     segue__txn_fail(txn, &error);
   }
-  segue__txn_conclude(txn);
+  segue__txn_phase_end(txn);
 }
 
 /* The generation is that with the defaults. */
@@ -427,7 +486,7 @@ static void take_filled(segue__txn *txn, segue__validate_job *validation) {
   validation->changes = changes;
 }
 
-void segue__txn_validated(segue__txn *txn) {
+static void txn_validated(segue__txn *txn) {
   segue__validate_job *validation = txn->validation;
   segue__timer_stop(txn->engine->loop, &txn->timer);
   txn->validation = NULL;
@@ -436,12 +495,12 @@ void segue__txn_validated(segue__txn *txn) {
   validation->mask = NULL;
   for (segue__observer *o = txn->engine->observers; o && txn->next->mask; o = o->next)
     if (o->on_secrets) o->on_secrets(o, txn->next->mask);
-  if (!validation->lost || txn->next->mask) report_changes(txn);
+  if (!validation->lost || txn->next->mask) segue__txn_report_changes(txn);
   segue__txn_fail_with(txn, &validation->errors, "check by schema");
-  if (validation->lost) txn_fail(txn, validation->lost, "check by schema");
+  if (validation->lost) segue__txn_fail_code(txn, validation->lost, "check by schema");
   segue__validate_job_free(validation);
   if (txn->failed)
-    segue__txn_conclude(txn);
+    segue__txn_phase_end(txn);
   else
     check_by_policy(txn);
 }
@@ -449,26 +508,26 @@ void segue__txn_validated(segue__txn *txn) {
 static void check_by_policy(segue__txn *txn) {
   const segue__policy *policy = txn->policy;
   if (segue__guards_hold(txn)) {
-    segue__txn_conclude(txn);
+    segue__txn_phase_end(txn);
     return;
   }
   if (!policy->has_check) {
-    txn_plan(txn);
+    segue__txn_phase_end(txn);
     return;
   }
   segue__policy_call *policy_call =
       SEGUE_FAULT("check.policy") ? NULL
                                   : segue__txn_policy_call_new(txn, policy->check_ms, txn_checked);
   if (!policy_call) {
-    txn_fail(txn, UV_ENOMEM, "check");
-    segue__txn_conclude(txn);
+    segue__txn_fail_code(txn, UV_ENOMEM, "check");
+    segue__txn_phase_end(txn);
     return;
   }
   policy->ops->check(policy->impl, &policy_call->op, txn->next, txn->engine->live);
 }
 
 /* The policy's first finding is the error that its hook ended with; this adds the others. */
-static void add_findings(segue__txn *txn) {
+void segue__txn_add_findings(segue__txn *txn) {
   const segue__policy_ops *ops = txn->policy->ops;
   segue__errors found;
   segue__errors_init(&found);
@@ -488,28 +547,26 @@ static void txn_checked(segue_op *op, int status, const segue_error *error) {
     segue__txn_fail(txn, &late);
   } else if (status < 0) {
     segue__txn_fail(txn, error);
-    add_findings(txn);
+    segue__txn_add_findings(txn);
   }
   segue__policy_call_answered(policy_call);
-  if (txn->failed)
-    segue__txn_conclude(txn);
-  else
-    txn_plan(txn);
+  segue__txn_phase_end(txn);
 }
 
-static void txn_plan(segue__txn *txn) {
+static void phase_plan(segue__txn *txn) {
   segue__txn_enter(txn, SEGUE__PHASE_PLAN);
   int rc = segue__plan_make(txn);
-  if (rc < 0) {
-    txn_fail(txn, rc, "plan");
-    segue__txn_conclude(txn);
-  } else if (!txn->run->plan_only) {
-    txn_act(txn);
-  } else if (txn->run->rehearse) {
+  if (rc < 0) segue__txn_fail_code(txn, rc, "plan");
+  segue__txn_phase_end(txn);
+}
+
+static void next_steps(segue__txn *txn) {
+  if (!txn->run->plan_only)
+    segue__txn_act(txn);
+  else if (txn->run->rehearse)
     segue__txn_prepare(txn, txn_rehearsed, txn);
-  } else {
+  else
     segue__txn_end(txn, SEGUE__APPLIED);
-  }
 }
 
 /* A plan has built the instances of a reload, by the same code, and releases them: prepare takes no
@@ -519,270 +576,6 @@ static void txn_rehearsed(void *data, int status, const segue_error *error) {
   segue__txn *txn = data;
   (void)error; /* segue__txn_step_end has kept it */
   int rc = status < 0 ? 0 : segue__untried_list(txn);
-  if (rc < 0) txn_fail(txn, rc, "plan");
+  if (rc < 0) segue__txn_fail_code(txn, rc, "plan");
   segue__txn_conclude(txn);
-}
-
-/* ---- Prepare, commit, confirm: by default or by the policy's hook ---- */
-
-static void default_next(void *data, int status, const segue_error *error) {
-  segue__txn *txn = data;
-  (void)error; /* kept by segue__txn_step_end */
-  if (status < 0 || txn->failed || txn->confirmed)
-    segue__txn_conclude(txn);
-  else if (txn->flipped)
-    segue__txn_confirm(txn, default_next, txn);
-  else if (txn->prepared)
-    segue__txn_commit(txn, default_next, txn);
-  else
-    segue__txn_prepare(txn, default_next, txn);
-}
-
-/* Replaces the changes of a start by those against the last good generation: a value that is only
- * read again is no change. */
-static void compare_with_offered(segue__txn *txn) {
-  segue__changes changes = {0};
-  int rc = segue__diff(segue_snapshot_root(txn->offered), segue_snapshot_root(txn->next), &changes);
-  if (!rc) {
-    segue__result_drop_changes(txn->result);
-    segue__changes_deinit(&txn->changes);
-    txn->changes = changes;
-    report_changes(txn);
-    return;
-  }
-  segue__changes_deinit(&changes);
-  txn_fail(txn, rc, "changes");
-}
-
-static void txn_offered(segue__txn *txn, const segue_error *error) {
-  (void)error; /* there is no history to ask: then there is no prev, as at a first start */
-  if (txn->offered && !txn->failed) compare_with_offered(txn);
-  if (txn->failed)
-    segue__txn_conclude(txn);
-  else
-    call_reload(txn);
-}
-
-static void on_offered(segue__record_call *call, segue__record_answer *answer) {
-  segue__txn *txn = call->data;
-  txn->offered = answer->snapshot;
-  answer->snapshot = NULL;
-  segue__txn_recorded(call, answer);
-}
-
-/* The policy's reload applies the configuration to something that outlives segue: a server that it
- * runs beside. After a restart of segue with nothing changed that server has it already, so the
- * hook is shown the last good generation as prev. Modules are not: theirs are gone. */
-static void offer_last_good(segue__txn *txn) {
-  segue__record *record = txn->engine->record;
-  uint64_t generation = segue__record_found(record)->last_good.generation;
-  if (txn->resumed) {
-    txn->offered = (segue_snapshot *)segue_snapshot_ref(txn->next);
-    txn_offered(txn, NULL);
-    return;
-  }
-  txn->call = (segue__record_call){.cb = on_offered, .data = txn};
-  segue__txn_record(txn, segue__record_snapshot(record, generation, &txn->call), txn_offered);
-}
-
-static void txn_act(segue__txn *txn) {
-  const segue__engine *engine = txn->engine;
-  if (!txn->policy->has_reload)
-    default_next(txn, 0, NULL);
-  else if (!engine->live && engine->record &&
-           segue__record_found(engine->record)->last_good.generation)
-    offer_last_good(txn);
-  else
-    call_reload(txn);
-}
-
-static void call_reload(segue__txn *txn) {
-  const segue__policy *policy = txn->policy;
-  txn->reload_call = segue__txn_policy_call_new(txn, policy->reload_ms, hook_returned);
-  if (!txn->reload_call) {
-    txn_fail(txn, UV_ENOMEM, "reload");
-    segue__txn_conclude(txn);
-    return;
-  }
-  txn->policy_call = NULL; /* it lives on beside the probes */
-  policy->ops->reload(policy->impl, &txn->reload_call->op, txn);
-}
-
-static void confirmed_after_hook(void *data, int status, const segue_error *error) {
-  (void)status;
-  (void)error;
-  segue__txn_conclude(data);
-}
-
-/* The outcome is decided already; the hook may have passed on the very error of its step. */
-static void add_reason(segue__txn *txn, const segue_error *error) {
-  const segue__errors *errors = &txn->result->errors;
-  segue_error said = *error;
-  segue__engine_scrub(txn->engine, &said);
-  for (size_t i = 0; i < errors->count; i++)
-    if (strcmp(errors->items[i].message, said.message) == 0) return;
-  segue__txn_report(txn, error);
-}
-
-/* The hook may return, throw or run out of time while one of its steps is under way; then that step
- * is waited for first: steps have deadlines of their own. */
-static void hook_returned(segue_op *op, int status, const segue_error *error) {
-  segue__policy_call *policy_call = (segue__policy_call *)op;
-  segue__txn *txn = policy_call->txn;
-  txn->reload_call = NULL;
-  if (status == SEGUE_ETIMEOUT && segue_op_cancelled(op)) {
-    segue_error late;
-    segue__errorf(&late, status, "the policy's reload was not done after %llu ms",
-                  (unsigned long long)txn->policy->reload_ms);
-    segue__txn_fail(txn, &late);
-  } else if (status < 0 && !txn->rejected && !txn->failed) {
-    txn->hook_failed = true;
-    segue__txn_fail(txn, error);
-    add_findings(txn);
-  } else if (status < 0) {
-    add_reason(txn, error);
-  } else if (!txn->flipped && !txn->failed && !txn->rejected && !txn->run->put_off) {
-    segue_error lazy;
-    segue__errorf(&lazy, SEGUE_EPOLICY,
-                  "the policy's reload returned without txn:commit(), so nothing was changed");
-    segue__txn_fail(txn, &lazy);
-  }
-  segue__policy_call_answered(policy_call);
-  if (txn->manual_steps) {
-    txn->hook_returned = true;
-    segue__manual_steps_release(txn);
-  } else if (txn->step_cb) {
-    segue__txn_cb cb = txn->step_cb;
-    void *data = txn->step_data;
-    txn->step_cb = confirmed_after_hook;
-    txn->step_data = txn;
-    cb(data, SEGUE_ECANCELLED, NULL); /* its caller is answered and forgotten */
-    if (txn->failed) segue__commit_expedite(txn);
-  } else if (txn->flipped && !txn->failed && !txn->confirmed) {
-    segue__txn_confirm(txn, confirmed_after_hook, txn);
-  } else {
-    segue__txn_conclude(txn);
-  }
-}
-
-void segue__txn_manual_steps_done(segue__txn *txn) {
-  txn->hook_returned = false;
-  segue__txn_conclude(txn);
-}
-
-static void step_message(segue__message *message) {
-  segue__txn *txn = (segue__txn *)((char *)message - offsetof(segue__txn, step_message));
-  segue__txn_cb cb = txn->step_cb;
-  txn->step_posted = false;
-  txn->step_cb = NULL;
-  cb(txn->step_data, txn->failed ? txn->failure.code : 0, txn->failed ? &txn->failure : NULL);
-}
-
-void segue__txn_step_end(segue__txn *txn, const segue_error *error) {
-  if (error) segue__txn_fail(txn, error);
-  if (txn->step_posted) return;
-  txn->step_posted = true;
-  txn->step_message.fn = step_message;
-  segue__post(txn->engine->loop, &txn->step_message);
-}
-
-static int txn_misuse(segue_error *error, const char *sentence) {
-  return segue__errorf(error, SEGUE_EPOLICY, "%s", sentence);
-}
-
-/* Returns 0 if a step that is not about one module may begin. */
-static int misused_step(const segue__txn *txn, segue__txn_call call, segue_error *error) {
-  if (call == SEGUE__TXN_PREPARE && txn->prepared)
-    return txn_misuse(error, "txn:prepare() was called twice");
-  if (call == SEGUE__TXN_COMMIT && !txn->prepared)
-    return txn_misuse(error, "txn:commit() needs txn:prepare() before it");
-  if (call == SEGUE__TXN_COMMIT && txn->flipped)
-    return txn_misuse(error, "txn:commit() was called twice");
-  if (call == SEGUE__TXN_CONFIRM && (!txn->flipped || txn->confirmed))
-    return txn_misuse(error, "txn:confirm() needs txn:commit() before it, and is called once");
-  return 0;
-}
-
-/* Returns 0 if txn:reject or txn:defer may end the run. After the flip the generation is live, and
- * only a failure undoes it: a reject without an effect would look like one that worked. */
-static int misused_end(const segue__txn *txn, segue__txn_call call, segue_error *error) {
-  bool defer = call == SEGUE__TXN_DEFER;
-  if (txn->flipped)
-    return segue__errorf(error, SEGUE_EPOLICY,
-                         "txn:%s() is for before txn:commit(): afterwards return nil and a "
-                         "reason, which undoes the reload",
-                         defer ? "defer" : "reject");
-  if (txn->run->put_off) return txn_misuse(error, "the reload was already put off");
-  if (defer && (txn->rejected || txn->failed))
-    return txn_misuse(error, "txn:defer(): the reload was already rejected, or has failed");
-  return 0;
-}
-
-int segue__txn_misuse(const segue__txn *txn, segue__txn_call call, const char *module,
-                      segue_error *error) {
-  if (call == SEGUE__TXN_REJECT || call == SEGUE__TXN_DEFER) return misused_end(txn, call, error);
-  if (txn->step_cb || (!module && txn->manual_steps))
-    return txn_misuse(error, "a step of this transaction is still under way");
-  if (txn->rejected || txn->run->put_off)
-    return txn_misuse(error, "the reload was already rejected or put off");
-  if (txn->failed) return 0;
-  return module ? segue__manual_step_misuse(txn, call, module, error)
-                : misused_step(txn, call, error);
-}
-
-/* False: the step cannot begin, and its cb is on the way, or a misuse was reported to it. */
-bool segue__txn_step_begin(segue__txn *txn, segue__txn_call call, segue__txn_cb cb, void *data) {
-  segue_error error;
-  int rc = segue__txn_misuse(txn, call, NULL, &error);
-  if (rc && (txn->step_cb || txn->manual_steps)) {
-    cb(data, rc, &error);
-    return false;
-  }
-  txn->step_cb = cb;
-  txn->step_data = data;
-  if (!rc && !txn->failed) return true;
-  segue__txn_step_end(txn, txn->failed ? NULL : &error);
-  return false;
-}
-
-void segue__txn_prepare(segue__txn *txn, segue__txn_cb cb, void *data) {
-  if (!segue__txn_step_begin(txn, SEGUE__TXN_PREPARE, cb, data)) return;
-  segue__txn_enter(txn, SEGUE__PHASE_PREPARING);
-  segue__prepare_run(txn);
-}
-
-void segue__txn_commit(segue__txn *txn, segue__txn_cb cb, void *data) {
-  if (!segue__txn_step_begin(txn, SEGUE__TXN_COMMIT, cb, data)) return;
-  segue__operator_open(txn);
-}
-
-/* ---- For the reload hook ---- */
-
-void segue__txn_reject(segue__txn *txn, const char *why) {
-  segue_error error;
-  if (segue__txn_misuse(txn, SEGUE__TXN_REJECT, NULL, &error)) return;
-  segue__errorf(&error, SEGUE_EVETO, "%s", why && *why ? why : "the policy refused the reload");
-  add_reason(txn, &error);
-  txn->rejected |= !txn->failed;
-}
-
-void segue__txn_defer(segue__txn *txn, uint64_t delay_ms, const char *why) {
-  segue_error error;
-  if (segue__txn_misuse(txn, SEGUE__TXN_DEFER, NULL, &error)) return;
-  segue__errorf(&error, SEGUE_EDEFERRED, "%s", why && *why ? why : "the policy put it off");
-  segue__txn_report(txn, &error);
-  txn->run->put_off = true;
-  txn->run->not_before_ms = segue__loop_now_ms(txn->engine->loop) + delay_ms;
-}
-
-const segue__result *segue__txn_result(const segue__txn *txn) {
-  return txn->result;
-}
-
-const segue_snapshot *segue__txn_next(const segue__txn *txn) {
-  return txn->next;
-}
-
-const segue_snapshot *segue__txn_prev(const segue__txn *txn) {
-  return txn->offered ? txn->offered : txn->engine->live;
 }

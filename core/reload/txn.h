@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * txn.h: what the files of this folder share: the engine's and the transaction's insides. Who does
- * what:
+ * txn.h: what the files of this folder share: the engine's and the transaction's insides. The
+ * files:
  *   engine.c   queue, waiters, when a run starts, the record of results
  *   engine_status.c  the state of the engine for its readers
  *   txn.c      one run through its phases
+ *   txn_steps.c  prepare, commit, confirm, as the reload hook or the default calls them
  *   txn_end.c  its end: outcome, undo, what is written to the state folder
  *   collect.c  read, parse, merge, hash, diff: one job off the loop
  *   policy_call.c     the policy's hooks while they run
@@ -132,6 +133,8 @@ struct segue__engine {
   segue__draining *draining;
   size_t swapping; /* of them: replaced by swap; the answer waits until they have stopped */
   bool recovering;
+  void (*drained_cb)(void *data); /* an old instance is gone; NULL: nothing waits for one */
+  void *drained_data;
   bool effects_tried; /* the intents that the start found were given to their actions */
   bool asking;        /* a strategy hook is under way */
   segue_op *hooks;    /* policy hooks that outlived their deadline, chained by data */
@@ -228,6 +231,14 @@ typedef struct segue__policy_call {
   struct segue__policy_call *next;
 } segue__policy_call;
 
+/* How far a transaction has come. It only increases; an undo does not change it. */
+typedef enum segue__txn_state {
+  SEGUE__TXN_OPEN,     /* nothing is built */
+  SEGUE__TXN_PREPARED, /* every next instance is built */
+  SEGUE__TXN_LIVE,     /* flipped: readers and callers meet the next generation */
+  SEGUE__TXN_CONFIRMED /* it has proved itself, or did not have to */
+} segue__txn_state;
+
 struct segue__txn {
   segue__engine *engine;
   segue__queued_run *run;
@@ -257,15 +268,16 @@ struct segue__txn {
   segue__undo *undo;
   size_t undo_count, undo_capacity;
   segue__undo_state undo_state;
-  bool prepared, flipped, confirmed, rejected, staged;
-  bool waits_for_old; /* the flip does: for old instances that must not be cut */
+  segue__txn_state state;
+  segue__phase at; /* the row of the table of phases (txn.c) that is under way */
+  bool rejected, staged;
 
   segue_error failure; /* code 0: none */
   bool failed;
-  bool hook_failed;                /* the policy's reload returned it or threw it */
-  segue__policy_call *policy_call; /* check or probe that is running */
-  size_t manual_steps;             /* verbs of txn.module that are under way */
-  bool hook_returned;              /* and the hook has returned: what follows waits for them */
+  bool hook_failed;                         /* the policy's reload returned it or threw it */
+  segue__policy_call *policy_call;          /* check or probe that is running */
+  size_t manual_steps;                      /* verbs of txn.module that are under way */
+  void (*manual_steps_cb)(segue__txn *txn); /* the hook has returned: what follows the last one */
   segue__policy_call *reload_call; /* the policy's reload, which spans prepare to confirm */
   segue__timer timer;              /* collect's deadline, confirm's pauses, the record's deadline */
   segue__record_call call;         /* to the record */
@@ -273,7 +285,6 @@ struct segue__txn {
   void (*looked)(segue__txn *txn); /* what follows the look that is under way; NULL: none is */
   bool begun;                      /* its numbers are reserved: clients may see it */
   segue__files *files;             /* what the generation was made from */
-  bool swaps;                      /* everything else is done: its end waits for engine->swapping */
   bool first_here;                 /* the first one of this process */
   bool resumed;         /* it has the number that it had before the daemon was started again */
   bool new_credentials; /* than those that the live policy was made with */
@@ -296,6 +307,7 @@ struct segue__txn {
   void *step_data;
   segue__message step_message; /* answers that are known at once still come later */
   bool step_posted;
+  bool step_refused; /* the call could not begin a phase */
   void (*undone)(segue__txn *txn);
 };
 
@@ -315,6 +327,20 @@ void segue__engine_drop(segue__engine *engine, const segue_snapshot *snapshot);
 int segue__txn_start(segue__engine *engine, segue__queued_run *run); /* 0: takes run */
 void segue__txn_abort(segue__txn *txn); /* shutdown: before the flip undo, after it finish */
 void segue__txn_enter(segue__txn *txn, segue__phase phase);
+/* The phase that is under way has ended: the table of phases decides what follows. */
+void segue__txn_phase_end(segue__txn *txn);
+void segue__txn_phase_start(segue__txn *txn, segue__phase at);
+void segue__txn_fail_closed(segue__txn *txn);                           /* the daemon shuts down */
+void segue__txn_fail_code(segue__txn *txn, int code, const char *what); /* "what: message" */
+/* Adds the changes to the result once the mask is known: a value that is secret on either side is
+ * hidden. */
+void segue__txn_report_changes(segue__txn *txn);
+void segue__txn_add_findings(segue__txn *txn); /* of the policy, behind the first */
+
+/* txn_steps.c: the functions of the table that drive prepare, commit and confirm. */
+void segue__txn_act(segue__txn *txn);
+void segue__txn_next_call(segue__txn *txn);    /* calls back the caller of the phase that ended */
+void segue__txn_cancel_steps(segue__txn *txn); /* the daemon shuts down */
 /* Remembers the first. Secrets of the next and of the live config are taken out of the sentence. */
 void segue__txn_fail(segue__txn *txn, const segue_error *error);
 /* Fails it with each error of the list; nothing if there is none. */
@@ -327,9 +353,10 @@ void segue__engine_scrub(const segue__engine *engine, segue_error *error);
 bool segue__txn_step_begin(segue__txn *txn, segue__txn_call call, segue__txn_cb cb, void *data);
 
 /* txn_end.c */
-/* Makes the generation permanent or, if the transaction has failed or has not flipped, undoes it;
- * then ends it. */
+/* Begins the last phase: makes the generation permanent or, if the transaction has failed or is not
+ * live, undoes it; then ends it. */
 void segue__txn_conclude(segue__txn *txn);
+void segue__txn_settle_or_undo(segue__txn *txn); /* that phase */
 /* Fills in the result and hands it to the engine, which frees the transaction. Nothing may be built
  * or left to undo. */
 void segue__txn_end(segue__txn *txn, segue__outcome outcome);
@@ -345,7 +372,9 @@ segue__policy_call *segue__txn_policy_call_new(segue__txn *txn, uint64_t deadlin
  * returned. */
 void segue__policy_call_answered(segue__policy_call *policy_call);
 
-/* collect.c: ends in segue__txn_collected, or segue__txn_collect_failed, on the control thread. */
+/* collect.c. code 0: txn->collect has what was collected; negative: a job could not begin, and
+ * there is no collect any more. Control thread. */
+typedef void segue__collect_cb(segue__txn *txn, int code);
 typedef enum segue__collect_stage {
   SEGUE__COLLECT_LOOK, /* has the policy changed? a job, only if a pull would follow */
   SEGUE__COLLECT_PULL, /* asynchronous sources are fetched, all at once */
@@ -358,7 +387,8 @@ struct segue__collect {
   segue__collect_stage stage;
   size_t pulls;    /* under way */
   segue__txn *txn; /* NULL: abandoned */
-  segue__os os;    /* a copy, held */
+  segue__collect_cb *cb;
+  segue__os os; /* a copy, held */
   segue__publication *publication;
   segue__limits limits;
   segue__policy *policy; /* a reference */
@@ -399,18 +429,15 @@ struct segue__collect {
   segue__mask *mask; /* what errors of reading hide; NULL: not known (yet) */
   bool mask_tried;
 };
-int segue__collect_start(segue__txn *txn, bool look_at_inputs);
+int segue__collect_start(segue__txn *txn, bool look_at_inputs, segue__collect_cb *cb);
 void segue__collect_free(segue__collect *collect);
 void segue__collect_pulled(segue__collect *collect); /* one of its fetches is over */
 /* Leaves it behind, whatever it is at; collect is gone. */
 void segue__collect_abandon(segue__collect *collect);
-void segue__txn_collected(segue__txn *txn);                /* txn.c: the job is done */
-void segue__txn_collect_failed(segue__txn *txn, int code); /* txn.c: a job could not begin */
 
 /* look.c: reads the sources as they are, for engine->last_raw, and then calls looked, perhaps at
  * once. If they cannot be read in time, last_raw stays as it is. */
 void segue__look(segue__txn *txn, void (*looked)(segue__txn *txn));
-void segue__look_done(segue__txn *txn);    /* collect.c: the job is done */
 void segue__look_abandon(segue__txn *txn); /* its job is left behind, or could not begin */
 
 /* error_mask.c: errors of reading show values only where no secret can be. init: once the policy of
@@ -445,6 +472,7 @@ void segue__sources_report(segue__txn *txn);
 typedef struct segue__validate_job {
   segue__job job;
   segue__txn *txn;
+  void (*cb)(segue__txn *txn);
   segue__limits limits;
   bool formats, defaults;
   uint64_t time_ms;
@@ -463,9 +491,16 @@ typedef struct segue__validate_job {
   segue__errors errors, warnings;
   int lost; /* a failure without memory for its message */
 } segue__validate_job;
-int segue__validate_job_start(segue__txn *txn);
+int segue__validate_job_start(segue__txn *txn, void (*cb)(segue__txn *txn));
 void segue__validate_job_free(segue__validate_job *validation);
-void segue__txn_validated(segue__txn *txn); /* txn.c: the job is done */
+
+/* refusals.c. A verb that is in order, but that this module cannot do: a code and the reason. */
+int segue__txn_impossible(const segue__txn *txn, segue__txn_call call, const char *module,
+                          segue_error *error);
+
+/* confirm.c */
+void segue__confirm_run(segue__txn *txn);    /* ends by segue__txn_step_end */
+void segue__confirm_cancel(segue__txn *txn); /* the daemon shuts down */
 
 /* plan.c */
 int segue__plan_make(segue__txn *txn);
@@ -486,7 +521,6 @@ void segue__step_commit(segue__step *step,
 /* Ends the waits of the running step early. */
 void segue__commit_expedite(segue__txn *txn);
 void segue__commit_abandon(segue__txn *txn); /* nor is what it builds, because the daemon stops */
-void segue__commit_resume(segue__txn *txn);  /* after waits_for_old */
 /* Shuts the gate of a step, with its inverse on the undo log; fails for lack of memory. */
 int segue__step_shut(segue__txn *txn, segue__step *step);
 /* "module 'x': 2 are still inside after 500 ms", with the code of a time limit. */
@@ -514,12 +548,10 @@ bool segue__effects_open(const segue__engine *engine);
 int segue__effects_recover(segue__engine *engine, void (*then)(segue__engine *engine));
 
 /* manual.c */
-int segue__manual_step_misuse(const segue__txn *txn, segue__txn_call call, const char *name,
-                              segue_error *error);
+segue__step *segue__txn_step(const segue__txn *txn, const char *name); /* NULL: none */
 void segue__manual_step_end(segue__step *step, const segue_error *error);
-void segue__manual_steps_release(segue__txn *txn);
-void segue__txn_manual_steps_done(
-    segue__txn *txn); /* txn.c: the last verb is over, and so is the hook */
+/* Detaches the callbacks of the verbs that are running. cb: all of them have ended. */
+void segue__manual_steps_release(segue__txn *txn, void (*cb)(segue__txn *txn));
 
 /* drain.c */
 segue__module_record *segue__module_find(const segue__engine *engine, const char *name);
@@ -532,7 +564,9 @@ void segue__services_update(segue__engine *engine); /* live instances are other 
  * in it until a grace period is over. */
 void segue__services_provide(segue__engine *engine, segue__instance *instance);
 bool segue__services_take(segue__engine *engine, const segue__instance *instance);
-void segue__txn_swapped(segue__txn *txn);        /* txn_end.c: what was swapped out is gone */
+/* cb is called whenever an old instance is gone; NULL: no longer. One watcher at a time. */
+void segue__drain_watch(segue__engine *engine, void (*cb)(void *data), void *data);
+bool segue__drain_watched(const segue__engine *engine);
 void segue__gates_settle(segue__engine *engine); /* none is shut once a transaction is over */
 /* Drains, stops and releases it in the background; after_grace: not before every read section that
  * is open now has ended. */

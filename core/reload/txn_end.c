@@ -16,9 +16,9 @@ static void txn_end_settle(segue__txn *txn);
 
 enum { SWAP_MS = 30000 };
 
-void segue__txn_conclude(segue__txn *txn) {
+void segue__txn_settle_or_undo(segue__txn *txn) {
   segue__engine *engine = txn->engine;
-  if (txn->flipped && !txn->failed) {
+  if (txn->state >= SEGUE__TXN_LIVE && !txn->failed) {
     engine->reverted_live = false;
     segue__commit_settle(txn);
     txn_end_settle(txn);
@@ -144,12 +144,15 @@ static void decide_undone(segue__txn *txn) {
 
 /* ---- Live ---- */
 
-/* The answer to a run that swapped modules comes when the old instances have stopped. Of a log,
- * each line for the old file is in it by then, and the file may be rotated. */
-void segue__txn_swapped(segue__txn *txn) {
+static void swapped_end(segue__txn *txn) {
+  segue__drain_watch(txn->engine, NULL, NULL);
   segue__timer_stop(txn->engine->loop, &txn->timer);
-  txn->swaps = false;
   segue__txn_end(txn, SEGUE__APPLIED);
+}
+
+static void swapped_drained(void *data) {
+  segue__txn *txn = data;
+  if (!txn->engine->swapping) swapped_end(txn);
 }
 
 static void swapped_late(segue__timer *timer) {
@@ -159,11 +162,13 @@ static void swapped_late(segue__timer *timer) {
                 "what was swapped out is still at work after %d ms: it goes on in the background",
                 SWAP_MS);
   segue__txn_report(txn, &error);
-  segue__txn_swapped(txn);
+  swapped_end(txn);
 }
 
+/* The answer to a run that swapped modules comes when the old instances have stopped. Of a log,
+ * each line for the old file is in it by then, and the file may be rotated. */
 static void wait_for_swapped(segue__txn *txn) {
-  txn->swaps = true;
+  segue__drain_watch(txn->engine, swapped_drained, txn);
   txn->timer.data = txn;
   segue__timer_start(txn->engine->loop, &txn->timer, SWAP_MS, swapped_late);
 }

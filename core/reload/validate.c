@@ -28,7 +28,7 @@ static int take_with(segue__validate_job *validation, const segue__txn *txn) {
   return validation->uris ? 0 : UV_ENOMEM;
 }
 
-int segue__validate_job_start(segue__txn *txn) {
+int segue__validate_job_start(segue__txn *txn, void (*cb)(segue__txn *txn)) {
   segue__engine *engine = txn->engine;
   segue__validate_job *validation = segue__calloc(1, sizeof *validation);
   if (!validation) return UV_ENOMEM;
@@ -36,6 +36,7 @@ int segue__validate_job_start(segue__txn *txn) {
   validation->job.done = validate_done;
   validation->job.abandoned = validate_abandoned;
   validation->txn = txn;
+  validation->cb = cb;
   validation->limits = engine->options.limits;
   validation->formats = !txn->policy->formats_ignored;
   validation->defaults = txn->policy->schema_defaults;
@@ -181,7 +182,7 @@ static void validate_keep(segue__engine *engine, segue__validate_job *validation
 static void validate_done(segue__job *job) {
   segue__validate_job *validation = (segue__validate_job *)job;
   validate_keep(validation->txn->engine, validation);
-  segue__txn_validated(validation->txn);
+  validation->cb(validation->txn);
 }
 
 static void validate_abandoned(segue__job *job) {
