@@ -103,8 +103,10 @@ CORE_SRC := $(filter-out core/daemon/%,$(wildcard core/*.c core/*/*.c core/*/*/*
 DAEMON_SRC := $(wildcard core/daemon/*.c)
 HARNESS_SRC := $(wildcard spec/support/*.c)
 HEADERS := $(wildcard core/*.h core/*/*.h core/*/*/*.h spec/support/*.h)
-# Each folder is a plugin, and knows nothing of segue but segue.h.
-PLUGIN_NAMES := $(patsubst plugins/%/,%,$(wildcard plugins/*/))
+# Each folder is a plugin. Its C files become NAME.so and know nothing of segue but segue.h; its Lua
+# files are the modules segue.plugin.NAME (init.lua) and segue.plugin.NAME.x (x.lua).
+PLUGIN_NAMES := $(sort $(patsubst plugins/%/,%,$(dir $(wildcard plugins/*/*.c))))
+PLUGIN_LUA := $(wildcard plugins/*/*.lua)
 PLUGIN_SRC := $(wildcard plugins/*/*.c)
 PLUGINS := $(PLUGIN_NAMES:%=$(OUT)/plugins/%.so)
 # An example of several plugins, and the program that puts it under load.
@@ -292,6 +294,8 @@ install: all ## install into PREFIX (default /usr/local), below DESTDIR
 	cp -R lua $(DESTDIR)$(PREFIX)/share/segue/
 	install -d $(DESTDIR)$(PLUGIN_DIR)
 	install -m 755 $(PLUGINS) $(DESTDIR)$(PLUGIN_DIR)/
+	for file in $(PLUGIN_LUA); do \
+	  install -D -m 644 $$file $(DESTDIR)$(PREFIX)/share/segue/$$file || exit 1; done
 	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' core/dist/segue.pc.in \
 	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/segue.pc
 	install -d $(DESTDIR)$(UNIT_DIR) $(DESTDIR)$(BASH_DIR) $(DESTDIR)$(ZSH_DIR) \

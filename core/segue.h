@@ -123,7 +123,9 @@ extern "C" {
   X(SCHEMA, -5022, "the configuration breaks its schema")                                          \
   X(SOURCE, -5023, "a source could not be read")                                                   \
   X(UNCONFIRMED, -5024, "the new generation is live and waits for an operator")                    \
-  X(CONFIG, -5025, "a module rejected its configuration or its code")
+  X(CONFIG, -5025, "a module rejected its configuration or its code")                              \
+  X(DENIED, -5026, "a source refused the credentials")                                             \
+  X(GONE, -5027, "the revision does not exist any more")
 
 #define SEGUE__ERROR_ENUM(name, number, meaning) SEGUE_E##name = number,
 enum segue_error_code { SEGUE_ERRORS(SEGUE__ERROR_ENUM) };
@@ -507,6 +509,111 @@ typedef struct segue_module_descriptor {
   void *userdata; /* for prepare */
 } segue_module_descriptor;
 
+/* ---- Sources --------------------------------------------------------------------------------- */
+
+/* A source reads configuration from a place that is no file: a store, a service, a device. It only
+ * asks and reports. Retry with back-off, fallback from push to pull, guards, and the use of the
+ * last delivery while the source is away are done by Segue, in the same way for all sources. A
+ * policy names a source of C by segue.source { name = "kv", plugin = "NAME", options = { ... } }:
+ * first among those that the host registered (segue_source_register), then as plugins/NAME.so,
+ * which exports a segue_source_descriptor under the name segue_source. */
+
+/* The content of one answer of a source, or of one push: documents under names, and the revision
+ * that they belong to. One thread at a time may use it. */
+typedef struct segue_delivery segue_delivery;
+
+/* Makes an empty delivery for segue_watch_emit; the caller frees it unless it was emitted. NULL:
+ * out of memory. free accepts NULL. [any thread] */
+SEGUE_API segue_delivery *segue_delivery_new(void);
+SEGUE_API void segue_delivery_free(segue_delivery *delivery);
+/* Adds a document. Name and data are copied. format is "yaml", "json" or "text". Without a base the
+ * delivery is everything that the source has: a document that is not in it is gone. SEGUE_EUSAGE: a
+ * name or format is missing or unknown. UV_ENOMEM: the delivery must not be used. [any thread] */
+SEGUE_API int segue_delivery_add(segue_delivery *delivery, const char *name, const char *format,
+                                 const void *data, size_t len);
+/* Makes the delivery a list of changes against the revision `base`: segue_delivery_add puts the
+ * document of a name in the place of an older one, segue_delivery_remove takes it away. Documents
+ * of a source that does so are in the order of their names, bytewise, in every delivery. If Segue
+ * holds another revision than `base`, changes are missing: it discards the delivery and fetches
+ * everything. UV_ENOMEM. [any thread] */
+SEGUE_API int segue_delivery_base(segue_delivery *delivery, const char *base);
+SEGUE_API int segue_delivery_remove(segue_delivery *delivery, const char *name);
+/* Sets the revision of the content: a text of the source's own, which fetch and watch get back.
+ * UV_ENOMEM. [any thread] */
+SEGUE_API int segue_delivery_revision(segue_delivery *delivery, const char *revision);
+/* Reports that nothing has changed since the revision that fetch was called with. [any thread] */
+SEGUE_API void segue_delivery_unchanged(segue_delivery *delivery);
+
+/* The receiver of the pushes of one watch; valid until the watch is done. */
+typedef struct segue_watch segue_watch;
+/* Delivers a push. The delivery belongs to Segue after this call, also if it fails. NULL:
+ * something has changed, and Segue fetches it. Takes a lock and returns at once; deliveries arrive
+ * in order. SEGUE_ECANCELLED: the result of this watch is not needed any more. UV_ENOMEM. [any
+ * thread] */
+SEGUE_API int segue_watch_emit(segue_watch *watch, segue_delivery *delivery);
+
+/* The result of a reload that used a delivery. Borrowed while the function runs. */
+typedef struct segue_source_outcome {
+  const char *revision;      /* of the delivery; NULL: it has none */
+  const char *outcome;       /* "applied", "unchanged", "held", "rejected", "failed", "reverted" */
+  uint64_t generation;       /* that is live now; 0: none */
+  const segue_error *errors; /* secrets are masked */
+  size_t error_count;
+} segue_source_outcome;
+
+/* The operations of a source, called on the control thread; none may block. fetch and watch end by
+ * exactly one segue_op_done, from any thread, during the call or later. Segue decides by the status
+ * of a failed one. SEGUE_EDENIED: the source refused the credentials; Segue logs an error and asks
+ * again after the longest pause of the policy, because asking more often locks accounts.
+ * SEGUE_EGONE: the revision does not exist any more, because the history was compacted; that is no
+ * failure: Segue forgets the revision and fetches everything at once. SEGUE_ECONFIG: the content is
+ * invalid; a reload that was requested is rejected, and does not use the last delivery. Any other
+ * code: the source is away; Segue uses its last delivery, and asks again with back-off. */
+typedef struct segue_source_ops {
+  size_t size; /* sizeof(segue_source_ops) */
+  /* Makes the source of one policy. name (of the source) and options (a map of the policy, without
+   * positions) are borrowed for the call; filled is the struct of the descriptor's table of
+   * options, owned by Segue and valid until close; NULL without a table. Connects to nothing: a
+   * check of a policy opens its sources too. A failure rejects the policy. NULL: instance is
+   * userdata. */
+  int (*open)(void *userdata, const char *name, const segue_node *options, void *filled,
+              void **instance, segue_error *error);
+  /* Fills out, which is empty, before segue_op_done with status 0. revision is that of the last
+   * delivery; NULL: Segue holds none. Both are valid until segue_op_done; revision only for the
+   * call. */
+  void (*fetch)(void *instance, const char *revision, segue_delivery *out, segue_op *op);
+  /* Frees the instance. Called once, when none of its operations is under way. NULL: nothing is to
+   * be freed. */
+  void (*close)(void *instance);
+
+  /* The following members may be missing (a smaller size) or NULL. */
+
+  /* Runs until it fails, ends or is cancelled, and emits what changes after `revision`. */
+  void (*watch)(void *instance, const char *revision, segue_watch *watch, segue_op *op);
+  /* The result of the operation op is not needed any more: it should end soon. */
+  void (*cancel)(void *instance, segue_op *op);
+  /* The policy uses only the documents of these names; a later call replaces the list. The names
+   * are borrowed for the call. Documents of other names may be left out of deliveries. */
+  void (*want)(void *instance, const char *const *names, size_t count);
+  /* A reload that used a delivery of this source has settled. */
+  void (*outcome)(void *instance, const segue_source_outcome *outcome);
+} segue_source_ops;
+
+/* All fields are constants: Segue reads magic, abi and size before any code of the plugin runs. */
+#define SEGUE_SOURCE_MAGIC 0x73656773u
+#define SEGUE_SOURCE_ABI 1
+struct segue_option_table;
+typedef struct segue_source_descriptor {
+  uint32_t magic; /* SEGUE_SOURCE_MAGIC */
+  uint32_t abi;   /* SEGUE_SOURCE_ABI */
+  size_t size;    /* sizeof(segue_source_descriptor) */
+  const char *name;
+  const char *version;
+  const struct segue_option_table *options; /* NULL: open reads the options itself */
+  const segue_source_ops *ops;
+  void *userdata; /* for open */
+} segue_source_descriptor;
+
 /* ---- Services: log and metrics -------------------------------------------------------------- */
 
 /* The service of a module that is a log. Both functions are required. [any thread], several at
@@ -800,6 +907,11 @@ SEGUE_API int segue_new(segue **out, const segue_options *options, segue_error *
  * instance was started, the name is empty or taken, or the size of ops is impossible. */
 SEGUE_API int segue_module_register(segue *s, const char *name, const segue_module_ops *ops,
                                     void *userdata);
+
+/* Registers a source under descriptor->name, before segue_start. The library borrows the descriptor
+ * until segue_close has freed the instance. SEGUE_EUSAGE: the instance was started, the name is
+ * empty or taken, or magic, abi, size or ops are impossible. UV_ENOMEM. */
+SEGUE_API int segue_source_register(segue *s, const segue_source_descriptor *descriptor);
 
 /* Locks the state folder, opens the control socket and requests the first load; on_start receives
  * its result. After an error the instance does nothing, and only segue_close may follow.

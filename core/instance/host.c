@@ -10,6 +10,7 @@
 #include <uv.h>
 
 #include "../bind/runtime/budget.h"
+#include "../reload/c_source.h"
 
 static int log_clean(void *data, const segue_log_entry *entry) {
   const segue *s = data;
@@ -49,6 +50,21 @@ int segue_module_register(segue *s, const char *name, const segue_module_ops *op
   if (!copy) return UV_ENOMEM;
   grown[count] = (segue__host_module){copy, ops, userdata};
   s->registered.host.count++;
+  return 0;
+}
+
+int segue_source_register(segue *s, const segue_source_descriptor *descriptor) {
+  if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
+  if (s->stage != SEGUE__NEW || !segue__source_descriptor_fits(descriptor)) return SEGUE_EUSAGE;
+  size_t count = s->registered.source_count;
+  for (size_t i = 0; i < count; i++)
+    if (!strcmp(s->sources[i]->name, descriptor->name)) return SEGUE_EUSAGE;
+  const segue_source_descriptor **grown = segue__realloc(s->sources, (count + 1) * sizeof *grown);
+  if (!grown) return UV_ENOMEM;
+  grown[count] = descriptor;
+  s->sources = grown;
+  s->registered.sources = grown;
+  s->registered.source_count = count + 1;
   return 0;
 }
 

@@ -682,6 +682,7 @@ void segue__instance_free(segue *s) {
   segue__gates_unref(s->gates);
   segue__publication_free(s->publication);
   segue__host_modules_free(s);
+  segue__free(s->sources);
   segue__plugins_free(s->registered.plugins);
   segue__free(s->plugin_dir);
   segue__answers_free(s->answers);

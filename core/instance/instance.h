@@ -71,7 +71,8 @@ struct segue {
   segue__logger log;
   segue__secrets secrets;
   segue__observer secret_observer;
-  segue__host_module *modules; /* what registered.host points to */
+  segue__host_module *modules;             /* what registered.host points to */
+  const segue_source_descriptor **sources; /* what registered.sources points to */
   segue__c_modules registered;
   char *plugin_dir; /* folder of the plugins that come with segue; NULL: none */
   segue__services services;

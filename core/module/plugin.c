@@ -30,6 +30,8 @@ struct segue__plugin {
   segue__hash hash;
   int fd;
   void *handle;
+  bool has_module, has_source;
+  segue_source_descriptor source;
   segue_module_descriptor descriptor; /* the part of the plugin's struct that this version knows */
 };
 
@@ -83,7 +85,11 @@ void segue__plugin_unref(segue__plugin *plugin) {
 }
 
 const segue_module_descriptor *segue__plugin_descriptor(const segue__plugin *plugin) {
-  return &plugin->descriptor;
+  return plugin->has_module ? &plugin->descriptor : NULL;
+}
+
+const segue_source_descriptor *segue__plugin_source(const segue__plugin *plugin) {
+  return plugin->has_source ? &plugin->source : NULL;
 }
 
 segue__hash segue__plugin_hash(const segue__plugin *plugin) {
@@ -92,26 +98,57 @@ segue__hash segue__plugin_hash(const segue__plugin *plugin) {
 
 /* ---- Loading --------------------------------------------------------------------------------- */
 
-static int validate_begin(const void *bytes, size_t len, segue_error *err) {
+/* One of the two descriptors that a plugin may export. */
+typedef struct exported {
+  const char *symbol, *interface, *magic_name, *type;
+  uint32_t magic, abi;
+  size_t least; /* bytes of the oldest descriptor */
+} exported;
+
+static const exported module_export = {"segue_module",
+                                       "module",
+                                       "SEGUE_MODULE_MAGIC",
+                                       "segue_module_descriptor",
+                                       SEGUE_MODULE_MAGIC,
+                                       SEGUE_MODULE_ABI,
+                                       offsetof(segue_module_descriptor, userdata)};
+static const exported source_export = {"segue_source",
+                                       "source",
+                                       "SEGUE_SOURCE_MAGIC",
+                                       "segue_source_descriptor",
+                                       SEGUE_SOURCE_MAGIC,
+                                       SEGUE_SOURCE_ABI,
+                                       offsetof(segue_source_descriptor, userdata)};
+
+static int validate_begin(const exported *e, const void *bytes, size_t len, segue_error *err) {
   uint32_t magic, abi;
   size_t size;
-  int rc = segue__plugin_inspect(bytes, len, &magic, &abi, &size, err);
+  int rc = segue__plugin_inspect(bytes, len, e->symbol, &magic, &abi, &size, err);
   if (rc) return rc;
-  if (magic != SEGUE_MODULE_MAGIC)
+  if (magic != e->magic)
     return segue__errorf(err, SEGUE_EPOLICY,
-                         "exports a segue_module that does not begin with SEGUE_MODULE_MAGIC: it "
-                         "is something else, or was not initialised");
-  if (abi != SEGUE_MODULE_ABI)
+                         "exports a %s that does not begin with %s: it is something else, or was "
+                         "not initialised",
+                         e->symbol, e->magic_name);
+  if (abi != e->abi)
     return segue__errorf(err, SEGUE_EPOLICY,
-                         "was built for version %u of the module interface, this is version %d: "
-                         "build it again with the segue.h of segue %s",
-                         abi, SEGUE_MODULE_ABI, segue_version());
-  if (size < offsetof(segue_module_descriptor, userdata) || size > SEGUE__STRUCT_MAX)
+                         "was built for version %u of the %s interface, this is version %u: build "
+                         "it again with the segue.h of segue %s",
+                         abi, e->interface, e->abi, segue_version());
+  if (size < e->least || size > SEGUE__STRUCT_MAX)
     return segue__errorf(err, SEGUE_EPOLICY,
-                         "has a descriptor of %zu bytes, which no version of segue.h defines: "
-                         "set its size to sizeof(segue_module_descriptor), and build it again",
-                         size);
+                         "has a descriptor of %zu bytes, which no version of segue.h defines: set "
+                         "its size to sizeof(%s), and build it again",
+                         size, e->type);
   return 0;
+}
+
+/* A plugin without either of them gets the message about a module. */
+static int validate_exports(const void *bytes, size_t len, bool *source, segue_error *err) {
+  *source = segue__plugin_exports(bytes, len, source_export.symbol);
+  bool module = !*source || segue__plugin_exports(bytes, len, module_export.symbol);
+  int rc = module ? validate_begin(&module_export, bytes, len, err) : 0;
+  return rc || !*source ? rc : validate_begin(&source_export, bytes, len, err);
 }
 
 static int map_file(segue__plugin *plugin, const char *path, const void *bytes, size_t len,
@@ -146,16 +183,39 @@ static int validate_ops(const segue_module_descriptor *d, segue_error *err) {
   return wrong ? segue__errorf(err, SEGUE_EPOLICY, "%s", wrong) : 0;
 }
 
-static int open_object(segue__plugin *plugin, segue_error *err) {
+static int validate_source(const segue_source_descriptor *d, segue_error *err) {
+  const char *wrong = NULL;
+  if (!d->name || !*d->name)
+    wrong = "has no name in the descriptor of its source: set it";
+  else if (!d->ops || !d->ops->fetch || d->ops->size < offsetof(segue_source_ops, watch) ||
+           d->ops->size > SEGUE__STRUCT_MAX)
+    wrong = "has a source whose ops cannot be used: set their size to sizeof(segue_source_ops), "
+            "set fetch, and build it again";
+  return wrong ? segue__errorf(err, SEGUE_EPOLICY, "%s", wrong) : 0;
+}
+
+static int open_object(segue__plugin *plugin, bool source, segue_error *err) {
   char name[32];
   plugin_name_of(plugin, name, sizeof name);
   plugin->handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
   if (!plugin->handle) return loader_failed(name, err);
   const segue_module_descriptor *theirs = dlsym(plugin->handle, "segue_module");
-  if (!theirs) return loader_failed(name, err);
-  size_t size = theirs->size < sizeof *theirs ? theirs->size : sizeof *theirs;
-  memcpy(&plugin->descriptor, theirs, size);
-  return validate_ops(&plugin->descriptor, err);
+  const segue_source_descriptor *of_source = source ? dlsym(plugin->handle, "segue_source") : NULL;
+  if (!theirs && !of_source) return loader_failed(name, err);
+  int rc = 0;
+  if (theirs) {
+    size_t size = theirs->size < sizeof *theirs ? theirs->size : sizeof *theirs;
+    memcpy(&plugin->descriptor, theirs, size);
+    plugin->has_module = true;
+    rc = validate_ops(&plugin->descriptor, err);
+  }
+  if (of_source && !rc) {
+    size_t size = of_source->size < sizeof *of_source ? of_source->size : sizeof *of_source;
+    memcpy(&plugin->source, of_source, size);
+    plugin->has_source = true;
+    rc = validate_source(&plugin->source, err);
+  }
+  return rc;
 }
 
 /* "plugin log.so was built ..." */
@@ -175,13 +235,14 @@ int segue__plugin_load(segue__plugins *plugins, const char *path, const void *by
     *out = segue__plugin_ref(p);
     return 0;
   }
-  int rc = validate_begin(bytes, len, err);
+  bool source;
+  int rc = validate_exports(bytes, len, &source, err);
   if (rc) return plugin_reported(path, rc, err);
   segue__plugin *plugin = segue__calloc(1, sizeof *plugin);
   if (!plugin) return segue__errorf(err, UV_ENOMEM, "plugin %s: out of memory", path);
   *plugin = (segue__plugin){.owner = plugins, .refs = 1, .hash = hash, .fd = -1};
   rc = map_file(plugin, path, bytes, len, err);
-  if (!rc) rc = open_object(plugin, err);
+  if (!rc) rc = open_object(plugin, source, err);
   if (rc) {
     plugin_unload(plugin);
     return plugin_reported(path, rc, err);

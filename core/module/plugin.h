@@ -23,12 +23,16 @@ int segue__plugin_load(segue__plugins *plugins, const char *path, const void *by
                        segue__plugin **out, segue_error *err);
 segue__plugin *segue__plugin_ref(segue__plugin *plugin); /* NULL allowed */
 void segue__plugin_unref(segue__plugin *plugin);         /* NULL allowed */
+/* What it exports; NULL: no module, no source. At least one of them is there. */
 const segue_module_descriptor *segue__plugin_descriptor(const segue__plugin *plugin);
+const segue_source_descriptor *segue__plugin_source(const segue__plugin *plugin);
 segue__hash segue__plugin_hash(const segue__plugin *plugin);
 
 /* plugin_elf.c: reads magic, ABI version and size of the descriptor from a shared object, without
  * loading it. Rejects a file that could crash the system's loader. */
-int segue__plugin_inspect(const void *bytes, size_t len, uint32_t *magic, uint32_t *abi,
-                          size_t *size, segue_error *err);
+int segue__plugin_inspect(const void *bytes, size_t len, const char *symbol, uint32_t *magic,
+                          uint32_t *abi, size_t *size, segue_error *err);
+/* Returns whether a shared object exports the symbol. */
+bool segue__plugin_exports(const void *bytes, size_t len, const char *symbol);
 
 #endif

@@ -94,22 +94,22 @@ static bool plugin_elf_named(const image *in, const ElfW(Shdr) * texts, size_t a
          !memcmp(text, name, size);
 }
 
-static bool find_in(const image *in, const ElfW(Shdr) * symbols, ElfW(Sym) * out) {
+static bool find_in(const image *in, const ElfW(Shdr) * symbols, const char *name,
+                    ElfW(Sym) * out) {
   ElfW(Shdr) texts;
   if (!plugin_elf_section(in, symbols->sh_link, &texts) || symbols->sh_offset > in->len)
     return false;
   for (size_t i = 0; i < symbols->sh_size / sizeof *out; i++) {
     if (!plugin_elf_take(in, symbols->sh_offset + i * sizeof *out, out, sizeof *out)) return false;
-    if (out->st_shndx != SHN_UNDEF && plugin_elf_named(in, &texts, out->st_name, "segue_module"))
-      return true;
+    if (out->st_shndx != SHN_UNDEF && plugin_elf_named(in, &texts, out->st_name, name)) return true;
   }
   return false;
 }
 
-static bool find_symbol(const image *in, ElfW(Sym) * out) {
+static bool find_symbol(const image *in, const char *name, ElfW(Sym) * out) {
   ElfW(Shdr) part;
   for (size_t i = 0; plugin_elf_section(in, i, &part); i++)
-    if (part.sh_type == SHT_DYNSYM && find_in(in, &part, out)) return true;
+    if (part.sh_type == SHT_DYNSYM && find_in(in, &part, name, out)) return true;
   return false;
 }
 
@@ -123,10 +123,18 @@ static bool take_mapped(const image *in, size_t address, void *out, size_t size)
   return false;
 }
 
-int segue__plugin_inspect(const void *bytes, size_t len, uint32_t *magic, uint32_t *abi,
-                          size_t *size, segue_error *err) {
+bool segue__plugin_exports(const void *bytes, size_t len, const char *symbol) {
   image in = {.bytes = bytes, .len = len};
-  ElfW(Sym) symbol;
+  segue_error ignored;
+  ElfW(Sym) found;
+  return !check_head(&in, &ignored) && !check_whole(&in, &ignored) &&
+         find_symbol(&in, symbol, &found);
+}
+
+int segue__plugin_inspect(const void *bytes, size_t len, const char *symbol, uint32_t *magic,
+                          uint32_t *abi, size_t *size, segue_error *err) {
+  image in = {.bytes = bytes, .len = len};
+  ElfW(Sym) found;
   struct {
     uint32_t magic, abi;
     size_t size;
@@ -134,7 +142,7 @@ int segue__plugin_inspect(const void *bytes, size_t len, uint32_t *magic, uint32
   int rc = check_head(&in, err);
   if (!rc) rc = check_whole(&in, err);
   if (rc) return rc;
-  if (!find_symbol(&in, &symbol) || !take_mapped(&in, symbol.st_value, &begin, sizeof begin))
+  if (!find_symbol(&in, symbol, &found) || !take_mapped(&in, found.st_value, &begin, sizeof begin))
     return segue__errorf(err, SEGUE_EPOLICY,
                          "exports no segue_module: it is not a module of segue, or does not define "
                          "its segue_module_descriptor with SEGUE_API");

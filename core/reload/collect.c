@@ -60,11 +60,16 @@ static int collect_take_remote(segue__collect *collect, segue__source_state *sta
   const segue__source *source = &collect->policy->sources[i];
   if (!state) return UV_ENOMEM;
   state->remote.went_on_without = state->consecutive_failures > 0;
-  if (state->remote.has) {
+  /* The content is wrong at this moment: a request that asks for it must not be told that all is
+   * well with an older one. A run by itself uses the last delivery. */
+  bool invalid = state->consecutive_failures && state->error.code == SEGUE_ECONFIG &&
+                 collect->txn->run->explicit_;
+  if (state->remote.has && !invalid) {
     int rc = keep_head(collect, state, i);
+    if (!rc) rc = segue__remote_note_used(state);
     return rc ? rc : copy_documents(&collect->previous[i], &state->documents);
   }
-  if (source->optional) return 0;
+  if (source->optional && !invalid) return 0;
   collect->away[i] = state->error;
   if (!state->error.code)
     segue__errorf(&collect->away[i], SEGUE_ESOURCE, "%s has delivered nothing yet", source->name);

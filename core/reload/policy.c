@@ -107,8 +107,11 @@ void segue__policy_unref(segue__policy *policy) {
   }
   segue__free(policy->schema_with);
   segue__mask_unref(policy->mask);
-  for (size_t i = 0; i < policy->source_count; i++)
-    segue__source_deinit(&policy->sources[i]);
+  for (size_t i = 0; i < policy->source_count; i++) {
+    segue__plugin *plugin = policy->sources[i].plugin;
+    segue__source_deinit(&policy->sources[i]); /* runs code of the plugin */
+    segue__plugin_unref(plugin);
+  }
   for (size_t i = 0; i < policy->trigger_count; i++) {
     segue__free(policy->triggers[i].action);
     segue__free(policy->triggers[i].address);

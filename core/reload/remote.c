@@ -28,6 +28,7 @@ static void remote_through(segue_op *op);
 static void remote_schedule(segue__engine *engine, segue__source_state *state);
 static void pull_soon(segue__engine *engine, segue__source_state *state, uint64_t ms);
 static void start_watch(segue__engine *engine, segue__source_state *state);
+static void remote_emitted(void *data, segue__delivery *delivery);
 
 /* ---- Times ---- */
 
@@ -55,6 +56,9 @@ static bool is_watched(const segue__source_state *state) {
 /* Until the next pull; 0: not by the clock. */
 static uint64_t pause_of(segue__engine *engine, const segue__source_state *state) {
   const segue__source *source = state->remote.source;
+  /* A server that counts failed logins locks the account of a daemon that asks every second. */
+  if (state->consecutive_failures && state->error.code == SEGUE_EDENIED)
+    return remote_jittered(engine, source->retry_max_ms ? source->retry_max_ms : RETRY_MAX_MS);
   if (state->consecutive_failures)
     return remote_backoff(engine, source, state->consecutive_failures - 1);
   if (is_watched(state) && state->remote.proven)
@@ -66,12 +70,15 @@ static uint64_t pause_of(segue__engine *engine, const segue__source_state *state
 /* ---- Calls ---- */
 
 static segue__remote_call *remote_call_new(segue__engine *engine, segue__policy *policy,
+                                           const segue__source *source,
                                            segue__source_state *state) {
   segue__remote_call *call = segue__calloc(1, sizeof *call);
   if (!call) return NULL;
   call->engine = engine;
   call->policy = segue__policy_ref(policy);
+  call->source = source;
   call->state = state;
+  segue__emitter_init(&call->emitter, engine->loop, remote_emitted, call);
   call->next = engine->remote_calls;
   if (call->next) call->next->prev = call;
   engine->remote_calls = call;
@@ -85,6 +92,7 @@ static void remote_call_free(segue__remote_call *call) {
     call->engine->remote_calls = call->next;
   if (call->next) call->next->prev = call->prev;
   segue__delivery_deinit(&call->delivery);
+  segue__emitter_deinit(&call->emitter);
   segue__policy_unref(call->policy);
   segue__free(call);
 }
@@ -94,6 +102,7 @@ static void remote_drop(segue__remote_call *call) {
   if (!call || call->dropped) return;
   call->dropped = true;
   call->collect = NULL;
+  segue__emitter_close(&call->emitter);
   if (call->state && call->state->remote.pull == call) call->state->remote.pull = NULL;
   segue__op_cancel(&call->op, SEGUE_ECANCELLED);
 }
@@ -144,6 +153,68 @@ static bool same_list(const segue__documents *a, const segue__documents *b) {
   return true;
 }
 
+/* Adds a document in the place that its name has in the order of names, for that of an older one.
+ * Takes the reference. */
+static int delta_put(segue__documents *documents, segue__document *doc) {
+  size_t i = 0;
+  while (i < documents->count && strcmp(documents->items[i]->name, doc->name) < 0)
+    i++;
+  if (i < documents->count && !strcmp(documents->items[i]->name, doc->name)) {
+    segue__document_unref(documents->items[i]);
+    documents->items[i] = doc;
+    return 0;
+  }
+  int rc = segue__documents_add(documents, doc);
+  if (rc < 0) return rc;
+  memmove(documents->items + i + 1, documents->items + i,
+          (documents->count - 1 - i) * sizeof *documents->items);
+  documents->items[i] = doc;
+  return 0;
+}
+
+static void delta_remove(segue__documents *documents, const char *name) {
+  for (size_t i = 0; i < documents->count; i++) {
+    if (strcmp(documents->items[i]->name, name) != 0) continue;
+    segue__document_unref(documents->items[i]);
+    documents->count--;
+    memmove(documents->items + i, documents->items + i + 1,
+            (documents->count - i) * sizeof *documents->items);
+    return;
+  }
+}
+
+/* Makes of a delta a delivery of everything: the documents that are held, with the changes. */
+static int delta_apply(const segue__source_state *state, segue__delivery *delivery) {
+  segue__documents all = {0};
+  int rc = 0;
+  for (size_t i = 0; i < state->documents.count && !rc; i++)
+    rc = segue__documents_add(&all, segue__document_ref(state->documents.items[i]));
+  for (size_t i = 0; i < delivery->removed.count && !rc; i++)
+    delta_remove(&all, delivery->removed.items[i]);
+  for (size_t i = 0; i < delivery->documents.count && !rc; i++)
+    rc = delta_put(&all, segue__document_ref(delivery->documents.items[i]));
+  segue__documents_deinit(rc ? &all : &delivery->documents);
+  if (!rc) delivery->documents = all;
+  return rc;
+}
+
+/* Returns whether a delta continues what is held. If not, changes between the two revisions are
+ * missing, and only a delivery of everything helps. */
+static bool delta_fits(const segue__source_state *state, const segue__delivery *delivery) {
+  const char *held = state->remote.has ? state->remote.revision : NULL;
+  return held && delivery->revision && !strcmp(held, delivery->base);
+}
+
+/* A source in C does not know the name that messages use for it. */
+static int name_source(const segue__source_state *state, segue__document *doc) {
+  if (*doc->source) return 0;
+  char *name = segue__strdup(state->name);
+  if (!name) return UV_ENOMEM;
+  segue__free(doc->source);
+  doc->source = name;
+  return 0;
+}
+
 static void take_revision(segue__source_state *state, segue__delivery *delivery) {
   if (!delivery->revision && delivery->unchanged) return;
   segue__free(state->remote.revision);
@@ -160,16 +231,20 @@ static int remote_take(segue__source_state *state, segue__delivery *delivery, se
   if (delivery->unchanged && !state->remote.has)
     return segue__errorf(err, SEGUE_ESOURCE,
                          "the source reported no change before its first delivery");
+  if (delivery->base && delta_apply(state, delivery) < 0)
+    return segue__errorf(err, UV_ENOMEM, "out of memory");
   for (size_t i = 0; !delivery->unchanged && i < delivery->documents.count; i++) {
     segue__document *came = delivery->documents.items[i];
     segue__document *old = remote_held(&state->documents, came);
     if (came->format != SEGUE__BUILT) came->id = 0; /* it gets one when it is parsed */
-    if (segue__documents_add(&next, segue__document_ref(old ? old : came)) < 0) {
+    if ((!old && name_source(state, came) < 0) ||
+        segue__documents_add(&next, segue__document_ref(old ? old : came)) < 0) {
       segue__documents_deinit(&next);
       return segue__errorf(err, UV_ENOMEM, "out of memory");
     }
   }
   take_revision(state, delivery);
+  if (!delivery->unchanged) state->remote.forgotten = false;
   bool changed =
       !delivery->unchanged && (!state->remote.has || !same_list(&next, &state->documents));
   if (changed) {
@@ -210,12 +285,20 @@ static void remote_succeeded(segue__engine *engine, segue__source_state *state) 
 static void remote_failed(segue__engine *engine, segue__source_state *state,
                           const segue_error *error) {
   char text[1024];
+  int before = state->consecutive_failures ? state->error.code : 0;
   state->failures++;
   state->error = *error;
   segue__engine_scrub(engine, &state->error); /* a script's message may quote the configuration */
   segue__error_source(&state->error, state->name);
-  if (state->consecutive_failures++) return; /* logged once; it is also in the result of each run */
+  bool denied = error->code == SEGUE_EDENIED, was_denied = before == SEGUE_EDENIED;
+  /* Logged once for each kind of failure; it is also in the result of each run. */
+  if (state->consecutive_failures++ && denied == was_denied) return;
   segue_error_format(&state->error, text, sizeof text);
+  if (denied) {
+    SEGUE__LOG(engine->log, SEGUE_ERROR, "source", "the source refuses the credentials",
+               SEGUE__FIELD("source", state->name), SEGUE__FIELD("error", text));
+    return;
+  }
   SEGUE__LOG(engine->log, SEGUE_WARN, "source",
              state->remote.has ? "the source is away: what it delivered last is held"
                                : "the source is away, and nothing of it is held",
@@ -244,7 +327,7 @@ int segue__remote_pull(segue__engine *engine, segue__policy *policy, const segue
   segue__timer_stop(engine->loop, &state->remote.pull_timer);
   if (remote_stuck(engine, state) >= STUCK_MAX) return UV_EAGAIN;
   segue__remote_call *call =
-      SEGUE_FAULT("remote.fetch") ? NULL : remote_call_new(engine, policy, state);
+      SEGUE_FAULT("remote.fetch") ? NULL : remote_call_new(engine, policy, source, state);
   if (!call) return UV_ENOMEM;
   /* A run leaves time for what comes after: parsing and merging. */
   uint64_t ms = collect ? policy->collect_ms - policy->collect_ms / 4 : policy->collect_ms;
@@ -252,8 +335,9 @@ int segue__remote_pull(segue__engine *engine, segue__policy *policy, const segue
   state->remote.again = false;
   call->collect = collect;
   segue__op_begin(&call->op, engine->loop, ms, remote_pulled, remote_through, NULL);
-  source->kind->remote->fetch(source, state->remote.has ? state->remote.revision : NULL,
-                              &call->delivery, &call->op);
+  bool whole = !state->remote.has || state->remote.forgotten;
+  source->kind->remote->fetch(source, whole ? NULL : state->remote.revision, &call->delivery,
+                              &call->op);
   return 0;
 }
 
@@ -305,12 +389,29 @@ static void take_pull(segue__remote_call *call, int status, const segue_error *e
     remote_fire(engine, state, SEGUE__BY_POLL, "is back");
 }
 
+/* The revision that the source was asked from is gone (a compacted history): everything is fetched
+ * at once, for the run that waits too. That is no failure, because a source that was away for long
+ * always meets it. A source that reports it again, when it was asked for everything, fails. */
+static bool remote_pull_whole(segue__remote_call *call) {
+  segue__source_state *state = call->state;
+  segue__engine *engine = call->engine;
+  if (!state->remote.has || state->remote.forgotten) return false;
+  state->remote.forgotten = true;
+  state->remote.pull = NULL;
+  return segue__remote_pull(engine, call->policy, call->source, call->collect) == 0;
+}
+
 static void remote_pulled(segue_op *op, int status, const segue_error *error) {
   segue__remote_call *call = (segue__remote_call *)op;
   segue__engine *engine = call->engine;
   segue__source_state *state = call->dropped ? NULL : call->state;
   segue__collect *collect = call->collect;
   call->answered = true;
+  if (state && status == SEGUE_EGONE && remote_pull_whole(call)) {
+    call->collect = NULL;
+    if (!segue__op_outstanding(op)) remote_call_free(call);
+    return;
+  }
   if (state) take_pull(call, status, error);
   if (!segue__op_outstanding(op)) remote_call_free(call);
   if (state && state->remote.again && state->remote.source)
@@ -404,6 +505,11 @@ static void remote_emitted(void *data, segue__delivery *delivery) {
   }
   remote_proved(engine, state);
   int rc = 0;
+  if (delivery->base && !delivery->ask && !delta_fits(state, delivery)) {
+    state->remote.gaps++;
+    state->remote.forgotten = true;
+    delivery->ask = true;
+  }
   if (delivery->ask) {
     pull_soon(engine, state, 0);
   } else {
@@ -429,16 +535,16 @@ static bool may_watch(const segue__engine *engine, const segue__source_state *st
 static void start_watch(segue__engine *engine, segue__source_state *state) {
   segue__remote *remote = &state->remote;
   if (!may_watch(engine, state)) return;
-  segue__remote_call *call =
-      SEGUE_FAULT("remote.watch") ? NULL : remote_call_new(engine, engine->policy, state);
+  segue__remote_call *call = SEGUE_FAULT("remote.watch")
+                                 ? NULL
+                                 : remote_call_new(engine, engine->policy, remote->source, state);
   remote->proven = false;
   (void)segue__timer_start(engine->loop, &remote->watch_timer, PROVEN_MS, watch_due);
   if (!call) return; /* the timer tries again */
   remote->watch = call;
-  call->emitter = (segue__emitter){remote_emitted, call};
   segue__op_begin(&call->op, engine->loop, 0, watch_over, remote_through, NULL);
-  remote->source->kind->remote->watch(remote->source, remote->has ? remote->revision : NULL,
-                                      &call->emitter, &call->op);
+  const char *revision = remote->has && !remote->forgotten ? remote->revision : NULL;
+  remote->source->kind->remote->watch(remote->source, revision, &call->emitter, &call->op);
   pull_soon(engine, state, 0); /* changes from before it began to watch */
 }
 
@@ -454,6 +560,14 @@ static void watch_failed(segue__engine *engine, segue__source_state *state, int 
   segue__error_source(&remote->watch_error, state->name);
   remote->proven = false;
   remote->watch_failures++;
+  if (status == SEGUE_EGONE && !remote->watch_attempts++) {
+    /* As for a fetch: start_watch passes no revision, and everything is fetched beside it. */
+    remote->forgotten = true;
+    remote->watch_failures = 0;
+    (void)segue__timer_start(engine->loop, &remote->watch_timer, 1, watch_due);
+    return;
+  }
+  if (status == SEGUE_EGONE) remote->watch_attempts--;
   uint64_t ms = remote_backoff(engine, remote->source, remote->watch_attempts++);
   segue_error_format(&remote->watch_error, text, sizeof text);
   SEGUE__LOG(engine->log, SEGUE_WARN, "source", "the source pushes no more: it is pulled meanwhile",
@@ -532,4 +646,41 @@ size_t segue__remotes_abandon(segue__engine *engine) {
   for (segue__remote_call *call = engine->remote_calls; call; call = call->next)
     if (!segue__op_orphan(&call->op)) coming++;
   return coming;
+}
+
+bool segue__remote_want(segue__engine *engine, const char *name, const char *const *names,
+                        size_t count) {
+  for (size_t i = 0; i < engine->source_count; i++) {
+    segue__source_state *state = engine->sources[i];
+    const segue__source *source = state->trial ? NULL : state->remote.source;
+    if (!source || strcmp(state->name, name) != 0 || !source->kind->remote->want) continue;
+    source->kind->remote->want(source, names, count);
+    pull_soon(engine, state, 0); /* what is wanted from now on may never have been delivered */
+    return true;
+  }
+  return false;
+}
+
+int segue__remote_note_used(segue__source_state *state) {
+  segue__free(state->remote.used);
+  state->remote.used = segue__strdup(state->remote.revision);
+  state->remote.was_used = true;
+  return state->remote.revision && !state->remote.used ? UV_ENOMEM : 0;
+}
+
+void segue__remotes_report(segue__txn *txn) {
+  const segue__result *result = txn->result;
+  for (size_t i = 0; txn->policy && !result->plan_only && i < txn->policy->source_count; i++) {
+    const segue__source *source = &txn->policy->sources[i];
+    if (!source->kind->remote || !source->kind->remote->outcome) continue;
+    segue__source_state *state = segue__source_find(txn->engine, txn->policy, source);
+    if (!state || !state->remote.was_used) continue;
+    state->remote.was_used = false;
+    segue_source_outcome outcome = {.revision = state->remote.used,
+                                    .outcome = segue__outcome_name(result->outcome),
+                                    .generation = result->generation,
+                                    .errors = result->errors.items,
+                                    .error_count = result->errors.count};
+    source->kind->remote->outcome(source, &outcome);
+  }
 }

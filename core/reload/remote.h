@@ -25,7 +25,8 @@ typedef struct segue__source_state segue__source_state;
 typedef struct segue__remote_call {
   segue_op op; /* first: the op is the call */
   segue__engine *engine;
-  segue__policy *policy;      /* a reference: source is in it */
+  segue__policy *policy; /* a reference: source is in it */
+  const segue__source *source;
   segue__source_state *state; /* NULL: forgotten */
   segue__collect *collect;    /* the run that waits for this fetch; NULL: none */
   segue__delivery delivery;
@@ -47,9 +48,13 @@ typedef struct segue__remote {
   bool again;        /* a fetch is due that must begin after the one under way */
   segue__timer pull_timer;
   segue__timer watch_timer; /* a watch runs: until it has proved itself; else: until the next */
-  bool proven;              /* the watch that runs has emitted, or has run for a while */
-  unsigned watch_attempts;  /* in a row that did not prove themselves, for the back-off */
-  uint64_t watch_failures;  /* the same, as the strategy is told */
+  uint64_t gaps;            /* deltas that did not continue what is held */
+  bool forgotten;           /* the next fetch gets no revision and delivers everything */
+  char *used;               /* revision of the delivery that the last run used; NULL: none */
+  bool was_used;
+  bool proven;             /* the watch that runs has emitted, or has run for a while */
+  unsigned watch_attempts; /* in a row that did not prove themselves, for the back-off */
+  uint64_t watch_failures; /* the same, as the strategy is told */
   segue_error watch_error;
 } segue__remote;
 
@@ -120,5 +125,14 @@ void segue__remotes_stop(segue__engine *engine);
 bool segue__remotes_waiting(const segue__engine *engine);
 /* Gives up on those that never came back; how many still will. */
 size_t segue__remotes_abandon(segue__engine *engine);
+
+/* Passes on which documents of a source of the live policy are used, and fetches the source.
+ * Returns false if there is no such source, or if it always delivers everything. */
+bool segue__remote_want(segue__engine *engine, const char *name, const char *const *names,
+                        size_t count);
+/* A run uses what is held. Returns 0 or UV_ENOMEM. */
+int segue__remote_note_used(segue__source_state *state);
+/* Reports the outcome of a run to the sources whose deliveries it used. */
+void segue__remotes_report(struct segue__txn *txn);
 
 #endif

@@ -84,6 +84,11 @@ static void sources_hand_over(segue__source_state *from, segue__source_state *to
   to->remote.revision = from->remote.revision;
   from->documents = documents;
   from->remote.revision = revision;
+  char *used = to->remote.used;
+  to->remote.used = from->remote.used;
+  from->remote.used = used;
+  to->remote.was_used = from->remote.was_used;
+  to->remote.forgotten = from->remote.forgotten;
   to->remote.has = from->remote.has;
   to->remote.went_on_without = from->remote.went_on_without;
   to->failures += from->failures;
@@ -113,6 +118,7 @@ static void sources_free_state(segue__engine *engine, segue__source_state *state
     if (call->state == state) call->state = NULL;
   segue__documents_deinit(&state->documents);
   segue__free(state->remote.revision);
+  segue__free(state->remote.used);
   segue__free(state->name);
   segue__free(state);
 }

@@ -375,7 +375,9 @@ static void txn_collected(segue__txn *txn, int code) {
   txn->raw = job->raw;
   txn->input = job->input;
   segue__txn_fail_with(txn, &job->errors, "collect");
-  if (txn->failed && job->unreadable) txn->failure.code = SEGUE_ESOURCE;
+  /* Content that a source itself calls invalid is rejected: a retry would find the same. */
+  bool invalid = txn->failure.code == SEGUE_ECONFIG;
+  if (txn->failed && job->unreadable && !invalid) txn->failure.code = SEGUE_ESOURCE;
   if (!txn->run->files) engine->last_raw = txn->raw;
   int rc = txn->failed ? 0 : segue__guards_check(txn, job);
   if (rc < 0) segue__txn_fail_code(txn, rc, "guards");

@@ -53,6 +53,7 @@ void segue__txn_end(segue__txn *txn, segue__outcome outcome) {
   }
   result->ended_wall_ms = segue__loop_wall_ms(engine->loop);
   if (outcome == SEGUE__APPLIED && !result->plan_only) result->phase = SEGUE__PHASE_SETTLED;
+  segue__remotes_report(txn);
   segue__engine_finished(engine, txn);
 }
 

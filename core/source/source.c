@@ -18,6 +18,8 @@ const segue__source_kind *segue__source_kind_find(const char *name) {
 }
 
 void segue__source_deinit(segue__source *source) {
+  if (source->kind && source->kind->remote && source->kind->remote->close)
+    source->kind->remote->close(source);
   segue__free(source->name);
   segue__free(source->path);
   segue__free(source->prefix);
@@ -32,6 +34,8 @@ void segue__source_deinit(segue__source *source) {
 void segue__delivery_deinit(segue__delivery *delivery) {
   segue__documents_deinit(&delivery->documents);
   segue__free(delivery->revision);
+  segue__free(delivery->base);
+  segue__names_deinit(&delivery->removed);
   memset(delivery, 0, sizeof *delivery);
 }
 

@@ -17,7 +17,10 @@
 #ifndef SEGUE_SOURCE_SOURCE_H
 #define SEGUE_SOURCE_SOURCE_H
 
+#include <pthread.h>
+
 #include "../config/tree.h"
+#include "../os/loop.h"
 #include "../os/os.h"
 
 typedef struct segue__source segue__source;
@@ -28,21 +31,44 @@ typedef struct segue__documents {
 void segue__documents_deinit(segue__documents *docs);
 int segue__documents_add(segue__documents *docs, segue__document *doc); /* takes the reference */
 
-/* One delivery of an asynchronous source: all of its documents. */
-typedef struct segue__delivery {
+/* One delivery of an asynchronous source: all of its documents, or changes against a revision. */
+typedef struct segue_delivery segue__delivery;
+struct segue_delivery {
   bool unchanged;             /* what was delivered last is still all; no documents */
   bool ask;                   /* watch only: something changed, fetch it; no documents */
   char *revision;             /* the source's own, owned; NULL: it has none, or the same */
   segue__documents documents; /* bytes that are not parsed (any id), or built ones */
-} segue__delivery;
+  /* A delta: documents are put by name in the order of their names, those in removed are taken
+   * away, if the revision that is held is `base`; else the delta is of no use. */
+  char *base; /* owned; NULL: no delta */
+  segue__names removed;
+
+  segue__delivery *next; /* in the queue of a watch */
+  void *instance;        /* c_source.c: for cancel */
+  segue_op *op;
+};
 void segue__delivery_deinit(segue__delivery *delivery);
 
 /* The receiver of pushes. Control thread. emit takes the contents of delivery, which is empty
  * afterwards. */
-typedef struct segue__emitter {
+typedef struct segue_watch segue__emitter;
+struct segue_watch {
   void (*emit)(void *data, segue__delivery *delivery);
   void *data;
-} segue__emitter;
+  /* Pushes from other threads (delivery.c). close is called before the result of the watch is
+   * dropped: from then on a push touches nothing but this struct. */
+  pthread_mutex_t mutex;
+  segue__loop *loop; /* NULL: closed */
+  segue__message message;
+  segue__delivery *first, *last; /* on their way to the control thread */
+  bool posted;
+  void *instance; /* c_source.c: for cancel */
+  segue_op *op;
+};
+void segue__emitter_init(segue__emitter *emitter, segue__loop *loop,
+                         void (*emit)(void *data, segue__delivery *delivery), void *data);
+void segue__emitter_close(segue__emitter *emitter);
+void segue__emitter_deinit(segue__emitter *emitter);
 
 /* Asynchronous kinds. Control thread; each ends by exactly one segue_op_done, from any thread, and
  * hears of a cancel by segue__op_on_cancel. revision is that of what is held, NULL: nothing is, or
@@ -53,8 +79,15 @@ typedef struct segue__remote_ops {
                 segue_op *op);
   /* Runs until it fails, ends or is cancelled, and emits each change. emitter stays valid until the
    * op has ended. Only called for sources that push. */
-  void (*watch)(const segue__source *source, const char *revision, const segue__emitter *emitter,
+  void (*watch)(const segue__source *source, const char *revision, segue__emitter *emitter,
                 segue_op *op);
+  /* The following may be NULL. */
+  /* Only the documents of these names are used. */
+  void (*want)(const segue__source *source, const char *const *names, size_t count);
+  /* A reload that used a delivery has settled. */
+  void (*outcome)(const segue__source *source, const segue_source_outcome *outcome);
+  /* The last use of the source: its policy is freed. */
+  void (*close)(segue__source *source);
 } segue__remote_ops;
 
 /* A kind of source. */
@@ -108,7 +141,8 @@ struct segue__source {
   uint64_t safety_ms;    /* between pulls beside a watch that runs [5 min] */
   uint64_t retry_min_ms; /* first and longest pause after a failure, with full jitter [1 s] */
   uint64_t retry_max_ms; /* [1 min] */
-  void *impl;            /* the kind's own, borrowed: it goes with the policy */
+  void *impl;            /* the kind's own */
+  struct segue__plugin *plugin; /* whose code it is; a reference, freed with the policy */
   size_t index;
 };
 

@@ -129,7 +129,8 @@ end
 
 local source_fields = { "kind", "prefix", "separator", "format", "optional", "expand", "value",
   "file", "line", "guard", "by_file", "as_text", "allow_empty", "allow_writing", "fetch", "watch",
-  "spec", "timeout_ms", "interval_ms", "safety_ms", "retry_min_ms", "retry_max_ms" }
+  "spec", "timeout_ms", "interval_ms", "safety_ms", "retry_min_ms", "retry_max_ms",
+  "plugin", "options" }
 
 function Judge:sources(list)
   local result, named = {}, {}

@@ -12,11 +12,12 @@ local url = require "segue.url"
 local pairs, ipairs, type, tostring, next = pairs, ipairs, type, tostring, next
 
 local M = {}
+local lua_plugin, c_source
 
 local keys = {
   name = "text", fetch = "function", watch = "function", options = "table", empty = { "allow" },
   optional = "boolean", guard = "table", timeout = "duration", interval = "duration",
-  safety = "duration", retry = "table",
+  safety = "duration", retry = "table", plugin = "text",
 }
 local retry_keys = { min = "duration", max = "duration" }
 local document_keys = { name = "text", text = "string", format = { "yaml", "json", "text" },
@@ -31,7 +32,8 @@ keys.format = document_keys.format
 
 ---@class segue.SourceSpec
 ---@field name string
----@field fetch fun(self: table): (segue.Document[]|table|true)?, string?, string?
+---@field fetch? fun(self: table): (segue.Document[]|table|true)?, string?, string?
+---@field plugin? string instead of fetch and watch: a plugin that brings them
 ---@field watch? fun(self: table, emit: fun(documents?: table, revision?: string))
 ---@field options? table plain data, for the two functions: self.options
 ---@field format? "yaml"|"json"|"text" of its documents
@@ -185,6 +187,26 @@ local function finish(name, kind, source, spec, own)
   return source
 end
 
+-- The table that a plugin in Lua returns; nil: there is no such file, so the plugin is in C.
+function lua_plugin(spec)
+  local name = "segue.plugin." .. spec.plugin
+  if spec.plugin:find("/", 1, true) or not core.has_library(name) then return nil end
+  local plugin = require(name)
+  if type(plugin) ~= "table" or type(plugin.fetch) ~= "function" then
+    error(("segue.source: the plugin %s is no source: it has no function fetch"):format(
+      spec.plugin), 3)
+  end
+  check.table(spec.options or {}, plugin.options or {}, function(_, message)
+    error(("segue.source: plugin %s: options: %s"):format(spec.plugin, message), 5)
+  end)
+  return plugin
+end
+
+function c_source(spec)
+  local source = { name = spec.name, plugin = spec.plugin, options = spec.options or {} }
+  return finish("segue.source", "plugin", source, spec, { spec.plugin, spec.options or {} })
+end
+
 --- A source of one's own. fetch(self) returns what there is: a list of documents, or a table with
 --- the values; then its revision, if it has one, which self.revision is the next time. `true`:
 --- that revision still holds. nil and a message: it cannot be had. watch(self, emit) runs as long
@@ -197,14 +219,21 @@ function M.source(spec)
   end
   check.options("segue.source", spec, keys)
   if not spec.name then error("segue.source: name is missing", 2) end
-  if not spec.fetch then
+  if spec.plugin and (spec.fetch or spec.watch) then
+    error("segue.source: a plugin has fetch and watch of its own: remove those here", 2)
+  end
+  local plugin = spec.plugin and lua_plugin(spec)
+  if spec.plugin and not plugin then return c_source(spec) end
+  if not plugin and not spec.fetch then
     error("segue.source: fetch is missing: fetch = function(self) ... end", 2)
   end
   local source = { name = spec.name, format = spec.format }
   local self = {}
   for key, value in pairs(spec) do self[key] = value end
+  if plugin then self.fetch, self.watch = plugin.fetch, plugin.watch end
   source.fetch, source.watch = fetcher(source, self), watcher(source, self)
-  return finish("segue.source", "source", source, spec, spec.options or {})
+  return finish("segue.source", "source", source, spec,
+    spec.plugin and { spec.plugin, spec.options or {} } or spec.options or {})
 end
 
 --- A source: a document that an HTTP server gives. It is asked again every interval, with the

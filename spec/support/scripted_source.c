@@ -89,7 +89,7 @@ static void watch_cancelled(void *data) {
   if (!source->deaf) scripted_source_end_watch(source, SEGUE_ECANCELLED);
 }
 
-static void watch(const segue__source *spec, const char *revision, const segue__emitter *emitter,
+static void watch(const segue__source *spec, const char *revision, segue__emitter *emitter,
                   segue_op *op) {
   scripted_source *source = spec->impl;
   note(source, "watch", revision ? revision : "-");
@@ -107,6 +107,18 @@ void scripted_source_emit(scripted_source *source, bool ask) {
   source->emitter->emit(source->emitter->data, &delivery);
 }
 
+void scripted_source_emit_delta(scripted_source *source, const char *base, const char *revision,
+                                const char *name, const char *text) {
+  segue_delivery *delivery = segue_delivery_new();
+  if (text)
+    segue_delivery_add(delivery, name, "yaml", text, strlen(text));
+  else
+    segue_delivery_remove(delivery, name);
+  segue_delivery_base(delivery, base);
+  segue_delivery_revision(delivery, revision);
+  segue_watch_emit(source->emitter, delivery);
+}
+
 void scripted_source_end_watch(scripted_source *source, int status) {
   segue_op *op = source->watch_op;
   if (!op) return;
@@ -118,7 +130,27 @@ void scripted_source_end_watch(scripted_source *source, int status) {
     segue_op_done(op, 0, NULL);
 }
 
-static const segue__remote_ops feed_ops = {fetch, watch};
+static void want(const segue__source *spec, const char *const *names, size_t count) {
+  scripted_source *source = spec->impl;
+  segue__buf text;
+  segue__buf_init(&text);
+  for (size_t i = 0; i < count; i++)
+    segue__buf_addf(&text, "%s%s", i ? "," : "", names[i]);
+  note(source, "want", text.len ? text.data : "-");
+  segue__buf_deinit(&text);
+}
+
+static void outcome(const segue__source *spec, const segue_source_outcome *outcome) {
+  scripted_source *source = spec->impl;
+  char text[700];
+  snprintf(text, sizeof text, "%s %s %llu%s%s", outcome->revision ? outcome->revision : "-",
+           outcome->outcome, (unsigned long long)outcome->generation,
+           outcome->error_count ? ": " : "", outcome->error_count ? outcome->errors->message : "");
+  note(source, "outcome", text);
+}
+
+static const segue__remote_ops feed_ops = {
+    .fetch = fetch, .watch = watch, .want = want, .outcome = outcome};
 
 const segue__source_kind *scripted_source_kind(void) {
   static const segue__source_kind kind = {"scripted", NULL, NULL, &feed_ops};

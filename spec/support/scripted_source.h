@@ -20,7 +20,7 @@ typedef struct scripted_source {
   segue__delivery *outs[64];
   int fetch_count;
   segue_op *watch_op;
-  const segue__emitter *emitter;
+  segue__emitter *emitter;
   int watching, watching_most; /* now, and at most at once */
 } scripted_source;
 
@@ -29,6 +29,9 @@ void scripted_source_free(scripted_source *source);
 const segue__source_kind *scripted_source_kind(void);
 /* Ends the fetches that were kept. */
 int scripted_source_finish(scripted_source *source, int status);
+/* Pushes a change of one document, from `base` to `revision`: text NULL takes it away. */
+void scripted_source_emit_delta(scripted_source *source, const char *base, const char *revision,
+                                const char *name, const char *text);
 /* Pushes what it has now; ask: only says that something changed. */
 void scripted_source_emit(scripted_source *source, bool ask);
 /* The watch ends, with 0 or an error. */

@@ -185,17 +185,19 @@ static void extract_take_remote(lua_State *L, int index, segue__loaded *loaded,
   const char *spec = lua_tolstring(L, -1, &len);
   if (spec) source->spec = segue__hash_bytes(spec, len, (segue__hash){0, 0});
   lua_pop(L, 1);
-  source->impl = loaded;
-  source->index = (*feeds)++;
-  source->pushes = has_function(L, index, "watch");
+  if (feeds) {
+    source->impl = loaded;
+    source->index = (*feeds)++;
+    source->pushes = has_function(L, index, "watch");
+  }
   source->interval_ms = segue__field_count(L, index, "interval_ms", 0);
   source->safety_ms = segue__field_count(L, index, "safety_ms", 0);
   source->retry_min_ms = segue__field_count(L, index, "retry_min_ms", 0);
   source->retry_max_ms = segue__field_count(L, index, "retry_max_ms", 0);
 }
 
-static int take_source(lua_State *L, int index, segue__loaded *loaded, segue__source *source,
-                       size_t *feeds, segue_error *err) {
+static int take_source(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
+                       segue__source *source, size_t *feeds, segue_error *err) {
   char *kind = segue__field_text(L, index, "kind");
   source->kind = kind ? extract_kind_of(kind) : NULL;
   source->cpu_ms = loaded->loader->options.slice_cpu_ms;
@@ -215,6 +217,11 @@ static int take_source(lua_State *L, int index, segue__loaded *loaded, segue__so
   source->by_file = segue__field_flag(L, index, "by_file");
   source->allow_empty = segue__field_flag(L, index, "allow_empty");
   source->allow_writing = segue__field_flag(L, index, "allow_writing");
+  if (extract_is(L, index, "kind", "plugin")) {
+    take_guard(L, index, &source->guard);
+    extract_take_remote(L, index, loaded, source, NULL);
+    return segue__plugin_source_take(L, index, loaded, policy, source, err);
+  }
   if (!source->kind) return segue__errorf(err, SEGUE_EPOLICY, "a source of unknown kind");
   take_guard(L, index, &source->guard);
   if (source->kind->remote) extract_take_remote(L, index, loaded, source, feeds);
@@ -344,7 +351,7 @@ static int take_sources(lua_State *L, int index, segue__loaded *loaded, segue__p
   for (size_t i = 0; i < n && !rc; i++) {
     lua_rawgeti(L, -1, (int)i + 1);
     policy->source_count++;
-    rc = take_source(L, lua_gettop(L), loaded, &policy->sources[i], &feeds, err);
+    rc = take_source(L, lua_gettop(L), loaded, policy, &policy->sources[i], &feeds, err);
     lua_pop(L, 1);
   }
   lua_pop(L, 1);

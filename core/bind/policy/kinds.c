@@ -116,20 +116,22 @@ static int validate_mode(const segue__kind_place *place, const char *path, segue
                        path);
 }
 
+/* Loads the plugin of a name as a file of the policy. *out is a reference, also after a failure. */
 static int load_plugin(const segue__c_modules *modules, const segue__kind_place *place,
-                       const char *path, const segue__bytes *bytes, segue__module_spec *spec,
-                       segue_error *err) {
-  int rc = validate_mode(place, path, err);
-  if (!rc)
-    rc = segue__plugin_load(modules->plugins, path, bytes->data, bytes->len, &spec->plugin, err);
-  if (rc) return rc;
-  segue__input input = {.path = (char *)path, .hash = segue__plugin_hash(spec->plugin)};
-  const segue_module_descriptor *descriptor = segue__plugin_descriptor(spec->plugin);
-  spec->ops = descriptor->ops;
-  spec->userdata = descriptor->userdata;
-  spec->inputs = input.hash;
-  rc = segue__policy_add_input(place->policy, &input);
-  return rc ? segue__errorf(err, rc, "plugin %s: out of memory", path) : 0;
+                       const char *name, segue__plugin **out, segue_error *err) {
+  segue__bytes bytes = {0};
+  char *path = NULL;
+  int rc = kinds_find(modules, place, name, &bytes, &path, err);
+  if (!rc) rc = validate_mode(place, path, err);
+  if (!rc) rc = segue__plugin_load(modules->plugins, path, bytes.data, bytes.len, out, err);
+  if (!rc) {
+    segue__input input = {.path = path, .hash = segue__plugin_hash(*out)};
+    rc = segue__policy_add_input(place->policy, &input);
+    if (rc) segue__errorf(err, rc, "plugin %s: out of memory", path);
+  }
+  segue__free(bytes.data);
+  segue__free(path);
+  return rc;
 }
 
 static int resolve_c(const segue__module_kind *kind, const segue__kind_place *place,
@@ -138,17 +140,40 @@ static int resolve_c(const segue__module_kind *kind, const segue__kind_place *pl
   const char *name = values[0] ? values[0] : spec->name;
   if (registered(&modules->host, name, spec)) return 0;
   if (!modules->plugins) return kinds_not_found(modules, place, name, err);
-  segue__bytes bytes = {0};
-  char *path = NULL;
-  int rc = kinds_find(modules, place, name, &bytes, &path, err);
-  if (!rc) rc = load_plugin(modules, place, path, &bytes, spec, err);
-  segue__free(bytes.data);
-  segue__free(path);
-  return rc;
+  int rc = load_plugin(modules, place, name, &spec->plugin, err);
+  if (rc) return rc;
+  const segue_module_descriptor *descriptor = segue__plugin_descriptor(spec->plugin);
+  if (!descriptor)
+    return segue__errorf(err, SEGUE_EPOLICY,
+                         "plugin %s has a source and no module: name it in segue.source", name);
+  spec->ops = descriptor->ops;
+  spec->userdata = descriptor->userdata;
+  spec->inputs = segue__plugin_hash(spec->plugin);
+  return 0;
 }
 
 segue__module_kind segue__module_kind_c(const segue__c_modules *modules) {
   static const segue__kind_key keys[] = {{"plugin", "text"}, {NULL, NULL}};
   return (segue__module_kind){
       .name = "c", .keys = keys, .resolve = resolve_c, .data = (void *)modules};
+}
+
+int segue__source_resolve(const segue__lua_options *options, const segue__kind_place *place,
+                          const char *name, segue__source *source,
+                          const segue_source_descriptor **out, segue_error *err) {
+  const segue__c_modules *modules = NULL;
+  for (size_t i = 0; i < options->kind_count; i++)
+    if (options->kinds[i].resolve == resolve_c) modules = options->kinds[i].data;
+  for (size_t i = 0; modules && i < modules->source_count; i++) {
+    *out = modules->sources[i];
+    if (!strcmp((*out)->name, name)) return 0;
+  }
+  if (!modules || !modules->plugins)
+    return segue__errorf(err, SEGUE_EPOLICY, "there is no source '%s': the host registered none",
+                         name);
+  int rc = load_plugin(modules, place, name, &source->plugin, err);
+  *out = rc ? NULL : segue__plugin_source(source->plugin);
+  if (rc || *out) return rc;
+  return segue__errorf(err, SEGUE_EPOLICY,
+                       "plugin %s has a module and no source: name it in modules", name);
 }

@@ -50,6 +50,8 @@ typedef struct segue__host_modules {
 } segue__host_modules;
 typedef struct segue__c_modules {
   segue__host_modules host;
+  const segue_source_descriptor *const *sources; /* that the host registered */
+  size_t source_count;
   segue__plugins *plugins; /* those that are loaded; NULL: none can be */
   const char *folder;      /* where those are that segue brings; NULL: nowhere */
 } segue__c_modules;

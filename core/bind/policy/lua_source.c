@@ -17,8 +17,8 @@ typedef struct feeding {
   const segue__source *source;
   segue_op *op;
   char *revision;
-  segue__delivery *out;          /* fetch */
-  const segue__emitter *emitter; /* watch */
+  segue__delivery *out;    /* fetch */
+  segue__emitter *emitter; /* watch */
   segue__task *task;
   segue__message message;
   segue__delivery draft, next; /* being emitted; emitted, and on its way */
@@ -247,14 +247,14 @@ static void lua_source_fetch(const segue__source *source, const char *revision,
 }
 
 static void lua_source_watch(const segue__source *source, const char *revision,
-                             const segue__emitter *emitter, segue_op *op) {
+                             segue__emitter *emitter, segue_op *op) {
   feeding *f = feeding_new(source, revision, op);
   if (!f) return;
   f->emitter = emitter;
   lua_source_start(f);
 }
 
-static const segue__remote_ops feed_ops = {lua_source_fetch, lua_source_watch};
+static const segue__remote_ops feed_ops = {.fetch = lua_source_fetch, .watch = lua_source_watch};
 const segue__source_kind segue__source_script = {"source", NULL, NULL, &feed_ops};
 const segue__source_kind segue__source_url = {"url", NULL, NULL, &feed_ops};
 

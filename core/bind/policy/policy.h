@@ -81,6 +81,13 @@ extern const segue__source_kind segue__source_script, segue__source_url;
 /* extract.c: inside a call; the checked table is at index. */
 int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
                           segue_error *err);
+/* kinds.c: finds the source that a host registered, or that a plugin exports, under a name. */
+int segue__source_resolve(const segue__lua_options *options, const segue__kind_place *place,
+                          const char *name, segue__source *source,
+                          const segue_source_descriptor **out, segue_error *err);
+/* plugin_source.c: opens the source of a plugin; the judged table is at index. */
+int segue__plugin_source_take(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
+                              segue__source *source, segue_error *err);
 /* extract_http.c: the judged table of an HTTP listener at index. */
 void segue__http_spec_extract(lua_State *L, int index, segue__trigger_spec *trigger);
 /* Likewise what the listeners of the module at index say about TLS. */

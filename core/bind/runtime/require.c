@@ -175,14 +175,34 @@ static int raise_error(lua_State *L, const segue_error *err) {
   return lua_error(L);
 }
 
-/* segue.plugin.NAME is plugins/NAME/init.lua, beside the folder of the Lua half. */
+/* segue.plugin.NAME is plugins/NAME/init.lua, and segue.plugin.NAME.x is plugins/NAME/x.lua, beside
+ * the folder of the Lua half. */
 static const char *push_library_path(lua_State *L, const char *name) {
   static const char plugin[] = "segue.plugin.";
   const char *dir = segue__lua_of(L)->lua_dir;
   if (!strcmp(name, "segue")) return push_path(L, dir, "segue.init");
   if (strncmp(name, plugin, sizeof plugin - 1) != 0) return push_path(L, dir, name);
-  const char *folder = lua_pushfstring(L, "%s/../plugins/%s", dir, name + sizeof plugin - 1);
-  return push_path(L, folder, "init");
+  const char *own = name + sizeof plugin - 1, *dot = strchr(own, '.');
+  lua_pushfstring(L, "%s/../plugins/", dir);
+  lua_pushlstring(L, own, dot ? (size_t)(dot - own) : strlen(own));
+  lua_concat(L, 2);
+  return push_path(L, lua_tostring(L, -1), dot ? dot + 1 : "init");
+}
+
+/* has_library(name) -> whether require finds a file of the Lua half or of a plugin. */
+static int has_library(lua_State *L) {
+  const segue__lua *lua = segue__lua_of(L);
+  const char *path = push_library_path(L, luaL_checkstring(L, 1));
+  size_t len;
+  segue__bytes bytes = {0};
+  segue_error ignored;
+  bool found = segue__library_find(lua->library, path, &len) != NULL;
+  if (!found && !lua->os->read_file(lua->os->data, path, FILE_MAX, &bytes, &ignored)) {
+    segue__free(bytes.data);
+    found = true;
+  }
+  lua_pushboolean(L, found);
+  return 1;
 }
 
 /* Leaves the compiled chunk on the stack. */
@@ -278,6 +298,8 @@ void segue__require_open(lua_State *L) {
   lua_pushlightuserdata(L, &loaded_key);
   lua_newtable(L);
   lua_getfield(L, LUA_REGISTRYINDEX, "segue.core");
+  lua_pushcfunction(L, has_library);
+  lua_setfield(L, -2, "has_library");
   lua_setfield(L, -2, "segue.core");
   lua_rawset(L, LUA_REGISTRYINDEX);
   lua_pushlightuserdata(L, &loading_key);

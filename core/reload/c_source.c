@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Sources in C. The engine calls operations of a kind; this kind passes each call on to the
+ * operations of a descriptor. A descriptor of an older segue.h has fewer operations: the missing
+ * ones are NULL here.
+ */
+#include "c_source.h"
+
+#include <string.h>
+#include <uv.h>
+
+#include "../module/module.h"
+#include "../module/op.h"
+
+typedef struct c_source {
+  segue_source_ops ops; /* the part that this version knows */
+  const segue_option_table *table;
+  void *filled, *instance;
+} c_source;
+
+bool segue__source_descriptor_fits(const segue_source_descriptor *d) {
+  if (!d || d->magic != SEGUE_SOURCE_MAGIC || d->abi != SEGUE_SOURCE_ABI) return false;
+  if (d->size < offsetof(segue_source_descriptor, userdata) || d->size > SEGUE__STRUCT_MAX)
+    return false;
+  return d->name && *d->name && d->ops && d->ops->fetch &&
+         d->ops->size >= offsetof(segue_source_ops, watch) && d->ops->size <= SEGUE__STRUCT_MAX;
+}
+
+static void c_source_cancel_fetch(void *data) {
+  const segue__delivery *out = data;
+  const c_source *c = out->instance;
+  c->ops.cancel(c->instance, out->op);
+}
+
+static void c_source_cancel_watch(void *data) {
+  const segue__emitter *emitter = data;
+  const c_source *c = emitter->instance;
+  c->ops.cancel(c->instance, emitter->op);
+}
+
+static void c_source_fetch(const segue__source *source, const char *revision, segue__delivery *out,
+                           segue_op *op) {
+  c_source *c = source->impl;
+  out->instance = c;
+  out->op = op;
+  if (c->ops.cancel) segue__op_on_cancel(op, c_source_cancel_fetch, out);
+  c->ops.fetch(c->instance, revision, out, op);
+}
+
+static void c_source_watch(const segue__source *source, const char *revision,
+                           segue__emitter *emitter, segue_op *op) {
+  c_source *c = source->impl;
+  emitter->instance = c;
+  emitter->op = op;
+  if (c->ops.cancel) segue__op_on_cancel(op, c_source_cancel_watch, emitter);
+  c->ops.watch(c->instance, revision, emitter, op);
+}
+
+static void c_source_want(const segue__source *source, const char *const *names, size_t count) {
+  const c_source *c = source->impl;
+  if (c->ops.want) c->ops.want(c->instance, names, count);
+}
+
+static void c_source_outcome(const segue__source *source, const segue_source_outcome *outcome) {
+  const c_source *c = source->impl;
+  if (c->ops.outcome) c->ops.outcome(c->instance, outcome);
+}
+
+static void c_source_free(c_source *c) {
+  if (c->filled) segue__options_clear(c->table, c->filled);
+  segue__free(c->filled);
+  segue__free(c);
+}
+
+static void c_source_close(segue__source *source) {
+  c_source *c = source->impl;
+  if (c->ops.close) c->ops.close(c->instance);
+  c_source_free(c);
+}
+
+static const segue__remote_ops c_ops = {.fetch = c_source_fetch,
+                                        .watch = c_source_watch,
+                                        .want = c_source_want,
+                                        .outcome = c_source_outcome,
+                                        .close = c_source_close};
+static const segue__source_kind c_kind = {"plugin", NULL, NULL, &c_ops};
+
+static int c_source_fill(c_source *c, const segue_node *options, const segue__options_env *env,
+                         segue_error *err) {
+  segue__errors errors = {0};
+  if (!c->table) return 0;
+  c->filled = segue__calloc(1, c->table->struct_size ? c->table->struct_size : 1);
+  if (!c->filled) return segue__errorf(err, UV_ENOMEM, "out of memory");
+  int rc = segue__options_fill(c->table, options, c->filled, env, &errors);
+  if (rc && errors.count)
+    *err = errors.items[0];
+  else if (rc)
+    segue__errorf(err, rc, "its options cannot be read: %s", segue_strerror(rc));
+  segue__errors_deinit(&errors);
+  return rc;
+}
+
+static int c_source_instance(c_source *c, const char *name, const segue_source_descriptor *d,
+                             const segue_node *options, segue_error *err) {
+  void *userdata = d->size > offsetof(segue_source_descriptor, userdata) ? d->userdata : NULL;
+  segue_error own = {0};
+  c->instance = userdata;
+  if (!c->ops.open) return 0;
+  int rc = c->ops.open(userdata, name, options, c->filled, &c->instance, &own);
+  if (rc >= 0) return 0;
+  if (own.message[0])
+    *err = own;
+  else
+    segue__errorf(err, rc, "the source %s refuses its options: %s", d->name, segue_strerror(rc));
+  return err->code = rc == UV_ENOMEM ? rc : SEGUE_EPOLICY;
+}
+
+int segue__c_source_open(segue__source *source, const segue_source_descriptor *d,
+                         const segue_node *options, const segue__options_env *env,
+                         segue_error *err) {
+  c_source *c = segue__calloc(1, sizeof *c);
+  if (!c) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", source->name);
+  memcpy(&c->ops, d->ops, d->ops->size < sizeof c->ops ? d->ops->size : sizeof c->ops);
+  c->table = d->options;
+  int rc = c_source_fill(c, options, env, err);
+  if (!rc) rc = c_source_instance(c, source->name, d, options, err);
+  if (rc) {
+    c_source_free(c);
+    return rc;
+  }
+  source->kind = &c_kind;
+  source->impl = c;
+  source->pushes = c->ops.watch != NULL;
+  return 0;
+}

@@ -1,0 +1,79 @@
+-- SPDX-License-Identifier: MIT
+-- segue.source { plugin = ... }: sources that plugins bring, in Lua, of several files.
+local C = require "spec.support.c"
+local bind = require "spec.support.bind"
+
+local b
+before_each(function() b = bind.open() end)
+after_each(function()
+  local opened = b
+  b = nil
+  if opened then opened:close() end
+end)
+
+local function plugin(text, more)
+  b:write("lua/../plugins/kv/init.lua", text)
+  if more then b:write("lua/../plugins/kv/more.lua", more) end
+end
+
+local function policy(source)
+  return ([[local segue = require "segue"
+return { sources = { segue.source { %s } }, triggers = {} }]]):format(source)
+end
+
+local function start(source)
+  b:write("reload.lua", policy(source))
+  b:engine()
+  return b:reload()
+end
+
+local function value(path)
+  local live = C.segue__publication_get(b.publication)
+  local out = C.ffi.new("int64_t[1]")
+  C.check(C.segue_node_int(C.segue_node_get(C.segue_snapshot_root(live), path), out))
+  return tonumber(out[0])
+end
+
+describe("a source of a plugin in Lua", function()
+  it("is the module segue.plugin.NAME, which may require its other files", function()
+    plugin([[
+      local more = require "segue.plugin.kv.more"
+      return { options = { prefix = "text" }, fetch = function(self)
+        return more.values(self.options.prefix), "r1"
+      end }]], [[return { values = function(prefix) return { [prefix] = 7 } end }]])
+    local source = 'name = "kv", plugin = "kv", options = { prefix = "app" }'
+    assert.equal("applied", start(source).outcome)
+    assert.equal(7, value("app"))
+  end)
+
+  it("runs within the limits of the policy", function()
+    plugin "return { fetch = function() while true do end end }"
+    local result = start 'name = "kv", plugin = "kv"'
+    assert.equal("failed", result.outcome)
+    assert.truthy(result.errors[1].message:find("is there an endless loop", 1, true),
+      result.errors[1].text)
+  end)
+
+  it("has its options checked, by name", function()
+    plugin 'return { options = { prefix = "text" }, fetch = function() return {} end }'
+    local e = b:refused(policy 'name = "kv", plugin = "kv", options = { prefx = "a" }')
+    assert.truthy(e.message:find("plugin kv: options: unknown key 'prefx'", 1, true), e.text)
+  end)
+
+  it("must have a function fetch", function()
+    plugin "return {}"
+    local e = b:refused(policy 'name = "kv", plugin = "kv"')
+    assert.truthy(e.message:find("the plugin kv is no source", 1, true), e.text)
+  end)
+
+  it("excludes functions of the policy", function()
+    local e = b:refused(policy 'name = "kv", plugin = "kv", fetch = function() end')
+    assert.truthy(e.message:find("a plugin has fetch and watch of its own", 1, true), e.text)
+  end)
+
+  it("that does not exist is looked for in C, and reported", function()
+    local e = b:refused(policy 'name = "kv", plugin = "nothing"')
+    assert.truthy(e.message:find("there is no source 'nothing'", 1, true), e.text)
+    assert.equal("reload.lua", e.file)
+  end)
+end)

@@ -1,0 +1,197 @@
+-- SPDX-License-Identifier: MIT
+-- Sources that push changes, kinds of failure, and the outcomes that are passed back to a source.
+local engine = require "spec.support.engine"
+local C = require "spec.support.c"
+
+local e
+after_each(function()
+  if e then e:close() end
+  e = nil
+end)
+
+local function started(options)
+  local net = { "net", pushes = true }
+  for key, value in pairs(options or {}) do net[key] = value end
+  e = engine.new { sources = { "a.yaml", net } }
+  e:deliver("net", "n: 1\n", "r1")
+  local w = e:reload { trigger = "start", cause = "start" }
+  e:step()
+  assert.equal("applied", w:outcome())
+  e:advance(100)
+  e:journal()
+end
+
+local function reload()
+  local w = e:reload()
+  e:step()
+  return w
+end
+
+local function delta(base, revision, name, text)
+  C.scripted_source_emit_delta(e:source("net"), base, revision, name, text)
+  e:advance(1000)
+end
+
+local function count(text, what)
+  return select(2, text:gsub(what:gsub("%p", "%%%0"), ""))
+end
+
+describe("a delta", function()
+  it("puts a document, replaces it and takes it away, without a fetch", function()
+    started()
+    delta("r1", "r2", "zone", "z: 1\n")
+    assert.equal("1", e:value("z"))
+    assert.equal("1", e:value("n"))
+    delta("r2", "r3", "zone", "z: 2\n")
+    assert.equal("2", e:value("z"))
+    delta("r3", "r4", "zone", nil)
+    assert.is_nil(e:value("z"))
+    assert.equal("1", e:value("n"))
+    assert.equal("r4", e:source_status("net").revision)
+    assert.equal(0, count(e:journal(), "net.fetch"))
+  end)
+
+  it("orders documents by their names, whatever the order of the pushes", function()
+    started()
+    delta("r1", "r2", "zb", "v: b\n")
+    delta("r2", "r3", "za", "v: a\n")
+    assert.equal('"b"', e:value("v"))
+    delta("r3", "r4", "zc", "v: c\n")
+    assert.equal('"c"', e:value("v"))
+  end)
+
+  it("is never lost among others of one turn of the loop", function()
+    started()
+    local source = e:source("net")
+    for i = 1, 50 do
+      C.scripted_source_emit_delta(source, "r" .. i, "r" .. i + 1, "z" .. i,
+        ("z%d: %d\n"):format(i, i))
+    end
+    e:advance(1000)
+    for i = 1, 50 do assert.equal(tostring(i), e:value("z" .. i)) end
+    assert.equal("r51", e:source_status("net").revision)
+    assert.equal(0, count(e:journal(), "net.fetch"))
+  end)
+
+  it("that does not continue what is held is discarded, and everything is fetched", function()
+    started()
+    e:deliver("net", "n: 5\n", "r7")
+    delta("r5", "r6", "zone", "z: 1\n")
+    assert.is_nil(e:value("z"))
+    assert.equal("5", e:value("n"))
+    assert.equal("r7", e:source_status("net").revision)
+    assert.truthy(e:journal():find("net.fetch -", 1, true))
+  end)
+
+  it("that arrives after the policy does not want the watch is refused", function()
+    started()
+    local source = e:source("net")
+    local emitter = source.emitter
+    source.deaf = true
+    C.segue__emitter_close(emitter)
+    assert.equal(C.SEGUE_ECANCELLED, C.segue_watch_emit(emitter, C.segue_delivery_new()))
+    source.deaf = false
+  end)
+end)
+
+describe("a source whose revision is gone", function()
+  it("is fetched whole at once, for the run that waits too, and is no failure", function()
+    started { pushes = false }
+    e:deliver("net", "n: 2\n", "r9")
+    e:source("net").fetch = engine.LATER
+    local w = e:reload()
+    e:step()
+    assert.is_false(w:answered())
+    e:source("net").fetch = engine.OK
+    C.scripted_source_finish(e:source("net"), C.SEGUE_EGONE)
+    e:step()
+    assert.equal("applied", w:outcome())
+    assert.equal("2", e:value("n"))
+    assert.equal("net.fetch r1\nnet.fetch -", e:journal():match("net.fetch r1\nnet.fetch %-"))
+    assert.is_true(e:source_status("net").up)
+  end)
+
+  it("twice in a row is away, and is not asked in a loop", function()
+    started { pushes = false }
+    local source = e:source("net")
+    source.fetch = engine.LATER
+    e:reload()
+    e:step()
+    C.scripted_source_finish(source, C.SEGUE_EGONE)
+    e:step()
+    C.scripted_source_finish(source, C.SEGUE_EGONE)
+    e:step()
+    assert.is_false(e:source_status("net").up)
+    assert.equal(2, count(e:journal(), "net.fetch"))
+    assert.equal("1", e:value("n"))
+    source.fetch = engine.OK
+  end)
+end)
+
+describe("a source that refuses the credentials", function()
+  it("is asked again after the longest pause only", function()
+    started { pushes = false, retry_min_ms = 100, retry_max_ms = 100000 }
+    local source = e:source("net")
+    source.fetch = engine.LATER
+    e:reload()
+    e:step()
+    C.scripted_source_finish(source, C.SEGUE_EDENIED)
+    e:step()
+    assert.is_true(e:source_status("net").next_ms >= 90000)
+    assert.is_true(e:source_status("net").held)
+    e:advance(80000)
+    assert.equal(1, count(e:journal(), "net.fetch"))
+    e:advance(40000)
+    assert.equal(1, count(e:journal(), "net.fetch"))
+    source.fetch = engine.OK
+    C.scripted_source_finish(source, 0)
+    e:step()
+    assert.is_true(e:source_status("net").up)
+  end)
+end)
+
+describe("a source whose content is invalid", function()
+  it("rejects the reload that asks for it, and keeps the last delivery for others", function()
+    started { pushes = false }
+    local source = e:source("net")
+    source.fetch = engine.LATER
+    local w = e:reload()
+    e:step()
+    C.scripted_source_finish(source, C.SEGUE_ECONFIG)
+    e:step()
+    assert.equal("rejected", w:outcome(), w:error().text)
+    assert.equal("SEGUE_ECONFIG", w:error().name)
+    e:write("a.yaml", "x: 2\n")
+    e:trigger("watch", "a.yaml changed")
+    e:advance(2000)
+    assert.equal("2", e:value("x"))
+    assert.equal("1", e:value("n"))
+    source.fetch = engine.OK
+  end)
+end)
+
+describe("a source", function()
+  it("learns the outcome of each reload that used a delivery, and its revision", function()
+    started()
+    e:deliver("net", "n: 2\n", "r2")
+    assert.equal("applied", reload():outcome())
+    assert.truthy(e:journal():find("net.outcome r2 applied 2", 1, true))
+    e:deliver("net", "n: [\n", "r3")
+    assert.equal("rejected", reload():outcome())
+    assert.truthy(e:journal():find("net.outcome r3 rejected 2: ", 1, true))
+    e:deliver("net", "n: 2\n", "r4")
+    assert.equal("unchanged", reload():outcome())
+    assert.truthy(e:journal():find("net.outcome r4 unchanged 2", 1, true))
+  end)
+
+  it("learns which documents are used, and is fetched then", function()
+    started()
+    local names = C.ffi.new("const char *[2]", { "limits", "zones" })
+    assert.is_true(C.segue__remote_want(e.c, "net", names, 2))
+    e:advance(10)
+    local journal = e:journal()
+    assert.truthy(journal:find("net.want limits,zones", 1, true))
+    assert.truthy(journal:find("net.fetch", 1, true))
+    assert.is_false(C.segue__remote_want(e.c, "other", names, 2))
+  end)
+end)
