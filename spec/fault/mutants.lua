@@ -389,7 +389,7 @@ local mutants = {
   { "a failure while a generation waits to be confirmed", "core/reload/confirm.c",
     "if (window) {", "if (0) {", UNIT.recover },
   { "a new instance that fails before it is live", "core/reload/confirm.c",
-    "} else if (!txn->flipped) {", "} else if (0) {", UNIT.recover },
+    "} else if (txn->state < SEGUE__TXN_LIVE) {", "} else if (0) {", UNIT.recover },
   { "a queue of jobs for each purpose", "core/os/worker.c",
     "segue__job_queue *queue = &loop->queues[to];",
     "segue__job_queue *queue = &loop->queues[to = SEGUE__QUEUE_COLLECT];", UNIT.worker },
