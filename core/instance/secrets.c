@@ -146,7 +146,7 @@ int segue__secrets_log(segue__secrets *secrets, const segue_log_entry *entry,
   out.field_count = fields && copies ? entry->field_count : 0;
   if (out.field_count) clean_fields(masks, entry, fields, copies);
   int rc = sink(data, &out);
-  for (size_t i = 0; i < out.field_count; i++) {
+  for (size_t i = 0; copies && i < out.field_count; i++) {
     segue__free(copies[i].key);
     segue__free(copies[i].text);
   }

@@ -23,7 +23,8 @@ int segue__plugin_load(segue__plugins *plugins, const char *path, const void *by
                        segue__plugin **out, segue_error *err);
 segue__plugin *segue__plugin_ref(segue__plugin *plugin); /* NULL allowed */
 void segue__plugin_unref(segue__plugin *plugin);         /* NULL allowed */
-/* What it exports; NULL: no module, no source. At least one of them is there. */
+/* Return the descriptors that the plugin exports; NULL: it has no module, or no source. At least
+ * one exists. */
 const segue_module_descriptor *segue__plugin_descriptor(const segue__plugin *plugin);
 const segue_source_descriptor *segue__plugin_source(const segue__plugin *plugin);
 segue__hash segue__plugin_hash(const segue__plugin *plugin);

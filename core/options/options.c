@@ -498,13 +498,13 @@ static void fill_table(segue__fill *j, const segue_option *row, const segue_opti
   const segue_option *outer = j->outer;
   bool map = node && (node->type == SEGUE_MAP || is_empty(node) ||
                       (node->type == SEGUE_LIST && table->positional));
-  if (node && !map && row && row->flags & SEGUE_OPTION_TRUE && node->type == SEGUE_BOOL &&
-      node->v.b) {
-    map = true;
-  } else if (node && !map && row && row->shorthand) {
+  bool is_true = node && row && row->flags & SEGUE_OPTION_TRUE && node->type == SEGUE_BOOL &&
+                 node->v.b; /* the defaults */
+  bool is_value = node && !map && !is_true;
+  if (is_value && row && row->shorthand) {
     w.only = segue__options_find(table, row->shorthand, strlen(row->shorthand));
     j->outer = row->type == SEGUE_OPTION_TABLE ? row : NULL;
-  } else if (node && !map && !table->tag) {
+  } else if (is_value && !table->tag) {
     if (row && row->type == SEGUE_OPTION_TABLE)
       segue__fill_wrong_type(j, row, row->type, node);
     else

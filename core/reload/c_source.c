@@ -27,7 +27,7 @@ bool segue__source_descriptor_fits(const segue_source_descriptor *d) {
 }
 
 static void c_source_cancel_fetch(void *data) {
-  const segue__delivery *out = data;
+  const segue__emission *out = data;
   const c_source *c = out->instance;
   c->ops.cancel(c->instance, out->op);
 }
@@ -38,7 +38,7 @@ static void c_source_cancel_watch(void *data) {
   c->ops.cancel(c->instance, emitter->op);
 }
 
-static void c_source_fetch(const segue__source *source, const char *revision, segue__delivery *out,
+static void c_source_fetch(const segue__source *source, const char *revision, segue__emission *out,
                            segue_op *op) {
   c_source *c = source->impl;
   out->instance = c;

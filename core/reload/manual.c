@@ -37,10 +37,11 @@ static void manual_answer(segue__message *message) {
 
 /* error NULL: it is done. */
 void segue__manual_step_end(segue__step *step, const segue_error *error) {
+  segue__loop *loop = step->txn->engine->loop;
   memset(&step->error, 0, sizeof step->error);
   if (error) step->error = *error;
   step->message.fn = manual_answer;
-  segue__post(step->txn->engine->loop, &step->message);
+  segue__post(loop, &step->message);
 }
 
 /* Detaches the callbacks of the running verbs. Each verb ends by its own deadline, or early

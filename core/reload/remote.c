@@ -28,7 +28,7 @@ static void remote_through(segue_op *op);
 static void remote_schedule(segue__engine *engine, segue__source_state *state);
 static void pull_soon(segue__engine *engine, segue__source_state *state, uint64_t ms);
 static void start_watch(segue__engine *engine, segue__source_state *state);
-static void remote_emitted(void *data, segue__delivery *delivery);
+static void remote_emitted(void *data, segue__emission *delivery);
 
 /* ---- Times ---- */
 
@@ -184,7 +184,7 @@ static void delta_remove(segue__documents *documents, const char *name) {
 }
 
 /* Makes of a delta a delivery of everything: the documents that are held, with the changes. */
-static int delta_apply(const segue__source_state *state, segue__delivery *delivery) {
+static int delta_apply(const segue__source_state *state, segue__emission *delivery) {
   segue__documents all = {0};
   int rc = 0;
   for (size_t i = 0; i < state->documents.count && !rc; i++)
@@ -200,7 +200,7 @@ static int delta_apply(const segue__source_state *state, segue__delivery *delive
 
 /* Returns whether a delta continues what is held. If not, changes between the two revisions are
  * missing, and only a delivery of everything helps. */
-static bool delta_fits(const segue__source_state *state, const segue__delivery *delivery) {
+static bool delta_fits(const segue__source_state *state, const segue__emission *delivery) {
   const char *held = state->remote.has ? state->remote.revision : NULL;
   return held && delivery->revision && !strcmp(held, delivery->base);
 }
@@ -215,7 +215,7 @@ static int name_source(const segue__source_state *state, segue__document *doc) {
   return 0;
 }
 
-static void take_revision(segue__source_state *state, segue__delivery *delivery) {
+static void take_revision(segue__source_state *state, segue__emission *delivery) {
   if (!delivery->revision && delivery->unchanged) return;
   segue__free(state->remote.revision);
   state->remote.revision = delivery->revision;
@@ -224,7 +224,7 @@ static void take_revision(segue__source_state *state, segue__delivery *delivery)
 
 /* 1: other documents than those that are held, 0: the same; negative: it cannot be taken. The same
  * bytes keep their document, which is parsed already. */
-static int remote_take(segue__source_state *state, segue__delivery *delivery, segue_error *err) {
+static int remote_take(segue__source_state *state, segue__emission *delivery, segue_error *err) {
   segue__documents next = {0};
   int fault = SEGUE_FAULT("remote.take");
   if (fault) return segue__errorf(err, fault, "%s", segue_strerror(fault));
@@ -494,7 +494,7 @@ static void remote_lost(segue__engine *engine, segue__source_state *state, const
   pull_soon(engine, state, remote_backoff(engine, state->remote.source, 0));
 }
 
-static void remote_emitted(void *data, segue__delivery *delivery) {
+static void remote_emitted(void *data, segue__emission *delivery) {
   segue__remote_call *call = data;
   segue__engine *engine = call->engine;
   segue__source_state *state = call->state;

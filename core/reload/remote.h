@@ -3,13 +3,13 @@
  * remote.h: what the engine knows of a source across policies and generations, and the life of the
  * asynchronous ones. Control thread.
  *
- * A feed is pulled when the engine starts, when somebody asks for a reload, and by its own clock:
- * every interval, after a failure with exponential back-off and full jitter. Where the policy wants
- * a push and the source can, a watch runs as well: what it emits asks for a reload; a slow pull
- * beside it finds what it may have missed. A watch that fails falls back to the pulls and is tried
- * again, with back-off of its own. What was delivered last is held until something else is.
- * Only sources of the live policy have a clock and a watch; a policy that is being tried is pulled
- * by its transaction, and its sources begin to live when it settles.
+ * A remote source is pulled when the engine starts, for each requested reload, and by its own
+ * timer: every interval, and after a failure with exponential back-off and full jitter. If the
+ * policy wants a push and the source can push, a watch runs as well: each delivery requests a
+ * reload, and a slow pull finds deliveries that the watch missed. After a failed watch the source
+ * is pulled, and the watch is started again with a back-off of its own. The last delivery is held
+ * until the next one. Only sources of the live policy have a timer and a watch; the transaction of
+ * a new policy pulls its sources, and they get both when it settles.
  */
 #ifndef SEGUE_RELOAD_REMOTE_H
 #define SEGUE_RELOAD_REMOTE_H
@@ -21,7 +21,8 @@ typedef struct segue__engine segue__engine;
 typedef struct segue__collect segue__collect;
 typedef struct segue__source_state segue__source_state;
 
-/* One fetch or watch under way; it outlives whoever wanted it until the source is through. */
+/* A running fetch or watch. It lives until the source completes it, also after its user has gone.
+ */
 typedef struct segue__remote_call {
   segue_op op; /* first: the op is the call */
   segue__engine *engine;
@@ -29,10 +30,10 @@ typedef struct segue__remote_call {
   const segue__source *source;
   segue__source_state *state; /* NULL: forgotten */
   segue__collect *collect;    /* the run that waits for this fetch; NULL: none */
-  segue__delivery delivery;
+  segue__emission delivery;
   segue__emitter emitter;
-  bool dropped;   /* nobody wants what it brings any more */
-  bool answered;  /* it is over, but perhaps not through */
+  bool dropped;   /* its delivery is ignored */
+  bool answered;  /* it has ended for the engine; the source may not have completed it */
   bool overtaken; /* a push came after this fetch had begun */
   struct segue__remote_call *prev, *next;
 } segue__remote_call;
@@ -54,7 +55,7 @@ typedef struct segue__remote {
   bool was_used;
   bool proven;             /* the watch that runs has emitted, or has run for a while */
   unsigned watch_attempts; /* in a row that did not prove themselves, for the back-off */
-  uint64_t watch_failures; /* the same, as the strategy is told */
+  uint64_t watch_failures; /* the same, for the strategy */
   segue_error watch_error;
 } segue__remote;
 
@@ -83,47 +84,48 @@ segue__source_state *segue__source_find(const segue__engine *engine, const segue
                                         const segue__source *source);
 segue__source_state *segue__source_get(segue__engine *engine, const segue__policy *policy,
                                        const segue__source *source);
-/* The live policy is another one: what was on trial with it is live. */
+/* Another policy is live: its sources, which were on trial, are live. */
 void segue__sources_settle(segue__engine *engine);
-/* Those that the live policy does not name are forgotten, so are those of a trial that is over;
- * none while there is no policy. */
+/* Forgets sources that the live policy does not name, and those of an ended trial; none while there
+ * is no policy. */
 void segue__sources_forget(segue__engine *engine);
 void segue__sources_free(segue__engine *engine);
-/* Failures in a row of whatever way it is asked: what the strategy goes by. */
+/* Returns the consecutive failures of the current way of fetching, for the strategy. */
 uint64_t segue__source_failures(const segue__source_state *state);
-/* It is away, and a run went on with what is held (or, optional, without it); *why is that story.
- */
+/* Returns whether the source is away and a run used the held delivery (or, if the source is
+ * optional, none); *why has the error. */
 bool segue__source_is_held(const segue__engine *engine, const segue__policy *policy,
                            const segue__source *source, segue_error *why);
-/* guard.c: away, and what is held is older than the guard allows. */
+/* guard.c: returns whether the source is away and its held delivery is older than the guard allows.
+ */
 bool segue__guard_too_old(const segue__engine *engine, const segue__source_state *state,
                           const segue__guard *guard);
 bool segue__source_up(const segue__source_state *state);
 
 /* ---- remote.c ---- */
-/* Fetches; a fetch on its own account that is under way is let go. collect: is told by
- * segue__collect_pulled when it is over, unless this returns a negative code. */
+/* Starts a fetch, and cancels a running one that the timer started. segue__collect_pulled reports
+ * the end to collect, unless this returns a negative code. */
 int segue__remote_pull(segue__engine *engine, segue__policy *policy, const segue__source *source,
                        segue__collect *collect);
-/* A fetch could not begin: a failure of the source. */
+/* Counts a fetch that could not begin as a failure of the source. */
 void segue__remote_refused(segue__engine *engine, const segue__policy *policy,
                            const segue__source *source, int code);
-/* What was kept of it with a generation is all there is: it is held until something else comes.
- * Takes the references and the revision. */
+/* Holds the delivery that was cached with a generation until the next one. Takes the references
+ * and the revision. */
 void segue__remote_adopt(segue__source_state *state, segue__documents *documents, char **revision,
                          int64_t wall_ms);
-/* Nobody waits for the fetches of this run any more. */
+/* Cancels the fetches of this run. */
 void segue__remotes_release(segue__engine *engine, const segue__collect *collect);
-/* The live policy is another one: its sources get their clocks and watches. */
+/* Another policy is live: starts the timers and watches of its sources. */
 void segue__remotes_settle(segue__engine *engine);
 /* The strategy has decided. */
 void segue__remote_decided(segue__engine *engine, segue__source_state *state);
-/* Takes its clock and its watch away, before it is forgotten or when all stops. */
+/* Stops its timer and its watch, before it is forgotten or at the end. */
 void segue__remote_halt(segue__engine *engine, segue__source_state *state);
 void segue__remotes_stop(segue__engine *engine);
-/* Stopping: fetches and watches whose answer is still to come. */
+/* At the end: returns whether fetches or watches have not completed. */
 bool segue__remotes_waiting(const segue__engine *engine);
-/* Gives up on those that never came back; how many still will. */
+/* Abandons calls that do not complete; returns how many will still complete. */
 size_t segue__remotes_abandon(segue__engine *engine);
 
 /* Passes on which documents of a source of the live policy are used, and fetches the source.

@@ -59,9 +59,9 @@ void segue_delivery_unchanged(segue_delivery *delivery) {
 
 /* ---- Pushes ---------------------------------------------------------------------------------- */
 
-static segue__delivery *emitter_take(segue__emitter *emitter) {
+static segue__emission *emitter_take(segue__emitter *emitter) {
   pthread_mutex_lock(&emitter->mutex);
-  segue__delivery *first = emitter->first;
+  segue__emission *first = emitter->first;
   emitter->first = emitter->last = NULL;
   emitter->posted = false;
   pthread_mutex_unlock(&emitter->mutex);
@@ -71,7 +71,7 @@ static segue__delivery *emitter_take(segue__emitter *emitter) {
 static void emitter_deliver(segue__message *message) {
   segue__emitter *emitter =
       (segue__emitter *)((char *)message - offsetof(struct segue_watch, message));
-  segue__delivery *next, *delivery = emitter_take(emitter);
+  segue__emission *next, *delivery = emitter_take(emitter);
   for (; delivery; delivery = next) {
     next = delivery->next;
     emitter->emit(emitter->data, delivery);
@@ -80,7 +80,7 @@ static void emitter_deliver(segue__message *message) {
 }
 
 void segue__emitter_init(segue__emitter *emitter, segue__loop *loop,
-                         void (*emit)(void *data, segue__delivery *delivery), void *data) {
+                         void (*emit)(void *data, segue__emission *delivery), void *data) {
   *emitter = (segue__emitter){.emit = emit, .data = data, .loop = loop};
   emitter->message.fn = emitter_deliver;
   pthread_mutex_init(&emitter->mutex, NULL);
@@ -93,7 +93,7 @@ void segue__emitter_close(segue__emitter *emitter) {
 }
 
 void segue__emitter_deinit(segue__emitter *emitter) {
-  segue__delivery *next, *delivery = emitter_take(emitter);
+  segue__emission *next, *delivery = emitter_take(emitter);
   for (; delivery; delivery = next) {
     next = delivery->next;
     segue_delivery_free(delivery);
@@ -103,9 +103,9 @@ void segue__emitter_deinit(segue__emitter *emitter) {
 
 /* A delivery of everything replaces those before it, which no run has used: a source that pushes in
  * a loop holds one delivery in memory. A delta replaces nothing. */
-static void emitter_add(segue__emitter *emitter, segue__delivery *delivery) {
+static void emitter_add(segue__emitter *emitter, segue__emission *delivery) {
   bool whole = !delivery->base && !delivery->unchanged && !delivery->ask;
-  segue__delivery *next, *old = whole ? emitter->first : NULL;
+  segue__emission *next, *old = whole ? emitter->first : NULL;
   if (old) emitter->first = emitter->last = NULL;
   for (; old; old = next) {
     next = old->next;

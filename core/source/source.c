@@ -31,7 +31,7 @@ void segue__source_deinit(segue__source *source) {
   memset(source, 0, sizeof *source);
 }
 
-void segue__delivery_deinit(segue__delivery *delivery) {
+void segue__delivery_deinit(segue__emission *delivery) {
   segue__documents_deinit(&delivery->documents);
   segue__free(delivery->revision);
   segue__free(delivery->base);

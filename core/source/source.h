@@ -32,7 +32,7 @@ void segue__documents_deinit(segue__documents *docs);
 int segue__documents_add(segue__documents *docs, segue__document *doc); /* takes the reference */
 
 /* One delivery of an asynchronous source: all of its documents, or changes against a revision. */
-typedef struct segue_delivery segue__delivery;
+typedef struct segue_delivery segue__emission;
 struct segue_delivery {
   bool unchanged;             /* what was delivered last is still all; no documents */
   bool ask;                   /* watch only: something changed, fetch it; no documents */
@@ -43,30 +43,30 @@ struct segue_delivery {
   char *base; /* owned; NULL: no delta */
   segue__names removed;
 
-  segue__delivery *next; /* in the queue of a watch */
+  segue__emission *next; /* in the queue of a watch */
   void *instance;        /* c_source.c: for cancel */
   segue_op *op;
 };
-void segue__delivery_deinit(segue__delivery *delivery);
+void segue__delivery_deinit(segue__emission *delivery);
 
 /* The receiver of pushes. Control thread. emit takes the contents of delivery, which is empty
  * afterwards. */
 typedef struct segue_watch segue__emitter;
 struct segue_watch {
-  void (*emit)(void *data, segue__delivery *delivery);
+  void (*emit)(void *data, segue__emission *delivery);
   void *data;
   /* Pushes from other threads (delivery.c). close is called before the result of the watch is
    * dropped: from then on a push touches nothing but this struct. */
   pthread_mutex_t mutex;
   segue__loop *loop; /* NULL: closed */
   segue__message message;
-  segue__delivery *first, *last; /* on their way to the control thread */
+  segue__emission *first, *last; /* on their way to the control thread */
   bool posted;
   void *instance; /* c_source.c: for cancel */
   segue_op *op;
 };
 void segue__emitter_init(segue__emitter *emitter, segue__loop *loop,
-                         void (*emit)(void *data, segue__delivery *delivery), void *data);
+                         void (*emit)(void *data, segue__emission *delivery), void *data);
 void segue__emitter_close(segue__emitter *emitter);
 void segue__emitter_deinit(segue__emitter *emitter);
 
@@ -75,7 +75,7 @@ void segue__emitter_deinit(segue__emitter *emitter);
  * it has none; borrowed for the call. */
 typedef struct segue__remote_ops {
   /* Fills *out before segue_op_done with 0; out stays valid until the op has ended. */
-  void (*fetch)(const segue__source *source, const char *revision, segue__delivery *out,
+  void (*fetch)(const segue__source *source, const char *revision, segue__emission *out,
                 segue_op *op);
   /* Runs until it fails, ends or is cancelled, and emits each change. emitter stays valid until the
    * op has ended. Only called for sources that push. */

@@ -38,7 +38,7 @@ typedef struct files {
 struct segue__triggers {
   segue__triggers_options options;
   item *items;
-  segue__watch *watch; /* from the first policy with a watch on */
+  segue__watcher *watch; /* from the first policy with a watch on */
   files live, next;
   segue__policy *live_tasks, *next_tasks; /* counted; NULL: no triggers of their own */
   bool staged;

@@ -32,7 +32,7 @@ static void on_rescan(segue__timer *timer);
 
 /* ---- Life ---- */
 
-static int open_inotify(segue__watch *watch) {
+static int open_inotify(segue__watcher *watch) {
   int code = SEGUE_FAULT("watch.open");
   watch->fd = code ? -1 : inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
   if (watch->fd < 0) {
@@ -46,11 +46,11 @@ static int open_inotify(segue__watch *watch) {
   return uv_poll_start(&watch->poll, UV_READABLE, on_events);
 }
 
-int segue__watch_new(segue__watch **out, segue__loop *loop, const segue__logger *log,
+int segue__watch_new(segue__watcher **out, segue__loop *loop, const segue__logger *log,
                      segue__watch_cb cb, void *data) {
   *out = NULL;
   if (!segue__loop_uv(loop)) return UV_ENOTSUP;
-  segue__watch *watch = segue__calloc(1, sizeof *watch);
+  segue__watcher *watch = segue__calloc(1, sizeof *watch);
   if (!watch) return UV_ENOMEM;
   watch->loop = loop;
   watch->log = log;
@@ -72,7 +72,7 @@ static void path_free(watched_path *path) {
   segue__free(path);
 }
 
-static void watch_release(segue__watch *watch) {
+static void watch_release(segue__watcher *watch) {
   void (*cb)(void *) = watch->closed_cb;
   void *data = watch->closed_data;
   for (size_t i = 0; i < watch->count; i++)
@@ -89,14 +89,14 @@ static void watch_on_closed(uv_handle_t *handle) {
 /* A watch that is closed in its own callback is freed when the callback has returned. The handle
  * goes before the descriptor: it takes the number out of the poll set, which may then be another's.
  */
-static void watch_finish_close(segue__watch *watch) {
+static void watch_finish_close(segue__watcher *watch) {
   bool polling = watch->polling;
   if (polling) uv_close((uv_handle_t *)&watch->poll, watch_on_closed);
   if (watch->last_fd >= 0) close(watch->last_fd);
   if (!polling) watch_release(watch);
 }
 
-void segue__watch_close(segue__watch *watch, void (*cb)(void *data), void *data) {
+void segue__watch_close(segue__watcher *watch, void (*cb)(void *data), void *data) {
   if (!watch) {
     if (cb) cb(data);
     return;
@@ -134,7 +134,7 @@ static int compare_paths(const void *a, const void *b) {
   return strcmp((*(watched_path *const *)a)->path, (*(watched_path *const *)b)->path);
 }
 
-static watched_path *find_path(const segue__watch *watch, const char *text) {
+static watched_path *find_path(const segue__watcher *watch, const char *text) {
   size_t low = 0, high = watch->count;
   while (low < high) {
     size_t middle = (low + high) / 2;
@@ -149,8 +149,8 @@ static watched_path *find_path(const segue__watch *watch, const char *text) {
 }
 
 /* Makes a sorted list without duplicates; paths that are watched already are reused. */
-static int watch_collect(const segue__watch *watch, const segue__names *names, watched_path **list,
-                         size_t *count) {
+static int watch_collect(const segue__watcher *watch, const segue__names *names,
+                         watched_path **list, size_t *count) {
   *count = 0;
   for (size_t i = 0; i < names->count; i++) {
     watched_path *path = find_path(watch, names->items[i]);
@@ -176,7 +176,7 @@ static bool watch_contains(watched_path **list, size_t count, const watched_path
 }
 
 /* Frees the members of list that are not in other. */
-static void free_others(segue__watch *watch, watched_path **list, size_t count,
+static void free_others(segue__watcher *watch, watched_path **list, size_t count,
                         watched_path **other, size_t other_count) {
   for (size_t i = 0; i < count; i++) {
     if (watch_contains(other, other_count, list[i])) continue;
@@ -185,7 +185,7 @@ static void free_others(segue__watch *watch, watched_path **list, size_t count,
   }
 }
 
-static int arm_new(segue__watch *watch, watched_path **list, size_t count) {
+static int arm_new(segue__watcher *watch, watched_path **list, size_t count) {
   for (size_t i = 0; i < count; i++) {
     if (watch_contains(watch->paths, watch->count, list[i])) continue;
     int rc = segue__watch_resolve(watch, list[i]);
@@ -196,25 +196,25 @@ static int arm_new(segue__watch *watch, watched_path **list, size_t count) {
   return 0;
 }
 
-static void arm_rescan(segue__watch *watch) {
+static void arm_rescan(segue__watcher *watch) {
   uint64_t ms = watch->rescan_ms;
   if (watch->problem[0] && ms > SEGUE__RESCAN_LIMITED_MS) ms = SEGUE__RESCAN_LIMITED_MS;
   segue__timer_start(watch->loop, &watch->rescan, ms, on_rescan);
 }
 
 /* A problem that has just come up: the next look must not be far. */
-static void expedite_rescan(segue__watch *watch) {
+static void expedite_rescan(segue__watcher *watch) {
   uint64_t soon = segue__loop_now_ms(watch->loop) + SEGUE__RESCAN_LIMITED_MS;
   if (watch->problem[0] && watch->rescan.due_ms > soon) arm_rescan(watch);
 }
 
-static void recount_flagged(segue__watch *watch) {
+static void recount_flagged(segue__watcher *watch) {
   watch->flagged = 0;
   for (size_t i = 0; i < watch->count; i++)
     watch->flagged += watch->paths[i]->flagged;
 }
 
-int segue__watch_set(segue__watch *watch, const segue__names *names, uint64_t rescan_ms,
+int segue__watch_set(segue__watcher *watch, const segue__names *names, uint64_t rescan_ms,
                      segue_error *err) {
   size_t count = 0;
   watched_path **list = segue__calloc(names->count, sizeof *list);
@@ -238,13 +238,13 @@ int segue__watch_set(segue__watch *watch, const segue__names *names, uint64_t re
   return 0;
 }
 
-const char *segue__watch_problem(const segue__watch *watch) {
+const char *segue__watch_problem(const segue__watcher *watch) {
   return watch->problem[0] ? watch->problem : NULL;
 }
 
 /* ---- Events ---- */
 
-void segue__watch_flag(segue__watch *watch, watched_path *path, bool moved) {
+void segue__watch_flag(segue__watcher *watch, watched_path *path, bool moved) {
   path->events++;
   path->moved |= moved;
   if (path->flagged) return;
@@ -253,7 +253,7 @@ void segue__watch_flag(segue__watch *watch, watched_path *path, bool moved) {
   watch->flagged++;
 }
 
-static void flag_dir(segue__watch *watch, watched_dir *dir) {
+static void flag_dir(segue__watcher *watch, watched_dir *dir) {
   for (size_t i = 0; i < dir->count; i++)
     segue__watch_flag(watch, dir->interests[i].owner, true);
 }
@@ -277,7 +277,7 @@ static bool is_worth_telling(const watched_dir *dir, const struct inotify_event 
   return !(event->mask & IN_CREATE) || !S_ISREG(st.st_mode) || st.st_size > 0;
 }
 
-static void match_name(segue__watch *watch, watched_dir *dir, interest *in,
+static void match_name(segue__watcher *watch, watched_dir *dir, interest *in,
                        const struct inotify_event *event) {
   bool is_link;
   watched_path *path = in->owner;
@@ -293,7 +293,8 @@ static void match_name(segue__watch *watch, watched_dir *dir, interest *in,
   if (path->glob) strcpy(path->changed, in->kind == PATTERN ? event->name : "");
 }
 
-static void watch_match(segue__watch *watch, watched_dir *dir, const struct inotify_event *event) {
+static void watch_match(segue__watcher *watch, watched_dir *dir,
+                        const struct inotify_event *event) {
   uint32_t hash = segue__watch_name_hash(event->name);
   for (size_t i = 0; i < dir->count; i++) {
     interest *in = &dir->interests[i];
@@ -307,7 +308,7 @@ static void watch_match(segue__watch *watch, watched_dir *dir, const struct inot
 /* An event of the file itself. A write by its watched name has made an event of the folder just
  * before, in the same batch: the path is flagged once. IN_ATTRIB comes also when a name of the file
  * is added or removed elsewhere (a backup that links files): that is no change. */
-static void match_inode(segue__watch *watch, watched_dir *dir, uint32_t mask) {
+static void match_inode(segue__watcher *watch, watched_dir *dir, uint32_t mask) {
   for (size_t i = 0; i < dir->count; i++) {
     interest *in = &dir->interests[i];
     if (in->kind != INODE) continue;
@@ -319,7 +320,7 @@ static void match_inode(segue__watch *watch, watched_dir *dir, uint32_t mask) {
   }
 }
 
-static void take_event(segue__watch *watch, const struct inotify_event *event, bool *overflow) {
+static void take_event(segue__watcher *watch, const struct inotify_event *event, bool *overflow) {
   if (event->mask & IN_Q_OVERFLOW) {
     *overflow = true;
     return;
@@ -336,7 +337,7 @@ static void take_event(segue__watch *watch, const struct inotify_event *event, b
   if (event->mask & IN_IGNORED) segue__watch_dir_forget(watch, dir);
 }
 
-static void read_events(segue__watch *watch, bool *overflow) {
+static void read_events(segue__watcher *watch, bool *overflow) {
   _Alignas(struct inotify_event) char batch[BATCH_BYTES];
   for (int i = 0; i < BATCHES_MAX; i++) {
     ssize_t len = read(watch->fd, batch, sizeof batch);
@@ -350,7 +351,7 @@ static void read_events(segue__watch *watch, bool *overflow) {
   }
 }
 
-void segue__watch_renew(segue__watch *watch) {
+void segue__watch_renew(segue__watcher *watch) {
   size_t moved = 0;
   for (size_t i = 0; i < watch->count; i++)
     moved += watch->paths[i]->moved;
@@ -368,12 +369,12 @@ void segue__watch_renew(segue__watch *watch) {
   segue__watch_sweep(watch);
 }
 
-static void flag_all(segue__watch *watch) {
+static void flag_all(segue__watcher *watch) {
   for (size_t i = 0; i < watch->count; i++)
     segue__watch_flag(watch, watch->paths[i], true);
 }
 
-static void note_prints(segue__watch *watch) {
+static void note_prints(segue__watcher *watch) {
   for (size_t i = 0; i < watch->count; i++) {
     watched_path *path = watch->paths[i];
     if (path->flagged && !path->glob) path->print = segue__watch_print(path->path, NULL);
@@ -383,7 +384,7 @@ static void note_prints(segue__watch *watch) {
 
 static void on_events(uv_poll_t *poll, int status, int events) {
   (void)status, (void)events;
-  segue__watch *watch = poll->data;
+  segue__watcher *watch = poll->data;
   bool overflow = false;
   if (watch->closing) return;
   read_events(watch, &overflow);
@@ -403,7 +404,7 @@ static void on_events(uv_poll_t *poll, int status, int events) {
 /* ---- Callbacks ---- */
 
 /* The next path that is due; its flag is taken down. */
-static watched_path *next_flagged(segue__watch *watch) {
+static watched_path *next_flagged(segue__watcher *watch) {
   for (size_t i = 0; watch->flagged && i < watch->count; i++) {
     watched_path *path = watch->paths[i];
     if (!path->flagged) continue;
@@ -415,7 +416,7 @@ static watched_path *next_flagged(segue__watch *watch) {
 }
 
 /* The name is copied: the callback may replace the set. */
-static void report_path(segue__watch *watch, const watched_path *path) {
+static void report_path(segue__watcher *watch, const watched_path *path) {
   char text[PATH_MAX + NAME_MAX + 1];
   size_t len = strnlen(path->path, PATH_MAX - 1);
   if (path->glob && path->changed[0]) len = (size_t)(path->glob - path->path);
@@ -425,13 +426,13 @@ static void report_path(segue__watch *watch, const watched_path *path) {
   watch->cb(watch->data, text);
 }
 
-static void forget_flags(segue__watch *watch) {
+static void forget_flags(segue__watcher *watch) {
   for (size_t i = 0; i < watch->count; i++)
     watch->paths[i]->flagged = false;
   watch->flagged = 0;
 }
 
-void segue__watch_report(segue__watch *watch, bool anything) {
+void segue__watch_report(segue__watcher *watch, bool anything) {
   watch->in_callback++;
   if (anything) {
     forget_flags(watch);
@@ -447,7 +448,7 @@ void segue__watch_report(segue__watch *watch, bool anything) {
 }
 
 static void on_rescan(segue__timer *timer) {
-  segue__watch *watch = timer->data;
+  segue__watcher *watch = timer->data;
   if (watch->problem[0] && watch->fd >= 0) { /* perhaps the limit has been raised */
     watch->problem[0] = 0;
     for (size_t i = 0; i < watch->count; i++)

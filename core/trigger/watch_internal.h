@@ -57,7 +57,7 @@ enum { DIR_BUCKETS = 256 };
 
 typedef struct watch_scan watch_scan;
 
-struct segue__watch {
+struct segue__watcher {
   segue__loop *loop;
   const segue__logger *log;
   segue__watch_cb cb;
@@ -83,26 +83,27 @@ struct segue__watch {
 };
 
 /* watch_resolve.c */
-watched_dir *segue__watch_dir_find(segue__watch *watch, int wd);
-void segue__watch_dir_forget(segue__watch *watch, watched_dir *dir); /* the kernel has dropped it */
-int segue__watch_resolve(segue__watch *watch, watched_path *path);
-void segue__watch_unresolve(segue__watch *watch, const watched_path *path); /* NULL: all */
-void segue__watch_sweep(segue__watch *watch); /* removes inotify watches that no path needs */
+watched_dir *segue__watch_dir_find(segue__watcher *watch, int wd);
+void segue__watch_dir_forget(segue__watcher *watch,
+                             watched_dir *dir); /* the kernel has dropped it */
+int segue__watch_resolve(segue__watcher *watch, watched_path *path);
+void segue__watch_unresolve(segue__watcher *watch, const watched_path *path); /* NULL: all */
+void segue__watch_sweep(segue__watcher *watch); /* removes inotify watches that no path needs */
 uint32_t segue__watch_name_hash(const char *name);
-void segue__watch_set_problem(segue__watch *watch, int code, const char *place);
+void segue__watch_set_problem(segue__watcher *watch, int code, const char *place);
 
 /* watch_scan.c */
 uint64_t segue__watch_print(const char *path, const char *glob);
 /* Of size, mode, owner and mtime; not of ctime, which a new link to the file changes as well. */
 uint64_t segue__watch_owned_print(const char *path);
-void segue__watch_scan_start(segue__watch *watch);
-void segue__watch_scan_adopt(segue__watch *watch); /* patterns that are flagged */
-void segue__watch_scan_forget(segue__watch *watch);
+void segue__watch_scan_start(segue__watcher *watch);
+void segue__watch_scan_adopt(segue__watcher *watch); /* patterns that are flagged */
+void segue__watch_scan_forget(segue__watcher *watch);
 
 /* watch.c */
-void segue__watch_flag(segue__watch *watch, watched_path *path, bool moved);
-void segue__watch_renew(segue__watch *watch); /* resolves anew what has moved */
-void segue__watch_report(segue__watch *watch,
+void segue__watch_flag(segue__watcher *watch, watched_path *path, bool moved);
+void segue__watch_renew(segue__watcher *watch); /* resolves anew what has moved */
+void segue__watch_report(segue__watcher *watch,
                          bool anything); /* runs callbacks; may free the watch */
 
 #endif

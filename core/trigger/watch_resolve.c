@@ -42,11 +42,11 @@ enum {
   PATTERN_LINKS_MAX = 4096 /* links and watched files among the matches of a pattern */
 };
 
-static watched_dir **watch_resolve_bucket(segue__watch *watch, int wd) {
+static watched_dir **watch_resolve_bucket(segue__watcher *watch, int wd) {
   return &watch->dirs[(unsigned)wd % DIR_BUCKETS];
 }
 
-watched_dir *segue__watch_dir_find(segue__watch *watch, int wd) {
+watched_dir *segue__watch_dir_find(segue__watcher *watch, int wd) {
   for (watched_dir *dir = *watch_resolve_bucket(watch, wd); dir; dir = dir->next)
     if (dir->wd == wd) return dir;
   return NULL;
@@ -60,7 +60,7 @@ static void dir_free(watched_dir *dir) {
   segue__free(dir);
 }
 
-void segue__watch_dir_forget(segue__watch *watch, watched_dir *dir) {
+void segue__watch_dir_forget(segue__watcher *watch, watched_dir *dir) {
   watched_dir **at = watch_resolve_bucket(watch, dir->wd);
   while (*at != dir)
     at = &(*at)->next;
@@ -76,7 +76,7 @@ uint32_t segue__watch_name_hash(const char *name) {
   return hash;
 }
 
-void segue__watch_set_problem(segue__watch *watch, int code, const char *place) {
+void segue__watch_set_problem(segue__watcher *watch, int code, const char *place) {
   if (watch->problem[0]) return;
   const char *what = code == UV_ENOSPC   ? "the limit of watches is reached: raise "
                                            "fs.inotify.max_user_watches"
@@ -93,7 +93,7 @@ void segue__watch_set_problem(segue__watch *watch, int code, const char *place) 
 
 /* ---- Arming ---- */
 
-static watched_dir *dir_new(segue__watch *watch, int wd, const char *path) {
+static watched_dir *dir_new(segue__watcher *watch, int wd, const char *path) {
   watched_dir *dir = segue__calloc(1, sizeof *dir);
   char *copy = segue__strdup(path);
   if (!dir || !copy) {
@@ -140,7 +140,7 @@ static int add_interest(watched_dir *dir, watched_path *owner, interest_kind kin
 
 /* Returns 0, UV_ENOMEM, or what stands in the way. Limits and missing permission are remembered as
  * a problem and are no failure: the rescan goes on. */
-static int watch_resolve_arm(segue__watch *watch, const char *path, watched_path *owner,
+static int watch_resolve_arm(segue__watcher *watch, const char *path, watched_path *owner,
                              interest_kind kind, const char *name) {
   if (watch->fd < 0) return 0;
   uint32_t mask = OWN_EVENTS | HOW | IN_MASK_ADD | (kind == ANCESTOR ? 0 : NAME_EVENTS);
@@ -164,7 +164,8 @@ static int watch_resolve_arm(segue__watch *watch, const char *path, watched_path
 /* Sets the inode watch of the file at path. match: its name, if a pattern matched it. The kernel
  * requires the right to read the file: without that right the file cannot be loaded either, and a
  * change of its mode is an event of the folder. Returns 0 or UV_ENOMEM. */
-static int arm_file(segue__watch *watch, const char *path, watched_path *owner, const char *match) {
+static int arm_file(segue__watcher *watch, const char *path, watched_path *owner,
+                    const char *match) {
   int code = SEGUE_FAULT("watch.add");
   if (!code) code = SEGUE_FAULT("watch.file");
   int wd = code ? -1 : inotify_add_watch(watch->fd, path, FILE_EVENTS | IN_MASK_ADD);
@@ -198,7 +199,7 @@ static bool has_second_name(int folder, const char *name) {
 /* ---- Walking ---- */
 
 typedef struct walk {
-  segue__watch *watch;
+  segue__watcher *watch;
   watched_path *owner;
   char here[PATH_MAX]; /* an existing folder, without links in it */
   char next[PATH_MAX]; /* here/part */
@@ -316,7 +317,7 @@ static int walk_links(const walk *folder, const char *glob) {
   return rc;
 }
 
-int segue__watch_resolve(segue__watch *watch, watched_path *path) {
+int segue__watch_resolve(segue__watcher *watch, watched_path *path) {
   walk w = {.watch = watch, .owner = path, .has_pattern = path->glob != NULL};
   path->has_links = path->unreadable = false;
   if (watch->fd < 0 || strlen(path->path) >= sizeof w.rest) return 0;
@@ -339,7 +340,7 @@ static void drop_interests(watched_dir *dir, const watched_path *owner) {
   dir->count = kept;
 }
 
-void segue__watch_unresolve(segue__watch *watch, const watched_path *path) {
+void segue__watch_unresolve(segue__watcher *watch, const watched_path *path) {
   for (int i = 0; i < DIR_BUCKETS; i++)
     for (watched_dir *dir = watch->dirs[i]; dir; dir = dir->next)
       drop_interests(dir, path);
@@ -354,7 +355,7 @@ static bool needs_names(const watched_dir *dir) {
 /* The names in the folder do not matter any more. Another folder may be at its path by now; then
  * inotify_add_watch has changed the watch of that one: it gets its events back, and the event of
  * the exchange is already on its way. */
-static void make_quiet(segue__watch *watch, watched_dir *dir) {
+static void make_quiet(segue__watcher *watch, watched_dir *dir) {
   int wd = inotify_add_watch(watch->fd, dir->path, OWN_EVENTS | HOW);
   dir->full = false;
   if (wd < 0 || wd == dir->wd) return;
@@ -365,7 +366,7 @@ static void make_quiet(segue__watch *watch, watched_dir *dir) {
     inotify_add_watch(watch->fd, dir->path, OWN_EVENTS | NAME_EVENTS | HOW | IN_MASK_ADD);
 }
 
-void segue__watch_sweep(segue__watch *watch) {
+void segue__watch_sweep(segue__watcher *watch) {
   for (int i = 0; i < DIR_BUCKETS; i++) {
     for (watched_dir *dir = watch->dirs[i], *next; dir; dir = next) {
       next = dir->next;

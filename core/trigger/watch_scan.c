@@ -28,8 +28,8 @@ typedef struct scanned {
 } scanned;
 
 struct watch_scan {
-  segue__job job;      /* first */
-  segue__watch *watch; /* NULL: closed meanwhile */
+  segue__job job;        /* first */
+  segue__watcher *watch; /* NULL: closed meanwhile */
   uint64_t set_version;
   bool adopt; /* events have reported these changes already: only store the fingerprint */
   size_t count;
@@ -149,7 +149,7 @@ static bool interest_touched(const watched_dir *dir, const interest *in, int64_t
   return name_touched(dir, in->name, since_ns);
 }
 
-bool segue__watch_touched_since(segue__watch *watch, int64_t wall_ms) {
+bool segue__watch_touched_since(segue__watcher *watch, int64_t wall_ms) {
   /* The kernel stamps files by a clock that is up to a tick behind. */
   int64_t since_ns = (wall_ms - 10) * 1000000;
   if (watch->problem[0]) return watch->count > 0;
@@ -176,7 +176,7 @@ static void watch_scan_run(segue__job *job) {
 }
 
 /* Returns whether anything is another than at the last look. */
-static bool watch_scan_compare(segue__watch *watch, const watch_scan *scan) {
+static bool watch_scan_compare(segue__watcher *watch, const watch_scan *scan) {
   bool differs = false;
   for (size_t i = 0; i < scan->count; i++) {
     const scanned *item = &scan->items[i];
@@ -194,7 +194,7 @@ static bool watch_scan_compare(segue__watch *watch, const watch_scan *scan) {
 
 static void watch_scan_done(segue__job *job) {
   watch_scan *scan = (watch_scan *)job;
-  segue__watch *watch = scan->watch;
+  segue__watcher *watch = scan->watch;
   bool differs = false;
   if (watch) {
     watch->scan = NULL;
@@ -217,7 +217,7 @@ static void watch_scan_abandoned(segue__job *job) {
 }
 
 static void on_limit(segue__timer *timer) {
-  segue__watch *watch = timer->data;
+  segue__watcher *watch = timer->data;
   if (!watch->scan) return;
   watch->scan_hangs = true;
   SEGUE__LOG(watch->log, SEGUE_WARN, "watch",
@@ -232,7 +232,7 @@ static bool watch_scan_wanted(const watched_path *path, bool adopt) {
   return !adopt || (path->glob && path->flagged);
 }
 
-static int take_paths(watch_scan *scan, const segue__watch *watch) {
+static int take_paths(watch_scan *scan, const segue__watcher *watch) {
   for (size_t i = 0; i < watch->count; i++) {
     const watched_path *path = watch->paths[i];
     if (!watch_scan_wanted(path, scan->adopt)) continue;
@@ -244,7 +244,7 @@ static int take_paths(watch_scan *scan, const segue__watch *watch) {
   return 0;
 }
 
-static void watch_scan_start(segue__watch *watch, bool adopt) {
+static void watch_scan_start(segue__watcher *watch, bool adopt) {
   if (watch->scan || watch->closing || !watch->count) return;
   watch_scan *scan = segue__calloc(1, sizeof *scan + watch->count * sizeof scan->items[0]);
   if (!scan) return; /* the next look is not far */
@@ -266,14 +266,14 @@ static void watch_scan_start(segue__watch *watch, bool adopt) {
   segue__timer_start(watch->loop, &watch->scan_limit, SCAN_LIMIT_MS, on_limit);
 }
 
-void segue__watch_scan_start(segue__watch *watch) {
+void segue__watch_scan_start(segue__watcher *watch) {
   watch_scan_start(watch, false);
 }
 
 /* Notes what patterns match now, before the callbacks: jobs of a queue run in order, so what the
  * reload reads is at least as new, and no change can fall in between. While another scan is under
  * way nothing is noted, and the next scan reports one change too many. */
-void segue__watch_scan_adopt(segue__watch *watch) {
+void segue__watch_scan_adopt(segue__watcher *watch) {
   for (size_t i = 0; i < watch->count; i++) {
     if (!watch_scan_wanted(watch->paths[i], true)) continue;
     watch_scan_start(watch, true);
@@ -281,7 +281,7 @@ void segue__watch_scan_adopt(segue__watch *watch) {
   }
 }
 
-void segue__watch_scan_forget(segue__watch *watch) {
+void segue__watch_scan_forget(segue__watcher *watch) {
   segue__timer_stop(watch->loop, &watch->scan_limit);
   if (watch->scan) watch->scan->watch = NULL;
   watch->scan = NULL;

@@ -16,6 +16,9 @@
 #include <sys/stat.h>
 #include <uv.h>
 
+#ifndef SEGUE_TEST
+#define SEGUE_TEST /* it is linked with the test library only */
+#endif
 #include "../../core/os/fault.h"
 #include "../support/effects.h"
 #include "../support/scripted.h"

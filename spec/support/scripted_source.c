@@ -20,7 +20,7 @@ void scripted_source_free(scripted_source *source) {
   segue__free(source);
 }
 
-static int deliver(scripted_source *source, segue__delivery *out) {
+static int deliver(scripted_source *source, segue__emission *out) {
   segue__document *doc = NULL;
   memset(out, 0, sizeof *out);
   if (source->revision[0]) out->revision = segue__strdup(source->revision);
@@ -50,7 +50,7 @@ static void fetch_cancelled(void *data) {
   if (!source->deaf) scripted_source_finish(source, SEGUE_ECANCELLED);
 }
 
-static void fetch(const segue__source *spec, const char *revision, segue__delivery *out,
+static void fetch(const segue__source *spec, const char *revision, segue__emission *out,
                   segue_op *op) {
   scripted_source *source = spec->impl;
   note(source, "fetch", revision ? revision : "-");
@@ -101,7 +101,7 @@ static void watch(const segue__source *spec, const char *revision, segue__emitte
 }
 
 void scripted_source_emit(scripted_source *source, bool ask) {
-  segue__delivery delivery = {.ask = ask};
+  segue__emission delivery = {.ask = ask};
   if (!source->watch_op) return;
   if (!ask && deliver(source, &delivery)) delivery.ask = true;
   source->emitter->emit(source->emitter->data, &delivery);

@@ -17,7 +17,7 @@ typedef struct scripted_source {
   char text[8192];   /* of its one document; "" = no document */
   char revision[32]; /* "" = none */
   segue_op *fetches[64];
-  segue__delivery *outs[64];
+  segue__emission *outs[64];
   int fetch_count;
   segue_op *watch_op;
   segue__emitter *emitter;

@@ -28,7 +28,7 @@ local function open()
   log[0].sink = loop:cb("void (*)(void *, const segue_log_entry *)", function(_, entry)
     logged[#logged + 1] = C.str(entry.message)
   end)
-  local out = ffi.new("segue__watch *[1]")
+  local out = ffi.new("segue__watcher *[1]")
   C.check(C.segue__watch_new(out, loop.ptr, log, loop:cb("segue__watch_cb", function(_, path)
     seen[#seen + 1] = path == nil and "ALL" or C.str(path)
   end), nil))
@@ -688,7 +688,7 @@ describe("the set", function()
 
   it("can be replaced, and the watch closed, in the callback", function()
     close()
-    local out, calls, closed = ffi.new("segue__watch *[1]"), 0, false
+    local out, calls, closed = ffi.new("segue__watcher *[1]"), 0, false
     local on_closed = loop:cb("void (*)(void *)", function() closed = true end)
     C.check(C.segue__watch_new(out, loop.ptr, log, loop:cb("segue__watch_cb", function()
       calls = calls + 1
@@ -722,7 +722,7 @@ describe("the set", function()
   end)
 
   it("needs a real loop", function()
-    local manual, out = Loop.manual(), ffi.new("segue__watch *[1]")
+    local manual, out = Loop.manual(), ffi.new("segue__watcher *[1]")
     assert.equal("ENOTSUP", C.name(C.segue__watch_new(out, manual.ptr, log, nil, nil)))
     manual:close()
   end)

@@ -17,11 +17,11 @@ typedef struct feeding {
   const segue__source *source;
   segue_op *op;
   char *revision;
-  segue__delivery *out;    /* fetch */
+  segue__emission *out;    /* fetch */
   segue__emitter *emitter; /* watch */
   segue__task *task;
   segue__message message;
-  segue__delivery draft, next; /* being emitted; emitted, and on its way */
+  segue__emission draft, next; /* being emitted; emitted, and on its way */
   segue__loop *loop;
   bool posted;
 } feeding;
@@ -78,7 +78,7 @@ static int lua_source_add_value(lua_State *L, int index, const feeding *f, segue
 }
 
 /* list at 1, or true; revision at 2. */
-static int lua_source_take(lua_State *L, const feeding *f, segue__delivery *out, segue_error *err) {
+static int lua_source_take(lua_State *L, const feeding *f, segue__emission *out, segue_error *err) {
   int rc = 0;
   const char *revision = lua_tostring(L, 2);
   segue__delivery_deinit(out);
@@ -105,7 +105,7 @@ static int lua_source_take(lua_State *L, const feeding *f, segue__delivery *out,
 
 static void lua_source_arrived(segue__message *message) {
   feeding *f = (feeding *)((char *)message - offsetof(feeding, message));
-  segue__delivery delivery = f->next;
+  segue__emission delivery = f->next;
   memset(&f->next, 0, sizeof f->next);
   f->posted = false;
   f->emitter->emit(f->emitter->data, &delivery);
@@ -239,7 +239,7 @@ static feeding *feeding_new(const segue__source *source, const char *revision, s
 }
 
 static void lua_source_fetch(const segue__source *source, const char *revision,
-                             segue__delivery *out, segue_op *op) {
+                             segue__emission *out, segue_op *op) {
   feeding *f = feeding_new(source, revision, op);
   if (!f) return;
   f->out = out;
