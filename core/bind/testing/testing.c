@@ -322,7 +322,8 @@ static void copy_hex(lua_State *from, lua_State *to) {
   luaL_Buffer b;
   luaL_buffinit(to, &b);
   for (size_t i = 0; hex && i + 1 < len; i += 2)
-    luaL_addchar(&b, (char)(segue__hex_value(hex[i]) << 4 | segue__hex_value(hex[i + 1])));
+    luaL_addchar(&b, (char)((unsigned)segue__hex_value(hex[i]) << 4 |
+                            (unsigned)segue__hex_value(hex[i + 1])));
   luaL_pushresult(&b);
   lua_pop(from, 1);
 }
