@@ -151,10 +151,10 @@ static int builder_fail_memory(segue__builder *b) {
 }
 
 /* The open child of a list has its index counted by set_path even before it has an entry. */
-static segue__route *builder_add_entry(segue__builder *b) {
+static segue__tree_entry *builder_add_entry(segue__builder *b) {
   if (b->count == b->capacity) {
     size_t capacity = b->capacity ? b->capacity * 2 : 64;
-    segue__route *entries = segue__realloc(b->entries, capacity * sizeof *entries);
+    segue__tree_entry *entries = segue__realloc(b->entries, capacity * sizeof *entries);
     if (!entries) {
       builder_fail_memory(b);
       return NULL;
@@ -162,9 +162,9 @@ static segue__route *builder_add_entry(segue__builder *b) {
     b->entries = entries;
     b->capacity = capacity;
   }
-  segue__route *route = &b->entries[b->count++];
-  memset(route, 0, sizeof *route);
-  return route;
+  segue__tree_entry *entry = &b->entries[b->count++];
+  memset(entry, 0, sizeof *entry);
+  return entry;
 }
 
 int segue__builder_check_time(segue__builder *b) {
@@ -193,7 +193,7 @@ static int count_text(segue__builder *b, size_t len) {
 }
 
 /* Returns the entry that the next value goes into. */
-static segue__route *value_entry(segue__builder *b) {
+static segue__tree_entry *value_entry(segue__builder *b) {
   if (b->status) return NULL;
   if (b->depth && b->frames[b->depth - 1].type == SEGUE_MAP) {
     if (b->frames[b->depth - 1].keyed) return &b->entries[b->count - 1];
@@ -208,9 +208,9 @@ static segue__route *value_entry(segue__builder *b) {
 }
 
 /* A value is complete: the map around it expects a key again. */
-static void builder_done(segue__builder *b, const segue__route *route, uint32_t nodes, size_t text,
-                         uint32_t height) {
-  b->last = route;
+static void builder_done(segue__builder *b, const segue__tree_entry *entry, uint32_t nodes,
+                         size_t text, uint32_t height) {
+  b->last = entry;
   b->last_nodes = nodes;
   b->last_text = text;
   b->last_height = height;
@@ -222,13 +222,13 @@ static void builder_done(segue__builder *b, const segue__route *route, uint32_t 
 
 int segue__builder_add_scalar(segue__builder *b, segue_node node) {
   if (b->status || count_nodes(b, 1)) return b->status;
-  segue__route *route = value_entry(b);
-  if (!route) return b->status;
+  segue__tree_entry *entry = value_entry(b);
+  if (!entry) return b->status;
   node.document = b->doc->id;
   node.line = b->line;
   node.column = b->column;
-  route->member.value = node;
-  builder_done(b, route, 1, node.type == SEGUE_STRING ? node.count : 0, 0);
+  entry->member.value = node;
+  builder_done(b, entry, 1, node.type == SEGUE_STRING ? node.count : 0, 0);
   return 0;
 }
 
@@ -314,14 +314,14 @@ int segue__builder_add_key(segue__builder *b, const char *key, size_t len) {
   segue__hash hash = segue__key_hash(key, len);
   const char *copy = builder_intern(b, hash.lo, key, len);
   if (!copy) return builder_fail_memory(b);
-  segue__route *route = builder_add_entry(b);
-  if (!route) return b->status;
-  route->key = hash;
-  route->member.key = copy;
-  route->member.key_len = (uint32_t)len;
-  route->member.key_hash = (uint32_t)hash.lo;
-  route->member.line = b->line;
-  route->member.column = b->column;
+  segue__tree_entry *entry = builder_add_entry(b);
+  if (!entry) return b->status;
+  entry->key = hash;
+  entry->member.key = copy;
+  entry->member.key_len = (uint32_t)len;
+  entry->member.key_hash = (uint32_t)hash.lo;
+  entry->member.line = b->line;
+  entry->member.column = b->column;
   b->frames[b->depth - 1].keyed = true;
   return 0;
 }
@@ -349,7 +349,7 @@ typedef struct key_set {
 } key_set;
 
 /* Returns true if the key was not in the set. */
-static bool set_add(key_set *set, const segue__route *entries, size_t i) {
+static bool set_add(key_set *set, const segue__tree_entry *entries, size_t i) {
   size_t at = entries[i].key.lo & set->mask;
   for (; set->slots[at]; at = (at + 1) & set->mask)
     if (segue__key_equal(&entries[set->slots[at] - 1].member, &entries[i].member)) return false;
@@ -359,10 +359,10 @@ static bool set_add(key_set *set, const segue__route *entries, size_t i) {
 
 static int merge_map(segue__builder *b, key_set *set, const segue_node *map) {
   for (uint32_t i = 0; i < map->count; i++) {
-    segue__route *route = builder_add_entry(b);
-    if (!route) return b->status;
-    route->member = map->v.members[i];
-    route->key = segue__key_hash(route->member.key, route->member.key_len);
+    segue__tree_entry *entry = builder_add_entry(b);
+    if (!entry) return b->status;
+    entry->member = map->v.members[i];
+    entry->key = segue__key_hash(entry->member.key, entry->member.key_len);
     if (!set_add(set, b->entries, b->count - 1)) b->count--;
   }
   return 0;
@@ -415,9 +415,9 @@ int segue__builder_begin(segue__builder *b, segue_type type) {
         b, SEGUE_ELIMIT, "lists and maps are nested more than %u deep: flatten them", b->depth_max);
   uint32_t nodes = b->nodes;
   size_t text = b->text;
-  segue__route *route = count_nodes(b, 1) ? NULL : value_entry(b);
-  if (!route) return b->status;
-  route->member.value = (segue_node){
+  segue__tree_entry *entry = count_nodes(b, 1) ? NULL : value_entry(b);
+  if (!entry) return b->status;
+  entry->member.value = (segue_node){
       .type = (uint8_t)type, .document = b->doc->id, .line = b->line, .column = b->column};
   if (b->depth == b->frame_capacity) {
     size_t capacity = b->frame_capacity ? b->frame_capacity * 2 : 16;
@@ -452,8 +452,8 @@ int segue__builder_end(segue__builder *b) {
                                b->depth ? "a key has no value" : "nothing is open that could end");
   segue__frame *f = &b->frames[b->depth - 1];
   if (f->merge && apply_merge(b, f)) return b->status;
-  segue__route *own = &b->entries[f->start - 1];
-  segue__route *children = b->entries + f->start;
+  segue__tree_entry *own = &b->entries[f->start - 1];
+  segue__tree_entry *children = b->entries + f->start;
   size_t n = b->count - f->start, same[2] = {0, 0};
   int rc = f->type == SEGUE_LIST
                ? segue__list_seal(&b->doc->arena, &own->member.value, children, n)
@@ -473,10 +473,10 @@ int segue__builder_share(segue__builder *b, const segue_node *node, uint32_t nod
         b, SEGUE_ELIMIT,
         "lists and maps are nested more than %u deep, aliases expanded: flatten them",
         b->depth_max);
-  segue__route *route = value_entry(b);
-  if (!route) return b->status;
-  route->member.value = *node;
-  builder_done(b, route, nodes, text, height);
+  segue__tree_entry *entry = value_entry(b);
+  if (!entry) return b->status;
+  entry->member.value = *node;
+  builder_done(b, entry, nodes, text, height);
   return 0;
 }
 

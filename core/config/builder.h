@@ -23,7 +23,7 @@ typedef struct segue__frame {
 struct segue__builder {
   segue__document *doc;
   uint32_t depth_max, nodes_max;
-  segue__route *entries; /* all children of all open containers */
+  segue__tree_entry *entries; /* all children of all open containers */
   size_t count, capacity;
   segue__frame *frames;
   size_t depth, frame_capacity;
@@ -31,7 +31,7 @@ struct segue__builder {
   uint32_t nodes; /* so far, shared ones counted each time */
   size_t text, text_max;
   /* The value that was completed last: an anchor names this one. */
-  const segue__route *last;
+  const segue__tree_entry *last;
   uint32_t last_nodes, last_height;
   size_t last_text;
   struct {

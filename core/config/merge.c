@@ -25,7 +25,7 @@ typedef struct level {
   uint32_t *firsts;        /* first cell of each key, in order of appearance */
   uint32_t *index;         /* open addressing: key + 1, 0 = free */
   const segue_node **maps; /* scratch for the level below */
-  segue__route *entries;
+  segue__tree_entry *entries;
   size_t mask, cell_count, key_count;
 } level;
 
@@ -108,9 +108,9 @@ static void report_hidden(merger *m, const segue_node *list, const segue__member
  */
 static int merge_key(merger *m, level *l, size_t key) {
   const cell *c = &l->cells[l->firsts[key]];
-  segue__route *route = &l->entries[key];
-  route->member = *l->cells[c->last].member;
-  route->key = segue__key_hash(route->member.key, route->member.key_len);
+  segue__tree_entry *entry = &l->entries[key];
+  entry->member = *l->cells[c->last].member;
+  entry->key = segue__key_hash(entry->member.key, entry->member.key_len);
   size_t n = 0;
   const segue_node *list = NULL;
   for (;; c = &l->cells[c->next - 1]) {
@@ -125,8 +125,8 @@ static int merge_key(merger *m, level *l, size_t key) {
   }
   if (n < 2) return 0;
   size_t len = m->path.len;
-  if (m->hidden) segue__path_add_key(&m->path, route->member.key, route->member.key_len);
-  int rc = merge_maps(m, l->maps, n, &route->member.value);
+  if (m->hidden) segue__path_add_key(&m->path, entry->member.key, entry->member.key_len);
+  int rc = merge_maps(m, l->maps, n, &entry->member.value);
   merge_cut(&m->path, len);
   return rc;
 }

@@ -20,10 +20,10 @@
 enum { SEGUE__CHUNK = 64, SEGUE__LINEAR = 8 };
 
 /* A child while its container is being built. */
-typedef struct segue__route {
+typedef struct segue__tree_entry {
   segue__member member; /* lists use only the value */
   segue__hash key;      /* full hash of the key */
-} segue__route;
+} segue__tree_entry;
 
 segue__hash segue__key_hash(const char *key, size_t len);
 bool segue__key_equal(const segue__member *a, const segue__member *b);
@@ -32,8 +32,9 @@ const segue__hash *segue__node_chunks(const segue_node *node);
 
 /* Copy children into the arena, compute the hash, and fill count and v of node, whose type is set.
  * The map version returns SEGUE_ESYNTAX with the two entries of a duplicate key in same[]. */
-int segue__list_seal(segue__arena *arena, segue_node *node, const segue__route *entries, size_t n);
-int segue__map_seal(segue__arena *arena, segue_node *node, segue__route *entries, size_t n,
+int segue__list_seal(segue__arena *arena, segue_node *node, const segue__tree_entry *entries,
+                     size_t n);
+int segue__map_seal(segue__arena *arena, segue_node *node, segue__tree_entry *entries, size_t n,
                     size_t same[2]);
 
 #endif

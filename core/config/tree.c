@@ -150,7 +150,8 @@ static segue__hash hash_items(const segue_node *items, size_t n) {
   return tree_hash_of(hashes, n * sizeof *hashes, SEED_CHUNK);
 }
 
-int segue__list_seal(segue__arena *arena, segue_node *node, const segue__route *entries, size_t n) {
+int segue__list_seal(segue__arena *arena, segue_node *node, const segue__tree_entry *entries,
+                     size_t n) {
   size_t chunk_count = chunks_of(n);
   segue_node *items = tree_block(arena, n * sizeof *items + chunk_count * sizeof(segue__hash));
   if (!items) return UV_ENOMEM;
@@ -170,8 +171,8 @@ int segue__list_seal(segue__arena *arena, segue_node *node, const segue__route *
   return 0;
 }
 
-static segue__hash hash_member(const segue__route *route) {
-  segue__hash pair[2] = {route->key, segue__node_hash(&route->member.value)};
+static segue__hash hash_member(const segue__tree_entry *entry) {
+  segue__hash pair[2] = {entry->key, segue__node_hash(&entry->member.value)};
   return tree_hash_of(pair, sizeof pair, SEED_MEMBER);
 }
 
@@ -180,12 +181,12 @@ static void add_hash(segue__hash *sum, segue__hash h) {
   sum->hi += h.hi + (sum->lo < h.lo);
 }
 
-static bool same_key(const segue__route *a, const segue__route *b) {
+static bool same_key(const segue__tree_entry *a, const segue__tree_entry *b) {
   return segue__hash_equal(a->key, b->key) && segue__key_equal(&a->member, &b->member);
 }
 
 /* Finds two entries of the same key, or fills the index if there is one. */
-static bool index_entries(uint32_t *index, size_t slots, const segue__route *entries, size_t n,
+static bool index_entries(uint32_t *index, size_t slots, const segue__tree_entry *entries, size_t n,
                           size_t same[2]) {
   for (size_t i = 0; i < n; i++) {
     same[1] = i;
@@ -208,7 +209,7 @@ static bool index_entries(uint32_t *index, size_t slots, const segue__route *ent
   return true;
 }
 
-int segue__map_seal(segue__arena *arena, segue_node *node, segue__route *entries, size_t n,
+int segue__map_seal(segue__arena *arena, segue_node *node, segue__tree_entry *entries, size_t n,
                     size_t same[2]) {
   size_t chunk_count = chunks_of(n), slots = slots_of(n);
   segue__member *members = tree_block(

@@ -34,7 +34,7 @@ static const segue_node *find_default(const segue__sub *sub) {
   return found;
 }
 
-static int default_seal(filler *f, segue_node *node, segue__route *entries, size_t count) {
+static int default_seal(filler *f, segue_node *node, segue__tree_entry *entries, size_t count) {
   size_t same[2];
   if (node->type == SEGUE_LIST) return segue__list_seal(f->arena, node, entries, count);
   return segue__map_seal(f->arena, node, entries, count, same);
@@ -44,28 +44,28 @@ static int fill_properties(filler *f, const segue__keyword *k, segue_node *node)
   uint32_t count = node->count;
   bool changed = false;
   int rc = 0;
-  segue__route *entries = segue__calloc((size_t)count + k->sub_count, sizeof *entries);
+  segue__tree_entry *entries = segue__calloc((size_t)count + k->sub_count, sizeof *entries);
   if (!entries) return UV_ENOMEM;
   for (uint32_t i = 0; i < count; i++)
-    entries[i] =
-        (segue__route){.member = node->v.members[i],
-                       .key = segue__key_hash(node->v.members[i].key, node->v.members[i].key_len)};
+    entries[i] = (segue__tree_entry){
+        .member = node->v.members[i],
+        .key = segue__key_hash(node->v.members[i].key, node->v.members[i].key_len)};
   for (uint32_t j = 0; j < k->sub_count && !rc; j++) {
     const segue__member *p = &k->value->v.members[j];
     const segue__member *have = segue__node_find(node, p->key, p->key_len);
     const segue_node *value = have ? NULL : find_default(k->subs[j]);
     if (!have && !value) continue;
-    segue__route *route = &entries[have ? have - node->v.members : count];
-    segue_node before = route->member.value;
+    segue__tree_entry *entry = &entries[have ? have - node->v.members : count];
+    segue_node before = entry->member.value;
     if (!have) {
-      route->member = *p;
-      route->member.value = *value;
-      route->key = segue__key_hash(p->key, p->key_len);
+      entry->member = *p;
+      entry->member.value = *value;
+      entry->key = segue__key_hash(p->key, p->key_len);
       count++;
       if (++f->filled > FILLED_MAX) rc = SEGUE_ELIMIT;
     }
-    if (!rc) rc = default_fill(f, k->subs[j], &route->member.value);
-    changed = changed || !have || !segue__node_equal(&before, &route->member.value);
+    if (!rc) rc = default_fill(f, k->subs[j], &entry->member.value);
+    changed = changed || !have || !segue__node_equal(&before, &entry->member.value);
   }
   if (!rc && changed) rc = default_seal(f, node, entries, count);
   segue__free(entries);
@@ -106,11 +106,11 @@ static int default_fill_member(filler *f, const segue__keyword *k, segue__member
 static int fill_members(filler *f, const segue__keyword *k, segue_node *node) {
   bool changed = false;
   int rc = 0;
-  segue__route *entries = segue__calloc((size_t)node->count + 1, sizeof *entries);
+  segue__tree_entry *entries = segue__calloc((size_t)node->count + 1, sizeof *entries);
   if (!entries) return UV_ENOMEM;
   for (uint32_t i = 0; i < node->count && !rc; i++) {
     const segue__member *m = &node->v.members[i];
-    entries[i] = (segue__route){.member = *m, .key = segue__key_hash(m->key, m->key_len)};
+    entries[i] = (segue__tree_entry){.member = *m, .key = segue__key_hash(m->key, m->key_len)};
     rc = default_fill_member(f, k, &entries[i].member);
     changed = changed || !segue__node_equal(&m->value, &entries[i].member.value);
   }
@@ -123,7 +123,7 @@ static int fill_items(filler *f, const segue__keyword *k, segue_node *node) {
   bool prefix = k->def->shape == SEGUE__SHAPE_LIST, changed = false;
   uint32_t first = prefix || !k->beside ? 0 : k->beside->sub_count;
   int rc = 0;
-  segue__route *entries = segue__calloc((size_t)node->count + 1, sizeof *entries);
+  segue__tree_entry *entries = segue__calloc((size_t)node->count + 1, sizeof *entries);
   if (!entries) return UV_ENOMEM;
   for (uint32_t i = 0; i < node->count && !rc; i++) {
     segue_node *item = &entries[i].member.value;
