@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Access logs are written by one thread, so that no lane ever waits for a file. A lane puts its
- * lines into a ring that only it writes to and only the scribe reads; what does not fit is dropped
- * and counted. While there is work the scribe looks a hundred times a second and is woken by
- * nobody.
+ * One thread writes all access logs, so that no worker thread waits for a file. A worker thread
+ * puts its lines into a ring, which only it writes and only the writer reads; a line that does not
+ * fit is dropped and counted. While there is work the writer reads the rings a hundred times a
+ * second, and needs no wake-up.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,15 +20,15 @@
 enum { RING = 1 << 20, BATCH = 1 << 17, TURN_MS = 10 };
 
 struct segue__ring {
-  uint64_t head __attribute__((aligned(64))); /* atomic, the scribe's */
-  uint64_t tail __attribute__((aligned(64))); /* atomic, the lane's */
+  uint64_t head __attribute__((aligned(64))); /* atomic; of the writer */
+  uint64_t tail __attribute__((aligned(64))); /* atomic; of the worker thread */
   segue__access_log_writer *log_writer;
   char *memory;
 };
 
 typedef struct record {
-  uint32_t size, len;     /* of all of it; of the text */
-  segue__access_log *log; /* NULL: nothing up to the end of the memory */
+  uint32_t size, len;     /* of the record; of the text */
+  segue__access_log *log; /* NULL: unused up to the end of the memory */
   char text[];
 } record;
 
@@ -38,8 +38,8 @@ struct segue__access_log {
   char *path; /* NULL: the current log */
   bool json, query;
   segue__access_log *next, *todo;
-  bool reopen; /* under the scribe's lock, as next is */
-  /* the scribe's */
+  bool reopen; /* under the lock of the writer, like next */
+  /* of the writer */
   int fd;
   bool failing, torn;
   uint64_t lines;
@@ -64,7 +64,7 @@ struct segue__access_log_writer {
 static void log_writer_wake(segue__access_log_writer *log_writer) {
   uint64_t one = 1;
   ssize_t n = write(log_writer->wake, &one, sizeof one);
-  (void)n; /* it cannot be full before it was read */
+  (void)n; /* it is read before it can be full */
 }
 
 static record *log_writer_record_at(const segue__ring *ring, uint64_t at) {
@@ -195,7 +195,7 @@ static void free_log(segue__access_log *log) {
   segue__free(log);
 }
 
-/* Logs are freed here only, so those that are to be opened anew stay while that is done. */
+/* Logs are freed only here, so a log that is to be reopened stays until that is done. */
 static void flush_all(segue__access_log_writer *log_writer) {
   segue__access_log *todo = NULL;
   pthread_mutex_lock(&log_writer->lock);
@@ -224,8 +224,8 @@ static void sleep_until_woken(segue__access_log_writer *log_writer, int ms) {
   if (poll(&p, 1, ms) > 0 && read(log_writer->wake, &count, sizeof count) < 0) return;
 }
 
-/* A thread that retires a log writes nothing to it afterwards, so one look at all rings finds the
- * last line. */
+/* A thread writes nothing to a log that it has retired, so one pass over all rings finds the last
+ * line. */
 static void *log_writer_run(void *data) {
   segue__access_log_writer *log_writer = data;
   bool stop = false;
@@ -358,7 +358,7 @@ segue__access_log *segue__access_log_ref(segue__access_log *log) {
   return log;
 }
 
-/* Its last lines may still be in a ring: the scribe frees it when it has found them. */
+/* Its last lines may still be in a ring: the writer frees it when it has written them. */
 void segue__access_log_unref(segue__access_log *log) {
   if (!log || __atomic_sub_fetch(&log->refs, 1, __ATOMIC_ACQ_REL)) return;
   segue__access_log_writer *log_writer = log->log_writer;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * access_log_writer.h: the thread that writes access logs, its rings (one for each lane), and the
- * logs: counted by the entries that name them.
+ * access_log_writer.h: the thread that writes access logs, its rings (one for each worker thread),
+ * and the logs, which are counted by the routes that use them.
  */
 #ifndef SEGUE_INGRESS_ACCESS_LOG_WRITER_H
 #define SEGUE_INGRESS_ACCESS_LOG_WRITER_H
@@ -16,7 +16,7 @@ typedef struct segue__ring segue__ring;
 typedef struct segue__access_log segue__access_log;
 
 typedef struct segue__access_log_writer_options {
-  const segue__logger *log; /* where failures are told */
+  const segue__logger *log; /* receives failures */
   size_t rings;
   /* The current log, for access logs without a file; may wait. */
   int (*write_log)(void *data, const segue_log_entry *entry);
@@ -27,15 +27,15 @@ int segue__access_log_writer_new(segue__access_log_writer **out,
                                  const segue__access_log_writer_options *options);
 void segue__access_log_writer_abandon(
     segue__access_log_writer *log_writer); /* in a child after fork: closes descriptors */
-/* Writes what there is, ends the thread. keep: somebody may put more, which is lost; its memory
- * stays. NULL allowed. */
+/* Writes all queued lines and ends the thread. keep: an abandoned thread may add more lines, which
+ * are lost; the memory stays. NULL allowed. */
 void segue__access_log_writer_end(segue__access_log_writer *log_writer, bool keep);
 segue__ring *segue__access_log_writer_ring(segue__access_log_writer *log_writer, size_t index);
 void segue__access_log_writer_reopen(segue__access_log_writer *log_writer); /* NULL allowed */
 void segue__access_log_writer_metrics(const segue__access_log_writer *log_writer, uint64_t *lines,
                                       uint64_t *dropped);
 
-/* Opens the file; err names it. */
+/* Opens the file; err has its name. */
 int segue__access_log_new(segue__access_log **out, segue__access_log_writer *log_writer,
                           const segue__access_spec *spec, segue_error *err);
 /* [any thread] NULL allowed. */
@@ -44,7 +44,7 @@ void segue__access_log_unref(segue__access_log *log);
 bool segue__access_log_is_json(const segue__access_log *log);
 bool segue__access_log_has_query(const segue__access_log *log);
 
-/* A line with its end, on the ring's lane: never waits. */
+/* Adds a line with its newline, on the worker thread of the ring; never waits. */
 void segue__ring_put(segue__ring *ring, segue__access_log *log, const char *text, size_t len);
 
 #endif

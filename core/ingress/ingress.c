@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * The ingress on the control thread: which ports there are, where they lead, and what a transaction
- * does with them. Everything that can fail is done while staging: the socket is bound, the servers
- * of all lanes are made; what comes later is telling the lanes.
+ * The ingress on the control thread: its listeners, their routes, and what a transaction does with
+ * them. Everything that can fail happens while staging: sockets are bound and the servers of all
+ * worker threads are made; afterwards only messages are posted.
  */
 #include "ingress.h"
 
@@ -25,7 +25,7 @@ int segue__ingress_new(segue__ingress **out, const segue__ingress_options *optio
   return 0;
 }
 
-/* ---- Entries ---- */
+/* ---- Routes ---------------------------------------------------------------------------------- */
 
 void segue__route_unref(segue__route *route) {
   if (!route || __atomic_sub_fetch(&route->refs, 1, __ATOMIC_ACQ_REL)) return;
@@ -71,7 +71,7 @@ static segue__route *ingress_entry_new(segue__ingress *ingress, const segue__mod
   return route;
 }
 
-/* Takes the reference of entry over. */
+/* Takes the reference to the route. */
 static void lead_to(segue__listener *listener, segue__route *route) {
   segue__route_unref(listener->route);
   listener->route = route;
@@ -79,7 +79,7 @@ static void lead_to(segue__listener *listener, segue__route *route) {
     segue__thread_listener_enter_by(listener->thread_listeners[i], route);
 }
 
-/* ---- Lanes ---- */
+/* ---- Worker threads -------------------------------------------------------------------------- */
 
 static void on_worker_empty(void *data);
 static void on_worker_end(void *data);
@@ -106,14 +106,14 @@ static int start_workers(segue__ingress *ingress, const segue__policy *policy, s
                                     ingress->options.log, &events);
     ingress->worker_count += rc == 0;
   }
-  if (rc == 0 || ingress->worker_count) return 0; /* fewer serve as well */
+  if (rc == 0 || ingress->worker_count) return 0; /* fewer threads serve too */
   segue__free(ingress->workers);
   ingress->workers = NULL;
   return segue__errorf(err, rc, "cannot start a thread that serves requests: %s",
                        segue_strerror(rc));
 }
 
-/* ---- Ports ---- */
+/* ---- Listeners ------------------------------------------------------------------------------- */
 
 void segue__listener_unref(segue__listener *listener) {
   if (__atomic_sub_fetch(&listener->refs, 1, __ATOMIC_ACQ_REL)) return;
@@ -169,7 +169,7 @@ static int make_thread_listeners(segue__ingress *ingress, segue__listener *liste
   return rc;
 }
 
-/* Nobody on a lane knows of it yet. */
+/* No worker thread knows of it yet. */
 static void drop_unopened(segue__listener *listener) {
   for (size_t i = 0; i < listener->thread_listener_count; i++)
     segue__thread_listener_drop(listener->thread_listeners[i]);
@@ -183,9 +183,9 @@ static void ingress_forget(segue__listener *listener) {
   segue__listener_unref(listener);
 }
 
-/* ---- Addresses that were ours a moment ago ---- */
+/* ---- Addresses of listeners that have just closed -------------------------------------------- */
 
-/* Nobody listens there, and no lane knows of it. */
+/* Returns whether no worker thread has the listener any more. */
 static bool ingress_is_over(segue__listener *listener) {
   return __atomic_load_n(&listener->refs, __ATOMIC_ACQUIRE) == 1;
 }
@@ -202,7 +202,8 @@ static void ingress_reap(segue__ingress *ingress) {
   }
 }
 
-/* A client that is accepted by a lane without the news gets the present entry of the address. */
+/* A worker thread that has not yet closed its old listener accepts clients for the present route of
+ * the address. */
 static void lead_old_ones(const segue__ingress *ingress, const segue__listener *now) {
   for (segue__listener *listener = ingress->leaving; listener; listener = listener->next) {
     if (strcmp(listener->address.text, now->address.text) != 0) continue;
@@ -259,7 +260,7 @@ static int open_port(segue__ingress *ingress, const segue__module_spec *spec,
   return 0;
 }
 
-/* Where the kernel chose the port, it is of a module, and led to once. */
+/* If the kernel chose the port, the address belongs to one module, and is used once. */
 static bool is_at(const segue__listener *listener, const segue__address *address,
                   const char *module) {
   if (address->port) return strcmp(listener->address.text, address->text) == 0;
@@ -291,7 +292,7 @@ static int stage_url(segue__ingress *ingress, const segue__module_spec *spec, co
   return 0;
 }
 
-/* Its thread is there from the first access log on. */
+/* Starts the thread with the first access log. */
 static int start_log_writer(segue__ingress *ingress, segue_error *err) {
   if (ingress->log_writer) return 0;
   segue__access_log_writer_options options = {.log = ingress->options.log,
@@ -376,7 +377,8 @@ void segue__ingress_flip(segue__ingress *ingress, bool back) {
     flip_port(ingress, listener, back);
 }
 
-/* Outlets that are open are their lanes': they may be gone as soon as they are told. */
+/* Open thread listeners belong to their worker threads: they may be freed as soon as the end is
+ * posted. */
 static void end_thread_listeners(segue__listener *listener, uint64_t grace_ms) {
   pthread_mutex_lock(&listener->lock);
   for (size_t i = 0; i < listener->thread_listener_count; i++)
@@ -405,7 +407,7 @@ static void ingress_report(const segue__ingress *ingress, const segue__listener 
              SEGUE__FIELD("address", listener->address.text));
 }
 
-/* Closes those that are not wanted, or not live; what is staged is forgotten. */
+/* Closes listeners that are not wanted, or not live, and discards what is staged. */
 static void ingress_sweep(segue__ingress *ingress, bool settled) {
   for (segue__listener **link = &ingress->listeners; *link;) {
     segue__listener *listener = *link;
@@ -437,7 +439,7 @@ void segue__ingress_discard(segue__ingress *ingress) {
 static void report_closed(segue__ingress *ingress) {
   void (*cb)(void *data) = ingress->cb;
   ingress->cb = NULL;
-  /* No lane writes any more, unless one is lost; the log is still there. */
+  /* No worker thread writes any more, except abandoned ones; the log still exists. */
   segue__access_log_writer_end(ingress->log_writer, ingress->workers_stuck > 0);
   ingress->log_writer = NULL;
   cb(ingress->data);
@@ -481,7 +483,7 @@ static void release_ports(segue__ingress *ingress) {
 static void ingress_destroy(segue__ingress *ingress) {
   void (*cb)(void *data) = ingress->cb;
   void *data = ingress->data;
-  bool all = !ingress->workers_stuck; /* or it stays, for those that may come back */
+  bool all = !ingress->workers_stuck; /* otherwise it stays for threads that may return */
   release_ports(ingress);
   for (size_t i = 0; i < ingress->worker_count; i++)
     if (!ingress->workers[i]->stuck) segue__worker_thread_free(ingress->workers[i]);
@@ -519,7 +521,7 @@ void segue__ingress_free(segue__ingress *ingress, void (*cb)(void *data), void *
   if (ingress->workers_stuck == ingress->worker_count) ingress_destroy(ingress);
 }
 
-/* ---- For modules that run on the lanes ---- */
+/* ---- For modules that run on worker threads -------------------------------------------------- */
 
 static size_t ingress_worker_count(void *data) {
   return ((const segue__ingress *)data)->worker_count;

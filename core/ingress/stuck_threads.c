@@ -12,14 +12,15 @@
 
 enum { LOOK_MS = 500, PATIENCE_MS = 5000, SERVING_LOOK_MS = 1000, STALL_MS = 2000 };
 
-/* On the lane. */
+/* On the worker thread. */
 static void on_asked(segue__message *message) {
   segue__worker_thread *worker =
       (segue__worker_thread *)((char *)message - offsetof(segue__worker_thread, question));
   __atomic_store_n(&worker->said, true, __ATOMIC_RELEASE);
 }
 
-/* A question without an answer is still in the queue of the thread: it must not be posted again. */
+/* A message that was not handled is still in the queue of the thread: it must not be posted again.
+ */
 static void stuck_ask(segue__worker_thread *worker, uint64_t now_ms) {
   bool is_posted = worker->asked && !__atomic_load_n(&worker->said, __ATOMIC_ACQUIRE);
   worker->asked_ms = now_ms;
@@ -30,10 +31,10 @@ static void stuck_ask(segue__worker_thread *worker, uint64_t now_ms) {
   segue__post(worker->loop, &worker->question);
 }
 
-/* The abandoned lane cannot close its listeners. Without this, clients would go on to connect and
- * wait for ever, and nobody could bind the address again as long as the host's process lives.
- * shutdown ends the socket for the descriptors of all lanes, which stay open: a lane that returns
- * after all closes its own, and no number is closed twice. */
+/* An abandoned thread cannot close its listeners. Without this, clients would go on to connect and
+ * wait forever, and no process could bind the address again while the host's process lives.
+ * shutdown(2) ends the socket for the descriptors of all worker threads, which stay open: a thread
+ * that returns closes its own, so no number is closed twice. */
 static void shut_listeners(const segue__ingress *ingress) {
   for (segue__listener *listener = ingress->leaving; listener; listener = listener->next) {
     pthread_mutex_lock(&listener->lock);
@@ -62,7 +63,8 @@ static void stuck_look_soon(segue__ingress *ingress) {
   (void)segue__timer_start(ingress->options.loop, &ingress->watch, LOOK_MS, stuck_look);
 }
 
-/* What the last one leads to may end the ingress, which stays in memory where a lane is lost. */
+/* The callback of the last thread may end the ingress, whose memory stays if a thread is abandoned.
+ */
 static void stuck_look(segue__timer *timer) {
   segue__ingress *ingress = timer->data;
   uint64_t now = segue__loop_now_ms(ingress->options.loop);
@@ -106,7 +108,7 @@ static void look_at_calls(segue__timer *timer) {
   uint64_t now = segue__loop_now_ms(ingress->options.loop);
   for (size_t i = 0; i < ingress->worker_count; i++)
     look_at_call(ingress, i, now);
-  (void)look_at_calls_soon(ingress); /* its place in the queue is still there */
+  (void)look_at_calls_soon(ingress); /* cannot fail: its slot in the timer queue still exists */
 }
 
 int segue__worker_threads_watch_calls(segue__ingress *ingress) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The listeners of a policy are judged before anything is done: are the addresses addresses, each
- * of one module only, whose code serves requests; will the certificates do.
+ * Validates the listeners of a policy before anything changes: their addresses, that each belongs
+ * to one module that serves requests, and their certificates.
  */
 #include <string.h>
 
@@ -30,7 +30,7 @@ int segue__listen_parse(const char *url, segue__address *out, bool *tls, segue_e
   return rc == 0 && out->type != SEGUE__SOCKET_TCP ? not_http(url, err) : rc;
 }
 
-/* The module that has the same address, among those up to here; NULL: none. A port 0 is another one
+/* Returns the module before this one that has the same address; NULL: none. Port 0 is a new port
  * each time. */
 static const segue__module_spec *validate_taken(const segue__policy *policy, size_t module,
                                                 size_t url, const segue__address *address) {

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * A lane: a thread that does nothing but serve requests, on a libuv loop of its own. Others ask it
- * for something by leaving it a note under its lock; it is woken then. Told to stop, it lets its
- * connections end; it goes when it is told to after that, because modules may still have work to do
- * on it. Requests that are out at that time keep its memory.
+ * A worker thread serves requests on a libuv loop of its own. Other threads post commands to it
+ * under its lock and wake it. After stop it closes its connections; it ends only after a separate
+ * end command, because modules may still run on it. Requests that are in use then keep its memory.
  */
 #include <string.h>
 
@@ -18,7 +17,7 @@ bool segue__worker_thread_is_here(const segue__worker_thread *worker) {
   return here == worker;
 }
 
-/* ---- Outlets, on the lane ---- */
+/* ---- Thread listeners, on the worker thread -------------------------------------------------- */
 
 static void worker_on_server_closed(void *data) {
   segue__thread_listener *thread_listener = data;
@@ -33,7 +32,7 @@ static void worker_on_server_closed(void *data) {
   segue__route_unref(__atomic_exchange_n(&thread_listener->next_route, NULL, __ATOMIC_ACQ_REL));
   segue__listener_unref(thread_listener->listener);
   segue__free(thread_listener);
-  uv_async_send(&worker->async); /* it may be the last */
+  uv_async_send(&worker->async); /* it may be the last one */
 }
 
 segue__route *segue__thread_listener_entry(segue__thread_listener *thread_listener) {
@@ -48,7 +47,7 @@ segue__route *segue__thread_listener_entry(segue__thread_listener *thread_listen
   return thread_listener->route;
 }
 
-/* From the answer to a reload on, a client meets the certificate that the new policy names. */
+/* From the answer to a reload on, clients get the certificate of the new policy. */
 static void on_connection(void *data) {
   segue__thread_listener_entry(data);
 }
@@ -58,7 +57,7 @@ static void add_one(uint64_t *counter) {
 }
 
 static void worker_on_tls_failure(void *data, const char *peer, void *auth, const char *why) {
-  (void)peer, (void)auth, (void)why; /* counted: whoever knocks could fill a log */
+  (void)peer, (void)auth, (void)why; /* only counted: clients could fill a log */
   add_one(&((segue__thread_listener *)data)->handshakes);
 }
 
@@ -108,8 +107,7 @@ static void worker_begin(segue__thread_listener *thread_listener) {
              SEGUE__FIELD("error", uv_strerror(rc)));
 }
 
-/* Clients that have connected already are accepted by the close, so its listener is forgotten after
- * it. */
+/* Closing accepts clients that have connected already, so the listener is removed after it. */
 static void close_server(segue__thread_listener *thread_listener, uint64_t grace_ms) {
   bool again = thread_listener->closing;
   thread_listener->closing = true;
@@ -126,7 +124,7 @@ static void worker_obey(segue__thread_listener *thread_listener, bool to_begin, 
   if (to_end) close_server(thread_listener, grace_ms);
 }
 
-/* ---- Notes ---- */
+/* ---- Commands -------------------------------------------------------------------------------- */
 
 static bool obey_one(segue__worker_thread *worker) {
   pthread_mutex_lock(&worker->lock);
@@ -146,7 +144,8 @@ static bool obey_one(segue__worker_thread *worker) {
   return thread_listener != NULL;
 }
 
-/* Requests that arrive meanwhile wait for the next turn: answering may lead to more of them. */
+/* Requests that arrive meanwhile wait for the next turn of the loop: answering may lead to more
+ * requests. */
 static segue_request *take_inbox(segue__worker_thread *worker, bool *stop) {
   pthread_mutex_lock(&worker->lock);
   segue_request *first = worker->inbox;
@@ -156,7 +155,7 @@ static segue_request *take_inbox(segue__worker_thread *worker, bool *stop) {
   return first;
 }
 
-/* Shortens the time of servers that are closing already. */
+/* Shortens the time limit of servers that are closing already. */
 static void worker_close_all(segue__worker_thread *worker) {
   for (segue__thread_listener *thread_listener = worker->thread_listeners; thread_listener;
        thread_listener = thread_listener->next)
@@ -166,12 +165,12 @@ static void worker_close_all(segue__worker_thread *worker) {
 static void on_empty(segue__message *message) {
   segue__worker_thread *worker =
       (segue__worker_thread *)((char *)message - offsetof(segue__worker_thread, empty_message));
-  if (worker->is_empty) return; /* it came back after it was given up */
+  if (worker->is_empty) return; /* it returned after it was abandoned */
   worker->is_empty = true;
   worker->events.on_empty(worker->events.data);
 }
 
-/* Nobody is connected any more: modules go on here until they are stopped. */
+/* No client is connected any more: modules continue on this thread until they are stopped. */
 static void wind_up(segue__worker_thread *worker) {
   if (!worker->reported_empty) {
     worker->reported_empty = true;
@@ -289,7 +288,7 @@ static void *worker_run(void *data) {
   segue__buf_deinit(&worker->headers);
   segue__buf_deinit(&worker->line);
   pthread_mutex_lock(&worker->lock);
-  worker->orphans += worker->out; /* less those who were orphaned since it closed */
+  worker->orphans += worker->out; /* minus the requests that became orphans since it closed */
   pthread_mutex_unlock(&worker->lock);
   worker->message.fn = on_ended;
   segue__post(worker->control, &worker->message);
