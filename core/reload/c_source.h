@@ -10,9 +10,9 @@
 
 /* Returns whether magic, abi, sizes and operations are usable. */
 bool segue__source_descriptor_fits(const segue_source_descriptor *descriptor);
-/* Opens a source: sets kind, impl and pushes of source, whose name is set. options is a map. What
- * descriptor points to must stay until the source is freed. On failure err has a sentence; source
- * is as before. */
+/* Opens a source: sets kind, impl and pushes of source, whose name is set. options is a map. The
+ * descriptor and its tables must stay until the source is freed. On failure err has a sentence;
+ * source is as before. */
 int segue__c_source_open(segue__source *source, const segue_source_descriptor *descriptor,
                          const segue_node *options, const segue__options_env *env,
                          segue_error *err);

@@ -60,8 +60,8 @@ static int collect_take_remote(segue__collect *collect, segue__source_state *sta
   const segue__source *source = &collect->policy->sources[i];
   if (!state) return UV_ENOMEM;
   state->remote.went_on_without = state->consecutive_failures > 0;
-  /* The content is wrong at this moment: a request that asks for it must not be told that all is
-   * well with an older one. A run by itself uses the last delivery. */
+  /* The content is wrong at this moment: an explicit request must not get a success with an
+   * older one. An automatic run uses the last delivery. */
   bool invalid = state->consecutive_failures && state->error.code == SEGUE_ECONFIG &&
                  collect->txn->run->explicit_;
   if (state->remote.has && !invalid) {

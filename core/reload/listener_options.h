@@ -8,7 +8,7 @@
 
 #include "../os/error.h"
 
-/* What a client may do: nothing, read, or change. */
+/* The rights of a client: none, reading, or changing. */
 typedef enum segue__role { SEGUE__ROLE_NONE, SEGUE__ROLE_READ, SEGUE__ROLE_OPERATE } segue__role;
 const char *segue__role_name(segue__role role);
 

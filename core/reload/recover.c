@@ -2,7 +2,7 @@
  *
  * Failed modules: an instance that reported its own failure (segue_module_failed), or a module that
  * an undo could not start again. The gate of such a module refuses calls, or lets them wait if the
- * policy says so, and a fresh instance is built from the live generation.
+ * policy wants that, and a fresh instance is built from the live generation.
  *
  * The first attempt follows at once: a module that served for long and failed once should not be
  * away for a second. The further ones have a back-off, which a module loses only by serving for

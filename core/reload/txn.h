@@ -587,7 +587,7 @@ void segue__recover_failed(void *engine, segue__instance *instance);
  * Does nothing while a transaction runs, at whose end it is called. */
 void segue__recover_schedule(segue__engine *engine);
 void segue__recover_later(segue__engine *engine, segue__module_record *module); /* with back-off */
-/* Refuses calls of a module without an instance, or lets them wait, as its policy says. */
+/* Refuses calls of a module without an instance, or lets them wait, by its on_failure. */
 void segue__recover_close_gate(segue__engine *engine, segue__module_record *module);
 /* confirm.c: an instance failed while the transaction runs. A new one fails the transaction; any
  * one that is live while the generation waits to be confirmed undoes the generation. Otherwise the
