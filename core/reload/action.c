@@ -215,7 +215,7 @@ static void commit_restart(segue__step *step) {
 void segue__step_undo_failed(segue__step *step, const segue_error *error) {
   segue__module_record *module = step->module;
   segue__txn *txn = step->txn;
-  segue__instance_release(step->fresh);
+  segue__instance *fresh = step->fresh; /* error may be in it: it is released last */
   step->fresh = NULL;
   step->undo_failed = true;
   if (module->live) segue__drain_instance(txn->engine, module, module->live, false);
@@ -228,6 +228,7 @@ void segue__step_undo_failed(segue__step *step, const segue_error *error) {
   segue__recover_close_gate(txn->engine, module);
   txn->result->undo_failed = true;
   segue__txn_report(txn, error);
+  segue__instance_release(fresh);
   segue__undo_done(txn);
 }
 
