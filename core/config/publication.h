@@ -11,7 +11,7 @@
 
 #include "snapshot.h"
 
-typedef struct segue__drain_instanced segue__drain_instanced;
+typedef struct segue__retired segue__retired;
 
 /* State shared by the published snapshots and their publication. Counted, because hosts may keep
  * snapshots for longer than the instance lives. */
@@ -35,8 +35,8 @@ struct segue__publication {
   segue__live live __attribute__((aligned(128)));
   pthread_mutex_t lock __attribute__((aligned(128)));
   segue__slot *slots;
-  segue__drain_instanced *first, **last; /* what waits for a grace period, in order */
-  segue__drain_instanced *spares;        /* for the next publishes, which then cannot fail */
+  segue__retired *first, **last; /* what waits for a grace period, in order */
+  segue__retired *spares;        /* for the next publishes, which then cannot fail */
   unsigned spare_count;
   pthread_t thread;
   bool started, stopping, fenced;
@@ -52,6 +52,6 @@ struct segue__publication {
 /* Memory of which the result is aligned to 128 bytes; *memory is what segue__free takes. */
 void *segue__aligned_alloc(size_t size, void **memory);
 /* Forgets the slots of a publication that goes. */
-void segue__two_slot_file_detach(segue__publication *p);
+void segue__reader_slots_detach(segue__publication *p);
 
 #endif

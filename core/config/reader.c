@@ -67,7 +67,7 @@ static void reader_detach(segue__slot *slot) {
   pthread_mutex_unlock(&p->lock);
 }
 
-void segue__two_slot_file_detach(segue__publication *p) {
+void segue__reader_slots_detach(segue__publication *p) {
   pthread_mutex_lock(&slots_lock);
   while (p->slots)
     reader_detach(p->slots);

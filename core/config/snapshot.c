@@ -88,8 +88,8 @@ const char *segue_snapshot_hash(const segue_snapshot *snapshot) {
 
 /* ---- Reclamation ----------------------------------------------------------------------------- */
 
-struct segue__drain_instanced {
-  segue__drain_instanced *next;
+struct segue__retired {
+  segue__retired *next;
   void (*fn)(void *data);
   void *data;
 };
@@ -164,18 +164,18 @@ static void wait_for_readers(segue__publication *p) {
   __atomic_store_n(&p->waits_since_ns, (uint64_t)0, __ATOMIC_RELAXED);
 }
 
-static void run_all(segue__drain_instanced *item) {
+static void run_all(segue__retired *item) {
   while (item) {
-    segue__drain_instanced *next = item->next;
+    segue__retired *next = item->next;
     item->fn(item->data);
     segue__free(item);
     item = next;
   }
 }
 
-static segue__drain_instanced *snapshot_take_retired(segue__publication *p) {
+static segue__retired *snapshot_take_retired(segue__publication *p) {
   pthread_mutex_lock(&p->lock);
-  segue__drain_instanced *items = p->first;
+  segue__retired *items = p->first;
   p->first = NULL;
   p->last = &p->first;
   pthread_mutex_unlock(&p->lock);
@@ -192,7 +192,7 @@ static void *snapshot_reclaim(void *data) {
     while (sem_wait(&p->census->work) && errno == EINTR)
       ;
     stopping = is_stopping(p); /* read first: nothing is retired after it is set */
-    for (segue__drain_instanced *items; (items = snapshot_take_retired(p));) {
+    for (segue__retired *items; (items = snapshot_take_retired(p));) {
       wait_for_readers(p);
       run_all(items);
     }
@@ -210,7 +210,7 @@ static int snapshot_start_thread(segue__publication *p) {
 
 static int reserve_spares(segue__publication *p, unsigned count) {
   while (p->spare_count < count) {
-    segue__drain_instanced *spare = segue__malloc(sizeof *spare);
+    segue__retired *spare = segue__malloc(sizeof *spare);
     if (!spare) return UV_ENOMEM;
     spare->next = p->spares;
     p->spares = spare;
@@ -219,17 +219,17 @@ static int reserve_spares(segue__publication *p, unsigned count) {
   return 0;
 }
 
-static segue__drain_instanced *take_spare(segue__publication *p) {
-  segue__drain_instanced *item = p->spares;
+static segue__retired *take_spare(segue__publication *p) {
+  segue__retired *item = p->spares;
   p->spares = item->next;
   p->spare_count--;
   return item;
 }
 
 /* Under the lock, with a thread. */
-static void snapshot_retire(segue__publication *p, segue__drain_instanced *item,
-                            void (*fn)(void *data), void *data) {
-  *item = (segue__drain_instanced){.fn = fn, .data = data};
+static void snapshot_retire(segue__publication *p, segue__retired *item, void (*fn)(void *data),
+                            void *data) {
+  *item = (segue__retired){.fn = fn, .data = data};
   *p->last = item;
   p->last = &item->next;
   sem_post(&p->census->work);
@@ -271,10 +271,10 @@ void segue__publication_free(segue__publication *p) {
     sem_post(&p->census->work);
     pthread_join(p->thread, NULL);
   }
-  segue__two_slot_file_detach(p);
+  segue__reader_slots_detach(p);
   segue_snapshot_unref(p->live.snapshot);
   while (p->spares) {
-    segue__drain_instanced *next = p->spares->next;
+    segue__retired *next = p->spares->next;
     segue__free(p->spares);
     p->spares = next;
   }
@@ -307,7 +307,7 @@ int segue__publish(segue__publication *p, const segue_snapshot *next) {
 
 /* Spares are for publishing alone. */
 int segue__publication_defer(segue__publication *p, void (*fn)(void *data), void *data) {
-  segue__drain_instanced *item = segue__malloc(sizeof *item);
+  segue__retired *item = segue__malloc(sizeof *item);
   if (!item) return UV_ENOMEM;
   pthread_mutex_lock(&p->lock);
   int rc = snapshot_start_thread(p);
