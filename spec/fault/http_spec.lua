@@ -275,7 +275,10 @@ describe("the daemon's HTTP", function()
       assert.equal(i, d:config().n)
     end
     for _, c in ipairs(crowd) do c:close() end
-    wait.until_true(function() return d:http("/-/healthy").status == 200 end)
+    wait.until_true(function() -- the daemon has noticed that every client of the crowd is gone
+      local open = d:control("/metrics").body:match("\nsegue_http_connections (%d+)\n")
+      return tonumber(open) <= 1
+    end)
     good(d)
   end)
 
