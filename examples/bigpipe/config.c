@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Reading a module's slice. The schema has judged it already; what is told here concerns policies
- * without that schema, and what no schema knows.
+ * Reads a module's slice. The schema has validated it before; the errors here are for policies
+ * without that schema, and for rules that a schema cannot express.
  */
 #include <stdio.h>
 #include <string.h>

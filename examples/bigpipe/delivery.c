@@ -38,7 +38,7 @@ static void tell(flight *f) {
   delivery_settled(f->dispatcher, f);
 }
 
-/* The queue failed, or its gate holds no more: it is told later. */
+/* The queue failed, or its gate is full: the result is reported again later. */
 static void tell_later(flight *f) {
   dispatcher *d = f->dispatcher;
   pthread_mutex_lock(&d->lock);

@@ -66,6 +66,6 @@ int dispatcher_read(dispatcher *d, const segue_slice *slice, segue_error *error)
 /* delivery.c */
 void *dispatcher_work(void *instance);
 void flight_free(flight *f);
-void delivery_settled(dispatcher *d, flight *f); /* reported, or given up */
+void delivery_settled(dispatcher *d, flight *f); /* reported or abandoned */
 
 #endif

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * The journal: a record for each call that is kept, that was tried, that is gone. Each has its
- * length and a sum; what was cut short at the end was never answered, and is dropped. Calls that
- * are out while the queue is replaced are marked so, for the next instance in the same process: it
- * must not hand them out again, the dispatcher has them. For another process, which comes after a
- * crash, the mark says nothing.
+ * The journal: a record for each call that is stored, was tried, or is done. Each record has its
+ * length and a checksum. A record that is cut at the end of the file was never acknowledged and is
+ * dropped. Calls that the dispatcher holds while the queue is replaced are marked for the next
+ * instance in the same process, which must not hand them out again. Another process, which starts
+ * after a crash, ignores the mark.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -212,8 +212,8 @@ static bool all_delivered(void) {
   return true;
 }
 
-/* Until the queue is empty: what was not delivered by then is lost. The figure may be a moment old,
- * so where something is missing it is asked for again. */
+/* Waits until the queue is empty: a call that is not delivered by then is lost. The metric may be a
+ * moment old, so it is read again if a call is missing. */
 static void settle(void) {
   uint64_t until = now_us() + (uint64_t)given.wait_s * 1000000;
   for (unsigned empty = 0; empty < 20 && now_us() < until;) {
@@ -241,7 +241,7 @@ static void compare(verdict *v) {
   }
 }
 
-/* ---- Telling ---- */
+/* ---- Reporting ---- */
 
 static double quantile_ms(const phase *p, double q) {
   uint64_t wanted = (uint64_t)(q * (double)p->accepted), sum = 0;
@@ -295,7 +295,7 @@ static int tell(const verdict *v, bool agree, int code) {
   return good ? 0 : 1;
 }
 
-/* The figures live as long as the daemon: after a kill they say nothing of before. */
+/* The metrics start at zero in a new process, so they are not compared after a kill. */
 static bool figures_agree(const verdict *v) {
   if (given.kills) return true;
   double accepted = daemon_figure("bigpipe_accepted_total");

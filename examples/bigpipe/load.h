@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * load.h: a load on the pipe, and its judge. Every call has a number, which tells its target, its
- * payload, and how often that target fails it. Clients count what was accepted, targets what was
- * delivered; in the end both are compared, call by call.
+ * load.h: a load on the pipe and its check. Every call has a number, which determines its target,
+ * its payload, and how often that target fails it. Clients count the calls that were accepted,
+ * targets those that were delivered; at the end both are compared, call by call.
  */
 #ifndef BIGPIPE_LOAD_H
 #define BIGPIPE_LOAD_H
@@ -79,7 +79,7 @@ void daemon_signal(int number);
 int daemon_stop(void); /* its exit code */
 /* Changes one thing, and asks for the reload: true: it was applied. */
 bool daemon_change(unsigned step);
-bool daemon_refuses(unsigned step);       /* a mistake in the file, told with its line */
+bool daemon_refuses(unsigned step);       /* the error for a bad file names its line */
 double daemon_figure(const char *prefix); /* the sum of all series that begin so */
 unsigned daemon_dead_letters(void);
 

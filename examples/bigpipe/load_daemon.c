@@ -142,7 +142,7 @@ static bool connected(int fd) {
   return !connect(fd, (struct sockaddr *)&at, sizeof at);
 }
 
-/* The status; what was answered is in answer_text. 0: nobody is there. */
+/* Returns the status and stores the body in answer_text. 0: no server listens. */
 static int ask(const char *method, const char *path) {
   char text[256];
   size_t len = 0;
@@ -226,7 +226,7 @@ int daemon_stop(void) {
 
 /* ---- Changes ---- */
 
-/* Another build of the same code, as far as anybody can tell. */
+/* Changes the bytes of the code, so that it counts as another build. */
 static void change_code(unsigned step) {
   static const char *const modules[] = {"plugins/dispatcher.so", "plugins/front.so",
                                         "plugins/queue.so"};

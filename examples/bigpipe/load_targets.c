@@ -149,7 +149,7 @@ static void read_peer(peer *p) {
   hang_up(p);
 }
 
-/* Nobody has to wait for those who never get an answer, when nothing else comes. */
+/* Ends the calls that never get an answer, so that no client waits when no other call comes. */
 static void end_hanging(void) {
   for (peer *p = peers, *next; p; p = next) {
     next = p->next;

@@ -27,8 +27,7 @@ struct pipe_call {
   uint32_t attempts; /* deliveries that failed */
   char target[PIPE_TARGET_MAX + 1];
 
-  /* Of whoever holds it: the front, the queue's inbox, then the dispatcher, then the inbox again.
-   */
+  /* Owned by the current holder: the front, the queue's inbox, the dispatcher, the inbox again. */
   pipe_call *next;
   segue_request *request; /* until it is answered */
   pipe_outcome outcome;
@@ -74,7 +73,7 @@ struct pipe_dispatcher {
   int (*push)(pipe_dispatcher *dispatcher, pipe_call *call);
 };
 
-/* ---- config.c: reading a module's slice; what is wrong is told with its place ---- */
+/* ---- config.c: reads a module's slice; errors name the place ---- */
 
 int pipe_uint(const segue_slice *slice, const char *path, uint64_t min, uint64_t max,
               uint64_t otherwise, uint64_t *out, segue_error *error);

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- A front that never stops, a queue that loses nothing, a dispatcher that delivers, a log and
--- figures: five modules, each replaced in the way that suits it.
+-- A front that never stops, a queue that loses no call, a dispatcher that delivers, a log and
+-- metrics: five modules, each replaced in the way that suits it.
 local segue = require "segue"
 
 return {
@@ -16,7 +16,7 @@ return {
   plugins = { "plugins" }, -- the folder that `make` builds front.so, queue.so, dispatcher.so into
 
   modules = {
-    -- Everybody calls them all the time: one pointer is exchanged.
+    -- All modules call these two all the time: one pointer is exchanged.
     log = { kind = "c", config = "log" },
     stats = { kind = "c", config = "stats" },
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The part of the configuration that is the log's: every key is known, and what is wrong is told
- * with its place.
+ * Reads the slice of the log. Every key is known, and errors name the place in the configuration.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -54,8 +54,8 @@ static bool same_file(const char *path, const struct stat *st) {
          other.st_ino == st->st_ino;
 }
 
-/* The other instance has rotated: what is open here is file.1 by now. A file that somebody else
- * moved away is written until he says that it is to be opened anew. */
+/* True if the other instance has rotated: the file that is open here is file.1 now. A file that
+ * another program moved away is written until it asks the log to reopen. */
 static bool was_rotated(const log_writer *writer) {
   struct stat st;
   if (!writer->config.rotate_bytes && !writer->config.rotate_s) return false;

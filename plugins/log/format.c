@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Entries as text for people or as JSON for machines. An entry is one line, whatever it says: line
- * breaks and other control characters are escaped, so that nobody can forge a line by what he has
- * the program log.
+ * Formats entries as text for people or as JSON for machines. An entry is one line: line breaks and
+ * other control characters are escaped, so that a logged value cannot forge a line.
  */
 #include <stdio.h>
 #include <stdlib.h>

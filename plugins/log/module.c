@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The log as a module of segue: its life, and what it offers to everybody while it is live.
+ * The log as a module of segue: its life cycle, and the functions that it offers while it is live.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -106,7 +106,7 @@ static void log_module_drain(void *instance, segue_op *op) {
     segue_op_done(op, 0, NULL);
 }
 
-/* ---- For everybody ---- */
+/* ---- The interface ---- */
 
 static bool module_enabled(void *instance, segue_level level) {
   return level <= ((log_writer *)instance)->config.level;

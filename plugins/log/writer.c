@@ -43,7 +43,7 @@ static void writer_add_line(log_writer *writer, time_t second, long nanosecond, 
   writer_add(writer, text, len);
 }
 
-/* Lines that were dropped are missed where they would be: told before the next one. */
+/* Reports dropped lines at the place where they are missing: before the next line. */
 static unsigned long long add_dropped(log_writer *writer) {
   unsigned long long dropped = atomic_load(&writer->counts->dropped);
   char memory[256];
@@ -88,7 +88,7 @@ static void wait_after(log_writer *writer, int error) {
   poll(NULL, 0, RETRY_MS);
 }
 
-/* False: it was given up. */
+/* Returns false if the write was abandoned. */
 static bool writer_write_all(log_writer *writer, const char *data, size_t len) {
   while (len) {
     ssize_t n = write(writer->fd, data, len);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The figures in the text format of Prometheus: families in the order of their names, and the
- * series of each together.
+ * Prints the metrics in the text format of Prometheus: families in the order of their names, and
+ * the series of each together.
  */
 #include <math.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The figures as a module of segue: configuration, life, and what it offers to everybody.
+ * The metrics as a module of segue: its configuration, life cycle and interface.
  */
 #include <errno.h>
 #include <stdio.h>

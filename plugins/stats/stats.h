@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * stats.h: what the files of the figures share. The table of series outlives the instances: the
- * next one takes it over, so that nothing that was counted is lost, and both may count while they
- * are exchanged.
+ * stats.h: declarations that the files of this plugin share. The table of series outlives the
+ * instances: the next instance takes it over, so that no count is lost, and both may count while
+ * they are exchanged.
  */
 #ifndef STATS_H
 #define STATS_H

@@ -156,7 +156,7 @@ static stats_series *table_add(_Atomic(stats_series *) *chain, stats_series *mad
   return made;
 }
 
-/* 0; SEGUE_EUSAGE: the name is that of figures of another kind. */
+/* Returns 0, or SEGUE_EUSAGE if the name belongs to a metric of another kind. */
 static int enter_family(stats_table *table, segue_metric figure, const char *text, size_t len) {
   uint64_t hash = table_hash_of(text, len);
   bool added;

@@ -161,7 +161,7 @@ static double resident_kib(void) {
   return (double)pages * (double)sysconf(_SC_PAGESIZE) / 1024;
 }
 
-/* Takes all requests, tells so, and answers when told to. */
+/* Accepts all requests, reports that, and answers when the pipe asks for it. */
 static void serve(int listener, int pipe_fd) {
   static int clients[REQUESTS];
   char bytes[4096];

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * ends PORT MODE CONNECTIONS WARM [PATH]: what becomes of the calls of a server that ends. Asks it
- * on many connections (MODE: keepalive, pipelined, or close, which is a connection for each
- * request), as fast as it answers, until nobody listens there any more. Requests are those of the
- * numbered client (numbered.h), or POST PATH. Says "under load" once each client was answered WARM
- * times, and at the end how many calls were
+ * ends PORT MODE CONNECTIONS WARM [PATH]: measures which calls a server answers while it ends. Asks
+ * it on many connections (MODE: keepalive, pipelined, or close, which is a connection for each
+ * request), as fast as it answers, until no server listens there any more. Requests are those of
+ * the numbered client (numbered.h), or POST PATH. Prints "under load" once each client was answered
+ * WARM times, and at the end how many calls were
  *
  *   answered  by 2xx, each with its own number
  *   refused   by 503
  *   odd       answered otherwise
- *   behind    written on a connection behind a request whose answer said that it is the last
+ *   behind    written on a connection behind a request whose answer announced the close
  *   torn      ended in the middle of their answer
  *   fresh     without an answer, the first on their connection
  *   closed    without an answer, on a connection that was closed (FIN)
@@ -84,7 +84,7 @@ static void flush(conn *c) {
   while (c->out_at < c->out_len) {
     ssize_t n = send(c->fd, c->out + c->out_at, c->out_len - c->out_at, MSG_NOSIGNAL);
     if (n < 0 && errno == EAGAIN) break;
-    if (n < 0) return; /* what was received before it tells more */
+    if (n < 0) return; /* the data that came before it decides */
     c->out_at += (size_t)n;
   }
   if (c->out_at == c->out_len) c->out_at = c->out_len = 0;
@@ -146,7 +146,7 @@ static void on_end(conn *c, int error) {
   open_again(c);
 }
 
-/* The length of the answer that came, 0 while it is not whole; last: it says so. */
+/* Returns the length of a whole answer, or 0; sets last if it announces the close. */
 static size_t whole(const conn *c, bool *last) {
   const char *end = memmem(c->in, c->in_len, "\r\n\r\n", 4);
   bool chunked = false;

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- The rows of the table that need no server: parsing, comparing, reading. The C drivers beside this
--- file measure our side, so that nothing but the core is in the figure.
+-- file measure our side, so that only the core is measured.
 local client = require "spec.bench.client"
 local process = require "spec.support.process"
 local tempdir = require "spec.support.tempdir"

@@ -49,7 +49,7 @@ local function ms(text, pattern)
   return tonumber(number) * UNITS[unit]
 end
 
--- What wrk says: requests, rate, latencies in ms, and what went wrong.
+-- The output of wrk: requests, rate, latencies in ms, and errors.
 local function figures(p)
   local text, broken = p.stdout, 0
   if not text:find "requests in" then error(p:describe()) end
@@ -105,7 +105,7 @@ local function remember(lists, figures_of_run)
   end
 end
 
--- Undisturbed and with reloads, in turns: lists of figures.
+-- Undisturbed and with reloads, in turns: lists of results.
 local function measure(name, close, results)
   local server = make(name)
   local ok, err = pcall(function()

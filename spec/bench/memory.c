@@ -35,7 +35,7 @@ static double resident_mb(void) {
 
 static void settle(const char *name);
 
-/* Another thread frees what was replaced: the figure is taken when it has not fallen for a second.
+/* Another thread frees replaced snapshots: the result is read when it has not fallen for a second.
  */
 static void on_look(uv_timer_t *timer) {
   double now = resident_mb();

@@ -5,10 +5,11 @@
  * (MODE: keepalive, pipelined, or close, which is a connection for each request), and meanwhile
  * reloads by POST to ADMIN, each time with another value in the file VALUE, every EVERY_MS (0: as
  * soon as the last one is answered). Each request must be answered once, in order, by 200, on a
- * connection that nobody closes, by one generation and nothing of another, and by none older than
- * the last reload that was answered before its first byte was sent. One thread does all this, so
- * what came before what is certain. Prints every 1000th reload, and what it counted; 0: nothing was
- * wrong.
+ * soon as the last one is answered). Each request must be answered once, in order, by 200, on a
+ * connection that stays open, by one generation and nothing of another, and by none older than the
+ * last reload that was answered before its first byte was sent. One thread does all this, so the
+ * order of events is certain. Prints every 1000th reload and its counts; exits with 0 if no request
+ * was lost or wrong.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -199,7 +200,7 @@ static void close_conn(conn *c) {
   c->fd = -1;
 }
 
-/* ---- What an answer says ---- */
+/* ---- Checking an answer ---- */
 
 static const char *header(const char *head, const char *end, const char *name) {
   size_t len = strlen(name);
@@ -441,7 +442,7 @@ static void run(void) {
   if (busy || reloading) complain("%zu connections wait for answers at the end", busy);
 }
 
-/* What the module has counted. */
+/* Reads the counts of the module. */
 static void read_ledger(char *out, size_t size) {
   static const char text[] = "GET /ledger HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
   static conn c;

@@ -34,7 +34,7 @@ local function with(n, fn)
   if not ok then error(err, 0) end
 end
 
--- What the disk needs for as many bytes, beside the file that is judged.
+-- The time that the disk needs for as many bytes, beside the file that is measured.
 local function syncer(path, bytes)
   local fd = ffi.C.open(path, O_WRONLY + O_CREAT, ffi.cast("int", 384))
   assert(fd >= 0, path)

@@ -32,7 +32,7 @@ static int stop;
 typedef enum way { PLAIN, REGISTERED, ANY_THREAD, COUNTED, RWLOCK, WAYS } way;
 static const char *const names[WAYS] = {"plain", "registered", "any", "counted", "rwlock"};
 
-/* last & zero is nothing, but only the last value tells. */
+/* last & zero is nothing, but only the last value proves it. */
 #define BEHIND(p) ((__typeof__(p))((uintptr_t)(p) + (last & nothing)))
 
 static uint64_t read_plain(uint64_t last, uint64_t nothing) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * rounds.h: the measuring loop of the drivers that ask what an operation costs whoever does it. A
- * round is the same work on each of some threads; what counts is the best of several rounds. Also
- * for C++.
+ * rounds.h: the measuring loop of the drivers that measure the cost of an operation for its
+ * threads. A round is the same work on each of some threads; the result is the best of several
+ * rounds. Also for C++.
  */
 #ifndef SEGUE_BENCH_ROUNDS_H
 #define SEGUE_BENCH_ROUNDS_H

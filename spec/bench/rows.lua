@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The rows of the table that need a server. Each returns figures; the goals say how they must
--- compare, as ratios within this run.
+-- The rows of the table that need a server. Each returns results; the goals compare them as ratios
+-- within this run.
 local client = require "spec.bench.client"
 local servers = require "spec.bench.servers"
 
@@ -24,8 +24,8 @@ local function with(name, n, fn)
 end
 
 -- Median times until a new configuration of n entries is live, by server. The servers run one at a
--- time, because some work on for long after they said done; they take turns, so that a neighbour on
--- the machine that is busy for a while disturbs all alike. The first rounds of a turn warm up.
+-- time, because some work on for long after they answered; they take turns, so that another busy
+-- process on the machine disturbs all alike. The first rounds of a turn warm up.
 local TURNS = 3
 local function reload_times(n, rounds)
   local times = { segue = {}, prometheus = {}, caddy = {}, nginx = {} }

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- `make bench`: every figure beside what Debian offers, measured in one run on this machine, so
--- that the ratios count and not the machine. ROW=name runs one row; CHECK=1 exits with 1 if a ratio
--- falls short of its goal.
+-- `make bench`: every result beside the programs that Debian offers, measured in one run on this
+-- machine, so that the ratios count and not the machine. ROW=name runs one row; CHECK=1 exits with
+-- 1 if a ratio falls short of its goal.
 local rows = require "spec.bench.rows"
 local files = require "spec.bench.files"
 local fronts = require "spec.bench.fronts"

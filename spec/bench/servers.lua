@@ -3,7 +3,7 @@
 -- configuration or one of n entries. A server is a table:
 --   start()          starts it and waits until it answers; sets self.ready_ms
 --   write(n, mark)   prepares a configuration of n entries that carries `mark`; not measured
---   reload()         asks for it and returns when the server says it is done
+--   reload()         asks for it and returns when the server reports that it is done
 --   live()           the mark that a new connection gets
 --   stop()
 local client = require "spec.bench.client"
@@ -73,7 +73,7 @@ end
 --- Milliseconds from the request to the answer of the first new connection that gets the new
 --- configuration; connections are opened one after the other.
 function Server:measure(n, mark)
-  uv.run("nowait") -- takes the server's log: nobody may wait for a full pipe
+  uv.run("nowait") -- reads the server's log, so that its pipe never fills
   self:write(n, mark)
   local began = client.now()
   self:reload()
@@ -214,8 +214,8 @@ function M.caddy()
 end
 
 
--- The fronts: servers on one thread each whose answer is what their configuration says, so that
--- each reload really changes what is served.
+-- The fronts: servers on one thread each whose answer comes from their configuration, so that each
+-- reload really changes the answer.
 
 local lua_module = [[
 local text
@@ -311,7 +311,7 @@ function M.front_nginx_lua()
     .. "load_module /usr/lib/nginx/modules/ngx_http_lua_module.so;")
 end
 
--- The usual way: a master with workers, told by USR2; the next worker takes over the sockets.
+-- The usual way: a master with workers, signalled by USR2; the next worker takes over the sockets.
 function M.front_haproxy()
   return new("haproxy", {
     command = function(self)

@@ -113,7 +113,7 @@ local function per_connection(name, n)
 end
 
 M.idle_connections = { title = "memory of an idle connection", run = function(report)
-  local ours = per_connection("segue", 450) -- nginx is told to take 512
+  local ours = per_connection("segue", 450) -- nginx has a limit of 512
   report { ours = ours, theirs = per_connection("nginx", 450), peer = "nginx", unit = "bytes",
     at_most = 1 }
   report { ours = ours, theirs = per_connection("h2o", 450), peer = "libh2o", unit = "bytes" }
@@ -204,8 +204,8 @@ local function hook_server()
   return self
 end
 
--- configmap-reload is not in Debian: its figures are those that its makers' binary has reached,
--- 0.42 ms and 3.4 ms at p99.
+-- configmap-reload is not in Debian: its results are those that the binary of its makers has
+-- reached, 0.42 ms and 3.4 ms at p99.
 M.hook = { title = "file saved -> HTTP hook called", run = function(report)
   local dir, server, times = tempdir.new(), hook_server(), {}
   dir:save("config.yaml", "n: 0\n")

@@ -110,7 +110,7 @@ M.tls = { title = "TLS: handshakes, requests on 64 connections", run = function(
     at_most = 1.1 }
 end }
 
--- Resident memory that nobody shares with it, in bytes.
+-- Resident memory that the process shares with no other, in bytes.
 local function memory(pid)
   for line in io.lines(("/proc/%d/smaps_rollup"):format(pid)) do
     local kib = line:match("^Pss:%s*(%d+)")
@@ -136,7 +136,7 @@ M.tls_idle = { title = "memory of an idle connection through TLS", run = functio
   for _ = 1, 3 do
     for _, name in ipairs { "segue", "nginx" } do
       list[name] = list[name] or {}
-      table.insert(list[name], per_connection(name, dir, 450)) -- nginx is told to take 512
+      table.insert(list[name], per_connection(name, dir, 450)) -- nginx has a limit of 512
     end
   end
   report { ours = median(list.segue), theirs = median(list.nginx), peer = "nginx", unit = "bytes",

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * tls_idle PORT N: opens N connections through TLS, one after the other, asks once on each, says
+ * tls_idle PORT N: opens N connections through TLS, one after the other, asks once on each, prints
  * "answered" and keeps them open until it is stopped.
  */
 #include <arpa/inet.h>

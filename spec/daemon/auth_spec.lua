@@ -238,7 +238,7 @@ describe("the front door", function()
         headers = bearer(OPS) }.status)
       d:http { method = "POST", path = "/-/reload", headers = bearer(RO) }
       d:http "/metrics"
-      d:http { path = "/api/v1/status", headers = bearer(RO) } -- who only looks is not told
+      d:http { path = "/api/v1/status", headers = bearer(RO) } -- a read-only role does not see it
       assert.equal(200, d:control { method = "POST", path = "/api/v1/freeze?why=x+y" }.status)
       assert.equal(423, d:control { method = "POST", path = "/-/reload" }.status)
       assert.equal(200, d:control { method = "POST", path = "/api/v1/unfreeze" }.status)

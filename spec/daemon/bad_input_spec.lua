@@ -130,7 +130,7 @@ describe("a configuration that becomes", function()
     local command = { segue.binary, "check", "-c", d.dir:at "reload.lua" }
     if ffi.C.geteuid() == 0 then
       uv.fs_chmod(d.dir.path, 493)
-      -- The tree may lie where nobody else may look: the program and its scripts come along.
+      -- Another user may not read the source tree, so the program and its scripts are copied.
       local process = require "spec.support.process"
       process.run { "cp", "-R", segue.tree .. "/lua", d.dir:at "lua" }
       process.run { "cp", segue.binary, d.dir:mkdir "bin" }

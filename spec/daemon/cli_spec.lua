@@ -352,7 +352,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
       assert.matches("nothing has changed", d:cli("plan").stdout)
     end)
 
-    -- The lines of a text that tell changes and modules, sorted.
+    -- The lines of a text that name changes and modules, sorted.
     local function lines(text)
       local list = {}
       for line in text:gmatch "[^\n]+" do

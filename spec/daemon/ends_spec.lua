@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- A daemon that is stopped under load answers everybody, and so does a listener that a reload takes
--- away: the client spec/bench/ends.c asks as fast as it can until nobody listens any more, and
--- counts the calls that were not answered.
+-- A daemon that is stopped under load answers all clients, and so does a listener that a reload
+-- removes: the client spec/bench/ends.c asks as fast as it can until no process listens any more,
+-- and counts the calls that were not answered.
 local plugin = require "spec.support.plugin"
 local port = require "spec.support.port"
 local process = require "spec.support.process"

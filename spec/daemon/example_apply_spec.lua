@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- examples/apply does what its README says, with a server that runs.
+-- examples/apply works as its README describes, with a server that runs.
 local segue = require "spec.support.segue"
 local uv = require "luv"
 

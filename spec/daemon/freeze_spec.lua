@@ -119,7 +119,7 @@ describe("a freeze", function()
       assert.equal('odd "reason"; a=b\\n 100% \195\164', status.frozen.why)
       assert.equal(cjson.null, status.stale_since)
       assert.equal(423, (post(d, "/-/reload")))
-      -- nobody knows any more what was triggered, so the end of the freeze looks
+      -- the daemon has lost the postponed triggers, so it reads the sources when the freeze ends
       assert.equal(0, d:cli("unfreeze").code)
       d:wait_config(function(c) return c.x == 3 end)
       assert.matches('segue_source_up{source="config.yaml"} 1\n', d:control("/metrics").body)

@@ -167,7 +167,7 @@ describe("what was", function()
     lock.run "BEGIN IMMEDIATE"
     apply(d, 2)
     apply(d, 3)
-    -- Questions do not wait for what is held up; if they did, it would be given up meanwhile.
+    -- Queries do not wait for the delayed writer; otherwise they would time out.
     assert.equal(1, #d:json "/api/v1/reloads")
     lock.run "COMMIT"
     lock.close()

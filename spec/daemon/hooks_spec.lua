@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Every hook of a policy does everything that hurts: each time it is told with file and line, the
+-- Every hook of a policy does everything that hurts: each time the error names file and line, the
 -- daemon goes on serving, the live configuration stays, and segue.state survives.
 local acts = require "spec.support.hostile"
 local segue = require "spec.support.segue"
@@ -81,7 +81,7 @@ end
 describe("a hook that hurts", function()
   after_each(segue.cleanup)
 
-  -- Where the reload's answer tells what happened.
+  -- True where the answer of the reload reports the error.
   local function is_an_outcome(hook, offset, long)
     local d, live = start(long)
     local before = checks(d)

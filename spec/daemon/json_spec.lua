@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Every command that knows --json prints JSON and nothing else, whatever comes of it; every command
--- that asks the daemon ends with 5 where there is none. Which commands those are, the help says.
+-- Every command that knows --json prints JSON and nothing else, also for errors; every command that
+-- asks the daemon ends with 5 where none runs. The list of these commands is read from the help.
 local cjson = require "cjson"
 local segue = require "spec.support.segue"
 

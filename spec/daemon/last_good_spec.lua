@@ -69,7 +69,7 @@ describe("a start without good sources", function()
       assert.is_true(tonumber(metrics:match "\nsegue_config_stale_seconds ([%d.]+)\n") > 0)
       d:wait_log "started from the last good generation on disk"
       assert.truthy(d:cli("status").stdout:find("stale since", 1, true))
-      if what:find "when a file" then -- what is brought back says nothing of the source
+      if what:find "when a file" then -- a restored file has no effect on the source's status
         for _, source in ipairs((d:json "/api/v1/sources")) do
           assert.is_true(source.name ~= "config.yaml" or not source.up)
         end

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The daemon's log: whoever reads standard error may be slow, stop, or be gone; the disk may be
--- full. None of that stops the daemon, and what was lost is counted.
+-- The daemon's log: the reader of standard error may be slow, stop, or be gone; the disk may be
+-- full. None of that stops the daemon, and lost lines are counted.
 local cjson = require "cjson"
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"
@@ -24,7 +24,7 @@ local function start(lines, stderr, args)
     under = { "sh", "-c", ('exec "$@" 2>%s'):format(stderr), "sh" }, args = args }
 end
 
--- A pipe with a name, that somebody holds open for reading and nobody reads.
+-- A named pipe that is open for reading but never read.
 local function fifo(dir)
   local path = dir:at "stderr"
   assert(os.execute("mkfifo " .. path) == 0)

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Modules in Lua behind a listener of the daemon: what a handler sees and says, what happens to one
--- that fails, and that a reload of code and configuration loses nobody.
+-- Modules in Lua behind a listener of the daemon: the values that a handler receives and returns,
+-- the effect of a handler that fails, and that a reload of code and configuration loses no request.
 local front = require "spec.support.lua_module"
 local http = require "spec.support.http"
 local segue = require "spec.support.segue"

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Pages of a large configuration: written beside the event loop, whoever asks, leaves, or stops the
--- daemon meanwhile.
+-- Pages of a large configuration are written beside the event loop, also if clients leave or the
+-- daemon stops meanwhile.
 local cjson = require "cjson"
 local http = require "spec.support.http"
 local segue = require "spec.support.segue"

@@ -184,7 +184,7 @@ describe("a source that pushes to the daemon", function()
     s:cut()
     d:wait_log("is pulled now.*source=kv")
     s.no_watch = false
-    -- It may push again by now: what the log says after that it was pulled counts.
+    -- It may push again by now: only the log after the switch to polling counts.
     d:wait_log("pushes now.*source=kv", nil, d:log():find("is pulled now", 1, true))
     wait_watched(s)
     s:set(5)

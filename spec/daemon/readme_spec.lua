@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The README does what it says: its walk through the quickstart is run, command by command, and
--- what it prints is compared. Times differ from run to run, and the port is one that is free.
+-- The README is true: its walk through the quickstart is run, command by command, and the output is
+-- compared. Times differ from run to run, and the port is a free one.
 local process = require "spec.support.process"
 local segue = require "spec.support.segue"
 local tempdir = require "spec.support.tempdir"

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Secrets: values that the schema marks or the policy names are shown nowhere, whatever is asked,
--- whatever goes wrong, and whoever quotes them.
+-- Secrets: values that the schema marks or the policy names are never shown, whatever is asked,
+-- whatever fails, and whichever part quotes them.
 local cjson = require "cjson"
 local http = require "spec.support.http"
 local segue = require "spec.support.segue"
@@ -41,7 +41,7 @@ local function start(check, more)
     args = { "--log-level", "debug" } }
 end
 
--- Everything that anybody can read of a daemon.
+-- All texts of a daemon that a user can read.
 local function everything(d)
   local texts = { d:log() }
   for _, path in ipairs { "/api/v1/status", "/api/v1/config", "/api/v1/config?path=db",

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What the daemon tells the service manager, over $NOTIFY_SOCKET.
+-- The messages that the daemon sends to the service manager over $NOTIFY_SOCKET.
 local http = require "spec.support.http"
 local notify = require "spec.support.notify"
 local process = require "spec.support.process"
@@ -283,7 +283,7 @@ describe("the service manager", function()
     at:write("healthy", "")
     from = manager:wait("^READY=1\nSTATUS=applied: generation 2 is live", reloading + 1, log)
 
-    -- Type=notify: ExecReload tells the truth, and the manager hears the same.
+    -- Type=notify: ExecReload returns the outcome, and the manager receives the same.
     local reload = unit_command("ExecReload", at)
     at:save("config.yaml", "a: [\n")
     assert.equal(3, process.run(reload).code)

@@ -353,7 +353,7 @@ describe("a reload that waits for an operator when the daemon is killed", functi
     assert.same({ answer.id, 1 }, confirms)
   end)
 
-  -- The first entry is that of the start, the second tells that the reload waits.
+  -- The first entry is that of the start, the second records that the reload waits.
   for _, strike in ipairs { "none", "history.add#2=kill", "history.commit#2=kill" } do
     it("keeps its number and its requester (" .. strike .. ")", function()
       local d = start(text_of 'by = "operator", within = "60s"', false)

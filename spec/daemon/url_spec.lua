@@ -356,7 +356,7 @@ describe("a start without the server", function()
     assert.equal('"one"', s.revision)
     d:wait_log "started from the last good generation on disk"
     assert.is_string(d:json("/api/v1/status").stale_since)
-    -- the others go on, and what is held is still said to be
+    -- the other sources go on, and the held document is still reported as held
     d.dir:write("config.yaml", "x: 2\n")
     d:wait_config(function(c) return c.x == 2 end)
     assert.equal(1, d:config().n)
@@ -421,7 +421,7 @@ describe("a look-up of a name that never ends", function()
     assert(os.execute("mkfifo " .. dir:at("hosts")) == 0)
     local d = segue.start {
       files = { ["config.yaml"] = "x: 1\n" },
-      -- who reads the list of hosts waits for somebody who writes it
+      -- a reader of /etc/hosts blocks until another process writes to the pipe
       under = { "unshare", "-rm", "sh", "-c", ('mount --bind %s /etc/hosts && exec "$@"'):format(
         dir:at("hosts")), "sh" },
       policy = policy('segue.url { "http://far.example/c.yaml", timeout = "300ms", '

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Installing what is missing, where nobody may: a sentence that says what to do, and nothing done.
+-- Installing missing packages without the permission to do so: an error with a remedy, no change.
 local process = require "spec.support.process"
 local tempdir = require "spec.support.tempdir"
 local uv = require "luv"

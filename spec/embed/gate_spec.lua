@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- A host whose threads pass a gate while the module behind it is restarted again and again, see
--- gate.c; and what the pages of the admin API tell of a gate.
+-- A host whose threads enter a gate while the module behind it is restarted again and again, see
+-- gate.c; and the metrics and status of a gate in the admin API.
 local cjson = require "cjson"
 local http = require "spec.support.http"
 local port = require "spec.support.port"

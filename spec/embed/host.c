@@ -2,7 +2,8 @@
  *
  * host CONFIG: a program with libsegue in it, written as an embedder would: the public header and
  * nothing else. It loads a configuration, serves it to a module and a reading thread, changes it
- * for the better and for the worse, and stops. It tells what happens line by line; the spec judges.
+ * for the better and for the worse, and stops. It prints each event on a line; the spec checks
+ * them.
  */
 #include <pthread.h>
 #include <segue.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * A host whose module answers HTTP requests. Arguments: policy, lock file. An instance holds a lock
- * on the file from start to stop if the configuration says so, and says "two at once" if it cannot
- * get it. What it answers is decided by the path of a request. Ends by SIGTERM.
+ * on the file from start to stop if the configuration asks for it, and prints "two at once" if it
+ * cannot get it. The path of a request decides its answer. Ends by SIGTERM.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -268,7 +268,7 @@ static void on_log(void *data, const segue_log_entry *entry) {
   fprintf(stderr, "%s\n", line);
 }
 
-/* SIGUSR1: what is held is let go. SIGTERM: the end; once more when that is over. */
+/* SIGUSR1: releases held requests. SIGTERM: stops; a second one exits after the stop. */
 static void *wait_for_the_end(void *data) {
   int signal = 0;
   while (signal != SIGTERM) {

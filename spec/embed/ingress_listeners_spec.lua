@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Listeners of modules that come, go and come again: addresses that a data thread still holds,
--- ports that the kernel chooses, and where status says that they are.
+-- Listeners of modules that come, go and come again: addresses that a worker thread still holds,
+-- ports that the kernel chooses, and the addresses that status reports.
 local cjson = require "cjson"
 local front = require "spec.support.front"
 local http = require "spec.support.http"

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Access logs of modules: what a line says, that a client cannot forge one, that none is lost or
--- torn over reloads and reopening, and that a log that cannot be written holds nobody up.
+-- Access logs of modules: the fields of a line, that a client cannot forge one, that none is lost
+-- or torn over reloads and reopening, and that a log that cannot be written delays no request.
 local certificates = require "spec.support.certificates"
 local cjson = require "cjson"
 local front = require "spec.support.front"

@@ -303,7 +303,7 @@ return {
       waiter:write(http.format { port = admin, method = "POST", path = "/-/reload" })
       until_metric('segue_gate_open{module="service"}', 0)
     end
-    -- /release would wait as well: the client leaves, and nobody is inside any more.
+    -- /release would wait as well: the client leaves, and the module holds no request any more.
     local function finish()
       host:kill("usr1")
       assert.equal(200, waiter:read_response(WITHIN_MS).status)

@@ -162,7 +162,7 @@ describe("a module that listens by https", function()
         assert.equal(connection, tostring(answer.headers.connection), "answer " .. i)
       end
       assert.equal("", many:read_all(WITHIN_MS))
-      local refused = connect() -- TLS 1.3 tells after the client's part
+      local refused = connect() -- TLS 1.3 reports it after the client's part
       refused:write(http.format { path = "/", port = f.at })
       assert.has_error(function() refused:read_response(WITHIN_MS) end)
       assert.equal(200, asks(connect { cert = client.cert, key = client.key }).status)

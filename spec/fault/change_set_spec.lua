@@ -129,8 +129,8 @@ describe("a change set of two modules", function()
     end)
   end
 
-  -- Where in a reload that comes after a start of what was live before, which nobody asks a probe
-  -- about and nothing new is recorded of.
+  -- The point in a reload that follows a start with the previous configuration: no probe is asked
+  -- about that start, and nothing new is recorded.
   local strikes = { ["settle.record"] = { 2, 3, 4 }, ["state.open"] = { 1, 2 },
     ["state.sync"] = { 1, 2 }, ["confirm.open"] = { 1 }, ["confirm.done"] = { 1 },
     ["last_good.open"] = { 1 }, ["last_good.sync"] = { 1 } }

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- No descriptor is left for whatever needs one: each says so in a sentence that names what it could
--- not open, and works again as soon as there is one.
+-- No file descriptor is left: each part reports which file or socket it could not open, and works
+-- again as soon as a descriptor is free.
 local cjson = require "cjson"
 local faults = require "spec.support.faults"
 local http = require "spec.support.http"
@@ -417,7 +417,7 @@ return {
     exhaust(d)
     assert.equal(answer.id, select(2, ask("GET", "/api/v1/reloads"))[1].id)
     assert.equal(200, (ask("GET", "/api/v1/why?path=n")))
-    assert.equal(500, (ask("POST", "/-/reload"))) -- of which it tells
+    assert.equal(500, (ask("POST", "/-/reload"))) -- the error that it reports
     wait.until_true(function()
       return select(2, ask("GET", "/api/v1/reloads"))[1].outcome == "failed"
     end, nil, "the failed one in the history")

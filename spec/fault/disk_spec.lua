@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- The state folder on a disk that is full, or that turned read-only: reloads are applied all the
--- same, the log tells what cannot be kept, and what was kept before serves after a restart.
+-- same, the log names the data that cannot be written, and the older state serves after a restart.
 local cjson = require "cjson"
 local faults = require "spec.support.faults"
 local segue = require "spec.support.segue"

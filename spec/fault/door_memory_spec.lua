@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Memory runs out while a door is made anew, or somebody comes in by it: the old door stays, or the
--- new one is complete; nobody comes in who may not, and no secret is shown.
+-- Memory runs out while the access rules are replaced, or while a client is authenticated: the old
+-- rules stay, or the new ones are complete; no client gets in without permission, and no secret is
+-- shown.
 local certificates = require "spec.support.certificates"
 local faults = require "spec.support.faults"
 local http = require "spec.support.http"

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- The admin API of the real daemon against everybody who means it harm or is merely broken: framing
--- that two readers would understand differently, slow and silent clients by the thousand, clients
--- that leave, too few descriptors. Whatever comes, reloads go on.
+-- The admin API of the real daemon against hostile and broken clients: framing that two readers
+-- would understand differently, slow and silent clients by the thousand, clients that leave, too
+-- few descriptors. Reloads go on in each case.
 local cjson = require "cjson"
 local faults = require "spec.support.faults"
 local http = require "spec.support.http"

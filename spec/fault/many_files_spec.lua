@@ -32,7 +32,7 @@ describe("many files in a watched folder", function()
     assert.equal("1", value "k20001")
     d.dir:write("conf.d/f15000.yaml", "k15000: 2\n")
     wait.until_true(function() return value "k15000" == "2" end, 120000)
-    -- More events than the kernel keeps, while nobody takes them.
+    -- More events than the kernel's queue holds, while the daemon does not read it.
     d:signal "stop"
     faults.run("sh", "-c", "cd " .. d.dir:at "conf.d" .. [[ &&
       seq 1 20000 | awk '{ f = "f" $1 ".yaml"; print "k" $1 ": 3" > f; close(f) }']])

@@ -88,7 +88,7 @@ local function judge(d, old, new)
   assert.is_true(numbers_in(stream:read_until("event: settled\ndata: [^\n]*\"id\":"
     .. answer.id .. ",[^\n]*\n\n")) > reload)
   assert.same({ x = 50, y = 50 }, d:config())
-  -- every number in the history once, and every generation told with what it was
+  -- every number is in the history once, and every generation with its outcome
   wait.until_true(function() return d:json "/api/v1/reloads"[1].id >= answer.id end, nil, "history")
   local listed = {}
   for _, entry in ipairs(d:json "/api/v1/reloads?limit=1000") do
@@ -118,7 +118,7 @@ describe("kill -9 in a reload", function()
       local answered = status == 200
       d:spawn()
       local x = judge(d, 1, 2)
-      -- files say 2; whoever was answered finds just that
+      -- the files contain 2; an answered client finds exactly that
       if answered then assert.equal(2, x) end
     end)
 
@@ -420,7 +420,7 @@ describe("kill -9 in a decision", function()
       d:wait_ready()
       local config, to = d:config(), d:json "/api/v1/status".rolled_back_to
       assert.equal(config.x, config.y)
-      -- brought back and said so, or what the sources say and nothing said
+      -- reverted and reported, or the sources' value and no report
       assert.equal(config.x == 1, to ~= cjson.null)
       assert.truthy(config.x == 1 or config.x == 2)
       judge(d, 1, 2)
@@ -453,7 +453,7 @@ describe("kill -9 in a decision", function()
       assert.equal(config.x, config.y)
       if confirmed then assert.equal(cjson.null, status.unconfirmed) end
       if live then assert.equal(2, config.x) end
-      -- what nobody has confirmed still asks
+      -- an unconfirmed generation still waits for its confirmation
       if not confirmed and config.x == 2 then
         assert.not_equal(cjson.null, status.unconfirmed)
         assert.equal(200, ask(d, "/api/v1/confirm"))

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- A name server that takes questions and never answers. The C library's look-up then takes minutes
--- and cannot be interrupted: whoever waits for it gets his answer in time all the same, the daemon
--- goes on, and stops when it is told to.
+-- A name server that receives queries and never answers. The C library's look-up then takes minutes
+-- and cannot be interrupted: a waiting client is answered in time all the same, the daemon goes on,
+-- and stops on request.
 local faults = require "spec.support.faults"
 local segue = require "spec.support.segue"
 local tempdir = require "spec.support.tempdir"

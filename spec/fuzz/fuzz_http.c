@@ -2,8 +2,8 @@
  *
  * Fuzzes the HTTP server. The first byte of an input chooses: the head parser, whole and in every
  * prefix; the chunked decoder, whole and in pieces; paths and queries; or a connection to a real
- * server over a socket pair, which must answer whatever it handed to a handler, speak HTTP, and let
- * go of everything.
+ * server over a socket pair, which must answer each request that reached a handler, speak HTTP, and
+ * release all its memory.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * A schema and a value, a NUL between them: compiling and validating end within their limits, give
- * the same verdict told and untold, and a refusal always says why.
+ * the same verdict with and without error messages, and a rejection always has a message.
  */
 #include <assert.h>
 #include <string.h>
@@ -27,7 +27,7 @@ static void validate(const segue__schema *schema, const segue__document *doc) {
   int rc = segue__schema_validate(schema, &doc->root, &findings, &options);
   assert((rc == 0) == (findings.total == 0));
   int quiet = segue__schema_validate(schema, &doc->root, NULL, &options);
-  /* Telling takes more steps. */
+  /* Writing messages takes more steps. */
   assert(rc == quiet || rc == SEGUE_ELIMIT);
   for (size_t i = 0; i < findings.count; i++) {
     char text[1024];

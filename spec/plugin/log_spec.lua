@@ -7,7 +7,7 @@ local segue = require "spec.support.segue"
 local tempdir = require "spec.support.tempdir"
 local wait = require "spec.support.wait"
 
--- Each reload logs what the configuration says, from its check.
+-- Each reload logs the text of its configuration, from `check`.
 local policy = [[
 local segue = require "segue"
 local log = require "segue.log"

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- txn.module of a reload hook, in a daemon with a real module: what it says, and that every gate is
--- open in the end.
+-- txn.module of a reload hook, in a daemon with a real module: its results and errors, and that
+-- every gate is open in the end.
 local cjson = require "cjson"
 local segue = require "spec.support.segue"
 

@@ -2,10 +2,12 @@
  *
  * A module for the numbered client (spec/bench/numbered.c). POST /n/SLOT/NUMBER is one request of
  * many: the module keeps a ledger over all its instances, in which each number of a slot must come
- * once and in order, with the body that belongs to it. The answer tells what the instance was made
- * from and, of the request's own snapshot, every copy of the same value, so that a mixture of two
- * generations shows. Some are answered at once, some by a thread of the instance's own, some of
- * those piece by piece. GET /ledger tells what came; any other path is answered with the value.
+ * many: the module keeps a ledger over all its instances, in which each number of a slot must come
+ * once and in order, with the body that belongs to it. The answer contains the value that the
+ * instance was made from and, from the request's own snapshot, every copy of the same value, so
+ * that a mixture of two generations shows. Some are answered at once, some by a thread of the
+ * instance, some of the latter in chunks. GET /ledger returns the counts; any other path returns
+ * the value.
  *
  * With `lock` in its configuration an instance makes that file and holds a lock on it from start to
  * stop: two at once fail.
@@ -98,7 +100,7 @@ static void answer_in_pieces(const service *s, segue_request *request, uint32_t 
   if (segue_request_stream(request, &head)) abort();
   for (size_t i = 0; i < NUMBERED_COPIES; i += 8) {
     size_t len = put_copies(text, sizeof text, request, i, i + 8);
-    if (segue_request_write(request, text, len)) break; /* it left: what follows is for nobody */
+    if (segue_request_write(request, text, len)) break; /* the client left: no one reads the rest */
   }
   segue_request_end(request);
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
  * A host all of whose threads log and count as fast as they can while the log's level, format and
- * file, and the configuration of the figures, are changed again and again. Arguments: policy, state
+ * file, and the configuration of the metrics, are changed again and again. Arguments: policy, state
  * folder, configuration, folder for the logs, number of reloads, and a file. Every accepted line is
  * looked for afterwards: it must be there once, whole, and in a file that was the log's while it
- * was logged. Says "ready" when all are logged, goes on until the file is there, and prints what
- * became of them.
+ * was logged. Prints "ready" when all are logged, goes on until the file is there, and prints the
+ * result.
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -186,7 +186,7 @@ static void on_log(void *data, const segue_log_entry *entry) {
   if (entry->level == SEGUE_ERROR) fprintf(stderr, "%s: %s\n", entry->group, entry->message);
 }
 
-/* Threads first: nothing is logged any more when the figures are looked at. */
+/* Joins the threads first: no line is logged any more when the metrics are read. */
 static void *finish(void *data) {
   const char *go = data;
   while (!__atomic_load_n(&stopping, __ATOMIC_SEQ_CST) ||

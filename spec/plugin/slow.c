@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * A module whose operations last as long as a spec wants: where its folder has a pipe by the name
- * of the operation, that is done when somebody opened the pipe for writing. It says in the file
- * `told` what it has done.
+ * A module whose operations last as long as a spec wants: if its folder has a pipe by the name of
+ * the operation, the operation ends when the pipe is opened for writing. It appends each finished
+ * operation to the file `told`.
  */
 #include <fcntl.h>
 #include <pthread.h>

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- A daemon whose generations are told apart by one number, x: for specs of the way back.
+-- A daemon whose generations differ in one number, x: for specs of rollback and restart.
 --   local back = require "spec.support.back"
 --   local d = back.start()
 --   back.apply(d, 2) back.rollback(d)

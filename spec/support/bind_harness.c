@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The binding, driven by hand. The states it makes live beside the one that runs the specs.
+ * The binding, called directly. The states it makes live beside the one that runs the specs.
  */
 #include "bind_harness.h"
 

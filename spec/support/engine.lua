@@ -110,7 +110,7 @@ function Engine:guard(guard, spec) -- luacheck: no self
   guard.required, guard.required_count = strings(spec.required)
 end
 
---- The scripted asynchronous source of a name: told what to do by its fields.
+--- The scripted asynchronous source of a name: its fields determine its behaviour.
 function Engine:source(name)
   if not self.network[name] then
     self.network[name] = C.scripted_source_new(self.world, name)
@@ -130,7 +130,7 @@ function Engine:end_watch(name, status)
   C.scripted_source_end_watch(self:source(name), status or 0)
 end
 
---- How a source stands, as the status tells it.
+--- The state of a source, as the status reports it.
 function Engine:source_status(name)
   local out = ffi.new("segue__source_status")
   for i = 0, tonumber(C.segue__engine_source_count(self.c)) - 1 do
@@ -247,7 +247,7 @@ function Engine:reload(options)
   return w
 end
 
---- A trigger nobody waits for.
+--- A trigger without a waiter.
 function Engine:trigger(kind, cause)
   local request = ffi.new("segue__reload_request")
   request.trigger, request.cause = triggers[kind], cause

@@ -87,8 +87,8 @@ function M.relieve(d) limit(d, 1024) end
 
 local CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x10000000, 0x40000000
 
---- Gives this process, and all that it starts from now on, a mount namespace of its own: what is
---- mounted in it is seen by nobody else and gone when it ends. Root, or whoever may have a user
+--- Gives this process, and all that it starts from now on, a mount namespace of its own: no other
+--- process sees its mounts, which are gone when it ends. Needs root or the right to make a user
 --- namespace. Called once, before any thread is started.
 function M.own_mounts(more)
   local uid, gid = ffi.C.getuid(), ffi.C.getgid()

@@ -110,7 +110,7 @@ function Front:ask(path)
   return http.request({ port = self.admin, path = path, deadline_ms = M.WITHIN_MS }).body
 end
 
---- A figure of /metrics: its name with labels. Nil: there is none.
+--- The value of a metric of /metrics, by its name with labels; nil if there is none.
 function Front:metric(name)
   return tonumber((self:ask("/metrics"):match("\n" .. name:gsub("%p", "%%%0") .. " (%S+)\n")))
 end
@@ -146,8 +146,8 @@ function Front:open()
   assert(self.holder:read_response(M.WITHIN_MS).body == "released\n")
 end
 
---- Clients that ask again and again, each on one connection, until it ends: sent, answered, ended,
---- and what was wrong. judge(answer) says what is wrong with one.
+--- Clients that ask again and again, each on one connection, until it ends: the numbers of sent,
+--- answered and ended requests, and errors. judge(answer) returns the error of one answer.
 function Front:load(count, judge)
   local load = { sent = 0, answered = 0, ended = 0, wrong = {} }
   local function client(number)

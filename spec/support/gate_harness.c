@@ -210,7 +210,7 @@ struct sender {
 
 struct storm {
   gate_house *house;
-  segue_pass mailbox; /* somebody who is inside, for whoever comes next */
+  segue_pass mailbox; /* a pass that is inside, for the next thread */
   pthread_mutex_t lock;
   uint64_t live, passed; /* atomic */
   int stop, running;     /* atomic */

@@ -44,7 +44,7 @@ typedef struct gate_storm {
   uint64_t disordered;                         /* answered before an earlier one of its key */
   uint64_t wrong;                              /* an instance that was gone, or not its snapshot */
   uint64_t older;                              /* than what was live when it came */
-  uint64_t crowded;                            /* drained, and still somebody inside */
+  uint64_t crowded;                            /* drained, but a pass is still inside */
 } gate_storm;
 
 /* The caller's thread is the control thread; under a manual loop. */

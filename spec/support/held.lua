@@ -1,12 +1,12 @@
 -- SPDX-License-Identifier: MIT
--- What the process of a spec file holds: open descriptors, threads, children and luv's handles.
--- Counted before the first hook and after the last one of each spec; a spec that leaves more than
--- there was has failed, and the error names the spec and what each descriptor leads to.
+-- The resources of the process of a spec file: open descriptors, threads, children and luv's
+-- handles. They are counted before the first hook and after the last one of each spec; a spec that
+-- leaves more has failed, and the error names the spec and the target of each descriptor.
 --   helper.lua: held.judge_each_spec()
 --   output.lua: held.more(held.at_first, held.now())
--- What is made once for the whole process (by luv, by libuv) is made here, so that no spec is the
--- first. What ends by itself (a thread on its way out, a child that is about to be reaped, a handle
--- that closes) is waited for, with a deadline.
+-- Resources that luv or libuv create once for the process are created here, so that they do not
+-- count for the first spec. A resource that ends by itself (a thread that exits, a child that is
+-- about to be reaped, a handle that closes) is waited for, with a deadline.
 local uv = require "luv"
 local wait = require "spec.support.wait"
 
@@ -81,8 +81,8 @@ function M.now()
   return held
 end
 
---- What `after` holds that `before` did not, one text each: nothing, unless there is more of a kind
---- than there was.
+--- The resources in `after` that `before` does not have, one text each: none, unless a kind has
+--- more of them than before.
 ---@param before table
 ---@param after table
 ---@return string[]

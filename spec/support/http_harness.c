@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The server under test on a thread of its own; a spec talks to it through sockets like anybody
- * else, and asks the thread for the rest, one question at a time.
+ * The server under test on a thread of its own; a spec talks to it through sockets like any other
+ * client, and asks the thread for the rest, one question at a time.
  */
 #include "http_harness.h"
 

@@ -25,7 +25,7 @@ function M.wait(d, point)
   assert(signal == 9, (point or "the point") .. " was not reached: " .. d:log())
 end
 
---- POSTs without minding that nobody may answer: the status, or nil; and what was said.
+--- POSTs to a daemon that may be killed meanwhile: the status, or nil; and the body.
 function M.ask(d, path)
   local ok, r = pcall(d.control, d, { method = "POST", path = path,
     headers = { Accept = "application/json" }, deadline_ms = 20000 })

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- A service manager as far as sd_notify(3) goes: a datagram socket that keeps what it is told.
+-- A service manager as far as sd_notify(3) goes: a datagram socket that stores each message.
 --   local manager = notify.listen(dir:at "notify")     -- or "@abstract"
 --   manager:wait "^READY=1"
 local ffi = require "ffi"

@@ -32,14 +32,14 @@ int os_harness_storm_delivered(void);
 int os_harness_storm_disorder(void); /* messages of one thread that came before earlier ones */
 void os_harness_storm_end(void);     /* joins the threads */
 
-/* A log that keeps what it is told, from whichever thread: lines of "level group: message key=value
- * ...". One for the process; os_harness_log_take moves what was kept into buf. */
+/* A log that stores its lines, from any thread: "level group: message key=value ...". One for the
+ * process; os_harness_log_take moves the stored lines into buf. */
 const segue__logger *os_harness_log(void);
 const char *os_harness_log_take(char *buf, size_t size);
 /* Logs a field of each type that a field can have; returns how many arguments were evaluated. */
 int os_harness_log_types(const segue__logger *log, segue_level level);
 
 int os_harness_open_fds(void);
-int os_harness_zombies(void); /* children of this process that nobody has waited for */
+int os_harness_zombies(void); /* dead children that are not reaped */
 
 #endif

@@ -70,9 +70,9 @@ function M.header(path, variant)
   file:close()
 end
 
---- A module that appends what becomes of it to a file: text in C, with fields of the descriptor and
---- code of one's own. options: says, file, starts (what start ends with), extra (code), descriptor,
---- ops, ops_size.
+--- A module that appends each of its operations to a file: text in C, with fields of the descriptor
+--- and code of one's own. options: `says`, file, starts (the result of start), extra (code),
+--- descriptor, ops, ops_size.
 function M.source(options)
   return ([[
 #include <segue.h>

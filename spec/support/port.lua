@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Loopback ports that nobody has, and who listens on one.
+-- Loopback ports that no process uses, and the process that listens on a port.
 local uv = require "luv"
 local M = {}
 

@@ -383,7 +383,7 @@ static void script_go(void *data, int status, const segue_error *error) {
   }
 }
 
-/* Cancelled in the middle of a step, or hanging: done comes when the spec says so. */
+/* Cancelled in the middle of a step, or hanging: the spec decides when done comes. */
 static void reload_cancelled(void *data) {
   scripted_hooks *hooks = data;
   if (hooks->reload_op) keep(hooks, hooks->reload_op);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * scripted.h: modules and policy hooks that do what a spec tells them, and write down what was
- * asked of them: the engine's partners in its specs.
+ * scripted.h: modules and policy hooks that a spec controls, and that record each call: the
+ * counterparts of the engine in its specs.
  */
 #ifndef SPEC_SUPPORT_SCRIPTED_H
 #define SPEC_SUPPORT_SCRIPTED_H
@@ -63,9 +63,9 @@ typedef struct scripted_hooks {
   char script[160], argument[32];
   bool both; /* two verbs are under way at once */
   uint64_t defer_ms;
-  segue__drain drain; /* how, by hand */
+  segue__drain drain; /* limits of a manual drain */
   int strategy;       /* a deed; SCRIPTED_OK wishes for a push */
-  segue_op *kept[64]; /* of hooks told to be LATER or to hang */
+  segue_op *kept[64]; /* of hooks that end LATER or hang */
   int kept_count;
   segue_op *reload_op;
   segue__txn *txn;
@@ -102,14 +102,14 @@ void scripted_loader_free(scripted_loader *loader);
 void scripted_loader_put(scripted_loader *loader, segue__policy *policy); /* takes the reference */
 segue__policy_loader scripted_loader_get(scripted_loader *loader);
 
-/* Triggers: counts, and fails when told. */
+/* Triggers: counts, and fails if the spec asks for it. */
 typedef struct scripted_triggers {
   int stages, settles, discards;
   bool fail;
 } scripted_triggers;
 segue__triggers_ops scripted_triggers_ops(scripted_triggers *triggers);
 
-/* Waiters that remember what they were told. */
+/* Waiters that store their answers. */
 typedef struct scripted_waiter {
   segue__waiter waiter; /* first */
   int calls, status;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * scripted_source.h: an asynchronous source that does what a spec tells it, and writes down in the
- * world's journal what was asked of it: "net.fetch r1", "net.watch -", "net.cancel".
+ * scripted_source.h: an asynchronous source that a spec controls, and that records each call in the
+ * world's journal: "net.fetch r1", "net.watch -", "net.cancel".
  */
 #ifndef SPEC_SUPPORT_SCRIPTED_SOURCE_H
 #define SPEC_SUPPORT_SCRIPTED_SOURCE_H
@@ -11,9 +11,9 @@
 typedef struct scripted_source {
   scripted_world *world;
   char name[32];
-  int fetch, watch;  /* deeds: of watch, SCRIPTED_LATER runs until it is told to end */
+  int fetch, watch;  /* deeds: for watch, SCRIPTED_LATER runs until the spec ends it */
   bool deaf;         /* does not end when it is cancelled */
-  bool unchanged;    /* fetch says: not modified */
+  bool unchanged;    /* fetch returns "not modified" */
   char text[8192];   /* of its one document; "" = no document */
   char revision[32]; /* "" = none */
   segue_op *fetches[64];
@@ -32,7 +32,7 @@ int scripted_source_finish(scripted_source *source, int status);
 /* Pushes a change of one document, from `base` to `revision`: text NULL takes it away. */
 void scripted_source_emit_delta(scripted_source *source, const char *base, const char *revision,
                                 const char *name, const char *text);
-/* Pushes what it has now; ask: only says that something changed. */
+/* Pushes its documents; ask: only reports that something changed. */
 void scripted_source_emit(scripted_source *source, bool ask);
 /* The watch ends, with 0 or an error. */
 void scripted_source_end_watch(scripted_source *source, int status);

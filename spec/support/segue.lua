@@ -116,7 +116,7 @@ function Daemon:wait_control()
   end, nil, function() return "the control socket: " .. self.process:describe() end)
 end
 
---- Waits until /-/ready says 200 on the control socket.
+--- Waits until /-/ready answers 200 on the control socket.
 function Daemon:wait_ready(deadline_ms)
   wait.until_true(function()
     if not self.process:running() then

@@ -169,7 +169,7 @@ function Client:renegotiate()
   flush(self)
 end
 
---- Says farewell (close_notify); the other direction stays open.
+--- Sends close_notify; the other direction stays open.
 function Client:shutdown()
   ssl.SSL_shutdown(self.ssl)
   flush(self)

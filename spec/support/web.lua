@@ -92,7 +92,7 @@ function Server:every(ms, client, fn)
   end)
 end
 
---- Gives up its port and all connections; listen_again takes it back.
+--- Releases its port and all connections; listen_again binds the port again.
 function Server:stop()
   for client in pairs(self.clients) do M.close(client) end
   self.clients = {}

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Tokens from files, and how often somebody may ask: the two parts of the front door that are pure.
+-- Tokens from files, and the rate limit of attempts: the two parts of the access rules that are
+-- pure functions.
 local C = require "spec.support.c"
 local ffi = C.ffi
 

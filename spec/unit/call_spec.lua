@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Modules that call each other: whoever is inside of one meets the generation that he has in
--- those that it needs, whatever a transaction does meanwhile.
+-- Modules that call each other: a thread inside one module meets its own generation in the modules
+-- that this one needs, whatever a transaction does meanwhile.
 local C = require "spec.support.c"
 local engine = require "spec.support.engine"
 local ffi = C.ffi
@@ -47,7 +47,7 @@ describe("a module that calls another one", function()
     e, passes = nil, {}
   end)
 
-  -- front calls middle, which calls store; other calls nobody.
+  -- front calls middle, which calls store; other calls no module.
   local function modules(store)
     return {
       { "store", store or "handover", config = "x", drain_ms = 5000 },
@@ -99,7 +99,7 @@ describe("a module that calls another one", function()
       leave(passes[#passes])
       leave(middle)
       change()
-      assert.equal(1, calls "store.stop") -- of the second generation, by which nobody came
+      assert.equal(1, calls "store.stop") -- of the second generation, which no caller entered
       assert.equal(1, (call("store", front)))
       leave(passes[#passes])
       assert.equal(0, calls "store.stop")

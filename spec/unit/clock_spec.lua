@@ -19,7 +19,7 @@ describe("the deadline to confirm", function()
     tempdir.remove_all()
   end)
 
-  -- Time goes on, by the clock of this process and of the world; every second somebody looks.
+  -- Advances both clocks, the monotonic and the wall clock; each second something looks at them.
   local function pass(ms)
     now, wall = now + ms, wall + ms
     while ms > 0 do
@@ -31,7 +31,7 @@ describe("the deadline to confirm", function()
     end
   end
 
-  -- Somebody sets the wall clock; for the process, a machine that has slept is the same.
+  -- Sets the wall clock; for the process, a machine that was suspended looks the same.
   local function set_clock(by, unseen)
     wall = wall + by
     C.segue__loop_jump_wall(e.loop, by)

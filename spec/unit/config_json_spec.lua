@@ -11,7 +11,8 @@ local function value(text, options)
   return document.value(text, options)
 end
 
--- Each entry: a text and the error's whole text; the code is SYNTAX unless a third one says else.
+-- Each entry: a text and the error's whole text; the code is SYNTAX unless a third value
+-- names another.
 local function refuses(cases)
   for _, case in ipairs(cases) do
     local text, err = value(case[1])

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Snapshots: counted references, read sections, and that nothing goes while somebody looks at it.
+-- Snapshots: counted references, read sections, and that no snapshot is freed while it is read.
 local C = require "spec.support.c"
 local document = require "spec.support.document"
 local wait = require "spec.support.wait"

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
--- Drains that run over: what is inside is cut and counted, waited for longer, or has the reload
--- undone, as the policy says, by every strategy and by hand, for modules that never drain.
+-- Drains that exceed their limit: requests inside are cut and counted, waited for longer, or the
+-- reload is undone, as the policy declares, by every strategy and manually, also for modules that
+-- never drain.
 local C = require "spec.support.c"
 local engine = require "spec.support.engine"
 
@@ -215,7 +216,7 @@ describe("a drain that runs over", function()
         e:advance(1)
         assert.equal(0, e:status("m").draining)
         assert.same({ drains = 1, inside = 1 }, cut())
-        assert.equal(2, tonumber(e.world.instances)) -- who is inside keeps his
+        assert.equal(2, tonumber(e.world.instances)) -- a pass that is inside keeps its instance
       end)
 
       it("waits again as often as it says, and warns each time", function()
@@ -250,7 +251,7 @@ describe("a drain that runs over", function()
         end
         local w = change()
         assert.equal("nothing yet", w:outcome())
-        assert.equal("m=open", e:gates()) -- nobody is held up but the reload
+        assert.equal("m=open", e:gates()) -- only the reload is delayed
         assert.equal(3, (enter()))
         assert.equal("3", e:value("x"))
         assert.equal(2, e:status("m").draining)

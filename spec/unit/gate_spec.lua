@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Gates: who passes, who waits, in which order, and that nobody is lost, told twice, or left with
--- an instance that is gone, whatever a transaction does with the gate meanwhile.
+-- Gates: which caller enters, which waits, in which order, and that no request is lost, answered
+-- twice, or left with an instance that is gone, while a transaction changes the gate.
 local C = require "spec.support.c"
 local Loop = require "spec.support.loop"
 local engine = require "spec.support.engine"
@@ -36,7 +36,7 @@ describe("a gate", function()
     assert.equal(0, C.gate_house_open(house, i))
     return i
   end
-  -- Lets an instance go as a transaction does; tells how its drain ended.
+  -- Drains an instance as a transaction does; returns the status of the drain.
   local function drain(i, ms)
     local status = ffi.new("int[1]")
     C.gate_house_drain(i, ms or 1000, status)
@@ -63,7 +63,7 @@ describe("a gate", function()
   end
   local function alive() return tonumber(house.alive) end
 
-  -- Requests that write down what they are told.
+  -- Requests that record their results.
   local told
   local function request(name, key, bytes, on_answer)
     local r = ffi.new("segue_arrival[1]")
@@ -199,7 +199,7 @@ describe("a gate", function()
     assert.equal(C.SEGUE_QUEUED, submit(early))
     C.segue__gate_unflip(house.gate)
     assert.equal(0, C.gate_house_open(house, one))
-    assert.equal(C.SEGUE_RUN, submit(other)) -- open, and nobody of that key waits
+    assert.equal(C.SEGUE_RUN, submit(other)) -- open, and no request of that key waits
     C.segue_gate_leave(other[0].pass)
     step()
     assert.same({ "early=1", "late=1" }, told)
@@ -316,7 +316,7 @@ describe("a gate", function()
     assert.equal(0, C.gate_house_enter_in_a_flip(house, pass))
     assert.equal(2, generation(pass))
     C.segue__gate_settle(house.gate)
-    assert.equal(0, drain(one).status) -- nobody is inside
+    assert.equal(0, drain(one).status) -- no pass is inside
     C.segue__instance_release(one)
     C.segue_gate_leave(pass)
     close(two)

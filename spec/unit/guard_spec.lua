@@ -233,7 +233,7 @@ describe("max_age", function()
     e:write("a.yaml", "x: 4\n")
     held(reload(), "older than max_age")
     assert.equal("3", e:value("x"))
-    -- the same bytes come back: nobody has to ask
+    -- the same bytes come back: no new fetch is needed
     e:source("net").fetch = engine.OK
     e:advance(3000)
     assert.equal("4", e:value("x"))

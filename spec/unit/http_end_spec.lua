@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The end of an HTTP server: whoever asks while it closes is answered, and no answer is taken away.
+-- The end of an HTTP server: a client that asks while it closes is answered, and no answer is lost.
 local C = require "spec.support.c"
 local certificates = require "spec.support.certificates"
 local http = require "spec.support.http"
@@ -248,7 +248,7 @@ describe("the end of an HTTP server", function()
   end)
 end)
 
--- Between the last accept and the close of a socket somebody may connect, whom the kernel resets.
+-- Between the last accept and the close of a socket a client may connect, which the kernel resets.
 describe("a socket that is about to close", function()
   local function bind()
     local address, e = C.new("segue__address"), C.error()

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Listening sockets, and what an error says of one that cannot be opened.
+-- Listening sockets, and the error of one that cannot be opened.
 local C = require "spec.support.c"
 local port = require "spec.support.port"
 local servers = require "spec.support.http_server"

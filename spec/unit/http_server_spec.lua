@@ -215,7 +215,7 @@ describe("the HTTP server", function()
       for _ = 1, count do
         client.handle:write(piece, function(err) left = left - (err and 0 or 1) end)
       end
-      -- The kernel's buffer takes some megabytes, and then nobody does.
+      -- The kernel's buffer takes some megabytes, then the response waits.
       local taken, still = left, 0
       wait.until_true(function()
         still = left == taken and still + 1 or 0

@@ -161,7 +161,7 @@ describe("the HTTP server through TLS", function()
     client:write(get("/one"))
     assert.equal(200, client:read_response().status)
     client:renegotiate()
-    client:read_all() -- OpenSSL's client gives up on a refusal
+    client:read_all() -- OpenSSL's client closes after a refusal
     assert.equal(1, server:requests())
     assert.equal(200, tls.request({ port = port, path = "/" }).status)
   end)

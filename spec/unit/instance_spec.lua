@@ -54,7 +54,8 @@ local function run(config, on_started)
   return reports
 end
 
--- An instance of a policy on a host's loop, with modules of C whose start fails while told to.
+-- An instance of a policy on a host's loop, with modules of C whose start fails while the
+-- spec asks for it.
 local Host = {}
 Host.__index = Host
 

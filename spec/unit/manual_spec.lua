@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- What a policy's reload hook does with modules one by one: in order, refused in words, and taken
--- back whole if it does not commit.
+-- The operations of a policy's reload hook on single modules: in order, refused with an error
+-- message, and undone as a whole if the hook does not commit.
 local C = require "spec.support.c"
 local engine = require "spec.support.engine"
 

@@ -67,7 +67,7 @@ local function walk(seed)
     assert(seen, "readers see nothing")
   end
 
-  -- Quiet: everybody does what is asked, what hung comes to an end, and a good input arrives.
+  -- Quiet: all modules and hooks succeed, hanging ones end, and a good input arrives.
   for _, name in ipairs(names) do
     for _, verb in ipairs(verbs) do e:deed(name, verb, engine.OK) end
   end

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- Reading, listing and writing files: what is read, and what each failure says.
+-- Reading, listing and writing files: the results, and the error of each failure.
 local C = require "spec.support.c"
 local Tempdir = require "spec.support.tempdir"
 local uv = require "luv"
@@ -50,7 +50,7 @@ local function write(path, text, options)
   return true
 end
 
--- Runs fn as a user who is nobody in particular.
+-- Runs fn as a user that owns no file.
 local function as_nobody(fn)
   assert.equal(0, ffi.C.setegid(65534))
   assert.equal(0, ffi.C.seteuid(65534))
@@ -392,7 +392,7 @@ describe("writing a file", function()
     assert.same({ "a" }, dir:list())
   end)
 
-  -- Writes "new" to the file a in another process; returns what that process said.
+  -- Writes "new" to the file a in another process; returns the output of that process.
   local function write_elsewhere(wrap, faults)
     local script = ([[
       local C = require "spec.support.c"

@@ -269,7 +269,7 @@ describe("the loop on libuv", function()
     assert.equal("run 1", journal())
     C.os_harness_release()
     loop:run_until(function() return C.os_harness_threads("segue-collect") == 0 end)
-    -- The job has nobody to be given back to: its own memory, and only that, is lost.
+    -- No loop is left to receive the job: its own memory, and only that, is lost.
     loop:run_until(function() return tonumber(C.segue__mem_live()) == before + 1 end)
     C.os_harness_job_lose(hung)
     live = live + 1

@@ -330,7 +330,7 @@ describe("the record", function()
     loop:close()
   end)
 
-  -- A call that waits for its answer: its status, and what take(answer) says.
+  -- A call that waits for its answer: its status, and the result of take(answer).
   local function ask(fn, take)
     local call, status, taken = ffi.new("segue__record_call[1]"), nil, nil
     call[0].cb = loop:cb("void (*)(segue__record_call *, segue__record_answer *)", function(_, a)
@@ -468,7 +468,7 @@ describe("the record", function()
       assert.equal(0, status)
       assert.equal('[{"id":3,"detail":0},{"id":1,"detail":0}]', text)
     end
-    -- nor is its number given again where there is no history to tell it
+    -- and its number is not used again, although no history contains it
     close()
     forget_history()
     forget("numbers.a", "numbers.b")
@@ -523,7 +523,7 @@ describe("the record", function()
       open()
       assert.matches("the history cannot be opened: reloads go on without it.*another process "
         .. "locks it", Record.logged())
-      assert.equal(0, settle(1, 1, "a: 1\n")) -- nobody waits for the history
+      assert.equal(0, settle(1, 1, "a: 1\n")) -- no caller waits for the history
       lock.run "ROLLBACK"
       lock.close()
       local text = ""

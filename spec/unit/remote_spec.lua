@@ -223,7 +223,7 @@ describe("a source that is away", function()
     assert.is_true(e:source_status("net").up)
     local journal = e:journal()
     assert.equal(1, count(journal, "the source is back"))
-    -- a run tells everybody that nothing is held any more
+    -- a run reports to all sources that no document is held any more
     assert.truthy(journal:find("settled unchanged", 1, true))
   end)
 

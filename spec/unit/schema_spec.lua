@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- What each keyword lets through and what it says when it does not.
+-- The values that each keyword accepts, and the error for those that it rejects.
 local schema = require "spec.support.schema"
 
--- Each: a schema, what fits it, and what does not with the text that is told (without "file:" and
--- the path, which "a finding" below is about).
+-- Each: a schema, a value that fits, and one that does not with its error (without "file:" and the
+-- path, which "a finding" below is about).
 local function judges(text, good, bad, options)
   local compiled, why = schema.compile(text, options)
   assert.is_truthy(compiled, not compiled and table.concat(why, "; ") or nil)
@@ -359,7 +359,7 @@ upstreams:
   end)
   it("does not show the keys below a secret, nor the values that a secret may have", function()
     local secret = [[{"properties":{"s":{"writeOnly":true,%s}}}]]
-    local cases = { -- rule, value, what is told; "hunter" is never
+    local cases = { -- rule, value, error; "hunter" is never shown
       { '"additionalProperties":{"type":"string"}', '{"hunter":{"x":7}}',
         "1:16: a part of s must be a string, not a map (at s)" },
       { '"properties":{"hunter2":true},"additionalProperties":false', '{"hunter3":1}',

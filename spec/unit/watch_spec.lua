@@ -59,7 +59,7 @@ after_each(function()
   Tempdir.remove_all()
 end)
 
--- Waits until path (or any, or "ALL") was told, and forgets what was.
+-- Waits until path (or any, or "ALL") was reported, and forgets earlier reports.
 local function told(path, deadline_ms)
   loop:run_until(function()
     for _, one in ipairs(seen) do
@@ -71,7 +71,7 @@ local function told(path, deadline_ms)
   seen = {}
 end
 
--- A change that is told shows that everything before it has been dealt with: events have an order.
+-- Events have an order, so a reported change proves that all earlier ones have been handled.
 local function quiet()
   loop:turn()
   dir:write("fence", tostring(uv.hrtime()))
@@ -361,8 +361,8 @@ describe("a pattern", function()
 end)
 
 describe("a path that is shaken", function()
-  -- Another process does to the path whatever can be done, as fast as it can; what counts is that
-  -- the last state is told of, without the help of a rescan.
+  -- Another process changes the path in every way, as fast as it can; the last state must be
+  -- reported, without the help of a rescan.
   local script = [[
     cd "$1" || exit 1
     n=0
@@ -477,7 +477,7 @@ describe("the rescan", function()
       timer.start(5)
     end)
     timer.start(5)
-    -- A rescan that was under way when the file was written may tell it once more, not more often.
+    -- A rescan that ran when the file was written may report it once more, not more often.
     loop:run_until(function() return rounds >= 10 end)
     assert.is_true(#seen <= 1)
     seen = {}
