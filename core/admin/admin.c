@@ -2,6 +2,10 @@
  *
  * The life of the admin API, and the way of a request: its endpoint is looked up (endpoints.c), the
  * client is authorized (authorize.c), the query is validated (query.c), then the handler runs.
+ *
+ * The API outlives the engine: while the server still finishes its connections the engine may be
+ * gone. From segue__admin_detach on only endpoints that are marked `always` answer as before, the
+ * others get 503.
  */
 #include "internal.h"
 #include "render.h"
@@ -22,8 +26,8 @@ static void on_module(segue__observer *observer, const char *module, uint64_t ge
 
 enum { SPARE_SHARE = 8 }; /* half of what the clients of modules leave (core/ingress) */
 
-/* Whatever clients do, a reload finds descriptors for the files it reads: ports and unix sockets
- * may take three eighths each. */
+/* Clients must never use up the descriptors that a reload needs for the files it reads. So ports
+ * and unix sockets may take three eighths of the limit each. */
 static uint32_t room_for_connections(void) {
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= 4096) return 1024;
@@ -73,6 +77,8 @@ void segue__admin_attach(segue__admin *admin, segue__engine *engine) {
   segue__engine_observe(engine, &admin->observer);
 }
 
+/* Requests that wait for a reload, the record, a page or a recording are answered before the engine
+ * is released: each of them holds a waiter or a job inside it. */
 void segue__admin_detach(segue__admin *admin) {
   if (!admin->engine) return;
   segue__calls_close(admin);
@@ -97,6 +103,8 @@ void segue__admin_abandon(segue__admin *admin) {
   segue__http_server_abandon(admin->server);
 }
 
+/* Detaches first, so that each waiting client gets its answer while its connection is still open.
+ * The server then has grace_ms to send what is queued. */
 void segue__admin_close(segue__admin *admin, uint64_t grace_ms, void (*cb)(void *data),
                         void *data) {
   segue__admin_detach(admin);
@@ -113,6 +121,8 @@ static void on_module(segue__observer *observer, const char *module, uint64_t ge
   segue__events_module(observer->data, module, generation, state);
 }
 
+/* Metrics and the recording get a result before it is logged. A client that waits for it gets its
+ * answer from a waiter of its own (reload.c), not from here. */
 static void admin_on_phase(segue__observer *observer, const segue__result *result,
                            segue__phase phase) {
   segue__admin *admin = observer->data;

@@ -11,6 +11,9 @@
 
 enum { RATE = 50, BURST = 100 };
 
+/* Counted without atomics: only the control thread takes and releases references. The last one may
+ * end long after the policy that made the rules: a listener keeps its rules until the next ones
+ * replace them. */
 segue__auth *segue__auth_ref(segue__auth *auth) {
   auth->refs++;
   return auth;
@@ -33,6 +36,7 @@ void segue__auth_unref(void *data) {
 
 /* ---- Files ----------------------------------------------------------------------------------- */
 
+/* The parameters that the reader of a credential file gets through its `data` pointer. */
 typedef struct reading {
   segue__policy *policy;
   const segue__os *os;
@@ -55,6 +59,8 @@ static int auth_make_tls(reading *r, const segue__http_spec *spec, segue__auth *
   return segue__tls_context_load(&auth->tls, &paths, read_input, r, r->err);
 }
 
+/* The content of a token file is overwritten as soon as it is parsed: freed memory would keep the
+ * tokens, where a core dump or a later bug shows them. */
 static int make_tokens(reading *r, const segue__http_spec *spec, segue__auth *auth) {
   int rc = 0;
   for (size_t i = 0; i < spec->token_count && !rc; i++) {
@@ -68,7 +74,8 @@ static int make_tokens(reading *r, const segue__http_spec *spec, segue__auth *au
 
 /* ---- Rules ----------------------------------------------------------------------------------- */
 
-/* A client that is named without a kind is a host or a service: its common name or DNS name. */
+/* Returns the kinds of names that a rule of a client may match, as bits. A rule without a kind
+ * means a host or a service: a common name or a DNS name. */
 static unsigned kinds_of(const char *kind) {
   for (int i = 0; kind && i < SEGUE__NAME_KINDS; i++)
     if (strcmp(kind, segue__name_kind_text((segue__name_kind)i)) == 0) return 1u << i;
@@ -95,6 +102,9 @@ static int auth_copy_names(const segue__http_spec *spec, segue__auth *auth) {
   return 0;
 }
 
+/* Rejects a listener that other machines can reach without credentials: by default every client of
+ * a listener may reload. A certificate that is only optional does not count, because a client
+ * without one would be let in. */
 static int check_lock(const segue__trigger_spec *trigger, const segue__address *address,
                       const segue__http_spec *spec, segue_error *err) {
   bool locked = spec->token_count || (spec->client_ca && !spec->client_optional);
@@ -123,6 +133,8 @@ static int check_kind(const segue__trigger_spec *trigger, const segue__address *
   return 0;
 }
 
+/* A listener without credentials has no default rate. A rate that the policy names without a burst
+ * allows two seconds' worth of requests at once, at least 10. */
 static void auth_set_rules(segue__auth *auth, const segue__http_spec *spec,
                            const segue__address *address) {
   auth->client_known = spec->client_ca != NULL;
@@ -210,6 +222,9 @@ static bool auth_is_of(const segue__auth_name *client, const segue__tls_name *na
   return auth_matches(client->name, name->text, name->kind == SEGUE__NAME_DNS);
 }
 
+/* A certificate has several names (subject and alternative names), and each may match a rule. The
+ * best role counts; the name that gave it, or the first name if none did, is the one that the log
+ * and the audit record show. */
 segue__role segue__auth_client(const segue__auth *auth, const segue__tls_client *client,
                                segue__tls_name *name) {
   segue__role role = auth->client_count ? SEGUE__ROLE_NONE : SEGUE__ROLE_OPERATE;

@@ -49,9 +49,10 @@ static segue__role needed_role(const segue__http_request *request,
   return segue__looks_only(request) ? SEGUE__ROLE_READ : SEGUE__ROLE_OPERATE;
 }
 
-/* ---- Who ------------------------------------------------------------------------------------- */
+/* ---- Identity -------------------------------------------------------------------------------- */
 
-/* The token of "Authorization: Bearer TOKEN"; false: there is none of that kind. */
+/* Finds the token of "Authorization: Bearer TOKEN". Returns false if the request has no credentials
+ * of that scheme. The name of a scheme has no case (RFC 9110 11.1). */
 static bool authorize_bearer(const segue__http_request *request, segue__http_text *out) {
   static const char scheme[] = "Bearer ";
   const segue__http_text *value = segue__http_header_get(request, "Authorization");
@@ -68,6 +69,9 @@ static segue__role authorize_better(segue__role a, segue__role b) {
   return a > b ? a : b;
 }
 
+/* The server writes the user of a unix socket into the peer's name, from SO_PEERCRED: the kernel
+ * vouches for it. root and the daemon's own user could stop or replace the daemon in any case, so
+ * they operate it. */
 static segue__role role_of_user(const segue__http_request *request, const segue__auth *auth) {
   const char *uid = strstr(request->peer, "uid=");
   unsigned long n = uid ? strtoul(uid + 4, NULL, 10) : (unsigned long)-1;
@@ -83,6 +87,10 @@ static void name_client(segue__http_request *request, const segue__tls_name *nam
            plain ? "" : segue__name_kind_text(name->kind), plain ? "" : ":", name->text);
 }
 
+/* A client may be identified in several ways at once: by its user, a certificate and a token. The
+ * best role counts, so that a token can only add rights. A wrong token is an error even where the
+ * rest would do: a client that sends one expects its role, and would otherwise work with another
+ * one unnoticed. */
 static identity authorize_identify(segue__http_request *request, const segue__auth *auth) {
   identity who = {.role = SEGUE__ROLE_NONE};
   segue__http_text text;
@@ -121,7 +129,7 @@ static bool within_rate(segue__admin *admin, segue__http_request *request, segue
   if (!wait) return true;
   admin->refusals.rate++;
   if (first)
-    SEGUE__LOG(admin->log, SEGUE_WARN, "audit", "sends too many requests and gets 429",
+    SEGUE__LOG(admin->log, SEGUE_WARN, "audit", "a client sends too many requests and gets 429",
                SEGUE__FIELD("peer", request->peer), SEGUE__FIELD("path", request->path));
   snprintf(header, sizeof header, "Retry-After: %" PRIu64 "\r\n", (wait + 999) / 1000);
   segue__answer_error(request, 429, header, "too many requests: ask again in %" PRIu64 " s",
@@ -129,6 +137,8 @@ static bool within_rate(segue__admin *admin, segue__http_request *request, segue
   return false;
 }
 
+/* 401 must name a way to authenticate (RFC 9110 15.5.2), and there is none for certificates: TLS
+ * asks for those before the request. So a listener without tokens answers 403. */
 static void unauthorized(segue__admin *admin, segue__http_request *request, const identity *who) {
   const segue__auth *auth = request->auth;
   const char *challenge = who->wrong_token
@@ -154,6 +164,9 @@ static void authorize_forbidden(segue__admin *admin, segue__http_request *reques
                       segue__role_name(needed));
 }
 
+/* The order matters. The rate comes first, so that guessing tokens costs a client its rate. The
+ * checks against foreign web pages come before the credentials, because a browser adds the
+ * certificate of its user to such a request by itself. */
 bool segue__access_check(segue__admin *admin, segue__http_request *request,
                          const segue__endpoint *endpoint) {
   const segue__auth *auth = request->auth;
@@ -209,6 +222,8 @@ static void put_line(char *to, size_t size, const char *text, size_t len) {
   segue__buf_deinit(&line);
 }
 
+/* Adds a row to the audit list. The query of a refused request is left out: it may hold a token
+ * that was sent in the wrong place. The row is queued; no request waits for the disk. */
 static void authorize_keep(segue__admin *admin, const segue__http_request *request, int status,
                            bool refused, const char *method) {
   segue__record *record = admin->engine ? segue__engine_record(admin->engine) : NULL;
@@ -246,13 +261,15 @@ static void authorize_on_answer(void *data, const segue__http_request *request, 
   SEGUE__LOG(admin->log, refused ? SEGUE_WARN : SEGUE_INFO, "audit",
              refused  ? "refused"
              : status ? "answered"
-                      : "left before the answer",
+                      : "client left before the answer",
              SEGUE__FIELD("method", method), SEGUE__FIELD("path", request->path),
              SEGUE__FIELD("status", code),
              SEGUE__FIELD("who", request->who[0] ? request->who : NULL),
              SEGUE__FIELD("peer", request->peer));
 }
 
+/* A handshake fails before the request exists, so no rate limit of requests covers it. A scanner
+ * makes thousands: each client gets a few lines, then one a second. */
 static void authorize_on_tls_failure(void *data, const char *peer, void *auth, const char *why) {
   segue__admin *admin = data;
   const segue__auth *d = auth;
@@ -285,7 +302,7 @@ static void authorize_on_scarce(void *data) {
   if (r->scarce++ && now - r->scarce_reported_ms < CROWD_TOLD_MS) return;
   r->scarce_reported_ms = now;
   SEGUE__LOG(admin->log, SEGUE_WARN, "http",
-             "too few file descriptors are left: clients wait until others leave (raise "
+             "too few file descriptors are left: new clients wait until others leave (raise "
              "LimitNOFILE=, ulimit -n)");
 }
 
@@ -300,7 +317,7 @@ void segue__access_watch(segue__admin *admin) {
 void segue__access_metrics(segue__buf *out, const segue__admin *admin) {
   const segue__refusals *r = &admin->refusals;
   segue__metrics_head(out, "segue_http_refused_total", "counter",
-                      "Requests to the admin API that were not let in.");
+                      "Requests to the admin API that were refused, by reason.");
   segue__buf_addf(out, "segue_http_refused_total{reason=\"unauthorized\"} %" PRIu64 "\n",
                   r->unauthorized);
   segue__buf_addf(out, "segue_http_refused_total{reason=\"forbidden\"} %" PRIu64 "\n",

@@ -11,7 +11,8 @@
 
 enum { DAY_S = 86400, WARN_S = 14 * DAY_S, LOOK_MS = 3600 * 1000 };
 
-/* Our own listeners that speak TLS, then those of others. */
+/* A position in a walk over all certificates: first those of the admin API's listeners, then those
+ * of the ingress. */
 typedef struct round {
   segue__admin_listener *item;
   size_t index;
@@ -42,7 +43,7 @@ static int64_t left_s(const segue__admin *admin, const segue__tls_notice *notice
   return segue__tls_context_expires(notice->context) - segue__loop_wall_ms(admin->loop) / 1000;
 }
 
-/* Empty: there is nothing to say. */
+/* Writes the warning about a certificate; empty if there is none to give. */
 static void warning_of(int64_t left, char *buf, size_t size) {
   buf[0] = 0;
   if (left <= 0)
@@ -56,7 +57,10 @@ static void on_look(segue__timer *timer) {
   segue__certificates_look(timer->data);
 }
 
-/* Logs a certificate when it comes near its end, when it expires, and once a day. */
+/* Logs a certificate when it comes near its end, when it expires, and once a day.
+ *
+ * The next check is moved to the moment of expiry, plus 50 ms so that it is past then: the line
+ * "has expired" must not come up to an hour late. */
 static void certificates_look_at(segue__admin *admin, segue__tls_notice *notice,
                                  uint64_t *next_ms) {
   char warning[128];

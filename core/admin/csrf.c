@@ -18,7 +18,8 @@ static bool ends_with(const char *s, const char *end) {
   return n >= m && strcasecmp(s + n - m, end) == 0;
 }
 
-/* host without its port, and without the brackets of an IPv6 address */
+/* Copies a Host header without its port, and without the brackets of an IPv6 address. Returns false
+ * if it is empty or too long. */
 static bool host_name(segue__http_text host, char *buf, size_t size) {
   if (!host.len || host.len >= size) return false;
   memcpy(buf, host.s, host.len);
@@ -54,7 +55,7 @@ static bool csrf_loopback(const char *name) {
   return strcasecmp(name, "localhost") == 0 || ends_with(name, ".localhost");
 }
 
-/* scheme://host[:port], with host as in the Host header */
+/* Compares an Origin header with scheme://host[:port], where host is the Host header. */
 static bool same_origin(segue__http_text origin, segue__http_text host, bool tls) {
   const char *scheme = tls ? "https://" : "http://";
   size_t skip = strlen(scheme);
@@ -71,6 +72,9 @@ static bool csrf_is_ours(const segue__auth *auth, const char *name) {
   return !auth->host_count || is_address(name);
 }
 
+/* A unix socket is exempt: no browser can connect to one. Sec-Fetch-Site is checked beside Origin,
+ * because a browser sends no Origin with a plain GET, for example of an image. "none" is an address
+ * that the user typed. */
 int segue__guard_check(const segue__http_request *request, bool probe, char *why, size_t size) {
   const segue__auth *auth = request->auth;
   char name[256];

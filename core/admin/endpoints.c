@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The endpoints of the admin API, one row each, and what is answered where no row fits. `make lint`
+ * The endpoints of the admin API, one row each, and the answers if no row fits. `make lint`
  * compares the rows with the tables of the README and of segue(1).
  */
 #include <stdio.h>

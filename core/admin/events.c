@@ -44,7 +44,8 @@ static void events_on_gone(segue__http_request *request) {
   events_drop(request->user);
 }
 
-/* A client that is too far behind is closed by the server, which then calls on_gone. */
+/* Sends a text to every stream. The server closes a client that is too far behind, and calls
+ * on_gone for it later, from the loop. */
 static void events_send_all(segue__admin *admin, const char *text, size_t len) {
   for (segue__event_stream *stream = admin->events.streams, *next; stream; stream = next) {
     next = stream->next;
@@ -52,13 +53,15 @@ static void events_send_all(segue__admin *admin, const char *text, size_t len) {
   }
 }
 
+/* An empty comment (":") keeps idle connections open across proxies, and makes the server notice a
+ * client that left without closing. The timer runs only while there are streams. */
 static void on_heartbeat(segue__timer *timer) {
   segue__admin *admin = timer->data;
   events_send_all(admin, ":\n\n", 3);
   if (admin->events.streams) segue__timer_start(admin->loop, timer, HEARTBEAT_MS, on_heartbeat);
 }
 
-/* Returns its number; the data of the event follow. */
+/* Begins the text of an event and returns its number; the caller appends the data. */
 static uint64_t events_begin(segue__admin *admin, segue__buf *text, const char *name) {
   uint64_t id = admin->events.next_id++;
   segue__buf_init(text);
@@ -66,7 +69,8 @@ static uint64_t events_begin(segue__admin *admin, segue__buf *text, const char *
   return id;
 }
 
-/* Takes the text. */
+/* Sends an event and keeps its text for clients that reconnect. Owns the text. Where memory was
+ * short the event is lost, but its number is used up, so a client sees the gap. */
 static void events_publish(segue__admin *admin, uint64_t id, segue__buf *text) {
   segue__buf_adds(text, "\n\n");
   char **slot = &admin->events.kept[id % SEGUE__EVENTS_KEPT];
@@ -105,7 +109,9 @@ void segue__events_phase(segue__admin *admin, const segue__result *result, segue
   events_publish(admin, id, &text);
 }
 
-/* Sends the events after the last one that the client saw; none to a new client. */
+/* Sends the events after the one that the client saw last (the header Last-Event-ID, which browsers
+ * send by themselves when they reconnect). A number beyond the newest event is of an earlier
+ * process: its events are not kept, so the client gets only new ones. */
 static void events_replay(segue__admin *admin, segue__http_request *request) {
   const segue__http_text *header = segue__http_header_get(request, "Last-Event-ID");
   char number[24];
@@ -121,6 +127,8 @@ static void events_replay(segue__admin *admin, segue__http_request *request) {
   }
 }
 
+/* The timer is started before the stream is linked: without it the stream would never notice a
+ * client that left. */
 static int stream_open(segue__admin *admin, segue__http_request *request) {
   segue__events *events = &admin->events;
   segue__event_stream *stream = segue__calloc(1, sizeof *stream);

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * POST /api/v1/freeze and /unfreeze, and what status and metrics say of the decisions of operators.
+ * POST /api/v1/freeze and /unfreeze, and the decisions of operators in status and metrics.
  * (Rollback and confirm wait for a run, as a reload does: reload.c.)
+ *
+ * A freeze is answered only when it is on disk (on_frozen): an operator who got the answer must be
+ * able to rely on it after a crash.
  */
 #include "internal.h"
 #include "render.h"

@@ -84,6 +84,9 @@ void segue__handle_one_reload(segue__admin *admin, segue__http_request *request,
 
 /* ---- /config --------------------------------------------------------------------------------- */
 
+/* If-None-Match holds a list of tags, each quoted, possibly with the prefix W/ (RFC 9110 13.1.2).
+ * The quotes are a part of the text that is searched for, so one hash cannot match inside another
+ * one. */
 static bool none_match(const segue__http_request *request, const char *etag) {
   const segue__http_text *value = segue__http_header_get(request, "If-None-Match");
   if (!value) return false;
@@ -139,7 +142,7 @@ void segue__handle_config(segue__admin *admin, segue__http_request *request, con
 
 /* ---- /diff ----------------------------------------------------------------------------------- */
 
-/* "live", "previous", or a generation that is still held. */
+/* Finds "live", "previous", or the number of one of these two. The record has all others. */
 static const segue_snapshot *find_generation(const segue__engine *engine, const char *text) {
   const segue_snapshot *live = segue__engine_live(engine);
   const segue_snapshot *previous = segue__engine_previous(engine);
@@ -168,6 +171,8 @@ static void change_json(segue__buf *out, const segue__change *change, const segu
   segue__buf_addc(out, '}');
 }
 
+/* The masks of both sides are joined: a value that is secret in one of the two generations must not
+ * be shown because it is not secret in the other. */
 static void render_diff(segue__buf *out, const segue__large_response_request *ask) {
   segue__changes changes = {0};
   segue__mask *mask = NULL;
@@ -199,7 +204,8 @@ void segue__diff_answer(segue__admin *admin, segue__http_request *request,
   segue__large_response_answer(admin, request, &ask, "Cache-Control: no-store\r\n");
 }
 
-/* False: it cannot be, and that was answered. *found is NULL where the record has to be asked. */
+/* Finds one side of a diff. Returns false if the name is wrong, which was answered then. *found is
+ * NULL if the record has to be asked. */
 static bool side_of(segue__admin *admin, segue__http_request *request, const char *name,
                     const segue_snapshot **found) {
   uint64_t n;

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * Questions that the record answers: reloads of long ago, generations that are not held any more,
- * why a value is what it is. Each waits for the thread that records; a client that leaves is
- * forgotten.
+ * Questions that the record answers: reloads of long ago, generations that are not in memory any
+ * more, why a value is what it is. Each waits for the thread of the record.
+ *
+ * A question is owned by its request. If the client leaves or the API closes, segue__record_forget
+ * makes sure that the pending call has no callback, so the question can be freed at once, although
+ * the record's thread may be working on the answer.
  */
 #include "internal.h"
 #include "render.h"
@@ -102,7 +105,8 @@ static void on_reloads(segue__record_call *call, segue__record_answer *answer) {
   }
 }
 
-/* With what asking came to; false: it is not kept here at all. */
+/* Handles the return code of a call to the record. Returns false if this instance keeps no such
+ * record: then nothing was answered, and the caller answers from memory. */
 static bool query_history_asked(segue__question *q, int rc) {
   if (rc == 0) return true;
   segue__http_request *request = q->request;
@@ -138,7 +142,9 @@ bool segue__record_ask_reload(segue__admin *admin, segue__http_request *request,
 
 static void next_side(segue__question *q);
 
-/* A value that is secret now was secret then; with no live configuration every value is secret. */
+/* A generation of the history is shown with the mask of the live one: a value that is secret now
+ * was secret then too, also if the schema of that time did not mark it. Without a live
+ * configuration every value is secret. */
 static int hide_as_live(const segue__admin *admin, segue_snapshot *snapshot) {
   const segue_snapshot *live = segue__engine_live(admin->engine);
   if (!live) return segue__mask_all(&snapshot->mask);
@@ -146,6 +152,9 @@ static int hide_as_live(const segue__admin *admin, segue_snapshot *snapshot) {
   return 0;
 }
 
+/* Also called directly, with a local answer, if the call to the record could not be made: both
+ * errors are answered in one place. The question is freed before the answer is sent, because
+ * question_free clears on_gone. */
 static void on_side(segue__record_call *call, segue__record_answer *answer) {
   segue__question *q = call->data;
   int side = q->sides[0] ? 1 : 0;
@@ -168,7 +177,7 @@ static void on_side(segue__record_call *call, segue__record_answer *answer) {
     cannot_say(request, answer->status);
 }
 
-/* Looks the missing side up; both there: answers. */
+/* Asks the record for a side that is missing, one at a time; answers if both are there. */
 static void next_side(segue__question *q) {
   segue__record *record = segue__engine_record(q->admin->engine);
   for (int side = 0; side < 2; side++) {
@@ -204,7 +213,8 @@ void segue__record_ask_diff(segue__admin *admin, segue__http_request *request, c
 
 /* ---- Why ------------------------------------------------------------------------------------- */
 
-/* A source written in Lua chooses the names of its documents. */
+/* The names of source and file are cleaned of secrets, because a source written in Lua chooses
+ * them. */
 static void origin_json(segue__buf *out, const segue__engine *engine, const segue_snapshot *live,
                         const segue_node *node) {
   const char *source, *file;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * POST /api/v1/recording: an incident as it happens, for `segue record`. The first question is
- * answered by what was good last; each ?after=N by what came of the next reload, with the bytes of
- * every file that it read and that differs from the one before, and the answers that the policy got
- * from commands and requests. An entry is kept until a few more have come. All entries are freed
- * when no request has come for a minute. Files hold secrets: only the control socket serves this,
- * and only to the role operate.
+ * POST /api/v1/recording: an incident as it happens, for `segue record`. The first request is
+ * answered with the files of the last good generation. Each ?after=N is answered with the result of
+ * the next reload, the bytes of every file that it read and that differs from the entry before, and
+ * the answers that the policy got from commands and requests. An entry is kept until
+ * SEGUE__ENTRIES_KEPT newer ones exist, so that a client may lose its connection and ask again. All
+ * entries are freed when no request has come for a minute. Files contain secrets: only the control
+ * socket serves this, and only to the role operate.
  */
 #include <inttypes.h>
 #include <limits.h>
@@ -40,7 +41,9 @@ static void incident_add_files(segue__buf *out, const segue__files *files,
   segue__buf_addc(out, '}');
 }
 
-/* The variables that its sources take from the environment, and those that its code asked for. */
+/* Adds the variables that the sources of the policy read, and the ones that its code asked for. The
+ * rest of the environment is left out: it has nothing to do with the incident, and often holds
+ * credentials. */
 static void add_environment(segue__buf *out, const segue__engine *engine) {
   const segue__policy *policy = segue__engine_policy(engine);
   segue__record *record = segue__engine_record(engine);
@@ -79,7 +82,8 @@ static void incident_forget(segue__timer *timer) {
   segue__recording_close(timer->data);
 }
 
-/* Answers the waiting request: the entry, or 204 if there is none yet. */
+/* Answers the waiting request with its entry, or with 204 if there is none yet: the client then
+ * asks again. */
 static void answer_waiter(segue__admin *admin) {
   segue__recording *recording = &admin->recording;
   segue__http_request *request = recording->waiter;
@@ -100,7 +104,8 @@ static void incident_waited(segue__timer *timer) {
   answer_waiter(timer->data);
 }
 
-/* A look that found nothing, a plan, or what was refused before, is no part of an incident. */
+/* Returns whether a result belongs to an incident. A poll that found no change does not, nor a
+ * plan, nor an input that was skipped because it was refused before. */
 static bool of_interest(const segue__result *result) {
   bool by_itself = result->trigger == SEGUE__BY_POLL || result->trigger == SEGUE__BY_WATCH ||
                    result->trigger == SEGUE__BY_RETRY || result->trigger == SEGUE__BY_PUSH;
@@ -108,6 +113,8 @@ static bool of_interest(const segue__result *result) {
          !(by_itself && result->outcome == SEGUE__UNCHANGED && !result->deferred);
 }
 
+/* An entry must contain everything that a replay needs. Where memory is short its place stays
+ * empty, because a part of it would replay to something else. */
 void segue__recording_add(segue__admin *admin, const segue__result *result) {
   segue__recording *recording = &admin->recording;
   segue__answers_running(admin->answers, false);
@@ -193,6 +200,8 @@ static void incident_wait_for(segue__admin *admin, segue__http_request *request)
   request->on_gone = incident_on_gone;
 }
 
+/* From here on the engine keeps the bytes of all files and the policy's answers: both are switched
+ * off again by segue__recording_close, because they cost memory for each reload. */
 static void incident_begin(segue__admin *admin, segue__http_request *request) {
   segue__recording *recording = &admin->recording;
   segue__record *record = segue__engine_record(admin->engine);
@@ -219,9 +228,10 @@ void segue__handle_recording(segue__admin *admin, segue__http_request *request, 
     segue__answer_error(request, 403, NULL,
                         "a recording holds whole files: it is only for the control socket");
   } else if (!first && !segue__number_parse(after, &number)) {
-    segue__answer_error(request, 400, NULL, "after is the number of an entry, not \"%s\"", after);
+    segue__answer_error(request, 400, NULL, "after must be the number of an entry, not \"%s\"",
+                        after);
   } else if (recording->waiter) {
-    segue__answer_error(request, 409, NULL, "somebody else is recording already");
+    segue__answer_error(request, 409, NULL, "another client records already");
   } else if (first) {
     incident_begin(admin, request);
   } else if (!recording->on || number > recording->count ||

@@ -20,7 +20,7 @@
 /* Memory of a tree that is written in a few hundred microseconds. */
 enum { SMALL_BYTES = 512 << 10 };
 
-/* Both of a part of a tree that is. */
+/* The limits of a part of a tree that is written at once: number of values, and bytes of text. */
 enum { SMALL_VALUES = 2000, SMALL_TEXT = 64 << 10 };
 
 /* While this many bytes of pages wait for their clients, no further page is written. A page up to
@@ -82,7 +82,8 @@ static void forget_unsent(segue__large_response *page) {
   start_next(admin);
 }
 
-/* Also runs when the server closes: the admin interface is freed after the server. */
+/* Also runs when the server closes. The page may use the admin interface here, because that is
+ * freed after the server. */
 static void on_taker_gone(segue__http_request *request) {
   forget_unsent(request->user);
 }
@@ -113,7 +114,7 @@ static void begin_pieces(segue__large_response *page) {
 
 /* ---- On the worker ---- */
 
-/* Takes page. */
+/* Sends a finished page. Owns it. */
 static void large_finish(segue__large_response *page) {
   size_t len = page->body.len;
   if (page->request && !page->body.failed && len > LEFT_BYTES && len <= SEGUE__PAGE_MAX) {
@@ -136,7 +137,9 @@ static void on_rendered(segue__job *job) {
   start_next(admin);
 }
 
-/* Where no thread can be had it is written here: late is better than not at all. */
+/* Starts the next page unless one is being written or too many bytes are unsent. If no thread can
+ * be started, the page is written here: this blocks the loop for a moment, but the client gets its
+ * answer. */
 static void start_next(segue__admin *admin) {
   while (admin->pages && !admin->page && admin->unsent_bytes < UNSENT_MAX) {
     segue__large_response *page = admin->pages;
@@ -152,7 +155,8 @@ static void start_next(segue__admin *admin) {
   }
 }
 
-/* The worker finishes a response that it is writing; the result is freed. */
+/* The worker may be writing this page: then only the request is removed from it, and the result is
+ * freed when the worker has finished. */
 static void large_on_gone(segue__http_request *request) {
   segue__large_response *page = request->user;
   page->request = NULL;
@@ -189,7 +193,8 @@ static int large_enqueue(segue__admin *admin, segue__http_request *request,
   return 0;
 }
 
-/* Ends as soon as it is known, so that asking costs less than writing. */
+/* Walks the tree and stops as soon as it is known to be large, so that measuring costs less than
+ * writing. */
 static bool is_small(const segue_node *node, size_t *values, size_t *text) {
   if (++*values > SMALL_VALUES) return false;
   if (node->type == SEGUE_STRING) *text += node->count;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Token buckets in a set-associative table.
+ * Token buckets in a set-associative table of fixed size. A table that grew with the number of
+ * clients would let an attacker with many addresses use up the memory.
  */
 #include "limiter.h"
 
@@ -9,6 +10,8 @@
 
 #include "../config/tree.h"
 
+/* An IPv6 client chooses the lower 64 bits of its address freely, so the key is its /64. The key 0
+ * marks a free bucket, so a hash of 0 becomes 1. */
 uint64_t segue__limiter_key(const char *peer, uint64_t salt) {
   struct in6_addr v6;
   char host[INET6_ADDRSTRLEN];
@@ -31,7 +34,9 @@ uint64_t segue__limiter_key(const char *peer, uint64_t salt) {
   return key ? key : 1;
 }
 
-/* The client's bucket, or the one that makes place for it. */
+/* Returns the client's bucket. If it has none, a free one of its set is used, or the one that was
+ * idle for the longest time: that client begins with a full bucket when it comes again, which errs
+ * to its advantage. */
 static segue__bucket *limiter_find(segue__limiter *limiter, uint64_t key, double burst,
                                    uint64_t now_ms) {
   segue__bucket *set = limiter->buckets[key % SEGUE__LIMITER_SETS], *oldest = set;
@@ -43,6 +48,8 @@ static segue__bucket *limiter_find(segue__limiter *limiter, uint64_t key, double
   return oldest;
 }
 
+/* The level grows with the time since the last request, computed when the next one comes: no timer
+ * runs for idle clients. */
 uint64_t segue__limiter_take(segue__limiter *limiter, uint64_t key, double rate, double burst,
                              uint64_t now_ms, bool *first) {
   segue__bucket *bucket = limiter_find(limiter, key, burst, now_ms);

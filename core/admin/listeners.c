@@ -39,6 +39,8 @@ static segue__admin_listener *listeners_find(segue__admin *admin, const char *ke
   return item;
 }
 
+/* Connections that are open keep a pointer to the listener, not to its rules, so the new rules hold
+ * for their next request. The old TLS context stays with connections that were made with it. */
 static void give_auth(segue__admin_listener *item, segue__auth *auth) {
   segue__auth_unref(item->auth);
   item->auth = auth;
@@ -50,7 +52,8 @@ static segue__auth *auth_of(const segue__trigger_spec *trigger) {
   return trigger->auth ? segue__auth_ref(trigger->auth) : NULL;
 }
 
-/* Accepts on the socket of an address, which is bound if there is none yet. */
+/* Accepts on the socket of an address; the registry binds it if no socket exists for it. The HTTP
+ * server gets a duplicate, so that the registry keeps the socket when this listener closes. */
 static int listener_open(segue__admin *admin, const segue__socket_wish *wish,
                          segue__socket_lease *lease, segue__http_listener **out, segue_error *err) {
   bool is_local = wish->address->type == SEGUE__SOCKET_UNIX;
@@ -66,14 +69,17 @@ static int listener_open(segue__admin *admin, const segue__socket_wish *wish,
   return segue__errorf(err, rc, "%s cannot be opened: %s", wish->address->text, segue_strerror(rc));
 }
 
+/* The order keeps the clients in the queue of the socket: first no new ones are taken, then closing
+ * the listener accepts the queued ones, then the lease is released. The kernel resets what is in
+ * the queue when the last descriptor closes. */
 static void listener_close(segue__http_listener *http_listener, segue__socket_lease *lease) {
   segue__socket_leave(lease);
   segue__http_listener_close(http_listener);
   segue__socket_release(lease);
 }
 
-/* A new one has its door from the start; one that is open keeps its own until the reload settles.
- */
+/* A new listener gets its authorization rules at once; an open one keeps the live rules until the
+ * reload settles, because the staged policy may still be rejected. */
 static int open_one(segue__admin *admin, const segue__trigger_spec *trigger, segue_error *err) {
   segue__address address;
   const char *text = trigger->address;
@@ -145,7 +151,7 @@ static void listeners_sweep(segue__admin *admin, bool (*keep)(const segue__admin
   }
 }
 
-/* The staged door takes the live one's place, also for connections that are open. */
+/* The staged rules replace the live ones, also for connections that are open. */
 static void change_auth(segue__admin *admin, segue__admin_listener *item) {
   const segue__address *address = segue__socket_address(&item->lease);
   segue__auth *auth = item->next_auth;
@@ -163,8 +169,8 @@ static void change_auth(segue__admin *admin, segue__admin_listener *item) {
 static void warn_of_plain_tokens(const segue__admin *admin, const segue__auth *auth) {
   if (auth && auth->tokens.count && !auth->tls && !auth->loopback)
     SEGUE__LOG(admin->log, SEGUE_WARN, "http",
-               "tokens travel in the clear on this listener: give it tls, unless a proxy before it "
-               "has it",
+               "tokens are sent unencrypted to this listener: add tls, unless a proxy in front of "
+               "it encrypts",
                SEGUE__FIELD("address", auth->address));
 }
 
@@ -203,6 +209,10 @@ void segue__admin_discard(segue__admin *admin) {
   }
 }
 
+/* Called again when the file of the socket was deleted. The new socket is opened first: if that
+ * fails, the old one stays for the clients that are connected to it. The old lease is disowned
+ * before it is released: releasing it must not remove the file that the new socket has made at the
+ * same path. */
 int segue__admin_listen_control(segue__admin *admin, const char *path, segue_error *err) {
   segue__address address;
   char text[sizeof address.path + 8];

@@ -9,6 +9,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+/* A line at each poll that finds nothing would hide the others, so it is for debugging. A plan and
+ * a postponed run are no errors, whatever their outcome is. */
 static segue_level level_of(const segue__result *result) {
   if (result->plan_only || result->deferred) return SEGUE_INFO;
   switch (result->outcome) {

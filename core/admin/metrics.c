@@ -26,6 +26,7 @@ static void histogram_add(segue__histogram *h, uint64_t us) {
   h->sum_us += us;
 }
 
+/* Phases that the run did not reach have no sample: a 0 would pull down the mean of that phase. */
 void segue__metrics_add(segue__metrics *metrics, const segue__result *result) {
   if (result->plan_only || result->skipped) return;
   uint64_t total = 0;
@@ -40,6 +41,7 @@ void segue__metrics_head(segue__buf *out, const char *name, const char *type, co
   segue__buf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
+/* The text format requires these three escapes inside a label. */
 void segue__metrics_label(segue__buf *out, const char *value) {
   segue__buf_addc(out, '"');
   for (; value && *value; value++) {
@@ -92,6 +94,8 @@ static size_t open_files(void) {
   return n ? n - 1 : 0; /* the directory itself */
 }
 
+/* Returns the time of the boot, from which /proc/self/stat counts the start of the process, in
+ * seconds since 1970; 0 if it is not known. */
 static double boot_time(void) {
   char buf[16384];
   unsigned long long seconds = 0;

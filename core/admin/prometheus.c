@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * GET /metrics: the engine, its sources and modules in Prometheus's words.
+ * GET /metrics: the engine, its sources and modules in the text format of Prometheus.
  */
 #include "internal.h"
 
@@ -38,8 +38,8 @@ static void config_metrics(segue__buf *out, const segue__engine *engine) {
   int64_t stale = segue__engine_stale_since(engine);
   prometheus_seconds(
       out, "segue_config_stale_seconds",
-      "How long ago what is live was good last, while the sources deliver nothing good; 0: it is "
-      "what they say.",
+      "Time since the sources delivered the live configuration last, while they deliver no good "
+      "one; 0 while they do.",
       stale ? segue__engine_wall_ms(engine) - stale : 0);
   segue__operator_metrics(out, engine);
   prometheus_number(out, "segue_ready", "gauge", "Whether every module runs a good generation.",
@@ -52,14 +52,14 @@ static void reload_metrics(segue__buf *out, const segue__engine *engine) {
   for (int i = 0; i < SEGUE__OUTCOME_COUNT; i++)
     segue__buf_addf(out, "segue_reloads_total{outcome=\"%s\"} %" PRIu64 "\n",
                     segue__outcome_name((segue__outcome)i), stats->outcomes[i]);
-  segue__metrics_head(out, "segue_triggers_total", "counter", "What asked for reloads.");
+  segue__metrics_head(out, "segue_triggers_total", "counter", "Requests for reloads, by trigger.");
   for (int i = 0; i < SEGUE__TRIGGER_COUNT; i++)
     segue__buf_addf(out, "segue_triggers_total{trigger=\"%s\"} %" PRIu64 "\n",
                     segue__trigger_name((segue__trigger)i), stats->triggers[i]);
   prometheus_number(out, "segue_triggers_coalesced_total", "counter",
-                    "Requests that joined a run that others had asked for.", stats->coalesced);
+                    "Requests that joined a run that was requested before.", stats->coalesced);
   prometheus_number(out, "segue_reloads_skipped_total", "counter",
-                    "Automatic runs that met an input that was refused before.", stats->skipped);
+                    "Automatic runs whose input was refused before.", stats->skipped);
   prometheus_number(out, "segue_reload_running", "gauge", "Whether a reload runs now.",
                     segue__engine_running(engine) != NULL);
   prometheus_number(out, "segue_reload_pending", "gauge", "Whether another run waits.",
@@ -73,8 +73,8 @@ static void prometheus_labelled(segue__buf *out, const char *name, const char *l
   segue__buf_adds(out, "} ");
 }
 
-/* One family over all sources: the format wants the samples of a family in one block. A value that
- * is not a number (NAN) is not known, and has no sample. */
+/* Writes one family over all sources, because the format requires the samples of a family in one
+ * block. A value that is not known (NAN) has no sample. */
 static void source_family(segue__buf *out, const segue__engine *engine, const char *name,
                           const char *type, const char *help,
                           double (*value)(const segue__source_status *source)) {
@@ -120,18 +120,19 @@ static void source_metrics(segue__buf *out, const segue__engine *engine) {
   source_family(out, engine, "segue_source_up", "gauge",
                 "Whether the last fetch succeeded; no sample before the first fetch.", source_up);
   source_family(out, engine, "segue_source_held", "gauge",
-                "Whether it is away and what it delivered last is used.", source_held);
+                "Whether the source is away and its last delivery is used.", source_held);
   source_family(out, engine, "segue_source_stale_seconds", "gauge",
-                "How long ago it delivered last, while it is not up.", source_stale);
+                "Time since the last delivery of the source, while it is not up.", source_stale);
   source_family(out, engine, "segue_source_push", "gauge",
                 "1 if the strategy is push, 0 if it is pull.", source_push);
-  source_family(out, engine, "segue_source_documents", "gauge", "Documents it delivered last.",
+  source_family(out, engine, "segue_source_documents", "gauge", "Documents of the last delivery.",
                 source_documents);
   source_family(out, engine, "segue_source_fetches_total", "counter", "Fetches.", source_fetches);
   source_family(out, engine, "segue_source_failures_total", "counter", "Fetches that failed.",
                 source_failures);
   source_family(out, engine, "segue_source_last_success_timestamp_seconds", "gauge",
-                "When it was last fetched, in seconds since 1970; 0 is never.", source_success);
+                "When the source was last fetched, in seconds since 1970; 0 is never.",
+                source_success);
 }
 
 static void module_states(segue__buf *out, const segue__module_status *module) {
@@ -227,12 +228,12 @@ static void gate_metrics(segue__buf *out, const segue__engine *engine) {
   module_family(out, engine, "segue_gate_open", "gauge", "Whether a module's gate lets callers in.",
                 gate_open);
   module_family(out, engine, "segue_gate_inside", "gauge",
-                "Who passed a module's gate and did not leave.", gate_inside);
-  module_family(out, engine, "segue_gate_waiting", "gauge", "Who waits at a module's gate.",
+                "Callers that are inside a module's gate.", gate_inside);
+  module_family(out, engine, "segue_gate_waiting", "gauge", "Callers that wait at a module's gate.",
                 gate_waiting);
   gate_refused(out, engine);
   segue__metrics_head(out, "segue_gate_wait_seconds", "histogram",
-                      "How long those who waited at a gate did so before they went in.");
+                      "Time that callers waited at a gate before they entered.");
   for (size_t i = 0; i < segue__engine_module_count(engine); i++) {
     segue__module_status module;
     segue__engine_module_status(engine, i, &module);
@@ -241,14 +242,14 @@ static void gate_metrics(segue__buf *out, const segue__engine *engine) {
 }
 
 static void prometheus_module_metrics(segue__buf *out, const segue__engine *engine) {
-  segue__metrics_head(out, "segue_module_state", "gauge", "1 for the state a module is in.");
+  segue__metrics_head(out, "segue_module_state", "gauge", "1 for the current state of a module.");
   for (size_t i = 0; i < segue__engine_module_count(engine); i++) {
     segue__module_status module;
     segue__engine_module_status(engine, i, &module);
     module_states(out, &module);
   }
   segue__metrics_head(out, "segue_module_instances", "gauge",
-                      "Instances of a module by state, also those that come and go.");
+                      "Instances of a module by state, also starting and draining ones.");
   for (size_t i = 0; i < segue__engine_module_count(engine); i++) {
     segue__module_status module;
     segue__engine_module_status(engine, i, &module);

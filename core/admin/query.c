@@ -36,6 +36,8 @@ static bool refuse_unknown(segue__http_request *request, const segue__parameter 
                       meant ? meant : "");
 }
 
+/* Decodes the value only to measure it. A value that does not fit into the buffer of its handler
+ * would be cut there, and a cut path names another value. */
 static bool check_value(segue__http_request *request, const segue__parameter *found,
                         segue__http_text value) {
   int len = segue__http_query_decode(value, NULL, 0);

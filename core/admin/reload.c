@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * POST /-/reload and POST /api/v1/plan: ask the engine, wait for the outcome of a run that began
- * after the question, answer with it. A client that leaves, or waits no longer, is forgotten; the
- * run goes on.
+ * POST /-/reload and POST /api/v1/plan, rollback and confirm: each asks the engine, waits for the
+ * outcome of a run that began after the request, and answers with it. A client that leaves, or
+ * whose wait ends, is removed from the waiters; the run continues.
  */
 #include "internal.h"
 #include "render.h"
@@ -33,6 +33,8 @@ static void reload_on_outcome(segue__waiter *waiter, int status, segue__result *
 static void reload_on_gone(segue__http_request *request);
 static void on_waited(segue__timer *timer);
 
+/* strtod accepts more than a duration: a sign, spaces, an exponent, "inf", hexadecimal numbers. So
+ * the characters are checked too. */
 bool segue__duration_parse(const char *text, uint64_t *ms) {
   static const struct {
     const char *unit;
@@ -56,7 +58,8 @@ static void if_match_get(const segue__http_request *request, char *buf, size_t s
   snprintf(buf, size, "%.*s", t ? (int)(t->len < size ? t->len : size - 1) : 0, t ? t->s : "");
 }
 
-/* False: it is neither yes nor no, and that was answered. */
+/* Reads a parameter that is on or off. Returns false if it is neither, which was answered with 400
+ * then. A parameter without a value (?force) is on. */
 static bool flag_get(segue__http_request *request, const char *name, bool *out) {
   static const char *const words[] = {"0", "1", "false", "true", "no", "yes"};
   char text[16] = "0";
@@ -93,7 +96,8 @@ static void reload_frozen(const segue__admin *admin, segue__http_request *reques
                       hold.frozen_by, hold.frozen_why);
 }
 
-/* generation: the one to roll back to, 0: the one before. */
+/* Answers for a request that the engine did not accept. generation: the one to roll back to; 0 is
+ * the one before the live one. */
 static void reload_refused(segue__http_request *request, int status, uint64_t generation) {
   if (status == SEGUE_ERECORD)
     segue__answer_error(request, 409, NULL, "this instance keeps no history to roll back to");
@@ -136,6 +140,8 @@ void segue__requester(const segue__http_request *request, char *out, size_t size
   snprintf(out, size, "%s%s%s", request->who, request->who[0] ? " from " : "", request->peer);
 }
 
+/* waiter is NULL for a client that does not wait. Then If-Match was compared by ask_only, because a
+ * request without a waiter cannot get 412 later. */
 static int ask_engine(segue__reload_call *call, segue__waiter *waiter) {
   segue__engine *engine = call->admin->engine;
   segue__reload_request ask;
@@ -181,6 +187,9 @@ static void unlink_call(segue__reload_call *call) {
   segue__free(call);
 }
 
+/* The call is in the list of waiting calls before the engine is asked, so that every error below, a
+ * client that leaves and the end of the API remove it in the same way. If the time limit cannot be
+ * armed the client gets an error: without its timer the call could wait for ever. */
 static void ask_and_wait(const segue__reload_call *draft) {
   segue__admin *admin = draft->admin;
   segue__http_request *http = draft->request;
@@ -215,6 +224,9 @@ static void ask_and_wait(const segue__reload_call *draft) {
   }
 }
 
+/* `If-Match: *` means that any generation is live (RFC 9110 13.1.1). A rollback and a confirm
+ * compare If-Match here; a reload leaves it to the engine, which compares it when the run begins.
+ */
 static void reload_ask(segue__reload_call draft) {
   segue__http_request *request = draft.request;
   char wait[32];
@@ -270,14 +282,14 @@ void segue__handle_plan(segue__admin *admin, segue__http_request *request, const
       (segue__reload_call){.admin = admin, .request = request, .plan = true, .rehearse = true});
 }
 
-/* GET /api/v1/diff?to=next. The role that may only read must not start builds: so this plan
- * prepares nothing. */
+/* GET /api/v1/diff?to=next. The role `read` must not start builds of modules, so this plan prepares
+ * nothing. */
 void segue__handle_next(segue__admin *admin, segue__http_request *request, const char *rest) {
   (void)rest;
   reload_ask((segue__reload_call){.admin = admin, .request = request, .plan = true});
 }
 
-/* The generation is live and waits for confirmation. */
+/* Answers 200 while the generation is live and waits for confirmation. */
 static void unconfirmed(segue__admin *admin, segue__http_request *request, bool json,
                         const segue__result *result) {
   segue__operator_status hold;
@@ -322,6 +334,8 @@ static void reload_answer(segue__http_request *request, bool json, bool plan, bo
                           "Cache-Control: no-store\r\n", &body);
 }
 
+/* Everything that the answer needs is copied before unlink_call frees the call. The answer comes
+ * last: it may close the connection, and on_gone must not find a call any more. */
 static void reload_on_outcome(segue__waiter *waiter, int status, segue__result *result) {
   segue__reload_call *call = waiter->data;
   segue__admin *admin = call->admin;

@@ -48,7 +48,7 @@ void segue__render_duration(segue__buf *out, uint64_t us) {
     segue__buf_addf(out, "%.1f s", (double)us / 1e6);
 }
 
-/* "would be rejected" */
+/* Returns the outcome of a plan in the conditional: "would be rejected". */
 const char *segue__render_would(segue__outcome outcome) {
   switch (outcome) {
   case SEGUE__APPLIED:
@@ -212,7 +212,8 @@ static const char *op_name(segue__change_op op) {
   return op == SEGUE__ADD ? "add" : op == SEGUE__REMOVE ? "remove" : "change";
 }
 
-/* The new values are texts that may have been cut, so they are strings here, not JSON in JSON. */
+/* The new values are strings here, not JSON inside JSON, because a long value has been cut and
+ * would not parse. */
 static void changes_json(segue__buf *out, const segue__result *result) {
   segue__buf_adds(out, ",\"changes\":[");
   for (size_t i = 0; i < result->changes.count; i++) {

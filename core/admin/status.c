@@ -12,6 +12,7 @@
 static void modules_json(segue__buf *out, const segue__admin *admin);
 static void sources_json(segue__buf *out, const segue__engine *engine);
 
+/* A module whose gate refuses is not good although it serves: its callers get 503. */
 static bool module_good(const segue__module_status *module) {
   return module->state == SEGUE__MODULE_SERVING && module->gate.state != SEGUE__GATE_REFUSING;
 }
@@ -23,19 +24,19 @@ static bool status_too_old(const segue__engine *engine, char *why, size_t size) 
     segue__engine_source_status(engine, i, &source);
     if (!source.too_old) continue;
     snprintf(why, size,
-             "source %s is away, and what is held of it is older than its max_age allows: %s",
+             "source %s is away, and its last delivery is older than its max_age allows: %s",
              source.name, source.error ? source.error->message : "");
     return true;
   }
   return false;
 }
 
-/* The policy wants that nothing stale is called ready. */
+/* With `ready = "strict"` the policy asks for 503 while anything that is served is stale. */
 static bool too_strict(const segue__engine *engine, char *why, size_t size) {
   const segue__policy *policy = segue__engine_policy(engine);
   if (!policy || !policy->ready_strict) return false;
   if (segue__engine_stale_since(engine)) {
-    snprintf(why, size, "what is served is stale: the sources give nothing good");
+    snprintf(why, size, "the live configuration is stale: the sources deliver no good one");
     return true;
   }
   for (size_t i = 0; i < segue__engine_source_count(engine); i++) {
@@ -48,6 +49,9 @@ static bool too_strict(const segue__engine *engine, char *why, size_t size) {
   return false;
 }
 
+/* Returns whether a load balancer may send clients here. A later generation that waits for
+ * confirmation does not make the instance unready: if it fails, the previous one, which was good,
+ * returns. */
 bool segue__admin_ready(const segue__engine *engine, char *why, size_t size) {
   if (!segue__engine_live(engine)) {
     const segue__result *last =
@@ -84,7 +88,8 @@ void segue__handle_healthy(segue__admin *admin, segue__http_request *request, co
                       "healthy\n", 8);
 }
 
-/* Sources whose last good documents are held: ready, and not the whole truth. */
+/* Names the sources that are away and whose last documents are in use: the instance is ready, but
+ * serves old data. */
 static void add_away(segue__buf *out, const segue__engine *engine) {
   for (size_t i = 0; i < segue__engine_source_count(engine); i++) {
     segue__source_status source;

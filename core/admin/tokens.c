@@ -11,9 +11,11 @@
 
 #include "../os/mem.h"
 
+/* The message names the file and the line, never the token: it appears in the log and in the answer
+ * of the reload. */
 static int tokens_fail(const segue__token_spec *spec, uint32_t line, segue_error *err,
                        const char *why) {
-  segue__errorf(err, SEGUE_EPOLICY, "the token file %s will not do: %s", spec->file, why);
+  segue__errorf(err, SEGUE_EPOLICY, "the token file %s cannot be used: %s", spec->file, why);
   segue__error_set_place(err, spec->file, line, 0);
   return SEGUE_EPOLICY;
 }
@@ -24,6 +26,8 @@ static bool tokens_printable(const char *s, size_t len) {
   return true;
 }
 
+/* The items are allocated once for SEGUE__TOKENS_MAX and never moved: realloc would leave a copy of
+ * the tokens in freed memory that nothing overwrites. */
 static int tokens_add(segue__tokens *tokens, const segue__token_spec *spec, const char *s,
                       size_t len, uint32_t line, segue_error *err) {
   char why[128];
@@ -88,6 +92,8 @@ void segue__tokens_deinit(segue__tokens *tokens) {
   memset(tokens, 0, sizeof *tokens);
 }
 
+/* Every byte of the buffer is compared and the results are collected by OR: a comparison that stops
+ * at the first difference would show by its time how many bytes of a guess are right. */
 static unsigned tokens_differs(const segue__token *token, const unsigned char *bytes, size_t len) {
   unsigned different = token->len ^ (unsigned)len;
   for (size_t i = 0; i < SEGUE__TOKEN_MAX; i++)
@@ -95,6 +101,9 @@ static unsigned tokens_differs(const segue__token *token, const unsigned char *b
   return different;
 }
 
+/* A token that is longer than the buffer is cut here, and its length then equals that of no known
+ * one. The found index is selected by masks in place of a branch, so that the branch predictor and
+ * the time do not depend on which token fits. */
 const segue__token *segue__tokens_find(const segue__tokens *tokens, const char *bytes, size_t len) {
   unsigned char asked[SEGUE__TOKEN_MAX] = {0};
   size_t found = SIZE_MAX;

@@ -73,7 +73,7 @@ static int trailer_char(segue__http_chunked *d, char c) {
   }
 }
 
-/* The state after one byte of framing, or -1. */
+/* Returns the state after one byte of framing, or -1 if the byte is wrong. */
 static int http_chunked_step(segue__http_chunked *d, char c) {
   if (d->state <= SIZE_LF && ++d->line > SEGUE__HTTP_CHUNK_LINE_MAX) return -1;
   switch (d->state) {

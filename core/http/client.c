@@ -73,7 +73,8 @@ static int client_set_url(call *c, segue__buf *url) {
   return 0;
 }
 
-/* "Expect:" without a value takes curl's own away: the wait for 100 is worth nothing here. */
+/* "Expect:" without a value removes libcurl's own header: waiting for 100 Continue only costs time
+ * here. */
 static int set_request(call *c) {
   const segue__http_call_options *o = c->options;
   bool ok = client_add_line(c, "Expect:");

@@ -128,7 +128,8 @@ static void conn_leave(segue__http_conn *conn) {
   conn_finish(conn, SEGUE__HTTP_LEAVE);
 }
 
-/* Nothing is read: ask whether the client is gone. */
+/* Called while nothing is read from the connection, so libuv does not see that the client left.
+ * poll(2) without events reports a reset, and on a unix socket a close. */
 static void conn_peek(segue__http_conn *conn) {
   struct pollfd p = {.fd = conn->fd};
   if (poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLHUP)))
@@ -137,6 +138,9 @@ static void conn_peek(segue__http_conn *conn) {
     segue__http_conn_wait(conn);
 }
 
+/* In the queue WRITE a slow client keeps its connection as long as it takes SEGUE__HTTP_PROGRESS
+ * bytes in each write_ms: a limit for the whole answer would cut off a slow but honest client of a
+ * large one. */
 void segue__http_conn_expired(segue__http_conn *conn) {
   uint64_t taken = conn->queued - segue__http_unwritten(conn);
   switch (conn->queue) {
@@ -177,7 +181,8 @@ static uv_buf_t rest_of(char *base, size_t cap, size_t used) {
   return uv_buf_init(base + used, (unsigned)(cap - used > 1 << 30 ? 1 << 30 : cap - used));
 }
 
-/* The part of a body that is still to come, straight into its own buffer. */
+/* Returns room for the rest of a body in its own buffer, so that the bytes are not copied once
+ * more. */
 static uv_buf_t body_buffer(segue__http_exchange *exchange) {
   size_t left = (size_t)exchange->head.content_length - exchange->body_len;
   size_t want = left < SEGUE__HTTP_INPUT ? left : SEGUE__HTTP_INPUT;
@@ -192,7 +197,8 @@ static bool reads_apart(const segue__http_conn *conn) {
          conn->exchange->head.has_length;
 }
 
-/* Where the next bytes of requests go. No base: out of memory; no length: there is no room. */
+/* Returns the room for the next bytes of requests. No base means out of memory, no length means
+ * that the buffer is full. */
 static uv_buf_t conn_room(segue__http_conn *conn) {
   if (!conn->exchange) conn->exchange = segue__http_exchange_acquire(conn);
   segue__http_exchange *exchange = conn->exchange;
@@ -203,7 +209,9 @@ static uv_buf_t conn_room(segue__http_conn *conn) {
   return rest_of(exchange->in, exchange->in_cap, exchange->in_len);
 }
 
-/* An empty buffer makes libuv report UV_ENOBUFS: out of memory. */
+/* An empty buffer makes libuv report UV_ENOBUFS, which read_failed takes for out of memory.
+ * Encrypted bytes go into the shared buffer, because they are copied into OpenSSL before the next
+ * read; discarded bytes go there too. */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
   segue__http_conn *conn = handle->data;
   (void)suggested;
@@ -222,7 +230,7 @@ static void read_failed(segue__http_conn *conn, ssize_t status) {
     segue__http_conn_lost(conn);
     return;
   }
-  if (conn->eof) return; /* after a farewell of TLS */
+  if (conn->eof) return; /* close_notify of TLS was the end already */
   conn->eof = true;
   if (conn->state == SEGUE__HTTP_HANDLED && conn->exchange->streaming &&
       !conn->server->limits.half_closed_streams)
@@ -299,7 +307,8 @@ static bool conn_handshake(segue__http_conn *conn) {
   return false;
 }
 
-/* One piece of what has been fed, on to the requests; false: there is no more, or no room. */
+/* Decrypts one part of the bytes that OpenSSL has, and processes it. Returns false if there is no
+ * more, or no room for it. */
 static bool tls_step(segue__http_conn *conn) {
   uv_buf_t buf = conn_room(conn);
   if (!buf.base) {
@@ -353,6 +362,9 @@ static void tls_received(segue__http_conn *conn, const char *data, size_t len) {
 
 /* ---- From bytes to a request ----------------------------------------------------------------- */
 
+/* A handler may answer inside the call. Then the answer only changes the state, and the loop of
+ * segue__http_conn_pump continues with the next pipelined request: in_handler prevents that it is
+ * processed inside the call too, which would use stack for each request that the client sent. */
 static void conn_dispatch(segue__http_conn *conn) {
   segue__http_server *server = conn->server;
   segue__http_exchange *exchange = conn->exchange;
@@ -421,6 +433,8 @@ static int body_prepare(segue__http_exchange *exchange) {
   return segue__http_body_add(exchange, exchange->in + head->length, here);
 }
 
+/* 100 Continue is sent only if no byte of the body has come: a client that sends the body already
+ * does not wait for it (RFC 9110 10.1.1). */
 static bool body_begin(segue__http_conn *conn) {
   segue__http_exchange *exchange = conn->exchange;
   segue__http_head *head = &exchange->head;
@@ -533,6 +547,8 @@ static bool body_step(segue__http_conn *conn) {
   return complete;
 }
 
+/* Stops reading when the input buffer is full of pipelined requests: the kernel's buffer then fills
+ * up, and TCP makes the client wait. Otherwise one client could queue any number of bytes here. */
 static void pause_if_full(segue__http_conn *conn) {
   segue__http_exchange *exchange = conn->exchange;
   if (conn->paused || conn->eof || !exchange || conn_discards(conn) ||
@@ -588,7 +604,7 @@ static void conn_resume(segue__http_conn *conn) {
   }
 }
 
-/* Everything is with the kernel: on to the next request, or to the end. */
+/* The kernel has the whole answer: the connection continues with the next request, or ends. */
 void segue__http_conn_flushed(segue__http_conn *conn) {
   if (conn->close_after) {
     conn_resume(conn);
@@ -631,7 +647,8 @@ void segue__http_conn_answered(segue__http_conn *conn) {
 
 /* ---- The beginning --------------------------------------------------------------------------- */
 
-/* A handle that refuses the descriptor is closed the long way, without it. */
+/* libuv releases a handle only through uv_close, also if it did not accept the descriptor. So the
+ * descriptor is closed here, and the caller closes the handle by segue__http_conn_lost. */
 int segue__http_conn_watch(segue__http_conn *conn) {
   uv_loop_t *loop = conn->server->loop;
   int r = conn->is_unix ? uv_pipe_init(loop, &conn->uv.pipe, 0) : uv_tcp_init(loop, &conn->uv.tcp);
@@ -648,8 +665,9 @@ int segue__http_conn_watch(segue__http_conn *conn) {
   return r;
 }
 
-/* Under load the request is here when its connection is accepted. One that is answered and closed
- * at once costs the kernel no watching. */
+/* Under load the request is here when its connection is accepted. A connection that is answered and
+ * closed at once is never watched by the kernel: a connection for each request then costs 4 system
+ * calls and not 8. */
 static void read_early(segue__http_conn *conn) {
   uv_buf_t buf = conn_room(conn);
   if (!buf.base) {
@@ -670,7 +688,8 @@ static bool over_limit(const segue__http_server *server, bool is_unix) {
   return (is_unix ? server->local : remote) >= server->limits.connections;
 }
 
-/* Fewer where few connections are allowed: descriptors are scarce there. */
+/* Returns how many connections past the limit are being refused at a time: fewer if few connections
+ * are allowed, because descriptors are scarce there. */
 static size_t refusals_max(const segue__http_server *server) {
   size_t third = server->limits.connections / 3;
   return third < 1 ? 1 : third < SEGUE__HTTP_REFUSED_MAX ? third : SEGUE__HTTP_REFUSED_MAX;
@@ -710,6 +729,8 @@ static segue__http_conn *conn_make(segue__http_listener *http_listener, int fd, 
   return conn;
 }
 
+/* A connection that is closed before the loop watches it has no handle, so no close callback frees
+ * it: that is done at the end, when no function above uses it any more. */
 int segue__http_conn_open(segue__http_listener *http_listener, int fd, const char *peer,
                           bool early) {
   segue__http_conn *conn = conn_make(http_listener, fd, peer);

@@ -73,7 +73,7 @@ void segue__http_exchange_release(segue__http_exchange *exchange) {
   server->pooled++;
 }
 
-/* Only while nothing points into the buffer. */
+/* The buffer may move: called only while nothing points into it. */
 int segue__http_exchange_grow(segue__http_exchange *exchange, size_t limit) {
   size_t cap = exchange->in_cap * 2;
   if (cap > limit) cap = limit;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * One request: from options to libcurl's, what its callbacks keep, and what went wrong in one
- * sentence. The callbacks run within libcurl, so they only take notes.
+ * One request: translates its options to libcurl's, keeps what the callbacks of libcurl receive,
+ * and reports errors in one sentence. The callbacks run within libcurl, where no request may be
+ * added or removed, so they only store.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -46,7 +47,8 @@ static size_t fetch_on_header(char *bytes, size_t size, size_t count, void *data
 
 /* ---- Options --------------------------------------------------------------------------------- */
 
-/* The URL as messages show it: without user and password, query and fragment. */
+/* Returns the URL for messages: without user and password, query and fragment, which may contain
+ * secrets. */
 static char *fetch_show(const char *url, const char *socket_path) {
   segue__buf b;
   const char *rest = strstr(url, "://");
@@ -82,8 +84,8 @@ static bool has_header(const segue__fetch_options *o, const char *name) {
   return false;
 }
 
-/* A name alone removes libcurl's own header: waiting for 100 costs time here, and only the caller
- * knows the type of the body. */
+/* A line with a name alone removes libcurl's own header: waiting for 100 Continue costs time here,
+ * and only the caller knows the type of the body. */
 static bool add_headers(segue__fetch *f, const segue__fetch_options *o) {
   bool ok = fetch_add_line(f, "Expect:");
   if (ok && !has_header(o, "Content-Type")) ok = fetch_add_line(f, "Content-Type:");
@@ -300,7 +302,8 @@ static const char *fetch_detail(const segue__fetch *f) {
   return f->problem[0] ? f->problem : f->fetcher->curl->strerror(f->code);
 }
 
-/* The value of the last Content-Encoding header, at most `size` - 1 bytes of printable ASCII. */
+/* Copies the value of the last Content-Encoding header: at most `size` - 1 bytes, printable ASCII
+ * only, because the server chose them and they go into a message. */
 static void find_coding(const segue__fetch *f, char *out, size_t size) {
   static const char name[] = "content-encoding:";
   size_t n = 0, length = sizeof name - 1;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Requests on the loop: libcurl's sockets and its timer, and the delivery of what came. libcurl
- * calls back from within its own work, where nothing may be added or removed; so what comes is
- * queued there and delivered when libcurl has returned.
+ * Requests on the loop: libcurl's sockets and its timer, and the delivery of results. libcurl calls
+ * back from within its own work, where no request may be added or removed. So results are queued
+ * there, and delivered when libcurl has returned.
  */
 #include <signal.h>
 #include <string.h>
@@ -71,7 +71,7 @@ static segue__fetch_watch *find_watch(const segue__fetcher *fetcher, curl_socket
   return fd >= 0 && (size_t)fd < fetcher->watch_slots ? fetcher->watches[fd] : NULL;
 }
 
-/* Before libcurl closes the socket: its number may belong to another file at once. */
+/* Called before libcurl closes the socket: its number may belong to another file right after. */
 static void drop_watch(segue__fetcher *fetcher, curl_socket_t fd) {
   segue__fetch_watch *watch = find_watch(fetcher, fd);
   if (!watch) return;
@@ -125,8 +125,8 @@ static void fetcher_on_poll(uv_poll_t *poll, int status, int events) {
   fetcher_act(watch->fetcher, watch->fd, bits);
 }
 
-/* A socket that cannot be watched is not an error for libcurl, which would never work again after
- * one: that request meets its time limit. */
+/* An error returned from here would make libcurl refuse all further work. So a socket that cannot
+ * be watched is no error: its request ends at its time limit. */
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *data, void *unused) {
   segue__fetcher *fetcher = data;
   (void)easy, (void)unused;
@@ -194,6 +194,8 @@ static void close_multi(segue__fetcher *fetcher) {
   segue__timer_stop(fetcher->loop, &fetcher->timer); /* it may have been set once more */
 }
 
+/* Connections are kept for reuse for a few seconds after the last request. Closing the multi handle
+ * closes them, so that an idle instance holds no connections. */
 static void fetcher_on_idle(segue__timer *timer) {
   segue__fetcher *fetcher = timer->data;
   if (!fetcher->count) close_multi(fetcher);
@@ -320,6 +322,8 @@ static void fetcher_release(segue__fetch *f) {
   segue__fetch_queue(f);
 }
 
+/* The callbacks may cancel this request or start others. While `busy` is set a cancel only marks it
+ * as gone, and it is freed at the end. */
 static void deliver_one(segue__fetch *f) {
   f->busy = true;
   if (f->on_data && f->content.len && !f->waiting) deliver_data(f);
@@ -390,6 +394,8 @@ static void fetcher_act(segue__fetcher *fetcher, curl_socket_t fd, int events) {
 
 /* ---- Requests -------------------------------------------------------------------------------- */
 
+/* Leaves twice SPARE_FILES descriptors to the rest of the process. Without this limit requests
+ * would use the last ones, and the files of a reload could not be opened. */
 static int check_room(const segue__fetcher *fetcher, segue_error *err) {
   struct rlimit files = {.rlim_cur = 1024};
   getrlimit(RLIMIT_NOFILE, &files);

@@ -71,7 +71,8 @@ static void name_peer(int fd, const struct sockaddr_storage *from, char *out, si
   }
 }
 
-/* Errors of a single connection that is already gone (accept(2) passes its network errors on). */
+/* Returns whether an error concerns one connection that is gone already, and not the listener:
+ * accept(2) on Linux passes on errors of the network that are pending for the new socket. */
 static bool listener_passes(int error) {
   return error == EINTR || error == ECONNABORTED || error == EPROTO || error == ENETDOWN ||
          error == ENOPROTOOPT || error == EHOSTDOWN || error == ENONET || error == EHOSTUNREACH ||
@@ -99,6 +100,8 @@ static int listener_ceiling(const segue__http_listener *http_listener) {
   return server->descriptors - (http_listener->is_local ? spare / 2 : spare);
 }
 
+/* Without the pause a listener that is readable but cannot accept would wake the loop again and
+ * again. */
 static void pause_accepting(segue__http_listener *http_listener) {
   segue__http_server *server = http_listener->server;
   uv_poll_stop(&http_listener->poll);
@@ -148,6 +151,8 @@ static bool has_clients(const segue__http_listener *http_listener) {
   return poll(&p, 1, 0) > 0;
 }
 
+/* last: the listener closes, so every client in the queue is accepted, past all limits: the kernel
+ * would reset them. */
 static void accept_some(segue__http_listener *http_listener, int most, bool last) {
   if (http_listener->scarce && !last && !has_descriptors(http_listener)) {
     pause_accepting(http_listener);

@@ -197,7 +197,9 @@ static segue__http_parsed field_host(segue__http_head *head, facts *seen, segue_
   return SEGUE__HTTP_OK;
 }
 
-/* RFC 9112 6.3 lets a server accept a repeated equal length; no client needs it. */
+/* RFC 9112 6.3 allows a server to accept a length that is repeated with the same value. No client
+ * needs that, and two servers that choose different ones disagree about the end of the request, so
+ * it is rejected. */
 static segue__http_parsed field_length(segue__http_head *head, segue__http_text value) {
   uint64_t n = 0;
   if (head->has_length) return parse_bad(head, 400, "there is more than one Content-Length");
@@ -213,7 +215,7 @@ static segue__http_parsed field_length(segue__http_head *head, segue__http_text 
   return SEGUE__HTTP_OK;
 }
 
-/* Cuts the next element off a comma separated list; false at its end. */
+/* Cuts the next element off a list that is separated by commas. Returns false at its end. */
 static bool parse_next_item(segue__http_text *list, segue__http_text *item) {
   const char *s = list->s, *end = list->s + list->len;
   while (s < end && (*s == ' ' || *s == '\t' || *s == ','))
@@ -304,7 +306,7 @@ static segue__http_parsed bad_name(segue__http_head *head, const char *p, const 
   return parse_bad(head, 400, "a header name holds a character that is not allowed");
 }
 
-/* One "name: value" CRLF at *at. */
+/* Parses one line "name: value" CRLF at *at. */
 static segue__http_parsed field_line(segue__http_head *head, segue__http_header *out,
                                      const char **at, const char *end) {
   const char *start = *at, *p = start;
@@ -358,6 +360,8 @@ static segue__http_parsed parse_fields(segue__http_head *head, const char **at, 
   }
 }
 
+/* One empty line before the request line is ignored (RFC 9112 2.2): old clients send one after the
+ * body of a POST. */
 segue__http_parsed segue__http_parse_head(const char *buf, size_t len, segue__http_head *head) {
   const char *p = buf, *end = buf + len;
   *head = (segue__http_head){.headers = head->headers, .header_max = head->header_max};
@@ -371,6 +375,10 @@ segue__http_parsed segue__http_parse_head(const char *buf, size_t len, segue__ht
   return r;
 }
 
+/* Returns whether the buffer may contain a whole head, so that a head that arrives in many pieces
+ * is not parsed from its start for each of them. True as soon as a line ends without CR, or the
+ * first byte begins no request: the parser then rejects it without waiting for more. *scanned is
+ * the part that was searched before. */
 bool segue__http_head_ready(const char *buf, size_t len, size_t *scanned) {
   if (*scanned == 0 && len && !parse_is(buf[0], TOKEN) && buf[0] != '\r') return true;
   for (;;) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Answers: status line and headers into the server's one head buffer, a small body beside them, and
- * out in a single write. Large bodies go as a second piece, uncopied unless the socket is full.
+ * Answers: status line and headers are formatted in the server's one head buffer; a small body is
+ * appended, so that both leave in a single write. A large body is a second buffer of the same
+ * write, and is copied only if the socket is full.
  */
 #include "conn.h"
 
@@ -56,7 +57,8 @@ static const char *respond_phrase(int status) {
   return known && phrases[status] ? phrases[status] : "Unknown";
 }
 
-/* One per second and server. (snprintf with names of our own: strftime's follow the locale.) */
+/* Formats the Date header once a second. Names of days and months are our own, because those of
+ * strftime follow the locale, and HTTP requires English (RFC 9110 5.6.7). */
 static const char *date_line(segue__http_server *server) {
   static const char days[] = "SunMonTueWedThuFriSat";
   static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
@@ -133,7 +135,8 @@ static bool asks_more(segue__http_conn *conn) {
          (exchange->in_len > exchange->used || segue__http_conn_pending(conn));
 }
 
-/* Whether the answer to come is the last one, and whether the client may still be sending. */
+/* Decides whether the coming answer is the last one on its connection, and whether the client may
+ * still be sending then (linger). */
 static void decide_close(segue__http_conn *conn, segue__http_exchange *exchange) {
   segue__http_server *server = conn->server;
   uint32_t most = server->limits.requests_per_connection;
@@ -155,7 +158,7 @@ void segue__http_last(segue__http_request *request) {
   conn->close_after = conn->linger = true;
 }
 
-/* A server that is gone already wants to know nothing. */
+/* A server that closed before its handler answered has no events any more. */
 static void respond_report(const segue__http_exchange *exchange, int status) {
   const segue__http_server *server = exchange->server;
   if (server && server->events.on_answer)
@@ -182,7 +185,8 @@ void segue__http_respond(segue__http_request *request, int status, const char *c
     segue__http_conn_answered(conn);
 }
 
-/* An answer of the server itself, before a handler has seen the request. */
+/* Sends an answer of the server itself, before a handler has seen the request. The connection ends
+ * after it, because the rest of the request is not read. */
 void segue__http_refuse(segue__http_conn *conn, int status, const char *reason) {
   segue__http_exchange *exchange = conn->exchange;
   if (conn->tls && !segue__tls_established(conn->tls)) { /* no answer before the handshake */
@@ -205,6 +209,10 @@ void segue__http_refuse(segue__http_conn *conn, int status, const char *reason) 
     segue__http_conn_answered(conn);
 }
 
+/* Answers for a handler that did not answer in time. The request stays with the handler: it is
+ * detached from the connection after the answer was sent, and the handler is notified from the
+ * loop. `cut` and `cut_bytes` are set before, so that the handler can log the answer that the
+ * client got. */
 static void cut_handled(segue__http_conn *conn) {
   static const char text[] = "the service did not answer before its end: try again\n";
   answer a = {503, "text/plain; charset=utf-8", "Retry-After: 1\r\n", sizeof text - 1};
@@ -260,6 +268,8 @@ void segue__http_stream_begin(segue__http_request *request, int status, const ch
     segue__http_conn_wait(conn);
 }
 
+/* The limit is checked before a write that would exceed it, but not for the first one: a single
+ * piece may be longer than the limit. */
 static int write_piece(segue__http_exchange *exchange, const void *data, size_t len) {
   segue__http_conn *conn = exchange->conn;
   char size[24];
@@ -295,7 +305,7 @@ size_t segue__http_stream_behind(const segue__http_request *request) {
   return conn ? segue__http_unwritten(conn) : 0;
 }
 
-/* NULL: the client left before. */
+/* Marks a stream as answered. Returns its connection, or NULL if the client left before. */
 static segue__http_conn *stream_over(segue__http_exchange *exchange) {
   segue__http_conn *conn = exchange->conn;
   exchange->answered = true;

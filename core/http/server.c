@@ -2,6 +2,9 @@
  *
  * The server: its queues of waiting connections and the one timer that serves them all, the list of
  * requests whose client left, and an orderly end.
+ *
+ * All connections of a queue have the same time limit and join at its end, so the first one is due
+ * first. The timer is armed for the earliest of these firsts; no connection has a timer of its own.
  */
 #include <unistd.h>
 
@@ -59,8 +62,8 @@ static segue__http_conn *server_first(segue__http_server *server, segue__http_qu
   return end->next == end ? NULL : (segue__http_conn *)end->next;
 }
 
-/* Waiting clients get an answer that refuses their request, and like all answered clients a moment
- * to read it. */
+/* Ends the connections that are left. The first call answers clients that wait with a refusal and
+ * gives them a moment to read it; the second call closes. */
 static void server_close_all(segue__http_server *server) {
   void (*end)(segue__http_conn * conn) = server->cut ? segue__http_conn_lost : segue__http_cut;
   for (int queue = 0; queue < SEGUE__HTTP_QUEUES; queue++) {
@@ -124,7 +127,7 @@ static void resume_accepting(segue__http_server *server) {
 static void server_on_timer(uv_timer_t *timer) {
   segue__http_server *server = timer->data;
   uint64_t now = uv_now(server->loop), due = NEVER;
-  server->timer_due = 0; /* nothing arms the timer from below */
+  server->timer_due = 0; /* the functions called here must not arm the timer: it is armed below */
   for (int queue = 0; queue < SEGUE__HTTP_QUEUES; queue++)
     for (segue__http_conn *conn;
          (conn = server_first(server, (segue__http_queue)queue)) && conn->due_ms <= now;)
@@ -142,6 +145,9 @@ static void server_on_timer(uv_timer_t *timer) {
 
 /* ---- Requests whose client left, connections that are ready ---------------------------------- */
 
+/* Runs from the idle handle, so that on_gone is never called inside a call that the handler itself
+ * made. A request without on_gone stays with its handler: it was detached from the server and is
+ * freed by its answer. */
 static void report_gone(segue__http_server *server) {
   segue__http_exchange *exchange = server->left;
   server->left = exchange->next;
@@ -290,7 +296,8 @@ static void server_on_handle_closed(uv_handle_t *handle) {
   if (--server->handles == 0) server_destroy(server);
 }
 
-/* The timer and the idle handle are the last to go. */
+/* Finishes a close when all connections and listeners are gone. The timer and the idle handle are
+ * closed last, because closing connections uses both. */
 void segue__http_server_check(segue__http_server *server) {
   if (!server->closing || server->finished || server->connections || server->left ||
       server->handles > 2)
@@ -317,6 +324,8 @@ void segue__http_server_abandon(segue__http_server *server) {
   }
 }
 
+/* Listeners close first: the clients in their queues become connections, which server_hush then
+ * gives a moment for a first request. */
 void segue__http_server_close(segue__http_server *server, uint64_t grace_ms, void (*cb)(void *data),
                               void *data) {
   if (!server) return;

@@ -75,14 +75,14 @@ static bool hides_dots(const char *path, size_t len) {
   return false;
 }
 
-/* Drops the last segment of the n bytes at out; the new length. */
+/* Removes the last segment of the n bytes at out and returns the new length. */
 static size_t target_drop_segment(const char *out, size_t n) {
   while (n > 0 && out[n - 1] != '/')
     n--;
   return n ? n - 1 : 0;
 }
 
-/* Copies segment after segment to the front; each starts with its slash. */
+/* Removes dot segments (RFC 3986 5.2.4): copies each segment, with its slash, to the front. */
 static int remove_dots(char *path, size_t len) {
   size_t n = 0;
   for (size_t at = 0; at < len;) {

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * TLS on OpenSSL's memory BIOs. TLS 1.2 and up, ciphers with forward secrecy and authentication
+ * TLS on OpenSSL's memory BIOs: TLS 1.2 and up, ciphers with forward secrecy and authentication
  * only, no compression, no renegotiation (a client's attempt is refused), HTTP/1.1 by ALPN. Session
  * tickets belong to a context: a new certificate or CA means new keys for them, so that a client
  * cannot resume a session that the old ones allowed.
+ *
+ * OpenSSL's queue of errors belongs to the thread, and SSL_get_error looks at it: an error that
+ * another call left there would make a good connection fail. So the queue is cleared before each
+ * operation.
  */
 #include "tls.h"
 
@@ -55,6 +59,8 @@ static BIO *tls_open_file(const segue__tls_context *c, const segue__tls_file *fi
   return c->ssl->BIO_new_mem_buf(file->data, (int)file->len);
 }
 
+/* Keeps the earliest end of all certificates in the chain: clients refuse the chain from then on.
+ */
 static void note_expiry(segue__tls_context *c, const X509 *x509) {
   struct tm tm;
   if (c->ssl->ASN1_TIME_to_tm(c->ssl->X509_get0_notAfter(x509), &tm) != 1) return;
@@ -77,7 +83,7 @@ static bool add_authority(segue__tls_context *c, X509 *x509, bool first) {
          c->ssl->SSL_CTX_add_client_CA(c->ctx, x509) == 1;
 }
 
-/* Calls take for each certificate of a file; at least one there must be. */
+/* Calls take for each certificate of a file. A file without a certificate is an error. */
 static int each_certificate(segue__tls_context *c, const segue__tls_file *file, const char *what,
                             bool (*take)(segue__tls_context *c, X509 *x509, bool first),
                             segue_error *err) {
@@ -91,7 +97,7 @@ static int each_certificate(segue__tls_context *c, const segue__tls_file *file, 
     good = take(c, x509, count++ == 0);
     c->ssl->X509_free(x509);
   }
-  /* The end of the file is an error too, and the only good one. */
+  /* OpenSSL reports the end of the file as an error: the only one that is no fault. */
   unsigned long last = c->ssl->ERR_peek_last_error();
   bool ended = ERR_GET_LIB(last) == ERR_LIB_PEM && ERR_GET_REASON(last) == PEM_R_NO_START_LINE;
   int rc = good && count && ended ? 0 : tls_refuse(c, file, what, err);
@@ -147,6 +153,9 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
   return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
+/* SSL_MODE_RELEASE_BUFFERS frees the record buffers of idle connections. The session id context is
+ * required where clients are verified: OpenSSL fails the handshake of a client that resumes a
+ * session without it. */
 static bool tls_set_rules(segue__tls_context *c) {
   const segue__openssl *o = c->ssl;
   static const unsigned char id[] = "segue";
@@ -219,7 +228,8 @@ int64_t segue__tls_context_expires(const segue__tls_context *context) {
 
 /* ---- The client's names ---------------------------------------------------------------------- */
 
-/* A name with a zero byte in it would be taken for its beginning: it is passed over. */
+/* Adds one name of the client. A name with a zero byte is ignored: every comparison as a C string
+ * would take its beginning for the whole name. */
 static void add_name(const segue__openssl *o, segue__name_kind kind, const ASN1_STRING *text,
                      segue__buf *out) {
   const char *s = text ? (const char *)o->ASN1_STRING_get0_data(text) : NULL;
@@ -258,7 +268,8 @@ static void add_alternatives(const segue__openssl *o, const X509 *x509, segue__b
   o->GENERAL_NAMES_free(names);
 }
 
-/* Returns 0, or UV_ENOMEM: a client whose name is not known is not accepted. */
+/* Reads the names of the client's certificate. Returns 0, or UV_ENOMEM: then the client is not
+ * accepted, because its rights depend on its names. */
 static int know_client(segue__tls *tls) {
   const segue__openssl *o = tls->context->ssl;
   X509 *x509 = o->SSL_get1_peer_certificate(tls->ssl);
@@ -354,7 +365,7 @@ static int http_tls_failed(segue__tls *tls) {
   return UV_EPROTO;
 }
 
-/* The meaning of a result that is not good. */
+/* Returns the code for a call of OpenSSL that did not succeed. */
 static int tls_outcome(segue__tls *tls, int result) {
   switch (tls->context->ssl->SSL_get_error(tls->ssl, result)) {
   case SSL_ERROR_WANT_READ:
@@ -398,6 +409,8 @@ bool segue__tls_buffered(const segue__tls *tls) {
   return o->SSL_pending(tls->ssl) > 0 || o->BIO_ctrl(tls->in, BIO_CTRL_PENDING, 0, NULL) > 0;
 }
 
+/* A memory BIO accepts everything, so a write that would have to wait means that the BIO could not
+ * grow. */
 int segue__tls_write(segue__tls *tls, const char *data, size_t len) {
   while (len) {
     int part = len > 1 << 30 ? 1 << 30 : (int)len;
@@ -421,7 +434,8 @@ size_t segue__tls_outgoing(const segue__tls *tls, char **data) {
   return len > 0 ? (size_t)len : 0;
 }
 
-/* A BIO keeps the memory of the largest thing it ever held: after a large answer it is replaced. */
+/* A BIO keeps the memory of the largest content it ever had, so it is replaced after a large
+ * answer. */
 void segue__tls_taken(segue__tls *tls) {
   const segue__openssl *o = tls->context->ssl;
   char *data;

@@ -20,7 +20,8 @@ size_t segue__http_unwritten(const segue__http_conn *conn) {
   return conn->watched ? uv_stream_get_write_queue_size(&conn->uv.stream) : 0;
 }
 
-/* The handler may answer, or lose the connection, inside on_drained. */
+/* The client has taken everything that was written. on_drained comes last: the handler may answer
+ * inside it, or lose the connection. */
 static void write_drained(segue__http_conn *conn) {
   segue__http_request *request = &conn->exchange->request;
   segue__http_conn_wait(conn);
@@ -63,8 +64,8 @@ static int queue_rest(segue__http_conn *conn, const uv_buf_t *bufs, unsigned cou
   return r;
 }
 
-/* Writes what the socket accepts at once. Uses send(2) itself, because it costs less than
- * write(2). */
+/* Writes what the socket accepts at once. send(2) costs less than write(2), and MSG_NOSIGNAL
+ * prevents SIGPIPE here, which libuv cannot. */
 static ssize_t try_send(const segue__http_conn *conn, const uv_buf_t *bufs, unsigned count) {
   struct msghdr message = {.msg_iov = (struct iovec *)bufs, .msg_iovlen = count};
   ssize_t n;

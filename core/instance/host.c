@@ -36,6 +36,9 @@ static bool is_registered(const segue *s, const char *name) {
   return false;
 }
 
+/* Modules and sources are registered before the start only: after it the engine and the loader read
+ * these arrays without a lock. The array may move, so the pointer of the loader is set again each
+ * time. */
 int segue_module_register(segue *s, const char *name, const segue_module_ops *ops, void *userdata) {
   if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
   if (s->stage != SEGUE__NEW || !name || !*name || !ops || !segue__module_ops_fit(ops) ||
@@ -77,6 +80,8 @@ int segue__validate_policy(segue__policy *policy, const segue__os *os, segue__er
   return rc < 0 ? rc : segue__ingress_check(policy, os, errors);
 }
 
+/* A policy that hangs while it is loaded is a fault of the policy (rejected), not of the world
+ * (failed): so a time limit becomes SEGUE_EPOLICY. */
 int segue__policy_blame(int status, segue__errors *errors) {
   for (size_t i = 0; i < errors->count; i++)
     if (errors->items[i].code == SEGUE_ETIMEOUT) errors->items[i].code = SEGUE_EPOLICY;

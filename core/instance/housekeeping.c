@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * Checks that run every second. Deadlines on disk follow changes of the clocks. The state folder or
- * its socket may be deleted while the instance runs: then both are made again, or no command could
- * reach the daemon before its next start. If another process has locked the folder meanwhile, this
- * instance continues without it, logs that, and uses it again when it is free.
+ * its socket may be deleted while the instance runs: both are made again then, because no command
+ * could reach the daemon before its next start otherwise. If another process has locked the folder
+ * meanwhile, this instance continues without it, logs that, and uses it again when it is free.
  */
 #include <uv.h>
 
@@ -17,7 +17,7 @@ static void lost_to_another(segue *s, const segue_error *error) {
   if (s->admin) segue__admin_control_disown(s->admin);
   if (s->record) segue__record_lose(s->record);
   SEGUE__LOG(&s->log, SEGUE_ERROR, "segue",
-             "the state folder is lost: until it is back it has no control socket, and no "
+             "the state folder is lost: until it is back there is no control socket, and no "
              "generation is stored",
              SEGUE__FIELD("error", error->message));
 }

@@ -158,7 +158,8 @@ static void on_reloaded(segue__waiter *waiter, int status, segue__result *result
   instance_report(call.cb, call.data, status, result);
 }
 
-/* On the control thread. Owns the call if it returns 0 and the call has a callback. */
+/* Called on the control thread. Returns 0 if the engine has the request; then the call belongs to
+ * its callback, if it has one. */
 static int reload_now(reload_call *call) {
   segue__reload_request request = {
       .trigger = SEGUE__BY_CONTROL, .cause = "segue_reload", .force = call->force};
@@ -198,12 +199,15 @@ int segue_reload(segue *s, bool force, segue_report_cb cb, void *data) {
   return rc;
 }
 
-/* Returns whether the decision of an operator holds this generation back, and not the guard of a
- * source, whose error names the source. */
+/* Returns whether a decision of an operator holds this generation back. An error that names a
+ * source comes from that source's guard instead. */
 static bool instance_undone(const segue__result *result) {
   return result->errors.count && !result->errors.items[0].source[0];
 }
 
+/* Ends the start. If nothing went live, the last good generation on disk is tried, with this
+ * function as its callback again: segue__start_from_last_good works only once, so the second call
+ * reports. A generation that waits to be confirmed counts as started. */
 static void on_first(segue__waiter *waiter, int status, segue__result *result) {
   segue *s = waiter->data;
   segue__services_here(s); /* a host may start it on one thread and run it on another */
@@ -218,7 +222,8 @@ static void on_first(segue__waiter *waiter, int status, segue__result *result) {
 
 /* ---- Putting together ------------------------------------------------------------------------ */
 
-/* New listeners and triggers open before anything is changed; a failure undoes the stage. */
+/* Opens new listeners and triggers before anything is changed. If one of them fails, those that
+ * were opened before it are closed. */
 static int instance_stage(void *data, const segue__policy *next, segue__errors *errors) {
   segue *s = data;
   int rc = segue__admin_stage(s->admin, next, errors);
@@ -244,7 +249,8 @@ static void instance_flip(void *data, bool back) {
 
 static void instance_settle(void *data) {
   segue *s = data;
-  if (s->ingress) segue__ingress_settle(s->ingress); /* the admin API reports its certificates */
+  /* The ingress is first, because the admin API reports the certificates of its listeners too. */
+  if (s->ingress) segue__ingress_settle(s->ingress);
   segue__admin_settle(s->admin);
   segue__triggers_settle(s->triggers);
   segue__sockets_report_unused(s->sockets);
@@ -257,7 +263,8 @@ static void instance_discard(void *data) {
   segue__admin_discard(s->admin);
 }
 
-/* A policy does not load if it would listen where it must not. */
+/* Loads a policy and rejects it if it would listen where it must not, or if it is a last good
+ * generation that is too old. */
 static int instance_load_policy(void *data, const char *path, segue__policy **out,
                                 segue__errors *errors) {
   segue *s = data;
@@ -592,10 +599,14 @@ static void on_loop_closed(void *data) {
   s->stage = SEGUE__STOPPED;
   bool free_it = s->close_when_stopped && !is_own;
   pthread_mutex_unlock(&s->life);
-  if (free_it) segue__instance_free(s); /* otherwise another thread may free it from here on */
+  /* If it is not freed here, another thread may free it from now on. */
+  if (free_it) segue__instance_free(s);
   if (cb) cb(cb_data);
 }
 
+/* The worker threads have ended, so no lease of a socket is left but those of abandoned threads.
+ * The inbox is closed under the lock: a segue_reload of another thread either posted its message
+ * before, and gets SEGUE_ECLOSED from it, or sees no inbox. */
 static void on_threads_ended(void *data) {
   segue *s = data;
   s->ingress = NULL;
@@ -625,6 +636,8 @@ static void on_modules_closed(void *data) {
   segue__lua_loader_close(lua, on_lua_closed, s);
 }
 
+/* The engine refers to policies and modules in Lua, so it is freed before them, and after the admin
+ * API, which refers to the engine. */
 static void on_admin_closed(void *data) {
   segue *s = data;
   s->admin = NULL;
@@ -655,7 +668,7 @@ static void on_engine_stopped(void *data) {
     on_triggers_closed(s);
 }
 
-/* Modules continue until every request is answered. */
+/* Runs when every request of the ingress is answered: until then the modules must run. */
 static void on_ingress_closed(void *data) {
   segue *s = data;
   if (s->engine)
@@ -664,10 +677,15 @@ static void on_ingress_closed(void *data) {
     on_engine_stopped(s);
 }
 
+/* The order is that of the dependencies, from the clients inwards: ingress, engine stop (modules),
+ * triggers, admin API, engine, Lua, worker threads, record, loop. Each part completes its work
+ * before its callback starts the next. */
 void segue__instance_tear_down(segue *s) {
   segue__ingress_close(s->ingress, grace_ms(), on_ingress_closed, s);
 }
 
+/* If a worker thread was abandoned inside a module, most of the memory is kept: the thread may
+ * return from the module at any time and use it. */
 void segue__instance_free(segue *s) {
   if (s->own_uv) {
     uv_run(s->own_uv, UV_RUN_DEFAULT); /* what is still closing */

@@ -3,7 +3,7 @@
  * The life of an instance as its host drives it: start, run, stop, close. Hosts call these from
  * callbacks, from several threads at once and in every order; each call either acts now, or is
  * deferred to the thread that is inside the loop, or returns SEGUE_EUSAGE. All decisions are taken
- * under one lock, because a stop or close of another thread meets the end of the loop.
+ * under one lock, because a stop or close of another thread may meet the end of the loop.
  */
 #include <signal.h>
 #include <time.h>
@@ -35,7 +35,8 @@ static void lifecycle_enter(segue *s) {
   segue__services_here(s);
 }
 
-/* Moves the instance from SEGUE__NEW to the next stage, for exactly one caller. */
+/* Moves the instance from SEGUE__NEW to the next stage, for exactly one caller. Of two threads that
+ * start it at once, the second one gets SEGUE_EUSAGE. */
 static bool claim_start(segue *s) {
   pthread_mutex_lock(&s->life);
   bool is_first = s->stage == SEGUE__NEW;
@@ -62,8 +63,9 @@ static void on_entered(segue__message *message) {
   pthread_mutex_unlock(&s->life);
 }
 
-/* Under the lock. Several threads may call this, also while the loop ends: it posts one message,
- * and only while the loop takes messages. */
+/* Called under the lock. Several threads may call this, also while the loop ends. It posts one
+ * message, because the message is a member of the instance and cannot be queued twice, and only
+ * while the loop takes messages. */
 static void ask_to_stop(segue *s) {
   if (!s->inbox || s->stop_asked) return;
   s->stop_asked = true;
@@ -107,9 +109,10 @@ int segue_start(segue *s, segue_error *error) {
   return rc;
 }
 
-/* A write to a client that left, or to a file at its size limit, must not kill the host: the
- * signals are blocked while the loop runs on this thread, and the ones that our writes raised are
- * discarded. */
+/* A write to a client that left, or to a file at its size limit, must not kill the host. The
+ * library may not change the host's signal handlers, so both signals are blocked while the loop
+ * runs on this thread, and the ones that its writes raised are discarded. A signal that was pending
+ * before belongs to the host and stays pending. */
 static void run_own_loop(segue *s) {
   static const int raised[] = {SIGPIPE, SIGXFSZ};
   sigset_t writes, ours, before, pending;
@@ -129,8 +132,8 @@ static void run_own_loop(segue *s) {
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-/* SEGUE_EUSAGE: a thread is inside already, perhaps this one in a callback, or the loop is not
- * there. */
+/* Returns SEGUE_EUSAGE if a thread is inside already (perhaps this one, in a callback), if the host
+ * owns the loop, or if the instance was not started. */
 static int enter_own_loop(segue *s) {
   pthread_mutex_lock(&s->life);
   int rc = s->options.uv_loop || s->is_entered || s->stage == SEGUE__NEW ? SEGUE_EUSAGE : 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Secrets do not reach the log or the metrics: whatever a policy, a module or a command writes is
- * searched for the secret values of the configs that were live or judged last, before the host's
- * sink or the module that keeps the metrics gets it.
+ * Keeps secrets out of the log and the metrics: whatever a policy, a module or a command writes is
+ * searched for the secret values of the configurations that were live or validated last, before the
+ * host's sink or the module that keeps the metrics gets it.
  *
  * The masks are one immutable block, replaced as a whole. A log line takes a reference under the
  * lock. A metric is recorded on hot paths of many threads: it reads the block inside a read section
@@ -23,6 +23,8 @@ struct segue__secret_masks {
   segue__secret_masks *older;       /* could not be deferred: freed with this block */
 };
 
+/* If an old block could not be given to the grace period (out of memory), the new block owns it:
+ * then both are freed when the new one has passed its own grace period. */
 static void masks_unref(void *data) {
   segue__secret_masks *masks = data;
   while (masks && __atomic_sub_fetch(&masks->refs, 1, __ATOMIC_ACQ_REL) == 0) {
@@ -100,7 +102,7 @@ char *segue__secrets_clean(const segue__secrets *secrets, const char *text) {
  * 200 MiB would take more than a gigabyte. It is cut first, so that the cost is bounded, and what a
  * secret may have left at the cut is removed. */
 static char *secrets_clean(const segue__secret_masks *masks, const char *text) {
-  if (!masks) return NULL; /* the secrets could not be kept: nothing is shown */
+  if (!masks) return NULL; /* no memory for the masks: the caller shows no text at all */
   bool was_cut = strnlen(text, SEGUE__LOG_TEXT_MAX + 1) > SEGUE__LOG_TEXT_MAX;
   char *copy = segue__malloc(strnlen(text, SEGUE__LOG_TEXT_MAX) + sizeof "...");
   if (!copy) return NULL;
@@ -130,6 +132,8 @@ static void clean_fields(const segue__secret_masks *masks, const segue_log_entry
   }
 }
 
+/* If memory runs out anywhere here, a text is replaced by SEGUE__MASKED and the fields are left
+ * out: a line is never written without having been searched. */
 int segue__secrets_log(segue__secrets *secrets, const segue_log_entry *entry,
                        int (*sink)(void *data, const segue_log_entry *entry), void *data) {
   segue_log_entry out = *entry;

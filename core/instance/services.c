@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * The log and the metrics services, which every thread may call. A caller finds the live one by one
- * atomic load inside a read section, so it cannot be drained while the caller is in it. A caller
- * that has to wait for room leaves the section first, and then finds the one that is live by then:
- * so a log that is full never delays its replacement.
+ * atomic load inside a read section, so the module cannot be drained while the caller uses it. A
+ * caller that has to wait for room in a full log leaves the section first, and then loads the live
+ * service again: so a full log never delays its own replacement.
  */
 #include <sched.h>
 #include <time.h>
@@ -21,6 +21,7 @@ bool segue__services_is_here(const segue *s) {
   return pthread_equal(__atomic_load_n(&s->control, __ATOMIC_RELAXED), pthread_self());
 }
 
+/* Yields for a few rounds, then sleeps, twice as long in each round: from 20 us to 1 ms. */
 static void pause_for_room(unsigned round) {
   if (round < YIELDS) {
     sched_yield();
@@ -45,6 +46,8 @@ static int write_once(segue *s, const segue_log_entry *entry, bool may_wait) {
   return rc;
 }
 
+/* The control thread never waits for room: it may be the thread that replaces the log, and would
+ * then wait for itself. */
 static int services_write_line(void *instance, const segue_log_entry *entry) {
   segue *s = instance;
   bool may_wait = !segue__services_is_here(s);
@@ -56,8 +59,9 @@ static int services_write_line(void *instance, const segue_log_entry *entry) {
   return rc;
 }
 
-/* Writes a line of a module to the log. Secrets are removed from a copy of the line outside the
- * read section. Only a policy with secrets pays for that, and only for lines whose level is on. */
+/* Writes a line of a module to the log. Secrets are removed from a copy of the line before the read
+ * section begins: a section must be short, because replaced generations stay in memory until it
+ * ends. Only a policy with secrets pays for this, and only for lines whose level is on. */
 int segue__services_log(segue *s, const segue_log_entry *entry) {
   if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
   if (!segue__secrets_any(&s->secrets)) return services_write_line(s, entry);

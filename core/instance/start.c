@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * The record of an instance, and the start when the sources deliver no good configuration, or none
- * that may go live: the files of the last good generation are replayed through the same run, policy
- * and checks included. If the sources caused that, the live generation is marked as stale, and the
- * sources are retried, by a timer and by every trigger.
+ * Opens the record of an instance, and starts it when the sources deliver no good configuration, or
+ * none that may go live: the files of the last good generation are replayed through the same run,
+ * policy and checks included. If the sources caused that, the live generation is marked as stale,
+ * and the sources are retried, by a timer and by every trigger.
  */
 #include <uv.h>
 
@@ -36,8 +36,10 @@ static void start_ignore(segue__waiter *waiter, int status, segue__result *resul
   (void)waiter, (void)status, (void)result;
 }
 
-/* The first generation was reported while it waited for confirmation, and then was not confirmed:
- * goes back to the one before it, which is on disk. */
+/* Looks at each settled run for two things. If nothing is live any more, because the first
+ * generation was not confirmed, the one before it is started from the disk. If the live generation
+ * was stale and this run was good, the sources are back. A run that used the cached delivery of a
+ * source that is away (result->away) does not count as good. */
 static void start_on_phase(segue__observer *observer, const segue__result *result,
                            segue__phase phase) {
   segue *s = observer->data;
@@ -48,7 +50,7 @@ static void start_on_phase(segue__observer *observer, const segue__result *resul
   if (first_waits) s->first_waits = false;
   if (nothing && segue__start_from_last_good(s, true, start_ignore) < 0 && first_waits)
     segue__nothing_left(s, result);
-  if (!start_good(result) || result->away) return; /* held is not back */
+  if (!start_good(result) || result->away) return;
   if (!segue__engine_stale_since(s->engine)) return;
   SEGUE__LOG(&s->log, SEGUE_INFO, "reload",
              "the sources are back: the live generation is not stale",
@@ -87,9 +89,9 @@ static void say_what_is_live(segue *s) {
   segue__timer_start(s->loop, &s->try_again, TRY_AGAIN_MS, try_again);
 }
 
-/* Rejects a last good generation that is too old. The limit is that of the policy on disk, or, if
- * that policy cannot be read, of the policy of the generation. A generation that an operator holds
- * is served at any age. */
+/* Rejects a last good generation that is too old. The limit is that of the policy on disk, which is
+ * loaded first and may have failed later. If that policy cannot be read, it is the limit of the
+ * generation's own policy. A generation that an operator holds is served at any age. */
 int segue__last_good_validate(segue *s, const segue__policy *policy, segue__errors *errors) {
   if (!s->record || s->started) return 0;
   if (!segue__inputs_replaying(segue__record_inputs(s->record))) {

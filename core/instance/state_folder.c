@@ -57,7 +57,7 @@ int segue__state_find(const char *state, const char *policy_path, char **out, se
 
 /* Checks that no other user (except root) can write a file. Files in the state folder are trusted:
  * the last good generation contains a policy, which runs with the rights of this process. The mode
- * of a symbolic link has no meaning. */
+ * of a symbolic link has no meaning, so only its owner is checked. */
 static int check_private(const char *path, const struct stat *st, const char *what,
                          segue_error *err) {
   bool link = S_ISLNK(st->st_mode);
@@ -142,6 +142,8 @@ static int folder_taken(int fd, const char *folder, segue_error *err) {
                        pid[0] ? pid : "unknown", folder);
 }
 
+/* The process id is written only after the lock is held, so the file never names a process that
+ * failed to take it. */
 static int take_lock(const char *folder, int *out, segue_error *err) {
   char path[PATH_MAX + 8], pid[32];
   snprintf(path, sizeof path, "%s/lock", folder);
@@ -195,6 +197,8 @@ bool segue__state_is_ours(const segue__state *state) {
          held.st_dev == there.st_dev && held.st_ino == there.st_ino;
 }
 
+/* The new lock is taken before the old one is released: if that fails, the instance keeps the old
+ * one, and tries again a second later. */
 int segue__state_retake(segue__state *state, segue_error *err) {
   int fd = -1;
   int rc = make_folder(state->folder, err);
@@ -238,6 +242,9 @@ static int private_folder(const char *path, bool make, segue_error *err) {
   return 0;
 }
 
+/* The name is computed from the path of the state folder alone, so the command line finds the
+ * socket without asking the daemon. In /tmp another user could have made the folder first:
+ * private_folder rejects it then. */
 int segue__state_socket(const char *folder, bool make, char out[SEGUE__SOCKET_MAX + 1],
                         segue_error *err) {
   size_t size = SEGUE__SOCKET_MAX + 1;

@@ -37,7 +37,8 @@ static void address_name_ipv4(segue__address *out) {
   snprintf(out->text, sizeof out->text, "%s%s:%u", address_prefix(out), host, out->port);
 }
 
-/* A socket of a link-local address belongs to one interface, so the scope is a part of its name. */
+/* A link-local address exists on each interface, so the scope (the interface) is a part of the
+ * socket's name. */
 static void address_name_ipv6(segue__address *out) {
   struct sockaddr_in6 *in = (struct sockaddr_in6 *)(void *)out->sockaddr;
   char host[INET6_ADDRSTRLEN], scope[16] = "";
@@ -99,7 +100,8 @@ static int address_option(int fd, int name) {
   return getsockopt(fd, SOL_SOCKET, name, &value, &size) == 0 ? value : -1;
 }
 
-/* An IPv4 address inside of IPv6 is the same to clients as that IPv4 address. */
+/* Names an IPv4 address inside IPv6 (::ffff:127.0.0.1) as the IPv4 address, because clients reach
+ * the same socket by it. */
 static void address_unmap(segue__address *out) {
   struct sockaddr_in6 in;
   memcpy(&in, out->sockaddr, sizeof in);
@@ -126,8 +128,9 @@ static int address_of_inet(int fd, int family, segue__address *out) {
   return 0;
 }
 
-/* The length decides where an abstract name ends: it may hold any byte. A name with a zero byte has
- * no text, and no policy can ask for it. A socket without a name has no path at all. */
+/* The length decides where an abstract name ends, because it may contain any byte. A name with a
+ * zero byte has no text form, so no policy can name it: it is rejected. A socket without a name has
+ * no path at all. */
 static int address_of_unix(int fd, socklen_t size, segue__address *out) {
   const struct sockaddr_un *un = (struct sockaddr_un *)(void *)out->sockaddr;
   size_t head = offsetof(struct sockaddr_un, sun_path), len = size > head ? size - head : 0;

@@ -52,7 +52,7 @@ static int bind_denied(const segue__address *address, segue_error *err) {
                        is_unix ? address->path : address->text);
 }
 
-/* Each sentence names the address, what is wrong and what to do. */
+/* Returns a sentence that names the address, the problem and the remedy. */
 static int bind_failed(const segue__address *address, int error, segue_error *err) {
   switch (error) {
   case EADDRINUSE:
@@ -99,8 +99,9 @@ static const struct sockaddr *bind_sockaddr(const segue__address *address) {
   return (const struct sockaddr *)(const void *)address->sockaddr;
 }
 
-/* Looks whether a process accepts on the socket file. Returns 0 (the file may be replaced) or an
- * errno. */
+/* Finds out whether a process accepts on the socket file, by a connection. Returns 0 if the file
+ * may be replaced, else an errno. EAGAIN means that the queue of the other process is full: it
+ * lives. ECONNREFUSED means that the file is left over from a process that ended. */
 static int socket_bind_probe(const segue__address *address) {
   struct stat st;
   if (lstat(address->path, &st) != 0) return errno == ENOENT ? 0 : errno;
@@ -144,7 +145,9 @@ static int bind_first(int fd, const struct sockaddr_un *first, const char *path)
   return error;
 }
 
-/* Likewise. The socket is bound by now, and cannot be bound again (EINVAL). */
+/* Renames the bound socket to its final name. On a full disk the stale socket at that name is
+ * removed first, as in bind_first: the socket is bound by now and cannot be bound to another name
+ * (EINVAL). */
 static int bind_rename(const struct sockaddr_un *first, const char *path) {
   int code = SEGUE_FAULT("socket.rename");
   int error = code ? -code : rename(first->sun_path, path) ? errno : 0;
@@ -231,6 +234,9 @@ int segue__socket_bind(segue__address *address, unsigned mode, segue_error *err)
   return bind_failed(address, error, err);
 }
 
+/* A classic BPF program that drops segments with SYN and without ACK. A socket filter sees the
+ * packet from the TCP header on, so byte 13 holds the flags. Segments of connections that exist
+ * have ACK and pass. */
 void segue__socket_set_deaf(int fd, bool deaf) {
   struct sock_filter drop_syn[] = {
       BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13), /* flags of the TCP header */

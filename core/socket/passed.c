@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Descriptors of a service manager. The environment gives a count, so a wrong count makes a number
- * stand for a file of this process, or for nothing: a server that polls such a number spins on
- * EBADF or writes into its own database. So the kernel is asked what each number is, and the start
- * is refused with the number, the name in the unit, what it is, and the line of the unit to change.
+ * Descriptors of a service manager (LISTEN_FDS). The environment gives only a count, so a wrong
+ * count makes a number stand for a file of this process, or for nothing: a server that polls such a
+ * number spins on EBADF or writes into its own database. So the kernel is asked for the type of
+ * each descriptor, and the start fails with the number, the name in the unit, its type, and the
+ * line of the unit to change.
  */
 #include "passed.h"
 
@@ -113,7 +114,7 @@ static int passed_take(segue__passed *out, const char *fds, const char *names, s
   if (!passed_number(fds, &count) || count > INT32_MAX - FIRST)
     return segue__errorf(err, SEGUE_EUSAGE, "LISTEN_FDS is \"%.40s\", which is no count", fds);
   bool named = names != NULL && count > 0;
-  /* First, because a child that is started before they are checked must not have them either. */
+  /* Before the checks: a child that is started meanwhile must not inherit any of them. */
   for (long i = 0; i < count && fcntl(FIRST + (int)i, F_SETFD, FD_CLOEXEC) == 0; i++)
     ;
   for (long i = 0; i < count; i++) {
@@ -132,6 +133,9 @@ static int passed_take(segue__passed *out, const char *fds, const char *names, s
   return 0;
 }
 
+/* LISTEN_PID names the process that the descriptors are for: a shell between the manager and this
+ * program may hand the variables on. They are removed in any case, so that no child of this process
+ * takes its own descriptors 3, 4 ... for passed ones. */
 int segue__passed_read(segue__passed *out, segue_error *err) {
   const char *pid_text = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
   const char *names = getenv("LISTEN_FDNAMES");

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Goes from a port to its process through /proc: first to the inode of the listening socket, then
- * to the process that has a descriptor of that inode. `ss -ltnp` does the same.
+ * Finds the process that has a port, through /proc, as `ss -ltnp` does: first the inode of the
+ * listening socket, then the process that has a descriptor of that inode. Descriptors of other
+ * users are visible to root only, so the answer may be unknown.
  */
 #include "port_owner.h"
 

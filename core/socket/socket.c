@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * The registry. A socket is counted twice. `leases` keeps the descriptor open. `accepting` is the
- * part of the leases that have not left: when it falls to 0, the socket stops to take connections,
+ * part of the leases that have not left: when it falls to 0 the socket stops to take connections,
  * and the last user empties its queue before it closes, because the kernel resets what is in the
  * queue when the last duplicate closes. Worker threads leave and release by themselves, so the
  * counts are under a lock; the list grows only on the control thread.
@@ -64,7 +64,9 @@ int segue__sockets_new(segue__sockets **out, const segue__logger *log) {
 
 /* ---- One socket ------------------------------------------------------------------------------ */
 
-/* Under the lock, which it releases. */
+/* Called under the lock, which it releases. The registry is freed after the unlock, by the thread
+ * that saw the count fall to 0: no other thread has a reference then, so none can wait for the
+ * lock. */
 static void sockets_unref_unlock(segue__sockets *sockets, unsigned count) {
   sockets->refs -= count;
   bool is_last = sockets->refs == 0;
@@ -74,7 +76,8 @@ static void sockets_unref_unlock(segue__sockets *sockets, unsigned count) {
   segue__free(sockets);
 }
 
-/* Another process may have put a socket of its own at the path since. */
+/* Compares the inode, because another process may have put a socket of its own at the path since:
+ * removing that one would cut its clients off. */
 static bool socket_has_file(const segue__socket *socket) {
   struct stat st;
   return socket->address.type == SEGUE__SOCKET_UNIX && !socket->address.is_abstract &&
@@ -86,8 +89,8 @@ static bool socket_has_port(const segue__socket *socket) {
   return socket->address.type == SEGUE__SOCKET_TCP;
 }
 
-/* Under the lock: no user accepts any more. A passed socket stays as it is, because the process
- * that passed it goes on to use it. */
+/* Called under the lock when no user accepts any more. A passed socket stays as it is, because the
+ * process that passed it continues to use it. */
 static void socket_stop(segue__socket *socket) {
   if (socket->is_passed) return;
   if (socket_has_file(socket)) unlink(socket->address.path);
@@ -103,14 +106,15 @@ static void socket_unlink(segue__sockets *sockets, const segue__socket *socket) 
   if (*at) *at = socket->next;
 }
 
-/* Under the lock: the registry's own descriptor. An address is either in the list or free. */
+/* Called under the lock. Closes the registry's own descriptor in the same step that removes the
+ * socket from the list: an address is either in the list or free for bind. */
 static void socket_free(segue__sockets *sockets, segue__socket *socket) {
   socket_unlink(sockets, socket);
   segue__fork_close(socket->fd);
   segue__free(socket);
 }
 
-/* Takes fd over, also when it fails. */
+/* Owns fd, also when it fails. */
 static segue__socket *socket_add(segue__sockets *sockets, int fd, const segue__address *address) {
   struct stat st;
   segue__socket *socket = segue__calloc(1, sizeof *socket);
@@ -143,7 +147,8 @@ static bool socket_is_same_file(const segue__socket *socket, int fd) {
          a.st_ino == b.st_ino;
 }
 
-/* The same socket twice would be one that has a user and one that never gets one. */
+/* A socket that is passed under two numbers must not be in the list twice: the second entry would
+ * never get a user, and would be reported as unused for ever. */
 static bool sockets_have(segue__sockets *sockets, int fd) {
   pthread_mutex_lock(&sockets->lock);
   const segue__socket *socket = sockets->first;
@@ -213,9 +218,10 @@ static int socket_check_mode(const segue__socket *socket, const segue__socket_wi
                        wanted);
 }
 
-/* The other process made it as it liked. Accepting must not block the loop, and answers must not
- * wait for acknowledgements. O_NONBLOCK belongs to the socket, not to the descriptor: the manager
- * shares it, and does not read or accept there while this process lives. */
+/* The other process chose the flags of a passed socket. Accepting must not block the loop, and
+ * answers must not wait for acknowledgements (TCP_NODELAY). O_NONBLOCK belongs to the socket, not
+ * to the descriptor: the manager shares it, and does not read or accept there while this process
+ * lives. */
 static int socket_prepare_passed(const segue__socket *socket, const segue__socket_wish *wish,
                                  segue_error *err) {
   int on = 1, flags = fcntl(socket->fd, F_GETFL), rc = socket_check_mode(socket, wish, err);
@@ -242,7 +248,8 @@ static bool socket_is_at(const segue__socket *socket, const segue__address *addr
          st.st_dev == socket->file_device && st.st_ino == socket->file_inode;
 }
 
-/* Under the lock. *owned: one that another user has. */
+/* Called under the lock. Finds a socket of the address that is free; sets *owned to one that
+ * another user has. */
 static segue__socket *sockets_find(const segue__sockets *sockets, const segue__socket_wish *wish,
                                    const segue__socket **owned) {
   segue__socket *found = NULL;
@@ -297,7 +304,8 @@ static int socket_refuse(const segue__socket *socket, const segue__address *addr
 
 /* ---- Leases ---------------------------------------------------------------------------------- */
 
-/* Under the lock. */
+/* Called under the lock. A socket whose last user has just left hears again: its clients get a new
+ * user in place of a new socket, so none of them is refused. */
 static void socket_lease(segue__socket *socket, bool is_owner, segue__socket_lease *out) {
   *out = (segue__socket_lease){.socket = socket, .is_owner = is_owner};
   socket->leases++;
@@ -329,8 +337,9 @@ static int sockets_bind(segue__sockets *sockets, const segue__socket_wish *wish,
   return segue__errorf(err, UV_ENOMEM, "%s cannot be opened: out of memory", address.text);
 }
 
-/* Only this thread adds sockets and owner's leases, so what it finds free stays free without the
- * lock; a lease that is taken under the lock keeps what it found alive. */
+/* Only the control thread adds sockets and owner's leases, so an address that it finds free stays
+ * free without the lock. A socket that it finds may be released by a worker thread at any moment,
+ * so the lease is taken under the same lock as the search. */
 int segue__socket_acquire(segue__sockets *sockets, const segue__socket_wish *wish,
                           segue__socket_lease *out, segue_error *err) {
   const segue__socket *owned;
@@ -373,7 +382,7 @@ int segue__socket_share(const segue__socket_lease *lease) {
   return fd >= 0 ? fd : uv_translate_sys_error(errno);
 }
 
-/* Under the lock. */
+/* Called under the lock. The second call of a lease does nothing, because release leaves too. */
 static void socket_leave(segue__socket_lease *lease) {
   if (lease->has_left) return;
   lease->has_left = true;
@@ -388,6 +397,8 @@ void segue__socket_leave(segue__socket_lease *lease) {
   pthread_mutex_unlock(&sockets->lock);
 }
 
+/* Leaving and releasing are one step under the lock: otherwise a lease that is acquired in between
+ * would find a socket that is deaf but not closed. */
 void segue__socket_release(segue__socket_lease *lease) {
   segue__socket *socket = lease->socket;
   if (!socket) return;
@@ -412,6 +423,8 @@ bool segue__socket_has_file(const segue__socket_lease *lease) {
   return lease->socket && socket_has_file(lease->socket);
 }
 
+/* The file at the path is another process's, or gone. From now on this socket is not found by its
+ * path, and its file is not removed: both would hit the other process. */
 void segue__socket_disown(const segue__socket_lease *lease) {
   if (!lease->socket) return;
   pthread_mutex_lock(&lease->socket->registry->lock);
@@ -439,7 +452,8 @@ void segue__sockets_free(segue__sockets *sockets) {
   sockets_unref_unlock(sockets, gone);
 }
 
-/* Without the lock, which a thread of the parent may have held at the fork. */
+/* Runs without the lock, because a thread of the parent may have held it at the fork, and that
+ * thread does not exist in the child. */
 void segue__sockets_abandon(segue__sockets *sockets) {
   if (!sockets) return;
   for (segue__socket *socket = sockets->first; socket; socket = socket->next)

@@ -145,7 +145,7 @@ describe("the front door", function()
       local file = d.dir:at("ops.token")
       local from = #d:log()
       put(d.dir, "ops.token", "# none\n")
-      d:wait_log("ops%.token will not do: the file must contain a token", nil, from)
+      d:wait_log("ops%.token cannot be used: the file must contain a token", nil, from)
       assert.equal(200, d:http { path = "/", headers = bearer(OPS) }.status)
       put(d.dir, "ops.token", "short\n")
       assert.equal(file, refusal(d, "16 to 256 characters").file)
@@ -647,7 +647,7 @@ describe("the front door", function()
 
     it("opens with tokens, says what is risky, and answers to its addresses", function()
       local d = start("{ \"0.0.0.0:@PORT@\", hosts = { \"segue.example\" }, " .. tokens .. " }")
-      d:wait_log("tokens travel in the clear on this listener")
+      d:wait_log("tokens are sent unencrypted to this listener")
       for host, status in pairs { ["segue.example"] = 200, ["10.1.2.3:99"] = 200, ["[::1]"] = 200,
         ["evil.example"] = 403, ["localhost"] = 403 } do
         local headers = bearer(RO)

@@ -109,7 +109,7 @@ describe("a query", function()
       refused("GET", "/api/v1/reloads?limit=" .. value, "limit must be a whole number")
       refused("GET", "/api/v1/reloads?before=" .. value, "before must be a whole number")
       refused("GET", "/api/v1/diff?from=" .. value, "must be a number, live, previous or next")
-      refused("POST", "/api/v1/recording?after=" .. value, "after is the number")
+      refused("POST", "/api/v1/recording?after=" .. value, "after must be the number")
     end
     for _, junk in ipairs { "5x", "%2b5s", "-5s", "0x5s", "1e1s", "%205s", "5%20s", "5s%20", "s",
       "",
