@@ -307,6 +307,7 @@ install: all ## install into PREFIX (default /usr/local), below DESTDIR
 	$(OUT)/segue completion zsh > $(DESTDIR)$(ZSH_DIR)/_segue
 	install -m 644 core/dist/segue.1 $(DESTDIR)$(MAN_DIR)/man1/segue.1
 	install -m 644 core/dist/reload.lua.5 $(DESTDIR)$(MAN_DIR)/man5/reload.lua.5
+	install -m 644 core/dist/reload.schema.json $(DESTDIR)$(PREFIX)/share/segue/reload.schema.json
 
 .PHONY: uninstall
 uninstall: ## remove what install put there
@@ -430,6 +431,8 @@ valgrind-run:
 lint: dev-deps ## layout, warnings of gcc and clang, clang-tidy, luacheck, and the rules of the house
 	@$(MAKE) --no-print-directory specs-built
 	@CPPFLAGS="$(subst ",\",$(ALL_CPPFLAGS))" sh spec/support/lint.sh $(C_FILES)
+	@echo "  lint    texts made from the tables of options"
+	@luajit spec/support/options.lua $(OUT)/segue --check
 	@echo "  lint    clang-tidy"
 	@$(MAKE) --no-print-directory -k -j$$(nproc) tidy
 	@echo "lint: clean"
@@ -444,6 +447,10 @@ $(OUT)/tidy/%.ok: $(SPEC_OUT)/obj/%.o .clang-tidy
 	@clang-tidy --quiet $*.c -- -std=c11 -pthread -I. -Icore -DSEGUE_TEST $(ALL_CPPFLAGS) \
 	  >$@.log 2>&1 || { grep -A 3 "error:" $@.log; exit 1; }
 	@touch $@
+
+.PHONY: options
+options: all ## write what is made from the tables of options: manual, types for editors, JSON Schema
+	@luajit spec/support/options.lua $(OUT)/segue
 
 .PHONY: format
 format: ## lay out every C file

@@ -65,12 +65,6 @@ int segue__admin_check(segue__policy *policy, const segue__os *os, segue__errors
  * good one comes back if it fails. */
 bool segue__admin_ready(const segue__engine *engine, char *why, size_t size);
 
-/* "5s", "200ms", "2m", "1.5" (seconds); false: it is none. */
-bool segue__duration_parse(const char *text, uint64_t *ms);
-
-/* The candidate nearest to word, or NULL if none is near enough to be meant. */
-const char *segue__nearest(const char *word, const char *const *candidates, size_t count);
-
 /* Writes every settled run to the log: one line, and one more for each error. */
 void segue__announce(const segue__logger *log, const segue__result *result);
 

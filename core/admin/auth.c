@@ -140,13 +140,13 @@ static void auth_set_rules(segue__auth *auth, const segue__http_spec *spec,
   auth->client_known = spec->client_ca != NULL;
   auth->client_required = spec->client_ca && !spec->client_optional;
   auth->locked = spec->token_count || spec->client_ca;
-  auth->public_health = spec->public_health;
-  auth->public_metrics = spec->public_metrics;
+  auth->public_health = spec->public_pages & SEGUE__PUBLIC_HEALTH;
+  auth->public_metrics = spec->public_pages & SEGUE__PUBLIC_METRICS;
   auth->loopback = address->loopback;
   auth->mode = spec->mode;
   auth->others = spec->others;
   auth->rate = spec->rate >= 0 ? spec->rate : auth->locked ? RATE : 0;
-  auth->burst = spec->burst           ? spec->burst
+  auth->burst = spec->burst           ? (uint32_t)spec->burst
                 : spec->rate < 0      ? BURST
                 : spec->rate * 2 > 10 ? spec->rate * 2
                                       : 10;

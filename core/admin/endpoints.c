@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../os/suggest.h"
 #include "internal.h"
 
 #define READ SEGUE__ROLE_READ
@@ -82,7 +83,7 @@ void segue__endpoint_not_found(segue__http_request *request) {
   size_t count = 0;
   for (size_t i = 0; i < ENDPOINT_COUNT; i++)
     if (!endpoints[i].rest) paths[count++] = endpoints[i].path;
-  const char *meant = segue__nearest(request->path, paths, count);
+  const char *meant = segue__suggest(request->path, paths, count);
   segue__answer_error(request, 404, NULL, "there is no %.200s here: %s%s", request->path,
                       meant ? "did you mean " : "GET / lists what there is", meant ? meant : "");
 }

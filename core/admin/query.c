@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../http/parse.h"
+#include "../os/suggest.h"
 #include "internal.h"
 
 enum { NAME_BYTES = 64 };
@@ -30,7 +31,7 @@ static bool refuse_unknown(segue__http_request *request, const segue__parameter 
   size_t count = 0;
   for (; count < SEGUE__PARAMETERS_MAX && known[count].name; count++)
     names[count] = known[count].name;
-  const char *meant = segue__nearest(name, names, count);
+  const char *meant = segue__suggest(name, names, count);
   return query_refuse(request, name,
                       meant ? " is not known here: did you mean " : " is not known here",
                       meant ? meant : "");

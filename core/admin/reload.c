@@ -4,6 +4,7 @@
  * outcome of a run that began after the request, and answers with it. A client that leaves, or
  * whose wait ends, is removed from the waiters; the run continues.
  */
+#include "../os/units.h"
 #include "internal.h"
 #include "render.h"
 
@@ -32,26 +33,6 @@ struct segue__reload_call {
 static void reload_on_outcome(segue__waiter *waiter, int status, segue__result *result);
 static void reload_on_gone(segue__http_request *request);
 static void on_waited(segue__timer *timer);
-
-/* strtod accepts more than a duration: a sign, spaces, an exponent, "inf", hexadecimal numbers. So
- * the characters are checked too. */
-bool segue__duration_parse(const char *text, uint64_t *ms) {
-  static const struct {
-    const char *unit;
-    double ms;
-  } units[] = {{"", 1000}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}};
-  char *end;
-  double n = strtod(text, &end);
-  size_t plain =
-      strspn(text, "0123456789."); /* no sign, no space, no exponent, nothing hexadecimal */
-  if (!plain || text + plain != end || !isfinite(n) || n < 0 || n > 1e6) return false;
-  for (size_t i = 0; i < sizeof units / sizeof *units; i++)
-    if (strcmp(end, units[i].unit) == 0) {
-      *ms = (uint64_t)(n * units[i].ms);
-      return true;
-    }
-  return false;
-}
 
 static void if_match_get(const segue__http_request *request, char *buf, size_t size) {
   const segue__http_text *t = segue__http_header_get(request, "If-Match");
@@ -232,7 +213,7 @@ static void reload_ask(segue__reload_call draft) {
   char wait[32];
   if (segue__http_query_get(request, "wait", wait, sizeof wait)) {
     draft.limited = true;
-    if (!segue__duration_parse(wait, &draft.wait_ms)) {
+    if (!segue__duration_of(wait, &draft.wait_ms)) {
       segue__answer_error(request, 400, NULL,
                           "wait must be a duration such as 5s or 200ms, not \"%s\"", wait);
       return;

@@ -5,7 +5,8 @@
  */
 #include <string.h>
 
-#include "../admin/admin.h"
+#include "../config/tree.h"
+#include "../os/units.h"
 #include "cli.h"
 
 static bool arguments_is_number(const char *text) {
@@ -28,9 +29,9 @@ static int arguments_usage(const char *name, const char *must, const char *text)
 
 int segue__cli_check_options(const segue__cli *cli) {
   uint64_t ms;
-  if (cli->wait && !segue__duration_parse(cli->wait, &ms))
+  if (cli->wait && !segue__duration_of(cli->wait, &ms))
     return arguments_usage("--wait TIME", "a time such as 5s or 200ms", cli->wait);
-  if (cli->duration && (!segue__duration_parse(cli->duration, &ms) || !ms))
+  if (cli->duration && (!segue__duration_of(cli->duration, &ms) || !ms))
     return arguments_usage("--for TIME", "a time such as 10m", cli->duration);
   if (cli->limit && !is_positive(cli->limit))
     return arguments_usage("--limit N", "a number, at least 1", cli->limit);

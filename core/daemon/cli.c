@@ -20,6 +20,7 @@
 #include "../admin/admin.h"
 #include "../config/printable.h"
 #include "../config/tree.h"
+#include "../os/suggest.h"
 
 /* The options of a command. */
 enum {
@@ -118,7 +119,9 @@ static const command commands[] = {
      "output of segue completion zsh into a file _segue in a folder of $fpath.",
      segue__cli_completion, 0, 1},
     {"version", "", "print the version", NULL, cli_version, JSON, 0},
-    {"help", "[COMMAND]", "print this help, or that of a command", NULL, cli_help, 0, 1},
+    {"help", "[COMMAND]", "print this help, or that of a command",
+     "segue help options [TOPIC] describes the options of a policy, with --json as a JSON Schema.",
+     cli_help, JSON, 3},
 };
 enum { WITH_MAX = sizeof((segue__cli *)0)->with / sizeof(char *) };
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
@@ -273,7 +276,7 @@ static void help_all(void) {
        "\nUsage: segue COMMAND [OPTIONS]\n\nCommands:");
   for (size_t i = 0; i < COMMAND_COUNT; i++)
     printf("  %-10s %-12s %s\n", commands[i].name, commands[i].arguments, commands[i].summary);
-  puts("\nsegue help COMMAND describes one of them.");
+  puts("\nsegue help COMMAND describes one of them, segue help options the options of a policy.");
 }
 
 /* ---- Parsing --------------------------------------------------------------------------------- */
@@ -288,13 +291,15 @@ static int unknown_command(const char *name) {
   const char *names[COMMAND_COUNT];
   for (size_t i = 0; i < COMMAND_COUNT; i++)
     names[i] = commands[i].name;
-  const char *meant = segue__nearest(name, names, COMMAND_COUNT);
+  const char *meant = segue__suggest(name, names, COMMAND_COUNT);
   return segue__cli_fail(SEGUE__EXIT_USAGE, "there is no command \"%.60s\"%s%s%s", name,
                          meant ? ": did you mean \"" : ": segue help lists them",
                          meant ? meant : "", meant ? "\"?" : "");
 }
 
 static int cli_help(const segue__cli *cli) {
+  if (cli->arg_count && !strcmp(cli->args[0], "options")) return segue__cli_help_options(cli);
+  if (cli->json) return segue__cli_fail(SEGUE__EXIT_USAGE, "--json is for segue help options");
   if (!cli->arg_count) {
     help_all();
     return SEGUE__EXIT_OK;
@@ -323,7 +328,7 @@ static int unknown_option(const command *c, const char *arg, size_t len) {
   for (size_t i = 0; i < OPTION_COUNT; i++)
     if (segue__cli_accepts(c, &options[i])) names[count++] = options[i].name;
   snprintf(word, sizeof word, "%.*s", (int)(len < 60 ? len : 60), arg);
-  const char *meant = arg[1] == '-' ? segue__nearest(word + 2, names, count) : NULL;
+  const char *meant = arg[1] == '-' ? segue__suggest(word + 2, names, count) : NULL;
   return segue__cli_fail(SEGUE__EXIT_USAGE, "segue %s has no option %s%s%s%s", c->name, word,
                          meant ? ": did you mean --" : ", see segue help ", meant ? meant : c->name,
                          meant ? "?" : "");

@@ -37,6 +37,7 @@ typedef struct segue__cli {
 /* Each returns an exit code. */
 int segue__cli_run(const segue__cli *cli);
 int segue__cli_check(const segue__cli *cli);
+int segue__cli_help_options(const segue__cli *cli);
 int segue__cli_check_file(const segue__cli *cli); /* check --schema */
 int segue__cli_plan(const segue__cli *cli);
 int segue__cli_reload(const segue__cli *cli);

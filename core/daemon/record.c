@@ -16,6 +16,7 @@
 #include <uv.h>
 
 #include "../admin/admin.h"
+#include "../os/units.h"
 #include "../record/recorded_answers.h"
 #include "remote.h"
 
@@ -148,7 +149,7 @@ static int record(recorder *r) {
 int segue__cli_record(const segue__cli *cli) {
   recorder r = {.cli = cli, .path = cli->arg_count ? cli->args[0] : "-"};
   uint64_t ms = 0;
-  if (cli->duration && (!segue__duration_parse(cli->duration, &ms) || !ms))
+  if (cli->duration && (!segue__duration_of(cli->duration, &ms) || !ms))
     return segue__cli_fail(SEGUE__EXIT_USAGE, "--for TIME must be a time such as 10m, not \"%s\"",
                            cli->duration);
   struct sigaction action = {.sa_handler = record_on_signal};

@@ -336,7 +336,7 @@ int segue__access_log_new(segue__access_log **out, segue__access_log_writer *log
   log->refs = 1;
   log->log_writer = log_writer;
   log->json = spec->json;
-  log->query = !spec->no_query;
+  log->query = spec->query;
   log->fd = spec->path ? log_writer_open_file(spec->path) : -1;
   if (spec->path && log->fd < 0) {
     int rc = segue__errorf(err, log->fd, "the access log %s cannot be opened: %s", spec->path,

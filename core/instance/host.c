@@ -140,9 +140,7 @@ static int host_add_modules(segue__policy *policy, const segue *s) {
 int segue__host_policy(const segue *s, segue__policy **out) {
   int rc = segue__policy_new(out);
   if (rc < 0) return rc;
-  (*out)->name = segue__strdup("segue");
-  rc = (*out)->name ? 0 : UV_ENOMEM;
-  if (rc == 0 && s->options.config) rc = add_source(*out, s->options.config);
+  if (s->options.config) rc = add_source(*out, s->options.config);
   if (rc == 0) rc = host_add_modules(*out, s);
   if (rc < 0) {
     segue__policy_unref(*out);

@@ -8,6 +8,7 @@
 #define SEGUE_MODULE_MODULE_H
 
 #include "../config/snapshot.h"
+#include "../options/options.h"
 #include "../os/log.h"
 #include "../os/loop.h"
 #include "gate.h"
@@ -43,7 +44,8 @@ const char *segue__replace_name(segue__replace replace);
 typedef struct segue__access_spec {
   bool on;
   char *path; /* NULL: through the current log */
-  bool json, no_query;
+  bool json;
+  bool query; /* lines have the part of the URL behind "?" */
 } segue__access_spec;
 
 /* The listeners of a module. 0: the default. */
@@ -84,8 +86,9 @@ typedef struct segue__module_spec {
   char *name;
   char *kind; /* "c", "lua", ... as written */
   segue__replace replace;
-  char *config; /* path of its slice; NULL or "" = the whole config */
-  char **needs; /* names of modules that start before this one */
+  bool replace_given; /* else the kind of module decides */
+  char *config;       /* path of its slice; NULL or "" = the whole config */
+  char **needs;       /* names of modules that start before this one */
   size_t needs_count;
   uint64_t prepare_ms, start_ms, stop_ms; /* 0 = defaults below */
   bool failed_waits; /* while it has failed, calls wait at its gate; false: they are refused */
@@ -100,6 +103,7 @@ typedef struct segue__module_spec {
   void (*free)(void *userdata); /* frees userdata, for the maker of the spec; NULL: none */
   bool on_workers;              /* its code runs on the worker threads, whether it listens or not */
   segue__plugin *plugin;        /* a reference; NULL: the ops are the host's */
+  segue_option_kind_value made; /* from the policy's table: the kind's own options */
 } segue__module_spec;
 
 #define SEGUE__PREPARE_MS 30000

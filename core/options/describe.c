@@ -81,14 +81,15 @@ static void add_choices(const char *choices, segue__buf *out) {
 
 static const char *type_word(segue_option_type type) {
   static const char *const words[] = {
-      [SEGUE_OPTION_TEXT] = "text",       [SEGUE_OPTION_PATH] = "path",
-      [SEGUE_OPTION_STRING] = "text",     [SEGUE_OPTION_DURATION] = "duration",
-      [SEGUE_OPTION_SIZE] = "size",       [SEGUE_OPTION_COUNT] = "number",
-      [SEGUE_OPTION_INTEGER] = "number",  [SEGUE_OPTION_NUMBER] = "number",
-      [SEGUE_OPTION_BOOLEAN] = "boolean", [SEGUE_OPTION_FUNCTION] = "function",
-      [SEGUE_OPTION_ANY] = "value",       [SEGUE_OPTION_TABLE] = "table",
-      [SEGUE_OPTION_CHOICE] = "one of",   [SEGUE_OPTION_LIST] = "list",
-      [SEGUE_OPTION_MAP] = "table",
+      [SEGUE_OPTION_TEXT] = "text",        [SEGUE_OPTION_PATH] = "path",
+      [SEGUE_OPTION_STRING] = "text",      [SEGUE_OPTION_DURATION] = "duration",
+      [SEGUE_OPTION_SIZE] = "size",        [SEGUE_OPTION_COUNT] = "number",
+      [SEGUE_OPTION_INTEGER] = "number",   [SEGUE_OPTION_NUMBER] = "number",
+      [SEGUE_OPTION_BOOLEAN] = "boolean",  [SEGUE_OPTION_FUNCTION] = "function",
+      [SEGUE_OPTION_ANY] = "value",        [SEGUE_OPTION_TABLE] = "table",
+      [SEGUE_OPTION_CHOICE] = "one of",    [SEGUE_OPTION_LIST] = "list",
+      [SEGUE_OPTION_MAP] = "table",        [SEGUE_OPTION_RATE] = "rate",
+      [SEGUE_OPTION_MODE] = "permissions",
   };
   return words[type];
 }
@@ -107,9 +108,11 @@ void segue__option_word(const segue_option *row, segue__buf *out) {
   if (list && row->flags & SEGUE_OPTION_ONE)
     segue__buf_addf(out, "%s | ", row->of == SEGUE_OPTION_CHOICE ? "text" : type_word(row->of));
   if (list || map) segue__buf_adds(out, list ? "list of " : "table of ");
+  if (row->type == SEGUE_OPTION_FLAGS) segue__buf_adds(out, "list of ");
   if ((list || map) && row->table && row->table->family)
     segue__buf_addf(out, "%ss", row->table->name);
-  else if (row->type == SEGUE_OPTION_CHOICE || ((list || map) && row->of == SEGUE_OPTION_CHOICE))
+  else if (row->type == SEGUE_OPTION_SWITCH || row->type == SEGUE_OPTION_FLAGS ||
+           row->type == SEGUE_OPTION_CHOICE || ((list || map) && row->of == SEGUE_OPTION_CHOICE))
     add_choices(row->choices, out);
   else
     segue__buf_addf(out, "%s%s", type_word(list || map ? row->of : row->type),
@@ -133,6 +136,8 @@ static void describe_add_range(const segue_option *row, segue__buf *out) {
   limit_text(row, row->max, high);
   if (row->type == SEGUE_OPTION_DURATION && min == 1 && !row->max)
     segue__buf_addf(out, "%sLonger than 0.", gap);
+  else if (items && row->min == 1 && !row->max)
+    segue__buf_addf(out, "%sNot empty.", gap);
   else if (row->max && (min || row->type == SEGUE_OPTION_NUMBER))
     segue__buf_addf(out, "%s%s to %s%s%s.", gap, low, high, *unit ? " " : "", unit);
   else if (row->max)
@@ -145,7 +150,7 @@ static void describe_add_range(const segue_option *row, segue__buf *out) {
 
 void segue__option_facts(const segue_option *row, segue__buf *out) {
   if (row->flags & SEGUE_OPTION_REQUIRED) segue__buf_adds(out, "Required.");
-  if (row->fallback && row->type == SEGUE_OPTION_CHOICE)
+  if (row->fallback && row->choices)
     segue__buf_addf(out, "%sDefault: \"%s\".", out->len ? " " : "", row->fallback);
   else if (row->fallback || row->absent)
     segue__buf_addf(out, "%sDefault: %s.", out->len ? " " : "",

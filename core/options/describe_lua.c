@@ -62,9 +62,11 @@ static void lua_type(const segue__topics *topics, const segue_option *row, segue
       [SEGUE_OPTION_SIZE] = "integer|string", [SEGUE_OPTION_COUNT] = "integer",
       [SEGUE_OPTION_INTEGER] = "integer",     [SEGUE_OPTION_NUMBER] = "number",
       [SEGUE_OPTION_BOOLEAN] = "boolean",     [SEGUE_OPTION_ANY] = "any",
-      [SEGUE_OPTION_FUNCTION] = "function",
+      [SEGUE_OPTION_FUNCTION] = "function",   [SEGUE_OPTION_RATE] = "string",
+      [SEGUE_OPTION_MODE] = "string",
   };
-  if (type == SEGUE_OPTION_CHOICE)
+  if (type == SEGUE_OPTION_FLAGS) segue__buf_addc(out, '(');
+  if (type == SEGUE_OPTION_CHOICE || type == SEGUE_OPTION_SWITCH || type == SEGUE_OPTION_FLAGS)
     lua_choices(row->choices, out);
   else if (type == SEGUE_OPTION_TABLE)
     lua_table(topics, row->table, out);
@@ -72,12 +74,43 @@ static void lua_type(const segue__topics *topics, const segue_option *row, segue
     segue__buf_adds(out, row->signature);
   else
     segue__buf_adds(out, names[type]);
+  if (type == SEGUE_OPTION_FLAGS) segue__buf_adds(out, ")[]");
   if (row->flags & SEGUE_OPTION_NUMBERS) segue__buf_adds(out, "|number");
+}
+
+enum { LINE_MAX_LEN = 98 };
+
+/* The documentation of a field, in lines of a comment. */
+static void lua_comment(segue__buf *out, const char *doc, const char *facts) {
+  const char *parts[] = {doc, facts ? ". " : "", facts ? facts : ""};
+  size_t column = 3;
+  segue__buf_adds(out, "---");
+  for (size_t i = 0; i < 3; i++)
+    for (const char *s = parts[i]; s && *s;) {
+      size_t len = strcspn(s, " ");
+      bool glued = i == 1; /* the full stop */
+      if (!glued && column > 4 && column + 1 + len > LINE_MAX_LEN) {
+        segue__buf_adds(out, "\n---");
+        column = 3;
+      }
+      if (!glued) segue__buf_addc(out, ' ');
+      segue__buf_add(out, s, len);
+      column += len + !glued;
+      s += len;
+      s += strspn(s, " ");
+    }
+  segue__buf_addc(out, '\n');
 }
 
 static void lua_row(const segue__topics *topics, const segue_option *row, segue__buf *out) {
   bool list = row->type == SEGUE_OPTION_LIST, map = row->type == SEGUE_OPTION_MAP;
   bool required = row->flags & SEGUE_OPTION_REQUIRED;
+  segue__buf facts;
+  segue__buf_init(&facts);
+  segue__option_facts(row, &facts);
+  out->failed |= facts.failed;
+  lua_comment(out, row->doc, facts.data);
+  segue__buf_deinit(&facts);
   segue__buf_addf(out, "---@field %s%s ", row->name, required ? "" : "?");
   const segue_option *inner =
       row->shorthand && row->type == SEGUE_OPTION_TABLE
@@ -100,13 +133,7 @@ static void lua_row(const segue__topics *topics, const segue_option *row, segue_
   if (map && row->flags & SEGUE_OPTION_ONE) segue__buf_adds(out, "|string[]");
   if (map && row->flags & SEGUE_OPTION_FALSE) segue__buf_adds(out, "|false");
   if (map) segue__buf_addc(out, '>');
-  segue__buf facts;
-  segue__buf_init(&facts);
-  segue__option_facts(row, &facts);
-  out->failed |= facts.failed;
-  segue__buf_addf(out, " %s%s%s\n", row->doc ? row->doc : "", facts.len ? ". " : "",
-                  facts.len ? facts.data : "");
-  segue__buf_deinit(&facts);
+  segue__buf_addc(out, '\n');
 }
 
 static void lua_positional(const segue__topics *topics, const segue_option_table *table,

@@ -6,20 +6,30 @@
 
 #include "describe_internal.h"
 
-/* Text in a line of its own: mdoc takes a period or an apostrophe at the start for a request, and
- * a line break is wanted after each sentence. */
+enum { LINE_MAX_LEN = 78 };
+
+/* Text in lines of its own. A sentence begins a line, as mdoc wants it, and a period or apostrophe
+ * at the start of one is no request. */
 static void man_text(segue__buf *out, const char *text) {
-  bool start = true;
-  for (; *text; text++) {
-    if (start && (*text == '.' || *text == '\'')) segue__buf_adds(out, "\\&");
-    if (*text == '\\')
-      segue__buf_adds(out, "\\e");
-    else if (*text == '.' && text[1] == ' ')
-      segue__buf_adds(out, ".\n");
-    else
-      segue__buf_addc(out, *text);
-    start = *text == '.' && text[1] == ' ';
-    if (start) text++;
+  size_t column = 0;
+  while (*text) {
+    size_t len = strcspn(text, " ");
+    bool ends = len && text[len - 1] == '.';
+    if (column && column + 1 + len > LINE_MAX_LEN) {
+      segue__buf_addc(out, '\n');
+      column = 0;
+    } else if (column) {
+      segue__buf_addc(out, ' ');
+    }
+    if (!column && (*text == '.' || *text == '\'')) segue__buf_adds(out, "\\&");
+    for (size_t i = 0; i < len; i++)
+      segue__buf_adds(out, text[i] == '\\' ? "\\e" : (char[]){text[i], 0});
+    column += len + 1;
+    text += len + strspn(text + len, " ");
+    if (ends && *text) {
+      segue__buf_addc(out, '\n');
+      column = 0;
+    }
   }
 }
 
@@ -48,13 +58,17 @@ static void man_row(const segue__topics *topics, const segue_option *row, segue_
   segue__buf_addf(out, ".It Ic %s No = Ar ", row->name);
   man_argument(out, word.data ? word.data : "");
   segue__buf_addc(out, '\n');
-  char first = row->doc && *row->doc ? row->doc[0] : 0;
-  if (first >= 'a' && first <= 'z') first = (char)(first - 'a' + 'A');
-  if (first) {
-    segue__buf_addc(out, first);
-    man_text(out, row->doc + 1);
-    segue__buf_adds(out, ".\n");
+  segue__buf sentence;
+  segue__buf_init(&sentence);
+  if (row->doc && *row->doc) {
+    segue__buf_addf(&sentence, "%s.", row->doc);
+    if (!sentence.failed && *row->doc >= 'a' && *row->doc <= 'z')
+      sentence.data[0] = (char)(*row->doc - 'a' + 'A');
+    man_text(out, sentence.failed ? "" : sentence.data);
+    segue__buf_addc(out, '\n');
   }
+  out->failed |= sentence.failed;
+  segue__buf_deinit(&sentence);
   if (facts.len) {
     man_text(out, facts.data);
     segue__buf_addc(out, '\n');
@@ -67,6 +81,10 @@ static void man_row(const segue__topics *topics, const segue_option *row, segue_
 static void man_table(const segue__topics *topics, const segue_option_table *table,
                       segue__buf *out) {
   const segue_option *row;
+  size_t shown = 0;
+  for (size_t i = 0; (row = segue__options_row(table, i)); i++)
+    shown += !(row->flags & SEGUE_OPTION_HIDDEN);
+  if (!shown) return;
   segue__buf_adds(out, ".Bl -tag -width Ds\n");
   for (size_t i = 0; (row = segue__options_row(table, i)); i++)
     if (!(row->flags & SEGUE_OPTION_HIDDEN)) man_row(topics, row, out);

@@ -65,7 +65,19 @@ static void schema_of(segue__buf *out, const segue__topics *topics, const segue_
     segue__buf_adds(out, "{\"type\":\"boolean\"}");
     break;
   case SEGUE_OPTION_CHOICE:
+  case SEGUE_OPTION_SWITCH:
     schema_choices(out, row->choices);
+    break;
+  case SEGUE_OPTION_FLAGS:
+    segue__buf_adds(out, "{\"type\":\"array\",\"items\":");
+    schema_choices(out, row->choices);
+    segue__buf_addc(out, '}');
+    break;
+  case SEGUE_OPTION_RATE:
+    segue__buf_adds(out, "{\"pattern\":\"^([0-9]+/[smh]|none)$\"}");
+    break;
+  case SEGUE_OPTION_MODE:
+    segue__buf_adds(out, "{\"pattern\":\"^[0-7]{3,4}$\"}");
     break;
   case SEGUE_OPTION_TABLE:
     schema_ref(out, topics, row->table);

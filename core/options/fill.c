@@ -104,6 +104,7 @@ void segue__fill_wrong_type(segue__fill *j, const segue_option *row, segue_optio
     segue__options_expected(j->outer ? j->outer : row, &expected);
   else
     expect_type(row, type, &expected); /* an item */
+  if (row->flags & SEGUE_OPTION_FALSE && type != row->type) segue__buf_adds(&expected, " or false");
   if (expected.failed || !expected.data)
     segue__fill_no_memory(j);
   else
@@ -137,8 +138,11 @@ static void expect_type(const segue_option *row, segue_option_type type, segue__
       [SEGUE_OPTION_FUNCTION] = "a function",
       [SEGUE_OPTION_ANY] = "a value",
       [SEGUE_OPTION_TABLE] = "a table",
+      [SEGUE_OPTION_RATE] = "a rate such as 10/s, 600/m or 1000/h, or \"none\"",
+      [SEGUE_OPTION_MODE] = "permissions such as \"0644\"",
   };
-  if (type == SEGUE_OPTION_CHOICE)
+  if (type == SEGUE_OPTION_FLAGS) segue__buf_adds(out, "a list of ");
+  if (type == SEGUE_OPTION_CHOICE || type == SEGUE_OPTION_SWITCH || type == SEGUE_OPTION_FLAGS)
     expect_choices(row->choices, out);
   else
     segue__buf_adds(out, names[type]);
@@ -173,6 +177,10 @@ static void expect_items(const segue_option *row, segue__buf *out) {
 }
 
 static void expect_table(const segue_option *row, segue__buf *out) {
+  if (row->table->tag && row->shorthand) {
+    segue__buf_addf(out, "a function or a %s such as %s", row->table->name, row->table->tag);
+    return;
+  }
   const segue_option *inner =
       row->shorthand ? segue__options_find(row->table, row->shorthand, strlen(row->shorthand))
                      : NULL;

@@ -11,9 +11,8 @@
 #include <uv.h>
 
 #include "../config/path.h"
+#include "../os/suggest.h"
 #include "fill.h"
-
-const char *segue__nearest(const char *word, const char *const *candidates, size_t count);
 
 /* ---- Rows ------------------------------------------------------------------------------------ */
 
@@ -116,11 +115,11 @@ bool segue_option_given(const segue_option_report *report, const char *key) {
   return report_node(report, key, strlen(key)) != NULL;
 }
 
-static void run_checks(segue__fill *j, const segue_option_table *table, const written *w,
-                       void *out) {
-  for (; table; table = table->include) {
+static void run_checks(segue__fill *j, const segue_option_table *table, const written *w, void *out,
+                       void *base) {
+  for (const segue_option_table *part = table; part; part = part->include) {
     segue_option_report report = {j, table, *w};
-    if (table->check) table->check(out, &report);
+    if (part->check) part->check(part->in_family ? base : out, &report);
   }
 }
 
@@ -158,7 +157,7 @@ static void unknown_key(segue__fill *j, const segue_option_table *const tables[2
   const char *meant = NULL;
   if (m->key_len < sizeof key) {
     snprintf(key, sizeof key, "%s", m->key);
-    meant = segue__nearest(key, names, count);
+    meant = segue__suggest(key, names, count);
   }
   segue__buf hint;
   segue__buf_init(&hint);
@@ -229,12 +228,25 @@ static void fill_pair(segue__fill *j, const segue_option *row, const char *key, 
   out->key = key ? segue__strndup(key, key_len) : NULL;
   if (key && !out->key) segue__fill_no_memory(j);
   if (node->type == SEGUE_BOOL && !node->v.b && row->flags & SEGUE_OPTION_FALSE) return;
-  segue__option_scalar(j, row, row->of, node, &out->value);
+  if (row->of != SEGUE_OPTION_STRING) {
+    segue__option_scalar(j, row, row->of, node, &out->value);
+    return;
+  }
+  segue_option_string string = {NULL, 0};
+  segue__option_scalar(j, row, row->of, node, &string);
+  if (string.data && memchr(string.data, 0, string.len))
+    segue__fill_wrong(j, node, "must not contain a zero byte");
+  out->value = string.data;
 }
 
 static bool validate_size(segue__fill *j, const segue_option *row, const segue_node *node,
                           size_t count) {
   const char *unit = row->unit ? row->unit : "items";
+  if (!count && row->min) {
+    segue__fill_wrong(j, node, "must not be empty%s%s", row->example ? ": " : "",
+                      row->example ? row->example : "");
+    return false;
+  }
   if (row->min && (double)count < row->min) {
     segue__fill_wrong(j, node, "must have at least %.0f %s, not %zu", row->min, unit, count);
     return false;
@@ -333,6 +345,8 @@ static void fill_map(segue__fill *j, const segue_option *row, const segue_node *
 /* ---- Rows of a table ------------------------------------------------------------------------- */
 
 static void free_row(const segue_option *row, char *at);
+static void free_table(const segue_option_table *table, char *out);
+static void free_rows(const segue_option_table *table, char *out, char *base);
 
 static size_t row_bytes(const segue_option *row) {
   if (row->type == SEGUE_OPTION_TABLE) return row->table->struct_size;
@@ -381,7 +395,7 @@ static void fill_row(segue__fill *j, const segue_option_table *table, const segu
   }
   if (node && row->given) *(bool *)(out + row->given - 1) = true;
   if (!node && w->node && row->flags & SEGUE_OPTION_REQUIRED)
-    segue__fill_wrong(j, w->node, "is missing: %s", row->doc);
+    segue__fill_wrong(j, w->node, "is missing: %s", row->example ? row->example : row->doc);
   else if (row->offset != SEGUE_OPTION_NOT_STORED)
     fill_value(j, row, node, out + row->offset);
   else if (node)
@@ -390,12 +404,12 @@ static void fill_row(segue__fill *j, const segue_option_table *table, const segu
   j->outer = outer;
 }
 
-static void fill_rows(segue__fill *j, const segue_option_table *table, const written *w,
-                      char *out) {
-  const segue_option_table *all = table;
-  const segue_option *row;
-  for (size_t i = 0; (row = segue__options_row(all, i)); i++)
-    fill_row(j, table, row, w, out);
+/* base: the struct of the family of a kind, else out. */
+static void fill_rows(segue__fill *j, const segue_option_table *table, const written *w, char *out,
+                      char *base) {
+  for (const segue_option_table *part = table; part; part = part->include)
+    for (size_t i = 0; i < part->count; i++)
+      fill_row(j, table, row_at(part, i), w, part->in_family ? base : out);
 }
 
 /* ---- Families -------------------------------------------------------------------------------- */
@@ -404,7 +418,7 @@ static const segue__option_kind *find_kind(const segue__fill *j, const char *fam
                                            const segue_node *name) {
   for (size_t i = 0; name && name->type == SEGUE_STRING && i < j->env->kind_count; i++) {
     const segue__option_kind *kind = &j->env->kinds[i];
-    if (!strcmp(kind->family, family) && strlen(kind->name) == name->count &&
+    if (kind->name && !strcmp(kind->family, family) && strlen(kind->name) == name->count &&
         !memcmp(kind->name, name->v.s, name->count))
       return kind;
   }
@@ -418,9 +432,9 @@ static void wrong_kind(segue__fill *j, const segue_option_table *table, const se
   size_t n = 0, left = 0;
   segue__buf_init(&known);
   for (size_t i = 0; i < j->env->kind_count; i++)
-    left += !strcmp(j->env->kinds[i].family, table->name);
+    left += j->env->kinds[i].name && !strcmp(j->env->kinds[i].family, table->name);
   for (size_t i = 0; i < j->env->kind_count; i++) {
-    if (strcmp(j->env->kinds[i].family, table->name)) continue;
+    if (!j->env->kinds[i].name || strcmp(j->env->kinds[i].family, table->name)) continue;
     segue__buf_addf(&known, "%s\"%s\"",
                     !n              ? ""
                     : n + 1 == left ? " or "
@@ -472,8 +486,10 @@ static void fill_family(segue__fill *j, const segue_option_table *table, const s
     return;
   }
   const segue_option_table *own = kind->table;
-  segue_option_kind_value *value = (segue_option_kind_value *)(out + table->kind_offset);
-  *value = (segue_option_kind_value){own, kind->data, NULL};
+  segue_option_kind_value nowhere, *value = &nowhere;
+  if (table->kind_offset != SEGUE_OPTION_NOT_STORED)
+    value = (segue_option_kind_value *)(out + table->kind_offset);
+  *value = (segue_option_kind_value){kind->name, own, kind->data, NULL};
   if (own && own->struct_size) value->options = segue__calloc(1, own->struct_size);
   if (own && own->struct_size && !value->options) {
     segue__fill_no_memory(j);
@@ -483,11 +499,16 @@ static void fill_family(segue__fill *j, const segue_option_table *table, const s
   size_t errors = j->count;
   char *target = value->options ? value->options : out;
   unknown_keys(j, (const segue_option_table *const[2]){table, own}, &w);
-  fill_rows(j, table, &w, out);
-  if (own) fill_rows(j, own, &w, target);
-  if (j->count > errors) return;
-  run_checks(j, table, &w, out);
-  if (own) run_checks(j, own, &w, target);
+  fill_rows(j, table, &w, out, out);
+  if (own) fill_rows(j, own, &w, target, out);
+  if (j->count == errors) {
+    run_checks(j, table, &w, out, out);
+    if (own) run_checks(j, own, &w, target, out);
+  }
+  if (value == &nowhere && own) {
+    free_rows(own, target, out);
+    segue__free(value->options);
+  }
 }
 
 /* row: of which the table is the value, NULL: at the top. node NULL: the defaults. */
@@ -512,14 +533,14 @@ static void fill_table(segue__fill *j, const segue_option *row, const segue_opti
                              SEGUE_OPTION_TABLE, node);
     return;
   }
-  if (table->family) {
-    fill_family(j, table, node, out);
+  if (table->family && !w.only) {
+    if (node) fill_family(j, table, node, out);
     return;
   }
   unknown_keys(j, (const segue_option_table *const[2]){table, NULL}, &w);
-  fill_rows(j, table, &w, out);
+  fill_rows(j, table, &w, out, out);
   j->outer = outer;
-  if (node && j->count == errors) run_checks(j, table, &w, out);
+  if (node && j->count == errors) run_checks(j, table, &w, out, out);
 }
 
 /* ---- Freeing --------------------------------------------------------------------------------- */
@@ -530,10 +551,10 @@ static void free_items(const segue_option *row, items *list) {
     if (row->of == SEGUE_OPTION_TABLE) {
       if (row->type == SEGUE_OPTION_MAP && row->table->key_offset != SEGUE_OPTION_NOT_STORED)
         segue__free(*(char **)(at + row->table->key_offset));
-      segue__options_clear(row->table, at);
+      free_table(row->table, at);
     } else if (row->type == SEGUE_OPTION_MAP) {
       segue__free(((segue_option_pair *)at)->key);
-      segue__option_scalar_free(row->of, &((segue_option_pair *)at)->value);
+      if (row->of != SEGUE_OPTION_ANY) segue__free(((segue_option_pair *)at)->value);
     } else {
       segue__option_scalar_free(row->of, at);
     }
@@ -543,27 +564,35 @@ static void free_items(const segue_option *row, items *list) {
 
 static void free_row(const segue_option *row, char *at) {
   if (row->type == SEGUE_OPTION_TABLE)
-    segue__options_clear(row->table, at);
+    free_table(row->table, at);
   else if (segue__option_is_scalar(row->type))
     segue__option_scalar_free(row->type, at);
   else
     free_items(row, (items *)at);
 }
 
-static void free_rows(const segue_option_table *table, char *out) {
-  const segue_option *row;
-  for (size_t i = 0; (row = segue__options_row(table, i)); i++)
-    if (row->offset != SEGUE_OPTION_NOT_STORED) free_row(row, out + row->offset);
+static void free_rows(const segue_option_table *table, char *out, char *base) {
+  for (; table; table = table->include)
+    for (size_t i = 0; i < table->count; i++) {
+      const segue_option *row = row_at(table, i);
+      char *owner = table->in_family ? base : out;
+      if (row->offset != SEGUE_OPTION_NOT_STORED) free_row(row, owner + row->offset);
+    }
+}
+
+/* Zeroes nothing: a nested table may lie in the struct of its parent, whose rows come later. */
+static void free_table(const segue_option_table *table, char *out) {
+  if (table->family && table->kind_offset != SEGUE_OPTION_NOT_STORED) {
+    segue_option_kind_value *kind = (segue_option_kind_value *)(out + table->kind_offset);
+    if (kind->table) free_rows(kind->table, kind->options ? kind->options : out, out);
+    segue__free(kind->options);
+  }
+  free_rows(table, out, out);
 }
 
 void segue__options_clear(const segue_option_table *table, void *out) {
   if (!out) return;
-  if (table->family) {
-    segue_option_kind_value *kind = (segue_option_kind_value *)((char *)out + table->kind_offset);
-    if (kind->table) free_rows(kind->table, kind->options ? kind->options : out);
-    segue__free(kind->options);
-  }
-  free_rows(table, out);
+  free_table(table, out);
   if (table->struct_size) memset(out, 0, table->struct_size);
 }
 
@@ -579,5 +608,13 @@ int segue__options_fill(const segue_option_table *table, const segue_node *node,
   if (j.path.failed) segue__fill_no_memory(&j);
   segue__buf_deinit(&j.path);
   if (j.rc) segue__options_clear(table, out);
+  return j.rc;
+}
+
+int segue__option_judge(const segue_option *row, const segue_node *node, void *at,
+                        const segue__options_env *env, segue__errors *errors) {
+  static const segue__options_env nothing;
+  segue__fill j = {.env = env ? env : &nothing, .errors = errors};
+  segue__option_scalar(&j, row, row->type, node, at);
   return j.rc;
 }

@@ -8,9 +8,9 @@
 #define SEGUE_OPTIONS_OPTIONS_H
 
 #include "../config/tree.h"
-#include "option.h"
 
-/* A kind of a family: "source" "file". data: what the element gets with it. */
+/* A kind of a family: "source" "file"; name NULL: the family itself, or a table on its own, for
+ * documentation. data: what an element of this kind gets with it. */
 typedef struct segue__option_kind {
   const char *family, *name;
   const segue_option_table *table;
@@ -47,11 +47,19 @@ int segue__options_fill(const segue_option_table *table, const segue_node *node,
 /* Frees what the struct owns, and zeroes it. NULL allowed. */
 void segue__options_clear(const segue_option_table *table, void *out);
 
+/* Judges one value by the type, range and choices of a row, and stores it at `at`. Not for lists,
+ * maps and tables. */
+int segue__option_judge(const segue_option *row, const segue_node *node, void *at,
+                        const segue__options_env *env, segue__errors *errors);
+
 /* For those that read tables: rows with those of the included tables, in order; NULL past the end.
  */
 const segue_option *segue__options_row(const segue_option_table *table, size_t index);
 const segue_option *segue__options_find(const segue_option_table *table, const char *name,
                                         size_t len);
+/* The choice at an index; *len is its length; NULL past the end. */
+const char *segue__choices_at(const char *choices, size_t index, size_t *len);
+size_t segue__option_scalar_size(segue_option_type type);
 /* "a duration such as 500ms, 10s or 1h30m": the expected value, for messages and manuals. */
 void segue__options_expected(const segue_option *row, segue__buf *out);
 

@@ -25,7 +25,11 @@ size_t segue__option_scalar_size(segue_option_type type) {
   case SEGUE_OPTION_STRING:
     return sizeof(segue_option_string);
   case SEGUE_OPTION_BOOLEAN:
+  case SEGUE_OPTION_SWITCH:
     return sizeof(bool);
+  case SEGUE_OPTION_FLAGS:
+  case SEGUE_OPTION_MODE:
+    return sizeof(unsigned);
   case SEGUE_OPTION_CHOICE:
   case SEGUE_OPTION_FUNCTION:
     return sizeof(int);
@@ -185,6 +189,55 @@ static void take_choice(segue__fill *j, const segue_option *row, segue_option_ty
     *at = index;
 }
 
+static void take_switch(segue__fill *j, const segue_option *row, const segue_node *node, bool *at) {
+  size_t len;
+  int index = -1;
+  take_choice(j, row, SEGUE_OPTION_SWITCH, node, &index);
+  if (index >= 0) *at = !segue__choices_at(row->choices, (size_t)index + 1, &len);
+}
+
+static void take_flags(segue__fill *j, const segue_option *row, const segue_node *node,
+                       unsigned *at) {
+  bool empty = node->type == SEGUE_MAP && !node->count;
+  if (node->type != SEGUE_LIST && !empty) segue__fill_wrong_type(j, row, SEGUE_OPTION_FLAGS, node);
+  for (uint32_t i = 0; node->type == SEGUE_LIST && i < node->count; i++) {
+    size_t before = segue__fill_enter_item(j, i);
+    int index = -1;
+    take_choice(j, row, SEGUE_OPTION_CHOICE, &node->v.items[i], &index);
+    if (index >= 0) *at |= 1u << index;
+    segue__fill_leave(j, before);
+  }
+}
+
+/* "10/s" */
+static bool read_rate(const segue_node *node, double *out) {
+  static const struct {
+    char unit;
+    double seconds;
+  } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}};
+  char digits[16];
+  if (node->type != SEGUE_STRING) return false;
+  const char *slash = memchr(node->v.s, '/', node->count);
+  size_t len = slash ? (size_t)(slash - node->v.s) : 0;
+  *out = 0;
+  if (node->count == 4 && !memcmp(node->v.s, "none", 4)) return true;
+  if (!len || len >= sizeof digits || len + 2 != node->count) return false;
+  memcpy(digits, node->v.s, len);
+  digits[len] = 0;
+  if (strspn(digits, "0123456789") != len || !strtod(digits, NULL)) return false;
+  for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+    if (units[i].unit == slash[1]) *out = strtod(digits, NULL) / units[i].seconds;
+  return *out > 0;
+}
+
+/* "0644", "644": text, for a number 0644 is 644 in Lua and in YAML. */
+static bool read_mode(const segue_node *node, unsigned *out) {
+  if (node->type != SEGUE_STRING || (node->count != 3 && node->count != 4)) return false;
+  if (strspn(node->v.s, "01234567") != node->count) return false;
+  *out = (unsigned)strtoul(node->v.s, NULL, 8);
+  return true;
+}
+
 void segue__option_scalar(segue__fill *j, const segue_option *row, segue_option_type type,
                           const segue_node *node, void *at) {
   bool function = node->flags & SEGUE__NODE_OPAQUE && node->reserved == SEGUE__OPAQUE_FUNCTION;
@@ -206,6 +259,18 @@ void segue__option_scalar(segue__fill *j, const segue_option *row, segue_option_
     break;
   case SEGUE_OPTION_CHOICE:
     take_choice(j, row, type, node, at);
+    break;
+  case SEGUE_OPTION_SWITCH:
+    take_switch(j, row, node, at);
+    break;
+  case SEGUE_OPTION_FLAGS:
+    take_flags(j, row, node, at);
+    break;
+  case SEGUE_OPTION_RATE:
+    if (!read_rate(node, at)) segue__fill_wrong_type(j, row, type, node);
+    break;
+  case SEGUE_OPTION_MODE:
+    if (!read_mode(node, at)) segue__fill_wrong_type(j, row, type, node);
     break;
   case SEGUE_OPTION_FUNCTION:
     if (function)

@@ -72,7 +72,6 @@ bool segue__size_read(const char *s, size_t len, double *bytes) {
   double n;
   const char *name = units_number(s, end, &n);
   if (name == s) return false;
-  if (name + 1 < end && *name == ' ') name++;
   const unit *found = units_find(sizes, sizeof sizes / sizeof *sizes, name, (size_t)(end - name));
   if (!found && name < end) return false;
   *bytes = n * (found ? found->factor : 1);

@@ -15,7 +15,11 @@ void segue__http_spec_free(segue__http_spec *spec) {
   if (!spec) return;
   for (size_t i = 0; i < spec->client_count; i++) {
     segue__free(spec->clients[i].name);
-    segue__free(spec->clients[i].kind);
+    segue__free(spec->clients[i].cn);
+    segue__free(spec->clients[i].dns);
+    segue__free(spec->clients[i].mail);
+    segue__free(spec->clients[i].uri);
+    segue__free(spec->clients[i].subject);
   }
   for (size_t i = 0; i < spec->token_count; i++) {
     segue__free(spec->tokens[i].file);
@@ -26,6 +30,7 @@ void segue__http_spec_free(segue__http_spec *spec) {
   segue__free(spec->clients);
   segue__free(spec->tokens);
   segue__free(spec->hosts);
+  segue__free(spec->address);
   segue__free(spec->file);
   segue__free(spec->cert);
   segue__free(spec->key);

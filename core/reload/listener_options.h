@@ -16,7 +16,8 @@ const char *segue__role_name(segue__role role);
  * or DNS name), may have "*" for one label. */
 typedef struct segue__client_spec {
   char *name;
-  char *kind; /* "cn", "dns", "mail", "uri", "subject"; NULL: common name or DNS name */
+  const char *kind; /* "cn", "dns", "mail", "uri", "subject"; NULL: common name or DNS name */
+  char *cn, *dns, *mail, *uri, *subject; /* as options name them; NULL once name and kind are set */
   segue__role role;
 } segue__client_spec;
 
@@ -26,6 +27,7 @@ typedef struct segue__token_spec {
 } segue__token_spec;
 
 typedef struct segue__http_spec {
+  char *address;
   char *file; /* where it is written, or NULL */
   uint32_t line;
   char *cert, *key, *client_ca; /* paths; NULL: none */
@@ -36,12 +38,14 @@ typedef struct segue__http_spec {
   size_t token_count;
   char **hosts;
   size_t host_count;
-  bool public_health, public_metrics;
-  double rate; /* requests per second; 0: no limit; negative: the default */
-  uint32_t burst;
+  unsigned public_pages; /* SEGUE__PUBLIC_... */
+  double rate;           /* requests per second; 0: no limit; negative: the default */
+  uint64_t burst;
   unsigned mode;      /* of a unix socket; 0: 0600 */
   segue__role others; /* of users other than our own and root on a unix socket */
 } segue__http_spec;
+
+enum { SEGUE__PUBLIC_HEALTH = 1, SEGUE__PUBLIC_METRICS = 2 };
 
 void segue__http_spec_free(segue__http_spec *spec); /* NULL allowed */
 

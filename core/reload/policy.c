@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Policies as data: making, counting, freeing and judging them.
+ * Policies as data: counts, checks and frees them.
  */
 #include "policy.h"
 
@@ -10,19 +10,6 @@
 #include "txn.h"
 
 enum { CREDENTIAL_BYTES = 1 << 20 };
-
-int segue__policy_new(segue__policy **out) {
-  segue__policy *policy = segue__calloc(1, sizeof *policy);
-  *out = policy;
-  if (!policy) return UV_ENOMEM;
-  policy->refs = 1;
-  policy->debounce_min_ms = 50;
-  policy->debounce_max_ms = 1000;
-  policy->collect_ms = 30000;
-  policy->check_ms = 5000;
-  policy->reload_ms = 600000;
-  return 0;
-}
 
 segue__policy *segue__policy_ref(segue__policy *policy) {
   policy->refs++;
@@ -76,6 +63,9 @@ static void free_modules(segue__policy *policy) {
     segue__module_spec *module = &policy->modules[i];
     segue__free(module->name);
     segue__free(module->kind);
+    if (module->made.table && module->made.options)
+      segue__options_clear(module->made.table, module->made.options);
+    segue__free(module->made.options);
     segue__free(module->config);
     for (size_t j = 0; j < module->needs_count; j++)
       segue__free(module->needs[j]);
@@ -106,6 +96,9 @@ void segue__policy_unref(segue__policy *policy) {
     segue__free(policy->schema_with[i].uri);
   }
   segue__free(policy->schema_with);
+  for (size_t i = 0; i < policy->secret_count; i++)
+    segue__free(policy->secrets[i]);
+  segue__free(policy->secrets);
   segue__mask_unref(policy->mask);
   for (size_t i = 0; i < policy->source_count; i++) {
     segue__plugin *plugin = policy->sources[i].plugin;
@@ -113,7 +106,6 @@ void segue__policy_unref(segue__policy *policy) {
     segue__plugin_unref(plugin);
   }
   for (size_t i = 0; i < policy->trigger_count; i++) {
-    segue__free(policy->triggers[i].action);
     segue__free(policy->triggers[i].address);
     segue__http_spec_free(policy->triggers[i].http);
     if (policy->triggers[i].free_auth) policy->triggers[i].free_auth(policy->triggers[i].auth);

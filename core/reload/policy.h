@@ -9,6 +9,7 @@
 
 #include "../config/mask.h"
 #include "../module/module.h"
+#include "../options/options.h"
 #include "../source/source.h"
 #include "listener_options.h"
 
@@ -26,12 +27,13 @@ typedef enum segue__trigger_type {
 typedef struct segue__trigger_spec {
   segue__trigger_type type;
   int signum;             /* signal */
-  char *action;           /* signal: "reload" or "reopen"; NULL: reload */
+  bool reopen;            /* signal: modules open their files anew, and nothing is reloaded */
   char *address;          /* http: "127.0.0.1:7377" */
   segue__http_spec *http; /* http: access and limits; NULL: the defaults */
   void *auth;             /* http: built from it by the code that opens listeners */
   void (*free_auth)(void *auth);
-  uint64_t interval_ms; /* poll; watch: rescan (0 = default) */
+  uint64_t interval_ms;         /* poll; watch: rescan (0 = default) */
+  segue_option_kind_value made; /* from the policy's table */
 } segue__trigger_spec;
 
 /* A file whose bytes are part of the policy: reload.lua and what it loads. */
@@ -79,7 +81,7 @@ typedef struct segue__policy_ops {
 
 /* A document beside the schema, and the URI that it is known by; NULL: its path. */
 typedef struct segue__schema_part {
-  char *path, *uri;
+  char *uri, *path;
 } segue__schema_part;
 
 struct segue__policy {
@@ -91,6 +93,7 @@ struct segue__policy {
   size_t source_count;
   segue__trigger_spec *triggers;
   size_t trigger_count;
+  bool triggers_given; /* else it has the default ones */
   segue__module_spec *modules;
   size_t module_count;
   char **plugins; /* folders with plugins, before the one that segue brings */
@@ -98,10 +101,12 @@ struct segue__policy {
   char *schema; /* path of a JSON Schema that the merged config must fit; NULL: none */
   segue__schema_part *schema_with;
   size_t schema_with_count;
-  bool ready_strict;                         /* a stale generation is not ready */
-  bool schema_defaults;                      /* are filled in before anything is judged */
-  bool formats_ignored;                      /* its "format" is an annotation; else it asserts */
-  segue__mask *mask;                         /* the secrets of the policy; NULL: none */
+  bool ready_strict;    /* a stale generation is not ready */
+  bool schema_defaults; /* are filled in before anything is judged */
+  bool formats_ignored; /* its "format" is an annotation; else it asserts */
+  char **secrets;       /* patterns of paths, and the mask of them */
+  size_t secret_count;
+  segue__mask *mask;                         /* NULL: none */
   uint64_t threads;                          /* that serve requests; 0: one for each core but one */
   uint64_t debounce_min_ms, debounce_max_ms; /* defaults 50 and 1000 */
   uint64_t min_interval_ms;

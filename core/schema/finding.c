@@ -12,6 +12,7 @@
 
 #include "../config/mask_internal.h"
 #include "../config/utf8.h"
+#include "../os/suggest.h"
 #include "schema_internal.h"
 
 /* ---- Values ---------------------------------------------------------------------------------- */
@@ -91,36 +92,12 @@ const char *segue__finding_types(uint64_t mask, char out[SEGUE__SHOWN_SIZE]) {
 
 /* ---- Slips of the hand ----------------------------------------------------------------------- */
 
-enum { NAME_MAX_LEN = 24 };
-
-static char finding_lower(char c) {
-  return c >= 'A' && c <= 'Z' ? (char)(c | 32) : c;
-}
-
-unsigned segue__schema_distance(const char *a, size_t alen, const char *b, size_t blen) {
-  unsigned row[NAME_MAX_LEN + 1];
-  if (alen > NAME_MAX_LEN || blen > NAME_MAX_LEN) return 99;
-  for (unsigned j = 0; j <= blen; j++)
-    row[j] = j;
-  for (unsigned i = 1; i <= alen; i++) {
-    unsigned corner = row[0];
-    row[0] = i;
-    for (unsigned j = 1; j <= blen; j++) {
-      unsigned replace = corner + (finding_lower(a[i - 1]) != finding_lower(b[j - 1]));
-      corner = row[j];
-      unsigned least = row[j] < row[j - 1] ? row[j] + 1 : row[j - 1] + 1;
-      row[j] = replace < least ? replace : least;
-    }
-  }
-  return row[blen];
-}
-
 const char *segue__schema_nearest(const char *key, size_t len, const segue_node *map) {
   const char *best = NULL;
-  unsigned least = len > 5 ? 3 : 2;
+  size_t least = len > 5 ? 3 : 2;
   for (uint32_t i = 0; len > 2 && i < map->count && i < 1000; i++) {
     const segue__member *m = &map->v.members[i];
-    unsigned d = segue__schema_distance(key, len, m->key, m->key_len);
+    size_t d = segue__suggest_distance(key, len, m->key, m->key_len);
     if (d >= least) continue;
     least = d;
     best = m->key;

@@ -7,6 +7,7 @@
 #include <uv.h>
 
 #include "../os/hex.h"
+#include "../os/units.h"
 #include "schema_internal.h"
 
 static bool format_is_digit(char c) {
@@ -120,43 +121,14 @@ static int check_regex(const char *s, size_t len) {
   return rc == UV_ENOMEM ? rc : rc == 0 || rc == UV_ENOTSUP; /* good is not only what we can run */
 }
 
-/* A number with an optional fraction at s; its end, or s. */
-static const char *skip_number(const char *s, const char *end) {
-  const char *p = s;
-  while (p < end && format_is_digit(*p))
-    p++;
-  if (p == s || p == end || *p != '.') return p;
-  for (p++; p < end && format_is_digit(*p);)
-    p++;
-  return p;
-}
-
-/* "1h30m": as durations in a policy. */
 static int check_segue_duration(const char *s, size_t len) {
-  const char *end = s + len;
-  if (!len) return 0;
-  while (s < end) {
-    const char *unit = skip_number(s, end);
-    if (unit == s || unit == end) return 0;
-    if (end - unit >= 2 && unit[0] == 'm' && unit[1] == 's')
-      s = unit + 2;
-    else if (strchr("smhd", *unit) && *unit)
-      s = unit + 1;
-    else
-      return 0;
-  }
-  return 1;
+  double ms;
+  return segue__duration_read(s, len, &ms);
 }
 
 static int check_segue_bytesize(const char *s, size_t len) {
-  static const char *const units[] = {"",   "B",   "kB",  "KB",  "MB",  "GB", "TB",
-                                      "PB", "KiB", "MiB", "GiB", "TiB", "PiB"};
-  const char *end = s + len, *unit = skip_number(s, end);
-  if (unit == s) return 0;
-  size_t left = (size_t)(end - unit);
-  for (size_t i = 0; i < sizeof units / sizeof *units; i++)
-    if (strlen(units[i]) == left && !memcmp(units[i], unit, left)) return 1;
-  return 0;
+  double bytes;
+  return segue__size_read(s, len, &bytes);
 }
 
 static const segue__format_def formats[] = {

@@ -9,6 +9,7 @@
 #include <uv.h>
 
 #include "../config/utf8.h"
+#include "../os/suggest.h"
 #include "schema_internal.h"
 
 /* ---- Values of keywords ---------------------------------------------------------------------- */
@@ -406,7 +407,7 @@ static void warn_unknown(segue__compile *c, const segue__member *m) {
   if (m->key_len < 3) return;
   for (const segue__keyword_def *def = segue__keyword_table; def->name; def++) {
     size_t len = strlen(def->name);
-    if (segue__schema_distance(m->key, m->key_len, def->name, len) > (len > 5 ? 2u : 1u)) continue;
+    if (segue__suggest_distance(m->key, m->key_len, def->name, len) > (len > 5 ? 2u : 1u)) continue;
     segue__compile_warn(c, "\"%s\" is not a keyword and checks nothing: did you mean \"%s\"?",
                         m->key, def->name);
     return;

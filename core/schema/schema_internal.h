@@ -340,8 +340,6 @@ const char *segue__finding_not_type(const segue__place *place, char out[SEGUE__S
 bool segue__finding_hidden(const segue__validation *v, const segue__place *place);
 /* The key of a map that was probably meant, or NULL. */
 const char *segue__schema_nearest(const char *key, size_t len, const segue_node *map);
-/* Insertions, deletions and replacements between two texts, case aside; 99 if one is long. */
-unsigned segue__schema_distance(const char *a, size_t alen, const char *b, size_t blen);
 /* Writes a value of the schema in short form; a text without quotes (a pattern). */
 const char *segue__finding_show(const segue_node *node, segue__quoted *out);
 const char *segue__finding_show_text(const segue_node *node, segue__quoted *out);

@@ -28,6 +28,9 @@ void segue__source_deinit(segue__source *source) {
   for (size_t i = 0; i < source->guard.required_count; i++)
     segue__free(source->guard.required[i]);
   segue__free(source->guard.required);
+  if (source->made.table && source->made.options)
+    segue__options_clear(source->made.table, source->made.options);
+  segue__free(source->made.options);
   memset(source, 0, sizeof *source);
 }
 

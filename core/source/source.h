@@ -20,6 +20,7 @@
 #include <pthread.h>
 
 #include "../config/tree.h"
+#include "../options/options.h"
 #include "../os/loop.h"
 #include "../os/os.h"
 
@@ -133,6 +134,7 @@ struct segue__source {
   bool expand;         /* ${NAME} in values */
   segue__document *value; /* value: built by the policy */
   segue__guard guard;
+  segue_option_kind_value made; /* from the policy's table: the kind's own options */
 
   /* Asynchronous kinds. Times of 0 are the defaults in brackets. */
   bool pushes;           /* it can watch */
@@ -141,6 +143,7 @@ struct segue__source {
   uint64_t safety_ms;    /* between pulls beside a watch that runs [5 min] */
   uint64_t retry_min_ms; /* first and longest pause after a failure, with full jitter [1 s] */
   uint64_t retry_max_ms; /* [1 min] */
+  uint64_t timeout_ms;   /* of one fetch [10 s] */
   void *impl;            /* the kind's own */
   struct segue__plugin *plugin; /* whose code it is; a reference, freed with the policy */
   size_t index;

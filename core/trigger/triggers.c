@@ -180,7 +180,7 @@ static int stage_signal(segue__triggers *t, const segue__trigger_spec *spec, seg
                            segue__signal_name(spec->signum), spec->signum, segue_strerror(rc));
   }
   if (!one->in_next) one->next_actions = 0;
-  one->next_actions |= spec->action && !strcmp(spec->action, "reopen") ? REOPENS : RELOADS;
+  one->next_actions |= spec->reopen ? REOPENS : RELOADS;
   one->in_next = true;
   return 0;
 }

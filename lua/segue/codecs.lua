@@ -3,7 +3,6 @@
 -- segue.array. The work is done in C, within the limits of the state. Wrong arguments are thrown at
 -- the caller; text that cannot be decoded is an answer: nil, message, code.
 local core = require "segue.core"
-local check = require "segue.check"
 
 local type, error, tostring, pairs = type, error, tostring, pairs
 
@@ -15,25 +14,19 @@ local function text_argument(name, value)
   end
 end
 
----@class segue.DecodeOptions
----@field name? string how messages name the text; default "JSON" or "YAML"
----@field positions? boolean return a function that finds the place of a value, too
-
-local decode_keys = { name = "text", positions = "boolean" }
-
 local function decoder(format, name)
   local title = format:upper()
   return function(text, options)
     text_argument(name, text)
-    local o = check.options(name, options, decode_keys)
-    return core.decode(format, text, o.name or title, o.positions or false)
+    local o = core.options(name, "decode", nil, options)
+    return core.decode(format, text, o.name or title, o.positions)
   end
 end
 
-local function encoder(format, name, keys)
+local function encoder(format, name)
   return function(value, options)
     if value == nil then error(name .. " needs a value: nil is none, segue.null is null", 2) end
-    local o = check.options(name, options, keys)
+    local o = core.options(name, "encode " .. format, nil, options)
     local text, path, why = core.encode(format, value, o.indent or 0)
     if text then return text end
     error(("%s: %s %s"):format(name, path == "" and "the value" or path, why), 2)
@@ -46,7 +39,7 @@ M.json, M.yaml = {}, {}
 --- (beyond 2^53 as segue.int; beyond 64 bits as the nearest number). A key that comes twice is an
 --- error. With positions the second result is a function: where("a.b[0]") returns line and column.
 ---@param text string
----@param options? segue.DecodeOptions
+---@param options? segue.CallDecode
 ---@return any value nil: it is not JSON, or is too large
 ---@return (string|fun(path?: string): integer?, integer?)? message or where
 ---@return string? code "SEGUE_ESYNTAX", "SEGUE_EENCODING", "SEGUE_ELIMIT" ...
@@ -59,13 +52,13 @@ M.json.decode = decoder("json", "segue.json.decode")
 --- marked by segue.array. Throws for functions, NaN, text that is not UTF-8 and tables that contain
 --- themselves.
 ---@param value any
----@param options? { indent?: integer } spaces for each level; default: one line
+---@param options? segue.CallEncodeJson
 ---@return string
-M.json.encode = encoder("json", "segue.json.encode", { indent = "count" })
+M.json.encode = encoder("json", "segue.json.encode")
 
 --- A value from one document of YAML 1.2 (core schema), as from JSON.
 ---@param text string
----@param options? segue.DecodeOptions
+---@param options? segue.CallDecode
 ---@return any value nil: it is not YAML, or is too large
 ---@return (string|fun(path?: string): integer?, integer?)? message or where
 ---@return string? code
@@ -76,7 +69,7 @@ M.yaml.decode = decoder("yaml", "segue.yaml.decode")
 --- YAML in block style, as segue.json.encode; readers of YAML 1.1 read the same values.
 ---@param value any
 ---@return string
-M.yaml.encode = encoder("yaml", "segue.yaml.encode", {})
+M.yaml.encode = encoder("yaml", "segue.yaml.encode")
 
 --- Marks a table as a list, so that it is one also while it is empty. Returns the table.
 ---@generic T: table

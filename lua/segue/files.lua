@@ -2,92 +2,72 @@
 -- Files and host names: calls that may hang run on another thread, under a time limit, while the
 -- task waits. Paths are relative to the policy's folder.
 local core = require "segue.core"
-local check = require "segue.check"
-local duration = require "segue.duration"
-
-local type, error = type, error
-local default_bytes = 16 * 1024 * 1024
-local default_time = "10s"
 
 local M = {}
 
-local function argument(name, value, kind)
-  local wrong = check.value(value, kind)
-  if wrong then error(("%s: its argument %s"):format(name, wrong), 3) end
-end
-
-local function milliseconds(options)
-  return duration.parse(options.timeout or default_time)
-end
-
 --- The bytes of a file; nil, message, code if it cannot be read.
 ---@param path string
----@param options? { max?: integer, timeout?: string|number } max: bytes, default 16 MiB
+---@param options? segue.CallRead
 ---@return string?
 ---@return string? message
 ---@return string? code
 function M.read(path, options)
-  argument("segue.read", path, "text")
-  local o = check.options("segue.read", options, { max = "count", timeout = "duration" })
-  return core.read(path, milliseconds(o), o.max or default_bytes)()
+  local o = core.options("segue.read", "read", path, options)
+  return core.read(o.path, o.timeout, o.max)()
 end
 
 --- Replaces a file with a text, all of it or nothing, and durably. A new file has `mode`, by
 --- default 0600; an existing one keeps its mode and owner.
 ---@param path string
 ---@param text string
----@param options? { mode?: string, timeout?: string|number } mode: "0644"
+---@param options? segue.CallWrite
 ---@return boolean?
 ---@return string? message
 ---@return string? code
 function M.write(path, text, options)
-  argument("segue.write", path, "text")
-  if type(text) ~= "string" then
-    error(("segue.write: what is written must be a text, not a %s"):format(type(text)), 2)
+  local given = { text = text }
+  if type(options) == "table" then
+    for key, value in pairs(options) do given[key] = value end
+  elseif options ~= nil then
+    given = options
   end
-  local o = check.options("segue.write", options, { mode = "text", timeout = "duration" })
-  if o.mode and not o.mode:find("^[0-7][0-7][0-7][0-7]?$") then
-    error(("segue.write: mode '%s' is not a mode: write \"0644\""):format(o.mode), 2)
-  end
-  return core.write(path, milliseconds(o), text, o.mode and tonumber(o.mode, 8) or 0)()
+  local o = core.options("segue.write", "write", path, given)
+  return core.write(o.path, o.timeout, o.text, o.mode)()
 end
 
 --- Returns facts about the file at a path: type ("file", "folder", "socket", "pipe", "device"),
 --- size (bytes), mode ("0644"), mtime (seconds since 1970), uid, gid; nil, message, code if there
 --- is none.
 ---@param path string
----@param options? { timeout?: string|number }
+---@param options? segue.CallStat
 ---@return { type: string, size: integer, mode: string, mtime: number, uid: integer, gid: integer }?
 ---@return string? message
 ---@return string? code
 function M.stat(path, options)
-  argument("segue.stat", path, "text")
-  local o = check.options("segue.stat", options, { timeout = "duration" })
-  return core.stat(path, milliseconds(o))()
+  local o = core.options("segue.stat", "stat", path, options)
+  return core.stat(o.path, o.timeout)()
 end
 
 --- The files that match a pattern such as "conf.d/*.conf", in the order of their names.
 ---@param pattern string
----@param options? { timeout?: string|number }
+---@param options? segue.CallList
 ---@return string[]?
 ---@return string? message
 ---@return string? code
 function M.list(pattern, options)
-  argument("segue.list", pattern, "text")
-  local o = check.options("segue.list", options, { timeout = "duration" })
-  return core.list(pattern, milliseconds(o))()
+  local o = core.options("segue.list", "list", pattern, options)
+  return core.list(o.pattern, o.timeout)()
 end
 
 --- The addresses of a host.
 ---@param name string
----@param options? { timeout?: string|number }
+---@param options? segue.CallResolve
 ---@return string[]?
 ---@return string? message
 ---@return string? code
 function M.resolve(name, options)
-  argument("segue.resolve", name, "text")
-  local o = check.options("segue.resolve", options, { timeout = "duration" })
-  return core.resolve(name, milliseconds(o))()
+  local o = core.options("segue.resolve", "resolve", name, options)
+  return core.resolve(o.host, o.timeout)()
 end
 
 return M

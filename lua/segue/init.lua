@@ -1,9 +1,8 @@
 -- SPDX-License-Identifier: MIT
 -- segue: the library for policies. `local segue = require "segue"`.
 local core = require "segue.core"
-local suggest = require "segue.suggest"
-local duration = require "segue.duration"
 local constructors = require "segue.constructors"
+require "segue.transaction"
 
 ---@class segue.Source
 ---@class segue.Trigger
@@ -27,7 +26,7 @@ end
 --- Waits. Hooks only: while a policy is being loaded nothing can wait.
 ---@param time string|number
 function segue.sleep(time)
-  local ms, wrong = duration.parse(time)
+  local ms, wrong = core.duration(time)
   if not ms then error("segue.sleep: the time " .. wrong, 2) end
   return core.sleep(ms)
 end
@@ -98,9 +97,16 @@ for level, name in pairs { [0] = "error", "warn", "info", "debug" } do
   end
 end
 
+local function names()
+  local list = {}
+  for name in pairs(segue) do list[#list + 1] = name end
+  table.sort(list)
+  return list
+end
+
 return setmetatable(segue, {
   __index = function(_, name)
     error(("there is no segue.%s in this version: %s"):format(tostring(name),
-      suggest.hint(tostring(name), suggest.keys(segue))), 2)
+      core.hint(tostring(name), names())), 2)
   end,
 })

@@ -1,10 +1,9 @@
 -- SPDX-License-Identifier: MIT
--- Plain data: values of a policy in the form that the core reads, and as a text that is equal for
--- equal values.
+-- Plain data: values of a policy in the form that the core reads.
 local core = require "segue.core"
 
-local pairs, ipairs, type, tostring = pairs, ipairs, type, tostring
-local sort, concat = table.sort, table.concat
+local pairs, ipairs, type = pairs, ipairs, type
+local sort = table.sort
 
 local M = {}
 
@@ -57,38 +56,6 @@ end
 ---@return string? message
 function M.convert(value)
   return plain(value, "", 0)
-end
-
-local function write(value, out, depth)
-  if depth > 100 then
-    out[#out + 1] = "..."
-  elseif type(value) == "string" then
-    out[#out + 1] = ("%d:%s"):format(#value, value)
-  elseif type(value) == "table" then
-    local keys = {}
-    for key in pairs(value) do keys[#keys + 1] = key end
-    sort(keys, function(a, b) return tostring(a) < tostring(b) end)
-    out[#out + 1] = "{"
-    for _, key in ipairs(keys) do
-      write(key, out, depth + 1)
-      write(value[key], out, depth + 1)
-    end
-    out[#out + 1] = "}"
-  elseif type(value) == "function" then
-    out[#out + 1] = "function"
-  else
-    out[#out + 1] = tostring(value)
-  end
-  out[#out + 1] = ","
-end
-
---- A text that is the same for values with the same content. Functions are all alike.
----@param value any
----@return string
-function M.identity(value)
-  local out = {}
-  write(value, out, 0)
-  return concat(out)
 end
 
 return M

@@ -1,30 +1,10 @@
 -- SPDX-License-Identifier: MIT
 -- segue.run: commands, with a time limit, never through a shell unless that is asked for.
 local core = require "segue.core"
-local check = require "segue.check"
-local duration = require "segue.duration"
 
-local pairs, ipairs, type, tostring, error = pairs, ipairs, type, tostring, error
-local default_output = 1024 * 1024
-
-local keys = {
-  argv = "table", shell = "text", cwd = "text", env = "table", user = "text", stdin = "string",
-  timeout = "duration", kill_after = "duration", max_output = "count", on_output = "function",
-}
+local ipairs, type, error = ipairs, type, error
 
 local M = {}
-
----@class segue.Command
----@field argv? string[] the program and its arguments; the list part of the table means the same
----@field shell? string a text for /bin/sh -c, instead of argv
----@field cwd? string relative to the policy's folder, which is also the default
----@field env? table<string, string|false> added to the daemon's environment; false takes away
----@field user? string a name or number; needs a daemon that runs as root
----@field stdin? string
----@field timeout? string|number default "30s"; 0 for none
----@field kill_after? string|number from TERM to KILL, default "5s"
----@field max_output? integer bytes kept of each stream, default 1 MiB
----@field on_output? fun(stream: "stdout"|"stderr", chunk: string)
 
 ---@class segue.CommandResult
 ---@field ok boolean it exited with code 0, in time
@@ -37,85 +17,28 @@ local M = {}
 ---@field timed_out boolean
 ---@field seconds number
 
-local function word(name, value, i)
-  if type(value) == "string" then
-    if value:find("%z") then error(("%s: argv[%d] contains a zero byte"):format(name, i), 0) end
-    return value
-  end
-  if type(value) == "number" or core.kind(value) == "integer" then return tostring(value) end
-  error(("%s: argv[%d] must be a text, not a %s"):format(name, i, type(value)), 0)
-end
-
-local function words(name, list)
-  local argv, count = {}, 0
-  for _ in pairs(list) do count = count + 1 end
-  for i = 1, count do argv[i] = word(name, list[i], i) end
-  if not argv[1] or argv[1] == "" then
-    error(name .. ": the name of a program is missing: segue.run { \"nginx\", \"-t\" }", 0)
-  end
-  return argv
-end
-
 -- "NAME=value" sets, "NAME" takes away.
-local function environment(name, env)
+local function environment(env)
   local changes = {}
-  for key, value in pairs(env) do
-    if type(key) ~= "string" or key == "" or key:find("[=%z]") then
-      error(("%s: env: '%s' is not a name"):format(name, tostring(key)), 0)
-    end
-    if value == false then
-      changes[#changes + 1] = key
-    elseif type(value) == "string" and not value:find("%z") or type(value) == "number" then
-      changes[#changes + 1] = key .. "=" .. value
-    else
-      error(("%s: env.%s must be a text, or false to take it away"):format(name, key), 0)
-    end
-  end
+  for i, pair in ipairs(env) do changes[i] = pair[2] and pair[1] .. "=" .. pair[2] or pair[1] end
   return changes
 end
 
--- The list part of a command is its argv, the rest its options.
-local function split(name, command)
-  local options, list = {}, {}
-  for key, value in pairs(command) do
-    if type(key) == "number" then list[key] = value else options[key] = value end
-  end
-  local listed = next(list) ~= nil
-  if (listed and 1 or 0) + (options.argv and 1 or 0) + (options.shell and 1 or 0) ~= 1 then
-    error(name .. ": one of a list, argv or shell must name the command, such as "
-      .. "segue.run { \"nginx\", \"-t\" }", 0)
-  end
-  if listed then options.argv = list end
-  return options
-end
-
-local function judge(name, command)
+--- A checked command; mistakes are thrown at the caller in the policy.
+---@param name string for messages
+---@param command string[]|segue.CallRun
+function M.spec(name, command)
   if type(command) == "string" then
     error(("%s: a text is not run: write segue.run { \"program\", \"argument\" }, or "
-      .. "segue.run { shell = \"...\" } to have a shell take it apart"):format(name), 0)
+      .. "segue.run { shell = \"...\" } to have a shell take it apart"):format(name), 3)
   end
-  if type(command) ~= "table" then
-    error(("%s: a command is a list such as { \"nginx\", \"-t\" }, not a %s"):format(name,
-      type(command)), 0)
-  end
-  local o = split(name, command)
-  check.table(o, keys, function(_, message) error(("%s: %s"):format(name, message), 0) end)
+  local o = core.options(name, "run", command)
   return {
-    argv = o.shell and { "/bin/sh", "-c", o.shell } or words(name, o.argv),
-    shown = o.shell or nil, env = o.env and environment(name, o.env), cwd = o.cwd, user = o.user,
-    stdin = o.stdin, timeout_ms = duration.parse(o.timeout or "30s"),
-    kill_ms = duration.parse(o.kill_after or "5s"), max_output = o.max_output or default_output,
+    argv = o.shell and { "/bin/sh", "-c", o.shell } or o.argv, shown = o.shell,
+    env = #o.env > 0 and environment(o.env) or nil, cwd = o.cwd, user = o.user, stdin = o.stdin,
+    timeout_ms = o.timeout, kill_ms = o.kill_after, max_output = o.max_output,
     on_output = o.on_output,
   }
-end
-
---- A checked command; faults are thrown at the caller's caller.
----@param name string for messages
----@param command string[]|segue.Command
-function M.spec(name, command)
-  local ok, spec = pcall(judge, name, command)
-  if not ok then error(spec, 3) end
-  return spec
 end
 
 local shown_lines, shown_bytes = 10, 400
@@ -181,7 +104,7 @@ end
 
 --- Runs a command and waits for its end; nil, message, code if it cannot be started. At the time
 --- limit, or when its task is cancelled, the whole process group gets TERM, and KILL later.
----@param command string[]|segue.Command
+---@param command string[]|segue.CallRun
 ---@return segue.CommandResult?
 ---@return string? message
 ---@return string? code

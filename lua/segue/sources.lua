@@ -3,47 +3,21 @@
 -- segue.url, which uses it. Both functions run as tasks; retry, back-off, fallback from push to
 -- pull, guards and cached deliveries are the engine's, the same for all sources.
 local core = require "segue.core"
-local check = require "segue.check"
-local duration = require "segue.duration"
-local guard = require "segue.guard"
 local plain = require "segue.plain"
 local url = require "segue.url"
 
 local pairs, ipairs, type, tostring, next = pairs, ipairs, type, tostring, next
 
 local M = {}
-local lua_plugin, c_source
 
-local keys = {
-  name = "text", fetch = "function", watch = "function", options = "table", empty = { "allow" },
-  optional = "boolean", guard = "table", timeout = "duration", interval = "duration",
-  safety = "duration", retry = "table", plugin = "text",
-}
-local retry_keys = { min = "duration", max = "duration" }
-local document_keys = { name = "text", text = "string", format = { "yaml", "json", "text" },
-  value = "table" }
-keys.format = document_keys.format
+local formats = { yaml = true, json = true, text = true }
+local document_keys = { format = true, name = true, text = true, value = true }
 
 ---@class segue.Document
 ---@field name? string for messages; default: the source's
 ---@field text? string YAML or JSON
 ---@field format? "yaml"|"json"|"text" default: the source's, else YAML
 ---@field value? table instead of text: plain data
-
----@class segue.SourceSpec
----@field name string
----@field fetch? fun(self: table): (segue.Document[]|table|true)?, string?, string?
----@field plugin? string instead of fetch and watch: a plugin that brings them
----@field watch? fun(self: table, emit: fun(documents?: table, revision?: string))
----@field options? table plain data, for the two functions: self.options
----@field format? "yaml"|"json"|"text" of its documents
----@field empty? "allow" a document without content is an empty map
----@field optional? boolean without it a start needs it
----@field guard? segue.Guard
----@field timeout? segue.Duration of one fetch, default "10s"
----@field interval? segue.Duration between two fetches; without it only requests and polls fetch
----@field safety? segue.Duration between two fetches beside a watch, default "5m"
----@field retry? { min?: segue.Duration, max?: segue.Duration } after failures, "1s" to "60s"
 
 -- ---- What comes back --------------------------------------------------------------------------
 
@@ -66,9 +40,15 @@ local function document(source, item, i)
     wrong(source, "document %d is a %s: it must be { text = ... } or { value = ... }", i,
       type(item))
   end
-  check.table(item, document_keys, function(_, message)
-    wrong(source, "document %d: %s", i, message)
-  end)
+  for key in pairs(item) do
+    if not document_keys[key] then
+      wrong(source, "document %d: %s is not a known key here: %s", i, tostring(key),
+        core.hint(tostring(key), { "format", "name", "text", "value" }))
+    end
+  end
+  if item.format and not formats[item.format] then
+    wrong(source, 'document %d: format must be "yaml", "json" or "text"', i)
+  end
   local name = item.name or source.name
   if (item.text == nil) == (item.value == nil) then
     wrong(source, "document %d must have a text or a value, and not both", i)
@@ -152,100 +132,53 @@ end
 
 -- ---- Constructors -----------------------------------------------------------------------------
 
-local function ms(value)
-  return value and duration.parse(value) or nil
-end
-
-local function retry_of(name, retry)
-  check.table(retry or {}, retry_keys, function(_, message)
-    error(("%s: retry: %s"):format(name, message), 5)
-  end)
-  local low, high = ms(retry and retry.min), ms(retry and retry.max)
-  if low == 0 or high == 0 or (low or 1000) > (high or 60000) then
-    error(("%s: retry: min must be longer than 0 and not longer than max"):format(name), 4)
-  end
-  return low, high
-end
-
--- Adds the fields that all sources have; `own` identifies this source among others.
-local function finish(name, kind, source, spec, own)
-  if spec.timeout ~= nil and ms(spec.timeout) == 0 then
-    error(name .. ": timeout must be longer than 0", 3)
-  end
-  if spec.interval ~= nil and ms(spec.interval) < 100 then
-    error(name .. ": interval must be at least \"100ms\"", 3)
-  end
-  source.tag, source.kind = "source", kind
-  source.file, source.line = core.place()
-  source.optional = spec.optional or false
-  source.allow_empty = spec.empty == "allow"
-  source.guard = guard.parse(name, spec.guard)
-  source.timeout_ms = ms(spec.timeout) or 10000
-  source.interval_ms, source.safety_ms = ms(spec.interval), ms(spec.safety)
-  source.retry_min_ms, source.retry_max_ms = retry_of(name, spec.retry)
-  source.spec = plain.identity { kind, source.name, source.format or "", own }
-  return source
-end
-
 -- The table that a plugin in Lua returns; nil: there is no such file, so the plugin is in C.
-function lua_plugin(spec)
-  local name = "segue.plugin." .. spec.plugin
-  if spec.plugin:find("/", 1, true) or not core.has_library(name) then return nil end
-  local plugin = require(name)
-  if type(plugin) ~= "table" or type(plugin.fetch) ~= "function" then
-    error(("segue.source: the plugin %s is no source: it has no function fetch"):format(
-      spec.plugin), 3)
+local function lua_plugin(plugin)
+  if type(plugin) ~= "string" or plugin:find("/", 1, true) then return nil end
+  local name = "segue.plugin." .. plugin
+  if not core.has_library(name) then return nil end
+  local loaded = require(name)
+  if type(loaded) ~= "table" or type(loaded.fetch) ~= "function" then
+    error(("segue.source: the plugin %s is no source: it has no function fetch"):format(plugin), 3)
   end
-  check.table(spec.options or {}, plugin.options or {}, function(_, message)
-    error(("segue.source: plugin %s: options: %s"):format(spec.plugin, message), 5)
-  end)
-  return plugin
-end
-
-function c_source(spec)
-  local source = { name = spec.name, plugin = spec.plugin, options = spec.options or {} }
-  return finish("segue.source", "plugin", source, spec, { spec.plugin, spec.options or {} })
+  return loaded
 end
 
 --- A source of one's own. fetch(self) returns what there is: a list of documents, or a table with
 --- the values; then its revision, if it has one, which self.revision is the next time. `true`:
 --- that revision still holds. nil and a message: it cannot be had. watch(self, emit) runs as long
 --- as it can and calls emit(documents, revision) with all there is when it changes, or emit(): ask.
----@param spec segue.SourceSpec
+---@param spec segue.SourceSource
 ---@return segue.Source
 function M.source(spec)
-  if type(spec) ~= "table" then
-    error(("segue.source needs a table, not a %s"):format(type(spec)), 2)
-  end
-  check.options("segue.source", spec, keys)
-  if not spec.name then error("segue.source: name is missing", 2) end
-  if spec.plugin and (spec.fetch or spec.watch) then
+  core.argument("segue.source: its argument", spec, "table")
+  if spec.plugin ~= nil and (spec.fetch or spec.watch) then
     error("segue.source: a plugin has fetch and watch of its own: remove those here", 2)
   end
-  local plugin = spec.plugin and lua_plugin(spec)
-  if spec.plugin and not plugin then return c_source(spec) end
-  if not plugin and not spec.fetch then
-    error("segue.source: fetch is missing: fetch = function(self) ... end", 2)
-  end
-  local source = { name = spec.name, format = spec.format }
+  local plugin = lua_plugin(spec.plugin)
+  local kind = (plugin or spec.plugin == nil) and "source" or "plugin"
+  local source = core.made("segue.source", "source", kind, nil, spec)
+  if kind == "plugin" then return source end
   local self = {}
   for key, value in pairs(spec) do self[key] = value end
-  if plugin then self.fetch, self.watch = plugin.fetch, plugin.watch end
+  if plugin then
+    core.judged(("segue.source: plugin %s: options"):format(spec.plugin), plugin.options or {},
+      spec.options or {})
+    self.fetch, self.watch = plugin.fetch, plugin.watch
+  end
   source.fetch, source.watch = fetcher(source, self), watcher(source, self)
-  return finish("segue.source", "source", source, spec,
-    spec.plugin and { spec.plugin, spec.options or {} } or spec.options or {})
+  return source
 end
 
 --- A source: a document that an HTTP server gives. It is asked again every interval, with the
 --- conditions that spare the server and us the same bytes.
----@param spec string|segue.UrlSpec
+---@param spec string|segue.SourceUrl
 ---@return segue.Source
 function M.url(spec)
-  local self = url.judge(spec)
-  local source = { name = self.name, format = self.format }
+  local source = core.made("segue.url", "source", "url", spec)
+  local self = url.prepare(source)
+  source.name = self.name
   source.fetch = fetcher(source, self)
-  finish("segue.url", "url", source, self.spec, self.own)
-  source.timeout_ms = source.timeout_ms + 10000 -- for the file with the token
   return source
 end
 

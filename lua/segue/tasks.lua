@@ -3,8 +3,6 @@
 -- latest. A function fails by returning nil and a message; an error() in it is a bug, and is
 -- raised in the task that waits for it.
 local core = require "segue.core"
-local check = require "segue.check"
-local duration = require "segue.duration"
 
 local pairs, ipairs, type, error, select, unpack = pairs, ipairs, type, error, select, unpack
 local most = 5000
@@ -42,8 +40,7 @@ end
 ---@param ... any its arguments
 ---@return segue.Task
 function M.spawn(fn, ...)
-  local wrong = check.value(fn, "function")
-  if wrong then error("segue.spawn: its argument " .. wrong, 2) end
+  core.argument("segue.spawn: its argument", fn, "function")
   return core.spawn("segue.spawn", 0, packed(fn, ...))
 end
 
@@ -138,11 +135,10 @@ end
 ---@param ... any its arguments
 ---@return any
 function M.timeout(time, fn, ...)
-  local ms, wrong = duration.parse(time)
+  local ms, wrong = core.duration(time)
   if ms == 0 then wrong = "must be longer than 0" end
   if wrong then error("segue.timeout: the time " .. wrong, 2) end
-  wrong = check.value(fn, "function")
-  if wrong then error("segue.timeout: its second argument " .. wrong, 2) end
+  core.argument("segue.timeout: its second argument", fn, "function")
   local task = core.spawn("segue.timeout", ms, packed(fn, ...))
   core.join("race", { task })
   return outcome(task)

@@ -12,8 +12,6 @@ if not found then
   error("segue.testing is for specs that `segue test` runs: this program does not have it", 2)
 end
 local answers = require "segue.testing.answers"
-local duration = require "segue.duration"
-local suggest = require "segue.suggest"
 
 local testing = { null = core.null }
 
@@ -78,15 +76,18 @@ local function options_of(name, given, known)
   end
   for key in pairs(given) do
     if known[key] == nil then
-      raise(("%s: unknown option '%s': %s"):format(name, tostring(key),
-        suggest.hint(tostring(key), suggest.keys(known))))
+      local names = {}
+      for option in pairs(known) do names[#names + 1] = option end
+      table.sort(names)
+      raise(("%s: %s is not a known option: %s"):format(name, tostring(key),
+        core.hint(tostring(key), names)))
     end
   end
   return given
 end
 
 local function milliseconds(name, time)
-  local ms, wrong = duration.parse(time)
+  local ms, wrong = core.duration(time)
   if not ms then raise(("%s: the time %s"):format(name, wrong)) end
   return ms
 end

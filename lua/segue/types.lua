@@ -5,32 +5,6 @@
 --- "50ms", "1.5s", "2m", "1h30m", "1d", or a number of seconds.
 ---@alias segue.Duration string|number
 
---- The table that reload.lua returns.
----@class segue.Policy
----@field name? string
----@field sources segue.Source[] later ones override earlier ones
----@field triggers? segue.Trigger[]
----@field debounce? { min?: segue.Duration, max?: segue.Duration }
----@field min_interval? segue.Duration
----@field timeouts? { collect?: segue.Duration, check?: segue.Duration, reload?: segue.Duration }
----@field schema? string|segue.Schema JSON Schema, draft 2020-12
----@field check? fun(next: segue.Config, prev?: segue.Config): boolean?, (string|table)?
----@field reload? fun(txn: segue.Transaction)
----@field strategy? fun(source: segue.SourceHealth): "pull"|"push"
----@field modules? table<string, segue.Module>
----@field plugins? string|string[] folders that are searched for plugins first
----@field confirm? segue.Confirm
----@field threads? integer worker threads that serve requests; default: the cores less one
----@field history? segue.History limits of the history
----@field last_good? segue.LastGood limits of the fallback at a start
----@field ready? "serving"|"strict" strict: a stale generation is not ready; default: serving
-
----@class segue.Schema
----@field path string
----@field formats? "assert"|"ignore"
----@field with? table<integer|string, string> files that it refers to, and URI = file
----@field defaults? boolean fill them in before anything is judged
-
 ---@class segue.SourceHealth
 ---@field name string
 ---@field kind string
@@ -38,64 +12,6 @@
 ---@field healthy boolean
 ---@field can_push boolean
 ---@field error? string
-
----@class segue.Limits
----@field head? integer|string bytes of the head of a request; default: 16 KiB
----@field body? integer|string bytes of its body; default: 1 MiB
----@field connections? integer at once, all threads together; default: 10,000
----@field head_time? segue.Duration default: 10 s
----@field body_time? segue.Duration default: 30 s
----@field idle? segue.Duration between requests; default: 75 s
----@field write? segue.Duration of a client that does not read; default: 30 s
-
----@class segue.AccessLog
----@field file? string relative to the policy's folder; without it: the current log
----@field format? "combined"|"json"
----@field query? boolean false: lines omit the query
-
----@class segue.ModuleTls
----@field cert string PEM: the certificate, then the chain to its CA
----@field key string PEM, readable by this user only
----@field client_ca? string PEM: the CA that signs the certificates of clients
----@field client? "required"|"optional"
-
----@class segue.History
----@field reloads? integer
----@field generations? integer
----@field age? segue.Duration
----@field max_bytes? integer
-
----@class segue.LastGood
----@field max_age? segue.Duration since the sources delivered it last; default: no limit
-
----@class segue.Confirm
----@field probe? segue.Probe|fun(): boolean?, string?
----@field by? "probe"|"operator" operator: `segue confirm` confirms
----@field hold? segue.Duration how long the probe must stay good
----@field within? segue.Duration time limit, after which the reload is undone
----@field failures? integer failures of the probe in a row after which the reload is undone at once
-
----@class segue.Module
----@field kind "c"|"lua"
----@field plugin? string a registered module of the host, or a shared object; default: its name
----@field replace? "swap"|"handover"|"restart"
----@field config? string the path of its part of the configuration
----@field needs? string[] names of modules that start before it
----@field prepare? segue.Duration
----@field start? segue.Duration
----@field drain? segue.Duration|segue.Drain a duration alone: cut after it
----@field listen? string|string[] its listeners: "http://HOST:PORT", "https://HOST:PORT"
----@field access_log? true|string|segue.AccessLog a line for each request; true: in the current log
----@field tls? segue.ModuleTls of its addresses that begin with https://
----@field generation_header? boolean answers name the generation that served them
----@field limits? segue.Limits of its listeners
----@field buffer? { items: integer?, bytes: integer?, age: segue.Duration? } of its gate
----@field on_failure? "refuse"|"wait" of calls while it has failed; default: refuse
----@field stop? segue.Duration
----@field code? string of the kind lua: its file; default: the module's name and ".lua"
----@field budget? segue.Duration of the kind lua: CPU time between two waits; default: 100 ms
----@field memory? integer|string of the kind lua: of each state; default: 64 MiB
----@field jit? boolean of the kind lua: compile it; a loop is then only logged, not stopped
 
 --- The table that the code of a module in Lua returns. Each function may wait.
 ---@class segue.LuaModule
@@ -125,15 +41,6 @@
 ---@field stream fun(self: segue.Request, status: integer, headers?: table)
 --- Waits while the client is slow. nil, message, code: the client left.
 ---@field write fun(self: segue.Request, text: string): boolean?, string?, string?
-
---- How a module is drained: callers inside must leave within `within` (10s). over is the action if
---- some do not. "cut": the module is stopped although they are inside, and they are counted.
---- "wait": waits as long again, `again` times (3), with a warning each time, then cuts. "undo":
---- undoes the reload, and the old instance continues; in a policy only with replace = "restart".
----@class segue.Drain
----@field within? segue.Duration
----@field over? "cut"|"wait"|"undo"
----@field again? integer only with over = "wait"
 
 --- A map or list of the configuration: a table that cannot be changed.
 ---@alias segue.Config table
@@ -174,3 +81,628 @@
 --- Shuts its gate: arrivals wait until open, commit or the end of the reload.
 ---@field shut fun(self: segue.ModuleHandle): boolean?, string?, string?
 ---@field open fun(self: segue.ModuleHandle): boolean?, string?, string?
+
+-- The classes below are made from the tables of options: make options.
+-- options: all
+--- The table that reload.lua returns.
+---@class segue.Policy
+--- name of the daemon in status and log. Default: segue.
+---@field name? string
+--- where configuration comes from; later ones override earlier ones. Required. Not empty.
+---@field sources (segue.Source)[]
+--- what causes reloads. Default: segue.signal "HUP" and segue.watch().
+---@field triggers? (segue.Trigger)[]
+--- JSON Schema (draft 2020-12) for the merged configuration
+---@field schema? string|segue.Schema
+--- paths whose values are never shown, such as "db.password" and "**.token". At most 64 patterns.
+---@field secrets? (string)[]
+--- the last check of a configuration
+---@field check? fun(next: segue.Config, prev?: segue.Config): boolean?, (string|table)?
+--- takes a transaction through its steps. Default: prepare, commit, confirm.
+---@field reload? fun(txn: segue.Transaction)
+--- returns "pull" or "push" for a source
+---@field strategy? fun(source: segue.SourceHealth): "pull"|"push"
+--- modules by name
+---@field modules? table<string, segue.ModuleC|segue.ModuleLua>
+--- folders that are searched for plugins first
+---@field plugins? string|(string)[]
+--- threads that serve requests; a change takes effect at the next start. Default: one less than
+--- the number of cores. 1 to 256.
+---@field threads? integer
+--- how a new generation is confirmed, and its time limit
+---@field confirm? segue.Confirm
+--- strict: a stale generation is not ready. Default: "serving".
+---@field ready? "serving"|"strict"
+--- what a start may serve when the sources deliver nothing good
+---@field last_good? segue.LastGood
+--- limits of the history
+---@field history? segue.History
+--- pauses before a reload by changes of files, polls and pushes
+---@field debounce? segue.Debounce
+--- least time between the starts of two reloads; triggers in between are postponed. Default: 0s.
+---@field min_interval? segue.Duration
+--- time limits of the phases
+---@field timeouts? segue.Timeouts
+
+--- A JSON Schema for the merged configuration.
+---@class segue.Schema
+--- the file. Required.
+---@field path string
+--- whether the keyword format must hold, or is only a remark. Default: "assert".
+---@field formats? "assert"|"ignore"
+--- files that it refers to; with a URI as the key, known by that URI. At most 64 files.
+---@field with? table<string|integer, string>
+--- fill in the defaults of the schema before any check. Default: false.
+---@field defaults? boolean
+
+--- A part of the server that a reload replaces.
+---@class segue.Module
+---@field kind string
+--- how the next instance takes the place of the old one. Default: "handover"; "swap" for a log or
+--- metrics.
+---@field replace? "swap"|"handover"|"restart"
+--- path of its part of the configuration. Default: all of it, secrets included.
+---@field config? string
+--- names of modules that start before it and stop after it
+---@field needs? (string)[]
+--- time limit of building the next instance. Default: 30s.
+---@field prepare? segue.Duration
+--- time limit of its start. Default: 30s.
+---@field start? segue.Duration
+--- how it is drained; a duration alone: cut after it
+---@field drain? segue.Duration|segue.Drain
+--- time limit of its stop. Default: 10s.
+---@field stop? segue.Duration
+--- requests that wait while it restarts
+---@field buffer? segue.Buffer
+--- calls while it has failed: they are refused, or wait in its buffer. Default: "refuse".
+---@field on_failure? "refuse"|"wait"
+--- its listeners: "http://HOST:PORT" or "https://HOST:PORT". Not empty.
+---@field listen? string|(string)[]
+--- limits of its listeners
+---@field limits? segue.Limits
+--- answers name the generation that served them. Default: false.
+---@field generation_header? boolean
+--- TLS of its addresses that begin with https://
+---@field tls? segue.ModuleTls
+--- a line for each request; true: in the log module of the policy. Default: none.
+---@field access_log? true|string|segue.AccessLog
+
+--- How a module is drained.
+---@class segue.Drain
+--- time for requests that are inside to leave. Default: 10s.
+---@field within? segue.Duration
+--- the action if some are still inside: stop the module, and count them; wait as long again; undo
+--- the reload. Default: "cut".
+---@field over? "cut"|"wait"|"undo"
+--- how often "wait" waits again, with a warning each time, before it cuts. Default: 3. 1 to 1000.
+---@field again? integer
+
+--- Requests that wait while a module restarts.
+---@class segue.Buffer
+--- how many requests may wait at the shut gate. Default: 10000.
+---@field items? integer
+--- memory that they may hold. Default: 64MiB.
+---@field bytes? integer|string
+--- how long one may wait. Default: 30s.
+---@field age? segue.Duration
+
+--- Limits of the listeners of a module.
+---@class segue.Limits
+--- size of the head of a request. Default: 16KiB.
+---@field head? integer|string
+--- size of its body. Default: 1MiB.
+---@field body? integer|string
+--- connections at the same time, of all threads together. Default: 10000.
+---@field connections? integer
+--- time for the head to arrive. Default: 10s.
+---@field head_time? segue.Duration
+--- time for the body to arrive. Default: 30s.
+---@field body_time? segue.Duration
+--- how long a connection may wait for its next request. Default: 75s.
+---@field idle? segue.Duration
+--- how long a client may take nothing of an answer. Default: 30s.
+---@field write? segue.Duration
+
+--- TLS of the listeners of a module.
+---@class segue.ModuleTls
+--- PEM file: the certificate, then those that lead to its CA. Required.
+---@field cert string
+--- PEM file that only this user can read. Required.
+---@field key string
+--- PEM file: the CA that signs the certificates of clients
+---@field client_ca? string
+--- whether a client must have a certificate. Default: "required".
+---@field client? "required"|"optional"
+
+--- A line for each request.
+---@class segue.AccessLog
+--- the file of the lines. Default: the log module of the policy.
+---@field file? string
+--- form of a line. Default: "combined".
+---@field format? "combined"|"json"
+--- lines contain the part of the URL after "?". Default: true.
+---@field query? boolean
+
+--- A new generation is undone unless it is confirmed.
+---@class segue.Confirm
+--- a function, or one of segue.probe, that must succeed
+---@field probe? fun(): boolean?, string?|segue.Probe
+--- operator: the command segue confirm confirms. Default: "probe".
+---@field by? "probe"|"operator"
+--- how long the probe must stay good. Default: 0s.
+---@field hold? segue.Duration
+--- time limit, after which the reload is undone. Default: 10s; 10m by an operator.
+---@field within? segue.Duration
+--- failures of the probe in a row after which the reload is undone at once. Default: any number.
+---@field failures? integer
+
+--- The generation that a start serves when the sources deliver nothing good.
+---@class segue.LastGood
+--- greatest age of a generation that a start may serve when the sources deliver nothing good.
+--- Default: any age. Longer than 0.
+---@field max_age? segue.Duration
+
+--- Limits of the history.
+---@class segue.History
+--- how many reloads are kept. Default: 100000.
+---@field reloads? integer
+--- how many generations are kept. Default: 1000.
+---@field generations? integer
+--- greatest age of an entry. Default: 365d.
+---@field age? segue.Duration
+--- size on disk. Default: 256MiB.
+---@field max_bytes? integer|string
+
+--- Pauses before a reload by changes of files, polls and pushes.
+---@class segue.Debounce
+--- a reload begins when nothing has arrived for this time. Default: 50ms.
+---@field min? segue.Duration
+--- it begins at the latest after this time. Default: 1s.
+---@field max? segue.Duration
+
+--- Time limits of the phases.
+---@class segue.Timeouts
+--- reading the sources. Default: 30s. Longer than 0.
+---@field collect? segue.Duration
+--- the function check. Default: 5s. Longer than 0.
+---@field check? segue.Duration
+--- the function reload. Default: 10m. Longer than 0.
+---@field reload? segue.Duration
+
+--- Conditions that the data of a source must meet; else the reload is held.
+---@class segue.Guard
+--- least number of members at the root of the documents, all together
+---@field min_items? integer
+--- greatest part of the members applied last that may disappear. Default: any part. 0 to 1.
+---@field max_shrink? number
+--- paths that must be there, such as "listen.port"
+---@field required? (string)[]
+--- greatest age of a cached delivery; past it no reload uses it, and the daemon is not ready.
+--- Default: any age.
+---@field max_age? segue.Duration
+
+--- A signal to the daemon.
+---@class segue.TriggerSignal
+---@field [1]? "HUP"|"USR1"|"USR2"|"WINCH" the same as signal
+--- name of the signal. Required.
+---@field signal "HUP"|"USR1"|"USR2"|"WINCH"
+--- reopen: modules and access logs open their files again, and nothing is reloaded. Default:
+--- "reload".
+---@field action? "reload"|"reopen"
+
+--- Changes of the files that the policy names, and of the policy.
+---@class segue.TriggerWatch
+--- how often files are looked at where the kernel reports no changes. Default: 30s.
+---@field rescan? segue.Duration
+
+--- A listener of the admin API.
+---@class segue.TriggerHttp
+---@field [1]? string the same as address
+--- "127.0.0.1:7377", "[::1]:7377" or "unix:/run/app.sock". Required.
+---@field address string
+--- TLS 1.2 and 1.3, and the certificates of clients
+---@field tls? segue.Tls
+--- tokens for the header Authorization: Bearer. Not empty.
+---@field tokens? (segue.Token)[]
+--- pages that need no credentials: /-/healthy and /-/ready; /metrics
+---@field public? ("health"|"metrics")[]
+--- names that the header Host may have. Default: any; on a loopback address its own names.
+---@field hosts? (string)[]
+--- requests of one client; more get 429. Default: 50/s with tokens or client certificates, else
+--- none.
+---@field rate? string
+--- requests of one client that may come at once. Default: twice the rate of a second, at least
+--- 10.
+---@field burst? integer
+--- permissions of a unix socket. Default: 0600.
+---@field mode? string
+--- role of other users than root and the daemon's on a unix socket. Default: "read".
+---@field others? "none"|"read"|"operate"
+
+--- TLS of a listener of the admin API.
+---@class segue.Tls
+--- PEM file: the certificate, then those that lead to its CA. Required.
+---@field cert string
+--- PEM file that only this user can read. Required.
+---@field key string
+--- PEM file: the CA that signs the certificates of clients
+---@field client_ca? string
+--- whether a client must have a certificate. Default: "required".
+---@field client? "required"|"optional"
+--- roles of clients; all others have none. Default: every client that the CA signs operates. Not
+--- empty.
+---@field clients? (segue.Client)[]
+
+--- A client by a name in its certificate.
+---@class segue.Client
+--- common name or DNS name; "*" stands for one label
+---@field name? string
+--- DNS name; "*" stands for one label
+---@field dns? string
+--- common name
+---@field cn? string
+--- mail address
+---@field mail? string
+--- URI
+---@field uri? string
+--- the whole subject of a certificate without a common name
+---@field subject? string
+--- what the client may do. Required.
+---@field role "read"|"operate"
+
+--- A file with tokens, and the role that they give.
+---@class segue.Token
+--- one token per line, 16 to 256 characters; "#" begins a comment. Required.
+---@field file string
+--- what the client may do. Required.
+---@field role "read"|"operate"
+--- name of the client in log and history. Default: the file's name without its ending.
+---@field name? string
+
+--- Asks the sources again and again.
+---@class segue.TriggerPoll
+---@field [1]? segue.Duration the same as interval
+--- time between two requests, such as "30s". Required. At least 100ms.
+---@field interval segue.Duration
+
+--- A trigger of one's own, made by segue.trigger.
+---@class segue.TriggerTask
+---@field [1]? fun(fire: fun(cause?: string)) the same as call
+--- a task that lives with the policy and calls fire when a reload is due. Required.
+---@field call fun(fire: fun(cause?: string))
+
+--- A function that returns true.
+---@class segue.ProbeCall
+
+--- A URL must answer with a status.
+---@class segue.ProbeHttp
+---@field [1]? string the same as url
+--- the URL. Required.
+---@field url string
+--- the status that the answer must have. Default: 200. 100 to 599.
+---@field status? integer
+--- time limit. Default: 2s.
+---@field timeout? segue.Duration
+
+--- Something must accept connections at an address.
+---@class segue.ProbeTcp
+---@field [1]? string the same as address
+--- "127.0.0.1:80", "[::1]:80" or "unix:/run/app.sock". Required.
+---@field address string
+--- time limit. Default: 2s.
+---@field timeout? segue.Duration
+
+--- One YAML or JSON file, or a text.
+---@class segue.SourceFile
+---@field [1]? string the same as path
+--- the file; relative to the policy's folder. Required.
+---@field path string
+--- form of the content; text: a map of the name to the text. Default: by the name.
+---@field format? "yaml"|"json"|"text"
+--- the name of the file is the key of its content
+---@field by? "file"
+--- content that is empty is an empty map. Default: it is an error.
+---@field empty? "allow"
+--- replace ${NAME} in values by environment variables
+---@field expand? "env"
+--- read the file even while a program has it open for writing. Default: it waits until the file
+--- is closed.
+---@field writing? "allow"
+--- absence is no error. Default: false.
+---@field optional? boolean
+--- conditions that the data must meet
+---@field guard? segue.Guard
+
+--- The files that match a pattern, in the order of their names.
+---@class segue.SourceDir
+---@field [1]? string the same as path
+--- a pattern such as "conf.d/*.{yaml,yml}": *, ?, [a-z] and {a,b} in its last part. Required.
+---@field path string
+--- form of the content; text: a map of the name to the text. Default: by the name.
+---@field format? "yaml"|"json"|"text"
+--- the name of the file is the key of its content
+---@field by? "file"
+--- content that is empty is an empty map. Default: it is an error.
+---@field empty? "allow"
+--- replace ${NAME} in values by environment variables
+---@field expand? "env"
+--- read the file even while a program has it open for writing. Default: it waits until the file
+--- is closed.
+---@field writing? "allow"
+--- absence is no error. Default: false.
+---@field optional? boolean
+--- conditions that the data must meet
+---@field guard? segue.Guard
+
+--- A file in Lua that returns a table; it can neither read nor wait.
+---@class segue.SourceLua
+---@field [1]? string the same as path
+--- the file; it returns a table. Required.
+---@field path string
+--- read the file even while a program has it open for writing. Default: it waits until the file
+--- is closed.
+---@field writing? "allow"
+--- absence is no error. Default: false.
+---@field optional? boolean
+--- conditions that the data must meet
+---@field guard? segue.Guard
+
+--- Environment variables: APP_LISTEN__PORT is listen.port.
+---@class segue.SourceEnv
+--- the beginning of their names. Required.
+---@field prefix string
+--- text that divides a name into a path. Default: "__".
+---@field separator? string
+--- all values are texts. Default: a value gets a type where writing it gives the same text.
+---@field values? "text"
+
+--- Values in the policy itself, for instance defaults.
+---@class segue.SourceValue
+---@field [1]? any the same as value
+
+--- A document that an HTTP server gives.
+---@class segue.SourceUrl
+---@field [1]? string the same as url
+--- http:// or https://. Required.
+---@field url string
+--- its name in status and metrics. Default: the URL without user, password and query.
+---@field name? string
+--- texts of one line by name
+---@field headers? table<string, string>
+--- a file with a bearer token, read for each request
+---@field token_file? string
+--- greatest size of the decoded document. Default: 16MiB.
+---@field max_bytes? integer|string
+--- follow redirects. Default: false.
+---@field redirects? boolean
+--- files, and whether the server is verified
+---@field tls? segue.UrlTls
+--- form of the content; text: a map of the name to the text. Default: by the name.
+---@field format? "yaml"|"json"|"text"
+--- time between two fetches. Default: 30s. At least 100ms.
+---@field interval? segue.Duration
+--- content that is empty is an empty map. Default: it is an error.
+---@field empty? "allow"
+--- time limit of one fetch. Default: 10s. Longer than 0.
+---@field timeout? segue.Duration
+--- pauses after failures
+---@field retry? segue.Retry
+--- absence is no error. Default: false.
+---@field optional? boolean
+--- conditions that the data must meet
+---@field guard? segue.Guard
+
+--- TLS of segue.url.
+---@class segue.UrlTls
+--- PEM file of the authorities that are trusted; read for each connection. Default: those of the
+--- system.
+---@field ca? string
+--- PEM file of our certificate
+---@field cert? string
+--- PEM file of its key
+---@field key? string
+--- the server need not prove who it is. Default: false.
+---@field insecure? boolean
+
+--- Pauses after failures, with jitter.
+---@class segue.Retry
+--- first pause after a failure. Default: 1s. Longer than 0.
+---@field min? segue.Duration
+--- longest pause. Default: 60s. Longer than 0.
+---@field max? segue.Duration
+
+--- A source of your own, in Lua, or of a plugin.
+---@class segue.SourceSource
+--- its name in status and metrics. Required.
+---@field name string
+--- returns the content and its revision; required without plugin
+---@field fetch? fun(self: table): (segue.Document[]|table|true)?, string?, string?
+--- runs as long as it can, and calls emit with the content when it changes
+---@field watch? fun(self: table, emit: fun(documents?: table, revision?: string))
+--- instead of fetch and watch: the name of a plugin that has them, in Lua or in C
+---@field plugin? string
+--- plain data for the two functions: self.options
+---@field options? table<string, any>
+--- form of the content; text: a map of the name to the text. Default: by the name.
+---@field format? "yaml"|"json"|"text"
+--- time between two fetches. Default: only requested reloads and polls fetch. At least 100ms.
+---@field interval? segue.Duration
+--- time between two fetches beside a watch that runs. Default: 5m.
+---@field safety? segue.Duration
+--- content that is empty is an empty map. Default: it is an error.
+---@field empty? "allow"
+--- time limit of one fetch. Default: 10s. Longer than 0.
+---@field timeout? segue.Duration
+--- pauses after failures
+---@field retry? segue.Retry
+--- absence is no error. Default: false.
+---@field optional? boolean
+--- conditions that the data must meet
+---@field guard? segue.Guard
+
+--- A source of a plugin in C.
+---@class segue.SourcePlugin
+--- its name in status and metrics. Required.
+---@field name string
+--- what the host program registered, or a shared object; with a slash its path. Required.
+---@field plugin string
+--- plain data for the plugin
+---@field options? table<string, any>
+--- time between two fetches. Default: only requested reloads and polls fetch. At least 100ms.
+---@field interval? segue.Duration
+--- time between two fetches beside a watch that runs. Default: 5m.
+---@field safety? segue.Duration
+--- content that is empty is an empty map. Default: it is an error.
+---@field empty? "allow"
+--- time limit of one fetch. Default: 10s. Longer than 0.
+---@field timeout? segue.Duration
+--- pauses after failures
+---@field retry? segue.Retry
+--- absence is no error. Default: false.
+---@field optional? boolean
+--- conditions that the data must meet
+---@field guard? segue.Guard
+
+--- segue.run: a command, never through a shell unless it is asked for.
+---@class segue.ProbeCommand
+---@field [integer]? string|number the same as argv
+--- the program and its arguments
+---@field argv? (string|number)[]
+--- a text for /bin/sh -c, instead of argv
+---@field shell? string
+--- its folder; relative to the policy's. Default: the policy's folder.
+---@field cwd? string
+--- added to the daemon's environment; false takes a variable away
+---@field env? table<string, string|number|false>
+--- a name or number; needs a daemon that runs as root. Default: the daemon's.
+---@field user? string
+--- what it reads
+---@field stdin? string
+--- time limit. Default: 30s.
+---@field timeout? segue.Duration
+--- time from TERM to KILL. Default: 5s.
+---@field kill_after? segue.Duration
+--- bytes kept of each of its two outputs. Default: 1MiB.
+---@field max_output? integer|string
+--- gets the output as it comes
+---@field on_output? fun(stream: "stdout"|"stderr", chunk: string)
+
+--- segue.fetch: a request to an HTTP server.
+---@class segue.CallFetch
+---@field [1]? string the same as url
+--- http:// or https://. Required.
+---@field url string
+--- the method, in capital letters. Default: "GET", or "POST" with a body.
+---@field method? string
+--- texts of one line by name
+---@field headers? table<string, string|number|string[]>
+--- what is sent
+---@field body? string
+--- time limit of all of it; 0: none. Default: 30s.
+---@field timeout? segue.Duration
+--- time limit of the connection. Default: 5s.
+---@field connect_timeout? segue.Duration
+--- greatest size of the body. Default: 16MiB; with on_chunk none.
+---@field max_bytes? integer|string
+--- how many are followed. Default: none is followed.
+---@field redirects? integer
+--- connect to this instead of the host of the URL
+---@field unix_socket? string
+--- files, and whether the server is verified
+---@field tls? segue.FetchTls
+--- gets the body as it comes
+---@field on_chunk? fun(chunk: string)
+
+--- TLS of segue.fetch.
+---@class segue.FetchTls
+--- PEM file of the authorities that are trusted; read for each connection. Default: those of the
+--- system.
+---@field ca? string
+--- PEM file of our certificate
+---@field cert? string
+--- PEM file of its key
+---@field key? string
+--- whether the server must prove who it is. Default: true.
+---@field verify? boolean
+
+--- segue.read: the bytes of a file.
+---@class segue.CallRead
+---@field [1]? string the same as path
+--- the file; relative to the policy's folder. Required.
+---@field path string
+--- a larger file is an error. Default: 16MiB.
+---@field max? integer|string
+--- time limit. Default: 10s.
+---@field timeout? segue.Duration
+
+--- segue.write: replaces a file with a text.
+---@class segue.CallWrite
+---@field [1]? string the same as path
+--- the file; relative to the policy's folder. Required.
+---@field path string
+--- its new content. Required.
+---@field text string
+--- permissions. Default: that of the file; 0600 for a new one.
+---@field mode? string
+--- time limit. Default: 10s.
+---@field timeout? segue.Duration
+
+--- segue.stat: what a path leads to.
+---@class segue.CallStat
+---@field [1]? string the same as path
+--- the path. Required.
+---@field path string
+--- time limit. Default: 10s.
+---@field timeout? segue.Duration
+
+--- segue.list: the files that match a pattern.
+---@class segue.CallList
+---@field [1]? string the same as pattern
+--- a pattern such as "conf.d/*.conf". Required.
+---@field pattern string
+--- time limit. Default: 10s.
+---@field timeout? segue.Duration
+
+--- segue.resolve: the addresses of a host.
+---@class segue.CallResolve
+---@field [1]? string the same as host
+--- its name. Required.
+---@field host string
+--- time limit. Default: 10s.
+---@field timeout? segue.Duration
+
+--- segue.json.decode and segue.yaml.decode: a value from a text.
+---@class segue.CallDecode
+--- name of the text in messages. Default: "JSON" or "YAML".
+---@field name? string
+--- return also a function that finds the place of a value. Default: false.
+---@field positions? boolean
+
+--- segue.json.encode: JSON of a value.
+---@class segue.CallEncodeJson
+--- spaces for each level. Default: one line. 1 to 16.
+---@field indent? integer
+
+---@class segue.CallEncodeYaml
+
+--- A module that the host program registered, or a plugin.
+---@class segue.ModuleC: segue.Module
+--- what the host program registered, or a shared object; with a slash its path. Default: the name
+--- of the module.
+---@field plugin? string
+
+--- A module in Lua.
+---@class segue.ModuleLua: segue.Module
+--- its file. Default: the name of the module and ".lua".
+---@field code? string
+--- CPU time of a handler between two waits. Default: 100ms. Longer than 0.
+---@field budget? segue.Duration
+--- time for a handler to begin its answer; 0: no limit. Default: 60s.
+---@field timeout? segue.Duration
+--- limit of each Lua state. Default: 64MiB. At least 1MiB.
+---@field memory? integer|string
+--- compile it; nothing can stop an endless loop then. Default: false.
+---@field jit? boolean
+
+-- end of options

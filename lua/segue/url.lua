@@ -2,7 +2,6 @@
 -- The requests of segue.url and the answers that it accepts: only a complete 200 that can be YAML
 -- or JSON, or a 304 to a conditional request. After any other answer the last delivery stays in
 -- use.
-local check = require "segue.check"
 local fetch = require "segue.fetch"
 local core = require "segue.core"
 
@@ -10,74 +9,37 @@ local pairs, type, tostring = pairs, type, tostring
 
 local M = {}
 
-local keys = {
-  url = "text", name = "text", headers = "table", token_file = "text",
-  timeout = "duration", max_bytes = "size", redirects = "boolean", tls = "table",
-  format = { "yaml", "json", "text" }, interval = "duration", empty = { "allow" },
-  optional = "boolean", guard = "table",
-  retry = "table",
-}
-local tls_keys = { ca = "text", cert = "text", key = "text", insecure = "boolean" }
 local most_redirects = 5
-
----@class segue.UrlSpec
----@field [1] string http:// or https://
----@field name? string for status and metrics; default: the URL without user, password and query
----@field headers? table<string, string>
----@field token_file? string a file with a bearer token, read for each question
----@field timeout? segue.Duration of a question, default "10s"
----@field max_bytes? string|integer default "16MiB"
----@field redirects? boolean follow them; default false
----@field tls? { ca?: string, cert?: string, key?: string, insecure?: boolean } PEM files
----@field format? "yaml"|"json"|"text" default: by content type, else by the name's end, else YAML
----@field interval? segue.Duration default "30s"
----@field optional? boolean
----@field empty? "allow" an answer without content is an empty map
----@field guard? segue.Guard
----@field retry? { min?: segue.Duration, max?: segue.Duration }
 
 local function masked(text)
   local scheme, authority, path = text:match("^(%a+://)([^/?#]*)([^?#]*)")
+  if not scheme then return text:match("^[^?#@]*") end
   return scheme .. authority:match("[^@]*$") .. path
 end
 
---- Judges what segue.url was given; faults are thrown at its caller.
----@param spec string|segue.UrlSpec
+--- The state of a source from its options, which the constructor has judged; what they cannot say
+--- alone is thrown at the caller of segue.url.
+---@param spec segue.SourceUrl
 ---@return table
-function M.judge(spec)
-  if type(spec) == "string" then spec = { spec } end
-  if type(spec) ~= "table" then
-    error(("segue.url needs a URL or a table with one, not a %s"):format(type(spec)), 3)
-  end
-  local function report(_, message) error("segue.url: " .. message, 5) end
-  local copy = { interval = "30s" }
-  for key, value in pairs(spec) do copy[key == 1 and "url" or key] = value end
-  check.table(copy, keys, report)
-  check.table(spec.tls or {}, tls_keys, report)
-  local where = copy.url
-  if not where then error('segue.url: the URL is missing: segue.url "https://host/x.yaml"', 3) end
+function M.prepare(spec)
+  local where = spec.url or spec[1]
   if not where:find("^https?://[^/?#]") then
     error(("segue.url: '%s' is not a URL: write \"https://host/config.yaml\""):format(
       masked(where)), 3)
   end
   for name, value in pairs(spec.headers or {}) do
-    if type(name) ~= "string" or type(value) ~= "string" or value:find("[\r\n%z]") then
-      error(("segue.url: headers: '%s' must be a name with a text of one line"):format(
-        tostring(name)), 3)
+    if type(value) ~= "string" or value:find("[\r\n%z]") then
+      error(("segue.url: headers.%s must be a text of one line"):format(tostring(name)), 3)
     end
   end
   if spec.token_file and spec.headers and spec.headers.Authorization then
     error("segue.url: token_file and an Authorization header exclude each other", 3)
   end
   local tls = spec.tls or {}
-  if (tls.cert == nil) ~= (tls.key == nil) then
-    error("segue.url: tls: cert and key belong together", 3)
-  end
-  return { name = spec.name or masked(where), shown = masked(where), url = where, spec = copy,
+  return { name = spec.name or masked(where), shown = masked(where), url = where, spec = spec,
     format = spec.format, fetch = M.fetch, token_file = spec.token_file,
-    own = { where, spec.headers or {}, spec.token_file or "", tls, spec.redirects or false },
     request = { url = where, timeout = spec.timeout or "10s",
-      max_bytes = check.size(spec.max_bytes or "16MiB"),
+      max_bytes = spec.max_bytes or "16MiB",
       redirects = spec.redirects and most_redirects or nil,
       tls = { ca = tls.ca, cert = tls.cert, key = tls.key, verify = not tls.insecure } } }
 end

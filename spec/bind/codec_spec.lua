@@ -79,7 +79,7 @@ describe("segue.json.decode", function()
   throws("throws for an argument that is no text", "json.decode(5)",
     "segue.json.decode needs a text, not a number")
   throws("throws for an unknown option", "json.decode('1', { position = true })",
-    "unknown key 'position'")
+    "position is not a known key here")
 end)
 
 describe("segue.json.encode", function()

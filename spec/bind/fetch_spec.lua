@@ -182,13 +182,17 @@ describe("segue.fetch", function()
   end
 
   local misuses = {
-    { "segue.fetch(7)", "needs a URL or a table with one, not a number" },
+    { "segue.fetch(7)", "segue%.fetch: url must be a text, not 7" },
     { "segue.fetch {}", "url is missing" },
-    { "segue.fetch { url = 'http://x', metod = 'GET' }", "did you mean 'method'" },
-    { "segue.fetch { url = 'http://x', method = 'get it' }", "'get it' is not a method" },
-    { "segue.fetch { url = 'http://x', headers = { ['A B'] = 'x' } }", "'A B' is not a name" },
-    { "segue.fetch { url = 'http://x', headers = { A = 'x\\r\\nB: y' } }", "a text of one line" },
-    { "segue.fetch { url = 'http://x', tls = { verfy = false } }", "did you mean 'verify'" },
+    { "segue.fetch { url = 'http://x', metod = 'GET' }", "segue%.fetch: metod is not a known" },
+    { "segue.fetch { url = 'http://x', method = 'get it' }",
+      'segue%.fetch: method must be a method such as "POST", not "get it"' },
+    { "segue.fetch { url = 'http://x', headers = { ['A B'] = 'x' } }",
+      'segue%.fetch: headers must have names of headers as keys, not "A B"' },
+    { "segue.fetch { url = 'http://x', headers = { A = 'x\\r\\nB: y' } }",
+      "segue%.fetch: headers must have texts of one line, also A" },
+    { "segue.fetch { url = 'http://x', tls = { verfy = false } }",
+      'segue%.fetch: tls%.verfy is not a known key here: did you mean "verify"%?' },
     { "segue.fetch { url = 'http://x\\0y' }", "zero byte" },
   }
   for _, case in ipairs(misuses) do

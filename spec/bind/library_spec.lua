@@ -40,7 +40,7 @@ describe("the Lua half", function()
     it("reads a file later if the start could not, and reports a failure of the system: " .. code,
       function()
         b:close()
-        local read = { "lua/segue/init.lua", "lua/segue/policy.lua", "lua/segue/check.lua" }
+        local read = { "lua/segue/init.lua", "lua/segue/constructors.lua", "lua/segue/url.lua" }
         for _, path in ipairs(read) do
           b = bind.open { before = function(files)
             C.scripted_files_fail(files, path, number)

@@ -57,7 +57,22 @@ describe("a source of a plugin in Lua", function()
   it("has its options checked, by name", function()
     plugin 'return { options = { prefix = "text" }, fetch = function() return {} end }'
     local e = b:refused(policy 'name = "kv", plugin = "kv", options = { prefx = "a" }')
-    assert.truthy(e.message:find("plugin kv: options: unknown key 'prefx'", 1, true), e.text)
+    assert.truthy(e.message:find("plugin kv: options: prefx is not a known key here", 1, true),
+      e.text)
+    assert.equal("reload.lua", e.file)
+  end)
+
+  it("names the type of each option, or the texts that are allowed", function()
+    plugin [[return { fetch = function() return {} end, options = { mode = { "all", "some" },
+      every = "duration" } }]]
+    local e = b:refused(policy 'name = "kv", plugin = "kv", options = { mode = "none" }')
+    assert.truthy(e.message:find('options: mode must be "all" or "some", not "none"', 1, true),
+      e.text)
+    e = b:refused(policy 'name = "kv", plugin = "kv", options = { every = "soon" }')
+    assert.truthy(e.message:find("options: every must be a duration", 1, true), e.text)
+    plugin 'return { fetch = function() end, options = { mode = "word" } }'
+    e = b:refused(policy 'name = "kv", plugin = "kv"')
+    assert.truthy(e.message:find("the option mode has the unknown type 'word'", 1, true), e.text)
   end)
 
   it("must have a function fetch", function()

@@ -85,7 +85,8 @@ describe("the policy's own reload", function()
     write "chekc = 1"
     local wrong = b:reload()
     assert.equal("rejected", wrong.outcome)
-    assert.equal("reload.lua:3: unknown key 'chekc': did you mean 'check'?", wrong.errors[1].text)
+    assert.equal('reload.lua:3: chekc is not a known key here: did you mean "check"?',
+      wrong.errors[1].text)
     assert.equal(1, live())
     write "check = function(next, prev) return prev.port == 80 end"
     assert.equal("applied", change("port: 81\n").outcome)
@@ -249,7 +250,7 @@ describe("the reload hook", function()
   local misuses = {
     { "txn.nothing()", "txn has no 'nothing': it has prepare" },
     { "txn.x = 1", "txn cannot be changed" },
-    { "txn:defer('later', 'x')", "txn:defer: the time 'later' is not a duration" },
+    { "txn:defer('later', 'x')", "txn:defer: the time must be a duration such as 500ms, 10s or" },
     { "txn:defer('1s')", "txn:defer: the reason must be a text" },
     { "table.sort({ 1, 2 }, function() txn:prepare() end)", "txn:prepare cannot wait here" },
     { "coroutine.wrap(function() txn:prepare() end)()", "txn:prepare cannot wait inside" },

@@ -47,7 +47,7 @@ describe("segue.run", function()
     a:run [[
       eq("$HOME;`id` *\n", segue.run { "echo", "$HOME;`id` *" }.stdout)
       eq("2\n", segue.run { shell = "echo $((1 + 1))" }.stdout)
-      eq("7 1e+15\n", segue.run { "echo", 7, 1e15 }.stdout)
+      eq("7 1000000000000000\n", segue.run { "echo", 7, 1e15 }.stdout)
     ]]
   end)
 
@@ -114,19 +114,19 @@ describe("segue.run", function()
 
   local misuses = {
     { 'segue.run "ls -l"', 'segue.run: a text is not run: write segue.run { "program"' },
-    { "segue.run {}", "segue.run: one of a list, argv or shell must name the command" },
-    { 'segue.run { "a", shell = "b" }', "one of a list, argv or shell" },
-    { 'segue.run { "a", argv = { "b" } }', "one of a list, argv or shell" },
-    { "segue.run { argv = {} }", "the name of a program is missing" },
-    { 'segue.run { "" }', "the name of a program is missing" },
+    { "segue.run {}", 'segue%.run must have one of a list, argv and shell, such as { "nginx",' },
+    { 'segue.run { "a", shell = "b" }', "segue%.run must have one of a list, argv and shell," },
+    { 'segue.run { "a", argv = { "b" } }', "is argv, which is also given by its name" },
+    { "segue.run { argv = {} }", "segue%.run: argv must begin with the name of a program" },
+    { 'segue.run { "" }', "segue%.run: argv must begin with the name of a program" },
     { 'segue.run { "a", {} }', "argv%[2%] must be a text, not a table" },
-    { 'segue.run { "a\\0b" }', "argv%[1%] contains a zero byte" },
-    { 'segue.run { "a", tiemout = 1 }', "unknown key 'tiemout': did you mean 'timeout'?" },
-    { 'segue.run { "a", timeout = "soon" }', "'soon' is not a duration" },
-    { 'segue.run { "a", max_output = 0 }', "max_output must be a whole number" },
-    { 'segue.run { "a", env = { ["A=B"] = "x" } }', "env: 'A=B' is not a name" },
-    { 'segue.run { "a", env = { A = true } }', "env.A must be a text, or false" },
-    { "segue.run(7)", "a command is a list" },
+    { 'segue.run { "a\\0b" }', "segue%.run: argv must not contain a zero byte" },
+    { 'segue.run { "a", tiemout = 1 }', "segue%.run: tiemout is not a known key here: did you" },
+    { 'segue.run { "a", timeout = "soon" }', "segue%.run: timeout must be a duration such as" },
+    { 'segue.run { "a", max_output = 0 }', "segue%.run: max_output must be at least 1B, not 0" },
+    { 'segue.run { "a", env = { ["A=B"] = "x" } }', "segue%.run: env must have names of" },
+    { 'segue.run { "a", env = { A = true } }', "segue%.run: env%.A must be a text or false, not" },
+    { "segue.run(7)", "segue%.run: argv must be a list of texts, not 7" },
   }
   for _, case in ipairs(misuses) do
     it("throws at the caller's line: " .. case[1], function()

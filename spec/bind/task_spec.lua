@@ -53,7 +53,7 @@ describe("segue.sleep", function()
   end)
 
   local refusals = {
-    { "a wrong time", 'segue.sleep "soon"', "segue.sleep: the time 'soon' is not a duration" },
+    { "a wrong time", 'segue.sleep "soon"', "segue.sleep: the time must be a duration such as" },
     { "no time", "segue.sleep()", "segue.sleep: the time must be a duration" },
     { "waiting within sort", "table.sort({ 1, 2 }, function() segue.sleep(1) end)",
       "cannot wait here: it was called through a function that cannot be left" },

@@ -183,7 +183,7 @@ local _ = after and log and fails
     { "segue.all { 1 }", "segue.all: '1' is not a function but a number" },
     { "segue.any {}", "segue.any needs at least one function" },
     { "segue.race {}", "segue.race needs at least one function" },
-    { "segue.timeout('x', print)", "'x' is not a duration" },
+    { "segue.timeout('x', print)", "segue.timeout: the time must be a duration such as 500ms," },
     { "segue.timeout(0, print)", "the time must be longer than 0" },
     { "segue.timeout(1)", "its second argument must be a function" },
     { "table.sort({ 2, 1 }, function() segue.spawn(print) end)", "cannot wait here" },
@@ -306,14 +306,14 @@ describe("files and names", function()
   end)
 
   local misuses = {
-    { "segue.read()", "must be a string, not a nil" },
+    { "segue.read()", 'segue%.read: path is missing: "config%.yaml"' },
     { "segue.read('')", "must not be empty" },
-    { "segue.read('x', { mx = 1 })", "did you mean 'max'" },
-    { "segue.write('x')", "what is written must be a text, not a nil" },
-    { "segue.write('x', 'y', { mode = 'rw' })", "mode 'rw' is not a mode" },
-    { "segue.stat(1)", "must be a string, not a number" },
+    { "segue.read('x', { mx = 1 })", "segue%.read: mx is not a known key here: did you mean" },
+    { "segue.write('x')", "segue%.write: text is missing: a text" },
+    { "segue.write('x', 'y', { mode = 'rw' })", "segue%.write: mode must be permissions such as" },
+    { "segue.stat(1)", "segue%.stat: path must be a text, not 1" },
     { "segue.list('x', 1)", "options must be a table" },
-    { "segue.resolve()", "must be a string" },
+    { "segue.resolve()", 'segue%.resolve: host is missing: "localhost"' },
   }
   for _, case in ipairs(misuses) do
     it("throw at the caller's line: " .. case[1], function()

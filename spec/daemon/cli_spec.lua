@@ -263,8 +263,8 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
       p = with '{ "part.json" }'
       assert.matches("nothing is fetched, put it under $defs with its $id or give its file with it",
         p.stdout, 1, true)
-      assert.matches("reload.lua:2: schema: with is a table", with("{ 7 }").stdout, 1, true)
-      assert.matches("schema: with must be a table", with('"part.json"').stdout, 1, true)
+      assert.matches("reload.lua:2: schema.with[1] must be the path", with("{ 7 }").stdout, 1, true)
+      assert.matches("schema.with must be a table of paths", with('"part.json"').stdout, 1, true)
     end)
 
     it("works beside a daemon that serves the same policy", function()

@@ -278,8 +278,8 @@ describe("a generation that an operator has to confirm", function()
   it("is refused as a mixture of person and probe", function()
     local d = start()
     for text, why in pairs {
-      ['confirm = { by = "operator", probe = function() end },'] = "never be called",
-      ['confirm = { by = "operator", hold = "1s" },'] = "hold is for probes",
+      ['confirm = { by = "operator", probe = function() end },'] = "confirm%.probe has no effect",
+      ['confirm = { by = "operator", hold = "1s" },'] = "confirm%.hold has no effect",
       ['confirm = { by = "nobody" },'] = "by",
       ['confirm = { by = "operator", withn = "1s" },'] = "within",
     } do

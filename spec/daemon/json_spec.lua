@@ -10,7 +10,7 @@ return { name = "json", sources = { segue.file "config.yaml" }, triggers = {} }
 ]]
 
 -- Arguments that a command cannot do without.
-local arguments = { why = { "a" }, freeze = { "a reason" }, test = { "." } }
+local arguments = { why = { "a" }, freeze = { "a reason" }, test = { "." }, help = { "options" } }
 
 local function knows(option)
   local names = {}
@@ -28,7 +28,7 @@ describe("--json", function()
   local function is_json(d, name, ...)
     local args = { name, "--json", ... }
     for _, arg in ipairs(arguments[name] or {}) do args[#args + 1] = arg end
-    if name ~= "version" and name ~= "test" then
+    if name ~= "version" and name ~= "test" and name ~= "help" then
       args[#args + 1], args[#args + 2] = "-c", d.dir:at "reload.lua"
     end
     local p = segue.cli(args, { cwd = d.dir.path })
@@ -56,6 +56,12 @@ describe("--json", function()
       local wanted = name == "confirm" and 6 or 0 -- nothing waits to be confirmed
       assert.equal(wanted, code, name)
     end
+  end)
+
+  it("is refused by help, except for the topic options", function()
+    local p = segue.cli { "help", "--json" }
+    assert.equal(2, p.code)
+    assert.matches("segue help options", cjson.decode(p.stdout).error)
   end)
 
   it("is JSON for a configuration that is rejected, or cannot be read", function()

@@ -302,9 +302,9 @@ describe("a start without good sources", function()
     local d = start()
     for text, why in pairs {
       ["last_good = 5,"] = "last_good", ['last_good = { max_age = "x" },'] = "max_age",
-      ['last_good = { max_ag = "1d" },'] = "did you mean 'max_age'",
+      ['last_good = { max_ag = "1d" },'] = 'did you mean "max_age"',
       ['last_good = { max_age = "0s" },'] = "longer than 0",
-      ["last_goood = {},"] = "did you mean 'last_good'",
+      ["last_goood = {},"] = 'did you mean "last_good"',
     } do
       d.dir:write("reload.lua", d:fill((policy:gsub('name = "last",', text .. " %0"))))
       local status, answer = d:reload()

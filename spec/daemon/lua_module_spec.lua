@@ -264,7 +264,7 @@ describe("a module in Lua", function()
       { "when it returns no table", "return 7", "front%.lua: the module returns a number" },
       { "when it returns nothing to do", "return {}", "returns an empty table" },
       { "with a key that is none", "return {\n  handle = function() end,\n  handel = 1 }",
-        "front%.lua:3: unknown key 'handel': did you mean 'handle'" },
+        'front%.lua:3: handel is not a known key here: did you mean "handle"' },
       { "with a key of the wrong type", "return { handle = 7 }", "handle must be a function" },
       { "without a handler", "return { start = function() end }", "returns no handle" },
       { "when it throws", "error 'at once'", "front%.lua:1: at once" },
@@ -317,10 +317,10 @@ describe("a module in Lua", function()
       d = segue.folder { files = { ["front.lua"] = "return { start = function() end }",
         ["config.yaml"] = "a: 1" } }
       for keys, message in pairs {
-        ['budget = "soon"'] = "budget 'soon' is not a duration",
-        ['memory = "1KiB"'] = "memory must be 1 MiB or more",
-        ['jit = "yes"'] = "jit must be a boolean",
-        ["cod = 'front.lua'"] = "unknown key 'cod': did you mean 'code'",
+        ['budget = "soon"'] = "budget must be a duration such as 500ms",
+        ['memory = "1KiB"'] = "memory must be at least 1MiB",
+        ['jit = "yes"'] = "jit must be true or false",
+        ["cod = 'front.lua'"] = 'cod is not a known key here: did you mean "code"',
         ['code = "none.lua"'] = "none.lua",
       } do
         d.dir:save("reload.lua", ([[local segue = require "segue"

@@ -227,7 +227,7 @@ describe("the access log of a module", function()
       assert.matches("access_log = true of module 'service' writes to the module that is the log, "
         .. "and there is none", f:reload(422).body)
       f:policy { module = LISTEN:format '{ file = "x", form = "json" }' }
-      assert.matches("modules.service.access_log: unknown key 'form'", f:reload(422).body)
+      assert.matches("modules.service.access_log.form is not a known key", f:reload(422).body)
       f:policy { module = LISTEN:format '"access.log"' }
       f:reload()
       f:get("/good")

@@ -211,11 +211,11 @@ describe("a module that listens by https", function()
       { 'listen = "http://127.0.0.1:@AT@", tls = { cert = "server.pem", key = "server.key" }',
         "tls of module 'service' has an effect only for listen = \"https://HOST:PORT\"" },
       { 'listen = "https://127.0.0.1:@AT@", tls = { cert = "server.pem" }',
-        'modules.service: tls: key is missing: key = "server.key"' },
+        'modules.service.tls.key is missing: key = "server.key"' },
       { 'listen = "https://127.0.0.1:@AT@", tls = { crt = "server.pem" }',
-        "modules.service: tls: unknown key 'crt': did you mean 'cert'?" },
+        'modules.service.tls.crt is not a known key here: did you mean "cert"?' },
       { HTTPS:format(', client = "optional"'),
-        "tls: client has an effect only with client_ca, the CA that signs clients" },
+        "tls.client has an effect only with client_ca, the CA that signs clients" },
       { HTTPS:format(', client_ca = "empty.pem"'), "empty.pem is empty: it must hold the CA" },
     } do
       f:policy { module = case[1] }

@@ -33,6 +33,9 @@ typedef struct options_all {
   bool number_given;
   bool boolean;
   int choice;
+  bool on;
+  unsigned pages, mode;
+  double rate;
   struct {
     char **items;
     size_t count;

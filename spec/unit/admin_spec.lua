@@ -12,12 +12,12 @@ local function buffer(fn)
   return text
 end
 
-describe("segue__nearest", function()
+describe("segue__suggest", function()
   local words = { "reload", "status", "check", "plan", "diff" }
   local function nearest(word)
     local list = C.new("const char *[?]", #words)
     for i, w in ipairs(words) do list[i - 1] = w end
-    return C.str(C.segue__nearest(word, list, #words))
+    return C.str(C.segue__suggest(word, list, #words))
   end
 
   it("finds what was meant", function()

@@ -79,10 +79,10 @@ describe("the types for editors", function()
       return function(buf) C.segue__describe_lua(topics, buf) end
     end)
     has(text, "---@class segue.All\n", "---@field [integer]? string the same as texts\n",
-      "---@field duration? segue.Duration a time. Default: 1s. 100ms to 1h.\n",
-      "---@field drain? true|segue.Duration|segue.Drain a table\n",
-      "---@field pets? table<string, segue.PetCat|segue.PetDog> animals by name\n",
-      "---@class segue.PetCat: segue.Pet\n", "---@field home string ")
+      "--- a time. Default: 1s. 100ms to 1h.\n---@field duration? segue.Duration\n",
+      "--- a table\n---@field drain? true|segue.Duration|segue.Drain\n",
+      "--- animals by name\n---@field pets? table<string, segue.PetCat|segue.PetDog>\n",
+      "---@class segue.PetCat: segue.Pet\n", "---@field home string\n")
   end)
 end)
 

@@ -42,6 +42,8 @@ describe("a table of options", function()
     assert.equal(1, all.choice)
     assert.equal(10000, tonumber(all.drain.within_ms))
     assert.is_false(all.number_given)
+    assert.is_false(all.on)
+    assert.equal(50, all.rate)
   end)
 
   it("fills a struct with what is written", function()
@@ -56,6 +58,10 @@ integer: -3
 number: 0
 boolean: false
 choice: restart
+on: always
+pages: [metrics]
+rate: 600/m
+mode: "0640"
 secret: 5
 texts: [a, b]
 times: [1s, 0.25]
@@ -75,6 +81,10 @@ any: {deep: [1]}
     assert.equal(0, all.number)
     assert.is_false(all.boolean)
     assert.equal(2, all.choice)
+    assert.is_true(all.on)
+    assert.equal(2, all.pages)
+    assert.equal(10, all.rate)
+    assert.equal(416, all.mode)
     assert.equal("b", ffi.string(all.texts.items[1]))
     assert.equal(250, tonumber(all.times.items[1]))
     assert.equal(3, tonumber(all.pairs.count))
@@ -141,12 +151,19 @@ describe("a mistake in options", function()
     ["number: 1.5"] = "number must be between 0 and 1, not 1.5",
     ["boolean: 1"] = "boolean must be true or false, not 1",
     ["choice: x"] = 'choice must be "swap", "handover" or "restart", not "x"',
+    ["on: maybe"] = 'on must be "never" or "always", not "maybe"',
+    ["pages: [health, metric]"] = 'pages[1] must be "health" or "metrics", not "metric"',
+    ["pages: health"] = 'pages must be a list of "health" or "metrics", not "health"',
+    ["rate: 5"] = 'rate must be a rate such as 10/s, 600/m or 1000/h, or "none", not 5',
+    ["rate: 0/s"] = "rate must be a rate such as",
+    ["mode: 640"] = 'mode must be permissions such as "0644", not 640',
+    ["mode: '0849'"] = "mode must be permissions",
     ["texts: 1"] = "texts must be a text or a list of texts, not 1",
     ["texts: [a, 2]"] = "texts[1] must be a text, not 2",
     ["texts: [a, b, c, d]"] = "texts must have at most 3 items, not 4",
     ["times: 1s"] = 'times must be a list of durations, not "1s"',
     ["pairs: [a]"] = "pairs must be a table of texts, not a list",
-    ["pairs: {a: true}"] = "pairs.a must be a text, not true",
+    ["pairs: {a: true}"] = "pairs.a must be a text or false, not true",
     ["drain: soon"] =
       'drain must be true, a duration such as 500ms, 10s or 1h30m or a table, not "soon"',
     ["drain: {within: 2m, over: undo}"] = 'drain.within must be at most 1m where over is "undo"',
@@ -250,7 +267,7 @@ describe("a size", function()
   it("is read and written", function()
     local bytes, buf = ffi.new("double[1]"), ffi.new("char[48]")
     for text, value in pairs { ["16MiB"] = 2 ^ 24, ["1kB"] = 1000, ["5"] = 5,
-        ["1.5 KiB"] = 1536 } do
+        ["1.5KiB"] = 1536 } do
       assert.is_true(C.segue__size_read(text, #text, bytes), text)
       assert.equal(value, bytes[0])
     end

@@ -6,6 +6,7 @@
  */
 #include <string.h>
 
+#include "../policy/lua_options.h"
 #include "../runtime/value.h"
 #include "module.h"
 
@@ -88,7 +89,7 @@ int segue__lua_state_build(segue__lua_state *state, segue_error *err) {
       .program = (segue__program *)&state->code->program, /* sealed */
       .async_io = context->async_io,
       .turns = &context->async_io->turns,
-      .open = segue__io_open,
+      .open = segue__lua_library_open,
       .lua_dir = options->lua_dir,
       .library = context->all->library,
       .bytes_max = state->code->memory_bytes,

@@ -82,10 +82,6 @@ typedef struct segue__module_code {
   bool jit, listens;
   segue__tally *tally;
 } segue__module_code;
-/* all NULL: the code can be validated, but not run. */
-int segue__module_code_new(segue__module_code **out, segue__lua_modules *all,
-                           const segue__kind_place *place, const char *const *values,
-                           const segue__module_spec *spec, segue_error *err);
 segue__module_code *segue__module_code_ref(segue__module_code *code);
 void segue__module_code_unref(segue__module_code *code);
 /* Adds every file that is named by a literal in a require of a text to the program. */

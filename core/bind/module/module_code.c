@@ -3,18 +3,50 @@
  * A module in Lua as its policy declares it: its source texts, read together with the policy, and
  * its limits. Every instance is built from these bytes, also after the files on disk have changed.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "module.h"
 
-enum { BUDGET_MS = 100, TIMEOUT_MS = 60000, MEMORY_MIB = 64, LEAST_MEMORY = 1 << 20 };
-enum { CODE, BUDGET, TIMEOUT, MEMORY, JIT };
+/* Of the kind "lua", beside those of all modules. */
+typedef struct code_options {
+  char *code;
+  uint64_t budget_ms, timeout_ms, memory_bytes;
+  bool jit;
+} code_options;
 
-static const segue__kind_key keys[] = {
-    [CODE] = {"code", "text"},           [BUDGET] = {"budget", "duration"},
-    [TIMEOUT] = {"timeout", "duration"}, [MEMORY] = {"memory", "size"},
-    [JIT] = {"jit", "boolean"},          {NULL, NULL}};
+#define AT(field) .offset = offsetof(code_options, field)
+static const segue_option code_rows[] = {
+    {.name = "code",
+     .type = SEGUE_OPTION_PATH,
+     AT(code),
+     .absent = "the name of the module and \".lua\"",
+     .doc = "its file"},
+    {.name = "budget",
+     .type = SEGUE_OPTION_DURATION,
+     AT(budget_ms),
+     .min = 1,
+     .fallback = "100ms",
+     .doc = "CPU time of a handler between two waits"},
+    {.name = "timeout",
+     .type = SEGUE_OPTION_DURATION,
+     AT(timeout_ms),
+     .fallback = "60s",
+     .doc = "time for a handler to begin its answer; 0: no limit"},
+    {.name = "memory",
+     .type = SEGUE_OPTION_SIZE,
+     AT(memory_bytes),
+     .min = 1 << 20,
+     .fallback = "64MiB",
+     .doc = "limit of each Lua state"},
+    {.name = "jit",
+     .type = SEGUE_OPTION_BOOLEAN,
+     AT(jit),
+     .fallback = "false",
+     .doc = "compile it; nothing can stop an endless loop then"},
+};
+#undef AT
+static const segue_option_table code_table = {SEGUE_OPTION_ROWS(code_options, code_rows),
+                                              .name = "lua", .doc = "A module in Lua."};
 
 segue__module_code *segue__module_code_ref(segue__module_code *code) {
   __atomic_add_fetch(&code->refs, 1, __ATOMIC_RELAXED);
@@ -29,15 +61,12 @@ void segue__module_code_unref(segue__module_code *code) {
   segue__free(code);
 }
 
-/* The file of the module, relative to the folder of the policy. The default is the name of the
- * module. */
-static char *code_path_of(const segue__kind_place *place, const char *code, const char *name) {
+/* The file of a module that names none: it is called like the module, beside the policy. */
+static char *code_path_of(const segue__kind_place *place, const char *name) {
   segue__buf out;
   segue__buf_init(&out);
-  bool relative = !code || *code != '/';
-  if (relative && *place->folder)
-    segue__buf_addf(&out, "%s/", strcmp(place->folder, "/") ? place->folder : "");
-  segue__buf_addf(&out, "%s%s", code ? code : name, code ? "" : ".lua");
+  if (*place->folder) segue__buf_addf(&out, "%s/", strcmp(place->folder, "/") ? place->folder : "");
+  segue__buf_addf(&out, "%s.lua", name);
   if (!out.failed) return out.data;
   segue__buf_deinit(&out);
   return NULL;
@@ -96,36 +125,26 @@ static segue__tally *tally_of(segue__lua_modules *all, const char *name) {
   return tally;
 }
 
-static int take_limits(segue__module_code *code, const char *const *values, segue_error *err) {
-  code->budget_ms = values[BUDGET] ? strtoull(values[BUDGET], NULL, 10) : BUDGET_MS;
-  code->timeout_ms = values[TIMEOUT] ? strtoull(values[TIMEOUT], NULL, 10) : TIMEOUT_MS;
-  code->memory_bytes =
-      values[MEMORY] ? strtoull(values[MEMORY], NULL, 10) : (size_t)MEMORY_MIB << 20;
-  code->jit = values[JIT] != NULL;
-  if (!code->budget_ms)
-    return segue__errorf(err, SEGUE_EPOLICY, "module '%s': budget must be 1 ms or more",
-                         code->name);
-  if (code->memory_bytes < LEAST_MEMORY)
-    return segue__errorf(err, SEGUE_EPOLICY, "module '%s': memory must be 1 MiB or more",
-                         code->name);
-  return 0;
-}
-
-int segue__module_code_new(segue__module_code **out, segue__lua_modules *all,
-                           const segue__kind_place *place, const char *const *values,
-                           const segue__module_spec *spec, segue_error *err) {
+static int code_new(segue__module_code **out, segue__lua_modules *all,
+                    const segue__kind_place *place, const code_options *options,
+                    const segue__module_spec *spec, segue_error *err) {
   segue__module_code *code = segue__calloc(1, sizeof *code);
-  char *path = code_path_of(place, values[CODE], spec->name);
+  char *path = options->code ? segue__strdup(options->code) : code_path_of(place, spec->name);
   int rc = code && path ? 0 : UV_ENOMEM;
   if (!rc) {
-    *code = (segue__module_code){.refs = 1, .all = all, .listens = spec->listen.url_count > 0};
+    *code = (segue__module_code){.refs = 1,
+                                 .all = all,
+                                 .listens = spec->listen.url_count > 0,
+                                 .budget_ms = options->budget_ms,
+                                 .timeout_ms = options->timeout_ms,
+                                 .memory_bytes = options->memory_bytes,
+                                 .jit = options->jit};
     code->name = segue__strdup(spec->name);
     code->slice = segue__strdup(spec->config ? spec->config : "");
     code->tally = tally_of(all, spec->name);
     rc = code->name && code->slice && (code->tally || !all) ? 0 : UV_ENOMEM;
   }
   if (rc) segue__errorf(err, rc, "module '%s': out of memory", spec->name);
-  if (!rc) rc = take_limits(code, values, err);
   if (!rc) rc = code_read_texts(code, place->os, path, err);
   segue__free(path);
   if (rc) {
@@ -168,9 +187,11 @@ static void free_code(void *code) {
 }
 
 static int code_resolve(const segue__module_kind *kind, const segue__kind_place *place,
-                        const char *const *values, segue__module_spec *spec, segue_error *err) {
+                        const segue_node *node, const void *options, segue__module_spec *spec,
+                        segue_error *err) {
+  (void)node;
   segue__module_code *code;
-  int rc = segue__module_code_new(&code, kind->data, place, values, spec, err);
+  int rc = code_new(&code, kind->data, place, options, spec, err);
   if (rc) return rc;
   spec->ops = &segue__lua_module_ops;
   spec->userdata = code;
@@ -182,5 +203,5 @@ static int code_resolve(const segue__module_kind *kind, const segue__kind_place 
 
 segue__module_kind segue__module_kind_lua(segue__lua_modules *modules) {
   return (segue__module_kind){
-      .name = "lua", .keys = keys, .resolve = code_resolve, .data = modules};
+      .name = "lua", .options = &code_table, .resolve = code_resolve, .data = modules};
 }

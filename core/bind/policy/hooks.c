@@ -132,12 +132,25 @@ static int add_code(lua_State *co, const struct run *run, segue_error *err) {
   return err->code = known ? code : SEGUE_ESOURCE;
 }
 
+/* A list of {message, file, line, column, path} at index. */
+static void hooks_take_errors(lua_State *L, int index, int code, segue__errors *out) {
+  size_t n = lua_istable(L, index) ? lua_objlen(L, index) : 0;
+  for (size_t i = 1; i <= n; i++) {
+    segue_error err;
+    lua_rawgeti(L, index, (int)i);
+    segue__lua_describe(L, lua_gettop(L), NULL, &err);
+    err.code = code;
+    segue__errors_add(out, &err);
+    lua_pop(L, 1);
+  }
+}
+
 /* The reason is one text, or a list of problems as segue.validate collects them. */
 static int reason_of(lua_State *co, struct run *run, int code, segue_error *err) {
   segue__errors *found = &run->loaded->found;
   if (lua_type(co, 2) == LUA_TSTRING) return segue__errorf(err, code, "%s", lua_tostring(co, 2));
   if (lua_istable(co, 2)) {
-    segue__errors_extract(co, 2, code, found);
+    hooks_take_errors(co, 2, code, found);
     if (found->count) {
       *err = found->items[0];
       return code;

@@ -134,10 +134,17 @@ static int load_plugin(const segue__c_modules *modules, const segue__kind_place 
   return rc;
 }
 
+typedef struct c_options {
+  char *plugin;
+} c_options;
+
 static int resolve_c(const segue__module_kind *kind, const segue__kind_place *place,
-                     const char *const *values, segue__module_spec *spec, segue_error *err) {
+                     const segue_node *node, const void *options, segue__module_spec *spec,
+                     segue_error *err) {
   const segue__c_modules *modules = kind->data;
-  const char *name = values[0] ? values[0] : spec->name;
+  const c_options *own = options;
+  const char *name = own && own->plugin ? own->plugin : spec->name;
+  (void)node;
   if (registered(&modules->host, name, spec)) return 0;
   if (!modules->plugins) return kinds_not_found(modules, place, name, err);
   int rc = load_plugin(modules, place, name, &spec->plugin, err);
@@ -152,10 +159,22 @@ static int resolve_c(const segue__module_kind *kind, const segue__kind_place *pl
   return 0;
 }
 
+static const segue_option c_rows[] = {
+    {.name = "plugin",
+     .type = SEGUE_OPTION_TEXT,
+     .offset = offsetof(c_options, plugin),
+     .absent = "the name of the module",
+     .doc = "what the host program registered, or a shared object; with a slash its path"},
+};
+const segue_option_table segue__module_c_options = {
+    SEGUE_OPTION_ROWS(c_options, c_rows), .name = "c",
+    .doc = "A module that the host program registered, or a plugin."};
+
 segue__module_kind segue__module_kind_c(const segue__c_modules *modules) {
-  static const segue__kind_key keys[] = {{"plugin", "text"}, {NULL, NULL}};
-  return (segue__module_kind){
-      .name = "c", .keys = keys, .resolve = resolve_c, .data = (void *)modules};
+  return (segue__module_kind){.name = "c",
+                              .options = &segue__module_c_options,
+                              .resolve = resolve_c,
+                              .data = (void *)modules};
 }
 
 int segue__source_resolve(const segue__lua_options *options, const segue__kind_place *place,

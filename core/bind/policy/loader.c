@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The loader: reads a policy, evaluates it in a fresh state, has the Lua half judge the table it
- * returns, and hands out a segue__policy. A state that hit a limit is built anew from the bytes
+ * The loader: reads a policy, evaluates it in a fresh state, has the table that it returns judged,
+ * and hands out a segue__policy. A state that hit a limit is built anew from the bytes
  * that were read then.
  */
 #include "loader.h"
@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "../runtime/task.h"
+#include "lua_options.h"
+#include "lua_tree.h"
 #include "policy.h"
 #include "saved_state.h"
 
@@ -123,23 +125,12 @@ void segue__loaded_free(segue__loaded *loaded) {
 struct evaluation {
   segue__loaded *loaded;
   segue__policy *policy;
+  bool resolve; /* modules get their operations */
   const segue__buf *saved;
   segue__errors *errors;
-  bool judged; /* the errors say what is wrong */
+  bool judged;          /* the errors say what is wrong */
+  segue__lua_tree tree; /* here, so that it is freed whatever is raised */
 };
-
-static void push_kinds(lua_State *L, const segue__lua_options *options) {
-  lua_createtable(L, 0, (int)options->kind_count);
-  for (size_t i = 0; i < options->kind_count; i++) {
-    const segue__kind_key *key = options->kinds[i].keys;
-    lua_newtable(L);
-    for (; key && key->name; key++) {
-      lua_pushstring(L, key->type);
-      lua_setfield(L, -2, key->name);
-    }
-    lua_setfield(L, -2, options->kinds[i].name);
-  }
-}
 
 static void require_library(lua_State *L, const char *name) {
   lua_getglobal(L, "require");
@@ -157,53 +148,19 @@ static int run_chunk(lua_State *L, const segue__chunk *chunk) {
   return n;
 }
 
-static void take_hooks(lua_State *L, int index, segue__loaded *loaded) {
-  static const char *const names[] = {
-#define X(name, text) text,
-      SEGUE__HOOKS(X)
-#undef X
-  };
-  for (int i = 0; i < SEGUE__HOOK_COUNT; i++) {
-    lua_getfield(L, index, names[i]);
-    if (lua_isfunction(L, -1)) {
-      lua_pushvalue(L, -1);
-      segue__lua_place_of(segue__lua_of(L), L, &loaded->places[i]);
-      loaded->hooks[i] = segue__lua_ref(segue__lua_of(L), L);
-    } else {
-      lua_pop(L, 1);
-    }
-  }
-}
-
 static int loader_evaluate(lua_State *L, void *data, segue_error *err) {
   struct evaluation *e = data;
   segue__loaded *loaded = e->loaded;
   const segue__chunk main = loaded->program.chunks[0]; /* modules may move the array */
   require_library(L, "segue");
-  require_library(L, "segue.policy"); /* 2 */
   if (e->saved) segue__saved_state_load(L, e->saved);
-  int n = run_chunk(L, &main); /* 3: the result */
-  lua_getfield(L, 2, "judge");
-  lua_pushvalue(L, 3);
-  lua_pushnumber(L, n);
-  lua_createtable(L, 0, 4);
-  lua_pushstring(L, main.path);
-  lua_setfield(L, -2, "path");
-  lua_pushstring(L, loaded->program.folder);
-  lua_setfield(L, -2, "folder");
-  push_kinds(L, &loaded->loader->options);
-  lua_setfield(L, -2, "kinds");
-  lua_call(L, 3, 2); /* 4: the checked table or nil, 5: problems */
-  if (!lua_istable(L, 4)) {
-    segue__errors_extract(L, 5, SEGUE_EPOLICY, e->errors);
-    e->judged = true;
-    return segue__errorf(err, SEGUE_EPOLICY, "the policy is not valid");
-  }
-  take_hooks(L, 4, loaded);
-  if (segue__watchers_take(L, 4, loaded) || segue__lua_paths_take(L, 4, loaded))
-    return segue__errorf(err, UV_ENOMEM, "out of memory");
-  loaded->program.sealed = true;
-  return e->policy ? segue__policy_extract(L, 4, loaded, e->policy, err) : 0;
+  int base = lua_gettop(L), n = run_chunk(L, &main);
+  size_t before = e->errors->total;
+  int rc =
+      segue__lua_policy(L, base + 1, n, loaded, &e->tree, e->policy, e->resolve, e->errors, err);
+  e->judged = e->errors->total > before;
+  if (e->judged) segue__errorf(err, rc, "%s", e->errors->count ? e->errors->items[0].message : "");
+  return rc;
 }
 
 int segue__loaded_evaluate(segue__loaded *loaded, segue__policy *policy, const segue__buf *saved,
@@ -216,16 +173,28 @@ int segue__loaded_evaluate(segue__loaded *loaded, segue__policy *policy, const s
                             .program = &loaded->program,
                             .async_io = loader->async_io,
                             .turns = &loader->async_io->turns,
-                            .open = segue__io_open,
+                            .open = segue__lua_library_open,
                             .lua_dir = loader->options.lua_dir,
                             .library = loader->library,
                             .bytes_max = loader->options.memory_bytes,
                             .services = loader->options.services};
-  struct evaluation e = {loaded, policy, saved, errors, false};
+  segue__policy *scratch = NULL;
+  segue__errors found;
+  struct evaluation e = {.loaded = loaded,
+                         .policy = policy,
+                         .resolve = policy != NULL,
+                         .saved = saved,
+                         .errors = errors ? errors : &found};
+  segue__errors_init(&found);
   int rc = segue__lua_new(&loaded->lua, &setup, err);
+  if (!rc && !policy) rc = segue__policy_new(&scratch);
+  if (scratch) e.policy = scratch;
   if (!rc)
     rc = segue__lua_call(loaded->lua, "loading the policy", loader->options.load_cpu_ms,
                          loader_evaluate, &e, err);
+  segue__lua_tree_deinit(&e.tree);
+  segue__policy_unref(scratch);
+  segue__errors_deinit(&found);
   if (!rc) return 0;
   if (!err->file[0]) segue__error_set_place(err, loaded->program.chunks[0].path, 0, 0);
   if (!e.judged && errors) segue__errors_add(errors, err);

@@ -12,13 +12,8 @@
 #include "../../reload/policy.h"
 #include "../runtime/services.h"
 
-/* A kind of module that policies may name. keys: what such a module is described by, besides
- * replace, config, needs and the time limits. type: "text", "duration" (milliseconds are handed
- * on), "size" (bytes) or "boolean" ("true", or none). Ends with a name of NULL. */
-#define SEGUE__KIND_KEYS_MAX 16
-typedef struct segue__kind_key {
-  const char *name, *type;
-} segue__kind_key;
+/* A kind of module that policies may name. options: its own, beside those of all modules; NULL:
+ * none. */
 typedef struct segue__module_kind segue__module_kind;
 typedef struct segue__kind_place {
   const segue__os *os;
@@ -27,12 +22,13 @@ typedef struct segue__kind_place {
 } segue__kind_place;
 struct segue__module_kind {
   const char *name;
-  const segue__kind_key *keys; /* NULL: none */
-  /* Sets spec->ops, spec->userdata and spec->inputs, from the name and from values (one for each
-   * key, NULL where the policy has none; borrowed). Files that it reads become the policy's.
-   * err names what is wrong. */
+  const segue_option_table *options;
+  /* Sets spec->ops, spec->userdata and spec->inputs, from the name, from what the policy says
+   * of the module (node), and from the struct that its options filled; NULL: the table has none of
+   * its own. Both are borrowed for the call. Files that it reads become the policy's. */
   int (*resolve)(const segue__module_kind *kind, const segue__kind_place *place,
-                 const char *const *values, segue__module_spec *spec, segue_error *err);
+                 const segue_node *node, const void *options, segue__module_spec *spec,
+                 segue_error *err);
   void *data;
 };
 
@@ -57,6 +53,7 @@ typedef struct segue__c_modules {
 } segue__c_modules;
 /* The kind "c" over these, which must live as long as the loader (kinds.c). */
 segue__module_kind segue__module_kind_c(const segue__c_modules *modules);
+extern const segue_option_table segue__module_c_options;
 
 typedef struct segue__lua_options {
   size_t size;

@@ -16,6 +16,7 @@
 #include "../io/async_io.h"
 #include "../runtime/lua_positions.h"
 #include "../runtime/state.h"
+#include "lua_options.h"
 
 enum { BYTES_MAX = 4 * 1024 * 1024, NEST_MAX = SEGUE__DEPTH_MAX, CPU_MS = 1000, MIB = 64 };
 
@@ -353,7 +354,7 @@ static int config_run(const segue__source *source, const segue__os *os, const se
   segue__lua_setup setup = {.log = &log,
                             .os = os,
                             .program = &program,
-                            .open = segue__io_open,
+                            .open = segue__lua_library_open,
                             .lua_dir = "\n", /* no file is of the Lua half */
                             .bytes_max =
                                 source->memory_bytes ? source->memory_bytes : (size_t)MIB << 20};

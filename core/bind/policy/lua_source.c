@@ -73,7 +73,8 @@ static int lua_source_add_value(lua_State *L, int index, const feeding *f, segue
     out->capacity = capacity;
   }
   out->items[out->count++] = NULL;
-  return segue__document_extract(L, index, f->loaded->loader, f->source->name,
+  const char *name = lua_source_field(L, index, "name", NULL);
+  return segue__document_extract(L, index, f->loaded->loader, f->source->name, name, 0,
                                  &out->items[out->count - 1], err);
 }
 
@@ -257,34 +258,3 @@ static void lua_source_watch(const segue__source *source, const char *revision,
 static const segue__remote_ops feed_ops = {.fetch = lua_source_fetch, .watch = lua_source_watch};
 const segue__source_kind segue__source_script = {"source", NULL, NULL, &feed_ops};
 const segue__source_kind segue__source_url = {"url", NULL, NULL, &feed_ops};
-
-/* ---- Loading ---- */
-
-static int lua_source_reference(lua_State *L, int index, const char *key) {
-  lua_getfield(L, index, key);
-  if (lua_isfunction(L, -1)) return segue__lua_ref(segue__lua_of(L), L);
-  lua_pop(L, 1);
-  return LUA_NOREF;
-}
-
-int segue__lua_paths_take(lua_State *L, int index, segue__loaded *loaded) {
-  lua_getfield(L, index, "sources");
-  size_t all = lua_istable(L, -1) ? lua_objlen(L, -1) : 0;
-  segue__free(loaded->scripts);
-  loaded->script_count = 0;
-  loaded->scripts = all ? segue__calloc(all, sizeof *loaded->scripts) : NULL;
-  if (all && !loaded->scripts) return UV_ENOMEM;
-  for (size_t i = 1; i <= all; i++) {
-    lua_rawgeti(L, -1, (int)i);
-    int at = lua_gettop(L);
-    segue__script script = {.fetch = lua_source_reference(L, at, "fetch"),
-                            .watch = lua_source_reference(L, at, "watch")};
-    lua_getfield(L, at, "timeout_ms");
-    script.timeout_ms = (uint64_t)lua_tonumber(L, -1);
-    lua_pop(L, 1);
-    if (script.fetch != LUA_NOREF) loaded->scripts[loaded->script_count++] = script;
-    lua_pop(L, 1);
-  }
-  lua_pop(L, 1);
-  return 0;
-}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * policy.h: what loader.c, hooks.c and extract.c share: one loaded policy.
+ * policy.h: what loader.c, hooks.c and lua_policy.c share: one loaded policy.
  */
 #ifndef SEGUE_BIND_POLICY_H
 #define SEGUE_BIND_POLICY_H
@@ -65,38 +65,43 @@ int segue__loaded_evaluate(segue__loaded *loaded, segue__policy *policy, const s
                            segue__errors *errors, segue_error *err);
 void segue__loaded_free(segue__loaded *loaded);
 
-/* trigger.c. take: inside a call; the checked table is at index. */
+/* trigger.c. take: inside a call; what the policy returned is at index. */
 int segue__watchers_take(lua_State *L, int index, segue__loaded *loaded);
 void segue__watchers_start(void *impl, void (*fire)(void *data, const char *cause), void *data);
 void segue__watchers_stop(void *impl);
 
-/* lua_source.c: sources written in Lua. take: inside a call; the checked table is at index. */
+/* A source that is written in Lua (lua_source.c). */
 typedef struct segue__script {
   int fetch, watch; /* references */
   uint64_t timeout_ms;
 } segue__script;
-int segue__lua_paths_take(lua_State *L, int index, segue__loaded *loaded);
 extern const segue__source_kind segue__source_script, segue__source_url;
+/* Of a source in C until it is opened (plugin_source.c). */
+extern const segue__source_kind segue__source_plugin;
 
-/* extract.c: inside a call; the checked table is at index. */
-int segue__policy_extract(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
-                          segue_error *err);
 /* kinds.c: finds the source that a host registered, or that a plugin exports, under a name. */
 int segue__source_resolve(const segue__lua_options *options, const segue__kind_place *place,
                           const char *name, segue__source *source,
                           const segue_source_descriptor **out, segue_error *err);
-/* plugin_source.c: opens the source of a plugin; the judged table is at index. */
-int segue__plugin_source_take(lua_State *L, int index, segue__loaded *loaded, segue__policy *policy,
-                              segue__source *source, segue_error *err);
-/* extract_http.c: the judged table of an HTTP listener at index. */
-void segue__http_spec_extract(lua_State *L, int index, segue__trigger_spec *trigger);
-/* Likewise what the listeners of the module at index say about TLS. */
-void segue__listen_tls_extract(lua_State *L, int index, segue__listen_spec *listen);
-/* What the Lua half made of a table of plain data: { value =, file =, line = } at index. *out is
- * set before anything is raised, so that it can hang where it is freed. */
+/* plugin_source.c: opens the source of a plugin in C. Its table is at index; node is the same as a
+ * tree, with a line of file. */
+int segue__plugin_source_take(lua_State *L, int index, const segue_node *node, const char *file,
+                              segue__loaded *loaded, segue__policy *policy, segue__source *source,
+                              segue_error *err);
+
+/* lua_policy.c: inside a call. The value at index is the first of `count` that the policy returned.
+ * Fills policy, and the functions of loaded; resolve: sources of plugins are opened and modules get
+ * their operations too. tree is zeroed, belongs to the caller, and must outlive policy's kinds of
+ * modules for the call. Mistakes of the policy are added to errors; any other failure is in err. */
+struct segue__lua_tree;
+int segue__lua_policy(lua_State *L, int index, int count, segue__loaded *loaded,
+                      struct segue__lua_tree *tree, segue__policy *policy, bool resolve,
+                      segue__errors *errors, segue_error *err);
+/* value_document.c: a document from the field `value` of the table at index, which is plain data
+ * that the Lua half has put in order. *out is set before anything is raised, so that it can hang
+ * where it is freed. */
 int segue__document_extract(lua_State *L, int index, segue__lua_loader *loader, const char *source,
-                            segue__document **out, segue_error *err);
-/* A list of {message, file, line, column, path} at index. */
-void segue__errors_extract(lua_State *L, int index, int code, segue__errors *out);
+                            const char *file, uint32_t line, segue__document **out,
+                            segue_error *err);
 
 #endif

@@ -188,9 +188,10 @@ void segue__watchers_stop(void *impl) {
 
 /* ---- Loading --------------------------------------------------------------------------------- */
 
-/* The functions of the checked table at index, in their order. */
+/* The functions of the table that the policy returned, at index, in their order. */
 int segue__watchers_take(lua_State *L, int index, segue__loaded *loaded) {
-  lua_getfield(L, index, "triggers");
+  lua_pushliteral(L, "triggers");
+  lua_rawget(L, index);
   size_t all = lua_istable(L, -1) ? lua_objlen(L, -1) : 0;
   segue__free(loaded->trigger_fns);
   loaded->trigger_count = 0;
@@ -198,7 +199,8 @@ int segue__watchers_take(lua_State *L, int index, segue__loaded *loaded) {
   if (all && !loaded->trigger_fns) return UV_ENOMEM;
   for (size_t i = 1; i <= all; i++) {
     lua_rawgeti(L, -1, (int)i);
-    lua_getfield(L, -1, "call");
+    lua_pushliteral(L, "call");
+    lua_rawget(L, -2);
     if (lua_isfunction(L, -1))
       loaded->trigger_fns[loaded->trigger_count++] = segue__lua_ref(segue__lua_of(L), L);
     else

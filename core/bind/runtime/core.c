@@ -4,12 +4,10 @@
  * each checks its arguments like a public one.
  */
 #include <math.h>
-#include <signal.h>
 #include <string.h>
 #include <strings.h>
 
 #include "../../config/path.h"
-#include "../../os/glob.h"
 #include "lua_document.h"
 #include "lua_positions.h"
 #include "task.h"
@@ -225,42 +223,6 @@ static int core_record(lua_State *L) {
   return 2;
 }
 
-/* place(level) -> file and line of the caller's caller, outside of the Lua half */
-static int core_place(lua_State *L) {
-  segue__place at;
-  if (!segue__lua_place(segue__lua_of(L), L, 1, &at)) return 0;
-  lua_pushstring(L, at.file);
-  lua_pushnumber(L, at.line);
-  return 2;
-}
-
-/* glob_problem(pattern) -> the error in a pattern of file names, or nil. */
-static int glob_problem(lua_State *L) {
-  const char *problem = segue__glob_problem(luaL_checkstring(L, 1));
-  if (problem)
-    lua_pushstring(L, problem);
-  else
-    lua_pushnil(L);
-  return 1;
-}
-
-/* signal(name) -> number; nil if it cannot be used as a trigger */
-static int signal_number(lua_State *L) {
-  static const struct {
-    const char *name;
-    int number;
-  } usable[] = {{"HUP", SIGHUP}, {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"WINCH", SIGWINCH}};
-  const char *name = luaL_checkstring(L, 1);
-  if (!strncmp(name, "SIG", 3)) name += 3;
-  for (size_t i = 0; i < sizeof usable / sizeof *usable; i++) {
-    if (strcmp(usable[i].name, name)) continue;
-    lua_pushnumber(L, usable[i].number);
-    return 1;
-  }
-  lua_pushnil(L);
-  return 1;
-}
-
 /* line_of("timeouts.check") -> the line of the policy that assigns this option, if it is known */
 static int line_of(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
@@ -291,9 +253,6 @@ void segue__core_open(lua_State *L) {
                                        {"log", core_write_log},
                                        {"write_line", core_write_line},
                                        {"record", core_record},
-                                       {"place", core_place},
-                                       {"signal", signal_number},
-                                       {"glob_problem", glob_problem},
                                        {"line_of", line_of},
                                        {"sleep", segue__sleep},
                                        {"int", segue__int_new},

@@ -443,7 +443,8 @@ static void fakes_handle(void *instance, segue_request *request) {
 }
 
 static int resolve_module(const segue__module_kind *kind, const segue__kind_place *place,
-                          const char *const *values, segue__module_spec *spec, segue_error *err) {
+                          const segue_node *node, const void *options, segue__module_spec *spec,
+                          segue_error *err) {
   static const segue_module_ops ops = {.size = sizeof ops,
                                        .prepare = fakes_prepare,
                                        .start = fakes_start,
@@ -451,7 +452,7 @@ static int resolve_module(const segue__module_kind *kind, const segue__kind_plac
                                        .stop = fakes_stop,
                                        .handle = fakes_handle};
   segue__rehearsal *r = kind->data;
-  (void)place, (void)values;
+  (void)place, (void)node, (void)options;
   segue__fake_module *module = r->modules;
   while (module && strcmp(module->name, spec->name) != 0)
     module = module->next;
@@ -474,7 +475,6 @@ static int resolve_module(const segue__module_kind *kind, const segue__kind_plac
 /* ---- Life ------------------------------------------------------------------------------------ */
 
 void segue__fakes_init(segue__rehearsal *r) {
-  static const segue__kind_key keys[] = {{"plugin", "text"}, {NULL, NULL}};
   r->os = (segue__os){.data = r,
                       .read_file = fakes_read_file,
                       .list_files = fakes_list_files,
@@ -490,8 +490,9 @@ void segue__fakes_init(segue__rehearsal *r) {
   r->fake_io.recall = r->options.recall;
   r->fake_io.push_recalled = r->options.push_recalled;
   r->fake_io.recall_data = r->options.data;
-  r->kinds[0] =
-      (segue__module_kind){.name = "c", .keys = keys, .resolve = resolve_module, .data = r};
+  r->kinds[0] = segue__module_kind_c(NULL);
+  r->kinds[0].resolve = resolve_module;
+  r->kinds[0].data = r;
   r->kinds[1] = segue__module_kind_lua(NULL);
   r->kinds[1].resolve = resolve_module;
   r->kinds[1].data = r;

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "../../os/hex.h"
+#include "../policy/lua_options.h"
 #include "../runtime/state.h"
 #include "rehearsal.h"
 
@@ -719,6 +720,10 @@ static int open_core(lua_State *L) {
   lua_setfield(L, -2, "json");
   lua_pushcfunction(L, segue__testing_delivery);
   lua_setfield(L, -2, "delivery");
+  lua_pushcfunction(L, segue__lua_duration);
+  lua_setfield(L, -2, "duration");
+  lua_pushcfunction(L, segue__lua_hint);
+  lua_setfield(L, -2, "hint");
   lua_pushlightuserdata(L, NULL);
   lua_setfield(L, -2, "null");
   /* It is relative to the current folder, not to the spec that uses it. */

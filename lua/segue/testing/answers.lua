@@ -2,7 +2,7 @@
 -- The answers that a policy gets in a rehearsal for commands, requests and files: the spec's
 -- functions are called, and their results are converted for the core: message and code of a
 -- failure, or number, signal, first, second, delay_ms, addresses.
-local duration = require "segue.duration"
+local core = require "segue.testing.core"
 
 local M = {}
 
@@ -21,7 +21,7 @@ local function refuse(what, how)
 end
 
 local function delay(answer)
-  local ms, wrong = duration.parse(answer.seconds or 0)
+  local ms, wrong = core.duration(answer.seconds or 0)
   if not ms then error("seconds of an answer " .. wrong, 0) end
   return ms
 end

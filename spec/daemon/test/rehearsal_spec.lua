@@ -292,12 +292,12 @@ describe("a rehearsal", function()
       ["this rehearsal has started"] = function() t:start() end,
       ["'KILL' cannot be a trigger"] = function() t:signal "KILL" end,
       ["no trigger segue.signal \"USR1\""] = function() t:signal "USR1" end,
-      ["unknown option 'wiat': did you mean 'wait'"] = function() t:reload { wiat = 1 } end,
+      ['wiat is not a known option: did you mean "wait"'] = function() t:reload { wiat = 1 } end,
       ["t:on_run needs a function"] = function() t:on_run "x" end,
       ["t:file: the content of a is a text"] = function() t:file("a", 1) end,
       ["t:advance: the time"] = function() t:advance "soon" end,
       ["testing.policy needs a text"] = function() testing.policy "" end,
-      ["unknown option 'texd'"] = function() testing.policy("x", { texd = "" }) end,
+      ["texd is not a known option"] = function() testing.policy("x", { texd = "" }) end,
     } do
       local message = raised(fn)
       assert.truthy(message:find(text, 1, true), message)

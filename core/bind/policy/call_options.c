@@ -1,0 +1,564 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Options of what is written in Lua: the arguments of library functions, and the sources and probes
+ * that the library makes of them.
+ */
+#include <ctype.h>
+#include <string.h>
+
+#include "../../reload/policy_options.h"
+#include "../../source/source_options.h"
+#include "lua_config.h"
+#include "lua_options.h"
+#include "policy.h"
+
+#define ROW_TIMEOUT(owner, text)                                                                   \
+  {                                                                                                \
+    .name = "timeout", .type = SEGUE_OPTION_DURATION, .offset = offsetof(owner, timeout_ms),       \
+    .fallback = text, .doc = "time limit"                                                          \
+  }
+
+/* ---- Files and names ------------------------------------------------------------------------- */
+
+typedef struct call_file {
+  char *path;
+  segue_option_string text;
+  uint64_t max_bytes, timeout_ms;
+  unsigned mode;
+} call_file;
+
+#define ROW_PATH(text) ROW_FIRST("path", "\"config.yaml\"", text)
+#define ROW_FIRST(first, sample, text)                                                             \
+  {                                                                                                \
+    .name = first, .type = SEGUE_OPTION_TEXT, .offset = offsetof(call_file, path),                 \
+    .flags = SEGUE_OPTION_REQUIRED, .example = sample, .doc = text                                 \
+  }
+static const segue_option read_rows[] = {
+    ROW_PATH("the file; relative to the policy's folder"),
+    {.name = "max",
+     .type = SEGUE_OPTION_SIZE,
+     .offset = offsetof(call_file, max_bytes),
+     .fallback = "16MiB",
+     .doc = "a larger file is an error"},
+    ROW_TIMEOUT(call_file, "10s"),
+};
+static const segue_option write_rows[] = {
+    ROW_PATH("the file; relative to the policy's folder"),
+    {.name = "text",
+     .type = SEGUE_OPTION_STRING,
+     .offset = offsetof(call_file, text),
+     .flags = SEGUE_OPTION_REQUIRED,
+     .example = "a text",
+     .doc = "its new content"},
+    {.name = "mode",
+     .type = SEGUE_OPTION_MODE,
+     .offset = offsetof(call_file, mode),
+     .absent = "that of the file; 0600 for a new one",
+     .doc = "permissions"},
+    ROW_TIMEOUT(call_file, "10s"),
+};
+static const segue_option stat_rows[] = {ROW_PATH("the path"), ROW_TIMEOUT(call_file, "10s")};
+static const segue_option list_rows[] = {
+    ROW_FIRST("pattern", "\"conf.d/*.conf\"", "a pattern such as \"conf.d/*.conf\""),
+    ROW_TIMEOUT(call_file, "10s")};
+static const segue_option resolve_rows[] = {ROW_FIRST("host", "\"localhost\"", "its name"),
+                                            ROW_TIMEOUT(call_file, "10s")};
+
+#define FILE_CALL(array, first) SEGUE_OPTION_ROWS(call_file, array), .positional = first
+static const segue_option_table read_options = {FILE_CALL(read_rows, "path"), .name = "read",
+                                                .doc = "segue.read: the bytes of a file."};
+static const segue_option_table write_options = {FILE_CALL(write_rows, "path"), .name = "write",
+                                                 .doc =
+                                                     "segue.write: replaces a file with a text."};
+static const segue_option_table stat_options = {FILE_CALL(stat_rows, "path"), .name = "stat",
+                                                .doc = "segue.stat: what a path leads to."};
+static const segue_option_table list_options = {FILE_CALL(list_rows, "pattern"), .name = "list",
+                                                .doc =
+                                                    "segue.list: the files that match a pattern."};
+static const segue_option_table resolve_options = {
+    FILE_CALL(resolve_rows, "host"), .name = "resolve",
+    .doc = "segue.resolve: the addresses of a host."};
+
+/* ---- Formats --------------------------------------------------------------------------------- */
+
+typedef struct call_codec {
+  char *name;
+  bool positions;
+  uint64_t indent;
+} call_codec;
+
+static const segue_option decode_rows[] = {
+    {.name = "name",
+     .type = SEGUE_OPTION_TEXT,
+     .offset = offsetof(call_codec, name),
+     .absent = "\"JSON\" or \"YAML\"",
+     .doc = "name of the text in messages"},
+    {.name = "positions",
+     .type = SEGUE_OPTION_BOOLEAN,
+     .offset = offsetof(call_codec, positions),
+     .fallback = "false",
+     .doc = "return also a function that finds the place of a value"},
+};
+static const segue_option encode_rows[] = {
+    {.name = "indent",
+     .type = SEGUE_OPTION_COUNT,
+     .offset = offsetof(call_codec, indent),
+     .max = 16,
+     .absent = "one line",
+     .doc = "spaces for each level"},
+};
+static const segue_option_table decode_options = {
+    SEGUE_OPTION_ROWS(call_codec, decode_rows), .name = "decode",
+    .doc = "segue.json.decode and segue.yaml.decode: a value from a text."};
+static const segue_option_table encode_json_options = {
+    SEGUE_OPTION_ROWS(call_codec, encode_rows), .name = "encode json",
+    .doc = "segue.json.encode: JSON of a value."};
+static const segue_option_table encode_yaml_options = {.size = sizeof(segue_option_table),
+                                                       .row_size = sizeof(segue_option),
+                                                       .name = "encode yaml",
+                                                       .struct_size = sizeof(call_codec),
+                                                       .key_offset = SEGUE_OPTION_NOT_STORED,
+                                                       .kind_offset = SEGUE_OPTION_NOT_STORED};
+
+/* ---- Commands -------------------------------------------------------------------------------- */
+
+typedef struct call_run {
+  struct {
+    segue_option_string *items;
+    size_t count;
+  } argv;
+  char *shell, *cwd, *user;
+  struct {
+    segue_option_pair *items;
+    size_t count;
+  } env;
+  segue_option_string stdin_text;
+  uint64_t timeout_ms, kill_ms, max_output;
+} call_run;
+
+#define AT(field) .offset = offsetof(call_run, field)
+static const segue_option run_rows[] = {
+    {.name = "argv",
+     .type = SEGUE_OPTION_LIST,
+     .of = SEGUE_OPTION_STRING,
+     .flags = SEGUE_OPTION_NUMBERS,
+     AT(argv),
+     .doc = "the program and its arguments"},
+    {.name = "shell",
+     .type = SEGUE_OPTION_TEXT,
+     AT(shell),
+     .doc = "a text for /bin/sh -c, instead of argv"},
+    {.name = "cwd",
+     .type = SEGUE_OPTION_TEXT,
+     AT(cwd),
+     .absent = "the policy's folder",
+     .doc = "its folder; relative to the policy's"},
+    {.name = "env",
+     .type = SEGUE_OPTION_MAP,
+     .of = SEGUE_OPTION_STRING,
+     .flags = SEGUE_OPTION_FALSE | SEGUE_OPTION_NUMBERS,
+     AT(env),
+     .doc = "added to the daemon's environment; false takes a variable away"},
+    {.name = "user",
+     .type = SEGUE_OPTION_TEXT,
+     AT(user),
+     .absent = "the daemon's",
+     .doc = "a name or number; needs a daemon that runs as root"},
+    {.name = "stdin", .type = SEGUE_OPTION_STRING, AT(stdin_text), .doc = "what it reads"},
+    ROW_TIMEOUT(call_run, "30s"),
+    {.name = "kill_after",
+     .type = SEGUE_OPTION_DURATION,
+     AT(kill_ms),
+     .fallback = "5s",
+     .doc = "time from TERM to KILL"},
+    {.name = "max_output",
+     .type = SEGUE_OPTION_SIZE,
+     AT(max_output),
+     .fallback = "1MiB",
+     .doc = "bytes kept of each of its two outputs"},
+    {.name = "on_output",
+     .type = SEGUE_OPTION_FUNCTION,
+     .offset = SEGUE_OPTION_NOT_STORED,
+     .signature = "fun(stream: \"stdout\"|\"stderr\", chunk: string)",
+     .doc = "gets the output as it comes"},
+};
+#undef AT
+
+static void check_run(void *options, segue_option_report *report) {
+  const call_run *run = options;
+  int ways = segue_option_given(report, "argv") + segue_option_given(report, "shell");
+  if (ways != 1)
+    segue_option_wrong(report, NULL,
+                       "must have one of a list, argv and shell, such as { \"nginx\", \"-t\" }");
+  else if (!run->shell && (!run->argv.count || !run->argv.items[0].len))
+    segue_option_wrong(report, "argv", "must begin with the name of a program");
+  for (size_t i = 0; i < run->argv.count; i++)
+    if (memchr(run->argv.items[i].data, 0, run->argv.items[i].len))
+      segue_option_wrong(report, "argv", "must not contain a zero byte");
+  for (size_t i = 0; i < run->env.count; i++)
+    if (!*run->env.items[i].key || strchr(run->env.items[i].key, '='))
+      segue_option_wrong(report, "env", "must have names of variables as keys, not \"%s\"",
+                         run->env.items[i].key);
+}
+
+static const segue_option_table run_options = {
+    SEGUE_OPTION_ROWS(call_run, run_rows), .name = "run", .positional = "argv", .check = check_run,
+    .doc = "segue.run: a command, never through a shell unless it is asked for."};
+
+/* ---- HTTP ------------------------------------------------------------------------------------ */
+
+typedef struct call_fetch {
+  char *url, *method, *unix_socket;
+  struct {
+    segue_option_pair *items;
+    size_t count;
+  } headers;
+  segue_option_string body;
+  uint64_t timeout_ms, connect_ms, max_bytes, redirects;
+  char *ca, *cert, *key;
+  bool verify;
+} call_fetch;
+
+#define AT(field) .offset = offsetof(call_fetch, field)
+static const segue_option fetch_tls_rows[] = {
+    {.name = "ca",
+     .type = SEGUE_OPTION_TEXT,
+     AT(ca),
+     .absent = "those of the system",
+     .doc = "PEM file of the authorities that are trusted; read for each connection"},
+    {.name = "cert", .type = SEGUE_OPTION_TEXT, AT(cert), .doc = "PEM file of our certificate"},
+    {.name = "key", .type = SEGUE_OPTION_TEXT, AT(key), .doc = "PEM file of its key"},
+    {.name = "verify",
+     .type = SEGUE_OPTION_BOOLEAN,
+     AT(verify),
+     .fallback = "true",
+     .doc = "whether the server must prove who it is"},
+};
+
+static void check_pair(void *options, segue_option_report *report) {
+  (void)options;
+  if (segue_option_given(report, "cert") != segue_option_given(report, "key"))
+    segue_option_wrong(report, NULL, "must have cert and key together");
+}
+
+static const segue_option_table fetch_tls_options = {SEGUE_OPTION_ROWS(call_fetch, fetch_tls_rows),
+                                                     .name = "fetch tls", .check = check_pair,
+                                                     .doc = "TLS of segue.fetch."};
+
+static const segue_option fetch_rows[] = {
+    {.name = "url",
+     .type = SEGUE_OPTION_TEXT,
+     AT(url),
+     .flags = SEGUE_OPTION_REQUIRED,
+     .example = "\"http://127.0.0.1:8080/\"",
+     .doc = "http:// or https://"},
+    {.name = "method",
+     .type = SEGUE_OPTION_TEXT,
+     AT(method),
+     .absent = "\"GET\", or \"POST\" with a body",
+     .doc = "the method, in capital letters"},
+    {.name = "headers",
+     .type = SEGUE_OPTION_MAP,
+     .of = SEGUE_OPTION_STRING,
+     .flags = SEGUE_OPTION_ONE | SEGUE_OPTION_NUMBERS,
+     AT(headers),
+     .doc = "texts of one line by name"},
+    {.name = "body", .type = SEGUE_OPTION_STRING, AT(body), .doc = "what is sent"},
+    {.name = "timeout",
+     .type = SEGUE_OPTION_DURATION,
+     AT(timeout_ms),
+     .fallback = "30s",
+     .doc = "time limit of all of it; 0: none"},
+    {.name = "connect_timeout",
+     .type = SEGUE_OPTION_DURATION,
+     AT(connect_ms),
+     .fallback = "5s",
+     .doc = "time limit of the connection"},
+    {.name = "max_bytes",
+     .type = SEGUE_OPTION_SIZE,
+     AT(max_bytes),
+     .absent = "16MiB; with on_chunk none",
+     .doc = "greatest size of the body"},
+    {.name = "redirects",
+     .type = SEGUE_OPTION_COUNT,
+     AT(redirects),
+     .absent = "none is followed",
+     .doc = "how many are followed"},
+    {.name = "unix_socket",
+     .type = SEGUE_OPTION_TEXT,
+     AT(unix_socket),
+     .doc = "connect to this instead of the host of the URL"},
+    {.name = "tls",
+     .type = SEGUE_OPTION_TABLE,
+     .table = &fetch_tls_options,
+     .offset = 0,
+     .doc = "files, and whether the server is verified"},
+    {.name = "on_chunk",
+     .type = SEGUE_OPTION_FUNCTION,
+     .offset = SEGUE_OPTION_NOT_STORED,
+     .signature = "fun(chunk: string)",
+     .doc = "gets the body as it comes"},
+};
+#undef AT
+
+static bool is_token(const char *s) {
+  for (const char *c = s; *c; c++)
+    if (!isalnum((unsigned char)*c) && !strchr("!#$%&'*+.^_`|~-", *c)) return false;
+  return *s != 0;
+}
+
+static void check_headers(const segue_option_pair *headers, size_t count,
+                          segue_option_report *report) {
+  for (size_t i = 0; i < count; i++) {
+    if (!is_token(headers[i].key))
+      segue_option_wrong(report, "headers", "must have names of headers as keys, not \"%s\"",
+                         headers[i].key);
+    else if (strpbrk(headers[i].value, "\r\n"))
+      segue_option_wrong(report, "headers", "must have texts of one line, also %s", headers[i].key);
+  }
+}
+
+static void check_fetch(void *options, segue_option_report *report) {
+  const call_fetch *fetch = options;
+  check_headers(fetch->headers.items, fetch->headers.count, report);
+  for (const char *s = fetch->method; s && *s; s++)
+    if (!isupper((unsigned char)*s)) {
+      segue_option_wrong(report, "method", "must be a method such as \"POST\", not \"%s\"",
+                         fetch->method);
+      return;
+    }
+}
+
+static const segue_option_table fetch_options = {
+    SEGUE_OPTION_ROWS(call_fetch, fetch_rows), .name = "fetch", .positional = "url",
+    .check = check_fetch, .doc = "segue.fetch: a request to an HTTP server."};
+
+/* ---- Sources written in Lua ------------------------------------------------------------------ */
+
+#define KIND(array)                                                                                \
+  .size = sizeof(segue_option_table), .row_size = sizeof(segue_option), .rows = (array),           \
+  .count = sizeof(array) / sizeof *(array), .key_offset = SEGUE_OPTION_NOT_STORED,                 \
+  .kind_offset = SEGUE_OPTION_NOT_STORED
+#define AT(field) SEGUE__SOURCE_AT(field)
+#define NOWHERE .offset = SEGUE_OPTION_NOT_STORED
+#define ROW_NAME                                                                                   \
+  {                                                                                                \
+    .name = "name", .type = SEGUE_OPTION_TEXT, AT(name), .flags = SEGUE_OPTION_REQUIRED,           \
+    .example = "name = \"kv\"", .doc = "its name in status and metrics"                            \
+  }
+#define ROWS_OF_PULLS                                                                              \
+  {.name = "interval",                                                                             \
+   .type = SEGUE_OPTION_DURATION,                                                                  \
+   AT(interval_ms),                                                                                \
+   .min = 100,                                                                                     \
+   .absent = "only requested reloads and polls fetch",                                             \
+   .doc = "time between two fetches"},                                                             \
+  {                                                                                                \
+    .name = "safety", .type = SEGUE_OPTION_DURATION, AT(safety_ms), .fallback = "5m",              \
+    .doc = "time between two fetches beside a watch that runs"                                     \
+  }
+
+static const segue_option script_rows[] = {
+    ROW_NAME,
+    {.name = "fetch",
+     .type = SEGUE_OPTION_FUNCTION,
+     NOWHERE,
+     .signature = "fun(self: table): (segue.Document[]|table|true)?, string?, string?",
+     .doc = "returns the content and its revision; required without plugin"},
+    {.name = "watch",
+     .type = SEGUE_OPTION_FUNCTION,
+     NOWHERE,
+     .given = 1 + offsetof(segue__source, pushes),
+     .signature = "fun(self: table, emit: fun(documents?: table, revision?: string))",
+     .doc = "runs as long as it can, and calls emit with the content when it changes"},
+    {.name = "plugin",
+     .type = SEGUE_OPTION_TEXT,
+     NOWHERE,
+     .doc = "instead of fetch and watch: the name of a plugin that has them, in Lua or in C"},
+    {.name = "options",
+     .type = SEGUE_OPTION_MAP,
+     .of = SEGUE_OPTION_ANY,
+     NOWHERE,
+     .doc = "plain data for the two functions: self.options"},
+    SEGUE__SOURCE_ROW_FORMAT,
+    ROWS_OF_PULLS,
+};
+
+/* A plugin in Lua has its functions in the table when the policy is judged. */
+static void check_script(void *options, segue_option_report *report) {
+  segue__source_fix_format(options, report);
+  if (!segue_option_given(report, "fetch") && !segue_option_given(report, "plugin"))
+    segue_option_wrong(report, "fetch", "is missing: fetch = function(self) ... end");
+}
+
+static const segue_option_table script_options = {
+    KIND(script_rows), .name = "source", .include = &segue__remote_options, .check = check_script,
+    .doc = "A source of your own, in Lua, or of a plugin."};
+
+/* The descriptor of the plugin judges the options: segue__c_source_open. */
+static const segue_option plugin_rows[] = {
+    ROW_NAME,
+    {.name = "plugin",
+     .type = SEGUE_OPTION_TEXT,
+     NOWHERE,
+     .flags = SEGUE_OPTION_REQUIRED,
+     .example = "plugin = \"./kv.so\"",
+     .doc = "what the host program registered, or a shared object; with a slash its path"},
+    {.name = "options",
+     .type = SEGUE_OPTION_MAP,
+     .of = SEGUE_OPTION_ANY,
+     NOWHERE,
+     .doc = "plain data for the plugin"},
+    ROWS_OF_PULLS,
+};
+static const segue_option_table plugin_options = {KIND(plugin_rows), .name = "plugin",
+                                                  .include = &segue__remote_options,
+                                                  .doc = "A source of a plugin in C."};
+
+static const segue_option url_tls_rows[] = {
+    {.name = "ca",
+     .type = SEGUE_OPTION_TEXT,
+     NOWHERE,
+     .absent = "those of the system",
+     .doc = "PEM file of the authorities that are trusted; read for each connection"},
+    {.name = "cert", .type = SEGUE_OPTION_TEXT, NOWHERE, .doc = "PEM file of our certificate"},
+    {.name = "key", .type = SEGUE_OPTION_TEXT, NOWHERE, .doc = "PEM file of its key"},
+    {.name = "insecure",
+     .type = SEGUE_OPTION_BOOLEAN,
+     NOWHERE,
+     .fallback = "false",
+     .doc = "the server need not prove who it is"},
+};
+static const segue_option_table url_tls_options = {KIND(url_tls_rows), .name = "url tls",
+                                                   .check = check_pair, .doc = "TLS of segue.url."};
+
+static const segue_option url_rows[] = {
+    {.name = "url",
+     .type = SEGUE_OPTION_TEXT,
+     NOWHERE,
+     .flags = SEGUE_OPTION_REQUIRED | SEGUE_OPTION_SECRET,
+     .example = "\"https://host/config.yaml\"",
+     .doc = "http:// or https://"},
+    {.name = "name",
+     .type = SEGUE_OPTION_TEXT,
+     AT(name),
+     .absent = "the URL without user, password and query",
+     .doc = "its name in status and metrics"},
+    {.name = "headers",
+     .type = SEGUE_OPTION_MAP,
+     .of = SEGUE_OPTION_STRING,
+     NOWHERE,
+     .flags = SEGUE_OPTION_SECRET,
+     .doc = "texts of one line by name"},
+    {.name = "token_file",
+     .type = SEGUE_OPTION_TEXT,
+     NOWHERE,
+     .doc = "a file with a bearer token, read for each request"},
+    {.name = "max_bytes",
+     .type = SEGUE_OPTION_SIZE,
+     NOWHERE,
+     .fallback = "16MiB",
+     .doc = "greatest size of the decoded document"},
+    {.name = "redirects",
+     .type = SEGUE_OPTION_BOOLEAN,
+     NOWHERE,
+     .fallback = "false",
+     .doc = "follow redirects"},
+    {.name = "tls",
+     .type = SEGUE_OPTION_TABLE,
+     .table = &url_tls_options,
+     NOWHERE,
+     .doc = "files, and whether the server is verified"},
+    SEGUE__SOURCE_ROW_FORMAT,
+    {.name = "interval",
+     .type = SEGUE_OPTION_DURATION,
+     AT(interval_ms),
+     .min = 100,
+     .fallback = "30s",
+     .doc = "time between two fetches"},
+    {.name = "fetch",
+     .type = SEGUE_OPTION_FUNCTION,
+     NOWHERE,
+     .flags = SEGUE_OPTION_HIDDEN,
+     .doc = "made by the constructor"},
+};
+
+static void check_url(void *options, segue_option_report *report) {
+  enum { TOKEN_MS = 10000 };
+  segue__source *source = options;
+  segue__source_fix_format(source, report);
+  source->timeout_ms += TOKEN_MS; /* the file with the token is read before */
+}
+
+static const segue_option_table url_options = {
+    KIND(url_rows),      .name = "url",
+    .positional = "url", .include = &segue__remote_options,
+    .check = check_url,  .doc = "A document that an HTTP server gives."};
+#undef AT
+
+/* What is held for a source stays its own while the options that decide its content are the same:
+ * not the times, the conditions, and the functions, which are alike for every load of a policy. */
+segue__hash segue__source_identity(const segue_node *node) {
+  segue__hash hash = {0, 0};
+  for (uint32_t i = 0; node->type == SEGUE_MAP && i < node->count; i++) {
+    const segue__member *m = &node->v.members[i];
+    static const char *const times[] = {"interval", "safety"};
+    bool skip = segue__options_find(&segue__remote_options, m->key, m->key_len) != NULL ||
+                m->value.flags & SEGUE__NODE_OPAQUE;
+    for (size_t t = 0; t < 2; t++)
+      skip |= strlen(times[t]) == m->key_len && !memcmp(times[t], m->key, m->key_len);
+    if (skip) continue;
+    hash = segue__hash_bytes(m->key, m->key_len, hash);
+    segue__hash value = segue__node_hash(&m->value);
+    hash = segue__hash_bytes(&value, sizeof value, hash);
+  }
+  return hash;
+}
+
+/* ---- Topics ---------------------------------------------------------------------------------- */
+
+static const segue__option_kind kinds[] = {
+    {"source", "file", &segue__source_file_options, NULL},
+    {"source", "dir", &segue__source_dir_options, NULL},
+    {"source", "lua", &segue__source_lua_options, &segue__source_lua},
+    {"source", "env", &segue__source_env_options, NULL},
+    {"source", "value", &segue__source_value_options, NULL},
+    {"source", "url", &url_options, &segue__source_url},
+    {"source", "source", &script_options, &segue__source_script},
+    {"source", "plugin", &plugin_options, &segue__source_plugin},
+    {"probe", "command", &run_options, NULL},
+    {"call", "run", &run_options, NULL},
+    {"call", "fetch", &fetch_options, NULL},
+    {"call", "read", &read_options, NULL},
+    {"call", "write", &write_options, NULL},
+    {"call", "stat", &stat_options, NULL},
+    {"call", "list", &list_options, NULL},
+    {"call", "resolve", &resolve_options, NULL},
+    {"call", "decode", &decode_options, NULL},
+    {"call", "encode json", &encode_json_options, NULL},
+    {"call", "encode yaml", &encode_yaml_options, NULL},
+};
+const segue__topics segue__call_topics = {kinds, sizeof kinds / sizeof *kinds};
+
+static void topics_add(segue__topics *topics, segue__option_kind *out,
+                       const segue__option_kind *kind) {
+  if (topics->count == SEGUE__LUA_TOPICS_MAX) return;
+  segue__option_kind *copy = &out[topics->count++];
+  *copy = *kind;
+  if (!strcmp(kind->family, "source") && kind->name && !kind->data)
+    copy->data = segue__source_kind_find(kind->name);
+}
+
+segue__topics segue__lua_topics(const segue__module_kind *module_kinds, size_t kind_count,
+                                segue__option_kind out[SEGUE__LUA_TOPICS_MAX]) {
+  segue__topics topics = {out, 0};
+  const segue__topics *parts[] = {&segue__policy_topics, &segue__call_topics};
+  for (size_t p = 0; p < 2; p++)
+    for (size_t i = 0; i < parts[p]->count; i++)
+      topics_add(&topics, out, &parts[p]->items[i]);
+  for (size_t i = 0; i < kind_count; i++) {
+    const segue__module_kind *kind = &module_kinds[i];
+    topics_add(&topics, out, &(segue__option_kind){"module", kind->name, kind->options, kind});
+  }
+  return topics;
+}

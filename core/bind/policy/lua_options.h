@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lua_options.h: tables of options for what is written in Lua: arguments of library functions, what
+ * constructors make, and the policy as a whole.
+ */
+#ifndef SEGUE_BIND_LUA_OPTIONS_H
+#define SEGUE_BIND_LUA_OPTIONS_H
+
+#include "../../options/describe.h"
+#include "../runtime/state.h"
+#include "loader.h"
+
+/* All topics of a policy: those of the core, of the Lua library, and of the kinds of modules. Fills
+ * out, which has room for SEGUE__LUA_TOPICS_MAX. */
+enum { SEGUE__LUA_TOPICS_MAX = 96 };
+segue__topics segue__lua_topics(const segue__module_kind *kinds, size_t kind_count,
+                                segue__option_kind out[SEGUE__LUA_TOPICS_MAX]);
+
+/* call_options.c: the arguments of functions (family "call"), and kinds of sources and probes that
+ * are written in Lua. */
+extern const segue__topics segue__call_topics;
+/* For script.c: the numbers that a source in Lua keeps while its options are the same. */
+segue__hash segue__source_identity(const segue_node *node);
+
+/* Lua functions that specs of policies have too: duration(value) -> milliseconds, or nil and the
+ * mistake; hint(word, list) -> "did you mean "x"?", or the whole list. */
+int segue__lua_duration(lua_State *L);
+int segue__lua_hint(lua_State *L);
+/* For segue__lua_setup.open: adds made, judged, options, table, duration, argument and hint to the
+ * table on top, and the functions of core/bind/io. */
+void segue__lua_library_open(lua_State *L);
+
+#endif

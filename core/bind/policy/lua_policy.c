@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * From the table that a policy returned to segue__policy. The table becomes a tree, which C judges
+ * by the tables of options; what only Lua knows (functions, values as documents) is taken from the
+ * table itself. Runs inside a call; the tree hangs where it is freed whatever is raised.
+ */
+#include <string.h>
+
+#include "../../reload/policy_options.h"
+#include "../runtime/value.h"
+#include "lua_options.h"
+#include "lua_tree.h"
+#include "policy.h"
+
+/* ---- The table itself ------------------------------------------------------------------------ */
+
+static int refuse(segue__errors *errors, const char *file, const char *sentence, const char *type) {
+  segue_error err;
+  segue__errorf(&err, SEGUE_EPOLICY, sentence, type);
+  segue__error_set_place(&err, file, 0, 0);
+  segue__errors_add(errors, &err);
+  return SEGUE_EPOLICY;
+}
+
+/* count: how many values the policy returned; the first is at index. */
+static int check_returned(lua_State *L, int index, int count, const char *file,
+                          segue__errors *errors) {
+  if (!count || lua_isnil(L, index))
+    return refuse(errors, file,
+                  "the policy returns nothing: end it with `return { sources = { ... } }`%s", "");
+  if (!lua_istable(L, index) || segue__value_test(L, index))
+    return refuse(errors, file,
+                  "the policy returns a %s instead of a table: end it with `return { sources = { "
+                  "... } }`",
+                  luaL_typename(L, index));
+  lua_pushnil(L);
+  if (!lua_next(L, index))
+    return refuse(errors, file,
+                  "the policy returns an empty table: name at least a source, such as sources = { "
+                  "segue.file \"config.yaml\" }%s",
+                  "");
+  lua_pop(L, 2);
+  return 0;
+}
+
+/* Pushes the field, without metamethods: nil where the value at index is no table. */
+static void push_raw(lua_State *L, int index, const char *key) {
+  if (!lua_istable(L, index)) {
+    lua_pushnil(L);
+    return;
+  }
+  lua_pushstring(L, key);
+  lua_rawget(L, index);
+}
+
+/* ---- Functions ------------------------------------------------------------------------------- */
+
+/* The function on top becomes a reference; anything else is popped. */
+static int take_reference(lua_State *L) {
+  if (lua_isfunction(L, -1)) return segue__lua_ref(segue__lua_of(L), L);
+  lua_pop(L, 1);
+  return LUA_NOREF;
+}
+
+static void take_hook(lua_State *L, segue__loaded *loaded, int hook) {
+  if (lua_isfunction(L, -1)) {
+    lua_pushvalue(L, -1);
+    segue__lua_place_of(segue__lua_of(L), L, &loaded->places[hook]);
+  }
+  loaded->hooks[hook] = take_reference(L);
+}
+
+/* A probe is a function, or a table of a constructor that holds one. */
+static void push_probe(lua_State *L, int index) {
+  push_raw(L, index, "confirm");
+  push_raw(L, lua_gettop(L), "probe");
+  if (lua_istable(L, -1)) {
+    push_raw(L, lua_gettop(L), "call");
+    lua_remove(L, -2);
+  }
+  lua_remove(L, -2);
+}
+
+static void take_hooks(lua_State *L, int index, segue__loaded *loaded) {
+  static const char *const names[] = {
+#define X(name, text) text,
+      SEGUE__HOOKS(X)
+#undef X
+  };
+  for (int i = 0; i < SEGUE__HOOK_COUNT; i++) {
+    if (i == SEGUE__HOOK_PROBE)
+      push_probe(L, index);
+    else
+      push_raw(L, index, names[i]);
+    take_hook(L, loaded, i);
+  }
+}
+
+/* ---- Sources --------------------------------------------------------------------------------- */
+
+static void take_script(lua_State *L, int item, const segue__source *source,
+                        segue__loaded *loaded) {
+  segue__script script = {.timeout_ms = source->timeout_ms};
+  push_raw(L, item, "fetch");
+  script.fetch = take_reference(L);
+  push_raw(L, item, "watch");
+  script.watch = take_reference(L);
+  loaded->scripts[loaded->script_count++] = script;
+}
+
+static int take_source(lua_State *L, int item, const segue_node *node, segue__loaded *loaded,
+                       segue__source *source, const char *file, segue_error *err) {
+  source->cpu_ms = loaded->loader->options.slice_cpu_ms;
+  source->memory_bytes = loaded->loader->options.memory_bytes;
+  if (source->kind->remote || source->kind == &segue__source_plugin)
+    source->spec = segue__source_identity(node);
+  if (source->kind->remote) {
+    source->impl = loaded;
+    source->index = loaded->script_count;
+    take_script(L, item, source, loaded);
+  }
+  if (strcmp(source->kind->name, "value") != 0) return 0;
+  /* It hangs on the source at once, so that nothing leaks. */
+  return segue__document_extract(L, item, loaded->loader, source->name, file, node->line,
+                                 &source->value, err);
+}
+
+static int take_sources(lua_State *L, int index, const segue__lua_tree *tree, segue__loaded *loaded,
+                        segue__policy *policy, segue_error *err) {
+  const segue_node *list = segue_node_member(&tree->root, "sources");
+  int rc = 0;
+  segue__free(loaded->scripts);
+  loaded->script_count = 0;
+  loaded->scripts = segue__calloc(policy->source_count, sizeof *loaded->scripts);
+  if (!loaded->scripts) return segue__errorf(err, UV_ENOMEM, "out of memory");
+  push_raw(L, index, "sources");
+  for (size_t i = 0; i < policy->source_count && !rc; i++) {
+    const segue_node *node = &list->v.items[i];
+    lua_rawgeti(L, -1, (int)i + 1);
+    rc = take_source(L, lua_gettop(L), node, loaded, &policy->sources[i],
+                     segue__lua_tree_file((void *)tree, node->document), err);
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  return rc;
+}
+
+/* Opens the sources of plugins in C. */
+static int open_sources(lua_State *L, int index, const segue__lua_tree *tree, segue__loaded *loaded,
+                        segue__policy *policy, segue_error *err) {
+  const segue_node *list = segue_node_member(&tree->root, "sources");
+  int rc = 0;
+  push_raw(L, index, "sources");
+  for (size_t i = 0; i < policy->source_count && !rc; i++) {
+    const segue_node *node = &list->v.items[i];
+    if (policy->sources[i].kind != &segue__source_plugin) continue;
+    lua_rawgeti(L, -1, (int)i + 1);
+    rc = segue__plugin_source_take(L, lua_gettop(L), node,
+                                   segue__lua_tree_file((void *)tree, node->document), loaded,
+                                   policy, &policy->sources[i], err);
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+  return rc;
+}
+
+/* ---- Modules --------------------------------------------------------------------------------- */
+
+/* Modules that all others call are swapped; they cannot do without. */
+static void set_replace(segue__module_spec *module) {
+  if (module->replace_given) return;
+  module->replace =
+      module->ops && segue__module_ops_serve(module->ops) ? SEGUE__SWAP : SEGUE__HANDOVER;
+}
+
+static int resolve_module(segue__loaded *loaded, segue__policy *policy, segue__module_spec *module,
+                          const segue__member *written, const segue__lua_tree *tree,
+                          segue_error *err) {
+  const segue__module_kind *kind = module->made.data;
+  const segue__kind_place here = {loaded->loader->os, policy, loaded->program.folder};
+  memset(err, 0, sizeof *err);
+  int rc = kind->resolve(kind, &here, &written->value, module->made.options, module, err);
+  if (rc && !err->file[0])
+    segue__error_set_place(err, segue__lua_tree_file((void *)tree, written->value.document),
+                           written->line, 0);
+  if (rc) segue__error_source(err, module->name);
+  if (!rc) set_replace(module);
+  return rc;
+}
+
+static int resolve_modules(const segue__lua_tree *tree, segue__loaded *loaded,
+                           segue__policy *policy, segue_error *err) {
+  const segue_node *map = segue_node_member(&tree->root, "modules");
+  int rc = 0;
+  for (size_t i = 0; i < policy->module_count && !rc; i++)
+    rc = resolve_module(loaded, policy, &policy->modules[i], &map->v.members[i], tree, err);
+  return rc;
+}
+
+/* ---- All of it ------------------------------------------------------------------------------- */
+
+int segue__lua_policy(lua_State *L, int index, int count, segue__loaded *loaded,
+                      segue__lua_tree *tree, segue__policy *policy, bool resolve,
+                      segue__errors *errors, segue_error *err) {
+  const segue__chunk *main = &loaded->program.chunks[0];
+  const segue__lua_options *options = &loaded->loader->options;
+  segue__option_kind kinds[SEGUE__LUA_TOPICS_MAX];
+  segue__topics topics = segue__lua_topics(options->kinds, options->kind_count, kinds);
+  segue__options_env env = {.kinds = topics.items,
+                            .kind_count = topics.count,
+                            .folder = loaded->program.folder,
+                            .first = 1,
+                            .file = segue__lua_tree_file,
+                            .data = tree};
+  size_t before = errors->total;
+  int rc = check_returned(L, index, count, main->path, errors);
+  if (!rc) rc = segue__lua_tree_init(tree, L, index, main->path, 0, main->text, main->len, err);
+  if (rc) return rc;
+  rc = segue__policy_from_tree(policy, &tree->root, &env, errors);
+  if (rc) {
+    if (errors->total == before) segue__errorf(err, rc, "out of memory");
+    return rc;
+  }
+  take_hooks(L, index, loaded);
+  if (segue__watchers_take(L, index, loaded)) return segue__errorf(err, UV_ENOMEM, "out of memory");
+  rc = take_sources(L, index, tree, loaded, policy, err);
+  loaded->program.sealed = true;
+  if (rc || !resolve) return rc;
+  rc = open_sources(L, index, tree, loaded, policy, err);
+  return rc ? rc : resolve_modules(tree, loaded, policy, err);
+}
