@@ -135,6 +135,7 @@ describe("a module that takes its time", function()
     assert.matches('\nsegue_module_drains_cut_total{module="m"} 1\n', d:http("/metrics").body)
     assert.matches('\nsegue_module_inside_cut_total{module="m"} 0\n', d:http("/metrics").body)
     go_on "drain"
+    wait_told "destroy 1" -- the late completion has ended the old instance before TERM comes
   end)
 
   for _, replace in ipairs { "restart", "handover", "swap" } do
