@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The program may use a real-time signal; the library never does.
+ * The signal that limits the CPU time of scripts. A program owns its signals, so it may use a
+ * real-time one; the library never does.
  */
 #include "budget.h"
 

@@ -33,7 +33,7 @@ static bool is_input(const char *path) {
   return strcmp(path, "-") == 0;
 }
 
-/* A pipe has no size and can be read only once. */
+/* Reads a pipe, which has no size and can be read only once. */
 static int read_stream(FILE *in, const char *name, segue__bytes *out, segue_error *err) {
   segue__buf text;
   char piece[16384];
@@ -90,7 +90,7 @@ static int check_load(verdict *v, const char *path, uint32_t id, segue__document
   return rc;
 }
 
-/* [URI=]FILE: the last "=" counts, a URI may have some. */
+/* Loads the files of --with [URI=]FILE. The last "=" separates, because a URI may contain "=". */
 static int load_with(verdict *v) {
   for (int i = 0; i < v->cli->with_count; i++) {
     const char *arg = v->cli->with[i], *equals = strrchr(arg, '=');

@@ -182,7 +182,8 @@ bool segue__cli_accepts(const segue__command *c, const segue__cli_option_spec *o
 
 /* ---- Output ---------------------------------------------------------------------------------- */
 
-/* Set once, by --json. A script that parses the output must find JSON there for every outcome. */
+/* Set once, from --json, before any command runs. A script that parses the output must find JSON
+ * there for every outcome. */
 static bool failures_as_json;
 
 static void print_failure_json(int code, const char *sentence) {
@@ -310,7 +311,7 @@ static int cli_help(const segue__cli *cli) {
   return SEGUE__EXIT_OK;
 }
 
-/* len: length of the name as written, up to "=" if there is one. */
+/* Finds an option. len is the length of its name as written, without "=" and what follows. */
 static const option *find_option(const char *arg, size_t len) {
   for (size_t i = 0; i < OPTION_COUNT; i++) {
     const option *o = &options[i];
@@ -389,7 +390,7 @@ static const char *command_name(int argc, char **argv) {
   return argv[1];
 }
 
-/* -c FOLDER is FOLDER/reload.lua. */
+/* -c FOLDER means FOLDER/reload.lua. */
 static int find_policy(segue__cli *cli) {
   struct stat st;
   cli->policy_given = cli->policy != NULL;

@@ -9,7 +9,7 @@
 
 #include "cli_table.h"
 
-/* The completion for a name. words: the choices; else the function of each shell. */
+/* The completion for values with a name: a list of words, or a function of each shell. */
 typedef struct kind {
   const char *name, *words, *bash, *zsh;
 } kind;
@@ -27,8 +27,9 @@ static const kind kinds[] = {
     {"FROM", "live previous next", NULL, NULL},
 };
 
-/* "[FROM [TO]]" counts as FROM. The PATH of a command is one in the configuration, that of an
- * option is a file. NULL: no completion. */
+/* Returns the completion for a value, or NULL if there is none. "[FROM [TO]]" is completed as FROM.
+ * The PATH of a command is a path in the configuration, so only the PATH of an option is completed
+ * as a file. */
 static const kind *completion_kind_of(const char *text, bool of_option) {
   if (strncmp(text, "[URI=]", 6) == 0) text += 6; /* it may be left out */
   size_t skip = strspn(text, "["), len = strcspn(text + skip, " ]");
@@ -90,7 +91,8 @@ static void bash_command(segue__buf *out, const segue__command *c) {
   segue__buf_adds(out, "      fi ;;\n");
 }
 
-/* bash splits at "=": "--state=/va" is three words. */
+/* bash treats "=" as a word of its own: "--state=/va" is three words. So the option before the "="
+ * is found two words back. */
 static void completion_bash(segue__buf *out) {
   const segue__command *c;
   segue__buf_adds(out, "# bash completion for segue, printed by: segue completion bash\n"
@@ -116,7 +118,8 @@ static void completion_bash(segue__buf *out) {
 
 /* ---- zsh ------------------------------------------------------------------------------------- */
 
-/* Inside single quotes, and inside the brackets or between the colons of a specification. */
+/* Escapes text that stands inside single quotes, and there inside brackets or between the colons of
+ * a specification. */
 static void zsh_text(segue__buf *out, const char *s) {
   for (; *s; s++) {
     if (*s == '\'')

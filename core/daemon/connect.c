@@ -99,8 +99,8 @@ int segue__reach_explain(const segue__reach *reach, const segue__cli *cli, segue
                        reach->state_socket, state_of(reach->state_socket), unit_text);
 }
 
-/* The first line that is neither empty nor a comment: if a file has several tokens, any of them is
- * good. */
+/* Finds the first line that is neither empty nor a comment. A file may have several tokens, and
+ * each of them is valid. */
 static size_t first_token(const char *text, const char **out) {
   while (*text) {
     size_t len = strcspn(text, "\r\n"), skip = strspn(text, " \t");

@@ -23,9 +23,9 @@ enum { PAUSE_MS = 5, PATIENCE_MS = 60000 };
 
 typedef int (*epoll_ctl_fn)(int epoll, int op, int fd, struct epoll_event *event);
 
-/* Writes a line to standard error. Not through the log, whose writer needs memory, and not through
- * stdio, which waits for the reader of standard error: the calling thread is often a loop. A pipe
- * that polls as writable has room for PIPE_BUF bytes; if it has none the line is dropped. */
+/* Writes a line to standard error. It does not use the log, whose writer needs memory, nor stdio,
+ * which waits for the reader of standard error: the calling thread often runs a loop. A pipe that
+ * polls as writable has room for PIPE_BUF bytes; if it has none the line is dropped. */
 static void epoll_report(void) {
   static const char text[] = "segue: epoll_ctl: the kernel has no memory: trying again\n";
   struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};

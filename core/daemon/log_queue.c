@@ -21,7 +21,7 @@ enum { BYTES_DEFAULT = 1 << 20 };
 
 typedef struct line {
   struct line *next;
-  uint64_t lost_before; /* for want of room */
+  uint64_t lost_before; /* lines that were dropped just before this one */
   size_t len;
   char text[];
 } line;
@@ -40,13 +40,13 @@ struct segue__log_queue {
   /* of the thread */
   uint64_t failed; /* lines that could not be written */
   int error;       /* why */
-  bool torn;       /* the last line stands half written */
+  bool torn;       /* the last line is written in part */
 };
 
 /* ---- Writing --------------------------------------------------------------------------------- */
 
-/* Waits for a descriptor that another process made non-blocking: what is left of the line goes on
- * where the descriptor stopped. */
+/* Writes one line. If another process made the descriptor non-blocking this waits until it is
+ * writable, and continues with the rest of the line. */
 static int log_queue_write_line(segue__log_queue *q, const char *text, size_t len) {
   size_t sent = 0;
   for (;;) {
@@ -66,7 +66,7 @@ static int log_queue_write_line(segue__log_queue *q, const char *text, size_t le
 static int log_queue_report(segue__log_queue *q, uint64_t count, int error) {
   segue__buf out;
   segue__buf_init(&out);
-  q->options.tell_lost(q->options.data, &out, count, error);
+  q->options.report_lost(q->options.data, &out, count, error);
   int rc = out.failed ? ENOMEM : log_queue_write_line(q, out.data, out.len);
   segue__buf_deinit(&out);
   return rc;
@@ -79,6 +79,8 @@ static int report_failed(segue__log_queue *q) {
   return rc;
 }
 
+/* Losses are reported first, in the order in which they happened: first lines that could not be
+ * written, then lines that were dropped before this one. */
 static void write_one(segue__log_queue *q, uint64_t lost, const char *text, size_t len) {
   int error = report_failed(q);
   if (error == 0 && lost) {
@@ -114,7 +116,8 @@ static void write_next(segue__log_queue *q) {
   pthread_mutex_lock(&q->mutex);
 }
 
-/* All lines are written, and none arrived after the lost ones. */
+/* All lines are written and none arrived after the lost ones, so no later line carries their count.
+ */
 static void report_lost_now(segue__log_queue *q) {
   uint64_t lost = q->lost;
   q->lost = 0;
@@ -167,6 +170,8 @@ int segue__log_queue_open(segue__log_queue **out, const segue__log_queue_options
 
 /* ---- From any thread ------------------------------------------------------------------------- */
 
+/* Once lines are dropped, they are dropped until half of the memory is free: the log then has one
+ * long gap with a count, and not a gap at every second line. */
 static bool has_room_locked(segue__log_queue *q, size_t len) {
   size_t max = q->options.bytes_max;
   if (q->dropping && q->bytes <= max / 2) q->dropping = false;
@@ -181,7 +186,7 @@ static void add_task_locked(segue__log_queue *q) {
 }
 
 static void append_locked(segue__log_queue *q, line *l) {
-  if (q->lost) add_done(q); /* the count goes with the line */
+  if (q->lost) add_done(q); /* the report of the loss is a part of this line now */
   l->lost_before = q->lost;
   q->lost = 0;
   if (q->last)
@@ -216,6 +221,8 @@ static uint64_t log_queue_now_ms(void) {
   return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
+/* Waits without the lock and without a condition, because a handler of a deadly signal calls it,
+ * and the crashed thread may hold the lock. */
 bool segue__log_queue_flush(segue__log_queue *queue, unsigned limit_ms) {
   uint64_t wanted = __atomic_load_n(&queue->added, __ATOMIC_ACQUIRE),
            until = log_queue_now_ms() + limit_ms;
@@ -235,6 +242,8 @@ static bool wait_ended(segue__log_queue *queue, unsigned limit_ms) {
   return true;
 }
 
+/* If the thread hangs in a write, because the reader of standard error reads no more, the thread
+ * and the queue are abandoned: the process must end in time. */
 void segue__log_queue_close(segue__log_queue *queue, unsigned limit_ms) {
   if (!queue) return;
   pthread_mutex_lock(&queue->mutex);

@@ -19,7 +19,7 @@ typedef struct segue__log_queue_options {
   size_t bytes_max; /* of lines that wait; 0: 1 MiB */
   /* Formats the line that reports `count` lost lines. error: the errno of the write, or 0 if the
    * queue had no room. Called on the queue's thread. */
-  void (*tell_lost)(void *data, segue__buf *out, uint64_t count, int error);
+  void (*report_lost)(void *data, segue__buf *out, uint64_t count, int error);
   void *data;
 } segue__log_queue_options;
 

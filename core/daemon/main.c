@@ -8,7 +8,8 @@
 
 #include "cli.h"
 
-/* Without a standard error the first socket would get number 2, and the log would go there. */
+/* Opens /dev/null for standard files that are closed: otherwise the first socket would get number
+ * 2, and the log would be written to it. */
 static void hold_standard_files(void) {
   for (int fd = open("/dev/null", O_RDWR); fd >= 0; fd = open("/dev/null", O_RDWR))
     if (fd > 2) {

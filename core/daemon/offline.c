@@ -33,7 +33,7 @@ typedef struct trial {
   char *lua_dir, *plugin_dir;
   segue__c_modules modules;
   segue__module_kind kinds[2];
-  segue__ingress *ingress; /* only its data threads: modules in Lua are built on them */
+  segue__ingress *ingress; /* only for its worker threads: modules in Lua are built on them */
   segue__lua_modules *lua_modules;
   segue__engine *engine;
   segue__observer secret_observer;
@@ -41,7 +41,7 @@ typedef struct trial {
   segue__result *result;
   int status;
   bool closed; /* the part that is closing has closed */
-  bool stuck;  /* a data thread runs code of a module that does not return */
+  bool stuck;  /* a worker thread runs code of a module that does not return */
 } trial;
 
 static int write_clean(void *data, const segue_log_entry *entry) {
@@ -49,7 +49,7 @@ static int write_clean(void *data, const segue_log_entry *entry) {
   return 0;
 }
 
-/* Hooks log in a check as they do in a daemon. */
+/* A check logs the lines of hooks as the daemon does, without secrets. */
 static void offline_on_log(void *data, const segue_log_entry *entry) {
   trial *t = data;
   if (t->owner && segue__secrets_any(&t->owner->secrets))
@@ -233,7 +233,7 @@ static void offline_close_all(trial *t) {
   uv_loop_close(&t->uv);
 }
 
-/* 0 with t->result, or a negative code with err. */
+/* Runs the plan. Returns 0 with t->result, or a negative code with err. */
 static int offline_validate(trial *t, segue_error *err) {
   segue__reload_request request = {
       .trigger = SEGUE__BY_START, .cause = "check", .plan_only = true, .rehearse = true};

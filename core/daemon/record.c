@@ -72,7 +72,8 @@ static int record_write_line(recorder *r, const segue__http_answer *answer) {
   return segue__cli_fail(SEGUE__EXIT_FAILED, "cannot write %s: %s", r->path, strerror(errno));
 }
 
-/* A JSON text has these bytes only where this is a member: in a string each quote is escaped. */
+/* Searches for the member in the bytes of the answer: inside a JSON string its quotes would be
+ * escaped, so it is found only as a member. */
 static void report_left_out(const segue__http_answer *answer) {
   static const char member[] = "\"answers_left_out\":";
   const char *found = memmem(answer->body, answer->len, member, sizeof member - 1);
@@ -83,7 +84,7 @@ static void report_left_out(const segue__http_answer *answer) {
           (int)(SEGUE__ANSWERS_BYTES >> 20), strtoull(found + sizeof member - 1, NULL, 10));
 }
 
-/* The number of the received entry. */
+/* Returns the number of the received entry. */
 static uint64_t entry_of(const segue__http_answer *answer) {
   char number[32] = "0";
   segue__http_answer_header(answer, "Segue-Entry", number, sizeof number);

@@ -16,7 +16,7 @@ typedef struct question {
   const char *if_match; /* or NULL */
 } question;
 
-/* One request with these headers; the last one in the list is for the token. */
+/* Sends one request with these headers. The list has room for one more, the token. */
 static int remote_call(const segue__cli *cli, const question *q, const char **headers, size_t count,
                        uint64_t timeout_ms, segue__http_answer *out, segue_error *err) {
   segue__http_call_options options;
@@ -57,7 +57,7 @@ int segue__cli_call(const segue__cli *cli, const char *method, const char *path,
   return remote_call(cli, &q, headers, 0, timeout_ms, out, err);
 }
 
-/* Asks for a path in a buffer, and frees the buffer. */
+/* Asks for the path in a buffer, and frees the buffer. */
 static int ask_at(const segue__cli *cli, question q, segue__buf *path, segue__http_answer *out,
                   segue_error *err) {
   int rc = UV_ENOMEM;
@@ -172,7 +172,8 @@ int segue__cli_plan(const segue__cli *cli) {
 
 typedef int table(segue__buf *out, const char *body, size_t len, bool colour);
 
-/* Prints a JSON answer as it is, or as a table. map: the exit codes for the table's results. */
+/* Prints a JSON answer unchanged, or as a table. map holds the exit codes for the results of draw.
+ */
 static int show_table(const segue__cli *cli, const segue__http_answer *answer, table *draw,
                       const int map[2]) {
   segue__buf out;
@@ -205,7 +206,7 @@ int segue__cli_status(const segue__cli *cli) {
 
 /* ---- Operators' decisions ---- */
 
-/* One POST; prints its answer as it is. */
+/* Sends one POST and prints its answer. */
 static int remote_decide(const segue__cli *cli, segue__buf *path, bool is_run) {
   segue_error err;
   segue__http_answer answer = {0};
@@ -268,19 +269,19 @@ int segue__cli_unfreeze(const segue__cli *cli) {
 
 /* ---- The past ---- */
 
-/* Questions about kept reloads and generations: a generation that is no longer kept is a refusal; a
- * number that cannot exist is a wrong argument. */
+/* Returns the exit code for a question about an earlier reload or generation. One that is not in
+ * the history is a refusal; a number that cannot exist is a wrong argument. */
 static int kept_code(int status) {
   if (status == 400) return SEGUE__EXIT_USAGE;
   return status == 404 ? SEGUE__EXIT_REFUSED : exit_code(status);
 }
 
-/* A path without a value is a wrong argument. */
+/* For why a path without a value is a wrong argument. */
 static int why_code(int status) {
   return status == 404 ? SEGUE__EXIT_USAGE : kept_code(status);
 }
 
-/* One GET; prints its answer as a table. */
+/* Sends one GET and prints its answer as a table. */
 static int remote_look(const segue__cli *cli, segue__buf *path, table *draw,
                        int (*code)(int status)) {
   static const int map[2] = {SEGUE__EXIT_OK, SEGUE__EXIT_OK};
@@ -322,7 +323,8 @@ int segue__cli_why(const segue__cli *cli) {
   return remote_look(cli, &path, segue__table_why, why_code);
 }
 
-/* "next" alone compares the live generation with the next one. */
+/* Makes the path of a diff. "next" as the only argument compares the live generation with the next
+ * one. */
 static void diff_path(segue__buf *out, const segue__cli *cli) {
   bool only_next = cli->arg_count == 1 && strcmp(cli->args[0], "next") == 0;
   segue__buf_adds(out, "/api/v1/diff?");

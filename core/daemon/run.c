@@ -32,7 +32,7 @@ typedef struct process {
   segue *instance;
   int exit_code;
   bool stopping;
-  bool stuck; /* a data thread still runs the code of a module */
+  bool stuck; /* a worker thread still runs the code of a module */
 } process;
 
 static void log_line(process *d, segue_level level, const char *message) {
@@ -51,6 +51,8 @@ static void daemon_run_stop(process *d) {
   segue_stop(d->instance);
 }
 
+/* The second signal ends the process at once: an operator who sends it does not want to wait for
+ * drains. */
 static void on_term(uv_signal_t *handle, int signum) {
   process *d = handle->data;
   if (d->stopping) {
@@ -133,6 +135,9 @@ static uint64_t raise_files(void) {
   return setrlimit(RLIMIT_NOFILE, &limit) == 0 ? before : 0;
 }
 
+/* raise_files comes before segue_new, which computes its limits of connections from the number of
+ * open files. The signals are watched before segue_start, so that one that arrives during the first
+ * load is stored. */
 static int run_begin(process *d, const segue__cli *cli, segue__passed *passed) {
   segue_error error;
   segue_options options;
@@ -149,7 +154,7 @@ static int run_begin(process *d, const segue__cli *cli, segue__passed *passed) {
   options.on_start = run_on_start;
   options.on_stopped = on_stopped;
   options.data = d;
-  uint64_t files_before = raise_files(); /* the instance looks how many there are */
+  uint64_t files_before = raise_files();
   int rc = segue_new(&d->instance, &options, &error);
   if (rc == 0) segue__limit_children(d->instance, files_before);
   if (rc == 0) rc = segue__adopt_sockets(d->instance, passed, &error);
@@ -165,6 +170,8 @@ static int run_begin(process *d, const segue__cli *cli, segue__passed *passed) {
   return SEGUE__EXIT_FAILED;
 }
 
+/* A start that failed is closed before the loop runs: the loop then only finishes what was opened.
+ * After a good start on_stopped ends the loop, and the instance is freed behind it. */
 static void run_serve(process *d, const segue__cli *cli, segue__passed *passed) {
   segue__systemd_open(&d->systemd, &d->loop, &d->sink);
   d->exit_code = run_begin(d, cli, passed);
@@ -179,7 +186,8 @@ int segue__cli_run(const segue__cli *cli) {
   segue__passed passed;
   segue_error error;
   segue__signals_hold();
-  /* Before the keeper, which has the process id that the manager knows, and before any thread. */
+  /* The passed sockets are read before the keeper forks: LISTEN_PID is the id of this process, not
+   * of its child. unsetenv needs a process without further threads. */
   if (segue__passed_read(&passed, &error) < 0)
     return segue__cli_fail(SEGUE__EXIT_USAGE, "%s", error.message);
   int kept = segue__keeper_start(&passed);
@@ -203,6 +211,7 @@ int segue__cli_run(const segue__cli *cli) {
   run_serve(&d, cli, &passed);
   segue__passed_close(&passed);
   segue__sink_stop(&d.sink, LAST_WORDS_MS);
+  /* exit() would run destructors, and unload code, below a thread that still runs in a module. */
   if (d.stuck) _exit(d.exit_code ? d.exit_code : SEGUE__EXIT_UNEXPECTED);
   return d.exit_code;
 }

@@ -25,6 +25,8 @@ static void change_mask(int how) {
   pthread_sigmask(how, &set, NULL);
 }
 
+/* Blocked before the first thread starts, so that every thread inherits the mask and the signals
+ * wait until the loop can receive them: their default action would end the process. */
 void segue__signals_hold(void) {
   change_mask(SIG_BLOCK);
 }

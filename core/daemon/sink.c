@@ -132,8 +132,9 @@ static void report_lost(void *data, segue__buf *out, uint64_t count, int error) 
   sink_add_entry(out, sink, &entry);
 }
 
-/* The lines before a crash are the most needed ones: waits while the thread writes them, then the
- * signal has its default effect. */
+/* The lines before a crash are the most needed ones. This waits while the log's thread writes them,
+ * then the signal has its default effect. It may run at any instruction, so it only loads atomics
+ * and sleeps: both are allowed in a signal handler, a lock is not. */
 static void on_deadly(int signum) {
   segue__log_queue *queue = __atomic_load_n(&on_the_way, __ATOMIC_ACQUIRE);
   if (queue) segue__log_queue_flush(queue, CRASH_MS);
@@ -153,7 +154,7 @@ static void watch_deadly(void) {
 
 int segue__sink_start(segue__sink *sink) {
   manner = *sink;
-  segue__log_queue_options options = {.fd = 2, .tell_lost = report_lost, .data = &manner};
+  segue__log_queue_options options = {.fd = 2, .report_lost = report_lost, .data = &manner};
   int rc = segue__log_queue_open(&sink->queue, &options);
   if (rc < 0) return rc;
   __atomic_store_n(&on_the_way, sink->queue, __ATOMIC_RELEASE);

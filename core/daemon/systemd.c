@@ -37,7 +37,8 @@ static void systemd_again(uv_timer_t *timer) {
   if (segue__notify_flush(s->socket) == 0) uv_timer_stop(timer);
 }
 
-/* keep: a report that is not repeated must arrive, even late. */
+/* Sends a report. keep: a report that is not repeated must arrive, even late, so it is sent again
+ * while the socket is full. */
 static void systemd_report(segue__systemd *s, const char *text, bool keep) {
   int rc = segue__notify_send(s->socket, text, keep);
   if (rc == UV_EAGAIN && keep) {
@@ -73,7 +74,7 @@ static void be_patient(segue__systemd *s) {
 
 /* ---- Words ----------------------------------------------------------------------------------- */
 
-/* One line of valid UTF-8 that is not too long: a manager discards anything else. */
+/* Stores one line of valid UTF-8 of limited length: the manager discards anything else. */
 static void set_status(segue__systemd *s, const char *text, size_t len) {
   size_t used = 0;
   while (len && used < STATUS_CUT) {
@@ -91,7 +92,8 @@ static void set_status(segue__systemd *s, const char *text, size_t len) {
   s->status[used] = 0;
 }
 
-/* "rejected: generation 2 stays live (reload 3, 0.2 ms): config.yaml:13:1: ..." */
+/* Makes the status of a run that has ended: "rejected: generation 2 stays live (reload 3, 0.2 ms):
+ * config.yaml:13:1: ...". */
 static void systemd_describe(segue__systemd *s, const segue__result *result) {
   bool good = result->outcome == SEGUE__APPLIED || result->outcome == SEGUE__UNCHANGED;
   int64_t stale = good ? 0 : segue__engine_stale_since(s->instance->engine);
@@ -130,6 +132,8 @@ static bool began_by_itself(segue__trigger trigger) {
   return automatic[trigger];
 }
 
+/* RELOADING=1 must carry the monotonic time (sd_notify(3)): for Type=notify-reload the manager
+ * ignores one that is older than its signal. */
 static void run_begins(segue__systemd *s, const segue__result *result) {
   struct timespec now;
   char state[96], doing[256];
@@ -215,7 +219,8 @@ void segue__systemd_stopping(segue__systemd *s) {
 
 /* ---- Open and close -------------------------------------------------------------------------- */
 
-/* Half of the time that the manager waits, in milliseconds; 0: it does not watch this process. */
+/* Returns half of the time that the manager waits, in milliseconds, as sd_watchdog_enabled(3)
+ * recommends; 0 if it does not watch this process. */
 static uint64_t watchdog_ms(const char *usec, const char *pid) {
   char *end = NULL;
   if (!usec || *usec < '0' || *usec > '9') return 0;
@@ -231,6 +236,7 @@ static void add_timer(segue__systemd *s, uv_loop_t *loop, uv_timer_t *timer) {
   timer->data = s;
 }
 
+/* The variables are removed, so that a command of a policy cannot report in the daemon's name. */
 void segue__systemd_open(segue__systemd *s, uv_loop_t *loop, const segue__sink *sink) {
   segue_error err;
   const char *address = getenv("NOTIFY_SOCKET");

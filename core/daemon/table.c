@@ -247,14 +247,14 @@ static void table_add_modules(segue__buf *out, const segue_node *list) {
   }
 }
 
-/* A start while reloads are frozen reads no source: nothing is known of its health yet. */
+/* A start while reloads are frozen reads no source, so the health of a source may be unknown. */
 static const char *table_health(const segue_node *source) {
   if (table_flag(source, "up")) return "up";
   if (!segue__table_number(source, "fetches") && !table_flag(source, "held")) return "unread";
   return table_flag(source, "held") ? "held" : "down";
 }
 
-/* Details that only some sources have: below the row. */
+/* Prints details that only some sources have below their row. */
 static void add_source_detail(segue__buf *out, const segue_node *source) {
   double stale = 0, next = 0;
   segue_node_double(segue_node_get(source, "stale_s"), &stale);

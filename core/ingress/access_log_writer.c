@@ -71,6 +71,12 @@ static record *log_writer_record_at(const segue__ring *ring, uint64_t at) {
   return (record *)(void *)(ring->memory + (at & (RING - 1)));
 }
 
+/* A record is contiguous: if it does not fit before the end of the memory, a filler is put there.
+ *
+ * The writer sets `asleep` and then looks at the rings once more; this function publishes the
+ * record and then looks at `asleep`. Both do so with sequential consistency, so at least one of
+ * them sees the other: a line cannot stay in the ring while the writer sleeps without a time limit.
+ * The exchange makes sure that only one thread pays for the wake-up. */
 void segue__ring_put(segue__ring *ring, segue__access_log *log, const char *text, size_t len) {
   size_t size = (sizeof(record) + len + 15) & ~(size_t)15;
   uint64_t tail = ring->tail, left = RING - (tail & (RING - 1));
@@ -103,6 +109,8 @@ static void log_writer_report(segue__access_log *log, int error) {
   log->failing = error != 0;
 }
 
+/* O_NONBLOCK, because the control thread opens the log of a new policy: opening a FIFO that has no
+ * reader must fail and not block. */
 static int log_writer_open_file(const char *path) {
   int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
   return fd < 0 ? -errno : fd;
@@ -144,6 +152,8 @@ static void hand_on(segue__access_log_writer *log_writer, record *r) {
   __atomic_add_fetch(rc < 0 ? &log_writer->dropped : &log_writer->lines, 1, __ATOMIC_RELAXED);
 }
 
+/* Lines of one log are collected and written by one call. The record's place in the ring is free as
+ * soon as its line is copied. */
 static void log_writer_take(segue__access_log_writer *log_writer, record *r) {
   segue__access_log *log = r->log;
   if (!log->path) {
@@ -182,7 +192,7 @@ static void ingress_log_writer_reopen(segue__access_log *log) {
   int fd = log_writer_open_file(log->path);
   if (fd < 0) {
     SEGUE__LOG(log->log_writer->options.log, SEGUE_ERROR, "ingress",
-               "the access log cannot be opened anew: the old file is written on",
+               "the access log cannot be opened again: lines go to the old file",
                SEGUE__FIELD("file", log->path), SEGUE__FIELD("error", strerror(-fd)));
     return;
   }
@@ -224,8 +234,9 @@ static void sleep_until_woken(segue__access_log_writer *log_writer, int ms) {
   if (poll(&p, 1, ms) > 0 && read(log_writer->wake, &count, sizeof count) < 0) return;
 }
 
-/* A thread writes nothing to a log that it has retired, so one pass over all rings finds the last
- * line. */
+/* A thread writes nothing to a log after its last reference is gone, so the lines of a retired log
+ * are all in the rings by then: the list of retired logs is taken first, and one pass over the
+ * rings finds their last lines. */
 static void *log_writer_run(void *data) {
   segue__access_log_writer *log_writer = data;
   bool stop = false;

@@ -14,6 +14,9 @@
 #include "../os/fork.h"
 #include "ingress_internal.h"
 
+/* ACCEPTS_SHARED: where several worker threads accept on one socket, each takes only a few
+ * connections in one turn of its loop. Otherwise the thread that wakes first takes all of a crowd,
+ * and the others stay idle. */
 enum { GONE_MS = 30000, UNDONE_MS = 1000, ACCEPTS_SHARED = 4, CONNECTIONS = 10000 };
 enum { SPARE_SHARE = 4 }; /* clients leave a quarter of a low limit of descriptors free */
 
@@ -43,6 +46,8 @@ static uint32_t to_32(uint64_t n, uint32_t otherwise) {
   return !n ? otherwise : n < UINT32_MAX / 2 ? (uint32_t)n : UINT32_MAX / 2;
 }
 
+/* Everything that a request needs is in the route, with references of its own, so that a worker
+ * thread can use it without a lock while the policy that made it is replaced. */
 static segue__route *ingress_entry_new(segue__ingress *ingress, const segue__module_spec *spec,
                                        bool tls, segue__access_log *log) {
   const segue__listen_spec *listen = &spec->listen;
@@ -71,7 +76,7 @@ static segue__route *ingress_entry_new(segue__ingress *ingress, const segue__mod
   return route;
 }
 
-/* Takes the reference to the route. */
+/* Gives the route to all worker threads. Owns the reference to the route. */
 static void lead_to(segue__listener *listener, segue__route *route) {
   segue__route_unref(listener->route);
   listener->route = route;
@@ -89,13 +94,15 @@ static size_t workers_wanted(const segue__policy *policy) {
   return policy->threads ? (size_t)policy->threads : cores > 2 ? (size_t)cores - 1 : 1;
 }
 
+/* The number of threads is fixed by the first policy that needs any, because instances of modules
+ * run on each of them. */
 static int start_workers(segue__ingress *ingress, const segue__policy *policy, segue_error *err) {
   const segue__worker_thread_events events = {on_worker_empty, on_worker_end, ingress};
   size_t wanted = workers_wanted(policy);
   if (ingress->worker_count) {
     if (ingress->worker_count != wanted)
       SEGUE__LOG(ingress->options.log, SEGUE_WARN, "ingress",
-                 "another number of threads counts from the next start on",
+                 "the policy changes the number of threads: that needs a restart",
                  SEGUE__FIELD("threads", ingress->worker_count));
     return 0;
   }
@@ -169,7 +176,8 @@ static int make_thread_listeners(segue__ingress *ingress, segue__listener *liste
   return rc;
 }
 
-/* No worker thread knows of it yet. */
+/* Frees the thread listeners directly, which is allowed only before a worker thread knows the
+ * listener. */
 static void drop_unopened(segue__listener *listener) {
   for (size_t i = 0; i < listener->thread_listener_count; i++)
     segue__thread_listener_drop(listener->thread_listeners[i]);
@@ -359,6 +367,9 @@ int segue__ingress_stage(segue__ingress *ingress, const segue__policy *next,
   return rc;
 }
 
+/* A new listener gets its route before its worker threads begin to accept, so that the first client
+ * finds one. When the flip is undone, a listener that existed gets its previous route back; a new
+ * one keeps its route until it is closed, for the clients that it has accepted. */
 static void flip_port(const segue__ingress *ingress, segue__listener *listener, bool back) {
   segue__route *to = back ? listener->before : listener->staged;
   if (!to) return;
@@ -377,8 +388,9 @@ void segue__ingress_flip(segue__ingress *ingress, bool back) {
     flip_port(ingress, listener, back);
 }
 
-/* Open thread listeners belong to their worker threads: they may be freed as soon as the end is
- * posted. */
+/* A thread listener that is open belongs to its worker thread, which may free it as soon as the end
+ * is posted. The worker thread removes it from the array under this lock first
+ * (segue__listener_done). */
 static void end_thread_listeners(segue__listener *listener, uint64_t grace_ms) {
   pthread_mutex_lock(&listener->lock);
   for (size_t i = 0; i < listener->thread_listener_count; i++)
@@ -387,6 +399,9 @@ static void end_thread_listeners(segue__listener *listener, uint64_t grace_ms) {
   pthread_mutex_unlock(&listener->lock);
 }
 
+/* The listener stays in `leaving` until the last worker thread has closed its part. A reload that
+ * opens the same address meanwhile finds it there and gives its route to the clients that are still
+ * accepted (lead_old_ones). */
 static void close_port(segue__ingress *ingress, segue__listener *listener, uint64_t grace_ms) {
   if (!listener->open) {
     drop_unopened(listener);

@@ -59,7 +59,7 @@ static void answer_metrics(const segue__ingress *ingress, segue__buf *out) {
   static const char *const classes[] = {"gone", "1xx", "2xx", "3xx", "4xx", "5xx"};
   metrics_head(
       out, "segue_ingress_answers_total", "counter",
-      "Requests of a module's listener, by what became of them; gone: the client left before.");
+      "Requests of a module's listener, by class of the answer; gone: the client left before.");
   for (const segue__listener *listener = ingress->listeners; listener; listener = listener->next)
     for (size_t k = 0; k < SEGUE__CLASSES; k++)
       if (k != 1)

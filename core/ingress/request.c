@@ -80,7 +80,8 @@ static void ingress_request_count(segue__thread_listener *thread_listener, int c
   __atomic_store_n(counter, *counter + 1, __ATOMIC_RELAXED);
 }
 
-/* Call it before the answer is complete: the request is freed then. */
+/* Writes the line of the access log. It must be called before the answer is complete, because the
+ * request may be freed then. */
 static void request_note(const segue_request *request, int status, uint64_t bytes) {
   segue__thread_listener *thread_listener = request->thread_listener;
   if (!thread_listener || !thread_listener->route->log) return;
@@ -203,6 +204,9 @@ static void request_on_left(segue__http_request *http) {
   if (!report_awaiting(request) && request->ready) request_flow(request);
 }
 
+/* The client left while the request waits at the gate. If the cancel fails, the control thread has
+ * taken the request from the queue already and on_gate is about to run or has run: then the request
+ * is released when that message arrives (request_enter_late, without http). */
 static void request_on_gone(segue__http_request *http) {
   segue_request *request = http->user;
   note_unanswered(request);
@@ -219,6 +223,9 @@ static void request_call(const segue_module_ops *ops, void *instance, segue_requ
   __atomic_store_n(&worker->inside, outer, __ATOMIC_RELAXED);
 }
 
+/* From here on the module owns the request: a client that leaves does not free it any more.
+ * worker->handled shows whether the handler answered inside the call: then the request is freed
+ * already, and the gate is left here by the copy of the pass. */
 static void request_handle(segue_request *request) {
   segue__worker_thread *worker = request->worker;
   segue_request *outer = worker->handled;
@@ -236,6 +243,8 @@ static void request_handle(segue_request *request) {
   if (answered) segue_gate_leave(&pass);
 }
 
+/* Runs on the control thread when the gate opens or refuses. The request belongs to a worker
+ * thread, so only the result is stored, under the lock, and the request is posted. */
 static void on_gate(segue_arrival *arrival, int status) {
   segue_request *request = (segue_request *)arrival;
   pthread_mutex_lock(&request->worker->lock);
@@ -254,9 +263,11 @@ static void on_misdirected(segue__thread_listener *thread_listener, const segue_
                                         .bytes = bytes});
 }
 
-/* Rejects a request on a connection from before the listener required a client certificate. */
+/* Rejects a request on a connection from before the listener required a client certificate. 421
+ * makes a client repeat the request on a new connection (RFC 9110 15.5.20), where the handshake
+ * asks for the certificate. */
 static void send_back(segue__thread_listener *thread_listener, segue__http_request *http) {
-  static const char text[] = "a certificate is asked for here now: connect again\n";
+  static const char text[] = "this address requires a client certificate now: connect again\n";
   ingress_request_count(thread_listener, 4);
   on_misdirected(thread_listener, http, sizeof text - 1);
   segue__http_last(http);
@@ -377,7 +388,9 @@ void segue__ingress_request_look(segue_request *request) {
     request_flow(request);
 }
 
-/* No worker thread exists any more: only the caller has the request, and its client is gone. */
+/* Runs on the thread that calls about the request, after its worker thread has ended: no other
+ * thread has the request, and its client is gone. The last orphan frees the worker thread's memory,
+ * if the ingress was freed before. */
 void segue__ingress_request_orphaned(segue_request *request) {
   segue__worker_thread *worker = request->worker;
   bool over = request->entered || request->ending;
@@ -425,6 +438,9 @@ static segue__answer_chunk *piece_new(int kind, const segue_answer *answer,
   return chunk;
 }
 
+/* The limit on bytes that are not sent yet holds for chunks in flight too: a thread that writes
+ * faster than the client reads gets UV_EAGAIN, and does not fill the memory. One chunk is always
+ * taken, or a chunk longer than the limit could never be sent. */
 static int post_piece(segue_request *request, segue__answer_chunk *chunk) {
   if (!chunk) return UV_ENOMEM;
   pthread_mutex_lock(&request->worker->lock);
@@ -446,8 +462,8 @@ static int post_piece(segue_request *request, segue__answer_chunk *chunk) {
 
 /* ---- Functions that a module calls to answer ------------------------------------------------- */
 
-/* Returns whether the caller is on the worker thread and no chunk of another thread is on its way.
- */
+/* Returns whether the caller may write directly: it is on the worker thread, and no chunk of
+ * another thread is on its way, which this write would overtake. */
 static bool at_once(const segue_request *request) {
   return segue__worker_thread_is_here(request->worker) &&
          !__atomic_load_n(&request->apart, __ATOMIC_ACQUIRE);

@@ -44,6 +44,9 @@ static void shut_listeners(const segue__ingress *ingress) {
   }
 }
 
+/* The module is known from `inside`, which the worker thread sets around each call of a handler.
+ * From here on the thread counts as ended in both counts of the ingress, so that the end does not
+ * wait for it. */
 static void stuck_abandon(segue__ingress *ingress, size_t index, uint64_t silent_ms) {
   segue__worker_thread *worker = ingress->workers[index];
   const segue_gate *inside = __atomic_load_n(&worker->inside, __ATOMIC_RELAXED);

@@ -91,6 +91,8 @@ static void free_tls(void *tls) {
   segue__tls_context_unref(tls);
 }
 
+/* The certificate is loaded once, when the policy is checked, and shared by all worker threads: a
+ * file that cannot be used rejects the policy, and no thread reads files. */
 static int validate_make_tls(segue__policy *policy, segue__module_spec *spec, const segue__os *os,
                              segue_error *err) {
   segue__listen_spec *listen = &spec->listen;

@@ -35,6 +35,9 @@ static void worker_on_server_closed(void *data) {
   uv_async_send(&worker->async); /* it may be the last one */
 }
 
+/* Called before each request and each connection. Routes are exchanged by one pointer and not by a
+ * message, because a message could be behind requests that arrived after the reload was answered.
+ */
 segue__route *segue__thread_listener_entry(segue__thread_listener *thread_listener) {
   if (__builtin_expect(!!__atomic_load_n(&thread_listener->next_route, __ATOMIC_ACQUIRE), 0)) {
     segue__route *route = __atomic_exchange_n(&thread_listener->next_route, NULL, __ATOMIC_ACQ_REL);
@@ -81,10 +84,11 @@ static void worker_on_scarce(void *data) {
   if (thread_listener->scarce > 1 && now - thread_listener->scarce_reported_ms < SCARCE_TOLD_MS)
     return;
   thread_listener->scarce_reported_ms = now;
-  SEGUE__LOG(thread_listener->worker->log, SEGUE_WARN, "ingress",
-             "too few file descriptors are left: clients of this listener wait until others leave "
-             "(raise LimitNOFILE=, ulimit -n)",
-             SEGUE__FIELD("address", thread_listener->listener->address.text));
+  SEGUE__LOG(
+      thread_listener->worker->log, SEGUE_WARN, "ingress",
+      "too few file descriptors are left: new clients of this listener wait until others leave "
+      "(raise LimitNOFILE=, ulimit -n)",
+      SEGUE__FIELD("address", thread_listener->listener->address.text));
 }
 
 static void worker_begin(segue__thread_listener *thread_listener) {
@@ -102,12 +106,14 @@ static void worker_begin(segue__thread_listener *thread_listener) {
   int rc = segue__http_listener_begin(thread_listener->http_listener, thread_listener->server);
   if (rc == 0) return;
   thread_listener->http_listener = NULL;
-  SEGUE__LOG(worker->log, SEGUE_ERROR, "ingress", "a data thread cannot watch a listener",
+  SEGUE__LOG(worker->log, SEGUE_ERROR, "ingress", "a worker thread cannot watch a listener",
              SEGUE__FIELD("address", thread_listener->listener->address.text),
              SEGUE__FIELD("error", uv_strerror(rc)));
 }
 
-/* Closing accepts clients that have connected already, so the listener is removed after it. */
+/* The lease leaves first, so that no further client connects; closing the server then accepts the
+ * clients that have connected; only after that the thread's part of the socket is released. A
+ * second call (a stop after the end of a listener) shortens the time limit only. */
 static void close_server(segue__thread_listener *thread_listener, uint64_t grace_ms) {
   bool again = thread_listener->closing;
   thread_listener->closing = true;
@@ -144,8 +150,8 @@ static bool obey_one(segue__worker_thread *worker) {
   return thread_listener != NULL;
 }
 
-/* Requests that arrive meanwhile wait for the next turn of the loop: answering may lead to more
- * requests. */
+/* Takes the requests that are in the inbox now. Requests that arrive meanwhile wait for the next
+ * turn of the loop: an answer may lead to further requests, and the loop would not end. */
 static segue_request *take_inbox(segue__worker_thread *worker, bool *stop) {
   pthread_mutex_lock(&worker->lock);
   segue_request *first = worker->inbox;
@@ -170,7 +176,9 @@ static void on_empty(segue__message *message) {
   worker->events.on_empty(worker->events.data);
 }
 
-/* No client is connected any more: modules continue on this thread until they are stopped. */
+/* No client is connected any more. Modules continue on this thread until they are stopped; then the
+ * ingress allows it to end (`over`). The thread closes its inbox only if it is empty, under the
+ * lock: a post of another thread comes either before, and is handled, or sees `closed`. */
 static void wind_up(segue__worker_thread *worker) {
   if (!worker->reported_empty) {
     worker->reported_empty = true;
@@ -202,6 +210,8 @@ static void worker_on_async(uv_async_t *async) {
   if (stop && !worker->thread_listeners) wind_up(worker);
 }
 
+/* The wake-up is sent under the lock, because the handle may be closed as soon as `closed` is set.
+ */
 bool segue__worker_thread_post_unlock(segue_request *request) {
   segue__worker_thread *worker = request->worker;
   bool taken = !worker->closed;
@@ -288,7 +298,9 @@ static void *worker_run(void *data) {
   segue__buf_deinit(&worker->headers);
   segue__buf_deinit(&worker->line);
   pthread_mutex_lock(&worker->lock);
-  worker->orphans += worker->out; /* minus the requests that became orphans since it closed */
+  /* Requests that became orphans since the inbox closed have been subtracted before: the unsigned
+   * sum is right in any order. */
+  worker->orphans += worker->out;
   pthread_mutex_unlock(&worker->lock);
   worker->message.fn = on_ended;
   segue__post(worker->control, &worker->message);

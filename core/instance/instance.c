@@ -528,7 +528,7 @@ static void on_busy(void *data, size_t worker_index, const char *module, uint64_
   segue *s = data;
   if (segue__lua_modules_busy(s->lua_modules, worker_index)) return;
   SEGUE__LOG(&s->log, SEGUE_ERROR, "module",
-             "a module keeps its data thread busy, and nothing else is served there: is there an "
+             "a module keeps its worker thread busy, and nothing else is served there: is there an "
              "endless loop, or a wait without a limit?",
              SEGUE__FIELD("module", module), SEGUE__FIELD("thread", worker_index),
              SEGUE__FIELD("seconds", silent_ms / 1000));

@@ -36,6 +36,9 @@ const char *segue__refusal_name(segue__refusal refusal) {
 
 /* ---- The end of a lease ---------------------------------------------------------------------- */
 
+/* `over` and `instance` change under the lock, because a caller inside another module searches the
+ * leases under it (find_lease). Snapshots are released after that: no caller can enter by them any
+ * more. */
 static void lease_end(segue__lease *lease) {
   segue__instance *instance = lease->instance;
   pthread_mutex_lock(&lease->gate->lock);
@@ -138,6 +141,10 @@ static void gate_woken(segue__message *message) {
   segue__gates_unref(all);
 }
 
+/* Any thread may call this, also while the instance ends: the loop is read under the lock under
+ * which set_loop removes it. The message keeps a reference on the gates, because it may arrive
+ * after their owner has released them. While a message is under way a second one is not needed: it
+ * would look at the same counts. */
 void segue__gate_wake(segue_gate *gate) {
   if (segue__in_child(gate->mark)) return;
   if (__atomic_exchange_n(&gate->posted, true, __ATOMIC_SEQ_CST)) return;
@@ -302,6 +309,8 @@ void segue__gate_status_get(const segue_gate *gate, segue__gate_status *out) {
   pthread_mutex_unlock(lock);
 }
 
+/* The barrier makes the counts exact for a lease that is closed: without it a thread that is
+ * entering at this moment might not be counted. */
 size_t segue__gate_inside(const segue_gate *gate, const segue__instance *instance) {
   pthread_mutex_t *lock = (pthread_mutex_t *)&gate->lock;
   int64_t inside = 0;
@@ -367,6 +376,8 @@ void segue__gate_unreserve(segue_gate *gate) {
   gate->reserved = NULL;
 }
 
+/* The store of `open` is the flip: callers that load it from now on get the new lease, without a
+ * lock. */
 static void set_open(segue_gate *gate, segue__lease *lease, segue__gate_state closed, int refusal) {
   pthread_mutex_lock(&gate->lock);
   gate->state = lease ? SEGUE__GATE_OPEN : closed;
@@ -385,6 +396,8 @@ static void gate_exchange(segue_gate *gate) {
   pthread_mutex_unlock(&gate->lock);
 }
 
+/* The previous lease stays as `kept` until the transaction settles: unflip only stores it again,
+ * which cannot fail. */
 void segue__gate_flip(segue_gate *gate) {
   segue__gate_settle(gate);
   if (gate->reserved) {
@@ -409,6 +422,8 @@ void segue__gate_unflip(segue_gate *gate) {
   gate_look(gate);
 }
 
+/* The snapshot that was replaced in an open lease stays referenced until the lease ends: passes of
+ * callers inside have its pointer. */
 void segue__gate_settle(segue_gate *gate) {
   if (gate->reserved && gate->exchanged) {
     gate->reserved->next = gate->open->orphaned;

@@ -18,6 +18,8 @@
 #include "gate_internal.h"
 #include "module.h"
 
+/* With this model a thread-local variable is at a constant offset from the thread's own pointer.
+ * With the default model of a shared library each access calls a function, __tls_get_addr(). */
 #define INITIAL_EXEC __attribute__((tls_model("initial-exec")))
 
 static __thread segue__count_slot *last_slot INITIAL_EXEC; /* the one that this thread used last */
@@ -56,6 +58,8 @@ void segue__gate_forget_slots(segue_gate *gate) {
   pthread_mutex_unlock(&slots_lock);
 }
 
+/* The variables are cleared first: the destructor of another key may enter a gate after this one,
+ * and then gets a new slot. */
 static void enter_thread_exit(void *first) {
   last_slot = thread_slots = NULL;
   for (segue__count_slot *slot = first; slot;) {
@@ -185,6 +189,9 @@ static inline void enter_between(segue_gate *gate) {
 }
 #endif
 
+/* Between the two loads of `open` the control thread may have closed the lease without seeing the
+ * count. So the instance is used only if the lease is still open afterwards; otherwise the call is
+ * subtracted again, and the new lease is tried. */
 static inline bool step_in(segue_gate *gate, segue_pass *pass) {
   segue__count_slot *slot = slot_get(gate);
   for (segue__lease *lease = open_now(gate); lease; lease = open_now(gate)) {
@@ -248,6 +255,9 @@ bool segue__gate_try_from(segue_gate *gate, const segue_pass *from, segue_pass *
   return true;
 }
 
+/* The gate was not open. Its state decides under the lock between a refusal and UV_EAGAIN; if it
+ * was opened meanwhile the call enters after all. The loop ends because each round sees a change by
+ * the control thread. */
 static __attribute__((noinline)) int enter_late(segue_gate *gate, segue_pass *pass) {
   for (;;) {
     pthread_mutex_lock(&gate->lock);

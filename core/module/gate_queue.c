@@ -15,7 +15,9 @@ enum { BATCH = 256 }; /* answered in one turn of the loop */
 
 static const int codes[] = {SEGUE_ELIMIT, SEGUE_ETIMEOUT, SEGUE_EMODULE, SEGUE_ECLOSED};
 
-/* Returns NULL if the request needs no order. */
+/* Returns the counter of a key, or NULL if the request needs no order. Keys with the same hash
+ * share a counter: then a request may wait for one of another connection, which costs time but not
+ * order. */
 static uint32_t *key_count(segue_gate *gate, uint64_t key) {
   return key ? &gate->keys[(key * 0x9e3779b97f4a7c15u) >> 56] : NULL;
 }
@@ -52,12 +54,15 @@ static int wait_in_line(segue_gate *gate, segue_arrival *request) {
   return SEGUE_QUEUED;
 }
 
-/* Returns true if a request with this key waits or is being answered. */
+/* Returns whether a request with this key waits or is being answered. */
 static bool is_behind(segue_gate *gate, uint64_t key) {
   uint32_t *count = key_count(gate, key);
   return count && __atomic_load_n(count, __ATOMIC_ACQUIRE);
 }
 
+/* First tries without the lock. If the gate is not open, its state is read under the lock: between
+ * the two it may have been opened, and then the request tries again and does not wait at an open
+ * gate, where nothing would answer it. */
 int segue_gate_submit(segue_gate *gate, segue_arrival *request) {
   request->state = IDLE;
   request->stamped = false;

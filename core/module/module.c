@@ -168,6 +168,8 @@ size_t segue__detached_states(const segue__detached *detached, const char *name,
   return n;
 }
 
+/* An operation that the module does not have succeeds at once. An instance that reported a failure
+ * before its start is not started. */
 static void call_out(segue__instance *instance, segue__verb verb, segue_op *op) {
   static const segue__module_state entering[] = {SEGUE__MODULE_BUILDING, SEGUE__MODULE_READY,
                                                  SEGUE__MODULE_DRAINING, SEGUE__MODULE_DRAINING};
@@ -188,6 +190,8 @@ static void call_out(segue__instance *instance, segue__verb verb, segue_op *op) 
     segue_op_done(op, 0, NULL);
 }
 
+/* A stop comes after the drain, and the instance may be stopped although callers are still inside
+ * (a drain that was cut): from then on no further caller may enter by its lease. */
 void segue__instance_call(segue__instance *instance, segue__verb verb, uint64_t deadline_ms,
                           segue__verb_cb cb, void *data) {
   segue_op *op = &instance->op[verb];
@@ -309,6 +313,9 @@ void segue__instance_unpin(segue__instance *instance) {
     destroy_if_done(instance);
 }
 
+/* At the end of the instance of segue. An operation that was never completed may still write to the
+ * memory of its instance, so that is leaked, and reported. The return value counts completions that
+ * are on their way: the loop has to deliver these first. */
 size_t segue__detached_abandon(segue__detached *detached) {
   size_t coming = 0;
   for (segue__instance *i = detached->head; i; i = i->detached_next) {
@@ -369,6 +376,8 @@ static void take_service(segue__instance *instance) {
     memcpy(&service->stats, ops->stats, at_most(ops->stats->size, sizeof service->stats));
 }
 
+/* State may be inherited only between instances of the same code: the object is passed as an
+ * untyped pointer. Two versions of a plugin count as the same module if their names are equal. */
 static bool same_making(const segue__instance *a, const segue__instance *b) {
   if (!a->plugin || !b->plugin)
     return a->plugin == b->plugin && a->ops.prepare == b->ops.prepare && a->userdata == b->userdata;
@@ -437,9 +446,10 @@ static void module_left(segue__timer *timer) {
   segue_error error;
   instance->leaving = false;
   if (instance->pins)
-    segue__errorf(&error, SEGUE_ETIMEOUT,
-                  "module '%s': not everybody who was let in had left when its drain was over",
-                  instance->name);
+    segue__errorf(
+        &error, SEGUE_ETIMEOUT,
+        "module '%s': callers were still inside when the time limit of its drain was over",
+        instance->name);
   module_conclude(instance, SEGUE__DRAIN, instance->pins ? SEGUE_ETIMEOUT : 0,
                   instance->pins ? &error : NULL);
 }
@@ -497,6 +507,8 @@ static void report_doubles(const segue__instance *instance) {
   }
 }
 
+/* The plugin is released after destroy, whose code is in it. A report of a failure that was posted
+ * and not delivered refers to this memory: the message frees it then. */
 static void destroy_if_done(segue__instance *instance) {
   if (!instance->released || instance->pins) return;
   for (int verb = 0; verb < 4; verb++)

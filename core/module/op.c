@@ -72,6 +72,8 @@ bool segue__op_orphan(segue_op *op) {
                                      __ATOMIC_ACQUIRE);
 }
 
+/* The first delivery answers the operation. If a deadline or a cancel answered it before, this one
+ * only reports that the callee has finished at last. */
 static void op_deliver(segue__message *message) {
   segue_op *op = OP_OF(message, message);
   segue__timer_stop(op->loop, &op->deadline);
@@ -92,7 +94,10 @@ void segue__op_expedite(segue_op *op) {
   if (on_cancel) on_cancel(op->cancel_data);
 }
 
-/* Answers from a copy: the callee may be writing op->error on another thread at this moment. */
+/* Answers from a copy: the callee may be writing op->error on another thread at this moment.
+ *
+ * The operation stays outstanding: the callee must still call segue_op_done, and only then its
+ * instance may be destroyed. */
 static void op_abandon(segue_op *op, const segue_error *error) {
   op->was_answered = true;
   segue__op_expedite(op);
@@ -115,6 +120,8 @@ static void op_cancel_now(segue__timer *timer) {
   op_abandon(op, &error);
 }
 
+/* The answer comes from a timer of 0 ms, never inside this call: the caller may be in the middle of
+ * a change that the answer would see half done. */
 void segue__op_cancel(segue_op *op, int code) {
   if (op->was_answered || op->is_finished) return;
   op->deadline.data = (void *)(intptr_t)code;

@@ -51,7 +51,7 @@ segue__plugin *segue__plugin_ref(segue__plugin *plugin) {
   return plugin;
 }
 
-/* The name by which the system's loader knows the plugin. */
+/* Writes the path by which the system's loader knows the plugin. */
 static void plugin_name_of(const segue__plugin *plugin, char *out, size_t size) {
   snprintf(out, size, "/proc/self/fd/%d", plugin->fd);
 }
@@ -105,6 +105,8 @@ typedef struct exported {
   size_t least; /* bytes of the oldest descriptor */
 } exported;
 
+/* `least` is the size of the oldest descriptor: fields behind it were added later and are zero for
+ * older plugins. */
 static const exported module_export = {"segue_module",
                                        "module",
                                        "SEGUE_MODULE_MAGIC",
@@ -160,7 +162,8 @@ static int map_file(segue__plugin *plugin, const char *path, const void *bytes, 
   return 0;
 }
 
-/* The loader's message, without the path of the file in memory. */
+/* Reports the loader's message without the path of the file in memory, which means nothing to an
+ * operator. */
 static int loader_failed(const char *name, segue_error *err) {
   const char *why = dlerror();
   size_t len = strlen(name);
@@ -194,6 +197,8 @@ static int validate_source(const segue_source_descriptor *d, segue_error *err) {
   return wrong ? segue__errorf(err, SEGUE_EPOLICY, "%s", wrong) : 0;
 }
 
+/* The descriptor was checked in the bytes of the file before. It is copied up to the size that the
+ * plugin knows, so that a shorter, older descriptor is not read beyond its end. */
 static int open_object(segue__plugin *plugin, bool source, segue_error *err) {
   char name[32];
   plugin_name_of(plugin, name, sizeof name);
@@ -218,7 +223,7 @@ static int open_object(segue__plugin *plugin, bool source, segue_error *err) {
   return rc;
 }
 
-/* "plugin log.so was built ..." */
+/* Puts the name of the plugin before a message: "plugin log.so was built ...". */
 static int plugin_reported(const char *path, int rc, segue_error *err) {
   char why[sizeof err->message];
   if (!err) return rc;
@@ -226,6 +231,8 @@ static int plugin_reported(const char *path, int rc, segue_error *err) {
   return segue__errorf(err, rc, "plugin %s %s", path, why);
 }
 
+/* The same bytes are loaded once: dlopen would run the constructors again and give the code two
+ * sets of static variables. */
 int segue__plugin_load(segue__plugins *plugins, const char *path, const void *bytes, size_t len,
                        segue__plugin **out, segue_error *err) {
   segue__hash hash = segue__hash_bytes(bytes, len, (segue__hash){0, 0});

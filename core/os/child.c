@@ -48,7 +48,7 @@ struct live_child {
   segue__timer kill_timer, linger_timer;
   int open_handles;
   bool exited, closing, paused, output_cut;
-  bool silent; /* it could not be watched: no callback runs */
+  bool silent; /* the child could not be watched: no callback runs */
   uint64_t started_ms, kill_ms, linger_ms;
   int stop_signal;
   bool kill_rest;
@@ -66,8 +66,8 @@ static live_child *child_of(segue__child *child) {
 
 /* ---- Output ---- */
 
-/* The handle is closed first: that takes its descriptor's number out of the poll set, and once the
- * descriptor is closed the number may be another child's. */
+/* The handle is closed first: that removes the number of its descriptor from the poll set. Once the
+ * descriptor is closed, the number may belong to another child. */
 static void stream_end(child_stream *s) {
   if (s->fd < 0) return;
   if (s->poll.data) uv_close((uv_handle_t *)&s->poll, child_on_handle_closed);
@@ -270,6 +270,8 @@ static void child_on_handle_closed(uv_handle_t *handle) {
   segue__free(c);
 }
 
+/* The last close callback frees the memory, because libuv uses the handles until then. If no handle
+ * was opened it is freed here. */
 static void child_close(live_child *c) {
   if (c->closing) return;
   c->closing = true;

@@ -180,6 +180,7 @@ typedef struct child_files {
   int read_end[2];
 } child_files;
 
+/* Sets the number to -1, so that no number is closed twice. */
 static void files_close_fd(int *fd) {
   if (*fd >= 0) close(*fd);
   *fd = -1;
@@ -207,8 +208,8 @@ static int files_add_own(child_files *files, int fd) {
   return rc;
 }
 
-/* An anonymous file and not a pipe: nothing has to feed it, and a child that does not read it
- * cannot raise SIGPIPE. */
+/* The input is an anonymous file and not a pipe: nothing has to feed it, and a child that does not
+ * read it causes no SIGPIPE. */
 static int files_open_input(const segue__child_options *o) {
   if (!o->input || !o->input_len) {
     int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -375,8 +376,8 @@ static char *map_stack(size_t *size) {
   return NULL;
 }
 
-/* All signals are blocked around it: a handler of this process must not run in the child while that
- * shares the memory. */
+/* All signals are blocked around the call: a handler of this process must not run in the child
+ * while the child shares the memory. */
 static int clone_child(plan *p, char *stack, size_t size, segue__executed *out) {
   sigset_t all, old;
   size_t top = (size - sizeof *p->report) & ~(size_t)63;

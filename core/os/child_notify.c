@@ -60,7 +60,8 @@ static bool notice_number(const char *text, uint64_t *out) {
   return true;
 }
 
-/* Assignments whose value is a number. A malformed value is ignored, as systemd does. */
+/* Reads assignments whose value is a number. A malformed value is ignored, as systemd does. Returns
+ * false if the key is none of these. */
 static bool notice_takes_number(const char *key, const char *value, segue__notice *out) {
   uint64_t error = 0;
   if (!strcmp(key, "MONOTONIC_USEC")) return notice_number(value, &out->monotonic_usec), true;
@@ -76,7 +77,7 @@ static bool notice_is_one(const char *key, const char *name, const char *value) 
   return !strcmp(key, name) && !strcmp(value, "1");
 }
 
-/* Returns false if the assignment asks for something that is not done. */
+/* Reads one assignment. Returns false if it asks for something that is not supported. */
 static bool notice_assign(const char *key, const char *value, int child, segue__notice *out,
                           char *why, size_t why_size) {
   uint64_t pid = 0;

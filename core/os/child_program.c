@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Finds the program of a child. execvpe would search this process's PATH relative to its folder,
- * but the child's PATH and folder count; and this search can name the missing part in the error.
+ * Finds the program of a child. execvpe(3) would search this process's PATH, relative to this
+ * process's folder; the child has its own PATH and folder. And this search can name the missing
+ * part in the error.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -50,8 +51,8 @@ static int program_error(segue_error *err, int code, const char *path) {
   return segue__explain(err, code, "run", path);
 }
 
-/* Goes through PATH. A program that exists but is not executable is the error only if there is no
- * other. */
+/* Searches the folders of PATH. A program that exists but is not executable is reported only if no
+ * other one is found. */
 static int program_search(const segue__child_options *o, const char *name, const char *path,
                           segue__executable *out) {
   int worst = UV_ENOENT;

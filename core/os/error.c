@@ -135,7 +135,7 @@ void segue__error_set_place(segue_error *err, const char *file, uint32_t line, u
   if (column) err->column = column;
 }
 
-/* Whether a step of a path begins here. */
+/* Returns whether a step of a path begins at this character. */
 static bool begins_step(char c) {
   return c == '[' || c == '.';
 }

@@ -27,7 +27,7 @@ const char *segue__shown(const char *path, char buf[SEGUE__SHOWN_MAX]) {
   return buf;
 }
 
-/* Writes the parent of path into buf; false at the top. */
+/* Writes the parent of path into buf. Returns false at the top. */
 static bool parent_of(const char *path, char buf[PATH_MAX]) {
   size_t len = strlen(path);
   while (len > 1 && path[len - 1] == '/')
@@ -47,7 +47,7 @@ static bool parent_of(const char *path, char buf[PATH_MAX]) {
   return true;
 }
 
-/* Only the file: a look-up through the network's directory could hang. */
+/* Reads only the local file: a look-up through a directory service on the network could hang. */
 static void user_name(uid_t uid, char buf[64]) {
   snprintf(buf, 64, "uid %u", (unsigned)uid);
   FILE *file = fopen("/etc/passwd", "re");

@@ -40,7 +40,7 @@ static reached_point reached[REACHED_MAX];
 static int reached_count;
 static bool environment_read;
 
-/* "name[#n]=fail[:code]", "name[#n]=kill" or "name[#n]=hang" of len bytes. */
+/* Parses "name[#n]=fail[:code]", "name[#n]=kill" or "name[#n]=hang" of len bytes. */
 static int parse_one(const char *text, size_t len, armed_point *out) {
   char copy[160], action[64];
   if (len >= sizeof copy) return UV_EINVAL;

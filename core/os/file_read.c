@@ -59,7 +59,8 @@ static int too_large(const char *path, uint64_t size, bool at_least, size_t max,
                        (unsigned long long)size, max);
 }
 
-/* The type is looked at before the file is opened: opening a device can have effects. */
+/* The type is checked before the file is opened, because opening a device can have effects, and
+ * again afterwards, because the file may have been replaced in between. */
 static int open_regular(const char *path, struct stat *st, segue_error *err) {
   if (stat(path, st)) return segue__explain(err, -errno, "read", path);
   int rc = file_read_check_type(path, st, err);
@@ -106,7 +107,8 @@ static int file_read_read_all(int fd, size_t hint, size_t max, segue__bytes *byt
   return 0;
 }
 
-/* A server of a network file system may refuse leases for reasons of its own. */
+/* Returns whether the file is on a network file system, whose server may refuse leases for reasons
+ * of its own. */
 static bool file_read_is_remote(int fd) {
   struct statfs fs;
   if (fstatfs(fd, &fs)) return true;
@@ -121,13 +123,13 @@ static bool file_read_is_remote(int fd) {
   }
 }
 
-/* Has any process the file open for writing? The kernel grants a read lease only if none has
- * (EAGAIN). It grants one only to the owner of the file or with CAP_LEASE (EACCES), and not on all
- * file systems (EINVAL). In these cases the function returns false.
+/* Returns whether a process has the file open for writing. The kernel grants a read lease only if
+ * none has (EAGAIN). It grants one only to the owner of the file or with CAP_LEASE (EACCES), and
+ * not on all file systems (EINVAL); in these cases the function returns false.
  *
  * A program that opens the file for writing in the microsecond between the two fcntl calls waits
  * for the second call (with O_NONBLOCK it gets EWOULDBLOCK), and this process gets a signal:
- * SIGURG, which is ignored by default, in the place of SIGIO, which would end it. */
+ * SIGURG, which is ignored by default, in place of SIGIO, which would end the process. */
 static bool is_being_written(int fd) {
   if (file_read_is_remote(fd) || fcntl(fd, F_SETSIG, SIGURG)) return false;
   if (fcntl(fd, F_SETLEASE, F_RDLCK)) return errno == EAGAIN;
@@ -151,7 +153,7 @@ static int read_open(int fd, const char *path, const struct stat *before, size_t
     return too_large(path, (uint64_t)before->st_size, false, max, err);
   int rc = file_read_read_all(fd, (size_t)before->st_size, max, out);
   if (!rc && SEGUE_FAULT("read.changed")) return AGAIN;
-  if (rc == -ESTALE) return AGAIN; /* NFS: replaced under our hands */
+  if (rc == -ESTALE) return AGAIN; /* NFS: the file was replaced while it was read */
   if (rc) return segue__explain(err, rc, "read", path);
   if (out->len > max) return too_large(path, out->len, true, max, err);
   if (whole && is_being_written(fd)) return fail_writing(path, err);
@@ -240,7 +242,8 @@ static bool has_ending(const char *glob) {
 
 typedef enum listed { LISTED, PASSED_OVER, ODD } listed;
 
-/* A link that leads nowhere counts, a file that vanished meanwhile does not. */
+/* Decides about one entry of a folder. A link that leads nowhere counts, so that the missing file
+ * is an error; a file that vanished since readdir does not. */
 static listed validate_entry(int folder, const struct dirent *entry, bool ending) {
   struct stat st;
   if (entry->d_type == DT_REG) return LISTED;
@@ -250,7 +253,8 @@ static listed validate_entry(int folder, const struct dirent *entry, bool ending
   return S_ISDIR(st.st_mode) && !ending ? PASSED_OVER : ODD;
 }
 
-/* The first by name, so that the error message does not depend on the order of the folder. */
+/* Keeps the first odd entry by name, so that the error message does not depend on the order of the
+ * folder. */
 static int keep_odd(segue__names *names, const char *folder, size_t folder_len, const char *name) {
   if (names->odd && strcmp(names->odd + folder_len, name) <= 0) return 0;
   size_t len = strlen(name);

@@ -70,8 +70,8 @@ static void target_close(target *t) {
   close(t->folder);
 }
 
-/* Created with mode 0600: the content may be a secret, and the file gets its final mode after the
- * content. */
+/* Creates the temporary file with mode 0600: the content may be a secret, and the file gets its
+ * final mode only after the content is written. */
 static int temp_open(target *t) {
   int rc = SEGUE_FAULT("write.temp");
   if (rc) return rc;
@@ -90,7 +90,7 @@ static int temp_open(target *t) {
   return rc;
 }
 
-/* Owner before mode: changing the owner clears the set-user-id bits. */
+/* The owner is set before the mode, because changing the owner clears the set-user-id bits. */
 static int set_attributes(int fd, const target *t, const segue__write *w) {
   if (w->keep_owner && t->exists && fchown(fd, t->old.st_uid, t->old.st_gid)) return -errno;
   mode_t mode = w->mode ? w->mode : t->exists ? t->old.st_mode & 07777 : 0600;
@@ -114,6 +114,8 @@ static int write_temp(target *t, const segue__write *w) {
   return rc;
 }
 
+/* The folder is synced too: without that the rename itself may be lost at a power failure, although
+ * the content of the new file is on disk. */
 static int move_into_place(target *t) {
   int rc = SEGUE_FAULT("write.rename");
   if (rc) return rc;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * A child that a host forked off, see fork.h.
+ * Detects and cleans up a child that a host forked off, see fork.h.
  */
 #include "fork.h"
 
@@ -25,7 +25,8 @@ int segue__fork_mark_new(const uint32_t **out) {
   *out = NULL;
   if (page == MAP_FAILED) return -errno;
   *page = 1;
-  (void)madvise(page, page_size(), MADV_WIPEONFORK); /* a sandbox without it: as it was before */
+  /* If a sandbox forbids it, the mark stays set in a child, and the child is not detected. */
+  (void)madvise(page, page_size(), MADV_WIPEONFORK);
   *out = page;
   return 0;
 }

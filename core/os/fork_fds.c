@@ -67,7 +67,8 @@ static void replace_listener(int fd, group *groups, int *count) {
     close(substitute);
 }
 
-/* Without the marks: the child may close a number and open it again for itself. */
+/* Replaces every marked descriptor, and clears the marks: from here on the child may close a number
+ * and open it again for itself. */
 static void in_child(void) {
   static group groups[GROUPS_MAX];
   int count = 0, other = -1;
@@ -99,7 +100,8 @@ static void in_parent(void) {
   pthread_rwlock_unlock(&lock);
 }
 
-/* Without memory for the handlers, children are as those of clone(2). */
+/* If there is no memory for the handlers, a forked child is treated like one of clone(2):
+ * segue_close closes its descriptors. */
 static void set_handlers(void) {
   (void)pthread_atfork(before_fork, in_parent, in_child);
 }

@@ -78,7 +78,8 @@ static void report_repeats(const segue__logger *log, segue__log_fold *fold) {
   log->sink(log->data, &entry);
 }
 
-/* Remembers the entry, so that repetitions of it can be counted. Without memory none is. */
+/* Remembers the entry, so that repetitions can be counted. Without memory nothing is remembered,
+ * and each repetition is written. */
 static void log_remember(segue__log_fold *fold, const segue_log_entry *entry) {
   size_t message = strlen(entry->message) + 1, group = strlen(entry->group) + 1;
   size_t prefix = sizeof repeated - 1, need = prefix + message + group;
@@ -97,7 +98,8 @@ static void log_remember(segue__log_fold *fold, const segue_log_entry *entry) {
   fold->hash = hash_entry(entry);
 }
 
-/* The mutex is held over the sink, so that a count stands before what comes after it. */
+/* The mutex is held while the sink writes, so that the count of repetitions is written before the
+ * next entry. */
 static void emit_folded(const segue__logger *log, const segue_log_entry *entry) {
   segue__log_fold *fold = log->fold;
   uint64_t hash = hash_entry(entry), now = log_now_ms();

@@ -56,8 +56,9 @@ int segue__loop_open_manual(segue__loop **out, uint64_t start_ms, int64_t wall_m
   return 0;
 }
 
-/* libuv's clock is as old as the loop's iteration, and a callback may have worked for long: it is
- * brought up to date at each look, or a timer started late in a callback would fire early. */
+/* libuv updates its clock once per iteration, and a callback may have worked for long. So the clock
+ * is updated at each call: otherwise a timer that is started late in a callback would fire early.
+ */
 uint64_t segue__loop_now_ms(const segue__loop *loop) {
   if (!loop->uv) return loop->now_ms;
   uv_update_time(loop->uv);
@@ -93,6 +94,7 @@ struct uv_loop_s *segue__loop_uv(const segue__loop *loop) {
 
 /* ---- Messages ---- */
 
+/* Only the first message of a batch wakes the loop: later ones are delivered with it. */
 void segue__post_locked(segue__loop *loop, segue__message *message) {
   if (loop->closed) return;
   bool was_empty = !loop->first;

@@ -41,7 +41,7 @@ static uint64_t mem_drawn(uint64_t seed, size_t call) {
   return z ^ (z >> 31);
 }
 
-/* True if a burst that began at this call or shortly before it contains the call. */
+/* Returns true if the call belongs to a burst that began at this call or shortly before it. */
 static int by_chance(uint64_t seed, uint64_t one_in, size_t call) {
   for (size_t back = 0; back < LONGEST_BURST; back++) {
     uint64_t number = mem_drawn(seed, call - back);
@@ -172,6 +172,9 @@ void segue__mem_note_freed(size_t bytes) {
   __atomic_add_fetch(&freed, bytes, __ATOMIC_RELAXED);
 }
 
+/* glibc returns only free memory at the top of its heap by itself. malloc_trim(3) returns pages in
+ * the middle too, which a large document leaves behind. It walks the whole heap, so it is called
+ * only after TRIM_BYTES were freed. */
 void segue__mem_trim(void) {
   if (__atomic_load_n(&freed, __ATOMIC_RELAXED) < TRIM_BYTES) return;
   __atomic_store_n(&freed, (size_t)0, __ATOMIC_RELAXED);

@@ -53,7 +53,7 @@ static int timers_reserve(segue__timers *t) {
   return 0;
 }
 
-/* Brings the libuv timer in line with the top of the heap. */
+/* Arms the libuv timer for the top of the heap. */
 static void timers_arm(segue__loop *loop) {
   segue__timers *t = &loop->timers;
   if (!loop->uv || loop->closing || t->firing) return;

@@ -21,8 +21,9 @@ static const unit sizes[] = {{"B", 1},     {"kB", 1e3},
                              {"TB", 1e12}, {"TiB", 1024.0 * 1024 * 1024 * 1024},
                              {"PB", 1e15}, {"PiB", 1024.0 * 1024 * 1024 * 1024 * 1024}};
 
-/* Reads digits with an optional fraction. Not strtod, which accepts signs, exponents, hexadecimal
- * digits and "inf", and depends on the locale. Returns the end; s itself if there is no number. */
+/* Reads digits with an optional fraction. strtod(3) is not used: it accepts signs, exponents,
+ * hexadecimal digits and "inf", and depends on the locale. Returns the end, or s itself if there is
+ * no number. */
 static const char *units_number(const char *s, const char *end, double *n) {
   const char *p = s;
   double scale = 1;

@@ -3,8 +3,8 @@
  * Jobs: each purpose has a queue, and each queue one worker thread, which is started with its first
  * job and ends after some idle time. A job reads and parses files, so it may hang (a dead NFS
  * server) for as long as the kernel blocks it. Such a worker is abandoned and a new one replaces
- * it; when the old one returns it passes its job to the control thread and ends, or continues as
- * the worker if there is no other. Not libuv's pool: its four threads are shared with name
+ * it. When the old one returns, it passes its job to the control thread and ends, or continues as
+ * the worker if there is no other. libuv's pool is not used: its four threads are shared with name
  * resolution, and four hung reads would stop it.
  */
 #include <stdio.h>
@@ -131,7 +131,8 @@ static void free_worker(segue__worker *worker) {
   segue__free(worker);
 }
 
-/* Control thread: the worker is on its last instructions; wait for them. */
+/* Runs on the control thread when the worker has posted its last message: it is executing its last
+ * instructions, and this waits for their end. */
 static void worker_reap(segue__message *message) {
   segue__worker *worker = (segue__worker *)((char *)message - offsetof(segue__worker, reap));
   segue__loop *loop = worker->loop;
@@ -141,7 +142,7 @@ static void worker_reap(segue__message *message) {
   segue__loop_unref_unlock(loop);
 }
 
-/* Returns whether the worker goes on. */
+/* Runs one job without the lock. Returns whether the worker continues. */
 static bool run_one(segue__loop *loop, segue__worker *worker, segue__job *job) {
   job->state = RUNNING;
   job->worker = worker;
@@ -162,7 +163,7 @@ static bool run_one(segue__loop *loop, segue__worker *worker, segue__job *job) {
   return true;
 }
 
-/* Returns false if no job came for a while, or the worker is to quit. */
+/* Waits for a job. Returns false if none came for a while, or if the worker has to end. */
 static bool wait_for_job_locked(segue__loop *loop, segue__worker *worker) {
   struct timespec until;
   uint64_t ms = worker->idle_ms;
@@ -271,13 +272,15 @@ void segue__job_abandon(segue__loop *loop, segue__job *job) {
     queue->status.running--;
     queue->status.hanging++;
     queue->worker = NULL;
-    /* If no thread can be had now the jobs wait for the next submit, or for the hung one. */
+    /* If no thread can be started now, the jobs wait for the next submit, or until the hung thread
+     * returns. */
     if (queue->first) (void)wake_locked(loop, queue);
   }
   pthread_mutex_unlock(&loop->mutex);
 }
 
-/* Manual loops have one thread: the jobs of all queues run in the order in which they came. */
+/* Manual loops have one thread, so the jobs of all queues run in the order in which they were
+ * submitted. */
 static segue__job *take_oldest_locked(segue__loop *loop) {
   segue__job_queue *oldest = NULL;
   for (size_t i = 0; i < SEGUE__QUEUE_COUNT; i++) {
@@ -301,7 +304,7 @@ bool segue__job_run_next(segue__loop *loop) {
   return true;
 }
 
-/* No job starts any more; the workers end after the one that they have. */
+/* No job starts from now on; each worker ends after the job that it runs. */
 void segue__jobs_close_locked(segue__loop *loop) {
   for (size_t i = 0; i < SEGUE__QUEUE_COUNT; i++) {
     segue__job_queue *queue = &loop->queues[i];

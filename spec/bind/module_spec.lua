@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Modules in Lua in this process: an instance of the library on a loop of the spec, whose module
--- answers on a data thread. One instance serves many cases.
+-- answers on a worker thread. One instance serves many cases.
 local C = require "spec.support.c"
 local http = require "spec.support.http"
 local port = require "spec.support.port"

@@ -56,7 +56,7 @@ describe("a module in Lua", function()
       { "a header that is a table of tables", "return 200, { a = { {} } }, ''",
         "must be a text, or a list of texts" },
       { "a header that splits the answer", "return 200, { a = 'x\\r\\nB: y' }",
-        "a header that is not one" },
+        "a header that is malformed" },
       { "a header that is not the module's", "return 200, { ['Content-Length'] = '1' }, ''",
         "not the module's to set" },
       { "a body that is none", "return 200, {}, true",

@@ -201,7 +201,7 @@ describe("a module in Lua", function()
       assert.equal(0, metric 'segue_module_rebuilds_total{module="front"}')
     end)
 
-    it("in an endless loop is cut, answered 500, and its state is made anew", function()
+    it("in an endless loop is cut, answered 500, and its state is built again", function()
       start(code, 'budget = "50ms"')
       local waiting = http.connect { port = at }
       waiting:write("GET /sleep HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -216,7 +216,7 @@ describe("a module in Lua", function()
       d:wait_log("front.lua:5: handle used more than 50 ms of CPU time", WITHIN_MS)
     end)
 
-    it("for memory is cut, answered 500, and its state is made anew", function()
+    it("for memory is cut, answered 500, and its state is built again", function()
       start(code, 'memory = "8MiB", budget = "5s"')
       assert.equal("1", get("/").body)
       assert.equal(500, get("/gluttony").status)
@@ -556,7 +556,7 @@ describe("a module in Lua", function()
     assert.equal(200, get("/").status)
     local connection = http.connect { port = at }
     connection:write("GET /loop HTTP/1.1\r\nHost: x\r\n\r\n")
-    d:wait_log("a module keeps its data thread busy.*module=front thread=0", WITHIN_MS)
+    d:wait_log("a module keeps its worker thread busy.*module=front thread=0", WITHIN_MS)
     assert.equal(200, d:http("/-/healthy").status)
     connection:read_response(WITHIN_MS)
   end)
@@ -585,7 +585,7 @@ describe("a module in Lua", function()
     reloads(2, 60)
     local files, threads, before = d.process:fds(), d.process:threads(), d.process:rss_kib()
     reloads(61, 360)
-    wait.until_true(function() -- one more: the first connection of the other data thread
+    wait.until_true(function() -- one more: the first connection of the other worker thread
       return d.process:fds() <= files + 1
     end, WITHIN_MS, function() return d.process:fds() .. " descriptors, not " .. files end)
     assert.equal(threads, d.process:threads())

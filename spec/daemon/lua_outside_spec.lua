@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- What a module in Lua does in the outside world, on its data thread: commands, requests, files,
+-- What a module in Lua does in the outside world, on its worker thread: commands, requests, files,
 -- pauses. They work as in a policy, and nothing of them outlives the instance that wanted them.
 local http = require "spec.support.http"
 local port = require "spec.support.port"

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- Code of modules that never gives its data thread back: reloads are answered all the same, and the
--- daemon ends in good order but for that thread.
+-- Code of modules that never returns on its worker thread: reloads are answered all the same, and
+-- the daemon ends in good order except for that thread.
 local http = require "spec.support.http"
 local plugin = require "spec.support.plugin"
 local port = require "spec.support.port"
@@ -14,7 +14,7 @@ local UNEXPECTED = 1
 local SOONER = { SEGUE_TEST_STALL_MS = "300", SEGUE_TEST_HOPE_MS = "1500",
   SEGUE_TEST_LOOK_MS = "100", SEGUE_TEST_PATIENCE_MS = "2500" }
 
-describe("a data thread that does not come back", function()
+describe("a worker thread that does not return from a module", function()
   local d, at
   before_each(function() at = port.free() end)
   after_each(function()
@@ -59,7 +59,7 @@ return {
     assert.falsy(log:find("Sanitizer", 1, true), log)
   end
   local function stuck_in(module)
-    d:wait_log("a module keeps its data thread busy.*module=" .. module .. " thread=0", WITHIN_MS)
+    d:wait_log("a module keeps its worker thread busy.*module=" .. module .. " thread=0", WITHIN_MS)
   end
 
   it("because of a compiled loop in a handler is left behind at the end, and all the rest ends "
@@ -97,7 +97,7 @@ return {
       end }]] }, 2)
     d.baseline = nil
     local stuck = ask "/loop"
-    d:wait_log("a module keeps its data thread busy", WITHIN_MS)
+    d:wait_log("a module keeps its worker thread busy", WITHIN_MS)
     local thread = d:log():match "module=front thread=(%d)"
     local waiting = {}
     for i = 1, 4 do waiting[i] = ask "/wait" end -- the other thread accepts them
@@ -163,7 +163,7 @@ SEGUE_API const segue_module_descriptor segue_module = { .magic = SEGUE_MODULE_M
     for _ = 1, 2 do
       local status, answer = d:reload()
       assert.equal(500, status, d:log())
-      assert.matches("data thread 0 has not come back from module 'front' for %d+ s, so nothing "
+      assert.matches("worker thread 0 has not returned from module 'front' for %d+ s, so nothing "
         .. "can be built there: is there an endless loop%? Only a restart ends it",
         answer.errors[1].message)
     end
@@ -198,7 +198,7 @@ SEGUE_API const segue_module_descriptor segue_module = { .magic = SEGUE_MODULE_M
     d.dir:save("config.yaml", "value: 2\n")
     local status, answer = d:reload()
     assert.equal(500, status, d:log())
-    assert.matches("has not come back from module 'front'", answer.errors[1].message)
+    assert.matches("has not returned from module 'front'", answer.errors[1].message)
     assert.equal("1", connection:read_response(WITHIN_MS).body)
     status, answer = d:reload()
     assert.equal(200, status, answer)

@@ -205,7 +205,7 @@ static void destroy(void *data) {
   free(s);
 }
 
-/* A mistake that no module should make: the data thread does nothing else until all are
+/* A mistake that no module should make: the worker thread does nothing else until all are
  * released. */
 static void block(segue_request *request) {
   pthread_mutex_lock(&lock);

@@ -27,8 +27,8 @@ describe("listeners of modules", function()
     return all
   end
 
-  -- The data thread hears of nothing while it is blocked; the reloads do not wait for it.
-  it("open again at an address that a busy data thread has not left yet", function()
+  -- The worker thread handles no message while it is blocked; the reloads do not wait for it.
+  it("open again at an address that a busy worker thread has not left yet", function()
     f = front.start {}
     local second = port.free()
     local one = 'listen = "http://127.0.0.1:@AT@"'

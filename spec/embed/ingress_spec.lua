@@ -134,7 +134,7 @@ return {
       assert.equal(6 + 3000, #connection:read_all(WITHIN_MS):match("\r\n\r\n(.*)$"))
     end)
 
-    it("piece by piece, on the data thread and from another one", function()
+    it("piece by piece, on the worker thread and from another one", function()
       local connection = http.connect { port = at }
       for path, pieces in pairs { ["/stream"] = 100, ["/stream/later"] = 5000 } do
         connection:write(http.format { port = at, path = path .. "?pieces=" .. pieces })
@@ -398,7 +398,7 @@ return {
       policy("handover", urls(third, first))
       reload()
       assert.equal("", goes:read_all(WITHIN_MS))
-      -- Each data thread closes its own; the last one closes the socket.
+      -- Each worker thread closes its own; the last one closes the socket.
       wait.until_true(function() return not http.connect({ port = second }, true) end, WITHIN_MS,
         "the end of the listener")
       assert.matches("generation=3 ", asks(stays, first))

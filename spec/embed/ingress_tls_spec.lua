@@ -75,7 +75,7 @@ describe("a module that listens by https", function()
     ca = certificates.authority(dir, "second")
     issue()
     f:reload()
-    for _ = 1, 8 do -- on whichever data thread
+    for _ = 1, 8 do -- each on any of the worker threads
       assert.matches("^value=1 generation=2 ", asks(connect()).body)
       assert.is_nil(tls.new({ port = f.at, ca = first }):handshake(WITHIN_MS))
     end

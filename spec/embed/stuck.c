@@ -35,7 +35,7 @@ static void on_log(void *data, const segue_log_entry *entry) {
   for (size_t i = 0; i < entry->field_count; i++)
     if (!strcmp(entry->fields[i].key, "module") && entry->fields[i].text)
       module = entry->fields[i].text;
-  if (strstr(entry->message, "keeps its data thread busy")) print("busy", module);
+  if (strstr(entry->message, "keeps its worker thread busy")) print("busy", module);
   if (strstr(entry->message, "a worker thread is abandoned")) print("abandoned", module);
   if (strstr(entry->message, "after the close")) print("log", entry->message);
 }

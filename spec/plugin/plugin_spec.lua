@@ -162,7 +162,7 @@ describe("a plugin", function()
     end
   end)
 
-  it("is not unloaded while a data thread is still in its code", function()
+  it("is not unloaded while a worker thread is still in its code", function()
     local at = port.free()
     assert.equal(0, ffi.C.mkfifo(dir:at("go on"), 384))
     build { ops = ".handle = handle", extra = ([[

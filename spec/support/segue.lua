@@ -251,7 +251,7 @@ local function fd_links(pid)
   return links
 end
 
--- Descriptors of sockets that are no connections: they listen (each data thread has a duplicate),
+-- Descriptors of sockets that are no connections: they listen (each worker thread has a duplicate),
 -- or are for datagrams (those to a service manager).
 local function listening(pid)
   local n = 0

@@ -2,6 +2,10 @@
  *
  * The life of a segue__io between Lua, its task and the operation itself, and the close of a
  * segue__async_io, which waits for commands.
+ *
+ * Four sides may use an io: the userdata in Lua (box), the operation (alive), a message to the loop
+ * (posted), and a task that waits for an event (wait.task). Each may end first. free_if_over is
+ * called when any of them ends, and the last one frees it.
  */
 #include "async_io.h"
 
@@ -30,6 +34,8 @@ int segue__async_io_new(segue__async_io **out, segue__loop *loop, const segue__l
   return 0;
 }
 
+/* Threads of name look-ups may outlive the loop. They post their results only while `loop` is set,
+ * and read it under this lock. */
 static void bridge_close(segue__bridge *bridge) {
   if (!bridge) return;
   pthread_mutex_lock(&bridge->mutex);
@@ -165,6 +171,8 @@ static void io_deliver(segue__message *message) {
     free_if_over(io);
 }
 
+/* While `start` runs the task has not yielded yet, so it cannot be resumed: an event that comes
+ * inside `start` is delivered by a message. */
 void segue__io_ready(segue__io *io) {
   io->ready = true;
   if (!io->wait.task) return;
@@ -212,6 +220,8 @@ bool segue__io_charge(segue__io *io, size_t bytes) {
   return true;
 }
 
+/* Called by the task after it has yielded, and only the first time: a streaming operation is waited
+ * for again for each event. */
 static void start_io(segue__wait *wait) {
   segue__io *io = (segue__io *)wait; /* its first member */
   if (io->started) return;
@@ -247,6 +257,8 @@ int segue__io_next(lua_State *L) {
 
 /* ---- The userdata ---------------------------------------------------------------------------- */
 
+/* Lua does not use the operation any more, so it is stopped: a command that no task waits for must
+ * not run on. */
 static int io_collect(lua_State *L) {
   segue__io **box = lua_touserdata(L, 1), *io = *box;
   if (!io) return 0;

@@ -70,6 +70,8 @@ static void push_headers(lua_State *co, const char *lines) {
   }
 }
 
+/* libcurl is paused until the task has the chunk: a slow reader slows the server down, and the
+ * memory stays bounded. */
 static int fetch_push_chunk(lua_State *co, request *r) {
   lua_pushlstring(co, r->chunk.data, r->chunk.len);
   segue__buf_deinit(&r->chunk);
@@ -112,7 +114,8 @@ static bool fetch_reserve(void *data, size_t bytes) {
   return r->io.stopped || segue__io_charge(&r->io, bytes);
 }
 
-/* A task that waits gets the answer without a copy. */
+/* A task that waits gets the answer without a copy. If no task waits now, the answer is copied,
+ * because it is borrowed from the transfer. */
 static bool keep_answer(request *r) {
   if (r->io.wait.task || !r->io.box) return true;
   r->kept_headers = segue__strdup(r->answer.headers);

@@ -85,6 +85,8 @@ static void files_abandoned(segue__job *job) {
   segue__io_end(&of_job(job)->io);
 }
 
+/* The job cannot be interrupted. The task gets its error now; the io stays alive until the thread
+ * returns, because the job writes to its memory. */
 static void files_late(segue__timer *timer) {
   file *f = timer->data;
   char shown[SEGUE__SHOWN_MAX];

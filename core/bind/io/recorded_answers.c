@@ -25,7 +25,8 @@ void segue__io_ask(segue__io *io) {
 
 static void write_value(segue__policy_answer *answer, lua_State *co, int index);
 
-/* A list of texts, or a map of texts and numbers. */
+/* Writes a list of texts, or a map of texts and numbers: the results of operations have no other
+ * tables. */
 static void write_table(segue__policy_answer *answer, lua_State *co, int index) {
   size_t count = lua_objlen(co, index);
   bool first = true;

@@ -69,6 +69,8 @@ static void resolve_note(look_up *look, const struct addrinfo *entry) {
   if (!resolve_has(look, address)) strcpy(look->addresses[look->count++], address);
 }
 
+/* Runs without any lock on the loop: the loop may close while getaddrinfo hangs. Then the bridge
+ * has no loop any more, and the result is freed here. */
 static void *look_main(void *arg) {
   look_up *look = arg;
   segue__bridge *bridge = look->bridge;
@@ -178,7 +180,7 @@ static int resolve_launch(resolve *r) {
   return rc;
 }
 
-/* A rehearsal has the result at once. */
+/* A rehearsal has the result at once, from a fake. */
 static void ask_stand_in(resolve *r, const segue__fake_io *fake_io) {
   segue__names names = {0};
   int rc = fake_io->resolve(fake_io->data, r->name, &names, &r->io.error);
@@ -207,7 +209,7 @@ static void resolve_start(segue__io *io) {
   }
   if (rc == UV_EAGAIN)
     segue__errorf(&io->error, rc,
-                  "the host %.200s is not looked up: %d earlier look-ups have not come back",
+                  "the host %.200s is not looked up: %d earlier look-ups have not returned",
                   r->name, THREADS_MAX);
   else
     segue__errorf(&io->error, rc, "the host %.200s is not looked up: %s", r->name,

@@ -97,6 +97,8 @@ static void run_charge(command *c, segue__stream stream, size_t len) {
   segue__spawn_stop(c->child);
 }
 
+/* The child's output is paused until the task has read the chunk: the pipe then fills up, and the
+ * child waits. So a command that writes faster than the policy reads needs no memory here. */
 static void on_output(void *data, segue__stream stream, const char *bytes, size_t len) {
   command *c = data;
   run_charge(c, stream, len);
@@ -231,7 +233,7 @@ static void user_abandoned(segue__job *job) {
 static void user_late(segue__timer *timer) {
   command *c = timer->data;
   segue__errorf(&c->io.error, SEGUE_ETIMEOUT,
-                "cannot run %.100s: who the user %.60s is was not known after %d s", c->argv[0],
+                "cannot run %.100s: the user %.60s was not found within %d s", c->argv[0],
                 c->user_name, USER_MS / 1000);
   segue__job_abandon(c->io.async_io->loop, &c->job);
   c->io.stopped = c->io.over = true;
@@ -270,6 +272,8 @@ static void run_start(segue__io *io) {
   }
 }
 
+/* Reading continues first: a child whose output is paused is not closed, and no task would continue
+ * it any more. */
 static void bind_run_stop(segue__io *io) {
   command *c = run_of(io);
   if (c->child) {

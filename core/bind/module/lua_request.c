@@ -49,6 +49,8 @@ static void bind_request_release(segue__lua_request *lua_request) {
 
 /* ---- Answers in place of the module ---------------------------------------------------------- */
 
+/* A stream that has begun cannot get another status, so it is cut: the client then sees that it is
+ * not complete. */
 void segue__lua_request_refuse(segue__lua_request *lua_request, int status) {
   static const segue_header later = {{"Retry-After", 11}, {"1", 1}};
   const char *text = status == SEGUE__AWAY ? "the service cannot take this request now: try again\n"
@@ -227,7 +229,7 @@ static int take_head(lua_State *L, segue__lua_request *x, int index, segue_error
   return take_headers(L, x, index + 1, err);
 }
 
-/* status, body; or status, headers, body */
+/* Reads the results of handle: status, body; or status, headers, body. */
 static int bind_request_finish(lua_State *co, int n, void *data, segue_error *err) {
   segue__lua_request *x = data;
   (void)n;
@@ -312,7 +314,7 @@ static void request_done(void *data, int status, const segue_error *err) {
   } else if (segue_request_answer(x->request, &x->answer) < 0) {
     segue_error reported;
     segue__errorf(&reported, SEGUE_EUSAGE,
-                  "handle returned a header that is not one, or is not the module's to set");
+                  "handle returned a header that is malformed, or that a module must not set");
     request_fail(x, SEGUE_EUSAGE, &reported);
     return;
   }
@@ -350,7 +352,7 @@ int segue__lua_request_stream(lua_State *L) {
   if (take_head(L, x, 2, &err)) return luaL_error(L, "request:stream: %s", err.message);
   int rc = segue_request_stream(x->request, &x->answer);
   if (rc == SEGUE_EUSAGE)
-    return luaL_error(L, "request:stream: a header is none, or is not the module's to set");
+    return luaL_error(L, "request:stream: a header is malformed, or a module must not set it");
   if (rc < 0) return luaL_error(L, "request:stream: %s", segue_strerror(rc));
   x->streaming = true;
   /* From here on there is no time limit: the client receives data, and can close the connection. */
@@ -401,8 +403,8 @@ static void end_piece(segue__stream_wait *p) {
   segue__free(p);
 }
 
-/* Takes the queue first: the task that continues may end the answer, and must not find waiting
- * chunks then. */
+/* Writes waiting chunks as far as the client reads. Each chunk leaves the queue before its task
+ * continues: the task may end the answer, and must not find waiting chunks then. */
 static void go_on(void *data) {
   segue__lua_request *x = data;
   for (uint64_t serial = x->serial; x->serial == serial && x->waiting;) {

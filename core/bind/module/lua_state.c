@@ -138,6 +138,8 @@ static bool is_ready(const segue__lua_state *state) {
   return state->lua && state->started && !state->starting && !segue__lua_is_broken(state->lua);
 }
 
+/* A request that runs may break the state, or start its rebuild: each further one then waits again.
+ */
 static void let_in(segue__lua_state *state) {
   for (segue__lua_request *x = take_waiting(state), *next; x; x = next) {
     next = x->next;
@@ -179,6 +181,8 @@ static void state_done(void *data, int status, const segue_error *err) {
   state_over(turn.state, turn.verb, status, &reported);
 }
 
+/* start, drain and stop get a slice of at least LOAD_MS: they run once in the life of an instance,
+ * and the small budget of a request would be too short for them. */
 static void state_run(segue__lua_state *state, int verb) {
   struct turn *turn = segue__malloc(sizeof *turn);
   segue_error err;
@@ -227,6 +231,9 @@ static void end_all(segue__lua_state *state) {
   refuse_waiting(state, 503);
 }
 
+/* A `start` after a rebuild belongs to no operation of the engine: only queued requests wait for
+ * it. An error of `stop` is logged and otherwise ignored: nothing can be done about an instance
+ * that is going away. */
 static void state_over(segue__lua_state *state, int verb, int status, const segue_error *err) {
   if (verb == SEGUE__ON_START && state->starting) { /* only requests wait for this start */
     if (status && !state->stopped && !state->gone) {
@@ -266,7 +273,7 @@ void segue__lua_state_cancel(segue__lua_state *state, int verb) {
 
 static void throw_away(segue__lua_state *state) {
   SEGUE__LOG(state->context->all->options.log, SEGUE_WARN, "module",
-             "a state that hit a limit is made anew; requests that waited in it are answered 500",
+             "a state that hit a limit is built again; requests that waited in it are answered 500",
              SEGUE__FIELD("module", state->code->name),
              SEGUE__FIELD("thread", state->context->index),
              SEGUE__FIELD("requests", state->inside));

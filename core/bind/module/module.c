@@ -54,6 +54,8 @@ struct instance {
 
 /* ---- Thread contexts ------------------------------------------------------------------------- */
 
+/* Runs on the worker thread before the first instance does. The library's threads are started with
+ * all signals blocked, so the timer signal that cuts endless loops must be unblocked here. */
 static void on_open(segue__message *message) {
   segue__thread_context *context =
       (segue__thread_context *)((char *)message - offsetof(segue__thread_context, open_message));
@@ -83,6 +85,8 @@ static int open_context(segue__lua_modules *all, size_t index) {
   return 0;
 }
 
+/* The contexts are made with the first instance and stay: the worker threads do not change any
+ * more. If memory runs out, the instance runs on the threads that have a context. */
 static int open_contexts(segue__lua_modules *all) {
   size_t count =
       all->contexts ? 0 : all->options.worker_threads.count(all->options.worker_threads.data);
@@ -107,7 +111,7 @@ static void fail_builds(segue__lua_modules *all, const segue__thread_context *co
                         uint64_t stalled_ms) {
   segue_error err;
   segue__errorf(&err, SEGUE_EMODULE,
-                "data thread %zu has not come back from module '%s' for %llu s, so nothing can "
+                "worker thread %zu has not returned from module '%s' for %llu s, so nothing can "
                 "be built there: is there an endless loop? Only a restart ends it",
                 context->index, __atomic_load_n(&context->pulse.who, __ATOMIC_RELAXED),
                 (unsigned long long)stalled_ms / 1000);
@@ -117,6 +121,8 @@ static void fail_builds(segue__lua_modules *all, const segue__thread_context *co
   }
 }
 
+/* pulse.turns grows by one when the thread enters Lua and by one when it leaves: an odd number that
+ * did not change between two looks means that it is still inside the same call. */
 static void module_look_at(segue__lua_modules *all, segue__thread_context *context) {
   uint64_t turns = __atomic_load_n(&context->pulse.turns, __ATOMIC_ACQUIRE);
   uint64_t now = segue__loop_now_ms(all->options.loop);
@@ -133,7 +139,7 @@ static void module_look_at(segue__lua_modules *all, segue__thread_context *conte
   if (context->reported || now - context->since_ms < SEGUE_TEST_MS("STALL_MS", STALL_MS)) return;
   context->reported = true;
   SEGUE__LOG(all->options.log, SEGUE_ERROR, "module",
-             "a module keeps its data thread busy, and nothing else is served there: is there an "
+             "a module keeps its worker thread busy, and nothing else is served there: is there an "
              "endless loop?",
              SEGUE__FIELD("module", __atomic_load_n(&context->pulse.who, __ATOMIC_RELAXED)),
              SEGUE__FIELD("thread", context->index),
@@ -169,6 +175,8 @@ static int of_module(int verb, int status) {
   return status == SEGUE_ETIMEOUT ? SEGUE_EMODULE : status;
 }
 
+/* The first error is the one that is reported. The thread that counts down to 0 is the last one,
+ * and ends the operation. */
 static void count_one(instance *in, int verb, int status, const segue_error *err) {
   call *call = &in->calls[verb];
   pthread_mutex_lock(&call->lock);
@@ -202,6 +210,8 @@ static void module_reported(segue__lua_state *state, int verb, int status, const
 static const int functions[] = {
     [START] = SEGUE__ON_START, [DRAIN] = SEGUE__ON_DRAIN, [STOP] = SEGUE__ON_STOP};
 
+/* If the control thread has answered in place of this thread meanwhile, the instance may be stopped
+ * already: the message then does nothing. */
 static void on_call(segue__message *message) {
   post *p = (post *)message; /* its first member */
   place *at = (place *)p->state;
@@ -260,6 +270,8 @@ static void abandon_lost(instance *in, int verb) {
     if (in->code->all->contexts[i].stuck) answer_for(in, i, verb, NULL);
 }
 
+/* `pending` is complete before the first message is posted: a fast thread could end the operation
+ * otherwise while others are not counted yet. A prepare has no task to cancel. */
 static void ask_all(instance *in, int verb, segue_op *op) {
   call *call = &in->calls[verb];
   call->op = op;
@@ -329,7 +341,7 @@ static void bind_module_prepare(void *userdata, segue_op *op, const segue_slice 
     return;
   }
   if (!code->all || open_contexts(code->all)) {
-    module_refuse(op, UV_ENOMEM, "there is no data thread for it");
+    module_refuse(op, UV_ENOMEM, "there is no worker thread for it");
     return;
   }
   instance *in = bind_module_instance_new(code, next, code->listens ? code->all->context_count : 1);
@@ -354,6 +366,8 @@ static void module_stop(void *object, segue_op *op) {
   ask_all(object, STOP, op);
 }
 
+/* Each state is closed on its own thread, after the messages that were posted to it before. The
+ * last one frees the instance. */
 static void bind_module_destroy(void *object) {
   instance *in = object;
   size_t count = in->count; /* the last state frees the instance */
@@ -362,6 +376,8 @@ static void bind_module_destroy(void *object) {
     module_note(&in->places[i].close, &in->places[i].state, on_close);
 }
 
+/* `here` is the context of this worker thread. It is NULL on a thread that has closed its context,
+ * or never had one. */
 static void module_handle(void *object, segue_request *request) {
   instance *in = object;
   if (here && here->index < in->count)
@@ -470,6 +486,8 @@ const char *segue__lua_modules_busy(const segue__lua_modules *all, size_t worker
   return runs ? __atomic_load_n(&pulse->who, __ATOMIC_RELAXED) : NULL;
 }
 
+/* The operations that still wait for this thread count as done there, so that the end does not wait
+ * for it. The thread may answer later: is_first makes sure that only one of the two counts. */
 void segue__lua_modules_abandon_thread(segue__lua_modules *all, size_t worker_index) {
   if (!all || worker_index >= all->context_count || all->contexts[worker_index].stuck) return;
   all->contexts[worker_index].stuck = true;
@@ -497,7 +515,7 @@ void segue__lua_modules_metrics(segue__lua_modules *all, segue__buf *out) {
                       tally->name, names[i], __atomic_load_n(&tally->faults[i], __ATOMIC_RELAXED));
   segue__buf_adds(out,
                   "# HELP segue_module_rebuilds_total States of modules in Lua that hit a limit "
-                  "and were made anew.\n# TYPE segue_module_rebuilds_total counter\n");
+                  "and were built again.\n# TYPE segue_module_rebuilds_total counter\n");
   for (segue__tally *tally = all->tallies; tally; tally = tally->next)
     segue__buf_addf(out, "segue_module_rebuilds_total{module=\"%s\"} %" PRIu64 "\n", tally->name,
                     __atomic_load_n(&tally->rebuilds, __ATOMIC_RELAXED));

@@ -61,7 +61,7 @@ void segue__module_code_unref(segue__module_code *code) {
   segue__free(code);
 }
 
-/* The file of a module that names none: it is called like the module, beside the policy. */
+/* Returns the path of a module that names no file: NAME.lua beside the policy. */
 static char *code_path_of(const segue__kind_place *place, const char *name) {
   segue__buf out;
   segue__buf_init(&out);
@@ -112,6 +112,8 @@ static int code_read_texts(segue__module_code *code, const segue__os *os, const 
   return rc ? rc : check_syntax(&code->program, err);
 }
 
+/* Counters live as long as the kind, not as long as an instance: a counter of Prometheus must not
+ * fall when a module is replaced. */
 static segue__tally *tally_of(segue__lua_modules *all, const char *name) {
   if (!all) return NULL;
   for (segue__tally *tally = all->tallies; tally; tally = tally->next)

@@ -37,6 +37,8 @@ static void request_gone_on_message(segue__message *message) {
   segue__free(w);
 }
 
+/* The tasks are removed from the list before they continue: a task may call wait_gone again at
+ * once. */
 static void wake_all(segue__lua_request *x, int status) {
   while (x->gone_waiting) {
     segue__gone_waiting *w = x->gone_waiting;

@@ -53,7 +53,8 @@ static void requires_skip_comment(scan *s) {
       s->at++;
 }
 
-/* Reads a quoted text; *len is its length. */
+/* Reads a quoted text up to its end; *len is its length. An escape is skipped, not decoded: a name
+ * with one is not a name that require accepts. */
 static const char *take_quoted(scan *s, size_t *len) {
   char quote = *s->at++;
   const char *from = s->at;

@@ -73,7 +73,8 @@ void segue__budget_free(segue__budget *budget) {
   segue__free(budget);
 }
 
-/* CPU time of this thread, up to LOOK_NS too low: a call may run that much longer. */
+/* Returns the CPU time of this thread, at most LOOK_NS too high: between two readings the elapsed
+ * time counts as CPU time. So a call may run that much longer than its slice. */
 static uint64_t about_cpu_ns(segue__budget *budget) {
   uint64_t now = clock_ns(CLOCK_MONOTONIC);
   if (!pthread_equal(budget->thread, pthread_self())) {
@@ -101,7 +102,7 @@ static bool ensure_timer(segue__budget *budget) {
   return budget->has_timer;
 }
 
-/* Async-signal-safe. */
+/* Called from the signal handler too: timer_settime(2) is async-signal-safe. */
 static bool set_timer(segue__budget *budget, uint64_t at_ns) {
   struct itimerspec spec;
   memset(&spec, 0, sizeof spec);
@@ -139,8 +140,8 @@ static void budget_watch(segue__budget *budget) {
     arm_count(budget->running->L); /* no timer is available: slower, equally safe */
 }
 
-/* The signal handler may run between these statements: it sees no call, or a call with its own end.
- */
+/* The signal handler may run between any two of these statements. `running` is cleared first and
+ * set last, so the handler sees either no call, or a call with its own end. */
 static void switch_to(segue__budget *budget, segue__lua *lua, uint64_t end_ns) {
   budget->running = NULL;
   budget->end_ns = end_ns;
@@ -159,6 +160,8 @@ void segue__budget_enter(segue__budget *budget, segue__lua *lua, uint64_t cpu_ns
   switch_to(budget, lua, about_cpu_ns(budget) + cpu_ns);
 }
 
+/* Calls nest: a hook may call a function in C that calls Lua again. The outer call continues with
+ * its own end, and if it is over its time the hook that the inner call removed is armed again. */
 void segue__budget_leave(segue__budget *budget, const segue__cpu_slice *outer) {
   segue__lua *lua = budget->running;
   switch_to(budget, NULL, outer->end_ns);
@@ -168,7 +171,8 @@ void segue__budget_leave(segue__budget *budget, const segue__cpu_slice *outer) {
   if (outer->lua->overran) arm_always(outer->lua->L);
 }
 
-/* Sets the timer again for a call that is over its time: the hook may not have reached the loop. */
+/* Runs on the watched thread, in the signal handler. A call that is over its time gets another
+ * signal after AGAIN_MS, because the hook may have been armed where it does not reach the loop. */
 void segue__budget_on_signal(void *data) {
   segue__budget *budget = data;
   int saved = errno;
@@ -186,7 +190,8 @@ bool segue__budget_is_spent(const segue__budget *budget) {
   return budget->running && cpu_ns() >= budget->end_ns;
 }
 
-/* The first call stores the position; every call raises an error. */
+/* Raises the error. The first time the position is stored, and the hook is armed for every
+ * instruction: code that catches the error gets it again at once. */
 static void budget_overrun(lua_State *L, lua_Debug *ar) {
   segue__lua *lua = segue__lua_of(L);
   if (!lua->overran) {

@@ -22,7 +22,8 @@ static size_t codec_room(const segue__lua *lua) {
   return used < lua->bytes_max ? lua->bytes_max - used : 0;
 }
 
-/* A text is in the tree and in the Lua value, and what is decoded or encoded beside them. */
+/* A text is in memory up to three times: in the tree, in the Lua value, and in the input or output.
+ * So the limits are a part of the memory that is left. */
 static segue__limits codec_limits(segue__lua *lua) {
   size_t room = codec_room(lua), nodes = room / NODE_BYTES + 1;
   return (segue__limits){.bytes = TEXT_BYTES,
@@ -111,7 +112,7 @@ static int codec_decode(lua_State *L) {
 static int codec_build(lua_State *L, segue__lua_document *box, bool finite, segue_error *err) {
   segue__limits limits = codec_limits(segue__lua_of(L));
   limits.depth = SEGUE__LUA_DEPTH_MAX;
-  limits.may_go_on = NULL; /* the walk looks itself, and raises */
+  limits.may_go_on = NULL; /* the walk checks the budget itself, and raises the error */
   int rc = segue__document_new(&box->doc, 0, "", "", SEGUE__BUILT, NULL, 0);
   if (!rc) {
     box->doc->foreign = true;

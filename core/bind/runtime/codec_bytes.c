@@ -167,7 +167,8 @@ static const EVP_MD *digest_type(const segue__openssl *o, const char *name, size
   return !strcmp(name, "sha512") ? o->EVP_sha512() : NULL;
 }
 
-/* Pushes the userdata that holds the context. */
+/* Creates the context of OpenSSL in a userdata, which it pushes: an error that the budget raises
+ * then cannot leak it. */
 static bool digest_open(lua_State *L, digest *d, const char *name, segue_error *err) {
   d->context = lua_newuserdata(L, sizeof(EVP_MD_CTX *));
   *d->context = NULL;
@@ -185,7 +186,8 @@ static bool digest_open(lua_State *L, digest *d, const char *name, segue_error *
   return *d->context != NULL;
 }
 
-/* A digest of two pieces. Returns its length, or 0: the library refuses (FIPS has no MD5). */
+/* Makes a digest of two parts. Returns its length, or 0 if the library refuses (FIPS has no MD5).
+ */
 static unsigned digest_make(lua_State *L, const digest *d, const void *first, size_t first_len,
                             const char *second, size_t len, unsigned char out[DIGEST_MAX]) {
   const segue__openssl *o = d->openssl;

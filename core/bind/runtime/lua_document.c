@@ -108,7 +108,8 @@ static int add_fail(const add *a, int code, const char *format, const char *word
   return code;
 }
 
-/* The first failure of the builder, with the path here: the builder does not show paths. */
+/* Reports the first failure of the builder with the path of the value: the builder itself does not
+ * show paths. */
 static int add_result(const add *a, int rc) {
   return rc ? add_fail(a, rc, "%s", a->b->error.message) : 0;
 }
@@ -141,7 +142,8 @@ static int add_list(add *a, int index, size_t count) {
   return rc ? rc : add_result(a, segue__builder_end(a->b));
 }
 
-/* Once the time is over all keys are equal, so that sorting a million of them ends soon. */
+/* Compares two keys. Once the CPU time is over all keys are equal, so that sorting a million of
+ * them ends soon. */
 static int add_compare(const void *left, const void *right, void *data) {
   const add_key *x = left, *y = right;
   add *a = data;
@@ -203,7 +205,7 @@ static int add_table(add *a, int index) {
   return add_map(a, index, texts);
 }
 
-/* A value of the configuration: copied, because the document may outlive its snapshot. */
+/* Copies a value of the configuration, because the document may outlive its snapshot. */
 static int add_node(add *a, const segue_node *node) {
   int rc = 0;
   add_check_budget(a);

@@ -402,7 +402,8 @@ static size_t pattern_span(const segue__match *m, const char *s, const item *it)
   return (size_t)(p - s);
 }
 
-/* Returns whether the item needs the byte c whatever follows it. */
+/* Returns whether the item needs its byte here, whatever follows. The matcher then skips positions
+ * without that byte. */
 static bool wants_byte(const item *it) {
   return it->kind == BYTE && (it->repeat == ONCE || it->repeat == PLUS);
 }

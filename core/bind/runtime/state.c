@@ -78,6 +78,9 @@ static void note_stack(segue__lua *lua) {
   if (text.failed) segue__buf_deinit(&text);
 }
 
+/* The only place where the memory limit is checked. An allocation that fails sets `spoiled`: LuaJIT
+ * then raises an error, but code of the policy may catch it and go on, so the state is not used
+ * after the call. */
 static void *state_allocate(void *data, void *p, size_t old_size, size_t new_size) {
   segue__lua *lua = data;
   if (!p) old_size = 0;
@@ -165,6 +168,7 @@ no_memory:
   return segue__errorf(err, UV_ENOMEM, "no memory for a Lua state");
 }
 
+/* Spares are freed after lua_close, which frees their coroutines. */
 static void state_destroy(segue__lua *lua) {
   lua_close(lua->L);
   segue__tasks_free_spares(lua);
@@ -199,7 +203,8 @@ static int run_body(lua_State *L) {
   return 0;
 }
 
-/* Runs where the error was raised: the stack still exists. */
+/* The handler of the protected call. It runs where the error was raised, while the stack still
+ * exists. */
 static int keep_traceback(lua_State *L) {
   segue__lua *lua = segue__lua_of(L);
   segue__lua_place(lua, L, 1, &lua->place);
@@ -248,7 +253,8 @@ static int protected_call(lua_State *L) {
   return 0;
 }
 
-/* A limit overrides the result of the call. */
+/* Makes the error of a state that hit a limit. It replaces the result of the call, also if the code
+ * caught the error and returned as if nothing had happened. */
 static int state_broken(segue__lua *lua, const char *what, uint64_t cpu_ms, segue_error *err) {
   int code = SEGUE_ETIMEOUT;
   if (lua->spoiled && lua->over_limit)
@@ -264,6 +270,8 @@ static int state_broken(segue__lua *lua, const char *what, uint64_t cpu_ms, segu
   return code;
 }
 
+/* Counts that the thread enters or leaves Lua, for the watchdog (module.c). The name is stored
+ * before the count, so the watchdog never sees a count with the name of the module before. */
 static void state_beat(const segue__lua *lua) {
   if (!lua->pulse) return;
   uint64_t turns = __atomic_load_n(&lua->pulse->turns, __ATOMIC_RELAXED) + 1;
@@ -347,6 +355,7 @@ const char *segue__lua_log_text(lua_State *L, int index) {
   return lua_tostring(L, index);
 }
 
+/* Memory outside of Lua counts against the same limit as the Lua heap, as long as it is held. */
 bool segue__lua_charge(segue__lua *lua, size_t bytes) {
   size_t used = lua->bytes + lua->async_io_bytes;
   if (used > lua->bytes_max || bytes > lua->bytes_max - used) return false;
@@ -527,6 +536,8 @@ int segue__lua_ref(segue__lua *lua, lua_State *L) {
   return ref;
 }
 
+/* luaL_unref writes to the registry only. In a state that ran out of memory even that is left out:
+ * the state is going to be closed. */
 void segue__lua_unref(segue__lua *lua, int ref) {
   if (ref == LUA_NOREF || ref == LUA_REFNIL) return;
   if (!lua->spoiled) luaL_unref(lua->L, LUA_REGISTRYINDEX, ref);

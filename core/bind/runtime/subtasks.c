@@ -17,7 +17,7 @@ typedef struct join join;
 /* One place of a join, in the list of the task that it waits for. */
 typedef struct seat {
   join *join;
-  spawned *of; /* NULL: it has left */
+  spawned *of; /* NULL: the seat is not in a list any more */
   struct seat *prev, *next;
 } seat;
 
@@ -84,6 +84,8 @@ static bool subtasks_is_over(const join *j, state last) {
   return j->over == j->count || subtasks_decides(j->mode, last);
 }
 
+/* A join continues by a message: the task that ends here is still inside its own call into Lua, and
+ * must not run another task on top of it. */
 static void subtasks_wake(spawned *s) {
   segue__loop *loop = s->lua->loop;
   for (seat *at = s->seats, *next; at; at = next) {
@@ -111,9 +113,9 @@ static spawned *subtasks_item(lua_State *L, int i) {
   return s;
 }
 
-/* join(mode, { task, task ... }): waits until the result of the mode is known. "all": the first
- * task that has not ended, or all; "any": the first that has ended or failed, or all; "race": the
- * first. */
+/* join(mode, { task, task ... }) waits until the result of the mode is known. "all": until one task
+ * has not succeeded, or all have ended. "any": until one has succeeded or broken, or all have
+ * ended. "race": until the first one has ended. */
 static int join_tasks(lua_State *L) {
   static const char *const modes[] = {"all", "any", "race", NULL};
   mode mode = (enum mode)luaL_checkoption(L, 1, NULL, modes);
@@ -177,7 +179,7 @@ static int subtasks_begin(lua_State *co, void *data, segue_error *err) {
   return n - 1;
 }
 
-/* The library reports a failure as nil and a text. */
+/* Stores the results. By the convention of the library nil and a text mean a failure. */
 static int subtasks_finish(lua_State *co, int n, void *data, segue_error *err) {
   spawned *s = data;
   (void)err;
@@ -202,7 +204,7 @@ static void subtasks_done(void *data, int status, const segue_error *err) {
                                                                            : BROKEN;
   }
   subtasks_drop(s, &s->fn);
-  if (s->refs == 1) subtasks_drop(s, &s->results); /* nothing can ask for them */
+  if (s->refs == 1) subtasks_drop(s, &s->results); /* the userdata was collected */
   subtasks_wake(s);
   subtasks_unref(s);
 }

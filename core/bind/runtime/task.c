@@ -38,7 +38,7 @@ struct segue__task {
   size_t children;
   int status;
   segue__task *prev, *next;
-  segue_error error; /* last: large, and not cleared */
+  segue_error error; /* last: it is large, and task_acquire does not clear it */
 };
 
 static char owned_key; /* registry: weak set of all tasks' coroutines */
@@ -98,7 +98,7 @@ static segue__task *task_acquire(segue__lua *lua, const segue__task_options *opt
   return task;
 }
 
-/* Keeps the task for reuse. Its state runs a call. */
+/* Keeps the task and its coroutine for reuse (`recycles`), unless enough are kept already. */
 static void task_spare(segue__task *task) {
   segue__lua *lua = task->lua;
   if (lua->spare_count >= SPARES_MAX || lua->closing || segue__lua_is_broken(lua)) {
@@ -135,6 +135,8 @@ static void release_children(segue__task *task) {
   }
 }
 
+/* Cancelling a child runs code that may end other children, so the list is searched from its start
+ * again each time. */
 static void cancel_children(segue__task *task) {
   while (task->children) {
     segue__task *child = task->lua->tasks;
@@ -198,6 +200,8 @@ static void limit_passed(segue__timer *timer) {
   task_fail(task, SEGUE_ETIMEOUT);
 }
 
+/* coroutine.resume and its relatives must not touch the coroutine of a task: they look it up in
+ * this set. The set is weak, so a coroutine that is collected leaves it. */
 static void task_own(lua_State *L) { /* marks the coroutine on top of L as that of a task */
   lua_pushlightuserdata(L, &owned_key);
   lua_rawget(L, LUA_REGISTRYINDEX);
@@ -258,6 +262,8 @@ static void start_now(segue__timer *timer) {
     go_on_in_turn(task, NULL, NULL, true);
 }
 
+/* The child starts from the loop and not here: it would otherwise run on top of its parent's call,
+ * and share its C stack and its Lua error handling. A timer of 0 ms does that. */
 int segue__task_start_child(segue__lua *lua, const segue__task_options *options) {
   segue__task *task = task_acquire(lua, options);
   if (!task) return UV_ENOMEM;
@@ -295,7 +301,8 @@ static void note_traceback(lua_State *L, segue__task *task) {
   lua_pop(L, 1);
 }
 
-/* Errors of a coroutine are converted from its stack, which still exists. */
+/* Converts the error of a coroutine while its stack still exists. A state that hit a limit gets its
+ * error from that limit instead (state_broken). */
 static int task_describe(lua_State *L, segue__task *task, segue_error *err) {
   if (segue__lua_is_broken(task->lua)) return SEGUE_EPOLICY;
   lua_xmove(task->co, L, 1);
@@ -533,7 +540,7 @@ uint64_t segue__task_slice_ms(const segue__task *task) {
 
 /* ---- Waiting --------------------------------------------------------------------------------- */
 
-/* Returns why the caller cannot wait; NULL: it can. */
+/* Returns the reason why the caller cannot wait, or NULL if it can. */
 static const char *cannot_wait(lua_State *L) {
   const segue__task *task = segue__lua_of(L)->current;
   bool module = segue__lua_of(L)->owner != NULL;
@@ -566,6 +573,8 @@ int segue__wait_begin(lua_State *L, segue__wait *wait, const char *what) {
   return lua_yield(L, 0);
 }
 
+/* The task may have been marked as over while it waited (cancel_soon): then it ends here and does
+ * not see the event. */
 void segue__wait_end(segue__wait *wait, segue__wait_push push, void *data) {
   segue__task *task = wait->task;
   wait->task = NULL;
