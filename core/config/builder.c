@@ -47,8 +47,8 @@ void segue__builder_at(segue__builder *b, uint32_t line, uint32_t column) {
   b->column = column;
 }
 
-/* The path to the value that is being added, or to the open map where a key is expected. steps has
- * room for b->depth steps. */
+/* Returns the path to the value that is being added, or to the open map if a key is expected. steps
+ * has room for b->depth steps. */
 static segue__path builder_path_of(const segue__builder *b, segue__path_step *steps) {
   segue__path path = {.steps = steps};
   for (size_t i = 0; i < b->depth; i++) {
@@ -150,7 +150,8 @@ static int builder_fail_memory(segue__builder *b) {
   return segue__builder_fail(b, UV_ENOMEM, "out of memory while building the tree");
 }
 
-/* The open child of a list has its index counted by set_path even before it has an entry. */
+/* Adds an entry for a child. builder_path_of counts the open child of a list even before it has an
+ * entry. */
 static segue__tree_entry *builder_add_entry(segue__builder *b) {
   if (b->count == b->capacity) {
     size_t capacity = b->capacity ? b->capacity * 2 : 64;
@@ -207,7 +208,7 @@ static segue__tree_entry *value_entry(segue__builder *b) {
   return builder_add_entry(b);
 }
 
-/* A value is complete: the map around it expects a key again. */
+/* Completes a value: the map around it expects a key again. */
 static void builder_done(segue__builder *b, const segue__tree_entry *entry, uint32_t nodes,
                          size_t text, uint32_t height) {
   b->last = entry;
@@ -291,6 +292,8 @@ int segue__builder_untyped(segue__builder *b, const char *s, size_t len) {
 
 /* ---- Keys ------------------------------------------------------------------------------------ */
 
+/* Members of a list usually have the same keys, so the last keys are remembered by hash and stored
+ * once. A collision only costs a second copy. */
 static const char *builder_intern(segue__builder *b, uint64_t hash, const char *key, size_t len) {
   size_t at = hash >> 56;
   if (b->keys[at].key && b->keys[at].hash == hash && b->keys[at].len == len &&
@@ -342,7 +345,7 @@ int segue__builder_merge_key(segue__builder *b) {
   return 0;
 }
 
-/* The keys of a map while other maps are merged into it. */
+/* The set of keys of a map while other maps are merged into it. */
 typedef struct key_set {
   uint32_t *slots;
   size_t mask;

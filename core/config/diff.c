@@ -43,7 +43,7 @@ static void diff_cut(segue__buf *b, size_t len) {
 
 static int diff_compare(differ *d, const segue_node *from, const segue_node *to);
 
-/* Compares two children under one key or index; NULL: that tree has no such child. */
+/* Compares two children under one key or index. NULL means that a tree has no such child. */
 static int compare_child(differ *d, const segue__member *key, size_t index, const segue_node *from,
                          const segue_node *to) {
   size_t len = d->path.len;

@@ -107,8 +107,8 @@ int segue__document_fail_empty(const segue__document *doc, segue_error *err) {
   return rc;
 }
 
-/* 0 bytes, comments, "---" and null have the same cause: a writer that failed, a template without
- * values, a volume without files. So they have one rule and one message in all formats. */
+/* 0 bytes, comments, "---" and null usually have one cause: a writer that failed, a template
+ * without values, a volume without files. So there is one rule and one message for all formats. */
 int segue__parse_empty(segue__parse *parse, bool literal) {
   segue__builder *b = parse->builder;
   if (b->doc->allow_empty) {
@@ -184,7 +184,8 @@ typedef struct source_text {
   const segue__limits *limits;
 } source_text;
 
-/* A text file has no syntax, and an empty one has only one form: allowed or rejected. */
+/* Parses a text file, which has no syntax. So an empty one has only one form, which is allowed or
+ * rejected. */
 static int parse_text(segue__parse *parse) {
   const char *s = parse->text;
   size_t len = parse->len;

@@ -27,11 +27,11 @@ static const segue__variable *expand_known(const segue__document *doc, const cha
   return NULL;
 }
 
-/* The name of a variable for a message. `password: ${DB_PASSWORD}` names the origin of the
+/* Returns the name of a variable for a message. `password: ${DB_PASSWORD}` names the origin of the
  * password, and the reader of the message needs that name; in `pa${ss}w0rd` the same characters are
  * a part of the password. So a name is shown only if the reference is the whole value and the name
- * looks like a variable: capital letters, digits and "_". Otherwise the name counts as a part of
- * the value. */
+ * looks like a variable: capital letters, digits and "_". Any other name counts as a part of the
+ * value. */
 static const char *name_for_message(segue__parse *parse, segue__quoted *out, const char *name,
                                     size_t len) {
   bool plain = parse->whole;

@@ -60,7 +60,7 @@ static void json_skip_space(reader *r) {
 
 /* ---- Strings --------------------------------------------------------------------------------- */
 
-/* Four hex digits at p, or -1. */
+/* Returns the value of four hex digits at p, or -1. */
 static int json_hex4(const char *p, const char *end) {
   int code = 0;
   if (end - p < 4) return -1;
@@ -72,7 +72,7 @@ static int json_hex4(const char *p, const char *end) {
   return code;
 }
 
-/* \uXXXX, two of them for what lies above U+FFFF; p is behind "\u". */
+/* Reads \uXXXX, or two of them for a character above U+FFFF. p is behind "\u". */
 static const char *json_unicode(reader *r, const char *p) {
   int code = json_hex4(p, r->end);
   if (code < 0 || (code == 0 && !r->b->doc->foreign)) {
@@ -97,7 +97,7 @@ static const char *json_unicode(reader *r, const char *p) {
   return next;
 }
 
-/* p is behind the backslash; answers what comes after the escape. */
+/* Reads one escape; p is behind the backslash. Returns the position behind the escape. */
 static const char *json_escape(reader *r, const char *p) {
   static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
   if (p < r->end && *p == 'u') return json_unicode(r, p + 1);
@@ -117,7 +117,8 @@ static const char *plain_end(const char *p, const char *end) {
   return p;
 }
 
-/* The string that starts at r->p; *out points into the text or into r->text. */
+/* Reads the string that starts at r->p. *out points into the text, or into r->text if the string
+ * has escapes. */
 static int read_string(reader *r, const char **out, size_t *len) {
   const char *start = r->p + 1, *p = plain_end(start, r->end);
   if (p < r->end && *p == '"') {
@@ -196,7 +197,7 @@ static int json_begin(reader *r, segue_type type) {
   return segue__builder_begin(r->b, type);
 }
 
-/* A scalar, or the start of a list or map. */
+/* Reads a scalar, or the start of a list or map. */
 static int json_value(reader *r) {
   json_skip_space(r);
   if (r->p == r->end) return fail_expected(r, "a value");

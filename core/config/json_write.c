@@ -89,8 +89,8 @@ static void new_line(segue__buf *out, unsigned indent, unsigned depth) {
   }
 }
 
-/* Nothing is begun any more once out holds `limit` bytes. walk: follows the way down; NULL: there
- * are no secrets, here or below. */
+/* How a tree is written. Writing stops once out holds `limit` bytes. walk follows the path for the
+ * mask; NULL means that there are no secrets here or below. */
 typedef struct style {
   unsigned indent;
   size_t limit;
@@ -183,7 +183,7 @@ void segue__json_write_start(segue__buf *out, const segue_node *node, size_t lim
   write_node(out, node, &(style){.limit = limit}, 0);
 }
 
-/* Follows the path to where node is. */
+/* Moves the walk along the path of a node. */
 static segue__seen json_write_walk_to(segue__mask_walk *walk, const char *text) {
   segue__path path;
   segue_error ignored;

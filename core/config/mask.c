@@ -71,8 +71,8 @@ const struct segue__mask *segue__mask_given(void *data) {
   return data;
 }
 
-/* A part that the mask has already is not added twice: masks of successive generations mostly share
- * their parts. Returns false if there are too many. */
+/* A part that the mask already has is not added twice: masks of successive generations mostly share
+ * their parts. Returns false if there are too many parts. */
 static bool take_patterns(segue__mask *to, segue__patterns *patterns) {
   for (size_t i = 0; i < to->pattern_count; i++)
     if (to->patterns[i] == patterns) return true;

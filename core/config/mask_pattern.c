@@ -22,7 +22,7 @@ static segue__pattern_step *add_step(segue__pattern *p, segue__pattern_kind kind
   return step;
 }
 
-/* Parses [3] or [*]; s is behind the bracket. */
+/* Parses [3] or [*]. s is behind the bracket. */
 static const char *read_index(segue__pattern *p, const char *s) {
   segue__pattern_step *step;
   if (s[0] == '*' && s[1] == ']') {

@@ -191,15 +191,15 @@ static bool is_word(const segue__mask_words *words, const char *text, size_t len
          mask_words_common(words, at, text, len) == len;
 }
 
-/* May the text have been cut here? A policy may quote the output of a command, which ends at a
- * limit that this function does not know, and messages put "..." behind a text that they shorten.
- */
+/* Returns whether the text may have been cut here. A policy may quote the output of a command,
+ * which ends at a limit that is not known here, and messages put "..." behind a text that they
+ * shorten. */
 static bool may_be_cut(const char *text, size_t left) {
   return !left || (left >= 3 && !memcmp(text, "...", 3));
 }
 
-/* Returns how many bytes at text are a word, or a long enough beginning of a long word, or, where
- * the text may have been cut, the beginning of a word. */
+/* Returns the number of bytes at text that are a secret: a word, a long enough beginning of a long
+ * word, or, where the text may have been cut, the beginning of a word. */
 static size_t found_at(const segue__mask_words *words, const char *text, size_t left) {
   if (left < WORD_LEAST || !words->first[(unsigned char)*text]) return 0;
   size_t at = lower_bound(words, text, left), longest = mask_words_common(words, at, text, left);

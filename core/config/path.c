@@ -65,7 +65,8 @@ static const char *scan_quoted(const char *p, raw_step *step, const char **why) 
   return p + 1;
 }
 
-/* Scans one step; NULL with the reason if there is none at p. first: no dot in front of a key. */
+/* Scans one step. Returns NULL, with the reason, if there is none at p. first: a key has no dot in
+ * front of it. */
 static const char *scan_step(const char *p, bool first, raw_step *step, const char **why) {
   memset(step, 0, sizeof *step);
   if (*p == '[') return scan_index(p + 1, step, why);

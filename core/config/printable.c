@@ -37,8 +37,8 @@ static void add_escape(segue__buf *out, uint32_t code, size_t len) {
     segue__buf_addf(out, "\\u%04x", (unsigned)code);
 }
 
-/* Number of bytes at s that are unusual but may stay; nl replaces a line break (NULL: line breaks
- * are escaped). */
+/* Returns the number of bytes at s that are unusual but may stay. nl replaces a line break; NULL
+ * means that line breaks are escaped. */
 static size_t printable_exempt(segue__buf *out, const char *s, size_t len, const char *nl,
                                bool colour) {
   if (nl && (*s == '\n' || *s == '\t')) {

@@ -2,11 +2,12 @@
  *
  * Slots of threads. A thread that was not registered gets a slot at its first section and keeps it
  * until it exits; its slot of the publication it used last is one thread-local load away. A slot
- * and its publication may go in either order. Should memory for a slot be missing, the section is
- * counted in the publication instead: slow, but a section never fails.
+ * and its publication may be freed in either order. If there is no memory for a slot, the section
+ * is counted in the publication instead: that is slower, but a section never fails.
  */
 
-/* This file holds the ordinary functions behind SEGUE_NO_INLINE; the inline ones step aside. */
+/* This file defines the ordinary functions for SEGUE_NO_INLINE, so the inline ones of the header
+ * get other names here. */
 #define segue_reader_begin inline_reader_begin
 #define segue_reader_end inline_reader_end
 #define segue_read_begin inline_read_begin
@@ -33,7 +34,8 @@ static __thread unsigned thread_unslotted INITIAL_EXEC;
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 static pthread_key_t key;
 static int key_status;
-/* Between slots that go with their thread and publications that go. */
+/* Held while a thread exits and while a publication is freed: each of them detaches slots of the
+ * other. */
 static pthread_mutex_t slots_lock = PTHREAD_MUTEX_INITIALIZER;
 
 void *segue__aligned_alloc(size_t size, void **memory) {

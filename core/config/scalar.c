@@ -80,7 +80,7 @@ static bool short_float(const decimal *d, double *out) {
   return true;
 }
 
-/* The "C" locale object is static in the C library: nothing to free, nothing to keep. */
+/* The "C" locale object is static in the C library, so it is neither freed nor kept. */
 static double long_float(const char *s) {
   return strtod_l(s, NULL, newlocale(LC_ALL_MASK, "C", (locale_t)0));
 }
@@ -130,7 +130,7 @@ static bool any_of(const char *s, size_t len, const char *const *words) {
   return false;
 }
 
-/* 0o17 and 0x1F; 1 if it is neither. */
+/* Reads 0o17 and 0x1F. Returns 1 if the text is neither. */
 static int resolve_based(const char *s, size_t len, segue_node *node) {
   if (len < 3 || s[0] != '0' || (s[1] != 'o' && s[1] != 'x')) return 1;
   for (size_t i = 2; i < len; i++)

@@ -53,7 +53,7 @@ static void census_unref(segue__census *census) {
   segue__free(census);
 }
 
-/* Set at its first publication, under the publication's lock. */
+/* Counts a snapshot at its first publication, under the publication's lock. */
 static void count_in(segue__census *census, segue_snapshot *snapshot) {
   if (!snapshot || snapshot->census) return;
   snapshot->census = census;
@@ -106,7 +106,7 @@ static void pause_ns(long ns) {
   nanosleep(&(struct timespec){.tv_nsec = ns}, NULL);
 }
 
-/* No section is open that began before `epoch`. */
+/* Returns whether no section is open that began before `epoch`. */
 static bool snapshot_quiet(segue__publication *p, uint64_t epoch) {
   bool is_quiet = !__atomic_load_n(&p->unslotted, __ATOMIC_SEQ_CST);
   pthread_mutex_lock(&p->lock);
@@ -143,8 +143,8 @@ void segue__publication_on_slow(segue__publication *p, void (*on_slow)(void *dat
 
 static void wait_for_readers(segue__publication *p) {
   uint64_t epoch = __atomic_add_fetch(&p->live.epoch, 1, __ATOMIC_SEQ_CST);
-  /* The barrier was registered and cannot fail, unless a sandbox came later and forbids it: then
-   * nothing is freed any more before the publication goes, when no section is open. */
+  /* The barrier was registered and cannot fail, unless a sandbox that was installed later forbids
+   * it. Then nothing is freed before the publication itself, when no section is open any more. */
   while (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) && !p->fenced && !is_stopping(p))
     pause_ns(10000000);
   int tries = 0;
@@ -191,7 +191,7 @@ static void *snapshot_reclaim(void *data) {
   while (!stopping) {
     while (sem_wait(&p->census->work) && errno == EINTR)
       ;
-    stopping = is_stopping(p); /* read first: nothing is retired after it is set */
+    stopping = is_stopping(p); /* read before the items: none is retired after it is set */
     for (segue__retired *items; (items = snapshot_take_retired(p));) {
       wait_for_readers(p);
       run_all(items);
@@ -226,7 +226,7 @@ static segue__retired *take_spare(segue__publication *p) {
   return item;
 }
 
-/* Under the lock, with a thread. */
+/* Called under the lock, with the thread running. */
 static void snapshot_retire(segue__publication *p, segue__retired *item, void (*fn)(void *data),
                             void *data) {
   *item = (segue__retired){.fn = fn, .data = data};
@@ -283,6 +283,9 @@ void segue__publication_free(segue__publication *p) {
   segue__free(p->memory);
 }
 
+/* A transaction reserves what publishing needs while it prepares: after that segue__publish cannot
+ * fail for lack of memory, which would be after the point where the transaction can still be
+ * undone. */
 int segue__publication_reserve(segue__publication *p, unsigned count) {
   pthread_mutex_lock(&p->lock);
   int rc = snapshot_start_thread(p);
@@ -291,6 +294,8 @@ int segue__publication_reserve(segue__publication *p, unsigned count) {
   return rc;
 }
 
+/* The exchange is the moment at which readers on all threads see the new generation. The old one is
+ * retired under the same lock, so that two calls retire in the order of their exchanges. */
 int segue__publish(segue__publication *p, const segue_snapshot *next) {
   pthread_mutex_lock(&p->lock);
   int rc = snapshot_start_thread(p);
@@ -305,7 +310,7 @@ int segue__publish(segue__publication *p, const segue_snapshot *next) {
   return rc;
 }
 
-/* Spares are for publishing alone. */
+/* Allocates an item of its own: the reserved spares are for publishing alone. */
 int segue__publication_defer(segue__publication *p, void (*fn)(void *data), void *data) {
   segue__retired *item = segue__malloc(sizeof *item);
   if (!item) return UV_ENOMEM;

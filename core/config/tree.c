@@ -63,7 +63,7 @@ bool segue__key_equal(const segue__member *a, const segue__member *b) {
 
 /* ---- Values ---------------------------------------------------------------------------------- */
 
-/* Every NaN is the same value here. */
+/* All NaNs count as the same value. */
 static uint64_t float_bits(double f) {
   uint64_t bits = UINT64_C(0x7ff8000000000000);
   if (f == f) memcpy(&bits, &f, 8);
@@ -137,7 +137,7 @@ static const uint32_t *tree_index_of(const segue_node *map) {
   return (const uint32_t *)(chunks + chunks_of(map->count));
 }
 
-/* Returns where the children begin: behind the hash, which an empty container has too. */
+/* Returns the place where the children begin: behind the hash, which an empty container has too. */
 static void *tree_block(segue__arena *arena, size_t size) {
   segue__hash *hash = segue__arena_alloc(arena, sizeof *hash + size);
   return hash ? hash + 1 : NULL;

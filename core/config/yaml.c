@@ -54,7 +54,7 @@ static int yaml_grow(reader *r, void **items, size_t *capacity, size_t size) {
 
 /* ---- Anchors --------------------------------------------------------------------------------- */
 
-/* The slot of a name, used or free. */
+/* Returns the slot of a name: the used one, or a free one. */
 static uint32_t *yaml_slot_of(const reader *r, uint64_t hash, const char *name) {
   size_t i = hash & (r->slots - 1);
   for (; r->index[i]; i = (i + 1) & (r->slots - 1)) {
@@ -76,7 +76,8 @@ static int yaml_grow_index(reader *r) {
   return 0;
 }
 
-/* Finds or makes the anchor of a name: a name may be given again, and then means the later one. */
+/* Finds or makes the anchor of a name. A name may be defined again, and then means the later value
+ * (YAML 1.2, 7.1). */
 static anchor *name_anchor(reader *r, const char *name) {
   if (2 * r->anchor_count >= r->slots && yaml_grow_index(r)) return NULL;
   uint64_t hash = segue__key_hash(name, strlen(name)).lo;
@@ -139,7 +140,7 @@ static int on_alias(reader *r, const char *name) {
 
 /* ---- Scalars --------------------------------------------------------------------------------- */
 
-/* X(tag behind "tag:yaml.org,2002:", type) */
+/* The tags of the core schema, without "tag:yaml.org,2002:". */
 static const struct {
   const char *name;
   int type;
@@ -207,7 +208,7 @@ static int yaml_plain(reader *r, const char *s, size_t len) {
   }
 }
 
-/* A key is its text, whatever it would be as a value; only null is refused. */
+/* A key is its text, whatever type it would have as a value; only null is rejected. */
 static int scalar_key(reader *r, const yaml_event_t *e, const char *s, size_t len) {
   const char *tag = (const char *)e->data.scalar.tag;
   bool is_plain = e->data.scalar.style == YAML_PLAIN_SCALAR_STYLE && !tag;
@@ -237,7 +238,8 @@ static int scalar_key(reader *r, const yaml_event_t *e, const char *s, size_t le
   return 0;
 }
 
-/* Is the scalar null ("", null, ~ or !!null)? For a document that consists of this scalar only. */
+/* Returns whether the scalar is null ("", null, ~ or !!null). Asked for a document that consists of
+ * this scalar only. */
 static bool is_null(const char *s, size_t len, bool is_plain, const char *tag) {
   segue_node node;
   if (tag) return tag_type(tag) == SEGUE_NULL;
@@ -331,7 +333,7 @@ static int on_event(reader *r, const yaml_event_t *e) {
   }
 }
 
-/* ---- What libyaml reads otherwise than YAML 1.2 ---------------------------------------------- */
+/* ---- Differences between libyaml and YAML 1.2 ------------------------------------------------ */
 
 /* libyaml reads YAML 1.1 and ends a line at U+0085, U+2028 and U+2029: text behind one in a comment
  * becomes a key, and inside quotes they become spaces. In YAML 1.2 they are ordinary characters. */

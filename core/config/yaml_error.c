@@ -103,8 +103,8 @@ static int fail_start(segue__builder *b, char c) {
                              segue__builder_quote_stray(b, &shown, &c, 1));
 }
 
-/* The text ends inside of [ ] or { }; libyaml only misses a value, and not the end that is missing.
- * The innermost container that is open lies just below its first child. */
+/* The text ends inside [ ] or { }. libyaml reports only a missing value, not the missing end. The
+ * innermost open container lies just below its first child. */
 static int fail_open(segue__builder *b) {
   const segue__frame *frame = &b->frames[b->depth - 1];
   const segue_node *open = &b->entries[frame->start - 1].member.value;
