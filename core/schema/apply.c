@@ -9,6 +9,8 @@
 
 #include "schema_internal.h"
 
+/* $dynamicRef leads to the outermost resource in the dynamic scope that has a dynamic anchor of
+ * this name (JSON Schema Core 8.2.3.2). */
 static const segue__sub *target_of(const segue__validation *v, const segue__keyword *k) {
   if (k->dynamic < 0) return k->sub;
   for (size_t i = 0; i < v->scope_count; i++)
@@ -76,7 +78,8 @@ static void report_forms(segue__validation *v, const segue__sub *sub, const segu
   segue__buf_deinit(&forms);
 }
 
-/* No form fits; reach has how far each one got. */
+/* Reports that no form fits. If one form got further into the value than all others, its breaches
+ * are the message; otherwise the message lists the forms. */
 static bool report_none(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
                         const segue__place *place, unsigned best_reach, uint32_t best, bool alone) {
   if (v->status || !v->findings) {
@@ -99,6 +102,9 @@ typedef struct tally {
   bool alone; /* no other form got as far as the best */
 } tally;
 
+/* With `marks` all forms are tried: each form that fits marks children, also behind the first one.
+ * Findings are not recorded meanwhile; `reach` shows how deep the first breach of each form lies.
+ */
 static tally try_forms(segue__validation *v, const segue__keyword *k, const segue__place *place,
                        size_t marks, bool first_is_enough) {
   tally t = {.alone = true};
@@ -173,6 +179,8 @@ static bool report_excluded(segue__validation *v, const segue__sub *sub, const s
   return false;
 }
 
+/* `reach` is restored: how far the value got in a schema that must not fit is no measure for the
+ * nearest form. */
 bool segue__check_not(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
                       const segue__place *place, size_t marks) {
   (void)marks;
@@ -209,7 +217,8 @@ bool segue__check_dependent_schemas(segue__validation *v, const segue__sub *sub,
   return good;
 }
 
-/* Of older drafts: the one half of it are lists, the other schemas. */
+/* The keyword of older drafts holds lists of names and schemas in one map, so both checks of the
+ * present draft run over it. */
 bool segue__check_dependencies(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
                                const segue__place *place, size_t marks) {
   bool good = segue__check_dependent_required(v, sub, k, place, marks);

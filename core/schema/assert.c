@@ -225,7 +225,7 @@ bool segue__check_min_properties(segue__validation *v, const segue__sub *sub,
          report_count(v, sub, k, place, place->node->count, "member");
 }
 
-/* Of a few items each is compared with each. */
+/* Compares each item with each: for a few items this is cheaper than a table. */
 static bool find_twin_of_few(const segue_node *list, uint32_t *i, uint32_t *twin) {
   for (*i = 1; *i < list->count; ++*i)
     for (*twin = 0; *twin < *i; ++*twin)
@@ -239,7 +239,7 @@ static bool report_twin(segue__validation *v, const segue__sub *sub, const segue
   return segue__finding_add(v, sub, k, &child, "must differ from item %u of the same list", twin);
 }
 
-/* The slots of a table of items by hash: item + 1, 0 = free. */
+/* Finds two equal items by a table of their hashes; a slot holds item + 1, 0 means free. */
 static bool find_twin(const segue_node *list, const segue__hash *hashes, uint32_t *slots,
                       size_t mask, uint32_t i, uint32_t *twin) {
   size_t at = hashes[i].lo & mask;

@@ -63,7 +63,8 @@ static bool by_pattern(segue__validation *v, const segue__keyword *patterns,
   return false;
 }
 
-/* A member that nothing provides for. */
+/* Validates a member that no other keyword provides for. If nothing is allowed there, the message
+ * suggests the nearest declared key. */
 static bool validate_rest(segue__validation *v, const segue__sub *sub, const segue__keyword *k,
                           segue__place *child, const segue_node *known) {
   if (k->sub->always != 2) return segue__validate_sub(v, k->sub, child, 0);
@@ -158,7 +159,7 @@ bool segue__check_items(segue__validation *v, const segue__sub *sub, const segue
     for (uint32_t i = first; i < items_of(place) && (good || v->findings); i++) {
       segue__place child = segue__place_item(place, i);
       good = validate_item(v, sub, k, &child, first) && good;
-      if (k->sub->always) break; /* once is enough */
+      if (k->sub->always) break; /* the message is the same for each further item */
     }
   if (good && place->node->type == SEGUE_LIST) segue__marks_set_all(v, marks, place->node);
   return good;
@@ -174,7 +175,7 @@ bool segue__check_contains(segue__validation *v, const segue__sub *sub, const se
     if (!segue__validate_quietly(v, k->sub, &child, 0)) continue;
     segue__marks_set(v, marks, i);
     hits++;
-    /* More cannot change the verdict. */
+    /* Further items cannot change the result. */
     if (!marks && (hits > k->number_max || (k->number_max == UINT64_MAX && hits >= k->number)))
       break;
   }

@@ -40,6 +40,8 @@ static int default_seal(filler *f, segue_node *node, segue__tree_entry *entries,
   return segue__map_seal(f->arena, node, entries, count, same);
 }
 
+/* An added default may itself lack members that its schema has defaults for, so it is filled too.
+ * The map is made anew only if something changed: unchanged parts stay shared with the document. */
 static int fill_properties(filler *f, const segue__keyword *k, segue_node *node) {
   uint32_t count = node->count;
   bool changed = false;
@@ -72,15 +74,16 @@ static int fill_properties(filler *f, const segue__keyword *k, segue_node *node)
   return rc;
 }
 
-/* Does a pattern of the keyword match the key? UV_ENOMEM is an error; a pattern that passes its
- * limits is none here, because the validation that follows reports it. */
+/* Returns whether a pattern of the keyword matches the key. UV_ENOMEM is an error. A pattern that
+ * exceeds its limits counts as no match here, because the validation that follows reports it. */
 static int default_matches(filler *f, const segue__keyword *patterns, uint32_t i,
                            const segue__member *m) {
   int rc = segue__regex_match(patterns->regexes[i], &f->matcher, m->key, m->key_len);
   return rc == UV_ENOMEM ? rc : rc > 0;
 }
 
-/* Is the member left to additionalProperties: neither declared nor matched beside it? */
+/* Returns whether the member is left to additionalProperties: neither declared nor matched beside
+ * it. */
 static int is_additional(filler *f, const segue__keyword *k, const segue__member *m) {
   if (k->beside && segue__node_find(k->beside->value, m->key, m->key_len)) return 0;
   int rc = 0;
@@ -89,7 +92,7 @@ static int is_additional(filler *f, const segue__keyword *k, const segue__member
   return rc < 0 ? rc : !rc;
 }
 
-/* One member by patternProperties or additionalProperties. */
+/* Fills one member by patternProperties or additionalProperties. */
 static int default_fill_member(filler *f, const segue__keyword *k, segue__member *m) {
   int rc = 0, does = 0;
   if (k->def->check == segue__check_additional) {

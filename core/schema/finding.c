@@ -25,7 +25,7 @@ const char *segue__finding_show_text(const segue_node *node, segue__quoted *out)
   return segue__quote_text(out, true, node->v.s, node->count);
 }
 
-/* The topmost secret on the way to a place, or NULL. */
+/* Returns the topmost secret on the way to a place, or NULL. */
 static const segue__place *secret_above(const segue__validation *v, const segue__place *place) {
   segue__path_step steps[64];
   size_t depth = place->depth;
@@ -90,7 +90,7 @@ const char *segue__finding_types(uint64_t mask, char out[SEGUE__SHOWN_SIZE]) {
   return out;
 }
 
-/* ---- Slips of the hand ----------------------------------------------------------------------- */
+/* ---- Spelling mistakes ----------------------------------------------------------------------- */
 
 const char *segue__schema_nearest(const char *key, size_t len, const segue_node *map) {
   const char *best = NULL;
@@ -130,7 +130,7 @@ static void add_pointer(segue__buf *out, const segue__place *place) {
   }
 }
 
-/* How a sentence about it begins: its key, with the indexes behind it. */
+/* Appends the subject of a sentence: the key of the value, with the indexes behind it. */
 static void finding_add_subject(segue__buf *out, const segue__place *place) {
   if (!place->up) {
     segue__buf_adds(out, "the top level");

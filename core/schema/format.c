@@ -14,7 +14,7 @@ static bool format_is_digit(char c) {
   return c >= '0' && c <= '9';
 }
 
-/* n digits at s as a number, or -1. */
+/* Returns the value of n digits at s, or -1. */
 static int format_digits(const char *s, size_t n) {
   int value = 0;
   for (size_t i = 0; i < n; i++) {
@@ -33,7 +33,7 @@ static int check_date(const char *s, size_t len) {
   return day <= days[month - 1] + (month == 2 && leap);
 }
 
-/* "Z" or "+hh:mm"; minutes east of Greenwich in *offset. */
+/* Reads "Z" or "+hh:mm". *offset is the number of minutes east of Greenwich. */
 static bool check_zone(const char *s, size_t len, int *offset) {
   *offset = 0;
   if (len == 1) return (*s | 32) == 'z';
@@ -64,7 +64,8 @@ static int check_date_time(const char *s, size_t len) {
   return len > 11 && (s[10] | 32) == 't' && check_date(s, 10) && check_time(s + 11, len - 11);
 }
 
-/* Numbers with units, each the one right behind the last in `units`; the end, or NULL. */
+/* Reads numbers with units. Each unit must stand right behind the previous one in `units`. Returns
+ * the end, or NULL. */
 static const char *read_units(const char *p, const char *end, const char *units) {
   const char *unit = NULL;
   while (p < end && *p != 'T') {
@@ -79,7 +80,8 @@ static const char *read_units(const char *p, const char *end, const char *units)
   return unit ? p : NULL;
 }
 
-/* As in RFC 3339: no gaps between units, weeks stand alone. */
+/* The form is that of RFC 3339, appendix A: no unit between two others is left out, and weeks stand
+ * alone. */
 static int check_duration(const char *s, size_t len) {
   const char *p = s + 1, *end = s + len;
   if (len < 3 || *s != 'P') return 0;

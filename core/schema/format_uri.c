@@ -90,7 +90,7 @@ int segue__format_hostname(const char *s, size_t len) {
 
 /* ---- URIs ------------------------------------------------------------------------------------ */
 
-/* Only characters that may stand in this part, and whole %XX. */
+/* Accepts only characters that may stand in this part, and complete %XX. */
 static bool format_uri_part(const char *s, const char *end, const char *more, bool wide) {
   for (; s < end; s++) {
     if (*s == '%') {
@@ -111,7 +111,7 @@ static const char *format_uri_until(const char *s, const char *end, const char *
   return s;
 }
 
-/* [v6] or [vX.y] */
+/* Checks [v6] or [vX.y]. */
 static bool ip_literal(const char *s, const char *end) {
   if (s < end && (*s | 32) == 'v') {
     const char *dot = s + 1;
@@ -187,7 +187,7 @@ int segue__format_iri_reference(const char *s, size_t len) {
   return format_uri_reference(s, len, false, true);
 }
 
-/* One variable of an expression: name, then ":n" or "*". */
+/* Reads one variable of an expression: its name, then ":n" or "*". */
 static const char *template_variable(const char *s, const char *end) {
   const char *start = s;
   while (s < end && (format_uri_is_letter(*s) || format_uri_is_digit(*s) || *s == '_' ||
@@ -239,7 +239,7 @@ int segue__format_uri_template(const char *s, size_t len) {
 
 /* ---- Mail ------------------------------------------------------------------------------------ */
 
-/* The local part; its end (at "@"), or NULL. */
+/* Reads the local part. Returns its end (at "@"), or NULL. */
 static const char *quoted_local(const char *s, const char *end, bool wide) {
   for (s++; s < end && *s != '"'; s++) {
     if (*s == '\\') s++;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * The keywords: one table in the order in which they judge (a wrong type first, what depends on all
- * others last), and what each one's value must be. A value that is wrong is an error of the schema;
- * a keyword that is not known is an annotation, and a warning if it looks like a slip.
+ * The keywords: one table in the order in which they are checked (a wrong type first, keywords that
+ * depend on all others last), and the form that the value of each must have. A value of the wrong
+ * form is an error of the schema; an unknown keyword is an annotation, and a warning if it looks
+ * like a spelling mistake.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -90,7 +91,8 @@ static int keywords_by_text(const void *a, const void *b) {
   return memcmp(x->v.s, y->v.s, x->count);
 }
 
-/* A name stands in a list once; all items are strings. */
+/* Rejects a list that contains a name twice. All items are strings. They are sorted by length
+ * first, which is cheaper than comparing bytes. */
 static int no_twins(segue__compile *c, const segue_node *list) {
   const segue_node **sorted = segue__malloc((list->count + 1) * sizeof(const segue_node *));
   const segue_node *twin = NULL;
@@ -170,6 +172,8 @@ static int compile_type(segue__compile *c, segue__sub *sub, segue__keyword *k) {
       c, "it must be one or a list of array, boolean, integer, null, number, object and string");
 }
 
+/* The hashes of the values are computed once here: a validation then compares hashes, however large
+ * the values are. */
 static int compile_enum(segue__compile *c, segue__sub *sub, segue__keyword *k) {
   (void)sub;
   if (k->value->type != SEGUE_LIST) return segue__compile_fail(c, "it must be a list of values");
@@ -223,6 +227,8 @@ static int compile_pattern_properties(segue__compile *c, segue__sub *sub, segue_
   return c->status;
 }
 
+/* An unknown format is only a warning, because the draft makes formats annotations. A format that
+ * is known but cannot be checked is an error where formats assert: the author relies on it. */
 static int compile_format(segue__compile *c, segue__sub *sub, segue__keyword *k) {
   if (is_text(c, sub, k)) return c->status;
   int cut = segue__text_cut(k->value->count);
@@ -258,6 +264,8 @@ static int compile_if(segue__compile *c, segue__sub *sub, segue__keyword *k) {
   return has_one(c, sub, k);
 }
 
+/* minContains and maxContains have an effect only beside contains, so they are read here and have
+ * no check of their own. */
 static int compile_contains(segue__compile *c, segue__sub *sub, segue__keyword *k) {
   k->beside = keywords_sibling(sub, "minContains");
   k->also = keywords_sibling(sub, "maxContains");
@@ -268,6 +276,8 @@ static int compile_contains(segue__compile *c, segue__sub *sub, segue__keyword *
   return has_one(c, sub, k);
 }
 
+/* `marks` makes the validation of this subschema record the children that its other keywords
+ * evaluate, which costs a bit for each child. */
 static int compile_unevaluated(segue__compile *c, segue__sub *sub, segue__keyword *k) {
   sub->marks = true;
   return has_one(c, sub, k);
@@ -382,9 +392,9 @@ const segue__keyword_def *segue__keyword_find(const char *name, size_t len) {
   return NULL;
 }
 
-/* ---- Slips ----------------------------------------------------------------------------------- */
+/* ---- Spelling mistakes ----------------------------------------------------------------------- */
 
-/* Keywords of other drafts, which this one would silently pass over. */
+/* Keywords of other drafts, which would have no effect in this one without a warning. */
 static const struct {
   const char *name, *instead;
 } former[] = {
@@ -453,6 +463,8 @@ static int keywords_collect(segue__compile *c, segue__sub *sub, unsigned vocabul
   return 0;
 }
 
+/* Compiles the keywords of one subschema, in the order of the table. A subschema is compiled once,
+ * although several references may lead to it. */
 int segue__compile_keywords(segue__compile *c, segue__sub *sub) {
   if (sub->compiled || sub->node->type != SEGUE_MAP) return c->status;
   sub->compiled = true;

@@ -25,7 +25,7 @@ static int compare_ints(const segue_node *a, const segue_node *b) {
   return number_order(a->v.i<b->v.i, a->v.i> b->v.i);
 }
 
-/* Neither is converted to the other's type: that would round. */
+/* Compares without converting either number to the other's type, because that would round. */
 static int compare_int_float(const segue_node *a, double f) {
   if (f != f) return SEGUE__UNORDERED;
   if (f >= 18446744073709551616.0) return -1;
@@ -60,7 +60,7 @@ bool segue__number_integral(const segue_node *node) {
 
 /* ---- Multiples ------------------------------------------------------------------------------- */
 
-/* |value| as digits * 10^exponent, without zeros at the end. */
+/* The absolute value as digits * 10^exponent, without zeros at the end. */
 typedef struct decimal {
   uint64_t digits;
   int exponent;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * \p{...}: properties of characters by the names that ECMA-262 gives them, in the words of PCRE2.
- * A name that is not in these tables is refused, so that PCRE2's own extensions and its loose
- * matching of names stay out.
+ * \p{...}: properties of characters. Translates the names of ECMA-262 to those of PCRE2. A name
+ * that is not in these tables is rejected, so that PCRE2's own extensions and its tolerant matching
+ * of names have no effect.
  */
 #include <string.h>
 

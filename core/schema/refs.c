@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * References: from the text of $ref and $dynamicRef to the subschema they mean, the dialect that
- * $schema names, and the search for circles that would never end.
+ * References: resolves the text of $ref and $dynamicRef to a subschema, reads the dialect that
+ * $schema names, and searches for circles that would never end.
  */
 #include <string.h>
 #include <uv.h>
@@ -22,7 +22,8 @@ static segue__anchor *find_anchor(const segue__resource *r, const char *name, si
   return a;
 }
 
-/* One step of a pointer; token is unescaped. */
+/* Follows one step of a pointer; token is unescaped. An index has no sign and no leading zero (RFC
+ * 6901, 4). */
 static const segue_node *refs_step(const segue_node *node, const char *token, size_t len) {
   if (node->type == SEGUE_MAP) {
     const segue__member *m = segue__node_find(node, token, len);
@@ -49,7 +50,9 @@ static const char *next_token(const char *p, const char *end, segue__buf *token)
   return p;
 }
 
-/* The subschema at a JSON pointer: mostly one that the scan has found. */
+/* Returns the subschema at a JSON pointer. Usually the scan has found it; a place that no keyword
+ * leads to is scanned now. `inside` follows the resources on the way, because they change the base
+ * URI. */
 static segue__sub *at_pointer(segue__compile *c, segue__resource *r, const char *p, size_t len) {
   const char *end = p + len, *location = r->root->location;
   const segue_node *node = r->root->node;
@@ -196,6 +199,8 @@ static unsigned refs_read_schema(segue__compile *c, const segue_node *value) {
   return SEGUE__V_DEFAULT;
 }
 
+/* A resource without $schema has the dialect of the resource around it. The position for errors is
+ * restored, because this is called while another subschema is compiled. */
 unsigned segue__compile_vocabularies(segue__compile *c, segue__resource *resource) {
   if (resource->vocabularies) return resource->vocabularies;
   const segue__sub *root = resource->root;
@@ -243,6 +248,9 @@ static void refs_walk_to(segue__compile *c, segue__sub *from, const segue__keywo
     refs_walk(c, to, depth + 1);
 }
 
+/* A circle is an error only if every step applies to the same value (`in_place`): a recursive
+ * schema for a tree descends with each round and ends with the data. A dynamic reference has no
+ * fixed target, so the depth limit of the validation covers it. */
 static void refs_walk(segue__compile *c, segue__sub *sub, unsigned depth) {
   sub->visiting = OPEN;
   for (uint32_t i = 0; i < sub->keyword_count; i++) {

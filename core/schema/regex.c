@@ -15,7 +15,7 @@
 
 enum { PATTERN_MAX = 1 << 14, NESTED_MAX = 100 };
 
-/* White space of ECMA-262, and all else. */
+/* The white space of ECMA-262, and all other characters. */
 #define SPACE                                                                                      \
   "\\x{9}-\\x{d}\\x{20}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}"    \
   "\\x{3000}\\x{feff}"
@@ -35,7 +35,7 @@ typedef struct reader {
   int failed;      /* SEGUE_ESYNTAX, UV_ENOTSUP, UV_ENOMEM */
 } reader;
 
-/* One character or class of characters, as it stands in or out of brackets. */
+/* One character or class of characters, inside or outside of brackets. */
 typedef struct atom {
   uint32_t code;
   char set; /* 0: the character code; else d D w W s S, or p P (written out in text) */
@@ -49,12 +49,12 @@ static bool regex_stop(reader *r, int code, const char *at, const char *why) {
   return false;
 }
 
-/* It is no pattern of ECMA-262. */
+/* Records that the text is no pattern of ECMA-262. */
 static bool regex_fail(reader *r, const char *at, const char *why) {
   return regex_stop(r, SEGUE_ESYNTAX, at, why);
 }
 
-/* It is one, but not for us. */
+/* Records that the text is a pattern of ECMA-262 which is not supported here. */
 static bool regex_refuse(reader *r, const char *at, const char *why) {
   return regex_stop(r, UV_ENOTSUP, at, why);
 }
@@ -71,6 +71,8 @@ static bool regex_is_letter(char c) {
   return (c | 32) >= 'a' && (c | 32) <= 'z';
 }
 
+/* Everything but letters and digits is written as \x{..}, so that no character has a meaning in
+ * PCRE2 that it does not have in ECMA-262. */
 static void regex_put(reader *r, uint32_t code) {
   if (code < 128 && (regex_is_letter((char)code) || regex_is_digit((char)code)))
     segue__buf_addc(r->out, (char)code);
@@ -80,7 +82,7 @@ static void regex_put(reader *r, uint32_t code) {
 
 /* ---- Escapes --------------------------------------------------------------------------------- */
 
-/* `count` hex digits at r->p. */
+/* Reads `count` hex digits at r->p. */
 static bool read_hex(reader *r, int count, uint32_t *code) {
   *code = 0;
   for (int i = 0; i < count; i++) {
@@ -92,7 +94,7 @@ static bool read_hex(reader *r, int count, uint32_t *code) {
   return true;
 }
 
-/* Behind \u: XXXX, a pair of surrogates, or {X...}. */
+/* Reads what follows \u: XXXX, a pair of surrogates, or {X...}. */
 static bool read_unicode(reader *r, const char *at, uint32_t *code) {
   if (r->p < r->end && *r->p == '{') {
     *code = 0;
@@ -242,6 +244,8 @@ static bool class_range(reader *r, const atom *low) {
   return true;
 }
 
+/* [] matches nothing and [^] everything in ECMA-262. PCRE2 takes a first ] for a member of the
+ * class, so both are written in another way. */
 static bool read_class(reader *r) {
   const char *at = r->p++;
   bool negate = r->p < r->end && *r->p == '^';
@@ -321,7 +325,7 @@ static bool open_group(reader *r, bool *look) {
   return regex_fail(r, at, "this kind of group is not part of ECMA-262");
 }
 
-/* {n}, {n,} or {n,m} at p; its end, or NULL. */
+/* Returns the end of {n}, {n,} or {n,m} at p, or NULL if it is none of these. */
 static const char *braces_end(const reader *r, const char *p) {
   const char *digits = ++p;
   while (p < r->end && regex_is_digit(*p))
@@ -333,7 +337,7 @@ static const char *braces_end(const reader *r, const char *p) {
   return p < r->end && *p == '}' ? p + 1 : NULL;
 }
 
-/* {m,n} with m > n: compared as digits, there is no limit to them. */
+/* Returns whether {m,n} has m > n. The numbers have no limit, so their digits are compared. */
 static bool regex_falls(const char *at, const char *end) {
   const char *comma = memchr(at, ',', (size_t)(end - at)), *low = at + 1, *high;
   if (!comma || comma + 2 == end) return false;
@@ -367,7 +371,7 @@ static void regex_refer(reader *r, const char *at, unsigned number, const char *
   if (!segue__groups_refer(&r->groups, number, name, len, (size_t)(at - r->start))) regex_starve(r);
 }
 
-/* \1, \k<name>, \b, \B; false: another escape. */
+/* Reads \1, \k<name>, \b and \B. Returns false for any other escape. */
 static bool read_special(reader *r, bool *repeatable) {
   const char *at = r->p, *end;
   char c = r->end - r->p > 1 ? r->p[1] : 0;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Compiling a schema. First a scan finds every subschema, and what names it: $id makes a resource
- * with a URI of its own, $anchor and $dynamicAnchor name places in it. Then the keywords of each
- * are compiled, in order of discovery; a reference into a corner that no keyword leads to adds to
- * the list while it is worked through.
+ * Compiling a schema. First a scan finds every subschema and its names: $id makes a resource with a
+ * URI of its own, $anchor and $dynamicAnchor name places in it. Then the keywords of each subschema
+ * are compiled, in order of discovery. A reference may lead to a place that no keyword leads to:
+ * that subschema is added to the list while the list is processed.
  */
 #include "schema.h"
 
@@ -74,6 +74,8 @@ static int fail_limit(segue__compile *c, const char *what, unsigned max) {
   return segue__compile_stopped(c) ? status : (c->status = SEGUE_ELIMIT);
 }
 
+/* Everything that lives as long as the schema comes from its arena, so an error in the middle of
+ * compiling needs no cleanup per object. */
 void *segue__compile_alloc(segue__compile *c, size_t size) {
   void *p = segue__arena_alloc(&c->schema->arena, size ? size : 1);
   if (p)
@@ -103,6 +105,8 @@ const char *segue__compile_join(segue__compile *c, const char *location, const c
 
 /* ---- The index of subschemas ----------------------------------------------------------------- */
 
+/* A subschema is identified by its node and the resource around it: aliases of YAML share one node,
+ * and the same node inside two resources has two base URIs. */
 static size_t schema_slot_of(const segue__schema *s, const segue_node *node,
                              const segue__resource *outer) {
   uint64_t h = (uintptr_t)node * UINT64_C(0x9e3779b97f4a7c15) ^
@@ -182,7 +186,8 @@ static segue__resource *add_resource(segue__compile *c, const char *uri, size_t 
   return c->schema->resources = r;
 }
 
-/* The value of a keyword that must be text; sets what errors are about. NULL: it is not there. */
+/* Returns the value of a keyword that must be text, or NULL if it is not there or is wrong. Sets
+ * the position for errors. */
 static const segue_node *schema_text_of(segue__compile *c, const segue_node *map, const char *key) {
   const segue__member *m = segue__node_find(map, key, strlen(key));
   if (!m) return NULL;
@@ -194,7 +199,7 @@ static const segue_node *schema_text_of(segue__compile *c, const segue_node *map
   return NULL;
 }
 
-/* $id: the subschema is a resource of its own. */
+/* Handles $id: the subschema becomes a resource of its own. */
 static void schema_identify(segue__compile *c, segue__sub *sub) {
   const segue_node *id = schema_text_of(c, sub->node, "$id");
   if (!id) return;
@@ -248,6 +253,8 @@ int32_t segue__compile_dynamic(segue__compile *c, const char *name, size_t len) 
   return s->dynamic_count++;
 }
 
+/* $anchor and $dynamicAnchor of one subschema may have the same name; then it is one anchor with
+ * both properties. */
 static void add_anchor(segue__compile *c, segue__sub *sub, const char *key, bool dynamic) {
   const segue_node *name = schema_text_of(c, sub->node, key);
   if (!name) return;
@@ -296,6 +303,8 @@ static void scan_keyword(segue__compile *c, segue__sub *sub, const segue__keywor
   }
 }
 
+/* The subschema is in the index before its keywords are scanned: every further way to the same node
+ * finds it there. */
 segue__sub *segue__compile_scan(segue__compile *c, const segue_node *node, segue__resource *outer,
                                 const char *location) {
   segue__sub *sub = segue__compile_find(c, node, outer);
@@ -358,8 +367,8 @@ static void warn_wide(segue__compile *c, const segue__document *doc) {
   segue__errors_add(c->options->warnings, &err);
 }
 
-/* It is known by a URI, by default its own name where that is one; else that is a name among the
- * others. */
+/* Adds a document. It is known by the URI that the caller gives, or else by its own name. If it
+ * declares an $id, that is a second name. */
 static segue__sub *take_document(segue__compile *c, segue__document *doc, const char *name) {
   if (keep_document(c, doc)) return NULL;
   warn_wide(c, doc);
@@ -382,6 +391,8 @@ static segue__sub *take_document(segue__compile *c, segue__document *doc, const 
   return sub;
 }
 
+/* A metaschema is loaded in the middle of compiling something else, so the position for errors is
+ * restored afterwards; only the status is kept. */
 segue__resource *segue__compile_metaschema(segue__compile *c, const char *uri) {
   const char *text = segue__metaschema(uri);
   if (!text) return NULL;

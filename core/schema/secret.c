@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Which values are secrets: a path is followed through all subschemas that could apply to it, with
- * conditions and alternatives taken as met. One writeOnly on the way is enough. Callers ask for one
- * path, or step by step while they walk a whole config.
+ * Finds the values that are secrets: a path is followed through all subschemas that could apply to
+ * it; conditions and alternatives count as fulfilled. So a value is a secret if one writeOnly on
+ * any possible way marks it. Callers ask for one path, or step by step while they walk a whole
+ * config.
  */
 #include <string.h>
 #include <uv.h>
@@ -10,7 +11,7 @@
 #include "../config/mask_internal.h"
 #include "schema_internal.h"
 
-/* Subschemas that speak about one place: a list, and a bit for each that is in it. */
+/* The subschemas that apply to one place: a list, and a bit for each member of it. */
 typedef struct set {
   const segue__sub **items;
   uint32_t count;
@@ -29,14 +30,14 @@ static bool secret_is(const segue__keyword *k, const char *name) {
   return strcmp(k->def->name, name) == 0;
 }
 
-/* A dynamic reference may lead to any anchor of its name. */
+/* A dynamic reference may lead to any anchor of its name, so all of them are added. */
 static void add_dynamic(const segue__schema *schema, set *s, int32_t dynamic) {
   for (const segue__resource *r = schema->resources; r; r = r->next)
     for (const segue__anchor *a = r->anchors; a; a = a->next)
       if (a->dynamic == dynamic) secret_add(s, a->sub);
 }
 
-/* Adds what judges the same value; true: one of them is marked. */
+/* Adds the subschemas that apply to the same value. Returns true if one of them marks a secret. */
 static bool close_set(const segue__schema *schema, set *s) {
   for (uint32_t i = 0; i < s->count; i++) {
     const segue__sub *sub = s->items[i];

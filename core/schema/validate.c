@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Validation: a walk over the value and the schema together. All that grows is bounded: the depth
- * of nested schemas, the steps of work, the time; a limit that is reached is never taken for a
- * verdict.
+ * Validation: a walk over the value and the schema together. Everything that grows is bounded: the
+ * depth of nested schemas, the number of steps, the time. A limit that is reached is an error and
+ * never counts as "valid" or "not valid": inside `not` a failure would otherwise become a success.
  */
 #include <string.h>
 #include <time.h>
@@ -101,7 +101,7 @@ bool segue__marks_get(const segue__validation *v, size_t marks, uint32_t child) 
 
 /* ---- The walk -------------------------------------------------------------------------------- */
 
-/* The dynamic scope: the resources that were entered on the way here. */
+/* Adds a resource to the dynamic scope: the resources that were entered on the way here. */
 static int validate_enter(segue__validation *v, const segue__resource *resource) {
   if (v->scope_count && v->scope[v->scope_count - 1] == resource) return 0;
   if (v->scope_count == v->scope_capacity) {
