@@ -8,7 +8,9 @@
 #include <sys/random.h>
 #include <uv.h>
 
-/* xorshift64*: spread is all that is asked of it. */
+/* The xorshift64* generator. The numbers only have to spread the daemons of a fleet over time, so
+ * it does not matter that they can be foreseen; a test that passes a seed gets the same delays
+ * again. */
 static uint64_t poll_draw(segue__poll *poll) {
   uint64_t x = poll->random;
   x ^= x >> 12;

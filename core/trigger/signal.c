@@ -101,6 +101,8 @@ static void signal_on_closed(uv_handle_t *handle) {
   if (cb) cb(data);
 }
 
+/* libuv calls no callback of a handle after uv_close, also not for a signal that is already in its
+ * pipe. So the caller can free `data` when this function returns, before closed_cb runs. */
 void segue__signal_close(segue__signal *signal, void (*closed_cb)(void *data), void *data) {
   if (!signal) {
     if (closed_cb) closed_cb(data);

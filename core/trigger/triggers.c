@@ -23,7 +23,7 @@ typedef struct item {
   segue__triggers *owner;
   segue__signal *signal; /* NULL: a poll */
   int signum;
-  unsigned live_actions, next_actions; /* by policy: the actions of a signal */
+  unsigned live_actions, next_actions; /* the actions of a signal in either policy */
   segue__poll poll;
   uint64_t interval_ms;
   bool in_live, in_next;
@@ -40,11 +40,12 @@ struct segue__triggers {
   item *items;
   segue__watcher *watch; /* from the first policy with a watch on */
   files live, next;
-  segue__policy *live_tasks, *next_tasks; /* counted; NULL: no triggers of their own */
+  /* References; NULL if the policy has no triggers that run as tasks. */
+  segue__policy *live_tasks, *next_tasks;
   bool staged;
-  bool missed; /* something changed before it was watched */
+  bool missed; /* a file was touched after it was read and before its watch began */
   segue__timer late;
-  size_t closing; /* handles still to be closed */
+  size_t closing; /* handles that are not closed yet */
   bool closed;
   void (*closed_cb)(void *data);
   void *closed_data;
@@ -72,6 +73,8 @@ static void files_deinit(files *f) {
 
 enum { RELOADS = 1, REOPENS = 2 };
 
+/* A signal that only the staged policy names is delivered as well, because its handler has already
+ * replaced the default action. */
 static void triggers_on_signal(void *data, int signum) {
   item *one = data;
   segue__triggers *t = one->owner;
@@ -148,7 +151,9 @@ static void triggers_on_closed(void *data) {
   if (--t->closing == 0 && t->closed) triggers_release(t);
 }
 
-/* Takes down items that no policy has any more. */
+/* Removes the items that no policy has any more. The item is freed before libuv has closed its
+ * signal: segue__signal_close calls back no item after this, only the set, which counts such
+ * handles so that it is not freed before them. */
 static void drop_unused(segue__triggers *t) {
   for (item **at = &t->items; *at;) {
     item *one = *at;
@@ -185,6 +190,8 @@ static int stage_signal(segue__triggers *t, const segue__trigger_spec *spec, seg
   return 0;
 }
 
+/* Does not start the timer: segue__triggers_settle does, because a poll must not request reloads
+ * for a policy that may still fail. A poll that the live policy has continues undisturbed. */
 static int stage_poll(segue__triggers *t, const segue__trigger_spec *spec, segue_error *err) {
   item *one = find_item(t, spec);
   if (!one) one = add_item(t);
@@ -242,7 +249,9 @@ static uint64_t triggers_shorter(uint64_t a, uint64_t b) {
   return !a || (b && b < a) ? b : a;
 }
 
-/* The live and the next policy's files, while both count. */
+/* Watches the files of both policies while a transaction runs. If the transaction fails, the live
+ * policy must not have missed a change of its files; if it succeeds, the next policy must not have
+ * missed a change since its files were read. */
 static int watch_both(segue__triggers *t, segue_error *err) {
   segue__names both = {0};
   int rc = add_names(&both, &t->live.names);
@@ -277,6 +286,11 @@ static int64_t since_ms(const segue__triggers *t) {
   return segue__loop_wall_ms(t->options.loop) - MINUTE_MS;
 }
 
+/* The files of the next policy have been read before their watch begins here, and a change between
+ * the two made no event. So the times of files that are watched for the first time are compared
+ * with the time at which the transaction began to read, and `missed` requests one more reload when
+ * the policy is live. Without it the change would stay unnoticed, because the first fingerprint of
+ * the rescan is already that of the changed file. */
 static int stage_watch(segue__triggers *t, const segue__policy *next, segue_error *err) {
   bool on = false;
   for (size_t i = 0; i < next->trigger_count; i++) {
@@ -296,15 +310,18 @@ static int stage_watch(segue__triggers *t, const segue__policy *next, segue_erro
 static void watch_only(segue__triggers *t, const files *f) {
   segue_error err;
   if (!t->watch || !segue__watch_set(t->watch, &f->names, f->rescan_ms, &err)) return;
-  /* More is watched than need be; harmless, and the next policy puts it right. */
+  /* The old set stays: files are watched that no policy names any more. A change of one of them
+   * requests a reload that finds nothing changed, until the next policy replaces the set. */
   SEGUE__LOG(t->options.log, SEGUE_WARN, "trigger", err.message);
 }
 
+/* Runs from a timer because the reload must not be requested inside segue__triggers_settle, which
+ * is called in the middle of a commit. */
 static void on_late(segue__timer *timer) {
   triggers_report(timer->data, SEGUE__BY_WATCH, "files changed while their watch began");
 }
 
-/* ---- The policy's own ---- */
+/* ---- Triggers that run as tasks of the policy ---- */
 
 static void on_fire(void *data, const char *cause) {
   triggers_report(data, SEGUE__BY_PUSH, cause);
@@ -325,7 +342,8 @@ static void stop_tasks(segue__triggers *t) {
   segue__policy_unref(policy);
 }
 
-/* The tasks of a policy that stays live continue undisturbed. */
+/* The tasks of a policy that stays live continue undisturbed. Otherwise the tasks of the old policy
+ * are stopped before those of the next one start. */
 static void settle_tasks(segue__triggers *t) {
   segue__policy *next = t->next_tasks;
   t->next_tasks = NULL;
@@ -406,7 +424,7 @@ void segue__triggers_close(segue__triggers *t, void (*cb)(void *data), void *dat
   t->closed = true;
   t->closed_cb = cb;
   t->closed_data = data;
-  t->closing++; /* until all have been asked to close */
+  t->closing++; /* a handle that closes at once must not free the set inside this function */
   stop_tasks(t);
   segue__policy_unref(t->next_tasks);
   segue__timer_stop(t->options.loop, &t->late);

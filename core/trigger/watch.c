@@ -23,8 +23,8 @@
 
 enum {
   BATCH_BYTES = 65536,
-  BATCHES_MAX = 16, /* for each turn of the loop, so that a storm does not hold up the rest */
-  FEW = 8           /* paths to resolve one by one; more are resolved all at once */
+  BATCHES_MAX = 16, /* in each turn of the loop, so that many events do not delay other handles */
+  FEW = 8           /* up to so many paths are resolved one by one, more all at once */
 };
 
 static void on_events(uv_poll_t *poll, int status, int events);
@@ -86,9 +86,9 @@ static void watch_on_closed(uv_handle_t *handle) {
   watch_release(handle->data);
 }
 
-/* A watch that is closed in its own callback is freed when the callback has returned. The handle
- * goes before the descriptor: it takes the number out of the poll set, which may then be another's.
- */
+/* A watch that is closed in its own callback is freed when the callback has returned. uv_close
+ * comes before close(): it removes the descriptor from the poll set of the loop, and after close()
+ * the number may belong to another file. */
 static void watch_finish_close(segue__watcher *watch) {
   bool polling = watch->polling;
   if (polling) uv_close((uv_handle_t *)&watch->poll, watch_on_closed);
@@ -185,6 +185,8 @@ static void free_others(segue__watcher *watch, watched_path **list, size_t count
   }
 }
 
+/* The watch is set before the fingerprint is taken: a change between the two makes an event. In the
+ * other order only the next rescan would report it. */
 static int arm_new(segue__watcher *watch, watched_path **list, size_t count) {
   for (size_t i = 0; i < count; i++) {
     if (watch_contains(watch->paths, watch->count, list[i])) continue;
@@ -202,7 +204,8 @@ static void arm_rescan(segue__watcher *watch) {
   segue__timer_start(watch->loop, &watch->rescan, ms, on_rescan);
 }
 
-/* A problem that has just come up: the next look must not be far. */
+/* After a watch has failed, the next rescan must come within SEGUE__RESCAN_LIMITED_MS, because a
+ * rescan of the usual interval may be many seconds away and no event reports the path. */
 static void expedite_rescan(segue__watcher *watch) {
   uint64_t soon = segue__loop_now_ms(watch->loop) + SEGUE__RESCAN_LIMITED_MS;
   if (watch->problem[0] && watch->rescan.due_ms > soon) arm_rescan(watch);
@@ -214,6 +217,9 @@ static void recount_flagged(segue__watcher *watch) {
     watch->flagged += watch->paths[i]->flagged;
 }
 
+/* The new paths are armed before the old ones are removed: if memory runs out, the old set is
+ * complete and continues; and the inotify watch of a folder that both sets need is never removed,
+ * so no event of it is lost. */
 int segue__watch_set(segue__watcher *watch, const segue__names *names, uint64_t rescan_ms,
                      segue_error *err) {
   size_t count = 0;
@@ -258,11 +264,12 @@ static void flag_dir(segue__watcher *watch, watched_dir *dir) {
     segue__watch_flag(watch, dir->interests[i].owner, true);
 }
 
-/* Looks at the file behind the name, if that decides. A plain file that was just created is still
- * empty: its writer closes it next, and that event is the one to report. (A file that is not empty
- * was linked here complete.) */
-static bool is_worth_telling(const watched_dir *dir, const struct inotify_event *event,
-                             bool *is_link) {
+/* Returns whether the event has to be reported now. A plain file that was just created is still
+ * empty: its writer closes it next, and that event is the one to report. A new name of a file that
+ * is not empty comes from link(), and no other event follows. *is_link is set if the content can
+ * change under another name, so that the path must be resolved again. */
+static bool has_content_now(const watched_dir *dir, const struct inotify_event *event,
+                            bool *is_link) {
   char path[PATH_MAX + NAME_MAX + 2];
   struct stat st;
   *is_link = false;
@@ -273,7 +280,7 @@ static bool is_worth_telling(const watched_dir *dir, const struct inotify_event 
   strcpy(path + len + 1, event->name);
   if (lstat(path, &st)) return true;
   *is_link = S_ISLNK(st.st_mode);
-  if (S_ISREG(st.st_mode) && st.st_nlink > 1) *is_link = true; /* it can be changed elsewhere */
+  if (S_ISREG(st.st_mode) && st.st_nlink > 1) *is_link = true; /* a hard link */
   return !(event->mask & IN_CREATE) || !S_ISREG(st.st_mode) || st.st_size > 0;
 }
 
@@ -285,10 +292,10 @@ static void match_name(segue__watcher *watch, watched_dir *dir, interest *in,
     segue__watch_flag(watch, path, true);
     return;
   }
-  if (!is_worth_telling(dir, event, &is_link)) return;
+  if (!has_content_now(dir, event, &is_link)) return;
   bool content_only = event->mask & (IN_CLOSE_WRITE | IN_ATTRIB);
   bool moved = !content_only && (in->kind == FINAL || is_link || path->has_links);
-  if (path->unreadable && event->mask & IN_ATTRIB) moved = true; /* perhaps it can be watched now */
+  if (path->unreadable && event->mask & IN_ATTRIB) moved = true; /* the mode may allow it now */
   segue__watch_flag(watch, path, moved);
   if (path->glob) strcpy(path->changed, in->kind == PATTERN ? event->name : "");
 }
@@ -326,7 +333,7 @@ static void take_event(segue__watcher *watch, const struct inotify_event *event,
     return;
   }
   watched_dir *dir = segue__watch_dir_find(watch, event->wd);
-  if (!dir) return; /* a callback has removed it */
+  if (!dir) return; /* the watch was removed after the kernel had queued the event */
   bool gone = event->mask & (IN_IGNORED | IN_UNMOUNT | IN_DELETE_SELF | IN_MOVE_SELF);
   if (!gone && !event->len && dir->is_file)
     match_inode(watch, dir, event->mask);
@@ -337,6 +344,8 @@ static void take_event(segue__watcher *watch, const struct inotify_event *event,
   if (event->mask & IN_IGNORED) segue__watch_dir_forget(watch, dir);
 }
 
+/* Reads at most BATCHES_MAX batches. The rest stays in the kernel, which reports the descriptor as
+ * readable again in the next turn of the loop. */
 static void read_events(segue__watcher *watch, bool *overflow) {
   _Alignas(struct inotify_event) char batch[BATCH_BYTES];
   for (int i = 0; i < BATCHES_MAX; i++) {
@@ -374,6 +383,9 @@ static void flag_all(segue__watcher *watch) {
     segue__watch_flag(watch, watch->paths[i], true);
 }
 
+/* Stores the fingerprint of the state that the events report; otherwise the next rescan would find
+ * the same change and report it a second time. It is taken before the callbacks: a change after it
+ * makes an event of its own. */
 static void note_prints(segue__watcher *watch) {
   for (size_t i = 0; i < watch->count; i++) {
     watched_path *path = watch->paths[i];
@@ -382,6 +394,9 @@ static void note_prints(segue__watcher *watch) {
   segue__watch_scan_adopt(watch);
 }
 
+/* The order matters: first the paths with a changed folder or link are resolved again, so that
+ * their new places are watched, and then the callbacks let the files be read. A change after the
+ * read is thus an event. */
 static void on_events(uv_poll_t *poll, int status, int events) {
   (void)status, (void)events;
   segue__watcher *watch = poll->data;
@@ -390,7 +405,7 @@ static void on_events(uv_poll_t *poll, int status, int events) {
   read_events(watch, &overflow);
   if (overflow) {
     SEGUE__LOG(watch->log, SEGUE_WARN, "watch",
-               "more file events than the kernel keeps; looking at all files (raise "
+               "the kernel has dropped file events; all watched files are read (raise "
                "fs.inotify.max_queued_events)");
     flag_all(watch);
   }
@@ -403,7 +418,8 @@ static void on_events(uv_poll_t *poll, int status, int events) {
 
 /* ---- Callbacks ---- */
 
-/* The next path that is due; its flag is taken down. */
+/* Returns the next path whose callback is due and clears its flag. The search starts at the
+ * beginning each time, because the callback may have replaced the set. */
 static watched_path *next_flagged(segue__watcher *watch) {
   for (size_t i = 0; watch->flagged && i < watch->count; i++) {
     watched_path *path = watch->paths[i];
@@ -449,7 +465,7 @@ void segue__watch_report(segue__watcher *watch, bool anything) {
 
 static void on_rescan(segue__timer *timer) {
   segue__watcher *watch = timer->data;
-  if (watch->problem[0] && watch->fd >= 0) { /* perhaps the limit has been raised */
+  if (watch->problem[0] && watch->fd >= 0) { /* the limit may have been raised meanwhile */
     watch->problem[0] = 0;
     for (size_t i = 0; i < watch->count; i++)
       watch->paths[i]->moved = true;

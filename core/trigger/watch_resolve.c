@@ -68,7 +68,8 @@ void segue__watch_dir_forget(segue__watcher *watch, watched_dir *dir) {
   dir_free(dir);
 }
 
-/* FNV-1a: decides for most names in a busy folder without a string comparison. */
+/* FNV-1a. The hash of an event's name is computed once and compared with each interest, so that
+ * names in a busy folder seldom need a string comparison. */
 uint32_t segue__watch_name_hash(const char *name) {
   uint32_t hash = 2166136261u;
   for (; *name; name++)
@@ -84,7 +85,7 @@ void segue__watch_set_problem(segue__watcher *watch, int code, const char *place
                                            "reached: raise fs.inotify.max_user_instances"
                                          : segue_strerror(code);
   snprintf(watch->problem, sizeof watch->problem,
-           "cannot watch %.100s (%s); looking every %d s instead", place, what,
+           "cannot watch %.100s (%s); files are compared every %d s instead", place, what,
            SEGUE__RESCAN_LIMITED_MS / 1000);
   if (!strcmp(watch->problem, watch->reported)) return;
   strcpy(watch->reported, watch->problem);
@@ -138,8 +139,11 @@ static int add_interest(watched_dir *dir, watched_path *owner, interest_kind kin
   return 0;
 }
 
-/* Returns 0, UV_ENOMEM, or what stands in the way. Limits and missing permission are remembered as
- * a problem and are no failure: the rescan goes on. */
+/* Sets the inotify watch of a folder and notes that the path depends on it. Returns 0, UV_ENOMEM,
+ * or the errno of a folder that is not there (ENOENT, ENOTDIR, ELOOP). A reached limit or a missing
+ * permission is stored as the problem and is no failure, because the rescan still sees changes.
+ * IN_MASK_ADD, because the same folder may be on the way of another path already: without it the
+ * call would replace the events that the other path needs. */
 static int watch_resolve_arm(segue__watcher *watch, const char *path, watched_path *owner,
                              interest_kind kind, const char *name) {
   if (watch->fd < 0) return 0;
@@ -189,7 +193,8 @@ static int arm_file(segue__watcher *watch, const char *path, watched_path *owner
   return rc;
 }
 
-/* Whether the file has another name, or is one that is mounted from elsewhere. */
+/* Returns whether the file has another hard link, or is the root of a mount (a file that was
+ * bind-mounted alone). */
 static bool has_second_name(int folder, const char *name) {
   struct statx st;
   return !statx(folder, name, AT_SYMLINK_NOFOLLOW, STATX_TYPE | STATX_NLINK, &st) &&
@@ -204,17 +209,18 @@ typedef struct walk {
   char here[PATH_MAX]; /* an existing folder, without links in it */
   char next[PATH_MAX]; /* here/part */
   char part[NAME_MAX + 1];
-  char rest[PATH_MAX]; /* still to go */
+  char rest[PATH_MAX]; /* the parts after it */
   bool last;           /* part is the last one */
-  bool has_pattern;    /* the last one is a pattern */
-  bool at_pattern;     /* and we have come to it */
+  bool has_pattern;    /* the last part is a pattern */
+  bool at_pattern;     /* part is the last one and a pattern */
   const char *match;   /* the name of the match, where a pattern led here */
   int links;
 } walk;
 
 enum { ON = 0, STOP = 1 };
 
-/* Takes the next part off rest. */
+/* Moves the next part of the path from rest to part. False at the end, and for a path that is
+ * longer than the kernel allows. */
 static bool take_part(walk *w) {
   size_t skip = strspn(w->rest, "/"), len = strcspn(w->rest + skip, "/");
   if (!len || len > NAME_MAX) return false;
@@ -235,7 +241,8 @@ static int watch_resolve_enter(walk *w) {
   return rc;
 }
 
-/* Puts the target of the link in front of the rest. */
+/* Puts the target of the link in front of the remaining parts. More than LINKS_MAX links end the
+ * walk, because the links may form a circle; the kernel refuses to open such a path as well. */
 static int watch_resolve_follow(walk *w) {
   char target[PATH_MAX], joined[PATH_MAX];
   ssize_t len = readlink(w->next, target, sizeof target - 1);
@@ -249,8 +256,9 @@ static int watch_resolve_follow(walk *w) {
   return watch_resolve_arm(w->watch, "/", w->owner, ANCESTOR, NULL);
 }
 
-/* Goes over one part: ON, STOP, or out of memory. A folder that turns into something else between
- * the look and the watch is looked at again. */
+/* Walks over one part; returns ON, STOP or UV_ENOMEM. Another process may replace the folder
+ * between lstat and the watch; then the part is read again, at most RACES_MAX times, so that a
+ * program that exchanges it in a loop cannot hold the control thread. */
 static int watch_resolve_step(walk *w) {
   bool armed = false;
   for (int race = 0; race < RACES_MAX; race++) {
@@ -275,6 +283,8 @@ static int watch_resolve_step(walk *w) {
   return STOP;
 }
 
+/* ".." is entered like any folder: `here` has no links in it, so the kernel's ".." of it is the
+ * parent that the path means. */
 static int walk_on(walk *w) {
   if (!strcmp(w->part, ".")) return ON;
   if (!strcmp(w->part, "..")) return watch_resolve_enter(w) == UV_ENOMEM ? UV_ENOMEM : ON;
@@ -297,9 +307,9 @@ static bool is_link(int folder, const struct dirent *entry) {
   return !fstatat(folder, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) && S_ISLNK(st.st_mode);
 }
 
-/* Files that match a pattern may be links themselves (all those of a ConfigMap are): where they
- * lead is watched too. So are files that can be written by another name. Their number is bounded;
- * the rescan sees the rest. */
+/* A file that matches a pattern may be a symbolic link (in a mounted ConfigMap all are) or have a
+ * second name; the place where its content is written is watched too. PATTERN_LINKS_MAX bounds the
+ * inotify watches of one pattern; for the files after it the rescan finds changes. */
 static int walk_links(const walk *folder, const char *glob) {
   DIR *dir = opendir(folder->here);
   int rc = 0, links = 0;
@@ -352,9 +362,10 @@ static bool needs_names(const watched_dir *dir) {
   return false;
 }
 
-/* The names in the folder do not matter any more. Another folder may be at its path by now; then
- * inotify_add_watch has changed the watch of that one: it gets its events back, and the event of
- * the exchange is already on its way. */
+/* Reduces the watch of a folder to its own move or removal, because no path needs the names in it
+ * any more. Another folder may be at dir->path by now, and inotify_add_watch, which takes a path,
+ * has then reduced the watch of that other folder: its events are added again. The event that
+ * reports the exchange is already in the queue. */
 static void make_quiet(segue__watcher *watch, watched_dir *dir) {
   int wd = inotify_add_watch(watch->fd, dir->path, OWN_EVENTS | HOW);
   dir->full = false;
@@ -366,6 +377,8 @@ static void make_quiet(segue__watcher *watch, watched_dir *dir) {
     inotify_add_watch(watch->fd, dir->path, OWN_EVENTS | NAME_EVENTS | HOW | IN_MASK_ADD);
 }
 
+/* Removes inotify watches only after all paths have been resolved again: a folder that a path still
+ * needs keeps its watch, and with it the events that are queued for it. */
 void segue__watch_sweep(segue__watcher *watch) {
   for (int i = 0; i < DIR_BUCKETS; i++) {
     for (watched_dir *dir = watch->dirs[i], *next; dir; dir = next) {

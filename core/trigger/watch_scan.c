@@ -23,13 +23,13 @@
 typedef struct scanned {
   char *path;
   const char *glob;
-  size_t index; /* in the watch's list */
+  size_t index; /* in the list of the watch */
   uint64_t events, print;
 } scanned;
 
 struct watch_scan {
   segue__job job;        /* first */
-  segue__watcher *watch; /* NULL: closed meanwhile */
+  segue__watcher *watch; /* NULL after the watch was closed */
   uint64_t set_version;
   bool adopt; /* events have reported these changes already: only store the fingerprint */
   size_t count;
@@ -78,7 +78,7 @@ static uint64_t print_matches(const char *folder, const char *glob) {
   return sum;
 }
 
-/* The folder of path, "." or "/" where there is none. */
+/* Writes the folder of path: "." or "/" for a path without one. */
 static void watch_scan_folder_of(const char *path, char folder[PATH_MAX]) {
   const char *slash = strrchr(path, '/');
   size_t len = slash ? (size_t)(slash - path) : 0;
@@ -116,14 +116,16 @@ static bool is_since(const struct stat *st, int64_t since_ns) {
   return nanoseconds(st->st_ctim) >= since_ns;
 }
 
-/* Whether the folder itself was moved, rather than something in it: that leaves its mtime alone. */
+/* Returns whether the folder itself was moved. A move changes ctime and leaves mtime alone; a new
+ * name in the folder changes both. */
 static bool folder_moved(const char *path, int64_t since_ns) {
   struct stat st;
   return stat(path, &st) ||
          (is_since(&st, since_ns) && nanoseconds(st.st_ctim) > nanoseconds(st.st_mtim));
 }
 
-/* A name that is missing may have been removed just now: then the times of the folder decide. */
+/* Returns whether the name was touched. A name that is missing may have been removed just now; then
+ * the times of its folder decide. */
 static bool name_touched(const watched_dir *dir, const char *name, int64_t since_ns) {
   char path[PATH_MAX + NAME_MAX + 2];
   struct stat st;
@@ -175,19 +177,20 @@ static void watch_scan_run(segue__job *job) {
     scan->items[i].print = segue__watch_print(scan->items[i].path, scan->items[i].glob);
 }
 
-/* Returns whether anything is another than at the last look. */
+/* Returns whether a fingerprint differs from the last one. A path that has had events since the
+ * scan began is left out: the fingerprint may be older than the one that the event has stored. */
 static bool watch_scan_compare(segue__watcher *watch, const watch_scan *scan) {
   bool differs = false;
   for (size_t i = 0; i < scan->count; i++) {
     const scanned *item = &scan->items[i];
     watched_path *path = watch->paths[item->index];
-    if (path->events != item->events) continue; /* overtaken: the next look decides */
+    if (path->events != item->events) continue;
     bool changed = path->print_known && path->print != item->print;
     path->print = item->print;
     path->print_known = true;
     if (!changed || scan->adopt) continue;
     differs = true;
-    path->moved = true; /* perhaps mounted over: the watch may be on the folder below the mount */
+    path->moved = true; /* after a mount the inotify watch may be on the folder below it */
   }
   return differs;
 }
@@ -207,6 +210,7 @@ static void watch_scan_done(segue__job *job) {
   segue__watch_report(watch, true);
 }
 
+/* The abandoned scan has ended after all, so the next rescan may start one again. */
 static void watch_scan_abandoned(segue__job *job) {
   watch_scan *scan = (watch_scan *)job;
   if (scan->watch) {
@@ -216,12 +220,16 @@ static void watch_scan_abandoned(segue__job *job) {
   scan_free(scan);
 }
 
+/* stat() on a network file system whose server is gone cannot be interrupted. The job is abandoned:
+ * its thread stays in the kernel and no other job waits for it. No further scan starts until this
+ * one returns, so that not more than one thread hangs. */
 static void on_limit(segue__timer *timer) {
   segue__watcher *watch = timer->data;
   if (!watch->scan) return;
   watch->scan_hangs = true;
   SEGUE__LOG(watch->log, SEGUE_WARN, "watch",
-             "looking at the watched files takes too long; is a network file system away?",
+             "comparing the watched files exceeds its time limit; a network file system may not "
+             "answer",
              SEGUE__FIELD("limit_ms", SCAN_LIMIT_MS));
   segue__job_abandon(watch->loop, &watch->scan->job);
 }
@@ -247,7 +255,7 @@ static int take_paths(watch_scan *scan, const segue__watcher *watch) {
 static void watch_scan_start(segue__watcher *watch, bool adopt) {
   if (watch->scan || watch->closing || !watch->count) return;
   watch_scan *scan = segue__calloc(1, sizeof *scan + watch->count * sizeof scan->items[0]);
-  if (!scan) return; /* the next look is not far */
+  if (!scan) return; /* the next rescan tries again */
   scan->adopt = adopt;
   scan->set_version = watch->set_version;
   scan->watch = watch;
@@ -270,9 +278,10 @@ void segue__watch_scan_start(segue__watcher *watch) {
   watch_scan_start(watch, false);
 }
 
-/* Notes what patterns match now, before the callbacks: jobs of a queue run in order, so what the
- * reload reads is at least as new, and no change can fall in between. While another scan is under
- * way nothing is noted, and the next scan reports one change too many. */
+/* Stores the fingerprints of the patterns that are flagged, before the callbacks run. Jobs of one
+ * queue run in order, so the files that the reload reads are at least as new as the fingerprints,
+ * and a change after them is found by the next rescan. While another scan runs nothing is stored,
+ * and the next rescan reports one change too many. */
 void segue__watch_scan_adopt(segue__watcher *watch) {
   for (size_t i = 0; i < watch->count; i++) {
     if (!watch_scan_wanted(watch->paths[i], true)) continue;
