@@ -32,7 +32,7 @@ static void message_of(const segue__result *result, char *buf, size_t size) {
   if (result->plan_only)
     snprintf(buf, size, "planned: the reload %s", segue__render_would(result->outcome));
   else if (result->deferred)
-    snprintf(buf, size, "postponed by the policy: it will run later");
+    snprintf(buf, size, "postponed: it will run later");
   else if (result->skipped)
     snprintf(buf, size, "skipped: this input was %s before and has not changed", outcome);
   else if (!result->generation)

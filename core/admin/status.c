@@ -61,10 +61,10 @@ bool segue__admin_ready(const segue__engine *engine, char *why, size_t size) {
              last ? segue__outcome_name(last->outcome) : "");
     return false;
   }
-  if (segue__engine_taken_back(engine)) {
+  if (segue__engine_starting(engine)) {
     snprintf(why, size,
-             "the live generation was undone, and the one before cannot be brought "
-             "back: a reload tries again");
+             "the start is not complete: the last good generation serves until the one that waits "
+             "to be confirmed is live");
     return false;
   }
   if (segue__engine_on_trial(engine)) {

@@ -154,7 +154,7 @@ static void run_begins(segue__systemd *s, const segue__result *result) {
 static void run_ends(segue__systemd *s, const segue__result *result) {
   bool idle = result->skipped || (result->outcome == SEGUE__UNCHANGED && !s->reloading);
   if (result->deferred)
-    systemd_say(s, "postponed by the policy: the reload runs later");
+    systemd_say(s, "postponed: the reload runs later");
   else if (!idle)
     systemd_describe(s, result);
   if (s->reloading) {

@@ -214,10 +214,12 @@ static void on_first(segue__waiter *waiter, int status, segue__result *result) {
   bool live = result && result->generation;
   bool held = result && result->outcome == SEGUE__HELD && instance_undone(result);
   if (!live && status == 0 && segue__start_from_last_good(s, held, on_first) == 0) return;
+  const segue__result *first = result;
+  if (live && status == 0 && !segue__start_good(result)) first = segue__started_stale(s, held);
   s->first_waits = status == SEGUE_EUNCONFIRMED;
   if (s->first_waits) status = 0;
   s->started = true;
-  if (s->options.on_start) instance_report(s->options.on_start, s->options.data, status, result);
+  if (s->options.on_start) instance_report(s->options.on_start, s->options.data, status, first);
 }
 
 /* ---- Putting together ------------------------------------------------------------------------ */

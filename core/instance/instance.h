@@ -139,6 +139,11 @@ int segue__last_good_validate(segue *s, const segue__policy *policy, segue__erro
  * sources are valid, but their generation was reverted, or reloads are frozen. */
 int segue__start_from_last_good(segue *s, bool held,
                                 void (*cb)(segue__waiter *, int, segue__result *));
+bool segue__start_good(const segue__result *result);
+/* The last good generation is live, and the run that a start had it replayed for did not succeed.
+ * Marks it as stale, unless an operator holds the sources back, and returns the result of the
+ * replay. */
+const segue__result *segue__started_stale(segue *s, bool held);
 
 /* instance.c: reports to the host that nothing is live, in the same way as a first load that
  * failed. */

@@ -27,7 +27,7 @@ const segue__os *segue__instance_os(const segue *s) {
   return s->record ? segue__inputs_os(segue__record_inputs(s->record)) : segue__os_default();
 }
 
-static bool start_good(const segue__result *result) {
+bool segue__start_good(const segue__result *result) {
   return (result->outcome == SEGUE__APPLIED || result->outcome == SEGUE__UNCHANGED) &&
          !result->plan_only && !result->skipped && !result->deferred;
 }
@@ -50,7 +50,7 @@ static void start_on_phase(segue__observer *observer, const segue__result *resul
   if (first_waits) s->first_waits = false;
   if (nothing && segue__start_from_last_good(s, true, start_ignore) < 0 && first_waits)
     segue__nothing_left(s, result);
-  if (!start_good(result) || result->away) return;
+  if (!segue__start_good(result) || result->away) return;
   if (!segue__engine_stale_since(s->engine)) return;
   SEGUE__LOG(&s->log, SEGUE_INFO, "reload",
              "the sources are back: the live generation is not stale",
@@ -87,6 +87,17 @@ static void say_what_is_live(segue *s) {
              SEGUE__FIELD("kept_as", good->generation), SEGUE__FIELD("hash", good->hash));
   s->try_again.data = s;
   segue__timer_start(s->loop, &s->try_again, TRY_AGAIN_MS, try_again);
+}
+
+const segue__result *segue__started_stale(segue *s, bool held) {
+  const segue__result *result = NULL;
+  s->held = held;
+  say_what_is_live(s);
+  for (size_t i = 0; i < segue__engine_result_count(s->engine); i++) {
+    result = segue__engine_result(s->engine, i);
+    if (segue__start_good(result)) break;
+  }
+  return result;
 }
 
 /* Rejects a last good generation that is too old. The limit is that of the policy on disk, which is

@@ -286,6 +286,7 @@ static void bring_back(segue__step *step) {
 
 void segue__step_open_again(segue__step *step) {
   segue__module_record *module = step->module;
+  if (SEGUE_FAULT("undo.open") < 0) return;
   if (module->live && segue__gate_state_get(module->gate) == SEGUE__GATE_SHUT)
     (void)segue__gate_open(module->gate, module->live, step->txn->engine->live);
 }

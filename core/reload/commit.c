@@ -290,6 +290,7 @@ static void commit_flip(segue__txn *txn) {
   if (engine->last_generation < txn->next->generation)
     engine->last_generation = txn->next->generation;
   txn->state = SEGUE__TXN_LIVE;
+  segue__operator_started(txn);
   for (size_t i = 0; i < txn->step_count; i++) {
     segue__step *step = &txn->steps[i];
     step->module->live = instance_after(step);

@@ -354,6 +354,7 @@ static void engine_start(segue__engine *engine, segue__queued_run **slot) {
     engine->started_once = true;
     segue__timer_stop(engine->loop, &engine->retry_timer);
   }
+  if (!run->id) run->id = ++engine->next_id; /* it runs again */
   if (segue__txn_start(engine, run) == 0) return;
   segue__run_answer(run, UV_ENOMEM, NULL);
   try_later(engine, run);
@@ -402,7 +403,7 @@ static void engine_kicked(segue__message *message) {
     return;
   }
   /* A request that overtakes it would put live what the operator has rolled back from. */
-  if (segue__operator_resuming(engine)) return;
+  if (segue__operator_resuming(engine) && !engine->pending_replay) return;
   if (engine->decisions.frozen && !start_of_daemon(engine)) {
     wait_frozen(engine);
     return;
@@ -587,6 +588,17 @@ static void put_back(segue__engine *engine, segue__queued_run *run) {
   engine->pending = run;
 }
 
+/* Its waiters stay with it: they wait for what its next try leads to. That has a number of its own,
+ * behind the replay that goes before it. */
+static void run_again(segue__engine *engine, segue__queued_run *run) {
+  bool explicit_ = run->explicit_, accepts = run->accept_shrink;
+  put_back(engine, run);
+  run->explicit_ |= explicit_;
+  run->accept_shrink |= accepts;
+  run->trigger = SEGUE__BY_START;
+  run->id = 0;
+}
+
 static void report_files(segue__engine *engine, segue__txn *txn) {
   if (!txn->files) (void)segue__inputs_take(segue__record_inputs(engine->record), &txn->files);
   txn->result->files = segue__files_ref(txn->files);
@@ -609,19 +621,13 @@ static void record_settled(segue__engine *engine, const segue__txn *txn, bool ke
   segue__inputs_end(segue__record_inputs(engine->record));
 }
 
-static void answer_parked(segue__engine *engine, segue__result *result) {
-  segue__queued_run *run = engine->parked;
-  engine->parked = NULL;
-  if (run) segue__run_answer(run, 0, result);
-  segue__run_free(run);
-}
-
 void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   segue__result *result = segue__result_ref(txn->result);
   segue__queued_run *run = txn->run;
   segue__gates_settle(engine);
   bool put_off = run->put_off && !txn->failed && result->outcome == SEGUE__UNCHANGED;
-  bool gives_way = txn->gives_way, brings_back = run->files && !run->restores;
+  bool good_first = txn->good_first;
+  if (!good_first) segue__operator_started(txn);
   result->deferred = put_off;
   if (result->skipped)
     engine->stats.skipped++;
@@ -641,10 +647,11 @@ void segue__engine_finished(segue__engine *engine, segue__txn *txn) {
   segue__engine_notify(engine, result, SEGUE__PHASE_SETTLED);
   segue__files_unref(result->files);
   result->files = NULL;
-  if (brings_back) answer_parked(engine, result);
-  if (!gives_way) segue__run_answer(run, put_off ? SEGUE_EDEFERRED : 0, put_off ? NULL : result);
-  if (gives_way)
-    segue__operator_restore(engine, run);
+  int status = !put_off ? 0 : good_first ? SEGUE_ECLOSED : SEGUE_EDEFERRED;
+  bool again = good_first && !engine->stopping;
+  if (!again) segue__run_answer(run, status, put_off ? NULL : result);
+  if (again)
+    run_again(engine, run);
   else if (put_off && !engine->stopping)
     put_back(engine, run);
   else
@@ -665,8 +672,7 @@ void segue__engine_stop(segue__engine *engine, void (*cb)(void *data), void *dat
   segue__timer_stop(engine->loop, &engine->retry_timer);
   segue__timer_stop(engine->loop, &engine->recover_timer);
   segue__operator_close(engine);
-  segue__queued_run **slots[] = {&engine->pending, &engine->pending_plan, &engine->pending_replay,
-                                 &engine->parked};
+  segue__queued_run **slots[] = {&engine->pending, &engine->pending_plan, &engine->pending_replay};
   for (size_t i = 0; i < sizeof slots / sizeof *slots; i++) {
     segue__queued_run *run = *slots[i];
     *slots[i] = NULL;

@@ -264,8 +264,8 @@ int64_t segue__engine_wall_ms(const segue__engine *engine); /* the engine's cloc
 void segue__engine_tick(segue__engine *engine);
 /* When the last good generation on disk was last found equal to the sources; 0: there is none. */
 int64_t segue__engine_good_wall_ms(const segue__engine *engine);
-/* The live generation was undone, and the last good generation could not replace it yet. */
-bool segue__engine_taken_back(const segue__engine *engine);
+/* A start serves the last good generation, and has not tried yet what waits to be confirmed. */
+bool segue__engine_starting(const segue__engine *engine);
 
 /* Decisions of operators, for status. */
 typedef struct segue__operator_status {

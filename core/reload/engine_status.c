@@ -17,12 +17,12 @@ const segue_snapshot *segue__engine_previous(const segue__engine *engine) {
 
 bool segue__engine_on_trial(const segue__engine *engine) {
   const segue__txn *txn = engine->txn;
-  if (!txn || txn->state < SEGUE__TXN_LIVE || txn->state >= SEGUE__TXN_CONFIRMED || txn->was_live)
-    return false;
-  /* Started again while an operator was asked: it serves as it did before, and there is a
-   * generation on disk to go back to. */
-  return !txn->waits_for_operator || !engine->record ||
-         !segue__record_found(engine->record)->last_good.generation;
+  /* While an undo waits for the disk, the generation before is live again. */
+  return txn && txn->state == SEGUE__TXN_LIVE && !txn->was_live && engine->live == txn->next;
+}
+
+bool segue__engine_starting(const segue__engine *engine) {
+  return engine->starting;
 }
 
 const segue__policy *segue__engine_policy(const segue__engine *engine) {

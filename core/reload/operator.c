@@ -264,6 +264,12 @@ static bool frozen_start(const segue__txn *txn, segue_error *why) {
   return true;
 }
 
+/* Of a generation that waited to be confirmed when an earlier process ended. */
+static bool window_is_over(const segue__engine *engine) {
+  const segue__decisions *d = &engine->decisions;
+  return d->unconfirmed && d->unconfirmed_until_wall_ms <= segue__loop_wall_ms(engine->loop);
+}
+
 bool segue__operator_postpone(const segue__txn *txn, segue_error *why, segue__outcome *outcome) {
   *outcome = SEGUE__UNCHANGED;
   const segue__engine *engine = txn->engine;
@@ -281,9 +287,7 @@ bool segue__operator_postpone(const segue__txn *txn, segue_error *why, segue__ou
     return true;
   }
   if (frozen_start(txn, why)) return true;
-  bool late = d->unconfirmed && !engine->live &&
-              d->unconfirmed_until_wall_ms <= segue__loop_wall_ms(engine->loop);
-  if (!late || !same_raw(txn)) return false;
+  if (!window_is_over(engine) || !same_raw(txn)) return false;
   segue__errorf(why, SEGUE_EHELD,
                 "generation %llu was not confirmed in time and was undone: the content of the "
                 "sources goes live when they change, or by a reload with force",
@@ -297,9 +301,11 @@ bool segue__operator_settle(segue__txn *txn) {
   segue__decisions *d = &engine->decisions;
   bool was_pinned = d->pinned, was_unconfirmed = d->unconfirmed, was_kept = d->reverted;
   const segue__queued_run *run = txn->run;
-  d->unconfirmed = false;
-  if (run->files && !run->restores) {
-    if (was_unconfirmed && d->unconfirmed_until_wall_ms <= segue__loop_wall_ms(engine->loop)) {
+  bool replays_good = run->files && !run->restores, late = window_is_over(engine);
+  /* After the replay of a start, what waits to be confirmed is tried again. */
+  d->unconfirmed = was_unconfirmed && replays_good && !late;
+  if (replays_good) {
+    if (late) {
       d->pinned = true; /* the deadline passed while no daemon ran */
       d->pinned_generation = txn->next->generation;
       d->pinned_raw = d->unconfirmed_raw;
@@ -312,7 +318,7 @@ bool segue__operator_settle(segue__txn *txn) {
   } else {
     d->pinned = d->reverted = false;
   }
-  return was_unconfirmed || d->pinned || was_pinned || was_kept != d->reverted;
+  return was_unconfirmed != d->unconfirmed || d->pinned || was_pinned || was_kept != d->reverted;
 }
 
 static void keep_reverted(segue__txn *txn) {
@@ -350,17 +356,9 @@ bool segue__operator_undone(segue__txn *txn) {
   }
   d->pinned = true;
   d->pinned_raw = engine->last_raw;
-  d->pinned_generation = engine->live && !txn->gives_way
-                             ? engine->live->generation
-                             : segue__record_found(engine->record)->last_good.generation;
+  d->pinned_generation = engine->live ? engine->live->generation
+                                      : segue__record_found(engine->record)->last_good.generation;
   return true;
-}
-
-bool segue__operator_gives_way(const segue__txn *txn) {
-  const segue__engine *engine = txn->engine;
-  return txn->state >= SEGUE__TXN_LIVE && !txn->was_live && txn->waits_for_operator &&
-         txn->opened && !engine->stopping &&
-         segue__record_found(engine->record)->last_good.generation;
 }
 
 /* ---- The clocks ------------------------------------------------------------------------------ */
@@ -449,8 +447,7 @@ static void keep_age(segue__engine *engine) {
   uint64_t now = segue__loop_now_ms(engine->loop);
   uint64_t every = engine->policy ? engine->policy->last_good_age_ms / AGE_PARTS : 0;
   if (every > AGE_MOST_MS) every = AGE_MOST_MS;
-  if (!every || !engine->live || engine->unkept || engine->reverted_live ||
-      engine->stale_since_wall_ms || any_away(engine))
+  if (!every || !engine->live || engine->unkept || engine->stale_since_wall_ms || any_away(engine))
     return;
   if (engine->good_ms && now - engine->good_ms < every && !engine->tick_failed) return;
   engine->good_ms = now;
@@ -486,55 +483,11 @@ typedef struct segue__rollback {
   segue__trigger trigger;
   segue__waiter *waiter; /* NULL: none, or it was forgotten */
   uint64_t again;        /* a refresh of a rollback to this generation; 0: a new rollback */
-  bool at_start;         /* the start resumes a rollback that waits to be confirmed */
+  bool resumes;          /* a rollback that waited when the last process ended */
+  bool at_start;         /* requests wait for it: see "What waits to be confirmed" */
+  segue__waiter good;    /* at a start: for the replay of the last good generation */
   char by[128];
 } segue__rollback;
-
-static void not_brought_back(segue__engine *engine, int status) {
-  segue__queued_run *run = engine->parked;
-  engine->parked = NULL;
-  SEGUE__LOG(engine->log, SEGUE_ERROR, "reload",
-             "the generation that was undone stays live: the last good one cannot be brought back",
-             SEGUE__FIELD("error", segue_strerror(status)));
-  if (run) segue__run_answer(run, status, NULL);
-  segue__run_free(run);
-}
-
-static void good_found(segue__record_call *call, segue__record_answer *answer) {
-  segue__rollback *rollback = call->data;
-  segue__engine *engine = rollback->engine;
-  engine->rollback = NULL;
-  segue__free(rollback);
-  int rc = answer->status;
-  if (!rc) /* as a start does: a freeze does not hold it up */
-    rc = segue__engine_replay(engine, answer->files, 0, SEGUE__BY_START,
-                              "the last good generation, after what was not confirmed", NULL);
-  if (rc) not_brought_back(engine, rc);
-}
-
-void segue__operator_restore(segue__engine *engine, segue__queued_run *run) {
-  if (run) engine->parked = run;
-  if (engine->rollback || engine->pending_replay) {
-    if (run) not_brought_back(engine, UV_EBUSY);
-    return;
-  }
-  segue__rollback *rollback = segue__calloc(1, sizeof *rollback);
-  int rc = rollback ? 0 : UV_ENOMEM;
-  if (rollback) {
-    *rollback = (segue__rollback){.engine = engine, .call = {.cb = good_found, .data = rollback}};
-    rc = segue__record_last_good(engine->record, &rollback->call);
-  }
-  if (!rc) {
-    engine->rollback = rollback;
-    return;
-  }
-  segue__free(rollback);
-  not_brought_back(engine, rc);
-}
-
-bool segue__engine_taken_back(const segue__engine *engine) {
-  return engine->reverted_live && !engine->rollback && !engine->pending_replay && !engine->txn;
-}
 
 static void looked_up(segue__record_call *call, segue__record_answer *answer) {
   segue__rollback *rollback = call->data;
@@ -576,7 +529,7 @@ int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__tr
                            const char *by, segue__waiter *waiter) {
   if (engine->stopping) return SEGUE_ECLOSED;
   if (engine->decisions.frozen && !operator_undoes(engine, generation)) return SEGUE_EFROZEN;
-  if (operator_undoes(engine, generation) && !engine->txn->was_live && !has_kept(engine))
+  if (operator_undoes(engine, generation) && !engine->txn->was_live)
     return UV_ENOENT; /* it is the first generation: without it nothing would be served */
   if (end_confirm(engine, generation, by, waiter)) return 1;
   if (!engine->record) return SEGUE_ERECORD;
@@ -598,6 +551,13 @@ int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__tr
   return rc;
 }
 
+/* ---- What waits to be confirmed, at a start ----------------------------------------------------
+ *
+ * A generation that waits to be confirmed is undone by going back to the generation that was live
+ * before. A process that has just started has none: so it replays the last good generation first,
+ * and then runs what waits: the sources, or a rollback that waited when the last process ended. An
+ * undo is then the same as in any reload, and the server answers all the time. */
+
 /* Of a rollback that a restart has found, the files are not in the history any more. */
 static void not_resumed(segue__engine *engine, int status, segue__waiter *waiter) {
   segue__reload_request request = {.trigger = SEGUE__BY_START, .cause = "start"};
@@ -607,7 +567,9 @@ static void not_resumed(segue__engine *engine, int status, segue__waiter *waiter
       SEGUE__FIELD("generation", engine->decisions.unconfirmed_restores),
       SEGUE__FIELD("error", segue_strerror(status)));
   int rc = segue__engine_request(engine, &request, waiter);
-  if (rc < 0) waiter->cb(waiter, rc, NULL);
+  if (rc == 0) return;
+  engine->starting = false;
+  if (waiter) waiter->cb(waiter, rc, NULL);
 }
 
 static void resumed_found(segue__record_call *call, segue__record_answer *answer) {
@@ -631,29 +593,96 @@ static void resumed_found(segue__record_call *call, segue__record_answer *answer
   segue__engine_schedule(engine); /* for requests that waited */
 }
 
+/* The files of the rollback that waits. */
+static void find_resumed(segue__rollback *rollback) {
+  segue__engine *engine = rollback->engine;
+  segue__waiter *waiter = rollback->waiter;
+  rollback->call = (segue__record_call){.cb = resumed_found, .data = rollback};
+  int rc = segue__record_files(engine->record, engine->decisions.unconfirmed_restores, UINT64_MAX,
+                               &rollback->call);
+  if (rc == 0) return;
+  engine->rollback = NULL;
+  segue__free(rollback);
+  not_resumed(engine, rc, waiter);
+}
+
+/* The last good generation is live, or cannot be: what waits to be confirmed is next. */
+static void good_ended(segue__rollback *rollback, int status) {
+  segue__engine *engine = rollback->engine;
+  if (!engine->live)
+    SEGUE__LOG(engine->log, SEGUE_ERROR, "reload",
+               "the last good generation cannot be brought back: there is no generation to return "
+               "to if the present one is not confirmed",
+               SEGUE__FIELD("error", status < 0 ? segue_strerror(status) : "its reload failed"));
+  if (rollback->resumes) {
+    find_resumed(rollback);
+    return;
+  }
+  engine->rollback = NULL;
+  segue__free(rollback);
+  segue__engine_schedule(engine);
+}
+
+static void good_replayed(segue__waiter *waiter, int status, segue__result *result) {
+  (void)result; /* logged */
+  good_ended(waiter->data, status);
+}
+
+static void good_found(segue__record_call *call, segue__record_answer *answer) {
+  segue__rollback *rollback = call->data;
+  int rc = answer->status;
+  rollback->good = (segue__waiter){.cb = good_replayed, .data = rollback};
+  if (!rc)
+    rc = segue__engine_replay(rollback->engine, answer->files, 0, SEGUE__BY_START,
+                              "the last good generation, before the one that waits to be confirmed",
+                              &rollback->good);
+  if (rc) good_ended(rollback, rc);
+}
+
+/* Requests wait from now on. Then the rollback follows that waited when the last process ended, or
+ * the run that was put back. */
+static int replay_good_first(segue__engine *engine, bool resumes, segue__waiter *waiter) {
+  segue__rollback *rollback = segue__calloc(1, sizeof *rollback);
+  engine->good_tried = true;
+  if (!rollback) return UV_ENOMEM;
+  *rollback = (segue__rollback){.engine = engine,
+                                .waiter = waiter,
+                                .trigger = SEGUE__BY_START,
+                                .resumes = resumes,
+                                .at_start = true,
+                                .call = {.cb = good_found, .data = rollback}};
+  engine->rollback = rollback;
+  engine->starting = true;
+  int rc = has_kept(engine) ? segue__record_last_good(engine->record, &rollback->call) : UV_ENOENT;
+  if (rc < 0) good_ended(rollback, rc);
+  return 0;
+}
+
+bool segue__operator_good_first(segue__txn *txn) {
+  segue__engine *engine = txn->engine;
+  const segue__queued_run *run = txn->run;
+  if (engine->live || engine->good_tried || engine->rollback || run->plan_only || run->files ||
+      !has_kept(engine))
+    return false;
+  if (!segue__operator_asks_operator(txn) && !segue__operator_asks_probe(txn)) return false;
+  return replay_good_first(engine, false, NULL) == 0;
+}
+
+void segue__operator_started(const segue__txn *txn) {
+  const segue__queued_run *run = txn->run;
+  bool replays_good = run->files && !run->restores;
+  if (!replays_good && !run->plan_only) txn->engine->starting = false;
+}
+
 bool segue__operator_resuming(const segue__engine *engine) {
   return engine->rollback && engine->rollback->at_start;
 }
 
 bool segue__engine_resume_rollback(segue__engine *engine, segue__waiter *waiter) {
   const segue__decisions *d = &engine->decisions;
-  if (!engine->record || !d->unconfirmed || !d->unconfirmed_restores ||
-      d->unconfirmed_until_wall_ms <= segue__loop_wall_ms(engine->loop))
+  if (!engine->record || !d->unconfirmed || !d->unconfirmed_restores || window_is_over(engine))
     return false;
-  segue__rollback *rollback = segue__calloc(1, sizeof *rollback);
-  if (!rollback) return false;
-  *rollback = (segue__rollback){.engine = engine,
-                                .trigger = SEGUE__BY_START,
-                                .waiter = waiter,
-                                .at_start = true,
-                                .call = {.cb = resumed_found, .data = rollback}};
-  if (segue__record_files(engine->record, d->unconfirmed_restores, UINT64_MAX, &rollback->call) <
-      0) {
-    segue__free(rollback);
-    return false;
-  }
-  engine->rollback = rollback;
-  return true;
+  return replay_good_first(engine, true, waiter) == 0;
 }
 
 bool segue__engine_resumes(const segue__engine *engine) {
@@ -691,6 +720,7 @@ void segue__operator_close(segue__engine *engine) {
   segue__record_forget(&engine->tick);
   if (rollback) {
     segue__record_forget(&rollback->call);
+    if (rollback->good.run) segue__engine_forget(engine, &rollback->good);
     if (rollback->waiter) rollback->waiter->cb(rollback->waiter, SEGUE_ECLOSED, NULL);
     segue__free(rollback);
   }

@@ -301,17 +301,18 @@ static bool settle_unchanged(const segue__txn *txn) {
          txn->policy == engine->policy;
 }
 
-/* A generation from before a restart that still equals the sources keeps its number. */
+/* A generation from before a restart that still equals the sources keeps its number, also if it
+ * waited to be confirmed. */
 static uint64_t next_generation(segue__txn *txn) {
   segue__engine *engine = txn->engine;
+  const segue__decisions *d = &engine->decisions;
   if (engine->resumes) {
     const segue__last_good *good = &segue__record_found(engine->record)->last_good;
-    const segue__decisions *d = &engine->decisions;
     txn->resumed = good->generation && segue__hash_equal(good->input, txn->input);
     if (txn->resumed) return good->generation;
-    if (d->unconfirmed && segue__hash_equal(d->unconfirmed_raw, txn->raw))
-      return d->unconfirmed_generation;
   }
+  if (d->unconfirmed && segue__hash_equal(d->unconfirmed_raw, txn->raw))
+    return d->unconfirmed_generation;
   return engine->last_generation + 1;
 }
 
@@ -330,10 +331,7 @@ static void held_back(segue__txn *txn, const segue_error *why, segue__outcome ou
     segue__errorf(&before, SEGUE_EPROBE, "%s", txn->engine->decisions.reverted_why);
     segue__txn_report(txn, &before);
   }
-  if (txn->engine->reverted_live)
-    segue__operator_restore(txn->engine, NULL);
-  else if (txn->new_credentials)
-    segue__operator_refresh(txn->engine);
+  if (txn->new_credentials) segue__operator_refresh(txn->engine);
   segue__txn_end(txn, outcome);
 }
 
@@ -399,6 +397,12 @@ static void txn_collected(segue__txn *txn, int code) {
     txn->result->skipped = true;
     segue__txn_end(txn, engine->refused_outcome);
   } else if (!txn->failed && settle_unchanged(txn)) {
+    segue__txn_end(txn, SEGUE__UNCHANGED);
+  } else if (!txn->failed && segue__operator_good_first(txn)) {
+    txn->good_first = txn->run->put_off = true;
+    segue__errorf(&why, SEGUE_EDEFERRED,
+                  "the present generation has to be confirmed: the last good one serves first");
+    segue__txn_report(txn, &why);
     segue__txn_end(txn, SEGUE__UNCHANGED);
   } else {
     segue__txn_phase_end(txn);
@@ -525,7 +529,10 @@ static void check_by_policy(segue__txn *txn) {
     segue__txn_phase_end(txn);
     return;
   }
-  policy->ops->check(policy->impl, &policy_call->op, txn->next, txn->engine->live);
+  /* The check of a start has no prev, also if the last good generation serves already: a start may
+   * change what a reload may not. */
+  bool starts = txn->run->trigger == SEGUE__BY_START && !txn->run->files;
+  policy->ops->check(policy->impl, &policy_call->op, txn->next, starts ? NULL : txn->engine->live);
 }
 
 /* The policy's first finding is the error that its hook ended with; this adds the others. */

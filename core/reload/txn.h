@@ -107,9 +107,8 @@ struct segue__engine {
   bool resumes;               /* nothing went live yet: numbers go on where they were */
   struct segue__freeze *freezes;
   struct segue__rollback *rollback; /* its files are being looked up */
-  bool reverted_live; /* the live generation was undone; it serves until its successor is live */
-  segue__queued_run *parked; /* the run that was undone: its waiters wait for the replay of the last
-                         good generation */
+  bool good_tried; /* the last good generation was replayed before what waits to be confirmed */
+  bool starting;   /* it serves, and the run that the start is about has not ended */
   uint64_t
       taken_at_start; /* the generation that the start made of changed sources; 0: it did not */
   segue__record_call tick; /* the state is being written, beside what transactions write of it */
@@ -292,7 +291,7 @@ struct segue__txn {
   size_t write_count, write_next;
   bool opened;     /* the state on disk has it as unconfirmed */
   bool own_window; /* and this process has opened the window */
-  bool gives_way;  /* undone by the last good generation, which is only on disk */
+  bool good_first; /* it runs again, after the last good generation is live */
   bool waits_for_operator;
   int decision; /* of an operator: segue__decision; 0: none */
   char decided_by[128];
@@ -631,12 +630,12 @@ bool segue__operator_asks_probe(const segue__txn *txn);
 /* The live generation, which txn made, could not be kept: it is tried again by every tick. txn
  * NULL: there is none like that. */
 void segue__unkept_set(segue__engine *engine, segue__txn *txn);
-/* Returns true if the run is undone and the generation before it is only on disk: the new one
- * serves until that is live, so that requests are always answered. */
-bool segue__operator_gives_way(const segue__txn *txn);
-/* Requests a replay of the last good generation in that case, and after a failed try. run: the run
- * that gave way, with its waiters (may be NULL); the engine owns it from now on. */
-void segue__operator_restore(segue__engine *engine, segue__queued_run *run);
+/* Returns true if the run has to wait until the last good generation is live, whose replay it
+ * requests: the run would make the first generation of this process, which would wait to be
+ * confirmed, and its undo needs a live generation to return to. */
+bool segue__operator_good_first(segue__txn *txn);
+/* The generation of the run is live, or the run has ended. */
+void segue__operator_started(const segue__txn *txn);
 /* An unconfirmed generation was undone. Returns true if the state has to be written before the
  * answer. */
 bool segue__operator_pins(const segue__txn *txn); /* will the next function pin the sources? */

@@ -17,16 +17,9 @@ static void txn_end_settle(segue__txn *txn);
 enum { SWAP_MS = 30000 };
 
 void segue__txn_settle_or_undo(segue__txn *txn) {
-  segue__engine *engine = txn->engine;
   if (txn->state >= SEGUE__TXN_LIVE && !txn->failed) {
-    engine->reverted_live = false;
     segue__commit_settle(txn);
     txn_end_settle(txn);
-  } else if (segue__operator_gives_way(txn)) {
-    txn->gives_way = engine->reverted_live = true;
-    segue__commit_settle(txn);
-    engine->resumes = true; /* the last good generation comes back under its old number */
-    txn_end_undone(txn);
   } else {
     segue__undo_run(txn, txn_end_undone);
   }
@@ -46,11 +39,6 @@ void segue__txn_end(segue__txn *txn, segue__outcome outcome) {
   if (engine->live) memcpy(result->hash, engine->live->hash, sizeof result->hash);
   result->taken_at_start = outcome == SEGUE__UNCHANGED && txn->run->explicit_ && engine->live &&
                            engine->live->generation == engine->taken_at_start;
-  if (txn->gives_way) {
-    const segue__last_good *good = &segue__record_found(engine->record)->last_good;
-    result->generation = good->generation;
-    memcpy(result->hash, good->hash, sizeof result->hash);
-  }
   result->ended_wall_ms = segue__loop_wall_ms(engine->loop);
   if (outcome == SEGUE__APPLIED && !result->plan_only) result->phase = SEGUE__PHASE_SETTLED;
   segue__remotes_report(txn);
@@ -239,7 +227,8 @@ static void plan_writes(segue__txn *txn, bool state, bool good) {
 static void txn_end_settle(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   segue__record *record = engine->record;
-  bool at_start = txn->first_here && !txn->resumed && !txn->run->files && record;
+  bool first = txn->first_here || txn->run->trigger == SEGUE__BY_START;
+  bool at_start = first && !txn->resumed && !txn->run->files && record;
   if (at_start && segue__record_found(record)->last_good.generation)
     engine->taken_at_start = engine->live->generation;
   bool state = segue__operator_settle(txn) && record;

@@ -205,7 +205,7 @@ describe("a generation that an operator has to confirm", function()
     for _, reload in ipairs(d:json "/api/v1/reloads?limit=2") do
       outcomes[#outcomes + 1] = reload.outcome
     end
-    assert.same({ "applied", "reverted" }, outcomes)
+    assert.same({ "reverted", "applied" }, outcomes) -- the last good one was replayed first
     restart(d, "kill")
     assert.equal(1, d:config().x)
     assert.equal(before, status_of(d).generation)
@@ -221,7 +221,7 @@ describe("a generation that an operator has to confirm", function()
       if frozen then assert.equal(200, (post(d, "/api/v1/freeze?why=x"))) end
       local status, answer = rollback(d)
       assert.equal(200, status, cjson.encode(answer))
-      assert.equal("applied", answer.outcome)
+      assert.equal("reverted", answer.outcome)
       assert.equal(1, d:config().x)
       assert.equal(answer.generation, status_of(d).generation)
       assert.equal(409, (post(d, "/api/v1/confirm")))
@@ -232,25 +232,48 @@ describe("a generation that an operator has to confirm", function()
     end)
   end
 
-  it("serves on, not ready, while the one before cannot be read, and then goes back", function()
+  it("goes back after a restart although the files of the one before are damaged", function()
     local d = started()
     unconfirmed(d, 2)
     restart(d, "kill")
-    local kept = {}
     for _, slot in ipairs { ".segue/last-good.a", ".segue/last-good.b" } do
-      kept[slot] = d.dir:read(slot)
-      if kept[slot] then d.dir:write(slot, "rubbish") end
+      if d.dir:read(slot) then d.dir:write(slot, "rubbish") end
     end
-    assert.equal(404, (rollback(d)))
-    d:wait_log "the generation that was undone stays live: the last good one cannot be brought back"
-    assert.equal(2, d:config().x)
+    local status, answer = rollback(d)
+    assert.equal(200, status)
+    assert.equal("reverted", answer.outcome)
+    assert.equal(1, d:config().x)
+    assert.equal(200, d:control("/-/ready").status)
+  end)
+
+  -- x = 1 is settled, x = 2 waits when the daemon is killed. Then the check refuses x = 1.
+  it("is the first one after a restart if the one before cannot be brought back", function()
+    local check = [[check = function(next)
+      if next.x > 1 then return true end
+      return segue.run { "test", "!", "-e", "sick" }.code == 0, "x is bad"
+    end,]]
+    local text = text_of(confirmed()):gsub("check = .*end,", function() return check end)
+    local d = start { policy = text, ready = false }
+    wait.until_true(function()
+      local ok, status = pcall(post, d, "/api/v1/confirm")
+      return ok and status == 200
+    end, nil, "the start to confirm")
+    unconfirmed(d, 2)
+    d:crash()
+    d.dir:write("sick", "")
+    d:spawn()
+    d:wait_log "the last good generation cannot be brought back"
+    wait.until_true(function()
+      local ok, now = pcall(status_of, d)
+      return ok and now.unconfirmed ~= cjson.null
+    end, nil, "the generation that waits")
     local ready = d:control "/-/ready"
     assert.equal(503, ready.status)
-    assert.matches("was undone", ready.body)
-    for slot, bytes in pairs(kept) do d.dir:write(slot, bytes) end
-    assert.equal(200, (d:reload()))
-    d:wait_config(function(c) return c.x == 1 end)
-    assert.equal(200, d:control("/-/ready").status)
+    assert.matches("the first generation is not confirmed yet", ready.body)
+    assert.equal(404, (rollback(d)))
+    assert.equal(200, (post(d, "/api/v1/confirm")))
+    d:wait_ready()
+    assert.equal(2, d:config().x)
   end)
 
   it("is nothing to confirm when there is none", function()

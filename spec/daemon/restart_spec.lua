@@ -97,5 +97,15 @@ describe("a restart", function()
     assert.equal(422, (d:reload()))
     restart(d)
     assert.equal(2, d:config().x)
+    -- nor where the last good generation serves first, because the next one has to be confirmed
+    d:stop()
+    local text = d.dir:read "reload.lua"
+    local probe = "confirm = { within = '30s', probe = function() return true end },"
+    d.dir:write("reload.lua", (text:gsub("check = ", function() return probe .. " check = " end)))
+    put(d, 3)
+    d:spawn()
+    d:wait_ready()
+    assert.equal(3, d:config().x)
+    d:wait_log "the last good generation, before the one that waits to be confirmed"
   end)
 end)

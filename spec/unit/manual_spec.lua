@@ -58,6 +58,21 @@ describe("by hand", function()
     assert.equal("a=open b=open c=open", e:gates())
   end)
 
+  it("opens a gate that the undo left shut, and logs that as an error", function()
+    start "prepare shut:b"
+    C.segue__fault_arm(nil)
+    C.segue__fault_arm "undo.open=fail"
+    assert.equal("rejected", change():outcome())
+    assert.is_true(C.segue__fault_reached "undo.open" > 0)
+    C.segue__fault_arm(nil)
+    assert.equal("a=open b=open c=open", e:gates())
+    local error_line = "! module: the end of a reload found a gate shut\n"
+    assert.truthy(e:journal():find(error_line, 1, true))
+    assert.equal("rejected", change():outcome()) -- the undo opens it: nothing is logged
+    assert.is_nil(e:journal():find(error_line, 1, true))
+    assert.equal("a=open b=open c=open", e:gates())
+  end)
+
   it("restarts what the plan would keep", function()
     start("prepare restart:c commit confirm", { { "a", "handover", config = "x" },
       { "c", "handover", config = "y" } })
