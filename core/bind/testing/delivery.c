@@ -5,8 +5,8 @@
 #include "../../reload/source_cache.h"
 #include "rehearsal.h"
 
-/* delivery(bytes) -> text and format of its first document; nothing if there is none. (A source
- * that is a URL delivers one document.) */
+/* delivery(bytes) -> text and format of the first document; nothing if there is none. A source that
+ * is a URL delivers one document, so the first one is all of it. */
 int segue__testing_delivery(lua_State *L) {
   size_t len;
   const char *bytes = luaL_checklstring(L, 1, &len);

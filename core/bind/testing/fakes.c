@@ -43,6 +43,8 @@ static void file_deinit(segue__fake_file *file) {
   segue__free(file->message);
 }
 
+/* The last file takes the place of the removed one; the order does not matter, because listings are
+ * sorted. */
 void segue__fakes_remove(segue__rehearsal *r, const char *path) {
   segue__fake_file *file = find_file(r, path);
   if (!file) return;
@@ -81,7 +83,9 @@ static int file_failure(const segue__fake_file *file, segue_error *err) {
                        file->message ? file->message : segue_strerror(file->code));
 }
 
-/* Returns whether the file of the disk is visible at this path. */
+/* Returns whether the file of the disk is visible at this path. A replay is sealed: it sees only
+ * the recorded files, so that its result does not depend on the machine it runs on. The Lua half of
+ * segue is needed to run any policy and is visible all the same. */
 static bool is_of_the_disk(const segue__rehearsal *r, const char *path) {
   size_t len = strlen(r->options.lua_dir);
   return !r->sealed || (strncmp(path, r->options.lua_dir, len) == 0 && path[len] == '/');
@@ -118,6 +122,9 @@ static void drop_name(segue__names *names, const char *path) {
   names->count = kept;
 }
 
+/* A file in memory replaces the one of the disk with the same path, and one with the error ENOENT
+ * hides it. A pattern whose folder does not exist on the disk is an error only if no file in memory
+ * matches it. */
 static int fakes_list_files(void *data, const char *pattern, segue__names *out, segue_error *err) {
   const segue__rehearsal *r = data;
   const segue__os *real = segue__os_default();
@@ -206,8 +213,9 @@ int segue__fakes_setenv(segue__rehearsal *r, const char *name, const char *value
 
 /* ---- Commands and requests ------------------------------------------------------------------- */
 
-/* A running command or request: its result is known, and comes when its simulated time has passed.
- */
+/* A running command or request. The author's function has returned its result at the start, because
+ * the result includes the time that the operation takes; the result is delivered when that time has
+ * passed on the simulated clock. */
 struct segue__fake_call {
   segue__spawn child; /* first */
   segue__rehearsal *r;
@@ -242,6 +250,8 @@ static segue__fake_call *fakes_call_new(segue__rehearsal *r, const segue__questi
   return call;
 }
 
+/* The output of a command that was cut off is left out: the author's result describes a command
+ * that ends by itself. */
 static void command_ends(segue__timer *timer) {
   segue__fake_call *call = timer->data;
   const segue__question *answer = &call->answer;
@@ -267,6 +277,8 @@ static void command_ends(segue__timer *timer) {
   fakes_call_free(call);
 }
 
+/* The end is reported by a timer: the real segue__spawn_stop only sends a signal and returns before
+ * on_exit runs. */
 static void stop_command(segue__spawn *spawn) {
   segue__fake_call *call = (segue__fake_call *)spawn; /* its first member */
   if (call->stopped) return;
@@ -302,7 +314,7 @@ static void request_ends(segue__timer *timer) {
   segue__question answer = call->answer;
   bool timed_out = call->timed_out;
   call->answer = (segue__question){0};
-  fakes_call_free(call); /* the callback may start or forget other calls */
+  fakes_call_free(call); /* before the callback, which may call fakes_forget for the same data */
   segue_error err;
   segue__fetch_answer good = {.status = answer.number,
                               .headers = answer.text[0] ? answer.text[0] : "",
@@ -387,6 +399,8 @@ static void delay_over(segue__timer *timer) {
   segue__free(delay);
 }
 
+/* Completes the operations of modules that still take simulated time, so that the engine can stop.
+ */
 void segue__fakes_expedite(segue__rehearsal *r) {
   while (r->delays)
     delay_over(&r->delays->timer);
@@ -403,7 +417,8 @@ static bool take_time(segue__rehearsal *r, segue_op *op, uint64_t ms, const segu
   return true;
 }
 
-/* An instance is its module: it has no state of its own. */
+/* Asks the author how the operation ends. The instance of a fake module is the module itself,
+ * because it has no state of its own. */
 static void fakes_act(segue__fake_module *module, const char *verb, segue_op *op,
                       const segue_slice *config) {
   segue__question q = {
@@ -435,8 +450,8 @@ static void fakes_stop(void *instance, segue_op *op) {
   fakes_act(instance, "stop", op, NULL);
 }
 
-/* A module with listen must have this operation. A rehearsal opens no listener, so no request
- * comes. */
+/* An empty handler, because a module with `listen` must have this operation. A rehearsal opens no
+ * listener, so no request comes. */
 static void fakes_handle(void *instance, segue_request *request) {
   (void)instance;
   segue_request_end(request);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * An engine on a manual loop, with a policy loaded as the daemon loads it. Of its triggers, those
- * run that depend on time alone (polls, tasks). All results are kept.
+ * An engine on a manual loop, with a policy loaded as the daemon loads it. Only the triggers that
+ * depend on time alone run by themselves (polls, tasks); the spec fires the others. The results of
+ * all runs are kept, so that a spec can assert each of them.
  */
 #include "rehearsal.h"
 
@@ -77,6 +78,8 @@ int segue__rehearsal_fire(segue__rehearsal *r, const segue__reload_request *requ
   return 0;
 }
 
+/* Advances by 1 ms at a time, so that the clock stands at the millisecond in which the answer came:
+ * a spec can assert how long a reload took. */
 bool segue__rehearsal_await(segue__rehearsal *r, size_t index, uint64_t most_ms) {
   segue__loop_step(r->loop);
   for (uint64_t ms = 0; ms < most_ms && !r->fired[index]->answered; ms++)
@@ -91,6 +94,7 @@ static void rehearsal_fire(segue__rehearsal *r, segue__trigger trigger, const ch
   (void)segue__engine_request(r->engine, &request, NULL);
 }
 
+/* A rehearsed poll has no jitter, so that a spec can rely on its times. */
 static void rehearsal_on_poll(segue__timer *timer) {
   segue__fake_poll *poll = timer->data;
   char cause[64];
@@ -138,6 +142,8 @@ static int rehearsal_stage(void *data, const segue__policy *next, segue__errors 
   return 0;
 }
 
+/* As in core/trigger: triggers start when their policy is live, and those of a policy that stays
+ * live continue. */
 static void rehearsal_settle(void *data) {
   segue__rehearsal *r = data;
   segue__policy *next = r->staged;
@@ -161,8 +167,8 @@ static void rehearsal_discard(void *data) {
 
 /* ---- Life ------------------------------------------------------------------------------------ */
 
-/* The author of the policy, not the system, caused an error if the policy exceeded its budget while
- * it was loaded. */
+/* A policy that exceeds its CPU budget while it is loaded is an error of its author, not of the
+ * system, and has the code of such errors. */
 static int rehearsal_blame(int rc, segue__errors *errors) {
   for (size_t i = 0; i < errors->count; i++)
     if (errors->items[i].code == SEGUE_ETIMEOUT) errors->items[i].code = SEGUE_EPOLICY;
@@ -242,7 +248,8 @@ static void set_true(void *data) {
   *(bool *)data = true;
 }
 
-/* Advances the simulated clock until everything has ended. Nothing real is waited for. */
+/* Advances the simulated clock until everything has ended. The manual loop has no other source of
+ * events, so the end comes by its timers and jobs. */
 static void wind_down(segue__rehearsal *r, const bool *over) {
   segue__loop_step(r->loop);
   while (!*over)
@@ -260,6 +267,9 @@ static void free_records(segue__rehearsal *r) {
   segue__free(r->results);
 }
 
+/* The order is that of the dependencies: the engine calls the policy and the Lua states until it
+ * has stopped, and both use the loop until it is closed. The records are freed last, because the
+ * engine answers the waiters in `fired` while it stops. */
 void segue__rehearsal_free(segue__rehearsal *r) {
   if (!r) return;
   if (r->engine) {

@@ -113,8 +113,7 @@ void segue__rehearsal_free(segue__rehearsal *r); /* NULL allowed */
 
 /* Fires a trigger without running anything; *index is its place in `fired`. */
 int segue__rehearsal_fire(segue__rehearsal *r, const segue__reload_request *request, size_t *index);
-/* Advances the clock from one timer to the next until the trigger is answered, at most by most_ms.
- */
+/* Advances the clock until the trigger is answered, at most by most_ms. */
 bool segue__rehearsal_await(segue__rehearsal *r, size_t index, uint64_t most_ms);
 
 /* data NULL: the file does not exist, or reading it fails with code and message. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * segue.testing.core: a rehearsal as a userdata, and the Lua state of specs. The functions of the
- * author are called in the middle of the engine's work, so each call is protected: an error fails
- * the command or request in question, and is raised again when the engine has returned.
+ * segue.testing.core: a rehearsal as a userdata, and the Lua state of specs. The engine calls the
+ * author's functions in the middle of its work, where a Lua error (a longjmp) would skip its
+ * cleanup. So each of these calls is protected: an error fails the command or request in question,
+ * and is raised again when the engine has returned.
  */
 #include "testing.h"
 
@@ -44,6 +45,8 @@ static void set_flag(lua_State *L, const char *key, bool value) {
   lua_setfield(L, -2, key);
 }
 
+/* A null member of a map is left out; a null item of a list is testing.null, so that the items
+ * after it keep their numbers. */
 static void push_node(lua_State *L, const segue_node *node) {
   const char *text, *key;
   size_t len;
@@ -258,7 +261,8 @@ static int ask_protected(lua_State *L) {
 static void testing_ask(void *data, segue__question *q) {
   testing *t = data;
   lua_State *L = t->L;
-  if (!L || !lua_checkstack(L, 20)) return; /* it is being closed: modules stop at once */
+  if (!L || !lua_checkstack(L, 20))
+    return; /* while the rehearsal is closed, modules stop at once */
   lua_pushcfunction(L, ask_protected);
   lua_pushlightuserdata(L, t);
   lua_pushlightuserdata(L, q);
@@ -329,7 +333,9 @@ static void copy_hex(lua_State *from, lua_State *to) {
   lua_pop(from, 1);
 }
 
-/* Copies the value on top of `from`, the state of the spec, to the state of the policy. */
+/* Copies the value on top of `from`, the state of the spec, to `to`, the state of the policy: Lua
+ * states share no values. Errors are raised in `to`, whose call is protected here; no protected
+ * call of `from` is running. */
 static void copy_value(lua_State *from, lua_State *to) {
   size_t len;
   const char *text;
@@ -389,6 +395,9 @@ static int find_recalled(lua_State *L) {
   return 1;
 }
 
+/* The author's function runs protected in its own state, and its error is raised in the policy's
+ * state only after that call has returned: an error must not leave one Lua state through the C
+ * frames of another. */
 static int testing_push_recalled(void *data, const segue__recalled *recalled, lua_State *co) {
   testing *t = data;
   lua_State *L = t->L;
@@ -420,7 +429,8 @@ static testing *testing_check(lua_State *L) {
   return t;
 }
 
-/* Raises an error that the author's function raised meanwhile. */
+/* Called when the engine has returned. Raises the error that the author's function raised
+ * meanwhile. */
 static void testing_left(lua_State *L, testing *t) {
   t->L = NULL;
   if (t->r && t->r->failed) luaL_error(L, "out of memory");
@@ -466,6 +476,8 @@ static int new_rehearsal(lua_State *L) {
   return 1;
 }
 
+/* Also the __gc function, where no spec is running. So `L` is NULL, and the author's function is
+ * not called for the operations that end now. */
 static int close_rehearsal(lua_State *L) {
   testing *t = luaL_checkudata(L, 1, metatable);
   t->L = NULL;
@@ -726,7 +738,7 @@ static int open_core(lua_State *L) {
   lua_setfield(L, -2, "hint");
   lua_pushlightuserdata(L, NULL);
   lua_setfield(L, -2, "null");
-  /* It is relative to the current folder, not to the spec that uses it. */
+  /* A relative path of the command line is relative to the current folder, not to the spec. */
   if (*options->policy == '/' || !realpath(".", here))
     lua_pushstring(L, options->policy);
   else
@@ -737,6 +749,8 @@ static int open_core(lua_State *L) {
 
 /* ---- The state that specs run in ------------------------------------------------------------- */
 
+/* The folders of /usr/share/lua/5.1 hold busted where a distribution packages it; not every build
+ * of LuaJIT searches them. */
 static void testing_set_path(lua_State *L, const char *lua_dir) {
   lua_getglobal(L, "package");
   lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;", lua_dir, lua_dir);
