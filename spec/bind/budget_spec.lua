@@ -18,7 +18,7 @@ after_each(function()
   if opened then opened:close() end
 end)
 
-describe("a pattern that would take for ever", function()
+describe("a pattern that would run for ever", function()
   local bombs = {
     { "in find", "local r = ('a'):rep(40):find(('a-'):rep(12) .. 'b')" },
     { "in match", "local r = ('a'):rep(40):match(('a*'):rep(12) .. 'b')" },
@@ -112,7 +112,7 @@ describe("a result that is too long", function()
     end)
   end
 
-  it("of many formats runs into the time", function()
+  it("of many formats reaches the time limit", function()
     open { slice_ms = 30 }
     local answer = b:run("local t = {}\nwhile true do t[1] = ('%99.99f'):format(1e300) end")
     assert.equal("SEGUE_ETIMEOUT", answer.status)
@@ -173,7 +173,7 @@ describe("recursion without end", function()
 end)
 
 describe("a callback of gsub", function()
-  it("may throw, and what it threw arrives", function()
+  it("may raise an error, and the caller gets that error", function()
     assert.is_true(b:run([[
       local ok, e = pcall(string.gsub, "abc", "b", function() error({ code = 7 }) end)
       assert(not ok and e.code == 7)
@@ -208,11 +208,11 @@ describe("a pattern", function()
       assert(("x\0y"):gsub("[\0]", "-") == "x-y")
       return true]]).ok)
   end)
-  it("that is long does not live on the C stack", function()
+  it("that is long does not overflow the C stack", function()
     assert.is_true(b:run([[local p = ("[ab]"):rep(1000)
       return #("ab"):rep(500):match(p) == 1000 and ("ab"):rep(500):gsub(p, "x") == "x"]]).ok)
   end)
-  it("that is kept for long stays itself", function()
+  it("that is kept for long does not change", function()
     assert.is_true(b:run([[local it = ("a1b2c3"):rep(30):gmatch(("(%a)") .. "(%d)")
       local n = 0
       for k, v in it do n = n + #k + #v; local _ = ("x"):rep(2e3):gsub("x", "yy") end
@@ -220,7 +220,7 @@ describe("a pattern", function()
   end)
 end)
 
-describe("what a policy does to Lua itself", function()
+describe("a change that a policy makes to Lua itself", function()
   local harmless = {
     { "to the metatable of texts", "assert(getmetatable('') == 'string' and not pcall(function() "
       .. "getmetatable('').find = nil end)) assert(not pcall(setmetatable, 'x', {}))" },

@@ -50,7 +50,7 @@ describe("a long text that is named a thousand times is refused", function()
     assert.truthy(e.message:find("more than 128 MiB of text", 1, true), e.text)
   end)
 
-  it("in segue.value, in one and in several", function()
+  it("in segue.value, in one value and in several", function()
     local e = in_bounds(function()
       return (b:refused(policy("segue.value { a = t }", gluttony)))
     end)
@@ -69,7 +69,7 @@ describe("a long text that is named a thousand times is refused", function()
     values = "return { a = t }",
     texts = "s = 'a: ' .. s for i = 1, 1000 do t[i] = { text = s } end return t",
   } do
-    it("in what a source in Lua delivers, as " .. what, function()
+    it("in the delivery of a source in Lua, as " .. what, function()
       local result = outcome(policy(([[segue.source { name = "net", fetch = function()
         %s %s end }]]):format(gluttony, body)))
       assert.is_true(#result.errors > 0 and result.outcome ~= "applied", result.outcome)
@@ -141,7 +141,7 @@ describe("tasks that each hold a copy of a long text", function()
     end)
   end
 
-  it("and tasks themselves count, which take memory outside of the state", function()
+  it("and tasks themselves count, which need memory outside of the state", function()
     b:close()
     b = bind.open { slice_ms = 60000, load_ms = 60000, memory = 32 * 1024 * 1024 }
     local answer = in_bounds(function()
@@ -152,7 +152,7 @@ describe("tasks that each hold a copy of a long text", function()
     assert.is_true(b:run("return true").ok)
   end)
 
-  it("a list of texts is as long as it has texts", function()
+  it("a list of texts is accepted if it has as many texts as its length", function()
     local answer = in_bounds(function()
       return b:run [[
         local t = {}

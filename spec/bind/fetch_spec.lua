@@ -157,7 +157,7 @@ describe("segue.fetch", function()
         a:pump(function() return server.open == 0 end, 5000, "the end of the connection")
       end)
     end
-    it("sends more than it promised gets no more than it promised", function()
+    it("sends more bytes than it announced: the answer has the announced bytes", function()
       local server = answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 500 No\r\n")
       a:run(body([[for _ = 1, 3 do
         eq("ok", segue.fetch("http://127.0.0.1:@port@/").body)
@@ -175,7 +175,7 @@ describe("segue.fetch", function()
     { "http://[::1/", "cannot be fetched", "SEGUE_EUSAGE" },
   }
   for _, case in ipairs(failures) do
-    it("returns why there is no answer: " .. case[1], function()
+    it("returns the reason why there is no answer: " .. case[1], function()
       a:run(([[local r, why, code = segue.fetch %q
         eq(nil, r) like(%q, why) eq(%q, code)]]):format(case[1], case[2], case[3]))
     end)
@@ -203,7 +203,7 @@ describe("segue.fetch", function()
   end
 
   describe("with on_chunk", function()
-    it("gives the body away as it comes, in the task, which may wait", function()
+    it("passes the body on as it arrives, in the task, which may wait", function()
       local server = answering(function(client)
         local n = 0
         client:write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -367,7 +367,7 @@ describe("segue.fetch", function()
     end)
   end)
 
-  it("is an error before anything was sent where nothing can wait", function()
+  it("is an error before anything was sent in a place where Lua cannot wait", function()
     local server = answering(ok)
     local answer = a:attempt(body([[("x"):gsub("x", function()
       segue.fetch "http://127.0.0.1:@port@/" end)]], server))
@@ -396,7 +396,7 @@ describe("segue.fetch", function()
     ]], server))
   end)
 
-  it("counts what it holds against the policy's memory", function()
+  it("counts the bytes that it holds against the policy's memory", function()
     a:close()
     a = async.open { memory = 8 * 1024 * 1024 }
     local server = answering("HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n"

@@ -171,14 +171,14 @@ for _, with in ipairs { { "a signal", true }, { "the count hook", false } } do
       end)
     end
 
-    it("stops a policy that does not end being loaded", function()
+    it("stops a policy that does not end while it is loaded", function()
       open { signal = with[2], load_ms = 40 }
       local e = b:refused("\nwhile true do pcall(error) end")
       assert.truthy(e.message:find("more than 40 ms of CPU time", 1, true), e.text)
       assert.equal(2, e.line)
     end)
 
-    it("leaves alone what stays within it", function()
+    it("does not stop code that stays within it", function()
       open { signal = with[2], slice_ms = 2000 }
       local answer = b:run("local n = 0 for i = 1, 300000 do n = n + i end return n > 0")
       assert.is_true(answer.ok, answer.text)
@@ -222,7 +222,7 @@ describe("a state that hit a limit", function()
     { "coroutines", "local t = {} while true do t[#t + 1] = coroutine.create(print) end" },
   }
   for _, case in ipairs(gluttons) do
-    it("is what memory for " .. case[1] .. " leads to", function()
+    it("is freed with all its memory: " .. case[1] .. " leads to", function()
       open { memory = 8 * 1024 * 1024, slice_ms = 3000 }
       local answer = b:run(case[2] .. "\nreturn true")
       assert.truthy(answer.status == "SEGUE_ELIMIT", answer.text)
@@ -288,7 +288,7 @@ describe("segue.state", function()
     b:unload(first)
     assert.equal("4nil", b:check(second).message)
   end)
-  it("leaves behind what is not plain data, and says so", function()
+  it("leaves out values that are not plain data, and logs that", function()
     local first = assert(b:load(text))
     assert.equal("1function", b:check(first, "bad: true").message)
     local second = assert(b:load(text))

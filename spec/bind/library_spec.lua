@@ -23,7 +23,7 @@ local codes = { EMFILE = -24, EIO = -5, ENOMEM = -12 }
 local plain = 'local segue = require "segue"\nreturn { sources = { segue.value {} } }'
 
 describe("the Lua half", function()
-  it("is read once: a state can be made without its files", function()
+  it("is read once: a state can be created without its files", function()
     local text = [[local segue = require "segue"
       return { sources = { segue.value {} }, check = function(next)
         while next.loop do end

@@ -49,7 +49,7 @@ describe("segue.lua_file", function()
     assert.equal("applied", result.outcome)
   end)
 
-  it("knows the line of what is assigned in one place", function()
+  it("knows the line of a value that is assigned in one place", function()
     local result = start('-- port = 1\nlocal x = 1\nreturn {\n  port = 80,\n  ["the-key"] = 1,\n'
       .. '  server = {\n    host = "x",\n    [1 .. ""] = 2 },\n  x = 3,\n}\n', [[
       assert(segue.where(next, "port") == "conf.lua:4:0", segue.where(next, "port"))
@@ -60,7 +60,7 @@ describe("segue.lua_file", function()
     assert.equal("applied", result.outcome, result.errors[1] and result.errors[1].text)
   end)
 
-  it("is read again when the bytes are others, and only then", function()
+  it("is read again only when its bytes have changed", function()
     start "return { a = 1 }"
     assert.equal("unchanged", b:reload().outcome)
     b:write("conf.lua", "return { a = 1 } --")
@@ -76,7 +76,7 @@ describe("segue.lua_file", function()
     assert.equal("applied", b:reload().outcome)
   end)
 
-  it("is missed where it is not", function()
+  it("is an error where it is required and does not exist", function()
     b:write("reload.lua", [[local segue = require "segue"
       return { sources = { segue.lua_file "none.lua" } }]])
     b:engine()
@@ -117,7 +117,7 @@ describe("segue.lua_file", function()
     end)
   end
 
-  it("quotes nothing of the file where the policy names a secret", function()
+  it("is not quoted in messages where the policy names a secret", function()
     local cases = {
       { "return { db = { password = s3cr3t-word } }", "global '***'" },
       { "return { db = { password = 5s3cr3t } }", "near '***'" },

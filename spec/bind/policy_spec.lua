@@ -17,7 +17,7 @@ local function returns(body) return head .. "return {\n" .. body .. "\n}\n" end
 local function with(body) return returns("sources = { segue.value { a = 1 } },\n" .. body) end
 
 describe("a policy", function()
-  it("is taken over field by field", function()
+  it("is converted field by field", function()
     b:write("defaults.json", "{}")
     local p = assert(b:load(returns [[
       name = "adserver",
@@ -157,7 +157,7 @@ describe("a policy that is not one", function()
     assert.equal(2, e.line)
   end)
 
-  it("has modules that require each other: the error says so", function()
+  it("has modules that require each other: the error names them", function()
     b:write("a.lua", 'return require "b"')
     b:write("b.lua", 'return require "a"')
     assert.truthy(b:refused('require "a"').message:find("requires itself", 1, true))
@@ -447,7 +447,7 @@ describe("a constructor", function()
 end)
 
 describe("modules of a policy", function()
-  it("say how they are drained, and what happens if that takes longer", function()
+  it("have the drain options: time limit, and the action when it has passed", function()
     b:close()
     b = bind.open { modules = { { "m", C.new("segue_module_ops"), nil } } }
     local function drain(text, replace)
@@ -486,7 +486,7 @@ describe("modules of a policy", function()
     end
   end)
 
-  it("are resolved by name or plugin, with all that is said of them", function()
+  it("are resolved by name or plugin, with all their options", function()
     local ops = C.new("segue_module_ops")
     b:close()
     b = bind.open { modules = { { "log", ops, nil }, { "bid", ops, nil } } }

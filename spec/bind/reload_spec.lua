@@ -47,7 +47,7 @@ describe("a policy under the engine", function()
     assert.equal("applied", change("port: 99\n").outcome)
     assert.equal(2, live())
   end)
-  it("hands on every problem that validation found", function()
+  it("reports every problem that validation found", function()
     local result = start [[check = function(next)
       return segue.validate(next):required("host"):integer("port", { max = 10 })
         :string("port"):result()
@@ -76,7 +76,7 @@ describe("a policy under the engine", function()
 end)
 
 describe("the policy's own reload", function()
-  it("puts a changed policy in charge, and keeps the old one when the new is wrong", function()
+  it("applies a changed policy, and keeps the old one when the new one is wrong", function()
     assert.equal("applied", start("check = function() return true end").outcome)
     write "check = function() return nil, 'new rules' end"
     local refused = b:reload()
@@ -107,7 +107,7 @@ describe("the policy's own reload", function()
 end)
 
 describe("the reload hook", function()
-  it("drives the transaction, and sees what it is about", function()
+  it("drives the transaction, and gets its configuration and trigger", function()
     local result = start [[reload = function(txn)
       assert(txn.cause == "a spec" and txn.trigger == "http" and txn.id == 1 and txn.prev == nil)
       assert(txn.next.port == 80 and tostring(txn) == "transaction 1")
@@ -117,7 +117,7 @@ describe("the reload hook", function()
     assert.equal("applied", result.outcome)
     assert.equal(1, live())
   end)
-  it("sees what changed", function()
+  it("gets the changes", function()
     start [[reload = function(txn)
       if txn.prev then
         local paths = txn:changed()
@@ -206,12 +206,12 @@ describe("the reload hook", function()
     assert.equal(1, live())
   end)
 
-  it("may pass on what its steps return", function()
+  it("may return the results of its steps", function()
     local result = start "reload = function(txn) txn:prepare() return txn:commit() end"
     assert.equal("applied", result.outcome)
   end)
 
-  it("undoes the commit by a reason, with or without a code", function()
+  it("undoes the commit with a reason, with or without a code", function()
     start "reload = function(txn) txn:prepare() txn:commit() end"
     for _, more in ipairs { "", ", 'ECONNREFUSED'" } do
       write("reload = function(txn) txn:prepare() txn:commit() return nil, 'sick'" .. more
@@ -284,7 +284,7 @@ describe("the reload hook", function()
     assert.equal("rejected", result.outcome)
     assert.matches("was already rejected", result.errors[2].message)
   end)
-  it("is ended at its limit; nothing is left waiting", function()
+  it("is ended at its limit; no task is left waiting", function()
     local result = start [[timeouts = { reload = "2s" },
       reload = function(txn) txn:prepare() segue.sleep "1h" end]]
     assert.not_equal("applied", result.outcome)

@@ -144,7 +144,7 @@ describe("segue.run", function()
         eq("sleep 60 took longer than 0.1 s and was stopped", r.message)
       ]]
     end)
-    it("kills what ignores TERM, with all of its grandchildren", function()
+    it("kills a process that ignores TERM, with all of its grandchildren", function()
       a:run [[
         local r = segue.run { shell = "trap '' TERM; "
           .. "sh -c \"trap '' TERM; echo \\$\\$; sleep 61\" & echo $$; sleep 62; wait",
@@ -176,7 +176,7 @@ describe("segue.run", function()
         eq(100000, #r.stdout) eq(true, r.truncated) eq("end\n", r.stderr) eq(0, r.code)
       ]]
     end)
-    it("does not let the policy's memory limit be passed outside of Lua", function()
+    it("does not exceed the policy's memory limit by memory outside of Lua", function()
       a:close()
       a = async.open { memory = 16 * 1024 * 1024 }
       a:run [[
@@ -186,7 +186,7 @@ describe("segue.run", function()
         eq(true, segue.run({ "true" }).ok)
       ]]
     end)
-    it("gives it away as it comes, in the task, which may wait", function()
+    it("passes the output on as it arrives, in the task, which may wait", function()
       a:run [[
         local n, chunks = 0, 0
         local r = segue.run { shell = "seq 1 200000; sleep 0.05; echo last >&2",
@@ -295,7 +295,7 @@ describe("segue.run", function()
     end)
   end)
 
-  it("runs a hundred side by side, and refuses more than it can look after", function()
+  it("runs a hundred commands at a time, and refuses more than its limit", function()
     a:run [[
       local jobs = {}
       for i = 1, 100 do jobs[i] = function() return segue.run({ "echo", i }).stdout end end
@@ -326,7 +326,7 @@ describe("segue.run", function()
 end)
 
 describe("segue.run with a collector that stops the world", function()
-  it("does all of it", function()
+  it("runs commands, reads their output and ends them", function()
     async.stress = true
     local a = async.open()
     async.stress = false

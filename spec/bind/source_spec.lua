@@ -150,7 +150,7 @@ describe("fetch of a source in Lua", function()
     assert.equal("r3", status("net").revision)
   end)
 
-  it("holds what it delivered while it fails, also after it broke its state", function()
+  it("keeps its last delivery while it fails, also after it has broken its state", function()
     start(fetching([[
       segue.state.n = (segue.state.n or 0) + 1
       if segue.state.n == 2 then while true do end end
@@ -164,7 +164,7 @@ describe("fetch of a source in Lua", function()
     assert.equal("3", value("n"))
   end)
 
-  it("says where a document is wrong", function()
+  it("names the place of a mistake in a document", function()
     local r = start(fetching('return { { name = "key/a", text = "n: 1" }, '
       .. '{ name = "key/b", text = "x:\\n  - [" } }'))
     assert.equal("rejected", r.outcome)
@@ -200,19 +200,19 @@ describe("watch of a source in Lua", function()
     assert.equal("100", value("n"))
   end)
 
-  it("says that something changed, and fetch is called", function()
+  it("emits nothing but a notice of a change, and fetch is called", function()
     start(watching([[ segue.sleep "1s" segue.state.n = 9 emit() segue.sleep "1h" ]]))
     b:advance(1100)
     assert.equal("9", value("n"))
   end)
 
-  it("that emits and ends has emitted", function()
+  it("that emits and ends has delivered", function()
     start(watching([[ if self.revision ~= "last" then emit({ n = 3 }, "last") end ]]))
     b:advance(100)
     assert.equal("3", value("n"))
   end)
 
-  it("that emits nonsense fails at its line, and is tried again", function()
+  it("that emits an invalid value fails at its line, and is tried again", function()
     start(watching([[ segue.sleep "10ms" emit(7) ]]))
     b:advance(20)
     local err = status("net").error
@@ -228,7 +228,7 @@ describe("watch of a source in Lua", function()
     assert.equal("ECONNRESET", status("net").error.name)
   end)
 
-  it("that loops for ever is cut, and does not keep its state from being built anew", function()
+  it("that loops for ever is ended, and its state is built again", function()
     start(watching([[ if segue.state.looped then segue.sleep "1h" end
       segue.state.looped = true
       while true do end ]]))
@@ -237,7 +237,7 @@ describe("watch of a source in Lua", function()
     assert.equal("unchanged", b:reload().outcome)
   end)
 
-  it("moves to the new state when the policy changes, and is never there twice", function()
+  it("moves to the new state when the policy changes, and never runs twice", function()
     local text = watching([[
       segue.state.still = true
       segue.log.info("watching", { version = "@V@", revision = tostring(self.revision) })
@@ -257,7 +257,7 @@ describe("watch of a source in Lua", function()
     assert.equal("rev-two", status("net").revision)
   end)
 
-  it("keeps what it emitted from an emit function that is called too late", function()
+  it("ignores a call of emit that comes too late", function()
     start(watching([[ segue.state.kept = nil kept = emit error("gone") ]]))
     b:advance(100)
     assert.equal("unchanged", b:reload().outcome)
@@ -368,7 +368,7 @@ describe("what is wrong with", function()
     end)
   end
 
-  it("nothing: every key is taken", function()
+  it("nothing: every option is accepted", function()
     local p = assert(b:load(policy([[
       segue.url { "https://user:secret@host:8443/c.json?token=secret#x", headers = { X = "1" },
         timeout = "1s", max_bytes = "1KiB", redirects = true, tls = { ca = "a", cert = "b",

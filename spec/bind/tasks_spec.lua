@@ -165,7 +165,7 @@ local _ = after and log and fails
     ]]
   end)
 
-  it("go by thousands", function()
+  it("run by thousands", function()
     run [[
       local jobs = {}
       for i = 1, 5000 do jobs[i] = after(i % 4, i) end
@@ -214,7 +214,7 @@ local _ = after and log and fails
     assert.equal(0, b:stats().tasks)
   end)
 
-  it("are contained: one that never returns costs the hook, and no more", function()
+  it("are contained: one that never returns ends the hook, and no other task", function()
     b:close()
     b = bind.open { slice_ms = 50 }
     local answer = b:run [[segue.all { function() while true do end end,
@@ -262,7 +262,7 @@ describe("files and names", function()
     ]]
   end)
 
-  it("are written whole, with their mode", function()
+  it("are written as a whole, with their mode", function()
     a:run [[
       eq(true, segue.write("x", "1", { mode = "0640" })) eq("0640", segue.stat("x").mode)
       eq(true, segue.write("x", "22")) eq("0640", segue.stat("x").mode) eq("22", segue.read "x")

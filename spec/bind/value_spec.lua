@@ -144,7 +144,7 @@ describe("a config value", function()
     assert.is_true(answer.ok, answer.text)
   end)
 
-  it("gives its snapshot back, whether the collector or the state is first", function()
+  it("releases its snapshot, whether the collector or the end of the state comes first", function()
     local p = assert(b:load [[local segue = require "segue"
       return { sources = { segue.value {} }, check = function(next)
         segue.state.n = (segue.state.n or 0) + 1
@@ -237,7 +237,7 @@ id: 18446744073709551615
     }, texts)
   end)
 
-  it("accepts what is right, and does not judge what is not there", function()
+  it("accepts a valid value, and does not check keys that are absent", function()
     local answer = b:run([[
       return segue.validate(next):string("listen", { min = 1, max = 20 })
         :list("servers", { min = 3 }):map("weights"):boolean("absent")
@@ -265,7 +265,7 @@ id: 18446744073709551615
     assert.equal("l[1] is the same as in l[0]: it must be unique", answer.message)
   end)
 
-  it("refuses a wrong use at its caller's line", function()
+  it("rejects a wrong use at the line of its caller", function()
     local answer = b:run("segue.validate({})", "{}")
     assert.truthy(answer.message:find("needs a config value", 1, true), answer.text)
     assert.equal(3, answer.line)

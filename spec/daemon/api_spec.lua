@@ -33,7 +33,7 @@ describe("the admin API", function()
   after_each(segue.cleanup)
 
   describe("POST /-/reload", function()
-    it("applies a changed file and says so in one line", function()
+    it("applies a changed file and reports that in one line", function()
       local d = start()
       d.dir:write("config.yaml", "port: 2\nname: one\n")
       local r = d:http { method = "POST", path = "/-/reload" }
@@ -42,7 +42,7 @@ describe("the admin API", function()
       assert.equal(2, d:config().port)
     end)
 
-    it("takes PUT as well", function()
+    it("accepts PUT as well", function()
       local d = start()
       assert.equal(200, d:http { method = "PUT", path = "/-/reload" }.status)
     end)
@@ -86,7 +86,7 @@ describe("the admin API", function()
       assert.matches("bad is set", answer.errors[1].message)
     end)
 
-    it("answers 412 unless If-Match names what is live (number or hash, quoted or not)", function()
+    it("answers 412 unless If-Match names the live generation, by number or hash", function()
       local d = start()
       local hash = d:json("/api/v1/status").hash
       for _, good in ipairs { "1", '"1"', hash, '"' .. hash .. '"', 'W/"1"', "*" } do
@@ -115,7 +115,7 @@ describe("the admin API", function()
       assert.matches("soon", r.body)
     end)
 
-    it("answers 504 when the wait is over, and the run goes on", function()
+    it("answers 504 when the wait is over, and the run continues", function()
       local d = start()
       local lines = {}
       for i = 1, 60000 do lines[i] = "k" .. i .. ": {a: 1, b: [1, 2, 3]}" end
@@ -126,7 +126,7 @@ describe("the admin API", function()
       assert.equal(4, decode(d:control("/api/v1/config?path=port")))
     end)
 
-    it("answers 202 while a rate limit puts it off, and the run happens by itself", function()
+    it("answers 202 while a rate limit postpones it, and the run follows by itself", function()
       local d = start { policy = policy:gsub("sources", 'min_interval = "400ms", sources') }
       d.dir:write("config.yaml", "port: 2\n")
       local r = d:http { method = "POST", path = "/-/reload" }
@@ -176,7 +176,7 @@ describe("the admin API", function()
       assert.equal("1", r.headers["segue-generation"])
     end)
 
-    it("answers 304 to the ETag that is live", function()
+    it("answers 304 to the ETag of the live configuration", function()
       local d = start()
       local etag = d:http("/api/v1/config").headers.etag
       local r = d:http { path = "/api/v1/config", headers = { ["If-None-Match"] = etag } }
@@ -187,7 +187,7 @@ describe("the admin API", function()
       assert.equal(200, r.status)
     end)
 
-    it("gives the value at a path, and 404 where there is none", function()
+    it("returns the value at a path, and 404 where there is none", function()
       local d = start { files = { ["config.yaml"] = "a: [{b: deep}]\n" } }
       assert.equal("deep", decode(d:http("/api/v1/config?path=a%5B0%5D.b")))
       local r = d:http("/api/v1/config?path=a%5B1%5D")
@@ -215,7 +215,7 @@ describe("the admin API", function()
       assert.same(diff, d:json("/api/v1/diff?from=1&to=2"))
     end)
 
-    it("answers 404 for generations that are not held, and says so", function()
+    it("answers 404 for generations that are not in the history", function()
       local d = start()
       local r = d:http("/api/v1/diff?from=7")
       assert.equal(404, r.status)
@@ -224,7 +224,7 @@ describe("the admin API", function()
       assert.equal(400, d:http("/api/v1/diff?from=yesterday").status)
     end)
 
-    it("to=next returns the changes of a reload, without doing it", function()
+    it("to=next returns the changes that a reload would make, without reloading", function()
       local d = start()
       d.dir:write("config.yaml", "port: 9\nname: one\n")
       local next = d:json("/api/v1/diff?to=next")
@@ -235,7 +235,7 @@ describe("the admin API", function()
   end)
 
   describe("POST /api/v1/plan", function()
-    it("returns the changes and does nothing", function()
+    it("returns the changes and applies none", function()
       local d = start()
       d.dir:write("config.yaml", "port: 5\nname: one\n")
       local r = d:http { method = "POST", path = "/api/v1/plan" }
@@ -247,7 +247,7 @@ describe("the admin API", function()
       assert.equal(1, d:config().port)
     end)
 
-    it("answers 422 for what would be rejected", function()
+    it("answers 422 for a configuration that a reload would reject", function()
       local d = start()
       d.dir:write("config.yaml", "bad: 1\n")
       assert.equal(422, d:http { method = "POST", path = "/api/v1/plan" }.status)
@@ -255,7 +255,7 @@ describe("the admin API", function()
   end)
 
   describe("GET /api/v1/reloads", function()
-    it("lists the newest first, as many as asked for", function()
+    it("lists the newest first, as many as requested", function()
       local d = start()
       d:reload()
       d:reload "?force=1"
@@ -269,7 +269,7 @@ describe("the admin API", function()
       assert.equal(400, d:http("/api/v1/reloads?limit=x").status)
     end)
 
-    it("returns one in detail, and 404 for one that is not kept", function()
+    it("returns one in detail, and 404 for one that is not in the history", function()
       local d = start()
       d.dir:write("config.yaml", "port: 2\nname: one\n")
       local _, answer = d:reload()
@@ -382,7 +382,7 @@ describe("the admin API", function()
       c:close()
     end)
 
-    it("gives what was missed to a client that comes back", function()
+    it("sends the missed events to a client that connects again", function()
       local d = start()
       local c = http.connect { port = d.port }
       c:write(http.format { path = "/api/v1/events", port = d.port,
@@ -441,13 +441,13 @@ describe("the admin API", function()
       assert.matches("did you mean /api/v1/reloads\"", r.body)
     end)
 
-    it("lists what there is on /", function()
+    it("lists all endpoints on /", function()
       local d = start()
       assert.matches("/api/v1/status", d:http("/").body)
     end)
   end)
 
-  describe("the guard", function()
+  describe("the check of Host and Origin", function()
     local function status(d, headers, host)
       return d:http { path = "/api/v1/config", headers = headers, host = host }.status
     end

@@ -33,7 +33,7 @@ describe("segue.trigger", function()
       files = { ["config.yaml"] = "a: 1\n", go = "0" } }
   end
 
-  it("asks for a reload, and says why", function()
+  it("requests a reload with its cause", function()
     local d = start()
     d:wait_log("trigger begins 1")
     d.dir:write("config.yaml", "a: 2\n")
@@ -44,7 +44,7 @@ describe("segue.trigger", function()
     assert.matches('segue_triggers_total{trigger="push"} 1\n', metrics)
   end)
 
-  it("goes on undisturbed while its policy is live, and ends with it", function()
+  it("continues while its policy is live, and ends with it", function()
     local d = start()
     d:wait_log("trigger begins 1")
     for i = 2, 5 do
@@ -66,7 +66,7 @@ describe("segue.trigger", function()
     assert.is_nil(d:log():find("trigger begins 4", 1, true))
   end)
 
-  it("begins again after an error, and after its state was built anew", function()
+  it("begins again after an error, and after its state was built again", function()
     local d = start [[
       segue.state.runs = (segue.state.runs or 0)
       return { sources = { segue.value {} }, triggers = { segue.trigger(function()
@@ -94,7 +94,7 @@ describe("segue.trigger", function()
     assert.is_nil(uv.fs_stat("/proc/" .. pid))
   end)
 
-  it("does not cost the loop: a hundred of them wait in a daemon that answers", function()
+  it("does not slow the loop down: a hundred of them wait in a daemon that answers", function()
     local d = start [[
       local list = {}
       for i = 1, 100 do

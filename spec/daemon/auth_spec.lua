@@ -57,7 +57,7 @@ local function refusal(d, pattern)
   return answer.errors[1]
 end
 
-describe("the front door", function()
+describe("access control", function()
   after_each(function()
     http.close_all()
     segue.cleanup()
@@ -66,7 +66,7 @@ describe("the front door", function()
   describe("of a listener with tokens", function()
     local listener = "{ \"127.0.0.1:@PORT@\", " .. tokens .. " }"
 
-    it("rejects clients without one, and explains how to get in", function()
+    it("rejects clients without one, and explains how to authenticate", function()
       local d = start(listener)
       for _, path in ipairs { "/api/v1/status", "/metrics", "/-/ready", "/nothing", "/" } do
         local r = d:http(path)
@@ -113,7 +113,7 @@ describe("the front door", function()
       assert.matches('segue_http_refused_total{reason="forbidden"} 1\n', metrics)
     end)
 
-    it("takes two tokens while one replaces the other, each by its line", function()
+    it("accepts two tokens while one replaces the other, each on a line of its own", function()
       local d = start(listener)
       local new = "new-token-0123456789"
       put(d.dir, "ops.token", "# old\n" .. OPS .. "\n# new\n" .. new .. "\n")
@@ -129,7 +129,7 @@ describe("the front door", function()
       assert.equal(200, d:http { path = "/", headers = bearer(new) }.status)
     end)
 
-    it("asks anew on connections that are open", function()
+    it("checks each request again on connections that are open", function()
       local d = start(listener)
       local c = http.connect { port = d.port }
       c:write(http.format { path = "/", headers = bearer(OPS) })
@@ -140,7 +140,7 @@ describe("the front door", function()
       assert.equal(401, c:read_response().status)
     end)
 
-    it("watches the files, and goes on with what it has when they will not do", function()
+    it("watches the files, and keeps the live tokens when the new file is invalid", function()
       local d = start(listener, { more = ", segue.watch()" })
       local file = d.dir:at("ops.token")
       local from = #d:log()
@@ -162,7 +162,7 @@ describe("the front door", function()
       end, nil, "the new token")
     end)
 
-    it("judges how a file lies open whenever it is read, and keeps the tokens it has", function()
+    it("checks the mode of each file that it reads, and keeps the live tokens", function()
       local d = start(listener)
       local file = d.dir:at "ops.token"
       assert.equal("unchanged", select(2, d:reload()).outcome)
@@ -186,7 +186,7 @@ describe("the front door", function()
       assert.equal(200, d:http { path = "/", headers = bearer "new-token-0123456789" }.status)
     end)
 
-    it("opens what the policy calls public, and only that", function()
+    it("opens the endpoints that the policy calls public, and no others", function()
       local d = start("{ \"127.0.0.1:@PORT@\", public = { \"health\", \"metrics\" }, " .. tokens
         .. " }")
       for _, path in ipairs { "/-/healthy", "/-/ready", "/metrics" } do
@@ -199,7 +199,7 @@ describe("the front door", function()
       end
     end)
 
-    it("withstands a flood of wrong tokens: 429 in the end, and the right one comes in", function()
+    it("answers a flood of wrong tokens with 429, and accepts the right one", function()
       local d = start("{ \"127.0.0.1:@PORT@\", rate = \"50/s\", burst = 20, " .. tokens .. " }")
       local requests = {}
       for i = 1, 200 do
@@ -288,7 +288,7 @@ describe("the front door", function()
       assert.equal(6, d:cli("history", "--audit").code)
     end)
 
-    it("counts refusals where there are many, and keeps what others asked for", function()
+    it("counts refusals where there are many, and keeps the entries of other clients", function()
       local d = start(listener)
       local reload = { method = "POST", path = "/-/reload", headers = bearer(OPS) }
       assert.equal(200, d:http(reload).status)
@@ -334,7 +334,7 @@ describe("the front door", function()
       assert.equal(200, d:control("/-/healthy").status)
     end)
 
-    it("answers to loopback names and those that are listed", function()
+    it("answers to loopback names and to the listed ones", function()
       local d = start("{ \"127.0.0.1:@PORT@\", hosts = { \"segue.example\" } }")
       for host, status in pairs { ["segue.example"] = 200, ["SEGUE.example:80"] = 200,
         ["localhost"] = 200, ["127.0.0.1"] = 200, ["evil.example"] = 403, ["10.0.0.1"] = 403 } do
@@ -354,7 +354,7 @@ describe("the front door", function()
       return p.stdout:match("(%d%d%d)$"), p.stdout
     end
 
-    it("lets its own user and root change, and others that the file mode admits read", function()
+    it("lets its own user and root make changes, and admitted users read", function()
       local dir = tempdir.new()
       local address = ("%q"):format("unix:" .. dir:at("app.sock"))
       local d = start("{ " .. address .. ", mode = \"0666\" }", { dir = dir })
@@ -395,7 +395,7 @@ describe("the front door", function()
       return tls.request(request)
     end
 
-    it("answers curl with token, and refuses plain HTTP", function()
+    it("answers curl with a token, and refuses plain HTTP", function()
       fresh()
       local d = start(with_tls(" }, " .. tokens .. " }"), { dir = dir })
       local p = process.run { "curl", "-s", "--cacert", ca.cert, "-H", "Authorization: Bearer "
@@ -535,7 +535,7 @@ describe("the front door", function()
       assert.equal(cjson.null, d:json("/api/v1/status").certificates[1].warning)
     end)
 
-    it("does not load with a key that everybody can read, or that is not there", function()
+    it("does not load with a key that every user can read, or that does not exist", function()
       fresh()
       uv.fs_chmod(dir:at("server.key"), tonumber("644", 8))
       local folder = segue.folder { dir = dir, policy = policy(with_tls(" } }")),
@@ -552,7 +552,7 @@ describe("the front door", function()
       assert.matches("server%.key", p.output)
     end)
 
-    it("is asked by the command line: by URL, with token or certificate", function()
+    it("is used by the command line: by URL, with token or certificate", function()
       fresh()
       ca:issue { name = "server", san = "DNS:localhost" }
       ca:issue { name = "ops" }
@@ -597,7 +597,7 @@ describe("the front door", function()
       end
     end)
 
-    it("serves event streams, and ends them with a farewell", function()
+    it("serves event streams, and ends them with close_notify", function()
       fresh()
       local d = start(with_tls(" } }"), { dir = dir })
       local c = tls.connect { port = d.port, ca = ca.cert }
@@ -627,7 +627,7 @@ describe("the front door", function()
   end)
 
   describe("of an address that others can reach", function()
-    it("does not open without a lock, and the answer says where and how to mend it", function()
+    it("does not open without credentials: the error names place and remedy", function()
       local cases = {
         "\"0.0.0.0:@PORT@\"",
         "{ \"0.0.0.0:@PORT@\", public = { \"health\" }, hosts = { \"a.example\" } }",
@@ -645,7 +645,7 @@ describe("the front door", function()
       end
     end)
 
-    it("opens with tokens, says what is risky, and answers to its addresses", function()
+    it("opens with tokens, warns of risks, and answers to its addresses", function()
       local d = start("{ \"0.0.0.0:@PORT@\", hosts = { \"segue.example\" }, " .. tokens .. " }")
       d:wait_log("tokens are sent unencrypted to this listener")
       for host, status in pairs { ["segue.example"] = 200, ["10.1.2.3:99"] = 200, ["[::1]"] = 200,

@@ -122,7 +122,7 @@ describe("a configuration that becomes", function()
     assert.same({ good = 1 }, d:config())
   end)
 
-  it("unreadable is rejected, and says why", function()
+  it("unreadable is rejected with the reason", function()
     -- Root may read everything: the daemon gives that up with setpriv.
     local d = segue.folder { policy = policy, files = { ["config.yaml"] = "good: 1\n" } }
     local path = d.dir:at "config.yaml"
@@ -232,7 +232,7 @@ return { name = "x", sources = { segue.value {} },
     end)
   end
 
-  it("is not there ends with code 4 and says so", function()
+  it("does not exist ends with code 4 and a message", function()
     local d = segue.folder {}
     d:spawn()
     assert.equal(4, (d:wait_exit()), d:log())

@@ -48,7 +48,7 @@ end
 describe("the daemon, with a policy whose check", function()
   after_each(segue.cleanup)
 
-  it("does everything that hurts, goes on serving", function()
+  it("does everything that hurts, continues to serve", function()
     local d = segue.start { policy = policy, args = { "--log-level", "debug" },
       files = { ["config.yaml"] = "act: none\nn: 0\n" } }
     local generation = d:json("/api/v1/status").generation
@@ -74,7 +74,7 @@ describe("the daemon, with a policy whose check", function()
     assert.equal(1000, d:config().n)
   end)
 
-  it("spins, is away for no longer than the budget of a hook", function()
+  it("spins, is blocked for no longer than the budget of a hook", function()
     local d = segue.start { policy = policy, files = { ["config.yaml"] = "act: none\n" } }
     d.dir:save("config.yaml", "act: spin\n")
     local spinning = http.connect { port = d.port }
@@ -145,7 +145,7 @@ return { sources = { segue.file "config.yaml" }, %s }]]
     end)
   end
 
-  it("reads configuration in Lua takes a good one, and refuses one that spins", function()
+  it("reads configuration in Lua accepts a good one, and rejects one that spins", function()
     local d = segue.start {
       policy = 'local segue = require "segue"\nreturn { sources = { segue.lua_file "conf.lua" } }',
       files = { ["conf.lua"] = "return { n = 1 + 1 }" } }

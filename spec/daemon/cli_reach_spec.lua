@@ -83,7 +83,7 @@ describe("a command finds its daemon", function()
     assert.matches("%S+/reload.lua: it does not exist", p.output)
   end)
 
-  it("and prints JSON under --json where there is none", function()
+  it("and prints JSON under --json where no daemon runs", function()
     local dir = tempdir.new()
     for _, command in ipairs { "reload", "status", "diff", "history", "rollback", "confirm",
       "unfreeze" } do
@@ -101,7 +101,7 @@ describe("a command finds its daemon", function()
 end)
 
 describe("a command checks its arguments", function()
-  it("before it asks a daemon, and names them as its help does", function()
+  it("before it contacts a daemon, and names them as its help does", function()
     local dir = tempdir.new()
     for arguments, message in pairs {
       ["reload --wait soon"] = '--wait TIME must be a time such as 5s or 200ms, not "soon"',

@@ -65,7 +65,7 @@ describe("segue", function()
   end)
 
   describe("check", function()
-    it("ends with 0 for a good policy, and touches nothing", function()
+    it("ends with 0 for a good policy, and changes nothing", function()
       local d = segue.folder { policy = policy, files = { ["config.yaml"] = "a: 1\n" } }
       local p = d:cli "check"
       assert.equal(0, p.code, p.output)
@@ -95,7 +95,7 @@ describe("segue", function()
       assert.equal(0, segue.cli({ "check" }, { cwd = d.dir.path }).code)
     end)
 
-    it("judges the configuration by the policy's schema", function()
+    it("validates the configuration by the policy's schema", function()
       local d = segue.folder {
         policy = [[
 local segue = require "segue"
@@ -123,7 +123,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
         local d = segue.folder { files = files }
         return segue.cli({ "check", "--schema", ... }, { cwd = d.dir.path })
       end
-      it("says good, or what is wrong and by which rule", function()
+      it("prints that the file is valid, or the mistakes with their rules", function()
         local p = check("s.yaml", "good.json")
         assert.equal(0, p.code, p.output)
         assert.equal("good: good.json fits s.yaml\n", p.stdout)
@@ -134,7 +134,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
         assert.equal(0, check("s.yaml", "any.json").code)
         assert.equal(3, check("false.json", "any.json").code)
       end)
-      it("takes formats for rules where that is asked for", function()
+      it("asserts formats on request", function()
         local p = check("s.yaml", "good.json", "--formats")
         assert.equal(3, p.code)
         assert.matches("at must be an IPv4 address such as 192.0.2.1, not \"x\"", p.stdout)
@@ -150,7 +150,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
         assert.same({ valid = true, error_count = 0, warnings = {}, errors = {} },
           cjson.decode(p.stdout))
       end)
-      it("refuses a file without content, in whatever form, by one message", function()
+      it("rejects a file without content, in any form, with one message", function()
         files["t.json"] = "true"
         for name, text in pairs { ["a.yaml"] = "# all is off\n", ["b.yaml"] = "---\n",
           ["c.yaml"] = "", ["d.json"] = "null", ["e.yaml"] = "~\n" } do
@@ -160,7 +160,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
           assert.matches(name .. ": the file is empty: was it cut short?", p.stdout, 1, true)
         end
       end)
-      it("ends with 3 for a file that is broken, with 4 for what cannot be judged", function()
+      it("ends with 3 for a malformed file, with 4 for a file that cannot be validated", function()
         local p = check("s.yaml", "broken.yaml", "--json")
         assert.equal(3, p.code)
         assert.equal("broken.yaml", cjson.decode(p.stdout).errors[1].file)
@@ -173,7 +173,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
           assert.equal(1, #answer.errors)
         end
       end)
-      it("takes the documents that it refers to, by name or as what they are got by", function()
+      it("accepts the documents that the schema refers to, by URI or by path", function()
         files["refers.json"] = '{"properties":{"a":{"$ref":"other.yaml"},'
           .. '"b":{"$ref":"https://example.com/b?c=d#/$defs/b"}}}'
         files["other.yaml"] = "type: integer\n"
@@ -241,7 +241,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
         assert.matches("^warning: wide.yaml:2:17: this integer has more than 64 bits: it is read "
           .. "as the nearest float\ngood", check("wide.yaml", "good.json").stdout)
       end)
-      it("wants a file, and a file wants it", function()
+      it("requires a file, and a file requires it", function()
         assert.matches("needs FILE", check("s.yaml").stderr)
         assert.equal(2, check("s.yaml").code)
         assert.equal(2, segue.cli({ "check", "good.json" }).code)
@@ -249,7 +249,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
       end)
     end)
 
-    it("judges the files beside a schema that the policy names", function()
+    it("validates the files that are named with the schema of a policy", function()
       local function with(text)
         local d = segue.folder { files = { ["config.yaml"] = "a: 1\n", ["part.json"] = "false",
           ["s.json"] = '{"properties":{"a":{"$ref":"https://example.com/part"}}}' },
@@ -313,7 +313,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
       end
     end)
 
-    it("ends with 6 when another generation is live than was asked for", function()
+    it("ends with 6 when the live generation is not the expected one", function()
       local d = start()
       local p = d:cli("reload", "--if-match", "9")
       assert.equal(6, p.code, p.output)
@@ -340,7 +340,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
   end)
 
   describe("plan", function()
-    it("prints the steps of a reload without doing them", function()
+    it("prints the steps of a reload without executing them", function()
       local d = start()
       d.dir:save("config.yaml", "a: 2\nb: 3\n")
       local p = d:cli "plan"
@@ -387,7 +387,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
       end
     end)
 
-    it("would be refused with the very errors that the reload is refused with", function()
+    it("fails with the errors with which the reload fails", function()
       local d = start()
       for _, config in ipairs { "bad: 2\n", "a: [\n", "a: 1\na: 2\n" } do
         d.dir:save("config.yaml", config)
@@ -401,7 +401,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
       end
     end)
 
-    it("says everything is new where no daemon runs", function()
+    it("reports everything as new where no daemon runs", function()
       local d = segue.folder { policy = policy, files = { ["config.yaml"] = "a: 1\n" } }
       local p = d:cli "plan"
       assert.equal(0, p.code, p.output)
@@ -409,7 +409,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
       assert.is_nil(uv.fs_stat(d.dir:at ".segue"))
     end)
 
-    it("ends with 3 for what would be rejected", function()
+    it("ends with 3 for a configuration that would be rejected", function()
       local d = start()
       d.dir:save("config.yaml", "bad: 2\n")
       local p = d:cli "plan"
@@ -455,7 +455,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
     assert.matches("^segue: generation 77 is not in the history", gone.stderr)
   end)
 
-  it("ends with 4 wherever the policy cannot be read, with 5 where a daemon should be", function()
+  it("ends with 4 where the policy cannot be read, with 5 where a daemon is required", function()
     local dir = tempdir.new()
     for code, commands in pairs { [4] = { "check", "plan", "run" },
       [5] = { "reload", "status", "diff" } } do
@@ -469,7 +469,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
   end)
 
   describe("init", function()
-    it("writes a starter that check calls good, and never overwrites", function()
+    it("writes a policy that passes check, and never overwrites a file", function()
       local dir = tempdir.new()
       local p = segue.cli { "init", dir:at "new" }
       assert.equal(0, p.code, p.output)
@@ -483,7 +483,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
       assert.equal("mine: 1\n", dir:read "new/config.yaml")
     end)
 
-    it("leaves nothing half done where one of the two files exists", function()
+    it("writes no file if one of the two exists", function()
       local dir = tempdir.new()
       dir:write("config.yaml", "mine: 1\n")
       assert.equal(4, segue.cli({ "init" }, { cwd = dir.path }).code)

@@ -65,7 +65,7 @@ describe("completion", function()
       end
     end)
 
-    it("knows what an option takes and a command is given", function()
+    it("knows the values of an option and the arguments of a command", function()
       dir:write("mine.lua", "")
       dir:mkdir("folder")
       assert.same({ "reload" }, sorted(complete("rel")))

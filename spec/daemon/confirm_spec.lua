@@ -111,7 +111,7 @@ describe("a generation that an operator has to confirm", function()
     assert.equal(2, d:config().x)
   end)
 
-  it("goes back at once by a rollback", function()
+  it("is undone at once by a rollback", function()
     local d = started()
     unconfirmed(d, 2)
     local status, answer = rollback(d)
@@ -122,7 +122,7 @@ describe("a generation that an operator has to confirm", function()
     assert.equal(409, (post(d, "/api/v1/confirm")))
   end)
 
-  it("goes back at once also while reloads are frozen", function()
+  it("is undone at once also while reloads are frozen", function()
     local d = started()
     unconfirmed(d, 2)
     assert.equal(200, (post(d, "/api/v1/freeze?why=x")))
@@ -190,7 +190,7 @@ describe("a generation that an operator has to confirm", function()
     d:wait_settled()
   end
 
-  it("reverts after a restart in the window too, and something is live all the time", function()
+  it("reverts after a restart in the window too, and a generation is live all the time", function()
     local d = started "3s"
     unconfirmed(d, 2)
     local before = status_of(d).generation - 1
@@ -232,7 +232,7 @@ describe("a generation that an operator has to confirm", function()
     end)
   end
 
-  it("goes back after a restart although the files of the one before are damaged", function()
+  it("is undone after a restart although the files of the previous one are damaged", function()
     local d = started()
     unconfirmed(d, 2)
     restart(d, "kill")
@@ -276,7 +276,7 @@ describe("a generation that an operator has to confirm", function()
     assert.equal(2, d:config().x)
   end)
 
-  it("is nothing to confirm when there is none", function()
+  it("cannot be confirmed when there is none", function()
     local d = start()
     local status, _, text = post(d, "/api/v1/confirm")
     assert.equal(409, status)
@@ -285,7 +285,7 @@ describe("a generation that an operator has to confirm", function()
     assert.equal(405, d:control("/api/v1/confirm").status)
   end)
 
-  it("does not go live where that cannot be recorded", function()
+  it("does not go live if its deadline cannot be recorded", function()
     local d = started()
     d:stop()
     d.options.env = { SEGUE_FAULTS = "state.write=fail:-28" }
@@ -298,7 +298,7 @@ describe("a generation that an operator has to confirm", function()
     assert.equal(1, d:config().x)
   end)
 
-  it("is refused as a mixture of person and probe", function()
+  it("is refused with both a person and a probe", function()
     local d = start()
     for text, why in pairs {
       ['confirm = { by = "operator", probe = function() end },'] = "confirm%.probe has no effect",

@@ -120,7 +120,7 @@ describe("a credential", function()
     assert.equal(200, status_with(d, NEW))
   end)
 
-  it("that is gone refuses the rollback, by name, and what is live stays", function()
+  it("that no longer exists makes the rollback fail by name, and nothing changes", function()
     local d = start()
     change(d, 2)
     d.dir:delete "ops.token"
@@ -135,7 +135,7 @@ describe("a credential", function()
     assert.equal(1, d:config().x)
   end)
 
-  it("that is gone refuses the start from the last good generation too", function()
+  it("that no longer exists makes the start from the last good generation fail", function()
     local d = start()
     d:stop()
     d.dir:delete "ops.token"

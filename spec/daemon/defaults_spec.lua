@@ -48,7 +48,7 @@ describe("defaults of a schema", function()
     assert.matches("config%.yaml$", d:json("/api/v1/why?path=listen.host").origin.file)
   end)
 
-  it("are no change while they stay, and are one when the schema's change", function()
+  it("are no change while they stay the same, and one when the schema changes them", function()
     local d = start "workers: 2\n"
     assert.equal("unchanged", select(2, d:reload()).outcome)
     d.dir:save("config.yaml", "workers: 3\n")
@@ -65,7 +65,7 @@ describe("defaults of a schema", function()
     assert.equal(2, diff.change_count)
   end)
 
-  it("are judged like what was written, by the schema and by the policy", function()
+  it("are validated like written values, by the schema and by the policy", function()
     local d = start "{}\n"
     d.dir:save("schema.yaml", (schema:format(80):gsub("default: 4", "default: 0")))
     local status, answer = d:reload()

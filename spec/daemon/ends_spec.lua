@@ -98,7 +98,7 @@ describe("the end of a listener under load", function()
       end
     end)
 
-    it("refuses in so many words when a reload takes its module away too: " .. mode, function()
+    it("refuses each call with a reason when a reload removes its module too: " .. mode, function()
       local code = ("kind = 'c', plugin = %q"):format(module)
       for round = 1, STOPS do
         local d, at = start(code)

@@ -25,14 +25,14 @@ describe("examples/apply", function()
     return status, answer.outcome, answer.errors and answer.errors[1] and answer.errors[1].message
   end
 
-  it("applies what the server takes", function()
+  it("applies a configuration that the server accepts", function()
     local d = start()
     assert.equal("port 8080\nworkers 4\n", d.dir:read("live.conf"))
     assert.equal(200, (reload(d, "port: 9090\n")))
     assert.equal("port 9090\n", d.dir:read("live.conf"))
   end)
 
-  it("rejects what the server's check refuses, and touches nothing", function()
+  it("rejects a configuration that the server's check refuses, and changes nothing", function()
     local d = start()
     local status, outcome, message = reload(d, "port: abc\n")
     assert.equal(422, status)
@@ -42,7 +42,7 @@ describe("examples/apply", function()
     assert.equal(8080, d:config().port)
   end)
 
-  it("undoes what the server cannot apply", function()
+  it("undoes a configuration that the server cannot apply", function()
     local d = start()
     local status, outcome, message = reload(d, "port: 6666\n")
     assert.equal(500, status)
@@ -54,7 +54,7 @@ describe("examples/apply", function()
     assert.equal("port 9091\n", d.dir:read("live.conf"))
   end)
 
-  it("applies nothing at a restart where the server has it already", function()
+  it("applies nothing at a restart if the server has the configuration already", function()
     local d = start()
     d.dir:write("server", (read("examples/apply/server"):gsub("set %-eu\n",
       'set -eu\necho "$1" >> commands\n')))
@@ -84,7 +84,7 @@ describe("examples/apply", function()
     assert.equal("check\n", restarted())
   end)
 
-  it("says what to do when the server is not there", function()
+  it("explains the remedy when the server does not run", function()
     local d = start()
     d.dir:delete("server")
     local _, outcome, message = reload(d, "port: 9092\n")

@@ -65,7 +65,7 @@ describe("examples/front", function()
     end
   end)
 
-  it("goes on with what is live when the next one does not start", function()
+  it("keeps the live module when the next one does not start", function()
     d.dir:save("config.yaml", "front: { pages: {} }\n")
     local status, answer = d:reload()
     assert.equal(500, status)

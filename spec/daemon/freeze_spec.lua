@@ -43,7 +43,7 @@ describe("a freeze", function()
       assert.equal(2, d:config().x)
     end)
 
-    it("serves the previous one if the sources have changed by then", function()
+    it("serves the previous one if the sources have changed meanwhile", function()
       local d = waiting()
       d:crash()
       put(d, 3)
@@ -161,7 +161,7 @@ describe("a freeze", function()
     assert.matches("^w+$", status_of(d).frozen.why)
   end)
 
-  it("that cannot be recorded is refused, and nothing is changed", function()
+  it("that cannot be recorded is refused, and changes nothing", function()
     local d = start { env = { SEGUE_FAULTS = "state.write=fail:-28" } }
     local status, _, text = post(d, "/api/v1/freeze?why=x")
     assert.equal(500, status)
@@ -173,7 +173,7 @@ describe("a freeze", function()
     assert.equal(cjson.null, status_of(d).frozen)
   end)
 
-  it("that did not reach the disk is not there after a restart, although it was written", function()
+  it("that did not reach the disk is absent after a restart, although it was written", function()
     local d = start { env = { SEGUE_FAULTS = "state.sync=fail" } }
     assert.equal(500, (post(d, "/api/v1/freeze?why=x")))
     d.options.env = nil

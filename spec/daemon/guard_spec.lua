@@ -44,7 +44,7 @@ describe("a guard in the daemon", function()
     d:stop()
   end)
 
-  it("holds at a start too: the last good generation serves, stale, until the source is back",
+  it("holds at a start too: the last good generation serves, stale, until the source returns",
   function()
     local d = segue.start {
       files = { ["config.yaml"] = "a: 1\nb: 2\n" },
@@ -66,7 +66,7 @@ describe("a guard in the daemon", function()
     wait.until_true(function() return type(d:json("/api/v1/status").stale_since) ~= "string" end)
   end)
 
-  it("compares with what was before the restart", function()
+  it("compares with the data from before the restart", function()
     local d = segue.start {
       files = { ["config.yaml"] = "a: 1\nb: 2\nc: 3\nd: 4\n" },
       policy = [[
@@ -90,7 +90,7 @@ describe("a guard in the daemon", function()
     assert.same({ a = 1 }, d:config())
   end)
 
-  it("is not for other commands", function()
+  it("cannot be accepted by other commands", function()
     local d = segue.folder { policy = "return {}" }
     local cli = d:cli("plan", "--accept-shrink")
     assert.equal(2, cli.code)

@@ -10,10 +10,10 @@ local apply, in_history, post, put = back.apply, back.in_history, back.post, bac
 local restart, rollback, start, status_of = back.restart, back.rollback, back.start, back.status_of
 local text_of = back.text_of
 
-describe("what was", function()
+describe("the history", function()
   after_each(segue.cleanup)
 
-  it("goes on over restarts: numbers of reloads and generations, and what is the same", function()
+  it("continues over restarts: numbers of reloads and generations, and unchanged values", function()
     local d = start()
     local seen = {}
     for x = 2, 4 do
@@ -35,7 +35,7 @@ describe("what was", function()
     assert.equal(5, select(2, d:cli("history", "--limit", "4").stdout:gsub("\n", "")))
   end)
 
-  it("is compared, any two of it, also after a restart", function()
+  it("compares any two generations, also after a restart", function()
     local d = start()
     apply(d, 2)
     apply(d, 3)
@@ -59,7 +59,7 @@ describe("what was", function()
     assert.equal(6, d:cli("diff", "1", "99").code)
   end)
 
-  it("is listed one by one", function()
+  it("lists reloads one by one", function()
     local d = start()
     put(d, 99)
     local status, answer = d:reload()
@@ -103,7 +103,7 @@ describe("what was", function()
     d:stop()
   end)
 
-  it("stays within what the policy says, also from one process to the next", function()
+  it("stays within the bounds of the policy, also from one process to the next", function()
     local d = start { more = "history = { reloads = 16, generations = 2 }," }
     for x = 2, 9 do apply(d, x) end
     for _ = 1, 3 do
@@ -160,7 +160,7 @@ describe("what was", function()
     in_history(d, d:json("/api/v1/reloads")[1].id)
   end)
 
-  it("is added to when another process had locked it for a while", function()
+  it("gets its entries after another process has locked it for a while", function()
     local d = start()
     in_history(d, 1)
     local lock = Record.connection(d.dir:at ".segue/history.db")

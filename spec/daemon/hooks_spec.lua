@@ -145,10 +145,10 @@ describe("a hook that hurts", function()
     end
     assert.is_true(checks(d) > before + #list)
   end
-  it("strategy, is in the log, and the source stays as it was", function()
+  it("strategy, is logged, and the source stays as it was", function()
     is_in_the_log(false)
   end)
-  it("strategy in other ways, is in the log, and the source stays as it was #long", function()
+  it("strategy in other ways, is logged, and the source stays as it was #long", function()
     is_in_the_log(true)
   end)
 
@@ -169,8 +169,8 @@ describe("a hook that hurts", function()
     end
     assert.equal(before + #list + 1, checks(d))
   end
-  it("a trigger, is in the log, and begins again", function() begins_again(false) end)
-  it("a trigger in other ways, is in the log, and begins again #long", function()
+  it("a trigger, is logged, and begins again", function() begins_again(false) end)
+  it("a trigger in other ways, is logged, and begins again #long", function()
     begins_again(true)
   end)
 
@@ -195,10 +195,10 @@ describe("a hook that hurts", function()
     d.dir:save("reload.lua", d:fill(policy))
     assert.equal(before + 1, checks(d))
   end
-  it("while the policy is loaded, keeps the policy that there is", function()
+  it("while the policy is loaded, keeps the live policy", function()
     keeps_the_policy(false)
   end)
-  it("in other ways while the policy is loaded, keeps the policy that there is #long", function()
+  it("in other ways while the policy is loaded, keeps the live policy #long", function()
     keeps_the_policy(true)
   end)
 end)

@@ -37,7 +37,7 @@ describe("--json", function()
     return p.code, value
   end
 
-  it("is known to every command that reads", function()
+  it("is an option of every command that reads", function()
     local names = {}
     for _, name in ipairs(knows "json") do names[name] = true end
     for _, name in ipairs { "check", "plan", "reload", "status", "diff", "history", "why",
@@ -46,7 +46,7 @@ describe("--json", function()
     end
   end)
 
-  it("is JSON for good", function()
+  it("prints JSON for success", function()
     local d = segue.start { policy = policy, files = { ["config.yaml"] = "a: 1\n" } }
     d.dir:write("a_spec.lua", "it('passes', function() end)")
     d.dir:write("config.yaml", "a: 2\n")
@@ -64,7 +64,7 @@ describe("--json", function()
     assert.matches("segue help options", cjson.decode(p.stdout).error)
   end)
 
-  it("is JSON for a configuration that is rejected, or cannot be read", function()
+  it("prints JSON for a configuration that is rejected, or cannot be read", function()
     local d = segue.start { policy = policy, files = { ["config.yaml"] = "a: 1\n" } }
     d.dir:write("config.yaml", "a: [\n")
     for _, name in ipairs { "check", "plan", "reload" } do
@@ -83,7 +83,7 @@ end)
 describe("a command without its daemon", function()
   after_each(segue.cleanup)
 
-  it("ends with 5 and says what to start; a plan is made without one", function()
+  it("ends with 5 and names the command to start; a plan is made without a daemon", function()
     local d = segue.folder { policy = policy, files = { ["config.yaml"] = "a: 1\n" } }
     local count = 0
     for _, name in ipairs(knows "socket") do

@@ -124,7 +124,7 @@ describe("a start without good sources", function()
     d:stop()
   end)
 
-  it("replays what was, not a mixture with what is there now", function()
+  it("serves the stored files, not a mixture with the present ones", function()
     local d = start()
     stop(d)
     d.dir:write("config.yaml", "x: [")
@@ -134,7 +134,7 @@ describe("a start without good sources", function()
     d:stop()
   end)
 
-  it("never keeps what was rejected", function()
+  it("never stores a rejected configuration", function()
     local d = start()
     d.dir:write("config.yaml", "x: 11\n")
     assert.equal(422, (d:reload()))
@@ -178,7 +178,7 @@ describe("a start without good sources", function()
     end)
   end
 
-  it("falls back to the other slot when one is damaged, and says so", function()
+  it("uses the other slot when one is damaged, and logs that", function()
     local d = start()
     d.dir:write("config.yaml", "x: 2\n")
     assert.equal(200, (d:reload()))
@@ -193,7 +193,7 @@ describe("a start without good sources", function()
     d:stop()
   end)
 
-  it("is refused when both slots are damaged, with the reason the sources gave", function()
+  it("is refused when both slots are damaged, with the reason why the sources failed", function()
     local d = start()
     stop(d)
     d.dir:write(".segue/last-good.a", "rubbish")
@@ -203,7 +203,7 @@ describe("a start without good sources", function()
     assert.truthy(d:log():find("config.yaml: it does not exist", 1, true))
   end)
 
-  it("keeps its files from others", function()
+  it("hides its files from other users", function()
     local d = start()
     stop(d)
     local handle = io.popen("stat -c %a " .. d.dir:at(".segue/last-good.a"))
@@ -260,7 +260,7 @@ describe("a start without good sources", function()
     d:stop()
   end)
 
-  it("does not grow old while the daemon knows that it is what the sources say", function()
+  it("does not age while the daemon knows that it equals the sources", function()
     local d = start_aged "8s"
     local function noted()
       local newest = 0
@@ -284,7 +284,7 @@ describe("a start without good sources", function()
     d:stop()
   end)
 
-  it("is served at any age where an operator holds the sources back", function()
+  it("is served at any age where an operator froze or rolled back the reloads", function()
     local d = start_aged "1s"
     d.dir:write("config.yaml", "x: 2\n")
     assert.equal(200, (d:reload()))
@@ -298,7 +298,7 @@ describe("a start without good sources", function()
     d:stop()
   end)
 
-  it("has an age that is judged like every key", function()
+  it("has a maximum age that is validated like every option", function()
     local d = start()
     for text, why in pairs {
       ["last_good = 5,"] = "last_good", ['last_good = { max_age = "x" },'] = "max_age",
@@ -313,7 +313,7 @@ describe("a start without good sources", function()
     end
   end)
 
-  it("says so when the disk is full, and goes on", function()
+  it("logs that the disk is full, and continues", function()
     local d = segue.start { policy = policy, env = { SEGUE_FAULTS = "last_good.write=fail:-28" },
       files = { ["config.yaml"] = "x: 1\n", ["limits.lua"] = "return { most = 10 }\n" } }
     d:wait_log("cannot be kept for a start without its files")

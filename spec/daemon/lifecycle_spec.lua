@@ -28,7 +28,7 @@ end
 describe("segue run", function()
   after_each(segue.cleanup)
 
-  it("says where it listens, and that it is live", function()
+  it("prints its address, and that it is live", function()
     local d = segue.start { policy = policy, files = files }
     d:wait_log("listening address=127%.0%.0%.1:" .. d.port)
     d:wait_log "control socket open path=%S+/control%.sock"
@@ -59,7 +59,7 @@ describe("segue run", function()
     assert.equal(0, (d:wait_exit(30000)), d:log())
   end)
 
-  it("is not ready during the first load, says why, and stops in good order even then", function()
+  it("is not ready during the first load, with a reason, and stops in order even then", function()
     local d = segue.start { policy = policy, files = { ["config.yaml"] = large(400000) },
       ready = false }
     d:wait_log "control socket open"
@@ -104,8 +104,8 @@ describe("segue run", function()
       ("%d KiB became %d"):format(rss, d.process:rss_kib()))
     c:close()
   end
-  it("holds nothing more after 400 reloads than after 200", function() holds_nothing_more(200) end)
-  it("holds nothing more after 2,000 reloads than after 200 #long", function()
+  it("holds no more after 400 reloads than after 200", function() holds_nothing_more(200) end)
+  it("holds no more memory after 2,000 reloads than after 200 #long", function()
     holds_nothing_more(1800)
   end)
 
@@ -133,7 +133,7 @@ return {
     assert.is_true(more < segue.roomy_kib(16 * 1024), more)
   end)
 
-  it("writes no line twice as often as it happens, and JSON where that is asked for", function()
+  it("folds a line that is repeated, and writes JSON on request", function()
     local d = segue.start { policy = policy, files = files, args = { "--log-format", "json" } }
     d:reload()
     d:stop()
@@ -148,7 +148,7 @@ return {
     assert.equal(1, seen)
   end)
 
-  it("never puts a stranger's control characters on the terminal", function()
+  it("never writes control characters of foreign text to the terminal", function()
     local d = segue.start { policy = policy, files = files }
     d:http { path = "/", host = "evil\27[2Jhost" }
     d:http { path = "/", host = "evil.example" }
@@ -337,7 +337,7 @@ return {
 
   local function remove(path) assert(os.execute("rm -rf " .. path) == 0) end
 
-  it("makes a deleted state folder or control socket anew", function()
+  it("creates a deleted state folder or control socket again", function()
     local d = segue.start { policy = policy, files = files }
     for _, what in ipairs { ".segue", ".segue/control.sock", ".segue/lock" } do
       remove(d.dir:at(what))
@@ -357,7 +357,7 @@ return {
     assert.matches("another segue %(pid " .. d.process.pid .. "%)", other.output)
   end)
 
-  it("leaves a state folder alone that another daemon took, and takes it back later", function()
+  it("leaves a state folder alone that another daemon uses, and uses it again later", function()
     local d = segue.start { policy = policy, files = files }
     local lock = d.dir:write("other/lock", "4711\n")
     local holder = process.start { "flock", "-F", lock, "sh", "-c", "echo held; exec sleep 1000" }

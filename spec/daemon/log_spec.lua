@@ -57,7 +57,7 @@ end
 describe("the daemon's log", function()
   after_each(segue.cleanup)
 
-  it("without a reader stops nothing, and dropped lines are counted in their place", function()
+  it("without a reader blocks nothing, and dropped lines are counted in their place", function()
     local pipe = fifo(tempdir.new())
     local d = start(0, pipe.path, { "--log-format", "json" })
     d.dir:save("config.yaml", "lines: 2000\n") -- 1.9 MB: the queue holds 1 MiB, the pipe 64 KiB
@@ -106,7 +106,7 @@ describe("the daemon's log", function()
     end
   end)
 
-  it("on a full disk, or without a reader, stops nothing", function()
+  it("on a full disk, or without a reader, blocks nothing", function()
     for _, where in ipairs { "/dev/full", "&-" } do
       local d = start(100, where)
       d.dir:save("config.yaml", "lines: 99\n")

@@ -19,7 +19,7 @@ describe("a module in Lua", function()
     return d
   end
 
-  describe("sees", function()
+  describe("gets", function()
     it("every part of a request", function()
       start(handler [[
         local all = {}
@@ -39,7 +39,7 @@ describe("a module in Lua", function()
         .. ".*|the body|nil|false$", answer.body)
     end)
 
-    it("a parameter of any length, and none that is not there", function()
+    it("a parameter of any length, and none for a name that is absent", function()
       start(handler 'return 200, #(request:parameter "a" or "")')
       assert.equal("9000", get("/?a=" .. ("x"):rep(9000)).body)
       assert.equal("0", get("/?b=" .. ("x"):rep(9000)).body)
@@ -97,7 +97,7 @@ describe("a module in Lua", function()
       end
     end)
 
-    it("the log and the figures of other modules", function()
+    it("the log and the metrics of other modules", function()
       start([[
         local log, stats = require "segue.log", require "segue.stats"
         return { handle = function()
@@ -122,7 +122,7 @@ describe("a module in Lua", function()
   end)
 
   describe("that waits", function()
-    it("does not keep others waiting, and is answered when it is done", function()
+    it("does not delay other requests, and is answered when it is done", function()
       start(handler([[
         if request.path == "/wait" then
           while not released do segue.sleep "5ms" end
@@ -201,7 +201,7 @@ describe("a module in Lua", function()
       assert.equal(0, metric 'segue_module_rebuilds_total{module="front"}')
     end)
 
-    it("in an endless loop is cut, answered 500, and its state is built again", function()
+    it("in an endless loop is ended and answered 500, and its state is built again", function()
       start(code, 'budget = "50ms"')
       local waiting = http.connect { port = at }
       waiting:write("GET /sleep HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -216,7 +216,7 @@ describe("a module in Lua", function()
       d:wait_log("front.lua:5: handle used more than 50 ms of CPU time", WITHIN_MS)
     end)
 
-    it("for memory is cut, answered 500, and its state is built again", function()
+    it("by too much memory is ended and answered 500, and its state is built again", function()
       start(code, 'memory = "8MiB", budget = "5s"')
       assert.equal("1", get("/").body)
       assert.equal(500, get("/gluttony").status)
@@ -249,7 +249,7 @@ describe("a module in Lua", function()
       assert.falsy(d:log():find("hit a limit", 1, true))
     end)
 
-    it("again and again serves those in between", function()
+    it("again and again serves the requests in between", function()
       start(code, 'budget = "20ms"', { threads = 2 })
       for _ = 1, 5 do
         assert.equal(500, get("/loop").status)
@@ -279,7 +279,7 @@ describe("a module in Lua", function()
       { "when it requires what is not there", "require 'gone'",
         "front%.lua:1: module 'gone' not found: there is no .*gone%.lua" },
     }
-    it("and what is live is untouched", function()
+    it("and the live instance is not changed", function()
       start(handler 'return 200, "good"')
       for _, case in ipairs(cases) do
         d.dir:save("front.lua", case[2])
@@ -296,7 +296,7 @@ describe("a module in Lua", function()
       assert.equal("better", get("/").body)
     end)
 
-    it("where check is asked, if its text is not Lua", function()
+    it("when check runs, if its text is not Lua", function()
       start(handler 'return 200, "good"')
       d.dir:save("front.lua", "return {\n  handle = function( end }")
       local checked = d:cli "check"
@@ -313,7 +313,7 @@ describe("a module in Lua", function()
       assert.equal("good", get("/").body)
     end)
 
-    it("when its limits are none", function()
+    it("when its limits are invalid", function()
       d = segue.folder { files = { ["front.lua"] = "return { start = function() end }",
         ["config.yaml"] = "a: 1" } }
       for keys, message in pairs {
@@ -428,7 +428,7 @@ describe("a module in Lua", function()
     assert.same({ "start1", "drain1", "stop1", "start2", "drain2", "stop2" }, told)
   end)
 
-  it("without a listener runs, with what its start has spawned, until it is stopped", function()
+  it("without a listener runs, with the tasks of its start, until it is stopped", function()
     d = segue.start { files = { ["worker.lua"] = [[
       local segue = require "segue"
       return { start = function(config)
@@ -451,7 +451,7 @@ describe("a module in Lua", function()
     assert.falsy(d:log():find("v=1\n", from, true))
   end)
 
-  it("has the files that it requires, wherever that is written, and no others", function()
+  it("has the files that it requires, in any form of the call, and no others", function()
     start([==[
       -- require "commented"
       --[[ require "commented too" ]]
@@ -519,7 +519,7 @@ describe("a module in Lua", function()
     end
   end)
 
-  it("that waits forever is cancelled when its daemon ends, and answered", function()
+  it("that waits for ever is cancelled when its daemon ends, and answered", function()
     start(handler("segue.sleep '1h'", "local segue = require 'segue'"), 'drain = "100ms"')
     local connection = http.connect { port = at }
     connection:write("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -547,7 +547,7 @@ describe("a module in Lua", function()
     assert.equal("1", answer.headers["retry-after"])
   end)
 
-  it("runs compiled where that is trusted, and one that loops there is reported", function()
+  it("runs compiled where its code is trusted, and a loop in it is reported", function()
     start(handler [[
       local sum = 0
       for i = 1, request.path == "/loop" and 6e8 or 1e6 do sum = sum + i % 7 end

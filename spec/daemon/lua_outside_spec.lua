@@ -42,7 +42,7 @@ return {
   end
   local function gone(pid) return not uv.fs_stat("/proc/" .. pid) end
 
-  it("runs commands, reads and writes files beside its code, asks and pauses", function()
+  it("runs commands, reads and writes files beside its code, sends requests and sleeps", function()
     start [[
       local r = segue.run { "sh", "-c", "pwd; cat", stdin = "in" }
       local text = assert(segue.read "text.txt")
@@ -130,7 +130,7 @@ return {
     assert.matches("^HTTP/1.1 503 ", connection.input)
   end)
 
-  it("keeps of a command that prints without end what it may, and no more", function()
+  it("reads no more output of an endless command than its limit", function()
     start([[
       if request.path == "/lines" then
         local count, kept, keep = 0, {}, request:parameter "keep"

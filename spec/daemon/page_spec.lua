@@ -42,7 +42,7 @@ describe("a configuration that is much longer when it is written out", function(
     assert.truthy(message:find("more than 128 MiB of text", 1, true), message)
   end)
 
-  it("is answered up to 64 MiB, and past that refused, in little memory", function()
+  it("is answered up to 64 MiB, and refused past that, in little memory", function()
     local d = segue.start { policy = [[
 local segue = require "segue"
 return { sources = { segue.dir "conf.d/*.yaml" }, triggers = { segue.http "127.0.0.1:@PORT@" } }
@@ -76,7 +76,7 @@ end)
 describe("a large configuration", function()
   after_each(segue.cleanup)
 
-  it("is answered whole, its parts too, and by its ETag alone without being written", function()
+  it("is answered as a whole and in parts, and by its ETag alone without being written", function()
     local d = start()
     local r = d:http "/api/v1/config"
     assert.equal(200, r.status)
@@ -98,7 +98,7 @@ describe("a large configuration", function()
     assert.equal("last", diff.changes[1].path)
   end)
 
-  it("does not keep a small question waiting behind many large ones, nor a reload", function()
+  it("does not delay a small request behind many large ones, nor a reload", function()
     local d = start()
     d.dir:save("config.yaml", (text(20000, 2):gsub("some text", "another")))
     assert.equal(200, (d:reload()))
@@ -121,7 +121,7 @@ describe("a large configuration", function()
     end
   end)
 
-  it("is forgotten with the client that leaves, at any moment", function()
+  it("is freed when its client leaves, at any moment", function()
     local d = start()
     for i = 1, 30 do
       local c = http.connect { port = d.port }

@@ -183,7 +183,7 @@ describe("sockets that are passed", function()
     return code, d:log()
   end
 
-  it("that do not fit end the start with 2, a name and a remedy", function()
+  it("that do not fit end the start with code 2, a name and a remedy", function()
     local mine = "LISTEN_PID=$$ LISTEN_FDNAMES=web "
     for setup, wanted in pairs {
       ["exec 3</etc/passwd"] = { "LISTEN_FDS=1", "descriptor 3 %(web%) is a file: segue uses" },

@@ -41,7 +41,7 @@ describe("a probe", function()
     segue.cleanup()
   end)
 
-  it("needs no Host under HTTP/1.0, and may have an empty one: no browser sends either", function()
+  it("needs no Host under HTTP/1.0, and accepts an empty one, which no browser sends", function()
     d = start ""
     for _, path in ipairs(PROBES) do
       assert.equal(200, raw(d, "GET " .. path .. " HTTP/1.0"), path)
@@ -77,7 +77,7 @@ describe("a probe", function()
     assert.equal(429, d:http("/metrics").status)
   end)
 
-  it("gets JSON or text by what it accepts: names without case, weights, 0 for never", function()
+  it("gets JSON or text by its Accept header: names without case, weights, 0 for never", function()
     d = start ""
     local function is_json(path, accept)
       local r = d:http { path = path, headers = { Accept = accept } }

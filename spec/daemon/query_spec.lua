@@ -63,7 +63,7 @@ describe("a query", function()
     end
   end)
 
-  it("that says something twice is refused, also where both are the same", function()
+  it("that has a parameter twice is rejected, also where both values are the same", function()
     for _, p in ipairs(parameters) do
       for name, value in pairs(p) do
         if type(name) == "string" then
@@ -86,7 +86,7 @@ describe("a query", function()
     end
   end)
 
-  it("that is to change something and has a word that means nothing here is refused", function()
+  it("that changes something and has an unknown parameter is rejected", function()
     for _, p in ipairs(parameters) do
       if p[1] ~= "GET" then
         refused(p[1], p[2] .. "?nothing=1", "the parameter nothing is not known here")
@@ -101,7 +101,7 @@ describe("a query", function()
     end
   end)
 
-  it("wants numbers that are numbers, durations that are durations, yes or no", function()
+  it("requires numbers, durations and booleans in their valid forms", function()
     for _, junk in ipairs { "1x", "x1", "+1", "-1", "1.0", "0x1", "1e1", " 1", "1 ", "1%0a", "1,2",
       "%31%2e", "%e2%85%a0" } do
       local value = junk:gsub(" ", "%%20"):gsub("%+", "%%2b")
@@ -122,7 +122,7 @@ describe("a query", function()
     end
   end)
 
-  it("that says nothing odd is taken", function()
+  it("with valid parameters is accepted", function()
     for path, status in pairs { ["/api/v1/plan?force"] = 200, ["/api/v1/plan?force=no"] = 200,
       ["/api/v1/plan?&&wait=5s&"] = 200, ["/api/v1/plan?wait=0.5m"] = 200,
       ["/api/v1/plan?%66orce=%31"] = 200, ["/api/v1/plan?"] = 200 } do

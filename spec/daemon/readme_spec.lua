@@ -46,7 +46,7 @@ describe("the README", function()
     return tree, fill, daemon
   end
 
-  it("walks through the quickstart as it says", function()
+  it("has a quickstart that works as described", function()
     local tree, fill, daemon = quickstart()
     local steps = walk(readme)
     assert.is_true(#steps > 8)
@@ -63,7 +63,7 @@ describe("the README", function()
     assert.equal(0, code, daemon:describe())
   end)
 
-  it("runs in the folder that `make run` runs in, a copy", function()
+  it("runs in the folder in which `make run` runs, a copy", function()
     local make = process.run { "make", "-n", "run", cwd = uv.cwd() }
     assert.matches("cp %-n examples/quickstart/%* build/quickstart && +cd build/quickstart && "
       .. "exec %S*build/segue run", (make.stdout:gsub("\\\n", "")))
@@ -83,7 +83,7 @@ describe("the README", function()
     assert.is_true(seen > 8)
   end)
 
-  it("starts a folder of one's own with segue init", function()
+  it("starts a new folder with segue init", function()
     local command = readme:match("`build/segue (init [%w-]+)`")
     local dir = tempdir.new()
     assert.equal("init my-folder", command)
@@ -91,7 +91,7 @@ describe("the README", function()
     assert.equal(0, segue.cli({ "check", "-c", "my-folder/reload.lua" }, { cwd = dir.path }).code)
   end)
 
-  it("shows a policy that is good", function()
+  it("shows a valid policy", function()
     local d = segue.folder { policy = readme:match("\n```lua\n(.-)\n```\n"),
       files = { ["config.yaml"] = "listen: x\n" } }
     assert.equal(0, d:cli("check").code)

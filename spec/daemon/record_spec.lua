@@ -67,7 +67,7 @@ describe("segue record", function()
       { cwd = d.dir.path })
   end
 
-  it("writes what was good before, and then what each reload read and what came of it", function()
+  it("writes the last good generation, then the input and the outcome of each reload", function()
     local d = segue.start { policy = policy, files = files, env = { REC_COLOUR = "red" } }
     wait.until_true(function() return d:cli("history").stdout:find "applied" end)
     local r = record(d)
@@ -133,7 +133,7 @@ describe("segue record", function()
     assert.equal(0, p.code, p:describe())
   end)
 
-  it("has what was delivered over a network", function()
+  it("contains deliveries from a network", function()
     local text = "n: 1\n"
     local far = web.serve(function(_, client) client:write(web.answer(text)) end)
     local url = far.url .. "/config.yaml"
@@ -233,7 +233,7 @@ describe("segue record", function()
     assert.is_nil(p.stdout:find "hush")
   end)
 
-  it("has what came in chunks and what never came, and names what was too large for it", function()
+  it("contains results in pieces and missing ones, and names those that were too large", function()
     local d = segue.start { files = { ["config.yaml"] = "command: 'true'\n" }, policy = [[
       local segue = require "segue"
       return {
@@ -295,7 +295,7 @@ describe("segue record", function()
     assert.matches("the daemon ended, and so did the recording", r.stderr)
   end)
 
-  it("prints where no file is named, and overwrites none", function()
+  it("prints to standard output without a file, and overwrites no file", function()
     local d = segue.start { policy = policy, files = files }
     d.dir:write("incident", "mine")
     local p = d:cli("record", d.dir:at "incident")
@@ -309,7 +309,7 @@ describe("segue record", function()
     assert.equal(4, d:cli("record", d.dir:at "no/such/folder").code)
   end)
 
-  it("is one at a time, only over the control socket, and of what is still kept", function()
+  it("runs once at a time, only over the control socket, from entries that exist", function()
     local d = segue.start { policy = policy, files = files }
     local r = record(d)
     d:reload "?force=1"
@@ -334,7 +334,7 @@ describe("segue record", function()
     assert.equal(405, d:control("/api/v1/recording").status)
   end)
 
-  it("says what cannot be replayed", function()
+  it("reports results that cannot be replayed", function()
     local d = segue.folder { policy = policy, files = files }
     local function told(text)
       if text then d.dir:write("incident", text) else d.dir:delete "incident" end

@@ -11,7 +11,7 @@ local restart, rollback, start, status_of = back.restart, back.rollback, back.st
 describe("a rollback", function()
   after_each(segue.cleanup)
 
-  it("without a number brings back the one before, with one that one", function()
+  it("without a number brings back the previous generation, with a number that one", function()
     local d = start()
     local g2, g3 = apply(d, 2), apply(d, 3)
     local status, answer = rollback(d)
@@ -27,7 +27,7 @@ describe("a rollback", function()
     assert.equal(1, d:config().x)
   end)
 
-  it("stays until what the sources say changes", function()
+  it("stays until the sources change", function()
     local d = start { triggers = "segue.watch()" }
     apply(d, 2)
     rollback(d)
@@ -137,7 +137,7 @@ describe("a rollback", function()
       assert.equal(4, d:config().x)
     end)
 
-  it("of the rollback brings back what it left", function()
+  it("of the rollback brings back the generation before it", function()
     local d = start()
     apply(d, 2)
     rollback(d)
@@ -167,7 +167,7 @@ describe("a rollback", function()
     assert.equal(1, d:config().x)
   end)
 
-  it("brings back files that are gone and hides those that came", function()
+  it("brings back deleted files and hides new ones", function()
     local d = start { files = { ["conf.d/a.yaml"] = "a: 1\n" } }
     d.dir:delete "conf.d/a.yaml"
     d.dir:save("conf.d/b.yaml", "b: 1\n")
@@ -179,7 +179,7 @@ describe("a rollback", function()
     assert.same({ x = 1, a = 1 }, d:config())
   end)
 
-  it("brings back what stands beside the schema too", function()
+  it("brings back the documents beside the schema too", function()
     local part = '{"maximum": %d}'
     local d = start { more = 'schema = { path = "schema.json", with = { "part.json" } },',
       files = { ["schema.json"] = '{"properties": {"x": {"$ref": "part.json"}}}',
@@ -193,7 +193,7 @@ describe("a rollback", function()
     assert.equal(4, d:config().x)
   end)
 
-  it("brings back the schema, so that what was good then is good again", function()
+  it("brings back the schema, so that the old configuration is valid again", function()
     local schema = function(most)
       return ('{"properties": {"x": {"maximum": %d}}}'):format(most)
     end
@@ -207,7 +207,7 @@ describe("a rollback", function()
     assert.equal(4, d:config().x)
   end)
 
-  it("to what is live changes nothing", function()
+  it("to the live generation changes nothing", function()
     local d = start()
     local generation = apply(d, 2)
     local status, answer = rollback(d, generation)
@@ -216,7 +216,7 @@ describe("a rollback", function()
     assert.equal(generation, status_of(d).generation)
   end)
 
-  it("to what is not kept is refused", function()
+  it("to a generation that is not in the history is refused", function()
     local d = start()
     apply(d, 2)
     for _, to in ipairs { "99", "18446744073709551615" } do
@@ -230,7 +230,7 @@ describe("a rollback", function()
     assert.equal(2, d:config().x)
   end)
 
-  it("where there is nothing before is refused", function()
+  it("is refused where there is no previous generation", function()
     local d = start()
     in_history(d, 1)
     assert.equal(404, (rollback(d)))
@@ -238,7 +238,7 @@ describe("a rollback", function()
     assert.equal(1, d:config().x)
   end)
 
-  it("to what is no generation is refused", function()
+  it("to a number that is no generation is refused", function()
     local d = start()
     for _, to in ipairs { "x", "-1", "0", "1.5", "99999999999999999999", "" } do
       local status = rollback(d, to)
@@ -248,7 +248,7 @@ describe("a rollback", function()
     assert.equal(2, d:cli("rollback", "1", "2").code)
   end)
 
-  it("counts If-Match", function()
+  it("honours If-Match", function()
     local d = start()
     local generation = apply(d, 2)
     local function conditional(match)
@@ -283,7 +283,7 @@ return { name = "back", sources = { segue.file "config.yaml" },
     assert.equal(3, d:cli("rollback").code)
   end)
 
-  it("with a module that does not start leaves the live generation live", function()
+  it("with a module that does not start changes nothing", function()
     local d = start { more = [[
   reload = function(txn)
     txn:prepare()
@@ -301,7 +301,7 @@ return { name = "back", sources = { segue.file "config.yaml" },
     assert.equal(2, d:config().x)
   end)
 
-  it("is one at a time, and comes after the run that is under way", function()
+  it("runs once at a time, after the run that is under way", function()
     local d = start { more = [[
   reload = function(txn)
     segue.sleep(0.5)
@@ -320,7 +320,7 @@ return { name = "back", sources = { segue.file "config.yaml" },
     assert.equal(3, d:json("/api/v1/diff?from=1&to=3").changes[1].to)
   end)
 
-  it("without waiting says that it was asked for", function()
+  it("without waiting reports that it was requested", function()
     local d = start()
     apply(d, 2)
     local status = post(d, "/api/v1/rollback?wait=0")

@@ -78,7 +78,7 @@ end
 describe("a secret", function()
   after_each(segue.cleanup)
 
-  it("is masked in the configuration, and what is beside it is shown", function()
+  it("is masked in the configuration, and the values beside it are shown", function()
     local d = start()
     local c = d:config()
     assert.equal("***", c.db.password)
@@ -90,7 +90,7 @@ describe("a secret", function()
     shows_no_secret(everything(d))
   end)
 
-  it("is masked in diff and plan, which say that it has changed", function()
+  it("is masked in diff and plan, which report that it has changed", function()
     local d = start()
     d.dir:write("config.yaml", config(SECOND, "new: { token: " .. TOKEN .. " }\n"))
     local plan = d:cli("plan").stdout
@@ -107,7 +107,7 @@ describe("a secret", function()
     shows_no_secret(everything(d))
   end)
 
-  it("is masked in generations that the record brings back", function()
+  it("is masked in generations of the history", function()
     local d = start()
     for port = 2, 4 do
       d.dir:write("config.yaml", (config(port == 3 and SECOND or FIRST):gsub("port: 1", "port: "
@@ -123,7 +123,7 @@ describe("a secret", function()
     assert.equal("***", d:config().db.password)
   end)
 
-  it("stays masked when the next policy no longer calls it one", function()
+  it("stays masked when the next policy no longer calls it a secret", function()
     local d = start()
     local open = policy():gsub("secrets = .-,\n", ""):gsub("schema = .-,\n", "")
     d.dir:write("reload.lua", d:fill(open))
@@ -133,7 +133,7 @@ describe("a secret", function()
     assert.matches("db.password", answer, 1, true)
   end)
 
-  it("is not shown by what refuses it: the schema, the policy's check, a veto, an error", function()
+  it("is not shown by the cause of a rejection: the schema, check, a veto, an error", function()
     local d = start([[function(next)
       segue.log.info("looking at " .. next.db.password,
         { token = next.pay.token, [next.pay.token] = 1 })
@@ -313,7 +313,7 @@ describe("a secret", function()
     shows_no_secret(everything(d))
   end)
 
-  it("is a pattern of a path: what is none is refused with its line", function()
+  it("is a pattern of a path: an invalid one is refused with its line", function()
     local folder = segue.folder { files = { ["config.yaml"] = "a: 1" }, policy = [[
 return {
   sources = { require "segue".file "config.yaml" },

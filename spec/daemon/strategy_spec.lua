@@ -29,7 +29,7 @@ describe("a policy's strategy", function()
     d:stop()
   end)
 
-  it("that returns something else is a reported bug, and changes nothing", function()
+  it("that returns an invalid value is reported as a bug, and changes nothing", function()
     local d = segue.start {
       files = { ["config.yaml"] = "x: 1" },
       policy = [[

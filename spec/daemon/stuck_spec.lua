@@ -87,7 +87,7 @@ return {
       WITHIN_MS, "an answer")
   end)
 
-  it("answers on the other threads what they were asked before the end", function()
+  it("answers the requests of the other threads before the end", function()
     start('kind = "lua", jit = true', "", { ["front.lua"] = [[
       local segue = require "segue"
       return { handle = function(request)
@@ -114,7 +114,7 @@ return {
     assert.equal("", stuck.input)
   end)
 
-  it("because of a handler in C that waits for ever is left behind at the end", function()
+  it("because of a handler in C that waits for ever is abandoned at the end", function()
     local path = require("spec.support.tempdir").new():at("stuck.so")
     plugin.build(path, [[
 #include <segue.h>
@@ -144,7 +144,7 @@ SEGUE_API const segue_module_descriptor segue_module = { .magic = SEGUE_MODULE_M
     wait.until_true(function() return connection.ended end, WITHIN_MS, "the end of its connection")
   end)
 
-  it("because of a loop in its stop is left behind at the end", function()
+  it("because of a loop in its stop is abandoned at the end", function()
     start('kind = "lua", jit = true', "", { ["front.lua"] = [[
       return { handle = function() return 200, "well" end,
         stop = function() while true do end end }]] })
@@ -152,7 +152,7 @@ SEGUE_API const segue_module_descriptor segue_module = { .magic = SEGUE_MODULE_M
     ends_without_it "front"
   end)
 
-  it("fails a reload that has to build something there, by name; others go through", function()
+  it("fails a reload that needs that thread, by name; others succeed", function()
     start('kind = "lua", jit = true, config = "value"', [[
       log = { kind = "c", config = "log" },
     ]], { ["front.lua"] = LOOP, ["config.yaml"] = "value: 1\nlog: { file: app.log }\n" })
@@ -174,7 +174,7 @@ SEGUE_API const segue_module_descriptor segue_module = { .magic = SEGUE_MODULE_M
     ends_without_it "front"
   end)
 
-  it("and comes back after all serves on, with what a reload says from then on", function()
+  it("and returns after all continues to serve, with the changes of later reloads", function()
     start('kind = "lua", jit = true, budget = "60s", config = "value"', "", { ["front.lua"] = [[
       local value
       local function count(n)

@@ -150,7 +150,7 @@ describe("the service manager", function()
     manager:wait("^READY=1", from)
   end)
 
-  it("is fed by the loop: not while a script keeps it", function()
+  it("gets watchdog messages from the loop: none while a script blocks it", function()
     local began = uv.hrtime()
     local d = start { ready = false, env = { WATCHDOG_USEC = "100000" },
       policy = "local n = 0 while true do n = n + 1 end" }
@@ -164,14 +164,14 @@ describe("the service manager", function()
     end
   end)
 
-  it("is not fed by a process that it does not watch", function()
+  it("gets no watchdog messages from a process that it does not watch", function()
     local d = start { env = { WATCHDOG_USEC = "20000", WATCHDOG_PID = "1" } }
     d:reload()
     d:stop()
     assert.equal(0, manager:count "WATCHDOG")
   end)
 
-  it("is not spoken to by children of the daemon", function()
+  it("gets no messages of the daemon's children", function()
     local d = start { env = { WATCHDOG_USEC = "60000000" }, policy = [[
       local segue = require "segue"
       return { name = "child", sources = { segue.file "config.yaml" },
@@ -186,7 +186,7 @@ describe("the service manager", function()
     assert.equal(1, d:json("/api/v1/status").generation)
   end)
 
-  it("loses nothing when it is behind", function()
+  it("loses no message when it reads slowly", function()
     local d = start {}
     local from = manager:wait "^READY=1"
     for _ = 1, 20 do assert.equal(200, (d:reload "?force=1")) end
@@ -199,7 +199,7 @@ describe("the service manager", function()
     assert.equal(0, (d:wait_exit()))
   end)
 
-  it("may be gone, or be nonsense: the daemon serves and says so once", function()
+  it("may be gone or be invalid: the daemon serves and logs that once", function()
     local d = start { env = { NOTIFY_SOCKET = dir:at "nobody" } }
     d:reload "?force=1"
     d:wait_log "generation 2 is live"

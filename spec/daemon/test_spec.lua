@@ -36,7 +36,7 @@ describe("segue test", function()
     return #cjson.decode(p.stdout:match "{.*}").successes
   end
 
-  it("rehearses as segue.testing promises", function()
+  it("keeps the promises of segue.testing", function()
     assert.equal(13, all_pass "spec/daemon/test")
   end)
 
@@ -50,7 +50,7 @@ describe("segue test", function()
     assert.equal(3, all_pass "examples/front")
   end)
 
-  it("runs all of a folder, one file, and the current folder", function()
+  it("runs a folder, one file, and the current folder", function()
     local d = segue.folder { files = files, policy = policy }
     d.dir:write("deeper/b_spec.lua", (passing:gsub('"reload.lua"', '"../reload.lua"')))
     d.dir:write("not_one.lua", "error 'this is no spec'")
@@ -61,7 +61,7 @@ describe("segue test", function()
     assert.matches("2 successes", p.stdout)
   end)
 
-  it("rehearses the policy that -c names where the spec names none", function()
+  it("rehearses the policy of -c if the spec names none", function()
     local d = segue.folder { files = files, policy = "return {}" }
     d.dir:write("other.lua", policy)
     d.dir:write("a_spec.lua", (passing:gsub('"reload.lua"', "()")))
@@ -69,7 +69,7 @@ describe("segue test", function()
     assert.equal(3, test(d.dir.path, "-c", d.dir:at "reload.lua").code)
   end)
 
-  it("exits with 3 and says which spec failed, and where", function()
+  it("exits with 3 and names the failed spec and its place", function()
     local d = segue.folder { files = files, policy = policy }
     d.dir:write("b_spec.lua", (passing:gsub('"applied"', '"rejected"')))
     local p = test(d.dir.path)
@@ -80,14 +80,14 @@ describe("segue test", function()
     assert.equal(3, test(d.dir.path).code)
   end)
 
-  it("leaves nothing behind and touches nothing", function()
+  it("leaves nothing behind and changes nothing", function()
     local d = segue.folder { files = files, policy = policy }
     local before = d.dir:list()
     assert.equal(0, test(d.dir.path).code)
     assert.same(before, d.dir:list())
   end)
 
-  it("says what is missing without busted", function()
+  it("names the missing package without busted", function()
     local d = segue.folder { files = files, policy = policy }
     local p = process.run { "unshare", "-rm", "sh", "-c",
       'mount -t tmpfs none /usr/share/lua && exec "$0" test "$1"', segue.binary, d.dir.path }

@@ -120,7 +120,7 @@ end)
 describe("SIGHUP for a policy that does not name it", function()
   after_each(segue.cleanup)
 
-  it("is reported and does no harm, like the other signals that end a process", function()
+  it("is logged and has no effect, like the other signals that end a process", function()
     local d = start "segue.watch()"
     for _, name in ipairs { "hup", "usr1", "usr2", "alrm", "vtalrm", "prof", "io", "pwr" } do
       d:signal(name)

@@ -39,7 +39,7 @@ describe("a URL as a source", function()
     segue.cleanup()
   end)
 
-  it("is fetched from nginx, and asked with a condition from then on", function()
+  it("is fetched from nginx, and with a condition from then on", function()
     local nginx = web.nginx()
     local d = start(nginx.url .. "/config.yaml")
     assert.same({ x = 1, n = 1 }, d:config())
@@ -62,7 +62,7 @@ describe("a URL as a source", function()
     d:stop()
   end)
 
-  it("goes by Last-Modified where there is no ETag", function()
+  it("uses Last-Modified where there is no ETag", function()
     local stamp = "Sun, 22 Nov 2026 10:00:00 GMT"
     local w = web.serve(function(request, client)
       if request.headers["if-modified-since"] == stamp then
@@ -78,7 +78,7 @@ describe("a URL as a source", function()
     d:stop()
   end)
 
-  it("knows JSON by its type and by its name", function()
+  it("is read as JSON by its type and by its name", function()
     local w = web.serve(function(request, client)
       client:write(web.answer('{"n": 5}', { type = request.path:find("api")
         and "application/json; charset=utf-8" or "text/plain" }))
@@ -91,7 +91,7 @@ describe("a URL as a source", function()
     d:stop()
   end)
 
-  it("sends headers and the token that the file holds now", function()
+  it("sends headers and the token that the file contains now", function()
     local w = web.serve(function(request, client)
       local good = request.headers.authorization == "Bearer first" and request.headers["x-a"] == "b"
       client:write(good and web.answer("n: 1") or web.answer("no", { status = "401 Unauthorized" }))
@@ -110,7 +110,7 @@ describe("a URL as a source", function()
     d:stop()
   end)
 
-  it("never shows what is secret in a URL", function()
+  it("never shows the secrets of a URL", function()
     local w = web.serve(function(_, client)
       client:write(web.answer("no", { status = "403 Forbidden" }))
     end)
@@ -158,7 +158,7 @@ describe("a URL as a source", function()
     d:stop()
   end)
 
-  it("trusts a server by its certificate, and not without", function()
+  it("accepts a server by its certificate only", function()
     local dir = tempdir.new()
     local ca = certificates.authority(dir)
     local server = ca:issue { name = "server", cn = "localhost" }
@@ -206,7 +206,7 @@ describe("a URL as a source", function()
     d:stop()
   end)
 
-  it("sees that the file of tls.ca was replaced, also after it has verified a server", function()
+  it("notices that the file of tls.ca was replaced, also after it has verified a server", function()
     local dir = tempdir.new()
     local ca, other = certificates.authority(dir), certificates.authority(dir, "other")
     local server = ca:issue { name = "server", cn = "localhost" }
@@ -310,7 +310,7 @@ describe("a server that", function()
     end)
   end
 
-  it("is not there at the first start fails it, and says what to do", function()
+  it("does not run at the first start makes it fail, and the message names the remedy", function()
     local w = web.serve(function() end)
     w:stop()
     local d = segue.start { ready = false, files = { ["config.yaml"] = "x: 1\n" },
@@ -320,7 +320,7 @@ describe("a server that", function()
       1, true))
   end)
 
-  it("comes later is awaited where the source is optional", function()
+  it("starts later is awaited where the source is optional", function()
     local w = web.serve(function(_, client) client:write(web.answer("n: 4")) end)
     w:stop()
     local d = start(w.url, "optional = true")
@@ -343,7 +343,7 @@ describe("a start without the server", function()
     d:wait_ready()
   end
 
-  it("serves what it delivered for the last good generation, says so, and goes on", function()
+  it("serves its delivery of the last good generation, reports that, and continues", function()
     local w = web.serve(function(_, client)
       client:write(web.answer("n: 1", { headers = 'ETag: "one"\r\n' }))
     end)
@@ -374,7 +374,7 @@ describe("a start without the server", function()
     d:stop()
   end)
 
-  it("is no start where nothing was kept", function()
+  it("fails where no delivery was stored", function()
     local w = web.serve(function(_, client) client:write(web.answer("n: 1")) end)
     local d = start(w.url .. "/c.yaml")
     w:stop()
@@ -400,7 +400,7 @@ describe("a start without the server", function()
     d:stop()
   end)
 
-  it("comes back to what a source had delivered when rolled back", function()
+  it("brings back an earlier delivery by a rollback", function()
     local w = web.serve(function(_, client) client:write(web.answer("n: 1")) end)
     local d = start(w.url .. "/c.yaml")
     w.handler = function(_, client) client:write(web.answer("n: 2")) end
@@ -416,7 +416,7 @@ end)
 describe("a look-up of a name that never ends", function()
   after_each(segue.cleanup)
 
-  it("costs the source its time, and nothing else", function()
+  it("delays its source, and nothing else", function()
     local dir = tempdir.new()
     assert(os.execute("mkfifo " .. dir:at("hosts")) == 0)
     local d = segue.start {

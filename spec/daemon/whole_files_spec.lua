@@ -39,7 +39,7 @@ end)
 describe("a folder of files", function()
   after_each(segue.cleanup)
 
-  it("that has lost all of them is a failure, not an empty configuration", function()
+  it("that has lost all of its files is a failure, not an empty configuration", function()
     local d = segue.start {
       files = { ["conf.d/10.yaml"] = "listen: 80\n", ["conf.d/20.yml"] = "workers: 4\n" },
       policy = [[

@@ -31,7 +31,7 @@ describe("the Debian package", function()
     tempdir.remove_all()
   end)
 
-  it("is named and described as what it is", function()
+  it("has its name, version and description", function()
     local arch = run({ "dpkg", "--print-architecture" }):match "%S+"
     assert.equal(("segue_%s_%s.deb"):format(version, arch), package:match "[^/]+$")
     assert.equal("segue", field "Package")
@@ -52,7 +52,7 @@ describe("the Debian package", function()
     assert.matches("^libcurl4 ", field "Recommends")
   end)
 
-  it("runs from where it is unpacked", function()
+  it("runs from the folder in which it is unpacked", function()
     local segue = dir:at "usr/bin/segue"
     assert.equal(("segue %s\n"):format(version), run { segue, "version" })
     local work = tempdir.new()
@@ -61,7 +61,7 @@ describe("the Debian package", function()
     assert.equal(0, process.run({ segue, "plan", cwd = work.path }).code)
   end)
 
-  it("has what an installation has, the documents, and sums that are right", function()
+  it("contains the files of an installation, the documents, and correct checksums", function()
     for _, path in ipairs { "usr/include/segue.h", "usr/lib/libsegue.a", "usr/lib/libsegue.so",
       "usr/lib/libsegue.so." .. version, "usr/lib/pkgconfig/segue.pc", "usr/share/segue/lua",
       "usr/share/man/man1/segue.1.gz", "usr/lib/systemd/system/segue.service",

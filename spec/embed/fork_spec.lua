@@ -41,7 +41,7 @@ child 0: lived on
 child 1: lived on
 ]]
 
-  it("can use nothing of the instance, closes it, and leaves the parent alone", function()
+  it("can use nothing of the instance, closes it, and does not disturb the parent", function()
     local p = process.run { dir:at("fork"), dir.path, "own", deadline_ms = 60000 }
     assert(p.code == 0, p:describe())
     assert.equal(transcript:format(0), p.stdout)

@@ -51,7 +51,7 @@ return {
     assert.truthy(told.waited > 0 and told.passed >= told.waited, host:describe())
   end)
 
-  describe("shows it:", function()
+  describe("shows the gate:", function()
     local at
     local function get(path)
       local answer = http.request { port = at, path = path }

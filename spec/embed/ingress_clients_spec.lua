@@ -123,7 +123,7 @@ describe("clients of a module", function()
   end)
 
   describe("at a shut gate", function()
-    it("that end their side, or announce a body, wait as others do", function()
+    it("that end their side, or announce a body, wait like the others", function()
       f = front.shut "items = 100"
       local half = connect(ask("/", { headers = { ["X-Number"] = "half" } }))
       half:shutdown()
@@ -141,7 +141,7 @@ describe("clients of a module", function()
         (expects:read_response(WITHIN_MS).body:gsub("%?", " ")))
     end)
 
-    it("that send several requests at once get them answered in order", function()
+    it("that send several requests at once get the answers in order", function()
       f = front.shut "items = 100"
       local connections, all = {}, {}
       for i = 1, 5 do
@@ -165,7 +165,7 @@ describe("clients of a module", function()
       end
     end)
 
-    it("that bring more than fits are answered 503 with Retry-After, and counted", function()
+    it("that send more than fits are answered 503 with Retry-After, and counted", function()
       f = front.shut "items = 100, bytes = 40000"
       local inside = {}
       for i = 1, 2 do
@@ -183,7 +183,7 @@ describe("clients of a module", function()
       for i = 1, 2 do assert.equal(200, inside[i]:read_response(WITHIN_MS).status) end
     end)
 
-    it("that leave are forgotten, and their place is free", function()
+    it("that leave are forgotten, and free their place", function()
       f = front.shut "items = 50"
       local leave = {}
       for i = 1, 50 do leave[i] = connect(ask "/") end
@@ -252,7 +252,7 @@ describe("clients of a module", function()
     wait.until_true(function() return f:get("/").status == 200 end, WITHIN_MS, "room")
   end)
 
-  it("that are here are not cut off by limits that a reload makes narrower", function()
+  it("that are connected are not cut off by limits that a reload lowers", function()
     f = front.start { module = listen "connections = 20, body = 100000" }
     local idle, bodies = {}, {}
     for i = 1, 10 do
@@ -379,7 +379,7 @@ describe("clients of a module", function()
       end)
     end
 
-    it("by SIGKILL: its listeners are there again after the next start", function()
+    it("by SIGKILL: its listeners are open again after the next start", function()
       f = front.start {}
       local connection = connect(ask "/")
       assert.equal(200, connection:read_response(WITHIN_MS).status)

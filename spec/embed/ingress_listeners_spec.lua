@@ -120,7 +120,7 @@ describe("listeners of modules", function()
     for i = 1, 2 do assert.matches("^value=2 generation=3 ", asks(stays[i])) end
   end)
 
-  it("are refused where two modules name one address, in whatever words", function()
+  it("are refused where two modules name one address, in any notation", function()
     f = front.start {}
     f:policy { others = 'b = { kind = "c", plugin = "service", listen = '
       .. '"http://localhost:@AT@/" }' }

@@ -32,7 +32,7 @@ describe("the access log of a module", function()
     return lines(name)
   end
 
-  it("says of each request what nginx would, and which generation answered it", function()
+  it("has the fields of nginx for each request, and the generation that answered it", function()
     f = front.start { module = LISTEN:format '"access.log"' }
     f:get("/a%20b?c=d", { headers = { ["User-Agent"] = "spec/1", Referer = "http://x/" } })
     f:get("/later", { method = "POST", body = "12345" })
@@ -59,7 +59,7 @@ describe("the access log of a module", function()
     assert.equal(0, f:metric "segue_access_log_dropped_total")
   end)
 
-  it("is not for clients to write: no line ends early, no field either", function()
+  it("cannot be forged by clients: no line ends early, and no field", function()
     f = front.start { module = LISTEN:format '"access.log"', others = 'json = { kind = "c", '
       .. 'plugin = "service", listen = "http://127.0.0.1:0", access_log = { file = "json.log", '
       .. 'format = "json" } }' }
@@ -86,7 +86,7 @@ describe("the access log of a module", function()
     assert.equal(1, object.generation)
   end)
 
-  it("has clients that left, waited in vain, or sent an invalid request", function()
+  it("has an entry for clients that left, waited in vain, or sent an invalid request", function()
     f = front.shut("items = 1", { module = 'access_log = "access.log"' })
     local leaves = http.connect { port = f.at }
     leaves:write(http.format { port = f.at, path = "/leaves" })
@@ -234,7 +234,7 @@ describe("the access log of a module", function()
       assert.matches("/good", until_lines(1)[1], 1, true)
     end)
 
-  it("goes to the module that is the log, where no file is named", function()
+  it("goes to the log module if no file is named", function()
     local plugins = uv.fs_realpath(os.getenv("SEGUE_BUILD") .. "/plugins")
     f = front.start { top = ('plugins = "%s",'):format(plugins), module = LISTEN:format "true",
       others = 'log = { kind = "c", plugin = "log", config = "log" }',

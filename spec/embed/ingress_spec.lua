@@ -84,7 +84,7 @@ return {
   describe("answers", function()
     before_each(function() start("handover") end)
 
-    it("with what the request says", function()
+    it("with the parts of the request", function()
       local answer = get("/a%20b/../c?d=e", { method = "PUT", body = "the body",
         headers = { ["X-Number"] = "17" } })
       assert.equal(200, answer.status)
@@ -150,11 +150,11 @@ return {
       end
     end)
 
-    it("not with what would make two answers of one", function()
+    it("with no header that would make two answers of one", function()
       assert.equal("all refused\n", get("/misuse").body)
     end)
 
-    it("500 where the module has nothing to say, 400 to what is no request", function()
+    it("500 where the module does not answer, 400 to a malformed request", function()
       assert.equal(500, get("/nothing").status)
       local connection = http.connect { port = at }
       connection:write("GET / HTTP/1.1\r\n\r\n")
@@ -179,7 +179,7 @@ return {
     end)
   end)
 
-  it("keeps to its limits", function()
+  it("within its limits", function()
     start("handover", ([[listen = "http://127.0.0.1:%d",
       limits = { head = "2KiB", body = 1000, connections = 2, idle = "100ms" } ]]):format(
       port.free()))
@@ -385,7 +385,7 @@ return {
       return connection:read_response(WITHIN_MS).body
     end
 
-    it("keeps the connections of those that stay, opens the new, closes the gone", function()
+    it("keeps the connections of those that stay, opens new ones, closes removed ones", function()
       start("handover")
       local first, second, third = at, port.free(), port.free()
       local stays = http.connect { port = first }
@@ -419,7 +419,7 @@ return {
       assert.matches("generation=2 ", asks(http.connect { port = taken }, taken))
     end)
 
-    it("leads an address to another module from the reload's answer on", function()
+    it("directs an address to another module from the reload's answer on", function()
       start("handover")
       local stays = http.connect { port = at }
       assert.matches("^value=1 generation=1 ", asks(stays, at))
@@ -431,7 +431,7 @@ return {
       assert.matches("^value=77 generation=2 ", asks(stays, at))
     end)
 
-    it("goes back to where it was when the reload is undone", function()
+    it("returns to its previous listeners when the reload is undone", function()
       start("handover")
       local stays, second = http.connect { port = at }, port.free()
       assert.matches("^value=1 ", asks(stays, at))
@@ -453,12 +453,12 @@ return {
       policy("handover", more, nil, others)
       return reload(422).body
     end
-    it("with an address that is none", function()
+    it("with an invalid address", function()
       assert.matches('"ftp://x" is not of the form "http://HOST:PORT" or "https://HOST:PORT"',
         refused('listen = "ftp://x"'))
       assert.equal(200, get("/").status)
     end)
-    it("where another has the same address, or its code serves nothing", function()
+    it("where another module has the same address, or its code serves no requests", function()
       local url = ('listen = "http://127.0.0.1:%d"'):format(port.free())
       local body = refused(url, 'deaf = { kind = "c", ' .. url .. " }")
       assert.matches("modules 'deaf' and 'service' both listen at 127.0.0.1:", body, 1, true)

@@ -66,7 +66,7 @@ describe("a module that listens by https", function()
     assert.equal("tls", asks(connect(), "/who").body)
   end)
 
-  it("changes its certificate by a reload, and closes nothing for it", function()
+  it("changes its certificate by a reload, and closes no connection for it", function()
     start(nil, { top = "threads = 2," })
     local old = {}
     for i = 1, 8 do old[i] = connect() end
@@ -87,7 +87,7 @@ describe("a module that listens by https", function()
       :format(f.at), f:ask("/metrics"), 1, true)
   end)
 
-  it("keeps the old one where the new one will not do, and says why", function()
+  it("keeps the old one where the new one is invalid, and names the reason", function()
     start()
     local stays = connect()
     local good = dir:read("server.pem")
@@ -115,7 +115,7 @@ describe("a module that listens by https", function()
     assert.matches("generation=2 ", asks(stays).body)
   end)
 
-  it("goes back to the old one when the reload is undone", function()
+  it("returns to the old one when the reload is undone", function()
     start()
     local first = ca.cert
     ca = certificates.authority(dir, "second")
@@ -169,7 +169,7 @@ describe("a module that listens by https", function()
       f:until_metric(f:port_metric("segue_ingress_handshakes_failed_total"), 1)
     end)
 
-  it("turns from http to https and back on the same socket", function()
+  it("changes from http to https and back on the same socket", function()
     issue()
     start(nil, { module = 'listen = "http://127.0.0.1:@AT@"' })
     local plain = http.connect { port = f.at }
@@ -203,7 +203,7 @@ describe("a module that listens by https", function()
     end, 5000, function() return f.host.output end)
   end)
 
-  it("is not loaded where what it says of TLS will not do", function()
+  it("is not loaded with invalid TLS options", function()
     start()
     dir:write("empty.pem", "")
     for _, case in ipairs {

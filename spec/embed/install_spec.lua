@@ -110,7 +110,7 @@ describe("an installation", function()
     judge_host(program)
   end)
 
-  it("goes without a trace", function()
+  it("is removed without a trace", function()
     make "uninstall"
     local left = run { "find", root, "-type", "f", "-o", "-type", "l" }
     assert.equal("", left)

@@ -49,7 +49,7 @@ describe("the life of an instance", function()
     end)
   end
 
-  it("ends where it was closed before anything ran it", function()
+  it("ends where it was closed before it ran", function()
     judge("close before run", { "start: SEGUE_ECLOSED", "stopped" },
       { "start: SEGUE_ECLOSED", "stopped", "loop: closed" })
   end)

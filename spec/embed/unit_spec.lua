@@ -47,7 +47,7 @@ describe("the unit", function()
   teardown(segue.cleanup)
   after_each(process.stop_all)
 
-  it("is understood by systemd to the last word", function()
+  it("is accepted by systemd-analyze verify without a warning", function()
     for _, name in ipairs { "segue.service", "segue@edge.service", "segue.socket" } do
       local p = process.run { "systemd-analyze", "verify", "--man=no", units.dir .. name }
       assert.equal(0, p.code, p:describe())
@@ -55,7 +55,7 @@ describe("the unit", function()
     end
   end)
 
-  it("is found well protected by systemd", function()
+  it("is rated as well protected by systemd", function()
     for _, name in ipairs { "segue.service", "segue@edge.service" } do
       run("systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=20",
         units.dir .. name)

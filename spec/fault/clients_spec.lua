@@ -104,7 +104,7 @@ describe("the daemon, when a client leaves", function()
     end)
   end
 
-  it("in any phase, with a farewell or without, holds nothing of it and goes on", function()
+  it("in any phase, with or without a farewell, holds nothing of it and continues", function()
     local lines = {}
     for i = 1, 3000 do lines[i] = ("key%d: %s\n"):format(i, ("x"):rep(60)) end
     local d = start(table.concat(lines) .. "n: 1\n")

@@ -116,7 +116,7 @@ describe("without a free descriptor", function()
     end
   end)
 
-  it("what a policy opens is an answer to the policy, with what could not be opened", function()
+  it("an operation of a policy fails with an answer that names what could not be opened", function()
     local d = segue.start { policy = policy [[
       return { sources = { segue.value { n = 1 } }, check = function(_, prev)
         if not prev then return true end
@@ -208,7 +208,7 @@ describe("without a free descriptor", function()
   end
 
   -- Reading the files finds free numbers, and returns them to the first listeners.
-  it("a reload that adds listeners fails with the address, and those that are open serve on",
+  it("a reload that adds listeners fails with the address, and open listeners continue",
     function()
       local ports = free_ports(13)
       local d = segue.start { policy = listeners { ports[1] },
@@ -271,7 +271,7 @@ return {
     end, nil, "the place of those who left")
   end)
 
-  it("a start says which listener could not be opened", function()
+  it("a start names the listener that could not be opened", function()
     local ports = free_ports(60)
     local d = segue.start { policy = listeners(ports), files = { ["config.yaml"] = "n: 1\n" },
       under = { "prlimit", "--nofile=50" }, ready = false }
@@ -283,7 +283,7 @@ return {
     for _, number in ipairs(ports) do assert.is_true(healthy(number)) end
   end)
 
-  it("a start says that the control socket could not be opened", function()
+  it("a start reports that the control socket could not be opened", function()
     local d = segue.folder { policy = listeners {}, files = { ["config.yaml"] = "n: 1\n" } }
     local named
     for n = 6, 64 do
@@ -324,7 +324,7 @@ return {
     return d:json "/api/v1/status"
   end
 
-  it("a freeze and its end are refused, nothing is changed, and later they are done", function()
+  it("a freeze and its end are refused, nothing is changed, and later they succeed", function()
     local d = segue.start { policy = policy(waits:format ""),
       files = { ["config.yaml"] = "n: 1\n" } }
     local ask = operator(d)

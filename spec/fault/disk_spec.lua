@@ -137,7 +137,7 @@ describe("the last good generation", function()
     serves_old(d)
   end)
 
-  it("stays what it was while the disk is read-only, and is served when it no longer is", function()
+  it("stays the same while the disk is read-only, and is served when it is writable", function()
     local d = start "size=1m"
     read_only()
     reload_without(d, "read%-only")
@@ -258,7 +258,7 @@ describe("an operator's decision", function()
     end)
   end
 
-  it("cannot be asked for where that cannot be kept: nothing goes live", function()
+  it("cannot be requested where it cannot be stored: nothing goes live", function()
     local d = waiting "size=1m"
     assert.equal(200, (post(d, "/api/v1/confirm")))
     read_only()

@@ -48,7 +48,7 @@ describe("memory that runs out", function()
     segue.cleanup()
   end)
 
-  it("while a door is made leaves the old one, and the next reload brings the new one", function()
+  it("while a listener is opened leaves the old one; the next reload opens the new one", function()
     local d, ca = start()
     local good, i, n = 0, 0, 1
     while n < 4000 do

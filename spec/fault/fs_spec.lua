@@ -145,7 +145,7 @@ end)
 describe("a mount", function()
   after_each(cleanup)
 
-  it("over the file is seen, what is written through it too, and its end", function()
+  it("over the file is noticed, also a write through it, and its end", function()
     local d = start { ["config.yaml"] = "n: 1\n", ["other/real.yaml"] = "n: 2\n" }
     mount("--bind", d.dir:at "other/real.yaml", d.dir:at "config.yaml")
     live(d, 2)
@@ -155,7 +155,7 @@ describe("a mount", function()
     live(d, 1)
   end)
 
-  it("over the folder is seen, saves by rename in it too, and its end", function()
+  it("over the folder is noticed, also saves by rename in it, and its end", function()
     local d = start({ ["conf/config.yaml"] = "n: 1\n", ["other/config.yaml"] = "n: 2\n" },
       'segue.file "conf/config.yaml"')
     mount("--bind", d.dir:at "other", d.dir:at "conf")

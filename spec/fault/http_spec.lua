@@ -98,7 +98,7 @@ describe("the daemon's HTTP", function()
       "POST http://evil.example/-/reload HTTP/1.1\r\nHost: localhost\r\n\r\n", 403 },
   }
 
-  it("refuses each of these, says why, closes, and starts no reload", function()
+  it("refuses each of these with a reason, closes, and starts no reload", function()
     local d = start()
     local before = count(reloads(d))
     for _, row in ipairs(refused) do
@@ -282,7 +282,7 @@ describe("the daemon's HTTP", function()
     good(d)
   end)
 
-  it("without a free descriptor fails reloads and says so, and goes on with one", function()
+  it("without a free descriptor fails reloads with a reason, until it has one", function()
     local d = start()
     local control = http.connect { socket = d:socket() }
     local function reload()

@@ -61,7 +61,7 @@ end
 describe("memory that runs out", function()
   after_each(segue.cleanup)
 
-  it("while the daemon starts ends it with a code and a sentence, or is overcome", function()
+  it("while the daemon starts ends it with a code and a sentence, or has no effect", function()
     local n, clean, ended = 1, 0, 0
     while clean < 2 and n < 20000 do
       local d = start(n)
@@ -105,7 +105,7 @@ describe("memory that runs out", function()
     assert.equal(20, d:config().n)
   end)
 
-  it("during a reload is an outcome, and the next reload applies", function()
+  it("during a reload is its outcome, and the next reload applies", function()
     local d = start(0)
     d:spawn()
     d:wait_ready()
@@ -124,7 +124,7 @@ describe("memory that runs out", function()
     end)
   end)
 
-  it("during any request costs that request at most", function()
+  it("during a request costs that request at most", function()
     local d = start(0)
     d:spawn()
     d:wait_ready()

@@ -50,7 +50,7 @@ local DAEMON = {
   epoll = daemon("spec/fault/memory_spec.lua", "has none left for a watch"),
   disk = daemon("spec/fault/disk_spec.lua", "while the disk hangs"),
   numbers = daemon("spec/fault/record_spec.lua", "after a number was seen"),
-  pin = daemon("spec/daemon/rollback_spec.lua", "a rollback stays until what the sources say"),
+  pin = daemon("spec/daemon/rollback_spec.lua", "a rollback stays until the sources change"),
   looked = daemon("spec/daemon/rollback_spec.lua", "holds against"),
   freeze = daemon("spec/daemon/freeze_spec.lua", "a freeze rejects explicit requests"),
   resumed = daemon("spec/daemon/trial_spec.lua", "of its time after a crash, and then stays"),
@@ -73,7 +73,7 @@ local DAEMON = {
   checked_log = daemon("spec/daemon/secrets_texts_spec.lua", "log line in segue check"),
   kept = daemon("spec/plugin/plugin_spec.lua", "keeps for good"),
   printed = daemon("spec/daemon/printed_spec.lua", "is printed as text"),
-  byhand = daemon("spec/plugin/manual_spec.lua", "says what is wrong with local m"),
+  byhand = daemon("spec/plugin/manual_spec.lua", "reports a mistake: local m"),
   trust = daemon("spec/daemon/url_spec.lua", "trusts only tls.ca"),
   replaced = daemon("spec/daemon/url_spec.lua", "that the file of tls.ca was replaced"),
   why = daemon("spec/daemon/history_spec.lua", "names the value that blocks a path"),
@@ -87,7 +87,7 @@ local DAEMON = {
 local LOG, STATS = "spec/plugin/log_spec.lua", "spec/plugin/stats_spec.lua"
 local PLUGIN = {
   written = daemon("spec/plugin/services_spec.lua", "lose, double, tear and misplace nothing"),
-  reopened = daemon(LOG, "opens its file anew"), kept = daemon(LOG, "keeps as many old files"),
+  reopened = daemon(LOG, "opens its file anew"), kept = daemon(LOG, "keeps the configured number"),
   lost = daemon(LOG, "where a disk is full"), series = daemon(STATS, "refuse more series"),
   kinds = daemon(STATS, "a name that means two kinds"),
   values = daemon(STATS, "keep their values when") }

@@ -274,7 +274,7 @@ describe("kill -9 after a number was seen", function()
     assert.is_true(after[2] > before[2], cjson.encode { before, after })
   end
 
-  it("gives it to no other reload where the history has no entry yet", function()
+  it("assigns it to no other reload where the history has no entry yet", function()
     -- The record thread stops before the entry; the first entry is that of the start.
     greater(numbers(function(d)
       d.dir:save("a.yaml", "x: [")
@@ -282,14 +282,14 @@ describe("kill -9 after a number was seen", function()
     end, "history.add#2=hang"))
   end)
 
-  it("gives it to no other reload where it was a plan, which has no entry", function()
+  it("assigns it to no other reload where it was a plan, which has no entry", function()
     greater(numbers(function(d)
       put(d, 2)
       assert.equal(200, ask(d, "/api/v1/plan"))
     end))
   end)
 
-  it("gives it to no other reload where it was a look that found nothing", function()
+  it("assigns it to no other reload where it was a look that found nothing", function()
     greater(numbers(function()
       wait.until_true(function()
         return stream.input:find('"trigger":"poll".*"trigger":"poll"')
@@ -297,7 +297,7 @@ describe("kill -9 after a number was seen", function()
     end, nil, 'segue.poll "100ms"'))
   end)
 
-  it("gives it to no other reload where the disk refused the first write of numbers", function()
+  it("assigns it to no other reload where the disk refused the first write of numbers", function()
     greater(numbers(function(d)
       d:wait_log "no numbers of reloads can be reserved"
       put(d, 2)
@@ -305,7 +305,7 @@ describe("kill -9 after a number was seen", function()
     end, "numbers.write#1=fail:-28,history.add=hang"))
   end)
 
-  it("gives that of a generation to no other one where its module was starting", function()
+  it("assigns that of a generation to no other one where its module was starting", function()
     local d = start { more = module, code = code }
     ready(d)
     put(d, 2)

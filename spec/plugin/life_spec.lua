@@ -22,7 +22,7 @@ return {
 }
 ]]
 
-describe("a module that takes its time", function()
+describe("a module whose operations take long", function()
   local d
   after_each(segue.cleanup)
 
@@ -105,7 +105,7 @@ describe("a module that takes its time", function()
     c:close()
   end)
 
-  it("is failed, and not ready, on each of them when it cannot be brought back", function()
+  it("is failed, and not ready, on each of them when it cannot be restored", function()
     start("restart", "300ms")
     hold "start"
     local c = ask(2)

@@ -69,7 +69,7 @@ describe("the log", function()
     return tonumber(page:match("\n" .. name .. " (%d+)"))
   end
 
-  it("writes lines for people, one for each entry, whatever it says", function()
+  it("writes lines for people, one for each entry, whatever its text", function()
     start "log: {file: app.log}\n"
     reload 'log: {file: app.log}\nlines: 1\ntext: "a\\nb \\"c\\" \\x1b[1m"\n'
     reload "log: {file: app.log}\nlines: 0\n"
@@ -105,7 +105,7 @@ int main(void) {
       told)
   end)
 
-  it("writes JSON for machines, also of what is no text", function()
+  it("writes JSON for machines, also for bytes that are no text", function()
     start "log: {file: app.log, format: json, level: debug}\n"
     wait_file("app.log", "serving", 0)
     reload 'log: {file: app.log, format: json}\nlines: 1\ntext: "a\\n\\"\\t\\x01é"\n'
@@ -155,14 +155,14 @@ int main(void) {
     assert.falsy(daemon.process.output:find("cause=SIGUSR1 changes", 1, true))
   end)
 
-  it("has room for a thread that was held up while others filled and emptied its queue", function()
+  it("has room for a thread that was suspended while others filled its queue", function()
     dir = tempdir.new()
     plugin.program(dir:at("queue"), "spec/plugin/queue.c")
     local program = process.run { dir:at("queue") }
     assert.equal("put=0 text=late\n", program.stdout, program:describe())
   end)
 
-  it("wakes a writer that naps only for what is urgent, or when the queue fills", function()
+  it("wakes a sleeping writer only for urgent lines, or when the queue fills", function()
     dir = tempdir.new()
     plugin.program(dir:at("wakes"), "spec/plugin/wakes.c")
     local program = process.run { dir:at("wakes") }
@@ -172,7 +172,7 @@ int main(void) {
       program.stdout)
   end)
 
-  it("rotates by size, and loses nothing of what it keeps", function()
+  it("rotates by size, and loses no line of the files that it keeps", function()
     start "log: {file: app.log, rotate: {size: 4KiB, keep: 30}}\n"
     for _ = 1, 4 do
       reload "log: {file: app.log, rotate: {size: 4KiB, keep: 30}}\nlines: 100\n"
@@ -221,7 +221,7 @@ int main(void) {
     reader:stop()
   end)
 
-  it("does not hold a reload up for longer than its drain may take where a disk is full", function()
+  it("does not delay a reload for longer than its drain may take where a disk is full", function()
     start "log: {file: app.log}\n"
     reload "log: {file: /dev/full}\nlines: 0\n"
     reload "log: {file: app.log}\nlines: 5\n"
@@ -233,7 +233,7 @@ int main(void) {
     assert.equal(1, count(read(dir:at("app.log")), "warn  log: lines were lost lines=5"))
   end)
 
-  it("makes no file for a reload that fails, and goes on with the one that is there", function()
+  it("creates no file for a reload that fails, and continues with the present one", function()
     start "log: {file: app.log}\n"
     local told = reload("log: {file: away/app.log}\n", 4)
     assert.truthy(told:find("log: away/app.log cannot be made: No such file or directory", 1, true),
@@ -245,7 +245,7 @@ int main(void) {
     reload "log: {file: app.log}\n"
   end)
 
-  it("is not there without a module that is one", function()
+  it("does not exist without a module of that kind", function()
     daemon = segue.start { policy = (policy:gsub("modules = .-\n", "")),
       files = { ["config.yaml"] = "lines: 1\n" } }
     wait.until_true(function()
@@ -254,7 +254,7 @@ int main(void) {
     assert.truthy(daemon.process.output:find("code=SEGUE_EMODULE", 1, true))
   end)
 
-  it("throws wrong arguments at the caller", function()
+  it("raises an error about wrong arguments at the caller", function()
     local result = segue.cli({ "check", "-c", segue.folder {
       policy = 'require("segue.log").info(1)', files = {} }.dir:at("reload.lua") }, {})
     assert.truthy(result.output:find("reload.lua:1: segue.log: info: the message must be a text, "
@@ -265,7 +265,7 @@ int main(void) {
       result.output)
   end)
 
-  it("says where its configuration is wrong", function()
+  it("names the place of a mistake in its configuration", function()
     start "log: {file: app.log}\n"
     for text, wanted in pairs {
       ["{}"] = "config.yaml:1:6: file is missing: name one, or - for standard error "

@@ -64,7 +64,7 @@ describe("txn.module", function()
     ["local m = txn.module.log segue.state.m = nil txn:prepare() txn:commit() m:shut()"] =
       "txn.module is for before txn:commit()",
   } do
-    it("says what is wrong with " .. code, function()
+    it("reports a mistake: " .. code, function()
       local exit, output = reload(code)
       -- A bug of the policy rejects; after the commit there is something to undo.
       assert.equal(code:find("commit", 1, true) and 4 or 3, exit, output)

@@ -101,7 +101,7 @@ describe("a plugin", function()
     end)
   end
 
-  it("is not touched by what does not concern it", function()
+  it("is not changed by a reload that does not concern it", function()
     build()
     start()
     dir:write("config.yaml", "one: 1\nother: 2\n")
@@ -109,7 +109,7 @@ describe("a plugin", function()
     assert.equal("plugin prepare,plugin start,", told())
   end)
 
-  it("comes and goes with the policy, as part of the transaction", function()
+  it("is added and removed with the policy, as part of the transaction", function()
     build()
     build { path = "two.so", says = "two" }
     start()
@@ -132,7 +132,7 @@ describe("a plugin", function()
     assert.equal("plugin prepare,plugin start,two prepare,two start,two destroy,", told())
   end)
 
-  it("is replaced when its file is: what runs is what was read", function()
+  it("is replaced when its file is: the running code is the code that was read", function()
     build { says = "old" }
     local daemon = start()
     build { says = "new" }
@@ -189,7 +189,7 @@ static void handle(void *instance, segue_request *request) {
       .. "plugin stop,plugin destroy,", told())
   end)
 
-  it("does not suffer from being overwritten in place", function()
+  it("is not damaged when its file is overwritten in place", function()
     build()
     local daemon = start()
     patch(dir:at("one.so"), 0, ("x"):rep(8192))
@@ -200,7 +200,7 @@ static void handle(void *instance, segue_request *request) {
     wait_told("plugin prepare,plugin start,plugin drain,plugin stop,plugin destroy,")
   end)
 
-  it("is looked for in the folders that the policy names, then in segue's own", function()
+  it("is searched for in the folders that the policy names, then in segue's own", function()
     assert(os.execute("mkdir " .. dir:at("mine")) == 0)
     build { path = "mine/log.so", says = "mine" }
     start('log = { kind = "c", replace = "restart" }', 'plugins = "mine",')
@@ -211,7 +211,7 @@ static void handle(void *instance, segue_request *request) {
       and missing.output:find("available are log, log, stats", 1, true), missing.output)
   end)
 
-  describe("that will not do is refused, and none of its code runs:", function()
+  describe("that is invalid is refused, and none of its code runs:", function()
     local constructor = '\n__attribute__((constructor)) static void early(void) { say("early"); }\n'
 
     local function refused(wanted)
@@ -238,17 +238,17 @@ static void handle(void *instance, segue_request *request) {
       end)
     end
 
-    it("a text", function()
+    it("a file of text", function()
       dir:write("one.so", "#!/bin/sh\n")
       refused("one.so is not a shared object: build it with cc -shared -fPIC")
     end)
 
-    it("nothing at all", function()
+    it("an empty file", function()
       dir:write("one.so", "")
       refused("one.so is not a shared object")
     end)
 
-    it("one that is cut short, wherever", function()
+    it("one that is cut off at any place", function()
       build { extra = constructor }
       local text = read(dir:at("one.so"))
       for _, len in ipairs { 20, 64, 200, 1000, 4096, math.floor(#text / 2), #text - 1 } do
@@ -280,7 +280,7 @@ static void handle(void *instance, segue_request *request) {
       refused("one.so can be written by every user: chmod o-w it")
     end)
 
-    it("one that is not there", function()
+    it("one that does not exist", function()
       local result = check()
       assert.equal(4, result.code)
       assert.truthy(result.output:find("reload.lua:6: cannot read ./one.so: it does not exist", 1,
@@ -288,7 +288,7 @@ static void handle(void *instance, segue_request *request) {
     end)
   end)
 
-  describe("that can be loaded and will not do is refused:", function()
+  describe("that can be loaded and is invalid is refused:", function()
     local function refused(options, wanted)
       build(options)
       local result = check()
@@ -332,7 +332,7 @@ static const segue_log_ops log = ]] .. log .. ";" }, "one.so has ops that cannot
     end
   end)
 
-  it("reaches a module that it needs by the gate of that one, and what is live there", function()
+  it("reaches the live instance of a module that it needs by the gate of that module", function()
     plugin.build(dir:at("store.so"), [[
 #include <segue.h>
 #include <stdlib.h>
@@ -390,13 +390,13 @@ SEGUE_API const segue_module_descriptor segue_module = {
     assert.truthy(daemon:control("/metrics").body:find("\nstore 2\n"))
   end)
 
-  it("built before there were more operations is taken as it is", function()
+  it("built before there were more operations is accepted", function()
     build { ops_size = "__builtin_offsetof(segue_module_ops, inherit)" }
     start()
     assert.equal("plugin prepare,plugin start,", told())
   end)
 
-  it("is refused with a module that needs itself, the whole circle named", function()
+  it("is refused with a module that needs itself, and the error names the whole circle", function()
     build()
     local result = check([[
     a = { kind = "c", plugin = "./one.so", needs = { "b" } },
@@ -408,7 +408,7 @@ SEGUE_API const segue_module_descriptor segue_module = {
       .. "the circle", 1, true), result.output)
   end)
 
-  it("that everybody calls can only be swapped, and only once", function()
+  it("that all modules call can only be swapped, and only once", function()
     local result = check('log = { kind = "c", replace = "restart" }')
     assert.truthy(result.output:find("module 'log' is called by everybody all the time: it can "
       .. 'only be replaced by "swap", not by "restart"', 1, true), result.output)
@@ -428,7 +428,7 @@ SEGUE_API const segue_module_descriptor segue_module = {
     end)
   end
 
-  it("folder that is no text is refused", function()
+  it("is refused if its folder is not text", function()
     local result = check('one = { kind = "c" }', "plugins = { 1 },")
     assert.truthy(result.output:find("reload.lua:5: plugins[1] must be the path", 1, true),
       result.output)

@@ -16,7 +16,7 @@ return {
 }
 ]]
 
-describe("log and figures that everybody calls", function()
+describe("the log and the metrics that all modules call", function()
   after_each(function()
     http.close_all()
     process.stop_all()

@@ -32,7 +32,7 @@ local function read(path)
 end
 
 describe("a source in C", function()
-  it("delivers from a thread of its own, and learns the outcome of each reload", function()
+  it("delivers from a thread of its own, and gets the outcome of each reload", function()
     local d = segue.start { dir = dir, files = { data = "port 80\nhost web\n" },
       policy = policy(('path = "%s", outcomes = "%s"'):format(dir:at("data"), dir:at("told"))) }
     assert.equal(80, d:config().port)

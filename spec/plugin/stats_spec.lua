@@ -21,7 +21,7 @@ local function lines(text)
   return list
 end
 
-describe("the figures", function()
+describe("metrics", function()
   local dir, host, told
   after_each(function()
     segue.cleanup()
@@ -51,7 +51,7 @@ describe("the figures", function()
     return page
   end
 
-  it("are shown as Prometheus reads them, by name, with help and a prefix", function()
+  it("are written in Prometheus' format, by name, with help and a prefix", function()
     local page = run(
       "stats: {prefix: app_, buckets: [1, 2.5], help: {requests: \"All of\\nthem.\"}}",
       { 'count requests{code="200"} 3', 'count requests{code="500"} 1',
@@ -89,14 +89,14 @@ app_seconds_count 3
       .. "SEGUE_EUSAGE ok ready", table.concat(told, " "))
   end)
 
-  it("refuse more series than they may have, and go on with those that are there", function()
+  it("refuse more series than allowed, and continue with the present ones", function()
     local page = run("stats: {max_series: 2}",
       { "count a 1", "count b 1", "count c 1", "count a 1" })
     assert.equal("applied ok ok SEGUE_ELIMIT ok ready", table.concat(told, " "))
     assert.truthy(page:find("\na 2\n", 1, true) and not page:find("\nc ", 1, true), page)
   end)
 
-  it("keep their values when their configuration changes, and begin anew when they are taken away",
+  it("keep their values when their configuration changes, and begin again after a removal",
     function()
       local page = run("stats: {prefix: old_, buckets: [1]}", { "count a 41", "observe s 0.5" },
         function()
@@ -110,7 +110,7 @@ app_seconds_count 3
       assert.falsy(page:find("old_", 1, true))
     end)
 
-  it("say where their configuration is wrong", function()
+  it("name the place of a mistake in their configuration", function()
     for text, wanted in pairs {
       ["{bucket: 1}"] = "config.yaml:1:17: bucket is not a key of the metrics: the keys are "
         .. "prefix, max_series, buckets and help",

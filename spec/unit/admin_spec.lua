@@ -20,7 +20,7 @@ describe("segue__suggest", function()
     return C.str(C.segue__suggest(word, list, #words))
   end
 
-  it("finds what was meant", function()
+  it("finds the intended word", function()
     assert.equal("reload", nearest "relaod")
     assert.equal("reload", nearest "reloda")
     assert.equal("status", nearest "stat us")
@@ -28,7 +28,7 @@ describe("segue__suggest", function()
     assert.equal("diff", nearest "dif")
   end)
 
-  it("does not guess where nothing is near", function()
+  it("does not guess if no word is near", function()
     assert.is_nil(nearest "frobnicate")
     assert.is_nil(nearest "")
     assert.is_nil(nearest(("x"):rep(500)))

@@ -55,7 +55,7 @@ describe("tokens", function()
     assert.is_nil(found(longest:sub(1, 255)))
   end)
 
-  it("refuse what will not do by file and line, and never show it", function()
+  it("refuse an invalid file by name and line, and never show its content", function()
     local cases = {
       { "# nothing\n\n", 0, "the file must contain a token" },
       { "", 0, "the file must contain a token" },
@@ -136,7 +136,7 @@ describe("the limiter", function()
     end
   end)
 
-  it("forgets the client that was away longest, and keeps present ones", function()
+  it("forgets the client whose last request is oldest, and keeps present ones", function()
     for _ = 1, 3 do take("10.9.9.9:1", 1, 3, 0) end
     for i = 1, 60000 do
       local peer = ("10.%d.%d.%d:1"):format(math.floor(i / 65536), math.floor(i / 256) % 256,

@@ -75,7 +75,7 @@ describe("a module that calls another one", function()
     return n
   end
 
-  it("meets its own generation there, and later callers the next one", function()
+  it("gets its own generation there, and later callers the next one", function()
     start()
     local _, front = enter "front"
     assert.equal("applied", change():outcome())
@@ -108,7 +108,7 @@ describe("a module that calls another one", function()
       assert.equal(3, (call("store", front)))
     end)
 
-  it("holds none that it does not need", function()
+  it("keeps no module alive that it does not need", function()
     start()
     local _, other = enter "other"
     e:journal()
@@ -117,7 +117,7 @@ describe("a module that calls another one", function()
     assert.equal(2, (call("store", other)))
   end)
 
-  it("goes by the live one where it has none of its own any more", function()
+  it("gets the live one where its own generation has none any more", function()
     start()
     local _, front = enter "front"
     change()
@@ -128,7 +128,7 @@ describe("a module that calls another one", function()
     assert.equal(2, (call("store", ffi.new("segue_pass[1]"))))
   end)
 
-  it("meets the generation that was undone, if it came in by it", function()
+  it("gets the generation that was undone, if it entered by it", function()
     start()
     e:set_policy { modules = modules(), probe = engine.FAIL, set = { confirm_within_ms = 2000 } }
     local w = change()
@@ -147,7 +147,7 @@ describe("a module that calls another one", function()
     assert.equal("reverted", w:outcome())
   end)
 
-  it("waits at the gate of one that is restarted, and meets the next one", function()
+  it("waits at the gate of a module that is restarted, and gets the next instance", function()
     start "restart"
     local _, front = enter "front"
     e:deed("store", "start", engine.LATER)
@@ -161,7 +161,7 @@ describe("a module that calls another one", function()
     assert.equal(2, (call("store", front)))
   end)
 
-  it("meets its own generation also where it had to wait at the gate", function()
+  it("gets its own generation also where it had to wait at the gate", function()
     start()
     local _, front = enter "front"
     call("store", front)
@@ -181,14 +181,14 @@ describe("a module that calls another one", function()
     assert.equal(1, met)
   end)
 
-  it("meets what is live of a service, which is swapped", function()
+  it("gets the live instance of a service, which is swapped", function()
     start "swap"
     local _, front = enter "front"
     assert.equal("applied", change():outcome())
     assert.equal(2, (call("store", front)))
   end)
 
-  it("meets one that was removed", function()
+  it("gets one that was removed", function()
     start()
     local _, front = enter "front"
     e:set_policy { modules = { { "other", "handover" } } }
@@ -199,7 +199,7 @@ describe("a module that calls another one", function()
     assert.equal("SEGUE_EMODULE", (enter "store"))
   end)
 
-  it("is let in at once by its snapshot when it submits a request", function()
+  it("enters at once by its snapshot when it submits a request", function()
     start()
     local _, front = enter "front"
     change()

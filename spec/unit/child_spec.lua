@@ -152,7 +152,7 @@ describe("the descriptors of a child", function()
 end)
 
 describe("the environment of a child", function()
-  it("has no variable that is about this process, and has those of its own", function()
+  it("has no variable that is about this process, and has its own ones", function()
     for _, name in ipairs { "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET",
                             "WATCHDOG_PID", "WATCHDOG_USEC", "SEGUE_SPEC_STAYS" } do
       uv.os_setenv(name, "1")
@@ -391,7 +391,7 @@ describe("the end of a child", function()
     assert.same({ "ESRCH", "ESRCH" }, late)
   end)
 
-  it("is told apart from that of others: 100 at once", function()
+  it("is distinguished from that of others: 100 at once", function()
     local children = {}
     for i = 1, 100 do
       children[i] = start({ helper, "print:" .. i, "send:STATUS=" .. i, "exit:" .. i },

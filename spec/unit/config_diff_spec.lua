@@ -15,7 +15,7 @@ describe("a difference", function()
     assert.same({}, between("a: 1\nb: [1, {c: 2}]", "b: [1, {c: 2}]\na: 1"))
   end)
 
-  it("names what was added, removed and changed", function()
+  it("names added, removed and changed values", function()
     assert.same({ "~ a 1 -> 2", "- b true", "+ c \"x\"" }, between("a: 1\nb: true", "a: 2\nc: x"))
     assert.same({ "~ m.x 1 -> 1.0", '- m."odd key" {"y":[1]}' },
       between("m: {x: 1, 'odd key': {y: [1]}, z: 0}", "m: {x: 1.0, z: 0}"))
@@ -23,7 +23,7 @@ describe("a difference", function()
     assert.same({ "~ a null -> {}" }, between("a: ~", "a: {}"))
   end)
 
-  it("of lists leaves out what is common at both ends", function()
+  it("of lists leaves out the common items at both ends", function()
     assert.same({ "+ l[0] 0" }, between("l: [1, 2, 3]", "l: [0, 1, 2, 3]"))
     assert.same({ "+ l[3] 4" }, between("l: [1, 2, 3]", "l: [1, 2, 3, 4]"))
     assert.same({ "- l[1] 2" }, between("l: [1, 2, 3]", "l: [1, 3]"))
@@ -36,7 +36,7 @@ describe("a difference", function()
     assert.same({ "- l[1] 1" }, between("l: [1, 1]", "l: [1]"))
   end)
 
-  it("counts what is past the maximum, and keeps the first", function()
+  it("counts changes past the maximum, and keeps the first", function()
     local lines = {}
     for i = 1, 1500 do lines[i] = ("k%d: 1"):format(i) end
     local from, to = document.good(table.concat(lines, "\n")), document.good("{}")

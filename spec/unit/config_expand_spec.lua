@@ -82,7 +82,7 @@ describe("a variable in a value", function()
       .. "${MISSING:-default} (at a.b)", text)
   end)
 
-  it("is refused where it is not written well", function()
+  it("is refused where its syntax is wrong", function()
     for text, message in pairs {
       ["a: '${PORT'"] = "'${PORT' has no '}': write $${ for a literal ${",
       ["a: ${}"] = "'${}' is not ${NAME} or ${NAME:-default}: write $${ for a literal ${",
@@ -115,7 +115,7 @@ describe("a variable in a value", function()
     assert.not_equal(document.hash(one), document.hash(empty))
   end)
 
-  it("is remembered once, with what it was", function()
+  it("is remembered once, with its value", function()
     local doc = parse("a: ${A}\nb: ${A} ${B:-x}\nc: ${A}", { A = "1" })
     local seen = {}
     local v = doc.variables

@@ -47,7 +47,7 @@ describe("the JSON reader", function()
     assert.equal(C.SEGUE_FLOAT, document.at(doc, "c").type)
   end)
 
-  it("refuses what only looks like JSON", function()
+  it("refuses text that only looks like JSON", function()
     refuses {
       { '{"a":1,}', "file:1:7: JSON has no comma after the last item: remove it" },
       { '{"a":[1,\n]}', "file:1:8: JSON has no comma after the last item: remove it (at a[1])" },
@@ -91,7 +91,7 @@ describe("the JSON reader", function()
     }
   end)
 
-  it("refuses strings that are none", function()
+  it("refuses malformed strings", function()
     refuses {
       { [[{"a":"\ud800"}]], "file:1:7: a lone surrogate is no character: characters above U+FFFF "
         .. "take a pair (at a)" },
@@ -119,7 +119,7 @@ describe("the JSON reader", function()
       "file:2:1: key 'a' is here twice, in line 1 and in line 2: remove one (at b)" } }
   end)
 
-  it("refuses a top level that is not a map, and nothing at all", function()
+  it("refuses a top level that is not a map, and an empty text", function()
     refuses {
       { "[1]", "file:1:1: the top level is a list: it must be a map of keys and values", "TYPE" },
       { '"x"', "file:1:1: the top level is a string: it must be a map of keys and values", "TYPE" },

@@ -71,7 +71,7 @@ describe("out of memory", function()
     end, 8)
   end)
 
-  it("while a failure is reported leaves the failure or itself", function()
+  it("while a failure is reported leaves the failure or is reported itself", function()
     local base = document.live()
     for n = 1, 20 do
       C.segue__mem_fail_at(n)

@@ -67,7 +67,7 @@ describe("merging documents", function()
     assert.equal(document.hash(one.root), document.hash(config.root))
   end)
 
-  it("points into the documents where only one of them speaks", function()
+  it("points into the documents where only one of them has a value", function()
     local config, docs = merge("a: {x: [1, 2]}\nb: {y: 1}", "b: {z: 2}")
     assert.equal(C.segue_node_get(docs[1].root, "a.x[0]"), C.segue_node_get(config.root, "a.x[0]"))
     local single = document.merge(docs[1])
@@ -103,7 +103,7 @@ describe("merging documents", function()
     end
   end)
 
-  it("keeps its documents for as long as it lives", function()
+  it("keeps its documents as long as it lives", function()
     local base = document.live()
     local a, b = document.good("a: {x: one}"), document.good("a: {y: two}")
     local config = document.merge(a, b)
@@ -117,7 +117,7 @@ describe("merging documents", function()
     assert.equal(base, document.live())
   end)
 
-  it("of a thousand documents costs what reading them costs", function()
+  it("of a thousand documents takes as long as reading them", function()
     local docs = {}
     for i = 1, 1000 do
       local lines = { "services:" }

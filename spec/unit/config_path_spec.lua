@@ -59,7 +59,7 @@ a/b:c-d_e9: 7
     assert.equal(document.json(doc.root), (get ""))
   end)
 
-  it("finds nothing where nothing is", function()
+  it("finds no value where none is", function()
     for _, text in ipairs { "nothing", "listen.port", "listen[2]", "listen[0].port.x", "[0]",
       "listen[0][0]", "listen[18446744073709551615]", '"odd key".x' } do
       local value, err = get(text)

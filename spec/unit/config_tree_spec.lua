@@ -46,7 +46,7 @@ describe("the builder", function()
     assert.equal(document.hash(doc.root), document.hash(doc))
   end)
 
-  it("keeps the position it was given last", function()
+  it("keeps the last position that was set", function()
     local doc = build(function(b)
       C.segue__builder_begin(b, C.SEGUE_MAP)
       C.segue__builder_at(b, 3, 1) key(b, "a")
@@ -155,7 +155,7 @@ odd key: 10
 ]])
   end)
 
-  it("says what it is and how many it holds", function()
+  it("has its type and the number of its members", function()
     local types = { null = "null", bool = "boolean", int = "integer", big = "integer",
       float = "float", string = "string", list = "list", map = "map" }
     for path, name in pairs(types) do
@@ -270,7 +270,7 @@ describe("a hash", function()
   end)
 
   -- It is in histories on disk and in what an `if-match` names.
-  it("is that of earlier versions", function()
+  it("equals that of earlier versions", function()
     local t = { "nil: ~\nyes: true\nno: false\none: 1\nminus: -1\nwide: 18446744073709551615\n"
       .. "half: 0.5\nnan: .nan\nzero: -0.0\ntext: one\nempty: ''\nlist: []\nmap: {}\n"
       .. "nested: [1, [2, {a: 1.0}]]\nitems: [" }

@@ -51,7 +51,7 @@ describe("a YAML scalar", function()
     assert.equal(C.SEGUE_INT, document.at(doc, "e").type)
   end)
 
-  it("is null where nothing is written", function()
+  it("is null where it is empty", function()
     means { { "a:\nb: \nc:\n  - \n  - 1\n", '{"a":null,"b":null,"c":[null,1]}' } }
   end)
 
@@ -102,7 +102,7 @@ describe("a YAML scalar", function()
     assert.is_true(tried)
   end)
 
-  it("with a tag must be what the tag says", function()
+  it("with a tag must have the form of the tag", function()
     means {
       { "v: [!!str 1, !!str ~, ! 1, !!int '12', !!float 1, !!float '.inf', !!bool 'true']",
         '{"v":["1","~","1",12,1.0,".inf",true]}' },
@@ -142,7 +142,7 @@ describe("a YAML key", function()
     }
   end)
 
-  it("may be the alias of a text, not of anything else", function()
+  it("may be the alias of a text, not of another value", function()
     means { { "a: &x text\n*x : 1", '{"a":"text","text":1}' },
       { "&k key: 1\nother: *k", '{"key":1,"other":"key"}' } }
     refuses { { "a: &x 5\n*x : 1", "SEGUE_ETYPE",
@@ -174,7 +174,7 @@ describe("a YAML key", function()
 end)
 
 describe("a YAML anchor", function()
-  it("shares what it names", function()
+  it("shares the value that it names", function()
     means { { "a: &x {k: [1, 2]}\nb: *x\nc: [*x, &y 5, *y]",
       '{"a":{"k":[1,2]},"b":{"k":[1,2]},"c":[{"k":[1,2]},5,5]}' } }
     local doc = document.good("a: &x {k: [1, 2]}\nb: *x")
@@ -203,7 +203,7 @@ describe("a YAML anchor", function()
     }
   end)
 
-  it("cannot be a bomb: what it expands to is counted", function()
+  it("cannot be a bomb: the expanded nodes are counted", function()
     local lines = { "a0: &a0 [x, x, x, x, x, x, x, x, x, x]" }
     for i = 1, 30 do
       lines[#lines + 1] = ("a%d: &a%d [%s]"):format(i, i, ("*a%d, "):format(i - 1):rep(10))
@@ -242,7 +242,7 @@ describe("a YAML anchor", function()
 end)
 
 describe("a YAML merge key", function()
-  it("adds what is not there; explicit keys win, then earlier maps", function()
+  it("adds absent members; explicit keys win, then earlier maps", function()
     means {
       { "x: &x {a: 1, b: 2}\ny: {<<: *x, b: 3, c: 4}",
         '{"x":{"a":1,"b":2},"y":{"b":3,"c":4,"a":1}}' },
@@ -251,7 +251,7 @@ describe("a YAML merge key", function()
     }
   end)
 
-  it("goes on working through merged maps, and for many members", function()
+  it("works through merged maps, and for many members", function()
     local members = {}
     for i = 1, 50 do members[i] = ("  k%d: %d"):format(i, i) end
     local doc = document.good("x: &x\n" .. table.concat(members, "\n")
@@ -264,7 +264,7 @@ describe("a YAML merge key", function()
     assert.equal(51, document.at(doc, "z.k50").line)
   end)
 
-  it("is refused with anything else, and twice", function()
+  it("is refused with any other value, and twice", function()
     refuses {
       { "a:\n  <<: 1", "SEGUE_ETYPE",
         "file:2:7: '<<' takes a map or a list of maps: give it those (at a)" },
@@ -378,7 +378,7 @@ describe("a YAML document", function()
     assert.equal(4, document.at(doc, "a").column)
   end)
 
-  it("is refused if it is several", function()
+  it("is refused if there are several", function()
     refuses { { "a: 1\n---\nb: 2", "SEGUE_ESYNTAX",
       "file:2:1: a second document starts here: put it in a file of its own" } }
   end)
@@ -413,7 +413,7 @@ describe("a YAML document", function()
     }
   end)
 
-  it("is refused with a sentence where libyaml stumbles", function()
+  it("is refused with a sentence where libyaml fails without one", function()
     refuses {
       { "a:\n\t- b", "SEGUE_ESYNTAX", "file:2:1: a tab cannot indent: use spaces (at a)" },
       { "a: b: c", "SEGUE_ESYNTAX", "file:1:5: a ':' is not expected here: quote the value if the "
@@ -506,7 +506,7 @@ describe("a position", function()
     assert.equal(21, column("üü.y"))
   end)
 
-  it("of an alias is that of what it names, of a merged member too", function()
+  it("of an alias is that of the anchored value, of a merged member too", function()
     local doc = document.good("a: &x\n  k: 1\nb: *x\nc:\n  <<: *x\n")
     assert.equal(document.at(doc, "a").line, document.at(doc, "b").line)
     assert.equal(2, document.at(doc, "b.k").line)

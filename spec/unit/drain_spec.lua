@@ -5,7 +5,7 @@
 local C = require "spec.support.c"
 local engine = require "spec.support.engine"
 
-describe("a drain that runs over", function()
+describe("a drain that exceeds its time limit", function()
   local e, passes
   before_each(function() passes = {} end)
   after_each(function()
@@ -83,7 +83,7 @@ describe("a drain that runs over", function()
       assert.equal(2, tonumber(e.world.instances))
     end)
 
-    it("waits again as often as it says, warns each time, and is then cut", function()
+    it("waits again as often as its policy allows, warns each time, and is then cut", function()
       start("restart", { over = "wait", again = 2 })
       enter()
       local w = change()
@@ -130,7 +130,7 @@ describe("a drain that runs over", function()
       assert.same({ drains = 1, inside = 0 }, cut())
     end)
 
-    it("has the reload undone while the old one has heard of nothing", function()
+    it("has the reload undone before the old instance was asked to drain", function()
       start("restart", { over = "undo" })
       enter()
       e:journal()
@@ -154,7 +154,7 @@ describe("a drain that runs over", function()
       assert.equal(1, tonumber(e.world.instances))
     end)
 
-    it("that may be undone goes on when everybody leaves in time", function()
+    it("that may be undone succeeds when all calls leave in time", function()
       start("restart", { over = "undo" })
       enter()
       local w = change()
@@ -219,7 +219,7 @@ describe("a drain that runs over", function()
         assert.equal(2, tonumber(e.world.instances)) -- a pass that is inside keeps its instance
       end)
 
-      it("waits again as often as it says, and warns each time", function()
+      it("waits again as often as its policy allows, and warns each time", function()
         start(replace, { over = "wait", again = 2 })
         enter()
         assert.equal("applied", change():outcome())
@@ -243,7 +243,7 @@ describe("a drain that runs over", function()
         assert.same({ drains = 1, inside = 1 }, cut())
       end)
 
-      it("holds the next commit up as the oldest of three, where its policy waits", function()
+      it("delays the next commit as the oldest of three, where its policy waits", function()
         start(replace, { over = "wait", drain_ms = 10000, again = 5 })
         for _ = 1, 2 do
           enter()
@@ -294,7 +294,7 @@ describe("a drain that runs over", function()
         assert.same({ drains = 0, inside = 0 }, cut())
       end)
 
-      it("counts calls inside as gone, and is not waited for again", function()
+      it("counts calls inside as gone, and does not wait for them again", function()
         start(replace, { drain_ms = 3600000 })
         script("drain:m prepare restart:m commit confirm", "cut", 200)
         enter() enter()

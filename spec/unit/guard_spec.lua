@@ -44,7 +44,7 @@ describe("a guard", function()
     assert.equal("applied", reload():outcome())
   end)
 
-  it("holds what shrank too much since the last time it was applied", function()
+  it("holds data that shrank too much since it was last applied", function()
     started({ max_shrink = 0.5 })
     e:write("a.yaml", "k1: 1\n")
     held(reload(), "went from 4 items to 1 (75 % less), and its guard allows max_shrink = 0.5")
@@ -54,7 +54,7 @@ describe("a guard", function()
     assert.equal("applied", reload():outcome())
   end)
 
-  it("compares with what is live, not with what was held", function()
+  it("compares with the live data, not with the held data", function()
     started({ max_shrink = 0.5 })
     e:write("a.yaml", "k1: 1\n")
     held(reload(), "from 4 items to 1")
@@ -69,7 +69,7 @@ describe("a guard", function()
     assert.equal("applied", reload():outcome())
   end)
 
-  it("holds what has lost a path that it requires", function()
+  it("holds data that has lost a required path", function()
     started({ required = { "k1", "k2" } })
     e:write("a.yaml", "k1: 1\n")
     local w = reload()
@@ -98,12 +98,12 @@ describe("a guard", function()
     assert.falsy(e:journal():find("check 2", 1, true))
   end)
 
-  it("is not asked where nothing changed", function()
+  it("does not run where nothing changed", function()
     started({ min_items = 1 })
     assert.equal("unchanged", reload():outcome())
   end)
 
-  it("holds a plan as it would the reload", function()
+  it("holds a plan as it holds the reload", function()
     started({ min_items = 2 })
     e:write("a.yaml", "k1: 1\n")
     assert.equal("held", reload({ plan = true }):outcome())
@@ -115,7 +115,7 @@ describe("a guard", function()
     held(reload(), "min_items = 2: look at the source, or change its guard")
   end)
 
-  it("skips by itself what was held, until it changes", function()
+  it("skips held data by itself, until the data changes", function()
     started({ min_items = 2 })
     e:write("a.yaml", "k1: 1\n")
     held(reload(), "min_items")
@@ -138,7 +138,7 @@ describe("a guard", function()
     held(reload(), "from 3 items to 1")
   end)
 
-  it("minds documents that are gone", function()
+  it("counts missing documents", function()
     e = engine.new { sources = { { "net" } }, guards = { { max_shrink = 0.5 } } }
     e:deliver("net", "a: 1\nb: 1\nc: 1\n")
     reload()
@@ -165,7 +165,7 @@ describe("an operator that accepts", function()
     e = nil
   end)
 
-  it("accepts everything that is too little, once", function()
+  it("accepts all data that is too small, once", function()
     started({ min_items = 2, max_shrink = 0.1, required = { "k2" } })
     e:write("a.yaml", "k1: 7\n")
     assert.equal("applied", reload({ accept_shrink = true }):outcome())
@@ -176,7 +176,7 @@ describe("an operator that accepts", function()
     assert.equal(2, tonumber(w:result().errors.count)) -- the shrink is the measure now
   end)
 
-  it("speaks for the run that serves others as well", function()
+  it("accepts for a run that serves others as well", function()
     started({ min_items = 2 })
     e:write("a.yaml", "k1: 7\n")
     local other, accepts = e:reload(), e:reload { accept_shrink = true }
@@ -185,7 +185,7 @@ describe("an operator that accepts", function()
     assert.equal("applied", accepts:outcome())
   end)
 
-  it("and has left before the run began does not speak any more", function()
+  it("and has left before the run began accepts nothing", function()
     started({ min_items = 2 })
     e:write("a.yaml", "k1: 7\n")
     local other, accepts = e:reload(), e:reload { accept_shrink = true }
@@ -194,7 +194,7 @@ describe("an operator that accepts", function()
     held(other, "min_items")
   end)
 
-  it("under a condition that does not hold does not speak either", function()
+  it("under a condition that does not hold accepts nothing", function()
     started({ min_items = 2 })
     e:write("a.yaml", "k1: 7\n")
     local other, accepts = e:reload(), e:reload { accept_shrink = true, if_match = "9" }
@@ -210,7 +210,7 @@ describe("max_age", function()
     e = nil
   end)
 
-  it("holds what would stand on data that is too old, and what comes back is good again", function()
+  it("holds a reload on data that is too old, and applies data that returns", function()
     e = engine.new { sources = { "a.yaml", { "net", retry_max_ms = 1000 } },
       guards = { [2] = { max_age_ms = 60000 } } }
     e:deliver("net", "n: 1\n")

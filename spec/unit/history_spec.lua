@@ -41,7 +41,7 @@ local function mode(name)
 end
 
 describe("the history", function()
-  it("gives back what was added, newest first, by page and by number", function()
+  it("returns its entries, newest first, by page and by number", function()
     local h = assert(Record.history(path))
     assert.equal(0, h.generation)
     assert.equal(0, h.reload)
@@ -95,7 +95,7 @@ describe("the history", function()
     h:close()
   end)
 
-  it("gives back files and configuration of a generation, also odd ones", function()
+  it("returns files and configuration of a generation, also odd ones", function()
     local odd = { ["/a b/'quoted\".yaml"] = "x\0y\n", ["/empty"] = "", ["/\195\164"] = "\255\254" }
     local h = assert(Record.history(path))
     h:add { id = 1, generation = 1, yaml = "a: [1, {b: \"\\u00e4\"}]\nc: 12345678901234567890\n",
@@ -107,7 +107,7 @@ describe("the history", function()
     h:close()
   end)
 
-  it("keeps what a document with variables came to, not what it was written as", function()
+  it("stores the expanded values of a document with variables, not their names", function()
     local h = assert(Record.history(path))
     local entry = Record.entry { id = 1, generation = 1, yaml = "a: 1\n", files = {} }
     local config = document.merge((function()
@@ -159,7 +159,7 @@ describe("why a value is what it is", function()
     return found and { found.generation, found.path } or code
   end
 
-  it("is the last change of it, of what is in it, or of what it is in", function()
+  it("is the last change of it, of a member of it, or of a container of it", function()
     changes({ "a.b", "x" }, { "a.c" }, { "a" }, { "a.b.d[2].e" }, { "y" })
     assert.same({ 4, "a.b.d[2].e" }, why "a.b.d[2].e")
     assert.same({ 4, "a.b.d[2].e" }, why "a.b.d[2]")
@@ -181,13 +181,13 @@ describe("why a value is what it is", function()
     assert.equal("ENOENT", why("a", 0))
   end)
 
-  it("is not misled by names that only begin alike", function()
+  it("is not mistaken for names that only begin alike", function()
     changes({ "a.b" }, { "a.bc" }, { "a.b-c" }, { "ab" }, { "a.b0" })
     assert.same({ 1, "a.b" }, why "a.b")
     assert.same({ 5, "a.b0" }, why "a")
   end)
 
-  it("knows separators inside of quotes from others", function()
+  it("distinguishes separators from those inside quotes", function()
     changes({ 'a."b.c[0]".d' }, { 'a."q\\".x".y' }, { 'a.b' })
     assert.same({ 1, 'a."b.c[0]".d' }, why 'a."b.c[0]"')
     assert.same({ 1, 'a."b.c[0]".d' }, why 'a."b.c[0]".d.e')
@@ -196,7 +196,7 @@ describe("why a value is what it is", function()
     assert.equal("ENOENT", why 'a."b')
   end)
 
-  it("takes wild paths for what they are", function()
+  it("treats wildcards in paths as plain characters", function()
     changes({ "a.b" })
     for _, wild in ipairs { "%", "a%", "a.b'; DROP TABLE change; --", ("x."):rep(400),
       "\255\254", "[", ".", "a..b", '"' } do
@@ -213,7 +213,7 @@ describe("why a value is what it is", function()
     assert.is_true(h:why("a", 1).exact)
   end)
 
-  it("names the reload, as long as that is kept", function()
+  it("names the reload, as long as its entry exists", function()
     changes({ "a" })
     assert.equal(11, h:why("a").reload.id)
     local db = Record.connection(path)
@@ -222,7 +222,7 @@ describe("why a value is what it is", function()
     assert.equal(require("cjson").null, h:why("a").reload)
   end)
 
-  it("is found in no time among a hundred thousand changes", function()
+  it("is found fast among a hundred thousand changes", function()
     changes({ "deep.old" })
     local db = Record.connection(path)
     db.run [[
@@ -245,7 +245,7 @@ describe("why a value is what it is", function()
 end)
 
 describe("the audit of requests", function()
-  it("is given back, newest first, as it was, also odd names", function()
+  it("is returned, newest first, unchanged, also with odd names", function()
     local h = assert(Record.history(path))
     assert.same({}, h:audits())
     h:audit { path = "/-/reload?force=1", method = "POST", who = "token ops", reload = 7,
@@ -269,7 +269,7 @@ describe("the audit of requests", function()
     h:close()
   end)
 
-  it("stays within its bounds, and refusals take no place of the others", function()
+  it("stays within its bounds, and refusals displace no other entries", function()
     local h = assert(Record.history(path))
     h:limit { reloads = 50 }
     for i = 1, 200 do h:audit { path = "/" .. i } end
@@ -293,7 +293,7 @@ describe("the audit of requests", function()
     h:close()
   end)
 
-  it("is kept from now on where an older version has written the history", function()
+  it("is stored from now on where an older version has written the history", function()
     filled(3):close()
     local db = Record.connection(path)
     db.run "DROP TABLE audit; PRAGMA user_version=1"
@@ -346,7 +346,7 @@ describe("a history with bounds", function()
     pipe:close()
   end)
 
-  it("keeps what is young enough", function()
+  it("keeps young entries", function()
     local h = assert(Record.history(path))
     h:limit { age_ms = 1000, reloads = 16 }
     for i = 1, 20 do
@@ -358,7 +358,7 @@ describe("a history with bounds", function()
     h:close()
   end)
 
-  it("does not lose what is young because a clock was wrong once", function()
+  it("does not lose young entries because a clock was wrong once", function()
     local h = assert(Record.history(path))
     h:limit { age_ms = 1000, reloads = 16 }
     for i = 1, 5 do h:add { id = i, wall_ms = 100000 + i } end
@@ -426,17 +426,17 @@ describe("a history that is damaged", function()
     dir:write("history.db", change(text))
   end
 
-  it("is begun anew when it is no database", function()
+  it("is created again when it is no database", function()
     dir:write("history.db", ("no database "):rep(1000))
     survives(true)
   end)
 
-  it("is begun anew when its header is garbage", function()
+  it("is created again when its header is garbage", function()
     bytes(function(text) return ("\255"):rep(100) .. text:sub(101) end)
     survives(true)
   end)
 
-  it("is begun anew when it was emptied", function()
+  it("is created again when it was emptied", function()
     bytes(function() return "" end)
     survives(false)
   end)
@@ -459,7 +459,7 @@ describe("a history that is damaged", function()
     end
   end)
 
-  it("reports damage that it finds, and answers the next question", function()
+  it("reports the damage that it finds, and answers the next question", function()
     local h = filled(50)
     local db = Record.connection(path)
     db.run "PRAGMA wal_checkpoint(TRUNCATE)"
@@ -474,7 +474,7 @@ describe("a history that is damaged", function()
     h:close()
   end)
 
-  it("is left alone when a newer version has written it", function()
+  it("is not changed when a newer version has written it", function()
     filled(1):close()
     local db = Record.connection(path)
     db.run "PRAGMA user_version=99"
@@ -508,7 +508,7 @@ describe("a history that cannot be written", function()
     assert(Record.history(path)):close()
   end)
 
-  it("says that its folder is missing", function()
+  it("reports that its folder is missing", function()
     assert.same({ nil, "ENOENT" }, { Record.history(dir:at "none/history.db") })
   end)
 

@@ -77,7 +77,7 @@ describe("the HTTP client", function()
     assert.equal("", call { socket_path = path, url = "/", method = "HEAD" }.body)
   end)
 
-  it("gives any status as an answer and follows no redirect", function()
+  it("returns any status as an answer and follows no redirect", function()
     for _, status in ipairs { 204, 302, 404, 500, 503 } do
       assert.equal(status, call { socket_path = path, url = "/status/" .. status }.status)
     end
@@ -129,7 +129,7 @@ describe("the HTTP client", function()
     assert.matches("no daemon answers on http://127.0.0.1:" .. port, e.message, 1, true)
   end)
 
-  it("says that the server broke off", function()
+  it("reports that the server closed the connection too early", function()
     local process = require "spec.support.process"
     local rude = path .. ".rude" -- greets, then hangs up
     local p = process.start { "luajit", "-e", ("local path = %q;"):format(rude) .. [[
@@ -156,7 +156,7 @@ describe("the HTTP client", function()
     os.remove(rude)
   end)
 
-  it("refuses what it cannot call", function()
+  it("refuses an invalid URL", function()
     for options, text in pairs {
       [{}] = "needs a URL or a socket", [{ url = "/x" }] = "needs a URL or a socket",
       [{ url = "ftp://127.0.0.1/" }] = "the URL must be like http://",

@@ -114,7 +114,7 @@ describe("the end of an HTTP server", function()
     assert.is_true(now_ms() - began < GRACE_MS)
   end)
 
-  it("answers what was sent behind the request under way; the last answer is called the last",
+  it("answers requests behind the one under way; the last answer announces the close",
     function()
       start()
       local client = server:connect()
@@ -132,7 +132,7 @@ describe("the end of an HTTP server", function()
       assert.equal("", client:read_all())
     end)
 
-  it("comes also where a client goes on to send more than is answered", function()
+  it("ends also if a client continues to send requests", function()
     start()
     local client, sent, over = server:connect(), 0, false
     client:write(get("/hold"))
@@ -249,7 +249,7 @@ describe("the end of an HTTP server", function()
 end)
 
 -- Between the last accept and the close of a socket a client may connect, which the kernel resets.
-describe("a socket that is about to close", function()
+describe("a socket that will close soon", function()
   local function bind()
     local address, e = C.new("segue__address"), C.error()
     C.check(C.segue__address_parse("127.0.0.1:0", address, e), e)

@@ -163,7 +163,7 @@ describe("the HTTP server's limits", function()
     assert.equal("", client:read_all())
   end)
 
-  it("leave a handler all the time it wants", function()
+  it("give a handler all the time that it wants", function()
     start { idle_ms = 30, head_ms = 30, body_ms = 30, write_ms = 30 }
     assert.equal("late\n", server:ask(get("/later/200")).body)
   end)
@@ -233,7 +233,7 @@ describe("the HTTP server's limits", function()
     assert.equal(3, server:requests())
   end)
 
-  it("answer everybody of a crowd far past the number of connections", function()
+  it("answer each client of a crowd far past the number of connections", function()
     process.run { "prlimit", "--pid", uv.os_getpid(), "--nofile=4096:" } -- both ends are ours
     local limit = 300
     start { connections = limit }

@@ -224,7 +224,7 @@ describe("a host", function()
     end
   end)
 
-  it("is nothing else", function()
+  it("is in no other form", function()
     for _, text in ipairs { "", ":80", "a:65536", "a:123456", "a:-1", "a:x", "[::1", "::1", "[]",
       "[1.2.3.4]", "[::1]x", "[::1%lo]", "a b", "a/b", "a?b", "a@b", "%4", "%zz", "a\0b",
       "[" .. ("1"):rep(60) .. "]", "[::1\0]" } do

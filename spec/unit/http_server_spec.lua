@@ -202,7 +202,7 @@ describe("the HTTP server", function()
       assert.equal(2000, server:requests())
     end)
 
-    it("without a buffer for all of them: what is behind a held one stays in the kernel", function()
+    it("without a buffer for all of them: those behind a delayed one stay in the kernel", function()
       start()
       local client = server:connect()
       client:write(get("/hold"))
@@ -388,7 +388,7 @@ describe("the HTTP server", function()
       assert.equal(0, server:gone())
     end)
 
-    it("in the middle of a request, and says so", function()
+    it("in the middle of a request, and reports that", function()
       start()
       for _, part in ipairs { "GET / HT", get("/"):sub(1, -2), post("/echo", "hello"):sub(1, -2),
         "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel" } do
@@ -423,7 +423,7 @@ describe("the HTTP server", function()
       assert.equal(0, server:refused())
     end)
 
-    it("until the client is too far behind, then gives it up", function()
+    it("until the client is too far behind, and disconnects it then", function()
       start { write_bytes = 100000 }
       local client = server:connect()
       client.handle:read_stop()
@@ -433,7 +433,7 @@ describe("the HTTP server", function()
       server:until_true(function() return server:connections() == 0 end)
     end)
 
-    it("until the client ends his side, without waiting for the next write", function()
+    it("until the client ends its side, without waiting for the next write", function()
       start()
       local client = server:connect()
       client:write(get("/drip/2/60000"))

@@ -143,7 +143,7 @@ describe("an ingress", function()
     C.segue__buf_deinit(text_of)
   end)
 
-  it("judges addresses", function()
+  it("validates addresses", function()
     local rc, found = check(policy { a = { "127.0.0.1:80", "https://127.0.0.1:80", "http://x y:1",
       "http://unix:/run/x", "http://127.0.0.1:99999", url(("1"):rep(200)) } })
     assert.equal(C.SEGUE_EPOLICY, rc)
@@ -160,7 +160,7 @@ describe("an ingress", function()
       b = { "http://[::1]:8080", url(0) } })))
   end)
 
-  it("gives everything back wherever memory runs out", function()
+  it("releases everything wherever memory runs out", function()
     local succeeded
     for n = 1, 200 do
       local p, q = port.free(), port.free()

@@ -261,7 +261,7 @@ describe("an instance", function()
     h:close()
   end)
 
-  it("does not wait for reads that hang: it says so, and goes on when they come back", function()
+  it("does not wait for reads that hang: it logs them, and continues when they return", function()
     local dir = tempdir.new()
     dir:write("config.yaml", "a: 1\n")
     local h = host(dir, [[
@@ -292,7 +292,7 @@ return { name = "host", sources = { segue.file "config.yaml" }, triggers = {},
     h:close()
   end)
 
-  it("runs on the loop of its host, which closes it when it likes", function()
+  it("runs on the loop of its host, which closes it at any time", function()
     local dir = tempdir.new()
     local loop = C.loop_new()
     local started, stopped = false, false

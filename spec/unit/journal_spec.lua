@@ -143,7 +143,7 @@ describe("the journal", function()
     end)
   end)
 
-  it("wants to know the action", function()
+  it("requires the action", function()
     with(journal_new(), function(journal)
       assert.same({ nil, "EINVAL" }, { add(journal, { module = "nginx" }) })
       assert.same({ nil, "EINVAL" }, { add(journal, { action = "" }) })
@@ -188,14 +188,14 @@ describe("the journal", function()
     with(read(text), function(journal) assert.equal(text, lines(journal)) end)
   end)
 
-  it("notes lines that it cannot use", function()
+  it("reports lines that it cannot use", function()
     for _, text in ipairs { "intent.a=1\n", "intent=f\nintent.=1\n",
       "intent=f\nintent.a=" .. ("x"):rep(70000) .. "\n" } do
       with(read(text), function(journal) assert.is_true(journal[0].incomplete) end)
     end
   end)
 
-  it("notes where memory runs out at any allocation of a read", function()
+  it("reports missing memory at any allocation of a read", function()
     local n, incomplete = 0, true
     while incomplete do
       n = n + 1

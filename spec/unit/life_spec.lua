@@ -58,7 +58,7 @@ describe("the life of modules", function()
       ["the type of a value"] = { text:gsub("b: {x: 1}", "b: {x: '1'}"), "b=restart all=swap" },
       ["a slice that goes away"] = { text:gsub("b: {x: 1}\n", ""), "b=restart all=swap" },
     } do
-      it("touches the modules with this slice, when " .. what .. " changes", function()
+      it("replaces the modules with this slice, when " .. what .. " changes", function()
         local w = reload(case[1])
         local touched = {}
         if case[2] then
@@ -77,7 +77,7 @@ describe("the life of modules", function()
       end)
     end
 
-    it("is built without a configuration where its slice is missing, and with it when it comes",
+    it("is built without a configuration where its slice is missing, and with one when it appears",
     function()
       reload(text:gsub("b: {x: 1}\n", ""))
       assert.equal("open", e:status("b").gate)
@@ -109,7 +109,7 @@ describe("the life of modules", function()
       end)
 
       for _, deed in ipairs { "FAIL_ONCE", "LATER" } do
-        it("are undone backwards when a start in the middle does " .. deed, function()
+        it("are undone backwards when a start in the middle fails by " .. deed, function()
           chain()
           e:deed("b", "start", engine[deed])
           local w = reload "x: 2"
@@ -130,7 +130,7 @@ describe("the life of modules", function()
         end)
       end
 
-      it("build all before the first one starts or stops", function()
+      it("are all built before the first one starts or stops", function()
         chain()
         e:deed("c", "prepare", engine.LATER)
         local w = reload "x: 2"
@@ -149,7 +149,7 @@ describe("the life of modules", function()
       end)
 
       if replace ~= "restart" then
-        it("leave the old ones alone until the new generation has settled", function()
+        it("are kept alive until the new generation has settled", function()
           chain()
           e:set_policy { modules = { { "b", replace }, { "c", replace, needs = { "b" } } },
             probe = engine.FAIL, set = { confirm_within_ms = 5000 } } -- and a goes
@@ -224,7 +224,7 @@ describe("the life of modules", function()
         end)
       end
 
-      it("are reloaded again when that was asked for during a drain", function()
+      it("are reloaded again when that was requested during a drain", function()
         e = engine.started { files = { ["a.yaml"] = "x: 1\n" }, modules = { { "m", replace } } }
         e:deed("m", "drain", engine.LATER)
         local first = reload "x: 2"
@@ -252,7 +252,7 @@ describe("the life of modules", function()
     end)
   end
 
-  it("that cannot be brought back are tried again, later each time, and are not ready", function()
+  it("that cannot be restored are tried again, later each time, and are not ready", function()
     e = engine.started { files = { ["a.yaml"] = "x: 1\n" },
       modules = { { "m", "restart" }, { "n", "handover" } } }
     e:deed("m", "start", engine.FAIL)

@@ -83,7 +83,7 @@ describe("by hand", function()
     assert.equal(2, e:status("c").generation)
   end)
 
-  it("does two at once", function()
+  it("does two steps at once", function()
     start("prepare restart:a+b commit confirm", { { "a", "restart", config = "x" },
       { "b", "restart", config = "x" } })
     e:deed("a", "drain", engine.LATER)
@@ -97,7 +97,7 @@ describe("by hand", function()
     assert.equal("a=open b=open", e:gates())
   end)
 
-  it("shuts and opens gates, each open at the end", function()
+  it("shuts and opens gates, each of which is open at the end", function()
     start "prepare shut:c shut:b open:b commit confirm"
     assert.equal("applied", change():outcome())
     assert.equal("a=open b=open c=open", e:gates())
@@ -108,7 +108,7 @@ describe("by hand", function()
     "prepare restart:a fail",
     "prepare restart:a reject", "prepare replace:b restart:a fail",
     "prepare restart:a shut:b hang" } do
-    it("takes everything back after " .. script, function()
+    it("undoes everything after " .. script, function()
       start(script)
       e.hooks.defer_ms = 3600000
       local w = change()
@@ -128,7 +128,7 @@ describe("by hand", function()
     end)
   end
 
-  it("calls what was stopped and brought back reverted", function()
+  it("has the outcome reverted where a stopped module was restored", function()
     start "prepare restart:a"
     local w = change()
     assert.equal("reverted", w:outcome())
@@ -159,7 +159,7 @@ describe("by hand", function()
     assert.equal("a=open b=open c=open", e:gates())
   end)
 
-  it("gives a drain up after its time, and opens the gate again", function()
+  it("ends a drain after its time, and opens the gate again", function()
     start "drain:c prepare commit"
     local pass = enter "c"
     local w = change()
@@ -201,7 +201,7 @@ describe("by hand", function()
     end)
   end
 
-  it("is refused while another verb of the same module is under way", function()
+  it("is refused while another operation of the same module is under way", function()
     start("prepare restart:a+a commit", { { "a", "restart", config = "x" } })
     e:deed("a", "drain", engine.LATER)
     local w = change()
@@ -213,7 +213,7 @@ describe("by hand", function()
     assert.equal("serving", e:status("a").state)
   end)
 
-  it("is refused for a module that comes or goes", function()
+  it("is refused for a module that is added or removed", function()
     e = engine.started { reload = "prepare commit confirm", modules = { { "old" } } }
     e:set_policy { reload = "shut:new", modules = { { "new" } } }
     e:write("reload.lua", "2")

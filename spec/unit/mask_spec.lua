@@ -61,7 +61,7 @@ describe("a mask", function()
     end)
   end
 
-  it("hides what is no path, and nothing where there is none", function()
+  it("hides malformed paths; without a mask nothing is hidden", function()
     local mask = assert(mask_of { "a" })
     assert.is_true(C.segue__mask_hides(mask, "a..b"))
     assert.is_true(C.segue__mask_hides(mask, "["))
@@ -174,7 +174,7 @@ describe("a mask", function()
     end
   end)
 
-  it("writes the rest as it is", function()
+  it("writes the other values unchanged", function()
     local mask = assert(mask_of { "db.password", "**.token", "users[*].api_key" })
     assert.equal('{"db":{"host":"h","password":"***","port":5432},"users":[{"name":"a",'
       .. '"api_key":"***"},{"name":"b","api_key":"***"}],"deep":{"er":{"token":"***"}},'
@@ -189,7 +189,7 @@ describe("a mask", function()
     assert.equal('{"name":"a"', written(mask, root, "users[0]", 5):sub(1, 11))
   end)
 
-  it("joins two: what either hides", function()
+  it("joins two masks: it hides the values that either hides", function()
     local out = C.new("segue__mask *[1]")
     local a, b = assert(mask_of { "a" }), assert(mask_of { "b" })
     C.check(C.segue__mask_join(out, a, b, nil))
@@ -212,7 +212,7 @@ describe("a mask", function()
     assert.is_true(out[0] == nil)
   end)
 
-  it("takes what a schema marks writeOnly, also through references and alternatives", function()
+  it("includes values that a schema marks writeOnly, also through references", function()
     local schema = assert(schemas.compile([[{
       "$defs": { "secret": { "type": "string", "writeOnly": true } },
       "properties": {
@@ -233,7 +233,7 @@ describe("a mask", function()
     assert.is_false(C.segue__mask_hides(mask, "users[1].name"))
   end)
 
-  it("says what is wrong with a pattern", function()
+  it("reports the mistake in a pattern", function()
     for _, bad in ipairs { "", ".", "a.", ".a", "a..b", "a[", "a[x]", "a[*", "a b", '"a', "[0]b",
       ("a."):rep(60) .. "a", "a[9999999999]" } do
       local mask, e = mask_of { "good", bad }
@@ -279,7 +279,7 @@ describe("a mask", function()
       return ffi.string(buf), found
     end
 
-    it("takes them out of sentences, wherever and however often", function()
+    it("removes them from sentences, wherever and however often they occur", function()
       assert.same({ "no *** here, '***'***", true },
         { scrub "no hunter2pass here, 'hunter2pass'hunter2pass" })
       assert.same({ "pin *** and port ***", true }, { scrub "pin 123456 and port 5432" })
@@ -341,12 +341,12 @@ describe("a mask", function()
       end
     end)
 
-    it("leaves short ones, which would be found everywhere", function()
+    it("keeps short ones, which would be found everywhere", function()
       assert.same({ "the host is h", false }, { scrub "the host is h" })
     end)
   end)
 
-  it("survives each allocation that fails: hides, or says so", function()
+  it("survives each allocation that fails: it hides, or reports that", function()
     local mask = assert(mask_of { "db.password", "**.token" })
     for n = 1, 20 do
       C.segue__mem_fail_at(n)

@@ -103,7 +103,7 @@ end
 
 describe("the engine on a random walk", function()
   local one = tonumber(os.getenv("SEGUE_SEED"))
-  it("keeps every promise once it is quiet again", function()
+  it("keeps every promise when all runs have ended", function()
     for seed = one or 1, one or 300 do
       local ok, err = pcall(walk, seed)
       assert(ok, ("seed %d: %s"):format(seed, err))

@@ -9,13 +9,13 @@ describe("the path of an error", function()
     return C.str(err[0].path)
   end
 
-  it("is kept whole while there is room", function()
+  it("is kept whole while the message has room", function()
     for _, path in ipairs { "", "a.b[0]", ("x"):rep(255), ("ab."):rep(85) } do
       assert.equal(path, path_of(path))
     end
   end)
 
-  it("loses its middle, in whole steps, where it is too long", function()
+  it("loses its middle, in whole parts, where it is too long", function()
     for _, step in ipairs { "[0]", ".ab", "[17]", ".a-long-name" } do
       local path = "first" .. step:rep(300) .. ".last"
       local shown = path_of(path)
@@ -28,7 +28,7 @@ describe("the path of an error", function()
     end
   end)
 
-  it("is not cut inside a character where it has no steps", function()
+  it("is not cut inside a character where it has only one part", function()
     for _, before in ipairs { "", "x", "xy" } do
       local shown = path_of(before .. ("é"):rep(300))
       local head, tail = shown:match("^(.*)…(.*)$")

@@ -117,7 +117,7 @@ describe("the simulated clock", function()
     assert.equal("run 1; done 1", journal())
   end)
 
-  it("says that memory is out instead of losing a timer", function()
+  it("reports missing memory instead of losing a timer", function()
     C.segue__mem_fail_at(1)
     local timer = loop:timer(function() end)
     assert.equal("ENOMEM", C.name(timer.start(1)))
@@ -195,7 +195,7 @@ describe("the loop on libuv", function()
     assert.equal(0, C.os_harness_threads("segue-collect"))
   end)
 
-  it("leaves a job that hangs behind and goes on with the next", function()
+  it("abandons a job that hangs and continues with the next", function()
     local hung = C.os_harness_job_new(1, true)
     C.os_harness_job_submit(loop.ptr, hung)
     C.os_harness_job_submit(loop.ptr, C.os_harness_job_new(2, false))
@@ -217,7 +217,7 @@ describe("the loop on libuv", function()
     assert.equal("done 1", journal_until(loop, "done 1"))
   end)
 
-  it("lets four jobs hang, refuses the next, and recovers when one comes back", function()
+  it("lets four jobs hang, refuses the next, and recovers when one returns", function()
     for i = 1, C.SEGUE__WORKERS_MAX do
       local job = C.os_harness_job_new(i, true)
       assert.equal(0, C.os_harness_job_submit(loop.ptr, job))
@@ -312,7 +312,7 @@ describe("the log", function()
     C.segue__log_write(log, level, "spec", message, pairs_, #fields)
   end
 
-  it("hands level, group, message and fields to the sink", function()
+  it("passes level, group, message and fields to the sink", function()
     write(C.SEGUE_WARN, "full", { "path", "/x", 0 }, { key = "left", number = -3 })
     assert.same({ "warn spec full path=/x,left=-3" }, entries)
   end)
@@ -357,7 +357,7 @@ describe("the log", function()
     assert.same({}, entries)
   end)
 
-  it("folds repeats and tells their count when something else comes", function()
+  it("folds repeats and logs their count when another message follows", function()
     for _ = 1, 5 do write(C.SEGUE_INFO, "again") end
     write(C.SEGUE_INFO, "other")
     assert.same({ "info spec again ", "info spec repeated: again times=4", "info spec other " },
@@ -369,7 +369,7 @@ describe("the log", function()
     assert.equal(3, #entries)
   end)
 
-  it("tells the count of a repetition that is going on when it is flushed", function()
+  it("logs the count of an unfinished repetition when it is flushed", function()
     for _ = 1, 3 do write(C.SEGUE_INFO, "again") end
     C.segue__log_flush(log)
     C.segue__log_flush(log)
@@ -402,7 +402,7 @@ describe("fault points", function()
     assert.equal(0, C.segue__fault("a.b"))
   end)
 
-  it("refuse what they do not understand, whole", function()
+  it("refuse a list as a whole if they do not understand a part", function()
     for _, spec in ipairs { "x", "x=", "x=explode", "x=fail:3", "x#0=fail", "good=fail,bad" } do
       assert.equal("EINVAL", C.name(C.segue__fault_arm(spec)))
     end

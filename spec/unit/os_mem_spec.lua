@@ -59,7 +59,7 @@ describe("the failing allocator", function()
 end)
 
 describe("the arena", function()
-  it("hands out aligned memory that does not overlap and frees it as a whole", function()
+  it("returns aligned memory that does not overlap and is freed as a whole", function()
     local before = C.segue__mem_live()
     local arena = C.new("segue__arena[1]")
     C.segue__arena_init(arena)

@@ -112,7 +112,7 @@ describe("a command", function()
     assert.same({ "1\n2\n3\n", "" }, { child.out, child.err })
   end)
 
-  it("streams its output as it comes and keeps the first of it", function()
+  it("streams its output as it arrives and keeps the first part of it", function()
     local seen = {}
     local child = run({ "sh", "-c", "echo first; read x; echo second" }, { capture = 3,
       on_output = function(stream, bytes)
@@ -124,7 +124,7 @@ describe("a command", function()
     assert.equal(13, child.total)
   end)
 
-  it("may say very much: all is read, the cap is kept", function()
+  it("may write much output: all is read, the limit is kept", function()
     local streamed = 0
     local child = run({ "head", "-c", "50000000", "/dev/zero" },
       { on_output = function(_, bytes) streamed = streamed + #bytes end })
@@ -132,7 +132,7 @@ describe("a command", function()
     assert.same({ 50000000, 50000000, 65536 }, { child.total, streamed, #child.out })
   end)
 
-  it("has no file of ours but its three, default signals and an empty mask", function()
+  it("has none of our descriptors but its three, default signals and an empty mask", function()
     local leak = assert(io.open(dir:write("leak", ""), "r")) -- without close-on-exec
     local names = run({ "ls", "/proc/self/fd" }).out
     leak:close()
@@ -143,7 +143,7 @@ describe("a command", function()
       or status:match("SigBlk:\t0+\nSigIgn:\t0+\n"), status)
   end)
 
-  it("has the limit of open files that its loop was given, and all else as before", function()
+  it("has the limit of open files of its loop, and the other limits unchanged", function()
     C.segue__loop_set_child_files(loop.ptr, 77)
     local c = sh("ulimit -Sn; ls /proc/self/fd | wc -l; pwd; cat; echo err >&2; exit 3",
       { cwd = "/usr", input = "in\n" })
@@ -220,7 +220,7 @@ describe("the time limit", function()
     C.segue__spawn_stop(nil)
   end)
 
-  it("does not wait for others who hold the output open", function()
+  it("does not wait for other processes that hold the output open", function()
     local child = sh("sleep 100 & echo $!; exit 0", { linger_ms = 30 })
     assert.same({ 0, true }, { child.code, child.cut })
     local pid = tonumber(child.out)
@@ -230,7 +230,7 @@ describe("the time limit", function()
 end)
 
 describe("a command that cannot start", function()
-  it("is named, with what is missing", function()
+  it("is named, with the missing program or folder", function()
     local _, code, message = run({ "no-such-program" }, { env = { "PATH=/bin:/usr/bin" } })
     assert.equal("ENOENT", code)
     assert.equal("cannot run no-such-program: there is no such program in PATH (/bin:/usr/bin); "
@@ -247,7 +247,7 @@ describe("a command that cannot start", function()
     assert.equal("EINVAL", code)
   end)
 
-  it("is distinguished: not executable, a folder, a lost interpreter, no program at all", function()
+  it("is reported by cause: not executable, a folder, a missing interpreter, no program", function()
     local path = dir:write("script", "#!/no/such/shell\n")
     local _, code, message = run({ path })
     assert.equal("EACCES", code)
@@ -266,7 +266,7 @@ describe("a command that cannot start", function()
     assert.truthy(message:find("too long", 1, true))
   end)
 
-  it("is looked up in the child's PATH and folder, not in ours", function()
+  it("is looked up in the child's PATH and folder, not in those of this process", function()
     uv.fs_chmod(dir:write("bin/hello", "#!/bin/sh\necho hello from $0\n"), 493)
     local env = { "PATH=" .. dir:at("bin") }
     assert.equal("hello from " .. dir:at("bin/hello") .. "\n", run({ "hello" }, { env = env }).out)
@@ -283,7 +283,7 @@ describe("a command that cannot start", function()
     assert.equal(1, C.segue__fault_reached("child.clone"))
   end)
 
-  it("says that memory is out", function()
+  it("reports missing memory", function()
     local failed = 0
     for n = 1, 20 do
       C.segue__mem_fail_at(n)
@@ -320,7 +320,7 @@ end)
 
 describe("output", function()
   -- A child that ended its output early gave up numbers of descriptors; they are the next child's.
-  it("is not lost where another child ends that had closed its own", function()
+  it("is not lost when another child ends that had closed its own", function()
     local function until_there(name)
       return "while [ ! -e " .. dir:at(name) .. " ]; do sleep 0.01; done"
     end

@@ -17,7 +17,7 @@ local function page(text, colour) return written(C.segue__printable_page, text, 
 local function json(text) return written(C.segue__json_string, text) end
 
 describe("text in a line", function()
-  it("stays as it is where a terminal only shows it", function()
+  it("is not changed where a terminal only displays it", function()
     for _, text in ipairs { "", "plain", "Grüße, 世界 \240\159\142\181", "a\\nb", "\194\160" } do
       assert.equal(text, line(text))
     end
@@ -29,7 +29,7 @@ describe("text in a line", function()
     assert.equal("\\u2028\\u2029", line("\226\128\168\226\128\169"))
   end)
 
-  it("has nothing that turns its direction", function()
+  it("has no characters that change its direction", function()
     local turned = { "\216\156", "\226\128\142", "\226\128\143" }
     for code = 0xaa, 0xae do turned[#turned + 1] = "\226\128" .. string.char(code) end
     for code = 0xa6, 0xa9 do turned[#turned + 1] = "\226\129" .. string.char(code) end
@@ -60,7 +60,7 @@ describe("a page", function()
 end)
 
 describe("a JSON string", function()
-  it("means the same, and holds nothing that a terminal obeys", function()
+  it("means the same, and contains no character that a terminal obeys", function()
     assert.equal('"\\u001b\\u009b\\u202eé\\n"', json("\27\194\155\226\128\174é\n"))
   end)
 end)

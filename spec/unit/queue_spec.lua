@@ -30,7 +30,7 @@ describe("the reload queue", function()
     assert.equal(1, w.c.calls)
   end)
 
-  it("answers unchanged when nothing changed, and does it all when forced", function()
+  it("answers unchanged when nothing changed, and runs all steps when forced", function()
     e = engine.started { modules = { { "m", "handover" } } }
     local a = e:reload()
     e:step()
@@ -109,7 +109,7 @@ describe("the reload queue", function()
     end)
   end)
 
-  it("takes a comment for no change", function()
+  it("treats a changed comment as no change", function()
     e = engine.started {}
     e:write("a.yaml", "# a comment\nx: 1\n")
     local w = e:reload()
@@ -117,7 +117,7 @@ describe("the reload queue", function()
     assert.equal("unchanged", w:outcome())
   end)
 
-  it("takes a change that a later file hides for a change, because a hook may hand files on",
+  it("treats a change that a later file hides as a change, because a hook may pass files on",
     function()
       e = engine.started { files = { ["a.yaml"] = "x: [1]\ny: 1", ["b.yaml"] = "x: [2]" },
         sources = { "a.yaml", "b.yaml" } }
@@ -160,7 +160,7 @@ describe("the reload queue", function()
     assert.equal("2", e:value("x"))
   end)
 
-  it("starts at once for a request and absorbs what was pending", function()
+  it("starts at once for a request and includes pending triggers", function()
     e = engine.started {}
     e:write("a.yaml", "x: 2")
     e:trigger("watch", "a.yaml changed")
@@ -173,7 +173,7 @@ describe("the reload queue", function()
     assert.equal("", e:journal())
   end)
 
-  it("coalesces what arrives during a run into exactly one more that starts after it", function()
+  it("coalesces triggers during a run into exactly one more that starts after it", function()
     e = engine.started { modules = { { "m", "handover" } } }
     e:deed("m", "prepare", engine.LATER)
     e:write("a.yaml", "x: 2")
@@ -200,7 +200,7 @@ describe("the reload queue", function()
     assert.equal("", e:journal())
   end)
 
-  it("defers by the rate limit, says so, and does not drop", function()
+  it("postpones by the rate limit, reports that, and does not drop", function()
     e = engine.started { set = { min_interval_ms = 10000 } }
     e:write("a.yaml", "x: 2")
     local w = e:reload()
@@ -337,7 +337,7 @@ describe("the reload queue", function()
       assert.equal("applied", w:outcome())
     end)
 
-    it("tries it again by force", function()
+    it("tries it again when forced", function()
       on_trial()
       e:advance(2000)
       local w = e:reload { force = true }
@@ -347,7 +347,7 @@ describe("the reload queue", function()
       assert.equal("reverted", w:outcome())
     end)
 
-    it("tries again what failed before it was live", function()
+    it("tries again an input that failed before it was live", function()
       e = engine.started { modules = { { "m" } } }
       e:deed("m", "start", engine.FAIL_ONCE)
       e:write("a.yaml", "x: 2")
@@ -396,7 +396,7 @@ describe("the reload queue", function()
     assert.equal("3", e:value("x"))
   end)
 
-  it("tries a failed one again with growing pauses until it works", function()
+  it("tries a failed one again with growing pauses until it succeeds", function()
     e = engine.started {}
     e:remove("a.yaml")
     local w = e:reload()
@@ -439,14 +439,14 @@ describe("the reload queue", function()
     assert.equal("SEGUE_ECLOSED", C.name(e:trigger("http", "late")))
   end)
 
-  describe("asking for a strategy", function()
+  describe("calling the strategy", function()
     local function asked(journal)
       local list = {}
       for line in journal:gmatch("strategy [^\n]+") do list[#list + 1] = line end
       return list
     end
 
-    it("does so when a source is new and whenever its health changes", function()
+    it("happens when a source is new and whenever its health changes", function()
       e = engine.new { strategy = engine.OK, files = { ["a.yaml"] = "x: 1", ["b.yaml"] = "y: 1" },
                        sources = { "a.yaml", "b.yaml" } }
       e:reload { trigger = "start" }
@@ -467,7 +467,7 @@ describe("the reload queue", function()
       assert.truthy(journal:find("cannot push: it is pulled", 1, true))
     end)
 
-    it("asks a new policy anew", function()
+    it("happens again for a new policy", function()
       e = engine.started { strategy = engine.OK }
       e:set_policy { strategy = engine.OK }
       e:reload()
@@ -475,7 +475,7 @@ describe("the reload queue", function()
       assert.same({ "strategy a.yaml 0" }, asked(e:journal()))
     end)
 
-    it("goes on when the hook fails or hangs", function()
+    it("does not stop the engine when the hook fails or hangs", function()
       e = engine.started {}
       e:set_policy { strategy = engine.FAIL }
       e:reload()

@@ -61,7 +61,7 @@ describe("an error of reading", function()
         if not m.path then assert.is_truthy(told:find("***", 1, true), told) end
       end
     end)
-    it("shows neither value nor path where secrets are not known: " .. format .. " "
+    it("shows neither value nor path where the secrets are unknown: " .. format .. " "
         .. text:gsub("[%c\127-\255]", " "), function()
       local told = read(false)
       assert.is_nil(told:find(value, 1, true), told)
@@ -86,7 +86,7 @@ describe("an error of reading", function()
         :gsub("1:%d+", "1:15"))
   end)
 
-  it("shows nothing where there is no memory to decide", function()
+  it("shows nothing if no memory is left to decide", function()
     local other = document.limits { mask = document.mask { "nothing.else" } }
     local secret = document.limits { mask = document.mask { "db.password" } }
     local seen = 0

@@ -49,13 +49,13 @@ end
 local function fresh() return Record.slots(dir.path, "state") end
 
 describe("the decisions on disk", function()
-  it("are none at first", function()
+  it("are empty at first", function()
     local d, code = get(fresh())
     assert.is_nil(d)
     assert.equal("ENOENT", code)
   end)
 
-  it("come back as they were, with odd characters and large numbers", function()
+  it("are read back unchanged, with odd characters and large numbers", function()
     local why = 'line one\nline "two"\\n = % \195\164 \1'
     C.check(put(fresh(), { frozen = true, frozen_wall_ms = 1764000000123, frozen_by = "a=b\\",
       frozen_why = why, unconfirmed = true, unconfirmed_generation = -2ull,
@@ -196,7 +196,7 @@ describe("the decisions on disk", function()
     assert.equal(2, told)
   end)
 
-  it("go on in the slot that was damaged", function()
+  it("continue in the slot that was damaged", function()
     both()
     dir:write("state.b", "x")
     local slots = fresh()
@@ -254,7 +254,7 @@ describe("the last good generation on disk", function()
     return Record.file_table(files[0]), numbers
   end
 
-  it("comes back byte for byte", function()
+  it("is read back byte for byte", function()
     local list = { ["/etc/a.yaml"] = "a: 1\n", ["/b c/'\n\".bin"] = "x\0\255", ["/empty"] = "" }
     for i = 1, 200 do list["/many/" .. i] = ("x"):rep(i) end
     C.check(write(slots(), { generation = 7, reload = 9, wall_ms = 1764000000123,
@@ -264,13 +264,13 @@ describe("the last good generation on disk", function()
     assert.same({ 7, 9, 1764000000123, ("ab"):rep(16) }, numbers)
   end)
 
-  it("is none at first, and may be one without files", function()
+  it("does not exist at first, and may have no files", function()
     assert.same({ nil, "ENOENT" }, { read(slots()) })
     C.check(write(slots(), { generation = 1 }, {}))
     assert.same({}, (read(slots())))
   end)
 
-  it("answers ENOMEM wherever memory runs out, never something else", function()
+  it("fails with ENOMEM wherever memory runs out, never with another error", function()
     C.check(write(slots(), { generation = 1 }, { ["/a"] = "1", ["/b"] = "2" }))
     local s = slots()
     collectgarbage()
@@ -375,7 +375,7 @@ describe("the record", function()
     end)
   end
 
-  it("finds what was recorded", function()
+  it("finds its entries", function()
     local found = open()
     assert.is_false(found.state.frozen)
     assert.equal(0, tonumber(found.last_good.generation))
@@ -404,7 +404,7 @@ describe("the record", function()
   end
   local function forget_history() forget("history.db", "history.db-wal", "history.db-shm") end
 
-  it("gives no number of a reload twice where the history and the numbers are gone", function()
+  it("assigns no number of a reload twice where the history and the numbers are gone", function()
     open()
     settle(5, 3, "a: 1\n")
     close()
@@ -500,7 +500,7 @@ describe("the record", function()
     assert.is_false(ran)
   end)
 
-  it("writes nothing into another process's folder, and begins anew in its own", function()
+  it("writes nothing into another process's folder, and begins again in its own", function()
     open()
     settle(1, 1, "a: 1\n")
     C.segue__record_lose(record)
@@ -516,7 +516,7 @@ describe("the record", function()
     assert.truthy(dir:read "history.db")
   end)
 
-  it("opens a history that was locked as soon as it is not, and says which entry is missing",
+  it("opens a history that was locked when it is unlocked, and names the missing entry",
     function()
       local lock = Record.connection(dir:at "history.db")
       lock.run "PRAGMA journal_mode=DELETE; BEGIN EXCLUSIVE; CREATE TABLE t(x)"
@@ -539,7 +539,7 @@ describe("the record", function()
       assert.equal('[{"id":1,"detail":0}]', list)
     end)
 
-  it("answers ENOMEM to a start without memory, and leaves nothing behind", function()
+  it("fails a start without memory with ENOMEM, and leaves nothing behind", function()
     collectgarbage()
     collectgarbage "stop"
     local n = 0

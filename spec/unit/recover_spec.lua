@@ -51,7 +51,7 @@ end
 local function status(name) return e:status(name or "a") end
 
 describe("an instance that fails by itself", function()
-  it("is taken down, and its module refuses calls until a fresh one serves", function()
+  it("is stopped, and its module refuses calls until a fresh one serves", function()
     started { { "a", "handover" }, { "b", "handover" } }
     e:deed("a", "prepare", engine.LATER)
     die("a", "exit code 7", true)
@@ -66,7 +66,7 @@ describe("an instance that fails by itself", function()
     assert.same({ 1, 0 }, { e:failures "a", e:failures "b" })
   end)
 
-  it("that says nothing more about it has a sentence all the same", function()
+  it("that reports nothing more about it has a sentence all the same", function()
     started { { "a", "handover" } }
     e:deed("a", "start", engine.LATER)
     die("a", "")
@@ -178,7 +178,7 @@ describe("an instance that fails by itself", function()
 end)
 
 describe("an instance that fails while a reload runs", function()
-  it("and is not the reload's: it is replaced afterwards", function()
+  it("and does not belong to the reload is replaced afterwards", function()
     started { { "a", "handover", config = "a" }, { "b", "handover", config = "b" } }
     e:deed("b", "prepare", engine.LATER)
     local w = reload("a: 1\nb: 2\n", {})
@@ -194,7 +194,7 @@ describe("an instance that fails while a reload runs", function()
     assert.truthy(deeds():find("a.stop", 1, true))
   end)
 
-  it("and is replaced by it: nothing is left to do", function()
+  it("and is replaced by it needs no further instance", function()
     started { { "a", "handover" }, { "b", "handover" } }
     e:deed("b", "prepare", engine.LATER)
     local w = reload("x: 2\n")
@@ -208,7 +208,7 @@ describe("an instance that fails while a reload runs", function()
     assert.same({ "serving", 2 }, { status().state, status().generation })
   end)
 
-  it("and is a new one: the reload is undone before it is live", function()
+  it("and is a new one makes the reload undo before it is live", function()
     started { { "a", "handover" }, { "b", "handover" } }
     e:deed("b", "start", engine.LATER)
     local w = reload("x: 2\n")
@@ -222,7 +222,7 @@ describe("an instance that fails while a reload runs", function()
     assert.equal("a=open b=open", e:gates())
   end)
 
-  it("and starts: the start fails, without waiting for its time limit", function()
+  it("and starts makes the start fail, without waiting for its time limit", function()
     started { { "a", "handover" } }
     for _, deed in ipairs { engine.DIE, engine.DIE_LATER } do
       e:deed("a", "start", deed)
@@ -263,7 +263,7 @@ describe("an instance that fails while a reload runs", function()
     end
   end
 
-  it("and the policy has not confirmed yet: the generation is undone", function()
+  it("and is not confirmed yet makes the generation undo", function()
     started { { "a", "handover" } }
     e:set_policy { modules = { { "a", "handover" } }, reload = "prepare commit hang",
       set = { reload_ms = 60000 } }

@@ -37,7 +37,7 @@ local function count(text, what)
 end
 
 describe("a delta", function()
-  it("puts a document, replaces it and takes it away, without a fetch", function()
+  it("puts a document, replaces it and removes it, without a fetch", function()
     started()
     delta("r1", "r2", "zone", "z: 1\n")
     assert.equal("1", e:value("z"))
@@ -73,7 +73,7 @@ describe("a delta", function()
     assert.equal(0, count(e:journal(), "net.fetch"))
   end)
 
-  it("that does not continue what is held is discarded, and everything is fetched", function()
+  it("that does not continue the held revision is discarded, and everything is fetched", function()
     started()
     e:deliver("net", "n: 5\n", "r7")
     delta("r5", "r6", "zone", "z: 1\n")
@@ -83,7 +83,7 @@ describe("a delta", function()
     assert.truthy(e:journal():find("net.fetch -", 1, true))
   end)
 
-  it("that arrives after the policy does not want the watch is refused", function()
+  it("that arrives when the policy has stopped the watch is refused", function()
     started()
     local source = e:source("net")
     local emitter = source.emitter
@@ -111,7 +111,7 @@ describe("a source whose revision is gone", function()
     assert.is_true(e:source_status("net").up)
   end)
 
-  it("twice in a row is away, and is not asked in a loop", function()
+  it("twice in a row is away, and is not fetched in a loop", function()
     started { pushes = false }
     local source = e:source("net")
     source.fetch = engine.LATER
@@ -129,7 +129,7 @@ describe("a source whose revision is gone", function()
 end)
 
 describe("a source that refuses the credentials", function()
-  it("is asked again after the longest pause only", function()
+  it("is fetched again after the longest pause only", function()
     started { pushes = false, retry_min_ms = 100, retry_max_ms = 100000 }
     local source = e:source("net")
     source.fetch = engine.LATER
@@ -151,7 +151,7 @@ describe("a source that refuses the credentials", function()
 end)
 
 describe("a source whose content is invalid", function()
-  it("rejects the reload that asks for it, and keeps the last delivery for others", function()
+  it("rejects the reload that requests it, and keeps the last delivery for others", function()
     started { pushes = false }
     local source = e:source("net")
     source.fetch = engine.LATER
@@ -171,7 +171,7 @@ describe("a source whose content is invalid", function()
 end)
 
 describe("a source", function()
-  it("learns the outcome of each reload that used a delivery, and its revision", function()
+  it("gets the outcome of each reload that used a delivery, and its revision", function()
     started()
     e:deliver("net", "n: 2\n", "r2")
     assert.equal("applied", reload():outcome())
@@ -184,7 +184,7 @@ describe("a source", function()
     assert.truthy(e:journal():find("net.outcome r4 unchanged 2", 1, true))
   end)
 
-  it("learns which documents are used, and is fetched then", function()
+  it("gets the list of used documents, and is fetched then", function()
     started()
     local names = C.ffi.new("const char *[2]", { "limits", "zones" })
     assert.is_true(C.segue__remote_want(e.c, "net", names, 2))

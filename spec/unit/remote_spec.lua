@@ -56,7 +56,7 @@ describe("a source that is pulled", function()
     assert.truthy(e:journal():find("net.fetch r2", 1, true))
   end)
 
-  it("is not asked when a file changed", function()
+  it("is not fetched when a file changed", function()
     started()
     e:deliver("net", "n: 2\n", "r2")
     e:write("a.yaml", "x: 2\n")
@@ -67,7 +67,7 @@ describe("a source that is pulled", function()
     assert.falsy(e:journal():find("net.fetch", 1, true))
   end)
 
-  it("that has not changed keeps what it delivered", function()
+  it("that has not changed keeps its delivery", function()
     started()
     e:source("net").unchanged = true
     assert.equal("unchanged", reload():outcome())
@@ -76,7 +76,7 @@ describe("a source that is pulled", function()
     assert.equal("1", e:value("n"))
   end)
 
-  it("that says so at first is a failure", function()
+  it("that reports no change at first is a failure", function()
     e = engine.new { sources = { { "net" } } }
     e:source("net").unchanged = true
     local w = reload()
@@ -85,7 +85,7 @@ describe("a source that is pulled", function()
     assert.equal("net", w:error().source)
   end)
 
-  it("is polled by its own clock, with jitter, and asks for a reload when it changed", function()
+  it("is polled by its own clock, with jitter, and requests a reload when it changed", function()
     started { sources = { "a.yaml", { "net", interval_ms = 10000 } } }
     local next_ms = e:source_status("net").next_ms
     assert.is_true(next_ms >= 9000 and next_ms <= 11000, tostring(next_ms))
@@ -136,7 +136,7 @@ describe("a source that is pulled", function()
     assert.is_true(e:source_status("net").up)
   end)
 
-  it("that emptied its list of documents is empty, which a guard may mind", function()
+  it("that emptied its list of documents is empty, and a guard can hold that", function()
     started()
     e:deliver("net", "")
     assert.equal("applied", reload():outcome())
@@ -150,7 +150,7 @@ describe("a source that is away", function()
     e = nil
   end)
 
-  it("fails the first start where nothing of it is held, and is retried", function()
+  it("fails the first start if it has no stored delivery, and is retried", function()
     e = engine.new { sources = { "a.yaml", { "net" } } }
     e:source("net").fetch = engine.FAIL
     local w = reload { trigger = "start" }
@@ -163,7 +163,7 @@ describe("a source that is away", function()
     assert.equal("1", e:value("n"))
   end)
 
-  it("is absent at the first start where it is optional, and comes later", function()
+  it("is absent at the first start where it is optional, and is added later", function()
     e = engine.new { sources = { "a.yaml", { "net", optional = true } } }
     e:source("net").fetch = engine.FAIL
     local w = reload { trigger = "start" }
@@ -176,7 +176,7 @@ describe("a source that is away", function()
     assert.equal("1", e:value("n"))
   end)
 
-  it("holds what it delivered while the others go on", function()
+  it("keeps its delivery while the others continue", function()
     started()
     e:source("net").fetch = engine.FAIL
     e:advance(3000)
@@ -196,7 +196,7 @@ describe("a source that is away", function()
     assert.is_true(s.next_ms > 0)
   end)
 
-  it("is asked again with back-off up to a minute, and says when it is back", function()
+  it("is fetched again with back-off up to a minute, and logs when it is back", function()
     started()
     e:source("net").fetch = engine.FAIL
     reload()
@@ -227,7 +227,7 @@ describe("a source that is away", function()
     assert.truthy(journal:find("settled unchanged", 1, true))
   end)
 
-  it("has pauses of its own where the policy says so", function()
+  it("has pauses of its own if the policy sets them", function()
     started { sources = { "a.yaml", { "net", retry_min_ms = 100, retry_max_ms = 200 } } }
     e:source("net").fetch = engine.FAIL
     reload()
@@ -238,7 +238,7 @@ describe("a source that is away", function()
     end
   end)
 
-  it("that never answers costs a part of the time for collecting, not the run", function()
+  it("that never answers uses a part of the time for collecting, not all of it", function()
     started { set = { collect_ms = 4000 } }
     e:source("net").fetch = engine.LATER
     e:write("a.yaml", "x: 2\n")
@@ -270,7 +270,7 @@ describe("a source that is away", function()
     assert.is_true(e:source_status("net").up)
   end)
 
-  it("answers twice without harm", function()
+  it("does no harm if it answers twice", function()
     started()
     e:source("net").fetch = engine.TWICE
     e:deliver("net", "n: 2\n")
@@ -293,7 +293,7 @@ describe("a source that pushes", function()
     return e
   end
 
-  it("is watched from the first generation on, and asked once more then", function()
+  it("is watched from the first generation on, and fetched once more then", function()
     e = engine.new { sources = { { "net", pushes = true } } }
     e:deliver("net", "n: 1\n", "r1")
     reload()
@@ -304,7 +304,7 @@ describe("a source that pushes", function()
     assert.is_true(e:source_status("net").push)
   end)
 
-  it("asks for a reload with what it emits, without being fetched", function()
+  it("requests a reload with the data that it emits, without a fetch", function()
     pushing()
     e:deliver("net", "n: 2\n", "r2")
     e:emit("net")
@@ -314,14 +314,14 @@ describe("a source that pushes", function()
     assert.equal("r2", e:source_status("net").revision)
   end)
 
-  it("asks for nothing when it emits the same", function()
+  it("requests nothing when it emits the same", function()
     pushing()
     e:emit("net")
     e:advance(1000)
     assert.falsy(e:journal():find("collect", 1, true))
   end)
 
-  it("may say only that something changed, and is fetched", function()
+  it("may report only that something changed, and is fetched", function()
     pushing()
     e:deliver("net", "n: 2\n", "r2")
     e:emit("net", true)
@@ -330,7 +330,7 @@ describe("a source that pushes", function()
     assert.truthy(e:journal():find("net.fetch r1", 1, true))
   end)
 
-  it("is fetched again where a fetch was under way when it said so", function()
+  it("is fetched again where a fetch was under way when it reported a change", function()
     pushing()
     e:source("net").fetch = engine.LATER
     e:emit("net", true)
@@ -343,7 +343,7 @@ describe("a source that pushes", function()
     assert.equal("2", e:value("n"))
   end)
 
-  it("debounces a burst into one run, and the last counts", function()
+  it("debounces a burst into one run, and the last delivery counts", function()
     pushing()
     for i = 2, 30 do
       e:deliver("net", "n: " .. i .. "\n")
@@ -381,7 +381,7 @@ describe("a source that pushes", function()
     assert.equal("2", e:value("n"))
   end)
 
-  it("falls back to pulls when the watch fails, and wins back", function()
+  it("is pulled when the watch fails, and pushes again later", function()
     pushing()
     e:advance(6000)
     local s = e:source("net")
@@ -407,7 +407,7 @@ describe("a source that pushes", function()
     assert.equal(1, s.watching_most)
   end)
 
-  it("takes a watch that ends by itself for a failure", function()
+  it("treats a watch that ends by itself as a failure", function()
     pushing()
     e:end_watch("net", 0)
     e:step()
@@ -416,7 +416,7 @@ describe("a source that pushes", function()
     assert.equal("watching", e:source_status("net").activity)
   end)
 
-  it("is asked for what changed while it was not watched", function()
+  it("is fetched for changes of the time without a watch", function()
     pushing()
     e:end_watch("net", 0)
     e:deliver("net", "n: 2\n", "r2")
@@ -424,7 +424,7 @@ describe("a source that pushes", function()
     assert.equal("2", e:value("n"))
   end)
 
-  it("is never watched twice, also when it is deaf to a cancel", function()
+  it("is never watched twice, also when it ignores a cancel", function()
     pushing()
     local s = e:source("net")
     s.deaf = true
@@ -447,7 +447,7 @@ describe("a policy that changes", function()
     e = nil
   end)
 
-  it("moves a watch, keeps what is held, and leaves no gap", function()
+  it("moves a watch, keeps the delivery, and leaves no gap", function()
     started { pushes = true }
     local s = e:source("net")
     e:set_policy { sources = { "a.yaml", { "net", pushes = true } } }
@@ -464,7 +464,7 @@ describe("a policy that changes", function()
     assert.equal("5", e:value("n"))
   end)
 
-  it("that is refused leaves the watch and what is held untouched", function()
+  it("that is refused does not change the watch and the delivery", function()
     started { pushes = true }
     e:advance(6000)
     e:journal()
@@ -476,7 +476,7 @@ describe("a policy that changes", function()
     assert.equal("watching", e:source_status("net").activity)
   end)
 
-  it("that is refused leaves nothing of what it fetched, with the same sources", function()
+  it("that is refused leaves none of its deliveries, with the same sources", function()
     started()
     e:deliver("net", "n: 2\n", "r2")
     e:set_policy { sources = { "a.yaml", { "net" } }, check = engine.FAIL }
@@ -492,7 +492,7 @@ describe("a policy that changes", function()
     assert.equal("2", e:value("n"))
   end)
 
-  it("never takes what one source delivered for another's", function()
+  it("never uses the delivery of one source for another", function()
     started()
     e:source("net").fetch = engine.FAIL
     e:set_policy { sources = { "a.yaml", { "net", spec = 2 } } }
@@ -503,7 +503,7 @@ describe("a policy that changes", function()
     assert.is_true(e:source_status("net").held)
   end)
 
-  it("takes a source away with its clock and its watch", function()
+  it("removes a source with its clock and its watch", function()
     started { pushes = true }
     e:set_policy { sources = { "a.yaml" } }
     assert.equal("applied", reload():outcome())
@@ -514,7 +514,7 @@ describe("a policy that changes", function()
     assert.falsy(e:journal():find("net", 1, true))
   end)
 
-  it("is looked at before anybody is asked in its name", function()
+  it("is validated before one of its sources is fetched", function()
     started()
     e:journal()
     e:set_policy { sources = { "a.yaml", { "net", spec = 2 } } }
@@ -529,7 +529,7 @@ describe("the strategy of a source that can push", function()
     e = nil
   end)
 
-  it("is asked when the watch fails and when it is back", function()
+  it("is called when the watch fails and when it is back", function()
     started { pushes = true, strategy = engine.OK }
     e:advance(6000)
     assert.equal("watching", e:source_status("net").activity)
@@ -544,7 +544,7 @@ describe("the strategy of a source that can push", function()
 end)
 
 describe("stopping", function()
-  it("ends watches and fetches, also deaf ones", function()
+  it("ends watches and fetches, also those that ignore a cancel", function()
     e = engine.new { sources = { { "net", pushes = true } } }
     e:deliver("net", "n: 1\n")
     reload()

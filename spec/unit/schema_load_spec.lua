@@ -65,7 +65,7 @@ describe("a schema is refused", function()
     assert.is_truthy(schema.compile(
       '{"$schema":"https://json-schema.org/draft/2020-12/schema"}'))
   end)
-  it("for a reference that leaves it or leads nowhere", function()
+  it("for a reference to a place that is not in the documents", function()
     assert.equal('schema:1:2: $ref: "http://example.com/a.json" means http://example.com/a.json, '
       .. "which is not part of this schema: nothing is fetched, put it under $defs with its $id "
       .. "or give its file with it (at #/$ref)", refused('{"$ref":"http://example.com/a.json"}'))
@@ -74,7 +74,7 @@ describe("a schema is refused", function()
         refused('{"$ref":"' .. ref .. '","allOf":[true],"$defs":{"a":true}}'))
     end
   end)
-  it("for a circle that would never end", function()
+  it("for a circle of references that would never end", function()
     assert.equal("schema:1:2: $ref: this leads back to # for the same value: it would never end "
       .. "(at #/$ref)", refused('{"$ref":"#"}'))
     assert.matches("would never end", refused('{"$defs":{"a":{"allOf":[{"$ref":"#/$defs/b"}]},'
@@ -84,7 +84,7 @@ describe("a schema is refused", function()
 end)
 
 describe("a schema warns", function()
-  it("of keywords that look like slips and of those of other drafts", function()
+  it("about keywords that look like spelling mistakes, and keywords of other drafts", function()
     local _, warnings = schema.compile('{"propertis":{},"Required":[],"additionalItems":{},'
       .. '"x-mine":1,"comment":"","format":"colour"}')
     assert.same({
@@ -102,7 +102,7 @@ describe("a schema warns", function()
 end)
 
 describe("references", function()
-  it("go to pointers, anchors, resources, and corners that no keyword leads to", function()
+  it("find pointers, anchors, resources, and places that no keyword leads to", function()
     local text = [[{"$id":"http://example.com/root.json","$defs":{
       "a~b/c%":{"type":"integer"},"named":{"$anchor":"here","type":"null"},
       "inner":{"$id":"sub/inner.json","$defs":{"x":{"type":"string"}},
@@ -116,10 +116,10 @@ describe("references", function()
       assert.is_false(schema.fits(text, ('{"%s":%s}'):format(key, value)), key)
     end
   end)
-  it("stand beside other keywords", function()
+  it("are valid beside other keywords", function()
     assert.is_false(schema.fits('{"$ref":"#/$defs/a","maximum":1,"$defs":{"a":true}}', "2"))
   end)
-  it("go to documents given beside, by $id or by name", function()
+  it("find the listed documents, by $id or by name", function()
     local options = { bundle = { ["other.json"] = '{"type":"integer"}',
       ["x.json"] = '{"$id":"urn:example:x","$defs":{"y":{"type":"null"}}}' } }
     local text = '{"properties":{"a":{"$ref":"other.json"},"b":{"$ref":"urn:example:x#/$defs/y"}}}'
@@ -127,7 +127,7 @@ describe("references", function()
     assert.is_false(schema.fits(text, '{"a":"x"}', options))
     assert.is_false(schema.fits(text, '{"b":1}', options))
   end)
-  it("go to the metaschema of the draft", function()
+  it("find the metaschema of the draft", function()
     local text = '{"$ref":"https://json-schema.org/draft/2020-12/schema"}'
     assert.is_true(schema.fits(text, '{"properties":{"a":{"minLength":1}}}'))
     local _, list = schema.judge(text, '{"properties":{"a":{"minLength":-1}}}')
@@ -135,7 +135,7 @@ describe("references", function()
     assert.equal("https://json-schema.org/draft/2020-12/meta/validation"
       .. "#/properties/minLength/minimum", list[1].schema_path)
   end)
-  it("that are dynamic take the outermost anchor of their name", function()
+  it("that are dynamic find the outermost anchor of their name", function()
     local text = [[{"$id":"http://example.com/strict","$dynamicAnchor":"node","$ref":"tree",
       "unevaluatedProperties":false,"$defs":{"tree":{"$id":"tree","$dynamicAnchor":"node",
       "properties":{"data":true,"children":{"items":{"$dynamicRef":"#node"}}}}}}]]
@@ -143,7 +143,7 @@ describe("references", function()
     assert.equal("file:1:15: daat is not a known key here (at children[0].daat)",
       schema.told(text, '{"children":[{"daat":1}]}'))
   end)
-  it("choose the dialect of a metaschema given beside", function()
+  it("choose the dialect of a listed metaschema", function()
     local meta = '{"$id":"http://example.com/meta","$vocabulary":{'
       .. '"https://json-schema.org/draft/2020-12/vocab/core":true,'
       .. '"https://json-schema.org/draft/2020-12/vocab/applicator":true%s}}'
@@ -161,7 +161,7 @@ describe("patterns", function()
   local function matches(pattern, text)
     return schema.fits('{"pattern":"' .. pattern:gsub("\\", "\\\\") .. '"}', text)
   end
-  it("mean what ECMA-262 says", function()
+  it("match as ECMA-262 defines", function()
     local cases = { -- pattern, what matches, what does not
       { "^\\d$", { '"5"' }, { '"\\u0665"' } },
       { "^\\w$", { '"a"' }, { '"é"' } },
@@ -197,7 +197,7 @@ describe("patterns", function()
       end
     end
   end)
-  it("that mean nothing there are refused, with the place", function()
+  it("that ECMA-262 does not have are refused, with the place", function()
     local cases = {
       { "a++", "a quantifier cannot follow a quantifier (at character 3)" },
       { "*a", "there is nothing that could be repeated (at character 1)" },
@@ -227,7 +227,7 @@ describe("patterns", function()
       assert.is_truthy(told:find(case[2], 1, true), case[1] .. " says: " .. told)
     end
   end)
-  it("with references that PCRE2 reads otherwise are refused", function()
+  it("with references that PCRE2 matches differently are refused", function()
     local repeated, own = "a reference to a repeated group", "a reference of a group to itself"
     local behind = "a reference inside of a lookbehind"
     local cases = {
@@ -245,7 +245,7 @@ describe("patterns", function()
       assert.is_truthy(told:find("(at character " .. case[3] .. ")", 1, true), told)
     end
   end)
-  it("that would take for ever end it all, whatever stands around them", function()
+  it("that would run for ever end the validation, whatever keywords are around them", function()
     local text = '"' .. ("a"):rep(60) .. 'b"'
     for _, around in ipairs { "%s", '{"not":%s}', '{"anyOf":[%s,true]}', '{"if":%s}' } do
       local code, list = schema.judge(around:format('{"pattern":"^(a+)+$","minLength":1}'), text)
@@ -285,7 +285,7 @@ describe("formats", function()
     ["segue-bytesize"] = { { "64MiB", "1.5GB", "10", "3kB" },
       { "", "MiB", "64 MiB", "1mb", "1Gib" } },
   }
-  it("assert where that is asked for", function()
+  it("are assertions on request", function()
     for name, case in pairs(cases) do
       local text = '{"format":"' .. name .. '"}'
       for i, values in ipairs(case) do
@@ -297,12 +297,12 @@ describe("formats", function()
       assert.is_true(schema.fits(text, "12", { formats = true }))
     end
   end)
-  it("are annotations else, but for those of our own notation", function()
+  it("are annotations otherwise, but for those of segue", function()
     assert.is_true(schema.fits('{"format":"ipv4"}', '"x"'))
     assert.equal('file:1:1: the top level must be a duration such as 500ms, 10s or 1h30m, not "x"',
       schema.told('{"format":"segue-duration"}', '"x"'))
   end)
-  it("that cannot be checked are refused where they would have to be", function()
+  it("that cannot be checked are refused where they would be assertions", function()
     assert.matches('format: "idn%-hostname" is not supported: use a pattern',
       refused('{"format":"idn-hostname"}', { formats = true }))
     assert.is_truthy(schema.compile('{"format":"idn-hostname"}'))
@@ -310,7 +310,7 @@ describe("formats", function()
 end)
 
 describe("a hostile schema", function()
-  it("cannot make work without end", function()
+  it("cannot cause work without end", function()
     local defs = { '"a0":true' }
     for i = 1, 60 do
       defs[#defs + 1] = ('"a%d":{"allOf":[{"$ref":"#/$defs/a%d"},{"$ref":"#/$defs/a%d"}]}'):format(
@@ -330,7 +330,7 @@ describe("a hostile schema", function()
     local text = '{"$dynamicAnchor":"a","allOf":[{"$dynamicRef":"#a"}]}'
     assert.equal("SEGUE_ELIMIT", (schema.judge(text, "1")))
   end)
-  it("cannot exhaust memory unnoticed: each allocation may fail", function()
+  it("cannot use up memory unnoticed: each allocation may fail", function()
     local text = [[{"$id":"http://a/","$dynamicAnchor":"n","properties":{
       "a":{"pattern":"^()\\1\\p{L}+$",
       "enum":["x",1]},"b":{"$dynamicRef":"#n"}},"anyOf":[{"required":["a"]},true],
@@ -364,7 +364,7 @@ describe("a hostile schema", function()
   end)
 end)
 
-describe("questions about a schema", function()
+describe("further uses of a schema", function()
   it("mark secrets by path", function()
     local compiled = schema.compile([[{"properties":{"db":{"$ref":"#/$defs/db"},
       "list":{"prefixItems":[true,{"writeOnly":true}],"items":{"properties":{"k":{

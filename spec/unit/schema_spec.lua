@@ -19,7 +19,7 @@ local function judges(text, good, bad, options)
 end
 
 describe("a schema's type", function()
-  it("takes 1.0 for an integer, and every integer for a number", function()
+  it("accepts 1.0 as an integer, and every integer as a number", function()
     judges('{"type":"integer"}', { "1", "1.0", "-3e2", "1e300" }, {
       ["1.5"] = "1:1: the top level must be an integer, not a float",
       ['"1"'] = '1:1: the top level must be an integer, not a string',
@@ -28,7 +28,7 @@ describe("a schema's type", function()
     judges('{"type":"number"}', { "1", "1.5" }, { ["true"] =
       "1:1: the top level must be a number, not a boolean" })
   end)
-  it("names all that are allowed", function()
+  it("names all allowed types", function()
     judges('{"type":["null","array","object"]}', { "null", "[]", "{}" }, {
       ['"x"'] = '1:1: the top level must be null, a list or a map, not a string',
     })
@@ -59,7 +59,7 @@ describe("const and enum", function()
     judges('{"const":"a\\u0000b"}', { '"a\\u0000b"' }, {
       ['"a"'] = '1:1: the top level must be "a\\u0000b", not "a"' })
   end)
-  it("cut long lists short", function()
+  it("shorten long lists in the message", function()
     local values = {}
     for i = 1, 100 do values[i] = '"value' .. i .. '"' end
     assert.matches('must be "value1", .*, %d+ more, not 1$',
@@ -84,7 +84,7 @@ describe("numbers", function()
       ["-9223372036854775808"] =
         "1:1: the top level must be at least -1, not -9223372036854775808" })
   end)
-  it("that are none (.nan) are within no limits", function()
+  it("that are .nan are within no limits", function()
     for _, rule in ipairs { "maximum", "minimum", "exclusiveMaximum", "exclusiveMinimum" } do
       assert.is_false(schema.fits('{"' .. rule .. '":1}', "yaml:.nan"))
     end
@@ -120,7 +120,7 @@ describe("texts", function()
     judges('{"pattern":"^a$"}', { '"a"' }, {
       ['"a\\n"'] = '1:1: the top level must match ^a$, not "a\\n"' })
   end)
-  it("are shown in short", function()
+  it("are shortened in messages", function()
     local told = schema.told('{"maxLength":1,"const":0}', '"' .. ("é"):rep(100) .. '"')
     assert.matches("^file:1:1: the top level must be 0, not \"[é]+%.%.%.\n", told)
     assert.is_true(#told < 250)
@@ -133,7 +133,7 @@ describe("lists", function()
       ["[]"] = "1:1: the top level must have at least 1 item, not 0",
       ["[1,2,3]"] = "1:1: the top level must have at most 2 items, not 3" })
   end)
-  it("have items by place, and the rest by items", function()
+  it("have items by position, and the rest by `items`", function()
     judges('{"prefixItems":[{"type":"string"},true],"items":{"type":"integer"}}',
       { "[]", '["a"]', '["a",null,1,2]' }, {
         ['[1,2,"c"]'] = "1:2: item [0] must be a string, not an integer\n"
@@ -141,7 +141,7 @@ describe("lists", function()
     judges('{"prefixItems":[true],"items":false}', { "[1]" }, {
       ["[1,2,3]"] = "1:4: item [1] is one item too many: 1 at most" })
   end)
-  it("contain what they must, so many times", function()
+  it("contain the required number of matching items", function()
     judges('{"contains":{"type":"string"}}', { '[1,"a"]', '["a","b"]' }, {
       ["[1]"] = "1:1: the top level must contain at least 1 item of the kind that the schema "
         .. "names, not 0" })
@@ -187,7 +187,7 @@ describe("maps", function()
     judges('{"dependentRequired":{"tls":["cert"]}}', { "{}", '{"tls":1,"cert":2}' }, {
       ['{"tls":1}'] = '1:1: the top level must have the key "cert" beside the key "tls"' })
   end)
-  it("are counted, and their keys judged", function()
+  it("are counted, and their keys validated", function()
     judges('{"minProperties":1,"maxProperties":1}', { '{"a":1}' }, {
       ["{}"] = "1:1: the top level must have at least 1 member, not 0",
       ['{"a":1,"b":2}'] = "1:1: the top level must have at most 1 member, not 2" })
@@ -256,8 +256,8 @@ describe("combinations", function()
   end)
 end)
 
-describe("what is left over", function()
-  it("is known through references, combinations and conditions", function()
+describe("unevaluated members", function()
+  it("are known through references, combinations and conditions", function()
     local text = [[{"$ref":"#/$defs/base","properties":{"a":true},
       "allOf":[{"patternProperties":{"^x":true}}],
       "anyOf":[{"required":["k"],"properties":{"k":true}},{"properties":{"never":false}}],
@@ -268,7 +268,7 @@ describe("what is left over", function()
       ['{"d":1}'] = "1:2: d is not a known key here",
       ['{"t":1,"b":2}'] = "1:2: t is not a known key here" })
   end)
-  it("counts only what a branch that holds has judged", function()
+  it("are evaluated only by branches that hold", function()
     judges('{"anyOf":[{"properties":{"a":{"const":1}},"required":["a"]},{"required":["b"]}],'
       .. '"unevaluatedProperties":false}', { '{"a":1}' }, {
         ['{"a":1,"b":2}'] = "1:8: b is not a known key here",
@@ -276,7 +276,7 @@ describe("what is left over", function()
     judges('{"not":{"properties":{"a":false}},"unevaluatedProperties":false}', {}, {
       ['{"a":1}'] = "1:2: a is not a known key here" })
   end)
-  it("of a list is reported by item", function()
+  it("of a list are reported by item", function()
     judges('{"prefixItems":[true],"contains":{"const":7},"unevaluatedItems":false}', { "[1,7,7]" },
       { ["[1,7,8]"] = "1:6: item [2] is an item that nothing provides for" })
     judges('{"anyOf":[{"prefixItems":[true,{"const":1}]},true],'
@@ -284,7 +284,7 @@ describe("what is left over", function()
         ["[0,2]"] = "1:2: item [0] must be a string, not an integer\n"
           .. "1:4: item [1] must be a string, not an integer" })
   end)
-  it("is reported only when everything else is valid", function()
+  it("are reported only when everything else is valid", function()
     judges('{"properties":{"a":{"type":"null"}},"unevaluatedProperties":false}', {}, {
       ['{"a":1,"b":2}'] = "1:6: a must be null, not an integer" })
   end)

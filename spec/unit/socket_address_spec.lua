@@ -26,7 +26,7 @@ describe("an address", function()
     end
   end)
 
-  it("knows whether it is of this machine only", function()
+  it("knows whether it belongs to this machine only", function()
     for text, loopback in pairs {
       ["127.0.0.1:1"] = true, ["127.1.2.3:1"] = true, ["[::1]:1"] = true,
       ["localhost:1"] = true, ["unix:/x"] = true, ["0.0.0.0:1"] = false, ["[::]:1"] = false,
@@ -35,7 +35,7 @@ describe("an address", function()
     end
   end)
 
-  it("is refused with a sentence that says how to write it", function()
+  it("is refused with a sentence that explains the correct form", function()
     for text, pattern in pairs {
       [""] = "is not an address: write 127", ["7377"] = "is not an address",
       ["udp://7377"] = "is not an address",

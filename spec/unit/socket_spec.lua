@@ -192,7 +192,7 @@ describe("the environment of a service manager", function()
     return rc, rc < 0 and C.err(e).message
   end
 
-  it("is read once and removed, also if it is for another process or makes no sense", function()
+  it("is read once and removed, also if it is invalid or for another process", function()
     local mine = uv.os_getpid()
     assert.equal(0, (read(mine + 1, 1, "web")))
     assert.equal(0, (read("x" .. mine, 1, "web")))
@@ -207,7 +207,7 @@ describe("the environment of a service manager", function()
 end)
 
 describe("the registry", function()
-  it("binds what is new, and closes it with the last lease", function()
+  it("binds new addresses, and closes them with the last lease", function()
     local p = port.free()
     local lease = acquire("127.0.0.1:" .. p)
     assert.equal("127.0.0.1:" .. p, text_of(lease))
@@ -247,7 +247,7 @@ describe("the registry", function()
     C.segue__socket_release(udp)
   end)
 
-  it("names the user of an address that another one asks for", function()
+  it("names the user of an address that another one requests", function()
     local p = port.free()
     local lease = acquire("127.0.0.1:" .. p, { user = "the admin API" })
     local none, e = acquire("127.0.0.1:" .. p)
@@ -258,7 +258,7 @@ describe("the registry", function()
     C.segue__socket_release(lease)
   end)
 
-  it("hands a socket on to the next user while a thread still leaves it", function()
+  it("passes a socket to the next user while a thread still leaves it", function()
     local p = port.free()
     local lease, thread = acquire("127.0.0.1:" .. p), ffi.new "segue__socket_lease[1]"
     C.segue__socket_lend(lease, thread)
@@ -273,7 +273,7 @@ describe("the registry", function()
     assert.is_false(reachable(p))
   end)
 
-  it("makes a socket deaf once all leases have left, and only then", function()
+  it("refuses new connections of a socket once all leases have left, and only then", function()
     local SO_GET_FILTER = 26
     local lease, thread = acquire "127.0.0.1:0", ffi.new "segue__socket_lease[1]"
     local function is_deaf()
@@ -341,7 +341,7 @@ describe("a passed socket", function()
   local p
   before_each(function() p = port.free() end)
 
-  it("is used in the place of a new one, and outlives its users", function()
+  it("is used instead of a new one, and outlives its users", function()
     local fd = raw.tcp("127.0.0.1", p)
     local identity = raw.identity(fd)
     adopt { { fd, "web" } }
@@ -356,7 +356,7 @@ describe("a passed socket", function()
     assert.is_false(reachable(p))
   end)
 
-  it("does not block, and is never deaf: the other process has it too", function()
+  it("does not block, and never refuses connections: the other process has it too", function()
     local O_NONBLOCK, F_GETFL, SO_GET_FILTER = 2048, 3, 26
     local mine = raw.tcp("127.0.0.1", p)
     adopt { { raw.dup(mine) } }

@@ -31,7 +31,7 @@ describe("a state folder", function()
     assert.matches(pattern, e.message)
   end
 
-  it("is made writable for its user only, and opened again with its content", function()
+  it("is created for its user only, and opened again with its content", function()
     assert.is_nil(open())
     assert.equal(tonumber("40700", 8), uv.fs_stat(folder).mode)
     for name, octal in pairs { ["last-good.a"] = "600", ["history.db"] = "644" } do

@@ -43,7 +43,7 @@ describe("the rules about the tree", function()
     return p.stdout
   end
 
-  it("accept a tree that keeps them", function()
+  it("accept a tree that obeys them", function()
     assert.equal("", breaches { ["core/os/a.c"] = '\n#include "b.h"\n', ["core/os/b.h"] = "" })
   end)
 

@@ -33,7 +33,7 @@ describe("the name of a signal", function()
     assert.equal("SIGUSR1", C.str(C.segue__signal_name(USR1)))
   end)
 
-  it("is refused where no handler may be, or no such signal is", function()
+  it("is refused for an unknown signal, and for one without a handler", function()
     local out = ffi.new("int[1]", 77)
     for _, name in ipairs { "KILL", "SIGSTOP", "SEGV", "", "SIG", "HUPP" } do
       assert.equal("EINVAL", C.name(C.segue__signal_parse(name, out)))
@@ -62,7 +62,7 @@ describe("a poll", function()
     return gaps
   end
 
-  it("comes back within ten percent of its interval, spread, and exact in the mean", function()
+  it("fires within ten percent of its interval, spread, and exact in the mean", function()
     local gaps = run(1000, 7, 2000)
     local sum, low, high = 0, 1e9, 0
     for _, gap in ipairs(gaps) do
@@ -73,7 +73,7 @@ describe("a poll", function()
     assert.is_true(math.abs(sum / #gaps - 1000) < 5)
   end)
 
-  it("draws the same for the same seed and another for another", function()
+  it("has the same delays for the same seed and others for another", function()
     local first = run(1000, 5, 50)
     assert.same(first, run(1000, 5, 50))
     assert.not_same(first, run(1000, 6, 50))
@@ -211,7 +211,7 @@ describe("the trigger set", function()
     assert.is_false(caught(USR1))
   end)
 
-  it("takes no signal where it is embedded", function()
+  it("handles no signal where it is embedded", function()
     close()
     set = open(false)
     go_live { signal = { USR2 } }
@@ -241,7 +241,7 @@ describe("the trigger set", function()
       told_until("watch: " .. dir:at("a") .. " changed"))
   end)
 
-  it("refuses what cannot be had and leaves the live set as it is", function()
+  it("refuses an impossible trigger and does not change the live set", function()
     go_live { signal = { USR1 } }
     local rc, message = stage { signal = { USR2, 9 } }
     assert.equal("EINVAL", C.name(rc))
@@ -275,7 +275,7 @@ describe("the trigger set", function()
     assert.is_true(C.segue__triggers_problem(set) == nil)
   end)
 
-  it("asks once more where a file was touched before its watch began", function()
+  it("requests one more reload where a file was touched before its watch began", function()
     dir:write("a", "1")
     since = 0
     assert.equal(0, (stage { watch = true, inputs = { dir:at("a") } }))
@@ -291,7 +291,7 @@ describe("the trigger set", function()
     assert.same({}, told)
   end)
 
-  it("polls from settle on, and keeps the rhythm of a poll that stays", function()
+  it("polls from settle on, and does not disturb a poll that stays", function()
     assert.equal(0, (stage { poll = { 20 } }))
     C.segue__triggers_discard(set)
     go_live { poll = { 20, 3600000 } }
@@ -306,7 +306,7 @@ describe("the trigger set", function()
     assert.same({}, told)
   end)
 
-  it("names the interval of a poll as a person would", function()
+  it("writes the interval of a poll in the largest whole unit", function()
     close()
     local manual = Loop.manual()
     local uv_loop = loop
@@ -325,7 +325,7 @@ describe("the trigger set", function()
     manual:close()
   end)
 
-  it("fails a stage whole when memory is out", function()
+  it("fails a stage as a whole when memory is out", function()
     go_live { signal = { USR1 } }
     local failed = 0
     for n = 1, 200 do

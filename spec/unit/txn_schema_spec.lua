@@ -31,7 +31,7 @@ describe("a transaction with a schema", function()
     return table.concat(lines, "\n")
   end
 
-  it("goes live with what fits, and rejects all else before the policy is asked", function()
+  it("applies a valid configuration, and rejects all others before the policy's check", function()
     e = started { check = engine.OK, modules = { { "m" } } }
     assert.equal("applied", reload("x: 9\n"):outcome())
     e:journal()
@@ -55,7 +55,7 @@ describe("a transaction with a schema", function()
     assert.equal(150, tonumber(w:result().errors.total))
   end)
 
-  it("takes the bytes of the schema for input", function()
+  it("includes the bytes of the schema in its input", function()
     e = started()
     assert.equal("unchanged", reload():outcome())
     e:write("s.json", '{"properties":{"x":{"const":2}}}')
@@ -81,7 +81,7 @@ describe("a transaction with a schema", function()
     assert.equal("1", e:value("x"))
   end)
 
-  it("fails where the schema is away, and is tried again", function()
+  it("fails where the schema cannot be read, and is tried again", function()
     e = started()
     e:remove("s.json")
     local w = reload("x: 2\n")
@@ -92,7 +92,7 @@ describe("a transaction with a schema", function()
     assert.equal("2", e:value("x"))
   end)
 
-  it("judges formats, unless the policy ignores them", function()
+  it("validates formats, unless the policy ignores them", function()
     local files = { ["a.yaml"] = "x: 127.0.0.1\n",
       ["s.json"] = '{"properties":{"x":{"format":"ipv4"}}}' }
     e = started { files = files }
@@ -102,7 +102,7 @@ describe("a transaction with a schema", function()
     assert.equal("applied", reload("x: 127.0.0\n"):outcome())
   end)
 
-  it("ends, whatever the schema asks for", function()
+  it("ends, whatever the schema requires", function()
     e = started()
     e:write("s.json", '{"properties":{"x":{"pattern":"^(a+)+$"}}}')
     local w = reload("x: " .. ("a"):rep(60) .. "b\n")
@@ -130,7 +130,7 @@ describe("a transaction with a schema", function()
       C.segue__loop_hold_jobs(e.loop, false)
     end
 
-    it("is left behind at the check's time limit", function()
+    it("is abandoned at the check's time limit", function()
       e = started()
       hang()
       local w = reload("x: 2\n")
@@ -144,7 +144,7 @@ describe("a transaction with a schema", function()
       assert.equal("applied", reload():outcome())
     end)
 
-    it("does not hold up the end", function()
+    it("does not delay the end", function()
       e = started()
       hang()
       local w = reload("x: 2\n")
@@ -157,14 +157,14 @@ describe("a transaction with a schema", function()
     end)
   end)
 
-  describe("with others beside it", function()
+  describe("with further documents of the schema", function()
     local files = { ["a.yaml"] = "x: 1\n", ["s.json"] = [[{"properties":{
       "x":{"$ref":"part.json"},"y":{"$ref":"https://example.com/y#/$defs/y"}}}]],
       ["part.json"] = '{"maximum":9}',
       ["y.yaml"] = "$id: urn:example:y\n$defs: { y: { properties: { z: { default: [1] } } } }\n" }
     local with = { { "part.json" }, { "y.yaml", "https://example.com/y" } }
 
-    it("judges by all of them, and takes their bytes for input", function()
+    it("validates by all of them, and includes their bytes in its input", function()
       e = started { files = files, schema_with = with }
       assert.equal("rejected", reload("x: 10\n"):outcome())
       assert.equal("applied", reload("x: 9\n"):outcome())
@@ -185,7 +185,7 @@ describe("a transaction with a schema", function()
       assert.equal("unchanged", reload():outcome())
     end)
 
-    it("fills in defaults of theirs, which stay when they are read anew", function()
+    it("fills in their defaults, which stay when the documents are read again", function()
       e = started { files = files, schema_with = with, set = { schema_defaults = true } }
       assert.equal("applied", reload("y: {}\n"):outcome())
       assert.equal("[1]", e:value("y.z"))
@@ -197,7 +197,7 @@ describe("a transaction with a schema", function()
       assert.equal("null", e:value("y.z") or "null")
     end)
 
-    it("reports two with one name", function()
+    it("reports two documents with one name", function()
       e = started { files = files, schema_with = with }
       e:write("y.yaml", "$id: part.json\n")
       local w = reload("x: 2\n")
@@ -205,7 +205,7 @@ describe("a transaction with a schema", function()
     end)
   end)
 
-  it("compiles once for as long as the schema stays the same", function()
+  it("compiles once as long as the schema stays the same", function()
     e = started()
     C.segue__fault_arm("check.schema=fail")
     assert.equal("applied", reload("x: 2\n"):outcome())

@@ -24,7 +24,7 @@ describe("a transaction", function()
     return w
   end
 
-  it("goes through its phases in order", function()
+  it("runs its phases in order", function()
     e = engine.started { check = engine.OK, modules = { { "m" } } }
     change()
     assert.equal("#2 collect\n#2 check\ncheck 2 1\n#2 plan\n#2 prepare\nm.prepare 2\n"
@@ -62,7 +62,7 @@ describe("a transaction", function()
       assert.equal("b.yaml", w:error(1).file)
     end)
 
-    it("takes a missing file for a failure of the world", function()
+    it("treats a missing file as a failure from outside", function()
       e = engine.started {}
       e:remove("a.yaml")
       local w = e:reload()
@@ -71,7 +71,7 @@ describe("a transaction", function()
       assert.equal("ENOENT", w:error().name)
     end)
 
-    it("retries a failure of the world, also if the first retry finds no memory", function()
+    it("retries a failure from outside, also if the first retry finds no memory", function()
       e = engine.started {}
       e:remove("a.yaml")
       local w = e:reload()
@@ -85,7 +85,7 @@ describe("a transaction", function()
       assert.equal("2", e:value("x"))
     end)
 
-    it("believes a veto", function()
+    it("is rejected by a veto", function()
       e = engine.started { check = engine.OK }
       e.hooks.check = engine.FAIL
       local w = change()
@@ -110,7 +110,7 @@ describe("a transaction", function()
       assert.equal("applied", change():outcome())
     end)
 
-    it("says so when collect hangs, and goes on without it", function()
+    it("reports a collect that hangs, and continues without it", function()
       e = engine.started { set = { collect_ms = 300 } }
       C.segue__loop_hold_jobs(e.loop, true) -- as if the worker hung
       for n = 1, 5 do
@@ -180,7 +180,7 @@ describe("a transaction", function()
       assert.equal(1, e.triggers.discards)
     end)
 
-    it("refuses modules that need each other in a circle, or what is not there", function()
+    it("refuses modules that need each other in a circle, or a missing module", function()
       e = engine.started {}
       e:set_policy { modules = { { "a", "swap", needs = { "b" } }, { "b", "swap", needs = { "a" } },
                                  { "c", "swap", needs = { "nobody" } } } }
@@ -197,7 +197,7 @@ describe("a transaction", function()
   end)
 
   describe("planning", function()
-    it("touches only modules with a changed slice, in the order of needs", function()
+    it("plans only modules with a changed slice, in the order of needs", function()
       e = engine.started {
         files = { ["a.yaml"] = "log: {level: info}\nbid: {timeout: 5}\n" },
         modules = { { "bid", "handover", config = "bid", needs = { "log" } },
@@ -214,7 +214,7 @@ describe("a transaction", function()
       assert.equal(2, done:generation())
     end)
 
-    it("prepares what it plans, and takes that down again", function()
+    it("prepares the modules of its plan, and frees them again", function()
       e = engine.started { modules = { { "m" }, { "n", config = "n" } } }
       e:write("a.yaml", "x: 2")
       local w = e:reload { plan = true }
@@ -326,7 +326,7 @@ describe("a transaction", function()
           modules = { { "m", replace, exclusive = replace == "restart", drain_ms = 5000 } } }
       end)
 
-      it("brings the new one in and the old one out", function()
+      it("starts the new one and stops the old one", function()
         assert.equal("applied", change():outcome())
         e:step()
         assert.same({ state = "serving", gate = "open", generation = 2, draining = 0 },
@@ -334,7 +334,7 @@ describe("a transaction", function()
         assert.equal(1, tonumber(e.world.instances))
       end)
 
-      it("leaves the old one when it refuses its configuration, and does not ask again", function()
+      it("keeps the old one when the new one refuses its configuration, without a retry", function()
         e:deed("m", "prepare", engine.REFUSE)
         local before = e:generation()
         local w = change()
@@ -352,7 +352,7 @@ describe("a transaction", function()
 
       for _, verb in ipairs { "prepare", "start" } do
         for _, deed in ipairs { "FAIL", "LATER", "FAIL_AND_OK" } do
-          it("leaves the old one when " .. verb .. " does " .. deed, function()
+          it("keeps the old one when " .. verb .. " does " .. deed, function()
             e:deed("m", verb, engine[deed])
             local before = e:generation()
             local w = change()
@@ -383,7 +383,7 @@ describe("a transaction", function()
 
       for _, deed in ipairs { "TWICE", "THREAD" } do
         for _, verb in ipairs { "prepare", "start", "drain", "stop" } do
-          it("counts one answer when " .. verb .. " is done " .. deed, function()
+          it("counts one result when " .. verb .. " is done " .. deed, function()
             e:deed("m", verb, engine[deed])
             assert.equal("applied", change():outcome())
             e:step()
@@ -394,7 +394,7 @@ describe("a transaction", function()
       end
 
       for _, verb in ipairs { "prepare", "start", "drain", "stop" } do
-        it("tells a module whose " .. verb .. " runs over its time that nobody waits", function()
+        it("cancels the " .. verb .. " of a module when its time limit has passed", function()
           e:deed("m", verb, engine.LATER)
           change()
           local m = e:module("m")
@@ -419,7 +419,7 @@ describe("a transaction", function()
         end)
       end
 
-      it("cuts a drain that runs over", function()
+      it("cuts a drain that exceeds its time limit", function()
         e:deed("m", "drain", engine.LATER)
         local w = change()
         assert.equal(replace ~= "restart", w:answered())
@@ -435,7 +435,7 @@ describe("a transaction", function()
 
       -- a restart stops it before the flip: see below
       for _, deed in ipairs(replace == "restart" and {} or { "FAIL", "LATER" }) do
-        it("does not go back when the old one's stop does " .. deed .. " after the flip", function()
+        it("does not revert when the old one's stop does " .. deed .. " after the flip", function()
           e:deed("m", "stop", engine[deed])
           assert.equal("applied", change():outcome())
           e:advance(10000)
@@ -449,7 +449,7 @@ describe("a transaction", function()
         end)
       end
 
-      it("does the drain it was asked for even if the drain fails", function()
+      it("is applied and cuts the drain if the drain fails", function()
         e:deed("m", "drain", engine.FAIL)
         assert.equal("applied", change():outcome())
         e:step()
@@ -473,7 +473,7 @@ describe("a transaction", function()
         assert.equal(1, tonumber(e.world.instances))
       end)
 
-      it("is undone when it is not confirmed, whatever becomes of the memory", function()
+      it("is undone when it is not confirmed, at each failure of memory", function()
         e:set_policy { modules = { { "m", replace } }, probe = engine.OK,
                        set = { confirm_within_ms = 1000 } }
         assert.equal("applied", change():outcome())
@@ -531,7 +531,7 @@ describe("a transaction", function()
   end
 
   for _, deed in ipairs { "FAIL", "LATER" } do
-    it("brings a fresh old one back when a restart's stop does " .. deed, function()
+    it("starts a fresh old one when a restart's stop does " .. deed, function()
       e = engine.started { modules = { { "m", "restart" } } }
       e:deed("m", "stop", engine[deed])
       local w = change()
@@ -655,7 +655,7 @@ describe("a transaction", function()
   end)
 
   describe("confirm", function()
-    it("wants health for as long as hold says", function()
+    it("requires health for as long as `hold` sets", function()
       e = engine.started {}
       e:set_policy { probe = engine.OK,
                      set = { confirm_hold_ms = 2000, confirm_within_ms = 10000 } }
@@ -670,7 +670,7 @@ describe("a transaction", function()
     end)
 
     for _, within in ipairs { 300, 2000, 5 } do
-      it("looks until the end of " .. within .. " ms, and no longer", function()
+      it("probes until the end of " .. within .. " ms, and no longer", function()
         e = engine.started {}
         e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = within } }
         local w = change()
@@ -717,7 +717,7 @@ describe("a transaction", function()
       assert.equal("applied", w:outcome())
     end)
 
-    it("gives a last probe that takes a while the time for it", function()
+    it("waits for a last probe that takes a while", function()
       e = engine.started {}
       e:set_policy { probe = engine.FAIL, set = { confirm_within_ms = 300 } }
       local w = change()
@@ -730,7 +730,7 @@ describe("a transaction", function()
       assert.equal("applied", w:outcome())
     end)
 
-    it("cuts a probe that hangs at the end of within", function()
+    it("ends a probe that hangs at the end of within", function()
       e = engine.started {}
       e:set_policy { probe = engine.LATER, set = { confirm_within_ms = 3000 } }
       local w = change()
@@ -769,7 +769,7 @@ describe("a transaction", function()
       assert.equal(2, e:status("m").generation)
     end)
 
-    it("is confirmed even if the hook forgets to", function()
+    it("is confirmed even if the hook does not call confirm", function()
       local w = with("prepare commit", { probe = engine.FAIL, set = { confirm_within_ms = 500 } })
       e:advance(500)
       assert.equal("reverted", w:outcome())
@@ -805,14 +805,14 @@ describe("a transaction", function()
       end
     end)
 
-    it("takes its no", function()
+    it("is rejected if the hook rejects", function()
       local w = with("prepare reject")
       assert.equal("rejected", w:outcome())
       assert.equal("not today", w:error().message)
       assert.equal(1, tonumber(e.world.instances))
     end)
 
-    it("cuts a hook that hangs, and undoes", function()
+    it("ends a hook that hangs, and undoes", function()
       local w = with("prepare commit hang", { set = { reload_ms = 60000 } })
       assert.is_false(w:answered())
       e:advance(60000)

@@ -154,7 +154,7 @@ describe("a watched file", function()
     loop:run_until(function() return seen[2] == "b" end)
   end)
 
-  it("is not confused with others in its folder, nor with editors' files", function()
+  it("is not confused with others in its folder, nor with temporary files of editors", function()
     dir:write("app.yaml", "1")
     set_fenced { "app.yaml" }
     for _, name in ipairs { ".app.yaml.swp", "app.yaml~", "4913", "#app.yaml#", "app.yam", "x" } do
@@ -167,7 +167,7 @@ describe("a watched file", function()
 end)
 
 describe("a path that is not there yet", function()
-  it("is reported when it appears, folder by folder", function()
+  it("is reported when it appears, one folder after the other", function()
     set_fenced { "x/y/z/a" }
     dir:mkdir("x")
     dir:mkdir("x/y")
@@ -181,7 +181,7 @@ describe("a path that is not there yet", function()
     told "x/y/z/a"
   end)
 
-  it("is reported when all of it appears at once", function()
+  it("is reported when all of its folders appear at once", function()
     for i = 1, 50 do
       local path = "t" .. i .. "/y/a"
       set_fenced { path }
@@ -203,7 +203,7 @@ describe("a path that is not there yet", function()
 end)
 
 describe("a folder", function()
-  it("that is moved away and made again is followed by its name", function()
+  it("that is moved away and created again is followed by its name", function()
     dir:write("conf/a", "1")
     set_fenced { "conf/a" }
     assert(os.rename(dir:at("conf"), dir:at("old")))
@@ -216,7 +216,7 @@ describe("a folder", function()
     told "conf/a"
   end)
 
-  it("far above that is exchanged is noticed", function()
+  it("far above that is replaced is noticed", function()
     dir:write("v1/etc/app/a", "1")
     dir:write("v2/etc/app/a", "2")
     assert(os.rename(dir:at("v1"), dir:at("live")))
@@ -230,7 +230,7 @@ describe("a folder", function()
     quiet()
   end)
 
-  it("that is removed with all in it, and made again, is followed", function()
+  it("that is removed with its content, and created again, is followed", function()
     dir:write("conf/d/a", "1")
     set_fenced { "conf/d/a" }
     for i = 1, 20 do
@@ -241,7 +241,7 @@ describe("a folder", function()
     end
   end)
 
-  it("on the way that is busy makes no work", function()
+  it("on the way to the file that is busy causes no work", function()
     dir:write("busy/conf/a", "1")
     set_fenced { "busy/conf/a" }
     for i = 1, 100 do dir:write("busy/" .. i, "x") end
@@ -252,7 +252,7 @@ describe("a folder", function()
 end)
 
 describe("symbolic links", function()
-  it("are followed through a ConfigMap's swaps, at full speed, to the last one", function()
+  it("are followed through the swaps of a ConfigMap, at full speed, to the last one", function()
     dir:configmap { ["app.yaml"] = "0" }
     assert.is_true(set { dir:at("app.yaml") })
     local last
@@ -307,7 +307,7 @@ describe("symbolic links", function()
     told "a"
   end)
 
-  it("that lead nowhere, or in a circle, are watched until they lead somewhere", function()
+  it("without a target, or in a circle, are watched until they have a target", function()
     dir:link("y", "x")
     dir:link("x", "y")
     dir:link("missing/a", "dead")
@@ -360,7 +360,7 @@ describe("a pattern", function()
   end)
 end)
 
-describe("a path that is shaken", function()
+describe("a path that is changed in random ways", function()
   -- Another process changes the path in every way, as fast as it can; the last state must be
   -- reported, without the help of a rescan.
   local script = [[
@@ -412,7 +412,7 @@ describe("a path that is shaken", function()
 end)
 
 describe("more events than the kernel keeps", function()
-  it("are answered by a look at everything, and the watch goes on", function()
+  it("make the watch read everything, and it continues", function()
     dir:mkdir("d")
     dir:write("a", "1")
     set_fenced { "a", "d/*.yaml" }
@@ -431,7 +431,7 @@ describe("more events than the kernel keeps", function()
 end)
 
 describe("the rescan", function()
-  it("sees what makes no event, and is silent where nothing has changed", function()
+  it("finds changes that make no event, and reports nothing where nothing has changed", function()
     dir:write("a", "1")
     dir:write("d/b.yaml", "1")
     C.segue__fault_arm("watch.add=fail:-13")
@@ -441,7 +441,7 @@ describe("the rescan", function()
     told "ALL"
   end)
 
-  it("sees a change under a mount that covers the watched folder", function()
+  it("finds a change under a mount that covers the watched folder", function()
     dir:write("conf/a", "1")
     dir:write("other/a", "2")
     assert.is_true(set({ dir:at("conf/a") }, 20))
@@ -638,7 +638,7 @@ describe("the kernel's limits", function()
 end)
 
 describe("the set", function()
-  it("can be replaced: what left is silent, what stays is not touched", function()
+  it("can be replaced: removed paths are silent, kept ones are not touched", function()
     set_fenced { "a", "d/b" }
     set_fenced { "d/b", "c" }
     dir:write("a", "1")
@@ -652,7 +652,7 @@ describe("the set", function()
     quiet()
   end)
 
-  it("takes doubles, and hundreds of files", function()
+  it("accepts duplicates, and hundreds of files", function()
     local list = {}
     for i = 1, 500 do
       list[#list + 1] = "d" .. i % 10 .. "/" .. i

@@ -68,7 +68,7 @@ describe("jobs of one purpose", function()
     end
   end)
 
-  it("may hang four at once, and the other purposes go on", function()
+  it("may hang four at once, and the other purposes continue", function()
     loop = Loop.uv()
     local hung = {}
     for i = 1, C.SEGUE__WORKERS_MAX do

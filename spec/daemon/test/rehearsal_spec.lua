@@ -75,7 +75,7 @@ describe("a rehearsal", function()
     assert.equal(r.id, t:last().id)
   end)
 
-  it("moves only its own clock, and retries by it", function()
+  it("moves only its own clock, and retries by that clock", function()
     local t = policy(plain, { now = 1000 }):file("config.yaml", "a: 1")
     t:start()
     assert.equal(1000, t:now())
@@ -89,7 +89,7 @@ describe("a rehearsal", function()
     assert.is_true(t:now() > 1000 + 10 * 86400)
   end)
 
-  it("plans without doing", function()
+  it("plans without applying", function()
     local t = policy(plain):file("config.yaml", "a: 1")
     t:start()
     t:file("config.yaml", "a: 2\nb: x")
@@ -120,7 +120,7 @@ describe("a rehearsal", function()
     assert.equal(2, t:config "a")
   end)
 
-  it("answers commands by the spec, and refuses the others", function()
+  it("answers commands with the spec's results, and refuses the others", function()
     local t = policy(plain .. [[check = function(next)
       local chunks = {}
       local r, why, code = segue.run { "tool", next.word, stdin = "in", env = { A = "b" },
@@ -161,7 +161,7 @@ describe("a rehearsal", function()
     assert.matches("my own", raised(said, "g"))
   end)
 
-  it("answers requests, probes and look-ups by the spec", function()
+  it("answers requests, probes and look-ups with the spec's results", function()
     local t = policy(plain .. [[
       check = function(next)
         local a, why, code = segue.fetch { url = "http://x/" .. next.page, timeout = "3s" }
@@ -201,7 +201,7 @@ describe("a rehearsal", function()
     end))
   end)
 
-  it("has modules that do as the spec says, with the plan of the real engine", function()
+  it("has modules that end as the spec decides, with the plan of the real engine", function()
     local t = policy(plain .. [[modules = {
       log = { kind = "c", config = "log", replace = "swap" },
       web = { kind = "c", config = "web", needs = { "log" }, replace = "restart" } }]])
@@ -223,7 +223,7 @@ describe("a rehearsal", function()
     assert.equal("keep", r.plan[1].action)
   end)
 
-  it("keeps files, folders and variables to itself", function()
+  it("does not share its files, folders and variables", function()
     local t = policy([[
       sources = { segue.dir "conf.d/*.yaml", segue.env { prefix = "APP_" } },
       triggers = { segue.signal "HUP" },
@@ -273,7 +273,7 @@ describe("a rehearsal", function()
     assert.matches("no trigger segue.signal \"HUP\"", raised(t.signal, t, "HUP"))
   end)
 
-  it("judges a policy as the daemon does", function()
+  it("validates a policy as the daemon does", function()
     local t = policy 'sources = { segue.file "a" }, triggers = { segue.http "0.0.0.0:80" }'
     local r = t:start()
     assert.equal("rejected", r.outcome)
@@ -284,7 +284,7 @@ describe("a rehearsal", function()
     assert.equal("rejected", r.outcome)
   end)
 
-  it("says what is wrong with the spec, at its line", function()
+  it("reports a mistake in the spec at its line", function()
     local t = policy(plain):file("config.yaml", "a: 1")
     assert.matches("t:start%(%) comes first", raised(t.signal, t, "HUP"))
     t:start()
@@ -310,7 +310,7 @@ describe("a rehearsal", function()
     assert.matches("closed", raised(t.reload, t))
   end)
 
-  it("is one of many", function()
+  it("runs beside others", function()
     for i = 1, 60 do
       local t = policy(plain):file("config.yaml", "a: " .. i)
       assert.equal("applied", t:start().outcome)
