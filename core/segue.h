@@ -675,7 +675,7 @@ SEGUE_API void segue_delivery_unchanged(segue_delivery *delivery);
 typedef struct segue_watch segue_watch;
 /* Delivers a push. The delivery belongs to Segue after this call, also if it fails. NULL:
  * something has changed, and Segue fetches it. Takes a lock and returns at once; deliveries arrive
- * in order. SEGUE_ECANCELLED: the result of this watch is not needed any more. UV_ENOMEM. [any
+ * in order. If a thousand wait, Segue discards them and fetches everything. SEGUE_ECANCELLED: the result of this watch is not needed any more. UV_ENOMEM. [any
  * thread] */
 SEGUE_API int segue_watch_emit(segue_watch *watch, segue_delivery *delivery);
 
@@ -717,7 +717,9 @@ typedef struct segue_source_ops {
 
   /* Runs until it fails, ends or is cancelled, and emits what changes after `revision`. */
   void (*watch)(void *instance, const char *revision, segue_watch *watch, segue_op *op);
-  /* The result of the operation op is not needed any more: it should end soon. */
+  /* The result of the operation op is not needed any more: it should end soon. An operation that
+   * has not ended two seconds after the stop of the instance is abandoned: close is not called, and
+   * the memory that the operation may use is never freed. */
   void (*cancel)(void *instance, segue_op *op);
   /* The policy uses only the documents of these names; a later call replaces the list. The names
    * are borrowed for the call. Documents of other names may be left out of deliveries. */
@@ -1031,13 +1033,15 @@ SEGUE_API int segue_new(segue **out, const segue_options *options, segue_error *
 /* Registers a module under a name, before segue_start. A policy refers to it by kind = "c", plugin
  * = name. Without a policy the module gets the whole configuration and is replaced by handover. The
  * library borrows ops and userdata until segue_close has freed the instance. SEGUE_EUSAGE: the
- * instance was started, the name is empty or taken, or the size of ops is impossible. */
+ * instance was started, the name is empty or taken, or the size of ops is impossible; on_log
+ * receives the reason. */
 SEGUE_API int segue_module_register(segue *s, const char *name, const segue_module_ops *ops,
                                     void *userdata);
 
-/* Registers a source under descriptor->name, before segue_start. The library borrows the descriptor
- * until segue_close has freed the instance. SEGUE_EUSAGE: the instance was started, the name is
- * empty or taken, or magic, abi, size or ops are impossible. UV_ENOMEM. */
+/* Registers a source under descriptor->name, before segue_start. A policy refers to it by
+ * segue.source { plugin = name }. The library borrows the descriptor until segue_close has freed
+ * the instance. SEGUE_EUSAGE: the instance was started, the name is empty, has a slash or is taken,
+ * or magic, abi, size or ops are impossible; on_log receives the reason. UV_ENOMEM. */
 SEGUE_API int segue_source_register(segue *s, const segue_source_descriptor *descriptor);
 
 /* Locks the state folder, opens the control socket and requests the first load; on_start receives

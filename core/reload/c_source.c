@@ -18,14 +18,6 @@ typedef struct c_source {
   void *filled, *instance;
 } c_source;
 
-bool segue__source_descriptor_fits(const segue_source_descriptor *d) {
-  if (!d || d->magic != SEGUE_SOURCE_MAGIC || d->abi != SEGUE_SOURCE_ABI) return false;
-  if (d->size < offsetof(segue_source_descriptor, userdata) || d->size > SEGUE__STRUCT_MAX)
-    return false;
-  return d->name && *d->name && d->ops && d->ops->fetch &&
-         d->ops->size >= offsetof(segue_source_ops, watch) && d->ops->size <= SEGUE__STRUCT_MAX;
-}
-
 static void c_source_cancel_fetch(void *data) {
   const segue__emission *out = data;
   const c_source *c = out->instance;

@@ -8,8 +8,6 @@
 #include "../options/options.h"
 #include "../source/source.h"
 
-/* Returns whether magic, abi, sizes and operations are usable. */
-bool segue__source_descriptor_fits(const segue_source_descriptor *descriptor);
 /* Opens a source: sets kind, impl and pushes of source, whose name is set. options is a map. The
  * descriptor and its tables must stay until the source is freed. On failure err has a sentence;
  * source is as before. */

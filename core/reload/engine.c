@@ -10,9 +10,15 @@
 #include <string.h>
 #include <uv.h>
 
+#include "../os/fault.h"
 #include "txn.h"
 
-enum { RETRY_FIRST_MS = 1000, RETRY_MOST_MS = 60000, CAUSE_MOST = 400 };
+enum {
+  RETRY_FIRST_MS = 1000,
+  RETRY_MOST_MS = 60000,
+  CAUSE_MOST = 400,
+  SOURCES_MS = 2000 /* at the end, for operations of sources that were cancelled */
+};
 
 static void engine_kicked(segue__message *message);
 static void module_entered(void *data, const char *name, uint64_t generation,
@@ -703,6 +709,18 @@ static void engine_look_again(segue__timer *timer) {
   segue__engine_check_stopped(timer->data);
 }
 
+/* A source in C ends its operations on a thread of its own, a moment after the cancel. Only then
+ * may its instance and its policy be freed: abandoned, they stay in memory, and the host's thread
+ * would end an operation of an instance of Segue that is closed. */
+static bool sources_ended(segue__engine *engine) {
+  uint64_t now = segue__loop_now_ms(engine->loop);
+  if (!engine->remote_calls) return true;
+  if (engine->sources_end_ms) return now >= engine->sources_end_ms;
+  uint64_t wait_ms = SEGUE_TEST_MS("SOURCES_MS", SOURCES_MS);
+  engine->sources_end_ms = now + wait_ms;
+  return segue__timer_start(engine->loop, &engine->start_timer, wait_ms, engine_look_again) < 0;
+}
+
 void segue__engine_check_stopped(segue__engine *engine) {
   if (!engine->stopping || engine->txn || engine->recovering || engine->draining ||
       !engine->stopped_cb)
@@ -711,7 +729,7 @@ void segue__engine_check_stopped(segue__engine *engine) {
     segue__drain_instance_all(engine);
     return;
   }
-  if (segue__remotes_waiting(engine)) return;
+  if (segue__remotes_waiting(engine) || !sources_ended(engine)) return;
   if (segue__detached_abandon(&engine->detached) + abandon_hooks(engine) +
           segue__remotes_abandon(engine) >
       0) {

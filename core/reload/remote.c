@@ -198,11 +198,29 @@ static int delta_apply(const segue__source_state *state, segue__emission *delive
   return rc;
 }
 
-/* Returns whether a delta continues what is held. If not, changes between the two revisions are
- * missing, and only a delivery of everything helps. */
+static bool is_in_order(const segue__documents *documents) {
+  for (size_t i = 1; i < documents->count; i++)
+    if (strcmp(documents->items[i - 1]->name, documents->items[i]->name) >= 0) return false;
+  return true;
+}
+
+/* Returns whether a delta continues what is held. Documents that are held in another order than
+ * that of their names would give another configuration than a fetch of the same revision. */
 static bool delta_fits(const segue__source_state *state, const segue__emission *delivery) {
-  const char *held = state->remote.has ? state->remote.revision : NULL;
-  return held && delivery->revision && !strcmp(held, delivery->base);
+  const segue__remote *remote = &state->remote;
+  const char *held = remote->has && !remote->forgotten ? remote->revision : NULL;
+  return held && delivery->revision && !strcmp(held, delivery->base) &&
+         is_in_order(&state->documents);
+}
+
+/* Returns whether changes are missing between what is held and a delivery: only a delivery of
+ * everything helps. After a gap a report that nothing has changed belongs to a revision whose
+ * documents are not held: if its revision was accepted, the next delta would fit, and the changes
+ * of the gap would be missing until the next fetch of everything. */
+static bool delivery_has_gap(const segue__source_state *state, const segue__emission *delivery) {
+  if (delivery->ask) return false;
+  if (delivery->unchanged) return state->remote.has && state->remote.forgotten;
+  return delivery->base && !delta_fits(state, delivery);
 }
 
 /* A source in C does not know the name that messages use for it. */
@@ -236,7 +254,9 @@ static int remote_take(segue__source_state *state, segue__emission *delivery, se
   for (size_t i = 0; !delivery->unchanged && i < delivery->documents.count; i++) {
     segue__document *came = delivery->documents.items[i];
     segue__document *old = remote_held(&state->documents, came);
-    if (came->format != SEGUE__BUILT) came->id = 0; /* it gets one when it is parsed */
+    /* A new document gets its id when it is parsed. One that is held, which a delta names again,
+     * must not be written: a run may read it on the worker at this moment. */
+    if (!old && came->format != SEGUE__BUILT) came->id = 0;
     if ((!old && name_source(state, came) < 0) ||
         segue__documents_add(&next, segue__document_ref(old ? old : came)) < 0) {
       segue__documents_deinit(&next);
@@ -335,8 +355,8 @@ int segue__remote_pull(segue__engine *engine, segue__policy *policy, const segue
   state->remote.again = false;
   call->collect = collect;
   segue__op_begin(&call->op, engine->loop, ms, remote_pulled, remote_through, NULL);
-  bool whole = !state->remote.has || state->remote.forgotten;
-  source->kind->remote->fetch(source, whole ? NULL : state->remote.revision, &call->delivery,
+  call->whole = !state->remote.has || state->remote.forgotten;
+  source->kind->remote->fetch(source, call->whole ? NULL : state->remote.revision, &call->delivery,
                               &call->op);
   return 0;
 }
@@ -376,6 +396,9 @@ static void take_pull(segue__remote_call *call, int status, const segue_error *e
   state->fetches++;
   if (rc < 0)
     err = story_of(call, status, error);
+  else if (!call->overtaken && delivery_has_gap(state, &call->delivery))
+    rc = segue__errorf(&err, SEGUE_ESOURCE,
+                       "the source delivered changes only, and everything was asked for");
   else if (!call->overtaken)
     rc = remote_take(state, &call->delivery, &err);
   if (rc < 0)
@@ -389,13 +412,16 @@ static void take_pull(segue__remote_call *call, int status, const segue_error *e
     remote_fire(engine, state, SEGUE__BY_POLL, "is back");
 }
 
-/* The revision that the source was asked from is gone (a compacted history): everything is fetched
- * at once, for the run that waits too. That is no failure, because a source that was away for long
- * always meets it. A source that reports it again, when it was asked for everything, fails. */
-static bool remote_pull_whole(segue__remote_call *call) {
+/* The revision that the source was asked from is gone (a compacted history), or the source answered
+ * with changes against another revision than the one that is held: everything is fetched at once,
+ * for the run that waits too. That is no failure, because a source that was away for long always
+ * meets it. A source that does it again, when it was asked for everything, fails. */
+static bool remote_pull_whole(segue__remote_call *call, int status) {
   segue__source_state *state = call->state;
   segue__engine *engine = call->engine;
-  if (!state->remote.has || state->remote.forgotten) return false;
+  bool gap = status >= 0 && !call->overtaken && delivery_has_gap(state, &call->delivery);
+  if (call->whole || (status != SEGUE_EGONE && !gap)) return false;
+  state->remote.gaps += gap;
   state->remote.forgotten = true;
   state->remote.pull = NULL;
   return segue__remote_pull(engine, call->policy, call->source, call->collect) == 0;
@@ -407,7 +433,7 @@ static void remote_pulled(segue_op *op, int status, const segue_error *error) {
   segue__source_state *state = call->dropped ? NULL : call->state;
   segue__collect *collect = call->collect;
   call->answered = true;
-  if (state && status == SEGUE_EGONE && remote_pull_whole(call)) {
+  if (state && remote_pull_whole(call, status)) {
     call->collect = NULL;
     if (!segue__op_outstanding(op)) remote_call_free(call);
     return;
@@ -505,15 +531,16 @@ static void remote_emitted(void *data, segue__emission *delivery) {
   }
   remote_proved(engine, state);
   int rc = 0;
-  if (delivery->base && !delivery->ask && !delta_fits(state, delivery)) {
-    state->remote.gaps++;
+  if (delivery_has_gap(state, delivery)) {
+    state->remote.gaps += !state->remote.forgotten;
     state->remote.forgotten = true;
     delivery->ask = true;
   }
   if (delivery->ask) {
     pull_soon(engine, state, 0);
   } else {
-    if (state->remote.pull) state->remote.pull->overtaken = true;
+    /* A push that only reports that nothing has changed brings nothing that a fetch lacks. */
+    if (state->remote.pull && !delivery->unchanged) state->remote.pull->overtaken = true;
     rc = remote_take(state, delivery, &err);
     if (rc < 0)
       remote_lost(engine, state, &err);
@@ -668,14 +695,17 @@ int segue__remote_note_used(segue__source_state *state) {
   return state->remote.revision && !state->remote.used ? UV_ENOMEM : 0;
 }
 
+/* A plan is no outcome, and a run that restores an older generation uses no delivery: it must not
+ * report the one that the plan looked at. */
 void segue__remotes_report(segue__txn *txn) {
   const segue__result *result = txn->result;
-  for (size_t i = 0; txn->policy && !result->plan_only && i < txn->policy->source_count; i++) {
+  for (size_t i = 0; txn->policy && i < txn->policy->source_count; i++) {
     const segue__source *source = &txn->policy->sources[i];
     if (!source->kind->remote || !source->kind->remote->outcome) continue;
     segue__source_state *state = segue__source_find(txn->engine, txn->policy, source);
     if (!state || !state->remote.was_used) continue;
     state->remote.was_used = false;
+    if (result->plan_only) continue;
     segue_source_outcome outcome = {.revision = state->remote.used,
                                     .outcome = segue__outcome_name(result->outcome),
                                     .generation = result->generation,

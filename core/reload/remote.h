@@ -35,6 +35,7 @@ typedef struct segue__remote_call {
   bool dropped;   /* its delivery is ignored */
   bool answered;  /* it has ended for the engine; the source may not have completed it */
   bool overtaken; /* a push came after this fetch had begun */
+  bool whole;     /* a fetch that was asked for everything, not for changes */
   struct segue__remote_call *prev, *next;
 } segue__remote_call;
 
@@ -49,7 +50,7 @@ typedef struct segue__remote {
   bool again;        /* a fetch is due that must begin after the one under way */
   segue__timer pull_timer;
   segue__timer watch_timer; /* a watch runs: until it has proved itself; else: until the next */
-  uint64_t gaps;            /* deltas that did not continue what is held */
+  uint64_t gaps;            /* times that a delta did not continue what is held */
   bool forgotten;           /* the next fetch gets no revision and delivers everything */
   char *used;               /* revision of the delivery that the last run used; NULL: none */
   bool was_used;

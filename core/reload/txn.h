@@ -140,7 +140,8 @@ struct segue__engine {
 
   segue__source_state **sources; /* of the live policy, and of one that is being tried */
   size_t source_count;
-  segue__remote_call *remote_calls; /* fetches and watches that are not through */
+  segue__remote_call *remote_calls; /* fetches and watches that have not ended */
+  uint64_t sources_end_ms;          /* when those are abandoned at the end; 0: not decided */
   uint32_t next_document;
 
   segue__queued_run *pending, *pending_plan, *pending_replay;

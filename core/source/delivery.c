@@ -7,6 +7,8 @@
 
 #include "source.h"
 
+enum { QUEUED_MAX = 1000 }; /* pushes of one watch that wait for the control thread */
+
 /* ---- Deliveries ------------------------------------------------------------------------------ */
 
 segue_delivery *segue_delivery_new(void) {
@@ -63,6 +65,7 @@ static segue__emission *emitter_take(segue__emitter *emitter) {
   pthread_mutex_lock(&emitter->mutex);
   segue__emission *first = emitter->first;
   emitter->first = emitter->last = NULL;
+  emitter->count = 0;
   emitter->posted = false;
   pthread_mutex_unlock(&emitter->mutex);
   return first;
@@ -101,21 +104,34 @@ void segue__emitter_deinit(segue__emitter *emitter) {
   pthread_mutex_destroy(&emitter->mutex);
 }
 
-/* A delivery of everything replaces those before it, which no run has used: a source that pushes in
- * a loop holds one delivery in memory. A delta replaces nothing. */
-static void emitter_add(segue__emitter *emitter, segue__emission *delivery) {
-  bool whole = !delivery->base && !delivery->unchanged && !delivery->ask;
-  segue__emission *next, *old = whole ? emitter->first : NULL;
-  if (old) emitter->first = emitter->last = NULL;
+static void emitter_forget(segue__emitter *emitter) {
+  segue__emission *next, *old = emitter->first;
+  emitter->first = emitter->last = NULL;
+  emitter->count = 0;
   for (; old; old = next) {
     next = old->next;
     segue_delivery_free(old);
+  }
+}
+
+/* A delivery of everything replaces those before it, which no run has used: a source that pushes in
+ * a loop holds one delivery in memory. A delta replaces nothing: a source that pushed deltas faster
+ * than the control thread applies them would fill the memory, and keep that thread from all other
+ * work. So a queue that is full becomes one request for a fetch. Later deltas do not continue what
+ * is held, until that fetch has brought everything. */
+static void emitter_add(segue__emitter *emitter, segue__emission *delivery) {
+  if (!delivery->base && !delivery->unchanged && !delivery->ask) emitter_forget(emitter);
+  if (emitter->count == QUEUED_MAX) {
+    emitter_forget(emitter);
+    segue__delivery_deinit(delivery);
+    delivery->ask = true;
   }
   if (emitter->last)
     emitter->last->next = delivery;
   else
     emitter->first = delivery;
   emitter->last = delivery;
+  emitter->count++;
 }
 
 int segue_watch_emit(segue_watch *watch, segue_delivery *delivery) {

@@ -62,6 +62,7 @@ struct segue_watch {
   segue__loop *loop; /* NULL: closed */
   segue__message message;
   segue__emission *first, *last; /* on their way to the control thread */
+  size_t count;                  /* of those */
   bool posted;
   void *instance; /* c_source.c: for cancel */
   segue_op *op;

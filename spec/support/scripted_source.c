@@ -24,6 +24,7 @@ static int deliver(scripted_source *source, segue__emission *out) {
   segue__document *doc = NULL;
   memset(out, 0, sizeof *out);
   if (source->revision[0]) out->revision = segue__strdup(source->revision);
+  if (source->base[0]) out->base = segue__strdup(source->base);
   out->unchanged = source->unchanged;
   if (source->unchanged || !source->text[0]) return 0;
   char *text = segue__strdup(source->text);

@@ -16,6 +16,7 @@ typedef struct scripted_source {
   bool unchanged;    /* fetch returns "not modified" */
   char text[8192];   /* of its one document; "" = no document */
   char revision[32]; /* "" = none */
+  char base[32];     /* "" = none, else what it delivers are changes against this revision */
   segue_op *fetches[64];
   segue__emission *outs[64];
   int fetch_count;

@@ -2,17 +2,19 @@
 -- Sources that push changes, kinds of failure, and the outcomes that are passed back to a source.
 local engine = require "spec.support.engine"
 local C = require "spec.support.c"
+local tempdir = require "spec.support.tempdir"
 
 local e
 after_each(function()
   if e then e:close() end
   e = nil
+  tempdir.remove_all()
 end)
 
-local function started(options)
+local function started(options, state)
   local net = { "net", pushes = true }
   for key, value in pairs(options or {}) do net[key] = value end
-  e = engine.new { sources = { "a.yaml", net } }
+  e = engine.new { sources = { "a.yaml", net }, state = state }
   e:deliver("net", "n: 1\n", "r1")
   local w = e:reload { trigger = "start", cause = "start" }
   e:step()
@@ -21,14 +23,34 @@ local function started(options)
   e:journal()
 end
 
-local function reload()
-  local w = e:reload()
+local function reload(options)
+  local w = e:reload(options)
   e:step()
   return w
 end
 
 local function delta(base, revision, name, text)
   C.scripted_source_emit_delta(e:source("net"), base, revision, name, text)
+  e:advance(1000)
+end
+
+local function push_unchanged(revision)
+  local delivery = C.segue_delivery_new()
+  C.segue_delivery_unchanged(delivery)
+  C.segue_delivery_revision(delivery, revision)
+  C.segue_watch_emit(e:source("net").emitter, delivery)
+  e:advance(1000)
+end
+
+-- Everything: two documents, in this order; v is the name of the last one.
+local function push_two(revision, ...)
+  local delivery = C.segue_delivery_new()
+  for _, name in ipairs { ... } do
+    local text = "v: " .. name .. "\n"
+    C.segue_delivery_add(delivery, name, "yaml", text, #text)
+  end
+  C.segue_delivery_revision(delivery, revision)
+  C.segue_watch_emit(e:source("net").emitter, delivery)
   e:advance(1000)
 end
 
@@ -73,6 +95,21 @@ describe("a delta", function()
     assert.equal(0, count(e:journal(), "net.fetch"))
   end)
 
+  it("among more than wait for the control thread is replaced by one fetch", function()
+    started()
+    e:deliver("net", "n: 2\n", "r1500")
+    for i = 1, 1400 do
+      C.scripted_source_emit_delta(e:source("net"), "r" .. i, "r" .. i + 1, "zone",
+        "z: " .. i .. "\n")
+    end
+    assert.is_true(e:source("net").emitter.count <= 1000)
+    e:advance(1000)
+    assert.equal("2", e:value("n"))
+    assert.is_nil(e:value("z"))
+    assert.equal("r1500", e:source_status("net").revision)
+    assert.equal(1, count(e:journal(), "net.fetch -"))
+  end)
+
   it("that does not continue the held revision is discarded, and everything is fetched", function()
     started()
     e:deliver("net", "n: 5\n", "r7")
@@ -83,6 +120,84 @@ describe("a delta", function()
     assert.truthy(e:journal():find("net.fetch -", 1, true))
   end)
 
+  it("waits for everything after a gap, whatever the pushes between report", function()
+    started()
+    local source = e:source("net")
+    source.fetch = engine.LATER
+    delta("r5", "r6", "zone", "z: 1\n")
+    push_unchanged("r6")
+    delta("r6", "r7", "zone", "z: 2\n")
+    delta("r1", "r2", "zone", "z: 3\n")
+    assert.is_nil(e:value("z"))
+    assert.equal("r1", e:source_status("net").revision)
+    e:deliver("net", "n: 5\n", "r7")
+    source.fetch = engine.OK
+    C.scripted_source_finish(source, 0)
+    e:advance(1000)
+    assert.equal("5", e:value("n"))
+    assert.equal("r7", e:source_status("net").revision)
+  end)
+
+  it("that changes documents which are not in the order of their names is discarded", function()
+    started()
+    push_two("r2", "zb", "za")
+    assert.equal('"za"', e:value("v"))
+    push_two("r3", "za", "zb")
+    e:journal()
+    delta("r3", "r4", "zc", "v: zc\n")
+    assert.equal('"zc"', e:value("v"))
+    assert.equal(0, count(e:journal(), "net.fetch"))
+    push_two("r5", "zb", "za")
+    e:deliver("net", "v: all\n", "r6")
+    delta("r5", "r6", "zc", "v: zc\n")
+    assert.equal('"all"', e:value("v"))
+    assert.equal(1, count(e:journal(), "net.fetch -"))
+  end)
+
+  it("of a fetch is taken if it continues what is held", function()
+    started { pushes = false }
+    local source = e:source("net")
+    e:deliver("net", "n: 2\n", "r2")
+    C.ffi.copy(source.base, "r1")
+    assert.equal("applied", reload():outcome())
+    assert.equal("2", e:value("n"))
+    assert.equal("r2", e:source_status("net").revision)
+    assert.equal(1, count(e:journal(), "net.fetch"))
+  end)
+
+  it("of a fetch that does not continue what is held leads to a fetch of everything", function()
+    started { pushes = false }
+    local source = e:source("net")
+    source.fetch = engine.LATER
+    e:deliver("net", "n: 2\n", "r6")
+    C.ffi.copy(source.base, "r5")
+    local w = reload()
+    C.scripted_source_finish(source, 0)
+    e:step()
+    assert.is_false(w:answered())
+    C.ffi.copy(source.base, "")
+    e:deliver("net", "n: 7\n", "r7")
+    source.fetch = engine.OK
+    C.scripted_source_finish(source, 0)
+    e:step()
+    assert.equal("applied", w:outcome())
+    assert.equal("7", e:value("n"))
+    assert.truthy(e:journal():find("net.fetch r1\nnet.fetch -", 1, true))
+  end)
+
+  it("in answer to a question for everything is a failure, and is not asked for in a loop", function()
+    started { pushes = false }
+    e:deliver("net", "n: 2\n", "r6")
+    C.ffi.copy(e:source("net").base, "r5")
+    assert.equal("unchanged", reload():outcome())
+    local status = e:source_status("net")
+    assert.is_false(status.up)
+    assert.truthy(status.error:find("delivered changes only, and everything was asked for", 1, true),
+      status.error)
+    assert.equal("1", e:value("n"))
+    assert.equal(2, count(e:journal(), "net.fetch"))
+  end)
+
   it("that arrives when the policy has stopped the watch is refused", function()
     started()
     local source = e:source("net")
@@ -91,6 +206,22 @@ describe("a delta", function()
     C.segue__emitter_close(emitter)
     assert.equal(C.SEGUE_ECANCELLED, C.segue_watch_emit(emitter, C.segue_delivery_new()))
     source.deaf = false
+  end)
+end)
+
+describe("a push that nothing has changed", function()
+  it("does not replace a fetch that is under way", function()
+    started()
+    local source = e:source("net")
+    source.fetch = engine.LATER
+    e:emit("net", true)
+    e:advance(1)
+    push_unchanged("r1")
+    e:deliver("net", "n: 2\n", "r2")
+    source.fetch = engine.OK
+    C.scripted_source_finish(source, 0)
+    e:advance(1000)
+    assert.equal("2", e:value("n"))
   end)
 end)
 
@@ -182,6 +313,17 @@ describe("a source", function()
     e:deliver("net", "n: 2\n", "r4")
     assert.equal("unchanged", reload():outcome())
     assert.truthy(e:journal():find("net.outcome r4 unchanged 2", 1, true))
+  end)
+
+  it("learns nothing of a plan, nor of a run that used none of its deliveries", function()
+    started(nil, tempdir.new().path)
+    e:deliver("net", "n: 2\n", "r2")
+    reload { plan = true }
+    assert.equal(1, count(e:journal(), "net.fetch r1"))
+    e:replay_last_good()
+    e:step()
+    assert.equal("1", e:value("n"))
+    assert.falsy(e:journal():find("net.outcome", 1, true))
   end)
 
   it("gets the list of used documents, and is fetched then", function()

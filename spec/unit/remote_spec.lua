@@ -544,6 +544,36 @@ describe("the strategy of a source that can push", function()
 end)
 
 describe("stopping", function()
+  it("waits for a source that ends its operations a moment after the cancel", function()
+    e = engine.new { sources = { { "net", pushes = true } } }
+    e:deliver("net", "n: 1\n")
+    reload()
+    e:source("net").deaf = true
+    local stopped = e:stop()
+    e:step()
+    e:advance(1500)
+    assert.is_false(stopped[0])
+    C.scripted_source_end_watch(e:source("net"), C.SEGUE_ECANCELLED)
+    e:step()
+    assert.is_true(stopped[0])
+    e:close()
+    e = nil
+  end)
+
+  it("abandons a source that does not end", function()
+    e = engine.new { sources = { { "net", pushes = true } } }
+    e:deliver("net", "n: 1\n")
+    reload()
+    e:source("net").deaf = true
+    local stopped = e:stop()
+    e:step()
+    assert.is_false(stopped[0])
+    e:advance(2100)
+    assert.is_true(stopped[0])
+    e:close(true)
+    e = nil
+  end)
+
   it("ends watches and fetches, also those that ignore a cancel", function()
     e = engine.new { sources = { { "net", pushes = true } } }
     e:deliver("net", "n: 1\n")
