@@ -10,7 +10,7 @@
 #include <uv.h>
 
 #include "../bind/runtime/budget.h"
-#include "../reload/c_source.h"
+#include "../module/plugin.h"
 
 static int log_clean(void *data, const segue_log_entry *entry) {
   const segue *s = data;
@@ -30,7 +30,16 @@ void segue_on_budget_signal(void *value) {
   segue__budget_on_signal(value);
 }
 
-static bool is_registered(const segue *s, const char *name) {
+/* ---- Modules and sources of the host ---- */
+
+/* The two functions return a code only: the log is the one place for the reason. */
+static int host_refuse(const segue *s, const char *what, const char *name, const char *why) {
+  SEGUE__LOG(&s->log, SEGUE_ERROR, what, "the host cannot register it",
+             SEGUE__FIELD("name", name ? name : ""), SEGUE__FIELD("error", why));
+  return SEGUE_EUSAGE;
+}
+
+static bool has_module(const segue *s, const char *name) {
   for (size_t i = 0; i < s->registered.host.count; i++)
     if (strcmp(s->modules[i].name, name) == 0) return true;
   return false;
@@ -40,10 +49,18 @@ static bool is_registered(const segue *s, const char *name) {
  * these arrays without a lock. The array may move, so the pointer of the loader is set again each
  * time. */
 int segue_module_register(segue *s, const char *name, const segue_module_ops *ops, void *userdata) {
+  const char *why = NULL;
   if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
-  if (s->stage != SEGUE__NEW || !name || !*name || !ops || !segue__module_ops_fit(ops) ||
-      is_registered(s, name))
-    return SEGUE_EUSAGE;
+  if (s->stage != SEGUE__NEW)
+    why = "segue_start was called before";
+  else if (!name || !*name)
+    why = "it has no name";
+  else if (!ops || !segue__module_ops_fit(ops))
+    why = "its ops cannot be used: set their size (and that of log and stats) to the sizeof of its "
+          "struct, set enabled and write of log, record of stats";
+  else if (has_module(s, name))
+    why = "another module has this name";
+  if (why) return host_refuse(s, "module", name, why);
   size_t count = s->registered.host.count;
   segue__host_module *grown = segue__realloc(s->modules, (count + 1) * sizeof *grown);
   if (!grown) return UV_ENOMEM;
@@ -56,12 +73,29 @@ int segue_module_register(segue *s, const char *name, const segue_module_ops *op
   return 0;
 }
 
+static bool has_source(const segue *s, const char *name) {
+  for (size_t i = 0; i < s->registered.source_count; i++)
+    if (!strcmp(s->sources[i]->name, name)) return true;
+  return false;
+}
+
+/* Returns NULL if the source may be registered. */
+static const char *source_fault(const segue *s, const segue_source_descriptor *d,
+                                segue_error *err) {
+  if (!d) return "there is no descriptor";
+  if (segue__source_descriptor_validate(d, err) < 0) return err->message;
+  if (s->stage != SEGUE__NEW) return "segue_start was called before";
+  if (strchr(d->name, '/')) return "its name has a slash: that is the path of a plugin's file";
+  return has_source(s, d->name) ? "another source has this name" : NULL;
+}
+
 int segue_source_register(segue *s, const segue_source_descriptor *descriptor) {
+  segue_error err = {0};
   if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
-  if (s->stage != SEGUE__NEW || !segue__source_descriptor_fits(descriptor)) return SEGUE_EUSAGE;
+  const char *why = source_fault(s, descriptor, &err);
+  bool named = descriptor && !err.message[0]; /* else the name may be no pointer at all */
+  if (why) return host_refuse(s, "source", named ? descriptor->name : NULL, why);
   size_t count = s->registered.source_count;
-  for (size_t i = 0; i < count; i++)
-    if (!strcmp(s->sources[i]->name, descriptor->name)) return SEGUE_EUSAGE;
   const segue_source_descriptor **grown = segue__realloc(s->sources, (count + 1) * sizeof *grown);
   if (!grown) return UV_ENOMEM;
   grown[count] = descriptor;

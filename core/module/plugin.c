@@ -100,7 +100,7 @@ segue__hash segue__plugin_hash(const segue__plugin *plugin) {
 
 /* One of the two descriptors that a plugin may export. */
 typedef struct exported {
-  const char *symbol, *interface, *magic_name, *type;
+  const char *symbol, *interface, *magic_name, *type; /* type: of the descriptor */
   uint32_t magic, abi;
   size_t least; /* bytes of the oldest descriptor */
 } exported;
@@ -122,16 +122,14 @@ static const exported source_export = {"segue_source",
                                        SEGUE_SOURCE_ABI,
                                        offsetof(segue_source_descriptor, userdata)};
 
-static int validate_begin(const exported *e, const void *bytes, size_t len, segue_error *err) {
-  uint32_t magic, abi;
-  size_t size;
-  int rc = segue__plugin_inspect(bytes, len, e->symbol, &magic, &abi, &size, err);
-  if (rc) return rc;
+/* Judges the first three fields of a descriptor. */
+static int validate_head(const exported *e, uint32_t magic, uint32_t abi, size_t size,
+                         segue_error *err) {
   if (magic != e->magic)
     return segue__errorf(err, SEGUE_EPOLICY,
-                         "exports a %s that does not begin with %s: it is something else, or was "
-                         "not initialised",
-                         e->symbol, e->magic_name);
+                         "has a %s that does not begin with %s: it is something else, or was not "
+                         "initialised",
+                         e->type, e->magic_name);
   if (abi != e->abi)
     return segue__errorf(err, SEGUE_EPOLICY,
                          "was built for version %u of the %s interface, this is version %u: build "
@@ -143,6 +141,13 @@ static int validate_begin(const exported *e, const void *bytes, size_t len, segu
                          "its size to sizeof(%s), and build it again",
                          size, e->type);
   return 0;
+}
+
+static int validate_begin(const exported *e, const void *bytes, size_t len, segue_error *err) {
+  uint32_t magic, abi;
+  size_t size;
+  int rc = segue__plugin_inspect(bytes, len, e->symbol, &magic, &abi, &size, err);
+  return rc ? rc : validate_head(e, magic, abi, size, err);
 }
 
 /* A plugin without either of them gets the message about a module. */
@@ -186,15 +191,24 @@ static int validate_ops(const segue_module_descriptor *d, segue_error *err) {
   return wrong ? segue__errorf(err, SEGUE_EPOLICY, "%s", wrong) : 0;
 }
 
+/* The fields after the head. */
 static int validate_source(const segue_source_descriptor *d, segue_error *err) {
   const char *wrong = NULL;
   if (!d->name || !*d->name)
     wrong = "has no name in the descriptor of its source: set it";
-  else if (!d->ops || !d->ops->fetch || d->ops->size < offsetof(segue_source_ops, watch) ||
-           d->ops->size > SEGUE__STRUCT_MAX)
-    wrong = "has a source whose ops cannot be used: set their size to sizeof(segue_source_ops), "
-            "set fetch, and build it again";
+  else if (!d->ops)
+    wrong = "has no ops in the descriptor of its source: set them";
+  else if (d->ops->size < offsetof(segue_source_ops, watch) || d->ops->size > SEGUE__STRUCT_MAX)
+    wrong = "has a source with ops of a size that no version of segue.h defines: set it to "
+            "sizeof(segue_source_ops), and build it again";
+  else if (!d->ops->fetch)
+    wrong = "has a source without the operation fetch: set it";
   return wrong ? segue__errorf(err, SEGUE_EPOLICY, "%s", wrong) : 0;
+}
+
+int segue__source_descriptor_validate(const segue_source_descriptor *d, segue_error *err) {
+  int rc = validate_head(&source_export, d->magic, d->abi, d->size, err);
+  return rc ? rc : validate_source(d, err);
 }
 
 /* The descriptor was checked in the bytes of the file before. It is copied up to the size that the

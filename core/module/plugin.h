@@ -28,6 +28,9 @@ void segue__plugin_unref(segue__plugin *plugin);         /* NULL allowed */
 const segue_module_descriptor *segue__plugin_descriptor(const segue__plugin *plugin);
 const segue_source_descriptor *segue__plugin_source(const segue__plugin *plugin);
 segue__hash segue__plugin_hash(const segue__plugin *plugin);
+/* Judges the descriptor of a source of the host by the rules for plugins. SEGUE_EPOLICY: the
+ * message is a predicate, without its subject: "has no name ...". */
+int segue__source_descriptor_validate(const segue_source_descriptor *descriptor, segue_error *err);
 
 /* plugin_elf.c: reads magic, ABI version and size of the descriptor from a shared object, without
  * loading it. Rejects a file that could crash the system's loader. */

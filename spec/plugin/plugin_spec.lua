@@ -226,7 +226,7 @@ static void handle(void *instance, segue_request *request) {
       ["another ABI"] = { { descriptor = ".abi = 9" }, "one.so was built for version 9 of the "
         .. "module interface, this is version 1: build it again" },
       ["another magic"] = { { descriptor = ".magic = 1" },
-        "one.so exports a segue_module that does not begin with SEGUE_MODULE_MAGIC" },
+        "one.so has a segue_module_descriptor that does not begin with SEGUE_MODULE_MAGIC" },
       ["another size"] = { { descriptor = ".size = 8" },
         "one.so has a descriptor of 8 bytes, which no version of segue.h defines" },
     } do
