@@ -675,8 +675,8 @@ SEGUE_API void segue_delivery_unchanged(segue_delivery *delivery);
 typedef struct segue_watch segue_watch;
 /* Delivers a push. The delivery belongs to Segue after this call, also if it fails. NULL:
  * something has changed, and Segue fetches it. Takes a lock and returns at once; deliveries arrive
- * in order. If a thousand wait, Segue discards them and fetches everything. SEGUE_ECANCELLED: the result of this watch is not needed any more. UV_ENOMEM. [any
- * thread] */
+ * in order. If a thousand wait, Segue discards them and fetches everything. SEGUE_ECANCELLED: the
+ * result of this watch is not needed any more. UV_ENOMEM. [any thread] */
 SEGUE_API int segue_watch_emit(segue_watch *watch, segue_delivery *delivery);
 
 /* The result of a reload that used a delivery. Borrowed while the function runs. */
