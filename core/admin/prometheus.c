@@ -42,6 +42,10 @@ static void config_metrics(segue__buf *out, const segue__engine *engine) {
       "one; 0 while they do.",
       stale ? segue__engine_wall_ms(engine) - stale : 0);
   segue__operator_metrics(out, engine);
+  prometheus_number(out, "segue_changes_open", "gauge",
+                    "Changes outside of the process (files, commands) that are neither finished "
+                    "nor undone.",
+                    segue__engine_open_change_count(engine));
   prometheus_number(out, "segue_ready", "gauge", "Whether every module runs a good generation.",
                     segue__admin_ready(engine, why, sizeof why));
 }

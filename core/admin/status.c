@@ -138,6 +138,26 @@ static void running_json(segue__buf *out, const segue__engine *engine) {
   segue__buf_addc(out, '}');
 }
 
+static void open_changes_json(segue__buf *out, const segue__engine *engine) {
+  segue__buf_addc(out, '[');
+  for (size_t i = 0; i < segue__engine_open_change_count(engine); i++) {
+    segue__open_change change;
+    segue__engine_open_change(engine, i, &change);
+    char *does = segue__strdup(change.does);
+    if (does) segue__engine_scrub_text(engine, does);
+    segue__buf_adds(out, i ? ",{" : "{");
+    segue__render_member(out, "module", change.module);
+    segue__buf_addc(out, ',');
+    segue__render_member(out, "action", change.action);
+    segue__buf_addc(out, ',');
+    segue__render_member(out, "does", does);
+    segue__buf_addf(out, ",\"generation\":%" PRIu64 ",\"reload\":%" PRIu64 ",\"running\":%s}",
+                    change.generation, change.reload, change.running ? "true" : "false");
+    segue__free(does);
+  }
+  segue__buf_addc(out, ']');
+}
+
 static void status_live(segue__buf *out, segue__admin *admin) {
   const segue_snapshot *live = segue__engine_live(admin->engine);
   const segue__policy *policy = segue__engine_policy(admin->engine);
@@ -152,6 +172,8 @@ static void status_live(segue__buf *out, segue__admin *admin) {
   segue__render_time(out, segue__engine_stale_since(admin->engine));
   segue__buf_addc(out, ',');
   segue__operator_json(out, admin->engine);
+  segue__buf_adds(out, ",\"open_changes\":");
+  open_changes_json(out, admin->engine);
 }
 
 static void status_process(segue__buf *out, const segue__admin *admin) {

@@ -163,6 +163,20 @@ static void add_decisions(segue__buf *out, const segue_node *status, bool colour
                     "rolled back", on, segue__table_number(status, "rolled_back_to"), off);
 }
 
+static void add_open_changes(segue__buf *out, const segue_node *status, bool colour) {
+  const segue_node *list = segue_node_get(status, "open_changes");
+  for (size_t i = 0; i < segue_node_count(list); i++) {
+    const segue_node *change = segue_node_at(list, i, NULL);
+    bool running = table_flag(change, "running");
+    segue__buf_addf(
+        out, "\n%-12s %smodule %s%s: %s (%s of reload %" PRId64 ")",
+        running ? "changing" : "unfinished", segue__table_paint(colour, running ? "" : "\033[31m"),
+        segue__table_text(change, "module"), segue__table_paint(colour, "\033[0m"),
+        segue__table_given(change, "does") ? segue__table_text(change, "does") : "see the log",
+        segue__table_text(change, "action"), segue__table_number(change, "reload"));
+  }
+}
+
 static void table_add_head(segue__buf *out, const segue_node *status, bool colour) {
   bool ready = table_flag(status, "ready");
   segue__buf_addf(out, "%-12s %s%s%s", segue__table_text(status, "name"),
@@ -175,6 +189,7 @@ static void table_add_head(segue__buf *out, const segue_node *status, bool colou
                     segue__table_text(status, "stale_since"),
                     segue__table_paint(colour, "\033[0m"));
   add_decisions(out, status, colour);
+  add_open_changes(out, status, colour);
   if (segue__table_number(status, "generation"))
     segue__buf_addf(out, "\n%-12s %" PRId64 " (%s)\n%-12s ", "generation",
                     segue__table_number(status, "generation"), segue__table_text(status, "hash"),

@@ -280,6 +280,17 @@ typedef struct segue__operator_status {
   uint64_t pinned_generation;
 } segue__operator_status;
 void segue__engine_operator_status(const segue__engine *engine, segue__operator_status *out);
+/* A change of a module with effects outside memory that is neither finished nor undone: of the
+ * transaction that runs, or one that a killed process or a failed undo has left. Its texts are the
+ * journal's, and may quote secrets of the config. */
+typedef struct segue__open_change {
+  const char *module, *action;
+  const char *does; /* in a sentence; NULL: not known */
+  uint64_t generation, reload;
+  bool running;
+} segue__open_change;
+size_t segue__engine_open_change_count(const segue__engine *engine);
+void segue__engine_open_change(const segue__engine *engine, size_t index, segue__open_change *out);
 /* The state folder is ours again, and empty: writes all of it again. */
 void segue__engine_record_anew(segue__engine *engine);
 

@@ -105,3 +105,19 @@ void segue__engine_module_status(const segue__engine *engine, size_t index,
                : module->live ? segue__instance_failure(module->live)
                               : NULL;
 }
+
+size_t segue__engine_open_change_count(const segue__engine *engine) {
+  return engine->journal.count;
+}
+
+void segue__engine_open_change(const segue__engine *engine, size_t index, segue__open_change *out) {
+  const segue__intent *intent = &engine->journal.items[index];
+  const segue__txn *txn = engine->txn;
+  *out = (segue__open_change){.module = segue__intent_get(intent, "module"),
+                              .action = segue__intent_get(intent, "action"),
+                              .does = segue__intent_get(intent, "does"),
+                              .generation = segue__intent_get_number(intent, "generation"),
+                              .reload = segue__intent_get_number(intent, "reload")};
+  for (size_t i = 0; txn && i < txn->step_count; i++)
+    if (txn->steps[i].intent == intent->id) out->running = true;
+}
