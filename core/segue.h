@@ -212,8 +212,8 @@ SEGUE_API int segue_node_uint(const segue_node *node, uint64_t *out);
 SEGUE_API int segue_node_double(const segue_node *node, double *out);
 SEGUE_API int segue_node_string(const segue_node *node, const char **out, size_t *length);
 /* Finds the place that a value was read from. Outputs may be NULL; source and file are borrowed
- * from the snapshot. SEGUE_EPATH: snapshot or node is NULL, or no document has the value. [any
- * thread] */
+ * from the snapshot. A column behind 16,777,215 is reported as 16,777,215. SEGUE_EPATH: snapshot or
+ * node is NULL, or no document has the value. [any thread] */
 SEGUE_API int segue_node_origin(const segue_snapshot *snapshot, const segue_node *node,
                                 const char **source, const char **file, uint32_t *line,
                                 uint32_t *column);

@@ -44,7 +44,7 @@ void segue__builder_free(segue__builder *b) {
 
 void segue__builder_at(segue__builder *b, uint32_t line, uint32_t column) {
   b->line = line;
-  b->column = column;
+  b->column = column < SEGUE__COLUMN_MAX ? column : SEGUE__COLUMN_MAX; /* what a node can hold */
 }
 
 /* Returns the path to the value that is being added, or to the open map if a key is expected. steps
@@ -420,8 +420,8 @@ int segue__builder_begin(segue__builder *b, segue_type type) {
   size_t text = b->text;
   segue__tree_entry *entry = count_nodes(b, 1) ? NULL : value_entry(b);
   if (!entry) return b->status;
-  entry->member.value = (segue_node){
-      .type = (uint8_t)type, .document = b->doc->id, .line = b->line, .column = b->column};
+  entry->member.value =
+      (segue_node){.type = type, .document = b->doc->id, .line = b->line, .column = b->column};
   if (b->depth == b->frame_capacity) {
     size_t capacity = b->frame_capacity ? b->frame_capacity * 2 : 16;
     segue__frame *frames = segue__realloc(b->frames, capacity * sizeof *frames);

@@ -57,11 +57,22 @@ static int compare_child(differ *d, const segue__member *key, size_t index, cons
   return rc;
 }
 
+/* The chunk hashes of two containers, looked up once: a wide map is mostly a walk over them. */
+typedef struct chunk_pair {
+  const segue__hash *a, *b;
+  size_t end; /* index of the first child that one of the two does not have; 0: no chunks */
+} chunk_pair;
+
+static chunk_pair chunks_of_both(const segue_node *a, const segue_node *b) {
+  chunk_pair pair = {segue__node_chunks(a), segue__node_chunks(b), 0};
+  if (pair.a && pair.b) pair.end = a->count < b->count ? a->count : b->count;
+  return pair;
+}
+
 /* Returns whether the chunk that starts at child i is the same in both. */
-static bool same_chunk(const segue_node *a, const segue_node *b, size_t i) {
-  const segue__hash *in_a = segue__node_chunks(a), *in_b = segue__node_chunks(b);
-  if (i % SEGUE__CHUNK || !in_a || !in_b || i >= a->count || i >= b->count) return false;
-  return segue__hash_equal(in_a[i / SEGUE__CHUNK], in_b[i / SEGUE__CHUNK]);
+static bool same_chunk(const chunk_pair *pair, size_t i) {
+  return i % SEGUE__CHUNK == 0 && i < pair->end &&
+         segue__hash_equal(pair->a[i / SEGUE__CHUNK], pair->b[i / SEGUE__CHUNK]);
 }
 
 /* Returns the member of `map` with m's key. Two versions of a map mostly have the same order, so it
@@ -79,8 +90,9 @@ static const segue__member *counterpart(const segue_node *map, const segue__memb
 static int compare_maps(differ *d, const segue_node *from, const segue_node *to) {
   int rc = 0;
   size_t hint = 0;
+  const chunk_pair chunks = chunks_of_both(from, to);
   for (size_t i = 0; !rc && i < from->count; i++) {
-    if (same_chunk(from, to, i)) {
+    if (same_chunk(&chunks, i)) {
       i += SEGUE__CHUNK - 1;
       hint = i + 1;
       continue;
@@ -91,7 +103,7 @@ static int compare_maps(differ *d, const segue_node *from, const segue_node *to)
   }
   hint = 0;
   for (size_t i = 0; !rc && i < to->count; i++) {
-    if (same_chunk(from, to, i)) {
+    if (same_chunk(&chunks, i)) {
       i += SEGUE__CHUNK - 1;
       hint = i + 1;
       continue;
@@ -105,8 +117,9 @@ static int compare_maps(differ *d, const segue_node *from, const segue_node *to)
 static int compare_lists(differ *d, const segue_node *from, const segue_node *to) {
   const segue_node *a = from->v.items, *b = to->v.items;
   size_t n = from->count, m = to->count, shorter = n < m ? n : m, start = 0, tail = 0;
+  const chunk_pair chunks = chunks_of_both(from, to);
   while (start < shorter) {
-    if (same_chunk(from, to, start) && start + SEGUE__CHUNK <= shorter)
+    if (same_chunk(&chunks, start) && start + SEGUE__CHUNK <= shorter)
       start += SEGUE__CHUNK;
     else if (segue__node_equal(&a[start], &b[start]))
       start++;
@@ -118,7 +131,7 @@ static int compare_lists(differ *d, const segue_node *from, const segue_node *to
   int rc = 0;
   size_t i = start;
   for (; !rc && i < shorter - tail; i++)
-    if (n == m && same_chunk(from, to, i))
+    if (n == m && same_chunk(&chunks, i))
       i += SEGUE__CHUNK - 1;
     else if (!segue__node_equal(&a[i], &b[i]))
       rc = compare_child(d, NULL, i, &a[i], &b[i]);

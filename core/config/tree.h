@@ -23,16 +23,20 @@ void segue__hash_hex(segue__hash hash, char out[33]);
 /* Reads 32 hex digits; false: text is none of these. */
 bool segue__hash_parse(const char *text, segue__hash *out);
 
-enum { SEGUE__NODE_UNSIGNED = 1 }; /* flags: an integer above INT64_MAX, read v.u */
+enum { SEGUE__NODE_UNSIGNED = 1 };          /* flags: an integer above INT64_MAX, read v.u */
+enum { SEGUE__COLUMN_MAX = (1 << 24) - 1 }; /* also stands for every column behind it */
 
+/* A document of 10 MB has some 300,000 nodes, and they take most of the memory of a generation. So
+ * type, flags and column share one word: a node has 24 bytes, a member 48. */
 typedef struct segue__member segue__member;
 struct segue_node {
-  uint8_t type; /* segue_type */
-  uint8_t flags;
-  uint16_t reserved;
+  uint32_t type : 3; /* segue_type */
+  uint32_t flags : 3;
+  uint32_t reserved : 2; /* for trees of options */
+  uint32_t column : 24;  /* SEGUE__COLUMN_MAX: there or behind it */
+  uint32_t line;
   uint32_t document; /* segue__document.id */
-  uint32_t line, column;
-  uint32_t count; /* items, members, bytes of a string */
+  uint32_t count;    /* items, members, bytes of a string */
   union {
     bool b;
     int64_t i;

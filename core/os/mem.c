@@ -5,6 +5,7 @@
  */
 #include "mem.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -98,6 +99,8 @@ size_t segue__mem_trims(int *thread) {
 #define COUNT(p, delta) ((void)0)
 #endif
 
+enum { FIRST_BLOCK = 4096, LARGEST_BLOCK = 262144 }; /* a large one's pages go back at once */
+
 void *segue__malloc(size_t size) {
   void *p = FAILS() ? NULL : malloc(size ? size : 1);
   COUNT(p, 1);
@@ -116,8 +119,29 @@ void *segue__realloc(void *p, size_t size) {
   return q;
 }
 
+/* Gives the pages of a large block back before the block is freed. glibc keeps the free end of a
+ * thread's heap up to twice the size of the largest block that was ever mapped, and malloc_trim
+ * trims that end for the main thread only: after a worker has read a file of 10 MB, 10 MB would
+ * stay resident. The first and the last page are kept, because the allocator may use a part of
+ * them. */
+static void mem_release_pages(void *p) {
+#ifdef __GLIBC__
+  const uintptr_t page = 65536; /* a multiple of every page size */
+  size_t size = p ? malloc_usable_size(p) : 0;
+  if (size < LARGEST_BLOCK) return;
+  int saved = errno;
+  uintptr_t from = ((uintptr_t)p + page - 1) / page * page;
+  uintptr_t to = ((uintptr_t)p + size - sizeof(size_t)) / page * page;
+  madvise((void *)from, to - from, MADV_DONTNEED);
+  errno = saved;
+#else
+  (void)p;
+#endif
+}
+
 void segue__free(void *p) {
   COUNT(p, -1);
+  mem_release_pages(p);
   free(p);
 }
 
@@ -138,13 +162,11 @@ struct segue__arena_block {
   size_t size;
 };
 
-/* Blocks double from 4 KiB to 256 KiB, so that a small file costs little memory and a large one few
- * calls. Blocks of the largest size and above have pages of their own: when a tree of 10 MB of YAML
- * is replaced, its memory returns to the system at once. The C library would keep it: after the
- * first large block is freed, glibc takes blocks of that size from its heap, where one small block
- * behind them keeps them all. */
-enum { FIRST_BLOCK = 4096, LARGEST_BLOCK = 262144 };
-
+/* The blocks of an arena double from 4 KiB to 256 KiB, so that a small file costs little memory and
+ * a large one few calls. Blocks of the largest size and above have pages of their own: when a tree
+ * of 10 MB of YAML is replaced, its memory returns to the system at once. The C library would keep
+ * it: after the first large block is freed, glibc takes blocks of that size from its heap, where
+ * one small block behind them keeps them all. */
 static void *pages_new(size_t size) {
   if (FAILS()) return NULL;
   void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

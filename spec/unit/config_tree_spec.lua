@@ -58,6 +58,24 @@ describe("the builder", function()
     assert.equal(1, doc.root.v.members[0].column)
   end)
 
+  it("keeps the last column that a node can hold for all columns behind it", function()
+    local last = 2 ^ 24 - 1
+    local doc = build(function(b)
+      C.segue__builder_begin(b, C.SEGUE_MAP)
+      C.segue__builder_at(b, 1, last - 1) key(b, "a") C.segue__builder_int(b, 1)
+      C.segue__builder_at(b, 1, last) key(b, "b") C.segue__builder_int(b, 1)
+      C.segue__builder_at(b, 1, last + 1) key(b, "c") C.segue__builder_int(b, 1)
+      C.segue__builder_at(b, 1, 2 ^ 32 - 1) key(b, "d") C.segue__builder_begin(b, C.SEGUE_LIST)
+      C.segue__builder_end(b)
+      C.segue__builder_end(b)
+    end)
+    for i, column in ipairs { last - 1, last, last, last } do
+      local member = doc.root.v.members[i - 1]
+      assert.equal(column, member.column)
+      assert.equal(column, member.value.column)
+    end
+  end)
+
   it("refuses wrong calls, and keeps to the first failure", function()
     local function refused(message, fn)
       local doc, err = build(fn)
@@ -281,8 +299,8 @@ describe("a hash", function()
   end)
 
   it("is not stored in scalars", function()
-    assert.equal(32, ffi.sizeof "segue_node")
-    assert.equal(56, ffi.sizeof "segue__member")
+    assert.equal(24, ffi.sizeof "segue_node")
+    assert.equal(48, ffi.sizeof "segue__member")
   end)
 
   it("is equal where comparing without it says so", function()

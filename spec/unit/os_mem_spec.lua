@@ -2,6 +2,7 @@
 -- Memory: allocations that can be made to fail, the arena, the growing buffer.
 local C = require "spec.support.c"
 local ffi = C.ffi
+ffi.cdef "int mincore(void *address, size_t length, unsigned char *out);"
 
 describe("the failing allocator", function()
   after_each(function() C.segue__mem_fail_at(0) end)
@@ -58,6 +59,25 @@ describe("the failing allocator", function()
   end)
 end)
 
+describe("a large block", function()
+  it("returns its pages to the system when it is freed, wherever it lies", function()
+    ffi.cdef "int mallopt(int option, int value);"
+    local M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+    ffi.C.mallopt(M_MMAP_THRESHOLD, 2 ^ 30) -- in a heap, whose end is never trimmed
+    ffi.C.mallopt(M_TRIM_THRESHOLD, 2 ^ 30)
+    local size, there = 4 * 2 ^ 20, ffi.new("unsigned char[1]")
+    local block = C.segue__malloc(size)
+    ffi.fill(block, size, 1)
+    local middle = ffi.cast("uintptr_t", block) + size / 2
+    local page = ffi.cast("void *", middle - middle % 65536)
+    assert.equal(0, ffi.C.mincore(page, 1, there))
+    assert.equal(1, there[0] % 2)
+    C.segue__free(block)
+    local unmapped = ffi.C.mincore(page, 1, there) ~= 0 -- by a sanitizer's allocator
+    assert.is_true(unmapped or there[0] % 2 == 0)
+  end)
+end)
+
 describe("the arena", function()
   it("returns aligned memory that does not overlap and is freed as a whole", function()
     local before = C.segue__mem_live()
@@ -87,7 +107,6 @@ describe("the arena", function()
   end)
 
   it("returns the pages of its large blocks to the system at once", function()
-    ffi.cdef "int mincore(void *address, size_t length, unsigned char *out);"
     local arena, there = C.new("segue__arena[1]"), ffi.new("unsigned char[1]")
     C.segue__arena_init(arena)
     for _ = 1, 64 do C.segue__arena_alloc(arena, 65536) end
