@@ -31,6 +31,8 @@ struct segue_op {
   int cancelled; /* atomic */
   int extra;     /* atomic: number of further calls of segue_op_done */
   bool was_answered, is_finished;
+  bool scripted; /* set by the callee: its error message was made by a script and may quote
+                    anything that the script has read */
   uint64_t deadline_ms;
 };
 

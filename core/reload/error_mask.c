@@ -8,6 +8,7 @@
  */
 #include <uv.h>
 
+#include "../config/quote.h"
 #include "txn.h"
 
 int segue__schema_text_compile(const segue__schema_text *text, segue__schema **out,
@@ -81,6 +82,20 @@ void segue__secrecy_clean(segue__collect *collect, segue__errors *errors) {
       segue__mask_error(mask, &errors->items[i]);
     else
       errors->items[i].path[0] = 0; /* its keys may be those below a secret */
+}
+
+/* The schema of a policy that is not live has not been compiled yet, so that it may name secrets.
+ */
+bool segue__secrecy_is_none(const segue__engine *engine, const segue__policy *policy) {
+  const segue__mask *live = engine->live ? engine->live->mask : NULL;
+  segue__schema *schema = policy == engine->policy ? engine->schema : NULL;
+  segue__mask *mask = NULL;
+  segue__path root = {0};
+  if (policy->schema && !schema) return false;
+  if (segue__mask_join(&mask, policy->mask, live, policy->schema ? schema : NULL)) return false;
+  bool none = !mask || segue__quote_allows(mask, &root, SEGUE__QUOTE_STRAY);
+  segue__mask_unref(mask);
+  return none;
 }
 
 void segue__secrecy_init(segue__collect *collect, const segue__engine *engine) {

@@ -377,12 +377,23 @@ void segue__remotes_release(segue__engine *engine, const segue__collect *collect
     if (call->collect == collect) remote_drop(call);
 }
 
+/* An error of a script may quote a document that was not live yet, so that no mask knows its
+ * secrets. */
+static void remote_conceal(const segue__remote_call *call, segue_error *error) {
+  const segue__remote_ops *ops = call->source->kind->remote;
+  if (!call->op.scripted || !ops->conceal) return;
+  if (segue__secrecy_is_none(call->engine, call->policy)) return;
+  ops->conceal(call->source, error);
+}
+
 /* Sets the error message of a fetch that took too long: the op has only a code. */
 static segue_error story_of(const segue__remote_call *call, int status, const segue_error *error) {
   segue_error reported = *error;
   if (status == SEGUE_ETIMEOUT && segue_op_cancelled(&call->op))
     segue__errorf(&reported, status, "%s was not fetched within %llu ms", call->state->name,
                   (unsigned long long)call->op.deadline_ms);
+  else
+    remote_conceal(call, &reported);
   return reported;
 }
 
@@ -609,8 +620,12 @@ static void watch_over(segue_op *op, int status, const segue_error *error) {
   segue__engine *engine = call->engine;
   segue__source_state *state = call->dropped ? NULL : call->state;
   call->answered = true;
-  if (state && state->remote.source && !engine->stopping)
-    watch_failed(engine, state, status, error);
+  if (state && state->remote.source && !engine->stopping) {
+    segue_error shown = {0};
+    if (error) shown = *error;
+    remote_conceal(call, &shown);
+    watch_failed(engine, state, status, &shown);
+  }
   if (!segue__op_outstanding(op)) end_call(call);
   segue__strategy_ask(engine);
   segue__engine_check_stopped(engine);

@@ -446,6 +446,9 @@ void segue__secrecy_init(segue__collect *collect, const segue__engine *engine);
 void segue__secrecy_deinit(segue__collect *collect);
 /* Cuts the paths of errors that were made without the mask, on the worker. */
 void segue__secrecy_clean(segue__collect *collect, segue__errors *errors);
+/* Returns whether the policy, its schema and the live generation all name no secret. Returns false
+ * if one of them is not known. Control thread. */
+bool segue__secrecy_is_none(const segue__engine *engine, const segue__policy *policy);
 /* A schema as it was read. All borrowed. */
 typedef struct segue__schema_text {
   segue__document *doc;

@@ -88,6 +88,9 @@ typedef struct segue__remote_ops {
   void (*want)(const segue__source *source, const char *const *names, size_t count);
   /* A reload that used a delivery has settled. */
   void (*outcome)(const segue__source *source, const segue_source_outcome *outcome);
+  /* Removes from an error that the op is marked for (op->scripted) everything that may be a value
+   * of a configuration. */
+  void (*conceal)(const segue__source *source, segue_error *error);
   /* The last use of the source: its policy is freed. */
   void (*close)(segue__source *source);
 } segue__remote_ops;

@@ -3,6 +3,7 @@
 -- failure of the world, which is tried again.
 local C = require "spec.support.c"
 local bind = require "spec.support.bind"
+local tempdir = require "spec.support.tempdir"
 local uv = require "luv"
 
 local b
@@ -34,6 +35,25 @@ describe("the Lua half", function()
     assert.equal("SEGUE_ETIMEOUT", b:check(policy, "loop: true").status)
     assert.is_true(b:check(policy, "loop: false").ok) -- in a new state
     assert(b:load(text .. " -- another policy"))
+  end)
+
+  it("is read with the files of its folders, and those of the plugins beside it", function()
+    local dir = tempdir.new()
+    for _, folder in ipairs { "lua", "lua/segue", "lua/segue/testing", "plugins", "plugins/kv" } do
+      dir:mkdir(folder)
+    end
+    local out, len = C.new("segue__library *[1]"), C.new("size_t[1]")
+    local paths = { "lua/segue/init.lua", "lua/segue/testing/fakes.lua", "lua/../plugins/kv/a.lua" }
+    for _, path in ipairs(paths) do dir:write(path, "-- " .. path) end
+    C.check(C.segue__library_new(out, C.segue__os_default(), dir:at "lua"))
+    for _, path in ipairs(paths) do
+      assert.equal("-- " .. path, C.str(C.segue__library_find(out[0], dir:at(path), len)))
+    end
+    -- Errors of sources that plugins bring may show the words of these files.
+    assert.equal("-- " .. paths[3], C.str(C.segue__library_plugin(out[0], 0, len)))
+    assert.is_true(C.segue__library_plugin(out[0], 1, len) == nil)
+    C.segue__library_free(out[0])
+    dir:remove()
   end)
 
   for code, number in pairs(codes) do

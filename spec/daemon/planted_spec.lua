@@ -32,10 +32,11 @@ end
 
 -- A daemon whose folder conf/ is filled again for each reload.
 local function start(check, more)
-  local policy = HEAD:gsub("SECRETS", SECRETS):gsub("MORE", more or "") .. (check or "") .. "}"
+  local policy = HEAD:gsub("SECRETS", SECRETS):gsub("MORE", function() return more or "" end)
+    .. (check or "") .. "}"
   local d = segue.start { policy = policy, args = { "--log-level", "debug" },
     files = { ["base.yaml"] = "base: 1\n", ["schema.json"] = planted.schema(),
-      ["conf/good.yaml"] = "good: 1\n", ["conf/good.json"] = "{}" } }
+      ["far.txt"] = "good\n", ["conf/good.yaml"] = "good: 1\n", ["conf/good.json"] = "{}" } }
   d.events = http.connect { socket = d:socket() }
   d.events:write(http.format { path = "/api/v1/events" })
   return d
@@ -49,6 +50,7 @@ local function reload(d, fits)
   local fails = answer.status >= 422 and answer.status < 600 -- 400: the request was not understood
   assert.is_true(fails or fits and answer.status == 200, answer.body)
   shows_nothing(answer.body, "the answer")
+  return answer.body
 end
 
 local function read(path) return files.try_read(path) or "" end
@@ -170,6 +172,39 @@ describe("a secret in a document with a mistake" .. length[1], function()
       with_documents(d, 8, function(name)
         return ('{"%s":{"password":"%s"}}'):format(name, planter:word()), ".json"
       end, function() reload(d) end)
+    end
+    afterwards(d)
+  end)
+
+  -- No generation is live when the first of these errors come: no mask has learned a secret.
+  it("is shown by no source in Lua that quotes what it has read", function()
+    local planter, d = planted.new(SEED), start(nil, [[, segue.source { name = "far",
+      fetch = function()
+        local how, text = assert(segue.read "far.txt"):match "^(%w+)\n(.*)$"
+        if how == "good" then return { n = 1 } end
+        if how == "returned" then return nil, "vault answered " .. text end
+        if how == "thrown" then error("vault answered " .. text) end
+        if how == "placed" then error(text .. ":1: vault", 0) end
+        if how == "cut" then return nil, ("."):rep(460) .. text end
+        if how == "hex" then
+          return nil, (text:gsub(".", function(c) return ("%02x"):format(c:byte()) end))
+        end
+        if how == "object" then error { message = text, path = text, file = text } end
+        if how == "parsed" then
+          local value, why = segue.yaml.decode(text)
+          return nil, why or segue.json.encode(value)
+        end
+        local list = {}
+        for word in text:gmatch "%w+" do list[#list + 1] = word end
+        return nil, table.concat(list, how == "words" and " vault " or "-")
+      end }]])
+    local ways = { "returned", "thrown", "placed", "cut", "hex", "object", "parsed", "words",
+      "joined" }
+    for n = 1, 45 * length[2] do
+      d.dir:save("far.txt", ways[n % #ways + 1] .. "\n" .. planter:broken("far"))
+      local body = reload(d, true)
+      assert.matches("far", body)
+      assert.is_nil(body:find("6b517a58", 1, true), body) -- the first mark in hexadecimal digits
     end
     afterwards(d)
   end)

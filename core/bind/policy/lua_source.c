@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "../runtime/task.h"
+#include "own_words.h"
 #include "policy.h"
 
 /* One call of fetch or watch. */
@@ -176,9 +177,19 @@ static int lua_source_finish(lua_State *co, int n, void *data, segue_error *err)
   lua_settop(co, 3);
   if (n && !lua_toboolean(co, 1) && lua_isstring(co, 2)) {
     const char *code = lua_type(co, 3) == LUA_TSTRING ? lua_tostring(co, 3) : NULL;
+    f->op->scripted = true;
     return segue__errorf(err, lua_source_code_of(code), "%s", lua_tostring(co, 2));
   }
   return f->out ? lua_source_take(co, f, f->out, err) : 0;
+}
+
+static void lua_source_threw(void *data) {
+  ((feeding *)data)->op->scripted = true;
+}
+
+static void lua_source_conceal(const segue__source *source, segue_error *error) {
+  const segue__loaded *loaded = source->impl;
+  segue__own_words_keep(&loaded->program, loaded->loader->library, error);
 }
 
 static void lua_source_done(void *data, int status, const segue_error *err) {
@@ -212,6 +223,7 @@ static void lua_source_start(feeding *f) {
       .slice_cpu_ms = loaded->loader->options.slice_cpu_ms,
       .begin = lua_source_begin,
       .finish = lua_source_finish,
+      .threw = lua_source_threw,
       .done = lua_source_done,
       .data = f,
       .slot = &f->task,
@@ -255,6 +267,9 @@ static void lua_source_watch(const segue__source *source, const char *revision,
   lua_source_start(f);
 }
 
-static const segue__remote_ops feed_ops = {.fetch = lua_source_fetch, .watch = lua_source_watch};
-const segue__source_kind segue__source_script = {"source", NULL, NULL, &feed_ops};
-const segue__source_kind segue__source_url = {"url", NULL, NULL, &feed_ops};
+static const segue__remote_ops script_ops = {
+    .fetch = lua_source_fetch, .watch = lua_source_watch, .conceal = lua_source_conceal};
+const segue__source_kind segue__source_script = {"source", NULL, NULL, &script_ops};
+/* Its functions are those of lua/segue/url.lua, which quote no content. */
+static const segue__remote_ops url_ops = {.fetch = lua_source_fetch, .watch = lua_source_watch};
+const segue__source_kind segue__source_url = {"url", NULL, NULL, &url_ops};

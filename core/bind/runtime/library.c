@@ -4,6 +4,7 @@
  */
 #include "library.h"
 
+#include <glob.h>
 #include <string.h>
 #include <uv.h>
 
@@ -40,18 +41,18 @@ static int library_add(segue__library *library, const segue__os *os, const char 
   return 0;
 }
 
+/* By glob(3), because os->list_files takes a pattern for the last part of a path only. */
 static int add_all(segue__library *library, const segue__os *os, const char *lua_dir,
                    const char *below) {
   segue__buf pattern;
-  segue__names names = {0};
-  segue_error ignored;
+  glob_t found = {0};
   segue__buf_init(&pattern);
   segue__buf_addf(&pattern, "%s/%s", lua_dir, below);
   int rc = pattern.failed ? UV_ENOMEM : 0;
-  if (!rc && os->list_files(os->data, pattern.data, &names, &ignored)) names.count = 0;
-  for (size_t i = 0; i < names.count && !rc; i++)
-    rc = library_add(library, os, names.items[i]);
-  segue__names_deinit(&names);
+  if (!rc && glob(pattern.data, 0, NULL, &found) == GLOB_NOSPACE) rc = UV_ENOMEM;
+  for (size_t i = 0; i < found.gl_pathc && !rc; i++)
+    rc = library_add(library, os, found.gl_pathv[i]);
+  globfree(&found);
   segue__buf_deinit(&pattern);
   return rc;
 }
@@ -84,6 +85,16 @@ const char *segue__library_find(const segue__library *library, const char *path,
     if (strcmp(library->entries[i].path, path)) continue;
     *len = library->entries[i].bytes.len;
     return library->entries[i].bytes.data;
+  }
+  return NULL;
+}
+
+const char *segue__library_plugin(const segue__library *library, size_t i, size_t *len) {
+  for (size_t k = 0; library && k < library->count; k++) {
+    const entry *e = &library->entries[k];
+    if (!strstr(e->path, "/../plugins/") || i--) continue;
+    *len = e->bytes.len;
+    return e->bytes.data;
   }
   return NULL;
 }

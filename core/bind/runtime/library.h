@@ -18,5 +18,8 @@ int segue__library_new(segue__library **out, const segue__os *os, const char *lu
 void segue__library_free(segue__library *library); /* NULL allowed */
 /* Returns the text of a file by its path; NULL if that file was not read. NULL library allowed. */
 const char *segue__library_find(const segue__library *library, const char *path, size_t *len);
+/* Returns the text of the i-th file of plugins in Lua; NULL if there are fewer. NULL library
+ * allowed. */
+const char *segue__library_plugin(const segue__library *library, size_t i, size_t *len);
 
 #endif

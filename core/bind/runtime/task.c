@@ -306,6 +306,7 @@ static void note_traceback(lua_State *L, segue__task *task) {
 static int task_describe(lua_State *L, segue__task *task, segue_error *err) {
   if (segue__lua_is_broken(task->lua)) return SEGUE_EPOLICY;
   lua_xmove(task->co, L, 1);
+  if (task->options.threw) task->options.threw(task->options.data);
   int status = segue__lua_describe(L, lua_gettop(L), task->co, err);
   note_traceback(L, task);
   return status;

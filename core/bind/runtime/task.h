@@ -44,6 +44,8 @@ typedef struct segue__task_options {
   /* Protected; after the function returned. The results are 1 .. n on co. NULL: they are ignored.
    */
   int (*finish)(lua_State *co, int n, void *data, segue_error *err);
+  /* Protected; the function threw an error (it was not stopped at a limit). NULL: not needed. */
+  void (*threw)(void *data);
   /* Runs once, at the end, outside of Lua; status SEGUE_ECANCELLED after a cancel. May run before
    * segue__task_start returns. */
   void (*done)(void *data, int status, const segue_error *err);
