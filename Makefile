@@ -49,6 +49,7 @@ DEPS += nginx-light        # a real server for URLs, to judge our client; nginx 
 DEPS += systemd            # judges the units, and runs them: process 1 of namespaces in specs
 DEPS += zsh                # tries its completion (bash is there anyway)
 DEPS += mandoc             # judges and renders the man pages
+DEPS += golang-go          # Go's own text/template, to judge ours
 # What `make lint`, the sanitizers and the fuzzers need on top.
 DEV_DEPS :=
 DEV_DEPS += clang             # second opinion on warnings; libFuzzer
@@ -347,6 +348,12 @@ specs-built: $(SPEC_PRODUCTS) $(PRODUCTS)
 test: deps ## install what is missing, build, run the specs: make test [SPEC=path] [JOBS=n]
 	@$(MAKE) --no-print-directory specs-built
 	@$(RUN_SPECS)
+
+.PHONY: test-templates
+test-templates: deps ## random templates, compared with Go: make test-templates [CASES=1000000]
+	@$(MAKE) --no-print-directory specs-built
+	@SEGUE_TEMPLATE_CASES=$(or $(CASES),1000000) $(MAKE) --no-print-directory \
+	  SPEC=spec/daemon/template_go_spec.lua test
 
 .PHONY: test-long
 test-long: deps ## the specs that take minutes (marked #long): soaks, stalls, full fault sweeps: [SPEC=path]

@@ -49,7 +49,7 @@ static int read_stream(FILE *in, const char *name, segue__bytes *out, segue_erro
   return rc ? segue__errorf(err, rc, "cannot read %s: %s", name, segue_strerror(rc)) : 0;
 }
 
-static int read_bytes(const char *path, segue__bytes *out, segue_error *err) {
+int segue__cli_read_file(const char *path, segue__bytes *out, segue_error *err) {
   const segue__os *os = segue__os_default();
   struct stat st;
   if (is_input(path)) return read_stream(stdin, "standard input", out, err);
@@ -71,7 +71,7 @@ static int check_load(verdict *v, const char *path, uint32_t id, segue__document
   segue_error err = {0};
   bool guessed;
   segue__format format = segue__format_of(path, &guessed);
-  int rc = read_bytes(path, &bytes, &err);
+  int rc = segue__cli_read_file(path, &bytes, &err);
   v->code = SEGUE__EXIT_FAILED;
   if (rc == 0) {
     rc = segue__document_new(out, id, "", is_input(path) ? "standard input" : path, format,

@@ -40,6 +40,7 @@ enum {
   DURATION = 8192,
   URL = 16384,
   AUDIT = 32768,
+  RENDER = 65536,
   REMOTE = POLICY | STATE | SOCKET | URL
 };
 
@@ -114,6 +115,16 @@ static const command commands[] = {
      "Records what each reload reads and its outcome until it is interrupted. FILE must not exist\n"
      "yet; without it the recording is printed. It contains whole files, with their secrets.",
      segue__cli_record, REMOTE | DURATION, 1},
+    {"render", "", "render a template, without a daemon",
+     "Prints the template of --template with the data of --data, or nothing if it has an error.\n"
+     "The language is that of Go's text/template. With --batch: reads cases, one JSON object in\n"
+     "each line, from standard input, and prints one in each line: {\"id\", \"ok\", \"output\"} "
+     "or\n"
+     "{\"id\", \"ok\", \"error\"}. Keys of a case: id, template, data, name, dialect, missingkey,\n"
+     "left, right.\n"
+     "Exit codes: 0 rendered (with --batch: all cases were answered), 3 the template or its data\n"
+     "has an error, 4 a file cannot be read.",
+     segue__cli_render, RENDER | LUA_DIR, 0},
     {"completion", "SHELL", "print the completion for a shell: bash or zsh",
      "It is installed with the program. Manually: source <(segue completion bash), or write the\n"
      "output of segue completion zsh into a file _segue in a folder of $fpath.",
@@ -160,6 +171,14 @@ static const option options[] = {
      FIELD(formats)},
     {"audit", 0, NULL, "list requests to the admin API instead of reloads", AUDIT, FIELD(audit)},
     {"limit", 0, "N", "list at most so many (default: 20)", LIMIT, FIELD(limit)},
+    {"template", 0, "FILE", "the template; \"-\" is standard input", RENDER, FIELD(template)},
+    {"data", 0, "FILE", "its data, YAML or JSON; \"-\" is standard input", RENDER, FIELD(data)},
+    {"functions", 0, "DIALECT", "the set of functions (default: go)", RENDER, FIELD(functions)},
+    {"missingkey", 0, "MODE", "what a missing key is: default, zero or error", RENDER,
+     FIELD(missingkey)},
+    {"left-delimiter", 0, "TEXT", "where an action begins (default: {{)", RENDER, FIELD(left)},
+    {"right-delimiter", 0, "TEXT", "where an action ends (default: }})", RENDER, FIELD(right)},
+    {"batch", 0, NULL, "render the cases of standard input", RENDER, FIELD(batch)},
     {"log-format", 0, "FORMAT", "text or json", LOG, FIELD(log_format)},
     {"log-level", 0, "LEVEL", "error, warn, info or debug", LOG, FIELD(log_level)},
     {"lua-dir", 0, "FOLDER", "Lua files of segue (default: beside the program, or as installed)",

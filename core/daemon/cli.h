@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "../os/mem.h"
+#include "../os/os.h"
 #include "../segue.h"
 
 /* Exit codes, for scripts and systemd. */
@@ -24,8 +25,9 @@ enum {
 
 typedef struct segue__cli {
   const char *policy, *state, *socket, *lua_dir, *log_format, *log_level, *wait, *if_match, *schema,
-      *replay, *limit, *duration, *url, *token_file, *cacert, *cert, *key;
-  bool json, force, accept_shrink, help, formats, audit;
+      *replay, *limit, *duration, *url, *token_file, *cacert, *cert, *key, *template, *data,
+      *functions, *missingkey, *left, *right;
+  bool json, force, accept_shrink, help, formats, audit, batch;
   const char *with[32];
   int with_count;
   const char *args[4];
@@ -53,9 +55,13 @@ int segue__cli_init(const segue__cli *cli);
 int segue__cli_completion(const segue__cli *cli);
 int segue__cli_test(const segue__cli *cli);
 int segue__cli_record(const segue__cli *cli);
+int segue__cli_render(const segue__cli *cli);
 
 /* The plan of a first load, where no daemon runs. */
 int segue__cli_plan_offline(const segue__cli *cli);
+
+/* check_file.c: reads a file or pipe; "-" is standard input. The caller frees out->data. */
+int segue__cli_read_file(const char *path, segue__bytes *out, segue_error *err);
 
 /* arguments.c: each returns 0, or prints the valid values and returns the exit code. */
 int segue__cli_check_options(const segue__cli *cli);

@@ -52,6 +52,7 @@ local may = {
 local may_in_bind = {
   runtime = {},
   io = { "runtime" },
+  template = {},
   policy = { "runtime", "io" },
   module = { "runtime", "io", "policy" },
   testing = { "runtime", "io", "policy", "module" },

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * segue.template.host: what templates need from C. Documents as values of templates,
+ * CPU time, regular expressions (regex.c).
+ */
+#include <lauxlib.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <uv.h>
+
+#include "../../os/fault.h"
+#include "template_internal.h"
+
+/* CPU time of one template. */
+enum { RENDER_MS = 10000 };
+
+/* Set by setup, kept in the registry by these keys. */
+static const char setup_key[] = "segue.template.setup";
+
+/* setup { null, map, list, float, big }: the types of lua/segue/template/value.lua. */
+static int host_setup(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  lua_setfield(L, LUA_REGISTRYINDEX, setup_key);
+  return 0;
+}
+
+/* ---- Documents ------------------------------------------------------------------------------- */
+
+enum { SETUP = 1 }; /* the stack of decode: the setup's table, then the values */
+
+static void push_call(lua_State *L, const char *function, const char *text, double number) {
+  lua_getfield(L, SETUP, function);
+  if (text)
+    lua_pushstring(L, text);
+  else
+    lua_pushnumber(L, number);
+  lua_call(L, 1, 1);
+}
+
+/* Integers beyond 2^53 travel as text: a number of Lua would round them. */
+static void host_push_integer(lua_State *L, const segue_node *node) {
+  const int64_t exact = (int64_t)1 << 53;
+  char text[24];
+  if (node->flags & SEGUE__NODE_UNSIGNED) {
+    snprintf(text, sizeof text, "%llu", (unsigned long long)node->v.u);
+  } else if (node->v.i > -exact && node->v.i < exact) {
+    lua_pushnumber(L, (lua_Number)node->v.i);
+    return;
+  } else {
+    snprintf(text, sizeof text, "%lld", (long long)node->v.i);
+  }
+  push_call(L, "big", text, 0);
+}
+
+static void host_push_node(lua_State *L, const segue_node *node) {
+  luaL_checkstack(L, 6, "the data is nested too deeply");
+  switch (node->type) {
+  case SEGUE_MAP:
+    lua_createtable(L, 0, (int)node->count);
+    for (uint32_t i = 0; i < node->count; i++) {
+      const segue__member *m = &node->v.members[i];
+      lua_pushlstring(L, m->key, m->key_len);
+      host_push_node(L, &m->value);
+      lua_rawset(L, -3);
+    }
+    lua_getfield(L, SETUP, "map");
+    lua_setmetatable(L, -2);
+    return;
+  case SEGUE_LIST:
+    lua_createtable(L, (int)node->count, 0);
+    for (uint32_t i = 0; i < node->count; i++) {
+      host_push_node(L, &node->v.items[i]);
+      lua_rawseti(L, -2, (int)i + 1);
+    }
+    lua_getfield(L, SETUP, "list");
+    lua_setmetatable(L, -2);
+    return;
+  case SEGUE_STRING:
+    lua_pushlstring(L, node->v.s, node->count);
+    return;
+  case SEGUE_BOOL:
+    lua_pushboolean(L, node->v.b);
+    return;
+  case SEGUE_INT:
+    host_push_integer(L, node);
+    return;
+  case SEGUE_FLOAT:
+    push_call(L, "float", NULL, node->v.f);
+    return;
+  default:
+    lua_getfield(L, SETUP, "null");
+  }
+}
+
+static int host_document(segue__template *t, const char *text, size_t len, const char *name,
+                         segue_error *err) {
+  bool guessed;
+  segue__format format = segue__format_of(name, &guessed);
+  char *copy = segue__strndup(text, len);
+  segue__document_unref(t->doc);
+  t->doc = NULL;
+  if (!copy) return segue__errorf(err, UV_ENOMEM, "%s", segue_strerror(UV_ENOMEM));
+  int rc = segue__document_new(&t->doc, 1, "", name, format, copy, len);
+  if (rc < 0) return segue__errorf(err, rc, "%s", segue_strerror(rc));
+  t->doc->foreign = true;
+  t->doc->guessed = guessed;
+  segue__limits limits = {0};
+  return segue__document_parse(t->doc, &limits, NULL, NULL, err);
+}
+
+/* decode(text, name) -> value, or nil and a message. The document stays until the next call, for
+ * where(). */
+static int host_decode(lua_State *L) {
+  segue_error err = {0};
+  size_t len;
+  const char *text = luaL_checklstring(L, 1, &len), *name = luaL_checkstring(L, 2);
+  segue__template *t = segue__template_of(L);
+  if (host_document(t, text, len, name, &err) < 0) {
+    char message[2048];
+    segue_error_format(&err, message, sizeof message);
+    lua_pushnil(L);
+    lua_pushstring(L, message);
+    return 2;
+  }
+  lua_settop(L, 0);
+  lua_getfield(L, LUA_REGISTRYINDEX, setup_key);
+  host_push_node(L, &t->doc->root);
+  return 1;
+}
+
+/* where(key, ...) -> line, column of the value at these keys and indexes (from 1); nil: unknown. */
+static int host_where(lua_State *L) {
+  segue__template *t = segue__template_of(L);
+  const segue_node *node = t->doc ? &t->doc->root : NULL;
+  for (int i = 1; node && i <= lua_gettop(L); i++) {
+    if (lua_type(L, i) == LUA_TNUMBER) {
+      lua_Integer at = lua_tointeger(L, i);
+      node =
+          node->type == SEGUE_LIST && at >= 1 && at <= node->count ? &node->v.items[at - 1] : NULL;
+    } else {
+      size_t len;
+      const char *key = luaL_checklstring(L, i, &len);
+      const segue__member *m = segue__node_find(node, key, len);
+      node = m ? &m->value : NULL;
+    }
+  }
+  if (!node || !node->line) return 0;
+  lua_pushnumber(L, node->line);
+  lua_pushnumber(L, node->column);
+  return 2;
+}
+
+/* ---- Time ------------------------------------------------------------------------------------ */
+
+/* cpu_seconds(): of this thread */
+static int host_cpu_seconds(lua_State *L) {
+  struct timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  lua_pushnumber(L, (lua_Number)now.tv_sec + (lua_Number)now.tv_nsec / 1e9);
+  return 1;
+}
+
+int segue__template_host_open(lua_State *L) {
+  static const luaL_Reg functions[] = {
+      {"setup", host_setup}, {"decode", host_decode},
+      {"where", host_where}, {"cpu_seconds", host_cpu_seconds},
+      {NULL, NULL},
+  };
+  lua_createtable(L, 0, 8);
+  for (const luaL_Reg *f = functions; f->name; f++) {
+    lua_pushcfunction(L, f->func);
+    lua_setfield(L, -2, f->name);
+  }
+  lua_pushnumber(L, (lua_Number)SEGUE_TEST_MS("RENDER_MS", RENDER_MS) / 1000);
+  lua_setfield(L, -2, "seconds_max");
+  segue__template_regex_open(L);
+  return 1;
+}

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The Lua state that renders templates: its allocator, its calls, and its end once memory ran out.
+ */
+#include "template.h"
+
+#include <lauxlib.h>
+#include <lualib.h>
+#include <string.h>
+#include <uv.h>
+
+#include "template_internal.h"
+
+#define BYTES_MAX ((size_t)256 << 20)
+
+static void *template_allocate(void *data, void *p, size_t old_size, size_t new_size) {
+  segue__template *t = data;
+  if (!p) old_size = 0;
+  if (!new_size) {
+    segue__free(p);
+    t->bytes -= old_size;
+    return NULL;
+  }
+  bool over = new_size > old_size && t->bytes - old_size + new_size > BYTES_MAX;
+  void *q = over ? NULL : segue__realloc(p, new_size);
+  if (q)
+    t->bytes += new_size - old_size;
+  else
+    t->spoiled = true;
+  return q;
+}
+
+segue__template *segue__template_of(lua_State *L) {
+  void *data;
+  lua_getallocf(L, &data);
+  return data;
+}
+
+static void template_close(segue__template *t) {
+  if (t->L) lua_close(t->L);
+  t->L = NULL;
+  segue__document_unref(t->doc);
+  t->doc = NULL;
+  t->spoiled = false;
+}
+
+/* ---- Opening --------------------------------------------------------------------------------- */
+
+static int template_open_protected(lua_State *L) {
+  segue__template *t = lua_touserdata(L, 1);
+  luaL_openlibs(L);
+  lua_getglobal(L, "package");
+  lua_pushfstring(L, "%s/?.lua;%s/?/init.lua", t->lua_dir, t->lua_dir);
+  lua_setfield(L, -2, "path");
+  lua_pushliteral(L, "");
+  lua_setfield(L, -2, "cpath");
+  lua_getfield(L, -1, "preload");
+  lua_pushcfunction(L, segue__template_host_open);
+  lua_setfield(L, -2, "segue.template.host");
+  lua_settop(L, 0);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "segue.template.command");
+  lua_call(L, 1, 1);
+  lua_setfield(L, LUA_REGISTRYINDEX, "segue.template.command");
+  return 0;
+}
+
+/* The error message on top of the stack. Reading it never allocates: it is a text or nothing. */
+static int template_fail(segue__template *t, int status, segue_error *err) {
+  const char *text = lua_type(t->L, -1) == LUA_TSTRING ? lua_tostring(t->L, -1) : NULL;
+  int rc = status == LUA_ERRMEM || t->spoiled ? UV_ENOMEM : SEGUE_EUSAGE;
+  return segue__errorf(err, rc, "templates: %s", text ? text : segue_strerror(rc));
+}
+
+static int template_open(segue__template *t, segue_error *err) {
+  if (t->spoiled) template_close(t);
+  if (t->L) return 0;
+  t->L = lua_newstate(template_allocate, t);
+  if (!t->L) {
+    t->spoiled = false;
+    return segue__errorf(err, UV_ENOMEM, "templates: %s", segue_strerror(UV_ENOMEM));
+  }
+  int status = lua_cpcall(t->L, template_open_protected, t);
+  if (!status) return 0;
+  int rc = template_fail(t, status, err);
+  template_close(t);
+  return rc;
+}
+
+int segue__template_new(segue__template **out, const char *lua_dir, segue_error *err) {
+  *out = NULL;
+  segue__template *t = segue__calloc(1, sizeof *t);
+  if (t) t->lua_dir = segue__strdup(lua_dir);
+  if (!t || !t->lua_dir) {
+    segue__free(t);
+    return segue__errorf(err, UV_ENOMEM, "templates: %s", segue_strerror(UV_ENOMEM));
+  }
+  *out = t;
+  return 0;
+}
+
+void segue__template_free(segue__template *t) {
+  if (!t) return;
+  template_close(t);
+  segue__free(t->lua_dir);
+  segue__free(t);
+}
+
+/* ---- Calls ----------------------------------------------------------------------------------- */
+
+typedef struct template_call {
+  const segue__template_job *job; /* NULL: a case */
+  const char *line;
+  size_t len;
+  segue__buf *out;
+  char *message;
+  int rc;
+} template_call;
+
+static void template_set_text(lua_State *L, const char *key, const char *text, size_t len) {
+  if (!text) return;
+  lua_pushlstring(L, text, len);
+  lua_setfield(L, -2, key);
+}
+
+static void push_job(lua_State *L, const segue__template_job *job) {
+  const char *names[] = {"name", "data_name", "dialect", "missingkey", "left", "right"};
+  const char *values[] = {job->name,       job->data_name, job->dialect,
+                          job->missingkey, job->left,      job->right};
+  lua_createtable(L, 0, 8);
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    template_set_text(L, names[i], values[i], values[i] ? strlen(values[i]) : 0);
+  template_set_text(L, "template", job->text, job->len);
+  template_set_text(L, "data", job->data, job->data_len);
+}
+
+/* render(job) -> output, or nil, message, "usage" or "template" */
+static int template_render_protected(lua_State *L) {
+  template_call *call = lua_touserdata(L, 1);
+  size_t len;
+  lua_getfield(L, LUA_REGISTRYINDEX, "segue.template.command");
+  lua_getfield(L, -1, "render");
+  push_job(L, call->job);
+  lua_call(L, 1, 3);
+  const char *text = lua_tolstring(L, -3, &len);
+  if (text) {
+    segue__buf_add(call->out, text, len);
+    return 0;
+  }
+  const char *kind = lua_tostring(L, -1);
+  call->rc = kind && strcmp(kind, "usage") == 0 ? SEGUE_EUSAGE : SEGUE_ECONFIG;
+  text = lua_tolstring(L, -2, &len);
+  call->message = text ? segue__strndup(text, len) : NULL;
+  return 0;
+}
+
+/* case(line) -> answer */
+static int template_case_protected(lua_State *L) {
+  template_call *call = lua_touserdata(L, 1);
+  size_t len;
+  lua_getfield(L, LUA_REGISTRYINDEX, "segue.template.command");
+  lua_getfield(L, -1, "case");
+  lua_pushlstring(L, call->line, call->len);
+  lua_call(L, 1, 1);
+  const char *text = luaL_checklstring(L, -1, &len);
+  segue__buf_add(call->out, text, len);
+  return 0;
+}
+
+static int template_run(segue__template *t, lua_CFunction f, template_call *call,
+                        segue_error *err) {
+  int rc = template_open(t, err);
+  if (rc) return rc;
+  int status = lua_cpcall(t->L, f, call);
+  rc = status ? template_fail(t, status, err) : call->rc;
+  if (!rc && call->out->failed)
+    rc = segue__errorf(err, UV_ENOMEM, "templates: %s", segue_strerror(UV_ENOMEM));
+  lua_settop(t->L, 0);
+  return rc;
+}
+
+int segue__template_render(segue__template *t, const segue__template_job *job, segue__buf *out,
+                           char **message, segue_error *err) {
+  template_call call = {.job = job, .out = out};
+  int rc = template_run(t, template_render_protected, &call, err);
+  *message = call.message;
+  if (call.message) segue__errorf(err, rc, "%s", call.message);
+  return rc;
+}
+
+int segue__template_case(segue__template *t, const char *line, size_t len, segue__buf *answer,
+                         segue_error *err) {
+  template_call call = {.line = line, .len = len, .out = answer};
+  return template_run(t, template_case_protected, &call, err);
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * template.h: renders templates (lua/segue/template) in a Lua state of its own. That state runs
+ * no code of a policy, only code that the template compiler generates, so its JIT compiler is on
+ * and its limits are kept by that code: time, output, depth. Memory is limited by the allocator.
+ */
+#ifndef SEGUE_BIND_TEMPLATE_H
+#define SEGUE_BIND_TEMPLATE_H
+
+#include "../../os/error.h"
+#include "../../os/mem.h"
+
+typedef struct segue__template segue__template;
+
+/* The state is created with the first template. lua_dir: the folder of the Lua half; copied. */
+int segue__template_new(segue__template **out, const char *lua_dir, segue_error *err);
+void segue__template_free(segue__template *t); /* NULL allowed */
+
+/* One template and its data. Texts need not be terminated where a length stands beside them; a text
+ * that is NULL is a default. */
+typedef struct segue__template_job {
+  const char *name; /* for messages */
+  const char *text;
+  size_t len;
+  const char *data_name; /* the end decides between JSON and YAML */
+  const char *data;      /* NULL: no data */
+  size_t data_len;
+  const char *dialect, *missingkey, *left, *right;
+} segue__template_job;
+
+/* Appends the output, all or nothing. SEGUE_EUSAGE: dialect or missingkey is unknown.
+ * SEGUE_ECONFIG: the template or its data has an error; the message may have several lines and go
+ * on in *message, which the caller frees. */
+int segue__template_render(segue__template *t, const segue__template_job *job, segue__buf *out,
+                           char **message, segue_error *err);
+
+/* Renders a case of a batch: one line of JSON. Appends the line of its answer, without a newline.
+ * Fails only if no Lua state can be had. */
+int segue__template_case(segue__template *t, const char *line, size_t len, segue__buf *answer,
+                         segue_error *err);
+
+#endif

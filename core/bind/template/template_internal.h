@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * template_internal.h: shared by the files of core/bind/template.
+ */
+#ifndef SEGUE_BIND_TEMPLATE_INTERNAL_H
+#define SEGUE_BIND_TEMPLATE_INTERNAL_H
+
+#include <lua.h>
+#include <stdbool.h>
+
+#include "../../config/tree.h"
+#include "template.h"
+
+struct segue__template {
+  lua_State *L; /* NULL: not open */
+  char *lua_dir;
+  size_t bytes;
+  bool spoiled;         /* an allocation failed: the state is closed before the next call */
+  segue__document *doc; /* of the running call; owned here, because an error of Lua frees nothing */
+};
+
+segue__template *segue__template_of(lua_State *L);
+/* host.c: pushes the module segue.template.host. */
+int segue__template_host_open(lua_State *L);
+/* regex.c: adds regular expressions to the table on top. */
+void segue__template_regex_open(lua_State *L);
+
+#endif

@@ -1,0 +1,120 @@
+-- SPDX-License-Identifier: MIT
+-- What `segue render` does: one template, or the cases of a batch. Called from C
+-- (core/bind/template/template.c).
+local dialects = require "segue.template.dialects"
+local host = require "segue.template.host"
+local json = require "segue.template.json"
+local number = require "segue.template.number"
+local origin = require "segue.template.origin"
+local template = require "segue.template"
+local value = require "segue.template.value"
+
+local command = {}
+
+-- A batch may hold thousands of templates: the compiled ones are kept, the traces of LuaJIT too.
+require("jit.opt").start("maxtrace=4000", "maxmcode=16384", "maxside=200")
+
+host.setup {
+  null = value.NULL, map = value.MAP, list = value.LIST, float = value.float,
+  -- An integer beyond 2^53, as text.
+  big = function(text)
+    local negative = text:sub(1, 1) == "-"
+    local magnitude = number.parse_uint(negative and text:sub(2) or text) --[[@as any]]
+    if not negative and magnitude > 9223372036854775807ULL then return magnitude end
+    local signed = value.cint64(magnitude)
+    return value.int(negative and -signed or signed)
+  end,
+}
+
+local modes = { default = true, invalid = true, zero = true, error = true }
+
+-- nil where both are known.
+local function usage_problem(dialect, missingkey)
+  if not dialects.exists(dialect) then
+    local names = table.concat(dialects.names(), ", ")
+    return ("there is no dialect %s: there are %s"):format(dialect, names)
+  end
+  if missingkey ~= nil and not modes[missingkey] then
+    return ("there is no missing-key mode %s: there are default, zero, error"):format(missingkey)
+  end
+end
+
+-- Renders one template.
+---@param job table see segue__template_job
+---@return string? output
+---@return string? message
+---@return string? kind "usage" or "template"
+function command.render(job)
+  local problem = usage_problem(job.dialect, job.missingkey)
+  if problem then return nil, problem, "usage" end
+  local data, message
+  if job.data then
+    data, message = host.decode(job.data, job.data_name)
+    if message then return nil, message, "template" end
+  end
+  if data == value.NULL then data = nil end
+  local compiled, failure = template.compile(job.template, job)
+  local output
+  if compiled then output, failure = template.render(compiled, data) end
+  if output then return output end
+  local place = origin.find(failure, data, job.data_name)
+  return nil, failure.message .. (place and "\n  " .. place or ""), "template"
+end
+
+local function text_of(case, key)
+  local v = case[key]
+  if v == nil or v == value.NULL then return nil end
+  if type(v) ~= "string" then return nil, ("%s must be a string"):format(key) end
+  return v
+end
+
+local function read_case(case)
+  local job = {}
+  for _, key in ipairs { "name", "template", "dialect", "missingkey", "left", "right" } do
+    local message
+    job[key], message = text_of(case, key)
+    if message then return nil, message end
+  end
+  if not job.template then return nil, "the case has no template" end
+  local problem = usage_problem(job.dialect, job.missingkey)
+  if problem then return nil, problem end
+  job.name = job.name or "template"
+  return job
+end
+
+local function run_case(case)
+  local job, message = read_case(case)
+  if not job then return nil, message end
+  local compiled, problem = template.compile(job.template, job)
+  if not compiled then return nil, problem.message end
+  local data = case.data
+  if data == value.NULL then data = nil end
+  local output
+  output, problem = template.render(compiled, data)
+  return output, problem and problem.message
+end
+
+local function encode_id(id)
+  if type(id) == "number" then return ("%.0f"):format(id) end
+  if type(id) == "string" then return json.string(id) end
+  return "null"
+end
+
+-- One case of a batch: a line of JSON; the answer is one, too.
+---@param line string
+---@return string answer
+function command.case(line)
+  local case, message = host.decode(line, "case.json")
+  local output
+  local is_case = not message and getmetatable(case) == value.MAP
+  if is_case then
+    output, message = run_case(case)
+  else
+    message = message or "the case is no JSON object"
+  end
+  local head = '{"id":' .. encode_id(is_case and case.id or nil)
+  if output then return head .. ',"ok":true,"output":' .. json.string(output) .. "}" end
+  return head .. ',"ok":false,"error":' .. json.string(message) .. "}"
+end
+
+return command

@@ -1,0 +1,275 @@
+-- SPDX-License-Identifier: MIT
+-- Trees of templates as Lua source. README.md describes the shape of the code. LuaJIT's limits
+-- decide about it: a function has at most 200 locals and 60 upvalues, blocks nest at most 199 deep,
+-- a jump spans at most 32,767 instructions. A template that is small by all of these is one
+-- function whose variables are locals ("small"). Any other keeps its variables in a table V, and
+-- its lists are cut into functions of their own ("large").
+local expression = require "segue.template.expression"
+local frame = require "segue.template.frame"
+
+local concat, format = table.concat, string.format
+
+local NODES_MAX, DEPTH_MAX, VARIABLES_MAX = 200, 10, 30 -- of a small template
+local CHUNK_MAX, BLOCKS_MAX, BRANCHES_MAX = 50, 10, 20  -- of one function of a large template
+
+---@class segue.template.compiler
+---@field code string[] of the function that is being written
+local C = {}
+C.__index = C
+frame(C)
+expression.extend(C)
+
+-- ---- Statements ---------------------------------------------------------------------------------
+
+local statements = {}
+
+function C:flush()
+  if #self.pending > 0 then
+    self:add("put(out, %q)", concat(self.pending))
+    self.pending = {}
+  end
+end
+
+function C:list(list)
+  local chunked = self.large and #list > CHUNK_MAX
+  local first = 1
+  repeat
+    local last = chunked and math.min(first + CHUNK_MAX - 1, #list) or #list
+    local function write()
+      for i = first, last do
+        local n = list[i]
+        if n.k == "text" then
+          self.pending[#self.pending + 1] = n.text
+        else
+          self:flush()
+          statements[n.k](self, n)
+          self.top = 0
+        end
+      end
+      self:flush()
+    end
+    if chunked then self:hoist(write) else write() end
+    first = last + 1
+  until first > #list
+end
+
+-- A list inside of a block, in a function of its own where blocks nest too deeply.
+function C:body(list)
+  local scope, slots = self:mark()
+  self.depth = self.depth + 1
+  if self.large and self.depth > BLOCKS_MAX then
+    self:hoist(function() self:list(list) end)
+  else
+    self:list(list)
+  end
+  self.depth = self.depth - 1
+  self:release(scope, slots)
+end
+
+function statements.action(self, n)
+  self:at(n)
+  local atom = self:pipeline(n.pipe)
+  if #n.pipe.vars == 0 then
+    self:at(n)
+    self:add("emit(out, %s, %s)", atom, self.site)
+  end
+end
+
+statements["break"] = function(self)
+  self:add(self.loop and "do break end" or "do return 1 end")
+end
+
+statements["continue"] = function(self)
+  self:add(self.loop and "goto " .. self.loop or "do return 2 end")
+end
+
+-- A chain of else-ifs: each branch ends with a jump behind all of them.
+local function branches(self, n, with, done, count)
+  while true do
+    if self.large and count == BRANCHES_MAX then
+      self:hoist(function()
+        local behind = self:label()
+        branches(self, n, with, behind, 0)
+        self:add("::%s::", behind)
+      end)
+      return
+    end
+    count = count + 1
+    self:at(n)
+    local atom = self:pipeline(n.pipe)
+    self.top = 0
+    self:add("if truth(%s) then", atom)
+    if with then self:add("local dot = %s", atom) end
+    local dot_from = self.dot_from
+    if with then self.dot_from = "nil" end
+    self:body(n.list)
+    self.dot_from = dot_from
+    local otherwise = n.otherwise
+    if not otherwise then
+      self:add "end"
+      return
+    end
+    self:add("goto %s", done)
+    self:add "end"
+    if not otherwise.chained then
+      self:add "do"
+      self:body(otherwise)
+      self:add "end"
+      return
+    end
+    n = otherwise[1]
+  end
+end
+
+local function branch(with)
+  return function(self, n)
+    local scope, slots = self:mark()
+    local done = self:label()
+    self:add "do"
+    branches(self, n, with, done, 0)
+    self:add "end"
+    self:add("::%s::", done)
+    self:release(scope, slots)
+  end
+end
+statements["if"] = branch(false)
+statements["with"] = branch(true)
+
+function statements.range(self, n)
+  local scope, slots = self:mark()
+  self:at(n)
+  local atom = self:pipeline(n.pipe)
+  local vars = n.pipe.vars
+  local index = #vars == 2 and self:find(vars[1].name)
+  local item = #vars > 0 and self:find(vars[#vars].name)
+  local loop = self:label()
+  local src = "src_" .. loop
+  self:add "do"
+  self:add("local %s, n, keys = range(%s, %s, %d)", src, atom, self.site, #vars)
+  self:add "if n > 0 then for i = 1, n do"
+  self:add "fuel = fuel - 1 if fuel < 0 then fuel = tick(out) end"
+  self:add "local key, dot"
+  self:add("if keys then key = keys[i] dot = %s[key] else dot = %s[i] key = i - 1 end", src, src)
+  local outer_loop, dot_from = self.loop, self.dot_from
+  -- A function that is called from here does not see the container.
+  self.loop, self.dot_from = loop, self.large and "IFACE" or src
+  if item then
+    self:add("%s = dot", item.code)
+    -- The container is a local of this loop: assigned variables of an outer block outlive it.
+    item.from = n.pipe.assigns and "IFACE" or self.dot_from
+  end
+  if index then
+    self:add("%s = key", index.code)
+    index.from = "nil"
+  end
+  self:add "do"
+  self:body(n.list)
+  self:add "end"
+  self:add("::%s::", self.loop)
+  self.loop, self.dot_from = outer_loop, dot_from
+  self:add "end else"
+  if item then item.from = "nil" end
+  if n.otherwise then self:body(n.otherwise) end
+  self:add "end end"
+  self:release(scope, slots)
+end
+
+function statements.template(self, n)
+  self:at(n)
+  local id = self.ids[n.name]
+  if not id then
+    self:fail("template " .. require("segue.template.quote").quote(n.name) .. " not defined")
+    return
+  end
+  self:add("enter(%s)", self.site)
+  local atom = n.pipe and self:pipeline(n.pipe) or "nil"
+  self:add("invoke(F[%d], out, %s)", id, atom)
+end
+
+-- ---- Templates ----------------------------------------------------------------------------------
+
+local function measure(list, size, depth)
+  if depth > size.depth then size.depth = depth end
+  for i = 1, #list do
+    local n = list[i]
+    size.nodes = size.nodes + 1
+    local pipe = n.pipe
+    if pipe then
+      size.variables = size.variables + #pipe.vars
+      for j = 1, #pipe do size.nodes = size.nodes + #pipe[j] end
+    end
+    if size.nodes > NODES_MAX or size.depth > DEPTH_MAX then return end
+    if n.list then measure(n.list, size, depth + 1) end
+    if n.otherwise then measure(n.otherwise, size, depth + (n.otherwise.chained and 0 or 1)) end
+  end
+end
+
+function C:template(id, list)
+  local size = { nodes = 0, depth = 0, variables = 0 }
+  measure(list, size, 0)
+  self.large = self.force_large or size.nodes > NODES_MAX or size.depth > DEPTH_MAX
+    or size.variables > VARIABLES_MAX
+  self.any_large = self.any_large or self.large
+  self.scope, self.slots, self.slots_used, self.dot_from = {}, 0, 0, "nil"
+  local outer = self:begin_function(format("F[%d] = function(out, dot)", id))
+  if self.large then self:add "local V = {}" end
+  self:add("%s = dot", self:declare("$").code)
+  self:list(list)
+  self:end_function(outer)
+end
+
+local HEAD = [[
+local R, K, F, fuel, depth = ...
+local put, emit, truth, range, tick, err = R.put, R.emit, R.truth, R.range, R.tick, R.err
+local field, call_field, concrete = R.field[%q], R.call_field[%q], R.concrete
+local NULL, IFACE = R.NULL, R.IFACE
+local deep, as, any, boxed = R.deep, R.as, R.any, R.boxed
+local function enter(site)
+  if depth >= 100000 then err(site, "exceeded maximum template depth (100000)") end
+end
+local function invoke(f, out, dot)
+  fuel = fuel - 1 if fuel < 0 then fuel = tick(out) end
+  depth = depth + 1
+  if depth %% %d == 0 then deep(f, out, dot) else f(out, dot) end
+  depth = depth - 1
+end
+F.reset = function() fuel, depth = 0, 0 end
+]]
+
+local compiler = {}
+
+---@class segue.template.code
+---@field source string of Lua
+---@field constants table what K is in it
+---@field sites segue.template.node[]
+---@field ids table<string, integer> the function of each template
+---@field names table<integer, string> the template of each site
+
+---@param trees segue.template.trees
+---@param options { functions: table, missingkey: string, force_large?: boolean }
+---@return segue.template.code
+function compiler.compile(trees, options)
+  local self = setmetatable({
+    functions = {}, function_count = 0, sites = {}, ids = {}, constants = {}, constant_of = {},
+    table_of = options.functions, labels = 0, pending = {},
+    code = {}, temps = 0, top = 0, depth = 0, site_temps = 0,
+    force_large = options.force_large, copies_variables = trees.nested_variables,
+  }, C)
+  for _, name in ipairs(trees.order) do
+    self.function_count = self.function_count + 1
+    self.ids[name] = self.function_count
+  end
+  local names = {}
+  for _, name in ipairs(trees.order) do
+    local first = #self.sites + 1
+    self:template(self.ids[name], trees.templates[name])
+    for i = first, #self.sites do names[i] = name end
+  end
+  local head = format(HEAD, options.missingkey, options.missingkey, self.any_large and 8 or 100)
+  return {
+    source = head .. concat(self.functions, "\n"), constants = self.constants, sites = self.sites,
+    ids = self.ids, names = names,
+  }
+end
+
+return compiler

@@ -1,0 +1,26 @@
+-- SPDX-License-Identifier: MIT
+-- Classes of characters, as Go's package unicode has them. Bytes below 128 never come here.
+local host = require "segue.template.host"
+
+local unicode = {}
+
+local function class(pattern)
+  local known, regex = {}, nil
+  return function(text)
+    local is = known[text]
+    if is == nil then
+      regex = regex or assert(host.regex_new(pattern))
+      is = host.regex_match(regex, text, 1) ~= nil
+      known[text] = is
+    end
+    return is
+  end
+end
+
+-- Each takes one character.
+---@type fun(character: string): boolean
+unicode.is_letter = class "^[\\p{L}\\p{Nd}]"
+---@type fun(character: string): boolean
+unicode.is_printable = class "^[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}]"
+
+return unicode

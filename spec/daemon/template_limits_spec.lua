@@ -1,0 +1,97 @@
+-- SPDX-License-Identifier: MIT
+-- Templates that are large, deep or endless: LuaJIT's limits do not show, and each run ends.
+local template = require "spec.support.template"
+
+local function one(text, json)
+  return template.render { { template = text, json = json or "{}" } }[1]
+end
+
+describe("a template", function()
+  it("may have 100,000 lines", function()
+    local lines, expected = {}, {}
+    for i = 1, 100000 do
+      lines[i] = i % 10 == 0 and "line {{.n}}" or "a line of text"
+      expected[i] = i % 10 == 0 and "line 7" or "a line of text"
+    end
+    local answer = one(table.concat(lines, "\n"), '{"n":7}')
+    assert.is_true(answer.ok, answer.error)
+    assert.is_true(answer.output == table.concat(expected, "\n"))
+  end)
+
+  it("may nest blocks and parentheses deeply", function()
+    for _, depth in ipairs { 12, 60, 300 } do
+      local answer = one(("{{if .a}}"):rep(depth) .. "x" .. ("{{else}}y{{end}}"):rep(depth),
+        '{"a":1}')
+      assert.equal("x", answer.output or answer.error)
+      answer = one(("{{range .l}}{{with $}}"):rep(depth / 2) .. "x{{.n}}" .. ("{{end}}"):rep(depth),
+        '{"l":[1],"n":2}')
+      assert.is_true(answer.ok and answer.output == "x2", answer.error)
+      answer = one("{{" .. ("print .a ("):rep(depth) .. "1" .. (")"):rep(depth) .. "}}",
+        '{"a":"-"}')
+      assert.equal(("-"):rep(depth) .. "1", answer.output or answer.error)
+      answer = one("{{" .. ("or .z ("):rep(depth) .. "1" .. (")"):rep(depth) .. "}}")
+      assert.equal("1", answer.output or answer.error)
+    end
+    assert.matches("blocks are nested more than", one(("{{if .a}}"):rep(5000)).error)
+    assert.matches("max expression depth exceeded", one("{{" .. ("("):rep(20000)).error)
+  end)
+
+  it("may have a chain of thousands of branches", function()
+    local parts = { "{{if eq .n -1}}" }
+    for i = 1, 5000 do parts[#parts + 1] = ("{{else if eq .n %d}}%d"):format(i, i) end
+    local text = table.concat(parts) .. "{{else}}none{{end}}"
+    for _, n in ipairs { 1, 19, 20, 21, 4999, 5000 } do
+      assert.equal(tostring(n), one(text, ('{"n":%d}'):format(n)).output)
+    end
+    assert.equal("none", one(text, '{"n":5001}').output)
+  end)
+
+  it("may have thousands of variables, constants, arguments and templates", function()
+    local parts = {}
+    for i = 1, 3000 do parts[i] = ("{{$v%d := %d}}"):format(i, i) end
+    parts[#parts + 1] = "{{$v1}} {{$v3000}}{{range .l}}{{$v2 = .}}{{end}} {{$v2}}"
+    assert.equal("1 3000 5", one(table.concat(parts), '{"l":[5]}').output)
+    assert.equal(("1 "):rep(999) .. "1", one("{{print" .. (" 1"):rep(1000) .. "}}").output)
+    local defines = {}
+    for i = 1, 3000 do defines[i] = ('{{define "t%d"}}%d {{end}}'):format(i, i) end
+    assert.equal("1 3000 ", one(table.concat(defines)
+      .. '{{template "t1"}}{{template "t3000"}}').output)
+  end)
+
+  it("leaves loops by break and continue wherever its code was cut", function()
+    -- Blocks past the depth of one function, between the loop and the break.
+    local head, tail = ("{{if true}}"):rep(25), ("{{end}}"):rep(25)
+    local text = "{{range .l}}" .. head
+      .. "{{if eq . 2}}{{continue}}{{end}}{{if eq . 4}}{{break}}{{end}}"
+      .. tail .. "{{.}}{{end}}|"
+    assert.equal("13|", one(text, '{"l":[1,2,3,4,5]}').output)
+  end)
+
+  it("calls itself up to 100,000 deep", function()
+    local text = '{{define "r"}}{{if .n}}{{template "r" .n}}{{else}}end{{end}}{{end}}'
+      .. '{{template "r" .}}'
+    assert.equal("end", one(text, '{"n":' .. ('{"n":'):rep(90) .. "0" .. ("}"):rep(91)).output)
+    local answer = one '{{define "r"}}{{template "r"}}{{end}}{{template "r"}}'
+    assert.matches('executing "r" at <{{template "r"}}>: exceeded maximum template depth '
+      .. "%(100000%)", answer.error)
+  end)
+
+  it("ends when it has run or written too much, and the next one renders", function()
+    local answers = template.render({
+      { template = "{{range 9000000000000000}}{{end}}" },
+      { template = "{{range 9000000000}}" .. ("0123456789"):rep(1000) .. "{{end}}" },
+      { template = '{{define "a"}}{{template "b"}}{{template "b"}}{{end}}'
+        .. '{{define "b"}}{{template "c"}}{{template "c"}}{{end}}'
+        .. '{{define "c"}}{{range 100000000}}{{end}}{{end}}'
+        .. '{{range 100}}{{template "a"}}{{end}}' },
+      { template = '{{printf "%1000000d" 1'
+        .. (' | printf "%s%[1]s%[1]s%[1]s%[1]s%[1]s%[1]s"'):rep(4) .. " | len}}" },
+      { template = "{{.a}}", data = { a = "fine" } },
+    }, { SEGUE_TEST_RENDER_MS = "500" })
+    assert.matches("used more than 0.5 s of CPU time", answers[1].error)
+    assert.matches("the output is larger than 67108864 bytes", answers[2].error)
+    assert.matches("used more than 0.5 s of CPU time", answers[3].error)
+    assert.matches("needs more memory than it may use", answers[4].error)
+    assert.equal("fine", answers[5].output)
+  end)
+end)
