@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Confirm: a generation that is live has to prove itself, to the policy's probe or to an operator,
- * within a time; else everything is undone.
+ * Confirm: a live generation must be confirmed within a time limit, by the policy's probe or by an
+ * operator. Otherwise everything is undone.
  */
 #include <stdio.h>
 #include <string.h>
@@ -88,7 +88,7 @@ static void not_confirmed(segue__txn *txn, const segue_error *why) {
   segue__txn_step_end(txn, &error);
 }
 
-/* A fault point only to be killed at. */
+/* A fault point without an error: specs kill the process here. */
 static void pass_by(const char *point) {
   int rc = SEGUE_FAULT(point);
   (void)rc, (void)point;
@@ -102,7 +102,8 @@ static void confirm_confirmed(segue__txn *txn) {
   segue__txn_step_end(txn, NULL);
 }
 
-/* True: an operator has decided, or an instance has failed. */
+/* Returns true if an operator has decided or an instance has failed, after it has ended the step.
+ */
 static bool confirm_decided(segue__txn *txn) {
   if (txn->decision == SEGUE__CONFIRM)
     confirm_confirmed(txn);
@@ -111,7 +112,7 @@ static bool confirm_decided(segue__txn *txn) {
   return txn->decision != 0 || txn->died.code;
 }
 
-/* Ends the wait for the operator or the probe; its callback finds the decision. */
+/* Ends the wait for the operator or the probe; the callback of the wait finds the decision. */
 static void confirm_wake(segue__txn *txn) {
   if (segue__timer_active(&txn->timer))
     segue__timer_start(txn->engine->loop, &txn->timer, 0, txn->timer.cb);
@@ -119,6 +120,9 @@ static void confirm_wake(segue__txn *txn) {
     segue__op_cancel(&txn->policy_call->op, SEGUE_ECANCELLED);
 }
 
+/* Before the flip, a failed instance fails the transaction. While the generation waits for its
+ * confirmation, the failure of any live instance undoes it, also of a module that the reload did
+ * not change. All other failures are left to recover.c. */
 void segue__txn_instance_failed(segue__txn *txn, const segue__module_record *module,
                                 const segue__instance *instance) {
   bool is_new = false;
@@ -166,8 +170,9 @@ static void probe_again(segue__timer *timer) {
     confirm_probe(txn);
 }
 
-/* Until the next probe. The time left is used up: the last two are shortly before the end, and at
- * the end. */
+/* The pause until the next probe. The time limit is used up to its end: the last probes run
+ * PROBE_LAST_MS before the end, and at the end. A module that becomes healthy late is thus not
+ * undone because of a pause. */
 static uint64_t pause_ms(const segue__txn *txn, uint64_t now) {
   uint64_t pause = PROBE_PAUSE_MS, left = txn->confirm_until_ms - now;
   uint64_t held = txn->healthy_since_ms + txn->policy->confirm_hold_ms;

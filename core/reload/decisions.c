@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The operator's decisions as lines of text.
+ * The decisions of operators as lines "name=value" of the state file. A name that is unknown is
+ * ignored, so that a file of a newer version can be read.
  */
 #include "decisions.h"
 
@@ -15,6 +16,8 @@
 
 /* ---- Writing ---- */
 
+/* Escapes line breaks: a reason that an operator writes must not add a line, and with it a
+ * decision. */
 static void put_text(segue__buf *b, const char *name, const char *text) {
   segue__buf_addf(b, "%s=", name);
   for (; *text; text++) {
@@ -89,7 +92,8 @@ static segue__hash get_hash(const char *value) {
   return hash;
 }
 
-/* Versions before 0.1.0 wrote a number: the place in this list, which stays as it was then. */
+/* Versions before 0.1.0 wrote a number: the position in this list, which therefore never changes.
+ */
 static unsigned get_trigger(const char *value) {
   static const char *const numbered[] = {"start",   "signal", "watch", "http",
                                          "control", "poll",   "push",  "retry"};

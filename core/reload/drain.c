@@ -58,7 +58,8 @@ segue__module_record *segue__module_get(segue__engine *engine, const segue__modu
   return drain_set_text(&module->kind, spec->kind) < 0 ? NULL : module;
 }
 
-/* Only once nothing of it is left; called again when its last old instance has gone. */
+/* Frees the record of a module only when no instance of it is left; it is called again when the
+ * last old instance has gone. */
 void segue__module_remove(segue__engine *engine, segue__module_record *module) {
   module->removed = true;
   if (module->live || module->old_count) return;
@@ -144,8 +145,9 @@ static void grace_over(void *data) {
   segue__post(draining->engine->loop, &draining->grace_over);
 }
 
-/* Calls into a service are not counted: only after a grace period has every call left. Where there
- * is no memory to wait for one, the instance is kept. */
+/* Calls into a service are not counted: only after a grace period have all calls left. If memory
+ * for the wait is missing, the instance is kept for ever: freeing it could crash a thread inside.
+ */
 static bool must_stay(segue__engine *engine, const segue__module_record *module,
                       const segue__instance *instance) {
   if (!segue__instance_service(instance)) return false;
@@ -154,6 +156,8 @@ static bool must_stay(segue__engine *engine, const segue__module_record *module,
   return true;
 }
 
+/* Any thread loads these pointers without a lock (segue_log, segue_count), so they are stored with
+ * release order after the service is complete. */
 void segue__services_update(segue__engine *engine) {
   segue__services *services = engine->options.services;
   const segue__service *log = NULL, *stats = NULL;
@@ -191,7 +195,7 @@ void segue__drain_instance(segue__engine *engine, segue__module_record *module,
   bool service = segue__instance_service(instance) != NULL;
   segue__draining *draining = segue__calloc(1, sizeof *draining);
   if (!draining || remember_old(module, instance) < 0) {
-    /* No memory to let it drain in peace: it goes at once, which its destroy must bear. */
+    /* Without memory for the drain the instance is released at once, with calls inside. */
     segue__free(draining);
     if (must_stay(engine, module, instance)) return;
     SEGUE__LOG(engine->log, SEGUE_ERROR, "module", "out of memory: an old instance is cut off",
@@ -262,7 +266,8 @@ static void retired_step(segue__instance *instance, segue__verb verb, int status
     drain_retired(draining, true);
 }
 
-/* Last come, first gone: modules are kept in the order in which they started. */
+/* Stops the modules in the reverse order of their starts, one at a time: drain_retired calls this
+ * function again when an instance has gone. */
 void segue__drain_instance_all(segue__engine *engine) {
   for (size_t i = engine->module_count; i-- > 0 && !engine->draining;) {
     segue__module_record *module = engine->modules[i];

@@ -10,7 +10,7 @@
 
 #include "txn.h"
 
-/* Before the first generation is live no admin API answers: the message names only the option of
+/* Before the first generation is live no admin API answers, so the message names only the option of
  * the guard. */
 static const char *guard_remedy(const segue__txn *txn) {
   return txn->engine->live
@@ -25,7 +25,7 @@ static uint64_t count_items(const segue__documents *documents) {
   return items;
 }
 
-/* Nothing is live yet: the count of the generation before the restart. */
+/* Finds the count of the generation before the restart, while no generation is live yet. */
 static bool find_recorded(const segue__engine *engine, const segue__source *source,
                           uint64_t *items) {
   const segue__last_good *good = &segue__record_found(engine->record)->last_good;
@@ -37,7 +37,8 @@ static bool find_recorded(const segue__engine *engine, const segue__source *sour
   return false;
 }
 
-/* The count of this source in the live generation, also if its options have changed. */
+/* Finds the count of this source in the live generation, also if the options of the source have
+ * changed. */
 static bool find_applied(const segue__engine *engine, const segue__source *source,
                          uint64_t *items) {
   for (size_t i = 0; i < engine->source_count; i++) {
@@ -105,7 +106,9 @@ bool segue__guard_too_old(const segue__engine *engine, const segue__source_state
   return age > 0 && (uint64_t)age > guard->max_age_ms;
 }
 
-/* It is part of what is judged: the same bytes are good again as soon as the source is back. */
+/* The name of a source that is too old is mixed into the hash of the input. So the same bytes have
+ * another hash when the source is back, and the reload is tried again instead of being skipped as
+ * one that was held before. */
 static void validate_age(segue__txn *txn, const segue__source *source) {
   const segue__source_state *state =
       source->kind->remote ? segue__source_find(txn->engine, txn->policy, source) : NULL;
@@ -131,7 +134,7 @@ int segue__guards_check(segue__txn *txn, const segue__collect *collect) {
   for (size_t i = 0; i < n; i++) {
     const segue__source *source = &collect->policy->sources[i];
     txn->items[i] = count_items(&collect->documents[i]);
-    if (txn->run->files) continue; /* it was judged when it went live first */
+    if (txn->run->files) continue; /* a replayed generation was checked when it first went live */
     if (txn->run->accept_shrink) continue;
     validate_age(txn, source);
     if (!collect->fetched[i]) continue;
@@ -144,7 +147,7 @@ int segue__guards_check(segue__txn *txn, const segue__collect *collect) {
 bool segue__guards_hold(segue__txn *txn) {
   for (size_t i = 0; i < txn->held.count; i++)
     segue__txn_fail(txn, &txn->held.items[i]);
-  if (txn->held.total && !txn->failed) { /* out of memory for the findings */
+  if (txn->held.total && !txn->failed) { /* memory for the findings has run out */
     segue_error error;
     segue__errorf(&error, SEGUE_EHELD, "a guard holds what a source delivered");
     segue__txn_fail(txn, &error);

@@ -86,7 +86,8 @@ const segue__action *segue__action_of(const segue__module_spec *spec) {
   return spec->action ? spec->action : actions[spec->replace];
 }
 
-/* The action for one module of the next policy, and the reason (owned). NULL: out of memory. */
+/* Chooses the action for one module of the next policy; returns the reason (owned), or NULL if
+ * memory runs out. */
 static char *plan_validate(segue__txn *txn, const segue__module_spec *spec, segue__step *step) {
   segue__engine *engine = txn->engine;
   const segue__module_spec *was = segue__policy_module(engine->policy, spec->name);
@@ -100,6 +101,8 @@ static char *plan_validate(segue__txn *txn, const segue__module_spec *spec, segu
     return segue__strdup(module && module->failed ? "it has failed" : "new");
   }
   step->action = segue__action_of(spec);
+  /* The operations of a plugin have other addresses when its file is loaded again; the hash of its
+   * bytes (`inputs`) shows whether its code changed. */
   bool plugins = was && was->plugin && spec->plugin;
   if (!was || !same_text(was->kind, spec->kind) || (was->ops != spec->ops && !plugins))
     return segue__strdup("its kind changed");

@@ -92,14 +92,15 @@ void segue__recover_failed(void *data, segue__instance *instance) {
 
 /* ---- Recovering ---- */
 
-/* Its old instance is not in the way any more, and what it changed outside is finished or undone.
- */
+/* Returns whether the old instance has stopped, and everything that the module changed outside is
+ * finished or undone. */
 static bool recover_can(const segue__engine *engine, const segue__module_record *module) {
   return module->failed && !module->live && !module->removed && !module->leaving &&
          !segue__journal_of_module(&engine->journal, module->name);
 }
 
-/* When the open intents of actions are due; UINT64_MAX: there are none. */
+/* Returns the time at which the open intents of actions are due, or UINT64_MAX if there are none.
+ */
 static uint64_t recover_effects_at(segue__engine *engine, uint64_t now) {
   if (!segue__effects_open(engine)) {
     engine->effects_attempts = 0;
@@ -195,6 +196,9 @@ static void recover_stepped(segue__instance *instance, segue__verb verb, int sta
   recover_next(r);
 }
 
+/* Recovers one module at a time, in the order in which the modules were started, so that a module
+ * comes after those that it needs. The transactions wait meanwhile (`recovering`), because they
+ * would replace the same instances. */
 static void recover_next(recovery *r) {
   segue__engine *engine = r->engine;
   uint64_t now = segue__loop_now_ms(engine->loop);

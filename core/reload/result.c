@@ -101,7 +101,7 @@ static char *result_text_of(const segue__change *change, const segue__mask *mask
   if (!text.failed && text.len > CHANGE_TEXT) {
     size_t end = CHANGE_TEXT;
     while (end > 0 && ((unsigned char)text.data[end] & 0xC0) == 0x80)
-      end--; /* not in the middle of a character */
+      end--; /* a character of UTF-8 is not cut in two */
     text.len = end;
     segue__buf_adds(&text, "...");
   }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The engine's list of sources: what is known of each, by name, kind and (where that is asked over
- * a network) by its options, so that what one source delivered is never taken for another's.
+ * The engine's list of sources and their state. A source is identified by name, kind and, for a
+ * source on a network, its options, so that the delivery of one source is never used for another.
  */
 #include <string.h>
 #include <uv.h>
@@ -15,7 +15,8 @@ static bool sources_is_of(const segue__source_state *state, const segue__source 
          segue__hash_equal(state->spec, source->spec);
 }
 
-/* While no policy is live, the one that is being tried is as good as live. */
+/* Returns the policy as the owner of a trial state, or NULL for the live policy. While no policy is
+ * live, the policy that is tried counts as live. */
 static const segue__policy *trial_of(const segue__engine *engine, const segue__policy *policy) {
   return engine->policy && policy != engine->policy ? policy : NULL;
 }

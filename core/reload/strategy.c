@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Strategies: whether a source is pulled or pushes is the policy's decision, made when the source
- * is new and made anew whenever its health changes. The hook is called for one source at a time. No
- * run waits for the answer, and a hook that fails leaves the last decision as it was.
+ * Strategies: the policy decides whether a source is pulled or pushes, when the source is new and
+ * again whenever its health changes. The hook is called for one source at a time. No run waits for
+ * its result, and a hook that fails leaves the last decision in place.
  */
 #include <string.h>
 #include <uv.h>

@@ -95,8 +95,8 @@ static bool writer_due(const struct timespec *at) {
   return now.tv_sec > at->tv_sec || (now.tv_sec == at->tv_sec && now.tv_nsec >= at->tv_nsec);
 }
 
-/* A task that another process's lock delays is tried again after a pause; no other task waits for
- * it. */
+/* A task that the lock of another process delays is tried again after a pause; other tasks do not
+ * wait for it. */
 static void put_off(segue__record *record, task *t) {
   struct timespec *at = &record->busy_until;
   *record->busy.last = t;
@@ -107,6 +107,9 @@ static void put_off(segue__record *record, task *t) {
   if (at->tv_nsec >= 1000000000L) at->tv_sec++, at->tv_nsec -= 1000000000L;
 }
 
+/* The order of the queues: the state, the numbers and the last good generation first, because the
+ * answer to a reload waits for them; then tasks that are tried again; then the entries of the
+ * history. */
 static task *writer_next(segue__record *record) {
   for (;;) {
     bool retry = record->busy.first && (record->stopping || writer_due(&record->busy_until));
@@ -125,6 +128,8 @@ static bool is_idle(const segue__record *record) {
   return !record->urgent.first && !record->busy.first && !record->later.first && !record->working;
 }
 
+/* The lock is not held while a task runs, because a disk that hangs must not block the control
+ * thread. */
 static void *writer_thread(void *data) {
   segue__record *record = data;
   pthread_mutex_lock(&record->lock);
@@ -193,8 +198,8 @@ static const char *writer_rendered(const segue__record *record, const segue__res
   return copy;
 }
 
-/* The last process died while a reload waited to be confirmed, perhaps before the history had it.
- * Its number was answered, so it gets an entry. */
+/* The last process died while a reload waited to be confirmed, perhaps before the history had its
+ * entry. Its number was in an answer already, so the entry is added now. */
 static int add_window(segue__record *record, uint64_t in_history) {
   segue__decisions *d = &record->found.state;
   if (!d->unconfirmed || d->unconfirmed_reload <= in_history) return 0;
@@ -229,7 +234,8 @@ static int put_numbers(segue__record *record) {
   return rc;
 }
 
-/* The first run of this process begins before the record thread could reserve a number for it. */
+/* Reserves the first block of numbers on this thread: the first run of this process begins before
+ * the record thread could write one. */
 static int reserve_first(segue__record *record) {
   segue__record_contents *found = &record->found;
   const segue__numbers given = {found->reload, found->generation};
@@ -269,11 +275,14 @@ static int writer_open_all(segue__record *record) {
   if (found->generation < good->generation) found->generation = good->generation;
   if (found->generation < found->state.unconfirmed_generation)
     found->generation = found->state.unconfirmed_generation;
+  /* Without history and numbers, only the last good generation knows a number. Reloads after it had
+   * higher ones, so a gap is left. */
   if (found->reload < good->reload) found->reload = good->reload + RELOAD_GAP;
   rc = add_window(record, in_history);
   return rc ? rc : reserve_first(record);
 }
 
+/* Another process owns the state folder now: from here on nothing is written there (`stuck`). */
 static int writer_lose(segue__record *record, task *t) {
   segue__history *history = record->history;
   (void)t;
@@ -344,7 +353,7 @@ static void free_paths(segue__history_entry *entry) {
   entry->path_count = 0;
 }
 
-/* The first generation of a process has changed against the last one of the process before. */
+/* The first generation of a process is compared with the last one of the process before it. */
 static int compare_with_last(segue__record *record, task *t) {
   segue_snapshot *last = NULL;
   segue__changes changes = {0};
@@ -481,6 +490,8 @@ static bool has_room(segue__record *record, size_t most) {
   return room;
 }
 
+/* The texts are rendered here and not on the record thread, because the counter of a result is not
+ * atomic: a result belongs to the control thread. */
 void segue__record_settled(segue__record *record, const segue__record_run *settled) {
   const segue__result *result = settled->result;
   task *t = segue__record_task_new(writer_add_entry, NULL);
@@ -645,8 +656,8 @@ int segue__record_new(segue__record **out, const segue__record_options *options)
   return 0;
 }
 
-/* The disk hangs, and the thread with it: the thread is detached, and keeps the memory that it
- * uses. */
+/* The disk hangs, and the thread with it. The thread is detached, and the memory that it uses is
+ * never freed. */
 static void writer_abandon(segue__record *record) {
   SEGUE__LOG(record->log, SEGUE_ERROR, "record",
              "the state folder hangs: what was not written yet is lost",
