@@ -134,7 +134,8 @@ void segue__recording_add(segue__admin *admin, const segue__result *result) {
   segue__answers_take(admin->answers, &text);
   segue__buf_addc(&text, ',');
   incident_add_files(&text, result->files, recording->files);
-  if (!rest.failed) segue__buf_addf(&text, ",%s\n", rest.data + 1); /* it begins with a brace */
+  /* The members of the result follow in the same object, so its opening brace is left out. */
+  if (!rest.failed) segue__buf_addf(&text, ",%s\n", rest.data + 1);
   char **slot = &recording->kept[++recording->count % SEGUE__ENTRIES_KEPT];
   segue__free(*slot);
   *slot = text.failed || rest.failed ? NULL : text.data;

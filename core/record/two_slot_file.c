@@ -81,8 +81,8 @@ int segue__two_slot_file_read(segue__two_slot_file *state_file, segue__bytes *fi
       *file = (segue__bytes){0};
       return rc;
     }
-    if (rc == UV_ENOENT ||
-        (rc == 0 && !bytes.len)) { /* nothing was written, or the write failed and was undone */
+    /* An empty slot was never written, or its write failed and was undone. */
+    if (rc == UV_ENOENT || (rc == 0 && !bytes.len)) {
       segue__free(bytes.data);
       continue;
     }
@@ -141,6 +141,10 @@ static void slots_undo(int fd) {
   (void)fdatasync(fd);
 }
 
+/* The order: write, cut off the rest of a longer older value, sync. The name of a new file is
+ * durable only when its folder is synced as well; a file of length 0 counts as new, because its
+ * folder may not have been synced. O_NOFOLLOW: a link in the state folder must not lead the write
+ * to another file. */
 static int slots_write_file(const segue__two_slot_file *state_file, const char *path,
                             const segue__buf *b) {
   struct stat st;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * two_slot_file.h: a small durable value: two files, NAME.a and NAME.b (mode 0600), written in
- * turn, each with a sequence number and a checksum. A write that is cut short, or a file that is
- * damaged, leaves the other one. Blocks: for the thread that records. Format (little endian): 8
- * bytes of magic, u64 sequence, the value, 16 bytes XXH3-128 of all before.
+ * two_slot_file.h: a small durable value in two files, NAME.a and NAME.b (mode 0600), which are
+ * written in turn, each with a sequence number and a checksum. If a write is cut short or a file is
+ * damaged, the other file has the value before it. The functions block: they are for the record
+ * thread. Format (little endian): 8 bytes of magic, u64 sequence, the value, 16 bytes XXH3-128 of
+ * all bytes before.
  */
 #ifndef SEGUE_RECORD_TWO_SLOT_FILE_H
 #define SEGUE_RECORD_TWO_SLOT_FILE_H

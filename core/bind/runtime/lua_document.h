@@ -10,16 +10,17 @@
 
 #include "value.h"
 
-/* A document and its builder as a value of Lua, so that both are freed whatever is raised. */
+/* A document and its builder as a userdata of Lua: the collector frees both, also if an error is
+ * raised while they are in use. */
 typedef struct segue__lua_document {
   segue__document *doc; /* a reference; NULL: none */
   segue__builder *builder;
   segue__buf text;
   size_t charged; /* bytes that count against the limit of the state until it is collected */
 } segue__lua_document;
-/* Pushes an empty one. */
+/* Pushes a userdata without a document. */
 segue__lua_document *segue__lua_document_push(lua_State *L);
-/* Frees what it holds, before the collector does. */
+/* Frees the document and the builder before the collector does. */
 void segue__lua_document_clear(lua_State *L, segue__lua_document *box);
 
 /* Adds the value at index to builder, maps in the order of their keys, bytewise. finite: NaN and
@@ -32,7 +33,7 @@ int segue__lua_document_add(lua_State *L, int index, segue__builder *b, bool fin
 /* Pushes a node as plain Lua values: null is segue.null, lists are marked. Raises as above. */
 void segue__lua_document_value(lua_State *L, const segue_node *node);
 
-/* Marked lists. open comes before the others. */
+/* Marked lists. segue__list_open is called before the others. */
 void segue__list_open(lua_State *L);
 void segue__list_mark(lua_State *L, int index);
 bool segue__list_test(lua_State *L, int index);

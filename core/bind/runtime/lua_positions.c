@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * One pass over the text: finds names that are followed by an equals sign, and the table that they
- * are assigned in: a constructor in braces, or the prefix before a dot. It skips comments and
- * texts, and follows blocks by their keywords. An assignment inside a function belongs to no table:
- * it may run never or often. A text that is not Lua gives wrong positions and no other harm.
+ * Finds the line of each entry of a table in the source text, for error messages: Lua keeps no
+ * lines of table entries. One pass over the text finds names that are followed by an equals sign,
+ * and the table in which they are assigned: a constructor in braces, or the prefix before a dot.
+ * The pass skips comments and texts, and follows blocks by their keywords. An assignment inside a
+ * function belongs to no table, because it may run never or often. A text that is not Lua gives
+ * wrong positions and does no other harm.
  */
 #include "lua_positions.h"
 
@@ -223,7 +225,7 @@ static void take_sign(scan *s) {
   if (c == '}') positions_pop(s, true);
   s->prefix = -1;
   s->returned = false;
-  /* this stands between a name and its brace */
+  /* '=' and ']' are between a name and the brace that it is assigned: the name stays valid. */
   if (c != '=' && c != ']') s->assigned = -1;
 }
 
@@ -262,6 +264,8 @@ void segue__lua_positions_deinit(segue__lua_positions *lines) {
   memset(lines, 0, sizeof *lines);
 }
 
+/* A name that occurs more than once has no known line: a wrong line would mislead the reader more
+ * than none. */
 uint32_t segue__lua_positions_find(const segue__lua_positions *lines, const char *name, size_t len,
                                    uint32_t otherwise) {
   size_t low = 0, high = lines->count;
@@ -313,7 +317,8 @@ static bool stands_at(const segue__lua_positions *lines, int32_t table, const ch
   return !len && table > 0 && is_root(lines, table);
 }
 
-/* Returns the line of the only match, at the path or (elsewhere) outside of the returned table. */
+/* Returns the line of the only assignment at the path, or with `elsewhere` of its last name outside
+ * of the returned table; 0 if there is none or more than one. */
 static uint32_t positions_only(const segue__lua_positions *lines, const char *path, size_t len,
                                bool elsewhere) {
   const segue__line *found = NULL;
@@ -331,6 +336,8 @@ static uint32_t positions_only(const segue__lua_positions *lines, const char *pa
   return found ? found->line : 0;
 }
 
+/* Searches the whole path first and then its parents: if the line of an entry is unknown, the line
+ * of the table around it is the best place to show. */
 uint32_t segue__lua_positions_at(const segue__lua_positions *lines, const char *path) {
   size_t len = strlen(path);
   uint32_t line = 0;
