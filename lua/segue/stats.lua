@@ -15,14 +15,14 @@ local messages = {
     .. "before",
 }
 
-local function record(name, figure, series, value)
+local function record(name, metric, series, value)
   if type(series) ~= "string" then
     error(("segue.stats: %s: the series must be a text, not a %s"):format(name, type(series)), 3)
   end
   if type(value) ~= "number" then
     error(("segue.stats: %s: the value must be a number, not a %s"):format(name, type(value)), 3)
   end
-  local rc, code = core.record(figure, series, value)
+  local rc, code = core.record(metric, series, value)
   if rc < 0 then return nil, messages[code] or "the value could not be recorded", code end
   return true
 end

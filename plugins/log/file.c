@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * The file under the writer. While one log is swapped for another both may write to one file, and
- * both may find that it is time to rotate it; so each batch is written, and each rotation made,
- * under a lock of the file, and who gets it late looks whether the other has rotated meanwhile.
+ * The file under the writer. While one log is swapped for another, both may write to one file, and
+ * both may find that it has to be rotated. So each batch is written, and each rotation done, under
+ * a lock of the file, and a writer that gets the lock checks whether the other one has rotated
+ * meanwhile.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +16,8 @@
 
 #include "log.h"
 
-/* When the file was made, where the system knows; else now. */
+/* Returns the time at which the file was created if the file system stores it, else the present
+ * time. */
 static time_t made_at(int fd) {
   struct statx st;
   if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &st) == 0 && (st.stx_mask & STATX_BTIME))
@@ -54,8 +56,9 @@ static bool same_file(const char *path, const struct stat *st) {
          other.st_ino == st->st_ino;
 }
 
-/* True if the other instance has rotated: the file that is open here is file.1 now. A file that
- * another program moved away is written until it asks the log to reopen. */
+/* Returns whether the other instance has rotated: then the file that is open here is file.1 now. A
+ * file that another program has moved away is written until that program asks the log to reopen its
+ * file. */
 static bool was_rotated(const log_writer *writer) {
   struct stat st;
   if (!writer->config.rotate_bytes && !writer->config.rotate_s) return false;
@@ -73,7 +76,7 @@ static bool is_due(const log_writer *writer, size_t coming) {
   return config->rotate_s && time(NULL) - writer->file_since >= (time_t)config->rotate_s;
 }
 
-/* A failure leaves everything where it is: the file grows on, which loses nothing. */
+/* After a failure the current file stays in use and continues to grow: no line is lost. */
 static void file_rotate(log_writer *writer) {
   unsigned keep = writer->config.keep;
   struct stat st;
@@ -95,7 +98,7 @@ static void file_rotate(log_writer *writer) {
     atomic_fetch_add(&writer->counts->failures, 1);
     return;
   }
-  close(old); /* and its lock with it */
+  close(old); /* releases its lock too */
   if (writer->regular) flock(writer->fd, LOCK_EX);
   atomic_fetch_add(&writer->counts->rotations, 1);
 }
@@ -117,7 +120,7 @@ void log_file_end(log_writer *writer) {
   if (writer->regular) flock(writer->fd, LOCK_UN);
 }
 
-/* Where it cannot be opened the old one is written on. */
+/* If the file cannot be opened, the old one stays in use. */
 void log_file_reopen(log_writer *writer) {
   if (log_file_open(writer))
     atomic_fetch_add(&writer->counts->failures, 1);

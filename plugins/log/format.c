@@ -58,7 +58,8 @@ static void format_add_number(log_text *text, int64_t number) {
 
 /* ---- Escaping ---- */
 
-/* Bytes of the UTF-8 sequence at s, 0 if it is none. Shortest forms only, no surrogates. */
+/* Returns the number of bytes of the UTF-8 sequence at s, or 0 if it is malformed: only shortest
+ * forms, no surrogates. */
 static size_t format_sequence(const unsigned char *s) {
   size_t len = s[0] >= 0xc2 && s[0] <= 0xdf   ? 2
                : s[0] >= 0xe0 && s[0] <= 0xef ? 3
@@ -121,7 +122,7 @@ static void add_clean(log_text *text, const char *s, bool quoted, bool json) {
     if (odd)
       add_odd(text, odd);
     else if (!len)
-      format_adds(text, "\xef\xbf\xbd"); /* what is no UTF-8 */
+      format_adds(text, "\xef\xbf\xbd"); /* U+FFFD for a byte that is not UTF-8 */
     else if (c == '"' || c == '\\')
       format_add(text, (char[]){'\\', (char)c}, 2);
     else
@@ -138,7 +139,7 @@ static void add_string(log_text *text, const char *s, bool json) {
 
 /* ---- Lines ---- */
 
-/* Quoted where it would not be read as one word. */
+/* Writes the text in quotes if it would not be read as one word. */
 static void format_add_word(log_text *text, const char *s) {
   if (!*s || strpbrk(s, " \"=\\\t\r\n"))
     add_string(text, s, false);

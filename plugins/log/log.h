@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * log.h: what the files of the log share. A line goes through three hands: format.c turns an entry
- * into text on the thread that logs, queue.c carries it without a lock, writer.c puts the time
- * before it and writes it, with all that came with it, by one call.
+ * log.h: declarations that the files of the log share. A line passes three of them: format.c turns
+ * an entry into text on the thread that logs, queue.c carries the text to the writer without a
+ * lock, and writer.c puts the time before it and writes it, together with all lines that arrived
+ * meanwhile, by one call.
  */
 #ifndef LOG_H
 #define LOG_H
@@ -24,13 +25,13 @@ typedef struct log_config {
   unsigned mode; /* of a file that is made */
 } log_config;
 
-/* From the slice of a module; what is wrong ends up in error, with its place. */
+/* Reads the slice of a module; sets error, with the place of the mistake, on failure. */
 int log_config_read(log_config *out, const segue_slice *slice, segue_error *error);
 void log_config_deinit(log_config *config);
 
 /* ---- format.c ---- */
 
-/* Text that grows on the stack first. */
+/* A text that begins in memory of the caller (on its stack) and moves to the heap when it grows. */
 typedef struct log_text {
   char *data;
   size_t len, cap;
@@ -39,7 +40,7 @@ typedef struct log_text {
 
 void log_text_init(log_text *text, char *memory, size_t size);
 void log_text_deinit(log_text *text);
-/* All of a line but the time, which the writer puts before it. */
+/* Writes a line without its time, which the writer puts before it. */
 void log_format(log_text *out, const segue_log_entry *entry, bool json);
 /* "2026-01-31T12:00:00.123Z"; the seconds are formatted once for all lines of one. */
 enum { LOG_TIME_LEN = 24 };
@@ -61,7 +62,7 @@ typedef struct log_record {
   char text[];
 } log_record;
 
-/* Bounded; many put, one takes. */
+/* Bounded; many threads put records, one takes them. */
 typedef struct log_queue {
   char *memory;
   size_t size;
@@ -77,10 +78,11 @@ void log_queue_deinit(log_queue *queue);
  * sleeps. Wakes a writer that naps only for an urgent record, or when a quarter of the queue is
  * full. [any thread] */
 int log_queue_put(log_queue *queue, const char *text, size_t len, bool is_urgent);
-/* The next record, which stays until next is called; NULL: there is none that is complete. */
+/* Returns the next record, which stays until log_queue_next is called, or NULL if none is complete.
+ */
 const log_record *log_queue_get(log_queue *queue);
 void log_queue_next(log_queue *queue);
-bool log_queue_is_empty(const log_queue *queue); /* nothing in it, complete or not */
+bool log_queue_is_empty(const log_queue *queue); /* false also for a record that is not complete */
 /* Waits until log_queue_put wakes the caller, log_queue_poke was called (since the last wait), or
  * the time is over. Returns at once if there is a record. */
 typedef enum log_wait { LOG_NAP, LOG_SLEEP } log_wait;
@@ -116,16 +118,17 @@ typedef struct log_writer {
 
 /* Opens the file and starts the thread. */
 int log_writer_start(log_writer *writer, segue_error *error);
-/* Writes what is in the queue, ends the thread, then done. */
+/* Writes the lines in the queue, ends the thread, and completes op. */
 void log_writer_drain(log_writer *writer, segue_op *op);
 void log_writer_reopen(log_writer *writer);
-/* Ends the thread, with what it could not write by now. */
+/* Ends the thread; lines that are not written yet are lost. */
 void log_writer_end(log_writer *writer);
 
 /* ---- file.c: the file under the writer ---- */
 
 int log_file_open(log_writer *writer);
-/* Before a batch: other instances keep off, and the file is the one that it should be. */
+/* Before a batch: locks the file against other instances, and rotates or reopens it if necessary.
+ */
 void log_file_begin(log_writer *writer, size_t coming);
 void log_file_end(log_writer *writer);
 void log_file_reopen(log_writer *writer);

@@ -42,8 +42,8 @@ static void log_module_destroy(void *instance) {
   free(writer);
 }
 
-/* Creates nothing, because a reload may still fail: opens the file if it exists, and checks access
- * to its folder otherwise. */
+/* Checks the file without creating it, because the reload may still fail: opens it if it exists,
+ * else checks the access to its folder. */
 static int try_file(const char *path, segue_error *error) {
   if (!strcmp(path, "-")) return 0;
   int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -88,7 +88,7 @@ static void log_module_prepare(void *userdata, segue_op *op, const segue_slice *
   }
   writer->fd = -1;
   int rc = module_build(writer, next, &error);
-  *instance = writer; /* destroyed with it, also where it was not finished */
+  *instance = writer; /* also if it is not complete: segue destroys it */
   segue_op_done(op, rc, rc ? &error : NULL);
 }
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * A ring of records of any length. A thread that puts a record takes room for it by advancing the
- * tail, fills the room without haste and marks it complete; the writer goes from one complete
- * record to the next. A record never wraps: the rest at the end of the ring becomes a record of its
- * own that is skipped. Memory behind the head is zero, so that room that was taken and not filled
- * yet differs from a complete record.
+ * A ring of records of any length. A thread that puts a record reserves room for it by advancing
+ * the tail, fills the room, and marks the record complete; the writer goes from one complete record
+ * to the next. A record never wraps: the rest at the end of the ring becomes a filler record, which
+ * the writer skips. The memory behind the head is zero, so the writer can distinguish reserved room
+ * from a complete record.
  */
 #include <errno.h>
 #include <limits.h>
@@ -38,9 +38,9 @@ static log_record *queue_record_at(const log_queue *queue, size_t at) {
   return (log_record *)(void *)(queue->memory + (at & (queue->size - 1)));
 }
 
-/* Takes `size` bytes at *at. Returns -EAGAIN if there is no room. A thread that was held up
- * between its two loads may see a tail that the head has passed since; that means nothing about
- * the room. */
+/* Reserves `size` bytes at *at. Returns -EAGAIN if there is no room. A thread that was suspended
+ * between its two loads may have a tail that the head has passed since then; so the result "no
+ * room" counts only if the tail is still the same. */
 static int take_piece(log_queue *queue, size_t size, size_t *at) {
   size_t tail = atomic_load_explicit(&queue->tail, memory_order_relaxed);
   for (;;) {
@@ -95,12 +95,15 @@ int log_queue_put(log_queue *queue, const char *text, size_t len, bool is_urgent
   record->second = now.tv_sec;
   record->nanosecond = (uint32_t)now.tv_nsec;
   memcpy(record->text, text, len);
-  /* Either the writer sees the record before it sleeps, or we see that it does. */
+  /* Sequentially consistent, as the store of `sleep` in log_queue_wait: either the writer sees the
+   * record before it sleeps, or this thread sees that the writer sleeps. */
   atomic_store(&record->state, COMPLETE);
   wake_writer(queue, at + size, is_urgent);
   return 0;
 }
 
+/* The record is zeroed before the head passes it, because a thread that reserves this room next
+ * leaves its state at zero until the record is complete. */
 static void queue_release(log_queue *queue, size_t head, const log_record *record) {
   size_t size = record->size;
   memset(queue->memory + (head & (queue->size - 1)), 0, size);
@@ -126,6 +129,9 @@ bool log_queue_is_empty(const log_queue *queue) {
   return atomic_load(&queue->head) == atomic_load(&queue->tail);
 }
 
+/* The order of the store of `sleep` and the look at the queue is the other half of the handshake in
+ * log_queue_put. futex(2) compares `sleep` once more, so a wake between the look and the call is
+ * not lost. */
 void log_queue_wait(log_queue *queue, unsigned ms, log_wait how) {
   struct timespec limit = {ms / 1000, (long)(ms % 1000) * 1000000};
   unsigned sleep = how == LOG_NAP ? NAPPING : ASLEEP;

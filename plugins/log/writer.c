@@ -43,7 +43,7 @@ static void writer_add_line(log_writer *writer, time_t second, long nanosecond, 
   writer_add(writer, text, len);
 }
 
-/* Reports dropped lines at the place where they are missing: before the next line. */
+/* Reports dropped lines at the place where they are missing, before the next line. */
 static unsigned long long add_dropped(log_writer *writer) {
   unsigned long long dropped = atomic_load(&writer->counts->dropped);
   char memory[256];
@@ -64,19 +64,20 @@ static bool writer_fits(const log_writer *writer, const log_record *record) {
   return writer->batch_len + room_of(record) <= BATCH;
 }
 
-/* A record that is larger than a batch goes by itself. */
+/* A record that is larger than a batch is written alone. */
 static bool is_large(const log_record *record) {
   return room_of(record) > BATCH - 512;
 }
 
 /* ---- Writing ---- */
 
-static bool given_up(log_writer *writer) {
+static bool is_abandoned(log_writer *writer) {
   const segue_op *drain = atomic_load(&writer->drain);
   return atomic_load(&writer->abandon) || (drain && segue_op_cancelled(drain));
 }
 
-/* Waits until it can be tried again. */
+/* Waits before the write is tried again: a pipe until it can be written, a full disk for RETRY_MS.
+ */
 static void wait_after(log_writer *writer, int error) {
   struct pollfd ready = {.fd = writer->fd, .events = POLLOUT};
   if (error == EINTR) return;
@@ -98,7 +99,7 @@ static bool writer_write_all(log_writer *writer, const char *data, size_t len) {
       atomic_fetch_add_explicit(&writer->counts->bytes, (unsigned long long)n,
                                 memory_order_relaxed);
     } else {
-      if (given_up(writer)) return false;
+      if (is_abandoned(writer)) return false;
       wait_after(writer, errno);
     }
   }
@@ -129,7 +130,8 @@ static void write_large(log_writer *writer, const log_record *record) {
   free(line);
 }
 
-/* False: there was nothing to write. */
+/* Returns false if there was nothing to write. A record leaves the queue when it is in the batch,
+ * before the write: so the room is free for other threads while the disk is slow. */
 static bool write_batch(log_writer *writer) {
   size_t lines = 0;
   writer->batch_len = 0;
@@ -153,7 +155,8 @@ static bool write_batch(log_writer *writer) {
 /* ---- The thread ---- */
 
 static bool writer_is_over(log_writer *writer) {
-  return given_up(writer) || (atomic_load(&writer->drain) && log_queue_is_empty(&writer->queue));
+  return is_abandoned(writer) ||
+         (atomic_load(&writer->drain) && log_queue_is_empty(&writer->queue));
 }
 
 static void wait_for_lines(log_writer *writer, unsigned *idle_ms, unsigned *nap_ms) {
@@ -184,7 +187,7 @@ static void *writer_run(void *data) {
   return NULL;
 }
 
-/* The thread takes no signals. */
+/* The thread takes no signals: a handler of the host must not run on it. */
 static int log_writer_start_thread(log_writer *writer) {
   sigset_t all, before;
   sigfillset(&all);

@@ -44,7 +44,7 @@ static int exposition_by_text(const void *a, const void *b) {
   return order ? order : strcmp(x->text, y->text);
 }
 
-/* A help text may have line breaks. */
+/* A help text may have line breaks, which the format of Prometheus escapes. */
 static void add_help(const page *p, const stats_series *series) {
   char name[STATS_NAME_MAX + 1];
   const char *text;
@@ -65,7 +65,7 @@ static void exposition_add_head(const page *p, const stats_series *series) {
   static const char *const kinds[] = {"counter", "gauge", "histogram"};
   add_help(p, series);
   exposition_addf(p, "# TYPE %s%.*s %s\n", p->prefix, (int)series->name_len, series->text,
-                  kinds[series->figure]);
+                  kinds[series->metric]);
 }
 
 /* name_bucket{labels,le="0.1"} */
@@ -97,12 +97,12 @@ static void add_histogram(const page *p, const stats_series *series) {
 }
 
 static void add_series(const page *p, const stats_series *series) {
-  if (series->figure == SEGUE_HISTOGRAM) {
+  if (series->metric == SEGUE_HISTOGRAM) {
     add_histogram(p, series);
     return;
   }
   exposition_addf(p, "%s%s", p->prefix, series->text);
-  if (series->figure == SEGUE_COUNTER)
+  if (series->metric == SEGUE_COUNTER)
     exposition_addf(p, " %llu\n", stats_count(series));
   else
     exposition_add_value(p, atomic_load_explicit(&series->gauge, memory_order_relaxed));
@@ -118,7 +118,7 @@ void stats_expose(stats_table *table, const char *prefix, const segue_node *help
   size_t room = atomic_load(&table->count), n = 0;
   stats_series **all = malloc((room + 1) * sizeof(stats_series *));
   if (!all) return;
-  /* A series that is added meanwhile is shown the next time. */
+  /* `room` was read before the lists: a series that is added meanwhile is shown the next time. */
   for (size_t i = 0; i < STATS_CHAINS; i++)
     for (stats_series *s = atomic_load(&table->chains[i]); s && n < room; s = s->next)
       all[n++] = s;

@@ -134,7 +134,9 @@ static void stats_module_prepare(void *userdata, segue_op *op, const segue_slice
   segue_op_done(op, rc, rc ? &error : NULL);
 }
 
-/* Counted on by both while they are exchanged, so that nothing is lost, whichever stays. */
+/* The new instance takes the table of the previous one. Both add to it while they are exchanged, so
+ * no value is lost, whichever of them stays. A table of another layout comes from another build of
+ * the plugin, which this code could not read. */
 static void stats_module_inherit(void *instance, void *prev) {
   stats *s = instance;
   stats_table *table = ((stats *)prev)->table;
@@ -148,9 +150,9 @@ static void stats_module_metrics(void *instance, stats_add add, void *sink) {
   stats_expose(s->table, s->prefix, s->help, add, sink);
 }
 
-static int module_record(void *instance, segue_metric figure, const char *series, double value) {
+static int module_record(void *instance, segue_metric metric, const char *series, double value) {
   const stats *s = instance;
-  return series ? stats_record(s->table, figure, series, value, s->bounds, s->max_series)
+  return series ? stats_record(s->table, metric, series, value, s->bounds, s->max_series)
                 : SEGUE_EUSAGE;
 }
 

@@ -19,7 +19,8 @@ typedef struct stats_shard {
   _Atomic double sum;
 } stats_shard;
 
-/* The bounds that a histogram was made with, which it keeps. Counted. */
+/* The bounds with which a histogram was created. The histogram keeps them when the configuration
+ * changes. Counted references. */
 typedef struct stats_bounds {
   atomic_int refs;
   size_t count;
@@ -30,7 +31,7 @@ typedef struct stats_series stats_series;
 struct stats_series {
   stats_series *next; /* in its chain; never changes */
   uint64_t hash;
-  segue_metric figure;
+  segue_metric metric;
   size_t name_len; /* of the name before the labels */
   stats_shard shards[STATS_SHARDS];
   _Atomic double gauge;
@@ -54,7 +55,7 @@ void stats_table_unref(stats_table *table);
 stats_bounds *stats_bounds_new(const double *at, size_t count);
 void stats_bounds_unref(stats_bounds *bounds);
 /* [any thread] */
-int stats_record(stats_table *table, segue_metric figure, const char *series, double value,
+int stats_record(stats_table *table, segue_metric metric, const char *series, double value,
                  stats_bounds *bounds, size_t max_series);
 unsigned long long stats_count(const stats_series *series);
 double stats_sum(const stats_series *series);

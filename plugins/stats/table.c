@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Series by name: chains to which something is only ever added, at their head, so that finding a
- * series takes no lock and writes nothing. Values are spread over shards by processor, so that
- * threads do not fight over a cache line.
+ * Series by name: lists to which series are only added, at their head, so that a search needs no
+ * lock and writes nothing. The values of a series are spread over shards by processor, because
+ * threads that add to one cache line would wait for each other.
  */
 #include <errno.h>
 #include <math.h>
@@ -78,7 +78,7 @@ static const char *skip_name(const char *s, bool colon) {
   return s;
 }
 
-/* "value" with \\, \" and \n. */
+/* Skips "value", in which \\, \" and \n are escaped. NULL if it is malformed. */
 static const char *skip_value(const char *s) {
   if (*s++ != '"') return NULL;
   for (; *s != '"'; s++) {
@@ -89,25 +89,27 @@ static const char *skip_value(const char *s) {
   return s + 1;
 }
 
-/* {a="b",c="d"}; a histogram has a label le of its own. */
-static bool labels_are_good(const char *s, segue_metric figure) {
+/* Returns whether the text is {a="b",c="d"}. A histogram must not have the label le, which the
+ * exposition adds to its buckets. */
+static bool labels_are_good(const char *s, segue_metric metric) {
   do {
     const char *key = ++s;
     s = skip_name(s, false);
     if (!s || *s != '=') return false;
-    if (figure == SEGUE_HISTOGRAM && s - key == 2 && !memcmp(key, "le", 2)) return false;
+    if (metric == SEGUE_HISTOGRAM && s - key == 2 && !memcmp(key, "le", 2)) return false;
     s = skip_value(s + 1);
   } while (s && *s == ',');
   return s && *s == '}' && !s[1];
 }
 
-/* Length of the name; 0: it is no series. Names of segue's own are refused. */
-static size_t validate_series(const char *text, segue_metric figure) {
+/* Returns the length of the name, or 0 for an invalid series. Names that segue uses itself are
+ * refused, so that one name does not appear twice in the metrics. */
+static size_t validate_series(const char *text, segue_metric metric) {
   const char *end = skip_name(text, true);
   if (!end || strlen(text) > STATS_NAME_MAX || !strncmp(text, "segue_", 6) ||
       !strncmp(text, "process_", 8))
     return 0;
-  return !*end || (*end == '{' && labels_are_good(end, figure)) ? (size_t)(end - text) : 0;
+  return !*end || (*end == '{' && labels_are_good(end, metric)) ? (size_t)(end - text) : 0;
 }
 
 /* ---- Finding and adding ---- */
@@ -126,18 +128,20 @@ static stats_series *table_find(stats_series *first, const stats_series *end, ui
   return NULL;
 }
 
-static stats_series *series_new(segue_metric figure, uint64_t hash, const char *text, size_t len) {
+static stats_series *series_new(segue_metric metric, uint64_t hash, const char *text, size_t len) {
   size_t size = (sizeof(stats_series) + len + 1 + 63) / 64 * 64;
   stats_series *series = aligned_alloc(_Alignof(stats_series), size);
   if (!series) return NULL;
   memset(series, 0, size);
-  series->figure = figure;
+  series->metric = metric;
   series->hash = hash;
   memcpy(series->text, text, len);
   return series;
 }
 
-/* The one that is in the chain at the end: made, or another thread's. Takes made. */
+/* Returns the series in the list: the new one, or the equal one that another thread has added
+ * first; then the new one is freed. After a failed exchange only the part of the list that is new
+ * since the last look (up to `seen`) has to be searched. */
 static stats_series *table_add(_Atomic(stats_series *) *chain, stats_series *made, size_t len,
                                bool *added) {
   stats_series *seen = NULL, *first = atomic_load(chain);
@@ -157,18 +161,18 @@ static stats_series *table_add(_Atomic(stats_series *) *chain, stats_series *mad
 }
 
 /* Returns 0, or SEGUE_EUSAGE if the name belongs to a metric of another kind. */
-static int enter_family(stats_table *table, segue_metric figure, const char *text, size_t len) {
+static int enter_family(stats_table *table, segue_metric metric, const char *text, size_t len) {
   uint64_t hash = table_hash_of(text, len);
   bool added;
   _Atomic(stats_series *) *chain = &table->families[hash % STATS_CHAINS];
   stats_series *family = table_find(atomic_load(chain), NULL, hash, text, len);
   if (!family) {
-    family = series_new(figure, hash, text, len);
+    family = series_new(metric, hash, text, len);
     if (!family) return -ENOMEM;
     family->name_len = len;
     family = table_add(chain, family, len, &added);
   }
-  return family->figure == figure ? 0 : SEGUE_EUSAGE;
+  return family->metric == metric ? 0 : SEGUE_EUSAGE;
 }
 
 static int give_buckets(stats_series *series, stats_bounds *bounds) {
@@ -179,19 +183,21 @@ static int give_buckets(stats_series *series, stats_bounds *bounds) {
   return 0;
 }
 
-static int table_make(stats_table *table, segue_metric figure, uint64_t hash, const char *text,
+/* The count is increased before the series exists: so threads that add series at the same time
+ * cannot exceed max_series together. */
+static int table_make(stats_table *table, segue_metric metric, uint64_t hash, const char *text,
                       stats_bounds *bounds, size_t max_series, stats_series **out) {
-  size_t name_len = validate_series(text, figure), len = strlen(text);
+  size_t name_len = validate_series(text, metric), len = strlen(text);
   bool added = false;
   if (!name_len) return SEGUE_EUSAGE;
-  int rc = enter_family(table, figure, text, name_len);
+  int rc = enter_family(table, metric, text, name_len);
   if (rc) return rc;
   if (atomic_fetch_add(&table->count, 1) >= max_series) {
     atomic_fetch_sub(&table->count, 1);
     return SEGUE_ELIMIT;
   }
-  stats_series *series = series_new(figure, hash, text, len);
-  if (series && figure == SEGUE_HISTOGRAM && give_buckets(series, bounds)) {
+  stats_series *series = series_new(metric, hash, text, len);
+  if (series && metric == SEGUE_HISTOGRAM && give_buckets(series, bounds)) {
     series_free(series);
     series = NULL;
   }
@@ -205,6 +211,7 @@ static int table_make(stats_table *table, segue_metric figure, uint64_t hash, co
 
 /* ---- Counting ---- */
 
+/* C has no atomic addition for double, so the sum is exchanged in a loop. */
 static void add_double(_Atomic double *to, double value) {
   double now = atomic_load_explicit(to, memory_order_relaxed);
   while (!atomic_compare_exchange_weak_explicit(to, &now, now + value, memory_order_relaxed,
@@ -225,6 +232,7 @@ static void table_observe(stats_series *series, stats_shard *shard, double value
   add_double(&shard->sum, value);
 }
 
+/* Counters are integers up to 2^53, the limit up to which a double holds every integer. */
 static int table_count(stats_series *series, stats_shard *shard, double value) {
   if (!(value >= 0 && value <= 9007199254740992.0)) return SEGUE_EUSAGE;
   (void)series;
@@ -232,20 +240,22 @@ static int table_count(stats_series *series, stats_shard *shard, double value) {
   return 0;
 }
 
-int stats_record(stats_table *table, segue_metric figure, const char *text, double value,
+/* The list is loaded with acquire order: a series that another thread has just added is complete
+ * when it is found. All values are relaxed, because no other memory depends on them. */
+int stats_record(stats_table *table, segue_metric metric, const char *text, double value,
                  stats_bounds *bounds, size_t max_series) {
   size_t len = strlen(text);
   uint64_t hash = table_hash_of(text, len);
   stats_series *series =
       table_find(atomic_load_explicit(&table->chains[hash % STATS_CHAINS], memory_order_acquire),
                  NULL, hash, text, len);
-  int rc = series ? 0 : table_make(table, figure, hash, text, bounds, max_series, &series);
+  int rc = series ? 0 : table_make(table, metric, hash, text, bounds, max_series, &series);
   if (rc) return rc;
-  if (series->figure != figure || isnan(value)) return SEGUE_EUSAGE;
+  if (series->metric != metric || isnan(value)) return SEGUE_EUSAGE;
   int cpu = sched_getcpu();
   stats_shard *shard = &series->shards[(unsigned)(cpu < 0 ? 0 : cpu) % STATS_SHARDS];
-  if (figure == SEGUE_COUNTER) return table_count(series, shard, value);
-  if (figure == SEGUE_GAUGE)
+  if (metric == SEGUE_COUNTER) return table_count(series, shard, value);
+  if (metric == SEGUE_GAUGE)
     atomic_store_explicit(&series->gauge, value, memory_order_relaxed);
   else
     table_observe(series, shard, value);
