@@ -55,12 +55,13 @@ void segue__admin_control_disown(segue__admin *admin);
 int segue__admin_stage(segue__admin *admin, const segue__policy *next, segue__errors *errors);
 void segue__admin_settle(segue__admin *admin);
 void segue__admin_discard(segue__admin *admin);
-/* Judges the listeners of a policy, and makes their doors: refuses a malformed address, one that
- * others can reach without a lock, certificates and tokens that will not do. Their files are read
- * through os and become inputs of the policy. Called once, before the policy is used. */
+/* Validates the listeners of a policy and loads their credentials: refuses a malformed address, an
+ * address that other machines can reach without credentials, and invalid certificates and tokens.
+ * The files are read through os and become inputs of the policy. Called once, before the policy is
+ * used. */
 int segue__admin_check(segue__policy *policy, const segue__os *os, segue__errors *errors);
 
-/* Is every module running a good generation? If not, why is filled with one sentence. The first
+/* Returns whether every module runs a good generation; if not, `why` gets one sentence. The first
  * generation is not good before it is confirmed; a later one that is being confirmed is, because a
  * good one comes back if it fails. */
 bool segue__admin_ready(const segue__engine *engine, char *why, size_t size);

@@ -138,7 +138,7 @@ static bool within_rate(segue__admin *admin, segue__http_request *request, segue
 }
 
 /* 401 must name a way to authenticate (RFC 9110 15.5.2), and there is none for certificates: TLS
- * asks for those before the request. So a listener without tokens answers 403. */
+ * requests those before the request. So a listener without tokens answers 403. */
 static void unauthorized(segue__admin *admin, segue__http_request *request, const identity *who) {
   const segue__auth *auth = request->auth;
   const char *challenge = who->wrong_token

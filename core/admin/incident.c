@@ -41,7 +41,7 @@ static void incident_add_files(segue__buf *out, const segue__files *files,
   segue__buf_addc(out, '}');
 }
 
-/* Adds the variables that the sources of the policy read, and the ones that its code asked for. The
+/* Adds the variables that the sources of the policy read, and the ones that its code requested. The
  * rest of the environment is left out: it has nothing to do with the incident, and often holds
  * credentials. */
 static void add_environment(segue__buf *out, const segue__engine *engine) {

@@ -31,7 +31,7 @@ static bool status_too_old(const segue__engine *engine, char *why, size_t size) 
   return false;
 }
 
-/* With `ready = "strict"` the policy asks for 503 while anything that is served is stale. */
+/* With `ready = "strict"` the policy requires 503 while anything that is served is stale. */
 static bool too_strict(const segue__engine *engine, char *why, size_t size) {
   const segue__policy *policy = segue__engine_policy(engine);
   if (!policy || !policy->ready_strict) return false;

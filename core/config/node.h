@@ -6,7 +6,7 @@
  * A container is one block in an arena. Lists: hash, items, chunk hashes. Maps: hash, members,
  * chunk hashes, hash index. The node points to the first item or member; the hash of the container
  * lies just before it. Most nodes of a tree are scalars: a hash in every node would cost them 16
- * bytes each, so a scalar is hashed when it is asked for. Chunk hashes exist from SEGUE__CHUNK
+ * bytes each, so a scalar is hashed when it is requested. Chunk hashes exist from SEGUE__CHUNK
  * children on, one for each SEGUE__CHUNK of them: comparing two wide containers that differ in one
  * child reads one hash per chunk instead of every child. The index exists for maps of more than
  * SEGUE__LINEAR members: open addressing with linear probing, a power of two of uint32_t (member +

@@ -88,7 +88,7 @@ static double long_float(const char *s) {
 static int to_float(const decimal *d, segue_node *node) {
   double value;
   if (!short_float(d, &value)) {
-    /* The text may go on with what strtod would take for more of it: a copy ends it. */
+    /* The text may continue with what strtod would take for more of it: a copy ends it. */
     size_t len = (size_t)(d->end - d->start);
     char small[64], *copy = len < sizeof small ? small : segue__malloc(len + 1);
     if (!copy) return UV_ENOMEM;

@@ -238,8 +238,8 @@ static int scalar_key(reader *r, const yaml_event_t *e, const char *s, size_t le
   return 0;
 }
 
-/* Returns whether the scalar is null ("", null, ~ or !!null). Asked for a document that consists of
- * this scalar only. */
+/* Returns whether the scalar is null ("", null, ~ or !!null). Called for a document that consists
+ * of this scalar only. */
 static bool is_null(const char *s, size_t len, bool is_plain, const char *tag) {
   segue_node node;
   if (tag) return tag_type(tag) == SEGUE_NULL;

@@ -57,7 +57,7 @@ int segue__cli_call(const segue__cli *cli, const char *method, const char *path,
   return remote_call(cli, &q, headers, 0, timeout_ms, out, err);
 }
 
-/* Asks for the path in a buffer, and frees the buffer. */
+/* Requests the path in a buffer, and frees the buffer. */
 static int ask_at(const segue__cli *cli, question q, segue__buf *path, segue__http_answer *out,
                   segue_error *err) {
   int rc = UV_ENOMEM;

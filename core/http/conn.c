@@ -290,7 +290,7 @@ static void conn_tls_failed(segue__http_conn *conn) {
     segue__http_conn_flushed(conn);
 }
 
-/* The time limit of a head counts for the handshake too, and anew for the first head. */
+/* The time limit of a head counts for the handshake too, and again for the first head. */
 static bool conn_handshake(segue__http_conn *conn) {
   int rc = segue__tls_handshake(conn->tls);
   if (rc == UV_EPROTO) {

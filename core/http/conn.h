@@ -26,7 +26,7 @@ typedef enum segue__http_queue {
   SEGUE__HTTP_BODY,   /* the rest of a body; body_ms */
   SEGUE__HTTP_WRITE,  /* the client to read; write_ms */
   SEGUE__HTTP_LINGER, /* the client to close, after our last word */
-  SEGUE__HTTP_LEAVE,  /* the same, where it had asked for nothing */
+  SEGUE__HTTP_LEAVE,  /* the same, where it had requested nothing */
   SEGUE__HTTP_PEEK,   /* the handler, while nothing is read: looks for a reset now and then */
   SEGUE__HTTP_BUSY,   /* the handler; no limit */
   SEGUE__HTTP_READY,  /* its turn: bytes of the next request are here already; no limit */

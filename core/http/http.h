@@ -31,7 +31,7 @@ typedef struct segue__http_limits {
   uint64_t idle_ms;         /* between requests [75 s] */
   uint64_t write_ms;        /* a client that does not read its answer [30 s] */
   uint32_t write_bytes;     /* most bytes waiting for a slow client of a stream [1 MiB] */
-  bool half_closed_streams; /* go on: else a client that shuts its side under way has left */
+  bool half_closed_streams; /* a stream continues when its client shuts its side; else it ends */
 } segue__http_limits;
 
 typedef struct segue__http_server segue__http_server;
@@ -174,7 +174,7 @@ int segue__http_listener_new(segue__http_listener **out, int fd, bool is_local, 
 int segue__http_listener_begin(segue__http_listener *http_listener, segue__http_server *server);
 void segue__http_listener_drop(segue__http_listener *http_listener);
 /* Accepts the clients that have connected before, which the kernel would reset, and closes the
- * descriptor. Connections go on. NULL allowed. */
+ * descriptor. Connections continue. NULL allowed. */
 void segue__http_listener_close(segue__http_listener *http_listener);
 /* Sets the TLS context of connections that are accepted from now on (tls NULL: plain HTTP; takes a
  * reference), and the listener data of their requests. All requests get door, also on connections

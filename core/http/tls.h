@@ -99,7 +99,7 @@ int segue__tls_new(segue__tls **out, segue__tls_context *context); /* takes a re
 void segue__tls_free(segue__tls *tls);                             /* NULL allowed */
 /* Adds bytes from the network. Returns 0 or UV_ENOMEM. */
 int segue__tls_feed(segue__tls *tls, const char *data, size_t len);
-/* Goes on with the handshake: 0 it is over, UV_EAGAIN more has to come, UV_EPROTO it failed. */
+/* Continues with the handshake: 0 it is over, UV_EAGAIN more has to come, UV_EPROTO it failed. */
 int segue__tls_handshake(segue__tls *tls);
 bool segue__tls_established(const segue__tls *tls);
 /* Plain bytes, more than 0; UV_EAGAIN: none yet; UV_EOF: the client has ended its side; UV_EPROTO.

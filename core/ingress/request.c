@@ -265,7 +265,7 @@ static void on_misdirected(segue__thread_listener *thread_listener, const segue_
 
 /* Rejects a request on a connection from before the listener required a client certificate. 421
  * makes a client repeat the request on a new connection (RFC 9110 15.5.20), where the handshake
- * asks for the certificate. */
+ * requests the certificate. */
 static void send_back(segue__thread_listener *thread_listener, segue__http_request *http) {
   static const char text[] = "this address requires a client certificate now: connect again\n";
   ingress_request_count(thread_listener, 4);

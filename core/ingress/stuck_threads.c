@@ -31,8 +31,8 @@ static void stuck_ask(segue__worker_thread *worker, uint64_t now_ms) {
   segue__post(worker->loop, &worker->question);
 }
 
-/* An abandoned thread cannot close its listeners. Without this, clients would go on to connect and
- * wait forever, and no process could bind the address again while the host's process lives.
+/* An abandoned thread cannot close its listeners. Without this, clients would continue to connect
+ * and wait forever, and no process could bind the address again while the host's process lives.
  * shutdown(2) ends the socket for the descriptors of all worker threads, which stay open: a thread
  * that returns closes its own, so no number is closed twice. */
 static void shut_listeners(const segue__ingress *ingress) {

@@ -91,7 +91,7 @@ typedef struct segue__child_options {
    * Output as it comes, at most 64 KiB for each turn of the loop and stream; must not block. */
   void (*on_output)(void *data, segue__stream stream, const char *bytes, size_t len);
   void (*on_notice)(void *data, const segue__notice *notice);
-  /* A message that was rejected, or asks for an action that is not supported; why is one
+  /* A message that was rejected, or requests an action that is not supported; why is one
    * sentence. */
   void (*on_refused)(void *data, const char *why);
   /* Once, as soon as the child has exited and is reaped. Its messages came before; output may still

@@ -8,7 +8,7 @@
  * look the same. The number cannot be another process's: as long as one member of a session or
  * group exists the kernel does not use its number again.
  *
- * A message is refused as a whole if it asks for something that is not done here (another main
+ * A message is refused as a whole if it requests something that is not done here (another main
  * process, stored descriptors). Otherwise a program that forks itself away would be believed to be
  * ready ("MAINPID=7\nREADY=1"), and its end a moment later would look like a crash.
  */
@@ -77,7 +77,7 @@ static bool notice_is_one(const char *key, const char *name, const char *value) 
   return !strcmp(key, name) && !strcmp(value, "1");
 }
 
-/* Reads one assignment. Returns false if it asks for something that is not supported. */
+/* Reads one assignment. Returns false if it requests something that is not supported. */
 static bool notice_assign(const char *key, const char *value, int child, segue__notice *out,
                           char *why, size_t why_size) {
   uint64_t pid = 0;

@@ -18,7 +18,7 @@ typedef struct segue__notice {
   bool watchdog_trigger;        /* WATCHDOG=trigger: the child reports itself as hung */
   uint64_t monotonic_usec;      /* MONOTONIC_USEC=: when the reload began, by CLOCK_MONOTONIC */
   uint64_t extend_timeout_usec; /* EXTEND_TIMEOUT_USEC= */
-  uint64_t watchdog_usec;       /* WATCHDOG_USEC=: the interval that the child asks for */
+  uint64_t watchdog_usec;       /* WATCHDOG_USEC=: the interval that the child requests */
   int error;                    /* ERRNO=, positive */
   const char *status;           /* STATUS=: foreign text, as it came; borrowed */
 } segue__notice;

@@ -26,7 +26,7 @@ void segue__mem_fail_burst(size_t n, size_t length);
  */
 void segue__mem_fail_random(uint32_t seed, uint32_t one_in);
 size_t segue__mem_live(void);  /* allocations not yet freed */
-size_t segue__mem_calls(void); /* how often memory was asked for */
+size_t segue__mem_calls(void); /* how often memory was requested */
 /* How often memory was returned to the system, and the thread (gettid) that did it last. */
 size_t segue__mem_trims(int *thread);
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * One datagram socket and a short queue. The address is given with every datagram instead of
- * connecting once: a manager that is started anew listens at the same place again.
+ * connecting once, because a manager that is restarted listens at the same address again.
  */
 #include "notify.h"
 

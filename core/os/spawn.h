@@ -69,7 +69,7 @@ int segue__spawn_start(segue__loop *loop, const segue__spawn_options *options, s
 /* As if the time limit had passed. Does nothing when that is under way. */
 void segue__spawn_stop(segue__spawn *spawn);
 /* While paused its output is not read: the child waits as soon as its pipes are full. Time limits
- * go on. */
+ * continue. */
 void segue__spawn_pause(segue__spawn *spawn, bool paused);
 
 #endif

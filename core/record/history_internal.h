@@ -35,7 +35,7 @@ struct segue__history {
 int segue__history_code(segue__history *h, int rc);
 int segue__history_prepare(segue__history *h, sqlite3_stmt **out, const char *sql);
 bool segue__history_too_large(segue__history *h); /* than its limit allows */
-/* Begins anew beside the damaged one. */
+/* Begins a new history beside the damaged one. */
 int segue__history_set_aside(segue__history *h);
 
 #endif

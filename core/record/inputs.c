@@ -268,7 +268,7 @@ static char **all_variables(void *data) {
   return inputs->real->environ(inputs->real->data);
 }
 
-/* Asked for credentials only, which are the world's. */
+/* Called only for credentials, which a replay reads from the present files. */
 static int inputs_file_mode(void *data, const char *path, unsigned *mode) {
   segue__inputs *inputs = data;
   if (!inputs->real->file_mode) return UV_ENOTSUP;

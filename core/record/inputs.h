@@ -50,8 +50,8 @@ void segue__inputs_end(segue__inputs *inputs);
 int segue__inputs_take(segue__inputs *inputs, segue__files **out);
 bool segue__inputs_replaying(segue__inputs *inputs); /* [any thread] */
 
-/* The value of a variable of the environment was asked for, at any time: by the policy, or by a
- * document. [any thread] */
+/* Returns whether the value of a variable of the environment was read, at any time: by the policy
+ * or by a document. [any thread] */
 bool segue__inputs_asked(segue__inputs *inputs, const char *name, size_t len);
 
 /* For what does not come from a file (a document of a remote source): kept under a key that is no

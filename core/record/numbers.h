@@ -7,8 +7,8 @@
  * Clients see a number as soon as a run begins: in the event stream, in /status, in a policy's
  * hook. If the process is killed then, no later run may have the same number, or an operator looks
  * up the wrong reload. So numbers are reserved on disk, a block at a time, before the first of them
- * is used: one write per block, none per reload. After a kill the numbers go on behind the block; a
- * stop in good order writes the numbers that were really given, so that it leaves no gap.
+ * is used: one write per block, none per reload. After a kill the numbers continue behind the
+ * block; a stop in good order writes the numbers that were really given, so that it leaves no gap.
  */
 #ifndef SEGUE_RECORD_NUMBERS_H
 #define SEGUE_RECORD_NUMBERS_H

@@ -301,7 +301,7 @@ static bool is_open(const segue__os *os, const segue__input *input) {
          (mode & 07);
 }
 
-/* The bytes of the policy count as input: a changed one has to be loaded anew. */
+/* The bytes of the policy count as input: a changed one has to be loaded again. */
 static bool has_changed(segue__collect *collect, const segue__input *input) {
   const segue__os *os = &collect->os;
   if (is_open(os, input)) return true;
@@ -454,9 +454,9 @@ static int look_until_steady(segue__collect *collect, look *now, look *before) {
   return UV_EAGAIN;
 }
 
-/* An automatic run goes on with the last whole version of a file that is being written: the others
- * may have changed for good, and a writer that hangs must not stop them. The whole source stays as
- * it was, because files of one folder belong together. */
+/* An automatic run continues with the last whole version of a file that is being written: the
+ * others may have changed for good, and a writer that hangs must not stop them. The whole source
+ * stays as it was, because files of one folder belong together. */
 static bool collect_postpone(segue__collect *collect, size_t i, const segue_error *error) {
   if (error->code != UV_ETXTBSY || !collect->postpones || !collect->had[i] ||
       copy_documents(&collect->documents[i], &collect->previous[i]) < 0)
@@ -754,7 +754,7 @@ static bool wait_for_writer(segue__collect *collect) {
   return true;
 }
 
-/* A file of the policy: an automatic run goes on with the policy as it is; an explicit one fails,
+/* A file of the policy: an automatic run continues with the policy as it is; an explicit one fails,
  * because the request may be about this very file. */
 static void report_writer(segue__collect *collect) {
   segue_error error = collect->writer;

@@ -147,7 +147,7 @@ static void operator_waited_for(segue__timer *timer) {
   if (!confirm_decided(txn)) not_confirmed(txn, NULL);
 }
 
-/* Answers the waiters already now, with the outcome "unconfirmed": the client that asked for the
+/* Answers the waiters already now, with the outcome "unconfirmed": the client that requested the
  * reload may be the one that confirms it. */
 static void wait_for_operator(segue__txn *txn) {
   segue__loop *loop = txn->engine->loop;

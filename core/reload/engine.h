@@ -135,7 +135,7 @@ struct segue__waiter {
   void *run;
 };
 
-/* Asks for a reload. waiter may be NULL (signals, watches). Returns 0 or a negative code (then the
+/* Requests a reload. waiter may be NULL (signals, watches). Returns 0 or a negative code (then the
  * waiter's cb never runs): SEGUE_EFROZEN for a request by HTTP or control socket while reloads are
  * frozen; every other trigger is remembered until they are not. cb never runs before this returns.
  */
@@ -155,8 +155,8 @@ int segue__engine_replay(segue__engine *engine, segue__files *files, uint64_t re
  * SEGUE_ERECORD: there is no state folder. */
 int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__trigger trigger,
                            const char *by, segue__waiter *waiter);
-/* For a start, before anything is asked for. True: the process before died while a rollback waited
- * to be confirmed, and it goes on with the rest of its time; the waiter is answered by that run,
+/* For a start, before anything is requested. True: the process before died while a rollback waited
+ * to be confirmed, and it continues with the rest of its time; the waiter is answered by that run,
  * or, if the files are not kept any more, by one that reads the sources. */
 bool segue__engine_resume_rollback(segue__engine *engine, segue__waiter *waiter);
 /* A generation that is no rollback waited to be confirmed then, and its time is not over. */
@@ -232,9 +232,9 @@ int segue__engine_new(segue__engine **out, const segue__engine_options *options)
 /* Finishes or undoes the running transaction, answers every waiter, drains and stops all modules in
  * reverse order; then cb. */
 void segue__engine_stop(segue__engine *engine, void (*cb)(void *data), void *data);
-void segue__engine_free(segue__engine *engine); /* stopped, or never asked for anything */
+void segue__engine_free(segue__engine *engine); /* stopped, or never requested anything */
 
-/* For status, metrics and the policy's hooks. Borrowed until the loop goes on. */
+/* For status, metrics and the policy's hooks. Borrowed until the loop continues. */
 const segue_snapshot *segue__engine_live(const segue__engine *engine);     /* NULL: none yet */
 const segue_snapshot *segue__engine_previous(const segue__engine *engine); /* the one before */
 /* The live generation is the first, and is not confirmed: there is no generation to revert to yet.
@@ -271,7 +271,7 @@ bool segue__engine_starting(const segue__engine *engine);
 typedef struct segue__operator_status {
   bool frozen;
   int64_t frozen_wall_ms;
-  const char *frozen_by, *frozen_why; /* borrowed until the loop goes on */
+  const char *frozen_by, *frozen_why; /* borrowed until the loop continues */
   uint64_t missed;                    /* triggers that came meanwhile */
   bool unconfirmed;                   /* the live generation is, until: */
   int64_t unconfirmed_until_wall_ms;
@@ -313,7 +313,7 @@ typedef struct segue__module_status {
   size_t instances[SEGUE__MODULE_STATE_COUNT]; /* all of them, by state */
   const segue_error *error;                    /* why it failed; NULL */
 } segue__module_status;
-/* Has the live modules open their files anew. How many do. */
+/* Makes the live modules open their files again; returns how many do. */
 size_t segue__engine_reopen(segue__engine *engine);
 /* Removes the secrets of the live config, and of one that is judged, from a text that leaves the
  * process. */

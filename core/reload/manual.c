@@ -232,7 +232,7 @@ static void manual_replace(segue__txn *txn, const char *name, bool restart, segu
   if (!rc && restart && step->spec->action)
     rc = manual_say(&error, name, "cannot be restarted: replace it");
   if (!rc && restart && segue__module_ops_serve(step->spec->ops))
-    rc = manual_say(&error, name, "is called by everybody all the time: it can only be swapped");
+    rc = manual_say(&error, name, "is called by all threads at any time: it can only be swapped");
   if (rc) {
     manual_refuse(txn, cb, data, &error);
     return;

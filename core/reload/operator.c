@@ -182,7 +182,7 @@ static void operator_opened(segue__txn *txn, const segue_error *error) {
   segue__commit_run(txn);
 }
 
-/* A daemon that is started again inside of the window goes on with what is left of it. */
+/* A daemon that is started again inside of the window continues with what is left of it. */
 static void open_window(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   segue__decisions *d = &engine->decisions;

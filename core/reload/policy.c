@@ -142,7 +142,7 @@ static void check_services(const segue__policy *policy, size_t index, segue__err
   if (segue__module_ops_serve(module->ops) && module->replace != SEGUE__SWAP)
     policy_complain(
         errors, module->name,
-        "module '%s' is called by everybody all the time: it can only be replaced by \"swap\", "
+        "module '%s' is called by all threads at any time: it can only be replaced by \"swap\", "
         "not by \"%s\"",
         segue__replace_name(module->replace));
   for (size_t i = 0; i < index; i++) {

@@ -27,7 +27,7 @@ typedef enum segue__trigger_type {
 typedef struct segue__trigger_spec {
   segue__trigger_type type;
   int signum;             /* signal */
-  bool reopen;            /* signal: modules open their files anew, and nothing is reloaded */
+  bool reopen;            /* signal: modules open their files again, and nothing is reloaded */
   char *address;          /* http: "127.0.0.1:7377" */
   segue__http_spec *http; /* http: access and limits; NULL: the defaults */
   void *auth;             /* http: built from it by the code that opens listeners */
@@ -40,7 +40,7 @@ typedef struct segue__trigger_spec {
 typedef struct segue__input {
   char *path;
   segue__hash hash;
-  bool credential; /* of the front door: read from the world in every run */
+  bool credential; /* of a listener of the admin API: every run reads its present file */
   bool secret;     /* must not be open to every user */
 } segue__input;
 
@@ -72,7 +72,7 @@ typedef struct segue__policy_ops {
    * its health changes; source and push stay until the op is done. */
   void (*strategy)(void *impl, segue_op *op, const segue__source_health *source, bool *push);
   /* The policy's own triggers run from settle until they are stopped, or the policy is freed. fire
-   * asks for a reload, not before triggers_start returned; cause is borrowed. May be NULL. */
+   * requests a reload, not before triggers_start returned; cause is borrowed. May be NULL. */
   void (*triggers_start)(void *impl, void (*fire)(void *data, const char *cause), void *data);
   void (*triggers_stop)(void *impl);
   /* Called once when the last reference is dropped. */

@@ -423,10 +423,12 @@ static void take_pull(segue__remote_call *call, int status, const segue_error *e
     remote_fire(engine, state, SEGUE__BY_POLL, "is back");
 }
 
-/* The revision that the source was asked from is gone (a compacted history), or the source answered
- * with changes against another revision than the one that is held: everything is fetched at once,
- * for the run that waits too. That is no failure, because a source that was away for long always
- * meets it. A source that does it again, when it was asked for everything, fails. */
+/* The revision that was passed to the source does not exist any more (a compacted history), or the
+ * source answered with changes against another revision than the held one: everything is fetched at
+ * once, also for a run that waits. That is no failure, because it happens after every long absence
+ * of the source. If the source does it again after a fetch without a revision, the fetch has
+ * failed.
+ */
 static bool remote_pull_whole(segue__remote_call *call, int status) {
   segue__source_state *state = call->state;
   segue__engine *engine = call->engine;

@@ -46,7 +46,7 @@ typedef struct segue__remote {
   char *revision;
   bool went_on_without; /* a run used what is held while the source was away */
   segue__remote_call *pull, *watch;
-  bool trigger_owed; /* something new came, and no run could be asked for */
+  bool trigger_owed; /* something new came, and no run could be requested */
   bool again;        /* a fetch is due that must begin after the one under way */
   segue__timer pull_timer;
   segue__timer watch_timer; /* a watch runs: until it has proved itself; else: until the next */

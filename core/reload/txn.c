@@ -128,7 +128,7 @@ static void txn_reserve(segue__txn *txn) {
                     txn_reserved);
 }
 
-/* error: the disk refuses, which the record thread logs: reloads go on, and the next run tries
+/* error: the disk refuses, which the record thread logs: reloads continue, and the next run tries
  * again. */
 static void txn_reserved(segue__txn *txn, const segue_error *error) {
   if (!error) txn->engine->reserved = txn->engine->reserving;

@@ -21,7 +21,7 @@
  *   source_cache.c     what sources delivered, among the files of a generation
  *   sources.c  what is known of each source
  *   remote.c     the life of sources that are asked over a network: pulls, watches, back-off
- *   strategy.c pull or push, asked anew when a source's health changes
+ *   strategy.c pull or push, asked again when a source's health changes
  *   confirm.c  a new generation proves itself, or is undone
  *   operator.c     what operators decide: freeze, confirm, rollback
  *   drain.c   old instances drain in the background
@@ -47,8 +47,8 @@ typedef struct segue__queued_run {
   bool explicit_;     /* an explicit request: no debounce */
   bool unconditional; /* at least one trigger without If-Match */
   bool force, plan_only, rehearse, put_off;
-  bool accept_shrink;  /* guards accept it: a trigger without a waiter, or a waiter that is still
-                          there, asked for that */
+  bool accept_shrink;  /* a trigger without a waiter, or a waiter that has not left, wants the
+                          guards to accept the data */
   bool pull;           /* asynchronous sources are fetched; else their held deliveries are used */
   segue__files *files; /* a replay of these; NULL: the sources are read */
   uint64_t restores;   /* the generation they made */
@@ -104,7 +104,7 @@ struct segue__engine {
   segue__record *record;      /* NULL: nothing outlives the process */
   segue__decisions decisions; /* the operators' decisions */
   segue__journal journal;     /* the open intents of actions with effects outside memory */
-  bool resumes;               /* nothing went live yet: numbers go on where they were */
+  bool resumes;               /* nothing went live yet: numbers continue where they were */
   struct segue__freeze *freezes;
   struct segue__rollback *rollback; /* its files are being looked up */
   bool good_tried; /* the last good generation was replayed before what waits to be confirmed */
@@ -616,8 +616,8 @@ void segue__run_wait(segue__queued_run *run, segue__waiter *waiter); /* engine.c
 int segue__operator_write(segue__engine *engine, segue__record_call *call);
 void segue__operator_write_now(
     segue__engine *engine); /* nothing waits for it; the tick repeats it */
-/* A generation that was brought back is live, and credentials of its front door changed: it is
- * brought back again, with the present ones. */
+/* A generation that a rollback brought back is live, and credentials of its listeners have changed:
+ * it is brought back again, with the present ones. */
 void segue__operator_refresh(segue__engine *engine);
 void segue__operator_remove(segue__engine *engine, const segue__waiter *waiter);
 /* Returns whether the files of a rollback that the start resumes are being looked up. */

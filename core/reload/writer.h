@@ -122,7 +122,7 @@ int segue__record_why(segue__record *record, const char *path, size_t min_len, u
                       segue__record_call *call); /* text */
 
 /* The folder is another process's now: nothing is written there any more. begin_anew: it is ours
- * again and empty; the decisions are written again, the history begins anew. */
+ * again and empty; the decisions are written again, the history begins again. */
 void segue__record_lose(segue__record *record);
 void segue__record_begin_anew(segue__record *record, const segue__decisions *state,
                               const segue__journal *journal);

@@ -40,8 +40,8 @@ static int default_seal(filler *f, segue_node *node, segue__tree_entry *entries,
   return segue__map_seal(f->arena, node, entries, count, same);
 }
 
-/* An added default may itself lack members that its schema has defaults for, so it is filled too.
- * The map is made anew only if something changed: unchanged parts stay shared with the document. */
+/* An added default may itself lack members for which its schema has defaults, so it is filled too.
+ * A new map is built only if something changed: unchanged parts stay shared with the document. */
 static int fill_properties(filler *f, const segue__keyword *k, segue_node *node) {
   uint32_t count = node->count;
   bool changed = false;

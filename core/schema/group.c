@@ -6,7 +6,7 @@
  *   - neither its group nor one around it is repeated, the group's own "?" aside: at most one
  *     round, and an empty match equals the match of a group that did not take part;
  *   - or the group is not repeated, and the reference comes later in the alternative that holds
- *     the group: then each round has matched it anew.
+ *     the group: then each round has matched it again.
  * A lookbehind is matched backwards in ECMA-262, and a group that refers to itself has no match
  * yet: references in there are rejected too.
  */

@@ -14,8 +14,8 @@
  * (0: 0600). A stale unix socket (no process accepts on it) is replaced, a live one is
  * UV_EADDRINUSE. */
 int segue__socket_bind(segue__address *address, unsigned mode, segue_error *err);
-/* The kernel drops the first packet of every new connection; connections that were begun go on. A
- * connection that is made between the last accept and the close would be reset. With the filter,
+/* The kernel drops the first packet of every new connection; connections that were begun continue.
+ * A connection that is made between the last accept and the close would be reset. With the filter,
  * its client tries again a second later, and then either reaches a new listener or is refused. The
  * filter is a property of the socket, so it concerns every duplicate, also in other processes. */
 void segue__socket_set_deaf(int fd, bool deaf);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Descriptors of a service manager (LISTEN_FDS). The environment gives only a count, so a wrong
- * count makes a number stand for a file of this process, or for nothing: a server that polls such a
- * number spins on EBADF or writes into its own database. So the kernel is asked for the type of
+ * Descriptors of a service manager (LISTEN_FDS). The environment gives only a count, so with a
+ * wrong count a number belongs to a file of this process, or to nothing: a server that polls such a
+ * number spins on EBADF or writes into its own database. So fstat and getsockopt check the type of
  * each descriptor, and the start fails with the number, the name in the unit, its type, and the
  * line of the unit to change.
  */

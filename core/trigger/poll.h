@@ -8,7 +8,7 @@
 
 #include "../os/loop.h"
 
-/* Each interval is drawn anew, within this many percent; the mean is the interval itself. */
+/* Each pause is drawn at random within this many percent; the mean is the interval itself. */
 #define SEGUE__POLL_JITTER_PERCENT 10
 
 /* Caller's memory, zeroed before first use. */

@@ -16,7 +16,7 @@ typedef struct segue__triggers_options {
   const segue__logger *log;
   bool signals;  /* false: signal triggers are left out (embedded) */
   uint64_t seed; /* of the polls' jitter; 0: from the system */
-  /* Asks for a reload; cause ("SIGHUP", "config.yaml changed", "poll every 30s") is borrowed. May
+  /* Requests a reload; cause ("SIGHUP", "config.yaml changed", "poll every 30s") is borrowed. May
    * be called between stage and settle. */
   void (*on_trigger)(void *data, segue__trigger trigger, const char *cause);
   /* A signal that the policy names with the action "reopen". NULL: it does nothing. */

@@ -2,7 +2,7 @@
  *
  * Watching: the set of paths, the events, the callbacks. Events are read in batches: a batch marks
  * the paths that it concerns, then paths with a changed folder or link on the way are resolved
- * anew, and only then are the callbacks called, once for each path. So a storm of events in a busy
+ * again, and only then are the callbacks called, once for each path. So a storm of events in a busy
  * folder costs one comparison each and no allocation; and the next change is already watched when a
  * callback reads the files.
  */

@@ -102,7 +102,7 @@ void segue__watch_scan_forget(segue__watcher *watch);
 
 /* watch.c */
 void segue__watch_flag(segue__watcher *watch, watched_path *path, bool moved);
-void segue__watch_renew(segue__watcher *watch); /* resolves anew what has moved */
+void segue__watch_renew(segue__watcher *watch); /* resolves again what has moved */
 void segue__watch_report(segue__watcher *watch,
                          bool anything); /* runs callbacks; may free the watch */
 

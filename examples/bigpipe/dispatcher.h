@@ -2,7 +2,7 @@
  *
  * dispatcher.h: what the files of the dispatcher share. A call is pushed by the queue's thread,
  * delivered by the dispatcher's own, and reported through the queue's gate. The next dispatcher
- * starts beside this one, which goes on with the calls that it has, by its own rules.
+ * starts beside this one, which continues with the calls that it has, by its own rules.
  */
 #ifndef BIGPIPE_DISPATCHER_H
 #define BIGPIPE_DISPATCHER_H

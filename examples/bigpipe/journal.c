@@ -241,7 +241,7 @@ int journal_remove(journal *j) {
   return unlink(j->path) && errno != ENOENT ? -errno : 0;
 }
 
-/* ---- Writing it anew ---- */
+/* ---- Writing it again ---- */
 
 bool journal_is_long(const journal *j, const calls *c) {
   uint64_t live = c->bytes + c->count * sizeof(record);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Puts the pipe under load while it is reloaded (and killed, if asked for), then compares every
+ * Puts the pipe under load while it is reloaded (and killed, if requested), then compares every
  * call that was accepted with every one that was delivered. Exit code 0: nothing was lost, nothing
  * delivered twice but by the retry rules, every reload applied.
  */

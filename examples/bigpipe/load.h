@@ -77,7 +77,7 @@ void daemon_start(void);
 void daemon_kill(void);
 void daemon_signal(int number);
 int daemon_stop(void); /* its exit code */
-/* Changes one thing, and asks for the reload: true: it was applied. */
+/* Changes one thing, and requests the reload: true: it was applied. */
 bool daemon_change(unsigned step);
 bool daemon_refuses(unsigned step);       /* the error for a bad file names its line */
 double daemon_figure(const char *prefix); /* the sum of all series that begin so */

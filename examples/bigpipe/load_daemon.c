@@ -100,7 +100,7 @@ static void copy_in(const char *from, const char *name) {
 }
 
 /* The address of the policy becomes a free one; nothing else of it is changed but the triggers:
- * each change here is one that is asked for. */
+ * each change here is one that is requested. */
 static void copy_policy(void) {
   static const char address[] = "127.0.0.1:8080", begin[] = "triggers = {", end[] = "},\n  schema";
   size_t len;

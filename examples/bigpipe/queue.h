@@ -66,13 +66,13 @@ typedef struct journal {
   int folder, lock, fd, dead;
   uint64_t size;  /* of what is good */
   bool torn;      /* there is something behind it */
-  uint64_t began; /* size when it was last written anew, or that was tried */
+  uint64_t began; /* size when it was last written again, or that was tried */
   uint64_t next_id, process;
 } journal;
 
 int journal_open(journal *j, const char *folder, segue_error *error); /* takes the lock */
 void journal_close(journal *j);
-/* Reads what is there; writes it anew if it is torn or of another process. */
+/* Reads what is there; writes it again if it is torn or of another process. */
 int journal_load(journal *j, calls *c, segue_error *error);
 int journal_rewrite(journal *j, const calls *c);
 bool journal_is_long(const journal *j, const calls *c);

@@ -24,7 +24,7 @@ return {
     queue = { kind = "c", config = "queue", replace = "restart", needs = { "log", "stats" },
               buffer = { items = 20000, age = "10s" } },
 
-    -- The next one starts beside the old one, which goes on with its calls until they are done.
+    -- The next one starts beside the old one, which continues with its calls until they are done.
     dispatcher = { kind = "c", config = "dispatcher", needs = { "queue" },
                    drain = "60s", stop = "60s" },
     front = { kind = "c", config = "front", needs = { "queue" },

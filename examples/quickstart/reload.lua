@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- The policy of the quickstart: where the configuration comes from, what asks for a reload, and
+-- The policy of the quickstart: where the configuration comes from, what requests a reload, and
 -- what may go live. It reloads itself by the same triggers.
 local segue = require "segue"
 

@@ -37,7 +37,7 @@ describe("the policy", function()
     assert.equal("red", t:config "colour")
   end)
 
-  it("holds what a source gave before it went away, and goes on", function()
+  it("uses the last delivery of a source that is away, and continues", function()
     values, page = nil, { error = "ECONNREFUSED" }
     t:file("defaults.yaml", "listen: 127.0.0.1:8080\nworkers: 8\n")
     local result = t:reload()
@@ -48,7 +48,7 @@ describe("the policy", function()
     assert.equal("green", t:config "colour")
   end)
 
-  it("holds what shrinks too much, until an operator says that it is meant", function()
+  it("holds data that shrinks too much, until an operator accepts it", function()
     page = "listen: 127.0.0.1:8080\n"
     local result = t:reload()
     assert.equal("held", result.outcome)

@@ -28,7 +28,7 @@ describe("the policy", function()
     assert.same({ { op = "change", path = "workers", to = "12" } }, result.changes)
   end)
 
-  it("has the server judge, and says what the server says", function()
+  it("asks the server to check, and reports its message", function()
     verdict = { code = 1, stderr = "unknown option in line 3\n", seconds = 4 }
     t:file("config.yaml", "workers: 9\nrelease: false")
     local result = t:watch "config.yaml"
@@ -37,7 +37,7 @@ describe("the policy", function()
     assert.equal(4, result.seconds)
   end)
 
-  it("gives up on a server that does not answer", function()
+  it("rejects when the server does not answer in time", function()
     verdict = { seconds = 60 }
     t:file("config.yaml", "workers: 9\nrelease: false")
     local result = t:signal "HUP"

@@ -75,7 +75,7 @@ function M.value(value)
 end
 
 --- A trigger: a signal to the daemon: HUP, USR1, USR2 or WINCH. With the action "reopen" the
---- modules open their files anew (logs that were moved away), and nothing is reloaded.
+--- modules open their files again (logs that were moved away), and nothing is reloaded.
 ---@param name string
 ---@param action? "reload"|"reopen"
 ---@return segue.Trigger

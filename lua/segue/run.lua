@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: MIT
--- segue.run: commands, with a time limit, never through a shell unless that is asked for.
+-- segue.run: commands, with a time limit, never through a shell unless that is requested.
 local core = require "segue.core"
 
 local ipairs, type, error = ipairs, type, error

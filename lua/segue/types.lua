@@ -564,7 +564,7 @@
 --- conditions that the data must meet
 ---@field guard? segue.Guard
 
---- segue.run: a command, never through a shell unless it is asked for.
+--- segue.run: a command, never through a shell unless it is requested.
 ---@class segue.ProbeCommand
 ---@field [integer]? string|number the same as argv
 --- the program and its arguments

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * async SEGUE_LUA_DIR FOLDER: what the async library costs, each beside the bare system calls: a
- * call into Lua under a budget, a task that waits and goes on, a command, a thousand requests at
+ * call into Lua under a budget, a task that waits and continues, a command, a thousand requests at
  * once. Prints "name value" lines; the best of several rounds.
  */
 #include <arpa/inet.h>
@@ -161,7 +161,7 @@ static double resident_kib(void) {
   return (double)pages * (double)sysconf(_SC_PAGESIZE) / 1024;
 }
 
-/* Accepts all requests, reports that, and answers when the pipe asks for it. */
+/* Accepts all requests, reports that, and answers when the pipe requests it. */
 static void serve(int listener, int pipe_fd) {
   static int clients[REQUESTS];
   char bytes[4096];

@@ -3,7 +3,7 @@
 -- configuration or one of n entries. A server is a table:
 --   start()          starts it and waits until it answers; sets self.ready_ms
 --   write(n, mark)   prepares a configuration of n entries that carries `mark`; not measured
---   reload()         asks for it and returns when the server reports that it is done
+--   reload()         requests it and returns when the server reports that it is done
 --   live()           the mark that a new connection gets
 --   stop()
 local client = require "spec.bench.client"

@@ -228,7 +228,7 @@ describe("a document that is too large", function()
     b = bind.open { memory = bytes, slice_ms = 5000 }
   end
 
-  it("of aliases of aliases is an error of the document, and the state goes on", function()
+  it("of aliases of aliases is an error of the document, and the state stays usable", function()
     with_memory(32 * 2 ^ 20)
     local answer = run(bomb .. [[
       same(select(3, yaml.decode(lines)), "SEGUE_ELIMIT")

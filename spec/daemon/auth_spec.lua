@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- The front door of a running daemon: TLS, certificates of clients, tokens, roles, host names,
--- rates, users of a socket, and the record of who asked for what.
+-- Access control of a running daemon: TLS, certificates of clients, tokens, roles, host names,
+-- rates, users of a socket, and the audit of requests.
 local certificates = require "spec.support.certificates"
 local cjson = require "cjson"
 local http = require "spec.support.http"
@@ -325,7 +325,7 @@ describe("access control", function()
       d:wait_log("audit.*answered.*/%-/reload.*200")
     end)
 
-    it("limits each client where the policy says so", function()
+    it("limits each client if the policy sets a rate", function()
       local d = start("{ \"127.0.0.1:@PORT@\", rate = \"1/h\", burst = 3 }")
       for _ = 1, 3 do assert.equal(200, d:http("/-/healthy").status) end
       local r = d:http("/-/healthy")

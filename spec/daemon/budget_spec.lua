@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Policies that hurt, in the daemon: each is an outcome that names file and line, in the answer and
--- with its traceback in the log, and the daemon goes on serving.
+-- with its traceback in the log, and the daemon continues to serve.
 local acts = require "spec.support.hostile"
 local cjson = require "cjson"
 local http = require "spec.support.http"

@@ -218,7 +218,7 @@ return { sources = { segue.file "config.yaml" }, schema = "config.schema.yaml",
         assert.equal(3, p.code, p.output)
         assert.matches("weight must be at most 100, not 500", p.stdout)
       end)
-      it("tries text that begins as JSON does as JSON, unless its name says YAML", function()
+      it("tries text that begins as JSON does as JSON, unless its name is that of YAML", function()
         files["flow"] = '{a: 1, weight: 7}' -- this is YAML
         files["json"] = '  {"at": "\\ud83d\\ude00"}'
         files["json.yaml"] = files["json"]

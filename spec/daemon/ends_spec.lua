@@ -93,7 +93,7 @@ describe("the end of a listener under load", function()
           assert.equal(200, (d:reload()))
         end)
         assert_nothing_lost(told, why)
-        assert.equal(0, told.refused, why) -- its module goes on
+        assert.equal(0, told.refused, why) -- its module continues
         at = next_at
       end
     end)

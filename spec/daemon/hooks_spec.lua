@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- Every hook of a policy does everything that hurts: each time the error names file and line, the
--- daemon goes on serving, the live configuration stays, and segue.state survives.
+-- daemon continues to serve, the live configuration stays, and segue.state survives.
 local acts = require "spec.support.hostile"
 local segue = require "spec.support.segue"
 

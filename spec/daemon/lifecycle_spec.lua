@@ -267,7 +267,7 @@ describe("a policy that changes", function()
     assert.equal(200, status)
     assert.equal(200, http.request { port = new, path = "/-/ready" }.status)
     assert.is_nil((http.connect({ port = old }, true)))
-    -- A connection that was open goes on.
+    -- A connection that was open continues.
     kept:write(http.format { path = "/-/ready", port = old })
     assert.equal(200, kept:read_response().status)
     kept:close()

@@ -222,7 +222,7 @@ describe("sockets that are passed", function()
     assert.matches("LISTEN_FDNAMES has more than 1 names, and LISTEN_FDS is 1", d:log())
   end)
 
-  it("that are connections are refused: the unit says Accept=yes", function()
+  it("that are connections are refused: the unit has Accept=yes", function()
     local at = port.free()
     local d = segue.folder { policy = policy(), files = { ["config.yaml"] = "a: 1\n" } }
     local manager = process.start(activate({ "127.0.0.1:" .. at }, "--accept", segue.binary, "run",

@@ -129,7 +129,7 @@ describe("the service manager", function()
     assert.matches("STATUS=waiting: ", message)
   end)
 
-  it("is asked for more time while a reload takes long", function()
+  it("gives more time while a reload takes long", function()
     local d = start { policy = [[
       local segue = require "segue"
       return { name = "slow", sources = { segue.file "config.yaml" },

@@ -118,7 +118,7 @@ describe("a probe, and a restart inside of its window", function()
     wait_live(d, 1)
     d:wait_ready()
     assert.is_true(d.process:running())
-    -- a restart once more: it is not live yet, and is not asked for either
+    -- a restart once more: it is not live yet, and is not requested either
     put(d, 1)
     d:crash()
     d:spawn()
@@ -375,7 +375,7 @@ describe("a reload that waits for an operator when the daemon is killed", functi
       assert.equal("control", told(d, id).trigger)
       confirm(d)
       local top = d:json "/api/v1/reloads"[1]
-      assert.is_true(top.id > id) -- numbers go on behind the block that the killed one reserved
+      assert.is_true(top.id > id) -- numbers continue behind the block that the killed one reserved
       assert.equal("start", top.trigger)
       assert.equal("applied", d:json "/api/v1/reloads"[2].outcome) -- the last good one, before it
       assert.equal("unconfirmed", d:json "/api/v1/reloads"[3].outcome)

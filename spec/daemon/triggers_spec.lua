@@ -25,7 +25,7 @@ local function becomes(d, n)
   d:wait_config(function(config) return config.n == n end)
 end
 
-describe("a reload is asked for by", function()
+describe("a reload is requested by", function()
   after_each(segue.cleanup)
 
   it("SIGHUP", function()
@@ -219,7 +219,7 @@ describe("1,000 concurrent POST /-/reload while the file changes", function()
     end
     assert.equal(waves * size, #answers + busy)
     assert.is_true(#answers >= 384, #answers) -- of connections there are at least as many
-    -- Which hash stands for which n: every run that applied something was asked for by one of them.
+    -- Which hash stands for which n: every run that applied something was requested by one of them.
     local n_of, runs = {}, {}
     for _, answer in ipairs(answers) do
       runs[answer.id] = true

@@ -231,7 +231,7 @@ describe("a server that", function()
 
   local big = "n: " .. ("x"):rep(5000) .. "\n"
   local html = "<!DOCTYPE html>\n<html><body>Please log in</body></html>"
-  -- Each begins well and then goes wrong: what was there before is held, and the rest goes on.
+  -- Each begins well and then goes wrong: what was there before is held, and the rest continues.
   local cases = {
     { "answers 200 with HTML", function(_, client)
       client:write(web.answer(html, { type = "text/html" }))
@@ -356,7 +356,7 @@ describe("a start without the server", function()
     assert.equal('"one"', s.revision)
     d:wait_log "started from the last good generation on disk"
     assert.is_string(d:json("/api/v1/status").stale_since)
-    -- the other sources go on, and the held document is still reported as held
+    -- the other sources continue, and the held document is still reported as held
     d.dir:write("config.yaml", "x: 2\n")
     d:wait_config(function(c) return c.x == 2 end)
     assert.equal(1, d:config().n)

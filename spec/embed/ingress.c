@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * A host whose module answers HTTP requests. Arguments: policy, lock file. An instance holds a lock
- * on the file from start to stop if the configuration asks for it, and prints "two at once" if it
+ * on the file from start to stop if the configuration requests it, and prints "two at once" if it
  * cannot get it. The path of a request decides its answer. Ends by SIGTERM.
  */
 #include <errno.h>

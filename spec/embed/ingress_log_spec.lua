@@ -162,7 +162,7 @@ describe("the access log of a module", function()
     assert.equal(1, #lines())
   end)
 
-  it("leaves queries out where that is asked for, and names clients by their certificates",
+  it("leaves queries out on request, and names clients by their certificates",
     function()
       local dir = tempdir.new()
       local ca = certificates.authority(dir)

@@ -190,7 +190,7 @@ describe("a module that listens by https", function()
     assert.equal("tls", asks(secret, "/who").body)
   end)
 
-  it("serves http and https side by side, and says in time that a certificate expires", function()
+  it("serves http and https side by side, and warns before a certificate expires", function()
     local second = port.free()
     issue { ends = os.time() + 3600 * 30 + 1800 }
     f = front.start { dir = dir, module = ('listen = { "http://127.0.0.1:@AT@", '

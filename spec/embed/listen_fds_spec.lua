@@ -41,7 +41,7 @@ return { sources = { segue.value { a = 1 } }, triggers = { segue.http "127.0.0.1
     return p.output
   end
 
-  it("uses them if it asks for that", function()
+  it("uses them if its options request that", function()
     local text = run "take"
     assert.matches("variable: is gone\n", text)
     assert.matches("log: a listener uses a passed socket\nstart: ok applied\n", text)

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- A host whose module never returns from a request, see stuck.c: the instance stops and closes all
--- the same, and the host goes on.
+-- the same, and the host continues.
 local http = require "spec.support.http"
 local plugin = require "spec.support.plugin"
 local port = require "spec.support.port"

@@ -80,7 +80,7 @@ describe("a change set of two modules", function()
     return n
   end
 
-  -- It goes on: with numbers of its own, and everything can change again.
+  -- It continues: with numbers of its own, and everything can change again.
   local function goes_on(d)
     local before, top = d:json "/api/v1/status".generation, kill.top(d)
     save(d, 50)

@@ -399,7 +399,7 @@ return {
     assert.equal(answer.generation, after.generation)
   end)
 
-  it("the history goes on, or is opened again when there is one", function()
+  it("the history continues, or is opened again when there is one", function()
     local d = segue.start { policy = policy(waits:format ""),
       files = { ["config.yaml"] = "n: 1\n" }, env = { SEGUE_FAULTS = "history.open#1=fail:-24" } }
     d:wait_log "the history cannot be opened: reloads go on without it"

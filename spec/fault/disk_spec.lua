@@ -100,8 +100,7 @@ end
 describe("the last good generation", function()
   after_each(cleanup)
 
-  it("stays what it was while the disk is full, is served from there, and goes on when there is "
-    .. "room", function()
+  it("stays the same while the disk is full, and is written again when there is room", function()
     local d = start "size=1m"
     fill(d)
     reload_without(d, "[Ss]pace")
@@ -228,7 +227,7 @@ describe("an operator's decision", function()
       assert.equal("x", status(d).frozen.why)
     end)
 
-    it("to confirm says what cannot be kept while the disk is " .. what
+    it("to confirm reports what cannot be stored while the disk is " .. what
       .. ", and what was not kept is asked for again", function()
       local d = waiting "size=1m"
       disk.spoil(d)

@@ -62,7 +62,7 @@ describe("an action with effects outside memory", function()
   end
 
   -- The next start finds sources that cannot be read, so that only recovery has an effect: the
-  -- files belong to the last good generation. Then everything goes on.
+  -- files belong to the last good generation. Then everything continues.
   local function recovers(point)
     local out = host("conf=n: [", "start")
     local good = assert(tonumber(out:match "last good (%d+)"))

@@ -223,7 +223,7 @@ describe("a disk that", function()
     assert.matches("state folder %S+%.segue.*[Ss]pace", d:log())
   end)
 
-  it("turns read-only does not stop reloads; a start there says what to do", function()
+  it("turns read-only does not stop reloads; a start there names the remedy", function()
     local d = segue.folder { policy = policy 'segue.file "conf/config.yaml"' }
     d.dir:mkdir "conf"
     mount("-t", "tmpfs", "tmpfs", d.dir:at "conf")

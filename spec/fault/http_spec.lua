@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- The admin API of the real daemon against hostile and broken clients: framing that two readers
 -- would understand differently, slow and silent clients by the thousand, clients that leave, too
--- few descriptors. Reloads go on in each case.
+-- few descriptors. Reloads continue in each case.
 local cjson = require "cjson"
 local faults = require "spec.support.faults"
 local http = require "spec.support.http"
@@ -182,7 +182,7 @@ describe("the daemon's HTTP", function()
     wait.until_true(function() return d:connections() == 1 end)
     c:reset()
     wait.until_true(function() return d:connections() == 0 end, 1500, "the end of the connection")
-    assert.truthy(d:json("/api/v1/status").running ~= cjson.null) -- and the reload goes on
+    assert.truthy(d:json("/api/v1/status").running ~= cjson.null) -- and the reload continues
     d:wait_log("generation 3 is live", 10000)
   end)
 

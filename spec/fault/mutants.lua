@@ -88,7 +88,8 @@ local DAEMON = {
 local LOG, STATS = "spec/plugin/log_spec.lua", "spec/plugin/stats_spec.lua"
 local PLUGIN = {
   written = daemon("spec/plugin/services_spec.lua", "lose, double, tear and misplace nothing"),
-  reopened = daemon(LOG, "opens its file anew"), kept = daemon(LOG, "keeps the configured number"),
+  reopened = daemon(LOG, "opens its file again at USR1"),
+  kept = daemon(LOG, "keeps the configured number"),
   lost = daemon(LOG, "where a disk is full"), series = daemon(STATS, "refuse more series"),
   kinds = daemon(STATS, "a name that means two kinds"),
   values = daemon(STATS, "keep their values when") }

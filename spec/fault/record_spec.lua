@@ -1,7 +1,6 @@
 -- SPDX-License-Identifier: MIT
--- kill -9 at every step of a reload and of a start that touches what outlives the process: the
--- next start serves the old generation or the new one, whole; numbers go on; what was answered for
--- holds.
+-- kill -9 at every step of a reload and of a start that writes files which outlive the process: the
+-- next start serves the old generation or the new one, whole; numbers continue; answers stay true.
 local cjson = require "cjson"
 local http = require "spec.support.http"
 local kill = require "spec.support.killed"
@@ -144,7 +143,7 @@ describe("kill -9 in a reload", function()
   end
 end)
 
--- A schema, which is compiled anew when it changes, and a check of the policy.
+-- A schema, which is compiled again when it changes, and a check of the policy.
 local checks = [[schema = "schema.json",
   check = function(next) return next.x == next.y, "x is not y" end,]]
 

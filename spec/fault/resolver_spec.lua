@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- A name server that receives queries and never answers. The C library's look-up then takes minutes
--- and cannot be interrupted: a waiting client is answered in time all the same, the daemon goes on,
--- and stops on request.
+-- and cannot be interrupted: a waiting client is answered in time all the same, and the daemon
+-- continues and stops on request.
 local faults = require "spec.support.faults"
 local segue = require "spec.support.segue"
 local tempdir = require "spec.support.tempdir"
@@ -37,7 +37,7 @@ describe("with a name server that never answers", function()
   before_each(function() asked = 0 end)
   after_each(segue.cleanup)
 
-  it("segue.resolve and segue.fetch end by their time limits, and the daemon goes on", function()
+  it("segue.resolve and segue.fetch end by their time limits, and the daemon continues", function()
     local d = start [[
       local r, why, code = segue.resolve("hangs.example", { timeout = "100ms" })
       local f, fwhy, fcode = segue.fetch { url = "http://hangs.example/", timeout = "100ms" }

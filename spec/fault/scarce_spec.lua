@@ -99,9 +99,9 @@ return {
       function() faults.memory(d, 0) end)
     assert.is_true(seeds.given ~= nil or faults.memory_failures(d) > count)
   end
-  it("goes on and shows no secret while its allocations fail",
+  it("continues and shows no secret while its allocations fail",
     function() without_memory_of_its_own(28) end)
-  it("goes on and shows no secret while its allocations fail, for 1,000 reloads #long",
+  it("continues and shows no secret while its allocations fail, for 1,000 reloads #long",
     function() without_memory_of_its_own(1000) end)
 
   -- A file that the daemon maps too: see fault/scarce.c.
@@ -129,15 +129,15 @@ return {
     ffi.C.munmap(control, ffi.sizeof "scarce_control")
     assert.is_true(seeds.given ~= nil or failed > count / 4, failed)
   end
-  it("goes on and shows no secret while system calls fail",
+  it("continues and shows no secret while system calls fail",
     function() without_anything(28, 0, 10) end)
-  it("goes on and shows no secret while system calls fail, for 300 reloads #long",
+  it("continues and shows no secret while system calls fail, for 300 reloads #long",
     function() without_anything(300, 0, 10) end)
   -- A sanitizer brings the allocator of the whole process, so scarce.c cannot replace it there.
   if not SANITIZED then
-    it("goes on and shows no secret while allocations of all libraries fail",
+    it("continues and shows no secret while allocations of all libraries fail",
       function() without_anything(28, 100, 0) end)
   end
-  it("goes on and shows no secret while both fail, for 300 reloads #long",
+  it("continues and shows no secret while both fail, for 300 reloads #long",
     function() without_anything(300, 100, 20) end)
 end)

@@ -120,7 +120,7 @@ describe("the big pipe", function()
   -- As it is done with what a build with another layout has left.
   local from_disk = "if %(take_over%(q%)%) return 0;"
 
-  it("goes on from disk as it does from memory when the queue is replaced #long", function()
+  it("continues from disk as it does from memory when the queue is replaced #long", function()
     local p, told = load(changed("queue", "work.c", from_disk, ""), "--reloads 16 --every 10")
     assert_whole(p, told, 16)
   end)

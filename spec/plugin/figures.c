@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * A host that does what its standard input says, a line each: count, gauge or observe SERIES VALUE,
- * log LEVEL MESSAGE, or reload. Prints what came of each; then says "ready" and goes on until the
- * file is there. Arguments: policy, state folder, file.
+ * A host that executes the lines of its standard input: count, gauge or observe SERIES VALUE, log
+ * LEVEL MESSAGE, or reload. Prints the result of each, then "ready", and runs until the file is
+ * there. Arguments: policy, state folder, file.
  */
 #include <pthread.h>
 #include <stdio.h>

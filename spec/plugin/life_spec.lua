@@ -44,7 +44,7 @@ describe("a module whose operations take long", function()
     wait.until_true(function() return told():find(text, 1, true) end, nil,
       function() return text .. " in " .. told() .. d:log() end)
   end
-  -- Asks for a reload whose answer is read later.
+  -- Requests a reload whose answer is read later.
   local function ask(n)
     d.dir:save("config.yaml", ("m: {folder: %q, n: %d}\n"):format(d.dir.path, n))
     local c = http.connect { port = d.port }

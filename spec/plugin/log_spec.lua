@@ -141,7 +141,7 @@ int main(void) {
     assert.equal(2000, count(read(dir:at("two.log")), "\n"))
   end)
 
-  it("opens its file anew at USR1, and nothing is reloaded", function()
+  it("opens its file again at USR1, without a reload", function()
     start "log: {file: app.log}\n"
     reload "log: {file: app.log}\nlines: 3\n"
     assert(os.rename(dir:at("app.log"), dir:at("app.log.1")))

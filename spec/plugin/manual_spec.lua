@@ -59,7 +59,7 @@ describe("txn.module", function()
     ["txn.module.log:drain(5)"] = "drain needs a table: drain { within = \"2s\" }",
     ["txn.module.log:drain { within = 'x' }"] = "drain: within must be a duration such as 500ms",
     ["txn:prepare() assert(txn.module.log:restart())"] =
-      "module 'log' is called by everybody all the time: it can only be swapped",
+      "module 'log' is called by all threads at any time: it can only be swapped",
     ["txn.module.log:replace()"] = "module 'log' is not built yet: call txn:prepare()",
     ["local m = txn.module.log segue.state.m = nil txn:prepare() txn:commit() m:shut()"] =
       "txn.module is for before txn:commit()",

@@ -37,7 +37,7 @@ enum { NEW, SERVING, STOPPED };
 
 typedef struct service {
   int64_t value;
-  char text[32]; /* the value, for who asks for nothing else */
+  char text[32]; /* the value, for who requests nothing else */
   size_t text_len;
   char *lock_path; /* NULL: holds none */
   int lock_fd;

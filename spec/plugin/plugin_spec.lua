@@ -410,7 +410,7 @@ SEGUE_API const segue_module_descriptor segue_module = {
 
   it("that all modules call can only be swapped, and only once", function()
     local result = check('log = { kind = "c", replace = "restart" }')
-    assert.truthy(result.output:find("module 'log' is called by everybody all the time: it can "
+    assert.truthy(result.output:find("module 'log' is called by all threads at any time: it can "
       .. 'only be replaced by "swap", not by "restart"', 1, true), result.output)
     result = check('log = { kind = "c" }, other = { kind = "c", plugin = "log" }, '
       .. 'stats = { kind = "c" }, more = { kind = "c", plugin = "stats" }')

@@ -74,7 +74,7 @@ describe("a module that fails by itself", function()
     events:close()
   end)
 
-  it("lets clients wait where the policy says so: each one is answered", function()
+  it("lets clients wait if the policy wants that: each one is answered", function()
     start { on_failure = "wait" }
     die_twice()
     for _ = 1, 5 do assert.equal(200, get()) end

@@ -4,7 +4,7 @@
  * file, and the configuration of the metrics, are changed again and again. Arguments: policy, state
  * folder, configuration, folder for the logs, number of reloads, and a file. Every accepted line is
  * looked for afterwards: it must be there once, whole, and in a file that was the log's while it
- * was logged. Prints "ready" when all are logged, goes on until the file is there, and prints the
+ * was logged. Prints "ready" when all are logged, continues until the file is there, and prints the
  * result.
  */
 #include <inttypes.h>

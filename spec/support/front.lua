@@ -45,7 +45,7 @@ function M.cleanup()
   process.stop_all()
 end
 
---- Writes the policy anew: module: keys of the service; top: of the policy; others: modules;
+--- Writes the policy again: module: keys of the service; top: of the policy; others: modules;
 --- replace; config: more of it. @AT@ is the port of the service, @DIR@ its folder.
 function Front:policy(options)
   for key, value in pairs(options) do self.options[key] = value end
@@ -92,7 +92,7 @@ function Front:boot(path, wrap)
   self.host:wait_output("started ok", M.WITHIN_MS)
 end
 
---- Asks for a reload; the answer must have this status.
+--- Requests a reload; the answer must have this status.
 function Front:reload(status)
   local answer = http.request { port = self.admin, method = "POST", path = "/-/reload",
     deadline_ms = M.WITHIN_MS }

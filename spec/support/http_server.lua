@@ -80,7 +80,7 @@ function Server:gone() return C.http_harness_gone(self.h) end
 function Server:refused() return C.http_harness_refused(self.h) end
 function Server:connections() return tonumber(C.http_harness_connections(self.h)) end
 function Server:release() C.http_harness_release(self.h) end
---- Holds the server's thread up; the result lets it go on.
+--- Holds the server's thread up; the result lets it continue.
 function Server:stall()
   local before, client = self:requests(), self:connect()
   client:write "GET /stall HTTP/1.1\r\nHost: localhost\r\n\r\n"

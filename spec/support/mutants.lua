@@ -36,7 +36,7 @@ end
 
 local not_passed = { MAKEFLAGS = true, MFLAGS = true, MAKELEVEL = true, MAKEOVERRIDES = true }
 
--- Runs a command while the other workers go on; true if it succeeded. The variables of the
+-- Runs a command while the other workers continue; true if it succeeded. The variables of the
 -- make that runs this must not reach the makes and specs that it runs.
 local function run(command)
   local worker, code, handle = coroutine.running(), nil, nil

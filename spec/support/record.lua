@@ -162,7 +162,7 @@ function History:reloads(limit, before)
   end)
 end
 
---- Adds who asked for what: { path, status, refused, wall_ms, who, reload, folded }; 0 or a code.
+--- Adds who requested what: { path, status, refused, wall_ms, who, reload, folded }; 0 or a code.
 function History:try_audit(spec)
   local a = ffi.new("segue__audit[1]")
   a[0].wall_ms, a[0].status, a[0].refused = spec.wall_ms or 1000000, spec.status or 200,

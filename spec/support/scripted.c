@@ -321,7 +321,7 @@ static void restart(scripted_hooks *hooks, const char *name) {
   segue__txn_restart(hooks->txn, hooks->argument, both_go, hooks);
 }
 
-/* Goes on whatever came of it. */
+/* Continues whatever came of it. */
 static void tried(void *data, int status, const segue_error *error) {
   (void)error;
   script_go(data, status == SEGUE_ECANCELLED ? status : 0, NULL);

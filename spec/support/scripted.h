@@ -102,7 +102,7 @@ void scripted_loader_free(scripted_loader *loader);
 void scripted_loader_put(scripted_loader *loader, segue__policy *policy); /* takes the reference */
 segue__policy_loader scripted_loader_get(scripted_loader *loader);
 
-/* Triggers: counts, and fails if the spec asks for it. */
+/* Triggers: counts, and fails if the spec requests it. */
 typedef struct scripted_triggers {
   int stages, settles, discards;
   bool fail;

@@ -3,7 +3,7 @@
 -- and no other.
 local M = {}
 
---- The seed that was asked for, or nil.
+--- The seed that was requested, or nil.
 M.given = tonumber(os.getenv "SEGUE_SPEC_SEED" or "")
 
 local first = M.given or os.time() % 400000

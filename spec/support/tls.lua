@@ -162,7 +162,7 @@ function Client:write(bytes)
   flush(self)
 end
 
---- Asks for a new handshake on the same connection (TLS 1.2).
+--- Requests a new handshake on the same connection (TLS 1.2).
 function Client:renegotiate()
   ssl.SSL_renegotiate(self.ssl)
   ssl.SSL_do_handshake(self.ssl)

@@ -9,8 +9,8 @@
  *   stored:T   the same, with a descriptor
  *   barrier    sends BARRIER=1 and waits for the answer
  *   forged:P   sends READY=1 in the name of process P (needs root)
- *   fork       goes on in a child of its own and exits with that child's code
- *   leave      goes on in a child of its own and exits with 0 at once
+ *   fork       continues in a child of its own and exits with that child's code
+ *   leave      continues in a child of its own and exits with 0 at once
  *   setsid, setpgid, ignore (SIGTERM), close:N, flood:BYTES (standard error)
  *   until:F    waits until the file F exists
  *   pause      waits for a signal        exit:N

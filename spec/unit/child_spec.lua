@@ -358,7 +358,7 @@ describe("the end of a child", function()
     C.segue__child_stop(nil)
   end)
 
-  it("by itself ends its group where that is asked for, and leaves it alone where not", function()
+  it("by itself ends its group on request, and leaves it alone otherwise", function()
     local script = helper .. " print:up pause & echo $!; until read x < " .. dir:at "go"
       .. "; do sleep 0.01; done 2>/dev/null; exit 5"
     for _, kill_rest in ipairs { true, false } do

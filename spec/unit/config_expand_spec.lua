@@ -65,7 +65,7 @@ describe("a variable in a value", function()
     assert.equal("SEGUE_ESYNTAX", select(2, value("a: '${A:-${B}'", { env = {} })).name)
   end)
 
-  it("is not replaced twice, not in keys, not behind $$, and not unless asked for", function()
+  it("is not replaced twice, not in keys, not behind $$, and only on request", function()
     assert.equal('{"a":"${PORT}","b":"${PORT} $PORT $ $$ 5$","c":"$$${PORT}"}',
       (value("a: ${DOLLAR}\nb: $${PORT} $PORT $ $$ 5$\nc: $$$${PORT}")))
     assert.equal('{"${PORT}":1}', (value("${PORT}: 1")))

@@ -303,7 +303,7 @@ describe("a hash", function()
     assert.equal(48, ffi.sizeof "segue__member")
   end)
 
-  it("is equal where comparing without it says so", function()
+  it("is equal where a comparison without hashes finds equality", function()
     local doc = document.good("[~, true, false, 1, 1, -1, 18446744073709551615, 1.0, 0.0, -0.0, "
       .. ".nan, -.nan, .inf, '', '', a, a, b, ab, '1', [], [], [1], [1], [1, 2], [1.0], {}, {}, "
       .. "{a: 1}, {a: 1}, {a: 2}, {b: 1}]", { foreign = true })

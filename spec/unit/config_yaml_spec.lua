@@ -466,7 +466,7 @@ describe("a YAML document", function()
     assert.equal("SEGUE_ELIMIT", select(2, value(nested(128))).name)
     assert.is_nil(select(2, value(nested(9), { limits = { depth = 10 } })))
     assert.equal("SEGUE_ELIMIT", select(2, value(nested(10), { limits = { depth = 10 } })).name)
-    -- No more than 1000, whatever is asked for: what walks a tree may recurse.
+    -- No more than 1000, whatever is requested: what walks a tree may recurse.
     assert.equal("SEGUE_ELIMIT", select(2, value(nested(1000), { limits = { depth = 5000 } })).name)
     assert.is_nil(select(2, value("a: [1, 2]", { limits = { nodes = 4 } })))
     refuses({ { "a: [1, 2]", "SEGUE_ELIMIT",
@@ -515,7 +515,7 @@ describe("a position", function()
 end)
 
 describe("parsing", function()
-  -- How often the parser asks whether it may go on; limit: the answer is no from then on.
+  -- How often the parser asks whether it may continue; limit: the answer is no from then on.
   local function asked(text, format, limit)
     local count, err = 0, C.error()
     local doc = document.new(text, { format = format })

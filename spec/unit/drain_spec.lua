@@ -233,7 +233,7 @@ describe("a drain that exceeds its time limit", function()
         assert.same({ drains = 1, inside = 1 }, cut())
       end)
 
-      it("is the oldest of three and cut, where its policy says so", function()
+      it("is cut as the oldest of three, if its policy wants that", function()
         start(replace, { over = "cut", drain_ms = 3600000 })
         for _ = 1, 3 do
           enter()
@@ -280,7 +280,7 @@ describe("a drain that exceeds its time limit", function()
   end
 
   for _, replace in ipairs { "swap", "handover", "restart" } do
-    describe("by hand, of a module that is replaced by " .. replace, function()
+    describe("as a manual step, of a module that is replaced by " .. replace, function()
       it("is reported to the hook, which may continue", function()
         start(replace)
         script("drain:m", "ask", 200)
@@ -352,7 +352,7 @@ describe("a drain that exceeds its time limit", function()
         assert.equal(replace == "restart" and "nothing yet" or "applied", w:outcome())
       end)
 
-      it("of a restart by hand is as its policy says", function()
+      it("of a manual restart obeys the policy", function()
         start(replace, { over = replace == "restart" and "undo" or "cut" })
         script "prepare restart:m commit confirm"
         enter()
@@ -362,7 +362,7 @@ describe("a drain that exceeds its time limit", function()
         assert.equal("m=open", e:gates())
       end)
 
-      it("of a restart by hand is not waited for when the hook is over", function()
+      it("of a manual restart is not waited for when the hook is over", function()
         e = engine.started { modules = { { "m", replace, drain_ms = 3600000, over = "undo" } },
           reload = "prepare commit confirm", set = { reload_ms = 300 } }
         e.x = 1

@@ -308,7 +308,7 @@ describe("the audit of requests", function()
     assert.is_nil(dir:read "history.db.damaged")
   end)
 
-  it("is busy while another process locks it, and says when it cannot be written", function()
+  it("is busy while another process locks it, and reports that it cannot be written", function()
     local h = filled(1)
     local db = Record.connection(path)
     db.run "PRAGMA locking_mode=NORMAL; BEGIN IMMEDIATE"
@@ -399,13 +399,13 @@ describe("a history with bounds", function()
 end)
 
 describe("a history that is damaged", function()
-  -- Whatever is done to the file, it can be opened or is begun anew, and added to.
+  -- Whatever is done to the file, it can be opened or is begun again, and added to.
   local function survives(told)
     local h, code = Record.history(path)
     assert.truthy(h, code)
     for i = 101, 103 do
       if h:try_add { id = i, generation = i, paths = { "a" }, files = { ["/f"] = "x" } } ~= 0 then
-        -- found only now: the next one begins anew
+        -- found only now: the next one begins again
         assert.equal(0, h:try_add { id = i, generation = i, files = { ["/f"] = "x" } })
       end
       h:files(1)

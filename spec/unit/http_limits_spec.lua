@@ -156,7 +156,7 @@ describe("the HTTP server's limits", function()
     local ms = elapsed_ms(function() assert.equal("", client:read_all()) end)
     assert.is_true(ms >= 140 and ms < USUAL_MS, ms)
     client = server:connect()
-    for _ = 1, 3 do -- every request starts the time anew
+    for _ = 1, 3 do -- every request starts the time again
       client:write(get("/later/100"))
       assert.equal("late\n", client:read_response().body)
     end
@@ -339,7 +339,7 @@ describe("the HTTP server's limits", function()
     assert.is_true(C.http_harness_connection_size() < 1024)
   end)
 
-  it("answer or close when memory runs out at any point, and go on afterwards", function()
+  it("answer or close when memory runs out at any point, and continue afterwards", function()
     start()
     local body = ("x"):rep(9000)
     local chunked = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2328\r\n"

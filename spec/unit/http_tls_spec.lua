@@ -155,7 +155,7 @@ describe("the HTTP server through TLS", function()
     end)())
   end)
 
-  it("does not renegotiate, and goes on", function()
+  it("does not renegotiate, and continues", function()
     start()
     local client = connect { version = "1.2" }
     client:write(get("/one"))

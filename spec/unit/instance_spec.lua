@@ -55,7 +55,7 @@ local function run(config, on_started)
 end
 
 -- An instance of a policy on a host's loop, with modules of C whose start fails while the
--- spec asks for it.
+-- spec requests it.
 local Host = {}
 Host.__index = Host
 

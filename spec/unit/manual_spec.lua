@@ -4,7 +4,7 @@
 local C = require "spec.support.c"
 local engine = require "spec.support.engine"
 
-describe("by hand", function()
+describe("a manual step", function()
   local e
   after_each(function()
     if e then e:close() end

@@ -56,7 +56,7 @@ describe("the simulated clock", function()
     assert.is_true(fired)
   end)
 
-  it("arms a running timer anew when it is started again", function()
+  it("arms a running timer for its new time when it is started again", function()
     local count = 0
     local timer = loop:timer(function() count = count + 1 end)
     timer.start(10)

@@ -224,7 +224,7 @@ describe("the time limit", function()
     local child = sh("sleep 100 & echo $!; exit 0", { linger_ms = 30 })
     assert.same({ 0, true }, { child.code, child.cut })
     local pid = tonumber(child.out)
-    assert.is_true(alive(pid)) -- it exited by itself: what it started may go on
+    assert.is_true(alive(pid)) -- it exited by itself: what it started may continue
     ffi.C.kill(pid, 9)
   end)
 end)

@@ -85,7 +85,7 @@ describe("an instance that fails by itself", function()
     assert.equal("serving", status().state)
   end)
 
-  it("lets calls wait where the policy says so, also over a reload that is rejected", function()
+  it("lets calls wait if the policy wants that, also over a reload that is rejected", function()
     started({ { "a", "handover", on_failure = "wait" } }, { check = engine.OK })
     e:deed("a", "prepare", engine.FAIL)
     die("a")

@@ -297,7 +297,7 @@ describe("the trigger set", function()
     go_live { poll = { 20, 3600000 } }
     told_until "poll: poll every 20ms"
     loop:run_until(function()
-      go_live { poll = { 20 } } -- were it started anew each time it would never come
+      go_live { poll = { 20 } } -- were it started again each time it would never come
       return told[1] == "poll: poll every 20ms"
     end)
     go_live {}

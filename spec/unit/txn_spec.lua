@@ -662,7 +662,7 @@ describe("a transaction", function()
       local w = change()
       e:advance(1500)
       assert.is_false(w:answered())
-      e.hooks.probe = engine.FAIL_ONCE -- starts the hold anew
+      e.hooks.probe = engine.FAIL_ONCE -- starts the hold again
       e:advance(600)
       assert.is_false(w:answered())
       e:advance(2400)

@@ -496,8 +496,9 @@ static const segue_option_table url_options = {
     .check = check_url,  .doc = "A document that an HTTP server gives."};
 #undef AT
 
-/* What is held for a source stays its own while the options that decide its content are the same:
- * not the times, the conditions, and the functions, which are alike for every load of a policy. */
+/* The identity covers the options that decide the content of a source. The held delivery stays in
+ * use while they are the same. Times, conditions and functions are left out: they do not change the
+ * content, and a function has a new identity in every load of a policy. */
 segue__hash segue__source_identity(const segue_node *node) {
   segue__hash hash = {0, 0};
   for (uint32_t i = 0; node->type == SEGUE_MAP && i < node->count; i++) {

@@ -219,7 +219,8 @@ int segue__loaded_repair(segue__loaded *loaded, segue_error *err) {
   return rc;
 }
 
-/* One millisecond less than the engine waits, so that the story told is the more precise one. */
+/* One millisecond less than the engine waits, so that the error is that of the hook, which is more
+ * precise than that of the engine. */
 static uint64_t hooks_limit_of(const segue__loaded *loaded, int hook) {
   uint64_t ms = hook == SEGUE__HOOK_CHECK      ? loaded->check_ms
                 : hook == SEGUE__HOOK_RELOAD   ? loaded->reload_ms

@@ -107,7 +107,7 @@ static int kinds_find(const segue__c_modules *modules, const segue__kind_place *
   return rc == UV_ENOENT ? kinds_not_found(modules, place, name, err) : rc;
 }
 
-/* Whoever may write it decides what the daemon does. */
+/* A user who may write the file decides what the daemon does. */
 static int validate_mode(const segue__kind_place *place, const char *path, segue_error *err) {
   unsigned mode;
   if (!place->os->file_mode || place->os->file_mode(place->os->data, path, &mode) < 0) return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * The loader: reads a policy, evaluates it in a fresh state, has the table that it returns judged,
- * and hands out a segue__policy. A state that hit a limit is built anew from the bytes
+ * and hands out a segue__policy. A state that hit a limit is built again from the bytes
  * that were read then.
  */
 #include "loader.h"
@@ -96,7 +96,7 @@ static segue__loaded *loaded_new(segue__lua_loader *loader, const char *path) {
   return NULL;
 }
 
-/* What the policy whose hook ended last leaves is what the next one finds. */
+/* Keeps the segue.state of the policy whose hook ended last: the next policy begins with it. */
 static void keep_state(segue__loaded *loaded) {
   segue__lua_loader *loader = loaded->loader;
   if (!loaded->lua || loaded->last_used <= loader->saved_use) return;

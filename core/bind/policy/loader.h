@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * loader.h: policies from reload.lua. What the daemon and embedders need of the binding, without
- * knowing Lua: a loader that evaluates a policy in a fresh Lua state and fills a segue__policy
- * whose hooks run in that state. The state lives until the policy's last reference is dropped.
+ * loader.h: policies from reload.lua, for the daemon and embedders, which do not know Lua: a loader
+ * that evaluates a policy in a fresh Lua state and fills a segue__policy whose hooks run in that
+ * state. The state lives until the policy's last reference is dropped.
  * Control thread.
  */
 #ifndef SEGUE_BIND_LOADER_H
@@ -23,9 +23,9 @@ typedef struct segue__kind_place {
 struct segue__module_kind {
   const char *name;
   const segue_option_table *options;
-  /* Sets spec->ops, spec->userdata and spec->inputs, from the name, from what the policy says
-   * of the module (node), and from the struct that its options filled; NULL: the table has none of
-   * its own. Both are borrowed for the call. Files that it reads become the policy's. */
+  /* Sets spec->ops, spec->userdata and spec->inputs, from the name, from the policy's table for the
+   * module (node), and from the struct that its options filled (NULL: the kind has no options).
+   * Both are borrowed for the call. Files that it reads become inputs of the policy. */
   int (*resolve)(const segue__module_kind *kind, const segue__kind_place *place,
                  const segue_node *node, const void *options, segue__module_spec *spec,
                  segue_error *err);
@@ -78,11 +78,11 @@ typedef struct segue__lua_loader segue__lua_loader;
 /* loop, log, os and everything in options but the struct itself are borrowed. */
 int segue__lua_loader_new(segue__lua_loader **out, segue__loop *loop, const segue__logger *log,
                           const segue__os *os, const segue__lua_options *options);
-/* All its policies must be gone. cb comes when what they started outside is over too (commands that
- * were told to stop, connections), at once if there is nothing; the loop must not be closed before.
- * NULL loader and cb are allowed. */
+/* All its policies must be freed. cb runs when the operations that they have started have ended too
+ * (commands, which were stopped, and connections), at once if there are none; the loop must not be
+ * closed before. NULL loader and cb are allowed. */
 void segue__lua_loader_close(segue__lua_loader *loader, void (*cb)(void *data), void *data);
-/* The same for who need not know. */
+/* The same without a callback. */
 void segue__lua_loader_free(segue__lua_loader *loader);
 /* For segue__engine_options.loader. */
 segue__policy_loader segue__lua_loader_get(segue__lua_loader *loader);

@@ -230,8 +230,9 @@ static int config_assert(lua_State *L) {
   return lua_error(L);
 }
 
-/* What calculates, and always the same: nothing that waits, reads, remembers or draws lots. Nothing
- * that catches an error either, so that the error of the file is the last one that was thrown. */
+/* The environment has only functions that calculate and whose results depend on their arguments
+ * alone: none waits, reads, remembers or draws random numbers. It has no function that catches an
+ * error either, so that the error of the file is the last one that was raised. */
 static void push_environment(lua_State *L, evaluation *e) {
   static const char *const names[] = {"bit",    "ipairs",   "math",  "next", "pairs",
                                       "select", "string",   "table", "type", "tonumber",
@@ -257,8 +258,9 @@ static void push_environment(lua_State *L, evaluation *e) {
 
 enum { CALLERS_MAX = 8 };
 
-/* The traceback goes to the log in general. Here it becomes part of the error: this may be a job
- * that outlives whoever has the log. All frames are of the one file; the first is the error's. */
+/* The traceback of other code goes to the log. Here it becomes a part of the error, because this
+ * may run in a job that outlives the owner of the log. All frames are of the one file; the first
+ * one is the place of the error. */
 static void keep_callers(void *data, const segue_log_entry *entry) {
   evaluation *e = data;
   const char *at = NULL;

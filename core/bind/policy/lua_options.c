@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the Lua half asks of the tables: to judge what a constructor was given and tag it, and to
- * judge the arguments of a function and return them in plain units. A mistake is thrown at the
- * caller's line in the policy.
+ * The functions of the tables of options for the Lua half: one validates the options of a
+ * constructor and tags them, another validates the arguments of a function and returns them in
+ * plain units. A mistake is raised at the caller's line in the policy.
  */
 #include "lua_options.h"
 
@@ -375,8 +375,8 @@ static const segue_option_table *family_of(lua_State *L, const char *family) {
   return NULL;
 }
 
-/* made(subject, family, kind, first, options) -> a table that says what it is (tag, kind) and where
- * it was made, with the options as they were given. */
+/* made(subject, family, kind, first, options) -> a table with its tag, its kind, the place at which
+ * it was created, and the options unchanged. */
 static int made(lua_State *L) {
   const char *subject = luaL_checkstring(L, 1), *family = luaL_checkstring(L, 2);
   const char *kind = luaL_checkstring(L, 3);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * Sources written in Lua: segue.source, and segue.url, which is written with it. fetch and watch
- * are tasks in the state of their policy, within its budgets. What they deliver has been judged by
- * the Lua half (lua/segue/sources.lua) and becomes documents here; what they emit reaches the
- * engine through the loop, never from within Lua.
+ * are tasks in the state of their policy, within its budgets. The Lua half (lua/segue/sources.lua)
+ * has validated their deliveries, which become documents here. A delivery reaches the engine
+ * through the loop, never from within Lua.
  */
 #include <string.h>
 

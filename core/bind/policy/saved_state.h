@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * saved_state.h: segue.state, the table that survives: plain data copied out of one Lua state and
- * into the next. What is not plain data stays behind, and the log says so.
+ * saved_state.h: segue.state, the table that survives a change of the policy: plain data copied out
+ * of one Lua state and into the next. Other values are left out, which is logged.
  */
 #ifndef SEGUE_BIND_SAVED_STATE_H
 #define SEGUE_BIND_SAVED_STATE_H

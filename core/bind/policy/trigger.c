@@ -2,8 +2,8 @@
  *
  * segue.trigger: tasks that ask for reloads, alive from the moment their policy is live until
  * another one is. A task that ends with an error begins again, later each time; so does one whose
- * state had to be built anew. What it fires reaches the engine through the loop, never from within
- * Lua.
+ * state had to be built again. The request for a reload reaches the engine through the loop, never
+ * from within Lua.
  */
 #include <stdio.h>
 #include <string.h>

@@ -35,12 +35,12 @@ void segue__txn_check_use(lua_State *L, const segue__txn *txn, segue__txn_call c
                           const char *module);
 int segue__txn_wait(lua_State *L, segue__txn *txn, const char *what, const segue__txn_verb *verb);
 
-/* What the hook gets is userdata of such types. */
+/* The types of the userdata that a hook gets. */
 typedef struct segue__txn_type {
   const char *name;        /* of the metatable */
   const luaL_Reg *methods; /* the first upvalue of index */
   const char *wrapped;     /* by the Lua half's wrap_NAME; NULL: none of them */
-  lua_CFunction index, refuse, collect, to_string; /* refuse: whoever writes */
+  lua_CFunction index, refuse, collect, to_string; /* refuse: called by an assignment */
 } segue__txn_type;
 /* Gives the userdata on the stack its metatable. */
 void segue__txn_set_type(lua_State *L, const segue__txn_type *type);

@@ -79,7 +79,7 @@ static void note_stack(segue__lua *lua) {
 }
 
 /* The only place where the memory limit is checked. An allocation that fails sets `spoiled`: LuaJIT
- * then raises an error, but code of the policy may catch it and go on, so the state is not used
+ * then raises an error, but code of the policy may catch it and continue, so the state is not used
  * after the call. */
 static void *state_allocate(void *data, void *p, size_t old_size, size_t new_size) {
   segue__lua *lua = data;

@@ -114,7 +114,7 @@ function M.module(self, question)
 end
 
 -- A recorded answer, if there is one for the request: { events, ms }. It is kept until its events
--- are asked for.
+-- are requested.
 function M.recall(self, request)
   local answer = self and ask(self, "recall", request)
   if not answer then return nil end
