@@ -35,7 +35,7 @@ typedef struct segue__remote_call {
   bool dropped;   /* its delivery is ignored */
   bool answered;  /* it has ended for the engine; the source may not have completed it */
   bool overtaken; /* a push came after this fetch had begun */
-  bool whole;     /* a fetch that was asked for everything, not for changes */
+  bool whole;     /* a fetch of everything, not of changes */
   struct segue__remote_call *prev, *next;
 } segue__remote_call;
 

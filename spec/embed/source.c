@@ -129,7 +129,7 @@ static void *change(void *data) {
   return data;
 }
 
-/* Goes on after the cancel, and ends the watch once enough pushes were refused. */
+/* Continues after the cancel, and ends the watch once enough pushes were refused. */
 static void *change_for_long(void *data) {
   bool ends = false;
   while (!ends) {

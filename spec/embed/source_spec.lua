@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 -- A host that registers a source in C, see source.c: descriptors that are wrong, pushes from
--- threads of the host, a watch that goes on after its end, a history that is gone.
+-- threads of the host, a watch that continues after its end, a history that is gone.
 local plugin = require "spec.support.plugin"
 local process = require "spec.support.process"
 local tempdir = require "spec.support.tempdir"
@@ -70,7 +70,7 @@ return { sources = { %s }, triggers = {} }
       "\n"), run "push")
   end)
 
-  it("whose history is gone is watched and fetched anew, from nothing", function()
+  it("whose history is gone is watched and fetched again, from nothing", function()
     local out = run "gone"
     assert.matches("^good: OK\nfetch: everything\n", out)
     assert.matches("\nwatch: a revision\n", out)
