@@ -12,7 +12,9 @@
 #include "../os/fault.h"
 #include "history_internal.h"
 
-/* Of what is kept, a part may be refusals; and rows are taken away now and then. */
+/* A tenth of the rows may be refusals, at least a hundred. Rows are removed with every 64th new
+ * one.
+ */
 enum { REFUSED_PART = 10, REFUSED_LEAST = 100, AUDIT_PRUNE_EVERY = 64 };
 
 static int audit_execute(segue__history *h, const char *sql) {

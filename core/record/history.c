@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The history: opening, adding, and keeping it small. Reading it is history_read.c.
+ * The history in SQLite: opening it, adding to it, and keeping it small. history_read.c reads it.
+ * All of it runs on the record thread.
  */
 #include "history.h"
 
@@ -49,6 +50,8 @@ static const char schema_audit[] =
 
 /* ---- One statement --------------------------------------------------------------------------- */
 
+/* Converts a result of SQLite; the low byte of an extended code is the primary one. Damage is
+ * stored, because a damaged file must be renamed only when no statement of it is in use. */
 int segue__history_code(segue__history *h, int rc) {
   switch (rc & 0xFF) {
   case SQLITE_OK:
@@ -112,7 +115,8 @@ static int make_tables(segue__history *h) {
   return rc;
 }
 
-/* The database's other files take their mode from it. */
+/* Creates the file before SQLite does, which would follow a symbolic link and give it the mode 0644
+ * less the umask. The other files of the database get the mode of this one. */
 static int make_file(const char *path) {
   int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) return -errno;
@@ -120,6 +124,10 @@ static int make_file(const char *path) {
   return 0;
 }
 
+/* NOMUTEX, because only the record thread uses the connection. With WAL and synchronous=NORMAL a
+ * transaction costs no sync: a killed process loses nothing, and a power failure loses the last
+ * rows at most and damages nothing. The generation that a start serves is in another file
+ * (last_good.c), which is synced. */
 static int open_database(segue__history *h) {
   int rc = SEGUE_FAULT("history.open");
   if (!rc) rc = make_file(h->path);
@@ -134,10 +142,12 @@ static int open_database(segue__history *h) {
                      "PRAGMA foreign_keys=OFF; PRAGMA temp_store=MEMORY");
   }
   if (!rc) rc = make_tables(h);
-  if (h->db) sqlite3_busy_timeout(h->db, 0); /* later the thread has other things to do */
+  if (h->db) sqlite3_busy_timeout(h->db, 0); /* later the task is tried again (writer.c) */
   return rc;
 }
 
+/* The statements are finalized first: sqlite3_close_v2 keeps a database with open statements open.
+ */
 static void close_database(segue__history *h) {
   for (size_t i = 0; i < SEGUE__HISTORY_STATEMENTS; i++) {
     sqlite3_finalize(h->statements[i]);
@@ -147,7 +157,8 @@ static void close_database(segue__history *h) {
   h->db = NULL;
 }
 
-/* Where there is no memory, or no such file (the logs of the database), nothing is renamed. */
+/* Renames path + ending. Nothing happens without memory, or if there is no such file (the logs of
+ * the database). */
 static void rename_with(const char *path, const char *ending, const char *to) {
   segue__buf from, target;
   segue__buf_init(&from);
@@ -159,7 +170,8 @@ static void rename_with(const char *path, const char *ending, const char *to) {
   segue__buf_deinit(&target);
 }
 
-/* A damaged history is renamed, not deleted, so that an operator can inspect it. */
+/* A damaged history is renamed, not deleted, so that an operator can inspect it. Its logs (-wal,
+ * -shm) are renamed with it, because SQLite would apply them to the new database. */
 int segue__history_set_aside(segue__history *h) {
   char to[1024];
   close_database(h);
@@ -175,6 +187,8 @@ int segue__history_set_aside(segue__history *h) {
   return open_database(h);
 }
 
+/* A damaged file is renamed and the new one opened; damage may show only when the numbers are read,
+ * so the loop runs twice at most. */
 int segue__history_open(segue__history **out, const segue__logger *log, const char *path,
                         unsigned wait_ms, uint64_t *generation, uint64_t *reload) {
   *out = NULL;
@@ -312,7 +326,8 @@ static int add_document(segue__history *h, uint64_t generation, size_t position,
   return history_step(h, stmt);
 }
 
-/* With the defaults of a schema: as it came to be, since the schema is none of its documents. */
+/* A configuration with defaults of a schema is stored as one document with its final values,
+ * because the schema is not among its documents. */
 static int add_documents(segue__history *h, uint64_t generation, const segue__config *config) {
   if (config->filled) return add_document(h, generation, 0, config->filled);
   int rc = 0;
@@ -321,7 +336,8 @@ static int add_documents(segue__history *h, uint64_t generation, const segue__co
   return rc;
 }
 
-/* what NULL: path itself was touched. */
+/* Adds a row for the path; `what` is the path that was changed below it, or NULL if the path itself
+ * was changed. */
 static int history_add_change(segue__history *h, const char *path, size_t len, uint64_t generation,
                               const char *what) {
   sqlite3_stmt *stmt;
@@ -412,7 +428,7 @@ bool segue__history_too_large(segue__history *h) {
   return (uint64_t)((pages - unused) * page) > h->limits.bytes;
 }
 
-/* Past its size a tenth of the generations and reloads goes. */
+/* Above the limit of bytes, a tenth of the generations and reloads is removed. */
 static int64_t cut_by_size(segue__history *h, const char *table, const char *key) {
   int64_t count = 0;
   char sql[64];
@@ -426,6 +442,8 @@ static int64_t history_most(int64_t a, int64_t b) {
   return a > b ? a : b;
 }
 
+/* The newest generation and the newest reload always stay: the next process reads the highest
+ * numbers from them. */
 static int remove_upto(segue__history *h, int64_t generation, int64_t reload) {
   char sql[640];
   int64_t newest = 0, last = 0;
@@ -460,7 +478,8 @@ static int history_prune(segue__history *h, int64_t now_ms) {
   return generation || reload ? remove_upto(h, generation, reload) : 0;
 }
 
-/* A small history is looked at more often, so that it is not many times its limit. */
+/* Pruning costs several queries, so it runs after every PRUNE_EVERY additions; more often for a
+ * small history, which would exceed its limit by a multiple otherwise. */
 static bool time_to_prune(segue__history *h) {
   uint64_t every = PRUNE_EVERY;
   if (h->limits.reloads / 16 < every) every = h->limits.reloads / 16;
@@ -468,6 +487,9 @@ static bool time_to_prune(segue__history *h) {
   return h->added++ % (every ? every : 1) == 0;
 }
 
+/* IMMEDIATE takes the lock of the writer at once: if another process has it, the call fails before
+ * any work is done. Everything is one transaction, so a kill leaves all rows of an entry or none.
+ */
 int segue__history_add(segue__history *h, const segue__history_entry *entry) {
   if (h->damaged && segue__history_set_aside(h) < 0) return UV_EIO;
   int rc = SEGUE_FAULT("history.add");

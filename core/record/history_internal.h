@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * history_internal.h: what history.c and history_read.c share.
+ * history_internal.h: declarations that history.c, history_read.c and audit.c share.
  */
 #ifndef SEGUE_RECORD_HISTORY_INTERNAL_H
 #define SEGUE_RECORD_HISTORY_INTERNAL_H
@@ -31,11 +31,11 @@ struct segue__history {
   bool damaged; /* a statement reported corruption: the file is set aside before the next use */
 };
 
-/* SQLite's code as ours; notes damage. */
+/* Converts a result of SQLite to an error code, and stores damage. */
 int segue__history_code(segue__history *h, int rc);
 int segue__history_prepare(segue__history *h, sqlite3_stmt **out, const char *sql);
 bool segue__history_too_large(segue__history *h); /* than its limit allows */
-/* Begins a new history beside the damaged one. */
+/* Renames the damaged history and creates a new one. */
 int segue__history_set_aside(segue__history *h);
 
 #endif

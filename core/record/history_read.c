@@ -8,7 +8,7 @@
 
 #include "history_internal.h"
 
-/* Damage that a question finds is set aside at once: the next question is answered again. */
+/* If a query has found damage, the file is renamed at once, so that the next query succeeds. */
 static int history_read_end(segue__history *h, sqlite3_stmt *stmt, int rc) {
   sqlite3_finalize(stmt);
   if (h->damaged) (void)segue__history_set_aside(h);
@@ -107,7 +107,7 @@ int segue__history_before(segue__history *h, uint64_t number, uint64_t *out) {
   return history_read_end(h, stmt, rc ? rc : *out ? 0 : UV_ENOENT);
 }
 
-/* UV_ENOENT unless the generation is there with its files. */
+/* Returns UV_ENOENT if the generation does not exist, or with_files and its files are unknown. */
 static int history_read_known(segue__history *h, uint64_t generation, bool with_files) {
   sqlite3_stmt *stmt;
   int rc = history_read_begin(h, &stmt, "SELECT files FROM generation WHERE number=?");
@@ -144,7 +144,7 @@ static int parse_document(sqlite3_stmt *stmt, uint32_t id, segue__document **out
   const void *bytes = sqlite3_column_blob(stmt, 3);
   size_t len = (size_t)sqlite3_column_bytes(stmt, 3);
   segue__format format;
-  /* Older versions wrote a number, which comes back as a digit. */
+  /* Older versions wrote a number; SQLite returns it as a text of one digit. */
   const char *name = (const char *)sqlite3_column_text(stmt, 2);
   if (!name || !segue__document_format_find(name, &format)) return UV_EINVAL;
   char *data = segue__strndup(bytes ? bytes : "", len);
@@ -219,7 +219,7 @@ typedef struct touch {
   char path[512];
 } touch;
 
-/* The newest row of a path. */
+/* Finds the newest row of a path, and stores it in best if it is newer. */
 static int history_read_newest(segue__history *h, const char *path, size_t len, bool below,
                                uint64_t until, touch *best) {
   sqlite3_stmt *stmt;
@@ -267,6 +267,9 @@ static int add_reload_of(segue__history *h, int64_t generation, segue__buf *out)
   return history_read_end(h, stmt, segue__history_code(h, step));
 }
 
+/* A value changes by a change of something in it (`below`), of itself, or of a map or list around
+ * it, which adds or removes the value with it. So the newest row of all these paths is the answer;
+ * min_len limits how far up the search goes. */
 int segue__history_why(segue__history *h, const char *path, size_t min_len, uint64_t until,
                        segue__buf *out) {
   touch best = {0};

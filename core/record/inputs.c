@@ -17,7 +17,7 @@
 typedef struct copies {
   segue__file *items; /* in the order of reading; a file that is read twice is there twice */
   size_t count, capacity;
-  bool incomplete; /* out of memory: not to be kept */
+  bool incomplete; /* memory has run out: the copies must not become a generation */
 } copies;
 
 struct segue__inputs {
@@ -27,7 +27,7 @@ struct segue__inputs {
   char *pass;
   pthread_mutex_t lock;
   copies now;
-  bool taken; /* nothing is copied until the next run */
+  bool taken; /* the run has its copies: later reads are not copied */
   segue__files *replay;
   segue__names asked; /* variables of the environment, each once */
 };
@@ -43,8 +43,8 @@ static int inputs_by_path(const void *a, const void *b) {
   return strcmp(((const segue__file *)a)->path, ((const segue__file *)b)->path);
 }
 
-/* Stable, and what is nearly sorted already is sorted fast: there are few files, read in much the
- * same order in each run. */
+/* A stable insertion sort. It is fast for a list that is nearly sorted, and the few files of a
+ * policy are read in almost the same order in each run. */
 static void inputs_sort(segue__file *items, size_t count) {
   for (size_t i = 1; i < count; i++) {
     segue__file item = items[i];
@@ -68,7 +68,8 @@ static int by_path_then_order(const void *a, const void *b) {
   return order ? order : x->order < y->order ? -1 : 1;
 }
 
-/* Thousands of files: with the help of their numbers. */
+/* For thousands of files: qsort is not stable, so the position of each file is a part of its key.
+ */
 static int sort_many(segue__file *items, size_t count) {
   numbered *all = segue__malloc(count * sizeof *all);
   if (!all) return UV_ENOMEM;
@@ -81,6 +82,7 @@ static int sort_many(segue__file *items, size_t count) {
   return 0;
 }
 
+/* A file that was read twice is kept once, with the bytes of the later read. */
 int segue__files_new(segue__files **out, segue__file *items, size_t count) {
   enum { FEW = 64 };
   *out = NULL;
@@ -182,6 +184,9 @@ int segue__inputs_kept(segue__inputs *inputs, const char *key, segue__bytes *out
   return rc;
 }
 
+/* The lock is not held while the file is read, because a network file system may hang. `pass` is
+ * the folder of segue's own Lua files, which belong to no generation: a replay reads the present
+ * ones. */
 static int read_by(segue__inputs *inputs, const char *path, size_t max, bool whole,
                    segue__bytes *out, segue_error *err) {
   pthread_mutex_lock(&inputs->lock);
@@ -251,8 +256,8 @@ bool segue__inputs_asked(segue__inputs *inputs, const char *name, size_t len) {
   return asked;
 }
 
-/* The names are bounded, because a policy may ask for names that it makes up. A name for which
- * there is no memory is not recorded, which is no reason to fail a reload. */
+/* The number of names is limited, because a policy may compute names. If memory for a name is
+ * missing, the name is not recorded, and the reload continues. */
 static const char *inputs_get_variable(void *data, const char *name) {
   enum { NAMES_MAX = 1024 };
   segue__inputs *inputs = data;
@@ -277,6 +282,8 @@ static int inputs_file_mode(void *data, const char *path, unsigned *mode) {
 
 /* ---- Life ---- */
 
+/* Every job that reads holds a reference: a job that hangs is abandoned and may still read when the
+ * owner has gone. */
 static void inputs_hold(void *data) {
   segue__inputs *inputs = data;
   __atomic_add_fetch(&inputs->refs, 1, __ATOMIC_RELAXED);

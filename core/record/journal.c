@@ -27,7 +27,7 @@ void segue__intent_deinit(segue__intent *intent) {
   *intent = (segue__intent){0};
 }
 
-/* A name that has "=" or a line feed would make other lines of its text. */
+/* A name with "=" or a line feed would begin another line of the state file. */
 static bool intent_name_fits(const char *name) {
   static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
   return *name && name[strspn(name, allowed)] == 0;
@@ -189,7 +189,7 @@ static void journal_put(segue__buf *out, const char *value, size_t len) {
   segue__buf_addc(out, '\n');
 }
 
-/* The action comes first: its line is the one that begins a record. */
+/* The action is written first, because its line begins a new intent for the reader. */
 void segue__journal_write(const segue__journal *journal, segue__buf *out) {
   for (size_t i = 0; i < journal->count; i++) {
     const segue__intent *intent = &journal->items[i];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The last good generation as one value of bytes.
+ * The last good generation as one value of bytes. Unlike the history, this file is written and
+ * synced before a reload is answered.
  */
 #include "last_good.h"
 
@@ -43,7 +44,8 @@ int segue__last_good_write(segue__two_slot_file *state_file, const segue__last_g
   return rc;
 }
 
-/* The checksum has held, so lengths are believed, but not past the end. */
+/* The checksum is right, so segue wrote the lengths; they are compared with the end all the same,
+ * so that a mistake in the format cannot read outside of the buffer. */
 static int parse_file(const char **at, const char *end, segue__file *out) {
   const char *from = *at + FILE_HEADER;
   if (end - *at < FILE_HEADER) return UV_EINVAL;
@@ -86,7 +88,7 @@ static int parse_sources(const char *at, const char *end, segue__last_good *info
   return 0;
 }
 
-/* *next: what follows them. */
+/* Sets *next to the bytes after the files. */
 static int parse_files(const char *at, const char *end, size_t count, segue__files **out,
                        const char **next) {
   if (count > (size_t)(end - at) / FILE_HEADER) return UV_EINVAL;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * The answers of an incident. A task of the policy may ask every second while the next reload is
- * hours away: its old answers make room for those of reloads, which a replay needs in full. A
- * reload's own answer that finds no room stays without its values, so that the replay can name it
- * and the order of the others is kept.
+ * The answers of an incident. A task of the policy may send a request every second while the next
+ * reload is hours away: its old answers are removed in favour of those of reloads, which a replay
+ * needs completely. An answer of a reload for which there is no room is stored without its values,
+ * so that the replay can name it and the order of the others is kept.
  */
 #include "recorded_answers.h"
 
@@ -86,7 +86,7 @@ segue__policy_answer *segue__answers_ask(segue__answers *answers, const char *ki
   return answer;
 }
 
-/* Frees the oldest answer to a task. False: there is none. */
+/* Frees the oldest answer to a task; returns false if there is none. */
 static bool recorded_answers_make_room(segue__answers *answers) {
   for (segue__policy_answer **link = &answers->first; *link; link = &(*link)->next) {
     if ((*link)->running) continue;
