@@ -160,8 +160,8 @@ void segue__still_inside(const segue__step *step, segue_error *error) {
                 inside, inside == 1 ? "is" : "are");
 }
 
-/* A drain that fails or runs over: the old instance stops all the same, and if its policy would
- * rather undo, a fresh one takes its place. */
+/* After a drain that failed or exceeded its time limit the old instance stops all the same; if its
+ * policy wants the undo, a fresh instance replaces it. */
 static void old_stopped(segue__instance *instance, segue__verb verb, int status,
                         const segue_error *error, void *data) {
   segue__step *step = data;
@@ -178,7 +178,7 @@ static void old_stopped(segue__instance *instance, segue__verb verb, int status,
   }
 }
 
-/* From here on only a fresh instance can undo it. */
+/* After this step only a fresh instance can undo it. */
 static void stop_old(segue__step *step) {
   segue__gate_shut(step->module->gate);
   step->stopped = true;
@@ -261,8 +261,8 @@ static void fresh_stepped(segue__instance *instance, segue__verb verb, int statu
     fresh_serves(step);
 }
 
-/* The old instance has stopped, and no instance starts twice: a fresh one is made of the previous
- * snapshot. */
+/* The old instance has stopped, and no instance starts twice: a fresh one is built from the
+ * previous snapshot. */
 static void bring_back(segue__step *step) {
   segue__engine *engine = step->txn->engine;
   const segue__module_spec *spec = segue__policy_module(engine->policy, step->module->name);

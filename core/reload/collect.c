@@ -2,8 +2,8 @@
  *
  * Collect: from sources to one merged, hashed and compared config. Sources on a network are fetched
  * first, all at the same time; the other sources, and all parsing, are one job on the worker. The
- * job owns copies or references of all it touches, so a job that hangs (a dead NFS mount) can be
- * abandoned.
+ * job owns copies or references of everything that it uses, so a job that hangs (a dead NFS mount)
+ * can be abandoned.
  */
 #include <assert.h>
 #include <string.h>
@@ -34,7 +34,7 @@ static bool collect_is_remote(const segue__collect *collect, size_t i) {
   return collect->policy->sources[i].kind->remote != NULL;
 }
 
-/* The source was never fetched, or a new fetch may deliver something else. */
+/* Returns whether the source was never fetched, or a new fetch may deliver something else. */
 static bool needs_pull(const segue__txn *txn, const segue__source *source) {
   if (!source->kind->remote || txn->run->files || txn->looked) return false;
   const segue__source_state *state = segue__source_get(txn->engine, txn->policy, source);
@@ -270,8 +270,8 @@ static void free_here(segue__collect *collect) {
   free_data(collect);
 }
 
-/* The last references to large trees may be here: those go off the loop. The policy is the control
- * thread's. */
+/* The last references to large trees may be here: they are freed on the worker. The policy is
+ * released on the control thread. */
 void segue__collect_free(segue__collect *collect) {
   if (!collect) return;
   size_t bytes = collect_bytes_of(collect->previous, collect->source_count) +
@@ -301,7 +301,7 @@ static bool is_open(const segue__os *os, const segue__input *input) {
          (mode & 07);
 }
 
-/* The bytes of the policy count as input: a changed one has to be loaded again. */
+/* The bytes of the policy count as input: a changed policy has to be loaded again. */
 static bool has_changed(segue__collect *collect, const segue__input *input) {
   const segue__os *os = &collect->os;
   if (is_open(os, input)) return true;
@@ -416,7 +416,7 @@ static bool same_documents(const segue__documents *a, const segue__documents *b)
   return true;
 }
 
-/* One file is read as of one instant, and nothing new needs no second look. */
+/* One look is enough for one file, which is read as of one instant, and if nothing has changed. */
 static bool one_look_will_do(const segue__collect *collect, const look *l) {
   size_t count = 0;
   bool changed = false;
@@ -436,9 +436,9 @@ static bool same_look(const look *a, const look *b, size_t n) {
   return true;
 }
 
-/* Files that belong together change together (a ConfigMap's swap) while they are read one after the
- * other, and what is being replaced is missing for a moment. So all are looked at again until two
- * looks in a row find the same. */
+/* Files that belong together change together (a swap of a ConfigMap) while they are read one after
+ * the other, and a file that is being replaced does not exist for a moment. So all files are read
+ * again until two looks in a row find the same. */
 static int look_until_steady(segue__collect *collect, look *now, look *before) {
   size_t n = collect->source_count;
   look_at_all(collect, collect->previous, now);
@@ -454,9 +454,9 @@ static int look_until_steady(segue__collect *collect, look *now, look *before) {
   return UV_EAGAIN;
 }
 
-/* An automatic run continues with the last whole version of a file that is being written: the
- * others may have changed for good, and a writer that hangs must not stop them. The whole source
- * stays as it was, because files of one folder belong together. */
+/* An automatic run uses the last complete version of a file that is being written: the other files
+ * may have changed, and a writer that hangs must not delay them. The whole source stays as it was,
+ * because the files of one folder belong together. */
 static bool collect_postpone(segue__collect *collect, size_t i, const segue_error *error) {
   if (error->code != UV_ETXTBSY || !collect->postpones || !collect->had[i] ||
       copy_documents(&collect->documents[i], &collect->previous[i]) < 0)
@@ -536,7 +536,7 @@ static void collect_parse(segue__collect *collect, segue__document *doc) {
   collect_warn(collect, doc);
 }
 
-/* NULL: the file cannot be read; the error was added. */
+/* Returns NULL, after the error was added, if the file cannot be read. */
 static segue__document *read_schema_file(segue__collect *collect, const char *path) {
   segue__bytes bytes = {0};
   segue_error error = {0};
@@ -623,9 +623,9 @@ static void mix_inputs(const segue__collect *collect, bool credentials, segue__h
       collect_mix(into, &policy->inputs[i].hash, sizeof policy->inputs[i].hash);
 }
 
-/* Every document counts, not only what the merge left of it: a list that a later file hides reaches
- * the server nevertheless, where a hook hands the files on. By its tree, so that a comment is no
- * change. */
+/* Every document counts, not only its part in the merge: a list that a later file hides reaches the
+ * server nevertheless, if a hook passes the files on. The hash is that of the tree, so that a
+ * comment is no change. */
 static void mix_documents(segue__collect *collect) {
   for (size_t i = 0; i < collect->policy->source_count; i++)
     for (size_t j = 0; j < collect->documents[i].count; j++) {
@@ -736,7 +736,7 @@ static void collect_look_again(segue__timer *timer) {
   if (rc < 0) collect_abandon(collect, rc);
 }
 
-/* An explicit run waits for the writer, and looks now and then whether the file is closed. */
+/* An explicit run waits for the writer, and checks from time to time whether the file is closed. */
 static bool wait_for_writer(segue__collect *collect) {
   const segue__txn *txn = collect->txn;
   uint64_t now = segue__loop_now_ms(txn->engine->loop), until = collect->wait_until_ms;

@@ -70,8 +70,8 @@ static int commit_stage(segue__txn *txn) {
   return segue__undo_push(txn, undo_stage, NULL);
 }
 
-/* Room for every undo entry there can be, so that none fails once something was done: each module
- * may be shut, built and committed. */
+/* Reserves room for every possible entry of the undo log, so that none fails after something was
+ * done: each module may be shut, built and committed. */
 static int reserve_undo(segue__txn *txn) {
   size_t capacity = txn->undo_count + 3 * txn->step_count + 2;
   segue__undo *undo = segue__realloc(txn->undo, capacity * sizeof *undo);
@@ -150,7 +150,8 @@ void segue__step_commit(segue__step *step,
   step->action->commit(step);
 }
 
-/* One more old instance would be one too many for this module. */
+/* Returns whether a module has as many old instances as it may have, and its policy wants to wait.
+ */
 static bool waits_for_old(const segue__txn *txn) {
   for (size_t i = 0; i < txn->step_count; i++) {
     const segue__step *step = &txn->steps[i];
@@ -215,7 +216,7 @@ static void commit_walk(segue__txn *txn) {
 
 /* ---- Flip ---- */
 
-/* The instance of the module after the flip; NULL: none. */
+/* Returns the instance of the module after the flip, or NULL. */
 static segue__instance *instance_after(const segue__step *step) {
   return step->action->builds ? step->next : step->action->keeps ? step->module->live : NULL;
 }
@@ -269,8 +270,8 @@ static void undo_flip(segue__txn *txn, segue__step *none) {
   segue__undo_done(txn);
 }
 
-/* Snapshot and gates, in one step on the control thread: from here on arrivals meet the new
- * generation, and those that waited at a shut gate go in. Nothing in here can fail half-way. */
+/* Exchanges snapshot and gates in one step on the control thread: from here on new calls enter the
+ * next generation, and calls that waited at a shut gate are admitted. No step in here can fail. */
 static void commit_flip(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   int rc = SEGUE_FAULT("commit.flip");

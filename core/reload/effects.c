@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * Effects outside memory: files that are moved into place, commands that are run. Undo in this
- * process puts them back; this file is for the process that is killed in between. It puts the
- * intents of a transaction into the journal before the transaction commits, removes them when it
- * has settled or was undone, and gives those that a start finds to the `recover` of their action.
+ * Effects outside memory: files that are moved into place, commands that are run. An undo in this
+ * process reverses them; this file handles the case that the process is killed in between. It puts
+ * the intents of a transaction into the journal before the transaction commits, removes them when
+ * it has settled or was undone, and passes the intents that a start finds to the `recover` of their
+ * action.
  *
- * The decision at a start: if the generation that the intent belongs to is the last good one on
- * disk, its effects are finished, else they are undone. The last good generation is written before
- * the intent is removed, so that at every instant one of both is there to decide.
+ * The decision at a start: if the generation of the intent is the last good one on disk, its
+ * effects are finished, else they are undone. The last good generation is written before the intent
+ * is removed, so that at every instant one of the two is there to decide.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -147,7 +148,7 @@ void segue__recovery_done(segue__recovery *recovery, int status, const segue_err
   effects_walk(walk);
 }
 
-/* From the last one to the first: of two of a module, the later one is undone first. */
+/* From the last intent to the first: of two intents of a module, the later one is undone first. */
 static void effects_walk(struct segue__effects_walk *walk) {
   segue__engine *engine = walk->engine;
   while (walk->left > 0 && !engine->stopping) {

@@ -199,8 +199,8 @@ static void arm_owed(segue__engine *engine) {
     segue__timer_start(engine->loop, &engine->retry_timer, RETRY_FIRST_MS, retry_due);
 }
 
-/* There was no memory for a run. A client or a host gets the error and can ask again; a signal or a
- * saved file would be lost. */
+/* There was no memory for a run. A client or a host gets the error and can repeat its request; a
+ * signal or a saved file would be lost, so the run is owed. */
 static void engine_owe(segue__engine *engine, const segue__reload_request *request) {
   if (request->trigger == SEGUE__BY_HTTP || request->trigger == SEGUE__BY_CONTROL) return;
   if (!engine->trigger_owed || automatic[engine->owed_trigger])
@@ -332,8 +332,8 @@ static uint64_t start_at(const segue__engine *engine, const segue__queued_run *r
   return at;
 }
 
-/* Out of memory at the start of a run: its waiters have the error. Triggers without a waiter are
- * not lost: the run is tried again. */
+/* Memory has run out at the start of a run: its waiters have the error. Triggers without a waiter
+ * must not be lost, so the run is tried again. */
 static void try_later(segue__engine *engine, segue__queued_run *run) {
   if (run->plan_only || run->files || !run->unconditional || engine->pending) {
     segue__run_free(run);
@@ -366,7 +366,7 @@ static void engine_start(segue__engine *engine, segue__queued_run **slot) {
   try_later(engine, run);
 }
 
-/* Even a daemon that is started while reloads are frozen wants a generation to serve. */
+/* Also a daemon that is started while reloads are frozen needs a generation to serve. */
 static bool start_of_daemon(const segue__engine *engine) {
   const segue__queued_run *run = engine->pending_replay ? engine->pending_replay : engine->pending;
   return run && run->trigger == SEGUE__BY_START;
@@ -388,7 +388,8 @@ static void effects_recovered(segue__engine *engine) {
   segue__engine_schedule(engine);
 }
 
-/* Changes that the last process left unfinished come first: nothing is served before. */
+/* Changes that the last process left unfinished are finished or undone before anything is served.
+ */
 static void recover_effects(segue__engine *engine) {
   engine->effects_tried = engine->recovering = true;
   if (segue__effects_recover(engine, effects_recovered) < 0) {
@@ -408,7 +409,7 @@ static void engine_kicked(segue__message *message) {
     recover_effects(engine);
     return;
   }
-  /* A request that overtakes it would put live what the operator has rolled back from. */
+  /* A request that overtakes it would make the generation live that the operator has left. */
   if (segue__operator_resuming(engine) && !engine->pending_replay) return;
   if (engine->decisions.frozen && !start_of_daemon(engine)) {
     wait_frozen(engine);
@@ -566,7 +567,7 @@ static void free_txn(segue__txn *txn) {
   segue__free(txn);
 }
 
-/* A run that the policy put off goes back into the queue, before whatever came meanwhile. */
+/* A run that the policy postponed returns to the queue, before triggers that arrived meanwhile. */
 static void put_back(segue__engine *engine, segue__queued_run *run) {
   segue__queued_run *later = engine->pending;
   run->put_off = run->accept_shrink = false;
@@ -594,8 +595,8 @@ static void put_back(segue__engine *engine, segue__queued_run *run) {
   engine->pending = run;
 }
 
-/* Its waiters stay with it: they wait for what its next try leads to. That has a number of its own,
- * behind the replay that goes before it. */
+/* The waiters stay with the run: its next try answers them. That try gets a number of its own,
+ * after that of the replay before it. */
 static void run_again(segue__engine *engine, segue__queued_run *run) {
   bool explicit_ = run->explicit_, accepts = run->accept_shrink;
   put_back(engine, run);
@@ -709,9 +710,9 @@ static void engine_look_again(segue__timer *timer) {
   segue__engine_check_stopped(timer->data);
 }
 
-/* A source in C ends its operations on a thread of its own, a moment after the cancel. Only then
- * may its instance and its policy be freed: abandoned, they stay in memory, and the host's thread
- * would end an operation of an instance of Segue that is closed. */
+/* A source in C ends its operations on a thread of its own, a moment after the cancel. Its instance
+ * and its policy may be freed only after that: if they were abandoned, they would stay in memory,
+ * and the host's thread would end an operation of a closed instance of Segue. */
 static bool sources_ended(segue__engine *engine) {
   uint64_t now = segue__loop_now_ms(engine->loop);
   if (!engine->remote_calls) return true;

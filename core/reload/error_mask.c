@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * The mask for errors of reading. A document that cannot be read has no config yet, so nothing of
+ * The mask for errors of reading. A document that cannot be read has no config yet, so no value of
  * it was masked; but its error has a path, and the policy, the schema and the live generation are
- * known. The mask is made when the first error needs it: a schema that has changed is compiled for
- * it then, on the worker, and a run without errors pays nothing. Where the mask cannot be made (a
+ * known. The mask is built when the first error needs it: only then is a changed schema compiled
+ * for it, on the worker, so that a run without errors costs nothing. If the mask cannot be built (a
  * schema that is missing or broken, no memory), no value is shown.
  */
 #include <uv.h>

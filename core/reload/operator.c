@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The operators' decisions: freeze, confirm, rollback. They are in engine->durable, and on disk
- * before they are answered, so that a restart finds them.
+ * Decisions of operators: freeze, confirm, rollback. They are stored in engine->decisions, and on
+ * disk before they are answered, so that a restart finds them.
  */
 #include <stdio.h>
 #include <string.h>
@@ -137,8 +137,8 @@ int segue__engine_confirm(segue__engine *engine, const char *by, segue__waiter *
 }
 
 /* A generation from before a restart, its replay, and its refresh with new credentials were
- * confirmed before: they are not confirmed twice, and a probe that fails just now must not leave a
- * start with nothing to serve. */
+ * confirmed before. They are not confirmed again: a probe that fails at this moment must not leave
+ * a start without a generation to serve. */
 static bool was_confirmed(const segue__txn *txn) {
   const segue__queued_run *run = txn->run;
   return txn->resumed || run->refreshes || (run->files && !run->restores);
@@ -160,7 +160,7 @@ static bool same_raw(const segue__txn *txn) {
   return d->unconfirmed && segue__hash_equal(d->unconfirmed_raw, txn->raw);
 }
 
-/* The history has the reload from now on, as unconfirmed; its outcome replaces that entry. */
+/* From now on the history has the reload, as unconfirmed; its outcome replaces that entry. */
 static void report_window(segue__txn *txn) {
   segue__result *result = txn->result;
   const segue__record_run window = {.result = result};
@@ -182,7 +182,7 @@ static void operator_opened(segue__txn *txn, const segue_error *error) {
   segue__commit_run(txn);
 }
 
-/* A daemon that is started again inside of the window continues with what is left of it. */
+/* A daemon that is restarted inside of the window continues with the rest of it. */
 static void open_window(segue__txn *txn) {
   segue__engine *engine = txn->engine;
   segue__decisions *d = &engine->decisions;
@@ -242,8 +242,8 @@ static bool has_last_good(const segue__engine *engine) {
   return engine->live || has_kept(engine);
 }
 
-/* A generation that was live and was reverted is not tried again by a request that came while it
- * was tried, nor by the next one: each trial lets the users meet it once more. */
+/* A generation that was live and was reverted is not tried again by a request that arrived during
+ * the trial, nor by the next request: each trial exposes the users to it. */
 static bool was_reverted(const segue__txn *txn, segue_error *why) {
   const segue__decisions *d = &txn->engine->decisions;
   if (!d->reverted || !segue__hash_equal(d->reverted_raw, txn->raw)) return false;
@@ -390,8 +390,8 @@ static void write_tick(segue__engine *engine) {
   engine->tick_failed = segue__operator_write(engine, &engine->tick) < 0;
 }
 
-/* The deadline that a restart will find is the one that counts here, whatever the wall clock did.
- */
+/* The deadline that a restart will find is computed from the monotonic deadline of this process,
+ * whatever happened to the wall clock. */
 static void keep_deadline(segue__engine *engine) {
   segue__decisions *d = &engine->decisions;
   uint64_t now = segue__loop_now_ms(engine->loop), until = engine->txn->confirm_until_ms;
@@ -506,7 +506,7 @@ static void looked_up(segue__record_call *call, segue__record_answer *answer) {
   segue__free(rollback);
 }
 
-/* Is this a rollback from an unconfirmed generation to the one before it? */
+/* Returns whether this is a rollback from an unconfirmed generation to the one before it. */
 static bool operator_undoes(const segue__engine *engine, uint64_t generation) {
   const segue__txn *txn = engine->txn;
   return waits_for_confirm(engine) &&
@@ -558,7 +558,7 @@ int segue__engine_rollback(segue__engine *engine, uint64_t generation, segue__tr
  * and then runs what waits: the sources, or a rollback that waited when the last process ended. An
  * undo is then the same as in any reload, and the server answers all the time. */
 
-/* Of a rollback that a restart has found, the files are not in the history any more. */
+/* The files of a rollback that waited at the restart are not in the history any more. */
 static void not_resumed(segue__engine *engine, int status, segue__waiter *waiter) {
   segue__reload_request request = {.trigger = SEGUE__BY_START, .cause = "start"};
   SEGUE__LOG(
@@ -593,7 +593,7 @@ static void resumed_found(segue__record_call *call, segue__record_answer *answer
   segue__engine_schedule(engine); /* for requests that waited */
 }
 
-/* The files of the rollback that waits. */
+/* Reads the files of the rollback that waits. */
 static void find_resumed(segue__rollback *rollback) {
   segue__engine *engine = rollback->engine;
   segue__waiter *waiter = rollback->waiter;
@@ -606,7 +606,8 @@ static void find_resumed(segue__rollback *rollback) {
   not_resumed(engine, rc, waiter);
 }
 
-/* The last good generation is live, or cannot be: what waits to be confirmed is next. */
+/* The last good generation is live, or cannot be brought back: the generation that waits to be
+ * confirmed is next. */
 static void good_ended(segue__rollback *rollback, int status) {
   segue__engine *engine = rollback->engine;
   if (!engine->live)
@@ -691,7 +692,8 @@ bool segue__engine_resumes(const segue__engine *engine) {
          d->unconfirmed_until_wall_ms > segue__loop_wall_ms(engine->loop);
 }
 
-/* No memory, or another one on its way: the next look at the sources comes here again. */
+/* Without memory, or while another rollback is under way, nothing happens: the next look at the
+ * sources calls this function again. */
 void segue__operator_refresh(segue__engine *engine) {
   if (!engine->record || engine->rollback || engine->pending_replay || !engine->decisions.pinned)
     return;

@@ -32,7 +32,7 @@ int segue__policy_add_input(segue__policy *policy, const segue__input *input) {
   return 0;
 }
 
-/* A file that others may read is no secret. */
+/* A file that other users may read is not secret. */
 static int check_mode(const segue__os *os, const char *path, segue_error *err) {
   unsigned mode;
   if (!os->file_mode || os->file_mode(os->data, path, &mode) < 0 || !(mode & 07)) return 0;
@@ -136,7 +136,7 @@ static bool is_stats(const segue_module_ops *ops) {
   return ops && ops->size > offsetof(segue_module_ops, stats) && ops->stats;
 }
 
-/* A module that all others call must exist without a pause, and once. */
+/* A service is called by all threads, so it must exist without a pause, and only once. */
 static void check_services(const segue__policy *policy, size_t index, segue__errors *errors) {
   const segue__module_spec *module = &policy->modules[index];
   if (segue__module_ops_serve(module->ops) && module->replace != SEGUE__SWAP)

@@ -82,8 +82,9 @@ void segue__txn_record(segue__txn *txn, int status,
 
 /* ---- Undone ---- */
 
-/* Is the world the cause, so that the engine retries? A time limit is the world's where the sources
- * or the policy's reload exceeded it; a check or a schema that was too slow is too slow again. */
+/* Returns whether the cause is outside of the content, so that the engine retries. A time limit
+ * counts as such a cause if the sources or the policy's reload exceeded it; a check or a schema
+ * that was too slow will be too slow again. */
 static bool blames_world(const segue__txn *txn) {
   int code = txn->failure.code;
   if (code > -5000 || code == SEGUE_ESOURCE || code == SEGUE_EMODULE || code == SEGUE_ERECORD ||
@@ -92,8 +93,9 @@ static bool blames_world(const segue__txn *txn) {
   return code == SEGUE_ETIMEOUT && txn->phase != SEGUE__PHASE_CHECK;
 }
 
-/* Before commit nothing was visible. The cause is the content (rejected), which includes a policy's
- * veto and its bugs, or the world (failed). From commit on, the run was undone (reverted). */
+/* Before commit nothing was visible. The cause is the content (rejected), which includes a veto of
+ * the policy and its bugs, or something outside (failed). From commit on, the run was undone
+ * (reverted). */
 static segue__outcome outcome_of(const segue__txn *txn) {
   int code = txn->failure.code;
   if (txn->rejected) return SEGUE__REJECTED;

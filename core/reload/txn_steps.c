@@ -37,8 +37,8 @@ void segue__txn_cancel_steps(segue__txn *txn) {
   segue__commit_abandon(txn);
 }
 
-/* Replaces the changes of a start by those against the last good generation: a value that is only
- * read again is no change. */
+/* Replaces the changes of a start by those against the last good generation: an unchanged value
+ * that was only read again is no change. */
 static void compare_with_offered(segue__txn *txn) {
   segue__changes changes = {0};
   int rc = segue__diff(segue_snapshot_root(txn->offered), segue_snapshot_root(txn->next), &changes);
@@ -113,7 +113,8 @@ static void confirmed_after_hook(void *data, int status, const segue_error *erro
   segue__txn_conclude(data);
 }
 
-/* The outcome is decided already; the hook may have passed on the very error of its step. */
+/* The outcome is decided already; the hook may have returned the same error that its step has
+ * reported. */
 static void add_reason(segue__txn *txn, const segue_error *error) {
   const segue__errors *errors = &txn->result->errors;
   segue_error said = *error;
@@ -123,8 +124,8 @@ static void add_reason(segue__txn *txn, const segue_error *error) {
   segue__txn_report(txn, error);
 }
 
-/* The hook may return, throw or run out of time while one of its steps is under way; then that step
- * is waited for first: steps have deadlines of their own. */
+/* The hook may return, raise an error or exceed its time limit while one of its steps runs; then
+ * that step is waited for first, because each step has a deadline of its own. */
 static void hook_returned(segue_op *op, int status, const segue_error *error) {
   segue__policy_call *policy_call = (segue__policy_call *)op;
   segue__txn *txn = policy_call->txn;

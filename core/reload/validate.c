@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Judging by schema, and finding the secrets: the first thing that the check phase does, in a job
- * on the worker. The job owns references of all it touches. The engine keeps the compiled schema
- * while its bytes stay the same.
+ * Validates the configuration by the schema, and finds the secrets: the first part of the check
+ * phase, in a job on the worker. The job owns references of everything that it uses. The engine
+ * keeps the compiled schema while its bytes stay the same.
  */
 #include <string.h>
 #include <uv.h>
@@ -99,7 +99,7 @@ static int validate_compile(segue__validate_job *validation) {
   return rc;
 }
 
-/* If the schema cannot be read, it is not known which values are secret: then all of them are. */
+/* If the schema cannot be read, the secrets are unknown: then all values count as secret. */
 static int find_secrets(segue__validate_job *validation, bool schema_known) {
   int rc = schema_known
                ? segue__mask_join(&validation->mask, validation->secrets, NULL, validation->schema)
