@@ -9,9 +9,9 @@
 
 #include "../../config/mask.h"
 
-/* Words of messages that Lua, the kernel, and the functions of Segue for tasks make. A message that
- * they make is readable; an address, path or command in it is shown if it stands in the policy. Not
- * in this list: nouns that somebody chooses as a password, and words of documents. */
+/* The words of the messages of Lua, of the kernel, and of the functions of Segue for tasks. Such a
+ * message is readable; an address, path or command in it is shown if the policy contains it. The
+ * list has no nouns that a user may choose as a password, and no words of documents. */
 static const char common_words[] =
     "source a an the of for to in on at as by is are was were be it its this that and or not no "
     "with without from into within than which has have had must can cannot could will may "
@@ -110,8 +110,8 @@ static size_t split_words(const own_texts *own, const char *message, own_word *w
   return count;
 }
 
-/* A small number is a part of a value unless the sentence goes on around it: "vault answered 503"
- * is shown, "horse battery 12" is not. */
+/* A small number counts as a part of a value unless the sentence continues around it: "vault
+ * answered 503" is shown, "horse battery 12" is not. */
 static bool is_shown(const own_word *words, size_t count, size_t i) {
   if (words[i].origin == ORIGIN_OWN || words[i].origin == ORIGIN_VALUE)
     return words[i].origin == ORIGIN_OWN;

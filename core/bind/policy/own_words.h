@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * own_words.h: error messages of sources written in Lua, without values. fetch and watch read
- * documents before anybody knows which values in them are secrets, and an error may quote any part
- * of them: as it came, decoded, cut or joined. A search for the bytes that came would miss most of
- * these. So the rule is the other way round: a message shows only words of which the origin is
- * known.
+ * documents before it is known which values in them are secrets, and an error may quote any part of
+ * them: unchanged, decoded, cut or joined. A search for the bytes of the document would miss most
+ * of these. So the rule is the reverse: a message shows only words whose origin is known.
  */
 #ifndef SEGUE_BIND_OWN_WORDS_H
 #define SEGUE_BIND_OWN_WORDS_H
