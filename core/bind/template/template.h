@@ -29,8 +29,8 @@ typedef struct segue__template_job {
 } segue__template_job;
 
 /* Appends the output, all or nothing. SEGUE_EUSAGE: dialect or missingkey is unknown.
- * SEGUE_ECONFIG: the template or its data has an error; the message may have several lines and go
- * on in *message, which the caller frees. */
+ * SEGUE_ECONFIG: the template or its data has an error; a message of several lines is complete in
+ * *message, which the caller frees. */
 int segue__template_render(segue__template *t, const segue__template_job *job, segue__buf *out,
                            char **message, segue_error *err);
 
