@@ -541,11 +541,16 @@ SEGUE_API segue *segue_op_owner(const segue_op *op);
 SEGUE_API void segue_module_failed(segue_op *op, const segue_error *error);
 
 /* The configuration of a module: the whole snapshot, and the module's part of it (NULL if the path
- * that the policy names is not in the configuration). Both are borrowed, and valid as long as the
- * instance of the module. */
+ * that the policy names is not in the configuration). options: the struct that the table of the
+ * module's descriptor filled from `options` of the module in the policy, defaults included; NULL
+ * without a table, and always in the previous slice, because a previous version of the plugin may
+ * have another struct. All are owned by Segue, read-only, and valid as long as the instance of the
+ * module, also inside destroy. Later versions may add members at the end: only Segue makes slices.
+ * [any thread] */
 typedef struct segue_slice {
   const segue_snapshot *snapshot;
   const segue_node *config;
+  const void *options;
 } segue_slice;
 
 /* One HTTP request that a module serves, see "Serving" below. */
@@ -610,10 +615,22 @@ typedef struct segue_module_ops {
  * unloads, such as most in C++, keeps its memory and a descriptor). All fields are constants: Segue
  * reads magic, abi and size from the file before any code of it runs. Example:
  *
+ *     typedef struct cache_options {
+ *       uint64_t size;
+ *     } cache_options;
+ *     static const segue_option rows[] = {{.name = "size",
+ *                                          .type = SEGUE_OPTION_SIZE,
+ *                                          .offset = offsetof(cache_options, size),
+ *                                          .fallback = "64KiB",
+ *                                          .doc = "memory for cached answers"}};
+ *     static const segue_option_table options = {SEGUE_OPTION_ROWS(cache_options, rows),
+ *                                                .name = "cache", .doc = "A cache."};
+ *
  *     static void on_prepare(void *userdata, segue_op *op, const segue_slice *next,
  *                            const segue_slice *prev, void **instance) {
- *       (void)userdata, (void)next, (void)prev;
- *       *instance = calloc(1, 64);
+ *       const cache_options *given = next->options;
+ *       (void)userdata, (void)prev;
+ *       *instance = calloc(1, given->size);
  *       segue_op_done(op, *instance ? 0 : -ENOMEM, NULL);
  *     }
  *
@@ -622,7 +639,13 @@ typedef struct segue_module_ops {
  *
  *     const segue_module_descriptor segue_module = {
  *         SEGUE_MODULE_MAGIC, SEGUE_MODULE_ABI, sizeof(segue_module_descriptor), "cache", "1.0",
- *         &ops, NULL};
+ *         &ops, NULL, &options};
+ *
+ * Options are what a policy sets for each module that it makes of the plugin: modules = { sessions
+ * = { kind = "c", plugin = "cache", options = { size = "1MiB" } } }. Segue judges them when it
+ * loads the policy, as it judges its own: an unknown option, a wrong type or a missing one rejects
+ * the policy, with file, line and "did you mean". `segue help options PLUGIN` shows them. A change
+ * of the options replaces the module's instance. A module without a table has no options.
  */
 #define SEGUE_MODULE_MAGIC 0x65756753u
 #define SEGUE_MODULE_ABI 1
@@ -634,6 +657,8 @@ typedef struct segue_module_descriptor {
   const char *version;
   const segue_module_ops *ops;
   void *userdata; /* for prepare */
+  /* The following members may be missing (a smaller size) or NULL. */
+  const segue_option_table *options; /* NULL: the module has no options */
 } segue_module_descriptor;
 
 /* ---- Sources --------------------------------------------------------------------------------- */
@@ -698,11 +723,11 @@ typedef struct segue_source_outcome {
  * code: the source is away; Segue uses its last delivery, and asks again with back-off. */
 typedef struct segue_source_ops {
   size_t size; /* sizeof(segue_source_ops) */
-  /* Makes the source of one policy. name (of the source) and options (a map of the policy, without
-   * positions) are borrowed for the call; filled is the struct of the descriptor's table of
-   * options, owned by Segue and valid until close; NULL without a table. Connects to nothing: a
-   * check of a policy opens its sources too. A failure rejects the policy. NULL: instance is
-   * userdata. */
+  /* Makes the source of one policy. name (of the source) is borrowed for the call. options is a map
+   * of the policy, without positions; filled is the struct of the descriptor's table of options,
+   * NULL without a table. Both are owned by Segue and valid until close has returned. Connects to
+   * nothing: a check of a policy opens its sources too. A failure rejects the policy. NULL:
+   * instance is userdata. */
   int (*open)(void *userdata, const char *name, const segue_node *options, void *filled,
               void **instance, segue_error *error);
   /* Fills out, which is empty, before segue_op_done with status 0. revision is that of the last
@@ -1037,6 +1062,14 @@ SEGUE_API int segue_new(segue **out, const segue_options *options, segue_error *
  * receives the reason. */
 SEGUE_API int segue_module_register(segue *s, const char *name, const segue_module_ops *ops,
                                     void *userdata);
+
+/* The same for a module with options: registers it under descriptor->name. The library borrows the
+ * descriptor and all that it points to until segue_close has freed the instance. Without a policy
+ * the module gets the defaults of its options. SEGUE_EUSAGE: also if magic, abi or size is
+ * impossible, if the table has a mistake, such as an option outside of its struct, or if there is
+ * no policy and the defaults are no valid options, because a required one is missing; on_log
+ * receives the reason. */
+SEGUE_API int segue_module_register_descriptor(segue *s, const segue_module_descriptor *descriptor);
 
 /* Registers a source under descriptor->name, before segue_start. A policy refers to it by
  * segue.source { plugin = name }. The library borrows the descriptor until segue_close has freed

@@ -324,3 +324,45 @@ int segue_node_string(const segue_node *node, const char **out, size_t *length) 
   if (length) *length = node->count;
   return 0;
 }
+
+/* ---- Copies ---------------------------------------------------------------------------------- */
+
+static int copy_text(segue__arena *arena, const char *from, size_t len, const char **out) {
+  *out = segue__arena_strndup(arena, from, len);
+  return *out ? 0 : UV_ENOMEM;
+}
+
+static int copy_child(segue__arena *arena, const segue_node *from, uint32_t i,
+                      segue__tree_entry *out) {
+  memset(out, 0, sizeof *out);
+  if (from->type == SEGUE_LIST)
+    return segue__node_copy(arena, &from->v.items[i], &out->member.value);
+  const segue__member *m = &from->v.members[i];
+  out->member.key_len = m->key_len;
+  out->member.key_hash = m->key_hash;
+  out->key = segue__key_hash(m->key, m->key_len);
+  int rc = copy_text(arena, m->key, m->key_len, &out->member.key);
+  return rc ? rc : segue__node_copy(arena, &m->value, &out->member.value);
+}
+
+int segue__node_copy(segue__arena *arena, const segue_node *from, segue_node *out) {
+  size_t same[2];
+  segue_node copy = *from;
+  copy.document = copy.line = copy.column = 0;
+  *out = (segue_node){.type = SEGUE_NULL};
+  int rc = 0;
+  if (from->type == SEGUE_STRING) {
+    rc = copy_text(arena, from->v.s, from->count, &copy.v.s);
+  } else if (from->type == SEGUE_LIST || from->type == SEGUE_MAP) {
+    segue__tree_entry *entries = segue__calloc((size_t)from->count + 1, sizeof *entries);
+    if (!entries) return UV_ENOMEM;
+    for (uint32_t i = 0; i < from->count && !rc; i++)
+      rc = copy_child(arena, from, i, &entries[i]);
+    if (!rc)
+      rc = from->type == SEGUE_LIST ? segue__list_seal(arena, &copy, entries, from->count)
+                                    : segue__map_seal(arena, &copy, entries, from->count, same);
+    segue__free(entries);
+  }
+  if (!rc) *out = copy;
+  return rc;
+}

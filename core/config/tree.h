@@ -61,6 +61,10 @@ segue__hash segue__node_hash(const segue_node *node);
 /* Whether two nodes have the same hash, but scalars are compared without hashing them. */
 bool segue__node_equal(const segue_node *a, const segue_node *b);
 
+/* Copies a tree into an arena, for code that keeps values of a tree that is freed. The copy has no
+ * places: its document, line and column are 0. UV_ENOMEM: *out is null. */
+int segue__node_copy(segue__arena *arena, const segue_node *from, segue_node *out);
+
 /* Member by a key that need not be terminated; NULL if absent or if node is not a map. O(1). */
 const segue__member *segue__node_find(const segue_node *node, const char *key, size_t len);
 

@@ -131,7 +131,9 @@ static const command commands[] = {
      segue__cli_completion, 0, 1},
     {"version", "", "print the version", NULL, cli_version, JSON, 0},
     {"help", "[COMMAND]", "print this help, or that of a command",
-     "segue help options [TOPIC] describes the options of a policy, with --json as a JSON Schema.",
+     "segue help options [TOPIC] describes the options of a policy, segue help options PLUGIN "
+     "those of "
+     "a plugin; with --json as a JSON Schema.",
      cli_help, JSON, 3},
 };
 enum { WITH_MAX = sizeof((segue__cli *)0)->with / sizeof(char *) };

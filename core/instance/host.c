@@ -45,32 +45,67 @@ static bool has_module(const segue *s, const char *name) {
   return false;
 }
 
+/* Without a policy, no options are written: the defaults must do. Mistakes are added to errors. */
+static int host_default_options(const segue *s, segue__host_module *module, segue__errors *errors) {
+  static const segue_node empty = {.type = SEGUE_MAP};
+  static const segue__options_env env;
+  if (s->options.policy || !module->options) return 0;
+  return segue__option_values_new(&module->values, module->options, &empty, &env, errors);
+}
+
 /* Modules and sources are registered before the start only: after it the engine and the loader read
  * these arrays without a lock. The array may move, so the pointer of the loader is set again each
- * time. */
-int segue_module_register(segue *s, const char *name, const segue_module_ops *ops, void *userdata) {
+ * time. Copies the name of module. */
+static int host_add_module(segue *s, segue__host_module module) {
   const char *why = NULL;
+  segue__errors errors;
   if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
   if (s->stage != SEGUE__NEW)
     why = "segue_start was called before";
-  else if (!name || !*name)
+  else if (!module.name || !*module.name)
     why = "it has no name";
-  else if (!ops || !segue__module_ops_fit(ops))
+  else if (!module.ops || !segue__module_ops_fit(module.ops))
     why = "its ops cannot be used: set their size (and that of log and stats) to the sizeof of its "
           "struct, set enabled and write of log, record of stats";
-  else if (has_module(s, name))
+  else if (has_module(s, module.name))
     why = "another module has this name";
-  if (why) return host_refuse(s, "module", name, why);
+  if (why) return host_refuse(s, "module", module.name, why);
   size_t count = s->registered.host.count;
   segue__host_module *grown = segue__realloc(s->modules, (count + 1) * sizeof *grown);
   if (!grown) return UV_ENOMEM;
   s->modules = grown;
   s->registered.host.items = grown;
-  char *copy = segue__strdup(name);
-  if (!copy) return UV_ENOMEM;
-  grown[count] = (segue__host_module){copy, ops, userdata};
+  module.name = segue__strdup(module.name);
+  segue__errors_init(&errors);
+  int rc = module.name ? host_default_options(s, &module, &errors) : UV_ENOMEM;
+  if (rc && rc != UV_ENOMEM)
+    rc = host_refuse(s, "module", module.name,
+                     errors.count ? errors.items[0].message : segue_strerror(rc));
+  segue__errors_deinit(&errors);
+  if (rc) {
+    segue__free((char *)module.name);
+    return rc;
+  }
+  grown[count] = module;
   s->registered.host.count++;
   return 0;
+}
+
+int segue_module_register(segue *s, const char *name, const segue_module_ops *ops, void *userdata) {
+  return host_add_module(s, (segue__host_module){.name = name, .ops = ops, .userdata = userdata});
+}
+
+int segue_module_register_descriptor(segue *s, const segue_module_descriptor *d) {
+  segue_module_descriptor known; /* the part that this version knows */
+  segue_error err;
+  if (segue__in_child(s->mark)) return SEGUE_ECLOSED;
+  if (!d) return host_refuse(s, "module", "", "there is no descriptor");
+  if (segue__module_descriptor_validate(d, &known, &err) < 0)
+    return host_refuse(s, "module", "", err.message);
+  return host_add_module(s, (segue__host_module){.name = known.name,
+                                                 .ops = known.ops,
+                                                 .userdata = known.userdata,
+                                                 .options = known.options});
 }
 
 static bool has_source(const segue *s, const char *name) {
@@ -135,8 +170,10 @@ void segue__limit_children(segue *s, uint64_t files) {
 }
 
 void segue__host_modules_free(segue *s) {
-  for (size_t i = 0; i < s->registered.host.count; i++)
+  for (size_t i = 0; i < s->registered.host.count; i++) {
     segue__free((char *)s->modules[i].name);
+    segue__option_values_unref(s->modules[i].values);
+  }
   segue__free(s->modules);
 }
 
@@ -166,6 +203,7 @@ static int host_add_modules(segue__policy *policy, const segue *s) {
     spec->ops = s->modules[i].ops;
     spec->replace = segue__module_ops_serve(spec->ops) ? SEGUE__SWAP : SEGUE__HANDOVER;
     spec->userdata = s->modules[i].userdata;
+    spec->values = segue__option_values_ref(s->modules[i].values);
     if (!spec->name || !spec->kind) return UV_ENOMEM;
   }
   return 0;

@@ -15,6 +15,7 @@ struct segue__instance {
   segue_module_ops ops;
   void *userdata;
   segue__plugin *plugin; /* a reference: its code stays loaded as long as the instance exists */
+  segue__option_values *values; /* a reference: next.options is its struct */
   segue__service service;
   segue_slice next, prev;
   void *object;
@@ -135,6 +136,8 @@ int segue__instance_new(segue__instance **out, segue__loop *loop, const segue__l
   memcpy(&instance->ops, spec->ops, size);
   instance->userdata = spec->userdata;
   instance->plugin = segue__plugin_ref(spec->plugin);
+  instance->values = segue__option_values_ref(spec->values);
+  instance->next.options = segue__option_values_get(spec->values);
   instance->drain = spec->drain;
   instance->stop_ms = spec->stop_ms ? spec->stop_ms : SEGUE__STOP_MS;
   instance->detached = detached;
@@ -426,7 +429,7 @@ bool segue__module_ops_serve(const segue_module_ops *ops) {
 }
 
 static segue_slice slice_of(const segue_snapshot *snapshot, const char *path) {
-  segue_slice slice = {snapshot, NULL};
+  segue_slice slice = {snapshot, NULL, NULL};
   if (snapshot) slice.config = segue_node_get(segue_snapshot_root(snapshot), path ? path : "");
   return slice;
 }
@@ -527,6 +530,7 @@ static void destroy_if_done(segue__instance *instance) {
   if (instance->object && instance->ops.destroy) instance->ops.destroy(instance->object);
   segue_snapshot_unref(instance->next.snapshot);
   segue_snapshot_unref(instance->prev.snapshot);
+  segue__option_values_unref(instance->values); /* reads the plugin's table */
   segue__plugin_unref(instance->plugin);
   if (__atomic_load_n(&instance->failure_posted, __ATOMIC_ACQUIRE) && !instance->failure_delivered)
     instance->is_gone = true;

@@ -104,6 +104,8 @@ typedef struct segue__module_spec {
   bool on_workers;              /* its code runs on the worker threads, whether it listens or not */
   segue__plugin *plugin;        /* a reference; NULL: the ops are the host's */
   segue_option_kind_value made; /* from the policy's table: the kind's own options */
+  segue__option_values *values; /* options by the table of its plugin, a reference; NULL: none */
+  segue__hash options;          /* of these as written: a change is a reason to replace */
 } segue__module_spec;
 
 #define SEGUE__PREPARE_MS 30000

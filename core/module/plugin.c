@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "../options/options.h"
 #include "../os/error.h"
 #include "../os/write.h"
 #include "module.h"
@@ -180,7 +181,7 @@ static int loader_failed(const char *name, segue_error *err) {
 }
 
 static int validate_ops(const segue_module_descriptor *d, segue_error *err) {
-  const char *wrong = NULL;
+  const char *wrong = NULL, *problem = d->options ? segue__options_problem(d->options) : NULL;
   if (!d->name || !*d->name)
     wrong = "has no name in its descriptor: set it";
   else if (!d->ops)
@@ -188,12 +189,14 @@ static int validate_ops(const segue_module_descriptor *d, segue_error *err) {
   else if (!segue__module_ops_fit(d->ops))
     wrong = "has ops that cannot be used: set their size (and that of log and stats) to the sizeof "
             "of its struct, set enabled and write of log, record of stats, and build it again";
+  if (!wrong && problem)
+    return segue__errorf(err, SEGUE_EPOLICY, "has a table of options that %s", problem);
   return wrong ? segue__errorf(err, SEGUE_EPOLICY, "%s", wrong) : 0;
 }
 
 /* The fields after the head. */
 static int validate_source(const segue_source_descriptor *d, segue_error *err) {
-  const char *wrong = NULL;
+  const char *wrong = NULL, *problem = d->options ? segue__options_problem(d->options) : NULL;
   if (!d->name || !*d->name)
     wrong = "has no name in the descriptor of its source: set it";
   else if (!d->ops)
@@ -203,7 +206,19 @@ static int validate_source(const segue_source_descriptor *d, segue_error *err) {
             "sizeof(segue_source_ops), and build it again";
   else if (!d->ops->fetch)
     wrong = "has a source without the operation fetch: set it";
+  if (!wrong && problem)
+    return segue__errorf(err, SEGUE_EPOLICY, "has a table of options of its source that %s",
+                         problem);
   return wrong ? segue__errorf(err, SEGUE_EPOLICY, "%s", wrong) : 0;
+}
+
+int segue__module_descriptor_validate(const segue_module_descriptor *d,
+                                      segue_module_descriptor *out, segue_error *err) {
+  int rc = validate_head(&module_export, d->magic, d->abi, d->size, err);
+  memset(out, 0, sizeof *out);
+  if (rc) return rc;
+  memcpy(out, d, d->size < sizeof *out ? d->size : sizeof *out);
+  return validate_ops(out, err);
 }
 
 int segue__source_descriptor_validate(const segue_source_descriptor *d, segue_error *err) {
@@ -223,10 +238,8 @@ static int open_object(segue__plugin *plugin, bool source, segue_error *err) {
   if (!theirs && !of_source) return loader_failed(name, err);
   int rc = 0;
   if (theirs) {
-    size_t size = theirs->size < sizeof *theirs ? theirs->size : sizeof *theirs;
-    memcpy(&plugin->descriptor, theirs, size);
     plugin->has_module = true;
-    rc = validate_ops(&plugin->descriptor, err);
+    rc = segue__module_descriptor_validate(theirs, &plugin->descriptor, err);
   }
   if (of_source && !rc) {
     size_t size = of_source->size < sizeof *of_source ? of_source->size : sizeof *of_source;

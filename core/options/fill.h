@@ -36,6 +36,9 @@ size_t segue__fill_enter_key(segue__fill *j, const char *key, size_t len);
 size_t segue__fill_enter_item(segue__fill *j, size_t index);
 void segue__fill_leave(segue__fill *j, size_t path_len);
 
+/* options.c: the bytes that the value of a row takes in the struct. */
+size_t segue__option_row_bytes(const segue_option *row);
+
 /* scalar.c: values that are no tables, lists or maps. */
 
 size_t segue__option_scalar_size(segue_option_type type);

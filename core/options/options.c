@@ -348,7 +348,7 @@ static void free_row(const segue_option *row, char *at);
 static void free_table(const segue_option_table *table, char *out);
 static void free_rows(const segue_option_table *table, char *out, char *base);
 
-static size_t row_bytes(const segue_option *row) {
+size_t segue__option_row_bytes(const segue_option *row) {
   if (row->type == SEGUE_OPTION_TABLE) return row->table->struct_size;
   return segue__option_is_scalar(row->type) ? segue__option_scalar_size(row->type) : sizeof(items);
 }
@@ -374,7 +374,7 @@ static void fill_value(segue__fill *j, const segue_option *row, const segue_node
 
 /* An option that is judged and not kept. */
 static void validate_value(segue__fill *j, const segue_option *row, const segue_node *node) {
-  char *scratch = segue__calloc(1, row_bytes(row) + 1);
+  char *scratch = segue__calloc(1, segue__option_row_bytes(row) + 1);
   if (!scratch) {
     segue__fill_no_memory(j);
     return;
@@ -603,6 +603,7 @@ int segue__options_fill(const segue_option_table *table, const segue_node *node,
   static const segue__options_env nothing;
   segue__fill j = {.env = env ? env : &nothing, .errors = errors};
   segue__buf_init(&j.path);
+  if (j.env->path) segue__buf_adds(&j.path, j.env->path);
   if (table->struct_size) memset(out, 0, table->struct_size);
   fill_table(&j, NULL, table, node, out);
   if (j.path.failed) segue__fill_no_memory(&j);

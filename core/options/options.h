@@ -23,8 +23,9 @@ typedef struct segue__options_env {
   size_t kind_count;
   const char *folder;  /* for relative paths */
   const char *subject; /* before every path in a message: "segue.file" */
-  int code;            /* of the errors; 0: SEGUE_EPOLICY */
-  uint32_t first;      /* number of the first item of a list: 1 in Lua, 0 in configuration */
+  const char *path; /* of the tree, where it is a part of a larger one: "modules.cache.options" */
+  int code;         /* of the errors; 0: SEGUE_EPOLICY */
+  uint32_t first;   /* number of the first item of a list: 1 in Lua, 0 in configuration */
   /* Returns the name of the file of a node's document; NULL: not known. */
   const char *(*file)(void *data, uint32_t document);
   void *data;
@@ -51,6 +52,26 @@ void segue__options_clear(const segue_option_table *table, void *out);
  * maps and tables. */
 int segue__option_judge(const segue_option *row, const segue_node *node, void *at,
                         const segue__options_env *env, segue__errors *errors);
+
+/* Options of a plugin or a host, judged and kept: a struct that a table filled, and the tree that
+ * it may point into (SEGUE_OPTION_ANY). Counted, because an instance of a module keeps its options
+ * longer than the policy that they were written in. Control thread. */
+typedef struct segue__option_values segue__option_values;
+/* node: a map of plain data, which is copied; table NULL: only the tree is kept. Returns 0, or a
+ * code with errors added: the same as segue__options_fill. */
+int segue__option_values_new(segue__option_values **out, const segue_option_table *table,
+                             const segue_node *node, const segue__options_env *env,
+                             segue__errors *errors);
+segue__option_values *segue__option_values_ref(segue__option_values *values); /* NULL allowed */
+void segue__option_values_unref(segue__option_values *values);                /* NULL allowed */
+/* The struct; NULL: there are no values, or no table. */
+void *segue__option_values_get(const segue__option_values *values);
+/* The tree, without places. */
+const segue_node *segue__option_values_tree(const segue__option_values *values);
+
+/* Returns a sentence about a mistake in a table that a plugin or a host brings, such as "has an
+ * option without a name"; NULL: there is none. */
+const char *segue__options_problem(const segue_option_table *table);
 
 /* For those that read tables: rows with those of the included tables, in order; NULL past the end.
  */

@@ -14,8 +14,8 @@
 
 typedef struct c_source {
   segue_source_ops ops; /* the part that this version knows */
-  const segue_option_table *table;
-  void *filled, *instance;
+  segue__option_values *values;
+  void *instance;
 } c_source;
 
 static void c_source_cancel_fetch(void *data) {
@@ -59,8 +59,7 @@ static void c_source_outcome(const segue__source *source, const segue_source_out
 }
 
 static void c_source_free(c_source *c) {
-  if (c->filled) segue__options_clear(c->table, c->filled);
-  segue__free(c->filled);
+  segue__option_values_unref(c->values);
   segue__free(c);
 }
 
@@ -70,35 +69,22 @@ static void c_source_close(segue__source *source) {
   c_source_free(c);
 }
 
-static const segue__remote_ops c_ops = {.fetch = c_source_fetch,
+static const segue__remote_ops c_ops = {.timed = true,
+                                        .fetch = c_source_fetch,
                                         .watch = c_source_watch,
                                         .want = c_source_want,
                                         .outcome = c_source_outcome,
                                         .close = c_source_close};
 static const segue__source_kind c_kind = {"plugin", NULL, NULL, &c_ops};
 
-static int c_source_fill(c_source *c, const segue_node *options, const segue__options_env *env,
-                         segue_error *err) {
-  segue__errors errors = {0};
-  if (!c->table) return 0;
-  c->filled = segue__calloc(1, c->table->struct_size ? c->table->struct_size : 1);
-  if (!c->filled) return segue__errorf(err, UV_ENOMEM, "out of memory");
-  int rc = segue__options_fill(c->table, options, c->filled, env, &errors);
-  if (rc && errors.count)
-    *err = errors.items[0];
-  else if (rc)
-    segue__errorf(err, rc, "its options cannot be read: %s", segue_strerror(rc));
-  segue__errors_deinit(&errors);
-  return rc;
-}
-
 static int c_source_instance(c_source *c, const char *name, const segue_source_descriptor *d,
-                             const segue_node *options, segue_error *err) {
+                             segue_error *err) {
   void *userdata = d->size > offsetof(segue_source_descriptor, userdata) ? d->userdata : NULL;
   segue_error own = {0};
   c->instance = userdata;
   if (!c->ops.open) return 0;
-  int rc = c->ops.open(userdata, name, options, c->filled, &c->instance, &own);
+  int rc = c->ops.open(userdata, name, segue__option_values_tree(c->values),
+                       segue__option_values_get(c->values), &c->instance, &own);
   if (rc >= 0) return 0;
   if (own.message[0])
     *err = own;
@@ -108,14 +94,12 @@ static int c_source_instance(c_source *c, const char *name, const segue_source_d
 }
 
 int segue__c_source_open(segue__source *source, const segue_source_descriptor *d,
-                         const segue_node *options, const segue__options_env *env,
-                         segue_error *err) {
+                         segue__option_values *values, segue_error *err) {
   c_source *c = segue__calloc(1, sizeof *c);
   if (!c) return segue__errorf(err, UV_ENOMEM, "%s: out of memory", source->name);
   memcpy(&c->ops, d->ops, d->ops->size < sizeof c->ops ? d->ops->size : sizeof c->ops);
-  c->table = d->options;
-  int rc = c_source_fill(c, options, env, err);
-  if (!rc) rc = c_source_instance(c, source->name, d, options, err);
+  c->values = segue__option_values_ref(values);
+  int rc = c_source_instance(c, source->name, d, err);
   if (rc) {
     c_source_free(c);
     return rc;

@@ -8,11 +8,10 @@
 #include "../options/options.h"
 #include "../source/source.h"
 
-/* Opens a source: sets kind, impl and pushes of source, whose name is set. options is a map. The
- * descriptor and its tables must stay until the source is freed. On failure err has a sentence;
- * source is as before. */
+/* Opens a source: sets kind, impl and pushes of source, whose name is set. values: options by the
+ * descriptor's table; the source keeps a reference. The descriptor and its table must stay until
+ * the source is freed. On failure err has a sentence; source is as before. */
 int segue__c_source_open(segue__source *source, const segue_source_descriptor *descriptor,
-                         const segue_node *options, const segue__options_env *env,
-                         segue_error *err);
+                         segue__option_values *values, segue_error *err);
 
 #endif

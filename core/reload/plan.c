@@ -107,6 +107,7 @@ static char *plan_validate(segue__txn *txn, const segue__module_spec *spec, segu
   if (!was || !same_text(was->kind, spec->kind) || (was->ops != spec->ops && !plugins))
     return segue__strdup("its kind changed");
   if (!segue__hash_equal(was->inputs, spec->inputs)) return segue__strdup("its code changed");
+  if (!segue__hash_equal(was->options, spec->options)) return segue__strdup("its options changed");
   if (!same_text(was->config, spec->config))
     return segue__strdup("its part of the configuration is another one");
   if (!segue__hash_equal(slice_hash(engine->live, was->config),

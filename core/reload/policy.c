@@ -70,6 +70,7 @@ static void free_modules(segue__policy *policy) {
     for (size_t j = 0; j < module->needs_count; j++)
       segue__free(module->needs[j]);
     segue__free(module->needs);
+    segue__option_values_unref(module->values); /* reads the plugin's table */
     segue__plugin_unref(module->plugin);
     if (module->free) module->free(module->userdata);
     for (size_t j = 0; j < module->listen.url_count; j++)

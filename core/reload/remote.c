@@ -351,6 +351,8 @@ int segue__remote_pull(segue__engine *engine, segue__policy *policy, const segue
   if (!call) return UV_ENOMEM;
   /* A run leaves time for what comes after: parsing and merging. */
   uint64_t ms = collect ? policy->collect_ms - policy->collect_ms / 4 : policy->collect_ms;
+  if (source->kind->remote->timed && source->timeout_ms && source->timeout_ms < ms)
+    ms = source->timeout_ms;
   state->remote.pull = call;
   state->remote.again = false;
   call->collect = collect;

@@ -76,6 +76,7 @@ void segue__emitter_deinit(segue__emitter *emitter);
  * hears of a cancel by segue__op_on_cancel. revision is that of what is held, NULL: nothing is, or
  * it has none; borrowed for the call. */
 typedef struct segue__remote_ops {
+  bool timed; /* the engine cancels a fetch after timeout_ms; false: the kind does so itself */
   /* Fills *out before segue_op_done with 0; out stays valid until the op has ended. */
   void (*fetch)(const segue__source *source, const char *revision, segue__emission *out,
                 segue_op *op);

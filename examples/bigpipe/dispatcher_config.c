@@ -11,7 +11,7 @@
 
 static int read_target(target *t, const segue_slice *slice, const char *name,
                        const segue_node *node, uint64_t concurrency, segue_error *error) {
-  const segue_slice own = {slice->snapshot, node};
+  const segue_slice own = {.snapshot = slice->snapshot, .config = node};
   size_t len = strlen(name);
   if (!len || len > PIPE_TARGET_MAX || name[strcspn(name, "\"\\\n")])
     return segue_error_at(error, SEGUE_ECONFIG, slice->snapshot, node,

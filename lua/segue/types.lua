@@ -691,6 +691,8 @@
 --- what the host program registered, or a shared object; with a slash its path. Default: the name
 --- of the module.
 ---@field plugin? string
+--- options of the plugin, judged by its own table: segue help options PLUGIN
+---@field options? table<string, any>
 
 --- A module in Lua.
 ---@class segue.ModuleLua: segue.Module

@@ -3,13 +3,18 @@
  * The metrics as a module of segue: its configuration, life cycle and interface.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "stats.h"
 
-enum { PREFIX_MAX = 64, SERIES_DEFAULT = 10000, SERIES_MAX = 1000000 };
+enum { PREFIX_MAX = 64, SERIES_MAX = 1000000 };
+#define PREFIX_RULE                                                                                \
+  "must be a text of letters, digits, _ and :, such as app_, that does not begin like the "        \
+  "metrics "                                                                                       \
+  "of segue"
 
 typedef struct stats {
   stats_table *table;
@@ -20,8 +25,6 @@ typedef struct stats {
 } stats;
 
 static const double default_bounds[] = {0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10};
-
-/* ---- Configuration ---- */
 
 static int module_wrong(segue_error *error, const segue_slice *slice, const segue_node *node,
                         const char *key, const char *what) {
@@ -36,15 +39,45 @@ static bool is_prefix(const char *text, size_t len) {
          !(*text >= '0' && *text <= '9');
 }
 
+/* ---- Options of the policy ---- */
+
+typedef struct module_options {
+  char *prefix;
+  uint64_t max_series;
+} module_options;
+
+static const segue_option option_rows[] = {
+    {.name = "prefix",
+     .type = SEGUE_OPTION_TEXT,
+     .offset = offsetof(module_options, prefix),
+     .absent = "none",
+     .doc = "text before every name, where the configuration has no prefix"},
+    {.name = "max_series",
+     .type = SEGUE_OPTION_COUNT,
+     .offset = offsetof(module_options, max_series),
+     .max = SERIES_MAX,
+     .fallback = "10000",
+     .doc = "limit of series, where the configuration has no max_series"},
+};
+
+static void module_check_options(void *options, segue_option_report *report) {
+  const module_options *given = options;
+  if (given->prefix && !is_prefix(given->prefix, strlen(given->prefix)))
+    segue_option_wrong(report, "prefix", PREFIX_RULE);
+}
+
+static const segue_option_table option_table = {SEGUE_OPTION_ROWS(module_options, option_rows),
+                                                .name = "stats", .check = module_check_options,
+                                                .doc = "Counters, gauges and histograms."};
+
+/* ---- Configuration ---- */
+
 static int read_prefix(stats *s, const segue_slice *slice, const segue_node *node,
                        segue_error *error) {
   const char *text;
   size_t len;
   if (segue_node_string(node, &text, &len) || !is_prefix(text, len))
-    return module_wrong(
-        error, slice, node, "prefix",
-        "must be a text of letters, digits, _ and :, such as app_, that does not begin "
-        "like the metrics of segue");
+    return module_wrong(error, slice, node, "prefix", PREFIX_RULE);
   memcpy(s->prefix, text, len + 1);
   return 0;
 }
@@ -124,8 +157,10 @@ static void stats_module_prepare(void *userdata, segue_op *op, const segue_slice
   segue_error error;
   stats *s = calloc(1, sizeof *s);
   *instance = s;
+  const module_options *options = next->options;
   if (s) {
-    s->max_series = SERIES_DEFAULT;
+    s->max_series = options->max_series;
+    if (options->prefix) strcpy(s->prefix, options->prefix); /* is_prefix has limited its length */
     s->table = stats_table_new();
     s->bounds = stats_bounds_new(default_bounds, sizeof default_bounds / sizeof *default_bounds);
   }
@@ -170,4 +205,5 @@ SEGUE_API const segue_module_descriptor segue_module = {.magic = SEGUE_MODULE_MA
                                                         .size = sizeof(segue_module_descriptor),
                                                         .name = "stats",
                                                         .version = SEGUE_VERSION,
-                                                        .ops = &module_ops};
+                                                        .ops = &module_ops,
+                                                        .options = &option_table};

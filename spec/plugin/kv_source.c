@@ -6,15 +6,43 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "segue.h"
 
+/* The struct of the table of options; the instance points to it. */
 typedef struct kv {
-  char path[256], outcomes[256];
+  char *path, *outcomes;
+  bool hang;
+  const segue_node *extra;
+  segue_op *fetching; /* while hang: ended by cancel */
 } kv;
+
+#define AT(field) .offset = offsetof(kv, field)
+static const segue_option rows[] = {
+    {.name = "path",
+     .type = SEGUE_OPTION_PATH,
+     AT(path),
+     .flags = SEGUE_OPTION_REQUIRED,
+     .example = "path = \"data\"",
+     .doc = "the file of the lines"},
+    {.name = "outcomes",
+     .type = SEGUE_OPTION_PATH,
+     AT(outcomes),
+     .absent = "outcomes are not written",
+     .doc = "the file to which the outcomes of reloads are appended"},
+    {.name = "hang",
+     .type = SEGUE_OPTION_BOOLEAN,
+     AT(hang),
+     .fallback = "false",
+     .doc = "a fetch ends only when it is cancelled"},
+    {.name = "extra", .type = SEGUE_OPTION_ANY, AT(extra), .doc = "a map with the line `extra`"},
+};
+static const segue_option_table table = {SEGUE_OPTION_ROWS(kv, rows), .name = "kv",
+                                         .doc = "Lines of a file."};
 
 typedef struct kv_fetch {
   kv *source;
@@ -22,32 +50,27 @@ typedef struct kv_fetch {
   segue_op *op;
 } kv_fetch;
 
-static int text_of(const segue_node *options, const char *key, char *out, size_t size) {
-  const char *text;
-  size_t len;
-  if (segue_node_string(segue_node_member(options, key), &text, &len) < 0 || len >= size) return -1;
-  memcpy(out, text, len + 1);
+static int kv_open(void *userdata, const char *name, const segue_node *options, void *filled,
+                   void **instance, segue_error *error) {
+  const kv *source = filled;
+  (void)userdata, (void)options;
+  *instance = filled;
+  if (!strcmp(source->path, "/dev/null"))
+    return segue_error_set(error, SEGUE_EPOLICY, "%s reads no devices", name);
   return 0;
 }
 
-static int kv_open(void *userdata, const char *name, const segue_node *options, void *filled,
-                   void **instance, segue_error *error) {
-  (void)userdata, (void)filled;
-  kv *source = calloc(1, sizeof *source);
-  if (!source) return -ENOMEM;
-  if (text_of(options, "path", source->path, sizeof source->path) < 0 ||
-      text_of(options, "outcomes", source->outcomes, sizeof source->outcomes) < 0) {
-    free(source);
-    return segue_error_set(error, SEGUE_EPOLICY, "%s needs the options path and outcomes", name);
-  }
-  *instance = source;
-  return 0;
+/* A value of any form stays valid as long as the source. */
+static size_t add_extra(const kv *source, char *text, size_t size) {
+  int64_t value = 0;
+  if (segue_node_int(segue_node_member(source->extra, "extra"), &value) < 0) return 0;
+  return (size_t)snprintf(text, size, "extra: %d\n", (int)value);
 }
 
 static void *fetch_main(void *data) {
   kv_fetch fetch = *(kv_fetch *)data;
   char name[64], value[64], text[4096], revision[32];
-  size_t used = 0;
+  size_t used = add_extra(fetch.source, text, sizeof text);
   int rc = 0, lines = 0;
   free(data);
   FILE *file = fopen(fetch.source->path, "r");
@@ -68,6 +91,11 @@ static void kv_fetch_begin(void *instance, const char *revision, segue_delivery 
                            segue_op *op) {
   (void)revision;
   pthread_t thread;
+  kv *source = instance;
+  if (source->hang) {
+    source->fetching = op;
+    return;
+  }
   kv_fetch *fetch = malloc(sizeof *fetch);
   if (fetch) *fetch = (kv_fetch){instance, out, op};
   if (!fetch || pthread_create(&thread, NULL, fetch_main, fetch)) {
@@ -78,9 +106,14 @@ static void kv_fetch_begin(void *instance, const char *revision, segue_delivery 
   pthread_detach(thread);
 }
 
+static void kv_cancel(void *instance, segue_op *op) {
+  kv *source = instance;
+  if (source->fetching == op) segue_op_done(op, SEGUE_ECANCELLED, NULL);
+}
+
 static void kv_outcome(void *instance, const segue_source_outcome *outcome) {
   const kv *source = instance;
-  FILE *file = fopen(source->outcomes, "a");
+  FILE *file = source->outcomes ? fopen(source->outcomes, "a") : NULL;
   if (!file) return;
   fprintf(file, "%s: %s\n", outcome->revision, outcome->outcome);
   fclose(file);
@@ -89,8 +122,8 @@ static void kv_outcome(void *instance, const segue_source_outcome *outcome) {
 static const segue_source_ops ops = {.size = sizeof(segue_source_ops),
                                      .open = kv_open,
                                      .fetch = kv_fetch_begin,
-                                     .outcome = kv_outcome,
-                                     .close = free};
+                                     .cancel = kv_cancel,
+                                     .outcome = kv_outcome};
 
 SEGUE_API extern const segue_source_descriptor segue_source;
 const segue_source_descriptor segue_source = {.magic = SEGUE_SOURCE_MAGIC,
@@ -98,4 +131,5 @@ const segue_source_descriptor segue_source = {.magic = SEGUE_SOURCE_MAGIC,
                                               .size = sizeof(segue_source_descriptor),
                                               .name = "kv",
                                               .version = "1",
+                                              .options = &table,
                                               .ops = &ops};

@@ -43,11 +43,48 @@ describe("a source in C", function()
     assert.equal("2 lines: applied\n1 lines: applied\n1 lines: rejected\n", read(dir:at("told")))
   end)
 
-  it("rejects the policy where it refuses its options", function()
-    dir:write("reload.lua", policy("path = \"x\""))
+  local function check(options, more)
+    dir:write("reload.lua", policy(options, more))
     local result = segue.cli { "check", "-c", dir:at("reload.lua") }
-    assert.equal(3, result.code)
-    assert.truthy(result.output:find("kv needs the options path and outcomes", 1, true),
-      result.output)
+    assert.equal(3, result.code, result:describe())
+    return result.output
+  end
+
+  local function finds(text, wanted)
+    assert.truthy(text:find(wanted, 1, true), wanted .. " in " .. text)
+  end
+
+  it("rejects the policy where it refuses its options", function()
+    finds(check('path = "/dev/null"'), "kv reads no devices")
+  end)
+
+  it("has its options judged by its table: all mistakes, with line and path", function()
+    local output = check('pth = "x",\n    hang = "yes"')
+    finds(output, 'reload.lua:2: sources[1].options.pth is not a known key here: '
+      .. 'did you mean "path"?')
+    finds(output, 'sources[1].options.path is missing: path = "data"')
+    finds(output, 'sources[1].options.hang must be true or false, not "yes"')
+  end)
+
+  it("gets plain data only", function()
+    finds(check('path = "x", extra = { f = function() end }'),
+      "sources[1].options.extra.f must be plain data, not a function")
+    finds(check('path = "x", extra = { 1, a = 2 }'),
+      "sources[1].options.extra must be a list, or a table with texts as keys, not both")
+  end)
+
+  it("may read a value of any form as long as it lives", function()
+    local d = segue.start { dir = dir, files = { data = "port 80\n" },
+      policy = policy('path = "data", extra = { extra = 7 }') }
+    assert.equal(7, d:config().extra)
+    assert.equal(0, d:cli("reload", "--force").code)
+    assert.equal(7, d:config().extra)
+  end)
+
+  it("has a fetch cancelled that exceeds its timeout", function()
+    local d = segue.start { dir = dir, files = { data = "port 80\n" },
+      policy = policy('path = "data"') }
+    dir:write("reload.lua", policy('path = "data", hang = true', ', timeout = "200ms"'))
+    finds(d:cli("reload").output, "kv was not fetched within 200 ms")
   end)
 end)

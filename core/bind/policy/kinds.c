@@ -9,12 +9,13 @@
 
 #include "policy.h"
 
-static bool registered(const segue__host_modules *host, const char *name,
-                       segue__module_spec *spec) {
+static bool registered(const segue__host_modules *host, const char *name, segue__module_spec *spec,
+                       const segue_option_table **table) {
   for (size_t i = 0; i < host->count; i++) {
     if (strcmp(host->items[i].name, name)) continue;
     spec->ops = host->items[i].ops;
     spec->userdata = host->items[i].userdata;
+    *table = host->items[i].options;
     return true;
   }
   return false;
@@ -134,18 +135,51 @@ static int load_plugin(const segue__c_modules *modules, const segue__kind_place 
   return rc;
 }
 
+/* ---- Options of a plugin --------------------------------------------------------------------- */
+
+int segue__plugin_options(const segue__kind_place *place, const segue_node *node,
+                          const segue_option_table *table, segue__option_values **out) {
+  const segue_node *options = segue_node_member(node, "options");
+  segue_node none = *node;
+  if (!options || (options->type == SEGUE_LIST && !options->count)) {
+    none.type = SEGUE_MAP; /* with the place of the table that lacks a required option */
+    none.flags = 0;
+    none.count = 0;
+    none.v.members = NULL;
+    options = &none;
+  }
+  return segue__option_values_new(out, table, options, place->env, place->errors);
+}
+
+/* Options that nothing reads are a mistake: the plugin is another one, or an older one. */
+static int refuse_options(const char *name, const segue_node *options,
+                          const segue__kind_place *place, segue_error *err) {
+  const segue__options_env *env = place->env;
+  int rc =
+      segue__errorf(err, SEGUE_EPOLICY, "the plugin %s has no options: remove %s", name, env->path);
+  segue__error_set_place(err, env->file(env->data, options->document), options->line, 0);
+  return rc;
+}
+
+static int judge_options(const segue__kind_place *place, const char *name, const segue_node *node,
+                         const segue_option_table *table, segue__module_spec *spec,
+                         segue_error *err) {
+  const segue_node *options = segue_node_member(node, "options");
+  if (!table && options) return refuse_options(name, options, place, err);
+  if (!table) return 0;
+  if (options) spec->options = segue__node_hash(options);
+  return segue__plugin_options(place, node, table, &spec->values);
+}
+
+/* ---- The kind -------------------------------------------------------------------------------- */
+
 typedef struct c_options {
   char *plugin;
 } c_options;
 
-static int resolve_c(const segue__module_kind *kind, const segue__kind_place *place,
-                     const segue_node *node, const void *options, segue__module_spec *spec,
-                     segue_error *err) {
-  const segue__c_modules *modules = kind->data;
-  const c_options *own = options;
-  const char *name = own && own->plugin ? own->plugin : spec->name;
-  (void)node;
-  if (registered(&modules->host, name, spec)) return 0;
+static int use_plugin(const segue__c_modules *modules, const segue__kind_place *place,
+                      const char *name, segue__module_spec *spec, const segue_option_table **table,
+                      segue_error *err) {
   if (!modules->plugins) return kinds_not_found(modules, place, name, err);
   int rc = load_plugin(modules, place, name, &spec->plugin, err);
   if (rc) return rc;
@@ -156,7 +190,21 @@ static int resolve_c(const segue__module_kind *kind, const segue__kind_place *pl
   spec->ops = descriptor->ops;
   spec->userdata = descriptor->userdata;
   spec->inputs = segue__plugin_hash(spec->plugin);
+  *table = descriptor->options;
   return 0;
+}
+
+static int resolve_c(const segue__module_kind *kind, const segue__kind_place *place,
+                     const segue_node *node, const void *options, segue__module_spec *spec,
+                     segue_error *err) {
+  const segue__c_modules *modules = kind->data;
+  const c_options *own = options;
+  const char *name = own && own->plugin ? own->plugin : spec->name;
+  const segue_option_table *table = NULL;
+  int rc = 0;
+  if (!registered(&modules->host, name, spec, &table))
+    rc = use_plugin(modules, place, name, spec, &table, err);
+  return rc ? rc : judge_options(place, name, node, table, spec, err);
 }
 
 static const segue_option c_rows[] = {
@@ -165,6 +213,11 @@ static const segue_option c_rows[] = {
      .offset = offsetof(c_options, plugin),
      .absent = "the name of the module",
      .doc = "what the host program registered, or a shared object; with a slash its path"},
+    {.name = "options",
+     .type = SEGUE_OPTION_MAP,
+     .of = SEGUE_OPTION_ANY,
+     .offset = SEGUE_OPTION_NOT_STORED,
+     .doc = "options of the plugin, judged by its own table: segue help options PLUGIN"},
 };
 const segue_option_table segue__module_c_options = {
     SEGUE_OPTION_ROWS(c_options, c_rows), .name = "c",

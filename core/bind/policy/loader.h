@@ -19,6 +19,9 @@ typedef struct segue__kind_place {
   const segue__os *os;
   segue__policy *policy;
   const char *folder; /* the policy's; "" = the current one */
+  /* Of the tree of the policy, for options that resolve judges; with the path of the module. */
+  const segue__options_env *env;
+  segue__errors *errors; /* mistakes in these are added; then resolve returns a code, err unset */
 } segue__kind_place;
 struct segue__module_kind {
   const char *name;
@@ -39,6 +42,8 @@ typedef struct segue__host_module {
   const char *name;
   const segue_module_ops *ops;
   void *userdata;
+  const segue_option_table *options; /* NULL: it has none */
+  segue__option_values *values;      /* without a policy: the defaults; else NULL */
 } segue__host_module;
 typedef struct segue__host_modules {
   const segue__host_module *items;

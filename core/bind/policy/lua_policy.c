@@ -4,8 +4,10 @@
  * by the tables of options; what only Lua knows (functions, values as documents) is taken from the
  * table itself. Runs inside a call; the tree hangs where it is freed whatever is raised.
  */
+#include <stdio.h>
 #include <string.h>
 
+#include "../../config/path.h"
 #include "../../reload/policy_options.h"
 #include "../runtime/value.h"
 #include "lua_options.h"
@@ -145,26 +147,50 @@ static int take_sources(lua_State *L, int index, const segue__lua_tree *tree, se
   return rc;
 }
 
-/* Opens the sources of plugins in C. */
-static int open_sources(lua_State *L, int index, const segue__lua_tree *tree, segue__loaded *loaded,
-                        segue__policy *policy, segue_error *err) {
-  const segue_node *list = segue_node_member(&tree->root, "sources");
-  int rc = 0;
-  push_raw(L, index, "sources");
-  for (size_t i = 0; i < policy->source_count && !rc; i++) {
-    const segue_node *node = &list->v.items[i];
-    if (policy->sources[i].kind != &segue__source_plugin) continue;
-    lua_rawgeti(L, -1, (int)i + 1);
-    rc = segue__plugin_source_take(L, lua_gettop(L), node,
-                                   segue__lua_tree_file((void *)tree, node->document), loaded,
-                                   policy, &policy->sources[i], err);
-    lua_pop(L, 1);
-  }
-  lua_pop(L, 1);
+/* ---- Plugins --------------------------------------------------------------------------------- */
+
+/* What plugins need to judge their options, and to read files. */
+typedef struct resolving {
+  segue__loaded *loaded;
+  segue__policy *policy;
+  const segue__options_env *env; /* of the whole policy */
+  segue__errors *errors;
+  segue_error *err;
+} resolving;
+
+/* node: what the policy says of a source or module, which is named in errors. */
+static int resolve_failed(const resolving *r, int rc, const char *name, const segue_node *node,
+                          uint32_t line) {
+  const segue__options_env *env = r->env;
+  if (!r->err->file[0])
+    segue__error_set_place(r->err, env->file(env->data, node->document), line, 0);
+  segue__error_source(r->err, name);
   return rc;
 }
 
-/* ---- Modules --------------------------------------------------------------------------------- */
+static int open_source(const resolving *r, size_t index, const segue_node *node) {
+  char path[48];
+  segue__options_env env = *r->env;
+  segue__source *source = &r->policy->sources[index];
+  const segue__lua_loader *loader = r->loaded->loader;
+  snprintf(path, sizeof path, "sources[%zu].options", index + env.first);
+  env.path = path;
+  const segue__kind_place place = {loader->os, r->policy, r->loaded->program.folder, &env,
+                                   r->errors};
+  memset(r->err, 0, sizeof *r->err);
+  int rc = segue__plugin_source_open(&loader->options, &place, node, source, r->err);
+  return rc ? resolve_failed(r, rc, source->name, node, node->line) : 0;
+}
+
+/* Opens the sources of plugins in C. */
+static int open_sources(const resolving *r, const segue_node *root) {
+  const segue_node *list = segue_node_member(root, "sources");
+  int rc = 0;
+  for (size_t i = 0; i < r->policy->source_count && !rc; i++)
+    if (r->policy->sources[i].kind == &segue__source_plugin)
+      rc = open_source(r, i, &list->v.items[i]);
+  return rc;
+}
 
 /* Modules that all others call are swapped; they cannot do without. */
 static void set_replace(segue__module_spec *module) {
@@ -173,27 +199,35 @@ static void set_replace(segue__module_spec *module) {
       module->ops && segue__module_ops_serve(module->ops) ? SEGUE__SWAP : SEGUE__HANDOVER;
 }
 
-static int resolve_module(segue__loaded *loaded, segue__policy *policy, segue__module_spec *module,
-                          const segue__member *written, const segue__lua_tree *tree,
-                          segue_error *err) {
+static int resolve_module(const resolving *r, segue__module_spec *module,
+                          const segue__member *written) {
   const segue__module_kind *kind = module->made.data;
-  const segue__kind_place here = {loaded->loader->os, policy, loaded->program.folder};
-  memset(err, 0, sizeof *err);
-  int rc = kind->resolve(kind, &here, &written->value, module->made.options, module, err);
-  if (rc && !err->file[0])
-    segue__error_set_place(err, segue__lua_tree_file((void *)tree, written->value.document),
-                           written->line, 0);
-  if (rc) segue__error_source(err, module->name);
-  if (!rc) set_replace(module);
-  return rc;
+  segue__options_env env = *r->env;
+  segue__buf path;
+  segue__buf_init(&path);
+  segue__buf_adds(&path, "modules");
+  segue__path_add_key(&path, module->name, strlen(module->name));
+  segue__buf_adds(&path, ".options");
+  if (path.failed) {
+    segue__buf_deinit(&path);
+    return segue__errorf(r->err, UV_ENOMEM, "out of memory");
+  }
+  env.path = path.data;
+  const segue__kind_place place = {r->loaded->loader->os, r->policy, r->loaded->program.folder,
+                                   &env, r->errors};
+  memset(r->err, 0, sizeof *r->err);
+  int rc = kind->resolve(kind, &place, &written->value, module->made.options, module, r->err);
+  segue__buf_deinit(&path);
+  if (rc) return resolve_failed(r, rc, module->name, &written->value, written->line);
+  set_replace(module);
+  return 0;
 }
 
-static int resolve_modules(const segue__lua_tree *tree, segue__loaded *loaded,
-                           segue__policy *policy, segue_error *err) {
-  const segue_node *map = segue_node_member(&tree->root, "modules");
+static int resolve_modules(const resolving *r, const segue_node *root) {
+  const segue_node *map = segue_node_member(root, "modules");
   int rc = 0;
-  for (size_t i = 0; i < policy->module_count && !rc; i++)
-    rc = resolve_module(loaded, policy, &policy->modules[i], &map->v.members[i], tree, err);
+  for (size_t i = 0; i < r->policy->module_count && !rc; i++)
+    rc = resolve_module(r, &r->policy->modules[i], &map->v.members[i]);
   return rc;
 }
 
@@ -226,6 +260,7 @@ int segue__lua_policy(lua_State *L, int index, int count, segue__loaded *loaded,
   rc = take_sources(L, index, tree, loaded, policy, err);
   loaded->program.sealed = true;
   if (rc || !resolve) return rc;
-  rc = open_sources(L, index, tree, loaded, policy, err);
-  return rc ? rc : resolve_modules(tree, loaded, policy, err);
+  const resolving resolving = {loaded, policy, &env, errors, err};
+  rc = open_sources(&resolving, &tree->root);
+  return rc ? rc : resolve_modules(&resolving, &tree->root);
 }

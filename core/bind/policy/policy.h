@@ -83,11 +83,14 @@ extern const segue__source_kind segue__source_plugin;
 int segue__source_resolve(const segue__lua_options *options, const segue__kind_place *place,
                           const char *name, segue__source *source,
                           const segue_source_descriptor **out, segue_error *err);
-/* plugin_source.c: opens the source of a plugin in C. Its table is at index; node is the same as a
- * tree, with a line of file. */
-int segue__plugin_source_take(lua_State *L, int index, const segue_node *node, const char *file,
-                              segue__loaded *loaded, segue__policy *policy, segue__source *source,
-                              segue_error *err);
+/* kinds.c: judges `options` of node by the table of a plugin or a host. Mistakes are added to the
+ * errors of place. */
+int segue__plugin_options(const segue__kind_place *place, const segue_node *node,
+                          const segue_option_table *table, segue__option_values **out);
+/* plugin_source.c: opens the source of a plugin in C. node: what the policy says of it. Mistakes in
+ * its options are added to the errors of place; any other failure is in err. */
+int segue__plugin_source_open(const segue__lua_options *options, const segue__kind_place *place,
+                              const segue_node *node, segue__source *source, segue_error *err);
 
 /* lua_policy.c: inside a call. The value at index is the first of `count` that the policy returned.
  * Fills policy, and the functions of loaded; resolve: sources of plugins are opened and modules get
