@@ -3,12 +3,15 @@
  * life CASE CONFIG own|host: a host that calls start, run, reload, stop and close in callbacks,
  * from other threads and in the wrong order. Prints the result of each call; the spec checks them.
  */
+#include <errno.h>
 #include <pthread.h>
 #include <segue.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -21,7 +24,7 @@ static pthread_t loop_thread;
 static long answered, refused, elsewhere; /* of reloads; the loop's thread counts */
 static long accepted, closed;             /* atomic */
 
-static int warned; /* atomic */
+static sem_t warned;
 
 static bool is(const char *name) {
   return !strcmp(what, name);
@@ -84,17 +87,20 @@ static void join_storm(void) {
 
 static void on_log(void *data, const segue_log_entry *entry) {
   (void)data;
-  if (strstr(entry->message, "a read section has been open"))
-    __atomic_store_n(&warned, 1, __ATOMIC_SEQ_CST);
+  if (strstr(entry->message, "a read section has been open")) sem_post(&warned);
 }
 
 /* The reload has replaced what the open section sees. */
 static void on_replaced(void *data, int status, const segue_report *report) {
   (void)data;
   printf("reload: %s\n", status || !report ? segue_error_name(status) : report->outcome);
-  for (int ms = 0; !__atomic_load_n(&warned, __ATOMIC_SEQ_CST) && ms < 30000; ms++)
-    usleep(1000);
-  printf("%s\n", warned ? "warned" : "not warned");
+  struct timespec until;
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_sec += 30;
+  int rc;
+  while ((rc = sem_timedwait(&warned, &until)) && errno == EINTR)
+    ;
+  printf("%s\n", rc ? "not warned" : "warned");
   segue_read_end(instance);
   segue_stop(instance);
 }
@@ -149,7 +155,7 @@ int main(int argc, char **argv) {
   uv_loop_t loop;
   segue_options options;
   segue_error error;
-  if (argc != 4) return 2;
+  if (argc != 4 || sem_init(&warned, 0, 0)) return 2;
   what = argv[1];
   if (!strcmp(argv[3], "host") && uv_loop_init(&loop) == 0) host_loop = &loop;
   segue_options_init(&options);

@@ -7,6 +7,7 @@
  */
 #include <pthread.h>
 #include <segue.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,8 @@ static uv_loop_t loop;
 static sigset_t term;
 static bool has_host_loop;
 static int lives;
-static int closed, inside, returned; /* atomic */
+static int closed, inside; /* atomic */
+static sem_t returned;
 
 static void print(const char *what, const char *text) {
   flockfile(stdout);
@@ -53,7 +55,7 @@ static void handle(void *data, segue_request *request) {
   }
   int rc = segue_request_answer(request, &answer);
   if (is_loop) print("answer", rc ? "failed" : "OK");
-  if (is_loop) __atomic_store_n(&returned, 1, __ATOMIC_SEQ_CST);
+  if (is_loop) sem_post(&returned);
 }
 
 static void prepare(void *userdata, segue_op *op, const segue_slice *next, const segue_slice *prev,
@@ -109,7 +111,7 @@ static int live(const char *policy, segue **out) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 3) return 2;
+  if (argc != 3 || sem_init(&returned, 0, 0)) return 2;
   signal(SIGPIPE, SIG_IGN);
   sigemptyset(&term);
   sigaddset(&term, SIGTERM);
@@ -118,9 +120,8 @@ int main(int argc, char **argv) {
   if (has_host_loop && uv_loop_init(&loop)) return 2;
   int rc = live(argv[1], &instance);
   __atomic_store_n(&closed, 1, __ATOMIC_SEQ_CST);
-  while (__atomic_load_n(&inside, __ATOMIC_SEQ_CST) &&
-         !__atomic_load_n(&returned, __ATOMIC_SEQ_CST))
-    usleep(1000);
+  while (__atomic_load_n(&inside, __ATOMIC_SEQ_CST) && sem_wait(&returned))
+    ;
   if (!rc) rc = live(argv[1], &instance); /* on the same address and state folder */
   if (has_host_loop) print("loop", uv_loop_close(&loop) ? "busy" : "closed");
   return rc ? 1 : 0;

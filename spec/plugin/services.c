@@ -9,12 +9,15 @@
  */
 #include <inttypes.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include <segue.h>
+
+#include "../support/wait_file.h"
 
 enum { THREADS = 3, RELOADS_MAX = 1000, LINES_MAX = 4000000 };
 
@@ -37,7 +40,8 @@ static worker workers[THREADS];
 static const char *log_folder, *config_path;
 static int reloads, file_of[RELOADS_MAX + 1]; /* by how many reloads were answered */
 static int asked, answered, stopping;         /* atomic */
-static int applied, running;
+static int applied;
+static sem_t ended; /* posted by each thread */
 
 /* ---- The configuration ---- */
 
@@ -99,14 +103,13 @@ static void *work(void *data) {
   worker *w = data;
   for (unsigned turn = 0; !__atomic_load_n(&stopping, __ATOMIC_SEQ_CST); turn++)
     if (w->count < LINES_MAX) log_one(w, turn);
-  __atomic_sub_fetch(&running, 1, __ATOMIC_SEQ_CST);
+  sem_post(&ended);
   return NULL;
 }
 
 static void on_start(void *data, int status, const segue_report *report) {
   (void)data, (void)report;
   if (status) exit(5);
-  running = THREADS;
   for (int i = 0; i < THREADS; i++) {
     workers[i].number = i;
     workers[i].lines = calloc(LINES_MAX, sizeof(line));
@@ -189,13 +192,12 @@ static void on_log(void *data, const segue_log_entry *entry) {
 /* Joins the threads first: no line is logged any more when the metrics are read. */
 static void *finish(void *data) {
   const char *go = data;
-  while (!__atomic_load_n(&stopping, __ATOMIC_SEQ_CST) ||
-         __atomic_load_n(&running, __ATOMIC_SEQ_CST))
-    usleep(1000);
+  for (int i = 0; i < THREADS; i++)
+    while (sem_wait(&ended))
+      ;
   printf("ready\n");
   fflush(stdout);
-  while (access(go, F_OK))
-    usleep(1000);
+  wait_file(go, -1);
   segue_stop(instance);
   return NULL;
 }
@@ -208,7 +210,7 @@ int main(int argc, char **argv) {
   config_path = argv[3];
   log_folder = argv[4];
   reloads = atoi(argv[5]);
-  if (reloads > RELOADS_MAX) return 2;
+  if (reloads > RELOADS_MAX || sem_init(&ended, 0, 0)) return 2;
   write_config(0);
   segue_options_init(&options);
   options.policy = argv[1];

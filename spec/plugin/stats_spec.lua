@@ -33,7 +33,7 @@ describe("metrics", function()
   -- Runs the commands; what came of each, and the page of metrics at the end.
   local function run(config, commands, middle)
     dir = tempdir.new()
-    plugin.host(dir:at("host"), "spec/plugin/figures.c")
+    plugin.host(dir:at("host"), "spec/plugin/metrics.c")
     dir:write("reload.lua", policy)
     dir:write("config.yaml", config)
     host = process.start { dir:at("host"), dir:at("reload.lua"), dir:at("state"), dir:at("go"),

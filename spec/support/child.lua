@@ -4,6 +4,7 @@
 --   loop:run_until(function() return child.notices[1] end)
 local C = require "spec.support.c"
 local plugin = require "spec.support.plugin"
+local uv = require "luv"
 local ffi = C.ffi
 local M = {}
 
@@ -13,6 +14,7 @@ function M.helper()
   if not built then
     built = os.tmpname()
     plugin.program(built, "spec/unit/child_helper.c")
+    uv.os_setenv("SEGUE_SPEC_PID", tostring(uv.os_getpid())) -- helpers end with this process
   end
   return built
 end

@@ -14,6 +14,8 @@
  *   setsid, setpgid, ignore (SIGTERM), close:N, flood:BYTES (standard error)
  *   until:F    waits until the file F exists
  *   pause      waits for a signal        exit:N
+ * It ends with its parent, except after "leave": a run of the specs that is killed leaves no
+ * helper.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -28,10 +30,13 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "../support/wait_file.h"
 
 static void check(int failed, const char *what) {
   if (!failed) return;
@@ -135,6 +140,20 @@ static void flood(size_t bytes) {
   }
 }
 
+/* Returns a descriptor that is readable when the specs' process has ended, so that a run of the
+ * specs that is killed leaves no helper. It is not the parent: that may be a shell, or have left.
+ */
+static int end_of_specs(void) {
+  const char *pid = getenv("SEGUE_SPEC_PID");
+  return pid ? (int)syscall(SYS_pidfd_open, atoi(pid), 0) : -1;
+}
+
+static void pause_till_end(void) {
+  struct pollfd end = {end_of_specs(), POLLIN, 0};
+  while (poll(&end, 1, -1) < 0 && errno == EINTR)
+    ;
+}
+
 static void go_on_in_child(int wait_for_it) {
   int status;
   pid_t pid = fork();
@@ -143,12 +162,6 @@ static void go_on_in_child(int wait_for_it) {
   if (!wait_for_it) _exit(0);
   waitpid(pid, &status, 0);
   _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 99);
-}
-
-static void until(const char *file) {
-  struct timespec moment = {0, 5000000};
-  while (access(file, F_OK))
-    nanosleep(&moment, NULL);
 }
 
 static int is(const char *word, const char *name, const char **value) {
@@ -175,8 +188,8 @@ static void act(const char *word) {
   if (!strcmp(word, "ignore")) signal(SIGTERM, SIG_IGN);
   if (is(word, "close:", &value)) close(atoi(value));
   if (is(word, "flood:", &value)) flood(strtoul(value, NULL, 10));
-  if (is(word, "until:", &value)) until(value);
-  if (!strcmp(word, "pause")) pause();
+  if (is(word, "until:", &value)) wait_file(value, end_of_specs());
+  if (!strcmp(word, "pause")) pause_till_end();
   if (is(word, "exit:", &value)) exit(atoi(value));
 }
 

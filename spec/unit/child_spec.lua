@@ -358,9 +358,20 @@ describe("the end of a child", function()
     C.segue__child_stop(nil)
   end)
 
+  it("of these specs ends with the specs' process, so that a killed run leaves none", function()
+    local script = ("SEGUE_SPEC_PID=$$ %s print:up pause & echo $!; %s until:%s"):format(helper,
+      helper, dir:at "go")
+    local child = start({ "sh", "-c", script }, { kill_rest = false, linger_ms = 20 })
+    wait(function() return child.out:find "up" end)
+    dir:write("go", "x\n")
+    wait(closed(child))
+    local pid = tonumber(child.out:match "%d+")
+    wait(function() return not alive(pid) end)
+  end)
+
   it("by itself ends its group on request, and leaves it alone otherwise", function()
-    local script = helper .. " print:up pause & echo $!; until read x < " .. dir:at "go"
-      .. "; do sleep 0.01; done 2>/dev/null; exit 5"
+    local script = ("%s print:up pause & echo $!; %s until:%s; exit 5"):format(helper, helper,
+      dir:at "go")
     for _, kill_rest in ipairs { true, false } do
       os.remove(dir:at "go")
       local child = start({ "sh", "-c", script }, { kill_rest = kill_rest, linger_ms = 20 })

@@ -1,30 +1,27 @@
 /* SPDX-License-Identifier: MIT
  *
- * A host that executes the lines of its standard input: count, gauge or observe SERIES VALUE, log
- * LEVEL MESSAGE, or reload. Prints the result of each, then "ready", and runs until the file is
- * there. Arguments: policy, state folder, file.
+ * A host that executes the lines of its standard input: count, gauge or observe SERIES VALUE, or
+ * log LEVEL MESSAGE. Prints the result of each; then prints "ready" and continues until the file
+ * exists. Arguments: policy, state folder, file.
  */
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <segue.h>
 
+#include "../support/wait_file.h"
+
 static segue *instance;
-static int reported; /* atomic */
+static sem_t reported;
 static char outcome[32];
 
 static void on_report(void *data, int status, const segue_report *report) {
   (void)data;
   snprintf(outcome, sizeof outcome, "%s", report ? report->outcome : segue_error_name(status));
-  __atomic_store_n(&reported, 1, __ATOMIC_SEQ_CST);
-}
-
-static void wait_report(void) {
-  while (!__atomic_exchange_n(&reported, 0, __ATOMIC_SEQ_CST))
-    usleep(1000);
+  sem_post(&reported);
 }
 
 static const char *name_of(int rc) {
@@ -50,14 +47,14 @@ static void obey(char *line) {
 
 static void *work(void *data) {
   char line[4096];
-  wait_report();
+  while (sem_wait(&reported))
+    ;
   puts(outcome);
   while (fgets(line, sizeof line, stdin))
     obey(line);
   puts("ready");
   fflush(stdout);
-  while (access(data, F_OK))
-    usleep(1000);
+  wait_file(data, -1);
   segue_stop(instance);
   return NULL;
 }
@@ -66,7 +63,7 @@ int main(int argc, char **argv) {
   segue_options options;
   segue_error error;
   pthread_t thread;
-  if (argc != 4) return 2;
+  if (argc != 4 || sem_init(&reported, 0, 0)) return 2;
   segue_options_init(&options);
   options.policy = argv[1];
   options.state = argv[2];
