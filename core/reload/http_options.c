@@ -30,7 +30,7 @@ static const segue_option client_rows[] = {
      .choices = "read|operate",
      .flags = SEGUE_OPTION_REQUIRED,
      .example = "role = \"read\"",
-     .doc = "what the client may do"},
+     .doc = "the rights of the client"},
 };
 #undef NAME_ROW
 
@@ -127,7 +127,7 @@ static const segue_option token_rows[] = {
      .choices = "read|operate",
      .flags = SEGUE_OPTION_REQUIRED,
      .example = "role = \"read\"",
-     .doc = "what the client may do"},
+     .doc = "the rights of the client"},
     {.name = "name",
      .type = SEGUE_OPTION_TEXT,
      .offset = offsetof(segue__token_spec, name),

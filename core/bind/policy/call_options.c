@@ -164,7 +164,10 @@ static const segue_option run_rows[] = {
      AT(user),
      .absent = "the daemon's",
      .doc = "a name or number; needs a daemon that runs as root"},
-    {.name = "stdin", .type = SEGUE_OPTION_STRING, AT(stdin_text), .doc = "what it reads"},
+    {.name = "stdin",
+     .type = SEGUE_OPTION_STRING,
+     AT(stdin_text),
+     .doc = "the standard input of the command"},
     ROW_TIMEOUT(call_run, "30s"),
     {.name = "kill_after",
      .type = SEGUE_OPTION_DURATION,
@@ -203,7 +206,7 @@ static void check_run(void *options, segue_option_report *report) {
 
 static const segue_option_table run_options = {
     SEGUE_OPTION_ROWS(call_run, run_rows), .name = "run", .positional = "argv", .check = check_run,
-    .doc = "segue.run: a command, never through a shell unless it is asked for."};
+    .doc = "segue.run: a command, through a shell only on request."};
 
 /* ---- HTTP ------------------------------------------------------------------------------------ */
 
@@ -232,7 +235,7 @@ static const segue_option fetch_tls_rows[] = {
      .type = SEGUE_OPTION_BOOLEAN,
      AT(verify),
      .fallback = "true",
-     .doc = "whether the server must prove who it is"},
+     .doc = "whether the certificate of the server is verified"},
 };
 
 static void check_pair(void *options, segue_option_report *report) {
@@ -263,7 +266,7 @@ static const segue_option fetch_rows[] = {
      .flags = SEGUE_OPTION_ONE | SEGUE_OPTION_NUMBERS,
      AT(headers),
      .doc = "texts of one line by name"},
-    {.name = "body", .type = SEGUE_OPTION_STRING, AT(body), .doc = "what is sent"},
+    {.name = "body", .type = SEGUE_OPTION_STRING, AT(body), .doc = "the body of the request"},
     {.name = "timeout",
      .type = SEGUE_OPTION_DURATION,
      AT(timeout_ms),
@@ -403,7 +406,8 @@ static const segue_option plugin_rows[] = {
      NOWHERE,
      .flags = SEGUE_OPTION_REQUIRED,
      .example = "plugin = \"./kv.so\"",
-     .doc = "what the host program registered, or a shared object; with a slash its path"},
+     .doc = "a source that the host program registered, or a shared object; with a slash its "
+            "path"},
     {.name = "options",
      .type = SEGUE_OPTION_MAP,
      .of = SEGUE_OPTION_ANY,
@@ -427,7 +431,7 @@ static const segue_option url_tls_rows[] = {
      .type = SEGUE_OPTION_BOOLEAN,
      NOWHERE,
      .fallback = "false",
-     .doc = "the server need not prove who it is"},
+     .doc = "the certificate of the server is not verified"},
 };
 static const segue_option_table url_tls_options = {KIND(url_tls_rows), .name = "url tls",
                                                    .check = check_pair, .doc = "TLS of segue.url."};
