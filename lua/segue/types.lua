@@ -90,7 +90,7 @@
 ---@field name? string
 --- where configuration comes from; later ones override earlier ones. Required. Not empty.
 ---@field sources (segue.Source)[]
---- what causes reloads. Default: segue.signal "HUP" and segue.watch().
+--- the causes of reloads. Default: segue.signal "HUP" and segue.watch().
 ---@field triggers? (segue.Trigger)[]
 --- JSON Schema (draft 2020-12) for the merged configuration
 ---@field schema? string|segue.Schema
@@ -113,7 +113,7 @@
 ---@field confirm? segue.Confirm
 --- strict: a stale generation is not ready. Default: "serving".
 ---@field ready? "serving"|"strict"
---- what a start may serve when the sources deliver nothing good
+--- the generation that a start may serve when the sources deliver nothing good
 ---@field last_good? segue.LastGood
 --- limits of the history
 ---@field history? segue.History
@@ -348,14 +348,14 @@
 ---@field uri? string
 --- the whole subject of a certificate without a common name
 ---@field subject? string
---- what the client may do. Required.
+--- the rights of the client. Required.
 ---@field role "read"|"operate"
 
 --- A file with tokens, and the role that they give.
 ---@class segue.Token
 --- one token per line, 16 to 256 characters; "#" begins a comment. Required.
 ---@field file string
---- what the client may do. Required.
+--- the rights of the client. Required.
 ---@field role "read"|"operate"
 --- name of the client in log and history. Default: the file's name without its ending.
 ---@field name? string
@@ -502,7 +502,7 @@
 ---@field cert? string
 --- PEM file of its key
 ---@field key? string
---- the server need not prove who it is. Default: false.
+--- the certificate of the server is not verified. Default: false.
 ---@field insecure? boolean
 
 --- Pauses after failures, with jitter.
@@ -545,7 +545,8 @@
 ---@class segue.SourcePlugin
 --- its name in status and metrics. Required.
 ---@field name string
---- what the host program registered, or a shared object; with a slash its path. Required.
+--- a source that the host program registered, or a shared object; with a slash its path.
+--- Required.
 ---@field plugin string
 --- plain data for the plugin
 ---@field options? table<string, any>
@@ -564,7 +565,7 @@
 --- conditions that the data must meet
 ---@field guard? segue.Guard
 
---- segue.run: a command, never through a shell unless it is requested.
+--- segue.run: a command, through a shell only on request.
 ---@class segue.ProbeCommand
 ---@field [integer]? string|number the same as argv
 --- the program and its arguments
@@ -577,7 +578,7 @@
 ---@field env? table<string, string|number|false>
 --- a name or number; needs a daemon that runs as root. Default: the daemon's.
 ---@field user? string
---- what it reads
+--- the standard input of the command
 ---@field stdin? string
 --- time limit. Default: 30s.
 ---@field timeout? segue.Duration
@@ -597,7 +598,7 @@
 ---@field method? string
 --- texts of one line by name
 ---@field headers? table<string, string|number|string[]>
---- what is sent
+--- the body of the request
 ---@field body? string
 --- time limit of all of it; 0: none. Default: 30s.
 ---@field timeout? segue.Duration
@@ -623,7 +624,7 @@
 ---@field cert? string
 --- PEM file of its key
 ---@field key? string
---- whether the server must prove who it is. Default: true.
+--- whether the certificate of the server is verified. Default: true.
 ---@field verify? boolean
 
 --- segue.read: the bytes of a file.
@@ -688,8 +689,8 @@
 
 --- A module that the host program registered, or a plugin.
 ---@class segue.ModuleC: segue.Module
---- what the host program registered, or a shared object; with a slash its path. Default: the name
---- of the module.
+--- a module that the host program registered, or a shared object; with a slash its path. Default:
+--- the name of the module.
 ---@field plugin? string
 --- options of the plugin, judged by its own table: segue help options PLUGIN
 ---@field options? table<string, any>
