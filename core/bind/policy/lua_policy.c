@@ -149,7 +149,7 @@ static int take_sources(lua_State *L, int index, const segue__lua_tree *tree, se
 
 /* ---- Plugins --------------------------------------------------------------------------------- */
 
-/* What plugins need to judge their options, and to read files. */
+/* The context in which the options of plugins are judged and their files read. */
 typedef struct resolving {
   segue__loaded *loaded;
   segue__policy *policy;
@@ -158,7 +158,7 @@ typedef struct resolving {
   segue_error *err;
 } resolving;
 
-/* node: what the policy says of a source or module, which is named in errors. */
+/* node: the policy's table for a source or module, which is named in errors. */
 static int resolve_failed(const resolving *r, int rc, const char *name, const segue_node *node,
                           uint32_t line) {
   const segue__options_env *env = r->env;

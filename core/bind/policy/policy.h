@@ -87,7 +87,7 @@ int segue__source_resolve(const segue__lua_options *options, const segue__kind_p
  * errors of place. */
 int segue__plugin_options(const segue__kind_place *place, const segue_node *node,
                           const segue_option_table *table, segue__option_values **out);
-/* plugin_source.c: opens the source of a plugin in C. node: what the policy says of it. Mistakes in
+/* plugin_source.c: opens the source of a plugin in C. node: the policy's table for it. Mistakes in
  * its options are added to the errors of place; any other failure is in err. */
 int segue__plugin_source_open(const segue__lua_options *options, const segue__kind_place *place,
                               const segue_node *node, segue__source *source, segue_error *err);
